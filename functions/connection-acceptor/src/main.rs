@@ -1,0 +1,8 @@
+//! The Lambda function `connection-acceptor`.
+
+use connection_acceptor::ConnectionAcceptor;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    guard::lambda::serve(ConnectionAcceptor::new, ConnectionAcceptor::handle).await
+}

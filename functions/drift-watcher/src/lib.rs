@@ -1,0 +1,102 @@
+//! drift-watcher: is everything still set as it must be, and who changed it?
+
+use guard::act::Writer;
+use guard::alerts::{Report, Teller, name_the_cause};
+use guard::checks::cross_zone::{Enforcement, Plan, evaluate};
+use guard::checks::{Observation, visibility};
+use guard::config::{CrossZone, Settings};
+use guard::ids::ServiceId;
+use guard::lambda::LeftUndone;
+use guard::observe::{Depth, Observer, Paths, side_by_side};
+use guard::snapshot::LoadBalancer;
+use guard::trigger::Trigger;
+use jiff::Timestamp;
+use serde_json::Value;
+
+/// The function, with its clients.
+#[derive(Debug)]
+pub struct DriftWatcher {
+    settings: Settings,
+    observer: Observer,
+    writer: Writer,
+    teller: Teller,
+}
+
+impl DriftWatcher {
+    /// Builds the clients once.
+    #[must_use]
+    pub fn new(settings: Settings, config: &aws_config::SdkConfig) -> Self {
+        Self {
+            observer: Observer::new(config),
+            writer: Writer::new(config, settings.policy.dry_run),
+            teller: Teller::new("drift-watcher", config, &settings),
+            settings,
+        }
+    }
+
+    /// One run.
+    ///
+    /// # Errors
+    /// [`LeftUndone`] names the calls that failed.
+    pub async fn handle(&self, event: &Value) -> Result<(), LeftUndone> {
+        let trigger = Trigger::of(event);
+        tracing::info!(%trigger, "looking at the settings");
+        let policy = &self.settings.policy;
+        let remember = side_by_side(&policy.services, async |service| (service, self.teller.recall(service).await));
+        let (paths, remembered) = tokio::join!(self.observer.paths(&policy.services, Depth::CrossZone), remember);
+
+        let plan = match policy.cross_zone {
+            CrossZone::Enforce => Plan::of(paths.load_balancers()),
+            CrossZone::Alert | CrossZone::Ignore => Plan::default(),
+        };
+        let failed = self.writer.enforce_cross_zone(&plan).await;
+        let enforcement = match policy.cross_zone {
+            CrossZone::Enforce if policy.dry_run => Enforcement::DryRun,
+            CrossZone::Enforce => Enforcement::Done(&failed),
+            CrossZone::Alert | CrossZone::Ignore => Enforcement::No,
+        };
+        let mended = if plan.is_empty() || policy.dry_run {
+            None
+        } else {
+            Some(self.observer.paths(&policy.services, Depth::CrossZone).await)
+        };
+
+        let mut undone = LeftUndone::default();
+        for (service, items) in remembered {
+            let looks = [Some(&paths), mended.as_ref()];
+            let rounds: Vec<Vec<Observation>> =
+                looks.into_iter().flatten().map(|paths| self.round(service, paths, enforcement, &trigger)).collect();
+            let report = Report { service, rounds: &rounds, connections: None };
+            let untold = self.teller.settle(report, items, Timestamp::now()).await;
+            undone.note(self.teller.publish(untold, paths.name(service), Timestamp::now()).await);
+        }
+        undone.extend(failed.into_iter().map(|(_, failure)| failure));
+        undone.extend(paths.unseen().chain(mended.iter().flat_map(Paths::unseen)).cloned());
+        undone.into_result()
+    }
+
+    fn round(
+        &self,
+        service: &ServiceId,
+        paths: &Paths,
+        enforcement: Enforcement<'_>,
+        trigger: &Trigger,
+    ) -> Vec<Observation> {
+        let behind = paths.behind(service);
+        let mut round = match self.settings.policy.cross_zone {
+            CrossZone::Ignore => Vec::new(),
+            CrossZone::Alert | CrossZone::Enforce => evaluate(service, &behind, enforcement, self.teller.place()),
+        };
+        if let Trigger::Change(change) = trigger {
+            // A target group's setting is its load balancer's as well.
+            name_the_cause(&mut round, change, |group| {
+                let uses = |balancer: &&LoadBalancer| {
+                    balancer.target_groups.iter().flatten().any(|own| own.arn.as_str() == group)
+                };
+                behind.iter().flatten().filter(uses).map(|balancer| balancer.arn.to_string()).collect()
+            });
+        }
+        round.extend(visibility::evaluate(paths.unseen()));
+        round
+    }
+}

@@ -1,0 +1,8 @@
+//! The Lambda function `drift-watcher`.
+
+use drift_watcher::DriftWatcher;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    guard::lambda::serve(DriftWatcher::new, DriftWatcher::handle).await
+}

@@ -1,0 +1,49 @@
+//! health-watcher: are there targets behind the load balancers to serve dbt?
+
+use guard::alerts::{Report, Teller};
+use guard::checks::{target_health, visibility};
+use guard::config::Settings;
+use guard::lambda::LeftUndone;
+use guard::observe::{Depth, Observer, side_by_side};
+use guard::trigger::Trigger;
+use jiff::Timestamp;
+use serde_json::Value;
+
+/// The function, with its clients.
+#[derive(Debug)]
+pub struct HealthWatcher {
+    settings: Settings,
+    observer: Observer,
+    teller: Teller,
+}
+
+impl HealthWatcher {
+    /// Builds the clients once.
+    #[must_use]
+    pub fn new(settings: Settings, config: &aws_config::SdkConfig) -> Self {
+        Self { observer: Observer::new(config), teller: Teller::new("health-watcher", config, &settings), settings }
+    }
+
+    /// One run.
+    ///
+    /// # Errors
+    /// [`LeftUndone`] names the calls that failed.
+    pub async fn handle(&self, event: &Value) -> Result<(), LeftUndone> {
+        let trigger = Trigger::of(event);
+        tracing::info!(%trigger, "looking at the targets");
+        let services = &self.settings.policy.services;
+        let remember = side_by_side(services, async |service| (service, self.teller.recall(service).await));
+        let (paths, remembered) = tokio::join!(self.observer.paths(services, Depth::Health), remember);
+
+        let mut undone = LeftUndone::default();
+        for (service, items) in remembered {
+            let mut round = target_health::evaluate(service, &paths.behind(service), self.teller.place());
+            round.extend(visibility::evaluate(paths.unseen()));
+            let report = Report { service, rounds: &[round], connections: None };
+            let untold = self.teller.settle(report, items, Timestamp::now()).await;
+            undone.note(self.teller.publish(untold, paths.name(service), Timestamp::now()).await);
+        }
+        undone.extend(paths.unseen().cloned());
+        undone.into_result()
+    }
+}

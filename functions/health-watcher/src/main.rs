@@ -1,0 +1,8 @@
+//! The Lambda function `health-watcher`.
+
+use health_watcher::HealthWatcher;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    guard::lambda::serve(HealthWatcher::new, HealthWatcher::handle).await
+}

@@ -1,0 +1,141 @@
+//! The only place that changes EC2 and ELB. It carries out plans that can be printed, and in a dry run only logs them.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_ec2::types::UnsuccessfulItem;
+use aws_sdk_elasticloadbalancingv2::types as elb;
+
+use crate::checks::cross_zone;
+use crate::connections::Plan;
+use crate::ids::{Arn, EndpointId, ServiceId};
+use crate::observe::unseen;
+use crate::snapshot::Unseen;
+
+/// Endpoints per accept or reject call. AWS documents no limit; this keeps one call's damage and log line small.
+const ENDPOINTS_PER_CALL: usize = 50;
+
+/// Changes EC2 and ELB.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    ec2: aws_sdk_ec2::Client,
+    elb: aws_sdk_elasticloadbalancingv2::Client,
+    dry_run: bool,
+}
+
+/// What became of a [`Plan`].
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Endpoints for which AWS did not do as asked, with its code and message.
+    pub undone: BTreeMap<EndpointId, String>,
+    /// Calls that failed as a whole: the run has left something undone.
+    pub failed: Vec<Unseen>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    Accept,
+    Reject,
+}
+
+impl Writer {
+    /// Writes with these clients, unless `dry_run`.
+    #[must_use]
+    pub fn new(config: &aws_config::SdkConfig, dry_run: bool) -> Self {
+        Self {
+            ec2: aws_sdk_ec2::Client::new(config),
+            elb: aws_sdk_elasticloadbalancingv2::Client::new(config),
+            dry_run,
+        }
+    }
+
+    /// Accepts and rejects what `plan` names. A refused endpoint fails neither its batch nor the others.
+    pub async fn answer_requests(&self, plan: &Plan) -> Outcome {
+        let mut outcome = Outcome::default();
+        if plan.is_empty() {
+            return outcome;
+        }
+        tracing::info!(%plan, dry_run = self.dry_run, "answering connection requests");
+        if self.dry_run {
+            return outcome;
+        }
+        for (answer, services) in [(Answer::Accept, &plan.accept), (Answer::Reject, &plan.reject)] {
+            for (service, endpoints) in services {
+                for batch in endpoints.chunks(ENDPOINTS_PER_CALL) {
+                    self.answer(answer, service, batch, &mut outcome).await;
+                }
+            }
+        }
+        outcome
+    }
+
+    async fn answer(&self, answer: Answer, service: &ServiceId, endpoints: &[EndpointId], outcome: &mut Outcome) {
+        let ids = Some(endpoints.iter().map(ToString::to_string).collect());
+        let result = match answer {
+            Answer::Accept => {
+                let call = self.ec2.accept_vpc_endpoint_connections().service_id(service.as_str());
+                let result = call.set_vpc_endpoint_ids(ids).send().await;
+                result
+                    .map(|answer| answer.unsuccessful.unwrap_or_default())
+                    .map_err(|error| unseen("ec2:AcceptVpcEndpointConnections", &error))
+            }
+            Answer::Reject => {
+                let call = self.ec2.reject_vpc_endpoint_connections().service_id(service.as_str());
+                let result = call.set_vpc_endpoint_ids(ids).send().await;
+                result
+                    .map(|answer| answer.unsuccessful.unwrap_or_default())
+                    .map_err(|error| unseen("ec2:RejectVpcEndpointConnections", &error))
+            }
+        };
+        match result {
+            // A 200 is not a yes: each item has its own answer.
+            Ok(unsuccessful) => outcome.undone.extend(unsuccessful.iter().filter_map(refusal)),
+            Err(failure) => {
+                tracing::error!(%failure, %service, ?endpoints, "the call failed");
+                outcome.undone.extend(endpoints.iter().map(|endpoint| (endpoint.clone(), failure.error.clone())));
+                outcome.failed.push(failure);
+            }
+        }
+    }
+
+    /// Switches cross-zone load balancing back on where `plan` says. Returns the calls that failed.
+    pub async fn enforce_cross_zone(&self, plan: &cross_zone::Plan) -> Vec<(Arn, Unseen)> {
+        let mut failed = Vec::new();
+        if plan.is_empty() {
+            return failed;
+        }
+        tracing::info!(?plan, dry_run = self.dry_run, "switching cross-zone load balancing back on");
+        if self.dry_run {
+            return failed;
+        }
+        for arn in &plan.load_balancers {
+            let attribute =
+                elb::LoadBalancerAttribute::builder().key("load_balancing.cross_zone.enabled").value("true");
+            let call = self.elb.modify_load_balancer_attributes().load_balancer_arn(arn.as_str());
+            if let Err(error) = call.attributes(attribute.build()).send().await {
+                failed.push((arn.clone(), unseen("elasticloadbalancing:ModifyLoadBalancerAttributes", &error)));
+            }
+        }
+        for arn in &plan.target_groups {
+            let attribute = elb::TargetGroupAttribute::builder()
+                .key("load_balancing.cross_zone.enabled")
+                .value("use_load_balancer_configuration");
+            let call = self.elb.modify_target_group_attributes().target_group_arn(arn.as_str());
+            if let Err(error) = call.attributes(attribute.build()).send().await {
+                failed.push((arn.clone(), unseen("elasticloadbalancing:ModifyTargetGroupAttributes", &error)));
+            }
+        }
+        for (arn, failure) in &failed {
+            tracing::error!(%arn, %failure, "could not switch cross-zone load balancing on");
+        }
+        failed
+    }
+}
+
+fn refusal(item: &UnsuccessfulItem) -> Option<(EndpointId, String)> {
+    let endpoint = item.resource_id()?.parse().ok()?;
+    let error = item.error();
+    let code = error.and_then(|error| error.code()).unwrap_or("no code");
+    let message = error.and_then(|error| error.message()).unwrap_or("no message");
+    tracing::warn!(%endpoint, code, message, "AWS refused the change");
+    Some((endpoint, format!("{code}: {message}")))
+}

@@ -1,0 +1,454 @@
+//! Tell: what is new is stored first, then published, then marked as told.
+//!
+//! The order matters. A transition is written with a condition and a short lease on telling it, so two runs at once tell
+//! it once; it stays in the table until SNS has taken it, so a refused publish or a crash is told by a later run.
+
+pub mod connection;
+pub mod lifecycle;
+pub mod message;
+pub mod store;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_sns::error::SdkError;
+use aws_sdk_sns::operation::publish::PublishError;
+use aws_sdk_sns::types::MessageAttributeValue;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use self::lifecycle::{Kind, Look, Patience, Phase, advance};
+use self::message::Message;
+use self::store::{Items, Memory, Record, Store, Write};
+use crate::checks::{Check, Finding, Observation, Place, Status};
+use crate::config::Settings;
+use crate::ids::{EndpointId, ServiceId};
+use crate::observe::{side_by_side, unseen};
+use crate::snapshot::{Connection, Unseen};
+
+/// How long one run has the telling to itself: longer than a function may run.
+const LEASE: SignedDuration = SignedDuration::from_secs(60);
+
+/// How often a lost race is decided again before it is left to the next run.
+const TRIES: usize = 5;
+
+/// Something people must hear. Kept with the item it happened to until SNS has taken it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transition {
+    /// Counts the transitions of its item.
+    pub number: u64,
+    /// What happened.
+    pub kind: Kind,
+    /// The check's id; `connection` for a notice.
+    pub check: String,
+    /// The resource it happened to.
+    pub resource: String,
+    /// When.
+    pub at: Timestamp,
+    /// When the stretch it belongs to began.
+    pub since: Timestamp,
+    /// The incident.
+    pub thread: String,
+    /// What was found.
+    pub finding: Finding,
+    /// Why its check cannot tell at present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
+}
+
+/// What one run found out about one endpoint service.
+#[derive(Debug, Clone, Copy)]
+pub struct Report<'a> {
+    /// The endpoint service.
+    pub service: &'a ServiceId,
+    /// What the checks said; twice if the run changed something and looked again.
+    pub rounds: &'a [Vec<Observation>],
+    /// All its connections, in a run that read them.
+    pub connections: Option<&'a [Connection]>,
+}
+
+/// Decides what is new, remembers it, and tells people.
+#[derive(Debug, Clone)]
+pub struct Teller {
+    function: &'static str,
+    store: Store,
+    sns: aws_sdk_sns::Client,
+    settings: Settings,
+    place: Place,
+}
+
+/// What a run has to tell of one endpoint service.
+#[derive(Debug)]
+pub struct Untold {
+    service: ServiceId,
+    entries: Vec<Entry>,
+    /// The table failed: what is told may be told again.
+    pub trouble: Option<Unseen>,
+}
+
+/// One item's untold transitions; `version` if the table has them.
+#[derive(Debug)]
+struct Entry {
+    item: String,
+    record: Record,
+    version: Option<u64>,
+}
+
+impl Untold {
+    /// Whether people have nothing to hear.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+impl Teller {
+    /// Tells for the function `function`, whose name marks its items.
+    #[must_use]
+    pub fn new(function: &'static str, config: &aws_config::SdkConfig, settings: &Settings) -> Self {
+        Self {
+            function,
+            store: Store::new(config, &settings.state_table),
+            sns: aws_sdk_sns::Client::new(config),
+            settings: settings.clone(),
+            place: Place::of(&settings.alert_topic),
+        }
+    }
+
+    /// The table.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The Region that commands and links are for.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Everything remembered of `service`.
+    ///
+    /// # Errors
+    /// [`Unseen`] if the table cannot be read. Give it to [`Teller::settle`] all the same: then all is said that is bad.
+    pub async fn recall(&self, service: &ServiceId) -> Result<Items, Unseen> {
+        self.store.load(service).await
+    }
+
+    /// The connections of dbt's among `items`.
+    #[must_use]
+    pub fn known_connections<'a>(&self, items: &'a Items) -> BTreeMap<EndpointId, &'a connection::KnownConnection> {
+        let prefix = self.item(CONNECTION, "");
+        let known = items.iter().filter_map(|(item, stored)| {
+            let endpoint = item.strip_prefix(&prefix)?.parse().ok()?;
+            match &stored.record.as_ref()?.memory {
+                Memory::Connection(known) => Some((endpoint, known)),
+                Memory::Alert(_) => None,
+            }
+        });
+        known.collect()
+    }
+
+    /// Compares the report with what is remembered and stores what changed. What is new, and this run's to tell, comes
+    /// back for [`Teller::publish`].
+    pub async fn settle(&self, report: Report<'_>, items: Result<Items, Unseen>, now: Timestamp) -> Untold {
+        let mut untold = Untold { service: report.service.clone(), entries: Vec::new(), trouble: None };
+        let mut items = match items {
+            Ok(items) => items,
+            Err(trouble) => {
+                tracing::error!(%trouble, service = %report.service, "the memory cannot be read; what is bad is said");
+                untold.entries = self.without_memory(report, now);
+                untold.trouble = Some(trouble);
+                return untold;
+            }
+        };
+        let mut only: Option<BTreeSet<String>> = None;
+        for _ in 0..TRIES {
+            let mut changes = self.changes(report, &items, now);
+            changes.retain(|change| only.as_ref().is_none_or(|only| only.contains(&change.item)));
+            let results = side_by_side(&changes, |Entry { item, record, version }| {
+                self.store.put(report.service, item, record, *version, now)
+            })
+            .await;
+            let mut lost = BTreeSet::new();
+            for (entry, result) in changes.into_iter().zip(results) {
+                let ours = entry.record.telling_until == Some(now + LEASE);
+                match result {
+                    Ok(Write::Won(version)) if ours => untold.entries.push(Entry { version: Some(version), ..entry }),
+                    Ok(Write::Won(_)) => {}
+                    Ok(Write::Lost) => drop(lost.insert(entry.item)),
+                    Err(trouble) => {
+                        tracing::error!(%trouble, item = entry.item, "not stored; it is said all the same");
+                        untold.trouble = Some(trouble);
+                        if ours {
+                            untold.entries.push(Entry { version: None, ..entry });
+                        }
+                    }
+                }
+            }
+            if lost.is_empty() {
+                return untold;
+            }
+            match self.store.load(report.service).await {
+                Ok(fresh) => items = fresh,
+                Err(trouble) => {
+                    untold.trouble = Some(trouble);
+                    return untold;
+                }
+            }
+            only = Some(lost);
+        }
+        untold.trouble = Some(Unseen {
+            call: "dynamodb:PutItem",
+            error: format!("lost the race for an item {TRIES} times"),
+            denied: false,
+        });
+        untold
+    }
+
+    /// Sends one message for the service, and marks what it said as told. `name` is the service's `Name` tag.
+    ///
+    /// # Errors
+    /// [`Unseen`] if SNS did not take it (a later run tells it), or if the table failed before or after.
+    pub async fn publish(&self, untold: Untold, name: Option<&str>, now: Timestamp) -> Result<(), Unseen> {
+        let Untold { service, entries, trouble } = untold;
+        if !entries.is_empty() {
+            let told: Vec<&[Transition]> = entries.iter().map(|entry| entry.record.untold.as_slice()).collect();
+            let message = Message::of(&service, name, self.function, &told, trouble.as_ref());
+            if let Err(failure) = self.send(&message).await {
+                tracing::error!(%failure, %service, "not told; a later run tells it");
+                self.release(&service, entries, now).await;
+                return Err(failure);
+            }
+            tracing::info!(%service, subject = message.subject, "told");
+            let marks = side_by_side(entries, |entry| self.mark_told(&service, entry, now)).await;
+            marks.into_iter().collect::<Result<(), Unseen>>()?;
+        }
+        trouble.map_or(Ok(()), Err)
+    }
+
+    async fn send(&self, message: &Message) -> Result<(), Unseen> {
+        let mut publish = self
+            .sns
+            .publish()
+            .topic_arn(self.settings.alert_topic.as_str())
+            .subject(&message.subject)
+            .message_structure("json")
+            .message(message.bodies());
+        for (name, value) in message.attributes() {
+            let value = MessageAttributeValue::builder().data_type("String").string_value(value).build();
+            publish = publish.message_attributes(
+                name,
+                value.map_err(|error| unseen("sns:Publish", &SdkError::<PublishError>::construction_failure(error)))?,
+            );
+        }
+        publish.send().await.map(drop).map_err(|error| unseen("sns:Publish", &error))
+    }
+
+    /// Takes what was told out of the item, whoever has written to it since.
+    async fn mark_told(&self, service: &ServiceId, entry: Entry, now: Timestamp) -> Result<(), Unseen> {
+        let Entry { item, mut record, version } = entry;
+        let Some(mut version) = version else { return Ok(()) };
+        let told_to = record.untold.last().map_or(0, |last| last.number);
+        for _ in 0..TRIES {
+            record.untold.retain(|transition| transition.number > told_to);
+            record.telling_until = None;
+            if let Write::Won(_) = self.store.put(service, &item, &record, Some(version), now).await? {
+                return Ok(());
+            }
+            let Some(stored) = self.store.load(service).await?.remove(&item) else { return Ok(()) };
+            let (Some(fresh), Some(fresh_version)) = (stored.record, stored.version) else { return Ok(()) };
+            (record, version) = (fresh, fresh_version);
+        }
+        Err(Unseen {
+            call: "dynamodb:PutItem",
+            error: format!("{item} was told, but could not be marked so; it may be told again"),
+            denied: false,
+        })
+    }
+
+    /// Gives the lease back, so that the next run can tell at once. If that fails, the lease runs out by itself.
+    async fn release(&self, service: &ServiceId, entries: Vec<Entry>, now: Timestamp) {
+        side_by_side(entries, async |Entry { item, mut record, version }| {
+            record.telling_until = None;
+            let Some(version) = version else { return };
+            if let Err(trouble) = self.store.put(service, &item, &record, Some(version), now).await {
+                tracing::warn!(%trouble, item, "the lease stays until it runs out");
+            }
+        })
+        .await;
+    }
+
+    /// The items this report changes, with what becomes of them.
+    fn changes(&self, report: Report<'_>, items: &Items, now: Timestamp) -> Vec<Entry> {
+        let thread = incident(items).unwrap_or_else(|| format!("{}-{}", report.service, now.as_second()));
+        let remembered = items.keys().filter(|item| item.split('#').next() == Some(self.function)).cloned();
+        let observed = report.rounds.iter().flatten();
+        let observed = observed.map(|observation| self.item(observation.check.id(), &observation.resource));
+        let connections =
+            report.connections.unwrap_or_default().iter().filter(|connection| connection.service == *report.service);
+        let connections = connections.map(|connection| self.item(CONNECTION, connection.endpoint.as_str()));
+        let all: BTreeSet<String> = remembered.chain(observed).chain(connections).collect();
+
+        all.into_iter()
+            .filter_map(|item| {
+                let stored = items.get(&item);
+                let before = stored.and_then(|stored| stored.record.as_ref());
+                let mut record = self.next(report, &item, before, &thread, now)?;
+                let free = record.telling_until.is_none_or(|until| until <= now);
+                if !record.untold.is_empty() && free {
+                    record.telling_until = Some(now + LEASE);
+                }
+                let version = stored.and_then(|stored| stored.version);
+                (before != Some(&record)).then_some(Entry { item, record, version })
+            })
+            .collect()
+    }
+
+    /// What becomes of one item; `None` if there is nothing to remember.
+    fn next(
+        &self,
+        report: Report<'_>,
+        item: &str,
+        before: Option<&Record>,
+        thread: &str,
+        now: Timestamp,
+    ) -> Option<Record> {
+        let mut parts = item.splitn(3, '#').skip(1);
+        let (about, resource) = (parts.next()?, parts.next()?);
+        let mut untold: Vec<Transition> = before.map(|record| record.untold.clone()).unwrap_or_default();
+        let mut transitions = before.map_or(0, |record| record.transitions);
+        let mut happened = |kind, since, thread: &str, finding: &Finding, unknown: Option<String>| {
+            transitions += 1;
+            untold.push(Transition {
+                number: transitions,
+                kind,
+                check: about.to_owned(),
+                resource: resource.to_owned(),
+                at: now,
+                since,
+                thread: thread.to_owned(),
+                finding: finding.clone(),
+                unknown,
+            });
+        };
+
+        let memory = if about == CONNECTION {
+            let known = before.and_then(|record| match &record.memory {
+                Memory::Connection(known) => Some(known),
+                Memory::Alert(_) => None,
+            });
+            let endpoint: EndpointId = resource.parse().ok()?;
+            match report.connections {
+                None => Memory::Connection(known?.clone()),
+                Some(connections) => {
+                    let seen = connections.iter().find(|connection| connection.endpoint == endpoint);
+                    let policy = &self.settings.policy;
+                    match connection::remember(known, seen, &endpoint, policy, &self.place, now) {
+                        Some((known, notice)) => {
+                            if let Some(notice) = notice {
+                                happened(Kind::Notice, now, thread, &notice, None);
+                            }
+                            Memory::Connection(known)
+                        }
+                        None => Memory::Connection(known?.clone()),
+                    }
+                }
+            }
+        } else {
+            let check = Check::ALL.into_iter().find(|check| check.id() == about)?;
+            let patience = Patience::of(check, &self.settings.policy);
+            let mut alert = before.and_then(|record| match &record.memory {
+                Memory::Alert(alert) => Some(alert.clone()),
+                Memory::Connection(_) => None,
+            });
+            for round in report.rounds {
+                let (next, kind) = advance(alert.as_ref(), look(round, check, resource), patience, thread, now);
+                if let (Some(next), Some(kind)) = (&next, kind) {
+                    happened(kind, next.since, &next.thread, &next.finding, next.unknown.clone());
+                }
+                alert = next;
+            }
+            Memory::Alert(alert?)
+        };
+        let telling_until = before.and_then(|record| record.telling_until);
+        Some(Record { memory, untold, telling_until, transitions })
+    }
+
+    /// Everything bad, as if it were new: what is said when nothing is remembered.
+    fn without_memory(&self, report: Report<'_>, now: Timestamp) -> Vec<Entry> {
+        let last: &[Observation] = report.rounds.last().map(Vec::as_slice).unwrap_or_default();
+        let thread = format!("{}-{}", report.service, now.as_second());
+        let bad = last.iter().filter_map(|observation| {
+            let Status::Fail(finding) = &observation.status else { return None };
+            let at_once = Patience { alert_after: 1, resolve_after: 1, remind_every: None };
+            let (alert, kind) = advance(None, Look::Bad(finding), at_once, &thread, now);
+            let (alert, kind) = (alert?, kind?);
+            let transition = Transition {
+                number: 1,
+                kind,
+                check: observation.check.id().to_owned(),
+                resource: observation.resource.clone(),
+                at: now,
+                since: now,
+                thread: thread.clone(),
+                finding: (**finding).clone(),
+                unknown: None,
+            };
+            let record =
+                Record { memory: Memory::Alert(alert), untold: vec![transition], telling_until: None, transitions: 1 };
+            Some(Entry { item: self.item(observation.check.id(), &observation.resource), record, version: None })
+        });
+        bad.collect()
+    }
+
+    fn item(&self, about: &str, resource: &str) -> String {
+        format!("{}#{about}#{resource}", self.function)
+    }
+}
+
+/// In the place of a check's id, in the items of dbt's connections.
+const CONNECTION: &str = "connection";
+
+/// The incident that is open: that of the alert that has been firing longest.
+fn incident(items: &Items) -> Option<String> {
+    let alerts = items.values().filter_map(|stored| match &stored.record.as_ref()?.memory {
+        Memory::Alert(alert) if alert.phase == Phase::Firing => Some(alert),
+        _ => None,
+    });
+    alerts.min_by_key(|alert| alert.since).map(|alert| alert.thread.clone())
+}
+
+/// What `round` says of one alert. A resource that the round does not name is gone, unless the round could not see all.
+fn look<'a>(round: &'a [Observation], check: Check, resource: &str) -> Look<'a> {
+    let mut of_check = round.iter().filter(|observation| observation.check == check);
+    if let Some(observation) = of_check.clone().find(|observation| observation.resource == resource) {
+        return Look::from(&observation.status);
+    }
+    let unknown = of_check.find_map(|observation| match &observation.status {
+        Status::Unknown(why) => Some(why.as_str()),
+        _ => None,
+    });
+    match unknown {
+        Some(why) => Look::Unknown(why),
+        // A call that does not fail is not named.
+        None if check == Check::VisibilityLost => Look::Good,
+        None => Look::Gone,
+    }
+}
+
+/// Notes on each failed finding the change that rang, if it names what the finding is about.
+pub fn name_the_cause(
+    observations: &mut [Observation],
+    change: &crate::trigger::Change,
+    related: impl Fn(&str) -> Vec<String>,
+) {
+    for observation in observations {
+        if let Status::Fail(finding) = &mut observation.status {
+            let mut resources = related(&observation.resource);
+            resources.push(observation.resource.clone());
+            if resources.iter().any(|resource| change.is_about(resource)) {
+                finding.cause = Some(change.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! `load-balancer.cross-zone`: does every zone's address reach targets in all zones?
+
+use super::{Check, Finding, Observation, Place, Remedy, Severity, Status};
+use crate::ids::{Arn, ServiceId};
+use crate::snapshot::{CrossZoneOverride, LoadBalancer, Seen, TargetGroup, Unseen};
+
+/// Why cross-zone load balancing is off, in effect, for a target group.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-cross-zone.html>
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Off {
+    /// The target group leaves it to the load balancer, whose attribute is `false`.
+    ByLoadBalancer,
+    /// The target group's own attribute is `false`.
+    ByTargetGroup,
+}
+
+/// The effective setting for one target group: its override, else the load balancer's attribute.
+fn effective(load_balancer: bool, target_group: CrossZoneOverride) -> Option<Off> {
+    match (target_group, load_balancer) {
+        (CrossZoneOverride::On, _) | (CrossZoneOverride::LoadBalancer, true) => None,
+        (CrossZoneOverride::LoadBalancer, false) => Some(Off::ByLoadBalancer),
+        (CrossZoneOverride::Off, _) => Some(Off::ByTargetGroup),
+    }
+}
+
+/// Both attributes, where both were read.
+fn read(load_balancer: &LoadBalancer, group: &TargetGroup) -> Result<Option<Off>, String> {
+    let unread = || "its attributes were not read".to_owned();
+    let own = match &group.cross_zone {
+        Some(Ok(own)) => *own,
+        Some(Err(unseen)) => return Err(unseen.to_string()),
+        None => return Err(unread()),
+    };
+    // An override decides alone: what the load balancer says need not be known.
+    match (own, &load_balancer.cross_zone) {
+        (CrossZoneOverride::On | CrossZoneOverride::Off, _) => Ok(effective(false, own)),
+        (CrossZoneOverride::LoadBalancer, Some(Ok(of_load_balancer))) => Ok(effective(*of_load_balancer, own)),
+        (CrossZoneOverride::LoadBalancer, Some(Err(unseen))) => Err(unseen.to_string()),
+        (CrossZoneOverride::LoadBalancer, None) => Err(unread()),
+    }
+}
+
+/// What the guard itself does about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enforcement<'a> {
+    /// Nothing.
+    No,
+    /// It switches it back on, but for a dry run.
+    DryRun,
+    /// It switched it back on, except where these calls failed.
+    Done(&'a [(Arn, Unseen)]),
+}
+
+/// One observation per target group.
+#[must_use]
+pub fn evaluate(
+    service: &ServiceId,
+    load_balancers: &Seen<Vec<LoadBalancer>>,
+    enforcement: Enforcement<'_>,
+    place: &Place,
+) -> Vec<Observation> {
+    let check = Check::LoadBalancerCrossZone;
+    let blind = |why: String| Observation { check, resource: service.to_string(), status: Status::Unknown(why) };
+    let load_balancers = match load_balancers {
+        Ok(load_balancers) => load_balancers,
+        Err(unseen) => return vec![blind(unseen.to_string())],
+    };
+    let mut observations = Vec::new();
+    for load_balancer in load_balancers {
+        match &load_balancer.target_groups {
+            Err(unseen) => observations.push(blind(unseen.to_string())),
+            Ok(groups) => observations.extend(groups.iter().map(|group| Observation {
+                check,
+                resource: group.arn.to_string(),
+                status: match read(load_balancer, group) {
+                    Ok(None) => Status::Pass,
+                    Ok(Some(off)) => Status::Fail(Box::new(finding(load_balancer, group, off, enforcement, place))),
+                    Err(why) => Status::Unknown(why),
+                },
+            })),
+        }
+    }
+    observations
+}
+
+/// What `CROSS_ZONE=enforce` sets back. Each resource once, however many target groups hang on it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// Load balancers whose attribute becomes `true`.
+    pub load_balancers: Vec<Arn>,
+    /// Target groups whose attribute becomes `use_load_balancer_configuration`, AWS's default.
+    pub target_groups: Vec<Arn>,
+}
+
+impl Plan {
+    /// What must change so that cross-zone is on, in effect, for every target group.
+    #[must_use]
+    pub fn of<'a>(load_balancers: impl IntoIterator<Item = &'a LoadBalancer>) -> Self {
+        let mut plan = Self::default();
+        for load_balancer in load_balancers {
+            let groups = load_balancer.target_groups.iter().flatten();
+            let off: Vec<(&TargetGroup, Off)> =
+                groups.filter_map(|group| Some((group, read(load_balancer, group).ok().flatten()?))).collect();
+            for (group, _) in off.iter().filter(|(_, off)| *off == Off::ByTargetGroup) {
+                push_once(&mut plan.target_groups, &group.arn);
+            }
+            // A group set back to the load balancer's setting needs that to be on as well.
+            if !off.is_empty() && load_balancer.cross_zone == Some(Ok(false)) {
+                push_once(&mut plan.load_balancers, &load_balancer.arn);
+            }
+        }
+        plan
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.load_balancers.is_empty() && self.target_groups.is_empty()
+    }
+}
+
+fn push_once(list: &mut Vec<Arn>, arn: &Arn) {
+    if !list.contains(arn) {
+        list.push(arn.clone());
+    }
+}
+
+fn finding(
+    load_balancer: &LoadBalancer,
+    group: &TargetGroup,
+    off: Off,
+    enforcement: Enforcement<'_>,
+    place: &Place,
+) -> Finding {
+    let (name, region) = (group.name(), place.region());
+    let (summary, command) = match off {
+        Off::ByLoadBalancer => (
+            format!("cross-zone load balancing is off on {} (target group {name})", load_balancer.name()),
+            format!(
+                "aws elbv2 modify-load-balancer-attributes --region {region} --load-balancer-arn {} --attributes \
+                 Key=load_balancing.cross_zone.enabled,Value=true",
+                load_balancer.arn
+            ),
+        ),
+        Off::ByTargetGroup => (
+            format!(
+                "cross-zone load balancing is off on target group {name}, which overrides {}",
+                load_balancer.name()
+            ),
+            format!(
+                "aws elbv2 modify-target-group-attributes --region {region} --target-group-arn {} --attributes \
+                 Key=load_balancing.cross_zone.enabled,Value=use_load_balancer_configuration",
+                group.arn
+            ),
+        ),
+    };
+    let say = |seen: bool| if seen { "true" } else { "false" };
+    let of_load_balancer = match &load_balancer.cross_zone {
+        Some(Ok(on)) => say(*on).to_owned(),
+        Some(Err(unseen)) => unseen.to_string(),
+        None => "not read".to_owned(),
+    };
+    let failure = match enforcement {
+        Enforcement::Done(failed) => failed.iter().find(|(arn, _)| *arn == load_balancer.arn || *arn == group.arn),
+        Enforcement::No | Enforcement::DryRun => None,
+    };
+    let what = match (enforcement, failure) {
+        (Enforcement::No, _) => "Switch it on, as dbt's guide asks.",
+        (Enforcement::DryRun, _) => "The guard would switch it back on (CROSS_ZONE is 'enforce'), but DRY_RUN is on.",
+        (Enforcement::Done(_), None) => "Nothing: the guard has switched it back on (CROSS_ZONE is 'enforce').",
+        (Enforcement::Done(_), Some(_)) => {
+            "The guard could not switch it back on and tries again. Switch it on yourself."
+        }
+    };
+    let of_group = if off == Off::ByTargetGroup { "false" } else { "use_load_balancer_configuration" };
+    Finding {
+        severity: Severity::Warning,
+        summary,
+        meaning: "dbt reaches only the targets in the zone its connection enters by. When those fail, part of its \
+                  connections fails while other zones sit idle."
+            .to_owned(),
+        evidence: [
+            format!("load balancer {}: load_balancing.cross_zone.enabled = {of_load_balancer}", load_balancer.name()),
+            format!("target group {name}: load_balancing.cross_zone.enabled = {of_group}"),
+        ]
+        .into_iter()
+        .chain(failure.map(|(_, failure)| failure.to_string()))
+        .collect(),
+        remedy: Remedy {
+            what: what.to_owned(),
+            command: (!matches!((enforcement, failure), (Enforcement::Done(_), None))).then_some(command),
+            console: match off {
+                Off::ByLoadBalancer => place.load_balancer(&load_balancer.arn),
+                Off::ByTargetGroup => place.target_group(&group.arn),
+            },
+        },
+        cause: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{load_balancer, place, service, target_group, unseen};
+
+    fn balancer(cross_zone: Seen<bool>, overrides: &[CrossZoneOverride]) -> LoadBalancer {
+        let groups = overrides
+            .iter()
+            .zip(1..)
+            .map(|(own, number)| TargetGroup { cross_zone: Some(Ok(*own)), ..target_group(&format!("pg-{number}")) });
+        LoadBalancer { cross_zone: Some(cross_zone), ..load_balancer("pg", groups.collect()) }
+    }
+
+    fn statuses(load_balancer: LoadBalancer) -> Vec<Status> {
+        let observations = evaluate(&service(1), &Ok(vec![load_balancer]), Enforcement::No, &place());
+        observations.into_iter().map(|observation| observation.status).collect()
+    }
+
+    #[test]
+    fn the_target_groups_override_decides_before_the_load_balancer() {
+        use CrossZoneOverride::{LoadBalancer, Off, On};
+        // The load balancer's attribute, the target group's, whether that passes.
+        let table = [
+            (true, LoadBalancer, true),
+            (true, On, true),
+            (true, Off, false),
+            (false, LoadBalancer, false),
+            (false, On, true),
+            (false, Off, false),
+        ];
+        for (own, group, passes) in table {
+            let statuses = statuses(balancer(Ok(own), &[group]));
+            assert_eq!(matches!(statuses[..], [Status::Pass]), passes, "{own} {group:?}");
+            assert_eq!(matches!(statuses[..], [Status::Fail(_)]), !passes, "{own} {group:?}");
+            let load_balancer = balancer(Ok(own), &[group]);
+            assert_eq!(Plan::of(&[load_balancer]).is_empty(), passes, "{own} {group:?}");
+        }
+    }
+
+    #[test]
+    fn the_plan_names_what_is_off_and_nothing_else() {
+        use CrossZoneOverride::{LoadBalancer, Off, On};
+        let arns = |plan: Plan| {
+            (plan.load_balancers.len(), plan.target_groups.iter().map(|arn| arn.resource().to_owned()).collect())
+        };
+        let groups = |names: &[&str]| {
+            names.iter().map(|name| format!("targetgroup/{name}/0123456789abcdef")).collect::<Vec<_>>()
+        };
+        assert_eq!(arns(Plan::of(&[balancer(Ok(true), &[LoadBalancer, Off])])), (0, groups(&["pg-2"])));
+        assert_eq!(arns(Plan::of(&[balancer(Ok(false), &[LoadBalancer, On])])), (1, groups(&[])));
+        assert_eq!(
+            arns(Plan::of(&[balancer(Ok(false), &[On, Off])])),
+            (1, groups(&["pg-2"])),
+            "the override alone would not do"
+        );
+        assert_eq!(arns(Plan::of(&[balancer(Ok(false), &[On, On])])), (0, groups(&[])));
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_unknown_and_not_changed() {
+        let unread = balancer(
+            Err(unseen("elasticloadbalancing:DescribeLoadBalancerAttributes")),
+            &[CrossZoneOverride::LoadBalancer],
+        );
+        assert!(Plan::of(std::slice::from_ref(&unread)).is_empty());
+        assert!(matches!(statuses(unread)[..], [Status::Unknown(_)]));
+        let decided =
+            balancer(Err(unseen("elasticloadbalancing:DescribeLoadBalancerAttributes")), &[CrossZoneOverride::On]);
+        assert!(matches!(statuses(decided)[..], [Status::Pass]), "an override needs no load balancer");
+        let unread = LoadBalancer { cross_zone: Some(Ok(true)), ..load_balancer("pg", vec![target_group("pg")]) };
+        assert!(matches!(statuses(unread)[..], [Status::Unknown(_)]));
+    }
+}

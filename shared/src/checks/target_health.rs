@@ -1,0 +1,221 @@
+//! `target-group.health`: do the targets behind dbt's path serve?
+
+use std::collections::BTreeMap;
+
+use super::{Check, Finding, Observation, Place, Remedy, Severity, Status, count, some_of};
+use crate::ids::ServiceId;
+use crate::snapshot::{Health, LoadBalancer, Seen, Target, TargetGroup};
+
+/// Evidence lines per alert; the rest is counted.
+const MOST_TARGETS_NAMED: usize = 20;
+
+/// One observation per target group, however many targets it has.
+#[must_use]
+pub fn evaluate(service: &ServiceId, load_balancers: &Seen<Vec<LoadBalancer>>, place: &Place) -> Vec<Observation> {
+    let blind = |why: String| Observation {
+        check: Check::TargetGroupHealth,
+        resource: service.to_string(),
+        status: Status::Unknown(why),
+    };
+    let load_balancers = match load_balancers {
+        Ok(load_balancers) => load_balancers,
+        Err(unseen) => return vec![blind(unseen.to_string())],
+    };
+    let mut observations = Vec::new();
+    for load_balancer in load_balancers {
+        match &load_balancer.target_groups {
+            Err(unseen) => observations.push(blind(unseen.to_string())),
+            Ok(groups) => observations.extend(groups.iter().map(|group| Observation {
+                check: Check::TargetGroupHealth,
+                resource: group.arn.to_string(),
+                status: match &group.targets {
+                    Some(Ok(targets)) => judge(group, targets, place),
+                    Some(Err(unseen)) => Status::Unknown(unseen.to_string()),
+                    None => Status::Unknown("its targets were not read".to_owned()),
+                },
+            })),
+        }
+    }
+    observations
+}
+
+/// What the health of a target means for dbt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Serving {
+    Yes,
+    /// Fails its checks, or never gets traffic.
+    No,
+    /// Comes or goes: registration and deregistration in a deployment.
+    InPassing,
+    /// ELB does not say.
+    Untold,
+}
+
+fn serving(health: &Health) -> Serving {
+    match health {
+        Health::Healthy => Serving::Yes,
+        Health::Unhealthy | Health::UnhealthyDraining | Health::Unused => Serving::No,
+        Health::Initial | Health::Draining => Serving::InPassing,
+        Health::Unavailable | Health::Other(_) => Serving::Untold,
+    }
+}
+
+fn judge(group: &TargetGroup, targets: &[Target], place: &Place) -> Status {
+    let name = group.name();
+    let number = |of: Serving| targets.iter().filter(|target| serving(&target.health) == of).count();
+    let (healthy, down, untold) = (number(Serving::Yes), number(Serving::No), number(Serving::Untold));
+    let all = targets.len();
+
+    let (severity, summary) = if all == 0 {
+        (Severity::Critical, format!("no target is registered in target group {name}"))
+    } else if healthy == 0 && untold > 0 {
+        let why = "ELB does not say whether its targets are healthy (health checks are off?)";
+        return Status::Unknown(format!("{}: {why}", count(untold, "target")));
+    } else if healthy == 0 {
+        (Severity::Critical, format!("{all} of {} down in target group {name}", count(all, "target")))
+    } else if down > 0 {
+        (Severity::Warning, format!("{down} of {} down in target group {name}", count(all, "target")))
+    } else {
+        return Status::Pass;
+    };
+    let meaning = if severity == Severity::Critical {
+        "dbt cannot get through: the load balancer has no target to send its connections to."
+    } else {
+        "dbt still gets through, to the healthy targets. If they fail as well, nothing is left."
+    };
+    Status::Fail(Box::new(Finding {
+        severity,
+        summary,
+        meaning: meaning.to_owned(),
+        evidence: evidence(group, targets, healthy),
+        remedy: Remedy {
+            what: remedy(targets).to_owned(),
+            command: Some(format!(
+                "aws elbv2 describe-target-health --region {} --target-group-arn {}",
+                place.region(),
+                group.arn
+            )),
+            console: place.target_group(&group.arn),
+        },
+        cause: None,
+    }))
+}
+
+fn evidence(group: &TargetGroup, targets: &[Target], healthy: usize) -> Vec<String> {
+    let mut zones: BTreeMap<&str, usize> = BTreeMap::new();
+    for target in targets.iter().filter(|target| target.health == Health::Healthy) {
+        *zones.entry(target.zone.as_deref().unwrap_or("a zone ELB does not name")).or_default() += 1;
+    }
+    let zones: Vec<String> = zones.iter().map(|(zone, number)| format!("{number} in {zone}")).collect();
+    let mut first = vec![match zones.is_empty() {
+        true => format!("healthy: none of {}", targets.len()),
+        false => format!("healthy: {healthy} of {} ({})", targets.len(), zones.join(", ")),
+    }];
+    if let Some(check) = &group.health_check {
+        first.push(format!("health check: {check}"));
+    }
+    let failing = targets.iter().filter(|target| target.health != Health::Healthy).map(|target| {
+        let mut line = format!("{target}: {}", target.health);
+        if let Some(reason) = &target.reason {
+            line.push_str(&format!(", {reason}"));
+        }
+        if let Some(description) = &target.description {
+            line.push_str(&format!(" ({description})"));
+        }
+        line
+    });
+    first.extend(some_of(failing.collect(), MOST_TARGETS_NAMED));
+    first
+}
+
+/// What to look at first, by what is most often the matter.
+fn remedy(targets: &[Target]) -> &'static str {
+    if targets.is_empty() {
+        "Register the servers of your service in the target group."
+    } else if targets.iter().any(|target| matches!(target.health, Health::Unhealthy | Health::UnhealthyDraining)) {
+        "See that the service runs on these targets and listens on the port, and that their security groups let the \
+         load balancer's private addresses in."
+    } else if targets.iter().any(|target| target.health == Health::Unused) {
+        "These targets get no traffic: enable their zone on the load balancer, start the instances, or register \
+         targets in its zones."
+    } else {
+        "These targets are being registered or deregistered. If this lasts, register targets that stay."
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{load_balancer, place, service, target, target_group};
+
+    fn status(targets: &[Target]) -> Status {
+        let group = TargetGroup { targets: Some(Ok(targets.to_vec())), ..target_group("pg") };
+        let observations = evaluate(&service(1), &Ok(vec![load_balancer("pg", vec![group])]), &place());
+        assert_eq!(observations.len(), 1, "one per target group, never per target");
+        observations[0].status.clone()
+    }
+
+    /// Severity and summary, if it fails.
+    fn told(healths: &[&str]) -> Option<(Severity, String)> {
+        let targets: Vec<Target> = healths.iter().zip(1..).map(|(health, number)| target(number, health)).collect();
+        match status(&targets) {
+            Status::Pass => None,
+            Status::Fail(finding) => Some((finding.severity, finding.summary)),
+            Status::Unknown(why) => panic!("unknown: {why}"),
+        }
+    }
+
+    #[test]
+    fn the_numbers_decide_the_severity() {
+        let critical = |summary: &str| Some((Severity::Critical, format!("{summary} in target group pg")));
+        let warning = |summary: &str| Some((Severity::Warning, format!("{summary} in target group pg")));
+        assert_eq!(told(&["healthy", "healthy"]), None);
+        assert_eq!(told(&["healthy", "unhealthy", "unhealthy.draining"]), warning("2 of 3 targets down"));
+        assert_eq!(told(&["healthy", "unused"]), warning("1 of 2 targets down"));
+        assert_eq!(told(&["unhealthy"]), critical("1 of 1 target down"));
+        assert_eq!(told(&[]), critical("no target is registered"));
+    }
+
+    #[test]
+    fn a_deployment_in_progress_is_no_failure_while_something_serves() {
+        assert_eq!(told(&["healthy", "draining", "initial"]), None);
+        let alone = Some((Severity::Critical, "2 of 2 targets down in target group pg".to_owned()));
+        assert_eq!(told(&["draining", "initial"]), alone);
+    }
+
+    #[test]
+    fn what_elb_does_not_say_is_unknown_not_healthy() {
+        assert!(matches!(status(&[target(1, "unavailable")]), Status::Unknown(_)));
+        assert!(matches!(status(&[target(1, "brand-new-state"), target(2, "unhealthy")]), Status::Unknown(_)));
+        let observations = evaluate(&service(1), &Ok(vec![load_balancer("pg", vec![target_group("pg")])]), &place());
+        assert!(matches!(observations[0].status, Status::Unknown(_)), "targets that were not read");
+    }
+
+    #[test]
+    fn a_failed_read_is_unknown() {
+        let unseen = || crate::testing::unseen("elasticloadbalancing:DescribeTargetHealth");
+        let group = TargetGroup { targets: Some(Err(unseen())), ..target_group("pg") };
+        let lists: [Seen<Vec<LoadBalancer>>; 3] = [
+            Err(unseen()),
+            Ok(vec![LoadBalancer { target_groups: Err(unseen()), ..load_balancer("pg", vec![]) }]),
+            Ok(vec![load_balancer("pg", vec![group])]),
+        ];
+        for list in lists {
+            let observations = evaluate(&service(1), &list, &place());
+            assert!(matches!(&observations[..], [Observation { status: Status::Unknown(_), .. }]), "{observations:?}");
+        }
+    }
+
+    #[test]
+    fn the_evidence_names_zones_and_reasons_and_counts_the_rest() {
+        let mut targets: Vec<Target> = (1..=25).map(|number| target(number, "unhealthy")).collect();
+        targets.push(target(26, "healthy"));
+        let Status::Fail(finding) = status(&targets) else { panic!("it fails") };
+        assert_eq!(finding.evidence[0], "healthy: 1 of 26 (1 in eu-central-1a)");
+        assert_eq!(
+            finding.evidence[2],
+            "10.0.0.1:5432 (eu-central-1a): unhealthy, Target.FailedHealthChecks (Health checks failed)"
+        );
+        assert_eq!(finding.evidence.last().unwrap(), "and 5 more");
+    }
+}

@@ -1,0 +1,229 @@
+//! The path behind an endpoint service: load balancers, the target groups they forward to, and what a run asks of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_ec2::types::Filter;
+use aws_sdk_elasticloadbalancingv2::types as elb;
+
+use super::{Depth, Observer, side_by_side, unseen};
+use crate::ids::{Arn, ServiceId};
+use crate::snapshot::{CrossZoneOverride, EndpointService, Health, LoadBalancer, Seen, Target, TargetGroup, Unseen};
+
+const CROSS_ZONE: &str = "load_balancing.cross_zone.enabled";
+
+/// The endpoint services, and each load balancer behind them once, however many services share it.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// The services EC2 knows, of those asked for.
+    pub services: Seen<BTreeMap<ServiceId, EndpointService>>,
+    load_balancers: BTreeMap<Arn, LoadBalancer>,
+}
+
+impl Paths {
+    /// The load balancers behind `service`. A service EC2 does not know has none.
+    ///
+    /// # Errors
+    /// [`Unseen`] if the services could not be described.
+    pub fn behind(&self, service: &ServiceId) -> Seen<Vec<LoadBalancer>> {
+        let services = self.services.as_ref().map_err(Clone::clone)?;
+        let arns = services.get(service).map(|service| service.load_balancers.as_slice()).unwrap_or_default();
+        Ok(arns.iter().filter_map(|arn| self.load_balancers.get(arn).cloned()).collect())
+    }
+
+    /// Every load balancer behind any of the services, once.
+    pub fn load_balancers(&self) -> impl Iterator<Item = &LoadBalancer> {
+        self.load_balancers.values()
+    }
+
+    /// The reads that failed.
+    pub fn unseen(&self) -> impl Iterator<Item = &Unseen> {
+        self.services.as_ref().err().into_iter().chain(self.load_balancers.values().flat_map(|balancer| {
+            let own = balancer.cross_zone.as_ref().and_then(|own| own.as_ref().err());
+            let groups = balancer.target_groups.iter().flatten().flat_map(|group| {
+                let targets = group.targets.as_ref().and_then(|targets| targets.as_ref().err());
+                let cross_zone = group.cross_zone.as_ref().and_then(|own| own.as_ref().err());
+                targets.into_iter().chain(cross_zone)
+            });
+            balancer.target_groups.as_ref().err().into_iter().chain(own).chain(groups)
+        }))
+    }
+
+    /// The `Name` tag of `service`, if it was seen.
+    #[must_use]
+    pub fn name(&self, service: &ServiceId) -> Option<&str> {
+        self.services.as_ref().ok()?.get(service)?.name.as_deref()
+    }
+}
+
+impl Observer {
+    /// The configurations of `services`, all pages: one call per 200 services and page. One that EC2 does not know is
+    /// absent.
+    ///
+    /// # Errors
+    /// [`Unseen`] if any page could not be read.
+    pub async fn endpoint_services(
+        &self,
+        services: &BTreeSet<ServiceId>,
+    ) -> Seen<BTreeMap<ServiceId, EndpointService>> {
+        let ids: Vec<String> = services.iter().map(ToString::to_string).collect();
+        let mut found = BTreeMap::new();
+        // A filter, not the ServiceIds parameter: that one fails for all if one of them does not exist.
+        for ids in ids.chunks(200) {
+            let filter = Filter::builder().name("service-id").set_values(Some(ids.to_vec())).build();
+            let call = self.ec2.describe_vpc_endpoint_service_configurations().filters(filter);
+            let mut pages = call.into_paginator().items().send();
+            while let Some(row) = pages.next().await {
+                let row = row.map_err(|error| unseen("ec2:DescribeVpcEndpointServiceConfigurations", &error))?;
+                let Some(id) = row.service_id().and_then(|id| id.parse::<ServiceId>().ok()) else { continue };
+                let tag = row.tags().iter().find(|tag| tag.key() == Some("Name")).and_then(|tag| tag.value());
+                let service = EndpointService {
+                    id: id.clone(),
+                    name: tag.filter(|name| !name.is_empty()).map(ToOwned::to_owned),
+                    load_balancers: row
+                        .network_load_balancer_arns()
+                        .iter()
+                        .filter_map(|arn| arn.parse().ok())
+                        .collect(),
+                };
+                found.insert(id, service);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The services and what is behind them: a chain of three calls, however many services, load balancers and target
+    /// groups there are.
+    pub async fn paths(&self, services: &BTreeSet<ServiceId>, depth: Depth) -> Paths {
+        let services = self.endpoint_services(services).await;
+        let arns: BTreeSet<Arn> =
+            services.iter().flat_map(BTreeMap::values).flat_map(|service| service.load_balancers.clone()).collect();
+        let balancers = side_by_side(arns, |arn| self.load_balancer(arn, depth)).await;
+        let groups: BTreeSet<Arn> = balancers
+            .iter()
+            .flat_map(|balancer| balancer.target_groups.iter().flatten())
+            .map(|group| group.arn.clone())
+            .collect();
+        let details: BTreeMap<Arn, Detail> =
+            side_by_side(groups, async |arn| (arn.clone(), self.detail(&arn, depth).await)).await.into_iter().collect();
+        let load_balancers = balancers.into_iter().map(|mut balancer| {
+            for group in balancer.target_groups.iter_mut().flatten() {
+                match details.get(&group.arn) {
+                    Some(Detail::Health(targets)) => group.targets = Some(targets.clone()),
+                    Some(Detail::CrossZone(own)) => group.cross_zone = Some(own.clone()),
+                    None => {}
+                }
+            }
+            (balancer.arn.clone(), balancer)
+        });
+        Paths { services, load_balancers: load_balancers.collect() }
+    }
+
+    async fn load_balancer(&self, arn: Arn, depth: Depth) -> LoadBalancer {
+        let attributes = async {
+            match depth {
+                Depth::Health => None,
+                Depth::CrossZone => Some(self.load_balancer_cross_zone(&arn).await),
+            }
+        };
+        let (target_groups, cross_zone) = tokio::join!(self.target_groups(&arn), attributes);
+        LoadBalancer { arn, target_groups, cross_zone }
+    }
+
+    /// The target groups that the load balancer's listeners forward to, in default actions and rules, weighted or not:
+    /// asked for by load balancer, ELB lists just these, in one call instead of one per listener.
+    /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DescribeTargetGroups.html>
+    async fn target_groups(&self, load_balancer: &Arn) -> Seen<Vec<TargetGroup>> {
+        const CALL: &str = "elasticloadbalancing:DescribeTargetGroups";
+        let call = self.elb.describe_target_groups().load_balancer_arn(load_balancer.as_str());
+        let mut pages = call.into_paginator().items().send();
+        let mut groups = Vec::new();
+        while let Some(row) = pages.next().await {
+            let row = row.map_err(|error| unseen(CALL, &error))?;
+            let arn = row.target_group_arn().and_then(|arn| arn.parse().ok());
+            // Passing over a group would make its alert look resolved.
+            let arn = arn.ok_or_else(|| untold(CALL, "a target group has no ARN"))?;
+            groups.push(target_group(arn, &row));
+        }
+        Ok(groups)
+    }
+
+    async fn detail(&self, group: &Arn, depth: Depth) -> Detail {
+        match depth {
+            Depth::Health => Detail::Health(self.targets(group).await),
+            Depth::CrossZone => Detail::CrossZone(self.target_group_cross_zone(group).await),
+        }
+    }
+
+    async fn targets(&self, group: &Arn) -> Seen<Vec<Target>> {
+        let call = self.elb.describe_target_health().target_group_arn(group.as_str());
+        let health = call.send().await.map_err(|error| unseen("elasticloadbalancing:DescribeTargetHealth", &error))?;
+        Ok(health.target_health_descriptions().iter().map(target).collect())
+    }
+
+    async fn load_balancer_cross_zone(&self, arn: &Arn) -> Seen<bool> {
+        const CALL: &str = "elasticloadbalancing:DescribeLoadBalancerAttributes";
+        let call = self.elb.describe_load_balancer_attributes().load_balancer_arn(arn.as_str());
+        let answer = call.send().await.map_err(|error| unseen(CALL, &error))?;
+        let value = answer.attributes().iter().find(|attribute| attribute.key() == Some(CROSS_ZONE));
+        match value.and_then(elb::LoadBalancerAttribute::value) {
+            Some("true") => Ok(true),
+            Some("false") => Ok(false),
+            other => Err(untold(CALL, &format!("{CROSS_ZONE} is {other:?}"))),
+        }
+    }
+
+    async fn target_group_cross_zone(&self, arn: &Arn) -> Seen<CrossZoneOverride> {
+        const CALL: &str = "elasticloadbalancing:DescribeTargetGroupAttributes";
+        let call = self.elb.describe_target_group_attributes().target_group_arn(arn.as_str());
+        let answer = call.send().await.map_err(|error| unseen(CALL, &error))?;
+        let value = answer.attributes().iter().find(|attribute| attribute.key() == Some(CROSS_ZONE));
+        match value.and_then(elb::TargetGroupAttribute::value) {
+            Some("true") => Ok(CrossZoneOverride::On),
+            Some("false") => Ok(CrossZoneOverride::Off),
+            Some("use_load_balancer_configuration") => Ok(CrossZoneOverride::LoadBalancer),
+            other => Err(untold(CALL, &format!("{CROSS_ZONE} is {other:?}"))),
+        }
+    }
+}
+
+/// What a run asks of a target group.
+enum Detail {
+    Health(Seen<Vec<Target>>),
+    CrossZone(Seen<CrossZoneOverride>),
+}
+
+/// AWS answered, but not with what its documentation promises.
+fn untold(call: &'static str, what: &str) -> Unseen {
+    Unseen { call, error: format!("its answer is not as documented: {what}"), denied: false }
+}
+
+fn target_group(arn: Arn, row: &elb::TargetGroup) -> TargetGroup {
+    let health_check = match row.health_check_enabled() {
+        Some(false) => Some("off".to_owned()),
+        _ => row.health_check_protocol().map(|protocol| {
+            let path = row.health_check_path().map(|path| format!(" {path}")).unwrap_or_default();
+            format!("{}{path} on {}", protocol.as_str(), row.health_check_port().unwrap_or("an untold port"))
+        }),
+    };
+    TargetGroup {
+        arn,
+        protocol: row.protocol().map(|protocol| protocol.as_str().to_owned()),
+        port: row.port().and_then(|port| port.try_into().ok()),
+        health_check,
+        targets: None,
+        cross_zone: None,
+    }
+}
+
+fn target(row: &elb::TargetHealthDescription) -> Target {
+    let (target, health) = (row.target(), row.target_health());
+    let reason = health.and_then(elb::TargetHealth::reason);
+    Target {
+        id: target.and_then(elb::TargetDescription::id).unwrap_or("a target without id").to_owned(),
+        port: target.and_then(elb::TargetDescription::port).and_then(|port| port.try_into().ok()),
+        zone: target.and_then(elb::TargetDescription::availability_zone).map(ToOwned::to_owned),
+        health: Health::parse(health.and_then(elb::TargetHealth::state).map_or("", |state| state.as_str())),
+        reason: reason.map(|reason| reason.as_str().to_owned()),
+        description: health.and_then(elb::TargetHealth::description).map(ToOwned::to_owned),
+    }
+}
