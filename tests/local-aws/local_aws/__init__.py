@@ -1,0 +1,1 @@
+"""A local AWS for privatelink-guard: ministack plus the provider's side of AWS PrivateLink."""

@@ -1,0 +1,57 @@
+"""The server's end of the control commands: POST /_local/COMMAND with the arguments as JSON."""
+import json
+
+from . import (connection_notifications, endpoint_connections, endpoint_services, faults, invocations, mailbox, paging,
+               request_log, target_health)
+
+PREFIX = "/_local/"
+
+
+def set_target_health(target_group, target, state, reason=None, description=None):
+    target_id, _, port = target.partition(":") if target.count(":") == 1 else (target, "", "")
+    target_health.set_health(target_group, target_id, int(port) if port else None, state, reason, description)
+
+
+def set_fault(action=None, clear=False, **fault):
+    if clear:
+        faults.clear()
+    elif action:
+        faults.add(action, **fault)
+    else:
+        raise ValueError("a fault needs an action")
+
+
+def notify(topic, message):
+    """Publish in the name of the first endpoint service of the topic's owner that the topic lets in."""
+    region, account = topic.split(":")[3:5]
+    services = endpoint_services.of(account, region)
+    if not any(connection_notifications.publish(topic, message, service) for service in services):
+        raise PermissionError(f"{topic} does not allow vpce.amazonaws.com to publish for any of {account}'s services")
+
+
+COMMANDS = {
+    "target-health": set_target_health,
+    "page-size": lambda size: paging.set_largest_page(size),
+    "fault": set_fault,
+    "connection": endpoint_connections.force,
+    "mail": lambda since=0: mailbox.since(since),
+    "requests": lambda since=0, principal="": request_log.since(since, principal),
+    "invocations": lambda since=0: invocations.since(since),
+    "notify": notify,
+}
+
+
+async def answer(scope, receive, send):
+    """ASGI application for the paths under /_local/."""
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    try:
+        status, result = 200, json.dumps(COMMANDS[scope["path"].removeprefix(PREFIX)](**json.loads(body or b"{}")))
+    except (LookupError, PermissionError, TypeError, ValueError) as error:
+        status, result = 400, f"{type(error).__name__}: {error}"
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": result.encode()})

@@ -1,0 +1,38 @@
+"""Time: what the server calls a minute, and how long PrivateLink takes to establish a connection."""
+import time
+from datetime import datetime, timezone
+
+SECONDS_PER_MINUTE = 60.0
+ESTABLISH_DELAY = 1.0  # seconds from an accepted connection's `pending` to `available`
+
+
+def configure(minute, establish_delay):
+    global SECONDS_PER_MINUTE, ESTABLISH_DELAY
+    SECONDS_PER_MINUTE, ESTABLISH_DELAY = minute, establish_delay
+
+
+def minutes(count):
+    """So many AWS minutes, in this server's seconds."""
+    return count * SECONDS_PER_MINUTE
+
+
+def iso(seconds=None):
+    """A timestamp as EC2 and CloudTrail write it."""
+    moment = datetime.fromtimestamp(time.time() if seconds is None else seconds, timezone.utc)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def install():
+    """`rate()` schedules of EventBridge rules and of EventBridge Scheduler count in this server's minutes."""
+    from ministack.services import eventbridge, scheduler
+
+    rate_seconds = eventbridge._parse_rate_seconds
+
+    def scaled_rate_seconds(expression):
+        seconds = rate_seconds(expression)
+        return None if seconds is None else minutes(seconds / 60)
+
+    eventbridge._parse_rate_seconds = scaled_rate_seconds
+    tick = min(1.0, SECONDS_PER_MINUTE / 10)
+    eventbridge._SCHEDULER_TICK_INTERVAL = tick
+    scheduler._SCHEDULE_TICK_INTERVAL = tick

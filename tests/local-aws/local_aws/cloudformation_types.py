@@ -1,0 +1,243 @@
+"""CloudFormation: the resource types of AWS PrivateLink and Slack, and properties that ministack's types leave out.
+
+Each type's create, update and delete go through the same code as the EC2 calls; a resource that cannot be made fails
+the stack.
+"""
+from ministack.core.responses import get_account_id
+from ministack.services import dynamodb, lambda_svc, sns
+from ministack.services.cloudformation import provisioners
+
+from . import connection_notifications, endpoint_connections, endpoint_services
+from .wire import ApiError
+
+
+def _tag_specifications(resource_type, properties):
+    return [{"ResourceType": resource_type, "Tags": properties.get("Tags", [])}]
+
+
+def _is_true(value):
+    return str(value).lower() == "true"
+
+
+def _cloudformation_error(error):
+    return ValueError(f"{error.message} (Service: Ec2, Status Code: {error.status}, Error Code: {error.code})")
+
+
+class ResourceType:
+    """A resource type made of functions over its properties; changes of `create_only` properties replace it."""
+
+    create_only: tuple = ()
+
+    def handlers(self):
+        return {"create": self._create, "update": self._update, "delete": self._delete}
+
+    def _create(self, logical_id, properties, stack_name):
+        try:
+            return self.create(properties)
+        except ApiError as error:
+            raise _cloudformation_error(error) from error
+
+    def _update(self, physical_id, old, new, stack_name):
+        try:
+            if any(old.get(name) != new.get(name) for name in self.create_only):
+                return self.create(new)  # the engine deletes the predecessor of another physical id
+            return physical_id, self.update(physical_id, old, new)
+        except ApiError as error:
+            raise _cloudformation_error(error) from error
+
+    def _delete(self, physical_id, properties):
+        self.delete(physical_id)
+
+
+class ConnectionNotification(ResourceType):
+    """AWS::EC2::VPCEndpointConnectionNotification"""
+
+    create_only = ("ServiceId", "VPCEndpointId")
+
+    def create(self, properties):
+        request = {"ConnectionNotificationArn": properties["ConnectionNotificationArn"],
+                   "ConnectionEvents": properties["ConnectionEvents"]}
+        for name, member in (("ServiceId", "ServiceId"), ("VPCEndpointId", "VpcEndpointId")):
+            if name in properties:
+                request[member] = properties[name]
+        answer = connection_notifications.create(request)["ConnectionNotification"]
+        notification_id = answer["ConnectionNotificationId"]
+        return notification_id, {"VPCEndpointConnectionNotificationId": notification_id}
+
+    def update(self, physical_id, old, new):
+        connection_notifications.modify({
+            "ConnectionNotificationId": physical_id, "ConnectionEvents": new["ConnectionEvents"],
+            "ConnectionNotificationArn": new["ConnectionNotificationArn"]})
+        return {"VPCEndpointConnectionNotificationId": physical_id}
+
+    def delete(self, physical_id):
+        connection_notifications.delete({"ConnectionNotificationIds": [physical_id]})
+
+
+class EndpointService(ResourceType):
+    """AWS::EC2::VPCEndpointService"""
+
+    def create(self, properties):
+        answer = endpoint_services.create({
+            "NetworkLoadBalancerArns": properties.get("NetworkLoadBalancerArns", []),
+            "AcceptanceRequired": _is_true(properties.get("AcceptanceRequired", True)),
+            "SupportedIpAddressTypes": properties.get("SupportedIpAddressTypes", ["ipv4"]),
+            "SupportedRegions": self._regions(properties),
+            "TagSpecifications": _tag_specifications("vpc-endpoint-service", properties)})
+        service_id = answer["ServiceConfiguration"]["ServiceId"]
+        return service_id, {"ServiceId": service_id}
+
+    @staticmethod
+    def _regions(properties):
+        return [entry["Region"] for entry in properties.get("SupportedRegions", [])]
+
+    def update(self, physical_id, old, new):
+        arns, before = new.get("NetworkLoadBalancerArns", []), old.get("NetworkLoadBalancerArns", [])
+        endpoint_services.modify({
+            "ServiceId": physical_id, "AcceptanceRequired": _is_true(new.get("AcceptanceRequired", True)),
+            "AddNetworkLoadBalancerArns": arns,
+            "RemoveNetworkLoadBalancerArns": [arn for arn in before if arn not in arns],
+            "AddSupportedRegions": self._regions(new),
+            "RemoveSupportedRegions": [r for r in self._regions(old) if r not in self._regions(new)]})
+        return {"ServiceId": physical_id}
+
+    def delete(self, physical_id):
+        for refused in endpoint_services.delete({"ServiceIds": [physical_id]})["Unsuccessful"]:
+            if not refused["Error"]["Code"].endswith("NotFound"):
+                raise ValueError(refused["Error"]["Message"])
+
+
+class EndpointServicePermissions(ResourceType):
+    """AWS::EC2::VPCEndpointServicePermissions; its physical id is the service's."""
+
+    create_only = ("ServiceId",)
+
+    def create(self, properties):
+        endpoint_services.modify_permissions({"ServiceId": properties["ServiceId"],
+                                              "AddAllowedPrincipals": properties.get("AllowedPrincipals", [])})
+        return properties["ServiceId"], {}
+
+    def update(self, physical_id, old, new):
+        wanted = new.get("AllowedPrincipals", [])
+        endpoint_services.modify_permissions({
+            "ServiceId": physical_id, "AddAllowedPrincipals": wanted,
+            "RemoveAllowedPrincipals": [p for p in old.get("AllowedPrincipals", []) if p not in wanted]})
+        return {}
+
+    def delete(self, physical_id):
+        try:
+            service = endpoint_services.owned(physical_id)
+        except ApiError:
+            return
+        service.allowed.clear()
+
+
+class Endpoint(ResourceType):
+    """AWS::EC2::VPCEndpoint to an endpoint service; endpoints of AWS services stay ministack's."""
+
+    def __init__(self, ministack):
+        self.ministack = ministack
+
+    def handlers(self):
+        return {"create": self._create_either, "update": self._update_either, "delete": self._delete_either}
+
+    def _create_either(self, logical_id, properties, stack_name):
+        if ".vpce-svc-" not in str(properties.get("ServiceName")):
+            return self.ministack["create"](logical_id, properties, stack_name)
+        return self._create(logical_id, properties, stack_name)
+
+    def _update_either(self, physical_id, old, new, stack_name):
+        if not endpoint_connections.find(physical_id):
+            return self.ministack["update"](physical_id, old, new, stack_name)
+        return physical_id, self._attributes(endpoint_connections.find(physical_id))
+
+    def _delete_either(self, physical_id, properties):
+        if not endpoint_connections.find(physical_id):
+            return self.ministack["delete"](physical_id, properties)
+        return endpoint_connections.delete_endpoints({"VpcEndpointIds": [physical_id]})
+
+    def create(self, properties):
+        answer = endpoint_connections.create_endpoint({
+            "ServiceName": properties["ServiceName"], "VpcId": properties["VpcId"],
+            "SubnetIds": properties.get("SubnetIds", []), "SecurityGroupIds": properties.get("SecurityGroupIds", []),
+            "PrivateDnsEnabled": _is_true(properties.get("PrivateDnsEnabled", False)),
+            "TagSpecifications": _tag_specifications("vpc-endpoint", properties)})
+        endpoint_id = answer["VpcEndpoint"]["VpcEndpointId"]
+        return endpoint_id, self._attributes(endpoint_connections.find(endpoint_id))
+
+    @staticmethod
+    def _attributes(connection):
+        seen = connection.seen_by_consumer()
+        return {"Id": connection.endpoint_id, "CreationTimestamp": seen["CreationTimestamp"],
+                "NetworkInterfaceIds": seen["NetworkInterfaceIds"],
+                "DnsEntries": [f"Z1EXAMPLE:{entry['DnsName']}" for entry in seen["DnsEntries"]]}
+
+
+class SlackChannel(ResourceType):
+    """AWS::Chatbot::SlackChannelConfiguration: Amazon Q Developer in chat applications subscribes to the topics."""
+
+    endpoint = "https://global.sns-api.chatbot.amazonaws.com"
+
+    def create(self, properties):
+        self._subscribe(properties)
+        arn = f"arn:aws:chatbot::{get_account_id()}:chat-configuration/slack-channel/{properties['ConfigurationName']}"
+        return arn, {"Arn": arn}
+
+    def update(self, physical_id, old, new):
+        self._unsubscribe(old)
+        self._subscribe(new)
+        return {"Arn": physical_id}
+
+    def _delete(self, physical_id, properties):
+        self._unsubscribe(properties)
+
+    def _subscribe(self, properties):
+        for topic_arn in properties.get("SnsTopicArns", []):
+            sns._subscribe({"TopicArn": topic_arn, "Protocol": "https", "Endpoint": self.endpoint})
+
+    def _unsubscribe(self, properties):
+        for topic_arn in properties.get("SnsTopicArns", []):
+            topic = sns._topic_by_arn_any_scope(topic_arn) or {"subscriptions": []}
+            topic["subscriptions"][:] = [s for s in topic["subscriptions"] if s["endpoint"] != self.endpoint]
+
+
+def _set_time_to_live(table, properties):
+    """AWS::DynamoDB::Table TimeToLiveSpecification"""
+    specification = properties.get("TimeToLiveSpecification")
+    if specification:
+        dynamodb._update_ttl({"TableName": table, "TimeToLiveSpecification": {
+            "AttributeName": specification["AttributeName"], "Enabled": _is_true(specification["Enabled"])}})
+
+
+def _set_delivery_and_concurrency(function, properties):
+    """AWS::Lambda::Function DeadLetterConfig and ReservedConcurrentExecutions"""
+    record = lambda_svc._functions[function]
+    record["config"]["DeadLetterConfig"] = properties.get("DeadLetterConfig")
+    reserved = properties.get("ReservedConcurrentExecutions")
+    record["concurrency"] = None if reserved is None else int(reserved)
+
+
+def _completed(handlers, complete):
+    """A type's handlers that apply more properties after ministack's create and update."""
+    def create(logical_id, properties, stack_name):
+        physical_id, attributes = handlers["create"](logical_id, properties, stack_name)
+        complete(physical_id, properties)
+        return physical_id, attributes
+
+    def update(physical_id, old, new, stack_name, logical_id=None):
+        physical_id, attributes = handlers["update"](physical_id, old, new, stack_name, logical_id)
+        complete(physical_id, new)
+        return physical_id, attributes
+
+    return {**handlers, "create": create, "update": update}
+
+
+def install():
+    types = provisioners._RESOURCE_HANDLERS
+    types["AWS::EC2::VPCEndpointConnectionNotification"] = ConnectionNotification().handlers()
+    types["AWS::EC2::VPCEndpointService"] = EndpointService().handlers()
+    types["AWS::EC2::VPCEndpointServicePermissions"] = EndpointServicePermissions().handlers()
+    types["AWS::EC2::VPCEndpoint"] = Endpoint(types["AWS::EC2::VPCEndpoint"]).handlers()
+    types["AWS::Chatbot::SlackChannelConfiguration"] = SlackChannel().handlers()
+    types["AWS::DynamoDB::Table"] = _completed(types["AWS::DynamoDB::Table"], _set_time_to_live)
+    types["AWS::Lambda::Function"] = _completed(types["AWS::Lambda::Function"], _set_delivery_and_concurrency)

@@ -1,0 +1,148 @@
+"""EventBridge: "AWS API Call via CloudTrail" for the management events that write to EC2 and ELBv2.
+
+Successful writes only, soon after the call, on the default bus of the caller's account and Region. The record has
+CloudTrail's shape: request parameters in lower camel case, and for the newer EC2 actions (the VPC endpoint ones among
+them) the request as `{"ACTIONRequest": {…}}` with list items as `{"tag": 1, "content": …}`.
+"""
+import json
+import logging
+import queue
+import re
+import threading
+import uuid
+import xml.etree.ElementTree as ElementTree
+
+from ministack.core.responses import get_account_id, get_region, get_request_client_ip, request_scope
+from ministack.services import eventbridge
+
+from . import callers, clock
+from .wire import EC2, ELB, ApiError
+
+log = logging.getLogger("local_aws")
+_APIS = {"ec2": EC2, "elasticloadbalancing": ELB}
+_READS = re.compile(r"(Describe|Get|List|Search|Export)")
+_WRAPPED = re.compile(r"VpcEndpoint|SecurityGroupRule|ManagedPrefixList|LaunchTemplate")
+_outgoing: queue.SimpleQueue = queue.SimpleQueue()
+
+
+def is_recorded(service, action):
+    return service in _APIS and not _READS.match(action)
+
+
+def record(service, action, form, headers, query, answer, request_id):
+    """Send the event of a call that succeeded. `answer` is the response's XML."""
+    account, region = get_account_id(), get_region()
+    detail = {
+        "eventVersion": "1.10",
+        "userIdentity": callers.identity_of(headers, query),
+        "eventTime": clock.iso()[:19] + "Z",
+        "eventSource": f"{service}.amazonaws.com",
+        "eventName": action,
+        "awsRegion": region,
+        "sourceIPAddress": get_request_client_ip(),
+        "userAgent": headers.get("user-agent", ""),
+        "requestParameters": request_parameters(service, action, form),
+        "responseElements": response_elements(service, action, answer),
+        "requestID": request_id,
+        "eventID": str(uuid.uuid4()),
+        "readOnly": False,
+        "eventType": "AwsApiCall",
+        "managementEvent": True,
+        "recipientAccountId": account,
+        "eventCategory": "Management",
+    }
+    if service == "elasticloadbalancing":
+        detail["apiVersion"] = "2015-12-01"
+    _outgoing.put((account, region, {"Source": f"aws.{service}", "DetailType": "AWS API Call via CloudTrail",
+                                     "Detail": json.dumps(detail)}))
+
+
+def request_parameters(service, action, form):
+    api = _APIS[service]
+    try:
+        request = api.parse(action, form)
+    except ApiError:
+        return None
+    shape = api.model.operation_model(action).input_shape
+    if service == "elasticloadbalancing":
+        return _lower_camel(request)
+    if _WRAPPED.search(action):
+        return {f"{action}Request": _wrapped(api, shape, request)}
+    return _with_items(shape, request)
+
+
+def _lower_camel(value):
+    """ELBv2: members in lower camel case, lists as they are."""
+    if isinstance(value, dict):
+        return {key[0].lower() + key[1:]: _lower_camel(item) for key, item in value.items()}
+    return [_lower_camel(item) for item in value] if isinstance(value, list) else value
+
+
+def _wrapped(api, shape, value):
+    """Newer EC2 actions: members by their request names, list items numbered by `tag`."""
+    if shape.type_name == "structure":
+        return {api.request_name(name, shape.members[name]): _wrapped(api, shape.members[name], item)
+                for name, item in value.items()}
+    if shape.type_name == "list":
+        items = []
+        for tag, item in enumerate(value, start=1):
+            item = _wrapped(api, shape.member, item)
+            items.append({"tag": tag, **(item if isinstance(item, dict) else {"content": item})})
+        return items[0] if len(items) == 1 else items
+    return value
+
+
+def _with_items(shape, value):
+    """Older EC2 actions: lower camel case, lists as `{"items": […]}`."""
+    if shape.type_name == "structure":
+        return {_lower_first(_older_name(name)): _with_items(shape.members[name], item)
+                for name, item in value.items()}
+    if shape.type_name == "list":
+        return {"items": [_with_items(shape.member, item) for item in value]}
+    return value
+
+
+def _older_name(name):
+    return {"Ipv6Ranges": "ipv6Ranges", "UserIdGroupPairs": "groups", "PortRange": "portRange",
+            "Protocol": "aclProtocol"}.get(name, name)
+
+
+def _lower_first(name):
+    return name[0].lower() + name[1:]
+
+
+def response_elements(service, action, xml):
+    root = ElementTree.fromstring(xml)
+    content = _from_xml(root)
+    if service == "elasticloadbalancing":
+        result = content.get(f"{action}Result") if isinstance(content, dict) else None
+        return _lower_camel(result) if isinstance(result, dict) else None
+    if _WRAPPED.search(action):
+        return {f"{action}Response": {"xmlns": EC2.namespace, **content}}
+    return {("_return" if key == "return" else key): value for key, value in content.items()}
+
+
+def _from_xml(element):
+    children = list(element)
+    if not children:
+        return {"true": True, "false": False}.get(element.text, element.text or "")
+    names = [child.tag.rsplit("}", 1)[-1] for child in children]
+    if set(names) == {"member"}:
+        return [_from_xml(child) for child in children]
+    if set(names) == {"item"}:
+        return {"items": [_from_xml(child) for child in children]}
+    return {name: _from_xml(child) for name, child in zip(names, children)}
+
+
+def _deliver():
+    while True:
+        account, region, entry = _outgoing.get()
+        try:
+            with request_scope(account, region):
+                eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
+        except Exception:
+            log.exception("a CloudTrail event was not delivered")
+
+
+def install():
+    threading.Thread(target=_deliver, daemon=True, name="cloudtrail-events").start()

@@ -1,0 +1,86 @@
+"""The control commands: what AWS has no API for, asked of the running server under /_local/."""
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+
+
+def add_commands(commands):
+    """Add the control commands to an argparse subparsers object."""
+    def command(name, help):
+        parser = commands.add_parser(name, help=help)
+        parser.add_argument("--endpoint", default=os.environ.get("AWS_ENDPOINT_URL"),
+                            help="http://127.0.0.1:PORT; default: AWS_ENDPOINT_URL")
+        parser.set_defaults(run=run)
+        return parser
+
+    health = command("target-health", "set the health of a target")
+    health.add_argument("--target-group", required=True, metavar="ARN")
+    health.add_argument("--target", required=True, metavar="ID[:PORT]")
+    health.add_argument("--state", required=True, help="healthy, unhealthy, draining, …; healthy restores")
+    health.add_argument("--reason", help="such as Target.FailedHealthChecks")
+    health.add_argument("--description")
+
+    size = command("page-size", "cap every page of the Describe calls")
+    size.add_argument("size", type=int, help="0: no cap")
+
+    fault = command("fault", "make the next calls of an action fail")
+    fault.add_argument("--action", help="such as ec2:AcceptVpcEndpointConnections, elasticloadbalancing:…, sns:Publish")
+    fault.add_argument("--code", help="such as UnauthorizedOperation")
+    fault.add_argument("--message")
+    fault.add_argument("--status", type=int)
+    fault.add_argument("--times", type=int, help="default: until cleared")
+    fault.add_argument("--unsuccessful", metavar="CODE", help="let Accept or Reject succeed, but not for its items")
+    fault.add_argument("--clear", action="store_true", help="end all faults")
+
+    connection = command("connection", "set raw fields of a connection, as its provider sees it")
+    connection.add_argument("--endpoint-id", required=True, metavar="vpce-…")
+    connection.add_argument("--state")
+    connection.add_argument("--owner", help="an account id, or none")
+    connection.add_argument("--created", metavar="ISO-TIME")
+
+    mail = command("mail", "list what SNS delivered to people and to the web")
+    mail.add_argument("--since", type=int, default=0, metavar="N")
+
+    requests = command("requests", "list the API requests")
+    requests.add_argument("--since", type=int, default=0, metavar="N")
+    requests.add_argument("--principal", default="", metavar="SUBSTRING")
+
+    invocations = command("invocations", "list the invocations of functions")
+    invocations.add_argument("--since", type=int, default=0, metavar="N")
+
+    notify = command("notify", "publish any text to a topic, as vpce.amazonaws.com would")
+    notify.add_argument("--topic", required=True, metavar="ARN")
+    notify.add_argument("--message", required=True)
+
+
+def run(arguments):
+    if not arguments.endpoint:
+        sys.exit("no server: give --endpoint or set AWS_ENDPOINT_URL")
+    asked = {name: value for name, value in vars(arguments).items()
+             if name not in ("run", "command", "endpoint") and value is not None}
+    try:
+        answer = call(arguments.endpoint, arguments.command, asked)
+    except LocalError as error:
+        sys.exit(str(error))
+    if answer is not None:
+        print(json.dumps(answer, indent=2))
+
+
+class LocalError(Exception):
+    """The server refused a control command, or is not there."""
+
+
+def call(endpoint, command, arguments):
+    """Ask the server at `endpoint` to carry out one control command."""
+    request = urllib.request.Request(f"{endpoint.rstrip('/')}/_local/{command}", json.dumps(arguments).encode(),
+                                     {"Content-Type": "application/json"})
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(request, timeout=10) as response:
+            return json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        raise LocalError(error.read().decode()) from None
+    except OSError as error:
+        raise LocalError(f"no answer from {endpoint}: {error}") from None

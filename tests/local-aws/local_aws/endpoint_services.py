@@ -1,0 +1,293 @@
+"""EC2: VPC endpoint services, the provider's side of AWS PrivateLink: configurations and allowed principals."""
+import re
+import secrets
+from dataclasses import dataclass, field
+
+from ministack.core.responses import get_account_id, get_region, request_scope
+from ministack.services import alb, ec2
+
+from .paging import ec2_filter, ec2_page
+from .wire import EC2, ApiError, NotOurs
+
+SERVICE_ID = re.compile(r"vpce-svc-[0-9a-f]{8}([0-9a-f]{9})?")
+
+
+def new_id(prefix):
+    """An EC2 resource id: the prefix and 17 hexadecimal digits."""
+    return f"{prefix}-{secrets.token_hex(9)[:17]}"
+
+
+@dataclass
+class EndpointService:
+    """A VPC endpoint service configuration: in one account and Region, found by name from others."""
+
+    service_id: str
+    account: str
+    region: str
+    load_balancers: list
+    acceptance_required: bool
+    private_dns: dict | None = None
+    ip_address_types: list = field(default_factory=lambda: ["ipv4"])
+    regions: list = field(default_factory=list)  # besides its own
+    allowed: dict = field(default_factory=dict)  # principal -> id of the permission
+
+    @property
+    def name(self):
+        return f"com.amazonaws.vpce.{self.region}.{self.service_id}"
+
+    @property
+    def arn(self):
+        return f"arn:aws:ec2:{self.region}:{self.account}:vpc-endpoint-service/{self.service_id}"
+
+    def scope(self):
+        """The provider's account and Region, for code that looks into ministack's stores or publishes for it."""
+        return request_scope(self.account, self.region)
+
+    def zones(self):
+        """The zone names in which the service is available: those of its load balancers' subnets."""
+        with self.scope():
+            subnets = {subnet for arn in self.load_balancers for subnet in alb._lbs.get(arn, {}).get("Subnets", [])}
+            return sorted({ec2._subnets[subnet]["AvailabilityZone"] for subnet in subnets if subnet in ec2._subnets})
+
+    def zone_ids(self):
+        return [ec2._az_id_for_zone_name(zone) for zone in self.zones()]
+
+    def tags(self):
+        with self.scope():
+            return ec2._tags.get(self.service_id, [])
+
+    def allows(self, caller_arn):
+        """Whether a principal of the owner, or one that the service allows, makes the request.
+
+        An allowed account (its root or its bare id) stands for all its principals, a role for its sessions; and an
+        account's root user may do what any allowed principal of the account may.
+        """
+        account = caller_arn.split(":")[4]
+        session_role = re.fullmatch(r"arn:aws:sts::(\d+):assumed-role/([^/]+)/.+", caller_arn)
+        role = f"arn:aws:iam::{session_role[1]}:role/{session_role[2]}" if session_role else None
+        names = {"*", account, f"arn:aws:iam::{account}:root", caller_arn, role}
+        if caller_arn.endswith(":root"):
+            names |= {principal for principal in self.allowed if f"::{account}:" in principal}
+        return account == self.account or not names.isdisjoint(self.allowed)
+
+    def describe(self):
+        private_dns = self.private_dns or {}
+        return {
+            "ServiceType": [{"ServiceType": "Interface"}],
+            "ServiceId": self.service_id,
+            "ServiceName": self.name,
+            "ServiceState": "Available",
+            "AvailabilityZoneIds": self.zone_ids(),
+            "AvailabilityZones": self.zones(),
+            "AcceptanceRequired": self.acceptance_required,
+            "ManagesVpcEndpoints": False,
+            "NetworkLoadBalancerArns": self.load_balancers,
+            "SupportedIpAddressTypes": self.ip_address_types,
+            "BaseEndpointDnsNames": [f"{self.service_id}.{self.region}.vpce.amazonaws.com"],
+            "PrivateDnsName": private_dns.get("dns_name"),
+            "PrivateDnsNameConfiguration": private_dns.get("configuration"),
+            "Tags": self.tags(),
+            "SupportedRegions": [{"Region": region, "ServiceState": "Available"}
+                                 for region in [self.region, *self.regions]],
+            "RemoteAccessEnabled": bool(self.regions),
+        }
+
+
+_services: dict[str, EndpointService] = {}
+_before_delete = []  # functions that name why a service cannot be deleted, or return None
+
+
+def refuse_delete_when(reason):
+    _before_delete.append(reason)
+
+
+def owned(service_id):
+    """The caller's endpoint service, or the error that EC2 answers."""
+    if not SERVICE_ID.fullmatch(service_id):
+        raise ApiError("InvalidVpcEndpointServiceId.Malformed", f"Invalid Id: \"{service_id}\" "
+                                                                "(expecting \"vpce-svc-...\")")
+    service = _services.get(service_id)
+    if not service or (service.account, service.region) != (get_account_id(), get_region()):
+        raise ApiError("InvalidVpcEndpointServiceId.NotFound",
+                       f"The VpcEndpointServiceId '{service_id}' does not exist")
+    return service
+
+
+def by_name(name):
+    return next((service for service in _services.values() if service.name == name), None)
+
+
+def of(account, region):
+    return [service for service in _services.values() if (service.account, service.region) == (account, region)]
+
+
+def of_caller():
+    return of(get_account_id(), get_region())
+
+
+def _check_load_balancers(arns):
+    for arn in arns:
+        if alb._lbs.get(arn, {}).get("Type") != "network":
+            raise ApiError("InvalidParameter", f"The Network Load Balancer '{arn}' does not exist")
+
+
+def _private_dns(name):
+    if not name:
+        return None
+    return {"dns_name": name, "configuration": {"State": "pendingVerification", "Type": "TXT",
+                                                "Value": f"vpce:{secrets.token_urlsafe(15)}",
+                                                "Name": f"_{secrets.token_hex(10)}"}}
+
+
+@EC2.action("CreateVpcEndpointServiceConfiguration")
+def create(request):
+    arns = request.get("NetworkLoadBalancerArns", [])
+    if not arns:
+        raise ApiError("MissingParameter", "The request must contain the parameter NetworkLoadBalancerArn")
+    _check_load_balancers(arns)
+    service = EndpointService(new_id("vpce-svc"), get_account_id(), get_region(), arns,
+                              request.get("AcceptanceRequired", True), _private_dns(request.get("PrivateDnsName")))
+    service.ip_address_types = request.get("SupportedIpAddressTypes", service.ip_address_types)
+    service.regions = [region for region in request.get("SupportedRegions", []) if region != service.region]
+    _services[service.service_id] = service
+    ec2._tags[service.service_id] = tags_for("vpc-endpoint-service", request)
+    return {"ServiceConfiguration": service.describe(), "ClientToken": request.get("ClientToken")}
+
+
+def tags_for(resource_type, request):
+    return [tag for specification in request.get("TagSpecifications", [])
+            if specification.get("ResourceType") == resource_type for tag in specification.get("Tags", [])]
+
+
+@EC2.action("DescribeVpcEndpointServiceConfigurations")
+def describe(request):
+    services = [owned(i) for i in request["ServiceIds"]] if "ServiceIds" in request else of_caller()
+    rows = ec2_filter(request, [service.describe() for service in services], {
+        "service-name": "ServiceName", "service-id": "ServiceId", "service-state": "ServiceState",
+        "supported-ip-address-types": "SupportedIpAddressTypes"})
+    return ec2_page(request, "ServiceConfigurations", rows)
+
+
+@EC2.action("ModifyVpcEndpointServiceConfiguration")
+def modify(request):
+    service = owned(request["ServiceId"])
+    _check_load_balancers(request.get("AddNetworkLoadBalancerArns", []))
+    service.load_balancers = _changed(service.load_balancers, request, "NetworkLoadBalancerArns")
+    service.ip_address_types = _changed(service.ip_address_types, request, "SupportedIpAddressTypes")
+    service.regions = [region for region in _changed(service.regions, request, "SupportedRegions")
+                       if region != service.region]
+    service.acceptance_required = request.get("AcceptanceRequired", service.acceptance_required)
+    if request.get("RemovePrivateDnsName"):
+        service.private_dns = None
+    elif "PrivateDnsName" in request:
+        service.private_dns = _private_dns(request["PrivateDnsName"])
+    return {"Return": True}
+
+
+def _changed(items, request, member):
+    kept = [item for item in items if item not in request.get(f"Remove{member}", [])]
+    return kept + [item for item in request.get(f"Add{member}", []) if item not in kept]
+
+
+@EC2.action("StartVpcEndpointServicePrivateDnsVerification")
+def verify_private_dns(request):
+    service = owned(request["ServiceId"])
+    if not service.private_dns:
+        raise ApiError("InvalidParameter", f"The service '{service.service_id}' has no private DNS name")
+    service.private_dns["configuration"]["State"] = "verified"
+    return {"ReturnValue": True}
+
+
+@EC2.action("DeleteVpcEndpointServiceConfigurations")
+def delete(request):
+    unsuccessful = []
+    for service_id in request["ServiceIds"]:
+        try:
+            service = owned(service_id)
+            for refusal in filter(None, (reason(service) for reason in _before_delete)):
+                raise refusal
+            del _services[service_id]
+            ec2._tags.pop(service_id, None)
+        except ApiError as error:
+            unsuccessful.append(unsuccessful_item(service_id, error))
+    return {"Unsuccessful": unsuccessful}
+
+
+def unsuccessful_item(resource_id, error):
+    return {"ResourceId": resource_id, "Error": {"Code": error.code, "Message": error.message}}
+
+
+# Allowed principals
+
+_PRINCIPAL_TYPES = [
+    (r"\*", "All"),
+    (r"\d{12}|arn:aws[a-z-]*:iam::\d{12}:root", "Account"),
+    (r"arn:aws[a-z-]*:iam::\d{12}:role/.+", "Role"),
+    (r"arn:aws[a-z-]*:iam::\d{12}:user/.+", "User"),
+]
+
+
+def _principal_type(principal):
+    for pattern, kind in _PRINCIPAL_TYPES:
+        if re.fullmatch(pattern, principal):
+            return kind
+    raise ApiError("InvalidPrincipal", f"Invalid Principal: '{principal}'")
+
+
+def _permission(service, principal):
+    return {"PrincipalType": _principal_type(principal), "Principal": principal,
+            "ServicePermissionId": service.allowed[principal], "ServiceId": service.service_id}
+
+
+@EC2.action("ModifyVpcEndpointServicePermissions")
+def modify_permissions(request):
+    """Removing a principal keeps it from connecting anew; its connections stay."""
+    service = owned(request["ServiceId"])
+    added = [principal for principal in request.get("AddAllowedPrincipals", []) if principal not in service.allowed]
+    for principal in [*added, *request.get("RemoveAllowedPrincipals", [])]:
+        _principal_type(principal)
+    service.allowed.update({principal: new_id("vpce-svc-perm") for principal in added})
+    for principal in request.get("RemoveAllowedPrincipals", []):
+        service.allowed.pop(principal, None)
+    return {"AddedPrincipals": [_permission(service, principal) for principal in added if principal in service.allowed],
+            "ReturnValue": True}
+
+
+@EC2.action("DescribeVpcEndpointServicePermissions")
+def describe_permissions(request):
+    service = owned(request["ServiceId"])
+    rows = ec2_filter(request, [_permission(service, principal) for principal in service.allowed],
+                      {"principal": "Principal", "principal-type": "PrincipalType"})
+    return ec2_page(request, "AllowedPrincipals", rows)
+
+
+# What consumers see
+
+@EC2.action("DescribeVpcEndpointServices")
+def describe_for_consumers(request):
+    """The named endpoint service, for those who may connect to it; the catalogue of AWS services is ministack's."""
+    names = request.get("ServiceNames", [])
+    if not any(".vpce-svc-" in name or ".vpce." in name for name in names):
+        raise NotOurs
+    return {"ServiceNames": names, "ServiceDetails": [_detail(connectable(name)) for name in names]}
+
+
+def _detail(service):
+    description = service.describe()
+    shared = {member: description[member] for member in (
+        "ServiceName", "ServiceId", "ServiceType", "AvailabilityZoneIds", "AvailabilityZones", "BaseEndpointDnsNames",
+        "AcceptanceRequired", "ManagesVpcEndpoints", "Tags", "SupportedIpAddressTypes", "PrivateDnsName")}
+    dns = service.private_dns
+    return {**shared, "ServiceRegion": service.region, "Owner": service.account, "VpcEndpointPolicySupported": False,
+            "PrivateDnsNames": [{"PrivateDnsName": dns["dns_name"]}] if dns else None,
+            "PrivateDnsNameVerificationState": dns["configuration"]["State"] if dns else None}
+
+
+def connectable(name):
+    """The service of this name, if its permissions allow the caller; others cannot tell that it exists."""
+    from ministack.core.iam_evaluator import caller_arn
+
+    service = by_name(name)
+    if not service or not service.allows(caller_arn()) or get_region() not in [service.region, *service.regions]:
+        raise ApiError("InvalidServiceName", f"The Vpc Endpoint Service '{name}' does not exist")
+    return service

@@ -1,0 +1,149 @@
+"""Lambda: events are delivered asynchronously under the function's own policy, and every invocation is listed."""
+import json
+import logging
+import threading
+import time
+import uuid
+
+from ministack.core import lambda_runtime
+from ministack.core.iam_evaluator import (EvalContext, _gather_role_policies, evaluate,
+                                          evaluate_resource_policy)
+from ministack.services import eventbridge, lambda_svc, sns, sqs
+
+from . import clock
+
+log = logging.getLogger("local_aws")
+_invocations: list[dict] = []
+_lock = threading.Lock()
+
+# What a function's environment has besides AWS_… and its configuration; nothing else of the server's reaches it.
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LAMBDA_TASK_ROOT", "_HANDLER")
+
+
+def since(number):
+    with _lock:
+        return [entry for entry in _invocations if entry["n"] > number]
+
+
+def trigger_of(event):
+    if not isinstance(event, dict):
+        return "direct"
+    if any("Sns" in record for record in event.get("Records", []) if isinstance(record, dict)):
+        return "sns"
+    return {"Scheduled Event": "schedule", "AWS API Call via CloudTrail": "cloudtrail"}.get(
+        event.get("detail-type"), "direct")
+
+
+def error_message(result):
+    body = result.get("body")
+    return str((body.get("errorMessage") if isinstance(body, dict) else None) or "error")
+
+
+def _function_policy_allows(config, service, source_arn):
+    """Whether the function's resource policy lets this AWS service invoke it for this source."""
+    arn = config["FunctionArn"]
+    policy = (lambda_svc.function_policy_for_arn(arn) or [None])[0]
+    context = EvalContext(
+        principal_arn=service, principal_type="Service", principal_account="", action="lambda:InvokeFunction",
+        resource_arn=arn, region=arn.split(":")[3],
+        service_context={"aws:sourcearn": source_arn, "aws:sourceaccount": source_arn.split(":")[4]})
+    return evaluate_resource_policy(policy, context, service=service).decision == "Allow"
+
+
+def _role_allows(config, role_arn):
+    """Whether the role that EventBridge Scheduler assumes may invoke the function."""
+    arn, account = config["FunctionArn"], role_arn.split(":")[4]
+    context = EvalContext(principal_arn=role_arn, principal_type="AssumedRole", principal_account=account,
+                          action="lambda:InvokeFunction", resource_arn=arn, region=arn.split(":")[3])
+    return evaluate(context, _gather_role_policies(role_arn.split("/")[-1], account)).decision == "Allow"
+
+
+def _invoke_later(function_arn, event, may_invoke):
+    """Invoke as SNS and EventBridge do: asynchronously, retried by Lambda, then to its dead-letter queue."""
+    function, config, name = lambda_svc._get_func_record_for_ref(function_arn)
+    if not config:
+        log.warning("no function %s to deliver to", name)
+    elif not may_invoke(config):
+        log.warning("%s not invoked: AccessDeniedException", function_arn)
+    else:
+        lambda_svc.invoke_async_with_retry(lambda_svc._execution_record_for_config(function, config), event)
+
+
+def install():
+    execute = lambda_svc._execute_function_dispatch
+    emit_metrics = lambda_svc._emit_lambda_metrics
+    route_failure = lambda_svc._route_async_failure
+    worker_environment = lambda_svc._provided_worker_env
+    runtime_api = lambda_runtime.ProvidedWorker._build_handler_class
+    invoke_target = eventbridge._invoke_target
+
+    def listed_execute(function, config, event, request_id, started):
+        entry = {"function": config.get("FunctionName"), "time": clock.iso(), "trigger": trigger_of(event)}
+        result = execute(function, config, event, request_id, started)
+        duration = (time.time() - started) * 1000
+        emit_metrics(entry["function"], duration_ms=duration, error=bool(result.get("error")), throttle=False)
+        with _lock:
+            _invocations.append({"n": len(_invocations) + 1, **entry, "ok": not result.get("error"),
+                                 "error": error_message(result) if result.get("error") else None,
+                                 "duration_ms": round(duration)})
+        return result
+
+    def emit_throttles(function_name, duration_ms, error, throttle):
+        """ministack counts direct invocations only; listed_execute counts all that run."""
+        if throttle:
+            emit_metrics(function_name, duration_ms, error, throttle)
+
+    def deliver_from_sns(endpoint, envelope, topic_arn, sub_arn, *_):
+        event = {"Records": [{"EventVersion": "1.0", "EventSubscriptionArn": sub_arn, "EventSource": "aws:sns",
+                              "Sns": json.loads(envelope)}]}
+        _invoke_later(endpoint, event,
+                      lambda config: _function_policy_allows(config, "sns.amazonaws.com", topic_arn))
+
+    delivering = threading.local()
+
+    def invoke_known_target(target, event, rule, view=None):
+        """Tell deliver_from_eventbridge below which rule or schedule it delivers for."""
+        delivering.rule, delivering.role = rule.get("Arn", ""), target.get("RoleArn")
+        return invoke_target(target, event, rule, view)
+
+    def deliver_from_eventbridge(arn, payload):
+        rule, role = delivering.rule, delivering.role
+        _invoke_later(arn, json.loads(payload), lambda config: (
+            _role_allows(config, role) if role else _function_policy_allows(config, "events.amazonaws.com", rule)))
+
+    def route_dead_letter(target_arn, function_name, event, result):
+        """A dead-letter queue gets the event itself and, as attributes, how it ended; a destination gets a record."""
+        queue = sqs._queue_by_arn(target_arn)
+        config = lambda_svc._functions.get(function_name, {}).get("config", {})
+        if not queue or (config.get("DeadLetterConfig") or {}).get("TargetArn") != target_arn:
+            route_failure(target_arn, function_name, event, result)
+            return
+        sqs._act_send_message({"QueueUrl": queue["url"], "MessageBody": json.dumps(event), "MessageAttributes": {
+            "RequestID": {"DataType": "String", "StringValue": str(uuid.uuid4())},
+            "ErrorCode": {"DataType": "Number", "StringValue": "200"},
+            "ErrorMessage": {"DataType": "String", "StringValue": error_message(result)[:1024]}}}, "")
+
+    def lambda_environment(config, code_dir, port):
+        log_settings = config.get("LoggingConfig") or {}
+        declared = lambda_svc._runtime_env_vars(config)
+        environment = {name: value for name, value in worker_environment(config, code_dir, port).items()
+                       if name.startswith("AWS_") or name in _INHERITED or name in declared}
+        for setting, name in (("LogFormat", "FORMAT"), ("ApplicationLogLevel", "LEVEL")):
+            if log_settings.get(setting):
+                environment[f"AWS_LAMBDA_LOG_{name}"] = log_settings[setting]
+        return environment
+
+    def prompt_runtime_api(worker, generation, pending):
+        """Small answers leave at once, so that latencies are the function's and not the TCP stack's."""
+        handler = runtime_api(worker, generation, pending)
+        handler.disable_nagle_algorithm = True
+        return handler
+
+    lambda_svc._execute_function_dispatch = listed_execute
+    lambda_svc._emit_lambda_metrics = emit_throttles
+    lambda_svc._route_async_failure = route_dead_letter
+    lambda_svc._provided_worker_env = lambda_environment
+    lambda_runtime.ProvidedWorker._build_handler_class = prompt_runtime_api
+    sns._deliver_to_lambda = deliver_from_sns
+    eventbridge._invoke_target = invoke_known_target
+    eventbridge._dispatch_to_lambda = deliver_from_eventbridge

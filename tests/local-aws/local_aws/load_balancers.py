@@ -1,0 +1,342 @@
+"""ELBv2: Network Load Balancers, their listeners and their target groups.
+
+Records stay in ministack's stores; this module makes the ones that differ for Network Load Balancers, and writes every
+load balancer, target group, listener and rule as the service model has it.
+"""
+import secrets
+
+from ministack.core.responses import get_account_id, get_region
+from ministack.services import alb, ec2
+
+from . import clock
+from .paging import elb_page
+from .wire import ELB, ApiError, NotOurs
+
+# Defaults as in the user guide for Network Load Balancers: cross-zone load balancing is off, and a target group
+# follows its load balancer.
+LOAD_BALANCER_ATTRIBUTES = {
+    "access_logs.s3.enabled": "false",
+    "access_logs.s3.bucket": "",
+    "access_logs.s3.prefix": "",
+    "deletion_protection.enabled": "false",
+    "dns_record.client_routing_policy": "any_availability_zone",
+    "ipv6.deny_all_igw_traffic": "false",
+    "load_balancing.cross_zone.enabled": "false",
+    "zonal_shift.config.enabled": "false",
+}
+TARGET_GROUP_ATTRIBUTES = {
+    "deregistration_delay.connection_termination.enabled": "false",
+    "deregistration_delay.timeout_seconds": "300",
+    "load_balancing.cross_zone.enabled": "use_load_balancer_configuration",
+    "proxy_protocol_v2.enabled": "false",
+    "stickiness.enabled": "false",
+    "stickiness.type": "source_ip",
+    "target_group_health.dns_failover.minimum_healthy_targets.count": "1",
+    "target_group_health.dns_failover.minimum_healthy_targets.percentage": "off",
+    "target_group_health.unhealthy_state_routing.minimum_healthy_targets.count": "1",
+    "target_group_health.unhealthy_state_routing.minimum_healthy_targets.percentage": "off",
+    "target_health_state.unhealthy.connection_termination.enabled": "true",
+    "target_health_state.unhealthy.draining_interval_seconds": "0",
+}
+NETWORK_PROTOCOLS = ("TCP", "TLS", "UDP", "TCP_UDP")
+ENFORCE = "EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic"
+
+
+def _arn(resource):
+    return f"arn:aws:elasticloadbalancing:{get_region()}:{get_account_id()}:{resource}"
+
+
+def _attributes(defaults):
+    return [{"Key": key, "Value": value} for key, value in defaults.items()]
+
+
+# Load balancers
+
+@ELB.action("CreateLoadBalancer")
+def create_load_balancer(request):
+    if request.get("Type") != "network":
+        raise NotOurs
+    name, token = request["Name"], secrets.token_hex(8)
+    if any(other["LoadBalancerName"] == name for other in alb._lbs.values()):
+        raise ApiError("DuplicateLoadBalancerName", f"A load balancer with the same name '{name}' exists, but with "
+                                                    "different settings")
+    subnets = _check_subnets(request)
+    groups = _check_security_groups(request)
+    arn = _arn(f"loadbalancer/net/{name}/{token}")
+    alb._lbs[arn] = balancer = {
+        "LoadBalancerArn": arn, "LoadBalancerName": name, "Type": "network", "State": "active",
+        "Scheme": request.get("Scheme", "internet-facing"), "VpcId": ec2._subnets[subnets[0]]["VpcId"],
+        "DNSName": f"{name}-{token}.elb.{get_region()}.amazonaws.com", "CanonicalHostedZoneId": "Z3F0SRJ5LGBH90",
+        "Subnets": subnets, "SecurityGroups": groups, "IpAddressType": request.get("IpAddressType", "ipv4"),
+        "CreatedTime": clock.iso()}
+    if groups:
+        balancer[ENFORCE] = "on"  # what a Network Load Balancer with security groups starts with
+    alb._tags[arn] = request.get("Tags", [])
+    alb._lb_attrs[arn] = _attributes(LOAD_BALANCER_ATTRIBUTES)
+    return {"LoadBalancers": [load_balancer_view(balancer)]}
+
+
+def _check_subnets(request):
+    subnets = request.get("Subnets") or [mapping["SubnetId"] for mapping in request.get("SubnetMappings", [])]
+    if not subnets:
+        raise ApiError("ValidationError", "At least one subnet must be specified")
+    for subnet in subnets:
+        if subnet not in ec2._subnets:
+            raise ApiError("SubnetNotFound", f"The subnet ID '{subnet}' does not exist")
+    zones = [ec2._subnets[subnet]["AvailabilityZone"] for subnet in subnets]
+    if len(set(zones)) < len(zones):
+        raise ApiError("InvalidConfigurationRequest", "A load balancer cannot be attached to multiple subnets in the "
+                                                      "same Availability Zone")
+    return subnets
+
+
+def _check_security_groups(request):
+    for group in request.get("SecurityGroups", []):
+        if group not in ec2._security_groups:
+            raise ApiError("InvalidSecurityGroup", f"Security group '{group}' does not exist")
+    return request.get("SecurityGroups", [])
+
+
+def load_balancer_view(balancer):
+    groups = balancer.get("SecurityGroups") or None
+    return {
+        **{member: balancer.get(member) for member in (
+            "LoadBalancerArn", "LoadBalancerName", "DNSName", "CanonicalHostedZoneId", "CreatedTime", "Scheme",
+            "VpcId", "Type", "IpAddressType")},
+        "State": {"Code": balancer["State"]},
+        "AvailabilityZones": [zone_view(subnet) for subnet in balancer.get("Subnets", [])],
+        "SecurityGroups": groups,
+        ENFORCE: balancer.get(ENFORCE) if groups else None,  # absent without a security group
+    }
+
+
+def zone_view(subnet):
+    zone = ec2._subnets.get(subnet, {}).get("AvailabilityZone", f"{get_region()}a")
+    return {"ZoneName": zone, "SubnetId": subnet, "LoadBalancerAddresses": []}
+
+
+def _load_balancer(arn):
+    if arn not in alb._lbs:
+        raise ApiError("LoadBalancerNotFound", f"Load balancer '{arn}' not found")
+    return alb._lbs[arn]
+
+
+def _named(rows, arns, names, arn_member, name_member, missing):
+    """The rows of these ARNs and names, or the error that one is missing."""
+    for wanted, member in ((arns, arn_member), (names, name_member)):
+        if wanted and not set(wanted) <= {row[member] for row in rows}:
+            raise missing
+        rows = [row for row in rows if not wanted or row[member] in wanted]
+    return rows
+
+
+@ELB.action("DescribeLoadBalancers")
+def describe_load_balancers(request):
+    rows = _named(alb._lbs.values(), request.get("LoadBalancerArns"), request.get("Names"), "LoadBalancerArn",
+                  "LoadBalancerName", ApiError("LoadBalancerNotFound", "One or more load balancers not found"))
+    return elb_page(request, "LoadBalancers", [load_balancer_view(balancer) for balancer in rows])
+
+
+@ELB.action("SetSubnets")
+def set_subnets(request):
+    balancer = _load_balancer(request["LoadBalancerArn"])
+    balancer["Subnets"] = _check_subnets(request)
+    return {"AvailabilityZones": [zone_view(subnet) for subnet in balancer["Subnets"]],
+            "IpAddressType": balancer["IpAddressType"]}
+
+
+@ELB.action("SetSecurityGroups")
+def set_security_groups(request):
+    """A Network Load Balancer that was created without security groups can never have any."""
+    balancer = _load_balancer(request["LoadBalancerArn"])
+    groups = _check_security_groups(request)
+    if balancer["Type"] == "network":
+        if groups and not balancer["SecurityGroups"]:
+            raise ApiError("InvalidConfigurationRequest", "You cannot set security groups on a Network Load Balancer "
+                                                          "that was created without any")
+        balancer[ENFORCE] = request.get(ENFORCE, balancer.get(ENFORCE))
+    balancer["SecurityGroups"] = groups
+    return {"SecurityGroupIds": groups, ENFORCE: balancer.get(ENFORCE)}
+
+
+@ELB.action("DeleteLoadBalancer")
+def delete_load_balancer(request):
+    """Deleting a load balancer deletes its listeners; one that serves an endpoint service cannot be deleted."""
+    from . import endpoint_services
+
+    arn = request["LoadBalancerArn"]
+    if any(arn in service.load_balancers for service in endpoint_services.of_caller()):
+        raise ApiError("ResourceInUse", f"Load balancer '{arn}' cannot be deleted because it is currently associated "
+                                        "with another service")
+    for listener in [key for key, row in alb._listeners.items() if row["LoadBalancerArn"] == arn]:
+        alb._delete_listener({"ListenerArn": [listener]})
+    raise NotOurs
+
+
+# Target groups
+
+@ELB.action("CreateTargetGroup")
+def create_target_group(request):
+    if request.get("Protocol") not in NETWORK_PROTOCOLS:
+        raise NotOurs
+    name = request["Name"]
+    if any(other["TargetGroupName"] == name for other in alb._tgs.values()):
+        raise ApiError("DuplicateTargetGroupName", f"A target group with the same name '{name}' exists, but with "
+                                                   "different settings")
+    arn = _arn(f"targetgroup/{name}/{secrets.token_hex(8)}")
+    health_protocol = request.get("HealthCheckProtocol", "TCP")
+    over_http = health_protocol in ("HTTP", "HTTPS")
+    alb._tgs[arn] = group = {
+        "TargetGroupArn": arn, "TargetGroupName": name, "Protocol": request["Protocol"], "Port": request["Port"],
+        "VpcId": request.get("VpcId", ec2._DEFAULT_VPC_ID), "TargetType": request.get("TargetType", "instance"),
+        "HealthCheckProtocol": health_protocol, "HealthCheckPort": request.get("HealthCheckPort", "traffic-port"),
+        "HealthCheckEnabled": request.get("HealthCheckEnabled", True),
+        "HealthCheckIntervalSeconds": request.get("HealthCheckIntervalSeconds", 30),
+        "HealthCheckTimeoutSeconds": request.get("HealthCheckTimeoutSeconds", 6 if over_http else 10),
+        "HealthyThresholdCount": request.get("HealthyThresholdCount", 5),
+        "UnhealthyThresholdCount": request.get("UnhealthyThresholdCount", 2),
+        "HealthCheckPath": request.get("HealthCheckPath", "/") if over_http else None,
+        "Matcher": request.get("Matcher", {"HttpCode": "200-399"}) if over_http else None,
+        "IpAddressType": request.get("IpAddressType", "ipv4")}
+    keeps_client_ip = group["TargetType"] == "instance" or group["Protocol"] in ("UDP", "TCP_UDP")
+    alb._targets[arn] = []
+    alb._tags[arn] = request.get("Tags", [])
+    alb._tg_attrs[arn] = _attributes({**TARGET_GROUP_ATTRIBUTES,
+                                      "preserve_client_ip.enabled": str(keeps_client_ip).lower()})
+    return {"TargetGroups": [target_group_view(group)]}
+
+
+def target_group_view(group):
+    shape = ELB.model.shape_for("TargetGroup")
+    known = {member: value for member, value in group.items() if member in shape.members}
+    return {**known, "LoadBalancerArns": load_balancers_of(group["TargetGroupArn"])}
+
+
+def load_balancers_of(target_group):
+    """The load balancers with a listener or rule that forwards to the target group."""
+    listeners = {rule["ListenerArn"] for rule in alb._rules.values()
+                 if target_group in forwarded_to(rule["Actions"])}
+    return sorted({alb._listeners[arn]["LoadBalancerArn"] for arn in listeners if arn in alb._listeners})
+
+
+@ELB.action("DescribeTargetGroups")
+def describe_target_groups(request):
+    rows = [target_group_view(group) for group in alb._tgs.values()]
+    rows = _named(rows, request.get("TargetGroupArns"), request.get("Names"), "TargetGroupArn", "TargetGroupName",
+                  ApiError("TargetGroupNotFound", "One or more target groups not found"))
+    if "LoadBalancerArn" in request:
+        _load_balancer(request["LoadBalancerArn"])
+        rows = [row for row in rows if request["LoadBalancerArn"] in row["LoadBalancerArns"]]
+    return elb_page(request, "TargetGroups", rows)
+
+
+@ELB.action("DeleteTargetGroup")
+def delete_target_group(request):
+    arn = request["TargetGroupArn"]
+    if load_balancers_of(arn):
+        raise ApiError("ResourceInUse", f"Target group '{arn}' is currently in use by a listener or a rule")
+    raise NotOurs
+
+
+# Listeners and rules
+
+def normal_action(action):
+    """An action as AWS reports it: a forward has its ForwardConfig, and its TargetGroupArn if it has only one."""
+    if action["Type"] != "forward":
+        return action
+    config = action.get("ForwardConfig") or {"TargetGroups": [{"TargetGroupArn": action["TargetGroupArn"]}]}
+    groups = [{"Weight": 1, **group} for group in config["TargetGroups"]]
+    for group in groups:
+        if group["TargetGroupArn"] not in alb._tgs:
+            raise ApiError("TargetGroupNotFound", "One or more target groups not found")
+    return {
+        "Type": "forward", "Order": action.get("Order", 1),
+        "TargetGroupArn": groups[0]["TargetGroupArn"] if len(groups) == 1 else None,
+        "ForwardConfig": {"TargetGroups": groups, "TargetGroupStickinessConfig":
+                          config.get("TargetGroupStickinessConfig", {"Enabled": False})}}
+
+
+def forwarded_to(actions):
+    """The target groups that these actions forward to with a weight above zero."""
+    return [group["TargetGroupArn"] for action in actions if action["Type"] == "forward"
+            for group in (action.get("ForwardConfig") or {"TargetGroups": [action]})["TargetGroups"]
+            if group.get("Weight", 1) > 0]
+
+
+@ELB.action("CreateListener")
+def create_listener(request):
+    balancer = _load_balancer(request["LoadBalancerArn"])
+    if balancer["Type"] != "network":
+        raise NotOurs
+    if any(other["LoadBalancerArn"] == balancer["LoadBalancerArn"] and other["Port"] == request["Port"]
+           for other in alb._listeners.values()):
+        raise ApiError("DuplicateListener", "A listener already exists on this port for this load balancer "
+                                            f"'{balancer['LoadBalancerArn']}'")
+    actions = [normal_action(action) for action in request["DefaultActions"]]
+    tail = f"{balancer['LoadBalancerArn'].split(':loadbalancer/')[1]}/{secrets.token_hex(8)}"
+    arn = _arn(f"listener/{tail}")
+    alb._listeners[arn] = listener = {
+        "ListenerArn": arn, "LoadBalancerArn": balancer["LoadBalancerArn"], "Port": request["Port"],
+        "Protocol": request["Protocol"], "DefaultActions": actions,
+        "Certificates": [certificate["CertificateArn"] for certificate in request.get("Certificates", [])]}
+    if listener["Protocol"] == "TLS":
+        listener["SslPolicy"] = request.get("SslPolicy", alb._DEFAULT_SSL_POLICY)
+    rule = _arn(f"listener-rule/{tail}/{secrets.token_hex(8)}")
+    alb._rules[rule] = {"RuleArn": rule, "ListenerArn": arn, "Priority": "default", "Conditions": [],
+                        "Actions": actions, "IsDefault": True}
+    alb._listener_attrs[arn] = [{"Key": "tcp.idle_timeout.seconds", "Value": "350"}]
+    alb._tags[arn] = request.get("Tags", [])
+    return {"Listeners": [listener_view(listener)]}
+
+
+def listener_view(listener):
+    certificates = [{"CertificateArn": arn} for arn in listener.get("Certificates", [])]
+    return {**{member: listener.get(member) for member in ("ListenerArn", "LoadBalancerArn", "Port", "Protocol",
+                                                           "SslPolicy", "DefaultActions")},
+            "Certificates": certificates or None}
+
+
+@ELB.action("DescribeListeners")
+def describe_listeners(request):
+    rows = _named(alb._listeners.values(), request.get("ListenerArns"), None, "ListenerArn", "ListenerArn",
+                  ApiError("ListenerNotFound", "One or more listeners not found"))
+    if "LoadBalancerArn" in request:
+        _load_balancer(request["LoadBalancerArn"])
+        rows = [row for row in rows if row["LoadBalancerArn"] == request["LoadBalancerArn"]]
+    return elb_page(request, "Listeners", [listener_view(listener) for listener in rows])
+
+
+def rule_view(rule):
+    return {**{member: rule[member] for member in ("RuleArn", "Priority", "Actions", "IsDefault")},
+            "Conditions": [{"Field": condition["Field"], "Values": condition.get("Values", [])}
+                           for condition in rule["Conditions"]]}
+
+
+@ELB.action("DescribeRules")
+def describe_rules(request):
+    if "ListenerArn" in request and request["ListenerArn"] not in alb._listeners:
+        raise ApiError("ListenerNotFound", "One or more listeners not found")
+    rows = _named(alb._rules.values(), request.get("RuleArns"), None, "RuleArn", "RuleArn",
+                  ApiError("RuleNotFound", "One or more rules not found"))
+    rows = [row for row in rows if request.get("ListenerArn") in (None, row["ListenerArn"])]
+    return elb_page(request, "Rules", [rule_view(rule) for rule in rows])
+
+
+def install():
+    """Let the actions that stay ministack's read and write these resources by the service model, too."""
+    def renderer(shape, view):
+        return lambda record, **_: f"<member>{ELB.xml(ELB.model.shape_for(shape), view(record))}</member>"
+
+    def parse_actions(form, prefix="DefaultActions"):
+        operation, member = {"DefaultActions": ("ModifyListener", "DefaultActions"),
+                             "Actions": ("ModifyRule", "Actions")}[prefix]
+        shape = ELB.model.operation_model(operation).input_shape.members[member]
+        flat = {key: value[0] if isinstance(value, list) else value for key, value in form.items()}
+        return [normal_action({"Order": order, **action})
+                for order, action in enumerate(ELB.read(shape, member, flat) or [], start=1)]
+
+    alb._parse_actions = parse_actions
+    alb._lb_xml = renderer("LoadBalancer", load_balancer_view)
+    alb._tg_xml = renderer("TargetGroup", target_group_view)
+    alb._listener_xml = renderer("Listener", listener_view)
+    alb._rule_xml = renderer("Rule", rule_view)

@@ -1,0 +1,78 @@
+"""SNS: keeps what would have gone to people and to the web, and checks what SNS checks before it publishes.
+
+Nothing is sent. Subscriptions by email, HTTP(S) and SMS count as confirmed; what each would have received is kept in
+order, and every publish once more under the protocol "topic", as it was published.
+"""
+import json
+import threading
+
+from ministack.services import sns
+
+from . import clock
+
+CAPTURED = ("email", "email-json", "http", "https", "sms")
+_mail: list[dict] = []
+_lock = threading.Lock()
+
+
+def since(number):
+    with _lock:
+        return [entry for entry in _mail if entry["n"] > number]
+
+
+def _keep(topic, protocol, endpoint, subject, message, attributes):
+    plain = {name: attribute.get("StringValue", attribute.get("BinaryValue")) for name, attribute in attributes.items()}
+    with _lock:
+        _mail.append({"n": len(_mail) + 1, "time": clock.iso(), "topic": topic, "protocol": protocol,
+                      "endpoint": endpoint, "subject": subject or None, "message": message, "attributes": plain})
+
+
+def _publish_problem(subject, message, structure):
+    """What SNS refuses: the Subject's characters and length, and a JSON message without a default."""
+    if subject and not (len(subject) <= 100 and subject.isascii() and subject.isprintable() and subject[0] != " "):
+        return "Invalid parameter: Subject"
+    if structure not in ("", "json"):
+        return "Invalid parameter: MessageStructure"
+    if structure == "json":
+        try:
+            bodies = json.loads(message)
+        except ValueError:
+            return "Invalid parameter: Message Structure - JSON message body failed to parse"
+        if not isinstance(bodies, dict) or not isinstance(bodies.get("default"), str):
+            return "Invalid parameter: Message Structure - No default entry in JSON message body"
+    return None if message else "Invalid parameter: Empty message"
+
+
+def install():
+    fanout, subscribe, publish_internal = sns._fanout, sns._subscribe, sns.publish_internal
+
+    def keeping_fanout(topic_arn, msg_id, message, subject, message_structure="", message_attributes=None, **more):
+        attributes = message_attributes or {}
+        _keep(topic_arn, "topic", None, subject, message, attributes)
+        for subscription in (sns._topic_by_arn_any_scope(topic_arn) or {"subscriptions": []})["subscriptions"]:
+            protocol = subscription["protocol"]
+            body = sns._resolve_message_for_protocol(message, message_structure, protocol)
+            if protocol in CAPTURED and sns._matches_filter_policy(subscription, attributes, body):
+                _keep(topic_arn, protocol, subscription["endpoint"], subject, body, attributes)
+        fanout(topic_arn, msg_id, message, subject, message_structure, message_attributes, **more)
+
+    def checked_publish(topic_arn, message, subject="", *, message_structure="", **more):
+        text = json.dumps(message) if isinstance(message, (dict, list)) else message
+        problem = _publish_problem(subject, text, message_structure)
+        if problem:
+            raise sns.SnsPublishError("InvalidParameter", problem)
+        return publish_internal(topic_arn, text, subject, message_structure=message_structure, **more)
+
+    def confirmed_subscribe(form):
+        answer = subscribe(form)
+        topic = sns._topic_by_arn_any_scope(sns._p(form, "TopicArn"))
+        for subscription in topic["subscriptions"] if topic else []:
+            subscription["confirmed"] = True
+            subscription.get("attributes", {})["PendingConfirmation"] = "false"
+        return answer
+
+    async def nowhere(*_):
+        """Delivers nothing."""
+
+    sns._fanout, sns._subscribe, sns.publish_internal = keeping_fanout, confirmed_subscribe, checked_publish
+    sns._deliver_to_http = sns._send_subscription_confirmation = nowhere

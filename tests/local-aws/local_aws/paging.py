@@ -1,0 +1,81 @@
+"""Filters and pages of the Describe calls."""
+import base64
+import re
+
+from .wire import ApiError
+
+_largest_page = 0  # 0: as large as the request allows
+
+
+def set_largest_page(size):
+    """Make every page at most this long, so that few resources are enough to need several."""
+    global _largest_page
+    _largest_page = size
+
+
+def _cap(size):
+    return min(size, _largest_page) if _largest_page else size
+
+
+def _token(offset):
+    return base64.urlsafe_b64encode(f"offset:{offset}".encode()).decode()
+
+
+def _offset(token, error):
+    if not token:
+        return 0
+    try:
+        return int(base64.urlsafe_b64decode(token.encode()).decode().removeprefix("offset:"))
+    except ValueError:
+        raise error from None
+
+
+def ec2_page(request, key, rows):
+    """One page of an EC2 Describe call: MaxResults from 5 to 1,000, NextToken."""
+    wanted = request.get("MaxResults", 1000)
+    if wanted < 5:
+        raise ApiError("InvalidParameterValue", f"Value ( {wanted} ) for parameter maxResults is invalid. "
+                                                "Expecting a value greater than or equal to 5.")
+    start = _offset(request.get("NextToken"), ApiError("InvalidNextToken", "The token is invalid."))
+    end = start + _cap(min(wanted, 1000))
+    return {key: rows[start:end], "NextToken": _token(end) if end < len(rows) else None}
+
+
+def elb_page(request, key, rows):
+    """One page of an ELBv2 Describe call: PageSize from 1 to 400, Marker."""
+    wanted = request.get("PageSize", 400)
+    if not 1 <= wanted <= 400:
+        raise ApiError("ValidationError", "Page size must be between 1 and 400")
+    start = _offset(request.get("Marker"), ApiError("ValidationError", "Marker is invalid"))
+    end = start + _cap(wanted)
+    return {key: rows[start:end], "NextMarker": _token(end) if end < len(rows) else None}
+
+
+def ec2_filter(request, rows, fields):
+    """The rows that every filter of the request matches.
+
+    `fields` maps each filter's name to a member of the rows, or to a function from a row to its value or values.
+    `tag:KEY` and `tag-key` work where the rows have Tags; `*` and `?` in values are wildcards.
+    """
+    for wanted in request.get("Filters", []):
+        name, patterns = wanted.get("Name", ""), wanted.get("Values", [])
+        if name not in fields and not (name.startswith("tag:") or name == "tag-key"):
+            raise ApiError("InvalidParameterValue", f"The filter '{name}' is invalid")
+        rows = [row for row in rows if any(_matches(pattern, value)
+                                           for value in _filter_values(row, name, fields) for pattern in patterns)]
+    return rows
+
+
+def _filter_values(row, name, fields):
+    if name == "tag-key":
+        return [tag["Key"] for tag in row.get("Tags") or []]
+    if name.startswith("tag:"):
+        return [tag["Value"] for tag in row.get("Tags") or [] if tag["Key"] == name[4:]]
+    value = fields[name](row) if callable(fields[name]) else row.get(fields[name])
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    return [str(item).lower() if isinstance(item, bool) else str(item) for item in values]
+
+
+def _matches(pattern, value):
+    regex = "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in pattern)
+    return re.fullmatch(regex, value) is not None

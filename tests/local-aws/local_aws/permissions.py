@@ -1,0 +1,46 @@
+"""IAM: the resource each EC2 and ELBv2 call is authorized for, and the wording of denials.
+
+ministack evaluates the policies (its AUTH mode); what it lacks is which resource the PrivateLink calls name. By the
+service authorization reference, Accept, Reject and the Modify calls are limited to the vpc-endpoint-service, and the
+Describe calls of EC2 and ELBv2 to nothing: a policy that names a resource for them allows nothing.
+"""
+from ministack.core import iam_actions
+
+_ENDPOINT_SERVICE_CALLS = (
+    "AcceptVpcEndpointConnections", "RejectVpcEndpointConnections", "ModifyVpcEndpointServiceConfiguration",
+    "ModifyVpcEndpointServicePermissions", "ModifyVpcEndpointServicePayerResponsibility",
+    "StartVpcEndpointServicePrivateDnsVerification", "CreateVpcEndpointConnectionNotification")
+
+
+def install():
+    resource_arn, denied_response = iam_actions.extract_resource_arn, iam_actions.access_denied_response
+
+    def authorized_resource(service, method, path, headers, body, form, region, account):
+        action = iam_actions._query_param(form, "Action")
+        if service in ("ec2", "elasticloadbalancing") and action.startswith("Describe"):
+            return "*"
+        if service == "ec2" and action in _ENDPOINT_SERVICE_CALLS:
+            service_id = iam_actions._query_param(form, "ServiceId")
+            return f"arn:aws:ec2:{region}:{account}:vpc-endpoint-service/{service_id}" if service_id else "*"
+        if service == "ec2" and action == "DeleteVpcEndpointServiceConfigurations":
+            service_id = iam_actions._query_param(form, "ServiceId.1")
+            return f"arn:aws:ec2:{region}:{account}:vpc-endpoint-service/{service_id}"
+        return resource_arn(service, method, path, headers, body, form, region, account)
+
+    def worded_denial(service, action, principal_arn, request_id, **more):
+        """Denials name the resource; EC2 puts a sentence before, SNS writes its actions as SNS:Action."""
+        by_identity_policy = not any(more.get(name) for name in ("error_code", "message", "resource_policy_arn"))
+        if by_identity_policy and service in ("ec2", "elasticloadbalancing", "sns", "dynamodb", "sqs"):
+            resource = more.get("resource_arn", "*")
+            spelt = action.replace("sns:", "SNS:") if service == "sns" else action
+            message = iam_actions.identity_denial_message(spelt, principal_arn, resource,
+                                                          more.get("explicit_deny", False))
+            if resource == "*":
+                message = message.replace(" on resource: *", "")
+            if service == "ec2":
+                message = f"You are not authorized to perform this operation. {message}"
+            more["message"] = message
+        return denied_response(service, action, principal_arn, request_id, **more)
+
+    iam_actions.extract_resource_arn = authorized_resource
+    iam_actions.access_denied_response = worded_denial

@@ -1,0 +1,74 @@
+"""The front door: every AWS request is listed here, fails if it was told to, and leaves its CloudTrail event."""
+import json
+import logging
+import re
+import threading
+import time
+
+from ministack import app
+from ministack.core import iam_actions
+from ministack.core.responses import get_account_id
+from ministack.core.router import detect_service, extract_region
+
+from . import callers, clock, cloudtrail_events, faults
+
+log = logging.getLogger("local_aws")
+_requests: list[dict] = []
+_lock = threading.Lock()
+
+
+def since(number, principal=""):
+    with _lock:
+        return [entry for entry in _requests if entry["n"] > number and principal in entry["principal"]]
+
+
+def error_code(status, headers, body):
+    """The error code of an answer in any of AWS's protocols."""
+    if status < 400:
+        return None
+    typed = next((value for name, value in headers.items() if name.lower() == "x-amzn-errortype"), None)
+    if typed:
+        return typed.split(":")[0].split("#")[-1]
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body)
+    found = re.search(r"<Code>([^<]+)</Code>", text)
+    if found:
+        return found[1]
+    try:
+        return str(json.loads(text).get("__type", status)).split("#")[-1]
+    except (ValueError, AttributeError):
+        return str(status)
+
+
+def install():
+    dispatch = app._dispatch_service_request
+
+    async def front_door(method, path, headers, body, query, request_id):
+        form = app._routing_params(method, path, headers, body, query)
+        service = detect_service(method, path, headers, form)
+        named = iam_actions.extract_iam_action(service, method, path, headers, body, form) or f"{service}:{method}"
+        principal = callers.arn_of(headers, query)
+        resource = iam_actions.extract_resource_arn(service, method, path, headers, body, form,
+                                                    extract_region(headers), get_account_id())
+        started, now = time.monotonic(), clock.iso()
+        fault = faults.take(named)
+        if fault:
+            _, answer_headers, answer = iam_actions.access_denied_response(
+                service, named, principal, request_id, error_code=fault.code, message=fault.message, headers=headers)
+            response = fault.status, answer_headers, answer
+        else:
+            response = await dispatch(method, path, headers, body, query, request_id)
+        code = error_code(*response)
+        action = named.split(":", 1)[1]
+        with _lock:
+            _requests.append({
+                "n": len(_requests) + 1, "time": now, "principal": principal, "service": service, "action": action,
+                "resources": [resource] if resource != "*" else [], "error": code,
+                "duration_ms": round((time.monotonic() - started) * 1000, 1)})
+        if code is None and cloudtrail_events.is_recorded(service, action):
+            try:
+                cloudtrail_events.record(service, action, form, headers, query, response[2], request_id)
+            except Exception:
+                log.exception("%s left no CloudTrail event", named)
+        return response
+
+    app._dispatch_service_request = front_door

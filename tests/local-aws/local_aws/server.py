@@ -1,0 +1,98 @@
+"""Runs ministack with the additions of this package, on the loopback interface only."""
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+
+from . import clock
+
+HOST = "127.0.0.1"
+
+
+def serve(port, account, region, minute, establish_delay, log):
+    """Serve until SIGTERM or SIGINT; end every function process before returning."""
+    with socket.socket() as probe:
+        if probe.connect_ex((HOST, port)) == 0:
+            sys.exit(f"{HOST}:{port} is already in use")
+    clock.configure(minute, establish_delay)
+    _set_environment(port, account, region)
+    logging.basicConfig(filename=log, level=logging.INFO if log else logging.ERROR,
+                        format="%(asctime)s %(levelname)s [%(name)s] %(message)s")
+    _install()
+    asyncio.run(_serve(port))
+
+
+def _set_environment(port, account, region):
+    """ministack reads its settings at import, and takes AWS credentials in its environment for root's."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "MINISTACK_"))]:
+        del os.environ[name]
+    os.environ.update({
+        "AUTH": "true", "MINISTACK_ACCOUNT_ID": account, "MINISTACK_REGION": region,
+        "MINISTACK_HOST": HOST, "GATEWAY_PORT": str(port),
+        "AWS_ENDPOINT_URL": f"http://{HOST}:{port}",  # functions inherit it
+        "IOT_MTLS_ENABLED": "0", "SFTP_ENABLED": "0", "LAMBDA_EXECUTOR": "local",
+        "LAMBDA_ASYNC_RETRY_BASE_SECONDS": str(clock.minutes(1)),  # Lambda waits one minute before the first retry
+        "LAMBDA_ASYNC_RETRY_MAX_SECONDS": str(clock.minutes(5))})
+
+
+def _install():
+    from ministack.services import alb, ec2
+
+    from . import (cloudformation_types, cloudtrail_events, connection_notifications,  # noqa: F401
+                   endpoint_connections, invocations, load_balancers, mailbox, network_acls, network_interfaces,
+                   permissions, request_log, target_health)
+    from .wire import EC2, ELB
+
+    EC2.install(ec2._ACTION_MAP)
+    ELB.install(alb._ACTION_MAP)
+    for module in (load_balancers, clock, mailbox, invocations, permissions, request_log, cloudtrail_events,
+                   cloudformation_types):
+        module.install()
+
+
+async def _application(scope, receive, send):
+    from ministack.app import app
+
+    from . import admin
+
+    if scope["type"] == "http" and scope["path"].startswith(admin.PREFIX):
+        await admin.answer(scope, receive, send)
+    else:
+        await app(scope, receive, send)
+
+
+async def _serve(port):
+    from hypercorn.asyncio import serve as hypercorn_serve
+    from hypercorn.config import Config
+    from ministack.core import lambda_runtime
+
+    config = Config()
+    config.bind = [f"{HOST}:{port}"]
+    config.keep_alive_timeout = 75
+    config.graceful_timeout = 1
+    config.loglevel = "WARNING"
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    announcement = asyncio.create_task(_announce(port))
+    try:
+        await hypercorn_serve(_application, config, shutdown_trigger=stop.wait)
+    finally:
+        announcement.cancel()
+        lambda_runtime.reset()  # ends the function processes
+    logging.shutdown()
+    os._exit(0)  # not waiting for ministack's worker threads
+
+
+async def _announce(port):
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(HOST, port)
+        except OSError:
+            await asyncio.sleep(0.05)
+        else:
+            writer.close()
+            print(f"local AWS ready on http://{HOST}:{port}", flush=True)
+            return

@@ -1,0 +1,179 @@
+"""Connection notifications, captured messages, faults and the request log."""
+import json
+import subprocess
+import sys
+
+import pytest
+from botocore.exceptions import ClientError
+from conftest import DBT, PROVIDER, REGION, eventually
+from test_endpoint_services import error_code
+
+
+def topic_with_policy(aws, name, source_arn="*", principal="vpce.amazonaws.com"):
+    sns = aws.client("sns")
+    arn = sns.create_topic(Name=name)["TopicArn"]
+    sns.set_topic_attributes(TopicArn=arn, AttributeName="Policy", AttributeValue=json.dumps({
+        "Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Principal": {"Service": principal}, "Action": "sns:Publish", "Resource": arn,
+            "Condition": {"StringEquals": {"aws:SourceAccount": PROVIDER},
+                          "ArnLike": {"aws:SourceArn": source_arn}}}]}))
+    return arn
+
+
+def service_arn(service_id):
+    return f"arn:aws:ec2:{REGION}:{PROVIDER}:vpc-endpoint-service/{service_id}"
+
+
+def rung(aws, topic):
+    return [json.loads(m["message"]) for m in aws.control("mail") if (m["topic"], m["protocol"]) == (topic, "topic")]
+
+
+def notify(provider, topic, events=("Connect", "Accept", "Reject", "Delete")):
+    return provider.ec2.create_vpc_endpoint_connection_notification(
+        ServiceId=provider.service_id, ConnectionNotificationArn=topic, ConnectionEvents=list(events))[
+            "ConnectionNotification"]
+
+
+def test_each_event_of_a_connection_is_published(aws, names, provider, connect):
+    topic = topic_with_policy(aws, names("bell"), service_arn(provider.service_id))
+    notify(provider, topic)
+    endpoint = connect()
+    decide = {"ServiceId": provider.service_id, "VpcEndpointIds": [endpoint]}
+    provider.ec2.accept_vpc_endpoint_connections(**decide)
+    provider.ec2.reject_vpc_endpoint_connections(**decide)
+    aws.client("ec2", DBT).delete_vpc_endpoints(VpcEndpointIds=[endpoint])
+    messages = rung(aws, topic)
+    assert [message["eventName"] for message in messages] == ["Connect", "Accept", "Reject", "Delete"]
+    assert {(message["serviceId"], message["vpcEndpointId"]) for message in messages} == {
+        (provider.service_id, endpoint)}
+
+
+@pytest.mark.parametrize("policy", [
+    None,  # the policy a topic is created with
+    {"principal": "events.amazonaws.com"},
+    {"source_arn": "arn:aws:ec2:*:*:vpc-endpoint-service/vpce-svc-00000000000000000"},
+])
+def test_nothing_is_published_unless_the_topic_allows_it(aws, names, provider, connect, policy):
+    topic = (aws.client("sns").create_topic(Name=names("bell"))["TopicArn"] if policy is None
+             else topic_with_policy(aws, names("bell"), **policy))
+    notify(provider, topic)
+    connect()
+    assert rung(aws, topic) == []
+
+
+def test_notifications_are_described_changed_and_deleted(aws, names, provider, connect):
+    topic = topic_with_policy(aws, names("bell"))
+    created = notify(provider, topic, ["Connect"])
+    asked = {"Filters": [{"Name": "service-id", "Values": [provider.service_id]}]}
+    describe = provider.ec2.describe_vpc_endpoint_connection_notifications
+    assert describe(**asked)["ConnectionNotificationSet"] == [created]
+    assert (created["ConnectionNotificationType"], created["ConnectionNotificationState"]) == ("Topic", "Enabled")
+    by_id = {"ConnectionNotificationId": created["ConnectionNotificationId"]}
+    provider.ec2.modify_vpc_endpoint_connection_notification(**by_id, ConnectionEvents=["Delete"])
+    connect()
+    assert rung(aws, topic) == []
+    provider.ec2.delete_vpc_endpoint_connection_notifications(
+        ConnectionNotificationIds=[created["ConnectionNotificationId"]])
+    assert describe(**asked)["ConnectionNotificationSet"] == []
+    assert error_code(describe, **by_id) == "InvalidConnectionNotification"
+
+
+def test_notify_forges_a_doorbell(aws, names, provider):
+    topic = topic_with_policy(aws, names("bell"))
+    aws.control("notify", topic=topic, message='{"anything": 1}')
+    assert rung(aws, topic) == [{"anything": 1}]
+
+
+def test_each_protocol_gets_its_own_body(aws, names):
+    sns = aws.client("sns")
+    topic = sns.create_topic(Name=names("alerts"))["TopicArn"]
+    severe = {"FilterPolicy": json.dumps({"severity": ["critical"]})}
+    for protocol, endpoint, attributes in [
+            ("email", "ops@example.com", {}), ("https", "https://chat.example.com/hook", {}),
+            ("email", "boss@example.com", severe), ("email-json", "log@example.com", {})]:
+        sns.subscribe(TopicArn=topic, Protocol=protocol, Endpoint=endpoint, Attributes=attributes)
+    listed = sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
+    assert all(subscription["SubscriptionArn"].startswith(topic) for subscription in listed)
+    bodies = {"default": "plain", "email": "for people", "https": '{"version": "1.0"}'}
+    sns.publish(TopicArn=topic, Subject="[WARNING] db", MessageStructure="json", Message=json.dumps(bodies),
+                MessageAttributes={"severity": {"DataType": "String", "StringValue": "warning"}})
+    mail = [m for m in aws.control("mail") if m["topic"] == topic]
+    assert [(m["protocol"], m["endpoint"], m["message"]) for m in mail] == [
+        ("topic", None, json.dumps(bodies)),
+        ("email", "ops@example.com", "for people"),
+        ("https", "https://chat.example.com/hook", '{"version": "1.0"}'),
+        ("email-json", "log@example.com", "plain")]
+    assert {(m["subject"], m["attributes"]["severity"]) for m in mail} == {("[WARNING] db", "warning")}
+    assert aws.control("mail", since=mail[-1]["n"]) == []
+
+
+@pytest.mark.parametrize("message", [
+    {"Message": "x", "Subject": "é"},
+    {"Message": "x", "Subject": "s" * 101},
+    {"Message": "x", "Subject": "two\nlines"},
+    {"Message": "not json", "MessageStructure": "json"},
+    {"Message": '{"email": "no default"}', "MessageStructure": "json"},
+])
+def test_sns_refuses_what_aws_refuses(aws, names, message):
+    sns = aws.client("sns")
+    assert error_code(sns.publish, TopicArn=sns.create_topic(Name=names("t"))["TopicArn"], **message) == (
+        "InvalidParameter")
+
+
+@pytest.mark.parametrize("action, service, operation, arguments", [
+    ("ec2:DescribeVpcEndpointConnections", "ec2", "describe_vpc_endpoint_connections", {}),
+    ("elasticloadbalancing:DescribeLoadBalancers", "elbv2", "describe_load_balancers", {}),
+    ("sns:ListTopics", "sns", "list_topics", {}),
+    ("dynamodb:ListTables", "dynamodb", "list_tables", {}),
+    ("sqs:ListQueues", "sqs", "list_queues", {}),
+    ("logs:DescribeLogGroups", "logs", "describe_log_groups", {}),
+])
+def test_a_fault_speaks_the_services_protocol(aws, action, service, operation, arguments):
+    aws.control("fault", action=action, code="ThrottlingException", message="too fast", status=400, times=1)
+    call = getattr(aws.client(service), operation)
+    with pytest.raises(ClientError) as failure:
+        call(**arguments)
+    assert failure.value.response["Error"]["Code"] == "ThrottlingException"
+    assert failure.value.response["Error"]["Message"] == "too fast"
+    assert failure.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+    call(**arguments)
+
+
+def test_a_fault_can_refuse_the_items_of_a_call(aws, provider, connect):
+    endpoint = connect()
+    aws.control("fault", action="ec2:AcceptVpcEndpointConnections", unsuccessful="VpcEndpointLimitExceeded", times=1)
+    decide = {"ServiceId": provider.service_id, "VpcEndpointIds": [endpoint]}
+    [item] = provider.ec2.accept_vpc_endpoint_connections(**decide)["Unsuccessful"]
+    assert (item["ResourceId"], item["Error"]["Code"]) == (endpoint, "VpcEndpointLimitExceeded")
+    assert provider.state(endpoint) == "pendingAcceptance"
+    assert provider.ec2.accept_vpc_endpoint_connections(**decide)["Unsuccessful"] == []
+
+
+def test_requests_are_listed_with_who_made_them_and_how_they_ended(aws, provider):
+    before = aws.control("requests")[-1]["n"]
+    error_code(aws.client("ec2", DBT).describe_vpc_endpoint_service_permissions, ServiceId=provider.service_id)
+    [request] = aws.control("requests", since=before, principal=DBT)
+    assert request["principal"] == f"arn:aws:iam::{DBT}:root"
+    assert (request["service"], request["action"], request["error"]) == (
+        "ec2", "DescribeVpcEndpointServicePermissions", "InvalidVpcEndpointServiceId.NotFound")
+
+
+def test_story_the_control_commands(aws, provider):
+    """The commands as a demo types them, with the endpoint in AWS_ENDPOINT_URL."""
+    def command(*arguments):
+        done = subprocess.run([sys.executable, "-m", "local_aws", *arguments], env=aws.environment(),
+                              capture_output=True, text=True, check=True)
+        return json.loads(done.stdout) if done.stdout else None
+
+    provider.listen()
+    provider.elb.register_targets(TargetGroupArn=provider.target_group, Targets=[{"Id": "172.31.0.10"}])
+    command("target-health", "--target-group", provider.target_group, "--target", "172.31.0.10", "--state", "unhealthy")
+    [description] = aws.cli("elbv2", "describe-target-health", "--target-group-arn", provider.target_group)[
+        "TargetHealthDescriptions"]
+    assert description["TargetHealth"] == {"State": "unhealthy", "Reason": "Target.FailedHealthChecks",
+                                           "Description": "Health checks failed"}
+    command("fault", "--action", "ec2:DescribeVpcEndpointConnections", "--code", "UnauthorizedOperation")
+    message = aws.cli("ec2", "describe-vpc-endpoint-connections", succeeds=False)
+    assert "(UnauthorizedOperation)" in message
+    command("fault", "--clear")
+    assert eventually(lambda: command("requests", "--principal", PROVIDER))

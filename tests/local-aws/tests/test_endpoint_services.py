@@ -1,0 +1,213 @@
+"""EC2's provider side: services, principals, connections."""
+import pytest
+from botocore.exceptions import ClientError
+from conftest import DBT, PROVIDER, REGION, STRANGER, Provider, eventually
+
+
+def error_code(call, *arguments, **named):
+    with pytest.raises(ClientError) as failure:
+        call(*arguments, **named)
+    return failure.value.response["Error"]["Code"]
+
+
+def test_story_a_request_is_accepted_with_the_aws_cli(aws, provider):
+    """As dbt and as the provider, from the request to `available`, in the lower camel states that EC2 sends."""
+    vpc = aws.cli("ec2", "describe-vpcs", "--query", "Vpcs[0].VpcId", "--output", "text", account=DBT)
+    endpoint = aws.cli("ec2", "create-vpc-endpoint", "--vpc-endpoint-type", "Interface", "--vpc-id", vpc,
+                       "--service-name", provider.service_name, account=DBT)["VpcEndpoint"]
+    assert endpoint["State"] == "pendingAcceptance"
+    assert endpoint["OwnerId"] == DBT
+    asked = ["ec2", "describe-vpc-endpoint-connections", "--filters", f"Name=service-id,Values={provider.service_id}"]
+    [connection] = aws.cli(*asked)["VpcEndpointConnections"]
+    assert connection["VpcEndpointOwner"] == DBT
+    assert connection["VpcEndpointState"] == "pendingAcceptance"
+    accepted = aws.cli("ec2", "accept-vpc-endpoint-connections", "--service-id", provider.service_id,
+                       "--vpc-endpoint-ids", endpoint["VpcEndpointId"])
+    assert accepted == {"Unsuccessful": []}
+    eventually(lambda: aws.cli(*asked)["VpcEndpointConnections"][0]["VpcEndpointState"] == "available")
+    [seen] = aws.cli("ec2", "describe-vpc-endpoints", account=DBT, *["--vpc-endpoint-ids", endpoint["VpcEndpointId"]])[
+        "VpcEndpoints"]
+    assert seen["State"] == "available"
+
+
+def test_a_service_is_described_with_its_zones_and_name(provider):
+    [service] = provider.ec2.describe_vpc_endpoint_service_configurations(ServiceIds=[provider.service_id])[
+        "ServiceConfigurations"]
+    assert service["ServiceName"] == f"com.amazonaws.vpce.{REGION}.{provider.service_id}"
+    assert service["ServiceState"] == "Available"
+    assert service["AvailabilityZones"] == provider.zones
+    assert service["AvailabilityZoneIds"] == ["euc1-az1", "euc1-az2"]
+    assert service["AcceptanceRequired"] is True
+    assert service["NetworkLoadBalancerArns"] == [provider.load_balancer]
+    assert service["SupportedRegions"] == [{"Region": REGION, "ServiceState": "Available"}]
+    assert service["Tags"][0]["Key"] == "Name"
+    assert "PrivateDnsNameConfiguration" not in service
+
+
+def test_private_dns_waits_for_verification(provider):
+    def configuration():
+        return provider.ec2.describe_vpc_endpoint_service_configurations(ServiceIds=[provider.service_id])[
+            "ServiceConfigurations"][0]["PrivateDnsNameConfiguration"]
+
+    provider.ec2.modify_vpc_endpoint_service_configuration(ServiceId=provider.service_id,
+                                                           PrivateDnsName="db.example.com")
+    assert configuration()["State"] == "pendingVerification"
+    provider.ec2.start_vpc_endpoint_service_private_dns_verification(ServiceId=provider.service_id)
+    assert configuration()["State"] == "verified"
+
+
+@pytest.mark.parametrize("service_id, code", [
+    ("vpce-svc-00000000000000000", "InvalidVpcEndpointServiceId.NotFound"),
+    ("vpce-svc-zzz", "InvalidVpcEndpointServiceId.Malformed"),
+])
+def test_missing_and_malformed_service_ids(aws, service_id, code):
+    ec2 = aws.client("ec2")
+    assert error_code(ec2.describe_vpc_endpoint_service_configurations, ServiceIds=[service_id]) == code
+    assert error_code(ec2.accept_vpc_endpoint_connections, ServiceId=service_id,
+                      VpcEndpointIds=["vpce-00000000000000000"]) == code
+
+
+def test_services_and_connections_of_another_account_are_not_there(aws, provider, connect):
+    connect()
+    stranger = aws.client("ec2", STRANGER)
+    assert error_code(stranger.describe_vpc_endpoint_service_configurations, ServiceIds=[provider.service_id]) == (
+        "InvalidVpcEndpointServiceId.NotFound")
+    assert stranger.describe_vpc_endpoint_connections()["VpcEndpointConnections"] == []
+    assert aws.client("ec2", DBT).describe_vpc_endpoint_connections()["VpcEndpointConnections"] == []
+
+
+@pytest.mark.parametrize("allowed, comes_in", [
+    ([f"arn:aws:iam::{DBT}:root"], True),
+    ([f"arn:aws:iam::{DBT}:role/connector"], True),
+    ([f"arn:aws:iam::{DBT}:user/connector"], True),
+    ([DBT], True),
+    (["*"], True),
+    ([f"arn:aws:iam::{STRANGER}:root"], False),
+    ([], False),
+])
+def test_only_allowed_principals_find_the_service(aws, names, connect, allowed, comes_in):
+    service = Provider(aws, names("svc"), allowed=allowed)
+    if comes_in:
+        assert connect(service_name=service.service_name).startswith("vpce-")
+        [detail] = aws.client("ec2", DBT).describe_vpc_endpoint_services(ServiceNames=[service.service_name])[
+            "ServiceDetails"]
+        assert detail["Owner"] == PROVIDER
+    else:
+        assert error_code(connect, service_name=service.service_name) == "InvalidServiceName"
+
+
+def test_permissions_are_listed_by_type_and_removed(provider):
+    provider.ec2.modify_vpc_endpoint_service_permissions(
+        ServiceId=provider.service_id, AddAllowedPrincipals=["*", f"arn:aws:iam::{STRANGER}:role/r"])
+
+    def types(**more):
+        return sorted(p["PrincipalType"] for p in provider.ec2.describe_vpc_endpoint_service_permissions(
+            ServiceId=provider.service_id, **more)["AllowedPrincipals"])
+
+    assert types() == ["Account", "All", "Role"]
+    assert types(Filters=[{"Name": "principal-type", "Values": ["All"]}]) == ["All"]
+    provider.ec2.modify_vpc_endpoint_service_permissions(ServiceId=provider.service_id, RemoveAllowedPrincipals=["*"])
+    assert types() == ["Account", "Role"]
+    assert error_code(provider.ec2.modify_vpc_endpoint_service_permissions, ServiceId=provider.service_id,
+                      AddAllowedPrincipals=["dbt"]) == "InvalidPrincipal"
+
+
+def test_unsuccessful_items_do_not_fail_the_others(provider, connect):
+    good, unknown = connect(), "vpce-00000000000000000"
+    answer = provider.ec2.accept_vpc_endpoint_connections(ServiceId=provider.service_id,
+                                                          VpcEndpointIds=[unknown, good])
+    assert [(i["ResourceId"], i["Error"]["Code"]) for i in answer["Unsuccessful"]] == [
+        (unknown, "InvalidVpcEndpointId.NotFound")]
+    assert provider.state(good) in ("pending", "available")
+    again = provider.ec2.accept_vpc_endpoint_connections(ServiceId=provider.service_id, VpcEndpointIds=[good])
+    assert again["Unsuccessful"][0]["Error"]["Code"] == "InvalidState"
+
+
+def test_accept_reject_and_delete_pass_through_their_states(aws, provider, connect):
+    endpoint, decide = connect(), {"ServiceId": provider.service_id}
+    decide["VpcEndpointIds"] = [endpoint]
+    provider.ec2.accept_vpc_endpoint_connections(**decide)
+    assert provider.state(endpoint) == "pending"
+    eventually(lambda: provider.state(endpoint) == "available")
+    provider.ec2.reject_vpc_endpoint_connections(**decide)
+    assert provider.state(endpoint) == "rejected"
+    provider.ec2.accept_vpc_endpoint_connections(**decide)
+    eventually(lambda: provider.state(endpoint) == "available")
+    aws.client("ec2", DBT).delete_vpc_endpoints(VpcEndpointIds=[endpoint])
+    assert provider.state(endpoint) == "deleting"
+    eventually(lambda: provider.state(endpoint) == "deleted")
+    eventually(lambda: provider.connections() == [])
+
+
+def test_without_acceptance_a_request_is_established(aws, names, connect):
+    service = Provider(aws, names("svc"), acceptance=False)
+    endpoint = connect(service_name=service.service_name)
+    eventually(lambda: service.state(endpoint) == "available")
+
+
+def test_a_service_with_connections_cannot_be_deleted(provider, connect):
+    connect()
+    answer = provider.ec2.delete_vpc_endpoint_service_configurations(ServiceIds=[provider.service_id])
+    assert answer["Unsuccessful"][0]["Error"]["Code"] == "ExistingVpcEndpointConnections"
+
+
+def test_connections_are_filtered(provider, connect):
+    mine, other = connect(), connect()
+    provider.ec2.reject_vpc_endpoint_connections(ServiceId=provider.service_id, VpcEndpointIds=[other])
+    assert [c["VpcEndpointId"] for c in provider.connections(vpc_endpoint_state="rejected")] == [other]
+    assert [c["VpcEndpointId"] for c in provider.connections(vpc_endpoint_id=mine)] == [mine]
+    assert len(provider.connections(vpc_endpoint_owner=DBT)) == 2
+    assert provider.connections(vpc_endpoint_owner=STRANGER) == []
+    assert len(provider.connections(vpc_endpoint_region=REGION, ip_address_type="ipv4")) == 2
+    assert error_code(provider.connections, colour="red") == "InvalidParameterValue"
+
+
+def test_connections_come_in_pages(aws, provider, connect):
+    endpoints = {connect() for _ in range(6)}
+    mine = [{"Name": "service-id", "Values": [provider.service_id]}]
+    first = provider.ec2.describe_vpc_endpoint_connections(Filters=mine, MaxResults=5)
+    assert len(first["VpcEndpointConnections"]) == 5
+    second = provider.ec2.describe_vpc_endpoint_connections(Filters=mine, MaxResults=5, NextToken=first["NextToken"])
+    assert "NextToken" not in second
+    assert endpoints == {c["VpcEndpointId"] for page in (first, second) for c in page["VpcEndpointConnections"]}
+    assert error_code(provider.ec2.describe_vpc_endpoint_connections, MaxResults=1) == "InvalidParameterValue"
+    assert error_code(provider.ec2.describe_vpc_endpoint_connections, NextToken="x") == "InvalidNextToken"
+    aws.control("page-size", size=2)
+    assert len(provider.ec2.describe_vpc_endpoint_connections(Filters=mine)["VpcEndpointConnections"]) == 2
+    pages = provider.ec2.get_paginator("describe_vpc_endpoint_connections").paginate(Filters=mine)
+    assert endpoints == {c["VpcEndpointId"] for page in pages for c in page["VpcEndpointConnections"]}
+
+
+def test_without_a_service_filter_every_connection_of_the_account_is_listed(aws, names, provider, connect):
+    other = Provider(aws, names("svc"))
+    both = {connect(), connect(service_name=other.service_name)}
+    everything = provider.ec2.describe_vpc_endpoint_connections()["VpcEndpointConnections"]
+    assert both <= {c["VpcEndpointId"] for c in everything}
+
+
+def test_an_endpoint_outside_the_services_zones_is_refused(aws, provider, connect):
+    elsewhere = next(subnet["SubnetId"] for subnet in aws.client("ec2", DBT).describe_subnets()["Subnets"]
+                     if subnet["AvailabilityZone"] not in provider.zones)
+    assert error_code(connect, SubnetIds=[elsewhere]) == "InvalidParameter"
+
+
+def test_an_endpoint_from_another_region_names_it(aws, provider):
+    provider.ec2.modify_vpc_endpoint_service_configuration(ServiceId=provider.service_id,
+                                                           AddSupportedRegions=["us-east-1"])
+    consumer = aws.client("ec2", DBT, region="us-east-1")
+    vpc = consumer.describe_vpcs()["Vpcs"][0]["VpcId"]
+    consumer.create_vpc_endpoint(VpcEndpointType="Interface", VpcId=vpc, ServiceName=provider.service_name,
+                                 ServiceRegion=REGION)
+    assert [c["VpcEndpointRegion"] for c in provider.connections()] == ["us-east-1"]
+
+
+def test_control_sets_raw_fields_of_a_connection(aws, provider, connect):
+    endpoint = connect()
+    aws.control("connection", endpoint_id=endpoint, state="paused", owner="none", created="2026-01-02T03:04:05Z")
+    [connection] = provider.connections()
+    assert connection["VpcEndpointState"] == "paused"
+    assert "VpcEndpointOwner" not in connection
+    assert connection["CreationTimestamp"].year == 2026
+    aws.control("connection", endpoint_id=endpoint, state="pending", owner=STRANGER)
+    [connection] = provider.connections()
+    assert (connection["VpcEndpointState"], connection["VpcEndpointOwner"]) == ("pending", STRANGER)

@@ -1,0 +1,224 @@
+"""A SAM stack with functions: deployed, rung, scheduled, and held to its roles' policies."""
+import io
+import json
+import shutil
+import subprocess
+import zipfile
+
+import pytest
+from conftest import DBT, HERE, PROVIDER, REGION, Provider, eventually
+
+OPS = "ops@example.com"
+
+
+def zipped(directory):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for file in directory.iterdir():
+            archive.write(file, file.name)
+    return buffer.getvalue()
+
+
+class Stack:
+    """The deployed stack/template.yaml, guarding two services."""
+
+    def __init__(self, aws):
+        self.aws = aws
+        self.guarded, self.other = Provider(aws, "guarded"), Provider(aws, "guarded-too")
+        self._deploy([self.guarded.service_id, self.other.service_id])
+        [stack] = aws.client("cloudformation").describe_stacks(StackName="guard")["Stacks"]
+        self.outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+        self.function = self.outputs["Function"]
+
+    def _deploy(self, services):
+        """With the SAM CLI if it is on the PATH; else with CloudFormation's own API, which runs the same transforms."""
+        parameters = {"EndpointServiceIds": ",".join(services), "AlertEmail": OPS}
+        capabilities = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
+        if sam := shutil.which("sam"):
+            command = [sam, "deploy", "--template-file", "template.yaml", "--stack-name", "guard", "--resolve-s3",
+                       "--language-extensions", "--no-progressbar", "--capabilities", *capabilities,
+                       "--parameter-overrides", *[f"{key}={value}" for key, value in parameters.items()]]
+            done = subprocess.run(command, cwd=HERE / "stack", text=True, capture_output=True,
+                                  env={**self.aws.environment(), "SAM_CLI_TELEMETRY": "0"})
+            assert done.returncode == 0, done.stdout + done.stderr
+            return
+        template = (HERE / "stack/template.yaml").read_text().replace("CodeUri: function", "CodeUri: s3://code/f.zip")
+        s3, cloudformation = self.aws.client("s3"), self.aws.client("cloudformation")
+        s3.create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": REGION})
+        s3.put_object(Bucket="code", Key="f.zip", Body=zipped(HERE / "stack/function"))
+        cloudformation.create_stack(
+            StackName="guard", TemplateBody=template, Capabilities=capabilities,
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()])
+        eventually(lambda: cloudformation.describe_stacks(StackName="guard")["Stacks"][0]["StackStatus"]
+                   == "CREATE_COMPLETE")
+
+    def invoke(self, event):
+        answer = self.aws.client("lambda").invoke(FunctionName=self.function, Payload=json.dumps(event))
+        return json.loads(answer["Payload"].read())
+
+    def invocations(self, trigger, since=0):
+        return [i for i in self.aws.control("invocations", since=since)
+                if i["function"] == self.function and i["trigger"] == trigger]
+
+    def last(self, listing):
+        entries = self.aws.control(listing)
+        return entries[-1]["n"] if entries else 0
+
+
+@pytest.fixture(scope="module")
+def stack(aws):
+    return Stack(aws)
+
+
+def query(service, version, action, **form):
+    return {"service": service, "form": {"Action": action, "Version": version, **form}}
+
+
+def accept(service_id, endpoint_id="vpce-00000000000000000"):
+    return query("ec2", "2016-11-15", "AcceptVpcEndpointConnections",
+                 **{"ServiceId": service_id, "VpcEndpointId.1": endpoint_id})
+
+
+def test_the_stacks_resources_exist(aws, stack):
+    listed = aws.client("ec2").describe_vpc_endpoint_connection_notifications()["ConnectionNotificationSet"]
+    assert {n["ServiceId"] for n in listed if n["ConnectionNotificationArn"] == stack.outputs["DoorbellTopic"]} == {
+        stack.guarded.service_id, stack.other.service_id}
+    table = aws.client("dynamodb").describe_table(TableName=stack.outputs["Table"])["Table"]
+    assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
+    ttl = aws.client("dynamodb").describe_time_to_live(TableName=stack.outputs["Table"])["TimeToLiveDescription"]
+    assert ttl == {"TimeToLiveStatus": "ENABLED", "AttributeName": "expires"}
+    [group] = aws.client("logs").describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{stack.function}")["logGroups"]
+    assert group["retentionInDays"] == 30
+    [alarm] = aws.client("cloudwatch").describe_alarms(AlarmNamePrefix="guard")["MetricAlarms"]
+    assert alarm["AlarmActions"] == [stack.outputs["AlertTopic"]]
+
+
+def test_a_request_rings_the_function(aws, stack):
+    before = stack.last("invocations")
+    consumer = aws.client("ec2", DBT)
+    consumer.create_vpc_endpoint(VpcEndpointType="Interface", VpcId=consumer.describe_vpcs()["Vpcs"][0]["VpcId"],
+                                 ServiceName=stack.guarded.service_name)
+    [invocation] = eventually(lambda: stack.invocations("sns", before))
+    assert invocation["ok"]
+
+
+def test_a_schedules_minute_is_the_servers(stack):
+    """rate(1 minute) at --minute 1."""
+    eventually(lambda: len(stack.invocations("schedule")) >= 2)
+
+
+def test_a_recorded_change_reaches_the_function(stack):
+    before = stack.last("invocations")
+    stack.guarded.elb.modify_load_balancer_attributes(LoadBalancerArn=stack.guarded.load_balancer, Attributes=[
+        {"Key": "load_balancing.cross_zone.enabled", "Value": "true"}])
+    assert eventually(lambda: stack.invocations("cloudtrail", before))[0]["ok"]
+
+
+def test_the_functions_own_call_is_recorded_as_its_roles(aws, stack):
+    consumer = aws.client("ec2", DBT)
+    endpoint = consumer.create_vpc_endpoint(
+        VpcEndpointType="Interface", VpcId=consumer.describe_vpcs()["Vpcs"][0]["VpcId"],
+        ServiceName=stack.guarded.service_name)["VpcEndpoint"]["VpcEndpointId"]
+    before_requests, before = stack.last("requests"), stack.last("invocations")
+    assert stack.invoke(accept(stack.guarded.service_id, endpoint))["status"] == 200
+    eventually(lambda: stack.guarded.state(endpoint) == "available")
+    assert eventually(lambda: stack.invocations("cloudtrail", before))
+    [request] = aws.control("requests", since=before_requests, principal=":assumed-role/")
+    role = aws.client("lambda").get_function_configuration(FunctionName=stack.function)["Role"].split("/")[-1]
+    assert request["principal"] == f"arn:aws:sts::{PROVIDER}:assumed-role/{role}/{stack.function}"
+    assert request["resources"] == [
+        f"arn:aws:ec2:{REGION}:{PROVIDER}:vpc-endpoint-service/{stack.guarded.service_id}"]
+
+
+def test_the_role_decides_what_the_function_may_do(aws, stack):
+    stranger = Provider(aws, "unguarded")
+    denied = stack.invoke(accept(stranger.service_id))
+    assert denied["status"] == 403
+    assert "<Code>UnauthorizedOperation</Code>" in denied["body"]
+    assert (f"is not authorized to perform: ec2:AcceptVpcEndpointConnections on resource: arn:aws:ec2:{REGION}:"
+            f"{PROVIDER}:vpc-endpoint-service/{stranger.service_id} because no identity-based policy allows"
+            ) in denied["body"]
+    described = stack.invoke(query("ec2", "2016-11-15", "DescribeVpcEndpointConnections"))
+    assert described["status"] == 200
+
+
+@pytest.mark.parametrize("event, code", [
+    (query("elasticloadbalancing", "2015-12-01", "ModifyLoadBalancerAttributes",
+           LoadBalancerArn=f"arn:aws:elasticloadbalancing:{REGION}:{PROVIDER}:loadbalancer/net/db/0123456789abcdef"),
+     "<Code>AccessDenied</Code>"),
+    (query("elasticloadbalancing", "2015-12-01", "DescribeLoadBalancers"),  # allowed, but only on some resources
+     "<Code>AccessDenied</Code>"),
+    (query("sns", "2010-03-31", "Publish", Message="x", TopicArn=f"arn:aws:sns:{REGION}:{PROVIDER}:other"),
+     "<Code>AuthorizationError</Code>"),
+    ({"service": "dynamodb", "target": "DynamoDB_20120810.DeleteItem", "json": {"TableName": "x", "Key": {}}},
+     "AccessDeniedException"),
+    ({"service": "sqs", "target": "AmazonSQS.SendMessage", "json": {
+        "QueueUrl": f"http://127.0.0.1/{PROVIDER}/other", "MessageBody": "x"}}, "AccessDenied"),
+    ({"service": "logs", "target": "Logs_20140328.DescribeLogGroups", "json": {}}, "AccessDeniedException"),
+])
+def test_each_service_denies_in_its_own_words(stack, event, code):
+    denied = stack.invoke(event)
+    assert denied["status"] in (400, 403)
+    assert code in denied["body"] and "is not authorized to perform" in denied["body"]
+
+
+def test_what_the_function_publishes_is_captured_per_protocol(aws, stack):
+    before = stack.last("mail")
+    bodies = {"default": "plain", "email": "for people"}
+    answer = stack.invoke(query("sns", "2010-03-31", "Publish", TopicArn=stack.outputs["AlertTopic"],
+                                Subject="[CRITICAL] db", Message=json.dumps(bodies), MessageStructure="json"))
+    assert answer["status"] == 200
+    _, email = aws.control("mail", since=before)
+    assert (email["protocol"], email["endpoint"], email["message"]) == ("email", OPS, "for people")
+
+
+def test_a_failing_invocation_is_retried_and_ends_in_the_dead_letter_queue(aws, stack):
+    before = stack.last("invocations")
+    aws.client("lambda").invoke(FunctionName=stack.function, InvocationType="Event", Payload='{"fail": "on purpose"}')
+    sqs, url = aws.client("sqs"), stack.outputs["DeadLetters"]
+    [letter] = eventually(lambda: sqs.receive_message(QueueUrl=url, MessageAttributeNames=["All"]).get("Messages"))
+    assert json.loads(letter["Body"]) == {"fail": "on purpose"}
+    assert letter["MessageAttributes"]["ErrorMessage"]["StringValue"] == "on purpose"
+    attempts = stack.invocations("direct", before)
+    assert [(a["ok"], a["error"]) for a in attempts] == [(False, "on purpose")] * 3
+
+
+def test_a_functions_environment_is_lambdas_and_its_configurations(stack):
+    environment = stack.invoke({})["environment"]
+    assert environment["STATE_TABLE"] == stack.outputs["Table"]
+    assert environment["AWS_ENDPOINT_URL"] == stack.aws.endpoint
+    assert environment["AWS_LAMBDA_LOG_FORMAT"] == "JSON"
+    assert not {"PYTHONPATH", "AUTH", "GATEWAY_PORT", "MINISTACK_REGION"} & set(environment)
+
+
+def test_the_tables_conditions_hold(aws, stack):
+    dynamodb, table = aws.client("dynamodb"), stack.outputs["Table"]
+    item = {"pk": {"S": "alert"}, "sk": {"S": "1"}, "version": {"N": "1"}}
+    dynamodb.put_item(TableName=table, Item=item, ConditionExpression="attribute_not_exists(pk)")
+    with pytest.raises(dynamodb.exceptions.ConditionalCheckFailedException) as failure:
+        dynamodb.put_item(TableName=table, Item=item, ConditionExpression="attribute_not_exists(pk)",
+                          ReturnValuesOnConditionCheckFailure="ALL_OLD")
+    assert failure.value.response["Item"] == item
+    update = {"TableName": table, "Key": {"pk": item["pk"], "sk": item["sk"]},
+              "UpdateExpression": "SET version = version + :one",
+              "ConditionExpression": "version = :seen AND (attribute_not_exists(lease) OR lease < :now)"}
+    values = {":one": {"N": "1"}, ":seen": {"N": "1"}, ":now": {"N": "5"}}
+    dynamodb.update_item(**update, ExpressionAttributeValues=values)
+    with pytest.raises(dynamodb.exceptions.ConditionalCheckFailedException):
+        dynamodb.update_item(**update, ExpressionAttributeValues=values)
+    found = dynamodb.query(TableName=table, KeyConditionExpression="pk = :pk",
+                           ExpressionAttributeValues={":pk": item["pk"]}, ConsistentRead=True)["Items"]
+    assert found == [{**item, "version": {"N": "2"}}]
+    keys = [{"pk": item["pk"], "sk": {"S": sk}} for sk in ("1", "2")]
+    batch = dynamodb.batch_get_item(RequestItems={table: {"Keys": keys}})
+    assert (batch["Responses"][table], batch["UnprocessedKeys"]) == (found, {})
+
+
+def test_deleting_the_stack_deletes_its_notifications(aws, stack):
+    """Last in this file: the stack is gone afterwards."""
+    client = aws.client("cloudformation")
+    client.delete_stack(StackName="guard")
+    eventually(lambda: not [s for s in client.list_stacks()["StackSummaries"]
+                            if s["StackName"] == "guard" and s["StackStatus"] != "DELETE_COMPLETE"])
+    listed = aws.client("ec2").describe_vpc_endpoint_connection_notifications()["ConnectionNotificationSet"]
+    assert not [n for n in listed if n["ConnectionNotificationArn"] == stack.outputs["DoorbellTopic"]]

@@ -1,0 +1,57 @@
+"""Watches clients: every XML answer must consist of what botocore's output shape knows, and of nothing else."""
+import re
+import xml.etree.ElementTree as ElementTree
+
+violations: list[str] = []
+ANSWERED_HERE = re.compile("VpcEndpoint|NetworkAcl|DescribeNetworkInterfaces")  # of EC2; of ELBv2 everything
+LOWER_CAMEL = re.compile(r"[a-z]+([A-Z][a-z]*)*")
+
+
+def watch(client):
+    """Check the client's answers, if they are of an API that this package answers."""
+    service = client.meta.service_model.service_name
+    if service in ("ec2", "elbv2"):
+        client.meta.events.register(f"before-parse.{service}", _check)
+
+
+def _check(operation_model, response_dict, **_):
+    name = operation_model.name
+    if response_dict["status_code"] >= 300:
+        return
+    if operation_model.service_model.service_name == "ec2" and not ANSWERED_HERE.search(name):
+        return
+    shape = operation_model.output_shape
+    without_shape = {"requestId", "ResponseMetadata"} | (set() if shape else {"return", f"{name}Result"})
+    for element in ElementTree.fromstring(response_dict["body"]):
+        if _tag(element) == f"{name}Result" and shape:
+            _walk(element, shape, name)
+        elif _tag(element) not in without_shape:
+            _member(element, shape, name)
+
+
+def _tag(element):
+    return element.tag.rsplit("}", 1)[-1]
+
+
+def _walk(element, shape, path):
+    if shape.type_name == "structure":
+        for child in element:
+            _member(child, shape, path)
+    elif shape.type_name == "list":
+        item = shape.member.serialization.get("name", "member")
+        for child in element:
+            if _tag(child) != item:
+                violations.append(f"{path}: <{_tag(child)}> in a list of <{item}>")
+            _walk(child, shape.member, f"{path}[]")
+    elif len(element):
+        violations.append(f"{path}: a {shape.type_name} with elements")
+    elif shape.name == "State" and not LOWER_CAMEL.fullmatch(element.text or ""):
+        violations.append(f"{path}: the state {element.text!r} is not in lower camel case")
+
+
+def _member(element, shape, path):
+    by_wire_name = {member.serialization.get("name", name): member for name, member in shape.members.items()}
+    if _tag(element) not in by_wire_name:
+        violations.append(f"{path}: {shape.name} has no <{_tag(element)}>")
+    else:
+        _walk(element, by_wire_name[_tag(element)], f"{path}.{_tag(element)}")
