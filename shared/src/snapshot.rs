@@ -108,6 +108,8 @@ pub struct EndpointService {
     pub name: Option<String>,
     /// The Network Load Balancers behind it.
     pub load_balancers: Vec<Arn>,
+    /// Who may ask to connect, as EC2 writes it; not read in every run.
+    pub principals: Option<Seen<Vec<String>>>,
 }
 
 /// A Network Load Balancer, and what this run saw of it.

@@ -3,7 +3,7 @@
 use guard::act::Writer;
 use guard::alerts::{Report, Teller, name_the_cause};
 use guard::checks::cross_zone::{Enforcement, Plan, evaluate};
-use guard::checks::{Observation, visibility};
+use guard::checks::{Observation, principals, visibility};
 use guard::config::{CrossZone, Settings};
 use guard::ids::ServiceId;
 use guard::lambda::LeftUndone;
@@ -43,7 +43,7 @@ impl DriftWatcher {
         tracing::info!(%trigger, "looking at the settings");
         let policy = &self.settings.policy;
         let remember = side_by_side(&policy.services, async |service| (service, self.teller.recall(service).await));
-        let (paths, remembered) = tokio::join!(self.observer.paths(&policy.services, Depth::CrossZone), remember);
+        let (paths, remembered) = tokio::join!(self.observer.paths(&policy.services, Depth::Settings), remember);
 
         let plan = match policy.cross_zone {
             CrossZone::Enforce => Plan::of(paths.load_balancers()),
@@ -58,7 +58,7 @@ impl DriftWatcher {
         let mended = if plan.is_empty() || policy.dry_run {
             None
         } else {
-            Some(self.observer.paths(&policy.services, Depth::CrossZone).await)
+            Some(self.observer.paths(&policy.services, Depth::Settings).await)
         };
 
         let mut undone = LeftUndone::default();
@@ -83,10 +83,12 @@ impl DriftWatcher {
         trigger: &Trigger,
     ) -> Vec<Observation> {
         let behind = paths.behind(service);
-        let mut round = match self.settings.policy.cross_zone {
+        let (policy, place) = (&self.settings.policy, self.teller.place());
+        let mut round = match policy.cross_zone {
             CrossZone::Ignore => Vec::new(),
-            CrossZone::Alert | CrossZone::Enforce => evaluate(service, &behind, enforcement, self.teller.place()),
+            CrossZone::Alert | CrossZone::Enforce => evaluate(service, &behind, enforcement, place),
         };
+        round.extend(paths.principals(service).map(|allowed| principals::evaluate(service, allowed, policy, place)));
         if let Trigger::Change(change) = trigger {
             // A target group's setting is its load balancer's as well.
             name_the_cause(&mut round, change, |group| {

@@ -2,6 +2,7 @@
 
 pub mod connections;
 pub mod cross_zone;
+pub mod principals;
 pub mod target_health;
 pub mod visibility;
 
@@ -15,6 +16,8 @@ use crate::trigger::Change;
 /// The catalogue. Ids are stable: people write filters and runbooks against them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Check {
+    /// The allowed principals are not exactly dbt's.
+    ServicePrincipals,
     /// An endpoint of an account that is not dbt's asks or is connected.
     ConnectionStranger,
     /// dbt's own connection is rejected, failed, expired, stuck, or could not be accepted.
@@ -29,7 +32,8 @@ pub enum Check {
 
 impl Check {
     /// Every check.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
+        Self::ServicePrincipals,
         Self::ConnectionStranger,
         Self::ConnectionDbt,
         Self::TargetGroupHealth,
@@ -41,6 +45,7 @@ impl Check {
     #[must_use]
     pub fn id(self) -> &'static str {
         match self {
+            Self::ServicePrincipals => "service.principals",
             Self::ConnectionStranger => "connection.stranger",
             Self::ConnectionDbt => "connection.dbt",
             Self::TargetGroupHealth => "target-group.health",
@@ -145,6 +150,7 @@ pub struct Remedy {
 /// The Region and partition that commands and console links are for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
+    partition: String,
     region: String,
     console: Option<&'static str>,
 }
@@ -160,7 +166,13 @@ impl Place {
             "aws-us-gov" => Some("console.amazonaws-us-gov.com"),
             _ => None,
         };
-        Self { region: arn.region().to_owned(), console }
+        Self { partition: arn.partition().to_owned(), region: arn.region().to_owned(), console }
+    }
+
+    /// `aws`, `aws-cn`, `aws-us-gov`, …
+    #[must_use]
+    pub fn partition(&self) -> &str {
+        &self.partition
     }
 
     /// The Region.

@@ -35,17 +35,22 @@ impl Paths {
         self.load_balancers.values()
     }
 
+    /// The allowed principals of `service`; a service EC2 does not know has none to tell.
+    #[must_use]
+    pub fn principals(&self, service: &ServiceId) -> Option<&Seen<Vec<String>>> {
+        self.services.as_ref().ok()?.get(service)?.principals.as_ref()
+    }
+
     /// The reads that failed.
     pub fn unseen(&self) -> impl Iterator<Item = &Unseen> {
-        self.services.as_ref().err().into_iter().chain(self.load_balancers.values().flat_map(|balancer| {
-            let own = balancer.cross_zone.as_ref().and_then(|own| own.as_ref().err());
-            let groups = balancer.target_groups.iter().flatten().flat_map(|group| {
-                let targets = group.targets.as_ref().and_then(|targets| targets.as_ref().err());
-                let cross_zone = group.cross_zone.as_ref().and_then(|own| own.as_ref().err());
-                targets.into_iter().chain(cross_zone)
-            });
-            balancer.target_groups.as_ref().err().into_iter().chain(own).chain(groups)
-        }))
+        let of_services =
+            self.services.iter().flat_map(BTreeMap::values).filter_map(|service| failed(&service.principals));
+        let of_balancers = self.load_balancers.values().flat_map(|balancer| {
+            let groups = balancer.target_groups.iter().flatten();
+            let groups = groups.flat_map(|group| failed(&group.targets).into_iter().chain(failed(&group.cross_zone)));
+            balancer.target_groups.as_ref().err().into_iter().chain(failed(&balancer.cross_zone)).chain(groups)
+        });
+        self.services.as_ref().err().into_iter().chain(of_services).chain(of_balancers)
     }
 
     /// The `Name` tag of `service`, if it was seen.
@@ -78,6 +83,7 @@ impl Observer {
                 let tag = row.tags().iter().find(|tag| tag.key() == Some("Name")).and_then(|tag| tag.value());
                 let service = EndpointService {
                     id: id.clone(),
+                    principals: None,
                     name: tag.filter(|name| !name.is_empty()).map(ToOwned::to_owned),
                     load_balancers: row
                         .network_load_balancer_arns()
@@ -94,10 +100,23 @@ impl Observer {
     /// The services and what is behind them: a chain of three calls, however many services, load balancers and target
     /// groups there are.
     pub async fn paths(&self, services: &BTreeSet<ServiceId>, depth: Depth) -> Paths {
-        let services = self.endpoint_services(services).await;
+        let mut services = self.endpoint_services(services).await;
         let arns: BTreeSet<Arn> =
             services.iter().flat_map(BTreeMap::values).flat_map(|service| service.load_balancers.clone()).collect();
-        let balancers = side_by_side(arns, |arn| self.load_balancer(arn, depth)).await;
+        let ids: Vec<ServiceId> = services.iter().flat_map(BTreeMap::keys).cloned().collect();
+        let principals = async {
+            match depth {
+                Depth::Health => Vec::new(),
+                Depth::Settings => side_by_side(ids, async |id| (self.allowed_principals(&id).await, id)).await,
+            }
+        };
+        let (balancers, principals) =
+            tokio::join!(side_by_side(arns, |arn| self.load_balancer(arn, depth)), principals);
+        if let Ok(services) = &mut services {
+            for (principals, id) in principals {
+                services.entry(id).and_modify(|service| service.principals = Some(principals));
+            }
+        }
         let groups: BTreeSet<Arn> = balancers
             .iter()
             .flat_map(|balancer| balancer.target_groups.iter().flatten())
@@ -118,11 +137,25 @@ impl Observer {
         Paths { services, load_balancers: load_balancers.collect() }
     }
 
+    /// Who may create an endpoint to the service, all pages. This call takes no list of services.
+    async fn allowed_principals(&self, service: &ServiceId) -> Seen<Vec<String>> {
+        const CALL: &str = "ec2:DescribeVpcEndpointServicePermissions";
+        let call = self.ec2.describe_vpc_endpoint_service_permissions().service_id(service.as_str());
+        let mut pages = call.into_paginator().items().send();
+        let mut principals = Vec::new();
+        while let Some(row) = pages.next().await {
+            let row = row.map_err(|error| unseen(CALL, &error))?;
+            let principal = row.principal().ok_or_else(|| untold(CALL, "an allowed principal has no name"))?;
+            principals.push(principal.to_owned());
+        }
+        Ok(principals)
+    }
+
     async fn load_balancer(&self, arn: Arn, depth: Depth) -> LoadBalancer {
         let attributes = async {
             match depth {
                 Depth::Health => None,
-                Depth::CrossZone => Some(self.load_balancer_cross_zone(&arn).await),
+                Depth::Settings => Some(self.load_balancer_cross_zone(&arn).await),
             }
         };
         let (target_groups, cross_zone) = tokio::join!(self.target_groups(&arn), attributes);
@@ -150,7 +183,7 @@ impl Observer {
     async fn detail(&self, group: &Arn, depth: Depth) -> Detail {
         match depth {
             Depth::Health => Detail::Health(self.targets(group).await),
-            Depth::CrossZone => Detail::CrossZone(self.target_group_cross_zone(group).await),
+            Depth::Settings => Detail::CrossZone(self.target_group_cross_zone(group).await),
         }
     }
 
@@ -184,6 +217,10 @@ impl Observer {
             other => Err(untold(CALL, &format!("{CROSS_ZONE} is {other:?}"))),
         }
     }
+}
+
+fn failed<T>(read: &Option<Seen<T>>) -> Option<&Unseen> {
+    read.as_ref().and_then(|read| read.as_ref().err())
 }
 
 /// What a run asks of a target group.

@@ -12,10 +12,10 @@ use futures_util::{StreamExt, stream};
 
 use crate::snapshot::Unseen;
 
-/// Calls in flight at once. Describe calls have a bucket of about 100 per account and Region and refill at 20 a second
-/// or so, which other tools share; eight keep a run short and leave the bucket to them.
+/// Things read side by side, with two calls each at the most. Describe calls have a bucket of about 100 per account and
+/// Region, refilled at some 20 a second, which other tools share: so few keep a run short and leave the bucket to them.
 /// <https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html>
-pub const CALLS_AT_ONCE: usize = 8;
+pub const READ_AT_ONCE: usize = 8;
 
 /// Reads EC2 and ELB.
 #[derive(Debug, Clone)]
@@ -24,13 +24,13 @@ pub struct Observer {
     elb: aws_sdk_elasticloadbalancingv2::Client,
 }
 
-/// What to read of each target group.
+/// What to read of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// The health of its targets.
+    /// The health of the targets.
     Health,
-    /// Its and its load balancer's cross-zone attributes.
-    CrossZone,
+    /// The allowed principals, and the cross-zone attributes of load balancers and target groups.
+    Settings,
 }
 
 impl Observer {
@@ -41,12 +41,12 @@ impl Observer {
     }
 }
 
-/// Runs `read` for each item, [`CALLS_AT_ONCE`] at a time, and keeps the order.
+/// Runs `read` for each item, [`READ_AT_ONCE`] at a time, and keeps the order.
 pub async fn side_by_side<T, R, F: Future<Output = R>>(
     items: impl IntoIterator<Item = T>,
     read: impl Fn(T) -> F,
 ) -> Vec<R> {
-    stream::iter(items.into_iter().map(read)).buffered(CALLS_AT_ONCE).collect().await
+    stream::iter(items.into_iter().map(read)).buffered(READ_AT_ONCE).collect().await
 }
 
 /// A failed call as something a person can act on.

@@ -1,0 +1,79 @@
+# Every target does all the set-up it needs. Tools go to .tools/, what is built to target/; `make clean` removes both.
+
+PYTHON ?= python3
+STACK ?= privatelink-guard
+# What goes to AWS: arm64 is a fifth cheaper there than x86_64.
+ARCHITECTURE ?= arm64
+
+AWS_TOOLS := .tools/aws/ready
+SAM_TOOLS := .tools/sam/ready
+SAM := $(CURDIR)/.tools/sam/bin/sam
+# With the tools' own Python first: cargo-lambda finds zig in it.
+CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH cargo-lambda
+export SAM_CLI_TELEMETRY := 0
+
+.PHONY: help setup demo test lint fmt local-build deploy clean \
+	build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
+
+help: ## Say what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(AWS_TOOLS) $(SAM_TOOLS) ## Install the pinned tools into .tools/
+
+# Locked with hashes: what is installed is what was locked, or nothing. A venv without pip of its own works where
+# Python was packaged without ensurepip as well.
+.tools/%/ready: tools/%.txt
+	@echo "==> Installing the $* tools into .tools/$* (pinned, hashes checked; about 400 MB, a minute or two)"
+	@rm -rf .tools/$*
+	@$(PYTHON) -m venv --without-pip .tools/$*
+	@$(PYTHON) -m pip --python .tools/$*/bin/python --disable-pip-version-check install --quiet \
+		--no-deps --require-hashes --only-binary :all: -r $<
+	@touch $@
+
+local-build: ## Compile everything, tests too, for this machine
+	@echo "==> Compiling for this machine (the first time about five minutes and 8 GB of memory: EC2's SDK is large)"
+	@# All targets at once: the SDK is then compiled once, for the functions and for the tests.
+	@cargo build --quiet --workspace --all-targets
+
+demo: setup local-build ## Run the guard on a local AWS and play its story; KEEP=1 leaves it running
+	@cargo run --quiet --package flows --bin demo -- $(if $(KEEP),--keep)
+
+lint: $(AWS_TOOLS) $(SAM_TOOLS) local-build ## Formatting, clippy, the templates
+	@echo "==> Formatting"
+	@cargo fmt --all --check
+	@echo "==> clippy"
+	@# As a wrapper around the build, clippy shares the compiled dependencies; `cargo clippy` would check the SDK anew,
+	@# which takes two minutes.
+	@RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS="-Dwarnings" cargo build --quiet --workspace --all-targets
+	@echo "==> The template"
+	@$(SAM) validate --lint
+	@.tools/aws/bin/cfn-lint template.yaml
+
+test: lint ## All tests: units, properties, the local AWS's own, and flows against the deployed stack
+	@echo "==> The local AWS's own tests"
+	@.tools/aws/bin/python -m pytest --quiet -p no:cacheprovider tests/local-aws/tests
+	@echo "==> Tests"
+	@cargo test --workspace
+
+# What `sam build` calls. With LOCAL=1 the functions are built for this machine, fast; else for AWS, small.
+build-ConnectionAcceptor: FUNCTION = connection-acceptor
+build-HealthWatcher: FUNCTION = health-watcher
+build-DriftWatcher: FUNCTION = drift-watcher
+ifeq ($(LOCAL),1)
+build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher: local-build
+	@cp target/debug/$(FUNCTION) $(ARTIFACTS_DIR)/bootstrap
+else
+build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher: $(SAM_TOOLS)
+	@rustup target add $(TARGET_$(ARCHITECTURE))
+	@$(CARGO_LAMBDA) lambda build --profile lambda --target $(TARGET_$(ARCHITECTURE)) --bin $(FUNCTION)
+	@cp target/lambda/$(FUNCTION)/bootstrap $(ARTIFACTS_DIR)/bootstrap
+endif
+TARGET_arm64 := aarch64-unknown-linux-gnu
+TARGET_x86_64 := x86_64-unknown-linux-gnu
+
+deploy: $(SAM_TOOLS) ## Build for AWS and deploy with your credentials, asking what it needs to know
+	$(SAM) build
+	$(SAM) deploy --guided --stack-name $(STACK)
+
+clean: ## Remove what was built and installed
+	rm -rf target .aws-sam .tools

@@ -1,0 +1,168 @@
+//! `service.principals`: may dbt ask, and nobody else?
+
+use super::{Check, Finding, Observation, Place, Remedy, Severity, Status, some_of};
+use crate::config::{Policy, Principal};
+use crate::ids::{Arn, ServiceId};
+use crate::snapshot::Seen;
+
+/// Evidence lines per alert; the rest is counted.
+const MOST_PRINCIPALS_NAMED: usize = 20;
+
+/// The observation for one endpoint service, from its allowed principals as EC2 lists them.
+#[must_use]
+pub fn evaluate(service: &ServiceId, allowed: &Seen<Vec<String>>, policy: &Policy, place: &Place) -> Observation {
+    let status = match allowed {
+        Ok(allowed) => judge(service, allowed, policy, place),
+        Err(unseen) => Status::Unknown(unseen.to_string()),
+    };
+    Observation { check: Check::ServicePrincipals, resource: service.to_string(), status }
+}
+
+fn judge(service: &ServiceId, allowed: &[String], policy: &Policy, place: &Place) -> Status {
+    let anybody = allowed.iter().any(|principal| principal == "*");
+    let missing: Vec<String> = policy
+        .principals
+        .iter()
+        .filter(|wanted| !allowed.iter().any(|own| admits(own, wanted)))
+        .map(|wanted| arn_of(wanted, place))
+        .collect();
+    let others: Vec<&str> =
+        allowed.iter().map(String::as_str).filter(|own| *own != "*" && !is_dbts(own, policy)).collect();
+
+    let (severity, summary, meaning) = if anybody {
+        (
+            Severity::Critical,
+            "anybody may ask to connect: '*' is an allowed principal".to_owned(),
+            "Nothing changes for dbt, but any AWS account can send connection requests. The guard accepts none but dbt's; \
+             somebody else might.",
+        )
+    } else if !missing.is_empty() {
+        (
+            Severity::Critical,
+            format!("dbt may not ask to connect: {} is not an allowed principal", missing.join(", ")),
+            "dbt cannot create an endpoint to this service: to dbt, the service does not exist.",
+        )
+    } else if !others.is_empty() {
+        (
+            Severity::Warning,
+            format!("{} besides dbt may ask to connect", super::count(others.len(), "principal")),
+            "Nothing changes for dbt, but others can send connection requests.",
+        )
+    } else {
+        return Status::Pass;
+    };
+    let (region, mut arguments) = (place.region(), Vec::new());
+    if !missing.is_empty() {
+        arguments.push(format!("--add-allowed-principals {}", missing.join(" ")));
+    }
+    let excess: Vec<String> =
+        allowed.iter().filter(|own| !is_dbts(own, policy)).map(|own| format!("'{own}'")).collect();
+    if !excess.is_empty() {
+        arguments.push(format!("--remove-allowed-principals {}", excess.join(" ")));
+    }
+    Status::Fail(Box::new(Finding {
+        severity,
+        summary,
+        meaning: meaning.to_owned(),
+        evidence: some_of(
+            allowed.iter().map(|principal| format!("allowed: {principal}")).collect(),
+            MOST_PRINCIPALS_NAMED,
+        ),
+        remedy: Remedy {
+            what: "Allow dbt's principals alone. This closes no connection that exists.".to_owned(),
+            command: Some(format!(
+                "aws ec2 modify-vpc-endpoint-service-permissions --region {region} --service-id {service} {}",
+                arguments.join(" ")
+            )),
+            console: place.endpoint_service(service.as_str()),
+        },
+        cause: None,
+    }))
+}
+
+/// Whether the allowed principal `own` lets `wanted` ask. A role or a user is admitted by its account's root as well; an
+/// account that is configured by its id alone, by any principal of that account.
+/// <https://docs.aws.amazon.com/vpc/latest/privatelink/configure-endpoint-service.html#add-remove-permissions>
+fn admits(own: &str, wanted: &Principal) -> bool {
+    if own == "*" {
+        return true;
+    }
+    let Ok(arn) = own.parse::<Arn>() else { return false };
+    let same_account = arn.account() == wanted.account.as_str();
+    same_account && (arn.resource() == "root" || wanted.arn.as_ref().is_none_or(|wanted| *wanted == arn))
+}
+
+fn is_dbts(own: &str, policy: &Policy) -> bool {
+    own.parse::<Arn>().is_ok_and(|arn| policy.dbt_accounts.iter().any(|account| account.as_str() == arn.account()))
+}
+
+fn arn_of(principal: &Principal, place: &Place) -> String {
+    match &principal.arn {
+        Some(arn) => arn.to_string(),
+        None => format!("arn:{}:iam::{}:root", place.partition(), principal.account),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{place, service, settings, unseen};
+
+    const ROOT: &str = "arn:aws:iam::123456789012:root";
+    const ROLE: &str = "arn:aws:iam::123456789012:role/dbt";
+    const OTHER: &str = "arn:aws:iam::999999999999:root";
+
+    /// The severity, if it fails, for these configured and these allowed principals.
+    fn severity(configured: &str, allowed: &[&str]) -> Option<Severity> {
+        let policy = settings(&[("DBT_PRINCIPALS", configured)]).policy;
+        let allowed = Ok(allowed.iter().map(ToString::to_string).collect());
+        match evaluate(&service(1), &allowed, &policy, &place()).status {
+            Status::Pass => None,
+            Status::Fail(finding) => Some(finding.severity),
+            Status::Unknown(why) => panic!("unknown: {why}"),
+        }
+    }
+
+    #[test]
+    fn exactly_dbts_principals_pass() {
+        let (critical, warning) = (Some(Severity::Critical), Some(Severity::Warning));
+        let table: &[(&str, &[&str], Option<Severity>)] = &[
+            (ROOT, &[ROOT], None),
+            (ROLE, &[ROLE], None),
+            (ROLE, &[ROOT], None),
+            (ROOT, &[ROLE], critical),
+            ("123456789012", &[ROLE], None),
+            ("123456789012", &[ROOT], None),
+            (ROOT, &[], critical),
+            (ROOT, &[OTHER], critical),
+            (ROOT, &["*"], critical),
+            (ROOT, &["*", ROOT], critical),
+            (ROOT, &[OTHER, ROOT], warning),
+            (ROOT, &[ROOT, OTHER], warning),
+            (ROOT, &[ROOT, "999999999999"], warning),
+            ("123456789012,arn:aws:iam::555555555555:root", &[ROOT], critical),
+            ("123456789012,arn:aws:iam::555555555555:root", &[ROOT, "arn:aws:iam::555555555555:root"], None),
+        ];
+        for (configured, allowed, expected) in table {
+            assert_eq!(severity(configured, allowed), *expected, "{configured} {allowed:?}");
+        }
+    }
+
+    #[test]
+    fn the_command_mends_it() {
+        let allowed = Ok(vec!["*".to_owned(), OTHER.to_owned()]);
+        let policy = settings(&[("DBT_PRINCIPALS", ROOT)]).policy;
+        let Status::Fail(finding) = evaluate(&service(1), &allowed, &policy, &place()).status else {
+            panic!("it fails")
+        };
+        let command = finding.remedy.command.unwrap();
+        assert!(command.ends_with(&format!("--remove-allowed-principals '*' '{OTHER}'")), "{command}");
+    }
+
+    #[test]
+    fn a_failed_read_is_unknown() {
+        let failed = Err(unseen("ec2:DescribeVpcEndpointServicePermissions"));
+        let policy = settings(&[]).policy;
+        assert!(matches!(evaluate(&service(1), &failed, &policy, &place()).status, Status::Unknown(_)));
+    }
+}

@@ -1,0 +1,76 @@
+//! What people received.
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::local_aws::LocalAws;
+
+/// A delivered message.
+#[derive(Debug, Clone)]
+pub struct Mail {
+    /// Counts the deliveries.
+    pub number: i64,
+    /// `email`, `https` (Slack), or `topic` for what was published, whoever subscribed.
+    pub protocol: String,
+    /// The topic's ARN.
+    pub topic: String,
+    /// The subject.
+    pub subject: String,
+    /// The body made for the protocol.
+    pub body: String,
+    /// The message attribute `kind`.
+    pub kind: String,
+}
+
+/// All that was delivered after number `since`, oldest first.
+///
+/// # Errors
+/// If the local AWS does not answer.
+pub fn since(aws: &LocalAws, since: i64) -> Result<Vec<Mail>> {
+    let list = aws.control(&["mail", "--since", &since.to_string()])?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mail = list.as_array().into_iter().flatten().map(|entry| Mail {
+        number: entry["n"].as_i64().unwrap_or_default(),
+        protocol: text(&entry["protocol"]),
+        topic: text(&entry["topic"]),
+        subject: text(&entry["subject"]),
+        body: text(&entry["message"]),
+        kind: text(
+            entry.pointer("/attributes/kind/Value").or(entry.pointer("/attributes/kind")).unwrap_or(&Value::Null),
+        ),
+    });
+    Ok(mail.collect())
+}
+
+/// Only the emails.
+///
+/// # Errors
+/// As [`since`].
+pub fn emails_since(aws: &LocalAws, number: i64) -> Result<Vec<Mail>> {
+    Ok(since(aws, number)?.into_iter().filter(|mail| mail.protocol == "email").collect())
+}
+
+/// The number of the last delivery.
+///
+/// # Errors
+/// As [`since`].
+pub fn last(aws: &LocalAws) -> Result<i64> {
+    Ok(since(aws, 0)?.last().map_or(0, |mail| mail.number))
+}
+
+/// A Slack message as it looks, as far as a terminal can show it.
+#[must_use]
+pub fn slack(body: &str) -> String {
+    let Ok(message) = serde_json::from_str::<Value>(body) else { return format!("not JSON: {body}") };
+    let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let mut shown = format!("{}\n\n{}\n", text("/content/title"), text("/content/description"));
+    let steps = message.pointer("/content/nextSteps").and_then(Value::as_array).cloned().unwrap_or_default();
+    if !steps.is_empty() {
+        shown.push_str("\nNext steps\n");
+        for step in &steps {
+            shown.push_str(&format!("  - {}\n", step.as_str().unwrap_or_default()));
+        }
+    }
+    shown.push_str(&format!("\nThread {}", text("/metadata/threadId")));
+    shown.replace('\u{200b}', "")
+}

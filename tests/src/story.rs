@@ -1,0 +1,217 @@
+//! The story: what befalls an endpoint service, and what the guard does and says of it. The demo shows it, a test plays
+//! it; both fail if a chapter ends otherwise than it should.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use crate::company::{Company, TARGETS};
+use crate::local_aws::{LocalAws, eventually};
+use crate::mail::{self, Mail};
+use crate::stack::{self, Stack};
+
+/// Seconds that a minute of the local AWS's schedules lasts.
+pub const MINUTE: u32 = 3;
+
+/// What watches the story being played.
+pub trait Audience {
+    /// Something is about to be done; `commands` are what a person would type.
+    fn step(&mut self, what: &str, commands: &[String]);
+    /// The guard said something.
+    fn heard(&mut self, mail: &Mail, after: Duration);
+    /// A chapter has ended.
+    fn ended(&mut self, chapter: &Chapter);
+}
+
+/// One chapter and how it ended.
+#[derive(Debug)]
+pub struct Chapter {
+    /// What happened.
+    pub title: &'static str,
+    /// What had to follow.
+    pub expected: &'static str,
+    /// What followed, or what did not.
+    pub result: Result<String>,
+    /// How long it took until it had followed.
+    pub took: Duration,
+}
+
+/// The stage: everything up to the moment the first request arrives.
+#[derive(Debug)]
+pub struct Stage {
+    /// The local AWS.
+    pub aws: LocalAws,
+    /// The company.
+    pub company: Company,
+    /// The guard's stack.
+    pub stack: Stack,
+}
+
+impl Stage {
+    /// Starts the local AWS, founds the company, builds and deploys the guard.
+    ///
+    /// # Errors
+    /// If any of it fails.
+    pub fn set(audience: &mut impl Audience) -> Result<Self> {
+        audience.step("Starting the local AWS", &[]);
+        let aws = LocalAws::start(MINUTE)?;
+        audience.step("A company sets up its service for dbt: load balancer, three targets, endpoint service", &[]);
+        let company = Company::found(&aws, "postgres")?;
+        audience.step("Building the guard", &["sam build".to_owned()]);
+        stack::build(&aws)?;
+        audience.step("Deploying the guard", &["sam deploy".to_owned()]);
+        let stack = Stack::deploy(&aws, "privatelink-guard", &[&company.service], &[])?;
+        stack.subscribe_chat(&aws)?;
+        Ok(Self { aws, company, stack })
+    }
+
+    /// Plays all chapters.
+    ///
+    /// # Errors
+    /// If the local AWS itself fails; a chapter that ends wrongly is in its result.
+    pub fn play(&mut self, audience: &mut impl Audience) -> Result<Vec<Chapter>> {
+        let mut chapters = Vec::new();
+        let mut dbt_endpoint = String::new();
+
+        let Self { aws, company, stack } = self;
+        let (aws, company) = (&*aws, &*company);
+        let service = &company.service;
+        chapter(aws, audience, &mut chapters, "dbt asks to connect", "accepted within seconds, a notice", |scene| {
+            scene.step(
+                "dbt creates an endpoint to the company's service, from its own account",
+                &[format!("aws ec2 create-vpc-endpoint --service-name {}", company.service_name)],
+            );
+            dbt_endpoint = company.dbt_connects(aws)?;
+            scene.state(company, &dbt_endpoint, "available")?;
+            scene.hears("[NOTICE]", &format!("dbt is connected through {dbt_endpoint}"))
+        })?;
+        let mut stranger = String::new();
+        chapter(
+            aws,
+            audience,
+            &mut chapters,
+            "a stranger asks, since somebody allowed everybody",
+            "left waiting, a critical alert and a warning",
+            |scene| {
+                scene.step(
+                    "an administrator is careless",
+                    &[format!(
+                        "aws ec2 modify-vpc-endpoint-service-permissions --service-id {service} --add-allowed-principals '*'"
+                    )],
+                );
+                company.allow_anybody(aws)?;
+                scene.hears("[CRITICAL]", "anybody may ask")?;
+                scene.step("a stranger creates an endpoint, from yet another account", &[]);
+                stranger = company.stranger_connects(aws)?;
+                scene.hears("[WARNING]", &format!("asks to connect through {stranger}"))?;
+                let state = company.state(aws, &stranger)?;
+                ensure!(state == "pendingAcceptance", "the stranger's request is {state}");
+                Ok(())
+            },
+        )?;
+        chapter(aws, audience, &mut chapters, "a target fails", "a warning with the numbers", |scene| {
+            scene.step(&format!("{} no longer answers its health checks", TARGETS[0]), &[]);
+            company.set_health(aws, TARGETS[0], "unhealthy")?;
+            scene.hears("[WARNING]", "1 of 3 targets down")
+        })?;
+        chapter(aws, audience, &mut chapters, "the target recovers", "resolved", |scene| {
+            scene.step(&format!("{} answers again", TARGETS[0]), &[]);
+            company.set_health(aws, TARGETS[0], "healthy")?;
+            scene.hears("[RESOLVED]", "1 of 3 targets down")
+        })?;
+        chapter(
+            aws,
+            audience,
+            &mut chapters,
+            "somebody turns cross-zone load balancing off",
+            "an alert that names who; resolved when it is on again",
+            |scene| {
+                let command = |on| {
+                    format!(
+                        "aws elbv2 modify-load-balancer-attributes --load-balancer-arn … --attributes \
+                         Key=load_balancing.cross_zone.enabled,Value={on}"
+                    )
+                };
+                scene.step("network-admin turns it off", &[command(false)]);
+                company.set_cross_zone(aws, false)?;
+                scene.hears("[WARNING]", "user/network-admin-postgres")?;
+                scene.step("network-admin turns it on again", &[command(true)]);
+                company.set_cross_zone(aws, true)?;
+                scene.hears("[RESOLVED]", "cross-zone load balancing is off")
+            },
+        )?;
+        audience.step(
+            "The company lets the guard mend cross-zone load balancing by itself",
+            &["sam deploy --parameter-overrides CrossZone=enforce".to_owned()],
+        );
+        *stack = Stack::deploy(aws, "privatelink-guard", &[service], &[("CrossZone", "enforce")])?;
+        chapter(
+            aws,
+            audience,
+            &mut chapters,
+            "somebody turns it off again",
+            "switched back on, and told who it was",
+            |scene| {
+                scene.step("network-admin turns it off once more", &[]);
+                company.set_cross_zone(aws, false)?;
+                scene.hears("[RESOLVED]", "user/network-admin-postgres")?;
+                ensure!(company.cross_zone(aws)?, "cross-zone load balancing is still off");
+                Ok(())
+            },
+        )?;
+        Ok(chapters)
+    }
+}
+
+/// A chapter being played.
+struct Scene<'a, A> {
+    aws: &'a LocalAws,
+    audience: &'a mut A,
+    heard: i64,
+    began: Instant,
+}
+
+fn chapter<A: Audience>(
+    aws: &LocalAws,
+    audience: &mut A,
+    chapters: &mut Vec<Chapter>,
+    title: &'static str,
+    expected: &'static str,
+    play: impl FnOnce(&mut Scene<'_, A>) -> Result<()>,
+) -> Result<()> {
+    let began = Instant::now();
+    let mut scene = Scene { aws, heard: mail::last(aws)?, audience, began };
+    let result = play(&mut scene).map(|()| expected.to_owned());
+    let chapter = Chapter { title, expected, result, took: began.elapsed() };
+    audience.ended(&chapter);
+    chapters.push(chapter);
+    Ok(())
+}
+
+impl<A: Audience> Scene<'_, A> {
+    fn step(&mut self, what: &str, commands: &[String]) {
+        self.audience.step(what, commands);
+        self.began = Instant::now();
+    }
+
+    /// Waits for a connection to reach a state.
+    fn state(&self, company: &Company, endpoint: &str, state: &str) -> Result<()> {
+        eventually(&format!("{endpoint} to be {state}"), 30, || {
+            Ok((company.state(self.aws, endpoint)? == state).then_some(()))
+        })
+    }
+
+    /// Waits for an email with this label in its subject and these words in its body. What comes before it is shown too.
+    fn hears(&mut self, label: &str, words: &str) -> Result<()> {
+        eventually(&format!("an email that says {label} and '{words}'"), 40, || {
+            for mail in mail::emails_since(self.aws, self.heard)? {
+                self.heard = mail.number;
+                self.audience.heard(&mail, self.began.elapsed());
+                if mail.subject.contains(label) && mail.body.contains(words) {
+                    return Ok(Some(()));
+                }
+            }
+            Ok(None)
+        })
+    }
+}
