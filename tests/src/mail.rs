@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::local_aws::LocalAws;
+use crate::local_aws::{LocalAws, eventually};
 
 /// A delivered message.
 #[derive(Debug, Clone)]
@@ -73,4 +73,24 @@ pub fn slack(body: &str) -> String {
     }
     shown.push_str(&format!("\nThread {}", text("/metadata/threadId")));
     shown.replace('\u{200b}', "")
+}
+
+/// Waits for an email after number `number`, with this label and these words in its body.
+///
+/// # Errors
+/// If none comes.
+pub fn wait(aws: &LocalAws, number: i64, label: &str, words: &str) -> Result<Mail> {
+    eventually(&format!("an email that says {label} and '{words}'"), 60, || {
+        let fits = |mail: &Mail| mail.body.contains(&format!("{label} ")) && mail.body.contains(words);
+        Ok(emails_since(aws, number)?.into_iter().find(fits))
+    })
+}
+
+/// How often people were told something after number `number`, in emails with this label and these words.
+///
+/// # Errors
+/// As [`since`].
+pub fn times_told(aws: &LocalAws, number: i64, label: &str, words: &str) -> Result<usize> {
+    let fits = |mail: &&Mail| mail.body.contains(&format!("{label} ")) && mail.body.contains(words);
+    Ok(emails_since(aws, number)?.iter().filter(fits).count())
 }

@@ -44,7 +44,7 @@ impl Stack {
             format!("DbtPrincipals=arn:aws:iam::{DBT}:root"),
             format!("AlertEmail={EMAIL}"),
         ];
-        overrides.extend(parameters.iter().map(|(name, value)| format!("{name}={value}")));
+        overrides.extend(parameters.iter().map(|(name, value)| format!("{name}=\"{value}\"")));
         let mut sam = aws.command(&root, "sam", "sam");
         sam.args(["deploy", "--template-file", &format!("{BUILT}/template.yaml"), "--stack-name", name])
             .arg("--config-file")

@@ -128,8 +128,9 @@ impl Stage {
             |scene| {
                 let command = |on| {
                     format!(
-                        "aws elbv2 modify-load-balancer-attributes --load-balancer-arn … --attributes \
-                         Key=load_balancing.cross_zone.enabled,Value={on}"
+                        "aws elbv2 modify-load-balancer-attributes --load-balancer-arn {} --attributes \
+                         Key=load_balancing.cross_zone.enabled,Value={on}",
+                        company.load_balancer
                     )
                 };
                 scene.step("network-admin turns it off", &[command(false)]);

@@ -97,6 +97,7 @@ impl ConnectionAcceptor {
 
     async fn look(&self, trigger: &Trigger) -> Result<(), LeftUndone> {
         let policy = &self.settings.policy;
+        let began = Timestamp::now();
         let remember = side_by_side(&policy.services, async |service| (service, self.teller.recall(service).await));
         let (seen, remembered) = tokio::join!(self.observer.connections(&policy.services), remember);
 
@@ -109,12 +110,15 @@ impl ConnectionAcceptor {
 
         let mut undone = LeftUndone::default();
         let failed_reads =
-            seen.as_ref().err().into_iter().chain(confirmed.as_ref().and_then(|seen| seen.as_ref().err()));
+            seen.as_ref().err().into_iter().chain(confirmed.as_ref().and_then(|(_, seen)| seen.as_ref().err()));
         let failed_reads: Vec<_> = failed_reads.cloned().collect();
         let mut untold = Vec::new();
         for (service, items) in remembered {
             let now = Timestamp::now();
-            let last = confirmed.as_ref().filter(|seen| seen.is_ok()).unwrap_or(&seen);
+            let (looked, last) = match &confirmed {
+                Some((looked, again)) if again.is_ok() => (*looked, again),
+                _ => (began, &seen),
+            };
             let known = items.as_ref().map(|items| self.teller.known_connections(items)).unwrap_or_default();
             let since = guard::alerts::connection::since(known, last.as_deref().unwrap_or_default());
             let evaluate = |seen: &Seen<Vec<Connection>>, outcome: &Outcome| {
@@ -131,7 +135,7 @@ impl ConnectionAcceptor {
                 Some(_) => vec![evaluate(&seen, &Outcome::default()), evaluate(last, &outcome)],
                 None => vec![evaluate(&seen, &outcome)],
             };
-            let report = Report { service, rounds: &rounds, connections: last.as_deref().ok() };
+            let report = Report { service, rounds: &rounds, connections: last.as_deref().ok(), looked };
             untold.push((service, self.teller.settle(report, items, now).await));
         }
         undone.extend(failed_reads);
@@ -153,9 +157,9 @@ impl ConnectionAcceptor {
         undone.into_result()
     }
 
-    /// Reads again until everything that was answered has settled, or the pauses are used up. `None`: nothing was
-    /// answered.
-    async fn confirm(&self, plan: &Plan) -> Option<Seen<Vec<Connection>>> {
+    /// Reads again until everything that was answered has settled, or the pauses are used up; with the time the last
+    /// read began. `None`: nothing was answered.
+    async fn confirm(&self, plan: &Plan) -> Option<(Timestamp, Seen<Vec<Connection>>)> {
         if plan.is_empty() || self.settings.policy.dry_run {
             return None;
         }
@@ -164,6 +168,7 @@ impl ConnectionAcceptor {
         let mut seen = None;
         for pause in CONFIRM_AFTER {
             tokio::time::sleep(pause).await;
+            let began = Timestamp::now();
             let again = self.observer.connections(&services).await;
             let unsettled = again.iter().flatten().any(|connection| {
                 use Verdict::{Accept, Establishing, StrangerAsks, StrangerConnected};
@@ -172,7 +177,7 @@ impl ConnectionAcceptor {
                     && matches!(verdict, Accept | Establishing | StrangerAsks | StrangerConnected)
             });
             let failed = again.is_err();
-            seen = Some(again);
+            seen = Some((began, again));
             if !unsettled || failed {
                 break;
             }

@@ -42,6 +42,7 @@ impl DriftWatcher {
         let trigger = Trigger::of(event);
         tracing::info!(%trigger, "looking at the settings");
         let policy = &self.settings.policy;
+        let began = Timestamp::now();
         let remember = side_by_side(&policy.services, async |service| (service, self.teller.recall(service).await));
         let (paths, remembered) = tokio::join!(self.observer.paths(&policy.services, Depth::Settings), remember);
 
@@ -55,9 +56,11 @@ impl DriftWatcher {
             CrossZone::Enforce => Enforcement::Done(&failed),
             CrossZone::Alert | CrossZone::Ignore => Enforcement::No,
         };
+        let mut looked = began;
         let mended = if plan.is_empty() || policy.dry_run {
             None
         } else {
+            looked = Timestamp::now();
             Some(self.observer.paths(&policy.services, Depth::Settings).await)
         };
 
@@ -66,7 +69,7 @@ impl DriftWatcher {
             let looks = [Some(&paths), mended.as_ref()];
             let rounds: Vec<Vec<Observation>> =
                 looks.into_iter().flatten().map(|paths| self.round(service, paths, enforcement, &trigger)).collect();
-            let report = Report { service, rounds: &rounds, connections: None };
+            let report = Report { service, rounds: &rounds, connections: None, looked };
             let untold = self.teller.settle(report, items, Timestamp::now()).await;
             undone.note(self.teller.publish(untold, paths.name(service), Timestamp::now()).await);
         }

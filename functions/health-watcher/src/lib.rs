@@ -32,6 +32,7 @@ impl HealthWatcher {
         let trigger = Trigger::of(event);
         tracing::info!(%trigger, "looking at the targets");
         let services = &self.settings.policy.services;
+        let looked = Timestamp::now();
         let remember = side_by_side(services, async |service| (service, self.teller.recall(service).await));
         let (paths, remembered) = tokio::join!(self.observer.paths(services, Depth::Health), remember);
 
@@ -39,7 +40,7 @@ impl HealthWatcher {
         for (service, items) in remembered {
             let mut round = target_health::evaluate(service, &paths.behind(service), self.teller.place());
             round.extend(visibility::evaluate(paths.unseen()));
-            let report = Report { service, rounds: &[round], connections: None };
+            let report = Report { service, rounds: &[round], connections: None, looked };
             let untold = self.teller.settle(report, items, Timestamp::now()).await;
             undone.note(self.teller.publish(untold, paths.name(service), Timestamp::now()).await);
         }

@@ -4,6 +4,7 @@
 //! be taken for markup in the body that is rendered as Markdown.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use jiff::{SignedDuration, Timestamp};
@@ -57,13 +58,14 @@ impl Message {
         let severity = worst(transitions.iter().copied());
         let kind = transitions.iter().map(|transition| transition.kind).min().unwrap_or(Kind::Notice);
         let headline = items.first().and_then(|item| item.last());
-        let title = headline.map_or_else(String::new, |first| {
+        let headline = headline.map(|first| {
             let others = match items.len() - 1 {
                 0 => String::new(),
                 more => format!(" (and {more} more)"),
             };
-            format!("[{}] {of}: {}{others}", label(first), plain(&first.finding.summary))
+            (label(first), format!("{of}: {}{others}", plain(&first.finding.summary)))
         });
+        let (label, title) = headline.unwrap_or(("NOTICE", of.clone()));
         let caution = trouble.map(|trouble| {
             format!(
                 "The guard's memory, its DynamoDB table, failed ({}): this may be told again, and what is over may go \
@@ -72,9 +74,9 @@ impl Message {
             )
         });
         Self {
-            subject: subject(&title),
+            subject: subject(&format!("[{label}] {title}")),
             text: text(&of, function, &transitions, caution.as_deref()),
-            chat: chat(service, &title, kind, severity, &transitions, caution.as_deref()),
+            chat: chat(service, &format!("{label}: {title}"), kind, severity, &transitions, caution.as_deref()),
             severity,
             kind,
             service: service.clone(),
@@ -205,7 +207,7 @@ fn text_in_full(transition: &Transition) -> String {
 
 fn text_resolved(transition: &Transition) -> String {
     format!(
-        "[RESOLVED] {}\nOver after {}: from {} to {}.\n\nCheck: {} on {}\n",
+        "[RESOLVED] {}\nThis is over. It lasted {}, from {} to {}.\n\nCheck: {} on {}\n",
         plain(&transition.finding.summary),
         lasted(transition),
         time(transition.since),
@@ -249,7 +251,7 @@ fn chat(
         let finding = &transition.finding;
         let _ = writeln!(description, "*{}: {}*", label(transition), markdown(&finding.summary));
         if transition.kind == Kind::Resolved {
-            let _ = writeln!(description, "Over after {}.\n", lasted(transition));
+            let _ = writeln!(description, "This is over. It lasted {}.\n", lasted(transition));
             continue;
         }
         if transition.kind == Kind::Reminder {
@@ -283,7 +285,7 @@ fn chat(
     if let Some(caution) = caution {
         let _ = writeln!(description, "{}", markdown(caution));
     }
-    let resources: Vec<&str> = transitions.iter().map(|transition| transition.resource.as_str()).collect();
+    let resources: BTreeSet<&str> = transitions.iter().map(|transition| transition.resource.as_str()).collect();
     let oldest = transitions.iter().min_by_key(|transition| transition.since);
     json!({
         "version": "1.0",
@@ -385,11 +387,9 @@ mod tests {
             "{}",
             message.subject
         );
-        assert!(
-            message
-                .text
-                .contains("Over after 1 hour 12 minutes: from 2026-03-14 08:00:00 UTC to 2026-03-14 09:12:00 UTC.")
-        );
+        assert!(message.text.contains(
+            "This is over. It lasted 1 hour 12 minutes, from 2026-03-14 08:00:00 UTC to 2026-03-14 09:12:00 UTC."
+        ));
         let attributes: Vec<String> =
             message.attributes().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(attributes, ["severity=critical", "kind=firing", "serviceId=vpce-svc-00000000000000001"]);

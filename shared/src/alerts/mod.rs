@@ -64,6 +64,8 @@ pub struct Report<'a> {
     pub rounds: &'a [Vec<Observation>],
     /// All its connections, in a run that read them.
     pub connections: Option<&'a [Connection]>,
+    /// When the last of the reads began that this is the outcome of.
+    pub looked: Timestamp,
 }
 
 /// Decides what is new, remembers it, and tells people.
@@ -293,7 +295,10 @@ impl Teller {
             .filter_map(|item| {
                 let stored = items.get(&item);
                 let before = stored.and_then(|stored| stored.record.as_ref());
-                let mut record = self.next(report, &item, before, &thread, now)?;
+                let mut record = match before {
+                    Some(newer) if newer.looked > report.looked => newer.clone(),
+                    _ => self.next(report, &item, before, &thread, now)?,
+                };
                 let free = record.telling_until.is_none_or(|until| until <= now);
                 if !record.untold.is_empty() && free {
                     record.telling_until = Some(now + LEASE);
@@ -371,7 +376,9 @@ impl Teller {
             Memory::Alert(alert?)
         };
         let telling_until = before.and_then(|record| record.telling_until);
-        Some(Record { memory, untold, telling_until, transitions })
+        let unchanged = before.filter(|before| before.memory == memory && before.transitions == transitions);
+        let looked = unchanged.map_or(report.looked, |before| before.looked);
+        Some(Record { memory, untold, telling_until, transitions, looked })
     }
 
     /// Everything bad, as if it were new: what is said when nothing is remembered.
@@ -394,8 +401,13 @@ impl Teller {
                 finding: (**finding).clone(),
                 unknown: None,
             };
-            let record =
-                Record { memory: Memory::Alert(alert), untold: vec![transition], telling_until: None, transitions: 1 };
+            let record = Record {
+                memory: Memory::Alert(alert),
+                untold: vec![transition],
+                telling_until: None,
+                transitions: 1,
+                looked: report.looked,
+            };
             Some(Entry { item: self.item(observation.check.id(), &observation.resource), record, version: None })
         });
         bad.collect()

@@ -42,6 +42,8 @@ pub struct Record {
     /// Transitions so far; numbers them.
     #[serde(default)]
     pub transitions: u64,
+    /// When the look began that this is the outcome of. An older look, of a run that took longer, changes nothing.
+    pub looked: Timestamp,
 }
 
 /// What an item remembers.

@@ -98,10 +98,10 @@ impl About<'_> {
         if self.policy.dry_run {
             return self.fail(
                 Severity::Info,
-                format!("dbt's request {endpoint} waits: DRY_RUN is on"),
+                format!("dbt's request {endpoint} waits: DryRun is on"),
                 "dbt cannot connect until the request is accepted. The guard would accept it, but is told to change \
                  nothing.",
-                "Set DRY_RUN to false, or accept the request yourself.",
+                "Set the stack's DryRun to false, or accept the request yourself.",
                 Some(self.command("accept")),
             );
         }
@@ -156,12 +156,12 @@ impl About<'_> {
         };
         let what = match self.policy.unknown_requesters {
             UnknownRequesters::Reject if self.policy.dry_run => {
-                "The guard would reject it, but DRY_RUN is on. Reject it yourself, or set DRY_RUN to false."
+                "The guard would reject it, but DryRun is on. Reject it yourself, or set DryRun to false."
             }
-            UnknownRequesters::Reject => "The guard rejects it (UNKNOWN_REQUESTERS is 'reject').",
+            UnknownRequesters::Reject => "The guard rejects it (UnknownRequesters is 'reject').",
             UnknownRequesters::Alert => {
                 "Reject it, and see that the endpoint service allows dbt's principal alone. If the account is dbt's, \
-                 add the principal dbt Support gave you to DBT_PRINCIPALS."
+                 add the principal dbt Support gave you to the stack's DbtPrincipals."
             }
         };
         self.fail(severity, summary, meaning, what, Some(self.command("reject")))

@@ -166,8 +166,8 @@ fn finding(
     };
     let what = match (enforcement, failure) {
         (Enforcement::No, _) => "Switch it on, as dbt's guide asks.",
-        (Enforcement::DryRun, _) => "The guard would switch it back on (CROSS_ZONE is 'enforce'), but DRY_RUN is on.",
-        (Enforcement::Done(_), None) => "Nothing: the guard has switched it back on (CROSS_ZONE is 'enforce').",
+        (Enforcement::DryRun, _) => "The guard would switch it back on (CrossZone is 'enforce'), but DryRun is on.",
+        (Enforcement::Done(_), None) => "Nothing: the guard has switched it back on (CrossZone is 'enforce').",
         (Enforcement::Done(_), Some(_)) => {
             "The guard could not switch it back on and tries again. Switch it on yourself."
         }

@@ -1,0 +1,296 @@
+//! Flows: the real template, the real functions, a local AWS, and people with the AWS CLI.
+//!
+//! Each test has a local AWS and a stack of its own, so that they can run side by side.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use flows::company::{Company, TARGETS};
+use flows::local_aws::{LocalAws, Who, eventually, text};
+use flows::mail::{self, Mail};
+use flows::stack::{self, Stack};
+use flows::story::{Audience, Chapter, Stage};
+use flows::{COMPANY, STRANGER};
+use serde_json::{Value, json};
+
+/// Sees the story in silence.
+struct Nobody;
+
+impl Audience for Nobody {
+    fn step(&mut self, _: &str, _: &[String]) {}
+    fn heard(&mut self, _: &Mail, _: Duration) {}
+    fn ended(&mut self, _: &Chapter) {}
+}
+
+fn scheduled() -> Value {
+    json!({"source": "aws.events", "detail-type": "Scheduled Event"})
+}
+
+/// A stack of its own, for a company of its own.
+fn guarded(minute: u32, parameters: &[(&str, &str)]) -> Result<(LocalAws, Company, Stack)> {
+    let aws = LocalAws::start(minute)?;
+    let company = Company::found(&aws, "postgres")?;
+    stack::build(&aws)?;
+    let stack = Stack::deploy(&aws, "guard", &[&company.service], parameters)?;
+    Ok((aws, company, stack))
+}
+
+#[test]
+fn the_story_of_the_demo() -> Result<()> {
+    let mut stage = Stage::set(&mut Nobody)?;
+    for chapter in stage.play(&mut Nobody)? {
+        chapter.result.with_context(|| chapter.title)?;
+    }
+    // One email for each thing that happened, and the same in Slack.
+    let delivered = mail::since(&stage.aws, 0)?;
+    let subjects = |protocol: &str| -> Vec<String> {
+        delivered.iter().filter(|mail| mail.protocol == protocol).map(|mail| mail.subject.clone()).collect()
+    };
+    let labels: Vec<String> =
+        subjects("email").iter().map(|subject| subject.split(' ').next().unwrap_or_default().to_owned()).collect();
+    let expected =
+        ["[NOTICE]", "[CRITICAL]", "[WARNING]", "[WARNING]", "[RESOLVED]", "[WARNING]", "[RESOLVED]", "[RESOLVED]"];
+    assert_eq!(labels, expected);
+    assert_eq!(subjects("email"), subjects("https"));
+    Ok(())
+}
+
+#[test]
+fn whatever_goes_wrong_dbt_is_let_in_and_people_hear_it_once() -> Result<()> {
+    // Schedules so slow that only what a test does makes the guard look.
+    let quiet =
+        [("AcceptorSchedule", "rate(7 days)"), ("HealthSchedule", "rate(7 days)"), ("DriftSchedule", "rate(7 days)")];
+    let parameters = [quiet[0], quiet[1], quiet[2], ("AlertAfter", "1"), ("ResolveAfter", "1")];
+    let (aws, company, stack) = guarded(60, &parameters)?;
+    let look = || stack.invoke(&aws, "ConnectionAcceptorName", &scheduled());
+    company.allow_anybody(&aws)?;
+    mail::wait(&aws, 0, "[CRITICAL]", "anybody may ask")?;
+
+    // Strangers fill the first pages; dbt's request is on the last.
+    aws.control(&["page-size", "1"])?;
+    let heard = mail::last(&aws)?;
+    let strangers = [company.stranger_connects(&aws)?, company.stranger_connects(&aws)?];
+    for stranger in &strangers {
+        mail::wait(&aws, heard, "[WARNING]", stranger)?;
+    }
+    let dbt = company.dbt_connects(&aws)?;
+    eventually("dbt's endpoint to be available", 30, || Ok((company.state(&aws, &dbt)? == "available").then_some(())))?;
+    mail::wait(&aws, heard, "[NOTICE]", &format!("dbt is connected through {dbt}"))?;
+    aws.control(&["page-size", "0"])?;
+
+    // Forged and repeated notifications, and four runs at once: nobody is let in, nothing is told again.
+    let topic = stack.output("NotificationTopicArn")?;
+    let forged = json!({"vpcEndpointId": strangers[0], "vpcEndpointOwner": flows::DBT, "serviceId": company.service});
+    let before = requests(&aws, "ConnectionAcceptor")?.len();
+    let began = Instant::now();
+    for _ in 0..6 {
+        aws.control(&["notify", "--topic", topic, "--message", &forged.to_string()])?;
+    }
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..4).map(|_| scope.spawn(look)).collect();
+        runs.into_iter().try_for_each(|run| {
+            assert_eq!(run.join().expect("no panic")?, None);
+            anyhow::Ok(())
+        })
+    })?;
+    eventually("the notifications to be handled", 30, || {
+        let invoked = aws.control(&["invocations"])?;
+        let rung = invoked.as_array().into_iter().flatten().filter(|run| run["trigger"] == "sns").count();
+        Ok((rung >= 6).then_some(()))
+    })?;
+    let seconds = began.elapsed().as_secs();
+    let asked = requests(&aws, "ConnectionAcceptor")?.into_iter().skip(before);
+    let reads = asked.filter(|action| action == "ec2:DescribeVpcEndpointConnections").count() as u64;
+    ensure!(reads <= 4 + 2 * (seconds + 1), "{reads} reads in {seconds} s: 4 runs, and two looks a second");
+    for stranger in &strangers {
+        assert_eq!(company.state(&aws, stranger)?, "pendingAcceptance");
+        assert_eq!(mail::times_told(&aws, 0, "[WARNING]", &format!("asks to connect through {stranger}"))?, 1);
+    }
+    assert_eq!(mail::times_told(&aws, 0, "[NOTICE]", &dbt)?, 1);
+
+    // SNS refuses: a later run tells, once.
+    aws.control(&["fault", "--action", "sns:Publish", "--code", "InternalError", "--status", "500"])?;
+    let heard = mail::last(&aws)?;
+    let second = company.dbt_connects(&aws)?;
+    eventually("dbt's second endpoint to be available", 30, || {
+        Ok((company.state(&aws, &second)? == "available").then_some(()))
+    })?;
+    let failed = eventually("a run that cannot tell to end in error", 60, look)?;
+    ensure!(failed.contains("sns:Publish"), "{failed}");
+    assert_eq!(mail::times_told(&aws, heard, "[NOTICE]", &second)?, 0);
+    aws.control(&["fault", "--clear"])?;
+    eventually("the notice to be told after all", 60, || {
+        look()?;
+        Ok((mail::times_told(&aws, heard, "[NOTICE]", &second)? > 0).then_some(()))
+    })?;
+    look()?;
+    assert_eq!(mail::times_told(&aws, heard, "[NOTICE]", &second)?, 1);
+
+    // EC2 refuses one item: an alert with its code, no error; then it takes it, and the alert is over.
+    #[rustfmt::skip]
+    aws.control(&["fault", "--action", "ec2:AcceptVpcEndpointConnections", "--unsuccessful", "NotJustNow"])?;
+    let heard = mail::last(&aws)?;
+    let third = company.dbt_connects(&aws)?;
+    mail::wait(&aws, heard, "[CRITICAL]", "could not be accepted: NotJustNow")?;
+    let asked = |action: &str| {
+        Ok::<_, anyhow::Error>(requests(&aws, "ConnectionAcceptor")?.iter().filter(|asked| *asked == action).count())
+    };
+    let before = asked("ec2:AcceptVpcEndpointConnections")?;
+    assert_eq!(look()?, None);
+    let after = asked("ec2:AcceptVpcEndpointConnections")?;
+    assert_eq!(after, before + 1, "CloudTrail tells of the guard's own calls, and those must not ring again");
+    aws.control(&["fault", "--clear"])?;
+    assert_eq!(look()?, None);
+    mail::wait(&aws, heard, "[RESOLVED]", &format!("dbt's request {third} could not be accepted"))?;
+    eventually("dbt's third endpoint to be available", 30, || {
+        look()?;
+        Ok((company.state(&aws, &third)? == "available").then_some(()))
+    })?;
+    assert_eq!(mail::times_told(&aws, heard, "[CRITICAL]", &third)?, 1);
+
+    // A read is denied: that is an alert with the action's name, and an error; the other checks go on.
+    #[rustfmt::skip]
+    aws.control(&["fault", "--action", "elasticloadbalancing:DescribeTargetHealth", "--code", "AccessDenied", "--status", "403"])?;
+    let heard = mail::last(&aws)?;
+    let failed = stack.invoke(&aws, "HealthWatcherName", &scheduled())?.context("it ends in error")?;
+    ensure!(failed.contains("elasticloadbalancing:DescribeTargetHealth"), "{failed}");
+    mail::wait(&aws, heard, "[WARNING]", "Let the function's role do elasticloadbalancing:DescribeTargetHealth")?;
+    aws.control(&["fault", "--clear"])?;
+    assert_eq!(stack.invoke(&aws, "HealthWatcherName", &scheduled())?, None);
+    mail::wait(&aws, heard, "[RESOLVED]", "elasticloadbalancing:DescribeTargetHealth fails")?;
+
+    // All targets fail one after the other: once as a warning, once more as critical.
+    let heard = mail::last(&aws)?;
+    for target in TARGETS {
+        company.set_health(&aws, target, "unhealthy")?;
+        assert_eq!(stack.invoke(&aws, "HealthWatcherName", &scheduled())?, None);
+    }
+    mail::wait(&aws, heard, "[WARNING]", "1 of 3 targets down")?;
+    mail::wait(&aws, heard, "[CRITICAL]", "3 of 3 targets down")?;
+    assert_eq!(mail::emails_since(&aws, heard)?.len(), 2);
+
+    // EC2 says what nobody knows: an alert, and nothing is changed.
+    let heard = mail::last(&aws)?;
+    aws.control(&["connection", "--endpoint-id", &dbt, "--state", "levitating"])?;
+    assert_eq!(look()?, None);
+    mail::wait(&aws, heard, "[CRITICAL]", "unknown state 'levitating'")?;
+    assert_eq!(company.state(&aws, &dbt)?, "levitating");
+    Ok(())
+}
+
+#[test]
+fn the_strict_guard_turns_strangers_out_and_has_just_the_permissions_it_uses() -> Result<()> {
+    let aws = LocalAws::start(2)?;
+    let company = Company::found(&aws, "postgres")?;
+    let other = Company::found(&aws, "gitlab")?;
+    // Long before the guard, somebody let a stranger in, on both services.
+    let mut strangers = Vec::new();
+    for company in [&company, &other] {
+        company.allow_anybody(&aws)?;
+        let stranger = company.stranger_connects(&aws)?;
+        #[rustfmt::skip]
+        aws.aws(&company.admin, &["ec2", "accept-vpc-endpoint-connections", "--service-id", &company.service,
+            "--vpc-endpoint-ids", &stranger])?;
+        eventually("the stranger to be in", 30, || Ok((company.state(&aws, &stranger)? == "available").then_some(())))?;
+        strangers.push(stranger);
+    }
+
+    stack::build(&aws)?;
+    let parameters = [("UnknownRequesters", "reject"), ("CrossZone", "enforce")];
+    Stack::deploy(&aws, "guard", &[&company.service], &parameters)?;
+    eventually("the schedule to turn the stranger out", 60, || {
+        Ok((company.state(&aws, &strangers[0])? == "rejected").then_some(()))
+    })?;
+    mail::wait(&aws, 0, "[RESOLVED]", &format!("account {STRANGER} is connected through {}", strangers[0]))?;
+    assert_eq!(other.state(&aws, &strangers[1])?, "available", "the service of others is not ours to guard");
+
+    // A target group that overrides the load balancer is set back as well.
+    let attribute = "Key=load_balancing.cross_zone.enabled,Value=false";
+    #[rustfmt::skip]
+    aws.aws(&company.admin, &["elbv2", "modify-target-group-attributes", "--target-group-arn", &company.target_group,
+        "--attributes", attribute])?;
+    mail::wait(&aws, 0, "[RESOLVED]", "which overrides postgres")?;
+    company.set_cross_zone(&aws, false)?;
+    eventually("cross-zone to be back on", 30, || company.cross_zone(&aws).map(|on| on.then_some(())))?;
+    let dbt = company.dbt_connects(&aws)?;
+    mail::wait(&aws, 0, "[NOTICE]", &format!("dbt is connected through {dbt}"))?;
+    eventually("every function to have run on its schedule", 60, || {
+        let runs = aws.control(&["invocations"])?;
+        let scheduled: BTreeSet<String> = runs
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|run| run["trigger"] == "schedule" && run["ok"] == true)
+            .filter_map(|run| run["function"].as_str().map(ToOwned::to_owned))
+            .collect();
+        Ok((scheduled.len() == 3).then_some(()))
+    })?;
+
+    // Least privilege, both ways: what each function did is what its role allows, no less (the local AWS enforces it)
+    // and no more.
+    for function in ["ConnectionAcceptor", "HealthWatcher", "DriftWatcher"] {
+        let used: BTreeSet<String> = requests(&aws, function)?.into_iter().collect();
+        let mut allowed = allowed_actions(&aws, &format!("{function}Role"))?;
+        // Lambda's own, in the function's name: it logs, and queues what failed.
+        for lambdas in ["logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage"] {
+            assert!(allowed.remove(lambdas), "{function} lets Lambda do {lambdas}");
+        }
+        if function == "HealthWatcher" {
+            // Nothing was wrong with the targets, so it had nothing to tell; the other tests hear it.
+            let told: BTreeSet<String> = ["dynamodb:PutItem", "sns:Publish"].map(ToOwned::to_owned).into();
+            allowed = allowed.difference(&told).cloned().collect();
+        }
+        assert_eq!(used, allowed, "{function}: used, and allowed");
+    }
+    Ok(())
+}
+
+/// The actions that a function's role has asked for, in order.
+fn requests(aws: &LocalAws, function: &str) -> Result<Vec<String>> {
+    let list = aws.control(&["requests", "--principal", &format!("{function}Role")])?;
+    let actions = list.as_array().into_iter().flatten();
+    let actions = actions.filter_map(|request| Some((request["service"].as_str()?, request["action"].as_str()?)));
+    Ok(actions.map(|(service, action)| format!("{service}:{action}")).collect())
+}
+
+/// The actions that the role with this logical id is allowed.
+fn allowed_actions(aws: &LocalAws, logical_id: &str) -> Result<BTreeSet<String>> {
+    let root = Who::account(COMPANY);
+    let run = |arguments: &[&str]| aws.aws(&root, arguments);
+    let resource = run(&[
+        "cloudformation",
+        "describe-stack-resource",
+        "--stack-name",
+        "guard",
+        "--logical-resource-id",
+        logical_id,
+    ])?;
+    let role = text(&resource, "/StackResourceDetail/PhysicalResourceId")?;
+    let mut documents = Vec::new();
+    for name in
+        run(&["iam", "list-role-policies", "--role-name", &role])?["PolicyNames"].as_array().into_iter().flatten()
+    {
+        let name = name.as_str().context("a name")?;
+        documents.push(
+            run(&["iam", "get-role-policy", "--role-name", &role, "--policy-name", name])?["PolicyDocument"].clone(),
+        );
+    }
+    let attached = run(&["iam", "list-attached-role-policies", "--role-name", &role])?;
+    for policy in attached["AttachedPolicies"].as_array().into_iter().flatten() {
+        let arn = text(policy, "/PolicyArn")?;
+        let version = text(&run(&["iam", "get-policy", "--policy-arn", &arn])?, "/Policy/DefaultVersionId")?;
+        let policy = run(&["iam", "get-policy-version", "--policy-arn", &arn, "--version-id", &version])?;
+        documents.push(policy["PolicyVersion"]["Document"].clone());
+    }
+    let mut actions = BTreeSet::new();
+    for statement in documents.iter().flat_map(|document| document["Statement"].as_array().cloned().unwrap_or_default())
+    {
+        let of_statement = match &statement["Action"] {
+            Value::Array(list) => list.clone(),
+            one => vec![one.clone()],
+        };
+        actions.extend(of_statement.iter().filter_map(Value::as_str).map(ToOwned::to_owned));
+    }
+    Ok(actions)
+}
