@@ -107,6 +107,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ids::AccountId;
     use crate::testing::{connection, endpoint, policy, service};
 
     const DBT: Option<&str> = Some("123456789012");
@@ -205,13 +206,13 @@ mod tests {
                 for connection in endpoints.iter().map(find) {
                     prop_assert_eq!(&connection.service, on);
                     prop_assert_eq!(on, &service(1));
-                    prop_assert_eq!(connection.owner.as_ref().map(|owner| owner.as_str()), DBT);
+                    prop_assert_eq!(connection.owner.as_ref().map(AccountId::as_str), DBT);
                     prop_assert_eq!(&connection.state, &ConnectionState::PendingAcceptance);
                 }
             }
             for connection in plan.reject.values().flatten().map(find) {
                 prop_assert!(reject);
-                prop_assert_ne!(connection.owner.as_ref().map(|owner| owner.as_str()), DBT);
+                prop_assert_ne!(connection.owner.as_ref().map(AccountId::as_str), DBT);
             }
         }
     }

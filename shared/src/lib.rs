@@ -10,6 +10,6 @@ pub mod lambda;
 pub mod observe;
 pub mod snapshot;
 #[cfg(any(test, feature = "testing"))]
-#[allow(clippy::unwrap_used, missing_docs)]
+#[allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 pub mod testing;
 pub mod trigger;

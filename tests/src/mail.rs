@@ -1,5 +1,7 @@
 //! What people received.
 
+use std::fmt::Write;
+
 use anyhow::Result;
 use serde_json::Value;
 
@@ -68,10 +70,10 @@ pub fn slack(body: &str) -> String {
     if !steps.is_empty() {
         shown.push_str("\nNext steps\n");
         for step in &steps {
-            shown.push_str(&format!("  - {}\n", step.as_str().unwrap_or_default()));
+            let _ = writeln!(shown, "  - {}", step.as_str().unwrap_or_default());
         }
     }
-    shown.push_str(&format!("\nThread {}", text("/metadata/threadId")));
+    let _ = write!(shown, "\nThread {}", text("/metadata/threadId"));
     shown.replace('\u{200b}', "")
 }
 

@@ -43,6 +43,8 @@ impl Stack {
             format!("EndpointServiceIds={}", services.join(",")),
             format!("DbtPrincipals=arn:aws:iam::{DBT}:root"),
             format!("AlertEmail={EMAIL}"),
+            "SlackWorkspaceId=T0123ABCD".to_owned(),
+            "SlackChannelId=C0123ABCD".to_owned(),
         ];
         overrides.extend(parameters.iter().map(|(name, value)| format!("{name}=\"{value}\"")));
         let mut sam = aws.command(&root, "sam", "sam");
@@ -73,17 +75,6 @@ impl Stack {
     /// If the stack has no such output.
     pub fn output(&self, key: &str) -> Result<&str> {
         self.outputs.get(key).map(String::as_str).with_context(|| format!("the stack has no output {key}"))
-    }
-
-    /// Subscribes what Amazon Q Developer in chat applications subscribes for a Slack channel.
-    ///
-    /// # Errors
-    /// If the local AWS refuses.
-    pub fn subscribe_chat(&self, aws: &LocalAws) -> Result<()> {
-        #[rustfmt::skip]
-        aws.aws(&Who::account(COMPANY), &["sns", "subscribe", "--topic-arn", self.output("AlertTopicArn")?,
-            "--protocol", "https", "--notification-endpoint", "https://global.sns-api.chatbot.amazonaws.com"])?;
-        Ok(())
     }
 
     /// Invokes a function by the output that holds its name, as its schedule would, and gives its error if it ends in

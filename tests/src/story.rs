@@ -61,7 +61,6 @@ impl Stage {
         stack::build(&aws)?;
         audience.step("Deploying the guard", &["sam deploy".to_owned()]);
         let stack = Stack::deploy(&aws, "privatelink-guard", &[&company.service], &[])?;
-        stack.subscribe_chat(&aws)?;
         Ok(Self { aws, company, stack })
     }
 

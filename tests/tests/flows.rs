@@ -2,6 +2,9 @@
 //!
 //! Each test has a local AWS and a stack of its own, so that they can run side by side.
 
+// A flow is read from top to bottom.
+#![allow(clippy::too_many_lines)]
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,7 @@
 //! connection-acceptor against answers as EC2 sends them over the wire: who is let in, and with which calls.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
@@ -95,7 +97,7 @@ impl Aws {
         }
         let pages = self.reads.front().cloned().unwrap_or_default();
         let rows = pages.get(page).map(Vec::as_slice).unwrap_or_default();
-        let items: String = rows.iter().map(|row| {
+        let items: Vec<String> = rows.iter().map(|row| {
             let owner = row.owner.map(|owner| format!("<vpcEndpointOwner>{owner}</vpcEndpointOwner>")).unwrap_or_default();
             let Row { service, state, .. } = row;
             format!("<item><serviceId>{service}</serviceId><vpcEndpointId>{}</vpcEndpointId>{owner}<vpcEndpointState>{state}</vpcEndpointState></item>", endpoint(row.number))
@@ -111,7 +113,8 @@ impl Aws {
         (
             200,
             format!(
-                "<DescribeVpcEndpointConnectionsResponse><vpcEndpointConnectionSet>{items}</vpcEndpointConnectionSet>{next}</DescribeVpcEndpointConnectionsResponse>"
+                "<DescribeVpcEndpointConnectionsResponse><vpcEndpointConnectionSet>{}</vpcEndpointConnectionSet>{next}</DescribeVpcEndpointConnectionsResponse>",
+                items.concat()
             ),
         )
     }
@@ -159,9 +162,7 @@ async fn run(aws: Aws, variables: &[(&str, &str)], event: &Value) -> (Result<(),
         .http_client(client)
         .build();
     let result = ConnectionAcceptor::new(settings(variables), &config).handle(event).await;
-    let aws = Arc::try_unwrap(aws)
-        .map(|aws| aws.into_inner().unwrap())
-        .unwrap_or_else(|shared| std::mem::take(&mut *shared.lock().unwrap()));
+    let aws = std::mem::take(&mut *aws.lock().unwrap());
     (result.map_err(|undone| undone.to_string()), aws)
 }
 

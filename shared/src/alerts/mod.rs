@@ -363,7 +363,7 @@ impl Teller {
             let check = Check::ALL.into_iter().find(|check| check.id() == about)?;
             let patience = Patience::of(check, &self.settings.policy);
             let mut alert = before.and_then(|record| match &record.memory {
-                Memory::Alert(alert) => Some(alert.clone()),
+                Memory::Alert(alert) => Some((**alert).clone()),
                 Memory::Connection(_) => None,
             });
             for round in report.rounds {
@@ -373,7 +373,7 @@ impl Teller {
                 }
                 alert = next;
             }
-            Memory::Alert(alert?)
+            Memory::Alert(Box::new(alert?))
         };
         let telling_until = before.and_then(|record| record.telling_until);
         let unchanged = before.filter(|before| before.memory == memory && before.transitions == transitions);
@@ -402,7 +402,7 @@ impl Teller {
                 unknown: None,
             };
             let record = Record {
-                memory: Memory::Alert(alert),
+                memory: Memory::Alert(Box::new(alert)),
                 untold: vec![transition],
                 telling_until: None,
                 transitions: 1,

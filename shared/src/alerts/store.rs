@@ -51,7 +51,7 @@ pub struct Record {
 #[serde(rename_all = "lowercase")]
 pub enum Memory {
     /// An alert.
-    Alert(Alert),
+    Alert(Box<Alert>),
     /// A connection of dbt's.
     Connection(KnownConnection),
 }

@@ -247,11 +247,14 @@ mod tests {
         failed.collect()
     }
 
+    /// The check that fails, how bad, and the summary.
+    type Told = Option<(&'static str, Severity, String)>;
+
     #[test]
     fn what_is_told_of_each_state() {
         let dbt = "dbt's connection vpce-00000000000000001 is";
         let account = "account 999999999999";
-        let table: &[(&str, Option<&str>, Option<(&str, Severity, String)>)] = &[
+        let table: &[(&str, Option<&str>, Told)] = &[
             ("pending", DBT, None),
             ("available", DBT, None),
             ("rejected", DBT, Some(("connection.dbt", Severity::Critical, format!("{dbt} rejected")))),

@@ -115,14 +115,9 @@ fn evidence(group: &TargetGroup, targets: &[Target], healthy: usize) -> Vec<Stri
         first.push(format!("health check: {check}"));
     }
     let failing = targets.iter().filter(|target| target.health != Health::Healthy).map(|target| {
-        let mut line = format!("{target}: {}", target.health);
-        if let Some(reason) = &target.reason {
-            line.push_str(&format!(", {reason}"));
-        }
-        if let Some(description) = &target.description {
-            line.push_str(&format!(" ({description})"));
-        }
-        line
+        let reason = target.reason.as_ref().map(|reason| format!(", {reason}")).unwrap_or_default();
+        let description = target.description.as_ref().map(|words| format!(" ({words})")).unwrap_or_default();
+        format!("{target}: {}{reason}{description}", target.health)
     });
     first.extend(some_of(failing.collect(), MOST_TARGETS_NAMED));
     first

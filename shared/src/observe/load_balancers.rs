@@ -44,11 +44,12 @@ impl Paths {
     /// The reads that failed.
     pub fn unseen(&self) -> impl Iterator<Item = &Unseen> {
         let of_services =
-            self.services.iter().flat_map(BTreeMap::values).filter_map(|service| failed(&service.principals));
+            self.services.iter().flat_map(BTreeMap::values).filter_map(|service| failed(service.principals.as_ref()));
         let of_balancers = self.load_balancers.values().flat_map(|balancer| {
             let groups = balancer.target_groups.iter().flatten();
-            let groups = groups.flat_map(|group| failed(&group.targets).into_iter().chain(failed(&group.cross_zone)));
-            balancer.target_groups.as_ref().err().into_iter().chain(failed(&balancer.cross_zone)).chain(groups)
+            let groups = groups
+                .flat_map(|group| failed(group.targets.as_ref()).into_iter().chain(failed(group.cross_zone.as_ref())));
+            balancer.target_groups.as_ref().err().into_iter().chain(failed(balancer.cross_zone.as_ref())).chain(groups)
         });
         self.services.as_ref().err().into_iter().chain(of_services).chain(of_balancers)
     }
@@ -219,8 +220,8 @@ impl Observer {
     }
 }
 
-fn failed<T>(read: &Option<Seen<T>>) -> Option<&Unseen> {
-    read.as_ref().and_then(|read| read.as_ref().err())
+fn failed<T>(read: Option<&Seen<T>>) -> Option<&Unseen> {
+    read.and_then(|read| read.as_ref().err())
 }
 
 /// What a run asks of a target group.
