@@ -7,6 +7,7 @@ pub mod config;
 pub mod connections;
 pub mod ids;
 pub mod lambda;
+pub mod looks;
 pub mod observe;
 pub mod snapshot;
 #[cfg(any(test, feature = "testing"))]

@@ -106,6 +106,8 @@ pub struct EndpointService {
     pub id: ServiceId,
     /// Its `Name` tag.
     pub name: Option<String>,
+    /// `Pending`, `Available`, `Deleting`, `Deleted` or `Failed`, as EC2 wrote it.
+    pub state: Option<String>,
     /// The Network Load Balancers behind it.
     pub load_balancers: Vec<Arn>,
     /// Who may ask to connect, as EC2 writes it; not read in every run.

@@ -144,6 +144,7 @@ pub fn change() -> Change {
         by: "arn:aws:iam::111122223333:user/network-admin".to_owned(),
         from: "203.0.113.7".to_owned(),
         at: "2026-03-14T08:00:00Z".to_owned(),
+        id: "e-1".to_owned(),
         parameters: format!("{{\"loadBalancerArn\":\"{}\"}}", elb_arn("loadbalancer/net/pg/0123456789abcdef")),
     }
 }

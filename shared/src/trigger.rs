@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -18,7 +19,7 @@ pub enum Trigger {
         /// SNS's id of the message.
         id: String,
         /// When SNS took the message, in SNS's own words (not the message's).
-        sent: Option<jiff::Timestamp>,
+        sent: Option<Timestamp>,
         /// The endpoint service and endpoint ids that stand in its text.
         mentions: Vec<String>,
     },
@@ -28,7 +29,7 @@ pub enum Trigger {
     Unrecognised,
 }
 
-/// A call that CloudTrail recorded: who changed what, from where, when.
+/// A call that CloudTrail recorded, and AWS carried out: who changed what, from where, when.
 /// <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html>
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
@@ -43,6 +44,9 @@ pub struct Change {
     /// The request's parameters, to find out what the change was about.
     #[serde(skip)]
     pub parameters: String,
+    /// CloudTrail's id of the event.
+    #[serde(skip)]
+    pub id: String,
 }
 
 impl Change {
@@ -60,6 +64,20 @@ impl fmt::Display for Change {
 }
 
 impl Trigger {
+    /// The id of what rang, and when it happened; `None` for what must be answered whatever other runs do.
+    #[must_use]
+    pub fn ring(&self) -> Option<(&str, Timestamp)> {
+        match self {
+            Self::Notification { id, sent, .. } => Some((id, (*sent)?)),
+            // CloudTrail's times are cut to the second, so it happened within the second after.
+            Self::Change(change) => {
+                let at: Timestamp = change.at.parse().ok()?;
+                Some((&change.id, at.checked_add(SignedDuration::from_secs(1)).ok()?))
+            }
+            Self::Schedule | Self::Unrecognised => None,
+        }
+    }
+
     /// Reads as much of `event` as there is.
     #[must_use]
     pub fn of(event: &Value) -> Self {
@@ -74,8 +92,10 @@ impl Trigger {
         if text("/source") == Some("aws.events") {
             return Self::Schedule;
         }
-        if let (Some("AWS API Call via CloudTrail"), Some(event_name)) =
-            (text("/detail-type"), text("/detail/eventName"))
+        // CloudTrail records what was denied as well; that changed nothing, and whoever tried is nobody's cause.
+        let carried_out = event.pointer("/detail/errorCode").is_none();
+        if let (Some("AWS API Call via CloudTrail"), Some(event_name), true) =
+            (text("/detail-type"), text("/detail/eventName"), carried_out)
         {
             let or_unknown = |pointer: &str| text(pointer).unwrap_or("unknown").to_owned();
             return Self::Change(Change {
@@ -83,6 +103,7 @@ impl Trigger {
                 by: or_unknown("/detail/userIdentity/arn"),
                 from: or_unknown("/detail/sourceIPAddress"),
                 at: or_unknown("/detail/eventTime"),
+                id: or_unknown("/detail/eventID"),
                 parameters: event.pointer("/detail/requestParameters").map(Value::to_string).unwrap_or_default(),
             });
         }
@@ -128,6 +149,10 @@ mod tests {
             }
         );
         assert_eq!(Trigger::of(&json!({"hello": "world"})), Trigger::Unrecognised);
+        let denied = json!({"detail-type": "AWS API Call via CloudTrail", "detail": {
+            "eventName": "ModifyLoadBalancerAttributes", "errorCode": "AccessDenied",
+        }});
+        assert_eq!(Trigger::of(&denied), Trigger::Unrecognised, "what was denied changed nothing");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Whatever rang, it reads all connections of the configured services, decides for each, acts, confirms, and tells.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use guard::act::{Outcome, Writer};
@@ -12,21 +13,20 @@ use guard::config::Settings;
 use guard::connections::{Plan, Verdict, decide};
 use guard::ids::ServiceId;
 use guard::lambda::LeftUndone;
+use guard::looks::is_covered;
 use guard::observe::{Observer, side_by_side};
-use guard::snapshot::{Connection, Seen};
+use guard::snapshot::{Connection, EndpointService, Seen};
 use guard::trigger::Trigger;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::Value;
-
-/// A look waits until a notification is this old. So a burst of notifications shares one look, and EC2, which answers a
-/// moment behind itself, shows what it notified of.
-const SETTLE: SignedDuration = SignedDuration::from_secs(1);
-
-/// A look covers the notifications that were sent this long before it began; the margin is for clocks that differ.
-const MARGIN: SignedDuration = SignedDuration::from_millis(500);
 
 /// Pauses before each look at what became of a change. If it takes longer, a later run tells.
 const CONFIRM_AFTER: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
+
+/// How long to wait for the services' names.
+const NAMES_WITHIN: Duration = Duration::from_secs(3);
+
+const FUNCTION: &str = "connection-acceptor";
 
 /// The function, with its clients.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl ConnectionAcceptor {
         Self {
             observer: Observer::new(config),
             writer: Writer::new(config, settings.policy.dry_run),
-            teller: Teller::new("connection-acceptor", config, &settings),
+            teller: Teller::new(FUNCTION, config, &settings),
             settings,
         }
     }
@@ -57,42 +57,17 @@ impl ConnectionAcceptor {
     pub async fn handle(&self, event: &Value) -> Result<(), LeftUndone> {
         let trigger = Trigger::of(event);
         tracing::info!(%trigger, "looking at the connections");
-        let Trigger::Notification { id, sent, mentions } = &trigger else {
-            return self.look(&trigger).await;
-        };
-        let services = &self.settings.policy.services;
-        let foreign = mentions.iter().filter(|id| id.parse().is_ok_and(|id: ServiceId| !services.contains(&id)));
-        for service in foreign {
-            tracing::warn!(id, service, "the notification names a service that is not configured; ignored");
+        let policy = &self.settings.policy;
+        if let Trigger::Notification { id, mentions, .. } = &trigger {
+            let is_foreign = |id: &&String| id.parse().is_ok_and(|id: ServiceId| !policy.services.contains(&id));
+            for service in mentions.iter().filter(is_foreign) {
+                tracing::warn!(id, service, "the notification names a service that is not configured; ignored");
+            }
         }
-        let Some(sent) = *sent else { return self.look(&trigger).await };
-        if self.is_covered(sent).await {
-            tracing::info!(id, "a look that began after this notification has seen what it is about");
+        if is_covered(self.teller.store(), FUNCTION, &trigger).await {
             return Ok(());
         }
-        let result = self.look(&trigger).await;
-        if result.is_err() {
-            // Lambda will ring again with this notification, and must not find it covered.
-            if let Err(trouble) = self.teller.store().fail_look().await {
-                tracing::error!(%trouble, "the schedule will make up for this look");
-            }
-        }
-        result
-    }
-
-    /// Whether another run's look has seen whatever rang. If the table does not answer, this run looks.
-    async fn is_covered(&self, sent: Timestamp) -> bool {
-        let age = Timestamp::now().duration_since(sent);
-        if let Ok(wait) = Duration::try_from(SETTLE - age) {
-            tokio::time::sleep(wait.min(SETTLE.unsigned_abs())).await;
-        }
-        match self.teller.store().begin_look(sent + MARGIN, Timestamp::now()).await {
-            Ok(ours) => !ours,
-            Err(trouble) => {
-                tracing::error!(%trouble, "cannot tell whether another run looks; looking");
-                false
-            }
-        }
+        self.look(&trigger).await
     }
 
     async fn look(&self, trigger: &Trigger) -> Result<(), LeftUndone> {
@@ -141,20 +116,29 @@ impl ConnectionAcceptor {
         undone.extend(failed_reads);
         undone.extend(outcome.failed);
 
-        // The names are for the reader alone: asked for only when somebody will read them.
-        let names = if untold.iter().any(|(_, untold)| !untold.is_empty()) {
-            self.observer.endpoint_services(&policy.services).await.unwrap_or_else(|failure| {
-                tracing::warn!(%failure, "told without the services' names");
-                std::collections::BTreeMap::new()
-            })
-        } else {
-            std::collections::BTreeMap::new()
-        };
+        let names = self.names(untold.iter().all(|(_, untold)| untold.is_empty())).await;
         for (service, untold) in untold {
-            let name = names.get(service).and_then(|service| service.name.as_deref());
+            let name = names.get(service).and_then(|found| found.name.as_deref());
             undone.note(self.teller.publish(untold, name, Timestamp::now()).await);
         }
         undone.into_result()
+    }
+
+    /// The services with their names, which are for the reader alone: not asked for when nobody will read them, and not
+    /// waited for when EC2 is slow.
+    async fn names(&self, nothing_to_tell: bool) -> BTreeMap<ServiceId, EndpointService> {
+        if nothing_to_tell {
+            return BTreeMap::new();
+        }
+        let asked = self.observer.endpoint_services(&self.settings.policy.services);
+        match tokio::time::timeout(NAMES_WITHIN, asked).await {
+            Ok(Ok(services)) => services,
+            Ok(Err(failure)) => {
+                tracing::warn!(%failure, "told without the services' names");
+                BTreeMap::new()
+            }
+            Err(_) => BTreeMap::new(),
+        }
     }
 
     /// Reads again until everything that was answered has settled, or the pauses are used up; with the time the last
@@ -163,13 +147,12 @@ impl ConnectionAcceptor {
         if plan.is_empty() || self.settings.policy.dry_run {
             return None;
         }
-        let services = plan.accept.keys().chain(plan.reject.keys()).cloned().collect();
         let answered: Vec<_> = plan.accept.values().chain(plan.reject.values()).flatten().collect();
         let mut seen = None;
         for pause in CONFIRM_AFTER {
             tokio::time::sleep(pause).await;
             let began = Timestamp::now();
-            let again = self.observer.connections(&services).await;
+            let again = self.observer.connections(&self.settings.policy.services).await;
             let unsettled = again.iter().flatten().any(|connection| {
                 use Verdict::{Accept, Establishing, StrangerAsks, StrangerConnected};
                 let verdict = decide(connection, &self.settings.policy);

@@ -38,12 +38,15 @@ struct Aws {
     reads: VecDeque<Vec<Vec<Row>>>,
     /// The answer to accepting: `<unsuccessful>` items, or nothing.
     unsuccessful: String,
+    /// Whether service 2 is configured as well.
+    two_services: bool,
     /// The page, counted from one, that EC2 refuses.
     refused_page: Option<usize>,
     calls: Vec<String>,
     accepted: Vec<(String, String)>,
     rejected: Vec<(String, String)>,
     subjects: Vec<String>,
+    messages: Vec<String>,
     items: Vec<Value>,
 }
 
@@ -68,7 +71,9 @@ impl Aws {
         match action.as_str() {
             "DescribeVpcEndpointConnections" => {
                 assert_eq!(get("Filter.1.Name").as_deref(), Some("service-id"), "every read is limited to the services");
-                assert_eq!(get("Filter.1.Value.1"), Some(service(1).to_string()));
+                let asked = |number: u32| get(&format!("Filter.1.Value.{number}"));
+                assert_eq!(asked(1), Some(service(1).to_string()));
+                assert_eq!(asked(2), self.two_services.then(|| service(2).to_string()), "all services, always");
                 let page: usize = get("NextToken").map_or(0, |token| token.parse().unwrap());
                 self.connections(page)
             }
@@ -85,6 +90,7 @@ impl Aws {
             }
             "Publish" => {
                 self.subjects.push(get("Subject").unwrap());
+                self.messages.push(get("Message").unwrap());
                 (200, "<PublishResponse><PublishResult><MessageId>1</MessageId></PublishResult></PublishResponse>".to_owned())
             }
             other => panic!("an unexpected call: {other}"),
@@ -119,13 +125,34 @@ impl Aws {
         )
     }
 
-    /// A table that takes every write and forgets nothing within a test.
+    /// A table that keeps conditions, as far as this function sets any.
     fn dynamodb(&mut self, action: &str, request: &Value) -> (u16, String) {
+        let of = |item: &Value| (item["service"]["S"].clone(), item["item"]["S"].clone());
         match action {
-            "Query" => (200, json!({"Items": self.items, "Count": self.items.len()}).to_string()),
+            "Query" => {
+                let service = &request["ExpressionAttributeValues"][":service"]["S"];
+                let items: Vec<&Value> = self.items.iter().filter(|item| item["service"]["S"] == *service).collect();
+                (200, json!({"Items": items, "Count": items.len()}).to_string())
+            }
             "PutItem" => {
                 let item = request["Item"].clone();
-                self.items.retain(|known| known["item"] != item["item"]);
+                let values = &request["ExpressionAttributeValues"];
+                let number = |value: &Value| value["N"].as_str().map(|number| number.parse::<i64>().unwrap());
+                let known = self.items.iter().find(|known| of(known) == of(&item));
+                let holds = match (request["ConditionExpression"].as_str().unwrap(), known) {
+                    (condition, None) => condition.contains("attribute_not_exists"),
+                    ("version = :version", Some(known)) => known["version"] == values[":version"],
+                    ("attribute_not_exists(service)", Some(_)) => false,
+                    ("attribute_not_exists(began) OR began < :rang OR ring = :ring", Some(known)) => {
+                        number(&known["began"]) < number(&values[":rang"]) || known["ring"] == values[":ring"]
+                    }
+                    (other, _) => panic!("an unexpected condition: {other}"),
+                };
+                if !holds {
+                    let error = "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException";
+                    return (400, json!({"__type": error, "message": "no"}).to_string());
+                }
+                self.items.retain(|known| of(known) != of(&item));
                 self.items.push(item);
                 (200, "{}".to_owned())
             }
@@ -267,9 +294,11 @@ async fn a_dry_run_changes_nothing_and_says_so() {
     let (result, aws) = run(Aws { reads, ..Aws::default() }, &variables, &scheduled()).await;
     assert_eq!(result, Ok(()));
     assert_eq!((aws.accepted, aws.rejected), (vec![], vec![]));
+    assert!(aws.messages[0].contains("The guard would reject it, but DryRun is on."), "{}", aws.messages[0]);
     assert!(
-        aws.subjects[0].starts_with("[CRITICAL]") && aws.subjects[0].contains("(and 1 more)")
-            || aws.subjects[0].ends_with("...")
+        aws.messages[0].contains(&format!("dbt's request {} waits: DryRun is on", endpoint(1))),
+        "{}",
+        aws.messages[0]
     );
 }
 
@@ -294,14 +323,57 @@ async fn strangers_are_turned_away_when_asked_for_and_dbt_is_not() {
     assert_eq!(ids(&aws.accepted), [endpoint(4).to_string()]);
 }
 
+fn notification(id: &str, sent: &str) -> Value {
+    json!({"Records": [{"EventSource": "aws:sns", "Sns": {"MessageId": id, "Timestamp": sent, "Message": ""}}]})
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_notification_that_a_look_has_covered_asks_ec2_nothing() {
-    let notification = |sent: &str| json!({"Records": [{"EventSource": "aws:sns", "Sns": {"MessageId": "m", "Timestamp": sent, "Message": ""}}]});
-    // The fake table takes every write, so only the first of these looks; a table that refuses is the local AWS's part.
-    let (result, aws) = run(Aws::default(), &[], &notification("2026-03-14T08:00:00.000Z")).await;
+    let (result, first) = run(Aws::default(), &[], &notification("m-1", "2026-03-14T08:00:00.000Z")).await;
     assert_eq!(result, Ok(()));
-    assert_eq!(aws.calls, ["DescribeVpcEndpointConnections"]);
-    assert!(aws.items.iter().any(|item| item["service"]["S"] == "looks"), "the look was noted for the others");
+    assert_eq!(first.calls, ["DescribeVpcEndpointConnections"]);
+    let table = || Aws { items: first.items.clone(), ..Aws::default() };
+    let (result, second) = run(table(), &[], &notification("m-2", "2026-03-14T08:00:01.000Z")).await;
+    assert_eq!(result, Ok(()));
+    assert_eq!(second.calls, [""; 0], "the look of m-1 began long after m-2 was sent");
+    let (_, again) = run(table(), &[], &notification("m-1", "2026-03-14T08:00:00.000Z")).await;
+    assert_eq!(again.calls.len(), 1, "the same notification again is Lambda's second try: the first has failed");
+    let (_, later) = run(table(), &[], &notification("m-3", "2100-01-01T00:00:00.000Z")).await;
+    assert_eq!(later.calls.len(), 1, "a notification that the look cannot have seen");
+    let (_, scheduled) = run(table(), &[], &scheduled()).await;
+    assert_eq!(scheduled.calls.len(), 1, "the schedule is never covered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_on_one_service_says_nothing_of_another() {
+    let of = |number: u32, on: u32, owner, state: &str| Row {
+        service: service(on).to_string(),
+        ..row(number, owner, state)
+    };
+    let steady = [of(10, 2, Some(DBT), "available"), of(11, 2, Some(STRANGER), "available")];
+    let with = |state: &str| vec![[vec![of(1, 1, Some(DBT), state)], steady.to_vec()].concat()];
+    let both = format!("{},{}", service(1), service(2));
+    let variables = [("ENDPOINT_SERVICE_IDS", both.as_str())];
+    let aws = Aws { reads: [vec![steady.to_vec()]].into(), two_services: true, ..Aws::default() };
+    let (_, aws) = run(aws, &variables, &scheduled()).await;
+    assert_eq!(aws.subjects.len(), 1, "{:?}", aws.subjects);
+    // dbt asks on service 1: accepted and confirmed, and not a word of service 2.
+    let reads = [with("pendingAcceptance"), with("available")].into();
+    let aws = Aws { reads, two_services: true, items: aws.items, ..Aws::default() };
+    let (result, aws) = run(aws, &variables, &scheduled()).await;
+    assert_eq!(result, Ok(()));
+    assert_eq!(aws.subjects, [format!("[NOTICE] {}: dbt is connected through {}", service(1), endpoint(1))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_ec2_does_not_name_is_charged_to_all_that_still_wait() {
+    let waiting = || vec![vec![row(1, Some(DBT), "pendingAcceptance"), row(2, Some(DBT), "pendingAcceptance")]];
+    let after = vec![vec![row(1, Some(DBT), "pendingAcceptance"), row(2, Some(DBT), "available")]];
+    let unsuccessful = "<item><error><code>Odd</code><message>no</message></error></item>".to_owned();
+    let aws = Aws { reads: [waiting(), after].into(), unsuccessful, ..Aws::default() };
+    let (result, aws) = run(aws, &[], &scheduled()).await;
+    assert_eq!(result, Ok(()));
+    assert!(aws.subjects[0].starts_with(&format!("[CRITICAL] {}: dbt's request {}", service(1), endpoint(1))));
 }
 
 /// Any event: well-formed, half-formed, naming dbt, naming anything.
@@ -356,7 +428,7 @@ fn rows() -> impl Strategy<Value = Vec<Vec<Row>>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever the event contains and whatever EC2 answers: nothing is accepted but what EC2 reported, in this run, as
     /// an endpoint of a dbt account on a configured service.
@@ -381,10 +453,14 @@ proptest! {
             prop_assert!(reject);
             prop_assert_ne!(reported(id).expect("EC2 reported it in this run").owner, Some(DBT));
         }
-        // And the other way round: every such request is accepted, whichever page it is on.
+        // And the other way round: every such request is accepted, whichever page it is on; but nothing at all while EC2
+        // describes a connection without saying which it is.
         let due = pages.iter().flatten().filter(|row| {
-            row.owner == Some(DBT) && row.service == service(1).as_str() && row.state.eq_ignore_ascii_case("pendingAcceptance")
+            row.owner == Some(DBT)
+                && row.service == service(1).as_str()
+                && row.state.eq_ignore_ascii_case("pendingAcceptance")
         });
-        prop_assert_eq!(aws.accepted.len(), due.count());
+        let readable = pages.iter().flatten().all(|row| !row.service.is_empty());
+        prop_assert_eq!(aws.accepted.len(), if readable { due.count() } else { 0 });
     }
 }

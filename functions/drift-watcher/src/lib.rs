@@ -3,15 +3,18 @@
 use guard::act::Writer;
 use guard::alerts::{Report, Teller, name_the_cause};
 use guard::checks::cross_zone::{Enforcement, Plan, evaluate};
-use guard::checks::{Observation, principals, visibility};
+use guard::checks::{Observation, principals, service, visibility};
 use guard::config::{CrossZone, Settings};
 use guard::ids::ServiceId;
 use guard::lambda::LeftUndone;
+use guard::looks::is_covered;
 use guard::observe::{Depth, Observer, Paths, side_by_side};
 use guard::snapshot::LoadBalancer;
 use guard::trigger::Trigger;
 use jiff::Timestamp;
 use serde_json::Value;
+
+const FUNCTION: &str = "drift-watcher";
 
 /// The function, with its clients.
 #[derive(Debug)]
@@ -29,7 +32,7 @@ impl DriftWatcher {
         Self {
             observer: Observer::new(config),
             writer: Writer::new(config, settings.policy.dry_run),
-            teller: Teller::new("drift-watcher", config, &settings),
+            teller: Teller::new(FUNCTION, config, &settings),
             settings,
         }
     }
@@ -41,6 +44,9 @@ impl DriftWatcher {
     pub async fn handle(&self, event: &Value) -> Result<(), LeftUndone> {
         let trigger = Trigger::of(event);
         tracing::info!(%trigger, "looking at the settings");
+        if is_covered(self.teller.store(), FUNCTION, &trigger).await {
+            return Ok(());
+        }
         let policy = &self.settings.policy;
         let began = Timestamp::now();
         let remember = side_by_side(&policy.services, async |service| (service, self.teller.recall(service).await));
@@ -80,18 +86,19 @@ impl DriftWatcher {
 
     fn round(
         &self,
-        service: &ServiceId,
+        service_id: &ServiceId,
         paths: &Paths,
         enforcement: Enforcement<'_>,
         trigger: &Trigger,
     ) -> Vec<Observation> {
-        let behind = paths.behind(service);
+        let behind = paths.behind(service_id);
         let (policy, place) = (&self.settings.policy, self.teller.place());
         let mut round = match policy.cross_zone {
             CrossZone::Ignore => Vec::new(),
-            CrossZone::Alert | CrossZone::Enforce => evaluate(service, &behind, enforcement, place),
+            CrossZone::Alert | CrossZone::Enforce => evaluate(service_id, &behind, enforcement, place),
         };
-        round.extend(paths.principals(service).map(|allowed| principals::evaluate(service, allowed, policy, place)));
+        round.push(service::evaluate(service_id, &paths.services, place));
+        round.push(principals::evaluate(service_id, &paths.principals(service_id), policy, place));
         if let Trigger::Change(change) = trigger {
             // A target group's setting is its load balancer's as well.
             name_the_cause(&mut round, change, |group| {

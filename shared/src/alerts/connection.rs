@@ -55,7 +55,7 @@ pub fn remember(
         state,
         since,
         established: known.is_some_and(|known| known.established),
-        gone: known.is_some_and(|known| known.gone),
+        gone: verdict == Verdict::Gone && known.is_some_and(|known| known.gone),
     };
     let notice = match verdict {
         Verdict::Established if !next.established => {

@@ -12,16 +12,30 @@ use serde_json::json;
 
 use super::Transition;
 use super::lifecycle::Kind;
-use crate::checks::Severity;
+use crate::checks::{Severity, some_of};
 use crate::ids::ServiceId;
 use crate::snapshot::Unseen;
 
 /// SNS's limit for an email subject. <https://docs.aws.amazon.com/sns/latest/api/API_Publish.html>
 const MOST_SUBJECT: usize = 100;
 
-/// Transitions told in full; of the rest, the number. Ten kilobytes each at the most keep three bodies within SNS's
-/// 256 KiB.
-const MOST_IN_FULL: usize = 8;
+/// SNS's limit for all bodies of a message together is 256 KiB; the rest is for its own wrapping.
+const MOST_BYTES: usize = 240 * 1024;
+
+/// Transitions told in full, if they fit; of the others, a line each.
+const MOST_IN_FULL: usize = 20;
+
+/// Transitions that get at least a line; beyond, they are counted.
+const MOST_LISTED: usize = 100;
+
+/// The same for a chat message, which nobody scrolls through. Amazon Q documents no limits; these are well within Slack's.
+const MOST_IN_CHAT: usize = 5;
+
+/// Lines of evidence in a chat message.
+const MOST_EVIDENCE_IN_CHAT: usize = 8;
+
+/// Characters of any one line that comes from AWS.
+const MOST_IN_A_LINE: usize = 400;
 
 /// One message, as SNS is to publish it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +46,24 @@ pub struct Message {
     pub text: String,
     /// For Amazon Q Developer in chat applications (Slack): its custom notification, as JSON.
     pub chat: String,
+    /// For programs (SQS, Lambda): JSON as in `docs/alert.schema.json`.
+    pub data: String,
     severity: Severity,
     kind: Kind,
     service: ServiceId,
+}
+
+/// What all bodies are made from.
+struct Content<'a> {
+    service: &'a ServiceId,
+    name: Option<&'a str>,
+    function: &'a str,
+    label: &'static str,
+    title: String,
+    severity: Severity,
+    kind: Kind,
+    transitions: Vec<&'a Transition>,
+    caution: Option<String>,
 }
 
 impl Message {
@@ -50,43 +79,44 @@ impl Message {
         let mut items: Vec<&[Transition]> = told.iter().copied().filter(|item| !item.is_empty()).collect();
         // Worst first; what is over comes after what is not.
         items.sort_by_key(|item| (item.last().map(|last| last.kind), Reverse(worst(*item))));
-        let of = match name {
-            Some(name) => format!("{service} ({})", plain(name)),
-            None => service.to_string(),
-        };
         let transitions: Vec<&Transition> = items.iter().copied().flatten().collect();
-        let severity = worst(transitions.iter().copied());
-        let kind = transitions.iter().map(|transition| transition.kind).min().unwrap_or(Kind::Notice);
         let headline = items.first().and_then(|item| item.last());
-        let headline = headline.map(|first| {
-            let others = match items.len() - 1 {
-                0 => String::new(),
-                more => format!(" (and {more} more)"),
-            };
-            (label(first), format!("{of}: {}{others}", plain(&first.finding.summary)))
-        });
-        let (label, title) = headline.unwrap_or(("NOTICE", of.clone()));
-        let caution = trouble.map(|trouble| {
-            format!(
-                "The guard's memory, its DynamoDB table, failed ({}): this may be told again, and what is over may go \
-                 unsaid.",
-                plain(&trouble.to_string())
-            )
-        });
-        Self {
-            subject: subject(&format!("[{label}] {title}")),
-            text: text(&of, function, &transitions, caution.as_deref()),
-            chat: chat(service, &format!("{label}: {title}"), kind, severity, &transitions, caution.as_deref()),
-            severity,
-            kind,
-            service: service.clone(),
+        let others = match items.len() {
+            0 | 1 => String::new(),
+            all => format!(" (and {} more)", all - 1),
+        };
+        let of = of(service, name);
+        let content = Content {
+            service,
+            name,
+            function,
+            label: headline.map_or("NOTICE", |first| label(first)),
+            title: headline.map_or(of.clone(), |first| format!("{of}: {}{others}", plain(&first.finding.summary))),
+            severity: worst(transitions.iter().copied()),
+            kind: transitions.iter().map(|transition| transition.kind).min().unwrap_or(Kind::Notice),
+            transitions,
+            caution: trouble.map(|trouble| {
+                format!(
+                    "The guard's memory, its DynamoDB table, failed ({}): this may be told again, and what is over may \
+                     go unsaid.",
+                    plain(&trouble.to_string())
+                )
+            }),
+        };
+        let mut in_full = MOST_IN_FULL;
+        loop {
+            let message = content.render(in_full);
+            if in_full == 0 || message.bodies().len() <= MOST_BYTES {
+                return message;
+            }
+            in_full /= 2;
         }
     }
 
-    /// The `Message` of an SNS publish with `MessageStructure=json`: a body per protocol.
+    /// The `Message` of an SNS publish with `MessageStructure=json`: a body per protocol. Email gets the default.
     #[must_use]
     pub fn bodies(&self) -> String {
-        json!({"default": self.text, "email": self.text, "https": self.chat}).to_string()
+        json!({"default": self.text, "https": self.chat, "sqs": self.data, "lambda": self.data}).to_string()
     }
 
     /// The message attributes that subscription filter policies can match.
@@ -97,6 +127,120 @@ impl Message {
             ("kind", self.kind.word().to_owned()),
             ("serviceId", self.service.to_string()),
         ]
+    }
+}
+
+impl Content<'_> {
+    fn render(&self, in_full: usize) -> Message {
+        Message {
+            subject: subject(&format!("[{}] {}", self.label, self.title)),
+            text: self.text(in_full),
+            chat: self.chat(in_full.min(MOST_IN_CHAT)),
+            data: self.data(in_full),
+            severity: self.severity,
+            kind: self.kind,
+            service: self.service.clone(),
+        }
+    }
+
+    /// A line for each transition that is not told in full, and the number of those without even that.
+    fn listed(&self, in_full: usize) -> (impl Iterator<Item = String>, usize) {
+        let rest = self.transitions.get(in_full..).unwrap_or_default();
+        let lines = rest.iter().take(MOST_LISTED);
+        let lines = lines.map(|transition| format!("[{}] {}", label(transition), plain(&transition.finding.summary)));
+        (lines, rest.len().saturating_sub(MOST_LISTED))
+    }
+
+    fn text(&self, in_full: usize) -> String {
+        let mut text = String::new();
+        for transition in self.transitions.iter().take(in_full) {
+            text.push_str(&match transition.kind {
+                Kind::Resolved => text_resolved(transition),
+                _ => text_in_full(transition),
+            });
+            text.push_str("\n----\n\n");
+        }
+        let (lines, more) = self.listed(in_full);
+        let lines: Vec<String> = lines.collect();
+        if !lines.is_empty() {
+            let _ = writeln!(text, "And in short:\n\n{}\n", lines.join("\n"));
+            if more > 0 {
+                let _ = writeln!(text, "And {more} more.");
+            }
+            let _ = writeln!(text, "The log of {} has all of them in full.\n\n----\n", self.function);
+        }
+        if let Some(caution) = &self.caution {
+            let _ = writeln!(text, "{caution}\n");
+        }
+        let of = of(self.service, self.name);
+        let _ = writeln!(text, "Endpoint service: {of}\nTold by privatelink-guard, function {}.", self.function);
+        text
+    }
+
+    /// The custom notification of Amazon Q Developer in chat applications.
+    /// <https://docs.aws.amazon.com/chatbot/latest/adminguide/custom-notifs.html>
+    fn chat(&self, in_full: usize) -> String {
+        let mut description = String::new();
+        let mut next_steps: Vec<String> = Vec::new();
+        for transition in self.transitions.iter().take(in_full) {
+            description.push_str(&chat_in_full(transition));
+            let step = chat_step(transition);
+            next_steps.extend(step.filter(|step| !next_steps.contains(step)));
+        }
+        let rest = self.transitions.len().saturating_sub(in_full);
+        if rest > 0 {
+            let _ = writeln!(description, "And {rest} more: see the email, or the log of {}.", self.function);
+        }
+        if let Some(caution) = &self.caution {
+            let _ = writeln!(description, "{}", markdown(caution));
+        }
+        let title = markdown(&format!("{}: {}", self.label, self.title));
+        let resources: BTreeSet<&str> =
+            self.transitions.iter().take(in_full).map(|transition| transition.resource.as_str()).collect();
+        let oldest = self.transitions.iter().min_by_key(|transition| transition.since);
+        let (severity, kind, service) = (self.severity.word(), self.kind.word(), self.service.as_str());
+        json!({
+            "version": "1.0",
+            "source": "custom",
+            "content": {
+                "textType": "client-markdown",
+                "title": title,
+                "description": description.trim_end(),
+                "nextSteps": next_steps,
+                "keywords": [severity, kind, service],
+            },
+            "metadata": {
+                "threadId": oldest.map_or(service, |oldest| oldest.thread.as_str()),
+                "summary": title,
+                "eventType": format!("privatelink-guard {kind}"),
+                "relatedResources": resources,
+                "additionalContext": {"severity": severity, "kind": kind, "serviceId": service},
+            },
+        })
+        .to_string()
+    }
+
+    fn data(&self, in_full: usize) -> String {
+        let told: Vec<&&Transition> = self.transitions.iter().take(in_full).collect();
+        json!({
+            "schemaVersion": "1.0",
+            "serviceId": self.service.as_str(),
+            "serviceName": self.name,
+            "function": self.function,
+            "severity": self.severity.word(),
+            "kind": self.kind.word(),
+            "transitions": told,
+            "omitted": self.transitions.len() - told.len(),
+            "caution": self.caution,
+        })
+        .to_string()
+    }
+}
+
+fn of(service: &ServiceId, name: Option<&str>) -> String {
+    match name {
+        Some(name) => format!("{service} ({})", plain(name)),
+        None => service.to_string(),
     }
 }
 
@@ -115,10 +259,19 @@ fn label(transition: &Transition) -> &'static str {
     }
 }
 
-/// One line without control characters.
+/// One line without control characters, not too long; where it was cut, it says so.
 fn plain(text: &str) -> String {
     let spaced: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    spaced.split_whitespace().collect::<Vec<_>>().join(" ")
+    let line = spaced.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MOST_IN_A_LINE) {
+        Some((end, _)) => format!("{}... (cut)", &line[..end]),
+        None => line,
+    }
+}
+
+/// A command, which is of no use when it is cut.
+fn command(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// ASCII, and short enough; dots say where it was cut.
@@ -154,26 +307,6 @@ fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
-fn text(of: &str, function: &str, transitions: &[&Transition], caution: Option<&str>) -> String {
-    let mut text = String::new();
-    for transition in transitions.iter().take(MOST_IN_FULL) {
-        let told = match transition.kind {
-            Kind::Resolved => text_resolved(transition),
-            _ => text_in_full(transition),
-        };
-        text.push_str(&told);
-        text.push_str("\n----\n\n");
-    }
-    if let Some(more) = transitions.len().checked_sub(MOST_IN_FULL).filter(|more| *more > 0) {
-        let _ = writeln!(text, "And {more} more; the log of {function} has them all.\n\n----\n");
-    }
-    if let Some(caution) = caution {
-        let _ = writeln!(text, "{caution}\n");
-    }
-    let _ = writeln!(text, "Endpoint service: {of}\nTold by privatelink-guard, function {function}.");
-    text
-}
-
 fn text_in_full(transition: &Transition) -> String {
     let finding = &transition.finding;
     let mut text = format!("[{}] {}\n", label(transition), plain(&finding.summary));
@@ -184,6 +317,9 @@ fn text_in_full(transition: &Transition) -> String {
     if let Some(unknown) = &transition.unknown {
         let _ = writeln!(text, "The guard cannot tell at present whether it is still so: {}", plain(unknown));
     }
+    if transition.skipped > 0 {
+        let _ = writeln!(text, "Before this, {} of its changes could not be told.", transition.skipped);
+    }
     let _ = writeln!(text, "\nFor dbt: {}\n\nSeen:", plain(&finding.meaning));
     for line in &finding.evidence {
         let _ = writeln!(text, "- {}", plain(line));
@@ -192,11 +328,11 @@ fn text_in_full(transition: &Transition) -> String {
         let _ = writeln!(text, "\nChanged by: {}", plain(&cause.to_string()));
     }
     let _ = writeln!(text, "\nTo do: {}", plain(&finding.remedy.what));
-    if let Some(command) = &finding.remedy.command {
-        let _ = writeln!(text, "\n  {}", plain(command));
+    if let Some(exact) = &finding.remedy.command {
+        let _ = writeln!(text, "\n  {}", command(exact));
     }
     if let Some(console) = &finding.remedy.console {
-        let _ = writeln!(text, "\nConsole: {}", plain(console));
+        let _ = writeln!(text, "\nConsole: {}", command(console));
     }
     let _ = match transition.kind {
         Kind::Notice => Ok(()),
@@ -235,77 +371,38 @@ fn code(text: &str) -> String {
     plain(text).replace('`', "'")
 }
 
-/// The custom notification of Amazon Q Developer in chat applications.
-/// <https://docs.aws.amazon.com/chatbot/latest/adminguide/custom-notifs.html>
-fn chat(
-    service: &ServiceId,
-    title: &str,
-    kind: Kind,
-    severity: Severity,
-    transitions: &[&Transition],
-    caution: Option<&str>,
-) -> String {
-    let mut description = String::new();
-    let mut next_steps: Vec<String> = Vec::new();
-    for transition in transitions.iter().take(MOST_IN_FULL) {
-        let finding = &transition.finding;
-        let _ = writeln!(description, "*{}: {}*", label(transition), markdown(&finding.summary));
-        if transition.kind == Kind::Resolved {
-            let _ = writeln!(description, "This is over. It lasted {}.\n", lasted(transition));
-            continue;
-        }
-        if transition.kind == Kind::Reminder {
-            let _ = writeln!(description, "Still so, after {}.", lasted(transition));
-        }
-        if let Some(unknown) = &transition.unknown {
-            let _ =
-                writeln!(description, "The guard cannot tell at present whether it is still so: {}", markdown(unknown));
-        }
-        let _ = writeln!(description, "{}", markdown(&finding.meaning));
-        let evidence: Vec<String> = finding.evidence.iter().map(|line| code(line)).collect();
-        let _ = writeln!(description, "```\n{}\n```", evidence.join("\n"));
-        if let Some(cause) = &finding.cause {
-            let _ = writeln!(description, "Changed by `{}`", code(&cause.to_string()));
-        }
-        description.push('\n');
-        let mut step = markdown(&finding.remedy.what);
-        if let Some(command) = &finding.remedy.command {
-            let _ = write!(step, " `{}`", code(command));
-        }
-        if let Some(console) = &finding.remedy.console {
-            let _ = write!(step, " <{console}|Console>");
-        }
-        if transition.kind != Kind::Notice && !next_steps.contains(&step) {
-            next_steps.push(step);
-        }
+fn chat_in_full(transition: &Transition) -> String {
+    let finding = &transition.finding;
+    let mut text = format!("*{}: {}*\n", label(transition), markdown(&finding.summary));
+    if transition.kind == Kind::Resolved {
+        let _ = writeln!(text, "This is over. It lasted {}.\n", lasted(transition));
+        return text;
     }
-    if let Some(more) = transitions.len().checked_sub(MOST_IN_FULL).filter(|more| *more > 0) {
-        let _ = writeln!(description, "And {more} more; the email and the function's log have them.");
+    if transition.kind == Kind::Reminder {
+        let _ = writeln!(text, "Still so, after {}.", lasted(transition));
     }
-    if let Some(caution) = caution {
-        let _ = writeln!(description, "{}", markdown(caution));
+    if let Some(unknown) = &transition.unknown {
+        let _ = writeln!(text, "The guard cannot tell at present whether it is still so: {}", markdown(unknown));
     }
-    let resources: BTreeSet<&str> = transitions.iter().map(|transition| transition.resource.as_str()).collect();
-    let oldest = transitions.iter().min_by_key(|transition| transition.since);
-    json!({
-        "version": "1.0",
-        "source": "custom",
-        "content": {
-            "textType": "client-markdown",
-            "title": markdown(title),
-            "description": description.trim_end(),
-            "nextSteps": next_steps,
-            "keywords": [severity.word(), kind.word(), service.as_str()],
-        },
-        "metadata": {
-            "threadId": oldest.map_or(service.as_str(), |oldest| oldest.thread.as_str()),
-            "summary": markdown(title),
-            "eventType": format!("privatelink-guard {}", kind.word()),
-            "relatedResources": resources,
-            "additionalContext": {"severity": severity.word(), "kind": kind.word(), "serviceId": service.as_str()},
-        },
-    })
-    .to_string()
+    let _ = writeln!(text, "{}", markdown(&finding.meaning));
+    let evidence = some_of(finding.evidence.iter().map(|line| code(line)).collect(), MOST_EVIDENCE_IN_CHAT);
+    let _ = writeln!(text, "```\n{}\n```", evidence.join("\n"));
+    if let Some(cause) = &finding.cause {
+        let _ = writeln!(text, "Changed by `{}`", code(&cause.to_string()));
+    }
+    text.push('\n');
+    text
+}
+
+/// What to do next; nothing when it is over, or was never wrong.
+fn chat_step(transition: &Transition) -> Option<String> {
+    if matches!(transition.kind, Kind::Resolved | Kind::Notice) {
+        return None;
+    }
+    let remedy = &transition.finding.remedy;
+    let exact = remedy.command.as_ref().map(|exact| format!(" `{}`", command(exact).replace('`', "'")));
+    let console = remedy.console.as_ref().map(|console| format!(" <{console}|Console>"));
+    Some(format!("{}{}{}", markdown(&remedy.what), exact.unwrap_or_default(), console.unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -328,6 +425,7 @@ mod tests {
             thread: "vpce-svc-00000000000000001-1773475200".to_owned(),
             finding: finding(severity),
             unknown: None,
+            skipped: 0,
         }
     }
 
@@ -382,11 +480,7 @@ mod tests {
             .map(|line| line.split(']').next().unwrap())
             .collect();
         assert_eq!(labels, ["[CRITICAL", "[WARNING", "[RESOLVED"]);
-        assert!(
-            message.subject.ends_with("target group pg (and 2 more)") || message.subject.ends_with("..."),
-            "{}",
-            message.subject
-        );
+        assert!(message.chat.contains("target group pg (and 2 more)"), "{}", message.chat);
         assert!(message.text.contains(
             "This is over. It lasted 1 hour 12 minutes, from 2026-03-14 08:00:00 UTC to 2026-03-14 09:12:00 UTC."
         ));
@@ -440,15 +534,33 @@ mod tests {
                 .contains("aws elbv2 describe-target-health")
         );
         let bodies: Value = serde_json::from_str(&message.bodies()).unwrap();
-        assert!(["default", "email", "https"].iter().all(|protocol| bodies[protocol].is_string()));
+        assert!(["default", "https", "sqs", "lambda"].iter().all(|protocol| bodies[protocol].is_string()));
     }
 
     #[test]
-    fn what_is_left_out_is_counted_and_all_fits() {
-        let many: Vec<Transition> = vec![transition(Kind::Firing, Severity::Critical); 50];
-        let message = message(&[&many]);
-        assert!(message.text.contains("And 42 more"), "{}", message.text);
-        assert!(message.bodies().len() < 256 * 1024);
+    fn however_much_there_is_it_fits_and_nothing_is_left_out_silently() {
+        let long =
+            Finding { evidence: vec!["10.0.0.1:5432: unhealthy ".repeat(40); 21], ..finding(Severity::Critical) };
+        let one = Transition { finding: long, ..transition(Kind::Firing, Severity::Critical) };
+        let many: Vec<Transition> = (0..300)
+            .map(|number| Transition { resource: format!("{}/{number}", one.resource), ..one.clone() })
+            .collect();
+        let items: Vec<&[Transition]> = many.chunks(1).collect();
+        let message = message(&items);
+        assert!(message.bodies().len() <= 240 * 1024, "{}", message.bodies().len());
+        let in_full = message.text.matches("For dbt:").count();
+        let in_short = message.text.lines().filter(|line| line.starts_with("[CRITICAL]")).count() - in_full;
+        let counted: usize =
+            message.text.split("And ").filter_map(|part| part.split(" more.").next()?.parse::<usize>().ok()).sum();
+        assert!(in_full > 0 && in_short > 0, "{in_full} {in_short}");
+        assert_eq!(in_full + in_short + counted, 300);
+        assert!(message.text.contains("... (cut)"), "a line that was cut says so");
+        let data: Value = serde_json::from_str(&message.data).unwrap();
+        assert_eq!(data["transitions"].as_array().unwrap().len() + data["omitted"].as_u64().unwrap() as usize, 300);
+        let chat: Value = serde_json::from_str(&message.chat).unwrap();
+        let description = chat.pointer("/content/description").unwrap().as_str().unwrap();
+        assert!(description.contains(&format!("And {} more", 300 - in_full.min(5))), "{description}");
+        assert!(description.len() < 30_000, "{}", description.len());
     }
 
     #[test]

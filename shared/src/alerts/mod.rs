@@ -9,6 +9,7 @@ pub mod message;
 pub mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_sns::error::SdkError;
 use aws_sdk_sns::operation::publish::PublishError;
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use self::lifecycle::{Kind, Look, Patience, Phase, advance};
 use self::message::Message;
-use self::store::{Items, Memory, Record, Store, Write};
+use self::store::{Items, Memory, Record, Store, Version, Write};
 use crate::checks::{Check, Finding, Observation, Place, Status};
 use crate::config::Settings;
 use crate::ids::{EndpointId, ServiceId};
@@ -26,7 +27,13 @@ use crate::observe::{side_by_side, unseen};
 use crate::snapshot::{Connection, Unseen};
 
 /// How long one run has the telling to itself: longer than a function may run.
-const LEASE: SignedDuration = SignedDuration::from_secs(60);
+const LEASE: SignedDuration = SignedDuration::from_secs(120);
+
+/// Transitions that one item keeps while they cannot be told. Beyond, the ones in the middle are counted, not kept.
+const MOST_UNTOLD: usize = 12;
+
+/// While the table fails, the same thing is said again by the same instance of a function after this.
+const AGAIN_WITHOUT_MEMORY: SignedDuration = SignedDuration::from_hours(1);
 
 /// How often a lost race is decided again before it is left to the next run.
 const TRIES: usize = 5;
@@ -53,6 +60,9 @@ pub struct Transition {
     /// Why its check cannot tell at present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<String>,
+    /// Transitions before this one that could be neither told nor kept.
+    #[serde(default)]
+    pub skipped: u64,
 }
 
 /// What one run found out about one endpoint service.
@@ -76,6 +86,8 @@ pub struct Teller {
     sns: aws_sdk_sns::Client,
     settings: Settings,
     place: Place,
+    /// What was said while the table failed, and when: an instance's own memory, better than none.
+    said: Arc<Mutex<BTreeMap<String, Timestamp>>>,
 }
 
 /// What a run has to tell of one endpoint service.
@@ -87,12 +99,12 @@ pub struct Untold {
     pub trouble: Option<Unseen>,
 }
 
-/// One item's untold transitions; `version` if the table has them.
+/// An item's record, and what the table has of it.
 #[derive(Debug)]
 struct Entry {
     item: String,
     record: Record,
-    version: Option<u64>,
+    version: Version,
 }
 
 impl Untold {
@@ -113,6 +125,7 @@ impl Teller {
             sns: aws_sdk_sns::Client::new(config),
             settings: settings.clone(),
             place: Place::of(&settings.alert_topic),
+            said: Arc::default(),
         }
     }
 
@@ -175,15 +188,15 @@ impl Teller {
             for (entry, result) in changes.into_iter().zip(results) {
                 let ours = entry.record.telling_until == Some(now + LEASE);
                 match result {
-                    Ok(Write::Won(version)) if ours => untold.entries.push(Entry { version: Some(version), ..entry }),
+                    Ok(Write::Won(version)) if ours => {
+                        untold.entries.push(Entry { version: Version::At(version), ..entry });
+                    }
                     Ok(Write::Won(_)) => {}
                     Ok(Write::Lost) => drop(lost.insert(entry.item)),
                     Err(trouble) => {
                         tracing::error!(%trouble, item = entry.item, "not stored; it is said all the same");
                         untold.trouble = Some(trouble);
-                        if ours {
-                            untold.entries.push(Entry { version: None, ..entry });
-                        }
+                        untold.entries.extend(self.unstored(entry, now));
                     }
                 }
             }
@@ -221,7 +234,9 @@ impl Teller {
                 self.release(&service, entries, now).await;
                 return Err(failure);
             }
-            tracing::info!(%service, subject = message.subject, "told");
+            for transition in told.iter().copied().flatten() {
+                tracing::info!(%service, ?transition, "told");
+            }
             let marks = side_by_side(entries, |entry| self.mark_told(&service, entry, now)).await;
             marks.into_iter().collect::<Result<(), Unseen>>()?;
         }
@@ -249,17 +264,20 @@ impl Teller {
     /// Takes what was told out of the item, whoever has written to it since.
     async fn mark_told(&self, service: &ServiceId, entry: Entry, now: Timestamp) -> Result<(), Unseen> {
         let Entry { item, mut record, version } = entry;
-        let Some(mut version) = version else { return Ok(()) };
+        if !matches!(version, Version::At(_)) {
+            return Ok(());
+        }
+        let mut version = version;
         let told_to = record.untold.last().map_or(0, |last| last.number);
         for _ in 0..TRIES {
             record.untold.retain(|transition| transition.number > told_to);
             record.telling_until = None;
-            if let Write::Won(_) = self.store.put(service, &item, &record, Some(version), now).await? {
+            if let Write::Won(_) = self.store.put(service, &item, &record, version, now).await? {
                 return Ok(());
             }
             let Some(stored) = self.store.load(service).await?.remove(&item) else { return Ok(()) };
-            let (Some(fresh), Some(fresh_version)) = (stored.record, stored.version) else { return Ok(()) };
-            (record, version) = (fresh, fresh_version);
+            let Some(fresh) = stored.record else { return Ok(()) };
+            (record, version) = (fresh, stored.version);
         }
         Err(Unseen {
             call: "dynamodb:PutItem",
@@ -272,8 +290,10 @@ impl Teller {
     async fn release(&self, service: &ServiceId, entries: Vec<Entry>, now: Timestamp) {
         side_by_side(entries, async |Entry { item, mut record, version }| {
             record.telling_until = None;
-            let Some(version) = version else { return };
-            if let Err(trouble) = self.store.put(service, &item, &record, Some(version), now).await {
+            if !matches!(version, Version::At(_)) {
+                return;
+            }
+            if let Err(trouble) = self.store.put(service, &item, &record, version, now).await {
                 tracing::warn!(%trouble, item, "the lease stays until it runs out");
             }
         })
@@ -303,7 +323,7 @@ impl Teller {
                 if !record.untold.is_empty() && free {
                     record.telling_until = Some(now + LEASE);
                 }
-                let version = stored.and_then(|stored| stored.version);
+                let version = stored.map_or(Version::Absent, |stored| stored.version);
                 (before != Some(&record)).then_some(Entry { item, record, version })
             })
             .collect()
@@ -334,7 +354,15 @@ impl Teller {
                 thread: thread.to_owned(),
                 finding: finding.clone(),
                 unknown,
+                skipped: 0,
             });
+            if untold.len() > MOST_UNTOLD {
+                let dropped = untold.remove(untold.len() - 2);
+                tracing::error!(?dropped, "this could not be told for so long that it is only counted");
+                if let Some(last) = untold.last_mut() {
+                    last.skipped = dropped.skipped + 1;
+                }
+            }
         };
 
         let memory = if about == CONNECTION {
@@ -387,30 +415,49 @@ impl Teller {
         let thread = format!("{}-{}", report.service, now.as_second());
         let bad = last.iter().filter_map(|observation| {
             let Status::Fail(finding) = &observation.status else { return None };
-            let at_once = Patience { alert_after: 1, resolve_after: 1, remind_every: None };
-            let (alert, kind) = advance(None, Look::Bad(finding), at_once, &thread, now);
-            let (alert, kind) = (alert?, kind?);
-            let transition = Transition {
-                number: 1,
-                kind,
-                check: observation.check.id().to_owned(),
-                resource: observation.resource.clone(),
-                at: now,
-                since: now,
-                thread: thread.clone(),
-                finding: (**finding).clone(),
-                unknown: None,
-            };
-            let record = Record {
-                memory: Memory::Alert(Box::new(alert)),
-                untold: vec![transition],
-                telling_until: None,
-                transitions: 1,
-                looked: report.looked,
-            };
-            Some(Entry { item: self.item(observation.check.id(), &observation.resource), record, version: None })
+            let wait = Patience { alert_after: u32::MAX, resolve_after: 1, remind_every: None };
+            let (alert, _) = advance(None, Look::Bad(finding), wait, &thread, now);
+            let memory = Memory::Alert(Box::new(alert?));
+            let record =
+                Record { memory, untold: Vec::new(), telling_until: None, transitions: 0, looked: report.looked };
+            let item = self.item(observation.check.id(), &observation.resource);
+            self.unstored(Entry { item, record, version: Version::Absent }, now)
         });
         bad.collect()
+    }
+
+    /// What is said of an item that the table did not take, if this instance has not said it lately. Whatever is bad
+    /// counts as firing: a table that forgets would let it wait for ever.
+    fn unstored(&self, mut entry: Entry, now: Timestamp) -> Option<Entry> {
+        if let (Memory::Alert(alert), true) = (&entry.record.memory, entry.record.untold.is_empty()) {
+            let (about, resource) = entry.item.split_once('#')?.1.split_once('#')?;
+            let transition = Transition {
+                number: entry.record.transitions + 1,
+                kind: Kind::Firing,
+                check: about.to_owned(),
+                resource: resource.to_owned(),
+                at: now,
+                since: alert.since,
+                thread: alert.thread.clone(),
+                finding: alert.finding.clone(),
+                unknown: None,
+                skipped: 0,
+            };
+            if alert.phase == Phase::Pending {
+                entry.record.untold.push(transition);
+            }
+        }
+        if entry.record.untold.is_empty() {
+            return None;
+        }
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = said.get(&entry.item).is_some_and(|at| now.duration_since(*at) < AGAIN_WITHOUT_MEMORY);
+        if lately {
+            return None;
+        }
+        said.insert(entry.item.clone(), now);
+        entry.version = Version::Absent;
+        Some(entry)
     }
 
     fn item(&self, about: &str, resource: &str) -> String {
@@ -436,14 +483,17 @@ fn look<'a>(round: &'a [Observation], check: Check, resource: &str) -> Look<'a> 
     if let Some(observation) = of_check.clone().find(|observation| observation.resource == resource) {
         return Look::from(&observation.status);
     }
-    let unknown = of_check.find_map(|observation| match &observation.status {
+    let unknown = of_check.clone().find_map(|observation| match &observation.status {
         Status::Unknown(why) => Some(why.as_str()),
         _ => None,
     });
     match unknown {
         Some(why) => Look::Unknown(why),
-        // A call that does not fail is not named.
-        None if check == Check::VisibilityLost => Look::Good,
+        // A call that does not fail is not named. But after one that fails, others may not have been made.
+        None if check == Check::VisibilityLost => match of_check.next() {
+            Some(_) => Look::Unknown("another read fails, and this one may not have been tried"),
+            None => Look::Good,
+        },
         None => Look::Gone,
     }
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
-use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -62,7 +62,18 @@ pub struct Stored {
     /// `None`: the item is there, but cannot be read; then all it might have remembered is said again.
     pub record: Option<Record>,
     /// What a write must find in place.
-    pub version: Option<u64>,
+    pub version: Version,
+}
+
+/// What a write must find in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// No item.
+    Absent,
+    /// An item without a version that can be read: whatever it is.
+    Unreadable,
+    /// This version.
+    At(u64),
 }
 
 /// The items of one endpoint service, by sort key.
@@ -117,12 +128,13 @@ impl Store {
                 }
             });
             let version = row.get("version").and_then(|value| value.as_n().ok()?.parse().ok());
+            let version = version.map_or(Version::Unreadable, Version::At);
             items.insert(item, Stored { record, version });
         }
         Ok(items)
     }
 
-    /// Writes one item, if the table still holds the version that was read; `None`: if it holds none.
+    /// Writes one item, if the table still holds what was read.
     ///
     /// # Errors
     /// [`Unseen`] if the table did not take it for another reason.
@@ -131,10 +143,13 @@ impl Store {
         service: &ServiceId,
         item: &str,
         record: &Record,
-        version: Option<u64>,
+        version: Version,
         now: Timestamp,
     ) -> Result<Write, Unseen> {
-        let next = version.unwrap_or(0) + 1;
+        let next = match version {
+            Version::At(version) => version + 1,
+            Version::Absent | Version::Unreadable => 1,
+        };
         let json = serde_json::to_string(record).map_err(|error| Unseen {
             call: "dynamodb:PutItem",
             error: format!("the record cannot be written as JSON: {error}"),
@@ -152,62 +167,50 @@ impl Store {
             put = put.item("expires", AttributeValue::N((now + KEPT_AFTER).as_second().to_string()));
         }
         put = match version {
-            None => put.condition_expression("attribute_not_exists(version)"),
-            Some(version) => put
+            Version::Absent => put.condition_expression("attribute_not_exists(service)"),
+            Version::Unreadable => put.condition_expression("attribute_exists(service)"),
+            Version::At(version) => put
                 .condition_expression("version = :version")
                 .expression_attribute_values(":version", AttributeValue::N(version.to_string())),
         };
-        match put.send().await {
-            Ok(_) => Ok(Write::Won(next)),
-            Err(SdkError::ServiceError(error))
-                if matches!(error.err(), PutItemError::ConditionalCheckFailedException(_)) =>
-            {
-                Ok(Write::Lost)
-            }
-            Err(error) => Err(unseen("dynamodb:PutItem", &error)),
-        }
+        Ok(if written(put.send().await)? { Write::Won(next) } else { Write::Lost })
     }
 
-    /// Takes note that the connections are looked at from `now` on, unless a look that began at or after `rang` was
-    /// noted: then that one has seen whatever rang.
+    /// Takes note that `function` looks from `now` on, because of `ring`. Not if a look that began at or after `rang` was
+    /// noted, for another ring: that one has seen whatever rang. The same ring again is Lambda's second try, so the
+    /// first has failed.
     ///
     /// # Errors
     /// [`Unseen`] if the table did not answer.
-    pub async fn begin_look(&self, rang: Timestamp, now: Timestamp) -> Result<bool, Unseen> {
+    pub async fn begin_look(
+        &self,
+        function: &str,
+        ring: &str,
+        rang: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, Unseen> {
         let millisecond = |time: Timestamp| AttributeValue::N(time.as_millisecond().to_string());
         let put = self
             .client
             .put_item()
             .table_name(&self.table)
             .item("service", AttributeValue::S("looks".to_owned()))
-            .item("item", AttributeValue::S("connection-acceptor".to_owned()))
+            .item("item", AttributeValue::S(function.to_owned()))
             .item("began", millisecond(now))
-            .condition_expression("attribute_not_exists(began) OR began < :rang")
-            .expression_attribute_values(":rang", millisecond(rang));
-        match put.send().await {
-            Ok(_) => Ok(true),
-            Err(SdkError::ServiceError(error))
-                if matches!(error.err(), PutItemError::ConditionalCheckFailedException(_)) =>
-            {
-                Ok(false)
-            }
-            Err(error) => Err(unseen("dynamodb:PutItem", &error)),
-        }
+            .item("ring", AttributeValue::S(ring.to_owned()))
+            .condition_expression("attribute_not_exists(began) OR began < :rang OR ring = :ring")
+            .expression_attribute_values(":rang", millisecond(rang))
+            .expression_attribute_values(":ring", AttributeValue::S(ring.to_owned()));
+        written(put.send().await)
     }
+}
 
-    /// Takes back [`Store::begin_look`]: the look failed, so whatever rang has not been seen.
-    ///
-    /// # Errors
-    /// [`Unseen`] if the table did not answer.
-    pub async fn fail_look(&self) -> Result<(), Unseen> {
-        let put = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .item("service", AttributeValue::S("looks".to_owned()))
-            .item("item", AttributeValue::S("connection-acceptor".to_owned()))
-            .item("began", AttributeValue::N("0".to_owned()));
-        put.send().await.map(drop).map_err(|error| unseen("dynamodb:PutItem", &error))
+/// Whether a conditional write took place.
+fn written(result: Result<PutItemOutput, SdkError<PutItemError>>) -> Result<bool, Unseen> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => Ok(false),
+        Err(error) => Err(unseen("dynamodb:PutItem", &error)),
     }
 }
 

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Check, Finding, Observation, Place, Remedy, Severity, Status};
+use super::{Check, Finding, Observation, Place, Remedy, Severity, Status, count, some_of};
 use crate::config::{Policy, UnknownRequesters};
 use crate::connections::{Verdict, decide};
-use crate::ids::{EndpointId, ServiceId};
+use crate::ids::{AccountId, EndpointId, ServiceId};
 use crate::snapshot::{Connection, ConnectionState, Seen};
 
 /// Setting up an accepted connection takes AWS about a minute; after this long it is stuck.
 pub const STUCK_AFTER: Duration = Duration::from_mins(15);
+
+/// Endpoints named in one alert; the rest is counted.
+const MOST_ENDPOINTS_NAMED: usize = 20;
 
 /// What this run knows besides the connections themselves.
 #[derive(Debug, Clone, Default)]
@@ -23,7 +26,8 @@ pub struct Context {
     pub since: BTreeMap<EndpointId, Timestamp>,
 }
 
-/// Two observations per connection of `service`, one of each check.
+/// One observation per connection of dbt's on `service`, and one per account that is not dbt's and has an endpoint there:
+/// whoever creates a hundred endpoints raises one alert.
 #[must_use]
 pub fn evaluate(
     service: &ServiceId,
@@ -33,7 +37,6 @@ pub fn evaluate(
     now: Timestamp,
     place: &Place,
 ) -> Vec<Observation> {
-    let checks = [Check::ConnectionStranger, Check::ConnectionDbt];
     let connections = match connections {
         Ok(connections) => connections,
         Err(unseen) => {
@@ -42,59 +45,85 @@ pub fn evaluate(
                 resource: service.to_string(),
                 status: Status::Unknown(unseen.to_string()),
             };
-            return checks.map(blind).into();
+            return [Check::ConnectionStranger, Check::ConnectionDbt].map(blind).into();
         }
     };
-    let ours = connections.iter().filter(|connection| connection.service == *service);
-    ours.flat_map(|connection| {
-        let (failed, status) = judge(connection, policy, context, now, place);
-        checks.map(|check| Observation {
-            check,
-            resource: connection.endpoint.to_string(),
-            status: if check == failed { status.clone() } else { Status::Pass },
-        })
-    })
-    .collect()
-}
-
-/// The one check that this connection can fail, and whether it does.
-fn judge(
-    connection: &Connection,
-    policy: &Policy,
-    context: &Context,
-    now: Timestamp,
-    place: &Place,
-) -> (Check, Status) {
-    let about = About { connection, policy, undone: context.undone.get(&connection.endpoint), place };
-    let is_dbt = connection.owner.as_ref().is_some_and(|owner| policy.dbt_accounts.contains(owner));
-    let own_check = if is_dbt { Check::ConnectionDbt } else { Check::ConnectionStranger };
-    let status = match decide(connection, policy) {
-        Verdict::Accept => about.waiting(),
-        Verdict::Establishing => {
-            let since = context.since.get(&connection.endpoint).copied().unwrap_or(now);
-            let lasted = now.duration_since(since);
-            if lasted.unsigned_abs() > STUCK_AFTER { about.stuck(since) } else { Status::Pass }
+    let scene = Scene { service, policy, context, now, place };
+    let mut observations = Vec::new();
+    let mut strangers: BTreeMap<Option<&AccountId>, Vec<&Connection>> = BTreeMap::new();
+    for connection in connections.iter().filter(|connection| connection.service == *service) {
+        match connection.owner.as_ref().filter(|owner| policy.dbt_accounts.contains(*owner)) {
+            Some(_) => observations.push(Observation {
+                check: Check::ConnectionDbt,
+                resource: connection.endpoint.to_string(),
+                status: scene.dbt(connection),
+            }),
+            None => strangers.entry(connection.owner.as_ref()).or_default().push(connection),
         }
-        Verdict::Broken => about.broken(),
-        Verdict::StrangerAsks => about.stranger(Severity::Warning),
-        Verdict::StrangerConnected => about.stranger(Severity::Critical),
-        Verdict::UnknownState => about.unknown_state(if is_dbt { Severity::Critical } else { Severity::Warning }),
-        Verdict::Established | Verdict::StrangerOut | Verdict::Gone | Verdict::NotOurs => Status::Pass,
-    };
-    (own_check, status)
+    }
+    observations.extend(strangers.into_iter().map(|(owner, connections)| Observation {
+        check: Check::ConnectionStranger,
+        resource: owner.map_or("unnamed account", AccountId::as_str).to_owned(),
+        status: scene.strangers(owner, &connections),
+    }));
+    observations
 }
 
-struct About<'a> {
-    connection: &'a Connection,
+/// What every judgement needs.
+struct Scene<'a> {
+    service: &'a ServiceId,
     policy: &'a Policy,
-    undone: Option<&'a String>,
+    context: &'a Context,
+    now: Timestamp,
     place: &'a Place,
 }
 
-impl About<'_> {
+impl Scene<'_> {
+    fn dbt(&self, connection: &Connection) -> Status {
+        let Connection { endpoint, state, .. } = connection;
+        let since = self.context.since.get(endpoint).copied().unwrap_or(self.now);
+        let stuck = self.now.duration_since(since).unsigned_abs() > STUCK_AFTER;
+        match decide(connection, self.policy) {
+            Verdict::Accept => self.waiting(connection, since, stuck),
+            Verdict::Establishing if stuck => self.fail(
+                Severity::Critical,
+                format!("dbt's connection {endpoint} is stuck in 'pending' since {since:.0}"),
+                "dbt cannot connect yet: AWS takes unusually long to set the connection up.",
+                "Ask dbt Support to delete the endpoint and create it again; if that does not help, ask AWS Support.",
+                self.command("describe", &[connection]),
+                &[connection],
+            ),
+            Verdict::Broken => {
+                let (what, verb) = if *state == ConnectionState::Rejected {
+                    ("If nobody meant to reject it, accept it again.", "accept")
+                } else {
+                    ("Ask dbt Support to delete the endpoint and create it again.", "describe")
+                };
+                self.fail(
+                    Severity::Critical,
+                    format!("dbt's connection {endpoint} is {state}"),
+                    "dbt cannot connect through this endpoint.",
+                    what,
+                    self.command(verb, &[connection]),
+                    &[connection],
+                )
+            }
+            Verdict::UnknownState => self.fail(
+                Severity::Critical,
+                format!("dbt's connection {endpoint} is in the unknown state '{state}'"),
+                "The guard does not know what this state means, so it changes nothing.",
+                "Look at the connection, and see whether a newer version of privatelink-guard knows the state.",
+                self.command("describe", &[connection]),
+                &[connection],
+            ),
+            _ => Status::Pass,
+        }
+    }
+
     /// dbt's request still waits after this run did what it could.
-    fn waiting(&self) -> Status {
-        let endpoint = &self.connection.endpoint;
+    fn waiting(&self, connection: &Connection, since: Timestamp, stuck: bool) -> Status {
+        let endpoint = &connection.endpoint;
+        let command = self.command("accept", &[connection]);
         if self.policy.dry_run {
             return self.fail(
                 Severity::Info,
@@ -102,57 +131,59 @@ impl About<'_> {
                 "dbt cannot connect until the request is accepted. The guard would accept it, but is told to change \
                  nothing.",
                 "Set the stack's DryRun to false, or accept the request yourself.",
-                Some(self.command("accept")),
+                command,
+                &[connection],
             );
         }
-        let Some(why) = self.undone else {
-            return Status::Unknown(format!("{endpoint} asked while this run was under way; the next one answers it"));
+        let why = match self.context.undone.get(endpoint) {
+            Some(why) => why.clone(),
+            None if stuck => format!("EC2 takes the acceptance, but the request waits since {since:.0}"),
+            // It came while this run was under way, or EC2 answers a moment behind itself: the next run tells.
+            None => return Status::Unknown(format!("{endpoint} waits for the next run")),
         };
         self.fail(
             Severity::Critical,
             format!("dbt's request {endpoint} could not be accepted: {why}"),
             "dbt cannot connect until the request is accepted.",
             "The guard tries again at every run. If AWS keeps refusing, accept it by hand and see what AWS says.",
-            Some(self.command("accept")),
+            command,
+            &[connection],
         )
     }
 
-    fn stuck(&self, since: Timestamp) -> Status {
-        self.fail(
-            Severity::Critical,
-            format!("dbt's connection {} is stuck in 'pending' since {since:.0}", self.connection.endpoint),
-            "dbt cannot connect yet: AWS takes unusually long to set the connection up.",
-            "Ask dbt Support to delete the endpoint and create it again; if that does not help, ask AWS Support.",
-            Some(self.command("describe")),
-        )
-    }
-
-    fn broken(&self) -> Status {
-        let (what, command) = if self.connection.state == ConnectionState::Rejected {
-            ("If nobody meant to reject it, accept it again.", self.command("accept"))
+    /// All endpoints of one account that is not dbt's.
+    fn strangers(&self, owner: Option<&AccountId>, connections: &[&Connection]) -> Status {
+        let of = |wanted: Verdict| -> Vec<&Connection> {
+            let fits = |connection: &&Connection| decide(connection, self.policy) == wanted;
+            connections.iter().copied().filter(fits).collect()
+        };
+        let (asking, connected, unknown) =
+            (of(Verdict::StrangerAsks), of(Verdict::StrangerConnected), of(Verdict::UnknownState));
+        let who = owner.map_or("an account EC2 does not name".to_owned(), |owner| format!("account {owner}"));
+        let through = |endpoints: &[&Connection]| match endpoints {
+            [one] => one.endpoint.to_string(),
+            many => count(many.len(), "endpoint"),
+        };
+        let (severity, summary, meaning) = if !connected.is_empty() {
+            (
+                Severity::Critical,
+                format!("{who} is connected through {} and is not dbt's", through(&connected)),
+                "Nothing changes for dbt, but somebody else can reach your service.",
+            )
+        } else if !asking.is_empty() {
+            (
+                Severity::Warning,
+                format!("{who} asks to connect through {} and is not dbt's", through(&asking)),
+                "Nothing changes for dbt. The request waits and gives no access until somebody accepts it.",
+            )
+        } else if let [first, ..] = &unknown[..] {
+            (
+                Severity::Warning,
+                format!("{} of {who} is in the unknown state '{}'", first.endpoint, first.state),
+                "The guard does not know what this state means, so it changes nothing.",
+            )
         } else {
-            ("Ask dbt Support to delete the endpoint and create it again.", self.command("describe"))
-        };
-        self.fail(
-            Severity::Critical,
-            format!("dbt's connection {} is {}", self.connection.endpoint, self.connection.state),
-            "dbt cannot connect through this endpoint.",
-            what,
-            Some(command),
-        )
-    }
-
-    fn stranger(&self, severity: Severity) -> Status {
-        let endpoint = &self.connection.endpoint;
-        let who = self.owner();
-        let connected = severity == Severity::Critical;
-        let summary = match connected {
-            true => format!("{who} is connected through {endpoint} and is not dbt's"),
-            false => format!("{who} asks to connect through {endpoint} and is not dbt's"),
-        };
-        let meaning = match connected {
-            true => "Nothing changes for dbt, but somebody else can reach your service.",
-            false => "Nothing changes for dbt. The request waits and gives no access until somebody accepts it.",
+            return Status::Pass;
         };
         let what = match self.policy.unknown_requesters {
             UnknownRequesters::Reject if self.policy.dry_run => {
@@ -164,64 +195,54 @@ impl About<'_> {
                  add the principal dbt Support gave you to the stack's DbtPrincipals."
             }
         };
-        self.fail(severity, summary, meaning, what, Some(self.command("reject")))
+        let all = [connected, asking, unknown].concat();
+        self.fail(severity, summary, meaning, what, self.command("reject", &all), &all)
     }
 
-    fn unknown_state(&self, severity: Severity) -> Status {
-        self.fail(
-            severity,
-            format!(
-                "{} of {} is in the unknown state '{}'",
-                self.connection.endpoint,
-                self.owner(),
-                self.connection.state
-            ),
-            "The guard does not know what this state means, so it changes nothing.",
-            "Look at the connection, and see whether a newer version of privatelink-guard knows the state.",
-            Some(self.command("describe")),
-        )
-    }
-
-    fn owner(&self) -> String {
-        match &self.connection.owner {
-            Some(owner) => format!("account {owner}"),
-            None => "an account EC2 does not name".to_owned(),
-        }
-    }
-
-    fn command(&self, verb: &str) -> String {
-        let Connection { service, endpoint, .. } = self.connection;
-        let region = self.place.region();
+    fn command(&self, verb: &str, connections: &[&Connection]) -> String {
+        let (service, region) = (self.service, self.place.region());
+        let named = connections.iter().take(MOST_ENDPOINTS_NAMED).map(|connection| connection.endpoint.as_str());
+        let endpoints: Vec<&str> = named.collect();
         match verb {
             "describe" => format!(
                 "aws ec2 describe-vpc-endpoint-connections --region {region} --filters \
-                 Name=service-id,Values={service} Name=vpc-endpoint-id,Values={endpoint}"
+                 Name=service-id,Values={service} Name=vpc-endpoint-id,Values={}",
+                endpoints.join(",")
             ),
             verb => format!(
                 "aws ec2 {verb}-vpc-endpoint-connections --region {region} --service-id {service} \
-                 --vpc-endpoint-ids {endpoint}"
+                 --vpc-endpoint-ids {}",
+                endpoints.join(" ")
             ),
         }
     }
 
-    fn fail(&self, severity: Severity, summary: String, meaning: &str, what: &str, command: Option<String>) -> Status {
-        let Connection { owner, state, created, region, .. } = self.connection;
-        let mut evidence = vec![
-            format!("owner: {}", owner.as_ref().map_or("not named by EC2", |owner| owner.as_str())),
-            format!("state: {state}"),
-        ];
-        evidence.extend(created.map(|created| format!("created: {created:.0}")));
-        evidence.extend(region.as_ref().map(|region| format!("endpoint's Region: {region}")));
-        evidence.extend(self.undone.map(|why| format!("AWS refused the change: {why}")));
+    fn fail(
+        &self,
+        severity: Severity,
+        summary: String,
+        meaning: &str,
+        what: &str,
+        command: String,
+        connections: &[&Connection],
+    ) -> Status {
+        let line = |connection: &&Connection| {
+            let Connection { endpoint, owner, state, created, region, .. } = connection;
+            let owner = owner.as_ref().map_or("an unnamed account", AccountId::as_str);
+            let created = created.map(|created| format!(", created {created:.0}")).unwrap_or_default();
+            let region = region.as_ref().map(|region| format!(", from {region}")).unwrap_or_default();
+            let undone = self.context.undone.get(endpoint).map(|why| format!(", AWS refused the change: {why}"));
+            format!("{endpoint} of {owner}: {state}{created}{region}{}", undone.unwrap_or_default())
+        };
         Status::Fail(Box::new(Finding {
             severity,
             summary,
             meaning: meaning.to_owned(),
-            evidence,
+            evidence: some_of(connections.iter().map(line).collect(), MOST_ENDPOINTS_NAMED),
             remedy: Remedy {
                 what: what.to_owned(),
-                command,
-                console: self.place.endpoint_service(self.connection.service.as_str()),
+                command: Some(command),
+                console: self.place.endpoint_service(self.service.as_str()),
             },
             cause: None,
         }))
@@ -239,7 +260,7 @@ mod tests {
     /// The checks that fail, with severity and summary.
     fn told(connection: Connection, policy: &Policy, context: &Context) -> Vec<(&'static str, Severity, String)> {
         let observations = evaluate(&service(1), &Ok(vec![connection]), policy, context, at(9, 0), &place());
-        assert_eq!(observations.len(), 2);
+        assert_eq!(observations.len(), 1);
         let failed = observations.into_iter().filter_map(|observation| match observation.status {
             Status::Fail(finding) => Some((observation.check.id(), finding.severity, finding.summary)),
             _ => None,
@@ -268,7 +289,7 @@ mod tests {
                 Some((
                     "connection.dbt",
                     Severity::Critical,
-                    "vpce-00000000000000001 of account 123456789012 is in the unknown state 'partial'".to_owned(),
+                    "dbt's connection vpce-00000000000000001 is in the unknown state 'partial'".to_owned(),
                 )),
             ),
             (
@@ -333,6 +354,36 @@ mod tests {
         assert_eq!(told(pending(), &policy(), &Context::default()), [], "first seen now, though created an hour ago");
         assert_eq!(told(pending(), &policy(), &since(45)), []);
         assert_eq!(told(pending(), &policy(), &since(44)).len(), 1);
+    }
+
+    #[test]
+    fn a_request_that_stays_though_it_was_accepted_is_told_in_the_end() {
+        let waiting = || connection(1, DBT, "pendingAcceptance");
+        let since = |minute| Context { since: BTreeMap::from([(endpoint(1), at(8, minute))]), ..Context::default() };
+        assert_eq!(told(waiting(), &policy(), &Context::default()), [], "the next run answers it");
+        assert_eq!(told(waiting(), &policy(), &since(45)), []);
+        assert_eq!(told(waiting(), &policy(), &since(44)).len(), 1);
+    }
+
+    #[test]
+    fn one_alert_per_account_however_many_endpoints_it_creates() {
+        let mut connections: Vec<Connection> =
+            (1..=30).map(|number| connection(number, STRANGER, "pendingAcceptance")).collect();
+        connections.push(connection(31, STRANGER, "available"));
+        connections.push(connection(32, None, "pendingAcceptance"));
+        let observations = evaluate(&service(1), &Ok(connections), &policy(), &Context::default(), at(9, 0), &place());
+        let failed: Vec<(&str, String, usize)> = observations
+            .iter()
+            .filter_map(|observation| match &observation.status {
+                Status::Fail(finding) => {
+                    Some((observation.resource.as_str(), finding.summary.clone(), finding.evidence.len()))
+                }
+                _ => None,
+            })
+            .collect();
+        let unnamed = "an account EC2 does not name asks to connect through vpce-00000000000000020 and is not dbt's";
+        let named = "account 999999999999 is connected through vpce-0000000000000001f and is not dbt's";
+        assert_eq!(failed, [("unnamed account", unnamed.to_owned(), 1), ("999999999999", named.to_owned(), 21)]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod connections;
 pub mod cross_zone;
 pub mod principals;
+pub mod service;
 pub mod target_health;
 pub mod visibility;
 
@@ -16,6 +17,8 @@ use crate::trigger::Change;
 /// The catalogue. Ids are stable: people write filters and runbooks against them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Check {
+    /// The endpoint service is gone, or not available.
+    ServiceAvailable,
     /// The allowed principals are not exactly dbt's.
     ServicePrincipals,
     /// An endpoint of an account that is not dbt's asks or is connected.
@@ -32,7 +35,8 @@ pub enum Check {
 
 impl Check {
     /// Every check.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
+        Self::ServiceAvailable,
         Self::ServicePrincipals,
         Self::ConnectionStranger,
         Self::ConnectionDbt,
@@ -45,6 +49,7 @@ impl Check {
     #[must_use]
     pub fn id(self) -> &'static str {
         match self {
+            Self::ServiceAvailable => "service.available",
             Self::ServicePrincipals => "service.principals",
             Self::ConnectionStranger => "connection.stranger",
             Self::ConnectionDbt => "connection.dbt",

@@ -55,8 +55,8 @@ fn judge(service: &ServiceId, allowed: &[String], policy: &Policy, place: &Place
     if !missing.is_empty() {
         arguments.push(format!("--add-allowed-principals {}", missing.join(" ")));
     }
-    let excess: Vec<String> =
-        allowed.iter().filter(|own| !is_dbts(own, policy)).map(|own| format!("'{own}'")).collect();
+    let excess = allowed.iter().filter(|own| !is_dbts(own, policy)).take(MOST_PRINCIPALS_NAMED);
+    let excess: Vec<String> = excess.map(|own| format!("'{own}'")).collect();
     if !excess.is_empty() {
         arguments.push(format!("--remove-allowed-principals {}", excess.join(" ")));
     }

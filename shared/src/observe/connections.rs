@@ -5,19 +5,21 @@ use std::collections::BTreeSet;
 use aws_sdk_ec2::types::{Filter, VpcEndpointConnection};
 use jiff::Timestamp;
 
-use super::{Observer, unseen};
+use super::{Observer, unseen, untold};
 use crate::ids::ServiceId;
 use crate::snapshot::{Connection, ConnectionState, Seen};
 
+const CALL: &str = "ec2:DescribeVpcEndpointConnections";
+
 /// Values that one filter takes.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Filter.html>
-const FILTER_VALUES: usize = 200;
+pub(super) const FILTER_VALUES: usize = 200;
 
 impl Observer {
     /// Every connection of `services`, all pages: one call per 200 services and page.
     ///
     /// # Errors
-    /// [`crate::snapshot::Unseen`] if any page could not be read: half a list would make a connection look gone.
+    /// [`crate::snapshot::Unseen`] if any page or row could not be read: half a list would make a connection look gone.
     pub async fn connections(&self, services: &BTreeSet<ServiceId>) -> Seen<Vec<Connection>> {
         let ids: Vec<String> = services.iter().map(ToString::to_string).collect();
         let mut connections = Vec::new();
@@ -27,11 +29,9 @@ impl Observer {
             let mut pages =
                 self.ec2.describe_vpc_endpoint_connections().filters(filter).into_paginator().items().send();
             while let Some(row) = pages.next().await {
-                let row = row.map_err(|error| unseen("ec2:DescribeVpcEndpointConnections", &error))?;
-                match connection(&row) {
-                    Some(connection) => connections.push(connection),
-                    None => tracing::error!(?row, "EC2 described a connection without its ids; it is left alone"),
-                }
+                let row = row.map_err(|error| unseen(CALL, &error))?;
+                // Passing over a row would make its connection look gone.
+                connections.push(connection(&row).ok_or_else(|| untold(CALL, "a connection has no ids"))?);
             }
         }
         Ok(connections)

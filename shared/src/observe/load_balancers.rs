@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_sdk_ec2::types::Filter;
 use aws_sdk_elasticloadbalancingv2::types as elb;
 
-use super::{Depth, Observer, side_by_side, unseen};
-use crate::ids::{Arn, ServiceId};
+use super::connections::FILTER_VALUES;
+use super::{Depth, Observer, side_by_side, unseen, untold};
+use crate::ids::{Arn, Malformed, ServiceId};
 use crate::snapshot::{CrossZoneOverride, EndpointService, Health, LoadBalancer, Seen, Target, TargetGroup, Unseen};
 
+const DESCRIBE_SERVICES: &str = "ec2:DescribeVpcEndpointServiceConfigurations";
 const CROSS_ZONE: &str = "load_balancing.cross_zone.enabled";
 
 /// The endpoint services, and each load balancer behind them once, however many services share it.
@@ -20,14 +22,14 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// The load balancers behind `service`. A service EC2 does not know has none.
+    /// The load balancers behind `service`.
     ///
     /// # Errors
-    /// [`Unseen`] if the services could not be described.
+    /// [`Unseen`] if the services could not be described, or if EC2 does not know this one.
     pub fn behind(&self, service: &ServiceId) -> Seen<Vec<LoadBalancer>> {
         let services = self.services.as_ref().map_err(Clone::clone)?;
-        let arns = services.get(service).map(|service| service.load_balancers.as_slice()).unwrap_or_default();
-        Ok(arns.iter().filter_map(|arn| self.load_balancers.get(arn).cloned()).collect())
+        let service = services.get(service).ok_or_else(|| unknown_service(service))?;
+        Ok(service.load_balancers.iter().filter_map(|arn| self.load_balancers.get(arn).cloned()).collect())
     }
 
     /// Every load balancer behind any of the services, once.
@@ -35,10 +37,17 @@ impl Paths {
         self.load_balancers.values()
     }
 
-    /// The allowed principals of `service`; a service EC2 does not know has none to tell.
-    #[must_use]
-    pub fn principals(&self, service: &ServiceId) -> Option<&Seen<Vec<String>>> {
-        self.services.as_ref().ok()?.get(service)?.principals.as_ref()
+    /// The allowed principals of `service`.
+    ///
+    /// # Errors
+    /// [`Unseen`] if they could not be read, or if EC2 does not know this service.
+    pub fn principals(&self, service: &ServiceId) -> Seen<Vec<String>> {
+        let services = self.services.as_ref().map_err(Clone::clone)?;
+        let service = services.get(service).ok_or_else(|| unknown_service(service))?;
+        service
+            .principals
+            .clone()
+            .unwrap_or_else(|| Err(untold(DESCRIBE_SERVICES, "its permissions were not asked for")))
     }
 
     /// The reads that failed.
@@ -74,23 +83,22 @@ impl Observer {
         let ids: Vec<String> = services.iter().map(ToString::to_string).collect();
         let mut found = BTreeMap::new();
         // A filter, not the ServiceIds parameter: that one fails for all if one of them does not exist.
-        for ids in ids.chunks(200) {
+        for ids in ids.chunks(FILTER_VALUES) {
             let filter = Filter::builder().name("service-id").set_values(Some(ids.to_vec())).build();
             let call = self.ec2.describe_vpc_endpoint_service_configurations().filters(filter);
             let mut pages = call.into_paginator().items().send();
             while let Some(row) = pages.next().await {
-                let row = row.map_err(|error| unseen("ec2:DescribeVpcEndpointServiceConfigurations", &error))?;
+                let row = row.map_err(|error| unseen(DESCRIBE_SERVICES, &error))?;
                 let Some(id) = row.service_id().and_then(|id| id.parse::<ServiceId>().ok()) else { continue };
                 let tag = row.tags().iter().find(|tag| tag.key() == Some("Name")).and_then(|tag| tag.value());
+                let balancers: Result<Vec<Arn>, Malformed> =
+                    row.network_load_balancer_arns().iter().map(|arn| arn.parse()).collect();
                 let service = EndpointService {
                     id: id.clone(),
+                    state: row.service_state().map(|state| state.as_str().to_owned()),
                     principals: None,
                     name: tag.filter(|name| !name.is_empty()).map(ToOwned::to_owned),
-                    load_balancers: row
-                        .network_load_balancer_arns()
-                        .iter()
-                        .filter_map(|arn| arn.parse().ok())
-                        .collect(),
+                    load_balancers: balancers.map_err(|wrong| untold(DESCRIBE_SERVICES, &wrong.to_string()))?,
                 };
                 found.insert(id, service);
             }
@@ -220,6 +228,10 @@ impl Observer {
     }
 }
 
+fn unknown_service(service: &ServiceId) -> Unseen {
+    Unseen { call: DESCRIBE_SERVICES, error: format!("EC2 does not know {service}"), denied: false }
+}
+
 fn failed<T>(read: Option<&Seen<T>>) -> Option<&Unseen> {
     read.and_then(|read| read.as_ref().err())
 }
@@ -228,11 +240,6 @@ fn failed<T>(read: Option<&Seen<T>>) -> Option<&Unseen> {
 enum Detail {
     Health(Seen<Vec<Target>>),
     CrossZone(Seen<CrossZoneOverride>),
-}
-
-/// AWS answered, but not with what its documentation promises.
-fn untold(call: &'static str, what: &str) -> Unseen {
-    Unseen { call, error: format!("its answer is not as documented: {what}"), denied: false }
 }
 
 fn target_group(arn: Arn, row: &elb::TargetGroup) -> TargetGroup {

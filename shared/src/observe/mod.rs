@@ -49,6 +49,11 @@ pub async fn side_by_side<T, R, F: Future<Output = R>>(
     stream::iter(items.into_iter().map(read)).buffered(READ_AT_ONCE).collect().await
 }
 
+/// AWS answered, but not with what its documentation promises.
+fn untold(call: &'static str, what: &str) -> Unseen {
+    Unseen { call, error: format!("its answer is not as documented: {what}"), denied: false }
+}
+
 /// A failed call as something a person can act on.
 pub(crate) fn unseen<E, R>(call: &'static str, error: &SdkError<E, R>) -> Unseen
 where
