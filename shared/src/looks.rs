@@ -11,18 +11,18 @@ use crate::trigger::Trigger;
 /// itself, shows what it rang for.
 const SETTLE: SignedDuration = SignedDuration::from_secs(1);
 
-/// A look covers the rings that were this old when it began; the margin is for clocks that differ.
+/// A look covers what rang this long before it began; the margin is for clocks that differ.
 const MARGIN: SignedDuration = SignedDuration::from_millis(500);
 
 /// Whether another run's look has seen whatever rang, so that this run has nothing to do. The clock's own rings are never
 /// covered, and if the table does not answer, this run looks.
 pub async fn is_covered(store: &Store, function: &str, trigger: &Trigger) -> bool {
-    let Some((ring, rang)) = trigger.ring() else { return false };
-    let age = Timestamp::now().duration_since(rang);
+    let Some((ring, at)) = trigger.ring() else { return false };
+    let age = Timestamp::now().duration_since(at);
     if let Ok(wait) = Duration::try_from(SETTLE.saturating_sub(age)) {
         tokio::time::sleep(wait.min(SETTLE.unsigned_abs())).await;
     }
-    let covering = rang.checked_add(MARGIN).unwrap_or(rang);
+    let covering = at.checked_add(MARGIN).unwrap_or(at);
     match store.begin_look(function, ring, covering, Timestamp::now()).await {
         Ok(ours) => {
             if !ours {

@@ -176,7 +176,7 @@ impl Store {
         Ok(if written(put.send().await)? { Write::Won(next) } else { Write::Lost })
     }
 
-    /// Takes note that `function` looks from `now` on, because of `ring`. Not if a look that began at or after `rang` was
+    /// Takes note that `function` looks from `now` on, because of `ring`. Not if a look that began at or after `since` was
     /// noted, for another ring: that one has seen whatever rang. The same ring again is Lambda's second try, so the
     /// first has failed.
     ///
@@ -186,7 +186,7 @@ impl Store {
         &self,
         function: &str,
         ring: &str,
-        rang: Timestamp,
+        since: Timestamp,
         now: Timestamp,
     ) -> Result<bool, Unseen> {
         let millisecond = |time: Timestamp| AttributeValue::N(time.as_millisecond().to_string());
@@ -199,7 +199,7 @@ impl Store {
             .item("began", millisecond(now))
             .item("ring", AttributeValue::S(ring.to_owned()))
             .condition_expression("attribute_not_exists(began) OR began < :rang OR ring = :ring")
-            .expression_attribute_values(":rang", millisecond(rang))
+            .expression_attribute_values(":rang", millisecond(since))
             .expression_attribute_values(":ring", AttributeValue::S(ring.to_owned()));
         written(put.send().await)
     }

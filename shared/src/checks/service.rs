@@ -48,26 +48,24 @@ mod tests {
     use super::*;
     use crate::testing::{place, service, unseen};
 
-    fn status(state: Option<Option<&str>>) -> Status {
-        let service = service(1);
-        let found = state.map(|state| EndpointService {
-            id: service.clone(),
-            name: None,
-            state: state.map(ToOwned::to_owned),
-            load_balancers: Vec::new(),
-            principals: None,
-        });
-        evaluate(&service, &Ok(found.map(|found| (service.clone(), found)).into_iter().collect()), &place()).status
+    fn status(known: &[EndpointService]) -> Status {
+        let known = known.iter().map(|service| (service.id.clone(), service.clone())).collect();
+        evaluate(&service(1), &Ok(known), &place()).status
+    }
+
+    fn service_in(state: Option<&str>) -> EndpointService {
+        let state = state.map(ToOwned::to_owned);
+        EndpointService { id: service(1), name: None, state, load_balancers: Vec::new(), principals: None }
     }
 
     #[test]
     fn only_an_available_service_passes() {
-        assert_eq!(status(Some(Some("Available"))), Status::Pass);
+        assert_eq!(status(&[service_in(Some("Available"))]), Status::Pass);
         for state in ["Pending", "Deleting", "Deleted", "Failed", "new"] {
-            assert!(matches!(status(Some(Some(state))), Status::Fail(_)), "{state}");
+            assert!(matches!(status(&[service_in(Some(state))]), Status::Fail(_)), "{state}");
         }
-        assert!(matches!(status(None), Status::Fail(_)), "a service EC2 does not know");
-        assert!(matches!(status(Some(None)), Status::Unknown(_)), "a service without a state");
+        assert!(matches!(status(&[]), Status::Fail(_)), "a service EC2 does not know");
+        assert!(matches!(status(&[service_in(None)]), Status::Unknown(_)), "a service without a state");
         let failed = Err(unseen("ec2:DescribeVpcEndpointServiceConfigurations"));
         assert!(matches!(evaluate(&service(1), &failed, &place()).status, Status::Unknown(_)));
     }
