@@ -11,6 +11,6 @@ pub mod looks;
 pub mod observe;
 pub mod snapshot;
 #[cfg(any(test, feature = "testing"))]
-#[allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+#[allow(clippy::unwrap_used, clippy::missing_panics_doc, clippy::panic)]
 pub mod testing;
 pub mod trigger;

@@ -32,6 +32,7 @@ pub enum Trigger {
 /// A call that CloudTrail recorded, and AWS carried out: who changed what, from where, when.
 /// <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html>
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Change {
     /// `ModifyLoadBalancerAttributes`, …
     pub event_name: String,

@@ -87,11 +87,11 @@ fn whatever_goes_wrong_dbt_is_let_in_and_people_hear_it_once() -> Result<()> {
     // Forged and repeated notifications, and four runs at once: nobody is let in, nothing is told again.
     let topic = stack.output("NotificationTopicArn")?;
     let forged = json!({"vpcEndpointId": strangers[0], "vpcEndpointOwner": flows::DBT, "serviceId": company.service});
-    let rung = || {
+    let deliveries = || {
         let invoked = aws.control(&["invocations"])?;
         Ok::<_, anyhow::Error>(invoked.as_array().into_iter().flatten().filter(|run| run["trigger"] == "sns").count())
     };
-    let (before, rung_before) = (requests(&aws, "ConnectionAcceptor")?.len(), rung()?);
+    let (before, delivered) = (requests(&aws, "ConnectionAcceptor")?.len(), deliveries()?);
     let began = Instant::now();
     std::thread::scope(|scope| {
         let rings: Vec<_> = (0..4)
@@ -113,7 +113,7 @@ fn whatever_goes_wrong_dbt_is_let_in_and_people_hear_it_once() -> Result<()> {
             anyhow::Ok(())
         })
     })?;
-    eventually("the notifications to be handled", 30, || Ok((rung()? >= rung_before + FORGED).then_some(())))?;
+    eventually("the notifications to be handled", 30, || Ok((deliveries()? >= delivered + FORGED).then_some(())))?;
     let seconds = began.elapsed().as_secs();
     let asked = requests(&aws, "ConnectionAcceptor")?.into_iter().skip(before);
     let reads = asked.filter(|action| action == "ec2:DescribeVpcEndpointConnections").count() as u64;

@@ -5,12 +5,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_smithy_http_client::test_util::infallible_client_fn;
-use aws_smithy_types::body::SdkBody;
 use connection_acceptor::ConnectionAcceptor;
+use guard::testing::aws::{self, Request, Table};
 use guard::testing::{endpoint, service, settings};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -47,27 +43,19 @@ struct Aws {
     rejected: Vec<(String, String)>,
     subjects: Vec<String>,
     messages: Vec<String>,
-    items: Vec<Value>,
+    table: Table,
 }
 
 impl Aws {
-    fn answer(&mut self, target: Option<String>, body: &str) -> (u16, String) {
-        if let Some(target) = target {
-            return self.dynamodb(target.rsplit('.').next().unwrap(), &serde_json::from_str(body).unwrap());
-        }
-        let form: Vec<(String, String)> = body
-            .split('&')
-            .filter_map(|pair| pair.split_once('='))
-            .map(|(name, value)| (name.to_owned(), decode(value)))
-            .collect();
-        let get = |name: &str| form.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-        let action = get("Action").unwrap();
-        self.calls.push(action.clone());
-        let endpoints = || {
-            form.iter()
-                .filter(|(name, _)| name.starts_with("VpcEndpointId."))
-                .map(|(_, id)| (get("ServiceId").unwrap(), id.clone()))
+    fn answer(&mut self, request: Request) -> (u16, String) {
+        let form = match request {
+            Request::Json(action, body) => return self.table.answer(&action, &body),
+            Request::Query(form) => form,
         };
+        let get = |name: &str| form.get(name);
+        let action = form.action();
+        self.calls.push(action.clone());
+        let endpoints = || form.list("VpcEndpointId").into_iter().map(|endpoint| (get("ServiceId").unwrap(), endpoint));
         match action.as_str() {
             "DescribeVpcEndpointConnections" => {
                 assert_eq!(get("Filter.1.Name").as_deref(), Some("service-id"), "every read is limited to the services");
@@ -91,7 +79,7 @@ impl Aws {
             "Publish" => {
                 self.subjects.push(get("Subject").unwrap());
                 self.messages.push(get("Message").unwrap());
-                (200, "<PublishResponse><PublishResult><MessageId>1</MessageId></PublishResult></PublishResponse>".to_owned())
+                aws::published()
             }
             other => panic!("an unexpected call: {other}"),
         }
@@ -124,70 +112,12 @@ impl Aws {
             ),
         )
     }
-
-    /// A table that keeps conditions, as far as this function sets any.
-    fn dynamodb(&mut self, action: &str, request: &Value) -> (u16, String) {
-        let of = |item: &Value| (item["service"]["S"].clone(), item["item"]["S"].clone());
-        match action {
-            "Query" => {
-                let service = &request["ExpressionAttributeValues"][":service"]["S"];
-                let items: Vec<&Value> = self.items.iter().filter(|item| item["service"]["S"] == *service).collect();
-                (200, json!({"Items": items, "Count": items.len()}).to_string())
-            }
-            "PutItem" => {
-                let item = request["Item"].clone();
-                let values = &request["ExpressionAttributeValues"];
-                let number = |value: &Value| value["N"].as_str().map(|number| number.parse::<i64>().unwrap());
-                let known = self.items.iter().find(|known| of(known) == of(&item));
-                let holds = match (request["ConditionExpression"].as_str().unwrap(), known) {
-                    (condition, None) => condition.contains("attribute_not_exists"),
-                    ("version = :version", Some(known)) => known["version"] == values[":version"],
-                    ("attribute_not_exists(service)", Some(_)) => false,
-                    ("attribute_not_exists(began) OR began < :rang OR ring = :ring", Some(known)) => {
-                        number(&known["began"]) < number(&values[":rang"]) || known["ring"] == values[":ring"]
-                    }
-                    (other, _) => panic!("an unexpected condition: {other}"),
-                };
-                if !holds {
-                    let error = "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException";
-                    return (400, json!({"__type": error, "message": "no"}).to_string());
-                }
-                self.items.retain(|known| of(known) != of(&item));
-                self.items.push(item);
-                (200, "{}".to_owned())
-            }
-            other => panic!("an unexpected call: dynamodb:{other}"),
-        }
-    }
-}
-
-fn decode(value: &str) -> String {
-    let plain = value.replace('+', " ");
-    let mut parts = plain.split('%');
-    let mut bytes = parts.next().unwrap().as_bytes().to_vec();
-    for part in parts {
-        bytes.push(u8::from_str_radix(&part[..2], 16).unwrap());
-        bytes.extend(part[2..].bytes());
-    }
-    String::from_utf8(bytes).unwrap()
 }
 
 /// Runs the function once against `aws`.
 async fn run(aws: Aws, variables: &[(&str, &str)], event: &Value) -> (Result<(), String>, Aws) {
     let aws = Arc::new(Mutex::new(aws));
-    let shared = aws.clone();
-    let client = infallible_client_fn(move |request: http::Request<SdkBody>| {
-        let target = request.headers().get("x-amz-target").map(|target| target.to_str().unwrap().to_owned());
-        let body = std::str::from_utf8(request.body().bytes().unwrap()).unwrap().to_owned();
-        let (status, answer) = shared.lock().unwrap().answer(target, &body);
-        http::Response::builder().status(status).body(SdkBody::from(answer)).unwrap()
-    });
-    let config = SdkConfig::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("eu-central-1"))
-        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("key", "secret", None, None, "test")))
-        .http_client(client)
-        .build();
+    let config = aws::config(&aws, Aws::answer);
     let result = ConnectionAcceptor::new(settings(variables), &config).handle(event).await;
     let aws = std::mem::take(&mut *aws.lock().unwrap());
     (result.map_err(|undone| undone.to_string()), aws)
@@ -332,7 +262,7 @@ async fn a_notification_that_a_look_has_covered_asks_ec2_nothing() {
     let (result, first) = run(Aws::default(), &[], &notification("m-1", "2026-03-14T08:00:00.000Z")).await;
     assert_eq!(result, Ok(()));
     assert_eq!(first.calls, ["DescribeVpcEndpointConnections"]);
-    let table = || Aws { items: first.items.clone(), ..Aws::default() };
+    let table = || Aws { table: first.table.clone(), ..Aws::default() };
     let (result, second) = run(table(), &[], &notification("m-2", "2026-03-14T08:00:01.000Z")).await;
     assert_eq!(result, Ok(()));
     assert_eq!(second.calls, [""; 0], "the look of m-1 began long after m-2 was sent");
@@ -359,7 +289,7 @@ async fn what_happens_on_one_service_says_nothing_of_another() {
     assert_eq!(aws.subjects.len(), 1, "{:?}", aws.subjects);
     // dbt asks on service 1: accepted and confirmed, and not a word of service 2.
     let reads = [with("pendingAcceptance"), with("available")].into();
-    let aws = Aws { reads, two_services: true, items: aws.items, ..Aws::default() };
+    let aws = Aws { reads, two_services: true, table: aws.table, ..Aws::default() };
     let (result, aws) = run(aws, &variables, &scheduled()).await;
     assert_eq!(result, Ok(()));
     assert_eq!(aws.subjects, [format!("[NOTICE] {}: dbt is connected through {}", service(1), endpoint(1))]);

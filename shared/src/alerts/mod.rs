@@ -6,6 +6,8 @@
 pub mod connection;
 pub mod lifecycle;
 pub mod message;
+#[cfg(test)]
+mod simulation;
 pub mod store;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,7 @@
 //! Builders for tests: they read like sentences, and only what a test is about is written in it.
 
+pub mod aws;
+
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
