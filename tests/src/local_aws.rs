@@ -81,7 +81,9 @@ impl LocalAws {
     /// # Errors
     /// If the command fails, with what it said.
     pub fn aws(&self, who: &Who, arguments: &[&str]) -> Result<Value> {
-        let done = self.command(who, "aws", "aws").args(arguments).output()?;
+        // Said twice: for SQS, the AWS CLI has an address of its own that AWS_ENDPOINT_URL does not replace.
+        let mut aws = self.command(who, "aws", "aws");
+        let done = aws.args(["--endpoint-url", &self.endpoint]).args(arguments).output()?;
         if !done.status.success() {
             bail!("aws {}: {}", arguments.join(" "), String::from_utf8_lossy(&done.stderr).trim());
         }

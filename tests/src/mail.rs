@@ -24,6 +24,15 @@ pub struct Mail {
     pub kind: String,
 }
 
+impl Mail {
+    /// Whether some transition in it has this label, and these words are in it, however the lines are broken.
+    #[must_use]
+    pub fn says(&self, label: &str, words: &str) -> bool {
+        let body = self.body.split_whitespace().collect::<Vec<_>>().join(" ");
+        body.contains(&format!("{label} ")) && body.contains(words)
+    }
+}
+
 /// All that was delivered after number `since`, oldest first.
 ///
 /// # Errors
@@ -83,8 +92,7 @@ pub fn slack(body: &str) -> String {
 /// If none comes.
 pub fn wait(aws: &LocalAws, number: i64, label: &str, words: &str) -> Result<Mail> {
     eventually(&format!("an email that says {label} and '{words}'"), 60, || {
-        let fits = |mail: &Mail| mail.body.contains(&format!("{label} ")) && mail.body.contains(words);
-        Ok(emails_since(aws, number)?.into_iter().find(fits))
+        Ok(emails_since(aws, number)?.into_iter().find(|mail| mail.says(label, words)))
     })
 }
 
@@ -93,6 +101,5 @@ pub fn wait(aws: &LocalAws, number: i64, label: &str, words: &str) -> Result<Mai
 /// # Errors
 /// As [`since`].
 pub fn times_told(aws: &LocalAws, number: i64, label: &str, words: &str) -> Result<usize> {
-    let fits = |mail: &&Mail| mail.body.contains(&format!("{label} ")) && mail.body.contains(words);
-    Ok(emails_since(aws, number)?.iter().filter(fits).count())
+    Ok(emails_since(aws, number)?.iter().filter(|mail| mail.says(label, words)).count())
 }

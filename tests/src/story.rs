@@ -102,7 +102,7 @@ impl Stage {
                 scene.hears("[CRITICAL]", "anybody may ask")?;
                 scene.step("a stranger creates an endpoint, from yet another account", &[]);
                 stranger = company.stranger_connects(aws)?;
-                scene.hears("[WARNING]", &format!("asks to connect through {stranger}"))?;
+                scene.hears("[WARNING]", &format!("asks to connect ({stranger})"))?;
                 let state = company.state(aws, &stranger)?;
                 ensure!(state == "pendingAcceptance", "the stranger's request is {state}");
                 Ok(())
@@ -137,7 +137,7 @@ impl Stage {
                 scene.hears("[WARNING]", "user/network-admin-postgres")?;
                 scene.step("network-admin turns it on again", &[command(true)]);
                 company.set_cross_zone(aws, true)?;
-                scene.hears("[RESOLVED]", "cross-zone load balancing is off")
+                scene.hears("[RESOLVED]", "cross-zone is off")
             },
         )?;
         audience.step(
@@ -154,7 +154,7 @@ impl Stage {
             |scene| {
                 scene.step("network-admin turns it off once more", &[]);
                 company.set_cross_zone(aws, false)?;
-                scene.hears("[RESOLVED]", "user/network-admin-postgres")?;
+                scene.hears("[WARNING]", "over: cross-zone is off")?;
                 ensure!(company.cross_zone(aws)?, "cross-zone load balancing is still off");
                 Ok(())
             },
@@ -207,7 +207,7 @@ impl<A: Audience> Scene<'_, A> {
             for mail in mail::emails_since(self.aws, self.heard)? {
                 self.heard = mail.number;
                 self.audience.heard(&mail, self.began.elapsed());
-                if mail.subject.contains(label) && mail.body.contains(words) {
+                if mail.subject.contains(label) && mail.says(label, words) {
                     return Ok(Some(()));
                 }
             }

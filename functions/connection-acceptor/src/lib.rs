@@ -84,6 +84,7 @@ impl ConnectionAcceptor {
         let confirmed = self.confirm(&plan).await;
 
         let mut undone = LeftUndone::default();
+        undone.note(self.teller.let_go(began).await);
         let failed_reads =
             seen.as_ref().err().into_iter().chain(confirmed.as_ref().and_then(|(_, seen)| seen.as_ref().err()));
         let failed_reads: Vec<_> = failed_reads.cloned().collect();

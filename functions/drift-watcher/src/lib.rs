@@ -71,6 +71,7 @@ impl DriftWatcher {
         };
 
         let mut undone = LeftUndone::default();
+        undone.note(self.teller.let_go(began).await);
         for (service, items) in remembered {
             let looks = [Some(&paths), mended.as_ref()];
             let rounds: Vec<Vec<Observation>> =

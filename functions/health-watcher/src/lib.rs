@@ -37,6 +37,7 @@ impl HealthWatcher {
         let (paths, remembered) = tokio::join!(self.observer.paths(services, Depth::Health), remember);
 
         let mut undone = LeftUndone::default();
+        undone.note(self.teller.let_go(looked).await);
         for (service, items) in remembered {
             let mut round = target_health::evaluate(service, &paths.behind(service), self.teller.place());
             round.extend(visibility::evaluate(paths.unseen()));

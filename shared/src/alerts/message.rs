@@ -31,6 +31,9 @@ const MOST_LISTED: usize = 100;
 /// The same for a chat message, which nobody scrolls through. Amazon Q documents no limits; these are well within Slack's.
 const MOST_IN_CHAT: usize = 5;
 
+/// Characters in a row of an email's prose.
+const MOST_IN_A_ROW: usize = 78;
+
 /// Lines of evidence in a chat message.
 const MOST_EVIDENCE_IN_CHAT: usize = 8;
 
@@ -80,7 +83,6 @@ impl Message {
         // Worst first; what is over comes after what is not.
         items.sort_by_key(|item| (item.last().map(|last| last.kind), Reverse(worst(*item))));
         let transitions: Vec<&Transition> = items.iter().copied().flatten().collect();
-        let headline = items.first().and_then(|item| item.last());
         let others = match items.len() {
             0 | 1 => String::new(),
             all => format!(" (and {} more)", all - 1),
@@ -90,8 +92,8 @@ impl Message {
             service,
             name,
             function,
-            label: headline.map_or("NOTICE", |first| label(first)),
-            title: headline.map_or(of.clone(), |first| format!("{of}: {}{others}", plain(&first.finding.summary))),
+            label: items.first().map_or("NOTICE", |item| item_label(item)),
+            title: items.first().map_or(of.clone(), |item| format!("{of}: {}{others}", item_summary(item))),
             severity: worst(transitions.iter().copied()),
             kind: transitions.iter().map(|transition| transition.kind).min().unwrap_or(Kind::Notice),
             transitions,
@@ -147,7 +149,7 @@ impl Content<'_> {
     fn listed(&self, in_full: usize) -> (impl Iterator<Item = String>, usize) {
         let rest = self.transitions.get(in_full..).unwrap_or_default();
         let lines = rest.iter().take(MOST_LISTED);
-        let lines = lines.map(|transition| format!("[{}] {}", label(transition), plain(&transition.finding.summary)));
+        let lines = lines.map(|transition| format!("[{}] {}", label(transition), summary(transition)));
         (lines, rest.len().saturating_sub(MOST_LISTED))
     }
 
@@ -259,6 +261,46 @@ fn label(transition: &Transition) -> &'static str {
     }
 }
 
+/// The label of what happened to one item. What began and ended since the last message is told as what it was.
+fn item_label(item: &[Transition]) -> &'static str {
+    let began = item.iter().find(|transition| transition.kind == Kind::Firing);
+    began.or(item.last()).map_or("NOTICE", label)
+}
+
+fn item_summary(item: &[Transition]) -> String {
+    let Some(last) = item.last() else { return String::new() };
+    let began = item.iter().any(|transition| transition.kind == Kind::Firing);
+    match last.kind {
+        Kind::Resolved if began => format!("{} (over already)", plain(&last.finding.summary)),
+        _ => summary(last),
+    }
+}
+
+/// What it is about; of what is over, that it is over.
+fn summary(transition: &Transition) -> String {
+    let summary = plain(&transition.finding.summary);
+    if transition.kind == Kind::Resolved { format!("over: {summary}") } else { summary }
+}
+
+/// Prose in lines that fit a terminal and a phone.
+fn wrapped(text: &str) -> String {
+    let mut lines = String::new();
+    let mut length = 0;
+    for word in plain(text).split(' ') {
+        let characters = word.chars().count();
+        if length > 0 && length + 1 + characters > MOST_IN_A_ROW {
+            lines.push('\n');
+            length = 0;
+        } else if length > 0 {
+            lines.push(' ');
+            length += 1;
+        }
+        lines.push_str(word);
+        length += characters;
+    }
+    lines
+}
+
 /// One line without control characters, not too long; where it was cut, it says so.
 fn plain(text: &str) -> String {
     let spaced: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -309,7 +351,7 @@ fn time(at: Timestamp) -> String {
 
 fn text_in_full(transition: &Transition) -> String {
     let finding = &transition.finding;
-    let mut text = format!("[{}] {}\n", label(transition), plain(&finding.summary));
+    let mut text = format!("{}\n", wrapped(&format!("[{}] {}", label(transition), finding.summary)));
     let _ = match transition.kind {
         Kind::Reminder => writeln!(text, "Still so, after {}; since {}.", lasted(transition), time(transition.since)),
         _ => writeln!(text, "Since {}.", time(transition.since)),
@@ -320,16 +362,17 @@ fn text_in_full(transition: &Transition) -> String {
     if transition.skipped > 0 {
         let _ = writeln!(text, "Before this, {} of its changes could not be told.", transition.skipped);
     }
-    let _ = writeln!(text, "\nFor dbt: {}\n\nSeen:", plain(&finding.meaning));
+    let _ = writeln!(text, "\n{}\n\nSeen:", wrapped(&format!("For dbt: {}", finding.meaning)));
     for line in &finding.evidence {
         let _ = writeln!(text, "- {}", plain(line));
     }
     if let Some(cause) = &finding.cause {
-        let _ = writeln!(text, "\nChanged by: {}", plain(&cause.to_string()));
+        let _ = writeln!(text, "\n{}", wrapped(&format!("Changed by: {cause}")));
     }
-    let _ = writeln!(text, "\nTo do: {}", plain(&finding.remedy.what));
+    let _ = writeln!(text, "\n{}", wrapped(&format!("To do: {}", finding.remedy.what)));
     if let Some(exact) = &finding.remedy.command {
-        let _ = writeln!(text, "\n  {}", command(exact));
+        // One option a line; the shell takes them together again.
+        let _ = writeln!(text, "\n  {}", command(exact).replace(" --", " \\\n    --"));
     }
     if let Some(console) = &finding.remedy.console {
         let _ = writeln!(text, "\nConsole: {}", command(console));
@@ -343,8 +386,8 @@ fn text_in_full(transition: &Transition) -> String {
 
 fn text_resolved(transition: &Transition) -> String {
     format!(
-        "[RESOLVED] {}\nThis is over. It lasted {}, from {} to {}.\n\nCheck: {} on {}\n",
-        plain(&transition.finding.summary),
+        "{}\nIt lasted {}, from {} to {}.\n\nCheck: {} on {}\n",
+        wrapped(&format!("[RESOLVED] {}", summary(transition))),
         lasted(transition),
         time(transition.since),
         time(transition.at),
@@ -373,9 +416,9 @@ fn code(text: &str) -> String {
 
 fn chat_in_full(transition: &Transition) -> String {
     let finding = &transition.finding;
-    let mut text = format!("*{}: {}*\n", label(transition), markdown(&finding.summary));
+    let mut text = format!("*{}: {}*\n", label(transition), markdown(&summary(transition)));
     if transition.kind == Kind::Resolved {
-        let _ = writeln!(text, "This is over. It lasted {}.\n", lasted(transition));
+        let _ = writeln!(text, "It lasted {}.\n", lasted(transition));
         return text;
     }
     if transition.kind == Kind::Reminder {
@@ -449,7 +492,9 @@ mod tests {
         Seen:
         - healthy: 1 of 3 (1 in eu-central-1a)
 
-        Changed by: ModifyLoadBalancerAttributes by arn:aws:iam::111122223333:user/network-admin from 203.0.113.7 at 2026-03-14T08:00:00Z
+        Changed by: ModifyLoadBalancerAttributes by
+        arn:aws:iam::111122223333:user/network-admin from 203.0.113.7 at
+        2026-03-14T08:00:00Z
 
         To do: Start them.
 
@@ -481,9 +526,11 @@ mod tests {
             .collect();
         assert_eq!(labels, ["[CRITICAL", "[WARNING", "[RESOLVED"]);
         assert!(message.chat.contains("target group pg (and 2 more)"), "{}", message.chat);
-        assert!(message.text.contains(
-            "This is over. It lasted 1 hour 12 minutes, from 2026-03-14 08:00:00 UTC to 2026-03-14 09:12:00 UTC."
-        ));
+        assert!(
+            message
+                .text
+                .contains("It lasted 1 hour 12 minutes, from 2026-03-14 08:00:00 UTC to 2026-03-14 09:12:00 UTC.")
+        );
         let attributes: Vec<String> =
             message.attributes().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(attributes, ["severity=critical", "kind=firing", "serviceId=vpce-svc-00000000000000001"]);

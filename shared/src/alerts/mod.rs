@@ -11,6 +11,7 @@ mod simulation;
 pub mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_sns::error::SdkError;
@@ -21,8 +22,8 @@ use serde::{Deserialize, Serialize};
 
 use self::lifecycle::{Kind, Look, Patience, Phase, advance};
 use self::message::Message;
-use self::store::{Items, Memory, Record, Store, Version, Write};
-use crate::checks::{Check, Finding, Observation, Place, Status};
+use self::store::{Items, Memory, Record, Store, Stored, Version, Write};
+use crate::checks::{Check, Finding, Observation, Place, Severity, Status};
 use crate::config::Settings;
 use crate::ids::{EndpointId, ServiceId};
 use crate::observe::{side_by_side, unseen};
@@ -88,6 +89,8 @@ pub struct Teller {
     sns: aws_sdk_sns::Client,
     settings: Settings,
     place: Place,
+    /// Whether the alerts of services that are no longer configured were closed, since this instance started.
+    let_go: Arc<AtomicBool>,
     /// What was said while the table failed, and when: an instance's own memory, better than none.
     said: Arc<Mutex<BTreeMap<String, Timestamp>>>,
 }
@@ -127,6 +130,7 @@ impl Teller {
             sns: aws_sdk_sns::Client::new(config),
             settings: settings.clone(),
             place: Place::of(&settings.alert_topic),
+            let_go: Arc::default(),
             said: Arc::default(),
         }
     }
@@ -148,7 +152,87 @@ impl Teller {
     /// # Errors
     /// [`Unseen`] if the table cannot be read. Give it to [`Teller::settle`] all the same: then all is said that is bad.
     pub async fn recall(&self, service: &ServiceId) -> Result<Items, Unseen> {
-        self.store.load(service).await
+        self.store.load(service.as_str()).await
+    }
+
+    /// Closes the alerts of endpoint services that this function watched before its configuration changed, with a notice.
+    /// Done once per instance: a new configuration is a new instance.
+    ///
+    /// # Errors
+    /// [`Unseen`] if the table or SNS failed; the next run tries again.
+    pub async fn let_go(&self, now: Timestamp) -> Result<(), Unseen> {
+        if self.let_go.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let configured: Vec<String> = self.settings.policy.services.iter().map(ToString::to_string).collect();
+        let stored = self.store.load(WATCHED).await?.remove(self.function);
+        let (before, version) = match stored {
+            Some(Stored { record: Some(Record { memory: Memory::Watched(services), .. }), version }) => {
+                (services, version)
+            }
+            Some(Stored { version, .. }) => (Vec::new(), version),
+            None => (Vec::new(), Version::Absent),
+        };
+        for service in before.iter().filter(|service| !configured.contains(service)) {
+            if let Ok(service) = service.parse() {
+                self.close(&service, now).await?;
+            }
+        }
+        if before != configured {
+            let memory = Memory::Watched(configured);
+            let record = Record { memory, untold: Vec::new(), telling_until: None, transitions: 0, looked: now };
+            // If another instance was first, it has noted the same.
+            self.store.put(WATCHED, self.function, &record, version, now).await?;
+        }
+        self.let_go.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn close(&self, service: &ServiceId, now: Timestamp) -> Result<(), Unseen> {
+        let mut untold = Untold { service: service.clone(), entries: Vec::new(), trouble: None };
+        for (item, stored) in self.store.load(service.as_str()).await? {
+            let Some(Record { memory: Memory::Alert(alert), .. }) = &stored.record else { continue };
+            let mut parts = item.splitn(3, '#');
+            let (Some(function), Some(about), Some(resource)) = (parts.next(), parts.next(), parts.next()) else {
+                continue;
+            };
+            if function != self.function || alert.phase != Phase::Firing {
+                continue;
+            }
+            let finding = Finding {
+                severity: Severity::Info,
+                summary: format!("no longer watched: {}", alert.finding.summary),
+                meaning:
+                    "The endpoint service is no longer in the stack's EndpointServiceIds, so nobody looks whether this \
+                          is still so."
+                        .to_owned(),
+                ..alert.finding.clone()
+            };
+            let transition = Transition {
+                number: 0,
+                kind: Kind::Notice,
+                check: about.to_owned(),
+                resource: resource.to_owned(),
+                at: now,
+                since: alert.since,
+                thread: alert.thread.clone(),
+                finding,
+                unknown: None,
+                skipped: 0,
+            };
+            let Some(mut record) = stored.record.clone() else { continue };
+            record.transitions += 1;
+            record.untold.push(Transition { number: record.transitions, ..transition });
+            record.telling_until = Some(now + LEASE);
+            record.looked = now;
+            if let Memory::Alert(alert) = &mut record.memory {
+                alert.phase = Phase::Resolved;
+            }
+            if let Write::Won(version) = self.store.put(service.as_str(), &item, &record, stored.version, now).await? {
+                untold.entries.push(Entry { item, record, version: Version::At(version) });
+            }
+        }
+        self.publish(untold, None, now).await
     }
 
     /// The connections of dbt's among `items`.
@@ -159,7 +243,7 @@ impl Teller {
             let endpoint = item.strip_prefix(&prefix)?.parse().ok()?;
             match &stored.record.as_ref()?.memory {
                 Memory::Connection(known) => Some((endpoint, known)),
-                Memory::Alert(_) => None,
+                _ => None,
             }
         });
         known.collect()
@@ -183,7 +267,7 @@ impl Teller {
             let mut changes = self.changes(report, &items, now);
             changes.retain(|change| only.as_ref().is_none_or(|only| only.contains(&change.item)));
             let results = side_by_side(&changes, |Entry { item, record, version }| {
-                self.store.put(report.service, item, record, *version, now)
+                self.store.put(report.service.as_str(), item, record, *version, now)
             })
             .await;
             let mut lost = BTreeSet::new();
@@ -205,7 +289,7 @@ impl Teller {
             if lost.is_empty() {
                 return untold;
             }
-            match self.store.load(report.service).await {
+            match self.store.load(report.service.as_str()).await {
                 Ok(fresh) => items = fresh,
                 Err(trouble) => {
                     untold.trouble = Some(trouble);
@@ -274,10 +358,10 @@ impl Teller {
         for _ in 0..TRIES {
             record.untold.retain(|transition| transition.number > told_to);
             record.telling_until = None;
-            if let Write::Won(_) = self.store.put(service, &item, &record, version, now).await? {
+            if let Write::Won(_) = self.store.put(service.as_str(), &item, &record, version, now).await? {
                 return Ok(());
             }
-            let Some(stored) = self.store.load(service).await?.remove(&item) else { return Ok(()) };
+            let Some(stored) = self.store.load(service.as_str()).await?.remove(&item) else { return Ok(()) };
             let Some(fresh) = stored.record else { return Ok(()) };
             (record, version) = (fresh, stored.version);
         }
@@ -295,7 +379,7 @@ impl Teller {
             if !matches!(version, Version::At(_)) {
                 return;
             }
-            if let Err(trouble) = self.store.put(service, &item, &record, version, now).await {
+            if let Err(trouble) = self.store.put(service.as_str(), &item, &record, version, now).await {
                 tracing::warn!(%trouble, item, "the lease stays until it runs out");
             }
         })
@@ -370,7 +454,7 @@ impl Teller {
         let memory = if about == CONNECTION {
             let known = before.and_then(|record| match &record.memory {
                 Memory::Connection(known) => Some(known),
-                Memory::Alert(_) => None,
+                _ => None,
             });
             let endpoint: EndpointId = resource.parse().ok()?;
             match report.connections {
@@ -394,7 +478,7 @@ impl Teller {
             let patience = Patience::of(check, &self.settings.policy);
             let mut alert = before.and_then(|record| match &record.memory {
                 Memory::Alert(alert) => Some((**alert).clone()),
-                Memory::Connection(_) => None,
+                _ => None,
             });
             for round in report.rounds {
                 let (next, kind) = advance(alert.as_ref(), look(round, check, resource), patience, thread, now);
@@ -469,6 +553,9 @@ impl Teller {
 
 /// In the place of a check's id, in the items of dbt's connections.
 const CONNECTION: &str = "connection";
+
+/// The partition of the functions' notes on what they watch.
+const WATCHED: &str = "watched";
 
 /// The incident that is open: that of the alert that has been firing longest.
 fn incident(items: &Items) -> Option<String> {

@@ -106,19 +106,20 @@ impl Stage {
                 set(&|world| world.table_writes_fail = false);
             }
             Fate::Doubled(stores_after_both_read, second_stores_first, second_tells_first) => {
+                let later = now + SignedDuration::from_millis(7);
                 let first_items = recall().await;
                 let (first, second) = if stores_after_both_read {
                     let second_items = recall().await;
                     if second_stores_first {
-                        let second = self.settle(look, second_items, now).await;
+                        let second = self.settle(look, second_items, later).await;
                         (self.settle(look, first_items, now).await, second)
                     } else {
                         let first = self.settle(look, first_items, now).await;
-                        (first, self.settle(look, second_items, now).await)
+                        (first, self.settle(look, second_items, later).await)
                     }
                 } else {
                     let first = self.settle(look, first_items, now).await;
-                    (first, self.settle(look, recall().await, now).await)
+                    (first, self.settle(look, recall().await, later).await)
                 };
                 let order = if second_tells_first { [second, first] } else { [first, second] };
                 for untold in order {
@@ -217,4 +218,18 @@ fn an_item_that_cannot_be_read_is_said_again_and_mended() {
     stage.world.lock().unwrap().table.items[0]["version"] = serde_json::json!({"S": "garbage"});
     block_on(stage.run('g', Fate::Fine, at(8, 3)));
     assert_eq!(stage.told().last().unwrap().1, "resolved");
+}
+
+#[test]
+fn the_alerts_of_a_service_that_is_no_longer_configured_close_with_a_notice() {
+    let stage = Stage::new();
+    block_on(stage.teller.let_go(at(8, 0))).unwrap();
+    block_on(stage.run('b', Fate::Fine, at(8, 1)));
+    let other = service(2);
+    let settings = settings(&[("ENDPOINT_SERVICE_IDS", other.as_str())]);
+    for minute in 2..4 {
+        let after = Teller::new("drift-watcher", &config(&stage.world, World::answer), &settings);
+        block_on(after.let_go(at(8, minute))).unwrap();
+    }
+    assert_eq!(stage.told(), [(1, "firing".to_owned()), (2, "notice".to_owned())]);
 }

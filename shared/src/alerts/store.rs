@@ -3,8 +3,8 @@
 //!
 //! | attribute | type | |
 //! |---|---|---|
-//! | `service` | S, partition key | the endpoint service's id |
-//! | `item` | S, sort key | `<function>#<check or "connection">#<resource>` |
+//! | `service` | S, partition key | the endpoint service's id; `watched` and `looks` for the functions' own notes |
+//! | `item` | S, sort key | `<function>#<check or "connection">#<resource>`; `<function>` for its own notes |
 //! | `version` | N | counts the writes |
 //! | `record` | S | [`Record`] as JSON |
 //! | `expires` | N | TTL in epoch seconds, for what is over |
@@ -21,7 +21,6 @@ use serde::{Deserialize, Serialize};
 use super::Transition;
 use super::connection::KnownConnection;
 use super::lifecycle::Alert;
-use crate::ids::ServiceId;
 use crate::observe::unseen;
 use crate::snapshot::Unseen;
 
@@ -54,6 +53,8 @@ pub enum Memory {
     Alert(Box<Alert>),
     /// A connection of dbt's.
     Connection(KnownConnection),
+    /// The endpoint services that a function watched when it last started.
+    Watched(Vec<String>),
 }
 
 /// An item as it was read.
@@ -102,11 +103,11 @@ impl Store {
         Self { client: Client::new(config), table: table.to_owned() }
     }
 
-    /// Everything remembered of `service`, all pages.
+    /// Everything under the partition key `service`, all pages.
     ///
     /// # Errors
     /// [`Unseen`] if the table could not be read.
-    pub async fn load(&self, service: &ServiceId) -> Result<Items, Unseen> {
+    pub async fn load(&self, service: &str) -> Result<Items, Unseen> {
         let query = self
             .client
             .query()
@@ -140,7 +141,7 @@ impl Store {
     /// [`Unseen`] if the table did not take it for another reason.
     pub async fn put(
         &self,
-        service: &ServiceId,
+        service: &str,
         item: &str,
         record: &Record,
         version: Version,
@@ -222,6 +223,7 @@ impl Record {
             && match &self.memory {
                 Memory::Alert(alert) => alert.phase == super::lifecycle::Phase::Resolved,
                 Memory::Connection(connection) => connection.gone,
+                Memory::Watched(_) => false,
             }
     }
 }

@@ -167,13 +167,13 @@ impl Scene<'_> {
         let (severity, summary, meaning) = if !connected.is_empty() {
             (
                 Severity::Critical,
-                format!("{who} is connected through {} and is not dbt's", through(&connected)),
+                format!("{who} is not dbt's and is connected ({})", through(&connected)),
                 "Nothing changes for dbt, but somebody else can reach your service.",
             )
         } else if !asking.is_empty() {
             (
                 Severity::Warning,
-                format!("{who} asks to connect through {} and is not dbt's", through(&asking)),
+                format!("{who} is not dbt's and asks to connect ({})", through(&asking)),
                 "Nothing changes for dbt. The request waits and gives no access until somebody accepts it.",
             )
         } else if let [first, ..] = &unknown[..] {
@@ -191,8 +191,8 @@ impl Scene<'_> {
             }
             UnknownRequesters::Reject => "The guard rejects it (UnknownRequesters is 'reject').",
             UnknownRequesters::Alert => {
-                "Reject it, and see that the endpoint service allows dbt's principal alone. If the account is dbt's, \
-                 add the principal dbt Support gave you to the stack's DbtPrincipals."
+                "If you do not know the account, reject it, and see that the endpoint service allows dbt's principal \
+                 alone. If dbt Support says that it is dbt's, add it to the stack's DbtPrincipals."
             }
         };
         let all = [connected, asking, unknown].concat();
@@ -298,7 +298,7 @@ mod tests {
                 Some((
                     "connection.stranger",
                     Severity::Warning,
-                    format!("{account} asks to connect through vpce-00000000000000001 and is not dbt's"),
+                    format!("{account} is not dbt's and asks to connect (vpce-00000000000000001)"),
                 )),
             ),
             (
@@ -307,7 +307,7 @@ mod tests {
                 Some((
                     "connection.stranger",
                     Severity::Critical,
-                    format!("{account} is connected through vpce-00000000000000001 and is not dbt's"),
+                    format!("{account} is not dbt's and is connected (vpce-00000000000000001)"),
                 )),
             ),
             (
@@ -316,8 +316,7 @@ mod tests {
                 Some((
                     "connection.stranger",
                     Severity::Critical,
-                    "an account EC2 does not name is connected through vpce-00000000000000001 and is not dbt's"
-                        .to_owned(),
+                    "an account EC2 does not name is not dbt's and is connected (vpce-00000000000000001)".to_owned(),
                 )),
             ),
             ("rejected", STRANGER, None),
@@ -381,8 +380,8 @@ mod tests {
                 _ => None,
             })
             .collect();
-        let unnamed = "an account EC2 does not name asks to connect through vpce-00000000000000020 and is not dbt's";
-        let named = "account 999999999999 is connected through vpce-0000000000000001f and is not dbt's";
+        let unnamed = "an account EC2 does not name is not dbt's and asks to connect (vpce-00000000000000020)";
+        let named = "account 999999999999 is not dbt's and is connected (vpce-0000000000000001f)";
         assert_eq!(failed, [("unnamed account", unnamed.to_owned(), 1), ("999999999999", named.to_owned(), 21)]);
     }
 

@@ -135,7 +135,7 @@ fn finding(
     let (name, region) = (group.name(), place.region());
     let (summary, command) = match off {
         Off::ByLoadBalancer => (
-            format!("cross-zone load balancing is off on {} (target group {name})", load_balancer.name()),
+            format!("cross-zone is off on {} (target group {name})", load_balancer.name()),
             format!(
                 "aws elbv2 modify-load-balancer-attributes --region {region} --load-balancer-arn {} --attributes \
                  Key=load_balancing.cross_zone.enabled,Value=true",
@@ -143,10 +143,7 @@ fn finding(
             ),
         ),
         Off::ByTargetGroup => (
-            format!(
-                "cross-zone load balancing is off on target group {name}, which overrides {}",
-                load_balancer.name()
-            ),
+            format!("cross-zone is off on target group {name}, which overrides {}", load_balancer.name()),
             format!(
                 "aws elbv2 modify-target-group-attributes --region {region} --target-group-arn {} --attributes \
                  Key=load_balancing.cross_zone.enabled,Value=use_load_balancer_configuration",
@@ -176,7 +173,7 @@ fn finding(
     Finding {
         severity: Severity::Warning,
         summary,
-        meaning: "dbt reaches only the targets in the zone its connection enters by. When those fail, part of its \
+        meaning: "Without cross-zone load balancing, dbt reaches only the targets in the zone its connection enters by. When those fail, part of its \
                   connections fails while other zones sit idle."
             .to_owned(),
         evidence: [

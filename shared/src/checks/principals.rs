@@ -32,9 +32,9 @@ fn judge(service: &ServiceId, allowed: &[String], policy: &Policy, place: &Place
     let (severity, summary, meaning) = if anybody {
         (
             Severity::Critical,
-            "anybody may ask to connect: '*' is an allowed principal".to_owned(),
-            "Nothing changes for dbt, but any AWS account can send connection requests. The guard accepts none but dbt's; \
-             somebody else might.",
+            "anybody may ask to connect ('*' is allowed)".to_owned(),
+            "dbt is not affected. But any AWS account can ask now: the guard accepts none but dbt's, and whoever else may \
+             accept requests in your account could let anybody in.",
         )
     } else if !missing.is_empty() {
         (

@@ -81,7 +81,7 @@ fn judge(group: &TargetGroup, targets: &[Target], place: &Place) -> Status {
     let meaning = if severity == Severity::Critical {
         "dbt cannot get through: the load balancer has no target to send its connections to."
     } else {
-        "dbt still gets through, to the healthy targets. If they fail as well, nothing is left."
+        "dbt still gets through, to the healthy targets. If they fail as well, dbt cannot connect at all."
     };
     Status::Fail(Box::new(Finding {
         severity,

@@ -42,6 +42,8 @@ def add_commands(commands):
 
     mail = command("mail", "list what SNS delivered to people and to the web")
     mail.add_argument("--since", type=int, default=0, metavar="N")
+    mail.add_argument("--text", action="store_true", help="the emails, as a person reads them")
+    mail.add_argument("--last", type=int, metavar="N", help="with --text: only the last N")
 
     requests = command("requests", "list the API requests")
     requests.add_argument("--since", type=int, default=0, metavar="N")
@@ -59,12 +61,16 @@ def run(arguments):
     if not arguments.endpoint:
         sys.exit("no server: give --endpoint or set AWS_ENDPOINT_URL")
     asked = {name: value for name, value in vars(arguments).items()
-             if name not in ("run", "command", "endpoint") and value is not None}
+             if name not in ("run", "command", "endpoint", "text", "last") and value is not None}
     try:
         answer = call(arguments.endpoint, arguments.command, asked)
     except LocalError as error:
         sys.exit(str(error))
-    if answer is not None:
+    if getattr(arguments, "text", False):
+        emails = [entry for entry in answer if entry["protocol"] == "email"]
+        for entry in emails[-arguments.last if arguments.last else 0:]:
+            print(f"Subject: {entry['subject']}\n\n{entry['message']}\n{'=' * 78}\n")
+    elif answer is not None:
         print(json.dumps(answer, indent=2))
 
 

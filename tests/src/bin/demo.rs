@@ -108,28 +108,40 @@ fn show_commands(stage: &Stage) {
 The local AWS and the guard go on running, as process {pid}. To end them:
   kill {pid}
 
-In another terminal:
-  export AWS_ENDPOINT_URL={endpoint} AWS_DEFAULT_REGION={REGION} AWS_SECRET_ACCESS_KEY=test AWS_PAGER=
+In another terminal, paste this first:
+  cd {top}
   export PATH=$PWD/.tools/aws/bin:$PATH PYTHONPATH=$PWD/tests/local-aws
+  export AWS_ENDPOINT_URL={endpoint}
+  export AWS_DEFAULT_REGION={REGION} AWS_SECRET_ACCESS_KEY=test AWS_PAGER=
+  export SERVICE={service}
+  export NAME={name}
+  export LB={load_balancer}
+  export TG={target_group}
+  ask() {{ aws ec2 create-vpc-endpoint --vpc-endpoint-type Interface --service-name $NAME \\
+    --vpc-id $(aws ec2 describe-vpcs --query 'Vpcs[0].VpcId' --output text); }}
 
-Be dbt, and ask again (an account's id is its access key here):
-  export AWS_ACCESS_KEY_ID={DBT}
-  aws ec2 create-vpc-endpoint --vpc-endpoint-type Interface --service-name {name} \\
-    --vpc-id $(aws ec2 describe-vpcs --query 'Vpcs[0].VpcId' --output text)
+Be dbt, and ask again (an account's id is its access key here). Accepted at once; a notice:
+  AWS_ACCESS_KEY_ID={DBT} ask
 
-Be a stranger, and ask:
-  export AWS_ACCESS_KEY_ID={STRANGER}       (and the same command)
+Be a stranger, and ask. It stays in pendingAcceptance; if this account's alert fires already, in silence:
+  AWS_ACCESS_KEY_ID={STRANGER} ask
 
-Be the administrator, see who is connected, and break something:
+Be the administrator, and see who is connected:
   export AWS_ACCESS_KEY_ID={COMPANY}
-  aws ec2 describe-vpc-endpoint-connections --filters Name=service-id,Values={service}
-  aws elbv2 modify-load-balancer-attributes --load-balancer-arn {load_balancer} \\
-    --attributes Key=load_balancing.cross_zone.enabled,Value=false
-  python -m local_aws target-health --target-group {target_group} \\
-    --target 172.31.0.10 --state unhealthy --reason Target.FailedHealthChecks
+  aws ec2 describe-vpc-endpoint-connections --filters Name=service-id,Values=$SERVICE
 
-Read what the guard said:
-  python -m local_aws mail",
+Turn cross-zone off. It is back on at once, since the story ended with CrossZone=enforce; a warning says so:
+  aws elbv2 modify-load-balancer-attributes --load-balancer-arn $LB \\
+    --attributes Key=load_balancing.cross_zone.enabled,Value=false
+
+Let a target fail, and mend it (--state healthy). A warning after {wait} seconds, and that it is over:
+  python -m local_aws target-health --target-group $TG --target 172.31.0.10 \\
+    --state unhealthy --reason Target.FailedHealthChecks
+
+Read the last two emails:
+  python -m local_aws mail --text --last 2",
+        top = flows::local_aws::top().display(),
+        wait = 2 * MINUTE,
         pid = stage.aws.pid(),
         endpoint = stage.aws.endpoint,
         name = company.service_name,
