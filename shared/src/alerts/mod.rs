@@ -32,9 +32,6 @@ use crate::snapshot::{Connection, Unseen};
 /// How long one run has the telling to itself: longer than a function may run.
 const LEASE: SignedDuration = SignedDuration::from_secs(120);
 
-/// Transitions that one item keeps while they cannot be told. Beyond, the ones in the middle are counted, not kept.
-const MOST_UNTOLD: usize = 12;
-
 /// While the table fails, the same thing is said again by the same instance of a function after this.
 const AGAIN_WITHOUT_MEMORY: SignedDuration = SignedDuration::from_hours(1);
 
@@ -66,6 +63,25 @@ pub struct Transition {
     /// Transitions before this one that could be neither told nor kept.
     #[serde(default)]
     pub skipped: u64,
+}
+
+impl Transition {
+    /// Something that happened now. It gets its number from the item it is added to.
+    fn now(kind: Kind, about: (&str, &str), since: Timestamp, thread: &str, finding: &Finding, now: Timestamp) -> Self {
+        let (check, resource) = about;
+        Self {
+            number: 0,
+            kind,
+            check: check.to_owned(),
+            resource: resource.to_owned(),
+            at: now,
+            since,
+            thread: thread.to_owned(),
+            finding: finding.clone(),
+            unknown: None,
+            skipped: 0,
+        }
+    }
 }
 
 /// What one run found out about one endpoint service.
@@ -180,7 +196,7 @@ impl Teller {
         }
         if before != configured {
             let memory = Memory::Watched(configured);
-            let record = Record { memory, untold: Vec::new(), telling_until: None, transitions: 0, looked: now };
+            let record = Record::new(memory, now);
             // If another instance was first, it has noted the same.
             self.store.put(WATCHED, self.function, &record, version, now).await?;
         }
@@ -192,10 +208,7 @@ impl Teller {
         let mut untold = Untold { service: service.clone(), entries: Vec::new(), trouble: None };
         for (item, stored) in self.store.load(service.as_str()).await? {
             let Some(Record { memory: Memory::Alert(alert), .. }) = &stored.record else { continue };
-            let mut parts = item.splitn(3, '#');
-            let (Some(function), Some(about), Some(resource)) = (parts.next(), parts.next(), parts.next()) else {
-                continue;
-            };
+            let Some((function, about)) = parts(&item) else { continue };
             if function != self.function || alert.phase != Phase::Firing {
                 continue;
             }
@@ -208,21 +221,8 @@ impl Teller {
                         .to_owned(),
                 ..alert.finding.clone()
             };
-            let transition = Transition {
-                number: 0,
-                kind: Kind::Notice,
-                check: about.to_owned(),
-                resource: resource.to_owned(),
-                at: now,
-                since: alert.since,
-                thread: alert.thread.clone(),
-                finding,
-                unknown: None,
-                skipped: 0,
-            };
             let Some(mut record) = stored.record.clone() else { continue };
-            record.transitions += 1;
-            record.untold.push(Transition { number: record.transitions, ..transition });
+            record.add(Transition::now(Kind::Notice, about, alert.since, &alert.thread, &finding, now));
             record.telling_until = Some(now + LEASE);
             record.looked = now;
             if let Memory::Alert(alert) = &mut record.memory {
@@ -424,34 +424,10 @@ impl Teller {
         thread: &str,
         now: Timestamp,
     ) -> Option<Record> {
-        let mut parts = item.splitn(3, '#').skip(1);
-        let (about, resource) = (parts.next()?, parts.next()?);
-        let mut untold: Vec<Transition> = before.map(|record| record.untold.clone()).unwrap_or_default();
-        let mut transitions = before.map_or(0, |record| record.transitions);
-        let mut happened = |kind, since, thread: &str, finding: &Finding, unknown: Option<String>| {
-            transitions += 1;
-            untold.push(Transition {
-                number: transitions,
-                kind,
-                check: about.to_owned(),
-                resource: resource.to_owned(),
-                at: now,
-                since,
-                thread: thread.to_owned(),
-                finding: finding.clone(),
-                unknown,
-                skipped: 0,
-            });
-            if untold.len() > MOST_UNTOLD {
-                let dropped = untold.remove(untold.len() - 2);
-                tracing::error!(?dropped, "this could not be told for so long that it is only counted");
-                if let Some(last) = untold.last_mut() {
-                    last.skipped = dropped.skipped + 1;
-                }
-            }
-        };
-
-        let memory = if about == CONNECTION {
+        let (_, about) = parts(item)?;
+        let (check, resource) = about;
+        let mut happened = Vec::new();
+        let memory = if check == CONNECTION {
             let known = before.and_then(|record| match &record.memory {
                 Memory::Connection(known) => Some(known),
                 _ => None,
@@ -465,7 +441,7 @@ impl Teller {
                     match connection::remember(known, seen, &endpoint, policy, &self.place, now) {
                         Some((known, notice)) => {
                             if let Some(notice) = notice {
-                                happened(Kind::Notice, now, thread, &notice, None);
+                                happened.push(Transition::now(Kind::Notice, about, now, thread, &notice, now));
                             }
                             Memory::Connection(known)
                         }
@@ -474,7 +450,7 @@ impl Teller {
                 }
             }
         } else {
-            let check = Check::ALL.into_iter().find(|check| check.id() == about)?;
+            let check = Check::ALL.into_iter().find(|known| known.id() == check)?;
             let patience = Patience::of(check, &self.settings.policy);
             let mut alert = before.and_then(|record| match &record.memory {
                 Memory::Alert(alert) => Some((**alert).clone()),
@@ -483,16 +459,23 @@ impl Teller {
             for round in report.rounds {
                 let (next, kind) = advance(alert.as_ref(), look(round, check, resource), patience, thread, now);
                 if let (Some(next), Some(kind)) = (&next, kind) {
-                    happened(kind, next.since, &next.thread, &next.finding, next.unknown.clone());
+                    let transition = Transition::now(kind, about, next.since, &next.thread, &next.finding, now);
+                    happened.push(Transition { unknown: next.unknown.clone(), ..transition });
                 }
                 alert = next;
             }
             Memory::Alert(Box::new(alert?))
         };
-        let telling_until = before.and_then(|record| record.telling_until);
-        let unchanged = before.filter(|before| before.memory == memory && before.transitions == transitions);
+        let unchanged = before.filter(|before| before.memory == memory && happened.is_empty());
         let looked = unchanged.map_or(report.looked, |before| before.looked);
-        Some(Record { memory, untold, telling_until, transitions, looked })
+        let mut record = match before {
+            Some(before) => Record { memory, looked, ..before.clone() },
+            None => Record::new(memory, looked),
+        };
+        for transition in happened {
+            record.add(transition);
+        }
+        Some(record)
     }
 
     /// Everything bad, as if it were new: what is said when nothing is remembered.
@@ -504,8 +487,7 @@ impl Teller {
             let wait = Patience { alert_after: u32::MAX, resolve_after: 1, remind_every: None };
             let (alert, _) = advance(None, Look::Bad(finding), wait, &thread, now);
             let memory = Memory::Alert(Box::new(alert?));
-            let record =
-                Record { memory, untold: Vec::new(), telling_until: None, transitions: 0, looked: report.looked };
+            let record = Record::new(memory, report.looked);
             let item = self.item(observation.check.id(), &observation.resource);
             self.unstored(Entry { item, record, version: Version::Absent }, now)
         });
@@ -515,23 +497,12 @@ impl Teller {
     /// What is said of an item that the table did not take, if this instance has not said it lately. Whatever is bad
     /// counts as firing: a table that forgets would let it wait for ever.
     fn unstored(&self, mut entry: Entry, now: Timestamp) -> Option<Entry> {
-        if let (Memory::Alert(alert), true) = (&entry.record.memory, entry.record.untold.is_empty()) {
-            let (about, resource) = entry.item.split_once('#')?.1.split_once('#')?;
-            let transition = Transition {
-                number: entry.record.transitions + 1,
-                kind: Kind::Firing,
-                check: about.to_owned(),
-                resource: resource.to_owned(),
-                at: now,
-                since: alert.since,
-                thread: alert.thread.clone(),
-                finding: alert.finding.clone(),
-                unknown: None,
-                skipped: 0,
-            };
-            if alert.phase == Phase::Pending {
-                entry.record.untold.push(transition);
-            }
+        if let (Memory::Alert(alert), true) = (&entry.record.memory, entry.record.untold.is_empty())
+            && alert.phase == Phase::Pending
+        {
+            let (_, about) = parts(&entry.item)?;
+            let firing = Transition::now(Kind::Firing, about, alert.since, &alert.thread, &alert.finding, now);
+            entry.record.add(firing);
         }
         if entry.record.untold.is_empty() {
             return None;
@@ -549,6 +520,12 @@ impl Teller {
     fn item(&self, about: &str, resource: &str) -> String {
         format!("{}#{about}#{resource}", self.function)
     }
+}
+
+/// A sort key's parts: the function, and what the item is about: the check and the resource.
+fn parts(item: &str) -> Option<(&str, (&str, &str))> {
+    let (function, about) = item.split_once('#')?;
+    Some((function, about.split_once('#')?))
 }
 
 /// In the place of a check's id, in the items of dbt's connections.

@@ -27,6 +27,9 @@ use crate::snapshot::Unseen;
 /// How long what is over stays in the table: longer than EC2 lists a deleted connection.
 const KEPT_AFTER: SignedDuration = SignedDuration::from_hours(7 * 24);
 
+/// Transitions that one item keeps while they cannot be told. Beyond, the ones in the middle are counted, not kept.
+const MOST_UNTOLD: usize = 12;
+
 /// One item's content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -216,6 +219,25 @@ fn written(result: Result<PutItemOutput, SdkError<PutItemError>>) -> Result<bool
 }
 
 impl Record {
+    /// What a look that began at `looked` found, with nothing to tell yet.
+    #[must_use]
+    pub fn new(memory: Memory, looked: Timestamp) -> Self {
+        Self { memory, untold: Vec::new(), telling_until: None, transitions: 0, looked }
+    }
+
+    /// Numbers what happened, and keeps it until it is told.
+    pub fn add(&mut self, transition: Transition) {
+        self.transitions += 1;
+        self.untold.push(Transition { number: self.transitions, ..transition });
+        if self.untold.len() > MOST_UNTOLD {
+            let dropped = self.untold.remove(self.untold.len() - 2);
+            tracing::error!(?dropped, "this could not be told for so long that it is only counted");
+            if let Some(last) = self.untold.last_mut() {
+                last.skipped = dropped.skipped + 1;
+            }
+        }
+    }
+
     /// Whether nothing more is expected of it, so that it may expire.
     #[must_use]
     pub fn is_over(&self) -> bool {
