@@ -8,6 +8,7 @@ pub mod connections;
 pub mod ids;
 pub mod lambda;
 pub mod looks;
+pub mod metrics;
 pub mod observe;
 pub mod snapshot;
 #[cfg(any(test, feature = "testing"))]

@@ -25,6 +25,8 @@ pub enum Trigger {
     },
     /// A change in AWS that CloudTrail recorded.
     Change(Change),
+    /// Somebody wants to hear that the guard is alive: the schedule of the stack's `StillWatching`.
+    StillWatching,
     /// Anything else: a test event from the console, or something that should not be subscribed to this function.
     Unrecognised,
 }
@@ -75,7 +77,7 @@ impl Trigger {
                 let at: Timestamp = change.at.parse().ok()?;
                 Some((&change.id, at.checked_add(SignedDuration::from_secs(1)).ok()?))
             }
-            Self::Schedule | Self::Unrecognised => None,
+            Self::Schedule | Self::StillWatching | Self::Unrecognised => None,
         }
     }
 
@@ -89,6 +91,9 @@ impl Trigger {
                 sent: text("/Records/0/Sns/Timestamp").and_then(|time| time.parse().ok()),
                 mentions: text("/Records/0/Sns/Message").map(ids::mentioned).unwrap_or_default(),
             };
+        }
+        if text("/source") == Some("privatelink-guard.still-watching") {
+            return Self::StillWatching;
         }
         if text("/source") == Some("aws.events") {
             return Self::Schedule;
@@ -116,6 +121,7 @@ impl fmt::Display for Trigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Schedule => f.write_str("schedule"),
+            Self::StillWatching => f.write_str("schedule of the still-watching notice"),
             Self::Notification { id, mentions, .. } if mentions.is_empty() => {
                 write!(f, "connection notification {id}, which names nothing")
             }

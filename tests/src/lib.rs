@@ -4,6 +4,7 @@
 //! person would do it.
 
 pub mod company;
+pub mod inbox;
 pub mod local_aws;
 pub mod mail;
 pub mod stack;

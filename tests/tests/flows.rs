@@ -191,6 +191,23 @@ fn whatever_goes_wrong_dbt_is_let_in_and_people_hear_it_once() -> Result<()> {
     mail::wait(&aws, heard, "[CRITICAL]", "3 of 3 targets down")?;
     assert_eq!(mail::emails_since(&aws, heard)?.len(), 2);
 
+    // Asked whether it is alive, it says so.
+    let heard = mail::last(&aws)?;
+    let alive = json!({"source": "privatelink-guard.still-watching"});
+    assert_eq!(stack.invoke(&aws, "DriftWatcherName", &alive)?, None);
+    mail::wait(&aws, heard, "[NOTICE]", "still watching: 2 checks of the settings pass, 1 fail, 0 are unknown")?;
+
+    // The table cannot be read: what is bad is said, once by this instance, and the run ends in error.
+    aws.control(&["fault", "--action", "dynamodb:Query", "--code", "InternalServerError", "--status", "500"])?;
+    let heard = mail::last(&aws)?;
+    for _ in 0..2 {
+        let failed = stack.invoke(&aws, "HealthWatcherName", &scheduled())?.context("it ends in error")?;
+        ensure!(failed.contains("dynamodb:Query"), "{failed}");
+    }
+    mail::wait(&aws, heard, "[CRITICAL]", "this may be told again")?;
+    assert_eq!(mail::times_told(&aws, heard, "[CRITICAL]", "3 of 3 targets down")?, 1);
+    aws.control(&["fault", "--clear"])?;
+
     // EC2 says what nobody knows: an alert, and nothing is changed.
     let heard = mail::last(&aws)?;
     aws.control(&["connection", "--endpoint-id", &dbt, "--state", "levitating"])?;

@@ -14,6 +14,7 @@ use guard::connections::{Plan, Verdict, decide};
 use guard::ids::ServiceId;
 use guard::lambda::LeftUndone;
 use guard::looks::is_covered;
+use guard::metrics;
 use guard::observe::{Observer, side_by_side};
 use guard::snapshot::{Connection, EndpointService, Seen};
 use guard::trigger::Trigger;
@@ -88,6 +89,8 @@ impl ConnectionAcceptor {
         let failed_reads =
             seen.as_ref().err().into_iter().chain(confirmed.as_ref().and_then(|(_, seen)| seen.as_ref().err()));
         let failed_reads: Vec<_> = failed_reads.cloned().collect();
+        let accepted = plan.accept.values().flatten().filter(|endpoint| !outcome.undone.contains_key(endpoint)).count();
+        let mut unknown = 0;
         let mut untold = Vec::new();
         for (service, items) in remembered {
             let now = Timestamp::now();
@@ -111,9 +114,14 @@ impl ConnectionAcceptor {
                 Some(_) => vec![evaluate(&seen, &Outcome::default()), evaluate(last, &outcome)],
                 None => vec![evaluate(&seen, &outcome)],
             };
+            unknown += rounds.last().map_or(0, |round| metrics::unknown_checks(round).1);
             let report = Report { service, rounds: &rounds, connections: last.as_deref().ok(), looked };
             untold.push((service, self.teller.settle(report, items, now).await));
         }
+        let accepted = if policy.dry_run { 0 } else { accepted };
+        let refused = outcome.undone.len();
+        let figures = [("AcceptedConnections", accepted), ("RefusedConnections", refused), ("UnknownChecks", unknown)];
+        metrics::write(&figures, began);
         undone.extend(failed_reads);
         undone.extend(outcome.failed);
 

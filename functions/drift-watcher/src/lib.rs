@@ -1,13 +1,15 @@
 //! drift-watcher: is everything still set as it must be, and who changed it?
 
 use guard::act::Writer;
+use guard::alerts::store::Items;
 use guard::alerts::{Report, Teller, name_the_cause};
 use guard::checks::cross_zone::{Enforcement, Plan, evaluate};
-use guard::checks::{Observation, principals, service, visibility};
+use guard::checks::{Finding, Observation, Remedy, Severity, Status, principals, service, visibility};
 use guard::config::{CrossZone, Settings};
 use guard::ids::ServiceId;
 use guard::lambda::LeftUndone;
 use guard::looks::is_covered;
+use guard::metrics;
 use guard::observe::{Depth, Observer, Paths, side_by_side};
 use guard::snapshot::LoadBalancer;
 use guard::trigger::Trigger;
@@ -23,6 +25,26 @@ pub struct DriftWatcher {
     observer: Observer,
     writer: Writer,
     teller: Teller,
+}
+
+/// That the guard is alive, so that silence can be told from death.
+fn still_watching(observations: &[Observation], remembered: Option<&Items>) -> Finding {
+    let number = |wanted: fn(&Status) -> bool| observations.iter().filter(|found| wanted(&found.status)).count();
+    let passed = number(|status| matches!(status, Status::Pass));
+    let failed = number(|status| matches!(status, Status::Fail(_)));
+    let unknown = number(|status| matches!(status, Status::Unknown(_)));
+    let open = remembered.map(|items| metrics::open_alerts([items]));
+    let open = open.map_or("unknown: the guard's table cannot be read".to_owned(), |[(_, critical), (_, warning)]| {
+        format!("{critical} critical, {warning} warning")
+    });
+    Finding {
+        severity: Severity::Info,
+        summary: format!("still watching: {passed} checks of the settings pass, {failed} fail, {unknown} are unknown"),
+        meaning: "The guard is alive and would tell you if something were wrong.".to_owned(),
+        evidence: vec![format!("open alerts of all functions: {open}")],
+        remedy: Remedy { what: "Nothing to do.".to_owned(), command: None, console: None },
+        cause: None,
+    }
 }
 
 impl DriftWatcher {
@@ -70,16 +92,24 @@ impl DriftWatcher {
             Some(self.observer.paths(&policy.services, Depth::Settings).await)
         };
 
+        let mut unknown = 0;
         let mut undone = LeftUndone::default();
         undone.note(self.teller.let_go(began).await);
         for (service, items) in remembered {
             let looks = [Some(&paths), mended.as_ref()];
             let rounds: Vec<Vec<Observation>> =
                 looks.into_iter().flatten().map(|paths| self.round(service, paths, enforcement, &trigger)).collect();
+            let last = rounds.last().map(Vec::as_slice).unwrap_or_default();
+            unknown += metrics::unknown_checks(last).1;
+            let notice = matches!(trigger, Trigger::StillWatching).then(|| still_watching(last, items.as_ref().ok()));
             let report = Report { service, rounds: &rounds, connections: None, looked };
-            let untold = self.teller.settle(report, items, Timestamp::now()).await;
+            let mut untold = self.teller.settle(report, items, Timestamp::now()).await;
+            if let Some(notice) = notice {
+                self.teller.add_notice(&mut untold, &notice, Timestamp::now());
+            }
             undone.note(self.teller.publish(untold, paths.name(service), Timestamp::now()).await);
         }
+        metrics::write(&[("UnknownChecks", unknown)], began);
         undone.extend(failed.into_iter().map(|(_, failure)| failure));
         undone.extend(paths.unseen().chain(mended.iter().flat_map(Paths::unseen)).cloned());
         undone.into_result()

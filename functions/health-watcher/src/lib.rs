@@ -4,6 +4,7 @@ use guard::alerts::{Report, Teller};
 use guard::checks::{target_health, visibility};
 use guard::config::Settings;
 use guard::lambda::LeftUndone;
+use guard::metrics;
 use guard::observe::{Depth, Observer, side_by_side};
 use guard::trigger::Trigger;
 use jiff::Timestamp;
@@ -36,16 +37,22 @@ impl HealthWatcher {
         let remember = side_by_side(services, async |service| (service, self.teller.recall(service).await));
         let (paths, remembered) = tokio::join!(self.observer.paths(services, Depth::Health), remember);
 
+        let mut figures = Vec::from(metrics::targets(&paths));
+        figures.extend(metrics::open_alerts(remembered.iter().filter_map(|(_, items)| items.as_ref().ok())));
+        let mut unknown = 0;
         let mut undone = LeftUndone::default();
         undone.note(self.teller.let_go(looked).await);
         for (service, items) in remembered {
             let mut round = target_health::evaluate(service, &paths.behind(service), self.teller.place());
             round.extend(visibility::evaluate(paths.unseen()));
+            unknown += metrics::unknown_checks(&round).1;
             let report = Report { service, rounds: &[round], connections: None, looked };
             let untold = self.teller.settle(report, items, Timestamp::now()).await;
             undone.note(self.teller.publish(untold, paths.name(service), Timestamp::now()).await);
         }
         undone.extend(paths.unseen().cloned());
+        figures.push(("UnknownChecks", unknown));
+        metrics::write(&figures, looked);
         undone.into_result()
     }
 }

@@ -235,6 +235,16 @@ impl Teller {
         self.publish(untold, None, now).await
     }
 
+    /// Adds a notice that nothing is remembered of: if SNS does not take it, it is lost with this run.
+    pub fn add_notice(&self, untold: &mut Untold, finding: &Finding, now: Timestamp) {
+        let thread = format!("{}-{}", untold.service, now.as_second());
+        let about = ("notice", untold.service.as_str());
+        let mut record = Record::new(Memory::Watched(Vec::new()), now);
+        record.add(Transition::now(Kind::Notice, about, now, &thread, finding, now));
+        let item = self.item("notice", untold.service.as_str());
+        untold.entries.push(Entry { item, record, version: Version::Absent });
+    }
+
     /// The connections of dbt's among `items`.
     #[must_use]
     pub fn known_connections<'a>(&self, items: &'a Items) -> BTreeMap<EndpointId, &'a connection::KnownConnection> {

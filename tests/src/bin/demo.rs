@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use flows::inbox;
+use flows::local_aws::top;
 use flows::mail::{self, Mail};
 use flows::story::{Audience, Chapter, MINUTE, Stage};
 use flows::{COMPANY, DBT, REGION, STRANGER};
@@ -30,7 +32,10 @@ fn play(keep: bool) -> Result<bool> {
     let mut stage = Stage::set(&mut terminal)?;
     let chapters = stage.play(&mut terminal)?;
     show_mail(&stage)?;
+    let inbox = top().join("target/local-aws/inbox.html");
+    std::fs::write(&inbox, inbox::page(&mail::since(&stage.aws, 0)?))?;
     let fine = show_table(&chapters);
+    println!("\nThe same as a page, for the browser: {}", inbox.display());
     if keep {
         stage.aws.keep = true;
         show_commands(&stage);
@@ -140,7 +145,7 @@ Let a target fail, and mend it (--state healthy). A warning after {wait} seconds
 
 Read the last two emails:
   python -m local_aws mail --text --last 2",
-        top = flows::local_aws::top().display(),
+        top = top().display(),
         wait = 2 * MINUTE,
         pid = stage.aws.pid(),
         endpoint = stage.aws.endpoint,
