@@ -83,7 +83,15 @@ impl Stack {
     /// # Errors
     /// If the invocation itself fails.
     pub fn invoke(&self, aws: &LocalAws, function: &str, event: &Value) -> Result<Option<String>> {
-        let out = top().join(format!("target/local-aws/{function}-{}.json", aws.pid()));
+        self.invoke_as(aws, function, event, 0)
+    }
+
+    /// The same for run number `run` of several at the same time.
+    ///
+    /// # Errors
+    /// As [`Stack::invoke`].
+    pub fn invoke_as(&self, aws: &LocalAws, function: &str, event: &Value, run: usize) -> Result<Option<String>> {
+        let out = top().join(format!("target/local-aws/{function}-{}-{run}.json", aws.pid()));
         let path = out.to_string_lossy().into_owned();
         #[rustfmt::skip]
         let answer = aws.aws(&Who::account(COMPANY), &["lambda", "invoke", "--function-name", self.output(function)?,

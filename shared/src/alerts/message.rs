@@ -185,6 +185,10 @@ impl Content<'_> {
         let mut description = String::new();
         let mut next_steps: Vec<String> = Vec::new();
         for transition in self.transitions.iter().take(in_full) {
+            // The title has said it, if there is nothing else.
+            if self.transitions.len() > 1 {
+                let _ = writeln!(description, "*{}: {}*", label(transition), markdown(&summary(transition)));
+            }
             description.push_str(&chat_in_full(transition));
             let step = chat_step(transition);
             next_steps.extend(step.filter(|step| !next_steps.contains(step)));
@@ -416,14 +420,16 @@ fn code(text: &str) -> String {
 
 fn chat_in_full(transition: &Transition) -> String {
     let finding = &transition.finding;
-    let mut text = format!("*{}: {}*\n", label(transition), markdown(&summary(transition)));
+    let mut text = String::new();
+    let since = time(transition.since);
     if transition.kind == Kind::Resolved {
-        let _ = writeln!(text, "It lasted {}.\n", lasted(transition));
+        let _ = writeln!(text, "It lasted {}, since {since}.\n", lasted(transition));
         return text;
     }
-    if transition.kind == Kind::Reminder {
-        let _ = writeln!(text, "Still so, after {}.", lasted(transition));
-    }
+    let _ = match transition.kind {
+        Kind::Reminder => writeln!(text, "Still so, after {}; since {since}.", lasted(transition)),
+        _ => writeln!(text, "Since {since}."),
+    };
     if let Some(unknown) = &transition.unknown {
         let _ = writeln!(text, "The guard cannot tell at present whether it is still so: {}", markdown(unknown));
     }
