@@ -125,6 +125,8 @@ def test_weighted_forwards_are_reported_with_their_weights(provider, names):
         "DefaultActions"]
     assert "TargetGroupArn" not in action
     assert action["ForwardConfig"]["TargetGroups"] == weighted
+    listed = provider.elb.describe_target_groups(LoadBalancerArn=provider.load_balancer)["TargetGroups"]
+    assert {group["TargetGroupArn"] for group in listed} == {provider.target_group, second}
     [rule] = provider.elb.describe_rules(ListenerArn=listener)["Rules"]
     assert (rule["IsDefault"], rule["Actions"]) == (True, [action])
     assert error_code(provider.elb.delete_target_group, TargetGroupArn=second) == "ResourceInUse"
