@@ -138,10 +138,6 @@ impl LoadBalancer {
 pub struct TargetGroup {
     /// Its ARN.
     pub arn: Arn,
-    /// `TCP`, `TLS`, … and the port targets are registered with, when EC2 said them.
-    pub protocol: Option<String>,
-    /// See `protocol`.
-    pub port: Option<u16>,
     /// Whether its targets are checked at all, and where: `TCP on traffic-port`.
     pub health_check: Option<String>,
     /// Its targets with their health; not read in every run.

@@ -1,6 +1,6 @@
 //! `load-balancer.cross-zone`: does every zone's address reach targets in all zones?
 
-use super::{Check, Finding, Observation, Place, Remedy, Severity, Status};
+use super::{Check, Finding, Observation, Place, Remedy, Severity, Status, per_target_group};
 use crate::ids::{Arn, ServiceId};
 use crate::snapshot::{CrossZoneOverride, LoadBalancer, Seen, TargetGroup, Unseen};
 
@@ -59,28 +59,13 @@ pub fn evaluate(
     enforcement: Enforcement<'_>,
     place: &Place,
 ) -> Vec<Observation> {
-    let check = Check::LoadBalancerCrossZone;
-    let blind = |why: String| Observation { check, resource: service.to_string(), status: Status::Unknown(why) };
-    let load_balancers = match load_balancers {
-        Ok(load_balancers) => load_balancers,
-        Err(unseen) => return vec![blind(unseen.to_string())],
-    };
-    let mut observations = Vec::new();
-    for load_balancer in load_balancers {
-        match &load_balancer.target_groups {
-            Err(unseen) => observations.push(blind(unseen.to_string())),
-            Ok(groups) => observations.extend(groups.iter().map(|group| Observation {
-                check,
-                resource: group.arn.to_string(),
-                status: match read(load_balancer, group) {
-                    Ok(None) => Status::Pass,
-                    Ok(Some(off)) => Status::Fail(Box::new(finding(load_balancer, group, off, enforcement, place))),
-                    Err(why) => Status::Unknown(why),
-                },
-            })),
+    per_target_group(Check::LoadBalancerCrossZone, service, load_balancers, |load_balancer, group| {
+        match read(load_balancer, group) {
+            Ok(None) => Status::Pass,
+            Ok(Some(off)) => Status::Fail(Box::new(finding(load_balancer, group, off, enforcement, place))),
+            Err(why) => Status::Unknown(why),
         }
-    }
-    observations
+    })
 }
 
 /// What `CROSS_ZONE=enforce` sets back. Each resource once, however many target groups hang on it.

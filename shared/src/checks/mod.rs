@@ -11,7 +11,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::Arn;
+use crate::ids::{Arn, ServiceId};
+use crate::snapshot::{LoadBalancer, Seen, TargetGroup, Unseen};
 use crate::trigger::Change;
 
 /// The catalogue. Ids are stable: people write filters and runbooks against them.
@@ -208,6 +209,37 @@ impl Place {
         let region = &self.region;
         self.console.map(|domain| format!("https://{region}.{domain}/{console}/home?region={region}#{fragment}"))
     }
+}
+
+/// One observation of `check` per target group behind `service`; [`Status::Unknown`] for the service where they could not
+/// be listed.
+fn per_target_group(
+    check: Check,
+    service: &ServiceId,
+    load_balancers: &Seen<Vec<LoadBalancer>>,
+    judge: impl Fn(&LoadBalancer, &TargetGroup) -> Status,
+) -> Vec<Observation> {
+    let blind = |unseen: &Unseen| Observation {
+        check,
+        resource: service.to_string(),
+        status: Status::Unknown(unseen.to_string()),
+    };
+    let load_balancers = match load_balancers {
+        Ok(load_balancers) => load_balancers,
+        Err(unseen) => return vec![blind(unseen)],
+    };
+    let mut observations = Vec::new();
+    for load_balancer in load_balancers {
+        match &load_balancer.target_groups {
+            Err(unseen) => observations.push(blind(unseen)),
+            Ok(groups) => observations.extend(groups.iter().map(|group| Observation {
+                check,
+                resource: group.arn.to_string(),
+                status: judge(load_balancer, group),
+            })),
+        }
+    }
+    observations
 }
 
 /// `1 target`, `2 targets`.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Check, Finding, Observation, Place, Remedy, Severity, Status, count, some_of};
+use super::{Check, Finding, Observation, Place, Remedy, Severity, Status, count, per_target_group, some_of};
 use crate::ids::ServiceId;
 use crate::snapshot::{Health, LoadBalancer, Seen, Target, TargetGroup};
 
@@ -12,31 +12,11 @@ const MOST_TARGETS_NAMED: usize = 20;
 /// One observation per target group, however many targets it has.
 #[must_use]
 pub fn evaluate(service: &ServiceId, load_balancers: &Seen<Vec<LoadBalancer>>, place: &Place) -> Vec<Observation> {
-    let blind = |why: String| Observation {
-        check: Check::TargetGroupHealth,
-        resource: service.to_string(),
-        status: Status::Unknown(why),
-    };
-    let load_balancers = match load_balancers {
-        Ok(load_balancers) => load_balancers,
-        Err(unseen) => return vec![blind(unseen.to_string())],
-    };
-    let mut observations = Vec::new();
-    for load_balancer in load_balancers {
-        match &load_balancer.target_groups {
-            Err(unseen) => observations.push(blind(unseen.to_string())),
-            Ok(groups) => observations.extend(groups.iter().map(|group| Observation {
-                check: Check::TargetGroupHealth,
-                resource: group.arn.to_string(),
-                status: match &group.targets {
-                    Some(Ok(targets)) => judge(group, targets, place),
-                    Some(Err(unseen)) => Status::Unknown(unseen.to_string()),
-                    None => Status::Unknown("its targets were not read".to_owned()),
-                },
-            })),
-        }
-    }
-    observations
+    per_target_group(Check::TargetGroupHealth, service, load_balancers, |_, group| match &group.targets {
+        Some(Ok(targets)) => judge(group, targets, place),
+        Some(Err(unseen)) => Status::Unknown(unseen.to_string()),
+        None => Status::Unknown("its targets were not read".to_owned()),
+    })
 }
 
 /// What the health of a target means for dbt.

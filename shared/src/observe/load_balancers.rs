@@ -250,14 +250,7 @@ fn target_group(arn: Arn, row: &elb::TargetGroup) -> TargetGroup {
             format!("{}{path} on {}", protocol.as_str(), row.health_check_port().unwrap_or("an untold port"))
         }),
     };
-    TargetGroup {
-        arn,
-        protocol: row.protocol().map(|protocol| protocol.as_str().to_owned()),
-        port: row.port().and_then(|port| port.try_into().ok()),
-        health_check,
-        targets: None,
-        cross_zone: None,
-    }
+    TargetGroup { arn, health_check, targets: None, cross_zone: None }
 }
 
 fn target(row: &elb::TargetHealthDescription) -> Target {

@@ -95,8 +95,6 @@ pub fn load_balancer(name: &str, target_groups: Vec<TargetGroup>) -> LoadBalance
 pub fn target_group(name: &str) -> TargetGroup {
     TargetGroup {
         arn: elb_arn(&format!("targetgroup/{name}/0123456789abcdef")),
-        protocol: Some("TCP".to_owned()),
-        port: Some(5432),
         health_check: Some("TCP on traffic-port".to_owned()),
         targets: None,
         cross_zone: None,
