@@ -12,7 +12,7 @@ SAM := $(CURDIR)/.tools/sam/bin/sam
 CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH cargo-lambda
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: help setup demo test lint fmt local-build deploy clean \
+.PHONY: help setup demo test lint local-build deploy clean \
 	build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
 
 help: ## Say what there is

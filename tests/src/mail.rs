@@ -14,14 +14,10 @@ pub struct Mail {
     pub number: i64,
     /// `email`, `https` (Slack), or `topic` for what was published, whoever subscribed.
     pub protocol: String,
-    /// The topic's ARN.
-    pub topic: String,
     /// The subject.
     pub subject: String,
     /// The body made for the protocol.
     pub body: String,
-    /// The message attribute `kind`.
-    pub kind: String,
 }
 
 impl Mail {
@@ -43,12 +39,8 @@ pub fn since(aws: &LocalAws, since: i64) -> Result<Vec<Mail>> {
     let mail = list.as_array().into_iter().flatten().map(|entry| Mail {
         number: entry["n"].as_i64().unwrap_or_default(),
         protocol: text(&entry["protocol"]),
-        topic: text(&entry["topic"]),
         subject: text(&entry["subject"]),
         body: text(&entry["message"]),
-        kind: text(
-            entry.pointer("/attributes/kind/Value").or(entry.pointer("/attributes/kind")).unwrap_or(&Value::Null),
-        ),
     });
     Ok(mail.collect())
 }

@@ -105,7 +105,13 @@ impl ConnectionAcceptor {
                 let mut round = evaluate(service, seen, policy, &context, now, self.teller.place());
                 round.extend(visibility::evaluate(&failed_reads));
                 if let Trigger::Change(change) = trigger {
-                    name_the_cause(&mut round, change, |_| Vec::new());
+                    // A stranger's alert is about an account; a change names its endpoints.
+                    name_the_cause(&mut round, change, |account| {
+                        let of_account = |connection: &&Connection| {
+                            connection.owner.as_ref().is_some_and(|owner| owner.as_str() == account)
+                        };
+                        seen.iter().flatten().filter(of_account).map(|own| own.endpoint.to_string()).collect()
+                    });
                 }
                 round
             };

@@ -306,6 +306,28 @@ async fn an_item_that_ec2_does_not_name_is_charged_to_all_that_still_wait() {
     assert!(aws.subjects[0].starts_with(&format!("[CRITICAL] {}: dbt's request {}", service(1), endpoint(1))));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stranger_who_was_let_in_by_hand_is_told_with_who_did_it() {
+    let event = json!({"detail-type": "AWS API Call via CloudTrail", "source": "aws.ec2", "detail": {
+        "eventName": "AcceptVpcEndpointConnections",
+        "eventTime": "2026-03-14T08:00:00Z",
+        "userIdentity": {"arn": "arn:aws:iam::111122223333:user/network-admin"},
+        "requestParameters": {"AcceptVpcEndpointConnectionsRequest": {
+            "ServiceId": service(1).to_string(), "VpcEndpointId": {"tag": 1, "content": endpoint(7).to_string()},
+        }},
+    }});
+    let reads = || [vec![vec![row(7, Some(STRANGER), "available"), row(8, Some("888888888888"), "available")]]].into();
+    let (_, aws) = run(Aws { reads: reads(), ..Aws::default() }, &[], &event).await;
+    let told: Value = serde_json::from_str(&aws.messages[0]).unwrap();
+    let told: Value = serde_json::from_str(told["sqs"].as_str().unwrap()).unwrap();
+    let cause = |account: &str| {
+        let transitions = told["transitions"].as_array().unwrap();
+        transitions.iter().find(|told| told["resource"] == account).unwrap()["finding"]["cause"]["by"].clone()
+    };
+    assert_eq!(cause(STRANGER), "arn:aws:iam::111122223333:user/network-admin");
+    assert_eq!(cause("888888888888"), Value::Null, "another stranger's endpoint, another cause");
+}
+
 /// Any event: well-formed, half-formed, naming dbt, naming anything.
 fn events() -> impl Strategy<Value = Value> {
     let text = prop_oneof![

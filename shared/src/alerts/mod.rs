@@ -189,10 +189,14 @@ impl Teller {
             Some(Stored { version, .. }) => (Vec::new(), version),
             None => (Vec::new(), Version::Absent),
         };
+        let mut closed = true;
         for service in before.iter().filter(|service| !configured.contains(service)) {
             if let Ok(service) = service.parse() {
-                self.close(&service, now).await?;
+                closed &= self.close(&service, now).await?;
             }
+        }
+        if !closed {
+            return Ok(());
         }
         if before != configured {
             let memory = Memory::Watched(configured);
@@ -204,12 +208,20 @@ impl Teller {
         Ok(())
     }
 
-    async fn close(&self, service: &ServiceId, now: Timestamp) -> Result<(), Unseen> {
+    /// Whether all is told: `false` while another run has the telling of something.
+    async fn close(&self, service: &ServiceId, now: Timestamp) -> Result<bool, Unseen> {
+        let mut all = true;
         let mut untold = Untold { service: service.clone(), entries: Vec::new(), trouble: None };
         for (item, stored) in self.store.load(service.as_str()).await? {
             let Some(Record { memory: Memory::Alert(alert), .. }) = &stored.record else { continue };
             let Some((function, about)) = parts(&item) else { continue };
-            if function != self.function || alert.phase != Phase::Firing {
+            let Some(mut record) = stored.record.clone() else { continue };
+            // What an earlier attempt has closed and could not tell is told now.
+            if function != self.function || (alert.phase != Phase::Firing && record.untold.is_empty()) {
+                continue;
+            }
+            if record.telling_until.is_some_and(|until| until > now) {
+                all = false;
                 continue;
             }
             let finding = Finding {
@@ -221,8 +233,9 @@ impl Teller {
                         .to_owned(),
                 ..alert.finding.clone()
             };
-            let Some(mut record) = stored.record.clone() else { continue };
-            record.add(Transition::now(Kind::Notice, about, alert.since, &alert.thread, &finding, now));
+            if alert.phase == Phase::Firing {
+                record.add(Transition::now(Kind::Notice, about, alert.since, &alert.thread, &finding, now));
+            }
             record.telling_until = Some(now + LEASE);
             record.looked = now;
             if let Memory::Alert(alert) = &mut record.memory {
@@ -230,9 +243,11 @@ impl Teller {
             }
             if let Write::Won(version) = self.store.put(service.as_str(), &item, &record, stored.version, now).await? {
                 untold.entries.push(Entry { item, record, version: Version::At(version) });
+            } else {
+                all = false;
             }
         }
-        self.publish(untold, None, now).await
+        self.publish(untold, None, now).await.map(|()| all)
     }
 
     /// Adds a notice that nothing is remembered of: if SNS does not take it, it is lost with this run.

@@ -227,9 +227,15 @@ fn the_alerts_of_a_service_that_is_no_longer_configured_close_with_a_notice() {
     block_on(stage.run('b', Fate::Fine, at(8, 1)));
     let other = service(2);
     let settings = settings(&[("ENDPOINT_SERVICE_IDS", other.as_str())]);
-    for minute in 2..4 {
+    let after = |minute| {
         let after = Teller::new("drift-watcher", &config(&stage.world, World::answer), &settings);
-        block_on(after.let_go(at(8, minute))).unwrap();
+        block_on(after.let_go(at(8, minute)))
+    };
+    stage.world.lock().unwrap().topic_fails = true;
+    assert!(after(2).is_err(), "what could not be told is not done");
+    stage.world.lock().unwrap().topic_fails = false;
+    for minute in 3..6 {
+        after(minute).unwrap();
     }
     assert_eq!(stage.told(), [(1, "firing".to_owned()), (2, "notice".to_owned())]);
 }
