@@ -8,8 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::alerts::lifecycle::Phase;
 use crate::alerts::store::{Items, Memory};
 use crate::checks::{Observation, Severity, Status};
-use crate::observe::Paths;
-use crate::snapshot::Health;
+use crate::snapshot::{Health, Paths};
 
 /// A figure's name and value.
 pub type Figure = (&'static str, usize);
@@ -45,9 +44,9 @@ pub fn unknown_checks<'a>(observations: impl IntoIterator<Item = &'a Observation
 /// `HealthyTargets` and `UnhealthyTargets`, each target group once.
 #[must_use]
 pub fn targets(paths: &Paths) -> [Figure; 2] {
-    let groups = paths.load_balancers().flat_map(|balancer| balancer.target_groups.iter().flatten());
+    let groups = paths.load_balancers.values().flat_map(|balancer| balancer.target_groups.iter().flatten());
     let (mut healthy, mut unhealthy) = (0, 0);
-    for target in groups.flat_map(|group| group.targets.iter().flatten().flatten()) {
+    for target in groups.flat_map(|group| group.targets.iter().flatten()) {
         match target.health {
             Health::Healthy => healthy += 1,
             Health::Unhealthy | Health::UnhealthyDraining => unhealthy += 1,

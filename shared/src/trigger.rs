@@ -53,10 +53,13 @@ pub struct Change {
 }
 
 impl Change {
-    /// Whether the change names `resource`, an id or an ARN.
+    /// Whether the change names `resource`, an id or an ARN; of a load balancer, also whether it names one of its listeners,
+    /// whose ARN goes on where the load balancer's ends.
     #[must_use]
     pub fn is_about(&self, resource: &str) -> bool {
+        let listener = resource.split_once(":loadbalancer/").map(|(_, path)| format!(":listener/{path}/"));
         self.parameters.contains(&format!("\"{resource}\""))
+            || listener.is_some_and(|listener| self.parameters.contains(&listener))
     }
 }
 

@@ -2,16 +2,16 @@
 
 use guard::act::Writer;
 use guard::alerts::store::Items;
-use guard::alerts::{Report, Teller, name_the_cause};
-use guard::checks::cross_zone::{Enforcement, Plan, evaluate};
-use guard::checks::{Finding, Observation, Remedy, Severity, Status, principals, service, visibility};
+use guard::alerts::{Report, Teller};
+use guard::checks::cross_zone::{self, Enforcement, Plan};
+use guard::checks::{Finding, Observation, Remedy, Severity, Status, View, visibility};
 use guard::config::{CrossZone, Settings};
 use guard::ids::ServiceId;
 use guard::lambda::LeftUndone;
 use guard::looks::is_covered;
 use guard::metrics;
-use guard::observe::{Depth, Observer, Paths, side_by_side};
-use guard::snapshot::LoadBalancer;
+use guard::observe::{Depth, Observer, side_by_side};
+use guard::snapshot::Paths;
 use guard::trigger::Trigger;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -72,10 +72,11 @@ impl DriftWatcher {
         let policy = &self.settings.policy;
         let began = Timestamp::now();
         let remember = side_by_side(&policy.services, async |service| (service, self.teller.recall(service).await));
-        let (paths, remembered) = tokio::join!(self.observer.paths(&policy.services, Depth::Settings), remember);
+        let depth = Depth::Settings { notifications: policy.notification_topic.is_some() };
+        let (paths, remembered) = tokio::join!(self.observer.paths(&policy.services, depth), remember);
 
         let plan = match policy.cross_zone {
-            CrossZone::Enforce => Plan::of(paths.load_balancers()),
+            CrossZone::Enforce => Plan::of(paths.load_balancers.values()),
             CrossZone::Alert | CrossZone::Ignore => Plan::default(),
         };
         let failed = self.writer.enforce_cross_zone(&plan).await;
@@ -89,7 +90,7 @@ impl DriftWatcher {
             None
         } else {
             looked = Timestamp::now();
-            Some(self.observer.paths(&policy.services, Depth::Settings).await)
+            Some(self.observer.cross_zone_again(paths.clone(), &plan.load_balancers, &plan.target_groups).await)
         };
 
         let mut unknown = 0;
@@ -117,29 +118,39 @@ impl DriftWatcher {
 
     fn round(
         &self,
-        service_id: &ServiceId,
+        service: &ServiceId,
         paths: &Paths,
         enforcement: Enforcement<'_>,
         trigger: &Trigger,
     ) -> Vec<Observation> {
-        let behind = paths.behind(service_id);
-        let (policy, place) = (&self.settings.policy, self.teller.place());
-        let mut round = match policy.cross_zone {
-            CrossZone::Ignore => Vec::new(),
-            CrossZone::Alert | CrossZone::Enforce => evaluate(service_id, &behind, enforcement, place),
-        };
-        round.push(service::evaluate(service_id, &paths.services, place));
-        round.push(principals::evaluate(service_id, &paths.principals(service_id), policy, place));
+        let view = View { service, paths, policy: &self.settings.policy, place: self.teller.place() };
+        let mut round = view.settings();
+        if self.settings.policy.cross_zone != CrossZone::Ignore {
+            round.extend(cross_zone::evaluate(view, enforcement));
+        }
         if let Trigger::Change(change) = trigger {
-            // A target group's setting is its load balancer's as well.
-            name_the_cause(&mut round, change, |group| {
-                let uses = |balancer: &&LoadBalancer| {
-                    balancer.target_groups.iter().flatten().any(|own| own.arn.as_str() == group)
-                };
-                behind.iter().flatten().filter(uses).map(|balancer| balancer.arn.to_string()).collect()
-            });
+            view.name_the_cause(&mut round, change);
         }
         round.extend(visibility::evaluate(paths.unseen()));
         round
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use guard::checks::Check;
+
+    /// The stack's rule for this function rings for the changes that checks depend on, each and no other.
+    #[test]
+    fn the_rule_rings_for_what_the_checks_depend_on() {
+        let template = include_str!("../../../template.yaml");
+        let function = template.split("\n  DriftWatcher:\n").nth(1).expect("the function");
+        let list = function.split("eventName:\n").nth(1).expect("its rule");
+        let names = list.lines().map_while(|line| line.trim().strip_prefix("- "));
+        let ringing: BTreeSet<&str> = names.collect();
+        let wanted: BTreeSet<&str> = Check::ALL.into_iter().flat_map(|check| check.events()).copied().collect();
+        assert_eq!(ringing, wanted);
     }
 }

@@ -1,7 +1,7 @@
 //! health-watcher: are there targets behind the load balancers to serve dbt?
 
 use guard::alerts::{Report, Teller};
-use guard::checks::{target_health, visibility};
+use guard::checks::{View, visibility};
 use guard::config::Settings;
 use guard::lambda::LeftUndone;
 use guard::metrics;
@@ -32,7 +32,8 @@ impl HealthWatcher {
     pub async fn handle(&self, event: &Value) -> Result<(), LeftUndone> {
         let trigger = Trigger::of(event);
         tracing::info!(%trigger, "looking at the targets");
-        let services = &self.settings.policy.services;
+        let policy = &self.settings.policy;
+        let services = &policy.services;
         let looked = Timestamp::now();
         let remember = side_by_side(services, async |service| (service, self.teller.recall(service).await));
         let (paths, remembered) = tokio::join!(self.observer.paths(services, Depth::Health), remember);
@@ -43,7 +44,7 @@ impl HealthWatcher {
         let mut undone = LeftUndone::default();
         undone.note(self.teller.let_go(looked).await);
         for (service, items) in remembered {
-            let mut round = target_health::evaluate(service, &paths.behind(service), self.teller.place());
+            let mut round = View { service, paths: &paths, policy, place: self.teller.place() }.health();
             round.extend(visibility::evaluate(paths.unseen()));
             unknown += metrics::unknown_checks(&round).1;
             let report = Report { service, rounds: &[round], connections: None, looked };

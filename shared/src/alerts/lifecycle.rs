@@ -194,7 +194,8 @@ fn mend(alert: &Alert, resolve_after: u32, now: Timestamp) -> (Option<Alert>, Op
 
 fn remind(mut alert: Alert, patience: Patience, now: Timestamp) -> (Option<Alert>, Option<Kind>) {
     let due = patience.remind_every.is_some_and(|every| now.duration_since(alert.last_said).unsigned_abs() >= every);
-    if alert.phase != Phase::Firing || !due {
+    // What is merely worth knowing is said once.
+    if alert.phase != Phase::Firing || alert.finding.severity == Severity::Info || !due {
         return (Some(alert), None);
     }
     alert.last_said = now;
@@ -210,15 +211,17 @@ mod tests {
 
     const TWICE: Patience = Patience { alert_after: 2, resolve_after: 2, remind_every: Some(Duration::from_hours(2)) };
 
-    /// Plays one look a minute (`b`ad, `B` worse, `g`ood, `?` unknown, `x` gone) and writes down what was said:
+    /// Plays one look a minute (`i`nfo, `b`ad, `B` worse, `g`ood, `?` unknown, `x` gone) and writes down what was said:
     /// `F`iring, `R`esolved, `r`eminder, `.` nothing.
     fn said(looks: &str, patience: Patience, minutes: i64) -> String {
-        let (warning, critical) = (finding(Severity::Warning), finding(Severity::Critical));
+        let (info, warning, critical) =
+            (finding(Severity::Info), finding(Severity::Warning), finding(Severity::Critical));
         let mut alert = None;
         let mut now = at(8, 0);
         let mut said = String::new();
         for look in looks.chars() {
             let look = match look {
+                'i' => Look::Bad(&info),
                 'b' => Look::Bad(&warning),
                 'B' => Look::Bad(&critical),
                 'g' => Look::Good,
@@ -274,6 +277,7 @@ mod tests {
         assert_eq!(said("bbbbbb", TWICE, 60), ".F.r.r");
         assert_eq!(said("bb????gg", TWICE, 60), ".F.r.r.R", "also while nobody can tell");
         assert_eq!(said("bbbbbb", Patience { remind_every: None, ..TWICE }, 6000), ".F....");
+        assert_eq!(said("iiiiibbb", TWICE, 60), ".F...F.r", "what is merely worth knowing is said once");
     }
 
     #[test]

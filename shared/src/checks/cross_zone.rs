@@ -1,8 +1,8 @@
 //! `load-balancer.cross-zone`: does every zone's address reach targets in all zones?
 
-use super::{Check, Finding, Observation, Place, Remedy, Severity, Status, per_target_group};
-use crate::ids::{Arn, ServiceId};
-use crate::snapshot::{CrossZoneOverride, LoadBalancer, Seen, TargetGroup, Unseen};
+use super::{Check, Finding, Observation, Place, Remedy, Severity, Status, View};
+use crate::ids::Arn;
+use crate::snapshot::{CrossZoneOverride, LoadBalancer, TargetGroup, Unseen};
 
 /// Why cross-zone load balancing is off, in effect, for a target group.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-cross-zone.html>
@@ -14,30 +14,13 @@ enum Off {
     ByTargetGroup,
 }
 
-/// The effective setting for one target group: its override, else the load balancer's attribute.
-fn effective(load_balancer: bool, target_group: CrossZoneOverride) -> Option<Off> {
-    match (target_group, load_balancer) {
-        (CrossZoneOverride::On, _) | (CrossZoneOverride::LoadBalancer, true) => None,
-        (CrossZoneOverride::LoadBalancer, false) => Some(Off::ByLoadBalancer),
-        (CrossZoneOverride::Off, _) => Some(Off::ByTargetGroup),
-    }
-}
-
-/// Both attributes, where both were read.
-fn read(load_balancer: &LoadBalancer, group: &TargetGroup) -> Result<Option<Off>, String> {
-    let unread = || "its attributes were not read".to_owned();
-    let own = match &group.cross_zone {
-        Some(Ok(own)) => *own,
-        Some(Err(unseen)) => return Err(unseen.to_string()),
-        None => return Err(unread()),
+/// Why it is off for `group`, if it is.
+fn off(load_balancer: &LoadBalancer, group: &TargetGroup) -> Result<Option<Off>, String> {
+    let by = match group.cross_zone {
+        Some(Ok(CrossZoneOverride::Off)) => Off::ByTargetGroup,
+        _ => Off::ByLoadBalancer,
     };
-    // An override decides alone: what the load balancer says need not be known.
-    match (own, &load_balancer.cross_zone) {
-        (CrossZoneOverride::On | CrossZoneOverride::Off, _) => Ok(effective(false, own)),
-        (CrossZoneOverride::LoadBalancer, Some(Ok(of_load_balancer))) => Ok(effective(*of_load_balancer, own)),
-        (CrossZoneOverride::LoadBalancer, Some(Err(unseen))) => Err(unseen.to_string()),
-        (CrossZoneOverride::LoadBalancer, None) => Err(unread()),
-    }
+    Ok((!load_balancer.crosses_zones(group)?).then_some(by))
 }
 
 /// What the guard itself does about it.
@@ -53,18 +36,11 @@ pub enum Enforcement<'a> {
 
 /// One observation per target group.
 #[must_use]
-pub fn evaluate(
-    service: &ServiceId,
-    load_balancers: &Seen<Vec<LoadBalancer>>,
-    enforcement: Enforcement<'_>,
-    place: &Place,
-) -> Vec<Observation> {
-    per_target_group(Check::LoadBalancerCrossZone, service, load_balancers, |load_balancer, group| {
-        match read(load_balancer, group) {
-            Ok(None) => Status::Pass,
-            Ok(Some(off)) => Status::Fail(Box::new(finding(load_balancer, group, off, enforcement, place))),
-            Err(why) => Status::Unknown(why),
-        }
+pub fn evaluate(view: View<'_>, enforcement: Enforcement<'_>) -> Vec<Observation> {
+    view.per_target_group(Check::LoadBalancerCrossZone, |load_balancer, group| match off(load_balancer, group) {
+        Ok(None) => Status::Pass,
+        Ok(Some(off)) => Status::Fail(Box::new(finding(load_balancer, group, off, enforcement, view.place))),
+        Err(why) => Status::Unknown(why),
     })
 }
 
@@ -84,13 +60,13 @@ impl Plan {
         let mut plan = Self::default();
         for load_balancer in load_balancers {
             let groups = load_balancer.target_groups.iter().flatten();
-            let off: Vec<(&TargetGroup, Off)> =
-                groups.filter_map(|group| Some((group, read(load_balancer, group).ok().flatten()?))).collect();
-            for (group, _) in off.iter().filter(|(_, off)| *off == Off::ByTargetGroup) {
+            let all: Vec<(&TargetGroup, Off)> =
+                groups.filter_map(|group| Some((group, off(load_balancer, group).ok().flatten()?))).collect();
+            for (group, _) in all.iter().filter(|(_, off)| *off == Off::ByTargetGroup) {
                 push_once(&mut plan.target_groups, &group.arn);
             }
             // A group set back to the load balancer's setting needs that to be on as well.
-            if !off.is_empty() && load_balancer.cross_zone == Some(Ok(false)) {
+            if !all.is_empty() && load_balancer.cross_zone == Some(Ok(false)) {
                 push_once(&mut plan.load_balancers, &load_balancer.arn);
             }
         }
@@ -183,7 +159,8 @@ fn finding(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{load_balancer, place, service, target_group, unseen};
+    use crate::snapshot::Seen;
+    use crate::testing::{endpoint_service, load_balancer, paths, target_group, unseen, view};
 
     fn balancer(cross_zone: Seen<bool>, overrides: &[CrossZoneOverride]) -> LoadBalancer {
         let groups = overrides
@@ -194,7 +171,7 @@ mod tests {
     }
 
     fn statuses(load_balancer: LoadBalancer) -> Vec<Status> {
-        let observations = evaluate(&service(1), &Ok(vec![load_balancer]), Enforcement::No, &place());
+        let observations = view(&paths(endpoint_service(), [load_balancer]), |view| evaluate(view, Enforcement::No));
         observations.into_iter().map(|observation| observation.status).collect()
     }
 

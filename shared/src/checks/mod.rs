@@ -1,18 +1,29 @@
 //! The checks: what must be true for dbt to get through. Pure: a snapshot in, observations out.
 
+pub mod acceptance;
+pub mod broad_rule;
 pub mod connections;
 pub mod cross_zone;
+pub mod internal_network;
+pub mod listener_port;
+pub mod network_path;
+pub mod notification;
 pub mod principals;
+pub mod private_dns;
+pub mod regions;
+pub mod security_groups;
 pub mod service;
 pub mod target_health;
 pub mod visibility;
+pub mod zones;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Policy;
 use crate::ids::{Arn, ServiceId};
-use crate::snapshot::{LoadBalancer, Seen, TargetGroup, Unseen};
+use crate::snapshot::{Description, EndpointService, LoadBalancer, Paths, TargetGroup};
 use crate::trigger::Change;
 
 /// The catalogue. Ids are stable: people write filters and runbooks against them.
@@ -20,29 +31,59 @@ use crate::trigger::Change;
 pub enum Check {
     /// The endpoint service is gone, or not available.
     ServiceAvailable,
+    /// Requests are let in without anybody accepting them.
+    ServiceAcceptanceRequired,
     /// The allowed principals are not exactly dbt's.
     ServicePrincipals,
+    /// The private DNS name is not verified.
+    ServicePrivateDns,
+    /// EC2 does not tell the guard what happens to connections.
+    ServiceNotification,
+    /// dbt connects from a Region that the service does not support.
+    ServiceRegions,
     /// An endpoint of an account that is not dbt's asks or is connected.
     ConnectionStranger,
     /// dbt's own connection is rejected, failed, expired, stuck, or could not be accepted.
     ConnectionDbt,
-    /// A target group that dbt's traffic reaches has targets that do not serve.
-    TargetGroupHealth,
+    /// The load balancer is not an internal Network Load Balancer, or not active.
+    LoadBalancerInternalNetwork,
     /// Cross-zone load balancing is off, in effect, for a target group that dbt's traffic reaches.
     LoadBalancerCrossZone,
+    /// A zone that dbt can enter by has no healthy target.
+    LoadBalancerZones,
+    /// The load balancer's security groups keep dbt out.
+    LoadBalancerSecurityGroups,
+    /// The load balancer's security groups let more in than dbt.
+    LoadBalancerBroadRule,
+    /// No listener takes dbt's connections on a port where dbt expects one.
+    ListenerPort,
+    /// A target group that dbt's traffic reaches has targets that do not serve.
+    TargetGroupHealth,
+    /// A network ACL or a missing route keeps the load balancer from its targets.
+    NetworkPath,
     /// A read that checks depend on fails.
     VisibilityLost,
 }
 
 impl Check {
     /// Every check.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 17] = [
         Self::ServiceAvailable,
+        Self::ServiceAcceptanceRequired,
         Self::ServicePrincipals,
+        Self::ServicePrivateDns,
+        Self::ServiceNotification,
+        Self::ServiceRegions,
         Self::ConnectionStranger,
         Self::ConnectionDbt,
-        Self::TargetGroupHealth,
+        Self::LoadBalancerInternalNetwork,
         Self::LoadBalancerCrossZone,
+        Self::LoadBalancerZones,
+        Self::LoadBalancerSecurityGroups,
+        Self::LoadBalancerBroadRule,
+        Self::ListenerPort,
+        Self::TargetGroupHealth,
+        Self::NetworkPath,
         Self::VisibilityLost,
     ];
 
@@ -51,11 +92,21 @@ impl Check {
     pub fn id(self) -> &'static str {
         match self {
             Self::ServiceAvailable => "service.available",
+            Self::ServiceAcceptanceRequired => "service.acceptance-required",
             Self::ServicePrincipals => "service.principals",
+            Self::ServicePrivateDns => "service.private-dns",
+            Self::ServiceNotification => "service.notification",
+            Self::ServiceRegions => "service.regions",
             Self::ConnectionStranger => "connection.stranger",
             Self::ConnectionDbt => "connection.dbt",
-            Self::TargetGroupHealth => "target-group.health",
+            Self::LoadBalancerInternalNetwork => "load-balancer.internal-network",
             Self::LoadBalancerCrossZone => "load-balancer.cross-zone",
+            Self::LoadBalancerZones => "load-balancer.zones",
+            Self::LoadBalancerSecurityGroups => "load-balancer.security-groups",
+            Self::LoadBalancerBroadRule => "load-balancer.broad-rule",
+            Self::ListenerPort => "listener.port",
+            Self::TargetGroupHealth => "target-group.health",
+            Self::NetworkPath => "network-path",
             Self::VisibilityLost => "visibility.lost",
         }
     }
@@ -65,7 +116,61 @@ impl Check {
     /// resolve at the first look.
     #[must_use]
     pub fn wavers(self) -> bool {
-        matches!(self, Self::TargetGroupHealth | Self::VisibilityLost)
+        matches!(self, Self::TargetGroupHealth | Self::LoadBalancerZones | Self::VisibilityLost)
+    }
+
+    /// The calls that change what drift-watcher looks at for this check, by CloudTrail's name. The stack's rule rings it
+    /// for these, and only for these.
+    #[must_use]
+    pub fn events(self) -> &'static [&'static str] {
+        match self {
+            Self::ServiceAvailable => &["DeleteVpcEndpointServiceConfigurations"],
+            Self::ServiceAcceptanceRequired | Self::ServiceRegions | Self::LoadBalancerInternalNetwork => {
+                &["ModifyVpcEndpointServiceConfiguration"]
+            }
+            Self::ServicePrincipals => &["ModifyVpcEndpointServicePermissions"],
+            Self::ServicePrivateDns => {
+                &["ModifyVpcEndpointServiceConfiguration", "StartVpcEndpointServicePrivateDnsVerification"]
+            }
+            Self::ServiceNotification => &[
+                "CreateVpcEndpointConnectionNotification",
+                "DeleteVpcEndpointConnectionNotifications",
+                "ModifyVpcEndpointConnectionNotification",
+            ],
+            Self::LoadBalancerCrossZone => {
+                &["CreateListener", "ModifyListener", "ModifyLoadBalancerAttributes", "ModifyTargetGroupAttributes"]
+            }
+            Self::LoadBalancerSecurityGroups | Self::LoadBalancerBroadRule => &[
+                "AuthorizeSecurityGroupIngress",
+                "CreateListener",
+                "ModifyListener",
+                "ModifyManagedPrefixList",
+                "ModifySecurityGroupRules",
+                "RevokeSecurityGroupIngress",
+                "SetSecurityGroups",
+            ],
+            Self::ListenerPort => &["CreateListener", "DeleteListener", "ModifyListener"],
+            Self::NetworkPath => &[
+                "AssociateRouteTable",
+                "CreateNetworkAclEntry",
+                "CreateRoute",
+                "DeleteNetworkAclEntry",
+                "DeleteRoute",
+                "DeleteVpcPeeringConnection",
+                "DisassociateRouteTable",
+                "ReplaceNetworkAclAssociation",
+                "ReplaceNetworkAclEntry",
+                "ReplaceRoute",
+                "ReplaceRouteTableAssociation",
+                "SetSubnets",
+            ],
+            // Not drift-watcher's, or nobody's change.
+            Self::ConnectionStranger
+            | Self::ConnectionDbt
+            | Self::LoadBalancerZones
+            | Self::TargetGroupHealth
+            | Self::VisibilityLost => &[],
+        }
     }
 }
 
@@ -205,41 +310,156 @@ impl Place {
         self.link("ec2", &format!("LoadBalancer:loadBalancerArn={arn}"))
     }
 
+    /// The security group in the EC2 console.
+    #[must_use]
+    pub fn security_group(&self, id: &str) -> Option<String> {
+        self.link("ec2", &format!("SecurityGroup:groupId={id}"))
+    }
+
+    /// The network ACL in the VPC console.
+    #[must_use]
+    pub fn network_acl(&self, id: &str) -> Option<String> {
+        self.link("vpcconsole", &format!("NetworkAclDetails:networkAclId={id}"))
+    }
+
+    /// The route table in the VPC console.
+    #[must_use]
+    pub fn route_table(&self, id: &str) -> Option<String> {
+        self.link("vpcconsole", &format!("RouteTableDetails:RouteTableId={id}"))
+    }
+
     fn link(&self, console: &str, fragment: &str) -> Option<String> {
         let region = &self.region;
         self.console.map(|domain| format!("https://{region}.{domain}/{console}/home?region={region}#{fragment}"))
     }
 }
 
-/// One observation of `check` per target group behind `service`; [`Status::Unknown`] for the service where they could not
-/// be listed.
-fn per_target_group(
-    check: Check,
-    service: &ServiceId,
-    load_balancers: &Seen<Vec<LoadBalancer>>,
-    judge: impl Fn(&LoadBalancer, &TargetGroup) -> Status,
-) -> Vec<Observation> {
-    let blind = |unseen: &Unseen| Observation {
-        check,
-        resource: service.to_string(),
-        status: Status::Unknown(unseen.to_string()),
-    };
-    let load_balancers = match load_balancers {
-        Ok(load_balancers) => load_balancers,
-        Err(unseen) => return vec![blind(unseen)],
-    };
-    let mut observations = Vec::new();
-    for load_balancer in load_balancers {
-        match &load_balancer.target_groups {
-            Err(unseen) => observations.push(blind(unseen)),
-            Ok(groups) => observations.extend(groups.iter().map(|group| Observation {
-                check,
-                resource: group.arn.to_string(),
-                status: judge(load_balancer, group),
-            })),
+/// What the checks of one endpoint service look at: what was seen, and what must be.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The endpoint service.
+    pub service: &'a ServiceId,
+    /// What was seen.
+    pub paths: &'a Paths,
+    /// What must be.
+    pub policy: &'a Policy,
+    /// The Region that commands and links are for.
+    pub place: &'a Place,
+}
+
+impl<'a> View<'a> {
+    /// Every check of the settings but cross-zone load balancing, which depends on what the guard does about it.
+    #[must_use]
+    pub fn settings(self) -> Vec<Observation> {
+        let one = [
+            service::evaluate(self),
+            acceptance::evaluate(self),
+            principals::evaluate(self),
+            private_dns::evaluate(self),
+            regions::evaluate(self),
+        ];
+        let several = [
+            internal_network::evaluate(self),
+            security_groups::evaluate(self),
+            broad_rule::evaluate(self),
+            listener_port::evaluate(self),
+            network_path::evaluate(self),
+        ];
+        one.into_iter().chain(notification::evaluate(self)).chain(several.into_iter().flatten()).collect()
+    }
+
+    /// Every check of what comes and goes by itself.
+    #[must_use]
+    pub fn health(self) -> Vec<Observation> {
+        target_health::evaluate(self).into_iter().chain(zones::evaluate(self)).collect()
+    }
+
+    /// The observation of `check` for the service itself; [`Status::Unknown`] where it could not be described.
+    fn of_service(self, check: Check, judge: impl Fn(&'a EndpointService) -> Status) -> Observation {
+        let status = match self.paths.service(self.service) {
+            Ok(Some(service)) => judge(service),
+            Ok(None) => Status::Unknown("EC2 does not know this endpoint service".to_owned()),
+            Err(unseen) => Status::Unknown(unseen.to_string()),
+        };
+        observed(check, self.service, status)
+    }
+
+    /// One observation of `check` per load balancer behind the service; [`Status::Unknown`] where they could not be listed.
+    fn per_load_balancer(
+        self,
+        check: Check,
+        judge: impl Fn(&'a LoadBalancer, &'a Description) -> Status,
+    ) -> Vec<Observation> {
+        let balancers = match self.paths.behind(self.service) {
+            Ok(balancers) => balancers,
+            Err(unseen) => return vec![observed(check, self.service, Status::Unknown(unseen.to_string()))],
+        };
+        let status = |balancer: &'a LoadBalancer| match &balancer.description {
+            Ok(description) => judge(balancer, description),
+            Err(unseen) => Status::Unknown(unseen.to_string()),
+        };
+        balancers.into_iter().map(|balancer| observed(check, &balancer.arn, status(balancer))).collect()
+    }
+
+    /// One observation of `check` per target group behind the service; [`Status::Unknown`] for the service where they
+    /// could not be listed.
+    fn per_target_group(
+        self,
+        check: Check,
+        judge: impl Fn(&'a LoadBalancer, &'a TargetGroup) -> Status,
+    ) -> Vec<Observation> {
+        let balancers = match self.paths.behind(self.service) {
+            Ok(balancers) => balancers,
+            Err(unseen) => return vec![observed(check, self.service, Status::Unknown(unseen.to_string()))],
+        };
+        let mut observations = Vec::new();
+        for balancer in balancers {
+            match &balancer.target_groups {
+                Err(unseen) => {
+                    observations.push(observed(check, self.service, Status::Unknown(unseen.to_string())));
+                }
+                Ok(groups) => {
+                    observations.extend(groups.iter().map(|group| observed(check, &group.arn, judge(balancer, group))));
+                }
+            }
+        }
+        observations
+    }
+
+    /// Notes `change` on each failed finding that it can have brought about: a call of those that its check depends on,
+    /// which names what the finding is about.
+    pub fn name_the_cause(self, observations: &mut [Observation], change: &Change) {
+        for Observation { check, resource, status } in observations {
+            if let Status::Fail(finding) = status
+                && check.events().contains(&change.event_name.as_str())
+                && self.names(change, resource, finding)
+            {
+                finding.cause = Some(change.clone());
+            }
         }
     }
-    observations
+
+    /// Whether `change` names the resource, a load balancer that it is a target group of, or an id in the evidence.
+    fn names(self, change: &Change, resource: &str, finding: &Finding) -> bool {
+        let uses = |balancer: &&LoadBalancer| {
+            balancer.target_groups.iter().flatten().any(|group| group.arn.as_str() == resource)
+        };
+        let balancers = self.paths.behind(self.service).unwrap_or_default();
+        let evidence = finding.evidence.iter().flat_map(|line| ids_in(line));
+        change.is_about(resource)
+            || balancers.into_iter().filter(uses).any(|balancer| change.is_about(balancer.arn.as_str()))
+            || evidence.into_iter().any(|id| change.is_about(id))
+    }
+}
+
+fn observed(check: Check, resource: &impl fmt::Display, status: Status) -> Observation {
+    Observation { check, resource: resource.to_string(), status }
+}
+
+/// The ids of security groups, prefix lists, network ACLs, route tables, peering connections and subnets in `text`.
+fn ids_in(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+    words.filter(|word| ["sg-", "pl-", "acl-", "rtb-", "pcx-", "subnet-"].iter().any(|kind| word.starts_with(kind)))
 }
 
 /// `1 target`, `2 targets`.

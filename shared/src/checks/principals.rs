@@ -1,21 +1,20 @@
 //! `service.principals`: may dbt ask, and nobody else?
 
-use super::{Check, Finding, Observation, Place, Remedy, Severity, Status, some_of};
+use super::{Check, Finding, Observation, Place, Remedy, Severity, Status, View, some_of};
 use crate::config::{Policy, Principal};
 use crate::ids::{Arn, ServiceId};
-use crate::snapshot::Seen;
+use crate::snapshot::told;
 
 /// Evidence lines per alert; the rest is counted.
 const MOST_PRINCIPALS_NAMED: usize = 20;
 
-/// The observation for one endpoint service, from its allowed principals as EC2 lists them.
+/// The observation for the endpoint service, from its allowed principals as EC2 lists them.
 #[must_use]
-pub fn evaluate(service: &ServiceId, allowed: &Seen<Vec<String>>, policy: &Policy, place: &Place) -> Observation {
-    let status = match allowed {
-        Ok(allowed) => judge(service, allowed, policy, place),
-        Err(unseen) => Status::Unknown(unseen.to_string()),
-    };
-    Observation { check: Check::ServicePrincipals, resource: service.to_string(), status }
+pub fn evaluate(view: View<'_>) -> Observation {
+    view.of_service(Check::ServicePrincipals, |service| match told(service.principals.as_ref()) {
+        Ok(allowed) => judge(&service.id, allowed, view.policy, view.place),
+        Err(why) => Status::Unknown(why),
+    })
 }
 
 fn judge(service: &ServiceId, allowed: &[String], policy: &Policy, place: &Place) -> Status {
@@ -106,7 +105,14 @@ fn arn_of(principal: &Principal, place: &Place) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{place, service, settings, unseen};
+    use crate::snapshot::{EndpointService, Seen};
+    use crate::testing::{endpoint_service, paths, settings, unseen, view_of};
+
+    fn status(configured: &str, allowed: Seen<Vec<String>>) -> Status {
+        let policy = settings(&[("DBT_PRINCIPALS", configured)]).policy;
+        let service = EndpointService { principals: Some(allowed), ..endpoint_service() };
+        view_of(&paths(service, []), &policy, |view| evaluate(view).status)
+    }
 
     const ROOT: &str = "arn:aws:iam::123456789012:root";
     const ROLE: &str = "arn:aws:iam::123456789012:role/dbt";
@@ -114,9 +120,7 @@ mod tests {
 
     /// The severity, if it fails, for these configured and these allowed principals.
     fn severity(configured: &str, allowed: &[&str]) -> Option<Severity> {
-        let policy = settings(&[("DBT_PRINCIPALS", configured)]).policy;
-        let allowed = Ok(allowed.iter().map(ToString::to_string).collect());
-        match evaluate(&service(1), &allowed, &policy, &place()).status {
+        match status(configured, Ok(allowed.iter().map(ToString::to_string).collect())) {
             Status::Pass => None,
             Status::Fail(finding) => Some(finding.severity),
             Status::Unknown(why) => panic!("unknown: {why}"),
@@ -151,10 +155,7 @@ mod tests {
     #[test]
     fn the_command_mends_it() {
         let allowed = Ok(vec!["*".to_owned(), OTHER.to_owned()]);
-        let policy = settings(&[("DBT_PRINCIPALS", ROOT)]).policy;
-        let Status::Fail(finding) = evaluate(&service(1), &allowed, &policy, &place()).status else {
-            panic!("it fails")
-        };
+        let Status::Fail(finding) = status(ROOT, allowed) else { panic!("it fails") };
         let command = finding.remedy.command.unwrap();
         assert!(command.ends_with(&format!("--remove-allowed-principals '*' '{OTHER}'")), "{command}");
     }
@@ -162,7 +163,6 @@ mod tests {
     #[test]
     fn a_failed_read_is_unknown() {
         let failed = Err(unseen("ec2:DescribeVpcEndpointServicePermissions"));
-        let policy = settings(&[]).policy;
-        assert!(matches!(evaluate(&service(1), &failed, &policy, &place()).status, Status::Unknown(_)));
+        assert!(matches!(status(ROOT, failed), Status::Unknown(_)));
     }
 }

@@ -1,15 +1,13 @@
 //! `service.available`: is the endpoint service there, and does it take connections?
 
-use std::collections::BTreeMap;
-
-use super::{Check, Finding, Observation, Place, Remedy, Severity, Status};
+use super::{Check, Finding, Observation, Place, Remedy, Severity, Status, View, observed};
 use crate::ids::ServiceId;
-use crate::snapshot::{EndpointService, Seen};
 
-/// The observation for one of the configured endpoint services, from all that EC2 knows of them.
+/// The observation for the endpoint service.
 #[must_use]
-pub fn evaluate(service: &ServiceId, known: &Seen<BTreeMap<ServiceId, EndpointService>>, place: &Place) -> Observation {
-    let status = match known.as_ref().map(|known| known.get(service)) {
+pub fn evaluate(view: View<'_>) -> Observation {
+    let View { service, place, .. } = view;
+    let status = match view.paths.service(service) {
         Ok(Some(found)) => match found.state.as_deref() {
             // EC2 writes it with a capital letter, and other states of the same API without: compared without case.
             Some(state) if state.eq_ignore_ascii_case("available") => Status::Pass,
@@ -19,7 +17,7 @@ pub fn evaluate(service: &ServiceId, known: &Seen<BTreeMap<ServiceId, EndpointSe
         Ok(None) => fail(service, "EC2 does not know this endpoint service", place),
         Err(unseen) => Status::Unknown(unseen.to_string()),
     };
-    Observation { check: Check::ServiceAvailable, resource: service.to_string(), status }
+    observed(Check::ServiceAvailable, service, status)
 }
 
 fn fail(service: &ServiceId, summary: &str, place: &Place) -> Status {
@@ -46,27 +44,28 @@ fn fail(service: &ServiceId, summary: &str, place: &Place) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{place, service, unseen};
+    use crate::snapshot::{EndpointService, Paths};
+    use crate::testing::{endpoint_service, paths, unseen, view};
 
-    fn status(known: &[EndpointService]) -> Status {
-        let known = known.iter().map(|service| (service.id.clone(), service.clone())).collect();
-        evaluate(&service(1), &Ok(known), &place()).status
+    fn status(paths: &Paths) -> Status {
+        view(paths, |view| evaluate(view).status)
     }
 
-    fn service_in(state: Option<&str>) -> EndpointService {
+    fn in_state(state: Option<&str>) -> Paths {
         let state = state.map(ToOwned::to_owned);
-        EndpointService { id: service(1), name: None, state, load_balancers: Vec::new(), principals: None }
+        paths(EndpointService { state, ..endpoint_service() }, [])
     }
 
     #[test]
     fn only_an_available_service_passes() {
-        assert_eq!(status(&[service_in(Some("Available"))]), Status::Pass);
+        assert_eq!(status(&in_state(Some("Available"))), Status::Pass);
         for state in ["Pending", "Deleting", "Deleted", "Failed", "new"] {
-            assert!(matches!(status(&[service_in(Some(state))]), Status::Fail(_)), "{state}");
+            assert!(matches!(status(&in_state(Some(state))), Status::Fail(_)), "{state}");
         }
-        assert!(matches!(status(&[]), Status::Fail(_)), "a service EC2 does not know");
-        assert!(matches!(status(&[service_in(None)]), Status::Unknown(_)), "a service without a state");
+        let gone = Paths { services: Ok([].into()), ..in_state(None) };
+        assert!(matches!(status(&gone), Status::Fail(_)), "a service EC2 does not know");
+        assert!(matches!(status(&in_state(None)), Status::Unknown(_)), "a service without a state");
         let failed = Err(unseen("ec2:DescribeVpcEndpointServiceConfigurations"));
-        assert!(matches!(evaluate(&service(1), &failed, &place()).status, Status::Unknown(_)));
+        assert!(matches!(status(&Paths { services: failed, ..in_state(None) }), Status::Unknown(_)));
     }
 }

@@ -2,20 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::{Check, Finding, Observation, Place, Remedy, Severity, Status, count, per_target_group, some_of};
-use crate::ids::ServiceId;
-use crate::snapshot::{Health, LoadBalancer, Seen, Target, TargetGroup};
+use super::{Check, Finding, Observation, Place, Remedy, Severity, Status, View, count, some_of};
+use crate::snapshot::{Health, Target, TargetGroup};
 
 /// Evidence lines per alert; the rest is counted.
 const MOST_TARGETS_NAMED: usize = 20;
 
 /// One observation per target group, however many targets it has.
 #[must_use]
-pub fn evaluate(service: &ServiceId, load_balancers: &Seen<Vec<LoadBalancer>>, place: &Place) -> Vec<Observation> {
-    per_target_group(Check::TargetGroupHealth, service, load_balancers, |_, group| match &group.targets {
-        Some(Ok(targets)) => judge(group, targets, place),
-        Some(Err(unseen)) => Status::Unknown(unseen.to_string()),
-        None => Status::Unknown("its targets were not read".to_owned()),
+pub fn evaluate(view: View<'_>) -> Vec<Observation> {
+    view.per_target_group(Check::TargetGroupHealth, |_, group| match &group.targets {
+        Ok(targets) => judge(group, targets, view.place),
+        Err(unseen) => Status::Unknown(unseen.to_string()),
     })
 }
 
@@ -121,11 +119,16 @@ fn remedy(targets: &[Target]) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{load_balancer, place, service, target, target_group};
+    use crate::snapshot::{LoadBalancer, Paths};
+    use crate::testing::{endpoint_service, load_balancer, paths, target, target_group, view};
+
+    fn observations(balancer: LoadBalancer) -> Vec<Observation> {
+        view(&paths(endpoint_service(), [balancer]), evaluate)
+    }
 
     fn status(targets: &[Target]) -> Status {
-        let group = TargetGroup { targets: Some(Ok(targets.to_vec())), ..target_group("pg") };
-        let observations = evaluate(&service(1), &Ok(vec![load_balancer("pg", vec![group])]), &place());
+        let group = TargetGroup { targets: Ok(targets.to_vec()), ..target_group("pg") };
+        let observations = observations(load_balancer("pg", vec![group]));
         assert_eq!(observations.len(), 1, "one per target group, never per target");
         observations[0].status.clone()
     }
@@ -162,21 +165,17 @@ mod tests {
     fn what_elb_does_not_say_is_unknown_not_healthy() {
         assert!(matches!(status(&[target(1, "unavailable")]), Status::Unknown(_)));
         assert!(matches!(status(&[target(1, "brand-new-state"), target(2, "unhealthy")]), Status::Unknown(_)));
-        let observations = evaluate(&service(1), &Ok(vec![load_balancer("pg", vec![target_group("pg")])]), &place());
-        assert!(matches!(observations[0].status, Status::Unknown(_)), "targets that were not read");
     }
 
     #[test]
     fn a_failed_read_is_unknown() {
         let unseen = || crate::testing::unseen("elasticloadbalancing:DescribeTargetHealth");
-        let group = TargetGroup { targets: Some(Err(unseen())), ..target_group("pg") };
-        let lists: [Seen<Vec<LoadBalancer>>; 3] = [
-            Err(unseen()),
-            Ok(vec![LoadBalancer { target_groups: Err(unseen()), ..load_balancer("pg", vec![]) }]),
-            Ok(vec![load_balancer("pg", vec![group])]),
-        ];
-        for list in lists {
-            let observations = evaluate(&service(1), &list, &place());
+        let group = TargetGroup { targets: Err(unseen()), ..target_group("pg") };
+        let seen = paths(endpoint_service(), [load_balancer("pg", vec![group])]);
+        let no_groups = LoadBalancer { target_groups: Err(unseen()), ..load_balancer("pg", vec![]) };
+        let looks = [paths(endpoint_service(), [no_groups]), Paths { services: Err(unseen()), ..seen.clone() }, seen];
+        for paths in looks {
+            let observations = view(&paths, evaluate);
             assert!(matches!(&observations[..], [Observation { status: Status::Unknown(_), .. }]), "{observations:?}");
         }
     }

@@ -1,211 +1,75 @@
-//! The path behind an endpoint service: load balancers, the target groups they forward to, and what a run asks of them.
+//! Load balancers, their listeners, target groups and targets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_sdk_ec2::types::Filter;
 use aws_sdk_elasticloadbalancingv2::types as elb;
 
-use super::connections::FILTER_VALUES;
-use super::{Depth, Observer, side_by_side, unseen, untold};
-use crate::ids::{Arn, Malformed, ServiceId};
-use crate::snapshot::{CrossZoneOverride, EndpointService, Health, LoadBalancer, Seen, Target, TargetGroup, Unseen};
+use super::{Observer, untold};
+use crate::ids::Arn;
+use crate::snapshot::{CrossZoneOverride, Description, Health, Listener, Seen, Target, TargetGroup, TargetKind, Zone};
 
-const DESCRIBE_SERVICES: &str = "ec2:DescribeVpcEndpointServiceConfigurations";
 const CROSS_ZONE: &str = "load_balancing.cross_zone.enabled";
 
-/// The endpoint services, and each load balancer behind them once, however many services share it.
-#[derive(Debug, Clone)]
-pub struct Paths {
-    /// The services EC2 knows, of those asked for.
-    pub services: Seen<BTreeMap<ServiceId, EndpointService>>,
-    load_balancers: BTreeMap<Arn, LoadBalancer>,
-}
-
-impl Paths {
-    /// The load balancers behind `service`.
-    ///
-    /// # Errors
-    /// [`Unseen`] if the services could not be described, or if EC2 does not know this one.
-    pub fn behind(&self, service: &ServiceId) -> Seen<Vec<LoadBalancer>> {
-        let services = self.services.as_ref().map_err(Clone::clone)?;
-        let service = services.get(service).ok_or_else(|| unknown_service(service))?;
-        Ok(service.load_balancers.iter().filter_map(|arn| self.load_balancers.get(arn).cloned()).collect())
-    }
-
-    /// Every load balancer behind any of the services, once.
-    pub fn load_balancers(&self) -> impl Iterator<Item = &LoadBalancer> {
-        self.load_balancers.values()
-    }
-
-    /// The allowed principals of `service`.
-    ///
-    /// # Errors
-    /// [`Unseen`] if they could not be read, or if EC2 does not know this service.
-    pub fn principals(&self, service: &ServiceId) -> Seen<Vec<String>> {
-        let services = self.services.as_ref().map_err(Clone::clone)?;
-        let service = services.get(service).ok_or_else(|| unknown_service(service))?;
-        service
-            .principals
-            .clone()
-            .unwrap_or_else(|| Err(untold(DESCRIBE_SERVICES, "its permissions were not asked for")))
-    }
-
-    /// The reads that failed.
-    pub fn unseen(&self) -> impl Iterator<Item = &Unseen> {
-        let of_services =
-            self.services.iter().flat_map(BTreeMap::values).filter_map(|service| failed(service.principals.as_ref()));
-        let of_balancers = self.load_balancers.values().flat_map(|balancer| {
-            let groups = balancer.target_groups.iter().flatten();
-            let groups = groups
-                .flat_map(|group| failed(group.targets.as_ref()).into_iter().chain(failed(group.cross_zone.as_ref())));
-            balancer.target_groups.as_ref().err().into_iter().chain(failed(balancer.cross_zone.as_ref())).chain(groups)
-        });
-        self.services.as_ref().err().into_iter().chain(of_services).chain(of_balancers)
-    }
-
-    /// The `Name` tag of `service`, if it was seen.
-    #[must_use]
-    pub fn name(&self, service: &ServiceId) -> Option<&str> {
-        self.services.as_ref().ok()?.get(service)?.name.as_deref()
-    }
-}
+/// Load balancers that one call describes.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DescribeLoadBalancers.html>
+const LOAD_BALANCERS_PER_CALL: usize = 20;
 
 impl Observer {
-    /// The configurations of `services`, all pages: one call per 200 services and page. One that EC2 does not know is
-    /// absent.
-    ///
-    /// # Errors
-    /// [`Unseen`] if any page could not be read.
-    pub async fn endpoint_services(
-        &self,
-        services: &BTreeSet<ServiceId>,
-    ) -> Seen<BTreeMap<ServiceId, EndpointService>> {
-        let ids: Vec<String> = services.iter().map(ToString::to_string).collect();
-        let mut found = BTreeMap::new();
-        // A filter, not the ServiceIds parameter: that one fails for all if one of them does not exist.
-        for ids in ids.chunks(FILTER_VALUES) {
-            let filter = Filter::builder().name("service-id").set_values(Some(ids.to_vec())).build();
-            let call = self.ec2.describe_vpc_endpoint_service_configurations().filters(filter);
-            let mut pages = call.into_paginator().items().send();
-            while let Some(row) = pages.next().await {
-                let row = row.map_err(|error| unseen(DESCRIBE_SERVICES, &error))?;
-                let Some(id) = row.service_id().and_then(|id| id.parse::<ServiceId>().ok()) else { continue };
-                let tag = row.tags().iter().find(|tag| tag.key() == Some("Name")).and_then(|tag| tag.value());
-                let balancers: Result<Vec<Arn>, Malformed> =
-                    row.network_load_balancer_arns().iter().map(|arn| arn.parse()).collect();
-                let service = EndpointService {
-                    id: id.clone(),
-                    state: row.service_state().map(|state| state.as_str().to_owned()),
-                    principals: None,
-                    name: tag.filter(|name| !name.is_empty()).map(ToOwned::to_owned),
-                    load_balancers: balancers.map_err(|wrong| untold(DESCRIBE_SERVICES, &wrong.to_string()))?,
-                };
-                found.insert(id, service);
-            }
-        }
-        Ok(found)
-    }
-
-    /// The services and what is behind them: a chain of three calls, however many services, load balancers and target
-    /// groups there are.
-    pub async fn paths(&self, services: &BTreeSet<ServiceId>, depth: Depth) -> Paths {
-        let mut services = self.endpoint_services(services).await;
-        let arns: BTreeSet<Arn> =
-            services.iter().flat_map(BTreeMap::values).flat_map(|service| service.load_balancers.clone()).collect();
-        let ids: Vec<ServiceId> = services.iter().flat_map(BTreeMap::keys).cloned().collect();
-        let principals = async {
-            match depth {
-                Depth::Health => Vec::new(),
-                Depth::Settings => side_by_side(ids, async |id| (self.allowed_principals(&id).await, id)).await,
-            }
-        };
-        let (balancers, principals) =
-            tokio::join!(side_by_side(arns, |arn| self.load_balancer(arn, depth)), principals);
-        if let Ok(services) = &mut services {
-            for (principals, id) in principals {
-                services.entry(id).and_modify(|service| service.principals = Some(principals));
-            }
-        }
-        let groups: BTreeSet<Arn> = balancers
-            .iter()
-            .flat_map(|balancer| balancer.target_groups.iter().flatten())
-            .map(|group| group.arn.clone())
-            .collect();
-        let details: BTreeMap<Arn, Detail> =
-            side_by_side(groups, async |arn| (arn.clone(), self.detail(&arn, depth).await)).await.into_iter().collect();
-        let load_balancers = balancers.into_iter().map(|mut balancer| {
-            for group in balancer.target_groups.iter_mut().flatten() {
-                match details.get(&group.arn) {
-                    Some(Detail::Health(targets)) => group.targets = Some(targets.clone()),
-                    Some(Detail::CrossZone(own)) => group.cross_zone = Some(own.clone()),
-                    None => {}
-                }
-            }
-            (balancer.arn.clone(), balancer)
-        });
-        Paths { services, load_balancers: load_balancers.collect() }
-    }
-
-    /// Who may create an endpoint to the service, all pages. This call takes no list of services.
-    async fn allowed_principals(&self, service: &ServiceId) -> Seen<Vec<String>> {
-        const CALL: &str = "ec2:DescribeVpcEndpointServicePermissions";
-        let call = self.ec2.describe_vpc_endpoint_service_permissions().service_id(service.as_str());
-        let mut pages = call.into_paginator().items().send();
-        let mut principals = Vec::new();
-        while let Some(row) = pages.next().await {
-            let row = row.map_err(|error| unseen(CALL, &error))?;
-            let principal = row.principal().ok_or_else(|| untold(CALL, "an allowed principal has no name"))?;
-            principals.push(principal.to_owned());
-        }
-        Ok(principals)
-    }
-
-    async fn load_balancer(&self, arn: Arn, depth: Depth) -> LoadBalancer {
-        let attributes = async {
-            match depth {
-                Depth::Health => None,
-                Depth::Settings => Some(self.load_balancer_cross_zone(&arn).await),
-            }
-        };
-        let (target_groups, cross_zone) = tokio::join!(self.target_groups(&arn), attributes);
-        LoadBalancer { arn, target_groups, cross_zone }
+    /// What `arns` are: one call per 20. A load balancer behind an endpoint service cannot be deleted, so none is missing.
+    pub(super) async fn descriptions(&self, arns: &BTreeSet<Arn>) -> Seen<BTreeMap<Arn, Description>> {
+        const CALL: &str = "elasticloadbalancing:DescribeLoadBalancers";
+        let arns = arns.iter().map(ToString::to_string).collect();
+        let rows: Vec<elb::LoadBalancer> = self
+            .in_batches(arns, LOAD_BALANCERS_PER_CALL, async |arns| {
+                let call = self.elb.describe_load_balancers().set_load_balancer_arns(Some(arns));
+                self.ask(CALL, call.into_paginator().items().send().try_collect()).await
+            })
+            .await?;
+        let described = |row: &elb::LoadBalancer| Some((row.load_balancer_arn()?.parse().ok()?, description(row)?));
+        rows.iter()
+            .map(|row| described(row).ok_or_else(|| untold(CALL, "a load balancer lacks its ARN, type or VPC")))
+            .collect()
     }
 
     /// The target groups that the load balancer's listeners forward to, in default actions and rules, weighted or not:
     /// asked for by load balancer, ELB lists just these, in one call instead of one per listener.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DescribeTargetGroups.html>
-    async fn target_groups(&self, load_balancer: &Arn) -> Seen<Vec<TargetGroup>> {
+    pub(super) async fn target_groups(&self, load_balancer: &Arn) -> Seen<Vec<TargetGroup>> {
         const CALL: &str = "elasticloadbalancing:DescribeTargetGroups";
         let call = self.elb.describe_target_groups().load_balancer_arn(load_balancer.as_str());
-        let mut pages = call.into_paginator().items().send();
-        let mut groups = Vec::new();
-        while let Some(row) = pages.next().await {
-            let row = row.map_err(|error| unseen(CALL, &error))?;
+        let rows: Vec<elb::TargetGroup> = self.ask(CALL, call.into_paginator().items().send().try_collect()).await?;
+        let group = |row: &elb::TargetGroup| {
             let arn = row.target_group_arn().and_then(|arn| arn.parse().ok());
             // Passing over a group would make its alert look resolved.
-            let arn = arn.ok_or_else(|| untold(CALL, "a target group has no ARN"))?;
-            groups.push(target_group(arn, &row));
-        }
-        Ok(groups)
+            Ok(target_group(arn.ok_or_else(|| untold(CALL, "a target group has no ARN"))?, row))
+        };
+        rows.iter().map(group).collect()
     }
 
-    async fn detail(&self, group: &Arn, depth: Depth) -> Detail {
-        match depth {
-            Depth::Health => Detail::Health(self.targets(group).await),
-            Depth::Settings => Detail::CrossZone(self.target_group_cross_zone(group).await),
-        }
+    /// The load balancer's listeners, all pages. A Network Load Balancer's listener has no rules but its default action.
+    /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-listeners.html>
+    pub(super) async fn listeners(&self, load_balancer: &Arn) -> Seen<Vec<Listener>> {
+        const CALL: &str = "elasticloadbalancing:DescribeListeners";
+        let call = self.elb.describe_listeners().load_balancer_arn(load_balancer.as_str());
+        let rows: Vec<elb::Listener> = self.ask(CALL, call.into_paginator().items().send().try_collect()).await?;
+        rows.iter().map(|row| listener(row).ok_or_else(|| untold(CALL, "a listener has no port"))).collect()
     }
 
-    async fn targets(&self, group: &Arn) -> Seen<Vec<Target>> {
+    /// The targets of `group` with their health. This call has no pages.
+    pub(super) async fn targets(&self, group: &Arn) -> Seen<Vec<Target>> {
         let call = self.elb.describe_target_health().target_group_arn(group.as_str());
-        let health = call.send().await.map_err(|error| unseen("elasticloadbalancing:DescribeTargetHealth", &error))?;
+        let health = self.ask("elasticloadbalancing:DescribeTargetHealth", call.send()).await?;
         Ok(health.target_health_descriptions().iter().map(target).collect())
     }
 
-    async fn load_balancer_cross_zone(&self, arn: &Arn) -> Seen<bool> {
+    /// The load balancer's own cross-zone attribute.
+    ///
+    /// # Errors
+    /// [`crate::snapshot::Unseen`] if it could not be read.
+    pub async fn load_balancer_cross_zone(&self, arn: &Arn) -> Seen<bool> {
         const CALL: &str = "elasticloadbalancing:DescribeLoadBalancerAttributes";
         let call = self.elb.describe_load_balancer_attributes().load_balancer_arn(arn.as_str());
-        let answer = call.send().await.map_err(|error| unseen(CALL, &error))?;
+        let answer = self.ask(CALL, call.send()).await?;
         let value = answer.attributes().iter().find(|attribute| attribute.key() == Some(CROSS_ZONE));
         match value.and_then(elb::LoadBalancerAttribute::value) {
             Some("true") => Ok(true),
@@ -214,10 +78,14 @@ impl Observer {
         }
     }
 
-    async fn target_group_cross_zone(&self, arn: &Arn) -> Seen<CrossZoneOverride> {
+    /// The target group's cross-zone attribute.
+    ///
+    /// # Errors
+    /// [`crate::snapshot::Unseen`] if it could not be read.
+    pub async fn target_group_cross_zone(&self, arn: &Arn) -> Seen<CrossZoneOverride> {
         const CALL: &str = "elasticloadbalancing:DescribeTargetGroupAttributes";
         let call = self.elb.describe_target_group_attributes().target_group_arn(arn.as_str());
-        let answer = call.send().await.map_err(|error| unseen(CALL, &error))?;
+        let answer = self.ask(CALL, call.send()).await?;
         let value = answer.attributes().iter().find(|attribute| attribute.key() == Some(CROSS_ZONE));
         match value.and_then(elb::TargetGroupAttribute::value) {
             Some("true") => Ok(CrossZoneOverride::On),
@@ -228,18 +96,36 @@ impl Observer {
     }
 }
 
-fn unknown_service(service: &ServiceId) -> Unseen {
-    Unseen { call: DESCRIBE_SERVICES, error: format!("EC2 does not know {service}"), denied: false }
+fn description(row: &elb::LoadBalancer) -> Option<Description> {
+    let zone = |row: &elb::AvailabilityZone| {
+        Some(Zone { name: row.zone_name()?.to_owned(), subnet: row.subnet_id()?.to_owned() })
+    };
+    let enforced = row.enforce_security_group_inbound_rules_on_private_link_traffic();
+    Some(Description {
+        kind: row.r#type()?.as_str().to_owned(),
+        // A Gateway Load Balancer has none.
+        scheme: row.scheme().map_or("", |scheme| scheme.as_str()).to_owned(),
+        state: row.state().and_then(elb::LoadBalancerState::code).map_or("", |code| code.as_str()).to_owned(),
+        vpc: row.vpc_id()?.to_owned(),
+        zones: row.availability_zones().iter().filter_map(zone).collect(),
+        security_groups: row.security_groups().to_vec(),
+        enforced: enforced.map(|enforced| enforced != "off"),
+    })
 }
 
-fn failed<T>(read: Option<&Seen<T>>) -> Option<&Unseen> {
-    read.and_then(|read| read.as_ref().err())
-}
-
-/// What a run asks of a target group.
-enum Detail {
-    Health(Seen<Vec<Target>>),
-    CrossZone(Seen<CrossZoneOverride>),
+fn listener(row: &elb::Listener) -> Option<Listener> {
+    let forwards = row.default_actions().iter().flat_map(|action| {
+        let config = action.forward_config().map(elb::ForwardActionConfig::target_groups).unwrap_or_default();
+        let weighted =
+            config.iter().filter(|group| group.weight() != Some(0)).filter_map(|group| group.target_group_arn());
+        // ELB repeats a single target group beside the configuration, where its weight does not stand.
+        weighted.chain(action.target_group_arn().filter(|_| config.is_empty()))
+    });
+    Some(Listener {
+        port: row.port().and_then(|port| port.try_into().ok())?,
+        protocol: row.protocol().map_or("", |protocol| protocol.as_str()).to_owned(),
+        forwards_to: forwards.filter_map(|arn| arn.parse().ok()).collect(),
+    })
 }
 
 fn target_group(arn: Arn, row: &elb::TargetGroup) -> TargetGroup {
@@ -250,16 +136,26 @@ fn target_group(arn: Arn, row: &elb::TargetGroup) -> TargetGroup {
             format!("{}{path} on {}", protocol.as_str(), row.health_check_port().unwrap_or("an untold port"))
         }),
     };
-    TargetGroup { arn, health_check, targets: None, cross_zone: None }
+    let kind = match row.target_type() {
+        Some(elb::TargetTypeEnum::Instance) => TargetKind::Instance,
+        Some(elb::TargetTypeEnum::Ip) => TargetKind::Ip,
+        Some(elb::TargetTypeEnum::Alb) => TargetKind::LoadBalancer,
+        _ => TargetKind::Other,
+    };
+    let targets = Err(untold("elasticloadbalancing:DescribeTargetHealth", "it was not asked"));
+    TargetGroup { arn, kind, health_check, targets, cross_zone: None }
 }
 
 fn target(row: &elb::TargetHealthDescription) -> Target {
     let (target, health) = (row.target(), row.target_health());
     let reason = health.and_then(elb::TargetHealth::reason);
+    let id = target.and_then(elb::TargetDescription::id).unwrap_or("a target without id");
     Target {
-        id: target.and_then(elb::TargetDescription::id).unwrap_or("a target without id").to_owned(),
+        id: id.to_owned(),
         port: target.and_then(elb::TargetDescription::port).and_then(|port| port.try_into().ok()),
         zone: target.and_then(elb::TargetDescription::availability_zone).map(ToOwned::to_owned),
+        address: id.parse().ok(),
+        subnet: None,
         health: Health::parse(health.and_then(elb::TargetHealth::state).map_or("", |state| state.as_str())),
         reason: reason.map(|reason| reason.as_str().to_owned()),
         description: health.and_then(elb::TargetHealth::description).map(ToOwned::to_owned),

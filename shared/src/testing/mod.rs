@@ -2,14 +2,17 @@
 
 pub mod aws;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use crate::checks::{Finding, Place, Remedy, Severity};
+use crate::checks::{Finding, Observation, Place, Remedy, Severity, Status, View};
 use crate::config::{Policy, Settings};
 use crate::ids::{Arn, EndpointId, ServiceId};
-use crate::snapshot::{Connection, ConnectionState, Health, LoadBalancer, Target, TargetGroup, Unseen};
+use crate::snapshot::{
+    Connection, ConnectionState, Description, EndpointService, Health, Listener, LoadBalancer, Network, Paths, Target,
+    TargetGroup, TargetKind, Unseen, Zone,
+};
 use crate::trigger::Change;
 
 /// Endpoint service number `number`; the policy of [`policy`] watches number 1.
@@ -80,23 +83,120 @@ pub fn unseen(call: &'static str) -> Unseen {
     Unseen { call, error: "AccessDenied: not authorized".to_owned(), denied: true }
 }
 
-/// A load balancer with these target groups.
+/// Endpoint service 1 as it must be, with dbt's principal.
+#[must_use]
+pub fn endpoint_service() -> EndpointService {
+    EndpointService {
+        id: service(1),
+        name: None,
+        state: Some("Available".to_owned()),
+        acceptance_required: Some(true),
+        zones: Vec::new(),
+        load_balancers: Vec::new(),
+        private_dns: None,
+        regions: Vec::new(),
+        principals: Some(Ok(vec!["arn:aws:iam::123456789012:root".to_owned()])),
+    }
+}
+
+/// `service` with these load balancers behind it, and nothing else seen.
+#[must_use]
+pub fn paths(service: EndpointService, load_balancers: impl IntoIterator<Item = LoadBalancer>) -> Paths {
+    let load_balancers: BTreeMap<Arn, LoadBalancer> =
+        load_balancers.into_iter().map(|balancer| (balancer.arn.clone(), balancer)).collect();
+    let service = EndpointService { load_balancers: load_balancers.keys().cloned().collect(), ..service };
+    Paths {
+        services: Ok([(service.id.clone(), service)].into()),
+        load_balancers,
+        connections: None,
+        notifications: None,
+        network: None,
+        incomplete: Vec::new(),
+    }
+}
+
+/// What `look` makes of `paths`, for service 1 and [`policy`].
+pub fn view<T>(paths: &Paths, look: impl FnOnce(View<'_>) -> T) -> T {
+    view_of(paths, &policy(), look)
+}
+
+/// What `look` makes of `paths`, for service 1 and this policy.
+pub fn view_of<T>(paths: &Paths, policy: &Policy, look: impl FnOnce(View<'_>) -> T) -> T {
+    look(View { service: &service(1), paths, policy, place: &place() })
+}
+
+/// A network of which everything was read, and in which there is nothing.
+#[must_use]
+pub fn network() -> Network {
+    Network {
+        rules: Ok(Vec::new()),
+        prefix_lists: BTreeMap::new(),
+        interfaces: Ok(Vec::new()),
+        subnets: Ok(Vec::new()),
+        acls: Ok(Vec::new()),
+        route_tables: Ok(Vec::new()),
+    }
+}
+
+/// The severity and summary of what fails; nothing of what passes.
+#[must_use]
+pub fn failures(observations: &[Observation]) -> Vec<(Severity, &str)> {
+    let failed = observations.iter().filter_map(|observation| match &observation.status {
+        Status::Pass => None,
+        Status::Fail(finding) => Some((finding.severity, finding.summary.as_str())),
+        Status::Unknown(why) => panic!("unknown: {why}"),
+    });
+    failed.collect()
+}
+
+/// The one finding among `observations`.
+#[must_use]
+pub fn only_finding(observations: Vec<Observation>) -> Finding {
+    let mut failed = observations.into_iter().filter_map(|observation| match observation.status {
+        Status::Fail(finding) => Some(*finding),
+        _ => None,
+    });
+    let finding = failed.next().unwrap();
+    assert_eq!(failed.next(), None, "one finding");
+    finding
+}
+
+/// A load balancer as it must be, in zones a and b, with these target groups and a listener for each, from port 5432 on.
 #[must_use]
 pub fn load_balancer(name: &str, target_groups: Vec<TargetGroup>) -> LoadBalancer {
+    let zone = |zone: char| Zone { name: format!("eu-central-1{zone}"), subnet: format!("subnet-{zone}") };
+    let listeners = target_groups.iter().zip(5432..).map(|(group, port)| listener("TCP", port, group));
     LoadBalancer {
         arn: elb_arn(&format!("loadbalancer/net/{name}/0123456789abcdef")),
+        description: Ok(Description {
+            kind: "network".to_owned(),
+            scheme: "internal".to_owned(),
+            state: "active".to_owned(),
+            vpc: "vpc-1".to_owned(),
+            zones: vec![zone('a'), zone('b')],
+            security_groups: Vec::new(),
+            enforced: None,
+        }),
+        listeners: Some(Ok(listeners.collect())),
         target_groups: Ok(target_groups),
         cross_zone: None,
     }
 }
 
-/// A target group of which only the name is known.
+/// A listener that forwards to `group`.
+#[must_use]
+pub fn listener(protocol: &str, port: u16, group: &TargetGroup) -> Listener {
+    Listener { port, protocol: protocol.to_owned(), forwards_to: vec![group.arn.clone()] }
+}
+
+/// A target group of IP addresses, without any.
 #[must_use]
 pub fn target_group(name: &str) -> TargetGroup {
     TargetGroup {
         arn: elb_arn(&format!("targetgroup/{name}/0123456789abcdef")),
+        kind: TargetKind::Ip,
         health_check: Some("TCP on traffic-port".to_owned()),
-        targets: None,
+        targets: Ok(Vec::new()),
         cross_zone: None,
     }
 }
@@ -113,6 +213,8 @@ pub fn target(number: u8, health: &str) -> Target {
         id: format!("10.0.0.{number}"),
         port: Some(5432),
         zone: Some("eu-central-1a".to_owned()),
+        address: Some([10, 0, 0, number].into()),
+        subnet: None,
         health: Health::parse(health),
         reason: failed.then(|| "Target.FailedHealthChecks".to_owned()),
         description: failed.then(|| "Health checks failed".to_owned()),

@@ -1,0 +1,181 @@
+//! `load-balancer.broad-rule`: do the load balancer's security groups let in more than dbt?
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use super::security_groups::{Inbound, authorize, ports_served};
+use super::{Check, Finding, Observation, Remedy, Severity, Status, View, count, some_of};
+use crate::snapshot::{LoadBalancer, SecurityGroupRule};
+
+/// Evidence lines per alert; the rest is counted.
+const MOST_RULES_NAMED: usize = 20;
+
+/// The rule of a first trial: what must be narrowed once dbt's own networks are known.
+const TRIAL: &str = "10.0.0.0/8";
+
+/// One observation per load balancer with security groups, enforced or not. A network that has nothing to do with dbt's is
+/// somebody else's business; one that goes beyond dbt's was meant for dbt, and lets others in.
+#[must_use]
+pub fn evaluate(view: View<'_>) -> Vec<Observation> {
+    view.per_load_balancer(Check::LoadBalancerBroadRule, |balancer, description| {
+        if description.security_groups.is_empty() {
+            return Status::Pass;
+        }
+        match (Inbound::of(description, view), ports_served(balancer, view)) {
+            (Ok(inbound), Ok(ports)) => judge(balancer, &inbound, &ports, view),
+            (Err(why), _) | (_, Err(why)) => Status::Unknown(why),
+        }
+    })
+}
+
+/// Whether `net` goes beyond dbt's networks while it reaches into them. Where those are not known: whether it lets in the
+/// whole world, or is the rule of a trial.
+fn is_broad(net: &IpNet, dbt: &[IpNet]) -> bool {
+    let everybody = net.prefix_len() == 0;
+    if dbt.is_empty() {
+        return everybody || net.to_string() == TRIAL;
+    }
+    let joined = IpNet::aggregate(&dbt.to_vec());
+    let inside = joined.iter().any(|own| own.contains(net));
+    let reaches = dbt.iter().any(|own| net.contains(own));
+    !inside && (everybody || reaches)
+}
+
+fn judge(balancer: &LoadBalancer, inbound: &Inbound<'_>, ports: &BTreeSet<u16>, view: View<'_>) -> Status {
+    let dbt = &view.policy.dbt_cidrs;
+    let relevant =
+        |rule: &SecurityGroupRule| rule.tcp.is_some_and(|open| ports.iter().any(|port| open.contains(*port)));
+    let (mut broad, mut narrow, mut unread) = (Vec::new(), Vec::new(), None);
+    for rule in inbound.rules.iter().copied().filter(|rule| relevant(rule)) {
+        match inbound.sources(rule) {
+            Ok(sources) if sources.iter().any(|net| is_broad(net, dbt)) => broad.push(rule),
+            Ok(_) => narrow.push(rule),
+            Err(unseen) => unread = Some(unseen.to_string()),
+        }
+    }
+    let [first, ..] = broad[..] else { return unread.map_or(Status::Pass, Status::Unknown) };
+
+    // What dbt would lose with these rules must be let in first.
+    let pairs = ports.iter().flat_map(|port| dbt.iter().map(move |cidr| (*cidr, *port)));
+    let lost: Vec<(IpNet, u16)> =
+        pairs.filter(|(cidr, port)| inbound.covers(&narrow, cidr, *port) != Ok(true)).collect();
+    let region = view.place.region();
+    let groups: BTreeSet<&str> = broad.iter().map(|rule| rule.group.as_str()).collect();
+    let revoke = groups.iter().map(|group| {
+        let rules = broad.iter().filter(|rule| rule.group == *group).map(|rule| rule.id.as_str());
+        let rules: Vec<&str> = rules.collect();
+        format!(
+            "aws ec2 revoke-security-group-ingress --region {region} --group-id {group} --security-group-rule-ids {}",
+            rules.join(" ")
+        )
+    });
+    let admit = (!lost.is_empty()).then(|| authorize(&first.group, &lost, region));
+    let (what, command) = if dbt.is_empty() {
+        (
+            "Ask dbt Support for the networks your dbt environment connects from, put them into the stack's DbtCidrs, and \
+             let them in; then take the wide rule out. Before that, dbt may depend on it.",
+            format!(
+                "aws ec2 describe-security-group-rules --region {region} --filters Name=group-id,Values={}",
+                groups.iter().copied().collect::<Vec<_>>().join(",")
+            ),
+        )
+    } else {
+        (
+            "Let dbt's own networks in where only the wide rule does, then take the wide rule out. See first that nobody \
+             else needs it.",
+            admit.into_iter().chain(revoke).collect::<Vec<_>>().join(" && "),
+        )
+    };
+    let lines = broad.iter().map(|rule| inbound.describe(rule)).collect();
+    let known = if dbt.is_empty() {
+        "dbt's networks: not known".to_owned()
+    } else {
+        format!("dbt's networks: {}", dbt.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+    };
+    Status::Fail(Box::new(Finding {
+        severity: Severity::Warning,
+        summary: format!(
+            "{} of {} {} in more than dbt",
+            count(broad.len(), "rule"),
+            balancer.name(),
+            if broad.len() == 1 { "lets" } else { "let" }
+        ),
+        meaning: "Nothing changes for dbt, but others can reach your service through this load balancer.".to_owned(),
+        evidence: std::iter::once(known).chain(some_of(lines, MOST_RULES_NAMED)).collect(),
+        remedy: Remedy {
+            what: what.to_owned(),
+            command: Some(command),
+            console: view.place.security_group(&first.group),
+        },
+        cause: None,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::security_groups::tests::{PG, guarded, rule, rule_of};
+    use super::*;
+    use crate::snapshot::{Paths, Ports};
+    use crate::testing::{settings, unseen, view_of};
+
+    const DBT: &str = "10.1.2.0/24,10.1.4.0/24";
+
+    fn status(rules: Vec<SecurityGroupRule>, cidrs: &str) -> Status {
+        view_of(&guarded(rules), &settings(&[("DBT_CIDRS", cidrs)]).policy, evaluate).remove(0).status
+    }
+
+    fn is_broad(source: &str, cidrs: &str) -> bool {
+        match status(vec![rule(source, PG)], cidrs) {
+            Status::Pass => false,
+            Status::Fail(_) => true,
+            Status::Unknown(why) => panic!("unknown: {why}"),
+        }
+    }
+
+    #[test]
+    fn what_goes_beyond_dbts_networks_is_broad() {
+        for source in ["10.0.0.0/8", "0.0.0.0/0", "::/0", "10.1.2.0/23"] {
+            assert!(is_broad(source, DBT), "{source}");
+        }
+        for source in ["10.1.2.0/24", "10.1.2.128/25", "192.168.0.0/16", "sg-9", "pl-dbt"] {
+            assert!(!is_broad(source, DBT), "{source}");
+        }
+        assert!(!is_broad("10.1.2.0/23", "10.1.2.0/24,10.1.3.0/24"), "dbt's networks side by side");
+        assert!(
+            is_broad("10.0.0.0/8", "") && is_broad("0.0.0.0/0", ""),
+            "known to be wide whatever dbt's networks are"
+        );
+        assert!(!is_broad("10.1.0.0/16", ""), "who knows");
+    }
+
+    #[test]
+    fn a_rule_for_other_ports_or_protocols_reaches_no_listener() {
+        assert_eq!(status(vec![rule("0.0.0.0/0", Some(Ports::one(22)))], DBT), Status::Pass);
+        assert_eq!(status(vec![rule("0.0.0.0/0", None)], DBT), Status::Pass);
+    }
+
+    #[test]
+    fn the_command_lets_dbt_in_before_it_shuts_the_others_out() {
+        let rules = vec![rule("10.1.2.0/24", PG), rule("10.0.0.0/8", PG), rule_of("sg-2", "0.0.0.0/0", PG)];
+        let Status::Fail(finding) = status(rules, DBT) else { panic!("it fails") };
+        assert_eq!(finding.summary, "2 rules of pg let in more than dbt");
+        let command = finding.remedy.command.unwrap();
+        let steps: Vec<&str> = command.split(" && ").collect();
+        assert!(
+            steps[0].contains("authorize") && steps[0].contains("10.1.4.0/24") && !steps[0].contains("10.1.2.0/24")
+        );
+        assert!(steps[1].ends_with("--group-id sg-1 --security-group-rule-ids sgr-sg-1"), "{command}");
+        assert!(steps[2].ends_with("--group-id sg-2 --security-group-rule-ids sgr-sg-2"), "{command}");
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_unknown() {
+        assert!(matches!(status(vec![rule("pl-dark", PG)], DBT), Status::Unknown(_)));
+        assert!(matches!(status(vec![rule("pl-dark", PG), rule("0.0.0.0/0", PG)], DBT), Status::Fail(_)));
+        let mut blind: Paths = guarded(vec![]);
+        blind.network.as_mut().unwrap().rules = Err(unseen("ec2:DescribeSecurityGroupRules"));
+        let policy = settings(&[]).policy;
+        assert!(matches!(view_of(&blind, &policy, evaluate)[0].status, Status::Unknown(_)));
+    }
+}

@@ -1,0 +1,171 @@
+//! `listener.port`: is somebody listening where dbt connects?
+
+use std::collections::BTreeSet;
+
+use super::{Check, Finding, Observation, Remedy, Severity, Status, View};
+use crate::config::ListenerPorts;
+use crate::ids::ServiceId;
+use crate::snapshot::{Listener, LoadBalancer, told};
+
+impl ListenerPorts {
+    /// The ports dbt expects on `service`; empty where any will do.
+    pub(super) fn of(&self, service: &ServiceId) -> BTreeSet<u16> {
+        match self {
+            Self::Any => BTreeSet::new(),
+            Self::Every(ports) => ports.clone(),
+            Self::PerService(services) => {
+                services.iter().find(|(own, _)| own == service).map(|(_, ports)| ports.clone()).unwrap_or_default()
+            }
+        }
+    }
+}
+
+/// One observation per load balancer: with several behind a service, any of them may get a connection.
+///
+/// A listener that forwards to a group without targets counts here: what is wrong then is the group, and
+/// `target-group.health` says so.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-listeners.html>
+#[must_use]
+pub fn evaluate(view: View<'_>) -> Vec<Observation> {
+    let expected = view.policy.listener_ports.of(view.service);
+    view.per_load_balancer(Check::ListenerPort, |balancer, _| match told(balancer.listeners.as_ref()) {
+        Ok(listeners) => judge(balancer, listeners, &expected, view),
+        Err(why) => Status::Unknown(why),
+    })
+}
+
+fn judge(balancer: &LoadBalancer, listeners: &[Listener], expected: &BTreeSet<u16>, view: View<'_>) -> Status {
+    let serving: BTreeSet<u16> = listeners.iter().filter(|own| own.serves()).map(|own| own.port).collect();
+    let missing: Vec<u16> = expected.difference(&serving).copied().collect();
+    let name = balancer.name();
+    let summary = if expected.is_empty() && serving.is_empty() {
+        format!("no TCP or TLS listener of {name} forwards to a target group")
+    } else if missing.is_empty() {
+        return Status::Pass;
+    } else {
+        let ports: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        format!(
+            "{} of {} expected ports of {name} have no TCP or TLS listener that forwards: {}",
+            missing.len(),
+            expected.len(),
+            ports.join(", ")
+        )
+    };
+    let (region, arn) = (view.place.region(), &balancer.arn);
+    let taken = listeners.iter().find(|own| missing.contains(&own.port));
+    let groups = balancer.target_groups.iter().flatten().collect::<Vec<_>>();
+    let (what, command) = match (taken, missing.first(), &groups[..]) {
+        (Some(taken), ..) => (
+            format!(
+                "{taken} has the port, but does not serve dbt: its protocol must be TCP or TLS, and it must forward to a \
+                 target group."
+            ),
+            format!("aws elbv2 describe-listeners --region {region} --load-balancer-arn {arn}"),
+        ),
+        (None, Some(port), [group]) => (
+            "Create the listener. If dbt expects another port, mend the stack's ListenerPorts.".to_owned(),
+            format!(
+                "aws elbv2 create-listener --region {region} --load-balancer-arn {arn} --protocol TCP --port {port} \
+                 --default-actions Type=forward,TargetGroupArn={}",
+                group.arn
+            ),
+        ),
+        (None, ..) => (
+            "Create a TCP or TLS listener that forwards to the target group of your service; set port and ARN in this \
+             command."
+                .to_owned(),
+            format!(
+                "aws elbv2 create-listener --region {region} --load-balancer-arn {arn} --protocol TCP --port {} \
+                 --default-actions Type=forward,TargetGroupArn=ARN",
+                missing.first().map_or("PORT".to_owned(), ToString::to_string)
+            ),
+        ),
+    };
+    let line = |own: &Listener| {
+        let groups: Vec<&str> = own.forwards_to.iter().filter_map(|arn| arn.resource().split('/').nth(1)).collect();
+        let to = if groups.is_empty() { "to no target group".to_owned() } else { format!("to {}", groups.join(", ")) };
+        format!("listener {own}: forwards {to}")
+    };
+    Status::Fail(Box::new(Finding {
+        severity: Severity::Critical,
+        summary,
+        meaning: "dbt's connections to these ports are refused by this load balancer.".to_owned(),
+        evidence: if listeners.is_empty() {
+            vec!["no listener".to_owned()]
+        } else {
+            listeners.iter().map(line).collect()
+        },
+        remedy: Remedy { what, command: Some(command), console: view.place.load_balancer(arn) },
+        cause: None,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{
+        endpoint_service, failures, listener, load_balancer, paths, settings, target_group, unseen, view_of,
+    };
+
+    fn balancer(name: &str, listeners: Vec<Listener>) -> LoadBalancer {
+        LoadBalancer { listeners: Some(Ok(listeners)), ..load_balancer(name, vec![target_group("pg")]) }
+    }
+
+    fn told(ports: &str, balancers: Vec<LoadBalancer>) -> Vec<String> {
+        let policy = settings(&[("LISTENER_PORTS", ports)]).policy;
+        let observations = view_of(&paths(endpoint_service(), balancers), &policy, evaluate);
+        failures(&observations).into_iter().map(|(_, summary)| summary.to_owned()).collect()
+    }
+
+    fn on(protocol: &str) -> Vec<Listener> {
+        vec![listener(protocol, 5432, &target_group("pg"))]
+    }
+
+    #[test]
+    fn tcp_in_any_dress_serves_dbt_and_udp_does_not() {
+        for protocol in ["TCP", "TLS", "TCP_UDP"] {
+            assert_eq!(told("5432", vec![balancer("pg", on(protocol))]), [""; 0], "{protocol}");
+            assert_eq!(told("", vec![balancer("pg", on(protocol))]), [""; 0], "{protocol}");
+        }
+        for protocol in ["UDP", "QUIC", ""] {
+            let expected = "1 of 1 expected ports of pg have no TCP or TLS listener that forwards: 5432";
+            assert_eq!(told("5432", vec![balancer("pg", on(protocol))]), [expected], "{protocol}");
+            let any = "no TCP or TLS listener of pg forwards to a target group";
+            assert_eq!(told("", vec![balancer("pg", on(protocol))]), [any], "{protocol}");
+        }
+    }
+
+    #[test]
+    fn each_expected_port_counts_on_each_load_balancer() {
+        let expected = "1 of 2 expected ports of pg have no TCP or TLS listener that forwards: 443";
+        assert_eq!(told("5432+443", vec![balancer("pg", on("TCP"))]), [expected]);
+        let idle = "1 of 1 expected ports of other have no TCP or TLS listener that forwards: 5432";
+        assert_eq!(told("5432", vec![balancer("pg", on("TCP")), balancer("other", vec![])]), [idle]);
+        let elsewhere = "vpce-svc-00000000000000001=443";
+        let expected = "1 of 1 expected ports of pg have no TCP or TLS listener that forwards: 443";
+        assert_eq!(told(elsewhere, vec![balancer("pg", on("TCP"))]), [expected]);
+    }
+
+    #[test]
+    fn a_listener_that_forwards_to_nothing_serves_nobody() {
+        let nowhere = Listener { forwards_to: vec![], ..on("TCP").remove(0) };
+        assert_eq!(told("5432", vec![balancer("pg", vec![nowhere])]).len(), 1);
+    }
+
+    #[test]
+    fn a_listener_that_forwards_to_an_empty_group_is_the_groups_matter() {
+        let balancer = balancer("pg", on("TCP"));
+        assert_eq!(told("5432", vec![balancer.clone()]), [""; 0]);
+        let health =
+            crate::testing::view(&paths(endpoint_service(), [balancer]), crate::checks::target_health::evaluate);
+        assert_eq!(failures(&health), [(Severity::Critical, "no target is registered in target group pg")]);
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_unknown() {
+        let failed = Some(Err(unseen("elasticloadbalancing:DescribeListeners")));
+        let blind = LoadBalancer { listeners: failed, ..balancer("pg", vec![]) };
+        let observations = crate::testing::view(&paths(endpoint_service(), [blind]), evaluate);
+        assert!(matches!(observations[0].status, Status::Unknown(_)));
+    }
+}

@@ -1,0 +1,369 @@
+//! `load-balancer.security-groups`: do the load balancer's security groups let dbt in?
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use super::{Check, Finding, Observation, Remedy, Severity, Status, View, some_of};
+use crate::snapshot::{Description, LoadBalancer, Network, SecurityGroupRule, Seen, Source, told};
+
+/// Evidence lines per alert; the rest is counted.
+const MOST_RULES_NAMED: usize = 20;
+
+/// One observation per load balancer. Rules hold for what comes through PrivateLink only where ELB enforces them; they see
+/// the consumer's private address as the source.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-security-groups.html>
+#[must_use]
+pub fn evaluate(view: View<'_>) -> Vec<Observation> {
+    view.per_load_balancer(Check::LoadBalancerSecurityGroups, |balancer, description| {
+        // Absent means no security group; a group that ELB says nothing of is taken as enforced, which is its default.
+        if description.security_groups.is_empty() || description.enforced == Some(false) {
+            return Status::Pass;
+        }
+        match (Inbound::of(description, view), ports_served(balancer, view)) {
+            (Ok(inbound), Ok(ports)) => judge(balancer, description, &inbound, &ports, view),
+            (Err(why), _) | (_, Err(why)) => Status::Unknown(why),
+        }
+    })
+}
+
+/// The ports on which the load balancer serves dbt: those expected, or every one if none is.
+pub(super) fn ports_served(balancer: &LoadBalancer, view: View<'_>) -> Result<BTreeSet<u16>, String> {
+    let expected = view.policy.listener_ports.of(view.service);
+    let listeners = told(balancer.listeners.as_ref())?.iter().filter(|listener| listener.serves());
+    let ports = listeners.map(|listener| listener.port);
+    Ok(ports.filter(|port| expected.is_empty() || expected.contains(port)).collect())
+}
+
+/// The inbound rules of one load balancer, of all its groups: what one lets in, is in.
+pub(super) struct Inbound<'a> {
+    pub(super) rules: Vec<&'a SecurityGroupRule>,
+    network: &'a Network,
+}
+
+impl<'a> Inbound<'a> {
+    pub(super) fn of(description: &Description, view: View<'a>) -> Result<Self, String> {
+        let network = view.paths.network.as_ref().ok_or("it was not read in this run")?;
+        let rules = network.rules.as_ref().map_err(ToString::to_string)?;
+        let own = |rule: &&SecurityGroupRule| description.security_groups.contains(&rule.group);
+        Ok(Self { rules: rules.iter().filter(own).collect(), network })
+    }
+
+    /// The addresses that a rule lets in. Members of a security group are never dbt: its endpoint is in another VPC, and
+    /// what comes through PrivateLink comes with an address and no group.
+    pub(super) fn sources(&self, rule: &SecurityGroupRule) -> Seen<Vec<IpNet>> {
+        match &rule.source {
+            Source::Cidr(cidr) => Ok(vec![*cidr]),
+            Source::PrefixList(id) => self.network.prefix_lists.get(id).cloned().unwrap_or_else(|| Ok(Vec::new())),
+            Source::Group(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether `rules` together let all of `cidr` in on `port`; in words, why that is not known.
+    pub(super) fn covers(&self, rules: &[&SecurityGroupRule], cidr: &IpNet, port: u16) -> Result<bool, String> {
+        let (mut open, mut unread) = (Vec::new(), None);
+        for rule in rules.iter().filter(|rule| rule.tcp.is_some_and(|ports| ports.contains(port))) {
+            match self.sources(rule) {
+                Ok(sources) => open.extend(sources),
+                Err(unseen) => unread = Some(unseen.to_string()),
+            }
+        }
+        // Aggregation joins neighbours, so what several rules cover together is covered by one network afterwards.
+        match (IpNet::aggregate(&open).iter().any(|open| open.contains(cidr)), unread) {
+            (false, Some(why)) => Err(why),
+            (covered, _) => Ok(covered),
+        }
+    }
+}
+
+fn judge(
+    balancer: &LoadBalancer,
+    description: &Description,
+    inbound: &Inbound<'_>,
+    ports: &BTreeSet<u16>,
+    view: View<'_>,
+) -> Status {
+    if view.policy.dbt_cidrs.is_empty() {
+        return cannot_tell(balancer, description, inbound, ports, view);
+    }
+    let pairs: Vec<(IpNet, u16)> =
+        ports.iter().flat_map(|port| view.policy.dbt_cidrs.iter().map(move |cidr| (*cidr, *port))).collect();
+    let mut kept_out = Vec::new();
+    for (cidr, port) in &pairs {
+        match inbound.covers(&inbound.rules, cidr, *port) {
+            Ok(true) => {}
+            Ok(false) => kept_out.push((*cidr, *port)),
+            Err(why) => return Status::Unknown(why),
+        }
+    }
+    if kept_out.is_empty() {
+        return Status::Pass;
+    }
+    let pairs_named = some_of(kept_out.iter().map(|(cidr, port)| format!("{cidr} on port {port}")).collect(), 3);
+    let group = description.security_groups.first().map(String::as_str).unwrap_or_default();
+    Status::Fail(Box::new(Finding {
+        severity: Severity::Critical,
+        summary: format!(
+            "the security groups of {} keep out dbt on {} of {} ways in: {}",
+            balancer.name(),
+            kept_out.len(),
+            pairs.len(),
+            pairs_named.join(", ")
+        ),
+        meaning: "dbt cannot connect from these networks: its connections time out before they reach a listener."
+            .to_owned(),
+        evidence: evidence(description, inbound),
+        remedy: Remedy {
+            what: "Let dbt's networks in. If they have changed, ask dbt Support and mend the stack's DbtCidrs."
+                .to_owned(),
+            command: Some(authorize(group, &kept_out, view.place.region())),
+            console: view.place.security_group(group),
+        },
+        cause: None,
+    }))
+}
+
+/// Without dbt's networks only that can be told: whether anybody is let in at all.
+fn cannot_tell(
+    balancer: &LoadBalancer,
+    description: &Description,
+    inbound: &Inbound<'_>,
+    ports: &BTreeSet<u16>,
+    view: View<'_>,
+) -> Status {
+    let opens = |rule: &SecurityGroupRule, port: u16| {
+        rule.tcp.is_some_and(|ports| ports.contains(port))
+            && inbound.sources(rule).map_or(true, |sources| !sources.is_empty())
+    };
+    let shut: Vec<String> = ports
+        .iter()
+        .filter(|port| !inbound.rules.iter().any(|rule| opens(rule, **port)))
+        .map(ToString::to_string)
+        .collect();
+    let name = balancer.name();
+    let (severity, summary, meaning) = if shut.is_empty() {
+        (
+            Severity::Warning,
+            format!("cannot tell whether the security groups of {name} let dbt in: DbtCidrs is empty"),
+            "dbt connects only from networks that a rule allows, and the guard does not know dbt's.",
+        )
+    } else {
+        (
+            Severity::Critical,
+            format!("the security groups of {name} let nobody in on port {}", shut.join(", ")),
+            "dbt cannot connect: its connections time out before they reach a listener.",
+        )
+    };
+    let group = description.security_groups.first().map(String::as_str).unwrap_or_default();
+    Status::Fail(Box::new(Finding {
+        severity,
+        summary,
+        meaning: meaning.to_owned(),
+        evidence: evidence(description, inbound),
+        remedy: Remedy {
+            what: "Ask dbt Support for the networks your dbt environment connects from, and deploy the stack anew with them \
+                   in DbtCidrs."
+                .to_owned(),
+            command: Some(format!(
+                "aws ec2 describe-security-group-rules --region {} --filters Name=group-id,Values={}",
+                view.place.region(),
+                description.security_groups.join(",")
+            )),
+            console: view.place.security_group(group),
+        },
+        cause: None,
+    }))
+}
+
+fn evidence(description: &Description, inbound: &Inbound<'_>) -> Vec<String> {
+    let enforced = "inbound rules are enforced on PrivateLink traffic".to_owned();
+    let groups = format!("security groups: {}", description.security_groups.join(", "));
+    let rules = inbound.rules.iter().map(|rule| inbound.describe(rule)).collect();
+    [enforced, groups].into_iter().chain(some_of(rules, MOST_RULES_NAMED)).collect()
+}
+
+impl Inbound<'_> {
+    /// The rule in a line.
+    pub(super) fn describe(&self, rule: &SecurityGroupRule) -> String {
+        let SecurityGroupRule { id, group, tcp, source } = rule;
+        let ports = tcp.map_or("not TCP".to_owned(), |ports| format!("TCP {ports}"));
+        let from = match source {
+            Source::Cidr(cidr) => cidr.to_string(),
+            Source::PrefixList(list) => match self.sources(rule) {
+                Ok(cidrs) => format!(
+                    "{list}, which is {}",
+                    some_of(cidrs.iter().map(ToString::to_string).collect(), 5).join(", ")
+                ),
+                Err(unseen) => format!("{list}, which cannot be read: {unseen}"),
+            },
+            Source::Group(other) => format!("members of {other}"),
+        };
+        format!("{id} of {group}: {ports} from {from}")
+    }
+}
+
+/// The command that lets these networks in on these ports.
+pub(super) fn authorize(group: &str, missing: &[(IpNet, u16)], region: &str) -> String {
+    let permission = |(cidr, port): &(IpNet, u16)| {
+        let range = match cidr {
+            IpNet::V4(cidr) => format!("IpRanges=[{{CidrIp={cidr}}}]"),
+            IpNet::V6(cidr) => format!("Ipv6Ranges=[{{CidrIpv6={cidr}}}]"),
+        };
+        format!("'IpProtocol=tcp,FromPort={port},ToPort={port},{range}'")
+    };
+    let permissions: Vec<String> = missing.iter().map(permission).collect();
+    format!(
+        "aws ec2 authorize-security-group-ingress --region {region} --group-id {group} --ip-permissions {}",
+        permissions.join(" ")
+    )
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::snapshot::{Paths, Ports};
+    use crate::testing::{
+        endpoint_service, listener, load_balancer, network, paths, settings, target_group, unseen, view_of,
+    };
+
+    /// A rule of `sg-1`.
+    pub(in crate::checks) fn rule(source: &str, tcp: Option<Ports>) -> SecurityGroupRule {
+        rule_of("sg-1", source, tcp)
+    }
+
+    pub(in crate::checks) fn rule_of(group: &str, source: &str, tcp: Option<Ports>) -> SecurityGroupRule {
+        let source = match source {
+            list if list.starts_with("pl-") => Source::PrefixList(list.to_owned()),
+            group if group.starts_with("sg-") => Source::Group(group.to_owned()),
+            cidr => Source::Cidr(cidr.parse().unwrap()),
+        };
+        SecurityGroupRule { id: format!("sgr-{group}"), group: group.to_owned(), tcp, source }
+    }
+
+    pub(in crate::checks) const PG: Option<Ports> = Some(Ports { first: 5432, last: 5432 });
+
+    /// A load balancer that listens on 5432, with the groups sg-1 and sg-2 and these rules.
+    pub(in crate::checks) fn guarded(rules: Vec<SecurityGroupRule>) -> Paths {
+        let group = target_group("pg");
+        let mut balancer = LoadBalancer {
+            listeners: Some(Ok(vec![listener("TCP", 5432, &group)])),
+            ..load_balancer("pg", vec![group])
+        };
+        let description = balancer.description.as_mut().unwrap();
+        description.security_groups = vec!["sg-1".to_owned(), "sg-2".to_owned()];
+        description.enforced = Some(true);
+        let lists = [
+            ("pl-dbt".to_owned(), Ok(vec!["10.1.2.0/24".parse().unwrap()])),
+            ("pl-dark".to_owned(), Err(unseen("ec2:GetManagedPrefixListEntries"))),
+        ];
+        let network = Network { rules: Ok(rules), prefix_lists: lists.into(), ..network() };
+        Paths { network: Some(network), ..paths(endpoint_service(), [balancer]) }
+    }
+
+    fn status(paths: &Paths, cidrs: &str) -> Status {
+        let policy = settings(&[("DBT_CIDRS", cidrs)]).policy;
+        view_of(paths, &policy, evaluate).remove(0).status
+    }
+
+    fn lets_in(rules: Vec<SecurityGroupRule>, cidrs: &str) -> bool {
+        match status(&guarded(rules), cidrs) {
+            Status::Pass => true,
+            Status::Fail(finding) => {
+                assert_eq!(finding.severity, Severity::Critical);
+                false
+            }
+            Status::Unknown(why) => panic!("unknown: {why}"),
+        }
+    }
+
+    const DBT: &str = "10.1.2.0/24";
+
+    #[test]
+    fn a_rule_must_cover_protocol_port_and_network() {
+        let wide = Some(Ports { first: 5000, last: 6000 });
+        assert!(lets_in(vec![rule(DBT, PG)], DBT));
+        assert!(lets_in(vec![rule("10.1.0.0/16", PG)], DBT), "a wider network contains it");
+        assert!(lets_in(vec![rule(DBT, wide)], DBT));
+        assert!(lets_in(vec![rule(DBT, Some(Ports::ALL))], DBT), "-1");
+        assert!(!lets_in(vec![], DBT));
+        assert!(!lets_in(vec![rule(DBT, None)], DBT), "UDP");
+        assert!(!lets_in(vec![rule(DBT, Some(Ports::one(443)))], DBT));
+        assert!(!lets_in(vec![rule("10.1.2.0/25", PG)], DBT), "half of it");
+        assert!(!lets_in(vec![rule("10.1.3.0/24", PG)], DBT));
+    }
+
+    #[test]
+    fn rules_and_groups_add_up() {
+        let halves = |second: &str| vec![rule("10.1.2.0/25", PG), rule_of(second, "10.1.2.128/25", PG)];
+        assert!(lets_in(halves("sg-1"), DBT));
+        assert!(lets_in(halves("sg-2"), DBT), "the union of the groups");
+        assert!(!lets_in(halves("sg-3"), DBT), "a group that is not the load balancer's");
+        let quarters = ["10.1.2.64/26", "10.1.2.192/26", "10.1.2.0/26", "10.1.2.128/26"];
+        assert!(lets_in(quarters.map(|cidr| rule(cidr, PG)).to_vec(), DBT));
+        assert!(!lets_in(quarters[..3].iter().map(|cidr| rule(cidr, PG)).collect(), DBT));
+        assert!(!lets_in(vec![rule(DBT, PG)], "10.1.2.0/24,10.9.0.0/16"), "each network counts");
+    }
+
+    #[test]
+    fn families_prefix_lists_and_groups() {
+        assert!(lets_in(vec![rule("2001:db8::/32", PG)], "2001:db8:1::/48"));
+        assert!(!lets_in(vec![rule("::/0", PG)], DBT), "IPv6 does not let IPv4 in");
+        assert!(!lets_in(vec![rule("0.0.0.0/0", PG)], "2001:db8:1::/48"));
+        assert!(lets_in(vec![rule("pl-dbt", PG)], DBT));
+        assert!(!lets_in(vec![rule("pl-dbt", PG)], "10.1.3.0/24"));
+        assert!(!lets_in(vec![rule("sg-9", PG)], DBT), "members of a group are never dbt");
+    }
+
+    #[test]
+    fn without_enforcement_or_groups_rules_do_not_matter() {
+        let changed = |change: fn(&mut Description)| {
+            let mut paths = guarded(vec![]);
+            change(paths.load_balancers.values_mut().next().unwrap().description.as_mut().unwrap());
+            status(&paths, DBT)
+        };
+        assert!(matches!(changed(|_| {}), Status::Fail(_)));
+        assert_eq!(changed(|own| own.enforced = Some(false)), Status::Pass);
+        assert_eq!(changed(|own| (own.security_groups, own.enforced) = (vec![], None)), Status::Pass);
+        assert!(matches!(changed(|own| own.enforced = None), Status::Fail(_)), "on is ELB's default");
+    }
+
+    #[test]
+    fn without_dbts_networks_nobody_can_tell_unless_nobody_is_let_in() {
+        let told = |rules| match status(&guarded(rules), "") {
+            Status::Fail(finding) => finding.severity,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(told(vec![rule("0.0.0.0/0", PG)]), Severity::Warning);
+        assert_eq!(told(vec![rule("pl-dark", PG)]), Severity::Warning);
+        assert_eq!(told(vec![rule("sg-9", PG), rule(DBT, Some(Ports::one(443)))]), Severity::Critical);
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_unknown_only_where_it_decides() {
+        let dark = || rule("pl-dark", PG);
+        assert!(matches!(status(&guarded(vec![dark()]), DBT), Status::Unknown(_)));
+        assert_eq!(status(&guarded(vec![dark(), rule(DBT, PG)]), DBT), Status::Pass);
+        let mut blind = guarded(vec![]);
+        blind.network.as_mut().unwrap().rules = Err(unseen("ec2:DescribeSecurityGroupRules"));
+        assert!(matches!(status(&blind, DBT), Status::Unknown(_)));
+        assert!(matches!(status(&Paths { network: None, ..blind }, DBT), Status::Unknown(_)));
+    }
+
+    #[test]
+    fn only_expected_ports_count_and_the_command_names_what_lacks() {
+        let mut paths = guarded(vec![rule(DBT, PG)]);
+        let balancer = paths.load_balancers.values_mut().next().unwrap();
+        let ssh = listener("TCP", 22, &target_group("pg"));
+        balancer.listeners.as_mut().unwrap().as_mut().unwrap().push(ssh);
+        let told = |variables: &[(&str, &str)]| view_of(&paths, &settings(variables).policy, evaluate).remove(0).status;
+        assert_eq!(told(&[("DBT_CIDRS", DBT), ("LISTENER_PORTS", "5432")]), Status::Pass);
+        let Status::Fail(finding) = told(&[("DBT_CIDRS", DBT)]) else { panic!("port 22 is shut") };
+        let summary = "the security groups of pg keep out dbt on 1 of 2 ways in: 10.1.2.0/24 on port 22";
+        assert_eq!(finding.summary, summary);
+        let command = finding.remedy.command.unwrap();
+        assert!(
+            command.ends_with("'IpProtocol=tcp,FromPort=22,ToPort=22,IpRanges=[{CidrIp=10.1.2.0/24}]'"),
+            "{command}"
+        );
+    }
+}
