@@ -1,8 +1,8 @@
 """The server's end of the control commands: POST /_local/COMMAND with the arguments as JSON."""
 import json
 
-from . import (connection_notifications, endpoint_connections, endpoint_services, faults, invocations, mailbox, paging,
-               request_log, target_health)
+from . import (connection_notifications, endpoint_connections, endpoint_services, faults, invocations, load_balancers,
+               mailbox, paging, request_log, target_health)
 
 PREFIX = "/_local/"
 
@@ -34,6 +34,11 @@ COMMANDS = {
     "page-size": lambda size: paging.set_largest_page(size),
     "fault": set_fault,
     "connection": endpoint_connections.force,
+    "notification": connection_notifications.force,
+    "private-dns": endpoint_services.force_private_dns,
+    "service-zones": endpoint_services.force_zones,
+    "service-region": endpoint_services.force_region,
+    "load-balancer": load_balancers.force_state,
     "mail": lambda since=0: mailbox.since(since),
     "requests": lambda since=0, principal="": request_log.since(since, principal),
     "invocations": lambda since=0: invocations.since(since),

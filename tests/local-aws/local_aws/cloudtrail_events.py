@@ -21,7 +21,7 @@ from .wire import EC2, ELB, ApiError
 log = logging.getLogger("local_aws")
 _APIS = {"ec2": EC2, "elasticloadbalancing": ELB}
 _READS = re.compile(r"(Describe|Get|List|Search|Export)")
-_WRAPPED = re.compile(r"VpcEndpoint|SecurityGroupRule|ManagedPrefixList|LaunchTemplate")
+_WRAPPED = re.compile(r"VpcEndpoint|SecurityGroupRule|ManagedPrefixList|LaunchTemplate|TransitGateway")
 _outgoing: queue.SimpleQueue = queue.SimpleQueue()
 
 

@@ -95,9 +95,20 @@ def ring(service, endpoint_id, event):
                           "accountId": service.account, "region": service.region, "time": clock.iso()})
     for notification in list(_notifications.values()):
         answer = notification["answer"]
+        if answer["ConnectionNotificationState"] != "Enabled":
+            continue
         if event in answer["ConnectionEvents"] and (answer["ServiceId"] == service.service_id
                                                     or answer["VpcEndpointId"] == endpoint_id):
             publish(answer["ConnectionNotificationArn"], message, service)
+
+
+def force(notification_id, state):
+    """Set a notification's state: Describe can say Disabled, but no call of the API disables."""
+    if notification_id not in _notifications:
+        raise LookupError(f"no connection notification {notification_id}")
+    if state not in ("Enabled", "Disabled"):
+        raise ValueError("a notification is Enabled or Disabled")
+    _notifications[notification_id]["answer"]["ConnectionNotificationState"] = state
 
 
 def publish(topic_arn, message, service):

@@ -40,6 +40,29 @@ def add_commands(commands):
     connection.add_argument("--owner", help="an account id, or none")
     connection.add_argument("--created", metavar="ISO-TIME")
 
+    notification = command("notification", "set the state of a connection notification")
+    notification.add_argument("--notification-id", required=True, metavar="vpce-nfn-…")
+    notification.add_argument("--state", required=True, help="Enabled or Disabled")
+
+    private_dns = command("private-dns", "set the state of an endpoint service's private DNS name")
+    private_dns.add_argument("--service-id", required=True, metavar="vpce-svc-…")
+    private_dns.add_argument("--state", help="pendingVerification, verified or failed; now")
+    private_dns.add_argument("--verification", help="what StartVpcEndpointServicePrivateDnsVerification comes to")
+
+    zones = command("service-zones", "let an endpoint service offer fewer zones than its load balancers")
+    zones.add_argument("--service-id", required=True, metavar="vpce-svc-…")
+    zones.add_argument("--zones", required=True, help="comma-separated zone names; all restores")
+
+    region = command("service-region", "set the state of a Region that an endpoint service supports")
+    region.add_argument("--service-id", required=True, metavar="vpce-svc-…")
+    region.add_argument("--region", required=True)
+    region.add_argument("--state", required=True, help="such as Pending, Available, Failed")
+
+    balancer = command("load-balancer", "set the state of a load balancer")
+    balancer.add_argument("--load-balancer", required=True, metavar="ARN")
+    balancer.add_argument("--state", required=True, help="provisioning, active, active_impaired or failed")
+    balancer.add_argument("--reason")
+
     mail = command("mail", "list what SNS delivered to people and to the web")
     mail.add_argument("--since", type=int, default=0, metavar="N")
     mail.add_argument("--text", action="store_true", help="the emails, as a person reads them")

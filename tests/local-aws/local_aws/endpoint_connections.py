@@ -99,6 +99,12 @@ def find(endpoint_id):
     return next((connection for connection in _existing() if connection.endpoint_id == endpoint_id), None)
 
 
+def lead_to(load_balancer):
+    """Whether a connection is established to a service behind this load balancer."""
+    return any(load_balancer in connection.service.load_balancers
+               and connection.current_state() in ("pending", "available") for connection in _existing())
+
+
 @endpoint_services.refuse_delete_when
 def _has_connections(service):
     if any(c.service is service and c.current_state() in ("pendingAcceptance", "pending", "available")

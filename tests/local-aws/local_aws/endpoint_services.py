@@ -9,6 +9,8 @@ from ministack.services import alb, ec2
 from .paging import ec2_filter, ec2_page
 from .wire import EC2, ApiError, NotOurs
 
+PRIVATE_DNS_STATES = ("pendingVerification", "verified", "failed")
+REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d+")
 SERVICE_ID = re.compile(r"vpce-svc-[0-9a-f]{8}([0-9a-f]{9})?")
 
 
@@ -28,7 +30,9 @@ class EndpointService:
     acceptance_required: bool
     private_dns: dict | None = None
     ip_address_types: list = field(default_factory=lambda: ["ipv4"])
-    regions: list = field(default_factory=list)  # besides its own
+    regions: dict = field(default_factory=dict)  # besides its own: Region -> its ServiceState
+    gateway_load_balancers: list = field(default_factory=list)
+    offered_zones: list | None = None  # what a test left of the load balancers' zones
     allowed: dict = field(default_factory=dict)  # principal -> id of the permission
 
     @property
@@ -46,8 +50,10 @@ class EndpointService:
     def zones(self):
         """The zone names in which the service is available: those of its load balancers' subnets."""
         with self.scope():
-            subnets = {subnet for arn in self.load_balancers for subnet in alb._lbs.get(arn, {}).get("Subnets", [])}
-            return sorted({ec2._subnets[subnet]["AvailabilityZone"] for subnet in subnets if subnet in ec2._subnets})
+            subnets = {subnet for arn in [*self.load_balancers, *self.gateway_load_balancers]
+                       for subnet in alb._lbs.get(arn, {}).get("Subnets", [])}
+            zones = {ec2._subnets[subnet]["AvailabilityZone"] for subnet in subnets if subnet in ec2._subnets}
+            return sorted(zones if self.offered_zones is None else zones & set(self.offered_zones))
 
     def zone_ids(self):
         return [ec2._az_id_for_zone_name(zone) for zone in self.zones()]
@@ -73,7 +79,7 @@ class EndpointService:
     def describe(self):
         private_dns = self.private_dns or {}
         return {
-            "ServiceType": [{"ServiceType": "Interface"}],
+            "ServiceType": [{"ServiceType": "GatewayLoadBalancer" if self.gateway_load_balancers else "Interface"}],
             "ServiceId": self.service_id,
             "ServiceName": self.name,
             "ServiceState": "Available",
@@ -81,14 +87,15 @@ class EndpointService:
             "AvailabilityZones": self.zones(),
             "AcceptanceRequired": self.acceptance_required,
             "ManagesVpcEndpoints": False,
-            "NetworkLoadBalancerArns": self.load_balancers,
+            "NetworkLoadBalancerArns": self.load_balancers or None,
+            "GatewayLoadBalancerArns": self.gateway_load_balancers or None,
             "SupportedIpAddressTypes": self.ip_address_types,
             "BaseEndpointDnsNames": [f"{self.service_id}.{self.region}.vpce.amazonaws.com"],
             "PrivateDnsName": private_dns.get("dns_name"),
             "PrivateDnsNameConfiguration": private_dns.get("configuration"),
             "Tags": self.tags(),
-            "SupportedRegions": [{"Region": region, "ServiceState": "Available"}
-                                 for region in [self.region, *self.regions]],
+            "SupportedRegions": [{"Region": region, "ServiceState": state}
+                                 for region, state in {self.region: "Available", **self.regions}.items()],
             "RemoteAccessEnabled": bool(self.regions),
         }
 
@@ -125,30 +132,41 @@ def of_caller():
     return of(get_account_id(), get_region())
 
 
-def _check_load_balancers(arns):
+def _check_load_balancers(arns, kind="network"):
     for arn in arns:
-        if alb._lbs.get(arn, {}).get("Type") != "network":
-            raise ApiError("InvalidParameter", f"The Network Load Balancer '{arn}' does not exist")
+        if alb._lbs.get(arn, {}).get("Type") != kind:
+            raise ApiError("InvalidParameter", f"The {kind.title()} Load Balancer '{arn}' does not exist")
+    return arns
+
+
+def _supported(regions, own):
+    """Supported Regions besides the service's own, which is always one."""
+    for region in regions:
+        if not REGION.fullmatch(region):
+            raise ApiError("InvalidParameter", f"Invalid Region: '{region}'")
+    return {region: "Available" for region in regions if region != own}
 
 
 def _private_dns(name):
     if not name:
         return None
-    return {"dns_name": name, "configuration": {"State": "pendingVerification", "Type": "TXT",
-                                                "Value": f"vpce:{secrets.token_urlsafe(15)}",
-                                                "Name": f"_{secrets.token_hex(10)}"}}
+    return {"dns_name": name, "verification": "verified", "configuration": {
+        "State": "pendingVerification", "Type": "TXT", "Value": f"vpce:{secrets.token_urlsafe(15)}",
+        "Name": f"_{secrets.token_hex(10)}"}}
 
 
 @EC2.action("CreateVpcEndpointServiceConfiguration")
 def create(request):
-    arns = request.get("NetworkLoadBalancerArns", [])
-    if not arns:
-        raise ApiError("MissingParameter", "The request must contain the parameter NetworkLoadBalancerArn")
-    _check_load_balancers(arns)
+    arns = _check_load_balancers(request.get("NetworkLoadBalancerArns", []))
+    gateways = _check_load_balancers(request.get("GatewayLoadBalancerArns", []), "gateway")
+    if bool(arns) == bool(gateways):
+        raise ApiError("InvalidParameterCombination" if arns else "MissingParameter",
+                       "The request must contain either NetworkLoadBalancerArn or GatewayLoadBalancerArn")
     service = EndpointService(new_id("vpce-svc"), get_account_id(), get_region(), arns,
                               request.get("AcceptanceRequired", True), _private_dns(request.get("PrivateDnsName")))
     service.ip_address_types = request.get("SupportedIpAddressTypes", service.ip_address_types)
-    service.regions = [region for region in request.get("SupportedRegions", []) if region != service.region]
+    service.regions = _supported(request.get("SupportedRegions", []), service.region)
+    service.gateway_load_balancers = gateways
     _services[service.service_id] = service
     ec2._tags[service.service_id] = tags_for("vpc-endpoint-service", request)
     return {"ServiceConfiguration": service.describe(), "ClientToken": request.get("ClientToken")}
@@ -172,10 +190,14 @@ def describe(request):
 def modify(request):
     service = owned(request["ServiceId"])
     _check_load_balancers(request.get("AddNetworkLoadBalancerArns", []))
+    _check_load_balancers(request.get("AddGatewayLoadBalancerArns", []), "gateway")
+    added_regions = _supported(request.get("AddSupportedRegions", []), service.region)
     service.load_balancers = _changed(service.load_balancers, request, "NetworkLoadBalancerArns")
+    service.gateway_load_balancers = _changed(service.gateway_load_balancers, request, "GatewayLoadBalancerArns")
     service.ip_address_types = _changed(service.ip_address_types, request, "SupportedIpAddressTypes")
-    service.regions = [region for region in _changed(service.regions, request, "SupportedRegions")
-                       if region != service.region]
+    for region in request.get("RemoveSupportedRegions", []):
+        service.regions.pop(region, None)
+    service.regions |= {region: state for region, state in added_regions.items() if region not in service.regions}
     service.acceptance_required = request.get("AcceptanceRequired", service.acceptance_required)
     if request.get("RemovePrivateDnsName"):
         service.private_dns = None
@@ -194,8 +216,39 @@ def verify_private_dns(request):
     service = owned(request["ServiceId"])
     if not service.private_dns:
         raise ApiError("InvalidParameter", f"The service '{service.service_id}' has no private DNS name")
-    service.private_dns["configuration"]["State"] = "verified"
+    service.private_dns["configuration"]["State"] = service.private_dns["verification"]
     return {"ReturnValue": True}
+
+
+def _for_test(service_id):
+    if service_id not in _services:
+        raise LookupError(f"no endpoint service {service_id}")
+    return _services[service_id]
+
+
+def force_private_dns(service_id, state=None, verification=None):
+    """Set the state of the private DNS name now, and what verifying it comes to from now on."""
+    private_dns = _for_test(service_id).private_dns
+    if not private_dns:
+        raise LookupError(f"{service_id} has no private DNS name")
+    for wanted in filter(None, (state, verification)):
+        if wanted not in PRIVATE_DNS_STATES:
+            raise ValueError(f"{wanted} is not one of {', '.join(PRIVATE_DNS_STATES)}")
+    private_dns["verification"] = verification or private_dns["verification"]
+    private_dns["configuration"]["State"] = state or private_dns["configuration"]["State"]
+
+
+def force_zones(service_id, zones):
+    """Offer the service in these zones of its load balancers only; "all": in all of them."""
+    _for_test(service_id).offered_zones = None if zones == "all" else zones.split(",")
+
+
+def force_region(service_id, region, state):
+    """Set the state of one of the service's supported Regions."""
+    service = _for_test(service_id)
+    if region not in service.regions:
+        raise LookupError(f"{service_id} does not support {region}, or it is its own Region")
+    service.regions[region] = state
 
 
 @EC2.action("DeleteVpcEndpointServiceConfigurations")

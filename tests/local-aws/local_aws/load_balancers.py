@@ -5,7 +5,7 @@ load balancer, target group, listener and rule as the service model has it.
 """
 import secrets
 
-from ministack.core.responses import get_account_id, get_region
+from ministack.core.responses import get_account_id, get_region, request_scope
 from ministack.services import alb, ec2
 
 from . import clock
@@ -38,7 +38,11 @@ TARGET_GROUP_ATTRIBUTES = {
     "target_health_state.unhealthy.connection_termination.enabled": "true",
     "target_health_state.unhealthy.draining_interval_seconds": "0",
 }
-NETWORK_PROTOCOLS = ("TCP", "TLS", "UDP", "TCP_UDP")
+# Which protocols the target groups behind a listener may have.
+NETWORK_PROTOCOLS = {"TCP": ("TCP", "TCP_UDP"), "TLS": ("TCP", "TLS"), "UDP": ("UDP", "TCP_UDP"),
+                     "TCP_UDP": ("TCP_UDP",)}
+STATES = ("provisioning", "active", "active_impaired", "failed")
+_MOST_DESCRIBED = 20
 ENFORCE = "EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic"
 
 
@@ -54,7 +58,8 @@ def _attributes(defaults):
 
 @ELB.action("CreateLoadBalancer")
 def create_load_balancer(request):
-    if request.get("Type") != "network":
+    kind = request.get("Type")
+    if kind not in ("network", "gateway"):
         raise NotOurs
     name, token = request["Name"], secrets.token_hex(8)
     if any(other["LoadBalancerName"] == name for other in alb._lbs.values()):
@@ -62,13 +67,14 @@ def create_load_balancer(request):
                                                     "different settings")
     subnets = _check_subnets(request)
     groups = _check_security_groups(request)
-    arn = _arn(f"loadbalancer/net/{name}/{token}")
+    arn = _arn(f"loadbalancer/{'net' if kind == 'network' else 'gwy'}/{name}/{token}")
     alb._lbs[arn] = balancer = {
-        "LoadBalancerArn": arn, "LoadBalancerName": name, "Type": "network", "State": "active",
-        "Scheme": request.get("Scheme", "internet-facing"), "VpcId": ec2._subnets[subnets[0]]["VpcId"],
-        "DNSName": f"{name}-{token}.elb.{get_region()}.amazonaws.com", "CanonicalHostedZoneId": "Z3F0SRJ5LGBH90",
-        "Subnets": subnets, "SecurityGroups": groups, "IpAddressType": request.get("IpAddressType", "ipv4"),
-        "CreatedTime": clock.iso()}
+        "LoadBalancerArn": arn, "LoadBalancerName": name, "Type": kind, "State": "active",
+        "VpcId": ec2._subnets[subnets[0]]["VpcId"], "Subnets": subnets, "SecurityGroups": groups,
+        "IpAddressType": request.get("IpAddressType", "ipv4"), "CreatedTime": clock.iso()}
+    if kind == "network":  # a Gateway Load Balancer has neither a name nor a scheme
+        balancer |= {"Scheme": request.get("Scheme", "internet-facing"), "CanonicalHostedZoneId": "Z3F0SRJ5LGBH90",
+                     "DNSName": f"{name}-{token}.elb.{get_region()}.amazonaws.com"}
     if groups:
         balancer[ENFORCE] = "on"  # what a Network Load Balancer with security groups starts with
     alb._tags[arn] = request.get("Tags", [])
@@ -103,7 +109,7 @@ def load_balancer_view(balancer):
         **{member: balancer.get(member) for member in (
             "LoadBalancerArn", "LoadBalancerName", "DNSName", "CanonicalHostedZoneId", "CreatedTime", "Scheme",
             "VpcId", "Type", "IpAddressType")},
-        "State": {"Code": balancer["State"]},
+        "State": {"Code": balancer["State"], "Reason": balancer.get("StateReason")},
         "AvailabilityZones": [zone_view(subnet) for subnet in balancer.get("Subnets", [])],
         "SecurityGroups": groups,
         ENFORCE: balancer.get(ENFORCE) if groups else None,  # absent without a security group
@@ -130,8 +136,15 @@ def _named(rows, arns, names, arn_member, name_member, missing):
     return rows
 
 
+def _check_number(what, asked):
+    if len(asked) > _MOST_DESCRIBED:
+        raise ApiError("ValidationError", f"Up to {_MOST_DESCRIBED} {what} can be described at a time, but "
+                                          f"{len(asked)} were specified")
+
+
 @ELB.action("DescribeLoadBalancers")
 def describe_load_balancers(request):
+    _check_number("load balancers", request.get("LoadBalancerArns") or request.get("Names") or [])
     rows = _named(alb._lbs.values(), request.get("LoadBalancerArns"), request.get("Names"), "LoadBalancerArn",
                   "LoadBalancerName", ApiError("LoadBalancerNotFound", "One or more load balancers not found"))
     return elb_page(request, "LoadBalancers", [load_balancer_view(balancer) for balancer in rows])
@@ -139,8 +152,18 @@ def describe_load_balancers(request):
 
 @ELB.action("SetSubnets")
 def set_subnets(request):
+    """A Network Load Balancer keeps its subnets while an endpoint is connected to it."""
+    from . import endpoint_connections
+
     balancer = _load_balancer(request["LoadBalancerArn"])
-    balancer["Subnets"] = _check_subnets(request)
+    subnets = _check_subnets(request)
+    removed = [subnet for subnet in balancer["Subnets"] if subnet not in subnets]
+    if removed and endpoint_connections.lead_to(balancer["LoadBalancerArn"]):
+        raise ApiError("InvalidConfigurationRequest", f"The subnets '{', '.join(removed)}' cannot be removed because "
+                                                      "the load balancer has active VPC endpoint associations")
+    for subnet in removed:
+        balancer.get("NetworkInterfaces", {}).pop(subnet, None)  # one added later has another interface
+    balancer["Subnets"] = subnets
     return {"AvailabilityZones": [zone_view(subnet) for subnet in balancer["Subnets"]],
             "IpAddressType": balancer["IpAddressType"]}
 
@@ -159,13 +182,35 @@ def set_security_groups(request):
     return {"SecurityGroupIds": groups, ENFORCE: balancer.get(ENFORCE)}
 
 
+@ELB.action("SetIpAddressType")
+def set_ip_address_type(request):
+    balancer, kind = _load_balancer(request["LoadBalancerArn"]), request["IpAddressType"]
+    kinds = ("ipv4", "dualstack") if balancer["Type"] != "application" else (
+        "ipv4", "dualstack", "dualstack-without-public-ipv4")
+    if kind not in kinds:
+        raise ApiError("ValidationError", f"'{kind}' is not one of {', '.join(kinds)}")
+    balancer["IpAddressType"] = kind
+    return {"IpAddressType": kind}
+
+
+def force_state(load_balancer, state, reason=None):
+    """Set the state that the load balancer is described with."""
+    if state not in STATES:
+        raise ValueError(f"{state} is not one of {', '.join(STATES)}")
+    region, account = load_balancer.split(":")[3:5]
+    with request_scope(account, region):
+        if load_balancer not in alb._lbs:
+            raise LookupError(f"no load balancer {load_balancer}")
+        alb._lbs[load_balancer].update(State=state, StateReason=reason)
+
+
 @ELB.action("DeleteLoadBalancer")
 def delete_load_balancer(request):
     """Deleting a load balancer deletes its listeners; one that serves an endpoint service cannot be deleted."""
     from . import endpoint_services
 
     arn = request["LoadBalancerArn"]
-    if any(arn in service.load_balancers for service in endpoint_services.of_caller()):
+    if any(arn in service.load_balancers + service.gateway_load_balancers for service in endpoint_services.of_caller()):
         raise ApiError("ResourceInUse", f"Load balancer '{arn}' cannot be deleted because it is currently associated "
                                         "with another service")
     for listener in [key for key, row in alb._listeners.items() if row["LoadBalancerArn"] == arn]:
@@ -184,7 +229,10 @@ def create_target_group(request):
         raise ApiError("DuplicateTargetGroupName", f"A target group with the same name '{name}' exists, but with "
                                                    "different settings")
     arn = _arn(f"targetgroup/{name}/{secrets.token_hex(8)}")
-    health_protocol = request.get("HealthCheckProtocol", "TCP")
+    to_alb = request.get("TargetType") == "alb"
+    if to_alb and request["Protocol"] != "TCP":
+        raise ApiError("ValidationError", f"Protocol '{request['Protocol']}' is not supported with target type 'alb'")
+    health_protocol = request.get("HealthCheckProtocol", "HTTP" if to_alb else "TCP")
     over_http = health_protocol in ("HTTP", "HTTPS")
     alb._tgs[arn] = group = {
         "TargetGroupArn": arn, "TargetGroupName": name, "Protocol": request["Protocol"], "Port": request["Port"],
@@ -222,6 +270,7 @@ def load_balancers_of(target_group):
 @ELB.action("DescribeTargetGroups")
 def describe_target_groups(request):
     rows = [target_group_view(group) for group in alb._tgs.values()]
+    _check_number("target groups", request.get("TargetGroupArns") or [])
     rows = _named(rows, request.get("TargetGroupArns"), request.get("Names"), "TargetGroupArn", "TargetGroupName",
                   ApiError("TargetGroupNotFound", "One or more target groups not found"))
     if "LoadBalancerArn" in request:
@@ -273,20 +322,45 @@ def create_listener(request):
         raise ApiError("DuplicateListener", "A listener already exists on this port for this load balancer "
                                             f"'{balancer['LoadBalancerArn']}'")
     actions = [normal_action(action) for action in request["DefaultActions"]]
+    protocol = request.get("Protocol", "TCP")
+    _check_protocols(protocol, actions)
+    if protocol == "TLS" and not request.get("Certificates"):
+        raise ApiError("ValidationError", "A certificate must be specified for TLS listeners")
     tail = f"{balancer['LoadBalancerArn'].split(':loadbalancer/')[1]}/{secrets.token_hex(8)}"
     arn = _arn(f"listener/{tail}")
     alb._listeners[arn] = listener = {
         "ListenerArn": arn, "LoadBalancerArn": balancer["LoadBalancerArn"], "Port": request["Port"],
-        "Protocol": request["Protocol"], "DefaultActions": actions,
+        "Protocol": protocol, "DefaultActions": actions,
         "Certificates": [certificate["CertificateArn"] for certificate in request.get("Certificates", [])]}
     if listener["Protocol"] == "TLS":
         listener["SslPolicy"] = request.get("SslPolicy", alb._DEFAULT_SSL_POLICY)
     rule = _arn(f"listener-rule/{tail}/{secrets.token_hex(8)}")
     alb._rules[rule] = {"RuleArn": rule, "ListenerArn": arn, "Priority": "default", "Conditions": [],
                         "Actions": actions, "IsDefault": True}
-    alb._listener_attrs[arn] = [{"Key": "tcp.idle_timeout.seconds", "Value": "350"}]
+    alb._listener_attrs[arn] = ([{"Key": "tcp.idle_timeout.seconds", "Value": "350"}]
+                                if protocol in ("TCP", "TCP_UDP") else [])
     alb._tags[arn] = request.get("Tags", [])
     return {"Listeners": [listener_view(listener)]}
+
+
+@ELB.action("ModifyListener")
+def modify_listener(request):
+    """The change is ministack's; what it may be depends on the protocols."""
+    listener = alb._listeners.get(request["ListenerArn"])
+    if listener and alb._lbs.get(listener["LoadBalancerArn"], {}).get("Type") == "network":
+        actions = [normal_action(action) for action in request.get("DefaultActions", listener["DefaultActions"])]
+        _check_protocols(request.get("Protocol", listener["Protocol"]), actions)
+    raise NotOurs
+
+
+def _check_protocols(protocol, actions):
+    if protocol not in NETWORK_PROTOCOLS:
+        raise ApiError("UnsupportedProtocol", f"Listener protocol '{protocol}' is not supported with a Network Load "
+                                              "Balancer")
+    for arn in (group["TargetGroupArn"] for action in actions for group in action["ForwardConfig"]["TargetGroups"]):
+        if alb._tgs[arn]["Protocol"] not in NETWORK_PROTOCOLS[protocol]:
+            raise ApiError("IncompatibleProtocols", f"The target group protocol '{alb._tgs[arn]['Protocol']}' is not "
+                                                    f"compatible with the listener protocol '{protocol}'")
 
 
 def listener_view(listener):

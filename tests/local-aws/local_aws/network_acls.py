@@ -2,6 +2,7 @@
 from ministack.core.responses import get_account_id
 from ministack.services import ec2
 
+from . import vpcs
 from .endpoint_services import new_id, tags_for
 from .paging import ec2_filter, ec2_page
 from .wire import EC2, ApiError
@@ -54,6 +55,7 @@ def describe(request):
 @EC2.action("CreateNetworkAcl")
 def create(request):
     """A new network ACL denies everything."""
+    vpcs.vpc_of(request["VpcId"])
     acl_id = new_id("acl")
     ec2._network_acls[acl_id] = acl = {
         "NetworkAclId": acl_id, "VpcId": request["VpcId"], "IsDefault": False, "OwnerId": get_account_id(),

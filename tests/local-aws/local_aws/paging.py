@@ -4,6 +4,7 @@ import re
 
 from .wire import ApiError
 
+_MOST_FILTER_VALUES = 200
 _largest_page = 0  # 0: as large as the request allows
 
 
@@ -30,14 +31,14 @@ def _offset(token, error):
         raise error from None
 
 
-def ec2_page(request, key, rows):
-    """One page of an EC2 Describe call: MaxResults from 5 to 1,000, NextToken."""
-    wanted = request.get("MaxResults", 1000)
-    if wanted < 5:
+def ec2_page(request, key, rows, smallest=5, largest=1000):
+    """One page of an EC2 Describe call: MaxResults within the call's bounds, NextToken."""
+    wanted = request.get("MaxResults", largest)
+    if wanted < smallest:
         raise ApiError("InvalidParameterValue", f"Value ( {wanted} ) for parameter maxResults is invalid. "
-                                                "Expecting a value greater than or equal to 5.")
+                                                f"Expecting a value greater than or equal to {smallest}.")
     start = _offset(request.get("NextToken"), ApiError("InvalidNextToken", "The token is invalid."))
-    end = start + _cap(min(wanted, 1000))
+    end = start + _cap(min(wanted, largest))
     return {key: rows[start:end], "NextToken": _token(end) if end < len(rows) else None}
 
 
@@ -57,6 +58,9 @@ def ec2_filter(request, rows, fields):
     `fields` maps each filter's name to a member of the rows, or to a function from a row to its value or values.
     `tag:KEY` and `tag-key` work where the rows have Tags; `*` and `?` in values are wildcards.
     """
+    if sum(len(wanted.get("Values", [])) for wanted in request.get("Filters", [])) > _MOST_FILTER_VALUES:
+        raise ApiError("FilterLimitExceeded", "The maximum number of filter values specified on a single call is "
+                                              f"{_MOST_FILTER_VALUES}")
     for wanted in request.get("Filters", []):
         name, patterns = wanted.get("Name", ""), wanted.get("Values", [])
         if name not in fields and not (name.startswith("tag:") or name == "tag-key"):

@@ -1,8 +1,9 @@
 """IAM: the resource each EC2 and ELBv2 call is authorized for, and the wording of denials.
 
 ministack evaluates the policies (its AUTH mode); what it lacks is which resource the PrivateLink calls name. By the
-service authorization reference, Accept, Reject and the Modify calls are limited to the vpc-endpoint-service, and the
-Describe calls of EC2 and ELBv2 to nothing: a policy that names a resource for them allows nothing.
+service authorization reference, Accept, Reject and the Modify calls are limited to the vpc-endpoint-service, changes
+of a network to what they change, and the Describe calls of EC2 and ELBv2 to nothing: a policy that names a resource
+for them allows nothing.
 """
 from ministack.core import iam_actions
 
@@ -10,6 +11,18 @@ _ENDPOINT_SERVICE_CALLS = (
     "AcceptVpcEndpointConnections", "RejectVpcEndpointConnections", "ModifyVpcEndpointServiceConfiguration",
     "ModifyVpcEndpointServicePermissions", "ModifyVpcEndpointServicePayerResponsibility",
     "StartVpcEndpointServicePrivateDnsVerification", "CreateVpcEndpointConnectionNotification")
+
+# The parameter with the id of the resource, and the resource's type in ARNs.
+_NETWORK_CALLS = {
+    **dict.fromkeys(("CreateRoute", "ReplaceRoute", "DeleteRoute", "DeleteRouteTable", "AssociateRouteTable",
+                     "ReplaceRouteTableAssociation"), ("RouteTableId", "route-table")),
+    **dict.fromkeys(("CreateNetworkAclEntry", "ReplaceNetworkAclEntry", "DeleteNetworkAclEntry", "DeleteNetworkAcl",
+                     "ReplaceNetworkAclAssociation"), ("NetworkAclId", "network-acl")),
+    **dict.fromkeys(("GetManagedPrefixListEntries", "ModifyManagedPrefixList", "DeleteManagedPrefixList"),
+                    ("PrefixListId", "prefix-list")),
+    **dict.fromkeys(("AcceptVpcPeeringConnection", "RejectVpcPeeringConnection", "DeleteVpcPeeringConnection"),
+                    ("VpcPeeringConnectionId", "vpc-peering-connection")),
+}
 
 
 def install():
@@ -25,6 +38,9 @@ def install():
         if service == "ec2" and action == "DeleteVpcEndpointServiceConfigurations":
             service_id = iam_actions._query_param(form, "ServiceId.1")
             return f"arn:aws:ec2:{region}:{account}:vpc-endpoint-service/{service_id}"
+        if service == "ec2" and action in _NETWORK_CALLS:
+            parameter, kind = _NETWORK_CALLS[action]
+            return f"arn:aws:ec2:{region}:{account}:{kind}/{iam_actions._query_param(form, parameter)}"
         return resource_arn(service, method, path, headers, body, form, region, account)
 
     def worded_denial(service, action, principal_arn, request_id, **more):

@@ -41,13 +41,14 @@ def _install():
     from ministack.services import alb, ec2
 
     from . import (cloudformation_types, cloudtrail_events, connection_notifications,  # noqa: F401
-                   endpoint_connections, invocations, load_balancers, mailbox, network_acls, network_interfaces,
-                   permissions, request_log, target_health)
+                   endpoint_connections, instances, invocations, load_balancers, mailbox, network_acls,
+                   network_interfaces, permissions, prefix_lists, request_log, route_tables, security_groups,
+                   target_health, transit_gateways, vpc_peering, vpcs)
     from .wire import EC2, ELB
 
     EC2.install(ec2._ACTION_MAP)
     ELB.install(alb._ACTION_MAP)
-    for module in (load_balancers, clock, mailbox, invocations, permissions, request_log, cloudtrail_events,
+    for module in (vpcs, load_balancers, clock, mailbox, invocations, permissions, request_log, cloudtrail_events,
                    cloudformation_types):
         module.install()
 

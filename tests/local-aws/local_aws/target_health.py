@@ -2,9 +2,10 @@
 import ipaddress
 import time
 
+from ministack.core.responses import get_region
 from ministack.services import alb, ec2
 
-from . import clock
+from . import clock, vpcs
 from .load_balancers import load_balancers_of
 from .wire import ELB, ApiError
 
@@ -17,6 +18,7 @@ DESCRIPTIONS = {
     "Target.DeregistrationInProgress": "Target deregistration is in progress",
     "Target.FailedHealthChecks": "Health checks failed",
     "Target.Timeout": "Request timed out",
+    "Target.InvalidState": "Target is in the stopped state",
     "Elb.InternalError": "Health checks failed due to an internal error",
     "Elb.RegistrationInProgress": "Target registration is in progress",
     "Elb.InitialHealthChecking": "Initial health checks in progress",
@@ -53,9 +55,64 @@ def register(request):
     group = _group(request["TargetGroupArn"])
     targets = alb._targets.setdefault(group["TargetGroupArn"], [])
     for new in request["Targets"]:
+        _CHECKS[group["TargetType"]](group, {"Port": group["Port"], **new})
+    for new in request["Targets"]:
         targets[:] = [target for target in targets if not _same(target, new, group["Port"])] + [
             {"Port": group["Port"], **new}]
     return {}
+
+
+# What may be registered, by the target group's type
+
+def _check_instance(group, target):
+    instance = ec2._instances.get(target["Id"])
+    if "AvailabilityZone" in target:
+        raise ApiError("ValidationError", "You cannot specify an Availability Zone for instance targets")
+    if not instance:
+        raise ApiError("InvalidTarget", f"The following targets do not exist: '{target['Id']}'")
+    if instance["State"]["Name"] != "running":
+        raise ApiError("InvalidTarget", "The following targets are not in a running state and cannot be registered: "
+                                        f"'{target['Id']}'")
+    if instance["VpcId"] != group["VpcId"]:
+        raise ApiError("InvalidTarget", f"The following targets are not in the target group VPC '{group['VpcId']}': "
+                                        f"'{target['Id']}'")
+
+
+def _check_ip(group, target):
+    """The zone of an address of the VPC's subnets is theirs; any other address needs one, or `all`."""
+    text, zone = target["Id"], target.get("AvailabilityZone")
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise ApiError("ValidationError", f"The IP address '{text}' is not a valid IP address") from None
+    subnet = vpcs.subnet_containing(address, group["VpcId"])
+    if subnet:
+        if zone not in (None, subnet["AvailabilityZone"]):
+            raise ApiError("ValidationError", f"The IP address '{text}' is within the VPC, and cannot have its "
+                                              f"Availability Zone overridden to '{zone}' from "
+                                              f"'{subnet['AvailabilityZone']}'")
+        return
+    if address.version == 4 and not any(address in network for network in _OUTSIDE):
+        raise ApiError("ValidationError", f"The IP address '{text}' is not in a private address range")
+    if zone not in ("all", *(f"{get_region()}{letter}" for letter in "abc")):
+        raise ApiError("ValidationError", "You must specify a valid Availability Zone or select 'all' for all enabled "
+                                          f"Availability zones, since the IP address '{text}' is outside the VPC")
+
+
+def _check_alb(group, target):
+    if alb._lbs.get(target["Id"], {}).get("Type") != "application":
+        raise ApiError("InvalidTarget", f"The Application Load Balancer '{target['Id']}' does not exist")
+    if not any((listener["LoadBalancerArn"], int(listener["Port"])) == (target["Id"], target["Port"])
+               for listener in alb._listeners.values()):
+        raise ApiError("InvalidTarget", f"The Application Load Balancer '{target['Id']}' has no listener on port "
+                                        f"{target['Port']}")
+    if any(other["Id"] != target["Id"] for other in alb._targets.get(group["TargetGroupArn"], [])):
+        raise ApiError("TooManyTargets", "A target group of type alb can have only one target")
+
+
+_OUTSIDE = [ipaddress.ip_network(block) for block in ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12",
+                                                      "192.168.0.0/16")]
+_CHECKS = {"instance": _check_instance, "ip": _check_ip, "alb": _check_alb, "lambda": lambda group, target: None}
 
 
 @ELB.action("DeregisterTargets")
@@ -91,9 +148,10 @@ def describe(request):
 
 def _description(group, target):
     port = group["HealthCheckPort"]
-    zone = target.get("AvailabilityZone") or _zone_of(target["Id"])
+    zone = target.get("AvailabilityZone") or _zone_of(group, target["Id"])
+    shown = zone if group["TargetType"] == "ip" else None
     return {
-        "Target": {"Id": target["Id"], "Port": target["Port"], "AvailabilityZone": zone},
+        "Target": {"Id": target["Id"], "Port": target["Port"], "AvailabilityZone": shown},
         "HealthCheckPort": str(target["Port"]) if port == "traffic-port" else port,
         "TargetHealth": _current_health(group["TargetGroupArn"], target, zone),
         "AdministrativeOverride": {"State": "no_override", "Reason": "AdministrativeOverride.NoOverride",
@@ -107,6 +165,9 @@ def _current_health(group, target, zone):
         return _health("unused", "Target.NotInUse")
     if "draining_until" in target:
         return _health("draining", "Target.DeregistrationInProgress")
+    state = ec2._instances.get(target["Id"], {}).get("State", {}).get("Name", "running")
+    if state != "running":
+        return _health("unused", "Target.InvalidState", f"Target is in the {state} state")
     enabled = {ec2._subnets.get(subnet, {}).get("AvailabilityZone") for lb in balancers for subnet in lb["Subnets"]}
     if zone not in (None, "all") and zone not in enabled:
         return _health("unused", "Target.NotInUse",
@@ -115,11 +176,12 @@ def _current_health(group, target, zone):
             or _health("healthy"))
 
 
-def _zone_of(target_id):
-    """The zone of an IP target: its subnet's. AWS names none for an instance."""
+def _zone_of(group, target_id):
+    """The zone that a target lies in: its subnet's."""
+    if target_id in ec2._instances:
+        return ec2._instances[target_id]["Placement"]["AvailabilityZone"]
     try:
-        address = ipaddress.ip_address(target_id)
+        subnet = vpcs.subnet_containing(ipaddress.ip_address(target_id), group["VpcId"])
     except ValueError:
         return None
-    return next((subnet["AvailabilityZone"] for subnet in ec2._subnets.values()
-                 if address in ipaddress.ip_network(subnet["CidrBlock"], strict=False)), None)
+    return subnet["AvailabilityZone"] if subnet else None

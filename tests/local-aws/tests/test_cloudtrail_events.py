@@ -80,6 +80,61 @@ def test_older_ec2_actions_have_their_older_shape(aws, names, trail):
     assert detail["responseElements"]["_return"] is True
 
 
+def test_changes_of_a_network_name_what_they_change(aws, names, provider, trail):
+    """Who changed what is found by the ids in the request, in the shape of each action."""
+    ec2, elb = provider.ec2, provider.elb
+    group = ec2.create_security_group(GroupName=names("sg"), Description="d")["GroupId"]
+    guarded = elb.create_load_balancer(Name=names("nlb"), Type="network", Subnets=["subnet-00000001"],
+                                       SecurityGroups=[group])["LoadBalancers"][0]["LoadBalancerArn"]
+    prefixes = ec2.create_managed_prefix_list(PrefixListName=names("pl"), AddressFamily="IPv4", MaxEntries=3)[
+        "PrefixList"]["PrefixListId"]
+    acl = ec2.create_network_acl(VpcId=provider.vpc)["NetworkAcl"]["NetworkAclId"]
+    table = ec2.create_route_table(VpcId=provider.vpc)["RouteTable"]["RouteTableId"]
+    events = trail(PROVIDER)
+
+    def parameters(action):
+        return events(action)["detail"]["requestParameters"]
+
+    route = {"RouteTableId": table, "DestinationCidrBlock": "0.0.0.0/0"}
+    ec2.create_route(**route, GatewayId="igw-00000001")
+    assert parameters("CreateRoute") == {"routeTableId": table, "destinationCidrBlock": "0.0.0.0/0",
+                                         "gatewayId": "igw-00000001"}
+    ec2.replace_route(**route, GatewayId="igw-00000001")
+    assert parameters("ReplaceRoute")["routeTableId"] == table
+    ec2.delete_route(**route)
+    assert parameters("DeleteRoute") == {"routeTableId": table, "destinationCidrBlock": "0.0.0.0/0"}
+    ec2.associate_route_table(RouteTableId=table, SubnetId="subnet-00000003")
+    association = events("AssociateRouteTable")["detail"]["responseElements"]["associationId"]
+    ec2.disassociate_route_table(AssociationId=association)
+    assert parameters("DisassociateRouteTable") == {"associationId": association}
+    ec2.create_network_acl_entry(NetworkAclId=acl, RuleNumber=10, Egress=False, Protocol="6", RuleAction="allow",
+                                 CidrBlock="10.0.0.0/8", PortRange={"From": 5432, "To": 5432})
+    assert parameters("CreateNetworkAclEntry") == {
+        "networkAclId": acl, "ruleNumber": 10, "egress": False, "aclProtocol": "6", "ruleAction": "allow",
+        "cidrBlock": "10.0.0.0/8", "portRange": {"from": 5432, "to": 5432}}
+    [rule] = ec2.authorize_security_group_ingress(GroupId=group, IpProtocol="tcp", FromPort=1, ToPort=2,
+                                                  CidrIp="10.0.0.0/8")["SecurityGroupRules"]
+    ec2.modify_security_group_rules(GroupId=group, SecurityGroupRules=[
+        {"SecurityGroupRuleId": rule["SecurityGroupRuleId"],
+         "SecurityGroupRule": {"IpProtocol": "-1", "CidrIpv4": "10.0.0.0/8"}}])
+    asked = parameters("ModifySecurityGroupRules")["ModifySecurityGroupRulesRequest"]
+    assert (asked["GroupId"], asked["SecurityGroupRule"]["SecurityGroupRuleId"]) == (group, rule["SecurityGroupRuleId"])
+    ec2.revoke_security_group_ingress(GroupId=group, SecurityGroupRuleIds=[rule["SecurityGroupRuleId"]])
+    assert parameters("RevokeSecurityGroupIngress")["groupId"] == group
+    ec2.modify_managed_prefix_list(PrefixListId=prefixes, CurrentVersion=1, AddEntries=[{"Cidr": "10.0.0.0/8"}])
+    assert parameters("ModifyManagedPrefixList")["ModifyManagedPrefixListRequest"]["PrefixListId"] == prefixes
+    ec2.modify_vpc_endpoint_service_configuration(ServiceId=provider.service_id, AcceptanceRequired=False)
+    assert parameters("ModifyVpcEndpointServiceConfiguration") == {"ModifyVpcEndpointServiceConfigurationRequest": {
+        "ServiceId": provider.service_id, "AcceptanceRequired": False}}
+    elb.set_security_groups(LoadBalancerArn=guarded, SecurityGroups=[group])
+    assert parameters("SetSecurityGroups") == {"loadBalancerArn": guarded, "securityGroups": [group]}
+    elb.set_subnets(LoadBalancerArn=guarded, Subnets=["subnet-00000002"])
+    assert parameters("SetSubnets") == {"loadBalancerArn": guarded, "subnets": ["subnet-00000002"]}
+    listener = provider.listen()
+    elb.modify_listener(ListenerArn=listener, Port=5433)
+    assert parameters("ModifyListener") == {"listenerArn": listener, "port": 5433}
+
+
 def test_the_consumers_calls_are_the_consumers_events(aws, provider, connect, trail):
     provider_events, consumer_events = trail(PROVIDER), trail(DBT)
     connect()

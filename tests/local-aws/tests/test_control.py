@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from botocore.exceptions import ClientError
-from conftest import DBT, PROVIDER, REGION, eventually
+from conftest import DBT, PROVIDER, REGION, Provider, eventually
 from test_endpoint_services import error_code
 
 
@@ -76,6 +76,26 @@ def test_notifications_are_described_changed_and_deleted(aws, names, provider, c
         ConnectionNotificationIds=[created["ConnectionNotificationId"]])
     assert describe(**asked)["ConnectionNotificationSet"] == []
     assert error_code(describe, **by_id) == "InvalidConnectionNotification"
+
+
+def test_notifications_of_several_services_come_in_pages_and_can_be_disabled(aws, names, provider, connect):
+    topic, other = topic_with_policy(aws, names("bell")), Provider(aws, names("svc"))
+    ids = [notify(p, topic)["ConnectionNotificationId"] for p in (provider, provider, other)]
+    asked = {"Filters": [{"Name": "service-id", "Values": [provider.service_id, other.service_id]}]}
+    aws.control("page-size", size=2)
+    pages = list(provider.ec2.get_paginator("describe_vpc_endpoint_connection_notifications").paginate(**asked))
+    assert [[n["ConnectionNotificationId"] for n in page["ConnectionNotificationSet"]] for page in pages] == [
+        ids[:2], ids[2:]]
+    for disabled in ids[:2]:
+        aws.control("notification", notification_id=disabled, state="Disabled")
+    asked["Filters"].append({"Name": "connection-notification-state", "Values": ["Disabled"]})
+    found = provider.ec2.describe_vpc_endpoint_connection_notifications(**asked)["ConnectionNotificationSet"]
+    assert [n["ConnectionNotificationState"] for n in found] == ["Disabled", "Disabled"]
+    connect()
+    assert rung(aws, topic) == []
+    aws.control("notification", notification_id=ids[0], state="Enabled")
+    connect()
+    assert len(rung(aws, topic)) == 1
 
 
 def test_notify_forges_a_doorbell(aws, names, provider):
@@ -177,3 +197,19 @@ def test_story_the_control_commands(aws, provider):
     assert "(UnauthorizedOperation)" in message
     command("fault", "--clear")
     assert eventually(lambda: command("requests", "--principal", PROVIDER))
+    command("load-balancer", "--load-balancer", provider.load_balancer, "--state", "active_impaired")
+    service = ["--service-id", provider.service_id]
+    command("service-zones", *service, "--zones", provider.zones[1])
+    aws.cli("ec2", "modify-vpc-endpoint-service-configuration", *service, "--private-dns-name", "db.example.com",
+            "--add-supported-regions", "us-east-1")
+    command("private-dns", *service, "--state", "failed", "--verification", "verified")
+    command("service-region", *service, "--region", "us-east-1", "--state", "Pending")
+    topic = aws.cli("sns", "create-topic", "--name", "bell")["TopicArn"]
+    bell = aws.cli("ec2", "create-vpc-endpoint-connection-notification", *service, "--connection-events", "Connect",
+                   "--connection-notification-arn", topic)["ConnectionNotification"]["ConnectionNotificationId"]
+    command("notification", "--notification-id", bell, "--state", "Disabled")
+    [described] = aws.cli("ec2", "describe-vpc-endpoint-service-configurations", "--service-ids", provider.service_id)[
+        "ServiceConfigurations"]
+    assert described["AvailabilityZones"] == provider.zones[1:]
+    assert described["PrivateDnsNameConfiguration"]["State"] == "failed"
+    assert {"Region": "us-east-1", "ServiceState": "Pending"} in described["SupportedRegions"]

@@ -2,12 +2,19 @@
 import pytest
 from botocore.exceptions import ClientError
 from conftest import DBT, PROVIDER, REGION, STRANGER, Provider, eventually
+from local_aws import control
 
 
 def error_code(call, *arguments, **named):
     with pytest.raises(ClientError) as failure:
         call(*arguments, **named)
     return failure.value.response["Error"]["Code"]
+
+
+def described(provider):
+    [service] = provider.ec2.describe_vpc_endpoint_service_configurations(ServiceIds=[provider.service_id])[
+        "ServiceConfigurations"]
+    return service
 
 
 def test_story_a_request_is_accepted_with_the_aws_cli(aws, provider):
@@ -31,8 +38,7 @@ def test_story_a_request_is_accepted_with_the_aws_cli(aws, provider):
 
 
 def test_a_service_is_described_with_its_zones_and_name(provider):
-    [service] = provider.ec2.describe_vpc_endpoint_service_configurations(ServiceIds=[provider.service_id])[
-        "ServiceConfigurations"]
+    service = described(provider)
     assert service["ServiceName"] == f"com.amazonaws.vpce.{REGION}.{provider.service_id}"
     assert service["ServiceState"] == "Available"
     assert service["AvailabilityZones"] == provider.zones
@@ -46,14 +52,91 @@ def test_a_service_is_described_with_its_zones_and_name(provider):
 
 def test_private_dns_waits_for_verification(provider):
     def configuration():
-        return provider.ec2.describe_vpc_endpoint_service_configurations(ServiceIds=[provider.service_id])[
-            "ServiceConfigurations"][0]["PrivateDnsNameConfiguration"]
+        return described(provider)["PrivateDnsNameConfiguration"]
 
     provider.ec2.modify_vpc_endpoint_service_configuration(ServiceId=provider.service_id,
                                                            PrivateDnsName="db.example.com")
-    assert configuration()["State"] == "pendingVerification"
+    asked = configuration()
+    assert (asked["State"], asked["Type"]) == ("pendingVerification", "TXT")
+    assert asked["Name"].startswith("_") and asked["Value"].startswith("vpce:")
     provider.ec2.start_vpc_endpoint_service_private_dns_verification(ServiceId=provider.service_id)
-    assert configuration()["State"] == "verified"
+    assert configuration() == {**asked, "State": "verified"}
+
+
+def test_private_dns_can_fail_and_be_removed(aws, provider):
+    service = {"ServiceId": provider.service_id}
+    with pytest.raises(control.LocalError):
+        aws.control("private-dns", service_id=provider.service_id, state="failed")
+    provider.ec2.modify_vpc_endpoint_service_configuration(**service, PrivateDnsName="db.example.com")
+    aws.control("private-dns", service_id=provider.service_id, verification="failed")
+    assert described(provider)["PrivateDnsNameConfiguration"]["State"] == "pendingVerification"
+    provider.ec2.start_vpc_endpoint_service_private_dns_verification(**service)
+    assert described(provider)["PrivateDnsNameConfiguration"]["State"] == "failed"
+    aws.control("private-dns", service_id=provider.service_id, state="verified")
+    assert described(provider)["PrivateDnsNameConfiguration"]["State"] == "verified"
+    provider.ec2.modify_vpc_endpoint_service_configuration(**service, RemovePrivateDnsName=True)
+    assert not {"PrivateDnsName", "PrivateDnsNameConfiguration"} & set(described(provider))
+
+
+def test_acceptance_is_switched_both_ways(provider):
+    for required in (False, True):
+        provider.ec2.modify_vpc_endpoint_service_configuration(ServiceId=provider.service_id,
+                                                               AcceptanceRequired=required)
+        assert described(provider)["AcceptanceRequired"] is required
+
+
+def test_regions_are_supported_and_dropped(aws, provider):
+    def modify(**regions):
+        provider.ec2.modify_vpc_endpoint_service_configuration(ServiceId=provider.service_id, **regions)
+        return {r["Region"]: r["ServiceState"] for r in described(provider)["SupportedRegions"]}
+
+    assert modify(AddSupportedRegions=["us-east-1", REGION]) == {REGION: "Available", "us-east-1": "Available"}
+    assert described(provider)["RemoteAccessEnabled"] is True
+    aws.control("service-region", service_id=provider.service_id, region="us-east-1", state="Failed")
+    assert modify(AddSupportedRegions=["us-west-2"]) == {
+        REGION: "Available", "us-east-1": "Failed", "us-west-2": "Available"}
+    assert modify(RemoveSupportedRegions=["us-east-1", "us-west-2"]) == {REGION: "Available"}
+    assert error_code(modify, AddSupportedRegions=["nowhere"]) == "InvalidParameter"
+
+
+def test_a_service_can_offer_fewer_zones_than_its_load_balancers(aws, provider, connect):
+    aws.control("service-zones", service_id=provider.service_id, zones=provider.zones[0])
+    assert described(provider)["AvailabilityZones"] == provider.zones[:1]
+    assert described(provider)["AvailabilityZoneIds"] == ["euc1-az1"]
+    subnets = aws.client("ec2", DBT).describe_subnets()["Subnets"]
+    elsewhere = next(s["SubnetId"] for s in subnets if s["AvailabilityZone"] == provider.zones[1])
+    assert error_code(connect, SubnetIds=[elsewhere]) == "InvalidParameter"
+    aws.control("service-zones", service_id=provider.service_id, zones="all")
+    assert described(provider)["AvailabilityZones"] == provider.zones
+
+
+def test_load_balancers_are_added_and_removed(aws, names, provider):
+    subnet = next(s["SubnetId"] for s in provider.ec2.describe_subnets()["Subnets"]
+                  if s["VpcId"] == provider.vpc and s["AvailabilityZone"] not in provider.zones)
+    second = provider.elb.create_load_balancer(Name=names("nlb"), Type="network", Subnets=[subnet])[
+        "LoadBalancers"][0]["LoadBalancerArn"]
+    modify = provider.ec2.modify_vpc_endpoint_service_configuration
+    modify(ServiceId=provider.service_id, AddNetworkLoadBalancerArns=[second])
+    assert described(provider)["NetworkLoadBalancerArns"] == [provider.load_balancer, second]
+    assert len(described(provider)["AvailabilityZones"]) == 3
+    assert error_code(provider.elb.delete_load_balancer, LoadBalancerArn=second) == "ResourceInUse"
+    modify(ServiceId=provider.service_id, RemoveNetworkLoadBalancerArns=[second])
+    assert described(provider)["NetworkLoadBalancerArns"] == [provider.load_balancer]
+    assert error_code(modify, ServiceId=provider.service_id, AddNetworkLoadBalancerArns=[second + "0"]) == (
+        "InvalidParameter")
+
+
+def test_a_service_of_a_gateway_load_balancer(provider, names):
+    subnet = provider.ec2.describe_subnets(SubnetIds=["subnet-00000001"])["Subnets"][0]["SubnetId"]
+    [gateway] = provider.elb.create_load_balancer(Name=names("gwlb"), Type="gateway", Subnets=[subnet])[
+        "LoadBalancers"]
+    arn = gateway["LoadBalancerArn"]
+    assert (":loadbalancer/gwy/" in arn, "Scheme" in gateway, "DNSName" in gateway) == (True, False, False)
+    service = provider.ec2.create_vpc_endpoint_service_configuration(GatewayLoadBalancerArns=[arn])[
+        "ServiceConfiguration"]
+    assert (service["ServiceType"], service["GatewayLoadBalancerArns"]) == ([{"ServiceType": "GatewayLoadBalancer"}],
+                                                                            [arn])
+    assert "NetworkLoadBalancerArns" not in service
 
 
 @pytest.mark.parametrize("service_id, code", [

@@ -49,6 +49,32 @@ def test_enforcement_is_a_field_of_load_balancers_with_security_groups(aws, name
                       SecurityGroups=[group]) == "InvalidConfigurationRequest"
 
 
+def test_a_load_balancer_changes_its_groups_subnets_and_addresses(aws, names, connect):
+    ec2 = aws.client("ec2")
+    groups = [ec2.create_security_group(GroupName=names("sg"), Description="nlb")["GroupId"] for _ in range(3)]
+    guarded = Provider(aws, names("nlb"), security_groups=groups[:2])
+    by_arn = {"LoadBalancerArn": guarded.load_balancer}
+    guarded.elb.set_security_groups(**by_arn, SecurityGroups=groups[1:])
+    guarded.elb.set_ip_address_type(**by_arn, IpAddressType="dualstack")
+    assert error_code(guarded.elb.set_ip_address_type, **by_arn, IpAddressType="ipv5") == "ValidationError"
+    guarded.elb.set_subnets(**by_arn, Subnets=["subnet-00000001", "subnet-00000002", "subnet-00000003"])
+    connect(service_name=guarded.service_name)
+    guarded.elb.set_subnets(**by_arn, Subnets=["subnet-00000003", "subnet-00000001"])
+    [balancer] = guarded.elb.describe_load_balancers(LoadBalancerArns=[guarded.load_balancer])["LoadBalancers"]
+    assert (balancer["SecurityGroups"], balancer["IpAddressType"]) == (groups[1:], "dualstack")
+    assert [zone["SubnetId"] for zone in balancer["AvailabilityZones"]] == ["subnet-00000003", "subnet-00000001"]
+    guarded.ec2.accept_vpc_endpoint_connections(ServiceId=guarded.service_id, VpcEndpointIds=[
+        guarded.connections()[0]["VpcEndpointId"]])
+    assert error_code(guarded.elb.set_subnets, **by_arn, Subnets=["subnet-00000001"]) == "InvalidConfigurationRequest"
+
+
+def test_the_state_of_a_load_balancer_is_set_with_the_control_command(aws, provider):
+    for state, reason in (("provisioning", None), ("active_impaired", None), ("failed", "broken"), ("active", None)):
+        aws.control("load-balancer", load_balancer=provider.load_balancer, state=state, reason=reason)
+        [balancer] = provider.elb.describe_load_balancers(LoadBalancerArns=[provider.load_balancer])["LoadBalancers"]
+        assert balancer["State"] == {"Code": state, **({"Reason": reason} if reason else {})}
+
+
 def test_cross_zone_is_off_and_left_to_the_load_balancer_by_default(provider):
     key = "load_balancing.cross_zone.enabled"
     balancer = {"LoadBalancerArn": provider.load_balancer}
@@ -160,6 +186,99 @@ def test_what_is_not_there_is_not_found(provider, operation, code, arguments):
     filled = {name: missing if value == "ARN" else [missing] if value == ["ARN"] else value
               for name, value in arguments.items()}
     assert error_code(getattr(provider.elb, operation), **filled) == code
+
+
+def test_at_most_twenty_are_described_at_a_time(provider):
+    arns = [f"{provider.load_balancer}{number}" for number in range(21)]
+    assert error_code(provider.elb.describe_load_balancers, LoadBalancerArns=arns) == "ValidationError"
+    assert error_code(provider.elb.describe_load_balancers, LoadBalancerArns=arns[1:]) == "LoadBalancerNotFound"
+    assert error_code(provider.elb.describe_target_groups, TargetGroupArns=arns) == "ValidationError"
+
+
+@pytest.mark.parametrize("protocol, group_protocol", [("TCP", "TCP_UDP"), ("TLS", "TLS"), ("UDP", "UDP"),
+                                                      ("TCP_UDP", "TCP_UDP")])
+def test_listeners_forward_to_groups_of_compatible_protocols(provider, names, protocol, group_protocol):
+    group = provider.elb.create_target_group(Name=names("tg"), Protocol=group_protocol, Port=53, VpcId=provider.vpc,
+                                             TargetType="ip")["TargetGroups"][0]["TargetGroupArn"]
+    certificate = f"arn:aws:acm:{REGION}:{PROVIDER}:certificate/00000000-0000-0000-0000-000000000000"
+    more = {"Certificates": [{"CertificateArn": certificate}]} if protocol == "TLS" else {}
+    asked = {"LoadBalancerArn": provider.load_balancer, "Protocol": protocol, **more}
+    provider.elb.create_listener(**asked, Port=53, DefaultActions=[{"Type": "forward", "TargetGroupArn": group}])
+    [listener] = provider.elb.describe_listeners(LoadBalancerArn=provider.load_balancer)["Listeners"]
+    assert (listener["Protocol"], listener["Port"], "SslPolicy" in listener) == (protocol, 53, protocol == "TLS")
+    wrong = {"TCP": "UDP", "TLS": "UDP", "UDP": "TCP", "TCP_UDP": "TCP"}[protocol]
+    other = provider.elb.create_target_group(Name=names("tg"), Protocol=wrong, Port=53, VpcId=provider.vpc)[
+        "TargetGroups"][0]["TargetGroupArn"]
+    forward = [{"Type": "forward", "TargetGroupArn": other}]
+    assert error_code(provider.elb.create_listener, **asked, Port=54, DefaultActions=forward) == (
+        "IncompatibleProtocols")
+    assert error_code(provider.elb.modify_listener, ListenerArn=listener["ListenerArn"], DefaultActions=forward) == (
+        "IncompatibleProtocols")
+
+
+def new_group(provider, names, **more):
+    return provider.elb.create_target_group(Name=names("tg"), VpcId=provider.vpc, **{
+        "Protocol": "TCP", "Port": 5432, **more})["TargetGroups"][0]["TargetGroupArn"]
+
+
+def test_addresses_outside_the_vpc_need_a_zone_or_all(provider):
+    def attempt(**target):
+        return error_code(provider.elb.register_targets, TargetGroupArn=provider.target_group, Targets=[target])
+
+    assert attempt(Id="10.9.9.9") == attempt(Id="10.9.9.9", AvailabilityZone="nowhere") == "ValidationError"
+    assert attempt(Id="172.31.0.10", AvailabilityZone="all") == "ValidationError"
+    assert attempt(Id="172.31.240.10") == "ValidationError"  # in the VPC's CIDR, and in none of its subnets
+    assert attempt(Id="8.8.8.8", AvailabilityZone="all") == attempt(Id="db.example.com") == "ValidationError"
+    provider.listen()
+    provider.elb.register_targets(TargetGroupArn=provider.target_group, Targets=[
+        {"Id": "10.9.9.9", "AvailabilityZone": "all"}, {"Id": "100.64.0.1", "AvailabilityZone": provider.zones[1]},
+        {"Id": "172.31.0.10"}])
+    found = provider.elb.describe_target_health(TargetGroupArn=provider.target_group)["TargetHealthDescriptions"]
+    assert [(d["Target"]["AvailabilityZone"], d["TargetHealth"]["State"]) for d in found] == [
+        ("all", "healthy"), (provider.zones[1], "healthy"), (provider.zones[0], "healthy")]
+
+
+def test_instances_are_targets_without_a_zone(aws, provider, names):
+    group = new_group(provider, names)
+    provider.elb.create_listener(LoadBalancerArn=provider.load_balancer, Protocol="TCP", Port=5432, DefaultActions=[
+        {"Type": "forward", "TargetGroupArn": group}])
+    subnets = ("subnet-00000001", "subnet-00000003")  # the second's zone is not the load balancer's
+    ids = [provider.ec2.run_instances(ImageId="ami-1", MinCount=1, MaxCount=1, SubnetId=subnet)["Instances"][0][
+        "InstanceId"] for subnet in subnets]
+    by_group = {"TargetGroupArn": group}
+    provider.elb.register_targets(**by_group, Targets=[{"Id": instance} for instance in ids])
+
+    def described():
+        return provider.elb.describe_target_health(**by_group)["TargetHealthDescriptions"]
+
+    assert [d["Target"] for d in described()] == [{"Id": instance, "Port": 5432} for instance in ids]
+    assert [d["TargetHealth"]["State"] for d in described()] == ["healthy", "unused"]
+    aws.control("target-health", target_group=group, target=ids[0], state="unhealthy")
+    assert described()[0]["TargetHealth"]["State"] == "unhealthy"
+    provider.ec2.stop_instances(InstanceIds=ids[:1])
+    assert described()[0]["TargetHealth"]["Reason"] == "Target.InvalidState"
+    assert error_code(provider.elb.register_targets, **by_group, Targets=[{"Id": "i-00000000000000000"}]) == (
+        "InvalidTarget")
+
+
+def test_an_application_load_balancer_is_a_target(provider, names):
+    application = provider.elb.create_load_balancer(
+        Name=names("alb"), Type="application", Subnets=["subnet-00000001", "subnet-00000002"])[
+            "LoadBalancers"][0]["LoadBalancerArn"]
+    web = provider.elb.create_target_group(Name=names("tg"), Protocol="HTTP", Port=80, VpcId=provider.vpc)[
+        "TargetGroups"][0]["TargetGroupArn"]
+    group = new_group(provider, names, TargetType="alb", Port=80)
+    by_group = {"TargetGroupArn": group, "Targets": [{"Id": application}]}
+    assert error_code(provider.elb.register_targets, **by_group) == "InvalidTarget"  # it does not listen there yet
+    provider.elb.create_listener(LoadBalancerArn=application, Protocol="HTTP", Port=80, DefaultActions=[
+        {"Type": "forward", "TargetGroupArn": web}])
+    provider.elb.register_targets(**by_group)
+    provider.elb.create_listener(LoadBalancerArn=provider.load_balancer, Protocol="TCP", Port=80, DefaultActions=[
+        {"Type": "forward", "TargetGroupArn": group}])
+    [found] = provider.elb.describe_target_health(TargetGroupArn=group)["TargetHealthDescriptions"]
+    assert (found["Target"], found["TargetHealth"]["State"]) == ({"Id": application, "Port": 80}, "healthy")
+    [described] = provider.elb.describe_target_groups(TargetGroupArns=[group])["TargetGroups"]
+    assert (described["TargetType"], described["HealthCheckProtocol"]) == ("alb", "HTTP")
 
 
 def test_one_missing_name_among_others_fails_the_call(provider):

@@ -1,5 +1,6 @@
 """What the path from a load balancer to its targets consists of: network ACLs and network interfaces."""
 import pytest
+from conftest import Provider
 from test_endpoint_services import error_code
 
 ANYWHERE = "0.0.0.0/0"
@@ -54,3 +55,15 @@ def test_a_load_balancer_has_a_network_interface_in_each_zone(provider):
     assert {interface["InterfaceType"] for interface in interfaces} == {"network_load_balancer"}
     assert all(interface["RequesterManaged"] for interface in interfaces)
     assert provider.ec2.describe_network_interfaces(**asked)["NetworkInterfaces"] == interfaces
+
+
+def test_the_interfaces_of_several_load_balancers_are_found_at_once(aws, names, provider):
+    other = Provider(aws, names("nlb"))
+    described = [f"ELB {p.load_balancer.split(':loadbalancer/')[1]}" for p in (provider, other)]
+    asked = {"Filters": [{"Name": "description", "Values": described}]}
+    aws.control("page-size", size=3)
+    pages = list(provider.ec2.get_paginator("describe_network_interfaces").paginate(**asked))
+    assert [len(page["NetworkInterfaces"]) for page in pages] == [3, 1]
+    found = [interface for page in pages for interface in page["NetworkInterfaces"]]
+    assert sorted(interface["Description"] for interface in found) == sorted(described * 2)
+    assert len({interface["PrivateIpAddress"] for interface in found}) == 4

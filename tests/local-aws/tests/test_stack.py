@@ -7,6 +7,7 @@ import zipfile
 
 import pytest
 from conftest import DBT, HERE, PROVIDER, REGION, Provider, eventually
+from test_endpoint_services import error_code
 
 OPS = "ops@example.com"
 
@@ -140,6 +141,44 @@ def test_the_role_decides_what_the_function_may_do(aws, stack):
             ) in denied["body"]
     described = stack.invoke(query("ec2", "2016-11-15", "DescribeVpcEndpointConnections"))
     assert described["status"] == 200
+
+
+def test_reads_and_changes_of_a_network_are_held_to_policies(aws, names):
+    """A user who may look at everything, change one security group, and nothing else."""
+    ec2, iam, user = aws.client("ec2"), aws.client("iam"), names("auditor")
+    mine, other = (ec2.create_security_group(GroupName=names("sg"), Description="d")["GroupId"] for _ in range(2))
+    iam.create_user(UserName=user)
+    iam.put_user_policy(UserName=user, PolicyName="p", PolicyDocument=json.dumps({
+        "Version": "2012-10-17", "Statement": [
+            {"Effect": "Allow", "Action": "ec2:Describe*", "Resource": "*"},
+            {"Effect": "Allow", "Action": "ec2:AuthorizeSecurityGroupIngress",
+             "Resource": f"arn:aws:ec2:{REGION}:{PROVIDER}:security-group/{mine}"}]}))
+    key = iam.create_access_key(UserName=user)["AccessKey"]
+    as_user = aws.client("ec2", key["AccessKeyId"], key["SecretAccessKey"])
+    before = aws.control("requests")[-1]["n"]
+    reads = ("security_group_rules", "managed_prefix_lists", "subnets", "network_acls", "route_tables", "instances",
+             "network_interfaces", "vpc_endpoint_connection_notifications", "vpcs", "vpc_peering_connections")
+    for read in reads:
+        getattr(as_user, f"describe_{read}")()
+    rule = {"IpProtocol": "tcp", "FromPort": 1, "ToPort": 1, "CidrIp": "10.0.0.0/8"}
+    as_user.authorize_security_group_ingress(GroupId=mine, **rule)
+    denied = [
+        (as_user.authorize_security_group_ingress, {"GroupId": other, **rule}),
+        (as_user.get_managed_prefix_list_entries, {"PrefixListId": "pl-00000000000000000"}),
+        (as_user.create_route, {"RouteTableId": "rtb-00000001", "DestinationCidrBlock": "10.0.0.0/8",
+                                "GatewayId": "igw-00000001"}),
+        (as_user.delete_network_acl_entry, {"NetworkAclId": "acl-00000001", "RuleNumber": 100, "Egress": True})]
+    for call, arguments in denied:
+        assert error_code(call, **arguments) == "UnauthorizedOperation"
+    listed = aws.control("requests", since=before, principal=f"user/{user}")
+    assert [(r["action"], r["error"]) for r in listed] == [
+        *[("Describe" + "".join(word.title() for word in read.split("_")), None) for read in reads],
+        ("AuthorizeSecurityGroupIngress", None), ("AuthorizeSecurityGroupIngress", "UnauthorizedOperation"),
+        ("GetManagedPrefixListEntries", "UnauthorizedOperation"), ("CreateRoute", "UnauthorizedOperation"),
+        ("DeleteNetworkAclEntry", "UnauthorizedOperation")]
+    kinds = [resource.split(":")[5] for r in listed for resource in r["resources"]]
+    assert kinds == [f"security-group/{mine}", f"security-group/{other}", "prefix-list/pl-00000000000000000",
+                     "route-table/rtb-00000001", "network-acl/acl-00000001"]
 
 
 @pytest.mark.parametrize("event, code", [

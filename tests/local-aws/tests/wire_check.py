@@ -3,7 +3,9 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 violations: list[str] = []
-ANSWERED_HERE = re.compile("VpcEndpoint|NetworkAcl|DescribeNetworkInterfaces")  # of EC2; of ELBv2 everything
+ANSWERED_HERE = re.compile(  # of EC2; of ELBv2 everything
+    "VpcEndpoint|NetworkAcl|(Create|Delete|Describe)NetworkInterface|SecurityGroup|PrefixList|Route|Subnet|VpcPeering|"
+    "TransitGateway|(Create|Describe)Vpcs?$|VpcCidrBlock|(Run|Describe)Instances")
 LOWER_CAMEL = re.compile(r"[a-z]+([A-Z][a-z]*)*")
 
 

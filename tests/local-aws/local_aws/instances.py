@@ -1,0 +1,109 @@
+"""EC2: instances in their subnets, each with a primary network interface."""
+from ministack.core.responses import get_account_id
+from ministack.services import ec2
+
+from . import network_interfaces, vpcs
+from .endpoint_services import new_id, tags_for
+from .paging import ec2_filter, ec2_page
+from .wire import EC2, ApiError, NotOurs
+
+
+def _view(instance, state=None):
+    """A terminated instance has left its network."""
+    here = instance["State"]["Name"] != "terminated"
+    interfaces = [interface for interface in ec2._network_interfaces.values()
+                  if (interface.get("Attachment") or {}).get("InstanceId") == instance["InstanceId"]]
+    placed = {member: instance[member] for member in ("SubnetId", "VpcId", "PrivateIpAddress")} if here else {}
+    return {
+        **{member: instance[member] for member in (
+            "InstanceId", "ImageId", "InstanceType", "LaunchTime", "AmiLaunchIndex", "Architecture", "RootDeviceType",
+            "RootDeviceName", "Hypervisor", "Monitoring", "PrivateDnsName")},
+        **placed,
+        "State": state or instance["State"], "KeyName": instance.get("KeyName") or None,
+        "Placement": {**instance["Placement"], "GroupName": ""},
+        "SecurityGroups": instance["SecurityGroups"], "SourceDestCheck": True,
+        "VirtualizationType": instance["Virtualization"],
+        "NetworkInterfaces": [_interface_view(interface) for interface in interfaces],
+        "Tags": ec2._tags.get(instance["InstanceId"], [])}
+
+
+def _interface_view(interface):
+    attachment = interface["Attachment"]
+    return {
+        **{member: interface[member] for member in ("NetworkInterfaceId", "SubnetId", "VpcId", "PrivateIpAddress",
+                                                    "OwnerId", "Status", "Description", "Groups", "InterfaceType")},
+        "PrivateIpAddresses": [{"Primary": True, "PrivateIpAddress": interface["PrivateIpAddress"]}],
+        "Attachment": {member: attachment.get(member) for member in ("AttachmentId", "AttachTime", "DeviceIndex",
+                                                                     "DeleteOnTermination", "Status")}}
+
+
+@EC2.action("RunInstances")
+def run(request):
+    if ec2._registered_image(request.get("ImageId", "")) is not None:
+        raise NotOurs
+    asked = (request.get("NetworkInterfaces") or [{}])[0]
+    default = next((i for i, subnet in ec2._subnets.items() if subnet["DefaultForAz"]), None)
+    subnet_id = request.get("SubnetId") or asked.get("SubnetId") or default
+    if subnet_id is None:
+        raise ApiError("MissingInput", "No subnets found for the default VPC. Please specify a subnet.")
+    subnet = vpcs.subnet_of(subnet_id)
+    if request["MinCount"] > request["MaxCount"]:
+        raise ApiError("InvalidParameterValue", "Value (minCount) must not be greater than maxCount.")
+    groups = (request.get("SecurityGroupIds") or asked.get("Groups")
+              or [ec2._vpcs[subnet["VpcId"]]["DefaultSecurityGroupId"]])
+    network_interfaces.groups_of(groups)
+    wanted = request.get("PrivateIpAddress") or asked.get("PrivateIpAddress")
+    reservation, created = new_id("r"), []
+    for number in range(request["MaxCount"]):
+        address = vpcs.take_address(subnet, wanted)
+        [instance] = ec2._launch_instances_internal(
+            request.get("ImageId", "ami-00000000"), request.get("InstanceType", "m1.small"), subnet["SubnetId"], 1,
+            request.get("KeyName", ""), request.get("UserData", ""), groups, address)
+        instance.update(AmiLaunchIndex=number, ReservationId=reservation)
+        instance["Placement"] = {"AvailabilityZone": subnet["AvailabilityZone"],
+                                 "AvailabilityZoneId": subnet["AvailabilityZoneId"], "Tenancy": "default"}
+        network_interfaces.add(subnet, groups, address, attached_to=instance["InstanceId"])
+        ec2._tags[instance["InstanceId"]] = tags_for("instance", request)
+        created.append(instance)
+    return {"ReservationId": reservation, "OwnerId": get_account_id(), "Groups": [],
+            "Instances": [_view(instance, {"Code": 0, "Name": "pending"}) for instance in created]}
+
+
+@EC2.action("DescribeInstances")
+def describe(request):
+    ec2._cleanup_terminated()
+    wanted = request.get("InstanceIds", [])
+    for instance_id in wanted:
+        if not ec2._INSTANCE_ID_RE.match(instance_id):
+            raise ApiError("InvalidInstanceID.Malformed", f"Invalid id: \"{instance_id}\"")
+        if instance_id not in ec2._instances:
+            raise ApiError("InvalidInstanceID.NotFound", f"The instance ID '{instance_id}' does not exist")
+    rows = [_view(instance) for instance in ec2._instances.values()
+            if not wanted or instance["InstanceId"] in wanted]
+    rows = ec2_filter(request, rows, {
+        "instance-id": "InstanceId", "instance-type": "InstanceType", "image-id": "ImageId", "vpc-id": "VpcId",
+        "subnet-id": "SubnetId", "private-ip-address": "PrivateIpAddress", "private-dns-name": "PrivateDnsName",
+        "instance-state-name": lambda row: row["State"]["Name"],
+        "instance-state-code": lambda row: row["State"]["Code"],
+        "availability-zone": lambda row: row["Placement"]["AvailabilityZone"],
+        "instance.group-id": lambda row: [group["GroupId"] for group in row["SecurityGroups"]],
+        "network-interface.network-interface-id":
+            lambda row: [interface["NetworkInterfaceId"] for interface in row["NetworkInterfaces"]]})
+    return ec2_page(request, "Reservations", [_reservation(row) for row in rows])
+
+
+def _reservation(row):
+    instance_id = row["InstanceId"]
+    return {"ReservationId": ec2._instances[instance_id].get("ReservationId", f"r-{instance_id[2:]}"),
+            "OwnerId": get_account_id(), "Groups": [], "Instances": [row]}
+
+
+@EC2.action("TerminateInstances")
+def terminate(request):
+    """The rest is ministack's; the instances' interfaces go with them."""
+    if all(instance_id in ec2._instances for instance_id in request["InstanceIds"]):
+        for interface_id, interface in list(ec2._network_interfaces.items()):
+            attachment = interface.get("Attachment") or {}
+            if attachment.get("InstanceId") in request["InstanceIds"]:
+                network_interfaces.remove(interface_id)
+    raise NotOurs
