@@ -113,7 +113,24 @@ impl LocalAws {
     /// A tool of `.tools`, told to talk to this AWS as `who` and to no other.
     #[must_use]
     pub fn command(&self, who: &Who, set: &str, name: &str) -> Command {
-        let mut command = Command::new(tool(set, name));
+        self.equip(Command::new(tool(set, name)), who)
+    }
+
+    /// Runs a command line as a person would paste it, with the pinned AWS CLI as `aws`.
+    ///
+    /// # Errors
+    /// If it fails, with what it said.
+    pub fn paste(&self, who: &Who, line: &str) -> Result<()> {
+        let mut shell = self.equip(Command::new("sh"), who);
+        let path = std::env::var("PATH").unwrap_or_default();
+        let tools = tool("aws", "aws");
+        let tools = tools.parent().context("the tools have a folder")?;
+        let done = shell.env("PATH", format!("{}:{path}", tools.display())).args(["-ec", line]).output()?;
+        ensure!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr).trim());
+        Ok(())
+    }
+
+    fn equip(&self, mut command: Command, who: &Who) -> Command {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_")) {
             command.env_remove(name);
         }

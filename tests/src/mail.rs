@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::local_aws::{LocalAws, eventually};
@@ -83,8 +83,13 @@ pub fn slack(body: &str) -> String {
 /// # Errors
 /// If none comes.
 pub fn wait(aws: &LocalAws, number: i64, label: &str, words: &str) -> Result<Mail> {
-    eventually(&format!("an email that says {label} and '{words}'"), 60, || {
+    let waited = eventually(&format!("an email that says {label} and '{words}'"), 60, || {
         Ok(emails_since(aws, number)?.into_iter().find(|mail| mail.says(label, words)))
+    });
+    waited.with_context(|| {
+        let instead = emails_since(aws, number).unwrap_or_default();
+        let instead: Vec<String> = instead.into_iter().map(|mail| mail.subject).collect();
+        format!("heard instead: {instead:#?}")
     })
 }
 
@@ -94,4 +99,23 @@ pub fn wait(aws: &LocalAws, number: i64, label: &str, words: &str) -> Result<Mai
 /// As [`since`].
 pub fn times_told(aws: &LocalAws, number: i64, label: &str, words: &str) -> Result<usize> {
     Ok(emails_since(aws, number)?.iter().filter(|mail| mail.says(label, words)).count())
+}
+
+/// The command that an alert printed: of the last one after number `number` that fires for `check` with these words in its
+/// summary.
+///
+/// # Errors
+/// If there is none, or if it has no command.
+pub fn command(aws: &LocalAws, number: i64, check: &str, words: &str) -> Result<String> {
+    let published = since(aws, number)?.into_iter().rev().filter(|mail| mail.protocol == "topic");
+    let firing = published.filter_map(|mail| {
+        let bodies: Value = serde_json::from_str(&mail.body).ok()?;
+        let alert: Value = serde_json::from_str(bodies["sqs"].as_str()?).ok()?;
+        alert["transitions"].as_array()?.iter().find_map(|own| {
+            let fits = own["kind"] == "firing" && own["check"] == check;
+            let says = own.pointer("/finding/summary")?.as_str()?.contains(words);
+            (fits && says).then(|| own.pointer("/finding/remedy/command")?.as_str().map(ToOwned::to_owned))
+        })
+    });
+    firing.flatten().next().with_context(|| format!("no alert {check} with '{words}' and a command"))
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::company::DBT_CIDR;
 use crate::local_aws::{LocalAws, Who, top};
 use crate::{COMPANY, DBT};
 
@@ -45,6 +46,8 @@ impl Stack {
             format!("AlertEmail={EMAIL}"),
             "SlackWorkspaceId=T0123ABCD".to_owned(),
             "SlackChannelId=C0123ABCD".to_owned(),
+            "ListenerPorts=5432".to_owned(),
+            format!("DbtCidrs={DBT_CIDR}"),
         ];
         overrides.extend(parameters.iter().map(|(name, value)| format!("{name}=\"{value}\"")));
         let mut sam = aws.command(&root, "sam", "sam");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::company::{Company, TARGETS};
+use crate::company::{Company, DBT_CIDR, TARGETS};
 use crate::local_aws::{LocalAws, eventually};
 use crate::mail::{self, Mail};
 use crate::stack::{self, Stack};
@@ -140,6 +140,67 @@ impl Stage {
                 scene.hears("[RESOLVED]", "cross-zone is off")
             },
         )?;
+        chapter(
+            aws,
+            audience,
+            &mut chapters,
+            "somebody takes dbt out of the load balancer's security group",
+            "a critical alert that names who, with the command that mends it",
+            |scene| {
+                scene.step(
+                    "network-admin tidies up",
+                    &[format!(
+                        "aws ec2 revoke-security-group-ingress --group-id {} --protocol tcp --port 5432 --cidr {DBT_CIDR}",
+                        company.security_group
+                    )],
+                );
+                let heard = scene.heard;
+                company.shut_dbt_out(aws)?;
+                scene.hears("[CRITICAL]", "user/network-admin-postgres")?;
+                scene.follows(company, heard, "load-balancer.security-groups", "keep dbt out")?;
+                scene.hears("[RESOLVED]", "keep dbt out")
+            },
+        )?;
+        chapter(
+            aws,
+            audience,
+            &mut chapters,
+            "somebody deletes the listener dbt connects to",
+            "a critical alert that names the port; resolved when it is back",
+            |scene| {
+                scene.step(
+                    "network-admin deletes it",
+                    &[format!("aws elbv2 delete-listener --listener-arn {}", company.listener)],
+                );
+                company.stop_listening(aws)?;
+                scene.hears("[CRITICAL]", "no listener serves port 5432 of postgres")?;
+                scene.step("network-admin creates it again", &[]);
+                company.listen(aws)?;
+                scene.hears("[RESOLVED]", "no listener serves port 5432 of postgres")
+            },
+        )?;
+        chapter(
+            aws,
+            audience,
+            &mut chapters,
+            "a network ACL comes between load balancer and targets",
+            "a warning with the rule, and the command that overrules it",
+            |scene| {
+                scene.step(
+                    "network-admin denies port 5432 in the subnets' network ACL",
+                    &[format!(
+                        "aws ec2 create-network-acl-entry --network-acl-id {} --ingress --rule-number 90 --protocol tcp \
+                         --port-range From=5432,To=5432 --cidr-block 0.0.0.0/0 --rule-action deny",
+                        company.network_acl
+                    )],
+                );
+                let heard = scene.heard;
+                company.deny_in_network_acl(aws)?;
+                scene.hears("[WARNING]", "is denied by rule 90")?;
+                scene.follows(company, heard, "network-path", "a network ACL blocks")?;
+                scene.hears("[RESOLVED]", "a network ACL blocks")
+            },
+        )?;
         audience.step(
             "The company lets the guard mend cross-zone load balancing by itself",
             &["sam deploy --parameter-overrides CrossZone=enforce".to_owned()],
@@ -192,6 +253,13 @@ impl<A: Audience> Scene<'_, A> {
     fn step(&mut self, what: &str, commands: &[String]) {
         self.audience.step(what, commands);
         self.began = Instant::now();
+    }
+
+    /// The administrator pastes the command that the alert printed.
+    fn follows(&mut self, company: &Company, heard: i64, check: &str, words: &str) -> Result<()> {
+        let command = mail::command(self.aws, heard, check, words)?;
+        self.step("network-admin pastes the command from the alert", &[command]);
+        company.follow(self.aws, heard, check, words).map(drop)
     }
 
     /// Waits for a connection to reach a state.

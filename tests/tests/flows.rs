@@ -5,7 +5,7 @@
 // A flow is read from top to bottom.
 #![allow(clippy::too_many_lines, clippy::expect_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -56,8 +56,11 @@ fn the_story_of_the_demo() -> Result<()> {
     };
     let labels: Vec<String> =
         subjects("email").iter().map(|subject| subject.split(' ').next().unwrap_or_default().to_owned()).collect();
-    let expected =
-        ["[NOTICE]", "[CRITICAL]", "[WARNING]", "[WARNING]", "[RESOLVED]", "[WARNING]", "[RESOLVED]", "[WARNING]"];
+    #[rustfmt::skip]
+    let expected = [
+        "[NOTICE]", "[CRITICAL]", "[WARNING]", "[WARNING]", "[RESOLVED]", "[WARNING]", "[RESOLVED]",
+        "[CRITICAL]", "[RESOLVED]", "[CRITICAL]", "[RESOLVED]", "[WARNING]", "[RESOLVED]", "[WARNING]",
+    ];
     assert_eq!(labels, expected);
     assert_eq!(subjects("email"), subjects("https"));
     Ok(())
@@ -204,7 +207,7 @@ fn whatever_goes_wrong_dbt_is_let_in_and_people_hear_it_once() -> Result<()> {
     let heard = mail::last(&aws)?;
     let alive = json!({"source": "privatelink-guard.still-watching"});
     assert_eq!(stack.invoke(&aws, "DriftWatcherName", &alive)?, None);
-    mail::wait(&aws, heard, "[NOTICE]", "still watching: 2 checks of the settings pass, 1 fail, 0 are unknown")?;
+    mail::wait(&aws, heard, "[NOTICE]", "still watching: 11 checks of the settings pass, 1 fail, 0 are unknown")?;
 
     // The table cannot be read: what is bad is said, once by this instance, and the run ends in error.
     aws.control(&["fault", "--action", "dynamodb:Query", "--code", "InternalServerError", "--status", "500"])?;
@@ -247,6 +250,9 @@ fn the_strict_guard_turns_strangers_out_and_has_just_the_permissions_it_uses() -
     let parameters = [("UnknownRequesters", "reject"), ("CrossZone", "enforce")];
     let stack = Stack::deploy(&aws, "guard", &[&company.service], &parameters)?;
     let queue = subscribe_queue(&aws, &stack)?;
+    // An instance in one zone of two, and a prefix list: what takes further reads to judge.
+    company.serve_the_web(&aws)?;
+    mail::wait(&aws, 0, "[INFO]", "1 of 2 zones has no healthy target in target group web")?;
     eventually("the schedule to turn the stranger out", 60, || {
         Ok((company.state(&aws, &strangers[0])? == "rejected").then_some(()))
     })?;
@@ -295,13 +301,172 @@ fn the_strict_guard_turns_strangers_out_and_has_just_the_permissions_it_uses() -
         for lambdas in ["logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage"] {
             assert!(allowed.remove(lambdas), "{function} lets Lambda do {lambdas}");
         }
-        if function == "HealthWatcher" {
-            // Nothing was wrong with the targets, so it had nothing to tell; the other tests hear it.
-            allowed.remove("sns:Publish");
-        }
         assert_eq!(used, allowed, "{function}: used, and allowed");
     }
     Ok(())
+}
+
+#[test]
+fn every_point_of_the_checklist_is_told_and_over_when_mended() -> Result<()> {
+    let aws = LocalAws::start(60)?;
+    let postgres = Company::found(&aws, "postgres")?;
+    let gitlab = Company::found(&aws, "gitlab")?;
+    gitlab.serve_the_web(&aws)?;
+    stack::build(&aws)?;
+    // Schedules so slow that only CloudTrail and the test make the guard look.
+    let quiet = ["AcceptorSchedule", "HealthSchedule", "DriftSchedule"].map(|schedule| (schedule, "rate(2 hours)"));
+    let parameters = [quiet[0], quiet[1], quiet[2], ("AlertAfter", "1"), ("ResolveAfter", "1")];
+    let stack = Stack::deploy(&aws, "guard", &[&postgres.service, &gitlab.service], &parameters)?;
+    let drift = || stack.invoke(&aws, "DriftWatcherName", &scheduled());
+    let health = || stack.invoke(&aws, "HealthWatcherName", &scheduled());
+
+    // As dbt's guide says, all is well; but for the one instance behind two zones. Each fact was asked for once: two
+    // services, two load balancers, three target groups, one prefix list.
+    assert_eq!(drift()?, None);
+    assert_eq!(health()?, None);
+    mail::wait(&aws, 0, "[INFO]", "1 of 2 zones has no healthy target in target group web")?;
+    assert_eq!(mail::emails_since(&aws, 0)?.len(), 1);
+    #[rustfmt::skip]
+    assert_eq!(calls(&aws, "DriftWatcher", drift)?, [
+        ("dynamodb:Query", 2),
+        ("ec2:DescribeInstances", 1),
+        ("ec2:DescribeNetworkAcls", 1),
+        ("ec2:DescribeNetworkInterfaces", 1),
+        ("ec2:DescribeRouteTables", 1),
+        ("ec2:DescribeSecurityGroupRules", 1),
+        ("ec2:DescribeSubnets", 1),
+        ("ec2:DescribeVpcEndpointConnectionNotifications", 1),
+        ("ec2:DescribeVpcEndpointConnections", 1),
+        ("ec2:DescribeVpcEndpointServiceConfigurations", 1),
+        ("ec2:DescribeVpcEndpointServicePermissions", 2),
+        ("ec2:GetManagedPrefixListEntries", 1),
+        ("elasticloadbalancing:DescribeListeners", 2),
+        ("elasticloadbalancing:DescribeLoadBalancerAttributes", 2),
+        ("elasticloadbalancing:DescribeLoadBalancers", 1),
+        ("elasticloadbalancing:DescribeTargetGroupAttributes", 3),
+        ("elasticloadbalancing:DescribeTargetGroups", 2),
+        ("elasticloadbalancing:DescribeTargetHealth", 3),
+    ].map(owned));
+    #[rustfmt::skip]
+    assert_eq!(calls(&aws, "HealthWatcher", health)?, [
+        ("dynamodb:Query", 2),
+        ("ec2:DescribeInstances", 1),
+        ("ec2:DescribeVpcEndpointServiceConfigurations", 1),
+        // For the one target group that has no healthy target in some zone.
+        ("elasticloadbalancing:DescribeLoadBalancerAttributes", 1),
+        ("elasticloadbalancing:DescribeLoadBalancers", 1),
+        ("elasticloadbalancing:DescribeTargetGroupAttributes", 1),
+        ("elasticloadbalancing:DescribeTargetGroups", 2),
+        ("elasticloadbalancing:DescribeTargetHealth", 3),
+    ].map(owned));
+
+    // An administrator turns everything the wrong way; and AWS answers a row at a time.
+    aws.control(&["page-size", "1"])?;
+    let heard = mail::last(&aws)?;
+    let service = |company: &Company, change: &[&str]| {
+        let command = ["ec2", "modify-vpc-endpoint-service-configuration", "--service-id", &company.service];
+        company.administer(&aws, &[&command, change].concat())
+    };
+    service(&postgres, &["--no-acceptance-required"])?;
+    service(&postgres, &["--private-dns-name", "pg.example.com"])?;
+    #[rustfmt::skip]
+    postgres.administer(&aws, &["ec2", "modify-vpc-endpoint-service-permissions", "--service-id", &postgres.service,
+        "--add-allowed-principals", &format!("arn:aws:iam::{STRANGER}:root"), "arn:aws:iam::555555555555:role/a",
+        "--remove-allowed-principals", &format!("arn:aws:iam::{}:root", flows::DBT)])?;
+    let filter = format!("Name=service-id,Values={}", postgres.service);
+    #[rustfmt::skip]
+    let notifications =
+        postgres.administer(&aws, &["ec2", "describe-vpc-endpoint-connection-notifications", "--filters", &filter])?;
+    let notification = text(&notifications, "/ConnectionNotificationSet/0/ConnectionNotificationId")?;
+    #[rustfmt::skip]
+    postgres.administer(&aws, &["ec2", "delete-vpc-endpoint-connection-notifications",
+        "--connection-notification-ids", &notification])?;
+    postgres.shut_dbt_out(&aws)?;
+    postgres.deny_in_network_acl(&aws)?;
+    gitlab.stop_listening(&aws)?;
+    #[rustfmt::skip]
+    gitlab.administer(&aws, &["ec2", "authorize-security-group-ingress", "--group-id", &gitlab.security_group,
+        "--protocol", "tcp", "--port", "443", "--cidr", "10.0.0.0/8"])?;
+    service(&gitlab, &["--add-supported-regions", "us-east-1"])?;
+    gitlab.connect_from_region(&aws, flows::DBT, "us-east-1")?;
+    service(&gitlab, &["--remove-supported-regions", "us-east-1"])?;
+
+    // What is told of it, and whether the printed command mends it.
+    let told = [
+        (&postgres, "service.acceptance-required", "[CRITICAL]", "connected without anybody accepting them"),
+        (&postgres, "service.private-dns", "[WARNING]", "pg.example.com is not verified"),
+        (&postgres, "service.principals", "[CRITICAL]", "dbt may not ask to connect"),
+        (&postgres, "service.notification", "[WARNING]", "does not tell the guard of 4 of 4 events"),
+        (&postgres, "load-balancer.security-groups", "[CRITICAL]", "security groups of postgres keep dbt out"),
+        (&postgres, "network-path", "[WARNING]", "a network ACL blocks 3 of 3 targets in target group postgres"),
+        (&gitlab, "load-balancer.broad-rule", "[WARNING]", "1 rule of gitlab lets in more than dbt"),
+        (&gitlab, "service.regions", "[WARNING]", "dbt connects from us-east-1"),
+    ];
+    let listener = "no listener serves port 5432 of gitlab";
+    mail::wait(&aws, heard, "[CRITICAL]", listener)?;
+    for (_, _, label, words) in told {
+        mail::wait(&aws, heard, label, words)?;
+    }
+    for (company, check, _, words) in told {
+        company.follow(&aws, heard, check, words)?;
+    }
+    gitlab.listen(&aws)?;
+    for words in told.map(|(.., words)| words).into_iter().chain([listener]) {
+        mail::wait(&aws, heard, "[RESOLVED]", words)?;
+    }
+
+    // What no call of the company's changes is seen by the schedule.
+    let heard = mail::last(&aws)?;
+    aws.control(&["load-balancer", "--load-balancer", &gitlab.load_balancer, "--state", "active_impaired"])?;
+    #[rustfmt::skip]
+    postgres.administer(&aws, &["elbv2", "register-targets", "--target-group-arn", &postgres.target_group,
+        "--targets", "Id=10.7.0.10,AvailabilityZone=all"])?;
+    assert_eq!(drift()?, None);
+    mail::wait(&aws, heard, "[CRITICAL]", "gitlab is 'active_impaired', not active")?;
+    mail::wait(&aws, heard, "[WARNING]", "a missing route cut off 1 of 4 targets in target group postgres")?;
+    aws.control(&["load-balancer", "--load-balancer", &gitlab.load_balancer, "--state", "active"])?;
+    #[rustfmt::skip]
+    postgres.administer(&aws, &["elbv2", "deregister-targets", "--target-group-arn", &postgres.target_group,
+        "--targets", "Id=10.7.0.10"])?;
+    aws.control(&[
+        "target-health",
+        "--target-group",
+        &postgres.target_group,
+        "--target",
+        TARGETS[0],
+        "--state",
+        "unhealthy",
+    ])?;
+    postgres.set_cross_zone(&aws, false)?;
+    mail::wait(&aws, heard, "[WARNING]", "cross-zone is off on postgres")?;
+    assert_eq!(health()?, None);
+    mail::wait(&aws, heard, "[CRITICAL]", "1 of 2 zones has no healthy target in target group postgres")?;
+
+    // One call is denied: the checks that need it cannot tell, the others go on.
+    let heard = mail::last(&aws)?;
+    #[rustfmt::skip]
+    aws.control(&["fault", "--action", "ec2:DescribeSecurityGroupRules", "--code", "UnauthorizedOperation", "--status", "403"])?;
+    service(&gitlab, &["--no-acceptance-required"])?;
+    mail::wait(&aws, heard, "[CRITICAL]", "connected without anybody accepting them")?;
+    let failed = drift()?.context("it ends in error")?;
+    ensure!(failed.contains("ec2:DescribeSecurityGroupRules"), "{failed}");
+    mail::wait(&aws, heard, "[WARNING]", "the guard cannot see: ec2:DescribeSecurityGroupRules fails")?;
+    Ok(())
+}
+
+fn owned((action, number): (&str, usize)) -> (String, usize) {
+    (action.to_owned(), number)
+}
+
+/// How often each action was called by `function` in one run, in alphabetical order.
+fn calls(aws: &LocalAws, function: &str, run: impl Fn() -> Result<Option<String>>) -> Result<Vec<(String, usize)>> {
+    let before = requests(aws, function)?.len();
+    ensure!(run()?.is_none(), "{function} ends in error");
+    let mut calls: BTreeMap<String, usize> = BTreeMap::new();
+    for action in requests(aws, function)?.into_iter().skip(before) {
+        *calls.entry(action).or_default() += 1;
+    }
+    Ok(calls.into_iter().collect())
 }
 
 /// Subscribes a queue to the alert topic, as a program would; its URL.

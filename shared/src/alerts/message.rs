@@ -376,7 +376,7 @@ fn text_in_full(transition: &Transition) -> String {
     let _ = writeln!(text, "\n{}", wrapped(&format!("To do: {}", finding.remedy.what)));
     if let Some(exact) = &finding.remedy.command {
         // One option a line; the shell takes them together again.
-        let _ = writeln!(text, "\n  {}", command(exact).replace(" --", " \\\n    --"));
+        let _ = writeln!(text, "\n  {}", command(exact).replace(" --", " \\\n    --").replace(" && ", " &&\n  "));
     }
     if let Some(console) = &finding.remedy.console {
         let _ = writeln!(text, "\nConsole: {}", command(console));

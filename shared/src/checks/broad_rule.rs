@@ -44,8 +44,10 @@ fn is_broad(net: &IpNet, dbt: &[IpNet]) -> bool {
 
 fn judge(balancer: &LoadBalancer, inbound: &Inbound<'_>, ports: &BTreeSet<u16>, view: View<'_>) -> Status {
     let dbt = &view.policy.dbt_cidrs;
+    // Not only where dbt connects: whatever listens can be reached.
+    let listeners = || balancer.listeners.iter().flatten().flatten();
     let relevant =
-        |rule: &SecurityGroupRule| rule.tcp.is_some_and(|open| ports.iter().any(|port| open.contains(*port)));
+        |rule: &SecurityGroupRule| rule.tcp.is_some_and(|open| listeners().any(|own| open.contains(own.port)));
     let (mut broad, mut narrow, mut unread) = (Vec::new(), Vec::new(), None);
     for rule in inbound.rules.iter().copied().filter(|rule| relevant(rule)) {
         match inbound.sources(rule) {
@@ -147,6 +149,16 @@ mod tests {
             "known to be wide whatever dbt's networks are"
         );
         assert!(!is_broad("10.1.0.0/16", ""), "who knows");
+    }
+
+    #[test]
+    fn every_port_that_something_listens_on_counts_though_dbt_does_not_expect_it() {
+        let variables = [("DBT_CIDRS", DBT), ("LISTENER_PORTS", "443")];
+        let paths = guarded(vec![rule("0.0.0.0/0", PG)]);
+        let status = view_of(&paths, &settings(&variables).policy, evaluate).remove(0).status;
+        let Status::Fail(finding) = status else { panic!("it fails") };
+        let command = finding.remedy.command.unwrap();
+        assert!(command.starts_with("aws ec2 revoke"), "dbt loses nothing by it: {command}");
     }
 
     #[test]

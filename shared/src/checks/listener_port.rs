@@ -39,16 +39,17 @@ fn judge(balancer: &LoadBalancer, listeners: &[Listener], expected: &BTreeSet<u1
     let missing: Vec<u16> = expected.difference(&serving).copied().collect();
     let name = balancer.name();
     let summary = if expected.is_empty() && serving.is_empty() {
-        format!("no TCP or TLS listener of {name} forwards to a target group")
+        format!("no listener of {name} serves dbt")
     } else if missing.is_empty() {
         return Status::Pass;
     } else {
         let ports: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        let plural = if ports.len() == 1 { "" } else { "s" };
         format!(
-            "{} of {} expected ports of {name} have no TCP or TLS listener that forwards: {}",
-            missing.len(),
-            expected.len(),
-            ports.join(", ")
+            "no listener serves port{plural} {} of {name} ({} of {})",
+            ports.join(", "),
+            ports.len(),
+            expected.len()
         )
     };
     let (region, arn) = (view.place.region(), &balancer.arn);
@@ -63,7 +64,11 @@ fn judge(balancer: &LoadBalancer, listeners: &[Listener], expected: &BTreeSet<u1
             format!("aws elbv2 describe-listeners --region {region} --load-balancer-arn {arn}"),
         ),
         (None, Some(port), [group]) => (
-            "Create the listener. If dbt expects another port, mend the stack's ListenerPorts.".to_owned(),
+            format!(
+                "Create the listener; {} is the only target group here, so see that it is the right one. If dbt expects \
+                 another port, mend the stack's ListenerPorts.",
+                group.name()
+            ),
             format!(
                 "aws elbv2 create-listener --region {region} --load-balancer-arn {arn} --protocol TCP --port {port} \
                  --default-actions Type=forward,TargetGroupArn={}",
@@ -71,8 +76,8 @@ fn judge(balancer: &LoadBalancer, listeners: &[Listener], expected: &BTreeSet<u1
             ),
         ),
         (None, ..) => (
-            "Create a TCP or TLS listener that forwards to the target group of your service; set port and ARN in this \
-             command."
+            "Create a TCP or TLS listener that forwards to the target group of your service; set the target group's ARN \
+             in this command, and the port where it is missing."
                 .to_owned(),
             format!(
                 "aws elbv2 create-listener --region {region} --load-balancer-arn {arn} --protocol TCP --port {} \
@@ -89,7 +94,8 @@ fn judge(balancer: &LoadBalancer, listeners: &[Listener], expected: &BTreeSet<u1
     Status::Fail(Box::new(Finding {
         severity: Severity::Critical,
         summary,
-        meaning: "dbt's connections to these ports are refused by this load balancer.".to_owned(),
+        meaning: "dbt's connections to these ports are refused: no TCP or TLS listener takes them and forwards them."
+            .to_owned(),
         evidence: if listeners.is_empty() {
             vec!["no listener".to_owned()]
         } else {
@@ -128,21 +134,21 @@ mod tests {
             assert_eq!(told("", vec![balancer("pg", on(protocol))]), [""; 0], "{protocol}");
         }
         for protocol in ["UDP", "QUIC", ""] {
-            let expected = "1 of 1 expected ports of pg have no TCP or TLS listener that forwards: 5432";
+            let expected = "no listener serves port 5432 of pg (1 of 1)";
             assert_eq!(told("5432", vec![balancer("pg", on(protocol))]), [expected], "{protocol}");
-            let any = "no TCP or TLS listener of pg forwards to a target group";
+            let any = "no listener of pg serves dbt";
             assert_eq!(told("", vec![balancer("pg", on(protocol))]), [any], "{protocol}");
         }
     }
 
     #[test]
     fn each_expected_port_counts_on_each_load_balancer() {
-        let expected = "1 of 2 expected ports of pg have no TCP or TLS listener that forwards: 443";
+        let expected = "no listener serves port 443 of pg (1 of 2)";
         assert_eq!(told("5432+443", vec![balancer("pg", on("TCP"))]), [expected]);
-        let idle = "1 of 1 expected ports of other have no TCP or TLS listener that forwards: 5432";
+        let idle = "no listener serves port 5432 of other (1 of 1)";
         assert_eq!(told("5432", vec![balancer("pg", on("TCP")), balancer("other", vec![])]), [idle]);
         let elsewhere = "vpce-svc-00000000000000001=443";
-        let expected = "1 of 1 expected ports of pg have no TCP or TLS listener that forwards: 443";
+        let expected = "no listener serves port 443 of pg (1 of 1)";
         assert_eq!(told(elsewhere, vec![balancer("pg", on("TCP"))]), [expected]);
     }
 

@@ -243,9 +243,9 @@ fn finding(
         .collect();
     let routes = obstacles.iter().any(|obstacle| !matches!(obstacle, Obstacle::Acl { .. }));
     let what = match (acls.is_empty(), routes) {
-        (false, false) => "a network ACL is in the way",
-        (true, _) => "a route is missing",
-        (false, true) => "a network ACL is in the way and a route is missing",
+        (false, false) => "a network ACL blocks",
+        (true, _) => "a missing route cuts off",
+        (false, true) => "a network ACL and a missing route cut off",
     };
     let (mut commands, region) = (repairs(obstacles, map, view), view.place.region());
     let all = commands.len();
@@ -271,7 +271,7 @@ fn finding(
     let lines = obstacles.iter().map(ToString::to_string).collect();
     Finding {
         severity: Severity::Warning,
-        summary: format!("{what} for {blocked} of {} in target group {}", count(targets.len(), "target"), group.name()),
+        summary: format!("{what} {blocked} of {} in target group {}", count(targets.len(), "target"), group.name()),
         meaning: "Part of dbt's connections, or all, time out between the load balancer and these targets.".to_owned(),
         evidence: some_of(lines, MOST_OBSTACLES_NAMED),
         remedy: Remedy {
@@ -501,7 +501,7 @@ mod tests {
         let taken = entry(89, false, true, Some(Ports::one(443)), "0.0.0.0/0");
         let network = with_acl(1, |entries| entries.extend([deny, taken]));
         let Status::Fail(finding) = status(network, vec![at("10.0.1.10")]) else { panic!("it fails") };
-        assert_eq!(finding.summary, "a network ACL is in the way for 1 of 1 target in target group pg");
+        assert_eq!(finding.summary, "a network ACL blocks 1 of 1 target in target group pg");
         assert_eq!(
             finding.remedy.command.unwrap(),
             "aws ec2 create-network-acl-entry --region eu-central-1 --network-acl-id acl-b --ingress --rule-number 88 \

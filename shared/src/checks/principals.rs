@@ -2,7 +2,7 @@
 
 use super::{Check, Finding, Observation, Place, Remedy, Severity, Status, View, some_of};
 use crate::config::{Policy, Principal};
-use crate::ids::{Arn, ServiceId};
+use crate::ids::{AccountId, Arn, ServiceId};
 use crate::snapshot::told;
 
 /// Evidence lines per alert; the rest is counted.
@@ -79,20 +79,29 @@ fn judge(service: &ServiceId, allowed: &[String], policy: &Policy, place: &Place
     }))
 }
 
-/// Whether the allowed principal `own` lets `wanted` ask. A role or a user is admitted by its account's root as well; an
-/// account that is configured by its id alone, by any principal of that account.
+/// The account of an allowed principal, and the ARN if it is not the whole account: EC2 lists an account by its root's ARN,
+/// or by its bare id.
+fn account_of(own: &str) -> Option<(AccountId, Option<Arn>)> {
+    if let Ok(account) = own.parse() {
+        return Some((account, None));
+    }
+    let arn: Arn = own.parse().ok()?;
+    let account = arn.account().parse().ok()?;
+    Some((account, (arn.resource() != "root").then_some(arn)))
+}
+
+/// Whether the allowed principal `own` lets `wanted` ask. A role or a user is admitted by its account as well; an account
+/// that is configured by its id alone, by any principal of that account.
 /// <https://docs.aws.amazon.com/vpc/latest/privatelink/configure-endpoint-service.html#add-remove-permissions>
 fn admits(own: &str, wanted: &Principal) -> bool {
-    if own == "*" {
-        return true;
-    }
-    let Ok(arn) = own.parse::<Arn>() else { return false };
-    let same_account = arn.account() == wanted.account.as_str();
-    same_account && (arn.resource() == "root" || wanted.arn.as_ref().is_none_or(|wanted| *wanted == arn))
+    own == "*"
+        || account_of(own).is_some_and(|(account, part)| {
+            account == wanted.account && (part.is_none() || wanted.arn.is_none() || part == wanted.arn)
+        })
 }
 
 fn is_dbts(own: &str, policy: &Policy) -> bool {
-    own.parse::<Arn>().is_ok_and(|arn| policy.dbt_accounts.iter().any(|account| account.as_str() == arn.account()))
+    account_of(own).is_some_and(|(account, _)| policy.dbt_accounts.contains(&account))
 }
 
 fn arn_of(principal: &Principal, place: &Place) -> String {
@@ -144,6 +153,10 @@ mod tests {
             (ROOT, &[OTHER, ROOT], warning),
             (ROOT, &[ROOT, OTHER], warning),
             (ROOT, &[ROOT, "999999999999"], warning),
+            (ROOT, &["123456789012"], None),
+            (ROLE, &["123456789012"], None),
+            (ROLE, &["arn:aws:iam::123456789012:role/another"], critical),
+            (ROOT, &[ROOT, ROLE], None),
             ("123456789012,arn:aws:iam::555555555555:root", &[ROOT], critical),
             ("123456789012,arn:aws:iam::555555555555:root", &[ROOT, "arn:aws:iam::555555555555:root"], None),
         ];

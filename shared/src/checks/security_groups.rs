@@ -104,7 +104,7 @@ fn judge(
     Status::Fail(Box::new(Finding {
         severity: Severity::Critical,
         summary: format!(
-            "the security groups of {} keep out dbt on {} of {} ways in: {}",
+            "security groups of {} keep dbt out ({} of {} ways): {}",
             balancer.name(),
             kept_out.len(),
             pairs.len(),
@@ -144,13 +144,13 @@ fn cannot_tell(
     let (severity, summary, meaning) = if shut.is_empty() {
         (
             Severity::Warning,
-            format!("cannot tell whether the security groups of {name} let dbt in: DbtCidrs is empty"),
+            format!("cannot tell whether security groups of {name} let dbt in: DbtCidrs is empty"),
             "dbt connects only from networks that a rule allows, and the guard does not know dbt's.",
         )
     } else {
         (
             Severity::Critical,
-            format!("the security groups of {name} let nobody in on port {}", shut.join(", ")),
+            format!("security groups of {name} let nobody in on port {}", shut.join(", ")),
             "dbt cannot connect: its connections time out before they reach a listener.",
         )
     };
@@ -358,7 +358,7 @@ pub(super) mod tests {
         let told = |variables: &[(&str, &str)]| view_of(&paths, &settings(variables).policy, evaluate).remove(0).status;
         assert_eq!(told(&[("DBT_CIDRS", DBT), ("LISTENER_PORTS", "5432")]), Status::Pass);
         let Status::Fail(finding) = told(&[("DBT_CIDRS", DBT)]) else { panic!("port 22 is shut") };
-        let summary = "the security groups of pg keep out dbt on 1 of 2 ways in: 10.1.2.0/24 on port 22";
+        let summary = "security groups of pg keep dbt out (1 of 2 ways): 10.1.2.0/24 on port 22";
         assert_eq!(finding.summary, summary);
         let command = finding.remedy.command.unwrap();
         assert!(
