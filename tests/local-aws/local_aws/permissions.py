@@ -5,7 +5,7 @@ service authorization reference, Accept, Reject and the Modify calls are limited
 of a network to what they change, and the Describe calls of EC2 and ELBv2 to nothing: a policy that names a resource
 for them allows nothing.
 """
-from ministack.core import iam_actions
+from ministack.core import iam_actions, iam_evaluator
 
 _ENDPOINT_SERVICE_CALLS = (
     "AcceptVpcEndpointConnections", "RejectVpcEndpointConnections", "ModifyVpcEndpointServiceConfiguration",
@@ -25,8 +25,15 @@ _NETWORK_CALLS = {
 }
 
 
+def _principal_arn(arn):
+    """aws:PrincipalArn: of a role's session, the role's ARN."""
+    account, _, resource = arn.partition("sts::")[2].partition(":")
+    return f"arn:aws:iam::{account}:role/{resource.split('/')[1]}" if resource.startswith("assumed-role/") else arn
+
+
 def install():
     resource_arn, denied_response = iam_actions.extract_resource_arn, iam_actions.access_denied_response
+    condition_key = iam_evaluator._resolve_condition_key
 
     def authorized_resource(service, method, path, headers, body, form, region, account):
         action = iam_actions._query_param(form, "Action")
@@ -58,5 +65,11 @@ def install():
             more["message"] = message
         return denied_response(service, action, principal_arn, request_id, **more)
 
+    def resolved_condition_key(key, context):
+        if key.lower() == "aws:principalarn":
+            return _principal_arn(context.principal_arn)
+        return condition_key(key, context)
+
+    iam_evaluator._resolve_condition_key = resolved_condition_key
     iam_actions.extract_resource_arn = authorized_resource
     iam_actions.access_denied_response = worded_denial

@@ -1,0 +1,187 @@
+"""The stack's life on the local AWS, with functions that do nothing: refused, created, updated, rolled back, deleted.
+
+The tests are one story: each begins with what the one before has left.
+"""
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+from local_aws_tests import DBT, HERE, PROVIDER, REGION, STRANGER, Provider, eventually
+from rendering import ROOT
+
+STACK = "guarded"
+FUNCTIONS = ["ConnectionAcceptor", "HealthWatcher", "DriftWatcher"]
+NO_SERVICE = "vpce-svc-00000000000000000"
+
+
+class Guard:
+    """The stack, deployed with the SAM CLI from a copy of the template whose functions are the local AWS's stub."""
+
+    def __init__(self, aws, folder):
+        self.aws, self.folder = aws, folder
+        for file in ("template.yaml", "samconfig.toml"):
+            shutil.copy(ROOT / file, folder)
+        shutil.copy(HERE / "stack/function/bootstrap", folder)
+        (folder / "Makefile").write_text("build-%:\n\tcp bootstrap $(ARTIFACTS_DIR)/bootstrap\n")
+        self.services = [Provider(aws, "guarded-1"), Provider(aws, "guarded-2")]
+        self.parameters = {
+            "EndpointServiceIds": self.services[0].service_id, "DbtPrincipals": f"arn:aws:iam::{DBT}:root",
+            "AlertEmail": "ops@example.com", "AcceptorSchedule": "rate(2 minutes)", "HealthSchedule": "rate(2 minutes)",
+            "DriftSchedule": "rate(2 minutes)"}
+        assert self.sam("build").returncode == 0
+
+    def sam(self, *arguments):
+        tools = [ROOT / ".tools/sam/bin", pathlib.Path(sys.executable).parent]
+        path = os.pathsep.join([*map(str, tools), os.environ["PATH"]])
+        return subprocess.run(["sam", *arguments], cwd=self.folder, text=True, capture_output=True,
+                              env={**self.aws.environment(), "PATH": path, "SAM_CLI_TELEMETRY": "0"})
+
+    def deploy(self, succeeds=True, **parameters):
+        overrides = [f'{name}="{value}"' for name, value in {**self.parameters, **parameters}.items()]
+        done = self.sam("deploy", "--stack-name", STACK, "--no-confirm-changeset", "--no-progressbar",
+                        "--parameter-overrides", *overrides)
+        assert (done.returncode == 0) is succeeds, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    @property
+    def described(self):
+        [stack] = self.aws.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"]
+        return stack
+
+    @property
+    def outputs(self):
+        return {output["OutputKey"]: output["OutputValue"] for output in self.described["Outputs"]}
+
+    def environment(self, function):
+        name = self.outputs[f"{function}Name"]
+        return self.aws.client("lambda").get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+
+    def items(self):
+        return self.aws.client("dynamodb").scan(TableName=self.outputs["StateTableName"])["Items"]
+
+    def notified(self):
+        """The endpoint services that ring the stack's topic."""
+        listed = self.aws.client("ec2").describe_vpc_endpoint_connection_notifications()["ConnectionNotificationSet"]
+        return {notification["ServiceId"] for notification in listed
+                if f":{STACK}-" in notification["ConnectionNotificationArn"]}
+
+
+@pytest.fixture(scope="module")
+def guard(aws, tmp_path_factory):
+    return Guard(aws, tmp_path_factory.mktemp("guard"))
+
+
+@pytest.mark.parametrize("parameters, sentence", [
+    ({"DbtPrincipals": "*"}, "Parameter 'DbtPrincipals' must be principals such as arn:aws:iam::123456789012:root, or "
+                             "12-digit account ids; never *"),
+    ({"SlackWorkspaceId": "T0123ABCD"}, "Give both SlackWorkspaceId and SlackChannelId, or neither."),
+    ({"AlertAfter": "0"}, "Parameter 'AlertAfter' must be a number from 1 to 1000"),
+])
+def test_a_wrong_parameter_is_refused_in_words_that_help(guard, parameters, sentence):
+    assert sentence in " ".join(guard.deploy(succeeds=False, **parameters).split())
+
+
+def test_the_stack_is_created_and_each_function_runs_on_its_schedule(guard):
+    guard.deploy()
+    assert guard.described["StackStatus"] == "CREATE_COMPLETE"
+    assert guard.notified() == {guard.services[0].service_id}
+    named = {guard.outputs[f"{function}Name"] for function in FUNCTIONS}
+
+    def scheduled():
+        return {run["function"] for run in guard.aws.control("invocations", since=0)
+                if run["trigger"] == "schedule" and run["ok"]}
+    eventually(lambda: scheduled() == named)
+
+
+def test_only_the_functions_publish(guard):
+    aws, topics = guard.aws, [guard.outputs[name] for name in ("AlertTopicArn", "NotificationTopicArn")]
+
+    def publish(client, topic):
+        try:
+            return client.publish(TopicArn=topic, Message="hello") and "published"
+        except client.exceptions.ClientError as error:
+            return error.response["Error"]["Code"]
+    iam = aws.client("iam")
+    iam.create_user(UserName="administrator")
+    anything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    iam.put_user_policy(UserName="administrator", PolicyName="all", PolicyDocument=json.dumps(anything))
+    key = iam.create_access_key(UserName="administrator")["AccessKey"]
+    administrator = aws.client("sns", key["AccessKeyId"], key["SecretAccessKey"])
+    for who in (administrator, aws.client("sns", PROVIDER), aws.client("sns", STRANGER)):
+        assert [publish(who, topic) for topic in topics] == ["AuthorizationError"] * 2
+    # The administrator still administers.
+    administrator.subscribe(TopicArn=topics[0], Protocol="email", Endpoint="boss@example.com")
+    for function in FUNCTIONS:
+        event = {"service": "sns", "form": {"Action": "Publish", "Version": "2010-03-31", "TopicArn": topics[0],
+                                            "Message": f"from {function}"}}
+        answer = aws.client("lambda").invoke(FunctionName=guard.outputs[f"{function}Name"], Payload=json.dumps(event))
+        assert json.loads(answer["Payload"].read())["status"] == 200
+    heard = {mail["message"] for mail in aws.control("mail") if mail["endpoint"] == "boss@example.com"}
+    assert heard == {f"from {function}" for function in FUNCTIONS}
+    # And EC2 rings, for its endpoint service.
+    aws.control("notify", topic=topics[1], message="ring")
+
+
+def test_an_update_keeps_what_is_remembered_and_who_is_subscribed(guard):
+    item = {"service": {"S": guard.services[0].service_id}, "item": {"S": "alert"}, "version": {"N": "1"}}
+    guard.aws.client("dynamodb").put_item(TableName=guard.outputs["StateTableName"], Item=item)
+    before = guard.outputs
+    both = ",".join(service.service_id for service in guard.services)
+    guard.deploy(EndpointServiceIds=both, CrossZone="enforce")
+    assert guard.described["StackStatus"] == "UPDATE_COMPLETE"
+    assert guard.outputs == before
+    assert guard.items() == [item]
+    assert guard.environment("DriftWatcher")["CROSS_ZONE"] == "enforce"
+    assert guard.notified() == set(both.split(","))
+    listed = guard.aws.client("sns").list_subscriptions_by_topic(TopicArn=before["AlertTopicArn"])["Subscriptions"]
+    assert {subscription["Endpoint"] for subscription in listed} == {"ops@example.com", "boss@example.com"}
+
+
+def test_an_update_that_fails_leaves_everything_as_it_was(guard):
+    """A service that is not there cannot ring, so its connection notification cannot be created."""
+    def state():
+        return guard.outputs, guard.items(), guard.notified(), guard.environment("DriftWatcher")
+    before = state()
+    said = guard.deploy(succeeds=False, EndpointServiceIds=NO_SERVICE, CrossZone="ignore")
+    assert NO_SERVICE in said
+    assert guard.described["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    assert state() == before
+
+
+def left(aws):
+    """The names of everything there is, of each type that the stack creates."""
+    def of(service, call, key, name, **arguments):
+        answer = getattr(aws.client(service), call)(**arguments)
+        return [entry[name] if name else entry for entry in answer.get(key, [])]
+    return {
+        "functions": of("lambda", "list_functions", "Functions", "FunctionName"),
+        "roles": of("iam", "list_roles", "Roles", "RoleName"),
+        "policies": of("iam", "list_policies", "Policies", "PolicyName", Scope="Local"),
+        "topics": of("sns", "list_topics", "Topics", "TopicArn"),
+        "subscriptions": of("sns", "list_subscriptions", "Subscriptions", "TopicArn"),
+        "queues": of("sqs", "list_queues", "QueueUrls", None),
+        "tables": of("dynamodb", "list_tables", "TableNames", None),
+        "logs": of("logs", "describe_log_groups", "logGroups", "logGroupName"),
+        "alarms": of("cloudwatch", "describe_alarms", "MetricAlarms", "AlarmName"),
+        "dashboards": of("cloudwatch", "list_dashboards", "DashboardEntries", "DashboardName"),
+        "rules": of("events", "list_rules", "Rules", "Name"),
+        "schedules": of("scheduler", "list_schedules", "Schedules", "Name"),
+        "notifications": of("ec2", "describe_vpc_endpoint_connection_notifications", "ConnectionNotificationSet",
+                            "ConnectionNotificationArn"),
+    }
+
+
+def test_deleting_the_stack_leaves_nothing(guard):
+    def ours():
+        return {kind: [name for name in names if STACK in name] for kind, names in left(guard.aws).items()}
+    counts = {kind: len(names) for kind, names in ours().items()}
+    assert counts == {
+        "functions": 3, "roles": 6, "policies": 1, "topics": 2, "subscriptions": 3, "queues": 1, "tables": 1, "logs": 3,
+        "alarms": 10, "dashboards": 1, "rules": 2, "schedules": 4, "notifications": 2}
+    done = guard.sam("delete", "--no-prompts", "--region", REGION, "--stack-name", STACK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ours() == {kind: [] for kind in counts}

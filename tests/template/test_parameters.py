@@ -1,0 +1,80 @@
+"""Parameters: documented, labelled, and strict in words that help."""
+import re
+
+import pytest
+from rendering import KEY, SERVICE, source
+
+TEMPLATE = source()
+PARAMETERS = TEMPLATE["Parameters"]
+INTERFACE = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]
+RATES = ["rate(1 minute)", "rate(2 minutes)", "rate(59 minutes)", "rate(1 hour)", "rate(2 hours)"]
+NO_RATES = ["", "1 minute", "rate(0 minutes)", "rate(1 minutes)", "rate(2 minute)", "rate(3 hours)", "rate(1 day)",
+            "rate(90 minutes)", "cron(* * * * ? *)"]
+LOAD_BALANCER = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:loadbalancer/net/db/0123456789abcdef"
+TARGET_GROUP = "arn:aws-cn:elasticloadbalancing:cn-north-1:111122223333:targetgroup/db/0123456789abcdef"
+
+# Parameter: values it takes, values it refuses.
+VALUES = {
+    "EndpointServiceIds": ([SERVICE, f"{SERVICE},vpce-svc-00000000, {SERVICE}"],
+                           ["", "*", "vpce-0123456789abcdef0", f"{SERVICE};{SERVICE}", "vpce-svc-"]),
+    "DbtPrincipals": (["111122223333", "arn:aws:iam::111122223333:root", "arn:aws-us-gov:iam::111122223333:role/a/b",
+                       "arn:aws:iam::111122223333:root,444455556666"],
+                      ["", "*", "arn:aws:iam::*:root", "arn:aws:iam::111122223333:role/*", "11112222333",
+                       "arn:aws:sts::111122223333:assumed-role/a/b", "111122223333,*"]),
+    "AlertEmail": (["", "ops@example.com"], ["ops", "a@b@c", "a b@example.com", "ops@example.com,you@example.com"]),
+    "SlackWorkspaceId": (["", "T0123ABCD"], ["#alerts", "my-team"]),
+    "SlackChannelId": (["", "C0123ABCD"], ["#alerts", "https://slack.com/x"]),
+    "ListenerPorts": (["", "5432", "5432+443", f"{SERVICE}=5432+443,vpce-svc-00000000=22"],
+                      ["postgres", "5432-5440", "tcp/5432", f"{SERVICE}:5432", "543210"]),
+    "DbtCidrs": (["", "10.1.2.0/24", "10.1.2.0/24,fd00::/8"], ["10.1.2.3", "10.0.0.0/8;10.1.0.0/16", "any"]),
+    "EnforceCrossZoneOn": (["", LOAD_BALANCER, f"{LOAD_BALANCER},{TARGET_GROUP}"],
+                           ["*", LOAD_BALANCER.replace("/net/", "/app/"), LOAD_BALANCER[:-16] + "*", "db"]),
+    "AcceptorSchedule": (RATES, NO_RATES), "HealthSchedule": (RATES, NO_RATES), "DriftSchedule": (RATES, NO_RATES),
+    "KmsKeyArn": (["", KEY, KEY.replace("arn:aws:", "arn:aws-cn:"), KEY[:-36] + "mrk-" + "0" * 32],
+                  ["alias/aws/sns", "01234567-89ab-cdef-0123-456789abcdef", KEY.replace("key/", "alias/"), KEY + "0"]),
+}
+
+
+def accepts(definition, value):
+    """By the pattern, as CloudFormation applies it: to the whole value, or to each of a list's."""
+    members = [part.strip() for part in value.split(",")] if definition["Type"] == "CommaDelimitedList" else [value]
+    return all(re.fullmatch(definition["AllowedPattern"], member) for member in members)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_parameter_says_what_it_is_and_what_it_must_be(name):
+    definition = PARAMETERS[name]
+    assert definition["Description"].endswith(".")
+    limits = {"AllowedPattern", "AllowedValues", "MinValue", "MaxValue"} & set(definition)
+    assert limits, "anything goes"
+    assert definition["ConstraintDescription"].startswith("must be "), "it follows the parameter's name"
+    assert name in INTERFACE["ParameterLabels"]
+    assert [name in group["Parameters"] for group in INTERFACE["ParameterGroups"]].count(True) == 1
+
+
+def test_only_two_parameters_are_required():
+    assert [name for name, definition in PARAMETERS.items() if "Default" not in definition] == [
+        "EndpointServiceIds", "DbtPrincipals"]
+    for name, definition in PARAMETERS.items():
+        if "AllowedPattern" in definition and "Default" in definition:
+            assert accepts(definition, definition["Default"]), name
+        if "AllowedValues" in definition:
+            assert definition["Default"] in definition["AllowedValues"], name
+
+
+def test_every_pattern_has_its_values_here():
+    assert {name for name, definition in PARAMETERS.items() if "AllowedPattern" in definition} == set(VALUES)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_pattern_accepts_what_is_right_and_refuses_what_is_wrong(name):
+    right, wrong = VALUES[name]
+    assert [value for value in right if not accepts(PARAMETERS[name], value)] == []
+    assert [value for value in wrong if accepts(PARAMETERS[name], value)] == []
+
+
+def test_every_label_group_and_rule_names_a_parameter():
+    grouped = [name for group in INTERFACE["ParameterGroups"] for name in group["Parameters"]]
+    assert set(grouped) | set(INTERFACE["ParameterLabels"]) <= set(PARAMETERS)
+    for rule in TEMPLATE["Rules"].values():
+        assert all(assertion["AssertDescription"].endswith(".") for assertion in rule["Assertions"])

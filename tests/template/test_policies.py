@@ -1,0 +1,214 @@
+"""Every policy document, in each partition, against AWS's own list of actions, resources and condition keys.
+
+The list is the service authorization reference as cfn-lint ships it.
+"""
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+from cfnlint.data import AdditionalSpecs
+from cfnlint.helpers import load_resource
+from rendering import (ACCOUNT, KEY, PARTITIONS, ROOT, SERVICE, allowed, documents_of, many, policies, render, source,
+                       statements)
+
+REFERENCE = load_resource(AdditionalSpecs, "Policies.json")
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
+GLOBAL_KEYS = {"aws:SourceAccount", "aws:SourceArn", "aws:PrincipalAccount", "aws:PrincipalArn",
+               "aws:PrincipalIsAWSService"}
+OPERATORS = {"StringEquals", "ArnEquals", "ArnLike", "ArnNotEquals", "BoolIfExists"}
+ROLES = ["ConnectionAcceptorRole", "HealthWatcherRole", "DriftWatcherRole"]
+WRITES = re.compile(r"(ec2|elasticloadbalancing):(?!Describe|Get)")
+STRICT = {"UnknownRequesters": "reject", "CrossZone": "enforce", "AlertEmail": "ops@example.com"}
+SLACK = {"SlackWorkspaceId": "T0123ABCD", "SlackChannelId": "C0123ABCD"}
+LOAD_BALANCER = f"arn:aws:elasticloadbalancing:eu-central-1:{ACCOUNT}:loadbalancer/net/db/0123456789abcdef"
+TARGET_GROUP = f"arn:aws:elasticloadbalancing:eu-central-1:{ACCOUNT}:targetgroup/db/0123456789abcdef"
+# The reference can limit it, the spec of EC2's Describe calls says none can: it stands with "*" among the others.
+UNLIMITED = {"ec2:DescribeVpcEndpointServicePermissions", "ec2:GetManagedPrefixListEntries"}
+
+
+def known(action):
+    """The entry of an action, or of each that a wildcard stands for."""
+    service, name = action.lower().split(":")
+    actions = REFERENCE[service]["Actions"]
+    found = {key: value for key, value in actions.items() if re.fullmatch(name.replace("*", ".*"), key)}
+    assert found, f"no such action: {action}"
+    return found
+
+
+def matches(arn, form):
+    pattern = re.escape(form)
+    for variable in ("Partition", "Region", "Account"):
+        pattern = pattern.replace(re.escape("${" + variable + "}"), "[^:]*")
+    return re.fullmatch(pattern.replace(re.escape(".*"), ".*"), arn)
+
+
+def fits(action, arn):
+    """Whether the resource is of a type that the action can be limited to."""
+    service = action.lower().split(":")[0]
+    kinds = {kind.lower() for entry in known(action).values() for kind in entry.get("Resources", [])}
+    forms = [form for kind in kinds for form in REFERENCE[service]["Resources"][kind]["ARNFormats"]]
+    return any(matches(arn, form) for form in forms)
+
+
+def problems(name, kind, document):
+    """What AWS would refuse, ignore, or grant more widely than it need be."""
+    assert document["Version"] == "2012-10-17", name
+    for statement in statements(document):
+        assert set(statement) <= {"Sid", "Effect", "Principal", "Action", "Resource", "Condition"}, name
+        actions = many(statement["Action"])
+        for action in actions:
+            known(action)
+            assert action.count("*") == 0 or action == "kms:GenerateDataKey*", (name, action)
+        for operator, keys in statement.get("Condition", {}).items():
+            if operator not in OPERATORS:
+                yield f"{name}: {operator}"
+            yield from (f"{name}: {key}" for key in keys if key not in GLOBAL_KEYS)
+        if kind == "trust":
+            continue
+        resources = many(statement["Resource"])
+        for action in actions:
+            limited = any(entry.get("Resources") for entry in known(action).values())
+            if resources == ["*"]:
+                if limited and action not in UNLIMITED:
+                    yield f"{name}: {action} can be limited to resources"
+            elif not limited:
+                yield f"{name}: {action} cannot be limited, so this allows nothing"
+            elif not any(fits(action, arn) for arn in resources):
+                yield f"{name}: {action} is about none of {resources}"
+        for arn in resources:
+            if arn != "*" and not any(fits(action, arn) for action in actions):
+                yield f"{name}: {arn} is nothing for {actions}"
+        if statement.get("Principal") == "*" and statement["Effect"] == "Allow":
+            yield f"{name}: anybody"
+
+
+def variants(region):
+    slack = SLACK if region == "eu-central-1" else {}
+    key = KEY.replace("arn:aws:", f"arn:{PARTITIONS[region]}:").replace("eu-central-1", region)
+    return [render(region), render(region, **STRICT, **slack, KmsKeyArn=key),
+            render(region, **STRICT, EnforceCrossZoneOn=f"{LOAD_BALANCER},{TARGET_GROUP}")]
+
+
+@pytest.mark.parametrize("region", PARTITIONS)
+def test_every_policy_is_one_that_aws_takes_and_none_is_wider_than_it_must_be(region):
+    checked = [(name, kind, document) for rendered in variants(region) for name, kind, document in policies(rendered)]
+    assert len(checked) > 50
+    assert [problem for policy in checked for problem in problems(*policy)] == []
+
+
+@pytest.mark.parametrize("action, resource, problem", [
+    ("ec2:AcceptVpcEndpointConnection", "*", None), ("sns:Publish", "*", "can be limited"),
+    ("ec2:DescribeVpcEndpointConnections", f"arn:aws:ec2:x:{ACCOUNT}:vpc-endpoint-service/y", "cannot be limited"),
+    ("sqs:SendMessage", f"arn:aws:sns:eu-central-1:{ACCOUNT}:topic", "is about none of"),
+])
+def test_the_linter_itself_sees_mistakes(action, resource, problem):
+    document = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": action, "Resource": resource}}
+    if problem is None:
+        with pytest.raises(AssertionError, match="no such action"):
+            list(problems("it", "identity", document))
+    else:
+        assert any(problem in found for found in problems("it", "identity", document))
+
+
+@pytest.mark.parametrize("region, partition", PARTITIONS.items())
+def test_every_arn_is_of_the_partition(region, partition):
+    for rendered in variants(region)[:2]:
+        text = json.dumps([rendered.resources, rendered.outputs])
+        arns = set(re.findall(r'arn:([^:"]+):', text.replace("arn:aws:iam::444455556666:root", "")))
+        # "*" stands in the notification topic's policy.
+        assert arns <= {partition, "*"}
+
+
+def test_every_type_of_resource_exists_in_each_partition_but_the_chat():
+    command = [str(pathlib.Path(sys.executable).with_name("cfn-lint")), "--format", "parseable", "--regions",
+               *PARTITIONS, "--", str(ROOT / "template.yaml")]
+    said = subprocess.run(command, text=True, capture_output=True).stdout.splitlines()
+    assert {line.split(":", 6)[6] for line in said} == {
+        f"Resource type 'AWS::Chatbot::SlackChannelConfiguration' does not exist in '{region}'"
+        for region in ("cn-north-1", "us-gov-west-1")}
+
+
+def test_chat_is_refused_where_there_is_none():
+    rule = source()["Rules"]["NoSlackHere"]
+    [regions, _] = rule["RuleCondition"]["Fn::Contains"]
+    assert {"cn-north-1", "us-gov-west-1"} <= set(regions)
+
+
+# ---- what each role may do
+
+
+def test_a_role_can_be_assumed_by_one_service(rendered):
+    services = {name: statements(document)[0]["Principal"]["Service"]
+                for name, kind, document in policies(rendered) if kind == "trust"}
+    assert services == {
+        **dict.fromkeys(ROLES, "lambda.amazonaws.com"), "AlertSlackRole": "chatbot.amazonaws.com",
+        **{name.replace("Role", "ScheduleRole"): "scheduler.amazonaws.com" for name in ROLES}}
+
+
+@pytest.mark.parametrize("name", ["ConnectionAcceptor", "HealthWatcher", "DriftWatcher"])
+def test_a_schedule_may_start_its_function_and_no_other(rendered, name):
+    assert allowed(rendered, f"{name}ScheduleRole") == {
+        ("lambda:InvokeFunction", f"arn:aws:lambda:eu-central-1:{ACCOUNT}:function:{name}"),
+        ("sqs:SendMessage", f"arn:aws:sqs:eu-central-1:{ACCOUNT}:DeadLetters")}
+
+
+def writes(**parameters):
+    rendered = render(**parameters)
+    return {role: {pair for pair in allowed(rendered, role) if WRITES.match(pair[0])}
+            for role in rendered.of_type("AWS::IAM::Role")}
+
+
+def test_who_may_change_what():
+    def service(action, service_id=SERVICE):
+        return action, f"arn:aws:ec2:eu-central-1:{ACCOUNT}:vpc-endpoint-service/{service_id}"
+
+    def all_of(action, kind):
+        return action, f"arn:aws:elasticloadbalancing:eu-central-1:{ACCOUNT}:{kind}/*"
+    load_balancers, groups = "elasticloadbalancing:ModifyLoadBalancerAttributes", \
+        "elasticloadbalancing:ModifyTargetGroupAttributes"
+    accept = service("ec2:AcceptVpcEndpointConnections")
+    nobody = dict.fromkeys(writes(), set())
+    assert writes() == {**nobody, "ConnectionAcceptorRole": {accept}}
+    assert writes(UnknownRequesters="reject") == {
+        **nobody, "ConnectionAcceptorRole": {accept, service("ec2:RejectVpcEndpointConnections")}}
+    assert writes(EndpointServiceIds=f"{SERVICE},vpce-svc-00000000")["ConnectionAcceptorRole"] == {
+        accept, service(accept[0], "vpce-svc-00000000")}
+    enforced = writes(CrossZone="enforce")
+    assert enforced["DriftWatcherRole"] == {
+        (action, arn) for action in (load_balancers, groups)
+        for _, arn in (all_of(action, "loadbalancer/net"), all_of(action, "targetgroup"))}
+    limited = writes(CrossZone="enforce", EnforceCrossZoneOn=f"{LOAD_BALANCER}, {TARGET_GROUP}")
+    assert limited["DriftWatcherRole"] == {
+        (action, arn) for action in (load_balancers, groups) for arn in (LOAD_BALANCER, TARGET_GROUP)}
+    assert writes(**{**STRICT, "DryRun": "true"}) == nobody
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_may_use_the_key_and_only_that_and_only_if_there_is_one(role):
+    used = {pair for pair in allowed(render(KmsKeyArn=KEY), role) if pair[0].startswith("kms:")}
+    assert used == {("kms:Decrypt", KEY), ("kms:GenerateDataKey*", KEY)}
+    assert not [pair for pair in allowed(render(), role) if pair[0].startswith("kms:")]
+
+
+def test_forty_services_stay_within_the_quotas():
+    """IAM counts without white space: 10,240 characters inline per role, 6,144 per managed policy.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+    """
+    ids = ",".join(f"vpce-svc-{number:017x}" for number in range(40))
+    group = TARGET_GROUP.replace("/db/", f"/{'x' * 32}/")
+    rendered = render("us-gov-west-1", **STRICT, EndpointServiceIds=ids, EnforceCrossZoneOn=",".join([group] * 40),
+                      KmsKeyArn=KEY)
+    managed = rendered.resources["RememberAndTell"]["Properties"]["PolicyDocument"]
+    for role in ROLES:
+        sizes = [len(json.dumps(document, separators=(",", ":"))) for document in documents_of(rendered, role)
+                 if document != managed]
+        assert sum(sizes) <= 10_240, (role, sum(sizes))
+    assert len(json.dumps(managed, separators=(",", ":"))) <= 6_144
+    # 40 services, and a variable's value: 4 KB of environment for each function.
+    for function in rendered.of_type("AWS::Lambda::Function").values():
+        assert len(json.dumps(function["Environment"]["Variables"])) <= 4_096
+    assert len(rendered.resources) <= 500

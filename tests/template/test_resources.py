@@ -1,0 +1,340 @@
+"""What the template creates: functions, schedules, alarms, dashboard, topics, encryption, and what is kept."""
+import json
+import re
+
+import pytest
+from ministack.core.iam_evaluator import EvalContext, evaluate_resource_policy
+from rendering import ACCOUNT, KEY, PARTITIONS, ROOT, SERVICE, many, render, source, statements
+
+FUNCTIONS = ["ConnectionAcceptor", "HealthWatcher", "DriftWatcher"]
+REGION = "eu-central-1"
+
+
+def arn(service, resource, account=ACCOUNT, region=REGION):
+    return f"arn:aws:{service}:{region}:{account}:{resource}"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_has_a_role_a_log_and_a_dead_letter_queue_of_its_own(rendered, name):
+    function = rendered.resources[name]["Properties"]
+    assert function["Role"] == f"arn:aws:iam::{ACCOUNT}:role/{name}Role"
+    log = rendered.resources[f"{name}Log"]["Properties"]
+    assert function["LoggingConfig"] == {"LogFormat": "JSON", "LogGroup": log["LogGroupName"]}
+    assert log["RetentionInDays"] == 90
+    assert function["DeadLetterConfig"] == {"TargetArn": arn("sqs", "DeadLetters")}
+    [asynchronous] = [properties for properties in rendered.of_type("AWS::Lambda::EventInvokeConfig").values()
+                      if properties["FunctionName"] == name]
+    assert (asynchronous["MaximumRetryAttempts"], asynchronous["MaximumEventAgeInSeconds"]) == (2, 3600)
+
+
+def test_there_are_no_functions_but_these(rendered):
+    assert list(rendered.of_type("AWS::Lambda::Function")) == FUNCTIONS
+
+
+# ---- what starts them
+
+
+@pytest.mark.parametrize("name, parameter", [
+    ("ConnectionAcceptor", "AcceptorSchedule"), ("HealthWatcher", "HealthSchedule"), ("DriftWatcher", "DriftSchedule")])
+def test_a_schedule_spreads_its_runs_unless_it_is_every_minute(name, parameter):
+    for rate, window in (("rate(1 minute)", {"Mode": "OFF"}),
+                         ("rate(2 hours)", {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 1})):
+        schedule = render(**{parameter: rate}).resources[f"{name}Schedule"]["Properties"]
+        assert schedule["ScheduleExpression"] == rate
+        assert schedule["FlexibleTimeWindow"] == window
+        assert "Name" not in schedule, "two stacks of one account would share it"
+        target = schedule["Target"]
+        assert target["Arn"] == arn("lambda", f"function:{name}")
+        assert target["RetryPolicy"] == {"MaximumRetryAttempts": 2, "MaximumEventAgeInSeconds": 60}
+        assert target["DeadLetterConfig"] == {"Arn": arn("sqs", "DeadLetters")}
+        assert json.loads(target["Input"])["source"] == "aws.events"
+        assert target["RoleArn"] == f"arn:aws:iam::{ACCOUNT}:role/{name}ScheduleRole"
+
+
+@pytest.mark.parametrize("wanted, state", [("never", "DISABLED"), ("weekly", "ENABLED")])
+def test_the_weekly_notice_runs_if_it_is_wanted(wanted, state):
+    schedule = render(StillWatching=wanted).resources["DriftWatcherStillWatching"]["Properties"]
+    assert schedule["State"] == state
+    assert json.loads(schedule["Target"]["Input"]) == {"source": "privatelink-guard.still-watching"}
+
+
+@pytest.mark.parametrize("name", ["ConnectionAcceptorChange", "DriftWatcherChange"])
+def test_a_rule_tries_for_a_while_and_leaves_a_dead_letter(rendered, name):
+    rule = rendered.resources[name]["Properties"]
+    [target] = rule["Targets"]
+    assert target["RetryPolicy"] == {"MaximumRetryAttempts": 5, "MaximumEventAgeInSeconds": 900}
+    assert target["DeadLetterConfig"] == {"Arn": arn("sqs", "DeadLetters")}
+    assert rule["EventPattern"]["detail"]["eventName"]
+
+
+def test_an_undelivered_notification_is_a_dead_letter(rendered):
+    [subscription] = [properties for properties in rendered.of_type("AWS::SNS::Subscription").values()
+                      if properties["Protocol"] == "lambda"]
+    assert subscription["TopicArn"] == arn("sns", "NotificationTopic")
+    assert subscription["RedrivePolicy"] == {"deadLetterTargetArn": arn("sqs", "DeadLetters")}
+
+
+# ---- who may write where
+
+
+def may(rendered, policy, resource, action, service, source_arn, source_account=ACCOUNT):
+    """By the resource's own policy alone, as AWS evaluates it for a service."""
+    context = EvalContext(
+        principal_arn=service, principal_type="Service", principal_account="", action=action, resource_arn=resource,
+        region=REGION, service_context={"aws:sourcearn": source_arn, "aws:sourceaccount": source_account,
+                                        "aws:principalisawsservice": "true"})
+    document = rendered.resources[policy]["Properties"]["PolicyDocument"]
+    return evaluate_resource_policy(document, context, service=service).decision == "Allow"
+
+
+@pytest.mark.parametrize("service, source_arn, expected", [
+    ("events.amazonaws.com", arn("events", "rule/ConnectionAcceptorChange"), True),
+    ("events.amazonaws.com", arn("events", "rule/DriftWatcherChange"), True),
+    ("events.amazonaws.com", arn("events", "rule/another"), False),
+    ("events.amazonaws.com", arn("events", "rule/DriftWatcherChange", account="777788889999"), False),
+    ("sns.amazonaws.com", arn("sns", "NotificationTopic"), True),
+    ("sns.amazonaws.com", arn("sns", "AlertTopic"), False),
+    ("scheduler.amazonaws.com", arn("events", "rule/DriftWatcherChange"), False),
+])
+def test_who_may_leave_a_dead_letter(rendered, service, source_arn, expected):
+    queue = arn("sqs", "DeadLetters")
+    assert may(rendered, "DeadLettersPolicy", queue, "sqs:SendMessage", service, source_arn) is expected
+
+
+@pytest.mark.parametrize("service, source_arn, account, expected", [
+    ("cloudwatch.amazonaws.com", arn("cloudwatch", "alarm:any"), ACCOUNT, True),
+    ("cloudwatch.amazonaws.com", arn("cloudwatch", "alarm:any", account="777788889999"), "777788889999", False),
+    ("cloudwatch.amazonaws.com", arn("cloudwatch", "alarm:any"), "777788889999", False),
+    ("cloudwatch.amazonaws.com", arn("cloudwatch", "dashboard/any"), ACCOUNT, False),
+    ("events.amazonaws.com", arn("events", "rule/any"), ACCOUNT, False),
+    ("vpce.amazonaws.com", arn("ec2", f"vpc-endpoint-service/{SERVICE}"), ACCOUNT, False),
+])
+def test_which_services_may_publish_alerts(rendered, service, source_arn, account, expected):
+    assert may(rendered, "AlertTopicPolicy", arn("sns", "AlertTopic"), "sns:Publish", service, source_arn,
+               account) is expected
+
+
+@pytest.mark.parametrize("service, source_arn, account, expected", [
+    ("vpce.amazonaws.com", arn("ec2", f"vpc-endpoint-service/{SERVICE}"), ACCOUNT, True),
+    ("vpce.amazonaws.com", arn("ec2", "vpc-endpoint-service/vpce-svc-0fedcba9876543210"), ACCOUNT, False),
+    ("vpce.amazonaws.com", arn("ec2", f"vpc-endpoint-service/{SERVICE}"), "777788889999", False),
+    ("cloudwatch.amazonaws.com", arn("cloudwatch", "alarm:any"), ACCOUNT, False),
+])
+def test_which_services_may_publish_notifications(rendered, service, source_arn, account, expected):
+    assert may(rendered, "NotificationTopicPolicy", arn("sns", "NotificationTopic"), "sns:Publish", service, source_arn,
+               account) is expected
+
+
+@pytest.mark.parametrize("policy", ["AlertTopicPolicy", "NotificationTopicPolicy"])
+def test_a_topics_deny_is_of_publishing_alone(rendered, policy):
+    """Whoever administers the topic, root included, can still change it, subscribe and delete it."""
+    denied = [statement for statement in statements(rendered.resources[policy]["Properties"]["PolicyDocument"])
+              if statement["Effect"] == "Deny"]
+    assert [statement["Action"] for statement in denied] == ["sns:Publish"]
+    assert denied[0]["Condition"]["StringEquals"] == {"aws:PrincipalAccount": ACCOUNT}
+    assert denied[0]["Condition"]["BoolIfExists"] == {"aws:PrincipalIsAWSService": "false"}
+
+
+# ---- who watches the guard
+
+
+def alarms(rendered):
+    return rendered.of_type("AWS::CloudWatch::Alarm")
+
+
+def test_there_are_ten_alarms(rendered):
+    """As many as CloudWatch does not charge for."""
+    assert sorted(alarms(rendered)) == sorted(
+        [f"{name}{kind}" for name in FUNCTIONS for kind in ("Failures", "Late", "Silent")] + ["DeadLettersWaiting"])
+
+
+def test_every_alarm_goes_to_the_alert_topic_both_ways(rendered):
+    for name, alarm in alarms(rendered).items():
+        assert alarm["AlarmActions"] == alarm["OKActions"] == [arn("sns", "AlertTopic")], name
+        assert "Metrics" not in alarm, "the local AWS would skip it"
+
+
+def test_every_alarm_says_what_is_wrong_what_it_means_and_what_to_do(rendered):
+    told = set()
+    for name, alarm in alarms(rendered).items():
+        description = alarm["AlarmDescription"]
+        parts = re.fullmatch(r"privatelink-guard: (.+)\. For dbt: (.+)\. To do: (.+)\.", description)
+        assert parts, description
+        assert len(description) <= 1024, name
+        assert "aws " in parts[3], "the command to look with"
+        told.add(description)
+    assert len(told) == len(alarms(rendered)), "each says its own"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_an_alarm_on_a_function_watches_that_function(rendered, name):
+    watched = {kind: alarms(rendered)[f"{name}{kind}"] for kind in ("Failures", "Late", "Silent")}
+    assert all(alarm["Dimensions"] == [{"Name": "FunctionName", "Value": name}] for alarm in watched.values())
+    assert all(f"{name} " in alarm["AlarmDescription"] for alarm in watched.values())
+    assert {kind: (alarm["MetricName"], alarm["TreatMissingData"]) for kind, alarm in watched.items()} == {
+        "Failures": ("Errors", "notBreaching"), "Late": ("AsyncEventAge", "notBreaching"),
+        "Silent": ("Invocations", "breaching")}
+    assert rendered.resources[f"{name}Silent"]["DependsOn"] == f"{name}Schedule"
+
+
+def test_silence_is_longer_than_the_slowest_schedule(rendered):
+    slowest = 2 * 3600 + 60
+    assert all(alarm["Period"] * alarm["EvaluationPeriods"] > slowest
+               for name, alarm in alarms(rendered).items() if name.endswith("Silent"))
+
+
+def test_late_is_said_before_lambda_gives_up_and_not_for_its_own_retries(rendered):
+    function = source()["Globals"]["Function"]
+    retries = (1 + 2) * 60 + 2 * function["Timeout"]
+    for name, alarm in alarms(rendered).items():
+        if name.endswith("Late"):
+            assert retries < alarm["Threshold"] / 1000 < function["EventInvokeConfig"]["MaximumEventAgeInSeconds"]
+
+
+# ---- the dashboard
+
+
+def dashboard(**parameters):
+    return json.loads(render(**parameters).resources["Overview"]["Properties"]["DashboardBody"])["widgets"]
+
+
+@pytest.mark.parametrize("services", [1, 40])
+def test_the_dashboard_fits_and_nothing_overlaps(services):
+    ids = ",".join(f"vpce-svc-{number:017x}" for number in range(services))
+    taken = set()
+    for widget in dashboard(EndpointServiceIds=ids):
+        assert widget["x"] + widget["width"] <= 24
+        cells = {(x, y) for x in range(widget["x"], widget["x"] + widget["width"])
+                 for y in range(widget["y"], widget["y"] + widget["height"])}
+        assert not taken & cells, widget["properties"].get("title")
+        taken |= cells
+    assert max(y for _, y in taken) < 24, "more than a screen"
+
+
+def test_every_widget_is_what_cloudwatch_takes():
+    for widget in dashboard():
+        properties = widget["properties"]
+        if widget["type"] == "text":
+            assert set(properties) == {"markdown"}
+        elif widget["type"] == "alarm":
+            assert properties["alarms"] == [arn("cloudwatch", f"alarm:{name}") for name in alarms(render())]
+        else:
+            assert properties["region"] == REGION and properties["title"] and properties["view"] == "timeSeries"
+            assert properties["stat"] in ("Sum", "Minimum", "Maximum") and properties["period"] in (60, 300)
+            ids = [entry[0]["id"] for entry in properties["metrics"] if isinstance(entry[0], dict)]
+            assert len(ids) == len(set(ids)) and all(re.fullmatch("[a-z][a-zA-Z0-9_]*", name) for name in ids)
+
+
+def test_the_dashboard_shows_every_endpoint_service_and_the_guards_own_figures():
+    shown = json.dumps(dashboard(EndpointServiceIds="vpce-svc-00000000a,vpce-svc-00000000b"))
+    assert '["AWS/PrivateLinkServices", "NewConnections", "Service Id", "vpce-svc-00000000a"], ' \
+           '["...", "vpce-svc-00000000b"]' in shown
+    code = [ROOT / "shared/src/metrics.rs", *ROOT.glob("functions/*/src/lib.rs")]
+    written = {name for file in code for name in re.findall(r'\("([A-Z][A-Za-z]+)", [a-z]+\)', file.read_text())}
+    assert "HealthyTargets" in written
+    assert set(re.findall(r'"PrivatelinkGuard", "(\w+)"', shown)) == written
+
+
+def test_a_search_names_a_namespace_dimensions_and_one_metric():
+    searches = [row[0]["expression"] for widget in dashboard() for row in widget["properties"].get("metrics", [])
+                if "expression" in row[0]]
+    assert len(searches) == 9
+    for search in searches:
+        assert re.fullmatch(r"""SEARCH\('\{AWS/NetworkELB,[A-Za-z,]+\} MetricName="\w+"', '(Sum|Minimum)'\)""", search)
+
+
+def test_the_dashboard_can_be_left_out():
+    without = render(Dashboard="no")
+    assert without.of_type("AWS::CloudWatch::Dashboard") == {}
+    assert "DashboardUrl" not in without.outputs
+
+
+# ---- outputs
+
+
+def test_who_tells_nobody_is_told_so_with_a_command():
+    assert "NobodyIsTold" not in render(AlertEmail="ops@example.com").outputs
+    assert "NobodyIsTold" not in render(SlackWorkspaceId="T0", SlackChannelId="C0").outputs
+    command = render().outputs["NobodyIsTold"]["Value"]
+    assert command == (f"aws sns subscribe --region {REGION} --topic-arn {arn('sns', 'AlertTopic')} --protocol email "
+                       "--notification-endpoint YOU@EXAMPLE.COM")
+
+
+@pytest.mark.parametrize("region, domain", [("eu-central-1", "console.aws.amazon.com"),
+                                            ("cn-north-1", "console.amazonaws.cn"),
+                                            ("us-gov-west-1", "console.amazonaws-us-gov.com")])
+def test_the_dashboards_address_is_the_partitions(region, domain):
+    assert render(region).outputs["DashboardUrl"]["Value"] == (
+        f"https://{region}.{domain}/cloudwatch/home?region={region}#dashboards/dashboard/Overview")
+
+
+def test_every_output_says_what_it_is():
+    assert all(output["Description"].endswith(".") for output in render().outputs.values())
+
+
+# ---- encryption
+
+
+ENCRYPTED = {"AlertTopic": "KmsMasterKeyId", "NotificationTopic": "KmsMasterKeyId", "DeadLetters": "KmsMasterKeyId",
+             "ConnectionAcceptorLog": "KmsKeyId", "HealthWatcherLog": "KmsKeyId", "DriftWatcherLog": "KmsKeyId"}
+
+
+def test_with_a_key_everything_that_keeps_data_uses_it():
+    rendered = render(KmsKeyArn=KEY)
+    for name, property_name in ENCRYPTED.items():
+        assert rendered.resources[name]["Properties"][property_name] == KEY
+    assert rendered.resources["StateTable"]["Properties"]["SSESpecification"] == {
+        "SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": KEY}
+    assert "SqsManagedSseEnabled" not in rendered.resources["DeadLetters"]["Properties"]
+    keeping = {name for name, resource in rendered.resources.items() if resource["Type"] in (
+        "AWS::SNS::Topic", "AWS::SQS::Queue", "AWS::DynamoDB::Table", "AWS::Logs::LogGroup")}
+    assert keeping == set(ENCRYPTED) | {"StateTable"}
+
+
+def test_without_a_key_awss_own_are_used():
+    rendered = render()
+    for name, property_name in ENCRYPTED.items():
+        assert property_name not in rendered.resources[name]["Properties"]
+    assert "SSESpecification" not in rendered.resources["StateTable"]["Properties"]
+    assert rendered.resources["DeadLetters"]["Properties"]["SqsManagedSseEnabled"] is True
+    assert "kms:" not in json.dumps(rendered.resources)
+
+
+def test_the_key_policy_in_the_documentation_lets_in_who_must_use_the_key():
+    policy = json.loads((ROOT / "docs/key-policy.json").read_text())
+    lets_in = {service: set(statement["Action"]) for statement in policy["Statement"]
+               for service in many(statement["Principal"].get("Service", []))}
+    writers = {service for name in ("AlertTopicPolicy", "NotificationTopicPolicy", "DeadLettersPolicy")
+               for statement in statements(render().resources[name]["Properties"]["PolicyDocument"])
+               if statement["Effect"] == "Allow" for service in many(statement["Principal"].get("Service", []))}
+    assert set(lets_in) == writers | {"logs.eu-central-1.amazonaws.com"}
+    assert all({"kms:Decrypt", "kms:GenerateDataKey*"} <= actions for actions in lets_in.values())
+
+
+# ---- what is kept
+
+
+def test_what_holds_data_says_what_becomes_of_it(rendered):
+    kept = {name: (resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy"))
+            for name, resource in rendered.resources.items()
+            if resource["Type"] in ("AWS::DynamoDB::Table", "AWS::Logs::LogGroup", "AWS::SQS::Queue")
+            or name == "AlertTopic"}
+    assert kept == {
+        "StateTable": ("Delete", "Retain"), "AlertTopic": ("Delete", "Retain"), "DeadLetters": ("Delete", "Delete"),
+        "ConnectionAcceptorLog": ("Delete", "Delete"), "HealthWatcherLog": ("Delete", "Delete"),
+        "DriftWatcherLog": ("Delete", "Delete")}
+
+
+def test_nothing_is_named_so_that_two_stacks_collide(rendered):
+    for name, resource in rendered.resources.items():
+        for property_name in ("TopicName", "QueueName", "TableName", "RoleName", "FunctionName", "AlarmName", "Name"):
+            if resource["Type"] != "AWS::Lambda::EventInvokeConfig" and resource["Type"] != "AWS::Lambda::Permission":
+                assert property_name not in resource["Properties"], name
+
+
+def test_there_is_no_arn_of_one_partition():
+    text = (ROOT / "template.yaml").read_text()
+    # Principals are given as they are; a pattern says arn:aws[a-z-]*.
+    arns = [line.strip() for line in text.splitlines() if re.search(r"arn:aws(?!\[)", line)]
+    assert [line for line in arns if not line.startswith(("Description:", "ConstraintDescription:", "#"))] == []
+    assert set(PARTITIONS.values()) == set(source()["Mappings"]["Console"])
