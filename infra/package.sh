@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Uploads the built guard for stackset.yaml: the code into a bucket in each Region, since Lambda takes code from its own
+# Region only, and the template into the first Region's. Prints the template's URL.
+#
+#   infra/package.sh PREFIX REGION [REGION ...]       after: make setup && .tools/sam/bin/sam build
+#
+# The buckets are PREFIX-REGION and are created if they are missing. Accounts other than yours read them if named:
+#   READERS="222233334444 333344445555" infra/package.sh acme-privatelink-guard eu-central-1 us-east-1
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+[ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' infra/package.sh >&2; exit 2; }
+prefix=$1 home=$2
+shift
+AWS=${AWS:-aws} BUILD=${BUILD:-.aws-sam/build} FOLDER=privatelink-guard
+if [ ! -f "$BUILD/template.yaml" ]; then
+    echo "$BUILD/template.yaml is missing: run .tools/sam/bin/sam build first." >&2
+    exit 2
+fi
+work=$(mktemp -d)
+trap 'rm -r "$work"' EXIT
+partition=$($AWS sts get-caller-identity --query Arn --output text | cut -d: -f2)
+
+for region in "$@"; do
+    bucket=$prefix-$region
+    $AWS s3api head-bucket --bucket "$bucket" --region "$region" >/dev/null 2>"$work/why" || {
+        grep -q 404 "$work/why" || { echo "$bucket: $(cat "$work/why")" >&2; exit 1; }
+        $AWS s3 mb "s3://$bucket" --region "$region" >&2
+    }
+    if [ -n "${READERS:-}" ]; then
+        # shellcheck disable=SC2086 # several words
+        readers=$(printf '"%s",' $READERS)
+        $AWS s3api put-bucket-policy --bucket "$bucket" --region "$region" --policy '{"Version": "2012-10-17",
+            "Statement": [{"Effect": "Allow", "Principal": {"AWS": ['"${readers%,}"']}, "Action": "s3:GetObject",
+            "Resource": "arn:'"$partition"':s3:::'"$bucket"'/'"$FOLDER"'/*"}]}'
+    fi
+done
+
+# Not `sam package`, which wants to unroll the template's loops over the endpoint services before it knows them.
+$AWS cloudformation package --template-file "$BUILD/template.yaml" --s3-bucket "$prefix-$home" --s3-prefix "$FOLDER" \
+    --region "$home" --output-template-file "$work/packaged.yaml" >"$work/log" || { cat "$work/log" >&2; exit 1; }
+# Each place takes the code from the bucket of its own Region.
+sed "s|CodeUri: s3://$prefix-$home/\(.*\)|CodeUri: {Bucket: {'Fn::Sub': '$prefix-\${AWS::Region}'}, Key: \1}|" \
+    "$work/packaged.yaml" >"$work/template.yaml"
+if ! grep -q 'CodeUri: {' "$work/template.yaml" || grep -q 's3://' "$work/template.yaml"; then
+    echo "The packaged template does not look as expected." >&2
+    exit 1
+fi
+# Named after its content: StackSets looks at the URL, and does not notice a new template under an old name.
+name=$FOLDER/$(git hash-object --no-filters "$work/template.yaml" | cut -c1-16).yaml
+$AWS s3 cp "$work/template.yaml" "s3://$prefix-$home/$name" --region "$home" --only-show-errors
+for region in "${@:2}"; do
+    $AWS s3 sync "s3://$prefix-$home/$FOLDER" "s3://$prefix-$region/$FOLDER" --source-region "$home" \
+        --region "$region" --only-show-errors
+done
+case $partition in aws-cn) suffix=amazonaws.com.cn ;; *) suffix=amazonaws.com ;; esac
+echo "https://$prefix-$home.s3.$home.$suffix/$name"

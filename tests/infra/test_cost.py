@@ -1,0 +1,68 @@
+"""The numbers of tools/cost.py add up."""
+import importlib.util
+import re
+import subprocess
+import sys
+
+import pytest
+from infra_support import ROOT, load
+
+spec = importlib.util.spec_from_file_location("cost", ROOT / "tools/cost.py")
+cost = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(cost)
+
+
+def rows(*arguments):
+    printed = subprocess.run([sys.executable, ROOT / "tools/cost.py", *arguments], capture_output=True, text=True,
+                             check=True).stdout.splitlines()
+    return [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in printed]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--kms-key"]])
+def test_the_totals_are_the_sums_of_their_columns(arguments):
+    head, _, *items, total = rows(*arguments)
+    assert total[0] == "total a month" and len({len(row) for row in [head, *items, total]}) == 1
+    money = [index for index, name in enumerate(head) if name.startswith("USD")]
+    assert len(money) == 4
+    for column in money:
+        assert float(total[column]) == pytest.approx(sum(float(row[column]) for row in items), abs=0.001)
+    for without, within in zip(money[::2], money[1::2]):
+        assert all(float(row[within]) <= float(row[without]) for row in [*items, total])
+
+
+def test_a_line_by_hand():
+    """56,480 runs: every 5 minutes, every minute, every 15 minutes for 730 hours, and a thousand others."""
+    template = ("  AcceptorSchedule:\n    Type: String\n    Default: rate(5 minutes)\n  HealthSchedule:\n"
+                "    Default: rate(1 minute)\n  DriftSchedule:\n    Default: rate(15 minutes)\n"
+                "    Type: AWS::CloudWatch::Alarm\n")
+    used = cost.usage(1, template=template)
+    assert used["Lambda requests"] == 12 * 730 + 60 * 730 + 4 * 730 + 1000
+    assert used["Lambda GB-seconds, arm64"] == pytest.approx((9760 * 0.5 + 43800 * 1 + 2920 * 2) / 8)
+    assert (used["CloudWatch alarms"], used["KMS keys"]) == (1, 0)
+    assert cost.cost("CloudWatch custom metrics", 12, False) == 3.6
+    assert cost.cost("CloudWatch custom metrics", 12, True) == 0.6
+
+
+def test_fifty_services_are_two_stacks():
+    one, many = cost.usage(1), cost.usage(50)
+    assert many["CloudWatch alarms"] == 2 * one["CloudWatch alarms"]
+    assert many["CloudWatch custom metrics"] == 2 * one["CloudWatch custom metrics"]
+    assert many["DynamoDB read units, on demand"] == 50 * one["DynamoDB read units, on demand"]
+
+
+def test_what_is_read_from_the_template_is_what_it_has():
+    template = load(ROOT / "template.yaml")
+    alarms, dashboards, per_hour = cost.from_template((ROOT / "template.yaml").read_text(encoding="utf-8"))
+    types = [resource["Type"] for resource in template["Resources"].values() if isinstance(resource, dict)]
+    assert alarms == types.count("AWS::CloudWatch::Alarm") and dashboards == types.count("AWS::CloudWatch::Dashboard")
+    for name, runs in per_hour.items():
+        number, unit = re.fullmatch(r"rate\((\d+) (minute|hour)s?\)",
+                                    template["Parameters"][f"{name}Schedule"]["Default"]).groups()
+        assert runs == 60 / (int(number) * {"minute": 1, "hour": 60}[unit])
+
+
+def test_every_price_names_its_source_and_date():
+    for name, (price, per, free, page, source, as_of) in cost.PRICES.items():
+        assert price >= 0 and per > 0 and free >= 0, name
+        assert page.startswith("https://aws.amazon.com/") and source.startswith("https://"), name
+        assert re.fullmatch(r"20\d\d(-\d\d)?|no date", as_of), name

@@ -1,0 +1,210 @@
+"""What can be said of infra/ without deploying it."""
+import subprocess
+
+import pytest
+from infra_support import INFRA, ROOT, TEMPLATES, TOOLS, accepts, load
+
+GUARD = load(ROOT / "template.yaml")
+SERVICE, CONSUMER, STACKSET = (
+    load(INFRA / f"{name}.yaml") for name in ("endpoint-service", "test-consumer", "stackset"))
+each_template = pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+
+
+def nodes(value):
+    """Every mapping in a template."""
+    if isinstance(value, dict):
+        yield value
+    for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from nodes(child)
+
+
+@each_template
+def test_cfn_lint_has_nothing_to_say(path):
+    regions = ["us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1"]
+    done = subprocess.run([TOOLS / "cfn-lint", "--regions", *regions, "--template", path], capture_output=True,
+                          text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@each_template
+def test_no_partition_is_written_down_and_no_line_is_too_long(path):
+    text = path.read_text(encoding="utf-8")
+    assert "arn:aws:" not in text
+    assert [line for line in text.splitlines() if len(line) > 120] == []
+
+
+@each_template
+def test_nobody_is_everybody(path):
+    for node in nodes(load(path)):
+        for key in ("Principal", "AllowedPrincipals", "AWS"):
+            assert "*" not in str(node.get(key, ""))
+        if node.get("Effect") == "Allow":
+            actions = node["Action"] if isinstance(node["Action"], list) else [node["Action"]]
+            assert not [action for action in actions if "*" in action]
+
+
+@each_template
+def test_every_parameter_is_explained_and_checked(path):
+    template = load(path)
+    for name, parameter in template["Parameters"].items():
+        assert parameter["Description"], name
+        if parameter["Type"] in ("String", "CommaDelimitedList") and "AllowedValues" not in parameter:
+            assert parameter["AllowedPattern"].startswith("^") and parameter["AllowedPattern"].endswith("$"), name
+            assert parameter["ConstraintDescription"].startswith("must be "), name
+        if parameter["Type"] == "Number":
+            assert "AllowedValues" in parameter or {"MinValue", "MaxValue"} <= set(parameter), name
+    for name, output in template["Outputs"].items():
+        assert output["Description"], name
+
+
+@each_template
+def test_the_console_shows_every_parameter_once(path):
+    template = load(path)
+    interface = template["Metadata"]["AWS::CloudFormation::Interface"]
+    shown = [name for group in interface["ParameterGroups"] for name in group["Parameters"]]
+    assert sorted(shown) == sorted(template["Parameters"])
+    assert set(interface["ParameterLabels"]) == set(template["Parameters"])
+
+
+BALANCER = "elasticloadbalancing:{}:111122223333:loadbalancer/net/db/0123456789abcdef"
+GOOD_AND_BAD = [
+    (SERVICE, "LoadBalancerArns",
+     [f"arn:aws:{BALANCER.format('eu-central-1')}", f"arn:aws-cn:{BALANCER.format('cn-north-1')}",
+      f"arn:aws-us-gov:{BALANCER.format('us-gov-west-1')}"],
+     ["", "*", "db", f"arn:aws:{BALANCER.format('eu-central-1')} ",
+      "arn:aws:elasticloadbalancing:eu-central-1:1:loadbalancer/net/db/0123456789abcdef",
+      f"arn:aws:{BALANCER.format('eu-central-1').replace('/net/', '/app/')}"]),
+    (SERVICE, "Name", ["dbt", "postgres 1"], ["", " dbt", "a" * 64, "a\nb", "$(id)"]),
+    (SERVICE, "DbtPrincipals",
+     ["arn:aws:iam::444455556666:root", "arn:aws-cn:iam::444455556666:root",
+      "arn:aws-us-gov:iam::444455556666:role/dbt", "arn:aws:iam::444455556666:user/path/dbt"],
+     ["", "*", "arn:aws:iam::*:root", "arn:aws:iam::444455556666:role/*", "arn:aws:iam::444455556666:root,*",
+      "444455556666", "arn:aws:iam::44445555666:root"]),
+    (SERVICE, "SupportedRegions", ["", "us-east-1", "us-east-1,eu-west-1", "us-gov-west-1", "ap-southeast-2"],
+     ["*", "us-east-1, eu-west-1", "us-east-1,", "US-EAST-1", "useast1"]),
+    (SERVICE, "PrivateDnsName", ["", "db.example.com", "*.db.example.com"],
+     ["db", "*", "https://db.example.com", "db..example.com", "-db.example.com", "db.example.com "]),
+    (CONSUMER, "ServiceName",
+     ["com.amazonaws.vpce.eu-central-1.vpce-svc-0123456789abcdef0",
+      "com.amazonaws.vpce.us-gov-west-1.vpce-svc-01234567",
+      "cn.com.amazonaws.vpce.cn-north-1.vpce-svc-0123456789abcdef0"],
+     ["", "vpce-svc-0123456789abcdef0", "com.amazonaws.eu-central-1.s3",
+      "com.amazonaws.vpce.eu-central-1.vpce-svc-0123456789abcdef0 "]),
+    (CONSUMER, "Ports", ["1", "22", "443", "5432", "65535"], ["", "0", "65536", "99999", "-1", "5432 ", "tcp", "0443"]),
+    (CONSUMER, "AlarmTopicArn",
+     ["", "arn:aws:sns:eu-central-1:111122223333:alerts", "arn:aws-cn:sns:cn-north-1:111122223333:alerts",
+      "arn:aws-us-gov:sns:us-gov-west-1:111122223333:alerts"],
+     ["alerts", "*", "arn:aws:sqs:eu-central-1:111122223333:alerts", "arn:aws:sns:eu-central-1:111122223333:a b"]),
+    (CONSUMER, "EndpointDnsName", ["", "vpce-01-ab.vpce-svc-02.eu-central-1.vpce.amazonaws.com"],
+     ["db", "169.254.169.254"]),
+    (STACKSET, "TemplateURL",
+     ["https://b-eu-central-1.s3.eu-central-1.amazonaws.com/privatelink-guard/0.yaml",
+      "https://b-cn-north-1.s3.cn-north-1.amazonaws.com.cn/privatelink-guard/0.yaml"],
+     ["", "s3://b/0.yaml", "http://b.s3.amazonaws.com/0.yaml", "https://example.com/0.yaml"]),
+    (STACKSET, "DbtPrincipals", ["arn:aws:iam::444455556666:root", "444455556666"], ["", "*"]),
+    (STACKSET, "Account1", ["111122223333"], ["", "11112222333", "arn:aws:iam::111122223333:root"]),
+    (STACKSET, "Account2", ["", "111122223333"], ["11112222333"]),
+    (STACKSET, "Region1", ["eu-central-1", "us-gov-west-1", "cn-northwest-1"], ["", "*", "eu-central-1a"]),
+    (STACKSET, "EndpointServiceIds1", ["vpce-svc-0123456789abcdef0"], ["", "*", "vpce-0123456789abcdef0"]),
+    (STACKSET, "AdministrationRoleArn", ["", "arn:aws-cn:iam::111122223333:role/admin"], ["admin"]),
+    (STACKSET, "ExecutionRoleName", ["AWSCloudFormationStackSetExecutionRole"],
+     ["", "arn:aws:iam::111122223333:role/x"]),
+]
+
+
+@pytest.mark.parametrize("template, name, good, bad", GOOD_AND_BAD, ids=[case[1] for case in GOOD_AND_BAD])
+def test_patterns_take_what_is_good_and_refuse_what_is_not(template, name, good, bad):
+    parameter = template["Parameters"][name]
+    assert [value for value in good if not accepts(parameter, value)] == []
+    assert [value for value in bad if accepts(parameter, value)] == []
+
+
+# endpoint-service.yaml
+
+
+def test_the_endpoint_service_outlives_its_stack():
+    for name in ("Service", "Permissions"):
+        resource = SERVICE["Resources"][name]
+        assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
+
+
+def test_acceptance_is_not_a_choice():
+    assert SERVICE["Resources"]["Service"]["Properties"]["AcceptanceRequired"] is True
+
+
+def test_the_guard_takes_the_principals_that_the_service_takes():
+    _, _, good, _ = GOOD_AND_BAD[2]
+    assert [value for value in good if not accepts(GUARD["Parameters"]["DbtPrincipals"], value)] == []
+
+
+def test_the_services_name_begins_with_cn_in_china():
+    assert SERVICE["Conditions"]["InChina"] == {"Fn::Equals": [{"Ref": "AWS::Partition"}, "aws-cn"]}
+    _, china, elsewhere = SERVICE["Outputs"]["ServiceName"]["Value"]["Fn::If"]
+    for name, region in ((china, "cn-north-1"), (elsewhere, "us-gov-west-1")):
+        filled = name["Fn::Sub"].replace("${AWS::Region}", region).replace("${Service}", "vpce-svc-0123456789abcdef0")
+        assert accepts(CONSUMER["Parameters"]["ServiceName"], filled)
+    assert china["Fn::Sub"] == "cn." + elsewhere["Fn::Sub"]
+
+
+# test-consumer.yaml
+
+
+def test_only_the_probe_reaches_the_endpoint_and_the_probe_reaches_nothing_else():
+    resources = {name: resource["Properties"] for name, resource in CONSUMER["Resources"].items()}
+    assert "SecurityGroupIngress" not in {**resources["EndpointSecurityGroup"], **resources["ProbeSecurityGroup"]}
+    ingress = {name: rule for name, rule in resources.items() if "SourceSecurityGroupId" in rule or "CidrIp" in rule}
+    assert list(ingress) == ["EndpointFromProbe"]
+    assert ingress["EndpointFromProbe"]["GroupId"] == {"Ref": "EndpointSecurityGroup"}
+    assert ingress["EndpointFromProbe"]["SourceSecurityGroupId"] == {"Ref": "ProbeSecurityGroup"}
+    [egress] = resources["ProbeSecurityGroup"]["SecurityGroupEgress"]
+    assert egress["DestinationSecurityGroupId"] == {"Ref": "EndpointSecurityGroup"}
+    assert resources["Endpoint"]["SecurityGroupIds"] == [{"Ref": "EndpointSecurityGroup"}]
+    assert resources["Probe"]["VpcConfig"]["SecurityGroupIds"] == [{"Ref": "ProbeSecurityGroup"}]
+    [nowhere] = resources["EndpointSecurityGroup"]["SecurityGroupEgress"]
+    assert nowhere["CidrIp"] == "127.0.0.1/32"
+
+
+def test_the_probes_code_may_do_nothing_in_ec2():
+    [statement] = CONSUMER["Resources"]["ProbeMayNot"]["Properties"]["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Action"]) == ("Deny", "ec2:*")
+    assert statement["Condition"] == {"ArnEquals": {"lambda:SourceFunctionArn": {"Fn::GetAtt": ["Probe", "Arn"]}}}
+
+
+# stackset.yaml
+
+STACKSET_PROPERTIES = STACKSET["Resources"]["Guard"]["Properties"]
+
+
+def test_the_stack_set_gives_parameters_that_the_guard_has_and_all_that_it_must():
+    given = {parameter["ParameterKey"] for parameter in STACKSET_PROPERTIES["Parameters"]}
+    assert given <= set(GUARD["Parameters"])
+    assert given >= {name for name, parameter in GUARD["Parameters"].items() if "Default" not in parameter}
+    assert given - {"EndpointServiceIds"} <= set(STACKSET["Parameters"])
+
+
+@pytest.mark.parametrize("name", sorted(set(STACKSET["Parameters"]) & set(GUARD["Parameters"])))
+def test_a_parameter_of_the_guard_is_checked_as_the_guard_checks_it(name):
+    def rules(template):
+        parameter = template["Parameters"][name]
+        return {key: parameter.get(key) for key in ("Type", "AllowedPattern", "AllowedValues", "Default")}
+    assert rules(STACKSET) == rules(GUARD)
+
+
+def test_every_place_has_its_own_endpoint_services():
+    places = [place.get("Fn::If", [None, place])[1] for place in STACKSET_PROPERTIES["StackInstancesGroup"]]
+    assert len(places) == 6
+    for number, place in enumerate(places, 1):
+        assert place == {
+            "DeploymentTargets": {"Accounts": [{"Ref": f"Account{number}"}]}, "Regions": [{"Ref": f"Region{number}"}],
+            "ParameterOverrides": [{"ParameterKey": "EndpointServiceIds", "ParameterValue": {
+                "Fn::Join": [",", {"Ref": f"EndpointServiceIds{number}"}]}}]}
+    assert all(accepts(STACKSET["Parameters"][f"EndpointServiceIds{number}"], "vpce-svc-0123456789abcdef0")
+               for number in range(1, 7))
+
+
+def test_the_stack_set_may_expand_the_guards_transforms():
+    """Which StackSets allows with self-managed permissions only."""
+    assert GUARD["Transform"]
+    assert STACKSET_PROPERTIES["PermissionModel"] == "SELF_MANAGED"
+    assert set(STACKSET_PROPERTIES["Capabilities"]) == {"CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"}
+    assert not {"AutoDeployment", "CallAs"} & set(STACKSET_PROPERTIES)

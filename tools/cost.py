@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""What privatelink-guard costs a month, for 1 and for 50 endpoint services: a table in Markdown.
+
+    python3 tools/cost.py [--kms-key]
+
+Prices and assumptions stand below, each with its source; change them and run it again. Alarms, dashboards and schedules
+are read from template.yaml. Calls to EC2 and Elastic Load Balancing cost nothing, nor does what runs inside a free tier
+that never ends; a free tier is one per account, not per stack.
+"""
+import argparse
+import math
+import pathlib
+import re
+
+TEMPLATE = pathlib.Path(__file__).parent.parent / "template.yaml"
+HOURS = 730  # in an average month
+GB = 2**30
+
+# ---- prices -------------------------------------------------------------------------------------------------------
+# USD, us-east-1, list prices without discounts and tax. AWS's own price pages fill in most numbers by script, so these
+# were taken from pages that copied them; the date is when that page was written. AWS's own page is what counts.
+
+PRICES = {  # name: (USD, per so many, free a month for ever, AWS's page, taken from, as of)
+    "Lambda requests": (0.20, 10**6, 10**6, "https://aws.amazon.com/lambda/pricing/",
+                        "https://cloudchipr.com/blog/aws-lambda-pricing", "2024"),
+    "Lambda GB-seconds, arm64": (0.0000133334, 1, 400_000, "https://aws.amazon.com/lambda/pricing/",
+                                 "https://cloudchipr.com/blog/aws-lambda-pricing", "2024"),
+    "DynamoDB read units, on demand": (0.125, 10**6, 0, "https://aws.amazon.com/dynamodb/pricing/on-demand/",
+                                       "https://airbyte.com/data-engineering-resources/dynamodb-pricing", "2025-07"),
+    "DynamoDB write units, on demand": (0.625, 10**6, 0, "https://aws.amazon.com/dynamodb/pricing/on-demand/",
+                                        "https://airbyte.com/data-engineering-resources/dynamodb-pricing", "2025-07"),
+    "CloudWatch Logs, GB taken in": (0.50, 1, 5, "https://aws.amazon.com/cloudwatch/pricing/",
+                                     "https://cloudburn.io/blog/amazon-cloudwatch-pricing", "2026-02"),
+    "CloudWatch custom metrics": (0.30, 1, 10, "https://aws.amazon.com/cloudwatch/pricing/",
+                                  "https://signoz.io/guides/cloudwatch-pricing", "2026-02"),
+    "CloudWatch alarms": (0.10, 1, 10, "https://aws.amazon.com/cloudwatch/pricing/",
+                          "https://cloudburn.io/blog/amazon-cloudwatch-pricing", "2026-02"),
+    "CloudWatch dashboards": (3.00, 1, 3, "https://aws.amazon.com/cloudwatch/pricing/",
+                              "https://cloudburn.io/blog/amazon-cloudwatch-pricing", "2026-02"),
+    "SNS messages": (0.50, 10**6, 10**6, "https://aws.amazon.com/sns/pricing/",
+                     "https://www.factualminds.com/blog/amazon-sns-pricing-publishes-fanout-protocols/", "2026-06"),
+    "SNS emails": (2.00, 10**5, 1000, "https://aws.amazon.com/sns/pricing/",
+                   "https://www.factualminds.com/blog/amazon-sns-pricing-publishes-fanout-protocols/", "2026-06"),
+    "SQS requests": (0.40, 10**6, 10**6, "https://aws.amazon.com/sqs/pricing/",
+                     "https://cloudburn.io/blog/amazon-sqs-pricing", "2026-03"),
+    # Scheduled rules, and rules on events of AWS's own services.
+    "EventBridge rules": (0.00, 1, 0, "https://aws.amazon.com/eventbridge/pricing/",
+                          "https://cloudburn.io/blog/amazon-eventbridge-pricing", "2026-03"),
+    # The guard's own calls, in a trail's first copy.
+    "CloudTrail management events": (0.00, 1, 0, "https://aws.amazon.com/cloudtrail/pricing/",
+                                     "https://aws.amazon.com/cloudtrail/pricing/", "no date"),
+    "KMS keys": (1.00, 1, 0, "https://aws.amazon.com/kms/pricing/", "https://aws.amazon.com/kms/pricing/", "no date"),
+}
+
+# ---- assumptions --------------------------------------------------------------------------------------------------
+
+SERVICES_PER_STACK = 40  # the template's limit
+MEMORY_GB = 128 / 1024
+# Seconds a run is billed for, with one endpoint service, and for each further one. Not measured on AWS; generous.
+SECONDS = {"Acceptor": (0.5, 0.02), "Health": (1.0, 0.1), "Drift": (2.0, 0.2)}
+OTHER_RUNS = 1000  # a stack's runs a month besides the schedules: notifications, changes that CloudTrail tells of
+# Calls to EC2 and Elastic Load Balancing in a run, and for each service with one load balancer and one target group.
+CALLS = {"Acceptor": (1, 0), "Health": (1, 2), "Drift": (1, 4)}
+READS_PER_RUN_AND_SERVICE = 1  # a consistent query of up to 4 KB
+WRITES_PER_SERVICE = 1000  # what changed, in units of 1 KB
+LOG_BYTES_PER_RUN, LOG_BYTES_PER_RUN_AND_SERVICE = 2000, 100
+MESSAGES_PER_SERVICE, EMAIL_ADDRESSES = 30, 2
+CUSTOM_METRICS = 9  # of a stack: two of targets, two of open alerts, two of connections, UnknownChecks of each function
+DEAD_LETTER_REQUESTS = 100
+
+
+def from_template(text):
+    """The alarms, dashboards, and runs an hour of each schedule's default."""
+    minutes = {"Acceptor": 0, "Health": 0, "Drift": 0}
+    for name in minutes:
+        number, unit = re.search(rf"^  {name}Schedule:\n(?:    .*\n)*?    Default: rate\((\d+) (minute|hour)s?\)", text,
+                                 re.MULTILINE).groups()
+        minutes[name] = int(number) * (60 if unit == "hour" else 1)
+    return (text.count("Type: AWS::CloudWatch::Alarm"), text.count("Type: AWS::CloudWatch::Dashboard"),
+            {name: 60 / every for name, every in minutes.items()})
+
+
+def usage(services, kms_key=False, template=None):
+    """What is used in a month, by the names of PRICES."""
+    alarms, dashboards, per_hour = from_template(template or TEMPLATE.read_text(encoding="utf-8"))
+    stacks = math.ceil(services / SERVICES_PER_STACK)
+    each = services / stacks  # services in a stack
+    runs = {name: rate * HOURS * stacks for name, rate in per_hour.items()}
+    runs["Acceptor"] += OTHER_RUNS * stacks
+    seconds = sum(count * (SECONDS[name][0] + SECONDS[name][1] * (each - 1)) for name, count in runs.items())
+    calls = sum(count * (CALLS[name][0] + CALLS[name][1] * each) for name, count in runs.items())
+    total = sum(runs.values())
+    log = total * (LOG_BYTES_PER_RUN + LOG_BYTES_PER_RUN_AND_SERVICE * (each - 1))
+    messages = MESSAGES_PER_SERVICE * services
+    return {
+        "Lambda requests": total,
+        "Lambda GB-seconds, arm64": seconds * MEMORY_GB,
+        "DynamoDB read units, on demand": total * each * READS_PER_RUN_AND_SERVICE,
+        "DynamoDB write units, on demand": WRITES_PER_SERVICE * services,
+        "CloudWatch Logs, GB taken in": log / GB,
+        "CloudWatch custom metrics": CUSTOM_METRICS * stacks,
+        "CloudWatch alarms": alarms * stacks,
+        "CloudWatch dashboards": dashboards * stacks,
+        "SNS messages": messages,
+        "SNS emails": messages * EMAIL_ADDRESSES,
+        "SQS requests": DEAD_LETTER_REQUESTS * stacks,
+        "EventBridge rules": total,
+        "CloudTrail management events": calls,
+        "KMS keys": stacks if kms_key else 0,
+    }
+
+
+def cost(name, used, free_tier):
+    """In whole cents, as the bill shows it, so that the table adds up."""
+    price, per, free, *_ = PRICES[name]
+    return round(max(0, used - (free if free_tier else 0)) / per * price, 2)
+
+
+def number(value):
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:,.2f}"
+
+
+def table(counts, kms_key=False):
+    columns = [usage(services, kms_key) for services in counts]
+    heads = [head for services in counts
+             for head in (f"{services} service{'s' if services > 1 else ''}: used", "USD", "USD with free tier")]
+    lines = ["| | " + " | ".join(heads) + " | price as of |", "|---|" + "--:|" * len(heads) + "---|"]
+    totals = [0.0] * (2 * len(counts))
+    for name in PRICES:
+        if not any(used[name] for used in columns):
+            continue
+        cells = []
+        for index, used in enumerate(columns):
+            without, within = cost(name, used[name], False), cost(name, used[name], True)
+            totals[2 * index] += without
+            totals[2 * index + 1] += within
+            cells += [number(used[name]), f"{without:.2f}", f"{within:.2f}"]
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {PRICES[name][5]} |")
+    cells = [cell for index in range(len(counts))
+             for cell in ("", f"**{totals[2 * index]:.2f}**", f"**{totals[2 * index + 1]:.2f}**")]
+    lines.append("| **total a month** | " + " | ".join(cells) + " | |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kms-key", action="store_true", help="with a customer managed key per stack")
+    print(table((1, 50), parser.parse_args().kms_key))
+
+
+if __name__ == "__main__":
+    main()
