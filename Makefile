@@ -8,6 +8,7 @@ ARCHITECTURE ?= arm64
 AWS_TOOLS := .tools/aws/ready
 SAM_TOOLS := .tools/sam/ready
 SAM := $(CURDIR)/.tools/sam/bin/sam
+PYTEST := .tools/aws/bin/python -m pytest --quiet -p no:cacheprovider
 # With the tools' own Python first: cargo-lambda finds zig in it.
 CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH cargo-lambda
 export SAM_CLI_TELEMETRY := 0
@@ -45,13 +46,17 @@ lint: $(AWS_TOOLS) $(SAM_TOOLS) local-build ## Formatting, clippy, the templates
 	@# As a wrapper around the build, clippy shares the compiled dependencies; `cargo clippy` would check the SDK anew,
 	@# which takes two minutes.
 	@RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS="-Dwarnings" cargo build --quiet --workspace --all-targets
-	@echo "==> The template"
+	@echo "==> The templates"
 	@$(SAM) validate --lint
-	@.tools/aws/bin/cfn-lint template.yaml
+	@.tools/aws/bin/cfn-lint template.yaml infra/*.yaml
 
-test: lint ## All tests: units, properties, the local AWS's own, and flows against the deployed stack
+test: lint ## All tests: units, properties, the local AWS's own, the templates', and flows against the deployed stack
 	@echo "==> The local AWS's own tests"
-	@.tools/aws/bin/python -m pytest --quiet -p no:cacheprovider tests/local-aws/tests
+	@$(PYTEST) tests/local-aws/tests
+	@echo "==> The template's tests"
+	@$(PYTEST) tests/template
+	@echo "==> The tests of infra/"
+	@$(PYTEST) tests/infra
 	@echo "==> Tests"
 	@cargo test --workspace
 

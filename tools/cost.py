@@ -43,9 +43,9 @@ PRICES = {  # name: (USD, per so many, free a month for ever, AWS's page, taken 
                    "https://www.factualminds.com/blog/amazon-sns-pricing-publishes-fanout-protocols/", "2026-06"),
     "SQS requests": (0.40, 10**6, 10**6, "https://aws.amazon.com/sqs/pricing/",
                      "https://cloudburn.io/blog/amazon-sqs-pricing", "2026-03"),
-    # Scheduled rules, and rules on events of AWS's own services.
-    "EventBridge rules": (0.00, 1, 0, "https://aws.amazon.com/eventbridge/pricing/",
-                          "https://cloudburn.io/blog/amazon-eventbridge-pricing", "2026-03"),
+    # Rules on events of AWS's own services cost nothing.
+    "EventBridge Scheduler starts": (1.00, 10**6, 14 * 10**6, "https://aws.amazon.com/eventbridge/pricing/",
+                                     "https://cloudburn.io/blog/amazon-eventbridge-pricing", "2026-03"),
     # The guard's own calls, in a trail's first copy.
     "CloudTrail management events": (0.00, 1, 0, "https://aws.amazon.com/cloudtrail/pricing/",
                                      "https://aws.amazon.com/cloudtrail/pricing/", "no date"),
@@ -60,7 +60,7 @@ MEMORY_GB = 128 / 1024
 SECONDS = {"Acceptor": (0.5, 0.02), "Health": (1.0, 0.1), "Drift": (2.0, 0.2)}
 OTHER_RUNS = 1000  # a stack's runs a month besides the schedules: notifications, changes that CloudTrail tells of
 # Calls to EC2 and Elastic Load Balancing in a run, and for each service with one load balancer and one target group.
-CALLS = {"Acceptor": (1, 0), "Health": (1, 2), "Drift": (1, 4)}
+CALLS = {"Acceptor": (1, 0), "Health": (2, 2), "Drift": (9, 6)}
 READS_PER_RUN_AND_SERVICE = 1  # a consistent query of up to 4 KB
 WRITES_PER_SERVICE = 1000  # what changed, in units of 1 KB
 LOG_BYTES_PER_RUN, LOG_BYTES_PER_RUN_AND_SERVICE = 2000, 100
@@ -104,7 +104,7 @@ def usage(services, kms_key=False, template=None):
         "SNS messages": messages,
         "SNS emails": messages * EMAIL_ADDRESSES,
         "SQS requests": DEAD_LETTER_REQUESTS * stacks,
-        "EventBridge rules": total,
+        "EventBridge Scheduler starts": total - OTHER_RUNS * stacks,
         "CloudTrail management events": calls,
         "KMS keys": stacks if kms_key else 0,
     }

@@ -257,7 +257,7 @@ def test_without_a_schedule_there_is_no_alarm_and_with_one_there_is(aws, names, 
                          Schedule="rate(1 minute)", AlarmTopicArn=topic)
     [alarm] = cloudwatch.describe_alarms(AlarmNamePrefix=scheduled.stack)["MetricAlarms"]
     assert (alarm["Namespace"], alarm["MetricName"], alarm["AlarmActions"]) == (
-        "PrivateLinkGuard/Probe", "Reachable", [topic])
+        "PrivatelinkGuard/Probe", "Reachable", [topic])
     assert alarm["Dimensions"] == [{"Name": "ServiceName", "Value": unchanged.name}]
     runs = eventually(lambda: [each for each in aws.control("invocations")
                                if (each["function"], each["trigger"]) == (scheduled.probe, "schedule")])

@@ -26,7 +26,7 @@ def probe(monkeypatch, capsys):
         report = module["handler"]({}, None)
         line = json.loads(capsys.readouterr().out)
         [directive] = line["_aws"]["CloudWatchMetrics"]
-        assert (directive["Namespace"], directive["Dimensions"]) == ("PrivateLinkGuard/Probe", [["ServiceName"]])
+        assert (directive["Namespace"], directive["Dimensions"]) == ("PrivatelinkGuard/Probe", [["ServiceName"]])
         assert line["ServiceName"] == SERVICE and abs(line["_aws"]["Timestamp"] / 1000 - time.time()) < 60
         return json.loads(json.dumps(report)), {metric["Name"]: line[metric["Name"]] for metric in directive["Metrics"]}
     return run

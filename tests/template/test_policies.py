@@ -25,7 +25,8 @@ STRICT = {"UnknownRequesters": "reject", "CrossZone": "enforce", "AlertEmail": "
 SLACK = {"SlackWorkspaceId": "T0123ABCD", "SlackChannelId": "C0123ABCD"}
 LOAD_BALANCER = f"arn:aws:elasticloadbalancing:eu-central-1:{ACCOUNT}:loadbalancer/net/db/0123456789abcdef"
 TARGET_GROUP = f"arn:aws:elasticloadbalancing:eu-central-1:{ACCOUNT}:targetgroup/db/0123456789abcdef"
-# The reference can limit it, the spec of EC2's Describe calls says none can: it stands with "*" among the others.
+# By the reference these two can be limited. They read what is this account's own either way, and with "*" they work
+# however EC2 authorizes them.
 UNLIMITED = {"ec2:DescribeVpcEndpointServicePermissions", "ec2:GetManagedPrefixListEntries"}
 
 
