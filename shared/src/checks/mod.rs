@@ -476,3 +476,46 @@ pub(crate) fn some_of(mut lines: Vec<String>, most: usize) -> Vec<String> {
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{endpoint_service, finding, load_balancer, paths, target_group, view};
+
+    /// Whether a finding of `check` on the target group `pg`, with sg-1 in its evidence, is put down to this call.
+    fn is_put_down_to(check: Check, event_name: &str, parameters: &str) -> bool {
+        let group = target_group("pg");
+        let found = Finding { evidence: vec!["security groups: sg-1, sg-2".to_owned()], ..finding(Severity::Critical) };
+        let mut observations = [observed(check, &group.arn, Status::Fail(Box::new(found)))];
+        let change =
+            Change { event_name: event_name.to_owned(), parameters: parameters.to_owned(), ..crate::testing::change() };
+        let paths = paths(endpoint_service(), [load_balancer("pg", vec![group])]);
+        view(&paths, |view| view.name_the_cause(&mut observations, &change));
+        matches!(&observations[0].status, Status::Fail(finding) if finding.cause.is_some())
+    }
+
+    #[test]
+    fn a_cause_is_a_call_that_the_check_depends_on_and_that_names_what_it_looks_at() {
+        use Check::{ListenerPort, LoadBalancerCrossZone, LoadBalancerSecurityGroups};
+        let arn = |resource: &str| format!("\"arn:aws:elasticloadbalancing:eu-central-1:111122223333:{resource}\"");
+        let balancer = format!("{{\"loadBalancerArn\":{}}}", arn("loadbalancer/net/pg/0123456789abcdef"));
+        let another = format!("{{\"loadBalancerArn\":{}}}", arn("loadbalancer/net/other/0123456789abcdef"));
+        let listener = format!("{{\"listenerArn\":{}}}", arn("listener/net/pg/0123456789abcdef/fedcba9876543210"));
+        let group = r#"{"groupId":"sg-1"}"#;
+        assert!(is_put_down_to(LoadBalancerCrossZone, "ModifyLoadBalancerAttributes", &balancer), "its load balancer");
+        assert!(is_put_down_to(ListenerPort, "DeleteListener", &listener), "a listener of its load balancer");
+        assert!(
+            is_put_down_to(LoadBalancerSecurityGroups, "RevokeSecurityGroupIngress", group),
+            "an id in the evidence"
+        );
+        assert!(!is_put_down_to(LoadBalancerCrossZone, "ModifyLoadBalancerAttributes", &another));
+        assert!(!is_put_down_to(LoadBalancerSecurityGroups, "RevokeSecurityGroupIngress", r#"{"groupId":"sg-12"}"#));
+        assert!(!is_put_down_to(LoadBalancerCrossZone, "RevokeSecurityGroupIngress", group), "another check's call");
+    }
+
+    #[test]
+    fn ids_are_told_apart() {
+        let ids: std::collections::BTreeSet<&str> = Check::ALL.iter().map(|check| check.id()).collect();
+        assert_eq!(ids.len(), Check::ALL.len());
+    }
+}

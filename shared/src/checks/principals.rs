@@ -39,7 +39,7 @@ fn judge(service: &ServiceId, allowed: &[String], policy: &Policy, place: &Place
         (
             Severity::Critical,
             format!("dbt may not ask to connect: {} is not an allowed principal", missing.join(", ")),
-            "dbt cannot create an endpoint to this service: to dbt, the service does not exist.",
+            "dbt cannot create an endpoint to this service: to dbt, it does not exist. A connection that lives goes on.",
         )
     } else if !others.is_empty() {
         (

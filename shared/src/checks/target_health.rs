@@ -21,10 +21,14 @@ pub fn evaluate(view: View<'_>) -> Vec<Observation> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Serving {
     Yes,
-    /// Fails its checks, or never gets traffic.
-    No,
-    /// Comes or goes: registration and deregistration in a deployment.
-    InPassing,
+    /// Fails its checks.
+    Down,
+    /// Gets no traffic, whatever its health.
+    Unused,
+    /// Being registered.
+    Initial,
+    /// Being deregistered.
+    Draining,
     /// ELB does not say.
     Untold,
 }
@@ -32,27 +36,42 @@ enum Serving {
 fn serving(health: &Health) -> Serving {
     match health {
         Health::Healthy => Serving::Yes,
-        Health::Unhealthy | Health::UnhealthyDraining | Health::Unused => Serving::No,
-        Health::Initial | Health::Draining => Serving::InPassing,
+        Health::Unhealthy | Health::UnhealthyDraining => Serving::Down,
+        Health::Unused => Serving::Unused,
+        Health::Initial => Serving::Initial,
+        Health::Draining => Serving::Draining,
         Health::Unavailable | Health::Other(_) => Serving::Untold,
     }
 }
 
+/// A deployment registers and deregisters targets: as long as something serves, only what fails or is left out counts.
 fn judge(group: &TargetGroup, targets: &[Target], place: &Place) -> Status {
     let name = group.name();
     let number = |of: Serving| targets.iter().filter(|target| serving(&target.health) == of).count();
-    let (healthy, down, untold) = (number(Serving::Yes), number(Serving::No), number(Serving::Untold));
-    let all = targets.len();
+    let (healthy, untold) = (number(Serving::Yes), number(Serving::Untold));
+    let bad = [(Serving::Down, "down"), (Serving::Unused, "unused")];
+    let in_passing = [(Serving::Initial, "initial"), (Serving::Draining, "draining")];
+    let counted = |kinds: &[(Serving, &str)]| -> Vec<String> {
+        let some = kinds.iter().map(|(kind, word)| (number(*kind), word)).filter(|(number, _)| *number > 0);
+        some.map(|(number, word)| format!("{number} {word}")).collect()
+    };
+    let (failing, passing) = (counted(&bad), counted(&in_passing));
+    let all = count(targets.len(), "target");
 
-    let (severity, summary) = if all == 0 {
+    let (severity, summary) = if targets.is_empty() {
         (Severity::Critical, format!("no target is registered in target group {name}"))
     } else if healthy == 0 && untold > 0 {
         let why = "ELB does not say whether its targets are healthy (health checks are off?)";
         return Status::Unknown(format!("{}: {why}", count(untold, "target")));
-    } else if healthy == 0 {
-        (Severity::Critical, format!("{all} of {} down in target group {name}", count(all, "target")))
-    } else if down > 0 {
-        (Severity::Warning, format!("{down} of {} down in target group {name}", count(all, "target")))
+    } else if healthy == 0 && failing.is_empty() {
+        (Severity::Critical, format!("none of {all} serves in target group {name}: {}", passing.join(", ")))
+    } else if healthy == 0 || !failing.is_empty() {
+        let severity = if healthy == 0 { Severity::Critical } else { Severity::Warning };
+        let others = if healthy == 0 { passing } else { Vec::new() };
+        let mut words = failing.into_iter().chain(others);
+        let first = words.next().unwrap_or_default().replacen(' ', &format!(" of {all} "), 1);
+        let words: Vec<String> = std::iter::once(first).chain(words).collect();
+        (severity, format!("{} in target group {name}", words.join(", ")))
     } else {
         return Status::Pass;
     };
@@ -149,7 +168,6 @@ mod tests {
         let warning = |summary: &str| Some((Severity::Warning, format!("{summary} in target group pg")));
         assert_eq!(told(&["healthy", "healthy"]), None);
         assert_eq!(told(&["healthy", "unhealthy", "unhealthy.draining"]), warning("2 of 3 targets down"));
-        assert_eq!(told(&["healthy", "unused"]), warning("1 of 2 targets down"));
         assert_eq!(told(&["unhealthy"]), critical("1 of 1 target down"));
         assert_eq!(told(&[]), critical("no target is registered"));
     }
@@ -157,8 +175,49 @@ mod tests {
     #[test]
     fn a_deployment_in_progress_is_no_failure_while_something_serves() {
         assert_eq!(told(&["healthy", "draining", "initial"]), None);
-        let alone = Some((Severity::Critical, "2 of 2 targets down in target group pg".to_owned()));
-        assert_eq!(told(&["draining", "initial"]), alone);
+        let critical = |summary: &str| Some((Severity::Critical, summary.to_owned()));
+        assert_eq!(told(&["initial"]), critical("none of 1 target serves in target group pg: 1 initial"));
+        assert_eq!(
+            told(&["draining", "draining"]),
+            critical("none of 2 targets serves in target group pg: 2 draining")
+        );
+        let both = critical("none of 2 targets serves in target group pg: 1 initial, 1 draining");
+        assert_eq!(told(&["draining", "initial"]), both);
+        let all_in_one = critical("1 of 4 targets down, 1 unused, 1 initial, 1 draining in target group pg");
+        assert_eq!(told(&["draining", "unused", "initial", "unhealthy"]), all_in_one);
+    }
+
+    #[test]
+    fn targets_whose_zone_is_not_enabled_are_unused_not_failing() {
+        let warning = (Severity::Warning, "1 of 2 targets unused in target group pg".to_owned());
+        assert_eq!(told(&["healthy", "unused"]), Some(warning));
+        let critical = (Severity::Critical, "2 of 2 targets unused in target group pg".to_owned());
+        assert_eq!(told(&["unused", "unused"]), Some(critical));
+        let Status::Fail(finding) = status(&[target(1, "unused")]) else { panic!("it fails") };
+        assert!(finding.remedy.what.contains("enable their zone"), "{}", finding.remedy.what);
+    }
+
+    #[test]
+    fn a_load_balancer_as_target_is_judged_like_any_other() {
+        let alb = |health| Target {
+            id: "arn:aws:elasticloadbalancing:…:loadbalancer/app/web/1".to_owned(),
+            zone: None,
+            ..target(1, health)
+        };
+        assert_eq!(status(&[alb("healthy")]), Status::Pass);
+        assert!(matches!(status(&[alb("unhealthy")]), Status::Fail(finding) if finding.severity == Severity::Critical));
+    }
+
+    #[test]
+    fn of_two_target_groups_only_the_bad_one_is_told() {
+        let group = |name: &str, health| TargetGroup { targets: Ok(vec![target(1, health)]), ..target_group(name) };
+        let observations = observations(load_balancer("pg", vec![group("good", "healthy"), group("bad", "unhealthy")]));
+        let bad: Vec<&str> = observations
+            .iter()
+            .filter(|observation| matches!(observation.status, Status::Fail(_)))
+            .map(|observation| observation.resource.as_str())
+            .collect();
+        assert!(matches!(bad[..], [arn] if arn.contains("targetgroup/bad/")), "{bad:?}");
     }
 
     #[test]

@@ -161,3 +161,49 @@ fn target(row: &elb::TargetHealthDescription) -> Target {
         description: health.and_then(elb::TargetHealth::description).map(ToOwned::to_owned),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(name: &str, weight: i32) -> elb::TargetGroupTuple {
+        let arn = format!("arn:aws:elasticloadbalancing:eu-central-1:111122223333:targetgroup/{name}/0123456789abcdef");
+        elb::TargetGroupTuple::builder().target_group_arn(arn).weight(weight).build()
+    }
+
+    fn forwards_to(groups: &[elb::TargetGroupTuple], alone: Option<&str>) -> Vec<String> {
+        let config = elb::ForwardActionConfig::builder().set_target_groups(Some(groups.to_vec())).build();
+        let action = elb::Action::builder()
+            .r#type(elb::ActionTypeEnum::Forward)
+            .forward_config(config)
+            .set_target_group_arn(alone.map(ToOwned::to_owned))
+            .build();
+        let row = elb::Listener::builder().port(5432).protocol(elb::ProtocolEnum::Tcp).default_actions(action).build();
+        let listener = listener(&row).unwrap();
+        assert_eq!((listener.port, listener.protocol.as_str()), (5432, "TCP"));
+        listener.forwards_to.iter().map(|arn| arn.resource().split('/').nth(1).unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_listener_forwards_to_what_has_weight() {
+        assert_eq!(forwards_to(&[group("a", 1), group("b", 0), group("c", 999)], None), ["a", "c"]);
+        let a = group("a", 0);
+        assert_eq!(forwards_to(std::slice::from_ref(&a), a.target_group_arn()), [""; 0], "repeated beside its weight");
+        assert_eq!(forwards_to(&[], a.target_group_arn()), ["a"]);
+    }
+
+    #[test]
+    fn enforcement_is_read_as_elb_writes_it() {
+        let row = || {
+            elb::LoadBalancer::builder()
+                .r#type(elb::LoadBalancerTypeEnum::Network)
+                .vpc_id("vpc-1")
+                .security_groups("sg-1")
+        };
+        let enforced = |row: elb::LoadBalancer| description(&row).unwrap().enforced;
+        let say = |word: &str| row().enforce_security_group_inbound_rules_on_private_link_traffic(word).build();
+        assert_eq!(enforced(say("on")), Some(true));
+        assert_eq!(enforced(say("off")), Some(false));
+        assert_eq!(enforced(row().build()), None);
+    }
+}

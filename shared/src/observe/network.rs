@@ -240,3 +240,62 @@ fn leads_by(row: &ec2::Route) -> String {
     ];
     all.into_iter().flatten().next().unwrap_or("a target EC2 does not name").to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_read_as_ec2_writes_them() {
+        let ports = |first, last| Some(Ports { first, last });
+        let table = [
+            (Some("tcp"), Some(5432), Some(5432), ports(5432, 5432)),
+            (Some("6"), Some(1024), Some(65535), ports(1024, 65535)),
+            (Some("tcp"), Some(-1), Some(-1), Some(Ports::ALL)),
+            (Some("6"), None, None, Some(Ports::ALL)),
+            (Some("-1"), Some(-1), Some(-1), Some(Ports::ALL)),
+            (Some("-1"), None, None, Some(Ports::ALL)),
+            (Some("udp"), Some(53), Some(53), None),
+            (Some("17"), None, None, None),
+            (Some("icmp"), Some(8), Some(-1), None),
+            (None, Some(1), Some(2), None),
+        ];
+        for (protocol, first, last, expected) in table {
+            assert_eq!(tcp_ports(protocol, first, last), expected, "{protocol:?} {first:?} {last:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_has_one_source() {
+        let row =
+            || ec2::SecurityGroupRule::builder().security_group_rule_id("sgr-1").group_id("sg-1").ip_protocol("-1");
+        let referenced = ec2::ReferencedSecurityGroup::builder().group_id("sg-2").build();
+        let source = |row: ec2::SecurityGroupRule| rule(&row).map(|rule| rule.source);
+        assert_eq!(source(row().cidr_ipv4("10.0.0.0/8").build()), Some(Source::Cidr("10.0.0.0/8".parse().unwrap())));
+        assert_eq!(source(row().cidr_ipv6("::/0").build()), Some(Source::Cidr("::/0".parse().unwrap())));
+        assert_eq!(source(row().prefix_list_id("pl-1").build()), Some(Source::PrefixList("pl-1".to_owned())));
+        assert_eq!(source(row().referenced_group_info(referenced).build()), Some(Source::Group("sg-2".to_owned())));
+        assert_eq!(source(row().build()), None);
+    }
+
+    #[test]
+    fn a_route_leads_by_what_ec2_names() {
+        let route = |by: ec2::Route| super::route(&by).unwrap();
+        let to = || ec2::Route::builder().destination_cidr_block("10.7.0.0/16");
+        assert_eq!(route(to().gateway_id("local").build()).by, "local");
+        assert_eq!(route(to().vpc_peering_connection_id("pcx-1").build()).by, "pcx-1");
+        assert!(route(to().nat_gateway_id("nat-1").state(ec2::RouteState::Blackhole).build()).blackhole);
+        let list = |by: &str| ec2::Route::builder().destination_prefix_list_id("pl-1").gateway_id(by).build();
+        let main = ec2::RouteTableAssociation::builder().main(true).build();
+        let table = ec2::RouteTable::builder()
+            .route_table_id("rtb-1")
+            .vpc_id("vpc-1")
+            .associations(main)
+            .routes(list("vpce-1"))
+            .routes(list("tgw-1"))
+            .build();
+        let table = route_table(&table).unwrap();
+        assert!(table.main && table.routes.is_empty());
+        assert_eq!(table.to_prefix_lists, ["tgw-1"], "a gateway endpoint's list holds no target");
+    }
+}
