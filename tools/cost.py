@@ -60,7 +60,7 @@ MEMORY_GB = 128 / 1024
 SECONDS = {"Acceptor": (0.5, 0.02), "Health": (1.0, 0.1), "Drift": (2.0, 0.2)}
 OTHER_RUNS = 1000  # a stack's runs a month besides the schedules: notifications, changes that CloudTrail tells of
 # Calls to EC2 and Elastic Load Balancing in a run, and for each service with one load balancer and one target group.
-CALLS = {"Acceptor": (1, 0), "Health": (2, 2), "Drift": (9, 6)}
+CALLS = {"Acceptor": (1, 0), "Health": (3, 2), "Drift": (10, 5)}
 READS_PER_RUN_AND_SERVICE = 1  # a consistent query of up to 4 KB
 WRITES_PER_SERVICE = 1000  # what changed, in units of 1 KB
 LOG_BYTES_PER_RUN, LOG_BYTES_PER_RUN_AND_SERVICE = 2000, 100

@@ -70,158 +70,211 @@ impl Stage {
     /// If the local AWS itself fails; a chapter that ends wrongly is in its result.
     pub fn play(&mut self, audience: &mut impl Audience) -> Result<Vec<Chapter>> {
         let mut chapters = Vec::new();
-        let mut dbt_endpoint = String::new();
-
         let Self { aws, company, stack } = self;
-        let (aws, company) = (&*aws, &*company);
-        let service = &company.service;
-        chapter(aws, audience, &mut chapters, "dbt asks to connect", "accepted within seconds, a notice", |scene| {
-            scene.step(
-                "dbt creates an endpoint to the company's service, from its own account",
-                &[format!("aws ec2 create-vpc-endpoint --service-name {}", company.service_name)],
-            );
-            dbt_endpoint = company.dbt_connects(aws)?;
-            scene.state(company, &dbt_endpoint, "available")?;
-            scene.hears("[NOTICE]", &format!("dbt is connected through {dbt_endpoint}"))
-        })?;
-        let mut stranger = String::new();
-        chapter(
-            aws,
-            audience,
-            &mut chapters,
-            "a stranger asks, since somebody allowed everybody",
-            "left waiting, a critical alert and a warning",
-            |scene| {
-                scene.step(
-                    "an administrator is careless",
-                    &[format!(
-                        "aws ec2 modify-vpc-endpoint-service-permissions --service-id {service} --add-allowed-principals '*'"
-                    )],
-                );
-                company.allow_anybody(aws)?;
-                scene.hears("[CRITICAL]", "anybody may ask")?;
-                scene.step("a stranger creates an endpoint, from yet another account", &[]);
-                stranger = company.stranger_connects(aws)?;
-                scene.hears("[WARNING]", &format!("asks to connect ({stranger})"))?;
-                let state = company.state(aws, &stranger)?;
-                ensure!(state == "pendingAcceptance", "the stranger's request is {state}");
-                Ok(())
-            },
-        )?;
-        chapter(aws, audience, &mut chapters, "a target fails", "a warning with the numbers", |scene| {
-            scene.step(&format!("{} no longer answers its health checks", TARGETS[0]), &[]);
-            company.set_health(aws, TARGETS[0], "unhealthy")?;
-            scene.hears("[WARNING]", "1 of 3 targets down")
-        })?;
-        chapter(aws, audience, &mut chapters, "the target recovers", "resolved", |scene| {
-            scene.step(&format!("{} answers again", TARGETS[0]), &[]);
-            company.set_health(aws, TARGETS[0], "healthy")?;
-            scene.hears("[RESOLVED]", "1 of 3 targets down")
-        })?;
-        chapter(
-            aws,
-            audience,
-            &mut chapters,
-            "somebody turns cross-zone load balancing off",
-            "an alert that names who; resolved when it is on again",
-            |scene| {
-                let command = |on| {
-                    format!(
-                        "aws elbv2 modify-load-balancer-attributes --load-balancer-arn {} --attributes \
-                         Key=load_balancing.cross_zone.enabled,Value={on}",
-                        company.load_balancer
-                    )
-                };
-                scene.step("network-admin turns it off", &[command(false)]);
-                company.set_cross_zone(aws, false)?;
-                scene.hears("[WARNING]", "user/network-admin-postgres")?;
-                scene.step("network-admin turns it on again", &[command(true)]);
-                company.set_cross_zone(aws, true)?;
-                scene.hears("[RESOLVED]", "cross-zone is off")
-            },
-        )?;
-        chapter(
-            aws,
-            audience,
-            &mut chapters,
-            "somebody takes dbt out of the load balancer's security group",
-            "a critical alert that names who, with the command that mends it",
-            |scene| {
-                scene.step(
-                    "network-admin tidies up",
-                    &[format!(
-                        "aws ec2 revoke-security-group-ingress --group-id {} --protocol tcp --port 5432 --cidr {DBT_CIDR}",
-                        company.security_group
-                    )],
-                );
-                let heard = scene.heard;
-                company.shut_dbt_out(aws)?;
-                scene.hears("[CRITICAL]", "user/network-admin-postgres")?;
-                scene.follows(company, heard, "load-balancer.security-groups", "keep dbt out")?;
-                scene.hears("[RESOLVED]", "keep dbt out")
-            },
-        )?;
-        chapter(
-            aws,
-            audience,
-            &mut chapters,
-            "somebody deletes the listener dbt connects to",
-            "a critical alert that names the port; resolved when it is back",
-            |scene| {
-                scene.step(
-                    "network-admin deletes it",
-                    &[format!("aws elbv2 delete-listener --listener-arn {}", company.listener)],
-                );
-                company.stop_listening(aws)?;
-                scene.hears("[CRITICAL]", "no listener serves port 5432 of postgres")?;
-                scene.step("network-admin creates it again", &[]);
-                company.listen(aws)?;
-                scene.hears("[RESOLVED]", "no listener serves port 5432 of postgres")
-            },
-        )?;
-        chapter(
-            aws,
-            audience,
-            &mut chapters,
-            "a network ACL comes between load balancer and targets",
-            "a warning with the rule, and the command that overrules it",
-            |scene| {
-                scene.step(
-                    "network-admin denies port 5432 in the subnets' network ACL",
-                    &[format!(
-                        "aws ec2 create-network-acl-entry --network-acl-id {} --ingress --rule-number 90 --protocol tcp \
-                         --port-range From=5432,To=5432 --cidr-block 0.0.0.0/0 --rule-action deny",
-                        company.network_acl
-                    )],
-                );
-                let heard = scene.heard;
-                company.deny_in_network_acl(aws)?;
-                scene.hears("[WARNING]", "is denied by rule 90")?;
-                scene.follows(company, heard, "network-path", "a network ACL blocks")?;
-                scene.hears("[RESOLVED]", "a network ACL blocks")
-            },
-        )?;
+        who_asks(aws, company, audience, &mut chapters)?;
+        targets(aws, company, audience, &mut chapters)?;
+        cross_zone(aws, company, audience, &mut chapters)?;
+        tidied_up(aws, company, audience, &mut chapters)?;
         audience.step(
             "The company lets the guard mend cross-zone load balancing by itself",
             &["sam deploy --parameter-overrides CrossZone=enforce".to_owned()],
         );
-        *stack = Stack::deploy(aws, "privatelink-guard", &[service], &[("CrossZone", "enforce")])?;
-        chapter(
-            aws,
-            audience,
-            &mut chapters,
-            "somebody turns it off again",
-            "switched back on, and told who it was",
-            |scene| {
-                scene.step("network-admin turns it off once more", &[]);
-                company.set_cross_zone(aws, false)?;
-                scene.hears("[WARNING]", "over: cross-zone is off")?;
-                ensure!(company.cross_zone(aws)?, "cross-zone load balancing is still off");
-                Ok(())
-            },
-        )?;
+        *stack = Stack::deploy(aws, "privatelink-guard", &[&company.service], &[("CrossZone", "enforce")])?;
+        mended_by_itself(aws, company, audience, &mut chapters)?;
         Ok(chapters)
     }
+}
+
+/// Who asks to connect.
+fn who_asks<A: Audience>(
+    aws: &LocalAws,
+    company: &Company,
+    audience: &mut A,
+    chapters: &mut Vec<Chapter>,
+) -> Result<()> {
+    let mut dbt_endpoint = String::new();
+    chapter(aws, audience, chapters, "dbt asks to connect", "accepted within seconds, a notice", |scene| {
+        scene.step(
+            "dbt creates an endpoint to the company's service, from its own account",
+            &[format!("aws ec2 create-vpc-endpoint --service-name {}", company.service_name)],
+        );
+        dbt_endpoint = company.dbt_connects(aws)?;
+        scene.state(company, &dbt_endpoint, "available")?;
+        scene.hears("[NOTICE]", &format!("dbt is connected through {dbt_endpoint}"))
+    })?;
+    let service = &company.service;
+    let mut stranger = String::new();
+    chapter(
+        aws,
+        audience,
+        chapters,
+        "a stranger asks, since somebody allowed everybody",
+        "left waiting, a critical alert and a warning",
+        |scene| {
+            scene.step(
+                "an administrator is careless",
+                &[format!(
+                    "aws ec2 modify-vpc-endpoint-service-permissions --service-id {service} --add-allowed-principals '*'"
+                )],
+            );
+            company.allow_anybody(aws)?;
+            scene.hears("[CRITICAL]", "anybody may ask")?;
+            scene.step("a stranger creates an endpoint, from yet another account", &[]);
+            stranger = company.stranger_connects(aws)?;
+            scene.hears("[WARNING]", &format!("asks to connect ({stranger})"))?;
+            let state = company.state(aws, &stranger)?;
+            ensure!(state == "pendingAcceptance", "the stranger's request is {state}");
+            Ok(())
+        },
+    )?;
+    Ok(())
+}
+
+/// What becomes of targets.
+fn targets<A: Audience>(
+    aws: &LocalAws,
+    company: &Company,
+    audience: &mut A,
+    chapters: &mut Vec<Chapter>,
+) -> Result<()> {
+    chapter(aws, audience, chapters, "a target fails", "a warning with the numbers", |scene| {
+        scene.step(&format!("{} no longer answers its health checks", TARGETS[0]), &[]);
+        company.set_health(aws, TARGETS[0], "unhealthy")?;
+        scene.hears("[WARNING]", "1 of 3 targets down")
+    })?;
+    chapter(aws, audience, chapters, "the target recovers", "resolved", |scene| {
+        scene.step(&format!("{} answers again", TARGETS[0]), &[]);
+        company.set_health(aws, TARGETS[0], "healthy")?;
+        scene.hears("[RESOLVED]", "1 of 3 targets down")
+    })?;
+    Ok(())
+}
+
+/// Cross-zone load balancing, off and on.
+fn cross_zone<A: Audience>(
+    aws: &LocalAws,
+    company: &Company,
+    audience: &mut A,
+    chapters: &mut Vec<Chapter>,
+) -> Result<()> {
+    chapter(
+        aws,
+        audience,
+        chapters,
+        "somebody turns cross-zone load balancing off",
+        "an alert that names who; resolved when it is on again",
+        |scene| {
+            let command = |on| {
+                format!(
+                    "aws elbv2 modify-load-balancer-attributes --load-balancer-arn {} --attributes \
+                     Key=load_balancing.cross_zone.enabled,Value={on}",
+                    company.load_balancer
+                )
+            };
+            scene.step("network-admin turns it off", &[command(false)]);
+            company.set_cross_zone(aws, false)?;
+            scene.hears("[WARNING]", "user/network-admin-postgres")?;
+            scene.step("network-admin turns it on again", &[command(true)]);
+            company.set_cross_zone(aws, true)?;
+            scene.hears("[RESOLVED]", "cross-zone is off")
+        },
+    )?;
+    Ok(())
+}
+
+/// What an administrator breaks who tidies up.
+fn tidied_up<A: Audience>(
+    aws: &LocalAws,
+    company: &Company,
+    audience: &mut A,
+    chapters: &mut Vec<Chapter>,
+) -> Result<()> {
+    chapter(
+        aws,
+        audience,
+        chapters,
+        "somebody takes dbt out of the load balancer's security group",
+        "a critical alert that names who, with the command that mends it",
+        |scene| {
+            scene.step(
+                "network-admin tidies up",
+                &[format!(
+                    "aws ec2 revoke-security-group-ingress --group-id {} --protocol tcp --port 5432 --cidr {DBT_CIDR}",
+                    company.security_group
+                )],
+            );
+            let heard = scene.heard;
+            company.shut_dbt_out(aws)?;
+            scene.hears("[CRITICAL]", "user/network-admin-postgres")?;
+            scene.follows(company, heard, "load-balancer.security-groups", "keep dbt out")?;
+            scene.hears("[RESOLVED]", "keep dbt out")
+        },
+    )?;
+    chapter(
+        aws,
+        audience,
+        chapters,
+        "somebody deletes the listener dbt connects to",
+        "a critical alert that names the port; resolved when it is back",
+        |scene| {
+            scene.step(
+                "network-admin deletes it",
+                &[format!("aws elbv2 delete-listener --listener-arn {}", company.listener)],
+            );
+            company.stop_listening(aws)?;
+            scene.hears("[CRITICAL]", "no listener serves port 5432 of postgres")?;
+            scene.step("network-admin creates it again", &[]);
+            company.listen(aws)?;
+            scene.hears("[RESOLVED]", "no listener serves port 5432 of postgres")
+        },
+    )?;
+    chapter(
+        aws,
+        audience,
+        chapters,
+        "a network ACL comes between load balancer and targets",
+        "a warning with the rule, and the command that overrules it",
+        |scene| {
+            scene.step(
+                "network-admin denies port 5432 in the subnets' network ACL",
+                &[format!(
+                    "aws ec2 create-network-acl-entry --network-acl-id {} --ingress --rule-number 90 --protocol tcp \
+                     --port-range From=5432,To=5432 --cidr-block 0.0.0.0/0 --rule-action deny",
+                    company.network_acl
+                )],
+            );
+            let heard = scene.heard;
+            company.deny_in_network_acl(aws)?;
+            scene.hears("[WARNING]", "is denied by rule 90")?;
+            scene.follows(company, heard, "network-path", "a network ACL blocks")?;
+            scene.hears("[RESOLVED]", "a network ACL blocks")
+        },
+    )?;
+    Ok(())
+}
+
+/// What the guard mends by itself.
+fn mended_by_itself<A: Audience>(
+    aws: &LocalAws,
+    company: &Company,
+    audience: &mut A,
+    chapters: &mut Vec<Chapter>,
+) -> Result<()> {
+    chapter(
+        aws,
+        audience,
+        chapters,
+        "somebody turns it off again",
+        "switched back on, and told who it was",
+        |scene| {
+            scene.step("network-admin turns it off once more", &[]);
+            company.set_cross_zone(aws, false)?;
+            scene.hears("[WARNING]", "over: cross-zone is off")?;
+            ensure!(company.cross_zone(aws)?, "cross-zone load balancing is still off");
+            Ok(())
+        },
+    )?;
+    Ok(())
 }
 
 /// A chapter being played.

@@ -344,7 +344,7 @@ fn every_point_of_the_checklist_is_told_and_over_when_mended() -> Result<()> {
         ("elasticloadbalancing:DescribeLoadBalancerAttributes", 2),
         ("elasticloadbalancing:DescribeLoadBalancers", 1),
         ("elasticloadbalancing:DescribeTargetGroupAttributes", 3),
-        ("elasticloadbalancing:DescribeTargetGroups", 2),
+        ("elasticloadbalancing:DescribeTargetGroups", 1),
         ("elasticloadbalancing:DescribeTargetHealth", 3),
     ].map(owned));
     #[rustfmt::skip]
@@ -352,11 +352,12 @@ fn every_point_of_the_checklist_is_told_and_over_when_mended() -> Result<()> {
         ("dynamodb:Query", 2),
         ("ec2:DescribeInstances", 1),
         ("ec2:DescribeVpcEndpointServiceConfigurations", 1),
-        // For the one target group that has no healthy target in some zone.
+        ("elasticloadbalancing:DescribeListeners", 2),
+        // Attributes for the one target group that has no healthy target in some zone.
         ("elasticloadbalancing:DescribeLoadBalancerAttributes", 1),
         ("elasticloadbalancing:DescribeLoadBalancers", 1),
         ("elasticloadbalancing:DescribeTargetGroupAttributes", 1),
-        ("elasticloadbalancing:DescribeTargetGroups", 2),
+        ("elasticloadbalancing:DescribeTargetGroups", 1),
         ("elasticloadbalancing:DescribeTargetHealth", 3),
     ].map(owned));
 
@@ -398,7 +399,7 @@ fn every_point_of_the_checklist_is_told_and_over_when_mended() -> Result<()> {
         (&postgres, "service.principals", "[CRITICAL]", "dbt may not ask to connect"),
         (&postgres, "service.notification", "[WARNING]", "does not tell the guard of 4 of 4 events"),
         (&postgres, "load-balancer.security-groups", "[CRITICAL]", "security groups of postgres keep dbt out"),
-        (&postgres, "network-path", "[WARNING]", "a network ACL blocks 3 of 3 targets in target group postgres"),
+        (&postgres, "network-path", "[WARNING]", "targets in target group postgres"),
         (&gitlab, "load-balancer.broad-rule", "[WARNING]", "1 rule of gitlab lets in more than dbt"),
         (&gitlab, "service.regions", "[WARNING]", "dbt connects from us-east-1"),
     ];
@@ -411,6 +412,10 @@ fn every_point_of_the_checklist_is_told_and_over_when_mended() -> Result<()> {
         company.follow(&aws, heard, check, words)?;
     }
     gitlab.listen(&aws)?;
+    // The wide rule's command takes nothing out, since targets might depend on it; the evidence has the one that does.
+    let wide = mail::wait(&aws, heard, "[WARNING]", "1 rule of gitlab lets in more than dbt")?;
+    let revoke = wide.body.lines().find_map(|line| line.split_once("to take it out: ")).context("the second step")?.1;
+    aws.paste(&gitlab.admin, revoke)?;
     for words in told.map(|(.., words)| words).into_iter().chain([listener]) {
         mail::wait(&aws, heard, "[RESOLVED]", words)?;
     }
@@ -423,7 +428,7 @@ fn every_point_of_the_checklist_is_told_and_over_when_mended() -> Result<()> {
         "--targets", "Id=10.7.0.10,AvailabilityZone=all"])?;
     assert_eq!(drift()?, None);
     mail::wait(&aws, heard, "[CRITICAL]", "gitlab is 'active_impaired', not active")?;
-    mail::wait(&aws, heard, "[WARNING]", "a missing route cut off 1 of 4 targets in target group postgres")?;
+    mail::wait(&aws, heard, "[WARNING]", "a missing route cuts off 1 of 4 targets in target group postgres")?;
     aws.control(&["load-balancer", "--load-balancer", &gitlab.load_balancer, "--state", "active"])?;
     #[rustfmt::skip]
     postgres.administer(&aws, &["elbv2", "deregister-targets", "--target-group-arn", &postgres.target_group,

@@ -150,7 +150,7 @@ mod tests {
         let list = function.split("eventName:\n").nth(1).expect("its rule");
         let names = list.lines().map_while(|line| line.trim().strip_prefix("- "));
         let ringing: BTreeSet<&str> = names.collect();
-        let wanted: BTreeSet<&str> = Check::ALL.into_iter().flat_map(|check| check.events()).copied().collect();
+        let wanted: BTreeSet<&str> = Check::ALL.into_iter().flat_map(Check::events).copied().collect();
         assert_eq!(ringing, wanted);
     }
 }

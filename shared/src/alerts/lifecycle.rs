@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checks::{Check, Finding, Severity, Status};
 use crate::config::Policy;
+use crate::trigger::Change;
 
 /// What is remembered of one alert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,8 +162,12 @@ fn begin(finding: &Finding, thread: &str, now: Timestamp) -> Alert {
 fn worsen(alert: &Alert, finding: &Finding, patience: Patience, now: Timestamp) -> (Option<Alert>, Option<Kind>) {
     let rose = finding.severity > alert.severity;
     let mut next = Alert { good: 0, unknown: None, severity: alert.severity.max(finding.severity), ..alert.clone() };
-    // What changed it is known to the run that CloudTrail rang, and to no later one.
-    next.finding = Finding { cause: finding.cause.clone().or(alert.finding.cause.clone()), ..finding.clone() };
+    // What changed it is known to the run that CloudTrail rang, and to no later one. A change that came after it began
+    // did not bring it about, unless it made it worse.
+    let known = alert.finding.cause.clone();
+    let caused = |change: &&Change| rose || change.at.parse().is_ok_and(|at: Timestamp| at <= alert.since);
+    let told = finding.cause.as_ref().filter(caused).cloned();
+    next.finding = Finding { cause: if rose { told.or(known) } else { known.or(told) }, ..finding.clone() };
     if next.phase == Phase::Firing {
         if !rose {
             return remind(next, patience, now);
@@ -287,6 +292,21 @@ mod tests {
         let (alert, kind) = advance(alert.as_ref(), Look::Bad(&finding(Severity::Warning)), TWICE, "t", at(8, 1));
         assert_eq!(kind, Some(Kind::Firing));
         assert_eq!(alert.unwrap().finding.cause, caused.cause);
+    }
+
+    #[test]
+    fn what_came_after_it_began_is_not_its_cause_unless_it_made_it_worse() {
+        let change = |hour: u8| Some(Change { at: format!("2026-03-14T{hour:02}:00:00Z"), ..crate::testing::change() });
+        let told = |severity, cause| Finding { cause, ..finding(severity) };
+        let began = |cause| advance(None, Look::Bad(&told(Severity::Warning, cause)), TWICE, "t", at(8, 0)).0;
+        let then = |before: Option<Alert>, severity, cause| {
+            let next = advance(before.as_ref(), Look::Bad(&told(severity, cause)), TWICE, "t", at(9, 30)).0.unwrap();
+            next.finding.cause
+        };
+        assert_eq!(then(began(None), Severity::Warning, change(9)), None, "a bystander");
+        assert_eq!(then(began(None), Severity::Warning, change(7)), change(7), "told of late");
+        assert_eq!(then(began(change(7)), Severity::Warning, change(9)), change(7));
+        assert_eq!(then(began(change(7)), Severity::Critical, change(9)), change(9), "worse by this");
     }
 
     proptest! {

@@ -482,7 +482,8 @@ impl Teller {
                 _ => None,
             });
             for round in report.rounds {
-                let (next, kind) = advance(alert.as_ref(), look(round, check, resource), patience, thread, now);
+                let (next, kind) =
+                    advance(alert.as_ref(), look(round, check, resource, report.service), patience, thread, now);
                 if let (Some(next), Some(kind)) = (&next, kind) {
                     let transition = Transition::now(kind, about, next.since, &next.thread, &next.finding, now);
                     happened.push(Transition { unknown: next.unknown.clone(), ..transition });
@@ -568,13 +569,15 @@ fn incident(items: &Items) -> Option<String> {
     alerts.min_by_key(|alert| alert.since).map(|alert| alert.thread.clone())
 }
 
-/// What `round` says of one alert. A resource that the round does not name is gone, unless the round could not see all.
-fn look<'a>(round: &'a [Observation], check: Check, resource: &str) -> Look<'a> {
+/// What `round` says of one alert. A resource that the round does not name is gone, unless the round could not list them
+/// all, which is told of the endpoint service itself.
+fn look<'a>(round: &'a [Observation], check: Check, resource: &str, service: &ServiceId) -> Look<'a> {
     let mut of_check = round.iter().filter(|observation| observation.check == check);
     if let Some(observation) = of_check.clone().find(|observation| observation.resource == resource) {
         return Look::from(&observation.status);
     }
-    let unknown = of_check.clone().find_map(|observation| match &observation.status {
+    let unlisted = of_check.clone().filter(|observation| observation.resource == service.as_str());
+    let unknown = unlisted.into_iter().find_map(|observation| match &observation.status {
         Status::Unknown(why) => Some(why.as_str()),
         _ => None,
     });

@@ -14,12 +14,13 @@ const MOST_RULES_NAMED: usize = 20;
 /// The rule of a first trial: what must be narrowed once dbt's own networks are known.
 const TRIAL: &str = "10.0.0.0/8";
 
-/// One observation per load balancer with security groups, enforced or not. A network that has nothing to do with dbt's is
-/// somebody else's business; one that goes beyond dbt's was meant for dbt, and lets others in.
+/// One observation per load balancer whose security groups are enforced on what comes through PrivateLink; rules that are
+/// not were never meant for dbt. Nor was a network that has nothing to do with dbt's: that is somebody else's business. One
+/// that goes beyond dbt's was, and lets others in.
 #[must_use]
 pub fn evaluate(view: View<'_>) -> Vec<Observation> {
     view.per_load_balancer(Check::LoadBalancerBroadRule, |balancer, description| {
-        if description.security_groups.is_empty() {
+        if description.security_groups.is_empty() || description.enforced == Some(false) {
             return Status::Pass;
         }
         match (Inbound::of(description, view), ports_served(balancer, view)) {
@@ -29,23 +30,19 @@ pub fn evaluate(view: View<'_>) -> Vec<Observation> {
     })
 }
 
-/// Whether `net` goes beyond dbt's networks while it reaches into them. Where those are not known: whether it lets in the
-/// whole world, or is the rule of a trial.
+/// Whether `net` goes beyond dbt's networks while it reaches into them, lets in the whole world, or is the rule of a trial.
 fn is_broad(net: &IpNet, dbt: &[IpNet]) -> bool {
-    let everybody = net.prefix_len() == 0;
-    if dbt.is_empty() {
-        return everybody || net.to_string() == TRIAL;
-    }
+    let known_to_be = net.prefix_len() == 0 || net.to_string() == TRIAL;
     let joined = IpNet::aggregate(&dbt.to_vec());
     let inside = joined.iter().any(|own| own.contains(net));
     let reaches = dbt.iter().any(|own| net.contains(own));
-    !inside && (everybody || reaches)
+    !inside && (known_to_be || reaches)
 }
 
 fn judge(balancer: &LoadBalancer, inbound: &Inbound<'_>, ports: &BTreeSet<u16>, view: View<'_>) -> Status {
     let dbt = &view.policy.dbt_cidrs;
     // Not only where dbt connects: whatever listens can be reached.
-    let listeners = || balancer.listeners.iter().flatten().flatten();
+    let listeners = || balancer.listeners.iter().flatten();
     let relevant =
         |rule: &SecurityGroupRule| rule.tcp.is_some_and(|open| listeners().any(|own| open.contains(own.port)));
     let (mut broad, mut narrow, mut unread) = (Vec::new(), Vec::new(), None);
@@ -65,28 +62,33 @@ fn judge(balancer: &LoadBalancer, inbound: &Inbound<'_>, ports: &BTreeSet<u16>, 
     let region = view.place.region();
     let groups: BTreeSet<&str> = broad.iter().map(|rule| rule.group.as_str()).collect();
     let revoke = groups.iter().map(|group| {
-        let rules = broad.iter().filter(|rule| rule.group == *group).map(|rule| rule.id.as_str());
-        let rules: Vec<&str> = rules.collect();
+        let rules: Vec<&str> = broad.iter().filter(|rule| rule.group == *group).map(|rule| rule.id.as_str()).collect();
         format!(
-            "aws ec2 revoke-security-group-ingress --region {region} --group-id {group} --security-group-rule-ids {}",
+            "to take it out: aws ec2 revoke-security-group-ingress --region {region} --group-id {group} \
+             --security-group-rule-ids {}",
             rules.join(" ")
         )
     });
     let admit = (!lost.is_empty()).then(|| authorize(&first.group, &lost, region));
+    // Not the command that takes the rule out: targets may have the same group, and the load balancer reach them by it.
+    let users = format!(
+        "aws ec2 describe-network-interfaces --region {region} --filters Name=group-id,Values={} --query \
+         'NetworkInterfaces[].[PrivateIpAddress,Description]' --output text",
+        groups.iter().copied().collect::<Vec<_>>().join(",")
+    );
     let (what, command) = if dbt.is_empty() {
         (
             "Ask dbt Support for the networks your dbt environment connects from, put them into the stack's DbtCidrs, and \
-             let them in; then take the wide rule out. Before that, dbt may depend on it.",
-            format!(
-                "aws ec2 describe-security-group-rules --region {region} --filters Name=group-id,Values={}",
-                groups.iter().copied().collect::<Vec<_>>().join(",")
-            ),
+             let them in. Before that, dbt may depend on this rule. Then take it out, if the command shows nothing but the \
+             load balancer.",
+            users,
         )
     } else {
         (
-            "Let dbt's own networks in where only the wide rule does, then take the wide rule out. See first that nobody \
-             else needs it.",
-            admit.into_iter().chain(revoke).collect::<Vec<_>>().join(" && "),
+            "The command lets in those of dbt's networks that only the wide rule does, and shows who else has the security \
+             group. If that is the load balancer alone, take the wide rule out; if your targets have it as well, give them a \
+             rule for the load balancer first.",
+            admit.into_iter().chain([users]).collect::<Vec<_>>().join(" && "),
         )
     };
     let lines = broad.iter().map(|rule| inbound.describe(rule)).collect();
@@ -104,7 +106,7 @@ fn judge(balancer: &LoadBalancer, inbound: &Inbound<'_>, ports: &BTreeSet<u16>, 
             if broad.len() == 1 { "lets" } else { "let" }
         ),
         meaning: "Nothing changes for dbt, but others can reach your service through this load balancer.".to_owned(),
-        evidence: std::iter::once(known).chain(some_of(lines, MOST_RULES_NAMED)).collect(),
+        evidence: std::iter::once(known).chain(some_of(lines, MOST_RULES_NAMED)).chain(revoke).collect(),
         remedy: Remedy {
             what: what.to_owned(),
             command: Some(command),
@@ -149,6 +151,7 @@ mod tests {
             "known to be wide whatever dbt's networks are"
         );
         assert!(!is_broad("10.1.0.0/16", ""), "who knows");
+        assert!(is_broad("10.0.0.0/8", "172.16.4.0/24"), "the trial rule, wherever dbt is");
     }
 
     #[test]
@@ -158,7 +161,14 @@ mod tests {
         let status = view_of(&paths, &settings(&variables).policy, evaluate).remove(0).status;
         let Status::Fail(finding) = status else { panic!("it fails") };
         let command = finding.remedy.command.unwrap();
-        assert!(command.starts_with("aws ec2 revoke"), "dbt loses nothing by it: {command}");
+        assert!(command.starts_with("aws ec2 describe"), "dbt loses nothing by it: {command}");
+    }
+
+    #[test]
+    fn rules_that_are_not_enforced_are_not_dbts() {
+        let mut paths = guarded(vec![rule("0.0.0.0/0", PG)]);
+        paths.load_balancers.values_mut().next().unwrap().description.as_mut().unwrap().enforced = Some(false);
+        assert_eq!(view_of(&paths, &settings(&[]).policy, evaluate)[0].status, Status::Pass);
     }
 
     #[test]
@@ -168,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_lets_dbt_in_before_it_shuts_the_others_out() {
+    fn the_command_lets_dbt_in_and_takes_nothing_out() {
         let rules = vec![rule("10.1.2.0/24", PG), rule("10.0.0.0/8", PG), rule_of("sg-2", "0.0.0.0/0", PG)];
         let Status::Fail(finding) = status(rules, DBT) else { panic!("it fails") };
         assert_eq!(finding.summary, "2 rules of pg let in more than dbt");
@@ -177,8 +187,9 @@ mod tests {
         assert!(
             steps[0].contains("authorize") && steps[0].contains("10.1.4.0/24") && !steps[0].contains("10.1.2.0/24")
         );
-        assert!(steps[1].ends_with("--group-id sg-1 --security-group-rule-ids sgr-sg-1"), "{command}");
-        assert!(steps[2].ends_with("--group-id sg-2 --security-group-rule-ids sgr-sg-2"), "{command}");
+        assert!(steps[1].contains("Values=sg-1,sg-2") && !command.contains("revoke"), "{command}");
+        let last = finding.evidence.last().unwrap();
+        assert!(last.ends_with("--group-id sg-2 --security-group-rule-ids sgr-sg-2"), "{last}");
     }
 
     #[test]

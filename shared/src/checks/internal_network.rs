@@ -18,32 +18,26 @@ pub fn evaluate(view: View<'_>) -> Vec<Observation> {
 
 fn judge(balancer: &LoadBalancer, description: &Description, view: View<'_>) -> Status {
     let Description { kind, scheme, state, .. } = description;
-    let (name, region, service) = (balancer.name(), view.place.region(), view.service);
-    let (problem, meaning, what, command) = if kind != "network" {
+    let (name, region) = (balancer.name(), view.place.region());
+    let (problem, meaning, what) = if kind != "network" {
         (
             format!("{name} is a load balancer of type '{kind}', not 'network'"),
             "dbt cannot connect: it needs an interface endpoint, which leads to Network Load Balancers alone.",
             "Put a Network Load Balancer behind the service in its place.",
-            None,
         )
     } else if scheme != "internal" {
         (
             format!("{name} is '{scheme}', not internal"),
             "dbt connects, but your service can be reached from the internet as well.",
             "A scheme cannot be changed. Create an internal Network Load Balancer with the same listeners, add it to the \
-             service, and then take this one out.",
-            Some(format!(
-                "aws ec2 modify-vpc-endpoint-service-configuration --region {region} --service-id {service} \
-                 --remove-network-load-balancer-arns {}",
-                balancer.arn
-            )),
+             service (modify-vpc-endpoint-service-configuration --add-network-load-balancer-arns), and only when dbt's \
+             connections go through it take this one out.",
         )
     } else if state != "active" {
         (
             format!("{name} is '{state}', not active"),
             "dbt's connections fail, or some of them: AWS cannot run the load balancer as it should.",
             "If it does not become active within minutes, see that its subnets have free addresses, and ask AWS Support.",
-            None,
         )
     } else {
         return Status::Pass;
@@ -54,11 +48,7 @@ fn judge(balancer: &LoadBalancer, description: &Description, view: View<'_>) -> 
         summary: problem,
         meaning: meaning.to_owned(),
         evidence: vec![format!("type {kind}, scheme {scheme}, state {state}")],
-        remedy: Remedy {
-            what: what.to_owned(),
-            command: command.or(Some(show)),
-            console: view.place.load_balancer(&balancer.arn),
-        },
+        remedy: Remedy { what: what.to_owned(), command: Some(show), console: view.place.load_balancer(&balancer.arn) },
         cause: None,
     }))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Check, Finding, Observation, Remedy, Severity, Status, View};
 use crate::config::ListenerPorts;
 use crate::ids::ServiceId;
-use crate::snapshot::{Listener, LoadBalancer, told};
+use crate::snapshot::{Listener, LoadBalancer};
 
 impl ListenerPorts {
     /// The ports dbt expects on `service`; empty where any will do.
@@ -28,9 +28,9 @@ impl ListenerPorts {
 #[must_use]
 pub fn evaluate(view: View<'_>) -> Vec<Observation> {
     let expected = view.policy.listener_ports.of(view.service);
-    view.per_load_balancer(Check::ListenerPort, |balancer, _| match told(balancer.listeners.as_ref()) {
+    view.per_load_balancer(Check::ListenerPort, |balancer, _| match &balancer.listeners {
         Ok(listeners) => judge(balancer, listeners, &expected, view),
-        Err(why) => Status::Unknown(why),
+        Err(unseen) => Status::Unknown(unseen.to_string()),
     })
 }
 
@@ -114,7 +114,7 @@ mod tests {
     };
 
     fn balancer(name: &str, listeners: Vec<Listener>) -> LoadBalancer {
-        LoadBalancer { listeners: Some(Ok(listeners)), ..load_balancer(name, vec![target_group("pg")]) }
+        LoadBalancer { listeners: Ok(listeners), ..load_balancer(name, vec![target_group("pg")]) }
     }
 
     fn told(ports: &str, balancers: Vec<LoadBalancer>) -> Vec<String> {
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_could_not_be_read_is_unknown() {
-        let failed = Some(Err(unseen("elasticloadbalancing:DescribeListeners")));
+        let failed = Err(unseen("elasticloadbalancing:DescribeListeners"));
         let blind = LoadBalancer { listeners: failed, ..balancer("pg", vec![]) };
         let observations = crate::testing::view(&paths(endpoint_service(), [blind]), evaluate);
         assert!(matches!(observations[0].status, Status::Unknown(_)));

@@ -146,6 +146,7 @@ impl Check {
                 "ModifyListener",
                 "ModifyManagedPrefixList",
                 "ModifySecurityGroupRules",
+                "RestoreManagedPrefixListVersion",
                 "RevokeSecurityGroupIngress",
                 "SetSecurityGroups",
             ],
@@ -157,6 +158,7 @@ impl Check {
                 "DeleteNetworkAclEntry",
                 "DeleteRoute",
                 "DeleteVpcPeeringConnection",
+                "DisableVgwRoutePropagation",
                 "DisassociateRouteTable",
                 "ReplaceNetworkAclAssociation",
                 "ReplaceNetworkAclEntry",
@@ -376,11 +378,7 @@ impl<'a> View<'a> {
 
     /// The observation of `check` for the service itself; [`Status::Unknown`] where it could not be described.
     fn of_service(self, check: Check, judge: impl Fn(&'a EndpointService) -> Status) -> Observation {
-        let status = match self.paths.service(self.service) {
-            Ok(Some(service)) => judge(service),
-            Ok(None) => Status::Unknown("EC2 does not know this endpoint service".to_owned()),
-            Err(unseen) => Status::Unknown(unseen.to_string()),
-        };
+        let status = self.paths.service(self.service).map_or_else(Status::Unknown, judge);
         observed(check, self.service, status)
     }
 
@@ -392,7 +390,7 @@ impl<'a> View<'a> {
     ) -> Vec<Observation> {
         let balancers = match self.paths.behind(self.service) {
             Ok(balancers) => balancers,
-            Err(unseen) => return vec![observed(check, self.service, Status::Unknown(unseen.to_string()))],
+            Err(why) => return vec![observed(check, self.service, Status::Unknown(why))],
         };
         let status = |balancer: &'a LoadBalancer| match &balancer.description {
             Ok(description) => judge(balancer, description),
@@ -410,7 +408,7 @@ impl<'a> View<'a> {
     ) -> Vec<Observation> {
         let balancers = match self.paths.behind(self.service) {
             Ok(balancers) => balancers,
-            Err(unseen) => return vec![observed(check, self.service, Status::Unknown(unseen.to_string()))],
+            Err(why) => return vec![observed(check, self.service, Status::Unknown(why))],
         };
         let mut observations = Vec::new();
         for balancer in balancers {
@@ -456,10 +454,13 @@ fn observed(check: Check, resource: &impl fmt::Display, status: Status) -> Obser
     Observation { check, resource: resource.to_string(), status }
 }
 
-/// The ids of security groups, prefix lists, network ACLs, route tables, peering connections and subnets in `text`.
+/// The ids of security groups, prefix lists, network ACLs, route tables, peering connections, subnets and notifications in
+/// `text`.
 fn ids_in(text: &str) -> impl Iterator<Item = &str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
-    words.filter(|word| ["sg-", "pl-", "acl-", "rtb-", "pcx-", "subnet-"].iter().any(|kind| word.starts_with(kind)))
+    words.filter(|word| {
+        ["sg-", "pl-", "acl-", "rtb-", "pcx-", "subnet-", "vpce-nfn-"].iter().any(|kind| word.starts_with(kind))
+    })
 }
 
 /// `1 target`, `2 targets`.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Check, Finding, Observation, Remedy, Severity, Status, View, count, some_of};
+use super::{Check, Finding, Observation, Remedy, Severity, Status, View, count, observed, some_of};
 use crate::snapshot::{
     AclEntry, Interface, LoadBalancer, Network, NetworkAcl, Ports, Route, RouteTable, Subnet, Target, TargetGroup,
     TargetKind, interface_description,
@@ -27,12 +27,26 @@ const MOST_COMMANDS: usize = 4;
 /// One observation per target group: from each node that sends to a target, with the node's private address as the source.
 /// Client IP preservation does not hold for what comes through PrivateLink.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/edit-target-group-attributes.html#client-ip-preservation>
+///
+/// Of targets outside the VPC the near side is judged and the route; that their own side is not seen is an observation of
+/// its own, so that what is mended on the near side counts as mended.
 #[must_use]
 pub fn evaluate(view: View<'_>) -> Vec<Observation> {
-    view.per_target_group(Check::NetworkPath, |balancer, group| match Map::of(balancer, view.paths.network.as_ref()) {
-        Ok(map) => judge(balancer, group, &map, view),
-        Err(why) => Status::Unknown(why),
-    })
+    let near = view.per_target_group(Check::NetworkPath, |balancer, group| {
+        match Map::of(balancer, view.paths.network.as_ref()) {
+            Ok(map) => judge(balancer, group, &map, view),
+            Err(why) => Status::Unknown(why),
+        }
+    });
+    let balancers = view.paths.behind(view.service).unwrap_or_default();
+    let groups = balancers.iter().flat_map(|balancer| balancer.target_groups.iter().flatten());
+    let far = groups.filter_map(|group| {
+        let outside = group.targets.iter().flatten().filter(|target| target.zone.as_deref() == Some("all")).count();
+        let why = format!("{} outside the VPC: the network ACLs on their side are not seen", count(outside, "target"));
+        let resource = format!("{}, the far side", group.arn);
+        (outside > 0).then(|| observed(Check::NetworkPath, &resource, Status::Unknown(why)))
+    });
+    near.into_iter().chain(far).collect()
 }
 
 /// What stands in a packet's way.
@@ -95,6 +109,17 @@ impl<'a> Map<'a> {
         Ok(denied.map(|(ports, rule)| Obstacle::Acl { acl: &acl.id, subnet, egress, peer, ports, rule }).collect())
     }
 
+    /// The rules that keep answers from coming back. A port that is denied here and there, as a rule against RDP does, is a
+    /// connection in tens of thousands: only what denies a hundredth of the range counts.
+    fn unanswered(&self, subnet: &'a str, egress: bool, peer: IpAddr) -> Result<Vec<Obstacle<'a>>, String> {
+        let mut obstacles = self.denied(subnet, egress, peer, EPHEMERAL)?;
+        obstacles.retain(|obstacle| match obstacle {
+            Obstacle::Acl { ports, .. } => ports.number() * 100 >= EPHEMERAL.number(),
+            _ => true,
+        });
+        Ok(obstacles)
+    }
+
     /// What keeps packets of `subnet` from leaving for `to`: the most specific route decides.
     /// <https://docs.aws.amazon.com/vpc/latest/userguide/route-tables-priority.html>
     fn unrouted(&self, subnet: &Subnet, to: IpAddr) -> Result<Option<Obstacle<'a>>, String> {
@@ -102,28 +127,25 @@ impl<'a> Map<'a> {
         let table = own.or_else(|| self.tables.iter().find(|table| table.main && table.vpc == subnet.vpc));
         let table = table.ok_or_else(|| format!("EC2 shows no route table of {}", subnet.id))?;
         let routes = table.routes.iter().filter(|route| route.destination.contains(&to));
-        let Some(Route { destination, by, blackhole }) = routes.max_by_key(|route| route.destination.prefix_len())
-        else {
-            return match table.to_prefix_lists.first() {
-                Some(by) => Err(format!("{} leads to a prefix list by {by}, which may contain {to}", table.id)),
-                None => Ok(Some(Obstacle::NoRoute { table: &table.id, to })),
-            };
+        let best = routes.max_by_key(|route| route.destination.prefix_len());
+        let obstacle = match best {
+            None => Obstacle::NoRoute { table: &table.id, to },
+            Some(Route { destination, by, blackhole: true }) => {
+                Obstacle::Blackhole { table: &table.id, destination: destination.to_string(), by, to }
+            }
+            Some(Route { by, .. }) if by.starts_with("igw-") || by.starts_with("eigw-") => {
+                Obstacle::Internet { table: &table.id, by, to }
+            }
+            Some(Route { by, .. }) if by.starts_with("nat-") => {
+                return Err(format!("{} leads to {to} by {by}, and where that sends it is not looked at", table.id));
+            }
+            Some(_) => return Ok(None),
         };
-        if *blackhole {
-            let destination = destination.to_string();
-            return Ok(Some(Obstacle::Blackhole { table: &table.id, destination, by, to }));
+        // A prefix list may hold a more specific route.
+        match table.to_prefix_lists.first() {
+            Some(by) => Err(format!("{} leads to a prefix list by {by}, which may contain {to}", table.id)),
+            None => Ok(Some(obstacle)),
         }
-        if by.starts_with("igw-") || by.starts_with("eigw-") {
-            // A more specific prefix list would win over this.
-            return match table.to_prefix_lists.first() {
-                Some(list) => Err(format!("{} leads to a prefix list by {list}, which may contain {to}", table.id)),
-                None => Ok(Some(Obstacle::Internet { table: &table.id, by, to })),
-            };
-        }
-        if by.starts_with("nat-") {
-            return Err(format!("{} leads to {to} by {by}, and where that sends it is not looked at", table.id));
-        }
-        Ok(None)
     }
 
     /// Everything in the way from `node` to `target` and back, and what could not be told.
@@ -137,6 +159,9 @@ impl<'a> Map<'a> {
         let Some(from) = self.subnet(&node.subnet) else {
             return (Vec::new(), Some(format!("EC2 shows no subnet {}", node.subnet)));
         };
+        let Some(source) = node.addresses.iter().find(|own| own.is_ipv4() == address.is_ipv4()).copied() else {
+            return (Vec::new(), Some(format!("{} has no address of the family of {address}", node.description)));
+        };
         let to = self.subnet_of(target, address, &from.vpc);
         // Network ACLs stand at a subnet's edge, and inside a VPC there is always a route.
         if to.is_some_and(|to| to.id == from.id) {
@@ -145,15 +170,12 @@ impl<'a> Map<'a> {
         let target_port = Ports::one(port);
         let mut looks = vec![
             self.denied(&from.id, true, address, target_port),
-            self.denied(&from.id, false, address, EPHEMERAL),
+            self.unanswered(&from.id, false, address),
             self.unrouted(from, address).map(|obstacle| obstacle.into_iter().collect()),
         ];
-        match to {
-            Some(to) => {
-                looks.push(self.denied(&to.id, false, node.address, target_port));
-                looks.push(self.denied(&to.id, true, node.address, EPHEMERAL));
-            }
-            None => looks.push(Err(format!("{address} is outside the VPC: the network ACL of its subnet is not seen"))),
+        if let Some(to) = to {
+            looks.push(self.denied(&to.id, false, source, target_port));
+            looks.push(self.unanswered(&to.id, true, source));
         }
         let (mut obstacles, mut untold) = (Vec::new(), None);
         for look in looks {
@@ -202,13 +224,14 @@ fn judge(balancer: &LoadBalancer, group: &TargetGroup, map: &Map<'_>, view: View
             continue;
         };
         let nodes = map.nodes.iter().filter(|node| crossing || shares_zone(balancer, node, target));
-        let before = obstacles.len();
+        let mut in_the_way = false;
         for node in nodes {
             let (found, unclear) = map.between(node, target, address, port);
+            in_the_way |= !found.is_empty();
             obstacles.extend(found);
             untold = unclear.or(untold);
         }
-        blocked += usize::from(obstacles.len() > before);
+        blocked += usize::from(in_the_way);
     }
     if obstacles.is_empty() {
         return untold.map_or(Status::Pass, Status::Unknown);
@@ -255,18 +278,23 @@ fn finding(
     } else {
         ""
     };
-    let command = if commands.is_empty() {
-        let tables: BTreeSet<&str> = obstacles.iter().filter_map(Obstacle::table).collect();
+    let tables: BTreeSet<&str> = obstacles.iter().filter_map(Obstacle::table).collect();
+    if !tables.is_empty() {
         let tables: Vec<&str> = tables.into_iter().collect();
-        format!("aws ec2 describe-route-tables --region {region} --route-table-ids {}", tables.join(" "))
-    } else {
-        commands.join(" && ")
-    };
-    let remedy = if routes {
-        "Lead the route to where the target is: replace the dead route, or create the missing one."
-    } else {
-        "Let the load balancer's nodes reach the targets, and the answers come back; see first that the rule that denies it \
-         may be overruled."
+        commands
+            .push(format!("aws ec2 describe-route-tables --region {region} --route-table-ids {}", tables.join(" ")));
+    }
+    if commands.is_empty() {
+        let acls: Vec<&str> = acls.iter().copied().collect();
+        commands.push(format!("aws ec2 describe-network-acls --region {region} --network-acl-ids {}", acls.join(" ")));
+    }
+    let pass = "Let the load balancer's nodes reach the targets, and the answers come back; see first that the rule that \
+                denies it may be overruled.";
+    let lead = "Lead the route to where the target is: replace the dead route, or create the missing one.";
+    let remedy = match (acls.is_empty(), routes) {
+        (false, false) => pass.to_owned(),
+        (true, _) => lead.to_owned(),
+        (false, true) => format!("{pass} {lead}"),
     };
     let lines = obstacles.iter().map(ToString::to_string).collect();
     Finding {
@@ -276,7 +304,7 @@ fn finding(
         evidence: some_of(lines, MOST_OBSTACLES_NAMED),
         remedy: Remedy {
             what: format!("{remedy}{repeat}"),
-            command: Some(command),
+            command: Some(commands.join(" && ")),
             console: match acls.first() {
                 Some(acl) => view.place.network_acl(acl),
                 None => obstacles.iter().find_map(Obstacle::table).and_then(|table| view.place.route_table(table)),
@@ -369,7 +397,7 @@ mod tests {
         let node = |subnet: &str, address: &str| Interface {
             description: "ELB net/pg/0123456789abcdef".to_owned(),
             subnet: subnet.to_owned(),
-            address: address.parse().unwrap(),
+            addresses: vec![address.parse().unwrap()],
         };
         let acl = |id: &str, subnet: &str| NetworkAcl {
             id: id.to_owned(),
@@ -525,11 +553,71 @@ mod tests {
             told(to("0.0.0.0/0", "igw-1", false)),
             ["rtb-1: the route to 10.7.0.10 is igw-1, which drops private addresses"]
         );
+        assert_eq!(told(to("10.7.0.0/16", "pcx-1", false)), [""; 0]);
+        assert_eq!(told(to("0.0.0.0/0", "tgw-1", false)), [""; 0]);
         let unknown = |network| matches!(status(network, peered()), Status::Unknown(_));
-        assert!(unknown(to("10.7.0.0/16", "pcx-1", false)), "the ACL on the other side is not seen");
-        assert!(unknown(to("0.0.0.0/0", "tgw-1", false)));
         assert!(unknown(to("0.0.0.0/0", "nat-1", false)));
         assert!(unknown(with_routes(|table| table.to_prefix_lists.push("tgw-1".to_owned()))));
+    }
+
+    #[test]
+    fn that_the_far_side_is_not_seen_is_told_apart_from_the_near_side() {
+        let network = with_routes(|table| table.routes.push(route("10.7.0.0/16", "pcx-1", false)));
+        let observations = view(&seen(network, vec![at("10.0.0.10"), outside("10.7.0.10")], true), evaluate);
+        let [near, far] = &observations[..] else { panic!("{observations:?}") };
+        assert_eq!(near.status, Status::Pass);
+        let why = "1 target outside the VPC: the network ACLs on their side are not seen";
+        assert_eq!((far.resource.ends_with(", the far side"), &far.status), (true, &Status::Unknown(why.to_owned())));
+    }
+
+    #[test]
+    fn a_target_of_the_other_family_is_reached_from_the_nodes_address_of_that_family() {
+        let six = || {
+            let mut network = open();
+            for (subnet, number) in network.subnets.as_mut().unwrap().iter_mut().zip(1..) {
+                subnet.cidrs.push(format!("2001:db8:0:{number}::/64").parse().unwrap());
+            }
+            for (node, number) in network.interfaces.as_mut().unwrap().iter_mut().zip(1..) {
+                node.addresses.push(format!("2001:db8:0:{number}::200").parse().unwrap());
+            }
+            network
+        };
+        let told = |network| status(network, vec![at("2001:db8:0:2::10")]);
+        let Status::Fail(finding) = told(six()) else { panic!("the ACLs say nothing of IPv6") };
+        assert!(
+            finding.evidence.iter().any(|line| line.contains("in from 2001:db8:0:1::200")),
+            "{:?}",
+            finding.evidence
+        );
+        assert!(finding.remedy.command.unwrap().contains("--ipv6-cidr-block 2001:db8:0:1::/64 --rule-action allow"));
+        let mut wide = six();
+        for acl in wide.acls.as_mut().unwrap() {
+            acl.entries.extend([true, false].map(|egress| entry(101, egress, true, Some(Ports::ALL), "::/0")));
+        }
+        wide.route_tables.as_mut().unwrap()[0].routes.push(route("2001:db8::/32", "local", false));
+        assert_eq!(told(wide), Status::Pass);
+        assert!(matches!(told(open()), Status::Unknown(_)), "a node without IPv6");
+    }
+
+    #[test]
+    fn a_port_denied_here_and_there_is_no_obstacle_to_answers() {
+        let rdp = |egress| entry(90, egress, false, Some(Ports::one(3389)), "0.0.0.0/0");
+        let closed = |ports| entry(90, false, false, Some(ports), "0.0.0.0/0");
+        let told =
+            |rules: Vec<AclEntry>| obstacles(with_acl(0, |entries| entries.extend(rules)), vec![at("10.0.1.10")]);
+        assert_eq!(told(vec![rdp(true), rdp(false)]), [""; 0]);
+        assert_eq!(told(vec![closed(Ports { first: 3000, last: 3600 })]), [""; 0]);
+        assert_eq!(told(vec![closed(Ports { first: 3000, last: 4000 })]).len(), 1);
+    }
+
+    #[test]
+    fn every_target_that_is_cut_off_counts_and_there_is_always_a_command() {
+        let deny = || entry(1, false, false, Some(Ports::one(5432)), "0.0.0.0/0");
+        let network = with_acl(1, |entries| entries.push(deny()));
+        let Status::Fail(finding) = status(network, vec![at("10.0.1.10"), at("10.0.1.11")]) else { panic!("it fails") };
+        assert_eq!(finding.summary, "a network ACL blocks 2 of 2 targets in target group pg");
+        let command = "aws ec2 describe-network-acls --region eu-central-1 --network-acl-ids acl-b";
+        assert_eq!(finding.remedy.command.as_deref(), Some(command), "no rule number is left before rule 1");
     }
 
     #[test]

@@ -28,12 +28,18 @@ fn judge(service: &ServiceId, all: &[Notification], topic: &Arn, view: View<'_>)
     }
     let disabled = ours.iter().find(|own| !own.enabled);
     let region = view.place.region();
+    let create = format!(
+        "aws ec2 create-vpc-endpoint-connection-notification --region {region} --service-id {service} \
+         --connection-notification-arn {topic} --connection-events {}",
+        EVENTS.join(" ")
+    );
     let (what, command) = match (disabled, ours.first()) {
         (Some(Notification { id, .. }), _) => (
             "EC2 disables a notification that it cannot deliver: see that the topic's policy lets vpce.amazonaws.com \
-             publish, as the stack sets it. Then delete this one and deploy the stack anew.",
+             publish, as the stack sets it. Then put a new one in its place.",
             format!(
-                "aws ec2 delete-vpc-endpoint-connection-notifications --region {region} --connection-notification-ids {id}"
+                "aws ec2 delete-vpc-endpoint-connection-notifications --region {region} --connection-notification-ids {id} \
+                 && {create}"
             ),
         ),
         (None, Some(Notification { id, .. })) => (
@@ -44,14 +50,7 @@ fn judge(service: &ServiceId, all: &[Notification], topic: &Arn, view: View<'_>)
                 EVENTS.join(" ")
             ),
         ),
-        (None, None) => (
-            "Create the notification anew.",
-            format!(
-                "aws ec2 create-vpc-endpoint-connection-notification --region {region} --service-id {service} \
-                 --connection-notification-arn {topic} --connection-events {}",
-                EVENTS.join(" ")
-            ),
-        ),
+        (None, None) => ("Create the notification anew.", create),
     };
     let line = |own: &&Notification| {
         let state = if own.enabled { "enabled" } else { "disabled" };
@@ -121,6 +120,7 @@ mod tests {
         let disabled = Notification { enabled: false, ..to(1, TOPIC, &EVENTS) };
         let (_, command) = told(vec![disabled]).unwrap();
         assert!(command.contains("delete-vpc-endpoint-connection-notifications"), "{command}");
+        assert!(command.contains(" && aws ec2 create-vpc-endpoint-connection-notification"), "{command}");
     }
 
     #[test]

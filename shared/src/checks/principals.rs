@@ -22,6 +22,7 @@ fn judge(service: &ServiceId, allowed: &[String], policy: &Policy, place: &Place
     let missing: Vec<String> = policy
         .principals
         .iter()
+        // Even where '*' admits everybody: it must go, and dbt must not go with it.
         .filter(|wanted| !allowed.iter().any(|own| admits(own, wanted)))
         .map(|wanted| arn_of(wanted, place))
         .collect();
@@ -94,10 +95,9 @@ fn account_of(own: &str) -> Option<(AccountId, Option<Arn>)> {
 /// that is configured by its id alone, by any principal of that account.
 /// <https://docs.aws.amazon.com/vpc/latest/privatelink/configure-endpoint-service.html#add-remove-permissions>
 fn admits(own: &str, wanted: &Principal) -> bool {
-    own == "*"
-        || account_of(own).is_some_and(|(account, part)| {
-            account == wanted.account && (part.is_none() || wanted.arn.is_none() || part == wanted.arn)
-        })
+    account_of(own).is_some_and(|(account, part)| {
+        account == wanted.account && (part.is_none() || wanted.arn.is_none() || part == wanted.arn)
+    })
 }
 
 fn is_dbts(own: &str, policy: &Policy) -> bool {
@@ -170,7 +170,8 @@ mod tests {
         let allowed = Ok(vec!["*".to_owned(), OTHER.to_owned()]);
         let Status::Fail(finding) = status(ROOT, allowed) else { panic!("it fails") };
         let command = finding.remedy.command.unwrap();
-        assert!(command.ends_with(&format!("--remove-allowed-principals '*' '{OTHER}'")), "{command}");
+        let expected = format!("--add-allowed-principals {ROOT} --remove-allowed-principals '*' '{OTHER}'");
+        assert!(command.ends_with(&expected), "dbt must not go with the others: {command}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 
 use super::{Check, Finding, Observation, Remedy, Severity, Status, View, some_of};
-use crate::snapshot::{Description, LoadBalancer, Network, SecurityGroupRule, Seen, Source, told};
+use crate::snapshot::{Description, LoadBalancer, Network, SecurityGroupRule, Seen, Source};
 
 /// Evidence lines per alert; the rest is counted.
 const MOST_RULES_NAMED: usize = 20;
@@ -30,7 +30,8 @@ pub fn evaluate(view: View<'_>) -> Vec<Observation> {
 /// The ports on which the load balancer serves dbt: those expected, or every one if none is.
 pub(super) fn ports_served(balancer: &LoadBalancer, view: View<'_>) -> Result<BTreeSet<u16>, String> {
     let expected = view.policy.listener_ports.of(view.service);
-    let listeners = told(balancer.listeners.as_ref())?.iter().filter(|listener| listener.serves());
+    let listeners =
+        balancer.listeners.as_ref().map_err(ToString::to_string)?.iter().filter(|listener| listener.serves());
     let ports = listeners.map(|listener| listener.port);
     Ok(ports.filter(|port| expected.is_empty() || expected.contains(port)).collect())
 }
@@ -245,10 +246,8 @@ pub(super) mod tests {
     /// A load balancer that listens on 5432, with the groups sg-1 and sg-2 and these rules.
     pub(in crate::checks) fn guarded(rules: Vec<SecurityGroupRule>) -> Paths {
         let group = target_group("pg");
-        let mut balancer = LoadBalancer {
-            listeners: Some(Ok(vec![listener("TCP", 5432, &group)])),
-            ..load_balancer("pg", vec![group])
-        };
+        let mut balancer =
+            LoadBalancer { listeners: Ok(vec![listener("TCP", 5432, &group)]), ..load_balancer("pg", vec![group]) };
         let description = balancer.description.as_mut().unwrap();
         description.security_groups = vec!["sg-1".to_owned(), "sg-2".to_owned()];
         description.enforced = Some(true);
@@ -354,7 +353,7 @@ pub(super) mod tests {
         let mut paths = guarded(vec![rule(DBT, PG)]);
         let balancer = paths.load_balancers.values_mut().next().unwrap();
         let ssh = listener("TCP", 22, &target_group("pg"));
-        balancer.listeners.as_mut().unwrap().as_mut().unwrap().push(ssh);
+        balancer.listeners.as_mut().unwrap().push(ssh);
         let told = |variables: &[(&str, &str)]| view_of(&paths, &settings(variables).policy, evaluate).remove(0).status;
         assert_eq!(told(&[("DBT_CIDRS", DBT), ("LISTENER_PORTS", "5432")]), Status::Pass);
         let Status::Fail(finding) = told(&[("DBT_CIDRS", DBT)]) else { panic!("port 22 is shut") };

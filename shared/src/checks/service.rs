@@ -7,7 +7,7 @@ use crate::ids::ServiceId;
 #[must_use]
 pub fn evaluate(view: View<'_>) -> Observation {
     let View { service, place, .. } = view;
-    let status = match view.paths.service(service) {
+    let status = match view.paths.services.as_ref().map(|known| known.get(service)) {
         Ok(Some(found)) => match found.state.as_deref() {
             // EC2 writes it with a capital letter, and other states of the same API without: compared without case.
             Some(state) if state.eq_ignore_ascii_case("available") => Status::Pass,

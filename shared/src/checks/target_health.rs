@@ -44,6 +44,11 @@ fn serving(health: &Health) -> Serving {
     }
 }
 
+/// Whether nothing is lost with the target: it serves, comes, goes, or was never to serve in the zones that are enabled.
+fn not_lost(target: &Target) -> bool {
+    target.health != Health::Unused || target.reason.as_deref() == Some("Target.NotInUse")
+}
+
 /// A deployment registers and deregisters targets: as long as something serves, only what fails or is left out counts.
 fn judge(group: &TargetGroup, targets: &[Target], place: &Place) -> Status {
     let name = group.name();
@@ -66,7 +71,11 @@ fn judge(group: &TargetGroup, targets: &[Target], place: &Place) -> Status {
     } else if healthy == 0 && failing.is_empty() {
         (Severity::Critical, format!("none of {all} serves in target group {name}: {}", passing.join(", ")))
     } else if healthy == 0 || !failing.is_empty() {
-        let severity = if healthy == 0 { Severity::Critical } else { Severity::Warning };
+        let severity = match healthy {
+            0 => Severity::Critical,
+            _ if number(Serving::Down) == 0 && targets.iter().all(not_lost) => Severity::Info,
+            _ => Severity::Warning,
+        };
         let others = if healthy == 0 { passing } else { Vec::new() };
         let mut words = failing.into_iter().chain(others);
         let first = words.next().unwrap_or_default().replacen(' ', &format!(" of {all} "), 1);
@@ -75,8 +84,14 @@ fn judge(group: &TargetGroup, targets: &[Target], place: &Place) -> Status {
     } else {
         return Status::Pass;
     };
-    let meaning = if severity == Severity::Critical {
-        "dbt cannot get through: the load balancer has no target to send its connections to."
+    let meaning = if targets.is_empty() {
+        "dbt cannot connect: the load balancer has no target to send its connections to."
+    } else if healthy == 0 {
+        // https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-health-checks.html
+        "No target is healthy. The load balancer sends dbt's connections to all of them all the same, so they fail unless a \
+         target serves in spite of its health check."
+    } else if severity == Severity::Info {
+        "dbt gets through. These targets are in zones that the load balancer is not enabled in, so they get nothing."
     } else {
         "dbt still gets through, to the healthy targets. If they fail as well, dbt cannot connect at all."
     };
@@ -189,8 +204,14 @@ mod tests {
 
     #[test]
     fn targets_whose_zone_is_not_enabled_are_unused_not_failing() {
-        let warning = (Severity::Warning, "1 of 2 targets unused in target group pg".to_owned());
-        assert_eq!(told(&["healthy", "unused"]), Some(warning));
+        let unused = |reason: &str| Target { reason: Some(reason.to_owned()), ..target(2, "unused") };
+        let severity = |reason| match status(&[target(1, "healthy"), unused(reason)]) {
+            Status::Fail(finding) => (finding.severity, finding.summary),
+            other => panic!("{other:?}"),
+        };
+        let summary = || "1 of 2 targets unused in target group pg".to_owned();
+        assert_eq!(severity("Target.NotInUse"), (Severity::Info, summary()), "its zone is not enabled");
+        assert_eq!(severity("Target.InvalidState"), (Severity::Warning, summary()), "it is stopped");
         let critical = (Severity::Critical, "2 of 2 targets unused in target group pg".to_owned());
         assert_eq!(told(&["unused", "unused"]), Some(critical));
         let Status::Fail(finding) = status(&[target(1, "unused")]) else { panic!("it fails") };

@@ -22,7 +22,10 @@ pub fn evaluate<'a>(failed: impl IntoIterator<Item = &'a Unseen>) -> Vec<Observa
 fn finding(unseen: &Unseen) -> Finding {
     let Unseen { call, error, denied } = unseen;
     let what = if *denied {
-        format!("Let the function's role do {call} again: deploy the stack anew, or see which policy denies it.")
+        format!(
+            "Let the function's role do {call} again: see which policy denies it, the role's own as the stack sets it, its \
+             boundary, or one of the organization's."
+        )
     } else {
         "If this lasts, look at AWS's health page for the Region, and at the function's log.".to_owned()
     };

@@ -3,16 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::{Check, Finding, Observation, Remedy, Severity, Status, View, count, observed};
-use crate::snapshot::{Coverage, Description, EndpointService, Health, LoadBalancer, TargetGroup, TargetKind};
+use crate::snapshot::{Coverage, Description, Health, LoadBalancer, TargetGroup, TargetKind};
 
 /// One observation per target group; and one for the service where it offers a zone in which no load balancer is.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/network-load-balancers.html#availability-zones>
 #[must_use]
 pub fn evaluate(view: View<'_>) -> Vec<Observation> {
-    let offered: BTreeSet<&str> = match view.paths.service(view.service) {
-        Ok(Some(EndpointService { zones, .. })) => zones.iter().map(String::as_str).collect(),
-        _ => BTreeSet::new(),
-    };
+    let service = view.paths.service(view.service);
+    let offered: BTreeSet<&str> = service.iter().flat_map(|own| own.zones.iter().map(String::as_str)).collect();
     let check = Check::LoadBalancerZones;
     let mut observations = view.per_target_group(check, |balancer, group| judge(balancer, group, &offered, view));
     observations.extend(entered_by_nobody(&offered, view).map(|status| observed(check, view.service, status)));
@@ -144,7 +142,7 @@ fn entered_by_nobody(offered: &BTreeSet<&str>, view: View<'_>) -> Option<Status>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{CrossZoneOverride, Target};
+    use crate::snapshot::{CrossZoneOverride, EndpointService, Target};
     use crate::testing::{endpoint_service, load_balancer, paths, target, target_group, unseen, view};
 
     /// A target in this zone.

@@ -10,9 +10,9 @@ use crate::snapshot::{CrossZoneOverride, Description, Health, Listener, Seen, Ta
 
 const CROSS_ZONE: &str = "load_balancing.cross_zone.enabled";
 
-/// Load balancers that one call describes.
+/// Load balancers or target groups that one call describes.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DescribeLoadBalancers.html>
-const LOAD_BALANCERS_PER_CALL: usize = 20;
+const NAMED_PER_CALL: usize = 20;
 
 impl Observer {
     /// What `arns` are: one call per 20. A load balancer behind an endpoint service cannot be deleted, so none is missing.
@@ -20,7 +20,7 @@ impl Observer {
         const CALL: &str = "elasticloadbalancing:DescribeLoadBalancers";
         let arns = arns.iter().map(ToString::to_string).collect();
         let rows: Vec<elb::LoadBalancer> = self
-            .in_batches(arns, LOAD_BALANCERS_PER_CALL, async |arns| {
+            .in_batches(arns, NAMED_PER_CALL, async |arns| {
                 let call = self.elb.describe_load_balancers().set_load_balancer_arns(Some(arns));
                 self.ask(CALL, call.into_paginator().items().send().try_collect()).await
             })
@@ -31,17 +31,20 @@ impl Observer {
             .collect()
     }
 
-    /// The target groups that the load balancer's listeners forward to, in default actions and rules, weighted or not:
-    /// asked for by load balancer, ELB lists just these, in one call instead of one per listener.
-    /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DescribeTargetGroups.html>
-    pub(super) async fn target_groups(&self, load_balancer: &Arn) -> Seen<Vec<TargetGroup>> {
+    /// What the target groups `arns` are, without their targets: one call per 20.
+    pub(super) async fn target_groups(&self, arns: &BTreeSet<Arn>) -> Seen<BTreeMap<Arn, TargetGroup>> {
         const CALL: &str = "elasticloadbalancing:DescribeTargetGroups";
-        let call = self.elb.describe_target_groups().load_balancer_arn(load_balancer.as_str());
-        let rows: Vec<elb::TargetGroup> = self.ask(CALL, call.into_paginator().items().send().try_collect()).await?;
+        let arns = arns.iter().map(ToString::to_string).collect();
+        let rows: Vec<elb::TargetGroup> = self
+            .in_batches(arns, NAMED_PER_CALL, async |arns| {
+                let call = self.elb.describe_target_groups().set_target_group_arns(Some(arns));
+                self.ask(CALL, call.into_paginator().items().send().try_collect()).await
+            })
+            .await?;
         let group = |row: &elb::TargetGroup| {
-            let arn = row.target_group_arn().and_then(|arn| arn.parse().ok());
-            // Passing over a group would make its alert look resolved.
-            Ok(target_group(arn.ok_or_else(|| untold(CALL, "a target group has no ARN"))?, row))
+            let arn: Option<Arn> = row.target_group_arn().and_then(|arn| arn.parse().ok());
+            let arn = arn.ok_or_else(|| untold(CALL, "a target group has no ARN"))?;
+            Ok((arn.clone(), target_group(arn, row)))
         };
         rows.iter().map(group).collect()
     }
@@ -90,7 +93,8 @@ impl Observer {
         match value.and_then(elb::TargetGroupAttribute::value) {
             Some("true") => Ok(CrossZoneOverride::On),
             Some("false") => Ok(CrossZoneOverride::Off),
-            Some("use_load_balancer_configuration") => Ok(CrossZoneOverride::LoadBalancer),
+            // The default. A group whose target is an Application Load Balancer may be without the attribute.
+            Some("use_load_balancer_configuration") | None => Ok(CrossZoneOverride::LoadBalancer),
             other => Err(untold(CALL, &format!("{CROSS_ZONE} is {other:?}"))),
         }
     }

@@ -80,14 +80,15 @@ impl Observer {
             })
             .await?;
         let interface = |row: &ec2::NetworkInterface| {
+            let ipv6 = row.ipv6_addresses().iter().filter_map(ec2::NetworkInterfaceIpv6Address::ipv6_address);
+            let addresses = row.private_ip_address().into_iter().chain(ipv6);
             Some(Interface {
                 description: row.description()?.to_owned(),
                 subnet: row.subnet_id()?.to_owned(),
-                address: row.private_ip_address()?.parse().ok()?,
+                addresses: addresses.filter_map(|address| address.parse().ok()).collect(),
             })
         };
-        // One that has no IPv4 address sends to no IPv4 target.
-        Ok(rows.iter().filter_map(interface).collect())
+        rows.iter().map(|row| interface(row).ok_or_else(|| untold(CALL, "an interface has no subnet"))).collect()
     }
 
     async fn subnets(&self, vpcs: Vec<String>) -> Seen<Vec<Subnet>> {

@@ -25,8 +25,9 @@ impl Observer {
     /// healthy target means), however many services, load balancers and target groups there are:
     ///
     /// 1. the services; with settings, their connections and notifications;
-    /// 2. their load balancers and target groups; with settings, principals, listeners and attributes;
-    /// 3. the health of the targets; with settings, attributes, security groups, interfaces, subnets, ACLs, routes;
+    /// 2. their load balancers and listeners; with settings, principals and attributes;
+    /// 3. target groups and the health of the targets; with settings, attributes, security groups, interfaces, subnets,
+    ///    ACLs, routes;
     /// 4. where instances are; with settings, prefix lists;
     /// 5. without settings, attributes where they are needed.
     pub async fn paths(&self, services: &BTreeSet<ServiceId>, depth: Depth) -> Paths {
@@ -73,8 +74,7 @@ impl Observer {
             let network = network.await;
             (descriptions, network)
         };
-        let balancers = join_all(arns.iter().map(|arn| self.load_balancer(arn.clone(), settings)));
-        let ((descriptions, network), mut balancers) = tokio::join!(described, balancers);
+        let ((descriptions, network), mut balancers) = tokio::join!(described, self.forwarding(arns, settings));
         for balancer in &mut balancers {
             balancer.description = match &descriptions {
                 Ok(known) => known.get(&balancer.arn).cloned().ok_or_else(|| not_described(&balancer.arn)),
@@ -89,22 +89,46 @@ impl Observer {
         (balancers, network, incomplete.into_iter().collect())
     }
 
-    async fn load_balancer(&self, arn: Arn, settings: bool) -> LoadBalancer {
-        let target_groups = async {
-            let mut groups = self.target_groups(&arn).await?;
-            let completed = groups.iter_mut().map(async |group: &mut TargetGroup| {
-                let cross_zone = when(settings, self.target_group_cross_zone(&group.arn));
-                (group.targets, group.cross_zone) = tokio::join!(self.targets(&group.arn), cross_zone);
-            });
-            join_all(completed).await;
-            Ok(groups)
-        };
-        let (target_groups, listeners, cross_zone) = tokio::join!(
-            target_groups,
-            when(settings, self.listeners(&arn)),
-            when(settings, self.load_balancer_cross_zone(&arn))
-        );
-        LoadBalancer { description: Err(not_described(&arn)), arn, target_groups, listeners, cross_zone }
+    /// The load balancers with their listeners, and the target groups of those that serve dbt.
+    async fn forwarding(&self, arns: &BTreeSet<Arn>, settings: bool) -> Vec<LoadBalancer> {
+        let balancers = arns.iter().map(async |arn| {
+            let cross_zone = when(settings, self.load_balancer_cross_zone(arn));
+            let (listeners, cross_zone) = tokio::join!(self.listeners(arn), cross_zone);
+            LoadBalancer {
+                arn: arn.clone(),
+                description: Err(not_described(arn)),
+                target_groups: Ok(Vec::new()),
+                listeners,
+                cross_zone,
+            }
+        });
+        let mut balancers = join_all(balancers).await;
+        let wanted: BTreeSet<Arn> = balancers.iter().flat_map(LoadBalancer::forwards_to).collect();
+        let details = wanted.iter().map(async |arn| {
+            let cross_zone = when(settings, self.target_group_cross_zone(arn));
+            (arn, tokio::join!(self.targets(arn), cross_zone))
+        });
+        let (groups, details) = tokio::join!(self.target_groups(&wanted), join_all(details));
+        let groups = groups.map(|mut groups| {
+            for (arn, (targets, cross_zone)) in details {
+                if let Some(group) = groups.get_mut(arn) {
+                    (group.targets, group.cross_zone) = (targets, cross_zone);
+                }
+            }
+            groups
+        });
+        for balancer in &mut balancers {
+            balancer.target_groups = match (&balancer.listeners, &groups) {
+                (Err(unseen), _) | (_, Err(unseen)) => Err(unseen.clone()),
+                // Passing over a group would make its alert look resolved.
+                (Ok(_), Ok(groups)) => balancer
+                    .forwards_to()
+                    .into_iter()
+                    .map(|arn| groups.get(&arn).cloned().ok_or_else(|| not_told(&arn)))
+                    .collect(),
+            };
+        }
+        balancers
     }
 
     /// Completes targets that are instances with what EC2 knows of them.
@@ -168,6 +192,10 @@ impl Observer {
 /// Does what is only sometimes to be done.
 async fn when<T>(wanted: bool, read: impl Future<Output = T>) -> Option<T> {
     if wanted { Some(read.await) } else { None }
+}
+
+fn not_told(group: &Arn) -> Unseen {
+    untold("elasticloadbalancing:DescribeTargetGroups", &format!("{group} is not in it"))
 }
 
 fn not_described(arn: &Arn) -> Unseen {

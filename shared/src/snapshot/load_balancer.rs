@@ -1,5 +1,6 @@
 //! Load balancers, their listeners, target groups and targets.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -14,10 +15,10 @@ pub struct LoadBalancer {
     pub arn: Arn,
     /// What ELB says it is.
     pub description: Seen<Description>,
-    /// Its target groups: those that its listeners forward to.
+    /// Its listeners.
+    pub listeners: Seen<Vec<Listener>>,
+    /// The target groups that dbt's connections reach: those that a listener for TCP forwards to.
     pub target_groups: Seen<Vec<TargetGroup>>,
-    /// Its listeners; not read in every run.
-    pub listeners: Option<Seen<Vec<Listener>>>,
     /// Its own attribute `load_balancing.cross_zone.enabled`; not read in every run.
     pub cross_zone: Option<Seen<bool>>,
 }
@@ -102,6 +103,13 @@ impl LoadBalancer {
         self.arn.resource().split('/').nth(2).unwrap_or_else(|| self.arn.resource())
     }
 
+    /// The target groups that a listener for TCP forwards to, each once.
+    #[must_use]
+    pub fn forwards_to(&self) -> BTreeSet<Arn> {
+        let serving = self.listeners.iter().flatten().filter(|listener| listener.serves());
+        serving.flat_map(|listener| listener.forwards_to.iter().cloned()).collect()
+    }
+
     /// Whether its nodes send to targets of `group` in all zones; a group that overrides the load balancer decides alone.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-cross-zone.html>
     ///
@@ -140,7 +148,7 @@ impl LoadBalancer {
         let own = [
             self.description.as_ref().err(),
             self.target_groups.as_ref().err(),
-            failed(self.listeners.as_ref()),
+            self.listeners.as_ref().err(),
             failed(self.cross_zone.as_ref()),
         ];
         own.into_iter().chain(of_groups).flatten()

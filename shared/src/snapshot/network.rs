@@ -58,6 +58,12 @@ impl Ports {
         Self { first: port, last: port }
     }
 
+    /// How many they are.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        u32::from(self.last - self.first) + 1
+    }
+
     /// Whether `port` is among them.
     #[must_use]
     pub fn contains(self, port: u16) -> bool {
@@ -117,8 +123,8 @@ pub struct Interface {
     pub description: String,
     /// The subnet it is in.
     pub subnet: String,
-    /// Its private address: what targets see as the source.
-    pub address: IpAddr,
+    /// Its private addresses, IPv4 and IPv6: what targets of the same family see as the source.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// A subnet.

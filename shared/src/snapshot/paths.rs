@@ -23,20 +23,21 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// The configuration of `service`; `None` if EC2 does not know it.
+    /// The configuration of `service`.
     ///
     /// # Errors
-    /// [`Unseen`] if the services could not be described.
-    pub fn service(&self, service: &ServiceId) -> Seen<Option<&EndpointService>> {
-        self.services.as_ref().map(|known| known.get(service)).map_err(Clone::clone)
+    /// In words, if the services could not be described, or if EC2 does not know this one.
+    pub fn service(&self, service: &ServiceId) -> Result<&EndpointService, String> {
+        let services = self.services.as_ref().map_err(ToString::to_string)?;
+        services.get(service).ok_or_else(|| format!("EC2 does not know {service}"))
     }
 
-    /// The load balancers behind `service`: none if EC2 does not know it.
+    /// The load balancers behind `service`.
     ///
     /// # Errors
-    /// [`Unseen`] if the services could not be described.
-    pub fn behind(&self, service: &ServiceId) -> Seen<Vec<&LoadBalancer>> {
-        let arns = self.service(service)?.map(|service| service.load_balancers.as_slice()).unwrap_or_default();
+    /// As [`Paths::service`]: of a service that EC2 does not know, nothing is known.
+    pub fn behind(&self, service: &ServiceId) -> Result<Vec<&LoadBalancer>, String> {
+        let arns = &self.service(service)?.load_balancers;
         Ok(arns.iter().filter_map(|arn| self.load_balancers.get(arn)).collect())
     }
 

@@ -177,7 +177,7 @@ pub fn load_balancer(name: &str, target_groups: Vec<TargetGroup>) -> LoadBalance
             security_groups: Vec::new(),
             enforced: None,
         }),
-        listeners: Some(Ok(listeners.collect())),
+        listeners: Ok(listeners.collect()),
         target_groups: Ok(target_groups),
         cross_zone: None,
     }
