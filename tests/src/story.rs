@@ -69,212 +69,190 @@ impl Stage {
     /// # Errors
     /// If the local AWS itself fails; a chapter that ends wrongly is in its result.
     pub fn play(&mut self, audience: &mut impl Audience) -> Result<Vec<Chapter>> {
-        let mut chapters = Vec::new();
         let Self { aws, company, stack } = self;
-        who_asks(aws, company, audience, &mut chapters)?;
-        targets(aws, company, audience, &mut chapters)?;
-        cross_zone(aws, company, audience, &mut chapters)?;
-        tidied_up(aws, company, audience, &mut chapters)?;
-        audience.step(
+        let mut play = Play { aws, company, audience, chapters: Vec::new() };
+        play.who_asks()?;
+        play.targets()?;
+        play.cross_zone()?;
+        play.tidied_up()?;
+        play.audience.step(
             "The company lets the guard mend cross-zone load balancing by itself",
             &["sam deploy --parameter-overrides CrossZone=enforce".to_owned()],
         );
         *stack = Stack::deploy(aws, "privatelink-guard", &[&company.service], &[("CrossZone", "enforce")])?;
-        mended_by_itself(aws, company, audience, &mut chapters)?;
-        Ok(chapters)
+        play.mended_by_itself()?;
+        Ok(play.chapters)
     }
 }
 
-/// Who asks to connect.
-fn who_asks<A: Audience>(
-    aws: &LocalAws,
-    company: &Company,
-    audience: &mut A,
-    chapters: &mut Vec<Chapter>,
-) -> Result<()> {
-    let mut dbt_endpoint = String::new();
-    chapter(aws, audience, chapters, "dbt asks to connect", "accepted within seconds, a notice", |scene| {
-        scene.step(
-            "dbt creates an endpoint to the company's service, from its own account",
-            &[format!("aws ec2 create-vpc-endpoint --service-name {}", company.service_name)],
-        );
-        dbt_endpoint = company.dbt_connects(aws)?;
-        scene.state(company, &dbt_endpoint, "available")?;
-        scene.hears("[NOTICE]", &format!("dbt is connected through {dbt_endpoint}"))
-    })?;
-    let service = &company.service;
-    let mut stranger = String::new();
-    chapter(
-        aws,
-        audience,
-        chapters,
-        "a stranger asks, since somebody allowed everybody",
-        "left waiting, a critical alert and a warning",
-        |scene| {
-            scene.step(
-                "an administrator is careless",
-                &[format!(
-                    "aws ec2 modify-vpc-endpoint-service-permissions --service-id {service} --add-allowed-principals '*'"
-                )],
-            );
-            company.allow_anybody(aws)?;
-            scene.hears("[CRITICAL]", "anybody may ask")?;
-            scene.step("a stranger creates an endpoint, from yet another account", &[]);
-            stranger = company.stranger_connects(aws)?;
-            scene.hears("[WARNING]", &format!("asks to connect ({stranger})"))?;
-            let state = company.state(aws, &stranger)?;
-            ensure!(state == "pendingAcceptance", "the stranger's request is {state}");
-            Ok(())
-        },
-    )?;
-    Ok(())
+/// The story being played.
+struct Play<'a, A> {
+    aws: &'a LocalAws,
+    company: &'a Company,
+    audience: &'a mut A,
+    chapters: Vec<Chapter>,
 }
 
-/// What becomes of targets.
-fn targets<A: Audience>(
-    aws: &LocalAws,
-    company: &Company,
-    audience: &mut A,
-    chapters: &mut Vec<Chapter>,
-) -> Result<()> {
-    chapter(aws, audience, chapters, "a target fails", "a warning with the numbers", |scene| {
-        scene.step(&format!("{} no longer answers its health checks", TARGETS[0]), &[]);
-        company.set_health(aws, TARGETS[0], "unhealthy")?;
-        scene.hears("[WARNING]", "1 of 3 targets down")
-    })?;
-    chapter(aws, audience, chapters, "the target recovers", "resolved", |scene| {
-        scene.step(&format!("{} answers again", TARGETS[0]), &[]);
-        company.set_health(aws, TARGETS[0], "healthy")?;
-        scene.hears("[RESOLVED]", "1 of 3 targets down")
-    })?;
-    Ok(())
-}
-
-/// Cross-zone load balancing, off and on.
-fn cross_zone<A: Audience>(
-    aws: &LocalAws,
-    company: &Company,
-    audience: &mut A,
-    chapters: &mut Vec<Chapter>,
-) -> Result<()> {
-    chapter(
-        aws,
-        audience,
-        chapters,
-        "somebody turns cross-zone load balancing off",
-        "an alert that names who; resolved when it is on again",
-        |scene| {
-            let command = |on| {
-                format!(
-                    "aws elbv2 modify-load-balancer-attributes --load-balancer-arn {} --attributes \
-                     Key=load_balancing.cross_zone.enabled,Value={on}",
-                    company.load_balancer
-                )
-            };
-            scene.step("network-admin turns it off", &[command(false)]);
-            company.set_cross_zone(aws, false)?;
-            scene.hears("[WARNING]", "user/network-admin-postgres")?;
-            scene.step("network-admin turns it on again", &[command(true)]);
-            company.set_cross_zone(aws, true)?;
-            scene.hears("[RESOLVED]", "cross-zone is off")
-        },
-    )?;
-    Ok(())
-}
-
-/// What an administrator breaks who tidies up.
-fn tidied_up<A: Audience>(
-    aws: &LocalAws,
-    company: &Company,
-    audience: &mut A,
-    chapters: &mut Vec<Chapter>,
-) -> Result<()> {
-    chapter(
-        aws,
-        audience,
-        chapters,
-        "somebody takes dbt out of the load balancer's security group",
-        "a critical alert that names who, with the command that mends it",
-        |scene| {
+impl<A: Audience> Play<'_, A> {
+    /// Who asks to connect.
+    fn who_asks(&mut self) -> Result<()> {
+        let (aws, company) = (self.aws, self.company);
+        let mut dbt_endpoint = String::new();
+        self.chapter("dbt asks to connect", "accepted within seconds, a notice", |scene| {
             scene.step(
-                "network-admin tidies up",
-                &[format!(
-                    "aws ec2 revoke-security-group-ingress --group-id {} --protocol tcp --port 5432 --cidr {DBT_CIDR}",
-                    company.security_group
-                )],
+                "dbt creates an endpoint to the company's service, from its own account",
+                &[format!("aws ec2 create-vpc-endpoint --service-name {}", company.service_name)],
             );
-            let heard = scene.heard;
-            company.shut_dbt_out(aws)?;
-            scene.hears("[CRITICAL]", "user/network-admin-postgres")?;
-            scene.follows(company, heard, "load-balancer.security-groups", "keep dbt out")?;
-            scene.hears("[RESOLVED]", "keep dbt out")
-        },
-    )?;
-    chapter(
-        aws,
-        audience,
-        chapters,
-        "somebody deletes the listener dbt connects to",
-        "a critical alert that names the port; resolved when it is back",
-        |scene| {
-            scene.step(
-                "network-admin deletes it",
-                &[format!("aws elbv2 delete-listener --listener-arn {}", company.listener)],
-            );
-            company.stop_listening(aws)?;
-            scene.hears("[CRITICAL]", "no listener serves port 5432 of postgres")?;
-            scene.step("network-admin creates it again", &[]);
-            company.listen(aws)?;
-            scene.hears("[RESOLVED]", "no listener serves port 5432 of postgres")
-        },
-    )?;
-    chapter(
-        aws,
-        audience,
-        chapters,
-        "a network ACL comes between load balancer and targets",
-        "a warning with the rule, and the command that overrules it",
-        |scene| {
-            scene.step(
-                "network-admin denies port 5432 in the subnets' network ACL",
-                &[format!(
-                    "aws ec2 create-network-acl-entry --network-acl-id {} --ingress --rule-number 90 --protocol tcp \
-                     --port-range From=5432,To=5432 --cidr-block 0.0.0.0/0 --rule-action deny",
-                    company.network_acl
-                )],
-            );
-            let heard = scene.heard;
-            company.deny_in_network_acl(aws)?;
-            scene.hears("[WARNING]", "is denied by rule 90")?;
-            scene.follows(company, heard, "network-path", "a network ACL blocks")?;
-            scene.hears("[RESOLVED]", "a network ACL blocks")
-        },
-    )?;
-    Ok(())
-}
+            dbt_endpoint = company.dbt_connects(aws)?;
+            scene.state(company, &dbt_endpoint, "available")?;
+            scene.hears("[NOTICE]", &format!("dbt is connected through {dbt_endpoint}"))
+        })?;
+        let service = &company.service;
+        let mut stranger = String::new();
+        self.chapter(
+            "a stranger asks, since somebody allowed everybody",
+            "left waiting, a critical alert and a warning",
+            |scene| {
+                scene.step(
+                    "an administrator is careless",
+                    &[format!(
+                        "aws ec2 modify-vpc-endpoint-service-permissions --service-id {service} --add-allowed-principals '*'"
+                    )],
+                );
+                company.allow_anybody(aws)?;
+                scene.hears("[CRITICAL]", "anybody may ask")?;
+                scene.step("a stranger creates an endpoint, from yet another account", &[]);
+                stranger = company.stranger_connects(aws)?;
+                scene.hears("[WARNING]", &format!("asks to connect ({stranger})"))?;
+                let state = company.state(aws, &stranger)?;
+                ensure!(state == "pendingAcceptance", "the stranger's request is {state}");
+                Ok(())
+            },
+        )
+    }
 
-/// What the guard mends by itself.
-fn mended_by_itself<A: Audience>(
-    aws: &LocalAws,
-    company: &Company,
-    audience: &mut A,
-    chapters: &mut Vec<Chapter>,
-) -> Result<()> {
-    chapter(
-        aws,
-        audience,
-        chapters,
-        "somebody turns it off again",
-        "switched back on, and told who it was",
-        |scene| {
+    /// What becomes of targets.
+    fn targets(&mut self) -> Result<()> {
+        let (aws, company) = (self.aws, self.company);
+        self.chapter("a target fails", "a warning with the numbers", |scene| {
+            scene.step(&format!("{} no longer answers its health checks", TARGETS[0]), &[]);
+            company.set_health(aws, TARGETS[0], "unhealthy")?;
+            scene.hears("[WARNING]", "1 of 3 targets down")
+        })?;
+        self.chapter("the target recovers", "resolved", |scene| {
+            scene.step(&format!("{} answers again", TARGETS[0]), &[]);
+            company.set_health(aws, TARGETS[0], "healthy")?;
+            scene.hears("[RESOLVED]", "1 of 3 targets down")
+        })
+    }
+
+    /// Cross-zone load balancing, off and on.
+    fn cross_zone(&mut self) -> Result<()> {
+        let (aws, company) = (self.aws, self.company);
+        self.chapter(
+            "somebody turns cross-zone load balancing off",
+            "an alert that names who; resolved when it is on again",
+            |scene| {
+                let command = |on| {
+                    format!(
+                        "aws elbv2 modify-load-balancer-attributes --load-balancer-arn {} --attributes \
+                         Key=load_balancing.cross_zone.enabled,Value={on}",
+                        company.load_balancer
+                    )
+                };
+                scene.step("network-admin turns it off", &[command(false)]);
+                company.set_cross_zone(aws, false)?;
+                scene.hears("[WARNING]", "user/network-admin-postgres")?;
+                scene.step("network-admin turns it on again", &[command(true)]);
+                company.set_cross_zone(aws, true)?;
+                scene.hears("[RESOLVED]", "cross-zone is off")
+            },
+        )
+    }
+
+    /// What an administrator breaks who tidies up.
+    fn tidied_up(&mut self) -> Result<()> {
+        let (aws, company) = (self.aws, self.company);
+        self.chapter(
+            "somebody takes dbt out of the load balancer's security group",
+            "a critical alert that names who, with the command that mends it",
+            |scene| {
+                scene.step(
+                    "network-admin tidies up",
+                    &[format!(
+                        "aws ec2 revoke-security-group-ingress --group-id {} --protocol tcp --port 5432 --cidr {DBT_CIDR}",
+                        company.security_group
+                    )],
+                );
+                let heard = scene.heard;
+                company.shut_dbt_out(aws)?;
+                scene.hears("[CRITICAL]", "user/network-admin-postgres")?;
+                scene.follows(company, heard, "load-balancer.security-groups", "keep dbt out")?;
+                scene.hears("[RESOLVED]", "keep dbt out")
+            },
+        )?;
+        self.chapter(
+            "somebody deletes the listener dbt connects to",
+            "a critical alert that names the port; resolved when it is back",
+            |scene| {
+                scene.step(
+                    "network-admin deletes it",
+                    &[format!("aws elbv2 delete-listener --listener-arn {}", company.listener)],
+                );
+                company.stop_listening(aws)?;
+                scene.hears("[CRITICAL]", "no listener serves port 5432 of postgres")?;
+                scene.step("network-admin creates it again", &[]);
+                company.listen(aws)?;
+                scene.hears("[RESOLVED]", "no listener serves port 5432 of postgres")
+            },
+        )?;
+        self.chapter(
+            "a network ACL comes between load balancer and targets",
+            "a warning with the rule, and the command that overrules it",
+            |scene| {
+                scene.step(
+                    "network-admin denies port 5432 in the subnets' network ACL",
+                    &[format!(
+                        "aws ec2 create-network-acl-entry --network-acl-id {} --ingress --rule-number 90 --protocol tcp \
+                         --port-range From=5432,To=5432 --cidr-block 0.0.0.0/0 --rule-action deny",
+                        company.network_acl
+                    )],
+                );
+                let heard = scene.heard;
+                company.deny_in_network_acl(aws)?;
+                scene.hears("[WARNING]", "is denied by rule 90")?;
+                scene.follows(company, heard, "network-path", "a network ACL blocks")?;
+                scene.hears("[RESOLVED]", "a network ACL blocks")
+            },
+        )
+    }
+
+    /// What the guard mends by itself.
+    fn mended_by_itself(&mut self) -> Result<()> {
+        let (aws, company) = (self.aws, self.company);
+        self.chapter("somebody turns it off again", "switched back on, and told who it was", |scene| {
             scene.step("network-admin turns it off once more", &[]);
             company.set_cross_zone(aws, false)?;
             scene.hears("[WARNING]", "over: cross-zone is off")?;
             ensure!(company.cross_zone(aws)?, "cross-zone load balancing is still off");
             Ok(())
-        },
-    )?;
-    Ok(())
+        })
+    }
+
+    fn chapter(
+        &mut self,
+        title: &'static str,
+        expected: &'static str,
+        play: impl FnOnce(&mut Scene<'_, A>) -> Result<()>,
+    ) -> Result<()> {
+        let began = Instant::now();
+        let mut scene = Scene { aws: self.aws, heard: mail::last(self.aws)?, audience: self.audience, began };
+        let result = play(&mut scene).map(|()| expected.to_owned());
+        let chapter = Chapter { title, expected, result, took: began.elapsed() };
+        self.audience.ended(&chapter);
+        self.chapters.push(chapter);
+        Ok(())
+    }
 }
 
 /// A chapter being played.
@@ -283,23 +261,6 @@ struct Scene<'a, A> {
     audience: &'a mut A,
     heard: i64,
     began: Instant,
-}
-
-fn chapter<A: Audience>(
-    aws: &LocalAws,
-    audience: &mut A,
-    chapters: &mut Vec<Chapter>,
-    title: &'static str,
-    expected: &'static str,
-    play: impl FnOnce(&mut Scene<'_, A>) -> Result<()>,
-) -> Result<()> {
-    let began = Instant::now();
-    let mut scene = Scene { aws, heard: mail::last(aws)?, audience, began };
-    let result = play(&mut scene).map(|()| expected.to_owned());
-    let chapter = Chapter { title, expected, result, took: began.elapsed() };
-    audience.ended(&chapter);
-    chapters.push(chapter);
-    Ok(())
 }
 
 impl<A: Audience> Scene<'_, A> {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::security_groups::{Inbound, authorize, ports_served};
+use super::inbound::{self, Inbound, authorize};
 use super::{Check, Finding, Observation, Remedy, Severity, Status, View, count, some_of};
-use crate::snapshot::{LoadBalancer, SecurityGroupRule};
+use crate::snapshot::SecurityGroupRule;
 
 /// Evidence lines per alert; the rest is counted.
 const MOST_RULES_NAMED: usize = 20;
@@ -19,15 +19,7 @@ const TRIAL: &str = "10.0.0.0/8";
 /// that goes beyond dbt's was, and lets others in.
 #[must_use]
 pub fn evaluate(view: View<'_>) -> Vec<Observation> {
-    view.per_load_balancer(Check::LoadBalancerBroadRule, |balancer, description| {
-        if description.security_groups.is_empty() || description.enforced == Some(false) {
-            return Status::Pass;
-        }
-        match (Inbound::of(description, view), ports_served(balancer, view)) {
-            (Ok(inbound), Ok(ports)) => judge(balancer, &inbound, &ports, view),
-            (Err(why), _) | (_, Err(why)) => Status::Unknown(why),
-        }
-    })
+    inbound::per_load_balancer(view, Check::LoadBalancerBroadRule, judge)
 }
 
 /// Whether `net` goes beyond dbt's networks while it reaches into them, lets in the whole world, or is the rule of a trial.
@@ -39,7 +31,8 @@ fn is_broad(net: &IpNet, dbt: &[IpNet]) -> bool {
     !inside && (known_to_be || reaches)
 }
 
-fn judge(balancer: &LoadBalancer, inbound: &Inbound<'_>, ports: &BTreeSet<u16>, view: View<'_>) -> Status {
+fn judge(inbound: &Inbound<'_>) -> Status {
+    let Inbound { view, balancer, ports, .. } = inbound;
     let dbt = &view.policy.dbt_cidrs;
     // Not only where dbt connects: whatever listens can be reached.
     let listeners = || balancer.listeners.iter().flatten();

@@ -4,6 +4,7 @@ pub mod acceptance;
 pub mod broad_rule;
 pub mod connections;
 pub mod cross_zone;
+mod inbound;
 pub mod internal_network;
 pub mod listener_port;
 pub mod network_path;

@@ -1,97 +1,30 @@
 //! `load-balancer.security-groups`: do the load balancer's security groups let dbt in?
 
-use std::collections::BTreeSet;
-
 use ipnet::IpNet;
 
+use super::inbound::{self, Inbound, authorize};
 use super::{Check, Finding, Observation, Remedy, Severity, Status, View, some_of};
-use crate::snapshot::{Description, LoadBalancer, Network, SecurityGroupRule, Seen, Source};
+use crate::snapshot::SecurityGroupRule;
 
 /// Evidence lines per alert; the rest is counted.
 const MOST_RULES_NAMED: usize = 20;
 
-/// One observation per load balancer. Rules hold for what comes through PrivateLink only where ELB enforces them; they see
-/// the consumer's private address as the source.
-/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-security-groups.html>
+/// One observation per load balancer.
 #[must_use]
 pub fn evaluate(view: View<'_>) -> Vec<Observation> {
-    view.per_load_balancer(Check::LoadBalancerSecurityGroups, |balancer, description| {
-        // Absent means no security group; a group that ELB says nothing of is taken as enforced, which is its default.
-        if description.security_groups.is_empty() || description.enforced == Some(false) {
-            return Status::Pass;
-        }
-        match (Inbound::of(description, view), ports_served(balancer, view)) {
-            (Ok(inbound), Ok(ports)) => judge(balancer, description, &inbound, &ports, view),
-            (Err(why), _) | (_, Err(why)) => Status::Unknown(why),
-        }
-    })
+    inbound::per_load_balancer(view, Check::LoadBalancerSecurityGroups, judge)
 }
 
-/// The ports on which the load balancer serves dbt: those expected, or every one if none is.
-pub(super) fn ports_served(balancer: &LoadBalancer, view: View<'_>) -> Result<BTreeSet<u16>, String> {
-    let expected = view.policy.listener_ports.of(view.service);
-    let listeners =
-        balancer.listeners.as_ref().map_err(ToString::to_string)?.iter().filter(|listener| listener.serves());
-    let ports = listeners.map(|listener| listener.port);
-    Ok(ports.filter(|port| expected.is_empty() || expected.contains(port)).collect())
-}
-
-/// The inbound rules of one load balancer, of all its groups: what one lets in, is in.
-pub(super) struct Inbound<'a> {
-    pub(super) rules: Vec<&'a SecurityGroupRule>,
-    network: &'a Network,
-}
-
-impl<'a> Inbound<'a> {
-    pub(super) fn of(description: &Description, view: View<'a>) -> Result<Self, String> {
-        let network = view.paths.network.as_ref().ok_or("it was not read in this run")?;
-        let rules = network.rules.as_ref().map_err(ToString::to_string)?;
-        let own = |rule: &&SecurityGroupRule| description.security_groups.contains(&rule.group);
-        Ok(Self { rules: rules.iter().filter(own).collect(), network })
-    }
-
-    /// The addresses that a rule lets in. Members of a security group are never dbt: its endpoint is in another VPC, and
-    /// what comes through PrivateLink comes with an address and no group.
-    pub(super) fn sources(&self, rule: &SecurityGroupRule) -> Seen<Vec<IpNet>> {
-        match &rule.source {
-            Source::Cidr(cidr) => Ok(vec![*cidr]),
-            Source::PrefixList(id) => self.network.prefix_lists.get(id).cloned().unwrap_or_else(|| Ok(Vec::new())),
-            Source::Group(_) => Ok(Vec::new()),
-        }
-    }
-
-    /// Whether `rules` together let all of `cidr` in on `port`; in words, why that is not known.
-    pub(super) fn covers(&self, rules: &[&SecurityGroupRule], cidr: &IpNet, port: u16) -> Result<bool, String> {
-        let (mut open, mut unread) = (Vec::new(), None);
-        for rule in rules.iter().filter(|rule| rule.tcp.is_some_and(|ports| ports.contains(port))) {
-            match self.sources(rule) {
-                Ok(sources) => open.extend(sources),
-                Err(unseen) => unread = Some(unseen.to_string()),
-            }
-        }
-        // Aggregation joins neighbours, so what several rules cover together is covered by one network afterwards.
-        match (IpNet::aggregate(&open).iter().any(|open| open.contains(cidr)), unread) {
-            (false, Some(why)) => Err(why),
-            (covered, _) => Ok(covered),
-        }
-    }
-}
-
-fn judge(
-    balancer: &LoadBalancer,
-    description: &Description,
-    inbound: &Inbound<'_>,
-    ports: &BTreeSet<u16>,
-    view: View<'_>,
-) -> Status {
+fn judge(inbound: &Inbound<'_>) -> Status {
+    let Inbound { view, balancer, groups, rules, ports, .. } = inbound;
     if view.policy.dbt_cidrs.is_empty() {
-        return cannot_tell(balancer, description, inbound, ports, view);
+        return cannot_tell(inbound);
     }
     let pairs: Vec<(IpNet, u16)> =
         ports.iter().flat_map(|port| view.policy.dbt_cidrs.iter().map(move |cidr| (*cidr, *port))).collect();
     let mut kept_out = Vec::new();
     for (cidr, port) in &pairs {
-        match inbound.covers(&inbound.rules, cidr, *port) {
+        match inbound.covers(rules, cidr, *port) {
             Ok(true) => {}
             Ok(false) => kept_out.push((*cidr, *port)),
             Err(why) => return Status::Unknown(why),
@@ -101,7 +34,7 @@ fn judge(
         return Status::Pass;
     }
     let pairs_named = some_of(kept_out.iter().map(|(cidr, port)| format!("{cidr} on port {port}")).collect(), 3);
-    let group = description.security_groups.first().map(String::as_str).unwrap_or_default();
+    let group = groups.first().map(String::as_str).unwrap_or_default();
     Status::Fail(Box::new(Finding {
         severity: Severity::Critical,
         summary: format!(
@@ -113,7 +46,7 @@ fn judge(
         ),
         meaning: "dbt cannot connect from these networks: its connections time out before they reach a listener."
             .to_owned(),
-        evidence: evidence(description, inbound),
+        evidence: evidence(inbound),
         remedy: Remedy {
             what: "Let dbt's networks in. If they have changed, ask dbt Support and mend the stack's DbtCidrs."
                 .to_owned(),
@@ -125,22 +58,14 @@ fn judge(
 }
 
 /// Without dbt's networks only that can be told: whether anybody is let in at all.
-fn cannot_tell(
-    balancer: &LoadBalancer,
-    description: &Description,
-    inbound: &Inbound<'_>,
-    ports: &BTreeSet<u16>,
-    view: View<'_>,
-) -> Status {
+fn cannot_tell(inbound: &Inbound<'_>) -> Status {
+    let Inbound { view, balancer, groups, rules, ports, .. } = inbound;
     let opens = |rule: &SecurityGroupRule, port: u16| {
         rule.tcp.is_some_and(|ports| ports.contains(port))
             && inbound.sources(rule).map_or(true, |sources| !sources.is_empty())
     };
-    let shut: Vec<String> = ports
-        .iter()
-        .filter(|port| !inbound.rules.iter().any(|rule| opens(rule, **port)))
-        .map(ToString::to_string)
-        .collect();
+    let shut: Vec<String> =
+        ports.iter().filter(|port| !rules.iter().any(|rule| opens(rule, **port))).map(ToString::to_string).collect();
     let name = balancer.name();
     let (severity, summary, meaning) = if shut.is_empty() {
         (
@@ -155,12 +80,12 @@ fn cannot_tell(
             "dbt cannot connect: its connections time out before they reach a listener.",
         )
     };
-    let group = description.security_groups.first().map(String::as_str).unwrap_or_default();
+    let group = groups.first().map(String::as_str).unwrap_or_default();
     Status::Fail(Box::new(Finding {
         severity,
         summary,
         meaning: meaning.to_owned(),
-        evidence: evidence(description, inbound),
+        evidence: evidence(inbound),
         remedy: Remedy {
             what: "Ask dbt Support for the networks your dbt environment connects from, and deploy the stack anew with them \
                    in DbtCidrs."
@@ -168,7 +93,7 @@ fn cannot_tell(
             command: Some(format!(
                 "aws ec2 describe-security-group-rules --region {} --filters Name=group-id,Values={}",
                 view.place.region(),
-                description.security_groups.join(",")
+                groups.join(",")
             )),
             console: view.place.security_group(group),
         },
@@ -176,53 +101,17 @@ fn cannot_tell(
     }))
 }
 
-fn evidence(description: &Description, inbound: &Inbound<'_>) -> Vec<String> {
+fn evidence(inbound: &Inbound<'_>) -> Vec<String> {
     let enforced = "inbound rules are enforced on PrivateLink traffic".to_owned();
-    let groups = format!("security groups: {}", description.security_groups.join(", "));
+    let groups = format!("security groups: {}", inbound.groups.join(", "));
     let rules = inbound.rules.iter().map(|rule| inbound.describe(rule)).collect();
     [enforced, groups].into_iter().chain(some_of(rules, MOST_RULES_NAMED)).collect()
-}
-
-impl Inbound<'_> {
-    /// The rule in a line.
-    pub(super) fn describe(&self, rule: &SecurityGroupRule) -> String {
-        let SecurityGroupRule { id, group, tcp, source } = rule;
-        let ports = tcp.map_or("not TCP".to_owned(), |ports| format!("TCP {ports}"));
-        let from = match source {
-            Source::Cidr(cidr) => cidr.to_string(),
-            Source::PrefixList(list) => match self.sources(rule) {
-                Ok(cidrs) => format!(
-                    "{list}, which is {}",
-                    some_of(cidrs.iter().map(ToString::to_string).collect(), 5).join(", ")
-                ),
-                Err(unseen) => format!("{list}, which cannot be read: {unseen}"),
-            },
-            Source::Group(other) => format!("members of {other}"),
-        };
-        format!("{id} of {group}: {ports} from {from}")
-    }
-}
-
-/// The command that lets these networks in on these ports.
-pub(super) fn authorize(group: &str, missing: &[(IpNet, u16)], region: &str) -> String {
-    let permission = |(cidr, port): &(IpNet, u16)| {
-        let range = match cidr {
-            IpNet::V4(cidr) => format!("IpRanges=[{{CidrIp={cidr}}}]"),
-            IpNet::V6(cidr) => format!("Ipv6Ranges=[{{CidrIpv6={cidr}}}]"),
-        };
-        format!("'IpProtocol=tcp,FromPort={port},ToPort={port},{range}'")
-    };
-    let permissions: Vec<String> = missing.iter().map(permission).collect();
-    format!(
-        "aws ec2 authorize-security-group-ingress --region {region} --group-id {group} --ip-permissions {}",
-        permissions.join(" ")
-    )
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::snapshot::{Paths, Ports};
+    use crate::snapshot::{Description, LoadBalancer, Network, Paths, Ports, Source};
     use crate::testing::{
         endpoint_service, listener, load_balancer, network, paths, settings, target_group, unseen, view_of,
     };

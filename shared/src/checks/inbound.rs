@@ -1,0 +1,116 @@
+//! The inbound rules of a load balancer's security groups, which two checks look at.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use super::{Check, Observation, Status, View, some_of};
+use crate::snapshot::{Description, LoadBalancer, Network, SecurityGroupRule, Seen, Source};
+
+/// The rules of one load balancer, of all its groups together: what one lets in, is in.
+pub(super) struct Inbound<'a> {
+    pub(super) view: View<'a>,
+    pub(super) balancer: &'a LoadBalancer,
+    /// Its security groups.
+    pub(super) groups: &'a [String],
+    pub(super) rules: Vec<&'a SecurityGroupRule>,
+    /// The ports on which it serves dbt: those expected, or every one if none is.
+    pub(super) ports: BTreeSet<u16>,
+    network: &'a Network,
+}
+
+/// One observation of `check` per load balancer. Rules hold for what comes through PrivateLink only where ELB enforces them;
+/// they see the consumer's private address as the source. Where they do not hold, nothing is wrong with them.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-security-groups.html>
+pub(super) fn per_load_balancer(
+    view: View<'_>,
+    check: Check,
+    judge: impl Fn(&Inbound<'_>) -> Status,
+) -> Vec<Observation> {
+    view.per_load_balancer(check, |balancer, description| {
+        // Absent means no security group; a group that ELB says nothing of is taken as enforced, which is its default.
+        if description.security_groups.is_empty() || description.enforced == Some(false) {
+            return Status::Pass;
+        }
+        Inbound::of(balancer, description, view).map_or_else(Status::Unknown, |inbound| judge(&inbound))
+    })
+}
+
+impl<'a> Inbound<'a> {
+    fn of(balancer: &'a LoadBalancer, description: &'a Description, view: View<'a>) -> Result<Self, String> {
+        let network = view.paths.network.as_ref().ok_or("it was not read in this run")?;
+        let rules = network.rules.as_ref().map_err(ToString::to_string)?;
+        let groups = &description.security_groups;
+        let expected = view.policy.listener_ports.of(view.service);
+        let listeners = balancer.listeners.as_ref().map_err(ToString::to_string)?;
+        let serving = listeners.iter().filter(|listener| listener.serves()).map(|listener| listener.port);
+        Ok(Self {
+            view,
+            balancer,
+            groups,
+            rules: rules.iter().filter(|rule| groups.contains(&rule.group)).collect(),
+            ports: serving.filter(|port| expected.is_empty() || expected.contains(port)).collect(),
+            network,
+        })
+    }
+
+    /// The addresses that a rule lets in. Members of a security group are never dbt: its endpoint is in another VPC, and
+    /// what comes through PrivateLink comes with an address and no group.
+    pub(super) fn sources(&self, rule: &SecurityGroupRule) -> Seen<Vec<IpNet>> {
+        match &rule.source {
+            Source::Cidr(cidr) => Ok(vec![*cidr]),
+            Source::PrefixList(id) => self.network.prefix_lists.get(id).cloned().unwrap_or_else(|| Ok(Vec::new())),
+            Source::Group(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether `rules` together let all of `cidr` in on `port`; in words, why that is not known.
+    pub(super) fn covers(&self, rules: &[&SecurityGroupRule], cidr: &IpNet, port: u16) -> Result<bool, String> {
+        let (mut open, mut unread) = (Vec::new(), None);
+        for rule in rules.iter().filter(|rule| rule.tcp.is_some_and(|ports| ports.contains(port))) {
+            match self.sources(rule) {
+                Ok(sources) => open.extend(sources),
+                Err(unseen) => unread = Some(unseen.to_string()),
+            }
+        }
+        // Aggregation joins neighbours, so what several rules cover together is covered by one network afterwards.
+        match (IpNet::aggregate(&open).iter().any(|open| open.contains(cidr)), unread) {
+            (false, Some(why)) => Err(why),
+            (covered, _) => Ok(covered),
+        }
+    }
+
+    /// The rule in a line.
+    pub(super) fn describe(&self, rule: &SecurityGroupRule) -> String {
+        let SecurityGroupRule { id, group, tcp, source } = rule;
+        let ports = tcp.map_or("not TCP".to_owned(), |ports| format!("TCP {ports}"));
+        let from = match source {
+            Source::Cidr(cidr) => cidr.to_string(),
+            Source::PrefixList(list) => match self.sources(rule) {
+                Ok(cidrs) => format!(
+                    "{list}, which is {}",
+                    some_of(cidrs.iter().map(ToString::to_string).collect(), 5).join(", ")
+                ),
+                Err(unseen) => format!("{list}, which cannot be read: {unseen}"),
+            },
+            Source::Group(other) => format!("members of {other}"),
+        };
+        format!("{id} of {group}: {ports} from {from}")
+    }
+}
+
+/// The command that lets these networks in on these ports.
+pub(super) fn authorize(group: &str, missing: &[(IpNet, u16)], region: &str) -> String {
+    let permission = |(cidr, port): &(IpNet, u16)| {
+        let range = match cidr {
+            IpNet::V4(cidr) => format!("IpRanges=[{{CidrIp={cidr}}}]"),
+            IpNet::V6(cidr) => format!("Ipv6Ranges=[{{CidrIpv6={cidr}}}]"),
+        };
+        format!("'IpProtocol=tcp,FromPort={port},ToPort={port},{range}'")
+    };
+    let permissions: Vec<String> = missing.iter().map(permission).collect();
+    format!(
+        "aws ec2 authorize-security-group-ingress --region {region} --group-id {group} --ip-permissions {}",
+        permissions.join(" ")
+    )
+}
