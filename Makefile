@@ -7,6 +7,7 @@ ARCHITECTURE ?= arm64
 
 AWS_TOOLS := .tools/aws/ready
 SAM_TOOLS := .tools/sam/ready
+AWS := $(CURDIR)/.tools/aws/bin/aws
 SAM := $(CURDIR)/.tools/sam/bin/sam
 PYTEST := .tools/aws/bin/python -m pytest --quiet -p no:cacheprovider
 # With the tools' own Python first: cargo-lambda finds zig in it.
@@ -76,9 +77,18 @@ endif
 TARGET_arm64 := aarch64-unknown-linux-gnu
 TARGET_x86_64 := x86_64-unknown-linux-gnu
 
-deploy: $(SAM_TOOLS) ## Build for AWS and deploy with your credentials, asking what it needs to know
+# SAM's questions offer the template's defaults, not what is deployed: so they are for the first time alone. Later every
+# parameter stays that SET does not name; the endpoint services must be said, since SAM loops over them before it asks AWS.
+deploy: $(AWS_TOOLS) $(SAM_TOOLS) ## Build for AWS and deploy with your credentials; later, SET="Name=value ..." changes
 	$(SAM) build
-	$(SAM) deploy --guided --stack-name $(STACK)
+	@services=$$($(AWS) cloudformation describe-stacks --stack-name $(STACK) --output text --query \
+		"Stacks[0].Parameters[?ParameterKey=='EndpointServiceIds'].ParameterValue" 2>/dev/null); \
+	if [ -n "$$services" ]; then \
+		echo "==> Updating $(STACK); what is not named stays: $(SET)"; \
+		$(SAM) deploy --stack-name $(STACK) --no-fail-on-empty-changeset --parameter-overrides EndpointServiceIds="$$services" $(SET); \
+	else \
+		$(SAM) deploy --guided --stack-name $(STACK); \
+	fi
 
 clean: ## Remove what was built and installed
 	rm -rf target .aws-sam .tools

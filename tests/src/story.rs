@@ -77,7 +77,7 @@ impl Stage {
         play.tidied_up()?;
         play.audience.step(
             "The company lets the guard mend cross-zone load balancing by itself",
-            &["sam deploy --parameter-overrides CrossZone=enforce".to_owned()],
+            &["make deploy SET=CrossZone=enforce".to_owned()],
         );
         *stack = Stack::deploy(aws, "privatelink-guard", &[&company.service], &[("CrossZone", "enforce")])?;
         play.mended_by_itself()?;

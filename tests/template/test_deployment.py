@@ -141,6 +141,41 @@ def test_an_update_keeps_what_is_remembered_and_who_is_subscribed(guard):
     assert {subscription["Endpoint"] for subscription in listed} == {"ops@example.com", "boss@example.com"}
 
 
+@pytest.mark.parametrize("change", [{}, {"RemindEveryHours": "7"}, {"EndpointServiceIds": "both", "DryRun": "true"}])
+def test_make_deploy_keeps_what_is_not_named(guard, change):
+    """The recipe of the project's own Makefile, with the stub in the place of the functions."""
+    both = ",".join(service.service_id for service in guard.services)
+    change = {name: both if value == "both" else value for name, value in change.items()}
+
+    def parameters():
+        return {each["ParameterKey"]: each["ParameterValue"] for each in guard.described["Parameters"]}
+    before = parameters()
+    tools = [ROOT / ".tools/sam/bin", pathlib.Path(sys.executable).parent]
+    done = subprocess.run(
+        ["make", "-f", ROOT / "Makefile", "deploy", f"STACK={STACK}", f"AWS={tools[1] / 'aws'}", f"SAM={tools[0] / 'sam'}",
+         "AWS_TOOLS=", "SAM_TOOLS=", "SET=" + " ".join(f"{name}={value}" for name, value in change.items())],
+        cwd=guard.folder, text=True, capture_output=True, input="y\n",
+        env={**guard.aws.environment(), "PATH": os.pathsep.join([*map(str, tools), os.environ["PATH"]])})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert parameters() == {**before, **change}
+
+
+@pytest.mark.parametrize("output, runs", [("DeadLettersRead", 0), ("DeadLettersReplay", 3), ("TestMessage", 1)])
+def test_the_commands_in_the_outputs_work(guard, output, runs, tmp_path):
+    before = len(guard.aws.control("invocations", since=0))
+    path = os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]])
+    # The AWS CLI has an address of its own for SQS, which AWS_ENDPOINT_URL does not replace.
+    command = guard.outputs[output].replace("aws sqs", "aws --endpoint-url $AWS_ENDPOINT_URL sqs")
+    done = subprocess.run(["bash", "-ec", command], cwd=tmp_path, text=True, capture_output=True,
+                          env={**guard.aws.environment(), "PATH": path})
+    assert done.returncode == 0, done.stderr
+
+    def invoked():
+        new = guard.aws.control("invocations", since=0)[before:]
+        return len([run for run in new if run["trigger"] != "schedule"])
+    eventually(lambda: invoked() >= runs)
+
+
 def test_an_update_that_fails_leaves_everything_as_it_was(guard):
     """A service that is not there cannot ring, so its connection notification cannot be created."""
     def state():
