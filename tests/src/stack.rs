@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -28,9 +29,14 @@ const BUILT: &str = "target/local-aws/build";
 /// # Errors
 /// If SAM or the compiler fails.
 pub fn build(aws: &LocalAws) -> Result<()> {
-    let mut sam = aws.command(&Who::account(COMPANY), "sam", "sam");
-    sam.args(["build", "--build-dir", BUILT]).env("LOCAL", "1");
-    run(sam, "sam build")
+    // Whoever asks: SAM empties the folder first, from which another test may be deploying.
+    static DONE: OnceLock<Result<(), String>> = OnceLock::new();
+    let done = DONE.get_or_init(|| {
+        let mut sam = aws.command(&Who::account(COMPANY), "sam", "sam");
+        sam.args(["build", "--build-dir", BUILT]).env("LOCAL", "1");
+        run(sam, "sam build").map_err(|error| format!("{error:#}"))
+    });
+    done.clone().map_err(anyhow::Error::msg)
 }
 
 impl Stack {
