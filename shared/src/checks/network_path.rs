@@ -38,15 +38,25 @@ pub fn evaluate(view: View<'_>) -> Vec<Observation> {
             Err(why) => Status::Unknown(why),
         }
     });
-    let balancers = view.paths.behind(view.service).unwrap_or_default();
-    let groups = balancers.iter().flat_map(|balancer| balancer.target_groups.iter().flatten());
-    let far = groups.filter_map(|group| {
-        let outside = group.targets.iter().flatten().filter(|target| target.zone.as_deref() == Some("all")).count();
-        let why = format!("{} outside the VPC: the network ACLs on their side are not seen", count(outside, "target"));
-        let resource = format!("{}, the far side", group.arn);
-        (outside > 0).then(|| observed(Check::NetworkPath, &resource, Status::Unknown(why)))
+    let balancers = view.paths.behind(view.service).unwrap_or_default().into_iter();
+    let mapped =
+        balancers.filter_map(|balancer| Some((balancer, Map::of(balancer, view.paths.network.as_ref()).ok()?)));
+    let far = mapped.flat_map(|(balancer, map)| {
+        let groups = balancer.target_groups.iter().flatten();
+        groups.filter_map(|group| far_side(group, &map)).collect::<Vec<_>>()
     });
     near.into_iter().chain(far).collect()
+}
+
+/// That the side of targets whose subnet is not seen is not judged, if there are any.
+fn far_side(group: &TargetGroup, map: &Map<'_>) -> Option<Observation> {
+    let vpcs = || map.nodes.iter().filter_map(|node| map.subnet(&node.subnet)).map(|subnet| subnet.vpc.as_str());
+    let seen = |target: &Target, address| vpcs().any(|vpc| map.subnet_of(target, address, vpc).is_some());
+    let far = |target: &&Target| target.address.is_some_and(|address| !seen(target, address));
+    let number = group.targets.iter().flatten().filter(far).count();
+    let why = format!("{} in subnets that are not seen, nor are the network ACLs there", count(number, "target"));
+    let resource = format!("{}, the far side", group.arn);
+    (number > 0).then(|| observed(Check::NetworkPath, &resource, Status::Unknown(why)))
 }
 
 /// What stands in a packet's way.
@@ -566,7 +576,7 @@ mod tests {
         let observations = view(&seen(network, vec![at("10.0.0.10"), outside("10.7.0.10")], true), evaluate);
         let [near, far] = &observations[..] else { panic!("{observations:?}") };
         assert_eq!(near.status, Status::Pass);
-        let why = "1 target outside the VPC: the network ACLs on their side are not seen";
+        let why = "1 target in subnets that are not seen, nor are the network ACLs there";
         assert_eq!((far.resource.ends_with(", the far side"), &far.status), (true, &Status::Unknown(why.to_owned())));
     }
 

@@ -74,14 +74,18 @@ impl Observer {
             let network = network.await;
             (descriptions, network)
         };
-        let ((descriptions, network), mut balancers) = tokio::join!(described, self.forwarding(arns, settings));
+        let forwarding = async {
+            let mut balancers = self.forwarding(arns, settings).await;
+            let incomplete = self.place_instances(&mut balancers).await.err();
+            (balancers, incomplete)
+        };
+        let ((descriptions, network), (mut balancers, incomplete)) = tokio::join!(described, forwarding);
         for balancer in &mut balancers {
             balancer.description = match &descriptions {
                 Ok(known) => known.get(&balancer.arn).cloned().ok_or_else(|| not_described(&balancer.arn)),
                 Err(unseen) => Err(unseen.clone()),
             };
         }
-        let incomplete = self.place_instances(&mut balancers).await.err();
         if !settings {
             self.cross_zone_where_needed(&mut balancers).await;
         }
