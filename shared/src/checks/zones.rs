@@ -69,8 +69,9 @@ fn judge(balancer: &LoadBalancer, group: &TargetGroup, offered: &BTreeSet<&str>,
     let of = balancer.description.as_ref().map_or(0, |description| description.zones.len());
     let state = if crossing { "on" } else { "off" };
     let line = |zone: &&str| {
-        let not = if entered(zone) { "" } else { "not " };
-        format!("{zone}: no healthy target, {not}offered by the endpoint service")
+        let not = if offered.contains(zone) { "" } else { "not " };
+        let service = format!(", {not}offered by the endpoint service");
+        format!("{zone}: no healthy target{}", if offered.is_empty() { "" } else { &service })
     };
     let healthy = targets.iter().filter(|target| target.health == Health::Healthy);
     Status::Fail(Box::new(Finding {
