@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use guard::act::{Outcome, Writer};
-use guard::alerts::{Report, Teller, name_the_cause};
+use guard::alerts::{Report, Teller};
 use guard::checks::connections::{Context, evaluate};
-use guard::checks::visibility;
+use guard::checks::{name_the_cause, visibility};
 use guard::config::Settings;
 use guard::connections::{Plan, Verdict, decide};
 use guard::ids::ServiceId;
@@ -106,11 +106,12 @@ impl ConnectionAcceptor {
                 round.extend(visibility::evaluate(&failed_reads));
                 if let Trigger::Change(change) = trigger {
                     // A stranger's alert is about an account; a change names its endpoints.
-                    name_the_cause(&mut round, change, |account| {
+                    name_the_cause(&mut round, change, |_, resource, _| {
                         let of_account = |connection: &&Connection| {
-                            connection.owner.as_ref().is_some_and(|owner| owner.as_str() == account)
+                            connection.owner.as_ref().is_some_and(|owner| owner.as_str() == resource)
                         };
-                        seen.iter().flatten().filter(of_account).map(|own| own.endpoint.to_string()).collect()
+                        let mut endpoints = seen.iter().flatten().filter(of_account).map(|own| &own.endpoint);
+                        change.is_about(resource) || endpoints.any(|own| change.is_about(own.as_str()))
                     });
                 }
                 round

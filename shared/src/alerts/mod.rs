@@ -591,20 +591,3 @@ fn look<'a>(round: &'a [Observation], check: Check, resource: &str, service: &Se
         None => Look::Gone,
     }
 }
-
-/// Notes on each failed finding the change that rang, if it names what the finding is about.
-pub fn name_the_cause(
-    observations: &mut [Observation],
-    change: &crate::trigger::Change,
-    related: impl Fn(&str) -> Vec<String>,
-) {
-    for observation in observations {
-        if let Status::Fail(finding) = &mut observation.status {
-            let mut resources = related(&observation.resource);
-            resources.push(observation.resource.clone());
-            if resources.iter().any(|resource| change.is_about(resource)) {
-                finding.cause = Some(change.clone());
-            }
-        }
-    }
-}

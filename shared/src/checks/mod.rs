@@ -428,14 +428,9 @@ impl<'a> View<'a> {
     /// Notes `change` on each failed finding that it can have brought about: a call of those that its check depends on,
     /// which names what the finding is about.
     pub fn name_the_cause(self, observations: &mut [Observation], change: &Change) {
-        for Observation { check, resource, status } in observations {
-            if let Status::Fail(finding) = status
-                && check.events().contains(&change.event_name.as_str())
-                && self.names(change, resource, finding)
-            {
-                finding.cause = Some(change.clone());
-            }
-        }
+        name_the_cause(observations, change, |check, resource, finding| {
+            check.events().contains(&change.event_name.as_str()) && self.names(change, resource, finding)
+        });
     }
 
     /// Whether `change` names the resource, a load balancer that it is a target group of, or an id in the evidence.
@@ -448,6 +443,21 @@ impl<'a> View<'a> {
         change.is_about(resource)
             || balancers.into_iter().filter(uses).any(|balancer| change.is_about(balancer.arn.as_str()))
             || evidence.into_iter().any(|id| change.is_about(id))
+    }
+}
+
+/// Notes `change` on each failed finding that it `concerns`, by check, resource and finding.
+pub fn name_the_cause(
+    observations: &mut [Observation],
+    change: &Change,
+    concerns: impl Fn(Check, &str, &Finding) -> bool,
+) {
+    for Observation { check, resource, status } in observations {
+        if let Status::Fail(finding) = status
+            && concerns(*check, resource, finding)
+        {
+            finding.cause = Some(change.clone());
+        }
     }
 }
 
