@@ -43,7 +43,7 @@ fn judge(inbound: &Inbound<'_>) -> Status {
         match inbound.sources(rule) {
             Ok(sources) if sources.iter().any(|net| is_broad(net, dbt)) => broad.push(rule),
             Ok(_) => narrow.push(rule),
-            Err(unseen) => unread = Some(unseen.to_string()),
+            Err(why) => unread = Some(why),
         }
     }
     let [first, ..] = broad[..] else { return unread.map_or(Status::Pass, Status::Unknown) };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 
 use super::{Check, Observation, Status, View, some_of};
-use crate::snapshot::{Description, LoadBalancer, Network, SecurityGroupRule, Seen, Source};
+use crate::snapshot::{Description, LoadBalancer, NOT_READ, Network, SecurityGroupRule, Source, told};
 
 /// The rules of one load balancer, of all its groups together: what one lets in, is in.
 pub(super) struct Inbound<'a> {
@@ -38,7 +38,7 @@ pub(super) fn per_load_balancer(
 
 impl<'a> Inbound<'a> {
     fn of(balancer: &'a LoadBalancer, description: &'a Description, view: View<'a>) -> Result<Self, String> {
-        let network = view.paths.network.as_ref().ok_or("it was not read in this run")?;
+        let network = view.paths.network.as_ref().ok_or(NOT_READ)?;
         let rules = network.rules.as_ref().map_err(ToString::to_string)?;
         let groups = &description.security_groups;
         let expected = view.policy.listener_ports.of(view.service);
@@ -56,10 +56,13 @@ impl<'a> Inbound<'a> {
 
     /// The addresses that a rule lets in. Members of a security group are never dbt: its endpoint is in another VPC, and
     /// what comes through PrivateLink comes with an address and no group.
-    pub(super) fn sources(&self, rule: &SecurityGroupRule) -> Seen<Vec<IpNet>> {
+    ///
+    /// # Errors
+    /// In words, if its prefix list is not known.
+    pub(super) fn sources(&self, rule: &SecurityGroupRule) -> Result<Vec<IpNet>, String> {
         match &rule.source {
             Source::Cidr(cidr) => Ok(vec![*cidr]),
-            Source::PrefixList(id) => self.network.prefix_lists.get(id).cloned().unwrap_or_else(|| Ok(Vec::new())),
+            Source::PrefixList(id) => told(self.network.prefix_lists.get(id)).cloned(),
             Source::Group(_) => Ok(Vec::new()),
         }
     }
@@ -70,7 +73,7 @@ impl<'a> Inbound<'a> {
         for rule in rules.iter().filter(|rule| rule.tcp.is_some_and(|ports| ports.contains(port))) {
             match self.sources(rule) {
                 Ok(sources) => open.extend(sources),
-                Err(unseen) => unread = Some(unseen.to_string()),
+                Err(why) => unread = Some(why),
             }
         }
         // Aggregation joins neighbours, so what several rules cover together is covered by one network afterwards.
@@ -91,7 +94,7 @@ impl<'a> Inbound<'a> {
                     "{list}, which is {}",
                     some_of(cidrs.iter().map(ToString::to_string).collect(), 5).join(", ")
                 ),
-                Err(unseen) => format!("{list}, which cannot be read: {unseen}"),
+                Err(why) => format!("{list}, which cannot be read: {why}"),
             },
             Source::Group(other) => format!("members of {other}"),
         };

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 
 use super::{Check, Finding, Observation, Remedy, Severity, Status, View, count, observed, some_of};
 use crate::snapshot::{
-    AclEntry, Interface, LoadBalancer, Network, NetworkAcl, Ports, Route, RouteTable, Subnet, Target, TargetGroup,
-    TargetKind, interface_description,
+    AclEntry, Interface, LoadBalancer, NOT_READ, Network, NetworkAcl, Ports, Route, RouteTable, Subnet, Target,
+    TargetGroup, TargetKind, interface_description,
 };
 
 /// The ports on which answers come back to a node.
@@ -74,7 +74,6 @@ enum Obstacle<'a> {
 
 /// The network around one load balancer.
 struct Map<'a> {
-    network: &'a Network,
     nodes: Vec<&'a Interface>,
     subnets: &'a [Subnet],
     acls: &'a [NetworkAcl],
@@ -83,18 +82,17 @@ struct Map<'a> {
 
 impl<'a> Map<'a> {
     fn of(balancer: &LoadBalancer, network: Option<&'a Network>) -> Result<Self, String> {
-        let network = network.ok_or("it was not read in this run")?;
-        let seen = |unseen: &crate::snapshot::Unseen| unseen.to_string();
-        let interfaces = network.interfaces.as_ref().map_err(seen)?;
+        let network = network.ok_or(NOT_READ)?;
+        let interfaces = network.interfaces.as_ref().map_err(ToString::to_string)?;
         let description = interface_description(&balancer.arn);
         let nodes: Vec<&Interface> = interfaces.iter().filter(|own| own.description == description).collect();
         if nodes.is_empty() {
             return Err(format!("EC2 shows no network interface of {}", balancer.name()));
         }
-        let subnets = network.subnets.as_ref().map_err(seen)?;
-        let acls = network.acls.as_ref().map_err(seen)?;
-        let tables = network.route_tables.as_ref().map_err(seen)?;
-        Ok(Self { network, nodes, subnets, acls, tables })
+        let subnets = network.subnets.as_ref().map_err(ToString::to_string)?;
+        let acls = network.acls.as_ref().map_err(ToString::to_string)?;
+        let tables = network.route_tables.as_ref().map_err(ToString::to_string)?;
+        Ok(Self { nodes, subnets, acls, tables })
     }
 
     fn subnet(&self, id: &str) -> Option<&'a Subnet> {
@@ -357,8 +355,8 @@ fn repairs(obstacles: &BTreeSet<Obstacle<'_>>, map: &Map<'_>, view: View<'_>) ->
     let mut wanted: BTreeMap<(&str, bool, Ports, String), i32> = BTreeMap::new();
     for obstacle in obstacles {
         let Obstacle::Acl { acl, egress, peer, ports, rule, .. } = obstacle else { continue };
-        let subnets = map.network.subnets.iter().flatten().flat_map(|subnet| &subnet.cidrs);
-        let cidr = subnets.into_iter().find(|cidr| cidr.contains(peer)).copied().unwrap_or_else(|| IpNet::from(*peer));
+        let mut subnets = map.subnets.iter().flat_map(|subnet| &subnet.cidrs);
+        let cidr = subnets.find(|cidr| cidr.contains(peer)).copied().unwrap_or_else(|| IpNet::from(*peer));
         let before = wanted.entry((acl, *egress, *ports, cidr.to_string())).or_insert(*rule);
         *before = (*before).min(*rule);
     }

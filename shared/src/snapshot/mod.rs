@@ -32,6 +32,9 @@ pub struct Unseen {
     pub denied: bool,
 }
 
+/// Why something is not known that was not asked for.
+pub const NOT_READ: &str = "it was not read in this run";
+
 /// What a read gave that is not made in every run; in words, why it is not known.
 ///
 /// # Errors
@@ -40,6 +43,6 @@ pub fn told<T>(read: Option<&Seen<T>>) -> Result<&T, String> {
     match read {
         Some(Ok(seen)) => Ok(seen),
         Some(Err(unseen)) => Err(unseen.to_string()),
-        None => Err("it was not read in this run".to_owned()),
+        None => Err(NOT_READ.to_owned()),
     }
 }
