@@ -112,7 +112,8 @@ impl DriftWatcher {
         }
         metrics::write(&[("UnknownChecks", unknown)], began);
         undone.extend(failed.into_iter().map(|(_, failure)| failure));
-        undone.extend(paths.unseen().chain(mended.iter().flat_map(Paths::unseen)).cloned());
+        // The second look is the first with some attributes read again.
+        undone.extend(mended.as_ref().unwrap_or(&paths).unseen().cloned());
         undone.into_result()
     }
 

@@ -59,7 +59,7 @@ impl Observer {
         &self,
         arns: &BTreeSet<Arn>,
         settings: bool,
-    ) -> (BTreeMap<Arn, LoadBalancer>, Option<Network>, Vec<Unseen>) {
+    ) -> (BTreeMap<Arn, LoadBalancer>, Option<Network>, Option<Unseen>) {
         let described = async {
             let descriptions = self.descriptions(arns).await;
             let known = || descriptions.iter().flat_map(BTreeMap::iter);
@@ -90,7 +90,7 @@ impl Observer {
             self.cross_zone_where_needed(&mut balancers).await;
         }
         let balancers = balancers.into_iter().map(|balancer| (balancer.arn.clone(), balancer)).collect();
-        (balancers, network, incomplete.into_iter().collect())
+        (balancers, network, incomplete)
     }
 
     /// The load balancers with their listeners, and the target groups of those that serve dbt.

@@ -18,8 +18,8 @@ pub struct Paths {
     pub notifications: Option<Seen<Vec<Notification>>>,
     /// What surrounds the load balancers; not read in every run.
     pub network: Option<Network>,
-    /// The reads that failed and of which nothing else remains: those that complete what is known of targets.
-    pub incomplete: Vec<Unseen>,
+    /// Why it is not known where instances are; of the read itself nothing else remains, since it completes targets.
+    pub incomplete: Option<Unseen>,
 }
 
 impl Paths {

@@ -111,7 +111,7 @@ pub fn paths(service: EndpointService, load_balancers: impl IntoIterator<Item = 
         connections: None,
         notifications: None,
         network: None,
-        incomplete: Vec::new(),
+        incomplete: None,
     }
 }
 
