@@ -1,27 +1,28 @@
 //! connection-acceptor: accepts dbt's connection requests, and nobody else's.
 //!
-//! Whatever rang, it reads all connections of the configured services, decides for each, acts, confirms, and tells.
+//! Whatever triggered it, it reads all connections of the configured services, decides for each, applies the decisions,
+//! confirms them, and notifies people.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use guard::act::{Outcome, Writer};
-use guard::alerts::{Report, Teller};
-use guard::checks::connections::{Context, evaluate};
-use guard::checks::{name_the_cause, visibility};
-use guard::config::Settings;
-use guard::connections::{Plan, Verdict, decide};
-use guard::ids::ServiceId;
-use guard::lambda::LeftUndone;
-use guard::looks::is_covered;
-use guard::metrics;
-use guard::observe::{Observer, side_by_side};
-use guard::snapshot::{Connection, EndpointService, Seen};
-use guard::trigger::Trigger;
+use guard_aws::apply::{Applier, Outcome};
+use guard_aws::debounce;
+use guard_aws::lambda::RunErrors;
+use guard_aws::metrics;
+use guard_aws::notify::{LoadedState, Notifier, ServiceReport};
+use guard_aws::observe::Observer;
+use guard_core::alerts::connection::state_since;
+use guard_core::alerts::reconcile::Report;
+use guard_core::checks::{CheckContext, CheckResult, Group, cause, evaluate};
+use guard_core::config::Settings;
+use guard_core::connections::{Plan, Verdict, decide};
+use guard_core::ids::{EndpointId, ServiceId};
+use guard_core::snapshot::{CallError, Connection, Observed, Topology};
+use guard_core::trigger::Trigger;
 use jiff::Timestamp;
-use serde_json::Value;
 
-/// Pauses before each look at what became of a change. If it takes longer, a later run tells.
+/// Pauses before each read that confirms a change. If it takes longer, a later run reports it.
 const CONFIRM_AFTER: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
 
 /// How long to wait for the services' names.
@@ -34,8 +35,35 @@ const FUNCTION: &str = "connection-acceptor";
 pub struct ConnectionAcceptor {
     settings: Settings,
     observer: Observer,
-    writer: Writer,
-    teller: Teller,
+    applier: Applier,
+    notifier: Notifier,
+}
+
+/// A read of all connections.
+struct Read {
+    began: Timestamp,
+    connections: Observed<Vec<Connection>>,
+}
+
+/// What one run read and changed.
+struct Run<'a> {
+    trigger: &'a Trigger,
+    before: Read,
+    outcome: Outcome,
+    /// The last read after a change.
+    confirmed: Option<Read>,
+}
+
+impl Run<'_> {
+    /// The last read that succeeded; else the first.
+    fn last(&self) -> &Read {
+        self.confirmed.as_ref().filter(|read| read.connections.is_ok()).unwrap_or(&self.before)
+    }
+
+    fn failed_calls(&self) -> Vec<CallError> {
+        let reads = [Some(&self.before), self.confirmed.as_ref()];
+        reads.into_iter().flatten().filter_map(|read| read.connections.as_ref().err().cloned()).collect()
+    }
 }
 
 impl ConnectionAcceptor {
@@ -44,8 +72,8 @@ impl ConnectionAcceptor {
     pub fn new(settings: Settings, config: &aws_config::SdkConfig) -> Self {
         Self {
             observer: Observer::new(config),
-            writer: Writer::new(config, settings.policy.dry_run),
-            teller: Teller::new(FUNCTION, config, &settings),
+            applier: Applier::new(config, settings.policy.dry_run),
+            notifier: Notifier::new(FUNCTION, config, &settings),
             settings,
         }
     }
@@ -53,140 +81,133 @@ impl ConnectionAcceptor {
     /// One run.
     ///
     /// # Errors
-    /// [`LeftUndone`] names the calls that failed. A request that AWS refuses to accept is no such failure: it is an
-    /// alert.
-    pub async fn handle(&self, event: &Value) -> Result<(), LeftUndone> {
-        let trigger = Trigger::of(event);
-        tracing::info!(%trigger, "looking at the connections");
-        let policy = &self.settings.policy;
-        if let Trigger::Notification { id, mentions, .. } = &trigger {
-            let is_foreign = |id: &&String| id.parse().is_ok_and(|id: ServiceId| !policy.services.contains(&id));
-            for service in mentions.iter().filter(is_foreign) {
-                tracing::warn!(id, service, "the notification names a service that is not configured; ignored");
-            }
-        }
-        if is_covered(self.teller.store(), FUNCTION, &trigger).await {
+    /// [`RunErrors`] names the calls that failed. A request that AWS refuses to accept is not among them: it is an alert.
+    pub async fn handle(&self, trigger: Trigger) -> Result<(), RunErrors> {
+        tracing::info!(%trigger, "checking the connections");
+        self.log_unconfigured_services(&trigger);
+        if debounce::is_covered(self.notifier.store(), FUNCTION, &trigger).await {
             return Ok(());
         }
-        self.look(&trigger).await
-    }
-
-    async fn look(&self, trigger: &Trigger) -> Result<(), LeftUndone> {
-        let policy = &self.settings.policy;
-        let began = Timestamp::now();
-        let remember = side_by_side(&policy.services, async |service| (service, self.teller.recall(service).await));
-        let (seen, remembered) = tokio::join!(self.observer.connections(&policy.services), remember);
-
-        let plan = seen.as_ref().map(|connections| Plan::of(connections, policy)).unwrap_or_default();
-        for connection in seen.iter().flatten() {
-            log(connection, decide(connection, policy));
-        }
-        let outcome = self.writer.answer_requests(&plan).await;
+        let (before, states) = tokio::join!(self.read(), self.notifier.load_state());
+        let plan = self.plan(&before.connections);
+        let outcome = self.applier.apply_connections(&plan).await;
         let confirmed = self.confirm(&plan).await;
-
-        let mut undone = LeftUndone::default();
-        undone.note(self.teller.let_go(began).await);
-        let failed_reads =
-            seen.as_ref().err().into_iter().chain(confirmed.as_ref().and_then(|(_, seen)| seen.as_ref().err()));
-        let failed_reads: Vec<_> = failed_reads.cloned().collect();
-        let accepted = plan.accept.values().flatten().filter(|endpoint| !outcome.undone.contains_key(endpoint)).count();
-        let mut unknown = 0;
-        let mut untold = Vec::new();
-        for (service, items) in remembered {
-            let now = Timestamp::now();
-            let (looked, last) = match &confirmed {
-                Some((looked, again)) if again.is_ok() => (*looked, again),
-                _ => (began, &seen),
-            };
-            let known = items.as_ref().map(|items| self.teller.known_connections(items)).unwrap_or_default();
-            let since = guard::alerts::connection::since(known, last.as_deref().unwrap_or_default());
-            let evaluate = |seen: &Seen<Vec<Connection>>, outcome: &Outcome| {
-                let context = Context { undone: outcome.undone.clone(), since: since.clone() };
-                let mut round = evaluate(service, seen, policy, &context, now, self.teller.place());
-                round.extend(visibility::evaluate(&failed_reads));
-                if let Trigger::Change(change) = trigger {
-                    // A stranger's alert is about an account; a change names its endpoints.
-                    name_the_cause(&mut round, change, |_, resource, _| {
-                        let of_account = |connection: &&Connection| {
-                            connection.owner.as_ref().is_some_and(|owner| owner.as_str() == resource)
-                        };
-                        let mut endpoints = seen.iter().flatten().filter(of_account).map(|own| &own.endpoint);
-                        change.is_about(resource) || endpoints.any(|own| change.is_about(own.as_str()))
-                    });
-                }
-                round
-            };
-            // What was there before the answer is told too: a stranger who was turned away did ask.
-            let rounds = match &confirmed {
-                Some(_) => vec![evaluate(&seen, &Outcome::default()), evaluate(last, &outcome)],
-                None => vec![evaluate(&seen, &outcome)],
-            };
-            unknown += rounds.last().map_or(0, |round| metrics::unknown_checks(round).1);
-            let report = Report { service, rounds: &rounds, connections: last.as_deref().ok(), looked };
-            untold.push((service, self.teller.settle(report, items, now).await));
-        }
-        let accepted = if policy.dry_run { 0 } else { accepted };
-        let refused = outcome.undone.len();
-        let figures = [("AcceptedConnections", accepted), ("RefusedConnections", refused), ("UnknownChecks", unknown)];
-        metrics::write(&figures, began);
-        undone.extend(failed_reads);
-        undone.extend(outcome.failed);
-
-        let names = self.names(untold.iter().all(|(_, untold)| untold.is_empty())).await;
-        for (service, untold) in untold {
-            let name = names.get(service).and_then(|found| found.name.as_deref());
-            undone.note(self.teller.publish(untold, name, Timestamp::now()).await);
-        }
-        undone.into_result()
+        let run = Run { trigger: &trigger, before, outcome, confirmed };
+        self.notify(run, &plan, states).await.into_result()
     }
 
-    /// The services with their names, which are for the reader alone: not asked for when nobody will read them, and not
-    /// waited for when EC2 is slow.
-    async fn names(&self, nothing_to_tell: bool) -> BTreeMap<ServiceId, EndpointService> {
-        if nothing_to_tell {
-            return BTreeMap::new();
+    fn log_unconfigured_services(&self, trigger: &Trigger) {
+        let Trigger::Notification { id, mentions, .. } = trigger else { return };
+        let services = mentions.iter().filter_map(|mention| mention.parse::<ServiceId>().ok());
+        for service in services.filter(|service| !self.settings.policy.services.contains(service)) {
+            tracing::warn!(id, %service, "the notification names a service that is not configured; ignored");
         }
-        let asked = self.observer.endpoint_services(&self.settings.policy.services);
-        match tokio::time::timeout(NAMES_WITHIN, asked).await {
-            Ok(Ok(services)) => services,
-            Ok(Err(failure)) => {
-                tracing::warn!(%failure, "told without the services' names");
+    }
+
+    async fn read(&self) -> Read {
+        let began = Timestamp::now();
+        Read { began, connections: self.observer.connections(&self.settings.policy.services).await }
+    }
+
+    fn plan(&self, connections: &Observed<Vec<Connection>>) -> Plan {
+        let policy = &self.settings.policy;
+        for connection in connections.iter().flatten() {
+            let Connection { service, endpoint, owner, state, .. } = connection;
+            let owner = owner.as_ref().map_or("not named", |owner| owner.as_str());
+            tracing::info!(%service, %endpoint, owner, %state, verdict = ?decide(connection, policy), "decided");
+        }
+        connections.as_ref().map(|connections| Plan::new(connections, policy)).unwrap_or_default()
+    }
+
+    /// Reads again until everything that was answered has settled, or the pauses are used up. `None`: nothing was answered.
+    async fn confirm(&self, plan: &Plan) -> Option<Read> {
+        if plan.is_empty() || self.settings.policy.dry_run {
+            return None;
+        }
+        let answered: Vec<&EndpointId> = plan.accept.values().chain(plan.reject.values()).flatten().collect();
+        let is_pending = |connection: &Connection| {
+            use Verdict::{Accept, Establishing, UntrustedConnected, UntrustedRequest};
+            let verdict = decide(connection, &self.settings.policy);
+            answered.contains(&&connection.endpoint)
+                && matches!(verdict, Accept | Establishing | UntrustedRequest | UntrustedConnected)
+        };
+        let mut last = None;
+        for pause in CONFIRM_AFTER {
+            tokio::time::sleep(pause).await;
+            let read = self.read().await;
+            let settled = !read.connections.iter().flatten().any(is_pending);
+            last = Some(read);
+            if settled {
+                break;
+            }
+        }
+        last
+    }
+
+    async fn notify(&self, run: Run<'_>, plan: &Plan, states: Vec<(&ServiceId, LoadedState)>) -> RunErrors {
+        let mut errors = RunErrors::default();
+        errors.push(self.notifier.close_removed_services(run.before.began).await);
+        let failed_calls = run.failed_calls();
+        let reports = states.into_iter().map(|(service, state)| ServiceReport {
+            report: self.report(service, &run, &failed_calls, &state),
+            state,
+            notice: None,
+        });
+        let reports: Vec<ServiceReport<'_>> = reports.collect();
+        let unknown_checks = metrics::unknown_checks(&reports);
+        errors.append(self.notifier.notify(reports, async || self.names().await).await);
+        let planned = plan.accept.values().flatten();
+        let accepted = planned.filter(|endpoint| !run.outcome.refused.contains_key(endpoint.as_str())).count();
+        let accepted = if self.settings.policy.dry_run { 0 } else { accepted };
+        let failed_changes = ("FailedConnectionChanges", run.outcome.refused.len());
+        metrics::write(&[("AcceptedConnections", accepted), failed_changes, unknown_checks], run.before.began);
+        errors.extend(failed_calls);
+        errors.extend(run.outcome.failed);
+        errors
+    }
+
+    fn report<'a>(
+        &self,
+        service: &'a ServiceId,
+        run: &'a Run<'_>,
+        failed_calls: &[CallError],
+        state: &LoadedState,
+    ) -> Report<'a> {
+        let last = run.last();
+        let connections = last.connections.as_deref();
+        let since = match (state, connections) {
+            (Ok(items), Ok(connections)) => state_since(items, connections),
+            _ => BTreeMap::new(),
+        };
+        let evaluate = |read: &Read, outcome: &Outcome| {
+            let topology = Topology { connections: Some(read.connections.clone()), ..Topology::default() };
+            let policy = &self.settings.policy;
+            let context = CheckContext::new(service, &topology, policy, self.notifier.region(), Timestamp::now());
+            let context = CheckContext { state_since: &since, refused: &outcome.refused, failed_calls, ..context };
+            let mut results: Vec<CheckResult> = evaluate(&[Group::Connections, Group::Visibility], context);
+            if let Trigger::Change(change) = run.trigger {
+                cause::attribute(&mut results, change, context);
+            }
+            results
+        };
+        // The read before the change is reported too: an untrusted account that was rejected did ask to connect.
+        let rounds = match &run.confirmed {
+            Some(_) => vec![evaluate(&run.before, &Outcome::default()), evaluate(last, &run.outcome)],
+            None => vec![evaluate(&run.before, &run.outcome)],
+        };
+        Report { service, rounds, connections: connections.ok(), observed_at: last.began }
+    }
+
+    /// The services' names, which only serve the reader: the run does not wait for them when EC2 is slow.
+    async fn names(&self) -> BTreeMap<ServiceId, String> {
+        let services = self.observer.endpoint_services(&self.settings.policy.services);
+        match tokio::time::timeout(NAMES_WITHIN, services).await {
+            Ok(services @ Ok(_)) => Topology { services: Some(services), ..Topology::default() }.names(),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "sending without the services' names");
                 BTreeMap::new()
             }
             Err(_) => BTreeMap::new(),
         }
     }
-
-    /// Reads again until everything that was answered has settled, or the pauses are used up; with the time the last
-    /// read began. `None`: nothing was answered.
-    async fn confirm(&self, plan: &Plan) -> Option<(Timestamp, Seen<Vec<Connection>>)> {
-        if plan.is_empty() || self.settings.policy.dry_run {
-            return None;
-        }
-        let answered: Vec<_> = plan.accept.values().chain(plan.reject.values()).flatten().collect();
-        let mut seen = None;
-        for pause in CONFIRM_AFTER {
-            tokio::time::sleep(pause).await;
-            let began = Timestamp::now();
-            let again = self.observer.connections(&self.settings.policy.services).await;
-            let unsettled = again.iter().flatten().any(|connection| {
-                use Verdict::{Accept, Establishing, StrangerAsks, StrangerConnected};
-                let verdict = decide(connection, &self.settings.policy);
-                answered.contains(&&connection.endpoint)
-                    && matches!(verdict, Accept | Establishing | StrangerAsks | StrangerConnected)
-            });
-            let failed = again.is_err();
-            seen = Some((began, again));
-            if !unsettled || failed {
-                break;
-            }
-        }
-        seen
-    }
-}
-
-fn log(connection: &Connection, verdict: Verdict) {
-    let Connection { service, endpoint, owner, state, .. } = connection;
-    let owner = owner.as_ref().map_or("not named", |owner| owner.as_str());
-    tracing::info!(%service, %endpoint, owner, %state, ?verdict, "decided");
 }

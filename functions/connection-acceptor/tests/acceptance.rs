@@ -6,13 +6,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use connection_acceptor::ConnectionAcceptor;
-use guard::testing::aws::{self, Request, Table};
-use guard::testing::{endpoint, service, settings};
+use guard_aws::events;
+use guard_aws::testing::{self as aws, Request, Table, cloudtrail_event, notification, scheduled};
+use guard_core::testing::{DBT, UNTRUSTED, endpoint, service, settings};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-
-const DBT: &str = "123456789012";
-const STRANGER: &str = "999999999999";
 
 /// A connection as EC2 describes it.
 #[derive(Debug, Clone)]
@@ -118,13 +116,9 @@ impl Aws {
 async fn run(aws: Aws, variables: &[(&str, &str)], event: &Value) -> (Result<(), String>, Aws) {
     let aws = Arc::new(Mutex::new(aws));
     let config = aws::config(&aws, Aws::answer);
-    let result = ConnectionAcceptor::new(settings(variables), &config).handle(event).await;
+    let result = ConnectionAcceptor::new(settings(variables), &config).handle(events::parse(event)).await;
     let aws = std::mem::take(&mut *aws.lock().unwrap());
     (result.map_err(|undone| undone.to_string()), aws)
-}
-
-fn scheduled() -> Value {
-    json!({"source": "aws.events", "detail-type": "Scheduled Event"})
 }
 
 fn ids(list: &[(String, String)]) -> Vec<String> {
@@ -134,7 +128,7 @@ fn ids(list: &[(String, String)]) -> Vec<String> {
 #[tokio::test(start_paused = true)]
 async fn a_request_on_the_last_page_is_accepted() {
     let pages = vec![
-        vec![row(1, Some(STRANGER), "pendingAcceptance")],
+        vec![row(1, Some(UNTRUSTED), "pendingAcceptance")],
         vec![],
         vec![row(2, Some(DBT), "pendingAcceptance"), row(3, None, "pendingAcceptance")],
     ];
@@ -146,26 +140,26 @@ async fn a_request_on_the_last_page_is_accepted() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_event_says_of_an_owner_counts_for_nothing() {
-    let claim = json!({"Records": [{"EventSource": "aws:sns", "Sns": {
-        "MessageId": "forged",
-        "Timestamp": "2026-03-14T08:00:00.000Z",
-        "Message": format!(r#"{{"serviceId":"{}","vpcEndpointId":"{}","vpcEndpointOwner":"{DBT}","vpcEndpointState":"pendingAcceptance"}}"#, service(1), endpoint(1)),
-    }}]});
-    let reads = [vec![vec![row(1, Some(STRANGER), "pendingAcceptance")]]].into();
+    let message = json!({
+        "serviceId": service(1).to_string(), "vpcEndpointId": endpoint(1).to_string(), "vpcEndpointOwner": DBT,
+        "vpcEndpointState": "pendingAcceptance",
+    });
+    let claim = notification("forged", "2026-03-14T08:00:00.000Z", &message.to_string());
+    let reads = [vec![vec![row(1, Some(UNTRUSTED), "pendingAcceptance")]]].into();
     let (result, aws) = run(Aws { reads, ..Aws::default() }, &[], &claim).await;
     assert_eq!(result, Ok(()));
     assert_eq!(aws.accepted, []);
-    let by_hand = json!({"detail-type": "AWS API Call via CloudTrail", "source": "aws.ec2", "detail": {
+    let by_hand = cloudtrail_event(json!({
         "eventName": "AcceptVpcEndpointConnections",
         "requestParameters": {"vpcEndpointId": endpoint(1).to_string(), "vpcEndpointOwner": DBT},
-    }});
+    }));
     let reads = [vec![vec![row(1, None, "pendingAcceptance")]]].into();
     let (_, aws) = run(Aws { reads, ..Aws::default() }, &[], &by_hand).await;
     assert_eq!(aws.accepted, []);
 }
 
 #[tokio::test(start_paused = true)]
-async fn half_a_list_is_no_list() {
+async fn a_partial_list_is_an_error() {
     let pages = vec![vec![row(1, Some(DBT), "pendingAcceptance")], vec![row(2, Some(DBT), "pendingAcceptance")]];
     let aws = Aws { reads: [pages].into(), refused_page: Some(2), ..Aws::default() };
     let (result, aws) = run(aws, &[("ALERT_AFTER", "1")], &scheduled()).await;
@@ -211,7 +205,7 @@ async fn losing_the_race_to_accept_is_no_error() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_to_do_makes_one_call() {
-    let reads = [vec![vec![row(1, Some(DBT), "pending"), row(2, Some(STRANGER), "rejected")]]].into();
+    let reads = [vec![vec![row(1, Some(DBT), "pending"), row(2, Some(UNTRUSTED), "rejected")]]].into();
     let (result, aws) = run(Aws { reads, ..Aws::default() }, &[], &scheduled()).await;
     assert_eq!(result, Ok(()));
     assert_eq!(aws.calls, ["DescribeVpcEndpointConnections"]);
@@ -219,8 +213,8 @@ async fn nothing_to_do_makes_one_call() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dry_run_changes_nothing_and_says_so() {
-    let reads = [vec![vec![row(1, Some(DBT), "pendingAcceptance"), row(2, Some(STRANGER), "available")]]].into();
-    let variables = [("DRY_RUN", "true"), ("UNKNOWN_REQUESTERS", "reject")];
+    let reads = [vec![vec![row(1, Some(DBT), "pendingAcceptance"), row(2, Some(UNTRUSTED), "available")]]].into();
+    let variables = [("DRY_RUN", "true"), ("UNTRUSTED_REQUESTS", "reject")];
     let (result, aws) = run(Aws { reads, ..Aws::default() }, &variables, &scheduled()).await;
     assert_eq!(result, Ok(()));
     assert_eq!((aws.accepted, aws.rejected), (vec![], vec![]));
@@ -233,54 +227,50 @@ async fn a_dry_run_changes_nothing_and_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn strangers_are_turned_away_when_asked_for_and_dbt_is_not() {
+async fn untrusted_accounts_are_rejected_when_configured_and_dbt_is_not() {
     let before = vec![vec![
         row(1, Some(DBT), "available"),
-        row(2, Some(STRANGER), "available"),
+        row(2, Some(UNTRUSTED), "available"),
         row(3, None, "pendingAcceptance"),
         row(4, Some(DBT), "pendingAcceptance"),
     ]];
     let after = vec![vec![
         row(1, Some(DBT), "available"),
-        row(2, Some(STRANGER), "rejected"),
+        row(2, Some(UNTRUSTED), "rejected"),
         row(3, None, "rejected"),
         row(4, Some(DBT), "available"),
     ]];
     let aws = Aws { reads: [before, after].into(), ..Aws::default() };
-    let (result, aws) = run(aws, &[("UNKNOWN_REQUESTERS", "reject")], &scheduled()).await;
+    let (result, aws) = run(aws, &[("UNTRUSTED_REQUESTS", "reject")], &scheduled()).await;
     assert_eq!(result, Ok(()));
     assert_eq!(ids(&aws.rejected), [endpoint(2).to_string(), endpoint(3).to_string()]);
     assert_eq!(ids(&aws.accepted), [endpoint(4).to_string()]);
 }
 
-fn notification(id: &str, sent: &str) -> Value {
-    json!({"Records": [{"EventSource": "aws:sns", "Sns": {"MessageId": id, "Timestamp": sent, "Message": ""}}]})
-}
-
 #[tokio::test(start_paused = true)]
-async fn a_notification_that_a_look_has_covered_asks_ec2_nothing() {
-    let (result, first) = run(Aws::default(), &[], &notification("m-1", "2026-03-14T08:00:00.000Z")).await;
+async fn a_notification_that_another_run_covers_reads_nothing() {
+    let (result, first) = run(Aws::default(), &[], &notification("m-1", "2026-03-14T08:00:00.000Z", "")).await;
     assert_eq!(result, Ok(()));
     assert_eq!(first.calls, ["DescribeVpcEndpointConnections"]);
     let table = || Aws { table: first.table.clone(), ..Aws::default() };
-    let (result, second) = run(table(), &[], &notification("m-2", "2026-03-14T08:00:01.000Z")).await;
+    let (result, second) = run(table(), &[], &notification("m-2", "2026-03-14T08:00:01.000Z", "")).await;
     assert_eq!(result, Ok(()));
-    assert_eq!(second.calls, [""; 0], "the look of m-1 began long after m-2 was sent");
-    let (_, again) = run(table(), &[], &notification("m-1", "2026-03-14T08:00:00.000Z")).await;
-    assert_eq!(again.calls.len(), 1, "the same notification again is Lambda's second try: the first has failed");
-    let (_, later) = run(table(), &[], &notification("m-3", "2100-01-01T00:00:00.000Z")).await;
-    assert_eq!(later.calls.len(), 1, "a notification that the look cannot have seen");
+    assert_eq!(second.calls, [""; 0], "the run of m-1 began long after m-2 was sent");
+    let (_, again) = run(table(), &[], &notification("m-1", "2026-03-14T08:00:00.000Z", "")).await;
+    assert_eq!(again.calls.len(), 1, "the same notification again is Lambda's retry: the first run failed");
+    let (_, later) = run(table(), &[], &notification("m-3", "2100-01-01T00:00:00.000Z", "")).await;
+    assert_eq!(later.calls.len(), 1, "a notification that the run cannot cover");
     let (_, scheduled) = run(table(), &[], &scheduled()).await;
     assert_eq!(scheduled.calls.len(), 1, "the schedule is never covered");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_happens_on_one_service_says_nothing_of_another() {
+async fn what_happens_on_one_service_does_not_affect_another() {
     let of = |number: u32, on: u32, owner, state: &str| Row {
         service: service(on).to_string(),
         ..row(number, owner, state)
     };
-    let steady = [of(10, 2, Some(DBT), "available"), of(11, 2, Some(STRANGER), "available")];
+    let steady = [of(10, 2, Some(DBT), "available"), of(11, 2, Some(UNTRUSTED), "available")];
     let with = |state: &str| vec![[vec![of(1, 1, Some(DBT), state)], steady.to_vec()].concat()];
     let both = format!("{},{}", service(1), service(2));
     let variables = [("ENDPOINT_SERVICE_IDS", both.as_str())];
@@ -296,7 +286,7 @@ async fn what_happens_on_one_service_says_nothing_of_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_item_that_ec2_does_not_name_is_charged_to_all_that_still_wait() {
+async fn an_unsuccessful_item_without_an_id_counts_for_all_that_still_wait() {
     let waiting = || vec![vec![row(1, Some(DBT), "pendingAcceptance"), row(2, Some(DBT), "pendingAcceptance")]];
     let after = vec![vec![row(1, Some(DBT), "pendingAcceptance"), row(2, Some(DBT), "available")]];
     let unsuccessful = "<item><error><code>Odd</code><message>no</message></error></item>".to_owned();
@@ -307,25 +297,25 @@ async fn an_item_that_ec2_does_not_name_is_charged_to_all_that_still_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stranger_who_was_let_in_by_hand_is_told_with_who_did_it() {
-    let event = json!({"detail-type": "AWS API Call via CloudTrail", "source": "aws.ec2", "detail": {
+async fn an_untrusted_account_that_was_accepted_by_hand_is_reported_with_who_did_it() {
+    let event = cloudtrail_event(json!({
         "eventName": "AcceptVpcEndpointConnections",
         "eventTime": "2026-03-14T08:00:00Z",
         "userIdentity": {"arn": "arn:aws:iam::111122223333:user/network-admin"},
         "requestParameters": {"AcceptVpcEndpointConnectionsRequest": {
             "ServiceId": service(1).to_string(), "VpcEndpointId": {"tag": 1, "content": endpoint(7).to_string()},
         }},
-    }});
-    let reads = || [vec![vec![row(7, Some(STRANGER), "available"), row(8, Some("888888888888"), "available")]]].into();
+    }));
+    let reads = || [vec![vec![row(7, Some(UNTRUSTED), "available"), row(8, Some("888888888888"), "available")]]].into();
     let (_, aws) = run(Aws { reads: reads(), ..Aws::default() }, &[], &event).await;
-    let told: Value = serde_json::from_str(&aws.messages[0]).unwrap();
-    let told: Value = serde_json::from_str(told["sqs"].as_str().unwrap()).unwrap();
+    let message: Value = serde_json::from_str(&aws.messages[0]).unwrap();
+    let message: Value = serde_json::from_str(message["sqs"].as_str().unwrap()).unwrap();
     let cause = |account: &str| {
-        let transitions = told["transitions"].as_array().unwrap();
-        transitions.iter().find(|told| told["resource"] == account).unwrap()["finding"]["cause"]["by"].clone()
+        let transitions = message["transitions"].as_array().unwrap();
+        transitions.iter().find(|transition| transition["resource"] == account).unwrap()["finding"]["cause"]["principal"].clone()
     };
-    assert_eq!(cause(STRANGER), "arn:aws:iam::111122223333:user/network-admin");
-    assert_eq!(cause("888888888888"), Value::Null, "another stranger's endpoint, another cause");
+    assert_eq!(cause(UNTRUSTED), "arn:aws:iam::111122223333:user/network-admin");
+    assert_eq!(cause("888888888888"), Value::Null, "another account's endpoint, another cause");
 }
 
 /// Any event: well-formed, half-formed, naming dbt, naming anything.
@@ -340,12 +330,17 @@ fn events() -> impl Strategy<Value = Value> {
     ];
     (text.clone(), text.clone(), text, 0..5u8).prop_map(|(first, second, third, shape)| match shape {
         0 => scheduled(),
-        1 => json!({"Records": [{"EventSource": "aws:sns", "Sns": {"Message": format!("{first} {second} {third}")}}]}),
-        2 => json!({"Records": [{"EventSource": "aws:sns", "Sns": {"Timestamp": first, "MessageId": second,
-            "Message": json!({"vpcEndpointOwner": DBT, "serviceId": third, "vpcEndpointId": endpoint(1).to_string()}).to_string()}}]}),
-        3 => json!({"source": "aws.ec2", "detail-type": "AWS API Call via CloudTrail", "detail": {
+        1 => notification(&first, "2026-03-14T08:00:00.000Z", &format!("{first} {second} {third}")),
+        2 => notification(
+            &second,
+            &first,
+            &json!({
+            "vpcEndpointOwner": DBT, "serviceId": third, "vpcEndpointId": endpoint(1).to_string()})
+            .to_string(),
+        ),
+        3 => cloudtrail_event(json!({
             "eventName": first, "userIdentity": {"arn": second, "accountId": DBT},
-            "requestParameters": {"vpcEndpointOwner": DBT, "VpcEndpointId": third}}}),
+            "requestParameters": {"vpcEndpointOwner": DBT, "VpcEndpointId": third}})),
         _ => json!({first: second, "owner": third}),
     })
 }
@@ -354,7 +349,7 @@ fn events() -> impl Strategy<Value = Value> {
 fn rows() -> impl Strategy<Value = Vec<Vec<Row>>> {
     let owner = prop_oneof![
         Just(Some(DBT)),
-        Just(Some(STRANGER)),
+        Just(Some(UNTRUSTED)),
         Just(None),
         Just(Some("")),
         Just(Some("123456789012 ")),
@@ -390,7 +385,7 @@ proptest! {
         let mut seen = std::collections::BTreeSet::new();
         let pages: Vec<Vec<Row>> = pages.into_iter().map(|page| page.into_iter().filter(|row| seen.insert(row.number)).collect()).collect();
         let aws = Aws { reads: [pages.clone(), later].into(), ..Aws::default() };
-        let variables = [("UNKNOWN_REQUESTERS", if reject { "reject" } else { "alert" })];
+        let variables = [("UNTRUSTED_REQUESTS", if reject { "reject" } else { "alert" })];
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         let (_, aws) = runtime.block_on(run(aws, &variables, &event));
         let reported = |id: &str| pages.iter().flatten().find(|row| endpoint(row.number).as_str() == id);

@@ -1,20 +1,19 @@
-//! drift-watcher: is everything still set as it must be, and who changed it?
+//! drift-watcher: is everything still configured as it must be, and who changed it?
 
-use guard::act::Writer;
-use guard::alerts::store::Items;
-use guard::alerts::{Report, Teller};
-use guard::checks::cross_zone::{self, Enforcement, Plan};
-use guard::checks::{Finding, Observation, Remedy, Severity, Status, View, visibility};
-use guard::config::{CrossZone, Settings};
-use guard::ids::ServiceId;
-use guard::lambda::LeftUndone;
-use guard::looks::is_covered;
-use guard::metrics;
-use guard::observe::{Depth, Observer, side_by_side};
-use guard::snapshot::Paths;
-use guard::trigger::Trigger;
+use guard_aws::apply::{Applier, Outcome};
+use guard_aws::debounce;
+use guard_aws::lambda::RunErrors;
+use guard_aws::metrics;
+use guard_aws::notify::{LoadedState, Notifier, ServiceReport};
+use guard_aws::observe::{Observer, Scope};
+use guard_core::alerts::reconcile::Report;
+use guard_core::checks::cross_zone::Plan;
+use guard_core::checks::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Status, cause, evaluate};
+use guard_core::config::{CrossZone, Settings};
+use guard_core::ids::ServiceId;
+use guard_core::snapshot::{CallError, Topology};
+use guard_core::trigger::Trigger;
 use jiff::Timestamp;
-use serde_json::Value;
 
 const FUNCTION: &str = "drift-watcher";
 
@@ -23,28 +22,8 @@ const FUNCTION: &str = "drift-watcher";
 pub struct DriftWatcher {
     settings: Settings,
     observer: Observer,
-    writer: Writer,
-    teller: Teller,
-}
-
-/// That the guard is alive, so that silence can be told from death.
-fn still_watching(observations: &[Observation], remembered: Option<&Items>) -> Finding {
-    let number = |wanted: fn(&Status) -> bool| observations.iter().filter(|found| wanted(&found.status)).count();
-    let passed = number(|status| matches!(status, Status::Pass));
-    let failed = number(|status| matches!(status, Status::Fail(_)));
-    let unknown = number(|status| matches!(status, Status::Unknown(_)));
-    let open = remembered.map(|items| metrics::open_alerts([items]));
-    let open = open.map_or("unknown: the guard's table cannot be read".to_owned(), |[(_, critical), (_, warning)]| {
-        format!("{critical} critical, {warning} warning")
-    });
-    Finding {
-        severity: Severity::Info,
-        summary: format!("still watching: {passed} checks of the settings pass, {failed} fail, {unknown} are unknown"),
-        meaning: "The guard is alive and would tell you if something were wrong.".to_owned(),
-        evidence: vec![format!("open alerts of all functions: {open}")],
-        remedy: Remedy { what: "Nothing to do.".to_owned(), command: None, console: None },
-        cause: None,
-    }
+    applier: Applier,
+    notifier: Notifier,
 }
 
 impl DriftWatcher {
@@ -53,8 +32,8 @@ impl DriftWatcher {
     pub fn new(settings: Settings, config: &aws_config::SdkConfig) -> Self {
         Self {
             observer: Observer::new(config),
-            writer: Writer::new(config, settings.policy.dry_run),
-            teller: Teller::new(FUNCTION, config, &settings),
+            applier: Applier::new(config, settings.policy.dry_run),
+            notifier: Notifier::new(FUNCTION, config, &settings),
             settings,
         }
     }
@@ -62,96 +41,93 @@ impl DriftWatcher {
     /// One run.
     ///
     /// # Errors
-    /// [`LeftUndone`] names the calls that failed.
-    pub async fn handle(&self, event: &Value) -> Result<(), LeftUndone> {
-        let trigger = Trigger::of(event);
-        tracing::info!(%trigger, "looking at the settings");
-        if is_covered(self.teller.store(), FUNCTION, &trigger).await {
+    /// [`RunErrors`] names the calls that failed.
+    pub async fn handle(&self, trigger: Trigger) -> Result<(), RunErrors> {
+        tracing::info!(%trigger, "checking the settings");
+        if debounce::is_covered(self.notifier.store(), FUNCTION, &trigger).await {
             return Ok(());
         }
         let policy = &self.settings.policy;
         let began = Timestamp::now();
-        let remember = side_by_side(&policy.services, async |service| (service, self.teller.recall(service).await));
-        let depth = Depth::Settings { notifications: policy.notification_topic.is_some() };
-        let (paths, remembered) = tokio::join!(self.observer.paths(&policy.services, depth), remember);
+        let scope = Scope::Settings { notifications: policy.notification_topic.is_some() };
+        let (topology, states) =
+            tokio::join!(self.observer.topology(&policy.services, scope), self.notifier.load_state());
 
-        let plan = match policy.cross_zone {
-            CrossZone::Enforce => Plan::of(paths.load_balancers.values()),
-            CrossZone::Alert | CrossZone::Ignore => Plan::default(),
-        };
-        let failed = self.writer.enforce_cross_zone(&plan).await;
-        let enforcement = match policy.cross_zone {
-            CrossZone::Enforce if policy.dry_run => Enforcement::DryRun,
-            CrossZone::Enforce => Enforcement::Done(&failed),
-            CrossZone::Alert | CrossZone::Ignore => Enforcement::No,
-        };
-        let mut looked = began;
-        let mended = if plan.is_empty() || policy.dry_run {
-            None
-        } else {
-            looked = Timestamp::now();
-            Some(self.observer.cross_zone_again(paths.clone(), &plan.load_balancers, &plan.target_groups).await)
-        };
-
-        let mut unknown = 0;
-        let mut undone = LeftUndone::default();
-        undone.note(self.teller.let_go(began).await);
-        for (service, items) in remembered {
-            let looks = [Some(&paths), mended.as_ref()];
-            let rounds: Vec<Vec<Observation>> =
-                looks.into_iter().flatten().map(|paths| self.round(service, paths, enforcement, &trigger)).collect();
-            let last = rounds.last().map(Vec::as_slice).unwrap_or_default();
-            unknown += metrics::unknown_checks(last).1;
-            let notice = matches!(trigger, Trigger::StillWatching).then(|| still_watching(last, items.as_ref().ok()));
-            let report = Report { service, rounds: &rounds, connections: None, looked };
-            let mut untold = self.teller.settle(report, items, Timestamp::now()).await;
-            if let Some(notice) = notice {
-                self.teller.add_notice(&mut untold, &notice, Timestamp::now());
-            }
-            undone.note(self.teller.publish(untold, paths.name(service), Timestamp::now()).await);
+        let plan = self.plan(&topology);
+        let outcome = self.applier.enforce_cross_zone(&plan).await;
+        let mut rounds = vec![topology];
+        let mut observed_at = began;
+        if !plan.is_empty() && !policy.dry_run {
+            observed_at = Timestamp::now();
+            let before = rounds[0].clone();
+            rounds.push(self.observer.cross_zone_again(before, &plan.load_balancers, &plan.target_groups).await);
         }
-        metrics::write(&[("UnknownChecks", unknown)], began);
-        undone.extend(failed.into_iter().map(|(_, failure)| failure));
-        // The second look is the first with some attributes read again.
-        undone.extend(mended.as_ref().unwrap_or(&paths).unseen().cloned());
-        undone.into_result()
+
+        let mut errors = RunErrors::default();
+        errors.push(self.notifier.close_removed_services(began).await);
+        let reports = states.into_iter().map(|(service, state)| {
+            let rounds: Vec<Vec<CheckResult>> =
+                rounds.iter().map(|topology| self.evaluate(service, topology, &outcome, &trigger)).collect();
+            let heartbeat = || heartbeat(rounds.last().map_or(&[], Vec::as_slice), &state);
+            let notice = (trigger == Trigger::Heartbeat).then(heartbeat);
+            ServiceReport { report: Report { service, rounds, connections: None, observed_at }, state, notice }
+        });
+        let reports: Vec<ServiceReport<'_>> = reports.collect();
+        let unknown_checks = metrics::unknown_checks(&reports);
+        let names = rounds[0].names();
+        errors.append(self.notifier.notify(reports, async || names).await);
+        metrics::write(&[unknown_checks], began);
+        errors.extend(outcome.failed);
+        // The second round is the first with some attributes read again.
+        errors.extend(rounds.iter().next_back().into_iter().flat_map(Topology::failed_calls).cloned());
+        errors.into_result()
     }
 
-    fn round(
+    fn plan(&self, topology: &Topology) -> Plan {
+        match self.settings.policy.cross_zone {
+            CrossZone::Enforce => Plan::new(topology.load_balancers.values()),
+            CrossZone::Alert | CrossZone::Ignore => Plan::default(),
+        }
+    }
+
+    fn evaluate(
         &self,
         service: &ServiceId,
-        paths: &Paths,
-        enforcement: Enforcement<'_>,
+        topology: &Topology,
+        outcome: &Outcome,
         trigger: &Trigger,
-    ) -> Vec<Observation> {
-        let view = View { service, paths, policy: &self.settings.policy, place: self.teller.place() };
-        let mut round = view.settings();
-        if self.settings.policy.cross_zone != CrossZone::Ignore {
-            round.extend(cross_zone::evaluate(view, enforcement));
-        }
+    ) -> Vec<CheckResult> {
+        let failed_calls: Vec<CallError> = topology.failed_calls().cloned().collect();
+        let context =
+            CheckContext::new(service, topology, &self.settings.policy, self.notifier.region(), Timestamp::now());
+        let context = CheckContext { refused: &outcome.refused, failed_calls: &failed_calls, ..context };
+        let mut results = evaluate(&[Group::Settings, Group::Visibility], context);
         if let Trigger::Change(change) = trigger {
-            view.name_the_cause(&mut round, change);
+            cause::attribute(&mut results, change, context);
         }
-        round.extend(visibility::evaluate(paths.unseen()));
-        round
+        results
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use guard::checks::Check;
-
-    /// The stack's rule for this function rings for the changes that checks depend on, each and no other.
-    #[test]
-    fn the_rule_rings_for_what_the_checks_depend_on() {
-        let template = include_str!("../../../template.yaml");
-        let function = template.split("\n  DriftWatcher:\n").nth(1).expect("the function");
-        let list = function.split("eventName:\n").nth(1).expect("its rule");
-        let names = list.lines().map_while(|line| line.trim().strip_prefix("- "));
-        let ringing: BTreeSet<&str> = names.collect();
-        let wanted: BTreeSet<&str> = Check::ALL.into_iter().flat_map(Check::events).copied().collect();
-        assert_eq!(ringing, wanted);
+/// The notice that the guard is running: without it, silence could mean that the guard is dead.
+fn heartbeat(results: &[CheckResult], state: &LoadedState) -> Finding {
+    let number = |wanted: fn(&Status) -> bool| results.iter().filter(|result| wanted(&result.status)).count();
+    let passed = number(|status| matches!(status, Status::Pass));
+    let failed = number(|status| matches!(status, Status::Fail(_)));
+    let unknown = number(|status| matches!(status, Status::Unknown(_)));
+    let firing = match state {
+        Ok(items) => {
+            let [(_, critical), (_, warning)] = metrics::firing_alerts([items]);
+            format!("{critical} critical, {warning} warning")
+        }
+        Err(_) => "unknown: the guard's table cannot be read".to_owned(),
+    };
+    Finding {
+        severity: Severity::Info,
+        summary: format!("still watching: {passed} checks of the settings pass, {failed} fail, {unknown} are unknown"),
+        impact: "The guard is running and would alert you if something were wrong.".to_owned(),
+        evidence: vec![format!("firing alerts of all functions: {firing}")],
+        remedy: Remedy { action: "Nothing to do.".to_owned(), command: None, console: None },
+        cause: None,
     }
 }

@@ -1,59 +1,60 @@
 //! health-watcher: are there targets behind the load balancers to serve dbt?
 
-use guard::alerts::{Report, Teller};
-use guard::checks::{View, visibility};
-use guard::config::Settings;
-use guard::lambda::LeftUndone;
-use guard::metrics;
-use guard::observe::{Depth, Observer, side_by_side};
-use guard::trigger::Trigger;
+use guard_aws::lambda::RunErrors;
+use guard_aws::metrics;
+use guard_aws::notify::{Notifier, ServiceReport};
+use guard_aws::observe::{Observer, Scope};
+use guard_core::alerts::reconcile::Report;
+use guard_core::checks::{CheckContext, Group, evaluate};
+use guard_core::config::Settings;
+use guard_core::snapshot::CallError;
+use guard_core::trigger::Trigger;
 use jiff::Timestamp;
-use serde_json::Value;
 
 /// The function, with its clients.
 #[derive(Debug)]
 pub struct HealthWatcher {
     settings: Settings,
     observer: Observer,
-    teller: Teller,
+    notifier: Notifier,
 }
 
 impl HealthWatcher {
     /// Builds the clients once.
     #[must_use]
     pub fn new(settings: Settings, config: &aws_config::SdkConfig) -> Self {
-        Self { observer: Observer::new(config), teller: Teller::new("health-watcher", config, &settings), settings }
+        let notifier = Notifier::new("health-watcher", config, &settings);
+        Self { observer: Observer::new(config), notifier, settings }
     }
 
     /// One run.
     ///
     /// # Errors
-    /// [`LeftUndone`] names the calls that failed.
-    pub async fn handle(&self, event: &Value) -> Result<(), LeftUndone> {
-        let trigger = Trigger::of(event);
-        tracing::info!(%trigger, "looking at the targets");
+    /// [`RunErrors`] names the calls that failed.
+    pub async fn handle(&self, trigger: Trigger) -> Result<(), RunErrors> {
+        tracing::info!(%trigger, "checking the targets");
         let policy = &self.settings.policy;
-        let services = &policy.services;
-        let looked = Timestamp::now();
-        let remember = side_by_side(services, async |service| (service, self.teller.recall(service).await));
-        let (paths, remembered) = tokio::join!(self.observer.paths(services, Depth::Health), remember);
+        let observed_at = Timestamp::now();
+        let (topology, states) =
+            tokio::join!(self.observer.topology(&policy.services, Scope::Health), self.notifier.load_state());
 
-        let mut figures = Vec::from(metrics::targets(&paths));
-        figures.extend(metrics::open_alerts(remembered.iter().filter_map(|(_, items)| items.as_ref().ok())));
-        let mut unknown = 0;
-        let mut undone = LeftUndone::default();
-        undone.note(self.teller.let_go(looked).await);
-        for (service, items) in remembered {
-            let mut round = View { service, paths: &paths, policy, place: self.teller.place() }.health();
-            round.extend(visibility::evaluate(paths.unseen()));
-            unknown += metrics::unknown_checks(&round).1;
-            let report = Report { service, rounds: &[round], connections: None, looked };
-            let untold = self.teller.settle(report, items, Timestamp::now()).await;
-            undone.note(self.teller.publish(untold, paths.name(service), Timestamp::now()).await);
-        }
-        undone.extend(paths.unseen().cloned());
-        figures.push(("UnknownChecks", unknown));
-        metrics::write(&figures, looked);
-        undone.into_result()
+        let mut errors = RunErrors::default();
+        errors.push(self.notifier.close_removed_services(observed_at).await);
+        let failed_calls: Vec<CallError> = topology.failed_calls().cloned().collect();
+        let mut metrics = Vec::from(metrics::targets(&topology));
+        metrics.extend(metrics::firing_alerts(states.iter().filter_map(|(_, state)| state.as_ref().ok())));
+        let reports = states.into_iter().map(|(service, state)| {
+            let context = CheckContext::new(service, &topology, policy, self.notifier.region(), Timestamp::now());
+            let context = CheckContext { failed_calls: &failed_calls, ..context };
+            let results = evaluate(&[Group::Health, Group::Visibility], context);
+            let report = Report { service, rounds: vec![results], connections: None, observed_at };
+            ServiceReport { report, state, notice: None }
+        });
+        let reports: Vec<ServiceReport<'_>> = reports.collect();
+        metrics.push(metrics::unknown_checks(&reports));
+        errors.append(self.notifier.notify(reports, async || topology.names()).await);
+        errors.extend(failed_calls);
+        metrics::write(&metrics, observed_at);
+        errors.into_result()
     }
 }

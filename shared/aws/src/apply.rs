@@ -1,0 +1,209 @@
+//! The only place that changes EC2 and ELB. It carries out plans that can be printed; in a dry run it only logs them.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_ec2::config::http::HttpResponse;
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ec2::types::UnsuccessfulItem;
+use aws_sdk_elasticloadbalancingv2::types as elb;
+use guard_core::checks::cross_zone;
+use guard_core::connections::Plan;
+use guard_core::ids::{Arn, EndpointId, ServiceId};
+use guard_core::snapshot::CallError;
+
+use crate::concurrently;
+use crate::errors::call_error;
+
+/// Endpoints per accept or reject call. AWS documents no limit; this keeps the effect of one failed call and its log line
+/// small.
+const ENDPOINTS_PER_CALL: usize = 50;
+
+/// Changes EC2 and ELB.
+#[derive(Debug, Clone)]
+pub struct Applier {
+    ec2: aws_sdk_ec2::Client,
+    elb: aws_sdk_elasticloadbalancingv2::Client,
+    dry_run: bool,
+}
+
+/// What became of a plan.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The endpoints and ARNs that AWS did not change as asked, each with the error.
+    pub refused: BTreeMap<String, String>,
+    /// The calls that failed and may succeed next time: the run has left something undone.
+    pub failed: Vec<CallError>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    Accept,
+    Reject,
+}
+
+impl Applier {
+    /// Uses these clients; changes nothing if `dry_run`.
+    #[must_use]
+    pub fn new(config: &aws_config::SdkConfig, dry_run: bool) -> Self {
+        Self {
+            ec2: aws_sdk_ec2::Client::new(config),
+            elb: aws_sdk_elasticloadbalancingv2::Client::new(config),
+            dry_run,
+        }
+    }
+
+    /// Accepts and rejects the connections that `plan` names. One refused endpoint fails neither its batch nor the others.
+    pub async fn apply_connections(&self, plan: &Plan) -> Outcome {
+        let mut outcome = Outcome::default();
+        if plan.is_empty() {
+            return outcome;
+        }
+        tracing::info!(%plan, dry_run = self.dry_run, "answering connection requests");
+        if self.dry_run {
+            return outcome;
+        }
+        let answers = [(Answer::Accept, &plan.accept), (Answer::Reject, &plan.reject)];
+        let batches = answers.into_iter().flat_map(|(answer, services)| {
+            services.iter().flat_map(move |(service, endpoints)| {
+                endpoints.chunks(ENDPOINTS_PER_CALL).map(move |batch| (answer, service, batch))
+            })
+        });
+        for batch in concurrently(batches, |(answer, service, batch)| self.answer(answer, service, batch)).await {
+            outcome.refused.extend(batch.refused);
+            outcome.failed.extend(batch.failed);
+        }
+        outcome
+    }
+
+    /// One call; if AWS refuses it as a whole, one call per endpoint, so that one endpoint cannot hold up the others.
+    async fn answer(&self, answer: Answer, service: &ServiceId, endpoints: &[EndpointId]) -> Outcome {
+        let mut outcome = Outcome::default();
+        match self.call(answer, service, endpoints).await {
+            Err(failure) if failure.final_answer && endpoints.len() > 1 => {
+                for endpoint in endpoints.chunks(1) {
+                    outcome.add(self.call(answer, service, endpoint).await, endpoint);
+                }
+            }
+            result => outcome.add(result, endpoints),
+        }
+        outcome
+    }
+
+    async fn call(
+        &self,
+        answer: Answer,
+        service: &ServiceId,
+        endpoints: &[EndpointId],
+    ) -> Result<Vec<UnsuccessfulItem>, Failure> {
+        let ids = Some(endpoints.iter().map(ToString::to_string).collect());
+        let unsuccessful = match answer {
+            Answer::Accept => {
+                let call = self.ec2.accept_vpc_endpoint_connections().service_id(service.as_str());
+                let response = call.set_vpc_endpoint_ids(ids).send().await;
+                response.map_err(|error| Failure::new("ec2:AcceptVpcEndpointConnections", &error))?.unsuccessful
+            }
+            Answer::Reject => {
+                let call = self.ec2.reject_vpc_endpoint_connections().service_id(service.as_str());
+                let response = call.set_vpc_endpoint_ids(ids).send().await;
+                response.map_err(|error| Failure::new("ec2:RejectVpcEndpointConnections", &error))?.unsuccessful
+            }
+        };
+        Ok(unsuccessful.unwrap_or_default())
+    }
+
+    /// Switches cross-zone load balancing back on where `plan` says so.
+    pub async fn enforce_cross_zone(&self, plan: &cross_zone::Plan) -> Outcome {
+        if plan.is_empty() {
+            return Outcome::default();
+        }
+        tracing::info!(?plan, dry_run = self.dry_run, "switching cross-zone load balancing back on");
+        if self.dry_run {
+            return Outcome::default();
+        }
+        let mut errors = Vec::new();
+        for arn in &plan.load_balancers {
+            errors.extend(self.switch_on(arn).await.err().map(|error| (arn, error)));
+        }
+        for arn in &plan.target_groups {
+            errors.extend(self.defer_to_load_balancer(arn).await.err().map(|error| (arn, error)));
+        }
+        for (arn, error) in &errors {
+            tracing::error!(%arn, %error, "could not switch cross-zone load balancing on");
+        }
+        Outcome {
+            refused: errors.iter().map(|(arn, error)| (arn.to_string(), error.to_string())).collect(),
+            failed: errors.into_iter().map(|(_, error)| error).collect(),
+        }
+    }
+
+    async fn switch_on(&self, load_balancer: &Arn) -> Result<(), CallError> {
+        let attribute = elb::LoadBalancerAttribute::builder().key("load_balancing.cross_zone.enabled").value("true");
+        let call = self.elb.modify_load_balancer_attributes().load_balancer_arn(load_balancer.as_str());
+        let response = call.attributes(attribute.build()).send().await;
+        response.map(drop).map_err(|error| call_error("elasticloadbalancing:ModifyLoadBalancerAttributes", &error))
+    }
+
+    async fn defer_to_load_balancer(&self, target_group: &Arn) -> Result<(), CallError> {
+        let attribute = elb::TargetGroupAttribute::builder()
+            .key("load_balancing.cross_zone.enabled")
+            .value("use_load_balancer_configuration");
+        let call = self.elb.modify_target_group_attributes().target_group_arn(target_group.as_str());
+        let response = call.attributes(attribute.build()).send().await;
+        response.map(drop).map_err(|error| call_error("elasticloadbalancing:ModifyTargetGroupAttributes", &error))
+    }
+}
+
+/// A call that failed as a whole.
+struct Failure {
+    error: CallError,
+    /// AWS understood the call, refused it, and would refuse it again: not throttling, an outage or a missing permission.
+    final_answer: bool,
+}
+
+impl Failure {
+    fn new<E>(call: &'static str, error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let status = error.raw_response().map(|response| response.status().as_u16());
+        let throttled = error.code().is_some_and(|code| code.contains("Throttl") || code == "RequestLimitExceeded");
+        let error = call_error(call, error);
+        Self { final_answer: status == Some(400) && !throttled && !error.denied, error }
+    }
+}
+
+impl Outcome {
+    fn add(&mut self, result: Result<Vec<UnsuccessfulItem>, Failure>, endpoints: &[EndpointId]) {
+        let mut refuse = |endpoint: &EndpointId, why: &str| {
+            self.refused.insert(endpoint.to_string(), why.to_owned());
+        };
+        match result {
+            // HTTP 200 is not success: each item has its own answer.
+            Ok(unsuccessful) => {
+                for (endpoint, why) in unsuccessful.iter().map(refusal) {
+                    match endpoint {
+                        Some(endpoint) => refuse(&endpoint, &why),
+                        // EC2 does not say which: the next read shows those that succeeded.
+                        None => endpoints.iter().for_each(|endpoint| refuse(endpoint, &why)),
+                    }
+                }
+            }
+            Err(Failure { error, final_answer }) => {
+                tracing::error!(%error, ?endpoints, "the call failed");
+                endpoints.iter().for_each(|endpoint| refuse(endpoint, &error.error));
+                if !final_answer {
+                    self.failed.push(error);
+                }
+            }
+        }
+    }
+}
+
+fn refusal(item: &UnsuccessfulItem) -> (Option<EndpointId>, String) {
+    let endpoint = item.resource_id().and_then(|id| id.parse::<EndpointId>().ok());
+    let error = item.error();
+    let code = error.and_then(|error| error.code()).unwrap_or("no code");
+    let message = error.and_then(|error| error.message()).unwrap_or("no message");
+    tracing::warn!(?endpoint, code, message, "AWS refused the change");
+    (endpoint, format!("{code}: {message}"))
+}

@@ -1,0 +1,180 @@
+//! Lambda events → [`Trigger`]. An event that does not parse is still a reason to run.
+
+use aws_lambda_events::event::eventbridge::EventBridgeEvent;
+use aws_lambda_events::event::sns::SnsEvent;
+use guard_core::ids;
+use guard_core::trigger::{Change, Trigger};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The fields that are used of an `AWS API Call via CloudTrail` event's detail.
+/// <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html>
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CloudTrailRecord {
+    event_name: Option<String>,
+    user_identity: Option<UserIdentity>,
+    #[serde(rename = "sourceIPAddress")]
+    source_ip_address: Option<String>,
+    event_time: Option<String>,
+    #[serde(rename = "eventID")]
+    event_id: Option<String>,
+    error_code: Option<Value>,
+    request_parameters: Option<Value>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct UserIdentity {
+    arn: Option<String>,
+}
+
+/// The trigger that `event` stands for.
+#[must_use]
+pub fn parse(event: &Value) -> Trigger {
+    let trigger = SnsEvent::deserialize(event).ok().and_then(notification);
+    let scheduled_or_recorded =
+        || EventBridgeEvent::<Option<CloudTrailRecord>>::deserialize(event).ok().and_then(scheduled_or_recorded);
+    trigger.or_else(scheduled_or_recorded).unwrap_or(Trigger::Unrecognised)
+}
+
+fn notification(event: SnsEvent) -> Option<Trigger> {
+    // SNS starts a function with one record.
+    let message = event.records.into_iter().next()?.sns;
+    Some(Trigger::Notification {
+        id: message.message_id,
+        sent: Timestamp::from_millisecond(message.timestamp.timestamp_millis()).ok()?,
+        mentions: ids::mentioned(&message.message),
+    })
+}
+
+fn scheduled_or_recorded(event: EventBridgeEvent<Option<CloudTrailRecord>>) -> Option<Trigger> {
+    match (event.source.as_str(), event.detail_type.as_str()) {
+        ("privatelink-guard.heartbeat", _) => Some(Trigger::Heartbeat),
+        ("aws.events", _) => Some(Trigger::Schedule),
+        (_, "AWS API Call via CloudTrail") => change(event.detail?).map(Trigger::Change),
+        _ => None,
+    }
+}
+
+/// `None` for a call that failed: it changed nothing.
+fn change(record: CloudTrailRecord) -> Option<Change> {
+    if record.error_code.is_some() {
+        return None;
+    }
+    let or_unknown = |text: Option<String>| text.unwrap_or_else(|| "unknown".to_owned());
+    Some(Change {
+        event_name: record.event_name?,
+        principal: or_unknown(record.user_identity.and_then(|identity| identity.arn)),
+        source_ip_address: or_unknown(record.source_ip_address),
+        event_time: or_unknown(record.event_time),
+        id: or_unknown(record.event_id),
+        parameters: record.request_parameters.map(|parameters| parameters.to_string()).unwrap_or_default(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use guard_core::testing::{at, change};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{cloudtrail_event, notification, scheduled};
+
+    #[test]
+    fn each_trigger_is_recognised() {
+        assert_eq!(parse(&scheduled()), Trigger::Schedule);
+        let heartbeat = json!({"source": "privatelink-guard.heartbeat", "detail-type": "Scheduled Event"});
+        assert_eq!(parse(&heartbeat), Trigger::Heartbeat);
+        let expected = Trigger::Notification {
+            id: "m-1".to_owned(),
+            sent: at(8, 0),
+            mentions: vec!["vpce-svc-0123456789abcdef0".to_owned()],
+        };
+        let message = "vpce-svc-0123456789abcdef0: Connect";
+        assert_eq!(parse(&notification("m-1", "2026-03-14T08:00:00.000Z", message)), expected);
+        let recorded = cloudtrail_event(json!({
+            "eventName": "ModifyLoadBalancerAttributes",
+            "userIdentity": {"arn": "arn:aws:iam::111122223333:user/network-admin"},
+            "sourceIPAddress": "203.0.113.7",
+            "eventTime": "2026-03-14T08:00:00Z",
+            "eventID": "e-1",
+            "requestParameters": serde_json::from_str::<Value>(&change().parameters).unwrap(),
+        }));
+        assert_eq!(parse(&recorded), Trigger::Change(change()));
+    }
+
+    #[test]
+    fn what_changed_nothing_or_does_not_parse_is_unrecognised() {
+        let denied = json!({"eventName": "ModifyLoadBalancerAttributes", "errorCode": "AccessDenied"});
+        for event in [json!({"hello": "world"}), json!(null), cloudtrail_event(denied), cloudtrail_event(json!("?"))] {
+            assert_eq!(parse(&event), Trigger::Unrecognised, "{event}");
+        }
+    }
+
+    #[test]
+    fn a_change_without_details_is_still_a_change() {
+        let Trigger::Change(change) = parse(&cloudtrail_event(json!({"eventName": "SetSubnets"}))) else {
+            panic!("a change");
+        };
+        assert_eq!(change.to_string(), "SetSubnets by unknown from unknown at unknown");
+    }
+
+    /// Events that AWS could send, with any text in their fields, and what each is.
+    fn events() -> impl Strategy<Value = (&'static str, Value)> {
+        let text = ".{0,20}";
+        prop_oneof![
+            Just(("schedule", scheduled())),
+            (text, text)
+                .prop_map(|(id, message)| ("notification", notification(&id, "2026-03-14T08:00:00.000Z", &message))),
+            (text, text, text).prop_map(|(name, principal, time)| {
+                let record =
+                    json!({"eventName": name, "userIdentity": {"arn": principal}, "eventTime": time, "eventID": time});
+                ("change", cloudtrail_event(record))
+            }),
+        ]
+    }
+
+    /// The places of all values in `event`.
+    fn pointers(event: &Value, prefix: &str) -> Vec<String> {
+        let mut all = vec![prefix.to_owned()];
+        match event {
+            Value::Object(fields) => {
+                all.extend(fields.iter().flat_map(|(name, value)| pointers(value, &format!("{prefix}/{name}"))));
+            }
+            Value::Array(values) => {
+                all.extend((0..).zip(values).flat_map(|(index, value)| pointers(value, &format!("{prefix}/{index}"))));
+            }
+            _ => {}
+        }
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn every_event_of_aws_is_recognised((kind, event) in events()) {
+            let recognised = match parse(&event) {
+                Trigger::Schedule => "schedule",
+                Trigger::Notification { .. } => "notification",
+                Trigger::Change(_) => "change",
+                Trigger::Heartbeat => "heartbeat",
+                Trigger::Unrecognised => "unrecognised",
+            };
+            prop_assert_eq!(recognised, kind);
+        }
+
+        /// One field of an event that AWS could send is anything else.
+        #[test]
+        fn no_event_is_a_panic(
+            (_, mut event) in events(),
+            place in any::<prop::sample::Index>(),
+            instead in prop_oneof![Just(json!(null)), Just(json!({})), Just(json!([])), Just(json!(7)), ".{0,20}".prop_map(Value::from)],
+        ) {
+            let pointers = pointers(&event, "");
+            let pointer = &pointers[place.index(pointers.len())];
+            *event.pointer_mut(pointer).unwrap() = instead;
+            let _ = parse(&event).to_string();
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! How every function starts and ends.
+
+use std::fmt;
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
+use guard_core::config::Settings;
+use guard_core::snapshot::CallError;
+use guard_core::trigger::Trigger;
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::Value;
+
+use crate::events;
+
+/// Reads the configuration, builds the function once, and then calls `handle` for every event.
+///
+/// # Errors
+/// Before any call to AWS, if the configuration is wrong.
+pub async fn serve<G>(
+    build: impl FnOnce(Settings, &SdkConfig) -> G,
+    handle: impl AsyncFn(&G, Trigger) -> Result<(), RunErrors>,
+) -> Result<(), Error> {
+    lambda_runtime::tracing::init_default_subscriber();
+    let settings = Settings::from_env().inspect_err(|problems| tracing::error!(%problems, "cannot start"))?;
+    let guard = build(settings, &sdk_config().await);
+    let (guard, handle) = (&guard, &handle);
+    lambda_runtime::run(service_fn(async move |event: LambdaEvent<Value>| {
+        handle(guard, events::parse(&event.payload)).await.map_err(Error::from)
+    }))
+    .await
+}
+
+/// Retries with backoff and jitter. The longest chain of calls, each as slow as this allows, ends within a function's 110
+/// seconds, so that the run can send what it found.
+async fn sdk_config() -> SdkConfig {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(2))
+        .operation_attempt_timeout(Duration::from_secs(4))
+        .operation_timeout(Duration::from_secs(8))
+        .build();
+    aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .retry_config(RetryConfig::standard().with_max_attempts(4))
+        .timeout_config(timeouts)
+        .load()
+        .await
+}
+
+/// The calls of a run that failed. The invocation ends in error, so that Lambda retries it, and the dead-letter queue and the
+/// alarm see it. What succeeded stays done.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct RunErrors(Vec<CallError>);
+
+impl RunErrors {
+    /// Adds failures.
+    pub fn extend(&mut self, failures: impl IntoIterator<Item = CallError>) {
+        self.0.extend(failures);
+    }
+
+    /// Adds the failures of a part of the run.
+    pub fn append(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// Adds the failure, if it is one.
+    pub fn push(&mut self, result: Result<(), CallError>) {
+        self.0.extend(result.err());
+    }
+
+    /// Ends the run.
+    ///
+    /// # Errors
+    /// If anything failed.
+    pub fn into_result(self) -> Result<(), Self> {
+        if self.0.is_empty() { Ok(()) } else { Err(self) }
+    }
+}
+
+impl std::error::Error for RunErrors {}
+
+impl fmt::Display for RunErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let failures: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        write!(f, "left undone: {}", failures.join("; "))
+    }
+}

@@ -1,0 +1,29 @@
+//! Where privatelink-guard meets AWS. Data flows in one direction: trigger → observe → evaluate → apply → notify.
+//!
+//! [`observe`] reads EC2 and ELB, [`apply`] changes them, and [`notify`] stores and sends what people must hear. What is
+//! decided in between, `guard-core` decides.
+
+pub mod apply;
+pub mod debounce;
+mod errors;
+pub mod events;
+pub mod lambda;
+pub mod metrics;
+pub mod notify;
+pub mod observe;
+#[cfg(any(test, feature = "testing"))]
+#[allow(clippy::unwrap_used, clippy::missing_panics_doc, clippy::panic)]
+pub mod testing;
+
+use futures_util::{StreamExt, stream};
+
+/// Things done at the same time, apart from calls to EC2 and ELB, which have a limit of their own.
+const MAX_CONCURRENT: usize = 8;
+
+/// Runs `work` for each item, a few at a time, and keeps the order.
+pub async fn concurrently<T, R, F: Future<Output = R>>(
+    items: impl IntoIterator<Item = T>,
+    work: impl Fn(T) -> F,
+) -> Vec<R> {
+    stream::iter(items.into_iter().map(work)).buffered(MAX_CONCURRENT).collect().await
+}

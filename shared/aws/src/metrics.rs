@@ -1,0 +1,93 @@
+//! The guard's metrics, in CloudWatch's embedded metric format: a line in the log that CloudWatch turns into metrics. It
+//! needs no call and no permission. The function is the only dimension, so the number of metrics, and their cost, is fixed.
+//! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
+
+use guard_core::alerts::lifecycle::Phase;
+use guard_core::alerts::record::Items;
+use guard_core::checks::{Severity, Status};
+use guard_core::snapshot::{Health, Topology};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::notify::ServiceReport;
+
+/// A metric's name and value.
+pub type Metric = (&'static str, usize);
+
+/// Writes the metrics of one run to the log.
+pub fn write(metrics: &[Metric], now: Timestamp) {
+    // Lambda sets it. It contains the stack's name, which keeps the metrics of two stacks apart.
+    let function = std::env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_else(|_| "unknown".to_owned());
+    println!("{}", line(&function, metrics, now));
+}
+
+fn line(function: &str, metrics: &[Metric], now: Timestamp) -> Value {
+    let definitions: Vec<Value> = metrics.iter().map(|(name, _)| json!({"Name": name, "Unit": "Count"})).collect();
+    let mut line = Map::new();
+    line.insert(
+        "_aws".to_owned(),
+        json!({"Timestamp": now.as_millisecond(), "CloudWatchMetrics": [
+            {"Namespace": "PrivatelinkGuard", "Dimensions": [["Function"]], "Metrics": definitions},
+        ]}),
+    );
+    line.insert("Function".to_owned(), function.into());
+    line.extend(metrics.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))));
+    Value::Object(line)
+}
+
+/// `UnknownChecks`: the unknown results of the last round.
+#[must_use]
+pub fn unknown_checks(reports: &[ServiceReport<'_>]) -> Metric {
+    let results = reports.iter().filter_map(|report| report.report.rounds.last()).flatten();
+    ("UnknownChecks", results.filter(|result| matches!(result.status, Status::Unknown(_))).count())
+}
+
+/// `HealthyTargets` and `UnhealthyTargets`, each target group once.
+#[must_use]
+pub fn targets(topology: &Topology) -> [Metric; 2] {
+    let groups = topology.load_balancers.values().flat_map(|balancer| balancer.target_groups.iter().flatten());
+    let (mut healthy, mut unhealthy) = (0, 0);
+    for target in groups.flat_map(|group| group.targets.iter().flatten()) {
+        match target.health {
+            Health::Healthy => healthy += 1,
+            Health::Unhealthy | Health::UnhealthyDraining => unhealthy += 1,
+            _ => {}
+        }
+    }
+    [("HealthyTargets", healthy), ("UnhealthyTargets", unhealthy)]
+}
+
+/// `FiringCriticalAlerts` and `FiringWarningAlerts`, of all functions, as the table has them.
+#[must_use]
+pub fn firing_alerts<'a>(items: impl IntoIterator<Item = &'a Items>) -> [Metric; 2] {
+    let records = items.into_iter().flat_map(Items::values).filter_map(|item| item.record.as_ref());
+    let firing: Vec<Severity> = records
+        .filter_map(|record| record.alert())
+        .filter(|alert| alert.phase == Phase::Firing)
+        .map(|alert| alert.severity)
+        .collect();
+    let number = |wanted| firing.iter().filter(|severity| **severity == wanted).count();
+    [("FiringCriticalAlerts", number(Severity::Critical)), ("FiringWarningAlerts", number(Severity::Warning))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_what_cloudwatch_reads() {
+        let line = line("guard-HealthWatcher", &[("HealthyTargets", 3)], guard_core::testing::at(8, 0));
+        assert_eq!(
+            line,
+            json!({
+                "_aws": {"Timestamp": 1_773_475_200_000_i64, "CloudWatchMetrics": [{
+                    "Namespace": "PrivatelinkGuard",
+                    "Dimensions": [["Function"]],
+                    "Metrics": [{"Name": "HealthyTargets", "Unit": "Count"}],
+                }]},
+                "Function": "guard-HealthWatcher",
+                "HealthyTargets": 3,
+            })
+        );
+    }
+}

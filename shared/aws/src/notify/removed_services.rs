@@ -1,0 +1,57 @@
+//! Endpoint services that were taken out of the configuration: their alerts close with a notice.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use guard_core::ids::ServiceId;
+use guard_core::snapshot::CallError;
+use jiff::Timestamp;
+
+use super::{Entry, Notifier, Outbox};
+use crate::notify::store::Write;
+
+impl Notifier {
+    /// Closes the alerts of endpoint services that this function watched before its configuration changed. It does so once
+    /// per instance: a new configuration starts new instances.
+    ///
+    /// # Errors
+    /// If the table or SNS failed; the next run tries again.
+    pub async fn close_removed_services(&self, now: Timestamp) -> Result<(), CallError> {
+        if self.removed_services_closed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let configured: BTreeSet<String> = self.settings.policy.services.iter().map(ToString::to_string).collect();
+        let (watched, version) = self.store.watched(self.function).await?;
+        let mut all_closed = true;
+        for service in watched.difference(&configured) {
+            if let Ok(service) = service.parse() {
+                all_closed &= self.close(&service, now).await?;
+            }
+        }
+        if !all_closed {
+            return Ok(());
+        }
+        if watched != configured {
+            self.store.put_watched(self.function, &configured, version).await?;
+        }
+        self.removed_services_closed.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Closes the alerts of `service`. `false` while another run holds the lease on one of them.
+    async fn close(&self, service: &ServiceId, now: Timestamp) -> Result<bool, CallError> {
+        let items = self.store.load(service).await?;
+        let (updates, leased_elsewhere) = self.run(now).close(&items);
+        let mut all_closed = !leased_elsewhere;
+        let mut outbox = Outbox::new(service);
+        for update in updates {
+            match self.store.put(service, &update.key, &update.record, update.expected, now).await? {
+                Write::Won(version) => {
+                    outbox.entries.push(Entry { key: update.key, record: update.record, version });
+                }
+                Write::Lost => all_closed = false,
+            }
+        }
+        self.publish(outbox, None, now).await.map(|()| all_closed)
+    }
+}

@@ -1,0 +1,221 @@
+//! The state table in DynamoDB. One item per alert and per connection of dbt's. Every write is conditional on the version
+//! that was read, so that of two runs at once one loses, reads again and decides again.
+//!
+//! | attribute | type | |
+//! |---|---|---|
+//! | `service` | S, partition key | the endpoint service's id; `watched` and `runs` for the functions' own notes |
+//! | `item` | S, sort key | a record's key, `FUNCTION#SUBJECT#RESOURCE`; `FUNCTION` for its own notes |
+//! | `version` | N | counts the writes |
+//! | `record` | S | the record as JSON |
+//! | `expires` | N | TTL in epoch seconds, for what is over |
+
+use std::collections::{BTreeSet, HashMap};
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
+use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
+use aws_sdk_dynamodb::types::AttributeValue;
+use guard_core::alerts::record::{Item, Items, Key, Record, Version};
+use guard_core::ids::ServiceId;
+use guard_core::snapshot::CallError;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::errors::call_error;
+
+/// How long what is over stays in the table: longer than EC2 lists a deleted connection.
+const KEEP_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// The partition of the endpoint services that each function watched when it last started.
+const WATCHED: &str = "watched";
+
+/// The partition of the functions' latest runs.
+const RUNS: &str = "runs";
+
+/// How a conditional write ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Write {
+    /// Written, as this version.
+    Won(u64),
+    /// Another run wrote first.
+    Lost,
+}
+
+/// Reads and writes the table.
+#[derive(Debug, Clone)]
+pub struct Store {
+    client: Client,
+    table: String,
+}
+
+/// An item's attributes.
+type Row = HashMap<String, AttributeValue>;
+
+impl Store {
+    /// The table `table`.
+    #[must_use]
+    pub fn new(config: &aws_config::SdkConfig, table: &str) -> Self {
+        Self { client: Client::new(config), table: table.to_owned() }
+    }
+
+    /// All records of `service`.
+    ///
+    /// # Errors
+    /// If the table could not be read.
+    pub async fn load(&self, service: &ServiceId) -> Result<Items, CallError> {
+        let rows = self.query(service.as_str()).await?;
+        let item = |row: &Row| {
+            let key: Key = text(row, "item")?.parse().ok()?;
+            Some((key, Item { record: content(row), version: version(row) }))
+        };
+        Ok(rows.iter().filter_map(item).collect())
+    }
+
+    /// Writes one record, if the table still holds what was read: `expected`, or no item.
+    ///
+    /// # Errors
+    /// If the table did not take it for another reason.
+    pub async fn put(
+        &self,
+        service: &ServiceId,
+        key: &Key,
+        record: &Record,
+        expected: Option<Version>,
+        now: Timestamp,
+    ) -> Result<Write, CallError> {
+        let mut put = self.conditional_put(service.as_str(), &key.to_string(), record, expected)?;
+        if record.is_over() {
+            put = put.item("expires", AttributeValue::N((now + KEEP_FOR).as_second().to_string()));
+        }
+        Ok(if written(put.send().await)? { Write::Won(next(expected)) } else { Write::Lost })
+    }
+
+    /// The endpoint services that `function` watched when it last started, and the version of this note.
+    ///
+    /// # Errors
+    /// If the table could not be read.
+    pub async fn watched(&self, function: &str) -> Result<(BTreeSet<String>, Option<Version>), CallError> {
+        let rows = self.query(WATCHED).await?;
+        let row = rows.iter().find(|row| text(row, "item") == Some(function));
+        Ok((row.and_then(content).unwrap_or_default(), row.map(version)))
+    }
+
+    /// Notes the endpoint services that `function` watches now.
+    ///
+    /// # Errors
+    /// If the table did not answer.
+    pub async fn put_watched(
+        &self,
+        function: &str,
+        services: &BTreeSet<String>,
+        expected: Option<Version>,
+    ) -> Result<(), CallError> {
+        let put = self.conditional_put(WATCHED, function, services, expected)?;
+        // If another instance wrote first, it noted the same.
+        written(put.send().await).map(drop)
+    }
+
+    /// Notes that `function` runs from `now` on because of `event`, unless another event's run that began at or after
+    /// `covered_since` is noted: that run covers this event. The same event again is Lambda's retry, so its first run has
+    /// failed. Whether the run was noted.
+    ///
+    /// # Errors
+    /// If the table did not answer.
+    pub async fn claim_run(
+        &self,
+        function: &str,
+        event: &str,
+        covered_since: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, CallError> {
+        let milliseconds = |time: Timestamp| AttributeValue::N(time.as_millisecond().to_string());
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .item("service", AttributeValue::S(RUNS.to_owned()))
+            .item("item", AttributeValue::S(function.to_owned()))
+            .item("began", milliseconds(now))
+            .item("event", AttributeValue::S(event.to_owned()))
+            .condition_expression("attribute_not_exists(began) OR began < :covered OR event = :event")
+            .expression_attribute_values(":covered", milliseconds(covered_since))
+            .expression_attribute_values(":event", AttributeValue::S(event.to_owned()));
+        written(put.send().await)
+    }
+
+    /// Everything under one partition key, all pages.
+    async fn query(&self, partition: &str) -> Result<Vec<Row>, CallError> {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("service = :service")
+            .expression_attribute_values(":service", AttributeValue::S(partition.to_owned()));
+        let rows = query.into_paginator().items().send().try_collect().await;
+        rows.map_err(|error| call_error("dynamodb:Query", &error))
+    }
+
+    fn conditional_put(
+        &self,
+        partition: &str,
+        item: &str,
+        content: &impl Serialize,
+        expected: Option<Version>,
+    ) -> Result<PutItemFluentBuilder, CallError> {
+        let json = serde_json::to_string(content).map_err(|error| CallError {
+            call: "dynamodb:PutItem",
+            error: format!("the record cannot be written as JSON: {error}"),
+            denied: false,
+        })?;
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .item("service", AttributeValue::S(partition.to_owned()))
+            .item("item", AttributeValue::S(item.to_owned()))
+            .item("version", AttributeValue::N(next(expected).to_string()))
+            .item("record", AttributeValue::S(json));
+        Ok(match expected {
+            None => put.condition_expression("attribute_not_exists(service)"),
+            Some(Version::Unreadable) => put.condition_expression("attribute_exists(service)"),
+            Some(Version::At(version)) => put
+                .condition_expression("version = :version")
+                .expression_attribute_values(":version", AttributeValue::N(version.to_string())),
+        })
+    }
+}
+
+fn text<'a>(row: &'a Row, attribute: &str) -> Option<&'a str> {
+    row.get(attribute)?.as_s().ok().map(String::as_str)
+}
+
+/// `None` if it cannot be read.
+fn content<T: DeserializeOwned>(row: &Row) -> Option<T> {
+    let parsed = serde_json::from_str(text(row, "record")?);
+    parsed.inspect_err(|error| tracing::error!(item = text(row, "item"), %error, "an item cannot be read")).ok()
+}
+
+fn version(row: &Row) -> Version {
+    let version = row.get("version").and_then(|value| value.as_n().ok()?.parse().ok());
+    version.map_or(Version::Unreadable, Version::At)
+}
+
+/// The version that a write makes of `expected`.
+fn next(expected: Option<Version>) -> u64 {
+    match expected {
+        Some(Version::At(version)) => version + 1,
+        Some(Version::Unreadable) | None => 1,
+    }
+}
+
+/// Whether a conditional write took place.
+fn written(result: Result<PutItemOutput, SdkError<PutItemError>>) -> Result<bool, CallError> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => Ok(false),
+        Err(error) => Err(call_error("dynamodb:PutItem", &error)),
+    }
+}

@@ -1,0 +1,45 @@
+//! Endpoint connections.
+
+use std::collections::BTreeSet;
+
+use aws_sdk_ec2::types::VpcEndpointConnection;
+use guard_core::ids::ServiceId;
+use guard_core::snapshot::{Connection, ConnectionState, Observed};
+use jiff::Timestamp;
+
+use super::{FILTER_VALUES, Observer, filter};
+use crate::errors::malformed_response;
+
+const CALL: &str = "ec2:DescribeVpcEndpointConnections";
+
+impl Observer {
+    /// Every connection of `services`, all pages: one call per 200 services and page.
+    ///
+    /// # Errors
+    /// [`guard_core::snapshot::CallError`] if any page or row could not be read: half a list would make a connection look gone.
+    pub async fn connections(&self, services: &BTreeSet<ServiceId>) -> Observed<Vec<Connection>> {
+        let ids = services.iter().map(ToString::to_string).collect();
+        let rows: Vec<VpcEndpointConnection> = self
+            .in_batches(ids, FILTER_VALUES, async |ids| {
+                let call = self.ec2.describe_vpc_endpoint_connections().filters(filter("service-id", ids));
+                self.call(CALL, call.into_paginator().items().send().try_collect()).await
+            })
+            .await?;
+        // Passing over a row would make its connection look gone.
+        rows.iter()
+            .map(|row| connection(row).ok_or_else(|| malformed_response(CALL, "a connection has no ids")))
+            .collect()
+    }
+}
+
+/// `None` if EC2 did not say which endpoint of which service it is: what cannot be named cannot be acted on.
+fn connection(row: &VpcEndpointConnection) -> Option<Connection> {
+    Some(Connection {
+        service: row.service_id()?.parse().ok()?,
+        endpoint: row.vpc_endpoint_id()?.parse().ok()?,
+        owner: row.vpc_endpoint_owner().and_then(|owner| owner.parse().ok()),
+        state: ConnectionState::parse(row.vpc_endpoint_state().map_or("", |state| state.as_str())),
+        created: row.creation_timestamp().and_then(|time| Timestamp::from_second(time.secs()).ok()),
+        region: row.vpc_endpoint_region().map(ToOwned::to_owned),
+    })
+}

@@ -1,0 +1,307 @@
+//! What surrounds load balancers and targets: security group rules, subnets, network ACLs, routes, instances.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use aws_sdk_ec2::types as ec2;
+use futures_util::future::join_all;
+use guard_core::snapshot::{
+    AclEntry, Interface, Network, NetworkAcl, Observed, Ports, Route, RouteTable, SecurityGroupRule, Source, Subnet,
+};
+use ipnet::IpNet;
+
+use super::{FILTER_VALUES, Observer, filter};
+use crate::errors::malformed_response;
+
+/// Where an instance is.
+#[derive(Debug, Clone)]
+pub(super) struct Instance {
+    pub(super) zone: Option<String>,
+    pub(super) subnet: Option<String>,
+    pub(super) address: Option<IpAddr>,
+}
+
+impl Observer {
+    /// What surrounds load balancers with these security groups and interface descriptions, in these VPCs: one call of
+    /// each kind per 200 of them and page, side by side; then one per prefix list that a rule names.
+    pub(super) async fn network(
+        &self,
+        groups: BTreeSet<String>,
+        interfaces: BTreeSet<String>,
+        vpcs: BTreeSet<String>,
+    ) -> Network {
+        let vpcs: Vec<String> = vpcs.into_iter().collect();
+        let rules = async {
+            let rules = self.rules(groups).await;
+            let named = rules.iter().flatten().filter_map(|rule| match &rule.source {
+                Source::PrefixList(id) => Some(id.clone()),
+                Source::Cidr(_) | Source::Group(_) => None,
+            });
+            let named: BTreeSet<String> = named.collect();
+            let lists = join_all(named.into_iter().map(async |id| (id.clone(), self.prefix_list(&id).await))).await;
+            (rules, lists.into_iter().collect::<BTreeMap<_, _>>())
+        };
+        let ((rules, prefix_lists), interfaces, subnets, acls, route_tables) = tokio::join!(
+            rules,
+            self.interfaces(interfaces),
+            self.subnets(vpcs.clone()),
+            self.acls(vpcs.clone()),
+            self.route_tables(vpcs)
+        );
+        Network { rules, prefix_lists, interfaces, subnets, acls, route_tables }
+    }
+
+    async fn rules(&self, groups: BTreeSet<String>) -> Observed<Vec<SecurityGroupRule>> {
+        const CALL: &str = "ec2:DescribeSecurityGroupRules";
+        let rows: Vec<ec2::SecurityGroupRule> = self
+            .in_batches(groups.into_iter().collect(), FILTER_VALUES, async |groups| {
+                let call = self.ec2.describe_security_group_rules().filters(filter("group-id", groups));
+                self.call(CALL, call.into_paginator().items().send().try_collect()).await
+            })
+            .await?;
+        let inbound = rows.iter().filter(|row| row.is_egress() == Some(false));
+        inbound.map(|row| rule(row).ok_or_else(|| malformed_response(CALL, "a rule has no id or no source"))).collect()
+    }
+
+    async fn prefix_list(&self, id: &str) -> Observed<Vec<IpNet>> {
+        const CALL: &str = "ec2:GetManagedPrefixListEntries";
+        let call = self.ec2.get_managed_prefix_list_entries().prefix_list_id(id);
+        let rows: Vec<ec2::PrefixListEntry> =
+            self.call(CALL, call.into_paginator().items().send().try_collect()).await?;
+        let cidr = |row: &ec2::PrefixListEntry| row.cidr().and_then(|cidr| cidr.parse().ok());
+        rows.iter().map(|row| cidr(row).ok_or_else(|| malformed_response(CALL, "an entry is no CIDR"))).collect()
+    }
+
+    async fn interfaces(&self, descriptions: BTreeSet<String>) -> Observed<Vec<Interface>> {
+        const CALL: &str = "ec2:DescribeNetworkInterfaces";
+        let rows: Vec<ec2::NetworkInterface> = self
+            .in_batches(descriptions.into_iter().collect(), FILTER_VALUES, async |descriptions| {
+                let call = self.ec2.describe_network_interfaces().filters(filter("description", descriptions));
+                self.call(CALL, call.into_paginator().items().send().try_collect()).await
+            })
+            .await?;
+        let interface = |row: &ec2::NetworkInterface| {
+            let ipv6 = row.ipv6_addresses().iter().filter_map(ec2::NetworkInterfaceIpv6Address::ipv6_address);
+            let addresses = row.private_ip_address().into_iter().chain(ipv6);
+            Some(Interface {
+                description: row.description()?.to_owned(),
+                subnet: row.subnet_id()?.to_owned(),
+                addresses: addresses.filter_map(|address| address.parse().ok()).collect(),
+            })
+        };
+        rows.iter()
+            .map(|row| interface(row).ok_or_else(|| malformed_response(CALL, "an interface has no subnet")))
+            .collect()
+    }
+
+    async fn subnets(&self, vpcs: Vec<String>) -> Observed<Vec<Subnet>> {
+        const CALL: &str = "ec2:DescribeSubnets";
+        let rows: Vec<ec2::Subnet> = self
+            .in_batches(vpcs, FILTER_VALUES, async |vpcs| {
+                let call = self.ec2.describe_subnets().filters(filter("vpc-id", vpcs));
+                self.call(CALL, call.into_paginator().items().send().try_collect()).await
+            })
+            .await?;
+        let subnet = |row: &ec2::Subnet| {
+            let ipv6 = row.ipv6_cidr_block_association_set().iter().filter_map(|own| own.ipv6_cidr_block());
+            Some(Subnet {
+                id: row.subnet_id()?.to_owned(),
+                vpc: row.vpc_id()?.to_owned(),
+                cidrs: row.cidr_block().into_iter().chain(ipv6).filter_map(|cidr| cidr.parse().ok()).collect(),
+            })
+        };
+        rows.iter().map(|row| subnet(row).ok_or_else(|| malformed_response(CALL, "a subnet has no id"))).collect()
+    }
+
+    async fn acls(&self, vpcs: Vec<String>) -> Observed<Vec<NetworkAcl>> {
+        const CALL: &str = "ec2:DescribeNetworkAcls";
+        let rows: Vec<ec2::NetworkAcl> = self
+            .in_batches(vpcs, FILTER_VALUES, async |vpcs| {
+                let call = self.ec2.describe_network_acls().filters(filter("vpc-id", vpcs));
+                self.call(CALL, call.into_paginator().items().send().try_collect()).await
+            })
+            .await?;
+        let acl = |row: &ec2::NetworkAcl| {
+            let subnets = row.associations().iter().filter_map(|own| own.subnet_id().map(ToOwned::to_owned));
+            let entries: Option<Vec<AclEntry>> = row.entries().iter().map(acl_entry).collect();
+            Some(NetworkAcl { id: row.network_acl_id()?.to_owned(), subnets: subnets.collect(), entries: entries? })
+        };
+        rows.iter()
+            .map(|row| acl(row).ok_or_else(|| malformed_response(CALL, "a network ACL lacks an id or part of a rule")))
+            .collect()
+    }
+
+    async fn route_tables(&self, vpcs: Vec<String>) -> Observed<Vec<RouteTable>> {
+        const CALL: &str = "ec2:DescribeRouteTables";
+        let rows: Vec<ec2::RouteTable> = self
+            .in_batches(vpcs, FILTER_VALUES, async |vpcs| {
+                let call = self.ec2.describe_route_tables().filters(filter("vpc-id", vpcs));
+                self.call(CALL, call.into_paginator().items().send().try_collect()).await
+            })
+            .await?;
+        rows.iter()
+            .map(|row| route_table(row).ok_or_else(|| malformed_response(CALL, "a route table has no id")))
+            .collect()
+    }
+
+    /// Where `instances` are, by id: one call per 200 and page. One that EC2 does not know is absent.
+    pub(super) async fn instances(&self, instances: BTreeSet<String>) -> Observed<BTreeMap<String, Instance>> {
+        const CALL: &str = "ec2:DescribeInstances";
+        let rows: Vec<ec2::Reservation> = self
+            .in_batches(instances.into_iter().collect(), FILTER_VALUES, async |ids| {
+                // A filter, not the InstanceIds parameter: that one fails for all if one of them is gone.
+                let call = self.ec2.describe_instances().filters(filter("instance-id", ids));
+                self.call(CALL, call.into_paginator().items().send().try_collect()).await
+            })
+            .await?;
+        let instance = |row: &ec2::Instance| {
+            let zone = row.placement().and_then(ec2::Placement::availability_zone).map(ToOwned::to_owned);
+            let address = row.private_ip_address().and_then(|address| address.parse().ok());
+            let subnet = row.subnet_id().map(ToOwned::to_owned);
+            Some((row.instance_id()?.to_owned(), Instance { zone, subnet, address }))
+        };
+        Ok(rows.iter().flat_map(ec2::Reservation::instances).filter_map(instance).collect())
+    }
+}
+
+/// The TCP ports that a rule is about. EC2 writes `tcp` or `6` for TCP, `-1` for every protocol.
+fn tcp_ports(protocol: Option<&str>, first: Option<i32>, last: Option<i32>) -> Option<Ports> {
+    match protocol? {
+        "-1" => Some(Ports::ALL),
+        "tcp" | "6" => match (first, last) {
+            (None | Some(-1), _) => Some(Ports::ALL),
+            (Some(first), last) => {
+                Some(Ports { first: first.try_into().ok()?, last: last.unwrap_or(first).try_into().ok()? })
+            }
+        },
+        _ => None,
+    }
+}
+
+fn rule(row: &ec2::SecurityGroupRule) -> Option<SecurityGroupRule> {
+    let cidr = row.cidr_ipv4().or(row.cidr_ipv6());
+    let group = row.referenced_group_info().and_then(ec2::ReferencedSecurityGroup::group_id);
+    let source = match (cidr, row.prefix_list_id(), group) {
+        (Some(cidr), ..) => Source::Cidr(cidr.parse().ok()?),
+        (None, Some(list), _) => Source::PrefixList(list.to_owned()),
+        (None, None, Some(group)) => Source::Group(group.to_owned()),
+        (None, None, None) => return None,
+    };
+    Some(SecurityGroupRule {
+        id: row.security_group_rule_id()?.to_owned(),
+        group: row.group_id()?.to_owned(),
+        tcp: tcp_ports(row.ip_protocol(), row.from_port(), row.to_port()),
+        source,
+    })
+}
+
+fn acl_entry(row: &ec2::NetworkAclEntry) -> Option<AclEntry> {
+    let ports = row.port_range();
+    Some(AclEntry {
+        number: row.rule_number()?,
+        egress: row.egress()?,
+        allow: *row.rule_action()? == ec2::RuleAction::Allow,
+        tcp: tcp_ports(row.protocol(), ports.and_then(ec2::PortRange::from), ports.and_then(ec2::PortRange::to)),
+        peer: row.cidr_block().or(row.ipv6_cidr_block())?.parse().ok()?,
+    })
+}
+
+fn route_table(row: &ec2::RouteTable) -> Option<RouteTable> {
+    let lists = row.routes().iter().filter(|route| route.destination_prefix_list_id().is_some());
+    let associations = row.associations();
+    Some(RouteTable {
+        id: row.route_table_id()?.to_owned(),
+        vpc: row.vpc_id()?.to_owned(),
+        main: associations.iter().any(|own| own.main() == Some(true)),
+        subnets: associations.iter().filter_map(|own| own.subnet_id().map(ToOwned::to_owned)).collect(),
+        routes: row.routes().iter().filter_map(route).collect(),
+        // A gateway endpoint's prefix list has the public addresses of S3 or DynamoDB, where no target is.
+        to_prefix_lists: lists.map(leads_by).filter(|by| !by.starts_with("vpce-")).collect(),
+    })
+}
+
+fn route(row: &ec2::Route) -> Option<Route> {
+    let destination = row.destination_cidr_block().or(row.destination_ipv6_cidr_block())?;
+    Some(Route {
+        destination: destination.parse().ok()?,
+        by: leads_by(row),
+        blackhole: row.state() == Some(&ec2::RouteState::Blackhole),
+    })
+}
+
+/// What a route leads to, by its id.
+fn leads_by(row: &ec2::Route) -> String {
+    let all = [
+        row.gateway_id(),
+        row.vpc_peering_connection_id(),
+        row.transit_gateway_id(),
+        row.nat_gateway_id(),
+        row.network_interface_id(),
+        row.instance_id(),
+        row.egress_only_internet_gateway_id(),
+        row.local_gateway_id(),
+        row.carrier_gateway_id(),
+        row.core_network_arn(),
+        row.odb_network_arn(),
+    ];
+    all.into_iter().flatten().next().unwrap_or("a target EC2 does not name").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_read_as_ec2_writes_them() {
+        let ports = |first, last| Some(Ports { first, last });
+        let table = [
+            (Some("tcp"), Some(5432), Some(5432), ports(5432, 5432)),
+            (Some("6"), Some(1024), Some(65535), ports(1024, 65535)),
+            (Some("tcp"), Some(-1), Some(-1), Some(Ports::ALL)),
+            (Some("6"), None, None, Some(Ports::ALL)),
+            (Some("-1"), Some(-1), Some(-1), Some(Ports::ALL)),
+            (Some("-1"), None, None, Some(Ports::ALL)),
+            (Some("udp"), Some(53), Some(53), None),
+            (Some("17"), None, None, None),
+            (Some("icmp"), Some(8), Some(-1), None),
+            (None, Some(1), Some(2), None),
+        ];
+        for (protocol, first, last, expected) in table {
+            assert_eq!(tcp_ports(protocol, first, last), expected, "{protocol:?} {first:?} {last:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_has_one_source() {
+        let row =
+            || ec2::SecurityGroupRule::builder().security_group_rule_id("sgr-1").group_id("sg-1").ip_protocol("-1");
+        let referenced = ec2::ReferencedSecurityGroup::builder().group_id("sg-2").build();
+        let source = |row: ec2::SecurityGroupRule| rule(&row).map(|rule| rule.source);
+        assert_eq!(source(row().cidr_ipv4("10.0.0.0/8").build()), Some(Source::Cidr("10.0.0.0/8".parse().unwrap())));
+        assert_eq!(source(row().cidr_ipv6("::/0").build()), Some(Source::Cidr("::/0".parse().unwrap())));
+        assert_eq!(source(row().prefix_list_id("pl-1").build()), Some(Source::PrefixList("pl-1".to_owned())));
+        assert_eq!(source(row().referenced_group_info(referenced).build()), Some(Source::Group("sg-2".to_owned())));
+        assert_eq!(source(row().build()), None);
+    }
+
+    #[test]
+    fn a_route_leads_by_what_ec2_names() {
+        let route = |by: ec2::Route| super::route(&by).unwrap();
+        let to = || ec2::Route::builder().destination_cidr_block("10.7.0.0/16");
+        assert_eq!(route(to().gateway_id("local").build()).by, "local");
+        assert_eq!(route(to().vpc_peering_connection_id("pcx-1").build()).by, "pcx-1");
+        assert!(route(to().nat_gateway_id("nat-1").state(ec2::RouteState::Blackhole).build()).blackhole);
+        let list = |by: &str| ec2::Route::builder().destination_prefix_list_id("pl-1").gateway_id(by).build();
+        let main = ec2::RouteTableAssociation::builder().main(true).build();
+        let table = ec2::RouteTable::builder()
+            .route_table_id("rtb-1")
+            .vpc_id("vpc-1")
+            .associations(main)
+            .routes(list("vpce-1"))
+            .routes(list("tgw-1"))
+            .build();
+        let table = route_table(&table).unwrap();
+        assert!(table.main && table.routes.is_empty());
+        assert_eq!(table.to_prefix_lists, ["tgw-1"], "a gateway endpoint's list holds no target");
+    }
+}

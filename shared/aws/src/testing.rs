@@ -1,0 +1,178 @@
+//! A fake AWS in the same process, at the other end of the wire: requests as the SDK sends them, responses as AWS writes
+//! them. And the events that start functions.
+
+use std::sync::{Arc, Mutex};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_http_client::test_util::infallible_client_fn;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::retry::RetryConfig;
+use serde_json::{Value, json};
+
+/// A request, in the protocol of its service.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// EC2's, ELB's or SNS's: an action and its parameters.
+    Query(Form),
+    /// DynamoDB's: an action and a JSON body.
+    Json(String, Value),
+}
+
+/// The parameters of a query request.
+#[derive(Debug, Clone)]
+pub struct Form(Vec<(String, String)>);
+
+impl Form {
+    fn parse(body: &str) -> Self {
+        let pairs = body.split('&').filter_map(|pair| pair.split_once('='));
+        Self(pairs.map(|(name, value)| (name.to_owned(), decode(value))).collect())
+    }
+
+    /// The parameter's value.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<String> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+    }
+
+    /// The values of a list's members.
+    #[must_use]
+    pub fn list(&self, name: &str) -> Vec<String> {
+        let prefix = format!("{name}.");
+        self.0.iter().filter(|(known, _)| known.starts_with(&prefix)).map(|(_, value)| value.clone()).collect()
+    }
+
+    /// The action.
+    #[must_use]
+    pub fn action(&self) -> String {
+        self.get("Action").unwrap()
+    }
+}
+
+fn decode(value: &str) -> String {
+    let plain = value.replace('+', " ");
+    let mut parts = plain.split('%');
+    let mut bytes = parts.next().unwrap().as_bytes().to_vec();
+    for part in parts {
+        bytes.push(u8::from_str_radix(&part[..2], 16).unwrap());
+        bytes.extend(part[2..].bytes());
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+/// A configuration whose clients talk to `aws`: `answer` gives the status and the body for each request. No retries.
+pub fn config<A: Send + 'static>(
+    aws: &Arc<Mutex<A>>,
+    answer: impl Fn(&mut A, Request) -> (u16, String) + Send + Sync + 'static,
+) -> SdkConfig {
+    let aws = aws.clone();
+    let client = infallible_client_fn(move |request: http::Request<SdkBody>| {
+        let target = request.headers().get("x-amz-target").map(|target| target.to_str().unwrap().to_owned());
+        let body = std::str::from_utf8(request.body().bytes().unwrap()).unwrap();
+        let request = match target {
+            Some(target) => {
+                let action = target.rsplit('.').next().unwrap().to_owned();
+                Request::Json(action, serde_json::from_str(body).unwrap())
+            }
+            None => Request::Query(Form::parse(body)),
+        };
+        let (status, body) = answer(&mut aws.lock().unwrap(), request);
+        http::Response::builder().status(status).body(SdkBody::from(body)).unwrap()
+    });
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("eu-central-1"))
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("key", "secret", None, None, "test")))
+        .retry_config(RetryConfig::disabled())
+        .http_client(client)
+        .build()
+}
+
+/// A DynamoDB table that knows the conditions this project sets.
+#[derive(Debug, Clone, Default)]
+pub struct Table {
+    /// Its items, as DynamoDB writes them.
+    pub items: Vec<Value>,
+}
+
+impl Table {
+    /// DynamoDB's answer to `action`.
+    pub fn answer(&mut self, action: &str, request: &Value) -> (u16, String) {
+        let key = |item: &Value| (item["service"]["S"].clone(), item["item"]["S"].clone());
+        let values = &request["ExpressionAttributeValues"];
+        match action {
+            "Query" => {
+                let of_service = |item: &&Value| item["service"]["S"] == values[":service"]["S"];
+                let items: Vec<&Value> = self.items.iter().filter(of_service).collect();
+                (200, json!({"Items": items, "Count": items.len()}).to_string())
+            }
+            "PutItem" => {
+                let item = request["Item"].clone();
+                let number = |value: &Value| value["N"].as_str().map(|number| number.parse::<i64>().unwrap());
+                let known = self.items.iter().find(|known| key(known) == key(&item));
+                let holds = match (request["ConditionExpression"].as_str().unwrap(), known) {
+                    (condition, None) => condition.contains("attribute_not_exists"),
+                    ("version = :version", Some(known)) => known["version"] == values[":version"],
+                    ("attribute_not_exists(service)", Some(_)) => false,
+                    ("attribute_exists(service)", Some(_)) => true,
+                    ("attribute_not_exists(began) OR began < :covered OR event = :event", Some(known)) => {
+                        number(&known["began"]) < number(&values[":covered"]) || known["event"] == values[":event"]
+                    }
+                    (other, _) => panic!("an unexpected condition: {other}"),
+                };
+                if !holds {
+                    let error = "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException";
+                    return (400, json!({"__type": error, "message": "no"}).to_string());
+                }
+                self.items.retain(|known| key(known) != key(&item));
+                self.items.push(item);
+                (200, "{}".to_owned())
+            }
+            other => panic!("an unexpected call: dynamodb:{other}"),
+        }
+    }
+}
+
+/// SNS's response to a publish.
+#[must_use]
+pub fn published() -> (u16, String) {
+    (200, "<PublishResponse><PublishResult><MessageId>1</MessageId></PublishResult></PublishResponse>".to_owned())
+}
+
+/// The event of a schedule.
+#[must_use]
+pub fn scheduled() -> Value {
+    json!({"source": "aws.events", "detail-type": "Scheduled Event"})
+}
+
+/// An event of the notification topic, as SNS sends it to Lambda.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/with-sns.html>
+#[must_use]
+pub fn notification(id: &str, sent: &str, message: &str) -> Value {
+    let topic = "arn:aws:sns:eu-central-1:111122223333:notifications";
+    json!({"Records": [{
+        "EventVersion": "1.0",
+        "EventSubscriptionArn": format!("{topic}:0123"),
+        "EventSource": "aws:sns",
+        "Sns": {
+            "Type": "Notification",
+            "MessageId": id,
+            "TopicArn": topic,
+            "Subject": null,
+            "Message": message,
+            "Timestamp": sent,
+            "SignatureVersion": "1",
+            "Signature": "EXAMPLE",
+            "SigningCertUrl": "EXAMPLE",
+            "UnsubscribeUrl": "EXAMPLE",
+            "MessageAttributes": {},
+        },
+    }]})
+}
+
+/// The event of an API call that CloudTrail recorded as `record`.
+#[must_use]
+pub fn cloudtrail_event(record: Value) -> Value {
+    json!({"source": "aws.ec2", "detail-type": "AWS API Call via CloudTrail", "detail": record})
+}

@@ -1,0 +1,11 @@
+//! Alerts: what people hear of check results, and when. Pure: the clock and the stored state are inputs.
+//!
+//! [`reconcile`] compares what a run found with the stored [`record`]s. What people must hear becomes a [`transition`] in
+//! a record's outbox; [`message`] renders transitions.
+
+pub mod connection;
+pub mod lifecycle;
+pub mod message;
+pub mod reconcile;
+pub mod record;
+pub mod transition;

@@ -1,0 +1,179 @@
+//! What the table holds: a record per alert and per connection of dbt's.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::connection::KnownConnection;
+use super::lifecycle::{Alert, Phase};
+use super::transition::Transition;
+
+/// How long one run has the sending of a record's outbox to itself. Longer than a function may run.
+pub const LEASE: SignedDuration = SignedDuration::from_secs(120);
+
+/// Transitions that an outbox keeps while they cannot be sent. Beyond that it drops and counts the ones in the middle.
+const MAX_OUTBOX: usize = 12;
+
+/// The records of one endpoint service.
+pub type Items = BTreeMap<Key, Item>;
+
+/// What a record is about; the sort key of its item in the table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// The function that writes it.
+    pub function: String,
+    /// A check's id, or [`Key::CONNECTION`].
+    pub subject: String,
+    /// The resource.
+    pub resource: String,
+}
+
+/// An item as it was read from the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// `None`: the item exists but cannot be read. Then everything it may have recorded is sent again.
+    pub record: Option<Record>,
+    /// What a write must find in place.
+    pub version: Version,
+}
+
+/// The version of an item in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// This version.
+    At(u64),
+    /// An item without a readable version.
+    Unreadable,
+}
+
+/// The content of one item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// What it records.
+    pub state: State,
+    /// The transitions that SNS has not accepted yet, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outbox: Vec<Transition>,
+    /// Until when the run that wrote this has the sending to itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_until: Option<Timestamp>,
+    /// Transitions so far; numbers them.
+    #[serde(default)]
+    pub transitions: u64,
+    /// When the read began that this results from. The result of an older read, by a run that took longer, changes nothing.
+    pub observed_at: Timestamp,
+}
+
+/// What a record is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// An alert.
+    Alert(Box<Alert>),
+    /// A connection of dbt's.
+    Connection(KnownConnection),
+}
+
+impl Key {
+    /// The subject of the records of dbt's connections.
+    pub const CONNECTION: &str = "connection";
+
+    /// The key of `function`'s record about `subject` and `resource`.
+    #[must_use]
+    pub fn new(function: &str, subject: &str, resource: &str) -> Self {
+        Self { function: function.to_owned(), subject: subject.to_owned(), resource: resource.to_owned() }
+    }
+
+    /// The subject and the resource.
+    #[must_use]
+    pub fn about(&self) -> (&str, &str) {
+        (&self.subject, &self.resource)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}#{}", self.function, self.subject, self.resource)
+    }
+}
+
+impl FromStr for Key {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.splitn(3, '#');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(function), Some(subject), Some(resource)) => Ok(Self::new(function, subject, resource)),
+            _ => Err(format!("'{text}' is not FUNCTION#SUBJECT#RESOURCE")),
+        }
+    }
+}
+
+impl Record {
+    /// A new record with an empty outbox.
+    #[must_use]
+    pub fn new(state: State, observed_at: Timestamp) -> Self {
+        Self { state, outbox: Vec::new(), lease_until: None, transitions: 0, observed_at }
+    }
+
+    /// The alert, if this is an alert's record.
+    #[must_use]
+    pub fn alert(&self) -> Option<&Alert> {
+        match &self.state {
+            State::Alert(alert) => Some(alert),
+            State::Connection(_) => None,
+        }
+    }
+
+    /// The connection, if this is a connection's record.
+    #[must_use]
+    pub fn connection(&self) -> Option<&KnownConnection> {
+        match &self.state {
+            State::Connection(connection) => Some(connection),
+            State::Alert(_) => None,
+        }
+    }
+
+    /// Numbers the transition and puts it into the outbox.
+    pub fn push(&mut self, transition: Transition) {
+        self.transitions += 1;
+        self.outbox.push(Transition { number: self.transitions, ..transition });
+        if self.outbox.len() > MAX_OUTBOX {
+            let dropped = self.outbox.remove(self.outbox.len() - 2);
+            tracing::error!(?dropped, "this could not be sent for so long that it is only counted");
+            if let Some(last) = self.outbox.last_mut() {
+                last.dropped = dropped.dropped + 1;
+            }
+        }
+    }
+
+    /// Takes the lease on sending the outbox, if there is something to send and no other run holds it. Whether this run
+    /// holds it now.
+    pub fn lease(&mut self, now: Timestamp) -> bool {
+        let free = self.lease_until.is_none_or(|until| until <= now);
+        let leased = free && !self.outbox.is_empty();
+        if leased {
+            self.lease_until = Some(now + LEASE);
+        }
+        leased
+    }
+
+    /// Removes the transitions up to number `sent`, and gives the lease back.
+    pub fn acknowledge(&mut self, sent: u64) {
+        self.outbox.retain(|transition| transition.number > sent);
+        self.lease_until = None;
+    }
+
+    /// Whether nothing more is expected of it, so that it may expire.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.outbox.is_empty()
+            && match &self.state {
+                State::Alert(alert) => alert.phase == Phase::Resolved,
+                State::Connection(connection) => connection.gone,
+            }
+    }
+}

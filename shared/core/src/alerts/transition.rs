@@ -1,0 +1,79 @@
+//! What people must hear.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::checks::Finding;
+
+/// Something people must hear. It stays in its record's outbox until SNS has accepted it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transition {
+    /// Counts the transitions of its record.
+    pub number: u64,
+    /// What happened.
+    pub kind: Kind,
+    /// The check's id; `connection` or `heartbeat` for a notice.
+    pub check: String,
+    /// The resource it happened to.
+    pub resource: String,
+    /// When it happened.
+    pub at: Timestamp,
+    /// When the alert began.
+    pub since: Timestamp,
+    /// The incident it belongs to.
+    pub incident: String,
+    /// What was found.
+    pub finding: Finding,
+    /// Why the check's result is unknown at present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
+    /// Transitions before this one that could be neither sent nor kept.
+    #[serde(default)]
+    pub dropped: u64,
+}
+
+/// What happened, as people hear it. Ordered by what they should read first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Something is wrong, or got worse.
+    Firing,
+    /// It is still wrong.
+    Reminder,
+    /// It is over.
+    Resolved,
+    /// Something happened that is not wrong.
+    Notice,
+}
+
+impl Kind {
+    /// The lower-case name, as in message attributes.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Firing => "firing",
+            Self::Reminder => "reminder",
+            Self::Resolved => "resolved",
+            Self::Notice => "notice",
+        }
+    }
+}
+
+impl Transition {
+    /// Something that happened at `now` to `resource`. It gets its number from the record it is added to.
+    #[must_use]
+    pub fn new(kind: Kind, (check, resource): (&str, &str), incident: &str, finding: Finding, now: Timestamp) -> Self {
+        Self {
+            number: 0,
+            kind,
+            check: check.to_owned(),
+            resource: resource.to_owned(),
+            at: now,
+            since: now,
+            incident: incident.to_owned(),
+            finding,
+            unknown: None,
+            dropped: 0,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! `service.acceptance-required`: does nobody get in without being let in?
+
+use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
+
+/// The catalogue's row.
+pub(super) const SPEC: Spec = Spec {
+    id: "service.acceptance-required",
+    severities: &[(Severity::Critical, "always")],
+    fails_when: "the endpoint service connects requests without acceptance",
+    impact: "dbt can connect, and so can every other allowed principal. Neither you nor the guard is asked.",
+    fix_in_short: "`modify-vpc-endpoint-service-configuration --acceptance-required`",
+    can_flap: false,
+    cloudtrail_events: &["ModifyVpcEndpointServiceConfiguration"],
+    group: Group::Settings,
+    evaluate,
+};
+
+/// The result for the endpoint service.
+/// <https://docs.aws.amazon.com/vpc/latest/privatelink/configure-endpoint-service.html#accept-reject-connection-requests>
+fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
+    context.for_service(&SPEC, |service| match service.acceptance_required {
+        Some(true) => Status::Pass,
+        Some(false) => Status::Fail(Box::new(Finding {
+            severity: Severity::Critical,
+            summary: "requests are connected without anybody accepting them".to_owned(),
+            impact:
+                "dbt gets in, and so does every other account that the allowed principals let ask: the guard is not \
+                      asked any more."
+                    .to_owned(),
+            evidence: vec!["acceptance required: false".to_owned()],
+            remedy: Remedy {
+                action: "Require acceptance again; the guard accepts dbt's requests. This closes no connection that \
+                       exists, so see who is connected as well."
+                    .to_owned(),
+                command: Some(format!(
+                    "aws ec2 modify-vpc-endpoint-service-configuration --region {} --service-id {} \
+                     --acceptance-required",
+                    context.region.name(),
+                    service.id
+                )),
+                console: context.region.endpoint_service(service.id.as_str()),
+            },
+            cause: None,
+        })),
+        None => Status::Unknown("EC2 does not say whether acceptance is required".to_owned()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::{EndpointService, Topology};
+    use crate::testing::{call_error, endpoint_service, only_status, topology, with_context};
+
+    #[test]
+    fn acceptance_must_be_required() {
+        let status = |acceptance_required| {
+            let topology = topology(EndpointService { acceptance_required, ..endpoint_service() }, []);
+            only_status(with_context(&topology, evaluate))
+        };
+        assert_eq!(status(Some(true)), Status::Pass);
+        assert!(matches!(status(Some(false)), Status::Fail(finding) if finding.severity == Severity::Critical));
+        assert!(matches!(status(None), Status::Unknown(_)));
+        let failed = Err(call_error("ec2:DescribeVpcEndpointServiceConfigurations"));
+        let blind = Topology { services: Some(failed), ..topology(endpoint_service(), []) };
+        assert!(matches!(only_status(with_context(&blind, evaluate)), Status::Unknown(_)));
+    }
+}

@@ -1,0 +1,86 @@
+//! Which change in AWS caused a finding.
+
+use super::{CheckContext, CheckResult, Finding, Status};
+use crate::ids::AccountId;
+use crate::trigger::Change;
+
+/// Records `change` on each finding that it can have caused: the check depends on the call, and the call names what the
+/// finding is about.
+pub fn attribute(results: &mut [CheckResult], change: &Change, context: CheckContext<'_>) {
+    for CheckResult { check, resource, status } in results {
+        if let Status::Fail(finding) = status
+            && check.cloudtrail_events.contains(&change.event_name.as_str())
+            && concerns(change, resource, finding, context)
+        {
+            finding.cause = Some(change.clone());
+        }
+    }
+}
+
+/// Whether `change` names the resource, something the resource belongs to, or an id in the evidence.
+fn concerns(change: &Change, resource: &str, finding: &Finding, context: CheckContext<'_>) -> bool {
+    let mut evidence = finding.evidence.iter().flat_map(|line| ids_in(line));
+    change.names(resource)
+        || related(resource, context).into_iter().any(|related| change.names(related))
+        || evidence.any(|id| change.names(id))
+}
+
+/// The load balancers of a target group, and the endpoints of an account.
+fn related<'a>(resource: &str, context: CheckContext<'a>) -> Vec<&'a str> {
+    let load_balancers = context.topology.load_balancers_of(context.service).unwrap_or_default();
+    let load_balancers = load_balancers.into_iter().filter(|load_balancer| {
+        load_balancer.target_groups.iter().flatten().any(|group| group.arn.as_str() == resource)
+    });
+    let connections = context.topology.connections.iter().flatten().flatten();
+    let endpoints = connections
+        .filter(|connection| connection.owner.as_ref().is_some_and(|owner: &AccountId| owner.as_str() == resource));
+    load_balancers
+        .map(|load_balancer| load_balancer.arn.as_str())
+        .chain(endpoints.map(|connection| connection.endpoint.as_str()))
+        .collect()
+}
+
+/// The ids of security groups, prefix lists, network ACLs, route tables, peering connections, subnets and notifications
+/// in `text`.
+fn ids_in(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+    words.filter(|word| {
+        ["sg-", "pl-", "acl-", "rtb-", "pcx-", "subnet-", "vpce-nfn-"].iter().any(|kind| word.starts_with(kind))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checks::{Check, Severity, cross_zone, listener_port, security_groups};
+    use crate::testing::{change, endpoint_service, finding, load_balancer, target_group, topology, with_context};
+
+    /// Whether this call is recorded as the cause of a finding of `check` on the target group `pg`, with sg-1 in its
+    /// evidence.
+    fn is_cause(check: Check, event_name: &str, parameters: &str) -> bool {
+        let group = target_group("pg");
+        let found = Finding { evidence: vec!["security groups: sg-1, sg-2".to_owned()], ..finding(Severity::Critical) };
+        let mut results = [CheckResult::new(check, &group.arn, Status::fail(found))];
+        let change = Change { event_name: event_name.to_owned(), parameters: parameters.to_owned(), ..change() };
+        let topology = topology(endpoint_service(), [load_balancer("pg", vec![group])]);
+        with_context(&topology, |context| attribute(&mut results, &change, context));
+        matches!(&results[0].status, Status::Fail(finding) if finding.cause.is_some())
+    }
+
+    #[test]
+    fn a_cause_is_a_call_that_the_check_depends_on_and_that_names_what_it_checks() {
+        let (listener_port, cross_zone, security_groups) =
+            (&listener_port::SPEC, &cross_zone::SPEC, &security_groups::SPEC);
+        let arn = |resource: &str| format!("\"arn:aws:elasticloadbalancing:eu-central-1:111122223333:{resource}\"");
+        let pg = format!("{{\"loadBalancerArn\":{}}}", arn("loadbalancer/net/pg/0123456789abcdef"));
+        let other = format!("{{\"loadBalancerArn\":{}}}", arn("loadbalancer/net/other/0123456789abcdef"));
+        let listener = format!("{{\"listenerArn\":{}}}", arn("listener/net/pg/0123456789abcdef/fedcba9876543210"));
+        let group = r#"{"groupId":"sg-1"}"#;
+        assert!(is_cause(cross_zone, "ModifyLoadBalancerAttributes", &pg), "its load balancer");
+        assert!(is_cause(listener_port, "DeleteListener", &listener), "a listener of its load balancer");
+        assert!(is_cause(security_groups, "RevokeSecurityGroupIngress", group), "an id in the evidence");
+        assert!(!is_cause(cross_zone, "ModifyLoadBalancerAttributes", &other), "another load balancer");
+        assert!(!is_cause(security_groups, "RevokeSecurityGroupIngress", r#"{"groupId":"sg-12"}"#), "another group");
+        assert!(!is_cause(cross_zone, "RevokeSecurityGroupIngress", group), "a call that the check does not depend on");
+    }
+}

@@ -1,0 +1,252 @@
+//! `connection.dbt`: is dbt's own connection working, or on its way there?
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::connection_details::{accept_command, describe_command, evidence};
+use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
+use crate::connections::{Verdict, decide};
+use crate::ids::AccountId;
+use crate::snapshot::{Connection, ConnectionState, known};
+
+/// The catalogue's row.
+pub(super) const SPEC: Spec = Spec {
+    id: "connection.dbt",
+    severities: &[
+        (Severity::Critical, "the connection is broken or stuck, or its request could not be accepted"),
+        (Severity::Info, "the request waits because `DryRun` is on"),
+    ],
+    fails_when: "dbt's connection is `rejected`, `failed`, `expired`, `pending` for over 15 minutes, or in a state \
+                 that the guard does not know; or its request waits because AWS refuses the acceptance, because \
+                 `DryRun` is on, or for over 15 minutes",
+    impact: "dbt cannot connect through this endpoint. If it has no other one, it cannot reach your service.",
+    fix_in_short: "accept it again, or ask dbt Support to create the endpoint again",
+    can_flap: false,
+    cloudtrail_events: &["RejectVpcEndpointConnections"],
+    group: Group::Connections,
+    evaluate,
+};
+
+/// AWS sets up an accepted connection in about a minute; after this long it is stuck.
+const STUCK_AFTER: Duration = Duration::from_mins(15);
+
+/// One result per connection of dbt's on the service.
+fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
+    let connections = match known(context.topology.connections.as_ref()) {
+        Ok(connections) => connections,
+        Err(why) => return vec![CheckResult::new(&SPEC, context.service, Status::Unknown(why))],
+    };
+    let is_dbt = |owner: &AccountId| context.policy.dbt_accounts.contains(owner);
+    connections
+        .iter()
+        .filter(|connection| connection.service == *context.service && connection.owner.as_ref().is_some_and(is_dbt))
+        .map(|connection| CheckResult::new(&SPEC, &connection.endpoint, judge(connection, context)))
+        .collect()
+}
+
+fn judge(connection: &Connection, context: CheckContext<'_>) -> Status {
+    let Connection { endpoint, state, .. } = connection;
+    let since = context.state_since.get(endpoint).copied().unwrap_or(context.now);
+    let stuck = context.now.duration_since(since).unsigned_abs() > STUCK_AFTER;
+    let describe = || describe_command(context, &[connection]);
+    match decide(connection, context.policy) {
+        Verdict::Accept => waiting(connection, since, stuck, context),
+        Verdict::Establishing if stuck => fail(
+            connection,
+            context,
+            format!("dbt's connection {endpoint} is stuck in 'pending' since {since:.0}"),
+            "dbt cannot connect yet: AWS takes unusually long to set the connection up.",
+            "Ask dbt Support to delete the endpoint and create it again. If that does not help, ask AWS Support.",
+            describe(),
+        ),
+        Verdict::Broken if *state == ConnectionState::Rejected => fail(
+            connection,
+            context,
+            format!("dbt's connection {endpoint} is {state}"),
+            "dbt cannot connect through this endpoint.",
+            "If nobody meant to reject it, accept it again.",
+            accept_command(context, &[connection]),
+        ),
+        Verdict::Broken => fail(
+            connection,
+            context,
+            format!("dbt's connection {endpoint} is {state}"),
+            "dbt cannot connect through this endpoint.",
+            "Ask dbt Support to delete the endpoint and create it again.",
+            describe(),
+        ),
+        Verdict::UnknownState => fail(
+            connection,
+            context,
+            format!("dbt's connection {endpoint} is in the unknown state '{state}'"),
+            "The guard does not know what this state means, so it changes nothing.",
+            "Look at the connection, and check whether a newer version of privatelink-guard knows the state.",
+            describe(),
+        ),
+        _ => Status::Pass,
+    }
+}
+
+/// dbt's request is still pending after this run did what it could.
+fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: CheckContext<'_>) -> Status {
+    let endpoint = &connection.endpoint;
+    let accept = accept_command(context, &[connection]);
+    if context.policy.dry_run {
+        return Status::fail(Finding {
+            severity: Severity::Info,
+            ..finding(
+                connection,
+                context,
+                format!("dbt's request {endpoint} waits: DryRun is on"),
+                "dbt cannot connect until the request is accepted. The guard would accept it, but DryRun is on.",
+                "Set the stack's DryRun to false, or accept the request yourself.",
+                accept,
+            )
+        });
+    }
+    let why = match context.refused.get(endpoint.as_str()) {
+        Some(why) => why.clone(),
+        None if stuck => format!("EC2 takes the acceptance, but the request waits since {since:.0}"),
+        // The request arrived during this run, or EC2's list lags behind: the next run reports it.
+        None => return Status::Unknown(format!("{endpoint} waits for the next run")),
+    };
+    fail(
+        connection,
+        context,
+        format!("dbt's request {endpoint} could not be accepted: {why}"),
+        "dbt cannot connect until the request is accepted.",
+        "The guard tries again at every run. If AWS keeps refusing, accept it yourself and see what AWS answers.",
+        accept,
+    )
+}
+
+fn fail(
+    connection: &Connection,
+    context: CheckContext<'_>,
+    summary: String,
+    impact: &str,
+    action: &str,
+    command: String,
+) -> Status {
+    Status::fail(finding(connection, context, summary, impact, action, command))
+}
+
+fn finding(
+    connection: &Connection,
+    context: CheckContext<'_>,
+    summary: String,
+    impact: &str,
+    action: &str,
+    command: String,
+) -> Finding {
+    Finding {
+        severity: Severity::Critical,
+        summary,
+        impact: impact.to_owned(),
+        evidence: evidence(context, &[connection]),
+        remedy: Remedy {
+            action: action.to_owned(),
+            command: Some(command),
+            console: context.region.endpoint_service(context.service.as_str()),
+        },
+        cause: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::Policy;
+    use crate::snapshot::Topology;
+    use crate::testing::{DBT, UNTRUSTED, at, call_error, connection, endpoint, policy, settings, with_policy};
+
+    /// The severity and summary of what fails for a connection of dbt's in `state`, evaluated at nine.
+    fn failure(
+        state: &str,
+        policy: &Policy,
+        refused: &BTreeMap<String, String>,
+        since: Option<Timestamp>,
+    ) -> Option<(Severity, String)> {
+        let topology = Topology { connections: Some(Ok(vec![connection(1, Some(DBT), state)])), ..Topology::default() };
+        let state_since = since.map(|since| (endpoint(1), since)).into_iter().collect();
+        let results = with_policy(&topology, policy, |context| {
+            evaluate(CheckContext { refused, state_since: &state_since, ..context })
+        });
+        assert_eq!(results.len(), 1);
+        match &results[0].status {
+            Status::Fail(finding) => Some((finding.severity, finding.summary.clone())),
+            _ => None,
+        }
+    }
+
+    fn in_state(state: &str, since: Option<Timestamp>) -> Option<(Severity, String)> {
+        failure(state, &policy(), &BTreeMap::new(), since)
+    }
+
+    #[test]
+    fn what_fails_in_each_state() {
+        let critical = |text: &str| Some((Severity::Critical, format!("dbt's connection {} is {text}", endpoint(1))));
+        let table = [
+            ("pending", None),
+            ("available", None),
+            ("rejected", critical("rejected")),
+            ("failed", critical("failed")),
+            ("expired", critical("expired")),
+            ("deleting", None),
+            ("deleted", None),
+            ("partial", critical("in the unknown state 'partial'")),
+        ];
+        for (state, expected) in table {
+            assert_eq!(in_state(state, None), expected, "{state}");
+        }
+    }
+
+    #[test]
+    fn only_dbts_connections_count() {
+        for owner in [Some(UNTRUSTED), None] {
+            let connections = Some(Ok(vec![connection(1, owner, "rejected")]));
+            let topology = Topology { connections, ..Topology::default() };
+            assert_eq!(with_policy(&topology, &policy(), evaluate), []);
+        }
+    }
+
+    #[test]
+    fn a_refused_request_is_reported_with_what_aws_answered() {
+        let refused = BTreeMap::from([(endpoint(1).to_string(), "InvalidState: it is not waiting".to_owned())]);
+        let expected = "dbt's request vpce-00000000000000001 could not be accepted: InvalidState: it is not waiting";
+        let failure = failure("pendingAcceptance", &policy(), &refused, None);
+        assert_eq!(failure, Some((Severity::Critical, expected.to_owned())));
+    }
+
+    #[test]
+    fn a_dry_run_says_what_the_guard_would_do() {
+        let policy = settings(&[("DRY_RUN", "true")]).policy;
+        let failure = failure("pendingAcceptance", &policy, &BTreeMap::new(), None).unwrap();
+        assert_eq!(failure.0, Severity::Info);
+    }
+
+    #[test]
+    fn pending_is_stuck_after_fifteen_minutes_counted_from_when_it_became_pending() {
+        assert_eq!(in_state("pending", None), None, "first seen now, though created an hour ago");
+        assert_eq!(in_state("pending", Some(at(8, 45))), None);
+        assert!(in_state("pending", Some(at(8, 44))).is_some());
+    }
+
+    #[test]
+    fn a_request_that_stays_pending_after_it_was_accepted_is_reported_in_the_end() {
+        assert_eq!(in_state("pendingAcceptance", None), None, "the next run answers it");
+        assert_eq!(in_state("pendingAcceptance", Some(at(8, 45))), None);
+        assert!(in_state("pendingAcceptance", Some(at(8, 44))).is_some());
+    }
+
+    #[test]
+    fn connections_that_could_not_be_read_are_unknown() {
+        let failed = Some(Err(call_error("ec2:DescribeVpcEndpointConnections")));
+        let topology = Topology { connections: failed, ..Topology::default() };
+        let results = with_policy(&topology, &policy(), evaluate);
+        assert!(matches!(&results[..], [CheckResult { status: Status::Unknown(_), .. }]), "{results:?}");
+    }
+}

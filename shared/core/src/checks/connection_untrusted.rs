@@ -1,0 +1,180 @@
+//! `connection.untrusted`: does an account that is not dbt's ask to connect, or is it connected?
+
+use std::collections::BTreeMap;
+
+use super::connection_details::{evidence, reject_command};
+use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count};
+use crate::config::UntrustedRequests;
+use crate::connections::{Verdict, decide};
+use crate::ids::AccountId;
+use crate::snapshot::{Connection, known};
+
+/// The catalogue's row.
+pub(super) const SPEC: Spec = Spec {
+    id: "connection.untrusted",
+    severities: &[
+        (Severity::Critical, "the endpoint is connected (`pending` or `available`)"),
+        (Severity::Warning, "it waits for acceptance, or the guard does not know its state"),
+    ],
+    fails_when: "an account that is not dbt's, or that EC2 does not name, has an endpoint that is waiting, connected, \
+                 or in a state that the guard does not know; one alert per account",
+    impact: "Nothing changes for dbt. A waiting request gives no access; a connected endpoint can reach your service.",
+    fix_in_short: "`reject-vpc-endpoint-connections`, then allow only dbt's principals",
+    can_flap: false,
+    cloudtrail_events: &["AcceptVpcEndpointConnections", "ModifyVpcEndpointServicePermissions"],
+    group: Group::Connections,
+    evaluate,
+};
+
+/// The resource of connections whose owner EC2 does not name.
+const UNNAMED: &str = "unnamed account";
+
+/// One result per account: an account that creates a hundred endpoints raises one alert.
+fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
+    let connections = match known(context.topology.connections.as_ref()) {
+        Ok(connections) => connections,
+        Err(why) => return vec![CheckResult::new(&SPEC, context.service, Status::Unknown(why))],
+    };
+    let is_dbt = |owner: &AccountId| context.policy.dbt_accounts.contains(owner);
+    let mut accounts: BTreeMap<Option<&AccountId>, Vec<&Connection>> = BTreeMap::new();
+    for connection in connections.iter().filter(|connection| connection.service == *context.service) {
+        if !connection.owner.as_ref().is_some_and(is_dbt) {
+            accounts.entry(connection.owner.as_ref()).or_default().push(connection);
+        }
+    }
+    let resource = |owner: Option<&AccountId>| owner.map_or(UNNAMED, AccountId::as_str).to_owned();
+    accounts
+        .into_iter()
+        .map(|(owner, connections)| CheckResult::new(&SPEC, resource(owner), judge(owner, &connections, context)))
+        .collect()
+}
+
+/// Judges all endpoints of one account together.
+fn judge(owner: Option<&AccountId>, connections: &[&Connection], context: CheckContext<'_>) -> Status {
+    let with = |verdict: Verdict| -> Vec<&Connection> {
+        connections.iter().copied().filter(|connection| decide(connection, context.policy) == verdict).collect()
+    };
+    let (requests, connected, unknown) =
+        (with(Verdict::UntrustedRequest), with(Verdict::UntrustedConnected), with(Verdict::UnknownState));
+    let who = owner.map_or("an account EC2 does not name".to_owned(), |owner| format!("account {owner}"));
+    let endpoints = |connections: &[&Connection]| match connections {
+        [one] => one.endpoint.to_string(),
+        many => count(many.len(), "endpoint"),
+    };
+    let (severity, summary, impact) = if !connected.is_empty() {
+        (
+            Severity::Critical,
+            format!("{who} is not dbt's and is connected ({})", endpoints(&connected)),
+            "Nothing changes for dbt, but somebody else can reach your service.",
+        )
+    } else if !requests.is_empty() {
+        (
+            Severity::Warning,
+            format!("{who} is not dbt's and asks to connect ({})", endpoints(&requests)),
+            "Nothing changes for dbt. The request waits and gives no access until somebody accepts it.",
+        )
+    } else if let [first, ..] = &unknown[..] {
+        (
+            Severity::Warning,
+            format!("{} of {who} is in the unknown state '{}'", first.endpoint, first.state),
+            "The guard does not know what this state means, so it changes nothing.",
+        )
+    } else {
+        return Status::Pass;
+    };
+    let open = [connected, requests, unknown].concat();
+    Status::fail(Finding {
+        severity,
+        summary,
+        impact: impact.to_owned(),
+        evidence: evidence(context, &open),
+        remedy: Remedy {
+            action: action(context).to_owned(),
+            command: Some(reject_command(context, &open)),
+            console: context.region.endpoint_service(context.service.as_str()),
+        },
+        cause: None,
+    })
+}
+
+fn action(context: CheckContext<'_>) -> &'static str {
+    match context.policy.untrusted_requests {
+        UntrustedRequests::Reject if context.policy.dry_run => {
+            "The guard would reject it, but DryRun is on. Reject it yourself, or set DryRun to false."
+        }
+        UntrustedRequests::Reject => "The guard rejects it (UntrustedRequests is 'reject').",
+        UntrustedRequests::Alert => {
+            "If you do not know the account, reject it, and check that the endpoint service allows only dbt's principal. \
+             If dbt Support says that it is dbt's, add it to the stack's DbtPrincipals."
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::Topology;
+    use crate::testing::{DBT, UNTRUSTED, call_error, connection, with_context};
+
+    /// The resource, severity, summary and number of evidence lines of what fails.
+    fn failures(connections: Vec<Connection>) -> Vec<(String, Severity, String, usize)> {
+        let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
+        let failures = with_context(&topology, evaluate).into_iter().filter_map(|result| match result.status {
+            Status::Fail(finding) => Some((result.resource, finding.severity, finding.summary, finding.evidence.len())),
+            _ => None,
+        });
+        failures.collect()
+    }
+
+    #[test]
+    fn what_fails_in_each_state() {
+        let account = "account 999999999999";
+        let unnamed = "an account EC2 does not name";
+        let endpoint = "vpce-00000000000000001";
+        let warning = |text: String| Some((Severity::Warning, text));
+        let critical = |text: String| Some((Severity::Critical, text));
+        let table = [
+            (
+                "pendingAcceptance",
+                Some(UNTRUSTED),
+                warning(format!("{account} is not dbt's and asks to connect ({endpoint})")),
+            ),
+            ("pending", Some(UNTRUSTED), critical(format!("{account} is not dbt's and is connected ({endpoint})"))),
+            ("available", Some(UNTRUSTED), critical(format!("{account} is not dbt's and is connected ({endpoint})"))),
+            ("pending", None, critical(format!("{unnamed} is not dbt's and is connected ({endpoint})"))),
+            ("partial", Some(UNTRUSTED), warning(format!("{endpoint} of {account} is in the unknown state 'partial'"))),
+            ("rejected", Some(UNTRUSTED), None),
+            ("failed", Some(UNTRUSTED), None),
+            ("expired", Some(UNTRUSTED), None),
+            ("deleted", Some(UNTRUSTED), None),
+            ("available", Some(DBT), None),
+        ];
+        for (state, owner, expected) in table {
+            let failure = failures(vec![connection(1, owner, state)]).pop();
+            assert_eq!(failure.map(|(_, severity, summary, _)| (severity, summary)), expected, "{state} {owner:?}");
+        }
+    }
+
+    #[test]
+    fn one_alert_per_account_however_many_endpoints_it_creates() {
+        let mut connections: Vec<Connection> =
+            (1..=30).map(|number| connection(number, Some(UNTRUSTED), "pendingAcceptance")).collect();
+        connections.push(connection(31, Some(UNTRUSTED), "available"));
+        connections.push(connection(32, None, "pendingAcceptance"));
+        let unnamed = "an account EC2 does not name is not dbt's and asks to connect (vpce-00000000000000020)";
+        let named = "account 999999999999 is not dbt's and is connected (vpce-0000000000000001f)";
+        let expected = [
+            (UNNAMED.to_owned(), Severity::Warning, unnamed.to_owned(), 1),
+            (UNTRUSTED.to_owned(), Severity::Critical, named.to_owned(), 21),
+        ];
+        assert_eq!(failures(connections), expected);
+    }
+
+    #[test]
+    fn connections_that_could_not_be_read_are_unknown() {
+        let failed = Some(Err(call_error("ec2:DescribeVpcEndpointConnections")));
+        let topology = Topology { connections: failed, ..Topology::default() };
+        let results = with_context(&topology, evaluate);
+        assert!(matches!(&results[..], [CheckResult { status: Status::Unknown(_), .. }]), "{results:?}");
+    }
+}

@@ -1,0 +1,105 @@
+//! What every check is given.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::{Check, CheckResult, Region, Status};
+use crate::config::Policy;
+use crate::ids::{EndpointId, ServiceId};
+use crate::snapshot::{CallError, Description, EndpointService, LoadBalancer, TargetGroup, Topology};
+
+/// What the checks of one endpoint service are given: what the run read and changed, and what must be.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckContext<'a> {
+    /// The endpoint service.
+    pub service: &'a ServiceId,
+    /// What was read.
+    pub topology: &'a Topology,
+    /// What must be.
+    pub policy: &'a Policy,
+    /// The Region that commands and console links are for.
+    pub region: &'a Region,
+    /// The time of the evaluation.
+    pub now: Timestamp,
+    /// Since when each endpoint has been in its current state, as far as an earlier run recorded it.
+    pub state_since: &'a BTreeMap<EndpointId, Timestamp>,
+    /// The changes that this run tried and AWS refused: the endpoint or ARN, and AWS's code and message.
+    pub refused: &'a BTreeMap<String, String>,
+    /// The calls of this run that failed.
+    pub failed_calls: &'a [CallError],
+}
+
+/// For a run without records of earlier states.
+static NO_STATES: BTreeMap<EndpointId, Timestamp> = BTreeMap::new();
+
+/// For a run that changed nothing.
+static NO_REFUSALS: BTreeMap<String, String> = BTreeMap::new();
+
+impl<'a> CheckContext<'a> {
+    /// The context of a run that has changed nothing, knows no earlier states, and in which no call failed.
+    #[must_use]
+    pub fn new(
+        service: &'a ServiceId,
+        topology: &'a Topology,
+        policy: &'a Policy,
+        region: &'a Region,
+        now: Timestamp,
+    ) -> Self {
+        let (state_since, refused) = (&NO_STATES, &NO_REFUSALS);
+        Self { service, topology, policy, region, now, state_since, refused, failed_calls: &[] }
+    }
+
+    /// The result of `check` for the endpoint service itself; [`Status::Unknown`] if the service could not be read.
+    pub(super) fn for_service(
+        self,
+        check: Check,
+        evaluate: impl Fn(&'a EndpointService) -> Status,
+    ) -> Vec<CheckResult> {
+        let status = self.topology.service(self.service).map_or_else(Status::Unknown, evaluate);
+        vec![CheckResult::new(check, self.service, status)]
+    }
+
+    /// One result of `check` per load balancer behind the service; [`Status::Unknown`] if they could not be listed.
+    pub(super) fn per_load_balancer(
+        self,
+        check: Check,
+        evaluate: impl Fn(&'a LoadBalancer, &'a Description) -> Status,
+    ) -> Vec<CheckResult> {
+        let load_balancers = match self.topology.load_balancers_of(self.service) {
+            Ok(load_balancers) => load_balancers,
+            Err(why) => return vec![CheckResult::new(check, self.service, Status::Unknown(why))],
+        };
+        let status = |load_balancer: &'a LoadBalancer| match &load_balancer.description {
+            Ok(description) => evaluate(load_balancer, description),
+            Err(error) => Status::Unknown(error.to_string()),
+        };
+        let result =
+            |load_balancer: &'a LoadBalancer| CheckResult::new(check, &load_balancer.arn, status(load_balancer));
+        load_balancers.into_iter().map(result).collect()
+    }
+
+    /// One result of `check` per target group behind the service; [`Status::Unknown`] for the service if they could not
+    /// be listed.
+    pub(super) fn per_target_group(
+        self,
+        check: Check,
+        evaluate: impl Fn(&'a LoadBalancer, &'a TargetGroup) -> Status,
+    ) -> Vec<CheckResult> {
+        let unknown = |why: String| CheckResult::new(check, self.service, Status::Unknown(why));
+        let load_balancers = match self.topology.load_balancers_of(self.service) {
+            Ok(load_balancers) => load_balancers,
+            Err(why) => return vec![unknown(why)],
+        };
+        let mut results = Vec::new();
+        for load_balancer in load_balancers {
+            match &load_balancer.target_groups {
+                Err(error) => results.push(unknown(error.to_string())),
+                Ok(groups) => results.extend(
+                    groups.iter().map(|group| CheckResult::new(check, &group.arn, evaluate(load_balancer, group))),
+                ),
+            }
+        }
+        results
+    }
+}

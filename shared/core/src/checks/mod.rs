@@ -1,0 +1,49 @@
+//! The checks: what must be true for dbt to connect, and for nobody else to. Pure: a [`CheckContext`] in,
+//! [`CheckResult`]s out. One file per check; [`catalogue`] lists them.
+
+pub mod catalogue;
+pub mod cause;
+mod context;
+pub mod documentation;
+mod region;
+mod result;
+
+mod acceptance_required;
+mod broad_rule;
+mod connection_dbt;
+mod connection_details;
+mod connection_untrusted;
+pub mod cross_zone;
+mod inbound_rules;
+mod internal_nlb;
+mod listener_port;
+mod network_path;
+mod notification;
+mod principals;
+mod private_dns;
+mod regions;
+mod security_groups;
+mod service_available;
+mod target_health;
+mod visibility_lost;
+mod zones;
+
+pub use self::catalogue::{CATALOGUE, Check, Group, Spec, evaluate};
+pub use self::context::CheckContext;
+pub use self::region::Region;
+pub use self::result::{CheckResult, Finding, Remedy, Severity, Status};
+
+/// `1 target`, `2 targets`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// At most `max` lines, and how many more there are.
+pub(crate) fn limited(mut lines: Vec<String>, max: usize) -> Vec<String> {
+    if lines.len() > max {
+        let more = lines.len() - max;
+        lines.truncate(max);
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}

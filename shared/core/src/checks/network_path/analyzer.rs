@@ -1,0 +1,194 @@
+//! The path between a load balancer's node and a target: subnets, network ACLs, and routes.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::acl::{LAST_RULE, denied};
+use crate::snapshot::{
+    Interface, LoadBalancer, NOT_READ, Network, NetworkAcl, Ports, Route, RouteTable, Subnet, Target,
+    interface_description,
+};
+
+/// The ports on which return traffic reaches a node.
+/// <https://docs.aws.amazon.com/vpc/latest/userguide/custom-network-acl.html#nacl-ephemeral-ports>
+const EPHEMERAL: Ports = Ports { first: 1024, last: u16::MAX };
+
+/// The network around one load balancer.
+pub(super) struct PathAnalyzer<'a> {
+    /// The load balancer's network interfaces.
+    pub(super) nodes: Vec<&'a Interface>,
+    pub(super) subnets: &'a [Subnet],
+    pub(super) acls: &'a [NetworkAcl],
+    route_tables: &'a [RouteTable],
+}
+
+/// What the analyzer found between a node and a target.
+#[derive(Default)]
+pub(super) struct Path<'a> {
+    pub(super) obstacles: Vec<Obstacle<'a>>,
+    /// Why part of the path is unknown.
+    pub(super) unknown: Option<String>,
+}
+
+/// What blocks the path.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Obstacle<'a> {
+    /// A network ACL denies these ports, by this rule.
+    Acl { acl: &'a str, subnet: &'a str, egress: bool, peer: IpAddr, ports: Ports, rule: i32 },
+    /// The route table has no route.
+    NoRoute { table: &'a str, to: IpAddr },
+    /// The target of the route is gone.
+    Blackhole { table: &'a str, destination: String, by: &'a str, to: IpAddr },
+    /// The route leads to the internet, which drops private addresses.
+    Internet { table: &'a str, by: &'a str, to: IpAddr },
+}
+
+impl<'a> PathAnalyzer<'a> {
+    /// The network around `load_balancer`.
+    ///
+    /// # Errors
+    /// In words, if part of it could not be read.
+    pub(super) fn new(load_balancer: &LoadBalancer, network: Option<&'a Network>) -> Result<Self, String> {
+        let network = network.ok_or(NOT_READ)?;
+        let interfaces = network.interfaces.as_ref().map_err(ToString::to_string)?;
+        let description = interface_description(&load_balancer.arn);
+        let nodes: Vec<&Interface> =
+            interfaces.iter().filter(|interface| interface.description == description).collect();
+        if nodes.is_empty() {
+            return Err(format!("EC2 shows no network interface of {}", load_balancer.name()));
+        }
+        let subnets = network.subnets.as_ref().map_err(ToString::to_string)?;
+        let acls = network.acls.as_ref().map_err(ToString::to_string)?;
+        let route_tables = network.route_tables.as_ref().map_err(ToString::to_string)?;
+        Ok(Self { nodes, subnets, acls, route_tables })
+    }
+
+    /// Everything that blocks the path from `node` to `target` and back.
+    pub(super) fn between(&self, node: &'a Interface, target: &Target, address: IpAddr, port: u16) -> Path<'a> {
+        let unknown = |why: String| Path { unknown: Some(why), ..Path::default() };
+        let Some(from) = self.subnet(&node.subnet) else {
+            return unknown(format!("EC2 shows no subnet {}", node.subnet));
+        };
+        let Some(source) = node.addresses.iter().find(|source| source.is_ipv4() == address.is_ipv4()).copied() else {
+            return unknown(format!("{} has no address of the family of {address}", node.description));
+        };
+        let to = self.subnet_of(target, address, &from.vpc);
+        // Network ACLs apply at a subnet's boundary, and within a VPC there is always a route.
+        if to.is_some_and(|to| to.id == from.id) {
+            return Path::default();
+        }
+        let mut hops = vec![
+            self.denied(&from.id, true, address, Ports::one(port)),
+            self.return_traffic_denied(&from.id, false, address),
+            self.unrouted(from, address).map(|obstacle| obstacle.into_iter().collect()),
+        ];
+        if let Some(to) = to {
+            hops.push(self.denied(&to.id, false, source, Ports::one(port)));
+            hops.push(self.return_traffic_denied(&to.id, true, source));
+        }
+        let mut path = Path::default();
+        for hop in hops {
+            match hop {
+                Ok(obstacles) => path.obstacles.extend(obstacles),
+                Err(why) => path.unknown = Some(why),
+            }
+        }
+        path
+    }
+
+    /// Whether EC2 shows the subnet that the target is in.
+    pub(super) fn is_in_a_known_subnet(&self, target: &Target, address: IpAddr) -> bool {
+        let mut vpcs = self.nodes.iter().filter_map(|node| self.subnet(&node.subnet)).map(|subnet| &subnet.vpc);
+        vpcs.any(|vpc| self.subnet_of(target, address, vpc).is_some())
+    }
+
+    fn subnet(&self, id: &str) -> Option<&'a Subnet> {
+        self.subnets.iter().find(|subnet| subnet.id == id)
+    }
+
+    /// The subnet of the node's VPC that the target is in.
+    fn subnet_of(&self, target: &Target, address: IpAddr, vpc: &str) -> Option<&'a Subnet> {
+        match &target.subnet {
+            Some(id) => self.subnet(id),
+            None => self
+                .subnets
+                .iter()
+                .find(|subnet| subnet.vpc == vpc && subnet.cidrs.iter().any(|cidr| cidr.contains(&address))),
+        }
+    }
+
+    /// The ACL rules that deny `ports` between `subnet` and `peer`.
+    fn denied(&self, subnet: &'a str, egress: bool, peer: IpAddr, ports: Ports) -> Result<Vec<Obstacle<'a>>, String> {
+        let acl = self.acls.iter().find(|acl| acl.subnets.iter().any(|id| id == subnet));
+        let acl = acl.ok_or_else(|| format!("EC2 shows no network ACL of {subnet}"))?;
+        let denied = denied(&acl.entries, egress, peer, ports).into_iter();
+        Ok(denied.map(|(ports, rule)| Obstacle::Acl { acl: &acl.id, subnet, egress, peer, ports, rule }).collect())
+    }
+
+    /// The ACL rules that deny return traffic. Rules that deny a few ports, such as RDP's, affect one connection in tens of
+    /// thousands: only rules that deny a hundredth of the range count.
+    fn return_traffic_denied(&self, subnet: &'a str, egress: bool, peer: IpAddr) -> Result<Vec<Obstacle<'a>>, String> {
+        let mut obstacles = self.denied(subnet, egress, peer, EPHEMERAL)?;
+        obstacles.retain(|obstacle| match obstacle {
+            Obstacle::Acl { ports, .. } => ports.number() * 100 >= EPHEMERAL.number(),
+            _ => true,
+        });
+        Ok(obstacles)
+    }
+
+    /// What keeps packets of `subnet` from reaching `to`: the most specific route decides.
+    /// <https://docs.aws.amazon.com/vpc/latest/userguide/route-tables-priority.html>
+    fn unrouted(&self, subnet: &Subnet, to: IpAddr) -> Result<Option<Obstacle<'a>>, String> {
+        let explicit = self.route_tables.iter().find(|table| table.subnets.contains(&subnet.id));
+        let table = explicit.or_else(|| self.route_tables.iter().find(|table| table.main && table.vpc == subnet.vpc));
+        let table = table.ok_or_else(|| format!("EC2 shows no route table of {}", subnet.id))?;
+        let routes = table.routes.iter().filter(|route| route.destination.contains(&to));
+        let obstacle = match routes.max_by_key(|route| route.destination.prefix_len()) {
+            None => Obstacle::NoRoute { table: &table.id, to },
+            Some(Route { destination, by, blackhole: true }) => {
+                Obstacle::Blackhole { table: &table.id, destination: destination.to_string(), by, to }
+            }
+            Some(Route { by, .. }) if by.starts_with("igw-") || by.starts_with("eigw-") => {
+                Obstacle::Internet { table: &table.id, by, to }
+            }
+            Some(Route { by, .. }) if by.starts_with("nat-") => {
+                return Err(format!("{} routes {to} to {by}, and the path behind it is not checked", table.id));
+            }
+            Some(_) => return Ok(None),
+        };
+        // A route to a prefix list may be more specific.
+        match table.to_prefix_lists.first() {
+            Some(by) => Err(format!("{} routes a prefix list to {by}, which may contain {to}", table.id)),
+            None => Ok(Some(obstacle)),
+        }
+    }
+}
+
+impl Obstacle<'_> {
+    /// The route table that has to change.
+    pub(super) fn route_table(&self) -> Option<&str> {
+        match self {
+            Self::Acl { .. } => None,
+            Self::NoRoute { table, .. } | Self::Blackhole { table, .. } | Self::Internet { table, .. } => Some(table),
+        }
+    }
+}
+
+impl fmt::Display for Obstacle<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Acl { acl, subnet, egress, peer, ports, rule } => {
+                let direction = if *egress { "out to" } else { "in from" };
+                write!(f, "{acl} of {subnet}: TCP {ports} {direction} {peer} is denied by ")?;
+                if *rule == LAST_RULE { f.write_str("rule *, the last") } else { write!(f, "rule {rule}") }
+            }
+            Self::NoRoute { table, to } => write!(f, "{table}: no route to {to}"),
+            Self::Blackhole { table, destination, by, to } => {
+                write!(f, "{table}: the route to {destination} by {by} is a blackhole ({to})")
+            }
+            Self::Internet { table, by, to } => {
+                write!(f, "{table}: the route to {to} is {by}, which drops private addresses")
+            }
+        }
+    }
+}

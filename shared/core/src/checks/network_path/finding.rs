@@ -1,0 +1,126 @@
+//! What people read about obstacles, and the commands that remove them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+use super::analyzer::{Obstacle, PathAnalyzer};
+use crate::checks::{CheckContext, Finding, Remedy, Severity, count, limited};
+use crate::snapshot::{Ports, Target, TargetGroup};
+
+/// Obstacles that one alert names; it counts the others.
+const MAX_OBSTACLES: usize = 12;
+
+/// Commands in one alert: each removes one kind of obstacle.
+const MAX_COMMANDS: usize = 4;
+
+/// The finding for a target group with `blocked` targets.
+pub(super) fn finding(
+    group: &TargetGroup,
+    targets: &[Target],
+    blocked: usize,
+    obstacles: &BTreeSet<Obstacle<'_>>,
+    analyzer: &PathAnalyzer<'_>,
+    context: CheckContext<'_>,
+) -> Finding {
+    let acls: BTreeSet<&str> = obstacles.iter().filter_map(acl).collect();
+    let tables: BTreeSet<&str> = obstacles.iter().filter_map(Obstacle::route_table).collect();
+    let (obstacle, action) = describe(!acls.is_empty(), !tables.is_empty());
+    let commands = allow_commands(obstacles, analyzer, context);
+    let repeat = if commands.len() > MAX_COMMANDS {
+        " The commands do not remove every obstacle: check again afterwards."
+    } else {
+        ""
+    };
+    Finding {
+        severity: Severity::Warning,
+        summary: format!("{obstacle} {blocked} of {} in target group {}", count(targets.len(), "target"), group.name()),
+        impact: "Some or all of dbt's connections time out between the load balancer and these targets.".to_owned(),
+        evidence: limited(obstacles.iter().map(ToString::to_string).collect(), MAX_OBSTACLES),
+        remedy: Remedy {
+            action: format!("{action}{repeat}"),
+            command: Some(command(commands, &acls, &tables, context.region.name())),
+            console: match acls.first() {
+                Some(acl) => context.region.network_acl(acl),
+                None => tables.first().and_then(|table| context.region.route_table(table)),
+            },
+        },
+        cause: None,
+    }
+}
+
+/// What blocks the path, and what to do about it.
+fn describe(acls: bool, routes: bool) -> (&'static str, &'static str) {
+    match (acls, routes) {
+        (true, false) => (
+            "a network ACL blocks",
+            "Let the load balancer's nodes reach the targets, and let the return traffic through. Check first that the rule \
+             that denies it may be overruled.",
+        ),
+        (false, _) => (
+            "a missing route cuts off",
+            "Route to where the target is: replace the dead route, or create the missing one.",
+        ),
+        (true, true) => (
+            "a network ACL and a missing route cut off",
+            "Let the load balancer's nodes reach the targets, and let the return traffic through. Check first that the rule \
+             that denies it may be overruled. Then route to where the target is: replace the dead route, or create the \
+             missing one.",
+        ),
+    }
+}
+
+/// The commands that remove the ACL obstacles; then those that show what has to be decided by a person.
+fn command(mut commands: Vec<String>, acls: &BTreeSet<&str>, tables: &BTreeSet<&str>, region: &str) -> String {
+    let ids = |ids: &BTreeSet<&str>| ids.iter().copied().collect::<Vec<_>>().join(" ");
+    commands.truncate(MAX_COMMANDS);
+    if !tables.is_empty() {
+        commands.push(format!("aws ec2 describe-route-tables --region {region} --route-table-ids {}", ids(tables)));
+    }
+    if commands.is_empty() {
+        commands.push(format!("aws ec2 describe-network-acls --region {region} --network-acl-ids {}", ids(acls)));
+    }
+    commands.join(" && ")
+}
+
+/// The commands that allow what an ACL denies: a rule before the one that denies, for all of the peer's subnet.
+fn allow_commands(
+    obstacles: &BTreeSet<Obstacle<'_>>,
+    analyzer: &PathAnalyzer<'_>,
+    context: CheckContext<'_>,
+) -> Vec<String> {
+    let mut wanted: BTreeMap<(&str, bool, Ports, String), i32> = BTreeMap::new();
+    for obstacle in obstacles {
+        let Obstacle::Acl { acl, egress, peer, ports, rule, .. } = obstacle else { continue };
+        let mut cidrs = analyzer.subnets.iter().flat_map(|subnet| &subnet.cidrs);
+        let cidr = cidrs.find(|cidr| cidr.contains(peer)).copied().unwrap_or_else(|| IpNet::from(*peer));
+        let before = wanted.entry((acl, *egress, *ports, cidr.to_string())).or_insert(*rule);
+        *before = (*before).min(*rule);
+    }
+    let mut used: BTreeSet<(&str, bool, i32)> = analyzer
+        .acls
+        .iter()
+        .flat_map(|acl| acl.entries.iter().map(|entry| (acl.id.as_str(), entry.egress, entry.number)))
+        .collect();
+    let commands = wanted.into_iter().filter_map(|((acl, egress, ports, cidr), before)| {
+        let number = (1..before).rev().find(|number| !used.contains(&(acl, egress, *number)))?;
+        used.insert((acl, egress, number));
+        let block = if cidr.contains(':') { "--ipv6-cidr-block" } else { "--cidr-block" };
+        let direction = if egress { "--egress" } else { "--ingress" };
+        Some(format!(
+            "aws ec2 create-network-acl-entry --region {} --network-acl-id {acl} {direction} --rule-number {number} \
+             --protocol tcp --port-range From={},To={} {block} {cidr} --rule-action allow",
+            context.region.name(),
+            ports.first,
+            ports.last
+        ))
+    });
+    commands.collect()
+}
+
+fn acl<'a>(obstacle: &'a Obstacle<'_>) -> Option<&'a str> {
+    match obstacle {
+        Obstacle::Acl { acl, .. } => Some(acl),
+        _ => None,
+    }
+}

@@ -1,0 +1,431 @@
+//! `network-path`: can the load balancer's nodes and the targets reach each other?
+//!
+//! Each node sends to a target from its own private address of the target's family; client IP preservation does not apply
+//! to PrivateLink traffic. So the check goes node by node, in both directions. Only nodes that send to the target count
+//! (cross-zone load balancing).
+//! <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/edit-target-group-attributes.html#client-ip-preservation>
+
+mod acl;
+mod analyzer;
+mod finding;
+
+use std::collections::BTreeSet;
+
+use self::analyzer::PathAnalyzer;
+use super::{CheckContext, CheckResult, Group, Severity, Spec, Status, count};
+use crate::snapshot::{Interface, LoadBalancer, Target, TargetGroup, TargetKind};
+
+/// The catalogue's row.
+pub(super) const SPEC: Spec = Spec {
+    id: "network-path",
+    severities: &[(Severity::Warning, "always")],
+    fails_when: "between a load balancer node and a target, a network ACL blocks the target port or at least 1 % of \
+                 the return ports 1024-65535, or no route leads from the node's subnet to the target (none, a \
+                 blackhole, or an internet gateway)",
+    impact: "Some or all of dbt's connections time out between the load balancer and these targets.",
+    fix_in_short: "allow the traffic before the rule that denies it, or correct the route",
+    can_flap: false,
+    cloudtrail_events: &[
+        "AssociateRouteTable",
+        "CreateNetworkAclEntry",
+        "CreateRoute",
+        "DeleteNetworkAclEntry",
+        "DeleteRoute",
+        "DeleteVpcPeeringConnection",
+        "DisableVgwRoutePropagation",
+        "DisassociateRouteTable",
+        "ReplaceNetworkAclAssociation",
+        "ReplaceNetworkAclEntry",
+        "ReplaceRoute",
+        "ReplaceRouteTableAssociation",
+        "SetSubnets",
+    ],
+    group: Group::Settings,
+    evaluate,
+};
+
+/// One result per target group. For targets outside the VPC it covers the load balancer's own side and the route. That
+/// their side was not checked is a separate, unknown result, so that a fix on the near side resolves the alert.
+fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
+    let network = context.topology.network.as_ref();
+    let near =
+        context.per_target_group(&SPEC, |load_balancer, group| match PathAnalyzer::new(load_balancer, network) {
+            Ok(analyzer) => near_side(load_balancer, group, &analyzer, context),
+            Err(why) => Status::Unknown(why),
+        });
+    let load_balancers = context.topology.load_balancers_of(context.service).unwrap_or_default();
+    let remote = load_balancers.into_iter().flat_map(|load_balancer| {
+        let analyzer = PathAnalyzer::new(load_balancer, network).ok();
+        let groups = load_balancer.target_groups.iter().flatten();
+        groups.filter_map(move |group| remote_side(group, analyzer.as_ref()?))
+    });
+    near.into_iter().chain(remote).collect()
+}
+
+fn near_side(
+    load_balancer: &LoadBalancer,
+    group: &TargetGroup,
+    analyzer: &PathAnalyzer<'_>,
+    context: CheckContext<'_>,
+) -> Status {
+    let targets = match &group.targets {
+        Ok(targets) => targets,
+        Err(error) => return Status::Unknown(error.to_string()),
+    };
+    if group.kind == TargetKind::LoadBalancer && !targets.is_empty() {
+        return Status::Unknown("the path to an Application Load Balancer is not checked".to_owned());
+    }
+    // Unknown counts as on: then every node must reach every target.
+    let cross_zone = load_balancer.crosses_zones(group).unwrap_or(true);
+    let (mut obstacles, mut blocked, mut unknown) = (BTreeSet::new(), 0, None);
+    for target in targets {
+        let (Some(address), Some(port)) = (target.address, target.port) else {
+            unknown = Some(format!("the address of {target} is not known"));
+            continue;
+        };
+        let mut is_blocked = false;
+        for node in analyzer.nodes.iter().filter(|node| cross_zone || shares_zone(load_balancer, node, target)) {
+            let path = analyzer.between(node, target, address, port);
+            is_blocked |= !path.obstacles.is_empty();
+            obstacles.extend(path.obstacles);
+            unknown = path.unknown.or(unknown);
+        }
+        blocked += usize::from(is_blocked);
+    }
+    if obstacles.is_empty() {
+        return unknown.map_or(Status::Pass, Status::Unknown);
+    }
+    Status::fail(finding::finding(group, targets, blocked, &obstacles, analyzer, context))
+}
+
+/// An unknown result if there are targets in subnets that EC2 does not show.
+fn remote_side(group: &TargetGroup, analyzer: &PathAnalyzer<'_>) -> Option<CheckResult> {
+    let is_remote =
+        |target: &&Target| target.address.is_some_and(|address| !analyzer.is_in_a_known_subnet(target, address));
+    let number = group.targets.iter().flatten().filter(is_remote).count();
+    let why = format!(
+        "{} in subnets that EC2 does not show; the network ACLs there are not checked",
+        count(number, "target")
+    );
+    let resource = format!("{}, remote side", group.arn);
+    (number > 0).then(|| CheckResult::new(&SPEC, resource, Status::Unknown(why)))
+}
+
+/// Whether the node sends to the target if cross-zone load balancing is off.
+fn shares_zone(load_balancer: &LoadBalancer, node: &Interface, target: &Target) -> bool {
+    let mut zones = load_balancer.description.iter().flat_map(|description| &description.zones);
+    let node_zone = zones.find(|zone| zone.subnet == node.subnet).map(|zone| zone.name.as_str());
+    match (node_zone, target.zone.as_deref()) {
+        (Some(node_zone), Some(zone)) => zone == "all" || zone == node_zone,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::acl::LAST_RULE;
+    use super::*;
+    use crate::snapshot::{
+        AclEntry, CrossZoneOverride, Network, NetworkAcl, Ports, Route, RouteTable, Subnet, Topology,
+    };
+    use crate::testing::{
+        call_error, endpoint_service, load_balancer, network, target, target_group, topology, with_context,
+    };
+
+    fn entry(number: i32, egress: bool, allow: bool, tcp: Option<Ports>, peer: &str) -> AclEntry {
+        AclEntry { number, egress, allow, tcp, peer: peer.parse().unwrap() }
+    }
+
+    fn route(destination: &str, by: &str, blackhole: bool) -> Route {
+        Route { destination: destination.parse().unwrap(), by: by.to_owned(), blackhole }
+    }
+
+    /// A node in subnet-a (10.0.0.0/24) at 10.0.0.200, one in subnet-b (10.0.1.0/24) at 10.0.1.200, all doors open.
+    fn open() -> Network {
+        let subnet = |id: &str, cidr: &str| Subnet {
+            id: id.to_owned(),
+            vpc: "vpc-1".to_owned(),
+            cidrs: vec![cidr.parse().unwrap()],
+        };
+        let node = |subnet: &str, address: &str| Interface {
+            description: "ELB net/pg/0123456789abcdef".to_owned(),
+            subnet: subnet.to_owned(),
+            addresses: vec![address.parse().unwrap()],
+        };
+        let acl = |id: &str, subnet: &str| NetworkAcl {
+            id: id.to_owned(),
+            subnets: vec![subnet.to_owned()],
+            entries: [true, false].into_iter().flat_map(doors).collect(),
+        };
+        Network {
+            interfaces: Ok(vec![node("subnet-a", "10.0.0.200"), node("subnet-b", "10.0.1.200")]),
+            subnets: Ok(vec![subnet("subnet-a", "10.0.0.0/24"), subnet("subnet-b", "10.0.1.0/24")]),
+            acls: Ok(vec![acl("acl-a", "subnet-a"), acl("acl-b", "subnet-b")]),
+            route_tables: Ok(vec![RouteTable {
+                id: "rtb-1".to_owned(),
+                vpc: "vpc-1".to_owned(),
+                main: true,
+                subnets: vec![],
+                routes: vec![route("10.0.0.0/16", "local", false)],
+                to_prefix_lists: vec![],
+            }]),
+            ..network()
+        }
+    }
+
+    /// What AWS's default ACL has: everything passes.
+    fn doors(egress: bool) -> [AclEntry; 2] {
+        [
+            entry(100, egress, true, Some(Ports::ALL), "0.0.0.0/0"),
+            entry(LAST_RULE, egress, false, Some(Ports::ALL), "0.0.0.0/0"),
+        ]
+    }
+
+    /// Everything passes; the rules of `acl` that `change` makes.
+    fn with_acl(acl: usize, change: impl FnOnce(&mut Vec<AclEntry>)) -> Network {
+        let mut network = open();
+        change(&mut network.acls.as_mut().unwrap()[acl].entries);
+        network
+    }
+
+    fn with_routes(change: impl FnOnce(&mut RouteTable)) -> Network {
+        let mut network = open();
+        change(&mut network.route_tables.as_mut().unwrap()[0]);
+        network
+    }
+
+    fn at(address: &str) -> Target {
+        let zone = if address.starts_with("10.0.1.") { "eu-central-1b" } else { "eu-central-1a" };
+        Target {
+            id: address.to_owned(),
+            address: address.parse().ok(),
+            zone: Some(zone.to_owned()),
+            ..target(1, "healthy")
+        }
+    }
+
+    fn outside(address: &str) -> Target {
+        Target { zone: Some("all".to_owned()), ..at(address) }
+    }
+
+    fn seen(network: Network, targets: Vec<Target>, crossing: bool) -> Topology {
+        let cross_zone = Some(Ok(if crossing { CrossZoneOverride::On } else { CrossZoneOverride::Off }));
+        let group = TargetGroup { targets: Ok(targets), cross_zone, ..target_group("pg") };
+        Topology { network: Some(network), ..topology(endpoint_service(), [load_balancer("pg", vec![group])]) }
+    }
+
+    fn status(network: Network, targets: Vec<Target>) -> Status {
+        with_context(&seen(network, targets, true), evaluate).remove(0).status
+    }
+
+    /// The evidence, if it fails.
+    fn obstacles(network: Network, targets: Vec<Target>) -> Vec<String> {
+        match status(network, targets) {
+            Status::Pass => Vec::new(),
+            Status::Fail(finding) => finding.evidence,
+            Status::Unknown(why) => panic!("unknown: {why}"),
+        }
+    }
+
+    #[test]
+    fn open_doors_let_pass() {
+        assert_eq!(obstacles(open(), vec![at("10.0.0.10"), at("10.0.1.10")]), [""; 0]);
+        assert_eq!(obstacles(open(), vec![]), [""; 0]);
+    }
+
+    #[test]
+    fn the_lowest_rule_that_matches_decides() {
+        let deny = |number| entry(number, false, false, Some(Ports::one(5432)), "10.0.0.0/24");
+        let allow = |number| entry(number, false, true, Some(Ports::one(5432)), "10.0.0.0/8");
+        let blocked = ["acl-b of subnet-b: TCP 5432 in from 10.0.0.200 is denied by rule 90"];
+        let told =
+            |rules: Vec<AclEntry>| obstacles(with_acl(1, |entries| entries.extend(rules)), vec![at("10.0.1.10")]);
+        assert_eq!(told(vec![deny(90)]), blocked);
+        assert_eq!(told(vec![allow(95), deny(90)]), blocked, "whatever the order they come in");
+        assert_eq!(told(vec![deny(90), allow(80)]), [""; 0]);
+        assert_eq!(told(vec![deny(110)]), [""; 0], "behind the rule that allows all");
+        let udp = AclEntry { tcp: None, ..deny(90) };
+        let another_port = AclEntry { tcp: Some(Ports::one(443)), ..deny(90) };
+        let another_peer = AclEntry { peer: "10.0.9.0/24".parse().unwrap(), ..deny(90) };
+        assert_eq!(told(vec![udp, another_port, another_peer]), [""; 0]);
+    }
+
+    #[test]
+    fn every_ephemeral_port_must_come_back() {
+        let narrow = |entries: &mut Vec<AclEntry>| {
+            entries.retain(|entry| !entry.egress || entry.number == LAST_RULE);
+            entries.push(entry(100, true, true, Some(Ports { first: 32768, last: 65535 }), "10.0.0.0/8"));
+        };
+        let expected = ["acl-b of subnet-b: TCP 1024-32767 out to 10.0.0.200 is denied by rule *, the last"];
+        assert_eq!(obstacles(with_acl(1, narrow), vec![at("10.0.1.10")]), expected);
+        let shut = |entries: &mut Vec<AclEntry>| entries.retain(|entry| entry.egress);
+        let expected = [
+            "acl-a of subnet-a: TCP 1024-65535 in from 10.0.1.10 is denied by rule *, the last",
+            "acl-a of subnet-a: TCP 5432 in from 10.0.1.200 is denied by rule *, the last",
+        ];
+        let told = obstacles(with_acl(0, shut), vec![at("10.0.0.10"), at("10.0.1.10")]);
+        assert_eq!(told, expected, "both ways, and nothing inside the subnet");
+    }
+
+    #[test]
+    fn without_cross_zone_only_nodes_of_the_targets_zone_count() {
+        let deny = entry(90, false, false, Some(Ports::ALL), "0.0.0.0/0");
+        let network = || with_acl(1, |entries| entries.push(deny.clone()));
+        let status =
+            |crossing| with_context(&seen(network(), vec![at("10.0.1.10")], crossing), evaluate).remove(0).status;
+        assert!(matches!(status(true), Status::Fail(_)));
+        assert_eq!(status(false), Status::Pass);
+    }
+
+    #[test]
+    fn the_command_opens_just_what_is_shut_before_the_rule_that_shuts_it() {
+        let deny = entry(90, false, false, Some(Ports::one(5432)), "0.0.0.0/0");
+        let taken = entry(89, false, true, Some(Ports::one(443)), "0.0.0.0/0");
+        let network = with_acl(1, |entries| entries.extend([deny, taken]));
+        let Status::Fail(finding) = status(network, vec![at("10.0.1.10")]) else { panic!("it fails") };
+        assert_eq!(finding.summary, "a network ACL blocks 1 of 1 target in target group pg");
+        assert_eq!(
+            finding.remedy.command.unwrap(),
+            "aws ec2 create-network-acl-entry --region eu-central-1 --network-acl-id acl-b --ingress --rule-number 88 \
+             --protocol tcp --port-range From=5432,To=5432 --cidr-block 10.0.0.0/24 --rule-action allow"
+        );
+    }
+
+    #[test]
+    fn a_target_in_a_peered_vpc_needs_a_living_route() {
+        let peered = || vec![outside("10.7.0.10")];
+        let to = |destination: &str, by: &str, blackhole| {
+            with_routes(|table| table.routes.push(route(destination, by, blackhole)))
+        };
+        let told = |network| obstacles(network, peered());
+        assert_eq!(told(open()), ["rtb-1: no route to 10.7.0.10"]);
+        assert_eq!(
+            told(to("10.7.0.0/16", "pcx-1", true)),
+            ["rtb-1: the route to 10.7.0.0/16 by pcx-1 is a blackhole (10.7.0.10)"]
+        );
+        assert_eq!(
+            told(to("0.0.0.0/0", "igw-1", false)),
+            ["rtb-1: the route to 10.7.0.10 is igw-1, which drops private addresses"]
+        );
+        assert_eq!(told(to("10.7.0.0/16", "pcx-1", false)), [""; 0]);
+        assert_eq!(told(to("0.0.0.0/0", "tgw-1", false)), [""; 0]);
+        let unknown = |network| matches!(status(network, peered()), Status::Unknown(_));
+        assert!(unknown(to("0.0.0.0/0", "nat-1", false)));
+        assert!(unknown(with_routes(|table| table.to_prefix_lists.push("tgw-1".to_owned()))));
+    }
+
+    #[test]
+    fn that_the_far_side_is_not_seen_is_told_apart_from_the_near_side() {
+        let network = with_routes(|table| table.routes.push(route("10.7.0.0/16", "pcx-1", false)));
+        let results = with_context(&seen(network, vec![at("10.0.0.10"), outside("10.7.0.10")], true), evaluate);
+        let [near, far] = &results[..] else { panic!("{results:?}") };
+        assert_eq!(near.status, Status::Pass);
+        let why = "1 target in subnets that EC2 does not show; the network ACLs there are not checked";
+        assert_eq!((far.resource.ends_with(", remote side"), &far.status), (true, &Status::Unknown(why.to_owned())));
+    }
+
+    #[test]
+    fn a_target_of_the_other_family_is_reached_from_the_nodes_address_of_that_family() {
+        let six = || {
+            let mut network = open();
+            for (subnet, number) in network.subnets.as_mut().unwrap().iter_mut().zip(1..) {
+                subnet.cidrs.push(format!("2001:db8:0:{number}::/64").parse().unwrap());
+            }
+            for (node, number) in network.interfaces.as_mut().unwrap().iter_mut().zip(1..) {
+                node.addresses.push(format!("2001:db8:0:{number}::200").parse().unwrap());
+            }
+            network
+        };
+        let told = |network| status(network, vec![at("2001:db8:0:2::10")]);
+        let Status::Fail(finding) = told(six()) else { panic!("the ACLs say nothing of IPv6") };
+        assert!(
+            finding.evidence.iter().any(|line| line.contains("in from 2001:db8:0:1::200")),
+            "{:?}",
+            finding.evidence
+        );
+        assert!(finding.remedy.command.unwrap().contains("--ipv6-cidr-block 2001:db8:0:1::/64 --rule-action allow"));
+        let mut wide = six();
+        for acl in wide.acls.as_mut().unwrap() {
+            acl.entries.extend([true, false].map(|egress| entry(101, egress, true, Some(Ports::ALL), "::/0")));
+        }
+        wide.route_tables.as_mut().unwrap()[0].routes.push(route("2001:db8::/32", "local", false));
+        assert_eq!(told(wide), Status::Pass);
+        assert!(matches!(told(open()), Status::Unknown(_)), "a node without IPv6");
+    }
+
+    #[test]
+    fn a_port_denied_here_and_there_is_no_obstacle_to_answers() {
+        let rdp = |egress| entry(90, egress, false, Some(Ports::one(3389)), "0.0.0.0/0");
+        let closed = |ports| entry(90, false, false, Some(ports), "0.0.0.0/0");
+        let told =
+            |rules: Vec<AclEntry>| obstacles(with_acl(0, |entries| entries.extend(rules)), vec![at("10.0.1.10")]);
+        assert_eq!(told(vec![rdp(true), rdp(false)]), [""; 0]);
+        assert_eq!(told(vec![closed(Ports { first: 3000, last: 3600 })]), [""; 0]);
+        assert_eq!(told(vec![closed(Ports { first: 3000, last: 4000 })]).len(), 1);
+    }
+
+    #[test]
+    fn every_target_that_is_cut_off_counts_and_there_is_always_a_command() {
+        let deny = || entry(1, false, false, Some(Ports::one(5432)), "0.0.0.0/0");
+        let network = with_acl(1, |entries| entries.push(deny()));
+        let Status::Fail(finding) = status(network, vec![at("10.0.1.10"), at("10.0.1.11")]) else { panic!("it fails") };
+        assert_eq!(finding.summary, "a network ACL blocks 2 of 2 targets in target group pg");
+        let command = "aws ec2 describe-network-acls --region eu-central-1 --network-acl-ids acl-b";
+        assert_eq!(finding.remedy.command.as_deref(), Some(command), "no rule number is left before rule 1");
+    }
+
+    #[test]
+    fn the_most_specific_route_of_the_nodes_own_table_decides() {
+        let peered = || vec![outside("10.7.0.10")];
+        let told = |change: fn(&mut Vec<RouteTable>)| {
+            let mut network = open();
+            change(network.route_tables.as_mut().unwrap());
+            obstacles(network, peered())
+        };
+        let specific = told(|tables| {
+            tables[0].routes.push(route("10.7.0.0/24", "pcx-2", true));
+            tables[0].routes.push(route("10.0.0.0/8", "tgw-1", false));
+        });
+        assert_eq!(specific, ["rtb-1: the route to 10.7.0.0/24 by pcx-2 is a blackhole (10.7.0.10)"]);
+        let own_table = told(|tables| {
+            tables[0].routes.push(route("10.7.0.0/16", "pcx-1", false));
+            tables.push(RouteTable {
+                id: "rtb-2".to_owned(),
+                main: false,
+                subnets: vec!["subnet-b".to_owned()],
+                routes: vec![],
+                ..tables[0].clone()
+            });
+        });
+        assert_eq!(own_table, ["rtb-2: no route to 10.7.0.10"]);
+    }
+
+    #[test]
+    fn a_target_outside_is_blocked_by_the_acl_on_the_near_side() {
+        let mut network = with_acl(0, |entries| entries.push(entry(90, true, false, Some(Ports::ALL), "10.7.0.0/16")));
+        network.route_tables.as_mut().unwrap()[0].routes.push(route("10.7.0.0/16", "pcx-1", false));
+        let expected = ["acl-a of subnet-a: TCP 5432 out to 10.7.0.10 is denied by rule 90"];
+        assert_eq!(obstacles(network, vec![outside("10.7.0.10")]), expected);
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_unknown() {
+        let unknown = |network, targets| matches!(status(network, targets), Status::Unknown(_));
+        let inside = || vec![at("10.0.1.10")];
+        let failed = || call_error("ec2:DescribeNetworkAcls");
+        assert!(unknown(Network { interfaces: Ok(vec![]), ..open() }, inside()), "no node");
+        assert!(unknown(Network { interfaces: Err(failed()), ..open() }, inside()));
+        assert!(unknown(Network { acls: Err(failed()), ..open() }, inside()));
+        assert!(unknown(Network { acls: Ok(vec![]), ..open() }, inside()), "an ACL that others own");
+        assert!(unknown(Network { route_tables: Ok(vec![]), ..open() }, inside()));
+        assert!(unknown(open(), vec![Target { address: None, ..at("i-1") }]), "an instance EC2 did not describe");
+        let group = TargetGroup {
+            kind: TargetKind::LoadBalancer,
+            targets: Ok(vec![Target { address: None, ..at("arn") }]),
+            ..target_group("alb")
+        };
+        let topology =
+            Topology { network: Some(open()), ..topology(endpoint_service(), [load_balancer("pg", vec![group])]) };
+        assert!(matches!(with_context(&topology, evaluate)[0].status, Status::Unknown(_)));
+    }
+}

@@ -1,0 +1,86 @@
+//! `service.private-dns`: can dbt use the service's own name?
+
+use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
+use crate::ids::ServiceId;
+use crate::snapshot::PrivateDns;
+
+/// The catalogue's row.
+pub(super) const SPEC: Spec = Spec {
+    id: "service.private-dns",
+    severities: &[(Severity::Warning, "always")],
+    fails_when: "the endpoint service has a private DNS name whose state is not `verified`",
+    impact: "dbt cannot use this name, so TLS connections that need it fail; the endpoint's own DNS names still work. \
+             If the name was verified before, existing connections keep working, but AWS denies new requests.",
+    fix_in_short: "create the TXT record in public DNS, then start the verification",
+    can_flap: false,
+    cloudtrail_events: &["ModifyVpcEndpointServiceConfiguration", "StartVpcEndpointServicePrivateDnsVerification"],
+    group: Group::Settings,
+    evaluate,
+};
+
+/// The result for the endpoint service. A service without a private DNS name needs none.
+/// <https://docs.aws.amazon.com/vpc/latest/privatelink/manage-dns-names.html>
+fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
+    context.for_service(&SPEC, |service| match &service.private_dns {
+        None => Status::Pass,
+        Some(dns) => judge(&service.id, dns, context),
+    })
+}
+
+fn judge(service: &ServiceId, dns: &PrivateDns, context: CheckContext<'_>) -> Status {
+    let PrivateDns { name, state, record } = dns;
+    let Some(state) = state else {
+        return Status::Unknown(format!("EC2 does not say whether the private DNS name {name} is verified"));
+    };
+    if state.eq_ignore_ascii_case("verified") {
+        return Status::Pass;
+    }
+    let proof = record.as_ref().map(|(name, value)| format!("TXT record that proves it: {name} = {value}"));
+    Status::Fail(Box::new(Finding {
+        severity: Severity::Warning,
+        summary: format!("the private DNS name {name} is not verified ({state})"),
+        impact:
+            "dbt cannot reach the service by this name, so TLS to it fails. By the endpoint's own names it connects."
+                .to_owned(),
+        evidence: [format!("private DNS name: {name}, {state}")].into_iter().chain(proof).collect(),
+        remedy: Remedy {
+            action:
+                "Put the TXT record into the name's public DNS zone, then let AWS verify it; that can take ten minutes."
+                    .to_owned(),
+            command: Some(format!(
+                "aws ec2 start-vpc-endpoint-service-private-dns-verification --region {} --service-id {service}",
+                context.region.name()
+            )),
+            console: context.region.endpoint_service(service.as_str()),
+        },
+        cause: None,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::EndpointService;
+    use crate::testing::{endpoint_service, only_status, topology, with_context};
+
+    fn status(state: Option<&str>) -> Status {
+        let dns = PrivateDns {
+            name: "pg.example.com".to_owned(),
+            state: state.map(ToOwned::to_owned),
+            record: Some(("_abc".to_owned(), "vpce:xyz".to_owned())),
+        };
+        let service = EndpointService { private_dns: Some(dns), ..endpoint_service() };
+        only_status(with_context(&topology(service, []), evaluate))
+    }
+
+    #[test]
+    fn a_name_must_be_verified() {
+        assert_eq!(only_status(with_context(&topology(endpoint_service(), []), evaluate)), Status::Pass, "no name");
+        assert_eq!(status(Some("verified")), Status::Pass);
+        assert!(matches!(status(None), Status::Unknown(_)));
+        for state in ["pendingVerification", "failed", "new"] {
+            let Status::Fail(finding) = status(Some(state)) else { panic!("{state} fails") };
+            assert_eq!(finding.evidence[1], "TXT record that proves it: _abc = vpce:xyz");
+        }
+    }
+}

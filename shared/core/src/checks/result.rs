@@ -1,0 +1,98 @@
+//! What a check found.
+
+use serde::{Deserialize, Serialize};
+
+use super::Check;
+use crate::trigger::Change;
+
+/// One check's result for one resource.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckResult {
+    /// Which check.
+    pub check: Check,
+    /// The resource: an ARN, an id, or an account. Where the resources themselves could not be listed, the status is
+    /// [`Status::Unknown`] and this is the endpoint service's id.
+    pub resource: String,
+    /// The result.
+    pub status: Status,
+}
+
+/// Whether a check passes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Status {
+    /// As it must be.
+    Pass,
+    /// Not as it must be.
+    Fail(Box<Finding>),
+    /// It could not be determined, and why. Never the same as [`Status::Pass`].
+    Unknown(String),
+}
+
+/// What is wrong, in the reader's words. It is stored in the table, so that a later run can send it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong, in one line with the numbers in it.
+    pub summary: String,
+    /// What it means for dbt.
+    pub impact: String,
+    /// What AWS reported, a line each.
+    pub evidence: Vec<String>,
+    /// What to do about it.
+    pub remedy: Remedy,
+    /// The change in AWS that caused it, if CloudTrail reported one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Change>,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remedy {
+    /// What to do, in a sentence or two.
+    pub action: String,
+    /// The AWS CLI command that does it or shows more, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// The resource in the AWS console.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<String>,
+}
+
+/// How bad a finding is for dbt. Ordered: critical is the greatest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Good to know; dbt is not affected.
+    Info,
+    /// dbt is partly affected, or will be.
+    Warning,
+    /// dbt cannot connect, or an untrusted account can.
+    Critical,
+}
+
+impl Severity {
+    /// The lower-case name, as in message attributes.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+impl CheckResult {
+    /// The result of `check` for `resource`.
+    pub(super) fn new(check: Check, resource: impl ToString, status: Status) -> Self {
+        Self { check, resource: resource.to_string(), status }
+    }
+}
+
+impl Status {
+    /// A failure.
+    pub(super) fn fail(finding: Finding) -> Self {
+        Self::Fail(Box::new(finding))
+    }
+}

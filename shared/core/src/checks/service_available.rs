@@ -1,0 +1,86 @@
+//! `service.available`: is the endpoint service there, and does it take connections?
+
+use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
+use crate::snapshot::known;
+
+/// The catalogue's row.
+pub(super) const SPEC: Spec = Spec {
+    id: "service.available",
+    severities: &[(Severity::Critical, "always")],
+    fails_when: "EC2 does not know the endpoint service in the stack's account and Region, or its state is not \
+                 `Available`",
+    impact: "dbt cannot connect through this service. While EC2 does not know the service, its other checks are \
+             *unknown*.",
+    fix_in_short: "create it again and send dbt Support its new name, or correct `EndpointServiceIds`",
+    can_flap: false,
+    cloudtrail_events: &["DeleteVpcEndpointServiceConfigurations"],
+    group: Group::Settings,
+    evaluate,
+};
+
+/// The result for the endpoint service.
+fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
+    let status = match known(context.topology.services.as_ref()).map(|services| services.get(context.service)) {
+        Ok(Some(found)) => match found.state.as_deref() {
+            // EC2 capitalizes this state, but not other states of the same API: compare without case.
+            Some(state) if state.eq_ignore_ascii_case("available") => Status::Pass,
+            Some(state) => fail(&format!("the endpoint service is '{state}', not available"), context),
+            None => Status::Unknown("EC2 does not say in which state the endpoint service is".to_owned()),
+        },
+        Ok(None) => fail("EC2 does not know this endpoint service", context),
+        Err(why) => Status::Unknown(why),
+    };
+    vec![CheckResult::new(&SPEC, context.service, status)]
+}
+
+fn fail(summary: &str, context: CheckContext<'_>) -> Status {
+    let CheckContext { service, region, .. } = context;
+    Status::Fail(Box::new(Finding {
+        severity: Severity::Critical,
+        summary: summary.to_owned(),
+        impact: "dbt cannot connect through this service, and the guard can tell nothing else about it.".to_owned(),
+        evidence: vec![format!("asked for {service} in {}", region.name())],
+        remedy: Remedy {
+            action:
+                "If it was deleted, create it again and give dbt Support the new name. If the id is wrong, correct the \
+                   stack's EndpointServiceIds. The stack must be in the service's account and Region."
+                    .to_owned(),
+            command: Some(format!(
+                "aws ec2 describe-vpc-endpoint-service-configurations --region {} --filters \
+                 Name=service-id,Values={service}",
+                region.name()
+            )),
+            console: region.endpoint_service(service.as_str()),
+        },
+        cause: None,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::{EndpointService, Topology};
+    use crate::testing::{call_error, endpoint_service, only_status, topology, with_context};
+
+    fn status(topology: &Topology) -> Status {
+        only_status(with_context(topology, evaluate))
+    }
+
+    fn in_state(state: Option<&str>) -> Topology {
+        let state = state.map(ToOwned::to_owned);
+        topology(EndpointService { state, ..endpoint_service() }, [])
+    }
+
+    #[test]
+    fn only_an_available_service_passes() {
+        assert_eq!(status(&in_state(Some("Available"))), Status::Pass);
+        for state in ["Pending", "Deleting", "Deleted", "Failed", "new"] {
+            assert!(matches!(status(&in_state(Some(state))), Status::Fail(_)), "{state}");
+        }
+        let gone = Topology { services: Some(Ok([].into())), ..in_state(None) };
+        assert!(matches!(status(&gone), Status::Fail(_)), "a service EC2 does not know");
+        assert!(matches!(status(&in_state(None)), Status::Unknown(_)), "a service without a state");
+        let failed = Err(call_error("ec2:DescribeVpcEndpointServiceConfigurations"));
+        assert!(matches!(status(&Topology { services: Some(failed), ..in_state(None) }), Status::Unknown(_)));
+    }
+}

@@ -1,0 +1,489 @@
+//! Environment variables → [`Settings`]. Every problem is reported at once, by the variable's name.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::ids::{AccountId, Arn, ServiceId};
+
+/// What a function needs to know: the policy it applies, and where it keeps and tells things.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What must be, and what to do where it is not.
+    pub policy: Policy,
+    /// The SNS topic people hear from (`ALERT_TOPIC_ARN`).
+    pub alert_topic: Arn,
+    /// The DynamoDB table that remembers what was said (`STATE_TABLE`).
+    pub state_table: String,
+}
+
+/// What must be, and what to do where it is not.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The endpoint services to watch. Never empty.
+    pub services: BTreeSet<ServiceId>,
+    /// The accounts whose endpoints may connect: those of `principals`. Never empty.
+    pub dbt_accounts: BTreeSet<AccountId>,
+    /// dbt's principals as configured.
+    pub principals: BTreeSet<Principal>,
+    /// The topic connection notifications must go to, when that is to be checked.
+    pub notification_topic: Option<Arn>,
+    /// The ports on which dbt expects a listener.
+    pub listener_ports: ListenerPorts,
+    /// The networks dbt connects from. Empty: not known.
+    pub dbt_cidrs: Vec<IpNet>,
+    /// What to do with the endpoint of an account that is not dbt's.
+    pub untrusted_requests: UntrustedRequests,
+    /// What to do when cross-zone load balancing is off.
+    pub cross_zone: CrossZone,
+    /// Bad results in a row before an alert of a check that can_flap fires. At least 1.
+    pub alert_after: u32,
+    /// Good results in a row before such an alert resolves. At least 1.
+    pub resolve_after: u32,
+    /// How long after it was last told a firing alert is told again.
+    pub remind_every: Option<Duration>,
+    /// Decide and report, change nothing.
+    pub dry_run: bool,
+}
+
+/// Who is allowed to connect, as AWS PrivateLink takes it: an IAM principal's ARN, from which only the account counts
+/// for acceptance, because EC2 reports an endpoint's owner as an account id.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Principal {
+    /// The account the principal belongs to.
+    pub account: AccountId,
+    /// The ARN, when the configuration gave one and not an account id.
+    pub arn: Option<Arn>,
+}
+
+/// `LISTENER_PORTS`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenerPorts {
+    /// Any listener will do.
+    Any,
+    /// These, on every service.
+    Every(BTreeSet<u16>),
+    /// These, for the services named; any listener will do for the others.
+    PerService(Vec<(ServiceId, BTreeSet<u16>)>),
+}
+
+/// `UNTRUSTED_REQUESTS`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UntrustedRequests {
+    /// Tell people, touch nothing.
+    Alert,
+    /// Reject a pending request, revoke an established connection, and tell people.
+    Reject,
+}
+
+/// `CROSS_ZONE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrossZone {
+    /// Tell people, touch nothing.
+    Alert,
+    /// Switch it back on, and tell people.
+    Enforce,
+    /// Neither.
+    Ignore,
+}
+
+/// All that is wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadConfiguration(Vec<Problem>);
+
+/// One variable's problem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Problem {
+    variable: &'static str,
+    wrong: String,
+    expected: &'static str,
+}
+
+impl std::error::Error for BadConfiguration {}
+
+impl fmt::Display for BadConfiguration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.0.len() == 1 { "" } else { "s" };
+        write!(f, "the configuration has {} problem{plural}:", self.0.len())?;
+        for Problem { variable, wrong, expected } in &self.0 {
+            write!(f, "\n  {variable}: {wrong}; expected {expected}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Settings {
+    /// Reads all variables through `lookup` (the process environment, or a test's map).
+    ///
+    /// # Errors
+    /// [`BadConfiguration`] names every variable that is missing or malformed, not just the first.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, BadConfiguration> {
+        let mut read = Reader { lookup, problems: Vec::new() };
+
+        let services = read.list("ENDPOINT_SERVICE_IDS", "vpce-svc-… ids, comma-separated", str::parse::<ServiceId>);
+        let principals = read.list(
+            "DBT_PRINCIPALS",
+            "the principal dbt Support gave you (arn:aws:iam::<account>:root), a role or user ARN, or a 12-digit \
+             account id, comma-separated",
+            Principal::from_str,
+        );
+        read.required("ENDPOINT_SERVICE_IDS", services.is_empty(), "at least one endpoint service");
+        read.required("DBT_PRINCIPALS", principals.is_empty(), "at least one principal of dbt's");
+        let listener_ports = read.one("LISTENER_PORTS", LISTENER_PORTS, ListenerPorts::from_str);
+        if let Some(ListenerPorts::PerService(ports)) = &listener_ports {
+            for (service, _) in ports.iter().filter(|(service, _)| !services.contains(service)) {
+                read.problem("LISTENER_PORTS", format!("{service} is not in ENDPOINT_SERVICE_IDS"), LISTENER_PORTS);
+            }
+        }
+
+        let policy = Policy {
+            dbt_accounts: principals.iter().map(|principal| principal.account.clone()).collect(),
+            services: services.into_iter().collect(),
+            principals: principals.into_iter().collect(),
+            notification_topic: read.one("NOTIFICATION_TOPIC_ARN", "the ARN of an SNS topic", sns_topic),
+            listener_ports: listener_ports.unwrap_or(ListenerPorts::Any),
+            dbt_cidrs: read.list("DBT_CIDRS", "IPv4 or IPv6 CIDRs such as 10.1.2.0/24, comma-separated", cidr),
+            untrusted_requests: read
+                .one("UNTRUSTED_REQUESTS", "'alert' or 'reject'", UntrustedRequests::from_str)
+                .unwrap_or(UntrustedRequests::Alert),
+            cross_zone: read
+                .one("CROSS_ZONE", "'alert', 'enforce' or 'ignore'", CrossZone::from_str)
+                .unwrap_or(CrossZone::Alert),
+            alert_after: read.one("ALERT_AFTER", "a whole number from 1 to 1000", times).unwrap_or(2),
+            resolve_after: read.one("RESOLVE_AFTER", "a whole number from 1 to 1000", times).unwrap_or(2),
+            remind_every: read
+                .one("REMIND_EVERY_HOURS", "a whole number of hours from 0 (never) to 8760", hours)
+                .unwrap_or(Some(Duration::from_hours(24))),
+            dry_run: read.one("DRY_RUN", "'true' or 'false'", boolean).unwrap_or(false),
+        };
+        let alert_topic = read.one("ALERT_TOPIC_ARN", "the ARN of an SNS topic", sns_topic);
+        read.required("ALERT_TOPIC_ARN", alert_topic.is_none(), "the ARN of an SNS topic");
+        let state_table = read.one("STATE_TABLE", "the name of a DynamoDB table", table_name);
+        read.required("STATE_TABLE", state_table.is_none(), "the name of a DynamoDB table");
+
+        match (alert_topic, state_table) {
+            (Some(alert_topic), Some(state_table)) if read.problems.is_empty() => {
+                Ok(Self { policy, alert_topic, state_table })
+            }
+            _ => Err(BadConfiguration(read.problems)),
+        }
+    }
+
+    /// [`Settings::from_lookup`] on the environment of this process.
+    ///
+    /// # Errors
+    /// As [`Settings::from_lookup`].
+    pub fn from_env() -> Result<Self, BadConfiguration> {
+        Self::from_lookup(|name| std::env::var(name).ok())
+    }
+}
+
+/// Collects problems while it reads, so that all of them are told at once.
+struct Reader<L> {
+    lookup: L,
+    problems: Vec<Problem>,
+}
+
+impl<L: Fn(&str) -> Option<String>> Reader<L> {
+    fn problem(&mut self, variable: &'static str, wrong: String, expected: &'static str) {
+        self.problems.push(Problem { variable, wrong, expected });
+    }
+
+    /// Notes a variable that must be given and gave nothing, unless its problem is known already.
+    fn required(&mut self, variable: &'static str, missing: bool, expected: &'static str) {
+        if missing && !self.problems.iter().any(|problem| problem.variable == variable) {
+            self.problem(variable, "is missing or empty".to_owned(), expected);
+        }
+    }
+
+    fn text(&self, variable: &str) -> String {
+        (self.lookup)(variable).map(|text| text.trim().to_owned()).unwrap_or_default()
+    }
+
+    /// An optional value; empty counts as absent, since a SAM parameter cannot be absent.
+    fn one<T, E: fmt::Display>(
+        &mut self,
+        variable: &'static str,
+        expected: &'static str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let text = self.text(variable);
+        if text.is_empty() {
+            return None;
+        }
+        parse(&text).map_err(|wrong| self.problem(variable, wrong.to_string(), expected)).ok()
+    }
+
+    /// Comma-separated values; a trailing comma and spaces are forgiven.
+    fn list<T: PartialEq, E: fmt::Display>(
+        &mut self,
+        variable: &'static str,
+        expected: &'static str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Vec<T> {
+        let text = self.text(variable);
+        let mut values = Vec::new();
+        for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+            match parse(item) {
+                Ok(value) => {
+                    if !values.contains(&value) {
+                        values.push(value);
+                    }
+                }
+                Err(wrong) => self.problem(variable, wrong.to_string(), expected),
+            }
+        }
+        values
+    }
+}
+
+impl FromStr for Principal {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.contains('*') {
+            return Err(format!("'{text}' would let anyone in"));
+        }
+        if let Ok(account) = text.parse() {
+            return Ok(Self { account, arn: None });
+        }
+        let arn: Arn = text.parse().map_err(|_| format!("'{text}' is neither an ARN nor a 12-digit account id"))?;
+        let principal = arn.resource() == "root"
+            || ["role/", "user/"]
+                .iter()
+                .any(|kind| arn.resource().strip_prefix(kind).is_some_and(|name| !name.is_empty()));
+        if arn.service() != "iam" || !arn.region().is_empty() || !principal {
+            return Err(format!("'{text}' is not the ARN of an account's root, a role or a user"));
+        }
+        let account = arn.account().parse().map_err(|wrong| format!("in '{text}', {wrong}"))?;
+        Ok(Self { account, arn: Some(arn) })
+    }
+}
+
+const LISTENER_PORTS: &str = "5432, or 5432+443, or vpce-svc-a=5432+443,vpce-svc-b=22";
+
+impl ListenerPorts {
+    /// The ports that dbt connects to on `service`; empty if any port is accepted.
+    #[must_use]
+    pub fn for_service(&self, service: &ServiceId) -> BTreeSet<u16> {
+        match self {
+            Self::Any => BTreeSet::new(),
+            Self::Every(ports) => ports.clone(),
+            Self::PerService(services) => {
+                services.iter().find(|(id, _)| id == service).map(|(_, ports)| ports.clone()).unwrap_or_default()
+            }
+        }
+    }
+}
+
+impl FromStr for ListenerPorts {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let ports = |list: &str| {
+            list.split('+')
+                .map(str::trim)
+                .map(|port| match port.parse::<u16>() {
+                    Ok(port) if port > 0 => Ok(port),
+                    _ => Err(format!("'{port}' is not a port from 1 to 65535")),
+                })
+                .collect::<Result<BTreeSet<u16>, String>>()
+        };
+        if !text.contains('=') {
+            return ports(text).map(Self::Every);
+        }
+        let mut services: Vec<(ServiceId, BTreeSet<u16>)> = Vec::new();
+        for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+            let (service, list) = entry.split_once('=').ok_or_else(|| format!("'{entry}' names no service"))?;
+            let service: ServiceId =
+                service.trim().parse().map_err(|wrong: crate::ids::Malformed| wrong.to_string())?;
+            if services.iter().any(|(known, _)| *known == service) {
+                return Err(format!("{service} stands there twice"));
+            }
+            services.push((service, ports(list)?));
+        }
+        Ok(Self::PerService(services))
+    }
+}
+
+impl FromStr for UntrustedRequests {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "alert" => Ok(Self::Alert),
+            "reject" => Ok(Self::Reject),
+            other => Err(format!("'{other}' is not known")),
+        }
+    }
+}
+
+impl FromStr for CrossZone {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "alert" => Ok(Self::Alert),
+            "enforce" => Ok(Self::Enforce),
+            "ignore" => Ok(Self::Ignore),
+            other => Err(format!("'{other}' is not known")),
+        }
+    }
+}
+
+fn sns_topic(text: &str) -> Result<Arn, String> {
+    match text.parse::<Arn>() {
+        Ok(arn) if arn.service() == "sns" && !arn.region().is_empty() && arn.account().parse::<AccountId>().is_ok() => {
+            Ok(arn)
+        }
+        _ => Err(format!("'{text}' is not the ARN of an SNS topic")),
+    }
+}
+
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html>
+fn table_name(text: &str) -> Result<String, String> {
+    let fits = (3..=255).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+    if fits { Ok(text.to_owned()) } else { Err(format!("'{text}' is not a table's name")) }
+}
+
+/// A network with host bits set is refused: `10.1.2.3/8` is more likely a slip than a wish for `10.0.0.0/8`.
+fn cidr(text: &str) -> Result<IpNet, String> {
+    let net: IpNet = text.parse().map_err(|_| format!("'{text}' is not a CIDR"))?;
+    if net.trunc() == net { Ok(net) } else { Err(format!("'{text}' has host bits set, did you mean {}?", net.trunc())) }
+}
+
+fn times(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(number @ 1..=1000) => Ok(number),
+        _ => Err(format!("'{text}' is out of range")),
+    }
+}
+
+fn hours(text: &str) -> Result<Option<Duration>, String> {
+    match text.parse() {
+        Ok(0) => Ok(None),
+        Ok(hours @ 1..=8760) => Ok(Some(Duration::from_hours(hours))),
+        _ => Err(format!("'{text}' is out of range")),
+    }
+}
+
+fn boolean(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| format!("'{text}' is neither"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &[(&str, &str)] = &[
+        ("ENDPOINT_SERVICE_IDS", "vpce-svc-0123456789abcdef0"),
+        ("DBT_PRINCIPALS", "arn:aws:iam::123456789012:root"),
+        ("ALERT_TOPIC_ARN", "arn:aws:sns:eu-central-1:111122223333:alerts"),
+        ("STATE_TABLE", "guard-state"),
+    ];
+
+    /// The good configuration with these variables changed.
+    fn read(changes: &[(&str, &str)]) -> Result<Settings, BadConfiguration> {
+        Settings::from_lookup(|name| {
+            changes.iter().chain(GOOD).find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    fn problems(changes: &[(&str, &str)]) -> String {
+        read(changes).expect_err("a problem").to_string()
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_documentation() {
+        let policy = read(&[]).unwrap().policy;
+        assert_eq!(policy.listener_ports, ListenerPorts::Any);
+        assert_eq!(policy.untrusted_requests, UntrustedRequests::Alert);
+        assert_eq!(policy.cross_zone, CrossZone::Alert);
+        assert_eq!((policy.alert_after, policy.resolve_after), (2, 2));
+        assert_eq!(policy.remind_every, Some(Duration::from_hours(24)));
+        assert!(policy.dbt_cidrs.is_empty() && policy.notification_topic.is_none() && !policy.dry_run);
+    }
+
+    #[test]
+    fn acceptance_takes_the_account_out_of_every_form_of_principal() {
+        let principals = "arn:aws:iam::111111111111:root, arn:aws-us-gov:iam::222222222222:role/dbt/link,\
+                          arn:aws:iam::333333333333:user/u,444444444444,arn:aws:iam::111111111111:role/r,";
+        let accounts = read(&[("DBT_PRINCIPALS", principals)]).unwrap().policy.dbt_accounts;
+        let accounts: Vec<&str> = accounts.iter().map(AccountId::as_str).collect();
+        assert_eq!(accounts, ["111111111111", "222222222222", "333333333333", "444444444444"]);
+    }
+
+    #[test]
+    fn a_principal_that_could_let_a_stranger_in_is_refused() {
+        for principal in [
+            "*",
+            "arn:aws:iam::*:root",
+            "arn:aws:iam::123456789012:role/*",
+            "arn:aws:iam::aws:root",
+            "arn:aws:iam::12345678901:root",
+            "arn:aws:sts::123456789012:assumed-role/r/s",
+            "arn:aws:iam::123456789012:role/",
+            "arn:aws:s3:::bucket",
+            "dbt",
+        ] {
+            assert!(problems(&[("DBT_PRINCIPALS", principal)]).contains("DBT_PRINCIPALS"), "{principal}");
+            let beside_a_good_one = format!("123456789012,{principal}");
+            assert!(read(&[("DBT_PRINCIPALS", &beside_a_good_one)]).is_err(), "{principal}");
+        }
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once_by_name() {
+        let told = problems(&[
+            ("ENDPOINT_SERVICE_IDS", "svc-1,vpce-svc-0123456789abcdef0,svc-2"),
+            ("DBT_PRINCIPALS", " , "),
+            ("ALERT_TOPIC_ARN", "alerts"),
+            ("STATE_TABLE", ""),
+            ("NOTIFICATION_TOPIC_ARN", "arn:aws:sqs:eu-central-1:111122223333:q"),
+            ("LISTENER_PORTS", "5432+0"),
+            ("DBT_CIDRS", "10.0.0.1/8,300.0.0.0/8"),
+            ("UNTRUSTED_REQUESTS", "accept"),
+            ("CROSS_ZONE", "on"),
+            ("ALERT_AFTER", "0"),
+            ("RESOLVE_AFTER", "many"),
+            ("REMIND_EVERY_HOURS", "-1"),
+            ("DRY_RUN", "yes"),
+        ]);
+        insta::assert_snapshot!(told, @r"
+        the configuration has 15 problems:
+          ENDPOINT_SERVICE_IDS: 'svc-1' is not an endpoint service id (vpce-svc-0123456789abcdef0); expected vpce-svc-… ids, comma-separated
+          ENDPOINT_SERVICE_IDS: 'svc-2' is not an endpoint service id (vpce-svc-0123456789abcdef0); expected vpce-svc-… ids, comma-separated
+          DBT_PRINCIPALS: is missing or empty; expected at least one principal of dbt's
+          LISTENER_PORTS: '0' is not a port from 1 to 65535; expected 5432, or 5432+443, or vpce-svc-a=5432+443,vpce-svc-b=22
+          NOTIFICATION_TOPIC_ARN: 'arn:aws:sqs:eu-central-1:111122223333:q' is not the ARN of an SNS topic; expected the ARN of an SNS topic
+          DBT_CIDRS: '10.0.0.1/8' has host bits set, did you mean 10.0.0.0/8?; expected IPv4 or IPv6 CIDRs such as 10.1.2.0/24, comma-separated
+          DBT_CIDRS: '300.0.0.0/8' is not a CIDR; expected IPv4 or IPv6 CIDRs such as 10.1.2.0/24, comma-separated
+          UNTRUSTED_REQUESTS: 'accept' is not known; expected 'alert' or 'reject'
+          CROSS_ZONE: 'on' is not known; expected 'alert', 'enforce' or 'ignore'
+          ALERT_AFTER: '0' is out of range; expected a whole number from 1 to 1000
+          RESOLVE_AFTER: 'many' is out of range; expected a whole number from 1 to 1000
+          REMIND_EVERY_HOURS: '-1' is out of range; expected a whole number of hours from 0 (never) to 8760
+          DRY_RUN: 'yes' is neither; expected 'true' or 'false'
+          ALERT_TOPIC_ARN: 'alerts' is not the ARN of an SNS topic; expected the ARN of an SNS topic
+          STATE_TABLE: is missing or empty; expected the name of a DynamoDB table
+        ");
+    }
+
+    #[test]
+    fn listener_ports_come_in_three_forms() {
+        let service: ServiceId = "vpce-svc-0123456789abcdef0".parse().unwrap();
+        let ports = |text: &str| read(&[("LISTENER_PORTS", text)]).map(|settings| settings.policy.listener_ports);
+        assert_eq!(ports(""), Ok(ListenerPorts::Any));
+        assert_eq!(ports("5432+443"), Ok(ListenerPorts::Every(BTreeSet::from([443, 5432]))));
+        assert_eq!(
+            ports("vpce-svc-0123456789abcdef0=5432+443"),
+            Ok(ListenerPorts::PerService(vec![(service, BTreeSet::from([443, 5432]))]))
+        );
+        assert!(ports("vpce-svc-00000000000000000=22").is_err(), "a service that is not configured");
+        assert!(ports("vpce-svc-0123456789abcdef0=1,vpce-svc-0123456789abcdef0=2").is_err(), "a service twice");
+    }
+}

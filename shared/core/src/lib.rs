@@ -1,0 +1,15 @@
+//! What privatelink-guard decides: pure functions, without I/O, clock or randomness. Data flows in one direction, from a
+//! [`snapshot`] of AWS through [`connections`] and [`checks`] to [`alerts`].
+//!
+//! Nothing in this crate calls AWS: its dependency tree contains no AWS crate. `guard-aws` reads, changes and sends.
+
+pub mod alerts;
+pub mod checks;
+pub mod config;
+pub mod connections;
+pub mod ids;
+pub mod snapshot;
+#[cfg(any(test, feature = "testing"))]
+#[allow(clippy::unwrap_used, clippy::missing_panics_doc, clippy::panic)]
+pub mod testing;
+pub mod trigger;

@@ -1,0 +1,48 @@
+//! What a run read from AWS, as plain values. No SDK type appears here, and every value says whether it was read.
+
+mod connection;
+mod load_balancer;
+mod network;
+mod service;
+mod topology;
+
+pub use self::connection::{Connection, ConnectionState};
+pub use self::load_balancer::{
+    Coverage, CrossZoneOverride, Description, Health, Listener, LoadBalancer, Target, TargetGroup, TargetKind, Zone,
+    interface_description,
+};
+pub use self::network::{
+    AclEntry, Interface, Network, NetworkAcl, Ports, Route, RouteTable, SecurityGroupRule, Source, Subnet,
+};
+pub use self::service::{EVENTS, EndpointService, Notification, PrivateDns, SupportedRegion};
+pub use self::topology::Topology;
+
+/// The result of a read: the value, or why it failed. A failed read is never an empty value.
+pub type Observed<T> = Result<T, CallError>;
+
+/// A call to AWS that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{call} failed: {error}")]
+pub struct CallError {
+    /// The call as IAM names its action: `ec2:DescribeVpcEndpointConnections`.
+    pub call: &'static str,
+    /// AWS's code and message, or what went wrong before AWS answered.
+    pub error: String,
+    /// AWS denied it for lack of permission.
+    pub denied: bool,
+}
+
+/// The reason for an unknown value that this run did not read.
+pub const NOT_READ: &str = "it was not read in this run";
+
+/// The value of an optional read.
+///
+/// # Errors
+/// Why the value is unknown, in words: the read failed, or this run did not make it.
+pub fn known<T>(read: Option<&Observed<T>>) -> Result<&T, String> {
+    match read {
+        Some(Ok(value)) => Ok(value),
+        Some(Err(error)) => Err(error.to_string()),
+        None => Err(NOT_READ.to_owned()),
+    }
+}

@@ -1,0 +1,68 @@
+//! Endpoint services.
+
+use crate::ids::{Arn, ServiceId};
+use crate::snapshot::Observed;
+
+/// An endpoint service's configuration.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ServiceConfiguration.html>
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointService {
+    /// Its id.
+    pub id: ServiceId,
+    /// Its `Name` tag.
+    pub name: Option<String>,
+    /// `Pending`, `Available`, `Deleting`, `Deleted` or `Failed`, as EC2 wrote it.
+    pub state: Option<String>,
+    /// Whether somebody must accept each request.
+    pub acceptance_required: Option<bool>,
+    /// The names of the zones consumers can enter by. Empty where EC2 gives ids alone: not known.
+    pub zones: Vec<String>,
+    /// The load balancers behind it, Gateway Load Balancers too.
+    pub load_balancers: Vec<Arn>,
+    /// Its private DNS name, if it has one.
+    pub private_dns: Option<PrivateDns>,
+    /// The Regions besides its own from which consumers can connect.
+    pub regions: Vec<SupportedRegion>,
+    /// Who may ask to connect, as EC2 writes it; not read in every run.
+    pub principals: Option<Observed<Vec<String>>>,
+}
+
+/// A private DNS name and its proof of ownership.
+/// <https://docs.aws.amazon.com/vpc/latest/privatelink/manage-dns-names.html>
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrivateDns {
+    /// The name.
+    pub name: String,
+    /// `pendingVerification`, `verified` or `failed`, as EC2 wrote it.
+    pub state: Option<String>,
+    /// The TXT record that proves it: name and value.
+    pub record: Option<(String, String)>,
+}
+
+/// A Region from which consumers can connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SupportedRegion {
+    /// `us-east-1`, …
+    pub name: String,
+    /// `Pending`, `Available`, …, as EC2 wrote it.
+    pub state: Option<String>,
+}
+
+/// The events of a connection notification. There are no others.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVpcEndpointConnectionNotification.html>
+pub const EVENTS: [&str; 4] = ["Accept", "Connect", "Delete", "Reject"];
+
+/// Where EC2 publishes what happens to the connections of an endpoint service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notification {
+    /// `vpce-nfn-…`
+    pub id: String,
+    /// The endpoint service.
+    pub service: ServiceId,
+    /// The SNS topic.
+    pub topic: String,
+    /// Which of [`EVENTS`].
+    pub events: Vec<String>,
+    /// Whether it is `Enabled`.
+    pub enabled: bool,
+}

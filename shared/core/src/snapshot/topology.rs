@@ -1,0 +1,74 @@
+//! The path from the endpoint services to the targets.
+
+use std::collections::BTreeMap;
+
+use super::{CallError, Connection, EndpointService, LoadBalancer, Network, Notification, Observed, known};
+use crate::ids::{Arn, ServiceId};
+
+/// The endpoint services, and each load balancer behind them once, even if several services share it. The default is a
+/// run that has read nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Topology {
+    /// The configured services that EC2 knows; not read in every run.
+    pub services: Option<Observed<BTreeMap<ServiceId, EndpointService>>>,
+    /// Every load balancer behind any of them.
+    pub load_balancers: BTreeMap<Arn, LoadBalancer>,
+    /// The connections of the services; not read in every run.
+    pub connections: Option<Observed<Vec<Connection>>>,
+    /// The connection notifications of the services; not read in every run.
+    pub notifications: Option<Observed<Vec<Notification>>>,
+    /// The networks around the load balancers; not read in every run.
+    pub network: Option<Network>,
+    /// Why the zones and addresses of instances are unknown. A successful read has no field of its own: it completes the
+    /// targets.
+    pub instances_error: Option<CallError>,
+}
+
+impl Topology {
+    /// The configuration of `service`.
+    ///
+    /// # Errors
+    /// In words, if the services could not be read, or if EC2 does not know this one.
+    pub fn service(&self, service: &ServiceId) -> Result<&EndpointService, String> {
+        known(self.services.as_ref())?.get(service).ok_or_else(|| format!("EC2 does not know {service}"))
+    }
+
+    /// The load balancers behind `service`.
+    ///
+    /// # Errors
+    /// As [`Topology::service`]: if EC2 does not know the service, its load balancers are unknown.
+    pub fn load_balancers_of(&self, service: &ServiceId) -> Result<Vec<&LoadBalancer>, String> {
+        let arns = &self.service(service)?.load_balancers;
+        Ok(arns.iter().filter_map(|arn| self.load_balancers.get(arn)).collect())
+    }
+
+    /// The calls that failed.
+    pub fn failed_calls(&self) -> impl Iterator<Item = &CallError> {
+        let services = self.services.iter().flatten().flat_map(BTreeMap::values);
+        let principals = services.filter_map(|service| error_of(service.principals.as_ref()));
+        let batched = [
+            error_of(self.services.as_ref()),
+            error_of(self.connections.as_ref()),
+            error_of(self.notifications.as_ref()),
+        ];
+        batched
+            .into_iter()
+            .flatten()
+            .chain(principals)
+            .chain(self.load_balancers.values().flat_map(LoadBalancer::failed_calls))
+            .chain(self.network.iter().flat_map(Network::failed_calls))
+            .chain(&self.instances_error)
+    }
+
+    /// The `Name` tags of the services, as far as they were read.
+    #[must_use]
+    pub fn names(&self) -> BTreeMap<ServiceId, String> {
+        let services = self.services.iter().flatten().flatten();
+        services.filter_map(|(id, service)| Some((id.clone(), service.name.clone()?))).collect()
+    }
+}
+
+/// The error of an optional read, if it was made and failed.
+pub(super) fn error_of<T>(read: Option<&Observed<T>>) -> Option<&CallError> {
+    read.and_then(|read| read.as_ref().err())
+}

@@ -1,0 +1,259 @@
+//! Builders for tests, so that each test writes down only what it is about. Also the accounts and networks that all tests use.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use crate::checks::{CheckContext, CheckResult, Finding, Region, Remedy, Severity, Status};
+use crate::config::{Policy, Settings};
+use crate::ids::{Arn, EndpointId, ServiceId};
+use crate::snapshot::{
+    CallError, Connection, ConnectionState, Description, EndpointService, Health, Listener, LoadBalancer, Network,
+    Target, TargetGroup, TargetKind, Topology, Zone,
+};
+use crate::trigger::Change;
+
+/// dbt's account in all tests.
+pub const DBT: &str = "123456789012";
+
+/// An account that is neither dbt's nor known.
+pub const UNTRUSTED: &str = "999999999999";
+
+/// Endpoint service number `number`; the policy of [`policy`] watches number 1.
+#[must_use]
+pub fn service(number: u32) -> ServiceId {
+    format!("vpce-svc-{number:017x}").parse().unwrap()
+}
+
+/// VPC endpoint number `number`.
+#[must_use]
+pub fn endpoint(number: u32) -> EndpointId {
+    format!("vpce-{number:017x}").parse().unwrap()
+}
+
+/// An hour of a day, in UTC.
+#[must_use]
+pub fn at(hour: i8, minute: i8) -> Timestamp {
+    let time = jiff::civil::date(2026, 3, 14).at(hour, minute, 0, 0);
+    time.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp()
+}
+
+/// A connection on service 1.
+#[must_use]
+pub fn connection(number: u32, owner: Option<&str>, state: &str) -> Connection {
+    Connection {
+        service: service(1),
+        endpoint: endpoint(number),
+        owner: owner.map(|account| account.parse().unwrap()),
+        state: ConnectionState::parse(state),
+        created: Some(at(8, 0)),
+        region: None,
+    }
+}
+
+/// Service 1 for dbt's account 123456789012, with these variables besides.
+#[must_use]
+pub fn settings(variables: &[(&str, &str)]) -> Settings {
+    let service = service(1);
+    let base = [
+        ("ENDPOINT_SERVICE_IDS", service.as_str()),
+        ("DBT_PRINCIPALS", "arn:aws:iam::123456789012:root"),
+        ("ALERT_TOPIC_ARN", "arn:aws:sns:eu-central-1:111122223333:alerts"),
+        ("STATE_TABLE", "state"),
+    ];
+    Settings::from_lookup(|name| {
+        variables.iter().chain(&base).find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    })
+    .unwrap()
+}
+
+/// The policy of [`settings`] without further variables.
+#[must_use]
+pub fn policy() -> Policy {
+    let policy = settings(&[]).policy;
+    assert_eq!(policy.services, BTreeSet::from([service(1)]));
+    policy
+}
+
+/// The Region that the tests are in.
+#[must_use]
+pub fn region() -> Region {
+    Region::from_arn(&settings(&[]).alert_topic)
+}
+
+/// A call that AWS denied.
+#[must_use]
+pub fn call_error(call: &'static str) -> CallError {
+    CallError { call, error: "AccessDenied: not authorized".to_owned(), denied: true }
+}
+
+/// Endpoint service 1 as it must be, with dbt's principal.
+#[must_use]
+pub fn endpoint_service() -> EndpointService {
+    EndpointService {
+        id: service(1),
+        name: None,
+        state: Some("Available".to_owned()),
+        acceptance_required: Some(true),
+        zones: Vec::new(),
+        load_balancers: Vec::new(),
+        private_dns: None,
+        regions: Vec::new(),
+        principals: Some(Ok(vec!["arn:aws:iam::123456789012:root".to_owned()])),
+    }
+}
+
+/// `service` with these load balancers behind it; nothing else was read.
+#[must_use]
+pub fn topology(service: EndpointService, load_balancers: impl IntoIterator<Item = LoadBalancer>) -> Topology {
+    let load_balancers: BTreeMap<Arn, LoadBalancer> =
+        load_balancers.into_iter().map(|load_balancer| (load_balancer.arn.clone(), load_balancer)).collect();
+    let service = EndpointService { load_balancers: load_balancers.keys().cloned().collect(), ..service };
+    Topology { services: Some(Ok([(service.id.clone(), service)].into())), load_balancers, ..Topology::default() }
+}
+
+/// Runs `evaluate` on `topology`, for service 1 and [`policy`].
+pub fn with_context<T>(topology: &Topology, evaluate: impl FnOnce(CheckContext<'_>) -> T) -> T {
+    with_policy(topology, &policy(), evaluate)
+}
+
+/// Runs `evaluate` on `topology`, for service 1 and this policy, at nine o'clock, without a history.
+pub fn with_policy<T>(topology: &Topology, policy: &Policy, evaluate: impl FnOnce(CheckContext<'_>) -> T) -> T {
+    let failed_calls: Vec<CallError> = topology.failed_calls().cloned().collect();
+    let (service, region) = (service(1), region());
+    let context = CheckContext::new(&service, topology, policy, &region, at(9, 0));
+    evaluate(CheckContext { failed_calls: &failed_calls, ..context })
+}
+
+/// The status of the only result.
+#[must_use]
+pub fn only_status(results: Vec<CheckResult>) -> Status {
+    let [result] = <[CheckResult; 1]>::try_from(results).unwrap();
+    result.status
+}
+
+/// A network of which everything was read, and in which there is nothing.
+#[must_use]
+pub fn network() -> Network {
+    Network {
+        rules: Ok(Vec::new()),
+        prefix_lists: BTreeMap::new(),
+        interfaces: Ok(Vec::new()),
+        subnets: Ok(Vec::new()),
+        acls: Ok(Vec::new()),
+        route_tables: Ok(Vec::new()),
+    }
+}
+
+/// The severity and summary of what fails; nothing of what passes.
+#[must_use]
+pub fn failures(results: &[CheckResult]) -> Vec<(Severity, &str)> {
+    let failed = results.iter().filter_map(|result| match &result.status {
+        Status::Pass => None,
+        Status::Fail(finding) => Some((finding.severity, finding.summary.as_str())),
+        Status::Unknown(why) => panic!("unknown: {why}"),
+    });
+    failed.collect()
+}
+
+/// The one finding among `results`.
+#[must_use]
+pub fn only_finding(results: Vec<CheckResult>) -> Finding {
+    let mut failed = results.into_iter().filter_map(|result| match result.status {
+        Status::Fail(finding) => Some(*finding),
+        _ => None,
+    });
+    let finding = failed.next().unwrap();
+    assert_eq!(failed.next(), None, "one finding");
+    finding
+}
+
+/// A load balancer as it must be, in zones a and b, with these target groups and a listener for each, from port 5432 on.
+#[must_use]
+pub fn load_balancer(name: &str, target_groups: Vec<TargetGroup>) -> LoadBalancer {
+    let zone = |zone: char| Zone { name: format!("eu-central-1{zone}"), subnet: format!("subnet-{zone}") };
+    let listeners = target_groups.iter().zip(5432..).map(|(group, port)| listener("TCP", port, group));
+    LoadBalancer {
+        arn: elb_arn(&format!("loadbalancer/net/{name}/0123456789abcdef")),
+        description: Ok(Description {
+            kind: "network".to_owned(),
+            scheme: "internal".to_owned(),
+            state: "active".to_owned(),
+            vpc: "vpc-1".to_owned(),
+            zones: vec![zone('a'), zone('b')],
+            security_groups: Vec::new(),
+            enforced: None,
+        }),
+        listeners: Ok(listeners.collect()),
+        target_groups: Ok(target_groups),
+        cross_zone: None,
+    }
+}
+
+/// A listener that forwards to `group`.
+#[must_use]
+pub fn listener(protocol: &str, port: u16, group: &TargetGroup) -> Listener {
+    Listener { port, protocol: protocol.to_owned(), forwards_to: vec![group.arn.clone()] }
+}
+
+/// A target group of IP addresses, without any.
+#[must_use]
+pub fn target_group(name: &str) -> TargetGroup {
+    TargetGroup {
+        arn: elb_arn(&format!("targetgroup/{name}/0123456789abcdef")),
+        kind: TargetKind::Ip,
+        health_check: Some("TCP on traffic-port".to_owned()),
+        targets: Ok(Vec::new()),
+        cross_zone: None,
+    }
+}
+
+fn elb_arn(resource: &str) -> Arn {
+    format!("arn:aws:elasticloadbalancing:eu-central-1:111122223333:{resource}").parse().unwrap()
+}
+
+/// The target 10.0.0.`number` in zone a.
+#[must_use]
+pub fn target(number: u8, health: &str) -> Target {
+    let failed = health.starts_with("unhealthy");
+    Target {
+        id: format!("10.0.0.{number}"),
+        port: Some(5432),
+        zone: Some("eu-central-1a".to_owned()),
+        address: Some([10, 0, 0, number].into()),
+        subnet: None,
+        health: Health::parse(health),
+        reason: failed.then(|| "Target.FailedHealthChecks".to_owned()),
+        description: failed.then(|| "Health checks failed".to_owned()),
+    }
+}
+
+/// A finding of which only the severity matters.
+#[must_use]
+pub fn finding(severity: Severity) -> Finding {
+    Finding {
+        severity,
+        summary: "2 of 3 targets down in target group pg".to_owned(),
+        impact: "dbt still gets through.".to_owned(),
+        evidence: vec!["healthy: 1 of 3 (1 in eu-central-1a)".to_owned()],
+        remedy: Remedy {
+            action: "Start them.".to_owned(),
+            command: Some("aws elbv2 describe-target-health".to_owned()),
+            console: Some("https://eu-central-1.console.aws.amazon.com/ec2/home".to_owned()),
+        },
+        cause: None,
+    }
+}
+
+/// Somebody's change to the load balancer of [`load_balancer`] named `pg`.
+#[must_use]
+pub fn change() -> Change {
+    Change {
+        event_name: "ModifyLoadBalancerAttributes".to_owned(),
+        principal: "arn:aws:iam::111122223333:user/network-admin".to_owned(),
+        source_ip_address: "203.0.113.7".to_owned(),
+        event_time: "2026-03-14T08:00:00Z".to_owned(),
+        id: "e-1".to_owned(),
+        parameters: format!("{{\"loadBalancerArn\":\"{}\"}}", elb_arn("loadbalancer/net/pg/0123456789abcdef")),
+    }
+}

@@ -1,0 +1,118 @@
+//! Why a function runs. An event only means "settle now", and may name ids or a person; it is never evidence.
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// Why a function runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trigger {
+    /// A schedule.
+    Schedule,
+    /// A message on the notification topic.
+    Notification {
+        /// SNS's id of the message.
+        id: String,
+        /// When SNS received the message.
+        sent: Timestamp,
+        /// The ids of endpoint services and endpoints that its text mentions.
+        mentions: Vec<String>,
+    },
+    /// A change in AWS that CloudTrail recorded.
+    Change(Change),
+    /// The schedule of the stack's `Heartbeat` parameter: send a notice that the guard is running.
+    Heartbeat,
+    /// Anything else: a test event from the console, or an event that does not belong to this function.
+    Unrecognised,
+}
+
+/// An API call that CloudTrail recorded and that succeeded: who changed what, from where, and when.
+/// <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html>
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    /// `ModifyLoadBalancerAttributes`, …
+    pub event_name: String,
+    /// The ARN of the principal that made the call.
+    pub principal: String,
+    /// The source IP address, or the AWS service that made the call.
+    pub source_ip_address: String,
+    /// When the call was made, as CloudTrail writes it.
+    pub event_time: String,
+    /// The request parameters as JSON, to find out which resources the call changed.
+    #[serde(skip)]
+    pub parameters: String,
+    /// CloudTrail's id of the event.
+    #[serde(skip)]
+    pub id: String,
+}
+
+impl Change {
+    /// Whether the change names `resource`, an id or an ARN. For a load balancer, also whether it names one of its
+    /// listeners: a listener's ARN continues where the load balancer's ends.
+    #[must_use]
+    pub fn names(&self, resource: &str) -> bool {
+        let listener = resource.split_once(":loadbalancer/").map(|(_, path)| format!(":listener/{path}/"));
+        self.parameters.contains(&format!("\"{resource}\""))
+            || listener.is_some_and(|listener| self.parameters.contains(&listener))
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { event_name, principal, source_ip_address, event_time, .. } = self;
+        write!(f, "{event_name} by {principal} from {source_ip_address} at {event_time}")
+    }
+}
+
+impl Trigger {
+    /// The id of the event and when it happened; `None` for triggers that always lead to a run.
+    #[must_use]
+    pub fn event(&self) -> Option<(&str, Timestamp)> {
+        match self {
+            Self::Notification { id, sent, .. } => Some((id, *sent)),
+            // CloudTrail truncates its times to the second, so the call was made within the second after.
+            Self::Change(change) => {
+                let at: Timestamp = change.event_time.parse().ok()?;
+                Some((&change.id, at.checked_add(SignedDuration::from_secs(1)).ok()?))
+            }
+            Self::Schedule | Self::Heartbeat | Self::Unrecognised => None,
+        }
+    }
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Schedule => f.write_str("schedule"),
+            Self::Heartbeat => f.write_str("heartbeat schedule"),
+            Self::Notification { id, mentions, .. } if mentions.is_empty() => {
+                write!(f, "connection notification {id}, which names no id")
+            }
+            Self::Notification { id, mentions, .. } => {
+                write!(f, "connection notification {id}, which names {}", mentions.join(" and "))
+            }
+            Self::Change(change) => change.fmt(f),
+            Self::Unrecognised => f.write_str("unrecognised event"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::change;
+
+    #[test]
+    fn a_change_says_who_where_and_when() {
+        let change = change();
+        assert_eq!(
+            change.to_string(),
+            "ModifyLoadBalancerAttributes by arn:aws:iam::111122223333:user/network-admin from 203.0.113.7 at \
+             2026-03-14T08:00:00Z"
+        );
+        let arn = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:loadbalancer/net/pg/0123456789abcdef";
+        assert!(change.names(arn));
+        assert!(!change.names(&arn[..arn.len() - 1]), "a prefix is another resource");
+    }
+}
