@@ -1,8 +1,8 @@
 """EventBridge: "AWS API Call via CloudTrail" for the management events that write to EC2 and ELBv2.
 
-Successful writes only, soon after the call, on the default bus of the caller's account and Region. The record has
-CloudTrail's shape: request parameters in lower camel case, and for the newer EC2 actions (the VPC endpoint ones among
-them) the request as `{"ACTIONRequest": {…}}` with list items as `{"tag": 1, "content": …}`.
+Only successful writes, shortly after the call, on the default bus of the caller's account and Region. The record has
+CloudTrail's shape: request parameters in lower camel case, and for newer EC2 actions, including those of VPC endpoints,
+the request as `{"ACTIONRequest": {…}}` with list items as `{"tag": 1, "content": …}`.
 """
 import json
 import logging
@@ -30,7 +30,7 @@ def is_recorded(service, action):
 
 
 def record(service, action, form, headers, query, answer, request_id):
-    """Send the event of a call that succeeded. `answer` is the response's XML."""
+    """Send the event of a successful call. `answer` is the XML of the response."""
     account, region = get_account_id(), get_region()
     detail = {
         "eventVersion": "1.10",
@@ -72,7 +72,7 @@ def request_parameters(service, action, form):
 
 
 def _lower_camel(value):
-    """ELBv2: members in lower camel case, lists as they are."""
+    """ELBv2: members in lower camel case, lists unchanged."""
     if isinstance(value, dict):
         return {key[0].lower() + key[1:]: _lower_camel(item) for key, item in value.items()}
     return [_lower_camel(item) for item in value] if isinstance(value, list) else value

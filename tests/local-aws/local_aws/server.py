@@ -25,7 +25,7 @@ def serve(port, account, region, minute, establish_delay, log):
 
 
 def _set_environment(port, account, region):
-    """ministack reads its settings at import, and takes AWS credentials in its environment for root's."""
+    """ministack reads its settings at import, and would use AWS credentials from the environment as root's."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "MINISTACK_"))]:
         del os.environ[name]
     os.environ.update({
@@ -84,7 +84,7 @@ async def _serve(port):
         announcement.cancel()
         lambda_runtime.reset()  # ends the function processes
     logging.shutdown()
-    os._exit(0)  # not waiting for ministack's worker threads
+    os._exit(0)  # without waiting for ministack's worker threads
 
 
 async def _announce(port):
