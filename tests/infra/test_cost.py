@@ -30,8 +30,8 @@ def test_the_totals_are_the_sums_of_their_columns(arguments):
         assert all(float(row[within]) <= float(row[without]) for row in [*items, total])
 
 
-def test_a_line_by_hand():
-    """56,480 runs: every 5 minutes, every minute, every 15 minutes for 730 hours, and a thousand others."""
+def test_a_line_calculated_by_hand():
+    """56,480 runs: every 5 minutes, every minute and every 15 minutes for 730 hours, and a thousand others."""
     template = ("  AcceptorSchedule:\n    Type: String\n    Default: rate(5 minutes)\n  HealthSchedule:\n"
                 "    Default: rate(1 minute)\n  DriftSchedule:\n    Default: rate(15 minutes)\n"
                 "    Type: AWS::CloudWatch::Alarm\n")
@@ -50,7 +50,7 @@ def test_fifty_services_are_two_stacks():
     assert many["DynamoDB read units, on demand"] == 50 * one["DynamoDB read units, on demand"]
 
 
-def test_what_is_read_from_the_template_is_what_it_has():
+def test_the_figures_read_from_the_template_are_right():
     template = load(ROOT / "template.yaml")
     alarms, dashboards, per_hour = cost.from_template((ROOT / "template.yaml").read_text(encoding="utf-8"))
     types = [resource["Type"] for resource in template["Resources"].values() if isinstance(resource, dict)]

@@ -1,7 +1,7 @@
 """The template as CloudFormation would see it for given parameters, Region and partition, without deploying it.
 
-The loops are unrolled and SAM's transform is applied by the local AWS's engine; what remains of intrinsic functions is
-resolved here, with a made-up name or ARN for each resource.
+The local AWS's engine unrolls the loops and applies SAM's transform. The remaining intrinsic functions are resolved
+here, with a made-up name or ARN for each resource.
 """
 import copy
 import functools
@@ -21,7 +21,7 @@ KEY = f"arn:aws:kms:eu-central-1:{ACCOUNT}:key/01234567-89ab-cdef-0123-456789abc
 PARTITIONS = {"eu-central-1": "aws", "cn-north-1": "aws-cn", "us-gov-west-1": "aws-us-gov"}
 NOTHING = object()
 
-# What a type's Ref and its Arn look like, with {id} for its name.
+# The ARN of each resource type, with {id} for the resource's name.
 _ARNS = {
     "AWS::SNS::Topic": "sns:{region}:{account}:{id}", "AWS::SQS::Queue": "sqs:{region}:{account}:{id}",
     "AWS::IAM::Role": "iam::{account}:role/{id}", "AWS::IAM::ManagedPolicy": "iam::{account}:policy/{id}",
@@ -39,7 +39,7 @@ def source():
 
 
 class Rendered:
-    """The resources and outputs that are created."""
+    """The resources and outputs that CloudFormation creates."""
 
     def __init__(self, region="eu-central-1", **parameters):
         template = source()
@@ -170,7 +170,7 @@ def many(value):
 
 
 def policies(rendered):
-    """Every policy document: (the resource's name, what kind of policy it is, the document)."""
+    """Every policy document: (resource name, kind of policy, document)."""
     for name, resource in rendered.resources.items():
         properties = resource["Properties"]
         if "AssumeRolePolicyDocument" in properties:
@@ -195,6 +195,6 @@ def documents_of(rendered, role):
 
 
 def allowed(rendered, role):
-    """What a role may do: pairs of action and resource."""
+    """What the role may do: pairs of action and resource."""
     return {(action, resource) for document in documents_of(rendered, role) for statement in statements(document)
             for action in many(statement["Action"]) for resource in many(statement["Resource"])}
