@@ -27,7 +27,8 @@ def probe(monkeypatch, capsys):
         line = json.loads(capsys.readouterr().out)
         [directive] = line["_aws"]["CloudWatchMetrics"]
         assert (directive["Namespace"], directive["Dimensions"]) == ("PrivatelinkGuard/Probe", [["ServiceName"]])
-        assert line["ServiceName"] == SERVICE and abs(line["_aws"]["Timestamp"] / 1000 - time.time()) < 60
+        assert line["ServiceName"] == SERVICE
+        assert abs(line["_aws"]["Timestamp"] / 1000 - time.time()) < 60
         return json.loads(json.dumps(report)), {metric["Name"]: line[metric["Name"]] for metric in directive["Metrics"]}
     return run
 
@@ -47,7 +48,8 @@ def closed_port():
 
 def test_every_connection_succeeds(probe, listener):
     report, metrics = probe("localhost", listener)
-    assert report["host"] == "localhost" and report["reachable"] is True
+    assert report["host"] == "localhost"
+    assert report["reachable"] is True
     [result] = report["results"]
     assert (result["address"], result["port"], result["error"]) == ("127.0.0.1", listener, None)
     assert 0 <= result["milliseconds"] < 1000
@@ -65,7 +67,8 @@ def test_a_closed_port_is_a_result(probe, closed_port):
 def test_one_port_of_two_is_not_reachable(probe, listener, closed_port):
     report, metrics = probe("127.0.0.1", listener, closed_port)
     assert [result["reachable"] for result in report["results"]] == [True, False]
-    assert metrics["Reachable"] == 0 and len(metrics["ConnectMilliseconds"]) == 1
+    assert metrics["Reachable"] == 0
+    assert len(metrics["ConnectMilliseconds"]) == 1
     assert report["verdict"].startswith("Some connections failed.")
 
 

@@ -11,7 +11,7 @@ import pathlib
 import re
 
 os.environ.setdefault("MINISTACK_REGION", "eu-central-1")
-from ministack.services.cloudformation import engine  # noqa: E402
+from ministack.services.cloudformation import engine
 
 ROOT = pathlib.Path(__file__).parents[2]
 ACCOUNT = "111122223333"
@@ -150,7 +150,7 @@ class Rendered:
         return functools.reduce(lambda mapping, name: mapping[name], names, self._mappings)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _cached(key):
     region, parameters = json.loads(key)
     return Rendered(region, **parameters)
@@ -186,9 +186,8 @@ def documents_of(rendered, role):
     """The identity policies of a role: inline, attached and managed."""
     properties = rendered.resources[role]["Properties"]
     documents = [policy["PolicyDocument"] for policy in properties.get("Policies", [])]
-    for name, policy in rendered.of_type("AWS::IAM::Policy").items():
-        if role in policy["Roles"]:
-            documents.append(policy["PolicyDocument"])
+    documents += [policy["PolicyDocument"] for policy in rendered.of_type("AWS::IAM::Policy").values()
+                  if role in policy["Roles"]]
     for arn in properties.get("ManagedPolicyArns", []):
         documents.append(rendered.resources[arn.rsplit("/", 1)[1]]["Properties"]["PolicyDocument"])
     return documents

@@ -219,10 +219,14 @@ def test_every_widget_is_valid_for_cloudwatch():
         elif widget["type"] == "alarm":
             assert properties["alarms"] == [arn("cloudwatch", f"alarm:{name}") for name in alarms(render())]
         else:
-            assert properties["region"] == REGION and properties["title"] and properties["view"] == "timeSeries"
-            assert properties["stat"] in ("Sum", "Minimum", "Maximum") and properties["period"] in (60, 300)
+            assert properties["region"] == REGION
+            assert properties["title"]
+            assert properties["view"] == "timeSeries"
+            assert properties["stat"] in ("Sum", "Minimum", "Maximum")
+            assert properties["period"] in (60, 300)
             ids = [entry[0]["id"] for entry in properties["metrics"] if isinstance(entry[0], dict)]
-            assert len(ids) == len(set(ids)) and all(re.fullmatch("[a-z][a-zA-Z0-9_]*", name) for name in ids)
+            assert len(ids) == len(set(ids))
+            assert all(re.fullmatch("[a-z][a-zA-Z0-9_]*", name) for name in ids)
 
 
 def test_the_dashboard_shows_every_endpoint_service_and_the_guards_own_metrics():

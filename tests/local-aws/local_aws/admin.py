@@ -1,8 +1,18 @@
 """The server side of the control commands: POST /_local/COMMAND with the arguments as JSON."""
 import json
 
-from . import (connection_notifications, endpoint_connections, endpoint_services, faults, invocations, load_balancers,
-               mailbox, paging, request_log, target_health)
+from . import (
+    connection_notifications,
+    endpoint_connections,
+    endpoint_services,
+    faults,
+    invocations,
+    load_balancers,
+    mailbox,
+    paging,
+    request_log,
+    target_health,
+)
 
 PREFIX = "/_local/"
 
@@ -31,7 +41,7 @@ def notify(topic, message):
 
 COMMANDS = {
     "target-health": set_target_health,
-    "page-size": lambda size: paging.set_max_page_size(size),
+    "page-size": paging.set_max_page_size,
     "fault": set_fault,
     "connection": endpoint_connections.force,
     "notification": connection_notifications.force,

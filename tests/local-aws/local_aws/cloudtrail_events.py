@@ -10,7 +10,7 @@ import queue
 import re
 import threading
 import uuid
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 from ministack.core.responses import get_account_id, get_region, get_request_client_ip, request_scope
 from ministack.services import eventbridge
@@ -86,8 +86,8 @@ def _wrapped(api, shape, value):
     if shape.type_name == "list":
         items = []
         for tag, item in enumerate(value, start=1):
-            item = _wrapped(api, shape.member, item)
-            items.append({"tag": tag, **(item if isinstance(item, dict) else {"content": item})})
+            content = _wrapped(api, shape.member, item)
+            items.append({"tag": tag, **(content if isinstance(content, dict) else {"content": content})})
         return items[0] if len(items) == 1 else items
     return value
 
@@ -131,7 +131,7 @@ def _from_xml(element):
         return [_from_xml(child) for child in children]
     if set(names) == {"item"}:
         return {"items": [_from_xml(child) for child in children]}
-    return {name: _from_xml(child) for name, child in zip(names, children)}
+    return {name: _from_xml(child) for name, child in zip(names, children, strict=True)}
 
 
 def _deliver():

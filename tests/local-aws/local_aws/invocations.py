@@ -6,8 +6,7 @@ import time
 import uuid
 
 from ministack.core import lambda_runtime
-from ministack.core.iam_evaluator import (EvalContext, _gather_role_policies, evaluate,
-                                          evaluate_resource_policy)
+from ministack.core.iam_evaluator import EvalContext, _gather_role_policies, evaluate, evaluate_resource_policy
 from ministack.services import eventbridge, lambda_svc, sns, sqs
 
 from . import clock

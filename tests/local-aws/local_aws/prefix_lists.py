@@ -42,7 +42,7 @@ def _checked(entries, family):
     for network in networks:
         if f"IPv{network.version}" != family:
             raise ApiError("InvalidParameterValue", f"The CIDR {network} is not of the address family {family}")
-    return [{**entry, "Cidr": str(network)} for entry, network in zip(entries, networks)]
+    return [{**entry, "Cidr": str(network)} for entry, network in zip(entries, networks, strict=True)]
 
 
 def _check_size(entries, most):

@@ -40,10 +40,27 @@ def _set_environment(port, account, region):
 def _install():
     from ministack.services import alb, ec2
 
-    from . import (cloudformation_types, cloudtrail_events, connection_notifications,  # noqa: F401
-                   endpoint_connections, instances, invocations, load_balancers, mailbox, network_acls,
-                   network_interfaces, permissions, prefix_lists, request_log, route_tables, security_groups,
-                   target_health, transit_gateways, vpc_peering, vpcs)
+    from . import (  # noqa: F401
+        cloudformation_types,
+        cloudtrail_events,
+        connection_notifications,
+        endpoint_connections,
+        instances,
+        invocations,
+        load_balancers,
+        mailbox,
+        network_acls,
+        network_interfaces,
+        permissions,
+        prefix_lists,
+        request_log,
+        route_tables,
+        security_groups,
+        target_health,
+        transit_gateways,
+        vpc_peering,
+        vpcs,
+    )
     from .wire import EC2, ELB
 
     EC2.install(ec2._ACTION_MAP)

@@ -58,7 +58,8 @@ def test_private_dns_waits_for_verification(provider):
                                                            PrivateDnsName="db.example.com")
     asked = private_dns()
     assert (asked["State"], asked["Type"]) == ("pendingVerification", "TXT")
-    assert asked["Name"].startswith("_") and asked["Value"].startswith("vpce:")
+    assert asked["Name"].startswith("_")
+    assert asked["Value"].startswith("vpce:")
     provider.ec2.start_vpc_endpoint_service_private_dns_verification(ServiceId=provider.service_id)
     assert private_dns() == {**asked, "State": "verified"}
 

@@ -28,7 +28,8 @@ def test_a_network_load_balancer_is_described_with_its_zones(provider):
         f"arn:aws:elasticloadbalancing:{REGION}:{PROVIDER}:loadbalancer/net/{name}/")
     assert (balancer["Type"], balancer["Scheme"], balancer["State"]) == ("network", "internal", {"Code": "active"})
     assert [zone["ZoneName"] for zone in balancer["AvailabilityZones"]] == provider.zones
-    assert ENFORCE not in balancer and "SecurityGroups" not in balancer
+    assert ENFORCE not in balancer
+    assert "SecurityGroups" not in balancer
     assert provider.listen().startswith(f"arn:aws:elasticloadbalancing:{REGION}:{PROVIDER}:listener/net/{name}/")
 
 
@@ -131,7 +132,8 @@ def test_a_deregistered_target_drains_and_is_removed(provider):
 def test_a_tcp_target_group_has_no_http_settings(provider):
     [group] = provider.elb.describe_target_groups(TargetGroupArns=[provider.target_group])["TargetGroups"]
     assert group["HealthCheckProtocol"] == "TCP"
-    assert "Matcher" not in group and "HealthCheckPath" not in group
+    assert "Matcher" not in group
+    assert "HealthCheckPath" not in group
     assert group["LoadBalancerArns"] == []
     provider.listen()
     [group] = provider.elb.describe_target_groups(LoadBalancerArn=provider.load_balancer)["TargetGroups"]

@@ -25,7 +25,8 @@ def acl_of(aws):
 
 def test_every_subnet_has_its_vpcs_default_network_acl(subnet, acl_of):
     acl = acl_of(subnet)
-    assert acl["IsDefault"] and acl["VpcId"] == subnet["VpcId"]
+    assert acl["IsDefault"]
+    assert acl["VpcId"] == subnet["VpcId"]
     assert [(e["Egress"], e["RuleNumber"], e["RuleAction"]) for e in acl["Entries"]] == [
         (True, 100, "allow"), (True, 32767, "deny"), (False, 100, "allow"), (False, 32767, "deny")]
 

@@ -1,6 +1,6 @@
 """Checks the responses to clients: every XML element must be a member of botocore's output shape."""
 import re
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 violations: list[str] = []
 HANDLED_HERE = re.compile(  # the EC2 actions; of ELBv2, all are
