@@ -234,7 +234,9 @@ def test_the_dashboard_shows_every_endpoint_service_and_the_guards_own_metrics()
     assert '["AWS/PrivateLinkServices", "NewConnections", "Service Id", "vpce-svc-00000000a"], ' \
            '["...", "vpce-svc-00000000b"]' in shown
     code = [*ROOT.glob("shared/**/metrics.rs"), *ROOT.glob("functions/*/src/**/*.rs")]
-    written = {name for file in code for name in re.findall(r'\("([A-Z][A-Za-z]+)", [a-z]+\)', file.read_text())}
+    # A metric is a tuple of its name and its value; with a name before the parenthesis it would be a call.
+    metric = re.compile(r'(?<!\w)\(\s*"((?:[A-Z][a-z]+){2,})",')
+    written = {name for file in code for name in metric.findall(file.read_text(encoding="utf-8"))}
     assert "HealthyTargets" in written
     assert set(re.findall(r'"PrivatelinkGuard", "(\w+)"', shown)) == written
 
