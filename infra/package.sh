@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Uploads the built guard for stackset.yaml: the code into a bucket in each Region, since Lambda takes code from its own
-# Region only, and the template into the first Region's. Prints the template's URL.
+# Uploads the built guard for stackset.yaml: the code to a bucket in each Region, since Lambda reads code only from its
+# own Region, and the template to the bucket in the first Region. Prints the template's URL.
 #
 #   infra/package.sh PREFIX REGION [REGION ...]       after: make setup && .tools/sam/bin/sam build
 #
-# The buckets are PREFIX-REGION and are created if they are missing. Accounts other than yours read them if named:
+# The buckets are named PREFIX-REGION and are created if they do not exist. READERS lets other accounts read them:
 #   READERS="222233334444 333344445555" infra/package.sh acme-privatelink-guard eu-central-1 us-east-1
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,7 +28,7 @@ for region in "$@"; do
         $AWS s3 mb "s3://$bucket" --region "$region" >&2
     }
     if [ -n "${READERS:-}" ]; then
-        # shellcheck disable=SC2086 # several words
+        # shellcheck disable=SC2086 # split into one account per argument
         readers=$(printf '"%s",' $READERS)
         $AWS s3api put-bucket-policy --bucket "$bucket" --region "$region" --policy '{"Version": "2012-10-17",
             "Statement": [{"Effect": "Allow", "Principal": {"AWS": ['"${readers%,}"']}, "Action": "s3:GetObject",
@@ -36,17 +36,17 @@ for region in "$@"; do
     fi
 done
 
-# Not `sam package`, which wants to unroll the template's loops over the endpoint services before it knows them.
+# Not `sam package`, which unrolls the template's loops before the endpoint services are known.
 $AWS cloudformation package --template-file "$BUILD/template.yaml" --s3-bucket "$prefix-$home" --s3-prefix "$FOLDER" \
     --region "$home" --output-template-file "$work/packaged.yaml" >"$work/log" || { cat "$work/log" >&2; exit 1; }
-# Each place takes the code from the bucket of its own Region.
+# Each stack reads the code from the bucket in its own Region.
 sed "s|CodeUri: s3://$prefix-$home/\(.*\)|CodeUri: {Bucket: {'Fn::Sub': '$prefix-\${AWS::Region}'}, Key: \1}|" \
     "$work/packaged.yaml" >"$work/template.yaml"
 if ! grep -q 'CodeUri: {' "$work/template.yaml" || grep -q 's3://' "$work/template.yaml"; then
-    echo "The packaged template does not look as expected." >&2
+    echo "The packaged template is not as expected: its CodeUri properties were not replaced." >&2
     exit 1
 fi
-# Named after its content: StackSets looks at the URL, and does not notice a new template under an old name.
+# Named after its content: StackSets compares URLs and does not notice a new template under an old name.
 name=$FOLDER/$(git hash-object --no-filters "$work/template.yaml" | cut -c1-16).yaml
 $AWS s3 cp "$work/template.yaml" "s3://$prefix-$home/$name" --region "$home" --only-show-errors
 for region in "${@:2}"; do

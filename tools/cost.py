@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What privatelink-guard costs a month, for 1 and for 50 endpoint services: a table in Markdown.
+"""The monthly cost of privatelink-guard, for 1 and for 50 endpoint services: a table in Markdown.
 
     python3 tools/cost.py [--kms-key]
 
-Prices and assumptions stand below, each with its source; change them and run it again. Alarms, dashboards and schedules
-are read from template.yaml. Calls to EC2 and Elastic Load Balancing cost nothing, nor does what runs inside a free tier
-that never ends; a free tier is one per account, not per stack.
+Prices and assumptions are below, each price with its source; change them and run it again. Alarms, dashboards and
+schedules are read from template.yaml. Calls to EC2 and Elastic Load Balancing are free. The free tiers counted here do
+not expire; a free tier applies once per account, not per stack.
 """
 import argparse
 import math
@@ -17,10 +17,10 @@ HOURS = 730  # in an average month
 GB = 2**30
 
 # ---- prices -------------------------------------------------------------------------------------------------------
-# USD, us-east-1, list prices without discounts and tax. AWS's own price pages fill in most numbers by script, so these
-# were taken from pages that copied them; the date is when that page was written. AWS's own page is what counts.
+# USD, us-east-1, list prices without discounts and tax. AWS's price pages load most numbers by script, so these come
+# from pages that quote them, with the date of that page. AWS's own page is authoritative.
 
-PRICES = {  # name: (USD, per so many, free a month for ever, AWS's page, taken from, as of)
+PRICES = {  # name: (USD, per how many, free per month, AWS's page, source, as of)
     "Lambda requests": (0.20, 10**6, 10**6, "https://aws.amazon.com/lambda/pricing/",
                         "https://cloudchipr.com/blog/aws-lambda-pricing", "2024"),
     "Lambda GB-seconds, arm64": (0.0000133334, 1, 400_000, "https://aws.amazon.com/lambda/pricing/",
@@ -43,7 +43,7 @@ PRICES = {  # name: (USD, per so many, free a month for ever, AWS's page, taken 
                    "https://www.factualminds.com/blog/amazon-sns-pricing-publishes-fanout-protocols/", "2026-06"),
     "SQS requests": (0.40, 10**6, 10**6, "https://aws.amazon.com/sqs/pricing/",
                      "https://cloudburn.io/blog/amazon-sqs-pricing", "2026-03"),
-    # Rules on events of AWS's own services cost nothing.
+    # Rules for events of AWS services are free.
     "EventBridge Scheduler starts": (1.00, 10**6, 14 * 10**6, "https://aws.amazon.com/eventbridge/pricing/",
                                      "https://cloudburn.io/blog/amazon-eventbridge-pricing", "2026-03"),
     # The guard's own calls, in a trail's first copy.
@@ -56,21 +56,21 @@ PRICES = {  # name: (USD, per so many, free a month for ever, AWS's page, taken 
 
 SERVICES_PER_STACK = 40  # the template's limit
 MEMORY_GB = 128 / 1024
-# Seconds a run is billed for, with one endpoint service, and for each further one. Not measured on AWS; generous.
+# Billed seconds of a run with one endpoint service, and for each further one. Not measured on AWS; a generous estimate.
 SECONDS = {"Acceptor": (0.5, 0.02), "Health": (1.0, 0.1), "Drift": (2.0, 0.2)}
-OTHER_RUNS = 1000  # a stack's runs a month besides the schedules: notifications, changes that CloudTrail tells of
-# Calls to EC2 and Elastic Load Balancing in a run, and for each service with one load balancer and one target group.
+OTHER_RUNS = 1000  # a stack's other runs per month, started by notifications and recorded changes
+# Calls to EC2 and Elastic Load Balancing per run, and per service with one load balancer and one target group.
 CALLS = {"Acceptor": (1, 0), "Health": (3, 2), "Drift": (10, 5)}
 READS_PER_RUN_AND_SERVICE = 1  # a consistent query of up to 4 KB
-WRITES_PER_SERVICE = 1000  # what changed, in units of 1 KB
+WRITES_PER_SERVICE = 1000  # changes per month, in units of 1 KB
 LOG_BYTES_PER_RUN, LOG_BYTES_PER_RUN_AND_SERVICE = 2000, 100
 MESSAGES_PER_SERVICE, EMAIL_ADDRESSES = 30, 2
-CUSTOM_METRICS = 9  # of a stack: two of targets, two of open alerts, two of connections, UnknownChecks of each function
+CUSTOM_METRICS = 9  # per stack: two of targets, alerts and connections each, UnknownChecks of each function
 DEAD_LETTER_REQUESTS = 100
 
 
 def from_template(text):
-    """The alarms, dashboards, and runs an hour of each schedule's default."""
+    """The numbers of alarms and dashboards, and the runs per hour of each schedule's default."""
     minutes = {"Acceptor": 0, "Health": 0, "Drift": 0}
     for name in minutes:
         number, unit = re.search(rf"^  {name}Schedule:\n(?:    .*\n)*?    Default: rate\((\d+) (minute|hour)s?\)", text,
@@ -81,7 +81,7 @@ def from_template(text):
 
 
 def usage(services, kms_key=False, template=None):
-    """What is used in a month, by the names of PRICES."""
+    """The usage per month, by the names of PRICES."""
     alarms, dashboards, per_hour = from_template(template or TEMPLATE.read_text(encoding="utf-8"))
     stacks = math.ceil(services / SERVICES_PER_STACK)
     each = services / stacks  # services in a stack
@@ -111,7 +111,7 @@ def usage(services, kms_key=False, template=None):
 
 
 def cost(name, used, free_tier):
-    """In whole cents, as the bill shows it, so that the table adds up."""
+    """Rounded to cents, like the bill, so that the table adds up."""
     price, per, free, *_ = PRICES[name]
     return round(max(0, used - (free if free_tier else 0)) / per * price, 2)
 

@@ -1,4 +1,4 @@
-"""The local AWS for the tests that deploy; it starts with the first of them."""
+"""The local AWS for the tests that deploy. It starts with the first of them."""
 from infra_support import local
 
 aws, names, provider = local.aws, local.names, local.provider

@@ -1,4 +1,4 @@
-"""What the tests of infra/ share: the templates, and the fixtures of the local AWS's own tests."""
+"""Shared by the tests of infra/: the templates, and the fixtures of the local AWS's own tests."""
 import importlib.util
 import pathlib
 import re
@@ -13,17 +13,17 @@ TOOLS = pathlib.Path(sys.executable).parent
 
 
 def load(path):
-    """A template with intrinsic functions in their long form."""
+    """The template with intrinsic functions in their long form."""
     return cfn_yaml.load(str(path))
 
 
 def accepts(parameter, value):
-    """Whether CloudFormation takes the value, by the parameter's pattern; of a list, each item."""
+    """Whether the parameter's pattern matches the value; for a list, one item."""
     return re.fullmatch(parameter["AllowedPattern"], value) is not None
 
 
 def _local_aws_conftest():
-    """The module under a name of its own: a plain import of `conftest` would find this folder's."""
+    """The module under another name: a plain import of `conftest` would find this folder's."""
     folder = ROOT / "tests/local-aws/tests"
     sys.path.insert(0, str(folder))  # it imports its neighbours
     spec = importlib.util.spec_from_file_location("local_aws_conftest", folder / "conftest.py")

@@ -21,17 +21,18 @@ def rows(*arguments):
 @pytest.mark.parametrize("arguments", [[], ["--kms-key"]])
 def test_the_totals_are_the_sums_of_their_columns(arguments):
     head, _, *items, total = rows(*arguments)
-    assert total[0] == "total a month" and len({len(row) for row in [head, *items, total]}) == 1
+    assert total[0] == "total a month"
+    assert len({len(row) for row in [head, *items, total]}) == 1
     money = [index for index, name in enumerate(head) if name.startswith("USD")]
     assert len(money) == 4
     for column in money:
         assert float(total[column]) == pytest.approx(sum(float(row[column]) for row in items), abs=0.001)
-    for without, within in zip(money[::2], money[1::2]):
+    for without, within in zip(money[::2], money[1::2], strict=True):
         assert all(float(row[within]) <= float(row[without]) for row in [*items, total])
 
 
-def test_a_line_by_hand():
-    """56,480 runs: every 5 minutes, every minute, every 15 minutes for 730 hours, and a thousand others."""
+def test_a_line_calculated_by_hand():
+    """56,480 runs: every 5 minutes, every minute and every 15 minutes for 730 hours, and a thousand others."""
     template = ("  AcceptorSchedule:\n    Type: String\n    Default: rate(5 minutes)\n  HealthSchedule:\n"
                 "    Default: rate(1 minute)\n  DriftSchedule:\n    Default: rate(15 minutes)\n"
                 "    Type: AWS::CloudWatch::Alarm\n")
@@ -50,11 +51,12 @@ def test_fifty_services_are_two_stacks():
     assert many["DynamoDB read units, on demand"] == 50 * one["DynamoDB read units, on demand"]
 
 
-def test_what_is_read_from_the_template_is_what_it_has():
+def test_the_figures_read_from_the_template_are_right():
     template = load(ROOT / "template.yaml")
     alarms, dashboards, per_hour = cost.from_template((ROOT / "template.yaml").read_text(encoding="utf-8"))
     types = [resource["Type"] for resource in template["Resources"].values() if isinstance(resource, dict)]
-    assert alarms == types.count("AWS::CloudWatch::Alarm") and dashboards == types.count("AWS::CloudWatch::Dashboard")
+    assert alarms == types.count("AWS::CloudWatch::Alarm")
+    assert dashboards == types.count("AWS::CloudWatch::Dashboard")
     for name, runs in per_hour.items():
         number, unit = re.fullmatch(r"rate\((\d+) (minute|hour)s?\)",
                                     template["Parameters"][f"{name}Schedule"]["Default"]).groups()
@@ -63,6 +65,9 @@ def test_what_is_read_from_the_template_is_what_it_has():
 
 def test_every_price_names_its_source_and_date():
     for name, (price, per, free, page, source, as_of) in cost.PRICES.items():
-        assert price >= 0 and per > 0 and free >= 0, name
-        assert page.startswith("https://aws.amazon.com/") and source.startswith("https://"), name
+        assert price >= 0, name
+        assert per > 0, name
+        assert free >= 0, name
+        assert page.startswith("https://aws.amazon.com/"), name
+        assert source.startswith("https://"), name
         assert re.fullmatch(r"20\d\d(-\d\d)?|no date", as_of), name

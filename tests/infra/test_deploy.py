@@ -1,4 +1,4 @@
-"""infra/ deployed to the local AWS with the AWS CLI, as its README says, and looked at through the API."""
+"""infra/ deployed to the local AWS with the AWS CLI as in its README, and checked through the API."""
 import json
 import os
 import re
@@ -9,16 +9,17 @@ import time
 import pytest
 from infra_support import INFRA, ROOT, TOOLS, load, local
 
-PROVIDER, DBT, OTHER, REGION, eventually = local.PROVIDER, local.DBT, local.STRANGER, local.REGION, local.eventually
+PROVIDER, DBT, OTHER, REGION, eventually = local.PROVIDER, local.DBT, local.UNTRUSTED, local.REGION, local.eventually
 ROOT_OF_DBT = f"arn:aws:iam::{DBT}:root"
 
 clean = local.clean  # for every test here
 
 
 def deploy(aws, stack, template, account=PROVIDER, region=REGION, bucket=None, **parameters):
-    """Create or update a stack; its outputs. A template of more than 51,200 bytes needs a bucket to pass through."""
-    aws.cli("cloudformation", "deploy", *(["--s3-bucket", bucket] if bucket else []), "--region", region, "--stack-name", stack, "--template-file", str(template),
-            "--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND", "--no-fail-on-empty-changeset",
+    """Create or update a stack. Returns its outputs. A template of more than 51,200 bytes needs a bucket."""
+    aws.cli("cloudformation", "deploy", *(["--s3-bucket", bucket] if bucket else []), "--region", region,
+            "--stack-name", stack, "--template-file", str(template), "--no-fail-on-empty-changeset",
+            "--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND",
             "--parameter-overrides", *[f"{key}={value}" for key, value in parameters.items()], account=account)
     [described] = aws.client("cloudformation", account, region=region).describe_stacks(StackName=stack)["Stacks"]
     return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
@@ -32,10 +33,11 @@ def delete(aws, stack, account=PROVIDER, region=REGION):
 
 
 def shell(aws, command, account=PROVIDER, cwd=None):
-    """Run an output's command as an administrator would."""
+    """Run the command of an output, as an administrator would."""
     environment = aws.environment(account)
     environment["PATH"] = f"{TOOLS}:{environment['PATH']}"
-    done = subprocess.run(["bash", "-ec", command], env=environment, cwd=cwd, capture_output=True, text=True)
+    done = subprocess.run(["bash", "-ec", command], env=environment, cwd=cwd, capture_output=True, text=True,
+                          check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -75,7 +77,7 @@ class Shared:
 
 @pytest.fixture(scope="module")
 def unchanged(aws, names):
-    """For tests that leave it as it is."""
+    """For tests that do not change it."""
     return Shared(aws, names("share"), local.Provider(aws, names("db")).load_balancer)
 
 
@@ -88,7 +90,7 @@ def shared(aws, names, provider):
 # endpoint-service.yaml
 
 
-def test_the_service_is_as_dbts_guide_asks(unchanged):
+def test_the_service_is_as_dbts_guide_requires(unchanged):
     configuration = unchanged.configuration()
     assert configuration["AcceptanceRequired"] is True
     assert configuration["NetworkLoadBalancerArns"] == [unchanged.load_balancer]
@@ -98,14 +100,14 @@ def test_the_service_is_as_dbts_guide_asks(unchanged):
     assert "PrivateDnsCommand" not in unchanged.outputs
 
 
-def test_dbt_may_ask_and_waits_and_others_do_not_find_the_service(aws, unchanged):
-    def ask(account):
+def test_dbts_request_is_pending_and_others_do_not_find_the_service(aws, unchanged):
+    def request(account):
         ec2 = aws.client("ec2", account)
         return ec2.create_vpc_endpoint(VpcEndpointType="Interface", ServiceName=unchanged.name,
                                        VpcId=ec2.describe_vpcs()["Vpcs"][0]["VpcId"])["VpcEndpoint"]["VpcEndpointId"]
-    assert unchanged.state(ask(DBT)) == "pendingAcceptance"
+    assert unchanged.state(request(DBT)) == "pendingAcceptance"
     with pytest.raises(Exception, match="InvalidServiceName"):
-        ask(OTHER)
+        request(OTHER)
 
 
 def test_a_change_of_principals_keeps_the_service(shared):
@@ -116,7 +118,7 @@ def test_a_change_of_principals_keeps_the_service(shared):
     assert (shared.id, shared.allowed()) == (before, {role})
 
 
-def test_everybody_is_refused_before_anything_is_made(aws, names, provider):
+def test_allowing_everyone_is_rejected_before_anything_is_created(aws, names, provider):
     error = aws.cli("cloudformation", "deploy", "--stack-name", names("all"), "--template-file",
                     str(INFRA / "endpoint-service.yaml"), "--parameter-overrides",
                     f"LoadBalancerArns={provider.load_balancer}", "DbtPrincipals=*", succeeds=False)
@@ -148,7 +150,7 @@ def test_deleting_the_stack_leaves_dbt_connected(aws, shared):
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
-    """Without the one rule whose type the local AWS's CloudFormation does not know; test_templates.py looks at it."""
+    """Without the one rule whose type the local AWS does not support; test_templates.py checks it."""
     text = (INFRA / "test-consumer.yaml").read_text(encoding="utf-8")
     text, cut = re.subn(r"  EndpointFromProbe:\n(?:    .*\n)+", "", text)
     assert cut == 1
@@ -158,7 +160,7 @@ def template(tmp_path_factory):
 
 
 class Consumer:
-    """test-consumer.yaml, deployed in the provider's own account or another."""
+    """test-consumer.yaml, deployed in the provider's own account or in another."""
 
     def __init__(self, aws, stack, template, service_name, account, **parameters):
         self.aws, self.stack, self.account = aws, stack, account
@@ -176,13 +178,13 @@ class Consumer:
 
 @pytest.fixture(scope="module")
 def consumer(aws, names, unchanged, template):
-    """In the provider's own account, where nothing need be allowed."""
+    """In the provider's own account, which needs no permission on the service."""
     made = Consumer(aws, names("probe"), template, unchanged.name, PROVIDER, Ports="5432")
     yield made
     delete(aws, made.stack)
 
 
-def test_the_endpoint_waits_until_it_is_accepted_by_hand(aws, unchanged, consumer):
+def test_the_endpoint_is_pending_until_it_is_accepted_by_hand(aws, unchanged, consumer):
     [endpoint] = aws.client("ec2").describe_vpc_endpoints(VpcEndpointIds=[consumer.endpoint])["VpcEndpoints"]
     assert (endpoint["State"], endpoint["ServiceName"], endpoint["VpcEndpointType"]) == (
         "pendingAcceptance", unchanged.name, "Interface")
@@ -204,7 +206,7 @@ def test_another_account_must_be_allowed_first(aws, names, shared, template):
     eventually(lambda: shared.state(consumer.endpoint) in ("deleting", "deleted", None))
 
 
-def test_the_probe_runs_on_demand_and_says_why_nothing_answers(aws, unchanged, consumer, tmp_path):
+def test_the_probe_runs_on_demand_and_reports_why_it_cannot_connect(aws, unchanged, consumer, tmp_path):
     report = json.loads(shell(aws, consumer.outputs["InvokeCommand"], cwd=tmp_path).split("}", 1)[1])
     assert (report["ServiceName"], report["endpoint"]) == (unchanged.name, consumer.endpoint)
     assert report["reachable"] is False
@@ -212,8 +214,8 @@ def test_the_probe_runs_on_demand_and_says_why_nothing_answers(aws, unchanged, c
     assert "has no address" in report["verdict"]
 
 
-def test_the_probe_measures_what_answers(aws, consumer):
-    """Nothing flows in the local AWS; so the function, as it is deployed, is pointed at this machine."""
+def test_the_probe_measures_successful_connections(aws, consumer):
+    """The local AWS has no network traffic, so the deployed function connects to this machine."""
     client = aws.client("lambda")
     variables = client.get_function_configuration(FunctionName=consumer.probe)["Environment"]["Variables"]
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -221,7 +223,8 @@ def test_the_probe_measures_what_answers(aws, consumer):
             **variables, "DNS_ENTRIES": "Z1EXAMPLE:127.0.0.1", "PORTS": str(server.getsockname()[1])}})
         report = consumer.invoke()
     client.update_function_configuration(FunctionName=consumer.probe, Environment={"Variables": variables})
-    assert report["reachable"] is True and report["results"][0]["milliseconds"] < 1000
+    assert report["reachable"] is True
+    assert report["results"][0]["milliseconds"] < 1000
 
     logs = aws.client("logs")
     group = f"/privatelink-guard/{consumer.stack}/probe"
@@ -249,7 +252,7 @@ def test_the_probe_may_do_no_more_than_lambda_needs(aws, consumer):
         "logs:CreateLogStream", "logs:PutLogEvents"}
 
 
-def test_without_a_schedule_there_is_no_alarm_and_with_one_there_is(aws, names, unchanged, consumer, template):
+def test_there_is_an_alarm_only_with_a_schedule(aws, names, unchanged, consumer, template):
     cloudwatch = aws.client("cloudwatch")
     assert cloudwatch.describe_alarms(AlarmNamePrefix=consumer.stack)["MetricAlarms"] == []
     topic = aws.client("sns").create_topic(Name=names("alarm"))["TopicArn"]
@@ -270,7 +273,7 @@ def test_without_a_schedule_there_is_no_alarm_and_with_one_there_is(aws, names, 
 
 @pytest.fixture
 def build(tmp_path):
-    """What `sam build` leaves, with functions that are too small to do anything."""
+    """The output of `sam build`, with functions that do nothing."""
     function = tmp_path / "build/function/bootstrap"
     function.parent.mkdir(parents=True)
     function.write_text("#!/bin/sh\nexit 1\n")
@@ -289,7 +292,7 @@ def test_the_packaged_guard_deploys_in_every_region(aws, names, build, tmp_path)
     url = shell(aws, command).strip()
     address = rf"https://{prefix}-{REGION}\.s3\.{REGION}\.amazonaws\.com/"
     name = re.fullmatch(address + r"(privatelink-guard/\w+\.yaml)", url)[1]
-    assert shell(aws, command).strip() == url  # what has not changed keeps its name
+    assert shell(aws, command).strip() == url  # the same content keeps its name
 
     s3 = aws.client("s3")
     packaged = tmp_path / "packaged.yaml"
@@ -310,7 +313,7 @@ def test_the_packaged_guard_deploys_in_every_region(aws, names, build, tmp_path)
         outputs = deploy(aws, stack, packaged, region=region, bucket=f"{prefix}-{region}",
                          EndpointServiceIds=service["ServiceId"], DbtPrincipals=ROOT_OF_DBT,
                          **{f"{each}Schedule": "rate(2 hours)" for each in ("Acceptor", "Health", "Drift")})
-        # Without this Region's copy of the code there would be no functions.
+        # The functions exist only if this Region has its copy of the code.
         functions = {each["FunctionName"] for each in aws.client("lambda", region=region).list_functions()["Functions"]}
         assert {outputs[f"{each}Name"] for each in ("ConnectionAcceptor", "HealthWatcher", "DriftWatcher")} <= functions
         delete(aws, stack, region=region)
@@ -319,12 +322,13 @@ def test_the_packaged_guard_deploys_in_every_region(aws, names, build, tmp_path)
 def test_package_says_what_is_missing(aws, tmp_path):
     for arguments, expected in (("", "infra/package.sh PREFIX REGION"), ("prefix eu-central-1", "sam build first")):
         done = subprocess.run(["bash", "-c", f"{INFRA}/package.sh {arguments}"], capture_output=True, text=True,
-                              env={**os.environ, "BUILD": str(tmp_path)})
-        assert done.returncode == 2 and expected in done.stderr
+                              env={**os.environ, "BUILD": str(tmp_path)}, check=False)
+        assert done.returncode == 2
+        assert expected in done.stderr
 
 
-def test_half_a_place_is_refused(aws, names, tmp_path):
-    """The local AWS has no stack sets, so the template's parameters and rules stand before something else here."""
+def test_an_incomplete_place_is_rejected(aws, names, tmp_path):
+    """The local AWS has no stack sets, so the template's parameters and rules are tested with another resource."""
     head, _ = (INFRA / "stackset.yaml").read_text(encoding="utf-8").split("\nResources:\n")
     template = tmp_path / "stackset.yaml"
     template.write_text(head + "\nResources: {Topic: {Type: AWS::SNS::Topic}}\n", encoding="utf-8")
@@ -337,7 +341,7 @@ def test_half_a_place_is_refused(aws, names, tmp_path):
     deploy(aws, names("guards"), template, **places)
 
 
-def test_the_readme_names_what_there_is():
+def test_the_readme_names_every_template_and_existing_parameters():
     text = (INFRA / "README.md").read_text(encoding="utf-8")
     for template in INFRA.glob("*.yaml"):
         assert template.name in text
@@ -346,4 +350,5 @@ def test_the_readme_names_what_there_is():
     for template, parameters in commands:
         known = load(ROOT / template)["Parameters"]
         given = re.findall(r"\b([A-Z]\w+)=", parameters)
-        assert given and set(given) <= set(known), template
+        assert given, template
+        assert set(given) <= set(known), template

@@ -1,4 +1,4 @@
-"""The probe's code, taken out of test-consumer.yaml, against this machine's loopback addresses."""
+"""The probe's code from test-consumer.yaml, against this machine's loopback addresses."""
 import json
 import re
 import socket
@@ -13,7 +13,7 @@ SERVICE = "com.amazonaws.vpce.eu-central-1.vpce-svc-0123456789abcdef0"
 
 @pytest.fixture
 def probe(monkeypatch, capsys):
-    """Runs the handler; the report, and the metrics as CloudWatch would read them from the log."""
+    """Runs the handler. Returns the report, and the metrics as CloudWatch would read them from the log."""
     def run(host, *ports, timeout=1, resolved=None):
         for name, value in {"SERVICE_NAME": SERVICE, "ENDPOINT_ID": "vpce-1", "TIMEOUT_SECONDS": str(timeout),
                             "DNS_ENTRIES": f"Z1EXAMPLE:{host},Z1EXAMPLE:zone-a.example" if host else "",
@@ -27,7 +27,8 @@ def probe(monkeypatch, capsys):
         line = json.loads(capsys.readouterr().out)
         [directive] = line["_aws"]["CloudWatchMetrics"]
         assert (directive["Namespace"], directive["Dimensions"]) == ("PrivatelinkGuard/Probe", [["ServiceName"]])
-        assert line["ServiceName"] == SERVICE and abs(line["_aws"]["Timestamp"] / 1000 - time.time()) < 60
+        assert line["ServiceName"] == SERVICE
+        assert abs(line["_aws"]["Timestamp"] / 1000 - time.time()) < 60
         return json.loads(json.dumps(report)), {metric["Name"]: line[metric["Name"]] for metric in directive["Metrics"]}
     return run
 
@@ -40,19 +41,20 @@ def listener():
 
 @pytest.fixture
 def closed_port():
-    with socket.socket() as bound:  # bound, so that nobody else listens on it, and not listening
+    with socket.socket() as bound:  # reserved, but not listening
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]
 
 
-def test_everything_answers(probe, listener):
+def test_every_connection_succeeds(probe, listener):
     report, metrics = probe("localhost", listener)
-    assert report["host"] == "localhost" and report["reachable"] is True
+    assert report["host"] == "localhost"
+    assert report["reachable"] is True
     [result] = report["results"]
     assert (result["address"], result["port"], result["error"]) == ("127.0.0.1", listener, None)
     assert 0 <= result["milliseconds"] < 1000
     assert metrics == {"Reachable": 1, "ConnectMilliseconds": [result["milliseconds"]]}
-    assert "look at what is dbt's alone" in report["verdict"]
+    assert "check dbt's side" in report["verdict"]
 
 
 def test_a_closed_port_is_a_result(probe, closed_port):
@@ -65,19 +67,20 @@ def test_a_closed_port_is_a_result(probe, closed_port):
 def test_one_port_of_two_is_not_reachable(probe, listener, closed_port):
     report, metrics = probe("127.0.0.1", listener, closed_port)
     assert [result["reachable"] for result in report["results"]] == [True, False]
-    assert metrics["Reachable"] == 0 and len(metrics["ConnectMilliseconds"]) == 1
-    assert report["verdict"].startswith("Some do not answer.")
+    assert metrics["Reachable"] == 0
+    assert len(metrics["ConnectMilliseconds"]) == 1
+    assert report["verdict"].startswith("Some connections failed.")
 
 
-def test_every_address_is_a_zone_of_its_own(probe, listener):
-    """127.0.0.2 is another address of this machine, where nothing listens."""
+def test_every_address_is_tested(probe, listener):
+    """127.0.0.2 is another address of this machine, on which nothing listens."""
     report, _ = probe("vpce-1.example", listener, resolved=["127.0.0.1", "127.0.0.2"])
     assert [(result["address"], result["reachable"]) for result in report["results"]] == [
         ("127.0.0.1", True), ("127.0.0.2", False)]
 
 
-def test_no_answer_is_waited_for_no_longer_than_told(probe):
-    """A full backlog lets no further connection in: Linux drops the request, as a firewall would."""
+def test_a_connection_attempt_ends_at_the_timeout(probe):
+    """A full backlog accepts no further connection: Linux drops the request, like a firewall."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         address = full.getsockname()
         waiting = [socket.socket() for _ in range(3)]
@@ -87,10 +90,10 @@ def test_no_answer_is_waited_for_no_longer_than_told(probe):
         time.sleep(0.1)
         begin = time.monotonic()
         report, metrics = probe("127.0.0.1", *[address[1]] * 5, timeout=1)
-        assert time.monotonic() - begin < 3  # five ports, side by side
+        assert time.monotonic() - begin < 3  # five ports at once
         for each in waiting:
             each.close()
-    assert {result["error"] for result in report["results"]} == {"no answer within 1 s"}
+    assert {result["error"] for result in report["results"]} == {"timed out after 1 s"}
     assert metrics == {"Reachable": 0}
 
 
@@ -98,10 +101,10 @@ def test_no_answer_is_waited_for_no_longer_than_told(probe):
 def test_a_name_that_does_not_resolve_is_a_result(probe, host):
     report, metrics = probe(host, 5432)
     assert (report["reachable"], report["results"], metrics) == (False, [], {"Reachable": 0})
-    assert "waits for acceptance" in report["verdict"]
+    assert "is pending acceptance" in report["verdict"]
 
 
-def test_the_code_needs_nothing_but_python():
+def test_the_code_needs_only_the_standard_library():
     assert set(re.findall(r"^import ([a-z.]+)$", CODE, re.MULTILINE)) == {
         "concurrent.futures", "json", "os", "socket", "time"}
     assert "from " not in re.sub(r'"""[^"]*"""|"[^"]*"|#.*', "", CODE)

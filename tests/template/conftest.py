@@ -1,4 +1,4 @@
-"""The server and the actors of the local AWS's own tests."""
+"""The fixtures of the local AWS's own tests, and the rendered template."""
 import importlib.util
 import pathlib
 import sys

@@ -1,7 +1,7 @@
 """The template as CloudFormation would see it for given parameters, Region and partition, without deploying it.
 
-The loops are unrolled and SAM's transform is applied by the local AWS's engine; what remains of intrinsic functions is
-resolved here, with a made-up name or ARN for each resource.
+The local AWS's engine unrolls the loops and applies SAM's transform. The remaining intrinsic functions are resolved
+here, with a made-up name or ARN for each resource.
 """
 import copy
 import functools
@@ -11,7 +11,7 @@ import pathlib
 import re
 
 os.environ.setdefault("MINISTACK_REGION", "eu-central-1")
-from ministack.services.cloudformation import engine  # noqa: E402
+from ministack.services.cloudformation import engine
 
 ROOT = pathlib.Path(__file__).parents[2]
 ACCOUNT = "111122223333"
@@ -21,7 +21,7 @@ KEY = f"arn:aws:kms:eu-central-1:{ACCOUNT}:key/01234567-89ab-cdef-0123-456789abc
 PARTITIONS = {"eu-central-1": "aws", "cn-north-1": "aws-cn", "us-gov-west-1": "aws-us-gov"}
 NOTHING = object()
 
-# What a type's Ref and its Arn look like, with {id} for its name.
+# The ARN of each resource type, with {id} for the resource's name.
 _ARNS = {
     "AWS::SNS::Topic": "sns:{region}:{account}:{id}", "AWS::SQS::Queue": "sqs:{region}:{account}:{id}",
     "AWS::IAM::Role": "iam::{account}:role/{id}", "AWS::IAM::ManagedPolicy": "iam::{account}:policy/{id}",
@@ -39,7 +39,7 @@ def source():
 
 
 class Rendered:
-    """The resources and outputs that are created."""
+    """The resources and outputs that CloudFormation creates."""
 
     def __init__(self, region="eu-central-1", **parameters):
         template = source()
@@ -150,7 +150,7 @@ class Rendered:
         return functools.reduce(lambda mapping, name: mapping[name], names, self._mappings)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _cached(key):
     region, parameters = json.loads(key)
     return Rendered(region, **parameters)
@@ -170,7 +170,7 @@ def many(value):
 
 
 def policies(rendered):
-    """Every policy document: (the resource's name, what kind of policy it is, the document)."""
+    """Every policy document: (resource name, kind of policy, document)."""
     for name, resource in rendered.resources.items():
         properties = resource["Properties"]
         if "AssumeRolePolicyDocument" in properties:
@@ -186,15 +186,14 @@ def documents_of(rendered, role):
     """The identity policies of a role: inline, attached and managed."""
     properties = rendered.resources[role]["Properties"]
     documents = [policy["PolicyDocument"] for policy in properties.get("Policies", [])]
-    for name, policy in rendered.of_type("AWS::IAM::Policy").items():
-        if role in policy["Roles"]:
-            documents.append(policy["PolicyDocument"])
+    documents += [policy["PolicyDocument"] for policy in rendered.of_type("AWS::IAM::Policy").values()
+                  if role in policy["Roles"]]
     for arn in properties.get("ManagedPolicyArns", []):
         documents.append(rendered.resources[arn.rsplit("/", 1)[1]]["Properties"]["PolicyDocument"])
     return documents
 
 
 def allowed(rendered, role):
-    """What a role may do: pairs of action and resource."""
+    """What the role may do: pairs of action and resource."""
     return {(action, resource) for document in documents_of(rendered, role) for statement in statements(document)
             for action in many(statement["Action"]) for resource in many(statement["Resource"])}

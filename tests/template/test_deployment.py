@@ -1,6 +1,6 @@
-"""The stack's life on the local AWS, with functions that do nothing: refused, created, updated, rolled back, deleted.
+"""The stack's life cycle on the local AWS, with stub functions: rejected, created, updated, rolled back, deleted.
 
-The tests are one story: each begins with what the one before has left.
+The tests run in order: each one starts from the state that the one before left.
 """
 import json
 import os
@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from local_aws_tests import DBT, HERE, PROVIDER, REGION, STRANGER, Provider, eventually
+from local_aws_tests import DBT, HERE, PROVIDER, REGION, UNTRUSTED, Provider, eventually
 from rendering import ROOT
 
 STACK = "guarded"
@@ -38,7 +38,7 @@ class Guard:
         tools = [ROOT / ".tools/sam/bin", pathlib.Path(sys.executable).parent]
         path = os.pathsep.join([*map(str, tools), os.environ["PATH"]])
         return subprocess.run(["sam", *arguments], cwd=self.folder, text=True, capture_output=True,
-                              env={**self.aws.environment(), "PATH": path, "SAM_CLI_TELEMETRY": "0"})
+                              env={**self.aws.environment(), "PATH": path, "SAM_CLI_TELEMETRY": "0"}, check=False)
 
     def deploy(self, succeeds=True, **parameters):
         overrides = [f'{name}="{value}"' for name, value in {**self.parameters, **parameters}.items()]
@@ -64,7 +64,7 @@ class Guard:
         return self.aws.client("dynamodb").scan(TableName=self.outputs["StateTableName"])["Items"]
 
     def notified(self):
-        """The endpoint services that ring the stack's topic."""
+        """The endpoint services with a connection notification to the stack's topic."""
         listed = self.aws.client("ec2").describe_vpc_endpoint_connection_notifications()["ConnectionNotificationSet"]
         return {notification["ServiceId"] for notification in listed
                 if f":{STACK}-" in notification["ConnectionNotificationArn"]}
@@ -75,14 +75,14 @@ def guard(aws, tmp_path_factory):
     return Guard(aws, tmp_path_factory.mktemp("guard"))
 
 
-@pytest.mark.parametrize("parameters, sentence", [
+@pytest.mark.parametrize("parameters, message", [
     ({"DbtPrincipals": "*"}, "Parameter 'DbtPrincipals' must be principals such as arn:aws:iam::123456789012:root, or "
                              "12-digit account ids; never *"),
     ({"SlackWorkspaceId": "T0123ABCD"}, "Give both SlackWorkspaceId and SlackChannelId, or neither."),
     ({"AlertAfter": "0"}, "Parameter 'AlertAfter' must be a number from 1 to 1000"),
 ])
-def test_a_wrong_parameter_is_refused_in_words_that_help(guard, parameters, sentence):
-    assert sentence in " ".join(guard.deploy(succeeds=False, **parameters).split())
+def test_an_invalid_parameter_is_rejected_with_a_helpful_message(guard, parameters, message):
+    assert message in " ".join(guard.deploy(succeeds=False, **parameters).split())
 
 
 def test_the_stack_is_created_and_each_function_runs_on_its_schedule(guard):
@@ -111,22 +111,22 @@ def test_only_the_functions_publish(guard):
     iam.put_user_policy(UserName="administrator", PolicyName="all", PolicyDocument=json.dumps(anything))
     key = iam.create_access_key(UserName="administrator")["AccessKey"]
     administrator = aws.client("sns", key["AccessKeyId"], key["SecretAccessKey"])
-    for who in (administrator, aws.client("sns", PROVIDER), aws.client("sns", STRANGER)):
-        assert [publish(who, topic) for topic in topics] == ["AuthorizationError"] * 2
-    # The administrator still administers.
+    for client in (administrator, aws.client("sns", PROVIDER), aws.client("sns", UNTRUSTED)):
+        assert [publish(client, topic) for topic in topics] == ["AuthorizationError"] * 2
+    # The administrator can still manage the topic.
     administrator.subscribe(TopicArn=topics[0], Protocol="email", Endpoint="boss@example.com")
     for function in FUNCTIONS:
         event = {"service": "sns", "form": {"Action": "Publish", "Version": "2010-03-31", "TopicArn": topics[0],
                                             "Message": f"from {function}"}}
         answer = aws.client("lambda").invoke(FunctionName=guard.outputs[f"{function}Name"], Payload=json.dumps(event))
         assert json.loads(answer["Payload"].read())["status"] == 200
-    heard = {mail["message"] for mail in aws.control("mail") if mail["endpoint"] == "boss@example.com"}
-    assert heard == {f"from {function}" for function in FUNCTIONS}
-    # And EC2 rings, for its endpoint service.
-    aws.control("notify", topic=topics[1], message="ring")
+    received = {mail["message"] for mail in aws.control("mail") if mail["endpoint"] == "boss@example.com"}
+    assert received == {f"from {function}" for function in FUNCTIONS}
+    # And EC2 may publish notifications of the endpoint service.
+    aws.control("notify", topic=topics[1], message="notification")
 
 
-def test_an_update_keeps_what_is_remembered_and_who_is_subscribed(guard):
+def test_an_update_keeps_the_state_and_the_subscriptions(guard):
     item = {"service": {"S": guard.services[0].service_id}, "item": {"S": "alert"}, "version": {"N": "1"}}
     guard.aws.client("dynamodb").put_item(TableName=guard.outputs["StateTableName"], Item=item)
     before = guard.outputs
@@ -142,8 +142,8 @@ def test_an_update_keeps_what_is_remembered_and_who_is_subscribed(guard):
 
 
 @pytest.mark.parametrize("change", [{}, {"RemindEveryHours": "7"}, {"EndpointServiceIds": "both", "DryRun": "true"}])
-def test_make_deploy_keeps_what_is_not_named(guard, change):
-    """The recipe of the project's own Makefile, with the stub in the place of the functions."""
+def test_make_deploy_keeps_the_parameters_that_are_not_given(guard, change):
+    """The recipe of the project's Makefile, with stub functions."""
     both = ",".join(service.service_id for service in guard.services)
     change = {name: both if value == "both" else value for name, value in change.items()}
 
@@ -152,9 +152,10 @@ def test_make_deploy_keeps_what_is_not_named(guard, change):
     before = parameters()
     tools = [ROOT / ".tools/sam/bin", pathlib.Path(sys.executable).parent]
     done = subprocess.run(
-        ["make", "-f", ROOT / "Makefile", "deploy", f"STACK={STACK}", f"AWS={tools[1] / 'aws'}", f"SAM={tools[0] / 'sam'}",
-         "AWS_TOOLS=", "SAM_TOOLS=", "SET=" + " ".join(f"{name}={value}" for name, value in change.items())],
-        cwd=guard.folder, text=True, capture_output=True, input="y\n",
+        ["make", "-f", ROOT / "Makefile", "deploy", f"STACK={STACK}", f"AWS={tools[1] / 'aws'}",
+         f"SAM={tools[0] / 'sam'}", "AWS_TOOLS=", "SAM_TOOLS=",
+         "SET=" + " ".join(f"{name}={value}" for name, value in change.items())],
+        cwd=guard.folder, text=True, capture_output=True, input="y\n", check=False,
         env={**guard.aws.environment(), "PATH": os.pathsep.join([*map(str, tools), os.environ["PATH"]])})
     assert done.returncode == 0, done.stdout + done.stderr
     assert parameters() == {**before, **change}
@@ -164,10 +165,10 @@ def test_make_deploy_keeps_what_is_not_named(guard, change):
 def test_the_commands_in_the_outputs_work(guard, output, runs, tmp_path):
     before = len(guard.aws.control("invocations", since=0))
     path = os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]])
-    # The AWS CLI has an address of its own for SQS, which AWS_ENDPOINT_URL does not replace.
+    # For SQS the AWS CLI uses another endpoint, which AWS_ENDPOINT_URL does not replace.
     command = guard.outputs[output].replace("aws sqs", "aws --endpoint-url $AWS_ENDPOINT_URL sqs")
     done = subprocess.run(["bash", "-ec", command], cwd=tmp_path, text=True, capture_output=True,
-                          env={**guard.aws.environment(), "PATH": path})
+                          env={**guard.aws.environment(), "PATH": path}, check=False)
     assert done.returncode == 0, done.stderr
 
     def invoked():
@@ -176,19 +177,19 @@ def test_the_commands_in_the_outputs_work(guard, output, runs, tmp_path):
     eventually(lambda: invoked() >= runs)
 
 
-def test_an_update_that_fails_leaves_everything_as_it_was(guard):
-    """A service that is not there cannot ring, so its connection notification cannot be created."""
+def test_a_failed_update_changes_nothing(guard):
+    """The connection notification of a service that does not exist cannot be created."""
     def state():
         return guard.outputs, guard.items(), guard.notified(), guard.environment("DriftWatcher")
     before = state()
-    said = guard.deploy(succeeds=False, EndpointServiceIds=NO_SERVICE, CrossZone="ignore")
-    assert NO_SERVICE in said
+    output = guard.deploy(succeeds=False, EndpointServiceIds=NO_SERVICE, CrossZone="ignore")
+    assert NO_SERVICE in output
     assert guard.described["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
     assert state() == before
 
 
-def left(aws):
-    """The names of everything there is, of each type that the stack creates."""
+def existing(aws):
+    """The names of all existing resources, by the types that the stack creates."""
     def of(service, call, key, name, **arguments):
         answer = getattr(aws.client(service), call)(**arguments)
         return [entry[name] if name else entry for entry in answer.get(key, [])]
@@ -212,7 +213,7 @@ def left(aws):
 
 def test_deleting_the_stack_leaves_nothing(guard):
     def ours():
-        return {kind: [name for name in names if STACK in name] for kind, names in left(guard.aws).items()}
+        return {kind: [name for name in names if STACK in name] for kind, names in existing(guard.aws).items()}
     counts = {kind: len(names) for kind, names in ours().items()}
     assert counts == {
         "functions": 3, "roles": 6, "policies": 1, "topics": 2, "subscriptions": 3, "queues": 1, "tables": 1, "logs": 3,

@@ -1,4 +1,4 @@
-"""Parameters: documented, labelled, and strict in words that help."""
+"""Parameters: documented, labelled, and validated with helpful messages."""
 import re
 
 import pytest
@@ -13,7 +13,7 @@ NO_RATES = ["", "1 minute", "rate(0 minutes)", "rate(1 minutes)", "rate(2 minute
 LOAD_BALANCER = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:loadbalancer/net/db/0123456789abcdef"
 TARGET_GROUP = "arn:aws-cn:elasticloadbalancing:cn-north-1:111122223333:targetgroup/db/0123456789abcdef"
 
-# Parameter: values it takes, values it refuses.
+# Parameter: valid values, invalid values.
 VALUES = {
     "EndpointServiceIds": ([SERVICE, f"{SERVICE},vpce-svc-00000000, {SERVICE}"],
                            ["", "*", "vpce-0123456789abcdef0", f"{SERVICE};{SERVICE}", "vpce-svc-"]),
@@ -36,18 +36,18 @@ VALUES = {
 
 
 def accepts(definition, value):
-    """By the pattern, as CloudFormation applies it: to the whole value, or to each of a list's."""
+    """Whether the pattern matches, as CloudFormation applies it: to the whole value, or to each item of a list."""
     members = [part.strip() for part in value.split(",")] if definition["Type"] == "CommaDelimitedList" else [value]
     return all(re.fullmatch(definition["AllowedPattern"], member) for member in members)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_a_parameter_says_what_it_is_and_what_it_must_be(name):
+def test_a_parameter_has_a_description_limits_and_a_label(name):
     definition = PARAMETERS[name]
     assert definition["Description"].endswith(".")
     limits = {"AllowedPattern", "AllowedValues", "MinValue", "MaxValue"} & set(definition)
-    assert limits, "anything goes"
-    assert definition["ConstraintDescription"].startswith("must be "), "it follows the parameter's name"
+    assert limits, "any value is accepted"
+    assert definition["ConstraintDescription"].startswith("must be "), "it is shown after the parameter's name"
     assert name in INTERFACE["ParameterLabels"]
     assert [name in group["Parameters"] for group in INTERFACE["ParameterGroups"]].count(True) == 1
 
@@ -62,15 +62,15 @@ def test_only_two_parameters_are_required():
             assert definition["Default"] in definition["AllowedValues"], name
 
 
-def test_every_pattern_has_its_values_here():
+def test_every_pattern_is_tested():
     assert {name for name, definition in PARAMETERS.items() if "AllowedPattern" in definition} == set(VALUES)
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_a_pattern_accepts_what_is_right_and_refuses_what_is_wrong(name):
-    right, wrong = VALUES[name]
-    assert [value for value in right if not accepts(PARAMETERS[name], value)] == []
-    assert [value for value in wrong if accepts(PARAMETERS[name], value)] == []
+def test_a_pattern_accepts_valid_values_and_rejects_invalid_ones(name):
+    valid, invalid = VALUES[name]
+    assert [value for value in valid if not accepts(PARAMETERS[name], value)] == []
+    assert [value for value in invalid if accepts(PARAMETERS[name], value)] == []
 
 
 def test_every_label_group_and_rule_names_a_parameter():

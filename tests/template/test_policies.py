@@ -1,6 +1,6 @@
-"""Every policy document, in each partition, against AWS's own list of actions, resources and condition keys.
+"""Every policy document, in each partition, checked against AWS's list of actions, resources and condition keys.
 
-The list is the service authorization reference as cfn-lint ships it.
+The list is the service authorization reference that cfn-lint contains.
 """
 import json
 import pathlib
@@ -11,8 +11,20 @@ import sys
 import pytest
 from cfnlint.data import AdditionalSpecs
 from cfnlint.helpers import load_resource
-from rendering import (ACCOUNT, KEY, PARTITIONS, ROOT, SERVICE, allowed, documents_of, many, policies, render, source,
-                       statements)
+from rendering import (
+    ACCOUNT,
+    KEY,
+    PARTITIONS,
+    ROOT,
+    SERVICE,
+    allowed,
+    documents_of,
+    many,
+    policies,
+    render,
+    source,
+    statements,
+)
 
 REFERENCE = load_resource(AdditionalSpecs, "Policies.json")
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
@@ -21,17 +33,17 @@ GLOBAL_KEYS = {"aws:SourceAccount", "aws:SourceArn", "aws:PrincipalAccount", "aw
 OPERATORS = {"StringEquals", "ArnEquals", "ArnLike", "ArnNotEquals", "BoolIfExists"}
 ROLES = ["ConnectionAcceptorRole", "HealthWatcherRole", "DriftWatcherRole"]
 WRITES = re.compile(r"(ec2|elasticloadbalancing):(?!Describe|Get)")
-STRICT = {"UnknownRequesters": "reject", "CrossZone": "enforce", "AlertEmail": "ops@example.com"}
+STRICT = {"UntrustedRequests": "reject", "CrossZone": "enforce", "AlertEmail": "ops@example.com"}
 SLACK = {"SlackWorkspaceId": "T0123ABCD", "SlackChannelId": "C0123ABCD"}
 LOAD_BALANCER = f"arn:aws:elasticloadbalancing:eu-central-1:{ACCOUNT}:loadbalancer/net/db/0123456789abcdef"
 TARGET_GROUP = f"arn:aws:elasticloadbalancing:eu-central-1:{ACCOUNT}:targetgroup/db/0123456789abcdef"
-# By the reference these two can be limited. They read what is this account's own either way, and with "*" they work
-# however EC2 authorizes them.
+# According to the reference these two can be limited to resources. They read this account's own resources anyway, and
+# "*" works however EC2 authorizes them.
 UNLIMITED = {"ec2:DescribeVpcEndpointServicePermissions", "ec2:GetManagedPrefixListEntries"}
 
 
 def known(action):
-    """The entry of an action, or of each that a wildcard stands for."""
+    """The entries of the actions that match, since the name can have a wildcard."""
     service, name = action.lower().split(":")
     actions = REFERENCE[service]["Actions"]
     found = {key: value for key, value in actions.items() if re.fullmatch(name.replace("*", ".*"), key)}
@@ -47,7 +59,7 @@ def matches(arn, form):
 
 
 def fits(action, arn):
-    """Whether the resource is of a type that the action can be limited to."""
+    """Whether the action can be limited to this type of resource."""
     service = action.lower().split(":")[0]
     kinds = {kind.lower() for entry in known(action).values() for kind in entry.get("Resources", [])}
     forms = [form for kind in kinds for form in REFERENCE[service]["Resources"][kind]["ARNFormats"]]
@@ -55,7 +67,7 @@ def fits(action, arn):
 
 
 def problems(name, kind, document):
-    """What AWS would refuse, ignore, or grant more widely than it need be."""
+    """Statements that AWS would reject or ignore, or that allow more than necessary."""
     assert document["Version"] == "2012-10-17", name
     for statement in statements(document):
         assert set(statement) <= {"Sid", "Effect", "Principal", "Action", "Resource", "Condition"}, name
@@ -78,12 +90,12 @@ def problems(name, kind, document):
             elif not limited:
                 yield f"{name}: {action} cannot be limited, so this allows nothing"
             elif not any(fits(action, arn) for arn in resources):
-                yield f"{name}: {action} is about none of {resources}"
+                yield f"{name}: {action} applies to none of {resources}"
         for arn in resources:
             if arn != "*" and not any(fits(action, arn) for action in actions):
-                yield f"{name}: {arn} is nothing for {actions}"
+                yield f"{name}: none of {actions} applies to {arn}"
         if statement.get("Principal") == "*" and statement["Effect"] == "Allow":
-            yield f"{name}: anybody"
+            yield f"{name}: allowed to anyone"
 
 
 def variants(region):
@@ -94,7 +106,7 @@ def variants(region):
 
 
 @pytest.mark.parametrize("region", PARTITIONS)
-def test_every_policy_is_one_that_aws_takes_and_none_is_wider_than_it_must_be(region):
+def test_every_policy_is_valid_and_no_wider_than_necessary(region):
     checked = [(name, kind, document) for rendered in variants(region) for name, kind, document in policies(rendered)]
     assert len(checked) > 50
     assert [problem for policy in checked for problem in problems(*policy)] == []
@@ -103,9 +115,9 @@ def test_every_policy_is_one_that_aws_takes_and_none_is_wider_than_it_must_be(re
 @pytest.mark.parametrize("action, resource, problem", [
     ("ec2:AcceptVpcEndpointConnection", "*", None), ("sns:Publish", "*", "can be limited"),
     ("ec2:DescribeVpcEndpointConnections", f"arn:aws:ec2:x:{ACCOUNT}:vpc-endpoint-service/y", "cannot be limited"),
-    ("sqs:SendMessage", f"arn:aws:sns:eu-central-1:{ACCOUNT}:topic", "is about none of"),
+    ("sqs:SendMessage", f"arn:aws:sns:eu-central-1:{ACCOUNT}:topic", "applies to none of"),
 ])
-def test_the_linter_itself_sees_mistakes(action, resource, problem):
+def test_the_policy_checks_find_mistakes(action, resource, problem):
     document = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": action, "Resource": resource}}
     if problem is None:
         with pytest.raises(AssertionError, match="no such action"):
@@ -115,33 +127,33 @@ def test_the_linter_itself_sees_mistakes(action, resource, problem):
 
 
 @pytest.mark.parametrize("region, partition", PARTITIONS.items())
-def test_every_arn_is_of_the_partition(region, partition):
+def test_every_arn_has_the_stacks_partition(region, partition):
     for rendered in variants(region)[:2]:
         text = json.dumps([rendered.resources, rendered.outputs])
         arns = set(re.findall(r'arn:([^:"]+):', text.replace("arn:aws:iam::444455556666:root", "")))
-        # "*" stands in the notification topic's policy.
+        # The notification topic's policy has "*".
         assert arns <= {partition, "*"}
 
 
-def test_every_type_of_resource_exists_in_each_partition_but_the_chat():
+def test_every_resource_type_but_slacks_exists_in_each_partition():
     command = [str(pathlib.Path(sys.executable).with_name("cfn-lint")), "--format", "parseable", "--regions",
                *PARTITIONS, "--", str(ROOT / "template.yaml")]
-    said = subprocess.run(command, text=True, capture_output=True).stdout.splitlines()
-    assert {line.split(":", 6)[6] for line in said} == {
+    lines = subprocess.run(command, text=True, capture_output=True, check=False).stdout.splitlines()
+    assert {line.split(":", 6)[6] for line in lines} == {
         f"Resource type 'AWS::Chatbot::SlackChannelConfiguration' does not exist in '{region}'"
         for region in ("cn-north-1", "us-gov-west-1")}
 
 
-def test_chat_is_refused_where_there_is_none():
-    rule = source()["Rules"]["NoSlackHere"]
+def test_slack_is_rejected_where_amazon_q_is_not_available():
+    rule = source()["Rules"]["SlackIsNotInThisRegion"]
     [regions, _] = rule["RuleCondition"]["Fn::Contains"]
     assert {"cn-north-1", "us-gov-west-1"} <= set(regions)
 
 
-# ---- what each role may do
+# ---- permissions of each role
 
 
-def test_a_role_can_be_assumed_by_one_service(rendered):
+def test_each_role_can_be_assumed_by_one_service_only(rendered):
     services = {name: statements(document)[0]["Principal"]["Service"]
                 for name, kind, document in policies(rendered) if kind == "trust"}
     assert services == {
@@ -150,7 +162,7 @@ def test_a_role_can_be_assumed_by_one_service(rendered):
 
 
 @pytest.mark.parametrize("name", ["ConnectionAcceptor", "HealthWatcher", "DriftWatcher"])
-def test_a_schedule_may_start_its_function_and_no_other(rendered, name):
+def test_a_schedule_may_start_only_its_function(rendered, name):
     assert allowed(rendered, f"{name}ScheduleRole") == {
         ("lambda:InvokeFunction", f"arn:aws:lambda:eu-central-1:{ACCOUNT}:function:{name}"),
         ("sqs:SendMessage", f"arn:aws:sqs:eu-central-1:{ACCOUNT}:DeadLetters")}
@@ -162,7 +174,7 @@ def writes(**parameters):
             for role in rendered.of_type("AWS::IAM::Role")}
 
 
-def test_who_may_change_what():
+def test_each_role_may_change_only_what_its_function_needs():
     def service(action, service_id=SERVICE):
         return action, f"arn:aws:ec2:eu-central-1:{ACCOUNT}:vpc-endpoint-service/{service_id}"
 
@@ -171,10 +183,10 @@ def test_who_may_change_what():
     load_balancers, groups = "elasticloadbalancing:ModifyLoadBalancerAttributes", \
         "elasticloadbalancing:ModifyTargetGroupAttributes"
     accept = service("ec2:AcceptVpcEndpointConnections")
-    nobody = dict.fromkeys(writes(), set())
-    assert writes() == {**nobody, "ConnectionAcceptorRole": {accept}}
-    assert writes(UnknownRequesters="reject") == {
-        **nobody, "ConnectionAcceptorRole": {accept, service("ec2:RejectVpcEndpointConnections")}}
+    nothing = dict.fromkeys(writes(), frozenset())
+    assert writes() == {**nothing, "ConnectionAcceptorRole": {accept}}
+    assert writes(UntrustedRequests="reject") == {
+        **nothing, "ConnectionAcceptorRole": {accept, service("ec2:RejectVpcEndpointConnections")}}
     assert writes(EndpointServiceIds=f"{SERVICE},vpce-svc-00000000")["ConnectionAcceptorRole"] == {
         accept, service(accept[0], "vpce-svc-00000000")}
     enforced = writes(CrossZone="enforce")
@@ -184,18 +196,18 @@ def test_who_may_change_what():
     limited = writes(CrossZone="enforce", EnforceCrossZoneOn=f"{LOAD_BALANCER}, {TARGET_GROUP}")
     assert limited["DriftWatcherRole"] == {
         (action, arn) for action in (load_balancers, groups) for arn in (LOAD_BALANCER, TARGET_GROUP)}
-    assert writes(**{**STRICT, "DryRun": "true"}) == nobody
+    assert writes(**{**STRICT, "DryRun": "true"}) == nothing
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_role_may_use_the_key_and_only_that_and_only_if_there_is_one(role):
+def test_a_role_may_use_the_configured_key_and_no_other(role):
     used = {pair for pair in allowed(render(KmsKeyArn=KEY), role) if pair[0].startswith("kms:")}
     assert used == {("kms:Decrypt", KEY), ("kms:GenerateDataKey*", KEY)}
     assert not [pair for pair in allowed(render(), role) if pair[0].startswith("kms:")]
 
 
 def test_forty_services_stay_within_the_quotas():
-    """IAM counts without white space: 10,240 characters inline per role, 6,144 per managed policy.
+    """IAM's limits, without white space: 10,240 characters inline per role, 6,144 per managed policy.
 
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
     """
@@ -203,13 +215,13 @@ def test_forty_services_stay_within_the_quotas():
     group = TARGET_GROUP.replace("/db/", f"/{'x' * 32}/")
     rendered = render("us-gov-west-1", **STRICT, EndpointServiceIds=ids, EnforceCrossZoneOn=",".join([group] * 40),
                       KmsKeyArn=KEY)
-    managed = rendered.resources["RememberAndTell"]["Properties"]["PolicyDocument"]
+    managed = rendered.resources["SharedPolicy"]["Properties"]["PolicyDocument"]
     for role in ROLES:
         sizes = [len(json.dumps(document, separators=(",", ":"))) for document in documents_of(rendered, role)
                  if document != managed]
         assert sum(sizes) <= 10_240, (role, sum(sizes))
     assert len(json.dumps(managed, separators=(",", ":"))) <= 6_144
-    # 40 services, and a variable's value: 4 KB of environment for each function.
+    # Lambda's limit for a function's environment: 4 KB.
     for function in rendered.of_type("AWS::Lambda::Function").values():
         assert len(json.dumps(function["Environment"]["Variables"])) <= 4_096
     assert len(rendered.resources) <= 500

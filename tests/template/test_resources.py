@@ -1,4 +1,4 @@
-"""What the template creates: functions, schedules, alarms, dashboard, topics, encryption, and what is kept."""
+"""What the template creates: functions, schedules, alarms, dashboard, topics, encryption, and retention."""
 import json
 import re
 
@@ -15,7 +15,7 @@ def arn(service, resource, account=ACCOUNT, region=REGION):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_function_has_a_role_a_log_and_a_dead_letter_queue_of_its_own(rendered, name):
+def test_a_function_has_its_own_role_and_log_and_the_dead_letter_queue(rendered, name):
     function = rendered.resources[name]["Properties"]
     assert function["Role"] == f"arn:aws:iam::{ACCOUNT}:role/{name}Role"
     log = rendered.resources[f"{name}Log"]["Properties"]
@@ -27,16 +27,16 @@ def test_a_function_has_a_role_a_log_and_a_dead_letter_queue_of_its_own(rendered
     assert (asynchronous["MaximumRetryAttempts"], asynchronous["MaximumEventAgeInSeconds"]) == (2, 3600)
 
 
-def test_there_are_no_functions_but_these(rendered):
+def test_there_are_no_other_functions(rendered):
     assert list(rendered.of_type("AWS::Lambda::Function")) == FUNCTIONS
 
 
-# ---- what starts them
+# ---- triggers
 
 
 @pytest.mark.parametrize("name, parameter", [
     ("ConnectionAcceptor", "AcceptorSchedule"), ("HealthWatcher", "HealthSchedule"), ("DriftWatcher", "DriftSchedule")])
-def test_a_schedule_spreads_its_runs_unless_it_is_every_minute(name, parameter):
+def test_a_schedule_has_a_flexible_window_unless_it_runs_every_minute(name, parameter):
     for rate, window in (("rate(1 minute)", {"Mode": "OFF"}),
                          ("rate(2 hours)", {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 1})):
         schedule = render(**{parameter: rate}).resources[f"{name}Schedule"]["Properties"]
@@ -51,15 +51,15 @@ def test_a_schedule_spreads_its_runs_unless_it_is_every_minute(name, parameter):
         assert target["RoleArn"] == f"arn:aws:iam::{ACCOUNT}:role/{name}ScheduleRole"
 
 
-@pytest.mark.parametrize("wanted, state", [("never", "DISABLED"), ("weekly", "ENABLED")])
-def test_the_weekly_notice_runs_if_it_is_wanted(wanted, state):
-    schedule = render(StillWatching=wanted).resources["DriftWatcherStillWatching"]["Properties"]
+@pytest.mark.parametrize("heartbeat, state", [("never", "DISABLED"), ("weekly", "ENABLED")])
+def test_the_heartbeat_schedule_is_enabled_by_its_parameter(heartbeat, state):
+    schedule = render(Heartbeat=heartbeat).resources["DriftWatcherHeartbeat"]["Properties"]
     assert schedule["State"] == state
-    assert json.loads(schedule["Target"]["Input"]) == {"source": "privatelink-guard.still-watching"}
+    assert json.loads(schedule["Target"]["Input"]) == {"source": "privatelink-guard.heartbeat"}
 
 
 @pytest.mark.parametrize("name", ["ConnectionAcceptorChange", "DriftWatcherChange"])
-def test_a_rule_tries_for_a_while_and_leaves_a_dead_letter(rendered, name):
+def test_a_rule_retries_and_then_leaves_a_dead_letter(rendered, name):
     rule = rendered.resources[name]["Properties"]
     [target] = rule["Targets"]
     assert target["RetryPolicy"] == {"MaximumRetryAttempts": 5, "MaximumEventAgeInSeconds": 900}
@@ -67,18 +67,18 @@ def test_a_rule_tries_for_a_while_and_leaves_a_dead_letter(rendered, name):
     assert rule["EventPattern"]["detail"]["eventName"]
 
 
-def test_an_undelivered_notification_is_a_dead_letter(rendered):
+def test_an_undelivered_notification_becomes_a_dead_letter(rendered):
     [subscription] = [properties for properties in rendered.of_type("AWS::SNS::Subscription").values()
                       if properties["Protocol"] == "lambda"]
     assert subscription["TopicArn"] == arn("sns", "NotificationTopic")
     assert subscription["RedrivePolicy"] == {"deadLetterTargetArn": arn("sqs", "DeadLetters")}
 
 
-# ---- who may write where
+# ---- resource policies
 
 
 def may(rendered, policy, resource, action, service, source_arn, source_account=ACCOUNT):
-    """By the resource's own policy alone, as AWS evaluates it for a service."""
+    """Whether the resource's policy allows the service to act, as AWS evaluates it."""
     context = EvalContext(
         principal_arn=service, principal_type="Service", principal_account="", action=action, resource_arn=resource,
         region=REGION, service_context={"aws:sourcearn": source_arn, "aws:sourceaccount": source_account,
@@ -96,7 +96,7 @@ def may(rendered, policy, resource, action, service, source_arn, source_account=
     ("sns.amazonaws.com", arn("sns", "AlertTopic"), False),
     ("scheduler.amazonaws.com", arn("events", "rule/DriftWatcherChange"), False),
 ])
-def test_who_may_leave_a_dead_letter(rendered, service, source_arn, expected):
+def test_which_services_may_send_dead_letters(rendered, service, source_arn, expected):
     queue = arn("sqs", "DeadLetters")
     assert may(rendered, "DeadLettersPolicy", queue, "sqs:SendMessage", service, source_arn) is expected
 
@@ -126,8 +126,8 @@ def test_which_services_may_publish_notifications(rendered, service, source_arn,
 
 
 @pytest.mark.parametrize("policy", ["AlertTopicPolicy", "NotificationTopicPolicy"])
-def test_a_topics_deny_is_of_publishing_alone(rendered, policy):
-    """Whoever administers the topic, root included, can still change it, subscribe and delete it."""
+def test_a_topics_policy_denies_publishing_only(rendered, policy):
+    """Administrators, root included, can still change the topic, subscribe to it and delete it."""
     denied = [statement for statement in statements(rendered.resources[policy]["Properties"]["PolicyDocument"])
               if statement["Effect"] == "Deny"]
     assert [statement["Action"] for statement in denied] == ["sns:Publish"]
@@ -135,7 +135,7 @@ def test_a_topics_deny_is_of_publishing_alone(rendered, policy):
     assert denied[0]["Condition"]["BoolIfExists"] == {"aws:PrincipalIsAWSService": "false"}
 
 
-# ---- who watches the guard
+# ---- alarms on the guard itself
 
 
 def alarms(rendered):
@@ -143,47 +143,47 @@ def alarms(rendered):
 
 
 def test_there_are_ten_alarms(rendered):
-    """As many as CloudWatch does not charge for."""
+    """The number in CloudWatch's free tier."""
     assert sorted(alarms(rendered)) == sorted(
         [f"{name}{kind}" for name in FUNCTIONS for kind in ("Failures", "Late", "Silent")] + ["DeadLettersWaiting"])
 
 
-def test_every_alarm_goes_to_the_alert_topic_both_ways(rendered):
+def test_every_alarm_notifies_the_alert_topic_of_alarm_and_ok(rendered):
     for name, alarm in alarms(rendered).items():
         assert alarm["AlarmActions"] == alarm["OKActions"] == [arn("sns", "AlertTopic")], name
-        assert "Metrics" not in alarm, "the local AWS would skip it"
+        assert "Metrics" not in alarm, "the local AWS does not support metric math"
 
 
 def test_every_alarm_says_what_is_wrong_what_it_means_and_what_to_do(rendered):
-    told = set()
+    descriptions = set()
     for name, alarm in alarms(rendered).items():
         description = alarm["AlarmDescription"]
         parts = re.fullmatch(r"privatelink-guard: (.+)\. For dbt: (.+)\. To do: (.+)\.", description)
         assert parts, description
         assert len(description) <= 1024, name
-        assert "aws " in parts[3], "the command to look with"
-        told.add(description)
-    assert len(told) == len(alarms(rendered)), "each says its own"
+        assert "aws " in parts[3], "the command to investigate with"
+        descriptions.add(description)
+    assert len(descriptions) == len(alarms(rendered)), "each has its own"
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_an_alarm_on_a_function_watches_that_function(rendered, name):
-    watched = {kind: alarms(rendered)[f"{name}{kind}"] for kind in ("Failures", "Late", "Silent")}
-    assert all(alarm["Dimensions"] == [{"Name": "FunctionName", "Value": name}] for alarm in watched.values())
-    assert all(f"{name} " in alarm["AlarmDescription"] for alarm in watched.values())
-    assert {kind: (alarm["MetricName"], alarm["TreatMissingData"]) for kind, alarm in watched.items()} == {
+def test_an_alarm_on_a_function_uses_that_functions_metrics(rendered, name):
+    own = {kind: alarms(rendered)[f"{name}{kind}"] for kind in ("Failures", "Late", "Silent")}
+    assert all(alarm["Dimensions"] == [{"Name": "FunctionName", "Value": name}] for alarm in own.values())
+    assert all(f"{name} " in alarm["AlarmDescription"] for alarm in own.values())
+    assert {kind: (alarm["MetricName"], alarm["TreatMissingData"]) for kind, alarm in own.items()} == {
         "Failures": ("Errors", "notBreaching"), "Late": ("AsyncEventAge", "notBreaching"),
         "Silent": ("Invocations", "breaching")}
     assert rendered.resources[f"{name}Silent"]["DependsOn"] == f"{name}Schedule"
 
 
-def test_silence_is_longer_than_the_slowest_schedule(rendered):
+def test_the_silent_alarm_waits_longer_than_the_slowest_schedule(rendered):
     slowest = 2 * 3600 + 60
     assert all(alarm["Period"] * alarm["EvaluationPeriods"] > slowest
                for name, alarm in alarms(rendered).items() if name.endswith("Silent"))
 
 
-def test_late_is_said_before_lambda_gives_up_and_not_for_its_own_retries(rendered):
+def test_the_late_alarm_fires_after_lambdas_retries_and_before_lambda_drops_the_event(rendered):
     function = source()["Globals"]["Function"]
     retries = (1 + 2) * 60 + 2 * function["Timeout"]
     for name, alarm in alarms(rendered).items():
@@ -211,7 +211,7 @@ def test_the_dashboard_fits_and_nothing_overlaps(services):
     assert max(y for _, y in taken) < 24, "more than a screen"
 
 
-def test_every_widget_is_what_cloudwatch_takes():
+def test_every_widget_is_valid_for_cloudwatch():
     for widget in dashboard():
         properties = widget["properties"]
         if widget["type"] == "text":
@@ -219,23 +219,29 @@ def test_every_widget_is_what_cloudwatch_takes():
         elif widget["type"] == "alarm":
             assert properties["alarms"] == [arn("cloudwatch", f"alarm:{name}") for name in alarms(render())]
         else:
-            assert properties["region"] == REGION and properties["title"] and properties["view"] == "timeSeries"
-            assert properties["stat"] in ("Sum", "Minimum", "Maximum") and properties["period"] in (60, 300)
+            assert properties["region"] == REGION
+            assert properties["title"]
+            assert properties["view"] == "timeSeries"
+            assert properties["stat"] in ("Sum", "Minimum", "Maximum")
+            assert properties["period"] in (60, 300)
             ids = [entry[0]["id"] for entry in properties["metrics"] if isinstance(entry[0], dict)]
-            assert len(ids) == len(set(ids)) and all(re.fullmatch("[a-z][a-zA-Z0-9_]*", name) for name in ids)
+            assert len(ids) == len(set(ids))
+            assert all(re.fullmatch("[a-z][a-zA-Z0-9_]*", name) for name in ids)
 
 
-def test_the_dashboard_shows_every_endpoint_service_and_the_guards_own_figures():
+def test_the_dashboard_shows_every_endpoint_service_and_the_guards_own_metrics():
     shown = json.dumps(dashboard(EndpointServiceIds="vpce-svc-00000000a,vpce-svc-00000000b"))
     assert '["AWS/PrivateLinkServices", "NewConnections", "Service Id", "vpce-svc-00000000a"], ' \
            '["...", "vpce-svc-00000000b"]' in shown
-    code = [ROOT / "shared/src/metrics.rs", *ROOT.glob("functions/*/src/lib.rs")]
-    written = {name for file in code for name in re.findall(r'\("([A-Z][A-Za-z]+)", [a-z]+\)', file.read_text())}
+    code = [*ROOT.glob("shared/**/metrics.rs"), *ROOT.glob("functions/*/src/**/*.rs")]
+    # A metric is a tuple of its name and its value; with a name before the parenthesis it would be a call.
+    metric = re.compile(r'(?<!\w)\(\s*"((?:[A-Z][a-z]+){2,})",')
+    written = {name for file in code for name in metric.findall(file.read_text(encoding="utf-8"))}
     assert "HealthyTargets" in written
     assert set(re.findall(r'"PrivatelinkGuard", "(\w+)"', shown)) == written
 
 
-def test_a_search_names_a_namespace_dimensions_and_one_metric():
+def test_a_search_has_a_namespace_dimensions_and_one_metric():
     searches = [row[0]["expression"] for widget in dashboard() for row in widget["properties"].get("metrics", [])
                 if "expression" in row[0]]
     assert len(searches) == 9
@@ -252,10 +258,10 @@ def test_the_dashboard_can_be_left_out():
 # ---- outputs
 
 
-def test_who_tells_nobody_is_told_so_with_a_command():
-    assert "NobodyIsTold" not in render(AlertEmail="ops@example.com").outputs
-    assert "NobodyIsTold" not in render(SlackWorkspaceId="T0", SlackChannelId="C0").outputs
-    command = render().outputs["NobodyIsTold"]["Value"]
+def test_without_a_subscriber_an_output_has_the_command_to_subscribe():
+    assert "SubscribeCommand" not in render(AlertEmail="ops@example.com").outputs
+    assert "SubscribeCommand" not in render(SlackWorkspaceId="T0", SlackChannelId="C0").outputs
+    command = render().outputs["SubscribeCommand"]["Value"]
     assert command == (f"aws sns subscribe --region {REGION} --topic-arn {arn('sns', 'AlertTopic')} --protocol email "
                        "--notification-endpoint YOU@EXAMPLE.COM")
 
@@ -263,12 +269,12 @@ def test_who_tells_nobody_is_told_so_with_a_command():
 @pytest.mark.parametrize("region, domain", [("eu-central-1", "console.aws.amazon.com"),
                                             ("cn-north-1", "console.amazonaws.cn"),
                                             ("us-gov-west-1", "console.amazonaws-us-gov.com")])
-def test_the_dashboards_address_is_the_partitions(region, domain):
+def test_the_dashboards_address_is_in_its_partition(region, domain):
     assert render(region).outputs["DashboardUrl"]["Value"] == (
         f"https://{region}.{domain}/cloudwatch/home?region={region}#dashboards/dashboard/Overview")
 
 
-def test_every_output_says_what_it_is():
+def test_every_output_has_a_description():
     assert all(output["Description"].endswith(".") for output in render().outputs.values())
 
 
@@ -279,19 +285,19 @@ ENCRYPTED = {"AlertTopic": "KmsMasterKeyId", "NotificationTopic": "KmsMasterKeyI
              "ConnectionAcceptorLog": "KmsKeyId", "HealthWatcherLog": "KmsKeyId", "DriftWatcherLog": "KmsKeyId"}
 
 
-def test_with_a_key_everything_that_keeps_data_uses_it():
+def test_with_a_key_everything_that_stores_data_uses_it():
     rendered = render(KmsKeyArn=KEY)
     for name, property_name in ENCRYPTED.items():
         assert rendered.resources[name]["Properties"][property_name] == KEY
     assert rendered.resources["StateTable"]["Properties"]["SSESpecification"] == {
         "SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": KEY}
     assert "SqsManagedSseEnabled" not in rendered.resources["DeadLetters"]["Properties"]
-    keeping = {name for name, resource in rendered.resources.items() if resource["Type"] in (
+    storing = {name for name, resource in rendered.resources.items() if resource["Type"] in (
         "AWS::SNS::Topic", "AWS::SQS::Queue", "AWS::DynamoDB::Table", "AWS::Logs::LogGroup")}
-    assert keeping == set(ENCRYPTED) | {"StateTable"}
+    assert storing == set(ENCRYPTED) | {"StateTable"}
 
 
-def test_without_a_key_awss_own_are_used():
+def test_without_a_key_aws_keys_are_used():
     rendered = render()
     for name, property_name in ENCRYPTED.items():
         assert property_name not in rendered.resources[name]["Properties"]
@@ -300,21 +306,21 @@ def test_without_a_key_awss_own_are_used():
     assert "kms:" not in json.dumps(rendered.resources)
 
 
-def test_the_key_policy_in_the_documentation_lets_in_who_must_use_the_key():
+def test_the_documented_key_policy_allows_every_service_that_uses_the_key():
     policy = json.loads((ROOT / "docs/key-policy.json").read_text())
-    lets_in = {service: set(statement["Action"]) for statement in policy["Statement"]
+    allowed = {service: set(statement["Action"]) for statement in policy["Statement"]
                for service in many(statement["Principal"].get("Service", []))}
     writers = {service for name in ("AlertTopicPolicy", "NotificationTopicPolicy", "DeadLettersPolicy")
                for statement in statements(render().resources[name]["Properties"]["PolicyDocument"])
                if statement["Effect"] == "Allow" for service in many(statement["Principal"].get("Service", []))}
-    assert set(lets_in) == writers | {"logs.eu-central-1.amazonaws.com"}
-    assert all({"kms:Decrypt", "kms:GenerateDataKey*"} <= actions for actions in lets_in.values())
+    assert set(allowed) == writers | {"logs.eu-central-1.amazonaws.com"}
+    assert all({"kms:Decrypt", "kms:GenerateDataKey*"} <= actions for actions in allowed.values())
 
 
-# ---- what is kept
+# ---- retention and names
 
 
-def test_what_holds_data_says_what_becomes_of_it(rendered):
+def test_everything_that_stores_data_has_deletion_policies(rendered):
     kept = {name: (resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy"))
             for name, resource in rendered.resources.items()
             if resource["Type"] in ("AWS::DynamoDB::Table", "AWS::Logs::LogGroup", "AWS::SQS::Queue")
@@ -325,16 +331,16 @@ def test_what_holds_data_says_what_becomes_of_it(rendered):
         "DriftWatcherLog": ("Delete", "Delete")}
 
 
-def test_nothing_is_named_so_that_two_stacks_collide(rendered):
+def test_no_name_collides_with_another_stack(rendered):
     for name, resource in rendered.resources.items():
         for property_name in ("TopicName", "QueueName", "TableName", "RoleName", "FunctionName", "AlarmName", "Name"):
             if resource["Type"] != "AWS::Lambda::EventInvokeConfig" and resource["Type"] != "AWS::Lambda::Permission":
                 assert property_name not in resource["Properties"], name
 
 
-def test_there_is_no_arn_of_one_partition():
+def test_no_arn_is_limited_to_one_partition():
     text = (ROOT / "template.yaml").read_text()
-    # Principals are given as they are; a pattern says arn:aws[a-z-]*.
+    # Descriptions have examples of principals; a pattern has arn:aws[a-z-]*.
     arns = [line.strip() for line in text.splitlines() if re.search(r"arn:aws(?!\[)", line)]
     assert [line for line in arns if not line.startswith(("Description:", "ConstraintDescription:", "#"))] == []
     assert set(PARTITIONS.values()) == set(source()["Mappings"]["Console"])

@@ -1,8 +1,18 @@
-"""The server's end of the control commands: POST /_local/COMMAND with the arguments as JSON."""
+"""The server side of the control commands: POST /_local/COMMAND with the arguments as JSON."""
 import json
 
-from . import (connection_notifications, endpoint_connections, endpoint_services, faults, invocations, load_balancers,
-               mailbox, paging, request_log, target_health)
+from . import (
+    connection_notifications,
+    endpoint_connections,
+    endpoint_services,
+    faults,
+    invocations,
+    load_balancers,
+    mailbox,
+    paging,
+    request_log,
+    target_health,
+)
 
 PREFIX = "/_local/"
 
@@ -22,16 +32,16 @@ def set_fault(action=None, clear=False, **fault):
 
 
 def notify(topic, message):
-    """Publish in the name of the first endpoint service of the topic's owner that the topic lets in."""
+    """Publish on behalf of the first endpoint service of the topic's owner that the topic's policy allows."""
     region, account = topic.split(":")[3:5]
-    services = endpoint_services.of(account, region)
+    services = endpoint_services.owned_by(account, region)
     if not any(connection_notifications.publish(topic, message, service) for service in services):
         raise PermissionError(f"{topic} does not allow vpce.amazonaws.com to publish for any of {account}'s services")
 
 
 COMMANDS = {
     "target-health": set_target_health,
-    "page-size": lambda size: paging.set_largest_page(size),
+    "page-size": paging.set_max_page_size,
     "fault": set_fault,
     "connection": endpoint_connections.force,
     "notification": connection_notifications.force,

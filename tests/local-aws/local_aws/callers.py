@@ -1,4 +1,4 @@
-"""Who makes a request, and CloudTrail's description of them."""
+"""The caller of a request, and its CloudTrail userIdentity."""
 from ministack.core import iam_evaluator
 from ministack.core.responses import get_account_id
 from ministack.core.router import extract_access_key_id

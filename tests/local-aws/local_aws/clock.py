@@ -1,4 +1,4 @@
-"""Time: what the server calls a minute, and how long PrivateLink takes to establish a connection."""
+"""Time: how long a minute lasts on this server, and how long a connection takes to be established."""
 import time
 from datetime import datetime, timezone
 
@@ -12,7 +12,7 @@ def configure(minute, establish_delay):
 
 
 def minutes(count):
-    """So many AWS minutes, in this server's seconds."""
+    """The seconds that this many AWS minutes last on this server."""
     return count * SECONDS_PER_MINUTE
 
 
@@ -23,7 +23,7 @@ def iso(seconds=None):
 
 
 def install():
-    """`rate()` schedules of EventBridge rules and of EventBridge Scheduler count in this server's minutes."""
+    """Run the `rate()` schedules of EventBridge rules and EventBridge Scheduler in this server's minutes."""
     from ministack.services import eventbridge, scheduler
 
     rate_seconds = eventbridge._parse_rate_seconds

@@ -1,7 +1,7 @@
 """CloudFormation: the resource types of AWS PrivateLink and Slack, and properties that ministack's types leave out.
 
-Each type's create, update and delete go through the same code as the EC2 calls; a resource that cannot be made fails
-the stack.
+Each type's create, update and delete use the same code as the EC2 calls. A resource that cannot be created fails the
+stack.
 """
 from ministack.core.responses import get_account_id
 from ministack.services import dynamodb, lambda_svc, sns
@@ -24,7 +24,7 @@ def _cloudformation_error(error):
 
 
 class ResourceType:
-    """A resource type made of functions over its properties; changes of `create_only` properties replace it."""
+    """A resource type with one method per operation. A change of a `create_only` property replaces the resource."""
 
     create_only: tuple = ()
 
@@ -40,7 +40,7 @@ class ResourceType:
     def _update(self, physical_id, old, new, stack_name):
         try:
             if any(old.get(name) != new.get(name) for name in self.create_only):
-                return self.create(new)  # the engine deletes the predecessor of another physical id
+                return self.create(new)  # the physical id changes, so the engine deletes the old resource
             return physical_id, self.update(physical_id, old, new)
         except ApiError as error:
             raise _cloudformation_error(error) from error
@@ -108,7 +108,7 @@ class EndpointService(ResourceType):
 
 
 class EndpointServicePermissions(ResourceType):
-    """AWS::EC2::VPCEndpointServicePermissions; its physical id is the service's."""
+    """AWS::EC2::VPCEndpointServicePermissions. Its physical id is the service id."""
 
     create_only = ("ServiceId",)
 
@@ -133,7 +133,7 @@ class EndpointServicePermissions(ResourceType):
 
 
 class Endpoint(ResourceType):
-    """AWS::EC2::VPCEndpoint to an endpoint service; endpoints of AWS services stay ministack's."""
+    """AWS::EC2::VPCEndpoint for endpoint services. Endpoints for AWS services are left to ministack."""
 
     def __init__(self, ministack):
         self.ministack = ministack
@@ -167,10 +167,10 @@ class Endpoint(ResourceType):
 
     @staticmethod
     def _attributes(connection):
-        seen = connection.seen_by_consumer()
-        return {"Id": connection.endpoint_id, "CreationTimestamp": seen["CreationTimestamp"],
-                "NetworkInterfaceIds": seen["NetworkInterfaceIds"],
-                "DnsEntries": [f"Z1EXAMPLE:{entry['DnsName']}" for entry in seen["DnsEntries"]]}
+        view = connection.consumer_view()
+        return {"Id": connection.endpoint_id, "CreationTimestamp": view["CreationTimestamp"],
+                "NetworkInterfaceIds": view["NetworkInterfaceIds"],
+                "DnsEntries": [f"Z1EXAMPLE:{entry['DnsName']}" for entry in view["DnsEntries"]]}
 
 
 class SlackChannel(ResourceType):
@@ -218,7 +218,7 @@ def _set_delivery_and_concurrency(function, properties):
 
 
 def _completed(handlers, complete):
-    """A type's handlers that apply more properties after ministack's create and update."""
+    """The handlers of a type, with more properties applied after ministack's create and update."""
     def create(logical_id, properties, stack_name):
         physical_id, attributes = handlers["create"](logical_id, properties, stack_name)
         complete(physical_id, properties)

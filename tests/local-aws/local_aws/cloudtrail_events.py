@@ -1,8 +1,8 @@
 """EventBridge: "AWS API Call via CloudTrail" for the management events that write to EC2 and ELBv2.
 
-Successful writes only, soon after the call, on the default bus of the caller's account and Region. The record has
-CloudTrail's shape: request parameters in lower camel case, and for the newer EC2 actions (the VPC endpoint ones among
-them) the request as `{"ACTIONRequest": {…}}` with list items as `{"tag": 1, "content": …}`.
+Only successful writes, shortly after the call, on the default bus of the caller's account and Region. The record has
+CloudTrail's shape: request parameters in lower camel case, and for newer EC2 actions, including those of VPC endpoints,
+the request as `{"ACTIONRequest": {…}}` with list items as `{"tag": 1, "content": …}`.
 """
 import json
 import logging
@@ -10,7 +10,7 @@ import queue
 import re
 import threading
 import uuid
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 from ministack.core.responses import get_account_id, get_region, get_request_client_ip, request_scope
 from ministack.services import eventbridge
@@ -30,7 +30,7 @@ def is_recorded(service, action):
 
 
 def record(service, action, form, headers, query, answer, request_id):
-    """Send the event of a call that succeeded. `answer` is the response's XML."""
+    """Send the event of a successful call. `answer` is the XML of the response."""
     account, region = get_account_id(), get_region()
     detail = {
         "eventVersion": "1.10",
@@ -72,7 +72,7 @@ def request_parameters(service, action, form):
 
 
 def _lower_camel(value):
-    """ELBv2: members in lower camel case, lists as they are."""
+    """ELBv2: members in lower camel case, lists unchanged."""
     if isinstance(value, dict):
         return {key[0].lower() + key[1:]: _lower_camel(item) for key, item in value.items()}
     return [_lower_camel(item) for item in value] if isinstance(value, list) else value
@@ -86,8 +86,8 @@ def _wrapped(api, shape, value):
     if shape.type_name == "list":
         items = []
         for tag, item in enumerate(value, start=1):
-            item = _wrapped(api, shape.member, item)
-            items.append({"tag": tag, **(item if isinstance(item, dict) else {"content": item})})
+            content = _wrapped(api, shape.member, item)
+            items.append({"tag": tag, **(content if isinstance(content, dict) else {"content": content})})
         return items[0] if len(items) == 1 else items
     return value
 
@@ -131,7 +131,7 @@ def _from_xml(element):
         return [_from_xml(child) for child in children]
     if set(names) == {"item"}:
         return {"items": [_from_xml(child) for child in children]}
-    return {name: _from_xml(child) for name, child in zip(names, children)}
+    return {name: _from_xml(child) for name, child in zip(names, children, strict=True)}
 
 
 def _deliver():

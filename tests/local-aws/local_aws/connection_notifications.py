@@ -1,4 +1,4 @@
-"""EC2: connection notifications, the only message of a consumer's request that reaches the provider."""
+"""EC2: connection notifications, the only message that reports a consumer's request to the provider."""
 import json
 import logging
 
@@ -86,10 +86,10 @@ def delete(request):
     return {"Unsuccessful": unsuccessful}
 
 
-def ring(service, endpoint_id, event):
-    """Tell every topic that asked for this event of the service or of the endpoint.
+def notify(service, endpoint_id, event):
+    """Publish the event to every topic that has a notification for it, of the service or of the endpoint.
 
-    AWS does not document the message. This one names the ids, the event, the account and the time.
+    AWS does not document the message. This one contains the ids, the event, the account and the time.
     """
     message = json.dumps({"eventName": event, "serviceId": service.service_id, "vpcEndpointId": endpoint_id,
                           "accountId": service.account, "region": service.region, "time": clock.iso()})
@@ -103,7 +103,7 @@ def ring(service, endpoint_id, event):
 
 
 def force(notification_id, state):
-    """Set a notification's state: Describe can say Disabled, but no call of the API disables."""
+    """Set a notification's state: Describe can return Disabled, but no API call disables a notification."""
     if notification_id not in _notifications:
         raise LookupError(f"no connection notification {notification_id}")
     if state not in ("Enabled", "Disabled"):

@@ -1,4 +1,4 @@
-"""The control commands: what AWS has no API for, asked of the running server under /_local/."""
+"""The control commands, for what AWS has no API for: requests to the running server under /_local/."""
 import json
 import os
 import sys
@@ -31,7 +31,7 @@ def add_commands(commands):
     fault.add_argument("--message")
     fault.add_argument("--status", type=int)
     fault.add_argument("--times", type=int, help="default: until cleared")
-    fault.add_argument("--unsuccessful", metavar="CODE", help="let Accept or Reject succeed, but not for its items")
+    fault.add_argument("--unsuccessful", metavar="CODE", help="the call succeeds, with its items under Unsuccessful")
     fault.add_argument("--clear", action="store_true", help="end all faults")
 
     connection = command("connection", "set raw fields of a connection, as its provider sees it")
@@ -47,11 +47,11 @@ def add_commands(commands):
     private_dns = command("private-dns", "set the state of an endpoint service's private DNS name")
     private_dns.add_argument("--service-id", required=True, metavar="vpce-svc-…")
     private_dns.add_argument("--state", help="pendingVerification, verified or failed; now")
-    private_dns.add_argument("--verification", help="what StartVpcEndpointServicePrivateDnsVerification comes to")
+    private_dns.add_argument("--verification", help="the result of StartVpcEndpointServicePrivateDnsVerification")
 
-    zones = command("service-zones", "let an endpoint service offer fewer zones than its load balancers")
+    zones = command("service-zones", "limit an endpoint service to some of its load balancers' zones")
     zones.add_argument("--service-id", required=True, metavar="vpce-svc-…")
-    zones.add_argument("--zones", required=True, help="comma-separated zone names; all restores")
+    zones.add_argument("--zones", required=True, help="comma-separated zone names; all: no limit")
 
     region = command("service-region", "set the state of a Region that an endpoint service supports")
     region.add_argument("--service-id", required=True, metavar="vpce-svc-…")
@@ -63,9 +63,9 @@ def add_commands(commands):
     balancer.add_argument("--state", required=True, help="provisioning, active, active_impaired or failed")
     balancer.add_argument("--reason")
 
-    mail = command("mail", "list what SNS delivered to people and to the web")
+    mail = command("mail", "list what SNS delivered by email, HTTP(S) and SMS")
     mail.add_argument("--since", type=int, default=0, metavar="N")
-    mail.add_argument("--text", action="store_true", help="the emails, as a person reads them")
+    mail.add_argument("--text", action="store_true", help="print the emails as text")
     mail.add_argument("--last", type=int, metavar="N", help="with --text: only the last N")
 
     requests = command("requests", "list the API requests")
@@ -75,7 +75,7 @@ def add_commands(commands):
     invocations = command("invocations", "list the invocations of functions")
     invocations.add_argument("--since", type=int, default=0, metavar="N")
 
-    notify = command("notify", "publish any text to a topic, as vpce.amazonaws.com would")
+    notify = command("notify", "publish any text to a topic as vpce.amazonaws.com")
     notify.add_argument("--topic", required=True, metavar="ARN")
     notify.add_argument("--message", required=True)
 
@@ -98,11 +98,11 @@ def run(arguments):
 
 
 class LocalError(Exception):
-    """The server refused a control command, or is not there."""
+    """The server refused a control command, or did not answer."""
 
 
 def call(endpoint, command, arguments):
-    """Ask the server at `endpoint` to carry out one control command."""
+    """Run one control command on the server at `endpoint`."""
     request = urllib.request.Request(f"{endpoint.rstrip('/')}/_local/{command}", json.dumps(arguments).encode(),
                                      {"Content-Type": "application/json"})
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))

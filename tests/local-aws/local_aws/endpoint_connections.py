@@ -1,4 +1,4 @@
-"""EC2: interface endpoints to endpoint services, and the connections their providers see and decide on."""
+"""EC2: interface endpoints to endpoint services, and the same connections as their providers see them."""
 import re
 import time
 from dataclasses import dataclass, field
@@ -9,14 +9,14 @@ from ministack.services import ec2
 from . import clock, connection_notifications, endpoint_services, faults
 from .endpoint_services import EndpointService, new_id, owned, tags_for, unsuccessful_item
 from .paging import ec2_filter, ec2_page
-from .wire import EC2, ApiError, NotOurs
+from .wire import EC2, ApiError, UseMinistack
 
 ENDPOINT_ID = re.compile(r"vpce-[0-9a-f]{8}([0-9a-f]{9})?")
 
 
 @dataclass
 class Connection:
-    """A consumer's endpoint, which is also a connection to its provider's service.
+    """A consumer's endpoint, which is also a connection to the provider's service.
 
     EC2 sends its state in lower camel case: pendingAcceptance, pending, available, rejected, deleting, deleted, …
     """
@@ -29,11 +29,11 @@ class Connection:
     endpoint: dict  # the consumer's own members of the VpcEndpoint
     connection_id: str = field(default_factory=lambda: new_id("vpce-con"))
     created: str = field(default_factory=clock.iso)
-    next_states: list = field(default_factory=list)  # [(time, state)], taken as time passes
-    forced: dict = field(default_factory=dict)  # members of the provider's answer that a test replaced
+    next_states: list = field(default_factory=list)  # [(time, state)], entered as time passes
+    forced: dict = field(default_factory=dict)  # members of the provider's view that a test overrides
 
     def move(self, state, *later):
-        """Enter a state, and later others: (seconds from now, state)."""
+        """Enter a state now, and later states after some time: (seconds from now, state)."""
         self.state = state
         self.next_states = [(time.time() + delay, later_state) for delay, later_state in later]
         self.forced.pop("VpcEndpointState", None)
@@ -52,7 +52,7 @@ class Connection:
     def tags(self):
         return ec2._tags.get_scoped(self.consumer, self.consumer_region, self.endpoint_id, [])
 
-    def seen_by_provider(self):
+    def provider_view(self):
         remote = self.consumer_region != self.service.region
         tags = ec2._tags.get_scoped(self.service.account, self.service.region, self.connection_id, [])
         return {
@@ -69,7 +69,7 @@ class Connection:
             **self.forced,
         }
 
-    def seen_by_consumer(self):
+    def consumer_view(self):
         return {
             "VpcEndpointId": self.endpoint_id,
             "VpcEndpointType": "Interface",
@@ -100,7 +100,7 @@ def find(endpoint_id):
 
 
 def lead_to(load_balancer):
-    """Whether a connection is established to a service behind this load balancer."""
+    """Whether a connection is established to an endpoint service of this load balancer."""
     return any(load_balancer in connection.service.load_balancers
                and connection.current_state() in ("pending", "available") for connection in _existing())
 
@@ -119,7 +119,7 @@ def _has_connections(service):
 @EC2.action("CreateVpcEndpoint")
 def create_endpoint(request):
     if ".vpce-svc-" not in request.get("ServiceName", ""):
-        raise NotOurs  # a gateway or interface endpoint of an AWS service
+        raise UseMinistack  # an endpoint for an AWS service
     service = endpoint_services.connectable(request["ServiceName"])
     subnets = request.get("SubnetIds", [])
     _check_network(service, request["VpcId"], subnets)
@@ -135,8 +135,8 @@ def create_endpoint(request):
         connection.establish()
     _connections[connection.endpoint_id] = connection
     ec2._tags[connection.endpoint_id] = tags_for("vpc-endpoint", request)
-    connection_notifications.ring(service, connection.endpoint_id, "Connect")
-    return {"VpcEndpoint": connection.seen_by_consumer(), "ClientToken": request.get("ClientToken")}
+    connection_notifications.notify(service, connection.endpoint_id, "Connect")
+    return {"VpcEndpoint": connection.consumer_view(), "ClientToken": request.get("ClientToken")}
 
 
 def _check_network(service, vpc, subnets):
@@ -153,7 +153,7 @@ def _check_network(service, vpc, subnets):
 @EC2.action("DescribeVpcEndpoints")
 def describe_endpoints(request):
     scope = (get_account_id(), get_region())
-    rows = [c.seen_by_consumer() for c in _existing() if (c.consumer, c.consumer_region) == scope]
+    rows = [c.consumer_view() for c in _existing() if (c.consumer, c.consumer_region) == scope]
     rows += [_aws_service_endpoint(endpoint) for endpoint in ec2._vpc_endpoints.values()]
     for endpoint_id in request.get("VpcEndpointIds", []):
         if endpoint_id not in [row["VpcEndpointId"] for row in rows]:
@@ -181,7 +181,7 @@ def delete_endpoints(request):
         connection = find(endpoint_id)
         if connection and connection.consumer == get_account_id():
             connection.delete()
-            connection_notifications.ring(connection.service, endpoint_id, "Delete")
+            connection_notifications.notify(connection.service, endpoint_id, "Delete")
         elif ec2._vpc_endpoints.pop(endpoint_id, None) is None:
             unsuccessful.append(unsuccessful_item(endpoint_id, _no_endpoint(endpoint_id)))
     return {"Unsuccessful": unsuccessful}
@@ -197,9 +197,9 @@ def _no_endpoint(endpoint_id):
 
 @EC2.action("DescribeVpcEndpointConnections")
 def describe_connections(request):
-    """Without a service-id filter: every connection to any of the account's services."""
+    """Without a service-id filter, every connection to all of the account's services."""
     scope = (get_account_id(), get_region())
-    rows = [c.seen_by_provider() for c in _existing() if (c.service.account, c.service.region) == scope]
+    rows = [c.provider_view() for c in _existing() if (c.service.account, c.service.region) == scope]
     rows = ec2_filter(request, rows, {
         "ip-address-type": "IpAddressType", "service-id": "ServiceId", "vpc-endpoint-owner": "VpcEndpointOwner",
         "vpc-endpoint-region": lambda row: row["VpcEndpointRegion"] or get_region(),
@@ -209,7 +209,7 @@ def describe_connections(request):
 
 @EC2.action("AcceptVpcEndpointConnections")
 def accept(request):
-    """A rejected connection can still be accepted; afterwards it takes a while to be established."""
+    """A rejected connection can still be accepted. An accepted connection takes a while to be established."""
     return _decide(request, "Accept", ("pendingAcceptance", "rejected"), Connection.establish)
 
 
@@ -235,14 +235,14 @@ def _decide(request, event, from_states, change):
                                              f"and cannot be {event.lower()}ed")
         else:
             change(connection)
-            connection_notifications.ring(service, endpoint_id, event)
+            connection_notifications.notify(service, endpoint_id, event)
             continue
         unsuccessful.append(unsuccessful_item(endpoint_id, error))
     return {"Unsuccessful": unsuccessful}
 
 
 def force(endpoint_id, state=None, owner=None, created=None):
-    """Make the provider see what AWS rarely sends: a state, an owner ("none": no owner), a creation time."""
+    """Override what AWS rarely sends to the provider: a state, an owner ("none": no owner), a creation time."""
     connection = find(endpoint_id)
     if not connection:
         raise LookupError(f"no endpoint {endpoint_id}")

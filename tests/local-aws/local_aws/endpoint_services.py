@@ -7,7 +7,7 @@ from ministack.core.responses import get_account_id, get_region, request_scope
 from ministack.services import alb, ec2
 
 from .paging import ec2_filter, ec2_page
-from .wire import EC2, ApiError, NotOurs
+from .wire import EC2, ApiError, UseMinistack
 
 PRIVATE_DNS_STATES = ("pendingVerification", "verified", "failed")
 REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d+")
@@ -21,7 +21,7 @@ def new_id(prefix):
 
 @dataclass
 class EndpointService:
-    """A VPC endpoint service configuration: in one account and Region, found by name from others."""
+    """A VPC endpoint service configuration. It belongs to one account and Region; others find it by name."""
 
     service_id: str
     account: str
@@ -30,10 +30,10 @@ class EndpointService:
     acceptance_required: bool
     private_dns: dict | None = None
     ip_address_types: list = field(default_factory=lambda: ["ipv4"])
-    regions: dict = field(default_factory=dict)  # besides its own: Region -> its ServiceState
+    regions: dict = field(default_factory=dict)  # other supported Regions: Region -> ServiceState
     gateway_load_balancers: list = field(default_factory=list)
-    offered_zones: list | None = None  # what a test left of the load balancers' zones
-    allowed: dict = field(default_factory=dict)  # principal -> id of the permission
+    offered_zones: list | None = None  # the zones to which a test limits the service
+    allowed: dict = field(default_factory=dict)  # principal -> permission id
 
     @property
     def name(self):
@@ -44,11 +44,11 @@ class EndpointService:
         return f"arn:aws:ec2:{self.region}:{self.account}:vpc-endpoint-service/{self.service_id}"
 
     def scope(self):
-        """The provider's account and Region, for code that looks into ministack's stores or publishes for it."""
+        """The provider's account and Region, for code that reads ministack's stores or publishes on its behalf."""
         return request_scope(self.account, self.region)
 
     def zones(self):
-        """The zone names in which the service is available: those of its load balancers' subnets."""
+        """The names of the zones in which the service is available: those of its load balancers' subnets."""
         with self.scope():
             subnets = {subnet for arn in [*self.load_balancers, *self.gateway_load_balancers]
                        for subnet in alb._lbs.get(arn, {}).get("Subnets", [])}
@@ -63,9 +63,9 @@ class EndpointService:
             return ec2._tags.get(self.service_id, [])
 
     def allows(self, caller_arn):
-        """Whether a principal of the owner, or one that the service allows, makes the request.
+        """Whether the caller belongs to the owner's account or is an allowed principal.
 
-        An allowed account (its root or its bare id) stands for all its principals, a role for its sessions; and an
+        An allowed account (its root or its bare id) includes all its principals, and a role includes its sessions. An
         account's root user may do what any allowed principal of the account may.
         """
         account = caller_arn.split(":")[4]
@@ -101,7 +101,7 @@ class EndpointService:
 
 
 _services: dict[str, EndpointService] = {}
-_before_delete = []  # functions that name why a service cannot be deleted, or return None
+_before_delete = []  # functions that return the error if a service cannot be deleted, else None
 
 
 def refuse_delete_when(reason):
@@ -109,7 +109,7 @@ def refuse_delete_when(reason):
 
 
 def owned(service_id):
-    """The caller's endpoint service, or the error that EC2 answers."""
+    """The caller's endpoint service. Raises EC2's error if there is none with this id."""
     if not SERVICE_ID.fullmatch(service_id):
         raise ApiError("InvalidVpcEndpointServiceId.Malformed", f"Invalid Id: \"{service_id}\" "
                                                                 "(expecting \"vpce-svc-...\")")
@@ -124,12 +124,12 @@ def by_name(name):
     return next((service for service in _services.values() if service.name == name), None)
 
 
-def of(account, region):
+def owned_by(account, region):
     return [service for service in _services.values() if (service.account, service.region) == (account, region)]
 
 
-def of_caller():
-    return of(get_account_id(), get_region())
+def owned_by_caller():
+    return owned_by(get_account_id(), get_region())
 
 
 def _check_load_balancers(arns, kind="network"):
@@ -140,7 +140,7 @@ def _check_load_balancers(arns, kind="network"):
 
 
 def _supported(regions, own):
-    """Supported Regions besides the service's own, which is always one."""
+    """The supported Regions, without the service's own, which is always supported."""
     for region in regions:
         if not REGION.fullmatch(region):
             raise ApiError("InvalidParameter", f"Invalid Region: '{region}'")
@@ -179,7 +179,7 @@ def tags_for(resource_type, request):
 
 @EC2.action("DescribeVpcEndpointServiceConfigurations")
 def describe(request):
-    services = [owned(i) for i in request["ServiceIds"]] if "ServiceIds" in request else of_caller()
+    services = [owned(i) for i in request["ServiceIds"]] if "ServiceIds" in request else owned_by_caller()
     rows = ec2_filter(request, [service.describe() for service in services], {
         "service-name": "ServiceName", "service-id": "ServiceId", "service-state": "ServiceState",
         "supported-ip-address-types": "SupportedIpAddressTypes"})
@@ -227,7 +227,7 @@ def _for_test(service_id):
 
 
 def force_private_dns(service_id, state=None, verification=None):
-    """Set the state of the private DNS name now, and what verifying it comes to from now on."""
+    """Set the state of the private DNS name now, and the result of verifying it from now on."""
     private_dns = _for_test(service_id).private_dns
     if not private_dns:
         raise LookupError(f"{service_id} has no private DNS name")
@@ -239,7 +239,7 @@ def force_private_dns(service_id, state=None, verification=None):
 
 
 def force_zones(service_id, zones):
-    """Offer the service in these zones of its load balancers only; "all": in all of them."""
+    """Limit the service to these zones of its load balancers. "all" removes the limit."""
     _for_test(service_id).offered_zones = None if zones == "all" else zones.split(",")
 
 
@@ -294,7 +294,7 @@ def _permission(service, principal):
 
 @EC2.action("ModifyVpcEndpointServicePermissions")
 def modify_permissions(request):
-    """Removing a principal keeps it from connecting anew; its connections stay."""
+    """Removing a principal prevents new connections; existing ones stay."""
     service = owned(request["ServiceId"])
     added = [principal for principal in request.get("AddAllowedPrincipals", []) if principal not in service.allowed]
     for principal in [*added, *request.get("RemoveAllowedPrincipals", [])]:
@@ -314,14 +314,14 @@ def describe_permissions(request):
     return ec2_page(request, "AllowedPrincipals", rows)
 
 
-# What consumers see
+# The consumer's view
 
 @EC2.action("DescribeVpcEndpointServices")
 def describe_for_consumers(request):
-    """The named endpoint service, for those who may connect to it; the catalogue of AWS services is ministack's."""
+    """The named endpoint services that the caller may connect to. ministack lists the AWS services."""
     names = request.get("ServiceNames", [])
     if not any(".vpce-svc-" in name or ".vpce." in name for name in names):
-        raise NotOurs
+        raise UseMinistack
     return {"ServiceNames": names, "ServiceDetails": [_detail(connectable(name)) for name in names]}
 
 
@@ -337,7 +337,7 @@ def _detail(service):
 
 
 def connectable(name):
-    """The service of this name, if its permissions allow the caller; others cannot tell that it exists."""
+    """The service of this name if its permissions allow the caller. To others it does not exist."""
     from ministack.core.iam_evaluator import caller_arn
 
     service = by_name(name)

@@ -1,4 +1,4 @@
-"""Errors on demand: the next calls of an action, or all until cleared, fail as told."""
+"""Errors on demand: makes the next calls of an action fail, or all of them until the fault is cleared."""
 from dataclasses import dataclass
 
 from .wire import ApiError
@@ -30,7 +30,7 @@ _faults: list[Fault] = []
 
 def add(action, code=None, message=None, status=None, times=None, unsuccessful=None):
     code = unsuccessful or code or "InternalError"
-    _faults.append(Fault(action, code, message or f"{code} was asked for", status or _STATUS.get(code, 400), times,
+    _faults.append(Fault(action, code, message or f"{code} was requested", status or _STATUS.get(code, 400), times,
                          bool(unsuccessful)))
 
 
@@ -39,12 +39,12 @@ def clear():
 
 
 def take(action):
-    """The error this call must answer, if any. Actions are named as in IAM policies, such as ec2:CreateVpcEndpoint."""
+    """The error that this call must return, if any. Actions are named as in IAM, such as ec2:CreateVpcEndpoint."""
     return _take(action, unsuccessful=False)
 
 
 def take_unsuccessful(action):
-    """The error that this call's items must have, if any."""
+    """The error that the items of this call must have, if any."""
     return _take(action, unsuccessful=True)
 
 

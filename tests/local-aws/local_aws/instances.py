@@ -5,15 +5,15 @@ from ministack.services import ec2
 from . import network_interfaces, vpcs
 from .endpoint_services import new_id, tags_for
 from .paging import ec2_filter, ec2_page
-from .wire import EC2, ApiError, NotOurs
+from .wire import EC2, ApiError, UseMinistack
 
 
 def _view(instance, state=None):
-    """A terminated instance has left its network."""
-    here = instance["State"]["Name"] != "terminated"
+    """A terminated instance has no network members."""
+    in_network = instance["State"]["Name"] != "terminated"
     interfaces = [interface for interface in ec2._network_interfaces.values()
                   if (interface.get("Attachment") or {}).get("InstanceId") == instance["InstanceId"]]
-    placed = {member: instance[member] for member in ("SubnetId", "VpcId", "PrivateIpAddress")} if here else {}
+    placed = {member: instance[member] for member in ("SubnetId", "VpcId", "PrivateIpAddress")} if in_network else {}
     return {
         **{member: instance[member] for member in (
             "InstanceId", "ImageId", "InstanceType", "LaunchTime", "AmiLaunchIndex", "Architecture", "RootDeviceType",
@@ -40,7 +40,7 @@ def _interface_view(interface):
 @EC2.action("RunInstances")
 def run(request):
     if ec2._registered_image(request.get("ImageId", "")) is not None:
-        raise NotOurs
+        raise UseMinistack
     asked = (request.get("NetworkInterfaces") or [{}])[0]
     default = next((i for i, subnet in ec2._subnets.items() if subnet["DefaultForAz"]), None)
     subnet_id = request.get("SubnetId") or asked.get("SubnetId") or default
@@ -100,10 +100,10 @@ def _reservation(row):
 
 @EC2.action("TerminateInstances")
 def terminate(request):
-    """The rest is ministack's; the instances' interfaces go with them."""
+    """Remove the instances' network interfaces; ministack terminates the instances."""
     if all(instance_id in ec2._instances for instance_id in request["InstanceIds"]):
         for interface_id, interface in list(ec2._network_interfaces.items()):
             attachment = interface.get("Attachment") or {}
             if attachment.get("InstanceId") in request["InstanceIds"]:
                 network_interfaces.remove(interface_id)
-    raise NotOurs
+    raise UseMinistack

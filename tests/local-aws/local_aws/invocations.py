@@ -1,4 +1,4 @@
-"""Lambda: events are delivered asynchronously under the function's own policy, and every invocation is listed."""
+"""Lambda: delivers events asynchronously if the function's resource policy allows it, and lists every invocation."""
 import json
 import logging
 import threading
@@ -6,8 +6,7 @@ import time
 import uuid
 
 from ministack.core import lambda_runtime
-from ministack.core.iam_evaluator import (EvalContext, _gather_role_policies, evaluate,
-                                          evaluate_resource_policy)
+from ministack.core.iam_evaluator import EvalContext, _gather_role_policies, evaluate, evaluate_resource_policy
 from ministack.services import eventbridge, lambda_svc, sns, sqs
 
 from . import clock
@@ -16,7 +15,7 @@ log = logging.getLogger("local_aws")
 _invocations: list[dict] = []
 _lock = threading.Lock()
 
-# What a function's environment has besides AWS_… and its configuration; nothing else of the server's reaches it.
+# The variables that a function inherits from the server, besides AWS_… and those of its configuration.
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LAMBDA_TASK_ROOT", "_HANDLER")
 
 
@@ -59,7 +58,7 @@ def _role_allows(config, role_arn):
 
 
 def _invoke_later(function_arn, event, may_invoke):
-    """Invoke as SNS and EventBridge do: asynchronously, retried by Lambda, then to its dead-letter queue."""
+    """Invoke as SNS and EventBridge do: asynchronously. Lambda retries, then writes to the dead-letter queue."""
     function, config, name = lambda_svc._get_func_record_for_ref(function_arn)
     if not config:
         log.warning("no function %s to deliver to", name)
@@ -89,7 +88,7 @@ def install():
         return result
 
     def emit_throttles(function_name, duration_ms, error, throttle):
-        """ministack counts direct invocations only; listed_execute counts all that run."""
+        """Only throttles: ministack counts direct invocations only, and listed_execute counts all of them."""
         if throttle:
             emit_metrics(function_name, duration_ms, error, throttle)
 
@@ -102,7 +101,7 @@ def install():
     delivering = threading.local()
 
     def invoke_known_target(target, event, rule, view=None):
-        """Tell deliver_from_eventbridge below which rule or schedule it delivers for."""
+        """Pass the rule or schedule on to deliver_from_eventbridge."""
         delivering.rule, delivering.role = rule.get("Arn", ""), target.get("RoleArn")
         return invoke_target(target, event, rule, view)
 
@@ -112,7 +111,7 @@ def install():
             _role_allows(config, role) if role else _function_policy_allows(config, "events.amazonaws.com", rule)))
 
     def route_dead_letter(target_arn, function_name, event, result):
-        """A dead-letter queue gets the event itself and, as attributes, how it ended; a destination gets a record."""
+        """A dead-letter queue receives the event, with the error as attributes; a destination receives a record."""
         queue = sqs._queue_by_arn(target_arn)
         config = lambda_svc._functions.get(function_name, {}).get("config", {})
         if not queue or (config.get("DeadLetterConfig") or {}).get("TargetArn") != target_arn:
@@ -134,7 +133,7 @@ def install():
         return environment
 
     def prompt_runtime_api(worker, generation, pending):
-        """Small answers leave at once, so that latencies are the function's and not the TCP stack's."""
+        """Send small responses at once, so that measured latencies do not contain TCP's delay."""
         handler = runtime_api(worker, generation, pending)
         handler.disable_nagle_algorithm = True
         return handler

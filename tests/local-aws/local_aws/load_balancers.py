@@ -1,7 +1,7 @@
 """ELBv2: Network Load Balancers, their listeners and their target groups.
 
-Records stay in ministack's stores; this module makes the ones that differ for Network Load Balancers, and writes every
-load balancer, target group, listener and rule as the service model has it.
+Records stay in ministack's stores. This module creates those that differ for Network Load Balancers, and renders every
+load balancer, target group, listener and rule by the service model.
 """
 import secrets
 
@@ -10,7 +10,7 @@ from ministack.services import alb, ec2
 
 from . import clock
 from .paging import elb_page
-from .wire import ELB, ApiError, NotOurs
+from .wire import ELB, ApiError, UseMinistack
 
 # Defaults as in the user guide for Network Load Balancers: cross-zone load balancing is off, and a target group
 # follows its load balancer.
@@ -38,11 +38,11 @@ TARGET_GROUP_ATTRIBUTES = {
     "target_health_state.unhealthy.connection_termination.enabled": "true",
     "target_health_state.unhealthy.draining_interval_seconds": "0",
 }
-# Which protocols the target groups behind a listener may have.
+# The target group protocols that each listener protocol can forward to.
 NETWORK_PROTOCOLS = {"TCP": ("TCP", "TCP_UDP"), "TLS": ("TCP", "TLS"), "UDP": ("UDP", "TCP_UDP"),
                      "TCP_UDP": ("TCP_UDP",)}
 STATES = ("provisioning", "active", "active_impaired", "failed")
-_MOST_DESCRIBED = 20
+_MAX_DESCRIBED = 20
 ENFORCE = "EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic"
 
 
@@ -60,7 +60,7 @@ def _attributes(defaults):
 def create_load_balancer(request):
     kind = request.get("Type")
     if kind not in ("network", "gateway"):
-        raise NotOurs
+        raise UseMinistack
     name, token = request["Name"], secrets.token_hex(8)
     if any(other["LoadBalancerName"] == name for other in alb._lbs.values()):
         raise ApiError("DuplicateLoadBalancerName", f"A load balancer with the same name '{name}' exists, but with "
@@ -72,11 +72,11 @@ def create_load_balancer(request):
         "LoadBalancerArn": arn, "LoadBalancerName": name, "Type": kind, "State": "active",
         "VpcId": ec2._subnets[subnets[0]]["VpcId"], "Subnets": subnets, "SecurityGroups": groups,
         "IpAddressType": request.get("IpAddressType", "ipv4"), "CreatedTime": clock.iso()}
-    if kind == "network":  # a Gateway Load Balancer has neither a name nor a scheme
+    if kind == "network":  # a Gateway Load Balancer has neither a DNS name nor a scheme
         balancer |= {"Scheme": request.get("Scheme", "internet-facing"), "CanonicalHostedZoneId": "Z3F0SRJ5LGBH90",
                      "DNSName": f"{name}-{token}.elb.{get_region()}.amazonaws.com"}
     if groups:
-        balancer[ENFORCE] = "on"  # what a Network Load Balancer with security groups starts with
+        balancer[ENFORCE] = "on"  # the default of a Network Load Balancer with security groups
     alb._tags[arn] = request.get("Tags", [])
     alb._lb_attrs[arn] = _attributes(LOAD_BALANCER_ATTRIBUTES)
     return {"LoadBalancers": [load_balancer_view(balancer)]}
@@ -128,7 +128,7 @@ def _load_balancer(arn):
 
 
 def _named(rows, arns, names, arn_member, name_member, missing):
-    """The rows of these ARNs and names, or the error that one is missing."""
+    """The rows with these ARNs and names. Raises `missing` if one does not exist."""
     for wanted, member in ((arns, arn_member), (names, name_member)):
         if wanted and not set(wanted) <= {row[member] for row in rows}:
             raise missing
@@ -137,8 +137,8 @@ def _named(rows, arns, names, arn_member, name_member, missing):
 
 
 def _check_number(what, asked):
-    if len(asked) > _MOST_DESCRIBED:
-        raise ApiError("ValidationError", f"Up to {_MOST_DESCRIBED} {what} can be described at a time, but "
+    if len(asked) > _MAX_DESCRIBED:
+        raise ApiError("ValidationError", f"Up to {_MAX_DESCRIBED} {what} can be described at a time, but "
                                           f"{len(asked)} were specified")
 
 
@@ -162,7 +162,7 @@ def set_subnets(request):
         raise ApiError("InvalidConfigurationRequest", f"The subnets '{', '.join(removed)}' cannot be removed because "
                                                       "the load balancer has active VPC endpoint associations")
     for subnet in removed:
-        balancer.get("NetworkInterfaces", {}).pop(subnet, None)  # one added later has another interface
+        balancer.get("NetworkInterfaces", {}).pop(subnet, None)  # a subnet added again gets a new interface
     balancer["Subnets"] = subnets
     return {"AvailabilityZones": [zone_view(subnet) for subnet in balancer["Subnets"]],
             "IpAddressType": balancer["IpAddressType"]}
@@ -194,7 +194,7 @@ def set_ip_address_type(request):
 
 
 def force_state(load_balancer, state, reason=None):
-    """Set the state that the load balancer is described with."""
+    """Set the load balancer's state."""
     if state not in STATES:
         raise ValueError(f"{state} is not one of {', '.join(STATES)}")
     region, account = load_balancer.split(":")[3:5]
@@ -210,12 +210,13 @@ def delete_load_balancer(request):
     from . import endpoint_services
 
     arn = request["LoadBalancerArn"]
-    if any(arn in service.load_balancers + service.gateway_load_balancers for service in endpoint_services.of_caller()):
+    if any(arn in service.load_balancers + service.gateway_load_balancers
+           for service in endpoint_services.owned_by_caller()):
         raise ApiError("ResourceInUse", f"Load balancer '{arn}' cannot be deleted because it is currently associated "
                                         "with another service")
     for listener in [key for key, row in alb._listeners.items() if row["LoadBalancerArn"] == arn]:
         alb._delete_listener({"ListenerArn": [listener]})
-    raise NotOurs
+    raise UseMinistack
 
 
 # Target groups
@@ -223,7 +224,7 @@ def delete_load_balancer(request):
 @ELB.action("CreateTargetGroup")
 def create_target_group(request):
     if request.get("Protocol") not in NETWORK_PROTOCOLS:
-        raise NotOurs
+        raise UseMinistack
     name = request["Name"]
     if any(other["TargetGroupName"] == name for other in alb._tgs.values()):
         raise ApiError("DuplicateTargetGroupName", f"A target group with the same name '{name}' exists, but with "
@@ -284,13 +285,13 @@ def delete_target_group(request):
     arn = request["TargetGroupArn"]
     if load_balancers_of(arn):
         raise ApiError("ResourceInUse", f"Target group '{arn}' is currently in use by a listener or a rule")
-    raise NotOurs
+    raise UseMinistack
 
 
 # Listeners and rules
 
 def normal_action(action):
-    """An action as AWS reports it: a forward has its ForwardConfig, and its TargetGroupArn if it has only one."""
+    """An action as AWS returns it: a forward has a ForwardConfig, and a TargetGroupArn if it has only one group."""
     if action["Type"] != "forward":
         return action
     config = action.get("ForwardConfig") or {"TargetGroups": [{"TargetGroupArn": action["TargetGroupArn"]}]}
@@ -316,7 +317,7 @@ def forwarded_to(actions):
 def create_listener(request):
     balancer = _load_balancer(request["LoadBalancerArn"])
     if balancer["Type"] != "network":
-        raise NotOurs
+        raise UseMinistack
     if any(other["LoadBalancerArn"] == balancer["LoadBalancerArn"] and other["Port"] == request["Port"]
            for other in alb._listeners.values()):
         raise ApiError("DuplicateListener", "A listener already exists on this port for this load balancer "
@@ -345,12 +346,12 @@ def create_listener(request):
 
 @ELB.action("ModifyListener")
 def modify_listener(request):
-    """The change is ministack's; what it may be depends on the protocols."""
+    """Check the protocols; ministack makes the change."""
     listener = alb._listeners.get(request["ListenerArn"])
     if listener and alb._lbs.get(listener["LoadBalancerArn"], {}).get("Type") == "network":
         actions = [normal_action(action) for action in request.get("DefaultActions", listener["DefaultActions"])]
         _check_protocols(request.get("Protocol", listener["Protocol"]), actions)
-    raise NotOurs
+    raise UseMinistack
 
 
 def _check_protocols(protocol, actions):
@@ -397,7 +398,7 @@ def describe_rules(request):
 
 
 def install():
-    """Let the actions that stay ministack's read and write these resources by the service model, too."""
+    """Make the actions left to ministack read and render these resources by the service model as well."""
     def renderer(shape, view):
         return lambda record, **_: f"<member>{ELB.xml(ELB.model.shape_for(shape), view(record))}</member>"
 

@@ -1,7 +1,7 @@
-"""SNS: keeps what would have gone to people and to the web, and checks what SNS checks before it publishes.
+"""SNS: captures the messages for email, HTTP(S) and SMS, and checks what SNS checks before it publishes.
 
-Nothing is sent. Subscriptions by email, HTTP(S) and SMS count as confirmed; what each would have received is kept in
-order, and every publish once more under the protocol "topic", as it was published.
+Nothing is sent. Subscriptions by email, HTTP(S) and SMS count as confirmed. The message for each is kept in order, and
+every published message once more under the protocol "topic", as it was published.
 """
 import json
 import threading
@@ -20,7 +20,7 @@ def since(number):
         return [entry for entry in _mail if entry["n"] > number]
 
 
-def _keep(topic, protocol, endpoint, subject, message, attributes):
+def _capture(topic, protocol, endpoint, subject, message, attributes):
     plain = {name: attribute.get("StringValue", attribute.get("BinaryValue")) for name, attribute in attributes.items()}
     with _lock:
         _mail.append({"n": len(_mail) + 1, "time": clock.iso(), "topic": topic, "protocol": protocol,
@@ -28,7 +28,7 @@ def _keep(topic, protocol, endpoint, subject, message, attributes):
 
 
 def _publish_problem(subject, message, structure):
-    """What SNS refuses: the Subject's characters and length, and a JSON message without a default."""
+    """SNS's error for a subject that is too long or not printable ASCII, JSON without a default, or no message."""
     if subject and not (len(subject) <= 100 and subject.isascii() and subject.isprintable() and subject[0] != " "):
         return "Invalid parameter: Subject"
     if structure not in ("", "json"):
@@ -46,14 +46,14 @@ def _publish_problem(subject, message, structure):
 def install():
     fanout, subscribe, publish_internal = sns._fanout, sns._subscribe, sns.publish_internal
 
-    def keeping_fanout(topic_arn, msg_id, message, subject, message_structure="", message_attributes=None, **more):
+    def capturing_fanout(topic_arn, msg_id, message, subject, message_structure="", message_attributes=None, **more):
         attributes = message_attributes or {}
-        _keep(topic_arn, "topic", None, subject, message, attributes)
+        _capture(topic_arn, "topic", None, subject, message, attributes)
         for subscription in (sns._topic_by_arn_any_scope(topic_arn) or {"subscriptions": []})["subscriptions"]:
             protocol = subscription["protocol"]
             body = sns._resolve_message_for_protocol(message, message_structure, protocol)
             if protocol in CAPTURED and sns._matches_filter_policy(subscription, attributes, body):
-                _keep(topic_arn, protocol, subscription["endpoint"], subject, body, attributes)
+                _capture(topic_arn, protocol, subscription["endpoint"], subject, body, attributes)
         fanout(topic_arn, msg_id, message, subject, message_structure, message_attributes, **more)
 
     def checked_publish(topic_arn, message, subject="", *, message_structure="", **more):
@@ -71,8 +71,8 @@ def install():
             subscription.get("attributes", {})["PendingConfirmation"] = "false"
         return answer
 
-    async def nowhere(*_):
-        """Delivers nothing."""
+    async def deliver_nothing(*_):
+        """Nothing leaves this machine."""
 
-    sns._fanout, sns._subscribe, sns.publish_internal = keeping_fanout, confirmed_subscribe, checked_publish
-    sns._deliver_to_http = sns._send_subscription_confirmation = nowhere
+    sns._fanout, sns._subscribe, sns.publish_internal = capturing_fanout, confirmed_subscribe, checked_publish
+    sns._deliver_to_http = sns._send_subscription_confirmation = deliver_nothing

@@ -1,4 +1,4 @@
-"""EC2: network ACLs. Every subnet has one, at first its VPC's default; entries have port ranges."""
+"""EC2: network ACLs. Every subnet has one, initially its VPC's default. Entries have port ranges."""
 from ministack.core.responses import get_account_id
 from ministack.services import ec2
 
@@ -8,7 +8,7 @@ from .paging import ec2_filter, ec2_page
 from .wire import EC2, ApiError
 
 _PROTOCOL_NUMBERS = {"all": "-1", "icmp": "1", "tcp": "6", "udp": "17", "icmpv6": "58"}
-_LAST_ENTRY = 32767  # `*` in the console: what no other entry decides is denied
+_LAST_ENTRY = 32767  # `*` in the console: denies what no other entry matches
 
 
 def _acl(acl_id):
@@ -18,7 +18,7 @@ def _acl(acl_id):
 
 
 def _association(subnet):
-    """The subnet's association, kept on its record; the first is with the VPC's default network ACL."""
+    """The subnet's association, stored in its record. The first one is with the VPC's default network ACL."""
     if "NetworkAclAssociation" not in subnet:
         subnet["NetworkAclAssociation"] = {
             "NetworkAclAssociationId": new_id("aclassoc"), "SubnetId": subnet["SubnetId"],

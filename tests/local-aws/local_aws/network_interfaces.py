@@ -1,4 +1,4 @@
-"""EC2: network interfaces, with those that a Network Load Balancer has in each of its subnets."""
+"""EC2: network interfaces, including those that a Network Load Balancer has in each of its subnets."""
 import secrets
 
 from ministack.core.responses import get_account_id
@@ -21,7 +21,7 @@ def _new(subnet, address, description, kind="interface"):
 
 
 def groups_of(group_ids):
-    """The groups as an interface lists them, or the error that one is missing."""
+    """The groups as an interface lists them. Raises EC2's error if one does not exist."""
     for group_id in group_ids:
         if group_id not in ec2._security_groups:
             raise ApiError("InvalidGroup.NotFound", f"The security group '{group_id}' does not exist")
@@ -29,7 +29,7 @@ def groups_of(group_ids):
 
 
 def add(subnet, groups, address, description="", attached_to=None):
-    """A new interface; an instance's primary one if it is attached."""
+    """A new interface, attached to an instance as its primary one if `attached_to` is given."""
     interface = _new(subnet, address, description)
     interface["Groups"] = groups_of(groups)
     if attached_to:
@@ -47,7 +47,7 @@ def remove(interface_id):
 
 
 def _of_load_balancer(balancer):
-    """ELB requests these interfaces and describes them as `ELB net/NAME/ID`; their addresses stay the same."""
+    """ELB creates these interfaces and describes them as `ELB net/NAME/ID`. Their addresses do not change."""
     interfaces = balancer.setdefault("NetworkInterfaces", {})
     for subnet_id in balancer["Subnets"]:
         subnet = ec2._subnets[subnet_id]

@@ -4,18 +4,18 @@ import re
 
 from .wire import ApiError
 
-_MOST_FILTER_VALUES = 200
-_largest_page = 0  # 0: as large as the request allows
+_MAX_FILTER_VALUES = 200
+_max_page_size = 0  # 0: no limit but the request's
 
 
-def set_largest_page(size):
-    """Make every page at most this long, so that few resources are enough to need several."""
-    global _largest_page
-    _largest_page = size
+def set_max_page_size(size):
+    """Limit every page to this size, so that a few resources need several pages."""
+    global _max_page_size
+    _max_page_size = size
 
 
 def _cap(size):
-    return min(size, _largest_page) if _largest_page else size
+    return min(size, _max_page_size) if _max_page_size else size
 
 
 def _token(offset):
@@ -53,14 +53,14 @@ def elb_page(request, key, rows):
 
 
 def ec2_filter(request, rows, fields):
-    """The rows that every filter of the request matches.
+    """The rows that match every filter of the request.
 
     `fields` maps each filter's name to a member of the rows, or to a function from a row to its value or values.
     `tag:KEY` and `tag-key` work where the rows have Tags; `*` and `?` in values are wildcards.
     """
-    if sum(len(wanted.get("Values", [])) for wanted in request.get("Filters", [])) > _MOST_FILTER_VALUES:
+    if sum(len(wanted.get("Values", [])) for wanted in request.get("Filters", [])) > _MAX_FILTER_VALUES:
         raise ApiError("FilterLimitExceeded", "The maximum number of filter values specified on a single call is "
-                                              f"{_MOST_FILTER_VALUES}")
+                                              f"{_MAX_FILTER_VALUES}")
     for wanted in request.get("Filters", []):
         name, patterns = wanted.get("Name", ""), wanted.get("Values", [])
         if name not in fields and not (name.startswith("tag:") or name == "tag-key"):

@@ -1,9 +1,9 @@
-"""IAM: the resource each EC2 and ELBv2 call is authorized for, and the wording of denials.
+"""IAM: the resource for which each EC2 and ELBv2 call is authorized, and the text of denials.
 
-ministack evaluates the policies (its AUTH mode); what it lacks is which resource the PrivateLink calls name. By the
-service authorization reference, Accept, Reject and the Modify calls are limited to the vpc-endpoint-service, changes
-of a network to what they change, and the Describe calls of EC2 and ELBv2 to nothing: a policy that names a resource
-for them allows nothing.
+ministack evaluates the policies (its AUTH mode) but does not know the resources of the PrivateLink calls. According to
+the service authorization reference, Accept, Reject and the Modify calls are authorized for the vpc-endpoint-service,
+and network changes for the resource they change. The Describe calls of EC2 and ELBv2 do not support resources: a policy
+that names one for them allows nothing.
 """
 from ministack.core import iam_actions, iam_evaluator
 
@@ -12,7 +12,7 @@ _ENDPOINT_SERVICE_CALLS = (
     "ModifyVpcEndpointServicePermissions", "ModifyVpcEndpointServicePayerResponsibility",
     "StartVpcEndpointServicePrivateDnsVerification", "CreateVpcEndpointConnectionNotification")
 
-# The parameter with the id of the resource, and the resource's type in ARNs.
+# The parameter that holds the resource's id, and the resource type in ARNs.
 _NETWORK_CALLS = {
     **dict.fromkeys(("CreateRoute", "ReplaceRoute", "DeleteRoute", "DeleteRouteTable", "AssociateRouteTable",
                      "ReplaceRouteTableAssociation"), ("RouteTableId", "route-table")),
@@ -26,7 +26,7 @@ _NETWORK_CALLS = {
 
 
 def _principal_arn(arn):
-    """aws:PrincipalArn: of a role's session, the role's ARN."""
+    """aws:PrincipalArn: for a role session, the role's ARN."""
     account, _, resource = arn.partition("sts::")[2].partition(":")
     return f"arn:aws:iam::{account}:role/{resource.split('/')[1]}" if resource.startswith("assumed-role/") else arn
 
@@ -51,7 +51,7 @@ def install():
         return resource_arn(service, method, path, headers, body, form, region, account)
 
     def worded_denial(service, action, principal_arn, request_id, **more):
-        """Denials name the resource; EC2 puts a sentence before, SNS writes its actions as SNS:Action."""
+        """Denials name the resource. EC2 adds a sentence before, and SNS writes its actions as SNS:Action."""
         by_identity_policy = not any(more.get(name) for name in ("error_code", "message", "resource_policy_arn"))
         if by_identity_policy and service in ("ec2", "elasticloadbalancing", "sns", "dynamodb", "sqs"):
             resource = more.get("resource_arn", "*")

@@ -1,4 +1,4 @@
-"""EC2: customer-managed prefix lists, with their versions. AWS's own lists are ministack's."""
+"""EC2: customer-managed prefix lists with their versions. The AWS-managed lists come from ministack."""
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import ec2
 
@@ -8,7 +8,7 @@ from .vpcs import cidr
 from .wire import EC2, ApiError
 
 
-def _awss_own():
+def _aws_managed():
     return [{
         "PrefixListId": known["PrefixListId"], "PrefixListName": known["PrefixListName"], "OwnerId": "AWS",
         "AddressFamily": known["AddressFamily"], "State": "create-complete", "Entries": [{"Cidr": known["Cidr"]}],
@@ -18,13 +18,13 @@ def _awss_own():
 
 def prefix_list(list_id):
     found = ec2._prefix_lists.get(list_id) or next(
-        (known for known in _awss_own() if known["PrefixListId"] == list_id), None)
+        (known for known in _aws_managed() if known["PrefixListId"] == list_id), None)
     if not found:
         raise ApiError("InvalidPrefixListID.NotFound", f"The prefix list ID '{list_id}' does not exist")
     return found
 
 
-def _customers(list_id):
+def _customer_managed(list_id):
     found = prefix_list(list_id)
     if found["OwnerId"] == "AWS":
         raise ApiError("UnsupportedOperation", "The action is not supported for an AWS-managed prefix list.")
@@ -42,7 +42,7 @@ def _checked(entries, family):
     for network in networks:
         if f"IPv{network.version}" != family:
             raise ApiError("InvalidParameterValue", f"The CIDR {network} is not of the address family {family}")
-    return [{**entry, "Cidr": str(network)} for entry, network in zip(entries, networks)]
+    return [{**entry, "Cidr": str(network)} for entry, network in zip(entries, networks, strict=True)]
 
 
 def _check_size(entries, most):
@@ -72,8 +72,8 @@ def create(request):
 
 @EC2.action("ModifyManagedPrefixList")
 def modify(request):
-    """Changed entries are a new version, which must follow the version the caller has seen."""
-    row = _customers(request["PrefixListId"])
+    """A change of entries creates a version. CurrentVersion must be the latest version."""
+    row = _customer_managed(request["PrefixListId"])
     if request.get("CurrentVersion", row["Version"]) != row["Version"]:
         raise ApiError("PrefixListVersionMismatch", "The version of the prefix list doesn't match the current version")
     removed = [str(cidr(entry["Cidr"], "Cidr")) for entry in request.get("RemoveEntries", [])]
@@ -96,7 +96,7 @@ def modify(request):
 
 @EC2.action("DeleteManagedPrefixList")
 def delete(request):
-    row = _customers(request["PrefixListId"])
+    row = _customer_managed(request["PrefixListId"])
     del ec2._prefix_lists[row["PrefixListId"]]
     return {"PrefixList": _view(row, "delete-in-progress")}
 
@@ -104,7 +104,7 @@ def delete(request):
 @EC2.action("DescribeManagedPrefixLists")
 def describe(request):
     rows = [prefix_list(i) for i in request["PrefixListIds"]] if "PrefixListIds" in request else [
-        *_awss_own(), *ec2._prefix_lists.values()]
+        *_aws_managed(), *ec2._prefix_lists.values()]
     rows = ec2_filter(request, [_view(row) for row in rows], {
         "prefix-list-id": "PrefixListId", "prefix-list-name": "PrefixListName", "owner-id": "OwnerId"})
     return ec2_page(request, "PrefixLists", rows, smallest=1, largest=100)

@@ -1,4 +1,4 @@
-"""The front door: every AWS request is listed here, fails if it was told to, and leaves its CloudTrail event."""
+"""Every AWS request passes through here: it is logged, fails if a fault is set, and emits its CloudTrail event."""
 import json
 import logging
 import re
@@ -23,7 +23,7 @@ def since(number, principal=""):
 
 
 def error_code(status, headers, body):
-    """The error code of an answer in any of AWS's protocols."""
+    """The error code of a response in any AWS protocol."""
     if status < 400:
         return None
     typed = next((value for name, value in headers.items() if name.lower() == "x-amzn-errortype"), None)
@@ -42,7 +42,7 @@ def error_code(status, headers, body):
 def install():
     dispatch = app._dispatch_service_request
 
-    async def front_door(method, path, headers, body, query, request_id):
+    async def logged_dispatch(method, path, headers, body, query, request_id):
         form = app._routing_params(method, path, headers, body, query)
         service = detect_service(method, path, headers, form)
         named = iam_actions.extract_iam_action(service, method, path, headers, body, form) or f"{service}:{method}"
@@ -68,7 +68,7 @@ def install():
             try:
                 cloudtrail_events.record(service, action, form, headers, query, response[2], request_id)
             except Exception:
-                log.exception("%s left no CloudTrail event", named)
+                log.exception("no CloudTrail event for %s", named)
         return response
 
-    app._dispatch_service_request = front_door
+    app._dispatch_service_request = logged_dispatch

@@ -1,4 +1,4 @@
-"""EC2: route tables. A route's state is looked up: it is `blackhole` while nothing is there to take its packets."""
+"""EC2: route tables. A route's state is computed: `blackhole` while its target cannot take packets."""
 from ministack.core.responses import get_account_id
 from ministack.services import ec2
 
@@ -18,7 +18,7 @@ def _table(table_id):
     return ec2._route_tables[table_id]
 
 
-# What a route leads to: for each kind of target, whether it exists and whether it takes packets of this VPC
+# Route targets: for each kind, whether the target exists and whether it takes packets from this VPC
 
 def _gateway(gateway_id, vpc_id):
     if gateway_id == "local":
@@ -55,17 +55,17 @@ def _peering(peering_id, _vpc_id):
     return peering is not None, peering is not None and peering["Status"]["Code"] == "active"
 
 
-_LOOK = {"GatewayId": (_gateway, "InvalidGatewayID.NotFound"),
-         "VpcEndpointId": (_endpoint, "InvalidVpcEndpointId.NotFound"),
-         "NatGatewayId": (_nat_gateway, "InvalidNatGatewayID.NotFound"),
-         "NetworkInterfaceId": (_interface, "InvalidNetworkInterfaceID.NotFound"),
-         "VpcPeeringConnectionId": (_peering, "InvalidVpcPeeringConnectionID.NotFound"),
-         "TransitGatewayId": (transit_gateways.reach, "InvalidTransitGatewayID.NotFound"),
-         "EgressOnlyInternetGatewayId": (_gateway, "InvalidGatewayID.NotFound")}
+_REACH = {"GatewayId": (_gateway, "InvalidGatewayID.NotFound"),
+          "VpcEndpointId": (_endpoint, "InvalidVpcEndpointId.NotFound"),
+          "NatGatewayId": (_nat_gateway, "InvalidNatGatewayID.NotFound"),
+          "NetworkInterfaceId": (_interface, "InvalidNetworkInterfaceID.NotFound"),
+          "VpcPeeringConnectionId": (_peering, "InvalidVpcPeeringConnectionID.NotFound"),
+          "TransitGatewayId": (transit_gateways.reach, "InvalidTransitGatewayID.NotFound"),
+          "EgressOnlyInternetGatewayId": (_gateway, "InvalidGatewayID.NotFound")}
 
 
 def _target(request, vpc_id):
-    """The one target that the request names, checked; an instance stands for its primary interface."""
+    """The one target that the request names, checked. For an instance it is its primary interface."""
     named = {member: request[member] for member in _TARGETS if member in request}
     if request.get("LocalTarget"):
         named["GatewayId"] = "local"
@@ -79,8 +79,8 @@ def _target(request, vpc_id):
         if not interfaces:
             raise ApiError("InvalidInstanceID.NotFound", f"The instance ID '{target}' does not exist")
         return {"NetworkInterfaceId": interfaces[0]}
-    look, missing = _LOOK[kind]
-    exists, reachable = look(target, vpc_id)
+    reach, missing = _REACH[kind]
+    exists, reachable = reach(target, vpc_id)
     if not exists:
         raise ApiError(missing, f"The {kind} '{target}' does not exist")
     if kind == "GatewayId" and not reachable:
@@ -151,9 +151,9 @@ def delete_route(request):
 
 def _route_view(route, vpc_id):
     kind, target = next((member, route[member]) for member in _TARGETS if route.get(member))
-    look = _LOOK[kind][0] if kind in _LOOK else None
+    reach = _REACH[kind][0] if kind in _REACH else None
     view = {**{member: route.get(member) for member in _DESTINATIONS}, "Origin": route["Origin"],
-            "State": "active" if look is None or look(target, vpc_id)[1] else "blackhole",
+            "State": "active" if reach is None or reach(target, vpc_id)[1] else "blackhole",
             "GatewayId" if kind == "VpcEndpointId" else kind: target}
     attachment = (ec2._network_interfaces.get(target) or {}).get("Attachment")
     if attachment:
@@ -265,7 +265,7 @@ def _take_association(association_id, keep_main):
 
 @EC2.action("ReplaceRouteTableAssociation")
 def replace_association(request):
-    """A subnet gets another table; or the VPC another main table."""
+    """Give a subnet another table, or the VPC another main table."""
     table = _table(request["RouteTableId"])
     old = _take_association(request["AssociationId"], keep_main=False)
     kept = {member: old[member] for member in ("SubnetId", "GatewayId", "Main") if member in old}

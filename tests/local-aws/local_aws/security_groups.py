@@ -1,7 +1,7 @@
 """EC2: security groups and their rules.
 
-ministack keeps permissions, which CloudFormation writes, too; here each permission is a rule with one peer and an id
-of its own, and DescribeSecurityGroups puts those of one protocol and port range together again.
+ministack stores permissions, which CloudFormation writes as well. Here each permission is a rule with one peer and its
+own id; DescribeSecurityGroups merges the rules of one protocol and port range again.
 """
 import ipaddress
 import re
@@ -23,7 +23,7 @@ _GROUP_ID = re.compile(r"sg-([0-9a-f]{8}|[0-9a-f]{17})")
 
 
 def _group(request):
-    """The group that a request names by id, or by name in the default VPC."""
+    """The group that the request names by id, or by name in the default VPC."""
     if "GroupId" in request:
         return _group_of(request["GroupId"])
     name = request.get("GroupName")
@@ -44,7 +44,7 @@ def _group_of(group_id):
 
 
 def _one_per_peer(permission):
-    """Permissions of one peer each."""
+    """The permission split into permissions with one peer each."""
     shared = {member: permission[member] for member in ("IpProtocol", "FromPort", "ToPort") if member in permission}
     for kind in _PEERS:
         for peer in permission.get(kind) or []:
@@ -52,7 +52,7 @@ def _one_per_peer(permission):
 
 
 def _rules(group, egress):
-    """The group's rules in this direction; those written by others get their ids now."""
+    """The group's rules in this direction. Rules that other code wrote get their ids now."""
     key = _DIRECTIONS[egress]
     rules = []
     for permission in group[key]:
@@ -75,7 +75,7 @@ def _identity(rule):
     return rule["IpProtocol"], rule.get("FromPort"), rule.get("ToPort"), kind, peer[_PEERS[kind]]
 
 
-# What a request asks for
+# Requests
 
 def _cidr(text, version):
     try:
@@ -88,7 +88,7 @@ def _cidr(text, version):
 
 
 def _checked(rule, group):
-    """The rule as EC2 keeps it."""
+    """The rule as EC2 stores it."""
     protocol = rule["IpProtocol"].lower()
     rule["IpProtocol"] = protocol = _PROTOCOL_NAMES.get(protocol, protocol)
     if protocol in ("tcp", "udp"):
@@ -123,7 +123,7 @@ def _checked(rule, group):
 
 
 def _wanted(request, group):
-    """The rules that a request describes, in either of its two forms."""
+    """The rules in a request, in either of the two forms."""
     permissions = list(request.get("IpPermissions", []))
     if "IpProtocol" in request:
         flat = {member: request[member] for member in ("IpProtocol", "FromPort", "ToPort") if member in request}
@@ -146,7 +146,7 @@ def _wanted(request, group):
     return rules
 
 
-# Answers
+# Responses
 
 def _rule_view(group, egress, rule):
     kind, peer = _peer(rule)
@@ -172,7 +172,7 @@ def _revoked_view(group, egress, rule):
 
 
 def _permissions(rules):
-    """Rules as permissions: one for each protocol and port range."""
+    """The rules as permissions: one per protocol and port range."""
     together = {}
     for rule in rules:
         kind, peer = _peer(rule)
@@ -298,7 +298,7 @@ def _authorize(request, egress):
 
 
 def _revoke(request, egress):
-    """Rules that are not there are an error; but in a default VPC they are listed as unknown."""
+    """Revoking a rule that does not exist is an error; in a default VPC it is listed as unknown instead."""
     group = _group(request)
     rules, ids = _rules(group, egress), request.get("SecurityGroupRuleIds")
     if ids:
@@ -340,7 +340,7 @@ def revoke_egress(request):
 
 @EC2.action("ModifySecurityGroupRules")
 def modify_rules(request):
-    """Each rule becomes what the request says of it, and keeps its id."""
+    """Replace each rule with the one in the request. It keeps its id."""
     group = _group(request)
     known = {rule["SecurityGroupRuleId"]: rule for egress in (False, True) for rule in _rules(group, egress)}
     _check_rule_ids([update["SecurityGroupRuleId"] for update in request["SecurityGroupRules"]], known)

@@ -25,7 +25,7 @@ def serve(port, account, region, minute, establish_delay, log):
 
 
 def _set_environment(port, account, region):
-    """ministack reads its settings at import, and takes AWS credentials in its environment for root's."""
+    """ministack reads its settings at import, and would use AWS credentials from the environment as root's."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "MINISTACK_"))]:
         del os.environ[name]
     os.environ.update({
@@ -40,10 +40,27 @@ def _set_environment(port, account, region):
 def _install():
     from ministack.services import alb, ec2
 
-    from . import (cloudformation_types, cloudtrail_events, connection_notifications,  # noqa: F401
-                   endpoint_connections, instances, invocations, load_balancers, mailbox, network_acls,
-                   network_interfaces, permissions, prefix_lists, request_log, route_tables, security_groups,
-                   target_health, transit_gateways, vpc_peering, vpcs)
+    from . import (  # noqa: F401
+        cloudformation_types,
+        cloudtrail_events,
+        connection_notifications,
+        endpoint_connections,
+        instances,
+        invocations,
+        load_balancers,
+        mailbox,
+        network_acls,
+        network_interfaces,
+        permissions,
+        prefix_lists,
+        request_log,
+        route_tables,
+        security_groups,
+        target_health,
+        transit_gateways,
+        vpc_peering,
+        vpcs,
+    )
     from .wire import EC2, ELB
 
     EC2.install(ec2._ACTION_MAP)
@@ -84,7 +101,7 @@ async def _serve(port):
         announcement.cancel()
         lambda_runtime.reset()  # ends the function processes
     logging.shutdown()
-    os._exit(0)  # not waiting for ministack's worker threads
+    os._exit(0)  # without waiting for ministack's worker threads
 
 
 async def _announce(port):

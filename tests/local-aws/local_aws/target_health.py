@@ -1,4 +1,4 @@
-"""ELBv2: registered targets and their health, which a test can set."""
+"""ELBv2: registered targets and their health, which tests can set."""
 import ipaddress
 import time
 
@@ -29,7 +29,7 @@ USUAL_REASONS = {"unhealthy": "Target.FailedHealthChecks", "unhealthy.draining":
 
 
 def set_health(target_group, target_id, port=None, state="healthy", reason=None, description=None):
-    """From now on the target has this health; without a port, on all its ports."""
+    """Set the target's health from now on; without a port, on all its ports."""
     if port is None:
         for key in [key for key in _set_by_test if key[:2] == (target_group, target_id)]:
             del _set_by_test[key]
@@ -62,7 +62,7 @@ def register(request):
     return {}
 
 
-# What may be registered, by the target group's type
+# Checks of new targets, by the target group's type
 
 def _check_instance(group, target):
     instance = ec2._instances.get(target["Id"])
@@ -79,7 +79,7 @@ def _check_instance(group, target):
 
 
 def _check_ip(group, target):
-    """The zone of an address of the VPC's subnets is theirs; any other address needs one, or `all`."""
+    """An address in one of the VPC's subnets has the subnet's zone. Any other address needs a zone, or `all`."""
     text, zone = target["Id"], target.get("AvailabilityZone")
     try:
         address = ipaddress.ip_address(text)
@@ -117,7 +117,7 @@ _CHECKS = {"instance": _check_instance, "ip": _check_ip, "alb": _check_alb, "lam
 
 @ELB.action("DeregisterTargets")
 def deregister(request):
-    """A target in use drains for the deregistration delay; another is gone at once."""
+    """A target in use drains for the deregistration delay. An unused one is removed at once."""
     arn = request["TargetGroupArn"]
     group, targets = _group(arn), alb._targets.get(arn, [])
     delay = next((int(attribute["Value"]) for attribute in alb._tg_attrs.get(arn, [])
@@ -177,7 +177,7 @@ def _current_health(group, target, zone):
 
 
 def _zone_of(group, target_id):
-    """The zone that a target lies in: its subnet's."""
+    """The zone of a target: its subnet's."""
     if target_id in ec2._instances:
         return ec2._instances[target_id]["Placement"]["AvailabilityZone"]
     try:

@@ -1,4 +1,4 @@
-"""EC2: transit gateways and their attachments to VPCs, as far as routes to them need."""
+"""EC2: transit gateways and their VPC attachments, as far as routes need them."""
 from ministack.core.responses import AccountRegionScopedDict, get_account_id, get_region
 from ministack.services import ec2
 

@@ -1,4 +1,4 @@
-"""EC2: VPC peering connections, between accounts and Regions, too. Both sides see the same state."""
+"""EC2: VPC peering connections, also between accounts and Regions. Both sides see the same state."""
 import ipaddress
 import time
 
@@ -10,7 +10,7 @@ from .endpoint_services import new_id, tags_for
 from .paging import ec2_filter, ec2_page
 from .wire import EC2, ApiError
 
-_WEEK = 7 * 24 * 3600  # after which a request expires
+_EXPIRES_AFTER = 7 * 24 * 3600  # seconds until a request expires
 
 
 def _peering(peering_id):
@@ -51,7 +51,7 @@ def _require(row, *codes):
 
 @EC2.action("CreateVpcPeeringConnection")
 def create(request):
-    """Peering VPCs whose CIDRs overlap, or a VPC that does not exist, fails after the call."""
+    """The call succeeds, and the peering fails, if the CIDRs overlap or the peer VPC does not exist."""
     vpc, peer = vpcs.vpc_of(request["VpcId"]), {
         "VpcId": request["PeerVpcId"], "OwnerId": request.get("PeerOwnerId", get_account_id()),
         "Region": request.get("PeerRegion", get_region())}
@@ -59,7 +59,7 @@ def create(request):
     row = {"VpcPeeringConnectionId": peering_id, "AccepterVpcInfo": peer,
            "RequesterVpcInfo": {"VpcId": vpc["VpcId"], "OwnerId": get_account_id(), "Region": get_region()},
            "Status": {"Code": "pending-acceptance", "Message": f"Pending Acceptance by {peer['OwnerId']}"},
-           "ExpirationTime": clock.iso(time.time() + _WEEK)}
+           "ExpirationTime": clock.iso(time.time() + _EXPIRES_AFTER)}
     answer = _view({**row, "Status": {"Code": "initiating-request",
                                       "Message": f"Initiating Request to {peer['OwnerId']}"}})
     other = _vpc(peer)
@@ -94,7 +94,7 @@ def reject(request):
 
 @EC2.action("DeleteVpcPeeringConnection")
 def delete(request):
-    """A deleted connection stays listed for a while; here for good."""
+    """AWS lists a deleted peering for a while; here it stays listed."""
     row = _peering(request["VpcPeeringConnectionId"])
     _require(row, "active", "pending-acceptance")
     ec2._set_vpc_peering_status(row, "deleted", f"Deleted by {get_account_id()}")

@@ -9,7 +9,7 @@ from .endpoint_services import new_id, tags_for
 from .paging import ec2_filter, ec2_page
 from .wire import EC2, ApiError
 
-_RESERVED = 4  # addresses at the start of each subnet that AWS keeps; and the last one
+_RESERVED = 4  # addresses that AWS reserves at the start of each subnet, besides the last one
 
 
 def vpc_of(vpc_id):
@@ -25,7 +25,7 @@ def subnet_of(subnet_id):
 
 
 def cidr(text, parameter="cidrBlock"):
-    """The network with its host bits cleared, as EC2 does."""
+    """The network with its host bits cleared, like EC2."""
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError:
@@ -34,7 +34,7 @@ def cidr(text, parameter="cidrBlock"):
 
 
 def associations(vpc):
-    """The VPC's IPv4 CIDR blocks, its first among them."""
+    """The associations of the VPC's IPv4 CIDR blocks, the primary one first."""
     first = {"AssociationId": f"vpc-cidr-assoc-{vpc['VpcId'].removeprefix('vpc-')}", "CidrBlock": vpc["CidrBlock"]}
     return [first, *vpc.get("MoreCidrBlocks", [])]
 
@@ -48,13 +48,13 @@ def ipv6_blocks(vpc):
 
 
 def subnet_containing(address, vpc_id):
-    """The subnet of the VPC that an IP address belongs to, if any."""
+    """The subnet of the VPC that contains the IP address, if any."""
     return next((subnet for subnet in ec2._subnets.values() if subnet["VpcId"] == vpc_id
                  and address in ipaddress.ip_network(subnet["CidrBlock"], strict=False)), None)
 
 
 def take_address(subnet, wanted=None):
-    """A private address of the subnet that nothing else has."""
+    """A free private address of the subnet, marked as taken."""
     network, taken = ipaddress.ip_network(subnet["CidrBlock"], strict=False), subnet.setdefault("Taken", [])
     if wanted and ipaddress.ip_address(wanted) not in network:
         raise ApiError("InvalidParameterValue", f"Address {wanted} does not fall within the subnet's address range")
@@ -104,15 +104,15 @@ def create_vpc(request):
     ec2._create_vpc({"CidrBlock": [str(block)], "InstanceTenancy": [request.get("InstanceTenancy", "default")]})
     [vpc_id] = set(ec2._vpcs) - before
     vpc = ec2._vpcs[vpc_id]
-    _trust_itself(vpc["DefaultSecurityGroupId"])
+    _allow_members(vpc["DefaultSecurityGroupId"])
     ec2._tags[vpc_id] = tags_for("vpc", request)
     if request.get("AmazonProvidedIpv6CidrBlock"):
         _associate_ipv6(vpc)
     return {"Vpc": _vpc_view(vpc)}
 
 
-def _trust_itself(group_id):
-    """A VPC's default security group starts with a rule that lets its own members in."""
+def _allow_members(group_id):
+    """A VPC's default security group starts with a rule that allows traffic from its own members."""
     group = ec2._security_groups[group_id]
     if not group["IpPermissions"]:
         group["IpPermissions"] = [{"IpProtocol": "-1", "IpRanges": [], "Ipv6Ranges": [], "PrefixListIds": [],
@@ -257,11 +257,11 @@ def delete_subnet(request):
 
 
 def install():
-    """Complete the default VPC: its main route table leads to its internet gateway, its default group trusts itself."""
+    """Complete the default VPC: a route to its internet gateway, and the rule of its default security group."""
     init_defaults = ec2._init_defaults
 
     def complete():
-        _trust_itself(ec2._DEFAULT_SG_ID)
+        _allow_members(ec2._DEFAULT_SG_ID)
         routes = ec2._route_tables[ec2._DEFAULT_RTB_ID]["Routes"]
         if len(routes) == 1:
             routes.append({"DestinationCidrBlock": "0.0.0.0/0", "GatewayId": ec2._DEFAULT_IGW_ID,

@@ -1,8 +1,8 @@
 """The wire format of EC2 and ELBv2, read from botocore's service model.
 
-The model lists every parameter and every field of an API, so a handler takes a dict of the request's members and
-returns a dict of the answer's, named as in the API reference and in the AWS CLI's output. A field that the model does
-not know raises: an answer can lack something, but cannot contain what AWS would not send.
+The model lists every parameter and field of an API. So a handler takes a dict of the request's members and returns a
+dict of the response's members, named as in the API reference and the AWS CLI's output. A field that the model does not
+have is an error: a response can lack a field, but cannot contain one that AWS would not send.
 """
 import uuid
 from xml.sax.saxutils import escape
@@ -14,19 +14,19 @@ _XML = {"Content-Type": "text/xml;charset=UTF-8"}
 
 
 class ApiError(Exception):
-    """An error that AWS answers, by code."""
+    """An error response of AWS."""
 
     def __init__(self, code, message, status=400):
         super().__init__(message)
         self.code, self.message, self.status = code, message, status
 
 
-class NotOurs(Exception):
-    """Raised by a handler for a request that ministack answers well enough."""
+class UseMinistack(Exception):
+    """Raised by a handler to leave the request to ministack."""
 
 
 class Api:
-    """One service: its model, and the actions answered here instead of by ministack."""
+    """One service: its model, and the actions handled here instead of by ministack."""
 
     def __init__(self, botocore_name):
         self.model = ServiceModel(Loader().load_service_model(botocore_name, "service-2"), botocore_name)
@@ -37,8 +37,8 @@ class Api:
         self._functions = {}
 
     def action(self, name):
-        """Decorator: this function, from request dict to answer dict, answers the action."""
-        self.model.operation_model(name)  # a misspelt action fails here
+        """Decorator: the function handles the action. It takes the request dict and returns the response dict."""
+        self.model.operation_model(name)  # raises if there is no such action
 
         def register(function):
             self._functions[name] = function
@@ -47,7 +47,7 @@ class Api:
         return register
 
     def install(self, action_map):
-        """Put the registered actions in front of a ministack service's own."""
+        """Register the actions in place of ministack's."""
         for name, function in self._functions.items():
             action_map[name] = self._handler(name, function, action_map.get(name))
 
@@ -55,7 +55,7 @@ class Api:
         def handle(form):
             try:
                 return self._answer(name, function(self.parse(name, form)) or {})
-            except NotOurs:
+            except UseMinistack:
                 return fallback(form)
             except ApiError as error:
                 return self.error(error)
@@ -65,7 +65,7 @@ class Api:
     # Requests
 
     def parse(self, action, form):
-        """The request's members from its form parameters, `{name: value or [value]}`."""
+        """The request's members, from its form parameters `{name: value or [value]}`."""
         flat = {key: value[0] if isinstance(value, list) else value for key, value in form.items()}
         shape = self.model.operation_model(action).input_shape
         request = (self.read(shape, "", flat) if shape else None) or {}
@@ -82,7 +82,7 @@ class Api:
                                            "constraint: Member must not be null")
 
     def request_name(self, member, shape):
-        """The parameter's name in requests; EC2's often is not the member's: `VpcEndpointId` for VpcEndpointIds."""
+        """The parameter's name in requests. In EC2 it often differs: `VpcEndpointId` for the member VpcEndpointIds."""
         if not self.is_ec2:
             return shape.serialization.get("name", member)
         name = shape.serialization.get("queryName") or shape.serialization.get("name", member)
@@ -114,7 +114,7 @@ class Api:
                 raise ApiError(code, f"Value ({value}) for parameter {prefix} is invalid") from None
         return value
 
-    # Answers
+    # Responses
 
     def _answer(self, action, answer):
         shape = self.model.operation_model(action).output_shape
@@ -129,7 +129,7 @@ class Api:
         return 200, dict(_XML), f'<?xml version="1.0" encoding="UTF-8"?>\n{body}'.encode()
 
     def xml(self, shape, value):
-        """The inner XML of a value of this shape; members that are None are left out."""
+        """The inner XML of a value of this shape. Members that are None are omitted."""
         if shape.type_name == "structure":
             unknown = value.keys() - shape.members.keys()
             if unknown:

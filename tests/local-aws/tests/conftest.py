@@ -1,4 +1,4 @@
-"""One server for all tests; clients and small helpers to act as the provider, as dbt and as a stranger."""
+"""One server for all tests, and helpers to act as the provider, as dbt and as an untrusted account."""
 import json
 import os
 import pathlib
@@ -19,12 +19,12 @@ sys.path.insert(0, str(PACKAGE))
 
 from local_aws import control  # noqa: E402
 
-PROVIDER, DBT, STRANGER = "111122223333", "444455556666", "777788889999"
+PROVIDER, DBT, UNTRUSTED = "111122223333", "444455556666", "777788889999"
 REGION = "eu-central-1"
 
 
 def eventually(check, seconds=10):
-    """The first true result of `check`, within a deadline."""
+    """Wait for the first true result of `check`, until a deadline."""
     deadline = time.monotonic() + seconds
     while not (result := check()):
         if time.monotonic() > deadline:
@@ -56,9 +56,10 @@ class LocalAws:
                 "AWS_SECRET_ACCESS_KEY": secret, "AWS_PAGER": "", "PYTHONPATH": str(PACKAGE)}
 
     def cli(self, *arguments, account=PROVIDER, secret="test", succeeds=True):
-        """The AWS CLI's output: parsed where it is JSON; of a failed call, its message."""
+        """The AWS CLI's output, parsed if it is JSON; of a call that must fail, the error message."""
         command = [str(pathlib.Path(sys.executable).parent / "aws"), *arguments]
-        done = subprocess.run(command, env=self.environment(account, secret), capture_output=True, text=True)
+        done = subprocess.run(command, env=self.environment(account, secret), capture_output=True, text=True,
+                              check=False)
         assert (done.returncode == 0) is succeeds, done.stderr or done.stdout
         if not succeeds:
             return done.stderr
@@ -81,7 +82,7 @@ def aws():
 
 @pytest.fixture(autouse=True)
 def clean(aws):
-    """No faults left for the next test, and no answer that AWS could not have given."""
+    """Fail a test that received a response AWS could not send, and clear its faults for the next test."""
     wire_check.violations.clear()
     yield
     assert wire_check.violations == []
@@ -91,7 +92,7 @@ def clean(aws):
 
 @pytest.fixture(scope="session")
 def names():
-    """Names that no other test has used."""
+    """Names that no other test uses."""
     numbers = iter(range(1, 10_000))
     return lambda prefix: f"{prefix}-{next(numbers)}"
 
@@ -141,7 +142,7 @@ def provider(aws, names):
 
 @pytest.fixture
 def connect(aws, provider):
-    """Create an endpoint to the provider's service; its id."""
+    """Creates an endpoint to the provider's service and returns its id."""
     def create(account=DBT, service_name=None, **more):
         ec2 = aws.client("ec2", account)
         vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]

@@ -5,7 +5,7 @@ from conftest import DBT, Provider, eventually
 
 
 def deploy(aws, name, resources, account="111122223333", update=False):
-    """Create or update a stack; its outputs are nothing, its resources' physical ids by logical id."""
+    """Create or update a stack. Returns its resources' physical ids by logical id."""
     client = aws.client("cloudformation", account)
     call = client.update_stack if update else client.create_stack
     call(StackName=name, TemplateBody=json.dumps({"Resources": resources}))
@@ -45,10 +45,10 @@ def test_a_service_with_permissions_is_created_changed_and_deleted(aws, names, p
                provider.ec2.describe_vpc_endpoint_service_configurations()["ServiceConfigurations"]])
 
 
-def test_what_cannot_be_made_fails_the_stack(aws, names):
+def test_a_resource_that_cannot_be_created_fails_the_stack(aws, names):
     name, client = names("broken"), aws.client("cloudformation")
     client.create_stack(StackName=name, TemplateBody=json.dumps({"Resources": {
-        "Doorbell": {"Type": "AWS::EC2::VPCEndpointConnectionNotification", "Properties": {
+        "Notification": {"Type": "AWS::EC2::VPCEndpointConnectionNotification", "Properties": {
             "ServiceId": "vpce-svc-00000000000000000", "ConnectionEvents": ["Connect"],
             "ConnectionNotificationArn": "arn:aws:sns:eu-central-1:111122223333:none"}}}}))
     eventually(lambda: client.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"] == "ROLLBACK_COMPLETE")
@@ -67,24 +67,24 @@ def test_a_consumers_endpoint_is_a_connection(aws, names, provider):
     eventually(lambda: provider.state(endpoint) in ("deleting", "deleted", None))
 
 
-def test_a_slack_channel_hears_its_topics(aws, names):
+def test_a_slack_channel_receives_its_topics_messages(aws, names):
     resources = {"Topic": {"Type": "AWS::SNS::Topic"}, "Slack": {
         "Type": "AWS::Chatbot::SlackChannelConfiguration", "Properties": {
             "ConfigurationName": "alerts", "SlackWorkspaceId": "T0123ABCD", "SlackChannelId": "C0123ABCD",
             "IamRoleArn": "arn:aws:iam::111122223333:role/chat", "SnsTopicArns": [{"Ref": "Topic"}]}}}
     topic = deploy(aws, names("slack"), resources)["Topic"]
     aws.client("sns").publish(TopicArn=topic, Message="hello")
-    heard = [m for m in aws.control("mail") if (m["topic"], m["protocol"]) == (topic, "https")]
-    assert [(m["endpoint"], m["message"]) for m in heard] == [
+    received = [m for m in aws.control("mail") if (m["topic"], m["protocol"]) == (topic, "https")]
+    assert [(m["endpoint"], m["message"]) for m in received] == [
         ("https://global.sns-api.chatbot.amazonaws.com", "hello")]
 
 
 def test_a_replaced_service_moves_its_notification(aws, names, provider):
     other = Provider(aws, names("other"))
-    name = names("bell")
+    name = names("notification")
 
     def template(service_id):
-        return {"Topic": {"Type": "AWS::SNS::Topic"}, "Doorbell": {
+        return {"Topic": {"Type": "AWS::SNS::Topic"}, "Notification": {
             "Type": "AWS::EC2::VPCEndpointConnectionNotification", "Properties": {
                 "ServiceId": service_id, "ConnectionNotificationArn": {"Ref": "Topic"},
                 "ConnectionEvents": ["Connect"]}}}

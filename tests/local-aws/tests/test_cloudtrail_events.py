@@ -1,4 +1,4 @@
-"""EventBridge: what "AWS API Call via CloudTrail" says, and about whom."""
+"""EventBridge: the content of "AWS API Call via CloudTrail" events, and their caller."""
 import json
 
 import pytest
@@ -7,7 +7,7 @@ from conftest import DBT, PROVIDER, REGION, eventually
 
 @pytest.fixture
 def trail(aws, names):
-    """Collects an account's events in a queue; returns the details seen so far."""
+    """Collects an account's events in a queue. Returns a function that waits for an event by name."""
     def collect(account):
         events, sqs = aws.client("events", account), aws.client("sqs", account)
         name = names("trail")
@@ -15,13 +15,13 @@ def trail(aws, names):
         arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         events.put_rule(Name=name, EventPattern=json.dumps({"detail-type": ["AWS API Call via CloudTrail"]}))
         events.put_targets(Rule=name, Targets=[{"Id": "queue", "Arn": arn}])
-        seen = []
+        collected = []
 
         def received():
             for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
                 sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-                seen.append(json.loads(message["Body"]))
-            return seen
+                collected.append(json.loads(message["Body"]))
+            return collected
 
         def event(name):
             return eventually(lambda: next((e for e in received() if e["detail"]["eventName"] == name), None))
@@ -31,7 +31,7 @@ def trail(aws, names):
     return collect
 
 
-def test_a_users_call_is_recorded_as_the_users(aws, names, provider, connect, trail):
+def test_a_users_call_is_recorded_with_the_users_identity(aws, names, provider, connect, trail):
     events, iam, user = trail(PROVIDER), aws.client("iam"), names("alice")
     iam.create_user(UserName=user)
     iam.put_user_policy(UserName=user, PolicyName="all", PolicyDocument=json.dumps({
@@ -55,7 +55,7 @@ def test_a_users_call_is_recorded_as_the_users(aws, names, provider, connect, tr
     assert detail["responseElements"]["RejectVpcEndpointConnectionsResponse"]["unsuccessful"] == ""
 
 
-def test_a_load_balancers_change_names_it_and_its_attributes(aws, provider, trail):
+def test_a_change_of_a_load_balancer_contains_its_arn_and_attributes(aws, provider, trail):
     events = trail(PROVIDER)
     provider.elb.modify_load_balancer_attributes(LoadBalancerArn=provider.load_balancer, Attributes=[
         {"Key": "load_balancing.cross_zone.enabled", "Value": "true"}])
@@ -69,7 +69,7 @@ def test_a_load_balancers_change_names_it_and_its_attributes(aws, provider, trai
         "accessKeyId": PROVIDER}
 
 
-def test_older_ec2_actions_have_their_older_shape(aws, names, trail):
+def test_older_ec2_actions_have_the_older_shape(aws, names, trail):
     events, ec2 = trail(PROVIDER), aws.client("ec2")
     group = ec2.create_security_group(GroupName=names("sg"), Description="d")["GroupId"]
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[
@@ -80,8 +80,8 @@ def test_older_ec2_actions_have_their_older_shape(aws, names, trail):
     assert detail["responseElements"]["_return"] is True
 
 
-def test_changes_of_a_network_name_what_they_change(aws, names, provider, trail):
-    """Who changed what is found by the ids in the request, in the shape of each action."""
+def test_changes_of_a_network_contain_the_id_of_what_they_change(aws, names, provider, trail):
+    """The guard finds the change of a resource by the ids in the request, whose shape depends on the action."""
     ec2, elb = provider.ec2, provider.elb
     group = ec2.create_security_group(GroupName=names("sg"), Description="d")["GroupId"]
     guarded = elb.create_load_balancer(Name=names("nlb"), Type="network", Subnets=["subnet-00000001"],
@@ -135,7 +135,7 @@ def test_changes_of_a_network_name_what_they_change(aws, names, provider, trail)
     assert parameters("ModifyListener") == {"listenerArn": listener, "port": 5433}
 
 
-def test_the_consumers_calls_are_the_consumers_events(aws, provider, connect, trail):
+def test_the_consumers_calls_are_recorded_in_the_consumers_account(aws, provider, connect, trail):
     provider_events, consumer_events = trail(PROVIDER), trail(DBT)
     connect()
     assert consumer_events("CreateVpcEndpoint")["detail"]["recipientAccountId"] == DBT
@@ -148,10 +148,8 @@ def test_reads_and_failures_are_not_recorded(aws, provider, trail):
     events = trail(PROVIDER)
     provider.ec2.describe_vpc_endpoint_connections()
     aws.control("fault", action="elasticloadbalancing:CreateListener", code="TooManyListeners", times=1)
-    try:
+    with pytest.raises(provider.elb.exceptions.TooManyListenersException):
         provider.listen()
-    except provider.elb.exceptions.TooManyListenersException:
-        pass
     provider.listen()
     events("CreateListener")
     assert [e["detail"]["eventName"] for e in events.received()] == ["CreateListener"]

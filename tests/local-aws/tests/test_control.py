@@ -24,7 +24,7 @@ def service_arn(service_id):
     return f"arn:aws:ec2:{REGION}:{PROVIDER}:vpc-endpoint-service/{service_id}"
 
 
-def rung(aws, topic):
+def published(aws, topic):
     return [json.loads(m["message"]) for m in aws.control("mail") if (m["topic"], m["protocol"]) == (topic, "topic")]
 
 
@@ -35,14 +35,14 @@ def notify(provider, topic, events=("Connect", "Accept", "Reject", "Delete")):
 
 
 def test_each_event_of_a_connection_is_published(aws, names, provider, connect):
-    topic = topic_with_policy(aws, names("bell"), service_arn(provider.service_id))
+    topic = topic_with_policy(aws, names("topic"), service_arn(provider.service_id))
     notify(provider, topic)
     endpoint = connect()
     decide = {"ServiceId": provider.service_id, "VpcEndpointIds": [endpoint]}
     provider.ec2.accept_vpc_endpoint_connections(**decide)
     provider.ec2.reject_vpc_endpoint_connections(**decide)
     aws.client("ec2", DBT).delete_vpc_endpoints(VpcEndpointIds=[endpoint])
-    messages = rung(aws, topic)
+    messages = published(aws, topic)
     assert [message["eventName"] for message in messages] == ["Connect", "Accept", "Reject", "Delete"]
     assert {(message["serviceId"], message["vpcEndpointId"]) for message in messages} == {
         (provider.service_id, endpoint)}
@@ -54,15 +54,15 @@ def test_each_event_of_a_connection_is_published(aws, names, provider, connect):
     {"source_arn": "arn:aws:ec2:*:*:vpc-endpoint-service/vpce-svc-00000000000000000"},
 ])
 def test_nothing_is_published_unless_the_topic_allows_it(aws, names, provider, connect, policy):
-    topic = (aws.client("sns").create_topic(Name=names("bell"))["TopicArn"] if policy is None
-             else topic_with_policy(aws, names("bell"), **policy))
+    topic = (aws.client("sns").create_topic(Name=names("topic"))["TopicArn"] if policy is None
+             else topic_with_policy(aws, names("topic"), **policy))
     notify(provider, topic)
     connect()
-    assert rung(aws, topic) == []
+    assert published(aws, topic) == []
 
 
 def test_notifications_are_described_changed_and_deleted(aws, names, provider, connect):
-    topic = topic_with_policy(aws, names("bell"))
+    topic = topic_with_policy(aws, names("topic"))
     created = notify(provider, topic, ["Connect"])
     asked = {"Filters": [{"Name": "service-id", "Values": [provider.service_id]}]}
     describe = provider.ec2.describe_vpc_endpoint_connection_notifications
@@ -71,7 +71,7 @@ def test_notifications_are_described_changed_and_deleted(aws, names, provider, c
     by_id = {"ConnectionNotificationId": created["ConnectionNotificationId"]}
     provider.ec2.modify_vpc_endpoint_connection_notification(**by_id, ConnectionEvents=["Delete"])
     connect()
-    assert rung(aws, topic) == []
+    assert published(aws, topic) == []
     provider.ec2.delete_vpc_endpoint_connection_notifications(
         ConnectionNotificationIds=[created["ConnectionNotificationId"]])
     assert describe(**asked)["ConnectionNotificationSet"] == []
@@ -79,7 +79,7 @@ def test_notifications_are_described_changed_and_deleted(aws, names, provider, c
 
 
 def test_notifications_of_several_services_come_in_pages_and_can_be_disabled(aws, names, provider, connect):
-    topic, other = topic_with_policy(aws, names("bell")), Provider(aws, names("svc"))
+    topic, other = topic_with_policy(aws, names("topic")), Provider(aws, names("svc"))
     ids = [notify(p, topic)["ConnectionNotificationId"] for p in (provider, provider, other)]
     asked = {"Filters": [{"Name": "service-id", "Values": [provider.service_id, other.service_id]}]}
     aws.control("page-size", size=2)
@@ -92,16 +92,16 @@ def test_notifications_of_several_services_come_in_pages_and_can_be_disabled(aws
     found = provider.ec2.describe_vpc_endpoint_connection_notifications(**asked)["ConnectionNotificationSet"]
     assert [n["ConnectionNotificationState"] for n in found] == ["Disabled", "Disabled"]
     connect()
-    assert rung(aws, topic) == []
+    assert published(aws, topic) == []
     aws.control("notification", notification_id=ids[0], state="Enabled")
     connect()
-    assert len(rung(aws, topic)) == 1
+    assert len(published(aws, topic)) == 1
 
 
-def test_notify_forges_a_doorbell(aws, names, provider):
-    topic = topic_with_policy(aws, names("bell"))
+def test_notify_publishes_any_text(aws, names, provider):
+    topic = topic_with_policy(aws, names("topic"))
     aws.control("notify", topic=topic, message='{"anything": 1}')
-    assert rung(aws, topic) == [{"anything": 1}]
+    assert published(aws, topic) == [{"anything": 1}]
 
 
 def test_each_protocol_gets_its_own_body(aws, names):
@@ -134,7 +134,7 @@ def test_each_protocol_gets_its_own_body(aws, names):
     {"Message": "not json", "MessageStructure": "json"},
     {"Message": '{"email": "no default"}', "MessageStructure": "json"},
 ])
-def test_sns_refuses_what_aws_refuses(aws, names, message):
+def test_sns_rejects_what_aws_rejects(aws, names, message):
     sns = aws.client("sns")
     assert error_code(sns.publish, TopicArn=sns.create_topic(Name=names("t"))["TopicArn"], **message) == (
         "InvalidParameter")
@@ -148,7 +148,7 @@ def test_sns_refuses_what_aws_refuses(aws, names, message):
     ("sqs:ListQueues", "sqs", "list_queues", {}),
     ("logs:DescribeLogGroups", "logs", "describe_log_groups", {}),
 ])
-def test_a_fault_speaks_the_services_protocol(aws, action, service, operation, arguments):
+def test_a_fault_uses_the_services_protocol(aws, action, service, operation, arguments):
     aws.control("fault", action=action, code="ThrottlingException", message="too fast", status=400, times=1)
     call = getattr(aws.client(service), operation)
     with pytest.raises(ClientError) as failure:
@@ -159,7 +159,7 @@ def test_a_fault_speaks_the_services_protocol(aws, action, service, operation, a
     call(**arguments)
 
 
-def test_a_fault_can_refuse_the_items_of_a_call(aws, provider, connect):
+def test_a_fault_can_fail_the_items_of_a_call(aws, provider, connect):
     endpoint = connect()
     aws.control("fault", action="ec2:AcceptVpcEndpointConnections", unsuccessful="VpcEndpointLimitExceeded", times=1)
     decide = {"ServiceId": provider.service_id, "VpcEndpointIds": [endpoint]}
@@ -169,7 +169,7 @@ def test_a_fault_can_refuse_the_items_of_a_call(aws, provider, connect):
     assert provider.ec2.accept_vpc_endpoint_connections(**decide)["Unsuccessful"] == []
 
 
-def test_requests_are_listed_with_who_made_them_and_how_they_ended(aws, provider):
+def test_requests_are_listed_with_their_principal_and_error(aws, provider):
     before = aws.control("requests")[-1]["n"]
     error_code(aws.client("ec2", DBT).describe_vpc_endpoint_service_permissions, ServiceId=provider.service_id)
     [request] = aws.control("requests", since=before, principal=DBT)
@@ -178,8 +178,8 @@ def test_requests_are_listed_with_who_made_them_and_how_they_ended(aws, provider
         "ec2", "DescribeVpcEndpointServicePermissions", "InvalidVpcEndpointServiceId.NotFound")
 
 
-def test_story_the_control_commands(aws, provider):
-    """The commands as a demo types them, with the endpoint in AWS_ENDPOINT_URL."""
+def test_the_control_commands_on_the_command_line(aws, provider):
+    """As the demo runs them, with the endpoint in AWS_ENDPOINT_URL."""
     def command(*arguments):
         done = subprocess.run([sys.executable, "-m", "local_aws", *arguments], env=aws.environment(),
                               capture_output=True, text=True, check=True)
@@ -204,10 +204,10 @@ def test_story_the_control_commands(aws, provider):
             "--add-supported-regions", "us-east-1")
     command("private-dns", *service, "--state", "failed", "--verification", "verified")
     command("service-region", *service, "--region", "us-east-1", "--state", "Pending")
-    topic = aws.cli("sns", "create-topic", "--name", "bell")["TopicArn"]
-    bell = aws.cli("ec2", "create-vpc-endpoint-connection-notification", *service, "--connection-events", "Connect",
-                   "--connection-notification-arn", topic)["ConnectionNotification"]["ConnectionNotificationId"]
-    command("notification", "--notification-id", bell, "--state", "Disabled")
+    topic = aws.cli("sns", "create-topic", "--name", "notifications")["TopicArn"]
+    created = aws.cli("ec2", "create-vpc-endpoint-connection-notification", *service, "--connection-events", "Connect",
+                      "--connection-notification-arn", topic)["ConnectionNotification"]
+    command("notification", "--notification-id", created["ConnectionNotificationId"], "--state", "Disabled")
     [described] = aws.cli("ec2", "describe-vpc-endpoint-service-configurations", "--service-ids", provider.service_id)[
         "ServiceConfigurations"]
     assert described["AvailabilityZones"] == provider.zones[1:]

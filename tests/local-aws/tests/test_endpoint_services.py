@@ -1,7 +1,7 @@
 """EC2's provider side: services, principals, connections."""
 import pytest
 from botocore.exceptions import ClientError
-from conftest import DBT, PROVIDER, REGION, STRANGER, Provider, eventually
+from conftest import DBT, PROVIDER, REGION, UNTRUSTED, Provider, eventually
 from local_aws import control
 
 
@@ -11,14 +11,14 @@ def error_code(call, *arguments, **named):
     return failure.value.response["Error"]["Code"]
 
 
-def described(provider):
+def configuration(provider):
     [service] = provider.ec2.describe_vpc_endpoint_service_configurations(ServiceIds=[provider.service_id])[
         "ServiceConfigurations"]
     return service
 
 
-def test_story_a_request_is_accepted_with_the_aws_cli(aws, provider):
-    """As dbt and as the provider, from the request to `available`, in the lower camel states that EC2 sends."""
+def test_a_request_is_accepted_with_the_aws_cli(aws, provider):
+    """As dbt and as the provider, from the request to `available`, with the lower camel case states of EC2."""
     vpc = aws.cli("ec2", "describe-vpcs", "--query", "Vpcs[0].VpcId", "--output", "text", account=DBT)
     endpoint = aws.cli("ec2", "create-vpc-endpoint", "--vpc-endpoint-type", "Interface", "--vpc-id", vpc,
                        "--service-name", provider.service_name, account=DBT)["VpcEndpoint"]
@@ -32,13 +32,13 @@ def test_story_a_request_is_accepted_with_the_aws_cli(aws, provider):
                        "--vpc-endpoint-ids", endpoint["VpcEndpointId"])
     assert accepted == {"Unsuccessful": []}
     eventually(lambda: aws.cli(*asked)["VpcEndpointConnections"][0]["VpcEndpointState"] == "available")
-    [seen] = aws.cli("ec2", "describe-vpc-endpoints", account=DBT, *["--vpc-endpoint-ids", endpoint["VpcEndpointId"]])[
-        "VpcEndpoints"]
-    assert seen["State"] == "available"
+    [described] = aws.cli("ec2", "describe-vpc-endpoints", "--vpc-endpoint-ids", endpoint["VpcEndpointId"],
+                          account=DBT)["VpcEndpoints"]
+    assert described["State"] == "available"
 
 
 def test_a_service_is_described_with_its_zones_and_name(provider):
-    service = described(provider)
+    service = configuration(provider)
     assert service["ServiceName"] == f"com.amazonaws.vpce.{REGION}.{provider.service_id}"
     assert service["ServiceState"] == "Available"
     assert service["AvailabilityZones"] == provider.zones
@@ -51,16 +51,17 @@ def test_a_service_is_described_with_its_zones_and_name(provider):
 
 
 def test_private_dns_waits_for_verification(provider):
-    def configuration():
-        return described(provider)["PrivateDnsNameConfiguration"]
+    def private_dns():
+        return configuration(provider)["PrivateDnsNameConfiguration"]
 
     provider.ec2.modify_vpc_endpoint_service_configuration(ServiceId=provider.service_id,
                                                            PrivateDnsName="db.example.com")
-    asked = configuration()
+    asked = private_dns()
     assert (asked["State"], asked["Type"]) == ("pendingVerification", "TXT")
-    assert asked["Name"].startswith("_") and asked["Value"].startswith("vpce:")
+    assert asked["Name"].startswith("_")
+    assert asked["Value"].startswith("vpce:")
     provider.ec2.start_vpc_endpoint_service_private_dns_verification(ServiceId=provider.service_id)
-    assert configuration() == {**asked, "State": "verified"}
+    assert private_dns() == {**asked, "State": "verified"}
 
 
 def test_private_dns_can_fail_and_be_removed(aws, provider):
@@ -69,29 +70,29 @@ def test_private_dns_can_fail_and_be_removed(aws, provider):
         aws.control("private-dns", service_id=provider.service_id, state="failed")
     provider.ec2.modify_vpc_endpoint_service_configuration(**service, PrivateDnsName="db.example.com")
     aws.control("private-dns", service_id=provider.service_id, verification="failed")
-    assert described(provider)["PrivateDnsNameConfiguration"]["State"] == "pendingVerification"
+    assert configuration(provider)["PrivateDnsNameConfiguration"]["State"] == "pendingVerification"
     provider.ec2.start_vpc_endpoint_service_private_dns_verification(**service)
-    assert described(provider)["PrivateDnsNameConfiguration"]["State"] == "failed"
+    assert configuration(provider)["PrivateDnsNameConfiguration"]["State"] == "failed"
     aws.control("private-dns", service_id=provider.service_id, state="verified")
-    assert described(provider)["PrivateDnsNameConfiguration"]["State"] == "verified"
+    assert configuration(provider)["PrivateDnsNameConfiguration"]["State"] == "verified"
     provider.ec2.modify_vpc_endpoint_service_configuration(**service, RemovePrivateDnsName=True)
-    assert not {"PrivateDnsName", "PrivateDnsNameConfiguration"} & set(described(provider))
+    assert not {"PrivateDnsName", "PrivateDnsNameConfiguration"} & set(configuration(provider))
 
 
 def test_acceptance_is_switched_both_ways(provider):
     for required in (False, True):
         provider.ec2.modify_vpc_endpoint_service_configuration(ServiceId=provider.service_id,
                                                                AcceptanceRequired=required)
-        assert described(provider)["AcceptanceRequired"] is required
+        assert configuration(provider)["AcceptanceRequired"] is required
 
 
 def test_regions_are_supported_and_dropped(aws, provider):
     def modify(**regions):
         provider.ec2.modify_vpc_endpoint_service_configuration(ServiceId=provider.service_id, **regions)
-        return {r["Region"]: r["ServiceState"] for r in described(provider)["SupportedRegions"]}
+        return {r["Region"]: r["ServiceState"] for r in configuration(provider)["SupportedRegions"]}
 
     assert modify(AddSupportedRegions=["us-east-1", REGION]) == {REGION: "Available", "us-east-1": "Available"}
-    assert described(provider)["RemoteAccessEnabled"] is True
+    assert configuration(provider)["RemoteAccessEnabled"] is True
     aws.control("service-region", service_id=provider.service_id, region="us-east-1", state="Failed")
     assert modify(AddSupportedRegions=["us-west-2"]) == {
         REGION: "Available", "us-east-1": "Failed", "us-west-2": "Available"}
@@ -101,13 +102,13 @@ def test_regions_are_supported_and_dropped(aws, provider):
 
 def test_a_service_can_offer_fewer_zones_than_its_load_balancers(aws, provider, connect):
     aws.control("service-zones", service_id=provider.service_id, zones=provider.zones[0])
-    assert described(provider)["AvailabilityZones"] == provider.zones[:1]
-    assert described(provider)["AvailabilityZoneIds"] == ["euc1-az1"]
+    assert configuration(provider)["AvailabilityZones"] == provider.zones[:1]
+    assert configuration(provider)["AvailabilityZoneIds"] == ["euc1-az1"]
     subnets = aws.client("ec2", DBT).describe_subnets()["Subnets"]
     elsewhere = next(s["SubnetId"] for s in subnets if s["AvailabilityZone"] == provider.zones[1])
     assert error_code(connect, SubnetIds=[elsewhere]) == "InvalidParameter"
     aws.control("service-zones", service_id=provider.service_id, zones="all")
-    assert described(provider)["AvailabilityZones"] == provider.zones
+    assert configuration(provider)["AvailabilityZones"] == provider.zones
 
 
 def test_load_balancers_are_added_and_removed(aws, names, provider):
@@ -117,11 +118,11 @@ def test_load_balancers_are_added_and_removed(aws, names, provider):
         "LoadBalancers"][0]["LoadBalancerArn"]
     modify = provider.ec2.modify_vpc_endpoint_service_configuration
     modify(ServiceId=provider.service_id, AddNetworkLoadBalancerArns=[second])
-    assert described(provider)["NetworkLoadBalancerArns"] == [provider.load_balancer, second]
-    assert len(described(provider)["AvailabilityZones"]) == 3
+    assert configuration(provider)["NetworkLoadBalancerArns"] == [provider.load_balancer, second]
+    assert len(configuration(provider)["AvailabilityZones"]) == 3
     assert error_code(provider.elb.delete_load_balancer, LoadBalancerArn=second) == "ResourceInUse"
     modify(ServiceId=provider.service_id, RemoveNetworkLoadBalancerArns=[second])
-    assert described(provider)["NetworkLoadBalancerArns"] == [provider.load_balancer]
+    assert configuration(provider)["NetworkLoadBalancerArns"] == [provider.load_balancer]
     assert error_code(modify, ServiceId=provider.service_id, AddNetworkLoadBalancerArns=[second + "0"]) == (
         "InvalidParameter")
 
@@ -150,27 +151,27 @@ def test_missing_and_malformed_service_ids(aws, service_id, code):
                       VpcEndpointIds=["vpce-00000000000000000"]) == code
 
 
-def test_services_and_connections_of_another_account_are_not_there(aws, provider, connect):
+def test_services_and_connections_of_another_account_are_not_visible(aws, provider, connect):
     connect()
-    stranger = aws.client("ec2", STRANGER)
-    assert error_code(stranger.describe_vpc_endpoint_service_configurations, ServiceIds=[provider.service_id]) == (
+    untrusted = aws.client("ec2", UNTRUSTED)
+    assert error_code(untrusted.describe_vpc_endpoint_service_configurations, ServiceIds=[provider.service_id]) == (
         "InvalidVpcEndpointServiceId.NotFound")
-    assert stranger.describe_vpc_endpoint_connections()["VpcEndpointConnections"] == []
+    assert untrusted.describe_vpc_endpoint_connections()["VpcEndpointConnections"] == []
     assert aws.client("ec2", DBT).describe_vpc_endpoint_connections()["VpcEndpointConnections"] == []
 
 
-@pytest.mark.parametrize("allowed, comes_in", [
+@pytest.mark.parametrize("allowed, connects", [
     ([f"arn:aws:iam::{DBT}:root"], True),
     ([f"arn:aws:iam::{DBT}:role/connector"], True),
     ([f"arn:aws:iam::{DBT}:user/connector"], True),
     ([DBT], True),
     (["*"], True),
-    ([f"arn:aws:iam::{STRANGER}:root"], False),
+    ([f"arn:aws:iam::{UNTRUSTED}:root"], False),
     ([], False),
 ])
-def test_only_allowed_principals_find_the_service(aws, names, connect, allowed, comes_in):
+def test_only_allowed_principals_find_the_service(aws, names, connect, allowed, connects):
     service = Provider(aws, names("svc"), allowed=allowed)
-    if comes_in:
+    if connects:
         assert connect(service_name=service.service_name).startswith("vpce-")
         [detail] = aws.client("ec2", DBT).describe_vpc_endpoint_services(ServiceNames=[service.service_name])[
             "ServiceDetails"]
@@ -181,7 +182,7 @@ def test_only_allowed_principals_find_the_service(aws, names, connect, allowed, 
 
 def test_permissions_are_listed_by_type_and_removed(provider):
     provider.ec2.modify_vpc_endpoint_service_permissions(
-        ServiceId=provider.service_id, AddAllowedPrincipals=["*", f"arn:aws:iam::{STRANGER}:role/r"])
+        ServiceId=provider.service_id, AddAllowedPrincipals=["*", f"arn:aws:iam::{UNTRUSTED}:role/r"])
 
     def types(**more):
         return sorted(p["PrincipalType"] for p in provider.ec2.describe_vpc_endpoint_service_permissions(
@@ -196,13 +197,13 @@ def test_permissions_are_listed_by_type_and_removed(provider):
 
 
 def test_unsuccessful_items_do_not_fail_the_others(provider, connect):
-    good, unknown = connect(), "vpce-00000000000000000"
+    existing, unknown = connect(), "vpce-00000000000000000"
     answer = provider.ec2.accept_vpc_endpoint_connections(ServiceId=provider.service_id,
-                                                          VpcEndpointIds=[unknown, good])
+                                                          VpcEndpointIds=[unknown, existing])
     assert [(i["ResourceId"], i["Error"]["Code"]) for i in answer["Unsuccessful"]] == [
         (unknown, "InvalidVpcEndpointId.NotFound")]
-    assert provider.state(good) in ("pending", "available")
-    again = provider.ec2.accept_vpc_endpoint_connections(ServiceId=provider.service_id, VpcEndpointIds=[good])
+    assert provider.state(existing) in ("pending", "available")
+    again = provider.ec2.accept_vpc_endpoint_connections(ServiceId=provider.service_id, VpcEndpointIds=[existing])
     assert again["Unsuccessful"][0]["Error"]["Code"] == "InvalidState"
 
 
@@ -240,7 +241,7 @@ def test_connections_are_filtered(provider, connect):
     assert [c["VpcEndpointId"] for c in provider.connections(vpc_endpoint_state="rejected")] == [other]
     assert [c["VpcEndpointId"] for c in provider.connections(vpc_endpoint_id=mine)] == [mine]
     assert len(provider.connections(vpc_endpoint_owner=DBT)) == 2
-    assert provider.connections(vpc_endpoint_owner=STRANGER) == []
+    assert provider.connections(vpc_endpoint_owner=UNTRUSTED) == []
     assert len(provider.connections(vpc_endpoint_region=REGION, ip_address_type="ipv4")) == 2
     assert error_code(provider.connections, colour="red") == "InvalidParameterValue"
 
@@ -268,13 +269,13 @@ def test_without_a_service_filter_every_connection_of_the_account_is_listed(aws,
     assert both <= {c["VpcEndpointId"] for c in everything}
 
 
-def test_an_endpoint_outside_the_services_zones_is_refused(aws, provider, connect):
+def test_an_endpoint_outside_the_services_zones_is_rejected(aws, provider, connect):
     elsewhere = next(subnet["SubnetId"] for subnet in aws.client("ec2", DBT).describe_subnets()["Subnets"]
                      if subnet["AvailabilityZone"] not in provider.zones)
     assert error_code(connect, SubnetIds=[elsewhere]) == "InvalidParameter"
 
 
-def test_an_endpoint_from_another_region_names_it(aws, provider):
+def test_a_connection_from_another_region_has_the_region(aws, provider):
     provider.ec2.modify_vpc_endpoint_service_configuration(ServiceId=provider.service_id,
                                                            AddSupportedRegions=["us-east-1"])
     consumer = aws.client("ec2", DBT, region="us-east-1")
@@ -284,13 +285,13 @@ def test_an_endpoint_from_another_region_names_it(aws, provider):
     assert [c["VpcEndpointRegion"] for c in provider.connections()] == ["us-east-1"]
 
 
-def test_control_sets_raw_fields_of_a_connection(aws, provider, connect):
+def test_the_control_command_sets_raw_fields_of_a_connection(aws, provider, connect):
     endpoint = connect()
     aws.control("connection", endpoint_id=endpoint, state="paused", owner="none", created="2026-01-02T03:04:05Z")
     [connection] = provider.connections()
     assert connection["VpcEndpointState"] == "paused"
     assert "VpcEndpointOwner" not in connection
     assert connection["CreationTimestamp"].year == 2026
-    aws.control("connection", endpoint_id=endpoint, state="pending", owner=STRANGER)
+    aws.control("connection", endpoint_id=endpoint, state="pending", owner=UNTRUSTED)
     [connection] = provider.connections()
-    assert (connection["VpcEndpointState"], connection["VpcEndpointOwner"]) == ("pending", STRANGER)
+    assert (connection["VpcEndpointState"], connection["VpcEndpointOwner"]) == ("pending", UNTRUSTED)

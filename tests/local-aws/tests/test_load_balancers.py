@@ -21,14 +21,15 @@ def attributes(answer):
     return {attribute["Key"]: attribute["Value"] for attribute in answer["Attributes"]}
 
 
-def test_a_network_load_balancer_says_where_it_is(provider):
+def test_a_network_load_balancer_is_described_with_its_zones(provider):
     [balancer] = provider.elb.describe_load_balancers(LoadBalancerArns=[provider.load_balancer])["LoadBalancers"]
     name = balancer["LoadBalancerName"]
     assert balancer["LoadBalancerArn"].startswith(
         f"arn:aws:elasticloadbalancing:{REGION}:{PROVIDER}:loadbalancer/net/{name}/")
     assert (balancer["Type"], balancer["Scheme"], balancer["State"]) == ("network", "internal", {"Code": "active"})
     assert [zone["ZoneName"] for zone in balancer["AvailabilityZones"]] == provider.zones
-    assert ENFORCE not in balancer and "SecurityGroups" not in balancer
+    assert ENFORCE not in balancer
+    assert "SecurityGroups" not in balancer
     assert provider.listen().startswith(f"arn:aws:elasticloadbalancing:{REGION}:{PROVIDER}:listener/net/{name}/")
 
 
@@ -75,7 +76,7 @@ def test_the_state_of_a_load_balancer_is_set_with_the_control_command(aws, provi
         assert balancer["State"] == {"Code": state, **({"Reason": reason} if reason else {})}
 
 
-def test_cross_zone_is_off_and_left_to_the_load_balancer_by_default(provider):
+def test_cross_zone_is_off_by_default_and_target_groups_follow_the_load_balancer(provider):
     key = "load_balancing.cross_zone.enabled"
     balancer = {"LoadBalancerArn": provider.load_balancer}
     group = {"TargetGroupArn": provider.target_group}
@@ -118,7 +119,7 @@ def test_a_target_in_a_zone_without_the_load_balancer_is_unused(provider):
     assert health(provider, Targets=[{"Id": "10.9.9.9"}]) == [("10.9.9.9", "unused", "Target.NotRegistered")]
 
 
-def test_a_deregistered_target_drains_and_goes(provider):
+def test_a_deregistered_target_drains_and_is_removed(provider):
     provider.listen()
     provider.elb.modify_target_group_attributes(TargetGroupArn=provider.target_group, Attributes=[
         {"Key": "deregistration_delay.timeout_seconds", "Value": "60"}])  # a second at --minute 1
@@ -131,14 +132,15 @@ def test_a_deregistered_target_drains_and_goes(provider):
 def test_a_tcp_target_group_has_no_http_settings(provider):
     [group] = provider.elb.describe_target_groups(TargetGroupArns=[provider.target_group])["TargetGroups"]
     assert group["HealthCheckProtocol"] == "TCP"
-    assert "Matcher" not in group and "HealthCheckPath" not in group
+    assert "Matcher" not in group
+    assert "HealthCheckPath" not in group
     assert group["LoadBalancerArns"] == []
     provider.listen()
     [group] = provider.elb.describe_target_groups(LoadBalancerArn=provider.load_balancer)["TargetGroups"]
     assert group["LoadBalancerArns"] == [provider.load_balancer]
 
 
-def test_weighted_forwards_are_reported_with_their_weights(provider, names):
+def test_weighted_forwards_are_described_with_their_weights(provider, names):
     second = provider.new_target_group(names("tg"))
     listener = provider.listen()
     [action] = provider.elb.describe_listeners(ListenerArns=[listener])["Listeners"][0]["DefaultActions"]
@@ -181,7 +183,7 @@ def test_describes_come_in_pages(aws, provider):
     ("describe_target_health", "TargetGroupNotFound", {"TargetGroupArn": "ARN"}),
     ("describe_rules", "ListenerNotFound", {"ListenerArn": "ARN"}),
 ])
-def test_what_is_not_there_is_not_found(provider, operation, code, arguments):
+def test_a_missing_resource_is_not_found(provider, operation, code, arguments):
     missing = f"arn:aws:elasticloadbalancing:{REGION}:{PROVIDER}:none/net/none/0123456789abcdef"
     filled = {name: missing if value == "ARN" else [missing] if value == ["ARN"] else value
               for name, value in arguments.items()}
@@ -269,7 +271,7 @@ def test_an_application_load_balancer_is_a_target(provider, names):
         "TargetGroups"][0]["TargetGroupArn"]
     group = new_group(provider, names, TargetType="alb", Port=80)
     by_group = {"TargetGroupArn": group, "Targets": [{"Id": application}]}
-    assert error_code(provider.elb.register_targets, **by_group) == "InvalidTarget"  # it does not listen there yet
+    assert error_code(provider.elb.register_targets, **by_group) == "InvalidTarget"  # no listener on that port yet
     provider.elb.create_listener(LoadBalancerArn=application, Protocol="HTTP", Port=80, DefaultActions=[
         {"Type": "forward", "TargetGroupArn": web}])
     provider.elb.register_targets(**by_group)

@@ -1,4 +1,4 @@
-"""What the path from a load balancer to its targets consists of: network ACLs and network interfaces."""
+"""EC2: network ACLs and network interfaces on the path from a load balancer to its targets."""
 import pytest
 from conftest import Provider
 from test_endpoint_services import error_code
@@ -8,7 +8,7 @@ ANYWHERE = "0.0.0.0/0"
 
 @pytest.fixture
 def subnet(aws):
-    """A subnet of its own, in a VPC of its own."""
+    """A new subnet in a new VPC."""
     ec2 = aws.client("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     return ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.1.0/24")["Subnet"]
@@ -25,7 +25,8 @@ def acl_of(aws):
 
 def test_every_subnet_has_its_vpcs_default_network_acl(subnet, acl_of):
     acl = acl_of(subnet)
-    assert acl["IsDefault"] and acl["VpcId"] == subnet["VpcId"]
+    assert acl["IsDefault"]
+    assert acl["VpcId"] == subnet["VpcId"]
     assert [(e["Egress"], e["RuleNumber"], e["RuleAction"]) for e in acl["Entries"]] == [
         (True, 100, "allow"), (True, 32767, "deny"), (False, 100, "allow"), (False, 32767, "deny")]
 
@@ -57,7 +58,7 @@ def test_a_load_balancer_has_a_network_interface_in_each_zone(provider):
     assert provider.ec2.describe_network_interfaces(**asked)["NetworkInterfaces"] == interfaces
 
 
-def test_the_interfaces_of_several_load_balancers_are_found_at_once(aws, names, provider):
+def test_the_interfaces_of_several_load_balancers_are_found_in_one_call(aws, names, provider):
     other = Provider(aws, names("nlb"))
     described = [f"ELB {p.load_balancer.split(':loadbalancer/')[1]}" for p in (provider, other)]
     asked = {"Filters": [{"Name": "description", "Values": described}]}

@@ -1,4 +1,4 @@
-"""EC2: VPCs, subnets, route tables, and what routes lead to."""
+"""EC2: VPCs, subnets, route tables and the targets of routes."""
 import pytest
 from conftest import DBT, PROVIDER, REGION
 from test_endpoint_services import error_code
@@ -26,7 +26,7 @@ class Network:
             Filters=[{"Name": name, "Values": [value]} for name, value in wanted.items()])["RouteTables"]
 
     def routes(self):
-        """The main table's routes besides the local ones: without Origin."""
+        """The main table's routes except the local ones, without Origin."""
         return [{name: value for name, value in route.items() if name != "Origin"}
                 for route in self.tables()[0]["Routes"] if route.get("GatewayId") != "local"]
 
@@ -86,7 +86,7 @@ def test_every_cidr_of_a_vpc_has_its_local_route(ec2, network):
         "InvalidParameterValue")
 
 
-def test_subnets_follow_the_main_table_until_they_are_associated(ec2, network):
+def test_subnets_use_the_main_table_until_they_are_associated(ec2, network):
     [main] = network.tables(association__main="true")
     assert [(a["Main"], a.get("SubnetId")) for a in main["Associations"]] == [(True, None)]
     assert network.tables(association__subnet_id=network.subnet) == []
@@ -108,13 +108,13 @@ def test_subnets_follow_the_main_table_until_they_are_associated(ec2, network):
     assert [t["RouteTableId"] for t in network.tables(association__main="true")] == [table]
 
 
-def test_the_default_vpc_leads_to_its_internet_gateway(ec2):
+def test_the_default_vpc_has_a_route_to_its_internet_gateway(ec2):
     [table] = ec2.describe_route_tables(RouteTableIds=["rtb-00000001"])["RouteTables"]
     assert [(r["DestinationCidrBlock"], r["GatewayId"], r["State"]) for r in table["Routes"]] == [
         ("172.31.0.0/16", "local", "active"), ("0.0.0.0/0", "igw-00000001", "active")]
 
 
-def test_a_route_to_a_peer_lives_as_long_as_the_peering(ec2, network):
+def test_a_route_to_a_peer_is_active_while_the_peering_is(ec2, network):
     peer = Network(ec2, "192.168.0.0/16")
     peering = ec2.create_vpc_peering_connection(VpcId=network.vpc, PeerVpcId=peer.vpc)["VpcPeeringConnection"]
     by_id = {"VpcPeeringConnectionId": peering["VpcPeeringConnectionId"]}
@@ -159,7 +159,7 @@ def test_a_route_to_a_transit_gateway_needs_the_vpcs_attachment(ec2, network):
     assert network.routes()[0]["State"] == "blackhole"
 
 
-def test_a_route_to_an_interface_lives_as_long_as_its_instance(ec2, network):
+def test_a_route_to_an_interface_is_active_while_its_instance_is(ec2, network):
     [instance] = ec2.run_instances(ImageId="ami-1", MinCount=1, MaxCount=1, SubnetId=network.subnet)["Instances"]
     interface = instance["NetworkInterfaces"][0]["NetworkInterfaceId"]
     through = {"NetworkInterfaceId": interface, "InstanceId": instance["InstanceId"], "InstanceOwnerId": PROVIDER}
@@ -171,13 +171,13 @@ def test_a_route_to_an_interface_lives_as_long_as_its_instance(ec2, network):
         {"DestinationCidrBlock": block, "NetworkInterfaceId": interface, "State": "blackhole"}
         for block in ("192.168.0.0/16", "192.168.1.0/24")]
     free = ec2.create_network_interface(SubnetId=network.subnet)["NetworkInterface"]["NetworkInterfaceId"]
-    assert network.route("192.168.2.0/24", NetworkInterfaceId=free)["State"] == "blackhole"  # attached to nothing
+    assert network.route("192.168.2.0/24", NetworkInterfaceId=free)["State"] == "blackhole"  # not attached
     ec2.delete_network_interface(NetworkInterfaceId=free)
     assert network.routes()[-1] == {
         "DestinationCidrBlock": "192.168.2.0/24", "NetworkInterfaceId": free, "State": "blackhole"}
 
 
-def test_gateways_take_packets_while_they_are_attached(ec2, network):
+def test_a_route_to_a_gateway_is_active_while_it_is_attached(ec2, network):
     gateway = {"GatewayId": ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]}
     attached = {"InternetGatewayId": gateway["GatewayId"], "VpcId": network.vpc}
     assert error_code(network.route, "0.0.0.0/0", **gateway) == "InvalidParameterValue"
@@ -214,7 +214,7 @@ def test_routes_are_replaced_and_deleted_by_their_destination(ec2, network, name
 
 # Instances
 
-def test_instances_are_where_their_subnet_is(aws, ec2, network):
+def test_instances_have_the_vpc_and_zone_of_their_subnet(aws, ec2, network):
     def run(**more):
         return ec2.run_instances(ImageId="ami-1", MinCount=1, MaxCount=1, SubnetId=network.subnet, **more)[
             "Instances"][0]

@@ -1,4 +1,4 @@
-"""EC2: security groups, their rules one by one, and the prefix lists that rules can name."""
+"""EC2: security groups and their rules, and the prefix lists that rules can refer to."""
 import re
 
 import pytest
@@ -25,9 +25,9 @@ def new_group(ec2, names):
 
 @pytest.fixture
 def new_prefix_list(ec2, names):
-    def create(*blocks, family="IPv4", most=10):
+    def create(*blocks, family="IPv4", max_entries=10):
         return ec2.create_managed_prefix_list(
-            PrefixListName=names("pl"), AddressFamily=family, MaxEntries=most,
+            PrefixListName=names("pl"), AddressFamily=family, MaxEntries=max_entries,
             Entries=[{"Cidr": block, "Description": f"about {block}"} for block in blocks])["PrefixList"]
     return create
 
@@ -46,7 +46,7 @@ def entries(ec2, list_id, **more):
     return [e["Cidr"] for e in ec2.get_managed_prefix_list_entries(PrefixListId=list_id, **more)["Entries"]]
 
 
-def test_every_peer_is_a_rule_with_a_lasting_id(ec2, new_group, new_prefix_list):
+def test_every_peer_is_a_rule_with_a_stable_id(ec2, new_group, new_prefix_list):
     group, other, prefixes = new_group(), new_group(), new_prefix_list("192.0.2.0/24")["PrefixListId"]
     answer = ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[
         {**POSTGRES, "IpRanges": [{"CidrIp": "10.0.0.0/8", "Description": "trial"}, {"CidrIp": "203.0.113.7/24"}],
@@ -102,7 +102,7 @@ def test_the_cli_opens_and_closes_a_port(aws, ec2, new_group):
     assert rules(ec2, group) == [] == permissions(ec2, group)
 
 
-def test_flat_parameters_are_a_rule_too(ec2, new_group):
+def test_flat_parameters_are_a_rule_as_well(ec2, new_group):
     group = new_group()
     ec2.authorize_security_group_ingress(GroupId=group, IpProtocol="6", FromPort=1, ToPort=2, CidrIp="10.1.2.3/32")
     assert permissions(ec2, group)[0]["IpProtocol"] == "tcp"
@@ -129,7 +129,7 @@ def test_rules_are_revoked_by_id_all_or_none(ec2, new_group):
     assert rules(ec2, group, egress=True) == []
 
 
-def test_revoking_what_is_not_there_fails_except_in_a_default_vpc(ec2, new_group, new_vpc):
+def test_revoking_a_missing_rule_fails_except_in_a_default_vpc(ec2, new_group, new_vpc):
     absent = {"IpPermissions": [{**POSTGRES, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}]}
     answer = ec2.revoke_security_group_ingress(GroupId=new_group(), **absent)
     assert (answer["Return"], answer["UnknownIpPermissions"][0]["FromPort"]) == (False, 5432)
@@ -167,7 +167,7 @@ def test_a_modified_rule_keeps_its_id(ec2, new_group, new_prefix_list):
     ({**POSTGRES, "PrefixListIds": [{"PrefixListId": "pl-00000000000000000"}]}, "InvalidPrefixListID.NotFound"),
     ({**POSTGRES, "UserIdGroupPairs": [{"GroupId": "sg-00000000000000000"}]}, "InvalidGroup.NotFound"),
 ])
-def test_rules_that_ec2_refuses(ec2, new_group, permission, code):
+def test_rules_that_ec2_rejects(ec2, new_group, permission, code):
     group = new_group()
     assert error_code(ec2.authorize_security_group_ingress, GroupId=group, IpPermissions=[permission]) == code
     assert rules(ec2, group) == []
@@ -209,7 +209,7 @@ def test_a_prefix_list_has_versions(ec2, new_prefix_list):
 
 def test_prefix_lists_and_their_entries_come_in_pages(aws, ec2, new_prefix_list):
     blocks = [f"10.{number}.0.0/16" for number in range(5)]
-    lists = [new_prefix_list(*blocks, most=5)["PrefixListId"] for _ in range(3)]
+    lists = [new_prefix_list(*blocks, max_entries=5)["PrefixListId"] for _ in range(3)]
     aws.control("page-size", size=2)
     pages = list(ec2.get_paginator("get_managed_prefix_list_entries").paginate(PrefixListId=lists[0]))
     assert [entry["Cidr"] for page in pages for entry in page["Entries"]] == blocks
@@ -223,7 +223,7 @@ def test_prefix_lists_and_their_entries_come_in_pages(aws, ec2, new_prefix_list)
                       AddEntries=[{"Cidr": "2001:db8::/32"}]) == "InvalidParameterValue"
 
 
-def test_awss_own_prefix_lists_are_listed_and_cannot_be_changed(ec2):
+def test_aws_managed_prefix_lists_are_listed_and_cannot_be_changed(ec2):
     own = ec2.describe_managed_prefix_lists(Filters=[{"Name": "owner-id", "Values": ["AWS"]}])["PrefixLists"]
     assert f"com.amazonaws.{REGION}.s3" in [row["PrefixListName"] for row in own]
     assert entries(ec2, own[0]["PrefixListId"])

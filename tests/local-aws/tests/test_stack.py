@@ -1,4 +1,4 @@
-"""A SAM stack with functions: deployed, rung, scheduled, and held to its roles' policies."""
+"""A SAM stack with a function: deployed, started by notifications and schedules, limited by its role's policies."""
 import io
 import json
 import shutil
@@ -32,7 +32,7 @@ class Stack:
         self.function = self.outputs["Function"]
 
     def _deploy(self, services):
-        """With the SAM CLI if it is on the PATH; else with CloudFormation's own API, which runs the same transforms."""
+        """With the SAM CLI if it is on the PATH, else with the CloudFormation API, which runs the same transforms."""
         parameters = {"EndpointServiceIds": ",".join(services), "AlertEmail": OPS}
         capabilities = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
         if sam := shutil.which("sam"):
@@ -40,7 +40,7 @@ class Stack:
                        "--language-extensions", "--no-progressbar", "--capabilities", *capabilities,
                        "--parameter-overrides", *[f"{key}={value}" for key, value in parameters.items()]]
             done = subprocess.run(command, cwd=HERE / "stack", text=True, capture_output=True,
-                                  env={**self.aws.environment(), "SAM_CLI_TELEMETRY": "0"})
+                                  env={**self.aws.environment(), "SAM_CLI_TELEMETRY": "0"}, check=False)
             assert done.returncode == 0, done.stdout + done.stderr
             return
         template = (HERE / "stack/template.yaml").read_text().replace("CodeUri: function", "CodeUri: s3://code/f.zip")
@@ -82,7 +82,7 @@ def accept(service_id, endpoint_id="vpce-00000000000000000"):
 
 def test_the_stacks_resources_exist(aws, stack):
     listed = aws.client("ec2").describe_vpc_endpoint_connection_notifications()["ConnectionNotificationSet"]
-    assert {n["ServiceId"] for n in listed if n["ConnectionNotificationArn"] == stack.outputs["DoorbellTopic"]} == {
+    assert {n["ServiceId"] for n in listed if n["ConnectionNotificationArn"] == stack.outputs["NotificationTopic"]} == {
         stack.guarded.service_id, stack.other.service_id}
     table = aws.client("dynamodb").describe_table(TableName=stack.outputs["Table"])["Table"]
     assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
@@ -94,7 +94,7 @@ def test_the_stacks_resources_exist(aws, stack):
     assert alarm["AlarmActions"] == [stack.outputs["AlertTopic"]]
 
 
-def test_a_request_rings_the_function(aws, stack):
+def test_a_connection_request_starts_the_function(aws, stack):
     before = stack.last("invocations")
     consumer = aws.client("ec2", DBT)
     consumer.create_vpc_endpoint(VpcEndpointType="Interface", VpcId=consumer.describe_vpcs()["Vpcs"][0]["VpcId"],
@@ -103,19 +103,19 @@ def test_a_request_rings_the_function(aws, stack):
     assert invocation["ok"]
 
 
-def test_a_schedules_minute_is_the_servers(stack):
+def test_schedules_run_in_the_servers_minutes(stack):
     """rate(1 minute) at --minute 1."""
     eventually(lambda: len(stack.invocations("schedule")) >= 2)
 
 
-def test_a_recorded_change_reaches_the_function(stack):
+def test_a_recorded_change_starts_the_function(stack):
     before = stack.last("invocations")
     stack.guarded.elb.modify_load_balancer_attributes(LoadBalancerArn=stack.guarded.load_balancer, Attributes=[
         {"Key": "load_balancing.cross_zone.enabled", "Value": "true"}])
     assert eventually(lambda: stack.invocations("cloudtrail", before))[0]["ok"]
 
 
-def test_the_functions_own_call_is_recorded_as_its_roles(aws, stack):
+def test_a_call_of_the_function_is_recorded_with_its_role(aws, stack):
     consumer = aws.client("ec2", DBT)
     endpoint = consumer.create_vpc_endpoint(
         VpcEndpointType="Interface", VpcId=consumer.describe_vpcs()["Vpcs"][0]["VpcId"],
@@ -131,20 +131,20 @@ def test_the_functions_own_call_is_recorded_as_its_roles(aws, stack):
         f"arn:aws:ec2:{REGION}:{PROVIDER}:vpc-endpoint-service/{stack.guarded.service_id}"]
 
 
-def test_the_role_decides_what_the_function_may_do(aws, stack):
-    stranger = Provider(aws, "unguarded")
-    denied = stack.invoke(accept(stranger.service_id))
+def test_the_function_may_do_only_what_its_role_allows(aws, stack):
+    unguarded = Provider(aws, "unguarded")
+    denied = stack.invoke(accept(unguarded.service_id))
     assert denied["status"] == 403
     assert "<Code>UnauthorizedOperation</Code>" in denied["body"]
     assert (f"is not authorized to perform: ec2:AcceptVpcEndpointConnections on resource: arn:aws:ec2:{REGION}:"
-            f"{PROVIDER}:vpc-endpoint-service/{stranger.service_id} because no identity-based policy allows"
+            f"{PROVIDER}:vpc-endpoint-service/{unguarded.service_id} because no identity-based policy allows"
             ) in denied["body"]
     described = stack.invoke(query("ec2", "2016-11-15", "DescribeVpcEndpointConnections"))
     assert described["status"] == 200
 
 
-def test_reads_and_changes_of_a_network_are_held_to_policies(aws, names):
-    """A user who may look at everything, change one security group, and nothing else."""
+def test_policies_limit_reads_and_changes_of_a_network(aws, names):
+    """A user who may describe everything and change one security group, and nothing else."""
     ec2, iam, user = aws.client("ec2"), aws.client("iam"), names("auditor")
     mine, other = (ec2.create_security_group(GroupName=names("sg"), Description="d")["GroupId"] for _ in range(2))
     iam.create_user(UserName=user)
@@ -195,10 +195,11 @@ def test_reads_and_changes_of_a_network_are_held_to_policies(aws, names):
         "QueueUrl": f"http://127.0.0.1/{PROVIDER}/other", "MessageBody": "x"}}, "AccessDenied"),
     ({"service": "logs", "target": "Logs_20140328.DescribeLogGroups", "json": {}}, "AccessDeniedException"),
 ])
-def test_each_service_denies_in_its_own_words(stack, event, code):
+def test_each_service_has_its_own_error_for_denials(stack, event, code):
     denied = stack.invoke(event)
     assert denied["status"] in (400, 403)
-    assert code in denied["body"] and "is not authorized to perform" in denied["body"]
+    assert code in denied["body"]
+    assert "is not authorized to perform" in denied["body"]
 
 
 def test_what_the_function_publishes_is_captured_per_protocol(aws, stack):
@@ -222,7 +223,7 @@ def test_a_failing_invocation_is_retried_and_ends_in_the_dead_letter_queue(aws, 
     assert [(a["ok"], a["error"]) for a in attempts] == [(False, "on purpose")] * 3
 
 
-def test_a_functions_environment_is_lambdas_and_its_configurations(stack):
+def test_a_function_has_lambdas_environment_variables_and_its_own(stack):
     environment = stack.invoke({})["environment"]
     assert environment["STATE_TABLE"] == stack.outputs["Table"]
     assert environment["AWS_ENDPOINT_URL"] == stack.aws.endpoint
@@ -230,7 +231,7 @@ def test_a_functions_environment_is_lambdas_and_its_configurations(stack):
     assert not {"PYTHONPATH", "AUTH", "GATEWAY_PORT", "MINISTACK_REGION"} & set(environment)
 
 
-def test_the_tables_conditions_hold(aws, stack):
+def test_conditional_writes_to_the_table(aws, stack):
     dynamodb, table = aws.client("dynamodb"), stack.outputs["Table"]
     item = {"pk": {"S": "alert"}, "sk": {"S": "1"}, "version": {"N": "1"}}
     dynamodb.put_item(TableName=table, Item=item, ConditionExpression="attribute_not_exists(pk)")
@@ -240,8 +241,8 @@ def test_the_tables_conditions_hold(aws, stack):
     assert failure.value.response["Item"] == item
     update = {"TableName": table, "Key": {"pk": item["pk"], "sk": item["sk"]},
               "UpdateExpression": "SET version = version + :one",
-              "ConditionExpression": "version = :seen AND (attribute_not_exists(lease) OR lease < :now)"}
-    values = {":one": {"N": "1"}, ":seen": {"N": "1"}, ":now": {"N": "5"}}
+              "ConditionExpression": "version = :expected AND (attribute_not_exists(lease) OR lease < :now)"}
+    values = {":one": {"N": "1"}, ":expected": {"N": "1"}, ":now": {"N": "5"}}
     dynamodb.update_item(**update, ExpressionAttributeValues=values)
     with pytest.raises(dynamodb.exceptions.ConditionalCheckFailedException):
         dynamodb.update_item(**update, ExpressionAttributeValues=values)
@@ -260,4 +261,4 @@ def test_deleting_the_stack_deletes_its_notifications(aws, stack):
     eventually(lambda: not [s for s in client.list_stacks()["StackSummaries"]
                             if s["StackName"] == "guard" and s["StackStatus"] != "DELETE_COMPLETE"])
     listed = aws.client("ec2").describe_vpc_endpoint_connection_notifications()["ConnectionNotificationSet"]
-    assert not [n for n in listed if n["ConnectionNotificationArn"] == stack.outputs["DoorbellTopic"]]
+    assert not [n for n in listed if n["ConnectionNotificationArn"] == stack.outputs["NotificationTopic"]]

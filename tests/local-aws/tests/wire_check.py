@@ -1,16 +1,16 @@
-"""Watches clients: every XML answer must consist of what botocore's output shape knows, and of nothing else."""
+"""Checks the responses to clients: every XML element must be a member of botocore's output shape."""
 import re
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 violations: list[str] = []
-ANSWERED_HERE = re.compile(  # of EC2; of ELBv2 everything
+HANDLED_HERE = re.compile(  # the EC2 actions; of ELBv2, all are
     "VpcEndpoint|NetworkAcl|(Create|Delete|Describe)NetworkInterface|SecurityGroup|PrefixList|Route|Subnet|VpcPeering|"
     "TransitGateway|(Create|Describe)Vpcs?$|VpcCidrBlock|(Run|Describe)Instances")
 LOWER_CAMEL = re.compile(r"[a-z]+([A-Z][a-z]*)*")
 
 
 def watch(client):
-    """Check the client's answers, if they are of an API that this package answers."""
+    """Check the responses to this client, if this package handles its service."""
     service = client.meta.service_model.service_name
     if service in ("ec2", "elbv2"):
         client.meta.events.register(f"before-parse.{service}", _check)
@@ -20,7 +20,7 @@ def _check(operation_model, response_dict, **_):
     name = operation_model.name
     if response_dict["status_code"] >= 300:
         return
-    if operation_model.service_model.service_name == "ec2" and not ANSWERED_HERE.search(name):
+    if operation_model.service_model.service_name == "ec2" and not HANDLED_HERE.search(name):
         return
     shape = operation_model.output_shape
     without_shape = {"requestId", "ResponseMetadata"} | (set() if shape else {"return", f"{name}Result"})
