@@ -14,10 +14,10 @@ PYTEST := .tools/aws/bin/python -m pytest --quiet -p no:cacheprovider
 CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH cargo-lambda
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: help setup demo test lint local-build deploy clean \
+.PHONY: help setup demo unit flow docs test lint local-build deploy clean \
 	build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
 
-help: ## Say what there is
+help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(AWS_TOOLS) $(SAM_TOOLS) ## Install the pinned tools into .tools/
@@ -40,13 +40,24 @@ local-build: ## Compile everything, tests too, for this machine
 demo: setup local-build ## Run the guard on a local AWS and play its story; KEEP=1 leaves it running
 	@cargo run --quiet --package flows --bin demo -- $(if $(KEEP),--keep)
 
-lint: $(AWS_TOOLS) $(SAM_TOOLS) local-build ## Formatting, clippy, the templates
+unit: ## The tests of the pure core: seconds, without compiling the AWS SDK; NAME=... selects
+	@cargo test --package guard-core -- $(NAME)
+
+flow: setup local-build ## One flow against the deployed stack: NAME=... selects
+	@cargo test --package flows -- $(NAME)
+
+docs: ## Write docs/checks.md and README's table of the checks
+	@cargo run --quiet --package guard-core --example catalogue -- write
+
+lint: $(AWS_TOOLS) $(SAM_TOOLS) local-build ## Formatting, clippy, ruff, the templates
 	@echo "==> Formatting"
 	@cargo fmt --all --check
 	@echo "==> clippy"
 	@# As a wrapper around the build, clippy shares the compiled dependencies; `cargo clippy` would check the SDK anew,
 	@# which takes two minutes.
 	@RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS="-Dwarnings" cargo build --quiet --workspace --all-targets
+	@echo "==> ruff"
+	@.tools/aws/bin/ruff check --no-cache
 	@echo "==> The templates"
 	@$(SAM) validate --lint
 	@.tools/aws/bin/cfn-lint template.yaml infra/*.yaml

@@ -149,7 +149,7 @@ async fn what_the_event_says_of_an_owner_counts_for_nothing() {
     let (result, aws) = run(Aws { reads, ..Aws::default() }, &[], &claim).await;
     assert_eq!(result, Ok(()));
     assert_eq!(aws.accepted, []);
-    let by_hand = cloudtrail_event(json!({
+    let by_hand = cloudtrail_event(&json!({
         "eventName": "AcceptVpcEndpointConnections",
         "requestParameters": {"vpcEndpointId": endpoint(1).to_string(), "vpcEndpointOwner": DBT},
     }));
@@ -298,7 +298,7 @@ async fn an_unsuccessful_item_without_an_id_counts_for_all_that_still_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn an_untrusted_account_that_was_accepted_by_hand_is_reported_with_who_did_it() {
-    let event = cloudtrail_event(json!({
+    let event = cloudtrail_event(&json!({
         "eventName": "AcceptVpcEndpointConnections",
         "eventTime": "2026-03-14T08:00:00Z",
         "userIdentity": {"arn": "arn:aws:iam::111122223333:user/network-admin"},
@@ -338,7 +338,7 @@ fn events() -> impl Strategy<Value = Value> {
             "vpcEndpointOwner": DBT, "serviceId": third, "vpcEndpointId": endpoint(1).to_string()})
             .to_string(),
         ),
-        3 => cloudtrail_event(json!({
+        3 => cloudtrail_event(&json!({
             "eventName": first, "userIdentity": {"arn": second, "accountId": DBT},
             "requestParameters": {"vpcEndpointOwner": DBT, "VpcEndpointId": third}})),
         _ => json!({first: second, "owner": third}),

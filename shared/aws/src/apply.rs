@@ -174,28 +174,29 @@ impl Failure {
 
 impl Outcome {
     fn add(&mut self, result: Result<Vec<UnsuccessfulItem>, Failure>, endpoints: &[EndpointId]) {
-        let mut refuse = |endpoint: &EndpointId, why: &str| {
-            self.refused.insert(endpoint.to_string(), why.to_owned());
-        };
         match result {
             // HTTP 200 is not success: each item has its own answer.
             Ok(unsuccessful) => {
                 for (endpoint, why) in unsuccessful.iter().map(refusal) {
                     match endpoint {
-                        Some(endpoint) => refuse(&endpoint, &why),
+                        Some(endpoint) => self.refuse(&[endpoint], &why),
                         // EC2 does not say which: the next read shows those that succeeded.
-                        None => endpoints.iter().for_each(|endpoint| refuse(endpoint, &why)),
+                        None => self.refuse(endpoints, &why),
                     }
                 }
             }
             Err(Failure { error, final_answer }) => {
                 tracing::error!(%error, ?endpoints, "the call failed");
-                endpoints.iter().for_each(|endpoint| refuse(endpoint, &error.error));
+                self.refuse(endpoints, &error.error);
                 if !final_answer {
                     self.failed.push(error);
                 }
             }
         }
+    }
+
+    fn refuse(&mut self, endpoints: &[EndpointId], why: &str) {
+        self.refused.extend(endpoints.iter().map(|endpoint| (endpoint.to_string(), why.to_owned())));
     }
 }
 

@@ -94,7 +94,7 @@ mod tests {
         };
         let message = "vpce-svc-0123456789abcdef0: Connect";
         assert_eq!(parse(&notification("m-1", "2026-03-14T08:00:00.000Z", message)), expected);
-        let recorded = cloudtrail_event(json!({
+        let recorded = cloudtrail_event(&json!({
             "eventName": "ModifyLoadBalancerAttributes",
             "userIdentity": {"arn": "arn:aws:iam::111122223333:user/network-admin"},
             "sourceIPAddress": "203.0.113.7",
@@ -108,14 +108,15 @@ mod tests {
     #[test]
     fn what_changed_nothing_or_does_not_parse_is_unrecognised() {
         let denied = json!({"eventName": "ModifyLoadBalancerAttributes", "errorCode": "AccessDenied"});
-        for event in [json!({"hello": "world"}), json!(null), cloudtrail_event(denied), cloudtrail_event(json!("?"))] {
+        for event in [json!({"hello": "world"}), json!(null), cloudtrail_event(&denied), cloudtrail_event(&json!("?"))]
+        {
             assert_eq!(parse(&event), Trigger::Unrecognised, "{event}");
         }
     }
 
     #[test]
     fn a_change_without_details_is_still_a_change() {
-        let Trigger::Change(change) = parse(&cloudtrail_event(json!({"eventName": "SetSubnets"}))) else {
+        let Trigger::Change(change) = parse(&cloudtrail_event(&json!({"eventName": "SetSubnets"}))) else {
             panic!("a change");
         };
         assert_eq!(change.to_string(), "SetSubnets by unknown from unknown at unknown");
@@ -131,7 +132,7 @@ mod tests {
             (text, text, text).prop_map(|(name, principal, time)| {
                 let record =
                     json!({"eventName": name, "userIdentity": {"arn": principal}, "eventTime": time, "eventID": time});
-                ("change", cloudtrail_event(record))
+                ("change", cloudtrail_event(&record))
             }),
         ]
     }

@@ -173,6 +173,6 @@ pub fn notification(id: &str, sent: &str, message: &str) -> Value {
 
 /// The event of an API call that CloudTrail recorded as `record`.
 #[must_use]
-pub fn cloudtrail_event(record: Value) -> Value {
+pub fn cloudtrail_event(record: &Value) -> Value {
     json!({"source": "aws.ec2", "detail-type": "AWS API Call via CloudTrail", "detail": record})
 }

@@ -1,25 +1,36 @@
-//! Prints the catalogue of checks: `runbook` and `readme` as Markdown, `json` for programs. `make docs` writes the first two
-//! into the documentation; the test `documentation` compares.
+//! The catalogue of checks: `write` writes it into the documentation (`make docs`), `json` prints it for programs.
 
-use std::path::Path;
+use std::io::Result;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use guard_core::checks::documentation;
+use guard_core::checks::documentation::{json, readme_table, runbook};
 
-fn main() -> ExitCode {
+/// README's table stands between these lines.
+const MARKS: (&str, &str) = ("<!-- checks -->\n", "<!-- /checks -->");
+
+fn main() -> Result<ExitCode> {
     match std::env::args().nth(1).as_deref() {
-        Some("runbook") => print!("{}", documentation::runbook(page)),
-        Some("readme") => print!("{}", documentation::readme_table()),
-        Some("json") => println!("{}", documentation::json()),
+        Some("write") => write()?,
+        Some("json") => println!("{}", json()),
         _ => {
-            eprintln!("usage: catalogue runbook|readme|json");
-            return ExitCode::from(64);
+            eprintln!("usage: catalogue write|json");
+            return Ok(ExitCode::from(64));
         }
     }
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }
 
-fn page(id: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("runbook").join(format!("{id}.md"));
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+fn write() -> Result<()> {
+    let page = |id: &str| std::fs::read_to_string(top().join(format!("shared/core/runbook/{id}.md")));
+    std::fs::write(top().join("docs/checks.md"), runbook(page)?)?;
+    let readme = top().join("README.md");
+    let text = std::fs::read_to_string(&readme)?;
+    let parts = text.split_once(MARKS.0).and_then(|(before, rest)| Some((before, rest.split_once(MARKS.1)?.1)));
+    let (before, after) = parts.ok_or_else(|| std::io::Error::other("README.md has no place for the table"))?;
+    std::fs::write(readme, [before, MARKS.0, &readme_table(), MARKS.1, after].concat())
+}
+
+fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }

@@ -39,9 +39,9 @@ pub struct Policy {
     pub untrusted_requests: UntrustedRequests,
     /// What to do when cross-zone load balancing is off.
     pub cross_zone: CrossZone,
-    /// Bad results in a row before an alert of a check that can_flap fires. At least 1.
+    /// Consecutive failing results before an alert of a check that can flap fires. At least 1.
     pub alert_after: u32,
-    /// Good results in a row before such an alert resolves. At least 1.
+    /// Consecutive passing results before such an alert resolves. At least 1.
     pub resolve_after: u32,
     /// How long after it was last told a firing alert is told again.
     pub remind_every: Option<Duration>,

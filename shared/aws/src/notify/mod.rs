@@ -158,7 +158,9 @@ impl Notifier {
         })
         .await;
         let mut errors = RunErrors::default();
-        sent.into_iter().for_each(|result| errors.push(result));
+        for result in sent {
+            errors.push(result);
+        }
         errors
     }
 

@@ -148,7 +148,9 @@ impl Run<'_> {
             Some(before) => Record { state, observed_at, ..before.clone() },
             None => Record::new(state, observed_at),
         };
-        transitions.into_iter().for_each(|transition| record.push(transition));
+        for transition in transitions {
+            record.push(transition);
+        }
         Some(record)
     }
 

@@ -42,10 +42,10 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
             accounts.entry(connection.owner.as_ref()).or_default().push(connection);
         }
     }
-    let resource = |owner: Option<&AccountId>| owner.map_or(UNNAMED, AccountId::as_str).to_owned();
+    let resource = |owner: Option<&AccountId>| owner.map_or(UNNAMED.to_owned(), ToString::to_string);
     accounts
         .into_iter()
-        .map(|(owner, connections)| CheckResult::new(&SPEC, resource(owner), judge(owner, &connections, context)))
+        .map(|(owner, connections)| CheckResult::new(&SPEC, &resource(owner), judge(owner, &connections, context)))
         .collect()
 }
 

@@ -85,7 +85,7 @@ impl Severity {
 
 impl CheckResult {
     /// The result of `check` for `resource`.
-    pub(super) fn new(check: Check, resource: impl ToString, status: Status) -> Self {
+    pub(super) fn new(check: Check, resource: &(impl ToString + ?Sized), status: Status) -> Self {
         Self { check, resource: resource.to_string(), status }
     }
 }

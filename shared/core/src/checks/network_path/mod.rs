@@ -108,7 +108,7 @@ fn remote_side(group: &TargetGroup, analyzer: &PathAnalyzer<'_>) -> Option<Check
         count(number, "target")
     );
     let resource = format!("{}, remote side", group.arn);
-    (number > 0).then(|| CheckResult::new(&SPEC, resource, Status::Unknown(why)))
+    (number > 0).then(|| CheckResult::new(&SPEC, &resource, Status::Unknown(why)))
 }
 
 /// Whether the node sends to the target if cross-zone load balancing is off.
