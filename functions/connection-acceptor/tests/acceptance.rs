@@ -1,6 +1,6 @@
 //! connection-acceptor against answers as EC2 sends them over the wire: who is let in, and with which calls.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
