@@ -1,5 +1,5 @@
-//! Who may connect. This file is the one to audit: nothing is accepted but what [`Plan::of`] names, and it names only
-//! endpoints for which [`decide`] says [`Verdict::Accept`].
+//! Who may connect. This is the file to audit: nothing is accepted but what [`Plan::new`] names, and it names only endpoints
+//! for which [`decide`] says [`Verdict::Accept`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,34 +8,34 @@ use crate::config::{Policy, UntrustedRequests};
 use crate::ids::{EndpointId, ServiceId};
 use crate::snapshot::{Connection, ConnectionState};
 
-/// What is to be said and done about one connection.
+/// What one connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// dbt asks: let it in.
+    /// dbt's request: accept it.
     Accept,
-    /// dbt's connection is being set up.
+    /// dbt's connection, being set up.
     Establishing,
-    /// dbt is connected.
+    /// dbt's connection, available.
     Established,
-    /// dbt's connection is rejected, failed or expired.
+    /// dbt's connection, rejected, failed or expired.
     Broken,
-    /// Somebody else asks.
+    /// A request of an untrusted account.
     UntrustedRequest,
-    /// Somebody else is in.
+    /// An untrusted account is connected.
     UntrustedConnected,
-    /// Somebody else was turned away, or gave up.
+    /// A connection of an untrusted account that was rejected, failed or expired.
     UntrustedClosed,
-    /// The consumer deletes it, or has.
+    /// The consumer is deleting it, or has deleted it.
     Gone,
-    /// EC2 reports a state that this tool does not know.
+    /// EC2 reports a state that this version does not know.
     UnknownState,
-    /// It belongs to an endpoint service this guard was not given: not ours to judge.
+    /// It belongs to an endpoint service that is not configured.
     NotOurs,
 }
 
-/// Judges one connection by what EC2 said of it in this run, and by nothing else.
+/// Decides about one connection, by what EC2 reported in this run and nothing else.
 ///
-/// Deny by default: the owner is dbt only if EC2 named an account and that account is configured.
+/// Deny by default: the owner is dbt only if EC2 names an account and that account is configured.
 #[must_use]
 pub fn decide(connection: &Connection, policy: &Policy) -> Verdict {
     use ConnectionState::{Available, Deleted, Deleting, Expired, Failed, Other, Pending, PendingAcceptance, Rejected};
@@ -57,7 +57,7 @@ pub fn decide(connection: &Connection, policy: &Policy) -> Verdict {
     }
 }
 
-/// The changes to make in EC2. Nothing happens but what stands here.
+/// The changes to make in EC2, and no others.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
     /// Requests to accept, by endpoint service.
@@ -67,7 +67,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What [`decide`] makes of each connection, as changes.
+    /// The changes that follow from [`decide`] for each connection.
     #[must_use]
     pub fn new(connections: &[Connection], policy: &Policy) -> Self {
         let mut plan = Self::default();
@@ -84,7 +84,7 @@ impl Plan {
         plan
     }
 
-    /// Whether there is nothing to do.
+    /// Whether there is nothing to change.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.accept.is_empty() && self.reject.is_empty()
@@ -110,12 +110,12 @@ mod tests {
 
     use super::*;
     use crate::ids::AccountId;
-    use crate::testing::{connection, endpoint, policy, service};
+    use crate::testing::{self, connection, endpoint, policy, service};
 
-    const DBT: Option<&str> = Some("123456789012");
-    const UNTRUSTED: Option<&str> = Some("999999999999");
+    const DBT: Option<&str> = Some(testing::DBT);
+    const UNTRUSTED: Option<&str> = Some(testing::UNTRUSTED);
 
-    /// Every cell of the table: the state as EC2 writes it, and what it means for dbt and for anyone else.
+    /// Every cell of the table: the state as EC2 writes it, and the verdict for dbt and for any other owner.
     const TABLE: &[(&str, Verdict, Verdict)] = &[
         ("pendingAcceptance", Verdict::Accept, Verdict::UntrustedRequest),
         ("pending", Verdict::Establishing, Verdict::UntrustedConnected),
@@ -131,10 +131,10 @@ mod tests {
 
     #[test]
     fn every_cell_of_the_table() {
-        for (state, dbt, anyone_else) in TABLE {
+        for (state, dbt, other) in TABLE {
             assert_eq!(decide(&connection(1, DBT, state), &policy()), *dbt, "{state}, dbt");
-            assert_eq!(decide(&connection(1, UNTRUSTED, state), &policy()), *anyone_else, "{state}, a stranger");
-            assert_eq!(decide(&connection(1, None, state), &policy()), *anyone_else, "{state}, owner missing");
+            assert_eq!(decide(&connection(1, UNTRUSTED, state), &policy()), *other, "{state}, an untrusted account");
+            assert_eq!(decide(&connection(1, None, state), &policy()), *other, "{state}, owner missing");
         }
     }
 
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn every_configured_dbt_account_is_dbt_and_its_neighbours_are_not() {
+    fn every_configured_account_is_dbt_and_no_similar_one_is() {
         let mut policy = policy();
         policy.dbt_accounts.insert("555555555555".parse().unwrap());
         assert_eq!(decide(&connection(1, Some("555555555555"), "pendingAcceptance"), &policy), Verdict::Accept);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_rejected_only_when_asked_for() {
+    fn untrusted_accounts_are_rejected_only_when_configured() {
         let connections = [
             connection(1, UNTRUSTED, "pendingAcceptance"),
             connection(2, UNTRUSTED, "available"),
@@ -191,9 +191,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever connections there are: what is accepted waits, on a configured service, for a dbt account.
+        /// Of any connections, only requests of dbt's accounts on a configured service are accepted.
         #[test]
-        fn nothing_is_accepted_but_what_dbt_asks(
+        fn only_requests_of_dbt_are_accepted(
             rows in prop::collection::vec((0..4u32, 0..4usize, "pendingAcceptance|PENDINGACCEPTANCE|available|[a-zA-Z]{0,20}"), 0..20),
             reject in any::<bool>(),
         ) {

@@ -290,3 +290,45 @@ fn signal<'a>(round: &'a [CheckResult], check: Check, resource: &str, service: &
         None => Signal::Absent,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{at, finding, policy, region, service};
+
+    /// The updates of a drift-watcher run that found nothing, an hour after these items were written.
+    fn updates(items: &Items) -> Vec<Update> {
+        let (service, policy, region) = (service(1), policy(), region());
+        let run = Run { function: "drift-watcher", policy: &policy, region: &region, now: at(9, 0) };
+        let report = Report { service: &service, rounds: vec![vec![]], connections: None, observed_at: at(9, 0) };
+        run.updates(&report, items)
+    }
+
+    fn item(function: &str, check: &str, phase: Phase) -> (Key, Item) {
+        let finding = finding(Severity::Critical);
+        let thresholds = Thresholds { alert_after: 1, resolve_after: 1, remind_every: None };
+        let (alert, _) = advance(None, Signal::Failing(&finding), thresholds, "incident", at(8, 0));
+        let alert = Alert { phase, ..alert.unwrap() };
+        let record = Record::new(State::Alert(Box::new(alert)), at(8, 0));
+        (Key::new(function, check, "resource"), Item { record: Some(record), version: Version::At(1) })
+    }
+
+    #[test]
+    fn an_alert_of_a_check_that_this_version_does_not_have_is_closed_with_a_notice() {
+        let updates = updates(&Items::from([item("drift-watcher", "connection.stranger", Phase::Firing)]));
+        let [Update { record, leased: true, .. }] = &updates[..] else { panic!("{updates:?}") };
+        let [notice] = &record.outbox[..] else { panic!("one notice: {:?}", record.outbox) };
+        assert_eq!((notice.kind, notice.check.as_str()), (Kind::Notice, "connection.stranger"));
+        assert!(notice.finding.summary.starts_with("no longer checked: 2 of 3 targets down"), "{notice:?}");
+        assert_eq!(record.alert().unwrap().phase, Phase::Resolved);
+    }
+
+    #[test]
+    fn such_an_alert_is_closed_once_and_by_the_function_that_wrote_it() {
+        let items = [
+            item("drift-watcher", "connection.stranger", Phase::Resolved),
+            item("health-watcher", "connection.stranger", Phase::Firing),
+        ];
+        assert_eq!(updates(&Items::from(items)), []);
+    }
+}

@@ -126,8 +126,8 @@ impl<'a> Content<'a> {
             transitions,
             caution: trouble.map(|trouble| {
                 format!(
-                    "The guard's memory, its DynamoDB table, failed ({}): this may be told again, and what is over may \
-                     go unsaid.",
+                    "The guard's memory, its DynamoDB table, failed ({}): this may be sent again, and what is over may \
+                     not be sent.",
                     plain(&trouble.to_string())
                 )
             }),
@@ -277,7 +277,7 @@ mod tests {
         ----
 
         Endpoint service: vpce-svc-00000000000000001 (postgres)
-        Told by privatelink-guard, function health-watcher.
+        Sent by privatelink-guard, function health-watcher.
         ");
     }
 

@@ -21,7 +21,7 @@ pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
         let _ = writeln!(text, "{caution}\n");
     }
     let service = service_name(content.service, content.name);
-    let _ = writeln!(text, "Endpoint service: {service}\nTold by privatelink-guard, function {}.", content.function);
+    let _ = writeln!(text, "Endpoint service: {service}\nSent by privatelink-guard, function {}.", content.function);
     text
 }
 
@@ -56,7 +56,7 @@ fn full(transition: &Transition) -> String {
         let _ = writeln!(text, "The guard cannot tell at present whether it is still so: {}", plain(unknown));
     }
     if transition.dropped > 0 {
-        let _ = writeln!(text, "Before this, {} of its changes could not be told.", transition.dropped);
+        let _ = writeln!(text, "Before this, {} of its changes could not be sent.", transition.dropped);
     }
     let _ = writeln!(text, "\n{}\n\nSeen:", wrapped(&format!("For dbt: {}", finding.impact)));
     for line in &finding.evidence {
