@@ -129,5 +129,7 @@ fn heartbeat(results: &[CheckResult], state: &LoadedState) -> Finding {
         evidence: vec![format!("firing alerts of all functions: {firing}")],
         remedy: Remedy { action: "Nothing to do.".to_owned(), command: None, console: None },
         cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
     }
 }

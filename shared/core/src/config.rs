@@ -27,6 +27,8 @@ pub struct Policy {
     pub services: BTreeSet<ServiceId>,
     /// The accounts whose endpoints may connect: those of `principals`. Never empty.
     pub dbt_accounts: BTreeSet<AccountId>,
+    /// Accounts that are neither dbt's nor untrusted: the guard neither accepts nor rejects their endpoints.
+    pub known_accounts: BTreeSet<AccountId>,
     /// dbt's principals as configured.
     pub principals: BTreeSet<Principal>,
     /// The topic connection notifications must go to, when that is to be checked.
@@ -132,6 +134,11 @@ impl Settings {
         );
         read.required("ENDPOINT_SERVICE_IDS", services.is_empty(), "at least one endpoint service");
         read.required("DBT_PRINCIPALS", principals.is_empty(), "at least one principal of dbt's");
+        let known_accounts =
+            read.list("KNOWN_ACCOUNTS", "12-digit AWS account ids, comma-separated", str::parse::<AccountId>);
+        for account in known_accounts.iter().filter(|known| principals.iter().any(|own| own.account == **known)) {
+            read.problem("KNOWN_ACCOUNTS", format!("{account} is in DBT_PRINCIPALS"), "accounts that are not dbt's");
+        }
         let listener_ports = read.one("LISTENER_PORTS", LISTENER_PORTS, ListenerPorts::from_str);
         if let Some(ListenerPorts::PerService(ports)) = &listener_ports {
             for (service, _) in ports.iter().filter(|(service, _)| !services.contains(service)) {
@@ -142,6 +149,7 @@ impl Settings {
         let policy = Policy {
             dbt_accounts: principals.iter().map(|principal| principal.account.clone()).collect(),
             services: services.into_iter().collect(),
+            known_accounts: known_accounts.into_iter().collect(),
             principals: principals.into_iter().collect(),
             notification_topic: read.one("NOTIFICATION_TOPIC_ARN", "the ARN of an SNS topic", sns_topic),
             listener_ports: listener_ports.unwrap_or(ListenerPorts::Any),
@@ -446,6 +454,7 @@ mod tests {
             ("NOTIFICATION_TOPIC_ARN", "arn:aws:sqs:eu-central-1:111122223333:q"),
             ("LISTENER_PORTS", "5432+0"),
             ("DBT_CIDRS", "10.0.0.1/8,300.0.0.0/8"),
+            ("KNOWN_ACCOUNTS", "12345"),
             ("UNTRUSTED_REQUESTS", "accept"),
             ("CROSS_ZONE", "on"),
             ("ALERT_AFTER", "0"),
@@ -454,10 +463,11 @@ mod tests {
             ("DRY_RUN", "yes"),
         ]);
         insta::assert_snapshot!(told, @r"
-        the configuration has 15 problems:
+        the configuration has 16 problems:
           ENDPOINT_SERVICE_IDS: 'svc-1' is not an endpoint service id (vpce-svc-0123456789abcdef0); expected vpce-svc-… ids, comma-separated
           ENDPOINT_SERVICE_IDS: 'svc-2' is not an endpoint service id (vpce-svc-0123456789abcdef0); expected vpce-svc-… ids, comma-separated
           DBT_PRINCIPALS: is missing or empty; expected at least one principal of dbt's
+          KNOWN_ACCOUNTS: '12345' is not a 12-digit AWS account id; expected 12-digit AWS account ids, comma-separated
           LISTENER_PORTS: '0' is not a port from 1 to 65535; expected 5432, or 5432+443, or vpce-svc-a=5432+443,vpce-svc-b=22
           NOTIFICATION_TOPIC_ARN: 'arn:aws:sqs:eu-central-1:111122223333:q' is not the ARN of an SNS topic; expected the ARN of an SNS topic
           DBT_CIDRS: '10.0.0.1/8' has host bits set, did you mean 10.0.0.0/8?; expected IPv4 or IPv6 CIDRs such as 10.1.2.0/24, comma-separated
@@ -471,6 +481,13 @@ mod tests {
           ALERT_TOPIC_ARN: 'alerts' is not the ARN of an SNS topic; expected the ARN of an SNS topic
           STATE_TABLE: is missing or empty; expected the name of a DynamoDB table
         ");
+    }
+
+    #[test]
+    fn an_account_is_dbts_or_known_but_not_both() {
+        let accounts = read(&[("KNOWN_ACCOUNTS", "555555555555, 666666666666")]).unwrap().policy.known_accounts;
+        assert_eq!(accounts.len(), 2);
+        assert!(problems(&[("KNOWN_ACCOUNTS", "123456789012")]).contains("123456789012 is in DBT_PRINCIPALS"));
     }
 
     #[test]

@@ -1,12 +1,38 @@
-//! Who may connect. This is the file to audit: nothing is accepted but what [`Plan::new`] names, and it names only endpoints
-//! for which [`decide`] says [`Verdict::Accept`].
+//! Who may connect. This is the file to audit: nothing is accepted but what [`Plan::accepts`] names, and it names only
+//! endpoints for which [`decide`] says [`Verdict::Accept`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::config::{Policy, UntrustedRequests};
 use crate::ids::{EndpointId, ServiceId};
 use crate::snapshot::{Connection, ConnectionState};
+
+/// Whose endpoint it is, as far as EC2 says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// One of dbt's accounts.
+    Dbt,
+    /// One of the `KNOWN_ACCOUNTS`.
+    Known,
+    /// Any other account.
+    Untrusted,
+    /// EC2 names no account, or no well-formed one.
+    Unnamed,
+}
+
+impl Owner {
+    /// The owner of `connection`. Deny by default: it is dbt only if EC2 names an account and that account is configured.
+    #[must_use]
+    pub fn new(connection: &Connection, policy: &Policy) -> Self {
+        match &connection.owner {
+            Some(account) if policy.dbt_accounts.contains(account) => Self::Dbt,
+            Some(account) if policy.known_accounts.contains(account) => Self::Known,
+            Some(_) => Self::Untrusted,
+            None => Self::Unnamed,
+        }
+    }
+}
 
 /// What one connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,12 +45,18 @@ pub enum Verdict {
     Established,
     /// dbt's connection, rejected, failed or expired.
     Broken,
+    /// An endpoint of a known account, in whatever state: not the guard's to answer.
+    Known,
     /// A request of an untrusted account.
     UntrustedRequest,
     /// An untrusted account is connected.
     UntrustedConnected,
-    /// A connection of an untrusted account that was rejected, failed or expired.
-    UntrustedClosed,
+    /// A request whose owner EC2 does not name.
+    UnnamedRequest,
+    /// A connection whose owner EC2 does not name.
+    UnnamedConnected,
+    /// A connection that is not dbt's and was rejected, failed or expired.
+    Closed,
     /// The consumer is deleting it, or has deleted it.
     Gone,
     /// EC2 reports a state that this version does not know.
@@ -34,8 +66,6 @@ pub enum Verdict {
 }
 
 /// Decides about one connection, by what EC2 reported in this run and nothing else.
-///
-/// Deny by default: the owner is dbt only if EC2 names an account and that account is configured.
 #[must_use]
 pub fn decide(connection: &Connection, policy: &Policy) -> Verdict {
     use ConnectionState::{Available, Deleted, Deleting, Expired, Failed, Other, Pending, PendingAcceptance, Rejected};
@@ -43,17 +73,19 @@ pub fn decide(connection: &Connection, policy: &Policy) -> Verdict {
     if !policy.services.contains(&connection.service) {
         return Verdict::NotOurs;
     }
-    let is_dbt = connection.owner.as_ref().is_some_and(|owner| policy.dbt_accounts.contains(owner));
-    match (&connection.state, is_dbt) {
-        (PendingAcceptance, true) => Verdict::Accept,
-        (PendingAcceptance, false) => Verdict::UntrustedRequest,
-        (Pending, true) => Verdict::Establishing,
-        (Available, true) => Verdict::Established,
-        (Pending | Available, false) => Verdict::UntrustedConnected,
-        (Rejected | Failed | Expired, true) => Verdict::Broken,
-        (Rejected | Failed | Expired, false) => Verdict::UntrustedClosed,
+    match (&connection.state, Owner::new(connection, policy)) {
         (Deleting | Deleted, _) => Verdict::Gone,
+        (_, Owner::Known) => Verdict::Known,
         (Other(_), _) => Verdict::UnknownState,
+        (PendingAcceptance, Owner::Dbt) => Verdict::Accept,
+        (PendingAcceptance, Owner::Untrusted) => Verdict::UntrustedRequest,
+        (PendingAcceptance, Owner::Unnamed) => Verdict::UnnamedRequest,
+        (Pending, Owner::Dbt) => Verdict::Establishing,
+        (Available, Owner::Dbt) => Verdict::Established,
+        (Pending | Available, Owner::Untrusted) => Verdict::UntrustedConnected,
+        (Pending | Available, Owner::Unnamed) => Verdict::UnnamedConnected,
+        (Rejected | Failed | Expired, Owner::Dbt) => Verdict::Broken,
+        (Rejected | Failed | Expired, _) => Verdict::Closed,
     }
 }
 
@@ -67,21 +99,28 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The changes that follow from [`decide`] for each connection.
+    /// dbt's requests to accept: those that [`decide`] calls [`Verdict::Accept`].
     #[must_use]
-    pub fn new(connections: &[Connection], policy: &Policy) -> Self {
-        let mut plan = Self::default();
-        for connection in connections {
-            let list = match (decide(connection, policy), policy.untrusted_requests) {
-                (Verdict::Accept, _) => &mut plan.accept,
-                (Verdict::UntrustedRequest | Verdict::UntrustedConnected, UntrustedRequests::Reject) => {
-                    &mut plan.reject
-                }
-                _ => continue,
-            };
-            list.entry(connection.service.clone()).or_default().push(connection.endpoint.clone());
+    pub fn accepts(connections: &[Connection], policy: &Policy) -> Self {
+        let accept = connections.iter().filter(|connection| decide(connection, policy) == Verdict::Accept);
+        Self { accept: by_service(accept), ..Self::default() }
+    }
+
+    /// What `UNTRUSTED_REQUESTS=reject` rejects and revokes: only endpoints of accounts that EC2 names. `established` are
+    /// the endpoints that the table remembers as dbt's established connections: EC2 may err about their owner, and revoking
+    /// cannot be undone, so they are left alone. While the table cannot be read (`None`), nothing is revoked.
+    #[must_use]
+    pub fn rejects(connections: &[Connection], policy: &Policy, established: Option<&BTreeSet<EndpointId>>) -> Self {
+        if policy.untrusted_requests != UntrustedRequests::Reject {
+            return Self::default();
         }
-        plan
+        let is_dbts = |endpoint: &EndpointId| established.is_some_and(|established| established.contains(endpoint));
+        let reject = connections.iter().filter(|connection| match decide(connection, policy) {
+            Verdict::UntrustedRequest => !is_dbts(&connection.endpoint),
+            Verdict::UntrustedConnected => established.is_some() && !is_dbts(&connection.endpoint),
+            _ => false,
+        });
+        Self { reject: by_service(reject), ..Self::default() }
     }
 
     /// Whether there is nothing to change.
@@ -89,6 +128,19 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.accept.is_empty() && self.reject.is_empty()
     }
+
+    /// All endpoints in it.
+    pub fn endpoints(&self) -> impl Iterator<Item = &EndpointId> {
+        self.accept.values().chain(self.reject.values()).flatten()
+    }
+}
+
+fn by_service<'a>(connections: impl Iterator<Item = &'a Connection>) -> BTreeMap<ServiceId, Vec<EndpointId>> {
+    let mut services: BTreeMap<ServiceId, Vec<EndpointId>> = BTreeMap::new();
+    for connection in connections {
+        services.entry(connection.service.clone()).or_default().push(connection.endpoint.clone());
+    }
+    services
 }
 
 impl fmt::Display for Plan {
@@ -110,31 +162,45 @@ mod tests {
 
     use super::*;
     use crate::ids::AccountId;
-    use crate::testing::{self, connection, endpoint, policy, service};
+    use crate::testing::{self, connection, endpoint, policy, service, settings};
 
     const DBT: Option<&str> = Some(testing::DBT);
     const UNTRUSTED: Option<&str> = Some(testing::UNTRUSTED);
 
-    /// Every cell of the table: the state as EC2 writes it, and the verdict for dbt and for any other owner.
-    const TABLE: &[(&str, Verdict, Verdict)] = &[
-        ("pendingAcceptance", Verdict::Accept, Verdict::UntrustedRequest),
-        ("pending", Verdict::Establishing, Verdict::UntrustedConnected),
-        ("available", Verdict::Established, Verdict::UntrustedConnected),
-        ("rejected", Verdict::Broken, Verdict::UntrustedClosed),
-        ("failed", Verdict::Broken, Verdict::UntrustedClosed),
-        ("expired", Verdict::Broken, Verdict::UntrustedClosed),
-        ("deleting", Verdict::Gone, Verdict::Gone),
-        ("deleted", Verdict::Gone, Verdict::Gone),
-        ("partial", Verdict::UnknownState, Verdict::UnknownState),
-        ("", Verdict::UnknownState, Verdict::UnknownState),
-    ];
+    const KNOWN: Option<&str> = Some("555555555555");
+
+    /// Service 1 for dbt, with one known account and these further variables.
+    fn policy_with(variables: &[(&str, &str)]) -> Policy {
+        settings(&[&[("KNOWN_ACCOUNTS", "555555555555")], variables].concat()).policy
+    }
+
+    /// Every cell of the table: the state as EC2 writes it, and the verdict if the owner is dbt, known, any other account, or
+    /// not named.
+    const TABLE: &[(&str, [Verdict; 4])] = {
+        use Verdict::{
+            Accept, Broken, Closed, Established, Establishing, Gone, Known, UnknownState, UnnamedConnected,
+            UnnamedRequest, UntrustedConnected, UntrustedRequest,
+        };
+        &[
+            ("pendingAcceptance", [Accept, Known, UntrustedRequest, UnnamedRequest]),
+            ("pending", [Establishing, Known, UntrustedConnected, UnnamedConnected]),
+            ("available", [Established, Known, UntrustedConnected, UnnamedConnected]),
+            ("rejected", [Broken, Known, Closed, Closed]),
+            ("failed", [Broken, Known, Closed, Closed]),
+            ("expired", [Broken, Known, Closed, Closed]),
+            ("deleting", [Gone, Gone, Gone, Gone]),
+            ("deleted", [Gone, Gone, Gone, Gone]),
+            ("partial", [UnknownState, Known, UnknownState, UnknownState]),
+            ("", [UnknownState, Known, UnknownState, UnknownState]),
+        ]
+    };
 
     #[test]
     fn every_cell_of_the_table() {
-        for (state, dbt, other) in TABLE {
-            assert_eq!(decide(&connection(1, DBT, state), &policy()), *dbt, "{state}, dbt");
-            assert_eq!(decide(&connection(1, UNTRUSTED, state), &policy()), *other, "{state}, an untrusted account");
-            assert_eq!(decide(&connection(1, None, state), &policy()), *other, "{state}, owner missing");
+        for (state, verdicts) in TABLE {
+            for (owner, verdict) in [DBT, KNOWN, UNTRUSTED, None].into_iter().zip(verdicts) {
+                assert_eq!(decide(&connection(1, owner, state), &policy_with(&[])), *verdict, "{state}, {owner:?}");
+            }
         }
     }
 
@@ -158,15 +224,15 @@ mod tests {
     #[test]
     fn a_connection_of_another_service_is_left_alone() {
         for state in TABLE.iter().map(|(state, ..)| state) {
-            for owner in [DBT, UNTRUSTED, None] {
+            for owner in [DBT, KNOWN, UNTRUSTED, None] {
                 let foreign = Connection { service: service(99), ..connection(1, owner, state) };
-                assert_eq!(decide(&foreign, &policy()), Verdict::NotOurs, "{state}");
+                assert_eq!(decide(&foreign, &policy_with(&[])), Verdict::NotOurs, "{state}");
             }
         }
     }
 
     #[test]
-    fn untrusted_accounts_are_rejected_only_when_configured() {
+    fn only_named_untrusted_accounts_are_rejected_and_only_when_configured() {
         let connections = [
             connection(1, UNTRUSTED, "pendingAcceptance"),
             connection(2, UNTRUSTED, "available"),
@@ -174,19 +240,24 @@ mod tests {
             connection(4, UNTRUSTED, "rejected"),
             connection(5, DBT, "available"),
             connection(6, DBT, "partial"),
+            connection(7, None, "pendingAcceptance"),
+            connection(8, KNOWN, "pendingAcceptance"),
+            connection(9, KNOWN, "available"),
         ];
-        let mut policy = policy();
-        assert!(Plan::new(&connections, &policy).is_empty());
-        policy.untrusted_requests = UntrustedRequests::Reject;
-        let plan = Plan::new(&connections, &policy);
-        assert!(plan.accept.is_empty());
-        assert_eq!(plan.reject, BTreeMap::from([(service(1), vec![endpoint(1), endpoint(2), endpoint(3)])]));
+        let rejected = |policy: &Policy, established: Option<&BTreeSet<EndpointId>>| {
+            Plan::rejects(&connections, policy, established).reject.remove(&service(1)).unwrap_or_default()
+        };
+        assert_eq!(rejected(&policy_with(&[]), Some(&BTreeSet::new())), []);
+        let strict = policy_with(&[("UNTRUSTED_REQUESTS", "reject")]);
+        assert_eq!(rejected(&strict, Some(&BTreeSet::new())), [endpoint(1), endpoint(2)]);
+        assert_eq!(rejected(&strict, Some(&[endpoint(2)].into())), [endpoint(1)], "remembered as dbt's");
+        assert_eq!(rejected(&strict, None), [endpoint(1)], "without the table nothing is revoked");
     }
 
     #[test]
     fn a_plan_can_be_read() {
         assert_eq!(Plan::default().to_string(), "nothing to change");
-        let plan = Plan::new(&[connection(1, DBT, "pendingAcceptance")], &policy());
+        let plan = Plan::accepts(&[connection(1, DBT, "pendingAcceptance")], &policy());
         assert_eq!(plan.to_string(), "accept vpce-00000000000000001 on vpce-svc-00000000000000001");
     }
 
@@ -197,15 +268,16 @@ mod tests {
             rows in prop::collection::vec((0..4u32, 0..4usize, "pendingAcceptance|PENDINGACCEPTANCE|available|[a-zA-Z]{0,20}"), 0..20),
             reject in any::<bool>(),
         ) {
-            let owners = [DBT, UNTRUSTED, None, Some("123456789013")];
+            let owners = [DBT, UNTRUSTED, None, KNOWN];
             let connections: Vec<Connection> = rows
                 .iter()
                 .zip(1..)
                 .map(|((on, owner, state), number)| Connection { service: service(*on), ..connection(number, owners[*owner], state) })
                 .collect();
-            let mut policy = policy();
-            policy.untrusted_requests = if reject { UntrustedRequests::Reject } else { UntrustedRequests::Alert };
-            let plan = Plan::new(&connections, &policy);
+            let policy = policy_with(&[("UNTRUSTED_REQUESTS", if reject { "reject" } else { "alert" })]);
+            let plan = Plan::accepts(&connections, &policy);
+            let rejects = Plan::rejects(&connections, &policy, Some(&BTreeSet::new()));
+            prop_assert!(rejects.accept.is_empty());
             let find = |id: &EndpointId| connections.iter().find(|connection| connection.endpoint == *id).unwrap();
             for (on, endpoints) in &plan.accept {
                 for connection in endpoints.iter().map(find) {
@@ -215,9 +287,9 @@ mod tests {
                     prop_assert_eq!(&connection.state, &ConnectionState::PendingAcceptance);
                 }
             }
-            for connection in plan.reject.values().flatten().map(find) {
+            for connection in rejects.reject.values().flatten().map(find) {
                 prop_assert!(reject);
-                prop_assert_ne!(connection.owner.as_ref().map(AccountId::as_str), DBT);
+                prop_assert_eq!(connection.owner.as_ref().map(AccountId::as_str), UNTRUSTED);
             }
         }
     }

@@ -1,22 +1,24 @@
-//! What is recorded of dbt's own connections: since when each is in its state, and which notices people got. Pure.
-
-use std::collections::BTreeMap;
+//! What is recorded of the connections of dbt and of known accounts: since when each is in its state, and which notices
+//! people got. Pure.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::lifecycle::Phase;
 use super::reconcile::{Run, notice};
-use super::record::{Item, Items, Key};
-use crate::checks::{Finding, Region};
-use crate::connections::{Verdict, decide};
-use crate::ids::{AccountId, EndpointId};
+use super::record::{Item, Items};
+use crate::checks::{Finding, History, RecordedState, Remedy, Severity};
+use crate::connections::{Owner, Verdict, decide};
+use crate::ids::{EndpointId, ServiceId};
 use crate::snapshot::Connection;
 
-/// The stored state of a connection of dbt's.
+/// The stored state of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownConnection {
     /// The account that owns the endpoint.
     pub owner: String,
+    /// Whether the owner is dbt, and not another known account.
+    pub is_dbt: bool,
     /// The state it was last seen in, as EC2 wrote it.
     pub state: String,
     /// When it was first seen in that state.
@@ -27,82 +29,153 @@ pub struct KnownConnection {
     pub gone: bool,
 }
 
-/// The next state of `known`, now that EC2 shows `connection` or no longer shows it, and the notice that people get.
+/// The next state of `known`, now that EC2 shows these `connections`, and the notice that people get.
 ///
-/// `None` for connections that are not dbt's: they have alerts and no notices.
+/// `None` for connections of untrusted accounts: they have alerts and no notices.
 #[must_use]
 pub fn advance(
     known: Option<&KnownConnection>,
-    connection: Option<&Connection>,
+    connections: &[Connection],
+    service: &ServiceId,
     endpoint: &EndpointId,
     run: &Run<'_>,
 ) -> Option<(KnownConnection, Option<Finding>)> {
-    let (verdict, owner, state) = match connection {
-        Some(connection) => {
-            let is_dbt = |owner: &&AccountId| run.policy.dbt_accounts.contains(*owner);
-            let owner = connection.owner.as_ref().filter(is_dbt)?;
-            (decide(connection, run.policy), owner.to_string(), connection.state.to_string())
-        }
-        None => (Verdict::Gone, known?.owner.clone(), "gone".to_owned()),
+    let Some(connection) = connections.iter().find(|connection| connection.endpoint == *endpoint) else {
+        return known.map(|known| vanished(known, endpoint, run.now));
     };
+    let is_dbt = match Owner::new(connection, run.policy) {
+        Owner::Dbt => true,
+        Owner::Known => false,
+        Owner::Untrusted | Owner::Unnamed => return None,
+    };
+    let verdict = decide(connection, run.policy);
     if verdict == Verdict::NotOurs {
         return None;
     }
+    let state = connection.state.to_string();
     let since = known.filter(|known| known.state == state).map_or(run.now, |known| known.since);
     let mut next = KnownConnection {
-        owner,
+        owner: connection.owner.as_ref().map(ToString::to_string)?,
+        is_dbt,
         state,
         since,
         established: known.is_some_and(|known| known.established),
         gone: verdict == Verdict::Gone && known.is_some_and(|known| known.gone),
     };
+    let was_gone = known.is_some_and(|known| known.gone && !next.gone);
+    let is_connected = connection.state.is_connected();
     let notice = match verdict {
-        Verdict::Established if !next.established => {
-            next.established = true;
-            Some(established(&next, endpoint, connection, run.region))
-        }
         Verdict::Gone if !next.gone => {
             next.gone = true;
-            Some(gone(&next, endpoint))
+            is_dbt.then(|| gone(&next, endpoint))
+        }
+        Verdict::Established | Verdict::Known if is_connected && (was_gone || !next.established) => {
+            let what = if was_gone && next.established { "connected again" } else { "connected" };
+            next.established = true;
+            let others = others(connections, service, endpoint, run);
+            Some(connected(&next, connection, what, &others, run))
         }
         _ => None,
     };
     Some((next, notice))
 }
 
-/// Since when each endpoint has been in its current state, from the records of dbt's connections.
-#[must_use]
-pub fn state_since(items: &Items, connections: &[Connection]) -> BTreeMap<EndpointId, Timestamp> {
-    let known = items.iter().filter(|(key, _)| key.subject == Key::CONNECTION);
-    let known = known.filter_map(|(key, Item { record, .. })| {
-        let endpoint: EndpointId = key.resource.parse().ok()?;
-        Some((endpoint, record.as_ref()?.connection()?))
-    });
-    let in_the_same_state = known.filter(|(endpoint, known)| {
-        connections
-            .iter()
-            .any(|connection| connection.endpoint == *endpoint && connection.state.to_string() == known.state)
-    });
-    in_the_same_state.map(|(endpoint, known)| (endpoint, known.since)).collect()
+/// EC2 no longer shows the endpoint.
+fn vanished(known: &KnownConnection, endpoint: &EndpointId, now: Timestamp) -> (KnownConnection, Option<Finding>) {
+    let state = "gone".to_owned();
+    let since = if known.state == state { known.since } else { now };
+    let next = KnownConnection { state, since, gone: true, ..known.clone() };
+    let notice = (!known.gone && known.is_dbt).then(|| gone(&next, endpoint));
+    (next, notice)
 }
 
-fn established(
+/// The other endpoints of dbt's on the service that are connected or ask to be.
+fn others(connections: &[Connection], service: &ServiceId, endpoint: &EndpointId, run: &Run<'_>) -> Vec<EndpointId> {
+    let lives = |connection: &&Connection| {
+        matches!(decide(connection, run.policy), Verdict::Accept | Verdict::Establishing | Verdict::Established)
+    };
+    let others = connections.iter().filter(|other| other.service == *service && other.endpoint != *endpoint);
+    others.filter(lives).map(|other| other.endpoint.clone()).collect()
+}
+
+/// What the stored records say about the past of the connections.
+#[must_use]
+pub fn history(items: &Items) -> History {
+    let mut history = History::default();
+    for (key, Item { record, .. }) in items {
+        let Some(record) = record else { continue };
+        if let (Some(known), Ok(endpoint)) = (record.connection(), key.resource.parse::<EndpointId>()) {
+            let recorded = RecordedState { state: known.state.clone(), since: known.since };
+            history.states.insert(endpoint.clone(), recorded);
+            if known.is_dbt && known.established {
+                history.had_connection = true;
+                history.established.insert(endpoint);
+            }
+        }
+        // The records of lost connections expire; the alert that the last one was lost stays.
+        let lost = |alert: &super::lifecycle::Alert| {
+            alert.phase == Phase::Firing && alert.finding.severity == Severity::Critical
+        };
+        history.had_connection |= key.subject == "connection.absent" && record.alert().is_some_and(lost);
+    }
+    history
+}
+
+fn connected(
     known: &KnownConnection,
-    endpoint: &EndpointId,
-    connection: Option<&Connection>,
-    region: &Region,
+    connection: &Connection,
+    what: &str,
+    others: &[EndpointId],
+    run: &Run<'_>,
 ) -> Finding {
-    let created = connection.and_then(|connection| connection.created).map(|created| format!("created: {created:.0}"));
-    let endpoint_region = connection
-        .and_then(|connection| connection.region.as_ref())
-        .map(|endpoint_region| format!("endpoint's Region: {endpoint_region}"));
-    notice(
-        format!("dbt is connected through {endpoint}"),
-        "dbt's request is accepted and its endpoint is available: traffic can flow.",
-        evidence(known).into_iter().chain(created).chain(endpoint_region).collect(),
-        "Nothing to do. If dbt Support waits for it, tell them that the connection is accepted.",
-        connection.and_then(|connection| region.endpoint_service(connection.service.as_str())),
-    )
+    let Connection { service, endpoint, .. } = connection;
+    let created = connection.created.map(|created| format!("created: {created:.0}"));
+    let region = connection.region.as_ref().map(|region| format!("endpoint's Region: {region}"));
+    let evidence = evidence(known).into_iter().chain(created).chain(region);
+    let console = run.region.endpoint_service(service.as_str());
+    if !known.is_dbt {
+        return notice(
+            format!("known account {} is {what} through {endpoint}", known.owner),
+            "Nothing changes for dbt. The account is one of the stack's KnownAccounts, so the guard leaves its endpoints \
+             alone.",
+            evidence.collect(),
+            "Nothing to do.",
+            console,
+        );
+    }
+    if others.is_empty() {
+        return notice(
+            format!("dbt is {what} through {endpoint}"),
+            "dbt's request is accepted and its endpoint is available: traffic can flow.",
+            evidence.collect(),
+            "Nothing to do. If dbt Support waits for it, tell them that the connection is accepted.",
+            console,
+        );
+    }
+    let listed: Vec<&str> = others.iter().map(EndpointId::as_str).collect();
+    Finding {
+        severity: Severity::Warning,
+        summary: format!("dbt is {what} through {endpoint}, besides {}", listed.join(", ")),
+        impact:
+            "dbt creates the endpoints of all its customers from the same accounts: a second endpoint may be another \
+                 customer's, who would then reach your service."
+                .to_owned(),
+        evidence: evidence.collect(),
+        remedy: Remedy {
+            action:
+                "If you asked dbt Support for a second endpoint, nothing. If nobody did, reject it with this command, \
+                     and ask dbt Support whose it is."
+                    .to_owned(),
+            command: Some(format!(
+                "aws ec2 reject-vpc-endpoint-connections --region {} --service-id {service} --vpc-endpoint-ids {endpoint}",
+                run.region.name()
+            )),
+            console,
+        },
+        cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
+    }
 }
 
 fn gone(known: &KnownConnection, endpoint: &EndpointId) -> Finding {
@@ -116,30 +189,43 @@ fn gone(known: &KnownConnection, endpoint: &EndpointId) -> Finding {
 }
 
 fn evidence(known: &KnownConnection) -> [String; 2] {
-    [format!("owner: {}, one of dbt's accounts", known.owner), format!("state: {}", known.state)]
+    let whose = if known.is_dbt { "one of dbt's accounts" } else { "a known account" };
+    [format!("owner: {}, {whose}", known.owner), format!("state: {}", known.state)]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::alerts::record::{Record, State, Version};
-    use crate::config::Policy;
-    use crate::testing::{DBT, UNTRUSTED, at, connection, endpoint, policy, region};
+    use std::collections::BTreeSet;
 
-    /// Runs `run` as the connection-acceptor at this time.
+    use super::*;
+    use crate::alerts::record::{Key, Record, State, Version};
+    use crate::checks::Region;
+    use crate::config::Policy;
+    use crate::testing::{DBT, UNTRUSTED, at, connection, endpoint, region, service, settings};
+
+    const KNOWN: &str = "555555555555";
+
+    /// Runs `run` as the connection-acceptor at this time, with one known account.
     fn at_time<T>(now: Timestamp, run: impl FnOnce(&Run<'_>) -> T) -> T {
-        let (policy, region): (Policy, Region) = (policy(), region());
-        run(&Run { function: "connection-acceptor", policy: &policy, region: &region, now })
+        let (policy, region): (Policy, Region) = (settings(&[("KNOWN_ACCOUNTS", KNOWN)]).policy, region());
+        run(&Run { id: "run", function: "connection-acceptor", policy: &policy, region: &region, now })
     }
 
-    /// Plays these states of dbt's endpoint, a minute apart, and gives the notices with their positions.
-    fn notices(states: &[Option<&str>]) -> Vec<(usize, String)> {
+    fn advance_at(
+        now: Timestamp,
+        known: Option<&KnownConnection>,
+        connections: &[Connection],
+    ) -> Option<(KnownConnection, Option<Finding>)> {
+        at_time(now, |run| advance(known, connections, &service(1), &endpoint(1), run))
+    }
+
+    /// Plays these states of the owner's endpoint, a minute apart, and gives the notices with their positions.
+    fn notices_of(owner: &str, states: &[Option<&str>]) -> Vec<(usize, String)> {
         let mut known = None;
         let mut notices = Vec::new();
         for (index, state) in states.iter().enumerate() {
-            let connection = state.map(|state| connection(1, Some(DBT), state));
-            let now = at(8, i8::try_from(index).unwrap());
-            let advanced = at_time(now, |run| advance(known.as_ref(), connection.as_ref(), &endpoint(1), run));
+            let connections: Vec<Connection> = state.iter().map(|state| connection(1, Some(owner), state)).collect();
+            let advanced = advance_at(at(8, i8::try_from(index).unwrap()), known.as_ref(), &connections);
             let Some((next, notice)) = advanced else { continue };
             known = Some(next);
             notices.extend(notice.map(|notice| (index, notice.summary)));
@@ -149,6 +235,7 @@ mod tests {
 
     #[test]
     fn one_notice_when_it_is_first_available_and_one_when_it_is_gone() {
+        let notices = |states: &[Option<&str>]| notices_of(DBT, states);
         let connected = "dbt is connected through vpce-00000000000000001".to_owned();
         let deleted = "dbt's connection vpce-00000000000000001 is deleted".to_owned();
         let states = [Some("pendingAcceptance"), Some("pending"), Some("available"), Some("available")];
@@ -163,25 +250,60 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_was_wrongly_reported_gone_is_connected_again() {
+        let notices = notices_of(DBT, &[Some("available"), None, Some("available"), Some("available")]);
+        let summaries: Vec<&str> = notices.iter().map(|(_, summary)| summary.as_str()).collect();
+        assert_eq!(
+            summaries,
+            [
+                "dbt is connected through vpce-00000000000000001",
+                "dbt's connection vpce-00000000000000001 is gone",
+                "dbt is connected again through vpce-00000000000000001",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_known_account_gets_one_notice_when_it_connects() {
+        let states = [Some("pendingAcceptance"), Some("available"), Some("available"), Some("deleted"), None];
+        let connected = "known account 555555555555 is connected through vpce-00000000000000001".to_owned();
+        assert_eq!(notices_of(KNOWN, &states), [(1, connected)]);
+    }
+
+    #[test]
+    fn a_second_endpoint_of_dbt_is_a_warning_with_the_command_that_rejects_it() {
+        let connections = [connection(1, Some(DBT), "available"), connection(2, Some(DBT), "available")];
+        let (_, notice) = advance_at(at(8, 0), None, &connections).unwrap();
+        let notice = notice.unwrap();
+        assert_eq!(notice.severity, Severity::Warning);
+        assert!(notice.remedy.command.unwrap().ends_with("--vpc-endpoint-ids vpce-00000000000000001"));
+        let gone = [connection(1, Some(DBT), "available"), connection(2, Some(DBT), "deleted")];
+        assert_eq!(advance_at(at(8, 0), None, &gone).unwrap().1.unwrap().severity, Severity::Info);
+    }
+
+    #[test]
     fn untrusted_accounts_get_no_notices() {
         for owner in [Some(UNTRUSTED), None] {
-            let connection = connection(1, owner, "available");
-            assert_eq!(at_time(at(8, 0), |run| advance(None, Some(&connection), &endpoint(1), run)), None);
+            assert_eq!(advance_at(at(8, 0), None, &[connection(1, owner, "available")]), None);
         }
     }
 
     #[test]
-    fn a_state_counts_from_when_it_was_first_seen() {
-        let pending = connection(1, Some(DBT), "pending");
-        let seen = |known: Option<&KnownConnection>, now| {
-            at_time(now, |run| advance(known, Some(&pending), &endpoint(1), run)).unwrap().0
+    fn the_history_knows_states_and_what_was_established() {
+        let pending = [connection(1, Some(DBT), "pending")];
+        let (first, _) = advance_at(at(8, 0), None, &pending).unwrap();
+        let (known, _) = advance_at(at(8, 9), Some(&first), &pending).unwrap();
+        let history_of = |known: KnownConnection| {
+            let key = Key::new("connection-acceptor", Key::CONNECTION, endpoint(1).as_str());
+            let record = Some(Record::new(State::Connection(known), at(8, 9)));
+            history(&Items::from([(key, Item { writer: None, record, version: Version::At(1) })]))
         };
-        let known = seen(Some(&seen(None, at(8, 0))), at(8, 9));
-        let key = Key::new("connection-acceptor", Key::CONNECTION, endpoint(1).as_str());
-        let record = Some(Record::new(State::Connection(known), at(8, 9)));
-        let items = Items::from([(key, Item { record, version: Version::At(1) })]);
-        let since = |connection| state_since(&items, &[connection]);
-        assert_eq!(since(pending.clone()), BTreeMap::from([(endpoint(1), at(8, 0))]));
-        assert_eq!(since(connection(1, Some(DBT), "available")), BTreeMap::new());
+        let history = history_of(known.clone());
+        assert_eq!(history.since(&pending[0]), Some(at(8, 0)));
+        assert_eq!(history.since(&connection(1, Some(DBT), "available")), None, "another state");
+        assert!(!history.had_connection && history.established.is_empty());
+        let history = history_of(KnownConnection { established: true, ..known });
+        assert!(history.had_connection);
+        assert_eq!(history.established, BTreeSet::from([endpoint(1)]));
     }
 }

@@ -1,32 +1,47 @@
 //! The life of an alert: *pending* (failing, not yet often enough), *firing*, *resolved*. Pure: the clock is an input.
 //!
-//! People hear when it fires, when its severity rises, a reminder now and then, and when it is over.
+//! People hear when it fires, when it gets worse than they last heard, when a part of it is new, a reminder now and then,
+//! a cause that becomes known later, and when it is over.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::transition::Kind;
 use crate::checks::{Check, Finding, Severity, Status};
 use crate::config::Policy;
-use crate::trigger::Change;
+
+/// After an alert fired, the same alert of severity warning or info fires silently for this long, if its check says that
+/// others can make it fire and resolve at will ([`crate::checks::Spec::can_be_provoked`]).
+const PROVOKED_SILENCE: SignedDuration = SignedDuration::from_hours(24);
 
 /// The stored state of one alert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
     /// Where it stands.
     pub phase: Phase,
-    /// The worst severity since it began.
-    pub severity: Severity,
     /// Consecutive failing results while pending.
     pub failing: u32,
     /// Consecutive passing results while firing.
     pub passing: u32,
+    /// Consecutive results that were milder than what people heard.
+    pub milder: u32,
+    /// The run that counted last. A retry has the id of the run it repeats, and counts nothing.
+    pub counted_by: String,
     /// When the first failing result was found.
     pub since: Timestamp,
     /// When people last heard of it.
     pub last_notified: Timestamp,
+    /// The severity that people last heard while it fires; `None` while they do not know that it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notified: Option<Severity>,
+    /// When people last heard that it fires, and how bad: kept after it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_fired: Option<(Timestamp, Severity)>,
+    /// What people know of the parts of the finding.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<String, Part>,
     /// The incident it belongs to.
     pub incident: String,
     /// The latest finding.
@@ -36,13 +51,24 @@ pub struct Alert {
     pub unknown: Option<String>,
 }
 
+/// One part of a finding: a port, a principal, a zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Part {
+    /// Consecutive results with it.
+    pub failing: u32,
+    /// Consecutive results without it.
+    pub absent: u32,
+    /// Whether people heard of it.
+    pub notified: bool,
+}
+
 /// Where an alert stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Failing, not yet often enough.
     Pending,
-    /// People know.
+    /// Failing often enough.
     Firing,
     /// Over.
     Resolved,
@@ -57,6 +83,8 @@ pub struct Thresholds {
     pub resolve_after: u32,
     /// Time between reminders.
     pub remind_every: Option<Duration>,
+    /// Whether others can make it fire and resolve at will.
+    pub can_be_provoked: bool,
 }
 
 impl Thresholds {
@@ -65,7 +93,8 @@ impl Thresholds {
     pub fn for_check(check: Check, policy: &Policy) -> Self {
         let (alert_after, resolve_after) =
             if check.can_flap { (policy.alert_after, policy.resolve_after) } else { (1, 1) };
-        Self { alert_after, resolve_after, remind_every: policy.remind_every }
+        let (remind_every, can_be_provoked) = (policy.remind_every, check.can_be_provoked);
+        Self { alert_after, resolve_after, remind_every, can_be_provoked }
     }
 }
 
@@ -78,8 +107,10 @@ pub enum Signal<'a> {
     Passing,
     /// The check's result is unknown, and why.
     Unknown(&'a str),
-    /// The resource no longer exists.
-    Absent,
+    /// The resource no longer exists, or is no longer behind the endpoint service.
+    Gone,
+    /// Nobody checks it any more.
+    Unwatched,
 }
 
 impl<'a> From<&'a Status> for Signal<'a> {
@@ -92,98 +123,207 @@ impl<'a> From<&'a Status> for Signal<'a> {
     }
 }
 
+/// What people must hear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// It fires, got worse than they last heard, or has a new part.
+    Fired,
+    /// It still fires.
+    Reminded,
+    /// A change that caused it became known.
+    CauseFound,
+    /// The check passes again.
+    Recovered,
+    /// It is over because the resource is gone.
+    Gone,
+    /// It is over because nobody checks it any more.
+    Unwatched,
+}
+
+/// A run, as the life of an alert depends on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment<'a> {
+    /// The run's id, which a retry shares with the run it repeats.
+    pub run: &'a str,
+    /// The time.
+    pub now: Timestamp,
+    /// The incident that a new alert joins.
+    pub incident: &'a str,
+}
+
 /// The next state of `alert` after `signal`, and what people must hear.
-///
-/// `incident` is the one that a new alert joins.
 #[must_use]
 pub fn advance(
     alert: Option<&Alert>,
     signal: Signal<'_>,
     thresholds: Thresholds,
-    incident: &str,
-    now: Timestamp,
-) -> (Option<Alert>, Option<Kind>) {
+    moment: Moment<'_>,
+) -> (Option<Alert>, Option<Event>) {
     let current = alert.filter(|alert| alert.phase != Phase::Resolved);
-    match (current, signal) {
-        (None, Signal::Failing(finding)) => on_failing(&begin(finding, incident, now), finding, thresholds, now),
-        (None, _) => (alert.cloned(), None),
-        (Some(alert), Signal::Failing(finding)) => on_failing(alert, finding, thresholds, now),
-        (Some(alert), Signal::Passing) => on_passing(alert, thresholds.resolve_after, now),
-        (Some(alert), Signal::Absent) => on_passing(alert, 0, now),
+    let (next, event) = match (current, signal) {
+        (None, Signal::Failing(finding)) => {
+            let last_fired = alert.and_then(|alert| alert.last_fired);
+            on_failing(begin(finding, last_fired, moment), finding, thresholds, moment)
+        }
+        (None, _) => return (alert.cloned(), None),
+        (Some(alert), Signal::Failing(finding)) => on_failing(alert.clone(), finding, thresholds, moment),
+        (Some(alert), Signal::Passing) => on_passing(alert.clone(), thresholds, moment),
+        (Some(alert), Signal::Gone) => end(alert.clone(), Event::Gone, moment),
+        (Some(alert), Signal::Unwatched) => end(alert.clone(), Event::Unwatched, moment),
         (Some(alert), Signal::Unknown(why)) => {
             // Neither failing nor passing: the alert stays as it is, and the next reminder says that the result is unknown.
-            let alert = Alert { unknown: Some(why.to_owned()), ..alert.clone() };
-            remind(alert, thresholds, now)
+            remind(Alert { unknown: Some(why.to_owned()), ..alert.clone() }, thresholds, moment)
         }
-    }
+    };
+    (Some(next), event)
 }
 
-fn begin(finding: &Finding, incident: &str, now: Timestamp) -> Alert {
+fn begin(finding: &Finding, last_fired: Option<(Timestamp, Severity)>, moment: Moment<'_>) -> Alert {
     Alert {
         phase: Phase::Pending,
-        severity: finding.severity,
         failing: 0,
         passing: 0,
-        since: now,
-        last_notified: now,
-        incident: incident.to_owned(),
+        milder: 0,
+        counted_by: String::new(),
+        since: moment.now,
+        last_notified: moment.now,
+        notified: None,
+        last_fired,
+        parts: BTreeMap::new(),
+        incident: moment.incident.to_owned(),
         finding: finding.clone(),
         unknown: None,
     }
 }
 
-fn on_failing(
-    alert: &Alert,
-    finding: &Finding,
-    thresholds: Thresholds,
-    now: Timestamp,
-) -> (Option<Alert>, Option<Kind>) {
-    let rose = finding.severity > alert.severity;
-    let mut next = Alert { passing: 0, unknown: None, severity: alert.severity.max(finding.severity), ..alert.clone() };
-    // Only the run that CloudTrail's event started knows the cause. A change that came after the alert began did not
-    // cause it, unless it made it worse.
-    let known = alert.finding.cause.clone();
-    let caused = |change: &&Change| rose || change.event_time.parse().is_ok_and(|at: Timestamp| at <= alert.since);
-    let reported = finding.cause.as_ref().filter(caused).cloned();
-    next.finding = Finding { cause: if rose { reported.or(known) } else { known.or(reported) }, ..finding.clone() };
-    if next.phase == Phase::Firing {
-        if !rose {
-            return remind(next, thresholds, now);
-        }
-    } else {
-        next.failing = next.failing.saturating_add(1);
+fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: Moment<'_>) -> (Alert, Option<Event>) {
+    let counts = u32::from(alert.counted_by != moment.run);
+    let had_cause = alert.finding.cause.is_some();
+    let worse = alert.notified.is_some_and(|heard| finding.severity > heard);
+    let has_new_part = alert.notified.is_some() && finding.parts.iter().any(|part| !alert.parts.contains_key(part));
+    let mut next = Alert {
+        passing: 0,
+        unknown: None,
+        counted_by: moment.run.to_owned(),
+        finding: with_cause(&alert, finding, worse || has_new_part),
+        failing: alert.failing.saturating_add(counts),
+        ..alert
+    };
+    count_parts(&mut next, counts, thresholds);
+    if next.phase == Phase::Pending {
         if next.failing < thresholds.alert_after {
-            return (Some(next), None);
+            return (next, None);
         }
         next.phase = Phase::Firing;
+        if provoked_recently(&next, thresholds, moment.now) {
+            return (next, None);
+        }
+        return fire(next, moment);
     }
-    next.last_notified = now;
-    (Some(next), Some(Kind::Firing))
+    let is_new = |part: &Part| !part.notified && part.failing >= thresholds.alert_after;
+    if worse || (next.notified.is_some() && next.parts.values().any(is_new)) {
+        return fire(next, moment);
+    }
+    if next.notified.is_none() && next.finding.severity == Severity::Critical {
+        return fire(next, moment);
+    }
+    remember_milder(&mut next, counts, thresholds);
+    if next.notified.is_some() && !had_cause && next.finding.cause.is_some() {
+        return (next, Some(Event::CauseFound));
+    }
+    remind(next, thresholds, moment)
 }
 
-fn on_passing(alert: &Alert, resolve_after: u32, now: Timestamp) -> (Option<Alert>, Option<Kind>) {
-    if alert.phase == Phase::Pending {
-        // Nobody heard that it began, so nobody needs to hear that it is over.
-        return (Some(Alert { phase: Phase::Resolved, ..alert.clone() }), None);
+/// The finding, with the cause that is known. A change that came after people last heard did not cause what they heard, but
+/// it may have caused what is new.
+fn with_cause(alert: &Alert, finding: &Finding, has_news: bool) -> Finding {
+    let reported = finding.cause.clone();
+    if has_news {
+        return Finding { cause: reported, ..finding.clone() };
     }
-    let mut next = Alert { passing: alert.passing.saturating_add(1), unknown: None, ..alert.clone() };
-    if next.passing < resolve_after {
-        return (Some(next), None);
-    }
-    next.phase = Phase::Resolved;
-    next.last_notified = now;
-    (Some(next), Some(Kind::Resolved))
+    let fired = alert.last_fired.map_or(alert.since, |(at, _)| at.max(alert.since));
+    let came_before = |time: &str| time.parse().is_ok_and(|at: Timestamp| at <= fired);
+    let late = reported.filter(|change| came_before(&change.event_time));
+    Finding { cause: alert.finding.cause.clone().or(late), ..finding.clone() }
 }
 
-fn remind(mut alert: Alert, thresholds: Thresholds, now: Timestamp) -> (Option<Alert>, Option<Kind>) {
-    let due =
-        thresholds.remind_every.is_some_and(|every| now.duration_since(alert.last_notified).unsigned_abs() >= every);
+/// Counts the parts of the current finding. A part that is absent for `resolve_after` results is forgotten, so that people
+/// hear if it returns.
+fn count_parts(alert: &mut Alert, counts: u32, thresholds: Thresholds) {
+    for part in &alert.finding.parts {
+        alert.parts.entry(part.clone()).or_default();
+    }
+    let current = &alert.finding.parts;
+    for (name, part) in &mut alert.parts {
+        *part = match current.contains(name) {
+            true => Part { failing: part.failing.saturating_add(counts), absent: 0, ..*part },
+            false => Part { failing: 0, absent: part.absent.saturating_add(counts), ..*part },
+        };
+    }
+    alert.parts.retain(|_, part| part.absent < thresholds.resolve_after);
+}
+
+/// A fall in severity that lasts `resolve_after` results is remembered silently, so that people hear of the next rise.
+fn remember_milder(alert: &mut Alert, counts: u32, thresholds: Thresholds) {
+    let Some(heard) = alert.notified.filter(|heard| alert.finding.severity < *heard) else {
+        alert.milder = 0;
+        return;
+    };
+    alert.milder = alert.milder.saturating_add(counts);
+    let lasted = alert.milder >= thresholds.resolve_after;
+    alert.notified = Some(if lasted { alert.finding.severity } else { heard });
+    alert.milder = if lasted { 0 } else { alert.milder };
+}
+
+/// Whether people heard of the same alert recently, and others can make it fire and resolve at will.
+fn provoked_recently(alert: &Alert, thresholds: Thresholds, now: Timestamp) -> bool {
+    let recent = |(at, heard): (Timestamp, Severity)| {
+        now.duration_since(at) < PROVOKED_SILENCE && alert.finding.severity <= heard
+    };
+    thresholds.can_be_provoked && alert.finding.severity < Severity::Critical && alert.last_fired.is_some_and(recent)
+}
+
+fn fire(mut alert: Alert, moment: Moment<'_>) -> (Alert, Option<Event>) {
+    let severity = alert.finding.severity;
+    alert.notified = Some(severity);
+    alert.last_notified = moment.now;
+    alert.last_fired = Some((moment.now, severity));
+    alert.milder = 0;
+    for part in alert.parts.values_mut().filter(|part| part.absent == 0) {
+        part.notified = true;
+    }
+    (alert, Some(Event::Fired))
+}
+
+fn on_passing(alert: Alert, thresholds: Thresholds, moment: Moment<'_>) -> (Alert, Option<Event>) {
+    let counts = u32::from(alert.counted_by != moment.run);
+    let passing = alert.passing.saturating_add(counts);
+    let next = Alert { passing, failing: 0, unknown: None, counted_by: moment.run.to_owned(), ..alert };
+    if next.phase == Phase::Firing && next.passing < thresholds.resolve_after {
+        return (next, None);
+    }
+    end(next, Event::Recovered, moment)
+}
+
+/// Ends the alert. If nobody heard that it began, nobody needs to hear that it is over.
+fn end(alert: Alert, event: Event, moment: Moment<'_>) -> (Alert, Option<Event>) {
+    let heard = alert.notified.is_some();
+    let last_notified = if heard { moment.now } else { alert.last_notified };
+    (Alert { phase: Phase::Resolved, notified: None, last_notified, ..alert }, heard.then_some(event))
+}
+
+fn remind(mut alert: Alert, thresholds: Thresholds, moment: Moment<'_>) -> (Alert, Option<Event>) {
+    let age = moment.now.duration_since(alert.last_notified).unsigned_abs();
+    let due = thresholds.remind_every.is_some_and(|every| age >= every);
     // Alerts of severity info are sent once.
     if alert.phase != Phase::Firing || alert.finding.severity == Severity::Info || !due {
-        return (Some(alert), None);
+        return (alert, None);
     }
-    alert.last_notified = now;
-    (Some(alert), Some(Kind::Reminder))
+    if alert.notified.is_none() {
+        return fire(alert, moment);
+    }
+    alert.last_notified = moment.now;
+    (alert, Some(Event::Reminded))
 }
 
 #[cfg(test)]
@@ -191,60 +331,97 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::{at, finding};
+    use crate::testing::{at, change, finding};
+    use crate::trigger::Change;
 
-    const TWICE: Thresholds =
-        Thresholds { alert_after: 2, resolve_after: 2, remind_every: Some(Duration::from_hours(2)) };
+    const TWICE: Thresholds = Thresholds {
+        alert_after: 2,
+        resolve_after: 2,
+        remind_every: Some(Duration::from_hours(2)),
+        can_be_provoked: false,
+    };
 
-    /// Plays one signal a minute (`i`nfo, `b`ad, `B` worse, `g`ood, `?` unknown, `x` absent) and writes down what people heard:
-    /// `F`iring, `R`esolved, `r`eminder, `.` nothing.
+    const AT_ONCE: Thresholds = Thresholds { alert_after: 1, resolve_after: 1, ..TWICE };
+
+    /// The finding that a letter stands for: `i`nfo, `b`ad, `B` worse; `1` and `2` with that part, `3` with both.
+    fn failing(letter: char) -> Option<Finding> {
+        let severity = match letter {
+            'i' => Severity::Info,
+            'b' | '1'..='3' => Severity::Warning,
+            'B' => Severity::Critical,
+            _ => return None,
+        };
+        let parts: &[&str] = match letter {
+            '1' => &["1"],
+            '2' => &["2"],
+            '3' => &["1", "2"],
+            _ => &[],
+        };
+        let parts = parts.iter().map(ToString::to_string).collect();
+        Some(Finding { parts, ..finding(severity) })
+    }
+
+    /// Plays one signal per run (as [`failing`], and `g`ood, `?` unknown, `x` gone, `u` unwatched; `'` repeats the run
+    /// before as a retry) and writes down what people heard: `F`ired, `R`ecovered, `r`eminder, `x` gone, `u` unwatched.
     fn heard(signals: &str, thresholds: Thresholds, minutes: i64) -> String {
-        let (info, warning, critical) =
-            (finding(Severity::Info), finding(Severity::Warning), finding(Severity::Critical));
-        let mut alert = None;
-        let mut now = at(8, 0);
-        let mut heard = String::new();
-        for signal in signals.chars() {
-            let signal = match signal {
-                'i' => Signal::Failing(&info),
-                'b' => Signal::Failing(&warning),
-                'B' => Signal::Failing(&critical),
-                'g' => Signal::Passing,
-                '?' => Signal::Unknown("no answer"),
-                _ => Signal::Absent,
+        let (mut alert, mut heard, mut now, mut run, mut previous) = (None, String::new(), at(8, 0), 0, 'g');
+        for letter in signals.chars() {
+            let letter = if letter == '\'' { previous } else { letter };
+            run += u32::from(!is_retry(signals, heard.len()));
+            let finding = failing(letter);
+            let signal = match (&finding, letter) {
+                (Some(finding), _) => Signal::Failing(finding),
+                (None, 'g') => Signal::Passing,
+                (None, '?') => Signal::Unknown("no answer"),
+                (None, 'u') => Signal::Unwatched,
+                (None, _) => Signal::Gone,
             };
-            let (next, kind) = advance(alert.as_ref(), signal, thresholds, "thread", now);
-            alert = next;
-            heard.push(match kind {
-                Some(Kind::Firing) => 'F',
-                Some(Kind::Resolved) => 'R',
-                Some(Kind::Reminder) => 'r',
-                Some(Kind::Notice) => 'n',
+            let id = run.to_string();
+            let moment = Moment { run: &id, now, incident: "incident" };
+            let (next, event) = advance(alert.as_ref(), signal, thresholds, moment);
+            heard.push(match event {
+                Some(Event::Fired) => 'F',
+                Some(Event::Recovered) => 'R',
+                Some(Event::Reminded) => 'r',
+                Some(Event::CauseFound) => 'c',
+                Some(Event::Gone) => 'x',
+                Some(Event::Unwatched) => 'u',
                 None => '.',
             });
-            now += jiff::SignedDuration::from_mins(minutes);
+            (alert, previous) = (next, letter);
+            now += SignedDuration::from_mins(minutes);
         }
         heard
+    }
+
+    fn is_retry(signals: &str, position: usize) -> bool {
+        signals.chars().nth(position) == Some('\'')
     }
 
     #[test]
     fn histories() {
         let table = [
-            ("ggg", "...", "nothing was ever bad"),
-            ("bgbg", "....", "never bad often enough"),
+            ("ggg", "...", "never failing"),
+            ("bgbg", "....", "never failing often enough"),
             ("bbbb", ".F..", "sent once"),
             ("bbgg", ".F.R", "sent once, resolved once"),
             ("bbgbgbgg", ".F.....R", "flapping sends nothing new"),
             ("bbB", ".FF", "severity rises"),
-            ("bbBbBgg", ".FF...R", "severity falls and rises again: known already"),
+            ("bbBbBgg", ".FF...R", "severity falls for one result only, and rises again: people know it"),
+            ("bbBbbBgg", ".FF..F.R", "severity falls for two results, and rises again"),
             ("BBb", ".F.", "severity falls"),
             ("bb??gg", ".F...R", "unknown neither resolves nor repeats"),
             ("b?b", "..F", "unknown does not count, and does not start again either"),
-            ("???", "...", "unknown is not bad"),
-            ("bbx", ".FR", "an absent resource resolves at once"),
-            ("bx", "..", "absent before it fired"),
+            ("???", "...", "unknown is not failing"),
+            ("bbx", ".Fx", "gone is over at once, and is not recovered"),
+            ("bbu", ".Fu", "unwatched is over at once, and is not recovered"),
+            ("bx", "..", "gone before it fired"),
             ("bbggbbgg", ".F.R.F.R", "a second alert is sent again"),
             ("xgx", "...", "nothing to resolve"),
+            ("b'bb", "..F.", "a retry of the same run is one result"),
+            ("bbg'g", ".F..R", "also when passing"),
+            ("113333", ".F.F..", "a new part counts like a new alert"),
+            ("1121", ".F..", "a part that comes and goes is not new"),
         ];
         for (signals, expected, why) in table {
             assert_eq!(heard(signals, TWICE, 1), expected, "{signals}: {why}");
@@ -253,8 +430,27 @@ mod tests {
 
     #[test]
     fn settings_fire_and_resolve_with_the_first_result() {
-        let at_once = Thresholds { alert_after: 1, resolve_after: 1, ..TWICE };
-        assert_eq!(heard("bbgb", at_once, 1), "F.RF");
+        let table = [
+            ("bbgb", "F.RF", "one result decides"),
+            ("bBbBg", "FF.FR", "worse, better, worse again"),
+            ("13g", "FFR", "another part fails"),
+            ("3123", "F.FF", "a part that was fixed fails again"),
+            ("32", "F.", "one part is fixed, and the other is known"),
+        ];
+        for (signals, expected, why) in table {
+            assert_eq!(heard(signals, AT_ONCE, 1), expected, "{signals}: {why}");
+        }
+    }
+
+    #[test]
+    fn what_others_can_provoke_at_will_is_sent_once_a_day_unless_it_is_critical() {
+        let provoked = Thresholds { can_be_provoked: true, remind_every: None, ..AT_ONCE };
+        assert_eq!(heard("bgbgbg", provoked, 10), "FR....");
+        assert_eq!(heard("bgBgBg", provoked, 10), "FRFRFR");
+        assert_eq!(heard("bgbbBg", provoked, 10), "FR..FR", "it gets worse");
+        assert_eq!(heard("bgbgbg", provoked, 24 * 60), "FRFRFR", "a day later it is news");
+        let reminded = Thresholds { remind_every: Some(Duration::from_hours(2)), ..provoked };
+        assert_eq!(heard("bgbbbbg", reminded, 60), "FR..F.R", "a reminder is due, and people hear that it fires");
     }
 
     #[test]
@@ -265,45 +461,69 @@ mod tests {
         assert_eq!(heard("iiiiibbb", TWICE, 60), ".F...F.r", "info is sent once");
     }
 
-    #[test]
-    fn the_cause_outlives_the_run_that_knew_it() {
-        let caused = Finding { cause: Some(crate::testing::change()), ..finding(Severity::Warning) };
-        let (alert, _) = advance(None, Signal::Failing(&caused), TWICE, "t", at(8, 0));
-        let (alert, kind) = advance(alert.as_ref(), Signal::Failing(&finding(Severity::Warning)), TWICE, "t", at(8, 1));
-        assert_eq!(kind, Some(Kind::Firing));
-        assert_eq!(alert.unwrap().finding.cause, caused.cause);
+    /// The alert and the event after a failing result at this hour, with this severity and cause.
+    fn failing_at(
+        alert: Option<&Alert>,
+        hour: i8,
+        severity: Severity,
+        cause: Option<Change>,
+    ) -> (Alert, Option<Event>) {
+        let finding = Finding { cause, ..finding(severity) };
+        let run = hour.to_string();
+        let moment = Moment { run: &run, now: at(hour, 30), incident: "incident" };
+        let (alert, event) = advance(alert, Signal::Failing(&finding), AT_ONCE, moment);
+        (alert.unwrap(), event)
+    }
+
+    fn change_at(hour: u8) -> Option<Change> {
+        Some(Change { event_time: format!("2026-03-14T{hour:02}:00:00Z"), ..change() })
     }
 
     #[test]
-    fn a_change_after_the_alert_began_is_not_its_cause_unless_it_made_it_worse() {
-        let change =
-            |hour: u8| Some(Change { event_time: format!("2026-03-14T{hour:02}:00:00Z"), ..crate::testing::change() });
-        let caused = |severity, cause| Finding { cause, ..finding(severity) };
-        let began = |cause| advance(None, Signal::Failing(&caused(Severity::Warning, cause)), TWICE, "t", at(8, 0)).0;
-        let then = |before: Option<Alert>, severity, cause| {
-            let next =
-                advance(before.as_ref(), Signal::Failing(&caused(severity, cause)), TWICE, "t", at(9, 30)).0.unwrap();
-            next.finding.cause
-        };
-        assert_eq!(then(began(None), Severity::Warning, change(9)), None, "a bystander");
-        assert_eq!(then(began(None), Severity::Warning, change(7)), change(7), "reported late");
-        assert_eq!(then(began(change(7)), Severity::Warning, change(9)), change(7));
-        assert_eq!(then(began(change(7)), Severity::Critical, change(9)), change(9), "worse by this");
+    fn the_cause_outlives_the_run_that_knew_it() {
+        let (alert, _) = failing_at(None, 8, Severity::Warning, change_at(8));
+        assert_eq!(failing_at(Some(&alert), 9, Severity::Warning, None).0.finding.cause, change_at(8));
+    }
+
+    #[test]
+    fn a_cause_that_comes_late_is_sent_once() {
+        let (alert, _) = failing_at(None, 8, Severity::Warning, None);
+        let (alert, event) = failing_at(Some(&alert), 9, Severity::Warning, change_at(8));
+        assert_eq!((alert.finding.cause.clone(), event), (change_at(8), Some(Event::CauseFound)));
+        let (_, event) = failing_at(Some(&alert), 9, Severity::Warning, change_at(8));
+        assert_eq!(event, None);
+    }
+
+    #[test]
+    fn a_change_after_the_alert_fired_is_not_its_cause_unless_there_is_news() {
+        let (alert, _) = failing_at(None, 8, Severity::Warning, None);
+        let (alert, event) = failing_at(Some(&alert), 9, Severity::Warning, change_at(9));
+        assert_eq!((alert.finding.cause.clone(), event), (None, None), "a bystander");
+        let (alert, event) = failing_at(Some(&alert), 9, Severity::Critical, change_at(9));
+        assert_eq!((alert.finding.cause, event), (change_at(9), Some(Event::Fired)), "it made it worse");
     }
 
     proptest! {
-        /// Every failing stretch that is long enough is sent exactly once as firing, then exactly once as resolved.
+        /// Every failing stretch that is long enough is sent exactly once as firing, then exactly once as over.
         #[test]
-        fn firing_and_resolved_alternate(signals in "[bBg?x]{0,40}") {
+        fn firing_and_over_alternate(signals in "[bg?xu]{0,40}") {
             let thresholds = Thresholds { remind_every: None, ..TWICE };
-            // A history of one severity has no rises, so that firing and resolved must alternate.
-            let signals = signals.replace('B', "b");
-            let heard_all: String = heard(&signals, thresholds, 1).replace('.', "");
-            prop_assert!(heard_all.chars().enumerate().all(|(index, kind)| kind == if index % 2 == 0 { 'F' } else { 'R' }), "{} {}", signals, heard_all);
-            prop_assert_eq!(heard_all.is_empty(), !signals.replace('?', "").contains("bb"), "{} {}", signals, heard_all);
-            // Two passing results, or an absent resource, end every alert.
+            let all: String = heard(&signals, thresholds, 1).replace('.', "");
+            let alternates = all.chars().enumerate().all(|(index, event)| (event == 'F') == (index % 2 == 0));
+            prop_assert!(alternates, "{} {}", signals, all);
+            prop_assert_eq!(all.is_empty(), !signals.replace('?', "").contains("bb"), "{} {}", signals, all);
+            // Two passing results end every alert.
             let ended = heard(&format!("{signals}gg"), thresholds, 1).replace('.', "");
-            prop_assert!(ended.is_empty() || ended.ends_with('R'), "{} {}", signals, ended);
+            prop_assert!(!ended.ends_with('F'), "{} {}", signals, ended);
+        }
+
+        /// What people last heard is never milder than what has been true for two results, and they know every part that
+        /// has been failing for two results.
+        #[test]
+        fn people_know_the_worst_that_lasts(signals in "[bB123g?]{0,40}", last in "bb|BB|11|22|33") {
+            let silent = heard(&format!("{signals}{last}{last}"), TWICE, 1);
+            let tail: String = silent.chars().skip(signals.len() + last.len()).collect();
+            prop_assert!(!tail.contains('F'), "{}{} was known after two results: {}", signals, last, silent);
         }
     }
 }

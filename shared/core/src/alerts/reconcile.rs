@@ -1,34 +1,55 @@
 //! Compares what a run found with the stored records: which records change, and what people must hear. Pure.
+//!
+//! Every result carries when its read began. A record keeps the latest of them, and an older read changes nothing,
+//! whichever run it belongs to.
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::connection;
-use super::lifecycle::{Alert, Phase, Signal, Thresholds, advance};
-use super::record::{Item, Items, Key, Record, State, Version};
+use super::lifecycle::{Alert, Event, Moment, Phase, Signal, Thresholds, advance};
+use super::record::{Item, Items, Key, Partition, Record, State, Version};
 use super::transition::{Kind, Transition};
-use crate::checks::{Check, CheckResult, Finding, Region, Remedy, Severity, Status, catalogue};
+use crate::checks::catalogue::{self, Absence};
+use crate::checks::{Check, CheckContext, CheckResult, Finding, Region, Remedy, Severity, Status, cause};
 use crate::config::Policy;
 use crate::ids::{EndpointId, ServiceId};
 use crate::snapshot::Connection;
+use crate::trigger::Change;
 
-/// What one run found out about one endpoint service.
+/// An alert that begins within this time after another one of the same partition fired joins its incident.
+const INCIDENT_WINDOW: SignedDuration = SignedDuration::from_hours(1);
+
+/// What one run found out about one partition.
 #[derive(Debug, Clone)]
 pub struct Report<'a> {
-    /// The endpoint service.
-    pub service: &'a ServiceId,
-    /// The results of the checks; twice if the run changed something and checked again.
-    pub rounds: Vec<Vec<CheckResult>>,
-    /// All connections, in a run that read them.
-    pub connections: Option<&'a [Connection]>,
-    /// When the last of the reads began that this results from.
+    /// What it is about.
+    pub partition: &'a Partition,
+    /// The results of the checks, oldest read first.
+    pub rounds: Vec<Round>,
+    /// All connections of the endpoint service, in a run that read them, and when that read began.
+    pub connections: Option<(&'a [Connection], Timestamp)>,
+    /// A heartbeat to send.
+    pub heartbeat: Option<Finding>,
+}
+
+/// The results of one read.
+#[derive(Debug, Clone)]
+pub struct Round {
+    /// When the read began.
     pub observed_at: Timestamp,
+    /// The checks that were evaluated: a resource without a result of one of them is absent.
+    pub checks: Vec<Check>,
+    /// The results.
+    pub results: Vec<CheckResult>,
 }
 
 /// What all decisions of one run depend on.
 #[derive(Debug, Clone, Copy)]
 pub struct Run<'a> {
+    /// The run's id, which a retry shares with the run it repeats.
+    pub id: &'a str,
     /// The function, whose name is part of its records' keys.
     pub function: &'a str,
     /// What must be.
@@ -52,24 +73,52 @@ pub struct Update {
     pub leased: bool,
 }
 
+impl Round {
+    /// The results of `checks`, from a read that began at `observed_at`.
+    #[must_use]
+    pub fn evaluate(checks: &[Check], context: CheckContext<'_>, observed_at: Timestamp) -> Self {
+        Self { observed_at, checks: checks.to_vec(), results: catalogue::evaluate_checks(checks, context) }
+    }
+}
+
 impl Run<'_> {
     /// The records that change because of `report`.
     #[must_use]
     pub fn updates(&self, report: &Report<'_>, items: &Items) -> Vec<Update> {
-        let incident = open_incident(items).unwrap_or_else(|| self.new_incident(report.service));
-        let update = |key: Key| {
-            let item = items.get(&key);
-            let before = item.and_then(|item| item.record.as_ref());
-            let mut record = match before {
-                // A newer read has been recorded.
-                Some(newer) if newer.observed_at > report.observed_at => newer.clone(),
-                _ => self.next(report, &key, before, &incident)?,
-            };
-            let leased = record.lease(self.now);
-            let expected = item.map(|item| item.version);
-            (before != Some(&record)).then_some(Update { key, record, expected, leased })
+        let incident = open_incident(items, self.now).unwrap_or_else(|| self.new_incident(report.partition));
+        let next = |key: Key| {
+            let before = items.get(&key).and_then(|item| item.record.as_ref());
+            let record = self.next(report, &key, before, &incident)?;
+            self.update(key, record, items)
         };
-        self.keys(report, items).into_iter().filter_map(update).collect()
+        self.keys(report, items).into_iter().filter_map(next).collect()
+    }
+
+    /// The records that change because `change` is a cause of alerts that already fire.
+    #[must_use]
+    pub fn attribute(&self, change: &Change, items: &Items) -> Vec<Update> {
+        let attributed = |(key, item): (&Key, &Item)| {
+            let mut record = item.record.clone()?;
+            let alert = record.alert().filter(|alert| alert.phase != Phase::Resolved)?.clone();
+            let check = catalogue::find(&key.subject)?;
+            if key.function != self.function || !cause::can_cause(change, check, &key.resource, &alert.finding) {
+                return None;
+            }
+            let finding = Finding { cause: Some(change.clone()), ..alert.finding.clone() };
+            let thresholds = Thresholds { alert_after: u32::MAX, ..Thresholds::for_check(check, self.policy) };
+            let moment = Moment { run: &alert.counted_by, now: self.now, incident: &alert.incident };
+            let (next, event) = advance(Some(&alert), Signal::Failing(&finding), thresholds, moment);
+            let next = next?;
+            if event != Some(Event::CauseFound) && next.finding.cause == alert.finding.cause {
+                return None;
+            }
+            if event == Some(Event::CauseFound) {
+                record.push(transition(Event::CauseFound, key, &next, self.now));
+            }
+            record.state = State::Alert(Box::new(next));
+            self.update(key.clone(), record, items)
+        };
+        items.iter().filter_map(attributed).collect()
     }
 
     /// The records that close the alerts of an endpoint service that is no longer configured, and whether another run
@@ -84,74 +133,57 @@ impl Run<'_> {
             if alert.phase != Phase::Firing && record.outbox.is_empty() {
                 continue;
             }
-            let why = "The endpoint service is no longer in the stack's EndpointServiceIds, so nobody checks whether this \
-                       still holds.";
-            let mut record = closed(key, record, alert, "no longer watched", why, self.now);
-            if record.lease(self.now) {
+            let mut record = self.unwatched(key, record, alert);
+            let leased = record.lease(self.now);
+            if leased {
                 record.observed_at = self.now;
-                updates.push(Update { key: key.clone(), record, expected: Some(item.version), leased: true });
-            } else {
+                updates.push(Update { key: key.clone(), record, expected: Some(item.version), leased });
+            } else if !record.outbox.is_empty() {
                 leased_elsewhere = true;
             }
         }
         (updates, leased_elsewhere)
     }
 
-    /// Records for everything that fails, for when the stored records could not be read.
-    #[must_use]
-    pub fn updates_without_items(&self, report: &Report<'_>) -> Vec<Update> {
-        let incident = self.new_incident(report.service);
-        let thresholds = Thresholds { alert_after: u32::MAX, resolve_after: 1, remind_every: None };
-        let update = |result: &CheckResult| {
-            let Status::Fail(finding) = &result.status else { return None };
-            let (alert, _) = advance(None, Signal::Failing(finding), thresholds, &incident, self.now);
-            let record = Record::new(State::Alert(Box::new(alert?)), report.observed_at);
-            let key = Key::new(self.function, result.check.id, &result.resource);
-            Some(Update { key, record, expected: None, leased: false })
-        };
-        report.rounds.last().into_iter().flatten().filter_map(update).collect()
-    }
-
     /// The name of an incident that begins now.
     #[must_use]
-    pub fn new_incident(&self, service: &ServiceId) -> String {
-        format!("{service}-{}", self.now.as_second())
+    pub fn new_incident(&self, partition: &Partition) -> String {
+        format!("{partition}-{}", self.now.as_second())
+    }
+
+    /// The update to `record`, if it differs from what is stored or has something to send.
+    fn update(&self, key: Key, mut record: Record, items: &Items) -> Option<Update> {
+        let item = items.get(&key);
+        let leased = record.lease(self.now);
+        let changed = item.and_then(|item| item.record.as_ref()) != Some(&record);
+        changed.then_some(Update { key, record, expected: item.map(|item| item.version), leased })
     }
 
     /// The keys of all records that the report can change.
     fn keys(&self, report: &Report<'_>, items: &Items) -> BTreeSet<Key> {
+        let key = |subject: &str, resource: &str| Key::new(self.function, subject, resource);
         let stored = items.keys().filter(|key| key.function == self.function).cloned();
-        let results = report.rounds.iter().flatten();
-        let results = results.map(|result| Key::new(self.function, result.check.id, &result.resource));
-        let connections = report.connections.unwrap_or_default().iter();
+        let results = report.rounds.iter().flat_map(|round| &round.results);
+        let results = results.map(|result| key(result.check.id, &result.resource));
+        let connections = report.connections.iter().flat_map(|(connections, _)| connections.iter());
         let connections = connections
-            .filter(|connection| connection.service == *report.service)
-            .map(|connection| Key::new(self.function, Key::CONNECTION, connection.endpoint.as_str()));
-        stored.chain(results).chain(connections).collect()
+            .filter(|connection| Some(&connection.service) == report.partition.service())
+            .map(|connection| key(Key::CONNECTION, connection.endpoint.as_str()));
+        let heartbeat = report.heartbeat.iter().map(|_| key(Key::HEARTBEAT, &report.partition.to_string()));
+        stored.chain(results).chain(connections).chain(heartbeat).collect()
     }
 
     /// The next content of one record; `None` if there is nothing to record.
     fn next(&self, report: &Report<'_>, key: &Key, before: Option<&Record>, incident: &str) -> Option<Record> {
-        let (state, transitions) = if key.subject == Key::CONNECTION {
-            self.next_connection(report, key, before)?
-        } else if let Some(check) = catalogue::find(&key.subject) {
-            self.next_alert(report, check, key, before, incident)?
-        } else {
-            let (record, alert) = before.and_then(|record| Some((record, record.alert()?)))?;
-            let why = "This version of privatelink-guard does not have this check, so nobody checks whether this still \
-                       holds.";
-            return Some(closed(key, record, alert, "no longer checked", why, self.now));
-        };
-        let unchanged = before.filter(|before| before.state == state && transitions.is_empty());
-        let observed_at = unchanged.map_or(report.observed_at, |before| before.observed_at);
-        let mut record = match before {
-            Some(before) => Record { state, observed_at, ..before.clone() },
-            None => Record::new(state, observed_at),
-        };
-        for transition in transitions {
-            record.push(transition);
+        match key.subject.as_str() {
+            Key::CONNECTION => self.next_connection(report, key, before),
+            Key::HEARTBEAT => self.next_heartbeat(report, key, before),
+            check => match catalogue::find(check) {
+                Some(check) => self.next_alert(report, check, key, before, incident),
+                // This version does not have the check.
+                None => before.and_then(|record| Some(self.unwatched(key, record, record.alert()?))),
+            },
         }
-        Some(record)
     }
 
     fn next_alert(
@@ -161,36 +193,75 @@ impl Run<'_> {
         key: &Key,
         before: Option<&Record>,
         incident: &str,
-    ) -> Option<(State, Vec<Transition>)> {
+    ) -> Option<Record> {
         let thresholds = Thresholds::for_check(check, self.policy);
-        let mut alert = before.and_then(Record::alert).cloned();
-        let mut transitions = Vec::new();
-        for round in &report.rounds {
-            let signal = signal(round, check, &key.resource, report.service);
-            let (next, kind) = advance(alert.as_ref(), signal, thresholds, incident, self.now);
-            if let (Some(next), Some(kind)) = (&next, kind) {
-                transitions.push(alert_transition(kind, key, next, self.now));
+        let moment = Moment { run: self.id, now: self.now, incident };
+        let mut record = before.cloned();
+        for round in report.rounds.iter().filter(|round| round.checks.contains(&check)) {
+            // A newer read has been recorded, or this one.
+            if record.as_ref().is_some_and(|record| record.observed_at >= round.observed_at) {
+                continue;
             }
-            alert = next;
+            let signal = signal(round, check, &key.resource, report.partition, self.policy);
+            let alert = record.as_ref().and_then(Record::alert);
+            let over = alert.is_none_or(|alert| alert.phase == Phase::Resolved);
+            let (next, event) = advance(alert, signal, thresholds, moment);
+            let Some(next) = next else { continue };
+            // What is over and stays so is not written again, so that it can expire.
+            if over && next.phase == Phase::Resolved {
+                continue;
+            }
+            let transition = event.map(|event| transition(event, key, &next, self.now));
+            let state = State::Alert(Box::new(next));
+            record = Some(with(record, state, round.observed_at, transition));
         }
-        Some((State::Alert(Box::new(alert?)), transitions))
+        record
     }
 
-    fn next_connection(
-        &self,
-        report: &Report<'_>,
-        key: &Key,
-        before: Option<&Record>,
-    ) -> Option<(State, Vec<Transition>)> {
+    fn next_connection(&self, report: &Report<'_>, key: &Key, before: Option<&Record>) -> Option<Record> {
         let known = before.and_then(Record::connection);
-        let unchanged = || Some((State::Connection(known?.clone()), Vec::new()));
-        let endpoint: EndpointId = key.resource.parse().ok()?;
-        let Some(connections) = report.connections else { return unchanged() };
-        let connection = connections.iter().find(|connection| connection.endpoint == endpoint);
-        let Some((next, notice)) = connection::advance(known, connection, &endpoint, self) else { return unchanged() };
-        let incident = self.new_incident(report.service);
+        let (Some((connections, observed_at)), Ok(endpoint)) = (report.connections, key.resource.parse::<EndpointId>())
+        else {
+            return before.cloned();
+        };
+        if before.is_some_and(|before| before.observed_at >= observed_at) {
+            return before.cloned();
+        }
+        let service = report.partition.service()?;
+        let Some((next, notice)) = connection::advance(known, connections, service, &endpoint, self) else {
+            return before.cloned();
+        };
+        let state = State::Connection(next);
+        let unchanged = before.filter(|before| before.state == state && notice.is_none());
+        if let Some(before) = unchanged {
+            return Some(before.clone());
+        }
+        let incident = self.new_incident(report.partition);
         let notice = notice.map(|finding| Transition::new(Kind::Notice, key.about(), &incident, finding, self.now));
-        Some((State::Connection(next), notice.into_iter().collect()))
+        Some(with(before.cloned(), state, observed_at, notice))
+    }
+
+    /// A retry of the run that sent the heartbeat sends it no second time.
+    fn next_heartbeat(&self, report: &Report<'_>, key: &Key, before: Option<&Record>) -> Option<Record> {
+        let state = State::Heartbeat(self.id.to_owned());
+        let Some(finding) = report.heartbeat.clone().filter(|_| before.is_none_or(|before| before.state != state))
+        else {
+            return before.cloned();
+        };
+        let incident = self.new_incident(report.partition);
+        let notice = Transition::new(Kind::Notice, key.about(), &incident, finding, self.now);
+        Some(with(before.cloned(), state, self.now, Some(notice)))
+    }
+
+    /// The record with its alert closed because nobody checks it any more.
+    fn unwatched(&self, key: &Key, record: &Record, alert: &Alert) -> Record {
+        let thresholds = Thresholds { alert_after: 1, resolve_after: 1, remind_every: None, can_be_provoked: false };
+        let moment = Moment { run: self.id, now: self.now, incident: &alert.incident };
+        let (Some(next), event) = advance(Some(alert), Signal::Unwatched, thresholds, moment) else {
+            return record.clone();
+        };
+        let transition = event.map(|event| transition(event, key, &next, self.now));
+        with(Some(record.clone()), State::Alert(Box::new(next)), record.observed_at, transition)
     }
 }
 
@@ -198,28 +269,15 @@ impl Update {
     /// What to send of a record that the table did not take. Everything that fails counts as firing: without the table it
     /// would otherwise stay pending for ever.
     #[must_use]
-    pub fn unstored_transitions(mut self, now: Timestamp) -> Vec<Transition> {
+    pub fn unstored_transitions(&self, now: Timestamp) -> Vec<Transition> {
+        let mut record = self.record.clone();
         if let Some(alert) = self.record.alert().filter(|alert| alert.phase == Phase::Pending)
-            && self.record.outbox.is_empty()
+            && record.outbox.is_empty()
         {
-            let firing = alert_transition(Kind::Firing, &self.key, alert, now);
-            self.record.push(firing);
+            record.push(transition(Event::Fired, &self.key, alert, now));
         }
-        self.record.outbox
+        record.outbox
     }
-}
-
-/// A notice that no record keeps: if SNS does not accept it, it is lost with the run.
-#[must_use]
-pub fn unrecorded_notice(
-    subject: &str,
-    resource: &str,
-    incident: &str,
-    finding: Finding,
-    now: Timestamp,
-) -> Transition {
-    let notice = Transition::new(Kind::Notice, (subject, resource), incident, finding, now);
-    Transition { number: 1, ..notice }
 }
 
 /// A finding of severity info that needs nothing to be done.
@@ -237,98 +295,85 @@ pub(crate) fn notice(
         evidence,
         remedy: Remedy { action: action.to_owned(), command: None, console },
         cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
     }
 }
 
-fn alert_transition(kind: Kind, key: &Key, alert: &Alert, now: Timestamp) -> Transition {
-    let transition = Transition::new(kind, key.about(), &alert.incident, alert.finding.clone(), now);
+/// The record with this state and transition.
+fn with(before: Option<Record>, state: State, observed_at: Timestamp, transition: Option<Transition>) -> Record {
+    let mut record = match before {
+        Some(before) => Record { state, observed_at, ..before },
+        None => Record::new(state, observed_at),
+    };
+    if let Some(transition) = transition {
+        record.push(transition);
+    }
+    record
+}
+
+/// What people hear of an event of an alert.
+fn transition(event: Event, key: &Key, alert: &Alert, now: Timestamp) -> Transition {
+    let closed = |what: &str, why: &str| Finding {
+        severity: Severity::Info,
+        summary: format!("{what}: {}", alert.finding.summary),
+        impact: why.to_owned(),
+        ..alert.finding.clone()
+    };
+    let (kind, finding) = match event {
+        Event::Fired => (Kind::Firing, alert.finding.clone()),
+        Event::Reminded => (Kind::Reminder, alert.finding.clone()),
+        Event::Recovered => (Kind::Resolved, alert.finding.clone()),
+        Event::CauseFound => {
+            let summary = format!("cause found: {}", alert.finding.summary);
+            (Kind::Notice, Finding { summary, ..alert.finding.clone() })
+        }
+        Event::Gone => {
+            let why = "The resource no longer exists, or is no longer behind the endpoint service. The alert is closed, \
+                       but nothing was fixed: if dbt needs it, another check reports that.";
+            (Kind::Notice, closed("no longer there", why))
+        }
+        Event::Unwatched => {
+            let why = "Nobody checks it any more: its check, its setting or its endpoint service was taken out of the \
+                       guard's configuration. The alert is closed, but nothing was fixed.";
+            (Kind::Notice, closed("no longer watched", why))
+        }
+    };
+    let transition = Transition::new(kind, key.about(), &alert.incident, finding, now);
     Transition { since: alert.since, unknown: alert.unknown.clone(), ..transition }
 }
 
-/// The record with its alert closed, and a notice of it if people know the alert.
-fn closed(key: &Key, record: &Record, alert: &Alert, what: &str, why: &str, now: Timestamp) -> Record {
-    let over = Alert { phase: Phase::Resolved, ..alert.clone() };
-    let mut next = Record { state: State::Alert(Box::new(over)), ..record.clone() };
-    if alert.phase == Phase::Firing {
-        let finding = Finding {
-            severity: Severity::Info,
-            summary: format!("{what}: {}", alert.finding.summary),
-            impact: why.to_owned(),
-            ..alert.finding.clone()
-        };
-        let notice = Transition::new(Kind::Notice, key.about(), &alert.incident, finding, now);
-        next.push(Transition { since: alert.since, ..notice });
-    }
-    next
-}
-
-/// The open incident: that of the alert that has been firing longest.
-fn open_incident(items: &Items) -> Option<String> {
+/// The incident that an alert joins that begins now: that of the latest alert that began firing within the last hour. Alerts
+/// of severity info open no incident.
+fn open_incident(items: &Items, now: Timestamp) -> Option<String> {
     let alerts = items.values().filter_map(|Item { record, .. }| record.as_ref()?.alert());
-    let firing = alerts.filter(|alert| alert.phase == Phase::Firing);
-    firing.min_by_key(|alert| alert.since).map(|alert| alert.incident.clone())
+    let recent = alerts.filter(|alert| {
+        alert.phase == Phase::Firing
+            && alert.finding.severity > Severity::Info
+            && now.duration_since(alert.since) <= INCIDENT_WINDOW
+    });
+    recent.max_by_key(|alert| alert.since).map(|alert| alert.incident.clone())
 }
 
-/// What `round` says of one alert. A resource without a result is absent, unless the resources could not be listed: then
-/// the round has an unknown result for the endpoint service itself.
-fn signal<'a>(round: &'a [CheckResult], check: Check, resource: &str, service: &ServiceId) -> Signal<'a> {
-    let mut of_check = round.iter().filter(|result| result.check == check);
-    if let Some(result) = of_check.clone().find(|result| result.resource == resource) {
+/// What `round` says of one alert. If the resources could not be listed, the round has an unknown result for the endpoint
+/// service itself.
+fn signal<'a>(round: &'a Round, check: Check, resource: &str, partition: &Partition, policy: &Policy) -> Signal<'a> {
+    if !(check.is_watched)(policy) {
+        return Signal::Unwatched;
+    }
+    let of_check = || round.results.iter().filter(|result| result.check == check);
+    if let Some(result) = of_check().find(|result| result.resource == resource) {
         return Signal::from(&result.status);
     }
-    let unlisted = of_check.clone().find_map(|result| match &result.status {
-        Status::Unknown(why) if result.resource == service.as_str() => Some(why.as_str()),
+    let service = partition.service().map(ServiceId::as_str);
+    let unlisted = of_check().find_map(|result| match &result.status {
+        Status::Unknown(why) if Some(result.resource.as_str()) == service => Some(why.as_str()),
         _ => None,
     });
-    match unlisted {
-        Some(why) => Signal::Unknown(why),
-        // A call that works has no result. But after one that failed, others may not have been made.
-        None if check.group == catalogue::Group::Visibility => match of_check.next() {
-            Some(_) => Signal::Unknown("another read fails, and this one may not have been made"),
-            None => Signal::Passing,
-        },
-        None => Signal::Absent,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{at, finding, policy, region, service};
-
-    /// The updates of a drift-watcher run that found nothing, an hour after these items were written.
-    fn updates(items: &Items) -> Vec<Update> {
-        let (service, policy, region) = (service(1), policy(), region());
-        let run = Run { function: "drift-watcher", policy: &policy, region: &region, now: at(9, 0) };
-        let report = Report { service: &service, rounds: vec![vec![]], connections: None, observed_at: at(9, 0) };
-        run.updates(&report, items)
-    }
-
-    fn item(function: &str, check: &str, phase: Phase) -> (Key, Item) {
-        let finding = finding(Severity::Critical);
-        let thresholds = Thresholds { alert_after: 1, resolve_after: 1, remind_every: None };
-        let (alert, _) = advance(None, Signal::Failing(&finding), thresholds, "incident", at(8, 0));
-        let alert = Alert { phase, ..alert.unwrap() };
-        let record = Record::new(State::Alert(Box::new(alert)), at(8, 0));
-        (Key::new(function, check, "resource"), Item { record: Some(record), version: Version::At(1) })
-    }
-
-    #[test]
-    fn an_alert_of_a_check_that_this_version_does_not_have_is_closed_with_a_notice() {
-        let updates = updates(&Items::from([item("drift-watcher", "connection.stranger", Phase::Firing)]));
-        let [Update { record, leased: true, .. }] = &updates[..] else { panic!("{updates:?}") };
-        let [notice] = &record.outbox[..] else { panic!("one notice: {:?}", record.outbox) };
-        assert_eq!((notice.kind, notice.check.as_str()), (Kind::Notice, "connection.stranger"));
-        assert!(notice.finding.summary.starts_with("no longer checked: 2 of 3 targets down"), "{notice:?}");
-        assert_eq!(record.alert().unwrap().phase, Phase::Resolved);
-    }
-
-    #[test]
-    fn such_an_alert_is_closed_once_and_by_the_function_that_wrote_it() {
-        let items = [
-            item("drift-watcher", "connection.stranger", Phase::Resolved),
-            item("health-watcher", "connection.stranger", Phase::Firing),
-        ];
-        assert_eq!(updates(&Items::from(items)), []);
+    match (unlisted, check.absence) {
+        (Some(why), _) => Signal::Unknown(why),
+        (None, Absence::Gone) => Signal::Gone,
+        (None, Absence::Passing) => Signal::Passing,
+        (None, Absence::Unknown) => Signal::Unknown("this run did not make the call"),
     }
 }

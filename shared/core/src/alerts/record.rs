@@ -1,4 +1,4 @@
-//! What the table holds: a record per alert and per connection of dbt's.
+//! What the table holds: a record per alert and per connection of dbt's or a known account.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::connection::KnownConnection;
 use super::lifecycle::{Alert, Phase};
 use super::transition::Transition;
+use crate::ids::ServiceId;
 
 /// How long one run has the sending of a record's outbox to itself. Longer than a function may run.
 pub const LEASE: SignedDuration = SignedDuration::from_secs(120);
@@ -17,7 +18,33 @@ pub const LEASE: SignedDuration = SignedDuration::from_secs(120);
 /// Transitions that an outbox keeps while they cannot be sent. Beyond that it drops and counts the ones in the middle.
 const MAX_OUTBOX: usize = 12;
 
-/// The records of one endpoint service.
+/// What a record belongs to: one endpoint service, or the guard itself. The table's partition.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Partition {
+    /// An endpoint service.
+    Service(ServiceId),
+    /// The guard itself: what several endpoint services depend on.
+    Guard,
+}
+
+impl Partition {
+    /// The endpoint service, unless it is the guard's own.
+    #[must_use]
+    pub fn service(&self) -> Option<&ServiceId> {
+        match self {
+            Self::Service(service) => Some(service),
+            Self::Guard => None,
+        }
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.service().map_or("guard", ServiceId::as_str))
+    }
+}
+
+/// The records of one partition.
 pub type Items = BTreeMap<Key, Item>;
 
 /// What a record is about; the sort key of its item in the table.
@@ -25,7 +52,7 @@ pub type Items = BTreeMap<Key, Item>;
 pub struct Key {
     /// The function that writes it.
     pub function: String,
-    /// A check's id, or [`Key::CONNECTION`].
+    /// A check's id, [`Key::CONNECTION`] or [`Key::HEARTBEAT`].
     pub subject: String,
     /// The resource.
     pub resource: String,
@@ -34,6 +61,8 @@ pub struct Key {
 /// An item as it was read from the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
+    /// The write that it results from, so that a run recognizes its own.
+    pub writer: Option<String>,
     /// `None`: the item exists but cannot be read. Then everything it may have recorded is sent again.
     pub record: Option<Record>,
     /// What a write must find in place.
@@ -63,7 +92,7 @@ pub struct Record {
     /// Transitions so far; numbers them.
     #[serde(default)]
     pub transitions: u64,
-    /// When the read began that this results from. The result of an older read, by a run that took longer, changes nothing.
+    /// When the read began that this results from. An older read, by a run that took longer, changes nothing.
     pub observed_at: Timestamp,
 }
 
@@ -73,13 +102,18 @@ pub struct Record {
 pub enum State {
     /// An alert.
     Alert(Box<Alert>),
-    /// A connection of dbt's.
+    /// A connection of dbt's or of a known account.
     Connection(KnownConnection),
+    /// The run that sent the last heartbeat.
+    Heartbeat(String),
 }
 
 impl Key {
-    /// The subject of the records of dbt's connections.
+    /// The subject of the records of connections.
     pub const CONNECTION: &str = "connection";
+
+    /// The subject of the heartbeat's record.
+    pub const HEARTBEAT: &str = "heartbeat";
 
     /// The key of `function`'s record about `subject` and `resource`.
     #[must_use]
@@ -124,7 +158,7 @@ impl Record {
     pub fn alert(&self) -> Option<&Alert> {
         match &self.state {
             State::Alert(alert) => Some(alert),
-            State::Connection(_) => None,
+            State::Connection(_) | State::Heartbeat(_) => None,
         }
     }
 
@@ -133,7 +167,7 @@ impl Record {
     pub fn connection(&self) -> Option<&KnownConnection> {
         match &self.state {
             State::Connection(connection) => Some(connection),
-            State::Alert(_) => None,
+            State::Alert(_) | State::Heartbeat(_) => None,
         }
     }
 
@@ -174,6 +208,7 @@ impl Record {
             && match &self.state {
                 State::Alert(alert) => alert.phase == Phase::Resolved,
                 State::Connection(connection) => connection.gone,
+                State::Heartbeat(_) => false,
             }
     }
 }

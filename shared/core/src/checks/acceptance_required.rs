@@ -1,5 +1,6 @@
 //! `service.acceptance-required`: does nobody get in without being let in?
 
+use super::catalogue::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
 
 /// The catalogue's row.
@@ -10,6 +11,9 @@ pub(super) const SPEC: Spec = Spec {
     impact: "dbt can connect, and so can every other allowed principal. Neither you nor the guard is asked.",
     fix_in_short: "`modify-vpc-endpoint-service-configuration --acceptance-required`",
     can_flap: false,
+    can_be_provoked: false,
+    absence: Absence::Gone,
+    is_watched: ALWAYS,
     cloudtrail_events: &["ModifyVpcEndpointServiceConfiguration"],
     group: Group::Settings,
     evaluate,
@@ -41,6 +45,8 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
                 console: context.region.endpoint_service(service.id.as_str()),
             },
             cause: None,
+            parts: Vec::new(),
+            related: Vec::new(),
         })),
         None => Status::Unknown("EC2 does not say whether acceptance is required".to_owned()),
     })

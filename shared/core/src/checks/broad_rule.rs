@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
+use super::catalogue::{ALWAYS, Absence};
 use super::inbound_rules::{self, InboundRules, authorize};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count, limited};
 use crate::snapshot::SecurityGroupRule;
@@ -23,6 +24,9 @@ pub(super) const SPEC: Spec = Spec {
     impact: "Nothing changes for dbt, but others can reach your service through this load balancer.",
     fix_in_short: "allow dbt's networks, then `revoke-security-group-ingress`",
     can_flap: false,
+    can_be_provoked: false,
+    absence: Absence::Gone,
+    is_watched: ALWAYS,
     cloudtrail_events: &[
         "AuthorizeSecurityGroupIngress",
         "CreateListener",
@@ -128,6 +132,8 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
             console: context.region.security_group(&first.group),
         },
         cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
     }))
 }
 

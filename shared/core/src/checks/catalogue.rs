@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use super::{CheckContext, CheckResult, Severity};
+use super::{CheckContext, CheckResult, Severity, cause};
+use crate::config::Policy;
 
 /// A row of the catalogue. Two checks are the same if their ids are.
 pub struct Spec {
@@ -21,6 +22,13 @@ pub struct Spec {
     /// wait for `ALERT_AFTER` and `RESOLVE_AFTER`. The other checks read settings and states that somebody changed; their
     /// alerts fire and resolve with the first result.
     pub can_flap: bool,
+    /// Whether others can make it fire and resolve at will, as an untrusted account can by creating and deleting endpoints:
+    /// while it is not critical, people hear of it once a day.
+    pub can_be_provoked: bool,
+    /// What it means that a resource has no result any more.
+    pub absence: Absence,
+    /// Whether the policy wants it checked.
+    pub is_watched: fn(&Policy) -> bool,
     /// The API calls that can change its result, as CloudTrail names them. The rule of the function that evaluates it
     /// subscribes to them.
     pub cloudtrail_events: &'static [&'static str],
@@ -32,6 +40,20 @@ pub struct Spec {
 
 /// A check: its row of the catalogue.
 pub type Check = &'static Spec;
+
+/// What it means that a resource has no result any more, though all resources were listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absence {
+    /// The resource is gone, or no longer behind the endpoint service.
+    Gone,
+    /// What was wrong is over: an account without endpoints is not connected.
+    Passing,
+    /// Nothing: the call was not made in this run.
+    Unknown,
+}
+
+/// For checks that every policy wants.
+pub(super) const ALWAYS: fn(&Policy) -> bool = |_| true;
 
 /// The checks that are evaluated together, since they depend on the same reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +82,7 @@ impl Group {
 }
 
 /// Every check.
-pub const CATALOGUE: [Check; 17] = [
+pub const CATALOGUE: [Check; 18] = [
     &super::service_available::SPEC,
     &super::acceptance_required::SPEC,
     &super::principals::SPEC,
@@ -69,6 +91,7 @@ pub const CATALOGUE: [Check; 17] = [
     &super::regions::SPEC,
     &super::connection_untrusted::SPEC,
     &super::connection_dbt::SPEC,
+    &super::connection_absent::SPEC,
     &super::internal_nlb::SPEC,
     &super::cross_zone::SPEC,
     &super::zones::SPEC,
@@ -80,11 +103,19 @@ pub const CATALOGUE: [Check; 17] = [
     &super::visibility_lost::SPEC,
 ];
 
-/// The results of all checks of `groups` for one endpoint service.
+/// The checks of `groups`.
 #[must_use]
-pub fn evaluate(groups: &[Group], context: CheckContext<'_>) -> Vec<CheckResult> {
-    let checks = CATALOGUE.into_iter().filter(|check| groups.contains(&check.group));
-    checks.flat_map(|check| (check.evaluate)(context)).collect()
+pub fn checks_of(groups: &[Group]) -> Vec<Check> {
+    CATALOGUE.into_iter().filter(|check| groups.contains(&check.group)).collect()
+}
+
+/// The results of `checks` for one endpoint service, as far as the policy wants them.
+#[must_use]
+pub fn evaluate_checks(checks: &[Check], context: CheckContext<'_>) -> Vec<CheckResult> {
+    let watched = checks.iter().filter(|check| (check.is_watched)(context.policy));
+    let mut results: Vec<CheckResult> = watched.flat_map(|check| (check.evaluate)(context)).collect();
+    cause::add_related(&mut results, context);
+    results
 }
 
 /// The check with this id, if this version has it.

@@ -1,28 +1,38 @@
 //! Which change in AWS caused a finding.
 
-use super::{CheckContext, CheckResult, Finding, Status};
+use super::{Check, CheckContext, CheckResult, Finding, Status};
 use crate::ids::AccountId;
 use crate::trigger::Change;
 
-/// Records `change` on each finding that it can have caused: the check depends on the call, and the call names what the
-/// finding is about.
-pub fn attribute(results: &mut [CheckResult], change: &Change, context: CheckContext<'_>) {
+/// Records `change` on each finding that it can have caused.
+pub fn attribute(results: &mut [CheckResult], change: &Change) {
     for CheckResult { check, resource, status } in results {
         if let Status::Fail(finding) = status
-            && check.cloudtrail_events.contains(&change.event_name.as_str())
-            && concerns(change, resource, finding, context)
+            && can_cause(change, check, resource, finding)
         {
             finding.cause = Some(change.clone());
         }
     }
 }
 
-/// Whether `change` names the resource, something the resource belongs to, or an id in the evidence.
-fn concerns(change: &Change, resource: &str, finding: &Finding, context: CheckContext<'_>) -> bool {
+/// Whether the check depends on the call, and the call names what the finding is about: the resource, something related, or
+/// an id in the evidence.
+#[must_use]
+pub fn can_cause(change: &Change, check: Check, resource: &str, finding: &Finding) -> bool {
     let mut evidence = finding.evidence.iter().flat_map(|line| ids_in(line));
-    change.names(resource)
-        || related(resource, context).into_iter().any(|related| change.names(related))
-        || evidence.any(|id| change.names(id))
+    check.cloudtrail_events.contains(&change.event_name.as_str())
+        && (change.names(resource)
+            || finding.related.iter().any(|related| change.names(related))
+            || evidence.any(|id| change.names(id)))
+}
+
+/// Adds to each finding the resources that are related to its own.
+pub(super) fn add_related(results: &mut [CheckResult], context: CheckContext<'_>) {
+    for CheckResult { resource, status, .. } in results {
+        if let Status::Fail(finding) = status {
+            finding.related = related(resource, context).into_iter().map(ToOwned::to_owned).collect();
+        }
+    }
 }
 
 /// The load balancers of a target group, and the endpoints of an account.
@@ -52,7 +62,7 @@ fn ids_in(text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checks::{Check, Severity, cross_zone, listener_port, security_groups};
+    use crate::checks::{Severity, cross_zone, listener_port, security_groups};
     use crate::testing::{change, endpoint_service, finding, load_balancer, target_group, topology, with_context};
 
     /// Whether this call is recorded as the cause of a finding of `check` on the target group `pg`, with sg-1 in its
@@ -63,7 +73,8 @@ mod tests {
         let mut results = [CheckResult::new(check, &group.arn, Status::fail(found))];
         let change = Change { event_name: event_name.to_owned(), parameters: parameters.to_owned(), ..change() };
         let topology = topology(endpoint_service(), [load_balancer("pg", vec![group])]);
-        with_context(&topology, |context| attribute(&mut results, &change, context));
+        with_context(&topology, |context| add_related(&mut results, context));
+        attribute(&mut results, &change);
         matches!(&results[0].status, Status::Fail(finding) if finding.cause.is_some())
     }
 

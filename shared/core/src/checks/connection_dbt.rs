@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::catalogue::{ALWAYS, Absence};
 use super::connection_details::{accept_command, describe_command, evidence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::connections::{Verdict, decide};
@@ -15,6 +16,7 @@ pub(super) const SPEC: Spec = Spec {
     id: "connection.dbt",
     severities: &[
         (Severity::Critical, "the connection is broken or stuck, or its request could not be accepted"),
+        (Severity::Warning, "the same, while another endpoint of dbt's works"),
         (Severity::Info, "the request waits because `DryRun` is on"),
     ],
     fails_when: "dbt's connection is `rejected`, `failed`, `expired`, `pending` for over 15 minutes, or in a state \
@@ -23,6 +25,9 @@ pub(super) const SPEC: Spec = Spec {
     impact: "dbt cannot connect through this endpoint. If it has no other one, it cannot reach your service.",
     fix_in_short: "accept it again, or ask dbt Support to create the endpoint again",
     can_flap: false,
+    can_be_provoked: false,
+    absence: Absence::Gone,
+    is_watched: ALWAYS,
     cloudtrail_events: &["RejectVpcEndpointConnections"],
     group: Group::Connections,
     evaluate,
@@ -47,7 +52,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
 
 fn judge(connection: &Connection, context: CheckContext<'_>) -> Status {
     let Connection { endpoint, state, .. } = connection;
-    let since = context.state_since.get(endpoint).copied().unwrap_or(context.now);
+    let since = context.history.and_then(|history| history.since(connection)).unwrap_or(context.now);
     let stuck = context.now.duration_since(since).unsigned_abs() > STUCK_AFTER;
     let describe = || describe_command(context, &[connection]);
     match decide(connection, context.policy) {
@@ -106,6 +111,10 @@ fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: Chec
         });
     }
     let why = match context.refused.get(endpoint.as_str()) {
+        // Another run, or a person, was faster, and EC2's list lags behind.
+        Some(why) if why.contains("State") && !stuck => {
+            return Status::Unknown(format!("{endpoint} is no longer in the state that EC2 lists: {why}"));
+        }
         Some(why) => why.clone(),
         None if stuck => format!("EC2 takes the acceptance, but the request waits since {since:.0}"),
         // The request arrived during this run, or EC2's list lags behind: the next run reports it.
@@ -140,8 +149,12 @@ fn finding(
     action: &str,
     command: String,
 ) -> Finding {
+    let (severity, impact) = match another_works(connection, context) {
+        true => (Severity::Warning, "dbt connects through another endpoint on this service, but not through this one."),
+        false => (Severity::Critical, impact),
+    };
     Finding {
-        severity: Severity::Critical,
+        severity,
         summary,
         impact: impact.to_owned(),
         evidence: evidence(context, &[connection]),
@@ -151,7 +164,17 @@ fn finding(
             console: context.region.endpoint_service(context.service.as_str()),
         },
         cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
     }
+}
+
+/// Whether another endpoint of dbt's on the service is available.
+fn another_works(connection: &Connection, context: CheckContext<'_>) -> bool {
+    let others = context.topology.connections.iter().flatten().flatten();
+    let mut others =
+        others.filter(|other| other.service == connection.service && other.endpoint != connection.endpoint);
+    others.any(|other| decide(other, context.policy) == Verdict::Established)
 }
 
 #[cfg(test)]
@@ -159,6 +182,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::checks::{History, RecordedState};
     use crate::config::Policy;
     use crate::snapshot::Topology;
     use crate::testing::{DBT, UNTRUSTED, at, call_error, connection, endpoint, policy, settings, with_policy};
@@ -171,9 +195,10 @@ mod tests {
         since: Option<Timestamp>,
     ) -> Option<(Severity, String)> {
         let topology = Topology { connections: Some(Ok(vec![connection(1, Some(DBT), state)])), ..Topology::default() };
-        let state_since = since.map(|since| (endpoint(1), since)).into_iter().collect();
+        let recorded = since.map(|since| (endpoint(1), RecordedState { state: state.to_owned(), since }));
+        let history = History { states: recorded.into_iter().collect(), ..History::default() };
         let results = with_policy(&topology, policy, |context| {
-            evaluate(CheckContext { refused, state_since: &state_since, ..context })
+            evaluate(CheckContext { refused, history: Some(&history), ..context })
         });
         assert_eq!(results.len(), 1);
         match &results[0].status {
@@ -215,10 +240,36 @@ mod tests {
 
     #[test]
     fn a_refused_request_is_reported_with_what_aws_answered() {
-        let refused = BTreeMap::from([(endpoint(1).to_string(), "InvalidState: it is not waiting".to_owned())]);
-        let expected = "dbt's request vpce-00000000000000001 could not be accepted: InvalidState: it is not waiting";
+        let refused = BTreeMap::from([(endpoint(1).to_string(), "Odd: not now".to_owned())]);
+        let expected = "dbt's request vpce-00000000000000001 could not be accepted: Odd: not now";
         let failure = failure("pendingAcceptance", &policy(), &refused, None);
         assert_eq!(failure, Some((Severity::Critical, expected.to_owned())));
+    }
+
+    #[test]
+    fn a_request_that_is_no_longer_pending_while_ec2_lists_it_is_no_failure() {
+        let refused = BTreeMap::from([(endpoint(1).to_string(), "InvalidState: not pending".to_owned())]);
+        assert_eq!(failure("pendingAcceptance", &policy(), &refused, None), None);
+        assert!(failure("pendingAcceptance", &policy(), &refused, Some(at(8, 44))).is_some(), "but not for ever");
+    }
+
+    #[test]
+    fn it_is_a_warning_while_another_endpoint_of_dbt_works() {
+        let severities = |other: &str| -> Vec<Severity> {
+            let connections = vec![connection(1, Some(DBT), "rejected"), connection(2, Some(DBT), other)];
+            let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
+            let results = with_policy(&topology, &policy(), evaluate);
+            results
+                .into_iter()
+                .filter_map(|result| match result.status {
+                    Status::Fail(finding) => Some(finding.severity),
+                    _ => None,
+                })
+                .collect()
+        };
+        assert_eq!(severities("available"), [Severity::Warning]);
+        assert_eq!(severities("pending"), [Severity::Critical], "it does not work yet");
+        assert_eq!(severities("rejected"), [Severity::Critical, Severity::Critical]);
     }
 
     #[test]

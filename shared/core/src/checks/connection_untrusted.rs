@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::catalogue::{ALWAYS, Absence};
 use super::connection_details::{evidence, reject_command};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count};
 use crate::config::UntrustedRequests;
-use crate::connections::{Verdict, decide};
+use crate::connections::{Owner, Verdict, decide};
 use crate::ids::AccountId;
 use crate::snapshot::{Connection, known};
 
@@ -21,6 +22,9 @@ pub(super) const SPEC: Spec = Spec {
     impact: "Nothing changes for dbt. A waiting request gives no access; a connected endpoint can reach your service.",
     fix_in_short: "`reject-vpc-endpoint-connections`, then allow only dbt's principals",
     can_flap: false,
+    can_be_provoked: true,
+    absence: Absence::Passing,
+    is_watched: ALWAYS,
     cloudtrail_events: &["AcceptVpcEndpointConnections", "ModifyVpcEndpointServicePermissions"],
     group: Group::Connections,
     evaluate,
@@ -35,10 +39,9 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
         Ok(connections) => connections,
         Err(why) => return vec![CheckResult::new(&SPEC, context.service, Status::Unknown(why))],
     };
-    let is_dbt = |owner: &AccountId| context.policy.dbt_accounts.contains(owner);
     let mut accounts: BTreeMap<Option<&AccountId>, Vec<&Connection>> = BTreeMap::new();
     for connection in connections.iter().filter(|connection| connection.service == *context.service) {
-        if !connection.owner.as_ref().is_some_and(is_dbt) {
+        if matches!(Owner::new(connection, context.policy), Owner::Untrusted | Owner::Unnamed) {
             accounts.entry(connection.owner.as_ref()).or_default().push(connection);
         }
     }
@@ -51,11 +54,13 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
 
 /// Judges all endpoints of one account together.
 fn judge(owner: Option<&AccountId>, connections: &[&Connection], context: CheckContext<'_>) -> Status {
-    let with = |verdict: Verdict| -> Vec<&Connection> {
-        connections.iter().copied().filter(|connection| decide(connection, context.policy) == verdict).collect()
+    let with = |verdicts: &[Verdict]| -> Vec<&Connection> {
+        let verdict = |connection: &Connection| decide(connection, context.policy);
+        connections.iter().copied().filter(|connection| verdicts.contains(&verdict(connection))).collect()
     };
-    let (requests, connected, unknown) =
-        (with(Verdict::UntrustedRequest), with(Verdict::UntrustedConnected), with(Verdict::UnknownState));
+    let requests = with(&[Verdict::UntrustedRequest, Verdict::UnnamedRequest]);
+    let connected = with(&[Verdict::UntrustedConnected, Verdict::UnnamedConnected]);
+    let unknown = with(&[Verdict::UnknownState]);
     let who = owner.map_or("an account EC2 does not name".to_owned(), |owner| format!("account {owner}"));
     let endpoints = |connections: &[&Connection]| match connections {
         [one] => one.endpoint.to_string(),
@@ -82,6 +87,8 @@ fn judge(owner: Option<&AccountId>, connections: &[&Connection], context: CheckC
     } else {
         return Status::Pass;
     };
+    // Requests are no parts: anybody could make people hear of each of them.
+    let parts = connected.iter().map(|connection| connection.endpoint.to_string()).collect();
     let open = [connected, requests, unknown].concat();
     Status::fail(Finding {
         severity,
@@ -89,23 +96,38 @@ fn judge(owner: Option<&AccountId>, connections: &[&Connection], context: CheckC
         impact: impact.to_owned(),
         evidence: evidence(context, &open),
         remedy: Remedy {
-            action: action(context).to_owned(),
+            action: action(owner, &open, context),
             command: Some(reject_command(context, &open)),
             console: context.region.endpoint_service(context.service.as_str()),
         },
         cause: None,
+        parts,
+        related: Vec::new(),
     })
 }
 
-fn action(context: CheckContext<'_>) -> &'static str {
-    match context.policy.untrusted_requests {
-        UntrustedRequests::Reject if context.policy.dry_run => {
-            "The guard would reject it, but DryRun is on. Reject it yourself, or set DryRun to false."
+fn action(owner: Option<&AccountId>, open: &[&Connection], context: CheckContext<'_>) -> String {
+    let refused = open.iter().find_map(|connection| context.refused.get(connection.endpoint.as_str()));
+    let reject = context.policy.untrusted_requests == UntrustedRequests::Reject;
+    match (reject, owner, refused) {
+        (_, _, Some(why)) => format!(
+            "AWS refused to reject it: {why}. The guard tries again at every run. Reject it yourself, and see what AWS \
+             answers."
+        ),
+        (true, None, _) => {
+            "The guard rejects only endpoints whose owner EC2 names, so it leaves this one alone. If it is \
+                            not dbt's, reject it yourself."
+                .to_owned()
         }
-        UntrustedRequests::Reject => "The guard rejects it (UntrustedRequests is 'reject').",
-        UntrustedRequests::Alert => {
-            "If you do not know the account, reject it, and check that the endpoint service allows only dbt's principal. \
-             If dbt Support says that it is dbt's, add it to the stack's DbtPrincipals."
+        (true, ..) if context.policy.dry_run => {
+            "The guard would reject it, but DryRun is on. Reject it yourself, or set DryRun to false.".to_owned()
+        }
+        (true, ..) => "The guard rejects it (UntrustedRequests is 'reject').".to_owned(),
+        (false, ..) => {
+            "If you do not know the account, reject it, and check that the endpoint service allows only dbt's \
+                        principal. If dbt Support says that it is dbt's, add it to the stack's DbtPrincipals; if it is \
+                        another consumer of yours, to KnownAccounts."
+                .to_owned()
         }
     }
 }
@@ -114,7 +136,9 @@ fn action(context: CheckContext<'_>) -> &'static str {
 mod tests {
     use super::*;
     use crate::snapshot::Topology;
-    use crate::testing::{DBT, UNTRUSTED, call_error, connection, with_context};
+    use crate::testing::{
+        DBT, UNTRUSTED, call_error, connection, endpoint, only_finding, settings, with_context, with_policy,
+    };
 
     /// The resource, severity, summary and number of evidence lines of what fails.
     fn failures(connections: Vec<Connection>) -> Vec<(String, Severity, String, usize)> {
@@ -168,6 +192,37 @@ mod tests {
             (UNTRUSTED.to_owned(), Severity::Critical, named.to_owned(), 21),
         ];
         assert_eq!(failures(connections), expected);
+    }
+
+    #[test]
+    fn a_known_account_is_not_untrusted() {
+        let policy = settings(&[("KNOWN_ACCOUNTS", UNTRUSTED)]).policy;
+        let connections = Some(Ok(vec![connection(1, Some(UNTRUSTED), "available")]));
+        let topology = Topology { connections, ..Topology::default() };
+        assert_eq!(with_policy(&topology, &policy, evaluate), []);
+    }
+
+    #[test]
+    fn what_the_guard_says_it_does_is_what_it_does() {
+        let action = |owner, refused: &BTreeMap<String, String>| {
+            let policy = settings(&[("UNTRUSTED_REQUESTS", "reject")]).policy;
+            let connections = Some(Ok(vec![connection(1, owner, "available")]));
+            let topology = Topology { connections, ..Topology::default() };
+            let results = with_policy(&topology, &policy, |context| evaluate(CheckContext { refused, ..context }));
+            only_finding(results).remedy.action
+        };
+        let refused = BTreeMap::from([(endpoint(1).to_string(), "Odd: not now".to_owned())]);
+        assert!(action(Some(UNTRUSTED), &BTreeMap::new()).starts_with("The guard rejects it"));
+        assert!(action(Some(UNTRUSTED), &refused).starts_with("AWS refused to reject it: Odd: not now."));
+        assert!(action(None, &BTreeMap::new()).contains("leaves this one alone"));
+    }
+
+    #[test]
+    fn connected_endpoints_are_parts_and_requests_are_not() {
+        let connections =
+            vec![connection(1, Some(UNTRUSTED), "available"), connection(2, Some(UNTRUSTED), "pendingAcceptance")];
+        let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
+        assert_eq!(only_finding(with_context(&topology, evaluate)).parts, [endpoint(1).to_string()]);
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! What every check is given.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use super::{Check, CheckResult, Region, Status};
 use crate::config::Policy;
 use crate::ids::{EndpointId, ServiceId};
-use crate::snapshot::{CallError, Description, EndpointService, LoadBalancer, TargetGroup, Topology};
+use crate::snapshot::{Calls, Connection, Description, EndpointService, LoadBalancer, TargetGroup, Topology};
 
 /// What the checks of one endpoint service are given: what the run read and changed, and what must be.
 #[derive(Debug, Clone, Copy)]
@@ -22,22 +22,51 @@ pub struct CheckContext<'a> {
     pub region: &'a Region,
     /// The time of the evaluation.
     pub now: Timestamp,
-    /// Since when each endpoint has been in its current state, as far as an earlier run recorded it.
-    pub state_since: &'a BTreeMap<EndpointId, Timestamp>,
+    /// What earlier runs recorded of the connections; `None` if it is unknown.
+    pub history: Option<&'a History>,
     /// The changes that this run tried and AWS refused: the endpoint or ARN, and AWS's code and message.
     pub refused: &'a BTreeMap<String, String>,
-    /// The calls of this run that failed.
-    pub failed_calls: &'a [CallError],
+    /// The calls of this run, each with its first error, if it failed.
+    pub calls: &'a Calls,
 }
 
-/// For a run without records of earlier states.
-static NO_STATES: BTreeMap<EndpointId, Timestamp> = BTreeMap::new();
+/// What earlier runs recorded of the connections of one endpoint service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct History {
+    /// The last recorded state of each endpoint of dbt or a known account.
+    pub states: BTreeMap<EndpointId, RecordedState>,
+    /// dbt's endpoints that were available.
+    pub established: BTreeSet<EndpointId>,
+    /// Whether dbt ever had a connection that was available.
+    pub had_connection: bool,
+}
+
+/// A recorded state of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedState {
+    /// The state, as EC2 wrote it.
+    pub state: String,
+    /// When it was first seen in that state.
+    pub since: Timestamp,
+}
+
+impl History {
+    /// Since when the connection has been in its current state, if that was recorded.
+    #[must_use]
+    pub fn since(&self, connection: &Connection) -> Option<Timestamp> {
+        let recorded = self.states.get(&connection.endpoint)?;
+        (recorded.state == connection.state.to_string()).then_some(recorded.since)
+    }
+}
+
+/// For a run that makes no calls.
+static NO_CALLS: Calls = Calls::new();
 
 /// For a run that changed nothing.
 static NO_REFUSALS: BTreeMap<String, String> = BTreeMap::new();
 
 impl<'a> CheckContext<'a> {
-    /// The context of a run that has changed nothing, knows no earlier states, and in which no call failed.
+    /// The context of a run that has changed nothing and knows no earlier states.
     #[must_use]
     pub fn new(
         service: &'a ServiceId,
@@ -46,8 +75,8 @@ impl<'a> CheckContext<'a> {
         region: &'a Region,
         now: Timestamp,
     ) -> Self {
-        let (state_since, refused) = (&NO_STATES, &NO_REFUSALS);
-        Self { service, topology, policy, region, now, state_since, refused, failed_calls: &[] }
+        let (refused, calls) = (&NO_REFUSALS, &NO_CALLS);
+        Self { service, topology, policy, region, now, history: None, refused, calls }
     }
 
     /// The result of `check` for the endpoint service itself; [`Status::Unknown`] if the service could not be read.

@@ -1,5 +1,6 @@
 //! `load-balancer.cross-zone`: does every zone's address reach targets in all zones?
 
+use super::catalogue::Absence;
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::config::CrossZone;
 use crate::ids::Arn;
@@ -34,6 +35,9 @@ pub(super) const SPEC: Spec = Spec {
              connections fail although targets in other zones are healthy.",
     fix_in_short: "switch it on, or set `CrossZone=enforce`",
     can_flap: false,
+    can_be_provoked: false,
+    absence: Absence::Gone,
+    is_watched: |policy| policy.cross_zone != CrossZone::Ignore,
     cloudtrail_events: &[
         "CreateListener",
         "ModifyListener",
@@ -44,11 +48,8 @@ pub(super) const SPEC: Spec = Spec {
     evaluate,
 };
 
-/// One result per target group; none if cross-zone load balancing is to be ignored.
+/// One result per target group.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
-    if context.policy.cross_zone == CrossZone::Ignore {
-        return Vec::new();
-    }
     context.per_target_group(&SPEC, |load_balancer, group| match off(load_balancer, group) {
         Ok(None) => Status::Pass,
         Ok(Some(off)) => Status::fail(finding(load_balancer, group, off, context)),
@@ -156,6 +157,8 @@ fn finding(load_balancer: &LoadBalancer, group: &TargetGroup, off: Off, context:
             },
         },
         cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
     }
 }
 

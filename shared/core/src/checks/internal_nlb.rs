@@ -1,5 +1,6 @@
 //! `load-balancer.internal-nlb`: is the load balancer behind the service an internal Network Load Balancer, and active?
 
+use super::catalogue::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Description, LoadBalancer};
 
@@ -13,6 +14,9 @@ pub(super) const SPEC: Spec = Spec {
              one, dbt connects, but your service can also be reached from the internet.",
     fix_in_short: "put an active, internal Network Load Balancer behind the service",
     can_flap: false,
+    can_be_provoked: false,
+    absence: Absence::Gone,
+    is_watched: ALWAYS,
     cloudtrail_events: &["ModifyVpcEndpointServiceConfiguration"],
     group: Group::Settings,
     evaluate,
@@ -66,6 +70,8 @@ fn judge(balancer: &LoadBalancer, description: &Description, context: CheckConte
             console: context.region.load_balancer(&balancer.arn),
         },
         cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
     }))
 }
 
@@ -86,6 +92,8 @@ fn no_load_balancer(context: CheckContext<'_>) -> Finding {
             console: context.region.endpoint_service(context.service.as_str()),
         },
         cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
     }
 }
 

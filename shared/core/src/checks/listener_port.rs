@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::catalogue::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Listener, LoadBalancer};
 
@@ -15,6 +16,9 @@ pub(super) const SPEC: Spec = Spec {
              connections, so each one needs the listener.",
     fix_in_short: "`create-listener`, or correct `ListenerPorts`",
     can_flap: false,
+    can_be_provoked: false,
+    absence: Absence::Gone,
+    is_watched: ALWAYS,
     cloudtrail_events: &["CreateListener", "DeleteListener", "ModifyListener"],
     group: Group::Settings,
     evaluate,
@@ -107,6 +111,8 @@ fn judge(
         },
         remedy: Remedy { action, command: Some(command), console: context.region.load_balancer(arn) },
         cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
     }))
 }
 

@@ -10,6 +10,7 @@ mod result;
 
 mod acceptance_required;
 mod broad_rule;
+mod connection_absent;
 mod connection_dbt;
 mod connection_details;
 mod connection_untrusted;
@@ -28,8 +29,8 @@ mod target_health;
 mod visibility_lost;
 mod zones;
 
-pub use self::catalogue::{CATALOGUE, Check, Group, Spec, evaluate};
-pub use self::context::CheckContext;
+pub use self::catalogue::{CATALOGUE, Check, Group, Spec, checks_of, evaluate_checks};
+pub use self::context::{CheckContext, History, RecordedState};
 pub use self::region::Region;
 pub use self::result::{CheckResult, Finding, Remedy, Severity, Status};
 

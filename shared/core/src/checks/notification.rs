@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::catalogue::Absence;
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count};
 use crate::ids::{Arn, ServiceId};
 use crate::snapshot::{EVENTS, Notification, known};
@@ -16,6 +17,9 @@ pub(super) const SPEC: Spec = Spec {
              seconds.",
     fix_in_short: "create the notification again, for all four events",
     can_flap: false,
+    can_be_provoked: false,
+    absence: Absence::Gone,
+    is_watched: |policy| policy.notification_topic.is_some(),
     cloudtrail_events: &[
         "CreateVpcEndpointConnectionNotification",
         "DeleteVpcEndpointConnectionNotifications",
@@ -87,6 +91,8 @@ fn judge(service: &ServiceId, all: &[Notification], topic: &Arn, context: CheckC
             console: context.region.endpoint_service(service.as_str()),
         },
         cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
     }))
 }
 

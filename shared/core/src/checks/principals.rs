@@ -1,5 +1,6 @@
 //! `service.principals`: may dbt ask, and nobody else?
 
+use super::catalogue::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Region, Remedy, Severity, Spec, Status, limited};
 use crate::config::{Policy, Principal};
 use crate::ids::{AccountId, Arn};
@@ -20,6 +21,9 @@ pub(super) const SPEC: Spec = Spec {
              allowed, nothing changes for dbt, but they can send connection requests.",
     fix_in_short: "`modify-vpc-endpoint-service-permissions`",
     can_flap: false,
+    can_be_provoked: false,
+    absence: Absence::Gone,
+    is_watched: ALWAYS,
     cloudtrail_events: &["ModifyVpcEndpointServicePermissions"],
     group: Group::Settings,
     evaluate,
@@ -92,6 +96,8 @@ fn judge(allowed: &[String], context: CheckContext<'_>) -> Status {
             console: region.endpoint_service(service.as_str()),
         },
         cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
     }))
 }
 

@@ -1,5 +1,6 @@
 //! `service.private-dns`: can dbt use the service's own name?
 
+use super::catalogue::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::ids::ServiceId;
 use crate::snapshot::PrivateDns;
@@ -13,6 +14,9 @@ pub(super) const SPEC: Spec = Spec {
              If the name was verified before, existing connections keep working, but AWS denies new requests.",
     fix_in_short: "create the TXT record in public DNS, then start the verification",
     can_flap: false,
+    can_be_provoked: false,
+    absence: Absence::Gone,
+    is_watched: ALWAYS,
     cloudtrail_events: &["ModifyVpcEndpointServiceConfiguration", "StartVpcEndpointServicePrivateDnsVerification"],
     group: Group::Settings,
     evaluate,
@@ -54,6 +58,8 @@ fn judge(service: &ServiceId, dns: &PrivateDns, context: CheckContext<'_>) -> St
             console: context.region.endpoint_service(service.as_str()),
         },
         cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
     }))
 }
 

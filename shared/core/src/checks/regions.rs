@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::catalogue::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::ids::EndpointId;
 use crate::snapshot::{Connection, ConnectionState, EndpointService, known};
@@ -15,6 +16,9 @@ pub(super) const SPEC: Spec = Spec {
     impact: "The existing endpoint keeps working, but dbt cannot create a new one in that Region.",
     fix_in_short: "`modify-vpc-endpoint-service-configuration --add-supported-regions`",
     can_flap: false,
+    can_be_provoked: false,
+    absence: Absence::Gone,
+    is_watched: ALWAYS,
     cloudtrail_events: &["ModifyVpcEndpointServiceConfiguration"],
     group: Group::Settings,
     evaluate,
@@ -77,6 +81,8 @@ fn judge(service: &EndpointService, connections: &[Connection], context: CheckCo
             console: context.region.endpoint_service(service.id.as_str()),
         },
         cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
     }))
 }
 

@@ -44,6 +44,12 @@ pub struct Finding {
     /// The change in AWS that caused it, if CloudTrail reported one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Change>,
+    /// What can fail independently of each other: ports, principals, zones. People hear when a part is new.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<String>,
+    /// Other resources whose change can be the cause: a target group's load balancer, an account's endpoints.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub related: Vec<String>,
 }
 
 /// What to do.

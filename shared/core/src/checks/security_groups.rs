@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 
+use super::catalogue::{ALWAYS, Absence};
 use super::inbound_rules::{self, InboundRules, authorize};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, limited};
 use crate::snapshot::SecurityGroupRule;
@@ -22,6 +23,9 @@ pub(super) const SPEC: Spec = Spec {
              the guard does not know dbt's networks, and dbt may be blocked.",
     fix_in_short: "`authorize-security-group-ingress` for dbt's networks, or switch enforcement off",
     can_flap: false,
+    can_be_provoked: false,
+    absence: Absence::Gone,
+    is_watched: ALWAYS,
     cloudtrail_events: &[
         "AuthorizeSecurityGroupIngress",
         "CreateListener",
@@ -80,6 +84,8 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
             console: context.region.security_group(group),
         },
         cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
     }))
 }
 
@@ -124,6 +130,8 @@ fn cannot_tell(inbound: &InboundRules<'_>) -> Status {
             console: context.region.security_group(group),
         },
         cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
     }))
 }
 

@@ -1,5 +1,6 @@
 //! `service.available`: is the endpoint service there, and does it take connections?
 
+use super::catalogue::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::snapshot::known;
 
@@ -13,6 +14,9 @@ pub(super) const SPEC: Spec = Spec {
              *unknown*.",
     fix_in_short: "create it again and send dbt Support its new name, or correct `EndpointServiceIds`",
     can_flap: false,
+    can_be_provoked: false,
+    absence: Absence::Gone,
+    is_watched: ALWAYS,
     cloudtrail_events: &["DeleteVpcEndpointServiceConfigurations"],
     group: Group::Settings,
     evaluate,
@@ -53,6 +57,8 @@ fn fail(summary: &str, context: CheckContext<'_>) -> Status {
             console: region.endpoint_service(service.as_str()),
         },
         cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
     }))
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::catalogue::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count, limited};
 use crate::snapshot::{Health, Target, TargetGroup};
 
@@ -21,6 +22,9 @@ pub(super) const SPEC: Spec = Spec {
              works in spite of its health check. With some healthy targets, dbt gets through.",
     fix_in_short: "start the service on the targets, allow the load balancer there, or register other targets",
     can_flap: true,
+    can_be_provoked: false,
+    absence: Absence::Gone,
+    is_watched: ALWAYS,
     cloudtrail_events: &[],
     group: Group::Health,
     evaluate,
@@ -127,6 +131,8 @@ fn judge(group: &TargetGroup, targets: &[Target], context: CheckContext<'_>) -> 
             console: context.region.target_group(&group.arn),
         },
         cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
     }))
 }
 

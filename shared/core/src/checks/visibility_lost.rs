@@ -1,5 +1,6 @@
 //! `visibility.lost`: a read that other checks depend on fails, so their results are unknown.
 
+use super::catalogue::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::snapshot::CallError;
 
@@ -12,17 +13,20 @@ pub(super) const SPEC: Spec = Spec {
              unnoticed.",
     fix_in_short: "allow the function's role the named call again",
     can_flap: true,
+    can_be_provoked: false,
+    absence: Absence::Unknown,
+    is_watched: ALWAYS,
     cloudtrail_events: &[],
     group: Group::Visibility,
     evaluate,
 };
 
-/// One result per call that failed. A call that works again has no result, which resolves its alert.
+/// One result per call of the run.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
-    let mut calls: Vec<&CallError> = context.failed_calls.iter().collect();
-    calls.sort_by_key(|error| error.call);
-    calls.dedup_by_key(|error| error.call);
-    calls.into_iter().map(|error| CheckResult::new(&SPEC, error.call, Status::fail(finding(error)))).collect()
+    let result = |(call, error): (&&'static str, &Option<CallError>)| {
+        CheckResult::new(&SPEC, *call, error.as_ref().map_or(Status::Pass, |error| Status::fail(finding(error))))
+    };
+    context.calls.iter().map(result).collect()
 }
 
 fn finding(error: &CallError) -> Finding {
@@ -43,6 +47,8 @@ fn finding(error: &CallError) -> Finding {
         evidence: vec![format!("AWS said: {error}")],
         remedy: Remedy { action, command: None, console: None },
         cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
     }
 }
 
@@ -53,16 +59,15 @@ mod tests {
     use crate::testing::{call_error, with_context};
 
     #[test]
-    fn one_alert_per_call_names_the_action() {
-        let (listing, health) =
-            (call_error("ec2:DescribeVpcEndpointConnections"), call_error("elasticloadbalancing:DescribeTargetHealth"));
-        let failed_calls = [health.clone(), listing, health];
-        let results = with_context(&Topology::default(), |context| {
-            evaluate(CheckContext { failed_calls: &failed_calls, ..context })
-        });
-        let resources: Vec<&str> = results.iter().map(|result| result.resource.as_str()).collect();
-        assert_eq!(resources, ["ec2:DescribeVpcEndpointConnections", "elasticloadbalancing:DescribeTargetHealth"]);
-        let Status::Fail(finding) = &results[0].status else { panic!("it fails") };
-        assert!(finding.remedy.action.contains("ec2:DescribeVpcEndpointConnections"));
+    fn one_result_per_call_and_a_failure_names_the_action() {
+        let (listing, health) = ("ec2:DescribeVpcEndpointConnections", "elasticloadbalancing:DescribeTargetHealth");
+        let calls = [(listing, Some(call_error(listing))), (health, None)].into();
+        let results = with_context(&Topology::default(), |context| evaluate(CheckContext { calls: &calls, ..context }));
+        let [CheckResult { resource, status: Status::Fail(finding), .. }, passing] = &results[..] else {
+            panic!("{results:?}")
+        };
+        assert_eq!(resource, listing);
+        assert!(finding.remedy.action.contains(listing), "{}", finding.remedy.action);
+        assert_eq!((passing.resource.as_str(), &passing.status), (health, &Status::Pass));
     }
 }

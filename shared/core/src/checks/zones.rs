@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::catalogue::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count};
 use crate::snapshot::{Coverage, Description, Health, LoadBalancer, TargetGroup, TargetKind};
 
@@ -18,6 +19,9 @@ pub(super) const SPEC: Spec = Spec {
              other zones answer, or because dbt cannot enter by this zone.",
     fix_in_short: "register a target in the zone, switch cross-zone on, or enable a load balancer there",
     can_flap: true,
+    can_be_provoked: false,
+    absence: Absence::Gone,
+    is_watched: ALWAYS,
     cloudtrail_events: &[],
     group: Group::Health,
     evaluate,
@@ -115,6 +119,8 @@ fn judge(balancer: &LoadBalancer, group: &TargetGroup, offered: &BTreeSet<&str>,
             console: context.region.target_group(&group.arn),
         },
         cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
     }))
 }
 
@@ -153,6 +159,8 @@ fn zones_without_load_balancer(offered: &BTreeSet<&str>, context: CheckContext<'
             console: context.region.endpoint_service(context.service.as_str()),
         },
         cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
     })))
 }
 

@@ -68,6 +68,14 @@ impl ConnectionState {
     }
 }
 
+impl ConnectionState {
+    /// Whether the consumer is connected, or is being connected.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        matches!(self, Self::Pending | Self::Available)
+    }
+}
+
 impl fmt::Display for ConnectionState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
-use super::topology::error_of;
-use super::{CallError, Observed, known};
+use super::{Observed, known};
 use crate::ids::Arn;
 
 /// A load balancer behind an endpoint service, and what this run saw of it.
@@ -139,19 +138,6 @@ impl LoadBalancer {
         let lacking: Vec<&str> =
             description.zones.iter().map(|zone| zone.name.as_str()).filter(|zone| !has_one(zone)).collect();
         if lacking.is_empty() { Coverage::Full } else { Coverage::Lacks(lacking) }
-    }
-
-    /// The calls that failed.
-    pub(super) fn failed_calls(&self) -> impl Iterator<Item = &CallError> {
-        let groups = self.target_groups.iter().flatten();
-        let of_groups = groups.flat_map(|group| [group.targets.as_ref().err(), error_of(group.cross_zone.as_ref())]);
-        let own = [
-            self.description.as_ref().err(),
-            self.target_groups.as_ref().err(),
-            self.listeners.as_ref().err(),
-            error_of(self.cross_zone.as_ref()),
-        ];
-        own.into_iter().chain(of_groups).flatten()
     }
 }
 

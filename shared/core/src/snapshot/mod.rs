@@ -1,5 +1,7 @@
 //! What a run read from AWS, as plain values. No SDK type appears here, and every value says whether it was read.
 
+use std::collections::BTreeMap;
+
 mod connection;
 mod load_balancer;
 mod network;
@@ -31,6 +33,9 @@ pub struct CallError {
     /// AWS denied it for lack of permission.
     pub denied: bool,
 }
+
+/// The calls of a run, as IAM names their actions, each with its first error if it failed.
+pub type Calls = BTreeMap<&'static str, Option<CallError>>;
 
 /// The reason for an unknown value that this run did not read.
 pub const NOT_READ: &str = "it was not read in this run";

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{CallError, Observed};
+use super::Observed;
 
 /// What surrounds the load balancers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,21 +22,6 @@ pub struct Network {
     pub acls: Observed<Vec<NetworkAcl>>,
     /// The route tables of those VPCs.
     pub route_tables: Observed<Vec<RouteTable>>,
-}
-
-impl Network {
-    /// The calls that failed.
-    pub(super) fn failed_calls(&self) -> impl Iterator<Item = &CallError> {
-        let lists = self.prefix_lists.values().filter_map(|list| list.as_ref().err());
-        let others = [
-            self.rules.as_ref().err(),
-            self.interfaces.as_ref().err(),
-            self.subnets.as_ref().err(),
-            self.acls.as_ref().err(),
-            self.route_tables.as_ref().err(),
-        ];
-        others.into_iter().flatten().chain(lists)
-    }
 }
 
 /// The ports from the first to the last.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CallError, Connection, EndpointService, LoadBalancer, Network, Notification, Observed, known};
+use super::{Connection, EndpointService, LoadBalancer, Network, Notification, Observed, known};
 use crate::ids::{Arn, ServiceId};
 
 /// The endpoint services, and each load balancer behind them once, even if several services share it. The default is a
@@ -19,9 +19,6 @@ pub struct Topology {
     pub notifications: Option<Observed<Vec<Notification>>>,
     /// The networks around the load balancers; not read in every run.
     pub network: Option<Network>,
-    /// Why the zones and addresses of instances are unknown. A successful read has no field of its own: it completes the
-    /// targets.
-    pub instances_error: Option<CallError>,
 }
 
 impl Topology {
@@ -42,33 +39,10 @@ impl Topology {
         Ok(arns.iter().filter_map(|arn| self.load_balancers.get(arn)).collect())
     }
 
-    /// The calls that failed.
-    pub fn failed_calls(&self) -> impl Iterator<Item = &CallError> {
-        let services = self.services.iter().flatten().flat_map(BTreeMap::values);
-        let principals = services.filter_map(|service| error_of(service.principals.as_ref()));
-        let batched = [
-            error_of(self.services.as_ref()),
-            error_of(self.connections.as_ref()),
-            error_of(self.notifications.as_ref()),
-        ];
-        batched
-            .into_iter()
-            .flatten()
-            .chain(principals)
-            .chain(self.load_balancers.values().flat_map(LoadBalancer::failed_calls))
-            .chain(self.network.iter().flat_map(Network::failed_calls))
-            .chain(&self.instances_error)
-    }
-
     /// The `Name` tags of the services, as far as they were read.
     #[must_use]
     pub fn names(&self) -> BTreeMap<ServiceId, String> {
         let services = self.services.iter().flatten().flatten();
         services.filter_map(|(id, service)| Some((id.clone(), service.name.clone()?))).collect()
     }
-}
-
-/// The error of an optional read, if it was made and failed.
-pub(super) fn error_of<T>(read: Option<&Observed<T>>) -> Option<&CallError> {
-    read.and_then(|read| read.as_ref().err())
 }

@@ -24,7 +24,9 @@ pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
     let title = markdown(&format!("{}: {}", content.label, content.title));
     let resources: BTreeSet<&str> = described.map(|transition| transition.resource.as_str()).collect();
     let oldest = content.transitions.iter().min_by_key(|transition| transition.since);
-    let (severity, kind, service) = (content.severity.as_str(), content.kind.as_str(), content.service.as_str());
+    let partition = content.partition.to_string();
+    let kinds: Vec<&str> = content.kinds.iter().map(|kind| kind.as_str()).collect();
+    let (severity, kind) = (content.severity.as_str(), kinds.join(", "));
     json!({
         "version": "1.0",
         "source": "custom",
@@ -33,14 +35,14 @@ pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
             "title": title,
             "description": description(content, in_full),
             "nextSteps": next_steps(content, in_full),
-            "keywords": [severity, kind, service],
+            "keywords": [severity, kind, partition],
         },
         "metadata": {
-            "threadId": oldest.map_or(service, |oldest| oldest.incident.as_str()),
+            "threadId": oldest.map_or(partition.as_str(), |oldest| oldest.incident.as_str()),
             "summary": title,
             "eventType": format!("privatelink-guard {kind}"),
             "relatedResources": resources,
-            "additionalContext": {"severity": severity, "kind": kind, "serviceId": service},
+            "additionalContext": {"severity": severity, "kind": kind, "serviceId": partition},
         },
     })
     .to_string()

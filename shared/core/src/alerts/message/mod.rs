@@ -10,13 +10,14 @@ mod json;
 mod text;
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
 use self::escape::{plain, subject};
+use super::record::Partition;
 use super::transition::{Kind, Transition};
 use crate::checks::Severity;
-use crate::ids::ServiceId;
 use crate::snapshot::CallError;
 
 /// SNS limits all bodies of a message together to 256 KiB; the rest is for SNS's own wrapping.
@@ -40,35 +41,35 @@ pub struct Message {
     /// For programs (SQS, Lambda): JSON as in `docs/alert.schema.json`.
     pub data: String,
     severity: Severity,
-    kind: Kind,
-    service: ServiceId,
+    kinds: BTreeSet<Kind>,
+    partition: Partition,
 }
 
 /// What all bodies are made from.
 struct Content<'a> {
-    service: &'a ServiceId,
+    partition: &'a Partition,
     name: Option<&'a str>,
     function: &'a str,
     label: &'static str,
     title: String,
     severity: Severity,
-    kind: Kind,
+    kinds: BTreeSet<Kind>,
     transitions: Vec<&'a Transition>,
     caution: Option<String>,
 }
 
 impl Message {
-    /// Renders the transitions of the records of one endpoint service: `outboxes` holds, for each record, its transitions
-    /// in order. `name` is the service's `Name` tag; `trouble`, why the table failed.
+    /// Renders the transitions of the records of one partition: `outboxes` holds, for each record, its transitions in
+    /// order. `name` is the endpoint service's `Name` tag; `trouble`, why the table failed.
     #[must_use]
     pub fn new(
-        service: &ServiceId,
+        partition: &Partition,
         name: Option<&str>,
         function: &str,
         outboxes: &[&[Transition]],
         trouble: Option<&CallError>,
     ) -> Self {
-        let content = Content::new(service, name, function, outboxes, trouble);
+        let content = Content::new(partition, name, function, outboxes, trouble);
         let mut in_full = MAX_IN_FULL;
         loop {
             let message = content.render(in_full);
@@ -86,19 +87,30 @@ impl Message {
     }
 
     /// The message attributes that subscription filter policies can match.
+    /// <https://docs.aws.amazon.com/sns/latest/dg/string-value-matching.html>
     #[must_use]
-    pub fn attributes(&self) -> [(&'static str, String); 3] {
-        [
-            ("severity", self.severity.as_str().to_owned()),
-            ("kind", self.kind.as_str().to_owned()),
-            ("serviceId", self.service.to_string()),
-        ]
+    pub fn attributes(&self) -> Vec<(&'static str, Attribute)> {
+        let kinds = self.kinds.iter().map(|kind| kind.as_str()).collect();
+        let service = self.partition.service().map(|service| ("serviceId", Attribute::Text(service.to_string())));
+        [("severity", Attribute::Text(self.severity.as_str().to_owned())), ("kind", Attribute::List(kinds))]
+            .into_iter()
+            .chain(service)
+            .collect()
     }
+}
+
+/// The value of a message attribute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attribute {
+    /// A string.
+    Text(String),
+    /// A list of strings: a filter policy matches if any of them matches.
+    List(Vec<&'static str>),
 }
 
 impl<'a> Content<'a> {
     fn new(
-        service: &'a ServiceId,
+        partition: &'a Partition,
         name: Option<&'a str>,
         function: &'a str,
         outboxes: &[&'a [Transition]],
@@ -112,17 +124,17 @@ impl<'a> Content<'a> {
             0 | 1 => String::new(),
             all => format!(" (and {} more)", all - 1),
         };
-        let service_name = service_name(service, name);
+        let title = title(partition, name);
         Self {
-            service,
+            partition,
             name,
             function,
             label: outboxes.first().map_or("NOTICE", |outbox| outbox_label(outbox)),
             title: outboxes
                 .first()
-                .map_or(service_name.clone(), |outbox| format!("{service_name}: {}{others}", outbox_summary(outbox))),
-            severity: worst(transitions.iter().copied()),
-            kind: transitions.iter().map(|transition| transition.kind).min().unwrap_or(Kind::Notice),
+                .map_or(title.clone(), |outbox| format!("{title}: {}{others}", outbox_summary(outbox))),
+            severity: urgency(&transitions),
+            kinds: transitions.iter().map(|transition| transition.kind).collect(),
             transitions,
             caution: trouble.map(|trouble| {
                 format!(
@@ -141,17 +153,25 @@ impl<'a> Content<'a> {
             chat: chat::body(self, in_full),
             data: json::body(self, in_full),
             severity: self.severity,
-            kind: self.kind,
-            service: self.service.clone(),
+            kinds: self.kinds.clone(),
+            partition: self.partition.clone(),
         }
     }
 }
 
-fn service_name(service: &ServiceId, name: Option<&str>) -> String {
-    match name {
-        Some(name) => format!("{service} ({})", plain(name)),
-        None => service.to_string(),
+fn title(partition: &Partition, name: Option<&str>) -> String {
+    match (partition, name) {
+        (Partition::Service(service), Some(name)) => format!("{service} ({})", plain(name)),
+        (Partition::Service(service), None) => service.to_string(),
+        (Partition::Guard, _) => "privatelink-guard".to_owned(),
     }
+}
+
+/// The worst severity of what fires or is repeated; if there is none, of everything.
+fn urgency(transitions: &[&Transition]) -> Severity {
+    let urgent = |transition: &&&Transition| matches!(transition.kind, Kind::Firing | Kind::Reminder);
+    let urgent: Vec<&Transition> = transitions.iter().filter(urgent).copied().collect();
+    worst(if urgent.is_empty() { transitions.to_vec() } else { urgent })
 }
 
 fn worst<'a>(transitions: impl IntoIterator<Item = &'a Transition>) -> Severity {
@@ -243,7 +263,7 @@ mod tests {
     }
 
     fn message(outboxes: &[&[Transition]]) -> Message {
-        Message::new(&service(1), Some("postgres"), "health-watcher", outboxes, None)
+        Message::new(&Partition::Service(service(1)), Some("postgres"), "health-watcher", outboxes, None)
     }
 
     #[test]
@@ -301,9 +321,33 @@ mod tests {
                 .text
                 .contains("It lasted 1 hour 12 minutes, from 2026-03-14 08:00:00 UTC to 2026-03-14 09:12:00 UTC.")
         );
-        let attributes: Vec<String> =
-            message.attributes().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-        assert_eq!(attributes, ["severity=critical", "kind=firing", "serviceId=vpce-svc-00000000000000001"]);
+        assert_eq!(
+            message.attributes(),
+            [
+                ("severity", Attribute::Text("critical".to_owned())),
+                ("kind", Attribute::List(vec!["firing", "resolved"])),
+                ("serviceId", Attribute::Text("vpce-svc-00000000000000001".to_owned())),
+            ]
+        );
+    }
+
+    #[test]
+    fn severity_is_the_worst_of_what_fires_and_only_then_of_the_rest() {
+        let severity = |outboxes: &[&[Transition]]| message(outboxes).attributes().remove(0).1;
+        let (resolved, fired) =
+            ([transition(Kind::Resolved, Severity::Critical)], [transition(Kind::Firing, Severity::Warning)]);
+        assert_eq!(severity(&[&resolved, &fired]), Attribute::Text("warning".to_owned()));
+        assert_eq!(severity(&[&resolved]), Attribute::Text("critical".to_owned()));
+    }
+
+    #[test]
+    fn what_several_services_depend_on_is_the_guards_own_message() {
+        let outboxes: &[&[Transition]] = &[&[transition(Kind::Firing, Severity::Warning)]];
+        let message = Message::new(&Partition::Guard, None, "drift-watcher", outboxes, None);
+        assert!(message.subject.starts_with("[WARNING] privatelink-guard: "), "{}", message.subject);
+        assert_eq!(message.attributes().len(), 2, "no serviceId");
+        let data: Value = serde_json::from_str(&message.data).unwrap();
+        assert_eq!(data["serviceId"], Value::Null);
     }
 
     #[test]
@@ -322,7 +366,7 @@ mod tests {
             ..finding(Severity::Critical)
         };
         let message = Message::new(
-            &service(1),
+            &Partition::Service(service(1)),
             Some("pg\r\nSubject: fine"),
             "health-watcher",
             &[&[Transition { finding: fake, ..transition(Kind::Firing, Severity::Critical) }]],

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::escape::{command, plain, wrapped};
-use super::{Content, MAX_LISTED, label, lasted, service_name, summary, time};
+use super::{Content, MAX_LISTED, label, lasted, summary, time, title};
 use crate::alerts::transition::{Kind, Transition};
 
 /// The body, with the first `in_full` transitions in full.
@@ -20,8 +20,10 @@ pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
     if let Some(caution) = &content.caution {
         let _ = writeln!(text, "{caution}\n");
     }
-    let service = service_name(content.service, content.name);
-    let _ = writeln!(text, "Endpoint service: {service}\nSent by privatelink-guard, function {}.", content.function);
+    if content.partition.service().is_some() {
+        let _ = writeln!(text, "Endpoint service: {}", title(content.partition, content.name));
+    }
+    let _ = writeln!(text, "Sent by privatelink-guard, function {}.", content.function);
     text
 }
 

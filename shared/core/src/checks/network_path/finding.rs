@@ -46,6 +46,8 @@ pub(super) fn finding(
             },
         },
         cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
     }
 }
 

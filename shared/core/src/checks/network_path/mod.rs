@@ -12,6 +12,7 @@ mod finding;
 use std::collections::BTreeSet;
 
 use self::analyzer::PathAnalyzer;
+use super::catalogue::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Group, Severity, Spec, Status, count};
 use crate::snapshot::{Interface, LoadBalancer, Target, TargetGroup, TargetKind};
 
@@ -25,6 +26,9 @@ pub(super) const SPEC: Spec = Spec {
     impact: "Some or all of dbt's connections time out between the load balancer and these targets.",
     fix_in_short: "allow the traffic before the rule that denies it, or correct the route",
     can_flap: false,
+    can_be_provoked: false,
+    absence: Absence::Gone,
+    is_watched: ALWAYS,
     cloudtrail_events: &[
         "AssociateRouteTable",
         "CreateNetworkAclEntry",

@@ -1,0 +1,160 @@
+//! `connection.absent`: does dbt have an endpoint on the service, or is one being set up?
+
+use super::catalogue::{ALWAYS, Absence};
+use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count};
+use crate::connections::{Owner, Verdict, decide};
+use crate::snapshot::{Connection, known};
+
+/// The catalogue's row.
+pub(super) const SPEC: Spec = Spec {
+    id: "connection.absent",
+    severities: &[(Severity::Critical, "dbt lost its last endpoint"), (Severity::Info, "dbt never had one")],
+    fails_when: "dbt has no endpoint on the service that is available or being set up",
+    impact: "dbt cannot connect. Before dbt's first request this is expected.",
+    fix_in_short: "give dbt Support the service's name and ask for an endpoint",
+    can_flap: false,
+    can_be_provoked: false,
+    absence: Absence::Gone,
+    is_watched: ALWAYS,
+    cloudtrail_events: &["RejectVpcEndpointConnections"],
+    group: Group::Connections,
+    evaluate,
+};
+
+/// The result for the endpoint service.
+fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
+    let status = match known(context.topology.connections.as_ref()) {
+        Ok(connections) => judge(connections, context),
+        Err(why) => Status::Unknown(why),
+    };
+    vec![CheckResult::new(&SPEC, context.service, status)]
+}
+
+fn judge(connections: &[Connection], context: CheckContext<'_>) -> Status {
+    let on_service = connections.iter().filter(|connection| connection.service == *context.service);
+    let of_dbt: Vec<&Connection> =
+        on_service.filter(|connection| Owner::new(connection, context.policy) == Owner::Dbt).collect();
+    let with = |wanted: &[Verdict]| {
+        of_dbt.iter().filter(|connection| wanted.contains(&decide(connection, context.policy))).count()
+    };
+    if with(&[Verdict::Accept, Verdict::Establishing, Verdict::Established]) > 0 {
+        return Status::Pass;
+    }
+    if with(&[Verdict::UnknownState]) > 0 {
+        return Status::Unknown("dbt's endpoint is in a state that this version does not know".to_owned());
+    }
+    match context.history {
+        Some(history) if history.had_connection => Status::fail(lost(&of_dbt, context)),
+        Some(_) => Status::fail(waiting(context)),
+        None => Status::Unknown(
+            "the guard's table could not be read, so it is unknown whether dbt ever connected".to_owned(),
+        ),
+    }
+}
+
+fn lost(of_dbt: &[&Connection], context: CheckContext<'_>) -> Finding {
+    let line = |connection: &&Connection| format!("{}: {}", connection.endpoint, connection.state);
+    Finding {
+        severity: Severity::Critical,
+        summary: "dbt has lost its last endpoint on this service".to_owned(),
+        impact: "dbt cannot connect: it has no endpoint that is available or being set up.".to_owned(),
+        evidence: std::iter::once(count(of_dbt.len(), "endpoint") + " of dbt's")
+            .chain(of_dbt.iter().map(line))
+            .collect(),
+        ..finding(
+            context,
+            "If dbt's endpoint was rejected, accept it again. If it was deleted, ask dbt Support to create a new one.",
+        )
+    }
+}
+
+fn waiting(context: CheckContext<'_>) -> Finding {
+    Finding {
+        severity: Severity::Info,
+        summary: "waiting for dbt's request".to_owned(),
+        impact: "dbt cannot connect yet: it has not created an endpoint. When it does, the guard accepts it."
+            .to_owned(),
+        evidence: vec!["dbt never had an endpoint on this service since the guard is running".to_owned()],
+        ..finding(context, "If you have not done so, give dbt Support the service's name and ask for an endpoint.")
+    }
+}
+
+fn finding(context: CheckContext<'_>, action: &str) -> Finding {
+    Finding {
+        severity: Severity::Info,
+        summary: String::new(),
+        impact: String::new(),
+        evidence: Vec::new(),
+        remedy: Remedy {
+            action: action.to_owned(),
+            command: Some(format!(
+                "aws ec2 describe-vpc-endpoint-connections --region {} --filters Name=service-id,Values={}",
+                context.region.name(),
+                context.service
+            )),
+            console: context.region.endpoint_service(context.service.as_str()),
+        },
+        cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checks::History;
+    use crate::snapshot::Topology;
+    use crate::testing::{DBT, UNTRUSTED, call_error, connection, only_status, with_context};
+
+    fn status(connections: Vec<Connection>, history: Option<&History>) -> Status {
+        let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
+        only_status(with_context(&topology, |context| evaluate(CheckContext { history, ..context })))
+    }
+
+    fn severity(states: &[&str], had_connection: bool) -> Option<Severity> {
+        let connections = states.iter().zip(1..).map(|(state, number)| connection(number, Some(DBT), state));
+        let history = History { had_connection, ..History::default() };
+        match status(connections.collect(), Some(&history)) {
+            Status::Pass => None,
+            Status::Fail(finding) => Some(finding.severity),
+            Status::Unknown(why) => panic!("unknown: {why}"),
+        }
+    }
+
+    #[test]
+    fn it_is_info_before_the_first_endpoint_and_critical_after_the_last() {
+        let (info, critical) = (Some(Severity::Info), Some(Severity::Critical));
+        let table: &[(&[&str], Option<Severity>, Option<Severity>)] = &[
+            (&[], info, critical),
+            (&["deleted"], info, critical),
+            (&["rejected", "failed", "expired"], info, critical),
+            (&["pendingAcceptance"], None, None),
+            (&["pending"], None, None),
+            (&["rejected", "available"], None, None),
+        ];
+        for (states, before, after) in table {
+            assert_eq!(severity(states, false), *before, "{states:?}");
+            assert_eq!(severity(states, true), *after, "{states:?}");
+        }
+    }
+
+    #[test]
+    fn other_accounts_do_not_count() {
+        let history = History::default();
+        for owner in [Some(UNTRUSTED), None] {
+            let status = status(vec![connection(1, owner, "available")], Some(&history));
+            assert!(matches!(status, Status::Fail(_)), "{owner:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_unknown() {
+        assert!(matches!(status(vec![], None), Status::Unknown(_)), "the table could not be read");
+        let unknown_state = vec![connection(1, Some(DBT), "partial")];
+        assert!(matches!(status(unknown_state, Some(&History::default())), Status::Unknown(_)));
+        let failed = Some(Err(call_error("ec2:DescribeVpcEndpointConnections")));
+        let topology = Topology { connections: failed, ..Topology::default() };
+        assert!(matches!(only_status(with_context(&topology, evaluate)), Status::Unknown(_)));
+    }
+}
