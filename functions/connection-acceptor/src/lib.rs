@@ -3,22 +3,23 @@
 //! Whatever triggered it, it reads all connections of the configured services, decides for each, applies the decisions,
 //! confirms them, and notifies people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use guard_aws::apply::{Applier, Outcome};
-use guard_aws::debounce;
-use guard_aws::lambda::RunErrors;
+use guard_aws::debounce::{self, Claim};
+use guard_aws::lambda::{Invocation, RunErrors};
 use guard_aws::metrics;
-use guard_aws::notify::{LoadedState, Notifier, ServiceReport};
+use guard_aws::notify::{Findings, LoadedState, Notifier};
 use guard_aws::observe::Observer;
-use guard_core::alerts::connection::state_since;
-use guard_core::alerts::reconcile::Report;
-use guard_core::checks::{CheckContext, CheckResult, Group, cause, evaluate};
+use guard_core::alerts::connection::history;
+use guard_core::alerts::reconcile::{Report, Round};
+use guard_core::alerts::record::Partition;
+use guard_core::checks::{Check, CheckContext, Group, History, catalogue, cause, checks_of};
 use guard_core::config::Settings;
 use guard_core::connections::{Plan, Verdict, decide};
 use guard_core::ids::{EndpointId, ServiceId};
-use guard_core::snapshot::{CallError, Connection, Observed, Topology};
+use guard_core::snapshot::{Calls, Connection, Topology};
 use guard_core::trigger::Trigger;
 use jiff::Timestamp;
 
@@ -42,7 +43,16 @@ pub struct ConnectionAcceptor {
 /// A read of all connections.
 struct Read {
     began: Timestamp,
-    connections: Observed<Vec<Connection>>,
+    topology: Topology,
+}
+
+impl Read {
+    fn connections(&self) -> &[Connection] {
+        match &self.topology.connections {
+            Some(Ok(connections)) => connections,
+            _ => &[],
+        }
+    }
 }
 
 /// What one run read and changed.
@@ -50,20 +60,9 @@ struct Run<'a> {
     trigger: &'a Trigger,
     before: Read,
     outcome: Outcome,
-    /// The last read after a change.
+    /// The last read after a change, if one succeeded.
     confirmed: Option<Read>,
-}
-
-impl Run<'_> {
-    /// The last read that succeeded; else the first.
-    fn last(&self) -> &Read {
-        self.confirmed.as_ref().filter(|read| read.connections.is_ok()).unwrap_or(&self.before)
-    }
-
-    fn failed_calls(&self) -> Vec<CallError> {
-        let reads = [Some(&self.before), self.confirmed.as_ref()];
-        reads.into_iter().flatten().filter_map(|read| read.connections.as_ref().err().cloned()).collect()
-    }
+    calls: Calls,
 }
 
 impl ConnectionAcceptor {
@@ -81,19 +80,41 @@ impl ConnectionAcceptor {
     /// One run.
     ///
     /// # Errors
-    /// [`RunErrors`] names the calls that failed. A request that AWS refuses to accept is not among them: it is an alert.
-    pub async fn handle(&self, trigger: Trigger) -> Result<(), RunErrors> {
+    /// [`RunErrors`] names the calls that failed. A change that AWS refuses is not among them: it is an alert.
+    pub async fn handle(&self, Invocation { id, trigger }: Invocation) -> Result<(), RunErrors> {
         tracing::info!(%trigger, "checking the connections");
         self.log_unconfigured_services(&trigger);
-        if debounce::is_covered(self.notifier.store(), FUNCTION, &trigger).await {
-            return Ok(());
+        let store = self.notifier.store();
+        match (debounce::claim(store, FUNCTION, &trigger).await, &trigger) {
+            (Claim::Run(began), _) => {
+                let result = self.run(&id, &trigger).await;
+                debounce::finished(store, FUNCTION, &trigger, began).await;
+                result
+            }
+            (Claim::Covered, Trigger::Change(change)) => {
+                debounce::wait_for_covering_run(store, FUNCTION).await;
+                self.notifier.attribute(&id, change).await.into_result()
+            }
+            (Claim::Covered, _) => Ok(()),
         }
-        let (before, states) = tokio::join!(self.read(), self.notifier.load_state());
-        let plan = self.plan(&before.connections);
-        let outcome = self.applier.apply_connections(&plan).await;
-        let confirmed = self.confirm(&plan).await;
-        let run = Run { trigger: &trigger, before, outcome, confirmed };
-        self.notify(run, &plan, states).await.into_result()
+    }
+
+    async fn run(&self, id: &str, trigger: &Trigger) -> Result<(), RunErrors> {
+        let (observer, partitions) = (self.observer.for_run(), self.notifier.partitions());
+        // Accepting does not wait for the table; rejecting does, since it must not hit what the table knows as dbt's.
+        let accept = async {
+            let before = self.read_before(&observer, trigger).await;
+            let plan = Plan::accepts(before.connections(), &self.settings.policy);
+            let outcome = self.applier.apply_connections(&plan).await;
+            (before, plan, outcome)
+        };
+        let ((before, mut plan, mut outcome), states) = tokio::join!(accept, self.notifier.load_state(&partitions));
+        let rejects = self.rejects(before.connections(), &states);
+        outcome.extend(self.applier.apply_connections(&rejects).await);
+        plan.reject = rejects.reject;
+        let confirmed = self.confirm(&observer, &plan).await;
+        let run = Run { trigger, before, outcome, confirmed, calls: observer.calls() };
+        self.notify(id, run, &plan, states).await.into_result()
     }
 
     fn log_unconfigured_services(&self, trigger: &Trigger) {
@@ -104,38 +125,72 @@ impl ConnectionAcceptor {
         }
     }
 
-    async fn read(&self) -> Read {
+    async fn read(&self, observer: &Observer) -> Read {
         let began = Timestamp::now();
-        Read { began, connections: self.observer.connections(&self.settings.policy.services).await }
+        let connections = Some(observer.connections(&self.settings.policy.services).await);
+        Read { began, topology: Topology { connections, ..Topology::default() } }
     }
 
-    fn plan(&self, connections: &Observed<Vec<Connection>>) -> Plan {
-        let policy = &self.settings.policy;
-        for connection in connections.iter().flatten() {
+    /// Reads the connections. If a notification names an endpoint of a configured service that EC2's list does not show yet,
+    /// it reads again after a pause: the notification is a hint that the list lags behind, and nothing more.
+    async fn read_before(&self, observer: &Observer, trigger: &Trigger) -> Read {
+        let mut read = self.read(observer).await;
+        for pause in CONFIRM_AFTER {
+            if !self.lacks_mentioned(&read, trigger) {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+            read = self.read(observer).await;
+        }
+        for connection in read.connections() {
             let Connection { service, endpoint, owner, state, .. } = connection;
             let owner = owner.as_ref().map_or("not named", |owner| owner.as_str());
-            tracing::info!(%service, %endpoint, owner, %state, verdict = ?decide(connection, policy), "decided");
+            let verdict = decide(connection, &self.settings.policy);
+            tracing::info!(%service, %endpoint, owner, %state, ?verdict, "decided");
         }
-        connections.as_ref().map(|connections| Plan::new(connections, policy)).unwrap_or_default()
+        read
     }
 
-    /// Reads again until everything that was answered has settled, or the pauses are used up. `None`: nothing was answered.
-    async fn confirm(&self, plan: &Plan) -> Option<Read> {
+    fn lacks_mentioned(&self, read: &Read, trigger: &Trigger) -> bool {
+        let (Trigger::Notification { mentions, .. }, Some(Ok(connections))) = (trigger, &read.topology.connections)
+        else {
+            return false;
+        };
+        let is_ours = |id: &String| id.parse().is_ok_and(|id: ServiceId| self.settings.policy.services.contains(&id));
+        let is_missing = |id: &String| {
+            id.parse().is_ok_and(|id: EndpointId| connections.iter().all(|connection| connection.endpoint != id))
+        };
+        mentions.iter().any(is_ours) && mentions.iter().any(is_missing)
+    }
+
+    fn rejects(&self, connections: &[Connection], states: &[(&Partition, LoadedState)]) -> Plan {
+        let items: Result<Vec<_>, _> = states.iter().map(|(_, state)| state.as_ref()).collect();
+        let established: Option<BTreeSet<EndpointId>> =
+            items.ok().map(|items| items.into_iter().flat_map(|items| history(items).established).collect());
+        Plan::rejects(connections, &self.settings.policy, established.as_ref())
+    }
+
+    /// Reads again until everything that was answered has settled, or the pauses are used up. `None`: nothing was answered,
+    /// or no read succeeded.
+    async fn confirm(&self, observer: &Observer, plan: &Plan) -> Option<Read> {
         if plan.is_empty() || self.settings.policy.dry_run {
             return None;
         }
-        let answered: Vec<&EndpointId> = plan.accept.values().chain(plan.reject.values()).flatten().collect();
+        let answered: BTreeSet<&EndpointId> = plan.endpoints().collect();
         let is_pending = |connection: &Connection| {
             use Verdict::{Accept, Establishing, UntrustedConnected, UntrustedRequest};
             let verdict = decide(connection, &self.settings.policy);
-            answered.contains(&&connection.endpoint)
+            answered.contains(&connection.endpoint)
                 && matches!(verdict, Accept | Establishing | UntrustedRequest | UntrustedConnected)
         };
         let mut last = None;
         for pause in CONFIRM_AFTER {
             tokio::time::sleep(pause).await;
-            let read = self.read().await;
-            let settled = !read.connections.iter().flatten().any(is_pending);
+            let read = self.read(observer).await;
+            if matches!(read.topology.connections, Some(Err(_))) {
+                break;
+            }
+            let settled = !read.connections().iter().any(is_pending);
             last = Some(read);
             if settled {
                 break;
@@ -144,63 +199,65 @@ impl ConnectionAcceptor {
         last
     }
 
-    async fn notify(&self, run: Run<'_>, plan: &Plan, states: Vec<(&ServiceId, LoadedState)>) -> RunErrors {
+    async fn notify(&self, id: &str, run: Run<'_>, plan: &Plan, states: Vec<(&Partition, LoadedState)>) -> RunErrors {
         let mut errors = RunErrors::default();
         errors.push(self.notifier.close_removed_services(run.before.began).await);
-        let failed_calls = run.failed_calls();
-        let reports = states.into_iter().map(|(service, state)| ServiceReport {
-            report: self.report(service, &run, &failed_calls, &state),
-            state,
-            notice: None,
-        });
-        let reports: Vec<ServiceReport<'_>> = reports.collect();
-        let unknown_checks = metrics::unknown_checks(&reports);
-        errors.append(self.notifier.notify(reports, async || self.names().await).await);
+        let findings: Vec<Findings<'_>> = states.into_iter().map(|state| self.findings(state, &run)).collect();
+        let unknown_checks = metrics::unknown_checks(&findings);
+        errors.append(self.notifier.notify(id, findings, async || self.names().await).await);
         let planned = plan.accept.values().flatten();
         let accepted = planned.filter(|endpoint| !run.outcome.refused.contains_key(endpoint.as_str())).count();
         let accepted = if self.settings.policy.dry_run { 0 } else { accepted };
         let failed_changes = ("FailedConnectionChanges", run.outcome.refused.len());
         metrics::write(&[("AcceptedConnections", accepted), failed_changes, unknown_checks], run.before.began);
-        errors.extend(failed_calls);
+        errors.extend(run.calls.into_values().flatten());
         errors.extend(run.outcome.failed);
         errors
     }
 
-    fn report<'a>(
-        &self,
-        service: &'a ServiceId,
-        run: &'a Run<'_>,
-        failed_calls: &[CallError],
-        state: &LoadedState,
-    ) -> Report<'a> {
-        let last = run.last();
-        let connections = last.connections.as_deref();
-        let since = match (state, connections) {
-            (Ok(items), Ok(connections)) => state_since(items, connections),
-            _ => BTreeMap::new(),
-        };
-        let evaluate = |read: &Read, outcome: &Outcome| {
-            let topology = Topology { connections: Some(read.connections.clone()), ..Topology::default() };
-            let policy = &self.settings.policy;
-            let context = CheckContext::new(service, &topology, policy, self.notifier.region(), Timestamp::now());
-            let context = CheckContext { state_since: &since, refused: &outcome.refused, failed_calls, ..context };
-            let mut results: Vec<CheckResult> = evaluate(&[Group::Connections, Group::Visibility], context);
-            if let Trigger::Change(change) = run.trigger {
-                cause::attribute(&mut results, change, context);
+    fn findings<'a>(&self, (partition, state): (&'a Partition, LoadedState), run: &'a Run<'_>) -> Findings<'a> {
+        let last = run.confirmed.as_ref().unwrap_or(&run.before);
+        let (rounds, connections) = match partition {
+            Partition::Service(service) => {
+                let history = state.as_ref().ok().map(history);
+                let connections = match &last.topology.connections {
+                    Some(Ok(connections)) => Some((connections.as_slice(), last.began)),
+                    _ => None,
+                };
+                (self.rounds(service, run, history.as_ref()), connections)
             }
-            results
+            Partition::Guard => (vec![Round::of_calls(&run.calls, last.began)], None),
         };
-        // The read before the change is reported too: an untrusted account that was rejected did ask to connect.
-        let rounds = match &run.confirmed {
-            Some(_) => vec![evaluate(&run.before, &Outcome::default()), evaluate(last, &run.outcome)],
-            None => vec![evaluate(&run.before, &run.outcome)],
+        Findings { report: Report { partition, rounds, connections, heartbeat: None }, state }
+    }
+
+    /// All checks of the last read. If the run changed something, before that what it found of untrusted accounts: one that
+    /// was rejected did ask.
+    fn rounds(&self, service: &ServiceId, run: &Run<'_>, history: Option<&History>) -> Vec<Round> {
+        let (policy, region) = (&self.settings.policy, self.notifier.region());
+        let evaluate = |checks: &[Check], read: &Read| {
+            let context = CheckContext::new(service, &read.topology, policy, region, Timestamp::now());
+            let context = CheckContext { history, refused: &run.outcome.refused, ..context };
+            let mut round = Round::evaluate(checks, context, read.began);
+            if let Trigger::Change(change) = run.trigger {
+                cause::attribute(&mut round.results, change);
+            }
+            round
         };
-        Report { service, rounds, connections: connections.ok(), observed_at: last.began }
+        let all = checks_of(&[Group::Connections]);
+        match &run.confirmed {
+            Some(confirmed) => {
+                let untrusted: Vec<Check> = catalogue::find("connection.untrusted").into_iter().collect();
+                vec![evaluate(&untrusted, &run.before), evaluate(&all, confirmed)]
+            }
+            None => vec![evaluate(&all, &run.before)],
+        }
     }
 
     /// The services' names, which only serve the reader: the run does not wait for them when EC2 is slow.
     async fn names(&self) -> BTreeMap<ServiceId, String> {
-        let services = self.observer.endpoint_services(&self.settings.policy.services);
+        let services = self.observer.for_run();
+        let services = services.endpoint_services(&self.settings.policy.services);
         match tokio::time::timeout(NAMES_WITHIN, services).await {
             Ok(services @ Ok(_)) => Topology { services: Some(services), ..Topology::default() }.names(),
             Ok(Err(error)) => {

@@ -1,14 +1,14 @@
 //! health-watcher: are there targets behind the load balancers to serve dbt?
 
-use guard_aws::lambda::RunErrors;
+use guard_aws::lambda::{Invocation, RunErrors};
 use guard_aws::metrics;
-use guard_aws::notify::{Notifier, ServiceReport};
+use guard_aws::notify::{Findings, LoadedState, Notifier};
 use guard_aws::observe::{Observer, Scope};
-use guard_core::alerts::reconcile::Report;
-use guard_core::checks::{CheckContext, Group, evaluate};
+use guard_core::alerts::reconcile::{Report, Round};
+use guard_core::alerts::record::Partition;
+use guard_core::checks::{CheckContext, Group, checks_of};
 use guard_core::config::Settings;
-use guard_core::snapshot::CallError;
-use guard_core::trigger::Trigger;
+use guard_core::snapshot::{Calls, Topology};
 use jiff::Timestamp;
 
 /// The function, with its clients.
@@ -31,30 +31,44 @@ impl HealthWatcher {
     ///
     /// # Errors
     /// [`RunErrors`] names the calls that failed.
-    pub async fn handle(&self, trigger: Trigger) -> Result<(), RunErrors> {
+    pub async fn handle(&self, Invocation { id, trigger }: Invocation) -> Result<(), RunErrors> {
         tracing::info!(%trigger, "checking the targets");
-        let policy = &self.settings.policy;
         let observed_at = Timestamp::now();
-        let (topology, states) =
-            tokio::join!(self.observer.topology(&policy.services, Scope::Health), self.notifier.load_state());
+        let (observer, partitions) = (self.observer.for_run(), self.notifier.partitions());
+        let (topology, states) = tokio::join!(
+            observer.topology(&self.settings.policy.services, Scope::Health),
+            self.notifier.load_state(&partitions)
+        );
+        let calls = observer.calls();
 
         let mut errors = RunErrors::default();
         errors.push(self.notifier.close_removed_services(observed_at).await);
-        let failed_calls: Vec<CallError> = topology.failed_calls().cloned().collect();
         let mut metrics = Vec::from(metrics::targets(&topology));
         metrics.extend(metrics::firing_alerts(states.iter().filter_map(|(_, state)| state.as_ref().ok())));
-        let reports = states.into_iter().map(|(service, state)| {
-            let context = CheckContext::new(service, &topology, policy, self.notifier.region(), Timestamp::now());
-            let context = CheckContext { failed_calls: &failed_calls, ..context };
-            let results = evaluate(&[Group::Health, Group::Visibility], context);
-            let report = Report { service, rounds: vec![results], connections: None, observed_at };
-            ServiceReport { report, state, notice: None }
-        });
-        let reports: Vec<ServiceReport<'_>> = reports.collect();
-        metrics.push(metrics::unknown_checks(&reports));
-        errors.append(self.notifier.notify(reports, async || topology.names()).await);
-        errors.extend(failed_calls);
+        let findings = states.into_iter().map(|state| self.findings(state, &topology, &calls, observed_at));
+        let findings: Vec<Findings<'_>> = findings.collect();
+        metrics.push(metrics::unknown_checks(&findings));
+        errors.append(self.notifier.notify(&id, findings, async || topology.names()).await);
+        errors.extend(calls.into_values().flatten());
         metrics::write(&metrics, observed_at);
         errors.into_result()
+    }
+
+    fn findings<'a>(
+        &self,
+        (partition, state): (&'a Partition, LoadedState),
+        topology: &Topology,
+        calls: &Calls,
+        observed_at: Timestamp,
+    ) -> Findings<'a> {
+        let policy = &self.settings.policy;
+        let round = match partition {
+            Partition::Service(service) => {
+                let context = CheckContext::new(service, topology, policy, self.notifier.region(), Timestamp::now());
+                Round::evaluate(&checks_of(&[Group::Health]), context, observed_at)
+            }
+            Partition::Guard => Round::of_calls(calls, observed_at),
+        };
+        Findings { report: Report { partition, rounds: vec![round], connections: None, heartbeat: None }, state }
     }
 }

@@ -69,8 +69,7 @@ impl Applier {
             })
         });
         for batch in concurrently(batches, |(answer, service, batch)| self.answer(answer, service, batch)).await {
-            outcome.refused.extend(batch.refused);
-            outcome.failed.extend(batch.failed);
+            outcome.extend(batch);
         }
         outcome
     }
@@ -173,6 +172,12 @@ impl Failure {
 }
 
 impl Outcome {
+    /// Adds what became of another plan.
+    pub fn extend(&mut self, other: Self) {
+        self.refused.extend(other.refused);
+        self.failed.extend(other.failed);
+    }
+
     fn add(&mut self, result: Result<Vec<UnsuccessfulItem>, Failure>, endpoints: &[EndpointId]) {
         match result {
             // HTTP 200 is not success: each item has its own answer.

@@ -7,32 +7,63 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::notify::store::Store;
 
-/// A run waits until its event is this old. So a burst of events shares one run, and EC2, whose answers lag a moment behind,
-/// shows what the event was about.
+/// A run waits until its event is this old, and covers only events that are. So a burst of events shares one run, and EC2,
+/// whose answers lag a moment behind, shows what the event was about.
 const DEBOUNCE: SignedDuration = SignedDuration::from_secs(1);
 
-/// A run covers events that happened this long before it began; the margin is for clocks that differ.
-const MARGIN: SignedDuration = SignedDuration::from_millis(500);
+/// How long a covered change waits for the run that covers it, to add itself as a cause to what that run found.
+const COVERING_RUN: Duration = Duration::from_secs(20);
 
-/// Whether another run covers the event, so that this run has nothing to do. Schedules are never covered, and if the table
-/// does not answer, this run goes ahead.
-pub async fn is_covered(store: &Store, function: &str, trigger: &Trigger) -> bool {
-    let Some((event, at)) = trigger.event() else { return false };
+/// The time between two looks at whether the covering run has finished.
+const POLL: Duration = Duration::from_millis(500);
+
+/// Whether a run goes ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// It does; [`finished`] wants this time when it ends.
+    Run(Timestamp),
+    /// Another run that began after the event covers it.
+    Covered,
+}
+
+/// Claims the run for the trigger's event. Schedules always run, and if the table does not answer, the run goes ahead.
+pub async fn claim(store: &Store, function: &str, trigger: &Trigger) -> Claim {
+    let Some((event, at)) = trigger.event() else { return Claim::Run(Timestamp::now()) };
     let age = Timestamp::now().duration_since(at);
     if let Ok(wait) = Duration::try_from(DEBOUNCE.saturating_sub(age)) {
         tokio::time::sleep(wait.min(DEBOUNCE.unsigned_abs())).await;
     }
-    let covered_since = at.checked_add(MARGIN).unwrap_or(at);
-    match store.claim_run(function, event, covered_since, Timestamp::now()).await {
-        Ok(claimed) => {
-            if !claimed {
-                tracing::info!(event, "a run that began after this event covers it");
-            }
-            !claimed
+    let covered_since = at.checked_add(DEBOUNCE).unwrap_or(at);
+    let now = Timestamp::now();
+    match store.claim_run(function, event, covered_since, now).await {
+        Ok(true) => Claim::Run(now),
+        Ok(false) => {
+            tracing::info!(event, "a run that began after this event covers it");
+            Claim::Covered
         }
         Err(error) => {
             tracing::error!(%error, "unknown whether another run covers this event; going ahead");
-            false
+            Claim::Run(now)
         }
+    }
+}
+
+/// Notes that the run that was claimed at `began` has finished.
+pub async fn finished(store: &Store, function: &str, trigger: &Trigger, began: Timestamp) {
+    let Some((event, _)) = trigger.event() else { return };
+    if let Err(error) = store.finish_run(function, event, began).await {
+        tracing::warn!(%error, "not noted that this run has finished; what waits for it waits longer");
+    }
+}
+
+/// Waits until the latest claimed run has finished, but not for ever.
+pub async fn wait_for_covering_run(store: &Store, function: &str) {
+    let finished = async {
+        while !matches!(store.has_finished(function).await, Ok(true)) {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    if tokio::time::timeout(COVERING_RUN, finished).await.is_err() {
+        tracing::warn!("the covering run has not finished; going ahead");
     }
 }

@@ -20,16 +20,27 @@ use crate::events;
 /// Before any call to AWS, if the configuration is wrong.
 pub async fn serve<G>(
     build: impl FnOnce(Settings, &SdkConfig) -> G,
-    handle: impl AsyncFn(&G, Trigger) -> Result<(), RunErrors>,
+    handle: impl AsyncFn(&G, Invocation) -> Result<(), RunErrors>,
 ) -> Result<(), Error> {
     lambda_runtime::tracing::init_default_subscriber();
     let settings = Settings::from_env().inspect_err(|problems| tracing::error!(%problems, "cannot start"))?;
     let guard = build(settings, &sdk_config().await);
     let (guard, handle) = (&guard, &handle);
     lambda_runtime::run(service_fn(async move |event: LambdaEvent<Value>| {
-        handle(guard, events::parse(&event.payload)).await.map_err(Error::from)
+        let invocation = Invocation { id: event.context.request_id, trigger: events::parse(&event.payload) };
+        handle(guard, invocation).await.map_err(Error::from)
     }))
     .await
+}
+
+/// One start of a function.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    /// Lambda's request id. A retry has the id of the invocation it repeats.
+    /// <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html>
+    pub id: String,
+    /// Why it runs.
+    pub trigger: Trigger,
 }
 
 /// Retries with backoff and jitter. The longest chain of calls, each as slow as this allows, ends within a function's 110

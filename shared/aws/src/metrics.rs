@@ -9,7 +9,7 @@ use guard_core::snapshot::{Health, Topology};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::notify::ServiceReport;
+use crate::notify::Findings;
 
 /// A metric's name and value.
 pub type Metric = (&'static str, usize);
@@ -35,10 +35,10 @@ fn line(function: &str, metrics: &[Metric], now: Timestamp) -> Value {
     Value::Object(line)
 }
 
-/// `UnknownChecks`: the unknown results of the last round.
+/// `UnknownChecks`: the unknown results.
 #[must_use]
-pub fn unknown_checks(reports: &[ServiceReport<'_>]) -> Metric {
-    let results = reports.iter().filter_map(|report| report.report.rounds.last()).flatten();
+pub fn unknown_checks(findings: &[Findings<'_>]) -> Metric {
+    let results = findings.iter().flat_map(|findings| &findings.report.rounds).flat_map(|round| &round.results);
     ("UnknownChecks", results.filter(|result| matches!(result.status, Status::Unknown(_))).count())
 }
 
@@ -64,7 +64,7 @@ pub fn firing_alerts<'a>(items: impl IntoIterator<Item = &'a Items>) -> [Metric;
     let firing: Vec<Severity> = records
         .filter_map(|record| record.alert())
         .filter(|alert| alert.phase == Phase::Firing)
-        .map(|alert| alert.severity)
+        .map(|alert| alert.finding.severity)
         .collect();
     let number = |wanted| firing.iter().filter(|severity| **severity == wanted).count();
     [("FiringCriticalAlerts", number(Severity::Critical)), ("FiringWarningAlerts", number(Severity::Warning))]

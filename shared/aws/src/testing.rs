@@ -116,6 +116,7 @@ impl Table {
                     ("version = :version", Some(known)) => known["version"] == values[":version"],
                     ("attribute_not_exists(service)", Some(_)) => false,
                     ("attribute_exists(service)", Some(_)) => true,
+                    ("began = :began", Some(known)) => known["began"] == values[":began"],
                     ("attribute_not_exists(began) OR began < :covered OR event = :event", Some(known)) => {
                         number(&known["began"]) < number(&values[":covered"]) || known["event"] == values[":event"]
                     }

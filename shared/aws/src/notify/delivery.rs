@@ -3,7 +3,7 @@
 use aws_sdk_sns::error::SdkError;
 use aws_sdk_sns::operation::publish::PublishError;
 use aws_sdk_sns::types::MessageAttributeValue;
-use guard_core::alerts::message::Message;
+use guard_core::alerts::message::{Attribute, Message};
 use guard_core::ids::Arn;
 use guard_core::snapshot::CallError;
 
@@ -36,10 +36,17 @@ impl Delivery {
             .message_structure("json")
             .message(message.bodies());
         for (name, value) in message.attributes() {
-            let value = MessageAttributeValue::builder().data_type("String").string_value(value).build();
-            let invalid = |error| call_error(CALL, &SdkError::<PublishError>::construction_failure(error));
-            publish = publish.message_attributes(name, value.map_err(invalid)?);
+            publish = publish.message_attributes(name, attribute(value)?);
         }
         publish.send().await.map(drop).map_err(|error| call_error(CALL, &error))
     }
+}
+
+fn attribute(value: Attribute) -> Result<MessageAttributeValue, CallError> {
+    let (data_type, text) = match value {
+        Attribute::Text(text) => ("String", text),
+        Attribute::List(texts) => ("String.Array", serde_json::Value::from(texts).to_string()),
+    };
+    let invalid = |error| call_error(CALL, &SdkError::<PublishError>::construction_failure(error));
+    MessageAttributeValue::builder().data_type(data_type).string_value(text).build().map_err(invalid)
 }

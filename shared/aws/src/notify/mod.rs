@@ -8,6 +8,7 @@
 //! |---|---|
 //! | two runs at once | one message: one of them wins the record |
 //! | a slow run with an older read | nothing: a record keeps when its read began, and an older read changes nothing |
+//! | the answer to a write is lost, and its retry fails | nothing is lost: the run recognizes its own write |
 //! | SNS refuses | the lease is given back, and the next run sends it |
 //! | a crash before SNS accepts | a run after the lease has expired sends it |
 //! | a crash between SNS's yes and the acknowledgement | the message a second time |
@@ -27,13 +28,14 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use guard_core::alerts::message::Message;
-use guard_core::alerts::reconcile::{Report, Run, Update, unrecorded_notice};
-use guard_core::alerts::record::{Items, Key, Record, Version};
+use guard_core::alerts::reconcile::{Report, Run, Update};
+use guard_core::alerts::record::{Item, Items, Key, Partition, Record, Version};
 use guard_core::alerts::transition::Transition;
-use guard_core::checks::{Finding, Region};
+use guard_core::checks::{Region, Severity};
 use guard_core::config::Settings;
 use guard_core::ids::ServiceId;
 use guard_core::snapshot::CallError;
+use guard_core::trigger::Change;
 use jiff::{SignedDuration, Timestamp};
 
 use self::delivery::Delivery;
@@ -57,32 +59,38 @@ pub struct Notifier {
     region: Region,
     /// Whether this instance has closed the alerts of removed services.
     removed_services_closed: Arc<AtomicBool>,
-    /// What this instance sent while the table failed, and when.
-    recently_sent: Arc<Mutex<BTreeMap<Key, Timestamp>>>,
+    /// What this instance sent while the table failed.
+    recently_sent: Arc<Mutex<BTreeMap<Key, Sent>>>,
 }
 
-/// The stored records of one endpoint service, as far as the table could be read.
+/// What was sent of a record that the table did not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Sent {
+    at: Timestamp,
+    severity: Severity,
+    parts: Vec<String>,
+}
+
+/// The stored records of one partition, as far as the table could be read.
 pub type LoadedState = Result<Items, CallError>;
 
-/// What a run found out about one endpoint service, and the records to reconcile it with.
+/// What a run found out about one partition, and the records to reconcile it with.
 #[derive(Debug)]
-pub struct ServiceReport<'a> {
+pub struct Findings<'a> {
     /// What the run found out.
     pub report: Report<'a>,
     /// The stored records.
     pub state: LoadedState,
-    /// A notice to send that no record keeps.
-    pub notice: Option<Finding>,
 }
 
-/// What a run has to send about one endpoint service.
+/// What a run has to send about one partition.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    service: ServiceId,
+    partition: Partition,
     /// Records whose outbox this run holds the lease on.
     entries: Vec<Entry>,
-    /// Transitions that are in no record, grouped by what they are about.
-    unrecorded: Vec<Vec<Transition>>,
+    /// Transitions that are in no record, and what to remember of them once they are sent.
+    unrecorded: Vec<(Key, Sent, Vec<Transition>)>,
     /// Why the table failed: what is sent may be sent again.
     error: Option<CallError>,
 }
@@ -96,13 +104,35 @@ struct Entry {
 }
 
 impl Outbox {
-    fn new(service: &ServiceId) -> Self {
-        Self { service: service.clone(), entries: Vec::new(), unrecorded: Vec::new(), error: None }
+    fn new(partition: &Partition) -> Self {
+        Self { partition: partition.clone(), entries: Vec::new(), unrecorded: Vec::new(), error: None }
     }
 
     fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.unrecorded.is_empty()
     }
+
+    /// Adds an update that was written as `version`, if this run sends its record's outbox.
+    fn extend(&mut self, update: Update, version: u64) {
+        if update.leased {
+            self.entries.push(Entry { key: update.key, record: update.record, version });
+        }
+    }
+}
+
+/// The keys of the lost updates that another run wrote. Where the table holds exactly what this run wrote, the write
+/// succeeded, its answer was lost, and the SDK's retry found the version changed.
+fn not_ours(lost: Vec<Update>, items: &Items, outbox: &mut Outbox) -> BTreeSet<Key> {
+    let mut others = BTreeSet::new();
+    for update in lost {
+        match items.get(&update.key) {
+            Some(Item { record: Some(stored), version: Version::At(version) }) if *stored == update.record => {
+                outbox.extend(update, *version);
+            }
+            _ => drop(others.insert(update.key)),
+        }
+    }
+    others
 }
 
 impl Notifier {
@@ -132,28 +162,57 @@ impl Notifier {
         &self.region
     }
 
-    /// The stored records of every configured endpoint service.
-    pub async fn load_state(&self) -> Vec<(&ServiceId, LoadedState)> {
-        concurrently(&self.settings.policy.services, async |service| (service, self.store.load(service).await)).await
+    /// The partitions of this function: every configured endpoint service, and the guard itself.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<Partition> {
+        let services = self.settings.policy.services.iter().cloned().map(Partition::Service);
+        services.chain([Partition::Guard]).collect()
     }
 
-    /// Reconciles the reports with the stored records, and sends one message per endpoint service that has something new.
+    /// The stored records of `partitions`, in their order.
+    pub async fn load_state<'a>(&self, partitions: &'a [Partition]) -> Vec<(&'a Partition, LoadedState)> {
+        concurrently(partitions, async |partition| (partition, self.store.load(partition).await)).await
+    }
+
+    /// Reconciles what run `id` found with the stored records, and sends one message per partition that has something new.
     /// `names` is asked for the services' `Name` tags only then.
     pub async fn notify<N: AsyncFnOnce() -> BTreeMap<ServiceId, String>>(
         &self,
-        reports: Vec<ServiceReport<'_>>,
+        id: &str,
+        findings: Vec<Findings<'_>>,
         names: N,
     ) -> RunErrors {
-        let outboxes = concurrently(reports, async |ServiceReport { report, state, notice }| {
-            let now = Timestamp::now();
-            let mut outbox = self.reconcile(&report, state, now).await;
-            outbox.unrecorded.extend(notice.map(|finding| vec![self.heartbeat(report.service, finding, now)]));
-            outbox
+        let outboxes = concurrently(findings, async |Findings { report, state }| {
+            self.reconcile(id, &report, state, Timestamp::now()).await
         })
         .await;
         let names = if outboxes.iter().all(Outbox::is_empty) { BTreeMap::new() } else { names().await };
+        self.publish_all(outboxes, &names).await
+    }
+
+    /// Adds `change` as the cause of alerts that already fire, and sends it. For a run that another run covers.
+    pub async fn attribute(&self, id: &str, change: &Change) -> RunErrors {
+        let partitions = self.partitions();
+        let outboxes = concurrently(self.load_state(&partitions).await, async |(partition, state)| {
+            let now = Timestamp::now();
+            let mut outbox = Outbox::new(partition);
+            match state {
+                Ok(items) => {
+                    // If another run wrote first, it read the alert with its cause, or the next change finds it.
+                    let updates = self.run(id, now).attribute(change, &items);
+                    self.write(partition, updates, &mut outbox, now).await;
+                }
+                Err(error) => outbox.error = Some(error),
+            }
+            outbox
+        })
+        .await;
+        self.publish_all(outboxes, &BTreeMap::new()).await
+    }
+
+    async fn publish_all(&self, outboxes: Vec<Outbox>, names: &BTreeMap<ServiceId, String>) -> RunErrors {
         let sent = concurrently(outboxes, async |outbox| {
-            let name = names.get(&outbox.service).map(String::as_str);
+            let name = outbox.partition.service().and_then(|service| names.get(service)).map(String::as_str);
             self.publish(outbox, name, Timestamp::now()).await
         })
         .await;
@@ -164,40 +223,38 @@ impl Notifier {
         errors
     }
 
-    fn run(&self, now: Timestamp) -> Run<'_> {
-        Run { function: self.function, policy: &self.settings.policy, region: &self.region, now }
-    }
-
-    fn heartbeat(&self, service: &ServiceId, finding: Finding, now: Timestamp) -> Transition {
-        unrecorded_notice("heartbeat", service.as_str(), &self.run(now).new_incident(service), finding, now)
+    fn run<'a>(&'a self, id: &'a str, now: Timestamp) -> Run<'a> {
+        Run { id, function: self.function, policy: &self.settings.policy, region: &self.region, now }
     }
 
     /// Compares the report with the stored records, and stores what changed. The outbox holds what this run has to send.
-    async fn reconcile(&self, report: &Report<'_>, state: LoadedState, now: Timestamp) -> Outbox {
-        let mut outbox = Outbox::new(report.service);
-        let run = self.run(now);
+    async fn reconcile(&self, id: &str, report: &Report<'_>, state: LoadedState, now: Timestamp) -> Outbox {
+        let mut outbox = Outbox::new(report.partition);
+        let run = self.run(id, now);
         let mut items = match state {
             Ok(items) => items,
             Err(error) => {
-                tracing::error!(%error, service = %report.service, "the table cannot be read; sending what fails");
-                outbox.unrecorded = self.not_recently_sent(run.updates_without_items(report), now);
+                tracing::error!(%error, partition = %report.partition, "the table cannot be read; sending what fails");
+                let updates = run.updates(report, &Items::new());
+                outbox.unrecorded = updates.iter().filter_map(|update| self.not_recently_sent(update, now)).collect();
                 outbox.error = Some(error);
                 return outbox;
             }
         };
         let mut updates = run.updates(report, &items);
         for _ in 0..MAX_TRIES {
-            let lost = self.write(report.service, updates, &mut outbox, now).await;
+            let lost = self.write(report.partition, updates, &mut outbox, now).await;
             if lost.is_empty() {
                 return outbox;
             }
-            items = match self.store.load(report.service).await {
+            items = match self.store.load(report.partition).await {
                 Ok(fresh) => fresh,
                 Err(error) => {
                     outbox.error = Some(error);
                     return outbox;
                 }
             };
+            let lost = not_ours(lost, &items, &mut outbox);
             updates = run.updates(report, &items);
             updates.retain(|update| lost.contains(&update.key));
         }
@@ -209,53 +266,48 @@ impl Notifier {
         outbox
     }
 
-    /// Writes the updates, and puts into `outbox` what this run has to send. The keys that another run wrote first.
+    /// Writes the updates, and puts into `outbox` what this run has to send. The updates that another write came before.
     async fn write(
         &self,
-        service: &ServiceId,
+        partition: &Partition,
         updates: Vec<Update>,
         outbox: &mut Outbox,
         now: Timestamp,
-    ) -> BTreeSet<Key> {
+    ) -> Vec<Update> {
         let results = concurrently(&updates, |Update { key, record, expected, .. }| {
-            self.store.put(service, key, record, *expected, now)
+            self.store.put(partition, key, record, *expected, now)
         })
         .await;
-        let mut lost = BTreeSet::new();
+        let mut lost = Vec::new();
         for (update, result) in updates.into_iter().zip(results) {
             match result {
-                Ok(Write::Won(version)) if update.leased => {
-                    outbox.entries.push(Entry { key: update.key, record: update.record, version });
-                }
-                Ok(Write::Won(_)) => {}
-                Ok(Write::Lost) => drop(lost.insert(update.key)),
+                Ok(Write::Won(version)) => outbox.extend(update, version),
+                Ok(Write::Lost) => lost.push(update),
                 Err(error) => {
                     tracing::error!(%error, key = %update.key, "not stored; sending it all the same");
                     outbox.error = Some(error);
-                    outbox.unrecorded.extend(self.not_recently_sent([update], now));
+                    outbox.unrecorded.extend(self.not_recently_sent(&update, now));
                 }
             }
         }
         lost
     }
 
-    /// What to send of records that the table did not take, unless this instance sent it recently.
-    fn not_recently_sent(&self, updates: impl IntoIterator<Item = Update>, now: Timestamp) -> Vec<Vec<Transition>> {
-        let mut sent = self.recently_sent.lock().unwrap_or_else(PoisonError::into_inner);
-        let transitions = updates.into_iter().filter_map(|update| {
-            let key = update.key.clone();
-            let transitions = update.unstored_transitions(now);
-            let recent = sent.get(&key).is_some_and(|at| now.duration_since(*at) < REPEAT_WITHOUT_TABLE);
-            if recent || transitions.is_empty() {
-                return None;
-            }
-            sent.insert(key, now);
-            Some(transitions)
+    /// What to send of a record that the table did not take, unless this instance sent it recently and nothing is new.
+    fn not_recently_sent(&self, update: &Update, now: Timestamp) -> Option<(Key, Sent, Vec<Transition>)> {
+        let transitions = update.unstored_transitions(now);
+        let finding = &transitions.last()?.finding;
+        let news = Sent { at: now, severity: finding.severity, parts: finding.parts.clone() };
+        let recently_sent = self.recently_sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = recently_sent.get(&update.key).is_some_and(|sent| {
+            now.duration_since(sent.at) < REPEAT_WITHOUT_TABLE
+                && news.severity <= sent.severity
+                && news.parts.iter().all(|part| sent.parts.contains(part))
         });
-        transitions.collect()
+        (!is_known).then(|| (update.key.clone(), news, transitions))
     }
 
-    /// Sends one message for the service, and acknowledges what it contained. `name` is the service's `Name` tag.
+    /// Sends one message for the partition, and acknowledges what it contained. `name` is the service's `Name` tag.
     ///
     /// # Errors
     /// If SNS did not accept it (a later run sends it), or if the table failed before or after.
@@ -263,34 +315,37 @@ impl Notifier {
         if outbox.is_empty() {
             return outbox.error.map_or(Ok(()), Err);
         }
-        let Outbox { service, entries, unrecorded, error } = outbox;
+        let Outbox { partition, entries, unrecorded, error } = outbox;
         let recorded = entries.iter().map(|entry| entry.record.outbox.as_slice());
-        let transitions: Vec<&[Transition]> = recorded.chain(unrecorded.iter().map(Vec::as_slice)).collect();
-        let message = Message::new(&service, name, self.function, &transitions, error.as_ref());
+        let transitions: Vec<&[Transition]> =
+            recorded.chain(unrecorded.iter().map(|(_, _, transitions)| transitions.as_slice())).collect();
+        let message = Message::new(&partition, name, self.function, &transitions, error.as_ref());
         if let Err(error) = self.delivery.publish(&message).await {
-            tracing::error!(%error, %service, "not sent; a later run sends it");
-            self.release(&service, entries, now).await;
+            tracing::error!(%error, %partition, "not sent; a later run sends it");
+            self.release(&partition, entries, now).await;
             return Err(error);
         }
         for transition in transitions.iter().copied().flatten() {
-            tracing::info!(%service, ?transition, "sent");
+            tracing::info!(%partition, ?transition, "sent");
         }
-        let acknowledged = concurrently(entries, |entry| self.acknowledge(&service, entry, now)).await;
+        let sent = unrecorded.into_iter().map(|(key, sent, _)| (key, sent));
+        self.recently_sent.lock().unwrap_or_else(PoisonError::into_inner).extend(sent);
+        let acknowledged = concurrently(entries, |entry| self.acknowledge(&partition, entry, now)).await;
         acknowledged.into_iter().collect::<Result<(), CallError>>()?;
         error.map_or(Ok(()), Err)
     }
 
     /// Removes what was sent from the record's outbox, even if another run has written the record since.
-    async fn acknowledge(&self, service: &ServiceId, entry: Entry, now: Timestamp) -> Result<(), CallError> {
+    async fn acknowledge(&self, partition: &Partition, entry: Entry, now: Timestamp) -> Result<(), CallError> {
         let Entry { key, mut record, version } = entry;
         let mut expected = Version::At(version);
         let sent = record.outbox.last().map_or(0, |last| last.number);
         for _ in 0..MAX_TRIES {
             record.acknowledge(sent);
-            if let Write::Won(_) = self.store.put(service, &key, &record, Some(expected), now).await? {
+            if let Write::Won(_) = self.store.put(partition, &key, &record, Some(expected), now).await? {
                 return Ok(());
             }
-            let Some(item) = self.store.load(service).await?.remove(&key) else { return Ok(()) };
+            let Some(item) = self.store.load(partition).await?.remove(&key) else { return Ok(()) };
             let Some(fresh) = item.record else { return Ok(()) };
             (record, expected) = (fresh, item.version);
         }
@@ -302,10 +357,10 @@ impl Notifier {
     }
 
     /// Gives the leases back, so that the next run can send at once. If that fails, they expire by themselves.
-    async fn release(&self, service: &ServiceId, entries: Vec<Entry>, now: Timestamp) {
+    async fn release(&self, partition: &Partition, entries: Vec<Entry>, now: Timestamp) {
         concurrently(entries, async |Entry { key, mut record, version }| {
             record.lease_until = None;
-            if let Err(error) = self.store.put(service, &key, &record, Some(Version::At(version)), now).await {
+            if let Err(error) = self.store.put(partition, &key, &record, Some(Version::At(version)), now).await {
                 tracing::warn!(%error, %key, "the lease stays until it expires");
             }
         })

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-use guard_core::ids::ServiceId;
+use guard_core::alerts::record::Partition;
 use guard_core::snapshot::CallError;
 use jiff::Timestamp;
 
@@ -25,7 +25,7 @@ impl Notifier {
         let mut all_closed = true;
         for service in watched.difference(&configured) {
             if let Ok(service) = service.parse() {
-                all_closed &= self.close(&service, now).await?;
+                all_closed &= self.close(&Partition::Service(service), now).await?;
             }
         }
         if !all_closed {
@@ -38,14 +38,14 @@ impl Notifier {
         Ok(())
     }
 
-    /// Closes the alerts of `service`. `false` while another run holds the lease on one of them.
-    async fn close(&self, service: &ServiceId, now: Timestamp) -> Result<bool, CallError> {
-        let items = self.store.load(service).await?;
-        let (updates, leased_elsewhere) = self.run(now).close(&items);
+    /// Closes the alerts of `partition`. `false` while another run holds the lease on one of them.
+    async fn close(&self, partition: &Partition, now: Timestamp) -> Result<bool, CallError> {
+        let items = self.store.load(partition).await?;
+        let (updates, leased_elsewhere) = self.run("", now).close(&items);
         let mut all_closed = !leased_elsewhere;
-        let mut outbox = Outbox::new(service);
+        let mut outbox = Outbox::new(partition);
         for update in updates {
-            match self.store.put(service, &update.key, &update.record, update.expected, now).await? {
+            match self.store.put(partition, &update.key, &update.record, update.expected, now).await? {
                 Write::Won(version) => {
                     outbox.entries.push(Entry { key: update.key, record: update.record, version });
                 }

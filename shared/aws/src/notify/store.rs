@@ -3,7 +3,7 @@
 //!
 //! | attribute | type | |
 //! |---|---|---|
-//! | `service` | S, partition key | the endpoint service's id; `watched` and `runs` for the functions' own notes |
+//! | `service` | S, partition key | the endpoint service's id; `guard` for what several of them depend on; `watched` and `runs` for the functions' own notes |
 //! | `item` | S, sort key | a record's key, `FUNCTION#SUBJECT#RESOURCE`; `FUNCTION` for its own notes |
 //! | `version` | N | counts the writes |
 //! | `record` | S | the record as JSON |
@@ -16,8 +16,7 @@ use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
 use aws_sdk_dynamodb::types::AttributeValue;
-use guard_core::alerts::record::{Item, Items, Key, Record, Version};
-use guard_core::ids::ServiceId;
+use guard_core::alerts::record::{Item, Items, Key, Partition, Record, Version};
 use guard_core::snapshot::CallError;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -60,12 +59,12 @@ impl Store {
         Self { client: Client::new(config), table: table.to_owned() }
     }
 
-    /// All records of `service`.
+    /// All records of `partition`.
     ///
     /// # Errors
     /// If the table could not be read.
-    pub async fn load(&self, service: &ServiceId) -> Result<Items, CallError> {
-        let rows = self.query(service.as_str()).await?;
+    pub async fn load(&self, partition: &Partition) -> Result<Items, CallError> {
+        let rows = self.query(&partition.to_string()).await?;
         let item = |row: &Row| {
             let key: Key = text(row, "item")?.parse().ok()?;
             Some((key, Item { record: content(row), version: version(row) }))
@@ -79,13 +78,13 @@ impl Store {
     /// If the table did not take it for another reason.
     pub async fn put(
         &self,
-        service: &ServiceId,
+        partition: &Partition,
         key: &Key,
         record: &Record,
         expected: Option<Version>,
         now: Timestamp,
     ) -> Result<Write, CallError> {
-        let mut put = self.conditional_put(service.as_str(), &key.to_string(), record, expected)?;
+        let mut put = self.conditional_put(&partition.to_string(), &key.to_string(), record, expected)?;
         if record.is_over() {
             put = put.item("expires", AttributeValue::N((now + KEEP_FOR).as_second().to_string()));
         }
@@ -130,19 +129,45 @@ impl Store {
         covered_since: Timestamp,
         now: Timestamp,
     ) -> Result<bool, CallError> {
-        let milliseconds = |time: Timestamp| AttributeValue::N(time.as_millisecond().to_string());
         let put = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .item("service", AttributeValue::S(RUNS.to_owned()))
-            .item("item", AttributeValue::S(function.to_owned()))
-            .item("began", milliseconds(now))
-            .item("event", AttributeValue::S(event.to_owned()))
+            .put_run(function, event, now)
             .condition_expression("attribute_not_exists(began) OR began < :covered OR event = :event")
             .expression_attribute_values(":covered", milliseconds(covered_since))
             .expression_attribute_values(":event", AttributeValue::S(event.to_owned()));
         written(put.send().await)
+    }
+
+    /// Notes that the run that [`Store::claim_run`] noted at `began` has finished, unless a later run is noted.
+    ///
+    /// # Errors
+    /// If the table did not answer.
+    pub async fn finish_run(&self, function: &str, event: &str, began: Timestamp) -> Result<(), CallError> {
+        let put = self
+            .put_run(function, event, began)
+            .item("finished", AttributeValue::Bool(true))
+            .condition_expression("began = :began")
+            .expression_attribute_values(":began", milliseconds(began));
+        written(put.send().await).map(drop)
+    }
+
+    /// Whether the latest noted run of `function` has finished.
+    ///
+    /// # Errors
+    /// If the table could not be read.
+    pub async fn has_finished(&self, function: &str) -> Result<bool, CallError> {
+        let rows = self.query(RUNS).await?;
+        let run = rows.iter().find(|row| text(row, "item") == Some(function));
+        Ok(run.is_none_or(|run| run.contains_key("finished")))
+    }
+
+    fn put_run(&self, function: &str, event: &str, began: Timestamp) -> PutItemFluentBuilder {
+        self.client
+            .put_item()
+            .table_name(&self.table)
+            .item("service", AttributeValue::S(RUNS.to_owned()))
+            .item("item", AttributeValue::S(function.to_owned()))
+            .item("began", milliseconds(began))
+            .item("event", AttributeValue::S(event.to_owned()))
     }
 
     /// Everything under one partition key, all pages.
@@ -186,6 +211,10 @@ impl Store {
                 .expression_attribute_values(":version", AttributeValue::N(version.to_string())),
         })
     }
+}
+
+fn milliseconds(time: Timestamp) -> AttributeValue {
+    AttributeValue::N(time.as_millisecond().to_string())
 }
 
 fn text<'a>(row: &'a Row, attribute: &str) -> Option<&'a str> {

@@ -9,11 +9,11 @@ mod topology;
 pub use self::topology::Scope;
 
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::Filter;
-use guard_core::snapshot::Observed;
+use guard_core::snapshot::{Calls, Observed};
 use tokio::sync::Semaphore;
 
 use crate::errors::call_error;
@@ -33,6 +33,7 @@ pub struct Observer {
     ec2: aws_sdk_ec2::Client,
     elb: aws_sdk_elasticloadbalancingv2::Client,
     permits: Arc<Semaphore>,
+    calls: Arc<Mutex<Calls>>,
 }
 
 impl Observer {
@@ -43,7 +44,20 @@ impl Observer {
             ec2: aws_sdk_ec2::Client::new(config),
             elb: aws_sdk_elasticloadbalancingv2::Client::new(config),
             permits: Arc::new(Semaphore::new(MAX_CALLS)),
+            calls: Arc::default(),
         }
+    }
+
+    /// The same clients for one run, which keeps a record of its calls.
+    #[must_use]
+    pub fn for_run(&self) -> Self {
+        Self { calls: Arc::default(), ..self.clone() }
+    }
+
+    /// The calls so far, each with its first error, if it failed.
+    #[must_use]
+    pub fn calls(&self) -> Calls {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for the response of `call`, one of [`MAX_CALLS`]. The pages of one list follow each other and count as one.
@@ -58,7 +72,17 @@ impl Observer {
     {
         // Never closed, so never an error.
         let _permit = self.permits.acquire().await;
-        response.await.map_err(|error| call_error(call, &error))
+        self.record(call, response.await.map_err(|error| call_error(call, &error)))
+    }
+
+    /// Records how `call` ended, and passes the result on.
+    fn record<T>(&self, call: &'static str, result: Observed<T>) -> Observed<T> {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let first_error = calls.entry(call).or_default();
+        if let (Err(error), None) = (&result, &first_error) {
+            *first_error = Some(error.clone());
+        }
+        result
     }
 
     /// Reads `values` in as many calls as their number needs, and joins the responses. Without values there is no call:

@@ -52,9 +52,9 @@ impl Observer {
             }
             (services, balancers)
         };
-        let (connections, notifications, (services, (load_balancers, network, instances_error))) =
+        let (connections, notifications, (services, (load_balancers, network))) =
             tokio::join!(connections, notifications, rest);
-        Topology { services: Some(services), load_balancers, connections, notifications, network, instances_error }
+        Topology { services: Some(services), load_balancers, connections, notifications, network }
     }
 
     /// Everything from the load balancers on.
@@ -62,7 +62,7 @@ impl Observer {
         &self,
         arns: &BTreeSet<Arn>,
         settings: bool,
-    ) -> (BTreeMap<Arn, LoadBalancer>, Option<Network>, Option<CallError>) {
+    ) -> (BTreeMap<Arn, LoadBalancer>, Option<Network>) {
         let described = async {
             let descriptions = self.descriptions(arns).await;
             let known = || descriptions.iter().flat_map(BTreeMap::iter);
@@ -79,10 +79,11 @@ impl Observer {
         };
         let forwarding = async {
             let mut balancers = self.forwarding(arns, settings).await;
-            let instances_error = self.locate_instances(&mut balancers).await.err();
-            (balancers, instances_error)
+            // If that fails, the instances' zones and addresses stay unknown.
+            let _ = self.locate_instances(&mut balancers).await;
+            balancers
         };
-        let ((descriptions, network), (mut balancers, instances_error)) = tokio::join!(described, forwarding);
+        let ((descriptions, network), mut balancers) = tokio::join!(described, forwarding);
         for balancer in &mut balancers {
             balancer.description = match &descriptions {
                 Ok(known) => known.get(&balancer.arn).cloned().ok_or_else(|| load_balancer_missing(&balancer.arn)),
@@ -93,7 +94,7 @@ impl Observer {
             self.cross_zone_where_needed(&mut balancers).await;
         }
         let balancers = balancers.into_iter().map(|balancer| (balancer.arn.clone(), balancer)).collect();
-        (balancers, network, instances_error)
+        (balancers, network)
     }
 
     /// The load balancers with their listeners, and the target groups of those that serve dbt.

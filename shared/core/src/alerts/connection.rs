@@ -296,7 +296,7 @@ mod tests {
         let history_of = |known: KnownConnection| {
             let key = Key::new("connection-acceptor", Key::CONNECTION, endpoint(1).as_str());
             let record = Some(Record::new(State::Connection(known), at(8, 9)));
-            history(&Items::from([(key, Item { writer: None, record, version: Version::At(1) })]))
+            history(&Items::from([(key, Item { record, version: Version::At(1) })]))
         };
         let history = history_of(known.clone());
         assert_eq!(history.since(&pending[0]), Some(at(8, 0)));

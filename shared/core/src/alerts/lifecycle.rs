@@ -197,7 +197,7 @@ fn begin(finding: &Finding, last_fired: Option<(Timestamp, Severity)>, moment: M
 }
 
 fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: Moment<'_>) -> (Alert, Option<Event>) {
-    let counts = u32::from(alert.counted_by != moment.run);
+    let is_retry = alert.counted_by == moment.run;
     let had_cause = alert.finding.cause.is_some();
     let worse = alert.notified.is_some_and(|heard| finding.severity > heard);
     let has_new_part = alert.notified.is_some() && finding.parts.iter().any(|part| !alert.parts.contains_key(part));
@@ -206,10 +206,10 @@ fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: M
         unknown: None,
         counted_by: moment.run.to_owned(),
         finding: with_cause(&alert, finding, worse || has_new_part),
-        failing: alert.failing.saturating_add(counts),
+        failing: count(alert.failing, is_retry),
         ..alert
     };
-    count_parts(&mut next, counts, thresholds);
+    count_parts(&mut next, is_retry, thresholds);
     if next.phase == Phase::Pending {
         if next.failing < thresholds.alert_after {
             return (next, None);
@@ -227,11 +227,17 @@ fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: M
     if next.notified.is_none() && next.finding.severity == Severity::Critical {
         return fire(next, moment);
     }
-    remember_milder(&mut next, counts, thresholds);
+    remember_milder(&mut next, is_retry, thresholds);
     if next.notified.is_some() && !had_cause && next.finding.cause.is_some() {
         return (next, Some(Event::CauseFound));
     }
     remind(next, thresholds, moment)
+}
+
+/// One more consecutive result. A retry of a run repeats its result, and so does a second read of the same run: they count
+/// only if they are the first.
+fn count(results: u32, is_retry: bool) -> u32 {
+    if is_retry { results.max(1) } else { results.saturating_add(1) }
 }
 
 /// The finding, with the cause that is known. A change that came after people last heard did not cause what they heard, but
@@ -249,27 +255,27 @@ fn with_cause(alert: &Alert, finding: &Finding, has_news: bool) -> Finding {
 
 /// Counts the parts of the current finding. A part that is absent for `resolve_after` results is forgotten, so that people
 /// hear if it returns.
-fn count_parts(alert: &mut Alert, counts: u32, thresholds: Thresholds) {
+fn count_parts(alert: &mut Alert, is_retry: bool, thresholds: Thresholds) {
     for part in &alert.finding.parts {
         alert.parts.entry(part.clone()).or_default();
     }
     let current = &alert.finding.parts;
     for (name, part) in &mut alert.parts {
         *part = match current.contains(name) {
-            true => Part { failing: part.failing.saturating_add(counts), absent: 0, ..*part },
-            false => Part { failing: 0, absent: part.absent.saturating_add(counts), ..*part },
+            true => Part { failing: count(part.failing, is_retry), absent: 0, ..*part },
+            false => Part { failing: 0, absent: count(part.absent, is_retry), ..*part },
         };
     }
     alert.parts.retain(|_, part| part.absent < thresholds.resolve_after);
 }
 
 /// A fall in severity that lasts `resolve_after` results is remembered silently, so that people hear of the next rise.
-fn remember_milder(alert: &mut Alert, counts: u32, thresholds: Thresholds) {
+fn remember_milder(alert: &mut Alert, is_retry: bool, thresholds: Thresholds) {
     let Some(heard) = alert.notified.filter(|heard| alert.finding.severity < *heard) else {
         alert.milder = 0;
         return;
     };
-    alert.milder = alert.milder.saturating_add(counts);
+    alert.milder = count(alert.milder, is_retry);
     let lasted = alert.milder >= thresholds.resolve_after;
     alert.notified = Some(if lasted { alert.finding.severity } else { heard });
     alert.milder = if lasted { 0 } else { alert.milder };
@@ -296,8 +302,7 @@ fn fire(mut alert: Alert, moment: Moment<'_>) -> (Alert, Option<Event>) {
 }
 
 fn on_passing(alert: Alert, thresholds: Thresholds, moment: Moment<'_>) -> (Alert, Option<Event>) {
-    let counts = u32::from(alert.counted_by != moment.run);
-    let passing = alert.passing.saturating_add(counts);
+    let passing = count(alert.passing, alert.counted_by == moment.run);
     let next = Alert { passing, failing: 0, unknown: None, counted_by: moment.run.to_owned(), ..alert };
     if next.phase == Phase::Firing && next.passing < thresholds.resolve_after {
         return (next, None);

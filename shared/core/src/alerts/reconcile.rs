@@ -12,10 +12,12 @@ use super::lifecycle::{Alert, Event, Moment, Phase, Signal, Thresholds, advance}
 use super::record::{Item, Items, Key, Partition, Record, State, Version};
 use super::transition::{Kind, Transition};
 use crate::checks::catalogue::{self, Absence};
-use crate::checks::{Check, CheckContext, CheckResult, Finding, Region, Remedy, Severity, Status, cause};
+use crate::checks::{
+    Check, CheckContext, CheckResult, Finding, Group, Region, Remedy, Severity, Status, cause, visibility_lost,
+};
 use crate::config::Policy;
 use crate::ids::{EndpointId, ServiceId};
-use crate::snapshot::Connection;
+use crate::snapshot::{Calls, Connection};
 use crate::trigger::Change;
 
 /// An alert that begins within this time after another one of the same partition fired joins its incident.
@@ -78,6 +80,15 @@ impl Round {
     #[must_use]
     pub fn evaluate(checks: &[Check], context: CheckContext<'_>, observed_at: Timestamp) -> Self {
         Self { observed_at, checks: checks.to_vec(), results: catalogue::evaluate_checks(checks, context) }
+    }
+}
+
+impl Round {
+    /// What the run's calls say about the guard itself, from reads that began at `observed_at`.
+    #[must_use]
+    pub fn of_calls(calls: &Calls, observed_at: Timestamp) -> Self {
+        let results = visibility_lost::of_calls(calls);
+        Self { observed_at, checks: catalogue::checks_of(&[Group::Visibility]), results }
     }
 }
 

@@ -61,8 +61,6 @@ pub struct Key {
 /// An item as it was read from the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// The write that it results from, so that a run recognizes its own.
-    pub writer: Option<String>,
     /// `None`: the item exists but cannot be read. Then everything it may have recorded is sent again.
     pub record: Option<Record>,
     /// What a write must find in place.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{Check, CheckResult, Region, Status};
 use crate::config::Policy;
 use crate::ids::{EndpointId, ServiceId};
-use crate::snapshot::{Calls, Connection, Description, EndpointService, LoadBalancer, TargetGroup, Topology};
+use crate::snapshot::{Connection, Description, EndpointService, LoadBalancer, TargetGroup, Topology};
 
 /// What the checks of one endpoint service are given: what the run read and changed, and what must be.
 #[derive(Debug, Clone, Copy)]
@@ -26,8 +26,6 @@ pub struct CheckContext<'a> {
     pub history: Option<&'a History>,
     /// The changes that this run tried and AWS refused: the endpoint or ARN, and AWS's code and message.
     pub refused: &'a BTreeMap<String, String>,
-    /// The calls of this run, each with its first error, if it failed.
-    pub calls: &'a Calls,
 }
 
 /// What earlier runs recorded of the connections of one endpoint service.
@@ -59,9 +57,6 @@ impl History {
     }
 }
 
-/// For a run that makes no calls.
-static NO_CALLS: Calls = Calls::new();
-
 /// For a run that changed nothing.
 static NO_REFUSALS: BTreeMap<String, String> = BTreeMap::new();
 
@@ -75,8 +70,7 @@ impl<'a> CheckContext<'a> {
         region: &'a Region,
         now: Timestamp,
     ) -> Self {
-        let (refused, calls) = (&NO_REFUSALS, &NO_CALLS);
-        Self { service, topology, policy, region, now, history: None, refused, calls }
+        Self { service, topology, policy, region, now, history: None, refused: &NO_REFUSALS }
     }
 
     /// The result of `check` for the endpoint service itself; [`Status::Unknown`] if the service could not be read.

@@ -26,7 +26,7 @@ fn off(load_balancer: &LoadBalancer, group: &TargetGroup) -> Result<Option<Off>,
 }
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub const SPEC: Spec = Spec {
     id: "load-balancer.cross-zone",
     severities: &[(Severity::Warning, "always")],
     fails_when: "cross-zone load balancing is off, in effect, for a target group that gets dbt's traffic; not checked \

@@ -26,7 +26,7 @@ mod regions;
 mod security_groups;
 mod service_available;
 mod target_health;
-mod visibility_lost;
+pub mod visibility_lost;
 mod zones;
 
 pub use self::catalogue::{CATALOGUE, Check, Group, Spec, checks_of, evaluate_checks};

@@ -2,7 +2,7 @@
 
 use super::catalogue::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
-use crate::snapshot::CallError;
+use crate::snapshot::{CallError, Calls};
 
 /// The catalogue's row.
 pub(super) const SPEC: Spec = Spec {
@@ -21,12 +21,19 @@ pub(super) const SPEC: Spec = Spec {
     evaluate,
 };
 
+/// None: this is about the run, not about one endpoint service; see [`of_calls`].
+fn evaluate(_: CheckContext<'_>) -> Vec<CheckResult> {
+    Vec::new()
+}
+
 /// One result per call of the run.
-fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
-    let result = |(call, error): (&&'static str, &Option<CallError>)| {
-        CheckResult::new(&SPEC, *call, error.as_ref().map_or(Status::Pass, |error| Status::fail(finding(error))))
+#[must_use]
+pub fn of_calls(calls: &Calls) -> Vec<CheckResult> {
+    let status = |error: &Option<CallError>| match error {
+        Some(error) => Status::fail(finding(error)),
+        None => Status::Pass,
     };
-    context.calls.iter().map(result).collect()
+    calls.iter().map(|(call, error)| CheckResult::new(&SPEC, *call, status(error))).collect()
 }
 
 fn finding(error: &CallError) -> Finding {
@@ -55,14 +62,13 @@ fn finding(error: &CallError) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::Topology;
-    use crate::testing::{call_error, with_context};
+    use crate::testing::call_error;
 
     #[test]
     fn one_result_per_call_and_a_failure_names_the_action() {
         let (listing, health) = ("ec2:DescribeVpcEndpointConnections", "elasticloadbalancing:DescribeTargetHealth");
         let calls = [(listing, Some(call_error(listing))), (health, None)].into();
-        let results = with_context(&Topology::default(), |context| evaluate(CheckContext { calls: &calls, ..context }));
+        let results = of_calls(&calls);
         let [CheckResult { resource, status: Status::Fail(finding), .. }, passing] = &results[..] else {
             panic!("{results:?}")
         };

@@ -118,7 +118,7 @@ impl<'a> Content<'a> {
     ) -> Self {
         let mut outboxes: Vec<&[Transition]> = outboxes.iter().copied().filter(|outbox| !outbox.is_empty()).collect();
         // Worst first; what is over comes after what is not.
-        outboxes.sort_by_key(|outbox| (outbox.last().map(|last| last.kind), Reverse(worst(*outbox))));
+        outboxes.sort_by_key(|outbox| (outbox.last().map(urgency_rank), Reverse(worst(*outbox))));
         let transitions: Vec<&Transition> = outboxes.iter().copied().flatten().collect();
         let others = match outboxes.len() {
             0 | 1 => String::new(),
@@ -172,6 +172,12 @@ fn urgency(transitions: &[&Transition]) -> Severity {
     let urgent = |transition: &&&Transition| matches!(transition.kind, Kind::Firing | Kind::Reminder);
     let urgent: Vec<&Transition> = transitions.iter().filter(urgent).copied().collect();
     worst(if urgent.is_empty() { transitions.to_vec() } else { urgent })
+}
+
+/// What people read first: what is wrong, then what is over, then notices; and last that something harmless is over.
+fn urgency_rank(transition: &Transition) -> (bool, Kind) {
+    let harmless = transition.kind == Kind::Resolved && transition.finding.severity == Severity::Info;
+    (harmless, transition.kind)
 }
 
 fn worst<'a>(transitions: impl IntoIterator<Item = &'a Transition>) -> Severity {
