@@ -28,17 +28,17 @@ pub struct CallError {
     pub call: &'static str,
     /// AWS's code and message, or what went wrong before AWS answered.
     pub error: String,
-    /// AWS denied it for lack of permission.
+    /// Whether AWS denied it because a permission is missing.
     pub denied: bool,
 }
 
-/// The reason for an unknown value that this run did not read.
+/// Why a value is unknown if this run did not read it.
 pub const NOT_READ: &str = "it was not read in this run";
 
 /// The value of an optional read.
 ///
 /// # Errors
-/// Why the value is unknown, in words: the read failed, or this run did not make it.
+/// Why the value is unknown: the read failed, or this run did not make it.
 pub fn known<T>(read: Option<&Observed<T>>) -> Result<&T, String> {
     match read {
         Some(Ok(value)) => Ok(value),
