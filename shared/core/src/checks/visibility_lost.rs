@@ -1,4 +1,7 @@
-//! `visibility.lost`: a read that other checks depend on fails, so their results are unknown.
+//! `visibility.lost`: does a read fail that other checks depend on?
+//!
+//! A call that works again has no result, which resolves its alert, unless another call fails: then this one may not have
+//! been tried, and its alert keeps firing.
 
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::snapshot::CallError;
@@ -17,7 +20,7 @@ pub(super) const SPEC: Spec = Spec {
     evaluate,
 };
 
-/// One result per call that failed. A call that works again has no result, which resolves its alert.
+/// One result per call that failed.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let mut calls: Vec<&CallError> = context.failed_calls.iter().collect();
     calls.sort_by_key(|error| error.call);
@@ -33,13 +36,14 @@ fn finding(error: &CallError) -> Finding {
              boundary, and the organization's policies."
         )
     } else {
-        "If this lasts, look at AWS's health page for the Region, and at the function's log.".to_owned()
+        "If this lasts, check AWS's health page for the Region, and the function's log.".to_owned()
     };
     Finding {
         severity: Severity::Warning,
         summary: format!("the guard cannot see: {call} fails"),
-        impact: "Nothing changes for dbt, but what depends on this read is unknown: a failure there would go unseen."
-            .to_owned(),
+        impact:
+            "Nothing changes for dbt, but what depends on this read is unknown: a failure there would go unnoticed."
+                .to_owned(),
         evidence: vec![format!("AWS said: {error}")],
         remedy: Remedy { action, command: None, console: None },
         cause: None,
@@ -50,19 +54,19 @@ fn finding(error: &CallError) -> Finding {
 mod tests {
     use super::*;
     use crate::snapshot::Topology;
-    use crate::testing::{call_error, with_context};
+    use crate::testing::{call_error, failure, with_context};
 
     #[test]
     fn one_alert_per_call_names_the_action() {
-        let (listing, health) =
-            (call_error("ec2:DescribeVpcEndpointConnections"), call_error("elasticloadbalancing:DescribeTargetHealth"));
-        let failed_calls = [health.clone(), listing, health];
+        let connections = call_error("ec2:DescribeVpcEndpointConnections");
+        let health = call_error("elasticloadbalancing:DescribeTargetHealth");
+        let failed_calls = [health.clone(), connections, health];
         let results = with_context(&Topology::default(), |context| {
             evaluate(CheckContext { failed_calls: &failed_calls, ..context })
         });
         let resources: Vec<&str> = results.iter().map(|result| result.resource.as_str()).collect();
         assert_eq!(resources, ["ec2:DescribeVpcEndpointConnections", "elasticloadbalancing:DescribeTargetHealth"]);
-        let Status::Fail(finding) = &results[0].status else { panic!("it fails") };
+        let finding = failure(results[0].status.clone()).unwrap();
         assert!(finding.remedy.action.contains("ec2:DescribeVpcEndpointConnections"));
     }
 }
