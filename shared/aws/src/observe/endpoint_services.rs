@@ -1,4 +1,4 @@
-//! Endpoint services, who may ask to connect to them, and whom EC2 tells of it.
+//! Endpoint services, their allowed principals and their connection notifications.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,11 +12,10 @@ use crate::errors::malformed_response;
 const DESCRIBE: &str = "ec2:DescribeVpcEndpointServiceConfigurations";
 
 impl Observer {
-    /// The configurations of `services`, all pages: one call per 200 services and page. One that EC2 does not know is
-    /// absent.
+    /// The configurations of `services`: one call per 200 services and page. A service that EC2 does not know is absent.
     ///
     /// # Errors
-    /// [`guard_core::snapshot::CallError`] if any page or row could not be read.
+    /// [`guard_core::snapshot::CallError`] if a page or row could not be read.
     pub async fn endpoint_services(
         &self,
         services: &BTreeSet<ServiceId>,
@@ -24,7 +23,7 @@ impl Observer {
         let ids = services.iter().map(ToString::to_string).collect();
         let rows: Vec<ec2::ServiceConfiguration> = self
             .in_batches(ids, FILTER_VALUES, async |ids| {
-                // A filter, not the ServiceIds parameter: that one fails for all if one of them does not exist.
+                // A filter, because with the ServiceIds parameter the call fails if one of the services does not exist.
                 let call = self.ec2.describe_vpc_endpoint_service_configurations().filters(filter("service-id", ids));
                 self.call(DESCRIBE, call.into_paginator().items().send().try_collect()).await
             })
@@ -32,7 +31,7 @@ impl Observer {
         rows.iter().map(|row| endpoint_service(row).map(|service| (service.id.clone(), service))).collect()
     }
 
-    /// Who may create an endpoint to the service, all pages. This call takes no list of services.
+    /// The allowed principals of `service`: one call per page. EC2 has no call for several services.
     pub(super) async fn allowed_principals(&self, service: &ServiceId) -> Observed<Vec<String>> {
         const CALL: &str = "ec2:DescribeVpcEndpointServicePermissions";
         let call = self.ec2.describe_vpc_endpoint_service_permissions().service_id(service.as_str());
@@ -44,7 +43,7 @@ impl Observer {
             .collect()
     }
 
-    /// The connection notifications of `services`, all pages: one call per 200 services and page.
+    /// The connection notifications of `services`: one call per 200 services and page.
     pub(super) async fn notifications(&self, services: &BTreeSet<ServiceId>) -> Observed<Vec<Notification>> {
         const CALL: &str = "ec2:DescribeVpcEndpointConnectionNotifications";
         let ids = services.iter().map(ToString::to_string).collect();
@@ -63,8 +62,8 @@ impl Observer {
 fn endpoint_service(row: &ec2::ServiceConfiguration) -> Observed<EndpointService> {
     let id = row.service_id().and_then(|id| id.parse().ok());
     let tag = row.tags().iter().find(|tag| tag.key() == Some("Name")).and_then(ec2::Tag::value);
-    let balancers = row.network_load_balancer_arns().iter().chain(row.gateway_load_balancer_arns());
-    let balancers: Result<Vec<Arn>, Malformed> = balancers.map(|arn| arn.parse()).collect();
+    let load_balancers = row.network_load_balancer_arns().iter().chain(row.gateway_load_balancer_arns());
+    let load_balancers: Result<Vec<Arn>, Malformed> = load_balancers.map(|arn| arn.parse()).collect();
     let region = |row: &ec2::SupportedRegionDetail| {
         Some(SupportedRegion { name: row.region()?.to_owned(), state: row.service_state().map(ToOwned::to_owned) })
     };
@@ -74,7 +73,7 @@ fn endpoint_service(row: &ec2::ServiceConfiguration) -> Observed<EndpointService
         state: row.service_state().map(|state| state.as_str().to_owned()),
         acceptance_required: row.acceptance_required(),
         zones: row.availability_zones().to_vec(),
-        load_balancers: balancers.map_err(|wrong| malformed_response(DESCRIBE, &wrong.to_string()))?,
+        load_balancers: load_balancers.map_err(|wrong| malformed_response(DESCRIBE, &wrong.to_string()))?,
         private_dns: private_dns(row),
         regions: row.supported_regions().iter().filter_map(region).collect(),
         principals: None,
@@ -83,9 +82,9 @@ fn endpoint_service(row: &ec2::ServiceConfiguration) -> Observed<EndpointService
 
 fn private_dns(row: &ec2::ServiceConfiguration) -> Option<PrivateDns> {
     let name = row.private_dns_name().filter(|name| !name.is_empty())?.to_owned();
-    let proof = row.private_dns_name_configuration();
-    let record = proof.and_then(|proof| Some((proof.name()?.to_owned(), proof.value()?.to_owned())));
-    let state = proof.and_then(ec2::PrivateDnsNameConfiguration::state).map(|state| state.as_str().to_owned());
+    let verification = row.private_dns_name_configuration();
+    let record = verification.and_then(|record| Some((record.name()?.to_owned(), record.value()?.to_owned())));
+    let state = verification.and_then(ec2::PrivateDnsNameConfiguration::state).map(|state| state.as_str().to_owned());
     Some(PrivateDns { name, state, record })
 }
 

@@ -13,12 +13,13 @@ use crate::errors::malformed_response;
 
 const CROSS_ZONE: &str = "load_balancing.cross_zone.enabled";
 
-/// Load balancers or target groups that one call describes.
+/// How many load balancers or target groups one call describes.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DescribeLoadBalancers.html>
 const NAMED_PER_CALL: usize = 20;
 
 impl Observer {
-    /// What `arns` are: one call per 20. A load balancer behind an endpoint service cannot be deleted, so none is missing.
+    /// The descriptions of these load balancers: one call per 20. None is missing, because a load balancer behind an
+    /// endpoint service cannot be deleted.
     pub(super) async fn descriptions(&self, arns: &BTreeSet<Arn>) -> Observed<BTreeMap<Arn, Description>> {
         const CALL: &str = "elasticloadbalancing:DescribeLoadBalancers";
         let arns = arns.iter().map(ToString::to_string).collect();
@@ -28,15 +29,15 @@ impl Observer {
                 self.call(CALL, call.into_paginator().items().send().try_collect()).await
             })
             .await?;
-        let described = |row: &elb::LoadBalancer| Some((row.load_balancer_arn()?.parse().ok()?, description(row)?));
+        let load_balancer = |row: &elb::LoadBalancer| Some((row.load_balancer_arn()?.parse().ok()?, description(row)?));
         rows.iter()
             .map(|row| {
-                described(row).ok_or_else(|| malformed_response(CALL, "a load balancer lacks its ARN, type or VPC"))
+                load_balancer(row).ok_or_else(|| malformed_response(CALL, "a load balancer lacks its ARN, type or VPC"))
             })
             .collect()
     }
 
-    /// What the target groups `arns` are, without their targets: one call per 20.
+    /// These target groups, without their targets: one call per 20.
     pub(super) async fn target_groups(&self, arns: &BTreeSet<Arn>) -> Observed<BTreeMap<Arn, TargetGroup>> {
         const CALL: &str = "elasticloadbalancing:DescribeTargetGroups";
         let arns = arns.iter().map(ToString::to_string).collect();
@@ -54,7 +55,7 @@ impl Observer {
         rows.iter().map(group).collect()
     }
 
-    /// The load balancer's listeners, all pages. A Network Load Balancer's listener has no rules but its default action.
+    /// The load balancer's listeners: one call per page. A listener of a Network Load Balancer has only a default action.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-listeners.html>
     pub(super) async fn listeners(&self, load_balancer: &Arn) -> Observed<Vec<Listener>> {
         const CALL: &str = "elasticloadbalancing:DescribeListeners";
@@ -63,7 +64,7 @@ impl Observer {
         rows.iter().map(|row| listener(row).ok_or_else(|| malformed_response(CALL, "a listener has no port"))).collect()
     }
 
-    /// The targets of `group` with their health. This call has no pages.
+    /// The targets of `group` with their health: one call.
     pub(super) async fn targets(&self, group: &Arn) -> Observed<Vec<Target>> {
         let call = self.elb.describe_target_health().target_group_arn(group.as_str());
         let health = self.call("elasticloadbalancing:DescribeTargetHealth", call.send()).await?;
@@ -98,7 +99,7 @@ impl Observer {
         match value.and_then(elb::TargetGroupAttribute::value) {
             Some("true") => Ok(CrossZoneOverride::On),
             Some("false") => Ok(CrossZoneOverride::Off),
-            // The default. A group whose target is an Application Load Balancer may be without the attribute.
+            // The default. A group whose target is an Application Load Balancer may not have the attribute.
             Some("use_load_balancer_configuration") | None => Ok(CrossZoneOverride::LoadBalancer),
             other => Err(malformed_response(CALL, &format!("{CROSS_ZONE} is {other:?}"))),
         }
@@ -127,7 +128,7 @@ fn listener(row: &elb::Listener) -> Option<Listener> {
         let config = action.forward_config().map(elb::ForwardActionConfig::target_groups).unwrap_or_default();
         let weighted =
             config.iter().filter(|group| group.weight() != Some(0)).filter_map(|group| group.target_group_arn());
-        // ELB repeats a single target group beside the configuration, where its weight does not stand.
+        // ELB repeats a single target group outside the configuration, without its weight.
         weighted.chain(action.target_group_arn().filter(|_| config.is_empty()))
     });
     Some(Listener {
@@ -194,15 +195,15 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_forwards_to_what_has_weight() {
+    fn a_listener_forwards_to_groups_with_a_weight_above_zero() {
         assert_eq!(forwards_to(&[group("a", 1), group("b", 0), group("c", 999)], None), ["a", "c"]);
         let a = group("a", 0);
-        assert_eq!(forwards_to(std::slice::from_ref(&a), a.target_group_arn()), [""; 0], "repeated beside its weight");
+        assert_eq!(forwards_to(std::slice::from_ref(&a), a.target_group_arn()), [""; 0], "repeated without its weight");
         assert_eq!(forwards_to(&[], a.target_group_arn()), ["a"]);
     }
 
     #[test]
-    fn enforcement_is_read_as_elb_writes_it() {
+    fn enforcement_is_parsed_as_elb_writes_it() {
         let row = || {
             elb::LoadBalancer::builder()
                 .r#type(elb::LoadBalancerTypeEnum::Network)
@@ -210,9 +211,9 @@ mod tests {
                 .security_groups("sg-1")
         };
         let enforced = |row: elb::LoadBalancer| description(&row).unwrap().enforced;
-        let say = |as_str: &str| row().enforce_security_group_inbound_rules_on_private_link_traffic(as_str).build();
-        assert_eq!(enforced(say("on")), Some(true));
-        assert_eq!(enforced(say("off")), Some(false));
+        let set = |value: &str| row().enforce_security_group_inbound_rules_on_private_link_traffic(value).build();
+        assert_eq!(enforced(set("on")), Some(true));
+        assert_eq!(enforced(set("off")), Some(false));
         assert_eq!(enforced(row().build()), None);
     }
 }

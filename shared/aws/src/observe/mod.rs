@@ -1,4 +1,5 @@
-//! The only place that reads EC2 and ELB. It reads all pages; a failed read is a `CallError`, never an empty list.
+//! The only place that reads EC2 and ELB. It reads all pages; a failed read is a
+//! [`CallError`](guard_core::snapshot::CallError), never an empty list.
 
 mod connections;
 mod endpoint_services;
@@ -18,12 +19,12 @@ use tokio::sync::Semaphore;
 
 use crate::errors::call_error;
 
-/// Calls to EC2 and ELB at the same time. EC2's describe calls share a bucket of about 100 per account and Region, refilled
-/// at some 20 a second: this keeps a run short and leaves room for other tools.
+/// How many calls to EC2 and ELB may run at the same time. EC2's describe calls share a bucket of about 100 per account and
+/// Region, refilled at some 20 a second. This keeps a run short and leaves room for other tools.
 /// <https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html>
 pub const MAX_CALLS: usize = 16;
 
-/// Values that one filter accepts.
+/// How many values one filter accepts.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Filter.html>
 const FILTER_VALUES: usize = 200;
 
@@ -36,7 +37,7 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Reads with these clients.
+    /// Reads with clients of this configuration.
     #[must_use]
     pub fn new(config: &aws_config::SdkConfig) -> Self {
         Self {
@@ -46,7 +47,8 @@ impl Observer {
         }
     }
 
-    /// Waits for the response of `call`, one of [`MAX_CALLS`]. The pages of one list follow each other and count as one.
+    /// Waits for the response of `call`, at most [`MAX_CALLS`] at the same time. The pages of a list are read one after
+    /// another and count as one call.
     async fn call<T, E, R>(
         &self,
         call: &'static str,
@@ -56,13 +58,13 @@ impl Observer {
         E: ProvideErrorMetadata + Error + 'static,
         R: std::fmt::Debug,
     {
-        // Never closed, so never an error.
+        // An error only if the semaphore is closed, which it never is.
         let _permit = self.permits.acquire().await;
         response.await.map_err(|error| call_error(call, &error))
     }
 
-    /// Reads `values` in as many calls as their number needs, and joins the responses. Without values there is no call:
-    /// without its filter EC2 would return everything in the account.
+    /// Reads `values` in batches of `size`, and joins the responses. Without values there is no call, because without a
+    /// filter EC2 would return everything in the account.
     async fn in_batches<T>(
         &self,
         values: Vec<String>,

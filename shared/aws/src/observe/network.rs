@@ -1,4 +1,5 @@
-//! What surrounds load balancers and targets: security group rules, subnets, network ACLs, routes, instances.
+//! The network around load balancers and targets: security group rules, interfaces, subnets, network ACLs, routes,
+//! instances.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -22,8 +23,8 @@ pub(super) struct Instance {
 }
 
 impl Observer {
-    /// What surrounds load balancers with these security groups and interface descriptions, in these VPCs: one call of
-    /// each kind per 200 of them and page, side by side; then one per prefix list that a rule names.
+    /// The network around load balancers with these security groups and interface descriptions, in these VPCs: one call of
+    /// each kind per 200 values and page, at the same time; then one per prefix list that a rule names.
     pub(super) async fn network(
         &self,
         groups: BTreeSet<String>,
@@ -103,7 +104,7 @@ impl Observer {
             })
             .await?;
         let subnet = |row: &ec2::Subnet| {
-            let ipv6 = row.ipv6_cidr_block_association_set().iter().filter_map(|own| own.ipv6_cidr_block());
+            let ipv6 = row.ipv6_cidr_block_association_set().iter().filter_map(|block| block.ipv6_cidr_block());
             Some(Subnet {
                 id: row.subnet_id()?.to_owned(),
                 vpc: row.vpc_id()?.to_owned(),
@@ -122,7 +123,8 @@ impl Observer {
             })
             .await?;
         let acl = |row: &ec2::NetworkAcl| {
-            let subnets = row.associations().iter().filter_map(|own| own.subnet_id().map(ToOwned::to_owned));
+            let subnets =
+                row.associations().iter().filter_map(|association| association.subnet_id().map(ToOwned::to_owned));
             let entries: Option<Vec<AclEntry>> = row.entries().iter().map(acl_entry).collect();
             Some(NetworkAcl { id: row.network_acl_id()?.to_owned(), subnets: subnets.collect(), entries: entries? })
         };
@@ -144,12 +146,12 @@ impl Observer {
             .collect()
     }
 
-    /// Where `instances` are, by id: one call per 200 and page. One that EC2 does not know is absent.
+    /// The location of `instances`, by id: one call per 200 and page. An instance that EC2 does not know is absent.
     pub(super) async fn instances(&self, instances: BTreeSet<String>) -> Observed<BTreeMap<String, Instance>> {
         const CALL: &str = "ec2:DescribeInstances";
         let rows: Vec<ec2::Reservation> = self
             .in_batches(instances.into_iter().collect(), FILTER_VALUES, async |ids| {
-                // A filter, not the InstanceIds parameter: that one fails for all if one of them is gone.
+                // A filter, because with the InstanceIds parameter the call fails if one of the instances does not exist.
                 let call = self.ec2.describe_instances().filters(filter("instance-id", ids));
                 self.call(CALL, call.into_paginator().items().send().try_collect()).await
             })
@@ -164,7 +166,8 @@ impl Observer {
     }
 }
 
-/// The TCP ports that a rule is about. EC2 writes `tcp` or `6` for TCP, `-1` for every protocol.
+/// The TCP ports that a rule is for; `None` if it is for another protocol. EC2 writes `tcp` or `6` for TCP, and `-1` for all
+/// protocols.
 fn tcp_ports(protocol: Option<&str>, first: Option<i32>, last: Option<i32>) -> Option<Ports> {
     match protocol? {
         "-1" => Some(Ports::ALL),
@@ -212,11 +215,11 @@ fn route_table(row: &ec2::RouteTable) -> Option<RouteTable> {
     Some(RouteTable {
         id: row.route_table_id()?.to_owned(),
         vpc: row.vpc_id()?.to_owned(),
-        main: associations.iter().any(|own| own.main() == Some(true)),
-        subnets: associations.iter().filter_map(|own| own.subnet_id().map(ToOwned::to_owned)).collect(),
+        main: associations.iter().any(|association| association.main() == Some(true)),
+        subnets: associations.iter().filter_map(|association| association.subnet_id().map(ToOwned::to_owned)).collect(),
         routes: row.routes().iter().filter_map(route).collect(),
-        // A gateway endpoint's prefix list has the public addresses of S3 or DynamoDB, where no target is.
-        to_prefix_lists: lists.map(leads_by).filter(|by| !by.starts_with("vpce-")).collect(),
+        // A gateway endpoint's prefix list contains only public addresses of S3 or DynamoDB, and no target.
+        to_prefix_lists: lists.map(route_target).filter(|by| !by.starts_with("vpce-")).collect(),
     })
 }
 
@@ -224,13 +227,13 @@ fn route(row: &ec2::Route) -> Option<Route> {
     let destination = row.destination_cidr_block().or(row.destination_ipv6_cidr_block())?;
     Some(Route {
         destination: destination.parse().ok()?,
-        by: leads_by(row),
+        by: route_target(row),
         blackhole: row.state() == Some(&ec2::RouteState::Blackhole),
     })
 }
 
-/// What a route leads to, by its id.
-fn leads_by(row: &ec2::Route) -> String {
+/// The id of a route's target.
+fn route_target(row: &ec2::Route) -> String {
     let all = [
         row.gateway_id(),
         row.vpc_peering_connection_id(),
@@ -252,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_are_read_as_ec2_writes_them() {
+    fn ports_are_parsed_as_ec2_writes_them() {
         let ports = |first, last| Some(Ports { first, last });
         let table = [
             (Some("tcp"), Some(5432), Some(5432), ports(5432, 5432)),
@@ -285,8 +288,8 @@ mod tests {
     }
 
     #[test]
-    fn a_route_leads_by_what_ec2_names() {
-        let route = |by: ec2::Route| super::route(&by).unwrap();
+    fn a_route_has_the_target_that_ec2_names() {
+        let route = |row: ec2::Route| super::route(&row).unwrap();
         let to = || ec2::Route::builder().destination_cidr_block("10.7.0.0/16");
         assert_eq!(route(to().gateway_id("local").build()).by, "local");
         assert_eq!(route(to().vpc_peering_connection_id("pcx-1").build()).by, "pcx-1");
@@ -302,6 +305,6 @@ mod tests {
             .build();
         let table = route_table(&table).unwrap();
         assert!(table.main && table.routes.is_empty());
-        assert_eq!(table.to_prefix_lists, ["tgw-1"], "a gateway endpoint's list holds no target");
+        assert_eq!(table.to_prefix_lists, ["tgw-1"], "a gateway endpoint's list contains no target");
     }
 }
