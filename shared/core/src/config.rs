@@ -98,7 +98,7 @@ pub struct BadConfiguration(Vec<Problem>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Problem {
     variable: &'static str,
-    wrong: String,
+    message: String,
     expected: &'static str,
 }
 
@@ -108,8 +108,8 @@ impl fmt::Display for BadConfiguration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.0.len() == 1 { "" } else { "s" };
         write!(f, "the configuration has {} problem{plural}:", self.0.len())?;
-        for Problem { variable, wrong, expected } in &self.0 {
-            write!(f, "\n  {variable}: {wrong}; expected {expected}")?;
+        for Problem { variable, message, expected } in &self.0 {
+            write!(f, "\n  {variable}: {message}; expected {expected}")?;
         }
         Ok(())
     }
@@ -192,8 +192,8 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         }
     }
 
-    fn problem(&mut self, variable: &'static str, wrong: String, expected: &'static str) {
-        self.problems.push(Problem { variable, wrong, expected });
+    fn problem(&mut self, variable: &'static str, message: String, expected: &'static str) {
+        self.problems.push(Problem { variable, message, expected });
     }
 
     /// Records that a required variable is missing, unless a problem with it is already recorded.
@@ -218,7 +218,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         if text.is_empty() {
             return None;
         }
-        parse(&text).map_err(|wrong| self.problem(variable, wrong.to_string(), expected)).ok()
+        parse(&text).map_err(|error| self.problem(variable, error.to_string(), expected)).ok()
     }
 
     /// Comma-separated values. Spaces and empty items are ignored.
@@ -237,7 +237,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
                         values.push(value);
                     }
                 }
-                Err(wrong) => self.problem(variable, wrong.to_string(), expected),
+                Err(error) => self.problem(variable, error.to_string(), expected),
             }
         }
         values
@@ -262,7 +262,7 @@ impl FromStr for Principal {
         if arn.service() != "iam" || !arn.region().is_empty() || !principal {
             return Err(format!("'{text}' is not the ARN of an account's root, a role or a user"));
         }
-        let account = arn.account().parse().map_err(|wrong| format!("in '{text}', {wrong}"))?;
+        let account = arn.account().parse().map_err(|error| format!("in '{text}', {error}"))?;
         Ok(Self { account, arn: Some(arn) })
     }
 }
@@ -303,7 +303,7 @@ impl FromStr for ListenerPorts {
         for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             let (service, list) = entry.split_once('=').ok_or_else(|| format!("'{entry}' names no service"))?;
             let service: ServiceId =
-                service.trim().parse().map_err(|wrong: crate::ids::Malformed| wrong.to_string())?;
+                service.trim().parse().map_err(|error: crate::ids::Malformed| error.to_string())?;
             if services.iter().any(|(known, _)| *known == service) {
                 return Err(format!("{service} is listed twice"));
             }

@@ -73,7 +73,7 @@ fn endpoint_service(row: &ec2::ServiceConfiguration) -> Observed<EndpointService
         state: row.service_state().map(|state| state.as_str().to_owned()),
         acceptance_required: row.acceptance_required(),
         zones: row.availability_zones().to_vec(),
-        load_balancers: load_balancers.map_err(|wrong| malformed_response(DESCRIBE, &wrong.to_string()))?,
+        load_balancers: load_balancers.map_err(|error| malformed_response(DESCRIBE, &error.to_string()))?,
         private_dns: private_dns(row),
         regions: row.supported_regions().iter().filter_map(region).collect(),
         principals: None,

@@ -1,4 +1,4 @@
-//! What a run read from AWS, as plain values. No SDK type appears here, and every value says whether it was read.
+//! What a run read from AWS, as plain values without SDK types. Each read is either a value or the error of its call.
 
 mod connection;
 mod load_balancer;
