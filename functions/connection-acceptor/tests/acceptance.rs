@@ -121,11 +121,13 @@ impl Aws {
     }
 }
 
+/// Each run has an id of its own.
+static RUNS: AtomicU32 = AtomicU32::new(0);
+
 /// Runs the function once against `aws`.
 async fn run(aws: Aws, variables: &[(&str, &str)], event: &Value) -> (Result<(), String>, Aws) {
     let aws = Arc::new(Mutex::new(aws));
     let config = aws::config(&aws, Aws::answer);
-    static RUNS: AtomicU32 = AtomicU32::new(0);
     let id = format!("run-{}", RUNS.fetch_add(1, Ordering::Relaxed));
     let invocation = Invocation { id, trigger: events::parse(event) };
     let result = ConnectionAcceptor::new(settings(variables), &config).handle(invocation).await;

@@ -1,5 +1,5 @@
-//! A fake AWS in the same process, at the other end of the wire: requests as the SDK sends them, responses as AWS writes
-//! them. And the events that start functions.
+//! A fake AWS in the same process, behind the SDK's HTTP client: it gets requests as the SDK sends them, and answers as AWS
+//! does. Also the events that start functions.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 /// A request, in the protocol of its service.
 #[derive(Debug, Clone)]
 pub enum Request {
-    /// EC2's, ELB's or SNS's: an action and its parameters.
+    /// To EC2, ELB or SNS: an action and its parameters.
     Query(Form),
-    /// DynamoDB's: an action and a JSON body.
+    /// To DynamoDB: an action and a JSON body.
     Json(String, Value),
 }
 
@@ -61,7 +61,7 @@ fn decode(value: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// A configuration whose clients talk to `aws`: `answer` gives the status and the body for each request. No retries.
+/// A configuration whose clients call `aws`, without retries. `answer` returns the status and the body for each request.
 pub fn config<A: Send + 'static>(
     aws: &Arc<Mutex<A>>,
     answer: impl Fn(&mut A, Request) -> (u16, String) + Send + Sync + 'static,
@@ -89,10 +89,10 @@ pub fn config<A: Send + 'static>(
         .build()
 }
 
-/// A DynamoDB table that knows the conditions this project sets.
+/// A DynamoDB table that supports the conditions of this project.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
-    /// Its items, as DynamoDB writes them.
+    /// Its items, in DynamoDB's JSON.
     pub items: Vec<Value>,
 }
 

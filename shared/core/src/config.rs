@@ -1,4 +1,4 @@
-//! Environment variables → [`Settings`]. Every problem is reported at once, by the variable's name.
+//! Reads [`Settings`] from environment variables. All problems are reported at once, each with its variable's name.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,35 +9,35 @@ use ipnet::IpNet;
 
 use crate::ids::{AccountId, Arn, ServiceId};
 
-/// What a function needs to know: the policy it applies, and where it keeps and tells things.
+/// The configuration of a function: its policy, and where it stores its state and sends alerts.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What must be, and what to do where it is not.
+    /// What to check, and how to react.
     pub policy: Policy,
-    /// The SNS topic people hear from (`ALERT_TOPIC_ARN`).
+    /// The SNS topic that alerts are sent to (`ALERT_TOPIC_ARN`).
     pub alert_topic: Arn,
-    /// The DynamoDB table that remembers what was said (`STATE_TABLE`).
+    /// The DynamoDB table that stores the state of alerts and connections (`STATE_TABLE`).
     pub state_table: String,
 }
 
-/// What must be, and what to do where it is not.
+/// What to check, and how to react.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// The endpoint services to watch. Never empty.
     pub services: BTreeSet<ServiceId>,
-    /// The accounts whose endpoints may connect: those of `principals`. Never empty.
+    /// The accounts whose endpoints may connect: the accounts of `principals`. Never empty.
     pub dbt_accounts: BTreeSet<AccountId>,
     /// Accounts that are neither dbt's nor untrusted: the guard neither accepts nor rejects their endpoints.
     pub known_accounts: BTreeSet<AccountId>,
-    /// dbt's principals as configured.
+    /// dbt's principals, as configured.
     pub principals: BTreeSet<Principal>,
-    /// The topic connection notifications must go to, when that is to be checked.
+    /// The topic that connection notifications must go to; `None` if they are not checked.
     pub notification_topic: Option<Arn>,
-    /// The ports on which dbt expects a listener.
+    /// The ports that dbt connects to.
     pub listener_ports: ListenerPorts,
-    /// The networks dbt connects from. Empty: not known.
+    /// The networks that dbt connects from. Empty if they are not known.
     pub dbt_cidrs: Vec<IpNet>,
-    /// What to do with the endpoint of an account that is not dbt's.
+    /// What to do with requests and connections of untrusted accounts.
     pub untrusted_requests: UntrustedRequests,
     /// What to do when cross-zone load balancing is off.
     pub cross_zone: CrossZone,
@@ -45,62 +45,62 @@ pub struct Policy {
     pub alert_after: u32,
     /// Consecutive passing results before such an alert resolves. At least 1.
     pub resolve_after: u32,
-    /// How long after it was last told a firing alert is told again.
+    /// How long after the last notification of a firing alert a reminder is sent. `None` for never.
     pub remind_every: Option<Duration>,
-    /// Decide and report, change nothing.
+    /// Whether to decide and report only, and change nothing.
     pub dry_run: bool,
 }
 
-/// Who is allowed to connect, as AWS PrivateLink takes it: an IAM principal's ARN, from which only the account counts
-/// for acceptance, because EC2 reports an endpoint's owner as an account id.
+/// An IAM principal that may connect. Acceptance depends only on its account, because EC2 reports the owner of an endpoint
+/// as an account id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Principal {
-    /// The account the principal belongs to.
+    /// The principal's account.
     pub account: AccountId,
-    /// The ARN, when the configuration gave one and not an account id.
+    /// The ARN; `None` if the configuration gave an account id.
     pub arn: Option<Arn>,
 }
 
 /// `LISTENER_PORTS`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenerPorts {
-    /// Any listener will do.
+    /// Any port is accepted.
     Any,
-    /// These, on every service.
+    /// These ports, for every service.
     Every(BTreeSet<u16>),
-    /// These, for the services named; any listener will do for the others.
+    /// These ports for these services; any port is accepted for the others.
     PerService(Vec<(ServiceId, BTreeSet<u16>)>),
 }
 
 /// `UNTRUSTED_REQUESTS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UntrustedRequests {
-    /// Tell people, touch nothing.
+    /// Send an alert and change nothing.
     Alert,
-    /// Reject a pending request, revoke an established connection, and tell people.
+    /// Reject pending requests, revoke established connections, and send an alert.
     Reject,
 }
 
 /// `CROSS_ZONE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CrossZone {
-    /// Tell people, touch nothing.
+    /// Send an alert and change nothing.
     Alert,
-    /// Switch it back on, and tell people.
+    /// Switch it back on, and send an alert.
     Enforce,
-    /// Neither.
+    /// Do not check it.
     Ignore,
 }
 
-/// All that is wrong with the configuration.
+/// All problems of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadConfiguration(Vec<Problem>);
 
-/// One variable's problem.
+/// A problem with one variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Problem {
     variable: &'static str,
-    wrong: String,
+    message: String,
     expected: &'static str,
 }
 
@@ -110,8 +110,8 @@ impl fmt::Display for BadConfiguration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.0.len() == 1 { "" } else { "s" };
         write!(f, "the configuration has {} problem{plural}:", self.0.len())?;
-        for Problem { variable, wrong, expected } in &self.0 {
-            write!(f, "\n  {variable}: {wrong}; expected {expected}")?;
+        for Problem { variable, message, expected } in &self.0 {
+            write!(f, "\n  {variable}: {message}; expected {expected}")?;
         }
         Ok(())
     }
@@ -121,52 +121,10 @@ impl Settings {
     /// Reads all variables through `lookup` (the process environment, or a test's map).
     ///
     /// # Errors
-    /// [`BadConfiguration`] names every variable that is missing or malformed, not just the first.
+    /// [`BadConfiguration`] names every variable that is missing or malformed, not only the first.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, BadConfiguration> {
         let mut read = Reader { lookup, problems: Vec::new() };
-
-        let services = read.list("ENDPOINT_SERVICE_IDS", "vpce-svc-… ids, comma-separated", str::parse::<ServiceId>);
-        let principals = read.list(
-            "DBT_PRINCIPALS",
-            "the principal dbt Support gave you (arn:aws:iam::<account>:root), a role or user ARN, or a 12-digit \
-             account id, comma-separated",
-            Principal::from_str,
-        );
-        read.required("ENDPOINT_SERVICE_IDS", services.is_empty(), "at least one endpoint service");
-        read.required("DBT_PRINCIPALS", principals.is_empty(), "at least one principal of dbt's");
-        let known_accounts =
-            read.list("KNOWN_ACCOUNTS", "12-digit AWS account ids, comma-separated", str::parse::<AccountId>);
-        for account in known_accounts.iter().filter(|known| principals.iter().any(|own| own.account == **known)) {
-            read.problem("KNOWN_ACCOUNTS", format!("{account} is in DBT_PRINCIPALS"), "accounts that are not dbt's");
-        }
-        let listener_ports = read.one("LISTENER_PORTS", LISTENER_PORTS, ListenerPorts::from_str);
-        if let Some(ListenerPorts::PerService(ports)) = &listener_ports {
-            for (service, _) in ports.iter().filter(|(service, _)| !services.contains(service)) {
-                read.problem("LISTENER_PORTS", format!("{service} is not in ENDPOINT_SERVICE_IDS"), LISTENER_PORTS);
-            }
-        }
-
-        let policy = Policy {
-            dbt_accounts: principals.iter().map(|principal| principal.account.clone()).collect(),
-            services: services.into_iter().collect(),
-            known_accounts: known_accounts.into_iter().collect(),
-            principals: principals.into_iter().collect(),
-            notification_topic: read.one("NOTIFICATION_TOPIC_ARN", "the ARN of an SNS topic", sns_topic),
-            listener_ports: listener_ports.unwrap_or(ListenerPorts::Any),
-            dbt_cidrs: read.list("DBT_CIDRS", "IPv4 or IPv6 CIDRs such as 10.1.2.0/24, comma-separated", cidr),
-            untrusted_requests: read
-                .one("UNTRUSTED_REQUESTS", "'alert' or 'reject'", UntrustedRequests::from_str)
-                .unwrap_or(UntrustedRequests::Alert),
-            cross_zone: read
-                .one("CROSS_ZONE", "'alert', 'enforce' or 'ignore'", CrossZone::from_str)
-                .unwrap_or(CrossZone::Alert),
-            alert_after: read.one("ALERT_AFTER", "a whole number from 1 to 1000", times).unwrap_or(2),
-            resolve_after: read.one("RESOLVE_AFTER", "a whole number from 1 to 1000", times).unwrap_or(2),
-            remind_every: read
-                .one("REMIND_EVERY_HOURS", "a whole number of hours from 0 (never) to 8760", hours)
-                .unwrap_or(Some(Duration::from_hours(24))),
-            dry_run: read.one("DRY_RUN", "'true' or 'false'", boolean).unwrap_or(false),
-        };
+        let policy = read.policy();
         let alert_topic = read.one("ALERT_TOPIC_ARN", "the ARN of an SNS topic", sns_topic);
         read.required("ALERT_TOPIC_ARN", alert_topic.is_none(), "the ARN of an SNS topic");
         let state_table = read.one("STATE_TABLE", "the name of a DynamoDB table", table_name);
@@ -183,24 +141,70 @@ impl Settings {
     /// [`Settings::from_lookup`] on the environment of this process.
     ///
     /// # Errors
-    /// As [`Settings::from_lookup`].
+    /// See [`Settings::from_lookup`].
     pub fn from_env() -> Result<Self, BadConfiguration> {
         Self::from_lookup(|name| std::env::var(name).ok())
     }
 }
 
-/// Collects problems while it reads, so that all of them are told at once.
+/// Reads variables and collects the problems, so that all of them are reported at once.
 struct Reader<L> {
     lookup: L,
     problems: Vec<Problem>,
 }
 
 impl<L: Fn(&str) -> Option<String>> Reader<L> {
-    fn problem(&mut self, variable: &'static str, wrong: String, expected: &'static str) {
-        self.problems.push(Problem { variable, wrong, expected });
+    /// The policy. If there are problems, it is incomplete.
+    fn policy(&mut self) -> Policy {
+        let services = self.list("ENDPOINT_SERVICE_IDS", "vpce-svc-… ids, comma-separated", str::parse::<ServiceId>);
+        let principals = self.list(
+            "DBT_PRINCIPALS",
+            "the principal dbt Support gave you (arn:aws:iam::<account>:root), a role or user ARN, or a 12-digit \
+             account id, comma-separated",
+            Principal::from_str,
+        );
+        self.required("ENDPOINT_SERVICE_IDS", services.is_empty(), "at least one endpoint service");
+        self.required("DBT_PRINCIPALS", principals.is_empty(), "at least one principal of dbt's");
+        let known_accounts =
+            self.list("KNOWN_ACCOUNTS", "12-digit AWS account ids, comma-separated", str::parse::<AccountId>);
+        for account in known_accounts.iter().filter(|known| principals.iter().any(|dbt| dbt.account == **known)) {
+            self.problem("KNOWN_ACCOUNTS", format!("{account} is in DBT_PRINCIPALS"), "accounts that are not dbt's");
+        }
+        let listener_ports = self.one("LISTENER_PORTS", LISTENER_PORTS, ListenerPorts::from_str);
+        if let Some(ListenerPorts::PerService(ports)) = &listener_ports {
+            for (service, _) in ports.iter().filter(|(service, _)| !services.contains(service)) {
+                self.problem("LISTENER_PORTS", format!("{service} is not in ENDPOINT_SERVICE_IDS"), LISTENER_PORTS);
+            }
+        }
+
+        Policy {
+            dbt_accounts: principals.iter().map(|principal| principal.account.clone()).collect(),
+            services: services.into_iter().collect(),
+            known_accounts: known_accounts.into_iter().collect(),
+            principals: principals.into_iter().collect(),
+            notification_topic: self.one("NOTIFICATION_TOPIC_ARN", "the ARN of an SNS topic", sns_topic),
+            listener_ports: listener_ports.unwrap_or(ListenerPorts::Any),
+            dbt_cidrs: self.list("DBT_CIDRS", "IPv4 or IPv6 CIDRs such as 10.1.2.0/24, comma-separated", cidr),
+            untrusted_requests: self
+                .one("UNTRUSTED_REQUESTS", "'alert' or 'reject'", UntrustedRequests::from_str)
+                .unwrap_or(UntrustedRequests::Alert),
+            cross_zone: self
+                .one("CROSS_ZONE", "'alert', 'enforce' or 'ignore'", CrossZone::from_str)
+                .unwrap_or(CrossZone::Alert),
+            alert_after: self.one("ALERT_AFTER", "a whole number from 1 to 1000", times).unwrap_or(2),
+            resolve_after: self.one("RESOLVE_AFTER", "a whole number from 1 to 1000", times).unwrap_or(2),
+            remind_every: self
+                .one("REMIND_EVERY_HOURS", "a whole number of hours from 0 (never) to 8760", hours)
+                .unwrap_or(Some(Duration::from_hours(24))),
+            dry_run: self.one("DRY_RUN", "'true' or 'false'", boolean).unwrap_or(false),
+        }
     }
 
-    /// Notes a variable that must be given and gave nothing, unless its problem is known already.
+    fn problem(&mut self, variable: &'static str, message: String, expected: &'static str) {
+        self.problems.push(Problem { variable, message, expected });
+    }
+
+    /// Records that a required variable is missing, unless a problem with it is already recorded.
     fn required(&mut self, variable: &'static str, missing: bool, expected: &'static str) {
         if missing && !self.problems.iter().any(|problem| problem.variable == variable) {
             self.problem(variable, "is missing or empty".to_owned(), expected);
@@ -211,7 +215,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         (self.lookup)(variable).map(|text| text.trim().to_owned()).unwrap_or_default()
     }
 
-    /// An optional value; empty counts as absent, since a SAM parameter cannot be absent.
+    /// An optional value. Empty counts as absent, because a SAM parameter cannot be absent.
     fn one<T, E: fmt::Display>(
         &mut self,
         variable: &'static str,
@@ -222,10 +226,10 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         if text.is_empty() {
             return None;
         }
-        parse(&text).map_err(|wrong| self.problem(variable, wrong.to_string(), expected)).ok()
+        parse(&text).map_err(|error| self.problem(variable, error.to_string(), expected)).ok()
     }
 
-    /// Comma-separated values; a trailing comma and spaces are forgiven.
+    /// Comma-separated values. Spaces and empty items are ignored.
     fn list<T: PartialEq, E: fmt::Display>(
         &mut self,
         variable: &'static str,
@@ -241,7 +245,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
                         values.push(value);
                     }
                 }
-                Err(wrong) => self.problem(variable, wrong.to_string(), expected),
+                Err(error) => self.problem(variable, error.to_string(), expected),
             }
         }
         values
@@ -253,7 +257,7 @@ impl FromStr for Principal {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text.contains('*') {
-            return Err(format!("'{text}' would let anyone in"));
+            return Err(format!("'{text}' would allow any account"));
         }
         if let Ok(account) = text.parse() {
             return Ok(Self { account, arn: None });
@@ -266,7 +270,7 @@ impl FromStr for Principal {
         if arn.service() != "iam" || !arn.region().is_empty() || !principal {
             return Err(format!("'{text}' is not the ARN of an account's root, a role or a user"));
         }
-        let account = arn.account().parse().map_err(|wrong| format!("in '{text}', {wrong}"))?;
+        let account = arn.account().parse().map_err(|error| format!("in '{text}', {error}"))?;
         Ok(Self { account, arn: Some(arn) })
     }
 }
@@ -307,9 +311,9 @@ impl FromStr for ListenerPorts {
         for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             let (service, list) = entry.split_once('=').ok_or_else(|| format!("'{entry}' names no service"))?;
             let service: ServiceId =
-                service.trim().parse().map_err(|wrong: crate::ids::Malformed| wrong.to_string())?;
+                service.trim().parse().map_err(|error: crate::ids::Malformed| error.to_string())?;
             if services.iter().any(|(known, _)| *known == service) {
-                return Err(format!("{service} stands there twice"));
+                return Err(format!("{service} is listed twice"));
             }
             services.push((service, ports(list)?));
         }
@@ -358,7 +362,7 @@ fn table_name(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err(format!("'{text}' is not a table's name")) }
 }
 
-/// A network with host bits set is refused: `10.1.2.3/8` is more likely a slip than a wish for `10.0.0.0/8`.
+/// A network with host bits set is an error: `10.1.2.3/8` is more likely a typing error than `10.0.0.0/8`.
 fn cidr(text: &str) -> Result<IpNet, String> {
     let net: IpNet = text.parse().map_err(|_| format!("'{text}' is not a CIDR"))?;
     if net.trunc() == net { Ok(net) } else { Err(format!("'{text}' has host bits set, did you mean {}?", net.trunc())) }
@@ -387,17 +391,17 @@ fn boolean(text: &str) -> Result<bool, String> {
 mod tests {
     use super::*;
 
-    const GOOD: &[(&str, &str)] = &[
+    const VALID: &[(&str, &str)] = &[
         ("ENDPOINT_SERVICE_IDS", "vpce-svc-0123456789abcdef0"),
         ("DBT_PRINCIPALS", "arn:aws:iam::123456789012:root"),
         ("ALERT_TOPIC_ARN", "arn:aws:sns:eu-central-1:111122223333:alerts"),
         ("STATE_TABLE", "guard-state"),
     ];
 
-    /// The good configuration with these variables changed.
+    /// The settings of [`VALID`] with these variables changed.
     fn read(changes: &[(&str, &str)]) -> Result<Settings, BadConfiguration> {
         Settings::from_lookup(|name| {
-            changes.iter().chain(GOOD).find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            changes.iter().chain(VALID).find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         })
     }
 
@@ -406,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_those_of_the_documentation() {
+    fn the_defaults_are_the_documented_ones() {
         let policy = read(&[]).unwrap().policy;
         assert_eq!(policy.listener_ports, ListenerPorts::Any);
         assert_eq!(policy.untrusted_requests, UntrustedRequests::Alert);
@@ -417,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn acceptance_takes_the_account_out_of_every_form_of_principal() {
+    fn every_form_of_principal_gives_an_account() {
         let principals = "arn:aws:iam::111111111111:root, arn:aws-us-gov:iam::222222222222:role/dbt/link,\
                           arn:aws:iam::333333333333:user/u,444444444444,arn:aws:iam::111111111111:role/r,";
         let accounts = read(&[("DBT_PRINCIPALS", principals)]).unwrap().policy.dbt_accounts;
@@ -426,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn a_principal_that_could_let_a_stranger_in_is_refused() {
+    fn a_principal_that_could_admit_an_untrusted_account_is_an_error() {
         for principal in [
             "*",
             "arn:aws:iam::*:root",
@@ -439,14 +443,14 @@ mod tests {
             "dbt",
         ] {
             assert!(problems(&[("DBT_PRINCIPALS", principal)]).contains("DBT_PRINCIPALS"), "{principal}");
-            let beside_a_good_one = format!("123456789012,{principal}");
-            assert!(read(&[("DBT_PRINCIPALS", &beside_a_good_one)]).is_err(), "{principal}");
+            let beside_a_valid_one = format!("123456789012,{principal}");
+            assert!(read(&[("DBT_PRINCIPALS", &beside_a_valid_one)]).is_err(), "{principal}");
         }
     }
 
     #[test]
-    fn all_problems_are_told_at_once_by_name() {
-        let told = problems(&[
+    fn all_problems_are_reported_at_once_by_variable() {
+        let problems = problems(&[
             ("ENDPOINT_SERVICE_IDS", "svc-1,vpce-svc-0123456789abcdef0,svc-2"),
             ("DBT_PRINCIPALS", " , "),
             ("ALERT_TOPIC_ARN", "alerts"),
@@ -462,7 +466,7 @@ mod tests {
             ("REMIND_EVERY_HOURS", "-1"),
             ("DRY_RUN", "yes"),
         ]);
-        insta::assert_snapshot!(told, @r"
+        insta::assert_snapshot!(problems, @r"
         the configuration has 16 problems:
           ENDPOINT_SERVICE_IDS: 'svc-1' is not an endpoint service id (vpce-svc-0123456789abcdef0); expected vpce-svc-… ids, comma-separated
           ENDPOINT_SERVICE_IDS: 'svc-2' is not an endpoint service id (vpce-svc-0123456789abcdef0); expected vpce-svc-… ids, comma-separated
@@ -491,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn listener_ports_come_in_three_forms() {
+    fn listener_ports_have_three_forms() {
         let service: ServiceId = "vpce-svc-0123456789abcdef0".parse().unwrap();
         let ports = |text: &str| read(&[("LISTENER_PORTS", text)]).map(|settings| settings.policy.listener_ports);
         assert_eq!(ports(""), Ok(ListenerPorts::Any));

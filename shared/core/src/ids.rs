@@ -1,9 +1,9 @@
-//! AWS's identifiers, parsed once at the edge: what holds one of these types is well-formed.
+//! AWS identifiers. They are checked when parsed, so a value of one of these types is well-formed.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Why a text is not the identifier it was taken for.
+/// The error for a text that is not the expected identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{found}' is not {expected}")]
 pub struct Malformed {
@@ -15,7 +15,7 @@ fn check(text: &str, expected: &'static str, well_formed: bool) -> Result<String
     if well_formed { Ok(text.to_owned()) } else { Err(Malformed { found: text.to_owned(), expected }) }
 }
 
-/// AWS ids end in 8 (old) or 17 lower-case hex digits; longer ones are let in so that a new format does not stop us.
+/// AWS ids end in 8 (old) or 17 lower-case hex digits. Up to 40 are accepted, in case AWS introduces a longer format.
 fn is_hex_suffix(text: &str, prefix: &str) -> bool {
     text.strip_prefix(prefix)
         .is_some_and(|hex| (8..=40).contains(&hex.len()) && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
@@ -77,7 +77,7 @@ identifier!(
 
 impl Arn {
     fn part(&self, index: usize) -> &str {
-        // Six parts were seen when this ARN was parsed.
+        // Parsing checked that there are six parts.
         self.0.splitn(6, ':').nth(index).unwrap_or("")
     }
 
@@ -99,7 +99,7 @@ impl Arn {
         self.part(3)
     }
 
-    /// The account, as it stands in the ARN; empty for some resources.
+    /// The account as written in the ARN; empty for some resources.
     #[must_use]
     pub fn account(&self) -> &str {
         self.part(4)
@@ -112,17 +112,18 @@ impl Arn {
     }
 }
 
-/// Every endpoint service id and endpoint id written anywhere in `text`, in order, once each.
+/// All endpoint service ids and endpoint ids in `text`, in order, without duplicates.
 ///
-/// For texts whose format nobody documents (a connection notification): the ids are hints for the log, never evidence.
+/// For texts without a documented format, such as a connection notification. The ids are hints for the log, never
+/// evidence.
 #[must_use]
 pub fn mentioned(text: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for (start, _) in text.match_indices("vpce-") {
         let candidate: String =
             text[start..].chars().take(64).take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
-        let known = candidate.parse::<ServiceId>().is_ok() || candidate.parse::<EndpointId>().is_ok();
-        if known && !found.contains(&candidate) {
+        let is_id = candidate.parse::<ServiceId>().is_ok() || candidate.parse::<EndpointId>().is_ok();
+        if is_id && !found.contains(&candidate) {
             found.push(candidate);
         }
     }
@@ -144,11 +145,11 @@ mod tests {
             assert!(text.parse::<ServiceId>().is_err(), "{text:?}");
         }
         assert!("vpce-0123456789abcdef0".parse::<EndpointId>().is_ok());
-        assert!("vpce-svc-0123456789abcdef0".parse::<EndpointId>().is_err(), "a service is no endpoint");
+        assert!("vpce-svc-0123456789abcdef0".parse::<EndpointId>().is_err(), "a service is not an endpoint");
     }
 
     #[test]
-    fn an_arn_gives_its_parts() {
+    fn an_arn_is_split_into_its_parts() {
         let arn: Arn = "arn:aws-us-gov:iam::123456789012:role/a:b".parse().unwrap();
         let parts = (arn.partition(), arn.service(), arn.region(), arn.account(), arn.resource());
         assert_eq!(parts, ("aws-us-gov", "iam", "", "123456789012", "role/a:b"));

@@ -1,4 +1,4 @@
-//! Builders for tests, so that each test writes down only what it is about. Also the accounts and networks that all tests use.
+//! Builders for tests, so that a test states only what matters to it, and helpers to read results.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use crate::trigger::Change;
 /// dbt's account in all tests.
 pub const DBT: &str = "123456789012";
 
-/// An account that is neither dbt's nor known.
+/// An account that is not dbt's.
 pub const UNTRUSTED: &str = "999999999999";
 
 /// Endpoint service number `number`; the policy of [`policy`] watches number 1.
@@ -31,7 +31,7 @@ pub fn endpoint(number: u32) -> EndpointId {
     format!("vpce-{number:017x}").parse().unwrap()
 }
 
-/// An hour of a day, in UTC.
+/// A time on the day of all tests, in UTC.
 #[must_use]
 pub fn at(hour: i8, minute: i8) -> Timestamp {
     let time = jiff::civil::date(2026, 3, 14).at(hour, minute, 0, 0);
@@ -51,7 +51,7 @@ pub fn connection(number: u32, owner: Option<&str>, state: &str) -> Connection {
     }
 }
 
-/// Service 1 for dbt's account 123456789012, with these variables besides.
+/// Settings for service 1 and dbt's account [`DBT`], with these variables added or replaced.
 #[must_use]
 pub fn settings(variables: &[(&str, &str)]) -> Settings {
     let service = service(1);
@@ -67,7 +67,7 @@ pub fn settings(variables: &[(&str, &str)]) -> Settings {
     .unwrap()
 }
 
-/// The policy of [`settings`] without further variables.
+/// The policy of [`settings`] without additional variables.
 #[must_use]
 pub fn policy() -> Policy {
     let policy = settings(&[]).policy;
@@ -87,7 +87,7 @@ pub fn call_error(call: &'static str) -> CallError {
     CallError { call, error: "AccessDenied: not authorized".to_owned(), denied: true }
 }
 
-/// Endpoint service 1 as it must be, with dbt's principal.
+/// Endpoint service 1, which passes all checks, with dbt's principal.
 #[must_use]
 pub fn endpoint_service() -> EndpointService {
     EndpointService {
@@ -95,7 +95,7 @@ pub fn endpoint_service() -> EndpointService {
         name: None,
         state: Some("Available".to_owned()),
         acceptance_required: Some(true),
-        zones: Vec::new(),
+        zones: None,
         load_balancers: Vec::new(),
         private_dns: None,
         regions: Vec::new(),
@@ -103,7 +103,7 @@ pub fn endpoint_service() -> EndpointService {
     }
 }
 
-/// `service` with these load balancers behind it; nothing else was read.
+/// `service` with these load balancers; nothing else was read.
 #[must_use]
 pub fn topology(service: EndpointService, load_balancers: impl IntoIterator<Item = LoadBalancer>) -> Topology {
     let load_balancers: BTreeMap<Arn, LoadBalancer> =
@@ -117,7 +117,7 @@ pub fn with_context<T>(topology: &Topology, evaluate: impl FnOnce(CheckContext<'
     with_policy(topology, &policy(), evaluate)
 }
 
-/// Runs `evaluate` on `topology`, for service 1 and this policy, at nine o'clock, without a history.
+/// Runs `evaluate` on `topology`, for service 1 and this policy, at 09:00, without earlier states.
 pub fn with_policy<T>(topology: &Topology, policy: &Policy, evaluate: impl FnOnce(CheckContext<'_>) -> T) -> T {
     let (service, region) = (service(1), region());
     evaluate(CheckContext::new(&service, topology, policy, &region, at(9, 0)))
@@ -130,7 +130,7 @@ pub fn only_status(results: Vec<CheckResult>) -> Status {
     result.status
 }
 
-/// A network of which everything was read, and in which there is nothing.
+/// A network that was read completely and is empty.
 #[must_use]
 pub fn network() -> Network {
     Network {
@@ -143,7 +143,7 @@ pub fn network() -> Network {
     }
 }
 
-/// The severity and summary of what fails; nothing of what passes.
+/// Severity and summary of each failure. Panics if a result is unknown.
 #[must_use]
 pub fn failures(results: &[CheckResult]) -> Vec<(Severity, &str)> {
     let failed = results.iter().filter_map(|result| match &result.status {
@@ -154,7 +154,23 @@ pub fn failures(results: &[CheckResult]) -> Vec<(Severity, &str)> {
     failed.collect()
 }
 
-/// The one finding among `results`.
+/// The summary of each failure. Panics if a result is unknown.
+#[must_use]
+pub fn summaries(results: &[CheckResult]) -> Vec<&str> {
+    failures(results).into_iter().map(|(_, summary)| summary).collect()
+}
+
+/// The finding of a failure; `None` if the check passes. Panics if the result is unknown.
+#[must_use]
+pub fn failure(status: Status) -> Option<Finding> {
+    match status {
+        Status::Pass => None,
+        Status::Fail(finding) => Some(*finding),
+        Status::Unknown(why) => panic!("unknown: {why}"),
+    }
+}
+
+/// The finding of the only failure.
 #[must_use]
 pub fn only_finding(results: Vec<CheckResult>) -> Finding {
     let mut failed = results.into_iter().filter_map(|result| match result.status {
@@ -166,7 +182,8 @@ pub fn only_finding(results: Vec<CheckResult>) -> Finding {
     finding
 }
 
-/// A load balancer as it must be, in zones a and b, with these target groups and a listener for each, from port 5432 on.
+/// A load balancer that passes all checks, in zones a and b, with these target groups and a listener for each, from port
+/// 5432 on.
 #[must_use]
 pub fn load_balancer(name: &str, target_groups: Vec<TargetGroup>) -> LoadBalancer {
     let zone = |zone: char| Zone { name: format!("eu-central-1{zone}"), subnet: format!("subnet-{zone}") };
@@ -194,7 +211,7 @@ pub fn listener(protocol: &str, port: u16, group: &TargetGroup) -> Listener {
     Listener { port, protocol: protocol.to_owned(), forwards_to: vec![group.arn.clone()] }
 }
 
-/// A target group of IP addresses, without any.
+/// A target group of IP addresses, without targets.
 #[must_use]
 pub fn target_group(name: &str) -> TargetGroup {
     TargetGroup {
@@ -226,7 +243,7 @@ pub fn target(number: u8, health: &str) -> Target {
     }
 }
 
-/// A finding of which only the severity matters.
+/// A finding for tests where only the severity matters.
 #[must_use]
 pub fn finding(severity: Severity) -> Finding {
     Finding {
@@ -245,7 +262,7 @@ pub fn finding(severity: Severity) -> Finding {
     }
 }
 
-/// Somebody's change to the load balancer of [`load_balancer`] named `pg`.
+/// A change to the [`load_balancer`] named `pg`.
 #[must_use]
 pub fn change() -> Change {
     Change {

@@ -13,26 +13,25 @@ use crate::errors::malformed_response;
 const CALL: &str = "ec2:DescribeVpcEndpointConnections";
 
 impl Observer {
-    /// Every connection of `services`, all pages: one call per 200 services and page.
+    /// The connections of `services`: one call per 200 services and page.
     ///
     /// # Errors
-    /// [`guard_core::snapshot::CallError`] if any page or row could not be read: half a list would make a connection look gone.
+    /// [`guard_core::snapshot::CallError`] if a page or row could not be read: a partial list is an error.
     pub async fn connections(&self, services: &BTreeSet<ServiceId>) -> Observed<Vec<Connection>> {
         let ids = services.iter().map(ToString::to_string).collect();
-        let rows: Vec<VpcEndpointConnection> = self
-            .in_batches(ids, FILTER_VALUES, async |ids| {
-                let call = self.ec2.describe_vpc_endpoint_connections().filters(filter("service-id", ids));
-                self.call(CALL, call.into_paginator().items().send().try_collect()).await
-            })
-            .await?;
-        // Passing over a row would make its connection look gone.
-        rows.iter()
-            .map(|row| connection(row).ok_or_else(|| malformed_response(CALL, "a connection has no ids")))
-            .collect()
+        // Without its row, a connection would count as deleted.
+        let parse = |row: &VpcEndpointConnection| {
+            connection(row).ok_or_else(|| malformed_response(CALL, "a connection has no ids"))
+        };
+        self.in_batches(ids, FILTER_VALUES, async |ids| {
+            let call = self.ec2.describe_vpc_endpoint_connections().filters(filter("service-id", ids));
+            list!(self, CALL, call, vpc_endpoint_connections, next_token, parse)
+        })
+        .await
     }
 }
 
-/// `None` if EC2 did not say which endpoint of which service it is: what cannot be named cannot be acted on.
+/// `None` if the row has no valid service id or endpoint id.
 fn connection(row: &VpcEndpointConnection) -> Option<Connection> {
     Some(Connection {
         service: row.service_id()?.parse().ok()?,

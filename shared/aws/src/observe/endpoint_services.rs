@@ -1,4 +1,4 @@
-//! Endpoint services, who may ask to connect to them, and whom EC2 tells of it.
+//! Endpoint services, their allowed principals and their connection notifications.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,80 +12,78 @@ use crate::errors::malformed_response;
 const DESCRIBE: &str = "ec2:DescribeVpcEndpointServiceConfigurations";
 
 impl Observer {
-    /// The configurations of `services`, all pages: one call per 200 services and page. One that EC2 does not know is
-    /// absent.
+    /// The configurations of `services`: one call per 200 services and page. A service that EC2 does not know is absent.
     ///
     /// # Errors
-    /// [`guard_core::snapshot::CallError`] if any page or row could not be read.
+    /// [`guard_core::snapshot::CallError`] if a page or row could not be read.
     pub async fn endpoint_services(
         &self,
         services: &BTreeSet<ServiceId>,
     ) -> Observed<BTreeMap<ServiceId, EndpointService>> {
         let ids = services.iter().map(ToString::to_string).collect();
-        let rows: Vec<ec2::ServiceConfiguration> = self
+        let services = self
             .in_batches(ids, FILTER_VALUES, async |ids| {
-                // A filter, not the ServiceIds parameter: that one fails for all if one of them does not exist.
+                // A filter, because with the ServiceIds parameter the call fails if one of the services does not exist.
                 let call = self.ec2.describe_vpc_endpoint_service_configurations().filters(filter("service-id", ids));
-                self.call(DESCRIBE, call.into_paginator().items().send().try_collect()).await
+                list!(self, DESCRIBE, call, service_configurations, next_token, endpoint_service)
             })
             .await?;
-        rows.iter().map(|row| endpoint_service(row).map(|service| (service.id.clone(), service))).collect()
+        Ok(services.into_iter().map(|service| (service.id.clone(), service)).collect())
     }
 
-    /// Who may create an endpoint to the service, all pages. This call takes no list of services.
+    /// The allowed principals of `service`: one call per page. EC2 has no call for several services.
     pub(super) async fn allowed_principals(&self, service: &ServiceId) -> Observed<Vec<String>> {
         const CALL: &str = "ec2:DescribeVpcEndpointServicePermissions";
         let call = self.ec2.describe_vpc_endpoint_service_permissions().service_id(service.as_str());
-        let rows: Vec<ec2::AllowedPrincipal> =
-            self.call(CALL, call.into_paginator().items().send().try_collect()).await?;
-        let principal = |row: ec2::AllowedPrincipal| row.principal;
-        rows.into_iter()
-            .map(|row| principal(row).ok_or_else(|| malformed_response(CALL, "an allowed principal has no name")))
-            .collect()
+        let parse = |row: &ec2::AllowedPrincipal| {
+            row.principal.clone().ok_or_else(|| malformed_response(CALL, "an allowed principal has no name"))
+        };
+        list!(self, CALL, call, allowed_principals, next_token, parse)
     }
 
-    /// The connection notifications of `services`, all pages: one call per 200 services and page.
+    /// The connection notifications of `services`: one call per 200 services and page.
     pub(super) async fn notifications(&self, services: &BTreeSet<ServiceId>) -> Observed<Vec<Notification>> {
         const CALL: &str = "ec2:DescribeVpcEndpointConnectionNotifications";
         let ids = services.iter().map(ToString::to_string).collect();
-        let rows: Vec<ec2::ConnectionNotification> = self
-            .in_batches(ids, FILTER_VALUES, async |ids| {
-                let call = self.ec2.describe_vpc_endpoint_connection_notifications().filters(filter("service-id", ids));
-                self.call(CALL, call.into_paginator().items().send().try_collect()).await
-            })
-            .await?;
-        rows.iter()
-            .map(|row| notification(row).ok_or_else(|| malformed_response(CALL, "a notification has no ids")))
-            .collect()
+        let parse = |row: &ec2::ConnectionNotification| {
+            notification(row).ok_or_else(|| malformed_response(CALL, "a notification lacks its ids, topic or state"))
+        };
+        self.in_batches(ids, FILTER_VALUES, async |ids| {
+            let call = self.ec2.describe_vpc_endpoint_connection_notifications().filters(filter("service-id", ids));
+            list!(self, CALL, call, connection_notification_set, next_token, parse)
+        })
+        .await
     }
 }
 
 fn endpoint_service(row: &ec2::ServiceConfiguration) -> Observed<EndpointService> {
     let id = row.service_id().and_then(|id| id.parse().ok());
     let tag = row.tags().iter().find(|tag| tag.key() == Some("Name")).and_then(ec2::Tag::value);
-    let balancers = row.network_load_balancer_arns().iter().chain(row.gateway_load_balancer_arns());
-    let balancers: Result<Vec<Arn>, Malformed> = balancers.map(|arn| arn.parse()).collect();
+    let load_balancers = row.network_load_balancer_arns().iter().chain(row.gateway_load_balancer_arns());
+    let load_balancers: Result<Vec<Arn>, Malformed> = load_balancers.map(|arn| arn.parse()).collect();
     let region = |row: &ec2::SupportedRegionDetail| {
         Some(SupportedRegion { name: row.region()?.to_owned(), state: row.service_state().map(ToOwned::to_owned) })
     };
+    let regions: Option<Vec<SupportedRegion>> = row.supported_regions().iter().map(region).collect();
+    let zones = row.availability_zones();
     Ok(EndpointService {
         id: id.ok_or_else(|| malformed_response(DESCRIBE, "an endpoint service has no id"))?,
         name: tag.filter(|name| !name.is_empty()).map(ToOwned::to_owned),
         state: row.service_state().map(|state| state.as_str().to_owned()),
         acceptance_required: row.acceptance_required(),
-        zones: row.availability_zones().to_vec(),
-        load_balancers: balancers.map_err(|wrong| malformed_response(DESCRIBE, &wrong.to_string()))?,
+        zones: (!zones.is_empty()).then(|| zones.to_vec()),
+        load_balancers: load_balancers.map_err(|error| malformed_response(DESCRIBE, &error.to_string()))?,
         private_dns: private_dns(row),
-        regions: row.supported_regions().iter().filter_map(region).collect(),
+        regions: regions.ok_or_else(|| malformed_response(DESCRIBE, "a supported Region has no name"))?,
         principals: None,
     })
 }
 
 fn private_dns(row: &ec2::ServiceConfiguration) -> Option<PrivateDns> {
     let name = row.private_dns_name().filter(|name| !name.is_empty())?.to_owned();
-    let proof = row.private_dns_name_configuration();
-    let record = proof.and_then(|proof| Some((proof.name()?.to_owned(), proof.value()?.to_owned())));
-    let state = proof.and_then(ec2::PrivateDnsNameConfiguration::state).map(|state| state.as_str().to_owned());
+    let verification = row.private_dns_name_configuration();
+    let record = verification.and_then(|record| Some((record.name()?.to_owned(), record.value()?.to_owned())));
+    let state = verification.and_then(ec2::PrivateDnsNameConfiguration::state).map(|state| state.as_str().to_owned());
     Some(PrivateDns { name, state, record })
 }
 
@@ -93,8 +91,8 @@ fn notification(row: &ec2::ConnectionNotification) -> Option<Notification> {
     Some(Notification {
         id: row.connection_notification_id()?.to_owned(),
         service: row.service_id()?.parse().ok()?,
-        topic: row.connection_notification_arn().unwrap_or_default().to_owned(),
+        topic: row.connection_notification_arn()?.to_owned(),
         events: row.connection_events().to_vec(),
-        enabled: row.connection_notification_state() == Some(&ec2::ConnectionNotificationState::Enabled),
+        enabled: *row.connection_notification_state()? == ec2::ConnectionNotificationState::Enabled,
     })
 }

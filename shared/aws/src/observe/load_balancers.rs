@@ -13,61 +13,72 @@ use crate::errors::malformed_response;
 
 const CROSS_ZONE: &str = "load_balancing.cross_zone.enabled";
 
-/// Load balancers or target groups that one call describes.
+/// How many load balancers or target groups one call describes.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DescribeLoadBalancers.html>
 const NAMED_PER_CALL: usize = 20;
 
 impl Observer {
-    /// What `arns` are: one call per 20. A load balancer behind an endpoint service cannot be deleted, so none is missing.
+    /// The descriptions of these load balancers: one call per 20. None is missing, because a load balancer behind an
+    /// endpoint service cannot be deleted.
     pub(super) async fn descriptions(&self, arns: &BTreeSet<Arn>) -> Observed<BTreeMap<Arn, Description>> {
         const CALL: &str = "elasticloadbalancing:DescribeLoadBalancers";
         let arns = arns.iter().map(ToString::to_string).collect();
-        let rows: Vec<elb::LoadBalancer> = self
+        let parse = |row: &elb::LoadBalancer| {
+            let arn = row.load_balancer_arn().and_then(|arn| arn.parse().ok());
+            arn.zip(description(row)).ok_or_else(|| {
+                malformed_response(
+                    CALL,
+                    "a load balancer lacks its ARN, type, scheme, state, VPC, or a zone's name or subnet",
+                )
+            })
+        };
+        let load_balancers: Vec<(Arn, Description)> = self
             .in_batches(arns, NAMED_PER_CALL, async |arns| {
                 let call = self.elb.describe_load_balancers().set_load_balancer_arns(Some(arns));
-                self.call(CALL, call.into_paginator().items().send().try_collect()).await
+                list!(self, CALL, call, load_balancers, next_marker, parse)
             })
             .await?;
-        let described = |row: &elb::LoadBalancer| Some((row.load_balancer_arn()?.parse().ok()?, description(row)?));
-        rows.iter()
-            .map(|row| {
-                described(row).ok_or_else(|| malformed_response(CALL, "a load balancer lacks its ARN, type or VPC"))
-            })
-            .collect()
+        Ok(load_balancers.into_iter().collect())
     }
 
-    /// What the target groups `arns` are, without their targets: one call per 20.
+    /// These target groups, without their targets: one call per 20.
     pub(super) async fn target_groups(&self, arns: &BTreeSet<Arn>) -> Observed<BTreeMap<Arn, TargetGroup>> {
         const CALL: &str = "elasticloadbalancing:DescribeTargetGroups";
         let arns = arns.iter().map(ToString::to_string).collect();
-        let rows: Vec<elb::TargetGroup> = self
-            .in_batches(arns, NAMED_PER_CALL, async |arns| {
-                let call = self.elb.describe_target_groups().set_target_group_arns(Some(arns));
-                self.call(CALL, call.into_paginator().items().send().try_collect()).await
-            })
-            .await?;
-        let group = |row: &elb::TargetGroup| {
+        let parse = |row: &elb::TargetGroup| {
             let arn: Option<Arn> = row.target_group_arn().and_then(|arn| arn.parse().ok());
             let arn = arn.ok_or_else(|| malformed_response(CALL, "a target group has no ARN"))?;
             Ok((arn.clone(), target_group(arn, row)))
         };
-        rows.iter().map(group).collect()
+        let groups: Vec<(Arn, TargetGroup)> = self
+            .in_batches(arns, NAMED_PER_CALL, async |arns| {
+                let call = self.elb.describe_target_groups().set_target_group_arns(Some(arns));
+                list!(self, CALL, call, target_groups, next_marker, parse)
+            })
+            .await?;
+        Ok(groups.into_iter().collect())
     }
 
-    /// The load balancer's listeners, all pages. A Network Load Balancer's listener has no rules but its default action.
+    /// The load balancer's listeners: one call per page. A listener of a Network Load Balancer has only a default action.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-listeners.html>
     pub(super) async fn listeners(&self, load_balancer: &Arn) -> Observed<Vec<Listener>> {
         const CALL: &str = "elasticloadbalancing:DescribeListeners";
         let call = self.elb.describe_listeners().load_balancer_arn(load_balancer.as_str());
-        let rows: Vec<elb::Listener> = self.call(CALL, call.into_paginator().items().send().try_collect()).await?;
-        rows.iter().map(|row| listener(row).ok_or_else(|| malformed_response(CALL, "a listener has no port"))).collect()
+        let parse = |row: &elb::Listener| {
+            listener(row)
+                .ok_or_else(|| malformed_response(CALL, "a listener lacks its port, protocol, or a target group's ARN"))
+        };
+        list!(self, CALL, call, listeners, next_marker, parse)
     }
 
-    /// The targets of `group` with their health. This call has no pages.
+    /// The targets of `group` with their health: one call.
     pub(super) async fn targets(&self, group: &Arn) -> Observed<Vec<Target>> {
+        const CALL: &str = "elasticloadbalancing:DescribeTargetHealth";
         let call = self.elb.describe_target_health().target_group_arn(group.as_str());
-        let health = self.call("elasticloadbalancing:DescribeTargetHealth", call.send()).await?;
-        Ok(health.target_health_descriptions().iter().map(target).collect())
+        let parse = |row: &elb::TargetHealthDescription| {
+            target(row).ok_or_else(|| malformed_response(CALL, "a target has no id"))
+        };
+        self.call(CALL, call.send(), |health| health.target_health_descriptions().iter().map(parse).collect()).await
     }
 
     /// The load balancer's own cross-zone attribute.
@@ -77,13 +88,15 @@ impl Observer {
     pub async fn load_balancer_cross_zone(&self, arn: &Arn) -> Observed<bool> {
         const CALL: &str = "elasticloadbalancing:DescribeLoadBalancerAttributes";
         let call = self.elb.describe_load_balancer_attributes().load_balancer_arn(arn.as_str());
-        let answer = self.call(CALL, call.send()).await?;
-        let value = answer.attributes().iter().find(|attribute| attribute.key() == Some(CROSS_ZONE));
-        match value.and_then(elb::LoadBalancerAttribute::value) {
-            Some("true") => Ok(true),
-            Some("false") => Ok(false),
-            other => Err(malformed_response(CALL, &format!("{CROSS_ZONE} is {other:?}"))),
-        }
+        self.call(CALL, call.send(), |response| {
+            let value = response.attributes().iter().find(|attribute| attribute.key() == Some(CROSS_ZONE));
+            match value.and_then(elb::LoadBalancerAttribute::value) {
+                Some("true") => Ok(true),
+                Some("false") => Ok(false),
+                other => Err(malformed_response(CALL, &format!("{CROSS_ZONE} is {other:?}"))),
+            }
+        })
+        .await
     }
 
     /// The target group's cross-zone attribute.
@@ -93,30 +106,38 @@ impl Observer {
     pub async fn target_group_cross_zone(&self, arn: &Arn) -> Observed<CrossZoneOverride> {
         const CALL: &str = "elasticloadbalancing:DescribeTargetGroupAttributes";
         let call = self.elb.describe_target_group_attributes().target_group_arn(arn.as_str());
-        let answer = self.call(CALL, call.send()).await?;
-        let value = answer.attributes().iter().find(|attribute| attribute.key() == Some(CROSS_ZONE));
-        match value.and_then(elb::TargetGroupAttribute::value) {
-            Some("true") => Ok(CrossZoneOverride::On),
-            Some("false") => Ok(CrossZoneOverride::Off),
-            // The default. A group whose target is an Application Load Balancer may be without the attribute.
-            Some("use_load_balancer_configuration") | None => Ok(CrossZoneOverride::LoadBalancer),
-            other => Err(malformed_response(CALL, &format!("{CROSS_ZONE} is {other:?}"))),
-        }
+        self.call(CALL, call.send(), |response| {
+            let value = response.attributes().iter().find(|attribute| attribute.key() == Some(CROSS_ZONE));
+            match value.and_then(elb::TargetGroupAttribute::value) {
+                Some("true") => Ok(CrossZoneOverride::On),
+                Some("false") => Ok(CrossZoneOverride::Off),
+                // The default. A group whose target is an Application Load Balancer may not have the attribute.
+                Some("use_load_balancer_configuration") | None => Ok(CrossZoneOverride::LoadBalancer),
+                other => Err(malformed_response(CALL, &format!("{CROSS_ZONE} is {other:?}"))),
+            }
+        })
+        .await
     }
 }
 
+/// `None` if ELB left out what a check decides by.
 fn description(row: &elb::LoadBalancer) -> Option<Description> {
     let zone = |row: &elb::AvailabilityZone| {
         Some(Zone { name: row.zone_name()?.to_owned(), subnet: row.subnet_id()?.to_owned() })
     };
     let enforced = row.enforce_security_group_inbound_rules_on_private_link_traffic();
+    let kind = row.r#type()?;
+    let scheme = match row.scheme() {
+        Some(scheme) => scheme.as_str(),
+        None if *kind == elb::LoadBalancerTypeEnum::Gateway => "",
+        None => return None,
+    };
     Some(Description {
-        kind: row.r#type()?.as_str().to_owned(),
-        // A Gateway Load Balancer has none.
-        scheme: row.scheme().map_or("", |scheme| scheme.as_str()).to_owned(),
-        state: row.state().and_then(elb::LoadBalancerState::code).map_or("", |code| code.as_str()).to_owned(),
+        kind: kind.as_str().to_owned(),
+        scheme: scheme.to_owned(),
+        state: row.state().and_then(elb::LoadBalancerState::code)?.as_str().to_owned(),
         vpc: row.vpc_id()?.to_owned(),
-        zones: row.availability_zones().iter().filter_map(zone).collect(),
+        zones: row.availability_zones().iter().map(zone).collect::<Option<_>>()?,
         security_groups: row.security_groups().to_vec(),
         enforced: enforced.map(|enforced| enforced != "off"),
     })
@@ -125,15 +146,14 @@ fn description(row: &elb::LoadBalancer) -> Option<Description> {
 fn listener(row: &elb::Listener) -> Option<Listener> {
     let forwards = row.default_actions().iter().flat_map(|action| {
         let config = action.forward_config().map(elb::ForwardActionConfig::target_groups).unwrap_or_default();
-        let weighted =
-            config.iter().filter(|group| group.weight() != Some(0)).filter_map(|group| group.target_group_arn());
-        // ELB repeats a single target group beside the configuration, where its weight does not stand.
-        weighted.chain(action.target_group_arn().filter(|_| config.is_empty()))
+        let weighted = config.iter().filter(|group| group.weight() != Some(0)).map(|group| group.target_group_arn());
+        // ELB repeats a single target group outside the configuration, without its weight.
+        weighted.chain(action.target_group_arn().filter(|_| config.is_empty()).map(Some))
     });
     Some(Listener {
         port: row.port().and_then(|port| port.try_into().ok())?,
-        protocol: row.protocol().map_or("", |protocol| protocol.as_str()).to_owned(),
-        forwards_to: forwards.filter_map(|arn| arn.parse().ok()).collect(),
+        protocol: row.protocol()?.as_str().to_owned(),
+        forwards_to: forwards.map(|arn| arn?.parse().ok()).collect::<Option<_>>()?,
     })
 }
 
@@ -155,11 +175,11 @@ fn target_group(arn: Arn, row: &elb::TargetGroup) -> TargetGroup {
     TargetGroup { arn, kind, health_check, targets, cross_zone: None }
 }
 
-fn target(row: &elb::TargetHealthDescription) -> Target {
+fn target(row: &elb::TargetHealthDescription) -> Option<Target> {
     let (target, health) = (row.target(), row.target_health());
     let reason = health.and_then(elb::TargetHealth::reason);
-    let id = target.and_then(elb::TargetDescription::id).unwrap_or("a target without id");
-    Target {
+    let id = target.and_then(elb::TargetDescription::id)?;
+    Some(Target {
         id: id.to_owned(),
         port: target.and_then(elb::TargetDescription::port).and_then(|port| port.try_into().ok()),
         zone: target.and_then(elb::TargetDescription::availability_zone).map(ToOwned::to_owned),
@@ -168,7 +188,7 @@ fn target(row: &elb::TargetHealthDescription) -> Target {
         health: Health::parse(health.and_then(elb::TargetHealth::state).map_or("", |state| state.as_str())),
         reason: reason.map(|reason| reason.as_str().to_owned()),
         description: health.and_then(elb::TargetHealth::description).map(ToOwned::to_owned),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -194,25 +214,48 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_forwards_to_what_has_weight() {
+    fn a_listener_forwards_to_groups_with_a_weight_above_zero() {
         assert_eq!(forwards_to(&[group("a", 1), group("b", 0), group("c", 999)], None), ["a", "c"]);
         let a = group("a", 0);
-        assert_eq!(forwards_to(std::slice::from_ref(&a), a.target_group_arn()), [""; 0], "repeated beside its weight");
+        assert_eq!(forwards_to(std::slice::from_ref(&a), a.target_group_arn()), [""; 0], "repeated without its weight");
         assert_eq!(forwards_to(&[], a.target_group_arn()), ["a"]);
     }
 
+    fn load_balancer() -> elb::builders::LoadBalancerBuilder {
+        elb::LoadBalancer::builder()
+            .r#type(elb::LoadBalancerTypeEnum::Network)
+            .scheme(elb::LoadBalancerSchemeEnum::Internal)
+            .state(elb::LoadBalancerState::builder().code(elb::LoadBalancerStateEnum::Active).build())
+            .vpc_id("vpc-1")
+    }
+
     #[test]
-    fn enforcement_is_read_as_elb_writes_it() {
-        let row = || {
-            elb::LoadBalancer::builder()
-                .r#type(elb::LoadBalancerTypeEnum::Network)
-                .vpc_id("vpc-1")
-                .security_groups("sg-1")
+    fn what_elb_left_out_is_not_passed_over() {
+        let zone = || elb::AvailabilityZone::builder().zone_name("eu-central-1a").subnet_id("subnet-a");
+        assert!(description(&load_balancer().availability_zones(zone().build()).build()).is_some());
+        assert!(description(&load_balancer().availability_zones(zone().set_zone_name(None).build()).build()).is_none());
+        assert!(description(&load_balancer().availability_zones(zone().set_subnet_id(None).build()).build()).is_none());
+        assert!(description(&load_balancer().set_scheme(None).build()).is_none());
+        assert!(description(&load_balancer().set_state(None).build()).is_none());
+        let gateway = load_balancer().r#type(elb::LoadBalancerTypeEnum::Gateway).set_scheme(None);
+        assert!(description(&gateway.build()).is_some(), "it has no scheme");
+        let forwards = |arn: &str| {
+            let action = elb::Action::builder().r#type(elb::ActionTypeEnum::Forward).target_group_arn(arn).build();
+            elb::Listener::builder().port(5432).protocol(elb::ProtocolEnum::Tcp).default_actions(action)
         };
+        let arn = group("a", 1).target_group_arn.unwrap();
+        assert!(listener(&forwards(&arn).build()).is_some());
+        assert!(listener(&forwards("garbage").build()).is_none(), "an ARN that does not parse");
+        assert!(listener(&forwards(&arn).set_protocol(None).build()).is_none());
+    }
+
+    #[test]
+    fn enforcement_is_parsed_as_elb_writes_it() {
+        let row = || load_balancer().security_groups("sg-1");
         let enforced = |row: elb::LoadBalancer| description(&row).unwrap().enforced;
-        let say = |as_str: &str| row().enforce_security_group_inbound_rules_on_private_link_traffic(as_str).build();
-        assert_eq!(enforced(say("on")), Some(true));
-        assert_eq!(enforced(say("off")), Some(false));
+        let set = |value: &str| row().enforce_security_group_inbound_rules_on_private_link_traffic(value).build();
+        assert_eq!(enforced(set("on")), Some(true));
+        assert_eq!(enforced(set("off")), Some(false));
         assert_eq!(enforced(row().build()), None);
     }
 }

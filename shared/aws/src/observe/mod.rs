@@ -1,4 +1,13 @@
-//! The only place that reads EC2 and ELB. It reads all pages; a failed read is a `CallError`, never an empty list.
+//! The only place that reads EC2 and ELB. It reads all pages; a failed read is a
+//! [`CallError`](guard_core::snapshot::CallError), never an empty list.
+
+/// All pages of the list that `$request` asks for, each row parsed: see [`Observer::list`].
+macro_rules! list {
+    ($observer:expr, $call:expr, $request:expr, $rows:ident, $token:ident, $parse:expr) => {{
+        let mut pages = $request.into_paginator().stop_on_duplicate_token(false).send();
+        $observer.list($call, async || pages.next().await, |page| (page.$rows, page.$token), $parse).await
+    }};
+}
 
 mod connections;
 mod endpoint_services;
@@ -8,6 +17,7 @@ mod topology;
 
 pub use self::topology::Scope;
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,14 +26,14 @@ use aws_sdk_ec2::types::Filter;
 use guard_core::snapshot::{Calls, Observed};
 use tokio::sync::Semaphore;
 
-use crate::errors::call_error;
+use crate::errors::{call_error, malformed_response};
 
-/// Calls to EC2 and ELB at the same time. EC2's describe calls share a bucket of about 100 per account and Region, refilled
-/// at some 20 a second: this keeps a run short and leaves room for other tools.
+/// How many calls to EC2 and ELB may run at the same time. EC2's describe calls share a bucket of about 100 per account and
+/// Region, refilled at some 20 a second. This keeps a run short and leaves room for other tools.
 /// <https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html>
 pub const MAX_CALLS: usize = 16;
 
-/// Values that one filter accepts.
+/// How many values one filter accepts.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Filter.html>
 const FILTER_VALUES: usize = 200;
 
@@ -37,7 +47,7 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Reads with these clients.
+    /// Reads with clients of this configuration.
     #[must_use]
     pub fn new(config: &aws_config::SdkConfig) -> Self {
         Self {
@@ -60,19 +70,54 @@ impl Observer {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits for the response of `call`, one of [`MAX_CALLS`]. The pages of one list follow each other and count as one.
-    async fn call<T, E, R>(
+    /// The parsed response of `call`, at most [`MAX_CALLS`] at the same time.
+    async fn call<R, T, E, H>(
         &self,
         call: &'static str,
-        response: impl Future<Output = Result<T, SdkError<E, R>>>,
+        response: impl Future<Output = Result<R, SdkError<E, H>>>,
+        parse: impl FnOnce(R) -> Observed<T>,
     ) -> Observed<T>
     where
         E: ProvideErrorMetadata + Error + 'static,
-        R: std::fmt::Debug,
+        H: std::fmt::Debug,
     {
-        // Never closed, so never an error.
+        // An error only if the semaphore is closed, which it never is.
         let _permit = self.permits.acquire().await;
-        self.record(call, response.await.map_err(|error| call_error(call, &error)))
+        let response = response.await.map_err(|error| call_error(call, &error));
+        self.record(call, response.and_then(parse))
+    }
+
+    /// All pages of a list, each row parsed. `next` gives the pages, `split` takes one apart into rows and the token of the
+    /// next. Pages follow each other and count as one call. A token that repeats is an error: the SDK's paginators would
+    /// stop there without a word, and a partial list would look like the whole.
+    async fn list<P, R, T, E, H>(
+        &self,
+        call: &'static str,
+        mut next: impl AsyncFnMut() -> Option<Result<P, SdkError<E, H>>>,
+        split: impl Fn(P) -> (Option<Vec<R>>, Option<String>),
+        parse: impl Fn(&R) -> Observed<T>,
+    ) -> Observed<Vec<T>>
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+        H: std::fmt::Debug,
+    {
+        let _permit = self.permits.acquire().await;
+        let pages = async {
+            let (mut parsed, mut tokens) = (Vec::new(), BTreeSet::new());
+            while let Some(page) = next().await {
+                let (rows, token) = split(page.map_err(|error| call_error(call, &error))?);
+                for row in rows.unwrap_or_default() {
+                    parsed.push(parse(&row)?);
+                }
+                if let Some(token) = token.filter(|token| !token.is_empty())
+                    && !tokens.insert(token)
+                {
+                    return Err(malformed_response(call, "it repeats a page, so the list is partial"));
+                }
+            }
+            Ok(parsed)
+        };
+        self.record(call, pages.await)
     }
 
     /// Records how `call` ended, and passes the result on.
@@ -85,8 +130,8 @@ impl Observer {
         result
     }
 
-    /// Reads `values` in as many calls as their number needs, and joins the responses. Without values there is no call:
-    /// without its filter EC2 would return everything in the account.
+    /// Reads `values` in batches of `size`, and joins the responses. Without values there is no call, because without a
+    /// filter EC2 would return everything in the account.
     async fn in_batches<T>(
         &self,
         values: Vec<String>,

@@ -1,4 +1,5 @@
-//! What surrounds load balancers and targets: security group rules, subnets, network ACLs, routes, instances.
+//! The network around load balancers and targets: security group rules, interfaces, subnets, network ACLs, routes,
+//! instances.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -22,8 +23,8 @@ pub(super) struct Instance {
 }
 
 impl Observer {
-    /// What surrounds load balancers with these security groups and interface descriptions, in these VPCs: one call of
-    /// each kind per 200 of them and page, side by side; then one per prefix list that a rule names.
+    /// The network around load balancers with these security groups and interface descriptions, in these VPCs: one call of
+    /// each kind per 200 values and page, at the same time; then one per prefix list that a rule names.
     pub(super) async fn network(
         &self,
         groups: BTreeSet<String>,
@@ -53,129 +54,138 @@ impl Observer {
 
     async fn rules(&self, groups: BTreeSet<String>) -> Observed<Vec<SecurityGroupRule>> {
         const CALL: &str = "ec2:DescribeSecurityGroupRules";
-        let rows: Vec<ec2::SecurityGroupRule> = self
+        let parse = |row: &ec2::SecurityGroupRule| match row.is_egress() {
+            Some(true) => Ok(None),
+            Some(false) => rule(row).map(Some).ok_or_else(|| malformed_response(CALL, "a rule is incomplete")),
+            None => Err(malformed_response(CALL, "a rule does not say whether it is inbound")),
+        };
+        let rules: Vec<Option<SecurityGroupRule>> = self
             .in_batches(groups.into_iter().collect(), FILTER_VALUES, async |groups| {
                 let call = self.ec2.describe_security_group_rules().filters(filter("group-id", groups));
-                self.call(CALL, call.into_paginator().items().send().try_collect()).await
+                list!(self, CALL, call, security_group_rules, next_token, parse)
             })
             .await?;
-        let inbound = rows.iter().filter(|row| row.is_egress() == Some(false));
-        inbound.map(|row| rule(row).ok_or_else(|| malformed_response(CALL, "a rule has no id or no source"))).collect()
+        Ok(rules.into_iter().flatten().collect())
     }
 
     async fn prefix_list(&self, id: &str) -> Observed<Vec<IpNet>> {
         const CALL: &str = "ec2:GetManagedPrefixListEntries";
         let call = self.ec2.get_managed_prefix_list_entries().prefix_list_id(id);
-        let rows: Vec<ec2::PrefixListEntry> =
-            self.call(CALL, call.into_paginator().items().send().try_collect()).await?;
-        let cidr = |row: &ec2::PrefixListEntry| row.cidr().and_then(|cidr| cidr.parse().ok());
-        rows.iter().map(|row| cidr(row).ok_or_else(|| malformed_response(CALL, "an entry is no CIDR"))).collect()
+        let parse = |row: &ec2::PrefixListEntry| {
+            let cidr = row.cidr().and_then(|cidr| cidr.parse().ok());
+            cidr.ok_or_else(|| malformed_response(CALL, "an entry is no CIDR"))
+        };
+        list!(self, CALL, call, entries, next_token, parse)
     }
 
     async fn interfaces(&self, descriptions: BTreeSet<String>) -> Observed<Vec<Interface>> {
         const CALL: &str = "ec2:DescribeNetworkInterfaces";
-        let rows: Vec<ec2::NetworkInterface> = self
-            .in_batches(descriptions.into_iter().collect(), FILTER_VALUES, async |descriptions| {
-                let call = self.ec2.describe_network_interfaces().filters(filter("description", descriptions));
-                self.call(CALL, call.into_paginator().items().send().try_collect()).await
-            })
-            .await?;
         let interface = |row: &ec2::NetworkInterface| {
             let ipv6 = row.ipv6_addresses().iter().filter_map(ec2::NetworkInterfaceIpv6Address::ipv6_address);
             let addresses = row.private_ip_address().into_iter().chain(ipv6);
             Some(Interface {
                 description: row.description()?.to_owned(),
                 subnet: row.subnet_id()?.to_owned(),
-                addresses: addresses.filter_map(|address| address.parse().ok()).collect(),
+                addresses: addresses.map(|address| address.parse().ok()).collect::<Option<_>>()?,
             })
         };
-        rows.iter()
-            .map(|row| interface(row).ok_or_else(|| malformed_response(CALL, "an interface has no subnet")))
-            .collect()
+        let parse = |row: &ec2::NetworkInterface| {
+            interface(row)
+                .ok_or_else(|| malformed_response(CALL, "an interface lacks its subnet, or its address is none"))
+        };
+        self.in_batches(descriptions.into_iter().collect(), FILTER_VALUES, async |descriptions| {
+            let call = self.ec2.describe_network_interfaces().filters(filter("description", descriptions));
+            list!(self, CALL, call, network_interfaces, next_token, parse)
+        })
+        .await
     }
 
     async fn subnets(&self, vpcs: Vec<String>) -> Observed<Vec<Subnet>> {
         const CALL: &str = "ec2:DescribeSubnets";
-        let rows: Vec<ec2::Subnet> = self
-            .in_batches(vpcs, FILTER_VALUES, async |vpcs| {
-                let call = self.ec2.describe_subnets().filters(filter("vpc-id", vpcs));
-                self.call(CALL, call.into_paginator().items().send().try_collect()).await
-            })
-            .await?;
         let subnet = |row: &ec2::Subnet| {
-            let ipv6 = row.ipv6_cidr_block_association_set().iter().filter_map(|own| own.ipv6_cidr_block());
+            let ipv6 = row.ipv6_cidr_block_association_set().iter().filter_map(|block| block.ipv6_cidr_block());
+            let cidrs = row.cidr_block().into_iter().chain(ipv6);
             Some(Subnet {
                 id: row.subnet_id()?.to_owned(),
                 vpc: row.vpc_id()?.to_owned(),
-                cidrs: row.cidr_block().into_iter().chain(ipv6).filter_map(|cidr| cidr.parse().ok()).collect(),
+                cidrs: cidrs.map(|cidr| cidr.parse().ok()).collect::<Option<_>>()?,
             })
         };
-        rows.iter().map(|row| subnet(row).ok_or_else(|| malformed_response(CALL, "a subnet has no id"))).collect()
+        let parse = |row: &ec2::Subnet| {
+            subnet(row).ok_or_else(|| malformed_response(CALL, "a subnet lacks its id, or its CIDR is none"))
+        };
+        self.in_batches(vpcs, FILTER_VALUES, async |vpcs| {
+            let call = self.ec2.describe_subnets().filters(filter("vpc-id", vpcs));
+            list!(self, CALL, call, subnets, next_token, parse)
+        })
+        .await
     }
 
     async fn acls(&self, vpcs: Vec<String>) -> Observed<Vec<NetworkAcl>> {
         const CALL: &str = "ec2:DescribeNetworkAcls";
-        let rows: Vec<ec2::NetworkAcl> = self
-            .in_batches(vpcs, FILTER_VALUES, async |vpcs| {
-                let call = self.ec2.describe_network_acls().filters(filter("vpc-id", vpcs));
-                self.call(CALL, call.into_paginator().items().send().try_collect()).await
-            })
-            .await?;
         let acl = |row: &ec2::NetworkAcl| {
-            let subnets = row.associations().iter().filter_map(|own| own.subnet_id().map(ToOwned::to_owned));
+            let subnets =
+                row.associations().iter().filter_map(|association| association.subnet_id().map(ToOwned::to_owned));
             let entries: Option<Vec<AclEntry>> = row.entries().iter().map(acl_entry).collect();
             Some(NetworkAcl { id: row.network_acl_id()?.to_owned(), subnets: subnets.collect(), entries: entries? })
         };
-        rows.iter()
-            .map(|row| acl(row).ok_or_else(|| malformed_response(CALL, "a network ACL lacks an id or part of a rule")))
-            .collect()
+        let parse = |row: &ec2::NetworkAcl| {
+            acl(row).ok_or_else(|| malformed_response(CALL, "a network ACL lacks its id or part of a rule"))
+        };
+        self.in_batches(vpcs, FILTER_VALUES, async |vpcs| {
+            let call = self.ec2.describe_network_acls().filters(filter("vpc-id", vpcs));
+            list!(self, CALL, call, network_acls, next_token, parse)
+        })
+        .await
     }
 
     async fn route_tables(&self, vpcs: Vec<String>) -> Observed<Vec<RouteTable>> {
         const CALL: &str = "ec2:DescribeRouteTables";
-        let rows: Vec<ec2::RouteTable> = self
-            .in_batches(vpcs, FILTER_VALUES, async |vpcs| {
-                let call = self.ec2.describe_route_tables().filters(filter("vpc-id", vpcs));
-                self.call(CALL, call.into_paginator().items().send().try_collect()).await
-            })
-            .await?;
-        rows.iter()
-            .map(|row| route_table(row).ok_or_else(|| malformed_response(CALL, "a route table has no id")))
-            .collect()
+        let parse = |row: &ec2::RouteTable| {
+            route_table(row).ok_or_else(|| malformed_response(CALL, "a route table lacks its id or part of a route"))
+        };
+        self.in_batches(vpcs, FILTER_VALUES, async |vpcs| {
+            let call = self.ec2.describe_route_tables().filters(filter("vpc-id", vpcs));
+            list!(self, CALL, call, route_tables, next_token, parse)
+        })
+        .await
     }
 
-    /// Where `instances` are, by id: one call per 200 and page. One that EC2 does not know is absent.
+    /// The location of `instances`, by id: one call per 200 and page. An instance that EC2 does not know is absent.
     pub(super) async fn instances(&self, instances: BTreeSet<String>) -> Observed<BTreeMap<String, Instance>> {
         const CALL: &str = "ec2:DescribeInstances";
-        let rows: Vec<ec2::Reservation> = self
-            .in_batches(instances.into_iter().collect(), FILTER_VALUES, async |ids| {
-                // A filter, not the InstanceIds parameter: that one fails for all if one of them is gone.
-                let call = self.ec2.describe_instances().filters(filter("instance-id", ids));
-                self.call(CALL, call.into_paginator().items().send().try_collect()).await
-            })
-            .await?;
         let instance = |row: &ec2::Instance| {
             let zone = row.placement().and_then(ec2::Placement::availability_zone).map(ToOwned::to_owned);
             let address = row.private_ip_address().and_then(|address| address.parse().ok());
             let subnet = row.subnet_id().map(ToOwned::to_owned);
             Some((row.instance_id()?.to_owned(), Instance { zone, subnet, address }))
         };
-        Ok(rows.iter().flat_map(ec2::Reservation::instances).filter_map(instance).collect())
+        let parse = |row: &ec2::Reservation| {
+            let instances: Option<Vec<_>> = row.instances().iter().map(instance).collect();
+            instances.ok_or_else(|| malformed_response(CALL, "an instance has no id"))
+        };
+        let reservations: Vec<Vec<(String, Instance)>> = self
+            .in_batches(instances.into_iter().collect(), FILTER_VALUES, async |ids| {
+                // A filter, because with the InstanceIds parameter the call fails if one of the instances does not exist.
+                let call = self.ec2.describe_instances().filters(filter("instance-id", ids));
+                list!(self, CALL, call, reservations, next_token, parse)
+            })
+            .await?;
+        Ok(reservations.into_iter().flatten().collect())
     }
 }
 
-/// The TCP ports that a rule is about. EC2 writes `tcp` or `6` for TCP, `-1` for every protocol.
-fn tcp_ports(protocol: Option<&str>, first: Option<i32>, last: Option<i32>) -> Option<Ports> {
-    match protocol? {
-        "-1" => Some(Ports::ALL),
-        "tcp" | "6" => match (first, last) {
-            (None | Some(-1), _) => Some(Ports::ALL),
-            (Some(first), last) => {
-                Some(Ports { first: first.try_into().ok()?, last: last.unwrap_or(first).try_into().ok()? })
-            }
-        },
+/// The TCP ports that a rule is for: `Some(None)` if it is for another protocol, `None` if EC2 does not say. EC2 writes
+/// `tcp` or `6` for TCP, and `-1` for all protocols.
+#[allow(clippy::option_option)]
+fn tcp_ports(protocol: Option<&str>, first: Option<i32>, last: Option<i32>) -> Option<Option<Ports>> {
+    Some(match (protocol?, first, last) {
+        ("-1", ..) | ("tcp" | "6", None | Some(-1), _) => Some(Ports::ALL),
+        ("tcp" | "6", Some(first), last) => {
+            Some(Ports { first: first.try_into().ok()?, last: last.unwrap_or(first).try_into().ok()? })
+        }
         _ => None,
-    }
+    })
 }
 
 fn rule(row: &ec2::SecurityGroupRule) -> Option<SecurityGroupRule> {
@@ -190,7 +200,7 @@ fn rule(row: &ec2::SecurityGroupRule) -> Option<SecurityGroupRule> {
     Some(SecurityGroupRule {
         id: row.security_group_rule_id()?.to_owned(),
         group: row.group_id()?.to_owned(),
-        tcp: tcp_ports(row.ip_protocol(), row.from_port(), row.to_port()),
+        tcp: tcp_ports(row.ip_protocol(), row.from_port(), row.to_port())?,
         source,
     })
 }
@@ -201,22 +211,23 @@ fn acl_entry(row: &ec2::NetworkAclEntry) -> Option<AclEntry> {
         number: row.rule_number()?,
         egress: row.egress()?,
         allow: *row.rule_action()? == ec2::RuleAction::Allow,
-        tcp: tcp_ports(row.protocol(), ports.and_then(ec2::PortRange::from), ports.and_then(ec2::PortRange::to)),
+        tcp: tcp_ports(row.protocol(), ports.and_then(ec2::PortRange::from), ports.and_then(ec2::PortRange::to))?,
         peer: row.cidr_block().or(row.ipv6_cidr_block())?.parse().ok()?,
     })
 }
 
 fn route_table(row: &ec2::RouteTable) -> Option<RouteTable> {
-    let lists = row.routes().iter().filter(|route| route.destination_prefix_list_id().is_some());
+    let (to_lists, to_cidrs): (Vec<&ec2::Route>, Vec<&ec2::Route>) =
+        row.routes().iter().partition(|route| route.destination_prefix_list_id().is_some());
     let associations = row.associations();
     Some(RouteTable {
         id: row.route_table_id()?.to_owned(),
         vpc: row.vpc_id()?.to_owned(),
-        main: associations.iter().any(|own| own.main() == Some(true)),
-        subnets: associations.iter().filter_map(|own| own.subnet_id().map(ToOwned::to_owned)).collect(),
-        routes: row.routes().iter().filter_map(route).collect(),
-        // A gateway endpoint's prefix list has the public addresses of S3 or DynamoDB, where no target is.
-        to_prefix_lists: lists.map(leads_by).filter(|by| !by.starts_with("vpce-")).collect(),
+        main: associations.iter().any(|association| association.main() == Some(true)),
+        subnets: associations.iter().filter_map(|association| association.subnet_id().map(ToOwned::to_owned)).collect(),
+        routes: to_cidrs.into_iter().map(route).collect::<Option<_>>()?,
+        // A gateway endpoint's prefix list contains only public addresses of S3 or DynamoDB, and no target.
+        to_prefix_lists: to_lists.into_iter().map(route_target).filter(|by| !by.starts_with("vpce-")).collect(),
     })
 }
 
@@ -224,13 +235,13 @@ fn route(row: &ec2::Route) -> Option<Route> {
     let destination = row.destination_cidr_block().or(row.destination_ipv6_cidr_block())?;
     Some(Route {
         destination: destination.parse().ok()?,
-        by: leads_by(row),
-        blackhole: row.state() == Some(&ec2::RouteState::Blackhole),
+        by: route_target(row),
+        blackhole: *row.state()? == ec2::RouteState::Blackhole,
     })
 }
 
-/// What a route leads to, by its id.
-fn leads_by(row: &ec2::Route) -> String {
+/// The id of a route's target.
+fn route_target(row: &ec2::Route) -> String {
     let all = [
         row.gateway_id(),
         row.vpc_peering_connection_id(),
@@ -252,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_are_read_as_ec2_writes_them() {
+    fn ports_are_parsed_as_ec2_writes_them() {
         let ports = |first, last| Some(Ports { first, last });
         let table = [
             (Some("tcp"), Some(5432), Some(5432), ports(5432, 5432)),
@@ -264,11 +275,12 @@ mod tests {
             (Some("udp"), Some(53), Some(53), None),
             (Some("17"), None, None, None),
             (Some("icmp"), Some(8), Some(-1), None),
-            (None, Some(1), Some(2), None),
         ];
         for (protocol, first, last, expected) in table {
-            assert_eq!(tcp_ports(protocol, first, last), expected, "{protocol:?} {first:?} {last:?}");
+            assert_eq!(tcp_ports(protocol, first, last), Some(expected), "{protocol:?} {first:?} {last:?}");
         }
+        assert_eq!(tcp_ports(None, Some(1), Some(2)), None, "EC2 does not say");
+        assert_eq!(tcp_ports(Some("tcp"), Some(70000), None), None, "no port");
     }
 
     #[test]
@@ -285,9 +297,9 @@ mod tests {
     }
 
     #[test]
-    fn a_route_leads_by_what_ec2_names() {
-        let route = |by: ec2::Route| super::route(&by).unwrap();
-        let to = || ec2::Route::builder().destination_cidr_block("10.7.0.0/16");
+    fn a_route_has_the_target_that_ec2_names() {
+        let route = |row: ec2::Route| super::route(&row).unwrap();
+        let to = || ec2::Route::builder().destination_cidr_block("10.7.0.0/16").state(ec2::RouteState::Active);
         assert_eq!(route(to().gateway_id("local").build()).by, "local");
         assert_eq!(route(to().vpc_peering_connection_id("pcx-1").build()).by, "pcx-1");
         assert!(route(to().nat_gateway_id("nat-1").state(ec2::RouteState::Blackhole).build()).blackhole);
@@ -302,6 +314,6 @@ mod tests {
             .build();
         let table = route_table(&table).unwrap();
         assert!(table.main && table.routes.is_empty());
-        assert_eq!(table.to_prefix_lists, ["tgw-1"], "a gateway endpoint's list holds no target");
+        assert_eq!(table.to_prefix_lists, ["tgw-1"], "a gateway endpoint's list contains no target");
     }
 }

@@ -1,4 +1,5 @@
-//! One pass over the path of all endpoint services: nothing is read twice, and no call waits for one it does not need.
+//! Reads everything behind the endpoint services. Nothing is read twice, and no call waits for one that it does not depend
+//! on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,28 +12,28 @@ use guard_core::snapshot::{
 use super::Observer;
 use crate::errors::malformed_response;
 
-/// What to read of the path.
+/// What to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// The health of the targets; cross-zone attributes only where a zone lacks a healthy target.
     Health,
-    /// Everything. Connection notifications only if they are checked.
+    /// Everything; connection notifications only if they are checked.
     Settings {
-        /// Whether they are.
+        /// Whether connection notifications are checked.
         notifications: bool,
     },
 }
 
 impl Observer {
     /// The services and what is behind them. The longest chain of calls is four (five if a zone lacks a healthy target),
-    /// however many services, load balancers and target groups there are:
+    /// regardless of the number of services, load balancers and target groups:
     ///
     /// 1. the services; with settings, their connections and notifications;
     /// 2. their load balancers and listeners; with settings, principals and attributes;
     /// 3. target groups and the health of the targets; with settings, attributes, security groups, interfaces, subnets,
     ///    ACLs, routes;
-    /// 4. where instances are; with settings, prefix lists;
-    /// 5. without settings, attributes where they are needed.
+    /// 4. instances; with settings, prefix lists;
+    /// 5. without settings, attributes if a zone lacks a healthy target.
     pub async fn topology(&self, services: &BTreeSet<ServiceId>, scope: Scope) -> Topology {
         let settings = scope != Scope::Health;
         let connections = when(settings, self.connections(services));
@@ -44,20 +45,20 @@ impl Observer {
             let ids: Vec<ServiceId> = services.iter().flat_map(BTreeMap::keys).cloned().collect();
             let principals =
                 when(settings, join_all(ids.into_iter().map(async |id| (self.allowed_principals(&id).await, id))));
-            let (balancers, principals) = tokio::join!(self.load_balancers(&arns, settings), principals);
+            let (load_balancers, principals) = tokio::join!(self.load_balancers(&arns, settings), principals);
             for (principals, id) in principals.into_iter().flatten() {
                 if let Some(service) = services.as_mut().ok().and_then(|services| services.get_mut(&id)) {
                     service.principals = Some(principals);
                 }
             }
-            (services, balancers)
+            (services, load_balancers)
         };
         let (connections, notifications, (services, (load_balancers, network))) =
             tokio::join!(connections, notifications, rest);
         Topology { services: Some(services), load_balancers, connections, notifications, network }
     }
 
-    /// Everything from the load balancers on.
+    /// The load balancers with everything behind them, and the network.
     async fn load_balancers(
         &self,
         arns: &BTreeSet<Arn>,
@@ -78,28 +79,31 @@ impl Observer {
             (descriptions, network)
         };
         let forwarding = async {
-            let mut balancers = self.forwarding(arns, settings).await;
-            // If that fails, the instances' zones and addresses stay unknown.
-            let _ = self.locate_instances(&mut balancers).await;
-            balancers
+            let mut load_balancers = self.forwarding(arns, settings).await;
+            // If that fails, the zones and addresses of instances stay unknown.
+            let _ = self.locate_instances(&mut load_balancers).await;
+            load_balancers
         };
-        let ((descriptions, network), mut balancers) = tokio::join!(described, forwarding);
-        for balancer in &mut balancers {
-            balancer.description = match &descriptions {
-                Ok(known) => known.get(&balancer.arn).cloned().ok_or_else(|| load_balancer_missing(&balancer.arn)),
+        let ((descriptions, network), mut load_balancers) = tokio::join!(described, forwarding);
+        for load_balancer in &mut load_balancers {
+            load_balancer.description = match &descriptions {
+                Ok(known) => {
+                    known.get(&load_balancer.arn).cloned().ok_or_else(|| load_balancer_missing(&load_balancer.arn))
+                }
                 Err(error) => Err(error.clone()),
             };
         }
         if !settings {
-            self.cross_zone_where_needed(&mut balancers).await;
+            self.cross_zone_where_needed(&mut load_balancers).await;
         }
-        let balancers = balancers.into_iter().map(|balancer| (balancer.arn.clone(), balancer)).collect();
-        (balancers, network)
+        let load_balancers =
+            load_balancers.into_iter().map(|load_balancer| (load_balancer.arn.clone(), load_balancer)).collect();
+        (load_balancers, network)
     }
 
     /// The load balancers with their listeners, and the target groups of those that serve dbt.
     async fn forwarding(&self, arns: &BTreeSet<Arn>, settings: bool) -> Vec<LoadBalancer> {
-        let balancers = arns.iter().map(async |arn| {
+        let load_balancers = arns.iter().map(async |arn| {
             let cross_zone = when(settings, self.load_balancer_cross_zone(arn));
             let (listeners, cross_zone) = tokio::join!(self.listeners(arn), cross_zone);
             LoadBalancer {
@@ -110,8 +114,8 @@ impl Observer {
                 cross_zone,
             }
         });
-        let mut balancers = join_all(balancers).await;
-        let wanted: BTreeSet<Arn> = balancers.iter().flat_map(LoadBalancer::forwards_to).collect();
+        let mut load_balancers = join_all(load_balancers).await;
+        let wanted: BTreeSet<Arn> = load_balancers.iter().flat_map(LoadBalancer::forwards_to).collect();
         let details = wanted.iter().map(async |arn| {
             let cross_zone = when(settings, self.target_group_cross_zone(arn));
             (arn, tokio::join!(self.targets(arn), cross_zone))
@@ -125,30 +129,31 @@ impl Observer {
             }
             groups
         });
-        for balancer in &mut balancers {
-            balancer.target_groups = match (&balancer.listeners, &groups) {
+        for load_balancer in &mut load_balancers {
+            load_balancer.target_groups = match (&load_balancer.listeners, &groups) {
                 (Err(error), _) | (_, Err(error)) => Err(error.clone()),
-                // Without its group, an alert would resolve.
-                (Ok(_), Ok(groups)) => balancer
+                // A missing group is an error. Without it, its alert would resolve.
+                (Ok(_), Ok(groups)) => load_balancer
                     .forwards_to()
                     .into_iter()
                     .map(|arn| groups.get(&arn).cloned().ok_or_else(|| group_missing(&arn)))
                     .collect(),
             };
         }
-        balancers
+        load_balancers
     }
 
-    /// Adds zone, subnet and address to targets that are instances.
-    async fn locate_instances(&self, balancers: &mut [LoadBalancer]) -> Observed<()> {
+    /// Fills in the zone, subnet and address of targets that are instances.
+    async fn locate_instances(&self, load_balancers: &mut [LoadBalancer]) -> Observed<()> {
         let targets = || {
-            let groups = balancers.iter().flat_map(|balancer| balancer.target_groups.iter().flatten());
+            let groups = load_balancers.iter().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten());
             groups.flat_map(|group| group.targets.iter().flatten())
         };
         let ids: BTreeSet<String> =
             targets().map(|target| &target.id).filter(|id| id.starts_with("i-")).cloned().collect();
         let instances = self.instances(ids).await?;
-        let groups = balancers.iter_mut().flat_map(|balancer| balancer.target_groups.iter_mut().flatten());
+        let groups =
+            load_balancers.iter_mut().flat_map(|load_balancer| load_balancer.target_groups.iter_mut().flatten());
         for target in groups.flat_map(|group| group.targets.iter_mut().flatten()) {
             if let Some(instance) = instances.get(&target.id) {
                 target.zone.clone_from(&instance.zone);
@@ -159,11 +164,11 @@ impl Observer {
         Ok(())
     }
 
-    /// Reads the cross-zone attributes where a zone lacks a healthy target: they decide what that means.
-    async fn cross_zone_where_needed(&self, balancers: &mut [LoadBalancer]) {
-        let needed = balancers.iter_mut().map(async |balancer: &mut LoadBalancer| {
-            let before = balancer.clone();
-            let groups = balancer.target_groups.iter_mut().flatten();
+    /// Reads the cross-zone attributes where a zone lacks a healthy target, because they decide how severe that is.
+    async fn cross_zone_where_needed(&self, load_balancers: &mut [LoadBalancer]) {
+        let needed = load_balancers.iter_mut().map(async |load_balancer: &mut LoadBalancer| {
+            let before = load_balancer.clone();
+            let groups = load_balancer.target_groups.iter_mut().flatten();
             let groups: Vec<&mut TargetGroup> =
                 groups.filter(|group| before.coverage(group) != Coverage::Full).collect();
             if groups.is_empty() {
@@ -172,36 +177,36 @@ impl Observer {
             let of_groups = join_all(groups.into_iter().map(async |group| {
                 group.cross_zone = Some(self.target_group_cross_zone(&group.arn).await);
             }));
-            let (of_balancer, _) = tokio::join!(self.load_balancer_cross_zone(&before.arn), of_groups);
-            balancer.cross_zone = Some(of_balancer);
+            let (of_load_balancer, _) = tokio::join!(self.load_balancer_cross_zone(&before.arn), of_groups);
+            load_balancer.cross_zone = Some(of_load_balancer);
         });
         join_all(needed).await;
     }
 
-    /// `topology` with the cross-zone attributes read again that were just changed, and nothing else.
+    /// `topology`, with the cross-zone attributes of these load balancers and target groups read again.
     pub async fn cross_zone_again(
         &self,
         mut topology: Topology,
         load_balancers: &[Arn],
         target_groups: &[Arn],
     ) -> Topology {
-        let balancers = topology.load_balancers.values_mut().map(async |balancer: &mut LoadBalancer| {
-            let groups = balancer.target_groups.iter_mut().flatten();
+        let reads = topology.load_balancers.values_mut().map(async |load_balancer: &mut LoadBalancer| {
+            let groups = load_balancer.target_groups.iter_mut().flatten();
             let changed = groups.filter(|group| target_groups.contains(&group.arn));
             join_all(changed.map(async |group: &mut TargetGroup| {
                 group.cross_zone = Some(self.target_group_cross_zone(&group.arn).await);
             }))
             .await;
-            if load_balancers.contains(&balancer.arn) {
-                balancer.cross_zone = Some(self.load_balancer_cross_zone(&balancer.arn).await);
+            if load_balancers.contains(&load_balancer.arn) {
+                load_balancer.cross_zone = Some(self.load_balancer_cross_zone(&load_balancer.arn).await);
             }
         });
-        join_all(balancers).await;
+        join_all(reads).await;
         topology
     }
 }
 
-/// Makes the read only if it is wanted.
+/// Makes the read if it is wanted.
 async fn when<T>(wanted: bool, read: impl Future<Output = T>) -> Option<T> {
     if wanted { Some(read.await) } else { None }
 }

@@ -480,32 +480,32 @@ mod tests {
         (alert.unwrap(), event)
     }
 
-    fn change_at(hour: u8) -> Option<Change> {
-        Some(Change { event_time: format!("2026-03-14T{hour:02}:00:00Z"), ..change() })
+    fn change_at(hour: u8) -> Change {
+        Change { event_time: format!("2026-03-14T{hour:02}:00:00Z"), ..change() }
     }
 
     #[test]
     fn the_cause_outlives_the_run_that_knew_it() {
-        let (alert, _) = failing_at(None, 8, Severity::Warning, change_at(8));
-        assert_eq!(failing_at(Some(&alert), 9, Severity::Warning, None).0.finding.cause, change_at(8));
+        let (alert, _) = failing_at(None, 8, Severity::Warning, Some(change_at(8)));
+        assert_eq!(failing_at(Some(&alert), 9, Severity::Warning, None).0.finding.cause, Some(change_at(8)));
     }
 
     #[test]
     fn a_cause_that_comes_late_is_sent_once() {
         let (alert, _) = failing_at(None, 8, Severity::Warning, None);
-        let (alert, event) = failing_at(Some(&alert), 9, Severity::Warning, change_at(8));
-        assert_eq!((alert.finding.cause.clone(), event), (change_at(8), Some(Event::CauseFound)));
-        let (_, event) = failing_at(Some(&alert), 9, Severity::Warning, change_at(8));
+        let (alert, event) = failing_at(Some(&alert), 9, Severity::Warning, Some(change_at(8)));
+        assert_eq!((alert.finding.cause.clone(), event), (Some(change_at(8)), Some(Event::CauseFound)));
+        let (_, event) = failing_at(Some(&alert), 9, Severity::Warning, Some(change_at(8)));
         assert_eq!(event, None);
     }
 
     #[test]
     fn a_change_after_the_alert_fired_is_not_its_cause_unless_there_is_news() {
         let (alert, _) = failing_at(None, 8, Severity::Warning, None);
-        let (alert, event) = failing_at(Some(&alert), 9, Severity::Warning, change_at(9));
+        let (alert, event) = failing_at(Some(&alert), 9, Severity::Warning, Some(change_at(9)));
         assert_eq!((alert.finding.cause.clone(), event), (None, None), "a bystander");
-        let (alert, event) = failing_at(Some(&alert), 9, Severity::Critical, change_at(9));
-        assert_eq!((alert.finding.cause, event), (change_at(9), Some(Event::Fired)), "it made it worse");
+        let (alert, event) = failing_at(Some(&alert), 9, Severity::Critical, Some(change_at(9)));
+        assert_eq!((alert.finding.cause, event), (Some(change_at(9)), Some(Event::Fired)), "it made it worse");
     }
 
     proptest! {

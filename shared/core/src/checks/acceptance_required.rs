@@ -1,4 +1,4 @@
-//! `service.acceptance-required`: does nobody get in without being let in?
+//! `service.acceptance-required`: does the endpoint service require acceptance of each request?
 
 use super::catalogue::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
@@ -24,7 +24,7 @@ pub(super) const SPEC: Spec = Spec {
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.for_service(&SPEC, |service| match service.acceptance_required {
         Some(true) => Status::Pass,
-        Some(false) => Status::Fail(Box::new(Finding {
+        Some(false) => Status::fail(Finding {
             severity: Severity::Critical,
             summary: "requests are connected without anybody accepting them".to_owned(),
             impact:
@@ -47,7 +47,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
             cause: None,
             parts: Vec::new(),
             related: Vec::new(),
-        })),
+        }),
         None => Status::Unknown("EC2 does not say whether acceptance is required".to_owned()),
     })
 }
@@ -56,7 +56,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
 mod tests {
     use super::*;
     use crate::snapshot::{EndpointService, Topology};
-    use crate::testing::{call_error, endpoint_service, only_status, topology, with_context};
+    use crate::testing::{call_error, endpoint_service, failure, only_status, topology, with_context};
 
     #[test]
     fn acceptance_must_be_required() {
@@ -65,10 +65,10 @@ mod tests {
             only_status(with_context(&topology, evaluate))
         };
         assert_eq!(status(Some(true)), Status::Pass);
-        assert!(matches!(status(Some(false)), Status::Fail(finding) if finding.severity == Severity::Critical));
+        assert_eq!(failure(status(Some(false))).unwrap().severity, Severity::Critical);
         assert!(matches!(status(None), Status::Unknown(_)));
         let failed = Err(call_error("ec2:DescribeVpcEndpointServiceConfigurations"));
-        let blind = Topology { services: Some(failed), ..topology(endpoint_service(), []) };
-        assert!(matches!(only_status(with_context(&blind, evaluate)), Status::Unknown(_)));
+        let unread = Topology { services: Some(failed), ..topology(endpoint_service(), []) };
+        assert!(matches!(only_status(with_context(&unread, evaluate)), Status::Unknown(_)));
     }
 }

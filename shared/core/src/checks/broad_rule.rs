@@ -1,4 +1,12 @@
-//! `load-balancer.broad-rule`: do the load balancer's security groups let in more than dbt?
+//! `load-balancer.broad-rule`: do the load balancer's security groups allow more than dbt?
+//!
+//! A rule is broad if it contains a network of dbt's and more, allows the whole internet, or is `10.0.0.0/8`, which dbt's
+//! guide uses for a first trial. Only rules that are enforced and open a listener's port count. A network without any of
+//! dbt's is meant for somebody else and not reported.
+//!
+//! The printed command removes nothing, because targets may have the same security group: it allows those of dbt's networks
+//! that only the broad rules allow, and shows who else has the group. The command that removes the rules is in the
+//! evidence.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +20,7 @@ use crate::snapshot::SecurityGroupRule;
 /// Evidence lines per alert; the rest is counted.
 const MAX_RULES: usize = 20;
 
-/// The rule of a first trial: what must be narrowed once dbt's own networks are known.
+/// The network that dbt's guide uses for a first trial. It must be narrowed once dbt's networks are known.
 const TRIAL: &str = "10.0.0.0/8";
 
 /// The catalogue's row.
@@ -41,100 +49,111 @@ pub(super) const SPEC: Spec = Spec {
     evaluate,
 };
 
-/// One result per load balancer whose security groups are enforced on what comes through PrivateLink; rules that are
-/// not were never meant for dbt. Nor was a network that has nothing to do with dbt's: that is somebody else's business. One
-/// that goes beyond dbt's was, and lets others in.
+/// One result per load balancer.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     inbound_rules::per_load_balancer(context, &SPEC, judge)
 }
 
-/// Whether `net` goes beyond dbt's networks while it reaches into them, lets in the whole world, or is the rule of a trial.
+/// Whether `net` is not within dbt's networks, and contains one of them, is the whole internet, or is [`TRIAL`].
 fn is_broad(net: &IpNet, dbt: &[IpNet]) -> bool {
-    let known_to_be = net.prefix_len() == 0 || net.to_string() == TRIAL;
-    let joined = IpNet::aggregate(&dbt.to_vec());
-    let inside = joined.iter().any(|own| own.contains(net));
-    let reaches = dbt.iter().any(|own| net.contains(own));
-    !inside && (known_to_be || reaches)
+    let always_broad = net.prefix_len() == 0 || net.to_string() == TRIAL;
+    let within_dbts = IpNet::aggregate(&dbt.to_vec()).iter().any(|cidr| cidr.contains(net));
+    let contains_dbts = dbt.iter().any(|cidr| net.contains(cidr));
+    !within_dbts && (always_broad || contains_dbts)
 }
 
 fn judge(inbound: &InboundRules<'_>) -> Status {
-    let InboundRules { context, balancer, ports, .. } = inbound;
-    let dbt = &context.policy.dbt_cidrs;
-    // Not only where dbt connects: whatever listens can be reached.
-    let listeners = || balancer.listeners.iter().flatten();
-    let relevant =
-        |rule: &SecurityGroupRule| rule.tcp.is_some_and(|open| listeners().any(|own| open.contains(own.port)));
+    let InboundRules { context, load_balancer, .. } = inbound;
+    // Every listener counts, also on ports that dbt does not use: others can reach it.
+    let listeners = || load_balancer.listeners.iter().flatten();
+    let opens_listener = |rule: &SecurityGroupRule| {
+        rule.tcp.is_some_and(|ports| listeners().any(|listener| ports.contains(listener.port)))
+    };
     let (mut broad, mut narrow, mut unread) = (Vec::new(), Vec::new(), None);
-    for rule in inbound.rules.iter().copied().filter(|rule| relevant(rule)) {
+    for rule in inbound.rules.iter().copied().filter(|rule| opens_listener(rule)) {
         match inbound.sources(rule) {
-            Ok(sources) if sources.iter().any(|net| is_broad(net, dbt)) => broad.push(rule),
+            Ok(sources) if sources.iter().any(|net| is_broad(net, &context.policy.dbt_cidrs)) => broad.push(rule),
             Ok(_) => narrow.push(rule),
             Err(why) => unread = Some(why),
         }
     }
     let [first, ..] = broad[..] else { return unread.map_or(Status::Pass, Status::Unknown) };
+    Status::fail(Finding {
+        severity: Severity::Warning,
+        summary: format!(
+            "{} of {} {} in more than dbt",
+            count(broad.len(), "rule"),
+            load_balancer.name(),
+            if broad.len() == 1 { "lets" } else { "let" }
+        ),
+        impact: "Nothing changes for dbt, but others can reach your service through this load balancer.".to_owned(),
+        evidence: evidence(inbound, &broad),
+        remedy: remedy(inbound, first, &broad, &narrow),
+        cause: None,
+        parts: broad.iter().map(|rule| rule.id.clone()).collect(),
+        related: Vec::new(),
+    })
+}
 
-    // What dbt would lose with these rules must be let in first.
-    let pairs = ports.iter().flat_map(|port| dbt.iter().map(move |cidr| (*cidr, *port)));
-    let lost: Vec<(IpNet, u16)> =
-        pairs.filter(|(cidr, port)| inbound.covers(&narrow, cidr, *port) != Ok(true)).collect();
-    let region = context.region.name();
-    let groups: BTreeSet<&str> = broad.iter().map(|rule| rule.group.as_str()).collect();
-    let revoke = groups.iter().map(|group| {
-        let rules: Vec<&str> = broad.iter().filter(|rule| rule.group == *group).map(|rule| rule.id.as_str()).collect();
+/// dbt's networks, the broad rules, and the commands that remove them.
+fn evidence(inbound: &InboundRules<'_>, broad: &[&SecurityGroupRule]) -> Vec<String> {
+    let (dbt, region) = (&inbound.context.policy.dbt_cidrs, inbound.context.region.name());
+    let networks = if dbt.is_empty() {
+        "dbt's networks: not known".to_owned()
+    } else {
+        format!("dbt's networks: {}", dbt.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+    };
+    let rules = broad.iter().map(|rule| inbound.describe(rule)).collect();
+    let revoke = groups_of(broad).into_iter().map(|group| {
+        let rules: Vec<&str> = broad.iter().filter(|rule| rule.group == group).map(|rule| rule.id.as_str()).collect();
         format!(
             "to take it out: aws ec2 revoke-security-group-ingress --region {region} --group-id {group} \
              --security-group-rule-ids {}",
             rules.join(" ")
         )
     });
-    let admit = (!lost.is_empty()).then(|| authorize(&first.group, &lost, region));
-    // Not the command that takes the rule out: targets may have the same group, and the load balancer reach them by it.
-    let users = format!(
+    std::iter::once(networks).chain(limited(rules, MAX_RULES)).chain(revoke).collect()
+}
+
+fn remedy(
+    inbound: &InboundRules<'_>,
+    first: &SecurityGroupRule,
+    broad: &[&SecurityGroupRule],
+    narrow: &[&SecurityGroupRule],
+) -> Remedy {
+    let InboundRules { context, ports, .. } = inbound;
+    let (dbt, region) = (&context.policy.dbt_cidrs, context.region.name());
+    let show_users = format!(
         "aws ec2 describe-network-interfaces --region {region} --filters Name=group-id,Values={} --query \
          'NetworkInterfaces[].[PrivateIpAddress,Description]' --output text",
-        groups.iter().copied().collect::<Vec<_>>().join(",")
+        groups_of(broad).into_iter().collect::<Vec<_>>().join(",")
     );
     let (action, command) = if dbt.is_empty() {
         (
             "Ask dbt Support for the networks your dbt environment connects from, put them into the stack's DbtCidrs, and \
              let them in. Before that, dbt may depend on this rule. Then take it out, if the command shows nothing but the \
              load balancer.",
-            users,
+            show_users,
         )
     } else {
+        // What dbt would lose without the broad rules.
+        let pairs = ports.iter().flat_map(|port| dbt.iter().map(move |cidr| (*cidr, *port)));
+        let lost: Vec<(IpNet, u16)> =
+            pairs.filter(|(cidr, port)| inbound.covers(narrow, cidr, *port) != Ok(true)).collect();
+        let allow = (!lost.is_empty()).then(|| authorize(&first.group, &lost, region));
         (
             "The command lets in those of dbt's networks that only the wide rule does, and shows who else has the security \
              group. If that is the load balancer alone, take the wide rule out; if your targets have it as well, give them a \
              rule for the load balancer first.",
-            admit.into_iter().chain([users]).collect::<Vec<_>>().join(" && "),
+            allow.into_iter().chain([show_users]).collect::<Vec<_>>().join(" && "),
         )
     };
-    let lines = broad.iter().map(|rule| inbound.describe(rule)).collect();
-    let known = if dbt.is_empty() {
-        "dbt's networks: not known".to_owned()
-    } else {
-        format!("dbt's networks: {}", dbt.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
-    };
-    Status::Fail(Box::new(Finding {
-        severity: Severity::Warning,
-        summary: format!(
-            "{} of {} {} in more than dbt",
-            count(broad.len(), "rule"),
-            balancer.name(),
-            if broad.len() == 1 { "lets" } else { "let" }
-        ),
-        impact: "Nothing changes for dbt, but others can reach your service through this load balancer.".to_owned(),
-        evidence: std::iter::once(known).chain(limited(lines, MAX_RULES)).chain(revoke).collect(),
-        remedy: Remedy {
-            action: action.to_owned(),
-            command: Some(command),
-            console: context.region.security_group(&first.group),
-        },
-        cause: None,
-        parts: Vec::new(),
-        related: Vec::new(),
-    }))
+    Remedy { action: action.to_owned(), command: Some(command), console: context.region.security_group(&first.group) }
+}
+
+/// The security groups that have these rules.
+fn groups_of<'a>(rules: &[&'a SecurityGroupRule]) -> BTreeSet<&'a str> {
+    rules.iter().map(|rule| rule.group.as_str()).collect()
 }
 
 #[cfg(test)]
@@ -142,66 +161,58 @@ mod tests {
     use super::super::security_groups::tests::{PG, guarded, rule, rule_of};
     use super::*;
     use crate::snapshot::{Ports, Topology};
-    use crate::testing::{call_error, settings, with_policy};
+    use crate::testing::{call_error, failure, settings, with_policy};
 
-    const DBT: &str = "10.1.2.0/24,10.1.4.0/24";
+    const DBT_CIDRS: &str = "10.1.2.0/24,10.1.4.0/24";
 
     fn status(rules: Vec<SecurityGroupRule>, cidrs: &str) -> Status {
         with_policy(&guarded(rules), &settings(&[("DBT_CIDRS", cidrs)]).policy, evaluate).remove(0).status
     }
 
     fn is_broad(source: &str, cidrs: &str) -> bool {
-        match status(vec![rule(source, PG)], cidrs) {
-            Status::Pass => false,
-            Status::Fail(_) => true,
-            Status::Unknown(why) => panic!("unknown: {why}"),
-        }
+        failure(status(vec![rule(source, PG)], cidrs)).is_some()
     }
 
     #[test]
-    fn what_goes_beyond_dbts_networks_is_broad() {
+    fn a_rule_that_allows_more_than_dbts_networks_is_broad() {
         for source in ["10.0.0.0/8", "0.0.0.0/0", "::/0", "10.1.2.0/23"] {
-            assert!(is_broad(source, DBT), "{source}");
+            assert!(is_broad(source, DBT_CIDRS), "{source}");
         }
         for source in ["10.1.2.0/24", "10.1.2.128/25", "192.168.0.0/16", "sg-9", "pl-dbt"] {
-            assert!(!is_broad(source, DBT), "{source}");
+            assert!(!is_broad(source, DBT_CIDRS), "{source}");
         }
-        assert!(!is_broad("10.1.2.0/23", "10.1.2.0/24,10.1.3.0/24"), "dbt's networks side by side");
-        assert!(
-            is_broad("10.0.0.0/8", "") && is_broad("0.0.0.0/0", ""),
-            "known to be wide whatever dbt's networks are"
-        );
-        assert!(!is_broad("10.1.0.0/16", ""), "who knows");
-        assert!(is_broad("10.0.0.0/8", "172.16.4.0/24"), "the trial rule, wherever dbt is");
+        assert!(!is_broad("10.1.2.0/23", "10.1.2.0/24,10.1.3.0/24"), "adjacent networks of dbt's");
+        assert!(is_broad("10.0.0.0/8", "") && is_broad("0.0.0.0/0", ""), "broad regardless of dbt's networks");
+        assert!(!is_broad("10.1.0.0/16", ""), "not known without dbt's networks");
+        assert!(is_broad("10.0.0.0/8", "172.16.4.0/24"), "the trial network, regardless of dbt's");
     }
 
     #[test]
-    fn every_port_that_something_listens_on_counts_though_dbt_does_not_expect_it() {
-        let variables = [("DBT_CIDRS", DBT), ("LISTENER_PORTS", "443")];
+    fn every_listener_port_counts_even_if_dbt_does_not_use_it() {
+        let variables = [("DBT_CIDRS", DBT_CIDRS), ("LISTENER_PORTS", "443")];
         let topology = guarded(vec![rule("0.0.0.0/0", PG)]);
         let status = with_policy(&topology, &settings(&variables).policy, evaluate).remove(0).status;
-        let Status::Fail(finding) = status else { panic!("it fails") };
-        let command = finding.remedy.command.unwrap();
-        assert!(command.starts_with("aws ec2 describe"), "dbt loses nothing by it: {command}");
+        let command = failure(status).unwrap().remedy.command.unwrap();
+        assert!(command.starts_with("aws ec2 describe"), "dbt loses nothing: {command}");
     }
 
     #[test]
-    fn rules_that_are_not_enforced_are_not_dbts() {
+    fn rules_that_are_not_enforced_pass() {
         let mut topology = guarded(vec![rule("0.0.0.0/0", PG)]);
         topology.load_balancers.values_mut().next().unwrap().description.as_mut().unwrap().enforced = Some(false);
         assert_eq!(with_policy(&topology, &settings(&[]).policy, evaluate)[0].status, Status::Pass);
     }
 
     #[test]
-    fn a_rule_for_other_ports_or_protocols_reaches_no_listener() {
-        assert_eq!(status(vec![rule("0.0.0.0/0", Some(Ports::one(22)))], DBT), Status::Pass);
-        assert_eq!(status(vec![rule("0.0.0.0/0", None)], DBT), Status::Pass);
+    fn rules_for_other_ports_or_protocols_pass() {
+        assert_eq!(status(vec![rule("0.0.0.0/0", Some(Ports::one(22)))], DBT_CIDRS), Status::Pass);
+        assert_eq!(status(vec![rule("0.0.0.0/0", None)], DBT_CIDRS), Status::Pass);
     }
 
     #[test]
-    fn the_command_lets_dbt_in_and_takes_nothing_out() {
+    fn the_command_allows_dbt_and_removes_nothing() {
         let rules = vec![rule("10.1.2.0/24", PG), rule("10.0.0.0/8", PG), rule_of("sg-2", "0.0.0.0/0", PG)];
-        let Status::Fail(finding) = status(rules, DBT) else { panic!("it fails") };
+        let finding = failure(status(rules, DBT_CIDRS)).unwrap();
         assert_eq!(finding.summary, "2 rules of pg let in more than dbt");
         let command = finding.remedy.command.unwrap();
         let steps: Vec<&str> = command.split(" && ").collect();
@@ -215,11 +226,11 @@ mod tests {
 
     #[test]
     fn what_could_not_be_read_is_unknown() {
-        assert!(matches!(status(vec![rule("pl-dark", PG)], DBT), Status::Unknown(_)));
-        assert!(matches!(status(vec![rule("pl-dark", PG), rule("0.0.0.0/0", PG)], DBT), Status::Fail(_)));
-        let mut blind: Topology = guarded(vec![]);
-        blind.network.as_mut().unwrap().rules = Err(call_error("ec2:DescribeSecurityGroupRules"));
+        assert!(matches!(status(vec![rule("pl-unread", PG)], DBT_CIDRS), Status::Unknown(_)));
+        assert!(matches!(status(vec![rule("pl-unread", PG), rule("0.0.0.0/0", PG)], DBT_CIDRS), Status::Fail(_)));
+        let mut unread: Topology = guarded(vec![]);
+        unread.network.as_mut().unwrap().rules = Err(call_error("ec2:DescribeSecurityGroupRules"));
         let policy = settings(&[]).policy;
-        assert!(matches!(with_policy(&blind, &policy, evaluate)[0].status, Status::Unknown(_)));
+        assert!(matches!(with_policy(&unread, &policy, evaluate)[0].status, Status::Unknown(_)));
     }
 }

@@ -164,7 +164,7 @@ fn finding(
             console: context.region.endpoint_service(context.service.as_str()),
         },
         cause: None,
-        parts: Vec::new(),
+        parts: vec![connection.state.to_string()],
         related: Vec::new(),
     }
 }

@@ -1,4 +1,7 @@
-//! `load-balancer.cross-zone`: does every zone's address reach targets in all zones?
+//! `load-balancer.cross-zone`: does dbt reach targets in all zones, wherever its connection enters?
+//!
+//! The target group's own attribute decides; AWS's default for it, `use_load_balancer_configuration`, leaves it to the load
+//! balancer. With `CROSS_ZONE=enforce`, a [`Plan`] names what to switch back on.
 
 use super::catalogue::Absence;
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
@@ -6,17 +9,17 @@ use crate::config::CrossZone;
 use crate::ids::Arn;
 use crate::snapshot::{CrossZoneOverride, LoadBalancer, TargetGroup};
 
-/// Why cross-zone load balancing is off, in effect, for a target group.
+/// What switches cross-zone load balancing off for a target group.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-cross-zone.html>
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Off {
-    /// The target group leaves it to the load balancer, whose attribute is `false`.
+    /// The load balancer's attribute is `false`, and the target group does not override it.
     ByLoadBalancer,
     /// The target group's own attribute is `false`.
     ByTargetGroup,
 }
 
-/// Why it is off for `group`, if it is.
+/// What switches it off for `group`; `None` if it is on.
 fn off(load_balancer: &LoadBalancer, group: &TargetGroup) -> Result<Option<Off>, String> {
     let by = match group.cross_zone {
         Some(Ok(CrossZoneOverride::Off)) => Off::ByTargetGroup,
@@ -48,7 +51,7 @@ pub const SPEC: Spec = Spec {
     evaluate,
 };
 
-/// One result per target group.
+/// One result per target group; none with `CROSS_ZONE=ignore`.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.per_target_group(&SPEC, |load_balancer, group| match off(load_balancer, group) {
         Ok(None) => Status::Pass,
@@ -57,12 +60,12 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     })
 }
 
-/// What `CROSS_ZONE=enforce` sets back. Each resource once, however many target groups hang on it.
+/// What `CROSS_ZONE=enforce` changes. Each resource appears once, even if several target groups depend on it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
-    /// Load balancers whose attribute becomes `true`.
+    /// The load balancers whose attribute becomes `true`.
     pub load_balancers: Vec<Arn>,
-    /// Target groups whose attribute becomes `use_load_balancer_configuration`, AWS's default.
+    /// The target groups whose attribute becomes `use_load_balancer_configuration`, AWS's default.
     pub target_groups: Vec<Arn>,
 }
 
@@ -73,13 +76,13 @@ impl Plan {
         let mut plan = Self::default();
         for load_balancer in load_balancers {
             let groups = load_balancer.target_groups.iter().flatten();
-            let all: Vec<(&TargetGroup, Off)> =
+            let switched_off: Vec<(&TargetGroup, Off)> =
                 groups.filter_map(|group| Some((group, off(load_balancer, group).ok().flatten()?))).collect();
-            for (group, _) in all.iter().filter(|(_, off)| *off == Off::ByTargetGroup) {
+            for (group, _) in switched_off.iter().filter(|(_, off)| *off == Off::ByTargetGroup) {
                 push_once(&mut plan.target_groups, &group.arn);
             }
-            // A group set back to the load balancer's setting needs that to be on as well.
-            if !all.is_empty() && load_balancer.cross_zone == Some(Ok(false)) {
+            // A group that is set back to the load balancer's setting needs that setting to be on as well.
+            if !switched_off.is_empty() && load_balancer.cross_zone == Some(Ok(false)) {
                 push_once(&mut plan.load_balancers, &load_balancer.arn);
             }
         }
@@ -100,65 +103,77 @@ fn push_once(list: &mut Vec<Arn>, arn: &Arn) {
 }
 
 fn finding(load_balancer: &LoadBalancer, group: &TargetGroup, off: Off, context: CheckContext<'_>) -> Finding {
-    let (name, region) = (group.name(), context.region.name());
-    let (summary, command) = match off {
-        Off::ByLoadBalancer => (
-            format!("cross-zone is off on {} (target group {name})", load_balancer.name()),
-            format!(
-                "aws elbv2 modify-load-balancer-attributes --region {region} --load-balancer-arn {} --attributes \
-                 Key=load_balancing.cross_zone.enabled,Value=true",
-                load_balancer.arn
-            ),
-        ),
-        Off::ByTargetGroup => (
-            format!("cross-zone is off on target group {name}, which overrides {}", load_balancer.name()),
-            format!(
-                "aws elbv2 modify-target-group-attributes --region {region} --target-group-arn {} --attributes \
-                 Key=load_balancing.cross_zone.enabled,Value=use_load_balancer_configuration",
-                group.arn
-            ),
-        ),
+    let name = group.name();
+    let summary = match off {
+        Off::ByLoadBalancer => format!("cross-zone is off on {} (target group {name})", load_balancer.name()),
+        Off::ByTargetGroup => {
+            format!("cross-zone is off on target group {name}, which overrides {}", load_balancer.name())
+        }
     };
-    let say = |on: bool| if on { "true" } else { "false" };
-    let of_load_balancer = match &load_balancer.cross_zone {
-        Some(Ok(on)) => say(*on).to_owned(),
-        Some(Err(error)) => error.to_string(),
-        None => "not read".to_owned(),
-    };
-    let enforced = context.policy.cross_zone == CrossZone::Enforce;
     let refused = [&load_balancer.arn, &group.arn].into_iter().find_map(|arn| context.refused.get(arn.as_str()));
-    let action = match (enforced, context.policy.dry_run, refused) {
-        (false, ..) => "Switch it on, as dbt's guide asks.",
-        (true, true, _) => "The guard would switch it back on (CrossZone is 'enforce'), but DryRun is on.",
-        (true, false, None) => "Nothing: the guard has switched it back on (CrossZone is 'enforce').",
-        (true, false, Some(_)) => "The guard could not switch it back on and tries again. Switch it on yourself.",
-    };
-    let switched_on = enforced && !context.policy.dry_run && refused.is_none();
-    let of_group = if off == Off::ByTargetGroup { "false" } else { "use_load_balancer_configuration" };
     Finding {
         severity: Severity::Warning,
         summary,
         impact: "Without cross-zone load balancing, dbt reaches only the targets in the zone its connection enters by. When those fail, part of its \
                   connections fails while other zones sit idle."
             .to_owned(),
-        evidence: [
-            format!("load balancer {}: load_balancing.cross_zone.enabled = {of_load_balancer}", load_balancer.name()),
-            format!("target group {name}: load_balancing.cross_zone.enabled = {of_group}"),
-        ]
-        .into_iter()
-        .chain(refused.cloned())
-        .collect(),
-        remedy: Remedy {
-            action: action.to_owned(),
-            command: (!switched_on).then_some(command),
-            console: match off {
-                Off::ByLoadBalancer => context.region.load_balancer(&load_balancer.arn),
-                Off::ByTargetGroup => context.region.target_group(&group.arn),
-            },
-        },
+        evidence: attributes(load_balancer, name, off).into_iter().chain(refused.cloned()).collect(),
+        remedy: remedy(load_balancer, group, off, refused.is_some(), context),
         cause: None,
-        parts: Vec::new(),
+        parts: vec![format!("{off:?}")],
         related: Vec::new(),
+    }
+}
+
+/// The two attributes that decide.
+fn attributes(load_balancer: &LoadBalancer, group: &str, off: Off) -> [String; 2] {
+    let of_load_balancer = match &load_balancer.cross_zone {
+        Some(Ok(on)) => on.to_string(),
+        Some(Err(error)) => error.to_string(),
+        None => "not read".to_owned(),
+    };
+    let of_group = if off == Off::ByTargetGroup { "false" } else { "use_load_balancer_configuration" };
+    [
+        format!("load balancer {}: load_balancing.cross_zone.enabled = {of_load_balancer}", load_balancer.name()),
+        format!("target group {group}: load_balancing.cross_zone.enabled = {of_group}"),
+    ]
+}
+
+fn remedy(
+    load_balancer: &LoadBalancer,
+    group: &TargetGroup,
+    off: Off,
+    refused: bool,
+    context: CheckContext<'_>,
+) -> Remedy {
+    let region = context.region.name();
+    let command = match off {
+        Off::ByLoadBalancer => format!(
+            "aws elbv2 modify-load-balancer-attributes --region {region} --load-balancer-arn {} --attributes \
+             Key=load_balancing.cross_zone.enabled,Value=true",
+            load_balancer.arn
+        ),
+        Off::ByTargetGroup => format!(
+            "aws elbv2 modify-target-group-attributes --region {region} --target-group-arn {} --attributes \
+             Key=load_balancing.cross_zone.enabled,Value=use_load_balancer_configuration",
+            group.arn
+        ),
+    };
+    let enforced = context.policy.cross_zone == CrossZone::Enforce;
+    let action = match (enforced, context.policy.dry_run, refused) {
+        (false, ..) => "Switch it on, as dbt's guide asks.",
+        (true, true, _) => "The guard would switch it back on (CrossZone is 'enforce'), but DryRun is on.",
+        (true, false, false) => "Nothing: the guard has switched it back on (CrossZone is 'enforce').",
+        (true, false, true) => "The guard could not switch it back on and tries again. Switch it on yourself.",
+    };
+    let switched_on = enforced && !context.policy.dry_run && !refused;
+    Remedy {
+        action: action.to_owned(),
+        command: (!switched_on).then_some(command),
+        console: match off {
+            Off::ByLoadBalancer => context.region.load_balancer(&load_balancer.arn),
+            Off::ByTargetGroup => context.region.target_group(&group.arn),
+        },
     }
 }
 
@@ -168,11 +183,12 @@ mod tests {
     use crate::snapshot::Observed;
     use crate::testing::{call_error, endpoint_service, load_balancer, target_group, topology, with_context};
 
-    fn balancer(cross_zone: Observed<bool>, overrides: &[CrossZoneOverride]) -> LoadBalancer {
-        let groups = overrides
-            .iter()
-            .zip(1..)
-            .map(|(own, number)| TargetGroup { cross_zone: Some(Ok(*own)), ..target_group(&format!("pg-{number}")) });
+    /// A load balancer with this attribute, and a target group for each override.
+    fn nlb(cross_zone: Observed<bool>, overrides: &[CrossZoneOverride]) -> LoadBalancer {
+        let groups = overrides.iter().zip(1..).map(|(cross_zone, number)| TargetGroup {
+            cross_zone: Some(Ok(*cross_zone)),
+            ..target_group(&format!("pg-{number}"))
+        });
         LoadBalancer { cross_zone: Some(cross_zone), ..load_balancer("pg", groups.collect()) }
     }
 
@@ -182,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_target_groups_override_decides_before_the_load_balancer() {
+    fn the_target_groups_override_takes_precedence() {
         use CrossZoneOverride::{LoadBalancer, Off, On};
         // The load balancer's attribute, the target group's, whether that passes.
         let table = [
@@ -193,12 +209,11 @@ mod tests {
             (false, On, true),
             (false, Off, false),
         ];
-        for (own, group, passes) in table {
-            let statuses = statuses(balancer(Ok(own), &[group]));
-            assert_eq!(matches!(statuses[..], [Status::Pass]), passes, "{own} {group:?}");
-            assert_eq!(matches!(statuses[..], [Status::Fail(_)]), !passes, "{own} {group:?}");
-            let load_balancer = balancer(Ok(own), &[group]);
-            assert_eq!(Plan::new(&[load_balancer]).is_empty(), passes, "{own} {group:?}");
+        for (attribute, group, passes) in table {
+            let statuses = statuses(nlb(Ok(attribute), &[group]));
+            assert_eq!(matches!(statuses[..], [Status::Pass]), passes, "{attribute} {group:?}");
+            assert_eq!(matches!(statuses[..], [Status::Fail(_)]), !passes, "{attribute} {group:?}");
+            assert_eq!(Plan::new(&[nlb(Ok(attribute), &[group])]).is_empty(), passes, "{attribute} {group:?}");
         }
     }
 
@@ -211,27 +226,27 @@ mod tests {
         let groups = |names: &[&str]| {
             names.iter().map(|name| format!("targetgroup/{name}/0123456789abcdef")).collect::<Vec<_>>()
         };
-        assert_eq!(arns(Plan::new(&[balancer(Ok(true), &[LoadBalancer, Off])])), (0, groups(&["pg-2"])));
-        assert_eq!(arns(Plan::new(&[balancer(Ok(false), &[LoadBalancer, On])])), (1, groups(&[])));
+        assert_eq!(arns(Plan::new(&[nlb(Ok(true), &[LoadBalancer, Off])])), (0, groups(&["pg-2"])));
+        assert_eq!(arns(Plan::new(&[nlb(Ok(false), &[LoadBalancer, On])])), (1, groups(&[])));
         assert_eq!(
-            arns(Plan::new(&[balancer(Ok(false), &[On, Off])])),
+            arns(Plan::new(&[nlb(Ok(false), &[On, Off])])),
             (1, groups(&["pg-2"])),
-            "the override alone would not do"
+            "the load balancer is off as well"
         );
-        assert_eq!(arns(Plan::new(&[balancer(Ok(false), &[On, On])])), (0, groups(&[])));
+        assert_eq!(arns(Plan::new(&[nlb(Ok(false), &[On, On])])), (0, groups(&[])));
     }
 
     #[test]
     fn what_could_not_be_read_is_unknown_and_not_changed() {
-        let unread = balancer(
+        let unread = nlb(
             Err(call_error("elasticloadbalancing:DescribeLoadBalancerAttributes")),
             &[CrossZoneOverride::LoadBalancer],
         );
         assert!(Plan::new(std::slice::from_ref(&unread)).is_empty());
         assert!(matches!(statuses(unread)[..], [Status::Unknown(_)]));
-        let decided =
-            balancer(Err(call_error("elasticloadbalancing:DescribeLoadBalancerAttributes")), &[CrossZoneOverride::On]);
-        assert!(matches!(statuses(decided)[..], [Status::Pass]), "an override needs no load balancer");
+        let overridden =
+            nlb(Err(call_error("elasticloadbalancing:DescribeLoadBalancerAttributes")), &[CrossZoneOverride::On]);
+        assert!(matches!(statuses(overridden)[..], [Status::Pass]), "the load balancer does not matter");
         let unread = LoadBalancer { cross_zone: Some(Ok(true)), ..load_balancer("pg", vec![target_group("pg")]) };
         assert!(matches!(statuses(unread)[..], [Status::Unknown(_)]));
     }

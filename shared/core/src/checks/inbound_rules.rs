@@ -1,4 +1,5 @@
-//! The inbound rules of a load balancer's security groups, which two checks look at.
+//! The inbound rules of a load balancer's security groups, for `load-balancer.security-groups` and
+//! `load-balancer.broad-rule`.
 
 use std::collections::BTreeSet;
 
@@ -7,38 +8,38 @@ use ipnet::IpNet;
 use super::{Check, CheckContext, CheckResult, Status, limited};
 use crate::snapshot::{Description, LoadBalancer, NOT_READ, Network, SecurityGroupRule, Source, known};
 
-/// The rules of one load balancer, of all its groups together: what one lets in, is in.
+/// The inbound rules of a load balancer. The rules of all its security groups add up.
 pub(super) struct InboundRules<'a> {
     pub(super) context: CheckContext<'a>,
-    pub(super) balancer: &'a LoadBalancer,
+    pub(super) load_balancer: &'a LoadBalancer,
     /// Its security groups.
     pub(super) groups: &'a [String],
     pub(super) rules: Vec<&'a SecurityGroupRule>,
-    /// The ports on which it serves dbt: those expected, or every one if none is.
+    /// The listener ports that serve dbt; only the expected ones, if `LISTENER_PORTS` names any.
     pub(super) ports: BTreeSet<u16>,
     network: &'a Network,
 }
 
-/// One result of `check` per load balancer. Rules hold for what comes through PrivateLink only where ELB enforces them;
-/// they see the consumer's private address as the source. Where they do not hold, nothing is wrong with them.
+/// One result of `check` per load balancer. ELB applies the rules to PrivateLink traffic only if they are enforced; the
+/// source is then the consumer's private address. If they are not enforced, the check passes.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-security-groups.html>
 pub(super) fn per_load_balancer(
     context: CheckContext<'_>,
     check: Check,
     judge: impl Fn(&InboundRules<'_>) -> Status,
 ) -> Vec<CheckResult> {
-    context.per_load_balancer(check, |balancer, description| {
-        // Absent means no security group; a group that ELB says nothing of is taken as enforced, which is its default.
+    context.per_load_balancer(check, |load_balancer, description| {
+        // Enforcement is ELB's default, so a missing value counts as enforced if there is a security group.
         if description.security_groups.is_empty() || description.enforced == Some(false) {
             return Status::Pass;
         }
-        InboundRules::new(balancer, description, context).map_or_else(Status::Unknown, |inbound| judge(&inbound))
+        InboundRules::new(load_balancer, description, context).map_or_else(Status::Unknown, |inbound| judge(&inbound))
     })
 }
 
 impl<'a> InboundRules<'a> {
     fn new(
-        balancer: &'a LoadBalancer,
+        load_balancer: &'a LoadBalancer,
         description: &'a Description,
         context: CheckContext<'a>,
     ) -> Result<Self, String> {
@@ -46,11 +47,11 @@ impl<'a> InboundRules<'a> {
         let rules = network.rules.as_ref().map_err(ToString::to_string)?;
         let groups = &description.security_groups;
         let expected = context.policy.listener_ports.for_service(context.service);
-        let listeners = balancer.listeners.as_ref().map_err(ToString::to_string)?;
+        let listeners = load_balancer.listeners.as_ref().map_err(ToString::to_string)?;
         let serving = listeners.iter().filter(|listener| listener.serves()).map(|listener| listener.port);
         Ok(Self {
             context,
-            balancer,
+            load_balancer,
             groups,
             rules: rules.iter().filter(|rule| groups.contains(&rule.group)).collect(),
             ports: serving.filter(|port| expected.is_empty() || expected.contains(port)).collect(),
@@ -58,11 +59,11 @@ impl<'a> InboundRules<'a> {
         })
     }
 
-    /// The addresses that a rule lets in. Members of a security group are never dbt: its endpoint is in another VPC, and
-    /// what comes through PrivateLink comes with an address and no group.
+    /// The networks that a rule allows. A rule for the members of a security group never allows dbt, because dbt's endpoint
+    /// is in another VPC.
     ///
     /// # Errors
-    /// In words, if its prefix list is not known.
+    /// Why its prefix list is unknown.
     pub(super) fn sources(&self, rule: &SecurityGroupRule) -> Result<Vec<IpNet>, String> {
         match &rule.source {
             Source::Cidr(cidr) => Ok(vec![*cidr]),
@@ -71,7 +72,10 @@ impl<'a> InboundRules<'a> {
         }
     }
 
-    /// Whether `rules` together let all of `cidr` in on `port`; in words, why that is not known.
+    /// Whether `rules` together allow all of `cidr` on `port`.
+    ///
+    /// # Errors
+    /// Why that is unknown: a prefix list that would decide could not be read.
     pub(super) fn covers(&self, rules: &[&SecurityGroupRule], cidr: &IpNet, port: u16) -> Result<bool, String> {
         let (mut open, mut unread) = (Vec::new(), None);
         for rule in rules.iter().filter(|rule| rule.tcp.is_some_and(|ports| ports.contains(port))) {
@@ -80,14 +84,14 @@ impl<'a> InboundRules<'a> {
                 Err(why) => unread = Some(why),
             }
         }
-        // Aggregation joins neighbours, so what several rules cover together is covered by one network afterwards.
+        // Aggregation joins adjacent networks, so what several rules cover together is covered by one network.
         match (IpNet::aggregate(&open).iter().any(|open| open.contains(cidr)), unread) {
             (false, Some(why)) => Err(why),
             (covered, _) => Ok(covered),
         }
     }
 
-    /// The rule in a line.
+    /// Describes a rule in one line.
     pub(super) fn describe(&self, rule: &SecurityGroupRule) -> String {
         let SecurityGroupRule { id, group, tcp, source } = rule;
         let ports = tcp.map_or("not TCP".to_owned(), |ports| format!("TCP {ports}"));
@@ -106,8 +110,8 @@ impl<'a> InboundRules<'a> {
     }
 }
 
-/// The command that lets these networks in on these ports.
-pub(super) fn authorize(group: &str, missing: &[(IpNet, u16)], region: &str) -> String {
+/// The AWS CLI command that allows these networks on these ports.
+pub(super) fn authorize(group: &str, networks: &[(IpNet, u16)], region: &str) -> String {
     let permission = |(cidr, port): &(IpNet, u16)| {
         let range = match cidr {
             IpNet::V4(cidr) => format!("IpRanges=[{{CidrIp={cidr}}}]"),
@@ -115,7 +119,7 @@ pub(super) fn authorize(group: &str, missing: &[(IpNet, u16)], region: &str) -> 
         };
         format!("'IpProtocol=tcp,FromPort={port},ToPort={port},{range}'")
     };
-    let permissions: Vec<String> = missing.iter().map(permission).collect();
+    let permissions: Vec<String> = networks.iter().map(permission).collect();
     format!(
         "aws ec2 authorize-security-group-ingress --region {region} --group-id {group} --ip-permissions {}",
         permissions.join(" ")

@@ -1,4 +1,4 @@
-//! `load-balancer.internal-nlb`: is the load balancer behind the service an internal Network Load Balancer, and active?
+//! `load-balancer.internal-nlb`: is the service's load balancer an internal Network Load Balancer, and active?
 
 use super::catalogue::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
@@ -22,57 +22,78 @@ pub(super) const SPEC: Spec = Spec {
     evaluate,
 };
 
-/// One result per load balancer, and one for the service, which must have one.
+/// One result per load balancer; one for the service if it has none.
 /// <https://docs.aws.amazon.com/vpc/latest/privatelink/create-endpoint-service.html>
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
-    let results = context.per_load_balancer(&SPEC, |balancer, description| judge(balancer, description, context));
+    let results =
+        context.per_load_balancer(&SPEC, |load_balancer, description| judge(load_balancer, description, context));
     if results.is_empty() {
         return context.for_service(&SPEC, |_| Status::fail(no_load_balancer(context)));
     }
     results
 }
 
-fn judge(balancer: &LoadBalancer, description: &Description, context: CheckContext<'_>) -> Status {
-    let Description { kind, scheme, state, .. } = description;
-    let (name, region) = (balancer.name(), context.region.name());
-    let (problem, impact, action) = if kind != "network" {
-        (
-            format!("{name} is a load balancer of type '{kind}', not 'network'"),
-            "dbt cannot connect: it needs an interface endpoint, which leads to Network Load Balancers alone.",
-            "Put a Network Load Balancer behind the service instead.",
-        )
-    } else if scheme != "internal" {
-        (
-            format!("{name} is '{scheme}', not internal"),
-            "dbt connects, but your service can be reached from the internet as well.",
-            "A scheme cannot be changed. Create an internal Network Load Balancer with the same listeners, add it to the \
-             service (modify-vpc-endpoint-service-configuration --add-network-load-balancer-arns), and only when dbt's \
-             connections go through it take this one out.",
-        )
-    } else if state != "active" {
-        (
-            format!("{name} is '{state}', not active"),
-            "dbt's connections fail, or some of them: AWS cannot run the load balancer as it should.",
-            "If it does not become active within minutes, see that its subnets have free addresses, and ask AWS Support.",
-        )
-    } else {
+fn judge(load_balancer: &LoadBalancer, description: &Description, context: CheckContext<'_>) -> Status {
+    let problems = problems(description);
+    if problems.is_empty() {
         return Status::Pass;
-    };
-    let show = format!("aws elbv2 describe-load-balancers --region {region} --load-balancer-arns {}", balancer.arn);
-    Status::Fail(Box::new(Finding {
+    }
+    let Description { kind, scheme, state, .. } = description;
+    let joined = |text: fn(&Problem) -> &str, with: &str| problems.iter().map(text).collect::<Vec<_>>().join(with);
+    Status::fail(Finding {
         severity: Severity::Critical,
-        summary: problem,
-        impact: impact.to_owned(),
+        summary: format!("{} {}", load_balancer.name(), joined(|problem| &problem.summary, " and ")),
+        impact: joined(|problem| problem.impact, " "),
         evidence: vec![format!("type {kind}, scheme {scheme}, state {state}")],
         remedy: Remedy {
-            action: action.to_owned(),
-            command: Some(show),
-            console: context.region.load_balancer(&balancer.arn),
+            action: joined(|problem| problem.action, " "),
+            command: Some(format!(
+                "aws elbv2 describe-load-balancers --region {} --load-balancer-arns {}",
+                context.region.name(),
+                load_balancer.arn
+            )),
+            console: context.region.load_balancer(&load_balancer.arn),
         },
         cause: None,
-        parts: Vec::new(),
+        parts: problems.iter().map(|problem| problem.part.to_owned()).collect(),
         related: Vec::new(),
-    }))
+    })
+}
+
+/// One way in which a load balancer is not an active, internal Network Load Balancer.
+struct Problem {
+    part: &'static str,
+    summary: String,
+    impact: &'static str,
+    action: &'static str,
+}
+
+/// All problems, and not only the first.
+fn problems(description: &Description) -> Vec<Problem> {
+    let Description { kind, scheme, state, .. } = description;
+    let is_network = kind == "network";
+    let kind = (!is_network).then(|| Problem {
+        part: "type",
+        summary: format!("is a load balancer of type '{kind}', not 'network'"),
+        impact: "dbt cannot connect: it needs an interface endpoint, which leads to Network Load Balancers alone.",
+        action: "Put a Network Load Balancer behind the service instead.",
+    });
+    // A Gateway Load Balancer has no scheme.
+    let scheme = ((is_network || !scheme.is_empty()) && scheme != "internal").then(|| Problem {
+        part: "scheme",
+        summary: format!("is '{scheme}', not internal"),
+        impact: "Your service can be reached from the internet as well.",
+        action: "A scheme cannot be changed. Create an internal Network Load Balancer with the same listeners, add it to the \
+                 service (modify-vpc-endpoint-service-configuration --add-network-load-balancer-arns), and only when dbt's \
+                 connections go through it take this one out.",
+    });
+    let state = (state != "active").then(|| Problem {
+        part: "state",
+        summary: format!("is '{state}', not active"),
+        impact: "dbt's connections fail, or some of them: AWS cannot run the load balancer as it should.",
+        action: "If it does not become active within minutes, see that its subnets have free addresses, and ask AWS Support.",
+    });
+    [kind, scheme, state].into_iter().flatten().collect()
 }
 
 fn no_load_balancer(context: CheckContext<'_>) -> Finding {
@@ -101,51 +122,63 @@ fn no_load_balancer(context: CheckContext<'_>) -> Finding {
 mod tests {
     use super::*;
     use crate::snapshot::Topology;
-    use crate::testing::{call_error, endpoint_service, failures, load_balancer, topology, with_context};
+    use crate::testing::{
+        call_error, endpoint_service, failure, load_balancer, only_status, summaries, topology, with_context,
+    };
 
-    fn like(change: impl FnOnce(&mut Description)) -> LoadBalancer {
-        let mut balancer = load_balancer("pg", vec![]);
-        change(balancer.description.as_mut().unwrap());
-        balancer
+    /// A load balancer that passes, with this change.
+    fn changed(change: impl FnOnce(&mut Description)) -> LoadBalancer {
+        let mut load_balancer = load_balancer("pg", vec![]);
+        change(load_balancer.description.as_mut().unwrap());
+        load_balancer
     }
 
-    fn told(balancers: Vec<LoadBalancer>) -> Vec<String> {
-        let results = with_context(&topology(endpoint_service(), balancers), evaluate);
-        failures(&results).into_iter().map(|(_, summary)| summary.to_owned()).collect()
+    fn results(load_balancers: Vec<LoadBalancer>) -> Vec<CheckResult> {
+        with_context(&topology(endpoint_service(), load_balancers), evaluate)
     }
 
     #[test]
     fn type_scheme_and_state_must_be_right() {
-        assert_eq!(told(vec![like(|_| {})]), [""; 0]);
-        let gateway = like(|own| (own.kind, own.scheme) = ("gateway".to_owned(), String::new()));
-        assert_eq!(told(vec![gateway]), ["pg is a load balancer of type 'gateway', not 'network'"]);
-        let public = like(|own| own.scheme = "internet-facing".to_owned());
-        assert_eq!(told(vec![public]), ["pg is 'internet-facing', not internal"]);
+        assert_eq!(summaries(&results(vec![changed(|_| {})])), [""; 0]);
+        let gateway = changed(|nlb| (nlb.kind, nlb.scheme) = ("gateway".to_owned(), String::new()));
+        assert_eq!(summaries(&results(vec![gateway])), ["pg is a load balancer of type 'gateway', not 'network'"]);
+        let public = changed(|nlb| nlb.scheme = "internet-facing".to_owned());
+        assert_eq!(summaries(&results(vec![public])), ["pg is 'internet-facing', not internal"]);
         for state in ["provisioning", "active_impaired", "failed", ""] {
-            let idle = like(|own| own.state = state.to_owned());
-            assert_eq!(told(vec![idle]), [format!("pg is '{state}', not active")]);
+            let inactive = changed(|nlb| nlb.state = state.to_owned());
+            assert_eq!(summaries(&results(vec![inactive])), [format!("pg is '{state}', not active")]);
         }
     }
 
     #[test]
-    fn a_service_must_have_one_and_all_of_them_count() {
-        assert_eq!(told(vec![]), ["no load balancer is behind the endpoint service"]);
+    fn all_problems_are_reported_and_not_only_the_first() {
+        let problems = changed(|description| {
+            (description.scheme, description.state) = ("internet-facing".to_owned(), "failed".to_owned());
+        });
+        let topology = topology(endpoint_service(), [problems]);
+        let finding = failure(only_status(with_context(&topology, evaluate))).unwrap();
+        assert_eq!(finding.summary, "pg is 'internet-facing', not internal and is 'failed', not active");
+        assert_eq!(finding.parts, ["scheme", "state"]);
+    }
+
+    #[test]
+    fn a_service_must_have_a_load_balancer_and_all_of_them_count() {
+        assert_eq!(summaries(&results(vec![])), ["no load balancer is behind the endpoint service"]);
         let idle =
-            LoadBalancer { arn: load_balancer("idle", vec![]).arn, ..like(|own| own.state = "failed".to_owned()) };
-        assert_eq!(told(vec![like(|_| {}), idle]), ["idle is 'failed', not active"]);
+            LoadBalancer { arn: load_balancer("idle", vec![]).arn, ..changed(|nlb| nlb.state = "failed".to_owned()) };
+        assert_eq!(summaries(&results(vec![changed(|_| {}), idle])), ["idle is 'failed', not active"]);
     }
 
     #[test]
     fn what_could_not_be_read_is_unknown() {
         let call = "elasticloadbalancing:DescribeLoadBalancers";
-        let blind = LoadBalancer { description: Err(call_error(call)), ..like(|_| {}) };
-        let seen = topology(endpoint_service(), [blind]);
-        let unlisted = Topology { services: Some(Err(call_error(call))), ..seen.clone() };
-        let gone = Topology { services: Some(Ok([].into())), ..seen.clone() };
-        for topology in [seen, unlisted, gone] {
-            let statuses: Vec<Status> =
-                with_context(&topology, evaluate).into_iter().map(|found| found.status).collect();
-            assert!(matches!(statuses[..], [Status::Unknown(_)]), "{statuses:?}");
+        let unread = LoadBalancer { description: Err(call_error(call)), ..changed(|_| {}) };
+        let unread = topology(endpoint_service(), [unread]);
+        let unlisted = Topology { services: Some(Err(call_error(call))), ..unread.clone() };
+        let gone = Topology { services: Some(Ok([].into())), ..unread.clone() };
+        for topology in [unread, unlisted, gone] {
+            let status = only_status(with_context(&topology, evaluate));
+            assert!(matches!(status, Status::Unknown(_)), "{status:?}");
         }
     }
 }

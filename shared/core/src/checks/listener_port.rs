@@ -1,4 +1,7 @@
-//! `listener.port`: is somebody listening where dbt connects?
+//! `listener.port`: does a listener accept connections on the ports that dbt connects to?
+//!
+//! Checked on each load balancer of the service, because any of them may get a connection. A listener that forwards to an
+//! empty target group passes here; `target-group.health` reports the group.
 
 use std::collections::BTreeSet;
 
@@ -24,114 +27,116 @@ pub(super) const SPEC: Spec = Spec {
     evaluate,
 };
 
-/// One result per load balancer: with several behind a service, any of them may get a connection.
-///
-/// A listener that forwards to a group without targets counts here: what is wrong then is the group, and
-/// `target-group.health` says so.
+/// One result per load balancer.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-listeners.html>
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let expected = context.policy.listener_ports.for_service(context.service);
-    context.per_load_balancer(&SPEC, |balancer, _| match &balancer.listeners {
-        Ok(listeners) => judge(balancer, listeners, &expected, context),
+    context.per_load_balancer(&SPEC, |load_balancer, _| match &load_balancer.listeners {
+        Ok(listeners) => judge(load_balancer, listeners, &expected, context),
         Err(error) => Status::Unknown(error.to_string()),
     })
 }
 
 fn judge(
-    balancer: &LoadBalancer,
+    load_balancer: &LoadBalancer,
     listeners: &[Listener],
     expected: &BTreeSet<u16>,
     context: CheckContext<'_>,
 ) -> Status {
-    let serving: BTreeSet<u16> = listeners.iter().filter(|own| own.serves()).map(|own| own.port).collect();
+    let serving: BTreeSet<u16> =
+        listeners.iter().filter(|listener| listener.serves()).map(|listener| listener.port).collect();
     let missing: Vec<u16> = expected.difference(&serving).copied().collect();
-    let name = balancer.name();
     let summary = if expected.is_empty() && serving.is_empty() {
-        format!("no listener of {name} serves dbt")
+        format!("no listener of {} serves dbt", load_balancer.name())
     } else if missing.is_empty() {
         return Status::Pass;
     } else {
-        let ports: Vec<String> = missing.iter().map(ToString::to_string).collect();
-        let plural = if ports.len() == 1 { "" } else { "s" };
+        missing_ports(load_balancer, &missing, expected.len())
+    };
+    Status::fail(Finding {
+        severity: Severity::Critical,
+        summary,
+        impact: "dbt's connections to these ports are refused: no TCP or TLS listener takes them and forwards them."
+            .to_owned(),
+        evidence: evidence(listeners),
+        remedy: remedy(load_balancer, listeners, &missing, context),
+        cause: None,
+        parts: missing.iter().map(|port| format!("port {port}")).collect(),
+        related: Vec::new(),
+    })
+}
+
+fn missing_ports(load_balancer: &LoadBalancer, missing: &[u16], expected: usize) -> String {
+    let ports: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    let plural = if ports.len() == 1 { "" } else { "s" };
+    let (name, ports, number) = (load_balancer.name(), ports.join(", "), ports.len());
+    format!("no listener serves port{plural} {ports} of {name} ({number} of {expected})")
+}
+
+fn evidence(listeners: &[Listener]) -> Vec<String> {
+    if listeners.is_empty() {
+        return vec!["no listener".to_owned()];
+    }
+    let line = |listener: &Listener| {
+        let groups: Vec<&str> =
+            listener.forwards_to.iter().filter_map(|arn| arn.resource().split('/').nth(1)).collect();
+        let to = if groups.is_empty() { "to no target group".to_owned() } else { format!("to {}", groups.join(", ")) };
+        format!("listener {listener}: forwards {to}")
+    };
+    listeners.iter().map(line).collect()
+}
+
+fn remedy(load_balancer: &LoadBalancer, listeners: &[Listener], missing: &[u16], context: CheckContext<'_>) -> Remedy {
+    let (region, arn) = (context.region.name(), &load_balancer.arn);
+    let occupied = listeners.iter().find(|listener| missing.contains(&listener.port));
+    let groups = load_balancer.target_groups.iter().flatten().collect::<Vec<_>>();
+    let create = |port: &str, group: &str| {
         format!(
-            "no listener serves port{plural} {} of {name} ({} of {})",
-            ports.join(", "),
-            ports.len(),
-            expected.len()
+            "aws elbv2 create-listener --region {region} --load-balancer-arn {arn} --protocol TCP --port {port} \
+             --default-actions Type=forward,TargetGroupArn={group}"
         )
     };
-    let (region, arn) = (context.region.name(), &balancer.arn);
-    let taken = listeners.iter().find(|own| missing.contains(&own.port));
-    let groups = balancer.target_groups.iter().flatten().collect::<Vec<_>>();
-    let (action, command) = match (taken, missing.first(), &groups[..]) {
-        (Some(taken), ..) => (
+    let (action, command) = match (occupied, missing.first(), &groups[..]) {
+        (Some(listener), ..) => (
             format!(
-                "{taken} has the port, but does not serve dbt: its protocol must be TCP or TLS, and it must forward to a \
-                 target group."
+                "{listener} has the port, but does not serve dbt: its protocol must be TCP or TLS, and it must forward \
+                 to a target group."
             ),
             format!("aws elbv2 describe-listeners --region {region} --load-balancer-arn {arn}"),
         ),
         (None, Some(port), [group]) => (
             format!(
                 "Create the listener; {} is the only target group here, so see that it is the right one. If dbt expects \
-                 another port, on_passing the stack's ListenerPorts.",
+                 another port, correct the stack's ListenerPorts.",
                 group.name()
             ),
-            format!(
-                "aws elbv2 create-listener --region {region} --load-balancer-arn {arn} --protocol TCP --port {port} \
-                 --default-actions Type=forward,TargetGroupArn={}",
-                group.arn
-            ),
+            create(&port.to_string(), group.arn.as_str()),
         ),
-        (None, ..) => (
+        (None, port, _) => (
             "Create a TCP or TLS listener that forwards to the target group of your service; set the target group's ARN \
              in this command, and the port where it is missing."
                 .to_owned(),
-            format!(
-                "aws elbv2 create-listener --region {region} --load-balancer-arn {arn} --protocol TCP --port {} \
-                 --default-actions Type=forward,TargetGroupArn=ARN",
-                missing.first().map_or("PORT".to_owned(), ToString::to_string)
-            ),
+            create(&port.map_or("PORT".to_owned(), ToString::to_string), "ARN"),
         ),
     };
-    let line = |own: &Listener| {
-        let groups: Vec<&str> = own.forwards_to.iter().filter_map(|arn| arn.resource().split('/').nth(1)).collect();
-        let to = if groups.is_empty() { "to no target group".to_owned() } else { format!("to {}", groups.join(", ")) };
-        format!("listener {own}: forwards {to}")
-    };
-    Status::Fail(Box::new(Finding {
-        severity: Severity::Critical,
-        summary,
-        impact: "dbt's connections to these ports are refused: no TCP or TLS listener takes them and forwards them."
-            .to_owned(),
-        evidence: if listeners.is_empty() {
-            vec!["no listener".to_owned()]
-        } else {
-            listeners.iter().map(line).collect()
-        },
-        remedy: Remedy { action, command: Some(command), console: context.region.load_balancer(arn) },
-        cause: None,
-        parts: Vec::new(),
-        related: Vec::new(),
-    }))
+    Remedy { action, command: Some(command), console: context.region.load_balancer(arn) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::{
-        call_error, endpoint_service, failures, listener, load_balancer, settings, target_group, topology,
+        call_error, endpoint_service, failures, listener, load_balancer, settings, summaries, target_group, topology,
         with_context, with_policy,
     };
 
-    fn balancer(name: &str, listeners: Vec<Listener>) -> LoadBalancer {
+    fn nlb(name: &str, listeners: Vec<Listener>) -> LoadBalancer {
         LoadBalancer { listeners: Ok(listeners), ..load_balancer(name, vec![target_group("pg")]) }
     }
 
-    fn told(ports: &str, balancers: Vec<LoadBalancer>) -> Vec<String> {
+    fn results(ports: &str, load_balancers: Vec<LoadBalancer>) -> Vec<CheckResult> {
         let policy = settings(&[("LISTENER_PORTS", ports)]).policy;
-        let results = with_policy(&topology(endpoint_service(), balancers), &policy, evaluate);
-        failures(&results).into_iter().map(|(_, summary)| summary.to_owned()).collect()
+        with_policy(&topology(endpoint_service(), load_balancers), &policy, evaluate)
     }
 
     fn on(protocol: &str) -> Vec<Listener> {
@@ -139,50 +144,49 @@ mod tests {
     }
 
     #[test]
-    fn tcp_in_any_dress_serves_dbt_and_udp_does_not() {
+    fn a_listener_serves_dbt_if_its_protocol_carries_tcp() {
         for protocol in ["TCP", "TLS", "TCP_UDP"] {
-            assert_eq!(told("5432", vec![balancer("pg", on(protocol))]), [""; 0], "{protocol}");
-            assert_eq!(told("", vec![balancer("pg", on(protocol))]), [""; 0], "{protocol}");
+            assert_eq!(summaries(&results("5432", vec![nlb("pg", on(protocol))])), [""; 0], "{protocol}");
+            assert_eq!(summaries(&results("", vec![nlb("pg", on(protocol))])), [""; 0], "{protocol}");
         }
         for protocol in ["UDP", "QUIC", ""] {
             let expected = "no listener serves port 5432 of pg (1 of 1)";
-            assert_eq!(told("5432", vec![balancer("pg", on(protocol))]), [expected], "{protocol}");
+            assert_eq!(summaries(&results("5432", vec![nlb("pg", on(protocol))])), [expected], "{protocol}");
             let any = "no listener of pg serves dbt";
-            assert_eq!(told("", vec![balancer("pg", on(protocol))]), [any], "{protocol}");
+            assert_eq!(summaries(&results("", vec![nlb("pg", on(protocol))])), [any], "{protocol}");
         }
     }
 
     #[test]
     fn each_expected_port_counts_on_each_load_balancer() {
         let expected = "no listener serves port 443 of pg (1 of 2)";
-        assert_eq!(told("5432+443", vec![balancer("pg", on("TCP"))]), [expected]);
+        assert_eq!(summaries(&results("5432+443", vec![nlb("pg", on("TCP"))])), [expected]);
         let idle = "no listener serves port 5432 of other (1 of 1)";
-        assert_eq!(told("5432", vec![balancer("pg", on("TCP")), balancer("other", vec![])]), [idle]);
+        assert_eq!(summaries(&results("5432", vec![nlb("pg", on("TCP")), nlb("other", vec![])])), [idle]);
         let elsewhere = "vpce-svc-00000000000000001=443";
         let expected = "no listener serves port 443 of pg (1 of 1)";
-        assert_eq!(told(elsewhere, vec![balancer("pg", on("TCP"))]), [expected]);
+        assert_eq!(summaries(&results(elsewhere, vec![nlb("pg", on("TCP"))])), [expected]);
     }
 
     #[test]
     fn a_listener_that_forwards_to_nothing_serves_nobody() {
         let nowhere = Listener { forwards_to: vec![], ..on("TCP").remove(0) };
-        assert_eq!(told("5432", vec![balancer("pg", vec![nowhere])]).len(), 1);
+        assert_eq!(summaries(&results("5432", vec![nlb("pg", vec![nowhere])])).len(), 1);
     }
 
     #[test]
-    fn a_listener_that_forwards_to_an_empty_group_is_the_groups_matter() {
-        let balancer = balancer("pg", on("TCP"));
-        assert_eq!(told("5432", vec![balancer.clone()]), [""; 0]);
-        let health =
-            with_context(&topology(endpoint_service(), [balancer]), crate::checks::target_health::SPEC.evaluate);
+    fn an_empty_target_group_is_reported_by_target_group_health() {
+        let nlb = nlb("pg", on("TCP"));
+        assert_eq!(summaries(&results("5432", vec![nlb.clone()])), [""; 0]);
+        let health = with_context(&topology(endpoint_service(), [nlb]), crate::checks::target_health::SPEC.evaluate);
         assert_eq!(failures(&health), [(Severity::Critical, "no target is registered in target group pg")]);
     }
 
     #[test]
     fn what_could_not_be_read_is_unknown() {
         let failed = Err(call_error("elasticloadbalancing:DescribeListeners"));
-        let blind = LoadBalancer { listeners: failed, ..balancer("pg", vec![]) };
-        let results = with_context(&topology(endpoint_service(), [blind]), evaluate);
+        let unread = LoadBalancer { listeners: failed, ..nlb("pg", vec![]) };
+        let results = with_context(&topology(endpoint_service(), [unread]), evaluate);
         assert!(matches!(results[0].status, Status::Unknown(_)));
     }
 }

@@ -34,28 +34,55 @@ pub(super) const SPEC: Spec = Spec {
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let Some(topic) = &context.policy.notification_topic else { return Vec::new() };
     context.for_service(&SPEC, |service| match known(context.topology.notifications.as_ref()) {
-        Ok(all) => judge(&service.id, all, topic, context),
+        Ok(notifications) => judge(&service.id, notifications, topic, context),
         Err(why) => Status::Unknown(why),
     })
 }
 
-fn judge(service: &ServiceId, all: &[Notification], topic: &Arn, context: CheckContext<'_>) -> Status {
-    let ours: Vec<&Notification> =
-        all.iter().filter(|own| own.service == *service && own.topic == topic.as_str()).collect();
-    let notified: BTreeSet<&str> =
-        ours.iter().filter(|own| own.enabled).flat_map(|own| own.events.iter().map(String::as_str)).collect();
+fn judge(service: &ServiceId, notifications: &[Notification], topic: &Arn, context: CheckContext<'_>) -> Status {
+    let to_guard: Vec<&Notification> = notifications
+        .iter()
+        .filter(|notification| notification.service == *service && notification.topic == topic.as_str())
+        .collect();
+    let notified: BTreeSet<&str> = to_guard
+        .iter()
+        .filter(|notification| notification.enabled)
+        .flat_map(|notification| notification.events.iter().map(String::as_str))
+        .collect();
     let missing: Vec<&str> = EVENTS.into_iter().filter(|event| !notified.contains(event)).collect();
     if missing.is_empty() {
         return Status::Pass;
     }
-    let disabled = ours.iter().find(|own| !own.enabled);
-    let region = context.region.name();
+    Status::fail(Finding {
+        severity: Severity::Warning,
+        summary: format!("EC2 does not tell the guard of {} of 4 events: {}", missing.len(), missing.join(", ")),
+        impact: "dbt's request is accepted by the schedule, minutes later than it could be.".to_owned(),
+        evidence: evidence(&to_guard, topic),
+        remedy: remedy(service, &to_guard, topic, context),
+        cause: None,
+        parts: missing.iter().map(ToString::to_string).collect(),
+        related: Vec::new(),
+    })
+}
+
+fn evidence(to_guard: &[&Notification], topic: &Arn) -> Vec<String> {
+    let line = |notification: &&Notification| {
+        let state = if notification.enabled { "enabled" } else { "disabled" };
+        format!("{}: {} ({state})", notification.id, notification.events.join(", "))
+    };
+    let mut evidence = vec![format!("topic: {topic}"), format!("{} to it", count(to_guard.len(), "notification"))];
+    evidence.extend(to_guard.iter().map(line));
+    evidence
+}
+
+fn remedy(service: &ServiceId, to_guard: &[&Notification], topic: &Arn, context: CheckContext<'_>) -> Remedy {
+    let (region, events) = (context.region.name(), EVENTS.join(" "));
     let create = format!(
         "aws ec2 create-vpc-endpoint-connection-notification --region {region} --service-id {service} \
-         --connection-notification-arn {topic} --connection-events {}",
-        EVENTS.join(" ")
+         --connection-notification-arn {topic} --connection-events {events}"
     );
-    let (action, command) = match (disabled, ours.first()) {
+    let disabled = to_guard.iter().find(|notification| !notification.enabled);
+    let (action, command) = match (disabled, to_guard.first()) {
         (Some(Notification { id, .. }), _) => (
             "EC2 disables a notification that it cannot deliver: see that the topic's policy lets vpce.amazonaws.com \
              publish, as the stack sets it. Then replace it with a new one.",
@@ -68,43 +95,29 @@ fn judge(service: &ServiceId, all: &[Notification], topic: &Arn, context: CheckC
             "Subscribe the notification to all four events.",
             format!(
                 "aws ec2 modify-vpc-endpoint-connection-notification --region {region} --connection-notification-id {id} \
-                 --connection-events {}",
-                EVENTS.join(" ")
+                 --connection-events {events}"
             ),
         ),
         (None, None) => ("Create the notification again.", create),
     };
-    let line = |own: &&Notification| {
-        let state = if own.enabled { "enabled" } else { "disabled" };
-        format!("{}: {} ({state})", own.id, own.events.join(", "))
-    };
-    let mut evidence = vec![format!("topic: {topic}"), format!("{} to it", count(ours.len(), "notification"))];
-    evidence.extend(ours.iter().map(line));
-    Status::Fail(Box::new(Finding {
-        severity: Severity::Warning,
-        summary: format!("EC2 does not tell the guard of {} of 4 events: {}", missing.len(), missing.join(", ")),
-        impact: "dbt's request is accepted by the schedule, minutes later than it could be.".to_owned(),
-        evidence,
-        remedy: Remedy {
-            action: action.to_owned(),
-            command: Some(command),
-            console: context.region.endpoint_service(service.as_str()),
-        },
-        cause: None,
-        parts: Vec::new(),
-        related: Vec::new(),
-    }))
+    Remedy {
+        action: action.to_owned(),
+        command: Some(command),
+        console: context.region.endpoint_service(service.as_str()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::snapshot::Topology;
-    use crate::testing::{call_error, endpoint_service, only_status, service, settings, topology, with_policy};
+    use crate::testing::{
+        call_error, endpoint_service, failure, only_status, service, settings, topology, with_policy,
+    };
 
-    const TOPIC: &str = "arn:aws:sns:eu-central-1:111122223333:doorbell";
+    const TOPIC: &str = "arn:aws:sns:eu-central-1:111122223333:notifications";
 
-    fn to(number: u32, topic: &str, events: &[&str]) -> Notification {
+    fn notification(number: u32, topic: &str, events: &[&str]) -> Notification {
         Notification {
             id: "vpce-nfn-0123456789abcdef0".to_owned(),
             service: service(number),
@@ -114,41 +127,48 @@ mod tests {
         }
     }
 
-    /// Summary and command, if it fails.
-    fn told(notifications: Vec<Notification>) -> Option<(String, String)> {
+    /// The finding for these notifications, if the check fails.
+    fn finding(notifications: Vec<Notification>) -> Option<Finding> {
         let policy = settings(&[("NOTIFICATION_TOPIC_ARN", TOPIC)]).policy;
         let topology = Topology { notifications: Some(Ok(notifications)), ..topology(endpoint_service(), []) };
-        match only_status(with_policy(&topology, &policy, evaluate)) {
-            Status::Pass => None,
-            Status::Fail(finding) => Some((finding.summary, finding.remedy.command.unwrap())),
-            Status::Unknown(why) => panic!("unknown: {why}"),
-        }
+        failure(only_status(with_policy(&topology, &policy, evaluate)))
+    }
+
+    fn summary_and_command(notifications: Vec<Notification>) -> (String, String) {
+        let finding = finding(notifications).unwrap();
+        (finding.summary, finding.remedy.command.unwrap())
     }
 
     #[test]
-    fn all_four_events_must_reach_the_topic_whichever_notification_brings_them() {
-        assert_eq!(told(vec![to(1, TOPIC, &EVENTS)]), None);
-        assert_eq!(told(vec![to(1, TOPIC, &["Accept", "Connect"]), to(1, TOPIC, &["Delete", "Reject"])]), None);
-        let (summary, command) = told(vec![to(1, TOPIC, &["Accept", "Connect", "Reject"])]).unwrap();
+    fn the_notifications_together_must_cover_all_four_events() {
+        assert_eq!(finding(vec![notification(1, TOPIC, &EVENTS)]), None);
+        assert_eq!(
+            finding(vec![
+                notification(1, TOPIC, &["Accept", "Connect"]),
+                notification(1, TOPIC, &["Delete", "Reject"])
+            ]),
+            None
+        );
+        let (summary, command) = summary_and_command(vec![notification(1, TOPIC, &["Accept", "Connect", "Reject"])]);
         assert_eq!(summary, "EC2 does not tell the guard of 1 of 4 events: Delete");
         assert!(command.contains("modify-vpc-endpoint-connection-notification"), "{command}");
     }
 
     #[test]
-    fn what_goes_elsewhere_or_nowhere_does_not_count() {
-        let elsewhere = to(1, "arn:aws:sns:eu-central-1:111122223333:other", &EVENTS);
-        let of_another = to(2, TOPIC, &EVENTS);
-        let (summary, command) = told(vec![elsewhere, of_another]).unwrap();
+    fn other_topics_other_services_and_disabled_notifications_do_not_count() {
+        let elsewhere = notification(1, "arn:aws:sns:eu-central-1:111122223333:other", &EVENTS);
+        let of_another_service = notification(2, TOPIC, &EVENTS);
+        let (summary, command) = summary_and_command(vec![elsewhere, of_another_service]);
         assert_eq!(summary, "EC2 does not tell the guard of 4 of 4 events: Accept, Connect, Delete, Reject");
         assert!(command.contains("create-vpc-endpoint-connection-notification"), "{command}");
-        let disabled = Notification { enabled: false, ..to(1, TOPIC, &EVENTS) };
-        let (_, command) = told(vec![disabled]).unwrap();
+        let disabled = Notification { enabled: false, ..notification(1, TOPIC, &EVENTS) };
+        let (_, command) = summary_and_command(vec![disabled]);
         assert!(command.contains("delete-vpc-endpoint-connection-notifications"), "{command}");
         assert!(command.contains(" && aws ec2 create-vpc-endpoint-connection-notification"), "{command}");
     }
 
     #[test]
-    fn without_a_topic_there_is_no_check_and_without_a_read_no_answer() {
+    fn without_a_topic_there_is_no_result_and_a_failed_read_is_unknown() {
         let topology = topology(endpoint_service(), []);
         assert_eq!(with_policy(&topology, &settings(&[]).policy, evaluate), []);
         let policy = settings(&[("NOTIFICATION_TOPIC_ARN", TOPIC)]).policy;

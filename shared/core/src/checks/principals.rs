@@ -1,7 +1,7 @@
-//! `service.principals`: may dbt ask, and nobody else?
+//! `service.principals`: are the allowed principals exactly dbt's?
 
 use super::catalogue::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Finding, Group, Region, Remedy, Severity, Spec, Status, limited};
+use super::{CheckContext, CheckResult, Finding, Group, Region, Remedy, Severity, Spec, Status, count, limited};
 use crate::config::{Policy, Principal};
 use crate::ids::{AccountId, Arn};
 use crate::snapshot::known;
@@ -29,7 +29,7 @@ pub(super) const SPEC: Spec = Spec {
     evaluate,
 };
 
-/// The result for the endpoint service, from its allowed principals as EC2 lists them.
+/// The result for the endpoint service.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.for_service(&SPEC, |service| match known(service.principals.as_ref()) {
         Ok(allowed) => judge(allowed, context),
@@ -38,17 +38,20 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
 }
 
 fn judge(allowed: &[String], context: CheckContext<'_>) -> Status {
-    let CheckContext { service, policy, region, .. } = context;
+    let CheckContext { policy, region, .. } = context;
     let anybody = allowed.iter().any(|principal| principal == "*");
+    // '*' does not count: it must be removed, and dbt must stay allowed.
     let missing: Vec<String> = policy
         .principals
         .iter()
-        // Even where '*' admits everybody: it must go, and dbt must not go with it.
-        .filter(|wanted| !allowed.iter().any(|own| admits(own, wanted)))
+        .filter(|wanted| !allowed.iter().any(|principal| admits(principal, wanted)))
         .map(|wanted| arn_of(wanted, region))
         .collect();
-    let others: Vec<&str> =
-        allowed.iter().map(String::as_str).filter(|own| *own != "*" && !is_dbts(own, policy)).collect();
+    let others: Vec<&str> = allowed
+        .iter()
+        .map(String::as_str)
+        .filter(|principal| *principal != "*" && !is_dbts(principal, policy))
+        .collect();
 
     let (severity, summary, impact) = if anybody {
         (
@@ -66,63 +69,72 @@ fn judge(allowed: &[String], context: CheckContext<'_>) -> Status {
     } else if !others.is_empty() {
         (
             Severity::Warning,
-            format!("{} besides dbt may ask to connect", super::count(others.len(), "principal")),
+            format!("{} besides dbt may ask to connect", count(others.len(), "principal")),
             "Nothing changes for dbt, but others can send connection requests.",
         )
     } else {
         return Status::Pass;
     };
-    let mut arguments = Vec::new();
-    if !missing.is_empty() {
-        arguments.push(format!("--add-allowed-principals {}", missing.join(" ")));
-    }
-    let excess = allowed.iter().filter(|own| !is_dbts(own, policy)).take(MAX_PRINCIPALS);
-    let excess: Vec<String> = excess.map(|own| format!("'{own}'")).collect();
-    if !excess.is_empty() {
-        arguments.push(format!("--remove-allowed-principals {}", excess.join(" ")));
-    }
-    Status::Fail(Box::new(Finding {
+    // While '*' is allowed, dbt is not kept out.
+    let kept_out = if anybody { Vec::new() } else { missing.iter().map(|arn| format!("missing: {arn}")).collect() };
+    let parts = anybody.then(|| "*".to_owned()).into_iter().chain(kept_out);
+    Status::fail(Finding {
         severity,
         summary,
         impact: impact.to_owned(),
         evidence: limited(allowed.iter().map(|principal| format!("allowed: {principal}")).collect(), MAX_PRINCIPALS),
-        remedy: Remedy {
-            action: "Allow dbt's principals alone. This closes no connection that exists.".to_owned(),
-            command: Some(format!(
-                "aws ec2 modify-vpc-endpoint-service-permissions --region {} --service-id {service} {}",
-                region.name(),
-                arguments.join(" ")
-            )),
-            console: region.endpoint_service(service.as_str()),
-        },
+        remedy: remedy(allowed, &missing, context),
         cause: None,
-        parts: Vec::new(),
+        parts: parts.chain(others.iter().map(ToString::to_string)).collect(),
         related: Vec::new(),
-    }))
+    })
 }
 
-/// The account of an allowed principal, and the ARN if it is not the whole account: EC2 lists an account by its root's ARN,
-/// or by its bare id.
-fn account_of(own: &str) -> Option<(AccountId, Option<Arn>)> {
-    if let Ok(account) = own.parse() {
+/// Adds the missing principals and removes those that are not dbt's.
+fn remedy(allowed: &[String], missing: &[String], context: CheckContext<'_>) -> Remedy {
+    let CheckContext { service, policy, region, .. } = context;
+    let mut arguments = Vec::new();
+    if !missing.is_empty() {
+        arguments.push(format!("--add-allowed-principals {}", missing.join(" ")));
+    }
+    let excess = allowed.iter().filter(|principal| !is_dbts(principal, policy)).take(MAX_PRINCIPALS);
+    let excess: Vec<String> = excess.map(|principal| format!("'{principal}'")).collect();
+    if !excess.is_empty() {
+        arguments.push(format!("--remove-allowed-principals {}", excess.join(" ")));
+    }
+    Remedy {
+        action: "Allow dbt's principals alone. This closes no connection that exists.".to_owned(),
+        command: Some(format!(
+            "aws ec2 modify-vpc-endpoint-service-permissions --region {} --service-id {service} {}",
+            region.name(),
+            arguments.join(" ")
+        )),
+        console: region.endpoint_service(service.as_str()),
+    }
+}
+
+/// The account of an allowed principal, and the ARN unless it is the whole account. EC2 lists an account by its id or by
+/// the ARN of its root.
+fn account_of(principal: &str) -> Option<(AccountId, Option<Arn>)> {
+    if let Ok(account) = principal.parse() {
         return Some((account, None));
     }
-    let arn: Arn = own.parse().ok()?;
+    let arn: Arn = principal.parse().ok()?;
     let account = arn.account().parse().ok()?;
     Some((account, (arn.resource() != "root").then_some(arn)))
 }
 
-/// Whether the allowed principal `own` lets `wanted` ask. A role or a user is admitted by its account as well; an account
-/// that is configured by its id alone, by any principal of that account.
+/// Whether the allowed principal `principal` admits `wanted`. A role or a user is also admitted by its account. A principal
+/// that is configured as an account id is admitted by any principal of that account.
 /// <https://docs.aws.amazon.com/vpc/latest/privatelink/configure-endpoint-service.html#add-remove-permissions>
-fn admits(own: &str, wanted: &Principal) -> bool {
-    account_of(own).is_some_and(|(account, part)| {
-        account == wanted.account && (part.is_none() || wanted.arn.is_none() || part == wanted.arn)
+fn admits(principal: &str, wanted: &Principal) -> bool {
+    account_of(principal).is_some_and(|(account, arn)| {
+        account == wanted.account && (arn.is_none() || wanted.arn.is_none() || arn == wanted.arn)
     })
 }
 
-fn is_dbts(own: &str, policy: &Policy) -> bool {
-    account_of(own).is_some_and(|(account, _)| policy.dbt_accounts.contains(&account))
+fn is_dbts(principal: &str, policy: &Policy) -> bool {
+    account_of(principal).is_some_and(|(account, _)| policy.dbt_accounts.contains(&account))
 }
 
 fn arn_of(principal: &Principal, region: &Region) -> String {
@@ -136,7 +148,9 @@ fn arn_of(principal: &Principal, region: &Region) -> String {
 mod tests {
     use super::*;
     use crate::snapshot::{EndpointService, Observed};
-    use crate::testing::{call_error, endpoint_service, only_status, settings, topology, with_policy};
+    use crate::testing::{
+        DBT, UNTRUSTED, call_error, endpoint_service, failure, only_status, settings, topology, with_policy,
+    };
 
     fn status(configured: &str, allowed: Observed<Vec<String>>) -> Status {
         let policy = settings(&[("DBT_PRINCIPALS", configured)]).policy;
@@ -148,13 +162,10 @@ mod tests {
     const ROLE: &str = "arn:aws:iam::123456789012:role/dbt";
     const OTHER: &str = "arn:aws:iam::999999999999:root";
 
-    /// The severity, if it fails, for these configured and these allowed principals.
+    /// The severity for these configured and these allowed principals, if the check fails.
     fn severity(configured: &str, allowed: &[&str]) -> Option<Severity> {
-        match status(configured, Ok(allowed.iter().map(ToString::to_string).collect())) {
-            Status::Pass => None,
-            Status::Fail(finding) => Some(finding.severity),
-            Status::Unknown(why) => panic!("unknown: {why}"),
-        }
+        let allowed = allowed.iter().map(ToString::to_string).collect();
+        failure(status(configured, Ok(allowed))).map(|finding| finding.severity)
     }
 
     #[test]
@@ -165,17 +176,17 @@ mod tests {
             (ROLE, &[ROLE], None),
             (ROLE, &[ROOT], None),
             (ROOT, &[ROLE], critical),
-            ("123456789012", &[ROLE], None),
-            ("123456789012", &[ROOT], None),
+            (DBT, &[ROLE], None),
+            (DBT, &[ROOT], None),
             (ROOT, &[], critical),
             (ROOT, &[OTHER], critical),
             (ROOT, &["*"], critical),
             (ROOT, &["*", ROOT], critical),
             (ROOT, &[OTHER, ROOT], warning),
             (ROOT, &[ROOT, OTHER], warning),
-            (ROOT, &[ROOT, "999999999999"], warning),
-            (ROOT, &["123456789012"], None),
-            (ROLE, &["123456789012"], None),
+            (ROOT, &[ROOT, UNTRUSTED], warning),
+            (ROOT, &[DBT], None),
+            (ROLE, &[DBT], None),
             (ROLE, &["arn:aws:iam::123456789012:role/another"], critical),
             (ROOT, &[ROOT, ROLE], None),
             ("123456789012,arn:aws:iam::555555555555:root", &[ROOT], critical),
@@ -187,12 +198,23 @@ mod tests {
     }
 
     #[test]
-    fn the_command_mends_it() {
+    fn the_command_adds_dbt_and_removes_the_others() {
         let allowed = Ok(vec!["*".to_owned(), OTHER.to_owned()]);
-        let Status::Fail(finding) = status(ROOT, allowed) else { panic!("it fails") };
-        let command = finding.remedy.command.unwrap();
+        let command = failure(status(ROOT, allowed)).unwrap().remedy.command.unwrap();
         let expected = format!("--add-allowed-principals {ROOT} --remove-allowed-principals '*' '{OTHER}'");
-        assert!(command.ends_with(&expected), "dbt must not go with the others: {command}");
+        assert!(command.ends_with(&expected), "{command}");
+    }
+
+    #[test]
+    fn each_way_in_which_the_principals_are_wrong_is_a_part() {
+        let parts = |allowed: &[&str]| {
+            let allowed = allowed.iter().map(ToString::to_string).collect();
+            failure(status(ROOT, Ok(allowed))).map(|finding| finding.parts)
+        };
+        let missing = format!("missing: {ROOT}");
+        assert_eq!(parts(&["*"]), Some(vec!["*".to_owned()]), "dbt is let in by it");
+        assert_eq!(parts(&[]), Some(vec![missing.clone()]), "which is new once '*' is removed");
+        assert_eq!(parts(&[OTHER]), Some(vec![missing, OTHER.to_owned()]));
     }
 
     #[test]

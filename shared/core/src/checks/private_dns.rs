@@ -1,4 +1,4 @@
-//! `service.private-dns`: can dbt use the service's own name?
+//! `service.private-dns`: is the service's private DNS name verified?
 
 use super::catalogue::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
@@ -22,7 +22,7 @@ pub(super) const SPEC: Spec = Spec {
     evaluate,
 };
 
-/// The result for the endpoint service. A service without a private DNS name needs none.
+/// The result for the endpoint service. A service without a private DNS name passes.
 /// <https://docs.aws.amazon.com/vpc/latest/privatelink/manage-dns-names.html>
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.for_service(&SPEC, |service| match &service.private_dns {
@@ -40,7 +40,7 @@ fn judge(service: &ServiceId, dns: &PrivateDns, context: CheckContext<'_>) -> St
         return Status::Pass;
     }
     let proof = record.as_ref().map(|(name, value)| format!("TXT record that proves it: {name} = {value}"));
-    Status::Fail(Box::new(Finding {
+    Status::fail(Finding {
         severity: Severity::Warning,
         summary: format!("the private DNS name {name} is not verified ({state})"),
         impact:
@@ -58,16 +58,16 @@ fn judge(service: &ServiceId, dns: &PrivateDns, context: CheckContext<'_>) -> St
             console: context.region.endpoint_service(service.as_str()),
         },
         cause: None,
-        parts: Vec::new(),
+        parts: vec![state.clone()],
         related: Vec::new(),
-    }))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::snapshot::EndpointService;
-    use crate::testing::{endpoint_service, only_status, topology, with_context};
+    use crate::testing::{endpoint_service, failure, only_status, topology, with_context};
 
     fn status(state: Option<&str>) -> Status {
         let dns = PrivateDns {
@@ -80,12 +80,12 @@ mod tests {
     }
 
     #[test]
-    fn a_name_must_be_verified() {
+    fn a_private_dns_name_must_be_verified() {
         assert_eq!(only_status(with_context(&topology(endpoint_service(), []), evaluate)), Status::Pass, "no name");
         assert_eq!(status(Some("verified")), Status::Pass);
         assert!(matches!(status(None), Status::Unknown(_)));
         for state in ["pendingVerification", "failed", "new"] {
-            let Status::Fail(finding) = status(Some(state)) else { panic!("{state} fails") };
+            let finding = failure(status(Some(state))).expect(state);
             assert_eq!(finding.evidence[1], "TXT record that proves it: _abc = vpce:xyz");
         }
     }

@@ -1,4 +1,7 @@
-//! `service.regions`: does the service support the Regions dbt connects from?
+//! `service.regions`: does the service support the Regions that dbt connects from?
+//!
+//! Only dbt's endpoints that are requested, being set up or available count. EC2 names an endpoint's Region only if it is
+//! not the service's own.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +27,7 @@ pub(super) const SPEC: Spec = Spec {
     evaluate,
 };
 
-/// The result for the endpoint service. EC2 names an endpoint's Region only where it is not the service's own.
+/// The result for the endpoint service.
 /// <https://docs.aws.amazon.com/vpc/latest/privatelink/configure-endpoint-service.html#endpoint-service-cross-region>
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.for_service(&SPEC, |service| match known(context.topology.connections.as_ref()) {
@@ -34,42 +37,72 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
 }
 
 fn judge(service: &EndpointService, connections: &[Connection], context: CheckContext<'_>) -> Status {
+    let regions = regions_of_dbt(service, connections, context);
+    let with = |wanted: Option<bool>| -> BTreeMap<&str, Vec<&EndpointId>> {
+        regions
+            .iter()
+            .filter(|(name, _)| support(service, name) == wanted)
+            .map(|(name, own)| (*name, own.clone()))
+            .collect()
+    };
+    let (unsupported, unknown) = (with(Some(false)), with(None));
+    match unknown.keys().next() {
+        _ if !unsupported.is_empty() => Status::fail(finding(service, &unsupported, context)),
+        Some(region) => Status::Unknown(format!("EC2 does not say whether the service supports {region}")),
+        None => Status::Pass,
+    }
+}
+
+/// The other Regions that dbt connects from, each with its endpoints.
+fn regions_of_dbt<'a>(
+    service: &EndpointService,
+    connections: &'a [Connection],
+    context: CheckContext<'_>,
+) -> BTreeMap<&'a str, Vec<&'a EndpointId>> {
     let is_dbts = |connection: &&Connection| {
         let owner = connection.owner.as_ref();
         connection.service == service.id && owner.is_some_and(|owner| context.policy.dbt_accounts.contains(owner))
     };
-    let alive = |connection: &&Connection| {
+    let in_use = |connection: &&Connection| {
         use ConnectionState::{Available, Pending, PendingAcceptance};
         matches!(connection.state, Available | Pending | PendingAcceptance)
     };
-    let supported = |name: &str| {
-        let available =
-            |state: &Option<String>| state.as_ref().is_none_or(|state| state.eq_ignore_ascii_case("available"));
-        service.regions.iter().any(|region| region.name == name && available(&region.state))
-    };
-    let mut missing: BTreeMap<&str, Vec<&EndpointId>> = BTreeMap::new();
-    for connection in connections.iter().filter(is_dbts).filter(alive) {
-        let elsewhere = connection.region.as_deref().filter(|region| *region != context.region.name());
-        if let Some(region) = elsewhere.filter(|region| !supported(region)) {
-            missing.entry(region).or_default().push(&connection.endpoint);
+    let mut regions: BTreeMap<&str, Vec<&EndpointId>> = BTreeMap::new();
+    for connection in connections.iter().filter(is_dbts).filter(in_use) {
+        if let Some(region) = connection.region.as_deref().filter(|region| *region != context.region.name()) {
+            regions.entry(region).or_default().push(&connection.endpoint);
         }
     }
-    if missing.is_empty() {
-        return Status::Pass;
+    regions
+}
+
+/// Whether the service supports the Region; `None` if EC2 gives no state for it.
+fn support(service: &EndpointService, name: &str) -> Option<bool> {
+    let mut states = service.regions.iter().filter(|region| region.name == name).map(|region| region.state.as_deref());
+    if states.clone().flatten().any(|state| state.eq_ignore_ascii_case("available")) {
+        return Some(true);
     }
+    if states.any(|state| state.is_none()) { None } else { Some(false) }
+}
+
+fn finding(
+    service: &EndpointService,
+    missing: &BTreeMap<&str, Vec<&EndpointId>>,
+    context: CheckContext<'_>,
+) -> Finding {
     let names: Vec<&str> = missing.keys().copied().collect();
-    let lists = service
+    let supported = service
         .regions
         .iter()
         .map(|region| format!("supported: {} ({})", region.name, region.state.as_deref().unwrap_or("no state")));
     let endpoints = missing.iter().flat_map(|(region, endpoints)| {
         endpoints.iter().map(move |endpoint| format!("dbt's endpoint {endpoint} is in {region}"))
     });
-    Status::Fail(Box::new(Finding {
+    Finding {
         severity: Severity::Warning,
         summary: format!("dbt connects from {}, which the service does not support", names.join(" and ")),
-        impact: "dbt's endpoint there can lose its connection, and cannot be created anew.".to_owned(),
-        evidence: endpoints.chain(lists).collect(),
+        impact: "dbt's endpoint there can lose its connection, and cannot be created again.".to_owned(),
+        evidence: endpoints.chain(supported).collect(),
         remedy: Remedy {
             action: "Let consumers connect from there, if this is where dbt's environment is.".to_owned(),
             command: Some(format!(
@@ -81,24 +114,25 @@ fn judge(service: &EndpointService, connections: &[Connection], context: CheckCo
             console: context.region.endpoint_service(service.id.as_str()),
         },
         cause: None,
-        parts: Vec::new(),
+        parts: names.iter().map(ToString::to_string).collect(),
         related: Vec::new(),
-    }))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::snapshot::{SupportedRegion, Topology};
-    use crate::testing::{call_error, connection, endpoint_service, failures, only_status, topology, with_context};
+    use crate::testing::{
+        DBT, UNTRUSTED, call_error, connection, endpoint_service, failures, only_status, topology, with_context,
+    };
 
-    const DBT: Option<&str> = Some("123456789012");
-
-    fn from(region: Option<&str>, owner: Option<&str>, state: &str) -> Connection {
-        Connection { region: region.map(ToOwned::to_owned), ..connection(1, owner, state) }
+    fn connection_from(region: Option<&str>, owner: &str, state: &str) -> Connection {
+        Connection { region: region.map(ToOwned::to_owned), ..connection(1, Some(owner), state) }
     }
 
-    fn seen(supported: &[(&str, &str)], connections: Vec<Connection>) -> Topology {
+    /// A service with these supported Regions and their states, and these connections.
+    fn topology_with(supported: &[(&str, &str)], connections: Vec<Connection>) -> Topology {
         let region = |(name, state): &(&str, &str)| SupportedRegion {
             name: (*name).to_owned(),
             state: Some((*state).to_owned()),
@@ -111,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_regions_of_dbts_living_endpoints_must_be_supported() {
+    fn the_regions_of_dbts_endpoints_in_use_must_be_supported() {
         let us = Some("us-east-1");
         let table = [
             (vec![], None, DBT, "available", true),
@@ -120,21 +154,31 @@ mod tests {
             (vec![], us, DBT, "pendingAcceptance", false),
             (vec![], us, DBT, "rejected", true),
             (vec![], us, DBT, "deleted", true),
-            (vec![], us, Some("999999999999"), "available", true),
+            (vec![], us, UNTRUSTED, "available", true),
             (vec![("us-east-1", "Available")], us, DBT, "available", true),
             (vec![("us-east-1", "Deleting")], us, DBT, "available", false),
             (vec![("us-west-2", "Available")], us, DBT, "available", false),
         ];
         for (supported, region, owner, state, passes) in table {
-            let results = with_context(&seen(&supported, vec![from(region, owner, state)]), evaluate);
-            assert_eq!(failures(&results).is_empty(), passes, "{supported:?} {region:?} {owner:?} {state}");
+            let topology = topology_with(&supported, vec![connection_from(region, owner, state)]);
+            let results = with_context(&topology, evaluate);
+            assert_eq!(failures(&results).is_empty(), passes, "{supported:?} {region:?} {owner} {state}");
         }
+    }
+
+    #[test]
+    fn a_region_without_a_state_is_unknown() {
+        let us = SupportedRegion { name: "us-east-1".to_owned(), state: None };
+        let service = EndpointService { regions: vec![us], ..endpoint_service() };
+        let connections = Some(Ok(vec![connection_from(Some("us-east-1"), DBT, "available")]));
+        let topology = Topology { connections, ..topology(service, []) };
+        assert!(matches!(only_status(with_context(&topology, evaluate)), Status::Unknown(_)));
     }
 
     #[test]
     fn connections_that_could_not_be_read_are_unknown() {
         let failed = Some(Err(call_error("ec2:DescribeVpcEndpointConnections")));
-        let topology = Topology { connections: failed, ..seen(&[], vec![]) };
+        let topology = Topology { connections: failed, ..topology_with(&[], vec![]) };
         assert!(matches!(only_status(with_context(&topology, evaluate)), Status::Unknown(_)));
     }
 }

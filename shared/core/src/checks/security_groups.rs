@@ -1,4 +1,8 @@
-//! `load-balancer.security-groups`: do the load balancer's security groups let dbt in?
+//! `load-balancer.security-groups`: do the load balancer's security groups allow dbt?
+//!
+//! The rules of all its groups together must cover each of dbt's networks on each expected port, or on every listener's
+//! port if none are expected. A prefix list that cannot be read makes the result unknown only if it would decide. If dbt's
+//! networks are not configured, the result is a warning; but a port that no rule allows at all is critical even then.
 
 use ipnet::IpNet;
 
@@ -46,33 +50,33 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
 }
 
 fn judge(inbound: &InboundRules<'_>) -> Status {
-    let InboundRules { context, balancer, groups, rules, ports, .. } = inbound;
+    let InboundRules { context, load_balancer, rules, ports, .. } = inbound;
     if context.policy.dbt_cidrs.is_empty() {
-        return cannot_tell(inbound);
+        return Status::fail(without_dbt_cidrs(inbound));
     }
     let pairs: Vec<(IpNet, u16)> =
         ports.iter().flat_map(|port| context.policy.dbt_cidrs.iter().map(move |cidr| (*cidr, *port))).collect();
-    let mut kept_out = Vec::new();
+    let mut blocked = Vec::new();
     for (cidr, port) in &pairs {
         match inbound.covers(rules, cidr, *port) {
             Ok(true) => {}
-            Ok(false) => kept_out.push((*cidr, *port)),
+            Ok(false) => blocked.push((*cidr, *port)),
             Err(why) => return Status::Unknown(why),
         }
     }
-    if kept_out.is_empty() {
+    if blocked.is_empty() {
         return Status::Pass;
     }
-    let pairs_named = limited(kept_out.iter().map(|(cidr, port)| format!("{cidr} on port {port}")).collect(), 3);
-    let group = groups.first().map(String::as_str).unwrap_or_default();
-    Status::Fail(Box::new(Finding {
+    let named = limited(blocked.iter().map(|(cidr, port)| format!("{cidr} on port {port}")).collect(), 3);
+    let group = first_group(inbound);
+    Status::fail(Finding {
         severity: Severity::Critical,
         summary: format!(
             "security groups of {} keep dbt out ({} of {} ways): {}",
-            balancer.name(),
-            kept_out.len(),
+            load_balancer.name(),
+            blocked.len(),
             pairs.len(),
-            pairs_named.join(", ")
+            named.join(", ")
         ),
         impact: "dbt cannot connect from these networks: its connections time out before they reach a listener."
             .to_owned(),
@@ -80,26 +84,26 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
         remedy: Remedy {
             action: "Let dbt's networks in. If they have changed, ask dbt Support and fix the stack's DbtCidrs."
                 .to_owned(),
-            command: Some(authorize(group, &kept_out, context.region.name())),
+            command: Some(authorize(group, &blocked, context.region.name())),
             console: context.region.security_group(group),
         },
         cause: None,
-        parts: Vec::new(),
+        parts: blocked.iter().map(|(cidr, port)| format!("{cidr} on port {port}")).collect(),
         related: Vec::new(),
-    }))
+    })
 }
 
-/// Without dbt's networks only that can be told: whether anybody is let in at all.
-fn cannot_tell(inbound: &InboundRules<'_>) -> Status {
-    let InboundRules { context, balancer, groups, rules, ports, .. } = inbound;
+/// The finding if dbt's networks are not configured. Whether a port is closed to everybody is known even then.
+fn without_dbt_cidrs(inbound: &InboundRules<'_>) -> Finding {
+    let InboundRules { context, load_balancer, groups, rules, ports, .. } = inbound;
     let opens = |rule: &SecurityGroupRule, port: u16| {
         rule.tcp.is_some_and(|ports| ports.contains(port))
             && inbound.sources(rule).map_or(true, |sources| !sources.is_empty())
     };
-    let shut: Vec<String> =
+    let closed: Vec<String> =
         ports.iter().filter(|port| !rules.iter().any(|rule| opens(rule, **port))).map(ToString::to_string).collect();
-    let name = balancer.name();
-    let (severity, summary, impact) = if shut.is_empty() {
+    let name = load_balancer.name();
+    let (severity, summary, impact) = if closed.is_empty() {
         (
             Severity::Warning,
             format!("cannot tell whether security groups of {name} let dbt in: DbtCidrs is empty"),
@@ -108,18 +112,17 @@ fn cannot_tell(inbound: &InboundRules<'_>) -> Status {
     } else {
         (
             Severity::Critical,
-            format!("security groups of {name} let nobody in on port {}", shut.join(", ")),
+            format!("security groups of {name} let nobody in on port {}", closed.join(", ")),
             "dbt cannot connect: its connections time out before they reach a listener.",
         )
     };
-    let group = groups.first().map(String::as_str).unwrap_or_default();
-    Status::Fail(Box::new(Finding {
+    Finding {
         severity,
         summary,
         impact: impact.to_owned(),
         evidence: evidence(inbound),
         remedy: Remedy {
-            action: "Ask dbt Support for the networks your dbt environment connects from, and deploy the stack anew with them \
+            action: "Ask dbt Support for the networks your dbt environment connects from, and deploy the stack again with them \
                    in DbtCidrs."
                 .to_owned(),
             command: Some(format!(
@@ -127,12 +130,16 @@ fn cannot_tell(inbound: &InboundRules<'_>) -> Status {
                 context.region.name(),
                 groups.join(",")
             )),
-            console: context.region.security_group(group),
+            console: context.region.security_group(first_group(inbound)),
         },
         cause: None,
-        parts: Vec::new(),
+        parts: closed.iter().map(|port| format!("port {port}")).collect(),
         related: Vec::new(),
-    }))
+    }
+}
+
+fn first_group<'a>(inbound: &InboundRules<'a>) -> &'a str {
+    inbound.groups.first().map(String::as_str).unwrap_or_default()
 }
 
 fn evidence(inbound: &InboundRules<'_>) -> Vec<String> {
@@ -147,7 +154,8 @@ pub(super) mod tests {
     use super::*;
     use crate::snapshot::{Description, LoadBalancer, Network, Ports, Source, Topology};
     use crate::testing::{
-        call_error, endpoint_service, listener, load_balancer, network, settings, target_group, topology, with_policy,
+        call_error, endpoint_service, failure, listener, load_balancer, network, settings, target_group, topology,
+        with_policy,
     };
 
     /// A rule of `sg-1`.
@@ -155,6 +163,7 @@ pub(super) mod tests {
         rule_of("sg-1", source, tcp)
     }
 
+    /// A rule of `group` for a CIDR, a prefix list (`pl-…`) or a security group (`sg-…`).
     pub(in crate::checks) fn rule_of(group: &str, source: &str, tcp: Option<Ports>) -> SecurityGroupRule {
         let source = match source {
             list if list.starts_with("pl-") => Source::PrefixList(list.to_owned()),
@@ -164,22 +173,24 @@ pub(super) mod tests {
         SecurityGroupRule { id: format!("sgr-{group}"), group: group.to_owned(), tcp, source }
     }
 
+    /// The port that [`guarded`] listens on.
     pub(in crate::checks) const PG: Option<Ports> = Some(Ports { first: 5432, last: 5432 });
 
-    /// A load balancer that listens on 5432, with the groups sg-1 and sg-2 and these rules.
+    /// A load balancer that listens on 5432, with the enforced security groups sg-1 and sg-2 and these rules. The prefix
+    /// list pl-dbt is [`DBT_CIDR`], and pl-unread cannot be read.
     pub(in crate::checks) fn guarded(rules: Vec<SecurityGroupRule>) -> Topology {
         let group = target_group("pg");
-        let mut balancer =
+        let mut load_balancer =
             LoadBalancer { listeners: Ok(vec![listener("TCP", 5432, &group)]), ..load_balancer("pg", vec![group]) };
-        let description = balancer.description.as_mut().unwrap();
+        let description = load_balancer.description.as_mut().unwrap();
         description.security_groups = vec!["sg-1".to_owned(), "sg-2".to_owned()];
         description.enforced = Some(true);
         let lists = [
             ("pl-dbt".to_owned(), Ok(vec!["10.1.2.0/24".parse().unwrap()])),
-            ("pl-dark".to_owned(), Err(call_error("ec2:GetManagedPrefixListEntries"))),
+            ("pl-unread".to_owned(), Err(call_error("ec2:GetManagedPrefixListEntries"))),
         ];
         let network = Network { rules: Ok(rules), prefix_lists: lists.into(), ..network() };
-        Topology { network: Some(network), ..topology(endpoint_service(), [balancer]) }
+        Topology { network: Some(network), ..topology(endpoint_service(), [load_balancer]) }
     }
 
     fn status(topology: &Topology, cidrs: &str) -> Status {
@@ -187,100 +198,93 @@ pub(super) mod tests {
         with_policy(topology, &policy, evaluate).remove(0).status
     }
 
-    fn lets_in(rules: Vec<SecurityGroupRule>, cidrs: &str) -> bool {
-        match status(&guarded(rules), cidrs) {
-            Status::Pass => true,
-            Status::Fail(finding) => {
-                assert_eq!(finding.severity, Severity::Critical);
-                false
-            }
-            Status::Unknown(why) => panic!("unknown: {why}"),
-        }
+    /// Whether these rules allow these networks.
+    fn allows(rules: Vec<SecurityGroupRule>, cidrs: &str) -> bool {
+        let finding = failure(status(&guarded(rules), cidrs));
+        assert!(finding.iter().all(|finding| finding.severity == Severity::Critical), "{finding:?}");
+        finding.is_none()
     }
 
-    const DBT: &str = "10.1.2.0/24";
+    const DBT_CIDR: &str = "10.1.2.0/24";
 
     #[test]
     fn a_rule_must_cover_protocol_port_and_network() {
         let wide = Some(Ports { first: 5000, last: 6000 });
-        assert!(lets_in(vec![rule(DBT, PG)], DBT));
-        assert!(lets_in(vec![rule("10.1.0.0/16", PG)], DBT), "a wider network contains it");
-        assert!(lets_in(vec![rule(DBT, wide)], DBT));
-        assert!(lets_in(vec![rule(DBT, Some(Ports::ALL))], DBT), "-1");
-        assert!(!lets_in(vec![], DBT));
-        assert!(!lets_in(vec![rule(DBT, None)], DBT), "UDP");
-        assert!(!lets_in(vec![rule(DBT, Some(Ports::one(443)))], DBT));
-        assert!(!lets_in(vec![rule("10.1.2.0/25", PG)], DBT), "half of it");
-        assert!(!lets_in(vec![rule("10.1.3.0/24", PG)], DBT));
+        assert!(allows(vec![rule(DBT_CIDR, PG)], DBT_CIDR));
+        assert!(allows(vec![rule("10.1.0.0/16", PG)], DBT_CIDR), "a wider network contains it");
+        assert!(allows(vec![rule(DBT_CIDR, wide)], DBT_CIDR));
+        assert!(allows(vec![rule(DBT_CIDR, Some(Ports::ALL))], DBT_CIDR), "-1");
+        assert!(!allows(vec![], DBT_CIDR));
+        assert!(!allows(vec![rule(DBT_CIDR, None)], DBT_CIDR), "UDP");
+        assert!(!allows(vec![rule(DBT_CIDR, Some(Ports::one(443)))], DBT_CIDR));
+        assert!(!allows(vec![rule("10.1.2.0/25", PG)], DBT_CIDR), "half of it");
+        assert!(!allows(vec![rule("10.1.3.0/24", PG)], DBT_CIDR));
     }
 
     #[test]
     fn rules_and_groups_add_up() {
         let halves = |second: &str| vec![rule("10.1.2.0/25", PG), rule_of(second, "10.1.2.128/25", PG)];
-        assert!(lets_in(halves("sg-1"), DBT));
-        assert!(lets_in(halves("sg-2"), DBT), "the union of the groups");
-        assert!(!lets_in(halves("sg-3"), DBT), "a group that is not the load balancer's");
+        assert!(allows(halves("sg-1"), DBT_CIDR));
+        assert!(allows(halves("sg-2"), DBT_CIDR), "the union of the groups");
+        assert!(!allows(halves("sg-3"), DBT_CIDR), "a group that is not the load balancer's");
         let quarters = ["10.1.2.64/26", "10.1.2.192/26", "10.1.2.0/26", "10.1.2.128/26"];
-        assert!(lets_in(quarters.map(|cidr| rule(cidr, PG)).to_vec(), DBT));
-        assert!(!lets_in(quarters[..3].iter().map(|cidr| rule(cidr, PG)).collect(), DBT));
-        assert!(!lets_in(vec![rule(DBT, PG)], "10.1.2.0/24,10.9.0.0/16"), "each network counts");
+        assert!(allows(quarters.map(|cidr| rule(cidr, PG)).to_vec(), DBT_CIDR));
+        assert!(!allows(quarters[..3].iter().map(|cidr| rule(cidr, PG)).collect(), DBT_CIDR));
+        assert!(!allows(vec![rule(DBT_CIDR, PG)], "10.1.2.0/24,10.9.0.0/16"), "each network counts");
     }
 
     #[test]
-    fn families_prefix_lists_and_groups() {
-        assert!(lets_in(vec![rule("2001:db8::/32", PG)], "2001:db8:1::/48"));
-        assert!(!lets_in(vec![rule("::/0", PG)], DBT), "IPv6 does not let IPv4 in");
-        assert!(!lets_in(vec![rule("0.0.0.0/0", PG)], "2001:db8:1::/48"));
-        assert!(lets_in(vec![rule("pl-dbt", PG)], DBT));
-        assert!(!lets_in(vec![rule("pl-dbt", PG)], "10.1.3.0/24"));
-        assert!(!lets_in(vec![rule("sg-9", PG)], DBT), "members of a group are never dbt");
+    fn address_families_prefix_lists_and_group_members() {
+        assert!(allows(vec![rule("2001:db8::/32", PG)], "2001:db8:1::/48"));
+        assert!(!allows(vec![rule("::/0", PG)], DBT_CIDR), "an IPv6 rule does not allow IPv4");
+        assert!(!allows(vec![rule("0.0.0.0/0", PG)], "2001:db8:1::/48"));
+        assert!(allows(vec![rule("pl-dbt", PG)], DBT_CIDR));
+        assert!(!allows(vec![rule("pl-dbt", PG)], "10.1.3.0/24"));
+        assert!(!allows(vec![rule("sg-9", PG)], DBT_CIDR), "members of a group are never dbt");
     }
 
     #[test]
-    fn without_enforcement_or_groups_rules_do_not_matter() {
+    fn without_enforcement_or_security_groups_rules_do_not_matter() {
         let changed = |change: fn(&mut Description)| {
             let mut topology = guarded(vec![]);
             change(topology.load_balancers.values_mut().next().unwrap().description.as_mut().unwrap());
-            status(&topology, DBT)
+            status(&topology, DBT_CIDR)
         };
         assert!(matches!(changed(|_| {}), Status::Fail(_)));
-        assert_eq!(changed(|own| own.enforced = Some(false)), Status::Pass);
-        assert_eq!(changed(|own| (own.security_groups, own.enforced) = (vec![], None)), Status::Pass);
-        assert!(matches!(changed(|own| own.enforced = None), Status::Fail(_)), "on is ELB's default");
+        assert_eq!(changed(|nlb| nlb.enforced = Some(false)), Status::Pass);
+        assert_eq!(changed(|nlb| (nlb.security_groups, nlb.enforced) = (vec![], None)), Status::Pass);
+        assert!(matches!(changed(|nlb| nlb.enforced = None), Status::Fail(_)), "on is ELB's default");
     }
 
     #[test]
-    fn without_dbts_networks_nobody_can_tell_unless_nobody_is_let_in() {
-        let told = |rules| match status(&guarded(rules), "") {
-            Status::Fail(finding) => finding.severity,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(told(vec![rule("0.0.0.0/0", PG)]), Severity::Warning);
-        assert_eq!(told(vec![rule("pl-dark", PG)]), Severity::Warning);
-        assert_eq!(told(vec![rule("sg-9", PG), rule(DBT, Some(Ports::one(443)))]), Severity::Critical);
+    fn without_dbts_networks_only_a_port_closed_to_everybody_is_critical() {
+        let severity = |rules| failure(status(&guarded(rules), "")).unwrap().severity;
+        assert_eq!(severity(vec![rule("0.0.0.0/0", PG)]), Severity::Warning);
+        assert_eq!(severity(vec![rule("pl-unread", PG)]), Severity::Warning);
+        assert_eq!(severity(vec![rule("sg-9", PG), rule(DBT_CIDR, Some(Ports::one(443)))]), Severity::Critical);
     }
 
     #[test]
     fn what_could_not_be_read_is_unknown_only_where_it_decides() {
-        let dark = || rule("pl-dark", PG);
-        assert!(matches!(status(&guarded(vec![dark()]), DBT), Status::Unknown(_)));
-        assert_eq!(status(&guarded(vec![dark(), rule(DBT, PG)]), DBT), Status::Pass);
-        let mut blind = guarded(vec![]);
-        blind.network.as_mut().unwrap().rules = Err(call_error("ec2:DescribeSecurityGroupRules"));
-        assert!(matches!(status(&blind, DBT), Status::Unknown(_)));
-        assert!(matches!(status(&Topology { network: None, ..blind }, DBT), Status::Unknown(_)));
+        let unread = || rule("pl-unread", PG);
+        assert!(matches!(status(&guarded(vec![unread()]), DBT_CIDR), Status::Unknown(_)));
+        assert_eq!(status(&guarded(vec![unread(), rule(DBT_CIDR, PG)]), DBT_CIDR), Status::Pass);
+        let mut no_rules = guarded(vec![]);
+        no_rules.network.as_mut().unwrap().rules = Err(call_error("ec2:DescribeSecurityGroupRules"));
+        assert!(matches!(status(&no_rules, DBT_CIDR), Status::Unknown(_)));
+        assert!(matches!(status(&Topology { network: None, ..no_rules }, DBT_CIDR), Status::Unknown(_)));
     }
 
     #[test]
-    fn only_expected_ports_count_and_the_command_names_what_lacks() {
-        let mut topology = guarded(vec![rule(DBT, PG)]);
-        let balancer = topology.load_balancers.values_mut().next().unwrap();
+    fn only_expected_ports_count_and_the_command_allows_what_is_missing() {
+        let mut topology = guarded(vec![rule(DBT_CIDR, PG)]);
+        let load_balancer = topology.load_balancers.values_mut().next().unwrap();
         let ssh = listener("TCP", 22, &target_group("pg"));
-        balancer.listeners.as_mut().unwrap().push(ssh);
-        let told =
+        load_balancer.listeners.as_mut().unwrap().push(ssh);
+        let status =
             |variables: &[(&str, &str)]| with_policy(&topology, &settings(variables).policy, evaluate).remove(0).status;
-        assert_eq!(told(&[("DBT_CIDRS", DBT), ("LISTENER_PORTS", "5432")]), Status::Pass);
-        let Status::Fail(finding) = told(&[("DBT_CIDRS", DBT)]) else { panic!("port 22 is shut") };
+        assert_eq!(status(&[("DBT_CIDRS", DBT_CIDR), ("LISTENER_PORTS", "5432")]), Status::Pass);
+        let finding = failure(status(&[("DBT_CIDRS", DBT_CIDR)])).expect("port 22 is closed");
         let summary = "security groups of pg keep dbt out (1 of 2 ways): 10.1.2.0/24 on port 22";
         assert_eq!(finding.summary, summary);
         let command = finding.remedy.command.unwrap();

@@ -1,4 +1,4 @@
-//! `service.available`: is the endpoint service there, and does it take connections?
+//! `service.available`: does the endpoint service exist, and is it available?
 
 use super::catalogue::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
@@ -25,7 +25,7 @@ pub(super) const SPEC: Spec = Spec {
 /// The result for the endpoint service.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let status = match known(context.topology.services.as_ref()).map(|services| services.get(context.service)) {
-        Ok(Some(found)) => match found.state.as_deref() {
+        Ok(Some(service)) => match service.state.as_deref() {
             // EC2 capitalizes this state, but not other states of the same API: compare without case.
             Some(state) if state.eq_ignore_ascii_case("available") => Status::Pass,
             Some(state) => fail(&format!("the endpoint service is '{state}', not available"), context),
@@ -39,7 +39,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
 
 fn fail(summary: &str, context: CheckContext<'_>) -> Status {
     let CheckContext { service, region, .. } = context;
-    Status::Fail(Box::new(Finding {
+    Status::fail(Finding {
         severity: Severity::Critical,
         summary: summary.to_owned(),
         impact: "dbt cannot connect through this service, and the guard can tell nothing else about it.".to_owned(),
@@ -57,9 +57,9 @@ fn fail(summary: &str, context: CheckContext<'_>) -> Status {
             console: region.endpoint_service(service.as_str()),
         },
         cause: None,
-        parts: Vec::new(),
+        parts: vec![summary.to_owned()],
         related: Vec::new(),
-    }))
+    })
 }
 
 #[cfg(test)]
@@ -84,7 +84,7 @@ mod tests {
             assert!(matches!(status(&in_state(Some(state))), Status::Fail(_)), "{state}");
         }
         let gone = Topology { services: Some(Ok([].into())), ..in_state(None) };
-        assert!(matches!(status(&gone), Status::Fail(_)), "a service EC2 does not know");
+        assert!(matches!(status(&gone), Status::Fail(_)), "a service that EC2 does not know");
         assert!(matches!(status(&in_state(None)), Status::Unknown(_)), "a service without a state");
         let failed = Err(call_error("ec2:DescribeVpcEndpointServiceConfigurations"));
         assert!(matches!(status(&Topology { services: Some(failed), ..in_state(None) }), Status::Unknown(_)));

@@ -1,4 +1,7 @@
-//! `target-group.health`: do the targets behind dbt's path serve?
+//! `target-group.health`: are the targets healthy that dbt's traffic reaches?
+//!
+//! Targets that are being registered or drained count only if none is healthy, so a deployment raises no alert. If none is
+//! healthy and ELB does not give the health of some, the result is unknown.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +33,7 @@ pub(super) const SPEC: Spec = Spec {
     evaluate,
 };
 
-/// One result per target group, however many targets it has.
+/// One result per target group.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.per_target_group(&SPEC, |_, group| match &group.targets {
         Ok(targets) => judge(group, targets, context),
@@ -42,9 +45,9 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Serving {
     Yes,
-    /// Fails its checks.
+    /// Fails its health checks.
     Down,
-    /// Gets no traffic, whatever its health.
+    /// Gets no traffic.
     Unused,
     /// Being registered.
     Initial,
@@ -65,64 +68,62 @@ fn serving(health: &Health) -> Serving {
     }
 }
 
-/// Whether nothing is lost with the target: it serves, comes, goes, or was never to serve in the zones that are enabled.
-fn not_lost(target: &Target) -> bool {
-    target.health != Health::Unused || target.reason.as_deref() == Some("Target.NotInUse")
+/// Whether the target gets no traffic although its zone is enabled on the load balancer.
+fn is_unused_in_enabled_zone(target: &Target) -> bool {
+    target.health == Health::Unused && target.reason.as_deref() != Some("Target.NotInUse")
 }
 
-/// A deployment registers and deregisters targets: as long as something serves, only what fails or is left out counts.
-fn judge(group: &TargetGroup, targets: &[Target], context: CheckContext<'_>) -> Status {
-    let name = group.name();
-    let number = |of: Serving| targets.iter().filter(|target| serving(&target.health) == of).count();
-    let (healthy, unknown) = (number(Serving::Yes), number(Serving::Unknown));
-    let bad = [(Serving::Down, "down"), (Serving::Unused, "unused")];
-    let in_passing = [(Serving::Initial, "initial"), (Serving::Draining, "draining")];
-    let counted = |kinds: &[(Serving, &str)]| -> Vec<String> {
-        let some = kinds.iter().map(|(kind, word)| (number(*kind), word)).filter(|(number, _)| *number > 0);
-        some.map(|(number, word)| format!("{number} {word}")).collect()
-    };
-    let (failing, passing) = (counted(&bad), counted(&in_passing));
-    let all = count(targets.len(), "target");
+/// Counts the targets of a group by what their health means for dbt.
+struct Counts<'a> {
+    targets: &'a [Target],
+}
 
-    let (severity, summary) = if targets.is_empty() {
-        (Severity::Critical, format!("no target is registered in target group {name}"))
-    } else if healthy == 0 && unknown > 0 {
+impl Counts<'_> {
+    fn number(&self, kind: Serving) -> usize {
+        self.targets.iter().filter(|target| serving(&target.health) == kind).count()
+    }
+
+    fn healthy(&self) -> usize {
+        self.number(Serving::Yes)
+    }
+
+    /// `2 down`, `1 unused`: the targets that fail or get no traffic.
+    fn failing(&self) -> Vec<String> {
+        self.words(&[(Serving::Down, "down"), (Serving::Unused, "unused")])
+    }
+
+    /// `1 initial`, `1 draining`, `1 unknown`: the targets that a deployment registers or deregisters, or of which ELB does
+    /// not say whether they are healthy.
+    fn changing(&self) -> Vec<String> {
+        self.words(&[(Serving::Initial, "initial"), (Serving::Draining, "draining"), (Serving::Unknown, "unknown")])
+    }
+
+    fn words(&self, kinds: &[(Serving, &str)]) -> Vec<String> {
+        let numbers = kinds.iter().map(|(kind, word)| (self.number(*kind), word));
+        numbers.filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}")).collect()
+    }
+}
+
+fn judge(group: &TargetGroup, targets: &[Target], context: CheckContext<'_>) -> Status {
+    let counts = Counts { targets };
+    let (healthy, unknown) = (counts.healthy(), counts.number(Serving::Unknown));
+    let down = counts.number(Serving::Down);
+    // Unknown targets count neither as healthy nor as a reason to stay silent.
+    if unknown > 0 && (counts.failing().is_empty() || (healthy == 0 && down == 0)) {
         let why = "ELB does not say whether its targets are healthy (health checks are off?)";
         return Status::Unknown(format!("{}: {why}", count(unknown, "target")));
-    } else if healthy == 0 && failing.is_empty() {
-        (Severity::Critical, format!("none of {all} serves in target group {name}: {}", passing.join(", ")))
-    } else if healthy == 0 || !failing.is_empty() {
-        let severity = match healthy {
-            0 => Severity::Critical,
-            _ if number(Serving::Down) == 0 && targets.iter().all(not_lost) => Severity::Info,
-            _ => Severity::Warning,
-        };
-        let others = if healthy == 0 { passing } else { Vec::new() };
-        let mut words = failing.into_iter().chain(others);
-        let first = words.next().unwrap_or_default().replacen(' ', &format!(" of {all} "), 1);
-        let words: Vec<String> = std::iter::once(first).chain(words).collect();
-        (severity, format!("{} in target group {name}", words.join(", ")))
-    } else {
+    }
+    if healthy > 0 && counts.failing().is_empty() {
         return Status::Pass;
-    };
-    let impact = if targets.is_empty() {
-        "dbt cannot connect: the load balancer has no target to send its connections to."
-    } else if healthy == 0 {
-        // https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-health-checks.html
-        "No target is healthy. The load balancer sends dbt's connections to all of them all the same, so they fail unless a \
-         target serves in spite of its health check."
-    } else if severity == Severity::Info {
-        "dbt gets through. These targets are in zones that the load balancer is not enabled in, so they get nothing."
-    } else {
-        "dbt still gets through, to the healthy targets. If they fail as well, dbt cannot connect at all."
-    };
-    Status::Fail(Box::new(Finding {
+    }
+    let severity = severity(&counts);
+    Status::fail(Finding {
         severity,
-        summary,
-        impact: impact.to_owned(),
+        summary: summary(group.name(), &counts),
+        impact: impact(&counts, severity).to_owned(),
         evidence: evidence(group, targets, healthy),
         remedy: Remedy {
-            action: remedy(targets).to_owned(),
+            action: action(targets).to_owned(),
             command: Some(format!(
                 "aws elbv2 describe-target-health --region {} --target-group-arn {}",
                 context.region.name(),
@@ -133,7 +134,48 @@ fn judge(group: &TargetGroup, targets: &[Target], context: CheckContext<'_>) -> 
         cause: None,
         parts: Vec::new(),
         related: Vec::new(),
-    }))
+    })
+}
+
+fn severity(counts: &Counts<'_>) -> Severity {
+    if counts.healthy() == 0 {
+        Severity::Critical
+    } else if counts.number(Serving::Down) > 0 || counts.targets.iter().any(is_unused_in_enabled_zone) {
+        Severity::Warning
+    } else {
+        Severity::Info
+    }
+}
+
+fn summary(group: &str, counts: &Counts<'_>) -> String {
+    let (failing, changing) = (counts.failing(), counts.changing());
+    let all = count(counts.targets.len(), "target");
+    if counts.targets.is_empty() {
+        return format!("no target is registered in target group {group}");
+    }
+    if failing.is_empty() {
+        return format!("none of {all} serves in target group {group}: {}", changing.join(", "));
+    }
+    let changing = if counts.healthy() == 0 { changing } else { Vec::new() };
+    let mut words = failing.into_iter().chain(changing);
+    // `2 down` becomes `2 of 3 targets down`.
+    let first = words.next().unwrap_or_default().replacen(' ', &format!(" of {all} "), 1);
+    let words: Vec<String> = std::iter::once(first).chain(words).collect();
+    format!("{} in target group {group}", words.join(", "))
+}
+
+fn impact(counts: &Counts<'_>, severity: Severity) -> &'static str {
+    if counts.targets.is_empty() {
+        "dbt cannot connect: the load balancer has no target to send its connections to."
+    } else if counts.healthy() == 0 {
+        // https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-health-checks.html
+        "No target is healthy. The load balancer sends dbt's connections to all of them all the same, so they fail unless a \
+         target serves in spite of its health check."
+    } else if severity == Severity::Info {
+        "dbt gets through. These targets are in zones that the load balancer is not enabled in, so they get nothing."
+    } else {
+        "dbt still gets through, to the healthy targets. If they fail as well, dbt cannot connect at all."
+    }
 }
 
 fn evidence(group: &TargetGroup, targets: &[Target], healthy: usize) -> Vec<String> {
@@ -142,24 +184,24 @@ fn evidence(group: &TargetGroup, targets: &[Target], healthy: usize) -> Vec<Stri
         *zones.entry(target.zone.as_deref().unwrap_or("a zone ELB does not name")).or_default() += 1;
     }
     let zones: Vec<String> = zones.iter().map(|(zone, number)| format!("{number} in {zone}")).collect();
-    let mut first = vec![match zones.is_empty() {
+    let mut evidence = vec![match zones.is_empty() {
         true => format!("healthy: none of {}", targets.len()),
         false => format!("healthy: {healthy} of {} ({})", targets.len(), zones.join(", ")),
     }];
     if let Some(check) = &group.health_check {
-        first.push(format!("health check: {check}"));
+        evidence.push(format!("health check: {check}"));
     }
     let failing = targets.iter().filter(|target| target.health != Health::Healthy).map(|target| {
         let reason = target.reason.as_ref().map(|reason| format!(", {reason}")).unwrap_or_default();
         let description = target.description.as_ref().map(|words| format!(" ({words})")).unwrap_or_default();
         format!("{target}: {}{reason}{description}", target.health)
     });
-    first.extend(limited(failing.collect(), MAX_TARGETS));
-    first
+    evidence.extend(limited(failing.collect(), MAX_TARGETS));
+    evidence
 }
 
-/// What to look at first, by what is most often the matter.
-fn remedy(targets: &[Target]) -> &'static str {
+/// What to do about the most likely cause.
+fn action(targets: &[Target]) -> &'static str {
     if targets.is_empty() {
         "Register the servers of your service in the target group."
     } else if targets.iter().any(|target| matches!(target.health, Health::Unhealthy | Health::UnhealthyDraining)) {
@@ -177,109 +219,118 @@ fn remedy(targets: &[Target]) -> &'static str {
 mod tests {
     use super::*;
     use crate::snapshot::{LoadBalancer, Topology};
-    use crate::testing::{call_error, endpoint_service, load_balancer, target, target_group, topology, with_context};
+    use crate::testing::{
+        call_error, endpoint_service, failure, load_balancer, only_status, target, target_group, topology, with_context,
+    };
 
-    fn results(balancer: LoadBalancer) -> Vec<CheckResult> {
-        with_context(&topology(endpoint_service(), [balancer]), evaluate)
+    fn results(load_balancer: LoadBalancer) -> Vec<CheckResult> {
+        with_context(&topology(endpoint_service(), [load_balancer]), evaluate)
     }
 
     fn status(targets: &[Target]) -> Status {
         let group = TargetGroup { targets: Ok(targets.to_vec()), ..target_group("pg") };
-        let results = results(load_balancer("pg", vec![group]));
-        assert_eq!(results.len(), 1, "one per target group, never per target");
-        results[0].status.clone()
+        // One per target group, never per target.
+        only_status(results(load_balancer("pg", vec![group])))
     }
 
-    /// Severity and summary, if it fails.
-    fn told(healths: &[&str]) -> Option<(Severity, String)> {
+    /// Severity and summary for targets with these states, if the check fails.
+    fn outcome(healths: &[&str]) -> Option<(Severity, String)> {
         let targets: Vec<Target> = healths.iter().zip(1..).map(|(health, number)| target(number, health)).collect();
-        match status(&targets) {
-            Status::Pass => None,
-            Status::Fail(finding) => Some((finding.severity, finding.summary)),
-            Status::Unknown(why) => panic!("unknown: {why}"),
-        }
+        failure(status(&targets)).map(|finding| (finding.severity, finding.summary))
     }
 
     #[test]
     fn the_numbers_decide_the_severity() {
         let critical = |summary: &str| Some((Severity::Critical, format!("{summary} in target group pg")));
         let warning = |summary: &str| Some((Severity::Warning, format!("{summary} in target group pg")));
-        assert_eq!(told(&["healthy", "healthy"]), None);
-        assert_eq!(told(&["healthy", "unhealthy", "unhealthy.draining"]), warning("2 of 3 targets down"));
-        assert_eq!(told(&["unhealthy"]), critical("1 of 1 target down"));
-        assert_eq!(told(&[]), critical("no target is registered"));
+        assert_eq!(outcome(&["healthy", "healthy"]), None);
+        assert_eq!(outcome(&["healthy", "unhealthy", "unhealthy.draining"]), warning("2 of 3 targets down"));
+        assert_eq!(outcome(&["unhealthy"]), critical("1 of 1 target down"));
+        assert_eq!(outcome(&[]), critical("no target is registered"));
     }
 
     #[test]
-    fn a_deployment_in_progress_is_no_failure_while_something_serves() {
-        assert_eq!(told(&["healthy", "draining", "initial"]), None);
+    fn a_deployment_is_no_failure_while_a_target_is_healthy() {
+        assert_eq!(outcome(&["healthy", "draining", "initial"]), None);
         let critical = |summary: &str| Some((Severity::Critical, summary.to_owned()));
-        assert_eq!(told(&["initial"]), critical("none of 1 target serves in target group pg: 1 initial"));
+        assert_eq!(outcome(&["initial"]), critical("none of 1 target serves in target group pg: 1 initial"));
         assert_eq!(
-            told(&["draining", "draining"]),
+            outcome(&["draining", "draining"]),
             critical("none of 2 targets serves in target group pg: 2 draining")
         );
         let both = critical("none of 2 targets serves in target group pg: 1 initial, 1 draining");
-        assert_eq!(told(&["draining", "initial"]), both);
+        assert_eq!(outcome(&["draining", "initial"]), both);
         let all_in_one = critical("1 of 4 targets down, 1 unused, 1 initial, 1 draining in target group pg");
-        assert_eq!(told(&["draining", "unused", "initial", "unhealthy"]), all_in_one);
+        assert_eq!(outcome(&["draining", "unused", "initial", "unhealthy"]), all_in_one);
     }
 
     #[test]
     fn targets_whose_zone_is_not_enabled_are_unused_not_failing() {
         let unused = |reason: &str| Target { reason: Some(reason.to_owned()), ..target(2, "unused") };
-        let severity = |reason| match status(&[target(1, "healthy"), unused(reason)]) {
-            Status::Fail(finding) => (finding.severity, finding.summary),
-            other => panic!("{other:?}"),
-        };
-        let summary = || "1 of 2 targets unused in target group pg".to_owned();
-        assert_eq!(severity("Target.NotInUse"), (Severity::Info, summary()), "its zone is not enabled");
-        assert_eq!(severity("Target.InvalidState"), (Severity::Warning, summary()), "it is stopped");
+        for (reason, severity) in [("Target.NotInUse", Severity::Info), ("Target.InvalidState", Severity::Warning)] {
+            let finding = failure(status(&[target(1, "healthy"), unused(reason)])).expect(reason);
+            assert_eq!(finding.severity, severity, "{reason}");
+            assert_eq!(finding.summary, "1 of 2 targets unused in target group pg");
+        }
         let critical = (Severity::Critical, "2 of 2 targets unused in target group pg".to_owned());
-        assert_eq!(told(&["unused", "unused"]), Some(critical));
-        let Status::Fail(finding) = status(&[target(1, "unused")]) else { panic!("it fails") };
+        assert_eq!(outcome(&["unused", "unused"]), Some(critical));
+        let finding = failure(status(&[target(1, "unused")])).unwrap();
         assert!(finding.remedy.action.contains("enable their zone"), "{}", finding.remedy.action);
     }
 
     #[test]
-    fn a_load_balancer_as_target_is_judged_like_any_other() {
+    fn an_application_load_balancer_is_a_target_like_any_other() {
         let alb = |health| Target {
             id: "arn:aws:elasticloadbalancing:…:loadbalancer/app/web/1".to_owned(),
             zone: None,
             ..target(1, health)
         };
         assert_eq!(status(&[alb("healthy")]), Status::Pass);
-        assert!(matches!(status(&[alb("unhealthy")]), Status::Fail(finding) if finding.severity == Severity::Critical));
+        assert_eq!(failure(status(&[alb("unhealthy")])).unwrap().severity, Severity::Critical);
     }
 
     #[test]
-    fn of_two_target_groups_only_the_bad_one_is_told() {
+    fn of_two_target_groups_only_the_unhealthy_one_fails() {
         let group = |name: &str, health| TargetGroup { targets: Ok(vec![target(1, health)]), ..target_group(name) };
-        let results = results(load_balancer("pg", vec![group("good", "healthy"), group("bad", "unhealthy")]));
-        let bad: Vec<&str> = results
+        let results = results(load_balancer("pg", vec![group("pg-1", "healthy"), group("pg-2", "unhealthy")]));
+        let failing: Vec<&str> = results
             .iter()
             .filter(|result| matches!(result.status, Status::Fail(_)))
             .map(|result| result.resource.as_str())
             .collect();
-        assert!(matches!(bad[..], [arn] if arn.contains("targetgroup/bad/")), "{bad:?}");
+        assert!(matches!(failing[..], [arn] if arn.contains("targetgroup/pg-2/")), "{failing:?}");
     }
 
     #[test]
     fn what_elb_does_not_say_is_unknown_not_healthy() {
         assert!(matches!(status(&[target(1, "unavailable")]), Status::Unknown(_)));
-        assert!(matches!(status(&[target(1, "brand-new-state"), target(2, "unhealthy")]), Status::Unknown(_)));
+        let healthy_and_unknown = [target(1, "healthy"), target(2, "brand-new-state")];
+        assert!(matches!(status(&healthy_and_unknown), Status::Unknown(_)), "it must not resolve an alert");
+    }
+
+    #[test]
+    fn targets_in_an_unknown_state_are_no_reason_to_stay_silent() {
+        let finding = |states: &[&str]| {
+            let targets: Vec<Target> = states.iter().zip(1..).map(|(state, number)| target(number, state)).collect();
+            failure(status(&targets)).map(|finding| (finding.severity, finding.summary))
+        };
+        let nine_down = ["unhealthy", "unhealthy", "unhealthy", "brand-new-state"];
+        let summary = "3 of 4 targets down, 1 unknown in target group pg".to_owned();
+        assert_eq!(finding(&nine_down), Some((Severity::Critical, summary)));
+        let warning = finding(&["healthy", "unhealthy", "brand-new-state"]).map(|(severity, _)| severity);
+        assert_eq!(warning, Some(Severity::Warning));
     }
 
     #[test]
     fn a_failed_read_is_unknown() {
         let failed = || call_error("elasticloadbalancing:DescribeTargetHealth");
         let group = TargetGroup { targets: Err(failed()), ..target_group("pg") };
-        let seen = topology(endpoint_service(), [load_balancer("pg", vec![group])]);
+        let no_targets = topology(endpoint_service(), [load_balancer("pg", vec![group])]);
         let no_groups = LoadBalancer { target_groups: Err(failed()), ..load_balancer("pg", vec![]) };
         let topologies = [
             topology(endpoint_service(), [no_groups]),
-            Topology { services: Some(Err(failed())), ..seen.clone() },
-            seen,
+            Topology { services: Some(Err(failed())), ..no_targets.clone() },
+            no_targets,
         ];
         for topology in topologies {
             let results = with_context(&topology, evaluate);
@@ -291,7 +342,7 @@ mod tests {
     fn the_evidence_names_zones_and_reasons_and_counts_the_rest() {
         let mut targets: Vec<Target> = (1..=25).map(|number| target(number, "unhealthy")).collect();
         targets.push(target(26, "healthy"));
-        let Status::Fail(finding) = status(&targets) else { panic!("it fails") };
+        let finding = failure(status(&targets)).unwrap();
         assert_eq!(finding.evidence[0], "healthy: 1 of 26 (1 in eu-central-1a)");
         assert_eq!(
             finding.evidence[2],

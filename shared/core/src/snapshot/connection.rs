@@ -6,52 +6,52 @@ use jiff::Timestamp;
 
 use crate::ids::{AccountId, EndpointId, ServiceId};
 
-/// A consumer's endpoint on one of the endpoint services, as EC2 described it in this run.
+/// The connection of a consumer's endpoint to an endpoint service, as EC2 described it in this run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
-    /// The endpoint service EC2 says it belongs to.
+    /// The endpoint service.
     pub service: ServiceId,
     /// The consumer's endpoint.
     pub endpoint: EndpointId,
     /// The account that owns the endpoint, if EC2 named a well-formed one.
     pub owner: Option<AccountId>,
-    /// Where the connection stands.
+    /// The state of the connection.
     pub state: ConnectionState,
     /// When the endpoint was created.
     pub created: Option<Timestamp>,
-    /// The endpoint's Region, when it is not the service's own.
+    /// The endpoint's Region; `None` if it is the service's own.
     pub region: Option<String>,
 }
 
 /// The states of an endpoint connection.
 ///
-/// EC2 sends them in lower camel case (`pendingAcceptance`) while its documentation and the SDK's enum write
-/// `PendingAcceptance`, so they are compared without case. A state this tool does not know stays what it is.
+/// EC2 sends them in lower camel case (`pendingAcceptance`), while its documentation and the SDK's enum have
+/// `PendingAcceptance`, so they are compared without case.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_VpcEndpointConnection.html>
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConnectionState {
-    /// The consumer asks; nobody has answered.
+    /// Requested by the consumer, not yet accepted or rejected.
     PendingAcceptance,
     /// Accepted, and being set up.
     Pending,
-    /// Traffic flows.
+    /// Connected.
     Available,
-    /// The provider said no, or took its yes back.
+    /// Rejected or revoked by the provider.
     Rejected,
     /// AWS could not set it up.
     Failed,
-    /// Nobody answered in time.
+    /// Neither accepted nor rejected in time.
     Expired,
     /// The consumer is deleting it.
     Deleting,
     /// The consumer has deleted it.
     Deleted,
-    /// A state this tool does not know, as EC2 wrote it.
+    /// An unknown state, as EC2 wrote it.
     Other(String),
 }
 
 impl ConnectionState {
-    /// Reads what EC2 wrote.
+    /// Parses a state as EC2 writes it.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         match text.to_ascii_lowercase().as_str() {

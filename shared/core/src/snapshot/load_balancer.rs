@@ -7,40 +7,40 @@ use std::net::IpAddr;
 use super::{Observed, known};
 use crate::ids::Arn;
 
-/// A load balancer behind an endpoint service, and what this run saw of it.
+/// A load balancer behind an endpoint service, as read in this run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadBalancer {
     /// Its ARN.
     pub arn: Arn,
-    /// What ELB says it is.
+    /// Its description.
     pub description: Observed<Description>,
     /// Its listeners.
     pub listeners: Observed<Vec<Listener>>,
-    /// The target groups that dbt's connections reach: those that a listener for TCP forwards to.
+    /// The target groups that a TCP listener forwards to, and so the ones that serve dbt.
     pub target_groups: Observed<Vec<TargetGroup>>,
     /// Its own attribute `load_balancing.cross_zone.enabled`; not read in every run.
     pub cross_zone: Option<Observed<bool>>,
 }
 
-/// In which zones of a load balancer a target group has a healthy target.
+/// Which zones of a load balancer have a healthy target of a target group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Coverage<'a> {
-    /// In each.
+    /// All of them.
     Full,
-    /// Not in these.
+    /// All but these.
     Lacks(Vec<&'a str>),
-    /// A read failed, none is healthy in any zone, or it is not known in which zones those are that are.
+    /// Not known: a read failed, no target is healthy in any zone, or the zone of a healthy target is unknown.
     Unclear,
 }
 
-/// How ELB describes the network interfaces of `load_balancer`: `ELB net/NAME/ID`.
+/// The description that ELB gives the network interfaces of `load_balancer`: `ELB net/NAME/ID`.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/network-load-balancers.html>
 #[must_use]
 pub fn interface_description(load_balancer: &Arn) -> String {
     format!("ELB {}", load_balancer.resource().trim_start_matches("loadbalancer/"))
 }
 
-/// What ELB says a load balancer is.
+/// ELB's description of a load balancer.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_LoadBalancer.html>
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
@@ -52,11 +52,11 @@ pub struct Description {
     pub state: String,
     /// Its VPC.
     pub vpc: String,
-    /// The zones it is enabled in, each with its subnet.
+    /// The zones that it is enabled in.
     pub zones: Vec<Zone>,
     /// Its security groups.
     pub security_groups: Vec<String>,
-    /// Whether inbound rules hold for what comes through PrivateLink. `None` without security groups.
+    /// Whether inbound rules are enforced on PrivateLink traffic. `None` without security groups.
     pub enforced: Option<bool>,
 }
 
@@ -81,7 +81,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Whether dbt's connections, which are TCP, are taken and passed on.
+    /// Whether it accepts TCP connections, as dbt's are, and forwards them.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-listeners.html>
     #[must_use]
     pub fn serves(&self) -> bool {
@@ -96,24 +96,24 @@ impl fmt::Display for Listener {
 }
 
 impl LoadBalancer {
-    /// The name, which its ARN carries: `loadbalancer/net/NAME/ID`.
+    /// The name, from its ARN: `loadbalancer/net/NAME/ID`.
     #[must_use]
     pub fn name(&self) -> &str {
         self.arn.resource().split('/').nth(2).unwrap_or_else(|| self.arn.resource())
     }
 
-    /// The target groups that a listener for TCP forwards to, each once.
+    /// The target groups that a TCP listener forwards to, without duplicates.
     #[must_use]
     pub fn forwards_to(&self) -> BTreeSet<Arn> {
         let serving = self.listeners.iter().flatten().filter(|listener| listener.serves());
         serving.flat_map(|listener| listener.forwards_to.iter().cloned()).collect()
     }
 
-    /// Whether its nodes send to targets of `group` in all zones; a group that overrides the load balancer decides alone.
+    /// Whether cross-zone load balancing is on for `group`. The group's setting overrides the load balancer's.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-cross-zone.html>
     ///
     /// # Errors
-    /// In words, if an attribute that decides is not known.
+    /// Why it is not known: an attribute that decides was not read.
     pub fn crosses_zones(&self, group: &TargetGroup) -> Result<bool, String> {
         match known(group.cross_zone.as_ref())? {
             CrossZoneOverride::On => Ok(true),
@@ -122,21 +122,21 @@ impl LoadBalancer {
         }
     }
 
-    /// In which of the zones it is enabled in a target of `group` is healthy.
+    /// Which of its zones have a healthy target of `group`.
     #[must_use]
     pub fn coverage(&self, group: &TargetGroup) -> Coverage<'_> {
         let (Ok(description), Ok(targets)) = (&self.description, &group.targets) else { return Coverage::Unclear };
         let healthy = || targets.iter().filter(|target| target.health == Health::Healthy);
-        // Nodes in every zone send to targets outside the VPC.
+        // `all` is a target outside the VPC, which the nodes of every zone use.
         if healthy().any(|target| target.zone.as_deref() == Some("all")) {
             return Coverage::Full;
         }
         if healthy().next().is_none() || healthy().any(|target| target.zone.is_none()) {
             return Coverage::Unclear;
         }
-        let has_one = |zone: &&str| healthy().any(|target| target.zone.as_deref() == Some(*zone));
+        let has_healthy_target = |zone: &&str| healthy().any(|target| target.zone.as_deref() == Some(*zone));
         let lacking: Vec<&str> =
-            description.zones.iter().map(|zone| zone.name.as_str()).filter(|zone| !has_one(zone)).collect();
+            description.zones.iter().map(|zone| zone.name.as_str()).filter(|zone| !has_healthy_target(zone)).collect();
         if lacking.is_empty() { Coverage::Full } else { Coverage::Lacks(lacking) }
     }
 }
@@ -146,9 +146,9 @@ impl LoadBalancer {
 pub struct TargetGroup {
     /// Its ARN.
     pub arn: Arn,
-    /// What its targets are.
+    /// The kind of its targets.
     pub kind: TargetKind,
-    /// Whether its targets are checked at all, and where: `TCP on traffic-port`.
+    /// The health check of its targets: `TCP on traffic-port`, or `off`.
     pub health_check: Option<String>,
     /// Its targets with their health.
     pub targets: Observed<Vec<Target>>,
@@ -156,7 +156,7 @@ pub struct TargetGroup {
     pub cross_zone: Option<Observed<CrossZoneOverride>>,
 }
 
-/// What the targets of a group are.
+/// The kind of a group's targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TargetKind {
     /// EC2 instances.
@@ -165,27 +165,27 @@ pub enum TargetKind {
     Ip,
     /// An Application Load Balancer.
     LoadBalancer,
-    /// A kind this tool does not know.
+    /// An unknown kind.
     Other,
 }
 
 impl TargetGroup {
-    /// The name, which its ARN carries: `targetgroup/NAME/ID`.
+    /// The name, from its ARN: `targetgroup/NAME/ID`.
     #[must_use]
     pub fn name(&self) -> &str {
         self.arn.resource().split('/').nth(1).unwrap_or_else(|| self.arn.resource())
     }
 }
 
-/// A target group's say in cross-zone load balancing.
+/// A target group's setting for cross-zone load balancing.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-cross-zone.html>
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CrossZoneOverride {
-    /// `true`, whatever the load balancer says.
+    /// `true`: on, regardless of the load balancer.
     On,
-    /// `false`, whatever the load balancer says.
+    /// `false`: off, regardless of the load balancer.
     Off,
-    /// `use_load_balancer_configuration`, the default.
+    /// `use_load_balancer_configuration`, the default: as the load balancer.
     LoadBalancer,
 }
 
@@ -196,17 +196,17 @@ pub struct Target {
     pub id: String,
     /// The port it is registered with.
     pub port: Option<u16>,
-    /// The zone: ELB says it of IP targets, with `all` for addresses outside the VPC; of instances, EC2 does.
+    /// The zone. For an IP target it is ELB's, with `all` for addresses outside the VPC; for an instance, EC2's.
     pub zone: Option<String>,
-    /// Its private address; an Application Load Balancer has none of its own.
+    /// Its private address; `None` for an Application Load Balancer.
     pub address: Option<IpAddr>,
     /// An instance's subnet.
     pub subnet: Option<String>,
-    /// The health ELB reports.
+    /// The health that ELB reports.
     pub health: Health,
     /// The reason code, e.g. `Target.FailedHealthChecks`.
     pub reason: Option<String>,
-    /// The reason in ELB's words.
+    /// ELB's description of the reason.
     pub description: Option<String>,
 }
 
@@ -227,7 +227,7 @@ impl fmt::Display for Target {
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetHealth.html>
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
-    /// Takes traffic.
+    /// Passes its health checks.
     Healthy,
     /// Fails its health checks.
     Unhealthy,
@@ -241,12 +241,12 @@ pub enum Health {
     Unused,
     /// Health checks are off.
     Unavailable,
-    /// A state this tool does not know, or none.
+    /// An unknown state, or none.
     Other(String),
 }
 
 impl Health {
-    /// Reads what ELB wrote.
+    /// Parses a state as ELB writes it.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         match text.to_ascii_lowercase().as_str() {

@@ -1,4 +1,4 @@
-//! What a run read from AWS, as plain values. No SDK type appears here, and every value says whether it was read.
+//! What a run read from AWS, as plain values without SDK types. Each read is either a value or the error of its call.
 
 use std::collections::BTreeMap;
 
@@ -30,20 +30,20 @@ pub struct CallError {
     pub call: &'static str,
     /// AWS's code and message, or what went wrong before AWS answered.
     pub error: String,
-    /// AWS denied it for lack of permission.
+    /// Whether AWS denied it because a permission is missing.
     pub denied: bool,
 }
 
 /// The calls of a run, as IAM names their actions, each with its first error if it failed.
 pub type Calls = BTreeMap<&'static str, Option<CallError>>;
 
-/// The reason for an unknown value that this run did not read.
+/// Why a value is unknown if this run did not read it.
 pub const NOT_READ: &str = "it was not read in this run";
 
 /// The value of an optional read.
 ///
 /// # Errors
-/// Why the value is unknown, in words: the read failed, or this run did not make it.
+/// Why the value is unknown: the read failed, or this run did not make it.
 pub fn known<T>(read: Option<&Observed<T>>) -> Result<&T, String> {
     match read {
         Some(Ok(value)) => Ok(value),

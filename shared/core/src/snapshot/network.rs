@@ -1,4 +1,4 @@
-//! The VPCs that the load balancers are in: who may pass, and where packets go.
+//! The VPCs of the load balancers: security group rules, interfaces, subnets, network ACLs and routes.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -7,24 +7,24 @@ use ipnet::IpNet;
 
 use super::Observed;
 
-/// What surrounds the load balancers.
+/// The network around the load balancers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
     /// The inbound rules of the load balancers' security groups.
     pub rules: Observed<Vec<SecurityGroupRule>>,
-    /// The prefix lists those rules name, by id.
+    /// The prefix lists that these rules name, by id.
     pub prefix_lists: BTreeMap<String, Observed<Vec<IpNet>>>,
     /// The load balancers' network interfaces.
     pub interfaces: Observed<Vec<Interface>>,
     /// The subnets of the load balancers' VPCs.
     pub subnets: Observed<Vec<Subnet>>,
-    /// The network ACLs of those VPCs.
+    /// The network ACLs of these VPCs.
     pub acls: Observed<Vec<NetworkAcl>>,
-    /// The route tables of those VPCs.
+    /// The route tables of these VPCs.
     pub route_tables: Observed<Vec<RouteTable>>,
 }
 
-/// The ports from the first to the last.
+/// A range of ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ports {
     /// The first.
@@ -43,26 +43,26 @@ impl Ports {
         Self { first: port, last: port }
     }
 
-    /// How many they are.
+    /// The number of ports.
     #[must_use]
     pub fn number(self) -> u32 {
         u32::from(self.last - self.first) + 1
     }
 
-    /// Whether `port` is among them.
+    /// Whether `port` is in the range.
     #[must_use]
     pub fn contains(self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
     }
 
-    /// Those that are in both.
+    /// The ports in both ranges; `None` if there are none.
     #[must_use]
     pub fn and(self, other: Self) -> Option<Self> {
         let both = Self { first: self.first.max(other.first), last: self.last.min(other.last) };
         (both.first <= both.last).then_some(both)
     }
 
-    /// Those of `self` that are not in `other`.
+    /// The ports of this range that are not in `other`.
     pub fn without(self, other: Self) -> impl Iterator<Item = Self> {
         let before = other.first.checked_sub(1).and_then(|last| self.and(Self { first: 0, last }));
         let after = other.last.checked_add(1).and_then(|first| self.and(Self { first, last: u16::MAX }));
@@ -84,31 +84,31 @@ pub struct SecurityGroupRule {
     pub id: String,
     /// The security group.
     pub group: String,
-    /// The TCP ports it opens; `None` if it is about another protocol.
+    /// The TCP ports that it allows; `None` if it is for another protocol.
     pub tcp: Option<Ports>,
-    /// Whom it lets in.
+    /// The source that it allows.
     pub source: Source,
 }
 
-/// Whom an inbound rule lets in.
+/// The source of an inbound rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// These addresses.
     Cidr(IpNet),
     /// The addresses of a prefix list, by id.
     PrefixList(String),
-    /// The members of a security group: never dbt, whose endpoint is in another VPC.
+    /// The members of a security group. Never dbt, because its endpoint is in another VPC.
     Group(String),
 }
 
 /// A network interface of a load balancer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
-    /// `ELB net/NAME/ID`, from which the load balancer is known.
+    /// `ELB net/NAME/ID`, which identifies the load balancer.
     pub description: String,
-    /// The subnet it is in.
+    /// Its subnet.
     pub subnet: String,
-    /// Its private addresses, IPv4 and IPv6: what targets of the same family see as the source.
+    /// Its private addresses, IPv4 and IPv6. Targets see the one of their own family as the source.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -119,7 +119,7 @@ pub struct Subnet {
     pub id: String,
     /// The VPC.
     pub vpc: String,
-    /// Its IPv4 range, and its IPv6 ranges.
+    /// Its IPv4 and IPv6 ranges.
     pub cidrs: Vec<IpNet>,
 }
 
@@ -128,7 +128,7 @@ pub struct Subnet {
 pub struct NetworkAcl {
     /// `acl-…`
     pub id: String,
-    /// The subnets it stands before.
+    /// The subnets that it is associated with.
     pub subnets: Vec<String>,
     /// Its rules, in any order.
     pub entries: Vec<AclEntry>,
@@ -138,15 +138,15 @@ pub struct NetworkAcl {
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_NetworkAclEntry.html>
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AclEntry {
-    /// Its place: the lowest number that matches decides.
+    /// The rule number. The matching rule with the lowest number decides.
     pub number: i32,
-    /// Whether it is about what leaves the subnet.
+    /// Whether it is an outbound rule.
     pub egress: bool,
-    /// Whether it lets pass.
+    /// Whether it allows traffic.
     pub allow: bool,
-    /// The TCP ports it is about; `None` if it is about another protocol.
+    /// The TCP ports that it is for; `None` if it is for another protocol.
     pub tcp: Option<Ports>,
-    /// The other end.
+    /// The source of an inbound rule, the destination of an outbound one.
     pub peer: IpNet,
 }
 
@@ -157,13 +157,13 @@ pub struct RouteTable {
     pub id: String,
     /// The VPC.
     pub vpc: String,
-    /// Whether subnets without a table of their own use it.
+    /// Whether it is the VPC's main table, which subnets without an association use.
     pub main: bool,
-    /// The subnets that use it by name.
+    /// The subnets that are associated with it.
     pub subnets: Vec<String>,
     /// Its routes.
     pub routes: Vec<Route>,
-    /// Routes to prefix lists, whose addresses are not read: the target of each. Those to gateway endpoints are left out.
+    /// The targets of routes to prefix lists, without gateway endpoints. The lists' addresses are not read.
     pub to_prefix_lists: Vec<String>,
 }
 
@@ -171,10 +171,10 @@ pub struct RouteTable {
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Route.html>
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// Where to.
+    /// The destination.
     pub destination: IpNet,
-    /// By what: `local`, `pcx-…`, `tgw-…`, …
+    /// The target: `local`, `pcx-…`, `tgw-…`, …
     pub by: String,
-    /// What it led to is gone.
+    /// Whether its target no longer exists.
     pub blackhole: bool,
 }

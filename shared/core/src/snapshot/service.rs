@@ -15,19 +15,19 @@ pub struct EndpointService {
     pub state: Option<String>,
     /// Whether somebody must accept each request.
     pub acceptance_required: Option<bool>,
-    /// The names of the zones consumers can enter by. Empty where EC2 gives ids alone: not known.
-    pub zones: Vec<String>,
-    /// The load balancers behind it, Gateway Load Balancers too.
+    /// The names of the zones that it offers to consumers. `None` if EC2 does not name them: it may give only ids.
+    pub zones: Option<Vec<String>>,
+    /// The load balancers behind it, including Gateway Load Balancers.
     pub load_balancers: Vec<Arn>,
     /// Its private DNS name, if it has one.
     pub private_dns: Option<PrivateDns>,
-    /// The Regions besides its own from which consumers can connect.
+    /// The other Regions from which consumers can connect.
     pub regions: Vec<SupportedRegion>,
-    /// Who may ask to connect, as EC2 writes it; not read in every run.
+    /// The allowed principals, as EC2 writes them; not read in every run.
     pub principals: Option<Observed<Vec<String>>>,
 }
 
-/// A private DNS name and its proof of ownership.
+/// A private DNS name and the verification of its ownership.
 /// <https://docs.aws.amazon.com/vpc/latest/privatelink/manage-dns-names.html>
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrivateDns {
@@ -35,7 +35,7 @@ pub struct PrivateDns {
     pub name: String,
     /// `pendingVerification`, `verified` or `failed`, as EC2 wrote it.
     pub state: Option<String>,
-    /// The TXT record that proves it: name and value.
+    /// The TXT record that verifies it: name and value.
     pub record: Option<(String, String)>,
 }
 
@@ -48,11 +48,11 @@ pub struct SupportedRegion {
     pub state: Option<String>,
 }
 
-/// The events of a connection notification. There are no others.
+/// All events that a connection notification can have.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVpcEndpointConnectionNotification.html>
 pub const EVENTS: [&str; 4] = ["Accept", "Connect", "Delete", "Reject"];
 
-/// Where EC2 publishes what happens to the connections of an endpoint service.
+/// A connection notification: EC2 publishes events of an endpoint service's connections to an SNS topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notification {
     /// `vpce-nfn-…`
@@ -61,8 +61,8 @@ pub struct Notification {
     pub service: ServiceId,
     /// The SNS topic.
     pub topic: String,
-    /// Which of [`EVENTS`].
+    /// The events that it publishes, from [`EVENTS`].
     pub events: Vec<String>,
-    /// Whether it is `Enabled`.
+    /// Whether its state is `Enabled`.
     pub enabled: bool,
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use super::{Connection, EndpointService, LoadBalancer, Network, Notification, Observed, known};
 use crate::ids::{Arn, ServiceId};
 
-/// The endpoint services, and each load balancer behind them once, even if several services share it. The default is a
-/// run that has read nothing.
+/// What a run read: the endpoint services, and each load balancer once, even if several services share it. The default
+/// is a run that has read nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Topology {
     /// The configured services that EC2 knows; not read in every run.
     pub services: Option<Observed<BTreeMap<ServiceId, EndpointService>>>,
-    /// Every load balancer behind any of them.
+    /// The load balancers behind them.
     pub load_balancers: BTreeMap<Arn, LoadBalancer>,
     /// The connections of the services; not read in every run.
     pub connections: Option<Observed<Vec<Connection>>>,
@@ -25,7 +25,7 @@ impl Topology {
     /// The configuration of `service`.
     ///
     /// # Errors
-    /// In words, if the services could not be read, or if EC2 does not know this one.
+    /// Why it is unknown: the services could not be read, or EC2 does not know this one.
     pub fn service(&self, service: &ServiceId) -> Result<&EndpointService, String> {
         known(self.services.as_ref())?.get(service).ok_or_else(|| format!("EC2 does not know {service}"))
     }
@@ -33,13 +33,13 @@ impl Topology {
     /// The load balancers behind `service`.
     ///
     /// # Errors
-    /// As [`Topology::service`]: if EC2 does not know the service, its load balancers are unknown.
+    /// See [`Topology::service`]: if EC2 does not know the service, its load balancers are unknown.
     pub fn load_balancers_of(&self, service: &ServiceId) -> Result<Vec<&LoadBalancer>, String> {
         let arns = &self.service(service)?.load_balancers;
         Ok(arns.iter().filter_map(|arn| self.load_balancers.get(arn)).collect())
     }
 
-    /// The `Name` tags of the services, as far as they were read.
+    /// The `Name` tags of the services that have one.
     #[must_use]
     pub fn names(&self) -> BTreeMap<ServiceId, String> {
         let services = self.services.iter().flatten().flatten();

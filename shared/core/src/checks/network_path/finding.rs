@@ -46,7 +46,7 @@ pub(super) fn finding(
             },
         },
         cause: None,
-        parts: Vec::new(),
+        parts: obstacles.iter().map(part).collect::<BTreeSet<String>>().into_iter().collect(),
         related: Vec::new(),
     }
 }
@@ -124,5 +124,17 @@ fn acl<'a>(obstacle: &'a Obstacle<'_>) -> Option<&'a str> {
     match obstacle {
         Obstacle::Acl { acl, .. } => Some(acl),
         _ => None,
+    }
+}
+
+/// What has to change, whichever target it is about.
+fn part(obstacle: &Obstacle<'_>) -> String {
+    match obstacle {
+        Obstacle::Acl { acl, egress, rule, .. } => {
+            format!("{acl} rule {rule} {}", if *egress { "outbound" } else { "inbound" })
+        }
+        Obstacle::NoRoute { table, .. } => format!("{table} has no route"),
+        Obstacle::Blackhole { table, destination, .. } => format!("{table} blackhole {destination}"),
+        Obstacle::Internet { table, by, .. } => format!("{table} routes to {by}"),
     }
 }
