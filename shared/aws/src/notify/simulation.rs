@@ -16,6 +16,7 @@ use crate::testing::{Request, Table, config, published};
 
 /// The table and the topic, and what they refuse at present.
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools)]
 struct World {
     table: Table,
     table_reads_fail: bool,
@@ -246,10 +247,10 @@ impl Stage {
                 let state = self.load().await;
                 // A run that loaded no alert, and found nothing wrong, may have nothing to write, and so not notice the other.
                 let writes = model.heard.is_some() || failing(order[1].found).is_some();
-                let stale = if both_load_first && writes { Some(self.load().await) } else { None };
+                let loaded_early = if both_load_first && writes { Some(self.load().await) } else { None };
                 let first = self.reconcile(&order[..1], state, now).await;
-                let state = match stale {
-                    Some(stale) => stale,
+                let state = match loaded_early {
+                    Some(loaded) => loaded,
                     None => self.load().await,
                 };
                 // A moment later: no two runs write in the same nanosecond.
@@ -258,7 +259,9 @@ impl Stage {
                 for outbox in outboxes {
                     self.publish(outbox, now).await;
                 }
-                order.into_iter().for_each(|read| model.store(read));
+                for read in order {
+                    model.store(read);
+                }
             }
         }
     }
