@@ -1,17 +1,18 @@
-//! A company that shares a Postgres with dbt, set up as dbt's guide says.
+//! A company that shares a service with dbt, set up as dbt's guide says.
 
-use anyhow::Result;
-use serde_json::Value;
+use anyhow::{Result, anyhow};
+use serde_json::{Value, json};
 
-use crate::local_aws::{LocalAws, Who, text};
-use crate::{COMPANY, DBT, REGION, STRANGER, mail};
+use crate::local_aws::{Caller, LocalAws, concurrently, eventually, text};
+use crate::mail::Mailbox;
+use crate::{COMPANY, DBT, REGION, UNTRUSTED};
 
 /// The company's side: an internal Network Load Balancer with three targets behind an endpoint service.
 #[derive(Debug, Clone)]
 pub struct Company {
     /// `vpce-svc-…`
     pub service: String,
-    /// `com.amazonaws.vpce.REGION.vpce-svc-…`, what a consumer asks for.
+    /// `com.amazonaws.vpce.REGION.vpce-svc-…`
     pub service_name: String,
     /// The VPC.
     pub vpc: String,
@@ -19,7 +20,7 @@ pub struct Company {
     pub subnets: [String; 2],
     /// The load balancer's ARN.
     pub load_balancer: String,
-    /// The load balancer's security group, which lets [`DBT_CIDR`] in on 5432.
+    /// The load balancer's security group, which allows [`DBT_CIDR`] on port 5432.
     pub security_group: String,
     /// The network ACL of the load balancer's and the targets' subnets.
     pub network_acl: String,
@@ -27,10 +28,10 @@ pub struct Company {
     pub listener: String,
     /// The target group's ARN.
     pub target_group: String,
-    /// The root of the company's account.
-    pub root: Who,
-    /// An administrator with a user of their own.
-    pub admin: Who,
+    /// The root user of the company's account.
+    pub root: Caller,
+    /// An administrator's IAM user.
+    pub admin: Caller,
 }
 
 /// The network dbt connects from.
@@ -40,12 +41,12 @@ pub const DBT_CIDR: &str = "10.1.2.0/24";
 pub const TARGETS: [&str; 3] = ["172.31.0.10", "172.31.16.10", "172.31.16.11"];
 
 impl Company {
-    /// Founds the company, naming everything after `name`.
+    /// Sets up the service and what is behind it; everything is named `name`.
     ///
     /// # Errors
-    /// If the local AWS refuses a command.
-    pub fn found(aws: &LocalAws, name: &str) -> Result<Self> {
-        let root = Who::account(COMPANY);
+    /// If a command fails.
+    pub fn set_up(aws: &LocalAws, name: &str) -> Result<Self> {
+        let root = Caller::root(COMPANY);
         let run = |arguments: &[&str]| aws.aws(&root, arguments);
         let subnets = run(&["ec2", "describe-subnets"])?;
         let (vpc, first, second) = (
@@ -96,7 +97,8 @@ impl Company {
         run(&["iam", "put-user-policy", "--user-name", &user, "--policy-name", "admin", "--policy-document",
             r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#])?;
         let key = run(&["iam", "create-access-key", "--user-name", &user])?;
-        let admin = Who::with_key(&text(&key, "/AccessKey/AccessKeyId")?, &text(&key, "/AccessKey/SecretAccessKey")?);
+        let admin =
+            Caller::with_key(&text(&key, "/AccessKey/AccessKeyId")?, &text(&key, "/AccessKey/SecretAccessKey")?);
         let subnets = [first, second];
         #[rustfmt::skip]
         let company = Self {
@@ -105,7 +107,16 @@ impl Company {
         Ok(company)
     }
 
-    /// An endpoint to the company's service, created by somebody in `account`.
+    /// Sets up two services at the same time.
+    ///
+    /// # Errors
+    /// As [`Company::set_up`].
+    pub fn set_up_two(aws: &LocalAws, names: [&str; 2]) -> Result<[Self; 2]> {
+        let services = concurrently(2, |number| Self::set_up(aws, names[number]))?;
+        services.try_into().map_err(|_| anyhow!("two services were set up"))
+    }
+
+    /// An account creates an endpoint to the service.
     ///
     /// # Errors
     /// If the service does not allow that account.
@@ -113,15 +124,15 @@ impl Company {
         self.connect_from_region(aws, account, REGION)
     }
 
-    /// The same from another Region.
+    /// An account creates an endpoint to the service in another Region.
     ///
     /// # Errors
     /// If the service does not allow that account, or does not support that Region.
     pub fn connect_from_region(&self, aws: &LocalAws, account: &str, region: &str) -> Result<String> {
-        let who = Who::account(account);
-        let vpc = text(&aws.aws(&who, &["ec2", "describe-vpcs", "--region", region])?, "/Vpcs/0/VpcId")?;
+        let caller = Caller::root(account);
+        let vpc = text(&aws.aws(&caller, &["ec2", "describe-vpcs", "--region", region])?, "/Vpcs/0/VpcId")?;
         #[rustfmt::skip]
-        let created = aws.aws(&who, &["ec2", "create-vpc-endpoint", "--vpc-endpoint-type", "Interface",
+        let created = aws.aws(&caller, &["ec2", "create-vpc-endpoint", "--vpc-endpoint-type", "Interface",
             "--vpc-id", &vpc, "--service-name", &self.service_name, "--region", region, "--service-region", REGION])?;
         text(&created, "/VpcEndpoint/VpcEndpointId")
     }
@@ -134,48 +145,100 @@ impl Company {
         self.connect_from(aws, DBT)
     }
 
-    /// A stranger creates an endpoint.
+    /// The untrusted account creates an endpoint.
     ///
     /// # Errors
     /// As [`Company::connect_from`].
-    pub fn stranger_connects(&self, aws: &LocalAws) -> Result<String> {
-        self.connect_from(aws, STRANGER)
+    pub fn untrusted_connects(&self, aws: &LocalAws) -> Result<String> {
+        self.connect_from(aws, UNTRUSTED)
     }
 
-    /// Anybody may ask: what a careless administrator leaves behind.
+    /// The untrusted account deletes its endpoints.
     ///
     /// # Errors
-    /// If the local AWS refuses.
-    pub fn allow_anybody(&self, aws: &LocalAws) -> Result<()> {
-        #[rustfmt::skip]
-        aws.aws(&self.admin, &["ec2", "modify-vpc-endpoint-service-permissions", "--service-id", &self.service,
-            "--add-allowed-principals", "*"])?;
-        Ok(())
+    /// If the command fails.
+    pub fn untrusted_leaves(&self, aws: &LocalAws, endpoints: &[String]) -> Result<()> {
+        let mut command = vec!["ec2", "delete-vpc-endpoints", "--vpc-endpoint-ids"];
+        command.extend(endpoints.iter().map(String::as_str));
+        aws.aws(&Caller::root(UNTRUSTED), &command).map(drop)
     }
 
-    /// The administrator does what `arguments` say to the AWS CLI.
+    /// The state of an endpoint's connection, as the company sees it.
     ///
     /// # Errors
-    /// If the local AWS refuses.
+    /// If there is no such connection.
+    pub fn state(&self, aws: &LocalAws, endpoint: &str) -> Result<String> {
+        let filters =
+            [format!("Name=service-id,Values={}", self.service), format!("Name=vpc-endpoint-id,Values={endpoint}")];
+        let answer =
+            aws.aws(&self.root, &["ec2", "describe-vpc-endpoint-connections", "--filters", &filters[0], &filters[1]])?;
+        text(&answer, "/VpcEndpointConnections/0/VpcEndpointState")
+    }
+
+    /// Waits until an endpoint's connection has this state.
+    ///
+    /// # Errors
+    /// If it does not get there.
+    pub fn wait_for_state(&self, aws: &LocalAws, endpoint: &str, state: &str) -> Result<()> {
+        eventually(&format!("{endpoint} to be {state}"), 30, || Ok((self.state(aws, endpoint)? == state).then_some(())))
+    }
+
+    /// The administrator runs a command of the AWS CLI.
+    ///
+    /// # Errors
+    /// If the command fails.
     pub fn administer(&self, aws: &LocalAws, arguments: &[&str]) -> Result<Value> {
         aws.aws(&self.admin, arguments)
     }
 
-    /// The administrator pastes the command that an alert printed.
+    /// The administrator runs the command that an alert printed.
     ///
     /// # Errors
-    /// As [`mail::command`], or if the command fails.
-    pub fn follow(&self, aws: &LocalAws, heard: i64, check: &str, words: &str) -> Result<String> {
-        let command = mail::command(aws, heard, check, words)?;
-        aws.paste(&self.admin, &command)?;
-        Ok(command)
+    /// As [`Mailbox::command`], or if the command fails.
+    pub fn run_printed_command(&self, mailbox: Mailbox<'_>, check: &str, words: &str) -> Result<()> {
+        mailbox.aws().run_in_shell(&self.admin, &mailbox.command(check, words)?)
     }
 
-    /// The administrator adds a port 443 with a target group of one instance, in zone a, and lets dbt in there by a prefix list.
+    /// The administrator changes the endpoint service.
     ///
     /// # Errors
-    /// If the local AWS refuses.
-    pub fn serve_the_web(&self, aws: &LocalAws) -> Result<()> {
+    /// If the command fails.
+    pub fn modify_service(&self, aws: &LocalAws, changes: &[&str]) -> Result<()> {
+        let command = ["ec2", "modify-vpc-endpoint-service-configuration", "--service-id", &self.service];
+        self.administer(aws, &[&command, changes].concat()).map(drop)
+    }
+
+    /// The administrator changes who may connect to the endpoint service.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn modify_permissions(&self, aws: &LocalAws, changes: &[&str]) -> Result<()> {
+        let command = ["ec2", "modify-vpc-endpoint-service-permissions", "--service-id", &self.service];
+        self.administer(aws, &[&command, changes].concat()).map(drop)
+    }
+
+    /// The administrator allows every account to connect.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn allow_every_account(&self, aws: &LocalAws) -> Result<()> {
+        self.modify_permissions(aws, &["--add-allowed-principals", "*"])
+    }
+
+    /// The administrator takes that back.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn allow_dbt_only(&self, aws: &LocalAws) -> Result<()> {
+        self.modify_permissions(aws, &["--remove-allowed-principals", "*"])
+    }
+
+    /// The administrator adds port 443 with a target group of one instance, in zone a, and allows dbt there by a prefix
+    /// list.
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn add_https(&self, aws: &LocalAws) -> Result<()> {
         let run = |arguments: &[&str]| self.administer(aws, arguments);
         #[rustfmt::skip]
         let list = run(&["ec2", "create-managed-prefix-list", "--prefix-list-name", "dbt", "--address-family", "IPv4",
@@ -192,48 +255,59 @@ impl Company {
             "--target-type", "instance", "--vpc-id", &self.vpc])?;
         let group = text(&group, "/TargetGroups/0/TargetGroupArn")?;
         run(&["elbv2", "register-targets", "--target-group-arn", &group, "--targets", &format!("Id={instance}")])?;
-        self.listen_for(aws, "443", &group)
+        self.add_listener(aws, "443", &group)
     }
 
-    /// The administrator takes dbt's rule out of the load balancer's security group.
+    /// The administrator removes dbt's rule from the load balancer's security group.
     ///
     /// # Errors
-    /// If the local AWS refuses.
-    pub fn shut_dbt_out(&self, aws: &LocalAws) -> Result<()> {
+    /// If the command fails.
+    pub fn remove_dbt_rule(&self, aws: &LocalAws) -> Result<()> {
         #[rustfmt::skip]
         self.administer(aws, &["ec2", "revoke-security-group-ingress", "--group-id", &self.security_group,
             "--protocol", "tcp", "--port", "5432", "--cidr", DBT_CIDR])?;
         Ok(())
     }
 
-    /// The administrator deletes the listener.
+    /// The administrator adds a rule to the load balancer's security group.
     ///
     /// # Errors
-    /// If the local AWS refuses.
-    pub fn stop_listening(&self, aws: &LocalAws) -> Result<()> {
+    /// If the command fails.
+    pub fn allow_ingress(&self, aws: &LocalAws, port: &str, cidr: &str) -> Result<()> {
+        #[rustfmt::skip]
+        self.administer(aws, &["ec2", "authorize-security-group-ingress", "--group-id", &self.security_group,
+            "--protocol", "tcp", "--port", port, "--cidr", cidr])?;
+        Ok(())
+    }
+
+    /// The administrator deletes the listener on port 5432.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn delete_listener(&self, aws: &LocalAws) -> Result<()> {
         self.administer(aws, &["elbv2", "delete-listener", "--listener-arn", &self.listener])?;
         Ok(())
     }
 
-    /// The administrator creates the listener again.
+    /// The administrator creates that listener again.
     ///
     /// # Errors
-    /// If the local AWS refuses.
-    pub fn listen(&self, aws: &LocalAws) -> Result<()> {
-        self.listen_for(aws, "5432", &self.target_group)
+    /// If the command fails.
+    pub fn create_listener(&self, aws: &LocalAws) -> Result<()> {
+        self.add_listener(aws, "5432", &self.target_group)
     }
 
-    fn listen_for(&self, aws: &LocalAws, port: &str, target_group: &str) -> Result<()> {
+    fn add_listener(&self, aws: &LocalAws, port: &str, target_group: &str) -> Result<()> {
         #[rustfmt::skip]
         self.administer(aws, &["elbv2", "create-listener", "--load-balancer-arn", &self.load_balancer, "--protocol", "TCP",
             "--port", port, "--default-actions", &format!("Type=forward,TargetGroupArn={target_group}")])?;
         Ok(())
     }
 
-    /// The administrator denies 5432 in the subnets' network ACL, before the rule that allows everything.
+    /// The administrator denies port 5432 in the subnets' network ACL, before the rule that allows everything.
     ///
     /// # Errors
-    /// If the local AWS refuses.
+    /// If the command fails.
     pub fn deny_in_network_acl(&self, aws: &LocalAws) -> Result<()> {
         #[rustfmt::skip]
         self.administer(aws, &["ec2", "create-network-acl-entry", "--network-acl-id", &self.network_acl, "--ingress",
@@ -242,16 +316,41 @@ impl Company {
         Ok(())
     }
 
-    /// The state of an endpoint's connection, as the company sees it.
+    /// The administrator deletes the connection notification of the endpoint service.
     ///
     /// # Errors
-    /// If there is no such connection.
-    pub fn state(&self, aws: &LocalAws, endpoint: &str) -> Result<String> {
-        let filters =
-            [format!("Name=service-id,Values={}", self.service), format!("Name=vpc-endpoint-id,Values={endpoint}")];
-        let seen =
-            aws.aws(&self.root, &["ec2", "describe-vpc-endpoint-connections", "--filters", &filters[0], &filters[1]])?;
-        text(&seen, "/VpcEndpointConnections/0/VpcEndpointState")
+    /// If a command fails.
+    pub fn delete_notification(&self, aws: &LocalAws) -> Result<()> {
+        let filter = format!("Name=service-id,Values={}", self.service);
+        let list =
+            self.administer(aws, &["ec2", "describe-vpc-endpoint-connection-notifications", "--filters", &filter])?;
+        let notification = text(&list, "/ConnectionNotificationSet/0/ConnectionNotificationId")?;
+        #[rustfmt::skip]
+        self.administer(aws, &["ec2", "delete-vpc-endpoint-connection-notifications",
+            "--connection-notification-ids", &notification])?;
+        Ok(())
+    }
+
+    /// The administrator registers a target, `Id=…,AvailabilityZone=…`.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn register_target(&self, aws: &LocalAws, target: &str) -> Result<()> {
+        let group = &self.target_group;
+        self.administer(aws, &["elbv2", "register-targets", "--target-group-arn", group, "--targets", target]).map(drop)
+    }
+
+    /// The administrator deregisters a target, `Id=…`, which is then gone at once instead of draining for minutes.
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn deregister_target(&self, aws: &LocalAws, target: &str) -> Result<()> {
+        let group = &self.target_group;
+        #[rustfmt::skip]
+        self.administer(aws, &["elbv2", "modify-target-group-attributes", "--target-group-arn", group,
+            "--attributes", "Key=deregistration_delay.timeout_seconds,Value=0"])?;
+        self.administer(aws, &["elbv2", "deregister-targets", "--target-group-arn", group, "--targets", target])
+            .map(drop)
     }
 
     /// Sets the health of one of the [`TARGETS`].
@@ -259,34 +358,55 @@ impl Company {
     /// # Errors
     /// If the local AWS refuses.
     pub fn set_health(&self, aws: &LocalAws, target: &str, state: &str) -> Result<()> {
-        let mut command =
-            vec!["target-health", "--target-group", &self.target_group, "--target", target, "--state", state];
+        let mut health = json!({"target_group": self.target_group, "target": target, "state": state});
         if state == "unhealthy" {
-            command.extend(["--reason", "Target.FailedHealthChecks", "--description", "Health checks failed"]);
+            health["reason"] = "Target.FailedHealthChecks".into();
+            health["description"] = "Health checks failed".into();
         }
-        aws.control(&command).map(drop)
+        aws.control("target-health", &health).map(drop)
+    }
+
+    /// Sets the state of the load balancer.
+    ///
+    /// # Errors
+    /// If the local AWS refuses.
+    pub fn set_load_balancer_state(&self, aws: &LocalAws, state: &str) -> Result<()> {
+        aws.control("load-balancer", &json!({"load_balancer": self.load_balancer, "state": state})).map(drop)
     }
 
     /// The administrator sets the load balancer's cross-zone attribute.
     ///
     /// # Errors
-    /// If the local AWS refuses.
+    /// If the command fails.
     pub fn set_cross_zone(&self, aws: &LocalAws, on: bool) -> Result<()> {
         let attribute = format!("Key=load_balancing.cross_zone.enabled,Value={on}");
         #[rustfmt::skip]
-        aws.aws(&self.admin, &["elbv2", "modify-load-balancer-attributes",
-            "--load-balancer-arn", &self.load_balancer, "--attributes", &attribute])?;
+        self.administer(aws, &["elbv2", "modify-load-balancer-attributes", "--load-balancer-arn", &self.load_balancer,
+            "--attributes", &attribute])?;
+        Ok(())
+    }
+
+    /// The administrator switches cross-zone load balancing off for the target group, which overrides the load balancer.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn override_cross_zone(&self, aws: &LocalAws) -> Result<()> {
+        #[rustfmt::skip]
+        self.administer(aws, &["elbv2", "modify-target-group-attributes", "--target-group-arn", &self.target_group,
+            "--attributes", "Key=load_balancing.cross_zone.enabled,Value=false"])?;
         Ok(())
     }
 
     /// Whether the load balancer's cross-zone attribute is on.
     ///
     /// # Errors
-    /// If the local AWS refuses.
+    /// If the command fails.
     pub fn cross_zone(&self, aws: &LocalAws) -> Result<bool> {
         let command = ["elbv2", "describe-load-balancer-attributes", "--load-balancer-arn", &self.load_balancer];
         let answer = aws.aws(&self.root, &command)?;
         let attributes = answer["Attributes"].as_array().cloned().unwrap_or_default();
-        Ok(attributes.iter().any(|own| own["Key"] == "load_balancing.cross_zone.enabled" && own["Value"] == "true"))
+        let is_on =
+            |attribute: &Value| attribute["Key"] == "load_balancing.cross_zone.enabled" && attribute["Value"] == "true";
+        Ok(attributes.iter().any(is_on))
     }
 }

@@ -1,4 +1,4 @@
-//! What people received, as a page: the emails as plain text, the chat messages in Slack's shape.
+//! What the guard sent, as a page: the emails as plain text, the chat messages as Slack shows them.
 
 use std::fmt::Write;
 
@@ -20,8 +20,8 @@ pre { font: 13px/1.4 Menlo, Consolas, monospace; white-space: pre-wrap; margin: 
 pub fn page(delivered: &[Mail]) -> String {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width\">\n<title>What the guard said</title>\n<style>{STYLE}</style>\n\
-         <h1>What the guard said</h1>\n"
+         content=\"width=device-width\">\n<title>What the guard sent</title>\n<style>{STYLE}</style>\n\
+         <h1>What the guard sent</h1>\n"
     );
     let of = |protocol: &'static str| delivered.iter().filter(move |mail| mail.protocol == protocol);
     page.push_str("<h2>By email</h2>\n");
@@ -51,7 +51,7 @@ fn slack(body: &str) -> String {
     shown
 }
 
-/// Slack's markup as HTML: code, bold and links; a zero-width space keeps what is not meant as markup from being it.
+/// Slack's markup as HTML: code, bold and links. A zero-width space marks a character that is not markup.
 fn markup(text: &str) -> String {
     let mut html = String::new();
     for (index, block) in text.split("```").enumerate() {
@@ -84,7 +84,7 @@ fn prose(text: &str) -> String {
 }
 
 fn bold(text: &str) -> String {
-    // An asterisk that is followed by a zero-width space was written to be seen.
+    // An asterisk before a zero-width space is shown as it is.
     let escaped = escape(text).replace("*\u{200b}", "&#42;").replace('\n', "<br>\n");
     let parts: Vec<&str> = escaped.split('*').collect();
     let styled = parts.iter().enumerate().map(|(index, part)| match index % 2 {

@@ -1,9 +1,11 @@
-//! The guard on a local AWS: a company with an endpoint service, the deployed stack, and the story they play.
+//! The guard on a local AWS: a company with an endpoint service, the deployed stack, and the story of the demo.
 //!
-//! The demo shows the story; the tests in `tests/` play it and others. Everything goes through the AWS CLI and SAM, as a
-//! person would do it.
+//! The demo shows the story; the flows in `tests/` run it and others. Everything goes through the AWS CLI and SAM, as an
+//! administrator would do it.
 
+pub mod api_calls;
 pub mod company;
+pub mod environment;
 pub mod inbox;
 pub mod local_aws;
 pub mod mail;
@@ -14,7 +16,7 @@ pub mod story;
 pub const COMPANY: &str = "111122223333";
 /// dbt's account.
 pub const DBT: &str = "444455556666";
-/// An account that is nobody's business here.
-pub const STRANGER: &str = "777788889999";
-/// Where all of it is.
+/// An account that is neither the company's nor dbt's.
+pub const UNTRUSTED: &str = "777788889999";
+/// The Region of all of it.
 pub const REGION: &str = "eu-central-1";

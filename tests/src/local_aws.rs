@@ -1,13 +1,14 @@
-//! The local AWS as a process, and the AWS CLI as whoever one wants to be.
+//! The local AWS as a process, and the AWS CLI with any caller's credentials.
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde_json::{Value, json};
 
 use crate::{COMPANY, REGION};
 
@@ -17,42 +18,41 @@ pub fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
-/// Somebody with credentials. In the local AWS an account's id is also its root user's access key.
+/// The credentials that a command runs with. In the local AWS an account's id is also its root user's access key.
 #[derive(Debug, Clone)]
-pub struct Who {
+pub struct Caller {
     key: String,
     secret: String,
 }
 
-impl Who {
+impl Caller {
     /// The root user of an account.
     #[must_use]
-    pub fn account(id: &str) -> Self {
-        Self { key: id.to_owned(), secret: "test".to_owned() }
+    pub fn root(account: &str) -> Self {
+        Self { key: account.to_owned(), secret: "test".to_owned() }
     }
 
-    /// Whoever has this access key.
+    /// The user with this access key.
     #[must_use]
     pub fn with_key(key: &str, secret: &str) -> Self {
         Self { key: key.to_owned(), secret: secret.to_owned() }
     }
 }
 
-/// A running local AWS. Ends, with all function processes, when dropped.
+/// A running local AWS. It stops, with all function processes, when this is dropped or when this process ends.
 #[derive(Debug)]
 pub struct LocalAws {
-    /// `http://127.0.0.1:PORT`
-    pub endpoint: String,
-    /// Whether it goes on running when this is dropped.
-    pub keep: bool,
+    port: u16,
     server: Child,
+    /// Stops the server as soon as its standard input is closed. `None`: the server is kept running.
+    stopper: Option<Child>,
 }
 
 impl LocalAws {
-    /// Starts one whose minutes last `minute` seconds, so that schedules need not be waited for.
+    /// Starts one in which a minute of the schedules lasts `minute` seconds.
     ///
     /// # Errors
-    /// If it does not say that it is ready.
+    /// If it does not become ready.
     pub fn start(minute: u32) -> Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut server = Command::new(tool("aws", "python"))
@@ -65,9 +65,20 @@ impl LocalAws {
         let mut line = String::new();
         let output = server.stdout.take().context("it has a standard output")?;
         BufReader::new(output).read_line(&mut line)?;
-        let aws = Self { endpoint: format!("http://127.0.0.1:{port}"), keep: false, server };
+        // Environments that flows share are never dropped: so the server must stop with this process, however it ends.
+        let stopper = Command::new("sh")
+            .args(["-c", "read -r line; kill -TERM \"$0\"", &server.id().to_string()])
+            .stdin(Stdio::piped())
+            .spawn()?;
+        let aws = Self { port, server, stopper: Some(stopper) };
         ensure!(line.contains("ready"), "the local AWS did not become ready: {line}");
         Ok(aws)
+    }
+
+    /// Its address, `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Its process id.
@@ -76,14 +87,25 @@ impl LocalAws {
         self.server.id()
     }
 
-    /// Runs the AWS CLI and gives what it prints.
+    /// Leaves the server running when this is dropped and when this process ends.
     ///
     /// # Errors
-    /// If the command fails, with what it said.
-    pub fn aws(&self, who: &Who, arguments: &[&str]) -> Result<Value> {
-        // Said twice: for SQS, the AWS CLI has an address of its own that AWS_ENDPOINT_URL does not replace.
-        let mut aws = self.command(who, "aws", "aws");
-        let done = aws.args(["--endpoint-url", &self.endpoint]).args(arguments).output()?;
+    /// If what would stop it cannot be ended.
+    pub fn keep_running(&mut self) -> Result<()> {
+        let Some(mut stopper) = self.stopper.take() else { return Ok(()) };
+        stopper.kill()?;
+        stopper.wait()?;
+        Ok(())
+    }
+
+    /// Runs the AWS CLI and returns what it prints.
+    ///
+    /// # Errors
+    /// If the command fails, with what it printed.
+    pub fn aws(&self, caller: &Caller, arguments: &[&str]) -> Result<Value> {
+        // Given twice: for SQS, the AWS CLI has an address of its own that AWS_ENDPOINT_URL does not replace.
+        let mut aws = self.command(caller, "aws", "aws");
+        let done = aws.args(["--endpoint-url", &self.endpoint()]).args(arguments).output()?;
         if !done.status.success() {
             bail!("aws {}: {}", arguments.join(" "), String::from_utf8_lossy(&done.stderr).trim());
         }
@@ -93,35 +115,75 @@ impl LocalAws {
         serde_json::from_slice(&done.stdout).context("the AWS CLI prints JSON")
     }
 
-    /// Tells the local AWS what AWS has no call for: the health of a target, a fault, a page size.
+    /// Runs a control command, for what AWS has no API for: the health of a target, a fault, a page size. Its arguments are
+    /// those of `python -m local_aws COMMAND`. Asked directly, since flows poll with it, and Python takes a while to start.
     ///
     /// # Errors
-    /// If it refuses.
-    pub fn control(&self, arguments: &[&str]) -> Result<Value> {
-        let mut command = self.command(&Who::account(COMPANY), "aws", "python");
-        command.args(["-m", "local_aws"]).args(arguments).env("PYTHONPATH", top().join("tests/local-aws"));
-        let done = command.output()?;
-        ensure!(
-            done.status.success(),
-            "local_aws {}: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&done.stderr).trim()
-        );
-        if done.stdout.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_slice(&done.stdout)?) }
+    /// If the command fails, with the server's answer.
+    pub fn control(&self, command: &str, arguments: &Value) -> Result<Value> {
+        let body = arguments.to_string();
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        let length = body.len();
+        write!(stream, "POST /_local/{command} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}")?;
+        let mut response = String::new();
+        stream.read_to_string(&mut response)?;
+        let (head, answer) = response.split_once("\r\n\r\n").context("an HTTP response")?;
+        ensure!(head.split(' ').nth(1) == Some("200"), "{command} {arguments}: {answer}");
+        serde_json::from_str(answer).context("the answer is JSON")
     }
 
-    /// A tool of `.tools`, told to talk to this AWS as `who` and to no other.
+    /// Lets calls of an action fail with this error, until [`LocalAws::clear_faults`].
+    ///
+    /// # Errors
+    /// If the control command fails.
+    pub fn fail(&self, action: &str, code: &str, status: u16) -> Result<()> {
+        self.control("fault", &json!({"action": action, "code": code, "status": status})).map(drop)
+    }
+
+    /// Lets calls of an action succeed and list their items as unsuccessful, until [`LocalAws::clear_faults`].
+    ///
+    /// # Errors
+    /// If the control command fails.
+    pub fn fail_items(&self, action: &str, code: &str) -> Result<()> {
+        self.control("fault", &json!({"action": action, "unsuccessful": code})).map(drop)
+    }
+
+    /// Ends all faults.
+    ///
+    /// # Errors
+    /// If the control command fails.
+    pub fn clear_faults(&self) -> Result<()> {
+        self.control("fault", &json!({"clear": true})).map(drop)
+    }
+
+    /// Lets every page of a list hold at most `rows` rows; 0: no limit.
+    ///
+    /// # Errors
+    /// If the control command fails.
+    pub fn set_page_size(&self, rows: u32) -> Result<()> {
+        self.control("page-size", &json!({"size": rows})).map(drop)
+    }
+
+    /// The finished invocations of all functions.
+    ///
+    /// # Errors
+    /// If the control command fails.
+    pub fn invocations(&self) -> Result<Vec<Value>> {
+        Ok(self.control("invocations", &json!({}))?.as_array().cloned().unwrap_or_default())
+    }
+
+    /// A tool of `.tools`, with the endpoint of this AWS and the caller's credentials.
     #[must_use]
-    pub fn command(&self, who: &Who, set: &str, name: &str) -> Command {
-        self.equip(Command::new(tool(set, name)), who)
+    pub fn command(&self, caller: &Caller, set: &str, name: &str) -> Command {
+        self.with_environment(Command::new(tool(set, name)), caller)
     }
 
-    /// Runs a command line as a person would paste it, with the pinned AWS CLI as `aws`.
+    /// Runs a command line in a shell, with the pinned AWS CLI as `aws`.
     ///
     /// # Errors
-    /// If it fails, with what it said.
-    pub fn paste(&self, who: &Who, line: &str) -> Result<()> {
-        let mut shell = self.equip(Command::new("sh"), who);
+    /// If the command line fails, with what it printed.
+    pub fn run_in_shell(&self, caller: &Caller, line: &str) -> Result<()> {
+        let mut shell = self.with_environment(Command::new("sh"), caller);
         let path = std::env::var("PATH").unwrap_or_default();
         let tools = tool("aws", "aws");
         let tools = tools.parent().context("the tools have a folder")?;
@@ -130,14 +192,14 @@ impl LocalAws {
         Ok(())
     }
 
-    fn equip(&self, mut command: Command, who: &Who) -> Command {
+    fn with_environment(&self, mut command: Command, caller: &Caller) -> Command {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_")) {
             command.env_remove(name);
         }
         command
-            .env("AWS_ENDPOINT_URL", &self.endpoint)
-            .env("AWS_ACCESS_KEY_ID", &who.key)
-            .env("AWS_SECRET_ACCESS_KEY", &who.secret)
+            .env("AWS_ENDPOINT_URL", self.endpoint())
+            .env("AWS_ACCESS_KEY_ID", &caller.key)
+            .env("AWS_SECRET_ACCESS_KEY", &caller.secret)
             .env("AWS_DEFAULT_REGION", REGION)
             .env("AWS_CONFIG_FILE", "/dev/null")
             .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
@@ -151,19 +213,16 @@ impl LocalAws {
 
 impl Drop for LocalAws {
     fn drop(&mut self) {
-        if self.keep {
-            return;
-        }
-        // A request to end, so that it ends the functions' processes; std can only kill.
-        let asked = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.server.id())]).status();
-        if asked.is_ok_and(|status| status.success()) {
-            let deadline = Instant::now() + Duration::from_secs(10);
-            while Instant::now() < deadline {
-                if matches!(self.server.try_wait(), Ok(Some(_))) {
-                    return;
-                }
-                std::thread::sleep(Duration::from_millis(50));
+        let Some(mut stopper) = self.stopper.take() else { return };
+        // Asked to stop, the server ends the functions' processes; std can only kill it.
+        drop(stopper.stdin.take());
+        let _ = stopper.wait();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline {
+            if matches!(self.server.try_wait(), Ok(Some(_))) {
+                return;
             }
+            thread::sleep(Duration::from_millis(50));
         }
         let _ = self.server.kill();
         let _ = self.server.wait();
@@ -174,26 +233,39 @@ fn tool(set: &str, name: &str) -> PathBuf {
     top().join(".tools").join(set).join("bin").join(name)
 }
 
-/// Asks until there is an answer.
+/// Calls `poll` until it returns something.
 ///
 /// # Errors
-/// If there is none in `seconds`, naming `what` was waited for.
-pub fn eventually<T>(what: &str, seconds: u64, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+/// If it returns nothing for `seconds`; the error names `what` was waited for.
+pub fn eventually<T>(what: &str, seconds: u64, mut poll: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     loop {
-        if let Some(answer) = ask()? {
-            return Ok(answer);
+        if let Some(found) = poll()? {
+            return Ok(found);
         }
         ensure!(Instant::now() < deadline, "waited {seconds} s for {what}");
-        std::thread::sleep(Duration::from_millis(200));
+        thread::sleep(Duration::from_millis(100));
     }
 }
 
-/// A text in a JSON answer, by its pointer.
+/// Runs `task` for each number below `count`, all at the same time.
+///
+/// # Errors
+/// The error of a task that fails, or that a task panicked.
+pub fn concurrently<T: Send>(count: usize, task: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
+    let task = &task;
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..count).map(|number| scope.spawn(move || task(number))).collect();
+        let results: Vec<_> = threads.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        results.into_iter().map(|result| result.map_err(|_| anyhow!("a task panicked"))?).collect()
+    })
+}
+
+/// A text in a JSON document, by its pointer.
 ///
 /// # Errors
 /// If it is not there.
-pub fn text(answer: &Value, pointer: &str) -> Result<String> {
-    let found = answer.pointer(pointer).and_then(Value::as_str);
-    found.map(ToOwned::to_owned).with_context(|| format!("no {pointer} in {answer}"))
+pub fn text(document: &Value, pointer: &str) -> Result<String> {
+    let found = document.pointer(pointer).and_then(Value::as_str);
+    found.map(ToOwned::to_owned).with_context(|| format!("no {pointer} in {document}"))
 }

@@ -1,9 +1,9 @@
-//! What people received.
+//! What the guard sent, as its receivers got it.
 
 use std::fmt::Write;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::local_aws::{LocalAws, eventually};
 
@@ -12,56 +12,124 @@ use crate::local_aws::{LocalAws, eventually};
 pub struct Mail {
     /// Counts the deliveries.
     pub number: i64,
-    /// `email`, `https` (Slack), or `topic` for what was published, whoever subscribed.
+    /// `email`, `https` (Slack), or `topic` for the message as it was published.
     pub protocol: String,
     /// The subject.
     pub subject: String,
-    /// The body made for the protocol.
+    /// The body for the protocol.
     pub body: String,
 }
 
 impl Mail {
-    /// Whether some transition in it has this label, and these words are in it, however the lines are broken.
+    /// Whether a transition in it has this label and it contains these words, wherever its lines are broken.
     #[must_use]
-    pub fn says(&self, label: &str, words: &str) -> bool {
+    pub fn contains(&self, label: &str, words: &str) -> bool {
         let body = self.body.split_whitespace().collect::<Vec<_>>().join(" ");
         body.contains(&format!("{label} ")) && body.contains(words)
     }
 }
 
-/// All that was delivered after number `since`, oldest first.
-///
-/// # Errors
-/// If the local AWS does not answer.
-pub fn since(aws: &LocalAws, since: i64) -> Result<Vec<Mail>> {
-    let list = aws.control(&["mail", "--since", &since.to_string()])?;
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mail = list.as_array().into_iter().flatten().map(|entry| Mail {
-        number: entry["n"].as_i64().unwrap_or_default(),
-        protocol: text(&entry["protocol"]),
-        subject: text(&entry["subject"]),
-        body: text(&entry["message"]),
-    });
-    Ok(mail.collect())
+/// The messages that are delivered after a given one.
+#[derive(Debug, Clone, Copy)]
+pub struct Mailbox<'a> {
+    aws: &'a LocalAws,
+    since: i64,
 }
 
-/// Only the emails.
-///
-/// # Errors
-/// As [`since`].
-pub fn emails_since(aws: &LocalAws, number: i64) -> Result<Vec<Mail>> {
-    Ok(since(aws, number)?.into_iter().filter(|mail| mail.protocol == "email").collect())
+impl<'a> Mailbox<'a> {
+    /// All messages.
+    #[must_use]
+    pub fn from_the_start(aws: &'a LocalAws) -> Self {
+        Self { aws, since: 0 }
+    }
+
+    /// The messages that are delivered from now on.
+    ///
+    /// # Errors
+    /// If the local AWS does not answer.
+    pub fn from_now(aws: &'a LocalAws) -> Result<Self> {
+        let since = Self::from_the_start(aws).messages()?.last().map_or(0, |mail| mail.number);
+        Ok(Self { aws, since })
+    }
+
+    /// The local AWS that delivers.
+    #[must_use]
+    pub fn aws(&self) -> &'a LocalAws {
+        self.aws
+    }
+
+    /// Leaves out what was delivered up to this message.
+    pub fn skip_to(&mut self, mail: &Mail) {
+        self.since = mail.number;
+    }
+
+    /// The messages for all protocols, oldest first.
+    ///
+    /// # Errors
+    /// If the local AWS does not answer.
+    pub fn messages(&self) -> Result<Vec<Mail>> {
+        let list = self.aws.control("mail", &json!({"since": self.since}))?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let messages = list.as_array().into_iter().flatten().map(|entry| Mail {
+            number: entry["n"].as_i64().unwrap_or_default(),
+            protocol: text(&entry["protocol"]),
+            subject: text(&entry["subject"]),
+            body: text(&entry["message"]),
+        });
+        Ok(messages.collect())
+    }
+
+    /// The emails.
+    ///
+    /// # Errors
+    /// As [`Mailbox::messages`].
+    pub fn emails(&self) -> Result<Vec<Mail>> {
+        Ok(self.messages()?.into_iter().filter(|mail| mail.protocol == "email").collect())
+    }
+
+    /// How many emails have this label and contain these words.
+    ///
+    /// # Errors
+    /// As [`Mailbox::messages`].
+    pub fn count(&self, label: &str, words: &str) -> Result<usize> {
+        Ok(self.emails()?.iter().filter(|mail| mail.contains(label, words)).count())
+    }
+
+    /// Waits for an email with this label and these words.
+    ///
+    /// # Errors
+    /// If none comes.
+    pub fn wait(&self, label: &str, words: &str) -> Result<Mail> {
+        let found = eventually(&format!("an email with {label} and '{words}'"), 60, || {
+            Ok(self.emails()?.into_iter().find(|mail| mail.contains(label, words)))
+        });
+        found.with_context(|| {
+            let subjects = self.emails().unwrap_or_default().into_iter().map(|mail| mail.subject);
+            format!("received instead: {:#?}", subjects.collect::<Vec<_>>())
+        })
+    }
+
+    /// The command in the newest alert that fires for `check` with these words in its summary.
+    ///
+    /// # Errors
+    /// If there is no such alert, or if it has no command.
+    pub fn command(&self, check: &str, words: &str) -> Result<String> {
+        let published = self.messages()?.into_iter().rev().filter(|mail| mail.protocol == "topic");
+        let commands = published.filter_map(|mail| {
+            let bodies: Value = serde_json::from_str(&mail.body).ok()?;
+            let message: Value = serde_json::from_str(bodies["sqs"].as_str()?).ok()?;
+            message["transitions"].as_array()?.iter().find_map(|transition| {
+                let is_firing = transition["kind"] == "firing" && transition["check"] == check;
+                let has_words = transition.pointer("/finding/summary")?.as_str()?.contains(words);
+                (is_firing && has_words)
+                    .then(|| transition.pointer("/finding/remedy/command")?.as_str().map(ToOwned::to_owned))
+            })
+        });
+        commands.flatten().next().with_context(|| format!("no alert {check} with '{words}' and a command"))
+    }
 }
 
-/// The number of the last delivery.
-///
-/// # Errors
-/// As [`since`].
-pub fn last(aws: &LocalAws) -> Result<i64> {
-    Ok(since(aws, 0)?.last().map_or(0, |mail| mail.number))
-}
-
-/// A Slack message as it looks, as far as a terminal can show it.
+/// A Slack message as plain text.
 #[must_use]
 pub fn slack(body: &str) -> String {
     let Ok(message) = serde_json::from_str::<Value>(body) else { return format!("not JSON: {body}") };
@@ -76,46 +144,4 @@ pub fn slack(body: &str) -> String {
     }
     let _ = write!(shown, "\nThread {}", text("/metadata/threadId"));
     shown.replace('\u{200b}', "")
-}
-
-/// Waits for an email after number `number`, with this label and these words in its body.
-///
-/// # Errors
-/// If none comes.
-pub fn wait(aws: &LocalAws, number: i64, label: &str, words: &str) -> Result<Mail> {
-    let waited = eventually(&format!("an email that says {label} and '{words}'"), 60, || {
-        Ok(emails_since(aws, number)?.into_iter().find(|mail| mail.says(label, words)))
-    });
-    waited.with_context(|| {
-        let instead = emails_since(aws, number).unwrap_or_default();
-        let instead: Vec<String> = instead.into_iter().map(|mail| mail.subject).collect();
-        format!("heard instead: {instead:#?}")
-    })
-}
-
-/// How often people were told something after number `number`, in emails with this label and these words.
-///
-/// # Errors
-/// As [`since`].
-pub fn times_told(aws: &LocalAws, number: i64, label: &str, words: &str) -> Result<usize> {
-    Ok(emails_since(aws, number)?.iter().filter(|mail| mail.says(label, words)).count())
-}
-
-/// The command that an alert printed: of the last one after number `number` that fires for `check` with these words in its
-/// summary.
-///
-/// # Errors
-/// If there is none, or if it has no command.
-pub fn command(aws: &LocalAws, number: i64, check: &str, words: &str) -> Result<String> {
-    let published = since(aws, number)?.into_iter().rev().filter(|mail| mail.protocol == "topic");
-    let firing = published.filter_map(|mail| {
-        let bodies: Value = serde_json::from_str(&mail.body).ok()?;
-        let alert: Value = serde_json::from_str(bodies["sqs"].as_str()?).ok()?;
-        alert["transitions"].as_array()?.iter().find_map(|own| {
-            let fits = own["kind"] == "firing" && own["check"] == check;
-            let says = own.pointer("/finding/summary")?.as_str()?.contains(words);
-            (fits && says).then(|| own.pointer("/finding/remedy/command")?.as_str().map(ToOwned::to_owned))
-        })
-    });
-    firing.flatten().next().with_context(|| format!("no alert {check} with '{words}' and a command"))
 }

@@ -1,18 +1,51 @@
-//! The guard's stack, built and deployed with SAM from the template as it stands.
+//! The guard's stack, built and deployed with SAM from the repository's template.
 
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::company::DBT_CIDR;
-use crate::local_aws::{LocalAws, Who, top};
+use crate::local_aws::{Caller, LocalAws, top};
 use crate::{COMPANY, DBT};
 
 /// Where alert emails go.
 pub const EMAIL: &str = "network-admins@example.com";
+
+/// A function of the guard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Function {
+    /// Accepts dbt's connection requests.
+    ConnectionAcceptor,
+    /// Watches target health.
+    HealthWatcher,
+    /// Watches configuration drift.
+    DriftWatcher,
+}
+
+impl Function {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::ConnectionAcceptor, Self::HealthWatcher, Self::DriftWatcher];
+
+    /// Its logical id in the template.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ConnectionAcceptor => "ConnectionAcceptor",
+            Self::HealthWatcher => "HealthWatcher",
+            Self::DriftWatcher => "DriftWatcher",
+        }
+    }
+}
+
+/// The event of a function's schedule.
+#[must_use]
+pub fn scheduled_event() -> Value {
+    json!({"source": "aws.events", "detail-type": "Scheduled Event"})
+}
 
 /// A deployed stack.
 #[derive(Debug, Clone)]
@@ -29,23 +62,23 @@ const BUILT: &str = "target/local-aws/build";
 /// # Errors
 /// If SAM or the compiler fails.
 pub fn build(aws: &LocalAws) -> Result<()> {
-    // Whoever asks: SAM empties the folder first, from which another test may be deploying.
-    static DONE: OnceLock<Result<(), String>> = OnceLock::new();
-    let done = DONE.get_or_init(|| {
-        let mut sam = aws.command(&Who::account(COMPANY), "sam", "sam");
+    // Once per process: SAM empties the folder first, and another test may be deploying from it.
+    static BUILD: OnceLock<Result<(), String>> = OnceLock::new();
+    let built = BUILD.get_or_init(|| {
+        let mut sam = aws.command(&Caller::root(COMPANY), "sam", "sam");
         sam.args(["build", "--build-dir", BUILT]).env("LOCAL", "1");
         run(sam, "sam build").map_err(|error| format!("{error:#}"))
     });
-    done.clone().map_err(anyhow::Error::msg)
+    built.clone().map_err(anyhow::Error::msg)
 }
 
 impl Stack {
-    /// Deploys, or updates, the stack `name` to guard `services` for dbt's account, with these parameters besides.
+    /// Deploys, or updates, the stack `name` that guards `services` for dbt's account, with these additional parameters.
     ///
     /// # Errors
-    /// If SAM fails, or if the stack has not the outputs it should have.
+    /// If SAM fails, or if the stack lacks an output.
     pub fn deploy(aws: &LocalAws, name: &str, services: &[&str], parameters: &[(&str, &str)]) -> Result<Self> {
-        let root = Who::account(COMPANY);
+        let root = Caller::root(COMPANY);
         let mut overrides = vec![
             format!("EndpointServiceIds={}", services.join(",")),
             format!("DbtPrincipals=arn:aws:iam::{DBT}:root"),
@@ -57,6 +90,8 @@ impl Stack {
         ];
         overrides.extend(parameters.iter().map(|(name, value)| format!("{name}=\"{value}\"")));
         let mut sam = aws.command(&root, "sam", "sam");
+        // Seconds between polls. The default is for AWS, which takes minutes.
+        sam.env("SAM_CLI_POLL_DELAY", "0.2");
         sam.args(["deploy", "--template-file", &format!("{BUILT}/template.yaml"), "--stack-name", name])
             .arg("--config-file")
             .arg(top().join("samconfig.toml"))
@@ -86,27 +121,48 @@ impl Stack {
         self.outputs.get(key).map(String::as_str).with_context(|| format!("the stack has no output {key}"))
     }
 
-    /// Invokes a function by the output that holds its name, as its schedule would, and gives its error if it ends in
-    /// one.
+    /// The physical name of a function.
+    ///
+    /// # Errors
+    /// As [`Stack::output`].
+    pub fn name_of(&self, function: Function) -> Result<&str> {
+        self.output(&format!("{}Name", function.as_str()))
+    }
+
+    /// Invokes a function and returns its error message if the run ends in error.
     ///
     /// # Errors
     /// If the invocation itself fails.
-    pub fn invoke(&self, aws: &LocalAws, function: &str, event: &Value) -> Result<Option<String>> {
-        self.invoke_as(aws, function, event, 0)
+    pub fn invoke(&self, aws: &LocalAws, function: Function, event: &Value) -> Result<Option<String>> {
+        static INVOCATIONS: AtomicUsize = AtomicUsize::new(0);
+        let number = INVOCATIONS.fetch_add(1, Ordering::Relaxed);
+        let file = top().join(format!("target/local-aws/invocation-{}-{number}.json", std::process::id()));
+        let path = file.to_string_lossy().into_owned();
+        #[rustfmt::skip]
+        let answer = aws.aws(&Caller::root(COMPANY), &["lambda", "invoke", "--function-name", self.name_of(function)?,
+            "--payload", &event.to_string(), &path])?;
+        let payload: Value = serde_json::from_slice(&std::fs::read(&file)?)?;
+        std::fs::remove_file(file)?;
+        Ok(answer.get("FunctionError").map(|_| payload["errorMessage"].as_str().unwrap_or_default().to_owned()))
     }
 
-    /// The same for run number `run` of several at the same time.
+    /// Runs a function as its schedule does.
     ///
     /// # Errors
-    /// As [`Stack::invoke`].
-    pub fn invoke_as(&self, aws: &LocalAws, function: &str, event: &Value, run: usize) -> Result<Option<String>> {
-        let out = top().join(format!("target/local-aws/{function}-{}-{run}.json", aws.pid()));
-        let path = out.to_string_lossy().into_owned();
-        #[rustfmt::skip]
-        let answer = aws.aws(&Who::account(COMPANY), &["lambda", "invoke", "--function-name", self.output(function)?,
-            "--payload", &event.to_string(), &path])?;
-        let said: Value = serde_json::from_slice(&std::fs::read(out)?)?;
-        Ok(answer.get("FunctionError").map(|_| said["errorMessage"].as_str().unwrap_or_default().to_owned()))
+    /// If the run ends in error.
+    pub fn run(&self, aws: &LocalAws, function: Function) -> Result<()> {
+        let error = self.invoke(aws, function, &scheduled_event())?;
+        ensure!(error.is_none(), "{function:?} ended in error: {error:?}");
+        Ok(())
+    }
+
+    /// Runs a function as its schedule does and returns its error message.
+    ///
+    /// # Errors
+    /// If the run does not end in error.
+    pub fn failing_run(&self, aws: &LocalAws, function: Function) -> Result<String> {
+        let error = self.invoke(aws, function, &scheduled_event())?;
+        error.with_context(|| format!("{function:?} did not end in error"))
     }
 }
 

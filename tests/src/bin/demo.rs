@@ -1,4 +1,4 @@
-//! `make demo`: the guard's story on a local AWS, as it happens, and then everything the guard said.
+//! `make demo`: the story on a local AWS as it happens, and then everything the guard sent.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -7,43 +7,44 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use flows::inbox;
 use flows::local_aws::top;
-use flows::mail::{self, Mail};
-use flows::story::{Audience, Chapter, MINUTE, Stage};
-use flows::{COMPANY, DBT, REGION, STRANGER};
+use flows::mail::{self, Mail, Mailbox};
+use flows::story::{Chapter, Demo, MINUTE, Observer};
+use flows::{COMPANY, DBT, REGION, UNTRUSTED};
 
 fn main() -> ExitCode {
     let keep = std::env::args().any(|argument| argument == "--keep");
-    match play(keep) {
+    match run(keep) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
-            println!("\nNot everything went as it should: see above.");
+            println!("\nNot everything ended as expected: see above.");
             ExitCode::FAILURE
         }
         Err(error) => {
-            println!("\nThe demo broke off: {error:#}");
+            println!("\nThe demo stopped: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn play(keep: bool) -> Result<bool> {
+fn run(keep: bool) -> Result<bool> {
     let mut terminal = Terminal { began: Instant::now() };
     println!("privatelink-guard on a local AWS. Schedules run fast: a minute lasts {MINUTE} seconds.\n");
-    let mut stage = Stage::set(&mut terminal)?;
-    let chapters = stage.play(&mut terminal)?;
-    show_mail(&stage)?;
-    let inbox = top().join("target/local-aws/inbox.html");
-    std::fs::write(&inbox, inbox::page(&mail::since(&stage.aws, 0)?))?;
-    let fine = show_table(&chapters);
-    println!("\nThe same as a page, for the browser: {}", inbox.display());
+    let mut demo = Demo::set_up(&mut terminal)?;
+    let chapters = demo.run(&mut terminal)?;
+    let delivered = Mailbox::from_the_start(&demo.aws).messages()?;
+    print_mail(&delivered);
+    let page = top().join("target/local-aws/inbox.html");
+    std::fs::write(&page, inbox::page(&delivered))?;
+    let as_expected = print_results(&chapters);
+    println!("\nThe emails and Slack messages as a page, for the browser: {}", page.display());
     if keep {
-        stage.aws.keep = true;
-        show_commands(&stage);
+        demo.aws.keep_running()?;
+        print_commands(&demo);
     }
-    Ok(fine)
+    Ok(as_expected)
 }
 
-/// Shows the story as it happens.
+/// Prints the story as it happens.
 struct Terminal {
     began: Instant,
 }
@@ -55,7 +56,7 @@ impl Terminal {
     }
 }
 
-impl Audience for Terminal {
+impl Observer for Terminal {
     fn step(&mut self, what: &str, commands: &[String]) {
         self.line(what);
         for command in commands {
@@ -63,20 +64,19 @@ impl Audience for Terminal {
         }
     }
 
-    fn heard(&mut self, mail: &Mail, after: Duration) {
-        self.line(&format!("guard, after {:.1} s: {}", after.as_secs_f32(), mail.subject));
+    fn sent(&mut self, mail: &Mail, after: Duration) {
+        self.line(&format!("the guard sent, after {:.1} s: {}", after.as_secs_f32(), mail.subject));
     }
 
     fn ended(&mut self, chapter: &Chapter) {
         match &chapter.result {
-            Ok(_) => self.line(&format!("ok: {}: {}\n", chapter.title, chapter.expected)),
+            Ok(()) => self.line(&format!("ok: {}: {}\n", chapter.title, chapter.expected)),
             Err(error) => self.line(&format!("NOT OK: {}: {error:#}\n", chapter.title)),
         }
     }
 }
 
-fn show_mail(stage: &Stage) -> Result<()> {
-    let delivered = mail::since(&stage.aws, 0)?;
+fn print_mail(delivered: &[Mail]) {
     for (protocol, title) in [("email", "Every email the guard sent"), ("https", "The same in Slack")] {
         println!("{}\n{title}\n{}\n", "=".repeat(80), "=".repeat(80));
         for mail in delivered.iter().filter(|mail| mail.protocol == protocol) {
@@ -86,14 +86,14 @@ fn show_mail(stage: &Stage) -> Result<()> {
             }
         }
     }
-    Ok(())
 }
 
-fn show_table(chapters: &[Chapter]) -> bool {
+/// Prints how each chapter ended; whether all ended as expected.
+fn print_results(chapters: &[Chapter]) -> bool {
     println!("{}\nWhat was expected, and what happened\n{}\n", "=".repeat(80), "=".repeat(80));
     for chapter in chapters {
         let (sign, happened) = match &chapter.result {
-            Ok(_) => ("ok    ", "so it was".to_owned()),
+            Ok(()) => ("ok    ", "as expected".to_owned()),
             Err(error) => ("NOT OK", format!("{error:#}")),
         };
         println!(
@@ -106,11 +106,11 @@ fn show_table(chapters: &[Chapter]) -> bool {
     chapters.iter().all(|chapter| chapter.result.is_ok())
 }
 
-fn show_commands(stage: &Stage) {
-    let company = &stage.company;
+fn print_commands(demo: &Demo) {
+    let company = &demo.company;
     println!(
         "
-The local AWS and the guard go on running, as process {pid}. To end them:
+The local AWS and the guard keep running, as process {pid}. To stop them:
   kill {pid}
 
 In another terminal, paste this first:
@@ -122,24 +122,24 @@ In another terminal, paste this first:
   export NAME={name}
   export LB={load_balancer}
   export TG={target_group}
-  ask() {{ aws ec2 create-vpc-endpoint --vpc-endpoint-type Interface --service-name $NAME \\
+  connect() {{ aws ec2 create-vpc-endpoint --vpc-endpoint-type Interface --service-name $NAME \\
     --vpc-id $(aws ec2 describe-vpcs --query 'Vpcs[0].VpcId' --output text); }}
 
-Be dbt, and ask again (an account's id is its access key here). Accepted at once; a notice:
-  AWS_ACCESS_KEY_ID={DBT} ask
+Request another connection as dbt (an account's id is its access key here). It is accepted at once, with a notice:
+  AWS_ACCESS_KEY_ID={DBT} connect
 
-Be a stranger, and ask. It stays in pendingAcceptance; if this account's alert fires already, in silence:
-  AWS_ACCESS_KEY_ID={STRANGER} ask
+Request one as the untrusted account. It stays in pendingAcceptance; no email while this account's alert is firing:
+  AWS_ACCESS_KEY_ID={UNTRUSTED} connect
 
-Be the administrator, and see who is connected:
+List the connections as the administrator:
   export AWS_ACCESS_KEY_ID={COMPANY}
   aws ec2 describe-vpc-endpoint-connections --filters Name=service-id,Values=$SERVICE
 
-Turn cross-zone off. It is back on at once, since the story ended with CrossZone=enforce; a warning says so:
+Switch cross-zone off. The guard switches it back on at once (the story ended with CrossZone=enforce) and sends a warning:
   aws elbv2 modify-load-balancer-attributes --load-balancer-arn $LB \\
     --attributes Key=load_balancing.cross_zone.enabled,Value=false
 
-Let a target fail, and mend it (--state healthy). A warning after {wait} seconds, and that it is over:
+Let a target fail, then recover (--state healthy). After {wait} seconds a warning, then an email that it is resolved:
   python -m local_aws target-health --target-group $TG --target 172.31.0.10 \\
     --state unhealthy --reason Target.FailedHealthChecks
 
@@ -147,8 +147,8 @@ Read the last two emails:
   python -m local_aws mail --text --last 2",
         top = top().display(),
         wait = 2 * MINUTE,
-        pid = stage.aws.pid(),
-        endpoint = stage.aws.endpoint,
+        pid = demo.aws.pid(),
+        endpoint = demo.aws.endpoint(),
         name = company.service_name,
         service = company.service,
         load_balancer = company.load_balancer,

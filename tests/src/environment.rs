@@ -1,0 +1,109 @@
+//! The environment of most flows. Setting one up takes half a minute, so flows reuse it one after the other.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Result, ensure};
+
+use crate::company::{Company, TARGETS};
+use crate::local_aws::LocalAws;
+use crate::mail::Mailbox;
+use crate::stack::{self, Function, Stack};
+
+/// A company with two services, and a stack that guards both.
+///
+/// Its schedules are too slow to run during a flow: a function runs when an event or the flow triggers it. An alert fires
+/// at the first failing result and resolves at the first passing one.
+#[derive(Debug)]
+pub struct Environment {
+    /// The local AWS.
+    pub aws: LocalAws,
+    /// A service on port 5432.
+    pub postgres: Company,
+    /// Another one, which also listens on port 443.
+    pub gitlab: Company,
+    /// The guard's stack.
+    pub stack: Stack,
+}
+
+/// Runs a flow in an environment that no other flow uses at the same time.
+///
+/// A flow must resolve the alerts that it fires, so that the next flow finds none. After a flow that fails, the environment
+/// is not reused.
+///
+/// # Errors
+/// If the environment cannot be set up, or if the flow fails.
+pub fn with_environment(flow: impl FnOnce(&Environment) -> Result<()>) -> Result<()> {
+    let existing = unused().pop();
+    let environment = existing.map_or_else(Environment::set_up, Ok)?;
+    flow(&environment)?;
+    unused().push(environment);
+    Ok(())
+}
+
+fn unused() -> MutexGuard<'static, Vec<Environment>> {
+    static UNUSED: Mutex<Vec<Environment>> = Mutex::new(Vec::new());
+    UNUSED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Environment {
+    fn set_up() -> Result<Self> {
+        let aws = LocalAws::start(60)?;
+        let [postgres, gitlab] = Company::set_up_two(&aws, ["postgres", "gitlab"])?;
+        gitlab.add_https(&aws)?;
+        stack::build(&aws)?;
+        let parameters = [
+            ("AcceptorSchedule", "rate(2 hours)"),
+            ("HealthSchedule", "rate(2 hours)"),
+            ("DriftSchedule", "rate(2 hours)"),
+            ("AlertAfter", "1"),
+            ("ResolveAfter", "1"),
+        ];
+        let stack = Stack::deploy(&aws, "guard", &[&postgres.service, &gitlab.service], &parameters)?;
+        let environment = Self { aws, postgres, gitlab, stack };
+        environment.ensure_only_the_single_instance_is_reported()?;
+        Ok(environment)
+    }
+
+    /// Everything is as dbt's guide says, except that one instance serves two zones.
+    fn ensure_only_the_single_instance_is_reported(&self) -> Result<()> {
+        self.run(Function::DriftWatcher)?;
+        self.run(Function::HealthWatcher)?;
+        let mailbox = Mailbox::from_the_start(&self.aws);
+        mailbox.wait("[INFO]", "1 of 2 zones has no healthy target in target group web")?;
+        let emails = mailbox.emails()?;
+        ensure!(emails.len() == 1, "more than one email: {emails:#?}");
+        Ok(())
+    }
+
+    /// The mail from now on.
+    ///
+    /// # Errors
+    /// If the local AWS does not answer.
+    pub fn mailbox(&self) -> Result<Mailbox<'_>> {
+        Mailbox::from_now(&self.aws)
+    }
+
+    /// Runs a function as its schedule does.
+    ///
+    /// # Errors
+    /// If the run ends in error.
+    pub fn run(&self, function: Function) -> Result<()> {
+        self.stack.run(&self.aws, function)
+    }
+
+    /// Runs a function as its schedule does and returns its error message.
+    ///
+    /// # Errors
+    /// If the run does not end in error.
+    pub fn failing_run(&self, function: Function) -> Result<String> {
+        self.stack.failing_run(&self.aws, function)
+    }
+
+    /// Sets the health of all of postgres's targets.
+    ///
+    /// # Errors
+    /// If the local AWS refuses.
+    pub fn set_all_targets(&self, state: &str) -> Result<()> {
+        TARGETS.iter().try_for_each(|target| self.postgres.set_health(&self.aws, target, state))
+    }
+}

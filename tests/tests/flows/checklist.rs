@@ -1,0 +1,279 @@
+//! Every check fires when something breaks, and resolves when that is fixed. Adding a check means adding a row.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, ensure};
+use flows::company::{Company, TARGETS};
+use flows::environment::{Environment, with_environment};
+use flows::local_aws::{LocalAws, top};
+use flows::mail::Mailbox;
+use flows::stack::Function::{self, DriftWatcher, HealthWatcher};
+use flows::{DBT, UNTRUSTED, api_calls};
+
+use self::Fix::{Change, PrintedCommand, PrintedCommandAndEvidence};
+use self::Service::{Gitlab, Postgres};
+
+/// Something that breaks a check, and what must follow.
+struct Row {
+    check: &'static str,
+    service: Service,
+    breaks: fn(&Company, &LocalAws) -> Result<()>,
+    /// The check's alert, and others that fire with it: label, and words of the summary.
+    alerts: &'static [(&'static str, &'static str)],
+    fix: Fix,
+}
+
+enum Service {
+    Postgres,
+    Gitlab,
+}
+
+enum Fix {
+    /// The command in the alert's remedy.
+    PrintedCommand,
+    /// That one, and then the command that follows these words in the evidence.
+    PrintedCommandAndEvidence(&'static str),
+    /// A change for which the alert has no command.
+    Change(fn(&Company, &LocalAws) -> Result<()>),
+}
+
+/// Changes that trigger the check, since CloudTrail records them.
+#[rustfmt::skip]
+const CHANGES: [Row; 10] = [
+    Row { check: "service.acceptance-required", service: Postgres,
+        breaks: |service, aws| service.modify_service(aws, &["--no-acceptance-required"]),
+        alerts: &[("[CRITICAL]", "connected without anybody accepting them")], fix: PrintedCommand },
+    Row { check: "service.private-dns", service: Postgres,
+        breaks: |service, aws| service.modify_service(aws, &["--private-dns-name", "pg.example.com"]),
+        alerts: &[("[WARNING]", "pg.example.com is not verified")], fix: PrintedCommand },
+    Row { check: "service.principals", service: Postgres, breaks: allow_others_instead_of_dbt,
+        alerts: &[("[CRITICAL]", "dbt may not ask to connect")], fix: PrintedCommand },
+    Row { check: "service.notification", service: Postgres, breaks: Company::delete_notification,
+        alerts: &[("[WARNING]", "does not tell the guard of 4 of 4 events")], fix: PrintedCommand },
+    Row { check: "load-balancer.security-groups", service: Postgres, breaks: Company::remove_dbt_rule,
+        alerts: &[("[CRITICAL]", "security groups of postgres keep dbt out")], fix: PrintedCommand },
+    Row { check: "network-path", service: Postgres, breaks: Company::deny_in_network_acl,
+        alerts: &[("[WARNING]", "targets in target group postgres")], fix: PrintedCommand },
+    // Of gitlab: without cross-zone load balancing, postgres's traffic stays in its subnets and passes no network ACL.
+    Row { check: "load-balancer.cross-zone", service: Gitlab,
+        breaks: |service, aws| service.set_cross_zone(aws, false),
+        alerts: &[("[WARNING]", "cross-zone is off on gitlab")], fix: PrintedCommand },
+    Row { check: "listener.port", service: Gitlab, breaks: Company::delete_listener,
+        alerts: &[("[CRITICAL]", "no listener serves port 5432 of gitlab")], fix: Change(Company::create_listener) },
+    // The printed command allows dbt's networks and removes nothing, since targets might depend on the broad rule.
+    Row { check: "load-balancer.broad-rule", service: Gitlab,
+        breaks: |service, aws| service.allow_ingress(aws, "443", "10.0.0.0/8"),
+        alerts: &[("[WARNING]", "1 rule of gitlab lets in more than dbt")],
+        fix: PrintedCommandAndEvidence("to take it out: ") },
+    Row { check: "service.regions", service: Gitlab, breaks: remove_the_region_that_dbt_connects_from,
+        alerts: &[("[WARNING]", "dbt connects from us-east-1")], fix: PrintedCommand },
+];
+
+/// What triggers no check, and the function that finds it when it runs on its schedule.
+#[rustfmt::skip]
+const FOUND_BY_SCHEDULE: [(Function, Row); 3] = [
+    (DriftWatcher, Row { check: "load-balancer.internal-network", service: Gitlab,
+        breaks: |service, aws| service.set_load_balancer_state(aws, "active_impaired"),
+        alerts: &[("[CRITICAL]", "gitlab is 'active_impaired', not active")],
+        fix: Change(|service, aws| service.set_load_balancer_state(aws, "active")) }),
+    (DriftWatcher, Row { check: "network-path", service: Postgres,
+        breaks: |service, aws| service.register_target(aws, "Id=10.7.0.10,AvailabilityZone=all"),
+        alerts: &[("[WARNING]", "a missing route cuts off 1 of 4 targets in target group postgres")],
+        fix: Change(|service, aws| service.deregister_target(aws, "Id=10.7.0.10")) }),
+    (HealthWatcher, Row { check: "load-balancer.zones", service: Postgres, breaks: leave_one_zone_without_a_target,
+        alerts: &[("[CRITICAL]", "1 of 2 zones has no healthy target in target group postgres"),
+            ("[WARNING]", "1 of 3 targets down"), ("[WARNING]", "cross-zone is off on postgres")],
+        fix: Change(serve_both_zones_again) }),
+];
+
+/// The checks that other flows show.
+const SHOWN_ELSEWHERE: [&str; 5] = [
+    "connection.dbt",
+    "connection.stranger",
+    // Nobody can delete the endpoint service and leave the environment as it was.
+    "service.available",
+    "target-group.health",
+    "visibility.lost",
+];
+
+#[test]
+fn every_change_fires_its_alert_and_every_fix_resolves_it() -> Result<()> {
+    with_environment(|environment| {
+        let mailbox = environment.mailbox()?;
+        environment.aws.set_page_size(1)?;
+        for row in &CHANGES {
+            (row.breaks)(row.company(environment), &environment.aws).context(row.check)?;
+        }
+        for row in &CHANGES {
+            row.wait(mailbox)?;
+        }
+        for row in &CHANGES {
+            row.fix(environment, mailbox).context(row.check)?;
+        }
+        for row in &CHANGES {
+            row.wait_until_resolved(mailbox)?;
+        }
+        environment.aws.set_page_size(0)
+    })
+}
+
+#[test]
+fn what_triggers_no_check_is_found_by_the_schedule() -> Result<()> {
+    with_environment(|environment| {
+        let mailbox = environment.mailbox()?;
+        environment.aws.set_page_size(1)?;
+        for (function, row) in &FOUND_BY_SCHEDULE {
+            (row.breaks)(row.company(environment), &environment.aws).context(row.check)?;
+            environment.run(*function)?;
+            row.wait(mailbox)?;
+            row.fix(environment, mailbox).context(row.check)?;
+            environment.run(*function)?;
+            row.wait_until_resolved(mailbox)?;
+        }
+        environment.aws.set_page_size(0)
+    })
+}
+
+#[test]
+fn a_denied_read_does_not_stop_the_other_checks() -> Result<()> {
+    with_environment(|environment| {
+        let Environment { aws, gitlab, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        aws.fail("ec2:DescribeSecurityGroupRules", "UnauthorizedOperation", 403)?;
+        gitlab.modify_service(aws, &["--no-acceptance-required"])?;
+        mailbox.wait("[CRITICAL]", "connected without anybody accepting them")?;
+        let error = environment.failing_run(DriftWatcher)?;
+        ensure!(error.contains("ec2:DescribeSecurityGroupRules"), "{error}");
+        mailbox.wait("[WARNING]", "the guard cannot see: ec2:DescribeSecurityGroupRules fails")?;
+
+        aws.clear_faults()?;
+        gitlab.modify_service(aws, &["--acceptance-required"])?;
+        mailbox.wait("[RESOLVED]", "connected without anybody accepting them")?;
+        mailbox.wait("[RESOLVED]", "ec2:DescribeSecurityGroupRules fails")?;
+        Ok(())
+    })
+}
+
+#[test]
+fn each_fact_is_read_once() -> Result<()> {
+    with_environment(|environment| {
+        ensure_calls(environment, DriftWatcher, &DRIFT_WATCHER_CALLS)?;
+        ensure_calls(environment, HealthWatcher, &HEALTH_WATCHER_CALLS)
+    })
+}
+
+/// For two services, two load balancers, three target groups and one prefix list.
+const DRIFT_WATCHER_CALLS: [(&str, usize); 18] = [
+    ("dynamodb:Query", 2),
+    ("ec2:DescribeInstances", 1),
+    ("ec2:DescribeNetworkAcls", 1),
+    ("ec2:DescribeNetworkInterfaces", 1),
+    ("ec2:DescribeRouteTables", 1),
+    ("ec2:DescribeSecurityGroupRules", 1),
+    ("ec2:DescribeSubnets", 1),
+    ("ec2:DescribeVpcEndpointConnectionNotifications", 1),
+    ("ec2:DescribeVpcEndpointConnections", 1),
+    ("ec2:DescribeVpcEndpointServiceConfigurations", 1),
+    ("ec2:DescribeVpcEndpointServicePermissions", 2),
+    ("ec2:GetManagedPrefixListEntries", 1),
+    ("elasticloadbalancing:DescribeListeners", 2),
+    ("elasticloadbalancing:DescribeLoadBalancerAttributes", 2),
+    ("elasticloadbalancing:DescribeLoadBalancers", 1),
+    ("elasticloadbalancing:DescribeTargetGroupAttributes", 3),
+    ("elasticloadbalancing:DescribeTargetGroups", 1),
+    ("elasticloadbalancing:DescribeTargetHealth", 3),
+];
+
+/// The attributes are those of the one target group that has no healthy target in some zone.
+const HEALTH_WATCHER_CALLS: [(&str, usize); 9] = [
+    ("dynamodb:Query", 2),
+    ("ec2:DescribeInstances", 1),
+    ("ec2:DescribeVpcEndpointServiceConfigurations", 1),
+    ("elasticloadbalancing:DescribeListeners", 2),
+    ("elasticloadbalancing:DescribeLoadBalancerAttributes", 1),
+    ("elasticloadbalancing:DescribeLoadBalancers", 1),
+    ("elasticloadbalancing:DescribeTargetGroupAttributes", 1),
+    ("elasticloadbalancing:DescribeTargetGroups", 1),
+    ("elasticloadbalancing:DescribeTargetHealth", 3),
+];
+
+#[test]
+fn every_check_in_the_readme_has_a_row() -> Result<()> {
+    let readme = std::fs::read_to_string(top().join("README.md"))?;
+    let listed: BTreeSet<&str> = readme.lines().filter_map(check_of_table_row).collect();
+    let rows = CHANGES.iter().chain(FOUND_BY_SCHEDULE.iter().map(|(_, row)| row)).map(|row| row.check);
+    assert_eq!(listed, rows.chain(SHOWN_ELSEWHERE).collect());
+    Ok(())
+}
+
+/// The id of the check that a line of the table of checks is about: ``| `id` | severity … |``.
+fn check_of_table_row(line: &str) -> Option<&str> {
+    let (id, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+    ["critical", "warning", "info"].iter().any(|severity| rest.starts_with(severity)).then_some(id)
+}
+
+impl Row {
+    fn company<'e>(&self, environment: &'e Environment) -> &'e Company {
+        match self.service {
+            Postgres => &environment.postgres,
+            Gitlab => &environment.gitlab,
+        }
+    }
+
+    fn wait(&self, mailbox: Mailbox<'_>) -> Result<()> {
+        let mut alerts = self.alerts.iter();
+        alerts.try_for_each(|(label, words)| mailbox.wait(label, words).map(drop)).context(self.check)
+    }
+
+    fn wait_until_resolved(&self, mailbox: Mailbox<'_>) -> Result<()> {
+        let mut alerts = self.alerts.iter();
+        alerts.try_for_each(|(_, words)| mailbox.wait("[RESOLVED]", words).map(drop)).context(self.check)
+    }
+
+    fn fix(&self, environment: &Environment, mailbox: Mailbox<'_>) -> Result<()> {
+        let (aws, company) = (&environment.aws, self.company(environment));
+        let (label, words) = self.alerts[0];
+        match self.fix {
+            Change(change) => change(company, aws),
+            PrintedCommand => company.run_printed_command(mailbox, self.check, words),
+            PrintedCommandAndEvidence(before) => {
+                company.run_printed_command(mailbox, self.check, words)?;
+                let alert = mailbox.wait(label, words)?;
+                let mut commands = alert.body.lines().filter_map(|line| Some(line.split_once(before)?.1));
+                aws.run_in_shell(&company.admin, commands.next().context("no command in the evidence")?)
+            }
+        }
+    }
+}
+
+fn allow_others_instead_of_dbt(service: &Company, aws: &LocalAws) -> Result<()> {
+    let [dbt, untrusted] = [DBT, UNTRUSTED].map(|account| format!("arn:aws:iam::{account}:root"));
+    #[rustfmt::skip]
+    let changes = ["--add-allowed-principals", &untrusted, "arn:aws:iam::555555555555:role/a",
+        "--remove-allowed-principals", &dbt];
+    service.modify_permissions(aws, &changes)
+}
+
+fn remove_the_region_that_dbt_connects_from(service: &Company, aws: &LocalAws) -> Result<()> {
+    service.modify_service(aws, &["--add-supported-regions", "us-east-1"])?;
+    service.connect_from_region(aws, DBT, "us-east-1")?;
+    service.modify_service(aws, &["--remove-supported-regions", "us-east-1"])
+}
+
+fn leave_one_zone_without_a_target(service: &Company, aws: &LocalAws) -> Result<()> {
+    service.set_health(aws, TARGETS[0], "unhealthy")?;
+    service.set_cross_zone(aws, false)
+}
+
+fn serve_both_zones_again(service: &Company, aws: &LocalAws) -> Result<()> {
+    service.set_health(aws, TARGETS[0], "healthy")?;
+    service.set_cross_zone(aws, true)
+}
+
+fn ensure_calls(environment: &Environment, function: Function, expected: &[(&str, usize)]) -> Result<()> {
+    let calls = api_calls::of_one_run(&environment.aws, &environment.stack, function)?;
+    let expected: BTreeMap<String, usize> =
+        expected.iter().map(|(action, count)| ((*action).to_owned(), *count)).collect();
+    ensure!(calls == expected, "{function:?} called {calls:#?}, expected {expected:#?}");
+    Ok(())
+}

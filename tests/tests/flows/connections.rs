@@ -1,0 +1,152 @@
+//! connection-acceptor accepts dbt, and nobody else, and sends each fact once.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use flows::environment::{Environment, with_environment};
+use flows::local_aws::{LocalAws, concurrently, eventually};
+use flows::mail::Mailbox;
+use flows::stack::Function::ConnectionAcceptor;
+use flows::{DBT, UNTRUSTED, api_calls};
+use serde_json::json;
+
+#[test]
+fn dbt_is_accepted_though_untrusted_requests_fill_the_first_pages() -> Result<()> {
+    with_environment(|environment| {
+        let Environment { aws, postgres, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        postgres.allow_every_account(aws)?;
+        mailbox.wait("[CRITICAL]", "anybody may ask")?;
+
+        aws.set_page_size(1)?;
+        let untrusted = [postgres.untrusted_connects(aws)?, postgres.untrusted_connects(aws)?];
+        mailbox.wait("[WARNING]", &untrusted_asks())?;
+        let dbt = postgres.dbt_connects(aws)?;
+        postgres.wait_for_state(aws, &dbt, "available")?;
+        mailbox.wait("[NOTICE]", &format!("dbt is connected through {dbt}"))?;
+        aws.set_page_size(0)?;
+
+        assert_eq!(mailbox.count("[WARNING]", &untrusted_asks())?, 1, "one alert for the account");
+        withdraw(environment, mailbox, &untrusted)
+    })
+}
+
+/// More than the runs that debouncing allows while they are sent.
+const FORGED: usize = 40;
+
+#[test]
+fn forged_notifications_and_concurrent_runs_accept_nobody_and_send_nothing_twice() -> Result<()> {
+    with_environment(|environment| {
+        let Environment { aws, postgres, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        postgres.allow_every_account(aws)?;
+        let untrusted = [postgres.untrusted_connects(aws)?, postgres.untrusted_connects(aws)?];
+        mailbox.wait("[WARNING]", &untrusted_asks())?;
+        let dbt = postgres.dbt_connects(aws)?;
+        mailbox.wait("[NOTICE]", &format!("dbt is connected through {dbt}"))?;
+
+        let (reads_before, handled_before) = (reads(aws)?, notifications_handled(aws)?);
+        let began = Instant::now();
+        send_forged_notifications(environment, &untrusted[0])?;
+        concurrently(4, |_| environment.run(ConnectionAcceptor))?;
+        eventually("the notifications to be handled", 30, || {
+            Ok((notifications_handled(aws)? >= handled_before + FORGED).then_some(()))
+        })?;
+        let seconds = usize::try_from(began.elapsed().as_secs())?;
+        let (reads, limit) = (reads(aws)? - reads_before, 4 + 2 * (seconds + 1));
+        ensure!(limit < 4 + FORGED, "too slow to be a test: {FORGED} notifications took {seconds} s");
+        ensure!(reads <= limit, "{reads} reads in {seconds} s, for 4 scheduled runs and two runs a second");
+
+        for endpoint in &untrusted {
+            assert_eq!(postgres.state(aws, endpoint)?, "pendingAcceptance");
+        }
+        assert_eq!(mailbox.count("[WARNING]", &untrusted_asks())?, 1);
+        assert_eq!(mailbox.count("[NOTICE]", &dbt)?, 1);
+        withdraw(environment, mailbox, &untrusted)
+    })
+}
+
+#[test]
+fn a_request_that_ec2_refuses_to_accept_is_an_alert_until_it_is_accepted() -> Result<()> {
+    with_environment(|environment| {
+        let Environment { aws, postgres, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        aws.fail_items("ec2:AcceptVpcEndpointConnections", "NotJustNow")?;
+        let dbt = postgres.dbt_connects(aws)?;
+        mailbox.wait("[CRITICAL]", "could not be accepted: NotJustNow")?;
+
+        let accepts = || api_calls::count(aws, ConnectionAcceptor, "ec2:AcceptVpcEndpointConnections");
+        let accepts_before = accepts()?;
+        environment.run(ConnectionAcceptor)?;
+        assert_eq!(accepts()?, accepts_before + 1, "CloudTrail records the guard's own calls: they trigger no run");
+
+        aws.clear_faults()?;
+        environment.run(ConnectionAcceptor)?;
+        mailbox.wait("[RESOLVED]", &format!("dbt's request {dbt} could not be accepted"))?;
+        eventually("dbt's endpoint to be available", 30, || {
+            environment.run(ConnectionAcceptor)?;
+            Ok((postgres.state(aws, &dbt)? == "available").then_some(()))
+        })?;
+        assert_eq!(mailbox.count("[CRITICAL]", &dbt)?, 1);
+        mailbox.wait("[NOTICE]", &format!("dbt is connected through {dbt}"))?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_connection_in_an_unknown_state_is_an_alert_and_is_not_changed() -> Result<()> {
+    with_environment(|environment| {
+        let Environment { aws, postgres, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        let dbt = postgres.dbt_connects(aws)?;
+        mailbox.wait("[NOTICE]", &format!("dbt is connected through {dbt}"))?;
+
+        let set_state = |state| aws.control("connection", &json!({"endpoint_id": dbt, "state": state}));
+        set_state("levitating")?;
+        environment.run(ConnectionAcceptor)?;
+        mailbox.wait("[CRITICAL]", "unknown state 'levitating'")?;
+        assert_eq!(postgres.state(aws, &dbt)?, "levitating");
+
+        set_state("available")?;
+        environment.run(ConnectionAcceptor)?;
+        mailbox.wait("[RESOLVED]", "unknown state 'levitating'")?;
+        Ok(())
+    })
+}
+
+fn untrusted_asks() -> String {
+    format!("account {UNTRUSTED} is not dbt's and asks")
+}
+
+/// Takes back what an untrusted account needed, and its requests.
+fn withdraw(environment: &Environment, mailbox: Mailbox<'_>, untrusted: &[String]) -> Result<()> {
+    let Environment { aws, postgres, .. } = environment;
+    postgres.untrusted_leaves(aws, untrusted)?;
+    postgres.allow_dbt_only(aws)?;
+    mailbox.wait("[RESOLVED]", &untrusted_asks())?;
+    mailbox.wait("[RESOLVED]", "anybody may ask")?;
+    Ok(())
+}
+
+/// Sends notifications that name an untrusted account's endpoint as dbt's.
+fn send_forged_notifications(environment: &Environment, endpoint: &str) -> Result<()> {
+    let Environment { aws, postgres, stack, .. } = environment;
+    let topic = stack.output("NotificationTopicArn")?;
+    let forged = json!({"vpcEndpointId": endpoint, "vpcEndpointOwner": DBT, "serviceId": postgres.service});
+    let notification = json!({"topic": topic, "message": forged.to_string()});
+    concurrently(4, |_| {
+        for _ in 0..FORGED / 4 {
+            aws.control("notify", &notification)?;
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
+fn reads(aws: &LocalAws) -> Result<usize> {
+    api_calls::count(aws, ConnectionAcceptor, "ec2:DescribeVpcEndpointConnections")
+}
+
+fn notifications_handled(aws: &LocalAws) -> Result<usize> {
+    Ok(aws.invocations()?.iter().filter(|run| run["trigger"] == "sns").count())
+}

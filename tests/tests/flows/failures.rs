@@ -1,0 +1,75 @@
+//! Calls that AWS refuses: a run ends in error, the alerts name the call, and nothing is lost or sent twice.
+
+use anyhow::{Result, ensure};
+use flows::environment::{Environment, with_environment};
+use flows::local_aws::eventually;
+use flows::stack::Function::{ConnectionAcceptor, HealthWatcher};
+use flows::stack::scheduled_event;
+
+#[test]
+fn what_sns_refuses_is_sent_once_by_a_later_run() -> Result<()> {
+    with_environment(|environment| {
+        let Environment { aws, postgres, stack, .. } = environment;
+        aws.fail("sns:Publish", "InternalError", 500)?;
+        let mailbox = environment.mailbox()?;
+        let dbt = postgres.dbt_connects(aws)?;
+        postgres.wait_for_state(aws, &dbt, "available")?;
+        let error = eventually("a run that cannot publish to end in error", 60, || {
+            stack.invoke(aws, ConnectionAcceptor, &scheduled_event())
+        })?;
+        ensure!(error.contains("sns:Publish"), "{error}");
+        assert_eq!(mailbox.count("[NOTICE]", &dbt)?, 0);
+
+        aws.clear_faults()?;
+        eventually("the notice to be sent after all", 60, || {
+            environment.run(ConnectionAcceptor)?;
+            Ok((mailbox.count("[NOTICE]", &dbt)? > 0).then_some(()))
+        })?;
+        environment.run(ConnectionAcceptor)?;
+        assert_eq!(mailbox.count("[NOTICE]", &dbt)?, 1);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_denied_read_is_an_alert_that_names_the_action() -> Result<()> {
+    with_environment(|environment| {
+        let aws = &environment.aws;
+        let mailbox = environment.mailbox()?;
+        aws.fail("elasticloadbalancing:DescribeTargetHealth", "AccessDenied", 403)?;
+        let error = environment.failing_run(HealthWatcher)?;
+        ensure!(error.contains("elasticloadbalancing:DescribeTargetHealth"), "{error}");
+        mailbox.wait("[WARNING]", "elasticloadbalancing:DescribeTargetHealth")?;
+
+        aws.clear_faults()?;
+        environment.run(HealthWatcher)?;
+        mailbox.wait("[RESOLVED]", "elasticloadbalancing:DescribeTargetHealth fails")?;
+        Ok(())
+    })
+}
+
+#[test]
+fn without_its_table_a_function_sends_what_fails_once_and_ends_in_error() -> Result<()> {
+    with_environment(|environment| {
+        let aws = &environment.aws;
+        let mailbox = environment.mailbox()?;
+        environment.set_all_targets("unhealthy")?;
+        environment.run(HealthWatcher)?;
+        mailbox.wait("[CRITICAL]", "3 of 3 targets down")?;
+
+        aws.fail("dynamodb:Query", "InternalServerError", 500)?;
+        let without_table = environment.mailbox()?;
+        for _ in 0..2 {
+            let error = environment.failing_run(HealthWatcher)?;
+            ensure!(error.contains("dynamodb:Query"), "{error}");
+        }
+        without_table.wait("[CRITICAL]", "this may be told again")?;
+        assert_eq!(without_table.count("[CRITICAL]", "3 of 3 targets down")?, 1);
+
+        aws.clear_faults()?;
+        environment.set_all_targets("healthy")?;
+        environment.run(HealthWatcher)?;
+        mailbox.wait("[RESOLVED]", "3 of 3 targets down")?;
+        Ok(())
+    })
+}

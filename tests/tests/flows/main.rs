@@ -1,0 +1,10 @@
+//! Flows: the real template and the real functions on a local AWS, driven with the AWS CLI.
+//!
+//! `cargo test --package flows -- NAME` runs the flows whose names contain NAME: one flow, or a module such as `checklist`.
+
+mod checklist;
+mod connections;
+mod failures;
+mod health;
+mod story;
+mod strict;

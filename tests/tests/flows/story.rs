@@ -1,0 +1,35 @@
+//! The story of the demo, as a test.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use flows::mail::{Mail, Mailbox};
+use flows::story::{Chapter, Demo, Observer};
+
+struct Silent;
+
+impl Observer for Silent {
+    fn step(&mut self, _: &str, _: &[String]) {}
+    fn sent(&mut self, _: &Mail, _: Duration) {}
+    fn ended(&mut self, _: &Chapter) {}
+}
+
+#[test]
+fn the_demo_ends_as_expected_with_one_email_for_each_change() -> Result<()> {
+    let mut demo = Demo::set_up(&mut Silent)?;
+    for chapter in demo.run(&mut Silent)? {
+        chapter.result.context(chapter.title)?;
+    }
+    let delivered = Mailbox::from_the_start(&demo.aws).messages()?;
+    let subjects = |protocol: &str| -> Vec<&str> {
+        delivered.iter().filter(|mail| mail.protocol == protocol).map(|mail| mail.subject.as_str()).collect()
+    };
+    let labels: Vec<_> = subjects("email").iter().filter_map(|subject| subject.split(' ').next()).collect();
+    #[rustfmt::skip]
+    assert_eq!(labels, [
+        "[NOTICE]", "[CRITICAL]", "[WARNING]", "[WARNING]", "[RESOLVED]", "[WARNING]", "[RESOLVED]",
+        "[CRITICAL]", "[RESOLVED]", "[CRITICAL]", "[RESOLVED]", "[WARNING]", "[RESOLVED]", "[WARNING]",
+    ]);
+    assert_eq!(subjects("email"), subjects("https"), "email and Slack");
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! The guard with all it may change: UnknownRequesters=reject and CrossZone=enforce.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use flows::company::Company;
+use flows::local_aws::{Caller, LocalAws, eventually, text, top};
+use flows::mail::Mailbox;
+use flows::stack::{self, Function, Stack};
+use flows::{COMPANY, REGION, UNTRUSTED, api_calls};
+use serde_json::json;
+
+/// One flow, since the last step compares the permissions with the calls of all steps.
+#[test]
+fn the_strict_guard_revokes_and_restores_and_uses_every_permission_it_has() -> Result<()> {
+    let strict = Strict::set_up()?;
+    strict.reports_a_zone_without_a_healthy_target()?;
+    strict.revokes_the_untrusted_connection()?;
+    strict.leaves_other_services_alone()?;
+    strict.restores_a_target_group_that_overrides_the_load_balancer()?;
+    strict.restores_the_load_balancer()?;
+    strict.accepts_dbt()?;
+    strict.runs_each_function_on_its_schedule()?;
+    strict.sends_programs_what_the_schema_describes()?;
+    Function::ALL.into_iter().try_for_each(|function| strict.allows_exactly_what_was_called(function))
+}
+
+/// Two services of a company; the guard is deployed for one. Before that, somebody accepted an untrusted account on both.
+struct Strict {
+    aws: LocalAws,
+    guarded: Company,
+    other: Company,
+    /// The untrusted account's endpoints to the two services.
+    untrusted: [String; 2],
+    /// The URL of a queue that receives the alerts.
+    queue: String,
+}
+
+impl Strict {
+    fn set_up() -> Result<Self> {
+        let aws = LocalAws::start(2)?;
+        let [guarded, other] = Company::set_up_two(&aws, ["postgres", "gitlab"])?;
+        let untrusted = [accept_untrusted(&aws, &guarded)?, accept_untrusted(&aws, &other)?];
+        stack::build(&aws)?;
+        let parameters = [("UnknownRequesters", "reject"), ("CrossZone", "enforce")];
+        let stack = Stack::deploy(&aws, "guard", &[&guarded.service], &parameters)?;
+        let queue = subscribe_queue(&aws, &stack)?;
+        Ok(Self { aws, guarded, other, untrusted, queue })
+    }
+
+    fn mailbox(&self) -> Mailbox<'_> {
+        Mailbox::from_the_start(&self.aws)
+    }
+
+    /// An instance in one zone of two, and a prefix list: the checks on them need further calls.
+    fn reports_a_zone_without_a_healthy_target(&self) -> Result<()> {
+        self.guarded.add_https(&self.aws)?;
+        self.mailbox().wait("[INFO]", "1 of 2 zones has no healthy target in target group web")?;
+        Ok(())
+    }
+
+    fn revokes_the_untrusted_connection(&self) -> Result<()> {
+        let endpoint = &self.untrusted[0];
+        self.guarded.wait_for_state(&self.aws, endpoint, "rejected")?;
+        let words = format!("account {UNTRUSTED} is not dbt's and is connected ({endpoint})");
+        self.mailbox().wait("[RESOLVED]", &words)?;
+        Ok(())
+    }
+
+    fn leaves_other_services_alone(&self) -> Result<()> {
+        let state = self.other.state(&self.aws, &self.untrusted[1])?;
+        ensure!(state == "available", "the guard is not deployed for this service, and its connection is {state}");
+        Ok(())
+    }
+
+    fn restores_a_target_group_that_overrides_the_load_balancer(&self) -> Result<()> {
+        self.guarded.override_cross_zone(&self.aws)?;
+        self.mailbox().wait("[RESOLVED]", "which overrides postgres")?;
+        Ok(())
+    }
+
+    fn restores_the_load_balancer(&self) -> Result<()> {
+        self.guarded.set_cross_zone(&self.aws, false)?;
+        eventually("cross-zone to be on again", 30, || Ok(self.guarded.cross_zone(&self.aws)?.then_some(())))
+    }
+
+    fn accepts_dbt(&self) -> Result<()> {
+        let dbt = self.guarded.dbt_connects(&self.aws)?;
+        self.mailbox().wait("[NOTICE]", &format!("dbt is connected through {dbt}"))?;
+        Ok(())
+    }
+
+    fn runs_each_function_on_its_schedule(&self) -> Result<()> {
+        eventually("every function to have run on its schedule", 60, || {
+            let runs = self.aws.invocations()?;
+            let succeeded = runs.iter().filter(|run| run["trigger"] == "schedule" && run["ok"] == true);
+            let functions: BTreeSet<_> = succeeded.filter_map(|run| run["function"].as_str()).collect();
+            Ok((functions.len() == Function::ALL.len()).then_some(()))
+        })
+    }
+
+    fn sends_programs_what_the_schema_describes(&self) -> Result<()> {
+        let messages = eventually("messages in the queue", 30, || {
+            #[rustfmt::skip]
+            let answer = self.aws.aws(&Caller::root(COMPANY), &["sqs", "receive-message", "--queue-url", &self.queue,
+                "--max-number-of-messages", "10"])?;
+            Ok(answer["Messages"].as_array().cloned())
+        })?;
+        messages.iter().try_for_each(|message| validate(&text(message, "/Body")?))
+    }
+
+    /// The local AWS denies what a role does not allow. So what was called is allowed, and nothing else may be.
+    fn allows_exactly_what_was_called(&self, function: Function) -> Result<()> {
+        let called: BTreeSet<_> = api_calls::called(&self.aws, function)?.into_iter().collect();
+        let mut allowed = api_calls::allowed(&self.aws, "guard", function)?;
+        // Lambda calls these with the function's role: for its log, and for events that failed every retry.
+        for action in ["logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage"] {
+            assert!(allowed.remove(action), "{function:?} allows Lambda {action}");
+        }
+        assert_eq!(called, allowed, "{function:?}: called, and allowed");
+        Ok(())
+    }
+}
+
+/// The administrator allows every account and accepts the untrusted one. Returns its endpoint.
+fn accept_untrusted(aws: &LocalAws, company: &Company) -> Result<String> {
+    company.allow_every_account(aws)?;
+    let endpoint = company.untrusted_connects(aws)?;
+    #[rustfmt::skip]
+    company.administer(aws, &["ec2", "accept-vpc-endpoint-connections", "--service-id", &company.service,
+        "--vpc-endpoint-ids", &endpoint])?;
+    company.wait_for_state(aws, &endpoint, "available")?;
+    Ok(endpoint)
+}
+
+/// Subscribes a queue to the alerts, as a program would. Returns its URL.
+fn subscribe_queue(aws: &LocalAws, stack: &Stack) -> Result<String> {
+    let root = Caller::root(COMPANY);
+    let topic = stack.output("AlertTopicArn")?;
+    let arn = format!("arn:aws:sqs:{REGION}:{COMPANY}:alerts");
+    let policy = json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": arn,
+        "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
+    }]});
+    let attributes = json!({"Policy": policy.to_string()}).to_string();
+    let queue = aws.aws(&root, &["sqs", "create-queue", "--queue-name", "alerts", "--attributes", &attributes])?;
+    #[rustfmt::skip]
+    aws.aws(&root, &["sns", "subscribe", "--topic-arn", topic, "--protocol", "sqs", "--notification-endpoint", &arn,
+        "--attributes", "RawMessageDelivery=true"])?;
+    text(&queue, "/QueueUrl")
+}
+
+/// Validates a message with the schema in the documentation.
+fn validate(message: &str) -> Result<()> {
+    let script = "import json, sys, jsonschema\n\
+                  schema = json.load(open('docs/alert.schema.json'))\n\
+                  jsonschema.Draft202012Validator(schema).validate(json.loads(sys.argv[1]))";
+    let python = top().join(".tools/aws/bin/python");
+    let output = Command::new(python).args(["-c", script, message]).current_dir(top()).output()?;
+    ensure!(output.status.success(), "{message}\n{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
