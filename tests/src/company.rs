@@ -153,14 +153,14 @@ impl Company {
         self.connect_from(aws, UNTRUSTED)
     }
 
-    /// The untrusted account deletes its endpoints.
+    /// An account deletes its endpoints.
     ///
     /// # Errors
     /// If the command fails.
-    pub fn untrusted_leaves(&self, aws: &LocalAws, endpoints: &[String]) -> Result<()> {
+    pub fn leave(&self, aws: &LocalAws, account: &str, endpoints: &[String]) -> Result<()> {
         let mut command = vec!["ec2", "delete-vpc-endpoints", "--vpc-endpoint-ids"];
         command.extend(endpoints.iter().map(String::as_str));
-        aws.aws(&Caller::root(UNTRUSTED), &command).map(drop)
+        aws.aws(&Caller::root(account), &command).map(drop)
     }
 
     /// The state of an endpoint's connection, as the company sees it.

@@ -95,6 +95,9 @@ struct Story<'a, O> {
 impl<O: Observer> Story<'_, O> {
     fn connection_requests(&mut self) -> Result<()> {
         let (aws, company) = (self.aws, self.company);
+        self.chapter("nobody has asked to connect yet", "the guard says that it waits, and for whom", |run| {
+            run.wait_for_email("[INFO]", "waiting for dbt's request")
+        })?;
         self.chapter("dbt requests a connection", "accepted within seconds, a notice", |run| {
             run.step(
                 "dbt creates an endpoint to the company's service, from its own account",

@@ -1,4 +1,4 @@
-//! The guard with all it may change: UnknownRequesters=reject and CrossZone=enforce.
+//! The guard with all it may change: UntrustedRequests=reject and CrossZone=enforce.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -43,7 +43,7 @@ impl Strict {
         let [guarded, other] = Company::set_up_two(&aws, ["postgres", "gitlab"])?;
         let untrusted = [accept_untrusted(&aws, &guarded)?, accept_untrusted(&aws, &other)?];
         stack::build(&aws)?;
-        let parameters = [("UnknownRequesters", "reject"), ("CrossZone", "enforce")];
+        let parameters = [("UntrustedRequests", "reject"), ("CrossZone", "enforce")];
         let stack = Stack::deploy(&aws, "guard", &[&guarded.service], &parameters)?;
         let queue = subscribe_queue(&aws, &stack)?;
         Ok(Self { aws, guarded, other, untrusted, queue })
