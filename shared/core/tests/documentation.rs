@@ -1,14 +1,18 @@
-//! The documentation says what the catalogue says. `make docs` writes it.
+//! The documentation says what the catalogue says, which `make docs` writes, and names tests that exist.
 
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use guard_core::checks::{CATALOGUE, documentation};
 
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
 fn document(path: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)).unwrap()
+    std::fs::read_to_string(repository().join(path)).unwrap()
 }
 
 #[test]
@@ -29,4 +33,37 @@ fn every_check_has_a_page_and_every_page_a_check() {
     let pages = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("runbook")).unwrap();
     let pages: BTreeSet<String> = pages.map(|page| page.unwrap().file_name().into_string().unwrap()).collect();
     assert_eq!(pages, CATALOGUE.iter().map(|check| format!("{}.md", check.id)).collect());
+}
+
+/// The Rust and Python sources below `folder`, one after the other.
+fn sources(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let texts = entries.map(|path| match path.extension().and_then(|extension| extension.to_str()) {
+        _ if path.is_dir() => sources(&path),
+        Some("rs" | "py") => std::fs::read_to_string(path).unwrap(),
+        _ => String::new(),
+    });
+    texts.collect()
+}
+
+/// The names in the last column of the table with this heading.
+fn tests_named_below(page: &str, heading: &str) -> Vec<String> {
+    let rows = page.lines().skip_while(|line| !line.ends_with(&format!("| {heading} |")));
+    // Below the heading and its rule.
+    let rows = rows.skip(2).take_while(|line| line.starts_with('|'));
+    let columns = rows.map(|row| row.trim_end_matches(" |").rsplit(" | ").next().unwrap());
+    columns.flat_map(|column| column.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_test_that_the_documentation_names_exists() {
+    let sources: String = ["functions", "shared", "tests"].map(|folder| sources(&repository().join(folder))).concat();
+    let tables = [("docs/threat-model.md", "which test shows it"), ("ARCHITECTURE.md", "and this test fails")];
+    for (page, heading) in tables {
+        let names = tests_named_below(&document(page), heading);
+        assert!(names.len() >= 5, "{page}: {names:?}");
+        let is_missing =
+            |name: &&String| !["fn", "def"].iter().any(|word| sources.contains(&format!("{word} {name}(")));
+        assert_eq!(names.iter().filter(is_missing).collect::<Vec<_>>(), Vec::<&String>::new(), "{page}");
+    }
 }
