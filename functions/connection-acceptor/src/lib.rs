@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use guard_aws::apply::{Applier, Outcome};
-use guard_aws::debounce::{self, Claim};
+use guard_aws::debounce;
 use guard_aws::lambda::{Invocation, RunErrors};
 use guard_aws::metrics;
 use guard_aws::notify::{Findings, LoadedState, Notifier};
@@ -81,22 +81,11 @@ impl ConnectionAcceptor {
     ///
     /// # Errors
     /// [`RunErrors`] names the calls that failed. A change that AWS refuses is not among them: it is an alert.
-    pub async fn handle(&self, Invocation { id, trigger }: Invocation) -> Result<(), RunErrors> {
+    pub async fn handle(&self, invocation: Invocation) -> Result<(), RunErrors> {
+        let Invocation { id, trigger } = &invocation;
         tracing::info!(%trigger, "checking the connections");
-        self.log_unconfigured_services(&trigger);
-        let store = self.notifier.store();
-        match (debounce::claim(store, FUNCTION, &trigger).await, &trigger) {
-            (Claim::Run(began), _) => {
-                let result = self.run(&id, &trigger).await;
-                debounce::finished(store, FUNCTION, &trigger, began).await;
-                result
-            }
-            (Claim::Covered, Trigger::Change(change)) => {
-                debounce::wait_for_covering_run(store, FUNCTION).await;
-                self.notifier.attribute(&id, change).await.into_result()
-            }
-            (Claim::Covered, _) => Ok(()),
-        }
+        self.log_unconfigured_services(trigger);
+        debounce::run_unless_covered(&self.notifier, &invocation, async || self.run(id, trigger).await).await
     }
 
     async fn run(&self, id: &str, trigger: &Trigger) -> Result<(), RunErrors> {

@@ -1,7 +1,7 @@
 //! drift-watcher: is everything still configured as it must be, and who changed it?
 
 use guard_aws::apply::{Applier, Outcome};
-use guard_aws::debounce::{self, Claim};
+use guard_aws::debounce;
 use guard_aws::lambda::{Invocation, RunErrors};
 use guard_aws::metrics;
 use guard_aws::notify::{Findings, LoadedState, Notifier};
@@ -54,21 +54,10 @@ impl DriftWatcher {
     ///
     /// # Errors
     /// [`RunErrors`] names the calls that failed.
-    pub async fn handle(&self, Invocation { id, trigger }: Invocation) -> Result<(), RunErrors> {
+    pub async fn handle(&self, invocation: Invocation) -> Result<(), RunErrors> {
+        let Invocation { id, trigger } = &invocation;
         tracing::info!(%trigger, "checking the settings");
-        let store = self.notifier.store();
-        match (debounce::claim(store, FUNCTION, &trigger).await, &trigger) {
-            (Claim::Run(began), _) => {
-                let result = self.run(&id, &trigger).await;
-                debounce::finished(store, FUNCTION, &trigger, began).await;
-                result
-            }
-            (Claim::Covered, Trigger::Change(change)) => {
-                debounce::wait_for_covering_run(store, FUNCTION).await;
-                self.notifier.attribute(&id, change).await.into_result()
-            }
-            (Claim::Covered, _) => Ok(()),
-        }
+        debounce::run_unless_covered(&self.notifier, &invocation, async || self.run(id, trigger).await).await
     }
 
     async fn run(&self, id: &str, trigger: &Trigger) -> Result<(), RunErrors> {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use guard_core::trigger::Trigger;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::lambda::{Invocation, RunErrors};
+use crate::notify::Notifier;
 use crate::notify::store::Store;
 
 /// A run waits until its event is this old, and covers only events that are. So a burst of events shares one run, and EC2,
@@ -17,9 +19,34 @@ const COVERING_RUN: Duration = Duration::from_secs(20);
 /// The time between two looks at whether the covering run has finished.
 const POLL: Duration = Duration::from_millis(500);
 
+/// Runs `run`, unless another run that began after the invocation's event covers it. A change that is covered is added as a
+/// cause to what the other run found.
+///
+/// # Errors
+/// Those of `run`, and of sending the cause.
+pub async fn run_unless_covered(
+    notifier: &Notifier,
+    Invocation { id, trigger }: &Invocation,
+    run: impl AsyncFnOnce() -> Result<(), RunErrors>,
+) -> Result<(), RunErrors> {
+    let (store, function) = (notifier.store(), notifier.function());
+    match (claim(store, function, trigger).await, trigger) {
+        (Claim::Run(began), _) => {
+            let result = run().await;
+            finished(store, function, trigger, began).await;
+            result
+        }
+        (Claim::Covered, Trigger::Change(change)) => {
+            wait_for_covering_run(store, function).await;
+            notifier.attribute(id, change).await.into_result()
+        }
+        (Claim::Covered, _) => Ok(()),
+    }
+}
+
 /// Whether a run goes ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claim {
+enum Claim {
     /// It does; [`finished`] wants this time when it ends.
     Run(Timestamp),
     /// Another run that began after the event covers it.
@@ -27,7 +54,7 @@ pub enum Claim {
 }
 
 /// Claims the run for the trigger's event. Schedules always run, and if the table does not answer, the run goes ahead.
-pub async fn claim(store: &Store, function: &str, trigger: &Trigger) -> Claim {
+async fn claim(store: &Store, function: &str, trigger: &Trigger) -> Claim {
     let Some((event, at)) = trigger.event() else { return Claim::Run(Timestamp::now()) };
     let age = Timestamp::now().duration_since(at);
     if let Ok(wait) = Duration::try_from(DEBOUNCE.saturating_sub(age)) {
@@ -49,7 +76,7 @@ pub async fn claim(store: &Store, function: &str, trigger: &Trigger) -> Claim {
 }
 
 /// Notes that the run that was claimed at `began` has finished.
-pub async fn finished(store: &Store, function: &str, trigger: &Trigger, began: Timestamp) {
+async fn finished(store: &Store, function: &str, trigger: &Trigger, began: Timestamp) {
     let Some((event, _)) = trigger.event() else { return };
     if let Err(error) = store.finish_run(function, event, began).await {
         tracing::warn!(%error, "not noted that this run has finished; what waits for it waits longer");
@@ -57,7 +84,7 @@ pub async fn finished(store: &Store, function: &str, trigger: &Trigger, began: T
 }
 
 /// Waits until the latest claimed run has finished, but not for ever.
-pub async fn wait_for_covering_run(store: &Store, function: &str) {
+async fn wait_for_covering_run(store: &Store, function: &str) {
     let finished = async {
         while !matches!(store.has_finished(function).await, Ok(true)) {
             tokio::time::sleep(POLL).await;

@@ -151,9 +151,13 @@ impl Notifier {
     }
 
     /// The table.
-    #[must_use]
-    pub fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The function's name.
+    pub(crate) fn function(&self) -> &'static str {
+        self.function
     }
 
     /// The Region that commands and console links are for.

@@ -35,16 +35,7 @@ pub(super) const SPEC: Spec = Spec {
     can_be_provoked: false,
     absence: Absence::Gone,
     is_watched: ALWAYS,
-    cloudtrail_events: &[
-        "AuthorizeSecurityGroupIngress",
-        "CreateListener",
-        "ModifyListener",
-        "ModifyManagedPrefixList",
-        "ModifySecurityGroupRules",
-        "RestoreManagedPrefixListVersion",
-        "RevokeSecurityGroupIngress",
-        "SetSecurityGroups",
-    ],
+    cloudtrail_events: inbound_rules::CLOUDTRAIL_EVENTS,
     group: Group::Settings,
     evaluate,
 };

@@ -50,65 +50,63 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
         .collect()
 }
 
+/// What is wrong with a connection, in words.
+struct Problem {
+    summary: String,
+    /// What it means for dbt if no other endpoint of dbt's works.
+    impact: &'static str,
+    action: &'static str,
+    command: String,
+}
+
 fn judge(connection: &Connection, context: CheckContext<'_>) -> Status {
     let Connection { endpoint, state, .. } = connection;
     let since = context.history.and_then(|history| history.since(connection)).unwrap_or(context.now);
     let stuck = context.now.duration_since(since).unsigned_abs() > STUCK_AFTER;
-    let describe = || describe_command(context, &[connection]);
-    match decide(connection, context.policy) {
-        Verdict::Accept => waiting(connection, since, stuck, context),
-        Verdict::Establishing if stuck => fail(
-            connection,
-            context,
-            format!("dbt's connection {endpoint} is stuck in 'pending' since {since:.0}"),
-            "dbt cannot connect yet: AWS takes unusually long to set the connection up.",
-            "Ask dbt Support to delete the endpoint and create it again. If that does not help, ask AWS Support.",
-            describe(),
-        ),
-        Verdict::Broken if *state == ConnectionState::Rejected => fail(
-            connection,
-            context,
-            format!("dbt's connection {endpoint} is {state}"),
-            "dbt cannot connect through this endpoint.",
-            "If nobody meant to reject it, accept it again.",
-            accept_command(context, &[connection]),
-        ),
-        Verdict::Broken => fail(
-            connection,
-            context,
-            format!("dbt's connection {endpoint} is {state}"),
-            "dbt cannot connect through this endpoint.",
-            "Ask dbt Support to delete the endpoint and create it again.",
-            describe(),
-        ),
-        Verdict::UnknownState => fail(
-            connection,
-            context,
-            format!("dbt's connection {endpoint} is in the unknown state '{state}'"),
-            "The guard does not know what this state means, so it changes nothing.",
-            "Look at the connection, and check whether a newer version of privatelink-guard knows the state.",
-            describe(),
-        ),
-        _ => Status::Pass,
-    }
+    let command = describe_command(context, &[connection]);
+    let problem = match decide(connection, context.policy) {
+        Verdict::Accept => return waiting(connection, since, stuck, context),
+        Verdict::Establishing if stuck => Problem {
+            summary: format!("dbt's connection {endpoint} is stuck in 'pending' since {since:.0}"),
+            impact: "dbt cannot connect yet: AWS takes unusually long to set the connection up.",
+            action: "Ask dbt Support to delete the endpoint and create it again. If that does not help, ask AWS Support.",
+            command,
+        },
+        Verdict::Broken if *state == ConnectionState::Rejected => Problem {
+            summary: format!("dbt's connection {endpoint} is {state}"),
+            impact: "dbt cannot connect through this endpoint.",
+            action: "If nobody meant to reject it, accept it again.",
+            command: accept_command(context, &[connection]),
+        },
+        Verdict::Broken => Problem {
+            summary: format!("dbt's connection {endpoint} is {state}"),
+            impact: "dbt cannot connect through this endpoint.",
+            action: "Ask dbt Support to delete the endpoint and create it again.",
+            command,
+        },
+        Verdict::UnknownState => Problem {
+            summary: format!("dbt's connection {endpoint} is in the unknown state '{state}'"),
+            impact: "The guard does not know what this state means, so it changes nothing.",
+            action: "Look at the connection, and check whether a newer version of privatelink-guard knows the state.",
+            command,
+        },
+        _ => return Status::Pass,
+    };
+    Status::fail(finding(connection, context, problem))
 }
 
 /// dbt's request is still pending after this run did what it could.
 fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: CheckContext<'_>) -> Status {
     let endpoint = &connection.endpoint;
-    let accept = accept_command(context, &[connection]);
+    let command = accept_command(context, &[connection]);
     if context.policy.dry_run {
-        return Status::fail(Finding {
-            severity: Severity::Info,
-            ..finding(
-                connection,
-                context,
-                format!("dbt's request {endpoint} waits: DryRun is on"),
-                "dbt cannot connect until the request is accepted. The guard would accept it, but DryRun is on.",
-                "Set the stack's DryRun to false, or accept the request yourself.",
-                accept,
-            )
-        });
+        let problem = Problem {
+            summary: format!("dbt's request {endpoint} waits: DryRun is on"),
+            impact: "dbt cannot connect until the request is accepted. The guard would accept it, but DryRun is on.",
+            action: "Set the stack's DryRun to false, or accept the request yourself.",
+            command,
+        };
+        return Status::fail(Finding { severity: Severity::Info, ..finding(connection, context, problem) });
     }
     let why = match context.refused.get(endpoint.as_str()) {
         // Another run, or a person, was faster, and EC2's list lags behind.
@@ -120,35 +118,17 @@ fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: Chec
         // The request arrived during this run, or EC2's list lags behind: the next run reports it.
         None => return Status::Unknown(format!("{endpoint} waits for the next run")),
     };
-    fail(
-        connection,
-        context,
-        format!("dbt's request {endpoint} could not be accepted: {why}"),
-        "dbt cannot connect until the request is accepted.",
-        "The guard tries again at every run. If AWS keeps refusing, accept it yourself and see what AWS answers.",
-        accept,
-    )
+    let problem = Problem {
+        summary: format!("dbt's request {endpoint} could not be accepted: {why}"),
+        impact: "dbt cannot connect until the request is accepted.",
+        action: "The guard tries again at every run. If AWS keeps refusing, accept it yourself and see what AWS answers.",
+        command,
+    };
+    Status::fail(finding(connection, context, problem))
 }
 
-fn fail(
-    connection: &Connection,
-    context: CheckContext<'_>,
-    summary: String,
-    impact: &str,
-    action: &str,
-    command: String,
-) -> Status {
-    Status::fail(finding(connection, context, summary, impact, action, command))
-}
-
-fn finding(
-    connection: &Connection,
-    context: CheckContext<'_>,
-    summary: String,
-    impact: &str,
-    action: &str,
-    command: String,
-) -> Finding {
+fn finding(connection: &Connection, context: CheckContext<'_>, problem: Problem) -> Finding {
+    let Problem { summary, impact, action, command } = problem;
     let (severity, impact) = match another_works(connection, context) {
         true => (Severity::Warning, "dbt connects through another endpoint on this service, but not through this one."),
         false => (Severity::Critical, impact),

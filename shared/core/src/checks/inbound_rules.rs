@@ -8,6 +8,18 @@ use ipnet::IpNet;
 use super::{Check, CheckContext, CheckResult, Status, limited};
 use crate::snapshot::{Description, LoadBalancer, NOT_READ, Network, SecurityGroupRule, Source, known};
 
+/// The changes that can make dbt blocked, or others allowed.
+pub(super) const CLOUDTRAIL_EVENTS: &[&str] = &[
+    "AuthorizeSecurityGroupIngress",
+    "CreateListener",
+    "ModifyListener",
+    "ModifyManagedPrefixList",
+    "ModifySecurityGroupRules",
+    "RestoreManagedPrefixListVersion",
+    "RevokeSecurityGroupIngress",
+    "SetSecurityGroups",
+];
+
 /// The inbound rules of a load balancer. The rules of all its security groups add up.
 pub(super) struct InboundRules<'a> {
     pub(super) context: CheckContext<'a>,
