@@ -3,6 +3,7 @@ import json
 
 from . import (
     connection_notifications,
+    delays,
     endpoint_connections,
     endpoint_services,
     faults,
@@ -43,6 +44,7 @@ COMMANDS = {
     "target-health": set_target_health,
     "page-size": paging.set_max_page_size,
     "fault": set_fault,
+    "delay": delays.configure,
     "connection": endpoint_connections.force,
     "notification": connection_notifications.force,
     "private-dns": endpoint_services.force_private_dns,

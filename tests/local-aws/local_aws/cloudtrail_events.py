@@ -1,8 +1,8 @@
 """EventBridge: "AWS API Call via CloudTrail" for the management events that write to EC2 and ELBv2.
 
-Only successful writes, shortly after the call, on the default bus of the caller's account and Region. The record has
-CloudTrail's shape: request parameters in lower camel case, and for newer EC2 actions, including those of VPC endpoints,
-the request as `{"ACTIONRequest": {…}}` with list items as `{"tag": 1, "content": …}`.
+Only successful writes, shortly after the call or as late as `delays` says, on the default bus of the caller's account
+and Region. The record has CloudTrail's shape: request parameters in lower camel case, and for newer EC2 actions,
+including those of VPC endpoints, the request as `{"ACTIONRequest": {…}}` with list items as `{"tag": 1, "content": …}`.
 """
 import json
 import logging
@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 from ministack.core.responses import get_account_id, get_region, get_request_client_ip, request_scope
 from ministack.services import eventbridge
 
-from . import callers, clock
+from . import callers, clock, delays
 from .wire import EC2, ELB, ApiError
 
 log = logging.getLogger("local_aws")
@@ -53,8 +53,17 @@ def record(service, action, form, headers, query, answer, request_id):
     }
     if service == "elasticloadbalancing":
         detail["apiVersion"] = "2015-12-01"
-    _outgoing.put((account, region, {"Source": f"aws.{service}", "DetailType": "AWS API Call via CloudTrail",
-                                     "Detail": json.dumps(detail)}))
+    _send(account, region, {"Source": f"aws.{service}", "DetailType": "AWS API Call via CloudTrail",
+                            "Detail": json.dumps(detail)})
+
+
+def _send(*event):
+    if not delays.CLOUDTRAIL:
+        _outgoing.put(event)
+        return
+    timer = threading.Timer(delays.CLOUDTRAIL, _outgoing.put, [event])
+    timer.daemon = True
+    timer.start()
 
 
 def request_parameters(service, action, form):

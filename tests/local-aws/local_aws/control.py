@@ -34,6 +34,11 @@ def add_commands(commands):
     fault.add_argument("--unsuccessful", metavar="CODE", help="the call succeeds, with its items under Unsuccessful")
     fault.add_argument("--clear", action="store_true", help="end all faults")
 
+    delay = command("delay", "let AWS be late from now on; what is already delayed stays so")
+    delay.add_argument("--cloudtrail", type=float, metavar="SECONDS", help="from a call to its event; 0: no delay")
+    delay.add_argument("--connections", type=float, metavar="SECONDS",
+                       help="from a change of a connection until its provider's list shows it; 0: no delay")
+
     connection = command("connection", "set raw fields of a connection, as its provider sees it")
     connection.add_argument("--endpoint-id", required=True, metavar="vpce-…")
     connection.add_argument("--state")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import ec2
 
-from . import clock, connection_notifications, endpoint_services, faults
+from . import clock, connection_notifications, delays, endpoint_services, faults
 from .endpoint_services import EndpointService, new_id, owned, tags_for, unsuccessful_item
 from .paging import ec2_filter, ec2_page
 from .wire import EC2, ApiError, UseMinistack
@@ -25,23 +25,27 @@ class Connection:
     service: EndpointService
     consumer: str
     consumer_region: str
-    state: str
     endpoint: dict  # the consumer's own members of the VpcEndpoint
     connection_id: str = field(default_factory=lambda: new_id("vpce-con"))
     created: str = field(default_factory=clock.iso)
-    next_states: list = field(default_factory=list)  # [(time, state)], entered as time passes
+    states: list = field(default_factory=list)  # [(when it is entered, when its provider sees it, state)]
     forced: dict = field(default_factory=dict)  # members of the provider's view that a test overrides
 
     def move(self, state, *later):
         """Enter a state now, and later states after some time: (seconds from now, state)."""
-        self.state = state
-        self.next_states = [(time.time() + delay, later_state) for delay, later_state in later]
-        self.forced.pop("VpcEndpointState", None)
+        now = time.time()
+        self.states = [entry for entry in self.states if entry[0] <= now]
+        for wait, entered in [(0, state), *later]:
+            self.states.append((now + wait, now + wait + delays.CONNECTIONS, entered))
 
     def current_state(self):
-        while self.next_states and self.next_states[0][0] <= time.time():
-            self.state = self.next_states.pop(0)[1]
-        return self.state
+        now = time.time()
+        return next(state for entered, _, state in reversed(self.states) if entered <= now)
+
+    def listed_state(self):
+        """The state that the provider's list shows, which may lag behind; None: it does not list the connection yet."""
+        now = time.time()
+        return next((state for _, listed, state in reversed(self.states) if listed <= now), None)
 
     def establish(self):
         self.move("pending", (clock.ESTABLISH_DELAY, "available"))
@@ -59,7 +63,7 @@ class Connection:
             "ServiceId": self.service.service_id,
             "VpcEndpointId": self.endpoint_id,
             "VpcEndpointOwner": self.consumer,
-            "VpcEndpointState": self.current_state(),
+            "VpcEndpointState": self.listed_state(),
             "CreationTimestamp": self.created,
             "NetworkLoadBalancerArns": self.service.load_balancers,
             "IpAddressType": self.endpoint["IpAddressType"],
@@ -90,9 +94,14 @@ _connections: dict[str, Connection] = {}
 
 
 def _existing():
-    for endpoint_id in [i for i, connection in _connections.items() if connection.current_state() == "gone"]:
+    return [connection for connection in list(_connections.values()) if connection.current_state() != "gone"]
+
+
+def _listed():
+    """The connections in the lists of their providers."""
+    for endpoint_id in [i for i, connection in list(_connections.items()) if connection.listed_state() == "gone"]:
         del _connections[endpoint_id]
-    return list(_connections.values())
+    return [connection for connection in list(_connections.values()) if connection.listed_state()]
 
 
 def find(endpoint_id):
@@ -123,7 +132,7 @@ def create_endpoint(request):
     service = endpoint_services.connectable(request["ServiceName"])
     subnets = request.get("SubnetIds", [])
     _check_network(service, request["VpcId"], subnets)
-    connection = Connection(new_id("vpce"), service, get_account_id(), get_region(), "pendingAcceptance", {
+    connection = Connection(new_id("vpce"), service, get_account_id(), get_region(), {
         "VpcId": request["VpcId"], "SubnetIds": subnets, "RouteTableIds": [],
         "Groups": [{"GroupId": group, "GroupName": ec2._security_groups.get(group, {}).get("GroupName", "default")}
                    for group in request.get("SecurityGroupIds", [])],
@@ -131,7 +140,9 @@ def create_endpoint(request):
         "DnsOptions": {"DnsRecordIpType": "ipv4"},
         "PrivateDnsEnabled": request.get("PrivateDnsEnabled", False),
         "NetworkInterfaceIds": [new_id("eni") for _ in subnets]})
-    if not service.acceptance_required:
+    if service.acceptance_required:
+        connection.move("pendingAcceptance")
+    else:
         connection.establish()
     _connections[connection.endpoint_id] = connection
     ec2._tags[connection.endpoint_id] = tags_for("vpc-endpoint", request)
@@ -199,7 +210,7 @@ def _no_endpoint(endpoint_id):
 def describe_connections(request):
     """Without a service-id filter, every connection to all of the account's services."""
     scope = (get_account_id(), get_region())
-    rows = [c.provider_view() for c in _existing() if (c.service.account, c.service.region) == scope]
+    rows = [c.provider_view() for c in _listed() if (c.service.account, c.service.region) == scope]
     rows = ec2_filter(request, rows, {
         "ip-address-type": "IpAddressType", "service-id": "ServiceId", "vpc-endpoint-owner": "VpcEndpointOwner",
         "vpc-endpoint-region": lambda row: row["VpcEndpointRegion"] or get_region(),
@@ -231,7 +242,7 @@ def _decide(request, event, from_states, change):
         elif not connection or connection.service is not service:
             error = _no_endpoint(endpoint_id)
         elif connection.current_state() not in from_states:
-            error = ApiError("InvalidState", f"The endpoint '{endpoint_id}' is in state {connection.state} "
+            error = ApiError("InvalidState", f"The endpoint '{endpoint_id}' is in state {connection.current_state()} "
                                              f"and cannot be {event.lower()}ed")
         else:
             change(connection)

@@ -1,4 +1,5 @@
 """Lambda: delivers events asynchronously if the function's resource policy allows it, and lists every invocation."""
+import contextvars
 import json
 import logging
 import threading
@@ -14,6 +15,8 @@ from . import clock
 log = logging.getLogger("local_aws")
 _invocations: list[dict] = []
 _lock = threading.Lock()
+# The request id of an asynchronous invocation: Lambda keeps it when it retries the invocation.
+_request_id = contextvars.ContextVar("request_id", default=None)
 
 # The variables that a function inherits from the server, besides AWS_… and those of its configuration.
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LAMBDA_TASK_ROOT", "_HANDLER")
@@ -68,6 +71,17 @@ def _invoke_later(function_arn, event, may_invoke):
         lambda_svc.invoke_async_with_retry(lambda_svc._execution_record_for_config(function, config), event)
 
 
+def _as_one_request(invoke_async):
+    """ministack runs all attempts in a copy of the context of this call."""
+    def invoke(function, event):
+        token = _request_id.set(str(uuid.uuid4()))
+        try:
+            invoke_async(function, event)
+        finally:
+            _request_id.reset(token)
+    return invoke
+
+
 def install():
     execute = lambda_svc._execute_function_dispatch
     emit_metrics = lambda_svc._emit_lambda_metrics
@@ -77,7 +91,9 @@ def install():
     invoke_target = eventbridge._invoke_target
 
     def listed_execute(function, config, event, request_id, started):
-        entry = {"function": config.get("FunctionName"), "time": clock.iso(), "trigger": trigger_of(event)}
+        request_id = _request_id.get() or request_id
+        entry = {"function": config.get("FunctionName"), "time": clock.iso(), "trigger": trigger_of(event),
+                 "request_id": request_id}
         result = execute(function, config, event, request_id, started)
         duration = (time.time() - started) * 1000
         emit_metrics(entry["function"], duration_ms=duration, error=bool(result.get("error")), throttle=False)
@@ -118,7 +134,7 @@ def install():
             route_failure(target_arn, function_name, event, result)
             return
         sqs._act_send_message({"QueueUrl": queue["url"], "MessageBody": json.dumps(event), "MessageAttributes": {
-            "RequestID": {"DataType": "String", "StringValue": str(uuid.uuid4())},
+            "RequestID": {"DataType": "String", "StringValue": _request_id.get()},
             "ErrorCode": {"DataType": "Number", "StringValue": "200"},
             "ErrorMessage": {"DataType": "String", "StringValue": error_message(result)[:1024]}}}, "")
 
@@ -138,6 +154,7 @@ def install():
         handler.disable_nagle_algorithm = True
         return handler
 
+    lambda_svc.invoke_async_with_retry = _as_one_request(lambda_svc.invoke_async_with_retry)
     lambda_svc._execute_function_dispatch = listed_execute
     lambda_svc._emit_lambda_metrics = emit_throttles
     lambda_svc._route_async_failure = route_dead_letter

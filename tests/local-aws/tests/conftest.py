@@ -82,12 +82,13 @@ def aws():
 
 @pytest.fixture(autouse=True)
 def clean(aws):
-    """Fail a test that received a response AWS could not send, and clear its faults for the next test."""
+    """Fail a test that received a response AWS could not send, and clear its faults and delays for the next test."""
     wire_check.violations.clear()
     yield
     assert wire_check.violations == []
     aws.control("fault", clear=True)
     aws.control("page-size", size=0)
+    aws.control("delay", cloudtrail=0, connections=0)
 
 
 @pytest.fixture(scope="session")

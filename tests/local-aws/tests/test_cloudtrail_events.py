@@ -1,5 +1,7 @@
 """EventBridge: the content of "AWS API Call via CloudTrail" events, and their caller."""
+import calendar
 import json
+import time
 
 import pytest
 from conftest import DBT, PROVIDER, REGION, eventually
@@ -153,3 +155,23 @@ def test_reads_and_failures_are_not_recorded(aws, provider, trail):
     provider.listen()
     events("CreateListener")
     assert [e["detail"]["eventName"] for e in events.received()] == ["CreateListener"]
+
+
+def test_a_delayed_event_keeps_the_time_of_its_call(aws, provider, trail):
+    """A delayed event does not hold up the events after it."""
+    events = trail(PROVIDER)
+    aws.control("delay", cloudtrail=2)
+    called = time.time()
+    provider.listen()
+    answered = time.time()
+    aws.control("delay", cloudtrail=0)
+    provider.listen(5433)
+    eventually(lambda: len(events.received()) == 1)
+    assert events.received()[0]["detail"]["requestParameters"]["port"] == 5433
+    assert time.time() < called + 2, "it was not delayed"
+    eventually(lambda: len(events.received()) == 2)
+    assert time.time() >= called + 2
+    detail = events.received()[1]["detail"]
+    assert detail["requestParameters"]["port"] == 5432
+    at = calendar.timegm(time.strptime(detail["eventTime"], "%Y-%m-%dT%H:%M:%SZ"))
+    assert int(called) <= at <= answered

@@ -2,10 +2,12 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 from botocore.exceptions import ClientError
 from conftest import DBT, PROVIDER, REGION, Provider, eventually
+from local_aws import control
 from test_endpoint_services import error_code
 
 
@@ -169,6 +171,46 @@ def test_a_fault_can_fail_the_items_of_a_call(aws, provider, connect):
     assert provider.ec2.accept_vpc_endpoint_connections(**decide)["Unsuccessful"] == []
 
 
+def test_the_list_of_connections_can_lag_behind(aws, provider, connect):
+    """For a second after each change, the provider's list shows the state before it; the consumer sees the change."""
+    consumer, listed_before = aws.client("ec2", DBT), connect()
+    aws.control("delay", connections=1)
+    assert provider.state(listed_before) == "pendingAcceptance", "it was created before the delay was set"
+    endpoint = connect()
+    decision = {"ServiceId": provider.service_id, "VpcEndpointIds": [endpoint]}
+
+    def shows_late(before, after, change=None):
+        changed = time.monotonic()
+        if change:
+            change()
+        assert provider.state(endpoint) == before
+        [seen] = consumer.describe_vpc_endpoints(VpcEndpointIds=[endpoint])["VpcEndpoints"]
+        assert seen["State"] == after
+        eventually(lambda: provider.state(endpoint) != before)
+        assert time.monotonic() - changed > 0.5
+        assert provider.state(endpoint) == after
+
+    shows_late(None, "pendingAcceptance")
+    shows_late("pendingAcceptance", "pending", lambda: provider.ec2.accept_vpc_endpoint_connections(**decision))
+    [refused] = provider.ec2.accept_vpc_endpoint_connections(**decision)["Unsuccessful"]
+    assert refused["Error"]["Code"] == "InvalidState", "the real state decides"
+    eventually(lambda: provider.state(endpoint) == "available")
+    shows_late("available", "rejected", lambda: provider.ec2.reject_vpc_endpoint_connections(**decision))
+    assert provider.connections(vpc_endpoint_state="rejected"), "filters apply to what the list shows"
+    shows_late("rejected", "expired", lambda: aws.control("connection", endpoint_id=endpoint, state="expired"))
+    shows_late("expired", "deleting", lambda: consumer.delete_vpc_endpoints(VpcEndpointIds=[endpoint]))
+    eventually(lambda: provider.state(endpoint) == "deleted")
+    eventually(lambda: provider.state(endpoint) is None)
+    aws.control("delay", connections=0)
+    assert provider.state(connect()) == "pendingAcceptance"
+
+
+@pytest.mark.parametrize("delay", [{"cloudtrail": -1}, {"connections": "long"}, {"mail": 1}])
+def test_what_is_no_delay_is_refused(aws, delay):
+    with pytest.raises(control.LocalError):
+        aws.control("delay", **delay)
+
+
 def test_requests_are_listed_with_their_principal_and_error(aws, provider):
     before = aws.control("requests")[-1]["n"]
     error_code(aws.client("ec2", DBT).describe_vpc_endpoint_service_permissions, ServiceId=provider.service_id)
@@ -197,6 +239,8 @@ def test_the_control_commands_on_the_command_line(aws, provider):
     assert "(UnauthorizedOperation)" in message
     command("fault", "--clear")
     assert eventually(lambda: command("requests", "--principal", PROVIDER))
+    command("delay", "--cloudtrail", "0.1", "--connections", "0.1")
+    command("delay", "--cloudtrail", "0", "--connections", "0")
     command("load-balancer", "--load-balancer", provider.load_balancer, "--state", "active_impaired")
     service = ["--service-id", provider.service_id]
     command("service-zones", *service, "--zones", provider.zones[1])

@@ -3,6 +3,7 @@ import io
 import json
 import shutil
 import subprocess
+import time
 import zipfile
 
 import pytest
@@ -221,6 +222,32 @@ def test_a_failing_invocation_is_retried_and_ends_in_the_dead_letter_queue(aws, 
     assert letter["MessageAttributes"]["ErrorMessage"]["StringValue"] == "on purpose"
     attempts = stack.invocations("direct", before)
     assert [(a["ok"], a["error"]) for a in attempts] == [(False, "on purpose")] * 3
+
+
+def test_a_retry_has_the_request_id_of_the_invocation(aws, stack):
+    before, called = stack.last("invocations"), int(time.time() * 1000) - 1000
+    for number in range(2):
+        aws.client("lambda").invoke(FunctionName=stack.function, InvocationType="Event",
+                                    Payload=json.dumps({"fail": f"retry {number}"}))
+    attempts = eventually(lambda: len(found := stack.invocations("direct", before)) == 6 and found)
+    ids = [{a["request_id"] for a in attempts if a["error"] == f"retry {number}"} for number in range(2)]
+    assert [len(attempt_ids) for attempt_ids in ids] == [1, 1]
+    first, second = ids[0].pop(), ids[1].pop()
+    assert first != second
+    group = f"/aws/lambda/{stack.function}"
+    lines = [e["message"].strip() for e in aws.client("logs").filter_log_events(
+        logGroupName=group, startTime=called)["events"]]
+    assert [lines.count(f"{request_id}: error") for request_id in (first, second)] == [3, 3], "what the function got"
+    letters = {}
+
+    def letter_of_each():
+        received = aws.client("sqs").receive_message(QueueUrl=stack.outputs["DeadLetters"], MaxNumberOfMessages=10,
+                                                     MessageAttributeNames=["All"]).get("Messages", [])
+        for letter in received:
+            letters[json.loads(letter["Body"])["fail"]] = letter["MessageAttributes"]["RequestID"]["StringValue"]
+        return letters.get("retry 0") == first and letters.get("retry 1") == second
+
+    assert eventually(letter_of_each)
 
 
 def test_a_function_has_lambdas_environment_variables_and_its_own(stack):
