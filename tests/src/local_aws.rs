@@ -156,6 +156,22 @@ impl LocalAws {
         self.control("fault", &json!({"clear": true})).map(drop)
     }
 
+    /// Lets CloudTrail deliver what happens from now on this much later.
+    ///
+    /// # Errors
+    /// If the control command fails.
+    pub fn delay_cloudtrail(&self, delay: Duration) -> Result<()> {
+        self.control("delay", &json!({"cloudtrail": delay.as_secs_f64()})).map(drop)
+    }
+
+    /// Lets EC2's list show the changes of connections from now on this much later.
+    ///
+    /// # Errors
+    /// If the control command fails.
+    pub fn delay_connections(&self, delay: Duration) -> Result<()> {
+        self.control("delay", &json!({"connections": delay.as_secs_f64()})).map(drop)
+    }
+
     /// Lets every page of a list hold at most `rows` rows; 0: no limit.
     ///
     /// # Errors

@@ -6,5 +6,6 @@ mod checklist;
 mod connections;
 mod failures;
 mod health;
+mod lateness;
 mod story;
 mod strict;

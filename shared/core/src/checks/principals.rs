@@ -1,4 +1,4 @@
-//! `service.principals`: are the allowed principals exactly dbt's?
+//! `service.principals`: are the allowed principals dbt's, and known accounts', and nobody else's?
 
 use super::catalogue::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Region, Remedy, Severity, Spec, Status, count, limited};
@@ -14,9 +14,9 @@ pub(super) const SPEC: Spec = Spec {
     id: "service.principals",
     severities: &[
         (Severity::Critical, "dbt is missing, or `*` is allowed"),
-        (Severity::Warning, "other principals besides dbt's"),
+        (Severity::Warning, "others besides dbt and `KnownAccounts`"),
     ],
-    fails_when: "the allowed principals are not exactly dbt's",
+    fails_when: "the allowed principals are not dbt's, or not only dbt's and those of `KnownAccounts`",
     impact: "If dbt is missing, it cannot create an endpoint; existing connections keep working. If others are \
              allowed, nothing changes for dbt, but they can send connection requests.",
     fix_in_short: "`modify-vpc-endpoint-service-permissions`",
@@ -50,7 +50,7 @@ fn judge(allowed: &[String], context: CheckContext<'_>) -> Status {
     let others: Vec<&str> = allowed
         .iter()
         .map(String::as_str)
-        .filter(|principal| *principal != "*" && !is_dbts(principal, policy))
+        .filter(|principal| *principal != "*" && !is_expected(principal, policy))
         .collect();
 
     let (severity, summary, impact) = if anybody {
@@ -69,7 +69,7 @@ fn judge(allowed: &[String], context: CheckContext<'_>) -> Status {
     } else if !others.is_empty() {
         (
             Severity::Warning,
-            format!("{} besides dbt may ask to connect", count(others.len(), "principal")),
+            format!("{} besides dbt may ask to connect", count(others.len(), "unknown principal")),
             "Nothing changes for dbt, but others can send connection requests.",
         )
     } else {
@@ -90,20 +90,20 @@ fn judge(allowed: &[String], context: CheckContext<'_>) -> Status {
     })
 }
 
-/// Adds the missing principals and removes those that are not dbt's.
+/// Adds the missing principals and removes those that are neither dbt's nor known accounts'.
 fn remedy(allowed: &[String], missing: &[String], context: CheckContext<'_>) -> Remedy {
     let CheckContext { service, policy, region, .. } = context;
     let mut arguments = Vec::new();
     if !missing.is_empty() {
         arguments.push(format!("--add-allowed-principals {}", missing.join(" ")));
     }
-    let excess = allowed.iter().filter(|principal| !is_dbts(principal, policy)).take(MAX_PRINCIPALS);
+    let excess = allowed.iter().filter(|principal| !is_expected(principal, policy)).take(MAX_PRINCIPALS);
     let excess: Vec<String> = excess.map(|principal| format!("'{principal}'")).collect();
     if !excess.is_empty() {
         arguments.push(format!("--remove-allowed-principals {}", excess.join(" ")));
     }
     Remedy {
-        action: "Allow dbt's principals alone. This closes no connection that exists.".to_owned(),
+        action: "Allow dbt's principals, and no unknown ones. This closes no connection that exists.".to_owned(),
         command: Some(format!(
             "aws ec2 modify-vpc-endpoint-service-permissions --region {} --service-id {service} {}",
             region.name(),
@@ -133,8 +133,10 @@ fn admits(principal: &str, wanted: &Principal) -> bool {
     })
 }
 
-fn is_dbts(principal: &str, policy: &Policy) -> bool {
-    account_of(principal).is_some_and(|(account, _)| policy.dbt_accounts.contains(&account))
+/// Whether the principal belongs to dbt or to a known account.
+fn is_expected(principal: &str, policy: &Policy) -> bool {
+    account_of(principal)
+        .is_some_and(|(account, _)| policy.dbt_accounts.contains(&account) || policy.known_accounts.contains(&account))
 }
 
 fn arn_of(principal: &Principal, region: &Region) -> String {
@@ -153,7 +155,7 @@ mod tests {
     };
 
     fn status(configured: &str, allowed: Observed<Vec<String>>) -> Status {
-        let policy = settings(&[("DBT_PRINCIPALS", configured)]).policy;
+        let policy = settings(&[("DBT_PRINCIPALS", configured), ("KNOWN_ACCOUNTS", KNOWN)]).policy;
         let service = EndpointService { principals: Some(allowed), ..endpoint_service() };
         with_policy(&topology(service, []), &policy, |context| only_status(evaluate(context)))
     }
@@ -161,6 +163,7 @@ mod tests {
     const ROOT: &str = "arn:aws:iam::123456789012:root";
     const ROLE: &str = "arn:aws:iam::123456789012:role/dbt";
     const OTHER: &str = "arn:aws:iam::999999999999:root";
+    const KNOWN: &str = "888888888888";
 
     /// The severity for these configured and these allowed principals, if the check fails.
     fn severity(configured: &str, allowed: &[&str]) -> Option<Severity> {
@@ -169,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_dbts_principals_pass() {
+    fn only_dbts_and_known_principals_pass() {
         let (critical, warning) = (Some(Severity::Critical), Some(Severity::Warning));
         let table: &[(&str, &[&str], Option<Severity>)] = &[
             (ROOT, &[ROOT], None),
@@ -185,6 +188,9 @@ mod tests {
             (ROOT, &[OTHER, ROOT], warning),
             (ROOT, &[ROOT, OTHER], warning),
             (ROOT, &[ROOT, UNTRUSTED], warning),
+            (ROOT, &[ROOT, KNOWN], None),
+            (ROOT, &[ROOT, "arn:aws:iam::888888888888:role/probe"], None),
+            (ROOT, &[KNOWN], critical),
             (ROOT, &[DBT], None),
             (ROLE, &[DBT], None),
             (ROLE, &["arn:aws:iam::123456789012:role/another"], critical),
@@ -199,7 +205,7 @@ mod tests {
 
     #[test]
     fn the_command_adds_dbt_and_removes_the_others() {
-        let allowed = Ok(vec!["*".to_owned(), OTHER.to_owned()]);
+        let allowed = Ok(vec!["*".to_owned(), OTHER.to_owned(), KNOWN.to_owned()]);
         let command = failure(status(ROOT, allowed)).unwrap().remedy.command.unwrap();
         let expected = format!("--add-allowed-principals {ROOT} --remove-allowed-principals '*' '{OTHER}'");
         assert!(command.ends_with(&expected), "{command}");

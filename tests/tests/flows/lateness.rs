@@ -1,0 +1,77 @@
+//! AWS is late: CloudTrail reports a change after the guard has found it, and EC2's list lags behind what happened.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use flows::environment::{Environment, with_environment};
+use flows::stack::Function::{ConnectionAcceptor, DriftWatcher};
+
+const RULES: &str = "security groups of postgres keep dbt out";
+
+#[test]
+fn a_cause_that_arrives_after_the_alert_is_sent_once() -> Result<()> {
+    with_environment(|environment| {
+        let Environment { aws, postgres, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        aws.delay_cloudtrail(Duration::from_secs(6))?;
+        postgres.remove_dbt_rule(aws)?;
+        environment.run(DriftWatcher)?;
+        let alert = mailbox.wait("[CRITICAL]", RULES)?;
+        ensure!(!alert.body.contains("Changed by"), "the cause is not known yet: {}", alert.body);
+
+        let cause = mailbox.wait("[NOTICE]", "Changed by: RevokeSecurityGroupIngress by")?;
+        ensure!(cause.contains("[NOTICE]", &format!("cause found: the {RULES}")), "{}", cause.body);
+        ensure!(cause.contains("[NOTICE]", "user/network-admin-postgres"), "{}", cause.body);
+
+        aws.delay_cloudtrail(Duration::ZERO)?;
+        postgres.run_printed_command(mailbox, "load-balancer.security-groups", RULES)?;
+        mailbox.wait("[RESOLVED]", RULES)?;
+        assert_eq!(mailbox.count("[NOTICE]", "cause found")?, 1);
+        Ok(())
+    })
+}
+
+#[test]
+fn two_changes_in_one_burst_both_get_their_cause() -> Result<()> {
+    with_environment(|environment| {
+        let Environment { aws, postgres, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        // Both events arrive after the run that finds both failures.
+        aws.delay_cloudtrail(Duration::from_secs(6))?;
+        postgres.remove_dbt_rule(aws)?;
+        postgres.delete_listener(aws)?;
+        environment.run(DriftWatcher)?;
+        mailbox.wait("[CRITICAL]", RULES)?;
+        mailbox.wait("[CRITICAL]", "no listener serves port 5432 of postgres")?;
+
+        mailbox.wait("[NOTICE]", "Changed by: RevokeSecurityGroupIngress by")?;
+        mailbox.wait("[NOTICE]", "Changed by: DeleteListener by")?;
+
+        aws.delay_cloudtrail(Duration::ZERO)?;
+        postgres.create_listener(aws)?;
+        postgres.run_printed_command(mailbox, "load-balancer.security-groups", RULES)?;
+        mailbox.wait("[RESOLVED]", RULES)?;
+        mailbox.wait("[RESOLVED]", "no listener serves port 5432 of postgres")?;
+        assert_eq!(mailbox.count("[NOTICE]", "cause found")?, 2);
+        Ok(())
+    })
+}
+
+#[test]
+fn dbt_is_accepted_though_the_list_of_connections_lags_behind() -> Result<()> {
+    with_environment(|environment| {
+        let Environment { aws, postgres, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        aws.delay_connections(Duration::from_secs(2))?;
+        let dbt = postgres.dbt_connects(aws)?;
+        // No schedule runs: the notification is all there is.
+        postgres.wait_for_state(aws, &dbt, "available")?;
+        aws.delay_connections(Duration::ZERO)?;
+        environment.run(ConnectionAcceptor)?;
+        mailbox.wait("[NOTICE]", &format!("dbt is connected through {dbt}"))?;
+        for label in ["[CRITICAL]", "[WARNING]"] {
+            assert_eq!(mailbox.count(label, &format!("{dbt} could not be accepted"))?, 0, "losing a race is no alert");
+        }
+        Ok(())
+    })
+}
