@@ -55,8 +55,7 @@ def test_a_schedule_has_a_flexible_window_unless_it_runs_every_minute(name, para
 def test_the_heartbeat_schedule_is_enabled_by_its_parameter(heartbeat, state):
     schedule = render(Heartbeat=heartbeat).resources["DriftWatcherHeartbeat"]["Properties"]
     assert schedule["State"] == state
-    assert json.loads(schedule["Target"]["Input"]) == {
-        "source": "privatelink-guard.heartbeat", "detail-type": "Scheduled Event"}
+    assert json.loads(schedule["Target"]["Input"]) == {"source": "privatelink-guard.heartbeat"}
 
 
 @pytest.mark.parametrize("name", ["ConnectionAcceptorChange", "DriftWatcherChange"])

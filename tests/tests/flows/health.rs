@@ -36,7 +36,7 @@ fn the_heartbeat_sends_how_many_checks_pass() -> Result<()> {
         postgres.allow_every_account(aws)?;
         mailbox.wait("[CRITICAL]", "anybody may ask")?;
 
-        let heartbeat = json!({"source": "privatelink-guard.heartbeat", "detail-type": "Scheduled Event"});
+        let heartbeat = json!({"source": "privatelink-guard.heartbeat"});
         assert_eq!(stack.invoke(aws, DriftWatcher, &heartbeat)?, None);
         mailbox.wait("[NOTICE]", "still watching: 11 checks of the settings pass, 1 fail, 0 are unknown")?;
 
