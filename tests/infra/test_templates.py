@@ -192,6 +192,14 @@ def test_a_parameter_of_the_guard_has_the_guards_limits(name):
     assert rules(STACKSET) == rules(GUARD)
 
 
+def test_the_stack_set_passes_lists_joined_and_other_parameters_as_they_are():
+    passed = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in STACKSET_PROPERTIES["Parameters"]}
+    for name in set(passed) - {"EndpointServiceIds"}:
+        is_list = STACKSET["Parameters"][name]["Type"] == "CommaDelimitedList"
+        assert passed[name] == ({"Fn::Join": [",", {"Ref": name}]} if is_list else {"Ref": name})
+    assert "KnownAccounts" in passed
+
+
 def test_every_place_has_its_own_endpoint_services():
     places = [place.get("Fn::If", [None, place])[1] for place in STACKSET_PROPERTIES["StackInstancesGroup"]]
     assert len(places) == 6

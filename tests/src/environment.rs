@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, ensure};
 
+use crate::KNOWN;
 use crate::company::{Company, TARGETS};
 use crate::local_aws::LocalAws;
 use crate::mail::Mailbox;
@@ -52,6 +53,7 @@ impl Environment {
         gitlab.add_https(&aws)?;
         stack::build(&aws)?;
         let parameters = [
+            ("KnownAccounts", KNOWN),
             ("AcceptorSchedule", "rate(2 hours)"),
             ("HealthSchedule", "rate(2 hours)"),
             ("DriftSchedule", "rate(2 hours)"),

@@ -18,5 +18,7 @@ pub const COMPANY: &str = "111122223333";
 pub const DBT: &str = "444455556666";
 /// An account that is neither the company's nor dbt's.
 pub const UNTRUSTED: &str = "777788889999";
+/// An account of another consumer, which the company trusts with its endpoints.
+pub const KNOWN: &str = "999900001111";
 /// The Region of all of it.
 pub const REGION: &str = "eu-central-1";

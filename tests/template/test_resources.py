@@ -31,6 +31,15 @@ def test_there_are_no_other_functions(rendered):
     assert list(rendered.of_type("AWS::Lambda::Function")) == FUNCTIONS
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_knows_the_known_accounts(name):
+    def known(**parameters):
+        variables = render(**parameters).resources[name]["Properties"]["Environment"]["Variables"]
+        return variables["KNOWN_ACCOUNTS"]
+    assert known() == ""
+    assert known(KnownAccounts="555555555555, 666666666666") == "555555555555,666666666666"
+
+
 # ---- triggers
 
 

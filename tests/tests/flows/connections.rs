@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use flows::environment::{Environment, with_environment};
 use flows::local_aws::{LocalAws, concurrently, eventually};
 use flows::mail::Mailbox;
-use flows::stack::Function::ConnectionAcceptor;
-use flows::{DBT, UNTRUSTED, api_calls};
+use flows::stack::Function::{ConnectionAcceptor, DriftWatcher};
+use flows::{DBT, KNOWN, UNTRUSTED, api_calls};
 use serde_json::json;
 
 #[test]
@@ -115,6 +115,33 @@ fn a_connection_in_an_unknown_state_is_an_alert_and_is_not_changed() -> Result<(
         set_state("available")?;
         environment.run(ConnectionAcceptor)?;
         mailbox.wait("[RESOLVED]", "unknown state 'levitating'")?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_known_account_is_left_to_the_administrator_and_reported_when_it_connects() -> Result<()> {
+    with_environment(|environment| {
+        let Environment { aws, postgres, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        let principal = format!("arn:aws:iam::{KNOWN}:root");
+        postgres.modify_permissions(aws, &["--add-allowed-principals", &principal])?;
+        let known = postgres.connect_from(aws, KNOWN)?;
+        environment.run(ConnectionAcceptor)?;
+        assert_eq!(postgres.state(aws, &known)?, "pendingAcceptance");
+
+        #[rustfmt::skip]
+        postgres.administer(aws, &["ec2", "accept-vpc-endpoint-connections", "--service-id", &postgres.service,
+            "--vpc-endpoint-ids", &known])?;
+        postgres.wait_for_state(aws, &known, "available")?;
+        environment.run(ConnectionAcceptor)?;
+        mailbox.wait("[NOTICE]", &format!("known account {KNOWN} is connected through {known}"))?;
+
+        postgres.leave(aws, KNOWN, &[known])?;
+        postgres.modify_permissions(aws, &["--remove-allowed-principals", &principal])?;
+        environment.run(DriftWatcher)?;
+        let subjects: Vec<String> = mailbox.emails()?.into_iter().map(|mail| mail.subject).collect();
+        ensure!(subjects.len() == 1, "no alert, neither of the account nor of its principal: {subjects:#?}");
         Ok(())
     })
 }
