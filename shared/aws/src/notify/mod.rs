@@ -28,8 +28,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use guard_core::alerts::message::Message;
-use guard_core::alerts::reconcile::{Report, Run, Update};
+use guard_core::alerts::reconcile::{Report, Update};
 use guard_core::alerts::record::{Item, Items, Key, Partition, Record, Version};
+use guard_core::alerts::run::Run;
 use guard_core::alerts::transition::Transition;
 use guard_core::checks::{Region, Severity};
 use guard_core::config::Settings;

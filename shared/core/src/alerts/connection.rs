@@ -2,32 +2,14 @@
 //! people got. Pure.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::lifecycle::Phase;
-use super::reconcile::{Run, notice};
-use super::record::{Item, Items};
+use super::record::{Item, Items, KnownConnection};
+use super::run::Run;
 use crate::checks::{Finding, History, RecordedState, Remedy, Severity};
 use crate::connections::{Owner, Verdict, decide};
 use crate::ids::{EndpointId, ServiceId};
 use crate::snapshot::Connection;
-
-/// The stored state of a connection.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KnownConnection {
-    /// The account that owns the endpoint.
-    pub owner: String,
-    /// Whether the owner is dbt, and not another known account.
-    pub is_dbt: bool,
-    /// The state it was last seen in, as EC2 wrote it.
-    pub state: String,
-    /// When it was first seen in that state.
-    pub since: Timestamp,
-    /// Whether it has been available, and people heard so.
-    pub established: bool,
-    /// Whether it is gone, and people heard so.
-    pub gone: bool,
-}
 
 /// The next state of `known`, now that EC2 shows these `connections`, and the notice that people get.
 ///
@@ -186,6 +168,20 @@ fn gone(known: &KnownConnection, endpoint: &EndpointId) -> Finding {
         "Nothing to do if dbt meant to delete it. Otherwise ask dbt Support.",
         None,
     )
+}
+
+/// A finding of severity info that needs nothing to be done.
+fn notice(summary: String, impact: &str, evidence: Vec<String>, action: &str, console: Option<String>) -> Finding {
+    Finding {
+        severity: Severity::Info,
+        summary,
+        impact: impact.to_owned(),
+        evidence,
+        remedy: Remedy { action: action.to_owned(), command: None, console },
+        cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
+    }
 }
 
 fn evidence(known: &KnownConnection) -> [String; 2] {

@@ -8,4 +8,5 @@ pub mod lifecycle;
 pub mod message;
 pub mod reconcile;
 pub mod record;
+pub mod run;
 pub mod transition;

@@ -10,10 +10,11 @@ use jiff::{SignedDuration, Timestamp};
 use super::connection;
 use super::lifecycle::{Alert, Event, Moment, Phase, Signal, Thresholds, advance};
 use super::record::{Item, Items, Key, Partition, Record, State, Version};
+use super::run::Run;
 use super::transition::{Kind, Transition};
-use crate::checks::catalogue::{self, Absence};
+use crate::checks::catalogue;
 use crate::checks::{
-    Check, CheckContext, CheckResult, Finding, Group, Region, Remedy, Severity, Status, cause, visibility_lost,
+    Absence, Check, CheckContext, CheckResult, Finding, Group, Severity, Status, cause, visibility_lost,
 };
 use crate::config::Policy;
 use crate::ids::{EndpointId, ServiceId};
@@ -45,21 +46,6 @@ pub struct Round {
     pub checks: Vec<Check>,
     /// The results.
     pub results: Vec<CheckResult>,
-}
-
-/// What all decisions of one run depend on.
-#[derive(Debug, Clone, Copy)]
-pub struct Run<'a> {
-    /// The run's id, which a retry shares with the run it repeats.
-    pub id: &'a str,
-    /// The function, whose name is part of its records' keys.
-    pub function: &'a str,
-    /// What must be.
-    pub policy: &'a Policy,
-    /// The Region that commands and console links are for.
-    pub region: &'a Region,
-    /// The time of the decisions.
-    pub now: Timestamp,
 }
 
 /// A record to write.
@@ -288,26 +274,6 @@ impl Update {
             record.push(transition(Event::Fired, &self.key, alert, now));
         }
         record.outbox
-    }
-}
-
-/// A finding of severity info that needs nothing to be done.
-pub(crate) fn notice(
-    summary: String,
-    impact: &str,
-    evidence: Vec<String>,
-    action: &str,
-    console: Option<String>,
-) -> Finding {
-    Finding {
-        severity: Severity::Info,
-        summary,
-        impact: impact.to_owned(),
-        evidence,
-        remedy: Remedy { action: action.to_owned(), command: None, console },
-        cause: None,
-        parts: Vec::new(),
-        related: Vec::new(),
     }
 }
 

@@ -7,7 +7,6 @@ use std::str::FromStr;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::connection::KnownConnection;
 use super::lifecycle::{Alert, Phase};
 use super::transition::Transition;
 use crate::ids::ServiceId;
@@ -104,6 +103,23 @@ pub enum State {
     Connection(KnownConnection),
     /// The run that sent the last heartbeat.
     Heartbeat(String),
+}
+
+/// The stored state of a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownConnection {
+    /// The account that owns the endpoint.
+    pub owner: String,
+    /// Whether the owner is dbt, and not another known account.
+    pub is_dbt: bool,
+    /// The state it was last seen in, as EC2 wrote it.
+    pub state: String,
+    /// When it was first seen in that state.
+    pub since: Timestamp,
+    /// Whether it has been available, and people heard so.
+    pub established: bool,
+    /// Whether it is gone, and people heard so.
+    pub gone: bool,
 }
 
 impl Key {

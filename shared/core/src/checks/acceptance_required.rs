@@ -1,6 +1,6 @@
 //! `service.acceptance-required`: does the endpoint service require acceptance of each request?
 
-use super::catalogue::{ALWAYS, Absence};
+use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
 
 /// The catalogue's row.

@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::catalogue::{ALWAYS, Absence};
 use super::inbound_rules::{self, InboundRules, authorize};
+use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count, limited};
 use crate::snapshot::SecurityGroupRule;
 

@@ -1,6 +1,6 @@
 //! `connection.absent`: does dbt have an endpoint on the service, or is one being set up?
 
-use super::catalogue::{ALWAYS, Absence};
+use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count};
 use crate::connections::{Owner, Verdict, decide};
 use crate::snapshot::{Connection, known};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::catalogue::{ALWAYS, Absence};
 use super::connection_details::{accept_command, describe_command, evidence};
+use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::connections::{Verdict, decide};
 use crate::ids::AccountId;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::catalogue::{ALWAYS, Absence};
 use super::connection_details::{evidence, reject_command};
+use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count};
 use crate::config::UntrustedRequests;
 use crate::connections::{Owner, Verdict, decide};

@@ -3,7 +3,7 @@
 //! The target group's own attribute decides; AWS's default for it, `use_load_balancer_configuration`, leaves it to the load
 //! balancer. With `CROSS_ZONE=enforce`, a [`Plan`] names what to switch back on.
 
-use super::catalogue::Absence;
+use super::spec::Absence;
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::config::CrossZone;
 use crate::ids::Arn;

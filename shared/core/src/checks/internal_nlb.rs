@@ -1,6 +1,6 @@
 //! `load-balancer.internal-nlb`: is the service's load balancer an internal Network Load Balancer, and active?
 
-use super::catalogue::{ALWAYS, Absence};
+use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Description, LoadBalancer};
 

@@ -7,6 +7,7 @@ mod context;
 pub mod documentation;
 mod region;
 mod result;
+mod spec;
 
 mod acceptance_required;
 mod broad_rule;
@@ -29,10 +30,11 @@ mod target_health;
 pub mod visibility_lost;
 mod zones;
 
-pub use self::catalogue::{CATALOGUE, Check, Group, Spec, checks_of, evaluate_checks};
+pub use self::catalogue::{CATALOGUE, checks_of, evaluate_checks};
 pub use self::context::{CheckContext, History, RecordedState};
 pub use self::region::Region;
 pub use self::result::{CheckResult, Finding, Remedy, Severity, Status};
+pub use self::spec::{Absence, Check, Group, Spec};
 
 /// `1 target`, `2 targets`.
 pub(crate) fn count(number: usize, noun: &str) -> String {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::catalogue::Absence;
+use super::spec::Absence;
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count};
 use crate::ids::{Arn, ServiceId};
 use crate::snapshot::{EVENTS, Notification, known};

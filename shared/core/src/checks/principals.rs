@@ -1,6 +1,6 @@
 //! `service.principals`: are the allowed principals dbt's, and known accounts', and nobody else's?
 
-use super::catalogue::{ALWAYS, Absence};
+use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Region, Remedy, Severity, Spec, Status, count, limited};
 use crate::config::{Policy, Principal};
 use crate::ids::{AccountId, Arn};

@@ -1,6 +1,6 @@
 //! `service.private-dns`: is the service's private DNS name verified?
 
-use super::catalogue::{ALWAYS, Absence};
+use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::ids::ServiceId;
 use crate::snapshot::PrivateDns;

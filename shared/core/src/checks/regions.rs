@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::catalogue::{ALWAYS, Absence};
+use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::ids::EndpointId;
 use crate::snapshot::{Connection, ConnectionState, EndpointService, known};

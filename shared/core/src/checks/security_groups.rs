@@ -6,8 +6,8 @@
 
 use ipnet::IpNet;
 
-use super::catalogue::{ALWAYS, Absence};
 use super::inbound_rules::{self, InboundRules, authorize};
+use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, limited};
 use crate::snapshot::SecurityGroupRule;
 

@@ -1,6 +1,6 @@
 //! `service.available`: does the endpoint service exist, and is it available?
 
-use super::catalogue::{ALWAYS, Absence};
+use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::snapshot::known;
 

@@ -1,6 +1,6 @@
 //! `visibility.lost`: a read that other checks depend on fails, so their results are unknown.
 
-use super::catalogue::{ALWAYS, Absence};
+use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::snapshot::{CallError, Calls};
 

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use super::catalogue::{ALWAYS, Absence};
+use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count};
 use crate::snapshot::{Coverage, Description, Health, LoadBalancer, TargetGroup, TargetKind};
 

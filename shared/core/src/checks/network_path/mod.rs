@@ -12,7 +12,7 @@ mod finding;
 use std::collections::BTreeSet;
 
 use self::analyzer::PathAnalyzer;
-use super::catalogue::{ALWAYS, Absence};
+use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Group, Severity, Spec, Status, count};
 use crate::snapshot::{Interface, LoadBalancer, Target, TargetGroup, TargetKind};
 
@@ -242,16 +242,16 @@ mod tests {
         let deny = |number| entry(number, false, false, Some(Ports::one(5432)), "10.0.0.0/24");
         let allow = |number| entry(number, false, true, Some(Ports::one(5432)), "10.0.0.0/8");
         let blocked = ["acl-b of subnet-b: TCP 5432 in from 10.0.0.200 is denied by rule 90"];
-        let told =
+        let found =
             |rules: Vec<AclEntry>| obstacles(with_acl(1, |entries| entries.extend(rules)), vec![at("10.0.1.10")]);
-        assert_eq!(told(vec![deny(90)]), blocked);
-        assert_eq!(told(vec![allow(95), deny(90)]), blocked, "whatever the order they come in");
-        assert_eq!(told(vec![deny(90), allow(80)]), [""; 0]);
-        assert_eq!(told(vec![deny(110)]), [""; 0], "behind the rule that allows all");
+        assert_eq!(found(vec![deny(90)]), blocked);
+        assert_eq!(found(vec![allow(95), deny(90)]), blocked, "whatever the order they come in");
+        assert_eq!(found(vec![deny(90), allow(80)]), [""; 0]);
+        assert_eq!(found(vec![deny(110)]), [""; 0], "behind the rule that allows all");
         let udp = AclEntry { tcp: None, ..deny(90) };
         let another_port = AclEntry { tcp: Some(Ports::one(443)), ..deny(90) };
         let another_peer = AclEntry { peer: "10.0.9.0/24".parse().unwrap(), ..deny(90) };
-        assert_eq!(told(vec![udp, another_port, another_peer]), [""; 0]);
+        assert_eq!(found(vec![udp, another_port, another_peer]), [""; 0]);
     }
 
     #[test]
@@ -267,8 +267,8 @@ mod tests {
             "acl-a of subnet-a: TCP 1024-65535 in from 10.0.1.10 is denied by rule *, the last",
             "acl-a of subnet-a: TCP 5432 in from 10.0.1.200 is denied by rule *, the last",
         ];
-        let told = obstacles(with_acl(0, shut), vec![at("10.0.0.10"), at("10.0.1.10")]);
-        assert_eq!(told, expected, "both ways, and nothing inside the subnet");
+        let found = obstacles(with_acl(0, shut), vec![at("10.0.0.10"), at("10.0.1.10")]);
+        assert_eq!(found, expected, "both ways, and nothing inside the subnet");
     }
 
     #[test]
@@ -301,18 +301,18 @@ mod tests {
         let to = |destination: &str, by: &str, blackhole| {
             with_routes(|table| table.routes.push(route(destination, by, blackhole)))
         };
-        let told = |network| obstacles(network, peered());
-        assert_eq!(told(open()), ["rtb-1: no route to 10.7.0.10"]);
+        let found = |network| obstacles(network, peered());
+        assert_eq!(found(open()), ["rtb-1: no route to 10.7.0.10"]);
         assert_eq!(
-            told(to("10.7.0.0/16", "pcx-1", true)),
+            found(to("10.7.0.0/16", "pcx-1", true)),
             ["rtb-1: the route to 10.7.0.0/16 by pcx-1 is a blackhole (10.7.0.10)"]
         );
         assert_eq!(
-            told(to("0.0.0.0/0", "igw-1", false)),
+            found(to("0.0.0.0/0", "igw-1", false)),
             ["rtb-1: the route to 10.7.0.10 is igw-1, which drops private addresses"]
         );
-        assert_eq!(told(to("10.7.0.0/16", "pcx-1", false)), [""; 0]);
-        assert_eq!(told(to("0.0.0.0/0", "tgw-1", false)), [""; 0]);
+        assert_eq!(found(to("10.7.0.0/16", "pcx-1", false)), [""; 0]);
+        assert_eq!(found(to("0.0.0.0/0", "tgw-1", false)), [""; 0]);
         let unknown = |network| matches!(status(network, peered()), Status::Unknown(_));
         assert!(unknown(to("0.0.0.0/0", "nat-1", false)));
         assert!(unknown(with_routes(|table| table.to_prefix_lists.push("tgw-1".to_owned()))));
@@ -340,8 +340,8 @@ mod tests {
             }
             network
         };
-        let told = |network| status(network, vec![at("2001:db8:0:2::10")]);
-        let Status::Fail(finding) = told(six()) else { panic!("the ACLs say nothing of IPv6") };
+        let found = |network| status(network, vec![at("2001:db8:0:2::10")]);
+        let Status::Fail(finding) = found(six()) else { panic!("the ACLs say nothing of IPv6") };
         assert!(
             finding.evidence.iter().any(|line| line.contains("in from 2001:db8:0:1::200")),
             "{:?}",
@@ -353,19 +353,19 @@ mod tests {
             acl.entries.extend([true, false].map(|egress| entry(101, egress, true, Some(Ports::ALL), "::/0")));
         }
         wide.route_tables.as_mut().unwrap()[0].routes.push(route("2001:db8::/32", "local", false));
-        assert_eq!(told(wide), Status::Pass);
-        assert!(matches!(told(open()), Status::Unknown(_)), "a node without IPv6");
+        assert_eq!(found(wide), Status::Pass);
+        assert!(matches!(found(open()), Status::Unknown(_)), "a node without IPv6");
     }
 
     #[test]
     fn a_port_denied_here_and_there_is_no_obstacle_to_answers() {
         let rdp = |egress| entry(90, egress, false, Some(Ports::one(3389)), "0.0.0.0/0");
         let closed = |ports| entry(90, false, false, Some(ports), "0.0.0.0/0");
-        let told =
+        let found =
             |rules: Vec<AclEntry>| obstacles(with_acl(0, |entries| entries.extend(rules)), vec![at("10.0.1.10")]);
-        assert_eq!(told(vec![rdp(true), rdp(false)]), [""; 0]);
-        assert_eq!(told(vec![closed(Ports { first: 3000, last: 3600 })]), [""; 0]);
-        assert_eq!(told(vec![closed(Ports { first: 3000, last: 4000 })]).len(), 1);
+        assert_eq!(found(vec![rdp(true), rdp(false)]), [""; 0]);
+        assert_eq!(found(vec![closed(Ports { first: 3000, last: 3600 })]), [""; 0]);
+        assert_eq!(found(vec![closed(Ports { first: 3000, last: 4000 })]).len(), 1);
     }
 
     #[test]
@@ -381,17 +381,17 @@ mod tests {
     #[test]
     fn the_most_specific_route_of_the_nodes_own_table_decides() {
         let peered = || vec![outside("10.7.0.10")];
-        let told = |change: fn(&mut Vec<RouteTable>)| {
+        let found = |change: fn(&mut Vec<RouteTable>)| {
             let mut network = open();
             change(network.route_tables.as_mut().unwrap());
             obstacles(network, peered())
         };
-        let specific = told(|tables| {
+        let specific = found(|tables| {
             tables[0].routes.push(route("10.7.0.0/24", "pcx-2", true));
             tables[0].routes.push(route("10.0.0.0/8", "tgw-1", false));
         });
         assert_eq!(specific, ["rtb-1: the route to 10.7.0.0/24 by pcx-2 is a blackhole (10.7.0.10)"]);
-        let own_table = told(|tables| {
+        let own_table = found(|tables| {
             tables[0].routes.push(route("10.7.0.0/16", "pcx-1", false));
             tables.push(RouteTable {
                 id: "rtb-2".to_owned(),

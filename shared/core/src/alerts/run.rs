@@ -1,0 +1,21 @@
+//! What all decisions of one run depend on.
+
+use jiff::Timestamp;
+
+use crate::checks::Region;
+use crate::config::Policy;
+
+/// What all decisions of one run depend on.
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'a> {
+    /// The run's id, which a retry shares with the run it repeats.
+    pub id: &'a str,
+    /// The function, whose name is part of its records' keys.
+    pub function: &'a str,
+    /// What must be.
+    pub policy: &'a Policy,
+    /// The Region that commands and console links are for.
+    pub region: &'a Region,
+    /// The time of the decisions.
+    pub now: Timestamp,
+}
