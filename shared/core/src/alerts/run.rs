@@ -1,4 +1,4 @@
-//! What all decisions of one run depend on.
+//! A run of a function, as the decisions on its results see it.
 
 use jiff::Timestamp;
 

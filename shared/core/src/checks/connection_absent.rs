@@ -69,12 +69,15 @@ fn lost(of_dbt: &[&Connection], context: CheckContext<'_>) -> Finding {
 }
 
 fn waiting(context: CheckContext<'_>) -> Finding {
+    let then = match context.policy.dry_run {
+        true => "When it does, somebody must accept it, because DryRun is on.",
+        false => "When it does, the guard accepts it.",
+    };
     Finding {
         severity: Severity::Info,
         summary: "waiting for dbt's request".to_owned(),
-        impact: "dbt cannot connect yet: it has not created an endpoint. When it does, the guard accepts it."
-            .to_owned(),
-        evidence: vec!["dbt never had an endpoint on this service since the guard is running".to_owned()],
+        impact: format!("dbt cannot connect yet: it has not created an endpoint. {then}"),
+        evidence: vec!["dbt has had no endpoint on this service since the guard was deployed".to_owned()],
         ..finding(context, "If you have not done so, give dbt Support the service's name and ask for an endpoint.")
     }
 }
@@ -105,7 +108,9 @@ mod tests {
     use super::*;
     use crate::checks::History;
     use crate::snapshot::Topology;
-    use crate::testing::{DBT, UNTRUSTED, call_error, connection, only_status, with_context};
+    use crate::testing::{
+        DBT, UNTRUSTED, call_error, connection, failure, only_status, settings, with_context, with_policy,
+    };
 
     fn status(connections: Vec<Connection>, history: Option<&History>) -> Status {
         let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
@@ -156,5 +161,19 @@ mod tests {
         let failed = Some(Err(call_error("ec2:DescribeVpcEndpointConnections")));
         let topology = Topology { connections: failed, ..Topology::default() };
         assert!(matches!(only_status(with_context(&topology, evaluate)), Status::Unknown(_)));
+    }
+
+    #[test]
+    fn in_a_dry_run_it_does_not_say_that_the_guard_accepts() {
+        let impact = |dry_run: &str| {
+            let policy = settings(&[("DRY_RUN", dry_run)]).policy;
+            let topology = Topology { connections: Some(Ok(Vec::new())), ..Topology::default() };
+            let history = History::default();
+            let evaluated =
+                |context: CheckContext<'_>| only_status(evaluate(CheckContext { history: Some(&history), ..context }));
+            failure(with_policy(&topology, &policy, evaluated)).unwrap().impact
+        };
+        assert!(impact("false").ends_with("the guard accepts it."));
+        assert!(impact("true").ends_with("because DryRun is on."));
     }
 }
