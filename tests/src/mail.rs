@@ -120,9 +120,8 @@ impl<'a> Mailbox<'a> {
             let message: Value = serde_json::from_str(bodies["sqs"].as_str()?).ok()?;
             message["transitions"].as_array()?.iter().find_map(|transition| {
                 let is_firing = transition["kind"] == "firing" && transition["check"] == check;
-                let has_words = transition.pointer("/finding/summary")?.as_str()?.contains(words);
-                (is_firing && has_words)
-                    .then(|| transition.pointer("/finding/remedy/command")?.as_str().map(ToOwned::to_owned))
+                let has_words = transition["summary"].as_str()?.contains(words);
+                (is_firing && has_words).then(|| transition["remedy"]["command"].as_str().map(ToOwned::to_owned))
             })
         });
         commands.flatten().next().with_context(|| format!("no alert {check} with '{words}' and a command"))

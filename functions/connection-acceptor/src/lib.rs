@@ -57,7 +57,7 @@ impl Read {
 
 /// What one run read and changed.
 struct Run<'a> {
-    trigger: &'a Trigger,
+    invocation: &'a Invocation,
     before: Read,
     outcome: Outcome,
     /// The last read after a change, if one succeeded.
@@ -82,13 +82,14 @@ impl ConnectionAcceptor {
     /// # Errors
     /// [`RunErrors`] names the calls that failed. A change that AWS refuses is not among them: it is an alert.
     pub async fn handle(&self, invocation: Invocation) -> Result<(), RunErrors> {
-        let Invocation { id, trigger } = &invocation;
+        let Invocation { trigger, .. } = &invocation;
         tracing::info!(%trigger, "checking the connections");
         self.log_unconfigured_services(trigger);
-        debounce::run_unless_covered(&self.notifier, &invocation, async || self.run(id, trigger).await).await
+        debounce::run_unless_covered(&self.notifier, &invocation, async || self.run(&invocation).await).await
     }
 
-    async fn run(&self, id: &str, trigger: &Trigger) -> Result<(), RunErrors> {
+    async fn run(&self, invocation: &Invocation) -> Result<(), RunErrors> {
+        let trigger = &invocation.trigger;
         let (observer, partitions) = (self.observer.for_run(), self.notifier.partitions());
         // Accepting does not wait for the table; rejecting does, since it must not hit what the table knows as dbt's.
         let accept = async {
@@ -102,8 +103,8 @@ impl ConnectionAcceptor {
         outcome.extend(self.applier.apply_connections(&rejects).await);
         plan.reject = rejects.reject;
         let confirmed = self.confirm(&observer, &plan).await;
-        let run = Run { trigger, before, outcome, confirmed, calls: observer.calls() };
-        self.notify(id, run, &plan, states).await.into_result()
+        let run = Run { invocation, before, outcome, confirmed, calls: observer.calls() };
+        self.notify(run, &plan, states).await.into_result()
     }
 
     fn log_unconfigured_services(&self, trigger: &Trigger) {
@@ -188,17 +189,20 @@ impl ConnectionAcceptor {
         last
     }
 
-    async fn notify(&self, id: &str, run: Run<'_>, plan: &Plan, states: Vec<(&Partition, LoadedState)>) -> RunErrors {
+    async fn notify(&self, run: Run<'_>, plan: &Plan, states: Vec<(&Partition, LoadedState)>) -> RunErrors {
         let mut errors = RunErrors::default();
-        errors.push(self.notifier.close_removed_services(run.before.began).await);
+        errors.push(self.notifier.close_removed_services(&run.invocation.origin, run.before.began).await);
         let findings: Vec<Findings<'_>> = states.into_iter().map(|state| self.findings(state, &run)).collect();
         let unknown_checks = metrics::unknown_checks(&findings);
-        errors.append(self.notifier.notify(id, findings, async || self.names().await).await);
+        let notified = self.notifier.notify(run.invocation, findings, async || self.names().await).await;
+        errors.append(notified.errors);
         let planned = plan.accept.values().flatten();
         let accepted = planned.filter(|endpoint| !run.outcome.refused.contains_key(endpoint.as_str())).count();
         let accepted = if self.settings.policy.dry_run { 0 } else { accepted };
         let failed_changes = ("FailedConnectionChanges", run.outcome.refused.len());
-        metrics::write(&[("AcceptedConnections", accepted), failed_changes, unknown_checks], run.before.began);
+        let mut metrics = vec![("AcceptedConnections", accepted), failed_changes, unknown_checks];
+        metrics.extend(metrics::firing_alerts(&notified.firing));
+        metrics::write(&metrics, run.before.began);
         errors.extend(run.calls.into_values().flatten());
         errors.extend(run.outcome.failed);
         errors
@@ -223,12 +227,12 @@ impl ConnectionAcceptor {
     /// All checks of the last read. If the run changed something, before that what it found of untrusted accounts: one that
     /// was rejected did ask.
     fn rounds(&self, service: &ServiceId, run: &Run<'_>, history: Option<&History>) -> Vec<Round> {
-        let (policy, region) = (&self.settings.policy, self.notifier.region());
+        let (policy, region) = (&self.settings.policy, &run.invocation.origin.region);
         let evaluate = |checks: &[Check], read: &Read| {
             let context = CheckContext::new(service, &read.topology, policy, region, Timestamp::now());
             let context = CheckContext { history, refused: &run.outcome.refused, ..context };
             let mut round = Round::evaluate(checks, context, read.began);
-            if let Trigger::Change(change) = run.trigger {
+            if let Trigger::Change(change) = &run.invocation.trigger {
                 cause::attribute(&mut round.results, change);
             }
             round

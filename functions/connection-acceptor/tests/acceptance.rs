@@ -10,7 +10,7 @@ use connection_acceptor::ConnectionAcceptor;
 use guard_aws::events;
 use guard_aws::lambda::Invocation;
 use guard_aws::testing::{self as aws, Request, Table, cloudtrail_event, notification, scheduled};
-use guard_core::testing::{DBT, UNTRUSTED, endpoint, service, settings};
+use guard_core::testing::{DBT, UNTRUSTED, endpoint, origin, service, settings};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -129,7 +129,7 @@ async fn run(aws: Aws, variables: &[(&str, &str)], event: &Value) -> (Result<(),
     let aws = Arc::new(Mutex::new(aws));
     let config = aws::config(&aws, Aws::answer);
     let id = format!("run-{}", RUNS.fetch_add(1, Ordering::Relaxed));
-    let invocation = Invocation { id, trigger: events::parse(event) };
+    let invocation = Invocation { id, trigger: events::parse(event), origin: origin() };
     let result = ConnectionAcceptor::new(settings(variables), &config).handle(invocation).await;
     let aws = std::mem::take(&mut *aws.lock().unwrap());
     (result.map_err(|undone| undone.to_string()), aws)
@@ -179,7 +179,7 @@ async fn a_partial_list_is_an_error() {
     let (result, aws) = run(aws, &[("ALERT_AFTER", "1")], &scheduled()).await;
     assert!(result.unwrap_err().contains("ec2:DescribeVpcEndpointConnections"));
     assert_eq!(aws.accepted, []);
-    let subject = "[WARNING] privatelink-guard: the guard cannot see: ec2:DescribeVpcEndpointConnections fails";
+    let subject = "[WARNING] privatelink-guard: ec2:DescribeVpcEndpointConnections is denied";
     assert_eq!(aws.subjects, [subject], "one message, and not one per service");
 }
 
@@ -198,7 +198,7 @@ async fn a_refused_item_fails_neither_the_batch_nor_the_run() {
     assert_eq!(aws.subjects.len(), 1, "one message for the service");
     assert!(
         // A warning: dbt connects through the other endpoint.
-        aws.subjects[0].starts_with(&format!("[WARNING] {}: dbt's request {}", service(1), endpoint(1))),
+        aws.subjects[0].starts_with(&format!("[WARNING] {}: cannot accept dbt's request {}", service(1), endpoint(1))),
         "{}",
         aws.subjects[0]
     );
@@ -235,7 +235,7 @@ async fn a_dry_run_changes_nothing_and_says_so() {
     assert_eq!((aws.accepted, aws.rejected), (vec![], vec![]));
     assert!(aws.messages[0].contains("The guard would reject it, but DryRun is on."), "{}", aws.messages[0]);
     assert!(
-        aws.messages[0].contains(&format!("dbt's request {} waits: DryRun is on", endpoint(1))),
+        aws.messages[0].contains(&format!("dbt's request {} waits because DryRun is on", endpoint(1))),
         "{}",
         aws.messages[0]
     );
@@ -312,7 +312,11 @@ async fn an_unsuccessful_item_without_an_id_counts_for_all_that_still_wait() {
     let aws = Aws { reads: [waiting(), after].into(), unsuccessful, ..Aws::default() };
     let (result, aws) = run(aws, &[], &scheduled()).await;
     assert_eq!(result, Ok(()));
-    assert!(aws.subjects[0].starts_with(&format!("[WARNING] {}: dbt's request {}", service(1), endpoint(1))));
+    assert!(aws.subjects[0].starts_with(&format!(
+        "[WARNING] {}: cannot accept dbt's request {}",
+        service(1),
+        endpoint(1)
+    )));
 }
 
 #[tokio::test(start_paused = true)]
@@ -331,7 +335,7 @@ async fn an_untrusted_account_that_was_accepted_by_hand_is_reported_with_who_did
     let message: Value = serde_json::from_str(message["sqs"].as_str().unwrap()).unwrap();
     let cause = |account: &str| {
         let transitions = message["transitions"].as_array().unwrap();
-        transitions.iter().find(|transition| transition["resource"] == account).unwrap()["finding"]["cause"]["principal"].clone()
+        transitions.iter().find(|transition| transition["resource"] == account).unwrap()["cause"]["principal"].clone()
     };
     assert_eq!(cause(UNTRUSTED), "arn:aws:iam::111122223333:user/network-admin");
     assert_eq!(cause("888888888888"), Value::Null, "another account's endpoint, another cause");
@@ -348,7 +352,7 @@ fn transitions(aws: &Aws) -> Vec<Value> {
 fn action(aws: &Aws) -> String {
     let transitions = transitions(aws);
     let untrusted = transitions.iter().find(|transition| transition["check"] == "connection.untrusted").unwrap();
-    untrusted["finding"]["remedy"]["action"].as_str().unwrap().to_owned()
+    untrusted["remedy"]["action"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test(start_paused = true)]
@@ -419,7 +423,7 @@ async fn a_change_that_another_run_covers_is_added_to_what_that_run_found() {
     let transitions = transitions(&second);
     let [notice] = &transitions[..] else { panic!("{transitions:?}") };
     assert_eq!((notice["kind"].as_str(), notice["resource"].as_str()), (Some("notice"), Some("888888888888")));
-    assert_eq!(notice["finding"]["cause"]["principal"], "arn:aws:iam::111122223333:user/two");
+    assert_eq!(notice["cause"]["principal"], "arn:aws:iam::111122223333:user/two");
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use guard_aws::notify::{Findings, LoadedState, Notifier};
 use guard_aws::observe::{Observer, Scope};
 use guard_core::alerts::reconcile::{Report, Round};
 use guard_core::alerts::record::Partition;
-use guard_core::checks::{CheckContext, Group, checks_of};
+use guard_core::checks::{CheckContext, Group, Region, checks_of};
 use guard_core::config::Settings;
 use guard_core::snapshot::{Calls, Topology};
 use jiff::Timestamp;
@@ -17,6 +17,14 @@ pub struct HealthWatcher {
     settings: Settings,
     observer: Observer,
     notifier: Notifier,
+}
+
+/// What one run read.
+struct Read<'a> {
+    topology: &'a Topology,
+    calls: &'a Calls,
+    /// When the read began.
+    observed_at: Timestamp,
 }
 
 impl HealthWatcher {
@@ -31,7 +39,8 @@ impl HealthWatcher {
     ///
     /// # Errors
     /// [`RunErrors`] names the calls that failed.
-    pub async fn handle(&self, Invocation { id, trigger }: Invocation) -> Result<(), RunErrors> {
+    pub async fn handle(&self, invocation: Invocation) -> Result<(), RunErrors> {
+        let Invocation { trigger, origin, .. } = &invocation;
         tracing::info!(%trigger, "checking the targets");
         let observed_at = Timestamp::now();
         let (observer, partitions) = (self.observer.for_run(), self.notifier.partitions());
@@ -42,13 +51,15 @@ impl HealthWatcher {
         let calls = observer.calls();
 
         let mut errors = RunErrors::default();
-        errors.push(self.notifier.close_removed_services(observed_at).await);
+        errors.push(self.notifier.close_removed_services(origin, observed_at).await);
         let mut metrics = Vec::from(metrics::targets(&topology));
-        metrics.extend(metrics::firing_alerts(states.iter().filter_map(|(_, state)| state.as_ref().ok())));
-        let findings = states.into_iter().map(|state| self.findings(state, &topology, &calls, observed_at));
+        let read = Read { topology: &topology, calls: &calls, observed_at };
+        let findings = states.into_iter().map(|state| self.findings(state, &read, &origin.region));
         let findings: Vec<Findings<'_>> = findings.collect();
         metrics.push(metrics::unknown_checks(&findings));
-        errors.append(self.notifier.notify(&id, findings, async || topology.names()).await);
+        let notified = self.notifier.notify(&invocation, findings, async || topology.names()).await;
+        metrics.extend(metrics::firing_alerts(&notified.firing));
+        errors.append(notified.errors);
         errors.extend(calls.into_values().flatten());
         metrics::write(&metrics, observed_at);
         errors.into_result()
@@ -57,17 +68,16 @@ impl HealthWatcher {
     fn findings<'a>(
         &self,
         (partition, state): (&'a Partition, LoadedState),
-        topology: &Topology,
-        calls: &Calls,
-        observed_at: Timestamp,
+        Read { topology, calls, observed_at }: &Read<'_>,
+        region: &Region,
     ) -> Findings<'a> {
         let policy = &self.settings.policy;
         let round = match partition {
             Partition::Service(service) => {
-                let context = CheckContext::new(service, topology, policy, self.notifier.region(), Timestamp::now());
-                Round::evaluate(&checks_of(&[Group::Health]), context, observed_at)
+                let context = CheckContext::new(service, topology, policy, region, Timestamp::now());
+                Round::evaluate(&checks_of(&[Group::Health]), context, *observed_at)
             }
-            Partition::Guard => Round::of_calls(calls, observed_at),
+            Partition::Guard => Round::of_calls(calls, *observed_at),
         };
         Findings { report: Report { partition, rounds: vec![round], connections: None, heartbeat: None }, state }
     }

@@ -26,10 +26,10 @@ const POLL: Duration = Duration::from_millis(500);
 /// Those of `run`, and of sending the cause.
 pub async fn run_unless_covered(
     notifier: &Notifier,
-    Invocation { id, trigger }: &Invocation,
+    invocation: &Invocation,
     run: impl AsyncFnOnce() -> Result<(), RunErrors>,
 ) -> Result<(), RunErrors> {
-    let (store, function) = (notifier.store(), notifier.function());
+    let (store, function, trigger) = (notifier.store(), notifier.function(), &invocation.trigger);
     match (claim(store, function, trigger).await, trigger) {
         (Claim::Run(began), _) => {
             let result = run().await;
@@ -38,7 +38,7 @@ pub async fn run_unless_covered(
         }
         (Claim::Covered, Trigger::Change(change)) => {
             wait_for_covering_run(store, function).await;
-            notifier.attribute(id, change).await.into_result()
+            notifier.attribute(invocation, change).await.into_result()
         }
         (Claim::Covered, _) => Ok(()),
     }

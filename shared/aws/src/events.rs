@@ -3,7 +3,7 @@
 use aws_lambda_events::event::eventbridge::EventBridgeEvent;
 use aws_lambda_events::event::sns::SnsEvent;
 use guard_core::ids;
-use guard_core::trigger::{Change, Trigger};
+use guard_core::trigger::{Change, Trigger, reported};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -32,11 +32,16 @@ struct UserIdentity {
 /// The source of the event that asks for a heartbeat: a constant of the template, which is all there is in it.
 const HEARTBEAT: &str = "privatelink-guard.heartbeat";
 
+/// The source of the event in the stack's output `TestMessage`.
+const TEST: &str = "privatelink-guard.test";
+
 /// The trigger that `event` stands for.
 #[must_use]
 pub fn parse(event: &Value) -> Trigger {
-    if event["source"] == HEARTBEAT {
-        return Trigger::Heartbeat;
+    match event["source"].as_str() {
+        Some(HEARTBEAT) => return Trigger::Heartbeat,
+        Some(TEST) => return Trigger::Test,
+        _ => {}
     }
     let trigger = SnsEvent::deserialize(event).ok().and_then(notification);
     let scheduled_or_recorded =
@@ -67,9 +72,9 @@ fn change(record: CloudTrailRecord) -> Option<Change> {
     if record.error_code.is_some() {
         return None;
     }
-    let or_unknown = |text: Option<String>| text.unwrap_or_else(|| "unknown".to_owned());
+    let or_unknown = |text: Option<String>| reported(text.as_deref().unwrap_or("unknown"));
     Some(Change {
-        event_name: record.event_name?,
+        event_name: reported(&record.event_name?),
         principal: or_unknown(record.user_identity.and_then(|identity| identity.arn)),
         source_ip_address: or_unknown(record.source_ip_address),
         event_time: or_unknown(record.event_time),
@@ -91,6 +96,7 @@ mod tests {
     fn each_trigger_is_recognised() {
         assert_eq!(parse(&scheduled()), Trigger::Schedule);
         assert_eq!(parse(&json!({"source": "privatelink-guard.heartbeat"})), Trigger::Heartbeat);
+        assert_eq!(parse(&json!({"source": "privatelink-guard.test"})), Trigger::Test);
         let expected = Trigger::Notification {
             id: "m-1".to_owned(),
             sent: at(8, 0),
@@ -124,6 +130,18 @@ mod tests {
             panic!("a change");
         };
         assert_eq!(change.to_string(), "SetSubnets by unknown from unknown at unknown");
+    }
+
+    #[test]
+    fn what_an_event_says_of_who_and_where_forms_no_markup_and_no_command() {
+        let record = json!({
+            "eventName": "SetSubnets",
+            "userIdentity": {"arn": "arn:aws:iam::1:user/`;curl x`\n[RESOLVED] \u{202e}"},
+            "sourceIPAddress": "*[ok](http://x)*",
+        });
+        let Trigger::Change(change) = parse(&cloudtrail_event(&record)) else { panic!("a change") };
+        assert_eq!(change.principal, "arn:aws:iam::1:user/??curl-x???RESOLVED?-?");
+        assert_eq!(change.source_ip_address, "??ok??http://x??");
     }
 
     /// Events that AWS could send, with any text in their fields, and what each is.
@@ -164,6 +182,7 @@ mod tests {
                 Trigger::Notification { .. } => "notification",
                 Trigger::Change(_) => "change",
                 Trigger::Heartbeat => "heartbeat",
+                Trigger::Test => "test",
                 Trigger::Unrecognised => "unrecognised",
             };
             prop_assert_eq!(recognised, kind);

@@ -6,7 +6,10 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
+use guard_core::alerts::origin::Origin;
+use guard_core::checks::Region;
 use guard_core::config::Settings;
+use guard_core::ids::Arn;
 use guard_core::snapshot::CallError;
 use guard_core::trigger::Trigger;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
@@ -24,10 +27,15 @@ pub async fn serve<G>(
 ) -> Result<(), Error> {
     lambda_runtime::tracing::init_default_subscriber();
     let settings = Settings::from_env().inspect_err(|problems| tracing::error!(%problems, "cannot start"))?;
-    let guard = build(settings, &sdk_config().await);
-    let (guard, handle) = (&guard, &handle);
+    let config = sdk_config().await;
+    let guard = build(settings.clone(), &config);
+    let (guard, handle, settings, region) = (&guard, &handle, &settings, &config.region().map(AsRef::as_ref));
     lambda_runtime::run(service_fn(async move |event: LambdaEvent<Value>| {
-        let invocation = Invocation { id: event.context.request_id, trigger: events::parse(&event.payload) };
+        let invocation = Invocation {
+            id: event.context.request_id,
+            trigger: events::parse(&event.payload),
+            origin: origin(settings, &event.context.invoked_function_arn, *region),
+        };
         handle(guard, invocation).await.map_err(Error::from)
     }))
     .await
@@ -41,6 +49,25 @@ pub struct Invocation {
     pub id: String,
     /// Why it runs.
     pub trigger: Trigger,
+    /// The deployment that it belongs to.
+    pub origin: Origin,
+}
+
+/// The deployment, as the ARN of the invoked function names it. Without one, the account is not known, and the Region is
+/// the SDK's.
+#[must_use]
+pub fn origin(settings: &Settings, function: &str, region: Option<&str>) -> Origin {
+    let arn = function.parse::<Arn>().ok();
+    let region = match &arn {
+        Some(arn) => Region::new(arn.partition(), arn.region()),
+        None => Region::new("aws", region.unwrap_or_default()),
+    };
+    Origin {
+        account: arn.and_then(|arn| arn.account().parse().ok()),
+        region,
+        stack: settings.stack_name.clone(),
+        runbook_url: settings.runbook_url.clone(),
+    }
 }
 
 /// Retries with backoff and jitter. The longest chain of calls, each as slow as this allows, ends within a function's 110

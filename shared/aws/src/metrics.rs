@@ -2,8 +2,6 @@
 //! needs no call and no permission. The function is the only dimension, so the number of metrics, and their cost, is fixed.
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 
-use guard_core::alerts::lifecycle::Phase;
-use guard_core::alerts::record::Items;
 use guard_core::checks::{Severity, Status};
 use guard_core::snapshot::{Health, Topology};
 use jiff::Timestamp;
@@ -57,15 +55,9 @@ pub fn targets(topology: &Topology) -> [Metric; 2] {
     [("HealthyTargets", healthy), ("UnhealthyTargets", unhealthy)]
 }
 
-/// `FiringCriticalAlerts` and `FiringWarningAlerts`, of all functions, as the table has them.
+/// `FiringCriticalAlerts` and `FiringWarningAlerts`: the function's own alerts that fire after a run.
 #[must_use]
-pub fn firing_alerts<'a>(items: impl IntoIterator<Item = &'a Items>) -> [Metric; 2] {
-    let records = items.into_iter().flat_map(Items::values).filter_map(|item| item.record.as_ref());
-    let firing: Vec<Severity> = records
-        .filter_map(|record| record.alert())
-        .filter(|alert| alert.phase == Phase::Firing)
-        .map(|alert| alert.finding.severity)
-        .collect();
+pub fn firing_alerts(firing: &[Severity]) -> [Metric; 2] {
     let number = |wanted| firing.iter().filter(|severity| **severity == wanted).count();
     [("FiringCriticalAlerts", number(Severity::Critical)), ("FiringWarningAlerts", number(Severity::Warning))]
 }

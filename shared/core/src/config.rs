@@ -18,6 +18,10 @@ pub struct Settings {
     pub alert_topic: Arn,
     /// The DynamoDB table that stores the state of alerts and connections (`STATE_TABLE`).
     pub state_table: String,
+    /// The stack's name, as alerts show it (`STACK_NAME`); empty if not set.
+    pub stack_name: String,
+    /// The address of the runbook, to which alerts append `#CHECK` (`RUNBOOK_URL`).
+    pub runbook_url: Option<String>,
 }
 
 /// What to check, and how to react.
@@ -129,10 +133,12 @@ impl Settings {
         read.required("ALERT_TOPIC_ARN", alert_topic.is_none(), "the ARN of an SNS topic");
         let state_table = read.one("STATE_TABLE", "the name of a DynamoDB table", table_name);
         read.required("STATE_TABLE", state_table.is_none(), "the name of a DynamoDB table");
+        let stack_name = read.text("STACK_NAME");
+        let runbook_url = read.one("RUNBOOK_URL", "an address that begins with https://", runbook_url);
 
         match (alert_topic, state_table) {
             (Some(alert_topic), Some(state_table)) if read.problems.is_empty() => {
-                Ok(Self { policy, alert_topic, state_table })
+                Ok(Self { policy, alert_topic, state_table, stack_name, runbook_url })
             }
             _ => Err(BadConfiguration(read.problems)),
         }
@@ -362,6 +368,13 @@ fn table_name(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err(format!("'{text}' is not a table's name")) }
 }
 
+/// It becomes a link in alerts, to which `#CHECK` is appended.
+fn runbook_url(text: &str) -> Result<String, String> {
+    let is_plain = |b: u8| b.is_ascii_graphic() && !b"<>|`\"'#".contains(&b);
+    let fits = text.strip_prefix("https://").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(is_plain));
+    if fits { Ok(text.to_owned()) } else { Err(format!("'{text}' is not such an address")) }
+}
+
 /// A network with host bits set is an error: `10.1.2.3/8` is more likely a typing error than `10.0.0.0/8`.
 fn cidr(text: &str) -> Result<IpNet, String> {
     let net: IpNet = text.parse().map_err(|_| format!("'{text}' is not a CIDR"))?;
@@ -465,9 +478,10 @@ mod tests {
             ("RESOLVE_AFTER", "many"),
             ("REMIND_EVERY_HOURS", "-1"),
             ("DRY_RUN", "yes"),
+            ("RUNBOOK_URL", "javascript:x"),
         ]);
         insta::assert_snapshot!(problems, @r"
-        the configuration has 16 problems:
+        the configuration has 17 problems:
           ENDPOINT_SERVICE_IDS: 'svc-1' is not an endpoint service id (vpce-svc-0123456789abcdef0); expected vpce-svc-… ids, comma-separated
           ENDPOINT_SERVICE_IDS: 'svc-2' is not an endpoint service id (vpce-svc-0123456789abcdef0); expected vpce-svc-… ids, comma-separated
           DBT_PRINCIPALS: is missing or empty; expected at least one principal of dbt's
@@ -484,6 +498,7 @@ mod tests {
           DRY_RUN: 'yes' is neither; expected 'true' or 'false'
           ALERT_TOPIC_ARN: 'alerts' is not the ARN of an SNS topic; expected the ARN of an SNS topic
           STATE_TABLE: is missing or empty; expected the name of a DynamoDB table
+          RUNBOOK_URL: 'javascript:x' is not such an address; expected an address that begins with https://
         ");
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use crate::alerts::origin::Origin;
 use crate::checks::{CheckContext, CheckResult, Finding, Region, Remedy, Severity, Status};
 use crate::config::{Policy, Settings};
 use crate::ids::{Arn, EndpointId, ServiceId};
@@ -78,7 +79,18 @@ pub fn policy() -> Policy {
 /// The Region that the tests are in.
 #[must_use]
 pub fn region() -> Region {
-    Region::from_arn(&settings(&[]).alert_topic)
+    Region::new("aws", "eu-central-1")
+}
+
+/// The deployment that test messages come from.
+#[must_use]
+pub fn origin() -> Origin {
+    Origin {
+        account: Some("111122223333".parse().unwrap()),
+        region: region(),
+        stack: "privatelink-guard".to_owned(),
+        runbook_url: Some("https://wiki.example.com/checks.md".to_owned()),
+    }
 }
 
 /// A call that AWS denied.
@@ -147,7 +159,7 @@ pub fn network() -> Network {
 #[must_use]
 pub fn failures(results: &[CheckResult]) -> Vec<(Severity, &str)> {
     let failed = results.iter().filter_map(|result| match &result.status {
-        Status::Pass => None,
+        Status::Pass(_) => None,
         Status::Fail(finding) => Some((finding.severity, finding.summary.as_str())),
         Status::Unknown(why) => panic!("unknown: {why}"),
     });
@@ -164,7 +176,7 @@ pub fn summaries(results: &[CheckResult]) -> Vec<&str> {
 #[must_use]
 pub fn failure(status: Status) -> Option<Finding> {
     match status {
-        Status::Pass => None,
+        Status::Pass(_) => None,
         Status::Fail(finding) => Some(*finding),
         Status::Unknown(why) => panic!("unknown: {why}"),
     }
@@ -248,7 +260,7 @@ pub fn target(number: u8, health: &str) -> Target {
 pub fn finding(severity: Severity) -> Finding {
     Finding {
         severity,
-        summary: "2 of 3 targets down in target group pg".to_owned(),
+        summary: "2 of 3 targets unhealthy in pg".to_owned(),
         impact: "dbt still gets through.".to_owned(),
         evidence: vec!["healthy: 1 of 3 (1 in eu-central-1a)".to_owned()],
         remedy: Remedy {

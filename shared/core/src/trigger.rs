@@ -1,4 +1,4 @@
-//! Why a function runs. An event only means "settle now", and may name ids or a person; it is never evidence.
+//! Why a function runs. An event only means "reconcile now", and may name ids or a person; it is never evidence.
 
 use std::fmt;
 
@@ -23,6 +23,8 @@ pub enum Trigger {
     Change(Change),
     /// The schedule of the stack's `Heartbeat` parameter: send a notice that the guard is running.
     Heartbeat,
+    /// Somebody asks for test messages.
+    Test,
     /// Anything else: a test event from the console, or an event that does not belong to this function.
     Unrecognised,
 }
@@ -46,6 +48,21 @@ pub struct Change {
     /// CloudTrail's id of the event.
     #[serde(skip)]
     pub id: String,
+}
+
+/// Characters of what an event says of who and where; the longest ARN of a role session is shorter.
+const MAX_REPORTED: usize = 256;
+
+/// What an event says of who, where and when, restricted to the characters of ARNs, addresses and times: anybody who may
+/// invoke the function can write an event, and people read it in an alert.
+#[must_use]
+pub fn reported(text: &str) -> String {
+    let safe = |c: char| match c {
+        ' ' => '-',
+        c if c.is_ascii_alphanumeric() || "+=,.@_/:-".contains(c) => c,
+        _ => '?',
+    };
+    text.chars().take(MAX_REPORTED).map(safe).collect()
 }
 
 impl Change {
@@ -77,7 +94,7 @@ impl Trigger {
                 let at: Timestamp = change.event_time.parse().ok()?;
                 Some((&change.id, at.checked_add(SignedDuration::from_secs(1)).ok()?))
             }
-            Self::Schedule | Self::Heartbeat | Self::Unrecognised => None,
+            Self::Schedule | Self::Heartbeat | Self::Test | Self::Unrecognised => None,
         }
     }
 }
@@ -87,6 +104,7 @@ impl fmt::Display for Trigger {
         match self {
             Self::Schedule => f.write_str("schedule"),
             Self::Heartbeat => f.write_str("heartbeat schedule"),
+            Self::Test => f.write_str("request for test messages"),
             Self::Notification { id, mentions, .. } if mentions.is_empty() => {
                 write!(f, "connection notification {id}, which names no id")
             }
@@ -102,6 +120,16 @@ impl fmt::Display for Trigger {
 #[cfg(test)]
 mod tests {
     use crate::testing::change;
+
+    #[test]
+    fn what_an_event_says_is_restricted_to_the_characters_of_arns_and_addresses() {
+        let arn = "arn:aws:sts::111122223333:assumed-role/net+ops=1,a.b@c_d/session";
+        assert_eq!(super::reported(arn), arn);
+        assert_eq!(super::reported("2001:db8::7"), "2001:db8::7");
+        assert_eq!(super::reported("AWS Internal"), "AWS-Internal");
+        assert_eq!(super::reported("`x`\n*[ok](http://y)*;\u{202e}"), "?x????ok??http://y????");
+        assert_eq!(super::reported(&"a".repeat(9_999)).len(), 256);
+    }
 
     #[test]
     fn a_change_says_who_where_and_when() {

@@ -20,7 +20,10 @@ pub(super) struct Delivery {
 
 impl Delivery {
     pub(super) fn new(config: &aws_config::SdkConfig, topic: &Arn) -> Self {
-        Self { client: aws_sdk_sns::Client::new(config), topic: topic.clone() }
+        // The topic may be in another Region than the function.
+        let region = aws_sdk_sns::config::Region::new(topic.region().to_owned());
+        let config = aws_sdk_sns::config::Builder::from(config).region(region).build();
+        Self { client: aws_sdk_sns::Client::from_conf(config), topic: topic.clone() }
     }
 
     /// Publishes `message`.

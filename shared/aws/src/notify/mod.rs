@@ -27,12 +27,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use guard_core::alerts::message::Message;
+use guard_core::alerts::message::{Caution, Envelope, Message};
+use guard_core::alerts::origin::Origin;
 use guard_core::alerts::reconcile::{Report, Update};
-use guard_core::alerts::record::{Item, Items, Key, Partition, Record, Version};
+use guard_core::alerts::record::{Item, Items, Key, Partition, Record, Version, firing};
 use guard_core::alerts::run::Run;
+use guard_core::alerts::sample;
 use guard_core::alerts::transition::Transition;
-use guard_core::checks::{Region, Severity};
+use guard_core::checks::Severity;
 use guard_core::config::Settings;
 use guard_core::ids::ServiceId;
 use guard_core::snapshot::CallError;
@@ -42,7 +44,7 @@ use jiff::{SignedDuration, Timestamp};
 use self::delivery::Delivery;
 use self::store::{Store, Write};
 use crate::concurrently;
-use crate::lambda::RunErrors;
+use crate::lambda::{Invocation, RunErrors};
 
 /// While the table fails, an instance sends the same thing again after this.
 const REPEAT_WITHOUT_TABLE: SignedDuration = SignedDuration::from_hours(1);
@@ -57,7 +59,6 @@ pub struct Notifier {
     store: Store,
     delivery: Delivery,
     settings: Settings,
-    region: Region,
     /// Whether this instance has closed the alerts of removed services.
     removed_services_closed: Arc<AtomicBool>,
     /// What this instance sent while the table failed.
@@ -84,6 +85,15 @@ pub struct Findings<'a> {
     pub state: LoadedState,
 }
 
+/// What [`Notifier::notify`] did.
+#[derive(Debug, Default)]
+pub struct Notified {
+    /// The severities of the function's alerts that fire now.
+    pub firing: Vec<Severity>,
+    /// What failed.
+    pub errors: RunErrors,
+}
+
 /// What a run has to send about one partition.
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -94,6 +104,8 @@ pub(crate) struct Outbox {
     unrecorded: Vec<(Key, Sent, Vec<Transition>)>,
     /// Why the table failed: what is sent may be sent again.
     error: Option<CallError>,
+    /// The severities of the function's alerts that fire now.
+    firing: Vec<Severity>,
 }
 
 /// A record as it was written.
@@ -106,7 +118,13 @@ struct Entry {
 
 impl Outbox {
     fn new(partition: &Partition) -> Self {
-        Self { partition: partition.clone(), entries: Vec::new(), unrecorded: Vec::new(), error: None }
+        Self {
+            partition: partition.clone(),
+            entries: Vec::new(),
+            unrecorded: Vec::new(),
+            error: None,
+            firing: Vec::new(),
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -145,7 +163,6 @@ impl Notifier {
             store: Store::new(config, &settings.state_table),
             delivery: Delivery::new(config, &settings.alert_topic),
             settings: settings.clone(),
-            region: Region::from_arn(&settings.alert_topic),
             removed_services_closed: Arc::default(),
             recently_sent: Arc::default(),
         }
@@ -161,12 +178,6 @@ impl Notifier {
         self.function
     }
 
-    /// The Region that commands and console links are for.
-    #[must_use]
-    pub fn region(&self) -> &Region {
-        &self.region
-    }
-
     /// The partitions of this function: every configured endpoint service, and the guard itself.
     #[must_use]
     pub fn partitions(&self) -> Vec<Partition> {
@@ -179,24 +190,39 @@ impl Notifier {
         concurrently(partitions, async |partition| (partition, self.store.load(partition).await)).await
     }
 
-    /// Reconciles what run `id` found with the stored records, and sends one message per partition that has something new.
+    /// Reconciles what a run found with the stored records, and sends one message per partition that has something new.
     /// `names` is asked for the services' `Name` tags only then.
     pub async fn notify<N: AsyncFnOnce() -> BTreeMap<ServiceId, String>>(
         &self,
-        id: &str,
+        Invocation { id, origin, .. }: &Invocation,
         findings: Vec<Findings<'_>>,
         names: N,
-    ) -> RunErrors {
+    ) -> Notified {
         let outboxes = concurrently(findings, async |Findings { report, state }| {
-            self.reconcile(id, &report, state, Timestamp::now()).await
+            self.reconcile(id, origin, &report, state, Timestamp::now()).await
         })
         .await;
+        let firing = outboxes.iter().flat_map(|outbox| outbox.firing.iter().copied()).collect();
         let names = if outboxes.iter().all(Outbox::is_empty) { BTreeMap::new() } else { names().await };
-        self.publish_all(outboxes, &names).await
+        Notified { firing, errors: self.publish_all(outboxes, &names, origin).await }
+    }
+
+    /// Sends test messages about the first configured service, one of each severity and kind.
+    pub async fn send_test_messages(&self, Invocation { origin, .. }: &Invocation) -> RunErrors {
+        let mut errors = RunErrors::default();
+        let Some(service) = self.settings.policy.services.first() else { return errors };
+        let partition = Partition::Service(service.clone());
+        let caution = Some(Caution::Test);
+        let envelope = Envelope { partition: &partition, name: None, origin, function: self.function, caution };
+        // One after the other, so that they arrive in this order.
+        for transition in sample::transitions(service, &origin.region, Timestamp::now()) {
+            errors.push(self.delivery.publish(&Message::new(envelope, &[&[transition]])).await);
+        }
+        errors
     }
 
     /// Adds `change` as the cause of alerts that already fire, and sends it. For a run that another run covers.
-    pub async fn attribute(&self, id: &str, change: &Change) -> RunErrors {
+    pub async fn attribute(&self, Invocation { id, origin, .. }: &Invocation, change: &Change) -> RunErrors {
         let partitions = self.partitions();
         let outboxes = concurrently(self.load_state(&partitions).await, async |(partition, state)| {
             let now = Timestamp::now();
@@ -204,7 +230,7 @@ impl Notifier {
             match state {
                 Ok(items) => {
                     // If another run wrote first, it read the alert with its cause, or the next change finds it.
-                    let updates = self.run(id, now).attribute(change, &items);
+                    let updates = self.run(id, origin, now).attribute(change, &items);
                     self.write(partition, updates, &mut outbox, now).await;
                 }
                 Err(error) => outbox.error = Some(error),
@@ -212,13 +238,18 @@ impl Notifier {
             outbox
         })
         .await;
-        self.publish_all(outboxes, &BTreeMap::new()).await
+        self.publish_all(outboxes, &BTreeMap::new(), origin).await
     }
 
-    async fn publish_all(&self, outboxes: Vec<Outbox>, names: &BTreeMap<ServiceId, String>) -> RunErrors {
+    async fn publish_all(
+        &self,
+        outboxes: Vec<Outbox>,
+        names: &BTreeMap<ServiceId, String>,
+        origin: &Origin,
+    ) -> RunErrors {
         let sent = concurrently(outboxes, async |outbox| {
             let name = outbox.partition.service().and_then(|service| names.get(service)).map(String::as_str);
-            self.publish(outbox, name, Timestamp::now()).await
+            self.publish(outbox, name, origin, Timestamp::now()).await
         })
         .await;
         let mut errors = RunErrors::default();
@@ -228,25 +259,43 @@ impl Notifier {
         errors
     }
 
-    fn run<'a>(&'a self, id: &'a str, now: Timestamp) -> Run<'a> {
-        Run { id, function: self.function, policy: &self.settings.policy, region: &self.region, now }
+    fn run<'a>(&'a self, id: &'a str, origin: &'a Origin, now: Timestamp) -> Run<'a> {
+        Run { id, function: self.function, policy: &self.settings.policy, region: &origin.region, now }
+    }
+
+    /// The severities of the function's alerts that fire once these updates are stored.
+    fn firing_after(&self, mut items: Items, updates: &[Update]) -> Vec<Severity> {
+        for Update { key, record, .. } in updates {
+            items.insert(key.clone(), Item { record: Some(record.clone()), version: Version::Unreadable });
+        }
+        let ours = firing(&items).filter(|(key, _)| key.function == self.function);
+        ours.map(|(_, alert)| alert.finding.severity).collect()
     }
 
     /// Compares the report with the stored records, and stores what changed. The outbox holds what this run has to send.
-    async fn reconcile(&self, id: &str, report: &Report<'_>, state: LoadedState, now: Timestamp) -> Outbox {
+    async fn reconcile(
+        &self,
+        id: &str,
+        origin: &Origin,
+        report: &Report<'_>,
+        state: LoadedState,
+        now: Timestamp,
+    ) -> Outbox {
         let mut outbox = Outbox::new(report.partition);
-        let run = self.run(id, now);
+        let run = self.run(id, origin, now);
         let mut items = match state {
             Ok(items) => items,
             Err(error) => {
                 tracing::error!(%error, partition = %report.partition, "the table cannot be read; sending what fails");
                 let updates = run.updates(report, &Items::new());
+                outbox.firing = self.firing_after(Items::new(), &updates);
                 outbox.unrecorded = updates.iter().filter_map(|update| self.not_recently_sent(update, now)).collect();
                 outbox.error = Some(error);
                 return outbox;
             }
         };
         let mut updates = run.updates(report, &items);
+        outbox.firing = self.firing_after(items.clone(), &updates);
         for _ in 0..MAX_TRIES {
             let lost = self.write(report.partition, updates, &mut outbox, now).await;
             if lost.is_empty() {
@@ -316,15 +365,23 @@ impl Notifier {
     ///
     /// # Errors
     /// If SNS did not accept it (a later run sends it), or if the table failed before or after.
-    async fn publish(&self, outbox: Outbox, name: Option<&str>, now: Timestamp) -> Result<(), CallError> {
+    async fn publish(
+        &self,
+        outbox: Outbox,
+        name: Option<&str>,
+        origin: &Origin,
+        now: Timestamp,
+    ) -> Result<(), CallError> {
         if outbox.is_empty() {
             return outbox.error.map_or(Ok(()), Err);
         }
-        let Outbox { partition, entries, unrecorded, error } = outbox;
+        let Outbox { partition, entries, unrecorded, error, .. } = outbox;
         let recorded = entries.iter().map(|entry| entry.record.outbox.as_slice());
         let transitions: Vec<&[Transition]> =
             recorded.chain(unrecorded.iter().map(|(_, _, transitions)| transitions.as_slice())).collect();
-        let message = Message::new(&partition, name, self.function, &transitions, error.as_ref());
+        let caution = error.as_ref().map(Caution::TableFailed);
+        let envelope = Envelope { partition: &partition, name, origin, function: self.function, caution };
+        let message = Message::new(envelope, &transitions);
         if let Err(error) = self.delivery.publish(&message).await {
             tracing::error!(%error, %partition, "not sent; a later run sends it");
             self.release(&partition, entries, now).await;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
+use guard_core::alerts::origin::Origin;
 use guard_core::alerts::record::Partition;
 use guard_core::snapshot::CallError;
 use jiff::Timestamp;
@@ -16,7 +17,7 @@ impl Notifier {
     ///
     /// # Errors
     /// If the table or SNS failed; the next run tries again.
-    pub async fn close_removed_services(&self, now: Timestamp) -> Result<(), CallError> {
+    pub async fn close_removed_services(&self, origin: &Origin, now: Timestamp) -> Result<(), CallError> {
         if self.removed_services_closed.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -25,7 +26,7 @@ impl Notifier {
         let mut all_closed = true;
         for service in watched.difference(&configured) {
             if let Ok(service) = service.parse() {
-                all_closed &= self.close(&Partition::Service(service), now).await?;
+                all_closed &= self.close(&Partition::Service(service), origin, now).await?;
             }
         }
         if !all_closed {
@@ -39,9 +40,9 @@ impl Notifier {
     }
 
     /// Closes the alerts of `partition`. `false` while another run holds the lease on one of them.
-    async fn close(&self, partition: &Partition, now: Timestamp) -> Result<bool, CallError> {
+    async fn close(&self, partition: &Partition, origin: &Origin, now: Timestamp) -> Result<bool, CallError> {
         let items = self.store.load(partition).await?;
-        let (updates, leased_elsewhere) = self.run("", now).close(&items);
+        let (updates, leased_elsewhere) = self.run("", origin, now).close(&items);
         let mut all_closed = !leased_elsewhere;
         let mut outbox = Outbox::new(partition);
         for update in updates {
@@ -52,6 +53,6 @@ impl Notifier {
                 Write::Lost => all_closed = false,
             }
         }
-        self.publish(outbox, None, now).await.map(|()| all_closed)
+        self.publish(outbox, None, origin, now).await.map(|()| all_closed)
     }
 }

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use guard_core::alerts::reconcile::{Report, Round};
 use guard_core::alerts::record::Partition;
 use guard_core::checks::{Check, CheckResult, Finding, Severity, Status, catalogue};
-use guard_core::testing::{at, finding, service, settings};
+use guard_core::testing::{at, finding, origin, service, settings};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{LoadedState, Notifier, Outbox};
 use crate::testing::{Request, Table, config, published};
@@ -26,6 +26,7 @@ struct World {
     topic_fails: bool,
     /// What people heard: numbers and events of transitions, message by message.
     heard: Vec<Vec<(u64, char)>>,
+    subjects: Vec<String>,
 }
 
 impl World {
@@ -43,6 +44,7 @@ impl World {
             Request::Query(form) => {
                 let bodies: Value = serde_json::from_str(&form.get("Message").unwrap()).unwrap();
                 let data: Value = serde_json::from_str(bodies["sqs"].as_str().unwrap()).unwrap();
+                self.subjects.push(form.get("Subject").unwrap());
                 self.heard.push(data["transitions"].as_array().unwrap().iter().map(heard).collect());
                 published()
             }
@@ -50,14 +52,16 @@ impl World {
     }
 }
 
-/// A transition as people hear it: `F`iring, `R`esolved, `x` gone, `u` unwatched.
+/// A transition as people hear it: `F`iring, `r`eminder, `R`esolved, `x` gone, `u` unwatched.
 fn heard(transition: &Value) -> (u64, char) {
-    let summary = transition.pointer("/finding/summary").unwrap().as_str().unwrap();
+    let summary = transition["summary"].as_str().unwrap();
     let event = match transition["kind"].as_str().unwrap() {
         "firing" => 'F',
+        "reminder" => 'r',
         "resolved" => 'R',
-        _ if summary.starts_with("no longer there") => 'x',
-        _ if summary.starts_with("no longer watched") => 'u',
+        _ if summary.starts_with("closed, the resource is gone") => 'x',
+        _ if summary.starts_with("closed, no longer watched") => 'u',
+        _ if summary.starts_with("alerts silenced") => 's',
         other => panic!("{other}: {summary}"),
     };
     (transition["number"].as_u64().unwrap(), event)
@@ -111,40 +115,65 @@ enum Fate {
 /// What people must hear, for reads in the order in which they are stored.
 #[derive(Debug, Default)]
 struct Model {
-    /// What people heard last, while the alert fires: severity and parts.
-    heard: Option<(Severity, BTreeSet<String>)>,
+    /// What people believe: severity and parts of an alert that fires.
+    believed: Option<(Severity, BTreeSet<String>)>,
+    /// What is so, as far as the last read knows.
+    firing: Option<(Severity, BTreeSet<String>)>,
+    /// Whether a silence held the alert back in the last run.
+    was_silenced: bool,
     recorded: Option<Timestamp>,
     expected: String,
 }
 
 impl Model {
-    fn store(&mut self, read: Read) {
+    /// Whether the table has something that is not over.
+    fn is_open(&self) -> bool {
+        self.believed.is_some() || self.firing.is_some()
+    }
+
+    fn store(&mut self, read: Read, silenced: bool) {
         // An older read changes nothing.
         if self.recorded.is_some_and(|recorded| recorded >= read.began) {
             return;
         }
-        let fires = self.heard.is_some();
+        let was_open = self.is_open();
+        let was_silenced = std::mem::replace(&mut self.was_silenced, silenced);
         match (failing(read.found), read.found) {
-            (Some(finding), _) => {
-                let parts: BTreeSet<String> = finding.parts.iter().cloned().collect();
-                let known = self
-                    .heard
-                    .as_ref()
-                    .is_some_and(|(severity, heard)| finding.severity <= *severity && parts.is_subset(heard));
-                self.expected.extend((!known).then_some('F'));
-                // What got better is forgotten at once: people hear if it gets worse again.
-                self.heard = Some((finding.severity, parts));
+            (Some(Finding { severity, parts, .. }), _) => {
+                self.firing = Some((severity, parts.into_iter().collect()));
+                self.fails(silenced, was_silenced);
             }
+            (None, '?') if self.firing.is_some() && was_silenced => self.fails(silenced, true),
             (None, '?') => {}
             (None, found) => {
-                let event = if found == 'g' { 'R' } else { found };
-                self.expected.extend(self.heard.take().map(|_| event));
+                self.firing = None;
+                if !silenced {
+                    let event = if found == 'g' { 'R' } else { found };
+                    self.expected.extend(self.believed.take().map(|_| event));
+                }
             }
         }
         // What is over and stays so is not written.
-        if fires || self.heard.is_some() {
+        if was_open || self.is_open() {
             self.recorded = Some(read.began);
         }
+        self.was_silenced &= self.is_open();
+    }
+
+    fn fails(&mut self, silenced: bool, was_silenced: bool) {
+        let Some((severity, parts)) = &self.firing else { return };
+        if silenced {
+            // A part that disappears is forgotten.
+            let gone = |known: &mut BTreeSet<String>| known.retain(|part| parts.contains(part));
+            self.believed.iter_mut().for_each(|(_, known)| gone(known));
+            return;
+        }
+        let is_known = self.believed.as_ref().is_some_and(|(worst, known)| severity <= worst && parts.is_subset(known));
+        // What still fires when a silence ends is sent, even if people know it.
+        let event = if is_known { was_silenced.then_some('r') } else { Some('F') };
+        self.expected.extend(event);
+        // What got better is forgotten at once: people hear if it gets worse again.
+        self.believed.clone_from(&self.firing);
     }
 }
 
@@ -184,7 +213,7 @@ impl Stage {
         let round = |read: &Read| {
             let status = match (failing(read.found), read.found) {
                 (Some(finding), _) => Some(Status::Fail(Box::new(finding))),
-                (None, 'g') => Some(Status::Pass),
+                (None, 'g') => Some(Status::Pass("right".to_owned())),
                 (None, '?') => Some(Status::Unknown("no answer".to_owned())),
                 (None, _) => None,
             };
@@ -196,20 +225,37 @@ impl Stage {
         let partition = Self::partition();
         let rounds = reads.iter().map(round).collect();
         let report = Report { partition: &partition, rounds, connections: None, heartbeat: None };
-        notifier.reconcile(&self.runs.to_string(), &report, state, now).await
+        notifier.reconcile(&self.runs.to_string(), &origin(), &report, state, now).await
     }
 
     async fn publish(&self, outbox: Outbox, now: Timestamp) {
-        let _ = self.notifier.publish(outbox, None, now).await;
+        let _ = self.notifier.publish(outbox, None, &origin(), now).await;
     }
 
     fn set(&self, change: impl FnOnce(&mut World)) {
         change(&mut self.world.lock().unwrap());
     }
 
+    /// Silences everything for a minute. People know of the silence.
+    fn silence(&self, now: Timestamp) {
+        let until = now + SignedDuration::from_mins(1);
+        let silence = json!({"checks": ["*"], "until": until, "by": "ada", "comment": "upgrade"});
+        let record = json!({"state": {"silence": silence}, "observed_at": now, "transitions": 1}).to_string();
+        let item = json!({
+            "service": {"S": Self::partition().to_string()},
+            "item": {"S": format!("*#silence#{now}")},
+            "version": {"N": "1"},
+            "record": {"S": record},
+        });
+        self.set(|world| world.table.items.push(item));
+    }
+
     /// Plays one run, and tells the model.
-    async fn run(&mut self, found: char, fate: Fate, now: Timestamp, model: &mut Model) {
+    async fn run(&mut self, found: char, fate: Fate, silenced: bool, now: Timestamp, model: &mut Model) {
         let read = Read { found, began: now };
+        if silenced {
+            self.silence(now);
+        }
         match fate {
             Fate::Fine | Fate::TopicFails | Fate::AnswerLost => {
                 self.set(|world| {
@@ -219,26 +265,26 @@ impl Stage {
                 let outbox = self.reconcile(&[read], self.load().await, now).await;
                 self.publish(outbox, now).await;
                 self.set(|world| (world.topic_fails, world.answer_lost) = (false, false));
-                model.store(read);
+                model.store(read, silenced);
             }
             Fate::DiesBeforeSending => {
                 drop(self.reconcile(&[read], self.load().await, now).await);
-                model.store(read);
+                model.store(read, silenced);
             }
             Fate::DiesBeforeAcknowledging => {
                 let outbox = self.reconcile(&[read], self.load().await, now).await;
                 self.set(|world| world.table_writes_fail = true);
                 self.publish(outbox, now).await;
                 self.set(|world| world.table_writes_fail = false);
-                model.store(read);
+                model.store(read, silenced);
             }
             Fate::ReadsAgain(found) => {
                 let read = Read { found: if read.found == 'u' { 'g' } else { read.found }, ..read };
                 let again = Read { found, began: now + SignedDuration::from_secs(1) };
                 let outbox = self.reconcile(&[read, again], self.load().await, now).await;
                 self.publish(outbox, now).await;
-                model.store(read);
-                model.store(again);
+                model.store(read, silenced);
+                model.store(again, silenced);
             }
             Fate::Doubled { found, later, both_load_first, stores_first, sends_first } => {
                 let distance = SignedDuration::from_secs(if later { 5 } else { -5 });
@@ -246,7 +292,7 @@ impl Stage {
                 let order = if stores_first { [other, read] } else { [read, other] };
                 let state = self.load().await;
                 // A run that loaded no alert, and found nothing wrong, may have nothing to write, and so not notice the other.
-                let writes = model.heard.is_some() || failing(order[1].found).is_some();
+                let writes = model.is_open() || failing(order[1].found).is_some();
                 let loaded_early = if both_load_first && writes { Some(self.load().await) } else { None };
                 let first = self.reconcile(&order[..1], state, now).await;
                 let state = match loaded_early {
@@ -260,7 +306,7 @@ impl Stage {
                     self.publish(outbox, now).await;
                 }
                 for read in order {
-                    model.store(read);
+                    model.store(read, silenced);
                 }
             }
         }
@@ -297,12 +343,12 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 /// Plays a history, and then lets undisturbed runs send what was left: what people heard, and what they had to hear. A run
 /// that nothing but a lost answer disturbs sends everything itself.
-fn play(history: &[(char, Fate)]) -> (Vec<(u64, char)>, String) {
+fn play(history: &[(char, Fate, bool)]) -> (Vec<(u64, char)>, String) {
     let (mut stage, mut model, mut now) = (Stage::new(), Model::default(), at(8, 0));
-    for (found, fate) in history.iter().chain(&[('g', Fate::Fine)]) {
+    for (found, fate, silenced) in history.iter().chain(&[('g', Fate::Fine, false)]) {
         // Longer than a lease.
         now += SignedDuration::from_mins(3);
-        block_on(stage.run(*found, *fate, now, &mut model));
+        block_on(stage.run(*found, *fate, *silenced, now, &mut model));
         if matches!(fate, Fate::Fine | Fate::AnswerLost) {
             let sent: BTreeSet<u64> = stage.heard().into_iter().map(|(number, _)| number).collect();
             assert_eq!(sent.len(), model.expected.len(), "{fate:?}: not all of {:?} was sent", model.expected);
@@ -318,7 +364,7 @@ proptest! {
     /// accepted from a run that then died may be sent again.
     #[test]
     fn every_stretch_is_sent_once_and_in_order(
-        history in prop::collection::vec((found(), fates()), 0..8),
+        history in prop::collection::vec((found(), fates(), prop::bool::weighted(0.3)), 0..8),
     ) {
         let (all, expected) = play(&history);
         let mut known = BTreeSet::new();
@@ -326,14 +372,15 @@ proptest! {
         // Two runs may send one record's transitions in two messages, which may overtake each other.
         once.sort_by_key(|(number, _)| *number);
         prop_assert_eq!(once.iter().map(|(_, event)| *event).collect::<String>(), expected);
-        let may_repeat = history.iter().any(|(_, fate)| *fate == Fate::DiesBeforeAcknowledging);
+        let may_repeat = history.iter().any(|(_, fate, _)| *fate == Fate::DiesBeforeAcknowledging);
         prop_assert!(may_repeat || all.len() == once.len(), "sent again: {:?}", all);
     }
 }
 
 /// What people hear of a history of undisturbed runs.
 fn events(history: &[(char, Fate)]) -> String {
-    play(history).0.into_iter().map(|(_, event)| event).collect()
+    let history: Vec<(char, Fate, bool)> = history.iter().map(|(found, fate)| (*found, *fate, false)).collect();
+    play(&history).0.into_iter().map(|(_, event)| event).collect()
 }
 
 #[test]
@@ -348,6 +395,39 @@ fn an_older_read_never_overrules_a_newer_one() {
 }
 
 #[test]
+fn a_silence_is_announced_once_and_what_still_fires_when_it_ends_is_sent() {
+    let mut stage = Stage::new();
+    let until = at(8, 10);
+    let silence = json!({"checks": [check().id], "until": until, "by": "ada", "comment": "upgrade"});
+    // As an administrator writes it.
+    let record = json!({"state": {"silence": silence}, "observed_at": at(7, 0)}).to_string();
+    let item = json!({
+        "service": {"S": Stage::partition().to_string()}, "item": {"S": "*#silence#upgrade"}, "version": {"N": "1"},
+        "record": {"S": record},
+    });
+    stage.set(|world| world.table.items.push(item));
+    play_minutes(&mut stage, "bbbb", 0);
+    let subjects = |stage: &Stage| stage.world.lock().unwrap().subjects.clone();
+    assert_eq!(subjects(&stage).len(), 1, "not every minute: {:?}", subjects(&stage));
+    assert!(subjects(&stage)[0].contains("alerts silenced until 2026-03-14 08:10 UTC"), "{:?}", subjects(&stage));
+    play_minutes(&mut stage, "bb", 10);
+    assert_eq!(subjects(&stage).len(), 2, "{:?}", subjects(&stage));
+    assert!(subjects(&stage)[1].starts_with("[WARNING]"), "{:?}", subjects(&stage));
+}
+
+#[test]
+fn a_silence_that_cannot_be_read_silences_nothing() {
+    let mut stage = Stage::new();
+    let item = json!({
+        "service": {"S": Stage::partition().to_string()}, "item": {"S": "*#silence#upgrade"}, "version": {"N": "1"},
+        "record": {"S": "{\"state\":{\"silence\":{\"checks\":[\"*\"]}}}"},
+    });
+    stage.set(|world| world.table.items.push(item));
+    play_minutes(&mut stage, "b", 0);
+    assert_eq!(stage.heard(), [(1, 'F')]);
+}
+
+#[test]
 fn a_write_whose_answer_was_lost_is_recognized() {
     assert_eq!(events(&[('b', Fate::AnswerLost), ('g', Fate::AnswerLost)]), "FR");
 }
@@ -356,7 +436,7 @@ fn a_write_whose_answer_was_lost_is_recognized() {
 fn play_minutes(stage: &mut Stage, found: &str, minute: i8) {
     let mut now = at(8, minute);
     for letter in found.chars() {
-        block_on(stage.run(letter, Fate::Fine, now, &mut Model::default()));
+        block_on(stage.run(letter, Fate::Fine, false, now, &mut Model::default()));
         now += SignedDuration::from_mins(1);
     }
 }
@@ -367,9 +447,9 @@ fn without_reading_the_table_alerts_are_sent_once_an_hour() {
     stage.set(|world| world.table_reads_fail = true);
     play_minutes(&mut stage, &"b".repeat(30), 0);
     assert_eq!(stage.heard().len(), 1, "sent without the table, but not every minute");
-    block_on(stage.run('b', Fate::Fine, at(9, 1), &mut Model::default()));
+    block_on(stage.run('b', Fate::Fine, false, at(9, 1), &mut Model::default()));
     assert_eq!(stage.heard().len(), 2, "and again after an hour");
-    block_on(stage.run('g', Fate::Fine, at(9, 2), &mut Model::default()));
+    block_on(stage.run('g', Fate::Fine, false, at(9, 2), &mut Model::default()));
     assert_eq!(stage.heard().len(), 2, "what is over is not sent");
 }
 
@@ -423,13 +503,13 @@ fn an_item_that_cannot_be_read_is_sent_again_and_repaired() {
 #[test]
 fn the_alerts_of_a_service_that_is_no_longer_configured_close_with_a_notice() {
     let mut stage = Stage::new();
-    block_on(stage.notifier.close_removed_services(at(8, 0))).unwrap();
+    block_on(stage.notifier.close_removed_services(&origin(), at(8, 0))).unwrap();
     play_minutes(&mut stage, "b", 1);
     let other = service(2);
     let settings = settings(&[("ENDPOINT_SERVICE_IDS", other.as_str())]);
     let after = |minute| {
         let after = Notifier::new("drift-watcher", &config(&stage.world, World::answer), &settings);
-        block_on(after.close_removed_services(at(8, minute)))
+        block_on(after.close_removed_services(&origin(), at(8, minute)))
     };
     stage.set(|world| world.topic_fails = true);
     assert!(after(2).is_err(), "what could not be sent is not done");

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::lifecycle::Phase;
 use super::record::{Item, Items, KnownConnection};
 use super::run::Run;
-use crate::checks::{Finding, History, RecordedState, Remedy, Severity};
+use crate::checks::{Finding, History, RecordedState, Remedy, Severity, reject_command};
 use crate::connections::{Owner, Verdict, decide};
 use crate::ids::{EndpointId, ServiceId};
 use crate::snapshot::Connection;
@@ -121,39 +121,34 @@ fn connected(
             "Nothing changes for dbt. The account is one of the stack's KnownAccounts, so the guard leaves its endpoints \
              alone.",
             evidence.collect(),
-            "Nothing to do.",
+            "Nothing.",
             console,
         );
     }
     if others.is_empty() {
         return notice(
             format!("dbt is {what} through {endpoint}"),
-            "dbt's request is accepted and its endpoint is available: traffic can flow.",
+            &format!("dbt's endpoint {endpoint} is accepted and available. This does not prove that traffic passes."),
             evidence.collect(),
-            "Nothing to do. If dbt Support waits for it, tell them that the connection is accepted.",
+            "Test the connection in dbt. If dbt Support is waiting, tell them that the connection is accepted.",
             console,
         );
     }
     let listed: Vec<&str> = others.iter().map(EndpointId::as_str).collect();
     Finding {
         severity: Severity::Warning,
-        summary: format!("dbt is {what} through {endpoint}, besides {}", listed.join(", ")),
+        summary: format!("dbt has a second endpoint: {endpoint} is {what}"),
         impact:
-            "dbt creates the endpoints of all its customers from the same accounts: a second endpoint may be another \
+            "dbt creates the endpoints of all its customers from the same accounts. A second endpoint may be another \
                  customer's, who would then reach your service."
                 .to_owned(),
-        evidence: evidence.collect(),
-        remedy: Remedy {
-            action:
-                "If you asked dbt Support for a second endpoint, nothing. If nobody did, reject it with this command, \
-                     and ask dbt Support whose it is."
-                    .to_owned(),
-            command: Some(format!(
-                "aws ec2 reject-vpc-endpoint-connections --region {} --service-id {service} --vpc-endpoint-ids {endpoint}",
-                run.region.name()
-            )),
+        evidence: evidence.chain([format!("other dbt endpoints: {}", listed.join(", "))]).collect(),
+        remedy: Remedy::new(
+            "Nothing, if you asked dbt Support for a second endpoint. If nobody did, reject it with this command, which cuts \
+             its connections, and ask dbt Support whose it is.",
+            Some(reject_command(service, [endpoint], run.region)),
             console,
-        },
+        ),
         cause: None,
         parts: Vec::new(),
         related: Vec::new(),
@@ -162,10 +157,10 @@ fn connected(
 
 fn gone(known: &KnownConnection, endpoint: &EndpointId) -> Finding {
     notice(
-        format!("dbt's connection {endpoint} is {}", if known.state == "gone" { "gone" } else { "deleted" }),
-        "dbt no longer connects through this endpoint. If it has no other, dbt cannot reach your service.",
+        format!("dbt's endpoint {endpoint} is {}", if known.state == "gone" { "gone" } else { "deleted" }),
+        "dbt no longer connects through this endpoint. If it has no other, it cannot reach your service.",
         evidence(known).into(),
-        "Nothing to do if dbt meant to delete it. Otherwise ask dbt Support.",
+        "Nothing, if dbt meant to delete it. Otherwise ask dbt Support.",
         None,
     )
 }
@@ -177,7 +172,7 @@ fn notice(summary: String, impact: &str, evidence: Vec<String>, action: &str, co
         summary,
         impact: impact.to_owned(),
         evidence,
-        remedy: Remedy { action: action.to_owned(), command: None, console },
+        remedy: Remedy::new(action, None, console),
         cause: None,
         parts: Vec::new(),
         related: Vec::new(),
@@ -233,14 +228,14 @@ mod tests {
     fn one_notice_when_it_is_first_available_and_one_when_it_is_gone() {
         let notices = |states: &[Option<&str>]| notices_of(DBT, states);
         let connected = "dbt is connected through vpce-00000000000000001".to_owned();
-        let deleted = "dbt's connection vpce-00000000000000001 is deleted".to_owned();
+        let deleted = "dbt's endpoint vpce-00000000000000001 is deleted".to_owned();
         let states = [Some("pendingAcceptance"), Some("pending"), Some("available"), Some("available")];
         assert_eq!(notices(&states), [(2, connected.clone())]);
         let states = [Some("available"), Some("rejected"), Some("pending"), Some("available")];
         assert_eq!(notices(&states), [(0, connected.clone())], "the first time only");
         let states = [Some("available"), Some("deleting"), Some("deleted"), None, None];
         assert_eq!(notices(&states), [(0, connected), (1, deleted)]);
-        let vanished = "dbt's connection vpce-00000000000000001 is gone".to_owned();
+        let vanished = "dbt's endpoint vpce-00000000000000001 is gone".to_owned();
         assert_eq!(notices(&[Some("pendingAcceptance"), None, None]), [(1, vanished)]);
         assert_eq!(notices(&[None, None]), [], "never seen, never missed");
     }
@@ -253,7 +248,7 @@ mod tests {
             summaries,
             [
                 "dbt is connected through vpce-00000000000000001",
-                "dbt's connection vpce-00000000000000001 is gone",
+                "dbt's endpoint vpce-00000000000000001 is gone",
                 "dbt is connected again through vpce-00000000000000001",
             ]
         );

@@ -1,7 +1,8 @@
 //! The life of an alert: *pending* (failing, not yet often enough), *firing*, *resolved*. Pure: the clock is an input.
 //!
 //! People hear when it fires, when it gets worse than they last heard, when a part of it is new, a reminder now and then,
-//! a cause that becomes known later, and when it is over.
+//! a cause that becomes known later, and when it is over. While a silence matches, the alert lives on and people hear
+//! nothing; afterwards they hear at once what is still firing, and what is over that they believe to be firing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -49,6 +50,9 @@ pub struct Alert {
     /// Why the check's result is unknown at present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<String>,
+    /// Whether a silence held it back in the last run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub silenced: bool,
 }
 
 /// One part of a finding: a port, a principal, a zone.
@@ -72,6 +76,14 @@ pub enum Phase {
     Firing,
     /// Over.
     Resolved,
+}
+
+impl Alert {
+    /// Whether it is over, and people know.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Resolved && self.notified.is_none()
+    }
 }
 
 /// How many results it takes to fire and to resolve, and how often to remind.
@@ -103,8 +115,8 @@ impl Thresholds {
 pub enum Signal<'a> {
     /// The check fails.
     Failing(&'a Finding),
-    /// The check passes.
-    Passing,
+    /// The check passes, and what is right now.
+    Passing(&'a str),
     /// The check's result is unknown, and why.
     Unknown(&'a str),
     /// The resource no longer exists, or is no longer behind the endpoint service.
@@ -116,7 +128,7 @@ pub enum Signal<'a> {
 impl<'a> From<&'a Status> for Signal<'a> {
     fn from(status: &'a Status) -> Self {
         match status {
-            Status::Pass => Self::Passing,
+            Status::Pass(right) => Self::Passing(right),
             Status::Fail(finding) => Self::Failing(finding),
             Status::Unknown(why) => Self::Unknown(why),
         }
@@ -149,6 +161,8 @@ pub struct Moment<'a> {
     pub now: Timestamp,
     /// The incident that a new alert joins.
     pub incident: &'a str,
+    /// Whether a silence matches the alert.
+    pub silenced: bool,
 }
 
 /// The next state of `alert` after `signal`, and what people must hear.
@@ -159,7 +173,7 @@ pub fn advance(
     thresholds: Thresholds,
     moment: Moment<'_>,
 ) -> (Option<Alert>, Option<Event>) {
-    let current = alert.filter(|alert| alert.phase != Phase::Resolved);
+    let current = alert.filter(|alert| !alert.is_over());
     let (next, event) = match (current, signal) {
         (None, Signal::Failing(finding)) => {
             let last_fired = alert.and_then(|alert| alert.last_fired);
@@ -167,12 +181,13 @@ pub fn advance(
         }
         (None, _) => return (alert.cloned(), None),
         (Some(alert), Signal::Failing(finding)) => on_failing(alert.clone(), finding, thresholds, moment),
-        (Some(alert), Signal::Passing) => on_passing(alert.clone(), thresholds, moment),
+        (Some(alert), Signal::Passing(_)) => on_passing(alert.clone(), thresholds, moment),
         (Some(alert), Signal::Gone) => end(alert.clone(), Event::Gone, moment),
         (Some(alert), Signal::Unwatched) => end(alert.clone(), Event::Unwatched, moment),
         (Some(alert), Signal::Unknown(why)) => {
             // Neither failing nor passing: the alert stays as it is, and the next reminder says that the result is unknown.
-            remind(Alert { unknown: Some(why.to_owned()), ..alert.clone() }, thresholds, moment)
+            let next = Alert { unknown: Some(why.to_owned()), silenced: moment.silenced, ..alert.clone() };
+            remind(next, alert.silenced, thresholds, moment)
         }
     };
     (Some(next), event)
@@ -193,17 +208,23 @@ fn begin(finding: &Finding, last_fired: Option<(Timestamp, Severity)>, moment: M
         incident: moment.incident.to_owned(),
         finding: finding.clone(),
         unknown: None,
+        silenced: false,
     }
 }
 
 fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: Moment<'_>) -> (Alert, Option<Event>) {
     let is_retry = alert.counted_by == moment.run;
     let had_cause = alert.finding.cause.is_some();
+    let was_silenced = alert.silenced;
+    // A silence hid that it was over: people believe that it never ended.
+    let phase = if alert.phase == Phase::Resolved { Phase::Pending } else { alert.phase };
     let worse = alert.notified.is_some_and(|heard| finding.severity > heard);
     let has_new_part = alert.notified.is_some() && finding.parts.iter().any(|part| !alert.parts.contains_key(part));
     let mut next = Alert {
+        phase,
         passing: 0,
         unknown: None,
+        silenced: moment.silenced,
         counted_by: moment.run.to_owned(),
         finding: with_cause(&alert, finding, worse || has_new_part),
         failing: count(alert.failing, is_retry),
@@ -212,26 +233,38 @@ fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: M
     count_parts(&mut next, is_retry, thresholds);
     if next.phase == Phase::Pending {
         if next.failing < thresholds.alert_after {
+            next.silenced |= was_silenced;
             return (next, None);
         }
         next.phase = Phase::Firing;
-        if provoked_recently(&next, thresholds, moment.now) {
+        if next.notified.is_none() && (moment.silenced || provoked_recently(&next, thresholds, moment.now)) {
             return (next, None);
         }
-        return fire(next, moment);
+        if next.notified.is_none() {
+            return fire(next, moment);
+        }
     }
-    let is_new = |part: &Part| !part.notified && part.failing >= thresholds.alert_after;
-    if worse || (next.notified.is_some() && next.parts.values().any(is_new)) {
+    if moment.silenced {
+        return (next, None);
+    }
+    if has_news(&next, thresholds) {
         return fire(next, moment);
     }
     if next.notified.is_none() && next.finding.severity == Severity::Critical {
         return fire(next, moment);
     }
     remember_milder(&mut next, is_retry, thresholds);
-    if next.notified.is_some() && !had_cause && next.finding.cause.is_some() {
+    if next.notified.is_some() && !had_cause && next.finding.cause.is_some() && !was_silenced {
         return (next, Some(Event::CauseFound));
     }
-    remind(next, thresholds, moment)
+    remind(next, was_silenced, thresholds, moment)
+}
+
+/// Whether it is worse than people last heard, or has a part that they do not know.
+fn has_news(alert: &Alert, thresholds: Thresholds) -> bool {
+    let is_new = |part: &Part| !part.notified && part.failing >= thresholds.alert_after;
+    let is_news = |heard: Severity| alert.finding.severity > heard || alert.parts.values().any(is_new);
+    alert.notified.is_some_and(is_news)
 }
 
 /// One more consecutive result. A retry of a run repeats its result, and so does a second read of the same run: they count
@@ -303,28 +336,41 @@ fn fire(mut alert: Alert, moment: Moment<'_>) -> (Alert, Option<Event>) {
 
 fn on_passing(alert: Alert, thresholds: Thresholds, moment: Moment<'_>) -> (Alert, Option<Event>) {
     let passing = count(alert.passing, alert.counted_by == moment.run);
-    let next = Alert { passing, failing: 0, unknown: None, counted_by: moment.run.to_owned(), ..alert };
+    let next = Alert {
+        passing,
+        failing: 0,
+        unknown: None,
+        silenced: moment.silenced,
+        counted_by: moment.run.to_owned(),
+        ..alert
+    };
     if next.phase == Phase::Firing && next.passing < thresholds.resolve_after {
         return (next, None);
     }
     end(next, Event::Recovered, moment)
 }
 
-/// Ends the alert. If nobody heard that it began, nobody needs to hear that it is over.
+/// Ends the alert. If nobody heard that it began, nobody needs to hear that it is over. If a silence matches, people hear it
+/// afterwards.
 fn end(alert: Alert, event: Event, moment: Moment<'_>) -> (Alert, Option<Event>) {
     let heard = alert.notified.is_some();
+    if heard && moment.silenced {
+        return (Alert { phase: Phase::Resolved, silenced: true, ..alert }, None);
+    }
     let last_notified = if heard { moment.now } else { alert.last_notified };
-    (Alert { phase: Phase::Resolved, notified: None, last_notified, ..alert }, heard.then_some(event))
+    (Alert { phase: Phase::Resolved, notified: None, silenced: false, last_notified, ..alert }, heard.then_some(event))
 }
 
-fn remind(mut alert: Alert, thresholds: Thresholds, moment: Moment<'_>) -> (Alert, Option<Event>) {
+/// Sends again what fires, if it is due, or if a silence has just ended.
+fn remind(mut alert: Alert, was_silenced: bool, thresholds: Thresholds, moment: Moment<'_>) -> (Alert, Option<Event>) {
     let age = moment.now.duration_since(alert.last_notified).unsigned_abs();
-    let due = thresholds.remind_every.is_some_and(|every| age >= every);
+    let due = was_silenced || thresholds.remind_every.is_some_and(|every| age >= every);
     // Alerts of severity info are sent once.
-    if alert.phase != Phase::Firing || alert.finding.severity == Severity::Info || !due {
+    let once = alert.finding.severity == Severity::Info && (alert.notified.is_some() || !was_silenced);
+    if moment.silenced || alert.phase != Phase::Firing || once || !due {
         return (alert, None);
     }
-    if alert.notified.is_none() {
+    if alert.notified.is_none() || (was_silenced && has_news(&alert, thresholds)) {
         return fire(alert, moment);
     }
     alert.last_notified = moment.now;
@@ -367,22 +413,28 @@ mod tests {
     }
 
     /// Plays one signal per run (as [`failing`], and `g`ood, `?` unknown, `x` gone, `u` unwatched; `'` repeats the run
-    /// before as a retry) and writes down what people heard: `F`ired, `R`ecovered, `r`eminder, `x` gone, `u` unwatched.
+    /// before as a retry) and writes down what people heard: `F`ired, `R`ecovered, `r`eminder, `x` gone, `u` unwatched. A
+    /// silence matches the runs between parentheses.
     fn heard(signals: &str, thresholds: Thresholds, minutes: i64) -> String {
         let (mut alert, mut heard, mut now, mut run, mut previous) = (None, String::new(), at(8, 0), 0, 'g');
+        let mut silenced = false;
         for letter in signals.chars() {
+            if matches!(letter, '(' | ')') {
+                silenced = letter == '(';
+                continue;
+            }
+            run += u32::from(letter != '\'');
             let letter = if letter == '\'' { previous } else { letter };
-            run += u32::from(!is_retry(signals, heard.len()));
             let finding = failing(letter);
             let signal = match (&finding, letter) {
                 (Some(finding), _) => Signal::Failing(finding),
-                (None, 'g') => Signal::Passing,
+                (None, 'g') => Signal::Passing("right"),
                 (None, '?') => Signal::Unknown("no answer"),
                 (None, 'u') => Signal::Unwatched,
                 (None, _) => Signal::Gone,
             };
             let id = run.to_string();
-            let moment = Moment { run: &id, now, incident: "incident" };
+            let moment = Moment { run: &id, now, incident: "incident", silenced };
             let (next, event) = advance(alert.as_ref(), signal, thresholds, moment);
             heard.push(match event {
                 Some(Event::Fired) => 'F',
@@ -399,8 +451,31 @@ mod tests {
         heard
     }
 
-    fn is_retry(signals: &str, position: usize) -> bool {
-        signals.chars().nth(position) == Some('\'')
+    #[test]
+    fn silences() {
+        let table = [
+            ("(bbb)bb", "...F.", "what still fires is sent when the silence ends"),
+            ("(bbgg)bb", ".....F", "what fired and resolved meanwhile was never heard of, and starts anew"),
+            ("(b)b", ".F", "failing results count during a silence"),
+            ("bb(bb)b", ".F..r", "known before, still firing: sent again"),
+            ("bb(bB)B", ".F..F", "it got worse meanwhile"),
+            ("11(33)3", ".F..F", "a new part meanwhile"),
+            ("bb(gg)gg", ".F..R.", "over meanwhile: sent afterwards, once"),
+            ("bb(gg)?g", ".F...R", "but not on an unknown result"),
+            ("bb(gg)xx", ".F..x.", "gone afterwards"),
+            ("bb(x)x", ".F.x", "gone meanwhile"),
+            ("bb(gg)bb", ".F...r", "over and firing again: people believe that it never ended"),
+            ("bb(ggbb)g", ".F.....", "one passing result"),
+            ("bb(?)?", ".F.r", "an unknown result does not hide that it fires"),
+            ("(bb?)?", "...F", "nor that it fired meanwhile"),
+            ("(ii)ii", "..F.", "info too, once"),
+            ("ii(ii)ii", ".F....", "info that was sent is not repeated"),
+        ];
+        for (signals, expected, why) in table {
+            assert_eq!(heard(signals, TWICE, 1), expected, "{signals}: {why}");
+        }
+        let hourly = |signals| heard(signals, TWICE, 60);
+        assert_eq!(hourly("bb(bbbb)bbb"), ".F....r.r", "no reminder meanwhile");
     }
 
     #[test]
@@ -475,7 +550,7 @@ mod tests {
     ) -> (Alert, Option<Event>) {
         let finding = Finding { cause, ..finding(severity) };
         let run = hour.to_string();
-        let moment = Moment { run: &run, now: at(hour, 30), incident: "incident" };
+        let moment = Moment { run: &run, now: at(hour, 30), incident: "incident", silenced: false };
         let (alert, event) = advance(alert, Signal::Failing(&finding), AT_ONCE, moment);
         (alert.unwrap(), event)
     }

@@ -4,9 +4,13 @@
 //! a record's outbox; [`message`] renders transitions.
 
 pub mod connection;
+pub mod heartbeat;
 pub mod lifecycle;
 pub mod message;
+pub mod origin;
 pub mod reconcile;
 pub mod record;
 pub mod run;
+pub mod sample;
+pub mod silence;
 pub mod transition;

@@ -7,14 +7,14 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::connection;
 use super::lifecycle::{Alert, Event, Moment, Phase, Signal, Thresholds, advance};
 use super::record::{Item, Items, Key, Partition, Record, State, Version};
 use super::run::Run;
 use super::transition::{Kind, Transition};
+use super::{connection, silence};
 use crate::checks::catalogue;
 use crate::checks::{
-    Absence, Check, CheckContext, CheckResult, Finding, Group, Severity, Status, cause, visibility_lost,
+    Absence, Check, CheckContext, CheckResult, Finding, Group, Remedy, Severity, Status, cause, visibility_lost,
 };
 use crate::config::Policy;
 use crate::ids::{EndpointId, ServiceId};
@@ -85,7 +85,8 @@ impl Run<'_> {
         let incident = open_incident(items, self.now).unwrap_or_else(|| self.new_incident(report.partition));
         let next = |key: Key| {
             let before = items.get(&key).and_then(|item| item.record.as_ref());
-            let record = self.next(report, &key, before, &incident)?;
+            let silenced = silence::covers(items, &key.subject, &key.resource, self.now);
+            let record = self.next(report, &key, before, (&incident, silenced))?;
             self.update(key, record, items)
         };
         self.keys(report, items).into_iter().filter_map(next).collect()
@@ -97,20 +98,21 @@ impl Run<'_> {
         let attributed = |(key, item): (&Key, &Item)| {
             let mut record = item.record.clone()?;
             let alert = record.alert().filter(|alert| alert.phase != Phase::Resolved)?.clone();
+            let silenced = silence::covers(items, &key.subject, &key.resource, self.now);
             let check = catalogue::find(&key.subject)?;
             if key.function != self.function || !cause::can_cause(change, check, &key.resource, &alert.finding) {
                 return None;
             }
             let finding = Finding { cause: Some(change.clone()), ..alert.finding.clone() };
             let thresholds = Thresholds { alert_after: u32::MAX, ..Thresholds::for_check(check, self.policy) };
-            let moment = Moment { run: &alert.counted_by, now: self.now, incident: &alert.incident };
+            let moment = Moment { run: &alert.counted_by, now: self.now, incident: &alert.incident, silenced };
             let (next, event) = advance(Some(&alert), Signal::Failing(&finding), thresholds, moment);
             let next = next?;
             if event != Some(Event::CauseFound) && next.finding.cause == alert.finding.cause {
                 return None;
             }
             if event == Some(Event::CauseFound) {
-                record.push(transition(Event::CauseFound, key, &next, self.now));
+                record.push(transition(Event::CauseFound, key, &next, None, self.now));
             }
             record.state = State::Alert(Box::new(next));
             self.update(key.clone(), record, items)
@@ -127,7 +129,7 @@ impl Run<'_> {
             let Some(record) = &item.record else { continue };
             let Some(alert) = record.alert() else { continue };
             // Closed by an earlier attempt, and sent.
-            if alert.phase != Phase::Firing && record.outbox.is_empty() {
+            if (alert.is_over() || alert.phase == Phase::Pending) && record.outbox.is_empty() {
                 continue;
             }
             let mut record = self.unwatched(key, record, alert);
@@ -159,7 +161,8 @@ impl Run<'_> {
     /// The keys of all records that the report can change.
     fn keys(&self, report: &Report<'_>, items: &Items) -> BTreeSet<Key> {
         let key = |subject: &str, resource: &str| Key::new(self.function, subject, resource);
-        let stored = items.keys().filter(|key| key.function == self.function).cloned();
+        let is_ours = |key: &&Key| [self.function, Key::ANY_FUNCTION].contains(&key.function.as_str());
+        let stored = items.keys().filter(is_ours).cloned();
         let results = report.rounds.iter().flat_map(|round| &round.results);
         let results = results.map(|result| key(result.check.id, &result.resource));
         let connections = report.connections.iter().flat_map(|(connections, _)| connections.iter());
@@ -171,12 +174,24 @@ impl Run<'_> {
     }
 
     /// The next content of one record; `None` if there is nothing to record.
-    fn next(&self, report: &Report<'_>, key: &Key, before: Option<&Record>, incident: &str) -> Option<Record> {
+    fn next(
+        &self,
+        report: &Report<'_>,
+        key: &Key,
+        before: Option<&Record>,
+        (incident, silenced): (&str, bool),
+    ) -> Option<Record> {
         match key.subject.as_str() {
             Key::CONNECTION => self.next_connection(report, key, before),
             Key::HEARTBEAT => self.next_heartbeat(report, key, before),
+            Key::SILENCE => {
+                before.map(|silence| silence::announced(key, silence, &self.new_incident(report.partition), self.now))
+            }
             check => match catalogue::find(check) {
-                Some(check) => self.next_alert(report, check, key, before, incident),
+                Some(check) => {
+                    let moment = Moment { run: self.id, now: self.now, incident, silenced };
+                    self.next_alert(report, check, key, before, moment)
+                }
                 // This version does not have the check.
                 None => before.and_then(|record| Some(self.unwatched(key, record, record.alert()?))),
             },
@@ -189,26 +204,30 @@ impl Run<'_> {
         check: Check,
         key: &Key,
         before: Option<&Record>,
-        incident: &str,
+        moment: Moment<'_>,
     ) -> Option<Record> {
         let thresholds = Thresholds::for_check(check, self.policy);
-        let moment = Moment { run: self.id, now: self.now, incident };
         let mut record = before.cloned();
         for round in report.rounds.iter().filter(|round| round.checks.contains(&check)) {
             // A newer read has been recorded, or this one.
             if record.as_ref().is_some_and(|record| record.observed_at >= round.observed_at) {
                 continue;
             }
-            let signal = signal(round, check, &key.resource, report.partition, self.policy);
+            let absent = absent(check, &key.resource);
+            let signal = signal(round, check, (&key.resource, absent.as_deref()), report.partition, self.policy);
             let alert = record.as_ref().and_then(Record::alert);
-            let over = alert.is_none_or(|alert| alert.phase == Phase::Resolved);
+            let over = alert.is_none_or(Alert::is_over);
             let (next, event) = advance(alert, signal, thresholds, moment);
             let Some(next) = next else { continue };
             // What is over and stays so is not written again, so that it can expire.
-            if over && next.phase == Phase::Resolved {
+            if over && next.is_over() {
                 continue;
             }
-            let transition = event.map(|event| transition(event, key, &next, self.now));
+            let right = match signal {
+                Signal::Passing(right) => Some(right),
+                _ => None,
+            };
+            let transition = event.map(|event| transition(event, key, &next, right, self.now));
             let state = State::Alert(Box::new(next));
             record = Some(with(record, state, round.observed_at, transition));
         }
@@ -253,11 +272,11 @@ impl Run<'_> {
     /// The record with its alert closed because nobody checks it any more.
     fn unwatched(&self, key: &Key, record: &Record, alert: &Alert) -> Record {
         let thresholds = Thresholds { alert_after: 1, resolve_after: 1, remind_every: None, can_be_provoked: false };
-        let moment = Moment { run: self.id, now: self.now, incident: &alert.incident };
+        let moment = Moment { run: self.id, now: self.now, incident: &alert.incident, silenced: false };
         let (Some(next), event) = advance(Some(alert), Signal::Unwatched, thresholds, moment) else {
             return record.clone();
         };
-        let transition = event.map(|event| transition(event, key, &next, self.now));
+        let transition = event.map(|event| transition(event, key, &next, None, self.now));
         with(Some(record.clone()), State::Alert(Box::new(next)), record.observed_at, transition)
     }
 }
@@ -268,10 +287,11 @@ impl Update {
     #[must_use]
     pub fn unstored_transitions(&self, now: Timestamp) -> Vec<Transition> {
         let mut record = self.record.clone();
-        if let Some(alert) = self.record.alert().filter(|alert| alert.phase == Phase::Pending)
+        let is_pending = |alert: &&Alert| alert.phase == Phase::Pending && !alert.silenced;
+        if let Some(alert) = self.record.alert().filter(is_pending)
             && record.outbox.is_empty()
         {
-            record.push(transition(Event::Fired, &self.key, alert, now));
+            record.push(transition(Event::Fired, &self.key, alert, None, now));
         }
         record.outbox
     }
@@ -289,12 +309,13 @@ fn with(before: Option<Record>, state: State, observed_at: Timestamp, transition
     record
 }
 
-/// What people hear of an event of an alert.
-fn transition(event: Event, key: &Key, alert: &Alert, now: Timestamp) -> Transition {
+/// What people hear of an event of an alert; `right` is what is right now, if the check passes.
+fn transition(event: Event, key: &Key, alert: &Alert, right: Option<&str>, now: Timestamp) -> Transition {
     let closed = |what: &str, why: &str| Finding {
         severity: Severity::Info,
         summary: format!("{what}: {}", alert.finding.summary),
         impact: why.to_owned(),
+        remedy: Remedy::new("Nothing, if this was meant.", None, alert.finding.remedy.console.clone()),
         ..alert.finding.clone()
     };
     let (kind, finding) = match event {
@@ -306,18 +327,18 @@ fn transition(event: Event, key: &Key, alert: &Alert, now: Timestamp) -> Transit
             (Kind::Notice, Finding { summary, ..alert.finding.clone() })
         }
         Event::Gone => {
-            let why = "The resource no longer exists, or is no longer behind the endpoint service. The alert is closed, \
-                       but nothing was fixed: if dbt needs it, another check reports that.";
-            (Kind::Notice, closed("no longer there", why))
+            let why = "The resource no longer exists, or is no longer behind the endpoint service. Nothing was fixed: if dbt \
+                       needs it, another check reports that.";
+            (Kind::Notice, closed("closed, the resource is gone", why))
         }
         Event::Unwatched => {
-            let why = "Nobody checks it any more: its check, its setting or its endpoint service was taken out of the \
-                       guard's configuration. The alert is closed, but nothing was fixed.";
-            (Kind::Notice, closed("no longer watched", why))
+            let why = "Nothing was fixed. The guard no longer checks this: its check, its setting or its endpoint service \
+                       was removed from the guard's configuration.";
+            (Kind::Notice, closed("closed, no longer watched", why))
         }
     };
     let transition = Transition::new(kind, key.about(), &alert.incident, finding, now);
-    Transition { since: alert.since, unknown: alert.unknown.clone(), ..transition }
+    Transition { since: alert.since, unknown: alert.unknown.clone(), right: right.map(ToOwned::to_owned), ..transition }
 }
 
 /// The incident that an alert joins that begins now: that of the latest alert that began firing within the last hour. Alerts
@@ -334,7 +355,13 @@ fn open_incident(items: &Items, now: Timestamp) -> Option<String> {
 
 /// What `round` says of one alert. If the resources could not be listed, the round has an unknown result for the endpoint
 /// service itself.
-fn signal<'a>(round: &'a Round, check: Check, resource: &str, partition: &Partition, policy: &Policy) -> Signal<'a> {
+fn signal<'a>(
+    round: &'a Round,
+    check: Check,
+    (resource, absent): (&str, Option<&'a str>),
+    partition: &Partition,
+    policy: &Policy,
+) -> Signal<'a> {
     if !(check.is_watched)(policy) {
         return Signal::Unwatched;
     }
@@ -347,10 +374,18 @@ fn signal<'a>(round: &'a Round, check: Check, resource: &str, partition: &Partit
         Status::Unknown(why) if Some(result.resource.as_str()) == service => Some(why.as_str()),
         _ => None,
     });
-    match (unlisted, check.absence) {
-        (Some(why), _) => Signal::Unknown(why),
-        (None, Absence::Gone) => Signal::Gone,
-        (None, Absence::Passing) => Signal::Passing,
-        (None, Absence::Unknown) => Signal::Unknown("this run did not make the call"),
+    match (unlisted, check.absence, absent) {
+        (Some(why), ..) => Signal::Unknown(why),
+        (None, Absence::Passing(_), Some(right)) => Signal::Passing(right),
+        (None, Absence::Unknown, _) => Signal::Unknown("this run did not make the call"),
+        (None, ..) => Signal::Gone,
+    }
+}
+
+/// What is right if the resource has no result any more, for checks that then pass.
+fn absent(check: Check, resource: &str) -> Option<String> {
+    match check.absence {
+        Absence::Passing(right) => Some(right(resource)),
+        Absence::Gone | Absence::Unknown => None,
     }
 }

@@ -1,4 +1,4 @@
-//! What the table holds: a record per alert and per connection of dbt's or a known account.
+//! What the table holds: a record per alert, per silence, and per connection of dbt's or a known account.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::lifecycle::{Alert, Phase};
+use super::silence::Silence;
 use super::transition::Transition;
 use crate::ids::ServiceId;
 
@@ -46,12 +47,18 @@ impl fmt::Display for Partition {
 /// The records of one partition.
 pub type Items = BTreeMap<Key, Item>;
 
+/// The alerts that fire, except those that a silence holds back.
+pub fn firing(items: &Items) -> impl Iterator<Item = (&Key, &Alert)> {
+    let alerts = items.iter().filter_map(|(key, item)| Some((key, item.record.as_ref()?.alert()?)));
+    alerts.filter(|(_, alert)| alert.phase == Phase::Firing && !alert.silenced)
+}
+
 /// What a record is about; the sort key of its item in the table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
-    /// The function that writes it.
+    /// The function that writes it, or [`Key::ANY_FUNCTION`].
     pub function: String,
-    /// A check's id, [`Key::CONNECTION`] or [`Key::HEARTBEAT`].
+    /// A check's id, [`Key::CONNECTION`], [`Key::HEARTBEAT`] or [`Key::SILENCE`].
     pub subject: String,
     /// The resource.
     pub resource: String,
@@ -103,6 +110,8 @@ pub enum State {
     Connection(KnownConnection),
     /// The run that sent the last heartbeat.
     Heartbeat(String),
+    /// A silence.
+    Silence(Silence),
 }
 
 /// The stored state of a connection.
@@ -128,6 +137,12 @@ impl Key {
 
     /// The subject of the heartbeat's record.
     pub const HEARTBEAT: &str = "heartbeat";
+
+    /// The subject of silences, whose resource is a name of their own.
+    pub const SILENCE: &str = "silence";
+
+    /// The function of records that belong to no function: silences.
+    pub const ANY_FUNCTION: &str = "*";
 
     /// The key of `function`'s record about `subject` and `resource`.
     #[must_use]
@@ -172,7 +187,7 @@ impl Record {
     pub fn alert(&self) -> Option<&Alert> {
         match &self.state {
             State::Alert(alert) => Some(alert),
-            State::Connection(_) | State::Heartbeat(_) => None,
+            _ => None,
         }
     }
 
@@ -181,7 +196,16 @@ impl Record {
     pub fn connection(&self) -> Option<&KnownConnection> {
         match &self.state {
             State::Connection(connection) => Some(connection),
-            State::Alert(_) | State::Heartbeat(_) => None,
+            _ => None,
+        }
+    }
+
+    /// The silence, if this is a silence's record.
+    #[must_use]
+    pub fn silence(&self) -> Option<&Silence> {
+        match &self.state {
+            State::Silence(silence) => Some(silence),
+            _ => None,
         }
     }
 
@@ -220,8 +244,10 @@ impl Record {
     pub fn is_over(&self) -> bool {
         self.outbox.is_empty()
             && match &self.state {
-                State::Alert(alert) => alert.phase == Phase::Resolved,
+                State::Alert(alert) => alert.is_over(),
                 State::Connection(connection) => connection.gone,
+                // Written once, when it is announced, and it ends within the time that the table keeps what is over.
+                State::Silence(_) => self.transitions > 0,
                 State::Heartbeat(_) => false,
             }
     }

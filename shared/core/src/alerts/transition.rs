@@ -24,6 +24,9 @@ pub struct Transition {
     pub incident: String,
     /// What was found.
     pub finding: Finding,
+    /// What is right now, if the alert is over because the check passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub right: Option<String>,
     /// Why the check's result is unknown at present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<String>,
@@ -72,6 +75,7 @@ impl Transition {
             since: now,
             incident: incident.to_owned(),
             finding,
+            right: None,
             unknown: None,
             dropped: 0,
         }

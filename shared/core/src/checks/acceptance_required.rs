@@ -1,14 +1,15 @@
 //! `service.acceptance-required`: does the endpoint service require acceptance of each request?
 
 use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
+use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
 
 /// The catalogue's row.
 pub(super) const SPEC: Spec = Spec {
     id: "service.acceptance-required",
     severities: &[(Severity::Critical, "always")],
     fails_when: "the endpoint service connects requests without acceptance",
-    impact: "dbt can connect, and so can every other allowed principal. Neither you nor the guard is asked.",
+    was: "off",
+    impact: "dbt can connect, and so can every other allowed principal, without anyone approving it.",
     fix_in_short: "`modify-vpc-endpoint-service-configuration --acceptance-required`",
     can_flap: false,
     can_be_provoked: false,
@@ -23,27 +24,22 @@ pub(super) const SPEC: Spec = Spec {
 /// <https://docs.aws.amazon.com/vpc/latest/privatelink/configure-endpoint-service.html#accept-reject-connection-requests>
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.for_service(&SPEC, |service| match service.acceptance_required {
-        Some(true) => Status::Pass,
+        Some(true) => Status::pass("acceptance is required"),
         Some(false) => Status::fail(Finding {
             severity: Severity::Critical,
-            summary: "requests are connected without anybody accepting them".to_owned(),
-            impact:
-                "dbt gets in, and so does every other account that the allowed principals let ask: the guard is not \
-                      asked any more."
-                    .to_owned(),
+            summary: "\"acceptance required\" is OFF: allowed accounts connect unapproved".to_owned(),
+            impact: SPEC.impact.to_owned(),
             evidence: vec!["acceptance required: false".to_owned()],
-            remedy: Remedy {
-                action: "Require acceptance again; the guard accepts dbt's requests. This closes no connection that \
-                       exists, so see who is connected as well."
-                    .to_owned(),
-                command: Some(format!(
-                    "aws ec2 modify-vpc-endpoint-service-configuration --region {} --service-id {} \
-                     --acceptance-required",
-                    context.region.name(),
-                    service.id
-                )),
-                console: context.region.endpoint_service(service.id.as_str()),
-            },
+            remedy: Remedy::new(
+                "Require acceptance again; the guard then accepts dbt's requests. This closes no existing connection, \
+                 so check who is connected as well.",
+                Some(
+                    Command::new("ec2 modify-vpc-endpoint-service-configuration", context.region)
+                        .option("service-id", &service.id)
+                        .literal("--acceptance-required"),
+                ),
+                context.region.endpoint_service(service.id.as_str()),
+            ),
             cause: None,
             parts: Vec::new(),
             related: Vec::new(),
@@ -64,7 +60,7 @@ mod tests {
             let topology = topology(EndpointService { acceptance_required, ..endpoint_service() }, []);
             only_status(with_context(&topology, evaluate))
         };
-        assert_eq!(status(Some(true)), Status::Pass);
+        assert!(matches!(status(Some(true)), Status::Pass(_)));
         assert_eq!(failure(status(Some(false))).unwrap().severity, Severity::Critical);
         assert!(matches!(status(None), Status::Unknown(_)));
         let failed = Err(call_error("ec2:DescribeVpcEndpointServiceConfigurations"));

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 
 use super::inbound_rules::{self, InboundRules, authorize};
 use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count, limited};
+use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status, count, limited};
 use crate::snapshot::SecurityGroupRule;
 
 /// Evidence lines per alert; the rest is counted.
@@ -29,6 +29,7 @@ pub(super) const SPEC: Spec = Spec {
     severities: &[(Severity::Warning, "always")],
     fails_when: "inbound rules are enforced on PrivateLink traffic, and one that opens a listener port allows \
                  `0.0.0.0/0`, `::/0`, `10.0.0.0/8`, or another network that contains one of `DbtCidrs` and more",
+    was: "open",
     impact: "Nothing changes for dbt, but others can reach your service through this load balancer.",
     fix_in_short: "allow dbt's networks, then `revoke-security-group-ingress`",
     can_flap: false,
@@ -68,14 +69,16 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
             Err(why) => unread = Some(why),
         }
     }
-    let [first, ..] = broad[..] else { return unread.map_or(Status::Pass, Status::Unknown) };
+    let [first, ..] = broad[..] else {
+        return unread.map_or_else(|| Status::pass("no security group rule allows more than dbt"), Status::Unknown);
+    };
     Status::fail(Finding {
         severity: Severity::Warning,
         summary: format!(
-            "{} of {} {} in more than dbt",
-            count(broad.len(), "rule"),
+            "{} of {} {} more than dbt",
+            count(broad.len(), "inbound rule"),
             load_balancer.name(),
-            if broad.len() == 1 { "lets" } else { "let" }
+            if broad.len() == 1 { "allows" } else { "allow" }
         ),
         impact: "Nothing changes for dbt, but others can reach your service through this load balancer.".to_owned(),
         evidence: evidence(inbound, &broad),
@@ -88,7 +91,7 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
 
 /// dbt's networks, the broad rules, and the commands that remove them.
 fn evidence(inbound: &InboundRules<'_>, broad: &[&SecurityGroupRule]) -> Vec<String> {
-    let (dbt, region) = (&inbound.context.policy.dbt_cidrs, inbound.context.region.name());
+    let (dbt, region) = (&inbound.context.policy.dbt_cidrs, inbound.context.region);
     let networks = if dbt.is_empty() {
         "dbt's networks: not known".to_owned()
     } else {
@@ -97,11 +100,11 @@ fn evidence(inbound: &InboundRules<'_>, broad: &[&SecurityGroupRule]) -> Vec<Str
     let rules = broad.iter().map(|rule| inbound.describe(rule)).collect();
     let revoke = groups_of(broad).into_iter().map(|group| {
         let rules: Vec<&str> = broad.iter().filter(|rule| rule.group == group).map(|rule| rule.id.as_str()).collect();
-        format!(
-            "to take it out: aws ec2 revoke-security-group-ingress --region {region} --group-id {group} \
-             --security-group-rule-ids {}",
-            rules.join(" ")
-        )
+        let command = Command::new("ec2 revoke-security-group-ingress", region)
+            .option("group-id", group)
+            .options("security-group-rule-ids", rules);
+        let removal = command.into_text().unwrap_or_else(|| format!("use the console for {group}"));
+        format!("to remove it: {removal}")
     });
     std::iter::once(networks).chain(limited(rules, MAX_RULES)).chain(revoke).collect()
 }
@@ -113,17 +116,16 @@ fn remedy(
     narrow: &[&SecurityGroupRule],
 ) -> Remedy {
     let InboundRules { context, ports, .. } = inbound;
-    let (dbt, region) = (&context.policy.dbt_cidrs, context.region.name());
-    let show_users = format!(
-        "aws ec2 describe-network-interfaces --region {region} --filters Name=group-id,Values={} --query \
-         'NetworkInterfaces[].[PrivateIpAddress,Description]' --output text",
-        groups_of(broad).into_iter().collect::<Vec<_>>().join(",")
-    );
+    let (dbt, region) = (&context.policy.dbt_cidrs, context.region);
+    let groups: Vec<&str> = groups_of(broad).into_iter().collect();
+    let show_users = Command::new("ec2 describe-network-interfaces", region)
+        .option("filters", format!("Name=group-id,Values={}", groups.join(",")))
+        .literal("--query 'NetworkInterfaces[].[PrivateIpAddress,Description]' --output text");
     let (action, command) = if dbt.is_empty() {
         (
-            "Ask dbt Support for the networks your dbt environment connects from, put them into the stack's DbtCidrs, and \
-             let them in. Before that, dbt may depend on this rule. Then take it out, if the command shows nothing but the \
-             load balancer.",
+            "Ask dbt Support which networks your dbt environment connects from, put them into the stack's DbtCidrs, and \
+             allow them; until then, dbt may depend on this rule. Then remove the rule, if the command shows only the load \
+             balancer.",
             show_users,
         )
     } else {
@@ -133,13 +135,16 @@ fn remedy(
             pairs.filter(|(cidr, port)| inbound.covers(narrow, cidr, *port) != Ok(true)).collect();
         let allow = (!lost.is_empty()).then(|| authorize(&first.group, &lost, region));
         (
-            "The command lets in those of dbt's networks that only the wide rule does, and shows who else has the security \
-             group. If that is the load balancer alone, take the wide rule out; if your targets have it as well, give them a \
-             rule for the load balancer first.",
-            allow.into_iter().chain([show_users]).collect::<Vec<_>>().join(" && "),
+            "The command allows the dbt networks that only the wide rule allows, and shows what else uses the security group. \
+             If only the load balancer does, remove the wide rule. If your targets use it as well, first give them a rule for \
+             the load balancer.",
+            match allow {
+                Some(allow) => allow.then(show_users),
+                None => show_users,
+            },
         )
     };
-    Remedy { action: action.to_owned(), command: Some(command), console: context.region.security_group(&first.group) }
+    Remedy::new(action, Some(command), context.region.security_group(&first.group))
 }
 
 /// The security groups that have these rules.
@@ -191,20 +196,20 @@ mod tests {
     fn rules_that_are_not_enforced_pass() {
         let mut topology = guarded(vec![rule("0.0.0.0/0", PG)]);
         topology.load_balancers.values_mut().next().unwrap().description.as_mut().unwrap().enforced = Some(false);
-        assert_eq!(with_policy(&topology, &settings(&[]).policy, evaluate)[0].status, Status::Pass);
+        assert!(matches!(with_policy(&topology, &settings(&[]).policy, evaluate)[0].status, Status::Pass(_)));
     }
 
     #[test]
     fn rules_for_other_ports_or_protocols_pass() {
-        assert_eq!(status(vec![rule("0.0.0.0/0", Some(Ports::one(22)))], DBT_CIDRS), Status::Pass);
-        assert_eq!(status(vec![rule("0.0.0.0/0", None)], DBT_CIDRS), Status::Pass);
+        assert!(matches!(status(vec![rule("0.0.0.0/0", Some(Ports::one(22)))], DBT_CIDRS), Status::Pass(_)));
+        assert!(matches!(status(vec![rule("0.0.0.0/0", None)], DBT_CIDRS), Status::Pass(_)));
     }
 
     #[test]
     fn the_command_allows_dbt_and_removes_nothing() {
         let rules = vec![rule("10.1.2.0/24", PG), rule("10.0.0.0/8", PG), rule_of("sg-2", "0.0.0.0/0", PG)];
         let finding = failure(status(rules, DBT_CIDRS)).unwrap();
-        assert_eq!(finding.summary, "2 rules of pg let in more than dbt");
+        assert_eq!(finding.summary, "2 inbound rules of pg allow more than dbt");
         let command = finding.remedy.command.unwrap();
         let steps: Vec<&str> = command.split(" && ").collect();
         assert!(

@@ -1,15 +1,17 @@
 //! `connection.absent`: does dbt have an endpoint on the service, or is one being set up?
 
+use super::connection_details::accept_command;
 use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count};
+use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status, count};
 use crate::connections::{Owner, Verdict, decide};
-use crate::snapshot::{Connection, known};
+use crate::snapshot::{Connection, ConnectionState, known};
 
 /// The catalogue's row.
 pub(super) const SPEC: Spec = Spec {
     id: "connection.absent",
     severities: &[(Severity::Critical, "dbt lost its last endpoint"), (Severity::Info, "dbt never had one")],
     fails_when: "dbt has no endpoint on the service that is available or being set up",
+    was: "absent",
     impact: "dbt cannot connect. Before dbt's first request this is expected.",
     fix_in_short: "give dbt Support the service's name and ask for an endpoint",
     can_flap: false,
@@ -34,13 +36,14 @@ fn judge(connections: &[Connection], context: CheckContext<'_>) -> Status {
     let on_service = connections.iter().filter(|connection| connection.service == *context.service);
     let of_dbt: Vec<&Connection> =
         on_service.filter(|connection| Owner::new(connection, context.policy) == Owner::Dbt).collect();
-    let with = |wanted: &[Verdict]| {
-        of_dbt.iter().filter(|connection| wanted.contains(&decide(connection, context.policy))).count()
-    };
-    if with(&[Verdict::Accept, Verdict::Establishing, Verdict::Established]) > 0 {
-        return Status::Pass;
+    let with =
+        |wanted: &[Verdict]| of_dbt.iter().find(|connection| wanted.contains(&decide(connection, context.policy)));
+    // The one that works counts before one that is being set up.
+    let working = with(&[Verdict::Established]).or_else(|| with(&[Verdict::Accept, Verdict::Establishing]));
+    if let Some(Connection { endpoint, state, .. }) = working {
+        return Status::pass(format!("dbt has an endpoint: {endpoint} is {state}"));
     }
-    if with(&[Verdict::UnknownState]) > 0 {
+    if with(&[Verdict::UnknownState]).is_some() {
         return Status::Unknown("dbt's endpoint is in a state that this version does not know".to_owned());
     }
     match context.history {
@@ -54,53 +57,53 @@ fn judge(connections: &[Connection], context: CheckContext<'_>) -> Status {
 
 fn lost(of_dbt: &[&Connection], context: CheckContext<'_>) -> Finding {
     let line = |connection: &&Connection| format!("{}: {}", connection.endpoint, connection.state);
+    let rejected: Vec<&Connection> =
+        of_dbt.iter().copied().filter(|connection| connection.state == ConnectionState::Rejected).collect();
+    let (action, command) = match rejected.is_empty() {
+        true => ("Ask dbt Support to create the endpoint again, with this service name.", service_name(context)),
+        false => ("Unless someone rejected it on purpose, accept it again.", accept_command(context, &rejected)),
+    };
     Finding {
         severity: Severity::Critical,
         summary: "dbt has lost its last endpoint on this service".to_owned(),
-        impact: "dbt cannot connect: it has no endpoint that is available or being set up.".to_owned(),
-        evidence: std::iter::once(count(of_dbt.len(), "endpoint") + " of dbt's")
+        impact: "dbt cannot connect: none of its endpoints is available or being set up.".to_owned(),
+        evidence: std::iter::once(count(of_dbt.len(), "dbt endpoint") + " listed by EC2")
             .chain(of_dbt.iter().map(line))
             .collect(),
-        ..finding(
-            context,
-            "If dbt's endpoint was rejected, accept it again. If it was deleted, ask dbt Support to create a new one.",
-        )
+        remedy: Remedy::new(action, Some(command), context.region.endpoint_service(context.service.as_str())),
+        cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
     }
 }
 
 fn waiting(context: CheckContext<'_>) -> Finding {
     let then = match context.policy.dry_run {
-        true => "When it does, somebody must accept it, because DryRun is on.",
-        false => "When it does, the guard accepts it.",
+        true => "When it does, someone must accept the request, because DryRun is on.",
+        false => "When it does, the guard accepts the request.",
     };
     Finding {
         severity: Severity::Info,
-        summary: "waiting for dbt's request".to_owned(),
+        summary: "waiting for dbt's connection request".to_owned(),
         impact: format!("dbt cannot connect yet: it has not created an endpoint. {then}"),
-        evidence: vec!["dbt has had no endpoint on this service since the guard was deployed".to_owned()],
-        ..finding(context, "If you have not done so, give dbt Support the service's name and ask for an endpoint.")
-    }
-}
-
-fn finding(context: CheckContext<'_>, action: &str) -> Finding {
-    Finding {
-        severity: Severity::Info,
-        summary: String::new(),
-        impact: String::new(),
-        evidence: Vec::new(),
-        remedy: Remedy {
-            action: action.to_owned(),
-            command: Some(format!(
-                "aws ec2 describe-vpc-endpoint-connections --region {} --filters Name=service-id,Values={}",
-                context.region.name(),
-                context.service
-            )),
-            console: context.region.endpoint_service(context.service.as_str()),
-        },
+        evidence: vec!["dbt has had no endpoint here since the guard was deployed".to_owned()],
+        remedy: Remedy::new(
+            "If you have not asked yet, send dbt Support the service name and ask for an endpoint. The command prints the \
+             name.",
+            Some(service_name(context)),
+            context.region.endpoint_service(context.service.as_str()),
+        ),
         cause: None,
         parts: Vec::new(),
         related: Vec::new(),
     }
+}
+
+/// The command that prints the name that dbt creates an endpoint with.
+fn service_name(context: CheckContext<'_>) -> Command {
+    Command::new("ec2 describe-vpc-endpoint-service-configurations", context.region)
+        .option("service-ids", context.service)
+        .literal("--query 'ServiceConfigurations[].ServiceName' --output text")
 }
 
 #[cfg(test)]
@@ -121,7 +124,7 @@ mod tests {
         let connections = states.iter().zip(1..).map(|(state, number)| connection(number, Some(DBT), state));
         let history = History { had_connection, ..History::default() };
         match status(connections.collect(), Some(&history)) {
-            Status::Pass => None,
+            Status::Pass(_) => None,
             Status::Fail(finding) => Some(finding.severity),
             Status::Unknown(why) => panic!("unknown: {why}"),
         }
@@ -173,7 +176,7 @@ mod tests {
                 |context: CheckContext<'_>| only_status(evaluate(CheckContext { history: Some(&history), ..context }));
             failure(with_policy(&topology, &policy, evaluated)).unwrap().impact
         };
-        assert!(impact("false").ends_with("the guard accepts it."));
+        assert!(impact("false").ends_with("the guard accepts the request."));
         assert!(impact("true").ends_with("because DryRun is on."));
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::connection_details::{accept_command, describe_command, evidence};
 use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
+use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::connections::{Verdict, decide};
 use crate::ids::AccountId;
 use crate::snapshot::{Connection, ConnectionState, known};
@@ -22,6 +22,7 @@ pub(super) const SPEC: Spec = Spec {
     fails_when: "dbt's connection is `rejected`, `failed`, `expired`, `pending` for over 15 minutes, or in a state \
                  that the guard does not know; or its request waits because AWS refuses the acceptance, because \
                  `DryRun` is on, or for over 15 minutes",
+    was: "broken",
     impact: "dbt cannot connect through this endpoint. If it has no other one, it cannot reach your service.",
     fix_in_short: "accept it again, or ask dbt Support to create the endpoint again",
     can_flap: false,
@@ -56,7 +57,7 @@ struct Problem {
     /// What it means for dbt if no other endpoint of dbt's works.
     impact: &'static str,
     action: &'static str,
-    command: String,
+    command: Command,
 }
 
 fn judge(connection: &Connection, context: CheckContext<'_>) -> Status {
@@ -67,30 +68,30 @@ fn judge(connection: &Connection, context: CheckContext<'_>) -> Status {
     let problem = match decide(connection, context.policy) {
         Verdict::Accept => return waiting(connection, since, stuck, context),
         Verdict::Establishing if stuck => Problem {
-            summary: format!("dbt's connection {endpoint} is stuck in 'pending' since {since:.0}"),
-            impact: "dbt cannot connect yet: AWS takes unusually long to set the connection up.",
+            summary: format!("dbt's endpoint {endpoint} is stuck in '{state}'"),
+            impact: "dbt cannot connect yet: AWS is taking unusually long to set up the connection.",
             action: "Ask dbt Support to delete the endpoint and create it again. If that does not help, ask AWS Support.",
             command,
         },
         Verdict::Broken if *state == ConnectionState::Rejected => Problem {
-            summary: format!("dbt's connection {endpoint} is {state}"),
+            summary: format!("dbt's endpoint {endpoint} is {state}"),
             impact: "dbt cannot connect through this endpoint.",
-            action: "If nobody meant to reject it, accept it again.",
+            action: "Unless someone rejected it on purpose, accept it again.",
             command: accept_command(context, &[connection]),
         },
         Verdict::Broken => Problem {
-            summary: format!("dbt's connection {endpoint} is {state}"),
+            summary: format!("dbt's endpoint {endpoint} is {state}"),
             impact: "dbt cannot connect through this endpoint.",
             action: "Ask dbt Support to delete the endpoint and create it again.",
             command,
         },
         Verdict::UnknownState => Problem {
-            summary: format!("dbt's connection {endpoint} is in the unknown state '{state}'"),
-            impact: "The guard does not know what this state means, so it changes nothing.",
+            summary: format!("dbt's endpoint {endpoint} is in unknown state '{state}'"),
+            impact: "dbt may not be able to connect. The guard does not know what this state means, so it changes nothing.",
             action: "Look at the connection, and check whether a newer version of privatelink-guard knows the state.",
             command,
         },
-        _ => return Status::Pass,
+        _ => return Status::pass(format!("dbt's endpoint {endpoint} is {state}")),
     };
     Status::fail(finding(connection, context, problem))
 }
@@ -101,7 +102,7 @@ fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: Chec
     let command = accept_command(context, &[connection]);
     if context.policy.dry_run {
         let problem = Problem {
-            summary: format!("dbt's request {endpoint} waits: DryRun is on"),
+            summary: format!("dbt's request {endpoint} waits because DryRun is on"),
             impact: "dbt cannot connect until the request is accepted. The guard would accept it, but DryRun is on.",
             action: "Set the stack's DryRun to false, or accept the request yourself.",
             command,
@@ -114,23 +115,27 @@ fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: Chec
             return Status::Unknown(format!("{endpoint} is no longer in the state that EC2 lists: {why}"));
         }
         Some(why) => why.clone(),
-        None if stuck => format!("EC2 takes the acceptance, but the request waits since {since:.0}"),
+        None if stuck => format!("EC2 confirms the acceptance, but the request has been waiting since {since:.0}"),
         // The request arrived during this run, or EC2's list lags behind: the next run reports it.
         None => return Status::Unknown(format!("{endpoint} waits for the next run")),
     };
     let problem = Problem {
-        summary: format!("dbt's request {endpoint} could not be accepted: {why}"),
+        summary: format!("cannot accept dbt's request {endpoint}"),
         impact: "dbt cannot connect until the request is accepted.",
-        action: "The guard tries again at every run. If AWS keeps refusing, accept it yourself and see what AWS answers.",
+        action: "The guard tries again at every run. If AWS keeps refusing, accept it yourself, and read AWS's answer.",
         command,
     };
-    Status::fail(finding(connection, context, problem))
+    let mut finding = finding(connection, context, problem);
+    finding.evidence.insert(0, why);
+    Status::fail(finding)
 }
 
 fn finding(connection: &Connection, context: CheckContext<'_>, problem: Problem) -> Finding {
     let Problem { summary, impact, action, command } = problem;
     let (severity, impact) = match another_works(connection, context) {
-        true => (Severity::Warning, "dbt connects through another endpoint on this service, but not through this one."),
+        true => {
+            (Severity::Warning, "dbt can connect through another endpoint on this service, but not through this one.")
+        }
         false => (Severity::Critical, impact),
     };
     Finding {
@@ -138,11 +143,7 @@ fn finding(connection: &Connection, context: CheckContext<'_>, problem: Problem)
         summary,
         impact: impact.to_owned(),
         evidence: evidence(context, &[connection]),
-        remedy: Remedy {
-            action: action.to_owned(),
-            command: Some(command),
-            console: context.region.endpoint_service(context.service.as_str()),
-        },
+        remedy: Remedy::new(action, Some(command), context.region.endpoint_service(context.service.as_str())),
         cause: None,
         parts: vec![connection.state.to_string()],
         related: Vec::new(),
@@ -193,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_fails_in_each_state() {
-        let critical = |text: &str| Some((Severity::Critical, format!("dbt's connection {} is {text}", endpoint(1))));
+        let critical = |text: &str| Some((Severity::Critical, format!("dbt's endpoint {} is {text}", endpoint(1))));
         let table = [
             ("pending", None),
             ("available", None),
@@ -202,7 +203,7 @@ mod tests {
             ("expired", critical("expired")),
             ("deleting", None),
             ("deleted", None),
-            ("partial", critical("in the unknown state 'partial'")),
+            ("partial", critical("in unknown state 'partial'")),
         ];
         for (state, expected) in table {
             assert_eq!(in_state(state, None), expected, "{state}");
@@ -221,7 +222,7 @@ mod tests {
     #[test]
     fn a_refused_request_is_reported_with_what_aws_answered() {
         let refused = BTreeMap::from([(endpoint(1).to_string(), "Odd: not now".to_owned())]);
-        let expected = "dbt's request vpce-00000000000000001 could not be accepted: Odd: not now";
+        let expected = "cannot accept dbt's request vpce-00000000000000001";
         let failure = failure("pendingAcceptance", &policy(), &refused, None);
         assert_eq!(failure, Some((Severity::Critical, expected.to_owned())));
     }

@@ -1,7 +1,7 @@
 //! Evidence and commands that the checks of connections share.
 
-use super::{CheckContext, limited};
-use crate::ids::AccountId;
+use super::{CheckContext, Command, Region, limited};
+use crate::ids::{AccountId, EndpointId, ServiceId};
 use crate::snapshot::Connection;
 
 /// Endpoints that one alert names; it counts the others.
@@ -21,35 +21,36 @@ pub(super) fn evidence(context: CheckContext<'_>, connections: &[&Connection]) -
 }
 
 /// The AWS CLI command that shows these connections.
-pub(super) fn describe_command(context: CheckContext<'_>, connections: &[&Connection]) -> String {
-    format!(
-        "aws ec2 describe-vpc-endpoint-connections --region {} --filters Name=service-id,Values={} \
-         Name=vpc-endpoint-id,Values={}",
-        context.region.name(),
-        context.service,
-        endpoints(connections).join(",")
+pub(super) fn describe_command(context: CheckContext<'_>, connections: &[&Connection]) -> Command {
+    let ids: Vec<&str> = endpoints(connections).map(EndpointId::as_str).collect();
+    Command::new("ec2 describe-vpc-endpoint-connections", context.region).options(
+        "filters",
+        [
+            format!("Name=service-id,Values={}", context.service),
+            format!("Name=vpc-endpoint-id,Values={}", ids.join(",")),
+        ],
     )
 }
 
 /// The AWS CLI command that accepts these connections.
-pub(super) fn accept_command(context: CheckContext<'_>, connections: &[&Connection]) -> String {
-    command("accept", context, connections)
+pub(super) fn accept_command(context: CheckContext<'_>, connections: &[&Connection]) -> Command {
+    Command::new("ec2 accept-vpc-endpoint-connections", context.region)
+        .option("service-id", context.service)
+        .options("vpc-endpoint-ids", endpoints(connections))
 }
 
 /// The AWS CLI command that rejects these requests and revokes these connections: EC2 has one call for both.
-pub(super) fn reject_command(context: CheckContext<'_>, connections: &[&Connection]) -> String {
-    command("reject", context, connections)
+pub(crate) fn reject_command<'a>(
+    service: &ServiceId,
+    endpoints: impl IntoIterator<Item = &'a EndpointId>,
+    region: &Region,
+) -> Command {
+    Command::new("ec2 reject-vpc-endpoint-connections", region)
+        .option("service-id", service)
+        .options("vpc-endpoint-ids", endpoints)
 }
 
-fn command(verb: &str, context: CheckContext<'_>, connections: &[&Connection]) -> String {
-    format!(
-        "aws ec2 {verb}-vpc-endpoint-connections --region {} --service-id {} --vpc-endpoint-ids {}",
-        context.region.name(),
-        context.service,
-        endpoints(connections).join(" ")
-    )
-}
-
-fn endpoints<'a>(connections: &[&'a Connection]) -> Vec<&'a str> {
-    connections.iter().take(MAX_ENDPOINTS).map(|connection| connection.endpoint.as_str()).collect()
+/// The endpoints of these connections, as many as an alert names.
+pub(super) fn endpoints<'a>(connections: &[&'a Connection]) -> impl Iterator<Item = &'a EndpointId> {
+    connections.iter().take(MAX_ENDPOINTS).map(|connection| &connection.endpoint)
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::connection_details::{evidence, reject_command};
+use super::connection_details::{endpoints, evidence, reject_command};
 use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count};
+use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::config::UntrustedRequests;
 use crate::connections::{Owner, Verdict, decide};
 use crate::ids::AccountId;
@@ -19,11 +19,12 @@ pub(super) const SPEC: Spec = Spec {
     ],
     fails_when: "an account that is not dbt's, or that EC2 does not name, has an endpoint that is waiting, connected, \
                  or in a state that the guard does not know; one alert per account",
+    was: "open",
     impact: "Nothing changes for dbt. A waiting request gives no access; a connected endpoint can reach your service.",
     fix_in_short: "`reject-vpc-endpoint-connections`, then allow only dbt's principals",
     can_flap: false,
     can_be_provoked: true,
-    absence: Absence::Passing,
+    absence: Absence::Passing(no_endpoint),
     is_watched: ALWAYS,
     cloudtrail_events: &["AcceptVpcEndpointConnections", "ModifyVpcEndpointServicePermissions"],
     group: Group::Connections,
@@ -32,6 +33,14 @@ pub(super) const SPEC: Spec = Spec {
 
 /// The resource of connections whose owner EC2 does not name.
 const UNNAMED: &str = "unnamed account";
+
+/// What is right once an account has no endpoint that EC2 lists.
+fn no_endpoint(account: &str) -> String {
+    match account {
+        UNNAMED => "no endpoint of an unnamed account is left".to_owned(),
+        account => format!("AWS account {account} has no endpoint here"),
+    }
+}
 
 /// One result per account: an account that creates a hundred endpoints raises one alert.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
@@ -61,31 +70,34 @@ fn judge(owner: Option<&AccountId>, connections: &[&Connection], context: CheckC
     let requests = with(&[Verdict::UntrustedRequest, Verdict::UnnamedRequest]);
     let connected = with(&[Verdict::UntrustedConnected, Verdict::UnnamedConnected]);
     let unknown = with(&[Verdict::UnknownState]);
-    let who = owner.map_or("an account EC2 does not name".to_owned(), |owner| format!("account {owner}"));
-    let endpoints = |connections: &[&Connection]| match connections {
-        [one] => one.endpoint.to_string(),
-        many => count(many.len(), "endpoint"),
-    };
+    let who =
+        owner.map_or("an account that EC2 does not name".to_owned(), |owner| format!("unknown AWS account {owner}"));
     let (severity, summary, impact) = if !connected.is_empty() {
         (
             Severity::Critical,
-            format!("{who} is not dbt's and is connected ({})", endpoints(&connected)),
-            "Nothing changes for dbt, but somebody else can reach your service.",
+            match connected.len() {
+                1 => format!("{who} is CONNECTED"),
+                number => format!("{who} is CONNECTED ({number} endpoints)"),
+            },
+            "Nothing changes for dbt, but another account can reach your service.",
         )
     } else if !requests.is_empty() {
         (
             Severity::Warning,
-            format!("{who} is not dbt's and asks to connect ({})", endpoints(&requests)),
-            "Nothing changes for dbt. The request waits and gives no access until somebody accepts it.",
+            match requests.len() {
+                1 => format!("{who} requests a connection"),
+                number => format!("{who} requests {number} connections"),
+            },
+            "Nothing changes for dbt. The request waits, and gives no access unless someone accepts it.",
         )
     } else if let [first, ..] = &unknown[..] {
         (
             Severity::Warning,
-            format!("{} of {who} is in the unknown state '{}'", first.endpoint, first.state),
-            "The guard does not know what this state means, so it changes nothing.",
+            format!("endpoint of {who} is in unknown state '{}'", first.state),
+            "Nothing changes for dbt. The guard does not know what this state means, so it changes nothing.",
         )
     } else {
-        return Status::Pass;
+        return Status::pass(format!("{who} is not connected"));
     };
     // Requests are no parts: anybody could make people hear of each of them.
     let parts = connected.iter().map(|connection| connection.endpoint.to_string()).collect();
@@ -95,11 +107,11 @@ fn judge(owner: Option<&AccountId>, connections: &[&Connection], context: CheckC
         summary,
         impact: impact.to_owned(),
         evidence: evidence(context, &open),
-        remedy: Remedy {
-            action: action(owner, &open, context),
-            command: Some(reject_command(context, &open)),
-            console: context.region.endpoint_service(context.service.as_str()),
-        },
+        remedy: Remedy::new(
+            &action(owner, &open, context),
+            Some(reject_command(context.service, endpoints(&open), context.region)),
+            context.region.endpoint_service(context.service.as_str()),
+        ),
         cause: None,
         parts,
         related: Vec::new(),
@@ -111,12 +123,11 @@ fn action(owner: Option<&AccountId>, open: &[&Connection], context: CheckContext
     let reject = context.policy.untrusted_requests == UntrustedRequests::Reject;
     match (reject, owner, refused) {
         (_, _, Some(why)) => format!(
-            "AWS refused to reject it: {why}. The guard tries again at every run. Reject it yourself, and see what AWS \
-             answers."
+            "AWS refused to reject it: {why}. The guard tries again at every run. Reject it yourself, and read AWS's answer."
         ),
         (true, None, _) => {
-            "The guard rejects only endpoints whose owner EC2 names, so it leaves this one alone. If it is \
-                            not dbt's, reject it yourself."
+            "The guard rejects only endpoints whose owner EC2 names, so it leaves this one alone. If it is not dbt's, \
+             reject it yourself."
                 .to_owned()
         }
         (true, ..) if context.policy.dry_run => {
@@ -124,9 +135,9 @@ fn action(owner: Option<&AccountId>, open: &[&Connection], context: CheckContext
         }
         (true, ..) => "The guard rejects it (UntrustedRequests is 'reject').".to_owned(),
         (false, ..) => {
-            "If you do not know the account, reject it, and check that the endpoint service allows only dbt's \
-                        principal. If dbt Support says that it is dbt's, add it to the stack's DbtPrincipals; if it is \
-                        another consumer of yours, to KnownAccounts."
+            "If you do not know the account, reject it, and allow only dbt's principal on the endpoint service. If dbt \
+             Support confirms that it is dbt's, add it to the stack's DbtPrincipals; if it is another consumer of yours, \
+             to KnownAccounts."
                 .to_owned()
         }
     }
@@ -152,21 +163,16 @@ mod tests {
 
     #[test]
     fn what_fails_in_each_state() {
-        let account = "account 999999999999";
-        let unnamed = "an account EC2 does not name";
-        let endpoint = "vpce-00000000000000001";
+        let account = "unknown AWS account 999999999999";
+        let unnamed = "an account that EC2 does not name";
         let warning = |text: String| Some((Severity::Warning, text));
         let critical = |text: String| Some((Severity::Critical, text));
         let table = [
-            (
-                "pendingAcceptance",
-                Some(UNTRUSTED),
-                warning(format!("{account} is not dbt's and asks to connect ({endpoint})")),
-            ),
-            ("pending", Some(UNTRUSTED), critical(format!("{account} is not dbt's and is connected ({endpoint})"))),
-            ("available", Some(UNTRUSTED), critical(format!("{account} is not dbt's and is connected ({endpoint})"))),
-            ("pending", None, critical(format!("{unnamed} is not dbt's and is connected ({endpoint})"))),
-            ("partial", Some(UNTRUSTED), warning(format!("{endpoint} of {account} is in the unknown state 'partial'"))),
+            ("pendingAcceptance", Some(UNTRUSTED), warning(format!("{account} requests a connection"))),
+            ("pending", Some(UNTRUSTED), critical(format!("{account} is CONNECTED"))),
+            ("available", Some(UNTRUSTED), critical(format!("{account} is CONNECTED"))),
+            ("pending", None, critical(format!("{unnamed} is CONNECTED"))),
+            ("partial", Some(UNTRUSTED), warning(format!("endpoint of {account} is in unknown state 'partial'"))),
             ("rejected", Some(UNTRUSTED), None),
             ("failed", Some(UNTRUSTED), None),
             ("expired", Some(UNTRUSTED), None),
@@ -185,8 +191,8 @@ mod tests {
             (1..=30).map(|number| connection(number, Some(UNTRUSTED), "pendingAcceptance")).collect();
         connections.push(connection(31, Some(UNTRUSTED), "available"));
         connections.push(connection(32, None, "pendingAcceptance"));
-        let unnamed = "an account EC2 does not name is not dbt's and asks to connect (vpce-00000000000000020)";
-        let named = "account 999999999999 is not dbt's and is connected (vpce-0000000000000001f)";
+        let unnamed = "an account that EC2 does not name requests a connection";
+        let named = "unknown AWS account 999999999999 is CONNECTED";
         let expected = [
             (UNNAMED.to_owned(), Severity::Warning, unnamed.to_owned(), 1),
             (UNTRUSTED.to_owned(), Severity::Critical, named.to_owned(), 21),

@@ -4,7 +4,7 @@
 //! balancer. With `CROSS_ZONE=enforce`, a [`Plan`] names what to switch back on.
 
 use super::spec::Absence;
-use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
+use super::{CheckContext, CheckResult, Command, Finding, Group, Region, Remedy, Severity, Spec, Status};
 use crate::config::CrossZone;
 use crate::ids::Arn;
 use crate::snapshot::{CrossZoneOverride, LoadBalancer, TargetGroup};
@@ -34,6 +34,7 @@ pub const SPEC: Spec = Spec {
     severities: &[(Severity::Warning, "always")],
     fails_when: "cross-zone load balancing is off, in effect, for a target group that gets dbt's traffic; not checked \
                  with `CrossZone=ignore`",
+    was: "off",
     impact: "dbt reaches only the targets in the zone where its connection enters. If those fail, some of its \
              connections fail although targets in other zones are healthy.",
     fix_in_short: "switch it on, or set `CrossZone=enforce`",
@@ -54,7 +55,7 @@ pub const SPEC: Spec = Spec {
 /// One result per target group; none with `CROSS_ZONE=ignore`.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.per_target_group(&SPEC, |load_balancer, group| match off(load_balancer, group) {
-        Ok(None) => Status::Pass,
+        Ok(None) => Status::pass(format!("cross-zone is on for {}", group.name())),
         Ok(Some(off)) => Status::fail(finding(load_balancer, group, off, context)),
         Err(why) => Status::Unknown(why),
     })
@@ -105,18 +106,14 @@ fn push_once(list: &mut Vec<Arn>, arn: &Arn) {
 fn finding(load_balancer: &LoadBalancer, group: &TargetGroup, off: Off, context: CheckContext<'_>) -> Finding {
     let name = group.name();
     let summary = match off {
-        Off::ByLoadBalancer => format!("cross-zone is off on {} (target group {name})", load_balancer.name()),
-        Off::ByTargetGroup => {
-            format!("cross-zone is off on target group {name}, which overrides {}", load_balancer.name())
-        }
+        Off::ByLoadBalancer => format!("cross-zone is off for {name}"),
+        Off::ByTargetGroup => format!("cross-zone is off for {name} (target group's setting)"),
     };
     let refused = [&load_balancer.arn, &group.arn].into_iter().find_map(|arn| context.refused.get(arn.as_str()));
     Finding {
         severity: Severity::Warning,
         summary,
-        impact: "Without cross-zone load balancing, dbt reaches only the targets in the zone its connection enters by. When those fail, part of its \
-                  connections fails while other zones sit idle."
-            .to_owned(),
+        impact: SPEC.impact.to_owned(),
         evidence: attributes(load_balancer, name, off).into_iter().chain(refused.cloned()).collect(),
         remedy: remedy(load_balancer, group, off, refused.is_some(), context),
         cause: None,
@@ -146,35 +143,32 @@ fn remedy(
     refused: bool,
     context: CheckContext<'_>,
 ) -> Remedy {
-    let region = context.region.name();
     let command = match off {
-        Off::ByLoadBalancer => format!(
-            "aws elbv2 modify-load-balancer-attributes --region {region} --load-balancer-arn {} --attributes \
-             Key=load_balancing.cross_zone.enabled,Value=true",
-            load_balancer.arn
-        ),
-        Off::ByTargetGroup => format!(
-            "aws elbv2 modify-target-group-attributes --region {region} --target-group-arn {} --attributes \
-             Key=load_balancing.cross_zone.enabled,Value=use_load_balancer_configuration",
-            group.arn
-        ),
+        Off::ByLoadBalancer => switch_on(&load_balancer.arn, context.region),
+        Off::ByTargetGroup => Command::new("elbv2 modify-target-group-attributes", context.region)
+            .option("target-group-arn", &group.arn)
+            .option("attributes", "Key=load_balancing.cross_zone.enabled,Value=use_load_balancer_configuration"),
     };
     let enforced = context.policy.cross_zone == CrossZone::Enforce;
     let action = match (enforced, context.policy.dry_run, refused) {
         (false, ..) => "Switch it on, as dbt's guide asks.",
-        (true, true, _) => "The guard would switch it back on (CrossZone is 'enforce'), but DryRun is on.",
+        (true, true, _) => "Switch it on: DryRun is on, so the guard does not (CrossZone is 'enforce').",
         (true, false, false) => "Nothing: the guard has switched it back on (CrossZone is 'enforce').",
-        (true, false, true) => "The guard could not switch it back on and tries again. Switch it on yourself.",
+        (true, false, true) => "Switch it on yourself: AWS refused when the guard tried. The guard tries again.",
     };
     let switched_on = enforced && !context.policy.dry_run && !refused;
-    Remedy {
-        action: action.to_owned(),
-        command: (!switched_on).then_some(command),
-        console: match off {
-            Off::ByLoadBalancer => context.region.load_balancer(&load_balancer.arn),
-            Off::ByTargetGroup => context.region.target_group(&group.arn),
-        },
-    }
+    let console = match off {
+        Off::ByLoadBalancer => context.region.load_balancer(&load_balancer.arn),
+        Off::ByTargetGroup => context.region.target_group(&group.arn),
+    };
+    Remedy::new(action, (!switched_on).then_some(command), console)
+}
+
+/// The AWS CLI command that switches cross-zone load balancing on for a load balancer.
+pub(super) fn switch_on(load_balancer: &Arn, region: &Region) -> Command {
+    Command::new("elbv2 modify-load-balancer-attributes", region)
+        .option("load-balancer-arn", load_balancer)
+        .option("attributes", "Key=load_balancing.cross_zone.enabled,Value=true")
 }
 
 #[cfg(test)]
@@ -211,7 +205,7 @@ mod tests {
         ];
         for (attribute, group, passes) in table {
             let statuses = statuses(nlb(Ok(attribute), &[group]));
-            assert_eq!(matches!(statuses[..], [Status::Pass]), passes, "{attribute} {group:?}");
+            assert_eq!(matches!(statuses[..], [Status::Pass(_)]), passes, "{attribute} {group:?}");
             assert_eq!(matches!(statuses[..], [Status::Fail(_)]), !passes, "{attribute} {group:?}");
             assert_eq!(Plan::new(&[nlb(Ok(attribute), &[group])]).is_empty(), passes, "{attribute} {group:?}");
         }
@@ -246,7 +240,7 @@ mod tests {
         assert!(matches!(statuses(unread)[..], [Status::Unknown(_)]));
         let overridden =
             nlb(Err(call_error("elasticloadbalancing:DescribeLoadBalancerAttributes")), &[CrossZoneOverride::On]);
-        assert!(matches!(statuses(overridden)[..], [Status::Pass]), "the load balancer does not matter");
+        assert!(matches!(statuses(overridden)[..], [Status::Pass(_)]), "the load balancer does not matter");
         let unread = LoadBalancer { cross_zone: Some(Ok(true)), ..load_balancer("pg", vec![target_group("pg")]) };
         assert!(matches!(statuses(unread)[..], [Status::Unknown(_)]));
     }

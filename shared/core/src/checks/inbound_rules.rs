@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::{Check, CheckContext, CheckResult, Status, limited};
+use super::{Check, CheckContext, CheckResult, Command, Region, Status, limited};
 use crate::snapshot::{Description, LoadBalancer, NOT_READ, Network, SecurityGroupRule, Source, known};
 
 /// The changes that can make dbt blocked, or others allowed.
@@ -43,7 +43,10 @@ pub(super) fn per_load_balancer(
     context.per_load_balancer(check, |load_balancer, description| {
         // Enforcement is ELB's default, so a missing value counts as enforced if there is a security group.
         if description.security_groups.is_empty() || description.enforced == Some(false) {
-            return Status::Pass;
+            return Status::pass(format!(
+                "{} lets dbt in: its inbound rules are not enforced on PrivateLink traffic",
+                load_balancer.name()
+            ));
         }
         InboundRules::new(load_balancer, description, context).map_or_else(Status::Unknown, |inbound| judge(&inbound))
     })
@@ -123,7 +126,7 @@ impl<'a> InboundRules<'a> {
 }
 
 /// The AWS CLI command that allows these networks on these ports.
-pub(super) fn authorize(group: &str, networks: &[(IpNet, u16)], region: &str) -> String {
+pub(super) fn authorize(group: &str, networks: &[(IpNet, u16)], region: &Region) -> Command {
     let permission = |(cidr, port): &(IpNet, u16)| {
         let range = match cidr {
             IpNet::V4(cidr) => format!("IpRanges=[{{CidrIp={cidr}}}]"),
@@ -132,8 +135,7 @@ pub(super) fn authorize(group: &str, networks: &[(IpNet, u16)], region: &str) ->
         format!("'IpProtocol=tcp,FromPort={port},ToPort={port},{range}'")
     };
     let permissions: Vec<String> = networks.iter().map(permission).collect();
-    format!(
-        "aws ec2 authorize-security-group-ingress --region {region} --group-id {group} --ip-permissions {}",
-        permissions.join(" ")
-    )
+    Command::new("ec2 authorize-security-group-ingress", region)
+        .option("group-id", group)
+        .literal(&format!("--ip-permissions {}", permissions.join(" ")))
 }

@@ -1,7 +1,7 @@
 //! `load-balancer.internal-nlb`: is the service's load balancer an internal Network Load Balancer, and active?
 
 use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
+use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Description, LoadBalancer};
 
 /// The catalogue's row.
@@ -10,6 +10,7 @@ pub(super) const SPEC: Spec = Spec {
     severities: &[(Severity::Critical, "always")],
     fails_when: "the endpoint service has no load balancer, or one that is not a Network Load Balancer, not \
                  `internal`, or not `active`",
+    was: "wrong",
     impact: "Without an active Network Load Balancer, some or all of dbt's connections fail. With an internet-facing \
              one, dbt connects, but your service can also be reached from the internet.",
     fix_in_short: "put an active, internal Network Load Balancer behind the service",
@@ -36,7 +37,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
 fn judge(load_balancer: &LoadBalancer, description: &Description, context: CheckContext<'_>) -> Status {
     let problems = problems(description);
     if problems.is_empty() {
-        return Status::Pass;
+        return Status::pass(format!("{} is an active, internal Network Load Balancer", load_balancer.name()));
     }
     let Description { kind, scheme, state, .. } = description;
     let joined = |text: fn(&Problem) -> &str, with: &str| problems.iter().map(text).collect::<Vec<_>>().join(with);
@@ -45,15 +46,14 @@ fn judge(load_balancer: &LoadBalancer, description: &Description, context: Check
         summary: format!("{} {}", load_balancer.name(), joined(|problem| &problem.summary, " and ")),
         impact: joined(|problem| problem.impact, " "),
         evidence: vec![format!("type {kind}, scheme {scheme}, state {state}")],
-        remedy: Remedy {
-            action: joined(|problem| problem.action, " "),
-            command: Some(format!(
-                "aws elbv2 describe-load-balancers --region {} --load-balancer-arns {}",
-                context.region.name(),
-                load_balancer.arn
-            )),
-            console: context.region.load_balancer(&load_balancer.arn),
-        },
+        remedy: Remedy::new(
+            &joined(|problem| problem.action, " "),
+            Some(
+                Command::new("elbv2 describe-load-balancers", context.region)
+                    .option("load-balancer-arns", &load_balancer.arn),
+            ),
+            context.region.load_balancer(&load_balancer.arn),
+        ),
         cause: None,
         parts: problems.iter().map(|problem| problem.part.to_owned()).collect(),
         related: Vec::new(),
@@ -74,24 +74,25 @@ fn problems(description: &Description) -> Vec<Problem> {
     let is_network = kind == "network";
     let kind = (!is_network).then(|| Problem {
         part: "type",
-        summary: format!("is a load balancer of type '{kind}', not 'network'"),
-        impact: "dbt cannot connect: it needs an interface endpoint, which leads to Network Load Balancers alone.",
+        summary: format!("is of type '{kind}', not 'network'"),
+        impact: "dbt cannot connect: interface endpoints lead only to Network Load Balancers.",
         action: "Put a Network Load Balancer behind the service instead.",
     });
     // A Gateway Load Balancer has no scheme.
     let scheme = ((is_network || !scheme.is_empty()) && scheme != "internal").then(|| Problem {
         part: "scheme",
-        summary: format!("is '{scheme}', not internal"),
+        summary: format!("is {scheme}, not internal"),
         impact: "Your service can be reached from the internet as well.",
-        action: "A scheme cannot be changed. Create an internal Network Load Balancer with the same listeners, add it to the \
-                 service (modify-vpc-endpoint-service-configuration --add-network-load-balancer-arns), and only when dbt's \
-                 connections go through it take this one out.",
+        action: "A scheme cannot be changed. Create an internal Network Load Balancer with the same listeners and add it to \
+                 the endpoint service (modify-vpc-endpoint-service-configuration --add-network-load-balancer-arns). Remove \
+                 this one once dbt's connections use the new one.",
     });
     let state = (state != "active").then(|| Problem {
         part: "state",
         summary: format!("is '{state}', not active"),
-        impact: "dbt's connections fail, or some of them: AWS cannot run the load balancer as it should.",
-        action: "If it does not become active within minutes, see that its subnets have free addresses, and ask AWS Support.",
+        impact: "Some or all of dbt's connections fail: AWS cannot run the load balancer fully.",
+        action: "If it does not become active within minutes, check that its subnets have free addresses, and ask AWS \
+                 Support.",
     });
     [kind, scheme, state].into_iter().flatten().collect()
 }
@@ -100,18 +101,17 @@ fn no_load_balancer(context: CheckContext<'_>) -> Finding {
     Finding {
         severity: Severity::Critical,
         summary: "no load balancer is behind the endpoint service".to_owned(),
-        impact: "dbt cannot connect: nothing takes its connections.".to_owned(),
+        impact: "dbt cannot connect: nothing receives its connections.".to_owned(),
         evidence: Vec::new(),
-        remedy: Remedy {
-            action: "Put an internal Network Load Balancer behind it; set its ARN in this command.".to_owned(),
-            command: Some(format!(
-                "aws ec2 modify-vpc-endpoint-service-configuration --region {} --service-id {} \
-                 --add-network-load-balancer-arns ARN",
-                context.region.name(),
-                context.service
-            )),
-            console: context.region.endpoint_service(context.service.as_str()),
-        },
+        remedy: Remedy::new(
+            "Add an internal Network Load Balancer to the service. Replace ARN in the command.",
+            Some(
+                Command::new("ec2 modify-vpc-endpoint-service-configuration", context.region)
+                    .option("service-id", context.service)
+                    .option("add-network-load-balancer-arns", "ARN"),
+            ),
+            context.region.endpoint_service(context.service.as_str()),
+        ),
         cause: None,
         parts: Vec::new(),
         related: Vec::new(),
@@ -141,9 +141,9 @@ mod tests {
     fn type_scheme_and_state_must_be_right() {
         assert_eq!(summaries(&results(vec![changed(|_| {})])), [""; 0]);
         let gateway = changed(|nlb| (nlb.kind, nlb.scheme) = ("gateway".to_owned(), String::new()));
-        assert_eq!(summaries(&results(vec![gateway])), ["pg is a load balancer of type 'gateway', not 'network'"]);
+        assert_eq!(summaries(&results(vec![gateway])), ["pg is of type 'gateway', not 'network'"]);
         let public = changed(|nlb| nlb.scheme = "internet-facing".to_owned());
-        assert_eq!(summaries(&results(vec![public])), ["pg is 'internet-facing', not internal"]);
+        assert_eq!(summaries(&results(vec![public])), ["pg is internet-facing, not internal"]);
         for state in ["provisioning", "active_impaired", "failed", ""] {
             let inactive = changed(|nlb| nlb.state = state.to_owned());
             assert_eq!(summaries(&results(vec![inactive])), [format!("pg is '{state}', not active")]);
@@ -157,7 +157,7 @@ mod tests {
         });
         let topology = topology(endpoint_service(), [problems]);
         let finding = failure(only_status(with_context(&topology, evaluate))).unwrap();
-        assert_eq!(finding.summary, "pg is 'internet-facing', not internal and is 'failed', not active");
+        assert_eq!(finding.summary, "pg is internet-facing, not internal and is 'failed', not active");
         assert_eq!(finding.parts, ["scheme", "state"]);
     }
 

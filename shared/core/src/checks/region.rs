@@ -11,17 +11,17 @@ pub struct Region {
 }
 
 impl Region {
-    /// The Region that a resource's ARN names.
+    /// The Region `name` in `partition`.
     #[must_use]
-    pub fn from_arn(arn: &Arn) -> Self {
+    pub fn new(partition: &str, name: &str) -> Self {
         // https://docs.aws.amazon.com/general/latest/gr/aws-service-information.html, "Management Console" per partition
-        let console = match arn.partition() {
+        let console = match partition {
             "aws" => Some("console.aws.amazon.com"),
             "aws-cn" => Some("console.amazonaws.cn"),
             "aws-us-gov" => Some("console.amazonaws-us-gov.com"),
             _ => None,
         };
-        Self { partition: arn.partition().to_owned(), name: arn.region().to_owned(), console }
+        Self { partition: partition.to_owned(), name: name.to_owned(), console }
     }
 
     /// `aws`, `aws-cn`, `aws-us-gov`, …

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
+use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::ids::EndpointId;
 use crate::snapshot::{Connection, ConnectionState, EndpointService, known};
 
@@ -16,6 +16,7 @@ pub(super) const SPEC: Spec = Spec {
     severities: &[(Severity::Warning, "always")],
     fails_when: "a dbt endpoint that is waiting or connected is in another Region, and the service does not list that \
                  Region as supported and available",
+    was: "unsupported",
     impact: "The existing endpoint keeps working, but dbt cannot create a new one in that Region.",
     fix_in_short: "`modify-vpc-endpoint-service-configuration --add-supported-regions`",
     can_flap: false,
@@ -49,7 +50,7 @@ fn judge(service: &EndpointService, connections: &[Connection], context: CheckCo
     match unknown.keys().next() {
         _ if !unsupported.is_empty() => Status::fail(finding(service, &unsupported, context)),
         Some(region) => Status::Unknown(format!("EC2 does not say whether the service supports {region}")),
-        None => Status::Pass,
+        None => Status::pass("every Region that dbt connects from is supported"),
     }
 }
 
@@ -100,19 +101,18 @@ fn finding(
     });
     Finding {
         severity: Severity::Warning,
-        summary: format!("dbt connects from {}, which the service does not support", names.join(" and ")),
-        impact: "dbt's endpoint there can lose its connection, and cannot be created again.".to_owned(),
+        summary: format!("unsupported Region: dbt connects from {}", names.join(", ")),
+        impact: SPEC.impact.to_owned(),
         evidence: endpoints.chain(supported).collect(),
-        remedy: Remedy {
-            action: "Let consumers connect from there, if this is where dbt's environment is.".to_owned(),
-            command: Some(format!(
-                "aws ec2 modify-vpc-endpoint-service-configuration --region {} --service-id {} --add-supported-regions {}",
-                context.region.name(),
-                service.id,
-                names.join(" ")
-            )),
-            console: context.region.endpoint_service(service.id.as_str()),
-        },
+        remedy: Remedy::new(
+            "If your dbt environment is there, add the Region to the endpoint service.",
+            Some(
+                Command::new("ec2 modify-vpc-endpoint-service-configuration", context.region)
+                    .option("service-id", &service.id)
+                    .options("add-supported-regions", &names),
+            ),
+            context.region.endpoint_service(service.id.as_str()),
+        ),
         cause: None,
         parts: names.iter().map(ToString::to_string).collect(),
         related: Vec::new(),

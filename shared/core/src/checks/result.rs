@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Check;
+use super::command::Command;
 use crate::trigger::Change;
 
 /// One check's result for one resource.
@@ -20,8 +21,8 @@ pub struct CheckResult {
 /// Whether a check passes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Status {
-    /// As it must be.
-    Pass,
+    /// As it must be; in one line, what is right now.
+    Pass(String),
     /// Not as it must be.
     Fail(Box<Finding>),
     /// It could not be determined, and why. Never the same as [`Status::Pass`].
@@ -33,7 +34,7 @@ pub enum Status {
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
-    /// What is wrong, in one line with the numbers in it.
+    /// What is wrong, with the numbers in it, in words that fit an email's subject: about 60 characters.
     pub summary: String,
     /// What it means for dbt.
     pub impact: String,
@@ -89,6 +90,22 @@ impl Severity {
     }
 }
 
+impl Remedy {
+    /// What to do. A command with an argument that a shell would not take literally becomes a sentence.
+    pub(crate) fn new(action: &str, command: Option<Command>, console: Option<String>) -> Self {
+        let is_wanted = command.is_some();
+        let text = command.and_then(Command::into_text);
+        let action = match &text {
+            None if is_wanted => format!(
+                "{action} No command is printed, because a name in AWS contains characters that a shell would interpret: \
+                 use the console, and read that name with care."
+            ),
+            _ => action.to_owned(),
+        };
+        Self { action, command: text, console }
+    }
+}
+
 impl CheckResult {
     /// The result of `check` for `resource`.
     pub(super) fn new(check: Check, resource: &(impl ToString + ?Sized), status: Status) -> Self {
@@ -97,6 +114,11 @@ impl CheckResult {
 }
 
 impl Status {
+    /// A success, and what is right now.
+    pub(super) fn pass(right: impl Into<String>) -> Self {
+        Self::Pass(right.into())
+    }
+
     /// A failure.
     pub(super) fn fail(finding: Finding) -> Self {
         Self::Fail(Box::new(finding))

@@ -4,11 +4,13 @@
 //! port if none are expected. A prefix list that cannot be read makes the result unknown only if it would decide. If dbt's
 //! networks are not configured, the result is a warning; but a port that no rule allows at all is critical even then.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 
 use super::inbound_rules::{self, InboundRules, authorize};
 use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, limited};
+use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status, limited};
 use crate::snapshot::SecurityGroupRule;
 
 /// Evidence lines per alert; the rest is counted.
@@ -23,6 +25,7 @@ pub(super) const SPEC: Spec = Spec {
     ],
     fails_when: "inbound rules are enforced on PrivateLink traffic, and `DbtCidrs` is empty or not all of it is \
                  allowed on every listener port (of `ListenerPorts`, if set)",
+    was: "blocked",
     impact: "dbt's connections from a blocked network time out before they reach a listener. If `DbtCidrs` is empty, \
              the guard does not know dbt's networks, and dbt may be blocked.",
     fix_in_short: "`authorize-security-group-ingress` for dbt's networks, or switch enforcement off",
@@ -41,7 +44,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
 }
 
 fn judge(inbound: &InboundRules<'_>) -> Status {
-    let InboundRules { context, load_balancer, rules, ports, .. } = inbound;
+    let InboundRules { context, rules, ports, .. } = inbound;
     if context.policy.dbt_cidrs.is_empty() {
         return Status::fail(without_dbt_cidrs(inbound));
     }
@@ -56,54 +59,63 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
         }
     }
     if blocked.is_empty() {
-        return Status::Pass;
+        return Status::pass(format!("security groups allow dbt on {}", named(ports)));
     }
-    let named = limited(blocked.iter().map(|(cidr, port)| format!("{cidr} on port {port}")).collect(), 3);
     let group = first_group(inbound);
     Status::fail(Finding {
         severity: Severity::Critical,
-        summary: format!(
-            "security groups of {} keep dbt out ({} of {} ways): {}",
-            load_balancer.name(),
-            blocked.len(),
-            pairs.len(),
-            named.join(", ")
-        ),
-        impact: "dbt cannot connect from these networks: its connections time out before they reach a listener."
+        summary: blocked_summary(&blocked, context.policy.dbt_cidrs.len()),
+        impact: "dbt cannot connect from the blocked networks: its connections time out before they reach a listener."
             .to_owned(),
         evidence: evidence(inbound),
-        remedy: Remedy {
-            action: "Let dbt's networks in. If they have changed, ask dbt Support and fix the stack's DbtCidrs."
-                .to_owned(),
-            command: Some(authorize(group, &blocked, context.region.name())),
-            console: context.region.security_group(group),
-        },
+        remedy: Remedy::new(
+            "Allow dbt's networks. If they have changed, ask dbt Support, and correct the stack's DbtCidrs.",
+            Some(authorize(group, &blocked, context.region)),
+            context.region.security_group(group),
+        ),
         cause: None,
         parts: blocked.iter().map(|(cidr, port)| format!("{cidr} on port {port}")).collect(),
         related: Vec::new(),
     })
 }
 
+/// `security group blocks dbt on port 5432`; with a number if only some of dbt's networks are blocked.
+fn blocked_summary(blocked: &[(IpNet, u16)], networks: usize) -> String {
+    let ports: BTreeSet<u16> = blocked.iter().map(|(_, port)| *port).collect();
+    let cidrs: BTreeSet<IpNet> = blocked.iter().map(|(cidr, _)| *cidr).collect();
+    match (cidrs.len(), networks) {
+        (some, all) if some < all => {
+            format!("security group blocks {some} of {all} dbt networks on {}", named(&ports))
+        }
+        _ => format!("security group blocks dbt on {}", named(&ports)),
+    }
+}
+
+/// `port 5432`, `ports 443, 5432`.
+fn named(ports: &BTreeSet<u16>) -> String {
+    let plural = if ports.len() == 1 { "" } else { "s" };
+    format!("port{plural} {}", ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+}
+
 /// The finding if dbt's networks are not configured. Whether a port is closed to everybody is known even then.
 fn without_dbt_cidrs(inbound: &InboundRules<'_>) -> Finding {
-    let InboundRules { context, load_balancer, groups, rules, ports, .. } = inbound;
+    let InboundRules { context, groups, rules, ports, .. } = inbound;
     let opens = |rule: &SecurityGroupRule, port: u16| {
         rule.tcp.is_some_and(|ports| ports.contains(port))
             && inbound.sources(rule).map_or(true, |sources| !sources.is_empty())
     };
-    let closed: Vec<String> =
-        ports.iter().filter(|port| !rules.iter().any(|rule| opens(rule, **port))).map(ToString::to_string).collect();
-    let name = load_balancer.name();
+    let closed: BTreeSet<u16> =
+        ports.iter().filter(|port| !rules.iter().any(|rule| opens(rule, **port))).copied().collect();
     let (severity, summary, impact) = if closed.is_empty() {
         (
             Severity::Warning,
-            format!("cannot tell whether security groups of {name} let dbt in: DbtCidrs is empty"),
-            "dbt connects only from networks that a rule allows, and the guard does not know dbt's.",
+            "cannot tell if security groups allow dbt: DbtCidrs is empty".to_owned(),
+            "dbt can connect only from networks that a rule allows, and the guard does not know dbt's networks.",
         )
     } else {
         (
             Severity::Critical,
-            format!("security groups of {name} let nobody in on port {}", closed.join(", ")),
+            format!("security groups allow nobody on {}", named(&closed)),
             "dbt cannot connect: its connections time out before they reach a listener.",
         )
     };
@@ -112,17 +124,15 @@ fn without_dbt_cidrs(inbound: &InboundRules<'_>) -> Finding {
         summary,
         impact: impact.to_owned(),
         evidence: evidence(inbound),
-        remedy: Remedy {
-            action: "Ask dbt Support for the networks your dbt environment connects from, and deploy the stack again with them \
-                   in DbtCidrs."
-                .to_owned(),
-            command: Some(format!(
-                "aws ec2 describe-security-group-rules --region {} --filters Name=group-id,Values={}",
-                context.region.name(),
-                groups.join(",")
-            )),
-            console: context.region.security_group(first_group(inbound)),
-        },
+        remedy: Remedy::new(
+            "Ask dbt Support which networks your dbt environment connects from, and deploy the stack again with them in \
+             DbtCidrs.",
+            Some(
+                Command::new("ec2 describe-security-group-rules", context.region)
+                    .option("filters", format!("Name=group-id,Values={}", groups.join(","))),
+            ),
+            context.region.security_group(first_group(inbound)),
+        ),
         cause: None,
         parts: closed.iter().map(|port| format!("port {port}")).collect(),
         related: Vec::new(),
@@ -134,7 +144,8 @@ fn first_group<'a>(inbound: &InboundRules<'a>) -> &'a str {
 }
 
 fn evidence(inbound: &InboundRules<'_>) -> Vec<String> {
-    let enforced = "inbound rules are enforced on PrivateLink traffic".to_owned();
+    let enforced =
+        format!("load balancer {}: enforces inbound rules on PrivateLink traffic", inbound.load_balancer.name());
     let groups = format!("security groups: {}", inbound.groups.join(", "));
     let rules = inbound.rules.iter().map(|rule| inbound.describe(rule)).collect();
     [enforced, groups].into_iter().chain(limited(rules, MAX_RULES)).collect()
@@ -242,8 +253,8 @@ pub(super) mod tests {
             status(&topology, DBT_CIDR)
         };
         assert!(matches!(changed(|_| {}), Status::Fail(_)));
-        assert_eq!(changed(|nlb| nlb.enforced = Some(false)), Status::Pass);
-        assert_eq!(changed(|nlb| (nlb.security_groups, nlb.enforced) = (vec![], None)), Status::Pass);
+        assert!(matches!(changed(|nlb| nlb.enforced = Some(false)), Status::Pass(_)));
+        assert!(matches!(changed(|nlb| (nlb.security_groups, nlb.enforced) = (vec![], None)), Status::Pass(_)));
         assert!(matches!(changed(|nlb| nlb.enforced = None), Status::Fail(_)), "on is ELB's default");
     }
 
@@ -259,7 +270,7 @@ pub(super) mod tests {
     fn what_could_not_be_read_is_unknown_only_where_it_decides() {
         let unread = || rule("pl-unread", PG);
         assert!(matches!(status(&guarded(vec![unread()]), DBT_CIDR), Status::Unknown(_)));
-        assert_eq!(status(&guarded(vec![unread(), rule(DBT_CIDR, PG)]), DBT_CIDR), Status::Pass);
+        assert!(matches!(status(&guarded(vec![unread(), rule(DBT_CIDR, PG)]), DBT_CIDR), Status::Pass(_)));
         let mut no_rules = guarded(vec![]);
         no_rules.network.as_mut().unwrap().rules = Err(call_error("ec2:DescribeSecurityGroupRules"));
         assert!(matches!(status(&no_rules, DBT_CIDR), Status::Unknown(_)));
@@ -274,9 +285,9 @@ pub(super) mod tests {
         load_balancer.listeners.as_mut().unwrap().push(ssh);
         let status =
             |variables: &[(&str, &str)]| with_policy(&topology, &settings(variables).policy, evaluate).remove(0).status;
-        assert_eq!(status(&[("DBT_CIDRS", DBT_CIDR), ("LISTENER_PORTS", "5432")]), Status::Pass);
+        assert!(matches!(status(&[("DBT_CIDRS", DBT_CIDR), ("LISTENER_PORTS", "5432")]), Status::Pass(_)));
         let finding = failure(status(&[("DBT_CIDRS", DBT_CIDR)])).expect("port 22 is closed");
-        let summary = "security groups of pg keep dbt out (1 of 2 ways): 10.1.2.0/24 on port 22";
+        let summary = "security group blocks dbt on port 22";
         assert_eq!(finding.summary, summary);
         let command = finding.remedy.command.unwrap();
         assert!(

@@ -1,7 +1,7 @@
 //! `service.available`: does the endpoint service exist, and is it available?
 
 use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
+use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::snapshot::known;
 
 /// The catalogue's row.
@@ -10,6 +10,7 @@ pub(super) const SPEC: Spec = Spec {
     severities: &[(Severity::Critical, "always")],
     fails_when: "EC2 does not know the endpoint service in the stack's account and Region, or its state is not \
                  `Available`",
+    was: "unavailable",
     impact: "dbt cannot connect through this service. While EC2 does not know the service, its other checks are \
              *unknown*.",
     fix_in_short: "create it again and send dbt Support its new name, or correct `EndpointServiceIds`",
@@ -27,11 +28,11 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let status = match known(context.topology.services.as_ref()).map(|services| services.get(context.service)) {
         Ok(Some(service)) => match service.state.as_deref() {
             // EC2 capitalizes this state, but not other states of the same API: compare without case.
-            Some(state) if state.eq_ignore_ascii_case("available") => Status::Pass,
-            Some(state) => fail(&format!("the endpoint service is '{state}', not available"), context),
+            Some(state) if state.eq_ignore_ascii_case("available") => Status::pass("the endpoint service is available"),
+            Some(state) => fail(&format!("endpoint service is '{state}', not available"), context),
             None => Status::Unknown("EC2 does not say in which state the endpoint service is".to_owned()),
         },
-        Ok(None) => fail("EC2 does not know this endpoint service", context),
+        Ok(None) => fail(&format!("endpoint service not found in {}", context.region.name()), context),
         Err(why) => Status::Unknown(why),
     };
     vec![CheckResult::new(&SPEC, context.service, status)]
@@ -42,20 +43,18 @@ fn fail(summary: &str, context: CheckContext<'_>) -> Status {
     Status::fail(Finding {
         severity: Severity::Critical,
         summary: summary.to_owned(),
-        impact: "dbt cannot connect through this service, and the guard can tell nothing else about it.".to_owned(),
+        impact: "dbt cannot connect through this service. Until it is available, its other checks are unknown."
+            .to_owned(),
         evidence: vec![format!("asked for {service} in {}", region.name())],
-        remedy: Remedy {
-            action:
-                "If it was deleted, create it again and give dbt Support the new name. If the id is wrong, correct the \
-                   stack's EndpointServiceIds. The stack must be in the service's account and Region."
-                    .to_owned(),
-            command: Some(format!(
-                "aws ec2 describe-vpc-endpoint-service-configurations --region {} --filters \
-                 Name=service-id,Values={service}",
-                region.name()
-            )),
-            console: region.endpoint_service(service.as_str()),
-        },
+        remedy: Remedy::new(
+            "If it was deleted, create it again and send dbt Support its new name. If the id is wrong, correct the stack's \
+             EndpointServiceIds. The stack must run in the service's account and Region.",
+            Some(
+                Command::new("ec2 describe-vpc-endpoint-service-configurations", region)
+                    .option("filters", format!("Name=service-id,Values={service}")),
+            ),
+            region.endpoint_service(service.as_str()),
+        ),
         cause: None,
         parts: vec![summary.to_owned()],
         related: Vec::new(),
@@ -79,7 +78,7 @@ mod tests {
 
     #[test]
     fn only_an_available_service_passes() {
-        assert_eq!(status(&in_state(Some("Available"))), Status::Pass);
+        assert!(matches!(status(&in_state(Some("Available"))), Status::Pass(_)));
         for state in ["Pending", "Deleting", "Deleted", "Failed", "new"] {
             assert!(matches!(status(&in_state(Some(state))), Status::Fail(_)), "{state}");
         }

@@ -13,6 +13,8 @@ pub struct Spec {
     pub severities: &'static [(Severity, &'static str)],
     /// When it fails, as a clause.
     pub fails_when: &'static str,
+    /// What a failing resource is, in a word: a resolved alert says `was WORD 12 min`.
+    pub was: &'static str,
     /// What a failure means for dbt.
     pub impact: &'static str,
     /// How to fix it, as a clause in Markdown. The whole runbook is `runbook/ID.md`.
@@ -41,12 +43,12 @@ pub struct Spec {
 pub type Check = &'static Spec;
 
 /// What it means that a resource has no result any more, though all resources were listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Absence {
     /// The resource is gone, or no longer behind the endpoint service.
     Gone,
-    /// What was wrong is over: an account without endpoints is not connected.
-    Passing,
+    /// What was wrong is over: an account without endpoints is not connected. Says so of the resource.
+    Passing(fn(&str) -> String),
     /// Nothing: the call was not made in this run.
     Unknown,
 }

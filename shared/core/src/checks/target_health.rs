@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count, limited};
+use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status, count, limited};
 use crate::snapshot::{Health, Target, TargetGroup};
 
 /// Evidence lines per alert; the rest is counted.
@@ -21,6 +21,7 @@ pub(super) const SPEC: Spec = Spec {
         (Severity::Info, "some are healthy, none is unhealthy, and the unused ones are in zones that are not enabled"),
     ],
     fails_when: "a target group that gets dbt's traffic has no healthy target, or has unhealthy or unused ones",
+    was: "failing",
     impact: "With no healthy target, the load balancer tries all of them, so dbt's connections fail unless a target \
              works in spite of its health check. With some healthy targets, dbt gets through.",
     fix_in_short: "start the service on the targets, allow the load balancer there, or register other targets",
@@ -87,20 +88,22 @@ impl Counts<'_> {
         self.number(Serving::Yes)
     }
 
-    /// `2 down`, `1 unused`: the targets that fail or get no traffic.
-    fn failing(&self) -> Vec<String> {
-        self.words(&[(Serving::Down, "down"), (Serving::Unused, "unused")])
+    /// The number of targets that fail or get no traffic.
+    fn failing(&self) -> usize {
+        self.number(Serving::Down) + self.number(Serving::Unused)
     }
 
-    /// `1 initial`, `1 draining`, `1 unknown`: the targets that a deployment registers or deregisters, or of which ELB does
-    /// not say whether they are healthy.
-    fn changing(&self) -> Vec<String> {
-        self.words(&[(Serving::Initial, "initial"), (Serving::Draining, "draining"), (Serving::Unknown, "unknown")])
-    }
-
-    fn words(&self, kinds: &[(Serving, &str)]) -> Vec<String> {
-        let numbers = kinds.iter().map(|(kind, word)| (self.number(*kind), word));
-        numbers.filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}")).collect()
+    /// `2 unhealthy`, `1 unused`, `1 draining`: all that are not healthy.
+    fn not_healthy(&self) -> Vec<String> {
+        let kinds = [
+            (Serving::Down, "unhealthy"),
+            (Serving::Unused, "unused"),
+            (Serving::Initial, "initial"),
+            (Serving::Draining, "draining"),
+            (Serving::Unknown, "unknown"),
+        ];
+        let numbers = kinds.map(|(kind, word)| (self.number(kind), word));
+        numbers.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}")).collect()
     }
 }
 
@@ -109,28 +112,24 @@ fn judge(group: &TargetGroup, targets: &[Target], context: CheckContext<'_>) -> 
     let (healthy, unknown) = (counts.healthy(), counts.number(Serving::Unknown));
     let down = counts.number(Serving::Down);
     // Unknown targets count neither as healthy nor as a reason to stay silent.
-    if unknown > 0 && (counts.failing().is_empty() || (healthy == 0 && down == 0)) {
-        let why = "ELB does not say whether its targets are healthy (health checks are off?)";
-        return Status::Unknown(format!("{}: {why}", count(unknown, "target")));
+    if unknown > 0 && (counts.failing() == 0 || (healthy == 0 && down == 0)) {
+        let why = "ELB does not say whether they are healthy; are health checks off?";
+        return Status::Unknown(format!("{} in {}: {why}", count(unknown, "target"), group.name()));
     }
-    if healthy > 0 && counts.failing().is_empty() {
-        return Status::Pass;
+    if healthy > 0 && counts.failing() == 0 {
+        return Status::pass(format!("{healthy} of {} healthy in {}", count(targets.len(), "target"), group.name()));
     }
     let severity = severity(&counts);
     Status::fail(Finding {
         severity,
         summary: summary(group.name(), &counts),
         impact: impact(&counts, severity).to_owned(),
-        evidence: evidence(group, targets, healthy),
-        remedy: Remedy {
-            action: action(targets).to_owned(),
-            command: Some(format!(
-                "aws elbv2 describe-target-health --region {} --target-group-arn {}",
-                context.region.name(),
-                group.arn
-            )),
-            console: context.region.target_group(&group.arn),
-        },
+        evidence: evidence(group, &counts),
+        remedy: Remedy::new(
+            action(targets),
+            Some(Command::new("elbv2 describe-target-health", context.region).option("target-group-arn", &group.arn)),
+            context.region.target_group(&group.arn),
+        ),
         cause: None,
         parts: Vec::new(),
         related: Vec::new(),
@@ -148,20 +147,15 @@ fn severity(counts: &Counts<'_>) -> Severity {
 }
 
 fn summary(group: &str, counts: &Counts<'_>) -> String {
-    let (failing, changing) = (counts.failing(), counts.changing());
+    let (down, unused) = (counts.number(Serving::Down), counts.number(Serving::Unused));
     let all = count(counts.targets.len(), "target");
-    if counts.targets.is_empty() {
-        return format!("no target is registered in target group {group}");
+    match (counts.targets.len(), counts.healthy()) {
+        (0, _) => format!("no target is registered in {group}"),
+        (_, 0) => format!("0 of {all} healthy in {group}"),
+        _ if unused == 0 => format!("{down} of {all} unhealthy in {group}"),
+        _ if down == 0 => format!("{unused} of {all} unused in {group}"),
+        _ => format!("{} of {all} failing in {group} ({down} unhealthy, {unused} unused)", down + unused),
     }
-    if failing.is_empty() {
-        return format!("none of {all} serves in target group {group}: {}", changing.join(", "));
-    }
-    let changing = if counts.healthy() == 0 { changing } else { Vec::new() };
-    let mut words = failing.into_iter().chain(changing);
-    // `2 down` becomes `2 of 3 targets down`.
-    let first = words.next().unwrap_or_default().replacen(' ', &format!(" of {all} "), 1);
-    let words: Vec<String> = std::iter::once(first).chain(words).collect();
-    format!("{} in target group {group}", words.join(", "))
 }
 
 fn impact(counts: &Counts<'_>, severity: Severity) -> &'static str {
@@ -169,23 +163,24 @@ fn impact(counts: &Counts<'_>, severity: Severity) -> &'static str {
         "dbt cannot connect: the load balancer has no target to send its connections to."
     } else if counts.healthy() == 0 {
         // https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-health-checks.html
-        "No target is healthy. The load balancer sends dbt's connections to all of them all the same, so they fail unless a \
-         target serves in spite of its health check."
+        "No target is healthy. The load balancer still sends dbt's connections to all of them, so they fail unless a target \
+         works in spite of its failing health check."
     } else if severity == Severity::Info {
-        "dbt gets through. These targets are in zones that the load balancer is not enabled in, so they get nothing."
+        "dbt gets through. These targets get no traffic: the load balancer is not enabled in their zones."
     } else {
-        "dbt still gets through, to the healthy targets. If they fail as well, dbt cannot connect at all."
+        "dbt still reaches the healthy targets. If they fail as well, dbt cannot connect at all."
     }
 }
 
-fn evidence(group: &TargetGroup, targets: &[Target], healthy: usize) -> Vec<String> {
+fn evidence(group: &TargetGroup, counts: &Counts<'_>) -> Vec<String> {
+    let (targets, healthy) = (counts.targets, counts.healthy());
     let mut zones: BTreeMap<&str, usize> = BTreeMap::new();
     for target in targets.iter().filter(|target| target.health == Health::Healthy) {
         *zones.entry(target.zone.as_deref().unwrap_or("a zone ELB does not name")).or_default() += 1;
     }
     let zones: Vec<String> = zones.iter().map(|(zone, number)| format!("{number} in {zone}")).collect();
     let mut evidence = vec![match zones.is_empty() {
-        true => format!("healthy: none of {}", targets.len()),
+        true => format!("healthy: none of {}; {}", targets.len(), counts.not_healthy().join(", ")),
         false => format!("healthy: {healthy} of {} ({})", targets.len(), zones.join(", ")),
     }];
     if let Some(check) = &group.health_check {
@@ -205,13 +200,13 @@ fn action(targets: &[Target]) -> &'static str {
     if targets.is_empty() {
         "Register the servers of your service in the target group."
     } else if targets.iter().any(|target| matches!(target.health, Health::Unhealthy | Health::UnhealthyDraining)) {
-        "See that the service runs on these targets and listens on the port, and that their security groups let the \
-         load balancer's private addresses in."
+        "Check that the service runs on these targets and listens on the port, and that their security groups allow the load \
+         balancer's private addresses."
     } else if targets.iter().any(|target| target.health == Health::Unused) {
-        "These targets get no traffic: enable their zone on the load balancer, start the instances, or register \
-         targets in its zones."
+        "These targets get no traffic. Enable their zone on the load balancer, start the instances, or register targets in the \
+         load balancer's zones."
     } else {
-        "These targets are being registered or deregistered. If this lasts, register targets that stay."
+        "These targets are being registered or deregistered. If this lasts, register other targets."
     }
 }
 
@@ -241,11 +236,11 @@ mod tests {
 
     #[test]
     fn the_numbers_decide_the_severity() {
-        let critical = |summary: &str| Some((Severity::Critical, format!("{summary} in target group pg")));
-        let warning = |summary: &str| Some((Severity::Warning, format!("{summary} in target group pg")));
+        let critical = |summary: &str| Some((Severity::Critical, format!("{summary} in pg")));
+        let warning = |summary: &str| Some((Severity::Warning, format!("{summary} in pg")));
         assert_eq!(outcome(&["healthy", "healthy"]), None);
-        assert_eq!(outcome(&["healthy", "unhealthy", "unhealthy.draining"]), warning("2 of 3 targets down"));
-        assert_eq!(outcome(&["unhealthy"]), critical("1 of 1 target down"));
+        assert_eq!(outcome(&["healthy", "unhealthy", "unhealthy.draining"]), warning("2 of 3 targets unhealthy"));
+        assert_eq!(outcome(&["unhealthy"]), critical("0 of 1 target healthy"));
         assert_eq!(outcome(&[]), critical("no target is registered"));
     }
 
@@ -253,14 +248,11 @@ mod tests {
     fn a_deployment_is_no_failure_while_a_target_is_healthy() {
         assert_eq!(outcome(&["healthy", "draining", "initial"]), None);
         let critical = |summary: &str| Some((Severity::Critical, summary.to_owned()));
-        assert_eq!(outcome(&["initial"]), critical("none of 1 target serves in target group pg: 1 initial"));
-        assert_eq!(
-            outcome(&["draining", "draining"]),
-            critical("none of 2 targets serves in target group pg: 2 draining")
-        );
-        let both = critical("none of 2 targets serves in target group pg: 1 initial, 1 draining");
+        assert_eq!(outcome(&["initial"]), critical("0 of 1 target healthy in pg"));
+        assert_eq!(outcome(&["draining", "draining"]), critical("0 of 2 targets healthy in pg"));
+        let both = critical("0 of 2 targets healthy in pg");
         assert_eq!(outcome(&["draining", "initial"]), both);
-        let all_in_one = critical("1 of 4 targets down, 1 unused, 1 initial, 1 draining in target group pg");
+        let all_in_one = critical("0 of 4 targets healthy in pg");
         assert_eq!(outcome(&["draining", "unused", "initial", "unhealthy"]), all_in_one);
     }
 
@@ -270,12 +262,12 @@ mod tests {
         for (reason, severity) in [("Target.NotInUse", Severity::Info), ("Target.InvalidState", Severity::Warning)] {
             let finding = failure(status(&[target(1, "healthy"), unused(reason)])).expect(reason);
             assert_eq!(finding.severity, severity, "{reason}");
-            assert_eq!(finding.summary, "1 of 2 targets unused in target group pg");
+            assert_eq!(finding.summary, "1 of 2 targets unused in pg");
         }
-        let critical = (Severity::Critical, "2 of 2 targets unused in target group pg".to_owned());
+        let critical = (Severity::Critical, "0 of 2 targets healthy in pg".to_owned());
         assert_eq!(outcome(&["unused", "unused"]), Some(critical));
         let finding = failure(status(&[target(1, "unused")])).unwrap();
-        assert!(finding.remedy.action.contains("enable their zone"), "{}", finding.remedy.action);
+        assert!(finding.remedy.action.contains("Enable their zone"), "{}", finding.remedy.action);
     }
 
     #[test]
@@ -285,7 +277,7 @@ mod tests {
             zone: None,
             ..target(1, health)
         };
-        assert_eq!(status(&[alb("healthy")]), Status::Pass);
+        assert!(matches!(status(&[alb("healthy")]), Status::Pass(_)));
         assert_eq!(failure(status(&[alb("unhealthy")])).unwrap().severity, Severity::Critical);
     }
 
@@ -315,7 +307,7 @@ mod tests {
             failure(status(&targets)).map(|finding| (finding.severity, finding.summary))
         };
         let nine_down = ["unhealthy", "unhealthy", "unhealthy", "brand-new-state"];
-        let summary = "3 of 4 targets down, 1 unknown in target group pg".to_owned();
+        let summary = "0 of 4 targets healthy in pg".to_owned();
         assert_eq!(finding(&nine_down), Some((Severity::Critical, summary)));
         let warning = finding(&["healthy", "unhealthy", "brand-new-state"]).map(|(severity, _)| severity);
         assert_eq!(warning, Some(Severity::Warning));

@@ -9,6 +9,7 @@ pub(super) const SPEC: Spec = Spec {
     id: "visibility.lost",
     severities: &[(Severity::Warning, "always")],
     fails_when: "a read of EC2 or Elastic Load Balancing that checks depend on keeps failing; one alert per call",
+    was: "failing",
     impact: "Nothing changes for dbt. The checks that depend on this read are *unknown*, so a failure there would go \
              unnoticed.",
     fix_in_short: "allow the function's role the named call again",
@@ -29,30 +30,31 @@ fn evaluate(_: CheckContext<'_>) -> Vec<CheckResult> {
 /// One result per call of the run.
 #[must_use]
 pub fn of_calls(calls: &Calls) -> Vec<CheckResult> {
-    let status = |error: &Option<CallError>| match error {
+    let status = |(call, error): (&&'static str, &Option<CallError>)| match error {
         Some(error) => Status::fail(finding(error)),
-        None => Status::Pass,
+        None => Status::pass(format!("{call} works")),
     };
-    calls.iter().map(|(call, error)| CheckResult::new(&SPEC, *call, status(error))).collect()
+    calls.iter().map(|call| CheckResult::new(&SPEC, *call.0, status(call))).collect()
 }
 
 fn finding(error: &CallError) -> Finding {
     let CallError { call, error, denied } = error;
     let action = if *denied {
         format!(
-            "Allow the function's role to call {call} again: check its own policies as the stack sets them, its permissions \
-             boundary, and the organization's policies."
+            "Allow the function's role to call {call} again. The stack allows it, so check whether someone changed the \
+             role, its permissions boundary, or your organization's policies."
         )
     } else {
-        "If this lasts, look at AWS's health page for the Region, and at the function's log.".to_owned()
+        "If this lasts, check AWS's health page for the Region, and the function's log.".to_owned()
     };
     Finding {
         severity: Severity::Warning,
-        summary: format!("the guard cannot see: {call} fails"),
-        impact: "Nothing changes for dbt, but what depends on this read is unknown: a failure there would go unseen."
-            .to_owned(),
+        summary: format!("{call} {}", if *denied { "is denied" } else { "fails" }),
+        impact:
+            "Nothing changes for dbt. But checks that depend on this call are unknown, so a failure would go unnoticed."
+                .to_owned(),
         evidence: vec![format!("AWS said: {error}")],
-        remedy: Remedy { action, command: None, console: None },
+        remedy: Remedy::new(&action, None, None),
         cause: None,
         parts: Vec::new(),
         related: Vec::new(),
@@ -74,6 +76,6 @@ mod tests {
         };
         assert_eq!(resource, listing);
         assert!(finding.remedy.action.contains(listing), "{}", finding.remedy.action);
-        assert_eq!((passing.resource.as_str(), &passing.status), (health, &Status::Pass));
+        assert_eq!((passing.resource.as_str(), &passing.status), (health, &Status::pass(format!("{health} works"))));
     }
 }

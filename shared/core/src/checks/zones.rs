@@ -8,8 +8,9 @@
 
 use std::collections::BTreeSet;
 
+use super::cross_zone;
 use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count};
+use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status, count};
 use crate::snapshot::{Coverage, Description, Health, LoadBalancer, TargetGroup, TargetKind};
 
 /// The catalogue's row.
@@ -21,6 +22,7 @@ pub(super) const SPEC: Spec = Spec {
     ],
     fails_when: "a target group has healthy targets, but none in one of the load balancer's zones; or the service \
                  offers a zone in which none of its load balancers is enabled",
+    was: "uncovered",
     impact: "Critical: dbt's connections that enter by this zone fail. Info: dbt gets through, because targets in \
              other zones answer, or because dbt cannot enter by this zone.",
     fix_in_short: "register a target in the zone, switch cross-zone on, or enable a load balancer there",
@@ -59,7 +61,7 @@ fn judge(
     };
     let healthy = targets.iter().filter(|target| target.health == Health::Healthy).count();
     match load_balancer.coverage(group) {
-        Coverage::Full => Status::Pass,
+        Coverage::Full => Status::pass(format!("every zone has a healthy target in {}", group.name())),
         Coverage::Unclear if healthy == 0 => {
             Status::Unknown("no target is healthy in any zone; target-group.health reports that".to_owned())
         }
@@ -76,7 +78,9 @@ fn judge(
 /// The status if the zones of the healthy targets are unknown. With cross-zone load balancing they do not matter.
 fn unclear(load_balancer: &LoadBalancer, group: &TargetGroup) -> Status {
     match (load_balancer.crosses_zones(group), group.kind) {
-        (Ok(true), _) => Status::Pass,
+        (Ok(true), _) => {
+            Status::pass(format!("cross-zone is on, so every zone reaches the healthy targets in {}", group.name()))
+        }
         (Ok(false), TargetKind::LoadBalancer) => {
             Status::Unknown("ELB does not say in which zones an Application Load Balancer answers".to_owned())
         }
@@ -101,30 +105,20 @@ impl Lack<'_> {
     fn finding(&self, context: CheckContext<'_>) -> Finding {
         let Self { load_balancer, group, zones, .. } = self;
         let (severity, impact) = self.severity_and_impact();
-        let (plural, have) = if zones.len() == 1 { ("", "has") } else { ("s", "have") };
-        let enabled = load_balancer.description.as_ref().map_or(0, |description| description.zones.len());
+        let mut action = "Register a target there, or fix the targets that are registered.".to_owned();
+        let command = if self.cross_zone {
+            Command::new("elbv2 describe-target-health", context.region).option("target-group-arn", &group.arn)
+        } else {
+            action
+                .push_str(" Until then, cross-zone load balancing lets dbt reach the healthy targets of other zones:");
+            cross_zone::switch_on(&load_balancer.arn, context.region)
+        };
         Finding {
             severity,
-            summary: format!(
-                "{} of {enabled} zones {have} no healthy target in target group {}: {}",
-                zones.len(),
-                group.name(),
-                zones.join(", ")
-            ),
+            summary: format!("no healthy target in {} ({})", zones.join(", "), group.name()),
             impact: impact.to_owned(),
             evidence: self.evidence(),
-            remedy: Remedy {
-                action: format!(
-                    "Register a target in the zone{plural}, or fix the targets that are there. Cross-zone load \
-                     balancing makes it matter less."
-                ),
-                command: Some(format!(
-                    "aws elbv2 describe-target-health --region {} --target-group-arn {}",
-                    context.region.name(),
-                    group.arn
-                )),
-                console: context.region.target_group(&group.arn),
-            },
+            remedy: Remedy::new(&action, Some(command), context.region.target_group(&group.arn)),
             cause: None,
             parts: zones.iter().map(ToString::to_string).collect(),
             related: Vec::new(),
@@ -137,17 +131,19 @@ impl Lack<'_> {
         if self.cross_zone {
             (
                 Severity::Info,
-                "dbt gets through: cross-zone load balancing sends what enters there to the healthy targets of other zones.",
+                "dbt gets through: cross-zone load balancing sends connections that enter there to healthy targets in \
+                 other zones.",
             )
         } else if !self.zones.iter().any(offers) {
             (
                 Severity::Info,
-                "dbt gets through: the endpoint service does not offer these zones, so nothing of dbt's enters there.",
+                "dbt gets through: the endpoint service does not offer these zones, so no connection of dbt's enters there.",
             )
         } else {
             (
                 Severity::Critical,
-                "dbt's connections that enter there fail: cross-zone load balancing is off, so they reach targets of that zone alone.",
+                "dbt's connections that enter there fail: cross-zone load balancing is off, so they reach only targets in \
+                 that zone.",
             )
         }
     }
@@ -187,31 +183,38 @@ fn zones_without_load_balancer(offered: &BTreeSet<&str>, context: CheckContext<'
         .collect();
     let missing: Vec<&str> = offered.difference(&enabled).copied().collect();
     if missing.is_empty() {
-        return Some(Status::Pass);
+        return Some(Status::pass("a load balancer is enabled in every zone that the service offers"));
     }
     Some(Status::fail(Finding {
         severity: Severity::Critical,
-        summary: format!("the service offers {}, where no load balancer of it is enabled", missing.join(", ")),
-        impact: "dbt's connections that enter there fail: nothing takes them.".to_owned(),
+        summary: format!("load balancer not enabled in {}; connections there fail", missing.join(", ")),
+        impact: "The endpoint service offers this zone to dbt, but dbt's connections that enter there fail.".to_owned(),
         evidence: vec![
             format!("offered: {}", offered.iter().copied().collect::<Vec<_>>().join(", ")),
             format!("enabled: {}", enabled.into_iter().collect::<Vec<_>>().join(", ")),
         ],
-        remedy: Remedy {
-            action: "Enable the load balancer in that zone: name all its subnets, old and new.".to_owned(),
-            command: load_balancers.first().map(|load_balancer| {
-                format!(
-                    "aws elbv2 set-subnets --region {} --load-balancer-arn {} --subnets SUBNETS",
-                    context.region.name(),
-                    load_balancer.arn
-                )
-            }),
-            console: context.region.endpoint_service(context.service.as_str()),
-        },
+        remedy: enable_zones(&load_balancers, &missing, context),
         cause: None,
         parts: missing.iter().map(ToString::to_string).collect(),
         related: Vec::new(),
     }))
+}
+
+/// How to enable the first load balancer in the missing zones. ELB replaces its list of subnets, so the present ones stay
+/// in the command.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_SetSubnets.html>
+fn enable_zones(load_balancers: &[&LoadBalancer], missing: &[&str], context: CheckContext<'_>) -> Remedy {
+    let command = load_balancers.first().map(|load_balancer| {
+        let zones = load_balancer.description.iter().flat_map(|description| &description.zones);
+        Command::new("elbv2 set-subnets", context.region)
+            .option("load-balancer-arn", &load_balancer.arn)
+            .options("subnets", zones.map(|zone| zone.subnet.as_str()).chain(["NEW_SUBNET"]))
+    });
+    let action = format!(
+        "Enable the load balancer there: replace NEW_SUBNET with a subnet in {}, and keep the present subnets.",
+        missing.join(" and one in ")
+    );
+    Remedy::new(&action, command, context.region.endpoint_service(context.service.as_str()))
 }
 
 #[cfg(test)]
@@ -247,9 +250,9 @@ mod tests {
     fn severity(targets: Vec<Target>, cross_zone: bool, offered: &[&str]) -> Option<Severity> {
         match &statuses(targets, cross_zone, offered)[..] {
             // Of a service whose zones EC2 does not name, nothing more is known.
-            [Status::Pass, Status::Pass] => None,
+            [Status::Pass(_), Status::Pass(_)] => None,
             [Status::Fail(finding), Status::Unknown(_)] if offered.is_empty() => Some(finding.severity),
-            [Status::Fail(finding), Status::Pass] => Some(finding.severity),
+            [Status::Fail(finding), Status::Pass(_)] => Some(finding.severity),
             other => panic!("{other:?}"),
         }
     }
@@ -289,7 +292,7 @@ mod tests {
         let in_both = vec![in_a(1, "healthy"), in_b(2, "healthy")];
         let offered = ["eu-central-1a", "eu-central-1b", "eu-central-1c"];
         let statuses = statuses(in_both, true, &offered);
-        let [Status::Pass, Status::Fail(finding)] = &statuses[..] else { panic!("{statuses:?}") };
+        let [Status::Pass(_), Status::Fail(finding)] = &statuses[..] else { panic!("{statuses:?}") };
         assert_eq!(finding.severity, Severity::Critical);
         assert!(finding.summary.contains("eu-central-1c"), "{}", finding.summary);
     }

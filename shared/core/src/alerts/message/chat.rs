@@ -1,99 +1,167 @@
-//! The custom notification of Amazon Q Developer in chat applications.
+//! The custom notification of Amazon Q Developer in chat applications, for Slack and Microsoft Teams.
 //! <https://docs.aws.amazon.com/chatbot/latest/adminguide/custom-notifs.html>
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::escape::{code, command, markdown};
+use super::escape::{code, markdown, plain};
+use super::text::runbook;
 use super::{Content, label, lasted, summary, time};
+use crate::alerts::origin::Origin;
 use crate::alerts::transition::{Kind, Transition};
 use crate::checks::limited;
 
-/// Transitions described in full. Amazon Q documents no limits; five are well within Slack's.
-const MAX_IN_FULL: usize = 5;
+/// Characters of all text that people see. Slack's section block holds 3,000.
+/// <https://docs.slack.dev/reference/block-kit/blocks/section-block>
+const MAX_CHARACTERS: usize = 3_000;
 
-/// Lines of evidence per transition.
-const MAX_EVIDENCE: usize = 8;
+/// From the most to the least that a message can say; the first that fits is sent.
+const DETAILS: [Detail; 8] = [
+    Detail { in_full: 5, evidence: 8, commands: true, listed: 10 },
+    Detail { in_full: 3, evidence: 6, commands: true, listed: 10 },
+    Detail { in_full: 2, evidence: 5, commands: true, listed: 5 },
+    Detail { in_full: 1, evidence: 8, commands: true, listed: 5 },
+    Detail { in_full: 1, evidence: 3, commands: true, listed: 3 },
+    Detail { in_full: 1, evidence: 3, commands: false, listed: 3 },
+    Detail { in_full: 1, evidence: 0, commands: false, listed: 1 },
+    Detail { in_full: 0, evidence: 0, commands: false, listed: 1 },
+];
+
+/// How much a message says.
+#[derive(Debug, Clone, Copy)]
+struct Detail {
+    /// Transitions described in full.
+    in_full: usize,
+    /// Lines of evidence of each.
+    evidence: usize,
+    /// Whether commands are printed.
+    commands: bool,
+    /// Further transitions that get a line; beyond that they are counted.
+    listed: usize,
+}
 
 /// The body, with at most the first `in_full` transitions in full.
 pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
-    let in_full = in_full.min(MAX_IN_FULL);
-    let described = content.transitions.iter().take(in_full);
-    let title = markdown(&format!("{}: {}", content.label, content.title));
-    let resources: BTreeSet<&str> = described.map(|transition| transition.resource.as_str()).collect();
-    let oldest = content.transitions.iter().min_by_key(|transition| transition.since);
-    let partition = content.partition.to_string();
-    let kinds: Vec<&str> = content.kinds.iter().map(|kind| kind.as_str()).collect();
-    let (severity, kind) = (content.severity.as_str(), kinds.join(", "));
-    json!({
-        "version": "1.0",
-        "source": "custom",
-        "content": {
-            "textType": "client-markdown",
-            "title": title,
-            "description": description(content, in_full),
-            "nextSteps": next_steps(content, in_full),
-            "keywords": [severity, kind, partition],
-        },
-        "metadata": {
-            "threadId": oldest.map_or(partition.as_str(), |oldest| oldest.incident.as_str()),
-            "summary": title,
-            "eventType": format!("privatelink-guard {kind}"),
-            "relatedResources": resources,
-            "additionalContext": {"severity": severity, "kind": kind, "serviceId": partition},
-        },
-    })
-    .to_string()
+    let with = |detail: Detail| Detail { in_full: detail.in_full.min(in_full), ..detail };
+    let mut shown = DETAILS.into_iter().map(|detail| Shown::new(content, with(detail)));
+    let fits = shown.find(|shown| shown.characters() <= MAX_CHARACTERS);
+    fits.unwrap_or_else(|| Shown::new(content, DETAILS[DETAILS.len() - 1])).notification(content).to_string()
 }
 
-fn description(content: &Content<'_>, in_full: usize) -> String {
-    let mut text = String::new();
-    for transition in content.transitions.iter().take(in_full) {
+/// What people see.
+struct Shown {
+    title: String,
+    description: String,
+    next_steps: Vec<String>,
+    in_full: usize,
+}
+
+impl Shown {
+    fn new(content: &Content<'_>, detail: Detail) -> Self {
+        Self {
+            title: markdown(&format!("{}: {}: {}", content.label, content.name(), content.failure)),
+            description: description(content, detail),
+            next_steps: next_steps(content, detail),
+            in_full: detail.in_full,
+        }
+    }
+
+    fn characters(&self) -> usize {
+        let texts = [&self.title, &self.description].into_iter().chain(&self.next_steps);
+        texts.map(|text| text.chars().count()).sum()
+    }
+
+    fn notification(&self, content: &Content<'_>) -> Value {
+        let described = content.transitions.iter().take(self.in_full);
+        let resources: BTreeSet<&str> = described.map(|transition| transition.resource.as_str()).collect();
+        let oldest = content.transitions.iter().min_by_key(|transition| transition.since);
+        let partition = content.envelope.partition.to_string();
+        let kinds: Vec<&str> = content.kinds.iter().map(|kind| kind.as_str()).collect();
+        let (severity, kind) = (content.severity.as_str(), kinds.join(", "));
+        json!({
+            "version": "1.0",
+            "source": "custom",
+            "content": {
+                "textType": "client-markdown",
+                "title": self.title,
+                "description": self.description,
+                "nextSteps": self.next_steps,
+                "keywords": [severity, kind, partition],
+            },
+            "metadata": {
+                "threadId": oldest.map_or(partition.as_str(), |oldest| oldest.incident.as_str()),
+                "summary": self.title,
+                "eventType": format!("privatelink-guard {kind}"),
+                "relatedResources": resources,
+                "additionalContext": {"severity": severity, "kind": kind, "serviceId": partition},
+            },
+        })
+    }
+}
+
+fn description(content: &Content<'_>, detail: Detail) -> String {
+    let mut text = format!("*{}*, {}\n", markdown(&content.service()), markdown(&content.envelope.origin.describe()));
+    if let Some(caution) = &content.caution {
+        let _ = writeln!(text, "{}", markdown(caution));
+    }
+    for transition in content.transitions.iter().take(detail.in_full) {
         // The title names the only one.
         if content.transitions.len() > 1 {
             let _ = writeln!(text, "*{}: {}*", label(transition), markdown(&summary(transition)));
         }
-        text.push_str(&full(transition));
+        text.push_str(&full(transition, content.envelope.origin, detail.evidence));
     }
-    let rest = content.transitions.len().saturating_sub(in_full);
-    if rest > 0 {
-        let _ = writeln!(text, "And {rest} more: see the email, or the log of {}.", content.function);
+    let rest = content.transitions.get(detail.in_full..).unwrap_or_default();
+    for transition in rest.iter().take(detail.listed) {
+        let _ = writeln!(text, "{}: {}", label(transition), markdown(&summary(transition)));
     }
-    if let Some(caution) = &content.caution {
-        let _ = writeln!(text, "{}", markdown(caution));
+    let more = rest.len().saturating_sub(detail.listed);
+    if more > 0 {
+        let _ = writeln!(text, "And {more} more.");
+    }
+    if !rest.is_empty() {
+        let _ = writeln!(text, "The log of {} has everything in full.", content.envelope.function);
     }
     text.trim_end().to_owned()
 }
 
-fn full(transition: &Transition) -> String {
+fn full(transition: &Transition, origin: &Origin, max_evidence: usize) -> String {
     let finding = &transition.finding;
     let since = time(transition.since);
-    if transition.kind == Kind::Resolved {
-        return format!("It lasted {}, since {since}.\n\n", lasted(transition));
-    }
     let mut text = match transition.kind {
-        Kind::Reminder => format!("Still so, after {}; since {since}.\n", lasted(transition)),
+        Kind::Resolved => {
+            format!("It was: {}\nIt lasted {}, since {since}.\n", markdown(&finding.summary), lasted(transition))
+        }
+        Kind::Reminder => format!("For {}, since {since}.\n", lasted(transition)),
         _ => format!("Since {since}.\n"),
     };
-    if let Some(unknown) = &transition.unknown {
-        let _ = writeln!(text, "The guard cannot tell at present whether it is still so: {}", markdown(unknown));
+    if transition.kind != Kind::Resolved {
+        if let Some(unknown) = &transition.unknown {
+            let _ = writeln!(text, "At present the guard cannot check it: {}", markdown(unknown));
+        }
+        let _ = writeln!(text, "{}", markdown(&finding.impact));
+        if let Some(cause) = &finding.cause {
+            let _ = writeln!(text, "CloudTrail reports: `{}`", code(&cause.to_string()));
+        }
+        if max_evidence > 0 && !finding.evidence.is_empty() {
+            let evidence = limited(finding.evidence.iter().map(|line| code(line)).collect(), max_evidence);
+            let _ = writeln!(text, "```\n{}\n```", evidence.join("\n"));
+        }
     }
-    let _ = writeln!(text, "{}", markdown(&finding.impact));
-    let evidence = limited(finding.evidence.iter().map(|line| code(line)).collect(), MAX_EVIDENCE);
-    let _ = writeln!(text, "```\n{}\n```", evidence.join("\n"));
-    if let Some(cause) = &finding.cause {
-        let _ = writeln!(text, "Changed by `{}`", code(&cause.to_string()));
+    if transition.kind != Kind::Notice {
+        let runbook = runbook(transition, origin).map(|link| format!(", <{link}|runbook>"));
+        let _ = writeln!(text, "Check `{}`{}", plain(&transition.check), runbook.unwrap_or_default());
     }
     text.push('\n');
     text
 }
 
 /// What to do next, each step once.
-fn next_steps(content: &Content<'_>, in_full: usize) -> Vec<String> {
+fn next_steps(content: &Content<'_>, detail: Detail) -> Vec<String> {
     let mut steps: Vec<String> = Vec::new();
-    for step in content.transitions.iter().take(in_full).filter_map(|transition| next_step(transition)) {
+    for step in content.transitions.iter().take(detail.in_full).filter_map(|step| next_step(step, detail.commands)) {
         if !steps.contains(&step) {
             steps.push(step);
         }
@@ -102,12 +170,18 @@ fn next_steps(content: &Content<'_>, in_full: usize) -> Vec<String> {
 }
 
 /// What to do about it; nothing if it is over or was never wrong.
-fn next_step(transition: &Transition) -> Option<String> {
-    if matches!(transition.kind, Kind::Resolved | Kind::Notice) {
+fn next_step(transition: &Transition, with_command: bool) -> Option<String> {
+    let needs_nothing = transition.kind == Kind::Resolved
+        || (transition.kind == Kind::Notice && transition.finding.remedy.command.is_none());
+    if needs_nothing {
         return None;
     }
     let remedy = &transition.finding.remedy;
-    let exact = remedy.command.as_ref().map(|exact| format!(" `{}`", command(exact).replace('`', "'")));
+    // A command holds no back-tick: its arguments are restricted.
+    let command = remedy.command.as_ref().map(|command| match with_command {
+        true => format!(" `{command}`"),
+        false => " (The command is too long for chat; the function's log has it.)".to_owned(),
+    });
     let console = remedy.console.as_ref().map(|console| format!(" <{console}|Console>"));
-    Some(format!("{}{}{}", markdown(&remedy.action), exact.unwrap_or_default(), console.unwrap_or_default()))
+    Some(format!("{}{}{}", markdown(&remedy.action), command.unwrap_or_default(), console.unwrap_or_default()))
 }

@@ -1,8 +1,7 @@
-//! Text from AWS is not trusted: names and reasons lose their control characters everywhere, and in chat everything that
-//! could become markup.
+//! Text from AWS is not trusted. Names and reasons lose the characters that nobody sees everywhere, and in chat everything
+//! that could become markup.
 
-/// SNS's limit for an email subject. <https://docs.aws.amazon.com/sns/latest/api/API_Publish.html>
-const MAX_SUBJECT: usize = 100;
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
 /// Characters of one line that comes from AWS.
 const MAX_LINE: usize = 400;
@@ -10,25 +9,25 @@ const MAX_LINE: usize = 400;
 /// Columns of an email's prose.
 const MAX_COLUMNS: usize = 78;
 
-/// One line without control characters, of limited length; a line that was cut says so.
+/// One line of limited length without control characters and without those that change direction or have no width; a line
+/// that was cut says so.
 pub(super) fn plain(text: &str) -> String {
-    let spaced: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let line = spaced.split_whitespace().collect::<Vec<_>>().join(" ");
+    let visible = text.chars().filter_map(|c| match c.general_category() {
+        GeneralCategory::Control => Some(' '),
+        GeneralCategory::Format => None,
+        _ => Some(c),
+    });
+    let line = visible.collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(MAX_LINE) {
         Some((end, _)) => format!("{}... (cut)", &line[..end]),
         None => line,
     }
 }
 
-/// A command or a link without control characters. It is never cut: a part of it is of no use.
-pub(super) fn command(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// A subject in ASCII, of limited length; dots say where it was cut.
-pub(super) fn subject(title: &str) -> String {
-    let ascii: String = title.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
-    if ascii.len() <= MAX_SUBJECT { ascii } else { format!("{}...", &ascii[..MAX_SUBJECT - 3]) }
+/// The text in ASCII, of at most `max` characters; dots say where it was cut.
+pub(super) fn ascii(text: &str, max: usize) -> String {
+    let ascii: String = plain(text).chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
+    if ascii.len() <= max { ascii } else { format!("{}...", &ascii[..max.saturating_sub(3)]) }
 }
 
 /// Prose in lines that fit a terminal and a phone.

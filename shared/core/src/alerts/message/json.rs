@@ -2,19 +2,25 @@
 
 use serde_json::{Value, json};
 
-use super::Content;
+use super::text::runbook;
+use super::{Content, summary};
+use crate::alerts::origin::Origin;
 use crate::alerts::transition::{Kind, Transition};
-use crate::ids::ServiceId;
+use crate::ids::{AccountId, ServiceId};
 
 /// The body, with the first `in_full` transitions.
 pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
+    let envelope = content.envelope;
     let transitions: Vec<Value> =
-        content.transitions.iter().take(in_full).map(|transition| transition_json(transition)).collect();
+        content.transitions.iter().take(in_full).map(|transition| flat(transition, envelope.origin)).collect();
     json!({
-        "schemaVersion": "1.0",
-        "serviceId": content.partition.service().map(ServiceId::as_str),
-        "serviceName": content.name,
-        "function": content.function,
+        "schemaVersion": "2.0",
+        "accountId": envelope.origin.account.as_ref().map(AccountId::as_str),
+        "region": envelope.origin.region.name(),
+        "stack": envelope.origin.stack,
+        "serviceId": envelope.partition.service().map(ServiceId::as_str),
+        "serviceName": envelope.name,
+        "function": envelope.function,
         "severity": content.severity.as_str(),
         "kinds": content.kinds.iter().map(|kind: &Kind| kind.as_str()).collect::<Vec<_>>(),
         "omitted": content.transitions.len() - transitions.len(),
@@ -25,11 +31,29 @@ pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
 }
 
 /// The transition without what only the guard itself uses.
-fn transition_json(transition: &Transition) -> Value {
-    let mut json = json!(transition);
-    if let Some(finding) = json.get_mut("finding").and_then(Value::as_object_mut) {
-        finding.remove("parts");
-        finding.remove("related");
-    }
-    json
+fn flat(transition: &Transition, origin: &Origin) -> Value {
+    let Transition { number, kind, check, resource, at, since, incident, finding, unknown, dropped, .. } = transition;
+    let remedy = &finding.remedy;
+    json!({
+        "kind": kind.as_str(),
+        "check": check,
+        "resource": resource,
+        "severity": finding.severity.as_str(),
+        "summary": summary(transition),
+        "impact": finding.impact,
+        "evidence": finding.evidence,
+        "remedy": {
+            "action": remedy.action,
+            "command": remedy.command,
+            "console": remedy.console,
+            "runbook": runbook(transition, origin),
+        },
+        "cause": finding.cause,
+        "since": since,
+        "at": at,
+        "incident": incident,
+        "number": number,
+        "unknown": unknown,
+        "dropped": dropped,
+    })
 }

@@ -1,8 +1,8 @@
 //! Transitions → one message per endpoint service and run, with a body for each kind of reader. Pure.
 //!
-//! Plain text serves email and every protocol without a body of its own; Amazon Q's custom notification serves `https`;
-//! JSON serves `sqs` and `lambda`. Nothing is cut without saying so: what does not fit is a line each, and beyond that a
-//! number.
+//! Plain text serves email and every protocol without a body of its own; Amazon Q's custom notification serves `https`, for
+//! Slack and Microsoft Teams; `sms` gets a line; JSON serves `sqs` and `lambda`. Nothing is cut without saying so: what
+//! does not fit is a line each, and beyond that a number.
 
 mod chat;
 mod escape;
@@ -14,10 +14,11 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use self::escape::{plain, subject};
+use self::escape::{ascii, plain};
+use super::origin::Origin;
 use super::record::Partition;
 use super::transition::{Kind, Transition};
-use crate::checks::Severity;
+use crate::checks::{Severity, catalogue};
 use crate::snapshot::CallError;
 
 /// SNS limits all bodies of a message together to 256 KiB; the rest is for SNS's own wrapping.
@@ -29,6 +30,16 @@ const MAX_IN_FULL: usize = 20;
 /// Transitions that get a line; beyond that they are counted.
 const MAX_LISTED: usize = 100;
 
+/// SNS's limit for an email subject. <https://docs.aws.amazon.com/sns/latest/api/API_Publish.html>
+const MAX_SUBJECT: usize = 100;
+
+/// Characters of the service's name in a subject. A longer failure leaves it fewer, but never fewer than [`MIN_NAME`].
+const MAX_NAME: usize = 30;
+const MIN_NAME: usize = 12;
+
+/// One text message. <https://docs.aws.amazon.com/sns/latest/dg/sms_sending-overview.html>
+const MAX_SMS: usize = 140;
+
 /// One message, as SNS publishes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
@@ -36,8 +47,10 @@ pub struct Message {
     pub subject: String,
     /// For email, and for every protocol without a body of its own.
     pub text: String,
-    /// For Amazon Q Developer in chat applications (Slack): its custom notification, as JSON.
+    /// For Amazon Q Developer in chat applications (Slack, Teams): its custom notification, as JSON.
     pub chat: String,
+    /// For phones: ASCII, at most 140 characters.
+    pub sms: String,
     /// For programs (SQS, Lambda): JSON as in `docs/alert.schema.json`.
     pub data: String,
     severity: Severity,
@@ -45,13 +58,35 @@ pub struct Message {
     partition: Partition,
 }
 
+/// What a message tells besides the transitions.
+#[derive(Debug, Clone, Copy)]
+pub enum Caution<'a> {
+    /// The table failed.
+    TableFailed(&'a CallError),
+    /// Somebody asked for a test message.
+    Test,
+}
+
+/// What a message is about, and who sends it.
+#[derive(Debug, Clone, Copy)]
+pub struct Envelope<'a> {
+    /// The partition whose records it is about.
+    pub partition: &'a Partition,
+    /// The endpoint service's `Name` tag.
+    pub name: Option<&'a str>,
+    /// The deployment.
+    pub origin: &'a Origin,
+    /// The function.
+    pub function: &'a str,
+    /// What people must know besides.
+    pub caution: Option<Caution<'a>>,
+}
+
 /// What all bodies are made from.
 struct Content<'a> {
-    partition: &'a Partition,
-    name: Option<&'a str>,
-    function: &'a str,
-    label: &'static str,
-    title: String,
+    envelope: Envelope<'a>,
+    label: String,
+    failure: String,
     severity: Severity,
     kinds: BTreeSet<Kind>,
     transitions: Vec<&'a Transition>,
@@ -59,17 +94,10 @@ struct Content<'a> {
 }
 
 impl Message {
-    /// Renders the transitions of the records of one partition: `outboxes` holds, for each record, its transitions in
-    /// order. `name` is the endpoint service's `Name` tag; `trouble`, why the table failed.
+    /// Renders the transitions of the records of one partition: `outboxes` holds, for each record, its transitions in order.
     #[must_use]
-    pub fn new(
-        partition: &Partition,
-        name: Option<&str>,
-        function: &str,
-        outboxes: &[&[Transition]],
-        trouble: Option<&CallError>,
-    ) -> Self {
-        let content = Content::new(partition, name, function, outboxes, trouble);
+    pub fn new(envelope: Envelope<'_>, outboxes: &[&[Transition]]) -> Self {
+        let content = Content::new(envelope, outboxes);
         let mut in_full = MAX_IN_FULL;
         loop {
             let message = content.render(in_full);
@@ -83,7 +111,10 @@ impl Message {
     /// The `Message` of an SNS publish with `MessageStructure=json`: a body per protocol. Email gets the default.
     #[must_use]
     pub fn bodies(&self) -> String {
-        serde_json::json!({"default": self.text, "https": self.chat, "sqs": self.data, "lambda": self.data}).to_string()
+        serde_json::json!({
+            "default": self.text, "https": self.chat, "sms": self.sms, "sqs": self.data, "lambda": self.data,
+        })
+        .to_string()
     }
 
     /// The message attributes that subscription filter policies can match.
@@ -109,62 +140,81 @@ pub enum Attribute {
 }
 
 impl<'a> Content<'a> {
-    fn new(
-        partition: &'a Partition,
-        name: Option<&'a str>,
-        function: &'a str,
-        outboxes: &[&'a [Transition]],
-        trouble: Option<&CallError>,
-    ) -> Self {
+    fn new(envelope: Envelope<'a>, outboxes: &[&'a [Transition]]) -> Self {
         let mut outboxes: Vec<&[Transition]> = outboxes.iter().copied().filter(|outbox| !outbox.is_empty()).collect();
         // Worst first; what is over comes after what is not.
         outboxes.sort_by_key(|outbox| (outbox.last().map(urgency_rank), Reverse(worst(*outbox))));
         let transitions: Vec<&Transition> = outboxes.iter().copied().flatten().collect();
         let others = match outboxes.len() {
             0 | 1 => String::new(),
-            all => format!(" (and {} more)", all - 1),
+            all => format!(" (+{} more)", all - 1),
         };
-        let title = title(partition, name);
         Self {
-            partition,
-            name,
-            function,
-            label: outboxes.first().map_or("NOTICE", |outbox| outbox_label(outbox)),
-            title: outboxes
-                .first()
-                .map_or(title.clone(), |outbox| format!("{title}: {}{others}", outbox_summary(outbox))),
+            envelope,
+            label: outboxes.first().map_or("NOTICE".to_owned(), |outbox| outbox_label(outbox)),
+            failure: outboxes.first().map_or(String::new(), |outbox| outbox_summary(outbox)) + &others,
             severity: urgency(&transitions),
             kinds: transitions.iter().map(|transition| transition.kind).collect(),
             transitions,
-            caution: trouble.map(|trouble| {
-                format!(
-                    "The guard's memory, its DynamoDB table, failed ({}): this may be sent again, and what is over may \
-                     not be sent.",
-                    plain(&trouble.to_string())
-                )
-            }),
+            caution: envelope.caution.map(caution),
         }
     }
 
     fn render(&self, in_full: usize) -> Message {
+        let subject = self.subject();
         Message {
-            subject: subject(&format!("[{}] {}", self.label, self.title)),
             text: text::body(self, in_full),
             chat: chat::body(self, in_full),
+            sms: sms(&subject, self.envelope.origin),
             data: json::body(self, in_full),
+            subject,
             severity: self.severity,
             kinds: self.kinds.clone(),
-            partition: self.partition.clone(),
+            partition: self.envelope.partition.clone(),
+        }
+    }
+
+    /// `[CRITICAL] postgres: security group blocks dbt on port 5432`. The name gives way to the failure.
+    fn subject(&self) -> String {
+        let failure = plain(&self.failure);
+        let rest = MAX_SUBJECT.saturating_sub(self.label.len() + "[] : ".len() + failure.chars().count());
+        let name = ascii(&self.name(), rest.clamp(MIN_NAME, MAX_NAME));
+        ascii(&format!("[{}] {name}: {failure}", self.label), MAX_SUBJECT)
+    }
+
+    /// The service's name; its id, if it has none.
+    fn name(&self) -> String {
+        let name = self.envelope.name.map(plain).filter(|name| !name.is_empty());
+        match self.envelope.partition {
+            Partition::Service(service) => name.unwrap_or_else(|| service.to_string()),
+            Partition::Guard => "privatelink-guard".to_owned(),
+        }
+    }
+
+    /// `postgres (vpce-svc-…)`: the service's name and id.
+    fn service(&self) -> String {
+        match (self.envelope.partition, self.name()) {
+            (Partition::Service(service), name) if name != service.as_str() => format!("{name} ({service})"),
+            (_, name) => name,
         }
     }
 }
 
-fn title(partition: &Partition, name: Option<&str>) -> String {
-    match (partition, name) {
-        (Partition::Service(service), Some(name)) => format!("{service} ({})", plain(name)),
-        (Partition::Service(service), None) => service.to_string(),
-        (Partition::Guard, _) => "privatelink-guard".to_owned(),
+fn caution(caution: Caution<'_>) -> String {
+    match caution {
+        Caution::TableFailed(error) => format!(
+            "The guard's table failed ({}): this may be sent again, and what is resolved may not be sent.",
+            plain(&error.to_string())
+        ),
+        Caution::Test => "This is a test message. Nothing is wrong.".to_owned(),
     }
+}
+
+/// The subject, and where it comes from.
+fn sms(subject: &str, origin: &Origin) -> String {
+    let account = origin.account.as_ref().map(|account| format!("{account}, ")).unwrap_or_default();
+    let place = format!(" ({account}{})", origin.region.name());
+    ascii(subject, MAX_SMS.saturating_sub(place.len())) + &place
 }
 
 /// The worst severity of what fires or is repeated; if there is none, of everything.
@@ -185,59 +235,77 @@ fn worst<'a>(transitions: impl IntoIterator<Item = &'a Transition>) -> Severity 
 }
 
 /// The label in front, in words: colour is never the only sign.
-fn label(transition: &Transition) -> &'static str {
-    match (transition.kind, transition.finding.severity) {
-        (Kind::Resolved, _) => "RESOLVED",
-        (Kind::Notice, _) => "NOTICE",
-        (_, Severity::Critical) => "CRITICAL",
-        (_, Severity::Warning) => "WARNING",
-        (_, Severity::Info) => "INFO",
+fn label(transition: &Transition) -> String {
+    let severity = || transition.finding.severity.as_str().to_uppercase();
+    match transition.kind {
+        Kind::Resolved => "RESOLVED".to_owned(),
+        Kind::Notice => "NOTICE".to_owned(),
+        Kind::Firing => severity(),
+        Kind::Reminder => format!("STILL {}, day {}", severity(), day(transition)),
     }
+}
+
+/// The first 24 hours are day 1.
+fn day(transition: &Transition) -> i64 {
+    transition.at.duration_since(transition.since).as_hours().max(0) / 24 + 1
 }
 
 /// The label of a record's transitions. An alert that fired and resolved since the last message keeps the label it fired
 /// with.
-fn outbox_label(outbox: &[Transition]) -> &'static str {
+fn outbox_label(outbox: &[Transition]) -> String {
     let fired = outbox.iter().find(|transition| transition.kind == Kind::Firing);
-    fired.or(outbox.last()).map_or("NOTICE", label)
+    fired.or(outbox.last()).map_or("NOTICE".to_owned(), label)
 }
 
 fn outbox_summary(outbox: &[Transition]) -> String {
     let Some(last) = outbox.last() else { return String::new() };
     let fired = outbox.iter().any(|transition| transition.kind == Kind::Firing);
     match last.kind {
-        Kind::Resolved if fired => format!("{} (over already)", plain(&last.finding.summary)),
+        Kind::Resolved if fired => format!("{} (already resolved)", plain(&last.finding.summary)),
         _ => summary(last),
     }
 }
 
-/// What is wrong; for a resolved alert, that it is over.
+/// What is wrong; for a resolved alert, what is right now and how long it was not.
 fn summary(transition: &Transition) -> String {
-    let summary = plain(&transition.finding.summary);
-    if transition.kind == Kind::Resolved { format!("over: {summary}") } else { summary }
+    match (&transition.right, catalogue::find(&transition.check)) {
+        (Some(right), Some(check)) => {
+            let lasted = short_duration(transition.at.duration_since(transition.since));
+            format!("{} (was {} {lasted})", plain(right), check.was)
+        }
+        _ => plain(&transition.finding.summary),
+    }
 }
 
 fn lasted(transition: &Transition) -> String {
     duration(transition.at.duration_since(transition.since))
 }
 
+const UNITS: [(i64, &str, &str); 4] =
+    [(86_400, "day", "d"), (3_600, "hour", "h"), (60, "minute", "min"), (1, "second", "s")];
+
 /// `3 days 4 hours`, `12 minutes`, `40 seconds`: the largest unit, and the next one if it is not zero.
 fn duration(lasted: SignedDuration) -> String {
-    let seconds = lasted.as_secs().max(0);
-    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
-    let Some(largest) = units.iter().position(|(length, _)| seconds >= *length) else {
-        return "less than a second".to_owned();
-    };
-    let mut rest = seconds;
-    let mut parts = Vec::new();
-    for (length, unit) in &units[largest..units.len().min(largest + 2)] {
+    let parts = in_units(lasted).into_iter().take(2).filter(|(number, ..)| *number > 0);
+    let words = parts.map(|(number, unit, _)| format!("{number} {unit}{}", if number == 1 { "" } else { "s" }));
+    let words = words.collect::<Vec<_>>().join(" ");
+    if words.is_empty() { "less than a second".to_owned() } else { words }
+}
+
+/// `3 d`, `12 min`, `40 s`: the largest unit.
+fn short_duration(lasted: SignedDuration) -> String {
+    in_units(lasted).first().map_or("0 s".to_owned(), |(number, _, unit)| format!("{number} {unit}"))
+}
+
+/// The duration in units, from the largest one that is not zero.
+fn in_units(lasted: SignedDuration) -> Vec<(i64, &'static str, &'static str)> {
+    let mut rest = lasted.as_secs().max(0);
+    let numbers = UNITS.map(|(length, unit, short)| {
         let number = rest / length;
         rest %= length;
-        if number > 0 {
-            parts.push(format!("{number} {unit}{}", if number == 1 { "" } else { "s" }));
-        }
-    }
-    parts.join(" ")
+        (number, unit, short)
+    });
+    numbers.into_iter().skip_while(|(number, ..)| *number == 0).collect()
 }
 
 fn time(at: Timestamp) -> String {
@@ -250,7 +318,7 @@ mod tests {
 
     use super::*;
     use crate::checks::Finding;
-    use crate::testing::{at, change, finding, service};
+    use crate::testing::{at, change, finding, origin, service};
 
     fn transition(kind: Kind, severity: Severity) -> Transition {
         Transition {
@@ -263,32 +331,42 @@ mod tests {
             since: at(8, 0),
             incident: "vpce-svc-00000000000000001-1773475200".to_owned(),
             finding: finding(severity),
+            right: (kind == Kind::Resolved).then(|| "3 of 3 targets healthy in pg".to_owned()),
             unknown: None,
             dropped: 0,
         }
     }
 
+    fn message_of(partition: &Partition, name: Option<&str>, outboxes: &[&[Transition]]) -> Message {
+        let origin = origin();
+        let envelope = Envelope { partition, name, origin: &origin, function: "health-watcher", caution: None };
+        Message::new(envelope, outboxes)
+    }
+
     fn message(outboxes: &[&[Transition]]) -> Message {
-        Message::new(&Partition::Service(service(1)), Some("postgres"), "health-watcher", outboxes, None)
+        message_of(&Partition::Service(service(1)), Some("postgres"), outboxes)
+    }
+
+    fn email(message: &Message) -> String {
+        format!("Subject: {}\n\n{}", message.subject, message.text)
     }
 
     #[test]
-    fn an_email_reads_like_this() {
+    fn an_alert_reads_like_this() {
         let mut fired = transition(Kind::Firing, Severity::Critical);
         fired.finding.cause = Some(change());
-        let message = message(&[&[fired]]);
-        insta::assert_snapshot!(format!("Subject: {}\n\n{}", message.subject, message.text), @"
-        Subject: [CRITICAL] vpce-svc-00000000000000001 (postgres): 2 of 3 targets down in target group pg
+        insta::assert_snapshot!(email(&message(&[&[fired]])), @"
+        Subject: [CRITICAL] postgres: 2 of 3 targets unhealthy in pg
 
-        [CRITICAL] 2 of 3 targets down in target group pg
+        Endpoint service postgres (vpce-svc-00000000000000001)
+        Account 111122223333, eu-central-1, stack privatelink-guard
+
+        [CRITICAL] 2 of 3 targets unhealthy in pg
         Since 2026-03-14 08:00:00 UTC.
 
         For dbt: dbt still gets through.
 
-        Seen:
-        - healthy: 1 of 3 (1 in eu-central-1a)
-
-        Changed by: ModifyLoadBalancerAttributes by
+        CloudTrail reports: ModifyLoadBalancerAttributes by
         arn:aws:iam::111122223333:user/network-admin from 203.0.113.7 at
         2026-03-14T08:00:00Z
 
@@ -297,14 +375,93 @@ mod tests {
           aws elbv2 describe-target-health
 
         Console: https://eu-central-1.console.aws.amazon.com/ec2/home
+        Runbook: https://wiki.example.com/checks.md#target-group.health
+
+        Evidence:
+        - healthy: 1 of 3 (1 in eu-central-1a)
 
         Check: target-group.health on arn:aws:elasticloadbalancing:eu-central-1:111122223333:targetgroup/pg/0123456789abcdef
 
         ----
 
-        Endpoint service: vpce-svc-00000000000000001 (postgres)
         Sent by privatelink-guard, function health-watcher.
         ");
+    }
+
+    #[test]
+    fn a_resolved_alert_says_what_is_right_now() {
+        insta::assert_snapshot!(email(&message(&[&[transition(Kind::Resolved, Severity::Critical)]])), @"
+        Subject: [RESOLVED] postgres: 3 of 3 targets healthy in pg (was failing 1 h)
+
+        Endpoint service postgres (vpce-svc-00000000000000001)
+        Account 111122223333, eu-central-1, stack privatelink-guard
+
+        [RESOLVED] 3 of 3 targets healthy in pg (was failing 1 h)
+        It was: 2 of 3 targets unhealthy in pg
+        It lasted 1 hour 12 minutes,
+        from 2026-03-14 08:00:00 UTC to 2026-03-14 09:12:00 UTC.
+
+        Check: target-group.health on arn:aws:elasticloadbalancing:eu-central-1:111122223333:targetgroup/pg/0123456789abcdef
+
+        ----
+
+        Sent by privatelink-guard, function health-watcher.
+        ");
+    }
+
+    #[test]
+    fn a_subject_has_the_failure_in_full() {
+        let with = |severity: Severity, summary: &str| {
+            let finding = Finding { summary: summary.to_owned(), ..finding(severity) };
+            Transition { finding, ..transition(Kind::Firing, severity) }
+        };
+        let subject = |name: &str, transition: Transition| {
+            message_of(&Partition::Service(service(1)), Some(name), &[&[transition]]).subject
+        };
+        let blocked = || with(Severity::Critical, "security group blocks dbt on port 5432");
+        assert_eq!(subject("postgres", blocked()), "[CRITICAL] postgres: security group blocks dbt on port 5432");
+        let reminder = Transition { kind: Kind::Reminder, at: at(8, 0) + SignedDuration::from_hours(25), ..blocked() };
+        let expected = "[STILL CRITICAL, day 2] postgres: security group blocks dbt on port 5432";
+        assert_eq!(subject("postgres", reminder), expected);
+        let resolved = Transition {
+            check: "load-balancer.cross-zone".to_owned(),
+            right: Some("cross-zone is on for pg".to_owned()),
+            at: at(8, 12),
+            ..transition(Kind::Resolved, Severity::Warning)
+        };
+        assert_eq!(subject("postgres", resolved), "[RESOLVED] postgres: cross-zone is on for pg (was off 12 min)");
+        let long_name = "p".repeat(200);
+        let cut = subject(&long_name, blocked());
+        assert_eq!(cut, format!("[CRITICAL] {}...: security group blocks dbt on port 5432", "p".repeat(27)));
+        let long_failure = "f".repeat(70);
+        let both = subject(&long_name, with(Severity::Critical, &long_failure));
+        assert!(both.ends_with(&format!("...: {long_failure}")) && both.len() <= 100, "the name gives way: {both}");
+        let too_long = subject("größer", with(Severity::Critical, &"größer ".repeat(40)));
+        assert!(too_long.is_ascii() && too_long.len() == 100 && too_long.ends_with("..."), "{too_long}");
+        let unnamed = message_of(&Partition::Service(service(1)), None, &[&[blocked()]]).subject;
+        assert_eq!(unnamed, "[CRITICAL] vpce-svc-00000000000000001: security group blocks dbt on port 5432");
+    }
+
+    #[test]
+    fn a_text_message_says_where_it_comes_from() {
+        let short = message(&[&[transition(Kind::Firing, Severity::Critical)]]).sms;
+        assert_eq!(short, "[CRITICAL] postgres: 2 of 3 targets unhealthy in pg (111122223333, eu-central-1)");
+        let long = Finding { summary: "x".repeat(300), ..finding(Severity::Critical) };
+        let long = Transition { finding: long, ..transition(Kind::Firing, Severity::Critical) };
+        let long = message(&[&[long]]).sms;
+        assert!(long.len() <= 140 && long.ends_with("(111122223333, eu-central-1)"), "{long}");
+    }
+
+    #[test]
+    fn a_test_message_says_so_in_every_body() {
+        let (partition, origin) = (Partition::Service(service(1)), origin());
+        let caution = Some(Caution::Test);
+        let envelope =
+            Envelope { partition: &partition, name: None, origin: &origin, function: "drift-watcher", caution };
+        let message = Message::new(envelope, &[&[transition(Kind::Firing, Severity::Critical)]]);
+        for body in [&message.text, &message.chat, &message.data] {
+            assert!(body.contains("This is a test message. Nothing is wrong."), "{body}");
+        }
     }
 
     #[test]
@@ -321,12 +478,7 @@ mod tests {
             .map(|line| line.split(']').next().unwrap())
             .collect();
         assert_eq!(labels, ["[CRITICAL", "[WARNING", "[RESOLVED"]);
-        assert!(message.chat.contains("target group pg (and 2 more)"), "{}", message.chat);
-        assert!(
-            message
-                .text
-                .contains("It lasted 1 hour 12 minutes, from 2026-03-14 08:00:00 UTC to 2026-03-14 09:12:00 UTC.")
-        );
+        assert!(message.chat.contains("in pg (+2 more)"), "{}", message.chat);
         assert_eq!(
             message.attributes(),
             [
@@ -348,20 +500,11 @@ mod tests {
 
     #[test]
     fn what_several_services_depend_on_is_the_guards_own_message() {
-        let outboxes: &[&[Transition]] = &[&[transition(Kind::Firing, Severity::Warning)]];
-        let message = Message::new(&Partition::Guard, None, "drift-watcher", outboxes, None);
+        let message = message_of(&Partition::Guard, None, &[&[transition(Kind::Firing, Severity::Warning)]]);
         assert!(message.subject.starts_with("[WARNING] privatelink-guard: "), "{}", message.subject);
         assert_eq!(message.attributes().len(), 2, "no serviceId");
         let data: Value = serde_json::from_str(&message.data).unwrap();
         assert_eq!(data["serviceId"], Value::Null);
-    }
-
-    #[test]
-    fn the_subject_is_ascii_and_fits() {
-        let long = Finding { summary: "größer ".repeat(40), ..finding(Severity::Critical) };
-        let fired = Transition { finding: long, ..transition(Kind::Firing, Severity::Critical) };
-        let subject = message(&[&[fired]]).subject;
-        assert!(subject.is_ascii() && subject.len() <= 100 && subject.ends_with("..."), "{subject}");
     }
 
     #[test]
@@ -371,14 +514,11 @@ mod tests {
             evidence: vec!["```\nall is well".to_owned()],
             ..finding(Severity::Critical)
         };
-        let message = Message::new(
-            &Partition::Service(service(1)),
-            Some("pg\r\nSubject: fine"),
-            "health-watcher",
-            &[&[Transition { finding: fake, ..transition(Kind::Firing, Severity::Critical) }]],
-            None,
-        );
+        let fake = Transition { finding: fake, ..transition(Kind::Firing, Severity::Critical) };
+        let name = "pg\r\nSubject: \u{202e}fine\u{200b}";
+        let message = message_of(&Partition::Service(service(1)), Some(name), &[&[fake]]);
         assert!(!message.text.lines().any(|line| line.starts_with("[RESOLVED]")), "{}", message.text);
+        assert!(message.text.starts_with("Endpoint service pg Subject: fine (vpce-svc-"), "{}", message.text);
         assert!(!message.subject.contains('\n'));
         let chat: Value = serde_json::from_str(&message.chat).unwrap();
         let description = chat.pointer("/content/description").unwrap().as_str().unwrap();
@@ -393,15 +533,42 @@ mod tests {
         assert_eq!((chat["version"].as_str(), chat["source"].as_str()), (Some("1.0"), Some("custom")));
         assert_eq!(chat.pointer("/content/textType").unwrap(), "client-markdown");
         assert_eq!(chat.pointer("/metadata/threadId").unwrap(), "vpce-svc-00000000000000001-1773475200");
-        assert!(
-            chat.pointer("/content/nextSteps/0")
-                .unwrap()
-                .as_str()
-                .unwrap()
-                .contains("aws elbv2 describe-target-health")
-        );
+        let step = chat.pointer("/content/nextSteps/0").unwrap().as_str().unwrap();
+        assert!(step.contains("aws elbv2 describe-target-health"), "{step}");
+        let description = chat.pointer("/content/description").unwrap().as_str().unwrap();
+        let check = "Check `target-group.health`, <https://wiki.example.com/checks.md#target-group.health|runbook>";
+        assert!(description.contains(check), "{description}");
+        assert!(!message.chat.contains("email"), "who reads chat may get no email");
         let bodies: Value = serde_json::from_str(&message.bodies()).unwrap();
-        assert!(["default", "https", "sqs", "lambda"].iter().all(|protocol| bodies[protocol].is_string()));
+        assert!(["default", "https", "sms", "sqs", "lambda"].iter().all(|protocol| bodies[protocol].is_string()));
+    }
+
+    /// All text of a chat message that people see.
+    fn shown(message: &Message) -> usize {
+        let chat: Value = serde_json::from_str(&message.chat).unwrap();
+        let content = &chat["content"];
+        let steps = content["nextSteps"].as_array().unwrap().iter();
+        let texts = [&content["title"], &content["description"]].into_iter().chain(steps);
+        texts.map(|text| text.as_str().unwrap().chars().count()).sum()
+    }
+
+    #[test]
+    fn a_chat_message_fits_slacks_block_and_says_what_it_leaves_out() {
+        for number in [1, 2, 5, 30, 300] {
+            for length in [1, 20, 400] {
+                let mut long = finding(Severity::Critical);
+                long.evidence = vec!["10.0.0.1:5432 ".repeat(length); 21];
+                long.remedy.command = Some(format!("aws ec2 describe-subnets {}", "subnet-1 ".repeat(length)));
+                let one = Transition { finding: long, ..transition(Kind::Firing, Severity::Critical) };
+                let numbered = |number: usize| Transition { resource: format!("{number}"), ..one.clone() };
+                let many: Vec<Transition> = (0..number).map(numbered).collect();
+                let message = message(&many.chunks(1).collect::<Vec<_>>());
+                assert!(shown(&message) <= 3_000, "{number} of {length}: {}", shown(&message));
+                let is_cut = number > 5 || length == 400;
+                let says_so = ["has everything in full", "too long for chat", "(cut)"];
+                assert!(!is_cut || says_so.iter().any(|words| message.chat.contains(words)), "{}", message.chat);
+            }
+        }
     }
 
     #[test]
@@ -424,10 +591,6 @@ mod tests {
         assert!(message.text.contains("... (cut)"), "a line that was cut says so");
         let data: Value = serde_json::from_str(&message.data).unwrap();
         assert_eq!(data["omitted"], 300 - data["transitions"].as_array().unwrap().len());
-        let chat: Value = serde_json::from_str(&message.chat).unwrap();
-        let description = chat.pointer("/content/description").unwrap().as_str().unwrap();
-        assert!(description.contains(&format!("And {} more", 300 - in_full.min(5))), "{description}");
-        assert!(description.len() < 30_000, "{}", description.len());
     }
 
     #[test]
@@ -442,5 +605,7 @@ mod tests {
         for (seconds, said) in table {
             assert_eq!(duration(SignedDuration::from_secs(seconds)), said);
         }
+        let short = |seconds| short_duration(SignedDuration::from_secs(seconds));
+        assert_eq!([0, 61, 720, 97_200].map(short), ["0 s", "1 min", "12 min", "1 d"]);
     }
 }

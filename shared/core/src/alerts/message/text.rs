@@ -2,29 +2,43 @@
 
 use std::fmt::Write;
 
-use super::escape::{command, plain, wrapped};
-use super::{Content, MAX_LISTED, label, lasted, summary, time, title};
+use super::escape::{plain, wrapped};
+use super::{Content, MAX_LISTED, label, lasted, summary, time};
+use crate::alerts::origin::Origin;
+use crate::alerts::record::Partition;
 use crate::alerts::transition::{Kind, Transition};
+use crate::checks::catalogue;
 
 /// The body, with the first `in_full` transitions in full.
 pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
-    let mut text = String::new();
+    let mut text = format!("{}\n", heading(content));
+    if let Some(caution) = &content.caution {
+        let _ = writeln!(text, "{}\n", wrapped(caution));
+    }
     for transition in content.transitions.iter().take(in_full) {
         text.push_str(&match transition.kind {
             Kind::Resolved => resolved(transition),
-            _ => full(transition),
+            _ => full(transition, content.envelope.origin),
         });
         text.push_str("\n----\n\n");
     }
     text.push_str(&listed(content, in_full));
-    if let Some(caution) = &content.caution {
-        let _ = writeln!(text, "{caution}\n");
-    }
-    if content.partition.service().is_some() {
-        let _ = writeln!(text, "Endpoint service: {}", title(content.partition, content.name));
-    }
-    let _ = writeln!(text, "Sent by privatelink-guard, function {}.", content.function);
+    let _ = writeln!(text, "Sent by privatelink-guard, function {}.", content.envelope.function);
     text
+}
+
+/// Which service, in which account: a mailbox may get the alerts of several stacks.
+fn heading(content: &Content<'_>) -> String {
+    let about = match content.envelope.partition {
+        Partition::Service(_) => format!("Endpoint service {}", content.service()),
+        Partition::Guard => "The guard itself, for all its endpoint services".to_owned(),
+    };
+    format!("{about}\n{}\n", wrapped(&capitalized(&content.envelope.origin.describe())))
+}
+
+fn capitalized(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or(String::new(), |first| first.to_uppercase().chain(characters).collect())
 }
 
 /// A line for each transition that is not described in full, and the number of those that do not even get a line.
@@ -43,48 +57,59 @@ fn listed(content: &Content<'_>, in_full: usize) -> String {
     format!(
         "And in short:\n\n{}\n\n{more}The log of {} has all of them in full.\n\n----\n\n",
         lines.join("\n"),
-        content.function
+        content.envelope.function
     )
 }
 
-fn full(transition: &Transition) -> String {
+/// What to do stands before what was seen: it is read at night, on a phone.
+fn full(transition: &Transition, origin: &Origin) -> String {
     let finding = &transition.finding;
     let mut text = format!("{}\n", wrapped(&format!("[{}] {}", label(transition), finding.summary)));
     let _ = match transition.kind {
-        Kind::Reminder => writeln!(text, "Still so, after {}; since {}.", lasted(transition), time(transition.since)),
+        Kind::Reminder => writeln!(text, "For {}, since {}.", lasted(transition), time(transition.since)),
         _ => writeln!(text, "Since {}.", time(transition.since)),
     };
     if let Some(unknown) = &transition.unknown {
-        let _ = writeln!(text, "The guard cannot tell at present whether it is still so: {}", plain(unknown));
+        let _ = writeln!(text, "{}", wrapped(&format!("At present the guard cannot check it: {unknown}")));
     }
     if transition.dropped > 0 {
-        let _ = writeln!(text, "Before this, {} of its changes could not be sent.", transition.dropped);
+        let _ = writeln!(text, "{} of its earlier changes could not be sent.", transition.dropped);
     }
-    let _ = writeln!(text, "\n{}\n\nSeen:", wrapped(&format!("For dbt: {}", finding.impact)));
-    for line in &finding.evidence {
-        let _ = writeln!(text, "- {}", plain(line));
-    }
+    let _ = writeln!(text, "\n{}", wrapped(&format!("For dbt: {}", finding.impact)));
     if let Some(cause) = &finding.cause {
-        let _ = writeln!(text, "\n{}", wrapped(&format!("Changed by: {cause}")));
+        let _ = writeln!(text, "\n{}", wrapped(&format!("CloudTrail reports: {cause}")));
     }
     let _ = writeln!(text, "\n{}", wrapped(&format!("To do: {}", finding.remedy.action)));
-    if let Some(exact) = &finding.remedy.command {
+    if let Some(command) = &finding.remedy.command {
         // One option a line; the shell joins the lines again.
-        let _ = writeln!(text, "\n  {}", command(exact).replace(" --", " \\\n    --").replace(" && ", " &&\n  "));
+        let _ = writeln!(text, "\n  {}", command.replace(" --", " \\\n    --").replace(" && ", " &&\n  "));
     }
-    if let Some(console) = &finding.remedy.console {
-        let _ = writeln!(text, "\nConsole: {}", command(console));
-    }
+    let links = [("Console", finding.remedy.console.clone()), ("Runbook", runbook(transition, origin))];
+    let links = links.iter().filter_map(|(name, link)| Some(format!("{name}: {}\n", link.as_ref()?)));
+    text.push_str(&block("", links));
+    text.push_str(&block("Evidence:\n", finding.evidence.iter().map(|line| format!("- {}\n", plain(line)))));
     if transition.kind != Kind::Notice {
-        let _ = writeln!(text, "\nCheck: {} on {}", transition.check, plain(&transition.resource));
+        let _ = write!(text, "\nCheck: {} on {}\n", transition.check, plain(&transition.resource));
     }
     text
 }
 
+/// The lines under a title, after an empty line; nothing without lines.
+fn block(title: &str, lines: impl Iterator<Item = String>) -> String {
+    let lines: String = lines.collect();
+    if lines.is_empty() { lines } else { format!("\n{title}{lines}") }
+}
+
+/// The link to the runbook; notices have no section there.
+pub(super) fn runbook(transition: &Transition, origin: &Origin) -> Option<String> {
+    origin.runbook(&transition.check).filter(|_| catalogue::find(&transition.check).is_some())
+}
+
 fn resolved(transition: &Transition) -> String {
     format!(
-        "{}\nIt lasted {}, from {} to {}.\n\nCheck: {} on {}\n",
+        "{}\n{}\nIt lasted {},\nfrom {} to {}.\n\nCheck: {} on {}\n",
         wrapped(&format!("[RESOLVED] {}", summary(transition))),
+        wrapped(&format!("It was: {}", transition.finding.summary)),
         lasted(transition),
         time(transition.since),
         time(transition.at),

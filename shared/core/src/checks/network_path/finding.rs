@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use super::analyzer::{Obstacle, PathAnalyzer};
-use crate::checks::{CheckContext, Finding, Remedy, Severity, count, limited};
+use crate::checks::{CheckContext, Command, Finding, Region, Remedy, Severity, count, limited};
 use crate::snapshot::{Ports, Target, TargetGroup};
 
 /// Obstacles that one alert names; it counts the others.
@@ -28,23 +28,23 @@ pub(super) fn finding(
     let (obstacle, action) = describe(!acls.is_empty(), !tables.is_empty());
     let commands = allow_commands(obstacles, analyzer, context);
     let repeat = if commands.len() > MAX_COMMANDS {
-        " The commands do not remove every obstacle: check again afterwards."
+        " The commands do not remove every obstacle: wait for the next alert."
     } else {
         ""
     };
     Finding {
         severity: Severity::Warning,
-        summary: format!("{obstacle} {blocked} of {} in target group {}", count(targets.len(), "target"), group.name()),
+        summary: format!("{obstacle} {blocked} of {} in {}", count(targets.len(), "target"), group.name()),
         impact: "Some or all of dbt's connections time out between the load balancer and these targets.".to_owned(),
         evidence: limited(obstacles.iter().map(ToString::to_string).collect(), MAX_OBSTACLES),
-        remedy: Remedy {
-            action: format!("{action}{repeat}"),
-            command: Some(command(commands, &acls, &tables, context.region.name())),
-            console: match acls.first() {
+        remedy: Remedy::new(
+            &format!("{action}{repeat}"),
+            command(commands, &acls, &tables, context.region),
+            match acls.first() {
                 Some(acl) => context.region.network_acl(acl),
                 None => tables.first().and_then(|table| context.region.route_table(table)),
             },
-        },
+        ),
         cause: None,
         parts: obstacles.iter().map(part).collect::<BTreeSet<String>>().into_iter().collect(),
         related: Vec::new(),
@@ -55,34 +55,33 @@ pub(super) fn finding(
 fn describe(acls: bool, routes: bool) -> (&'static str, &'static str) {
     match (acls, routes) {
         (true, false) => (
-            "a network ACL blocks",
-            "Let the load balancer's nodes reach the targets, and let the return traffic through. Check first that the rule \
-             that denies it may be overruled.",
+            "network ACL blocks",
+            "Allow the traffic to the targets and back. First check that the denying rule may be overridden.",
         ),
-        (false, _) => (
-            "a missing route cuts off",
-            "Route to where the target is: replace the dead route, or create the missing one.",
-        ),
+        (false, _) => ("no route to", "Create the missing route, or replace the dead one."),
         (true, true) => (
-            "a network ACL and a missing route cut off",
-            "Let the load balancer's nodes reach the targets, and let the return traffic through. Check first that the rule \
-             that denies it may be overruled. Then route to where the target is: replace the dead route, or create the \
-             missing one.",
+            "network ACL and routes block",
+            "Allow the traffic to the targets and back; first check that the denying rule may be overridden. Then create the \
+             missing route, or replace the dead one.",
         ),
     }
 }
 
 /// The commands that remove the ACL obstacles; then those that show what has to be decided by a person.
-fn command(mut commands: Vec<String>, acls: &BTreeSet<&str>, tables: &BTreeSet<&str>, region: &str) -> String {
-    let ids = |ids: &BTreeSet<&str>| ids.iter().copied().collect::<Vec<_>>().join(" ");
+fn command(
+    mut commands: Vec<Command>,
+    acls: &BTreeSet<&str>,
+    tables: &BTreeSet<&str>,
+    region: &Region,
+) -> Option<Command> {
     commands.truncate(MAX_COMMANDS);
     if !tables.is_empty() {
-        commands.push(format!("aws ec2 describe-route-tables --region {region} --route-table-ids {}", ids(tables)));
+        commands.push(Command::new("ec2 describe-route-tables", region).options("route-table-ids", tables));
     }
     if commands.is_empty() {
-        commands.push(format!("aws ec2 describe-network-acls --region {region} --network-acl-ids {}", ids(acls)));
+        commands.push(Command::new("ec2 describe-network-acls", region).options("network-acl-ids", acls));
     }
-    commands.join(" && ")
+    commands.into_iter().reduce(Command::then)
 }
 
 /// The commands that allow what an ACL denies: a rule before the one that denies, for all of the peer's subnet.
@@ -90,7 +89,7 @@ fn allow_commands(
     obstacles: &BTreeSet<Obstacle<'_>>,
     analyzer: &PathAnalyzer<'_>,
     context: CheckContext<'_>,
-) -> Vec<String> {
+) -> Vec<Command> {
     let mut wanted: BTreeMap<(&str, bool, Ports, String), i32> = BTreeMap::new();
     for obstacle in obstacles {
         let Obstacle::Acl { acl, egress, peer, ports, rule, .. } = obstacle else { continue };
@@ -107,15 +106,18 @@ fn allow_commands(
     let commands = wanted.into_iter().filter_map(|((acl, egress, ports, cidr), before)| {
         let number = (1..before).rev().find(|number| !used.contains(&(acl, egress, *number)))?;
         used.insert((acl, egress, number));
-        let block = if cidr.contains(':') { "--ipv6-cidr-block" } else { "--cidr-block" };
+        let block = if cidr.contains(':') { "ipv6-cidr-block" } else { "cidr-block" };
         let direction = if egress { "--egress" } else { "--ingress" };
-        Some(format!(
-            "aws ec2 create-network-acl-entry --region {} --network-acl-id {acl} {direction} --rule-number {number} \
-             --protocol tcp --port-range From={},To={} {block} {cidr} --rule-action allow",
-            context.region.name(),
-            ports.first,
-            ports.last
-        ))
+        Some(
+            Command::new("ec2 create-network-acl-entry", context.region)
+                .option("network-acl-id", acl)
+                .literal(direction)
+                .option("rule-number", number)
+                .literal("--protocol tcp")
+                .option("port-range", format!("From={},To={}", ports.first, ports.last))
+                .option(block, cidr)
+                .literal("--rule-action allow"),
+        )
     });
     commands.collect()
 }

@@ -23,6 +23,7 @@ pub(super) const SPEC: Spec = Spec {
     fails_when: "between a load balancer node and a target, a network ACL blocks the target port or at least 1 % of \
                  the return ports 1024-65535, or no route leads from the node's subnet to the target (none, a \
                  blackhole, or an internet gateway)",
+    was: "blocked",
     impact: "Some or all of dbt's connections time out between the load balancer and these targets.",
     fix_in_short: "allow the traffic before the rule that denies it, or correct the route",
     can_flap: false,
@@ -77,7 +78,7 @@ fn near_side(
         Err(error) => return Status::Unknown(error.to_string()),
     };
     if group.kind == TargetKind::LoadBalancer && !targets.is_empty() {
-        return Status::Unknown("the path to an Application Load Balancer is not checked".to_owned());
+        return Status::Unknown("ALB target: the path to an Application Load Balancer is not checked".to_owned());
     }
     // Unknown counts as on: then every node must reach every target.
     let cross_zone = load_balancer.crosses_zones(group).unwrap_or(true);
@@ -97,7 +98,8 @@ fn near_side(
         blocked += usize::from(is_blocked);
     }
     if obstacles.is_empty() {
-        return unknown.map_or(Status::Pass, Status::Unknown);
+        let passes = || Status::pass(format!("no network ACL or route blocks {}", group.name()));
+        return unknown.map_or_else(passes, Status::Unknown);
     }
     Status::fail(finding::finding(group, targets, blocked, &obstacles, analyzer, context))
 }
@@ -225,7 +227,7 @@ mod tests {
     /// The evidence, if it fails.
     fn obstacles(network: Network, targets: Vec<Target>) -> Vec<String> {
         match status(network, targets) {
-            Status::Pass => Vec::new(),
+            Status::Pass(_) => Vec::new(),
             Status::Fail(finding) => finding.evidence,
             Status::Unknown(why) => panic!("unknown: {why}"),
         }
@@ -278,7 +280,7 @@ mod tests {
         let status =
             |crossing| with_context(&seen(network(), vec![at("10.0.1.10")], crossing), evaluate).remove(0).status;
         assert!(matches!(status(true), Status::Fail(_)));
-        assert_eq!(status(false), Status::Pass);
+        assert!(matches!(status(false), Status::Pass(_)));
     }
 
     #[test]
@@ -287,7 +289,7 @@ mod tests {
         let taken = entry(89, false, true, Some(Ports::one(443)), "0.0.0.0/0");
         let network = with_acl(1, |entries| entries.extend([deny, taken]));
         let Status::Fail(finding) = status(network, vec![at("10.0.1.10")]) else { panic!("it fails") };
-        assert_eq!(finding.summary, "a network ACL blocks 1 of 1 target in target group pg");
+        assert_eq!(finding.summary, "network ACL blocks 1 of 1 target in pg");
         assert_eq!(
             finding.remedy.command.unwrap(),
             "aws ec2 create-network-acl-entry --region eu-central-1 --network-acl-id acl-b --ingress --rule-number 88 \
@@ -323,7 +325,7 @@ mod tests {
         let network = with_routes(|table| table.routes.push(route("10.7.0.0/16", "pcx-1", false)));
         let results = with_context(&seen(network, vec![at("10.0.0.10"), outside("10.7.0.10")], true), evaluate);
         let [near, far] = &results[..] else { panic!("{results:?}") };
-        assert_eq!(near.status, Status::Pass);
+        assert!(matches!(near.status, Status::Pass(_)));
         let why = "1 target in subnets that EC2 does not show; the network ACLs there are not checked";
         assert_eq!((far.resource.ends_with(", remote side"), &far.status), (true, &Status::Unknown(why.to_owned())));
     }
@@ -353,7 +355,7 @@ mod tests {
             acl.entries.extend([true, false].map(|egress| entry(101, egress, true, Some(Ports::ALL), "::/0")));
         }
         wide.route_tables.as_mut().unwrap()[0].routes.push(route("2001:db8::/32", "local", false));
-        assert_eq!(found(wide), Status::Pass);
+        assert!(matches!(found(wide), Status::Pass(_)));
         assert!(matches!(found(open()), Status::Unknown(_)), "a node without IPv6");
     }
 
@@ -373,7 +375,7 @@ mod tests {
         let deny = || entry(1, false, false, Some(Ports::one(5432)), "0.0.0.0/0");
         let network = with_acl(1, |entries| entries.push(deny()));
         let Status::Fail(finding) = status(network, vec![at("10.0.1.10"), at("10.0.1.11")]) else { panic!("it fails") };
-        assert_eq!(finding.summary, "a network ACL blocks 2 of 2 targets in target group pg");
+        assert_eq!(finding.summary, "network ACL blocks 2 of 2 targets in pg");
         let command = "aws ec2 describe-network-acls --region eu-central-1 --network-acl-ids acl-b";
         assert_eq!(finding.remedy.command.as_deref(), Some(command), "no rule number is left before rule 1");
     }

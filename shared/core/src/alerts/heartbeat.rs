@@ -1,0 +1,138 @@
+//! The notice that the guard is running: without it, no message could also mean that the guard is dead.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+
+use super::reconcile::Round;
+use super::record::{Items, firing};
+use super::silence;
+use crate::checks::{CheckResult, Finding, Remedy, Severity, Status};
+
+/// The longest reason that is named in the summary.
+const MAX_REASON: usize = 24;
+
+/// What the round's checks found, what fires, and what is silenced. `items` is `None` if the table could not be read.
+#[must_use]
+pub fn notice(round: &Round, items: Option<&Items>, now: Timestamp) -> Finding {
+    let counts = Counts::new(&round.results);
+    let sees_all = counts.unknown.is_empty() && items.is_some();
+    let impact = if sees_all {
+        "The guard is running, and would alert you if something were wrong."
+    } else {
+        "The guard is running, but it cannot check everything: a failure in what is unknown would not be reported."
+    };
+    let evidence = match items {
+        Some(items) => table_lines(items, now),
+        None => vec!["firing alerts: unknown, because the guard's table cannot be read".to_owned()],
+    };
+    Finding {
+        severity: Severity::Info,
+        summary: counts.to_string(),
+        impact: impact.to_owned(),
+        evidence,
+        remedy: Remedy::new("Nothing.", None, None),
+        cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
+    }
+}
+
+/// What the table says: what fires, in the eyes of all functions, and the silences.
+fn table_lines(items: &Items, now: Timestamp) -> Vec<String> {
+    let alerts: Vec<String> = firing(items)
+        .map(|(_, alert)| format!("firing: {} ({})", alert.finding.summary, alert.finding.severity.as_str()))
+        .collect();
+    let alerts = if alerts.is_empty() { vec!["firing: nothing".to_owned()] } else { alerts };
+    let silences = silence::active(items, now).map(|(silence, end)| {
+        format!("silenced until {end:.0}: {} (by {}: {})", silence.checks.join(", "), silence.by, silence.comment)
+    });
+    alerts.into_iter().chain(silences).collect()
+}
+
+/// The checks by their worst result.
+#[derive(Default)]
+struct Counts {
+    passing: usize,
+    failing: Vec<String>,
+    unknown: Vec<String>,
+}
+
+impl Counts {
+    fn new(results: &[CheckResult]) -> Self {
+        let mut checks: BTreeMap<&str, Vec<&Status>> = BTreeMap::new();
+        for CheckResult { check, status, .. } in results {
+            checks.entry(check.id).or_default().push(status);
+        }
+        let mut counts = Self::default();
+        for (id, statuses) in checks {
+            let unknown = statuses.iter().find_map(|status| match status {
+                Status::Unknown(why) => Some(why),
+                _ => None,
+            });
+            if statuses.iter().any(|status| matches!(status, Status::Fail(_))) {
+                counts.failing.push(id.to_owned());
+            } else if let Some(why) = unknown {
+                counts.unknown.push(id.to_owned() + &reason(why));
+            } else {
+                counts.passing += 1;
+            }
+        }
+        counts
+    }
+}
+
+/// `: ALB target`, if the reason begins with words that are short enough.
+fn reason(why: &str) -> String {
+    let words = why.split_once(": ").map(|(words, _)| words).filter(|words| words.len() <= MAX_REASON);
+    words.map(|words| format!(": {words}")).unwrap_or_default()
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = |ids: &[String]| match ids.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", ids.join(", ")),
+        };
+        let Self { passing, failing, unknown } = self;
+        let checks = if *passing == 1 { "check passes" } else { "checks pass" };
+        write!(f, "{passing} {checks}, {} fail{}, ", failing.len(), named(failing))?;
+        write!(f, "{} unknown{}", unknown.len(), named(unknown))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checks::catalogue;
+    use crate::testing::{at, finding};
+
+    fn result(id: &str, status: Status) -> CheckResult {
+        CheckResult { check: catalogue::find(id).unwrap(), resource: "resource".to_owned(), status }
+    }
+
+    fn pass() -> Status {
+        Status::Pass("right".to_owned())
+    }
+
+    #[test]
+    fn it_counts_checks_by_their_worst_result_and_names_what_does_not_pass() {
+        let fail = || Status::Fail(Box::new(finding(Severity::Warning)));
+        let results = vec![
+            result("listener.port", fail()),
+            result("load-balancer.cross-zone", pass()),
+            result("load-balancer.cross-zone", fail()),
+            result("network-path", pass()),
+            result("network-path", Status::Unknown("ALB target: its path is not checked".to_owned())),
+            result("service.available", pass()),
+        ];
+        let round = Round { observed_at: at(8, 0), checks: Vec::new(), results };
+        let found = notice(&round, Some(&Items::new()), at(8, 0));
+        let expected =
+            "1 check passes, 2 fail (listener.port, load-balancer.cross-zone), 1 unknown (network-path: ALB target)";
+        assert_eq!(found.summary, expected);
+        assert!(found.impact.contains("cannot check everything"), "unknown is not well");
+        assert_eq!(found.evidence, ["firing: nothing"]);
+    }
+}

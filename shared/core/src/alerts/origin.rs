@@ -1,0 +1,34 @@
+//! The deployment that alerts come from: several stacks may write to one mailbox.
+
+use crate::checks::Region;
+use crate::ids::AccountId;
+
+/// The deployment that alerts come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The account; `None` if the runtime does not name it.
+    pub account: Option<AccountId>,
+    /// The Region, which commands and console links are for.
+    pub region: Region,
+    /// The stack's name; empty if not configured.
+    pub stack: String,
+    /// The address of the runbook, to which `#CHECK` is appended.
+    pub runbook_url: Option<String>,
+}
+
+impl Origin {
+    /// The link to a check's section of the runbook.
+    #[must_use]
+    pub fn runbook(&self, check: &str) -> Option<String> {
+        self.runbook_url.as_ref().map(|url| format!("{url}#{check}"))
+    }
+
+    /// `account 111122223333, eu-central-1, stack privatelink-guard`, as far as known.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let account = self.account.as_ref().map(|account| format!("account {account}"));
+        let stack = (!self.stack.is_empty()).then(|| format!("stack {}", self.stack));
+        let parts = [account, Some(self.region.name().to_owned()), stack];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+}

@@ -1,0 +1,105 @@
+//! Test messages: one of each severity and kind, so that people see that their subscriptions and filters work.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::transition::{Kind, Transition};
+use crate::checks::{Command, Finding, Region, Remedy, Severity};
+use crate::ids::ServiceId;
+use crate::trigger::Change;
+
+/// The transitions of the test messages for `service`, each to be sent as a message of its own. Their resources do not
+/// exist, and every summary begins with `TEST`.
+#[must_use]
+pub fn transitions(service: &ServiceId, region: &Region, now: Timestamp) -> Vec<Transition> {
+    let incident = format!("{service}-test-{}", now.as_second());
+    let sample = |kind, check: &str, resource: &str, minutes: i64, finding: Finding| {
+        let transition = Transition::new(kind, (check, resource), &incident, finding, now);
+        Transition { number: 1, since: now - SignedDuration::from_mins(minutes), ..transition }
+    };
+    let group = "sg-00000000000000000";
+    let load_balancer = "a load balancer that does not exist";
+    vec![
+        sample(Kind::Firing, "load-balancer.security-groups", load_balancer, 0, blocked(group, region, now)),
+        sample(Kind::Reminder, "load-balancer.cross-zone", load_balancer, 25 * 60, cross_zone()),
+        Transition {
+            right: Some("TEST: security groups allow dbt on port 5432".to_owned()),
+            ..sample(Kind::Resolved, "load-balancer.security-groups", load_balancer, 12, blocked(group, region, now))
+        },
+        sample(Kind::Notice, "connection", "vpce-00000000000000000", 0, connected()),
+    ]
+}
+
+fn blocked(group: &str, region: &Region, now: Timestamp) -> Finding {
+    let show = Command::new("ec2 describe-security-group-rules", region)
+        .option("filters", format!("Name=group-id,Values={group}"));
+    Finding {
+        cause: Some(Change {
+            event_name: "RevokeSecurityGroupIngress".to_owned(),
+            principal: "arn:aws:iam::111122223333:user/nobody".to_owned(),
+            source_ip_address: "203.0.113.7".to_owned(),
+            event_time: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            parameters: String::new(),
+            id: String::new(),
+        }),
+        ..finding(
+            Severity::Critical,
+            "TEST: security group blocks dbt on port 5432",
+            "dbt cannot connect from the blocked networks: its connections time out before they reach a listener.",
+            format!("security groups: {group}"),
+            Remedy::new("Nothing: this is a test. A real alert often has the command that fixes it.", Some(show), None),
+        )
+    }
+}
+
+fn cross_zone() -> Finding {
+    finding(
+        Severity::Warning,
+        "TEST: cross-zone is off for pg",
+        "dbt reaches only the targets in the zone where its connection enters.",
+        "load balancer pg: load_balancing.cross_zone.enabled = false".to_owned(),
+        Remedy::new("Nothing: this is a test.", None, None),
+    )
+}
+
+fn connected() -> Finding {
+    finding(
+        Severity::Info,
+        "TEST: dbt is connected through vpce-00000000000000000",
+        "dbt's endpoint is accepted and available. This does not prove that traffic passes.",
+        "owner: 123456789012, one of dbt's accounts".to_owned(),
+        Remedy::new("Nothing: this is a test.", None, None),
+    )
+}
+
+fn finding(severity: Severity, summary: &str, impact: &str, evidence: String, remedy: Remedy) -> Finding {
+    Finding {
+        severity,
+        summary: summary.to_owned(),
+        impact: impact.to_owned(),
+        evidence: vec![evidence],
+        remedy,
+        cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::testing::{at, region, service};
+
+    #[test]
+    fn there_is_one_of_each_kind_and_severity_and_each_says_that_it_is_a_test() {
+        let transitions = transitions(&service(1), &region(), at(8, 0));
+        let kinds: BTreeSet<Kind> = transitions.iter().map(|transition| transition.kind).collect();
+        let severities: BTreeSet<Severity> = transitions.iter().map(|sample| sample.finding.severity).collect();
+        assert_eq!(kinds.len(), 4);
+        assert_eq!(severities.len(), 3);
+        for Transition { right, finding, .. } in &transitions {
+            assert!(right.as_ref().unwrap_or(&finding.summary).starts_with("TEST: "), "{finding:?}");
+        }
+    }
+}
