@@ -14,7 +14,7 @@ PYTEST := .tools/aws/bin/python -m pytest --quiet -p no:cacheprovider
 CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH cargo-lambda
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: help setup demo unit flow docs test lint local-build deploy clean \
+.PHONY: help setup demo unit flow docs inbox test lint local-build deploy clean \
 	build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
 
 help: ## List the targets
@@ -46,8 +46,12 @@ unit: ## The tests of the pure core: seconds, without compiling the AWS SDK; NAM
 flow: setup local-build ## One flow against the deployed stack: NAME=... selects
 	@cargo test --package flows -- $(NAME)
 
-docs: ## Write docs/checks.md and README's table of the checks
+docs: ## Write docs/checks.md, README's table of the checks, and docs/examples
 	@cargo run --quiet --package guard-core --example catalogue -- write
+	@UPDATE_EXAMPLES=1 cargo test --quiet --package guard-core --lib -- examples >/dev/null
+
+inbox: ## Write a page with example alerts as email, Slack, Teams and phones show them
+	@cargo run --quiet --package flows --bin inbox
 
 lint: $(AWS_TOOLS) $(SAM_TOOLS) local-build ## Formatting, clippy, ruff, the templates
 	@echo "==> Formatting"

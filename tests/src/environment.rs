@@ -72,8 +72,8 @@ impl Environment {
             self.run(function)?;
         }
         let mailbox = Mailbox::from_the_start(&self.aws);
-        mailbox.wait("[INFO]", "1 of 2 zones has no healthy target in target group web")?;
-        mailbox.wait("[INFO]", "waiting for dbt's request")?;
+        mailbox.wait("[INFO]", "no healthy target in eu-central-1b (web)")?;
+        mailbox.wait("[INFO]", "waiting for dbt's connection request")?;
         let emails = mailbox.emails()?;
         ensure!(emails.len() == 3, "not one email for the zone and one for each service: {emails:#?}");
         Ok(())

@@ -1,37 +1,77 @@
-//! What the guard sent, as a page: the emails as plain text, the chat messages as Slack shows them.
+//! Alerts as a page: what people see of each in email, in Slack, in Teams and on a phone.
 
 use std::fmt::Write;
 
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::mail::Mail;
 
 const STYLE: &str = "
-body { font: 15px/1.45 -apple-system, 'Segoe UI', Lato, Arial, sans-serif; color: #1d1c1d; background: #fff;
-  max-width: 78ch; margin: 2em auto; padding: 0 1em }
-h1 { font-size: 1.5em } h2 { font-size: 1.2em; margin-top: 2.5em }
-article { border: 1px solid #ddd; border-radius: 8px; padding: .8em 1em; margin: 1em 0; overflow-wrap: anywhere }
-pre { font: 13px/1.4 Menlo, Consolas, monospace; white-space: pre-wrap; margin: .5em 0 }
-.slack { border-left: 4px solid #611f69 } .slack pre, code { background: #f4f4f4; border: 1px solid #ddd;
-  border-radius: 4px; padding: .1em .3em; font-size: 13px } .slack pre { padding: .5em } .thread { color: #616061 }";
+:root { color-scheme: light dark }
+body { font: 15px/1.45 -apple-system, 'Segoe UI', Lato, Arial, sans-serif; max-width: 110ch; margin: 2em auto; padding: 0 1em }
+h1 { font-size: 1.5em } h2 { font-size: 1.1em; margin-top: 3em } h3 { font-size: .85em; margin: 0 0 .5em; color: #616061 }
+.bodies { display: flex; flex-wrap: wrap; gap: 1em; align-items: flex-start }
+article { border: 1px solid #999; border-radius: 8px; padding: .8em 1em; overflow-wrap: anywhere; box-sizing: border-box }
+.email { width: 390px } .slack { width: 520px; border-left: 4px solid #611f69 }
+.teams { width: 320px; border-left: 4px solid #5059c9 } .sms { width: 280px; border-radius: 18px }
+pre { font: 12.5px/1.4 Menlo, Consolas, monospace; white-space: pre-wrap; margin: .5em 0 }
+.chat pre, code { border: 1px solid #999; border-radius: 4px; padding: .1em .3em; font-size: 12.5px }
+.chat pre { padding: .5em }";
+
+/// A message with a body for each reader.
+#[derive(Debug, Clone)]
+pub struct Message {
+    subject: String,
+    email: String,
+    chat: String,
+    sms: String,
+}
+
+impl Message {
+    /// The message with this subject and these bodies, as they were published.
+    ///
+    /// # Errors
+    /// If a body is missing.
+    pub fn new(subject: &str, bodies: &str) -> Result<Self> {
+        let bodies: Value = serde_json::from_str(bodies)?;
+        let body = |protocol: &str| {
+            let text = bodies[protocol].as_str().map(ToOwned::to_owned);
+            text.with_context(|| format!("no body for {protocol}"))
+        };
+        Ok(Self { subject: subject.to_owned(), email: body("default")?, chat: body("https")?, sms: body("sms")? })
+    }
+}
+
+/// The messages among what was delivered, as they were published.
+///
+/// # Errors
+/// If one lacks a body.
+pub fn published(delivered: &[Mail]) -> Result<Vec<Message>> {
+    let published = delivered.iter().filter(|mail| mail.protocol == "topic");
+    published.map(|mail| Message::new(&mail.subject, &mail.body)).collect()
+}
 
 /// The page.
 #[must_use]
-pub fn page(delivered: &[Mail]) -> String {
+pub fn page(title: &str, messages: &[Message]) -> String {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width\">\n<title>What the guard sent</title>\n<style>{STYLE}</style>\n\
-         <h1>What the guard sent</h1>\n"
+         content=\"width=device-width\">\n<title>{title}</title>\n<style>{STYLE}</style>\n<h1>{title}</h1>\n"
     );
-    let of = |protocol: &'static str| delivered.iter().filter(move |mail| mail.protocol == protocol);
-    page.push_str("<h2>By email</h2>\n");
-    for mail in of("email") {
-        let (subject, body) = (escape(&mail.subject), escape(mail.body.trim_end()));
-        let _ = writeln!(page, "<article><strong>{subject}</strong><pre>{body}</pre></article>");
-    }
-    page.push_str("<h2>In Slack</h2>\n");
-    for mail in of("https") {
-        let _ = writeln!(page, "<article class=\"slack\">{}</article>", slack(&mail.body));
+    for Message { subject, email, chat, sms } in messages {
+        let (chat, length) = (slack(chat), sms.chars().count());
+        let _ = writeln!(
+            page,
+            "<h2>{subject}</h2>\n<div class=\"bodies\">\n\
+             <article class=\"email\"><h3>Email, on a phone</h3><strong>{subject}</strong><pre>{}</pre></article>\n\
+             <article class=\"slack chat\"><h3>Slack</h3>{chat}</article>\n\
+             <article class=\"teams chat\"><h3>Microsoft Teams, on a phone</h3>{chat}</article>\n\
+             <article class=\"sms\"><h3>Text message, {length} characters</h3>{}</article>\n</div>",
+            escape(email.trim_end()),
+            escape(sms),
+            subject = escape(subject),
+        );
     }
     page.push_str("</html>\n");
     page
@@ -47,7 +87,7 @@ fn slack(body: &str) -> String {
         let steps = steps.iter().filter_map(Value::as_str).map(|step| format!("<li>{}</li>", markup(step)));
         let _ = write!(shown, "<p><strong>Next steps</strong></p><ul>{}</ul>", steps.collect::<Vec<_>>().concat());
     }
-    let _ = write!(shown, "<p class=\"thread\">Thread {}</p>", escape(text("/metadata/threadId")));
+    let _ = write!(shown, "<h3>Thread {}</h3>", escape(text("/metadata/threadId")));
     shown
 }
 

@@ -96,7 +96,7 @@ impl<O: Observer> Story<'_, O> {
     fn connection_requests(&mut self) -> Result<()> {
         let (aws, company) = (self.aws, self.company);
         self.chapter("nobody has asked to connect yet", "the guard says that it waits, and for whom", |run| {
-            run.wait_for_email("[INFO]", "waiting for dbt's request")
+            run.wait_for_email("[INFO]", "waiting for dbt's connection request")
         })?;
         self.chapter("dbt requests a connection", "accepted within seconds, a notice", |run| {
             run.step(
@@ -119,10 +119,10 @@ impl<O: Observer> Story<'_, O> {
                     )],
                 );
                 company.allow_every_account(aws)?;
-                run.wait_for_email("[CRITICAL]", "anybody may ask")?;
+                run.wait_for_email("[CRITICAL]", "any AWS account may request a connection")?;
                 run.step("an untrusted account creates an endpoint", &[]);
                 let endpoint = company.untrusted_connects(aws)?;
-                run.wait_for_email("[WARNING]", &format!("asks to connect ({endpoint})"))?;
+                run.wait_for_email("[WARNING]", "requests a connection")?;
                 let state = company.state(aws, &endpoint)?;
                 ensure!(state == "pendingAcceptance", "the untrusted account's request is {state}");
                 Ok(())
@@ -135,12 +135,12 @@ impl<O: Observer> Story<'_, O> {
         self.chapter("a target fails", "a warning with the numbers", |run| {
             run.step(&format!("{} fails its health checks", TARGETS[0]), &[]);
             company.set_health(aws, TARGETS[0], "unhealthy")?;
-            run.wait_for_email("[WARNING]", "1 of 3 targets down")
+            run.wait_for_email("[WARNING]", "1 of 3 targets unhealthy")
         })?;
         self.chapter("the target recovers", "resolved", |run| {
             run.step(&format!("{} passes its health checks again", TARGETS[0]), &[]);
             company.set_health(aws, TARGETS[0], "healthy")?;
-            run.wait_for_email("[RESOLVED]", "1 of 3 targets down")
+            run.wait_for_email("[RESOLVED]", "1 of 3 targets unhealthy")
         })
     }
 
@@ -189,8 +189,8 @@ impl<O: Observer> Story<'_, O> {
                 let mailbox = run.mailbox;
                 company.remove_dbt_rule(aws)?;
                 run.wait_for_email("[CRITICAL]", "user/network-admin-postgres")?;
-                run.run_printed_command(company, mailbox, "load-balancer.security-groups", "keep dbt out")?;
-                run.wait_for_email("[RESOLVED]", "keep dbt out")
+                run.run_printed_command(company, mailbox, "load-balancer.security-groups", "security group blocks dbt")?;
+                run.wait_for_email("[RESOLVED]", "security group blocks dbt")
             },
         )
     }
@@ -206,10 +206,10 @@ impl<O: Observer> Story<'_, O> {
                     &[format!("aws elbv2 delete-listener --listener-arn {}", company.listener)],
                 );
                 company.delete_listener(aws)?;
-                run.wait_for_email("[CRITICAL]", "no listener serves port 5432 of postgres")?;
+                run.wait_for_email("[CRITICAL]", "port 5432 of postgres does not serve dbt")?;
                 run.step("network-admin creates it again", &[]);
                 company.create_listener(aws)?;
-                run.wait_for_email("[RESOLVED]", "no listener serves port 5432 of postgres")
+                run.wait_for_email("[RESOLVED]", "port 5432 of postgres does not serve dbt")
             },
         )
     }
@@ -231,8 +231,8 @@ impl<O: Observer> Story<'_, O> {
                 let mailbox = run.mailbox;
                 company.deny_in_network_acl(aws)?;
                 run.wait_for_email("[WARNING]", "is denied by rule 90")?;
-                run.run_printed_command(company, mailbox, "network-path", "a network ACL blocks")?;
-                run.wait_for_email("[RESOLVED]", "a network ACL blocks")
+                run.run_printed_command(company, mailbox, "network-path", "network ACL blocks")?;
+                run.wait_for_email("[RESOLVED]", "network ACL blocks")
             },
         )
     }
@@ -242,7 +242,7 @@ impl<O: Observer> Story<'_, O> {
         self.chapter("somebody switches it off again", "switched back on, and an email says who did it", |run| {
             run.step("network-admin switches it off once more", &[]);
             company.set_cross_zone(aws, false)?;
-            run.wait_for_email("[WARNING]", "over: cross-zone is off")?;
+            run.wait_for_email("[WARNING]", "It was: cross-zone is off")?;
             ensure!(company.cross_zone(aws)?, "cross-zone load balancing is still off");
             Ok(())
         })

@@ -34,9 +34,9 @@ fn run(keep: bool) -> Result<bool> {
     let delivered = Mailbox::from_the_start(&demo.aws).messages()?;
     print_mail(&delivered);
     let page = top().join("target/local-aws/inbox.html");
-    std::fs::write(&page, inbox::page(&delivered))?;
+    std::fs::write(&page, inbox::page("What the guard sent", &inbox::published(&delivered)?))?;
     let as_expected = print_results(&chapters);
-    println!("\nThe emails and Slack messages as a page, for the browser: {}", page.display());
+    println!("\nEvery message as a page, for the browser: {}", page.display());
     if keep {
         demo.aws.keep_running()?;
         print_commands(&demo);

@@ -42,29 +42,29 @@ enum Fix {
 const CHANGES: [Row; 10] = [
     Row { check: "service.acceptance-required", service: Postgres,
         breaks: |service, aws| service.modify_service(aws, &["--no-acceptance-required"]),
-        alerts: &[("[CRITICAL]", "connected without anybody accepting them")], fix: PrintedCommand },
+        alerts: &[("[CRITICAL]", "is OFF: allowed accounts connect unapproved")], fix: PrintedCommand },
     Row { check: "service.private-dns", service: Postgres,
         breaks: |service, aws| service.modify_service(aws, &["--private-dns-name", "pg.example.com"]),
-        alerts: &[("[WARNING]", "pg.example.com is not verified")], fix: PrintedCommand },
+        alerts: &[("[WARNING]", "private DNS name is not verified: pg.example.com")], fix: PrintedCommand },
     Row { check: "service.principals", service: Postgres, breaks: allow_others_instead_of_dbt,
-        alerts: &[("[CRITICAL]", "dbt may not ask to connect")], fix: PrintedCommand },
+        alerts: &[("[CRITICAL]", "dbt is not an allowed principal")], fix: PrintedCommand },
     Row { check: "service.notification", service: Postgres, breaks: Company::delete_notification,
-        alerts: &[("[WARNING]", "does not tell the guard of 4 of 4 events")], fix: PrintedCommand },
+        alerts: &[("[WARNING]", "connection events (0 of 4)")], fix: PrintedCommand },
     Row { check: "load-balancer.security-groups", service: Postgres, breaks: Company::remove_dbt_rule,
-        alerts: &[("[CRITICAL]", "security groups of postgres keep dbt out")], fix: PrintedCommand },
+        alerts: &[("[CRITICAL]", "security group blocks dbt on port 5432")], fix: PrintedCommand },
     Row { check: "network-path", service: Postgres, breaks: Company::deny_in_network_acl,
-        alerts: &[("[WARNING]", "targets in target group postgres")], fix: PrintedCommand },
+        alerts: &[("[WARNING]", "targets in postgres")], fix: PrintedCommand },
     // Of gitlab: without cross-zone load balancing, postgres's traffic stays in its subnets and passes no network ACL.
     Row { check: "load-balancer.cross-zone", service: Gitlab,
         breaks: |service, aws| service.set_cross_zone(aws, false),
-        alerts: &[("[WARNING]", "cross-zone is off on gitlab")], fix: PrintedCommand },
+        alerts: &[("[WARNING]", "cross-zone is off for gitlab")], fix: PrintedCommand },
     Row { check: "listener.port", service: Gitlab, breaks: Company::delete_listener,
-        alerts: &[("[CRITICAL]", "no listener serves port 5432 of gitlab")], fix: Change(Company::create_listener) },
+        alerts: &[("[CRITICAL]", "port 5432 of gitlab does not serve dbt")], fix: Change(Company::create_listener) },
     // The printed command allows dbt's networks and removes nothing, since targets might depend on the broad rule.
     Row { check: "load-balancer.broad-rule", service: Gitlab,
         breaks: |service, aws| service.allow_ingress(aws, "443", "10.0.0.0/8"),
-        alerts: &[("[WARNING]", "1 rule of gitlab lets in more than dbt")],
-        fix: PrintedCommandAndEvidence("to take it out: ") },
+        alerts: &[("[WARNING]", "1 inbound rule of gitlab allows more than dbt")],
+        fix: PrintedCommandAndEvidence("to remove it: ") },
     Row { check: "service.regions", service: Gitlab, breaks: remove_the_region_that_dbt_connects_from,
         alerts: &[("[WARNING]", "dbt connects from us-east-1")], fix: PrintedCommand },
 ];
@@ -78,11 +78,11 @@ const FOUND_BY_SCHEDULE: [(Function, Row); 3] = [
         fix: Change(|service, aws| service.set_load_balancer_state(aws, "active")) }),
     (DriftWatcher, Row { check: "network-path", service: Postgres,
         breaks: |service, aws| service.register_target(aws, "Id=10.7.0.10,AvailabilityZone=all"),
-        alerts: &[("[WARNING]", "a missing route cuts off 1 of 4 targets in target group postgres")],
+        alerts: &[("[WARNING]", "no route to 1 of 4 targets in postgres")],
         fix: Change(|service, aws| service.deregister_target(aws, "Id=10.7.0.10")) }),
     (HealthWatcher, Row { check: "load-balancer.zones", service: Postgres, breaks: leave_one_zone_without_a_target,
-        alerts: &[("[CRITICAL]", "1 of 2 zones has no healthy target in target group postgres"),
-            ("[WARNING]", "1 of 3 targets down"), ("[WARNING]", "cross-zone is off on postgres")],
+        alerts: &[("[CRITICAL]", "no healthy target in eu-central-1b (postgres)"),
+            ("[WARNING]", "1 of 3 targets unhealthy"), ("[WARNING]", "cross-zone is off for postgres")],
         fix: Change(serve_both_zones_again) }),
 ];
 
@@ -142,15 +142,15 @@ fn a_denied_read_does_not_stop_the_other_checks() -> Result<()> {
         let mailbox = environment.mailbox()?;
         aws.fail("ec2:DescribeSecurityGroupRules", "UnauthorizedOperation", 403)?;
         gitlab.modify_service(aws, &["--no-acceptance-required"])?;
-        mailbox.wait("[CRITICAL]", "connected without anybody accepting them")?;
+        mailbox.wait("[CRITICAL]", "is OFF: allowed accounts connect unapproved")?;
         let error = environment.failing_run(DriftWatcher)?;
         ensure!(error.contains("ec2:DescribeSecurityGroupRules"), "{error}");
-        mailbox.wait("[WARNING]", "the guard cannot see: ec2:DescribeSecurityGroupRules fails")?;
+        mailbox.wait("[WARNING]", "ec2:DescribeSecurityGroupRules is denied")?;
 
         aws.clear_faults()?;
         gitlab.modify_service(aws, &["--acceptance-required"])?;
-        mailbox.wait("[RESOLVED]", "connected without anybody accepting them")?;
-        mailbox.wait("[RESOLVED]", "ec2:DescribeSecurityGroupRules fails")?;
+        mailbox.wait("[RESOLVED]", "is OFF: allowed accounts connect unapproved")?;
+        mailbox.wait("[RESOLVED]", "ec2:DescribeSecurityGroupRules")?;
         Ok(())
     })
 }

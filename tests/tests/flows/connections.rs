@@ -16,7 +16,7 @@ fn dbt_is_accepted_though_untrusted_requests_fill_the_first_pages() -> Result<()
         let Environment { aws, postgres, .. } = environment;
         let mailbox = environment.mailbox()?;
         postgres.allow_every_account(aws)?;
-        mailbox.wait("[CRITICAL]", "anybody may ask")?;
+        mailbox.wait("[CRITICAL]", "any AWS account may request a connection")?;
 
         aws.set_page_size(1)?;
         let untrusted = [postgres.untrusted_connects(aws)?, postgres.untrusted_connects(aws)?];
@@ -77,7 +77,7 @@ fn a_request_that_ec2_refuses_to_accept_is_an_alert_until_it_is_accepted() -> Re
         let mailbox = environment.mailbox()?;
         aws.fail_items("ec2:AcceptVpcEndpointConnections", "NotJustNow")?;
         let dbt = postgres.dbt_connects(aws)?;
-        mailbox.wait("[WARNING]", "could not be accepted: NotJustNow")?;
+        mailbox.wait("[WARNING]", "NotJustNow")?;
 
         let accepts = || api_calls::count(aws, ConnectionAcceptor, "ec2:AcceptVpcEndpointConnections");
         let accepts_before = accepts()?;
@@ -86,7 +86,7 @@ fn a_request_that_ec2_refuses_to_accept_is_an_alert_until_it_is_accepted() -> Re
 
         aws.clear_faults()?;
         environment.run(ConnectionAcceptor)?;
-        mailbox.wait("[RESOLVED]", &format!("dbt's request {dbt} could not be accepted"))?;
+        mailbox.wait("[RESOLVED]", &format!("cannot accept dbt's request {dbt}"))?;
         eventually("dbt's endpoint to be available", 30, || {
             environment.run(ConnectionAcceptor)?;
             Ok((postgres.state(aws, &dbt)? == "available").then_some(()))
@@ -147,7 +147,7 @@ fn a_known_account_is_left_to_the_administrator_and_reported_when_it_connects() 
 }
 
 fn asks(account: &str) -> String {
-    format!("account {account} is not dbt's and asks")
+    format!("unknown AWS account {account} requests a connection")
 }
 
 /// dbt has a connection that works, so another one that does not is a warning.
@@ -164,7 +164,7 @@ fn withdraw(environment: &Environment, mailbox: Mailbox<'_>, account: &str, endp
     postgres.leave(aws, account, endpoints)?;
     postgres.allow_dbt_only(aws)?;
     mailbox.wait("[RESOLVED]", &asks(account))?;
-    mailbox.wait("[RESOLVED]", "anybody may ask")?;
+    mailbox.wait("[RESOLVED]", "any AWS account may request a connection")?;
     Ok(())
 }
 

@@ -43,7 +43,7 @@ fn a_denied_read_is_an_alert_that_names_the_action() -> Result<()> {
 
         aws.clear_faults()?;
         environment.run(HealthWatcher)?;
-        mailbox.wait("[RESOLVED]", "elasticloadbalancing:DescribeTargetHealth fails")?;
+        mailbox.wait("[RESOLVED]", "elasticloadbalancing:DescribeTargetHealth")?;
         Ok(())
     })
 }
@@ -55,7 +55,7 @@ fn without_its_table_a_function_sends_what_fails_once_and_ends_in_error() -> Res
         let mailbox = environment.mailbox()?;
         environment.set_all_targets("unhealthy")?;
         environment.run(HealthWatcher)?;
-        mailbox.wait("[CRITICAL]", "3 of 3 targets down")?;
+        mailbox.wait("[CRITICAL]", "0 of 3 targets healthy")?;
 
         aws.fail("dynamodb:Query", "InternalServerError", 500)?;
         let without_table = environment.mailbox()?;
@@ -64,12 +64,12 @@ fn without_its_table_a_function_sends_what_fails_once_and_ends_in_error() -> Res
             ensure!(error.contains("dynamodb:Query"), "{error}");
         }
         without_table.wait("[CRITICAL]", "this may be sent again")?;
-        assert_eq!(without_table.count("[CRITICAL]", "3 of 3 targets down")?, 1);
+        assert_eq!(without_table.count("[CRITICAL]", "0 of 3 targets healthy")?, 1);
 
         aws.clear_faults()?;
         environment.set_all_targets("healthy")?;
         environment.run(HealthWatcher)?;
-        mailbox.wait("[RESOLVED]", "3 of 3 targets down")?;
+        mailbox.wait("[RESOLVED]", "0 of 3 targets healthy")?;
         Ok(())
     })
 }

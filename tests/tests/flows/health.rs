@@ -17,13 +17,13 @@ fn targets_that_fail_one_by_one_send_one_warning_and_one_critical_alert() -> Res
             // Three runs at the same time, on the same table.
             concurrently(3, |_| environment.run(HealthWatcher))?;
         }
-        mailbox.wait("[WARNING]", "1 of 3 targets down")?;
-        mailbox.wait("[CRITICAL]", "3 of 3 targets down")?;
+        mailbox.wait("[WARNING]", "1 of 3 targets unhealthy")?;
+        mailbox.wait("[CRITICAL]", "0 of 3 targets healthy")?;
         assert_eq!(mailbox.emails()?.len(), 2);
 
         environment.set_all_targets("healthy")?;
         environment.run(HealthWatcher)?;
-        mailbox.wait("[RESOLVED]", "3 of 3 targets down")?;
+        mailbox.wait("[RESOLVED]", "0 of 3 targets healthy")?;
         Ok(())
     })
 }
@@ -34,14 +34,14 @@ fn the_heartbeat_sends_how_many_checks_pass() -> Result<()> {
         let Environment { aws, postgres, stack, .. } = environment;
         let mailbox = environment.mailbox()?;
         postgres.allow_every_account(aws)?;
-        mailbox.wait("[CRITICAL]", "anybody may ask")?;
+        mailbox.wait("[CRITICAL]", "any AWS account may request a connection")?;
 
         let heartbeat = json!({"source": "privatelink-guard.heartbeat"});
         assert_eq!(stack.invoke(aws, DriftWatcher, &heartbeat)?, None);
-        mailbox.wait("[NOTICE]", "still watching: 11 checks of the settings pass, 1 fail, 0 are unknown")?;
+        mailbox.wait("[NOTICE]", "11 checks pass, 1 fail (service.principals), 0 unknown")?;
 
         postgres.allow_dbt_only(aws)?;
-        mailbox.wait("[RESOLVED]", "anybody may ask")?;
+        mailbox.wait("[RESOLVED]", "any AWS account may request a connection")?;
         Ok(())
     })
 }

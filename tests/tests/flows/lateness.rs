@@ -7,8 +7,8 @@ use flows::environment::{Environment, with_environment};
 use flows::local_aws::eventually;
 use flows::stack::Function::{ConnectionAcceptor, DriftWatcher};
 
-const RULES: &str = "security groups of postgres keep dbt out";
-const ACCEPTANCE: &str = "connected without anybody accepting them";
+const RULES: &str = "security group blocks dbt on port 5432";
+const ACCEPTANCE: &str = "is OFF: allowed accounts connect unapproved";
 
 #[test]
 fn a_cause_that_arrives_after_the_alert_is_sent_once() -> Result<()> {
@@ -21,7 +21,7 @@ fn a_cause_that_arrives_after_the_alert_is_sent_once() -> Result<()> {
         let alert = mailbox.wait("[CRITICAL]", RULES)?;
         ensure!(!alert.body.contains("Changed by"), "the cause is not known yet: {}", alert.body);
 
-        let cause = mailbox.wait("[NOTICE]", "Changed by: RevokeSecurityGroupIngress by")?;
+        let cause = mailbox.wait("[NOTICE]", "CloudTrail reports: RevokeSecurityGroupIngress by")?;
         ensure!(cause.contains("[NOTICE]", &format!("cause found: {RULES}")), "{}", cause.body);
         ensure!(cause.contains("[NOTICE]", "user/network-admin-postgres"), "{}", cause.body);
 
@@ -46,8 +46,8 @@ fn two_changes_in_one_burst_both_get_their_cause() -> Result<()> {
         mailbox.wait("[CRITICAL]", RULES)?;
         mailbox.wait("[CRITICAL]", ACCEPTANCE)?;
 
-        mailbox.wait("[NOTICE]", "Changed by: RevokeSecurityGroupIngress by")?;
-        mailbox.wait("[NOTICE]", "Changed by: ModifyVpcEndpointServiceConfiguration by")?;
+        mailbox.wait("[NOTICE]", "CloudTrail reports: RevokeSecurityGroupIngress by")?;
+        mailbox.wait("[NOTICE]", "CloudTrail reports: ModifyVpcEndpointServiceConfiguration by")?;
 
         aws.delay_cloudtrail(Duration::ZERO)?;
         postgres.run_printed_command(mailbox, "load-balancer.security-groups", RULES)?;

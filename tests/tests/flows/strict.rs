@@ -56,14 +56,14 @@ impl Strict {
     /// An instance in one zone of two, and a prefix list: the checks on them need further calls.
     fn reports_a_zone_without_a_healthy_target(&self) -> Result<()> {
         self.guarded.add_https(&self.aws)?;
-        self.mailbox().wait("[INFO]", "1 of 2 zones has no healthy target in target group web")?;
+        self.mailbox().wait("[INFO]", "no healthy target in eu-central-1b (web)")?;
         Ok(())
     }
 
     fn revokes_the_untrusted_connection(&self) -> Result<()> {
         let endpoint = &self.untrusted[0];
         self.guarded.wait_for_state(&self.aws, endpoint, "rejected")?;
-        let words = format!("account {UNTRUSTED} is not dbt's and is connected ({endpoint})");
+        let words = format!("unknown AWS account {UNTRUSTED} is CONNECTED");
         self.mailbox().wait("[RESOLVED]", &words)?;
         Ok(())
     }
@@ -76,7 +76,7 @@ impl Strict {
 
     fn restores_a_target_group_that_overrides_the_load_balancer(&self) -> Result<()> {
         self.guarded.override_cross_zone(&self.aws)?;
-        self.mailbox().wait("[RESOLVED]", "which overrides postgres")?;
+        self.mailbox().wait("[RESOLVED]", "(target group's setting)")?;
         Ok(())
     }
 

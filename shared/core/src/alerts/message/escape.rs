@@ -9,15 +9,19 @@ const MAX_LINE: usize = 400;
 /// Columns of an email's prose.
 const MAX_COLUMNS: usize = 78;
 
-/// One line of limited length without control characters and without those that change direction or have no width; a line
-/// that was cut says so.
-pub(super) fn plain(text: &str) -> String {
+/// One line without control characters and without those that change direction or have no width.
+pub(super) fn visible(text: &str) -> String {
     let visible = text.chars().filter_map(|c| match c.general_category() {
         GeneralCategory::Control => Some(' '),
         GeneralCategory::Format => None,
         _ => Some(c),
     });
-    let line = visible.collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ");
+    visible.collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// [`visible`] text of limited length; a line that was cut says so.
+pub(super) fn plain(text: &str) -> String {
+    let line = visible(text);
     match line.char_indices().nth(MAX_LINE) {
         Some((end, _)) => format!("{}... (cut)", &line[..end]),
         None => line,

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::escape::visible;
 use super::text::runbook;
 use super::{Content, summary};
 use crate::alerts::origin::Origin;
@@ -19,7 +20,7 @@ pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
         "region": envelope.origin.region.name(),
         "stack": envelope.origin.stack,
         "serviceId": envelope.partition.service().map(ServiceId::as_str),
-        "serviceName": envelope.name,
+        "serviceName": envelope.name.map(visible),
         "function": envelope.function,
         "severity": content.severity.as_str(),
         "kinds": content.kinds.iter().map(|kind: &Kind| kind.as_str()).collect::<Vec<_>>(),
@@ -37,13 +38,13 @@ fn flat(transition: &Transition, origin: &Origin) -> Value {
     json!({
         "kind": kind.as_str(),
         "check": check,
-        "resource": resource,
+        "resource": visible(resource),
         "severity": finding.severity.as_str(),
         "summary": summary(transition),
         "impact": finding.impact,
-        "evidence": finding.evidence,
+        "evidence": finding.evidence.iter().map(|line| visible(line)).collect::<Vec<_>>(),
         "remedy": {
-            "action": remedy.action,
+            "action": visible(&remedy.action),
             "command": remedy.command,
             "console": remedy.console,
             "runbook": runbook(transition, origin),
@@ -53,7 +54,7 @@ fn flat(transition: &Transition, origin: &Origin) -> Value {
         "at": at,
         "incident": incident,
         "number": number,
-        "unknown": unknown,
+        "unknown": unknown.as_deref().map(visible),
         "dropped": dropped,
     })
 }

@@ -318,7 +318,7 @@ mod tests {
 
     use super::*;
     use crate::checks::Finding;
-    use crate::testing::{at, change, finding, origin, service};
+    use crate::testing::{at, change, examples, finding, origin, service};
 
     fn transition(kind: Kind, severity: Severity) -> Transition {
         Transition {
@@ -591,6 +591,21 @@ mod tests {
         assert!(message.text.contains("... (cut)"), "a line that was cut says so");
         let data: Value = serde_json::from_str(&message.data).unwrap();
         assert_eq!(data["omitted"], 300 - data["transitions"].as_array().unwrap().len());
+    }
+
+    /// With `UPDATE_EXAMPLES` set, writes them (`make docs`).
+    #[test]
+    fn the_examples_in_docs_are_up_to_date() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/examples");
+        for (name, message) in examples() {
+            let data: Value = serde_json::from_str(&message.data).unwrap();
+            let text = format!("{data:#}\n");
+            let file = folder.join(format!("{name}.json"));
+            if std::env::var_os("UPDATE_EXAMPLES").is_some() {
+                std::fs::write(&file, &text).unwrap();
+            }
+            assert_eq!(std::fs::read_to_string(file).unwrap_or_default(), text, "{name}: run `make docs`");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Builders for tests, so that a test states only what matters to it, and helpers to read results.
 
+mod examples;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -13,6 +15,8 @@ use crate::snapshot::{
     Target, TargetGroup, TargetKind, Topology, Zone,
 };
 use crate::trigger::Change;
+
+pub use self::examples::examples;
 
 /// dbt's account in all tests.
 pub const DBT: &str = "123456789012";

