@@ -92,8 +92,9 @@ endif
 TARGET_arm64 := aarch64-unknown-linux-gnu
 TARGET_x86_64 := x86_64-unknown-linux-gnu
 
-# SAM's questions offer the template's defaults, not what is deployed: so they are for the first time alone. Later every
-# parameter stays that SET does not name; the endpoint services must be said, since SAM loops over them before it asks AWS.
+# SAM's questions offer the template's defaults and not the deployed values, so they are asked only the first time.
+# Later, parameters that SET does not name keep their values. The endpoint services are passed every time, since SAM
+# loops over them before it asks AWS.
 deploy: $(AWS_TOOLS) $(SAM_TOOLS) ## Build for AWS and deploy with your credentials; later, SET="Name=value ..." changes
 	$(SAM) build
 	@services=$$($(AWS) cloudformation describe-stacks --stack-name $(STACK) --output text --query \

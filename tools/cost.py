@@ -3,9 +3,10 @@
 
     python3 tools/cost.py [--kms-key]
 
-Prices and assumptions are below, each price with its source; change them and run it again. Alarms, dashboards and
-schedules are read from template.yaml. Calls to EC2 and Elastic Load Balancing are free. The free tiers counted here do
-not expire; a free tier applies once per account, not per stack.
+Prices and assumptions are below, each price with its source; change them and run it again. The table is in
+docs/cost.md, without the rows below one cent, and its totals are in the README; a test compares them. Alarms,
+dashboards and schedules are read from template.yaml, with the parameters' defaults. Calls to EC2 and Elastic Load
+Balancing are free. The free tiers counted here do not expire; a free tier applies once per account, not per stack.
 """
 import argparse
 import math
@@ -70,13 +71,16 @@ DEAD_LETTER_REQUESTS = 100
 
 
 def from_template(text):
-    """The numbers of alarms and dashboards, and the runs per hour of each schedule's default."""
+    """The numbers of alarms and dashboards, and the runs per hour, all with the parameters' defaults."""
     minutes = {"Acceptor": 0, "Health": 0, "Drift": 0}
     for name in minutes:
         number, unit = re.search(rf"^  {name}Schedule:\n(?:    .*\n)*?    Default: rate\((\d+) (minute|hour)s?\)", text,
                                  re.MULTILINE).groups()
         minutes[name] = int(number) * (60 if unit == "hour" else 1)
-    return (text.count("Type: AWS::CloudWatch::Alarm"), text.count("Type: AWS::CloudWatch::Dashboard"),
+    # The lines of a resource after its type. Alarms with a condition are those for a pager, which are off by default.
+    alarms = re.findall(r"^( +)Type: AWS::CloudWatch::Alarm\n((?:\1.*\n|\n)*)", text, re.MULTILINE)
+    always = [rest for indent, rest in alarms if not re.search(rf"^{indent}Condition:", rest, re.MULTILINE)]
+    return (len(always), text.count("Type: AWS::CloudWatch::Dashboard"),
             {name: 60 / every for name, every in minutes.items()})
 
 

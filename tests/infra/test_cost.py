@@ -12,10 +12,19 @@ cost = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(cost)
 
 
+def cells(lines):
+    return [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines]
+
+
 def rows(*arguments):
     printed = subprocess.run([sys.executable, ROOT / "tools/cost.py", *arguments], capture_output=True, text=True,
-                             check=True).stdout.splitlines()
-    return [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in printed]
+                             check=True)
+    return cells(printed.stdout.splitlines())
+
+
+def table_in(page):
+    """The page's only table."""
+    return cells(line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("|"))
 
 
 @pytest.mark.parametrize("arguments", [[], ["--kms-key"]])
@@ -35,7 +44,8 @@ def test_a_line_calculated_by_hand():
     """56,480 runs: every 5 minutes, every minute and every 15 minutes for 730 hours, and a thousand others."""
     template = ("  AcceptorSchedule:\n    Type: String\n    Default: rate(5 minutes)\n  HealthSchedule:\n"
                 "    Default: rate(1 minute)\n  DriftSchedule:\n    Default: rate(15 minutes)\n"
-                "    Type: AWS::CloudWatch::Alarm\n")
+                "  Failures:\n    Type: AWS::CloudWatch::Alarm\n    Properties: {}\n"
+                "  Pager:\n    Type: AWS::CloudWatch::Alarm\n    Condition: HasPager\n    Properties: {}\n")
     used = cost.usage(1, template=template)
     assert used["Lambda requests"] == 12 * 730 + 60 * 730 + 4 * 730 + 1000
     assert used["Lambda GB-seconds, arm64"] == pytest.approx((9760 * 0.5 + 43800 * 1 + 2920 * 2) / 8)
@@ -54,13 +64,30 @@ def test_fifty_services_are_two_stacks():
 def test_the_figures_read_from_the_template_are_right():
     template = load(ROOT / "template.yaml")
     alarms, dashboards, per_hour = cost.from_template((ROOT / "template.yaml").read_text(encoding="utf-8"))
-    types = [resource["Type"] for resource in template["Resources"].values() if isinstance(resource, dict)]
-    assert alarms == types.count("AWS::CloudWatch::Alarm")
-    assert dashboards == types.count("AWS::CloudWatch::Dashboard")
+    resources = [resource for resource in template["Resources"].values() if isinstance(resource, dict)]
+    of_type = {name: [resource for resource in resources if resource["Type"] == f"AWS::CloudWatch::{name}"]
+               for name in ("Alarm", "Dashboard")}
+    assert alarms == sum("Condition" not in alarm for alarm in of_type["Alarm"])
+    assert dashboards == len(of_type["Dashboard"])
     for name, runs in per_hour.items():
         number, unit = re.fullmatch(r"rate\((\d+) (minute|hour)s?\)",
                                     template["Parameters"][f"{name}Schedule"]["Default"]).groups()
         assert runs == 60 / (int(number) * {"minute": 1, "hour": 60}[unit])
+
+
+def test_the_documented_table_is_the_printed_one_without_rows_below_a_cent():
+    printed = rows()
+    money = [index for index, name in enumerate(printed[0]) if name.startswith("USD")]
+    worth_a_row = [row for row in printed if any(row[column] != "0.00" for column in money)]
+    assert table_in(ROOT / "docs/cost.md") == worth_a_row
+
+
+def test_the_readme_has_the_totals():
+    head, *_, total = table_in(ROOT / "docs/cost.md")
+    amounts = [f"{total[index]} USD" for index, name in enumerate(head) if name.startswith("USD")]
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert len(amounts) == 4
+    assert [amount for amount in amounts if amount not in readme] == []
 
 
 def test_every_price_names_its_source_and_date():
