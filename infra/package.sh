@@ -39,11 +39,14 @@ done
 # Not `sam package`, which unrolls the template's loops before the endpoint services are known.
 $AWS cloudformation package --template-file "$BUILD/template.yaml" --s3-bucket "$prefix-$home" --s3-prefix "$FOLDER" \
     --region "$home" --output-template-file "$work/packaged.yaml" >"$work/log" || { cat "$work/log" >&2; exit 1; }
-# Each stack reads the code from the bucket in its own Region.
-sed "s|CodeUri: s3://$prefix-$home/\(.*\)|CodeUri: {Bucket: {'Fn::Sub': '$prefix-\${AWS::Region}'}, Key: \1}|" \
+# Each stack reads the code, and the template nested in it, from the bucket in its own Region.
+own="$prefix-\${AWS::Region}" s3="https://s3.\${AWS::Region}.\${AWS::URLSuffix}"
+sed -e "s|CodeUri: s3://$prefix-$home/\(.*\)|CodeUri: {Bucket: {'Fn::Sub': '$own'}, Key: \1}|" \
+    -e "s|TemplateURL: http.*/$prefix-$home/\(.*\)|TemplateURL: {'Fn::Sub': '$s3/$own/\1'}|" \
     "$work/packaged.yaml" >"$work/template.yaml"
-if ! grep -q 'CodeUri: {' "$work/template.yaml" || grep -q 's3://' "$work/template.yaml"; then
-    echo "The packaged template is not as expected: its CodeUri properties were not replaced." >&2
+if ! grep -q 'CodeUri: {' "$work/template.yaml" || ! grep -q 'TemplateURL: {' "$work/template.yaml" ||
+    grep -q -e 's3://' -e "$prefix-$home" "$work/template.yaml"; then
+    echo "The packaged template is not as expected: not every CodeUri and TemplateURL was replaced." >&2
     exit 1
 fi
 # Named after its content: StackSets compares URLs and does not notice a new template under an old name.

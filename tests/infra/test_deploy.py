@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import time
@@ -283,6 +284,8 @@ def build(tmp_path):
                               r"\1      CodeUri: function\n", text)
     assert functions == text.count("Type: AWS::Serverless::Function")
     (tmp_path / "build/template.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "build/infra").mkdir()
+    shutil.copy(INFRA / "chat.yaml", tmp_path / "build/infra")
     return tmp_path / "build"
 
 
@@ -312,10 +315,19 @@ def test_the_packaged_guard_deploys_in_every_region(aws, names, build, tmp_path)
         stack = names("guard")
         outputs = deploy(aws, stack, packaged, region=region, bucket=f"{prefix}-{region}",
                          EndpointServiceIds=service["ServiceId"], DbtPrincipals=ROOT_OF_DBT,
+                         SlackWorkspaceId="T0123ABCD", SlackChannelId="C0123ABCD",
                          **{f"{each}Schedule": "rate(2 hours)" for each in ("Acceptor", "Health", "Drift")})
         # The functions exist only if this Region has its copy of the code.
         functions = {each["FunctionName"] for each in aws.client("lambda", region=region).list_functions()["Functions"]}
         assert {outputs[f"{each}Name"] for each in ("ConnectionAcceptor", "HealthWatcher", "DriftWatcher")} <= functions
+        # And the nested stack comes from this Region's copy of its template.
+        [nested] = [each for each in aws.client("cloudformation", region=region).list_stacks()["StackSummaries"]
+                    if each["StackName"].startswith(f"{stack}-AlertChat")]
+        assert nested["StackStatus"] == "CREATE_COMPLETE"
+        template = aws.client("cloudformation", region=region).get_template(StackName=stack, TemplateStage="Original")
+        assert f"/{prefix}-${{AWS::Region}}/privatelink-guard/" in json.dumps(template["TemplateBody"], default=str)
+        subscribed = aws.client("sns", region=region).list_subscriptions_by_topic(TopicArn=outputs["AlertTopicArn"])
+        assert [each["Protocol"] for each in subscribed["Subscriptions"]] == ["https"]
         delete(aws, stack, region=region)
 
 
@@ -327,7 +339,7 @@ def test_package_says_what_is_missing(aws, tmp_path):
         assert expected in done.stderr
 
 
-def test_an_incomplete_place_is_rejected(aws, names, tmp_path):
+def test_an_incomplete_place_or_a_second_subscriber_is_rejected(aws, names, tmp_path):
     """The local AWS has no stack sets, so the template's parameters and rules are tested with another resource."""
     head, _ = (INFRA / "stackset.yaml").read_text(encoding="utf-8").split("\nResources:\n")
     template = tmp_path / "stackset.yaml"
@@ -338,6 +350,11 @@ def test_an_incomplete_place_is_rejected(aws, names, tmp_path):
                     str(template), "--parameter-overrides",
                     *[f"{key}={value}" for key, value in {**places, "Account2": DBT}.items()], succeeds=False)
     assert "Give Account2, Region2 and EndpointServiceIds2" in error
+    topic = {"AlertTopicArn": "arn:aws:sns:eu-central-1:111122223333:alerts", "AlertEmail": "ops@example.com"}
+    error = aws.cli("cloudformation", "deploy", "--stack-name", names("guards"), "--template-file", str(template),
+                    "--parameter-overrides", *[f"{key}={value}" for key, value in {**places, **topic}.items()],
+                    succeeds=False)
+    assert "leave AlertEmail empty and subscribe the address to that topic" in error
     deploy(aws, names("guards"), template, **places)
 
 
@@ -346,7 +363,8 @@ def test_the_readme_names_every_template_and_existing_parameters():
     for template in INFRA.glob("*.yaml"):
         assert template.name in text
     commands = re.findall(r"--template-file (infra/[\w-]+\.yaml)(.*?)\n\n", text, re.DOTALL)
-    assert len(commands) == len(list(INFRA.glob("*.yaml")))
+    # Every template but chat.yaml, which is a part of the guard's.
+    assert len(commands) == len(list(INFRA.glob("*.yaml"))) - 1
     for template, parameters in commands:
         known = load(ROOT / template)["Parameters"]
         given = re.findall(r"\b([A-Z]\w+)=", parameters)

@@ -16,6 +16,9 @@ from ministack.services.cloudformation import engine
 ROOT = pathlib.Path(__file__).parents[2]
 ACCOUNT = "111122223333"
 SERVICE = "vpce-svc-0123456789abcdef0"
+SLACK = {"SlackWorkspaceId": "T0123ABCD", "SlackChannelId": "C0123ABCD"}
+TEAMS = {"TeamsTenantId": "01234567-89ab-cdef-0123-456789abcdef", "TeamsTeamId": "fedcba98-7654-3210-fedc-ba9876543210",
+         "TeamsChannelId": "19%3Aabc%40thread.tacv2"}
 REQUIRED = {"EndpointServiceIds": SERVICE, "DbtPrincipals": "arn:aws:iam::444455556666:root"}
 KEY = f"arn:aws:kms:eu-central-1:{ACCOUNT}:key/01234567-89ab-cdef-0123-456789abcdef"
 PARTITIONS = {"eu-central-1": "aws", "cn-north-1": "aws-cn", "us-gov-west-1": "aws-us-gov"}
@@ -34,27 +37,29 @@ _ARNS = {
 _REF_IS_ARN = ("AWS::SNS::Topic", "AWS::IAM::ManagedPolicy")
 
 
-def source():
-    return engine._parse_template((ROOT / "template.yaml").read_text(encoding="utf-8"))
+def source(path="template.yaml"):
+    return engine._parse_template((ROOT / path).read_text(encoding="utf-8"))
 
 
 class Rendered:
     """The resources and outputs that CloudFormation creates."""
 
-    def __init__(self, region="eu-central-1", **parameters):
-        template = source()
-        template["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
-        values = {**REQUIRED, **parameters}
+    def __init__(self, region="eu-central-1", path="template.yaml", **parameters):
+        template = source(path)
+        if "Globals" in template:
+            template["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
+        required = {name: value for name, value in REQUIRED.items() if name in template["Parameters"]}
+        values = {**required, **parameters}
         given = [{"Key": name, "Value": value} for name, value in values.items()]
         expanded = engine._apply_transforms(template, given)
         assert "Resources" in expanded, expanded
         self.region, self.partition = region, PARTITIONS[region]
-        self._definitions, self._mappings = template["Parameters"], template["Mappings"]
+        self._definitions, self._mappings = template["Parameters"], template.get("Mappings", {})
         self._values = {name: values.get(name, definition.get("Default"))
                         for name, definition in self._definitions.items()}
         self._conditions, self._all = expanded["Conditions"], expanded["Resources"]
         self.resources = self._section(expanded["Resources"])
-        self.outputs = self._section(expanded["Outputs"])
+        self.outputs = self._section(expanded.get("Outputs", {}))
 
     def of_type(self, kind):
         return {name: resource["Properties"] for name, resource in self.resources.items() if resource["Type"] == kind}
@@ -152,12 +157,18 @@ class Rendered:
 
 @functools.cache
 def _cached(key):
-    region, parameters = json.loads(key)
-    return Rendered(region, **parameters)
+    region, path, parameters = json.loads(key)
+    return Rendered(region, path, **parameters)
 
 
-def render(region="eu-central-1", **parameters):
-    return _cached(json.dumps([region, parameters], sort_keys=True))
+def render(region="eu-central-1", path="template.yaml", **parameters):
+    return _cached(json.dumps([region, path, parameters], sort_keys=True))
+
+
+def render_chat(region="eu-central-1", **parameters):
+    """The nested stack with these chat channels, as the guard's stack deploys it."""
+    passed = render(region, **parameters).resources["AlertChat"]["Properties"]
+    return render(region, passed["TemplateURL"], **passed["Parameters"])
 
 
 def statements(document):

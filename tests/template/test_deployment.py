@@ -5,17 +5,19 @@ The tests run in order: each one starts from the state that the one before left.
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 
 import pytest
 from local_aws_tests import DBT, HERE, PROVIDER, REGION, UNTRUSTED, Provider, eventually
-from rendering import ROOT
+from rendering import ROOT, SLACK, TEAMS
 
 STACK = "guarded"
 FUNCTIONS = ["ConnectionAcceptor", "HealthWatcher", "DriftWatcher"]
 NO_SERVICE = "vpce-svc-00000000000000000"
+TOPIC = f"arn:aws:sns:{REGION}:{PROVIDER}:alerts"
 
 
 class Guard:
@@ -23,8 +25,9 @@ class Guard:
 
     def __init__(self, aws, folder):
         self.aws, self.folder = aws, folder
-        for file in ("template.yaml", "samconfig.toml"):
-            shutil.copy(ROOT / file, folder)
+        (folder / "infra").mkdir()
+        for file in ("template.yaml", "samconfig.toml", "infra/chat.yaml"):
+            shutil.copy(ROOT / file, folder / file)
         shutil.copy(HERE / "stack/function/bootstrap", folder)
         (folder / "Makefile").write_text("build-%:\n\tcp bootstrap $(ARTIFACTS_DIR)/bootstrap\n")
         self.services = [Provider(aws, "guarded-1"), Provider(aws, "guarded-2")]
@@ -40,12 +43,20 @@ class Guard:
         return subprocess.run(["sam", *arguments], cwd=self.folder, text=True, capture_output=True,
                               env={**self.aws.environment(), "PATH": path, "SAM_CLI_TELEMETRY": "0"}, check=False)
 
-    def deploy(self, succeeds=True, **parameters):
-        overrides = [f'{name}="{value}"' for name, value in {**self.parameters, **parameters}.items()]
-        done = self.sam("deploy", "--stack-name", STACK, "--no-confirm-changeset", "--no-progressbar",
+    def deploy(self, succeeds=True, name=STACK, **parameters):
+        overrides = [f'{key}="{value}"' for key, value in {**self.parameters, **parameters}.items()]
+        done = self.sam("deploy", "--stack-name", name, "--no-confirm-changeset", "--no-progressbar",
                         "--parameter-overrides", *overrides)
         assert (done.returncode == 0) is succeeds, done.stdout + done.stderr
         return done.stdout + done.stderr
+
+    def delete(self, name=STACK):
+        """As in README.md. `sam delete` wants https URLs of nested templates, which the local AWS does not have."""
+        client = self.aws.client("cloudformation")
+        [stack] = client.describe_stacks(StackName=name)["Stacks"]
+        client.delete_stack(StackName=name)
+        eventually(lambda: client.describe_stacks(StackName=stack["StackId"])["Stacks"][0]["StackStatus"]
+                   == "DELETE_COMPLETE", seconds=60)
 
     @property
     def described(self):
@@ -79,6 +90,11 @@ def guard(aws, tmp_path_factory):
     ({"DbtPrincipals": "*"}, "Parameter 'DbtPrincipals' must be principals such as arn:aws:iam::123456789012:root, or "
                              "12-digit account ids; never *"),
     ({"SlackWorkspaceId": "T0123ABCD"}, "Give both SlackWorkspaceId and SlackChannelId, or neither."),
+    ({"TeamsTeamId": TEAMS["TeamsTeamId"]}, "Give TeamsTenantId, TeamsTeamId and TeamsChannelId, or none of them."),
+    # The stack's own parameters have an email address.
+    ({"AlertTopicArn": TOPIC}, "subscribe email addresses and channels to that topic instead"),
+    ({"AlertTopicArn": TOPIC, "AlertEmail": "", **SLACK}, "With AlertTopicArn the stack subscribes nobody."),
+    ({"AlertTopicArn": TOPIC, "AlertEmail": "", **TEAMS}, "With AlertTopicArn the stack subscribes nobody."),
     ({"AlertAfter": "0"}, "Parameter 'AlertAfter' must be a number from 1 to 1000"),
 ])
 def test_an_invalid_parameter_is_rejected_with_a_helpful_message(guard, parameters, message):
@@ -177,6 +193,80 @@ def test_the_commands_in_the_outputs_work(guard, output, runs, tmp_path):
     eventually(lambda: invoked() >= runs)
 
 
+def test_chat_channels_are_added_and_removed(guard):
+    topic, services = guard.outputs["AlertTopicArn"], ",".join(service.service_id for service in guard.services)
+
+    def receiving():
+        listed = guard.aws.client("sns").list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
+        return [each["Endpoint"].rpartition("/")[2] for each in listed if each["Protocol"] == "https"]
+    assert receiving() == []
+    guard.deploy(**SLACK, **TEAMS, EndpointServiceIds=services)
+    assert receiving() == ["global.sns-api.chatbot.amazonaws.com", "teams"]
+    guard.deploy(**TEAMS, SlackWorkspaceId="", SlackChannelId="", EndpointServiceIds=services)
+    assert receiving() == ["teams"]
+    guard.deploy(**dict.fromkeys([*SLACK, *TEAMS], ""), EndpointServiceIds=services)
+    assert receiving() == []
+    assert guard.outputs["AlertTopicArn"] == topic
+
+
+def test_that_an_alarm_is_over_is_announced_but_not_its_first_ok(guard):
+    cloudwatch = guard.aws.client("cloudwatch")
+    [alarm] = cloudwatch.describe_alarms(AlarmNamePrefix=f"{STACK}-DeadLettersWaiting")["MetricAlarms"]
+    name, last = alarm["AlarmName"], len(guard.aws.control("mail"))
+
+    def announced():
+        return [mail["message"] for mail in guard.aws.control("mail")[last:] if mail["endpoint"] == "ops@example.com"]
+    for state in ("INSUFFICIENT_DATA", "OK"):
+        cloudwatch.set_alarm_state(AlarmName=name, StateValue=state, StateReason="the first data")
+    cloudwatch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="a dead letter")
+    [alarmed] = eventually(announced)
+    assert json.loads(alarmed)["NewStateValue"] == "ALARM"
+    cloudwatch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="no dead letter")
+    [_, over] = eventually(lambda: len(announced()) > 1 and announced())
+    assert f"alarm {name} (stack {STACK}, account {PROVIDER}, {REGION}) has been OK again since 2" in json.loads(over)
+
+
+def test_the_log_command_of_an_alarm_works(guard):
+    for alarm in guard.aws.client("cloudwatch").describe_alarms(AlarmNamePrefix=f"{STACK}-")["MetricAlarms"]:
+        command = re.search(r"\((aws logs .+? --output text)\)", alarm["AlarmDescription"])
+        if command:
+            path = os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]])
+            done = subprocess.run(["sh", "-ec", command[1]], text=True, capture_output=True, check=False,
+                                  env={**guard.aws.environment(), "PATH": path})
+            assert done.returncode == 0, done.stderr
+
+
+def test_an_existing_topic_replaces_the_stacks_own(guard):
+    """Deployed under another name, since the topic of the stack is needed below."""
+    aws, name = guard.aws, "central"
+    topic = aws.client("sns", DBT).create_topic(Name="alerts")["TopicArn"]
+    pager = aws.client("sns").create_topic(Name="pager")["TopicArn"]
+    guard.deploy(name=name, AlertEmail="", AlertTopicArn=topic, PagerTopicArn=pager)
+    [stack] = aws.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+    assert outputs["AlertTopicArn"] == topic
+    assert "SubscribeCommand" not in outputs
+    assert [each["TopicArn"].rpartition(":")[2] for each in aws.client("sns").list_topics()["Topics"]
+            if f":{name}-" in each["TopicArn"]] == [outputs["NotificationTopicArn"].rpartition(":")[2]]
+    alarms = aws.client("cloudwatch").describe_alarms(AlarmNamePrefix=f"{name}-")["MetricAlarms"]
+    assert len(alarms) == 13
+    assert {tuple(alarm["AlarmActions"] + alarm["OKActions"]) for alarm in alarms} == {(topic,), (pager, pager)}
+
+    def publish():
+        event = {"service": "sns", "form": {"Action": "Publish", "Version": "2010-03-31", "TopicArn": topic,
+                                            "Message": "hello"}}
+        answer = aws.client("lambda").invoke(FunctionName=outputs["DriftWatcherName"], Payload=json.dumps(event))
+        return json.loads(answer["Payload"].read())["status"]
+    assert publish() == 403
+    # The owner of the topic adds what the output has.
+    policy = {"Version": "2012-10-17", "Statement": json.loads(outputs["AlertTopicStatements"])}
+    aws.client("sns", DBT).set_topic_attributes(
+        TopicArn=topic, AttributeName="Policy", AttributeValue=json.dumps(policy))
+    assert publish() == 200
+    guard.delete(name)
+    assert aws.client("sns", DBT).get_topic_attributes(TopicArn=topic)["Attributes"]["TopicArn"] == topic
+
+
 def test_a_failed_update_changes_nothing(guard):
     """The connection notification of a service that does not exist cannot be created."""
     def state():
@@ -217,7 +307,6 @@ def test_deleting_the_stack_leaves_nothing(guard):
     counts = {kind: len(names) for kind, names in ours().items()}
     assert counts == {
         "functions": 3, "roles": 6, "policies": 1, "topics": 2, "subscriptions": 3, "queues": 1, "tables": 1, "logs": 3,
-        "alarms": 10, "dashboards": 1, "rules": 2, "schedules": 4, "notifications": 2}
-    done = guard.sam("delete", "--no-prompts", "--region", REGION, "--stack-name", STACK)
-    assert done.returncode == 0, done.stdout + done.stderr
+        "alarms": 10, "dashboards": 1, "rules": 3, "schedules": 4, "notifications": 2}
+    guard.delete()
     assert ours() == {kind: [] for kind in counts}

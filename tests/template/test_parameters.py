@@ -12,6 +12,11 @@ NO_RATES = ["", "1 minute", "rate(0 minutes)", "rate(1 minutes)", "rate(2 minute
             "rate(90 minutes)", "cron(* * * * ? *)"]
 LOAD_BALANCER = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:loadbalancer/net/db/0123456789abcdef"
 TARGET_GROUP = "arn:aws-cn:elasticloadbalancing:cn-north-1:111122223333:targetgroup/db/0123456789abcdef"
+TENANT = "01234567-89ab-cdef-0123-456789abcdef"
+TOPICS = ["", "arn:aws:sns:eu-central-1:111122223333:alerts", "arn:aws-cn:sns:cn-north-1:111122223333:Alerts_1-2"]
+NO_TOPICS = ["alerts", "*", "arn:aws:sns:eu-central-1:111122223333:alerts.fifo",
+             "arn:aws:sqs:eu-central-1:111122223333:alerts", "arn:aws:sns:eu-central-1:111122223333:*",
+             "arn:aws:sns:eu-central-1:111122223333:alerts:01234567-89ab-cdef-0123-456789abcdef"]
 
 # Parameter: valid values, invalid values.
 VALUES = {
@@ -27,6 +32,14 @@ VALUES = {
     "AlertEmail": (["", "ops@example.com"], ["ops", "a@b@c", "a b@example.com", "ops@example.com,you@example.com"]),
     "SlackWorkspaceId": (["", "T0123ABCD"], ["#alerts", "my-team"]),
     "SlackChannelId": (["", "C0123ABCD"], ["#alerts", "https://slack.com/x"]),
+    "TeamsTenantId": (["", TENANT], ["contoso", "contoso.onmicrosoft.com", TENANT + "0"]),
+    "TeamsTeamId": (["", TENANT], ["alerts", "19%3Aabc%40thread.tacv2"]),
+    "TeamsChannelId": (["", "19%3Aabc-_1%40thread.tacv2", "19%3aabc%40thread.skype"],
+                       ["alerts", "19:abc@thread.tacv2", "https://teams.microsoft.com/l/channel/19%3Aabc%40thread.tacv2"]),
+    "AlertTopicArn": (TOPICS, NO_TOPICS), "PagerTopicArn": (TOPICS, NO_TOPICS),
+    "RunbookUrl": (["", "https://wiki.example.com/checks.md", "https://wiki.example.com/?page=checks"],
+                   ["http://wiki.example.com", "wiki.example.com", "https://wiki.example.com/#checks", "https://",
+                    "https://wiki.example.com/a b", 'https://wiki.example.com/"', "javascript:alert(1)"]),
     "ListenerPorts": (["", "5432", "5432+443", f"{SERVICE}=5432+443,vpce-svc-00000000=22"],
                       ["postgres", "5432-5440", "tcp/5432", f"{SERVICE}:5432", "543210"]),
     "DbtCidrs": (["", "10.1.2.0/24", "10.1.2.0/24,fd00::/8"], ["10.1.2.3", "10.0.0.0/8;10.1.0.0/16", "any"]),
@@ -74,6 +87,13 @@ def test_a_pattern_accepts_valid_values_and_rejects_invalid_ones(name):
     valid, invalid = VALUES[name]
     assert [value for value in valid if not accepts(PARAMETERS[name], value)] == []
     assert [value for value in invalid if accepts(PARAMETERS[name], value)] == []
+
+
+def test_a_description_warns_of_what_can_cut_a_connection_or_change_more_than_meant():
+    for name, danger in (("UntrustedRequests", "revokes their established connections"),
+                         ("EnforceCrossZoneOn", "ALL Network Load Balancers and target groups")):
+        warning = PARAMETERS[name]["Description"].partition("Caution: ")[2]
+        assert danger in warning, name
 
 
 def test_every_label_group_and_rule_names_a_parameter():

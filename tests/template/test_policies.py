@@ -17,11 +17,14 @@ from rendering import (
     PARTITIONS,
     ROOT,
     SERVICE,
+    SLACK,
+    TEAMS,
     allowed,
     documents_of,
     many,
     policies,
     render,
+    render_chat,
     source,
     statements,
 )
@@ -30,15 +33,17 @@ REFERENCE = load_resource(AdditionalSpecs, "Policies.json")
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
 GLOBAL_KEYS = {"aws:SourceAccount", "aws:SourceArn", "aws:PrincipalAccount", "aws:PrincipalArn",
                "aws:PrincipalIsAWSService"}
-OPERATORS = {"StringEquals", "ArnEquals", "ArnLike", "ArnNotEquals", "BoolIfExists"}
+# https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html
+KMS_KEYS = {"kms:ViaService", "kms:EncryptionContext:aws:sns:topicArn"}
+OPERATORS = {"StringEquals", "StringLike", "ArnEquals", "ArnLike", "ArnNotEquals", "BoolIfExists"}
 ROLES = ["ConnectionAcceptorRole", "HealthWatcherRole", "DriftWatcherRole"]
 WRITES = re.compile(r"(ec2|elasticloadbalancing):(?!Describe|Get)")
 STRICT = {"UntrustedRequests": "reject", "CrossZone": "enforce", "AlertEmail": "ops@example.com"}
-SLACK = {"SlackWorkspaceId": "T0123ABCD", "SlackChannelId": "C0123ABCD"}
 LOAD_BALANCER = f"arn:aws:elasticloadbalancing:eu-central-1:{ACCOUNT}:loadbalancer/net/db/0123456789abcdef"
 TARGET_GROUP = f"arn:aws:elasticloadbalancing:eu-central-1:{ACCOUNT}:targetgroup/db/0123456789abcdef"
 # According to the reference these two can be limited to resources. They read this account's own resources anyway, and
 # "*" works however EC2 authorizes them.
+CENTRAL = "999988887777"
 UNLIMITED = {"ec2:DescribeVpcEndpointServicePermissions", "ec2:GetManagedPrefixListEntries"}
 
 
@@ -78,7 +83,8 @@ def problems(name, kind, document):
         for operator, keys in statement.get("Condition", {}).items():
             if operator not in OPERATORS:
                 yield f"{name}: {operator}"
-            yield from (f"{name}: {key}" for key in keys if key not in GLOBAL_KEYS)
+            known_keys = GLOBAL_KEYS | (KMS_KEYS if all(action.startswith("kms:") for action in actions) else set())
+            yield from (f"{name}: {key}" for key in keys if key not in known_keys)
         if kind == "trust":
             continue
         resources = many(statement["Resource"])
@@ -98,10 +104,27 @@ def problems(name, kind, document):
             yield f"{name}: allowed to anyone"
 
 
+OTHER_REGION = {"eu-central-1": "us-east-1", "cn-north-1": "cn-northwest-1", "us-gov-west-1": "us-gov-east-1"}
+
+
+def topic(region, account=ACCOUNT, name="alerts"):
+    partition = "aws" if region == "us-east-1" else PARTITIONS.get(region) or PARTITIONS[
+        next(home for home, other in OTHER_REGION.items() if other == region)]
+    return f"arn:{partition}:sns:{region}:{account}:{name}"
+
+
+def existing_topics(region):
+    """Existing alert topics: near, in another account, in another Region, and in another of both."""
+    return [topic(region), topic(region, CENTRAL), topic(OTHER_REGION[region]), topic(OTHER_REGION[region], CENTRAL)]
+
+
 def variants(region):
-    slack = SLACK if region == "eu-central-1" else {}
+    has_chat = region == "eu-central-1"
     key = KEY.replace("arn:aws:", f"arn:{PARTITIONS[region]}:").replace("eu-central-1", region)
-    return [render(region), render(region, **STRICT, **slack, KmsKeyArn=key),
+    return [render(region), render(region, **STRICT, **(SLACK if has_chat else {}), KmsKeyArn=key),
+            *(render(region, AlertTopicArn=arn, PagerTopicArn=topic(region, name="pager"))
+              for arn in existing_topics(region)),
+            *([render_chat(region, **SLACK, **TEAMS)] if has_chat else []),
             render(region, **STRICT, EnforceCrossZoneOn=f"{LOAD_BALANCER},{TARGET_GROUP}")]
 
 
@@ -128,26 +151,28 @@ def test_the_policy_checks_find_mistakes(action, resource, problem):
 
 @pytest.mark.parametrize("region, partition", PARTITIONS.items())
 def test_every_arn_has_the_stacks_partition(region, partition):
-    for rendered in variants(region)[:2]:
+    for rendered in variants(region)[:-1]:
         text = json.dumps([rendered.resources, rendered.outputs])
         arns = set(re.findall(r'arn:([^:"]+):', text.replace("arn:aws:iam::444455556666:root", "")))
         # The notification topic's policy has "*".
         assert arns <= {partition, "*"}
 
 
-def test_every_resource_type_but_slacks_exists_in_each_partition():
+def test_every_resource_type_exists_in_each_partition():
+    """The types that some partitions lack are in a template of their own, infra/chat.yaml."""
     command = [str(pathlib.Path(sys.executable).with_name("cfn-lint")), "--format", "parseable", "--regions",
                *PARTITIONS, "--", str(ROOT / "template.yaml")]
     lines = subprocess.run(command, text=True, capture_output=True, check=False).stdout.splitlines()
-    assert {line.split(":", 6)[6] for line in lines} == {
-        f"Resource type 'AWS::Chatbot::SlackChannelConfiguration' does not exist in '{region}'"
-        for region in ("cn-north-1", "us-gov-west-1")}
+    assert lines == []
 
 
-def test_slack_is_rejected_where_amazon_q_is_not_available():
-    rule = source()["Rules"]["SlackIsNotInThisRegion"]
+def test_chat_is_rejected_where_amazon_q_is_not_available():
+    rule = source()["Rules"]["ChatIsNotInThisRegion"]
     [regions, _] = rule["RuleCondition"]["Fn::Contains"]
     assert {"cn-north-1", "us-gov-west-1"} <= set(regions)
+    refused = json.dumps(rule["Assertions"][0]["Assert"])
+    assert "SlackWorkspaceId" in refused
+    assert "TeamsTenantId" in refused
 
 
 # ---- permissions of each role
@@ -156,9 +181,19 @@ def test_slack_is_rejected_where_amazon_q_is_not_available():
 def test_each_role_can_be_assumed_by_one_service_only(rendered):
     services = {name: statements(document)[0]["Principal"]["Service"]
                 for name, kind, document in policies(rendered) if kind == "trust"}
-    assert services == {
-        **dict.fromkeys(ROLES, "lambda.amazonaws.com"), "AlertSlackRole": "chatbot.amazonaws.com",
-        **{name.replace("Role", "ScheduleRole"): "scheduler.amazonaws.com" for name in ROLES}}
+    own = {**dict.fromkeys(ROLES, "lambda.amazonaws.com"),
+           **{name.replace("Role", "ScheduleRole"): "scheduler.amazonaws.com" for name in ROLES}}
+    assert services == own
+    abroad = render(AlertTopicArn=topic("eu-central-1", CENTRAL))
+    services = {name: statements(document)[0]["Principal"]["Service"]
+                for name, kind, document in policies(abroad) if kind == "trust"}
+    assert services == {**own, "AlarmOverRole": "events.amazonaws.com"}
+
+
+def test_the_chat_channels_role_may_do_nothing():
+    chat = render_chat(**SLACK, **TEAMS)
+    assert [(name, kind) for name, kind, _ in policies(chat)] == [("Role", "trust")]
+    assert documents_of(chat, "Role") == []
 
 
 @pytest.mark.parametrize("name", ["ConnectionAcceptor", "HealthWatcher", "DriftWatcher"])
@@ -206,6 +241,35 @@ def test_a_role_may_use_the_configured_key_and_no_other(role):
     assert not [pair for pair in allowed(render(), role) if pair[0].startswith("kms:")]
 
 
+@pytest.mark.parametrize("region", PARTITIONS)
+def test_a_role_may_publish_to_the_alert_topic_only(region):
+    own = f"arn:{PARTITIONS[region]}:sns:{region}:{ACCOUNT}:AlertTopic"
+    for rendered, expected in [(render(region), own),
+                               *((render(region, AlertTopicArn=arn), arn) for arn in existing_topics(region))]:
+        for role in ROLES:
+            published = {arn for action, arn in allowed(rendered, role) if action == "sns:Publish"}
+            assert published == {expected}
+
+
+@pytest.mark.parametrize("region", PARTITIONS)
+def test_a_role_may_use_the_key_of_an_existing_topic_only_through_sns_for_that_topic(region):
+    for arn in existing_topics(region):
+        home = arn.split(":")[3]
+        rendered = render(region, AlertTopicArn=arn)
+        using = [role for role in rendered.of_type("AWS::IAM::Role") if any(
+            action.startswith("kms:") for action, _ in allowed(rendered, role))]
+        abroad = home == region and CENTRAL in arn
+        assert sorted(using) == sorted([*ROLES, *(["AlarmOverRole"] if abroad else [])])
+        for role in using:
+            [statement] = [statement for document in documents_of(rendered, role) for statement in statements(document)
+                           if "kms:Decrypt" in many(statement["Action"])]
+            assert statement == {
+                "Effect": "Allow", "Action": ["kms:Decrypt", "kms:GenerateDataKey*"],
+                "Resource": f"arn:{PARTITIONS[region]}:kms:{home}:*:key/*",
+                "Condition": {"StringEquals": {"kms:EncryptionContext:aws:sns:topicArn": arn},
+                              "StringLike": {"kms:ViaService": f"sns.{home}.amazonaws.com*"}}}
+
+
 def test_forty_services_stay_within_the_quotas():
     """IAM's limits, without white space: 10,240 characters inline per role, 6,144 per managed policy.
 
@@ -213,8 +277,10 @@ def test_forty_services_stay_within_the_quotas():
     """
     ids = ",".join(f"vpce-svc-{number:017x}" for number in range(40))
     group = TARGET_GROUP.replace("/db/", f"/{'x' * 32}/")
-    rendered = render("us-gov-west-1", **STRICT, EndpointServiceIds=ids, EnforceCrossZoneOn=",".join([group] * 40),
-                      KmsKeyArn=KEY)
+    strict = {name: value for name, value in STRICT.items() if name != "AlertEmail"}
+    rendered = render("us-gov-west-1", **strict, EndpointServiceIds=ids, EnforceCrossZoneOn=",".join([group] * 40),
+                      KmsKeyArn=KEY, AlertTopicArn=topic("us-gov-west-1", CENTRAL, "a" * 256),
+                      PagerTopicArn=topic("us-gov-west-1", name="pager"), RunbookUrl="https://" + "a" * 492)
     managed = rendered.resources["SharedPolicy"]["Properties"]["PolicyDocument"]
     for role in ROLES:
         sizes = [len(json.dumps(document, separators=(",", ":"))) for document in documents_of(rendered, role)

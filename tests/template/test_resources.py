@@ -4,10 +4,28 @@ import re
 
 import pytest
 from ministack.core.iam_evaluator import EvalContext, evaluate_resource_policy
-from rendering import ACCOUNT, KEY, PARTITIONS, ROOT, SERVICE, many, render, source, statements
+from rendering import (
+    ACCOUNT,
+    KEY,
+    PARTITIONS,
+    ROOT,
+    SERVICE,
+    SLACK,
+    TEAMS,
+    many,
+    render,
+    render_chat,
+    source,
+    statements,
+)
 
 FUNCTIONS = ["ConnectionAcceptor", "HealthWatcher", "DriftWatcher"]
 REGION = "eu-central-1"
+CENTRAL = "999988887777"
+PAGER = f"arn:aws:sns:{REGION}:{ACCOUNT}:pager"
+# Existing alert topics, by where they are.
+NEAR, CENTRALS, FAR = (f"arn:aws:sns:{REGION}:{ACCOUNT}:alerts", f"arn:aws:sns:{REGION}:{CENTRAL}:alerts",
+                       f"arn:aws:sns:us-east-1:{ACCOUNT}:alerts")
 
 
 def arn(service, resource, account=ACCOUNT, region=REGION):
@@ -38,6 +56,16 @@ def test_a_function_knows_the_known_accounts(name):
         return variables["KNOWN_ACCOUNTS"]
     assert known() == ""
     assert known(KnownAccounts="555555555555, 666666666666") == "555555555555,666666666666"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_knows_the_stack_the_runbook_and_the_alert_topic(name):
+    def known(**parameters):
+        variables = render(**parameters).resources[name]["Properties"]["Environment"]["Variables"]
+        return variables["STACK_NAME"], variables["RUNBOOK_URL"], variables["ALERT_TOPIC_ARN"]
+    assert known() == ("privatelink-guard", "", arn("sns", "AlertTopic"))
+    runbook = "https://wiki.example.com/checks.md"
+    assert known(RunbookUrl=runbook, AlertTopicArn=FAR) == ("privatelink-guard", runbook, FAR)
 
 
 # ---- triggers
@@ -115,6 +143,8 @@ def test_which_services_may_send_dead_letters(rendered, service, source_arn, exp
     ("cloudwatch.amazonaws.com", arn("cloudwatch", "alarm:any", account="777788889999"), "777788889999", False),
     ("cloudwatch.amazonaws.com", arn("cloudwatch", "alarm:any"), "777788889999", False),
     ("cloudwatch.amazonaws.com", arn("cloudwatch", "dashboard/any"), ACCOUNT, False),
+    ("events.amazonaws.com", arn("events", "rule/AlarmOver"), ACCOUNT, True),
+    ("events.amazonaws.com", arn("events", "rule/AlarmOver", account="777788889999"), "777788889999", False),
     ("events.amazonaws.com", arn("events", "rule/any"), ACCOUNT, False),
     ("vpce.amazonaws.com", arn("ec2", f"vpc-endpoint-service/{SERVICE}"), ACCOUNT, False),
 ])
@@ -151,26 +181,64 @@ def alarms(rendered):
     return rendered.of_type("AWS::CloudWatch::Alarm")
 
 
-def test_there_are_ten_alarms(rendered):
-    """The number in CloudWatch's free tier."""
-    assert sorted(alarms(rendered)) == sorted(
-        [f"{name}{kind}" for name in FUNCTIONS for kind in ("Failures", "Late", "Silent")] + ["DeadLettersWaiting"])
+def test_there_are_ten_alarms_and_three_more_with_a_pager(rendered):
+    """Ten is the number in CloudWatch's free tier."""
+    ten = [f"{name}{kind}" for name in FUNCTIONS for kind in ("Failures", "Late", "Silent")] + ["DeadLettersWaiting"]
+    assert sorted(alarms(rendered)) == sorted(ten)
+    assert sorted(alarms(render(PagerTopicArn=PAGER))) == sorted([*ten, *(f"{name}Critical" for name in FUNCTIONS)])
 
 
-def test_every_alarm_notifies_the_alert_topic_of_alarm_and_ok(rendered):
-    for name, alarm in alarms(rendered).items():
-        assert alarm["AlarmActions"] == alarm["OKActions"] == [arn("sns", "AlertTopic")], name
+@pytest.mark.parametrize("topic, expected", [
+    ("", [arn("sns", "AlertTopic")]), (NEAR, [NEAR]), (CENTRALS, [CENTRALS]), (FAR, None)])
+def test_every_alarm_notifies_the_alert_topic_if_it_is_in_its_region(topic, expected):
+    for name, alarm in alarms(render(AlertTopicArn=topic)).items():
+        assert alarm.get("AlarmActions") == expected, name
+        # The first OK after the deployment would be announced as well; the rule below announces only the others.
+        assert "OKActions" not in alarm
+        assert "InsufficientDataActions" not in alarm
         assert "Metrics" not in alarm, "the local AWS does not support metric math"
 
 
-def test_every_alarm_says_what_is_wrong_what_it_means_and_what_to_do(rendered):
-    descriptions = set()
+@pytest.mark.parametrize("topic, target, role", [
+    ("", arn("sns", "AlertTopic"), None), (NEAR, NEAR, None),
+    (CENTRALS, CENTRALS, f"arn:aws:iam::{ACCOUNT}:role/AlarmOverRole")])
+def test_a_rule_announces_that_an_alarm_is_over(topic, target, role):
+    rendered = render(AlertTopicArn=topic)
+    rule = rendered.resources["AlarmOver"]["Properties"]
+    detail = rule["EventPattern"]["detail"]
+    assert sorted(detail["alarmName"]) == sorted(alarms(rendered))
+    assert (detail["previousState"], detail["state"]) == ({"value": ["ALARM"]}, {"value": ["OK"]})
+    [sent] = rule["Targets"]
+    assert (sent["Arn"], sent.get("RoleArn")) == (target, role)
+    text = sent["InputTransformer"]["InputTemplate"]
+    assert "over" in json.loads(text), "a JSON string"
+    assert set(re.findall("<(.+?)>", text)) == set(sent["InputTransformer"]["InputPathsMap"])
+    assert "stack privatelink-guard" in text
+
+
+def test_the_rules_pattern_fits_with_the_longest_stack_name():
+    """Physical names have the stack's name, the resource's and a suffix, with a dash between them."""
+    names = [f"{'s' * 128}-{name}-{'X' * 13}" for name in alarms(render())]
+    pattern = render().resources["AlarmOver"]["Properties"]["EventPattern"]
+    pattern = {**pattern, "detail": {**pattern["detail"], "alarmName": names}}
+    assert len(json.dumps(pattern)) <= 2048
+
+
+def test_the_guards_alarms_are_silent_with_a_topic_in_another_region():
+    rendered = render(AlertTopicArn=FAR)
+    assert not {"AlarmOver", "AlarmOverRole"} & set(rendered.resources)
+    assert "AlarmOverRole" not in render(AlertTopicArn=NEAR).resources
+
+
+def test_every_alarm_says_what_is_wrong_what_it_means_and_what_to_do():
+    rendered, descriptions = render(PagerTopicArn=PAGER), set()
     for name, alarm in alarms(rendered).items():
         description = alarm["AlarmDescription"]
         parts = re.fullmatch(r"privatelink-guard: (.+)\. For dbt: (.+)\. To do: (.+)\.", description)
         assert parts, description
         assert len(description) <= 1024, name
         assert "aws " in parts[3], "the command to investigate with"
+        assert "aws logs tail" not in parts[3], "the AWS CLI 1 does not have it"
         descriptions.add(description)
     assert len(descriptions) == len(alarms(rendered)), "each has its own"
 
@@ -184,6 +252,28 @@ def test_an_alarm_on_a_function_uses_that_functions_metrics(rendered, name):
         "Failures": ("Errors", "notBreaching"), "Late": ("AsyncEventAge", "notBreaching"),
         "Silent": ("Invocations", "breaching")}
     assert rendered.resources[f"{name}Silent"]["DependsOn"] == f"{name}Schedule"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_pager_is_paged_for_the_critical_alerts_of_a_function_and_told_when_they_are_over(name):
+    alarm = alarms(render(PagerTopicArn=PAGER))[f"{name}Critical"]
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("PrivatelinkGuard", "FiringCriticalAlerts")
+    assert alarm["Dimensions"] == [{"Name": "Function", "Value": name}]
+    assert alarm["AlarmActions"] == alarm["OKActions"] == [PAGER]
+    assert (alarm["Statistic"], alarm["ComparisonOperator"], alarm["Threshold"]) == (
+        "Maximum", "GreaterThanOrEqualToThreshold", 1)
+    # The last value counts, however long ago: the slowest schedule has two hours between two values.
+    assert (alarm["TreatMissingData"], alarm["EvaluationPeriods"]) == ("ignore", 1)
+    # The same text is sent for both states.
+    description = alarm["AlarmDescription"]
+    assert "ALARM means" in description
+    assert re.search(r"in OK, nothing\.$", description)
+    assert arn("sns", "AlertTopic") in description
+
+
+def test_the_guards_own_alarms_do_not_page_and_a_pager_needs_no_alert_topic_of_its_own():
+    for name, alarm in alarms(render(PagerTopicArn=PAGER, AlertTopicArn=FAR)).items():
+        assert (PAGER in alarm.get("AlarmActions", [])) is name.endswith("Critical")
 
 
 def test_the_silent_alarm_waits_longer_than_the_slowest_schedule(rendered):
@@ -250,6 +340,15 @@ def test_the_dashboard_shows_every_endpoint_service_and_the_guards_own_metrics()
     assert set(re.findall(r'"PrivatelinkGuard", "(\w+)"', shown)) == written
 
 
+def test_the_dashboard_shows_the_firing_alerts_of_every_function():
+    [widget] = [each["properties"] for each in dashboard() if each["properties"].get("title", "").startswith("Firing")]
+    shown = {(row[1], row[3]): row[4]["label"] for row in widget["metrics"]}
+    assert set(shown) == {(f"Firing{severity}Alerts", name) for severity in ("Critical", "Warning")
+                          for name in FUNCTIONS}
+    assert len(set(shown.values())) == len(shown)
+    assert all(len(label) <= 24 for label in shown.values())
+
+
 def test_a_search_has_a_namespace_dimensions_and_one_metric():
     searches = [row[0]["expression"] for widget in dashboard() for row in widget["properties"].get("metrics", [])
                 if "expression" in row[0]]
@@ -269,10 +368,83 @@ def test_the_dashboard_can_be_left_out():
 
 def test_without_a_subscriber_an_output_has_the_command_to_subscribe():
     assert "SubscribeCommand" not in render(AlertEmail="ops@example.com").outputs
-    assert "SubscribeCommand" not in render(SlackWorkspaceId="T0", SlackChannelId="C0").outputs
+    assert "SubscribeCommand" not in render(**SLACK).outputs
+    assert "SubscribeCommand" not in render(**TEAMS).outputs
+    assert "SubscribeCommand" not in render(AlertTopicArn=NEAR).outputs
     command = render().outputs["SubscribeCommand"]["Value"]
     assert command == (f"aws sns subscribe --region {REGION} --topic-arn {arn('sns', 'AlertTopic')} --protocol email "
                        "--notification-endpoint YOU@EXAMPLE.COM")
+
+
+def test_with_an_existing_topic_the_stack_has_none_of_its_own():
+    rendered = render(AlertTopicArn=NEAR)
+    assert list(rendered.of_type("AWS::SNS::Topic")) == ["NotificationTopic"]
+    assert list(rendered.of_type("AWS::SNS::TopicPolicy")) == ["NotificationTopicPolicy"]
+    assert [each["Protocol"] for each in rendered.of_type("AWS::SNS::Subscription").values()] == ["lambda"]
+    assert rendered.outputs["AlertTopicArn"]["Value"] == NEAR
+    assert "AlertTopic\"" not in json.dumps(rendered.resources)
+    assert not {"AlertTopicStatements", "AlertTopicKeyStatements"} & set(render().outputs)
+
+
+def central_policy(topic, output="AlertTopicStatements"):
+    return json.loads(render(AlertTopicArn=topic).outputs[output]["Value"])
+
+
+@pytest.mark.parametrize("topic", [NEAR, CENTRALS, FAR])
+def test_the_statements_for_an_existing_topic_allow_the_guard_to_publish_and_no_one_else(topic):
+    def allows(action_arn, **principal):
+        context = EvalContext(
+            principal_arn=principal.get("role", principal.get("service")), action="sns:Publish", resource_arn=topic,
+            principal_type="AssumedRole" if "role" in principal else "Service",
+            principal_account=ACCOUNT if "role" in principal else "", region=REGION,
+            service_context={"aws:sourcearn": action_arn, "aws:sourceaccount": principal.get("account", ACCOUNT)})
+        document = {"Version": "2012-10-17", "Statement": central_policy(topic)}
+        service = principal.get("service", "sns")
+        return evaluate_resource_policy(document, context, service=service).decision == "Allow"
+    cloudwatch, events = {"service": "cloudwatch.amazonaws.com"}, {"service": "events.amazonaws.com"}
+    assert allows(arn("cloudwatch", "alarm:any"), **cloudwatch) is (topic != FAR)
+    assert not allows(arn("cloudwatch", "alarm:any", account="777788889999"), **cloudwatch, account="777788889999")
+    assert allows(arn("events", "rule/AlarmOver"), **events) is (topic == NEAR)
+    assert not allows(arn("events", "rule/any"), **events)
+    roles = central_policy(topic)[0]["Principal"]["AWS"]
+    over = [f"arn:aws:iam::{ACCOUNT}:role/AlarmOverRole"] if topic == CENTRALS else []
+    assert roles == [*(f"arn:aws:iam::{ACCOUNT}:role/{name}Role" for name in FUNCTIONS), *over]
+    for statement in central_policy(topic):
+        assert (statement["Effect"], statement["Action"], statement["Resource"]) == ("Allow", "sns:Publish", topic)
+
+
+@pytest.mark.parametrize("topic", [NEAR, CENTRALS, FAR])
+def test_the_statements_for_an_existing_topics_key_allow_those_who_publish(topic):
+    publishers = [statement["Principal"] for statement in central_policy(topic)]
+    statements = central_policy(topic, "AlertTopicKeyStatements")
+    assert [statement["Principal"] for statement in statements] == publishers
+    assert all(statement["Action"] == ["kms:Decrypt", "kms:GenerateDataKey*"] for statement in statements)
+    assert statements[0]["Condition"] == {"StringEquals": {"kms:EncryptionContext:aws:sns:topicArn": topic}}
+
+
+@pytest.mark.parametrize("given, expected", [
+    (SLACK, ["Slack"]), (TEAMS, ["Teams"]), (SLACK | TEAMS, ["Slack", "Teams"])])
+def test_the_chat_channels_are_those_whose_ids_are_given(given, expected):
+    chat = render_chat(**given)
+    channels = {name: each["Properties"] for name, each in chat.resources.items()
+                if each["Type"].startswith("AWS::Chatbot::")}
+    assert list(channels) == expected
+    assert all(each["SnsTopicArns"] == [arn("sns", "AlertTopic")] for each in channels.values())
+    assert [each["ConfigurationName"] for each in channels.values()] == [
+        f"privatelink-guard-{name.lower()}" for name in expected]
+    if "Teams" in expected:
+        ids = [channels["Teams"][name] for name in ("TeamsTenantId", "TeamId", "TeamsChannelId")]
+        assert ids == [TEAMS[name] for name in ("TeamsTenantId", "TeamsTeamId", "TeamsChannelId")]
+
+
+def test_without_chat_channels_there_is_no_nested_stack():
+    assert "AlertChat" not in render().resources
+
+
+def test_the_test_message_is_sent_by_drift_watcher():
+    command = render().outputs["TestMessage"]["Value"]
+    assert json.loads(re.search("echo '(.+?)'", command)[1]) == {"source": "privatelink-guard.test"}
+    assert "--function-name DriftWatcher " in command
 
 
 @pytest.mark.parametrize("region, domain", [("eu-central-1", "console.aws.amazon.com"),
@@ -284,7 +456,8 @@ def test_the_dashboards_address_is_in_its_partition(region, domain):
 
 
 def test_every_output_has_a_description():
-    assert all(output["Description"].endswith(".") for output in render().outputs.values())
+    for rendered in (render(), render(AlertTopicArn=NEAR)):
+        assert all(output["Description"].endswith(".") for output in rendered.outputs.values())
 
 
 # ---- encryption

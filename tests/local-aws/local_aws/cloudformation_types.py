@@ -1,11 +1,14 @@
-"""CloudFormation: the resource types of AWS PrivateLink and Slack, and properties that ministack's types leave out.
+"""CloudFormation: the resource types of AWS PrivateLink and chat channels, and what ministack leaves out: properties of
+its types, and functions in conditions.
 
 Each type's create, update and delete use the same code as the EC2 calls. A resource that cannot be created fails the
 stack.
 """
-from ministack.core.responses import get_account_id
+import asyncio
+
+from ministack.core.responses import get_account_id, get_region
 from ministack.services import dynamodb, lambda_svc, sns
-from ministack.services.cloudformation import provisioners
+from ministack.services.cloudformation import _stacks, changesets, engine, handlers, provisioners, stacks
 
 from . import connection_notifications, endpoint_connections, endpoint_services
 from .wire import ApiError
@@ -173,14 +176,21 @@ class Endpoint(ResourceType):
                 "DnsEntries": [f"Z1EXAMPLE:{entry['DnsName']}" for entry in view["DnsEntries"]]}
 
 
-class SlackChannel(ResourceType):
-    """AWS::Chatbot::SlackChannelConfiguration: Amazon Q Developer in chat applications subscribes to the topics."""
+class ChatChannel(ResourceType):
+    """A channel of Amazon Q Developer in chat applications, which subscribes to the topics.
 
-    endpoint = "https://global.sns-api.chatbot.amazonaws.com"
+    AWS subscribes one endpoint for all channels. Here each kind has its own, so that a test can tell who received what.
+    """
+
+    def __init__(self, kind, endpoint, required):
+        self.kind, self.endpoint, self.required = kind, endpoint, required
 
     def create(self, properties):
+        missing = [name for name in self.required if not properties.get(name)]
+        if missing:
+            raise ValueError(f"Model validation failed (required key {missing[0]} not found)")
         self._subscribe(properties)
-        arn = f"arn:aws:chatbot::{get_account_id()}:chat-configuration/slack-channel/{properties['ConfigurationName']}"
+        arn = f"arn:aws:chatbot::{get_account_id()}:chat-configuration/{self.kind}/{properties['ConfigurationName']}"
         return arn, {"Arn": arn}
 
     def update(self, physical_id, old, new):
@@ -192,6 +202,16 @@ class SlackChannel(ResourceType):
         self._unsubscribe(properties)
 
     def _subscribe(self, properties):
+        async def subscribe():
+            self._subscribe_now(properties)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:  # a nested stack is deployed in a thread without the loop that ministack's SNS needs
+            asyncio.run(subscribe())
+        else:
+            self._subscribe_now(properties)
+
+    def _subscribe_now(self, properties):
         for topic_arn in properties.get("SnsTopicArns", []):
             sns._subscribe({"TopicArn": topic_arn, "Protocol": "https", "Endpoint": self.endpoint})
 
@@ -199,6 +219,13 @@ class SlackChannel(ResourceType):
         for topic_arn in properties.get("SnsTopicArns", []):
             topic = sns._topic_by_arn_any_scope(topic_arn) or {"subscriptions": []}
             topic["subscriptions"][:] = [s for s in topic["subscriptions"] if s["endpoint"] != self.endpoint]
+
+
+# AWS::Chatbot::SlackChannelConfiguration and AWS::Chatbot::MicrosoftTeamsChannelConfiguration
+SLACK = ChatChannel("slack-channel", "https://global.sns-api.chatbot.amazonaws.com",
+                    ("ConfigurationName", "IamRoleArn", "SlackChannelId", "SlackWorkspaceId"))
+TEAMS = ChatChannel("microsoft-teams-channel", "https://global.sns-api.chatbot.amazonaws.com/teams",
+                    ("ConfigurationName", "IamRoleArn", "TeamId", "TeamsChannelId", "TeamsTenantId"))
 
 
 def _set_time_to_live(table, properties):
@@ -232,12 +259,63 @@ def _completed(handlers, complete):
     return {**handlers, "create": create, "update": update}
 
 
+class Conditions:
+    """Replaces what ministack does not evaluate in a condition: Fn::Join, Fn::Split, the Region and the account."""
+
+    def __init__(self, parameters):
+        self.values = {name: parameter["Value"] for name, parameter in parameters.items()}
+        self.values |= {"AWS::Region": get_region(), "AWS::AccountId": get_account_id()}
+        self.functions = {"Fn::Join": self._join, "Fn::Split": self._split}
+
+    def replaced(self, node):
+        if isinstance(node, list):
+            return [self.replaced(member) for member in node]
+        if not isinstance(node, dict) or len(node) != 1:
+            return node
+        [(function, argument)] = node.items()
+        if function in self.functions:
+            return self.functions[function](argument)
+        is_pseudo = function == "Ref" and argument.startswith("AWS::") and argument in self.values
+        return self.values[argument] if is_pseudo else {function: self.replaced(argument)}
+
+    def _text(self, node):
+        return self.values[node["Ref"]] if isinstance(node, dict) and "Ref" in node else self.replaced(node)
+
+    def _join(self, argument):
+        delimiter, parts = argument
+        return delimiter.join(self._text(part) for part in parts)
+
+    def _split(self, argument):
+        delimiter, text = argument
+        return self._text(text).split(delimiter)
+
+
+def _evaluating_more(evaluate):
+    def evaluated(template, parameters):
+        every = Conditions(parameters)
+        conditions = {name: every.replaced(condition) for name, condition in (template.get("Conditions") or {}).items()}
+        return evaluate({**template, "Conditions": conditions}, parameters)
+    return evaluated
+
+
+def _update_nested(update):
+    """ministack's update of a resource, which forgets the attributes of what a nested stack leaves unchanged."""
+    def updated(resource_type, physical_id, old, new, stack_name, logical_id=None, old_attributes=None):
+        known = (_stacks.get(stack_name) or {}).get("_resources", {}).get(logical_id, {}).get("Attributes")
+        return update(resource_type, physical_id, old, new, stack_name, logical_id, old_attributes or known)
+    return updated
+
+
 def install():
     types = provisioners._RESOURCE_HANDLERS
     types["AWS::EC2::VPCEndpointConnectionNotification"] = ConnectionNotification().handlers()
     types["AWS::EC2::VPCEndpointService"] = EndpointService().handlers()
     types["AWS::EC2::VPCEndpointServicePermissions"] = EndpointServicePermissions().handlers()
     types["AWS::EC2::VPCEndpoint"] = Endpoint(types["AWS::EC2::VPCEndpoint"]).handlers()
-    types["AWS::Chatbot::SlackChannelConfiguration"] = SlackChannel().handlers()
+    types["AWS::Chatbot::SlackChannelConfiguration"] = SLACK.handlers()
+    types["AWS::Chatbot::MicrosoftTeamsChannelConfiguration"] = TEAMS.handlers()
     types["AWS::DynamoDB::Table"] = _completed(types["AWS::DynamoDB::Table"], _set_time_to_live)
     types["AWS::Lambda::Function"] = _completed(types["AWS::Lambda::Function"], _set_delivery_and_concurrency)
+    provisioners._update_resource = _update_nested(provisioners._update_resource)
+    for module in (changesets, engine, handlers, stacks):
+        module._evaluate_conditions = _evaluating_more(module._evaluate_conditions)

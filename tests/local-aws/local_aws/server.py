@@ -41,6 +41,7 @@ def _install():
     from ministack.services import alb, ec2
 
     from . import (  # noqa: F401
+        alarm_events,
         cloudformation_types,
         cloudtrail_events,
         connection_notifications,
@@ -66,7 +67,7 @@ def _install():
     EC2.install(ec2._ACTION_MAP)
     ELB.install(alb._ACTION_MAP)
     for module in (vpcs, load_balancers, clock, mailbox, invocations, permissions, request_log, cloudtrail_events,
-                   cloudformation_types):
+                   cloudformation_types, alarm_events):
         module.install()
 
 

@@ -1,6 +1,7 @@
 """The resource types that this package adds to CloudFormation."""
 import json
 
+import pytest
 from conftest import DBT, Provider, eventually
 
 
@@ -67,16 +68,104 @@ def test_a_consumers_endpoint_is_a_connection(aws, names, provider):
     eventually(lambda: provider.state(endpoint) in ("deleting", "deleted", None))
 
 
-def test_a_slack_channel_receives_its_topics_messages(aws, names):
-    resources = {"Topic": {"Type": "AWS::SNS::Topic"}, "Slack": {
+CHANNELS = {
+    "slack": ("https://global.sns-api.chatbot.amazonaws.com", {
         "Type": "AWS::Chatbot::SlackChannelConfiguration", "Properties": {
-            "ConfigurationName": "alerts", "SlackWorkspaceId": "T0123ABCD", "SlackChannelId": "C0123ABCD",
-            "IamRoleArn": "arn:aws:iam::111122223333:role/chat", "SnsTopicArns": [{"Ref": "Topic"}]}}}
-    topic = deploy(aws, names("slack"), resources)["Topic"]
-    aws.client("sns").publish(TopicArn=topic, Message="hello")
-    received = [m for m in aws.control("mail") if (m["topic"], m["protocol"]) == (topic, "https")]
-    assert [(m["endpoint"], m["message"]) for m in received] == [
-        ("https://global.sns-api.chatbot.amazonaws.com", "hello")]
+            "ConfigurationName": "alerts-slack", "SlackWorkspaceId": "T0123ABCD", "SlackChannelId": "C0123ABCD"}}),
+    "teams": ("https://global.sns-api.chatbot.amazonaws.com/teams", {
+        "Type": "AWS::Chatbot::MicrosoftTeamsChannelConfiguration", "Properties": {
+            "ConfigurationName": "alerts-teams", "TeamsTenantId": "01234567-89ab-cdef-0123-456789abcdef",
+            "TeamId": "01234567-89ab-cdef-0123-456789abcdef", "TeamsChannelId": "19%3Aabc%40thread.tacv2"}}),
+}
+
+
+def channel(kind, topic):
+    endpoint, resource = CHANNELS[kind]
+    return endpoint, {**resource, "Properties": {
+        **resource["Properties"], "IamRoleArn": "arn:aws:iam::111122223333:role/chat", "SnsTopicArns": [topic]}}
+
+
+def over_https(aws, topic):
+    return [(mail["endpoint"], mail["message"]) for mail in aws.control("mail")
+            if (mail["topic"], mail["protocol"]) == (topic, "https")]
+
+
+@pytest.mark.parametrize("kind", CHANNELS)
+def test_a_chat_channel_receives_its_topics_messages_until_it_is_deleted(aws, names, kind):
+    endpoint, resource = channel(kind, {"Ref": "Topic"})
+    name, resources = names(kind), {"Topic": {"Type": "AWS::SNS::Topic"}, "Channel": resource}
+    made = deploy(aws, name, resources)
+    assert made["Channel"].startswith("arn:aws:chatbot::111122223333:chat-configuration/")
+    aws.client("sns").publish(TopicArn=made["Topic"], Message="hello")
+    assert over_https(aws, made["Topic"]) == [(endpoint, "hello")]
+    del resources["Channel"]
+    deploy(aws, name, resources, update=True)
+    aws.client("sns").publish(TopicArn=made["Topic"], Message="is anybody there?")
+    assert over_https(aws, made["Topic"]) == [(endpoint, "hello")]
+
+
+def test_a_chat_channel_without_a_required_property_fails_the_stack(aws, names):
+    _, resource = channel("teams", "arn:aws:sns:eu-central-1:111122223333:none")
+    del resource["Properties"]["TeamId"]
+    name, client = names("teams"), aws.client("cloudformation")
+    client.create_stack(StackName=name, TemplateBody=json.dumps({"Resources": {"Teams": resource}}))
+    eventually(lambda: client.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"] == "ROLLBACK_COMPLETE")
+    reasons = [event.get("ResourceStatusReason", "") for event in client.describe_stack_events(StackName=name)[
+        "StackEvents"]]
+    assert any("required key TeamId not found" in reason for reason in reasons)
+
+
+def test_a_nested_stack_is_created_changed_and_deleted_with_its_parent(aws, names):
+    """ministack's own type, which the guard's template uses for its chat channels."""
+    s3, bucket = aws.client("s3"), names("templates")
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    endpoint, resource = channel("teams", {"Ref": "TopicArn"})
+    s3.put_object(Bucket=bucket, Key="chat.json", Body=json.dumps({
+        "Parameters": {"TopicArn": {"Type": "String"}, "Name": {"Type": "String"}},
+        "Resources": {"Teams": resource, "Unchanged": {"Type": "AWS::SQS::Queue"}}, "Outputs": {
+            "Name": {"Value": {"Fn::Sub": "${Name} ${Unchanged.Arn}"}}}}).encode())
+    name = names("parent")
+
+    def template(child):
+        nested = {"Chat": {"Type": "AWS::CloudFormation::Stack", "Properties": {
+            "TemplateURL": f"https://s3.eu-central-1.amazonaws.com/{bucket}/chat.json",
+            "Parameters": {"TopicArn": {"Ref": "Topic"}, "Name": child}}}} if child else {}
+        outputs = {"Name": {"Type": "AWS::SSM::Parameter", "Properties": {
+            "Type": "String", "Value": {"Fn::GetAtt": ["Chat", "Outputs.Name"]}}}} if child else {}
+        return {"Topic": {"Type": "AWS::SNS::Topic"}, **nested, **outputs}
+
+    def named(made):
+        own, unchanged = aws.client("ssm").get_parameter(Name=made["Name"])["Parameter"]["Value"].split()
+        assert unchanged.startswith("arn:aws:sqs:")
+        return own
+    made = deploy(aws, name, template("first"))
+    assert named(made) == "first"
+    changed = deploy(aws, name, template("second"), update=True)
+    assert changed["Chat"] == made["Chat"], "the same nested stack"
+    assert named(changed) == "second"
+    aws.client("sns").publish(TopicArn=made["Topic"], Message="hello")
+    assert over_https(aws, made["Topic"]) == [(endpoint, "hello")]
+    deploy(aws, name, template(None), update=True)
+    aws.client("sns").publish(TopicArn=made["Topic"], Message="is anybody there?")
+    assert over_https(aws, made["Topic"]) == [(endpoint, "hello")]
+
+
+@pytest.mark.parametrize("topic, created", [("", "Own"), ("arn:aws:sns:eu-central-1:111122223333:t", "Near"),
+                                            ("arn:aws:sns:us-east-1:111122223333:t", "Far")])
+def test_a_condition_may_take_an_arn_apart(aws, names, topic, created):
+    region = {"Fn::Select": [3, {"Fn::Split": [":", {"Fn::Join": ["", [{"Ref": "TopicArn"}, ":::::"]]}]}]}
+    here = {"Fn::Equals": [region, {"Ref": "AWS::Region"}]}
+    topic_in = {"Type": "AWS::SNS::Topic"}
+    client, name = aws.client("cloudformation"), names("conditions")
+    client.create_stack(
+        StackName=name, Parameters=[{"ParameterKey": "TopicArn", "ParameterValue": topic}], TemplateBody=json.dumps({
+            "Parameters": {"TopicArn": {"Type": "String"}},
+            "Conditions": {"Own": {"Fn::Equals": [region, ""]}, "Near": here,
+                           "Far": {"Fn::Not": [{"Fn::Or": [{"Condition": "Own"}, here]}]}},
+            "Resources": {each: {**topic_in, "Condition": each} for each in ("Own", "Near", "Far")}}))
+    eventually(lambda: client.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"] == "CREATE_COMPLETE")
+    listed = client.describe_stack_resources(StackName=name)["StackResources"]
+    assert [resource["LogicalResourceId"] for resource in listed] == [created]
 
 
 def test_a_replaced_service_moves_its_notification(aws, names, provider):

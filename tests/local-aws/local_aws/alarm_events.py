@@ -1,0 +1,43 @@
+"""CloudWatch: sends "CloudWatch Alarm State Change" to EventBridge when an alarm's state changes.
+
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch-and-eventbridge.html
+"""
+import contextvars
+import json
+import logging
+import threading
+
+from ministack.core.responses import get_account_id, get_region
+from ministack.services import cloudwatch, eventbridge
+
+log = logging.getLogger("local_aws")
+
+
+def event(name, old, new, reason):
+    alarm = cloudwatch._alarms.get(name) or {}
+    return {
+        "Source": "aws.cloudwatch", "DetailType": "CloudWatch Alarm State Change",
+        "Resources": [f"arn:aws:cloudwatch:{get_region()}:{get_account_id()}:alarm:{name}"],
+        "Detail": json.dumps({
+            "alarmName": name, "state": {"value": new, "reason": reason}, "previousState": {"value": old},
+            "configuration": {"description": alarm.get("AlarmDescription", "")}})}
+
+
+def _deliver(entry):
+    try:
+        eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
+    except Exception:
+        log.exception("an alarm's event was not delivered")
+
+
+def install():
+    record = cloudwatch._record_history
+
+    def recorded(name, old, new, reason, *more):
+        record(name, old, new, reason, *more)
+        if old == new:
+            return  # the alarm's creation
+        # In a thread, since a target may take its time; with the account and Region of the request.
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(_deliver, event(name, old, new, reason)), daemon=True).start()
+    cloudwatch._record_history = recorded

@@ -1,0 +1,25 @@
+"""The events that CloudWatch sends when an alarm's state changes."""
+import json
+
+from conftest import eventually
+
+
+def test_a_change_of_an_alarms_state_is_an_event(aws, names):
+    name, cloudwatch, sqs = names("alarm"), aws.client("cloudwatch"), aws.client("sqs")
+    queue = sqs.create_queue(QueueName=name)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    events = aws.client("events")
+    events.put_rule(Name=name, EventPattern=json.dumps({
+        "source": ["aws.cloudwatch"], "detail-type": ["CloudWatch Alarm State Change"],
+        "detail": {"alarmName": [name]}}))
+    events.put_targets(Rule=name, Targets=[{"Id": "queue", "Arn": arn}])
+    cloudwatch.put_metric_alarm(
+        AlarmName=name, Namespace="Test", MetricName="Errors", Statistic="Sum", Period=60, EvaluationPeriods=1,
+        Threshold=1, ComparisonOperator="GreaterThanOrEqualToThreshold")
+    cloudwatch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="a test")
+    [message] = eventually(lambda: sqs.receive_message(QueueUrl=queue).get("Messages"))
+    event = json.loads(message["Body"])
+    assert event["resources"] == [f"arn:aws:cloudwatch:eu-central-1:111122223333:alarm:{name}"]
+    assert (event["account"], event["region"]) == ("111122223333", "eu-central-1")
+    assert event["detail"]["previousState"]["value"] == "INSUFFICIENT_DATA"
+    assert event["detail"]["state"] == {"value": "ALARM", "reason": "a test"}
