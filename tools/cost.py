@@ -66,7 +66,7 @@ READS_PER_RUN_AND_SERVICE = 1  # a consistent query of up to 4 KB
 WRITES_PER_SERVICE = 1000  # changes per month, in units of 1 KB
 LOG_BYTES_PER_RUN, LOG_BYTES_PER_RUN_AND_SERVICE = 2000, 100
 MESSAGES_PER_SERVICE, EMAIL_ADDRESSES = 30, 2
-CUSTOM_METRICS = 9  # per stack: two of targets, alerts and connections each, UnknownChecks of each function
+CUSTOM_METRICS = 13  # per stack: alerts and UnknownChecks of each function, two of targets, two of connections
 DEAD_LETTER_REQUESTS = 100
 
 

@@ -9,7 +9,7 @@ use crate::mail::Mail;
 
 const STYLE: &str = "
 :root { color-scheme: light dark }
-body { font: 15px/1.45 -apple-system, 'Segoe UI', Lato, Arial, sans-serif; max-width: 110ch; margin: 2em auto; padding: 0 1em }
+body { font: 15px/1.45 -apple-system, 'Segoe UI', Lato, Arial, sans-serif; max-width: 1600px; margin: 2em auto; padding: 0 1em }
 h1 { font-size: 1.5em } h2 { font-size: 1.1em; margin-top: 3em } h3 { font-size: .85em; margin: 0 0 .5em; color: #616061 }
 .bodies { display: flex; flex-wrap: wrap; gap: 1em; align-items: flex-start }
 article { border: 1px solid #999; border-radius: 8px; padding: .8em 1em; overflow-wrap: anywhere; box-sizing: border-box }

@@ -81,7 +81,7 @@ const FOUND_BY_SCHEDULE: [(Function, Row); 3] = [
         alerts: &[("[WARNING]", "no route to 1 of 4 targets in postgres")],
         fix: Change(|service, aws| service.deregister_target(aws, "Id=10.7.0.10")) }),
     (HealthWatcher, Row { check: "load-balancer.zones", service: Postgres, breaks: leave_one_zone_without_a_target,
-        alerts: &[("[CRITICAL]", "no healthy target in eu-central-1b (postgres)"),
+        alerts: &[("[CRITICAL]", "no healthy target in eu-central-1a (postgres)"),
             ("[WARNING]", "1 of 3 targets unhealthy"), ("[WARNING]", "cross-zone is off for postgres")],
         fix: Change(serve_both_zones_again) }),
 ];
@@ -114,8 +114,17 @@ fn every_change_fires_its_alert_and_every_fix_resolves_it() -> Result<()> {
         for row in &CHANGES {
             row.wait_until_resolved(mailbox)?;
         }
+        ensure_subjects_are_complete(mailbox)?;
         environment.aws.set_page_size(0)
     })
+}
+
+/// A subject says in 100 characters what fails, and nothing of it is cut.
+fn ensure_subjects_are_complete(mailbox: Mailbox<'_>) -> Result<()> {
+    for mail in mailbox.emails()? {
+        ensure!(mail.subject.len() <= 100 && !mail.subject.contains("..."), "{}", mail.subject);
+    }
+    Ok(())
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn a_known_account_is_left_to_the_administrator_and_reported_when_it_connects() 
 }
 
 fn asks(account: &str) -> String {
-    format!("unknown AWS account {account} requests a connection")
+    format!("unknown AWS account {account} requests")
 }
 
 /// dbt has a connection that works, so another one that does not is a warning.

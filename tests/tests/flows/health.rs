@@ -1,10 +1,12 @@
-//! health-watcher reports the targets; the notice that the guard is alive.
+//! health-watcher reports the targets; the heartbeat, test messages, and silences.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use flows::COMPANY;
 use flows::company::TARGETS;
 use flows::environment::{Environment, with_environment};
-use flows::local_aws::concurrently;
+use flows::local_aws::{Caller, LocalAws, concurrently};
 use flows::stack::Function::{DriftWatcher, HealthWatcher};
+use flows::stack::Stack;
 use serde_json::json;
 
 #[test]
@@ -44,4 +46,79 @@ fn the_heartbeat_sends_how_many_checks_pass() -> Result<()> {
         mailbox.wait("[RESOLVED]", "any AWS account may request a connection")?;
         Ok(())
     })
+}
+
+#[test]
+fn test_messages_cover_each_severity_and_kind_and_say_that_they_are_a_test() -> Result<()> {
+    with_environment(|environment| {
+        let Environment { aws, stack, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        assert_eq!(stack.invoke(aws, DriftWatcher, &json!({"source": "privatelink-guard.test"}))?, None);
+        let emails = mailbox.emails()?;
+        let labels: Vec<&str> = emails.iter().filter_map(|mail| mail.subject.split(']').next()).collect();
+        assert_eq!(labels, ["[CRITICAL", "[STILL WARNING, day 2", "[RESOLVED", "[NOTICE"]);
+        for mail in &emails {
+            ensure!(mail.subject.contains("TEST: ") && mail.body.contains("This is a test message."), "{mail:?}");
+            ensure!(mail.body.contains("Account 111122223333, eu-central-1, stack guard"), "{mail:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_silence_is_announced_holds_alerts_back_and_ends() -> Result<()> {
+    with_environment(|environment| {
+        let Environment { aws, postgres, stack, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        let silence = Silence::new(stack, &postgres.service)?;
+        silence.add(aws)?;
+        environment.set_all_targets("unhealthy")?;
+        environment.run(HealthWatcher)?;
+        environment.run(HealthWatcher)?;
+        let subjects =
+            || -> Result<Vec<String>> { Ok(mailbox.emails()?.into_iter().map(|mail| mail.subject).collect()) };
+        ensure!(matches!(&subjects()?[..], [notice] if notice.starts_with("[NOTICE] postgres: alerts silenced until")));
+        mailbox.wait("[NOTICE]", "why: database upgrade")?;
+
+        silence.remove(aws)?;
+        environment.run(HealthWatcher)?;
+        mailbox.wait("[CRITICAL]", "0 of 3 targets healthy")?;
+        environment.set_all_targets("healthy")?;
+        environment.run(HealthWatcher)?;
+        mailbox.wait("[RESOLVED]", "3 of 3 targets healthy")?;
+        Ok(())
+    })
+}
+
+/// A silence as docs/silences.md shows it.
+struct Silence {
+    table: String,
+    service: String,
+}
+
+impl Silence {
+    const ITEM: &str = "*#silence#upgrade";
+
+    fn new(stack: &Stack, service: &str) -> Result<Self> {
+        Ok(Self { table: stack.output("StateTableName")?.to_owned(), service: service.to_owned() })
+    }
+
+    fn add(&self, aws: &LocalAws) -> Result<()> {
+        let silence = json!({
+            "checks": ["target-group.health"], "resources": [], "until": "2099-01-01T00:00:00Z",
+            "by": "Ada, network team", "comment": "database upgrade",
+        });
+        let record = json!({"state": {"silence": silence}, "observed_at": "2026-03-14T20:00:00Z"}).to_string();
+        let item = json!({
+            "service": {"S": self.service}, "item": {"S": Self::ITEM}, "version": {"N": "1"}, "record": {"S": record},
+        });
+        let arguments = ["dynamodb", "put-item", "--table-name", &self.table, "--item", &item.to_string()];
+        aws.aws(&Caller::root(COMPANY), &arguments).map(drop)
+    }
+
+    fn remove(&self, aws: &LocalAws) -> Result<()> {
+        let key = json!({"service": {"S": self.service}, "item": {"S": Self::ITEM}}).to_string();
+        let arguments = ["dynamodb", "delete-item", "--table-name", &self.table, "--key", &key];
+        aws.aws(&Caller::root(COMPANY), &arguments).map(drop)
+    }
 }

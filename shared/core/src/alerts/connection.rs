@@ -137,7 +137,7 @@ fn connected(
     let listed: Vec<&str> = others.iter().map(EndpointId::as_str).collect();
     Finding {
         severity: Severity::Warning,
-        summary: format!("dbt has a second endpoint: {endpoint} is {what}"),
+        summary: format!("dbt is {what} through {endpoint}, a second endpoint"),
         impact:
             "dbt creates the endpoints of all its customers from the same accounts. A second endpoint may be another \
                  customer's, who would then reach your service."

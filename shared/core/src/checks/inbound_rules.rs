@@ -43,10 +43,7 @@ pub(super) fn per_load_balancer(
     context.per_load_balancer(check, |load_balancer, description| {
         // Enforcement is ELB's default, so a missing value counts as enforced if there is a security group.
         if description.security_groups.is_empty() || description.enforced == Some(false) {
-            return Status::pass(format!(
-                "{} lets dbt in: its inbound rules are not enforced on PrivateLink traffic",
-                load_balancer.name()
-            ));
+            return Status::pass("inbound rules are not enforced on PrivateLink traffic");
         }
         InboundRules::new(load_balancer, description, context).map_or_else(Status::Unknown, |inbound| judge(&inbound))
     })

@@ -80,9 +80,9 @@ fn judge(allowed: &[String], context: CheckContext<'_>) -> Status {
             "Nothing changes for dbt, but others can send connection requests.",
         )
     } else if policy.known_accounts.is_empty() {
-        return Status::pass("dbt is an allowed principal, and nobody else is");
+        return Status::pass("only dbt may request a connection");
     } else {
-        return Status::pass("dbt is an allowed principal, and nobody else but known accounts");
+        return Status::pass("only dbt and known accounts may request a connection");
     };
     // While '*' is allowed, dbt is not kept out.
     let kept_out = if anybody { Vec::new() } else { missing.iter().map(|arn| format!("missing: {arn}")).collect() };

@@ -78,9 +78,7 @@ fn judge(
 /// The status if the zones of the healthy targets are unknown. With cross-zone load balancing they do not matter.
 fn unclear(load_balancer: &LoadBalancer, group: &TargetGroup) -> Status {
     match (load_balancer.crosses_zones(group), group.kind) {
-        (Ok(true), _) => {
-            Status::pass(format!("cross-zone is on, so every zone reaches the healthy targets in {}", group.name()))
-        }
+        (Ok(true), _) => Status::pass(format!("cross-zone covers every zone for {}", group.name())),
         (Ok(false), TargetKind::LoadBalancer) => {
             Status::Unknown("ELB does not say in which zones an Application Load Balancer answers".to_owned())
         }
@@ -183,7 +181,7 @@ fn zones_without_load_balancer(offered: &BTreeSet<&str>, context: CheckContext<'
         .collect();
     let missing: Vec<&str> = offered.difference(&enabled).copied().collect();
     if missing.is_empty() {
-        return Some(Status::pass("a load balancer is enabled in every zone that the service offers"));
+        return Some(Status::pass("a load balancer is enabled in every offered zone"));
     }
     Some(Status::fail(Finding {
         severity: Severity::Critical,

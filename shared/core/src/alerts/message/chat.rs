@@ -134,8 +134,9 @@ fn full(transition: &Transition, origin: &Origin, max_evidence: usize) -> String
         Kind::Resolved => {
             format!("It was: {}\nIt lasted {}, since {since}.\n", markdown(&finding.summary), lasted(transition))
         }
-        Kind::Reminder => format!("For {}, since {since}.\n", lasted(transition)),
-        _ => format!("Since {since}.\n"),
+        Kind::Reminder => format!("Firing for {}, since {since}.\n", lasted(transition)),
+        Kind::Notice => format!("{}.\n", time(transition.at)),
+        Kind::Firing => format!("Since {since}.\n"),
     };
     if transition.kind != Kind::Resolved {
         if let Some(unknown) = &transition.unknown {
@@ -169,14 +170,12 @@ fn next_steps(content: &Content<'_>, detail: Detail) -> Vec<String> {
     steps
 }
 
-/// What to do about it; nothing if it is over or was never wrong.
+/// What to do about it; `None` if that is nothing.
 fn next_step(transition: &Transition, with_command: bool) -> Option<String> {
-    let needs_nothing = transition.kind == Kind::Resolved
-        || (transition.kind == Kind::Notice && transition.finding.remedy.command.is_none());
-    if needs_nothing {
+    let remedy = &transition.finding.remedy;
+    if transition.kind == Kind::Resolved || (remedy.command.is_none() && remedy.action.starts_with("Nothing")) {
         return None;
     }
-    let remedy = &transition.finding.remedy;
     // A command holds no back-tick: its arguments are restricted.
     let command = remedy.command.as_ref().map(|command| match with_command {
         true => format!(" `{command}`"),

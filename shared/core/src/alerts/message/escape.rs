@@ -6,9 +6,6 @@ use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 /// Characters of one line that comes from AWS.
 const MAX_LINE: usize = 400;
 
-/// Columns of an email's prose.
-const MAX_COLUMNS: usize = 78;
-
 /// One line without control characters and without those that change direction or have no width.
 pub(super) fn visible(text: &str) -> String {
     let visible = text.chars().filter_map(|c| match c.general_category() {
@@ -32,25 +29,6 @@ pub(super) fn plain(text: &str) -> String {
 pub(super) fn ascii(text: &str, max: usize) -> String {
     let ascii: String = plain(text).chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
     if ascii.len() <= max { ascii } else { format!("{}...", &ascii[..max.saturating_sub(3)]) }
-}
-
-/// Prose in lines that fit a terminal and a phone.
-pub(super) fn wrapped(text: &str) -> String {
-    let mut lines = String::new();
-    let mut length = 0;
-    for word in plain(text).split(' ') {
-        let characters = word.chars().count();
-        if length > 0 && length + 1 + characters > MAX_COLUMNS {
-            lines.push('\n');
-            length = 0;
-        } else if length > 0 {
-            lines.push(' ');
-            length += 1;
-        }
-        lines.push_str(word);
-        length += characters;
-    }
-    lines
 }
 
 /// Text for Slack, which has no escape for its markup: a zero-width space follows every character that could open some, so

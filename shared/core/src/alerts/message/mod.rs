@@ -366,9 +366,7 @@ mod tests {
 
         For dbt: dbt still gets through.
 
-        CloudTrail reports: ModifyLoadBalancerAttributes by
-        arn:aws:iam::111122223333:user/network-admin from 203.0.113.7 at
-        2026-03-14T08:00:00Z
+        CloudTrail reports: ModifyLoadBalancerAttributes by arn:aws:iam::111122223333:user/network-admin from 203.0.113.7 at 2026-03-14T08:00:00Z
 
         To do: Start them.
 
@@ -398,8 +396,7 @@ mod tests {
 
         [RESOLVED] 3 of 3 targets healthy in pg (was failing 1 h)
         It was: 2 of 3 targets unhealthy in pg
-        It lasted 1 hour 12 minutes,
-        from 2026-03-14 08:00:00 UTC to 2026-03-14 09:12:00 UTC.
+        It lasted 1 hour 12 minutes, from 2026-03-14 08:00:00 UTC to 2026-03-14 09:12:00 UTC.
 
         Check: target-group.health on arn:aws:elasticloadbalancing:eu-central-1:111122223333:targetgroup/pg/0123456789abcdef
 

@@ -1,8 +1,9 @@
-//! The plain text body: email, and every protocol without a body of its own.
+//! The plain text body: email, and every protocol without a body of its own. A paragraph is one line: phones and terminals
+//! break it where it fits.
 
 use std::fmt::Write;
 
-use super::escape::{plain, wrapped};
+use super::escape::{plain, visible};
 use super::{Content, MAX_LISTED, label, lasted, summary, time};
 use crate::alerts::origin::Origin;
 use crate::alerts::record::Partition;
@@ -13,7 +14,7 @@ use crate::checks::catalogue;
 pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
     let mut text = format!("{}\n", heading(content));
     if let Some(caution) = &content.caution {
-        let _ = writeln!(text, "{}\n", wrapped(caution));
+        let _ = writeln!(text, "{}\n", visible(caution));
     }
     for transition in content.transitions.iter().take(in_full) {
         text.push_str(&match transition.kind {
@@ -33,7 +34,7 @@ fn heading(content: &Content<'_>) -> String {
         Partition::Service(_) => format!("Endpoint service {}", content.service()),
         Partition::Guard => "The guard itself, for all its endpoint services".to_owned(),
     };
-    format!("{about}\n{}\n", wrapped(&capitalized(&content.envelope.origin.describe())))
+    format!("{about}\n{}\n", visible(&capitalized(&content.envelope.origin.describe())))
 }
 
 fn capitalized(text: &str) -> String {
@@ -64,22 +65,23 @@ fn listed(content: &Content<'_>, in_full: usize) -> String {
 /// What to do stands before what was seen: it is read at night, on a phone.
 fn full(transition: &Transition, origin: &Origin) -> String {
     let finding = &transition.finding;
-    let mut text = format!("{}\n", wrapped(&format!("[{}] {}", label(transition), finding.summary)));
+    let mut text = format!("{}\n", plain(&format!("[{}] {}", label(transition), finding.summary)));
     let _ = match transition.kind {
-        Kind::Reminder => writeln!(text, "For {}, since {}.", lasted(transition), time(transition.since)),
+        Kind::Reminder => writeln!(text, "Firing for {}, since {}.", lasted(transition), time(transition.since)),
+        Kind::Notice => writeln!(text, "{}.", time(transition.at)),
         _ => writeln!(text, "Since {}.", time(transition.since)),
     };
     if let Some(unknown) = &transition.unknown {
-        let _ = writeln!(text, "{}", wrapped(&format!("At present the guard cannot check it: {unknown}")));
+        let _ = writeln!(text, "{}", plain(&format!("At present the guard cannot check it: {unknown}")));
     }
     if transition.dropped > 0 {
         let _ = writeln!(text, "{} of its earlier changes could not be sent.", transition.dropped);
     }
-    let _ = writeln!(text, "\n{}", wrapped(&format!("For dbt: {}", finding.impact)));
+    let _ = writeln!(text, "\n{}", visible(&format!("For dbt: {}", finding.impact)));
     if let Some(cause) = &finding.cause {
-        let _ = writeln!(text, "\n{}", wrapped(&format!("CloudTrail reports: {cause}")));
+        let _ = writeln!(text, "\n{}", plain(&format!("CloudTrail reports: {cause}")));
     }
-    let _ = writeln!(text, "\n{}", wrapped(&format!("To do: {}", finding.remedy.action)));
+    let _ = writeln!(text, "\n{}", visible(&format!("To do: {}", finding.remedy.action)));
     if let Some(command) = &finding.remedy.command {
         // One option a line; the shell joins the lines again.
         let _ = writeln!(text, "\n  {}", command.replace(" --", " \\\n    --").replace(" && ", " &&\n  "));
@@ -107,9 +109,9 @@ pub(super) fn runbook(transition: &Transition, origin: &Origin) -> Option<String
 
 fn resolved(transition: &Transition) -> String {
     format!(
-        "{}\n{}\nIt lasted {},\nfrom {} to {}.\n\nCheck: {} on {}\n",
-        wrapped(&format!("[RESOLVED] {}", summary(transition))),
-        wrapped(&format!("It was: {}", transition.finding.summary)),
+        "{}\n{}\nIt lasted {}, from {} to {}.\n\nCheck: {} on {}\n",
+        plain(&format!("[RESOLVED] {}", summary(transition))),
+        plain(&format!("It was: {}", transition.finding.summary)),
         lasted(transition),
         time(transition.since),
         time(transition.at),
