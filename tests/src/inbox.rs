@@ -43,13 +43,11 @@ impl Message {
     }
 }
 
-/// The messages among what was delivered, as they were published.
-///
-/// # Errors
-/// If one lacks a body.
-pub fn published(delivered: &[Mail]) -> Result<Vec<Message>> {
+/// The alerts among what was delivered, as they were published. EC2's notifications have one body and are none.
+#[must_use]
+pub fn published(delivered: &[Mail]) -> Vec<Message> {
     let published = delivered.iter().filter(|mail| mail.protocol == "topic");
-    published.map(|mail| Message::new(&mail.subject, &mail.body)).collect()
+    published.filter_map(|mail| Message::new(&mail.subject, &mail.body).ok()).collect()
 }
 
 /// The page.

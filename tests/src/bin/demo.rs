@@ -34,7 +34,7 @@ fn run(keep: bool) -> Result<bool> {
     let delivered = Mailbox::from_the_start(&demo.aws).messages()?;
     print_mail(&delivered);
     let page = top().join("target/local-aws/inbox.html");
-    std::fs::write(&page, inbox::page("What the guard sent", &inbox::published(&delivered)?))?;
+    std::fs::write(&page, inbox::page("What the guard sent", &inbox::published(&delivered)))?;
     let as_expected = print_results(&chapters);
     println!("\nEvery message as a page, for the browser: {}", page.display());
     if keep {

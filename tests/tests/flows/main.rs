@@ -9,3 +9,4 @@ mod health;
 mod lateness;
 mod story;
 mod strict;
+mod topics;

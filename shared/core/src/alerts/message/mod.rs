@@ -364,7 +364,7 @@ mod tests {
         [CRITICAL] 2 of 3 targets unhealthy in pg
         Since 2026-03-14 08:00:00 UTC.
 
-        For dbt: dbt still gets through.
+        Impact: dbt still gets through.
 
         CloudTrail reports: ModifyLoadBalancerAttributes by arn:aws:iam::111122223333:user/network-admin from 203.0.113.7 at 2026-03-14T08:00:00Z
 
@@ -579,7 +579,7 @@ mod tests {
         let items: Vec<&[Transition]> = many.chunks(1).collect();
         let message = message(&items);
         assert!(message.bodies().len() <= 240 * 1024, "{}", message.bodies().len());
-        let in_full = message.text.matches("For dbt:").count();
+        let in_full = message.text.matches("Impact:").count();
         let in_short = message.text.lines().filter(|line| line.starts_with("[CRITICAL]")).count() - in_full;
         let counted: usize =
             message.text.split("And ").filter_map(|part| part.split(" more.").next()?.parse::<usize>().ok()).sum();

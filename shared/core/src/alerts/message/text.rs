@@ -77,7 +77,7 @@ fn full(transition: &Transition, origin: &Origin) -> String {
     if transition.dropped > 0 {
         let _ = writeln!(text, "{} of its earlier changes could not be sent.", transition.dropped);
     }
-    let _ = writeln!(text, "\n{}", visible(&format!("For dbt: {}", finding.impact)));
+    let _ = writeln!(text, "\n{}", visible(&format!("Impact: {}", finding.impact)));
     if let Some(cause) = &finding.cause {
         let _ = writeln!(text, "\n{}", plain(&format!("CloudTrail reports: {cause}")));
     }
