@@ -22,12 +22,15 @@ mod internal_nlb;
 mod listener_port;
 mod network_path;
 mod notification;
+mod outbound;
 mod principals;
 mod private_dns;
 mod regions;
 mod security_groups;
+mod security_rules;
 mod service_available;
 mod target_health;
+mod target_security_groups;
 pub mod visibility_lost;
 mod zones;
 

@@ -154,7 +154,7 @@ fn evidence(inbound: &InboundRules<'_>) -> Vec<String> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::snapshot::{Description, LoadBalancer, Network, Ports, Source, Topology};
+    use crate::snapshot::{Description, LoadBalancer, Network, Peer, Ports, Topology};
     use crate::testing::{
         call_error, endpoint_service, failure, listener, load_balancer, network, settings, target_group, topology,
         with_policy,
@@ -167,12 +167,12 @@ pub(super) mod tests {
 
     /// A rule of `group` for a CIDR, a prefix list (`pl-…`) or a security group (`sg-…`).
     pub(in crate::checks) fn rule_of(group: &str, source: &str, tcp: Option<Ports>) -> SecurityGroupRule {
-        let source = match source {
-            list if list.starts_with("pl-") => Source::PrefixList(list.to_owned()),
-            group if group.starts_with("sg-") => Source::Group(group.to_owned()),
-            cidr => Source::Cidr(cidr.parse().unwrap()),
+        let peer = match source {
+            list if list.starts_with("pl-") => Peer::PrefixList(list.to_owned()),
+            group if group.starts_with("sg-") => Peer::Group(group.to_owned()),
+            cidr => Peer::Cidr(cidr.parse().unwrap()),
         };
-        SecurityGroupRule { id: format!("sgr-{group}"), group: group.to_owned(), tcp, source }
+        SecurityGroupRule { id: format!("sgr-{group}"), group: group.to_owned(), egress: false, tcp, peer }
     }
 
     /// The port that [`guarded`] listens on.

@@ -14,7 +14,7 @@ pub use self::load_balancer::{
     interface_description,
 };
 pub use self::network::{
-    AclEntry, Interface, Network, NetworkAcl, Ports, Route, RouteTable, SecurityGroupRule, Source, Subnet,
+    AclEntry, Interface, Network, NetworkAcl, Peer, Ports, Route, RouteTable, SecurityGroupRule, Subnet,
 };
 pub use self::service::{EVENTS, EndpointService, Notification, PrivateDns, SupportedRegion};
 pub use self::topology::Topology;

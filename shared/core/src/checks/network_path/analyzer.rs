@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use super::acl::{LAST_RULE, denied};
 use crate::snapshot::{
     Interface, LoadBalancer, NOT_READ, Network, NetworkAcl, Ports, Route, RouteTable, Subnet, Target,
-    interface_description,
 };
 
 /// The ports on which return traffic reaches a node.
@@ -50,13 +49,7 @@ impl<'a> PathAnalyzer<'a> {
     /// In words, if part of it could not be read.
     pub(super) fn new(load_balancer: &LoadBalancer, network: Option<&'a Network>) -> Result<Self, String> {
         let network = network.ok_or(NOT_READ)?;
-        let interfaces = network.interfaces.as_ref().map_err(ToString::to_string)?;
-        let description = interface_description(&load_balancer.arn);
-        let nodes: Vec<&Interface> =
-            interfaces.iter().filter(|interface| interface.description == description).collect();
-        if nodes.is_empty() {
-            return Err(format!("EC2 shows no network interface of {}", load_balancer.name()));
-        }
+        let nodes = network.nodes(&load_balancer.arn)?;
         let subnets = network.subnets.as_ref().map_err(ToString::to_string)?;
         let acls = network.acls.as_ref().map_err(ToString::to_string)?;
         let route_tables = network.route_tables.as_ref().map_err(ToString::to_string)?;
