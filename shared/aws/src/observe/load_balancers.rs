@@ -154,6 +154,7 @@ fn listener(row: &elb::Listener) -> Option<Listener> {
         port: row.port().and_then(|port| port.try_into().ok())?,
         protocol: row.protocol()?.as_str().to_owned(),
         forwards_to: forwards.map(|arn| arn?.parse().ok()).collect::<Option<_>>()?,
+        certificate: row.certificates().first().and_then(elb::Certificate::certificate_arn).map(ToOwned::to_owned),
     })
 }
 
@@ -172,7 +173,10 @@ fn target_group(arn: Arn, row: &elb::TargetGroup) -> TargetGroup {
         _ => TargetKind::Other,
     };
     let targets = Err(malformed_response("elasticloadbalancing:DescribeTargetHealth", "it was not asked"));
-    TargetGroup { arn, kind, health_check, targets, cross_zone: None }
+    // `traffic-port` is no number.
+    let health_check_port = row.health_check_port().and_then(|port| port.parse().ok());
+    let vpc = row.vpc_id().map(ToOwned::to_owned);
+    TargetGroup { arn, kind, vpc, health_check, health_check_port, targets, cross_zone: None }
 }
 
 fn target(row: &elb::TargetHealthDescription) -> Option<Target> {
@@ -185,6 +189,7 @@ fn target(row: &elb::TargetHealthDescription) -> Option<Target> {
         zone: target.and_then(elb::TargetDescription::availability_zone).map(ToOwned::to_owned),
         address: id.parse().ok(),
         subnet: None,
+        security_groups: None,
         health: Health::parse(health.and_then(elb::TargetHealth::state).map_or("", |state| state.as_str())),
         reason: reason.map(|reason| reason.as_str().to_owned()),
         description: health.and_then(elb::TargetHealth::description).map(ToOwned::to_owned),

@@ -4,7 +4,7 @@
 use super::{Check, CheckContext, CheckResult, Group, cause};
 
 /// Every check.
-pub const CATALOGUE: [Check; 20] = [
+pub const CATALOGUE: [Check; 21] = [
     &super::service_available::SPEC,
     &super::acceptance_required::SPEC,
     &super::principals::SPEC,
@@ -21,6 +21,7 @@ pub const CATALOGUE: [Check; 20] = [
     &super::outbound::SPEC,
     &super::broad_rule::SPEC,
     &super::listener_port::SPEC,
+    &super::certificate::SPEC,
     &super::target_health::SPEC,
     &super::target_security_groups::SPEC,
     &super::network_path::SPEC,

@@ -33,7 +33,7 @@ pub(super) struct InboundRules<'a> {
 }
 
 /// One result of `check` per load balancer. ELB applies the rules to PrivateLink traffic only if they are enforced; the
-/// source is then the consumer's private address. If they are not enforced, the check passes.
+/// source is then the private address of dbt's client. If they are not enforced, the check passes.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-security-groups.html>
 pub(super) fn per_load_balancer(
     context: CheckContext<'_>,

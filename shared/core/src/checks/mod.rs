@@ -12,6 +12,7 @@ mod spec;
 
 mod acceptance_required;
 mod broad_rule;
+mod certificate;
 mod connection_absent;
 mod connection_dbt;
 mod connection_details;

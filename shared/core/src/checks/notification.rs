@@ -60,7 +60,8 @@ fn judge(service: &ServiceId, notifications: &[Notification], topic: &Arn, conte
             4 => "EC2 does not notify the guard of connection events (0 of 4)".to_owned(),
             _ => format!("EC2 does not notify the guard of {} events", missing.join(", ")),
         },
-        impact: "dbt's request is accepted by the next scheduled run, minutes later than it could be.".to_owned(),
+        impact: "The guard notices such events at its next scheduled run, by default within 5 minutes instead of within seconds."
+            .to_owned(),
         evidence: evidence(&to_guard, topic),
         remedy: remedy(service, &to_guard, topic, context),
         cause: None,

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use super::security_rules::{Allow, Remote, allows, authorize};
 use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count, limited};
-use crate::snapshot::{Description, Health, LoadBalancer, NOT_READ, SecurityGroupRule, Target, TargetGroup};
+use crate::snapshot::{Description, Health, LoadBalancer, NOT_READ, SecurityGroupRule, Target};
 
 /// Evidence lines per alert, and addresses in the command; the rest is counted.
 const MAX_TARGETS: usize = 20;
@@ -148,7 +148,7 @@ fn finding(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{Network, Peer, Ports, Topology};
+    use crate::snapshot::{Network, Peer, Ports, TargetGroup, Topology};
     use crate::testing::{
         endpoint_service, failure, load_balancer, network, only_status, target, target_group, topology, with_context,
     };

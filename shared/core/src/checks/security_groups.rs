@@ -115,7 +115,7 @@ fn without_dbt_cidrs(inbound: &InboundRules<'_>) -> Finding {
     } else {
         (
             Severity::Critical,
-            format!("security groups allow nobody on {}", named(&closed)),
+            format!("no security group rule opens {} to dbt", named(&closed)),
             "dbt cannot connect: its connections time out before they reach a listener.",
         )
     };
@@ -125,8 +125,15 @@ fn without_dbt_cidrs(inbound: &InboundRules<'_>) -> Finding {
         impact: impact.to_owned(),
         evidence: evidence(inbound),
         remedy: Remedy::new(
-            "Ask dbt Support which networks your dbt environment connects from, and deploy the stack again with them in \
-             DbtCidrs.",
+            match closed.is_empty() {
+                true => {
+                    "Ask dbt Support which networks your dbt environment connects from, and set them as the stack's DbtCidrs."
+                }
+                false => {
+                    "Ask dbt Support which networks your dbt environment connects from. Allow them on the port, and set them as the \
+                     stack's DbtCidrs."
+                }
+            },
             Some(
                 Command::new("ec2 describe-security-group-rules", context.region)
                     .option("filters", format!("Name=group-id,Values={}", groups.join(","))),

@@ -162,6 +162,8 @@ pub struct TargetGroup {
     pub arn: Arn,
     /// The kind of its targets.
     pub kind: TargetKind,
+    /// The VPC of its targets.
+    pub vpc: Option<String>,
     /// The health check of its targets: `TCP on traffic-port`, or `off`.
     pub health_check: Option<String>,
     /// The port of the health checks, if it is not the target's own.

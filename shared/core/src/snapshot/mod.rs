@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+mod certificate;
 mod connection;
 mod load_balancer;
 mod network;
 mod service;
 mod topology;
 
+pub use self::certificate::Certificate;
 pub use self::connection::{Connection, ConnectionState};
 pub use self::load_balancer::{
     Coverage, CrossZoneOverride, Description, Health, Listener, LoadBalancer, Target, TargetGroup, TargetKind, Zone,

@@ -234,6 +234,7 @@ pub fn target_group(name: &str) -> TargetGroup {
     TargetGroup {
         arn: elb_arn(&format!("targetgroup/{name}/0123456789abcdef")),
         kind: TargetKind::Ip,
+        vpc: Some("vpc-1".to_owned()),
         health_check: Some("TCP on traffic-port".to_owned()),
         health_check_port: None,
         targets: Ok(Vec::new()),

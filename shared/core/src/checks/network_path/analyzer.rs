@@ -141,10 +141,10 @@ impl<'a> PathAnalyzer<'a> {
             Some(Route { destination, by, blackhole: true }) => {
                 Obstacle::Blackhole { table: &table.id, destination: destination.to_string(), by, to }
             }
-            Some(Route { by, .. }) if by.starts_with("igw-") || by.starts_with("eigw-") => {
+            Some(Route { by, .. }) if by.starts_with("igw-") && to.is_ipv4() => {
                 Obstacle::Internet { table: &table.id, by, to }
             }
-            Some(Route { by, .. }) if by.starts_with("nat-") => {
+            Some(Route { by, .. }) if ["nat-", "igw-", "eigw-"].iter().any(|kind| by.starts_with(kind)) => {
                 return Err(format!("{} routes {to} to {by}, and the path behind it is not checked", table.id));
             }
             Some(_) => return Ok(None),
@@ -173,11 +173,11 @@ impl fmt::Display for Obstacle<'_> {
             Self::Acl { acl, subnet, egress, peer, ports, rule } => {
                 let direction = if *egress { "out to" } else { "in from" };
                 write!(f, "{acl} of {subnet}: TCP {ports} {direction} {peer} is denied by ")?;
-                if *rule == LAST_RULE { f.write_str("rule *, the last") } else { write!(f, "rule {rule}") }
+                if *rule == LAST_RULE { f.write_str("the default rule (*)") } else { write!(f, "rule {rule}") }
             }
             Self::NoRoute { table, to } => write!(f, "{table}: no route to {to}"),
             Self::Blackhole { table, destination, by, to } => {
-                write!(f, "{table}: the route to {destination} by {by} is a blackhole ({to})")
+                write!(f, "{table}: the route to {destination} via {by} is a blackhole ({to})")
             }
             Self::Internet { table, by, to } => {
                 write!(f, "{table}: the route to {to} is {by}, which drops private addresses")

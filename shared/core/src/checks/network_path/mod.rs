@@ -250,12 +250,12 @@ mod tests {
             entries.retain(|entry| !entry.egress || entry.number == LAST_RULE);
             entries.push(entry(100, true, true, Some(Ports { first: 32768, last: 65535 }), "10.0.0.0/8"));
         };
-        let expected = ["acl-b of subnet-b: TCP 1024-32767 out to 10.0.0.200 is denied by rule *, the last"];
+        let expected = ["acl-b of subnet-b: TCP 1024-32767 out to 10.0.0.200 is denied by the default rule (*)"];
         assert_eq!(obstacles(with_acl(1, narrow), vec![at("10.0.1.10")]), expected);
         let shut = |entries: &mut Vec<AclEntry>| entries.retain(|entry| entry.egress);
         let expected = [
-            "acl-a of subnet-a: TCP 1024-65535 in from 10.0.1.10 is denied by rule *, the last",
-            "acl-a of subnet-a: TCP 5432 in from 10.0.1.200 is denied by rule *, the last",
+            "acl-a of subnet-a: TCP 1024-65535 in from 10.0.1.10 is denied by the default rule (*)",
+            "acl-a of subnet-a: TCP 5432 in from 10.0.1.200 is denied by the default rule (*)",
         ];
         let found = obstacles(with_acl(0, shut), vec![at("10.0.0.10"), at("10.0.1.10")]);
         assert_eq!(found, expected, "both ways, and nothing inside the subnet");
@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(found(open()), ["rtb-1: no route to 10.7.0.10"]);
         assert_eq!(
             found(to("10.7.0.0/16", "pcx-1", true)),
-            ["rtb-1: the route to 10.7.0.0/16 by pcx-1 is a blackhole (10.7.0.10)"]
+            ["rtb-1: the route to 10.7.0.0/16 via pcx-1 is a blackhole (10.7.0.10)"]
         );
         assert_eq!(
             found(to("0.0.0.0/0", "igw-1", false)),
@@ -380,7 +380,7 @@ mod tests {
             tables[0].routes.push(route("10.7.0.0/24", "pcx-2", true));
             tables[0].routes.push(route("10.0.0.0/8", "tgw-1", false));
         });
-        assert_eq!(specific, ["rtb-1: the route to 10.7.0.0/24 by pcx-2 is a blackhole (10.7.0.10)"]);
+        assert_eq!(specific, ["rtb-1: the route to 10.7.0.0/24 via pcx-2 is a blackhole (10.7.0.10)"]);
         let own_table = found(|tables| {
             tables[0].routes.push(route("10.7.0.0/16", "pcx-1", false));
             tables.push(RouteTable {
