@@ -119,6 +119,7 @@ fn remedy(
     let (dbt, region) = (&context.policy.dbt_cidrs, context.region);
     let groups: Vec<&str> = groups_of(broad).into_iter().collect();
     let show_users = Command::new("ec2 describe-network-interfaces", region)
+        .literal("--include-managed-resources")
         .option("filters", format!("Name=group-id,Values={}", groups.join(",")))
         .literal("--query 'NetworkInterfaces[].[PrivateIpAddress,Description]' --output text");
     let (action, command) = if dbt.is_empty() {

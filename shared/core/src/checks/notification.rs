@@ -89,10 +89,10 @@ fn remedy(service: &ServiceId, to_guard: &[&Notification], topic: &Arn, context:
     let (action, command) = match (disabled, to_guard.first()) {
         (Some(Notification { id, .. }), _) => (
             "EC2 disables a notification that it cannot deliver. Check that the topic's policy allows vpce.amazonaws.com to \
-             publish, as the stack sets it. Then replace the notification.",
-            Command::new("ec2 delete-vpc-endpoint-connection-notifications", context.region)
-                .option("connection-notification-ids", id)
-                .then(create),
+             publish, as the stack sets it. Then update the stack, which owns the notification: remove the service from \
+             EndpointServiceIds, and then add it again.",
+            Command::new("ec2 describe-vpc-endpoint-connection-notifications", context.region)
+                .option("connection-notification-id", id),
         ),
         (None, Some(Notification { id, .. })) => (
             "Let the notification cover all four events.",
@@ -100,7 +100,12 @@ fn remedy(service: &ServiceId, to_guard: &[&Notification], topic: &Arn, context:
                 .option("connection-notification-id", id)
                 .options("connection-events", EVENTS),
         ),
-        (None, None) => ("Create the notification again.", create),
+        (None, None) => (
+            "The stack's notification was deleted. Update the stack: remove the service from EndpointServiceIds, and then add it \
+             again. If it is the only service, run the command instead, and delete this notification before you delete the \
+             stack.",
+            create,
+        ),
     };
     Remedy::new(action, Some(command), context.region.endpoint_service(service.as_str()))
 }
@@ -161,8 +166,7 @@ mod tests {
         assert!(command.contains("create-vpc-endpoint-connection-notification"), "{command}");
         let disabled = Notification { enabled: false, ..notification(1, TOPIC, &EVENTS) };
         let (_, command) = summary_and_command(vec![disabled]);
-        assert!(command.contains("delete-vpc-endpoint-connection-notifications"), "{command}");
-        assert!(command.contains(" && aws ec2 create-vpc-endpoint-connection-notification"), "{command}");
+        assert!(command.contains("describe-vpc-endpoint-connection-notifications"), "the stack owns it: {command}");
     }
 
     #[test]

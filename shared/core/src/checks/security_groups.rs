@@ -2,7 +2,7 @@
 //!
 //! The rules of all its groups together must cover each of dbt's networks on each expected port, or on every listener's
 //! port if none are expected. A prefix list that cannot be read makes the result unknown only if it would decide. If dbt's
-//! networks are not configured, the result is a warning; but a port that no rule allows at all is critical even then.
+//! networks are not configured, the result is info; but a port that no rule allows at all is critical even then.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ pub(super) const SPEC: Spec = Spec {
     id: "load-balancer.security-groups",
     severities: &[
         (Severity::Critical, "a network of `DbtCidrs` is blocked on a port; without `DbtCidrs`, a port allows nobody"),
-        (Severity::Warning, "`DbtCidrs` is empty, so the guard cannot tell whether dbt is allowed"),
+        (Severity::Info, "`DbtCidrs` is empty, so the guard cannot tell whether dbt is allowed"),
     ],
     fails_when: "inbound rules are enforced on PrivateLink traffic, and `DbtCidrs` is empty or not all of it is \
                  allowed on every listener port (of `ListenerPorts`, if set)",
@@ -67,9 +67,10 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
         summary: blocked_summary(&blocked, context.policy.dbt_cidrs.len()),
         impact: "dbt cannot connect from the blocked networks: its connections time out before they reach a listener."
             .to_owned(),
-        evidence: evidence(inbound),
+        evidence: evidence(inbound).into_iter().chain(enforcement_off(inbound)).collect(),
         remedy: Remedy::new(
-            "Allow dbt's networks. If they have changed, ask dbt Support, and correct the stack's DbtCidrs.",
+            "Allow dbt's networks. If they have changed, ask dbt Support, and correct the stack's DbtCidrs. Or switch enforcement \
+             off, as dbt's guide offers: the last line of the evidence has that command.",
             Some(authorize(group, &blocked, context.region)),
             context.region.security_group(group),
         ),
@@ -108,7 +109,7 @@ fn without_dbt_cidrs(inbound: &InboundRules<'_>) -> Finding {
         ports.iter().filter(|port| !rules.iter().any(|rule| opens(rule, **port))).copied().collect();
     let (severity, summary, impact) = if closed.is_empty() {
         (
-            Severity::Warning,
+            Severity::Info,
             "cannot tell if security groups allow dbt: DbtCidrs is empty".to_owned(),
             "dbt can connect only from networks that a rule allows, and the guard does not know dbt's networks.",
         )
@@ -144,6 +145,17 @@ fn without_dbt_cidrs(inbound: &InboundRules<'_>) -> Finding {
         parts: closed.iter().map(|port| format!("port {port}")).collect(),
         related: Vec::new(),
     }
+}
+
+/// dbt's other option: the rules stay, and no longer apply to PrivateLink traffic. ELB replaces the list of security groups,
+/// so the command names all of them.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_SetSecurityGroups.html>
+fn enforcement_off(inbound: &InboundRules<'_>) -> Option<String> {
+    let command = Command::new("elbv2 set-security-groups", inbound.context.region)
+        .option("load-balancer-arn", &inbound.load_balancer.arn)
+        .options("security-groups", inbound.groups)
+        .literal("--enforce-security-group-inbound-rules-on-private-link-traffic off");
+    command.into_text().map(|text| format!("to switch enforcement off: {text}"))
 }
 
 fn first_group<'a>(inbound: &InboundRules<'a>) -> &'a str {
@@ -268,8 +280,8 @@ pub(super) mod tests {
     #[test]
     fn without_dbts_networks_only_a_port_closed_to_everybody_is_critical() {
         let severity = |rules| failure(status(&guarded(rules), "")).unwrap().severity;
-        assert_eq!(severity(vec![rule("0.0.0.0/0", PG)]), Severity::Warning);
-        assert_eq!(severity(vec![rule("pl-unread", PG)]), Severity::Warning);
+        assert_eq!(severity(vec![rule("0.0.0.0/0", PG)]), Severity::Info);
+        assert_eq!(severity(vec![rule("pl-unread", PG)]), Severity::Info);
         assert_eq!(severity(vec![rule("sg-9", PG), rule(DBT_CIDR, Some(Ports::one(443)))]), Severity::Critical);
     }
 
