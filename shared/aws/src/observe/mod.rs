@@ -12,6 +12,7 @@ macro_rules! list {
 mod certificates;
 mod connections;
 mod endpoint_services;
+mod hostnames;
 mod load_balancers;
 mod network;
 mod topology;

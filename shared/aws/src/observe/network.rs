@@ -140,7 +140,7 @@ impl Observer {
         Ok([ipv4?, ipv6?].concat())
     }
 
-    async fn subnets(&self, vpcs: Vec<String>) -> Observed<Vec<Subnet>> {
+    pub(super) async fn subnets(&self, vpcs: Vec<String>) -> Observed<Vec<Subnet>> {
         const CALL: &str = "ec2:DescribeSubnets";
         let subnet = |row: &ec2::Subnet| {
             let ipv6 = row.ipv6_cidr_block_association_set().iter().filter_map(|block| block.ipv6_cidr_block());

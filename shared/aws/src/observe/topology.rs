@@ -137,8 +137,9 @@ impl Observer {
             let cross_zone = when(settings, self.target_group_cross_zone(arn));
             (arn, tokio::join!(self.targets(arn), cross_zone))
         });
-        let (groups, details) = tokio::join!(self.target_groups(&wanted), join_all(details));
-        let groups = groups.map(|mut groups| {
+        let tags = when(!settings, self.hostname_tags(&wanted));
+        let (groups, details, tags) = tokio::join!(self.target_groups(&wanted), join_all(details), tags);
+        let mut groups = groups.map(|mut groups| {
             for (arn, (targets, cross_zone)) in details {
                 if let Some(group) = groups.get_mut(arn) {
                     (group.targets, group.cross_zone) = (targets, cross_zone);
@@ -146,6 +147,9 @@ impl Observer {
             }
             groups
         });
+        if let (Some(tags), Ok(groups)) = (tags, &mut groups) {
+            self.resolve_hostnames(groups, tags).await;
+        }
         for load_balancer in &mut load_balancers {
             load_balancer.target_groups = match (&load_balancer.listeners, &groups) {
                 (Err(error), _) | (_, Err(error)) => Err(error.clone()),

@@ -4,7 +4,7 @@
 use super::{Check, CheckContext, CheckResult, Group, cause};
 
 /// Every check.
-pub const CATALOGUE: [Check; 21] = [
+pub const CATALOGUE: [Check; 22] = [
     &super::service_available::SPEC,
     &super::acceptance_required::SPEC,
     &super::principals::SPEC,
@@ -24,6 +24,7 @@ pub const CATALOGUE: [Check; 21] = [
     &super::certificate::SPEC,
     &super::target_health::SPEC,
     &super::target_security_groups::SPEC,
+    &super::target_hostname::SPEC,
     &super::network_path::SPEC,
     &super::visibility_lost::SPEC,
 ];

@@ -31,6 +31,7 @@ mod security_groups;
 mod security_rules;
 mod service_available;
 mod target_health;
+mod target_hostname;
 mod target_security_groups;
 pub mod visibility_lost;
 mod zones;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
-use super::{Interface, Observed, known};
+use super::{Hostname, Interface, Observed, known};
 use crate::ids::Arn;
 
 /// A load balancer behind an endpoint service, as read in this run.
@@ -168,6 +168,12 @@ pub struct TargetGroup {
     pub health_check: Option<String>,
     /// The port of the health checks, if it is not the target's own.
     pub health_check_port: Option<u16>,
+    /// The seconds between health checks, and how many must fail.
+    pub health_check_timing: Option<(u32, u32)>,
+    /// Whether its targets are IPv6 addresses.
+    pub is_ipv6: bool,
+    /// The name that its addresses come from, if it has the tag; not read in every run.
+    pub hostname: Option<Observed<Option<Hostname>>>,
     /// Its targets with their health.
     pub targets: Observed<Vec<Target>>,
     /// Its attribute `load_balancing.cross_zone.enabled`; not read in every run.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 mod certificate;
 mod connection;
+mod hostname;
 mod load_balancer;
 mod network;
 mod service;
@@ -11,6 +12,7 @@ mod topology;
 
 pub use self::certificate::Certificate;
 pub use self::connection::{Connection, ConnectionState};
+pub use self::hostname::{HOSTNAME_TAG, Hostname};
 pub use self::load_balancer::{
     Coverage, CrossZoneOverride, Description, Health, Listener, LoadBalancer, Target, TargetGroup, TargetKind, Zone,
     interface_description,

@@ -237,6 +237,9 @@ pub fn target_group(name: &str) -> TargetGroup {
         vpc: Some("vpc-1".to_owned()),
         health_check: Some("TCP on traffic-port".to_owned()),
         health_check_port: None,
+        health_check_timing: None,
+        is_ipv6: false,
+        hostname: Some(Ok(None)),
         targets: Ok(Vec::new()),
         cross_zone: None,
     }
