@@ -2,6 +2,7 @@
 import json
 
 from . import (
+    certificates,
     connection_notifications,
     delays,
     endpoint_connections,
@@ -51,6 +52,7 @@ COMMANDS = {
     "service-zones": endpoint_services.force_zones,
     "service-region": endpoint_services.force_region,
     "load-balancer": load_balancers.force_state,
+    "certificate": certificates.force,
     "mail": lambda since=0: mailbox.since(since),
     "requests": lambda since=0, principal="": request_log.since(since, principal),
     "invocations": lambda since=0: invocations.since(since),

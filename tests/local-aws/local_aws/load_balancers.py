@@ -6,9 +6,9 @@ load balancer, target group, listener and rule by the service model.
 import secrets
 
 from ministack.core.responses import get_account_id, get_region, request_scope
-from ministack.services import alb, ec2
+from ministack.services import acm, alb, ec2
 
-from . import clock
+from . import certificates, clock
 from .paging import elb_page
 from .wire import ELB, ApiError, UseMinistack
 
@@ -325,8 +325,7 @@ def create_listener(request):
     actions = [normal_action(action) for action in request["DefaultActions"]]
     protocol = request.get("Protocol", "TCP")
     _check_protocols(protocol, actions)
-    if protocol == "TLS" and not request.get("Certificates"):
-        raise ApiError("ValidationError", "A certificate must be specified for TLS listeners")
+    _check_tls(protocol, request)
     tail = f"{balancer['LoadBalancerArn'].split(':loadbalancer/')[1]}/{secrets.token_hex(8)}"
     arn = _arn(f"listener/{tail}")
     alb._listeners[arn] = listener = {
@@ -346,12 +345,43 @@ def create_listener(request):
 
 @ELB.action("ModifyListener")
 def modify_listener(request):
-    """Check the protocols; ministack makes the change."""
+    """Check the protocols and the certificate; ministack makes the change."""
     listener = alb._listeners.get(request["ListenerArn"])
-    if listener and alb._lbs.get(listener["LoadBalancerArn"], {}).get("Type") == "network":
+    if not listener:
+        raise ApiError("ListenerNotFound", "One or more listeners not found")
+    if alb._lbs.get(listener["LoadBalancerArn"], {}).get("Type") == "network":
         actions = [normal_action(action) for action in request.get("DefaultActions", listener["DefaultActions"])]
-        _check_protocols(request.get("Protocol", listener["Protocol"]), actions)
+        protocol = request.get("Protocol", listener["Protocol"])
+        _check_protocols(protocol, actions)
+        _check_tls(protocol, request, listener.get("Certificates"))
     raise UseMinistack
+
+
+def _check_tls(protocol, request, current=None):
+    """A TLS listener has exactly one certificate, which ACM has issued. `current` are those that it has already."""
+    asked = [certificate["CertificateArn"] for certificate in request.get("Certificates", [])]
+    if protocol != "TLS":
+        if asked:
+            raise ApiError("ValidationError", f"A certificate cannot be specified for {protocol} listeners")
+        if "SslPolicy" in request:
+            raise ApiError("ValidationError", f"An SSL policy cannot be specified for {protocol} listeners")
+        return
+    if not (asked or current):
+        raise ApiError("ValidationError", "A certificate must be specified for TLS listeners")
+    if len(asked) > 1:
+        raise ApiError("TooManyCertificates", f"Up to '1' certificate ARNs can be specified, but '{len(asked)}' were "
+                                              "specified")
+    for arn in asked:
+        if ":acm:" not in arn:
+            continue  # a server certificate of IAM
+        certificate = acm._get_local_certificate(arn)
+        if not certificate:
+            raise ApiError("CertificateNotFound", f"Certificate '{arn}' not found")
+        if certificates.status_of(certificate) != "ISSUED":
+            raise ApiError("UnsupportedCertificate", f"The certificate '{arn}' must have a fully-qualified domain "
+                                                     "name, a supported signature, and a supported key size.")
+    if not request.get("SslPolicy", "ELBSecurityPolicy-").startswith("ELBSecurityPolicy-"):
+        raise ApiError("SSLPolicyNotFound", f"SSL policy '{request['SslPolicy']}' not found")
 
 
 def _check_protocols(protocol, actions):

@@ -53,7 +53,7 @@ def install():
     def worded_denial(service, action, principal_arn, request_id, **more):
         """Denials name the resource. EC2 adds a sentence before, and SNS writes its actions as SNS:Action."""
         by_identity_policy = not any(more.get(name) for name in ("error_code", "message", "resource_policy_arn"))
-        if by_identity_policy and service in ("ec2", "elasticloadbalancing", "sns", "dynamodb", "sqs"):
+        if by_identity_policy and service in ("acm", "ec2", "elasticloadbalancing", "sns", "dynamodb", "sqs"):
             resource = more.get("resource_arn", "*")
             spelt = action.replace("sns:", "SNS:") if service == "sns" else action
             message = iam_actions.identity_denial_message(spelt, principal_arn, resource,

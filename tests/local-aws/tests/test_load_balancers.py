@@ -199,11 +199,11 @@ def test_at_most_twenty_are_described_at_a_time(provider):
 
 @pytest.mark.parametrize("protocol, group_protocol", [("TCP", "TCP_UDP"), ("TLS", "TLS"), ("UDP", "UDP"),
                                                       ("TCP_UDP", "TCP_UDP")])
-def test_listeners_forward_to_groups_of_compatible_protocols(provider, names, protocol, group_protocol):
+def test_listeners_forward_to_groups_of_compatible_protocols(aws, provider, names, protocol, group_protocol):
     group = provider.elb.create_target_group(Name=names("tg"), Protocol=group_protocol, Port=53, VpcId=provider.vpc,
                                              TargetType="ip")["TargetGroups"][0]["TargetGroupArn"]
-    certificate = f"arn:aws:acm:{REGION}:{PROVIDER}:certificate/00000000-0000-0000-0000-000000000000"
-    more = {"Certificates": [{"CertificateArn": certificate}]} if protocol == "TLS" else {}
+    certificate = aws.client("acm").request_certificate(DomainName="db.example.com")
+    more = {"Certificates": [{"CertificateArn": certificate["CertificateArn"]}]} if protocol == "TLS" else {}
     asked = {"LoadBalancerArn": provider.load_balancer, "Protocol": protocol, **more}
     provider.elb.create_listener(**asked, Port=53, DefaultActions=[{"Type": "forward", "TargetGroupArn": group}])
     [listener] = provider.elb.describe_listeners(LoadBalancerArn=provider.load_balancer)["Listeners"]
