@@ -88,6 +88,10 @@ def _add_states(command):
     certificate.add_argument("--type", help="AMAZON_ISSUED or IMPORTED")
     certificate.add_argument("--renewal", help="PENDING_AUTO_RENEWAL, PENDING_VALIDATION, SUCCESS, FAILED or none")
 
+    managed = command("managed", "let an AWS service manage an instance or a network interface")
+    managed.add_argument("--resource-id", required=True, metavar="ID", help="i-… with its interfaces, or eni-…")
+    managed.add_argument("--principal", required=True, help="such as eks.amazonaws.com, or none")
+
 
 def _add_records(command):
     mail = command("mail", "list what SNS delivered by email, HTTP(S) and SMS")

@@ -8,7 +8,7 @@ import secrets
 from ministack.core.responses import get_account_id, get_region, request_scope
 from ministack.services import acm, alb, ec2
 
-from . import certificates, clock
+from . import certificates, clock, vpcs
 from .paging import elb_page
 from .wire import ELB, ApiError, UseMinistack
 
@@ -22,6 +22,7 @@ LOAD_BALANCER_ATTRIBUTES = {
     "dns_record.client_routing_policy": "any_availability_zone",
     "ipv6.deny_all_igw_traffic": "false",
     "load_balancing.cross_zone.enabled": "false",
+    "secondary_ips.auto_assigned.per_subnet": "0",
     "zonal_shift.config.enabled": "false",
 }
 TARGET_GROUP_ATTRIBUTES = {
@@ -67,11 +68,13 @@ def create_load_balancer(request):
                                                     "different settings")
     subnets = _check_subnets(request)
     groups = _check_security_groups(request)
+    addresses = _private_addresses(request)
     arn = _arn(f"loadbalancer/{'net' if kind == 'network' else 'gwy'}/{name}/{token}")
     alb._lbs[arn] = balancer = {
         "LoadBalancerArn": arn, "LoadBalancerName": name, "Type": kind, "State": "active",
         "VpcId": ec2._subnets[subnets[0]]["VpcId"], "Subnets": subnets, "SecurityGroups": groups,
-        "IpAddressType": request.get("IpAddressType", "ipv4"), "CreatedTime": clock.iso()}
+        "PrivateAddresses": addresses, "IpAddressType": request.get("IpAddressType", "ipv4"),
+        "CreatedTime": clock.iso()}
     if kind == "network":  # a Gateway Load Balancer has neither a DNS name nor a scheme
         balancer |= {"Scheme": request.get("Scheme", "internet-facing"), "CanonicalHostedZoneId": "Z3F0SRJ5LGBH90",
                      "DNSName": f"{name}-{token}.elb.{get_region()}.amazonaws.com"}
@@ -103,6 +106,19 @@ def _check_security_groups(request):
     return request.get("SecurityGroups", [])
 
 
+def _private_addresses(request, current=()):
+    """The primary addresses that the subnet mappings set, by subnet; except in the subnets that the balancer has."""
+    asked = {mapping["SubnetId"]: mapping["PrivateIPv4Address"] for mapping in request.get("SubnetMappings", [])
+             if "PrivateIPv4Address" in mapping and mapping["SubnetId"] not in current}
+    if asked and request.get("Scheme", "internal") != "internal":
+        raise ApiError("InvalidConfigurationRequest", "Private IPv4 addresses are supported only for internal load "
+                                                      "balancers")
+    try:
+        return {subnet: vpcs.take_address(ec2._subnets[subnet], address) for subnet, address in asked.items()}
+    except ApiError as error:
+        raise ApiError("InvalidConfigurationRequest", error.message) from None
+
+
 def load_balancer_view(balancer):
     groups = balancer.get("SecurityGroups") or None
     return {
@@ -110,15 +126,17 @@ def load_balancer_view(balancer):
             "LoadBalancerArn", "LoadBalancerName", "DNSName", "CanonicalHostedZoneId", "CreatedTime", "Scheme",
             "VpcId", "Type", "IpAddressType")},
         "State": {"Code": balancer["State"], "Reason": balancer.get("StateReason")},
-        "AvailabilityZones": [zone_view(subnet) for subnet in balancer.get("Subnets", [])],
+        "AvailabilityZones": _zones_view(balancer),
         "SecurityGroups": groups,
         ENFORCE: balancer.get(ENFORCE) if groups else None,  # absent without a security group
     }
 
 
-def zone_view(subnet):
-    zone = ec2._subnets.get(subnet, {}).get("AvailabilityZone", f"{get_region()}a")
-    return {"ZoneName": zone, "SubnetId": subnet, "LoadBalancerAddresses": []}
+def _zones_view(balancer):
+    addresses = {subnet: [{"PrivateIPv4Address": address}]
+                 for subnet, address in balancer.get("PrivateAddresses", {}).items()}
+    return [{"ZoneName": ec2._subnets.get(subnet, {}).get("AvailabilityZone", f"{get_region()}a"), "SubnetId": subnet,
+             "LoadBalancerAddresses": addresses.get(subnet, [])} for subnet in balancer.get("Subnets", [])]
 
 
 def _load_balancer(arn):
@@ -161,10 +179,13 @@ def set_subnets(request):
     if removed and endpoint_connections.lead_to(balancer["LoadBalancerArn"]):
         raise ApiError("InvalidConfigurationRequest", f"The subnets '{', '.join(removed)}' cannot be removed because "
                                                       "the load balancer has active VPC endpoint associations")
+    added = _private_addresses(request, balancer["Subnets"])
     for subnet in removed:
         balancer.get("NetworkInterfaces", {}).pop(subnet, None)  # a subnet added again gets a new interface
+        balancer.get("PrivateAddresses", {}).pop(subnet, None)
     balancer["Subnets"] = subnets
-    return {"AvailabilityZones": [zone_view(subnet) for subnet in balancer["Subnets"]],
+    balancer["PrivateAddresses"] = {**balancer.get("PrivateAddresses", {}), **added}
+    return {"AvailabilityZones": _zones_view(balancer),
             "IpAddressType": balancer["IpAddressType"]}
 
 
@@ -191,6 +212,26 @@ def set_ip_address_type(request):
         raise ApiError("ValidationError", f"'{kind}' is not one of {', '.join(kinds)}")
     balancer["IpAddressType"] = kind
     return {"IpAddressType": kind}
+
+
+@ELB.action("ModifyLoadBalancerAttributes")
+def modify_attributes(request):
+    """Check the attributes of a Network Load Balancer; ministack stores them."""
+    balancer = _load_balancer(request["LoadBalancerArn"])
+    if balancer["Type"] != "network":
+        raise UseMinistack
+    for attribute in request["Attributes"]:
+        key, value = attribute.get("Key"), attribute.get("Value", "")
+        if key not in LOAD_BALANCER_ATTRIBUTES:
+            raise ApiError("ValidationError", f"Load balancer attribute key '{key}' is not recognized")
+        if key == "secondary_ips.auto_assigned.per_subnet":
+            current = next((int(known["Value"]) for known in alb._lb_attrs[balancer["LoadBalancerArn"]]
+                            if known["Key"] == key), 0)
+            if not (value.isdigit() and int(value) <= 7):
+                raise ApiError("ValidationError", f"The value of '{key}' must be an integer between 0 and 7")
+            if int(value) < current:
+                raise ApiError("InvalidConfigurationRequest", f"The value of '{key}' cannot be decreased")
+    raise UseMinistack
 
 
 def force_state(load_balancer, state, reason=None):

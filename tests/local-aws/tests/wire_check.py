@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 violations: list[str] = []
 HANDLED_HERE = re.compile(  # the EC2 actions; of the other services, all that tests call are
-    "VpcEndpoint|NetworkAcl|(Create|Delete|Describe)NetworkInterface|SecurityGroup|PrefixList|Route|Subnet|VpcPeering|"
+    "VpcEndpoint|NetworkAcl|(Create|Delete|Describe|Modify)NetworkInterface|PrivateIpAddresses|SecurityGroup|PrefixList|Route|Subnet|VpcPeering|"
     "TransitGateway|(Create|Describe)Vpcs?$|VpcCidrBlock|(Run|Describe)Instances")
 LOWER_CAMEL = re.compile(r"[a-z]+([A-Z][a-z]*)*")
 
