@@ -154,7 +154,7 @@ def _named(rows, arns, names, arn_member, name_member, missing):
     return rows
 
 
-def _check_number(what, asked):
+def check_number(what, asked):
     if len(asked) > _MAX_DESCRIBED:
         raise ApiError("ValidationError", f"Up to {_MAX_DESCRIBED} {what} can be described at a time, but "
                                           f"{len(asked)} were specified")
@@ -162,7 +162,7 @@ def _check_number(what, asked):
 
 @ELB.action("DescribeLoadBalancers")
 def describe_load_balancers(request):
-    _check_number("load balancers", request.get("LoadBalancerArns") or request.get("Names") or [])
+    check_number("load balancers", request.get("LoadBalancerArns") or request.get("Names") or [])
     rows = _named(alb._lbs.values(), request.get("LoadBalancerArns"), request.get("Names"), "LoadBalancerArn",
                   "LoadBalancerName", ApiError("LoadBalancerNotFound", "One or more load balancers not found"))
     return elb_page(request, "LoadBalancers", [load_balancer_view(balancer) for balancer in rows])
@@ -274,6 +274,7 @@ def create_target_group(request):
     to_alb = request.get("TargetType") == "alb"
     if to_alb and request["Protocol"] != "TCP":
         raise ApiError("ValidationError", f"Protocol '{request['Protocol']}' is not supported with target type 'alb'")
+    _check_health_settings(request)
     health_protocol = request.get("HealthCheckProtocol", "HTTP" if to_alb else "TCP")
     over_http = health_protocol in ("HTTP", "HTTPS")
     alb._tgs[arn] = group = {
@@ -288,12 +289,62 @@ def create_target_group(request):
         "HealthCheckPath": request.get("HealthCheckPath", "/") if over_http else None,
         "Matcher": request.get("Matcher", {"HttpCode": "200-399"}) if over_http else None,
         "IpAddressType": request.get("IpAddressType", "ipv4")}
-    keeps_client_ip = group["TargetType"] == "instance" or group["Protocol"] in ("UDP", "TCP_UDP")
+    datagrams = group["Protocol"] in ("UDP", "TCP_UDP")
+    keeps_client_ip = group["TargetType"] == "instance" or datagrams
     alb._targets[arn] = []
     alb._tags[arn] = request.get("Tags", [])
-    alb._tg_attrs[arn] = _attributes({**TARGET_GROUP_ATTRIBUTES,
-                                      "preserve_client_ip.enabled": str(keeps_client_ip).lower()})
+    alb._tg_attrs[arn] = _attributes({
+        **TARGET_GROUP_ATTRIBUTES, "preserve_client_ip.enabled": str(keeps_client_ip).lower(),
+        # https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetGroupAttribute.html
+        "deregistration_delay.connection_termination.enabled": str(datagrams).lower(),
+        "target_health_state.unhealthy.connection_termination.enabled": str(not datagrams).lower()})
     return {"TargetGroups": [target_group_view(group)]}
+
+
+# https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateTargetGroup.html
+_HEALTH_RANGES = {"HealthCheckIntervalSeconds": (5, 300), "HealthCheckTimeoutSeconds": (2, 120),
+                  "HealthyThresholdCount": (2, 10), "UnhealthyThresholdCount": (2, 10)}
+
+
+def _check_health_settings(request):
+    for member, (least, most) in _HEALTH_RANGES.items():
+        if member in request and not least <= request[member] <= most:
+            raise ApiError("ValidationError", f"{member} must be between {least} and {most}")
+    if request.get("HealthCheckProtocol", "TCP") not in ("TCP", "HTTP", "HTTPS"):
+        raise ApiError("ValidationError", f"Health check protocol '{request['HealthCheckProtocol']}' is not supported")
+
+
+def _network_group(arn):
+    """The target group, if this module handles it."""
+    if arn not in alb._tgs:
+        raise ApiError("TargetGroupNotFound", "One or more target groups not found")
+    if alb._tgs[arn]["Protocol"] not in NETWORK_PROTOCOLS:
+        raise UseMinistack
+    return alb._tgs[arn]
+
+
+@ELB.action("ModifyTargetGroup")
+def modify_target_group(request):
+    group = _network_group(request["TargetGroupArn"])
+    _check_health_settings(request)
+    group.update({member: value for member, value in request.items() if member != "TargetGroupArn"})
+    if group["HealthCheckProtocol"] == "TCP":
+        group.update(HealthCheckPath=None, Matcher=None)
+    else:
+        group["HealthCheckPath"] = group["HealthCheckPath"] or "/"
+        group["Matcher"] = group["Matcher"] or {"HttpCode": "200-399"}
+    return {"TargetGroups": [target_group_view(group)]}
+
+
+@ELB.action("ModifyTargetGroupAttributes")
+def modify_target_group_attributes(request):
+    """Check the attributes' names; ministack stores them."""
+    _network_group(request["TargetGroupArn"])
+    known = [attribute["Key"] for attribute in alb._tg_attrs[request["TargetGroupArn"]]]
+    for attribute in request["Attributes"]:
+        if attribute.get("Key") not in known:
+            raise ApiError("ValidationError", f"Target group attribute key '{attribute.get('Key')}' is not recognized")
+    raise UseMinistack
 
 
 def target_group_view(group):
@@ -312,7 +363,7 @@ def load_balancers_of(target_group):
 @ELB.action("DescribeTargetGroups")
 def describe_target_groups(request):
     rows = [target_group_view(group) for group in alb._tgs.values()]
-    _check_number("target groups", request.get("TargetGroupArns") or [])
+    check_number("target groups", request.get("TargetGroupArns") or [])
     rows = _named(rows, request.get("TargetGroupArns"), request.get("Names"), "TargetGroupArn", "TargetGroupName",
                   ApiError("TargetGroupNotFound", "One or more target groups not found"))
     if "LoadBalancerArn" in request:

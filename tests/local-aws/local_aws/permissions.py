@@ -39,6 +39,8 @@ def install():
         action = iam_actions._query_param(form, "Action")
         if service in ("ec2", "elasticloadbalancing") and action.startswith("Describe"):
             return "*"
+        if service == "elasticloadbalancing" and action in ("AddTags", "RemoveTags"):
+            return iam_actions._query_param(form, "ResourceArns.member.1") or "*"
         if service == "ec2" and action in _ENDPOINT_SERVICE_CALLS:
             service_id = iam_actions._query_param(form, "ServiceId")
             return f"arn:aws:ec2:{region}:{account}:vpc-endpoint-service/{service_id}" if service_id else "*"

@@ -46,6 +46,7 @@ def _install():
         cloudformation_types,
         cloudtrail_events,
         connection_notifications,
+        elb_tags,
         endpoint_connections,
         instances,
         invocations,
