@@ -32,7 +32,7 @@ from rendering import (
 REFERENCE = load_resource(AdditionalSpecs, "Policies.json")
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
 GLOBAL_KEYS = {"aws:SourceAccount", "aws:SourceArn", "aws:PrincipalAccount", "aws:PrincipalArn",
-               "aws:PrincipalIsAWSService"}
+               "aws:PrincipalIsAWSService", "aws:ViaAWSService"}
 # https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html
 KMS_KEYS = {"kms:ViaService", "kms:EncryptionContext:aws:sns:topicArn"}
 OPERATORS = {"StringEquals", "StringLike", "ArnEquals", "ArnLike", "ArnNotEquals", "BoolIfExists"}

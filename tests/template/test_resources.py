@@ -171,7 +171,23 @@ def test_a_topics_policy_denies_publishing_only(rendered, policy):
               if statement["Effect"] == "Deny"]
     assert [statement["Action"] for statement in denied] == ["sns:Publish"]
     assert denied[0]["Condition"]["StringEquals"] == {"aws:PrincipalAccount": ACCOUNT}
-    assert denied[0]["Condition"]["BoolIfExists"] == {"aws:PrincipalIsAWSService": "false"}
+
+
+@pytest.mark.parametrize("topic, via, denied", [
+    ("NotificationTopic", None, True), ("NotificationTopic", "false", True),
+    # EC2 tries out the topic on behalf of whoever creates a connection notification.
+    ("NotificationTopic", "true", False),
+    # Nobody needs this for alerts, and people trust them.
+    ("AlertTopic", None, True), ("AlertTopic", "false", True), ("AlertTopic", "true", True)])
+def test_an_administrator_may_publish_only_through_ec2s_own_check(rendered, topic, via, denied):
+    keys = {"aws:principalisawsservice": "false"} | ({"aws:viaawsservice": via} if via else {})
+    context = EvalContext(
+        principal_arn=f"arn:aws:iam::{ACCOUNT}:user/administrator", principal_type="User", principal_account=ACCOUNT,
+        action="sns:Publish", resource_arn=arn("sns", topic), region=REGION, service_context=keys)
+    document = rendered.resources[f"{topic}Policy"]["Properties"]["PolicyDocument"]
+    result = evaluate_resource_policy(document, context, service="sns")
+    # Not denied: then the administrator's own policy decides.
+    assert result.decision == ("Deny" if denied else "ImplicitDeny")
 
 
 # ---- alarms on the guard itself
