@@ -331,14 +331,14 @@ def test_every_widget_is_valid_for_cloudwatch():
             assert properties["view"] == "timeSeries"
             assert properties["stat"] in ("Sum", "Minimum", "Maximum")
             assert properties["period"] in (60, 300)
-            ids = [entry[0]["id"] for entry in properties["metrics"] if isinstance(entry[0], dict)]
+            ids = [entry[0]["id"] for entry in properties["metrics"] if "id" in entry[0]]
             assert len(ids) == len(set(ids))
             assert all(re.fullmatch("[a-z][a-zA-Z0-9_]*", name) for name in ids)
 
 
 def test_the_dashboard_shows_every_endpoint_service_and_the_guards_own_metrics():
     shown = json.dumps(dashboard(EndpointServiceIds="vpce-svc-00000000a,vpce-svc-00000000b"))
-    assert '["AWS/PrivateLinkServices", "NewConnections", "Service Id", "vpce-svc-00000000a"], ' \
+    assert '["AWS/PrivateLinkServices", "EndpointsCount", "Service Id", "vpce-svc-00000000a"], ' \
            '["...", "vpce-svc-00000000b"]' in shown
     code = [*ROOT.glob("shared/**/metrics.rs"), *ROOT.glob("functions/*/src/**/*.rs")]
     # A metric is a tuple of its name and its value; with a name before the parenthesis it would be a call.
@@ -357,12 +357,42 @@ def test_the_dashboard_shows_the_firing_alerts_of_every_function():
     assert all(len(label) <= 24 for label in shown.values())
 
 
-def test_a_search_has_a_namespace_dimensions_and_one_metric():
-    searches = [row[0]["expression"] for widget in dashboard() for row in widget["properties"].get("metrics", [])
-                if "expression" in row[0]]
-    assert len(searches) == 9
-    for search in searches:
-        assert re.fullmatch(r"""SEARCH\('\{AWS/NetworkELB,[A-Za-z,]+\} MetricName="\w+"', '(Sum|Minimum)'\)""", search)
+def searches(**parameters):
+    return [row[0]["expression"] for widget in dashboard(**parameters)
+            for row in widget["properties"].get("metrics", []) if "expression" in row[0]]
+
+
+def test_the_dashboard_shows_each_endpoint_of_the_stacks_services():
+    """The dimension sets: https://docs.aws.amazon.com/vpc/latest/privatelink/privatelink-cloudwatch-metrics.html"""
+    services = ["vpce-svc-00000000a", "vpce-svc-00000000b"]
+    expected = [f"""SEARCH('{{AWS/PrivateLinkServices,"Service Id","VPC Endpoint Id"}} MetricName="{metric}" AND """
+                f""""{service}"', '{statistic}')"""
+                for metric, statistic in (("NewConnections", "Sum"), ("ActiveConnections", "Maximum"),
+                                          ("BytesProcessed", "Sum"), ("RstPacketsSent", "Sum")) for service in services]
+    assert [search for search in searches(EndpointServiceIds=",".join(services)) if "PrivateLink" in search] == expected
+
+
+@pytest.mark.parametrize("given, only", [
+    ("", ""), ("net/a/0123456789abcdef", ' AND ("net/a/0123456789abcdef")'),
+    ("net/a/0123456789abcdef,net/b/0123456789abcdef", ' AND ("net/a/0123456789abcdef" OR "net/b/0123456789abcdef")')])
+def test_the_dashboard_shows_the_given_load_balancers_or_says_that_it_shows_all(given, only):
+    found = [search for search in searches(DashboardLoadBalancers=given) if "NetworkELB" in search]
+    assert len(found) == 9
+    for search in found:
+        form = r"""SEARCH\('\{AWS/NetworkELB,[A-Za-z,]+\} MetricName="\w+"(.*)', '(Sum|Minimum)'\)"""
+        assert re.fullmatch(form, search)[1] == only
+    titles = [widget["properties"]["title"] for widget in dashboard(DashboardLoadBalancers=given)
+              if "NetworkELB" in json.dumps(widget)]
+    assert len(titles) == 5
+    assert all(title.startswith("Load balancers: " if given else "All NLBs in the Region: ") for title in titles)
+
+
+def test_the_largest_dashboard_stays_within_the_limits():
+    """https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/search-expression-syntax.html"""
+    largest = {"EndpointServiceIds": ",".join(f"vpce-svc-{number:017x}" for number in range(30)),
+               "DashboardLoadBalancers": ",".join(["net/" + "x" * 32 + "/0123456789abcdef"] * 15)}
+    assert all(len(search) <= 1024 for search in searches(**largest))
+    assert all(len(widget["properties"].get("metrics", [])) <= 100 for widget in dashboard(**largest))
 
 
 def test_the_dashboard_can_be_left_out():
