@@ -401,6 +401,23 @@ def test_the_dashboard_can_be_left_out():
     assert "DashboardUrl" not in without.outputs
 
 
+# ---- the saved query for flow logs
+
+
+def test_a_query_for_flow_logs_is_saved_under_the_stacks_name_if_their_log_group_is_given():
+    assert render().of_type("AWS::Logs::QueryDefinition") == {}
+    [query] = render(FlowLogGroup="flows").of_type("AWS::Logs::QueryDefinition").values()
+    assert query["Name"].startswith("privatelink-guard/")
+    assert len(render(stack="s" * 128, FlowLogGroup="flows").resources["FlowQuery"]["Properties"]["Name"]) <= 255
+    assert query["LogGroupNames"] == ["flows"]
+    comments, lines = query["QueryString"].split("fields ")
+    assert all(line.startswith("#") for line in comments.splitlines())
+    # The placeholder that the comment names is in the query, and the command finds what replaces it.
+    assert 'filter interfaceId in ["eni-1", "eni-2"]' in lines
+    assert "Replace eni-1 and eni-2" in comments
+    assert "'Name=description,Values=ELB net/NAME/*'" in comments
+
+
 # ---- outputs
 
 
