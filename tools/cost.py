@@ -55,7 +55,7 @@ PRICES = {  # name: (USD, per how many, free per month, AWS's page, source, as o
 
 # ---- assumptions --------------------------------------------------------------------------------------------------
 
-SERVICES_PER_STACK = 40  # the template's limit
+SERVICES_PER_STACK = 30  # the template's limit
 MEMORY_GB = 128 / 1024
 # Billed seconds of a run with one endpoint service, and for each further one. Not measured on AWS; a generous estimate.
 SECONDS = {"Acceptor": (0.5, 0.02), "Health": (1.0, 0.1), "Drift": (2.0, 0.2)}

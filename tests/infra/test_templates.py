@@ -47,6 +47,24 @@ def test_no_statement_allows_every_principal_or_action(path):
             assert not [action for action in actions if "*" in action]
 
 
+@pytest.mark.parametrize("path", [ROOT / "template.yaml", *TEMPLATES], ids=lambda path: path.name)
+def test_no_map_looks_like_the_intrinsic_function_condition(path):
+    """AWS::LanguageExtensions takes a map whose first key is Condition for the function of that name.
+
+    "Condition layout is incorrect": https://github.com/aws-cloudformation/cfn-language-discussion/issues/147
+    """
+    template = load(path)
+    for node in nodes(template):
+        keys = [key for key in node if isinstance(key, str)]
+        if "Condition" in keys:
+            # The function itself: a condition's name, and nothing else.
+            assert keys[0] != "Condition" or (keys == ["Condition"] and node["Condition"] in template["Conditions"])
+            assert "Effect" not in keys or keys[-1] == "Condition", node
+    for name, resource in template["Resources"].items():
+        looped = resource[2].values() if name.startswith("Fn::ForEach::") else [resource]
+        assert all(next(iter(each)) == "Type" for each in looped), name
+
+
 @each_template
 def test_every_parameter_has_a_description_and_limits(path):
     template = load(path)

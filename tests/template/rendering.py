@@ -35,6 +35,15 @@ _ARNS = {
     "AWS::CloudWatch::Alarm": "cloudwatch:{region}:{account}:alarm:{id}",
 }
 _REF_IS_ARN = ("AWS::SNS::Topic", "AWS::IAM::ManagedPolicy")
+STACK = "privatelink-guard"
+# CloudFormation cuts the stack's part of a name where a service takes fewer characters. The others take all of it.
+# https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-name.html
+_LONGEST_NAMES = {"AWS::IAM::Role": 64, "AWS::Lambda::Function": 64, "AWS::Events::Rule": 64, "AWS::SQS::Queue": 80,
+                  "AWS::Scheduler::Schedule": 64, "AWS::IAM::ManagedPolicy": 128}
+
+
+def partition_of(region):
+    return "aws-cn" if region.startswith("cn-") else "aws-us-gov" if region.startswith("us-gov-") else "aws"
 
 
 def source(path="template.yaml"):
@@ -42,9 +51,12 @@ def source(path="template.yaml"):
 
 
 class Rendered:
-    """The resources and outputs that CloudFormation creates."""
+    """The resources and outputs that CloudFormation creates.
 
-    def __init__(self, region="eu-central-1", path="template.yaml", **parameters):
+    A resource is named like in the template, unless a stack's name is given: then as CloudFormation would name it.
+    """
+
+    def __init__(self, region="eu-central-1", path="template.yaml", stack=None, **parameters):
         template = source(path)
         if "Globals" in template:
             template["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
@@ -53,7 +65,7 @@ class Rendered:
         given = [{"Key": name, "Value": value} for name, value in values.items()]
         expanded = engine._apply_transforms(template, given)
         assert "Resources" in expanded, expanded
-        self.region, self.partition = region, PARTITIONS[region]
+        self.region, self.partition, self._stack = region, partition_of(region), stack
         self._definitions, self._mappings = template["Parameters"], template.get("Mappings", {})
         self._values = {name: values.get(name, definition.get("Default"))
                         for name, definition in self._definitions.items()}
@@ -98,7 +110,7 @@ class Rendered:
 
     def _ref(self, name):
         pseudo = {"AWS::Region": self.region, "AWS::Partition": self.partition, "AWS::AccountId": ACCOUNT,
-                  "AWS::StackName": "privatelink-guard", "AWS::NoValue": NOTHING, "AWS::URLSuffix": "amazonaws.com"}
+                  "AWS::StackName": self._stack or STACK, "AWS::NoValue": NOTHING, "AWS::URLSuffix": "amazonaws.com"}
         if name in pseudo:
             return pseudo[name]
         if name in self._definitions:
@@ -109,20 +121,26 @@ class Rendered:
         if kind in _REF_IS_ARN:
             return self._arn(name)
         if kind == "AWS::SQS::Queue":
-            return f"https://sqs.{self.region}.amazonaws.com/{ACCOUNT}/{name}"
-        return self._name(name)
+            return f"https://sqs.{self.region}.amazonaws.com/{ACCOUNT}/{self.name(name)}"
+        return self.name(name)
 
-    def _name(self, name):
+    def name(self, name):
         properties = self._all[name]["Properties"]
-        return self._resolved(properties["LogGroupName"]) if "LogGroupName" in properties else name
+        if "LogGroupName" in properties:
+            return self._resolved(properties["LogGroupName"])
+        if self._stack is None:
+            return name
+        ending = f"-{name}-{'X' * 13}"
+        longest = _LONGEST_NAMES.get(self._all[name]["Type"], 256)
+        return (self._stack[:longest - len(ending)] + ending)[-longest:]
 
     def _arn(self, name):
         form = _ARNS[self._all[name]["Type"]]
-        return f"arn:{self.partition}:" + form.format(region=self.region, account=ACCOUNT, id=self._name(name))
+        return f"arn:{self.partition}:" + form.format(region=self.region, account=ACCOUNT, id=self.name(name))
 
     def _getatt(self, argument):
         name, attribute = argument if isinstance(argument, list) else argument.split(".", 1)
-        return self._arn(name) if attribute == "Arn" else self._name(name)
+        return self._arn(name) if attribute == "Arn" else self.name(name)
 
     def _sub(self, argument):
         text, given = argument if isinstance(argument, list) else (argument, {})
@@ -157,12 +175,12 @@ class Rendered:
 
 @functools.cache
 def _cached(key):
-    region, path, parameters = json.loads(key)
-    return Rendered(region, path, **parameters)
+    region, path, stack, parameters = json.loads(key)
+    return Rendered(region, path, stack, **parameters)
 
 
-def render(region="eu-central-1", path="template.yaml", **parameters):
-    return _cached(json.dumps([region, path, parameters], sort_keys=True))
+def render(region="eu-central-1", path="template.yaml", stack=None, **parameters):
+    return _cached(json.dumps([region, path, stack, parameters], sort_keys=True))
 
 
 def render_chat(region="eu-central-1", **parameters):
@@ -198,9 +216,9 @@ def documents_of(rendered, role):
     properties = rendered.resources[role]["Properties"]
     documents = [policy["PolicyDocument"] for policy in properties.get("Policies", [])]
     documents += [policy["PolicyDocument"] for policy in rendered.of_type("AWS::IAM::Policy").values()
-                  if role in policy["Roles"]]
-    for arn in properties.get("ManagedPolicyArns", []):
-        documents.append(rendered.resources[arn.rsplit("/", 1)[1]]["Properties"]["PolicyDocument"])
+                  if rendered.name(role) in policy["Roles"]]
+    managed = {rendered.name(name): policy for name, policy in rendered.of_type("AWS::IAM::ManagedPolicy").items()}
+    documents += [managed[arn.rsplit("/", 1)[1]]["PolicyDocument"] for arn in properties.get("ManagedPolicyArns", [])]
     return documents
 
 

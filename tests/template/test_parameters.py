@@ -46,6 +46,12 @@ VALUES = {
     "EnforceCrossZoneOn": (["", LOAD_BALANCER, f"{LOAD_BALANCER},{TARGET_GROUP}"],
                            ["*", LOAD_BALANCER.replace("/net/", "/app/"), LOAD_BALANCER[:-16] + "*", "db"]),
     "AcceptorSchedule": (RATES, NO_RATES), "HealthSchedule": (RATES, NO_RATES), "DriftSchedule": (RATES, NO_RATES),
+    "DashboardLoadBalancers": (
+        ["", "net/db/0123456789abcdef", ",".join(["net/" + "x" * 32 + "/0123456789abcdef"] * 15)],
+        ["db", LOAD_BALANCER, "net/db/0123456789abcdef, net/db/0123456789abcdef", "app/db/0123456789abcdef", 'net/"/0',
+         ",".join(["net/db/0123456789abcdef"] * 16)]),
+    "FlowLogGroup": (["", "vpc-flow-logs", "/aws/vpc/flow_logs.1"],
+                     ["arn:aws:logs:eu-central-1:111122223333:log-group:flow", "a,b", "flow logs", "a" * 513]),
     "KmsKeyArn": (["", KEY, KEY.replace("arn:aws:", "arn:aws-cn:"), KEY[:-36] + "mrk-" + "0" * 32],
                   ["alias/aws/sns", "01234567-89ab-cdef-0123-456789abcdef", KEY.replace("key/", "alias/"), KEY + "0"]),
 }

@@ -22,6 +22,7 @@ from rendering import (
     allowed,
     documents_of,
     many,
+    partition_of,
     policies,
     render,
     render_chat,
@@ -32,7 +33,7 @@ from rendering import (
 REFERENCE = load_resource(AdditionalSpecs, "Policies.json")
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
 GLOBAL_KEYS = {"aws:SourceAccount", "aws:SourceArn", "aws:PrincipalAccount", "aws:PrincipalArn",
-               "aws:PrincipalIsAWSService"}
+               "aws:PrincipalIsAWSService", "aws:ViaAWSService"}
 # https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html
 KMS_KEYS = {"kms:ViaService", "kms:EncryptionContext:aws:sns:topicArn"}
 OPERATORS = {"StringEquals", "StringLike", "ArnEquals", "ArnLike", "ArnNotEquals", "BoolIfExists"}
@@ -270,24 +271,70 @@ def test_a_role_may_use_the_key_of_an_existing_topic_only_through_sns_for_that_t
                               "StringLike": {"kms:ViaService": f"sns.{home}.amazonaws.com*"}}}
 
 
-def test_forty_services_stay_within_the_quotas():
-    """IAM's limits, without white space: 10,240 characters inline per role, 6,144 per managed policy.
+# In each partition, its Region with the longest name.
+LONGEST_REGIONS = ["mexico-central-1", "cn-northwest-1", "us-gov-east-1"]
+SERVICES = 30  # per stack, as the template and the README say
 
-    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
-    """
-    ids = ",".join(f"vpce-svc-{number:017x}" for number in range(40))
-    group = TARGET_GROUP.replace("/db/", f"/{'x' * 32}/")
-    strict = {name: value for name, value in STRICT.items() if name != "AlertEmail"}
-    rendered = render("us-gov-west-1", **strict, EndpointServiceIds=ids, EnforceCrossZoneOn=",".join([group] * 40),
-                      KmsKeyArn=KEY, AlertTopicArn=topic("us-gov-west-1", CENTRAL, "a" * 256),
-                      PagerTopicArn=topic("us-gov-west-1", name="pager"), RunbookUrl="https://" + "a" * 492)
-    managed = rendered.resources["SharedPolicy"]["Properties"]["PolicyDocument"]
-    for role in ROLES:
-        sizes = [len(json.dumps(document, separators=(",", ":"))) for document in documents_of(rendered, role)
-                 if document != managed]
-        assert sum(sizes) <= 10_240, (role, sum(sizes))
-    assert len(json.dumps(managed, separators=(",", ":"))) <= 6_144
-    # Lambda's limit for a function's environment: 4 KB.
+
+def length(value):
+    """In characters, without white space."""
+    return len(json.dumps(value, separators=(",", ":")))
+
+
+def largest(region, existing_topic):
+    """The largest stack: the most services, two ports for each, and long values for everything else."""
+    partition, ids = partition_of(region), [f"vpce-svc-{number:017x}" for number in range(SERVICES)]
+    arn = f"arn:{partition}:{{}}:{region}:{ACCOUNT}:{{}}"
+    group = arn.format("elasticloadbalancing", f"targetgroup/{'x' * 32}/0123456789abcdef")
+    parameters = {
+        "EndpointServiceIds": ",".join(ids), "ListenerPorts": ",".join(f"{service}=5432+443" for service in ids),
+        "DbtPrincipals": ",".join([f"arn:{partition}:iam::444455556666:root"] * 4),
+        "KnownAccounts": ",".join(["555566667777"] * 20), "DbtCidrs": ",".join(["10.100.200.0/24"] * 10),
+        "UntrustedRequests": "reject", "CrossZone": "enforce",
+        "EnforceCrossZoneOn": ",".join([group] * (PARAMETER // (len(group) + 1))),
+        "KmsKeyArn": arn.format("kms", "key/mrk-" + "0" * 32), "PagerTopicArn": arn.format("sns", "p" * 256),
+        "AlertTopicArn": arn.format("sns", "a" * 256).replace(ACCOUNT, CENTRAL) if existing_topic else "",
+        "RunbookUrl": "https://" + "a" * (source()["Parameters"]["RunbookUrl"]["MaxLength"] - len("https://"))}
+    assert all(len(value) <= PARAMETER for value in parameters.values())
+    return render(region, stack="s" * 128, **parameters)
+
+
+# https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
+PARAMETER, RESOURCES = 4_096, 500
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+INLINE, MANAGED = 10_240, 6_144
+# https://docs.aws.amazon.com/sns/latest/dg/sns-access-policy-language-api-permissions-reference.html
+TOPIC_POLICY = 30_720
+# https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html
+PATTERN = 2_048
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+ENVIRONMENT = 4_096
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html
+DESCRIPTION = 1_024
+
+
+@pytest.mark.parametrize("existing_topic", [False, True])
+@pytest.mark.parametrize("region", LONGEST_REGIONS)
+def test_the_largest_stack_stays_within_the_quotas(region, existing_topic):
+    rendered = largest(region, existing_topic)
+    managed = [policy["PolicyDocument"] for policy in rendered.of_type("AWS::IAM::ManagedPolicy").values()]
+    assert all(length(document) <= MANAGED for document in managed)
+    for role in rendered.of_type("AWS::IAM::Role"):
+        sizes = [length(document) for document in documents_of(rendered, role) if document not in managed]
+        assert sum(sizes) <= INLINE, (role, sum(sizes))
+    for policy in rendered.of_type("AWS::SNS::TopicPolicy").values():
+        assert length(policy["PolicyDocument"]) <= TOPIC_POLICY
+    for name, rule in rendered.of_type("AWS::Events::Rule").items():
+        assert length(rule["EventPattern"]) <= PATTERN, name
     for function in rendered.of_type("AWS::Lambda::Function").values():
-        assert len(json.dumps(function["Environment"]["Variables"])) <= 4_096
-    assert len(rendered.resources) <= 500
+        assert length(function["Environment"]["Variables"]) <= ENVIRONMENT
+    for name, alarm in rendered.of_type("AWS::CloudWatch::Alarm").items():
+        assert len(alarm["AlarmDescription"]) <= DESCRIPTION, name
+    assert len(rendered.resources) <= RESOURCES
+
+
+def test_the_documents_name_the_limit_that_was_computed():
+    assert f"At most {SERVICES} per stack." in source()["Parameters"]["EndpointServiceIds"]["Description"]
+    assert f"at most {SERVICES} per stack" in (ROOT / "README.md").read_text()
+    assert f"a stack takes at most {SERVICES}." in (ROOT / "docs/cost.md").read_text()
+    assert f"SERVICES_PER_STACK = {SERVICES} " in (ROOT / "tools/cost.py").read_text()
