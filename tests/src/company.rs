@@ -363,6 +363,31 @@ impl Company {
         self.add_listener(aws, "5432", &self.target_group)
     }
 
+    /// The administrator adds a TLS listener on port 8443 with a certificate, which expires after this many days.
+    ///
+    /// # Errors
+    /// If a command fails. The listener's ARN and the certificate's.
+    pub fn add_tls(&self, aws: &LocalAws, days: i64) -> Result<[String; 2]> {
+        let run = |arguments: &[&str]| self.administer(aws, arguments);
+        let requested =
+            run(&["acm", "request-certificate", "--domain-name", "pg.example.com", "--validation-method", "DNS"])?;
+        let certificate = text(&requested, "/CertificateArn")?;
+        aws.set_certificate_expiry(&certificate, days)?;
+        #[rustfmt::skip]
+        let created = run(&["elbv2", "create-listener", "--load-balancer-arn", &self.load_balancer, "--protocol", "TLS",
+            "--port", "8443", "--certificates", &format!("CertificateArn={certificate}"),
+            "--default-actions", &format!("Type=forward,TargetGroupArn={}", self.target_group)])?;
+        Ok([text(&created, "/Listeners/0/ListenerArn")?, certificate])
+    }
+
+    /// The administrator deletes a listener.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn remove_listener(&self, aws: &LocalAws, listener: &str) -> Result<()> {
+        self.administer(aws, &["elbv2", "delete-listener", "--listener-arn", listener]).map(drop)
+    }
+
     fn add_listener(&self, aws: &LocalAws, port: &str, target_group: &str) -> Result<()> {
         #[rustfmt::skip]
         self.administer(aws, &["elbv2", "create-listener", "--load-balancer-arn", &self.load_balancer, "--protocol", "TCP",

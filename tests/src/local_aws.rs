@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::{COMPANY, REGION};
@@ -178,6 +179,15 @@ impl LocalAws {
     /// If the control command fails.
     pub fn set_page_size(&self, rows: u32) -> Result<()> {
         self.control("page-size", &json!({"size": rows})).map(drop)
+    }
+
+    /// Sets when a certificate expires, in days from now.
+    ///
+    /// # Errors
+    /// If the control command fails.
+    pub fn set_certificate_expiry(&self, certificate: &str, days: i64) -> Result<()> {
+        let expiry = Timestamp::now() + SignedDuration::from_hours(24 * days + 1);
+        self.control("certificate", &json!({"certificate": certificate, "not_after": expiry})).map(drop)
     }
 
     /// The finished invocations of all functions.

@@ -63,7 +63,7 @@ fn without_its_table_a_function_sends_what_fails_once_and_ends_in_error() -> Res
             let error = environment.failing_run(HealthWatcher)?;
             ensure!(error.contains("dynamodb:Query"), "{error}");
         }
-        without_table.wait("[CRITICAL]", "this may be sent again")?;
+        without_table.wait("[CRITICAL]", "You may get this message again")?;
         assert_eq!(without_table.count("[CRITICAL]", "0 of 3 targets healthy")?, 1);
 
         aws.clear_faults()?;

@@ -53,9 +53,11 @@ impl Strict {
         Mailbox::from_the_start(&self.aws)
     }
 
-    /// An instance in one zone of two, and a prefix list: the checks on them need further calls.
+    /// An instance in one zone of two, a prefix list, a certificate and a hostname: the checks on them need further calls.
     fn reports_a_zone_without_a_healthy_target(&self) -> Result<()> {
         self.guarded.add_https(&self.aws)?;
+        self.guarded.add_tls(&self.aws, 300)?;
+        self.guarded.tag_target_group(&self.aws, "add-tags", "Key=privatelink-guard:hostname,Value=172.31.0.10")?;
         self.mailbox().wait("[INFO]", "no healthy target in eu-central-1b (web)")?;
         Ok(())
     }

@@ -1,9 +1,9 @@
-//! What keeps the load balancer from its targets: their security groups, and an address that has changed.
+//! What keeps dbt from the targets: their security groups, a certificate that expires, an address that has changed.
 
 use anyhow::Result;
 use flows::company::TARGETS;
 use flows::environment::{Environment, with_environment};
-use flows::stack::Function::HealthWatcher;
+use flows::stack::Function::{DriftWatcher, HealthWatcher};
 
 #[test]
 fn the_targets_security_group_is_opened_by_the_printed_commands() -> Result<()> {
@@ -24,6 +24,24 @@ fn the_targets_security_group_is_opened_by_the_printed_commands() -> Result<()> 
             mailbox.wait("[RESOLVED]", &blocked(service))?;
         }
         postgres.change_servers_rule(aws, "authorize-security-group-ingress")
+    })
+}
+
+#[test]
+fn a_certificate_is_reported_before_it_expires() -> Result<()> {
+    with_environment(|environment| {
+        let Environment { aws, gitlab, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        let [listener, certificate] = gitlab.add_tls(aws, 10)?;
+        mailbox.wait("[WARNING]", "certificate of gitlab:8443 expires in 10 days")?;
+        aws.set_certificate_expiry(&certificate, 2)?;
+        environment.run(DriftWatcher)?;
+        mailbox.wait("[CRITICAL]", "certificate of gitlab:8443 expires in 2 days")?;
+
+        aws.set_certificate_expiry(&certificate, 300)?;
+        environment.run(DriftWatcher)?;
+        mailbox.wait("[RESOLVED]", "certificate of gitlab:8443 is valid for 300 days")?;
+        gitlab.remove_listener(aws, &listener)
     })
 }
 
