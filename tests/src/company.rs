@@ -28,6 +28,8 @@ pub struct Company {
     pub listener: String,
     /// The target group's ARN.
     pub target_group: String,
+    /// The servers' security group.
+    pub servers: String,
     /// The root user of the company's account.
     pub root: Caller,
     /// An administrator's IAM user.
@@ -40,12 +42,41 @@ pub const DBT_CIDR: &str = "10.1.2.0/24";
 /// The addresses of the company's servers.
 pub const TARGETS: [&str; 3] = ["172.31.0.10", "172.31.16.10", "172.31.16.11"];
 
+/// The network of the VPC that the servers and the load balancers are in.
+const SERVERS_CIDR: &str = "172.31.0.0/16";
+
+/// The servers' network interfaces, in a security group that lets load balancers in. The group's id.
+fn set_up_servers(aws: &LocalAws) -> Result<String> {
+    let root = Caller::root(COMPANY);
+    let run = |arguments: &[&str]| aws.aws(&root, arguments);
+    let subnets = run(&["ec2", "describe-subnets"])?;
+    let vpc = text(&subnets, "/Subnets/0/VpcId")?;
+    #[rustfmt::skip]
+    let created = run(&["ec2", "create-security-group", "--group-name", "servers", "--description", "servers", "--vpc-id", &vpc])?;
+    let group = text(&created, "/GroupId")?;
+    for port in ["5432", "443"] {
+        #[rustfmt::skip]
+        run(&["ec2", "authorize-security-group-ingress", "--group-id", &group, "--protocol", "tcp", "--port", port,
+            "--cidr", SERVERS_CIDR])?;
+    }
+    let (first, second) = (text(&subnets, "/Subnets/0/SubnetId")?, text(&subnets, "/Subnets/1/SubnetId")?);
+    for (address, subnet) in TARGETS.iter().zip([&first, &second, &second]) {
+        #[rustfmt::skip]
+        run(&["ec2", "create-network-interface", "--subnet-id", subnet, "--private-ip-address", address, "--groups", &group])?;
+    }
+    Ok(group)
+}
+
 impl Company {
     /// Sets up the service and what is behind it; everything is named `name`.
     ///
     /// # Errors
     /// If a command fails.
     pub fn set_up(aws: &LocalAws, name: &str) -> Result<Self> {
+        Self::set_up_service(aws, name, &set_up_servers(aws)?)
+    }
+
+    fn set_up_service(aws: &LocalAws, name: &str, servers: &str) -> Result<Self> {
         let root = Caller::root(COMPANY);
         let run = |arguments: &[&str]| aws.aws(&root, arguments);
         let subnets = run(&["ec2", "describe-subnets"])?;
@@ -103,6 +134,7 @@ impl Company {
         #[rustfmt::skip]
         let company = Self {
             service, service_name, vpc, subnets, load_balancer, security_group, network_acl, listener, target_group, root, admin,
+            servers: servers.to_owned(),
         };
         Ok(company)
     }
@@ -112,7 +144,8 @@ impl Company {
     /// # Errors
     /// As [`Company::set_up`].
     pub fn set_up_two(aws: &LocalAws, names: [&str; 2]) -> Result<[Self; 2]> {
-        let services = concurrently(2, |number| Self::set_up(aws, names[number]))?;
+        let servers = set_up_servers(aws)?;
+        let services = concurrently(2, |number| Self::set_up_service(aws, names[number], &servers))?;
         services.try_into().map_err(|_| anyhow!("two services were set up"))
     }
 
@@ -248,7 +281,8 @@ impl Company {
         run(&["ec2", "authorize-security-group-ingress", "--group-id", &self.security_group, "--ip-permissions",
             &format!("IpProtocol=tcp,FromPort=443,ToPort=443,PrefixListIds=[{{PrefixListId={list}}}]")])?;
         #[rustfmt::skip]
-        let instance = run(&["ec2", "run-instances", "--image-id", "ami-12345678", "--subnet-id", &self.subnets[0]])?;
+        let instance = run(&["ec2", "run-instances", "--image-id", "ami-12345678", "--subnet-id", &self.subnets[0],
+            "--security-group-ids", &self.servers])?;
         let instance = text(&instance, "/Instances/0/InstanceId")?;
         #[rustfmt::skip]
         let group = run(&["elbv2", "create-target-group", "--name", "web", "--protocol", "TCP", "--port", "443",
@@ -277,6 +311,38 @@ impl Company {
         #[rustfmt::skip]
         self.administer(aws, &["ec2", "authorize-security-group-ingress", "--group-id", &self.security_group,
             "--protocol", "tcp", "--port", port, "--cidr", cidr])?;
+        Ok(())
+    }
+
+    /// The administrator changes the inbound rule of the servers' security group that lets load balancers in on port 5432.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn change_servers_rule(&self, aws: &LocalAws, operation: &str) -> Result<()> {
+        #[rustfmt::skip]
+        self.administer(aws, &["ec2", operation, "--group-id", &self.servers, "--protocol", "tcp", "--port", "5432",
+            "--cidr", SERVERS_CIDR])?;
+        Ok(())
+    }
+
+    /// The administrator changes the tags of the target group: `add-tags` with `Key=…,Value=…`, or `remove-tags` with a key.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn tag_target_group(&self, aws: &LocalAws, operation: &str, tag: &str) -> Result<()> {
+        let option = if operation == "add-tags" { "--tags" } else { "--tag-keys" };
+        self.administer(aws, &["elbv2", operation, "--resource-arns", &self.target_group, option, tag])?;
+        Ok(())
+    }
+
+    /// The administrator removes the outbound rule of the load balancer's security group.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn remove_outbound_rule(&self, aws: &LocalAws) -> Result<()> {
+        #[rustfmt::skip]
+        self.administer(aws, &["ec2", "revoke-security-group-egress", "--group-id", &self.security_group,
+            "--ip-permissions", "IpProtocol=-1,IpRanges=[{CidrIp=0.0.0.0/0}]"])?;
         Ok(())
     }
 

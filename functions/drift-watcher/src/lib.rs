@@ -58,7 +58,7 @@ impl DriftWatcher {
     pub async fn handle(&self, invocation: Invocation) -> Result<(), RunErrors> {
         let trigger = &invocation.trigger;
         if *trigger == Trigger::Test {
-            tracing::info!(%trigger, "sending them");
+            tracing::info!(%trigger, "sending test messages");
             return self.notifier.send_test_messages(&invocation).await.into_result();
         }
         tracing::info!(%trigger, "checking the settings");

@@ -58,7 +58,7 @@ impl Applier {
         if plan.is_empty() {
             return outcome;
         }
-        tracing::info!(%plan, dry_run = self.dry_run, "answering connection requests");
+        tracing::info!(%plan, dry_run = self.dry_run, "planned answers to connection requests");
         if self.dry_run {
             return outcome;
         }

@@ -79,7 +79,7 @@ async fn claim(store: &Store, function: &str, trigger: &Trigger) -> Claim {
 async fn finished(store: &Store, function: &str, trigger: &Trigger, began: Timestamp) {
     let Some((event, _)) = trigger.event() else { return };
     if let Err(error) = store.finish_run(function, event, began).await {
-        tracing::warn!(%error, "not noted that this run has finished; what waits for it waits longer");
+        tracing::warn!(%error, "could not record that this run finished; runs that wait for it may time out");
     }
 }
 

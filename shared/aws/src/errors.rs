@@ -21,7 +21,7 @@ where
 
 /// AWS answered, but not as its documentation promises.
 pub(crate) fn malformed_response(call: &'static str, what: &str) -> CallError {
-    CallError { call, error: format!("its answer is not as documented: {what}"), denied: false }
+    CallError { call, error: format!("unexpected response: {what}"), denied: false }
 }
 
 /// AWS's code and message; if AWS did not answer, what went wrong.

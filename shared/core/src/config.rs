@@ -170,7 +170,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             Principal::from_str,
         );
         self.required("ENDPOINT_SERVICE_IDS", services.is_empty(), "at least one endpoint service");
-        self.required("DBT_PRINCIPALS", principals.is_empty(), "at least one principal of dbt's");
+        self.required("DBT_PRINCIPALS", principals.is_empty(), "at least one dbt principal");
         let known_accounts =
             self.list("KNOWN_ACCOUNTS", "12-digit AWS account ids, comma-separated", str::parse::<AccountId>);
         for account in known_accounts.iter().filter(|known| principals.iter().any(|dbt| dbt.account == **known)) {
@@ -372,7 +372,7 @@ fn table_name(text: &str) -> Result<String, String> {
 fn runbook_url(text: &str) -> Result<String, String> {
     let is_plain = |b: u8| b.is_ascii_graphic() && !b"<>|`\"'#".contains(&b);
     let fits = text.strip_prefix("https://").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(is_plain));
-    if fits { Ok(text.to_owned()) } else { Err(format!("'{text}' is not such an address")) }
+    if fits { Ok(text.to_owned()) } else { Err(format!("'{text}' is not a valid address")) }
 }
 
 /// A network with host bits set is an error: `10.1.2.3/8` is more likely a typing error than `10.0.0.0/8`.
@@ -397,7 +397,7 @@ fn hours(text: &str) -> Result<Option<Duration>, String> {
 }
 
 fn boolean(text: &str) -> Result<bool, String> {
-    text.parse().map_err(|_| format!("'{text}' is neither"))
+    text.parse().map_err(|_| format!("'{text}' is not a boolean"))
 }
 
 #[cfg(test)]
@@ -484,7 +484,7 @@ mod tests {
         the configuration has 17 problems:
           ENDPOINT_SERVICE_IDS: 'svc-1' is not an endpoint service id (vpce-svc-0123456789abcdef0); expected vpce-svc-… ids, comma-separated
           ENDPOINT_SERVICE_IDS: 'svc-2' is not an endpoint service id (vpce-svc-0123456789abcdef0); expected vpce-svc-… ids, comma-separated
-          DBT_PRINCIPALS: is missing or empty; expected at least one principal of dbt's
+          DBT_PRINCIPALS: is missing or empty; expected at least one dbt principal
           KNOWN_ACCOUNTS: '12345' is not a 12-digit AWS account id; expected 12-digit AWS account ids, comma-separated
           LISTENER_PORTS: '0' is not a port from 1 to 65535; expected 5432, or 5432+443, or vpce-svc-a=5432+443,vpce-svc-b=22
           NOTIFICATION_TOPIC_ARN: 'arn:aws:sqs:eu-central-1:111122223333:q' is not the ARN of an SNS topic; expected the ARN of an SNS topic
@@ -495,10 +495,10 @@ mod tests {
           ALERT_AFTER: '0' is out of range; expected a whole number from 1 to 1000
           RESOLVE_AFTER: 'many' is out of range; expected a whole number from 1 to 1000
           REMIND_EVERY_HOURS: '-1' is out of range; expected a whole number of hours from 0 (never) to 8760
-          DRY_RUN: 'yes' is neither; expected 'true' or 'false'
+          DRY_RUN: 'yes' is not a boolean; expected 'true' or 'false'
           ALERT_TOPIC_ARN: 'alerts' is not the ARN of an SNS topic; expected the ARN of an SNS topic
           STATE_TABLE: is missing or empty; expected the name of a DynamoDB table
-          RUNBOOK_URL: 'javascript:x' is not such an address; expected an address that begins with https://
+          RUNBOOK_URL: 'javascript:x' is not a valid address; expected an address that begins with https://
         ");
     }
 

@@ -108,7 +108,7 @@ impl Plan {
 
     /// What `UNTRUSTED_REQUESTS=reject` rejects and revokes: only endpoints of accounts that EC2 names. `established` are
     /// the endpoints that the table remembers as dbt's established connections: EC2 may err about their owner, and revoking
-    /// cannot be undone, so they are left alone. While the table cannot be read (`None`), nothing is revoked.
+    /// cuts dbt off at once, so they are left alone. While the table cannot be read (`None`), nothing is revoked.
     #[must_use]
     pub fn rejects(connections: &[Connection], policy: &Policy, established: Option<&BTreeSet<EndpointId>>) -> Self {
         if policy.untrusted_requests != UntrustedRequests::Reject {

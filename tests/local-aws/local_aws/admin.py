@@ -2,6 +2,7 @@
 import json
 
 from . import (
+    certificates,
     connection_notifications,
     delays,
     endpoint_connections,
@@ -10,6 +11,7 @@ from . import (
     invocations,
     load_balancers,
     mailbox,
+    managed_resources,
     paging,
     request_log,
     target_health,
@@ -51,6 +53,8 @@ COMMANDS = {
     "service-zones": endpoint_services.force_zones,
     "service-region": endpoint_services.force_region,
     "load-balancer": load_balancers.force_state,
+    "certificate": certificates.force,
+    "managed": managed_resources.force,
     "mail": lambda since=0: mailbox.since(since),
     "requests": lambda since=0, principal="": request_log.since(since, principal),
     "invocations": lambda since=0: invocations.since(since),

@@ -106,14 +106,16 @@ def _with_items(shape, value):
     if shape.type_name == "structure":
         return {_lower_first(_older_name(name)): _with_items(shape.members[name], item)
                 for name, item in value.items()}
+    if shape.name in ("SecurityGroupIdStringList", "GroupIdStringList"):  # of an instance or an interface
+        return {"items": [{"groupId": item} for item in value]}
     if shape.type_name == "list":
         return {"items": [_with_items(shape.member, item) for item in value]}
     return value
 
 
 def _older_name(name):
-    return {"Ipv6Ranges": "ipv6Ranges", "UserIdGroupPairs": "groups", "PortRange": "portRange",
-            "Protocol": "aclProtocol"}.get(name, name)
+    return {"Ipv6Ranges": "ipv6Ranges", "UserIdGroupPairs": "groups", "Groups": "groupSet",
+            "SecurityGroupIds": "groupSet", "PortRange": "portRange", "Protocol": "aclProtocol"}.get(name, name)
 
 
 def _lower_first(name):

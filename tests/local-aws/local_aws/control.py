@@ -15,13 +15,12 @@ def add_commands(commands):
         parser.set_defaults(run=run)
         return parser
 
-    health = command("target-health", "set the health of a target")
-    health.add_argument("--target-group", required=True, metavar="ARN")
-    health.add_argument("--target", required=True, metavar="ID[:PORT]")
-    health.add_argument("--state", required=True, help="healthy, unhealthy, draining, …; healthy restores")
-    health.add_argument("--reason", help="such as Target.FailedHealthChecks")
-    health.add_argument("--description")
+    _add_disturbances(command)
+    _add_states(command)
+    _add_records(command)
 
+
+def _add_disturbances(command):
     size = command("page-size", "cap every page of the Describe calls")
     size.add_argument("size", type=int, help="0: no cap")
 
@@ -38,6 +37,19 @@ def add_commands(commands):
     delay.add_argument("--cloudtrail", type=float, metavar="SECONDS", help="from a call to its event; 0: no delay")
     delay.add_argument("--connections", type=float, metavar="SECONDS",
                        help="from a change of a connection until its provider's list shows it; 0: no delay")
+
+    notify = command("notify", "publish any text to a topic as vpce.amazonaws.com")
+    notify.add_argument("--topic", required=True, metavar="ARN")
+    notify.add_argument("--message", required=True)
+
+
+def _add_states(command):
+    health = command("target-health", "set the health of a target")
+    health.add_argument("--target-group", required=True, metavar="ARN")
+    health.add_argument("--target", required=True, metavar="ID[:PORT]")
+    health.add_argument("--state", required=True, help="healthy, unhealthy, draining, …; healthy restores")
+    health.add_argument("--reason", help="such as Target.FailedHealthChecks")
+    health.add_argument("--description")
 
     connection = command("connection", "set raw fields of a connection, as its provider sees it")
     connection.add_argument("--endpoint-id", required=True, metavar="vpce-…")
@@ -68,6 +80,20 @@ def add_commands(commands):
     balancer.add_argument("--state", required=True, help="provisioning, active, active_impaired or failed")
     balancer.add_argument("--reason")
 
+    certificate = command("certificate", "set the status, the dates and the renewal of a certificate")
+    certificate.add_argument("--certificate", required=True, metavar="ARN")
+    certificate.add_argument("--status", help="such as ISSUED, PENDING_VALIDATION, REVOKED")
+    certificate.add_argument("--not-before", metavar="ISO-TIME")
+    certificate.add_argument("--not-after", metavar="ISO-TIME")
+    certificate.add_argument("--type", help="AMAZON_ISSUED or IMPORTED")
+    certificate.add_argument("--renewal", help="PENDING_AUTO_RENEWAL, PENDING_VALIDATION, SUCCESS, FAILED or none")
+
+    managed = command("managed", "let an AWS service manage an instance or a network interface")
+    managed.add_argument("--resource-id", required=True, metavar="ID", help="i-… with its interfaces, or eni-…")
+    managed.add_argument("--principal", required=True, help="such as eks.amazonaws.com, or none")
+
+
+def _add_records(command):
     mail = command("mail", "list what SNS delivered by email, HTTP(S) and SMS")
     mail.add_argument("--since", type=int, default=0, metavar="N")
     mail.add_argument("--text", action="store_true", help="print the emails as text")
@@ -79,10 +105,6 @@ def add_commands(commands):
 
     invocations = command("invocations", "list the invocations of functions")
     invocations.add_argument("--since", type=int, default=0, metavar="N")
-
-    notify = command("notify", "publish any text to a topic as vpce.amazonaws.com")
-    notify.add_argument("--topic", required=True, metavar="ARN")
-    notify.add_argument("--message", required=True)
 
 
 def run(arguments):

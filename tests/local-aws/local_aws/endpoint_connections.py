@@ -11,6 +11,7 @@ from .endpoint_services import EndpointService, new_id, owned, tags_for, unsucce
 from .paging import ec2_filter, ec2_page
 from .wire import EC2, ApiError, UseMinistack
 
+_ESTABLISHED = ("pending", "available", "partial")
 ENDPOINT_ID = re.compile(r"vpce-[0-9a-f]{8}([0-9a-f]{9})?")
 
 
@@ -111,12 +112,12 @@ def find(endpoint_id):
 def lead_to(load_balancer):
     """Whether a connection is established to an endpoint service of this load balancer."""
     return any(load_balancer in connection.service.load_balancers
-               and connection.current_state() in ("pending", "available") for connection in _existing())
+               and connection.current_state() in _ESTABLISHED for connection in _existing())
 
 
 @endpoint_services.refuse_delete_when
 def _has_connections(service):
-    if any(c.service is service and c.current_state() in ("pendingAcceptance", "pending", "available")
+    if any(c.service is service and c.current_state() in ("pendingAcceptance", *_ESTABLISHED)
            for c in _existing()):
         return ApiError("ExistingVpcEndpointConnections", f"Service {service.service_id} has existing active VPC "
                                                           "Endpoint connections!")
@@ -227,7 +228,7 @@ def accept(request):
 @EC2.action("RejectVpcEndpointConnections")
 def reject(request):
     """Rejecting an established connection revokes it."""
-    return _decide(request, "Reject", ("pendingAcceptance", "pending", "available"),
+    return _decide(request, "Reject", ("pendingAcceptance", *_ESTABLISHED),
                    lambda connection: connection.move("rejected"))
 
 
@@ -258,7 +259,7 @@ def force(endpoint_id, state=None, owner=None, created=None):
     if not connection:
         raise LookupError(f"no endpoint {endpoint_id}")
     if state:
-        connection.move(state)
+        connection.move(state[0].lower() + state[1:])  # EC2 sends `partial`, and its enumeration has `Partial`
     if owner:
         connection.forced["VpcEndpointOwner"] = None if owner == "none" else owner
     if created:

@@ -2,17 +2,16 @@
 from ministack.core.responses import get_account_id
 from ministack.services import ec2
 
-from . import network_interfaces, vpcs
+from . import managed_resources, network_interfaces, vpcs
 from .endpoint_services import new_id, tags_for
 from .paging import ec2_filter, ec2_page
 from .wire import EC2, ApiError, UseMinistack
 
 
 def _view(instance, state=None):
-    """A terminated instance has no network members."""
+    """A terminated instance has no network members. The groups of an instance are those of its primary interface."""
     in_network = instance["State"]["Name"] != "terminated"
-    interfaces = [interface for interface in ec2._network_interfaces.values()
-                  if (interface.get("Attachment") or {}).get("InstanceId") == instance["InstanceId"]]
+    interfaces = network_interfaces.of_instance(instance["InstanceId"])
     placed = {member: instance[member] for member in ("SubnetId", "VpcId", "PrivateIpAddress")} if in_network else {}
     return {
         **{member: instance[member] for member in (
@@ -21,9 +20,10 @@ def _view(instance, state=None):
         **placed,
         "State": state or instance["State"], "KeyName": instance.get("KeyName") or None,
         "Placement": {**instance["Placement"], "GroupName": ""},
-        "SecurityGroups": instance["SecurityGroups"], "SourceDestCheck": True,
-        "VirtualizationType": instance["Virtualization"],
+        "SecurityGroups": interfaces[0]["Groups"] if interfaces else instance["SecurityGroups"],
+        "SourceDestCheck": True, "VirtualizationType": instance["Virtualization"],
         "NetworkInterfaces": [_interface_view(interface) for interface in interfaces],
+        "Operator": managed_resources.operator(instance["InstanceId"]),
         "Tags": ec2._tags.get(instance["InstanceId"], [])}
 
 
@@ -31,10 +31,14 @@ def _interface_view(interface):
     attachment = interface["Attachment"]
     return {
         **{member: interface[member] for member in ("NetworkInterfaceId", "SubnetId", "VpcId", "PrivateIpAddress",
-                                                    "OwnerId", "Status", "Description", "Groups", "InterfaceType")},
-        "PrivateIpAddresses": [{"Primary": True, "PrivateIpAddress": interface["PrivateIpAddress"]}],
+                                                    "OwnerId", "Status", "Description", "Groups", "InterfaceType",
+                                                    "MacAddress", "SourceDestCheck")},
+        "PrivateIpAddresses": network_interfaces.addresses_view(interface),
+        "Ipv6Addresses": network_interfaces.ipv6_view(interface),
+        "Operator": network_interfaces.operator_of(interface),
         "Attachment": {member: attachment.get(member) for member in ("AttachmentId", "AttachTime", "DeviceIndex",
-                                                                     "DeleteOnTermination", "Status")}}
+                                                                     "DeleteOnTermination", "Status",
+                                                                     "NetworkCardIndex")}}
 
 
 @EC2.action("RunInstances")
@@ -52,17 +56,17 @@ def run(request):
     groups = (request.get("SecurityGroupIds") or asked.get("Groups")
               or [ec2._vpcs[subnet["VpcId"]]["DefaultSecurityGroupId"]])
     network_interfaces.groups_of(groups)
-    wanted = request.get("PrivateIpAddress") or asked.get("PrivateIpAddress")
+    wanted = {**asked, "PrivateIpAddress": request.get("PrivateIpAddress") or asked.get("PrivateIpAddress")}
     reservation, created = new_id("r"), []
     for number in range(request["MaxCount"]):
-        address = vpcs.take_address(subnet, wanted)
+        addresses = network_interfaces.take_addresses(wanted, subnet)
         [instance] = ec2._launch_instances_internal(
             request.get("ImageId", "ami-00000000"), request.get("InstanceType", "m1.small"), subnet["SubnetId"], 1,
-            request.get("KeyName", ""), request.get("UserData", ""), groups, address)
+            request.get("KeyName", ""), request.get("UserData", ""), groups, addresses[0])
         instance.update(AmiLaunchIndex=number, ReservationId=reservation)
         instance["Placement"] = {"AvailabilityZone": subnet["AvailabilityZone"],
                                  "AvailabilityZoneId": subnet["AvailabilityZoneId"], "Tenancy": "default"}
-        network_interfaces.add(subnet, groups, address, attached_to=instance["InstanceId"])
+        network_interfaces.add(subnet, groups, addresses, attached_to=instance["InstanceId"])
         ec2._tags[instance["InstanceId"]] = tags_for("instance", request)
         created.append(instance)
     return {"ReservationId": reservation, "OwnerId": get_account_id(), "Groups": [],
@@ -72,21 +76,26 @@ def run(request):
 @EC2.action("DescribeInstances")
 def describe(request):
     ec2._cleanup_terminated()
-    wanted = request.get("InstanceIds", [])
+    rows, wanted = [_view(instance) for instance in ec2._instances.values()], request.get("InstanceIds", [])
+    rows = managed_resources.visible(request, rows)
     for instance_id in wanted:
         if not ec2._INSTANCE_ID_RE.match(instance_id):
             raise ApiError("InvalidInstanceID.Malformed", f"Invalid id: \"{instance_id}\"")
-        if instance_id not in ec2._instances:
+        if instance_id not in [row["InstanceId"] for row in rows]:
             raise ApiError("InvalidInstanceID.NotFound", f"The instance ID '{instance_id}' does not exist")
-    rows = [_view(instance) for instance in ec2._instances.values()
-            if not wanted or instance["InstanceId"] in wanted]
-    rows = ec2_filter(request, rows, {
+    rows = ec2_filter(request, [row for row in rows if not wanted or row["InstanceId"] in wanted], {
         "instance-id": "InstanceId", "instance-type": "InstanceType", "image-id": "ImageId", "vpc-id": "VpcId",
         "subnet-id": "SubnetId", "private-ip-address": "PrivateIpAddress", "private-dns-name": "PrivateDnsName",
         "instance-state-name": lambda row: row["State"]["Name"],
         "instance-state-code": lambda row: row["State"]["Code"],
         "availability-zone": lambda row: row["Placement"]["AvailabilityZone"],
         "instance.group-id": lambda row: [group["GroupId"] for group in row["SecurityGroups"]],
+        **managed_resources.FILTERS,
+        "network-interface.group-id": lambda row: [group["GroupId"] for interface in row["NetworkInterfaces"]
+                                                   for group in interface["Groups"]],
+        "network-interface.addresses.private-ip-address": lambda row: [
+            address["PrivateIpAddress"] for interface in row["NetworkInterfaces"]
+            for address in interface["PrivateIpAddresses"]],
         "network-interface.network-interface-id":
             lambda row: [interface["NetworkInterfaceId"] for interface in row["NetworkInterfaces"]]})
     return ec2_page(request, "Reservations", [_reservation(row) for row in rows])
@@ -96,6 +105,17 @@ def _reservation(row):
     instance_id = row["InstanceId"]
     return {"ReservationId": ec2._instances[instance_id].get("ReservationId", f"r-{instance_id[2:]}"),
             "OwnerId": get_account_id(), "Groups": [], "Instances": [row]}
+
+
+@EC2.action("ModifyInstanceAttribute")
+def modify(request):
+    """The groups of an instance are those of its primary interface."""
+    if "Groups" not in request:
+        raise UseMinistack
+    interfaces = network_interfaces.of_instance(request["InstanceId"])
+    if not interfaces:
+        raise ApiError("InvalidInstanceID.NotFound", f"The instance ID '{request['InstanceId']}' does not exist")
+    interfaces[0]["Groups"] = network_interfaces.groups_of(request["Groups"])
 
 
 @EC2.action("TerminateInstances")

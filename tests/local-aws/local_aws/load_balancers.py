@@ -6,9 +6,9 @@ load balancer, target group, listener and rule by the service model.
 import secrets
 
 from ministack.core.responses import get_account_id, get_region, request_scope
-from ministack.services import alb, ec2
+from ministack.services import acm, alb, ec2
 
-from . import clock
+from . import certificates, clock, vpcs
 from .paging import elb_page
 from .wire import ELB, ApiError, UseMinistack
 
@@ -22,6 +22,7 @@ LOAD_BALANCER_ATTRIBUTES = {
     "dns_record.client_routing_policy": "any_availability_zone",
     "ipv6.deny_all_igw_traffic": "false",
     "load_balancing.cross_zone.enabled": "false",
+    "secondary_ips.auto_assigned.per_subnet": "0",
     "zonal_shift.config.enabled": "false",
 }
 TARGET_GROUP_ATTRIBUTES = {
@@ -67,11 +68,13 @@ def create_load_balancer(request):
                                                     "different settings")
     subnets = _check_subnets(request)
     groups = _check_security_groups(request)
+    addresses = _private_addresses(request)
     arn = _arn(f"loadbalancer/{'net' if kind == 'network' else 'gwy'}/{name}/{token}")
     alb._lbs[arn] = balancer = {
         "LoadBalancerArn": arn, "LoadBalancerName": name, "Type": kind, "State": "active",
         "VpcId": ec2._subnets[subnets[0]]["VpcId"], "Subnets": subnets, "SecurityGroups": groups,
-        "IpAddressType": request.get("IpAddressType", "ipv4"), "CreatedTime": clock.iso()}
+        "PrivateAddresses": addresses, "IpAddressType": request.get("IpAddressType", "ipv4"),
+        "CreatedTime": clock.iso()}
     if kind == "network":  # a Gateway Load Balancer has neither a DNS name nor a scheme
         balancer |= {"Scheme": request.get("Scheme", "internet-facing"), "CanonicalHostedZoneId": "Z3F0SRJ5LGBH90",
                      "DNSName": f"{name}-{token}.elb.{get_region()}.amazonaws.com"}
@@ -103,6 +106,19 @@ def _check_security_groups(request):
     return request.get("SecurityGroups", [])
 
 
+def _private_addresses(request, current=()):
+    """The primary addresses that the subnet mappings set, by subnet; except in the subnets that the balancer has."""
+    asked = {mapping["SubnetId"]: mapping["PrivateIPv4Address"] for mapping in request.get("SubnetMappings", [])
+             if "PrivateIPv4Address" in mapping and mapping["SubnetId"] not in current}
+    if asked and request.get("Scheme", "internal") != "internal":
+        raise ApiError("InvalidConfigurationRequest", "Private IPv4 addresses are supported only for internal load "
+                                                      "balancers")
+    try:
+        return {subnet: vpcs.take_address(ec2._subnets[subnet], address) for subnet, address in asked.items()}
+    except ApiError as error:
+        raise ApiError("InvalidConfigurationRequest", error.message) from None
+
+
 def load_balancer_view(balancer):
     groups = balancer.get("SecurityGroups") or None
     return {
@@ -110,15 +126,17 @@ def load_balancer_view(balancer):
             "LoadBalancerArn", "LoadBalancerName", "DNSName", "CanonicalHostedZoneId", "CreatedTime", "Scheme",
             "VpcId", "Type", "IpAddressType")},
         "State": {"Code": balancer["State"], "Reason": balancer.get("StateReason")},
-        "AvailabilityZones": [zone_view(subnet) for subnet in balancer.get("Subnets", [])],
+        "AvailabilityZones": _zones_view(balancer),
         "SecurityGroups": groups,
         ENFORCE: balancer.get(ENFORCE) if groups else None,  # absent without a security group
     }
 
 
-def zone_view(subnet):
-    zone = ec2._subnets.get(subnet, {}).get("AvailabilityZone", f"{get_region()}a")
-    return {"ZoneName": zone, "SubnetId": subnet, "LoadBalancerAddresses": []}
+def _zones_view(balancer):
+    addresses = {subnet: [{"PrivateIPv4Address": address}]
+                 for subnet, address in balancer.get("PrivateAddresses", {}).items()}
+    return [{"ZoneName": ec2._subnets.get(subnet, {}).get("AvailabilityZone", f"{get_region()}a"), "SubnetId": subnet,
+             "LoadBalancerAddresses": addresses.get(subnet, [])} for subnet in balancer.get("Subnets", [])]
 
 
 def _load_balancer(arn):
@@ -136,7 +154,7 @@ def _named(rows, arns, names, arn_member, name_member, missing):
     return rows
 
 
-def _check_number(what, asked):
+def check_number(what, asked):
     if len(asked) > _MAX_DESCRIBED:
         raise ApiError("ValidationError", f"Up to {_MAX_DESCRIBED} {what} can be described at a time, but "
                                           f"{len(asked)} were specified")
@@ -144,7 +162,7 @@ def _check_number(what, asked):
 
 @ELB.action("DescribeLoadBalancers")
 def describe_load_balancers(request):
-    _check_number("load balancers", request.get("LoadBalancerArns") or request.get("Names") or [])
+    check_number("load balancers", request.get("LoadBalancerArns") or request.get("Names") or [])
     rows = _named(alb._lbs.values(), request.get("LoadBalancerArns"), request.get("Names"), "LoadBalancerArn",
                   "LoadBalancerName", ApiError("LoadBalancerNotFound", "One or more load balancers not found"))
     return elb_page(request, "LoadBalancers", [load_balancer_view(balancer) for balancer in rows])
@@ -161,10 +179,13 @@ def set_subnets(request):
     if removed and endpoint_connections.lead_to(balancer["LoadBalancerArn"]):
         raise ApiError("InvalidConfigurationRequest", f"The subnets '{', '.join(removed)}' cannot be removed because "
                                                       "the load balancer has active VPC endpoint associations")
+    added = _private_addresses(request, balancer["Subnets"])
     for subnet in removed:
         balancer.get("NetworkInterfaces", {}).pop(subnet, None)  # a subnet added again gets a new interface
+        balancer.get("PrivateAddresses", {}).pop(subnet, None)
     balancer["Subnets"] = subnets
-    return {"AvailabilityZones": [zone_view(subnet) for subnet in balancer["Subnets"]],
+    balancer["PrivateAddresses"] = {**balancer.get("PrivateAddresses", {}), **added}
+    return {"AvailabilityZones": _zones_view(balancer),
             "IpAddressType": balancer["IpAddressType"]}
 
 
@@ -191,6 +212,26 @@ def set_ip_address_type(request):
         raise ApiError("ValidationError", f"'{kind}' is not one of {', '.join(kinds)}")
     balancer["IpAddressType"] = kind
     return {"IpAddressType": kind}
+
+
+@ELB.action("ModifyLoadBalancerAttributes")
+def modify_attributes(request):
+    """Check the attributes of a Network Load Balancer; ministack stores them."""
+    balancer = _load_balancer(request["LoadBalancerArn"])
+    if balancer["Type"] != "network":
+        raise UseMinistack
+    for attribute in request["Attributes"]:
+        key, value = attribute.get("Key"), attribute.get("Value", "")
+        if key not in LOAD_BALANCER_ATTRIBUTES:
+            raise ApiError("ValidationError", f"Load balancer attribute key '{key}' is not recognized")
+        if key == "secondary_ips.auto_assigned.per_subnet":
+            current = next((int(known["Value"]) for known in alb._lb_attrs[balancer["LoadBalancerArn"]]
+                            if known["Key"] == key), 0)
+            if not (value.isdigit() and int(value) <= 7):
+                raise ApiError("ValidationError", f"The value of '{key}' must be an integer between 0 and 7")
+            if int(value) < current:
+                raise ApiError("InvalidConfigurationRequest", f"The value of '{key}' cannot be decreased")
+    raise UseMinistack
 
 
 def force_state(load_balancer, state, reason=None):
@@ -233,6 +274,7 @@ def create_target_group(request):
     to_alb = request.get("TargetType") == "alb"
     if to_alb and request["Protocol"] != "TCP":
         raise ApiError("ValidationError", f"Protocol '{request['Protocol']}' is not supported with target type 'alb'")
+    _check_health_settings(request)
     health_protocol = request.get("HealthCheckProtocol", "HTTP" if to_alb else "TCP")
     over_http = health_protocol in ("HTTP", "HTTPS")
     alb._tgs[arn] = group = {
@@ -247,12 +289,62 @@ def create_target_group(request):
         "HealthCheckPath": request.get("HealthCheckPath", "/") if over_http else None,
         "Matcher": request.get("Matcher", {"HttpCode": "200-399"}) if over_http else None,
         "IpAddressType": request.get("IpAddressType", "ipv4")}
-    keeps_client_ip = group["TargetType"] == "instance" or group["Protocol"] in ("UDP", "TCP_UDP")
+    datagrams = group["Protocol"] in ("UDP", "TCP_UDP")
+    keeps_client_ip = group["TargetType"] == "instance" or datagrams
     alb._targets[arn] = []
     alb._tags[arn] = request.get("Tags", [])
-    alb._tg_attrs[arn] = _attributes({**TARGET_GROUP_ATTRIBUTES,
-                                      "preserve_client_ip.enabled": str(keeps_client_ip).lower()})
+    alb._tg_attrs[arn] = _attributes({
+        **TARGET_GROUP_ATTRIBUTES, "preserve_client_ip.enabled": str(keeps_client_ip).lower(),
+        # https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetGroupAttribute.html
+        "deregistration_delay.connection_termination.enabled": str(datagrams).lower(),
+        "target_health_state.unhealthy.connection_termination.enabled": str(not datagrams).lower()})
     return {"TargetGroups": [target_group_view(group)]}
+
+
+# https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateTargetGroup.html
+_HEALTH_RANGES = {"HealthCheckIntervalSeconds": (5, 300), "HealthCheckTimeoutSeconds": (2, 120),
+                  "HealthyThresholdCount": (2, 10), "UnhealthyThresholdCount": (2, 10)}
+
+
+def _check_health_settings(request):
+    for member, (least, most) in _HEALTH_RANGES.items():
+        if member in request and not least <= request[member] <= most:
+            raise ApiError("ValidationError", f"{member} must be between {least} and {most}")
+    if request.get("HealthCheckProtocol", "TCP") not in ("TCP", "HTTP", "HTTPS"):
+        raise ApiError("ValidationError", f"Health check protocol '{request['HealthCheckProtocol']}' is not supported")
+
+
+def _network_group(arn):
+    """The target group, if this module handles it."""
+    if arn not in alb._tgs:
+        raise ApiError("TargetGroupNotFound", "One or more target groups not found")
+    if alb._tgs[arn]["Protocol"] not in NETWORK_PROTOCOLS:
+        raise UseMinistack
+    return alb._tgs[arn]
+
+
+@ELB.action("ModifyTargetGroup")
+def modify_target_group(request):
+    group = _network_group(request["TargetGroupArn"])
+    _check_health_settings(request)
+    group.update({member: value for member, value in request.items() if member != "TargetGroupArn"})
+    if group["HealthCheckProtocol"] == "TCP":
+        group.update(HealthCheckPath=None, Matcher=None)
+    else:
+        group["HealthCheckPath"] = group["HealthCheckPath"] or "/"
+        group["Matcher"] = group["Matcher"] or {"HttpCode": "200-399"}
+    return {"TargetGroups": [target_group_view(group)]}
+
+
+@ELB.action("ModifyTargetGroupAttributes")
+def modify_target_group_attributes(request):
+    """Check the attributes' names; ministack stores them."""
+    _network_group(request["TargetGroupArn"])
+    known = [attribute["Key"] for attribute in alb._tg_attrs[request["TargetGroupArn"]]]
+    for attribute in request["Attributes"]:
+        if attribute.get("Key") not in known:
+            raise ApiError("ValidationError", f"Target group attribute key '{attribute.get('Key')}' is not recognized")
+    raise UseMinistack
 
 
 def target_group_view(group):
@@ -271,7 +363,7 @@ def load_balancers_of(target_group):
 @ELB.action("DescribeTargetGroups")
 def describe_target_groups(request):
     rows = [target_group_view(group) for group in alb._tgs.values()]
-    _check_number("target groups", request.get("TargetGroupArns") or [])
+    check_number("target groups", request.get("TargetGroupArns") or [])
     rows = _named(rows, request.get("TargetGroupArns"), request.get("Names"), "TargetGroupArn", "TargetGroupName",
                   ApiError("TargetGroupNotFound", "One or more target groups not found"))
     if "LoadBalancerArn" in request:
@@ -325,8 +417,7 @@ def create_listener(request):
     actions = [normal_action(action) for action in request["DefaultActions"]]
     protocol = request.get("Protocol", "TCP")
     _check_protocols(protocol, actions)
-    if protocol == "TLS" and not request.get("Certificates"):
-        raise ApiError("ValidationError", "A certificate must be specified for TLS listeners")
+    _check_tls(protocol, request)
     tail = f"{balancer['LoadBalancerArn'].split(':loadbalancer/')[1]}/{secrets.token_hex(8)}"
     arn = _arn(f"listener/{tail}")
     alb._listeners[arn] = listener = {
@@ -346,12 +437,43 @@ def create_listener(request):
 
 @ELB.action("ModifyListener")
 def modify_listener(request):
-    """Check the protocols; ministack makes the change."""
+    """Check the protocols and the certificate; ministack makes the change."""
     listener = alb._listeners.get(request["ListenerArn"])
-    if listener and alb._lbs.get(listener["LoadBalancerArn"], {}).get("Type") == "network":
+    if not listener:
+        raise ApiError("ListenerNotFound", "One or more listeners not found")
+    if alb._lbs.get(listener["LoadBalancerArn"], {}).get("Type") == "network":
         actions = [normal_action(action) for action in request.get("DefaultActions", listener["DefaultActions"])]
-        _check_protocols(request.get("Protocol", listener["Protocol"]), actions)
+        protocol = request.get("Protocol", listener["Protocol"])
+        _check_protocols(protocol, actions)
+        _check_tls(protocol, request, listener.get("Certificates"))
     raise UseMinistack
+
+
+def _check_tls(protocol, request, current=None):
+    """A TLS listener has exactly one certificate, which ACM has issued. `current` are those that it has already."""
+    asked = [certificate["CertificateArn"] for certificate in request.get("Certificates", [])]
+    if protocol != "TLS":
+        if asked:
+            raise ApiError("ValidationError", f"A certificate cannot be specified for {protocol} listeners")
+        if "SslPolicy" in request:
+            raise ApiError("ValidationError", f"An SSL policy cannot be specified for {protocol} listeners")
+        return
+    if not (asked or current):
+        raise ApiError("ValidationError", "A certificate must be specified for TLS listeners")
+    if len(asked) > 1:
+        raise ApiError("TooManyCertificates", f"Up to '1' certificate ARNs can be specified, but '{len(asked)}' were "
+                                              "specified")
+    for arn in asked:
+        if ":acm:" not in arn:
+            continue  # a server certificate of IAM
+        certificate = acm._get_local_certificate(arn)
+        if not certificate:
+            raise ApiError("CertificateNotFound", f"Certificate '{arn}' not found")
+        if certificates.status_of(certificate) != "ISSUED":
+            raise ApiError("UnsupportedCertificate", f"The certificate '{arn}' must have a fully-qualified domain "
+                                                     "name, a supported signature, and a supported key size.")
+    if not request.get("SslPolicy", "ELBSecurityPolicy-").startswith("ELBSecurityPolicy-"):
+        raise ApiError("SSLPolicyNotFound", f"SSL policy '{request['SslPolicy']}' not found")
 
 
 def _check_protocols(protocol, actions):

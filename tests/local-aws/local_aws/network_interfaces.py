@@ -1,23 +1,27 @@
 """EC2: network interfaces, including those that a Network Load Balancer has in each of its subnets."""
+import ipaddress
 import secrets
 
 from ministack.core.responses import get_account_id
 from ministack.services import alb, ec2
 
-from . import clock, vpcs
+from . import clock, managed_resources, vpcs
 from .endpoint_services import new_id, tags_for
 from .paging import ec2_filter, ec2_page
 from .wire import EC2, ApiError
 
-_MEMBERS = ("NetworkInterfaceId", "SubnetId", "VpcId", "AvailabilityZone", "Description", "OwnerId", "Status",
-            "PrivateIpAddress", "InterfaceType", "MacAddress", "SourceDestCheck", "Attachment")
+_MEMBERS = ("NetworkInterfaceId", "SubnetId", "VpcId", "AvailabilityZone", "AvailabilityZoneId", "Description",
+            "OwnerId", "Status", "PrivateIpAddress", "InterfaceType", "MacAddress", "SourceDestCheck")
 
 
-def _new(subnet, address, description, kind="interface"):
+def _new(subnet, addresses, description, kind="interface"):
+    """An interface with these private IPv4 addresses, the primary one first."""
     return {"NetworkInterfaceId": new_id("eni"), "SubnetId": subnet["SubnetId"], "VpcId": subnet["VpcId"],
-            "AvailabilityZone": subnet["AvailabilityZone"], "OwnerId": get_account_id(), "Status": "available",
-            "Description": description, "PrivateIpAddress": address, "InterfaceType": kind, "SourceDestCheck": True,
-            "MacAddress": "02:" + ":".join(secrets.token_hex(1) for _ in range(5)), "Groups": [], "Attachment": None}
+            "AvailabilityZone": subnet["AvailabilityZone"], "AvailabilityZoneId": subnet["AvailabilityZoneId"],
+            "OwnerId": get_account_id(), "Status": "available", "Description": description,
+            "PrivateIpAddress": addresses[0], "Secondary": addresses[1:], "Ipv6": [], "InterfaceType": kind,
+            "SourceDestCheck": True, "MacAddress": "02:" + ":".join(secrets.token_hex(1) for _ in range(5)),
+            "Groups": [], "Attachment": None}
 
 
 def groups_of(group_ids):
@@ -28,9 +32,19 @@ def groups_of(group_ids):
     return [{"GroupId": group, "GroupName": ec2._security_groups[group]["GroupName"]} for group in group_ids]
 
 
-def add(subnet, groups, address, description="", attached_to=None):
+def take_addresses(request, subnet):
+    """The private IPv4 addresses that a request asks for, the primary one first."""
+    listed = request.get("PrivateIpAddresses", [])
+    primary = next((address["PrivateIpAddress"] for address in listed if address.get("Primary")), None)
+    wanted = [request.get("PrivateIpAddress") or primary,
+              *[address["PrivateIpAddress"] for address in listed if not address.get("Primary")],
+              *[None] * request.get("SecondaryPrivateIpAddressCount", 0)]
+    return [vpcs.take_address(subnet, address) for address in wanted]
+
+
+def add(subnet, groups, addresses, description="", attached_to=None):
     """A new interface, attached to an instance as its primary one if `attached_to` is given."""
-    interface = _new(subnet, address, description)
+    interface = _new(subnet, addresses, description)
     interface["Groups"] = groups_of(groups)
     if attached_to:
         interface |= {"Status": "in-use", "Attachment": {
@@ -43,34 +57,87 @@ def add(subnet, groups, address, description="", attached_to=None):
 
 def remove(interface_id):
     interface = ec2._network_interfaces.pop(interface_id)
-    vpcs.free_address(interface["SubnetId"], interface["PrivateIpAddress"])
+    for address in addresses_of(interface):
+        vpcs.free_address(interface["SubnetId"], address)
+
+
+def of_instance(instance_id):
+    """The interfaces attached to the instance, the primary one first."""
+    attached = [interface for interface in ec2._network_interfaces.values()
+                if (interface.get("Attachment") or {}).get("InstanceId") == instance_id]
+    return sorted(attached, key=lambda interface: interface["Attachment"]["DeviceIndex"])
 
 
 def _of_load_balancer(balancer):
-    """ELB creates these interfaces and describes them as `ELB net/NAME/ID`. Their addresses do not change."""
+    """ELB creates these interfaces and describes them as `ELB net/NAME/ID`. Their addresses do not change.
+
+    Each has as many secondary addresses as an attribute of the load balancer says:
+    https://docs.aws.amazon.com/elasticloadbalancing/latest/network/edit-load-balancer-attributes.html
+    """
     interfaces = balancer.setdefault("NetworkInterfaces", {})
+    secondary = next((int(attribute["Value"]) for attribute in alb._lb_attrs.get(balancer["LoadBalancerArn"], [])
+                      if attribute["Key"] == "secondary_ips.auto_assigned.per_subnet"), 0)
     for subnet_id in balancer["Subnets"]:
         subnet = ec2._subnets[subnet_id]
         if subnet_id not in interfaces:
             description = f"ELB {balancer['LoadBalancerArn'].split(':loadbalancer/')[1]}"
+            primary = balancer.get("PrivateAddresses", {}).get(subnet_id) or vpcs.take_address(subnet)
             interfaces[subnet_id] = {
-                **_new(subnet, vpcs.take_address(subnet), description, "network_load_balancer"),
+                **_new(subnet, [primary], description, "network_load_balancer"),
                 "Status": "in-use", "Attachment": {
                     "AttachmentId": new_id("ela-attach"), "InstanceOwnerId": "amazon-aws", "DeviceIndex": 1,
                     "Status": "attached", "DeleteOnTermination": False}}
+        more = interfaces[subnet_id]["Secondary"]
+        more += [vpcs.take_address(subnet) for _ in range(secondary - len(more))]
     groups = [{"GroupId": group, "GroupName": ec2._security_groups.get(group, {}).get("GroupName")}
               for group in balancer["SecurityGroups"]]
     return [_view(interfaces[subnet_id], groups, "amazon-elb") for subnet_id in balancer["Subnets"]]
 
 
+def addresses_of(interface):
+    return [interface["PrivateIpAddress"], *interface.get("Secondary", [])]
+
+
+def addresses_view(interface):
+    return [{"Primary": number == 0, "PrivateIpAddress": address}
+            for number, address in enumerate(addresses_of(interface))]
+
+
+def ipv6_view(interface):
+    return [{"Ipv6Address": address} for address in interface.get("Ipv6", [])]
+
+
+def operator_of(interface):
+    """An interface of a managed instance is managed as well."""
+    instance_id = (interface.get("Attachment") or {}).get("InstanceId")
+    return managed_resources.operator(interface["NetworkInterfaceId"], instance_id)
+
+
 def _view(interface, groups, requester=None):
-    address = interface.get("PrivateIpAddress")
-    attachment = interface.get("Attachment")
-    return {**{member: interface.get(member) for member in _MEMBERS}, "Attachment": attachment or None,
+    return {**{member: interface.get(member) for member in _MEMBERS},
+            "Attachment": interface.get("Attachment") or None,
             "RequesterId": requester, "RequesterManaged": requester is not None,
-            "Groups": groups,
-            "PrivateIpAddresses": [{"Primary": True, "PrivateIpAddress": address}],
-            "TagSet": ec2._tags.get(interface["NetworkInterfaceId"], [])}
+            "Groups": groups, "PrivateIpAddresses": addresses_view(interface), "Ipv6Addresses": ipv6_view(interface),
+            "Operator": operator_of(interface), "TagSet": ec2._tags.get(interface["NetworkInterfaceId"], [])}
+
+
+def _all_views():
+    rows = [_view(interface, interface.get("Groups") or []) for interface in ec2._network_interfaces.values()]
+    return rows + [row for balancer in alb._lbs.values() if balancer["Type"] == "network"
+                   for row in _of_load_balancer(balancer)]
+
+
+def _not_found(interface_id):
+    return ApiError("InvalidNetworkInterfaceID.NotFound", f"The networkInterface ID '{interface_id}' does not exist")
+
+
+def _own(interface_id):
+    """An interface that its account may change: not one of a load balancer."""
+    if interface_id in ec2._network_interfaces:
+        return ec2._network_interfaces[interface_id]
+    if interface_id in [row["NetworkInterfaceId"] for row in _all_views()]:
+        raise ApiError("AuthFailure", "You do not have permission to access the specified resource.")
+    raise _not_found(interface_id)
 
 
 @EC2.action("CreateNetworkInterface")
@@ -78,40 +145,93 @@ def create(request):
     subnet = vpcs.subnet_of(request["SubnetId"])
     groups = request.get("Groups") or [ec2._vpcs[subnet["VpcId"]]["DefaultSecurityGroupId"]]
     groups_of(groups)
-    interface = add(subnet, groups, vpcs.take_address(subnet, request.get("PrivateIpAddress")),
-                    request.get("Description", ""))
+    ipv6 = [_ipv6(address["Ipv6Address"], subnet) for address in request.get("Ipv6Addresses", [])]
+    interface = add(subnet, groups, take_addresses(request, subnet), request.get("Description", ""))
+    interface["Ipv6"] = ipv6
     ec2._tags[interface["NetworkInterfaceId"]] = tags_for("network-interface", request)
     return {"NetworkInterface": {**_view(interface, interface["Groups"]), "Status": "pending"},
             "ClientToken": request.get("ClientToken")}
 
 
+def _ipv6(text, subnet):
+    """An IPv6 address of the VPC: subnets have no IPv6 CIDR blocks here."""
+    try:
+        address = ipaddress.IPv6Address(text)
+    except ValueError:
+        raise ApiError("InvalidParameterValue", f"Invalid IPv6 address: {text}") from None
+    blocks = vpcs.ipv6_blocks(ec2._vpcs[subnet["VpcId"]])
+    if not any(address in ipaddress.ip_network(block) for block in blocks):
+        raise ApiError("InvalidParameterValue", f"Address {text} does not fall within the subnet's address range")
+    return str(address)
+
+
+@EC2.action("ModifyNetworkInterfaceAttribute")
+def modify(request):
+    interface = _own(request["NetworkInterfaceId"])
+    if "Groups" in request:
+        interface["Groups"] = groups_of(request["Groups"])
+    if "Description" in request:
+        interface["Description"] = request["Description"].get("Value", "")
+    if "SourceDestCheck" in request:
+        interface["SourceDestCheck"] = request["SourceDestCheck"].get("Value")
+
+
+@EC2.action("AssignPrivateIpAddresses")
+def assign(request):
+    interface = _own(request["NetworkInterfaceId"])
+    wanted = request.get("PrivateIpAddresses") or [None] * request.get("SecondaryPrivateIpAddressCount", 0)
+    if not wanted:
+        raise ApiError("MissingParameter", "Either secondaryPrivateIpAddressCount or privateIpAddress is required")
+    subnet = vpcs.subnet_of(interface["SubnetId"])
+    new = [vpcs.take_address(subnet, address) for address in wanted]
+    interface.setdefault("Secondary", []).extend(new)
+    return {"NetworkInterfaceId": interface["NetworkInterfaceId"],
+            "AssignedPrivateIpAddresses": [{"PrivateIpAddress": address} for address in new]}
+
+
+@EC2.action("UnassignPrivateIpAddresses")
+def unassign(request):
+    interface = _own(request["NetworkInterfaceId"])
+    for address in request.get("PrivateIpAddresses", []):
+        if address not in interface.get("Secondary", []):
+            raise ApiError("InvalidParameterValue", f"Some of [{address}] are not assigned to interface "
+                                                    f"{interface['NetworkInterfaceId']}")
+        interface["Secondary"].remove(address)
+        vpcs.free_address(interface["SubnetId"], address)
+
+
 @EC2.action("DeleteNetworkInterface")
 def delete(request):
-    interface_id = request["NetworkInterfaceId"]
-    if interface_id not in ec2._network_interfaces:
-        raise ApiError("InvalidNetworkInterfaceID.NotFound",
-                       f"The networkInterface ID '{interface_id}' does not exist")
-    if ec2._network_interfaces[interface_id].get("Attachment"):
-        raise ApiError("InvalidParameterValue", f"Network interface '{interface_id}' is currently in use.")
-    remove(interface_id)
+    interface = _own(request["NetworkInterfaceId"])
+    if interface.get("Attachment"):
+        raise ApiError("InvalidParameterValue",
+                       f"Network interface '{interface['NetworkInterfaceId']}' is currently in use.")
+    remove(interface["NetworkInterfaceId"])
 
 
 @EC2.action("DescribeNetworkInterfaces")
 def describe(request):
-    rows = [_view(interface, interface.get("Groups") or []) for interface in ec2._network_interfaces.values()]
-    rows += [row for balancer in alb._lbs.values() if balancer["Type"] == "network"
-             for row in _of_load_balancer(balancer)]
-    wanted = request.get("NetworkInterfaceIds", [])
+    rows, wanted = managed_resources.visible(request, _all_views()), request.get("NetworkInterfaceIds", [])
     for interface_id in wanted:
         if interface_id not in [row["NetworkInterfaceId"] for row in rows]:
-            raise ApiError("InvalidNetworkInterfaceID.NotFound",
-                           f"The networkInterface ID '{interface_id}' does not exist")
+            raise _not_found(interface_id)
+
+    def addresses(row):
+        return [address["PrivateIpAddress"] for address in row["PrivateIpAddresses"]]
+
+    def attachment(member):
+        return lambda row: (row["Attachment"] or {}).get(member)
+
     rows = ec2_filter(request, [row for row in rows if not wanted or row["NetworkInterfaceId"] in wanted], {
         "network-interface-id": "NetworkInterfaceId", "subnet-id": "SubnetId", "vpc-id": "VpcId",
-        "availability-zone": "AvailabilityZone", "description": "Description", "owner-id": "OwnerId",
+        "availability-zone": "AvailabilityZone", "availability-zone-id": "AvailabilityZoneId",
+        "description": "Description", "owner-id": "OwnerId", "mac-address": "MacAddress",
         "status": "Status", "interface-type": "InterfaceType", "requester-id": "RequesterId",
-        "requester-managed": "RequesterManaged", "private-ip-address": "PrivateIpAddress",
-        "addresses.private-ip-address": "PrivateIpAddress",
-        "attachment.instance-id": lambda row: (row["Attachment"] or {}).get("InstanceId"),
+        "requester-managed": "RequesterManaged", "private-ip-address": addresses,
+        "addresses.private-ip-address": addresses, **managed_resources.FILTERS,
+        "ipv6-addresses.ipv6-address": lambda row: [address["Ipv6Address"] for address in row["Ipv6Addresses"]],
+        "attachment.instance-id": attachment("InstanceId"), "attachment.attachment-id": attachment("AttachmentId"),
+        "attachment.instance-owner-id": attachment("InstanceOwnerId"), "attachment.status": attachment("Status"),
+        "attachment.device-index": attachment("DeviceIndex"),
         "group-id": lambda row: [group["GroupId"] for group in row["Groups"]]})
     return ec2_page(request, "NetworkInterfaces", rows)

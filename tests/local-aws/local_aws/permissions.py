@@ -39,6 +39,8 @@ def install():
         action = iam_actions._query_param(form, "Action")
         if service in ("ec2", "elasticloadbalancing") and action.startswith("Describe"):
             return "*"
+        if service == "elasticloadbalancing" and action in ("AddTags", "RemoveTags"):
+            return iam_actions._query_param(form, "ResourceArns.member.1") or "*"
         if service == "ec2" and action in _ENDPOINT_SERVICE_CALLS:
             service_id = iam_actions._query_param(form, "ServiceId")
             return f"arn:aws:ec2:{region}:{account}:vpc-endpoint-service/{service_id}" if service_id else "*"
@@ -53,7 +55,7 @@ def install():
     def worded_denial(service, action, principal_arn, request_id, **more):
         """Denials name the resource. EC2 adds a sentence before, and SNS writes its actions as SNS:Action."""
         by_identity_policy = not any(more.get(name) for name in ("error_code", "message", "resource_policy_arn"))
-        if by_identity_policy and service in ("ec2", "elasticloadbalancing", "sns", "dynamodb", "sqs"):
+        if by_identity_policy and service in ("acm", "ec2", "elasticloadbalancing", "sns", "dynamodb", "sqs"):
             resource = more.get("resource_arn", "*")
             spelt = action.replace("sns:", "SNS:") if service == "sns" else action
             message = iam_actions.identity_denial_message(spelt, principal_arn, resource,

@@ -198,15 +198,15 @@ def create(request):
     vpc_id = request.get("VpcId") or next((i for i, vpc in ec2._vpcs.items() if vpc["IsDefault"]), None)
     if vpc_id is None:
         raise ApiError("VPCIdNotSpecified", "No default VPC for this user")
-    vpcs.vpc_of(vpc_id)
-    name = request["GroupName"]
+    vpc, name = vpcs.vpc_of(vpc_id), request["GroupName"]
     if any((group["GroupName"], group["VpcId"]) == (name, vpc_id) for group in ec2._security_groups.values()):
         raise ApiError("InvalidGroup.Duplicate", f"The security group '{name}' already exists for VPC '{vpc_id}'")
     group_id = new_id("sg")
     ec2._security_groups[group_id] = {
         "GroupId": group_id, "GroupName": name, "Description": request["Description"], "VpcId": vpc_id,
         "OwnerId": get_account_id(), "IpPermissions": [],
-        "IpPermissionsEgress": [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]}
+        "IpPermissionsEgress": [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}],
+                                 "Ipv6Ranges": [{"CidrIpv6": "::/0"}] if vpcs.ipv6_blocks(vpc) else []}]}
     ec2._tags[group_id] = tags = tags_for("security-group", request)
     return {"GroupId": group_id, "SecurityGroupArn": ec2._security_group_arn(group_id), "Tags": tags}
 

@@ -42,9 +42,11 @@ def _install():
 
     from . import (  # noqa: F401
         alarm_events,
+        certificates,
         cloudformation_types,
         cloudtrail_events,
         connection_notifications,
+        elb_tags,
         endpoint_connections,
         instances,
         invocations,
@@ -67,7 +69,7 @@ def _install():
     EC2.install(ec2._ACTION_MAP)
     ELB.install(alb._ACTION_MAP)
     for module in (vpcs, load_balancers, clock, mailbox, invocations, permissions, request_log, cloudtrail_events,
-                   cloudformation_types, alarm_events):
+                   cloudformation_types, alarm_events, certificates):
         module.install()
 
 

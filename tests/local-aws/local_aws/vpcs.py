@@ -48,7 +48,10 @@ def ipv6_blocks(vpc):
 
 
 def subnet_containing(address, vpc_id):
-    """The subnet of the VPC that contains the IP address, if any."""
+    """The subnet of the VPC that contains the IP address, if any; of an IPv6 address, that of its interface."""
+    if address.version == 6:
+        return next((ec2._subnets.get(interface["SubnetId"]) for interface in ec2._network_interfaces.values()
+                     if interface["VpcId"] == vpc_id and str(address) in interface.get("Ipv6", [])), None)
     return next((subnet for subnet in ec2._subnets.values() if subnet["VpcId"] == vpc_id
                  and address in ipaddress.ip_network(subnet["CidrBlock"], strict=False)), None)
 
@@ -148,7 +151,21 @@ def _associate_ipv6(vpc):
         entries += [{"RuleNumber": number, "Protocol": "-1", "RuleAction": action, "Egress": egress,
                      "Ipv6CidrBlock": "::/0"}
                     for egress in (True, False) for number, action in ((101, "allow"), (32768, "deny"))]
+    for group in ec2._security_groups.values():
+        if group["VpcId"] == vpc["VpcId"] and _allows_all_outbound_only(group):
+            group["IpPermissionsEgress"].append({"IpProtocol": "-1", "Ipv6Ranges": [{"CidrIpv6": "::/0"}]})
     return association
+
+
+def _allows_all_outbound_only(group):
+    """Whether the outbound rules are still those of a new group. If so, EC2 adds the rule for IPv6.
+
+    https://docs.aws.amazon.com/vpc/latest/userguide/vpc-security-groups.html
+    """
+    peers = [(permission["IpProtocol"], peer.get("CidrIp")) for permission in group["IpPermissionsEgress"]
+             for kind in ("IpRanges", "Ipv6Ranges", "PrefixListIds", "UserIdGroupPairs")
+             for peer in permission.get(kind) or []]
+    return peers == [("-1", "0.0.0.0/0")]
 
 
 @EC2.action("AssociateVpcCidrBlock")

@@ -137,6 +137,42 @@ def test_changes_of_a_network_contain_the_id_of_what_they_change(aws, names, pro
     assert parameters("ModifyListener") == {"listenerArn": listener, "port": 5433}
 
 
+def test_outbound_rules_and_groups_of_interfaces_are_recorded_by_id(aws, names, trail):
+    ec2 = aws.client("ec2")
+    group, other = (ec2.create_security_group(GroupName=names("sg"), Description="d")["GroupId"] for _ in range(2))
+    interface = ec2.create_network_interface(SubnetId="subnet-00000001")["NetworkInterface"]["NetworkInterfaceId"]
+    prefixes = ec2.create_managed_prefix_list(PrefixListName=names("pl"), AddressFamily="IPv4", MaxEntries=3)[
+        "PrefixList"]["PrefixListId"]
+    events = trail(PROVIDER)
+    ec2.authorize_security_group_egress(GroupId=group, IpPermissions=[
+        {"IpProtocol": "tcp", "FromPort": 5432, "ToPort": 5432, "PrefixListIds": [{"PrefixListId": prefixes}],
+         "UserIdGroupPairs": [{"GroupId": other}]}])
+    assert events("AuthorizeSecurityGroupEgress")["detail"]["requestParameters"] == {
+        "groupId": group, "ipPermissions": {"items": [{
+            "ipProtocol": "tcp", "fromPort": 5432, "toPort": 5432, "groups": {"items": [{"groupId": other}]},
+            "prefixListIds": {"items": [{"prefixListId": prefixes}]}}]}}
+    ec2.revoke_security_group_egress(GroupId=group, IpPermissions=[
+        {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}])
+    assert events("RevokeSecurityGroupEgress")["detail"]["requestParameters"]["groupId"] == group
+    ec2.modify_network_interface_attribute(NetworkInterfaceId=interface, Groups=[group])
+    assert events("ModifyNetworkInterfaceAttribute")["detail"]["requestParameters"] == {
+        "networkInterfaceId": interface, "groupSet": {"items": [{"groupId": group}]}}
+
+
+def test_changes_of_targets_are_recorded_with_the_target_group(provider, trail):
+    events, targets = trail(PROVIDER), [{"Id": "172.31.0.10", "Port": 5432}]
+    provider.elb.register_targets(TargetGroupArn=provider.target_group, Targets=targets)
+    provider.elb.deregister_targets(TargetGroupArn=provider.target_group, Targets=targets)
+    provider.elb.add_tags(ResourceArns=[provider.target_group], Tags=[{"Key": "team", "Value": "db"}])
+    for name in ("RegisterTargets", "DeregisterTargets"):
+        detail = events(name)["detail"]
+        assert detail["requestParameters"] == {"targetGroupArn": provider.target_group,
+                                               "targets": [{"id": "172.31.0.10", "port": 5432}]}
+        assert detail["responseElements"] is None
+    assert events("AddTags")["detail"]["requestParameters"] == {
+        "resourceArns": [provider.target_group], "tags": [{"key": "team", "value": "db"}]}
+
+
 def test_the_consumers_calls_are_recorded_in_the_consumers_account(aws, provider, connect, trail):
     provider_events, consumer_events = trail(PROVIDER), trail(DBT)
     connect()

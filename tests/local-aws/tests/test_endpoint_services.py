@@ -295,3 +295,15 @@ def test_the_control_command_sets_raw_fields_of_a_connection(aws, provider, conn
     aws.control("connection", endpoint_id=endpoint, state="pending", owner=UNTRUSTED)
     [connection] = provider.connections()
     assert (connection["VpcEndpointState"], connection["VpcEndpointOwner"]) == ("pending", UNTRUSTED)
+
+
+@pytest.mark.parametrize("spelling", ["partial", "Partial"])
+def test_a_connection_can_be_partial(aws, provider, connect, spelling):
+    """EC2 sends states in lower camel case; its enumeration has them in upper camel case."""
+    endpoint = connect()
+    aws.control("connection", endpoint_id=endpoint, state=spelling)
+    assert provider.state(endpoint) == "partial"
+    [seen] = aws.client("ec2", DBT).describe_vpc_endpoints(VpcEndpointIds=[endpoint])["VpcEndpoints"]
+    assert seen["State"] == "partial"
+    assert provider.ec2.reject_vpc_endpoint_connections(ServiceId=provider.service_id, VpcEndpointIds=[endpoint])[
+        "Unsuccessful"] == []

@@ -199,11 +199,11 @@ def test_at_most_twenty_are_described_at_a_time(provider):
 
 @pytest.mark.parametrize("protocol, group_protocol", [("TCP", "TCP_UDP"), ("TLS", "TLS"), ("UDP", "UDP"),
                                                       ("TCP_UDP", "TCP_UDP")])
-def test_listeners_forward_to_groups_of_compatible_protocols(provider, names, protocol, group_protocol):
+def test_listeners_forward_to_groups_of_compatible_protocols(aws, provider, names, protocol, group_protocol):
     group = provider.elb.create_target_group(Name=names("tg"), Protocol=group_protocol, Port=53, VpcId=provider.vpc,
                                              TargetType="ip")["TargetGroups"][0]["TargetGroupArn"]
-    certificate = f"arn:aws:acm:{REGION}:{PROVIDER}:certificate/00000000-0000-0000-0000-000000000000"
-    more = {"Certificates": [{"CertificateArn": certificate}]} if protocol == "TLS" else {}
+    certificate = aws.client("acm").request_certificate(DomainName="db.example.com")
+    more = {"Certificates": [{"CertificateArn": certificate["CertificateArn"]}]} if protocol == "TLS" else {}
     asked = {"LoadBalancerArn": provider.load_balancer, "Protocol": protocol, **more}
     provider.elb.create_listener(**asked, Port=53, DefaultActions=[{"Type": "forward", "TargetGroupArn": group}])
     [listener] = provider.elb.describe_listeners(LoadBalancerArn=provider.load_balancer)["Listeners"]
@@ -219,8 +219,8 @@ def test_listeners_forward_to_groups_of_compatible_protocols(provider, names, pr
 
 
 def new_group(provider, names, **more):
-    return provider.elb.create_target_group(Name=names("tg"), VpcId=provider.vpc, **{
-        "Protocol": "TCP", "Port": 5432, **more})["TargetGroups"][0]["TargetGroupArn"]
+    return provider.elb.create_target_group(Name=names("tg"), **{
+        "VpcId": provider.vpc, "Protocol": "TCP", "Port": 5432, **more})["TargetGroups"][0]["TargetGroupArn"]
 
 
 def test_addresses_outside_the_vpc_need_a_zone_or_all(provider):
@@ -238,6 +238,70 @@ def test_addresses_outside_the_vpc_need_a_zone_or_all(provider):
     found = provider.elb.describe_target_health(TargetGroupArn=provider.target_group)["TargetHealthDescriptions"]
     assert [(d["Target"]["AvailabilityZone"], d["TargetHealth"]["State"]) for d in found] == [
         ("all", "healthy"), (provider.zones[1], "healthy"), (provider.zones[0], "healthy")]
+
+
+def test_a_target_group_of_ipv6_addresses_has_only_those(provider, names):
+    vpc = provider.ec2.create_vpc(CidrBlock="10.0.0.0/16", AmazonProvidedIpv6CidrBlock=True)["Vpc"]
+    subnet = provider.ec2.create_subnet(VpcId=vpc["VpcId"], CidrBlock="10.0.1.0/24")["Subnet"]
+    address = vpc["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"].replace("::/56", "::5")
+    provider.ec2.create_network_interface(SubnetId=subnet["SubnetId"], Ipv6Addresses=[{"Ipv6Address": address}])
+    group = new_group(provider, names, TargetType="ip", IpAddressType="ipv6", VpcId=vpc["VpcId"])
+    provider.elb.register_targets(TargetGroupArn=group, Targets=[{"Id": address}])
+    [found] = provider.elb.describe_target_health(TargetGroupArn=group)["TargetHealthDescriptions"]
+    assert found["Target"] == {"Id": address, "Port": 5432, "AvailabilityZone": subnet["AvailabilityZone"]}
+    for other, target in ((group, "10.0.1.9"), (provider.target_group, address)):
+        assert error_code(provider.elb.register_targets, TargetGroupArn=other, Targets=[{"Id": target}]) == (
+            "ValidationError")
+
+
+def test_health_checks_of_a_target_group_change_within_elbs_bounds(provider, names):
+    group = new_group(provider, names, HealthCheckIntervalSeconds=10, HealthyThresholdCount=3, HealthCheckPort="8080")
+    members = ("HealthCheckProtocol", "HealthCheckPort", "HealthCheckIntervalSeconds", "HealthCheckTimeoutSeconds",
+               "HealthyThresholdCount", "UnhealthyThresholdCount", "IpAddressType")
+
+    def settings():
+        [found] = provider.elb.describe_target_groups(TargetGroupArns=[group])["TargetGroups"]
+        return tuple(found[member] for member in members), found.get("HealthCheckPath")
+
+    assert settings() == (("TCP", "8080", 10, 10, 3, 2, "ipv4"), None)
+    provider.elb.modify_target_group(TargetGroupArn=group, HealthCheckProtocol="HTTP", UnhealthyThresholdCount=4)
+    assert settings() == (("HTTP", "8080", 10, 10, 3, 4, "ipv4"), "/")
+    for wrong in ({"HealthCheckIntervalSeconds": 301}, {"HealthyThresholdCount": 11}, {"HealthCheckProtocol": "TLS"}):
+        assert error_code(provider.elb.modify_target_group, TargetGroupArn=group, **wrong) == "ValidationError"
+
+
+@pytest.mark.parametrize("protocol, deregistration, unhealthy", [("TCP", "false", "true"), ("UDP", "true", "false")])
+def test_termination_of_connections_depends_on_the_protocol(provider, names, protocol, deregistration, unhealthy):
+    group = {"TargetGroupArn": new_group(provider, names, Protocol=protocol)}
+    key = "deregistration_delay.connection_termination.enabled"
+    found = attributes(provider.elb.describe_target_group_attributes(**group))
+    assert (found[key], found["target_health_state.unhealthy.connection_termination.enabled"]) == (
+        deregistration, unhealthy)
+    provider.elb.modify_target_group_attributes(**group, Attributes=[{"Key": key, "Value": "true"}])
+    assert attributes(provider.elb.describe_target_group_attributes(**group))[key] == "true"
+    assert error_code(provider.elb.modify_target_group_attributes, **group,
+                      Attributes=[{"Key": "none", "Value": "true"}]) == "ValidationError"
+
+
+def test_tags_are_added_described_and_removed(aws, provider):
+    arns = [provider.load_balancer, provider.target_group, provider.listen()]
+
+    def tags():
+        found = provider.elb.describe_tags(ResourceArns=arns)["TagDescriptions"]
+        assert [row["ResourceArn"] for row in found] == arns
+        return [{tag["Key"]: tag["Value"] for tag in row["Tags"]} for row in found]
+
+    provider.elb.add_tags(ResourceArns=arns, Tags=[{"Key": "team", "Value": "data & ml"}, {"Key": "a", "Value": "b"}])
+    provider.elb.add_tags(ResourceArns=arns[:1], Tags=[{"Key": "team", "Value": "db"}])
+    provider.elb.remove_tags(ResourceArns=arns, TagKeys=["a"])
+    assert tags() == [{"team": "db"}, {"team": "data & ml"}, {"team": "data & ml"}]
+    twice = [{"Key": "team", "Value": "1"}, {"Key": "team", "Value": "2"}]
+    assert error_code(provider.elb.add_tags, ResourceArns=arns, Tags=twice) == "DuplicateTagKeys"
+    many = [{"Key": str(number), "Value": ""} for number in range(50)]
+    assert error_code(provider.elb.add_tags, ResourceArns=arns, Tags=many) == "TooManyTags"
+    describe = provider.elb.describe_tags
+    assert error_code(describe, ResourceArns=[*arns, arns[1] + "0"]) == "TargetGroupNotFound"
+    assert error_code(describe, ResourceArns=arns * 7) == "ValidationError"  # 20 is the most
 
 
 def test_instances_are_targets_without_a_zone(aws, provider, names):

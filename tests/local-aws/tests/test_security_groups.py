@@ -129,6 +129,51 @@ def test_rules_are_revoked_by_id_all_or_none(ec2, new_group):
     assert rules(ec2, group, egress=True) == []
 
 
+def test_outbound_rules_are_closed_opened_and_modified(ec2, new_group, new_prefix_list):
+    group, other, prefixes = new_group(), new_group(), new_prefix_list("192.0.2.0/24")["PrefixListId"]
+    everything = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    [default] = rules(ec2, group, egress=True)
+    assert (default["IsEgress"], default["IpProtocol"], default["CidrIpv4"]) == (True, "-1", "0.0.0.0/0")
+    [revoked] = ec2.revoke_security_group_egress(GroupId=group, IpPermissions=[everything])["RevokedSecurityGroupRules"]
+    assert (revoked["SecurityGroupRuleId"], revoked["IsEgress"]) == (default["SecurityGroupRuleId"], True)
+    assert rules(ec2, group, egress=True) == []
+    ec2.authorize_security_group_egress(GroupId=group, IpPermissions=[
+        {**POSTGRES, "PrefixListIds": [{"PrefixListId": prefixes}], "UserIdGroupPairs": [{"GroupId": other}]}])
+    by_list, by_group = rules(ec2, group, egress=True)
+    assert (by_list["PrefixListId"], by_group["ReferencedGroupInfo"]["GroupId"]) == (prefixes, other)
+    assert rules(ec2, group) == []
+    ec2.modify_security_group_rules(GroupId=group, SecurityGroupRules=[
+        {"SecurityGroupRuleId": by_list["SecurityGroupRuleId"],
+         "SecurityGroupRule": {**POSTGRES, "CidrIpv4": "10.0.0.0/8"}}])
+    changed = rules(ec2, group, egress=True)[0]
+    assert (changed["SecurityGroupRuleId"], changed["CidrIpv4"], changed["IsEgress"]) == (
+        by_list["SecurityGroupRuleId"], "10.0.0.0/8", True)
+    [found] = ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"]
+    [outbound] = found["IpPermissionsEgress"]
+    assert (outbound["IpRanges"], outbound["UserIdGroupPairs"][0]["GroupId"]) == ([{"CidrIp": "10.0.0.0/8"}], other)
+    assert error_code(ec2.delete_security_group, GroupId=other) == "DependencyViolation"
+
+
+def test_the_cli_opens_and_closes_an_outbound_port(aws, ec2, new_group):
+    group = new_group()
+    rule = ["--group-id", group, "--ip-permissions", "IpProtocol=tcp,FromPort=5432,ToPort=5432,"
+                                                     "IpRanges=[{CidrIp=10.0.0.0/8}]"]
+    created = aws.cli("ec2", "authorize-security-group-egress", *rule)["SecurityGroupRules"]
+    assert [r["IsEgress"] for r in created] == [True]
+    revoked = aws.cli("ec2", "revoke-security-group-egress", *rule)["RevokedSecurityGroupRules"]
+    assert [r["SecurityGroupRuleId"] for r in revoked] == [r["SecurityGroupRuleId"] for r in created]
+
+
+def test_groups_of_a_vpc_with_ipv6_allow_all_outbound_ipv6(ec2, new_group, new_vpc):
+    changed, unchanged = new_group(VpcId=new_vpc), new_group(VpcId=new_vpc)
+    ec2.authorize_security_group_egress(GroupId=changed, IpPermissions=[
+        {**POSTGRES, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}])
+    ec2.associate_vpc_cidr_block(VpcId=new_vpc, AmazonProvidedIpv6CidrBlock=True)
+    outbound = {group: [rule.get("CidrIpv4") or rule["CidrIpv6"] for rule in rules(ec2, group, egress=True)]
+                for group in (changed, unchanged, new_group(VpcId=new_vpc))}
+    assert list(outbound.values()) == [["0.0.0.0/0", "10.0.0.0/8"], ["0.0.0.0/0", "::/0"], ["0.0.0.0/0", "::/0"]]
+
+
 def test_revoking_a_missing_rule_fails_except_in_a_default_vpc(ec2, new_group, new_vpc):
     absent = {"IpPermissions": [{**POSTGRES, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}]}
     answer = ec2.revoke_security_group_ingress(GroupId=new_group(), **absent)

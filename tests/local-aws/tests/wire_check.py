@@ -1,10 +1,11 @@
-"""Checks the responses to clients: every XML element must be a member of botocore's output shape."""
+"""Checks the responses to clients: every XML element and JSON key must be a member of botocore's output shape."""
+import json
 import re
 from xml.etree import ElementTree
 
 violations: list[str] = []
-HANDLED_HERE = re.compile(  # the EC2 actions; of ELBv2, all are
-    "VpcEndpoint|NetworkAcl|(Create|Delete|Describe)NetworkInterface|SecurityGroup|PrefixList|Route|Subnet|VpcPeering|"
+HANDLED_HERE = re.compile(  # the EC2 actions; of the other services, all that tests call are
+    "VpcEndpoint|NetworkAcl|(Create|Delete|Describe|Modify)NetworkInterface|PrivateIpAddresses|SecurityGroup|PrefixList|Route|Subnet|VpcPeering|"
     "TransitGateway|(Create|Describe)Vpcs?$|VpcCidrBlock|(Run|Describe)Instances")
 LOWER_CAMEL = re.compile(r"[a-z]+([A-Z][a-z]*)*")
 
@@ -14,6 +15,8 @@ def watch(client):
     service = client.meta.service_model.service_name
     if service in ("ec2", "elbv2"):
         client.meta.events.register(f"before-parse.{service}", _check)
+    if service == "acm":
+        client.meta.events.register(f"before-parse.{service}", _check_json)
 
 
 def _check(operation_model, response_dict, **_):
@@ -29,6 +32,32 @@ def _check(operation_model, response_dict, **_):
             _walk(element, shape, name)
         elif _tag(element) not in without_shape:
             _member(element, shape, name)
+
+
+def _check_json(operation_model, response_dict, **_):
+    if response_dict["status_code"] < 300 and operation_model.output_shape:
+        check_value(json.loads(response_dict["body"]), operation_model.output_shape, operation_model.name)
+
+
+_JSON_TYPES = {"structure": dict, "list": list, "map": dict, "string": str, "boolean": bool, "integer": int,
+               "double": (int, float), "timestamp": (int, float)}
+
+
+def check_value(value, shape, path):
+    """Check a decoded value. Timestamps are numbers, and a member without a value is absent."""
+    if not isinstance(value, _JSON_TYPES.get(shape.type_name, object)):
+        violations.append(f"{path}: {value!r} is not a {shape.type_name}")
+    elif shape.type_name == "structure":
+        for name, item in value.items():
+            if name not in shape.members:
+                violations.append(f"{path}: {shape.name} has no {name}")
+            else:
+                check_value(item, shape.members[name], f"{path}.{name}")
+    elif shape.type_name == "list":
+        for item in value:
+            check_value(item, shape.member, f"{path}[]")
+    elif getattr(shape, "enum", None) and value not in shape.enum:
+        violations.append(f"{path}: {value!r} is not a {shape.name}")
 
 
 def _tag(element):

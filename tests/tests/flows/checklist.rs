@@ -39,7 +39,7 @@ enum Fix {
 
 /// Changes that trigger the check, since CloudTrail records them.
 #[rustfmt::skip]
-const CHANGES: [Row; 10] = [
+const CHANGES: [Row; 11] = [
     Row { check: "service.acceptance-required", service: Postgres,
         breaks: |service, aws| service.modify_service(aws, &["--no-acceptance-required"]),
         alerts: &[("[CRITICAL]", "is OFF: allowed accounts connect unapproved")], fix: PrintedCommand },
@@ -52,6 +52,8 @@ const CHANGES: [Row; 10] = [
         alerts: &[("[WARNING]", "connection events (0 of 4)")], fix: PrintedCommand },
     Row { check: "load-balancer.security-groups", service: Postgres, breaks: Company::remove_dbt_rule,
         alerts: &[("[CRITICAL]", "security group blocks dbt on port 5432")], fix: PrintedCommand },
+    Row { check: "load-balancer.outbound", service: Postgres, breaks: Company::remove_outbound_rule,
+        alerts: &[("[CRITICAL]", "outbound rules of postgres block 3 of 3 targets")], fix: PrintedCommand },
     Row { check: "network-path", service: Postgres, breaks: Company::deny_in_network_acl,
         alerts: &[("[WARNING]", "targets in postgres")], fix: PrintedCommand },
     // Of gitlab: without cross-zone load balancing, postgres's traffic stays in its subnets and passes no network ACL.
@@ -87,13 +89,16 @@ const FOUND_BY_SCHEDULE: [(Function, Row); 3] = [
 ];
 
 /// The checks that other flows show.
-const SHOWN_ELSEWHERE: [&str; 6] = [
+const SHOWN_ELSEWHERE: [&str; 9] = [
     "connection.absent",
     "connection.dbt",
     "connection.untrusted",
+    "listener.certificate",
     // Nobody can delete the endpoint service and leave the environment as it was.
     "service.available",
     "target-group.health",
+    "target-group.hostname",
+    "target-group.security-groups",
     "visibility.lost",
 ];
 
@@ -178,9 +183,10 @@ const DRIFT_WATCHER_CALLS: [(&str, usize); 18] = [
     ("dynamodb:Query", 3),
     ("ec2:DescribeInstances", 1),
     ("ec2:DescribeNetworkAcls", 1),
-    ("ec2:DescribeNetworkInterfaces", 1),
+    // Of the load balancers, and of the targets.
+    ("ec2:DescribeNetworkInterfaces", 2),
     ("ec2:DescribeRouteTables", 1),
-    ("ec2:DescribeSecurityGroupRules", 1),
+    ("ec2:DescribeSecurityGroupRules", 2),
     ("ec2:DescribeSubnets", 1),
     ("ec2:DescribeVpcEndpointConnectionNotifications", 1),
     ("ec2:DescribeVpcEndpointConnections", 1),
@@ -196,7 +202,7 @@ const DRIFT_WATCHER_CALLS: [(&str, usize); 18] = [
 ];
 
 /// The attributes are those of the one target group that has no healthy target in some zone.
-const HEALTH_WATCHER_CALLS: [(&str, usize); 10] = [
+const HEALTH_WATCHER_CALLS: [(&str, usize); 11] = [
     // The alert that fires remembers when its result was read: an older read changes nothing then.
     ("dynamodb:PutItem", 1),
     // For each service, and for the guard itself.
@@ -206,6 +212,7 @@ const HEALTH_WATCHER_CALLS: [(&str, usize); 10] = [
     ("elasticloadbalancing:DescribeListeners", 2),
     ("elasticloadbalancing:DescribeLoadBalancerAttributes", 1),
     ("elasticloadbalancing:DescribeLoadBalancers", 1),
+    ("elasticloadbalancing:DescribeTags", 1),
     ("elasticloadbalancing:DescribeTargetGroupAttributes", 1),
     ("elasticloadbalancing:DescribeTargetGroups", 1),
     ("elasticloadbalancing:DescribeTargetHealth", 3),

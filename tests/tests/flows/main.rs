@@ -9,4 +9,5 @@ mod health;
 mod lateness;
 mod story;
 mod strict;
+mod targets;
 mod topics;

@@ -338,7 +338,7 @@ impl Notifier {
                 Ok(Write::Won(version)) => outbox.extend(update, version),
                 Ok(Write::Lost) => lost.push(update),
                 Err(error) => {
-                    tracing::error!(%error, key = %update.key, "not stored; sending it all the same");
+                    tracing::error!(%error, key = %update.key, "could not store the alert; sending it anyway");
                     outbox.error = Some(error);
                     outbox.unrecorded.extend(self.not_recently_sent(&update, now));
                 }

@@ -59,8 +59,8 @@ fn heard(transition: &Value) -> (u64, char) {
         "firing" => 'F',
         "reminder" => 'r',
         "resolved" => 'R',
-        _ if summary.starts_with("closed, the resource is gone") => 'x',
-        _ if summary.starts_with("closed, no longer watched") => 'u',
+        _ if summary.starts_with("closed (resource gone)") => 'x',
+        _ if summary.starts_with("closed (no longer checked)") => 'u',
         _ if summary.starts_with("alerts silenced") => 's',
         other => panic!("{other}: {summary}"),
     };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_sdk_elasticloadbalancingv2::types as elb;
 use guard_core::ids::Arn;
 use guard_core::snapshot::{
-    CrossZoneOverride, Description, Health, Listener, Observed, Target, TargetGroup, TargetKind, Zone,
+    CrossZoneOverride, Description, HOSTNAME_TAG, Health, Listener, Observed, Target, TargetGroup, TargetKind, Zone,
 };
 
 use super::Observer;
@@ -57,6 +57,28 @@ impl Observer {
             })
             .await?;
         Ok(groups.into_iter().collect())
+    }
+
+    /// The tag [`HOSTNAME_TAG`] of these target groups: one call per 20.
+    pub(super) async fn hostname_tags(&self, arns: &BTreeSet<Arn>) -> Observed<BTreeMap<Arn, String>> {
+        const CALL: &str = "elasticloadbalancing:DescribeTags";
+        let arns = arns.iter().map(ToString::to_string).collect();
+        let tagged: Vec<(Arn, Option<String>)> = self
+            .in_batches(arns, NAMED_PER_CALL, async |arns| {
+                let call = self.elb.describe_tags().set_resource_arns(Some(arns));
+                self.call(CALL, call.send(), |response| {
+                    let named = response.tag_descriptions().iter().map(|row| {
+                        let arn = row.resource_arn().and_then(|arn| arn.parse().ok());
+                        let tag = row.tags().iter().find(|tag| tag.key() == Some(HOSTNAME_TAG));
+                        let name = tag.and_then(elb::Tag::value).map(ToOwned::to_owned);
+                        arn.map(|arn: Arn| (arn, name)).ok_or_else(|| malformed_response(CALL, "a resource has no ARN"))
+                    });
+                    named.collect()
+                })
+                .await
+            })
+            .await?;
+        Ok(tagged.into_iter().filter_map(|(arn, name)| Some((arn, name?))).collect())
     }
 
     /// The load balancer's listeners: one call per page. A listener of a Network Load Balancer has only a default action.
@@ -154,6 +176,7 @@ fn listener(row: &elb::Listener) -> Option<Listener> {
         port: row.port().and_then(|port| port.try_into().ok())?,
         protocol: row.protocol()?.as_str().to_owned(),
         forwards_to: forwards.map(|arn| arn?.parse().ok()).collect::<Option<_>>()?,
+        certificate: row.certificates().first().and_then(elb::Certificate::certificate_arn).map(ToOwned::to_owned),
     })
 }
 
@@ -172,7 +195,21 @@ fn target_group(arn: Arn, row: &elb::TargetGroup) -> TargetGroup {
         _ => TargetKind::Other,
     };
     let targets = Err(malformed_response("elasticloadbalancing:DescribeTargetHealth", "it was not asked"));
-    TargetGroup { arn, kind, health_check, targets, cross_zone: None }
+    let seconds = row.health_check_interval_seconds().and_then(|seconds| seconds.try_into().ok());
+    let failures = row.unhealthy_threshold_count().and_then(|failures| failures.try_into().ok());
+    TargetGroup {
+        arn,
+        kind,
+        vpc: row.vpc_id().map(ToOwned::to_owned),
+        health_check,
+        // `traffic-port` is no number.
+        health_check_port: row.health_check_port().and_then(|port| port.parse().ok()),
+        health_check_timing: seconds.zip(failures),
+        is_ipv6: row.ip_address_type() == Some(&elb::TargetGroupIpAddressTypeEnum::Ipv6),
+        hostname: None,
+        targets,
+        cross_zone: None,
+    }
 }
 
 fn target(row: &elb::TargetHealthDescription) -> Option<Target> {
@@ -185,6 +222,7 @@ fn target(row: &elb::TargetHealthDescription) -> Option<Target> {
         zone: target.and_then(elb::TargetDescription::availability_zone).map(ToOwned::to_owned),
         address: id.parse().ok(),
         subnet: None,
+        security_groups: None,
         health: Health::parse(health.and_then(elb::TargetHealth::state).map_or("", |state| state.as_str())),
         reason: reason.map(|reason| reason.as_str().to_owned()),
         description: health.and_then(elb::TargetHealth::description).map(ToOwned::to_owned),

@@ -9,8 +9,10 @@ macro_rules! list {
     }};
 }
 
+mod certificates;
 mod connections;
 mod endpoint_services;
+mod hostnames;
 mod load_balancers;
 mod network;
 mod topology;
@@ -40,6 +42,7 @@ const FILTER_VALUES: usize = 200;
 /// Reads EC2 and ELB.
 #[derive(Debug, Clone)]
 pub struct Observer {
+    acm: aws_sdk_acm::Client,
     ec2: aws_sdk_ec2::Client,
     elb: aws_sdk_elasticloadbalancingv2::Client,
     permits: Arc<Semaphore>,
@@ -51,6 +54,7 @@ impl Observer {
     #[must_use]
     pub fn new(config: &aws_config::SdkConfig) -> Self {
         Self {
+            acm: aws_sdk_acm::Client::new(config),
             ec2: aws_sdk_ec2::Client::new(config),
             elb: aws_sdk_elasticloadbalancingv2::Client::new(config),
             permits: Arc::new(Semaphore::new(MAX_CALLS)),

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use aws_sdk_ec2::types as ec2;
 use futures_util::future::join_all;
 use guard_core::snapshot::{
-    AclEntry, Interface, Network, NetworkAcl, Observed, Ports, Route, RouteTable, SecurityGroupRule, Source, Subnet,
+    AclEntry, Interface, Network, NetworkAcl, Observed, Peer, Ports, Route, RouteTable, SecurityGroupRule, Subnet,
 };
 use ipnet::IpNet;
 
@@ -20,7 +20,20 @@ pub(super) struct Instance {
     pub(super) zone: Option<String>,
     pub(super) subnet: Option<String>,
     pub(super) address: Option<IpAddr>,
+    /// The security groups of its primary network interface.
+    pub(super) security_groups: Vec<String>,
 }
+
+/// A network interface that has the address of a target.
+#[derive(Debug, Clone)]
+pub(super) struct TargetInterface {
+    pub(super) vpc: String,
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) security_groups: Vec<String>,
+}
+
+/// Rules of security groups, and the prefix lists that they name.
+type RulesAndLists = (Observed<Vec<SecurityGroupRule>>, BTreeMap<String, Observed<Vec<IpNet>>>);
 
 impl Observer {
     /// The network around load balancers with these security groups and interface descriptions, in these VPCs: one call of
@@ -32,40 +45,37 @@ impl Observer {
         vpcs: BTreeSet<String>,
     ) -> Network {
         let vpcs: Vec<String> = vpcs.into_iter().collect();
-        let rules = async {
-            let rules = self.rules(groups).await;
-            let named = rules.iter().flatten().filter_map(|rule| match &rule.source {
-                Source::PrefixList(id) => Some(id.clone()),
-                Source::Cidr(_) | Source::Group(_) => None,
-            });
-            let named: BTreeSet<String> = named.collect();
-            let lists = join_all(named.into_iter().map(async |id| (id.clone(), self.prefix_list(&id).await))).await;
-            (rules, lists.into_iter().collect::<BTreeMap<_, _>>())
-        };
         let ((rules, prefix_lists), interfaces, subnets, acls, route_tables) = tokio::join!(
-            rules,
+            self.rules_and_lists(groups),
             self.interfaces(interfaces),
             self.subnets(vpcs.clone()),
             self.acls(vpcs.clone()),
             self.route_tables(vpcs)
         );
-        Network { rules, prefix_lists, interfaces, subnets, acls, route_tables }
+        Network { rules, target_rules: Ok(Vec::new()), prefix_lists, interfaces, subnets, acls, route_tables }
+    }
+
+    /// The rules of `groups`: one call per 200 and page; then one per prefix list that a rule names.
+    pub(super) async fn rules_and_lists(&self, groups: BTreeSet<String>) -> RulesAndLists {
+        let rules = self.rules(groups).await;
+        let named = rules.iter().flatten().filter_map(|rule| match &rule.peer {
+            Peer::PrefixList(id) => Some(id.clone()),
+            Peer::Cidr(_) | Peer::Group(_) => None,
+        });
+        let named: BTreeSet<String> = named.collect();
+        let lists = join_all(named.into_iter().map(async |id| (id.clone(), self.prefix_list(&id).await))).await;
+        (rules, lists.into_iter().collect())
     }
 
     async fn rules(&self, groups: BTreeSet<String>) -> Observed<Vec<SecurityGroupRule>> {
         const CALL: &str = "ec2:DescribeSecurityGroupRules";
-        let parse = |row: &ec2::SecurityGroupRule| match row.is_egress() {
-            Some(true) => Ok(None),
-            Some(false) => rule(row).map(Some).ok_or_else(|| malformed_response(CALL, "a rule is incomplete")),
-            None => Err(malformed_response(CALL, "a rule does not say whether it is inbound")),
-        };
-        let rules: Vec<Option<SecurityGroupRule>> = self
-            .in_batches(groups.into_iter().collect(), FILTER_VALUES, async |groups| {
-                let call = self.ec2.describe_security_group_rules().filters(filter("group-id", groups));
-                list!(self, CALL, call, security_group_rules, next_token, parse)
-            })
-            .await?;
-        Ok(rules.into_iter().flatten().collect())
+        let parse =
+            |row: &ec2::SecurityGroupRule| rule(row).ok_or_else(|| malformed_response(CALL, "a rule is incomplete"));
+        self.in_batches(groups.into_iter().collect(), FILTER_VALUES, async |groups| {
+            let call = self.ec2.describe_security_group_rules().filters(filter("group-id", groups));
+            list!(self, CALL, call, security_group_rules, next_token, parse)
+        })
+        .await
     }
 
     async fn prefix_list(&self, id: &str) -> Observed<Vec<IpNet>> {
@@ -81,12 +91,10 @@ impl Observer {
     async fn interfaces(&self, descriptions: BTreeSet<String>) -> Observed<Vec<Interface>> {
         const CALL: &str = "ec2:DescribeNetworkInterfaces";
         let interface = |row: &ec2::NetworkInterface| {
-            let ipv6 = row.ipv6_addresses().iter().filter_map(ec2::NetworkInterfaceIpv6Address::ipv6_address);
-            let addresses = row.private_ip_address().into_iter().chain(ipv6);
             Some(Interface {
                 description: row.description()?.to_owned(),
                 subnet: row.subnet_id()?.to_owned(),
-                addresses: addresses.map(|address| address.parse().ok()).collect::<Option<_>>()?,
+                addresses: addresses(row)?,
             })
         };
         let parse = |row: &ec2::NetworkInterface| {
@@ -94,13 +102,45 @@ impl Observer {
                 .ok_or_else(|| malformed_response(CALL, "an interface lacks its subnet, or its address is none"))
         };
         self.in_batches(descriptions.into_iter().collect(), FILTER_VALUES, async |descriptions| {
-            let call = self.ec2.describe_network_interfaces().filters(filter("description", descriptions));
+            // The account may hide what AWS manages.
+            let call = self.ec2.describe_network_interfaces().include_managed_resources(true);
+            let call = call.filters(filter("description", descriptions));
             list!(self, CALL, call, network_interfaces, next_token, parse)
         })
         .await
     }
 
-    async fn subnets(&self, vpcs: Vec<String>) -> Observed<Vec<Subnet>> {
+    /// The network interfaces that have one of these addresses, in whichever VPC: one call per 200 and page.
+    pub(super) async fn interfaces_with(&self, addresses: BTreeSet<IpAddr>) -> Observed<Vec<TargetInterface>> {
+        const CALL: &str = "ec2:DescribeNetworkInterfaces";
+        let parse = |row: &ec2::NetworkInterface| {
+            let interface = || {
+                let groups = row.groups().iter().map(|group| group.group_id().map(ToOwned::to_owned));
+                Some(TargetInterface {
+                    vpc: row.vpc_id()?.to_owned(),
+                    addresses: self::addresses(row)?,
+                    security_groups: groups.collect::<Option<_>>()?,
+                })
+            };
+            interface()
+                .ok_or_else(|| malformed_response(CALL, "an interface lacks its VPC, or a security group its id"))
+        };
+        let (ipv4, ipv6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.into_iter().partition(IpAddr::is_ipv4);
+        let read = async |name: &str, addresses: Vec<IpAddr>| {
+            let addresses = addresses.iter().map(ToString::to_string).collect();
+            self.in_batches(addresses, FILTER_VALUES, async |addresses| {
+                let call = self.ec2.describe_network_interfaces().include_managed_resources(true);
+                let call = call.filters(filter(name, addresses));
+                list!(self, CALL, call, network_interfaces, next_token, parse)
+            })
+            .await
+        };
+        let (ipv4, ipv6) =
+            tokio::join!(read("addresses.private-ip-address", ipv4), read("ipv6-addresses.ipv6-address", ipv6));
+        Ok([ipv4?, ipv6?].concat())
+    }
+
+    pub(super) async fn subnets(&self, vpcs: Vec<String>) -> Observed<Vec<Subnet>> {
         const CALL: &str = "ec2:DescribeSubnets";
         let subnet = |row: &ec2::Subnet| {
             let ipv6 = row.ipv6_cidr_block_association_set().iter().filter_map(|block| block.ipv6_cidr_block());
@@ -158,21 +198,38 @@ impl Observer {
             let zone = row.placement().and_then(ec2::Placement::availability_zone).map(ToOwned::to_owned);
             let address = row.private_ip_address().and_then(|address| address.parse().ok());
             let subnet = row.subnet_id().map(ToOwned::to_owned);
-            Some((row.instance_id()?.to_owned(), Instance { zone, subnet, address }))
+            let groups = row.security_groups().iter().map(|group| group.group_id().map(ToOwned::to_owned));
+            let security_groups = groups.collect::<Option<_>>()?;
+            Some((row.instance_id()?.to_owned(), Instance { zone, subnet, address, security_groups }))
         };
         let parse = |row: &ec2::Reservation| {
             let instances: Option<Vec<_>> = row.instances().iter().map(instance).collect();
-            instances.ok_or_else(|| malformed_response(CALL, "an instance has no id"))
+            instances.ok_or_else(|| malformed_response(CALL, "an instance, or a security group of one, has no id"))
         };
         let reservations: Vec<Vec<(String, Instance)>> = self
             .in_batches(instances.into_iter().collect(), FILTER_VALUES, async |ids| {
                 // A filter, because with the InstanceIds parameter the call fails if one of the instances does not exist.
-                let call = self.ec2.describe_instances().filters(filter("instance-id", ids));
+                let call = self.ec2.describe_instances().include_managed_resources(true);
+                let call = call.filters(filter("instance-id", ids));
                 list!(self, CALL, call, reservations, next_token, parse)
             })
             .await?;
         Ok(reservations.into_iter().flatten().collect())
     }
+}
+
+/// All private addresses, the primary one first. A load balancer's node may have secondary ones.
+fn addresses(row: &ec2::NetworkInterface) -> Option<Vec<IpAddr>> {
+    let ipv4 = row.private_ip_addresses().iter().filter_map(ec2::NetworkInterfacePrivateIpAddress::private_ip_address);
+    let ipv6 = row.ipv6_addresses().iter().filter_map(ec2::NetworkInterfaceIpv6Address::ipv6_address);
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for address in row.private_ip_address().into_iter().chain(ipv4).chain(ipv6) {
+        let address = address.parse().ok()?;
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    Some(addresses)
 }
 
 /// The TCP ports that a rule is for: `Some(None)` if it is for another protocol, `None` if EC2 does not say. EC2 writes
@@ -191,17 +248,18 @@ fn tcp_ports(protocol: Option<&str>, first: Option<i32>, last: Option<i32>) -> O
 fn rule(row: &ec2::SecurityGroupRule) -> Option<SecurityGroupRule> {
     let cidr = row.cidr_ipv4().or(row.cidr_ipv6());
     let group = row.referenced_group_info().and_then(ec2::ReferencedSecurityGroup::group_id);
-    let source = match (cidr, row.prefix_list_id(), group) {
-        (Some(cidr), ..) => Source::Cidr(cidr.parse().ok()?),
-        (None, Some(list), _) => Source::PrefixList(list.to_owned()),
-        (None, None, Some(group)) => Source::Group(group.to_owned()),
+    let peer = match (cidr, row.prefix_list_id(), group) {
+        (Some(cidr), ..) => Peer::Cidr(cidr.parse().ok()?),
+        (None, Some(list), _) => Peer::PrefixList(list.to_owned()),
+        (None, None, Some(group)) => Peer::Group(group.to_owned()),
         (None, None, None) => return None,
     };
     Some(SecurityGroupRule {
         id: row.security_group_rule_id()?.to_owned(),
         group: row.group_id()?.to_owned(),
+        egress: row.is_egress()?,
         tcp: tcp_ports(row.ip_protocol(), row.from_port(), row.to_port())?,
-        source,
+        peer,
     })
 }
 
@@ -284,16 +342,21 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_has_one_source() {
-        let row =
-            || ec2::SecurityGroupRule::builder().security_group_rule_id("sgr-1").group_id("sg-1").ip_protocol("-1");
+    fn a_rule_has_one_peer() {
+        let row = || {
+            ec2::SecurityGroupRule::builder()
+                .security_group_rule_id("sgr-1")
+                .group_id("sg-1")
+                .is_egress(false)
+                .ip_protocol("-1")
+        };
         let referenced = ec2::ReferencedSecurityGroup::builder().group_id("sg-2").build();
-        let source = |row: ec2::SecurityGroupRule| rule(&row).map(|rule| rule.source);
-        assert_eq!(source(row().cidr_ipv4("10.0.0.0/8").build()), Some(Source::Cidr("10.0.0.0/8".parse().unwrap())));
-        assert_eq!(source(row().cidr_ipv6("::/0").build()), Some(Source::Cidr("::/0".parse().unwrap())));
-        assert_eq!(source(row().prefix_list_id("pl-1").build()), Some(Source::PrefixList("pl-1".to_owned())));
-        assert_eq!(source(row().referenced_group_info(referenced).build()), Some(Source::Group("sg-2".to_owned())));
-        assert_eq!(source(row().build()), None);
+        let peer = |row: ec2::SecurityGroupRule| rule(&row).map(|rule| rule.peer);
+        assert_eq!(peer(row().cidr_ipv4("10.0.0.0/8").build()), Some(Peer::Cidr("10.0.0.0/8".parse().unwrap())));
+        assert_eq!(peer(row().cidr_ipv6("::/0").build()), Some(Peer::Cidr("::/0".parse().unwrap())));
+        assert_eq!(peer(row().prefix_list_id("pl-1").build()), Some(Peer::PrefixList("pl-1".to_owned())));
+        assert_eq!(peer(row().referenced_group_info(referenced).build()), Some(Peer::Group("sg-2".to_owned())));
+        assert_eq!(peer(row().build()), None);
     }
 
     #[test]

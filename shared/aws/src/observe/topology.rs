@@ -2,14 +2,17 @@
 //! on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use futures_util::future::join_all;
 use guard_core::ids::{Arn, ServiceId};
 use guard_core::snapshot::{
-    CallError, Coverage, LoadBalancer, Network, Observed, TargetGroup, Topology, interface_description,
+    CallError, Certificate, Coverage, LoadBalancer, Network, Observed, Target, TargetGroup, Topology,
+    interface_description,
 };
 
 use super::Observer;
+use super::network::{Instance, TargetInterface};
 use crate::errors::malformed_response;
 
 /// What to read.
@@ -45,25 +48,21 @@ impl Observer {
             let ids: Vec<ServiceId> = services.iter().flat_map(BTreeMap::keys).cloned().collect();
             let principals =
                 when(settings, join_all(ids.into_iter().map(async |id| (self.allowed_principals(&id).await, id))));
-            let (load_balancers, principals) = tokio::join!(self.load_balancers(&arns, settings), principals);
+            let (path, principals) = tokio::join!(self.path(&arns, settings), principals);
             for (principals, id) in principals.into_iter().flatten() {
                 if let Some(service) = services.as_mut().ok().and_then(|services| services.get_mut(&id)) {
                     service.principals = Some(principals);
                 }
             }
-            (services, load_balancers)
+            (services, path)
         };
-        let (connections, notifications, (services, (load_balancers, network))) =
-            tokio::join!(connections, notifications, rest);
-        Topology { services: Some(services), load_balancers, connections, notifications, network }
+        let (connections, notifications, (services, path)) = tokio::join!(connections, notifications, rest);
+        let Path { load_balancers, network, certificates } = path;
+        Topology { services: Some(services), load_balancers, connections, notifications, network, certificates }
     }
 
     /// The load balancers with everything behind them, and the network.
-    async fn load_balancers(
-        &self,
-        arns: &BTreeSet<Arn>,
-        settings: bool,
-    ) -> (BTreeMap<Arn, LoadBalancer>, Option<Network>) {
+    async fn path(&self, arns: &BTreeSet<Arn>, settings: bool) -> Path {
         let described = async {
             let descriptions = self.descriptions(arns).await;
             let known = || descriptions.iter().flat_map(BTreeMap::iter);
@@ -81,10 +80,28 @@ impl Observer {
         let forwarding = async {
             let mut load_balancers = self.forwarding(arns, settings).await;
             // If that fails, the zones and addresses of instances stay unknown.
-            let _ = self.locate_instances(&mut load_balancers).await;
-            load_balancers
+            let (instances, interfaces) = tokio::join!(
+                self.instances(instances_in(&load_balancers)),
+                when(settings, self.interfaces_with(addresses_in(&load_balancers)))
+            );
+            if let Ok(instances) = &instances {
+                locate_instances(&mut load_balancers, instances);
+            }
+            if let Some(Ok(interfaces)) = &interfaces {
+                locate_interfaces(&mut load_balancers, interfaces);
+            }
+            let (rules, certificates) = tokio::join!(
+                when(settings, self.rules_and_lists(security_groups_in(&load_balancers))),
+                when(settings, self.certificates(certificates_in(&load_balancers)))
+            );
+            (load_balancers, rules, certificates)
         };
-        let ((descriptions, network), mut load_balancers) = tokio::join!(described, forwarding);
+        let ((descriptions, mut network), (mut load_balancers, target_rules, certificates)) =
+            tokio::join!(described, forwarding);
+        if let (Some(network), Some((rules, lists))) = (&mut network, target_rules) {
+            network.target_rules = rules;
+            network.prefix_lists.extend(lists);
+        }
         for load_balancer in &mut load_balancers {
             load_balancer.description = match &descriptions {
                 Ok(known) => {
@@ -98,7 +115,7 @@ impl Observer {
         }
         let load_balancers =
             load_balancers.into_iter().map(|load_balancer| (load_balancer.arn.clone(), load_balancer)).collect();
-        (load_balancers, network)
+        Path { load_balancers, network, certificates: certificates.unwrap_or_default() }
     }
 
     /// The load balancers with their listeners, and the target groups of those that serve dbt.
@@ -120,8 +137,9 @@ impl Observer {
             let cross_zone = when(settings, self.target_group_cross_zone(arn));
             (arn, tokio::join!(self.targets(arn), cross_zone))
         });
-        let (groups, details) = tokio::join!(self.target_groups(&wanted), join_all(details));
-        let groups = groups.map(|mut groups| {
+        let tags = when(!settings, self.hostname_tags(&wanted));
+        let (groups, details, tags) = tokio::join!(self.target_groups(&wanted), join_all(details), tags);
+        let mut groups = groups.map(|mut groups| {
             for (arn, (targets, cross_zone)) in details {
                 if let Some(group) = groups.get_mut(arn) {
                     (group.targets, group.cross_zone) = (targets, cross_zone);
@@ -129,6 +147,9 @@ impl Observer {
             }
             groups
         });
+        if let (Some(tags), Ok(groups)) = (tags, &mut groups) {
+            self.resolve_hostnames(groups, tags).await;
+        }
         for load_balancer in &mut load_balancers {
             load_balancer.target_groups = match (&load_balancer.listeners, &groups) {
                 (Err(error), _) | (_, Err(error)) => Err(error.clone()),
@@ -141,27 +162,6 @@ impl Observer {
             };
         }
         load_balancers
-    }
-
-    /// Fills in the zone, subnet and address of targets that are instances.
-    async fn locate_instances(&self, load_balancers: &mut [LoadBalancer]) -> Observed<()> {
-        let targets = || {
-            let groups = load_balancers.iter().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten());
-            groups.flat_map(|group| group.targets.iter().flatten())
-        };
-        let ids: BTreeSet<String> =
-            targets().map(|target| &target.id).filter(|id| id.starts_with("i-")).cloned().collect();
-        let instances = self.instances(ids).await?;
-        let groups =
-            load_balancers.iter_mut().flat_map(|load_balancer| load_balancer.target_groups.iter_mut().flatten());
-        for target in groups.flat_map(|group| group.targets.iter_mut().flatten()) {
-            if let Some(instance) = instances.get(&target.id) {
-                target.zone.clone_from(&instance.zone);
-                target.subnet.clone_from(&instance.subnet);
-                target.address = instance.address;
-            }
-        }
-        Ok(())
     }
 
     /// Reads the cross-zone attributes where a zone lacks a healthy target, because they decide how severe that is.
@@ -204,6 +204,65 @@ impl Observer {
         join_all(reads).await;
         topology
     }
+}
+
+fn targets_in(load_balancers: &[LoadBalancer]) -> impl Iterator<Item = &Target> {
+    let groups = load_balancers.iter().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten());
+    groups.flat_map(|group| group.targets.iter().flatten())
+}
+
+fn instances_in(load_balancers: &[LoadBalancer]) -> BTreeSet<String> {
+    targets_in(load_balancers).map(|target| &target.id).filter(|id| id.starts_with("i-")).cloned().collect()
+}
+
+/// The addresses of targets that are registered by address.
+fn addresses_in(load_balancers: &[LoadBalancer]) -> BTreeSet<IpAddr> {
+    targets_in(load_balancers).filter_map(|target| target.id.parse().ok()).collect()
+}
+
+fn security_groups_in(load_balancers: &[LoadBalancer]) -> BTreeSet<String> {
+    targets_in(load_balancers).flat_map(|target| target.security_groups.iter().flatten().cloned()).collect()
+}
+
+fn certificates_in(load_balancers: &[LoadBalancer]) -> BTreeSet<String> {
+    let listeners = load_balancers.iter().flat_map(|load_balancer| load_balancer.listeners.iter().flatten());
+    listeners.filter_map(|listener| listener.certificate.clone()).collect()
+}
+
+/// Fills in the zone, subnet, address and security groups of targets that are instances.
+fn locate_instances(load_balancers: &mut [LoadBalancer], instances: &BTreeMap<String, Instance>) {
+    let groups = load_balancers.iter_mut().flat_map(|load_balancer| load_balancer.target_groups.iter_mut().flatten());
+    for target in groups.flat_map(|group| group.targets.iter_mut().flatten()) {
+        if let Some(instance) = instances.get(&target.id) {
+            target.zone.clone_from(&instance.zone);
+            target.subnet.clone_from(&instance.subnet);
+            target.address = instance.address;
+            target.security_groups = Some(instance.security_groups.clone());
+        }
+    }
+}
+
+/// Fills in the security groups of targets that are registered by address. The same address can exist in several VPCs: only
+/// that of the target group counts, and not for targets outside it (`all`).
+fn locate_interfaces(load_balancers: &mut [LoadBalancer], interfaces: &[TargetInterface]) {
+    let groups = load_balancers.iter_mut().flat_map(|load_balancer| load_balancer.target_groups.iter_mut().flatten());
+    for group in groups {
+        let Some(vpc) = &group.vpc else { continue };
+        let in_vpc = |target: &&mut Target| target.zone.as_deref() != Some("all");
+        for target in group.targets.iter_mut().flatten().filter(in_vpc) {
+            let Ok(address) = target.id.parse::<IpAddr>() else { continue };
+            let interface =
+                interfaces.iter().find(|interface| interface.vpc == *vpc && interface.addresses.contains(&address));
+            target.security_groups = interface.map(|interface| interface.security_groups.clone());
+        }
+    }
+}
+
+/// What is behind the endpoint services.
+struct Path {
+    load_balancers: BTreeMap<Arn, LoadBalancer>,
+    network: Option<Network>,
+    certificates: BTreeMap<String, Observed<Certificate>>,
 }
 
 /// Makes the read if it is wanted.

@@ -137,15 +137,14 @@ fn connected(
     let listed: Vec<&str> = others.iter().map(EndpointId::as_str).collect();
     Finding {
         severity: Severity::Warning,
-        summary: format!("dbt is {what} through {endpoint}, a second endpoint"),
-        impact:
-            "dbt creates the endpoints of all its customers from the same accounts. A second endpoint may be another \
-                 customer's, who would then reach your service."
-                .to_owned(),
+        summary: format!("dbt is {what} through {endpoint}, one of {} endpoints", others.len() + 1),
+        impact: "dbt creates the endpoints of all its customers in the same accounts. One of these endpoints may belong to another \
+                 customer, who could then reach your service."
+            .to_owned(),
         evidence: evidence.chain([format!("other dbt endpoints: {}", listed.join(", "))]).collect(),
         remedy: Remedy::new(
-            "Nothing, if you asked dbt Support for a second endpoint. If nobody did, reject it with this command, which cuts \
-             its connections, and ask dbt Support whose it is.",
+            "If you asked dbt Support for this endpoint, do nothing. If not, ask dbt Support whose it is. The command rejects it \
+             and cuts its connections: make sure that it is not the one you use.",
             Some(reject_command(service, [endpoint], run.region)),
             console,
         ),
@@ -160,7 +159,7 @@ fn gone(known: &KnownConnection, endpoint: &EndpointId) -> Finding {
         format!("dbt's endpoint {endpoint} is {}", if known.state == "gone" { "gone" } else { "deleted" }),
         "dbt no longer connects through this endpoint. If it has no other, it cannot reach your service.",
         evidence(known).into(),
-        "Nothing, if dbt meant to delete it. Otherwise ask dbt Support.",
+        "If you did not expect this, ask dbt Support why it was deleted.",
         None,
     )
 }

@@ -19,7 +19,7 @@ pub fn notice(round: &Round, items: Option<&Items>, now: Timestamp) -> Finding {
     let counts = Counts::new(&round.results);
     let sees_all = counts.unknown.is_empty() && items.is_some();
     let impact = if sees_all {
-        "The guard is running, and would alert you if something were wrong."
+        "The guard is running. It alerts you when a check fails, unless a silence covers it."
     } else {
         "The guard is running, but it cannot check everything: a failure in what is unknown would not be reported."
     };

@@ -315,7 +315,11 @@ fn transition(event: Event, key: &Key, alert: &Alert, right: Option<&str>, now: 
         severity: Severity::Info,
         summary: format!("{what}: {}", alert.finding.summary),
         impact: why.to_owned(),
-        remedy: Remedy::new("Nothing, if this was meant.", None, alert.finding.remedy.console.clone()),
+        remedy: Remedy::new(
+            "If nobody intended this, find out who removed it.",
+            None,
+            alert.finding.remedy.console.clone(),
+        ),
         ..alert.finding.clone()
     };
     let (kind, finding) = match event {
@@ -329,12 +333,12 @@ fn transition(event: Event, key: &Key, alert: &Alert, right: Option<&str>, now: 
         Event::Gone => {
             let why = "The resource no longer exists, or is no longer behind the endpoint service. Nothing was fixed: if dbt \
                        needs it, another check reports that.";
-            (Kind::Notice, closed("closed, the resource is gone", why))
+            (Kind::Notice, closed("closed (resource gone)", why))
         }
         Event::Unwatched => {
             let why = "Nothing was fixed. The guard no longer checks this: its check, its setting or its endpoint service \
                        was removed from the guard's configuration.";
-            (Kind::Notice, closed("closed, no longer watched", why))
+            (Kind::Notice, closed("closed (no longer checked)", why))
         }
     };
     let transition = Transition::new(kind, key.about(), &alert.incident, finding, now);

@@ -215,7 +215,7 @@ impl Record {
         self.outbox.push(Transition { number: self.transitions, ..transition });
         if self.outbox.len() > MAX_OUTBOX {
             let dropped = self.outbox.remove(self.outbox.len() - 2);
-            tracing::error!(?dropped, "this could not be sent for so long that it is only counted");
+            tracing::error!(?dropped, "the outbox is full: this is dropped and only counted");
             if let Some(last) = self.outbox.last_mut() {
                 last.dropped = dropped.dropped + 1;
             }

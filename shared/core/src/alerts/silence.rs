@@ -99,7 +99,7 @@ fn notice(silence: &Silence, end: Timestamp) -> Finding {
         .chain(cut)
         .collect(),
         remedy: Remedy::new(
-            "Nothing, if this is planned work. Otherwise remove the silence: docs/silences.md says how.",
+            "If this is not planned work, delete the silence from the state table: docs/silences.md says how.",
             None,
             None,
         ),

@@ -29,7 +29,7 @@ pub(super) const SPEC: Spec = Spec {
     severities: &[(Severity::Warning, "always")],
     fails_when: "inbound rules are enforced on PrivateLink traffic, and one that opens a listener port allows \
                  `0.0.0.0/0`, `::/0`, `10.0.0.0/8`, or another network that contains one of `DbtCidrs` and more",
-    was: "open",
+    was: "too broad",
     impact: "Nothing changes for dbt, but others can reach your service through this load balancer.",
     fix_in_short: "allow dbt's networks, then `revoke-security-group-ingress`",
     can_flap: false,
@@ -70,7 +70,7 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
         }
     }
     let [first, ..] = broad[..] else {
-        return unread.map_or_else(|| Status::pass("no security group rule allows more than dbt"), Status::Unknown);
+        return unread.map_or_else(|| Status::pass("no inbound rule is too broad"), Status::Unknown);
     };
     Status::fail(Finding {
         severity: Severity::Warning,
@@ -104,7 +104,7 @@ fn evidence(inbound: &InboundRules<'_>, broad: &[&SecurityGroupRule]) -> Vec<Str
             .option("group-id", group)
             .options("security-group-rule-ids", rules);
         let removal = command.into_text().unwrap_or_else(|| format!("use the console for {group}"));
-        format!("to remove it: {removal}")
+        format!("once dbt's networks are allowed, this removes the broad rules: {removal}")
     });
     std::iter::once(networks).chain(limited(rules, MAX_RULES)).chain(revoke).collect()
 }
@@ -119,6 +119,7 @@ fn remedy(
     let (dbt, region) = (&context.policy.dbt_cidrs, context.region);
     let groups: Vec<&str> = groups_of(broad).into_iter().collect();
     let show_users = Command::new("ec2 describe-network-interfaces", region)
+        .literal("--include-managed-resources")
         .option("filters", format!("Name=group-id,Values={}", groups.join(",")))
         .literal("--query 'NetworkInterfaces[].[PrivateIpAddress,Description]' --output text");
     let (action, command) = if dbt.is_empty() {
@@ -133,16 +134,19 @@ fn remedy(
         let pairs = ports.iter().flat_map(|port| dbt.iter().map(move |cidr| (*cidr, *port)));
         let lost: Vec<(IpNet, u16)> =
             pairs.filter(|(cidr, port)| inbound.covers(narrow, cidr, *port) != Ok(true)).collect();
-        let allow = (!lost.is_empty()).then(|| authorize(&first.group, &lost, region));
-        (
-            "The command allows the dbt networks that only the wide rule allows, and shows what else uses the security group. \
-             If only the load balancer does, remove the wide rule. If your targets use it as well, first give them a rule for \
-             the load balancer.",
-            match allow {
-                Some(allow) => allow.then(show_users),
-                None => show_users,
-            },
-        )
+        if lost.is_empty() {
+            (
+                "Other rules already allow dbt. The command lists what uses the security group. If only the load balancer does, \
+                 remove the broad rule. If targets use it too, first allow the load balancer in a rule of their own.",
+                show_users,
+            )
+        } else {
+            (
+                "The command allows dbt's networks, and lists what uses the security group. If only the load balancer does, \
+                 remove the broad rule. If targets use it too, first allow the load balancer in a rule of their own.",
+                authorize(&first.group, &lost, region).then(show_users),
+            )
+        }
     };
     Remedy::new(action, Some(command), context.region.security_group(&first.group))
 }

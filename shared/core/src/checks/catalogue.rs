@@ -4,7 +4,7 @@
 use super::{Check, CheckContext, CheckResult, Group, cause};
 
 /// Every check.
-pub const CATALOGUE: [Check; 18] = [
+pub const CATALOGUE: [Check; 22] = [
     &super::service_available::SPEC,
     &super::acceptance_required::SPEC,
     &super::principals::SPEC,
@@ -18,9 +18,13 @@ pub const CATALOGUE: [Check; 18] = [
     &super::cross_zone::SPEC,
     &super::zones::SPEC,
     &super::security_groups::SPEC,
+    &super::outbound::SPEC,
     &super::broad_rule::SPEC,
     &super::listener_port::SPEC,
+    &super::certificate::SPEC,
     &super::target_health::SPEC,
+    &super::target_security_groups::SPEC,
+    &super::target_hostname::SPEC,
     &super::network_path::SPEC,
     &super::visibility_lost::SPEC,
 ];

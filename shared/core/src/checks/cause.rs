@@ -55,7 +55,9 @@ fn related<'a>(resource: &str, context: CheckContext<'a>) -> Vec<&'a str> {
 fn ids_in(text: &str) -> impl Iterator<Item = &str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
     words.filter(|word| {
-        ["sg-", "pl-", "acl-", "rtb-", "pcx-", "subnet-", "vpce-nfn-"].iter().any(|kind| word.starts_with(kind))
+        ["sg-", "pl-", "acl-", "rtb-", "pcx-", "subnet-", "vpce-nfn-", "i-", "eni-"]
+            .iter()
+            .any(|kind| word.starts_with(kind))
     })
 }
 

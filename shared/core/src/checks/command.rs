@@ -61,7 +61,7 @@ impl Command {
 
 /// The argument as a shell takes it literally; `None` if it holds other characters than those of ids, ARNs, addresses and
 /// settings, or if the AWS CLI would take it for an option.
-fn argument(text: &str) -> Option<String> {
+pub(super) fn argument(text: &str) -> Option<String> {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"+=,.@_/:*-".contains(&b);
     if text.is_empty() || text.starts_with('-') || !text.bytes().all(is_plain) {
         return None;

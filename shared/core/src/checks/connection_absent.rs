@@ -4,6 +4,7 @@ use super::connection_details::accept_command;
 use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status, count};
 use crate::connections::{Owner, Verdict, decide};
+use crate::ids::EndpointId;
 use crate::snapshot::{Connection, ConnectionState, known};
 
 /// The catalogue's row.
@@ -39,9 +40,14 @@ fn judge(connections: &[Connection], context: CheckContext<'_>) -> Status {
     let with =
         |wanted: &[Verdict]| of_dbt.iter().find(|connection| wanted.contains(&decide(connection, context.policy)));
     // The one that works counts before one that is being set up.
-    let working = with(&[Verdict::Established]).or_else(|| with(&[Verdict::Accept, Verdict::Establishing]));
+    let working = with(&[Verdict::Established])
+        .or_else(|| with(&[Verdict::Establishing]))
+        .or_else(|| with(&[Verdict::Accept]).filter(|_| !context.policy.dry_run));
     if let Some(Connection { endpoint, state, .. }) = working {
         return Status::pass(format!("dbt has an endpoint: {endpoint} is {state}"));
+    }
+    if with(&[Verdict::Accept]).is_some() {
+        return Status::Unknown("dbt's request waits because DryRun is on; connection.dbt reports it".to_owned());
     }
     if with(&[Verdict::UnknownState]).is_some() {
         return Status::Unknown("dbt's endpoint is in a state that this version does not know".to_owned());
@@ -57,11 +63,18 @@ fn judge(connections: &[Connection], context: CheckContext<'_>) -> Status {
 
 fn lost(of_dbt: &[&Connection], context: CheckContext<'_>) -> Finding {
     let line = |connection: &&Connection| format!("{}: {}", connection.endpoint, connection.state);
-    let rejected: Vec<&Connection> =
-        of_dbt.iter().copied().filter(|connection| connection.state == ConnectionState::Rejected).collect();
+    // dbt's accounts hold the endpoints of all its customers: only one that was connected is known to be the company's.
+    let established =
+        |endpoint: &EndpointId| context.history.is_some_and(|history| history.established.contains(endpoint));
+    let is_ours =
+        |connection: &&Connection| connection.state == ConnectionState::Rejected && established(&connection.endpoint);
+    let rejected: Vec<&Connection> = of_dbt.iter().copied().filter(is_ours).collect();
     let (action, command) = match rejected.is_empty() {
         true => ("Ask dbt Support to create the endpoint again, with this service name.", service_name(context)),
-        false => ("Unless someone rejected it on purpose, accept it again.", accept_command(context, &rejected)),
+        false => (
+            "Find out who rejected it. Unless it was rejected on purpose, accept it again.",
+            accept_command(context, &rejected),
+        ),
     };
     Finding {
         severity: Severity::Critical,
@@ -79,14 +92,14 @@ fn lost(of_dbt: &[&Connection], context: CheckContext<'_>) -> Finding {
 
 fn waiting(context: CheckContext<'_>) -> Finding {
     let then = match context.policy.dry_run {
-        true => "When it does, someone must accept the request, because DryRun is on.",
-        false => "When it does, the guard accepts the request.",
+        true => "When dbt sends one, someone must accept it, because DryRun is on.",
+        false => "When dbt sends one, the guard accepts it.",
     };
     Finding {
         severity: Severity::Info,
         summary: "waiting for dbt's connection request".to_owned(),
-        impact: format!("dbt cannot connect yet: it has not created an endpoint. {then}"),
-        evidence: vec!["dbt has had no endpoint here since the guard was deployed".to_owned()],
+        impact: format!("dbt cannot connect yet: it has no open request. {then}"),
+        evidence: vec!["the guard has never seen an available endpoint of dbt here".to_owned()],
         remedy: Remedy::new(
             "If you have not asked yet, send dbt Support the service name and ask for an endpoint. The command prints the \
              name.",
@@ -112,7 +125,7 @@ mod tests {
     use crate::checks::History;
     use crate::snapshot::Topology;
     use crate::testing::{
-        DBT, UNTRUSTED, call_error, connection, failure, only_status, settings, with_context, with_policy,
+        DBT, UNTRUSTED, call_error, connection, endpoint, failure, only_status, settings, with_context, with_policy,
     };
 
     fn status(connections: Vec<Connection>, history: Option<&History>) -> Status {
@@ -148,6 +161,37 @@ mod tests {
     }
 
     #[test]
+    fn the_command_accepts_only_what_was_connected_before() {
+        let history = |established: &[u32]| History {
+            had_connection: true,
+            established: established.iter().map(|number| endpoint(*number)).collect(),
+            ..History::default()
+        };
+        let command = |history: &History| {
+            let rejected = vec![connection(1, Some(DBT), "rejected"), connection(2, Some(DBT), "rejected")];
+            failure(status(rejected, Some(history))).unwrap().remedy.command.unwrap()
+        };
+        let ours = command(&history(&[2]));
+        assert!(
+            ours.starts_with("aws ec2 accept") && ours.ends_with(endpoint(2).as_str()),
+            "not another customer's: {ours}"
+        );
+        assert!(command(&history(&[])).contains("ServiceName"), "the name to send to dbt Support");
+    }
+
+    #[test]
+    fn in_a_dry_run_a_request_that_waits_does_not_end_the_alert() {
+        let policy = settings(&[("DRY_RUN", "true")]).policy;
+        let connections = Some(Ok(vec![connection(1, Some(DBT), "pendingAcceptance")]));
+        let topology = Topology { connections, ..Topology::default() };
+        let history = History { had_connection: true, ..History::default() };
+        let status = with_policy(&topology, &policy, |context| {
+            only_status(evaluate(CheckContext { history: Some(&history), ..context }))
+        });
+        assert!(matches!(status, Status::Unknown(_)), "{status:?}");
+    }
+
+    #[test]
     fn other_accounts_do_not_count() {
         let history = History::default();
         for owner in [Some(UNTRUSTED), None] {
@@ -176,7 +220,7 @@ mod tests {
                 |context: CheckContext<'_>| only_status(evaluate(CheckContext { history: Some(&history), ..context }));
             failure(with_policy(&topology, &policy, evaluated)).unwrap().impact
         };
-        assert!(impact("false").ends_with("the guard accepts the request."));
+        assert!(impact("false").ends_with("the guard accepts it."));
         assert!(impact("true").ends_with("because DryRun is on."));
     }
 }

@@ -22,7 +22,7 @@ pub(super) const SPEC: Spec = Spec {
     fails_when: "dbt's connection is `rejected`, `failed`, `expired`, `pending` for over 15 minutes, or in a state \
                  that the guard does not know; or its request waits because AWS refuses the acceptance, because \
                  `DryRun` is on, or for over 15 minutes",
-    was: "broken",
+    was: "down",
     impact: "dbt cannot connect through this endpoint. If it has no other one, it cannot reach your service.",
     fix_in_short: "accept it again, or ask dbt Support to create the endpoint again",
     can_flap: false,
@@ -47,6 +47,8 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     connections
         .iter()
         .filter(|connection| connection.service == *context.service && connection.owner.as_ref().is_some_and(is_dbt))
+        // An endpoint that is deleted is not right again: its alert closes.
+        .filter(|connection| decide(connection, context.policy) != Verdict::Gone)
         .map(|connection| CheckResult::new(&SPEC, &connection.endpoint, judge(connection, context)))
         .collect()
 }
@@ -76,7 +78,8 @@ fn judge(connection: &Connection, context: CheckContext<'_>) -> Status {
         Verdict::Broken if *state == ConnectionState::Rejected => Problem {
             summary: format!("dbt's endpoint {endpoint} is {state}"),
             impact: "dbt cannot connect through this endpoint.",
-            action: "Unless someone rejected it on purpose, accept it again.",
+            action: "Find out who rejected it. If it is yours, accept it again. If it was rejected on purpose, ask dbt Support to \
+                     delete it; that ends this alert.",
             command: accept_command(context, &[connection]),
         },
         Verdict::Broken => Problem {
@@ -88,9 +91,10 @@ fn judge(connection: &Connection, context: CheckContext<'_>) -> Status {
         Verdict::UnknownState => Problem {
             summary: format!("dbt's endpoint {endpoint} is in unknown state '{state}'"),
             impact: "dbt may not be able to connect. The guard does not know what this state means, so it changes nothing.",
-            action: "Look at the connection, and check whether a newer version of privatelink-guard knows the state.",
+            action: "Check the connection in the console. If AWS has added this state, update privatelink-guard.",
             command,
         },
+        Verdict::Establishing => return Status::Unknown(format!("AWS is setting up dbt's endpoint {endpoint}")),
         _ => return Status::pass(format!("dbt's endpoint {endpoint} is {state}")),
     };
     Status::fail(finding(connection, context, problem))
@@ -104,7 +108,8 @@ fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: Chec
         let problem = Problem {
             summary: format!("dbt's request {endpoint} waits because DryRun is on"),
             impact: "dbt cannot connect until the request is accepted. The guard would accept it, but DryRun is on.",
-            action: "Set the stack's DryRun to false, or accept the request yourself.",
+            action: "If you asked dbt Support for this endpoint, accept it, or set the stack's DryRun to false. If not, ask dbt \
+                     Support whose it is.",
             command,
         };
         return Status::fail(Finding { severity: Severity::Info, ..finding(connection, context, problem) });
@@ -122,7 +127,8 @@ fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: Chec
     let problem = Problem {
         summary: format!("cannot accept dbt's request {endpoint}"),
         impact: "dbt cannot connect until the request is accepted.",
-        action: "The guard tries again at every run. If AWS keeps refusing, accept it yourself, and read AWS's answer.",
+        action: "The guard tries again on every run. If this lasts, run the command with your own credentials: AWS's error says \
+                 what is wrong.",
         command,
     };
     let mut finding = finding(connection, context, problem);
@@ -181,11 +187,22 @@ mod tests {
         let results = with_policy(&topology, policy, |context| {
             evaluate(CheckContext { refused, history: Some(&history), ..context })
         });
-        assert_eq!(results.len(), 1);
-        match &results[0].status {
+        match &results.first()?.status {
             Status::Fail(finding) => Some((finding.severity, finding.summary.clone())),
             _ => None,
         }
+    }
+
+    #[test]
+    fn an_endpoint_is_right_only_when_it_is_available() {
+        let status = |state: &str| {
+            let topology =
+                Topology { connections: Some(Ok(vec![connection(1, Some(DBT), state)])), ..Topology::default() };
+            with_policy(&topology, &policy(), evaluate).pop().map(|result| result.status)
+        };
+        assert!(matches!(status("available"), Some(Status::Pass(_))));
+        assert!(matches!(status("pending"), Some(Status::Unknown(_))), "it does not end an alert yet");
+        assert_eq!(status("deleted"), None, "its alert closes, and is not resolved");
     }
 
     fn in_state(state: &str, since: Option<Timestamp>) -> Option<(Severity, String)> {

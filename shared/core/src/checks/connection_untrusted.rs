@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::connection_details::{endpoints, evidence, reject_command};
+use super::connection_details::{describe_command, endpoints, evidence, reject_command};
 use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::config::UntrustedRequests;
 use crate::connections::{Owner, Verdict, decide};
-use crate::ids::AccountId;
+use crate::ids::{AccountId, EndpointId};
 use crate::snapshot::{Connection, known};
 
 /// The catalogue's row.
@@ -97,19 +97,27 @@ fn judge(owner: Option<&AccountId>, connections: &[&Connection], context: CheckC
             "Nothing changes for dbt. The guard does not know what this state means, so it changes nothing.",
         )
     } else {
-        return Status::pass(format!("{who} is not connected"));
+        return Status::pass(format!("{who} has no request or connection"));
     };
-    // Requests are no parts: anybody could make people hear of each of them.
+    // Requests are not parts: otherwise anyone could trigger an alert per request.
     let parts = connected.iter().map(|connection| connection.endpoint.to_string()).collect();
     let open = [connected, requests, unknown].concat();
+    let recorded = |connection: &&&Connection| {
+        context.history.is_some_and(|history| history.established.contains(&connection.endpoint))
+    };
+    let was_dbts = open.iter().find(recorded).map(|connection| &connection.endpoint);
     Status::fail(Finding {
         severity,
         summary,
         impact: impact.to_owned(),
         evidence: evidence(context, &open),
         remedy: Remedy::new(
-            &action(owner, &open, context),
-            Some(reject_command(context.service, endpoints(&open), context.region)),
+            &was_dbts.map_or_else(|| action(owner, &open, context), recorded_as_dbts),
+            Some(match was_dbts {
+                // Rejecting it would cut dbt off.
+                Some(_) => describe_command(context, &open),
+                None => reject_command(context.service, endpoints(&open), context.region),
+            }),
             context.region.endpoint_service(context.service.as_str()),
         ),
         cause: None,
@@ -118,12 +126,20 @@ fn judge(owner: Option<&AccountId>, connections: &[&Connection], context: CheckC
     })
 }
 
+fn recorded_as_dbts(endpoint: &EndpointId) -> String {
+    format!(
+        "The guard recorded {endpoint} as dbt's connection before, so it does not reject it. First check the stack's \
+         DbtPrincipals: is an account of dbt's missing? Reject the endpoint only if dbt Support says that it is not dbt's."
+    )
+}
+
 fn action(owner: Option<&AccountId>, open: &[&Connection], context: CheckContext<'_>) -> String {
     let refused = open.iter().find_map(|connection| context.refused.get(connection.endpoint.as_str()));
     let reject = context.policy.untrusted_requests == UntrustedRequests::Reject;
     match (reject, owner, refused) {
         (_, _, Some(why)) => format!(
-            "AWS refused to reject it: {why}. The guard tries again at every run. Reject it yourself, and read AWS's answer."
+            "AWS refused to reject it: {why}. The guard tries again on every run. Fix what AWS's error names, or run the command \
+             with your own credentials."
         ),
         (true, None, _) => {
             "The guard rejects only endpoints whose owner EC2 names, so it leaves this one alone. If it is not dbt's, \
@@ -133,11 +149,20 @@ fn action(owner: Option<&AccountId>, open: &[&Connection], context: CheckContext
         (true, ..) if context.policy.dry_run => {
             "The guard would reject it, but DryRun is on. Reject it yourself, or set DryRun to false.".to_owned()
         }
-        (true, ..) => "The guard rejects it (UntrustedRequests is 'reject').".to_owned(),
+        (true, ..) if context.history.is_none() => {
+            "The guard cannot read its state table, and until it can, it revokes no connection. If the account is not dbt's, \
+             reject the endpoint yourself."
+                .to_owned()
+        }
+        (true, ..) => {
+            "Nothing: the guard is rejecting it (UntrustedRequests is 'reject'). If this alert stays, make sure that the \
+             endpoint is not dbt's before you reject it yourself."
+                .to_owned()
+        }
         (false, ..) => {
-            "If you do not know the account, reject it, and allow only dbt's principal on the endpoint service. If dbt \
-             Support confirms that it is dbt's, add it to the stack's DbtPrincipals; if it is another consumer of yours, \
-             to KnownAccounts."
+            "First make sure that the account is not dbt's: rejecting cuts its connections. If it is dbt's, add it to the \
+             stack's DbtPrincipals; if it is another consumer of yours, to KnownAccounts. Otherwise reject it, and remove it \
+             from the allowed principals."
                 .to_owned()
         }
     }
@@ -146,6 +171,7 @@ fn action(owner: Option<&AccountId>, open: &[&Connection], context: CheckContext
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checks::History;
     use crate::snapshot::Topology;
     use crate::testing::{
         DBT, UNTRUSTED, call_error, connection, endpoint, only_finding, settings, with_context, with_policy,
@@ -209,16 +235,30 @@ mod tests {
     }
 
     #[test]
+    fn what_was_dbts_before_gets_no_command_that_cuts_it_off() {
+        let history = History { established: [endpoint(1)].into(), ..History::default() };
+        let connections = Some(Ok(vec![connection(1, Some(UNTRUSTED), "available")]));
+        let topology = Topology { connections, ..Topology::default() };
+        let results = with_context(&topology, |context| evaluate(CheckContext { history: Some(&history), ..context }));
+        let remedy = only_finding(results).remedy;
+        assert!(remedy.command.unwrap().starts_with("aws ec2 describe-vpc-endpoint-connections"));
+        assert!(remedy.action.contains("First check the stack's DbtPrincipals"), "{}", remedy.action);
+    }
+
+    #[test]
     fn what_the_guard_says_it_does_is_what_it_does() {
         let action = |owner, refused: &BTreeMap<String, String>| {
             let policy = settings(&[("UNTRUSTED_REQUESTS", "reject")]).policy;
             let connections = Some(Ok(vec![connection(1, owner, "available")]));
             let topology = Topology { connections, ..Topology::default() };
-            let results = with_policy(&topology, &policy, |context| evaluate(CheckContext { refused, ..context }));
+            let history = History::default();
+            let results = with_policy(&topology, &policy, |context| {
+                evaluate(CheckContext { refused, history: Some(&history), ..context })
+            });
             only_finding(results).remedy.action
         };
         let refused = BTreeMap::from([(endpoint(1).to_string(), "Odd: not now".to_owned())]);
-        assert!(action(Some(UNTRUSTED), &BTreeMap::new()).starts_with("The guard rejects it"));
+        assert!(action(Some(UNTRUSTED), &BTreeMap::new()).starts_with("Nothing: the guard is rejecting it"));
         assert!(action(Some(UNTRUSTED), &refused).starts_with("AWS refused to reject it: Odd: not now."));
         assert!(action(None, &BTreeMap::new()).contains("leaves this one alone"));
     }

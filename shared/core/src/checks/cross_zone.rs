@@ -143,17 +143,12 @@ fn remedy(
     refused: bool,
     context: CheckContext<'_>,
 ) -> Remedy {
-    let command = match off {
-        Off::ByLoadBalancer => switch_on(&load_balancer.arn, context.region),
-        Off::ByTargetGroup => Command::new("elbv2 modify-target-group-attributes", context.region)
-            .option("target-group-arn", &group.arn)
-            .option("attributes", "Key=load_balancing.cross_zone.enabled,Value=use_load_balancer_configuration"),
-    };
+    let command = switch_on(load_balancer, group, off, context.region);
     let enforced = context.policy.cross_zone == CrossZone::Enforce;
     let action = match (enforced, context.policy.dry_run, refused) {
-        (false, ..) => "Switch it on, as dbt's guide asks.",
+        (false, ..) => "Switch cross-zone load balancing on, as dbt's guide recommends.",
         (true, true, _) => "Switch it on: DryRun is on, so the guard does not (CrossZone is 'enforce').",
-        (true, false, false) => "Nothing: the guard has switched it back on (CrossZone is 'enforce').",
+        (true, false, false) => "Nothing: the guard is switching it back on (CrossZone is 'enforce').",
         (true, false, true) => "Switch it on yourself: AWS refused when the guard tried. The guard tries again.",
     };
     let switched_on = enforced && !context.policy.dry_run && !refused;
@@ -164,18 +159,35 @@ fn remedy(
     Remedy::new(action, (!switched_on).then_some(command), console)
 }
 
-/// The AWS CLI command that switches cross-zone load balancing on for a load balancer.
-pub(super) fn switch_on(load_balancer: &Arn, region: &Region) -> Command {
-    Command::new("elbv2 modify-load-balancer-attributes", region)
-        .option("load-balancer-arn", load_balancer)
-        .option("attributes", "Key=load_balancing.cross_zone.enabled,Value=true")
+/// The AWS CLI command that switches cross-zone load balancing on for a target group; `None` if it is on, or not known.
+pub(super) fn command(load_balancer: &LoadBalancer, group: &TargetGroup, region: &Region) -> Option<Command> {
+    off(load_balancer, group).ok().flatten().map(|off| switch_on(load_balancer, group, off, region))
+}
+
+/// A group that is set back to the load balancer's setting needs that setting to be on as well.
+fn switch_on(load_balancer: &LoadBalancer, group: &TargetGroup, off: Off, region: &Region) -> Command {
+    let of_load_balancer = || {
+        Command::new("elbv2 modify-load-balancer-attributes", region)
+            .option("load-balancer-arn", &load_balancer.arn)
+            .option("attributes", "Key=load_balancing.cross_zone.enabled,Value=true")
+    };
+    let of_group = || {
+        Command::new("elbv2 modify-target-group-attributes", region)
+            .option("target-group-arn", &group.arn)
+            .option("attributes", "Key=load_balancing.cross_zone.enabled,Value=use_load_balancer_configuration")
+    };
+    match (off, &load_balancer.cross_zone) {
+        (Off::ByLoadBalancer, _) => of_load_balancer(),
+        (Off::ByTargetGroup, Some(Ok(true))) => of_group(),
+        (Off::ByTargetGroup, _) => of_group().then(of_load_balancer()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::snapshot::Observed;
-    use crate::testing::{call_error, endpoint_service, load_balancer, target_group, topology, with_context};
+    use crate::testing::{call_error, endpoint_service, load_balancer, region, target_group, topology, with_context};
 
     /// A load balancer with this attribute, and a target group for each override.
     fn nlb(cross_zone: Observed<bool>, overrides: &[CrossZoneOverride]) -> LoadBalancer {
@@ -228,6 +240,22 @@ mod tests {
             "the load balancer is off as well"
         );
         assert_eq!(arns(Plan::new(&[nlb(Ok(false), &[On, On])])), (0, groups(&[])));
+    }
+
+    #[test]
+    fn the_command_switches_it_on_whatever_switched_it_off() {
+        let command = |of_load_balancer: bool, of_group: CrossZoneOverride| {
+            let mut group = target_group("pg");
+            group.cross_zone = Some(Ok(of_group));
+            let mut balancer = load_balancer("pg", vec![group.clone()]);
+            balancer.cross_zone = Some(Ok(of_load_balancer));
+            super::command(&balancer, &group, &region()).and_then(Command::into_text)
+        };
+        assert_eq!(command(true, CrossZoneOverride::LoadBalancer), None);
+        let both = command(false, CrossZoneOverride::Off).unwrap();
+        assert!(both.contains("modify-target-group-attributes") && both.contains("modify-load-balancer-attributes"));
+        assert!(!command(true, CrossZoneOverride::Off).unwrap().contains("modify-load-balancer-attributes"));
+        assert!(!command(false, CrossZoneOverride::LoadBalancer).unwrap().contains("modify-target-group-attributes"));
     }
 
     #[test]

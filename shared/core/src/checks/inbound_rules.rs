@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 
 use super::{Check, CheckContext, CheckResult, Command, Region, Status, limited};
-use crate::snapshot::{Description, LoadBalancer, NOT_READ, Network, SecurityGroupRule, Source, known};
+use crate::snapshot::{Description, LoadBalancer, NOT_READ, Network, Peer, SecurityGroupRule, known};
 
 /// The changes that can make dbt blocked, or others allowed.
 pub(super) const CLOUDTRAIL_EVENTS: &[&str] = &[
@@ -33,7 +33,7 @@ pub(super) struct InboundRules<'a> {
 }
 
 /// One result of `check` per load balancer. ELB applies the rules to PrivateLink traffic only if they are enforced; the
-/// source is then the consumer's private address. If they are not enforced, the check passes.
+/// source is then the private address of dbt's client. If they are not enforced, the check passes.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-security-groups.html>
 pub(super) fn per_load_balancer(
     context: CheckContext<'_>,
@@ -65,7 +65,7 @@ impl<'a> InboundRules<'a> {
             context,
             load_balancer,
             groups,
-            rules: rules.iter().filter(|rule| groups.contains(&rule.group)).collect(),
+            rules: rules.iter().filter(|rule| !rule.egress && groups.contains(&rule.group)).collect(),
             ports: serving.filter(|port| expected.is_empty() || expected.contains(port)).collect(),
             network,
         })
@@ -77,10 +77,10 @@ impl<'a> InboundRules<'a> {
     /// # Errors
     /// Why its prefix list is unknown.
     pub(super) fn sources(&self, rule: &SecurityGroupRule) -> Result<Vec<IpNet>, String> {
-        match &rule.source {
-            Source::Cidr(cidr) => Ok(vec![*cidr]),
-            Source::PrefixList(id) => known(self.network.prefix_lists.get(id)).cloned(),
-            Source::Group(_) => Ok(Vec::new()),
+        match &rule.peer {
+            Peer::Cidr(cidr) => Ok(vec![*cidr]),
+            Peer::PrefixList(id) => known(self.network.prefix_lists.get(id)).cloned(),
+            Peer::Group(_) => Ok(Vec::new()),
         }
     }
 
@@ -105,18 +105,18 @@ impl<'a> InboundRules<'a> {
 
     /// Describes a rule in one line.
     pub(super) fn describe(&self, rule: &SecurityGroupRule) -> String {
-        let SecurityGroupRule { id, group, tcp, source } = rule;
+        let SecurityGroupRule { id, group, tcp, peer, .. } = rule;
         let ports = tcp.map_or("not TCP".to_owned(), |ports| format!("TCP {ports}"));
-        let from = match source {
-            Source::Cidr(cidr) => cidr.to_string(),
-            Source::PrefixList(list) => match self.sources(rule) {
+        let from = match peer {
+            Peer::Cidr(cidr) => cidr.to_string(),
+            Peer::PrefixList(list) => match self.sources(rule) {
                 Ok(cidrs) => format!(
                     "{list}, which is {}",
                     limited(cidrs.iter().map(ToString::to_string).collect(), 5).join(", ")
                 ),
                 Err(why) => format!("{list}, which cannot be read: {why}"),
             },
-            Source::Group(other) => format!("members of {other}"),
+            Peer::Group(other) => format!("members of {other}"),
         };
         format!("{id} of {group}: {ports} from {from}")
     }

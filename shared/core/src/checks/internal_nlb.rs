@@ -10,7 +10,7 @@ pub(super) const SPEC: Spec = Spec {
     severities: &[(Severity::Critical, "always")],
     fails_when: "the endpoint service has no load balancer, or one that is not a Network Load Balancer, not \
                  `internal`, or not `active`",
-    was: "wrong",
+    was: "failing",
     impact: "Without an active Network Load Balancer, some or all of dbt's connections fail. With an internet-facing \
              one, dbt connects, but your service can also be reached from the internet.",
     fix_in_short: "put an active, internal Network Load Balancer behind the service",
@@ -76,7 +76,7 @@ fn problems(description: &Description) -> Vec<Problem> {
         part: "type",
         summary: format!("is of type '{kind}', not 'network'"),
         impact: "dbt cannot connect: interface endpoints lead only to Network Load Balancers.",
-        action: "Put a Network Load Balancer behind the service instead.",
+        action: "Create a new endpoint service with an internal Network Load Balancer, and send dbt Support its name.",
     });
     // A Gateway Load Balancer has no scheme.
     let scheme = ((is_network || !scheme.is_empty()) && scheme != "internal").then(|| Problem {
@@ -84,13 +84,13 @@ fn problems(description: &Description) -> Vec<Problem> {
         summary: format!("is {scheme}, not internal"),
         impact: "Your service can be reached from the internet as well.",
         action: "A scheme cannot be changed. Create an internal Network Load Balancer with the same listeners and add it to \
-                 the endpoint service (modify-vpc-endpoint-service-configuration --add-network-load-balancer-arns). Remove \
-                 this one once dbt's connections use the new one.",
+                 the endpoint service (modify-vpc-endpoint-service-configuration --add-network-load-balancer-arns). AWS does \
+                 not remove the old one while endpoints are connected: plan an outage, the runbook has the steps.",
     });
     let state = (state != "active").then(|| Problem {
         part: "state",
         summary: format!("is '{state}', not active"),
-        impact: "Some or all of dbt's connections fail: AWS cannot run the load balancer fully.",
+        impact: "dbt's connections may fail: the load balancer is not fully working.",
         action: "If it does not become active within minutes, check that its subnets have free addresses, and ask AWS \
                  Support.",
     });

@@ -48,18 +48,17 @@ fn judge(
         listeners.iter().filter(|listener| listener.serves()).map(|listener| listener.port).collect();
     let missing: Vec<u16> = expected.difference(&serving).copied().collect();
     let summary = if expected.is_empty() && serving.is_empty() {
-        format!("no listener of {} serves dbt", load_balancer.name())
+        format!("{} has no listener for dbt", load_balancer.name())
     } else if missing.is_empty() {
         let ports = if expected.is_empty() { &serving } else { expected };
-        return Status::pass(served(load_balancer, ports.iter().copied(), "serves", "serve"));
+        return Status::pass(served(load_balancer, ports.iter().copied(), "listens"));
     } else {
-        served(load_balancer, missing.iter().copied(), "does not serve", "do not serve")
+        served(load_balancer, missing.iter().copied(), "does not listen")
     };
     Status::fail(Finding {
         severity: Severity::Critical,
         summary,
-        impact: "dbt's connections to this port fail: no TCP or TLS listener forwards them to a target group."
-            .to_owned(),
+        impact: "dbt's connections fail: no TCP or TLS listener forwards them to a target group.".to_owned(),
         evidence: evidence(listeners),
         remedy: remedy(load_balancer, listeners, &missing, context),
         cause: None,
@@ -68,11 +67,11 @@ fn judge(
     })
 }
 
-/// `port 5432 of pg does not serve dbt`.
-fn served(load_balancer: &LoadBalancer, ports: impl Iterator<Item = u16>, one: &str, several: &str) -> String {
+/// `pg does not listen for dbt on port 5432`.
+fn served(load_balancer: &LoadBalancer, ports: impl Iterator<Item = u16>, verb: &str) -> String {
     let ports: Vec<String> = ports.map(|port| port.to_string()).collect();
-    let (plural, verb) = if ports.len() == 1 { ("", one) } else { ("s", several) };
-    format!("port{plural} {} of {} {verb} dbt", ports.join(", "), load_balancer.name())
+    let plural = if ports.len() == 1 { "" } else { "s" };
+    format!("{} {verb} for dbt on port{plural} {}", load_balancer.name(), ports.join(", "))
 }
 
 fn evidence(listeners: &[Listener]) -> Vec<String> {
@@ -116,8 +115,8 @@ fn remedy(load_balancer: &LoadBalancer, listeners: &[Listener], missing: &[u16],
             create(&port.to_string(), group.arn.as_str()),
         ),
         (None, port, _) => (
-            "Create a TCP or TLS listener that forwards to the target group of your service. Replace the words in capitals \
-             in the command."
+            "Create a TCP or TLS listener that forwards to your service's target group. In the command, replace \
+             TARGET_GROUP_ARN, and PORT if it is there."
                 .to_owned(),
             create(&port.map_or("PORT".to_owned(), ToString::to_string), "TARGET_GROUP_ARN"),
         ),
@@ -153,21 +152,21 @@ mod tests {
             assert_eq!(summaries(&results("", vec![nlb("pg", on(protocol))])), [""; 0], "{protocol}");
         }
         for protocol in ["UDP", "QUIC", ""] {
-            let expected = "port 5432 of pg does not serve dbt";
+            let expected = "pg does not listen for dbt on port 5432";
             assert_eq!(summaries(&results("5432", vec![nlb("pg", on(protocol))])), [expected], "{protocol}");
-            let any = "no listener of pg serves dbt";
+            let any = "pg has no listener for dbt";
             assert_eq!(summaries(&results("", vec![nlb("pg", on(protocol))])), [any], "{protocol}");
         }
     }
 
     #[test]
     fn each_expected_port_counts_on_each_load_balancer() {
-        let expected = "port 443 of pg does not serve dbt";
+        let expected = "pg does not listen for dbt on port 443";
         assert_eq!(summaries(&results("5432+443", vec![nlb("pg", on("TCP"))])), [expected]);
-        let idle = "port 5432 of other does not serve dbt";
+        let idle = "other does not listen for dbt on port 5432";
         assert_eq!(summaries(&results("5432", vec![nlb("pg", on("TCP")), nlb("other", vec![])])), [idle]);
         let elsewhere = "vpce-svc-00000000000000001=443";
-        let expected = "port 443 of pg does not serve dbt";
+        let expected = "pg does not listen for dbt on port 443";
         assert_eq!(summaries(&results(elsewhere, vec![nlb("pg", on("TCP"))])), [expected]);
     }
 

@@ -12,6 +12,7 @@ mod spec;
 
 mod acceptance_required;
 mod broad_rule;
+mod certificate;
 mod connection_absent;
 mod connection_dbt;
 mod connection_details;
@@ -22,12 +23,16 @@ mod internal_nlb;
 mod listener_port;
 mod network_path;
 mod notification;
+mod outbound;
 mod principals;
 mod private_dns;
 mod regions;
 mod security_groups;
+mod security_rules;
 mod service_available;
 mod target_health;
+mod target_hostname;
+mod target_security_groups;
 pub mod visibility_lost;
 mod zones;
 

@@ -60,7 +60,8 @@ fn judge(service: &ServiceId, notifications: &[Notification], topic: &Arn, conte
             4 => "EC2 does not notify the guard of connection events (0 of 4)".to_owned(),
             _ => format!("EC2 does not notify the guard of {} events", missing.join(", ")),
         },
-        impact: "dbt's request is accepted by the next scheduled run, minutes later than it could be.".to_owned(),
+        impact: "The guard notices such events at its next scheduled run, by default within 5 minutes instead of within seconds."
+            .to_owned(),
         evidence: evidence(&to_guard, topic),
         remedy: remedy(service, &to_guard, topic, context),
         cause: None,
@@ -88,10 +89,10 @@ fn remedy(service: &ServiceId, to_guard: &[&Notification], topic: &Arn, context:
     let (action, command) = match (disabled, to_guard.first()) {
         (Some(Notification { id, .. }), _) => (
             "EC2 disables a notification that it cannot deliver. Check that the topic's policy allows vpce.amazonaws.com to \
-             publish, as the stack sets it. Then replace the notification.",
-            Command::new("ec2 delete-vpc-endpoint-connection-notifications", context.region)
-                .option("connection-notification-ids", id)
-                .then(create),
+             publish, as the stack sets it. Then update the stack, which owns the notification: remove the service from \
+             EndpointServiceIds, and then add it again.",
+            Command::new("ec2 describe-vpc-endpoint-connection-notifications", context.region)
+                .option("connection-notification-id", id),
         ),
         (None, Some(Notification { id, .. })) => (
             "Let the notification cover all four events.",
@@ -99,7 +100,12 @@ fn remedy(service: &ServiceId, to_guard: &[&Notification], topic: &Arn, context:
                 .option("connection-notification-id", id)
                 .options("connection-events", EVENTS),
         ),
-        (None, None) => ("Create the notification again.", create),
+        (None, None) => (
+            "The stack's notification was deleted. Update the stack: remove the service from EndpointServiceIds, and then add it \
+             again. If it is the only service, run the command instead, and delete this notification before you delete the \
+             stack.",
+            create,
+        ),
     };
     Remedy::new(action, Some(command), context.region.endpoint_service(service.as_str()))
 }
@@ -160,8 +166,7 @@ mod tests {
         assert!(command.contains("create-vpc-endpoint-connection-notification"), "{command}");
         let disabled = Notification { enabled: false, ..notification(1, TOPIC, &EVENTS) };
         let (_, command) = summary_and_command(vec![disabled]);
-        assert!(command.contains("delete-vpc-endpoint-connection-notifications"), "{command}");
-        assert!(command.contains(" && aws ec2 create-vpc-endpoint-connection-notification"), "{command}");
+        assert!(command.contains("describe-vpc-endpoint-connection-notifications"), "the stack owns it: {command}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(super) const SPEC: Spec = Spec {
         (Severity::Warning, "others besides dbt and `KnownAccounts`"),
     ],
     fails_when: "the allowed principals are not dbt's, or not only dbt's and those of `KnownAccounts`",
-    was: "wrong",
+    was: "misconfigured",
     impact: "If dbt is missing, it cannot create an endpoint; existing connections keep working. If others are \
              allowed, nothing changes for dbt, but they can send connection requests.",
     fix_in_short: "`modify-vpc-endpoint-service-permissions`",
@@ -74,8 +74,8 @@ fn judge(allowed: &[String], context: CheckContext<'_>) -> Status {
         (
             Severity::Warning,
             match others.len() {
-                1 => "1 unknown principal is allowed besides dbt".to_owned(),
-                number => format!("{number} unknown principals are allowed besides dbt"),
+                1 => "1 untrusted principal is allowed".to_owned(),
+                number => format!("{number} untrusted principals are allowed"),
             },
             "Nothing changes for dbt, but others can send connection requests.",
         )
@@ -112,7 +112,8 @@ fn remedy(allowed: &[String], missing: &[String], context: CheckContext<'_>) -> 
         .options("add-allowed-principals", missing)
         .options("remove-allowed-principals", excess);
     Remedy::new(
-        "Allow dbt's principals and nobody unknown. This closes no existing connection.",
+        "If DbtPrincipals or KnownAccounts is out of date, correct the stack instead. Otherwise run the command. Existing \
+         connections stay open.",
         Some(command),
         region.endpoint_service(service.as_str()),
     )

@@ -2,7 +2,7 @@
 //!
 //! The rules of all its groups together must cover each of dbt's networks on each expected port, or on every listener's
 //! port if none are expected. A prefix list that cannot be read makes the result unknown only if it would decide. If dbt's
-//! networks are not configured, the result is a warning; but a port that no rule allows at all is critical even then.
+//! networks are not configured, the result is info; but a port that no rule allows at all is critical even then.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ pub(super) const SPEC: Spec = Spec {
     id: "load-balancer.security-groups",
     severities: &[
         (Severity::Critical, "a network of `DbtCidrs` is blocked on a port; without `DbtCidrs`, a port allows nobody"),
-        (Severity::Warning, "`DbtCidrs` is empty, so the guard cannot tell whether dbt is allowed"),
+        (Severity::Info, "`DbtCidrs` is empty, so the guard cannot tell whether dbt is allowed"),
     ],
     fails_when: "inbound rules are enforced on PrivateLink traffic, and `DbtCidrs` is empty or not all of it is \
                  allowed on every listener port (of `ListenerPorts`, if set)",
@@ -67,9 +67,10 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
         summary: blocked_summary(&blocked, context.policy.dbt_cidrs.len()),
         impact: "dbt cannot connect from the blocked networks: its connections time out before they reach a listener."
             .to_owned(),
-        evidence: evidence(inbound),
+        evidence: evidence(inbound).into_iter().chain(enforcement_off(inbound)).collect(),
         remedy: Remedy::new(
-            "Allow dbt's networks. If they have changed, ask dbt Support, and correct the stack's DbtCidrs.",
+            "Allow dbt's networks. If they have changed, ask dbt Support, and correct the stack's DbtCidrs. Or switch enforcement \
+             off, as dbt's guide offers: the last line of the evidence has that command.",
             Some(authorize(group, &blocked, context.region)),
             context.region.security_group(group),
         ),
@@ -108,14 +109,14 @@ fn without_dbt_cidrs(inbound: &InboundRules<'_>) -> Finding {
         ports.iter().filter(|port| !rules.iter().any(|rule| opens(rule, **port))).copied().collect();
     let (severity, summary, impact) = if closed.is_empty() {
         (
-            Severity::Warning,
+            Severity::Info,
             "cannot tell if security groups allow dbt: DbtCidrs is empty".to_owned(),
             "dbt can connect only from networks that a rule allows, and the guard does not know dbt's networks.",
         )
     } else {
         (
             Severity::Critical,
-            format!("security groups allow nobody on {}", named(&closed)),
+            format!("no security group rule opens {} to dbt", named(&closed)),
             "dbt cannot connect: its connections time out before they reach a listener.",
         )
     };
@@ -125,8 +126,15 @@ fn without_dbt_cidrs(inbound: &InboundRules<'_>) -> Finding {
         impact: impact.to_owned(),
         evidence: evidence(inbound),
         remedy: Remedy::new(
-            "Ask dbt Support which networks your dbt environment connects from, and deploy the stack again with them in \
-             DbtCidrs.",
+            match closed.is_empty() {
+                true => {
+                    "Ask dbt Support which networks your dbt environment connects from, and set them as the stack's DbtCidrs."
+                }
+                false => {
+                    "Ask dbt Support which networks your dbt environment connects from. Allow them on the port, and set them as the \
+                     stack's DbtCidrs."
+                }
+            },
             Some(
                 Command::new("ec2 describe-security-group-rules", context.region)
                     .option("filters", format!("Name=group-id,Values={}", groups.join(","))),
@@ -137,6 +145,17 @@ fn without_dbt_cidrs(inbound: &InboundRules<'_>) -> Finding {
         parts: closed.iter().map(|port| format!("port {port}")).collect(),
         related: Vec::new(),
     }
+}
+
+/// dbt's other option: the rules stay, and no longer apply to PrivateLink traffic. ELB replaces the list of security groups,
+/// so the command names all of them.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_SetSecurityGroups.html>
+fn enforcement_off(inbound: &InboundRules<'_>) -> Option<String> {
+    let command = Command::new("elbv2 set-security-groups", inbound.context.region)
+        .option("load-balancer-arn", &inbound.load_balancer.arn)
+        .options("security-groups", inbound.groups)
+        .literal("--enforce-security-group-inbound-rules-on-private-link-traffic off");
+    command.into_text().map(|text| format!("to switch enforcement off: {text}"))
 }
 
 fn first_group<'a>(inbound: &InboundRules<'a>) -> &'a str {
@@ -154,7 +173,7 @@ fn evidence(inbound: &InboundRules<'_>) -> Vec<String> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::snapshot::{Description, LoadBalancer, Network, Ports, Source, Topology};
+    use crate::snapshot::{Description, LoadBalancer, Network, Peer, Ports, Topology};
     use crate::testing::{
         call_error, endpoint_service, failure, listener, load_balancer, network, settings, target_group, topology,
         with_policy,
@@ -167,12 +186,12 @@ pub(super) mod tests {
 
     /// A rule of `group` for a CIDR, a prefix list (`pl-…`) or a security group (`sg-…`).
     pub(in crate::checks) fn rule_of(group: &str, source: &str, tcp: Option<Ports>) -> SecurityGroupRule {
-        let source = match source {
-            list if list.starts_with("pl-") => Source::PrefixList(list.to_owned()),
-            group if group.starts_with("sg-") => Source::Group(group.to_owned()),
-            cidr => Source::Cidr(cidr.parse().unwrap()),
+        let peer = match source {
+            list if list.starts_with("pl-") => Peer::PrefixList(list.to_owned()),
+            group if group.starts_with("sg-") => Peer::Group(group.to_owned()),
+            cidr => Peer::Cidr(cidr.parse().unwrap()),
         };
-        SecurityGroupRule { id: format!("sgr-{group}"), group: group.to_owned(), tcp, source }
+        SecurityGroupRule { id: format!("sgr-{group}"), group: group.to_owned(), egress: false, tcp, peer }
     }
 
     /// The port that [`guarded`] listens on.
@@ -261,8 +280,8 @@ pub(super) mod tests {
     #[test]
     fn without_dbts_networks_only_a_port_closed_to_everybody_is_critical() {
         let severity = |rules| failure(status(&guarded(rules), "")).unwrap().severity;
-        assert_eq!(severity(vec![rule("0.0.0.0/0", PG)]), Severity::Warning);
-        assert_eq!(severity(vec![rule("pl-unread", PG)]), Severity::Warning);
+        assert_eq!(severity(vec![rule("0.0.0.0/0", PG)]), Severity::Info);
+        assert_eq!(severity(vec![rule("pl-unread", PG)]), Severity::Info);
         assert_eq!(severity(vec![rule("sg-9", PG), rule(DBT_CIDR, Some(Ports::one(443)))]), Severity::Critical);
     }
 

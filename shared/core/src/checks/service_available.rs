@@ -29,26 +29,34 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
         Ok(Some(service)) => match service.state.as_deref() {
             // EC2 capitalizes this state, but not other states of the same API: compare without case.
             Some(state) if state.eq_ignore_ascii_case("available") => Status::pass("the endpoint service is available"),
-            Some(state) => fail(&format!("endpoint service is '{state}', not available"), context),
+            Some(state) => fail(&format!("endpoint service is '{state}', not available"), true, context),
             None => Status::Unknown("EC2 does not say in which state the endpoint service is".to_owned()),
         },
-        Ok(None) => fail(&format!("endpoint service not found in {}", context.region.name()), context),
+        Ok(None) => fail(&format!("endpoint service not found in {}", context.region.name()), false, context),
         Err(why) => Status::Unknown(why),
     };
     vec![CheckResult::new(&SPEC, context.service, status)]
 }
 
-fn fail(summary: &str, context: CheckContext<'_>) -> Status {
+fn fail(summary: &str, is_listed: bool, context: CheckContext<'_>) -> Status {
     let CheckContext { service, region, .. } = context;
     Status::fail(Finding {
         severity: Severity::Critical,
         summary: summary.to_owned(),
-        impact: "dbt cannot connect through this service. Until it is available, its other checks are unknown."
-            .to_owned(),
+        impact: match is_listed {
+            true => "dbt cannot connect through this service until it is available.",
+            false => "If it was deleted, dbt cannot connect. Until EC2 finds it, its other checks are unknown.",
+        }
+        .to_owned(),
         evidence: vec![format!("asked for {service} in {}", region.name())],
         remedy: Remedy::new(
-            "If it was deleted, create it again and send dbt Support its new name. If the id is wrong, correct the stack's \
-             EndpointServiceIds. The stack must run in the service's account and Region.",
+            match is_listed {
+                true => "If it is pending, wait a few minutes. If it failed, ask AWS Support.",
+                false => {
+                    "If it was deleted, create it again and send dbt Support its new name. If the id is wrong, correct the stack's \
+                     EndpointServiceIds. The stack must run in the service's account and Region."
+                }
+            },
             Some(
                 Command::new("ec2 describe-vpc-endpoint-service-configurations", region)
                     .option("filters", format!("Name=service-id,Values={service}")),

@@ -163,12 +163,17 @@ fn impact(counts: &Counts<'_>, severity: Severity) -> &'static str {
         "dbt cannot connect: the load balancer has no target to send its connections to."
     } else if counts.healthy() == 0 {
         // https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-health-checks.html
-        "No target is healthy. The load balancer still sends dbt's connections to all of them, so they fail unless a target \
-         works in spite of its failing health check."
+        match counts.number(Serving::Down) {
+            0 => "dbt cannot connect: no target receives traffic.",
+            _ => {
+                "dbt's connections fail, unless a target works although its health check fails: with no healthy target, the \
+                 load balancer tries them all."
+            }
+        }
     } else if severity == Severity::Info {
         "dbt gets through. These targets get no traffic: the load balancer is not enabled in their zones."
     } else {
-        "dbt still reaches the healthy targets. If they fail as well, dbt cannot connect at all."
+        "dbt can still connect through the healthy targets. If they fail as well, dbt cannot connect."
     }
 }
 
@@ -180,6 +185,7 @@ fn evidence(group: &TargetGroup, counts: &Counts<'_>) -> Vec<String> {
     }
     let zones: Vec<String> = zones.iter().map(|(zone, number)| format!("{number} in {zone}")).collect();
     let mut evidence = vec![match zones.is_empty() {
+        _ if targets.is_empty() => "no target is registered".to_owned(),
         true => format!("healthy: none of {}; {}", targets.len(), counts.not_healthy().join(", ")),
         false => format!("healthy: {healthy} of {} ({})", targets.len(), zones.join(", ")),
     }];

@@ -12,7 +12,7 @@ pub(super) const SPEC: Spec = Spec {
     was: "failing",
     impact: "Nothing changes for dbt. The checks that depend on this read are *unknown*, so a failure there would go \
              unnoticed.",
-    fix_in_short: "allow the function's role the named call again",
+    fix_in_short: "allow the function's role to make the call again",
     can_flap: true,
     can_be_provoked: false,
     absence: Absence::Unknown,
@@ -39,21 +39,28 @@ pub fn of_calls(calls: &Calls) -> Vec<CheckResult> {
 
 fn finding(error: &CallError) -> Finding {
     let CallError { call, error, denied } = error;
+    let accepting = match *call {
+        "ec2:DescribeVpcEndpointConnections" => " Until the call works, the guard cannot accept dbt's requests.",
+        _ => "",
+    };
     let action = if *denied {
         format!(
             "Allow the function's role to call {call} again. The stack allows it, so check whether someone changed the \
              role, its permissions boundary, or your organization's policies."
         )
     } else {
-        "If this lasts, check AWS's health page for the Region, and the function's log.".to_owned()
+        "If this lasts, check the AWS Health Dashboard for the Region and the function's log. If the error is throttling, choose \
+         slower schedules."
+            .to_owned()
     };
     Finding {
         severity: Severity::Warning,
         summary: format!("{call} {}", if *denied { "is denied" } else { "fails" }),
-        impact:
-            "Nothing changes for dbt. But checks that depend on this call are unknown, so a failure would go unnoticed."
-                .to_owned(),
-        evidence: vec![format!("AWS said: {error}")],
+        impact: format!(
+            "Existing connections keep working. But checks that depend on this call are unknown, so a failure would go \
+             unnoticed.{accepting}"
+        ),
+        evidence: vec![format!("error: {error}")],
         remedy: Remedy::new(&action, None, None),
         cause: None,
         parts: Vec::new(),

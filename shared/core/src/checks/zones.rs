@@ -104,12 +104,13 @@ impl Lack<'_> {
         let Self { load_balancer, group, zones, .. } = self;
         let (severity, impact) = self.severity_and_impact();
         let mut action = "Register a target there, or fix the targets that are registered.".to_owned();
-        let command = if self.cross_zone {
-            Command::new("elbv2 describe-target-health", context.region).option("target-group-arn", &group.arn)
-        } else {
-            action
-                .push_str(" Until then, cross-zone load balancing lets dbt reach the healthy targets of other zones:");
-            cross_zone::switch_on(&load_balancer.arn, context.region)
+        let switch_on = cross_zone::command(load_balancer, group, context.region).filter(|_| severity > Severity::Info);
+        let command = match switch_on {
+            Some(switch_on) => {
+                action.push_str(" Until then, switch cross-zone load balancing on, so that dbt reaches the healthy targets in other zones.");
+                switch_on
+            }
+            None => Command::new("elbv2 describe-target-health", context.region).option("target-group-arn", &group.arn),
         };
         Finding {
             severity,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
-use super::{Observed, known};
+use super::{Hostname, Interface, Observed, known};
 use crate::ids::Arn;
 
 /// A load balancer behind an endpoint service, as read in this run.
@@ -78,6 +78,8 @@ pub struct Listener {
     pub protocol: String,
     /// The target groups it forwards to with a weight above zero.
     pub forwards_to: Vec<Arn>,
+    /// The ARN of its certificate, if it has one.
+    pub certificate: Option<String>,
 }
 
 impl Listener {
@@ -122,6 +124,18 @@ impl LoadBalancer {
         }
     }
 
+    /// Whether the node sends connections to the target. Without cross-zone load balancing it sends only to its own zone; if
+    /// that is not known, it may send to all.
+    #[must_use]
+    pub fn node_sends_to(&self, group: &TargetGroup, node: &Interface, target: &Target) -> bool {
+        let mut zones = self.description.iter().flat_map(|description| &description.zones);
+        let node_zone = zones.find(|zone| zone.subnet == node.subnet).map(|zone| zone.name.as_str());
+        match (self.crosses_zones(group), node_zone, target.zone.as_deref()) {
+            (Ok(false), Some(node_zone), Some(zone)) => zone == "all" || zone == node_zone,
+            _ => true,
+        }
+    }
+
     /// Which of its zones have a healthy target of `group`.
     #[must_use]
     pub fn coverage(&self, group: &TargetGroup) -> Coverage<'_> {
@@ -148,8 +162,18 @@ pub struct TargetGroup {
     pub arn: Arn,
     /// The kind of its targets.
     pub kind: TargetKind,
+    /// The VPC of its targets.
+    pub vpc: Option<String>,
     /// The health check of its targets: `TCP on traffic-port`, or `off`.
     pub health_check: Option<String>,
+    /// The port of the health checks, if it is not the target's own.
+    pub health_check_port: Option<u16>,
+    /// The seconds between health checks, and how many must fail.
+    pub health_check_timing: Option<(u32, u32)>,
+    /// Whether its targets are IPv6 addresses.
+    pub is_ipv6: bool,
+    /// The name that its addresses come from, if it has the tag; not read in every run.
+    pub hostname: Option<Observed<Option<Hostname>>>,
     /// Its targets with their health.
     pub targets: Observed<Vec<Target>>,
     /// Its attribute `load_balancing.cross_zone.enabled`; not read in every run.
@@ -170,6 +194,12 @@ pub enum TargetKind {
 }
 
 impl TargetGroup {
+    /// The ports that must be open on a target: its own, and the health check's.
+    #[must_use]
+    pub fn ports_of(&self, target: &Target) -> BTreeSet<u16> {
+        target.port.into_iter().chain(self.health_check_port).collect()
+    }
+
     /// The name, from its ARN: `targetgroup/NAME/ID`.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -202,6 +232,8 @@ pub struct Target {
     pub address: Option<IpAddr>,
     /// An instance's subnet.
     pub subnet: Option<String>,
+    /// The security groups of its network interface; `None` if EC2 does not show the interface.
+    pub security_groups: Option<Vec<String>>,
     /// The health that ELB reports.
     pub health: Health,
     /// The reason code, e.g. `Target.FailedHealthChecks`.

@@ -2,19 +2,23 @@
 
 use std::collections::BTreeMap;
 
+mod certificate;
 mod connection;
+mod hostname;
 mod load_balancer;
 mod network;
 mod service;
 mod topology;
 
+pub use self::certificate::Certificate;
 pub use self::connection::{Connection, ConnectionState};
+pub use self::hostname::{HOSTNAME_TAG, Hostname};
 pub use self::load_balancer::{
     Coverage, CrossZoneOverride, Description, Health, Listener, LoadBalancer, Target, TargetGroup, TargetKind, Zone,
     interface_description,
 };
 pub use self::network::{
-    AclEntry, Interface, Network, NetworkAcl, Ports, Route, RouteTable, SecurityGroupRule, Source, Subnet,
+    AclEntry, Interface, Network, NetworkAcl, Peer, Ports, Route, RouteTable, SecurityGroupRule, Subnet,
 };
 pub use self::service::{EVENTS, EndpointService, Notification, PrivateDns, SupportedRegion};
 pub use self::topology::Topology;

@@ -5,13 +5,16 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::Observed;
+use super::{Observed, interface_description};
+use crate::ids::Arn;
 
 /// The network around the load balancers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
-    /// The inbound rules of the load balancers' security groups.
+    /// The rules of the load balancers' security groups, inbound and outbound.
     pub rules: Observed<Vec<SecurityGroupRule>>,
+    /// The rules of the targets' security groups.
+    pub target_rules: Observed<Vec<SecurityGroupRule>>,
     /// The prefix lists that these rules name, by id.
     pub prefix_lists: BTreeMap<String, Observed<Vec<IpNet>>>,
     /// The load balancers' network interfaces.
@@ -22,6 +25,20 @@ pub struct Network {
     pub acls: Observed<Vec<NetworkAcl>>,
     /// The route tables of these VPCs.
     pub route_tables: Observed<Vec<RouteTable>>,
+}
+
+impl Network {
+    /// The network interfaces of a load balancer: its nodes.
+    ///
+    /// # Errors
+    /// In words, if they could not be read, or if EC2 shows none.
+    pub fn nodes(&self, load_balancer: &Arn) -> Result<Vec<&Interface>, String> {
+        let interfaces = self.interfaces.as_ref().map_err(ToString::to_string)?;
+        let description = interface_description(load_balancer);
+        let nodes: Vec<&Interface> =
+            interfaces.iter().filter(|interface| interface.description == description).collect();
+        if nodes.is_empty() { Err(format!("EC2 shows no network interface of {load_balancer}")) } else { Ok(nodes) }
+    }
 }
 
 /// A range of ports.
@@ -76,7 +93,7 @@ impl std::fmt::Display for Ports {
     }
 }
 
-/// An inbound rule of a security group.
+/// A rule of a security group.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_SecurityGroupRule.html>
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecurityGroupRule {
@@ -84,20 +101,22 @@ pub struct SecurityGroupRule {
     pub id: String,
     /// The security group.
     pub group: String,
+    /// Whether it is for outbound traffic.
+    pub egress: bool,
     /// The TCP ports that it allows; `None` if it is for another protocol.
     pub tcp: Option<Ports>,
-    /// The source that it allows.
-    pub source: Source,
+    /// The source or the destination that it allows.
+    pub peer: Peer,
 }
 
-/// The source of an inbound rule.
+/// The source of an inbound rule, or the destination of an outbound one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum Peer {
     /// These addresses.
     Cidr(IpNet),
     /// The addresses of a prefix list, by id.
     PrefixList(String),
-    /// The members of a security group. Never dbt, because its endpoint is in another VPC.
+    /// The members of a security group.
     Group(String),
 }
 
@@ -108,7 +127,7 @@ pub struct Interface {
     pub description: String,
     /// Its subnet.
     pub subnet: String,
-    /// Its private addresses, IPv4 and IPv6. Targets see the one of their own family as the source.
+    /// Its private addresses, IPv4 and IPv6, the primary one first. Targets see one of their own family as the source.
     pub addresses: Vec<IpAddr>,
 }
 

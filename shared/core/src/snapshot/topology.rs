@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Connection, EndpointService, LoadBalancer, Network, Notification, Observed, known};
+use super::{Certificate, Connection, EndpointService, LoadBalancer, Network, Notification, Observed, known};
 use crate::ids::{Arn, ServiceId};
 
 /// What a run read: the endpoint services, and each load balancer once, even if several services share it. The default
@@ -19,6 +19,8 @@ pub struct Topology {
     pub notifications: Option<Observed<Vec<Notification>>>,
     /// The networks around the load balancers; not read in every run.
     pub network: Option<Network>,
+    /// The certificates of TLS listeners, by ARN; not read in every run.
+    pub certificates: BTreeMap<String, Observed<Certificate>>,
 }
 
 impl Topology {

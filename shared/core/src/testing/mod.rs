@@ -151,6 +151,7 @@ pub fn only_status(results: Vec<CheckResult>) -> Status {
 pub fn network() -> Network {
     Network {
         rules: Ok(Vec::new()),
+        target_rules: Ok(Vec::new()),
         prefix_lists: BTreeMap::new(),
         interfaces: Ok(Vec::new()),
         subnets: Ok(Vec::new()),
@@ -224,7 +225,7 @@ pub fn load_balancer(name: &str, target_groups: Vec<TargetGroup>) -> LoadBalance
 /// A listener that forwards to `group`.
 #[must_use]
 pub fn listener(protocol: &str, port: u16, group: &TargetGroup) -> Listener {
-    Listener { port, protocol: protocol.to_owned(), forwards_to: vec![group.arn.clone()] }
+    Listener { port, protocol: protocol.to_owned(), forwards_to: vec![group.arn.clone()], certificate: None }
 }
 
 /// A target group of IP addresses, without targets.
@@ -233,7 +234,12 @@ pub fn target_group(name: &str) -> TargetGroup {
     TargetGroup {
         arn: elb_arn(&format!("targetgroup/{name}/0123456789abcdef")),
         kind: TargetKind::Ip,
+        vpc: Some("vpc-1".to_owned()),
         health_check: Some("TCP on traffic-port".to_owned()),
+        health_check_port: None,
+        health_check_timing: None,
+        is_ipv6: false,
+        hostname: Some(Ok(None)),
         targets: Ok(Vec::new()),
         cross_zone: None,
     }
@@ -253,6 +259,7 @@ pub fn target(number: u8, health: &str) -> Target {
         zone: Some("eu-central-1a".to_owned()),
         address: Some([10, 0, 0, number].into()),
         subnet: None,
+        security_groups: None,
         health: Health::parse(health),
         reason: failed.then(|| "Target.FailedHealthChecks".to_owned()),
         description: failed.then(|| "Health checks failed".to_owned()),

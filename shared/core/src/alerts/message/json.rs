@@ -35,6 +35,11 @@ pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
 fn flat(transition: &Transition, origin: &Origin) -> Value {
     let Transition { number, kind, check, resource, at, since, incident, finding, unknown, dropped, .. } = transition;
     let remedy = &finding.remedy;
+    // What to do about what is over must not be done.
+    let (action, command) = match kind {
+        Kind::Resolved => ("Nothing: the check passes again.", None),
+        _ => (remedy.action.as_str(), remedy.command.as_deref()),
+    };
     json!({
         "kind": kind.as_str(),
         "check": check,
@@ -44,8 +49,8 @@ fn flat(transition: &Transition, origin: &Origin) -> Value {
         "impact": finding.impact,
         "evidence": finding.evidence.iter().map(|line| visible(line)).collect::<Vec<_>>(),
         "remedy": {
-            "action": visible(&remedy.action),
-            "command": remedy.command,
+            "action": visible(action),
+            "command": command,
             "console": remedy.console,
             "runbook": runbook(transition, origin),
         },

@@ -203,7 +203,7 @@ impl<'a> Content<'a> {
 fn caution(caution: Caution<'_>) -> String {
     match caution {
         Caution::TableFailed(error) => format!(
-            "The guard's table failed ({}): this may be sent again, and what is resolved may not be sent.",
+            "The guard cannot use its state table ({}). You may get this message again, and resolved messages may be missing.",
             plain(&error.to_string())
         ),
         Caution::Test => "This is a test message. Nothing is wrong.".to_owned(),

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use super::acl::{LAST_RULE, denied};
 use crate::snapshot::{
     Interface, LoadBalancer, NOT_READ, Network, NetworkAcl, Ports, Route, RouteTable, Subnet, Target,
-    interface_description,
 };
 
 /// The ports on which return traffic reaches a node.
@@ -50,13 +49,7 @@ impl<'a> PathAnalyzer<'a> {
     /// In words, if part of it could not be read.
     pub(super) fn new(load_balancer: &LoadBalancer, network: Option<&'a Network>) -> Result<Self, String> {
         let network = network.ok_or(NOT_READ)?;
-        let interfaces = network.interfaces.as_ref().map_err(ToString::to_string)?;
-        let description = interface_description(&load_balancer.arn);
-        let nodes: Vec<&Interface> =
-            interfaces.iter().filter(|interface| interface.description == description).collect();
-        if nodes.is_empty() {
-            return Err(format!("EC2 shows no network interface of {}", load_balancer.name()));
-        }
+        let nodes = network.nodes(&load_balancer.arn)?;
         let subnets = network.subnets.as_ref().map_err(ToString::to_string)?;
         let acls = network.acls.as_ref().map_err(ToString::to_string)?;
         let route_tables = network.route_tables.as_ref().map_err(ToString::to_string)?;
@@ -148,10 +141,10 @@ impl<'a> PathAnalyzer<'a> {
             Some(Route { destination, by, blackhole: true }) => {
                 Obstacle::Blackhole { table: &table.id, destination: destination.to_string(), by, to }
             }
-            Some(Route { by, .. }) if by.starts_with("igw-") || by.starts_with("eigw-") => {
+            Some(Route { by, .. }) if by.starts_with("igw-") && to.is_ipv4() => {
                 Obstacle::Internet { table: &table.id, by, to }
             }
-            Some(Route { by, .. }) if by.starts_with("nat-") => {
+            Some(Route { by, .. }) if ["nat-", "igw-", "eigw-"].iter().any(|kind| by.starts_with(kind)) => {
                 return Err(format!("{} routes {to} to {by}, and the path behind it is not checked", table.id));
             }
             Some(_) => return Ok(None),
@@ -180,11 +173,11 @@ impl fmt::Display for Obstacle<'_> {
             Self::Acl { acl, subnet, egress, peer, ports, rule } => {
                 let direction = if *egress { "out to" } else { "in from" };
                 write!(f, "{acl} of {subnet}: TCP {ports} {direction} {peer} is denied by ")?;
-                if *rule == LAST_RULE { f.write_str("rule *, the last") } else { write!(f, "rule {rule}") }
+                if *rule == LAST_RULE { f.write_str("the default rule (*)") } else { write!(f, "rule {rule}") }
             }
             Self::NoRoute { table, to } => write!(f, "{table}: no route to {to}"),
             Self::Blackhole { table, destination, by, to } => {
-                write!(f, "{table}: the route to {destination} by {by} is a blackhole ({to})")
+                write!(f, "{table}: the route to {destination} via {by} is a blackhole ({to})")
             }
             Self::Internet { table, by, to } => {
                 write!(f, "{table}: the route to {to} is {by}, which drops private addresses")

@@ -56,12 +56,12 @@ fn describe(acls: bool, routes: bool) -> (&'static str, &'static str) {
     match (acls, routes) {
         (true, false) => (
             "network ACL blocks",
-            "Allow the traffic to the targets and back. First check that the denying rule may be overridden.",
+            "First check that nobody denied this traffic on purpose. Then allow it, to the targets and back.",
         ),
         (false, _) => ("no route to", "Create the missing route, or replace the dead one."),
         (true, true) => (
             "network ACL and routes block",
-            "Allow the traffic to the targets and back; first check that the denying rule may be overridden. Then create the \
+            "First check that nobody denied this traffic on purpose. Then allow it, to the targets and back, and create the \
              missing route, or replace the dead one.",
         ),
     }

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use self::analyzer::PathAnalyzer;
 use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Group, Severity, Spec, Status, count};
-use crate::snapshot::{Interface, LoadBalancer, Target, TargetGroup, TargetKind};
+use crate::snapshot::{LoadBalancer, Target, TargetGroup, TargetKind};
 
 /// The catalogue's row.
 pub(super) const SPEC: Spec = Spec {
@@ -80,8 +80,6 @@ fn near_side(
     if group.kind == TargetKind::LoadBalancer && !targets.is_empty() {
         return Status::Unknown("ALB target: the path to an Application Load Balancer is not checked".to_owned());
     }
-    // Unknown counts as on: then every node must reach every target.
-    let cross_zone = load_balancer.crosses_zones(group).unwrap_or(true);
     let (mut obstacles, mut blocked, mut unknown) = (BTreeSet::new(), 0, None);
     for target in targets {
         let (Some(address), Some(port)) = (target.address, target.port) else {
@@ -89,7 +87,7 @@ fn near_side(
             continue;
         };
         let mut is_blocked = false;
-        for node in analyzer.nodes.iter().filter(|node| cross_zone || shares_zone(load_balancer, node, target)) {
+        for node in analyzer.nodes.iter().filter(|node| load_balancer.node_sends_to(group, node, target)) {
             let path = analyzer.between(node, target, address, port);
             is_blocked |= !path.obstacles.is_empty();
             obstacles.extend(path.obstacles);
@@ -117,22 +115,12 @@ fn remote_side(group: &TargetGroup, analyzer: &PathAnalyzer<'_>) -> Option<Check
     (number > 0).then(|| CheckResult::new(&SPEC, &resource, Status::Unknown(why)))
 }
 
-/// Whether the node sends to the target if cross-zone load balancing is off.
-fn shares_zone(load_balancer: &LoadBalancer, node: &Interface, target: &Target) -> bool {
-    let mut zones = load_balancer.description.iter().flat_map(|description| &description.zones);
-    let node_zone = zones.find(|zone| zone.subnet == node.subnet).map(|zone| zone.name.as_str());
-    match (node_zone, target.zone.as_deref()) {
-        (Some(node_zone), Some(zone)) => zone == "all" || zone == node_zone,
-        _ => true,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::acl::LAST_RULE;
     use super::*;
     use crate::snapshot::{
-        AclEntry, CrossZoneOverride, Network, NetworkAcl, Ports, Route, RouteTable, Subnet, Topology,
+        AclEntry, CrossZoneOverride, Interface, Network, NetworkAcl, Ports, Route, RouteTable, Subnet, Topology,
     };
     use crate::testing::{
         call_error, endpoint_service, load_balancer, network, target, target_group, topology, with_context,
@@ -262,12 +250,12 @@ mod tests {
             entries.retain(|entry| !entry.egress || entry.number == LAST_RULE);
             entries.push(entry(100, true, true, Some(Ports { first: 32768, last: 65535 }), "10.0.0.0/8"));
         };
-        let expected = ["acl-b of subnet-b: TCP 1024-32767 out to 10.0.0.200 is denied by rule *, the last"];
+        let expected = ["acl-b of subnet-b: TCP 1024-32767 out to 10.0.0.200 is denied by the default rule (*)"];
         assert_eq!(obstacles(with_acl(1, narrow), vec![at("10.0.1.10")]), expected);
         let shut = |entries: &mut Vec<AclEntry>| entries.retain(|entry| entry.egress);
         let expected = [
-            "acl-a of subnet-a: TCP 1024-65535 in from 10.0.1.10 is denied by rule *, the last",
-            "acl-a of subnet-a: TCP 5432 in from 10.0.1.200 is denied by rule *, the last",
+            "acl-a of subnet-a: TCP 1024-65535 in from 10.0.1.10 is denied by the default rule (*)",
+            "acl-a of subnet-a: TCP 5432 in from 10.0.1.200 is denied by the default rule (*)",
         ];
         let found = obstacles(with_acl(0, shut), vec![at("10.0.0.10"), at("10.0.1.10")]);
         assert_eq!(found, expected, "both ways, and nothing inside the subnet");
@@ -307,7 +295,7 @@ mod tests {
         assert_eq!(found(open()), ["rtb-1: no route to 10.7.0.10"]);
         assert_eq!(
             found(to("10.7.0.0/16", "pcx-1", true)),
-            ["rtb-1: the route to 10.7.0.0/16 by pcx-1 is a blackhole (10.7.0.10)"]
+            ["rtb-1: the route to 10.7.0.0/16 via pcx-1 is a blackhole (10.7.0.10)"]
         );
         assert_eq!(
             found(to("0.0.0.0/0", "igw-1", false)),
@@ -392,7 +380,7 @@ mod tests {
             tables[0].routes.push(route("10.7.0.0/24", "pcx-2", true));
             tables[0].routes.push(route("10.0.0.0/8", "tgw-1", false));
         });
-        assert_eq!(specific, ["rtb-1: the route to 10.7.0.0/24 by pcx-2 is a blackhole (10.7.0.10)"]);
+        assert_eq!(specific, ["rtb-1: the route to 10.7.0.0/24 via pcx-2 is a blackhole (10.7.0.10)"]);
         let own_table = found(|tables| {
             tables[0].routes.push(route("10.7.0.0/16", "pcx-1", false));
             tables.push(RouteTable {

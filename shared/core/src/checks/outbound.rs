@@ -1,0 +1,215 @@
+//! `load-balancer.outbound`: do the load balancer's outbound rules let it reach its targets?
+//!
+//! A load balancer without security groups sends everywhere. Otherwise the outbound rules of all its groups together must
+//! allow each target, on its port and on that of its health check.
+//! <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-security-groups.html>
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::security_rules::{Allow, Remote, allows, authorize};
+use super::spec::{ALWAYS, Absence};
+use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count, limited};
+use crate::snapshot::{Description, Health, LoadBalancer, NOT_READ, SecurityGroupRule, Target};
+
+/// Evidence lines per alert, and addresses in the command; the rest is counted.
+const MAX_TARGETS: usize = 20;
+
+/// The catalogue's row.
+pub(super) const SPEC: Spec = Spec {
+    id: "load-balancer.outbound",
+    severities: &[(Severity::Critical, "always")],
+    fails_when: "the load balancer has security groups, and their outbound rules do not allow it to reach a target on \
+                 its port or on the port of its health check",
+    was: "blocked",
+    impact: "dbt's connections to these targets time out, and so do their health checks.",
+    fix_in_short: "`authorize-security-group-egress` on the load balancer's group",
+    can_flap: false,
+    can_be_provoked: false,
+    absence: Absence::Gone,
+    is_watched: ALWAYS,
+    cloudtrail_events: &[
+        "AuthorizeSecurityGroupEgress",
+        "ModifyManagedPrefixList",
+        "ModifySecurityGroupRules",
+        "RestoreManagedPrefixListVersion",
+        "RevokeSecurityGroupEgress",
+        "SetSecurityGroups",
+    ],
+    group: Group::Settings,
+    evaluate,
+};
+
+/// One result per load balancer.
+fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
+    context.per_load_balancer(&SPEC, |load_balancer, description| {
+        judge(load_balancer, description, context).unwrap_or_else(Status::Unknown)
+    })
+}
+
+/// A target that the outbound rules do not allow, and the ports.
+struct Blocked<'a> {
+    target: &'a Target,
+    address: IpAddr,
+    ports: BTreeSet<u16>,
+}
+
+fn judge(load_balancer: &LoadBalancer, description: &Description, context: CheckContext<'_>) -> Result<Status, String> {
+    let groups = &description.security_groups;
+    if groups.is_empty() {
+        return Ok(Status::pass(format!(
+            "{} has no security group that limits outbound traffic",
+            load_balancer.name()
+        )));
+    }
+    let network = context.topology.network.as_ref().ok_or(NOT_READ)?;
+    let rules = network.rules.as_ref().map_err(ToString::to_string)?;
+    let rules: Vec<&SecurityGroupRule> =
+        rules.iter().filter(|rule| rule.egress && groups.contains(&rule.group)).collect();
+    let (mut all, mut blocked, mut unknown) = (0, Vec::new(), None);
+    for group in load_balancer.target_groups.as_ref().map_err(ToString::to_string)? {
+        for target in group.targets.as_ref().map_err(ToString::to_string)? {
+            if target.health == Health::Draining {
+                continue;
+            }
+            all += 1;
+            let Some(address) = target.address else {
+                unknown = Some(address_unknown(target));
+                continue;
+            };
+            let remote = Remote { address, groups: target.security_groups.as_deref() };
+            let mut ports = BTreeSet::new();
+            for port in group.ports_of(target) {
+                match allows(rules.iter().copied(), network, remote, port) {
+                    Ok(true) => {}
+                    Ok(false) => drop(ports.insert(port)),
+                    Err(why) => unknown = Some(why),
+                }
+            }
+            if !ports.is_empty() {
+                blocked.push(Blocked { target, address, ports });
+            }
+        }
+    }
+    Ok(match (&blocked[..], unknown) {
+        ([], Some(why)) => Status::Unknown(why),
+        ([], None) => {
+            Status::pass(format!("outbound rules of {} allow {}", load_balancer.name(), count(all, "target")))
+        }
+        (blocked, _) => Status::fail(finding(load_balancer, groups, blocked, all, context)),
+    })
+}
+
+fn address_unknown(target: &Target) -> String {
+    match target.id.starts_with("arn:") {
+        true => "ALB target: its addresses are not checked".to_owned(),
+        false => format!("the address of {target} is not known"),
+    }
+}
+
+fn finding(
+    load_balancer: &LoadBalancer,
+    groups: &[String],
+    blocked: &[Blocked<'_>],
+    all: usize,
+    context: CheckContext<'_>,
+) -> Finding {
+    let first = groups.first().map(String::as_str).unwrap_or_default();
+    let ports: BTreeSet<u16> = blocked.iter().flat_map(|blocked| blocked.ports.iter().copied()).collect();
+    let addresses = blocked.iter().take(MAX_TARGETS).map(|blocked| blocked.address).collect();
+    let line = |Blocked { target, ports, .. }: &Blocked<'_>| {
+        let ports = ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        format!("{target}: no outbound rule allows TCP {ports}")
+    };
+    let lines: Vec<String> = blocked.iter().map(line).collect();
+    Finding {
+        severity: Severity::Critical,
+        summary: format!(
+            "outbound rules of {} block {} of {}",
+            load_balancer.name(),
+            blocked.len(),
+            count(all, "target")
+        ),
+        impact: "dbt's connections to these targets time out between the load balancer and the target.".to_owned(),
+        evidence: std::iter::once(format!("security groups: {}", groups.join(", ")))
+            .chain(limited(lines, MAX_TARGETS))
+            .collect(),
+        remedy: Remedy::new(
+            "Allow the load balancer to send to its targets.",
+            authorize(true, first, &ports, &Allow::Addresses(addresses), context.region),
+            context.region.security_group(first),
+        ),
+        cause: None,
+        parts: blocked.iter().map(|blocked| format!("{}", blocked.target)).collect(),
+        related: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::{Network, Peer, Ports, TargetGroup, Topology};
+    use crate::testing::{
+        endpoint_service, failure, load_balancer, network, only_status, target, target_group, topology, with_context,
+    };
+
+    fn rule(peer: Peer, port: u16, egress: bool) -> SecurityGroupRule {
+        SecurityGroupRule {
+            id: "sgr-1".to_owned(),
+            group: "sg-lb".to_owned(),
+            egress,
+            tcp: Some(Ports::one(port)),
+            peer,
+        }
+    }
+
+    fn out(peer: Peer, port: u16) -> SecurityGroupRule {
+        rule(peer, port, true)
+    }
+
+    fn cidr(text: &str) -> Peer {
+        Peer::Cidr(text.parse().unwrap())
+    }
+
+    /// Two targets, 10.0.0.1 of sg-t and 10.0.0.2, whose groups are not known.
+    fn status(rules: Vec<SecurityGroupRule>, groups: &[&str], health_check_port: Option<u16>) -> Status {
+        let of_group = Target { security_groups: Some(vec!["sg-t".to_owned()]), ..target(1, "healthy") };
+        let targets = Ok(vec![of_group, target(2, "healthy")]);
+        let group = TargetGroup { targets, health_check_port, ..target_group("pg") };
+        let mut balancer = load_balancer("pg", vec![group]);
+        balancer.description.as_mut().unwrap().security_groups = groups.iter().map(ToString::to_string).collect();
+        let network = Network { rules: Ok(rules), ..network() };
+        let topology = Topology { network: Some(network), ..topology(endpoint_service(), [balancer]) };
+        with_context(&topology, |context| only_status(evaluate(context)))
+    }
+
+    #[test]
+    fn every_target_must_be_allowed_on_its_port_and_on_the_health_checks() {
+        let passes = |rules, port| matches!(status(rules, &["sg-lb"], port), Status::Pass(_));
+        assert!(passes(vec![out(cidr("0.0.0.0/0"), 5432)], None));
+        assert!(passes(vec![out(cidr("10.0.0.1/32"), 5432), out(cidr("10.0.0.2/32"), 5432)], None));
+        assert!(!passes(vec![out(cidr("10.0.0.1/32"), 5432)], None), "one of two");
+        assert!(!passes(vec![out(cidr("0.0.0.0/0"), 443)], None), "another port");
+        assert!(!passes(vec![rule(cidr("0.0.0.0/0"), 5432, false)], None), "an inbound rule");
+        assert!(!passes(vec![out(cidr("0.0.0.0/0"), 5432)], Some(8080)), "the health check's port");
+        assert!(matches!(status(vec![], &[], None), Status::Pass(_)), "no security group limits nothing");
+    }
+
+    #[test]
+    fn a_group_or_list_that_would_decide_and_is_not_known_is_unknown() {
+        let unknown = |rules| matches!(status(rules, &["sg-lb"], None), Status::Unknown(_));
+        assert!(unknown(vec![out(Peer::Group("sg-t".to_owned()), 5432)]), "the groups of the second target");
+        assert!(unknown(vec![out(Peer::PrefixList("pl-unread".to_owned()), 5432)]));
+    }
+
+    #[test]
+    fn the_command_allows_the_blocked_targets() {
+        let finding = failure(status(vec![out(cidr("10.0.0.1/32"), 5432)], &["sg-lb", "sg-x"], None)).unwrap();
+        assert_eq!(finding.summary, "outbound rules of pg block 1 of 2 targets");
+        assert_eq!(
+            finding.remedy.command.unwrap(),
+            "aws ec2 authorize-security-group-egress --region eu-central-1 --group-id sg-lb --ip-permissions \
+             'IpProtocol=tcp,FromPort=5432,ToPort=5432,IpRanges=[{CidrIp=10.0.0.2/32}]'"
+        );
+    }
+}

@@ -1,0 +1,257 @@
+//! `target-group.hostname`: are the registered addresses those that the group's name resolves to?
+//!
+//! RDS and Aurora change their address on a failover; targets that are registered by address then point nowhere. A target
+//! group with the tag `privatelink-guard:hostname` names what it stands for. The guard compares, and changes nothing. What
+//! DNS does not answer, or answers with addresses that cannot be targets, is unknown: never a reason to change targets.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::spec::{ALWAYS, Absence};
+use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
+use crate::snapshot::{Health, Hostname, TargetGroup, TargetKind, known};
+
+/// DNS answers with at most eight of the addresses of a name that has more: the rest is not known.
+/// <https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/routing-policy-multivalue.html>
+const MAX_ADDRESSES: usize = 8;
+
+/// The catalogue's row.
+pub(super) const SPEC: Spec = Spec {
+    id: "target-group.hostname",
+    severities: &[
+        (Severity::Critical, "none of the registered addresses belongs to the name"),
+        (Severity::Warning, "some do, and some addresses are missing or too many"),
+    ],
+    fails_when: "a target group of IP addresses has the tag `privatelink-guard:hostname`, and its targets are not what \
+                 that name resolves to, as after an RDS failover",
+    was: "outdated",
+    impact: "dbt's connections go to an address that your service no longer has, or fail.",
+    fix_in_short: "register the new address, then deregister the old one",
+    can_flap: true,
+    can_be_provoked: false,
+    absence: Absence::Gone,
+    is_watched: ALWAYS,
+    cloudtrail_events: &[],
+    group: Group::Health,
+    evaluate,
+};
+
+/// One result per target group with the tag.
+fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
+    let load_balancers = match context.topology.load_balancers_of(context.service) {
+        Ok(load_balancers) => load_balancers,
+        Err(why) => return vec![CheckResult::new(&SPEC, context.service, Status::Unknown(why))],
+    };
+    let mut results = Vec::new();
+    for load_balancer in load_balancers {
+        match &load_balancer.target_groups {
+            Err(error) => results.push(CheckResult::new(&SPEC, context.service, Status::Unknown(error.to_string()))),
+            Ok(groups) => results.extend(groups.iter().filter_map(|group| result(group, context))),
+        }
+    }
+    results
+}
+
+/// `None` for a group without the tag, or without addresses as targets.
+fn result(group: &TargetGroup, context: CheckContext<'_>) -> Option<CheckResult> {
+    if group.kind != TargetKind::Ip {
+        return None;
+    }
+    let status = match known(group.hostname.as_ref()) {
+        Ok(None) => return None,
+        Ok(Some(hostname)) => judge(group, hostname, context).unwrap_or_else(Status::Unknown),
+        Err(why) => Status::Unknown(why),
+    };
+    Some(CheckResult::new(&SPEC, &group.arn, status))
+}
+
+fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) -> Result<Status, String> {
+    let wanted = wanted(hostname)?;
+    let targets = group.targets.as_ref().map_err(ToString::to_string)?;
+    let in_use = targets.iter().filter(|target| target.health != Health::Draining);
+    let registered: BTreeSet<IpAddr> = in_use.filter_map(|target| target.address).collect();
+    if registered == wanted {
+        return Ok(Status::pass(format!("targets of {} are what its hostname resolves to", group.name())));
+    }
+    let missing: Vec<IpAddr> = wanted.difference(&registered).copied().collect();
+    let outdated: Vec<IpAddr> = registered.difference(&wanted).copied().collect();
+    let none_is_right = wanted.is_disjoint(&registered);
+    Ok(Status::fail(Finding {
+        severity: if none_is_right { Severity::Critical } else { Severity::Warning },
+        summary: match none_is_right {
+            true => format!("no target of {} is what its hostname resolves to", group.name()),
+            false => format!("targets of {} differ from what its hostname resolves to", group.name()),
+        },
+        impact: match none_is_right {
+            true => {
+                "dbt's connections go to addresses that your service no longer has: after an RDS failover they fail."
+            }
+            false => "Some of dbt's connections may go to an address that your service no longer has.",
+        }
+        .to_owned(),
+        evidence: evidence(group, hostname, &registered, &wanted, &outdated, context),
+        remedy: remedy(group, &missing, &outdated, context),
+        cause: None,
+        parts: missing.iter().map(|address| format!("missing: {address}")).collect(),
+        related: Vec::new(),
+    }))
+}
+
+/// The addresses that should be registered.
+///
+/// # Errors
+/// Why they are not known.
+fn wanted(hostname: &Hostname) -> Result<BTreeSet<IpAddr>, String> {
+    let Hostname { name, addresses, networks } = hostname;
+    let addresses = addresses.as_ref().map_err(|why| format!("{name} cannot be resolved: {why}"))?;
+    let networks = networks.as_ref().map_err(ToString::to_string)?;
+    if addresses.is_empty() {
+        return Err(format!("{name} has no address of the target group's family"));
+    }
+    if addresses.len() >= MAX_ADDRESSES {
+        return Err(format!("{name} has {MAX_ADDRESSES} addresses or more, and DNS may not name all"));
+    }
+    match addresses.iter().find(|address| !networks.iter().any(|network| network.contains(*address))) {
+        Some(address) => Err(format!("{name} resolves to {address}, which is in no subnet of the target group's VPC")),
+        None => Ok(addresses.iter().copied().collect()),
+    }
+}
+
+fn evidence(
+    group: &TargetGroup,
+    hostname: &Hostname,
+    registered: &BTreeSet<IpAddr>,
+    wanted: &BTreeSet<IpAddr>,
+    outdated: &[IpAddr],
+    context: CheckContext<'_>,
+) -> Vec<String> {
+    let listed = |addresses: &BTreeSet<IpAddr>| match addresses.is_empty() {
+        true => "none".to_owned(),
+        false => addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let slow = group.health_check_timing.filter(|(interval, failures)| interval * failures > 20);
+    let slow = slow.map(|(interval, failures)| {
+        format!(
+            "health checks: {failures} failures, {interval} s apart; 2 failures 10 s apart notice a failover sooner"
+        )
+    });
+    let deregister = (!outdated.is_empty()).then(|| {
+        let command = change_targets("elbv2 deregister-targets", group, outdated, context);
+        command.into_text().map(|text| format!("once the new target is healthy: {text}"))
+    });
+    [
+        format!("hostname: {}", hostname.name),
+        format!("it resolves to: {}", listed(wanted)),
+        format!("registered: {}", listed(registered)),
+    ]
+    .into_iter()
+    .chain(slow)
+    .chain(deregister.flatten())
+    .collect()
+}
+
+fn remedy(group: &TargetGroup, missing: &[IpAddr], outdated: &[IpAddr], context: CheckContext<'_>) -> Remedy {
+    let (action, command) = match missing.is_empty() {
+        false => (
+            "Register the address. The load balancer takes some minutes to use it; then deregister the old one: the evidence has \
+             the command.",
+            change_targets("elbv2 register-targets", group, missing, context),
+        ),
+        true => (
+            "Deregister the address that the name no longer has.",
+            change_targets("elbv2 deregister-targets", group, outdated, context),
+        ),
+    };
+    Remedy::new(action, Some(command), context.region.target_group(&group.arn))
+}
+
+/// With the group's own port, unless its targets have another one.
+fn change_targets(
+    operation: &'static str,
+    group: &TargetGroup,
+    addresses: &[IpAddr],
+    context: CheckContext<'_>,
+) -> Command {
+    let port = group.targets.iter().flatten().find_map(|target| target.port);
+    let port = port.map(|port| format!(",Port={port}")).unwrap_or_default();
+    Command::new(operation, context.region)
+        .option("target-group-arn", &group.arn)
+        .options("targets", addresses.iter().map(|address| format!("Id={address}{port}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::Target;
+    use crate::testing::{
+        call_error, endpoint_service, failure, load_balancer, only_status, target, target_group, topology, with_context,
+    };
+
+    fn hostname(addresses: Result<Vec<&str>, String>) -> Hostname {
+        Hostname {
+            name: "db.example.com".to_owned(),
+            addresses: addresses.map(|all| all.iter().map(|address| address.parse().unwrap()).collect()),
+            networks: Ok(vec!["10.0.0.0/24".parse().unwrap()]),
+        }
+    }
+
+    fn status(targets: Vec<Target>, hostname: Hostname) -> Status {
+        let group = TargetGroup { targets: Ok(targets), hostname: Some(Ok(Some(hostname))), ..target_group("pg") };
+        let topology = topology(endpoint_service(), [load_balancer("pg", vec![group])]);
+        with_context(&topology, |context| only_status(evaluate(context)))
+    }
+
+    fn severity(targets: Vec<Target>, addresses: &[&str]) -> Option<Severity> {
+        failure(status(targets, hostname(Ok(addresses.to_vec())))).map(|finding| finding.severity)
+    }
+
+    #[test]
+    fn the_registered_addresses_must_be_those_of_the_name() {
+        let one = || vec![target(1, "healthy")];
+        assert_eq!(severity(one(), &["10.0.0.1"]), None);
+        assert_eq!(severity(one(), &["10.0.0.2"]), Some(Severity::Critical), "a failover");
+        assert_eq!(severity(one(), &["10.0.0.1", "10.0.0.2"]), Some(Severity::Warning), "one is missing");
+        assert_eq!(
+            severity(vec![target(1, "healthy"), target(2, "unhealthy")], &["10.0.0.1"]),
+            Some(Severity::Warning)
+        );
+        assert_eq!(severity(vec![target(1, "draining"), target(2, "initial")], &["10.0.0.2"]), None, "being replaced");
+        assert_eq!(severity(vec![], &["10.0.0.2"]), Some(Severity::Critical));
+    }
+
+    #[test]
+    fn the_commands_register_the_new_and_deregister_the_old_address() {
+        let finding = failure(status(vec![target(1, "unhealthy")], hostname(Ok(vec!["10.0.0.2"])))).unwrap();
+        assert!(finding.remedy.command.unwrap().ends_with("--targets Id=10.0.0.2,Port=5432"));
+        let old = finding.evidence.last().unwrap();
+        assert!(old.ends_with("--targets Id=10.0.0.1,Port=5432") && old.contains("deregister-targets"), "{old}");
+    }
+
+    #[test]
+    fn what_dns_does_not_say_for_sure_is_unknown() {
+        let unknown = |hostname| matches!(status(vec![target(1, "healthy")], hostname), Status::Unknown(_));
+        assert!(unknown(hostname(Err("no answer".to_owned()))));
+        assert!(unknown(hostname(Ok(vec![]))));
+        assert!(unknown(hostname(Ok(vec!["203.0.113.7"]))), "public, or outside the VPC");
+        let eight: Vec<String> = (1..=8).map(|number| format!("10.0.0.{number}")).collect();
+        assert!(unknown(hostname(Ok(eight.iter().map(String::as_str).collect()))), "DNS may not name all");
+        assert!(unknown(Hostname {
+            networks: Err(call_error("ec2:DescribeSubnets")),
+            ..hostname(Ok(vec!["10.0.0.1"]))
+        }));
+    }
+
+    #[test]
+    fn only_groups_of_addresses_with_the_tag_are_checked() {
+        let results = |group: TargetGroup| {
+            let topology = topology(endpoint_service(), [load_balancer("pg", vec![group])]);
+            with_context(&topology, evaluate)
+        };
+        assert_eq!(results(TargetGroup { hostname: Some(Ok(None)), ..target_group("pg") }), []);
+        let of_instances = TargetGroup { kind: TargetKind::Instance, hostname: None, ..target_group("pg") };
+        assert_eq!(results(of_instances), []);
+        let unread =
+            TargetGroup { hostname: Some(Err(call_error("elasticloadbalancing:DescribeTags"))), ..target_group("pg") };
+        assert!(matches!(results(unread)[0].status, Status::Unknown(_)));
+    }
+}

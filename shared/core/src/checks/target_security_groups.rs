@@ -1,0 +1,313 @@
+//! `target-group.security-groups`: do the targets' own security groups allow the load balancer?
+//!
+//! Targets see the nodes' private addresses as the source; a rule that names a security group of the load balancer counts as
+//! well. Client IP preservation does not apply to PrivateLink traffic. The rules of all groups of a target's network
+//! interface add up, and every node that sends to the target must be allowed, on the target's port and on that of its health
+//! check. Where EC2 does not show the interface (another VPC or account), the result is unknown.
+//! <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-register-targets.html#target-security-groups>
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::security_rules::{Allow, Remote, allows, authorize};
+use super::spec::{ALWAYS, Absence};
+use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status, count, limited};
+use crate::snapshot::{
+    Health, Interface, LoadBalancer, NOT_READ, Network, SecurityGroupRule, Target, TargetGroup, TargetKind,
+};
+
+/// Evidence lines per alert; the rest is counted.
+const MAX_TARGETS: usize = 20;
+
+/// Commands in one alert: each opens one security group.
+const MAX_COMMANDS: usize = 4;
+
+/// The catalogue's row.
+pub(super) const SPEC: Spec = Spec {
+    id: "target-group.security-groups",
+    severities: &[(Severity::Critical, "no target is reachable"), (Severity::Warning, "some targets are not")],
+    fails_when: "the security groups of a target's network interface do not allow the load balancer's nodes on the \
+                 target's port or on the port of its health check",
+    was: "blocked",
+    impact: "dbt's connections to these targets time out, and so do their health checks.",
+    fix_in_short: "`authorize-security-group-ingress` on the targets' group, for the load balancer",
+    can_flap: false,
+    can_be_provoked: false,
+    absence: Absence::Gone,
+    is_watched: ALWAYS,
+    cloudtrail_events: &[
+        "AuthorizeSecurityGroupIngress",
+        "ModifyInstanceAttribute",
+        "ModifyManagedPrefixList",
+        "ModifyNetworkInterfaceAttribute",
+        "ModifySecurityGroupRules",
+        "RestoreManagedPrefixListVersion",
+        "RevokeSecurityGroupIngress",
+        "SetSecurityGroups",
+    ],
+    group: Group::Settings,
+    evaluate,
+};
+
+/// One result per target group.
+fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
+    context.per_target_group(&SPEC, |load_balancer, group| {
+        Inbound::new(load_balancer, context).map_or_else(Status::Unknown, |inbound| inbound.judge(group, context))
+    })
+}
+
+/// What decides on the traffic of one load balancer to its targets.
+struct Inbound<'a> {
+    load_balancer: &'a LoadBalancer,
+    network: &'a Network,
+    nodes: Vec<&'a Interface>,
+    /// The load balancer's security groups.
+    groups: &'a [String],
+    rules: Vec<&'a SecurityGroupRule>,
+}
+
+/// What keeps the load balancer from a target: ports that nodes cannot reach.
+#[derive(Default)]
+struct Blocked {
+    ports: BTreeSet<u16>,
+    nodes: BTreeSet<IpAddr>,
+}
+
+impl<'a> Inbound<'a> {
+    fn new(load_balancer: &'a LoadBalancer, context: CheckContext<'a>) -> Result<Self, String> {
+        let network = context.topology.network.as_ref().ok_or(NOT_READ)?;
+        let description = load_balancer.description.as_ref().map_err(ToString::to_string)?;
+        let rules = network.target_rules.as_ref().map_err(ToString::to_string)?;
+        Ok(Self {
+            load_balancer,
+            network,
+            nodes: network.nodes(&load_balancer.arn)?,
+            groups: &description.security_groups,
+            rules: rules.iter().filter(|rule| !rule.egress).collect(),
+        })
+    }
+
+    fn judge(&self, group: &TargetGroup, context: CheckContext<'_>) -> Status {
+        let targets = match &group.targets {
+            Ok(targets) => targets,
+            Err(error) => return Status::Unknown(error.to_string()),
+        };
+        if group.kind == TargetKind::LoadBalancer && !targets.is_empty() {
+            return Status::Unknown("ALB target: its security groups are not checked".to_owned());
+        }
+        let targets: Vec<&Target> = targets.iter().filter(|target| target.health != Health::Draining).collect();
+        let (mut blocked, mut unknown) = (Vec::new(), Vec::new());
+        for target in &targets {
+            match self.blocked(group, target) {
+                Ok(found) if found.ports.is_empty() => {}
+                Ok(found) => blocked.push((*target, found)),
+                Err(why) => unknown.push(why),
+            }
+        }
+        match (&blocked[..], unknown.pop()) {
+            ([], Some(why)) => Status::Unknown(why),
+            ([], None) => {
+                Status::pass(format!("the targets' security groups allow the load balancer ({})", group.name()))
+            }
+            (blocked, _) => Status::fail(self.finding(group, blocked, targets.len(), context)),
+        }
+    }
+
+    /// What the target's security groups block. An interface without security groups blocks nothing.
+    fn blocked(&self, group: &TargetGroup, target: &Target) -> Result<Blocked, String> {
+        let Some(address) = target.address else { return Err(format!("the address of {target} is not known")) };
+        let Some(groups) = &target.security_groups else {
+            return Err(format!("EC2 does not show the network interface of {target}"));
+        };
+        let mut blocked = Blocked::default();
+        if groups.is_empty() {
+            return Ok(blocked);
+        }
+        let sends = |node: &&&Interface| self.load_balancer.node_sends_to(group, node, target);
+        for node in self.nodes.iter().filter(sends) {
+            for source in node.addresses.iter().filter(|source| source.is_ipv4() == address.is_ipv4()) {
+                let remote = Remote { address: *source, groups: Some(self.groups) };
+                for port in group.ports_of(target) {
+                    let rules = self.rules.iter().copied().filter(|rule| groups.contains(&rule.group));
+                    if !allows(rules, self.network, remote, port)? {
+                        blocked.ports.insert(port);
+                        blocked.nodes.insert(*source);
+                    }
+                }
+            }
+        }
+        Ok(blocked)
+    }
+
+    fn finding(
+        &self,
+        group: &TargetGroup,
+        blocked: &[(&Target, Blocked)],
+        targets: usize,
+        context: CheckContext<'_>,
+    ) -> Finding {
+        let commands = self.commands(blocked, context);
+        let line = |(target, Blocked { ports, nodes }): &(&Target, Blocked)| {
+            let groups = target.security_groups.as_deref().unwrap_or_default().join(", ");
+            format!("{target}: {groups} does not allow TCP {} from {}", listed(ports), listed(nodes))
+        };
+        let part = |(target, Blocked { ports, .. }): &(&Target, Blocked)| {
+            format!("{} TCP {}", target.security_groups.as_deref().unwrap_or_default().join(", "), listed(ports))
+        };
+        let all = blocked.len() == targets;
+        Finding {
+            severity: if all { Severity::Critical } else { Severity::Warning },
+            summary: format!(
+                "security group blocks {} of {} in {}",
+                blocked.len(),
+                count(targets, "target"),
+                group.name()
+            ),
+            impact: match all {
+                true => "dbt cannot connect: the load balancer reaches none of the targets, so connections time out.",
+                false => "Some of dbt's connections fail: the load balancer cannot reach these targets.",
+            }
+            .to_owned(),
+            evidence: limited(blocked.iter().map(line).collect(), MAX_TARGETS),
+            remedy: Remedy::new(
+                "Allow the load balancer in the targets' security group.",
+                commands.into_iter().take(MAX_COMMANDS).reduce(Command::then),
+                blocked
+                    .first()
+                    .and_then(|(target, _)| context.region.security_group(target.security_groups.as_deref()?.first()?)),
+            ),
+            cause: None,
+            parts: blocked.iter().map(part).collect::<BTreeSet<String>>().into_iter().collect(),
+            related: Vec::new(),
+        }
+    }
+
+    /// A command per security group: it allows the load balancer's own group, or, if it has none, its nodes.
+    fn commands(&self, blocked: &[(&Target, Blocked)], context: CheckContext<'_>) -> Vec<Command> {
+        let mut wanted: BTreeMap<&str, Blocked> = BTreeMap::new();
+        for (target, Blocked { ports, nodes }) in blocked {
+            if let Some(group) = target.security_groups.iter().flatten().next() {
+                let entry = wanted.entry(group).or_default();
+                entry.ports.extend(ports);
+                entry.nodes.extend(nodes);
+            }
+        }
+        let command = |(group, Blocked { ports, nodes }): (&str, Blocked)| {
+            let allow = match self.groups.first() {
+                Some(own) => Allow::Group(own),
+                None => Allow::Addresses(nodes),
+            };
+            authorize(false, group, &ports, &allow, context.region)
+        };
+        wanted.into_iter().filter_map(command).collect()
+    }
+}
+
+fn listed<T: ToString>(items: &BTreeSet<T>) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::{Peer, Ports, Topology};
+    use crate::testing::{
+        endpoint_service, failure, load_balancer, network, only_status, target, target_group, topology, with_context,
+    };
+
+    const NODES: [(&str, &str); 2] = [("subnet-a", "10.0.0.200"), ("subnet-b", "10.0.1.200")];
+
+    fn rule(group: &str, peer: Peer, port: u16) -> SecurityGroupRule {
+        SecurityGroupRule {
+            id: "sgr-1".to_owned(),
+            group: group.to_owned(),
+            egress: false,
+            tcp: Some(Ports::one(port)),
+            peer,
+        }
+    }
+
+    fn cidr(text: &str) -> Peer {
+        Peer::Cidr(text.parse().unwrap())
+    }
+
+    /// Target `number` with these security groups.
+    fn in_groups(number: u8, groups: Option<&[&str]>) -> Target {
+        let security_groups = groups.map(|groups| groups.iter().map(ToString::to_string).collect());
+        Target { security_groups, ..target(number, "healthy") }
+    }
+
+    fn seen(targets: Vec<Target>, rules: Vec<SecurityGroupRule>, own_group: Option<&str>) -> Topology {
+        let group = TargetGroup { targets: Ok(targets), health_check_port: Some(8080), ..target_group("pg") };
+        let mut balancer = load_balancer("pg", vec![group]);
+        balancer.description.as_mut().unwrap().security_groups = own_group.map(ToOwned::to_owned).into_iter().collect();
+        let interfaces = NODES.map(|(subnet, address)| Interface {
+            description: "ELB net/pg/0123456789abcdef".to_owned(),
+            subnet: subnet.to_owned(),
+            addresses: vec![address.parse().unwrap()],
+        });
+        let network = Network { interfaces: Ok(interfaces.to_vec()), target_rules: Ok(rules), ..network() };
+        Topology { network: Some(network), ..topology(endpoint_service(), [balancer]) }
+    }
+
+    fn status(targets: Vec<Target>, rules: Vec<SecurityGroupRule>, own_group: Option<&str>) -> Status {
+        with_context(&seen(targets, rules, own_group), |context| only_status(evaluate(context)))
+    }
+
+    fn open(group: &str, peer: &Peer) -> Vec<SecurityGroupRule> {
+        vec![rule(group, peer.clone(), 5432), rule(group, peer.clone(), 8080)]
+    }
+
+    #[test]
+    fn every_node_must_be_allowed_on_both_ports() {
+        let one = || vec![in_groups(1, Some(&["sg-t"]))];
+        let passes = |rules| matches!(status(one(), rules, Some("sg-lb")), Status::Pass(_));
+        assert!(passes(open("sg-t", &cidr("10.0.0.0/16"))));
+        assert!(passes(open("sg-t", &Peer::Group("sg-lb".to_owned()))), "the load balancer's own group");
+        assert!(!passes(open("sg-t", &Peer::Group("sg-other".to_owned()))));
+        assert!(!passes(open("sg-t", &cidr("10.0.0.0/24"))), "the node in the other zone");
+        assert!(!passes(open("sg-x", &cidr("10.0.0.0/16"))), "another group's rules");
+        assert!(!passes(vec![rule("sg-t", cidr("10.0.0.0/16"), 5432)]), "the health check has a port of its own");
+        let outbound = open("sg-t", &cidr("0.0.0.0/0")).into_iter();
+        assert!(!passes(outbound.map(|rule| SecurityGroupRule { egress: true, ..rule }).collect()));
+        let mut halves = open("sg-t", &cidr("10.0.0.0/24"));
+        halves.extend(open("sg-t2", &cidr("10.0.1.0/24")));
+        assert!(
+            matches!(status(vec![in_groups(1, Some(&["sg-t", "sg-t2"]))], halves, None), Status::Pass(_)),
+            "they add up"
+        );
+    }
+
+    #[test]
+    fn all_blocked_is_critical_some_is_a_warning_and_the_command_opens_the_targets_group() {
+        let both = vec![in_groups(1, Some(&["sg-t"])), in_groups(2, Some(&["sg-u"]))];
+        let finding = failure(status(both.clone(), open("sg-t", &cidr("10.0.0.0/8")), Some("sg-lb"))).unwrap();
+        assert_eq!(
+            (finding.severity, finding.summary.as_str()),
+            (Severity::Warning, "security group blocks 1 of 2 targets in pg")
+        );
+        assert_eq!(
+            finding.remedy.command.unwrap(),
+            "aws ec2 authorize-security-group-ingress --region eu-central-1 --group-id sg-u --ip-permissions \
+             'IpProtocol=tcp,FromPort=5432,ToPort=5432,UserIdGroupPairs=[{GroupId=sg-lb}]' \
+             'IpProtocol=tcp,FromPort=8080,ToPort=8080,UserIdGroupPairs=[{GroupId=sg-lb}]'"
+        );
+        let finding = failure(status(both, vec![], None)).unwrap();
+        assert_eq!(finding.severity, Severity::Critical);
+        let command = finding.remedy.command.unwrap();
+        assert!(command.contains("IpRanges=[{CidrIp=10.0.0.200/32}]") && command.contains(" && aws ec2"), "{command}");
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_unknown() {
+        let unknown = |targets| matches!(status(targets, open("sg-t", &cidr("10.0.0.0/8")), None), Status::Unknown(_));
+        assert!(unknown(vec![in_groups(1, None)]), "no interface in this VPC");
+        assert!(unknown(vec![Target { address: None, ..in_groups(1, Some(&["sg-t"])) }]));
+        let list = open("sg-t", &Peer::PrefixList("pl-unread".to_owned()));
+        assert!(matches!(status(vec![in_groups(1, Some(&["sg-t"]))], list, None), Status::Unknown(_)));
+        let some = vec![in_groups(1, None), in_groups(2, Some(&["sg-u"]))];
+        let finding = failure(status(some, vec![], None)).unwrap();
+        assert_eq!(finding.severity, Severity::Warning, "the other one may be reachable");
+        assert!(matches!(status(vec![in_groups(1, Some(&[]))], vec![], None), Status::Pass(_)), "no group, no filter");
+    }
+}

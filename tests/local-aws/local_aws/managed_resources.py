@@ -1,0 +1,33 @@
+"""EC2: instances and network interfaces that an AWS service manages.
+
+A Describe call shows them only if it asks for them with IncludeManagedResources.
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ManagedResourceVisibilitySettings.html
+"""
+_managed: dict[str, str] = {}  # resource id -> the service's principal
+
+
+def operator(*resource_ids):
+    """The Operator of a resource: the first of these ids is its own; it is managed if any of them is."""
+    principal = next((_managed[resource_id] for resource_id in resource_ids if resource_id in _managed), None)
+    if principal is None:
+        return {"Managed": False}
+    return {"Managed": True, "Principal": principal, "HiddenByDefault": True}
+
+
+def visible(request, rows):
+    """The rows that the request may see."""
+    return rows if request.get("IncludeManagedResources") else [row for row in rows if not row["Operator"]["Managed"]]
+
+
+FILTERS = {"operator.managed": lambda row: row["Operator"]["Managed"],
+           "operator.principal": lambda row: row["Operator"].get("Principal")}
+
+
+def force(resource_id, principal):
+    """Let a service manage an instance with its interfaces, or a single interface; "none": no service."""
+    if not resource_id.startswith(("i-", "eni-")):
+        raise ValueError(f"{resource_id} is neither an instance nor a network interface")
+    if principal == "none":
+        _managed.pop(resource_id, None)
+    else:
+        _managed[resource_id] = principal

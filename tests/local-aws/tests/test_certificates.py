@@ -1,0 +1,152 @@
+"""ACM certificates, and the TLS listeners that use them."""
+import json
+import shutil
+import subprocess
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from conftest import DBT, PROVIDER, REGION
+from test_endpoint_services import error_code
+from test_load_balancers import new_group
+
+MISSING = f"arn:aws:acm:{REGION}:{PROVIDER}:certificate/00000000-0000-0000-0000-000000000000"
+
+
+@pytest.fixture
+def acm(aws):
+    return aws.client("acm")
+
+
+@pytest.fixture
+def certificate(acm):
+    return acm.request_certificate(DomainName="db.example.com", ValidationMethod="DNS",
+                                   SubjectAlternativeNames=["db.example.com", "*.db.example.com"])["CertificateArn"]
+
+
+@pytest.fixture
+def tls(provider, names):
+    """Creates a TLS listener with these certificates."""
+    group = new_group(provider, names, Protocol="TLS", TargetType="ip")
+
+    def listen(*arns, port=443, **more):
+        return provider.elb.create_listener(
+            LoadBalancerArn=provider.load_balancer, Protocol="TLS", Port=port,
+            Certificates=[{"CertificateArn": arn} for arn in arns],
+            DefaultActions=[{"Type": "forward", "TargetGroupArn": group}], **more)["Listeners"][0]
+    return listen
+
+
+def described(acm, arn):
+    return acm.describe_certificate(CertificateArn=arn)["Certificate"]
+
+
+def test_a_requested_certificate_is_issued(acm, certificate):
+    found = described(acm, certificate)
+    assert (found["DomainName"], found["SubjectAlternativeNames"]) == (
+        "db.example.com", ["db.example.com", "*.db.example.com"])
+    assert (found["Status"], found["Type"], found["RenewalEligibility"], found["InUseBy"]) == (
+        "ISSUED", "AMAZON_ISSUED", "INELIGIBLE", [])
+    assert found["NotAfter"] - found["NotBefore"] == pytest.approx(timedelta(days=198), abs=timedelta(minutes=1))
+
+
+def test_an_imported_certificate_has_its_own_names_and_dates(acm, tmp_path):
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl")
+    key, body = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "20", "-keyout", key, "-out",
+                    body, "-subj", "/CN=own.example.com", "-addext",
+                    "subjectAltName=DNS:own.example.com,DNS:other.example.com"], check=True, capture_output=True)
+    imported = {"Certificate": body.read_bytes(), "PrivateKey": key.read_bytes()}
+    arn = acm.import_certificate(**imported)["CertificateArn"]
+    found = described(acm, arn)
+    assert (found["DomainName"], found["SubjectAlternativeNames"]) == (
+        "own.example.com", ["own.example.com", "other.example.com"])
+    assert (found["Type"], found["RenewalEligibility"]) == ("IMPORTED", "INELIGIBLE")
+    assert found["NotAfter"] - found["NotBefore"] == timedelta(days=20)
+    assert "ImportedAt" in found
+    assert {"IssuedAt", "DomainValidationOptions"}.isdisjoint(found)
+    assert acm.import_certificate(CertificateArn=arn, **imported)["CertificateArn"] == arn
+    assert error_code(acm.import_certificate, CertificateArn=MISSING, **imported) == "ResourceNotFoundException"
+    assert error_code(acm.import_certificate, Certificate=b"none", PrivateKey=b"none") == "ValidationException"
+
+
+def test_the_control_command_sets_dates_status_and_renewal(aws, acm, certificate, tls):
+    in_a_week = (datetime.now(timezone.utc) + timedelta(days=7)).replace(microsecond=0)
+    tls(certificate)
+    aws.control("certificate", certificate=certificate, not_after=in_a_week.isoformat(), renewal="PENDING_VALIDATION")
+    found = described(acm, certificate)
+    assert (found["NotAfter"], found["Status"], found["RenewalEligibility"]) == (in_a_week, "ISSUED", "ELIGIBLE")
+    assert found["RenewalSummary"]["RenewalStatus"] == "PENDING_VALIDATION"
+    aws.control("certificate", certificate=certificate, not_after="2026-01-01T00:00:00Z", renewal="none")
+    found = described(acm, certificate)
+    assert (found["Status"], found["RenewalEligibility"], "RenewalSummary" in found) == ("EXPIRED", "INELIGIBLE", False)
+    aws.control("certificate", certificate=certificate, status="PENDING_VALIDATION")
+    found = described(acm, certificate)
+    assert found["Status"] == "PENDING_VALIDATION"
+    assert {"NotBefore", "NotAfter", "IssuedAt"}.isdisjoint(found)
+    assert {option["ValidationStatus"] for option in found["DomainValidationOptions"]} == {"PENDING_VALIDATION"}
+    aws.control("certificate", certificate=certificate, status="REVOKED", type="IMPORTED")
+    found = described(acm, certificate)
+    assert (found["Status"], found["Type"]) == ("REVOKED", "IMPORTED")
+
+
+def test_unknown_certificates_are_not_found(aws, acm, certificate):
+    with pytest.raises(acm.exceptions.ResourceNotFoundException) as failure:
+        acm.describe_certificate(CertificateArn=MISSING)
+    assert failure.value.response["Error"]["Message"] == (
+        f"Could not find certificate {MISSING} in account {PROVIDER}.")
+    assert error_code(aws.client("acm", DBT).describe_certificate, CertificateArn=certificate) == (
+        "ResourceNotFoundException")
+    assert error_code(acm.describe_certificate, CertificateArn="db.example.com/certificate") == "ValidationException"
+
+
+def test_a_tls_listener_has_its_certificate_and_policy(provider, acm, certificate, tls):
+    created = tls(certificate, SslPolicy="ELBSecurityPolicy-TLS13-1-2-2021-06")
+    [listener] = provider.elb.describe_listeners(LoadBalancerArn=provider.load_balancer)["Listeners"]
+    assert listener == created
+    assert (listener["Certificates"], listener["SslPolicy"]) == (
+        [{"CertificateArn": certificate}], "ELBSecurityPolicy-TLS13-1-2-2021-06")
+    assert described(acm, certificate)["InUseBy"] == [provider.load_balancer]
+    assert error_code(acm.delete_certificate, CertificateArn=certificate) == "ResourceInUseException"
+    other = acm.request_certificate(DomainName="new.example.com")["CertificateArn"]
+    by_arn = {"ListenerArn": listener["ListenerArn"]}
+    provider.elb.modify_listener(**by_arn, Certificates=[{"CertificateArn": other}])
+    provider.elb.modify_listener(**by_arn, SslPolicy="ELBSecurityPolicy-2016-08")
+    [listener] = provider.elb.describe_listeners(ListenerArns=[listener["ListenerArn"]])["Listeners"]
+    assert (listener["Certificates"], listener["SslPolicy"]) == (
+        [{"CertificateArn": other}], "ELBSecurityPolicy-2016-08")
+    acm.delete_certificate(CertificateArn=certificate)
+    assert error_code(acm.describe_certificate, CertificateArn=certificate) == "ResourceNotFoundException"
+
+
+def test_tls_listeners_that_elb_refuses(aws, provider, acm, certificate, tls):
+    assert error_code(tls) == "ValidationError"
+    assert error_code(tls, MISSING) == "CertificateNotFound"
+    assert error_code(tls, certificate, certificate) == "TooManyCertificates"
+    assert error_code(tls, certificate, SslPolicy="none") == "SSLPolicyNotFound"
+    plain = provider.listen()
+    assert error_code(provider.elb.modify_listener, ListenerArn=plain,
+                      Certificates=[{"CertificateArn": certificate}]) == "ValidationError"
+    aws.control("certificate", certificate=certificate, status="PENDING_VALIDATION")
+    assert error_code(tls, certificate) == "UnsupportedCertificate"
+
+
+def test_a_role_may_describe_only_the_certificates_in_its_policy(aws, names, acm, certificate):
+    iam, role = aws.client("iam"), names("reader")
+    arn = iam.create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps({
+        "Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": PROVIDER},
+                                                "Action": "sts:AssumeRole"}]}))["Role"]["Arn"]
+    iam.put_role_policy(RoleName=role, PolicyName="p", PolicyDocument=json.dumps({
+        "Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "acm:DescribeCertificate",
+                                                "Resource": certificate}]}))
+    key = aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="session")["Credentials"]
+    client = aws.session.create_client(
+        "acm", region_name=REGION, endpoint_url=aws.endpoint, aws_access_key_id=key["AccessKeyId"],
+        aws_secret_access_key=key["SecretAccessKey"], aws_session_token=key["SessionToken"])
+    assert described(client, certificate)["Status"] == "ISSUED"
+    other = acm.request_certificate(DomainName="other.example.com")["CertificateArn"]
+    with pytest.raises(client.exceptions.ClientError) as failure:
+        client.describe_certificate(CertificateArn=other)
+    error = failure.value.response["Error"]
+    assert error["Code"] == "AccessDeniedException"
+    assert f"is not authorized to perform: acm:DescribeCertificate on resource: {other} because no" in error["Message"]

@@ -1,0 +1,51 @@
+//! What keeps the load balancer from its targets: their security groups, and an address that has changed.
+
+use anyhow::Result;
+use flows::company::TARGETS;
+use flows::environment::{Environment, with_environment};
+use flows::stack::Function::HealthWatcher;
+
+#[test]
+fn the_targets_security_group_is_opened_by_the_printed_commands() -> Result<()> {
+    with_environment(|environment| {
+        let Environment { aws, postgres, gitlab, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        postgres.change_servers_rule(aws, "revoke-security-group-ingress")?;
+        let blocked = |service: &str| format!("security group blocks 3 of 3 targets in {service}");
+        mailbox.wait("[CRITICAL]", &blocked("postgres"))?;
+        mailbox.wait("[CRITICAL]", "user/network-admin-postgres")?;
+
+        // Each allows the security group of its load balancer.
+        for (company, service) in [(postgres, "postgres"), (gitlab, "gitlab")] {
+            mailbox.wait("[CRITICAL]", &blocked(service))?;
+            company.run_printed_command(mailbox, "target-group.security-groups", &blocked(service))?;
+        }
+        for service in ["postgres", "gitlab"] {
+            mailbox.wait("[RESOLVED]", &blocked(service))?;
+        }
+        postgres.change_servers_rule(aws, "authorize-security-group-ingress")
+    })
+}
+
+#[test]
+fn a_target_group_with_a_hostname_must_have_the_addresses_of_that_name() -> Result<()> {
+    with_environment(|environment| {
+        let Environment { aws, postgres, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        // An address stands for itself in DNS, so the name of this flow needs no DNS server.
+        postgres.tag_target_group(aws, "add-tags", &format!("Key=privatelink-guard:hostname,Value={}", TARGETS[0]))?;
+        environment.run(HealthWatcher)?;
+        mailbox.wait("[WARNING]", "targets of postgres differ from what its hostname resolves to")?;
+
+        postgres.run_printed_command(mailbox, "target-group.hostname", "targets of postgres differ")?;
+        environment.run(HealthWatcher)?;
+        mailbox.wait("[RESOLVED]", "targets of postgres are what its hostname resolves to")?;
+
+        postgres.tag_target_group(aws, "remove-tags", "privatelink-guard:hostname")?;
+        for target in &TARGETS[1..] {
+            postgres.register_target(aws, &format!("Id={target}"))?;
+        }
+        environment.set_all_targets("healthy")?;
+        environment.run(HealthWatcher)
+    })
+}
