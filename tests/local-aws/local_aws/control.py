@@ -92,6 +92,18 @@ def _add_states(command):
     managed.add_argument("--resource-id", required=True, metavar="ID", help="i-… with its interfaces, or eni-…")
     managed.add_argument("--principal", required=True, help="such as eks.amazonaws.com, or none")
 
+    metric = command("metric", "set the values of a metric, also of an AWS service, for consecutive periods")
+    metric.add_argument("--namespace", required=True, help="such as AWS/PrivateLinkServices, AWS/NetworkELB")
+    metric.add_argument("--metric", required=True, metavar="NAME")
+    metric.add_argument("--dimensions", nargs="+", metavar="NAME=VALUE", help='such as "Service Id=vpce-svc-…"')
+    metric.add_argument("--values", nargs="+", required=True, type=lambda text: None if text == "none" else float(text),
+                        help="the oldest first; none: no data point")
+    metric.add_argument("--period", type=int, metavar="SECONDS", help="of each value; default: 60")
+    metric.add_argument("--end", metavar="ISO-TIME", help="the end of the last value's period; default: now")
+    metric.add_argument("--unit", help="such as Bytes or Count")
+    metric.add_argument("--account", help="default: the provider company's")
+    metric.add_argument("--region", help="default: the server's")
+
 
 def _add_records(command):
     mail = command("mail", "list what SNS delivered by email, HTTP(S) and SMS")

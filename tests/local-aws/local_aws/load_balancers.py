@@ -225,7 +225,7 @@ def modify_attributes(request):
         if key not in LOAD_BALANCER_ATTRIBUTES:
             raise ApiError("ValidationError", f"Load balancer attribute key '{key}' is not recognized")
         if key == "secondary_ips.auto_assigned.per_subnet":
-            current = next((int(known["Value"]) for known in alb._lb_attrs[balancer["LoadBalancerArn"]]
+            current = next((int(known["Value"]) for known in alb._lb_attrs.get(balancer["LoadBalancerArn"], [])
                             if known["Key"] == key), 0)
             if not (value.isdigit() and int(value) <= 7):
                 raise ApiError("ValidationError", f"The value of '{key}' must be an integer between 0 and 7")
@@ -331,8 +331,8 @@ def modify_target_group(request):
     if group["HealthCheckProtocol"] == "TCP":
         group.update(HealthCheckPath=None, Matcher=None)
     else:
-        group["HealthCheckPath"] = group["HealthCheckPath"] or "/"
-        group["Matcher"] = group["Matcher"] or {"HttpCode": "200-399"}
+        group["HealthCheckPath"] = group.get("HealthCheckPath") or "/"
+        group["Matcher"] = group.get("Matcher") or {"HttpCode": "200-399"}
     return {"TargetGroups": [target_group_view(group)]}
 
 
@@ -340,9 +340,8 @@ def modify_target_group(request):
 def modify_target_group_attributes(request):
     """Check the attributes' names; ministack stores them."""
     _network_group(request["TargetGroupArn"])
-    known = [attribute["Key"] for attribute in alb._tg_attrs[request["TargetGroupArn"]]]
     for attribute in request["Attributes"]:
-        if attribute.get("Key") not in known:
+        if attribute.get("Key") not in (*TARGET_GROUP_ATTRIBUTES, "preserve_client_ip.enabled"):
             raise ApiError("ValidationError", f"Target group attribute key '{attribute.get('Key')}' is not recognized")
     raise UseMinistack
 

@@ -1,4 +1,4 @@
-"""Filters and pages of the Describe calls."""
+"""Filters and pages of the Describe calls, and pages of GetMetricData."""
 import base64
 import re
 
@@ -50,6 +50,13 @@ def elb_page(request, key, rows):
     start = _offset(request.get("Marker"), ApiError("ValidationError", "Marker is invalid"))
     end = start + _cap(wanted)
     return {key: rows[start:end], "NextMarker": _token(end) if end < len(rows) else None}
+
+
+def datapoints_page(request, total, largest=100_800):
+    """One page of GetMetricData, of at most MaxDatapoints: its start, its end and the NextToken."""
+    start = _offset(request.get("NextToken"), ApiError("InvalidNextToken", "The token is invalid."))
+    end = start + _cap(min(request.get("MaxDatapoints") or largest, largest))
+    return start, end, _token(end) if end < total else None
 
 
 def ec2_filter(request, rows, fields):

@@ -5,7 +5,11 @@ the service authorization reference, Accept, Reject and the Modify calls are aut
 and network changes for the resource they change. The Describe calls of EC2 and ELBv2 do not support resources: a policy
 that names one for them allows nothing.
 """
+import json
+
 from ministack.core import iam_actions, iam_evaluator
+
+from . import cbor
 
 _ENDPOINT_SERVICE_CALLS = (
     "AcceptVpcEndpointConnections", "RejectVpcEndpointConnections", "ModifyVpcEndpointServiceConfiguration",
@@ -31,12 +35,24 @@ def _principal_arn(arn):
     return f"arn:aws:iam::{account}:role/{resource.split('/')[1]}" if resource.startswith("assumed-role/") else arn
 
 
+def _is_rpc(service, path):
+    """Smithy's RPC protocol, which the AWS SDK for Rust speaks to CloudWatch: the path names the action."""
+    return service == "monitoring" and "/operation/" in path
+
+
 def install():
     resource_arn, denied_response = iam_actions.extract_resource_arn, iam_actions.access_denied_response
-    condition_key = iam_evaluator._resolve_condition_key
+    condition_key, action_of = iam_evaluator._resolve_condition_key, iam_actions.extract_iam_action
+
+    def named_action(service, method, path, headers, body, form):
+        if _is_rpc(service, path):
+            return f"cloudwatch:{path.rsplit('/', 1)[-1]}"
+        return action_of(service, method, path, headers, body, form)
 
     def authorized_resource(service, method, path, headers, body, form, region, account):
         action = iam_actions._query_param(form, "Action")
+        if _is_rpc(service, path):
+            body = json.dumps(cbor.loads(body), default=str).encode()
         if service in ("ec2", "elasticloadbalancing") and action.startswith("Describe"):
             return "*"
         if service == "elasticloadbalancing" and action in ("AddTags", "RemoveTags"):
@@ -73,5 +89,6 @@ def install():
         return condition_key(key, context)
 
     iam_evaluator._resolve_condition_key = resolved_condition_key
+    iam_actions.extract_iam_action = named_action
     iam_actions.extract_resource_arn = authorized_resource
     iam_actions.access_denied_response = worded_denial

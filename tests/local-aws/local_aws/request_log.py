@@ -10,7 +10,7 @@ from ministack.core import iam_actions
 from ministack.core.responses import get_account_id
 from ministack.core.router import detect_service, extract_region
 
-from . import callers, clock, cloudtrail_events, faults
+from . import callers, cbor, clock, cloudtrail_events, faults
 
 log = logging.getLogger("local_aws")
 _requests: list[dict] = []
@@ -29,6 +29,8 @@ def error_code(status, headers, body):
     typed = next((value for name, value in headers.items() if name.lower() == "x-amzn-errortype"), None)
     if typed:
         return typed.split(":")[0].split("#")[-1]
+    if headers.get("Content-Type") == "application/cbor":
+        return cbor.loads(body)["__type"]
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body)
     found = re.search(r"<Code>([^<]+)</Code>", text)
     if found:

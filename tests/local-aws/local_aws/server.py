@@ -42,6 +42,7 @@ def _install():
 
     from . import (  # noqa: F401
         alarm_events,
+        cbor,
         certificates,
         cloudformation_types,
         cloudtrail_events,
@@ -52,6 +53,7 @@ def _install():
         invocations,
         load_balancers,
         mailbox,
+        metrics,
         network_acls,
         network_interfaces,
         permissions,
@@ -69,7 +71,7 @@ def _install():
     EC2.install(ec2._ACTION_MAP)
     ELB.install(alb._ACTION_MAP)
     for module in (vpcs, load_balancers, clock, mailbox, invocations, permissions, request_log, cloudtrail_events,
-                   cloudformation_types, alarm_events, certificates):
+                   cloudformation_types, alarm_events, certificates, cbor, metrics):
         module.install()
 
 

@@ -85,9 +85,9 @@ def _check_ip(group, target):
         address = ipaddress.ip_address(text)
     except ValueError:
         raise ApiError("ValidationError", f"The IP address '{text}' is not a valid IP address") from None
-    if f"ipv{address.version}" != group["IpAddressType"]:
-        raise ApiError("ValidationError", f"The IP address '{text}' is not a valid IPv{group['IpAddressType'][3:]} "
-                                          "address")
+    version = group.get("IpAddressType", "ipv4")
+    if f"ipv{address.version}" != version:
+        raise ApiError("ValidationError", f"The IP address '{text}' is not a valid IPv{version[3:]} address")
     subnet = vpcs.subnet_containing(address, group["VpcId"])
     if subnet:
         if zone not in (None, subnet["AvailabilityZone"]):

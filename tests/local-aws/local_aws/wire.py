@@ -1,4 +1,4 @@
-"""The wire format of EC2 and ELBv2, read from botocore's service model.
+"""The wire format of EC2 and ELBv2, and of CloudWatch's older protocol, read from botocore's service model.
 
 The model lists every parameter and field of an API. So a handler takes a dict of the request's members and returns a
 dict of the response's members, named as in the API reference and the AWS CLI's output. A field that the model does not
@@ -54,7 +54,7 @@ class Api:
     def _handler(self, name, function, fallback):
         def handle(form):
             try:
-                return self._answer(name, function(self.parse(name, form)) or {})
+                return self.answer(name, function(self.parse(name, form)) or {})
             except UseMinistack:
                 return fallback(form)
             except ApiError as error:
@@ -116,7 +116,7 @@ class Api:
 
     # Responses
 
-    def _answer(self, action, answer):
+    def answer(self, action, answer):
         shape = self.model.operation_model(action).output_shape
         inner = self.xml(shape, answer) if shape else ("<return>true</return>" if self.is_ec2 else "")
         request_id = str(uuid.uuid4())

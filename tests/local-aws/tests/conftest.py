@@ -10,13 +10,13 @@ import time
 
 import botocore.session
 import pytest
-import wire_check
 from botocore.config import Config
 
 HERE = pathlib.Path(__file__).parent
 PACKAGE = HERE.parent
 sys.path.insert(0, str(PACKAGE))
 
+import wire_check  # noqa: E402
 from local_aws import control  # noqa: E402
 
 PROVIDER, DBT, UNTRUSTED = "111122223333", "444455556666", "777788889999"

@@ -248,6 +248,16 @@ def test_the_control_commands_on_the_command_line(aws, provider):
             "--add-supported-regions", "us-east-1")
     command("private-dns", *service, "--state", "failed", "--verification", "verified")
     command("service-region", *service, "--region", "us-east-1", "--state", "Pending")
+    certificate = aws.cli("acm", "request-certificate", "--domain-name", "db.example.com")["CertificateArn"]
+    command("certificate", "--certificate", certificate, "--not-after", "2040-01-01T00:00:00Z", "--type", "IMPORTED")
+    described = aws.cli("acm", "describe-certificate", "--certificate-arn", certificate)["Certificate"]
+    assert (described["NotAfter"], described["Type"]) == (2208988800, "IMPORTED")
+    command("managed", "--resource-id", "i-00000000000000000", "--principal", "eks.amazonaws.com")
+    command("metric", "--namespace", "AWS/PrivateLinkServices", "--metric", "NewConnections", "--dimensions",
+            f"Service Id={provider.service_id}", "Az=euc1-az2", "--values", "0", "none", "12", "--unit", "Count")
+    [listed] = aws.cli("cloudwatch", "list-metrics", "--dimensions", f"Name=Service Id,Value={provider.service_id}")[
+        "Metrics"]
+    assert (listed["Namespace"], len(listed["Dimensions"])) == ("AWS/PrivateLinkServices", 2)
     topic = aws.cli("sns", "create-topic", "--name", "notifications")["TopicArn"]
     created = aws.cli("ec2", "create-vpc-endpoint-connection-notification", *service, "--connection-events", "Connect",
                       "--connection-notification-arn", topic)["ConnectionNotification"]

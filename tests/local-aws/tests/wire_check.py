@@ -1,7 +1,9 @@
-"""Checks the responses to clients: every XML element and JSON key must be a member of botocore's output shape."""
+"""Checks the responses to clients: every XML element and every key must be a member of botocore's output shape."""
 import json
 import re
 from xml.etree import ElementTree
+
+from local_aws import cbor
 
 violations: list[str] = []
 HANDLED_HERE = re.compile(  # the EC2 actions; of the other services, all that tests call are
@@ -16,7 +18,9 @@ def watch(client):
     if service in ("ec2", "elbv2"):
         client.meta.events.register(f"before-parse.{service}", _check)
     if service == "acm":
-        client.meta.events.register(f"before-parse.{service}", _check_json)
+        client.meta.events.register("before-parse.acm", _check_values)
+    if service == "cloudwatch":
+        client.meta.events.register("before-parse.cloudwatch.GetMetricData", _check_values)
 
 
 def _check(operation_model, response_dict, **_):
@@ -34,9 +38,10 @@ def _check(operation_model, response_dict, **_):
             _member(element, shape, name)
 
 
-def _check_json(operation_model, response_dict, **_):
+def _check_values(operation_model, response_dict, **_):
     if response_dict["status_code"] < 300 and operation_model.output_shape:
-        check_value(json.loads(response_dict["body"]), operation_model.output_shape, operation_model.name)
+        decode = cbor.loads if response_dict["headers"]["content-type"] == "application/cbor" else json.loads
+        check_value(decode(response_dict["body"]), operation_model.output_shape, operation_model.name)
 
 
 _JSON_TYPES = {"structure": dict, "list": list, "map": dict, "string": str, "boolean": bool, "integer": int,

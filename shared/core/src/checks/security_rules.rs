@@ -62,10 +62,6 @@ pub(super) fn authorize(
     allow: &Allow<'_>,
     region: &Region,
 ) -> Option<Command> {
-    let operation = match egress {
-        true => "ec2 authorize-security-group-egress",
-        false => "ec2 authorize-security-group-ingress",
-    };
     let peers: Vec<String> = match allow {
         // The id of a group passes the same function as an argument.
         Allow::Group(group) => vec![format!("UserIdGroupPairs=[{{GroupId={}}}]", super::command::argument(group)?)],
@@ -75,10 +71,14 @@ pub(super) fn authorize(
         .iter()
         .flat_map(|port| peers.iter().map(move |peer| format!("'IpProtocol=tcp,FromPort={port},ToPort={port},{peer}'")))
         .collect();
-    (!permissions.is_empty()).then(|| {
-        Command::new(operation, region)
-            .option("group-id", group)
-            .literal(&format!("--ip-permissions {}", permissions.join(" ")))
+    let permissions = (!permissions.is_empty()).then(|| format!("--ip-permissions {}", permissions.join(" ")))?;
+    Some(match egress {
+        true => {
+            Command::new("ec2 authorize-security-group-egress", region).option("group-id", group).literal(&permissions)
+        }
+        false => {
+            Command::new("ec2 authorize-security-group-ingress", region).option("group-id", group).literal(&permissions)
+        }
     })
 }
 

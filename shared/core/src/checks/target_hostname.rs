@@ -136,7 +136,7 @@ fn evidence(
         )
     });
     let deregister = (!outdated.is_empty()).then(|| {
-        let command = change_targets("elbv2 deregister-targets", group, outdated, context);
+        let command = deregister(group, outdated, context);
         command.into_text().map(|text| format!("once the new target is healthy: {text}"))
     });
     [
@@ -155,28 +155,30 @@ fn remedy(group: &TargetGroup, missing: &[IpAddr], outdated: &[IpAddr], context:
         false => (
             "Register the address. The load balancer takes some minutes to use it; then deregister the old one: the evidence has \
              the command.",
-            change_targets("elbv2 register-targets", group, missing, context),
+            register(group, missing, context),
         ),
-        true => (
-            "Deregister the address that the name no longer has.",
-            change_targets("elbv2 deregister-targets", group, outdated, context),
-        ),
+        true => ("Deregister the address that the name no longer has.", deregister(group, outdated, context)),
     };
     Remedy::new(action, Some(command), context.region.target_group(&group.arn))
 }
 
-/// With the group's own port, unless its targets have another one.
-fn change_targets(
-    operation: &'static str,
-    group: &TargetGroup,
-    addresses: &[IpAddr],
-    context: CheckContext<'_>,
-) -> Command {
+fn register(group: &TargetGroup, addresses: &[IpAddr], context: CheckContext<'_>) -> Command {
+    Command::new("elbv2 register-targets", context.region)
+        .option("target-group-arn", &group.arn)
+        .options("targets", targets(group, addresses))
+}
+
+fn deregister(group: &TargetGroup, addresses: &[IpAddr], context: CheckContext<'_>) -> Command {
+    Command::new("elbv2 deregister-targets", context.region)
+        .option("target-group-arn", &group.arn)
+        .options("targets", targets(group, addresses))
+}
+
+/// The addresses with the port of the registered targets; without one, ELB takes the group's own.
+fn targets(group: &TargetGroup, addresses: &[IpAddr]) -> Vec<String> {
     let port = group.targets.iter().flatten().find_map(|target| target.port);
     let port = port.map(|port| format!(",Port={port}")).unwrap_or_default();
-    Command::new(operation, context.region)
-        .option("target-group-arn", &group.arn)
-        .options("targets", addresses.iter().map(|address| format!("Id={address}{port}")))
+    addresses.iter().map(|address| format!("Id={address}{port}")).collect()
 }
 
 #[cfg(test)]
