@@ -206,10 +206,10 @@ impl<O: Observer> Story<'_, O> {
                     &[format!("aws elbv2 delete-listener --listener-arn {}", company.listener)],
                 );
                 company.delete_listener(aws)?;
-                run.wait_for_email("[CRITICAL]", "port 5432 of postgres does not serve dbt")?;
+                run.wait_for_email("[CRITICAL]", "postgres does not listen for dbt on port 5432")?;
                 run.step("network-admin creates it again", &[]);
                 company.create_listener(aws)?;
-                run.wait_for_email("[RESOLVED]", "port 5432 of postgres does not serve dbt")
+                run.wait_for_email("[RESOLVED]", "postgres does not listen for dbt on port 5432")
             },
         )
     }

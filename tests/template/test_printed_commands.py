@@ -217,32 +217,41 @@ def balanced(text, start):
 
 def strings(code, argument):
     """The string that an argument is, or those that the variable may be."""
-    argument = argument.strip().removeprefix("&format!(")
+    argument = argument.strip().removeprefix("&").removeprefix("format!(")
     if argument.startswith('"'):
         return [re.match(r'"((?:[^"\\]|\\.)*)"', argument)[1]]
-    [choice] = re.findall(rf"let {argument} = (.+?);", code) if argument.isidentifier() else [argument]
-    return re.findall(r'"([^"]+)"', "".join(re.findall(r"\{[^{}]*\}", choice)))
+    [choice] = re.findall(rf"let {argument} = (.+?);", code, re.S) if argument.isidentifier() else [argument]
+    # The branches of a condition, or else the form of a text.
+    found = re.findall(r'\{\s*"([^"]+)"\s*\}', choice) or re.findall(r'"([^"]+)"', choice)[:1]
+    assert found, f"what is {argument}?"
+    return found
+
+
+def operations(code, argument):
+    """The operation that the argument is, or, if it is a variable, those that the file names."""
+    if argument.startswith('"'):
+        return [argument.strip('"').split()]
+    named = re.findall(r'(?<!Command::new\()"([a-z0-9]+ [a-z0-9-]+)"', code.split("#[cfg(test)]")[0])
+    return [name.split() for name in named if name.split()[0] in cli()._get_command_table()]
 
 
 def built(code):
-    """What a file's chains of calls build: (operation, sets of names of which one is given, the calls' positions)."""
-    for start in re.finditer(r'Command::new\(\s*"([a-z0-9-]+ [a-z0-9-]+)",', code):
-        position, given, calls = balanced(code, start.end(0) - len(start[0]) + len("Command::new")), [], set()
+    """What a file's chains of calls build: (operations, sets of names of which one is given, the calls' positions)."""
+    for start in re.finditer(r'Command::new\(\s*("[a-z0-9-]+ [a-z0-9-]+"|[a-z_]+),', code):
+        position, given, calls = balanced(code, start.start() + len("Command::new")), [], set()
         while call := re.match(r"\s*\.(\w+)\(", code[position:]):
             open_at = position + call.end() - 1
             end = balanced(code, open_at)
             if call[1] in ("option", "options", "literal"):
                 calls.add(position + call.start(1))
-                first = re.split(r",(?![^(]*\))", code[open_at + 1:end - 1])[0] if call[1] != "literal" \
-                    else code[open_at + 1:end - 1]
-                names = strings(code, first)
-                if call[1] == "literal":
-                    given += [{name} for name in re.findall(r"(?<!\S)--([a-z0-9-]+)", names[0])] if len(names) == 1 \
-                        else [{name.removeprefix("--") for name in names}]
+                inner = code[open_at + 1:end - 1]
+                names = strings(code, inner if call[1] == "literal" else re.split(r",(?![^(]*\))", inner)[0])
+                if call[1] == "literal" and len(names) == 1:
+                    given += [{name} for name in re.findall(r"(?<!\S)--([a-z0-9-]+)", names[0])]
                 else:
-                    given.append(set(names))
+                    given.append({name.removeprefix("--") for name in names})
             position = end
-        yield start[1].split(), given, calls
+        yield operations(code, start[1]), given, calls
 
 
 @pytest.mark.parametrize("path", [path for path in RUST if "Command::new(" in path.read_text(encoding="utf-8")],
@@ -250,19 +259,22 @@ def built(code):
 def test_the_commands_that_rust_builds(path):
     code = path.read_text(encoding="utf-8")
     checked = set()
-    for (service, operation), given, calls in built(code):
+    for found, given, calls in built(code):
+        assert found
         checked |= calls
-        for names in given:
-            check_names(service, operation, names)
-        required = {name for name, argument in options(service, operation).items() if argument.required}
-        assert required <= set().union(*given), f"aws {service} {operation} needs more options"
+        for service, operation in found:
+            for names in given:
+                check_names(service, operation, names)
+            required = {name for name, argument in options(service, operation).items() if argument.required}
+            assert required <= set().union(*given), f"aws {service} {operation} needs more options"
     if path.name != "command.rs":
         every = {match.start(1) for match in re.finditer(r"\.(option|options|literal)\(", code)}
         assert every == checked, "calls that belong to no Command::new, so they are not checked"
 
 
 def test_most_commands_are_found():
-    in_rust = {" ".join(operation) for path in RUST for operation, _, _ in built(path.read_text(encoding="utf-8"))}
+    in_rust = {" ".join(operation) for path in RUST for found, _, _ in built(path.read_text(encoding="utf-8"))
+               for operation in found}
     assert {"ec2 create-network-acl-entry", "ec2 modify-vpc-endpoint-service-permissions"} <= in_rust
     assert sum(len(list(commands(block))) for page in PAGES for block in blocks(page)) > 150
 
@@ -287,6 +299,6 @@ def test_a_wrong_command_is_found(text, problem, run):
 def test_a_wrong_command_in_a_sentence_or_in_rust_is_found():
     with pytest.raises(AssertionError, match="has no --tail"):
         check_mention("To do: read the log (aws logs filter-log-events --log-group-name NAME --tail), then wait.")
-    [(operation, given, _)] = built('Command::new("ec2 describe-subnets", region)\n.options("subnet-id", ids)')
+    [([operation], given, _)] = built('Command::new("ec2 describe-subnets", region)\n.options("subnet-id", ids)')
     with pytest.raises(AssertionError, match="has no --subnet-id"):
         check_names(*operation, given[0])

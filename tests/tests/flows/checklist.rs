@@ -61,7 +61,7 @@ const CHANGES: [Row; 11] = [
         breaks: |service, aws| service.set_cross_zone(aws, false),
         alerts: &[("[WARNING]", "cross-zone is off for gitlab")], fix: PrintedCommand },
     Row { check: "listener.port", service: Gitlab, breaks: Company::delete_listener,
-        alerts: &[("[CRITICAL]", "port 5432 of gitlab does not serve dbt")], fix: Change(Company::create_listener) },
+        alerts: &[("[CRITICAL]", "gitlab does not listen for dbt on port 5432")], fix: Change(Company::create_listener) },
     // The printed command allows dbt's networks and removes nothing, since targets might depend on the broad rule.
     Row { check: "load-balancer.broad-rule", service: Gitlab,
         breaks: |service, aws| service.allow_ingress(aws, "443", "10.0.0.0/8"),

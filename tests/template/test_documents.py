@@ -1,0 +1,43 @@
+"""The documents name checks, parameters, outputs and sections that exist."""
+import re
+
+import pytest
+from rendering import ROOT, source
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "infra/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GUIDE = (ROOT / "docs/dbt-guide.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CHECKS = set(re.findall(r"(?m)^\| \[`([a-z.-]+)`\]", README))
+
+
+def anchors(page):
+    """What a link can point to: headings, as GitHub names them, and explicit anchors."""
+    text = page.read_text(encoding="utf-8")
+    headings = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in
+                re.findall(r"(?m)^#+ (.+)$", text)]
+    return {*headings, *re.findall(r'<a id="([^"]+)">', text)}
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_in_a_document_leads_somewhere(page):
+    text = re.sub(r"`[^`]*`", "`code`", page.read_text(encoding="utf-8"))
+    for path, _, anchor in (link.partition("#") for link in re.findall(r"\]\(([^)\s]+)\)", text)):
+        if not path.startswith("https:"):
+            target = (page.parent / path).resolve() if path else page
+            assert target.exists(), path
+            assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
+
+
+def test_the_page_on_dbts_guide_names_every_check_and_none_that_does_not_exist():
+    named = set(re.findall(r"`((?:service|connection|load-balancer|listener|target-group|network-path|visibility)"
+                           r"(?:\.[a-z-]+)?)`", GUIDE))
+    assert len(CHECKS) > 20
+    # The guide has no line for a read that fails.
+    assert named == CHECKS - {"visibility.lost"}
+
+
+def test_the_page_on_dbts_guide_names_parameters_outputs_and_documents_that_exist():
+    camel = set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)(?:=\w+)?`", GUIDE))
+    names = set(source()["Parameters"]) | set(source("infra/endpoint-service.yaml")["Outputs"])
+    assert {"DbtPrincipals", "CrossZone", "CrossZoneCommand", "FlowLogGroup"} <= camel <= names
+    assert "docs/dbt-guide.md" in README
