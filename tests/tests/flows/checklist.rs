@@ -66,7 +66,7 @@ const CHANGES: [Row; 11] = [
     Row { check: "load-balancer.broad-rule", service: Gitlab,
         breaks: |service, aws| service.allow_ingress(aws, "443", "10.0.0.0/8"),
         alerts: &[("[WARNING]", "1 inbound rule of gitlab allows more than dbt")],
-        fix: PrintedCommandAndEvidence("to remove it: ") },
+        fix: PrintedCommandAndEvidence("this removes the broad rules: ") },
     Row { check: "service.regions", service: Gitlab, breaks: remove_the_region_that_dbt_connects_from,
         alerts: &[("[WARNING]", "dbt connects from us-east-1")], fix: PrintedCommand },
 ];

@@ -26,14 +26,18 @@ impl Observer {
         let tags = match tags {
             Ok(tags) => tags,
             Err(error) => {
-                groups.values_mut().for_each(|group| group.hostname = Some(Err(error.clone())));
+                for group in groups.values_mut() {
+                    group.hostname = Some(Err(error.clone()));
+                }
                 return;
             }
         };
-        groups.values_mut().for_each(|group| group.hostname = Some(Ok(None)));
-        let named = || groups.values().filter(|group| group.kind == TargetKind::Ip && tags.contains_key(&group.arn));
-        let vpcs: BTreeSet<String> = named().filter_map(|group| group.vpc.clone()).collect();
-        let names: BTreeSet<String> = named().filter_map(|group| tags.get(&group.arn).cloned()).collect();
+        for group in groups.values_mut() {
+            group.hostname = Some(Ok(None));
+        }
+        let tagged = || groups.values().filter(|group| group.kind == TargetKind::Ip && tags.contains_key(&group.arn));
+        let vpcs: BTreeSet<String> = tagged().filter_map(|group| group.vpc.clone()).collect();
+        let names: BTreeSet<String> = tagged().filter_map(|group| tags.get(&group.arn).cloned()).collect();
         let resolved = join_all(names.into_iter().map(async |name| (name.clone(), resolve(name).await)));
         let (resolved, subnets) = tokio::join!(resolved, self.subnets(vpcs.into_iter().collect()));
         let resolved: BTreeMap<String, Result<Vec<IpAddr>, String>> = resolved.into_iter().collect();

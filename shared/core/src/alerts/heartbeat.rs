@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::reconcile::Round;
 use super::record::{Items, firing};
-use super::silence;
+use super::silencing;
 use crate::checks::{CheckResult, Finding, Remedy, Severity, Status};
 
 /// The longest reason that is named in the summary.
@@ -45,7 +45,7 @@ fn table_lines(items: &Items, now: Timestamp) -> Vec<String> {
         .map(|(_, alert)| format!("firing: {} ({})", alert.finding.summary, alert.finding.severity.as_str()))
         .collect();
     let alerts = if alerts.is_empty() { vec!["firing: nothing".to_owned()] } else { alerts };
-    let silences = silence::active(items, now).map(|(silence, end)| {
+    let silences = silencing::active(items, now).map(|(silence, end)| {
         format!("silenced until {end:.0}: {} (by {}: {})", silence.checks.join(", "), silence.by, silence.comment)
     });
     alerts.into_iter().chain(silences).collect()

@@ -13,4 +13,5 @@ pub mod record;
 pub mod run;
 pub mod sample;
 pub mod silence;
+pub mod silencing;
 pub mod transition;

@@ -11,7 +11,7 @@ use super::lifecycle::{Alert, Event, Moment, Phase, Signal, Thresholds, advance}
 use super::record::{Item, Items, Key, Partition, Record, State, Version};
 use super::run::Run;
 use super::transition::{Kind, Transition};
-use super::{connection, silence};
+use super::{connection, silencing};
 use crate::checks::catalogue;
 use crate::checks::{
     Absence, Check, CheckContext, CheckResult, Finding, Group, Remedy, Severity, Status, cause, visibility_lost,
@@ -85,7 +85,7 @@ impl Run<'_> {
         let incident = open_incident(items, self.now).unwrap_or_else(|| self.new_incident(report.partition));
         let next = |key: Key| {
             let before = items.get(&key).and_then(|item| item.record.as_ref());
-            let silenced = silence::covers(items, &key.subject, &key.resource, self.now);
+            let silenced = silencing::covers(items, &key.subject, &key.resource, self.now);
             let record = self.next(report, &key, before, (&incident, silenced))?;
             self.update(key, record, items)
         };
@@ -98,7 +98,7 @@ impl Run<'_> {
         let attributed = |(key, item): (&Key, &Item)| {
             let mut record = item.record.clone()?;
             let alert = record.alert().filter(|alert| alert.phase != Phase::Resolved)?.clone();
-            let silenced = silence::covers(items, &key.subject, &key.resource, self.now);
+            let silenced = silencing::covers(items, &key.subject, &key.resource, self.now);
             let check = catalogue::find(&key.subject)?;
             if key.function != self.function || !cause::can_cause(change, check, &key.resource, &alert.finding) {
                 return None;
@@ -185,7 +185,7 @@ impl Run<'_> {
             Key::CONNECTION => self.next_connection(report, key, before),
             Key::HEARTBEAT => self.next_heartbeat(report, key, before),
             Key::SILENCE => {
-                before.map(|silence| silence::announced(key, silence, &self.new_incident(report.partition), self.now))
+                before.map(|silence| silencing::announced(key, silence, &self.new_incident(report.partition), self.now))
             }
             check => match catalogue::find(check) {
                 Some(check) => {

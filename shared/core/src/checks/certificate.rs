@@ -126,7 +126,7 @@ fn renewal(certificate: &Certificate) -> &'static str {
 }
 
 /// The name that dbt uses, if the service has one.
-fn private_dns_name<'a>(context: CheckContext<'a>) -> Option<&'a str> {
+fn private_dns_name(context: CheckContext<'_>) -> Option<&str> {
     let service = context.topology.service(context.service).ok()?;
     service.private_dns.as_ref().map(|dns| dns.name.as_str())
 }

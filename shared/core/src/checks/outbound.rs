@@ -175,7 +175,7 @@ mod tests {
     fn status(rules: Vec<SecurityGroupRule>, groups: &[&str], health_check_port: Option<u16>) -> Status {
         let of_group = Target { security_groups: Some(vec!["sg-t".to_owned()]), ..target(1, "healthy") };
         let targets = Ok(vec![of_group, target(2, "healthy")]);
-        let group = TargetGroup { targets, health_check_port, ..target_group("pg") };
+        let group = TargetGroup { health_check_port, targets, ..target_group("pg") };
         let mut balancer = load_balancer("pg", vec![group]);
         balancer.description.as_mut().unwrap().security_groups = groups.iter().map(ToString::to_string).collect();
         let network = Network { rules: Ok(rules), ..network() };

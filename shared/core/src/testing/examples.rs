@@ -39,7 +39,7 @@ pub fn examples() -> Vec<(&'static str, Message)> {
             "reminder",
             of_service(&[long_ago(alert(Kind::Reminder, "load-balancer.cross-zone", cross_zone.clone()), 25)]),
         ),
-        ("resolved", of_service(&[resolved.clone()])),
+        ("resolved", of_service(std::slice::from_ref(&resolved))),
         ("notice", of_service(&[alert(Kind::Notice, "connection", connected())])),
         ("several", of_service(&[alert(Kind::Firing, "service.principals", principals(&["*"])), resolved])),
         ("hostile-principal", firing("service.principals", principals(&[HOSTILE]))),

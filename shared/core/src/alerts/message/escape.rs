@@ -3,8 +3,8 @@
 
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
-/// Characters of one line that comes from AWS.
-const MAX_LINE: usize = 400;
+/// Characters of one line that comes from AWS: room for a command in the evidence.
+const MAX_LINE: usize = 1_000;
 
 /// One line without control characters and without those that change direction or have no width.
 pub(super) fn visible(text: &str) -> String {

@@ -571,7 +571,7 @@ mod tests {
     #[test]
     fn however_much_there_is_it_fits_and_nothing_is_left_out_silently() {
         let long =
-            Finding { evidence: vec!["10.0.0.1:5432: unhealthy ".repeat(40); 21], ..finding(Severity::Critical) };
+            Finding { evidence: vec!["10.0.0.1:5432: unhealthy ".repeat(50); 21], ..finding(Severity::Critical) };
         let one = Transition { finding: long, ..transition(Kind::Firing, Severity::Critical) };
         let many: Vec<Transition> = (0..300)
             .map(|number| Transition { resource: format!("{}/{number}", one.resource), ..one.clone() })

@@ -1,0 +1,130 @@
+//! Silences at work: planned work without alerts. While a silence matches an alert, its transitions are remembered and not
+//! sent; accepting and rejecting go on. Notices about connections are never silenced.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::record::{Items, Key, Record};
+use super::silence::Silence;
+use super::transition::{Kind, Transition};
+use crate::checks::{Finding, Remedy, Severity};
+
+/// The longest silence, counted from when the guard first saw it.
+pub const MAX_LENGTH: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// The silences that have not ended, with the time at which each ends.
+pub fn active(items: &Items, now: Timestamp) -> impl Iterator<Item = (&Silence, Timestamp)> {
+    let silences = items.values().filter_map(|item| item.record.as_ref());
+    let ends = move |record: &'_ Record| record.silence().map(|silence| ends_at(silence, record, now));
+    silences.filter_map(move |record| Some((record.silence()?, ends(record)?))).filter(move |(_, end)| now < *end)
+}
+
+/// Whether a silence covers this check of this resource.
+#[must_use]
+pub fn covers(items: &Items, check: &str, resource: &str, now: Timestamp) -> bool {
+    active(items, now).any(|(silence, _)| silence.matches(check, resource))
+}
+
+/// When the silence ends: as it says, but at most [`MAX_LENGTH`] after the guard first saw it. Only then is `observed_at`
+/// the guard's own time.
+fn ends_at(silence: &Silence, record: &Record, now: Timestamp) -> Timestamp {
+    let seen = if is_announced(record) { record.observed_at } else { now };
+    seen.checked_add(MAX_LENGTH).map_or(silence.until, |latest| silence.until.min(latest))
+}
+
+fn is_announced(record: &Record) -> bool {
+    record.transitions > 0
+}
+
+/// The record of a silence with the notice that it began, if people have not had that yet.
+#[must_use]
+pub(super) fn announced(key: &Key, record: &Record, incident: &str, now: Timestamp) -> Record {
+    let unannounced = record.silence().filter(|_| !is_announced(record));
+    let end = unannounced.map(|silence| (silence, ends_at(silence, record, now)));
+    let Some((silence, end)) = end.filter(|(_, end)| now < *end) else { return record.clone() };
+    let mut announced = Record { observed_at: now, ..record.clone() };
+    announced.push(Transition::new(Kind::Notice, key.about(), incident, notice(silence, end), now));
+    announced
+}
+
+fn notice(silence: &Silence, end: Timestamp) -> Finding {
+    let until = end.strftime("%Y-%m-%d %H:%M UTC");
+    let cut = (end < silence.until).then(|| format!("asked for: until {}, which is longer than 7 days", silence.until));
+    let resources = match silence.resources.is_empty() {
+        true => "all".to_owned(),
+        false => silence.resources.join(", "),
+    };
+    Finding {
+        severity: Severity::Info,
+        summary: format!("alerts silenced until {until}"),
+        impact:
+            "Alerts that match are not sent until then. The guard still accepts dbt's requests, and treats others as \
+                 before."
+                .to_owned(),
+        evidence: [
+            format!("by: {}", silence.by),
+            format!("why: {}", silence.comment),
+            format!("checks: {}", silence.checks.join(", ")),
+            format!("resources: {resources}"),
+        ]
+        .into_iter()
+        .chain(cut)
+        .collect(),
+        remedy: Remedy::new(
+            "If this is not planned work, delete the silence from the state table: docs/silences.md says how.",
+            None,
+            None,
+        ),
+        cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alerts::record::{Item, State, Version};
+    use crate::testing::at;
+
+    fn silence(checks: &[&str], resources: &[&str], until: Timestamp) -> Silence {
+        let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
+        let (by, comment) = ("ada".to_owned(), "database upgrade".to_owned());
+        Silence { checks: owned(checks), resources: owned(resources), until, by, comment }
+    }
+
+    fn items(record: Record) -> Items {
+        let key = Key::new(Key::ANY_FUNCTION, Key::SILENCE, "1");
+        Items::from([(key, Item { record: Some(record), version: Version::At(1) })])
+    }
+
+    #[test]
+    fn it_ends_when_it_says_and_after_seven_days_at_the_latest() {
+        let covered = |until: Timestamp, seen: Option<Timestamp>, now: Timestamp| {
+            let mut record = Record::new(State::Silence(silence(&["*"], &[], until)), seen.unwrap_or(at(7, 0)));
+            record.transitions = seen.map_or(0, |_| 1);
+            covers(&items(record), "listener.port", "pg", now)
+        };
+        let day = |days: i64| at(8, 0) + SignedDuration::from_hours(24 * days);
+        assert!(covered(at(9, 0), None, at(8, 59)));
+        assert!(!covered(at(9, 0), None, at(9, 0)));
+        assert!(covered(day(30), Some(day(0)), day(6)));
+        assert!(!covered(day(30), Some(day(0)), day(7)), "a month is seven days");
+    }
+
+    #[test]
+    fn people_hear_once_who_silenced_what_and_why() {
+        let key = Key::new(Key::ANY_FUNCTION, Key::SILENCE, "1");
+        let asked = at(8, 0) + SignedDuration::from_hours(30 * 24);
+        let record = Record::new(State::Silence(silence(&["target-group.health"], &[], asked)), at(7, 0));
+        let first = announced(&key, &record, "incident", at(8, 0));
+        let [notice] = &first.outbox[..] else { panic!("{first:?}") };
+        assert_eq!(notice.finding.summary, "alerts silenced until 2026-03-21 08:00 UTC");
+        let evidence = notice.finding.evidence.join("\n");
+        for expected in ["by: ada", "why: database upgrade", "checks: target-group.health", "longer than 7 days"] {
+            assert!(evidence.contains(expected), "{evidence}");
+        }
+        assert_eq!(announced(&key, &first, "incident", at(8, 1)), first);
+        let short = Record::new(State::Silence(silence(&["*"], &[], at(7, 30))), at(7, 0));
+        assert_eq!(announced(&key, &short, "incident", at(8, 0)), short, "it ended before the guard saw it");
+    }
+}
