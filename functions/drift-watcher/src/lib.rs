@@ -1,5 +1,7 @@
 //! drift-watcher: is everything still configured as it must be, and who changed it?
 
+use std::collections::BTreeSet;
+
 use guard_aws::apply::{Applier, Outcome};
 use guard_aws::debounce;
 use guard_aws::lambda::{Invocation, RunErrors};
@@ -7,6 +9,7 @@ use guard_aws::metrics;
 use guard_aws::notify::{Findings, LoadedState, Notifier};
 use guard_aws::observe::{Observer, Scope};
 use guard_core::alerts::heartbeat;
+use guard_core::alerts::inventory;
 use guard_core::alerts::reconcile::{Report, Round};
 use guard_core::alerts::record::Partition;
 use guard_core::checks::cross_zone::{self, Plan};
@@ -104,24 +107,26 @@ impl DriftWatcher {
     }
 
     fn findings<'a>(&self, (partition, state): (&'a Partition, LoadedState), run: &Run<'_>) -> Findings<'a> {
-        let (rounds, heartbeat) = match partition {
+        let (rounds, heartbeat, in_place) = match partition {
             Partition::Service(service) => {
-                let (first, enforced) = self.rounds(service, run);
+                let was_in_place = state.as_ref().map(inventory::ids).unwrap_or_default();
+                let (first, enforced) = self.rounds(service, &was_in_place, run);
                 let is_asked = run.invocation.trigger == Trigger::Heartbeat;
                 let heartbeat = is_asked.then(|| heartbeat::notice(&first, state.as_ref().ok(), Timestamp::now()));
-                (std::iter::once(first).chain(enforced).collect(), heartbeat)
+                let in_place = inventory::in_place(&run.first.0, service);
+                (std::iter::once(first).chain(enforced).collect(), heartbeat, in_place)
             }
-            Partition::Guard => (vec![Round::of_calls(&run.calls, run.first.1)], None),
+            Partition::Guard => (vec![Round::of_calls(&run.calls, run.first.1)], None, None),
         };
-        Findings { report: Report { partition, rounds, connections: None, heartbeat }, state }
+        Findings { report: Report { partition, rounds, connections: None, heartbeat, in_place }, state }
     }
 
     /// All checks of the first read; then, if the run changed it, cross-zone load balancing alone, of the second.
-    fn rounds(&self, service: &ServiceId, run: &Run<'_>) -> (Round, Option<Round>) {
+    fn rounds(&self, service: &ServiceId, was_in_place: &BTreeSet<String>, run: &Run<'_>) -> (Round, Option<Round>) {
         let (policy, region) = (&self.settings.policy, &run.invocation.origin.region);
         let evaluate = |checks: &[_], (topology, began): &(Topology, Timestamp)| {
             let context = CheckContext::new(service, topology, policy, region, Timestamp::now());
-            let context = CheckContext { refused: &run.outcome.refused, ..context };
+            let context = CheckContext { refused: &run.outcome.refused, was_in_place, ..context };
             let mut round = Round::evaluate(checks, context, *began);
             if let Trigger::Change(change) = &run.invocation.trigger {
                 cause::attribute(&mut round.results, change);

@@ -79,3 +79,21 @@ fn dbt_is_accepted_though_the_list_of_connections_lags_behind() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn a_deletion_that_names_only_an_id_has_its_cause() -> Result<()> {
+    with_environment(|environment| {
+        let Environment { aws, postgres, .. } = environment;
+        environment.run(DriftWatcher)?;
+        let mailbox = environment.mailbox()?;
+        postgres.delete_notification(aws)?;
+        mailbox.wait("[WARNING]", "connection events (0 of 4)")?;
+        let cause = "DeleteVpcEndpointConnectionNotifications by";
+        let mail = mailbox.wait("CloudTrail reports:", cause)?;
+        ensure!(mail.body.contains("user/network-admin-postgres"), "{}", mail.body);
+
+        postgres.run_printed_command(mailbox, "service.notification", "connection events (0 of 4)")?;
+        mailbox.wait("[RESOLVED]", "connection events (0 of 4)")?;
+        Ok(())
+    })
+}

@@ -283,6 +283,12 @@ fn route_table(row: &ec2::RouteTable) -> Option<RouteTable> {
         vpc: row.vpc_id()?.to_owned(),
         main: associations.iter().any(|association| association.main() == Some(true)),
         subnets: associations.iter().filter_map(|association| association.subnet_id().map(ToOwned::to_owned)).collect(),
+        associations: associations
+            .iter()
+            .filter_map(|association| {
+                Some((association.subnet_id()?.to_owned(), association.route_table_association_id()?.to_owned()))
+            })
+            .collect(),
         routes: to_cidrs.into_iter().map(route).collect::<Option<_>>()?,
         // A gateway endpoint's prefix list contains only public addresses of S3 or DynamoDB, and no target.
         to_prefix_lists: to_lists.into_iter().map(route_target).filter(|by| !by.starts_with("vpce-")).collect(),

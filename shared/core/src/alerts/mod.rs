@@ -5,6 +5,7 @@
 
 pub mod connection;
 pub mod heartbeat;
+pub mod inventory;
 pub mod lifecycle;
 pub mod message;
 pub mod origin;

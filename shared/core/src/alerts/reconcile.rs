@@ -11,7 +11,7 @@ use super::lifecycle::{Alert, Event, Moment, Phase, Signal, Thresholds, advance}
 use super::record::{Item, Items, Key, Partition, Record, State, Version};
 use super::run::Run;
 use super::transition::{Kind, Transition};
-use super::{connection, silencing};
+use super::{connection, inventory, silencing};
 use crate::checks::catalogue;
 use crate::checks::{
     Absence, Check, CheckContext, CheckResult, Finding, Group, Remedy, Severity, Status, cause, visibility_lost,
@@ -35,6 +35,8 @@ pub struct Report<'a> {
     pub connections: Option<(&'a [Connection], Timestamp)>,
     /// A heartbeat to send.
     pub heartbeat: Option<Finding>,
+    /// The ids of what is in place, in a run that read them all.
+    pub in_place: Option<BTreeSet<String>>,
 }
 
 /// The results of one read.
@@ -170,7 +172,8 @@ impl Run<'_> {
             .filter(|connection| Some(&connection.service) == report.partition.service())
             .map(|connection| key(Key::CONNECTION, connection.endpoint.as_str()));
         let heartbeat = report.heartbeat.iter().map(|_| key(Key::HEARTBEAT, &report.partition.to_string()));
-        stored.chain(results).chain(connections).chain(heartbeat).collect()
+        let inventory = report.in_place.iter().map(|_| key(Key::INVENTORY, &report.partition.to_string()));
+        stored.chain(results).chain(connections).chain(heartbeat).chain(inventory).collect()
     }
 
     /// The next content of one record; `None` if there is nothing to record.
@@ -184,6 +187,7 @@ impl Run<'_> {
         match key.subject.as_str() {
             Key::CONNECTION => self.next_connection(report, key, before),
             Key::HEARTBEAT => self.next_heartbeat(report, key, before),
+            Key::INVENTORY => Some(self.next_inventory(report.in_place.as_ref()?, before)),
             Key::SILENCE => {
                 before.map(|silence| silencing::announced(key, silence, &self.new_incident(report.partition), self.now))
             }
@@ -267,6 +271,15 @@ impl Run<'_> {
         let incident = self.new_incident(report.partition);
         let notice = Transition::new(Kind::Notice, key.about(), &incident, finding, self.now);
         Some(with(before.cloned(), state, self.now, Some(notice)))
+    }
+
+    fn next_inventory(&self, in_place: &BTreeSet<String>, before: Option<&Record>) -> Record {
+        let known = before.and_then(Record::inventory);
+        let next = inventory::next(known, in_place, self.now);
+        match before.filter(|_| known == Some(&next)) {
+            Some(before) => before.clone(),
+            None => with(before.cloned(), State::Inventory(next), self.now, None),
+        }
     }
 
     /// The record with its alert closed because nobody checks it any more.

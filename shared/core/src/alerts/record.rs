@@ -58,7 +58,7 @@ pub fn firing(items: &Items) -> impl Iterator<Item = (&Key, &Alert)> {
 pub struct Key {
     /// The function that writes it, or [`Key::ANY_FUNCTION`].
     pub function: String,
-    /// A check's id, [`Key::CONNECTION`], [`Key::HEARTBEAT`] or [`Key::SILENCE`].
+    /// A check's id, [`Key::CONNECTION`], [`Key::HEARTBEAT`], [`Key::INVENTORY`] or [`Key::SILENCE`].
     pub subject: String,
     /// The resource.
     pub resource: String,
@@ -112,6 +112,8 @@ pub enum State {
     Heartbeat(String),
     /// A silence.
     Silence(Silence),
+    /// The ids of what was in place: each with the time since when it is gone.
+    Inventory(BTreeMap<String, Option<Timestamp>>),
 }
 
 /// The stored state of a connection.
@@ -137,6 +139,9 @@ impl Key {
 
     /// The subject of the heartbeat's record.
     pub const HEARTBEAT: &str = "heartbeat";
+
+    /// The subject of the record of what was in place.
+    pub const INVENTORY: &str = "inventory";
 
     /// The subject of silences, whose resource is a name of their own.
     pub const SILENCE: &str = "silence";
@@ -200,6 +205,15 @@ impl Record {
         }
     }
 
+    /// The ids of what was in place, if this is their record.
+    #[must_use]
+    pub fn inventory(&self) -> Option<&BTreeMap<String, Option<Timestamp>>> {
+        match &self.state {
+            State::Inventory(inventory) => Some(inventory),
+            _ => None,
+        }
+    }
+
     /// The silence, if this is a silence's record.
     #[must_use]
     pub fn silence(&self) -> Option<&Silence> {
@@ -248,7 +262,7 @@ impl Record {
                 State::Connection(connection) => connection.gone,
                 // Written once, when it is announced, and it ends within the time that the table keeps what is over.
                 State::Silence(_) => self.transitions > 0,
-                State::Heartbeat(_) => false,
+                State::Heartbeat(_) | State::Inventory(_) => false,
             }
     }
 }

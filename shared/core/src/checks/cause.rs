@@ -28,11 +28,19 @@ pub fn can_cause(change: &Change, check: Check, resource: &str, finding: &Findin
 
 /// Adds to each finding the resources that are related to its own.
 pub(super) fn add_related(results: &mut [CheckResult], context: CheckContext<'_>) {
-    for CheckResult { resource, status, .. } in results {
+    for CheckResult { check, resource, status } in results {
         if let Status::Fail(finding) = status {
-            finding.related = related(resource, context).into_iter().map(ToOwned::to_owned).collect();
+            let related = related(resource, context).into_iter().map(ToOwned::to_owned);
+            let deleted = context.was_in_place.iter().filter(|_| names_only_ids(check)).cloned();
+            finding.related = related.chain(deleted).collect();
         }
     }
+}
+
+/// Whether a deletion that the check depends on names nothing but the id of what is then gone.
+fn names_only_ids(check: Check) -> bool {
+    let by_id_alone = ["DeleteVpcEndpointConnectionNotifications", "DisassociateRouteTable"];
+    by_id_alone.iter().any(|event| check.cloudtrail_events.contains(event))
 }
 
 /// The load balancers of a target group, and the endpoints of an account.
@@ -64,7 +72,9 @@ fn ids_in(text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checks::{Severity, cross_zone, listener_port, security_groups};
+    use std::collections::BTreeSet;
+
+    use crate::checks::{Severity, cross_zone, listener_port, notification, security_groups};
     use crate::testing::{change, endpoint_service, finding, load_balancer, target_group, topology, with_context};
 
     /// Whether this call is recorded as the cause of a finding of `check` on the target group `pg`, with sg-1 in its
@@ -78,6 +88,25 @@ mod tests {
         with_context(&topology, |context| add_related(&mut results, context));
         attribute(&mut results, &change);
         matches!(&results[0].status, Status::Fail(finding) if finding.cause.is_some())
+    }
+
+    #[test]
+    fn a_deletion_that_names_only_an_id_is_recognised_by_what_was_in_place() {
+        let was_in_place = BTreeSet::from(["vpce-nfn-1".to_owned()]);
+        let cause = |check: Check, id: &str| {
+            let found = finding(Severity::Warning);
+            let mut results = [CheckResult::new(check, "vpce-svc-1", Status::fail(found))];
+            let topology = topology(endpoint_service(), []);
+            with_context(&topology, |context| {
+                add_related(&mut results, CheckContext { was_in_place: &was_in_place, ..context });
+            });
+            let event_name = "DeleteVpcEndpointConnectionNotifications".to_owned();
+            attribute(&mut results, &Change { event_name, parameters: format!("{{\"id\":\"{id}\"}}"), ..change() });
+            matches!(&results[0].status, Status::Fail(finding) if finding.cause.is_some())
+        };
+        assert!(cause(&notification::SPEC, "vpce-nfn-1"));
+        assert!(!cause(&notification::SPEC, "vpce-nfn-2"), "another service's");
+        assert!(!cause(&cross_zone::SPEC, "vpce-nfn-1"), "a check that does not depend on it");
     }
 
     #[test]

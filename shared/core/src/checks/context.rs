@@ -26,6 +26,8 @@ pub struct CheckContext<'a> {
     pub history: Option<&'a History>,
     /// The changes that this run tried and AWS refused: the endpoint or ARN, and AWS's code and message.
     pub refused: &'a BTreeMap<String, String>,
+    /// The ids of what was in place before: AWS names some deletions by an id alone.
+    pub was_in_place: &'a BTreeSet<String>,
 }
 
 /// What earlier runs recorded of the connections of one endpoint service.
@@ -57,6 +59,9 @@ impl History {
     }
 }
 
+/// For a run that remembers nothing.
+static NOTHING: BTreeSet<String> = BTreeSet::new();
+
 /// For a run that changed nothing.
 static NO_REFUSALS: BTreeMap<String, String> = BTreeMap::new();
 
@@ -70,7 +75,7 @@ impl<'a> CheckContext<'a> {
         region: &'a Region,
         now: Timestamp,
     ) -> Self {
-        Self { service, topology, policy, region, now, history: None, refused: &NO_REFUSALS }
+        Self { service, topology, policy, region, now, history: None, refused: &NO_REFUSALS, was_in_place: &NOTHING }
     }
 
     /// The result of `check` for the endpoint service itself; [`Status::Unknown`] if the service could not be read.

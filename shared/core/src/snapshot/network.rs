@@ -180,6 +180,8 @@ pub struct RouteTable {
     pub main: bool,
     /// The subnets that are associated with it.
     pub subnets: Vec<String>,
+    /// The ids of these associations, `rtbassoc-…`, by subnet.
+    pub associations: BTreeMap<String, String>,
     /// Its routes.
     pub routes: Vec<Route>,
     /// The targets of routes to prefix lists, without gateway endpoints. The lists' addresses are not read.

@@ -118,6 +118,8 @@ fn remote_side(group: &TargetGroup, analyzer: &PathAnalyzer<'_>) -> Option<Check
 #[cfg(test)]
 mod tests {
     use super::acl::LAST_RULE;
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::snapshot::{
         AclEntry, CrossZoneOverride, Interface, Network, NetworkAcl, Ports, Route, RouteTable, Subnet, Topology,
@@ -156,6 +158,7 @@ mod tests {
             subnets: Ok(vec![subnet("subnet-a", "10.0.0.0/24"), subnet("subnet-b", "10.0.1.0/24")]),
             acls: Ok(vec![acl("acl-a", "subnet-a"), acl("acl-b", "subnet-b")]),
             route_tables: Ok(vec![RouteTable {
+                associations: BTreeMap::new(),
                 id: "rtb-1".to_owned(),
                 vpc: "vpc-1".to_owned(),
                 main: true,
@@ -384,6 +387,7 @@ mod tests {
         let own_table = found(|tables| {
             tables[0].routes.push(route("10.7.0.0/16", "pcx-1", false));
             tables.push(RouteTable {
+                associations: BTreeMap::new(),
                 id: "rtb-2".to_owned(),
                 main: false,
                 subnets: vec!["subnet-b".to_owned()],

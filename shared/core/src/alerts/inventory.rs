@@ -1,0 +1,75 @@
+//! The ids of what was in place. AWS names some deletions by an id alone that nothing shows any more afterwards: that of a
+//! connection notification, or of a route table's association. To name who deleted it, drift-watcher remembers the ids.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::record::{Items, Key};
+use crate::ids::ServiceId;
+use crate::snapshot::Topology;
+
+/// How long a deleted id is remembered: longer than CloudTrail is late.
+const REMEMBER_FOR: SignedDuration = SignedDuration::from_hours(24);
+
+/// The ids, each with the time since when it is gone.
+pub type Inventory = BTreeMap<String, Option<Timestamp>>;
+
+/// The ids of the endpoint service's connection notifications, and of the route table associations of its load balancers'
+/// subnets; `None` if not all could be read.
+#[must_use]
+pub fn in_place(topology: &Topology, service: &ServiceId) -> Option<BTreeSet<String>> {
+    let mut subnets = BTreeSet::new();
+    for load_balancer in topology.load_balancers_of(service).ok()? {
+        let description = load_balancer.description.as_ref().ok()?;
+        subnets.extend(description.zones.iter().map(|zone| zone.subnet.as_str()));
+    }
+    let tables = topology.network.as_ref()?.route_tables.as_ref().ok()?;
+    let associations = tables.iter().flat_map(|table| &table.associations);
+    let associations = associations.filter(|(subnet, _)| subnets.contains(subnet.as_str())).map(|(_, id)| id.clone());
+    let notifications = match &topology.notifications {
+        Some(Ok(notifications)) => notifications.as_slice(),
+        Some(Err(_)) => return None,
+        // The stack has no topic to check.
+        None => &[],
+    };
+    let notifications = notifications.iter().filter(|notification| notification.service == *service);
+    Some(notifications.map(|notification| notification.id.clone()).chain(associations).collect())
+}
+
+/// The next inventory. It changes only when something appears or disappears.
+#[must_use]
+pub fn next(before: Option<&Inventory>, in_place: &BTreeSet<String>, now: Timestamp) -> Inventory {
+    let remembered = before.into_iter().flatten().map(|(id, gone)| (id.clone(), Some(gone.unwrap_or(now))));
+    let recent = remembered.filter(|(_, gone)| gone.is_none_or(|gone| now.duration_since(gone) < REMEMBER_FOR));
+    recent.chain(in_place.iter().map(|id| (id.clone(), None))).collect()
+}
+
+/// The remembered ids.
+#[must_use]
+pub fn ids(items: &Items) -> BTreeSet<String> {
+    let inventories = items.iter().filter(|(key, _)| key.subject == Key::INVENTORY);
+    let inventories = inventories.filter_map(|(_, item)| item.record.as_ref()?.inventory());
+    inventories.flat_map(|inventory| inventory.keys().cloned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::at;
+
+    #[test]
+    fn an_id_that_is_gone_is_remembered_for_a_day() {
+        let seen = |ids: &[&str]| ids.iter().map(ToString::to_string).collect::<BTreeSet<String>>();
+        let both = next(None, &seen(&["rtbassoc-1", "vpce-nfn-1"]), at(8, 0));
+        assert_eq!(both.values().flatten().count(), 0);
+        assert_eq!(next(Some(&both), &seen(&["rtbassoc-1", "vpce-nfn-1"]), at(8, 15)), both, "nothing to write");
+        let one = next(Some(&both), &seen(&["rtbassoc-1"]), at(8, 30));
+        assert_eq!(one.get("vpce-nfn-1"), Some(&Some(at(8, 30))));
+        assert_eq!(next(Some(&one), &seen(&["rtbassoc-1"]), at(8, 45)), one, "since when it is gone stays");
+        let a_day_later = next(Some(&one), &seen(&["rtbassoc-1"]), at(8, 30) + SignedDuration::from_hours(24));
+        assert_eq!(a_day_later.keys().collect::<Vec<_>>(), ["rtbassoc-1"]);
+        let back = next(Some(&one), &seen(&["rtbassoc-1", "vpce-nfn-1"]), at(9, 0));
+        assert_eq!(back.get("vpce-nfn-1"), Some(&None));
+    }
+}
