@@ -27,6 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use guard_core::alerts::lifecycle::Phase;
 use guard_core::alerts::message::{Caution, Envelope, Message};
 use guard_core::alerts::origin::Origin;
 use guard_core::alerts::reconcile::{Report, Update};
@@ -288,7 +289,10 @@ impl Notifier {
             Err(error) => {
                 tracing::error!(%error, partition = %report.partition, "the table cannot be read; sending what fails");
                 let updates = run.updates(report, &Items::new());
-                outbox.firing = self.firing_after(Items::new(), &updates);
+                // Without the table nothing gets beyond pending: what fails counts as firing.
+                let failing = updates.iter().filter_map(|update| update.record.alert());
+                let failing = failing.filter(|alert| alert.phase != Phase::Resolved);
+                outbox.firing = failing.map(|alert| alert.finding.severity).collect();
                 outbox.unrecorded = updates.iter().filter_map(|update| self.not_recently_sent(update, now)).collect();
                 outbox.error = Some(error);
                 return outbox;

@@ -8,7 +8,7 @@ use guard_core::alerts::record::Partition;
 use guard_core::snapshot::CallError;
 use jiff::Timestamp;
 
-use super::{Entry, Notifier, Outbox};
+use super::{Notifier, Outbox};
 use crate::notify::store::Write;
 
 impl Notifier {
@@ -47,9 +47,7 @@ impl Notifier {
         let mut outbox = Outbox::new(partition);
         for update in updates {
             match self.store.put(partition, &update.key, &update.record, update.expected, now).await? {
-                Write::Won(version) => {
-                    outbox.entries.push(Entry { key: update.key, record: update.record, version });
-                }
+                Write::Won(version) => outbox.extend(update, version),
                 Write::Lost => all_closed = false,
             }
         }

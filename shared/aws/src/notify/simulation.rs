@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use guard_core::alerts::reconcile::{Report, Round};
 use guard_core::alerts::record::Partition;
+use guard_core::alerts::silence::Silence;
 use guard_core::checks::{Check, CheckResult, Finding, Severity, Status, catalogue};
 use guard_core::testing::{at, finding, origin, service, settings};
 use jiff::{SignedDuration, Timestamp};
@@ -119,7 +120,7 @@ struct Model {
     believed: Option<(Severity, BTreeSet<String>)>,
     /// What is so, as far as the last read knows.
     firing: Option<(Severity, BTreeSet<String>)>,
-    /// Whether a silence held the alert back in the last run.
+    /// Whether a silence held the alert back, and people have not heard since how it stands.
     was_silenced: bool,
     recorded: Option<Timestamp>,
     expected: String,
@@ -137,13 +138,14 @@ impl Model {
             return;
         }
         let was_open = self.is_open();
-        let was_silenced = std::mem::replace(&mut self.was_silenced, silenced);
+        let was_silenced = self.was_silenced;
+        self.was_silenced |= silenced;
         match (failing(read.found), read.found) {
             (Some(Finding { severity, parts, .. }), _) => {
                 self.firing = Some((severity, parts.into_iter().collect()));
                 self.fails(silenced, was_silenced);
             }
-            (None, '?') if self.firing.is_some() && was_silenced => self.fails(silenced, true),
+            (None, '?') if self.firing.is_some() && was_silenced && !silenced => self.fails(false, true),
             (None, '?') => {}
             (None, found) => {
                 self.firing = None;
@@ -174,6 +176,7 @@ impl Model {
         self.expected.extend(event);
         // What got better is forgotten at once: people hear if it gets worse again.
         self.believed.clone_from(&self.firing);
+        self.was_silenced = false;
     }
 }
 
@@ -239,8 +242,10 @@ impl Stage {
     /// Silences everything for a minute. People know of the silence.
     fn silence(&self, now: Timestamp) {
         let until = now + SignedDuration::from_mins(1);
-        let silence = json!({"checks": ["*"], "until": until, "by": "ada", "comment": "upgrade"});
-        let record = json!({"state": {"silence": silence}, "observed_at": now, "transitions": 1}).to_string();
+        let (by, comment) = ("ada".to_owned(), "upgrade".to_owned());
+        let silence = Silence { checks: vec!["*".to_owned()], resources: vec![], until, by, comment, announced: None };
+        let silence = Silence { announced: Some(silence.describe()), ..silence };
+        let record = json!({"state": {"silence": silence}, "observed_at": now}).to_string();
         let item = json!({
             "service": {"S": Self::partition().to_string()},
             "item": {"S": format!("*#silence#{now}")},

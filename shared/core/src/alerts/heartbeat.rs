@@ -5,8 +5,9 @@ use std::fmt;
 
 use jiff::Timestamp;
 
+use super::lifecycle::{Alert, Phase};
 use super::reconcile::Round;
-use super::record::{Items, firing};
+use super::record::Items;
 use super::silencing;
 use crate::checks::{CheckResult, Finding, Remedy, Severity, Status};
 
@@ -39,11 +40,14 @@ pub fn notice(round: &Round, items: Option<&Items>, now: Timestamp) -> Finding {
     }
 }
 
-/// What the table says: what fires, in the eyes of all functions, and the silences.
+/// What the table says: what fires, in the eyes of all functions, also while it is silenced; and the silences.
 fn table_lines(items: &Items, now: Timestamp) -> Vec<String> {
-    let alerts: Vec<String> = firing(items)
-        .map(|(_, alert)| format!("firing: {} ({})", alert.finding.summary, alert.finding.severity.as_str()))
-        .collect();
+    let alerts = items.values().filter_map(|item| item.record.as_ref()?.alert());
+    let line = |alert: &Alert| {
+        let silenced = if alert.silenced { ", silenced" } else { "" };
+        format!("firing: {} ({}{silenced})", alert.finding.summary, alert.finding.severity.as_str())
+    };
+    let alerts: Vec<String> = alerts.filter(|alert| alert.phase == Phase::Firing).map(line).collect();
     let alerts = if alerts.is_empty() { vec!["firing: nothing".to_owned()] } else { alerts };
     let silences = silencing::active(items, now).map(|(silence, end)| {
         format!("silenced until {end:.0}: {} (by {}: {})", silence.checks.join(", "), silence.by, silence.comment)

@@ -50,7 +50,7 @@ pub struct Alert {
     /// Why the check's result is unknown at present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<String>,
-    /// Whether a silence held it back in the last run.
+    /// Whether a silence holds it back, or held it back and people have not heard since how it stands.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub silenced: bool,
 }
@@ -186,7 +186,8 @@ pub fn advance(
         (Some(alert), Signal::Unwatched) => end(alert.clone(), Event::Unwatched, moment),
         (Some(alert), Signal::Unknown(why)) => {
             // Neither failing nor passing: the alert stays as it is, and the next reminder says that the result is unknown.
-            let next = Alert { unknown: Some(why.to_owned()), silenced: moment.silenced, ..alert.clone() };
+            let silenced = alert.silenced || moment.silenced;
+            let next = Alert { unknown: Some(why.to_owned()), silenced, ..alert.clone() };
             remind(next, alert.silenced, thresholds, moment)
         }
     };
@@ -224,7 +225,7 @@ fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: M
         phase,
         passing: 0,
         unknown: None,
-        silenced: moment.silenced,
+        silenced: was_silenced || moment.silenced,
         counted_by: moment.run.to_owned(),
         finding: with_cause(&alert, finding, worse || has_new_part),
         failing: count(alert.failing, is_retry),
@@ -233,7 +234,6 @@ fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: M
     count_parts(&mut next, is_retry, thresholds);
     if next.phase == Phase::Pending {
         if next.failing < thresholds.alert_after {
-            next.silenced |= was_silenced;
             return (next, None);
         }
         next.phase = Phase::Firing;
@@ -327,6 +327,7 @@ fn fire(mut alert: Alert, moment: Moment<'_>) -> (Alert, Option<Event>) {
     alert.notified = Some(severity);
     alert.last_notified = moment.now;
     alert.last_fired = Some((moment.now, severity));
+    alert.silenced = false;
     alert.milder = 0;
     for part in alert.parts.values_mut().filter(|part| part.absent == 0) {
         part.notified = true;
@@ -340,7 +341,7 @@ fn on_passing(alert: Alert, thresholds: Thresholds, moment: Moment<'_>) -> (Aler
         passing,
         failing: 0,
         unknown: None,
-        silenced: moment.silenced,
+        silenced: alert.silenced || moment.silenced,
         counted_by: moment.run.to_owned(),
         ..alert
     };
@@ -368,12 +369,14 @@ fn remind(mut alert: Alert, was_silenced: bool, thresholds: Thresholds, moment: 
     // Alerts of severity info are sent once.
     let once = alert.finding.severity == Severity::Info && (alert.notified.is_some() || !was_silenced);
     if moment.silenced || alert.phase != Phase::Firing || once || !due {
+        alert.silenced &= moment.silenced || !once;
         return (alert, None);
     }
     if alert.notified.is_none() || (was_silenced && has_news(&alert, thresholds)) {
         return fire(alert, moment);
     }
     alert.last_notified = moment.now;
+    alert.silenced = false;
     (alert, Some(Event::Reminded))
 }
 
@@ -466,6 +469,9 @@ mod tests {
             ("bb(x)x", ".F.x", "gone meanwhile"),
             ("bb(gg)bb", ".F...r", "over and firing again: people believe that it never ended"),
             ("bb(ggbb)g", ".F.....", "one passing result"),
+            ("(bb)gb", "...F", "one passing result in between, of two that it takes"),
+            ("(ii)gi", "...F", "info too"),
+            ("bb(bb)gb", ".F...r", "known before"),
             ("bb(?)?", ".F.r", "an unknown result does not hide that it fires"),
             ("(bb?)?", "...F", "nor that it fired meanwhile"),
             ("(ii)ii", "..F.", "info too, once"),

@@ -110,11 +110,12 @@ impl Run<'_> {
             let moment = Moment { run: &alert.counted_by, now: self.now, incident: &alert.incident, silenced };
             let (next, event) = advance(Some(&alert), Signal::Failing(&finding), thresholds, moment);
             let next = next?;
-            if event != Some(Event::CauseFound) && next.finding.cause == alert.finding.cause {
+            if event.is_none() && next.finding.cause == alert.finding.cause {
                 return None;
             }
-            if event == Some(Event::CauseFound) {
-                record.push(transition(Event::CauseFound, key, &next, None, self.now));
+            // Not only `CauseFound`: the end of a silence may be noticed here first.
+            if let Some(event) = event {
+                record.push(transition(event, key, &next, None, self.now));
             }
             record.state = State::Alert(Box::new(next));
             self.update(key.clone(), record, items)
@@ -130,8 +131,9 @@ impl Run<'_> {
         for (key, item) in items.iter().filter(|(key, _)| key.function == self.function) {
             let Some(record) = &item.record else { continue };
             let Some(alert) = record.alert() else { continue };
-            // Closed by an earlier attempt, and sent.
-            if (alert.is_over() || alert.phase == Phase::Pending) && record.outbox.is_empty() {
+            // Closed by an earlier attempt and sent, or never heard of.
+            let is_unheard = alert.phase == Phase::Pending && alert.notified.is_none();
+            if (alert.is_over() || is_unheard) && record.outbox.is_empty() {
                 continue;
             }
             let mut record = self.unwatched(key, record, alert);
@@ -141,6 +143,9 @@ impl Run<'_> {
                 updates.push(Update { key: key.clone(), record, expected: Some(item.version), leased });
             } else if !record.outbox.is_empty() {
                 leased_elsewhere = true;
+            } else if Some(&record) != item.record.as_ref() {
+                // It fired, and nobody heard: it closes as silently.
+                updates.push(Update { key: key.clone(), record, expected: Some(item.version), leased });
             }
         }
         (updates, leased_elsewhere)
@@ -344,8 +349,8 @@ fn transition(event: Event, key: &Key, alert: &Alert, right: Option<&str>, now: 
             (Kind::Notice, Finding { summary, ..alert.finding.clone() })
         }
         Event::Gone => {
-            let why = "The resource no longer exists, or is no longer behind the endpoint service. Nothing was fixed: if dbt \
-                       needs it, another check reports that.";
+            let why = "The resource no longer exists, is no longer behind the endpoint service, or no longer needs this check. \
+                       Nothing was fixed: if dbt needs it, another check reports that.";
             (Kind::Notice, closed("closed (resource gone)", why))
         }
         Event::Unwatched => {

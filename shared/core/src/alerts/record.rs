@@ -261,7 +261,7 @@ impl Record {
                 State::Alert(alert) => alert.is_over(),
                 State::Connection(connection) => connection.gone,
                 // Written once, when it is announced, and it ends within the time that the table keeps what is over.
-                State::Silence(_) => self.transitions > 0,
+                State::Silence(silence) => silence.announced.is_some(),
                 State::Heartbeat(_) | State::Inventory(_) => false,
             }
     }

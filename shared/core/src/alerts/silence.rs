@@ -9,7 +9,7 @@ const EVERY: &str = "*";
 /// Who silenced what, until when and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Silence {
-    /// The ids of the checks; `*` for all.
+    /// The ids of the checks; `*` for all but `connection.untrusted`.
     pub checks: Vec<String>,
     /// The resources; empty for all.
     #[serde(default)]
@@ -20,14 +20,28 @@ pub struct Silence {
     pub by: String,
     /// Why.
     pub comment: String,
+    /// What people heard of it: a silence that was changed since is announced again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announced: Option<String>,
 }
 
+/// Who gets in is not silenced in passing: this check must be named.
+const UNTRUSTED: &str = "connection.untrusted";
+
 impl Silence {
+    /// All of it in one line.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let Self { checks, resources, until, by, comment, .. } = self;
+        format!("{} on {} until {until} by {by}: {comment}", checks.join(", "), resources.join(", "))
+    }
+
     /// Whether it covers this check of this resource.
     #[must_use]
     pub fn matches(&self, check: &str, resource: &str) -> bool {
         let covers = |list: &[String], item: &str| list.iter().any(|covered| covered == item);
-        (covers(&self.checks, EVERY) || covers(&self.checks, check))
+        let by_name = covers(&self.checks, check);
+        (by_name || (covers(&self.checks, EVERY) && check != UNTRUSTED))
             && (self.resources.is_empty() || covers(&self.resources, resource))
     }
 }
@@ -40,7 +54,7 @@ mod tests {
     fn silence(checks: &[&str], resources: &[&str], until: Timestamp) -> Silence {
         let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
         let (by, comment) = ("ada".to_owned(), "database upgrade".to_owned());
-        Silence { checks: owned(checks), resources: owned(resources), until, by, comment }
+        Silence { checks: owned(checks), resources: owned(resources), until, by, comment, announced: None }
     }
 
     #[test]
@@ -57,5 +71,7 @@ mod tests {
             let silence = silence(checks, resources, at(9, 0));
             assert_eq!(silence.matches("target-group.health", "pg"), expected, "{checks:?} {resources:?}");
         }
+        let untrusted = |checks| silence(checks, &[], at(9, 0)).matches("connection.untrusted", "999999999999");
+        assert!(!untrusted(&["*"]) && untrusted(&["connection.untrusted"]), "only by name");
     }
 }

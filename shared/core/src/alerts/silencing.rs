@@ -3,7 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::record::{Items, Key, Record};
+use super::record::{Items, Key, Record, State};
 use super::silence::Silence;
 use super::transition::{Kind, Transition};
 use crate::checks::{Finding, Remedy, Severity};
@@ -13,7 +13,9 @@ pub const MAX_LENGTH: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// The silences that have not ended, with the time at which each ends.
 pub fn active(items: &Items, now: Timestamp) -> impl Iterator<Item = (&Silence, Timestamp)> {
-    let silences = items.values().filter_map(|item| item.record.as_ref());
+    // Under another key, the guard would not announce it.
+    let is_silence = |key: &Key| key.function == Key::ANY_FUNCTION && key.subject == Key::SILENCE;
+    let silences = items.iter().filter(move |(key, _)| is_silence(key)).filter_map(|(_, item)| item.record.as_ref());
     let ends = move |record: &'_ Record| record.silence().map(|silence| ends_at(silence, record, now));
     silences.filter_map(move |record| Some((record.silence()?, ends(record)?))).filter(move |(_, end)| now < *end)
 }
@@ -27,21 +29,23 @@ pub fn covers(items: &Items, check: &str, resource: &str, now: Timestamp) -> boo
 /// When the silence ends: as it says, but at most [`MAX_LENGTH`] after the guard first saw it. Only then is `observed_at`
 /// the guard's own time.
 fn ends_at(silence: &Silence, record: &Record, now: Timestamp) -> Timestamp {
-    let seen = if is_announced(record) { record.observed_at } else { now };
+    let seen = if is_announced(silence) { record.observed_at.min(now) } else { now };
     seen.checked_add(MAX_LENGTH).map_or(silence.until, |latest| silence.until.min(latest))
 }
 
-fn is_announced(record: &Record) -> bool {
-    record.transitions > 0
+/// Whether people heard of it as it is.
+fn is_announced(silence: &Silence) -> bool {
+    silence.announced.as_ref() == Some(&silence.describe())
 }
 
 /// The record of a silence with the notice that it began, if people have not had that yet.
 #[must_use]
 pub(super) fn announced(key: &Key, record: &Record, incident: &str, now: Timestamp) -> Record {
-    let unannounced = record.silence().filter(|_| !is_announced(record));
+    let unannounced = record.silence().filter(|silence| !is_announced(silence));
     let end = unannounced.map(|silence| (silence, ends_at(silence, record, now)));
     let Some((silence, end)) = end.filter(|(_, end)| now < *end) else { return record.clone() };
-    let mut announced = Record { observed_at: now, ..record.clone() };
+    let state = State::Silence(Silence { announced: Some(silence.describe()), ..silence.clone() });
+    let mut announced = Record { state, observed_at: now, ..record.clone() };
     announced.push(Transition::new(Kind::Notice, key.about(), incident, notice(silence, end), now));
     announced
 }
@@ -83,13 +87,13 @@ fn notice(silence: &Silence, end: Timestamp) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alerts::record::{Item, State, Version};
+    use crate::alerts::record::{Item, Version};
     use crate::testing::at;
 
     fn silence(checks: &[&str], resources: &[&str], until: Timestamp) -> Silence {
         let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
         let (by, comment) = ("ada".to_owned(), "database upgrade".to_owned());
-        Silence { checks: owned(checks), resources: owned(resources), until, by, comment }
+        Silence { checks: owned(checks), resources: owned(resources), until, by, comment, announced: None }
     }
 
     fn items(record: Record) -> Items {
@@ -100,8 +104,9 @@ mod tests {
     #[test]
     fn it_ends_when_it_says_and_after_seven_days_at_the_latest() {
         let covered = |until: Timestamp, seen: Option<Timestamp>, now: Timestamp| {
-            let mut record = Record::new(State::Silence(silence(&["*"], &[], until)), seen.unwrap_or(at(7, 0)));
-            record.transitions = seen.map_or(0, |_| 1);
+            let silence = silence(&["*"], &[], until);
+            let announced = seen.map(|_| silence.describe());
+            let record = Record::new(State::Silence(Silence { announced, ..silence }), seen.unwrap_or(at(7, 0)));
             covers(&items(record), "listener.port", "pg", now)
         };
         let day = |days: i64| at(8, 0) + SignedDuration::from_hours(24 * days);
@@ -109,6 +114,17 @@ mod tests {
         assert!(!covered(at(9, 0), None, at(9, 0)));
         assert!(covered(day(30), Some(day(0)), day(6)));
         assert!(!covered(day(30), Some(day(0)), day(7)), "a month is seven days");
+        assert!(!covered(day(-1), Some(day(9)), day(0)), "nor does a time in the future help");
+    }
+
+    #[test]
+    fn under_another_key_it_silences_nothing() {
+        let record = Record::new(State::Silence(silence(&["*"], &[], at(9, 0))), at(7, 0));
+        let items = Items::from([(
+            Key::new("drift-watcher", Key::SILENCE, "1"),
+            Item { record: Some(record), version: Version::At(1) },
+        )]);
+        assert!(!covers(&items, "listener.port", "pg", at(8, 0)));
     }
 
     #[test]
@@ -124,6 +140,10 @@ mod tests {
             assert!(evidence.contains(expected), "{evidence}");
         }
         assert_eq!(announced(&key, &first, "incident", at(8, 1)), first);
+        let State::Silence(known) = first.state.clone() else { panic!("{first:?}") };
+        let changed = Silence { checks: vec!["*".to_owned()], ..known };
+        let changed = Record { state: State::Silence(changed), outbox: Vec::new(), ..first };
+        assert_eq!(announced(&key, &changed, "incident", at(8, 2)).outbox.len(), 1, "it covers more than people heard");
         let short = Record::new(State::Silence(silence(&["*"], &[], at(7, 30))), at(7, 0));
         assert_eq!(announced(&key, &short, "incident", at(8, 0)), short, "it ended before the guard saw it");
     }

@@ -17,6 +17,9 @@ use crate::checks::limited;
 /// <https://docs.slack.dev/reference/block-kit/blocks/section-block>
 const MAX_CHARACTERS: usize = 3_000;
 
+/// Characters of a title that had to be cut.
+const MAX_TITLE: usize = 250;
+
 /// From the most to the least that a message can say; the first that fits is sent.
 const DETAILS: [Detail; 8] = [
     Detail { in_full: 5, evidence: 8, commands: true, listed: 10 },
@@ -47,7 +50,7 @@ pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
     let with = |detail: Detail| Detail { in_full: detail.in_full.min(in_full), ..detail };
     let mut shown = DETAILS.into_iter().map(|detail| Shown::new(content, with(detail)));
     let fits = shown.find(|shown| shown.characters() <= MAX_CHARACTERS);
-    fits.unwrap_or_else(|| Shown::new(content, DETAILS[DETAILS.len() - 1])).notification(content).to_string()
+    fits.unwrap_or_else(|| Shown::least(content)).notification(content).to_string()
 }
 
 /// What people see.
@@ -66,6 +69,13 @@ impl Shown {
             next_steps: next_steps(content, detail),
             in_full: detail.in_full,
         }
+    }
+
+    /// For names and texts of a length that nobody gives on purpose.
+    fn least(content: &Content<'_>) -> Self {
+        let title = markdown(&format!("{}: {}: {}", content.label, content.name(), content.failure));
+        let description = format!("This is too long for chat. The log of {} has all of it.", content.envelope.function);
+        Self { title: title.chars().take(MAX_TITLE).collect(), description, next_steps: Vec::new(), in_full: 0 }
     }
 
     fn characters(&self) -> usize {
@@ -149,6 +159,8 @@ fn full(transition: &Transition, origin: &Origin, max_evidence: usize) -> String
         if max_evidence > 0 && !finding.evidence.is_empty() {
             let evidence = limited(finding.evidence.iter().map(|line| code(line)).collect(), max_evidence);
             let _ = writeln!(text, "```\n{}\n```", evidence.join("\n"));
+        } else if !finding.evidence.is_empty() {
+            text.push_str("The function's log has the evidence.\n");
         }
     }
     if transition.kind != Kind::Notice {

@@ -46,5 +46,6 @@ pub(super) fn markdown(text: &str) -> String {
 
 /// Text that is shown literally, between back-ticks.
 pub(super) fn code(text: &str) -> String {
-    plain(text).replace('`', "'")
+    // Slack parses a `<` even there.
+    plain(text).replace('`', "'").replace('<', "<\u{200b}")
 }
