@@ -109,11 +109,12 @@ impl DriftWatcher {
     fn findings<'a>(&self, (partition, state): (&'a Partition, LoadedState), run: &Run<'_>) -> Findings<'a> {
         let (rounds, heartbeat, in_place) = match partition {
             Partition::Service(service) => {
-                let was_in_place = state.as_ref().map(inventory::ids).unwrap_or_default();
-                let (first, enforced) = self.rounds(service, &was_in_place, run);
+                let in_place = inventory::in_place(&run.first.0, service);
+                let remembered = state.as_ref().map(inventory::ids).unwrap_or_default();
+                let gone = remembered.into_iter().filter(|id| in_place.as_ref().is_some_and(|ids| !ids.contains(id)));
+                let (first, enforced) = self.rounds(service, &gone.collect(), run);
                 let is_asked = run.invocation.trigger == Trigger::Heartbeat;
                 let heartbeat = is_asked.then(|| heartbeat::notice(&first, state.as_ref().ok(), Timestamp::now()));
-                let in_place = inventory::in_place(&run.first.0, service);
                 (std::iter::once(first).chain(enforced).collect(), heartbeat, in_place)
             }
             Partition::Guard => (vec![Round::of_calls(&run.calls, run.first.1)], None, None),

@@ -370,7 +370,7 @@ fn table_name(text: &str) -> Result<String, String> {
 
 /// It becomes a link in alerts, to which `#CHECK` is appended.
 fn runbook_url(text: &str) -> Result<String, String> {
-    let is_plain = |b: u8| b.is_ascii_graphic() && !b"<>|`\"'#".contains(&b);
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/?@!$&()*+,;=%".contains(&b);
     let fits = text.strip_prefix("https://").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(is_plain));
     if fits { Ok(text.to_owned()) } else { Err(format!("'{text}' is not a valid address")) }
 }

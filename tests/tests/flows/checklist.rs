@@ -59,7 +59,8 @@ const CHANGES: [Row; 11] = [
     // Of gitlab: without cross-zone load balancing, postgres's traffic stays in its subnets and passes no network ACL.
     Row { check: "load-balancer.cross-zone", service: Gitlab,
         breaks: |service, aws| service.set_cross_zone(aws, false),
-        alerts: &[("[WARNING]", "cross-zone is off for gitlab")], fix: PrintedCommand },
+        // The group behind port 443: the listener on 5432 is deleted below.
+        alerts: &[("[WARNING]", "cross-zone is off for web")], fix: PrintedCommand },
     Row { check: "listener.port", service: Gitlab, breaks: Company::delete_listener,
         alerts: &[("[CRITICAL]", "gitlab does not listen for dbt on port 5432")], fix: Change(Company::create_listener) },
     // The printed command allows dbt's networks and removes nothing, since targets might depend on the broad rule.

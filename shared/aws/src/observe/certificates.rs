@@ -24,7 +24,7 @@ impl Observer {
         let call = self.acm.describe_certificate().certificate_arn(arn);
         self.call(CALL, call.send(), |response| {
             let certificate = response.certificate().and_then(certificate);
-            certificate.ok_or_else(|| malformed_response(CALL, "a certificate lacks its status, names or expiry"))
+            certificate.ok_or_else(|| malformed_response(CALL, "a certificate lacks its status, type or expiry"))
         })
         .await
     }
@@ -35,8 +35,9 @@ fn certificate(row: &acm::CertificateDetail) -> Option<Certificate> {
     let names: BTreeSet<String> = names.map(ToOwned::to_owned).collect();
     Some(Certificate {
         status: row.status()?.as_str().to_owned(),
-        not_after: Timestamp::from_second(row.not_after()?.secs()).ok()?,
-        names: (!names.is_empty()).then(|| names.into_iter().collect())?,
+        // 9999-12-31, which means never, is beyond what a timestamp holds.
+        not_after: Timestamp::from_second(row.not_after()?.secs()).unwrap_or(Timestamp::MAX),
+        names: names.into_iter().collect(),
         imported: *row.r#type()? == acm::CertificateType::Imported,
     })
 }

@@ -58,7 +58,8 @@ impl Observer {
     /// The rules of `groups`: one call per 200 and page; then one per prefix list that a rule names.
     pub(super) async fn rules_and_lists(&self, groups: BTreeSet<String>) -> RulesAndLists {
         let rules = self.rules(groups).await;
-        let named = rules.iter().flatten().filter_map(|rule| match &rule.peer {
+        let decide = rules.iter().flatten().filter(|rule| rule.tcp.is_some());
+        let named = decide.filter_map(|rule| match &rule.peer {
             Peer::PrefixList(id) => Some(id.clone()),
             Peer::Cidr(_) | Peer::Group(_) => None,
         });

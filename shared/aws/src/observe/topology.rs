@@ -232,11 +232,16 @@ fn certificates_in(load_balancers: &[LoadBalancer]) -> BTreeSet<String> {
 /// Fills in the zone, subnet, address and security groups of targets that are instances.
 fn locate_instances(load_balancers: &mut [LoadBalancer], instances: &BTreeMap<String, Instance>) {
     let groups = load_balancers.iter_mut().flat_map(|load_balancer| load_balancer.target_groups.iter_mut().flatten());
-    for target in groups.flat_map(|group| group.targets.iter_mut().flatten()) {
+    let targets = groups.flat_map(|group| {
+        let is_ipv6 = group.is_ipv6;
+        group.targets.iter_mut().flatten().map(move |target| (target, is_ipv6))
+    });
+    for (target, is_ipv6) in targets {
         if let Some(instance) = instances.get(&target.id) {
             target.zone.clone_from(&instance.zone);
             target.subnet.clone_from(&instance.subnet);
-            target.address = instance.address;
+            // The IPv4 address says nothing of a group that is reached by IPv6.
+            target.address = instance.address.filter(|address| address.is_ipv6() == is_ipv6);
             target.security_groups = Some(instance.security_groups.clone());
         }
     }

@@ -1,7 +1,7 @@
 //! `listener.certificate`: is the certificate of each TLS listener valid, and for how long, and does it cover the private
 //! DNS name?
 //!
-//! Only the default certificate of a listener counts. ACM renews the certificates that it issued, if it can validate their
+//! Only the default certificate of a listener counts, not those it adds by name (SNI). ACM renews the certificates that it issued, if it can validate their
 //! names; imported ones expire. A certificate outside ACM (an IAM server certificate) cannot be read: unknown.
 
 use jiff::SignedDuration;
@@ -36,26 +36,31 @@ pub(super) const SPEC: Spec = Spec {
     evaluate,
 };
 
-/// One result per certificate of a listener that serves dbt.
+/// One result per load balancer with a TLS listener that serves dbt: its worst one's. It stands for the load balancer, so
+/// that a certificate that is replaced ends the alert about its predecessor.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let load_balancers = match context.topology.load_balancers_of(context.service) {
         Ok(load_balancers) => load_balancers,
         Err(why) => return vec![CheckResult::new(&SPEC, context.service, Status::Unknown(why))],
     };
-    let mut results: Vec<CheckResult> = Vec::new();
-    for load_balancer in load_balancers {
-        match &load_balancer.listeners {
-            Err(error) => results.push(CheckResult::new(&SPEC, context.service, Status::Unknown(error.to_string()))),
-            Ok(listeners) => results.extend(listeners.iter().filter_map(|listener| {
-                let arn = listener.certificate.as_ref().filter(|_| listener.serves())?;
-                Some(CheckResult::new(&SPEC, arn, judge(load_balancer, listener, arn, context)))
-            })),
-        }
-    }
-    // Several listeners may share a certificate: the worst result counts.
-    results.sort_by_key(|result| (result.resource.clone(), rank(&result.status)));
-    results.dedup_by(|later, first| later.resource == first.resource);
-    results
+    let result = |load_balancer: &LoadBalancer| {
+        let status = worst(load_balancer, context)?;
+        Some(CheckResult::new(&SPEC, &load_balancer.arn, status))
+    };
+    load_balancers.into_iter().filter_map(result).collect()
+}
+
+/// The status of the TLS listener that needs attention first; none without such a listener.
+fn worst(load_balancer: &LoadBalancer, context: CheckContext<'_>) -> Option<Status> {
+    let listeners = match &load_balancer.listeners {
+        Ok(listeners) => listeners,
+        Err(error) => return Some(Status::Unknown(error.to_string())),
+    };
+    let judged = listeners
+        .iter()
+        .filter(|listener| listener.serves())
+        .filter_map(|listener| listener.certificate.as_deref().map(|arn| judge(load_balancer, listener, arn, context)));
+    judged.min_by_key(rank)
 }
 
 /// What counts first.
@@ -101,7 +106,7 @@ fn judge(load_balancer: &LoadBalancer, listener: &Listener, arn: &str, context: 
         summary,
         impact: SPEC.impact.to_owned(),
         evidence: vec![
-            format!("certificate: {arn}"),
+            format!("default certificate of the listener: {arn}"),
             format!("status: {}, expires: {:.0}", certificate.status, certificate.not_after),
             format!("names: {}", certificate.names.join(", ")),
         ],
@@ -156,10 +161,18 @@ mod tests {
         Certificate { status: status.to_owned(), not_after, names: vec!["*.example.com".to_owned()], imported: true }
     }
 
-    fn status_of(arn: &str, certificate: Option<Certificate>, name: Option<&str>) -> Status {
+    /// A load balancer with a TLS listener for each of these certificates.
+    fn tls(listeners: &[(u16, &str)]) -> LoadBalancer {
         let group = target_group("pg");
-        let tls = Listener { certificate: Some(arn.to_owned()), ..listener("TLS", 443, &group) };
-        let balancer = LoadBalancer { listeners: Ok(vec![tls]), ..load_balancer("pg", vec![group]) };
+        let tls = |(port, arn): &(u16, &str)| Listener {
+            certificate: Some((*arn).to_owned()),
+            ..listener("TLS", *port, &group)
+        };
+        LoadBalancer { listeners: Ok(listeners.iter().map(tls).collect()), ..load_balancer("pg", vec![group.clone()]) }
+    }
+
+    fn status_of(arn: &str, certificate: Option<Certificate>, name: Option<&str>) -> Status {
+        let balancer = tls(&[(443, arn)]);
         let private_dns =
             name.map(|name| PrivateDns { name: name.to_owned(), state: Some("verified".to_owned()), record: None });
         let service = EndpointService { private_dns, ..endpoint_service() };
@@ -183,6 +196,19 @@ mod tests {
         assert_eq!(issued(-1), fails(Severity::Critical, "has expired"));
         let revoked = outcome(certificate("REVOKED", 9000), None);
         assert_eq!(revoked, fails(Severity::Critical, "is 'REVOKED', not issued"));
+    }
+
+    #[test]
+    fn the_worst_listener_counts_and_the_result_stands_for_the_load_balancer() {
+        let read = [("a", 9000), ("b", 24)].map(|(id, hours)| (format!("{ARN}{id}"), Ok(certificate("ISSUED", hours))));
+        let balancer = tls(&[(443, &format!("{ARN}a")), (8443, &format!("{ARN}b")), (9443, &format!("{ARN}c"))]);
+        let arn = balancer.arn.clone();
+        let topology = Topology { certificates: read.into(), ..topology(endpoint_service(), [balancer]) };
+        let results = with_context(&topology, evaluate);
+        assert_eq!(results.len(), 1);
+        assert_eq!(results[0].resource, arn.as_str());
+        let summary = failure(results[0].status.clone()).map(|finding| finding.summary);
+        assert_eq!(summary.as_deref(), Some("certificate of pg:8443 expires in 24 hours"));
     }
 
     #[test]

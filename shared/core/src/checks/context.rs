@@ -26,7 +26,7 @@ pub struct CheckContext<'a> {
     pub history: Option<&'a History>,
     /// The changes that this run tried and AWS refused: the endpoint or ARN, and AWS's code and message.
     pub refused: &'a BTreeMap<String, String>,
-    /// The ids of what was in place before: AWS names some deletions by an id alone.
+    /// The ids of what was in place and is gone: AWS names some deletions by an id alone.
     pub was_in_place: &'a BTreeSet<String>,
 }
 

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use super::security_rules::{Allow, Remote, allows, authorize};
 use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count, limited};
-use crate::snapshot::{Description, Health, LoadBalancer, NOT_READ, SecurityGroupRule, Target};
+use crate::snapshot::{Description, Health, LoadBalancer, NOT_READ, Peer, SecurityGroupRule, Target};
 
 /// Evidence lines per alert, and addresses in the command; the rest is counted.
 const MAX_TARGETS: usize = 20;
@@ -74,7 +74,9 @@ fn judge(load_balancer: &LoadBalancer, description: &Description, context: Check
             }
             all += 1;
             let Some(address) = target.address else {
-                unknown = Some(address_unknown(target));
+                if !group.ports_of(target).iter().all(|port| allows_everything(&rules, *port)) {
+                    unknown = Some(address_unknown(target));
+                }
                 continue;
             };
             let remote = Remote { address, groups: target.security_groups.as_deref() };
@@ -98,6 +100,12 @@ fn judge(load_balancer: &LoadBalancer, description: &Description, context: Check
         }
         (blocked, _) => Status::fail(finding(load_balancer, groups, blocked, all, context)),
     })
+}
+
+/// Whether a rule allows the port everywhere. Then the target's address does not matter.
+fn allows_everything(rules: &[&SecurityGroupRule], port: u16) -> bool {
+    let everywhere = |rule: &&&SecurityGroupRule| matches!(&rule.peer, Peer::Cidr(cidr) if cidr.prefix_len() == 0);
+    rules.iter().filter(everywhere).any(|rule| rule.tcp.is_some_and(|ports| ports.contains(port)))
 }
 
 fn address_unknown(target: &Target) -> String {
@@ -140,7 +148,8 @@ fn finding(
             context.region.security_group(first),
         ),
         cause: None,
-        parts: blocked.iter().map(|blocked| format!("{}", blocked.target)).collect(),
+        // Not the addresses: an orchestrator replaces targets that fail, and each would be new.
+        parts: ports.iter().map(|port| format!("TCP {port}")).collect(),
         related: Vec::new(),
     }
 }
@@ -148,7 +157,7 @@ fn finding(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{Network, Peer, Ports, TargetGroup, Topology};
+    use crate::snapshot::{Network, Ports, TargetGroup, Topology};
     use crate::testing::{
         endpoint_service, failure, load_balancer, network, only_status, target, target_group, topology, with_context,
     };

@@ -74,7 +74,11 @@ fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) ->
         return Ok(Status::pass(format!("targets of {} are what its hostname resolves to", group.name())));
     }
     let missing: Vec<IpAddr> = wanted.difference(&registered).copied().collect();
-    let outdated: Vec<IpAddr> = registered.difference(&wanted).copied().collect();
+    // A healthy target is not taken out because of what DNS says.
+    let healthy = |address: &IpAddr| {
+        targets.iter().any(|target| target.address == Some(*address) && target.health == Health::Healthy)
+    };
+    let outdated: Vec<IpAddr> = registered.difference(&wanted).copied().filter(|address| !healthy(address)).collect();
     let none_is_right = wanted.is_disjoint(&registered);
     Ok(Status::fail(Finding {
         severity: if none_is_right { Severity::Critical } else { Severity::Warning },
@@ -103,6 +107,11 @@ fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) ->
 /// Why they are not known.
 fn wanted(hostname: &Hostname) -> Result<BTreeSet<IpAddr>, String> {
     let Hostname { name, addresses, networks } = hostname;
+    // Aurora's reader and custom endpoints answer with one of their instances in turn.
+    // https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Overview.Endpoints.html
+    if [".cluster-ro-", ".cluster-custom-"].iter().any(|kind| name.contains(kind)) {
+        return Err(format!("{name} stands for several instances, and DNS names one at a time"));
+    }
     let addresses = addresses.as_ref().map_err(|why| format!("{name} cannot be resolved: {why}"))?;
     let networks = networks.as_ref().map_err(ToString::to_string)?;
     if addresses.is_empty() {
@@ -157,9 +166,13 @@ fn remedy(group: &TargetGroup, missing: &[IpAddr], outdated: &[IpAddr], context:
              the command.",
             register(group, missing, context),
         ),
-        true => ("Deregister the address that the name no longer has.", deregister(group, outdated, context)),
+        true => (
+            "Deregister the addresses that the name no longer has, unless they are meant to be there.",
+            deregister(group, outdated, context),
+        ),
     };
-    Remedy::new(action, Some(command), context.region.target_group(&group.arn))
+    let is_empty = missing.is_empty() && outdated.is_empty();
+    Remedy::new(action, (!is_empty).then_some(command), context.region.target_group(&group.arn))
 }
 
 fn register(group: &TargetGroup, addresses: &[IpAddr], context: CheckContext<'_>) -> Command {
@@ -227,12 +240,16 @@ mod tests {
         assert!(finding.remedy.command.unwrap().ends_with("--targets Id=10.0.0.2,Port=5432"));
         let old = finding.evidence.last().unwrap();
         assert!(old.ends_with("--targets Id=10.0.0.1,Port=5432") && old.contains("deregister-targets"), "{old}");
+        let healthy = failure(status(vec![target(1, "healthy"), target(2, "healthy")], hostname(Ok(vec!["10.0.0.2"]))));
+        assert_eq!(healthy.unwrap().remedy.command, None, "a healthy target is not taken out");
     }
 
     #[test]
     fn what_dns_does_not_say_for_sure_is_unknown() {
         let unknown = |hostname| matches!(status(vec![target(1, "healthy")], hostname), Status::Unknown(_));
         assert!(unknown(hostname(Err("no answer".to_owned()))));
+        let reader = "db.cluster-ro-abc.eu-central-1.rds.amazonaws.com".to_owned();
+        assert!(unknown(Hostname { name: reader, ..hostname(Ok(vec!["10.0.0.2"])) }), "one of several at a time");
         assert!(unknown(hostname(Ok(vec![]))));
         assert!(unknown(hostname(Ok(vec!["203.0.113.7"]))), "public, or outside the VPC");
         let eight: Vec<String> = (1..=8).map(|number| format!("10.0.0.{number}")).collect();

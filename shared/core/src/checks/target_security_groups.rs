@@ -37,9 +37,7 @@ pub(super) const SPEC: Spec = Spec {
     is_watched: ALWAYS,
     cloudtrail_events: &[
         "AuthorizeSecurityGroupIngress",
-        "ModifyInstanceAttribute",
         "ModifyManagedPrefixList",
-        "ModifyNetworkInterfaceAttribute",
         "ModifySecurityGroupRules",
         "RestoreManagedPrefixListVersion",
         "RevokeSecurityGroupIngress",
@@ -63,7 +61,9 @@ struct Inbound<'a> {
     nodes: Vec<&'a Interface>,
     /// The load balancer's security groups.
     groups: &'a [String],
+    /// Of the targets' groups: inbound, and all.
     rules: Vec<&'a SecurityGroupRule>,
+    all_rules: &'a [SecurityGroupRule],
 }
 
 /// What keeps the load balancer from a target: ports that nodes cannot reach.
@@ -84,6 +84,7 @@ impl<'a> Inbound<'a> {
             nodes: network.nodes(&load_balancer.arn)?,
             groups: &description.security_groups,
             rules: rules.iter().filter(|rule| !rule.egress).collect(),
+            all_rules: rules,
         })
     }
 
@@ -123,20 +124,33 @@ impl<'a> Inbound<'a> {
         if groups.is_empty() {
             return Ok(blocked);
         }
+        let mut unknown = None;
         let sends = |node: &&&Interface| self.load_balancer.node_sends_to(group, node, target);
         for node in self.nodes.iter().filter(sends) {
             for source in node.addresses.iter().filter(|source| source.is_ipv4() == address.is_ipv4()) {
                 let remote = Remote { address: *source, groups: Some(self.groups) };
                 for port in group.ports_of(target) {
                     let rules = self.rules.iter().copied().filter(|rule| groups.contains(&rule.group));
-                    if !allows(rules, self.network, remote, port)? {
-                        blocked.ports.insert(port);
-                        blocked.nodes.insert(*source);
+                    match allows(rules, self.network, remote, port) {
+                        Ok(true) => {}
+                        Ok(false) => {
+                            blocked.ports.insert(port);
+                            blocked.nodes.insert(*source);
+                        }
+                        Err(why) => unknown = Some(why),
                     }
                 }
             }
         }
-        Ok(blocked)
+        // EC2 may leave out the rules of a group that another account shares.
+        let hidden = groups.iter().find(|group| !self.all_rules.iter().any(|rule| rule.group == **group));
+        match (blocked.ports.is_empty(), unknown, hidden) {
+            (true, Some(why), _) => Err(why),
+            (false, _, Some(group)) => {
+                Err(format!("EC2 shows no rule of {group}: it has none, or is another account's"))
+            }
+            _ => Ok(blocked),
+        }
     }
 
     fn finding(
@@ -237,7 +251,14 @@ mod tests {
         Target { security_groups, ..target(number, "healthy") }
     }
 
-    fn seen(targets: Vec<Target>, rules: Vec<SecurityGroupRule>, own_group: Option<&str>) -> Topology {
+    /// Every group of a target has at least the outbound rule that AWS gives a new group.
+    fn seen(targets: Vec<Target>, mut rules: Vec<SecurityGroupRule>, own_group: Option<&str>) -> Topology {
+        let groups = targets.iter().flat_map(|target| target.security_groups.clone().unwrap_or_default());
+        rules.extend(groups.map(|group| SecurityGroupRule { egress: true, ..rule(&group, cidr("0.0.0.0/0"), 443) }));
+        observed(targets, rules, own_group)
+    }
+
+    fn observed(targets: Vec<Target>, rules: Vec<SecurityGroupRule>, own_group: Option<&str>) -> Topology {
         let group = TargetGroup { targets: Ok(targets), health_check_port: Some(8080), ..target_group("pg") };
         let mut balancer = load_balancer("pg", vec![group]);
         balancer.description.as_mut().unwrap().security_groups = own_group.map(ToOwned::to_owned).into_iter().collect();
@@ -309,5 +330,17 @@ mod tests {
         let finding = failure(status(some, vec![], None)).unwrap();
         assert_eq!(finding.severity, Severity::Warning, "the other one may be reachable");
         assert!(matches!(status(vec![in_groups(1, Some(&[]))], vec![], None), Status::Pass(_)), "no group, no filter");
+    }
+
+    #[test]
+    fn a_group_without_rules_may_be_another_accounts_and_matters_only_where_the_others_block() {
+        let judged = |groups: &[&str], rules| {
+            let topology = observed(vec![in_groups(1, Some(groups))], rules, None);
+            with_context(&topology, |context| only_status(evaluate(context)))
+        };
+        assert!(matches!(judged(&["sg-t"], vec![]), Status::Unknown(_)));
+        let open = || open("sg-t", &cidr("10.0.0.0/16"));
+        assert!(matches!(judged(&["sg-member", "sg-t"], open()), Status::Pass(_)));
+        assert!(matches!(judged(&["sg-member"], open()), Status::Unknown(_)));
     }
 }
