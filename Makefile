@@ -9,7 +9,8 @@ AWS_TOOLS := .tools/aws/ready
 SAM_TOOLS := .tools/sam/ready
 AWS := $(CURDIR)/.tools/aws/bin/aws
 SAM := $(CURDIR)/.tools/sam/bin/sam
-PYTEST := .tools/aws/bin/python -m pytest --quiet -p no:cacheprovider
+# Three at a time, as these tests mostly wait for deployments. A file's tests stay together: they share a local AWS.
+PYTEST := .tools/aws/bin/python -m pytest --quiet -p no:cacheprovider -n 3 --dist loadfile
 # With the tools' own Python first: cargo-lambda finds zig in it.
 CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH cargo-lambda
 export SAM_CLI_TELEMETRY := 0
@@ -69,10 +70,8 @@ lint: $(AWS_TOOLS) $(SAM_TOOLS) local-build ## Formatting, clippy, ruff, the tem
 test: lint ## All tests: units, properties, the local AWS's own, the templates', and flows against the deployed stack
 	@echo "==> The local AWS's own tests"
 	@$(PYTEST) tests/local-aws/tests
-	@echo "==> The template's tests"
-	@$(PYTEST) tests/template
-	@echo "==> The tests of infra/"
-	@$(PYTEST) tests/infra
+	@echo "==> The tests of the template and of infra/"
+	@$(PYTEST) tests/template tests/infra
 	@echo "==> Tests"
 	@cargo test --workspace
 
