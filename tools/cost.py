@@ -38,6 +38,9 @@ PRICES = {  # name: (USD, per how many, free per month, AWS's page, source, as o
                           "https://cloudburn.io/blog/amazon-cloudwatch-pricing", "2026-02"),
     "CloudWatch dashboards": (3.00, 1, 3, "https://aws.amazon.com/cloudwatch/pricing/",
                               "https://cloudburn.io/blog/amazon-cloudwatch-pricing", "2026-02"),
+    "CloudWatch metrics asked for": (0.01, 1000, 0, "https://aws.amazon.com/cloudwatch/pricing/",
+                                     "https://support.site24x7.com/portal/en/kb/articles/"
+                                     "aws-cloudwatch-metrics-cost-calculation", "no date"),
     "SNS messages": (0.50, 10**6, 10**6, "https://aws.amazon.com/sns/pricing/",
                      "https://www.factualminds.com/blog/amazon-sns-pricing-publishes-fanout-protocols/", "2026-06"),
     "SNS emails": (2.00, 10**5, 1000, "https://aws.amazon.com/sns/pricing/",
@@ -68,6 +71,7 @@ LOG_BYTES_PER_RUN, LOG_BYTES_PER_RUN_AND_SERVICE = 2000, 100
 MESSAGES_PER_SERVICE, EMAIL_ADDRESSES = 30, 2
 CUSTOM_METRICS = 13  # per stack: alerts and UnknownChecks of each function, two of targets, two of connections
 DEAD_LETTER_REQUESTS = 100
+ASKED_METRICS = 2  # per endpoint of dbt's and hour: GetMetricData, with one endpoint per service
 
 
 def from_template(text):
@@ -105,6 +109,7 @@ def usage(services, kms_key=False, template=None):
         "CloudWatch custom metrics": CUSTOM_METRICS * stacks,
         "CloudWatch alarms": alarms * stacks,
         "CloudWatch dashboards": dashboards * stacks,
+        "CloudWatch metrics asked for": ASKED_METRICS * HOURS * services,
         "SNS messages": messages,
         "SNS emails": messages * EMAIL_ADDRESSES,
         "SQS requests": DEAD_LETTER_REQUESTS * stacks,

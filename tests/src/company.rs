@@ -1,6 +1,7 @@
 //! A company that shares a service with dbt, set up as dbt's guide says.
 
 use anyhow::{Result, anyhow};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::local_aws::{Caller, LocalAws, concurrently, eventually, text};
@@ -455,6 +456,17 @@ impl Company {
             health["description"] = "Health checks failed".into();
         }
         aws.control("target-health", &health).map(drop)
+    }
+
+    /// Lets AWS count new connections through this endpoint in the minute that ends at `end`.
+    ///
+    /// # Errors
+    /// If the local AWS refuses.
+    pub fn set_new_connections(&self, aws: &LocalAws, endpoint: &str, end: Timestamp) -> Result<()> {
+        let dimensions = [format!("Service Id={}", self.service), format!("VPC Endpoint Id={endpoint}")];
+        let metric = json!({"namespace": "AWS/PrivateLinkServices", "metric": "NewConnections", "dimensions": dimensions,
+            "values": [3], "end": end.to_string()});
+        aws.control("metric", &metric).map(drop)
     }
 
     /// Sets the state of the load balancer.

@@ -146,6 +146,22 @@ impl Stack {
         Ok(answer.get("FunctionError").map(|_| payload["errorMessage"].as_str().unwrap_or_default().to_owned()))
     }
 
+    /// Sets an environment variable of a function, as a changed parameter does.
+    ///
+    /// # Errors
+    /// If the local AWS refuses.
+    pub fn set_variable(&self, aws: &LocalAws, function: Function, variable: &str, value: &str) -> Result<()> {
+        let (root, name) = (Caller::root(COMPANY), self.name_of(function)?);
+        #[rustfmt::skip]
+        let mut environment = aws.aws(&root, &["lambda", "get-function-configuration", "--function-name", name,
+            "--query", "Environment"])?;
+        environment["Variables"][variable] = value.into();
+        #[rustfmt::skip]
+        aws.aws(&root, &["lambda", "update-function-configuration", "--function-name", name,
+            "--environment", &environment.to_string()])?;
+        Ok(())
+    }
+
     /// Runs a function as its schedule does.
     ///
     /// # Errors

@@ -221,7 +221,7 @@ impl ConnectionAcceptor {
             }
             Partition::Guard => (vec![Round::of_calls(&run.calls, last.began)], None),
         };
-        Findings { report: Report { partition, rounds, connections, heartbeat: None, in_place: None }, state }
+        Findings { report: Report { connections, ..Report::new(partition, rounds) }, state }
     }
 
     /// All checks of the last read. If the run changed something, before that what it found of untrusted accounts: one that

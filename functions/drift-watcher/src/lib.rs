@@ -1,6 +1,6 @@
 //! drift-watcher: is everything still configured as it must be, and who changed it?
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use guard_aws::apply::{Applier, Outcome};
 use guard_aws::debounce;
@@ -12,11 +12,12 @@ use guard_core::alerts::heartbeat;
 use guard_core::alerts::inventory;
 use guard_core::alerts::reconcile::{Report, Round};
 use guard_core::alerts::record::Partition;
+use guard_core::alerts::traffic::{self, Question};
 use guard_core::checks::cross_zone::{self, Plan};
 use guard_core::checks::{CheckContext, Group, cause, checks_of};
 use guard_core::config::{CrossZone, Settings};
 use guard_core::ids::ServiceId;
-use guard_core::snapshot::{Calls, Topology};
+use guard_core::snapshot::{Calls, Topology, Traffic};
 use guard_core::trigger::Trigger;
 use jiff::Timestamp;
 
@@ -39,6 +40,8 @@ struct Run<'a> {
     outcome: Outcome,
     /// The first read with the cross-zone attributes read again, if the run changed any.
     enforced: Option<(Topology, Timestamp)>,
+    /// When dbt last connected, of the services that the run asked about.
+    traffic: BTreeMap<ServiceId, Traffic>,
     calls: Calls,
 }
 
@@ -84,7 +87,8 @@ impl DriftWatcher {
             let again = observer.cross_zone_again(topology.clone(), &plan.load_balancers, &plan.target_groups).await;
             Some((again, began))
         };
-        let run = Run { invocation, first: (topology, began), outcome, enforced, calls: observer.calls() };
+        let traffic = self.traffic(&observer, &topology, &states).await;
+        let run = Run { invocation, first: (topology, began), outcome, enforced, traffic, calls: observer.calls() };
 
         let mut errors = RunErrors::default();
         errors.push(self.notifier.close_removed_services(&invocation.origin, began).await);
@@ -99,6 +103,32 @@ impl DriftWatcher {
         errors.into_result()
     }
 
+    /// Asks CloudWatch when dbt last connected, about all services that it is time for, in one call.
+    async fn traffic(
+        &self,
+        observer: &Observer,
+        topology: &Topology,
+        states: &[(&Partition, LoadedState)],
+    ) -> BTreeMap<ServiceId, Traffic> {
+        let (policy, now) = (&self.settings.policy, Timestamp::now());
+        let Some(Ok(connections)) = &topology.connections else { return BTreeMap::new() };
+        let due = states.iter().filter_map(|(partition, state)| {
+            // Without the table nothing is remembered, and every run would ask.
+            let before = traffic::recorded(state.as_ref().ok()?);
+            let service = partition.service()?;
+            Some((service, before, traffic::question(service, connections, before, policy, now)?))
+        });
+        let due: Vec<_> = due.collect();
+        let Some(from) = due.iter().map(|(_, _, question)| question.from).min() else { return BTreeMap::new() };
+        let endpoints = due.iter().flat_map(|(_, _, question)| question.endpoints.clone()).collect();
+        // A failed call is one of the run's calls, and no answer.
+        let Ok(answer) = observer.last_connections(endpoints, from, now).await else { return BTreeMap::new() };
+        let next = |(service, before, question): &(&ServiceId, Option<&Traffic>, Question)| {
+            ((*service).clone(), traffic::next(*before, question, &answer, now))
+        };
+        due.iter().map(next).collect()
+    }
+
     fn plan(&self, topology: &Topology) -> Plan {
         match self.settings.policy.cross_zone {
             CrossZone::Enforce => Plan::new(topology.load_balancers.values()),
@@ -107,7 +137,7 @@ impl DriftWatcher {
     }
 
     fn findings<'a>(&self, (partition, state): (&'a Partition, LoadedState), run: &Run<'_>) -> Findings<'a> {
-        let (rounds, heartbeat, in_place) = match partition {
+        match partition {
             Partition::Service(service) => {
                 let in_place = inventory::in_place(&run.first.0, service);
                 let remembered = state.as_ref().map(inventory::ids).unwrap_or_default();
@@ -115,11 +145,14 @@ impl DriftWatcher {
                 let (first, enforced) = self.rounds(service, &gone.collect(), run);
                 let is_asked = run.invocation.trigger == Trigger::Heartbeat;
                 let heartbeat = is_asked.then(|| heartbeat::notice(&first, state.as_ref().ok(), Timestamp::now()));
-                (std::iter::once(first).chain(enforced).collect(), heartbeat, in_place)
+                let traffic = run.traffic.get(service).cloned();
+                let rounds = std::iter::once(first).chain(enforced).collect();
+                Findings { report: Report { heartbeat, in_place, traffic, ..Report::new(partition, rounds) }, state }
             }
-            Partition::Guard => (vec![Round::of_calls(&run.calls, run.first.1)], None, None),
-        };
-        Findings { report: Report { partition, rounds, connections: None, heartbeat, in_place }, state }
+            Partition::Guard => {
+                Findings { report: Report::new(partition, vec![Round::of_calls(&run.calls, run.first.1)]), state }
+            }
+        }
     }
 
     /// All checks of the first read; then, if the run changed it, cross-zone load balancing alone, of the second.

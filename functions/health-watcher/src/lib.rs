@@ -79,9 +79,6 @@ impl HealthWatcher {
             }
             Partition::Guard => Round::of_calls(calls, *observed_at),
         };
-        Findings {
-            report: Report { partition, rounds: vec![round], connections: None, heartbeat: None, in_place: None },
-            state,
-        }
+        Findings { report: Report::new(partition, vec![round]), state }
     }
 }

@@ -51,9 +51,14 @@ pub struct Policy {
     pub resolve_after: u32,
     /// How long after the last notification of a firing alert a reminder is sent. `None` for never.
     pub remind_every: Option<Duration>,
+    /// A connection of dbt's is expected at least once in this time. `None` if it is not.
+    pub expect_traffic_every: Option<Duration>,
     /// Whether to decide and report only, and change nothing.
     pub dry_run: bool,
 }
+
+/// The longest time in which dbt's connections can be expected: as far back as CloudWatch is asked.
+pub const MAX_EXPECT_TRAFFIC_EVERY: Duration = Duration::from_hours(168);
 
 /// An IAM principal that may connect. Acceptance depends only on its account, because EC2 reports the owner of an endpoint
 /// as an account id.
@@ -202,6 +207,9 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             remind_every: self
                 .one("REMIND_EVERY_HOURS", "a whole number of hours from 0 (never) to 8760", hours)
                 .unwrap_or(Some(Duration::from_hours(24))),
+            expect_traffic_every: self
+                .one("EXPECT_TRAFFIC_EVERY", "a whole number of hours from 0 (not expected) to 168", traffic_hours)
+                .unwrap_or(None),
             dry_run: self.one("DRY_RUN", "'true' or 'false'", boolean).unwrap_or(false),
         }
     }
@@ -396,6 +404,13 @@ fn hours(text: &str) -> Result<Option<Duration>, String> {
     }
 }
 
+fn traffic_hours(text: &str) -> Result<Option<Duration>, String> {
+    hours(text).and_then(|hours| match hours {
+        Some(hours) if hours > MAX_EXPECT_TRAFFIC_EVERY => Err(format!("'{text}' is out of range")),
+        hours => Ok(hours),
+    })
+}
+
 fn boolean(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| format!("'{text}' is not a boolean"))
 }
@@ -477,11 +492,12 @@ mod tests {
             ("ALERT_AFTER", "0"),
             ("RESOLVE_AFTER", "many"),
             ("REMIND_EVERY_HOURS", "-1"),
+            ("EXPECT_TRAFFIC_EVERY", "169"),
             ("DRY_RUN", "yes"),
             ("RUNBOOK_URL", "javascript:x"),
         ]);
         insta::assert_snapshot!(problems, @r"
-        the configuration has 17 problems:
+        the configuration has 18 problems:
           ENDPOINT_SERVICE_IDS: 'svc-1' is not an endpoint service id (vpce-svc-0123456789abcdef0); expected vpce-svc-… ids, comma-separated
           ENDPOINT_SERVICE_IDS: 'svc-2' is not an endpoint service id (vpce-svc-0123456789abcdef0); expected vpce-svc-… ids, comma-separated
           DBT_PRINCIPALS: is missing or empty; expected at least one dbt principal
@@ -495,6 +511,7 @@ mod tests {
           ALERT_AFTER: '0' is out of range; expected a whole number from 1 to 1000
           RESOLVE_AFTER: 'many' is out of range; expected a whole number from 1 to 1000
           REMIND_EVERY_HOURS: '-1' is out of range; expected a whole number of hours from 0 (never) to 8760
+          EXPECT_TRAFFIC_EVERY: '169' is out of range; expected a whole number of hours from 0 (not expected) to 168
           DRY_RUN: 'yes' is not a boolean; expected 'true' or 'false'
           ALERT_TOPIC_ARN: 'alerts' is not the ARN of an SNS topic; expected the ARN of an SNS topic
           STATE_TABLE: is missing or empty; expected the name of a DynamoDB table

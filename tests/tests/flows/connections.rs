@@ -8,6 +8,7 @@ use flows::local_aws::{LocalAws, concurrently, eventually};
 use flows::mail::Mailbox;
 use flows::stack::Function::{ConnectionAcceptor, DriftWatcher};
 use flows::{DBT, KNOWN, UNTRUSTED, api_calls};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 #[test]
@@ -143,6 +144,33 @@ fn a_known_account_is_left_to_the_administrator_and_reported_when_it_connects() 
         let subjects: Vec<String> = mailbox.emails()?.into_iter().map(|mail| mail.subject).collect();
         ensure!(subjects.len() == 1, "no alert, neither of the account nor of its principal: {subjects:#?}");
         Ok(())
+    })
+}
+
+#[test]
+fn a_connection_that_dbt_does_not_use_is_a_warning_if_traffic_is_expected() -> Result<()> {
+    with_environment(|environment| {
+        let Environment { aws, postgres, stack, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        let dbt = postgres.dbt_connects(aws)?;
+        mailbox.wait("[NOTICE]", &format!("dbt is connected through {dbt}"))?;
+        let last = Timestamp::now() - SignedDuration::from_hours(30);
+        postgres.set_new_connections(aws, &dbt, last)?;
+        environment.run(DriftWatcher)?;
+        environment.run(ConnectionAcceptor)?;
+        assert_eq!(mailbox.count("[WARNING]", "no connection from dbt")?, 0, "nobody expects any");
+
+        assert_eq!(stack.invoke(aws, DriftWatcher, &json!({"source": "privatelink-guard.heartbeat"}))?, None);
+        mailbox.wait("[NOTICE]", &format!("{dbt}: dbt last connected at "))?;
+
+        stack.set_variable(aws, ConnectionAcceptor, "EXPECT_TRAFFIC_EVERY", "24")?;
+        environment.run(ConnectionAcceptor)?;
+        mailbox.wait("[WARNING]", "no connection from dbt for ")?;
+
+        stack.set_variable(aws, ConnectionAcceptor, "EXPECT_TRAFFIC_EVERY", "48")?;
+        environment.run(ConnectionAcceptor)?;
+        mailbox.wait("[RESOLVED]", &format!("dbt's endpoint {dbt} is available"))?;
+        stack.set_variable(aws, ConnectionAcceptor, "EXPECT_TRAFFIC_EVERY", "0")
     })
 }
 

@@ -21,6 +21,7 @@ fn the_strict_guard_revokes_and_restores_and_uses_every_permission_it_has() -> R
     strict.restores_a_target_group_that_overrides_the_load_balancer()?;
     strict.restores_the_load_balancer()?;
     strict.accepts_dbt()?;
+    strict.asks_when_dbt_last_connected()?;
     strict.runs_each_function_on_its_schedule()?;
     strict.sends_programs_what_the_schema_describes()?;
     Function::ALL.into_iter().try_for_each(|function| strict.allows_exactly_what_was_called(function))
@@ -91,6 +92,13 @@ impl Strict {
         let dbt = self.guarded.dbt_connects(&self.aws)?;
         self.mailbox().wait("[NOTICE]", &format!("dbt is connected through {dbt}"))?;
         Ok(())
+    }
+
+    fn asks_when_dbt_last_connected(&self) -> Result<()> {
+        eventually("CloudWatch to be asked", 90, || {
+            let asked = api_calls::count(&self.aws, Function::DriftWatcher, "cloudwatch:GetMetricData")?;
+            Ok((asked > 0).then_some(()))
+        })
     }
 
     fn runs_each_function_on_its_schedule(&self) -> Result<()> {

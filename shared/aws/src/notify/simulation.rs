@@ -227,7 +227,7 @@ impl Stage {
         let notifier = if unwatched { &self.ignoring } else { &self.notifier };
         let partition = Self::partition();
         let rounds = reads.iter().map(round).collect();
-        let report = Report { partition: &partition, rounds, connections: None, heartbeat: None, in_place: None };
+        let report = Report::new(&partition, rounds);
         notifier.reconcile(&self.runs.to_string(), &origin(), &report, state, now).await
     }
 

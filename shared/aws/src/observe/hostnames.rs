@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use guard_core::ids::Arn;
-use guard_core::snapshot::{Hostname, Observed, Subnet, TargetGroup, TargetKind};
+use guard_core::snapshot::{Hostname, Observed, Route, RouteTable, Subnet, TargetGroup, TargetKind};
+use ipnet::IpNet;
 
 use super::Observer;
 
@@ -17,7 +18,7 @@ use super::Observer;
 const RESOLVE_WITHIN: Duration = Duration::from_secs(3);
 
 impl Observer {
-    /// Fills in the hostname of each group: from its tag, what DNS answers, and the networks of its VPC.
+    /// Fills in the hostname of each group: from its tag, what DNS answers, and the networks that its VPC reaches.
     pub(super) async fn resolve_hostnames(
         &self,
         groups: &mut BTreeMap<Arn, TargetGroup>,
@@ -39,11 +40,16 @@ impl Observer {
         let vpcs: BTreeSet<String> = tagged().filter_map(|group| group.vpc.clone()).collect();
         let names: BTreeSet<String> = tagged().filter_map(|group| tags.get(&group.arn).cloned()).collect();
         let resolved = join_all(names.into_iter().map(async |name| (name.clone(), resolve(name).await)));
-        let (resolved, subnets) = tokio::join!(resolved, self.subnets(vpcs.into_iter().collect()));
+        let vpcs: Vec<String> = vpcs.into_iter().collect();
+        let networks = async {
+            let (subnets, tables) = tokio::join!(self.subnets(vpcs.clone()), self.route_tables(vpcs.clone()));
+            Ok((subnets?, tables?))
+        };
+        let (resolved, networks) = tokio::join!(resolved, networks);
         let resolved: BTreeMap<String, Result<Vec<IpAddr>, String>> = resolved.into_iter().collect();
         for group in groups.values_mut().filter(|group| group.kind == TargetKind::Ip) {
             if let Some((name, addresses)) = tags.get(&group.arn).and_then(|name| resolved.get_key_value(name)) {
-                group.hostname = Some(Ok(Some(hostname(name, addresses, group, &subnets))));
+                group.hostname = Some(Ok(Some(hostname(name, addresses, group, &networks))));
             }
         }
     }
@@ -53,20 +59,28 @@ fn hostname(
     name: &str,
     addresses: &Result<Vec<IpAddr>, String>,
     group: &TargetGroup,
-    subnets: &Observed<Vec<Subnet>>,
+    networks: &Observed<(Vec<Subnet>, Vec<RouteTable>)>,
 ) -> Hostname {
     let of_family = |addresses: &Vec<IpAddr>| -> Vec<IpAddr> {
         addresses.iter().copied().filter(|address| address.is_ipv6() == group.is_ipv6).collect()
     };
-    let in_vpc = |subnets: &Vec<Subnet>| {
+    let reached = |(subnets, tables): &(Vec<Subnet>, Vec<RouteTable>)| {
         let subnets = subnets.iter().filter(|subnet| Some(&subnet.vpc) == group.vpc.as_ref());
-        subnets.flat_map(|subnet| subnet.cidrs.iter().copied()).collect()
+        let tables = tables.iter().filter(|table| Some(&table.vpc) == group.vpc.as_ref());
+        let routed = tables.flat_map(|table| &table.routes).filter_map(private_network);
+        subnets.flat_map(|subnet| subnet.cidrs.iter().copied()).chain(routed).collect()
     };
     Hostname {
         name: name.to_owned(),
         addresses: addresses.as_ref().map(of_family).map_err(Clone::clone),
-        networks: subnets.as_ref().map(in_vpc).map_err(Clone::clone),
+        networks: networks.as_ref().map(reached).map_err(Clone::clone),
     }
+}
+
+/// Where the route leads, if that is a private network: not the internet, and not nowhere.
+fn private_network(route: &Route) -> Option<IpNet> {
+    let to_internet = ["igw-", "eigw-", "nat-"].iter().any(|gateway| route.by.starts_with(gateway));
+    (!route.blackhole && !to_internet && route.destination.prefix_len() > 0).then_some(route.destination)
 }
 
 /// The addresses of `name`, each once.
@@ -82,6 +96,18 @@ async fn resolve(name: String) -> Result<Vec<IpAddr>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_route_leads_to_a_private_network_unless_to_the_internet_or_nowhere() {
+        let route = |destination: &str, by: &str, blackhole| {
+            private_network(&Route { destination: destination.parse().unwrap(), by: by.to_owned(), blackhole })
+                .is_some()
+        };
+        assert!(route("10.9.0.0/16", "pcx-1", false));
+        assert!(!route("10.9.0.0/16", "pcx-1", true));
+        assert!(!route("0.0.0.0/0", "tgw-1", false), "a default route says nothing of what is there");
+        assert!(!route("198.51.100.0/24", "igw-1", false));
+    }
 
     #[tokio::test]
     async fn a_name_is_resolved_and_a_name_that_does_not_exist_is_an_error() {

@@ -5,13 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_sdk_elasticloadbalancingv2::types as elb;
 use guard_core::ids::Arn;
 use guard_core::snapshot::{
-    CrossZoneOverride, Description, HOSTNAME_TAG, Health, Listener, Observed, Target, TargetGroup, TargetKind, Zone,
+    CrossZoneOverride, Description, HOSTNAME_TAG, Health, Listener, Observed, Target, TargetGroup,
+    TargetGroupAttributes, TargetKind, Zone,
 };
 
 use super::Observer;
 use crate::errors::malformed_response;
 
 const CROSS_ZONE: &str = "load_balancing.cross_zone.enabled";
+
+/// Whether connections to a target are ended when it fails, and when it is deregistered.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/edit-target-group-attributes.html>
+const TERMINATION: [&str; 2] = [
+    "target_health_state.unhealthy.connection_termination.enabled",
+    "deregistration_delay.connection_termination.enabled",
+];
 
 /// How many load balancers or target groups one call describes.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DescribeLoadBalancers.html>
@@ -121,22 +129,25 @@ impl Observer {
         .await
     }
 
-    /// The target group's cross-zone attribute.
+    /// The target group's attributes that checks look at.
     ///
     /// # Errors
     /// [`guard_core::snapshot::CallError`] if it could not be read.
-    pub async fn target_group_cross_zone(&self, arn: &Arn) -> Observed<CrossZoneOverride> {
+    pub async fn target_group_attributes(&self, arn: &Arn) -> Observed<TargetGroupAttributes> {
         const CALL: &str = "elasticloadbalancing:DescribeTargetGroupAttributes";
         let call = self.elb.describe_target_group_attributes().target_group_arn(arn.as_str());
         self.call(CALL, call.send(), |response| {
-            let value = response.attributes().iter().find(|attribute| attribute.key() == Some(CROSS_ZONE));
-            match value.and_then(elb::TargetGroupAttribute::value) {
-                Some("true") => Ok(CrossZoneOverride::On),
-                Some("false") => Ok(CrossZoneOverride::Off),
+            let value =
+                |name: &str| response.attributes().iter().find(|attribute| attribute.key() == Some(name))?.value();
+            let cross_zone = match value(CROSS_ZONE) {
+                Some("true") => CrossZoneOverride::On,
+                Some("false") => CrossZoneOverride::Off,
                 // The default. A group whose target is an Application Load Balancer may not have the attribute.
-                Some("use_load_balancer_configuration") | None => Ok(CrossZoneOverride::LoadBalancer),
-                other => Err(malformed_response(CALL, &format!("{CROSS_ZONE} is {other:?}"))),
-            }
+                Some("use_load_balancer_configuration") | None => CrossZoneOverride::LoadBalancer,
+                other => return Err(malformed_response(CALL, &format!("{CROSS_ZONE} is {other:?}"))),
+            };
+            let off = TERMINATION.into_iter().filter(|name| value(name) == Some("false"));
+            Ok(TargetGroupAttributes { cross_zone, keeps_connections: off.map(ToOwned::to_owned).collect() })
         })
         .await
     }
@@ -209,6 +220,7 @@ fn target_group(arn: Arn, row: &elb::TargetGroup) -> TargetGroup {
         hostname: None,
         targets,
         cross_zone: None,
+        keeps_connections: Vec::new(),
     }
 }
 

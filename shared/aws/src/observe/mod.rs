@@ -1,4 +1,4 @@
-//! The only place that reads EC2 and ELB. It reads all pages; a failed read is a
+//! The only place that reads EC2, ELB, ACM and CloudWatch. It reads all pages; a failed read is a
 //! [`CallError`](guard_core::snapshot::CallError), never an empty list.
 
 /// All pages of the list that `$request` asks for, each row parsed: see [`Observer::list`].
@@ -14,6 +14,7 @@ mod connections;
 mod endpoint_services;
 mod hostnames;
 mod load_balancers;
+mod metrics;
 mod network;
 mod topology;
 
@@ -43,6 +44,7 @@ const FILTER_VALUES: usize = 200;
 #[derive(Debug, Clone)]
 pub struct Observer {
     acm: aws_sdk_acm::Client,
+    cloudwatch: aws_sdk_cloudwatch::Client,
     ec2: aws_sdk_ec2::Client,
     elb: aws_sdk_elasticloadbalancingv2::Client,
     permits: Arc<Semaphore>,
@@ -55,6 +57,7 @@ impl Observer {
     pub fn new(config: &aws_config::SdkConfig) -> Self {
         Self {
             acm: aws_sdk_acm::Client::new(config),
+            cloudwatch: aws_sdk_cloudwatch::Client::new(config),
             ec2: aws_sdk_ec2::Client::new(config),
             elb: aws_sdk_elasticloadbalancingv2::Client::new(config),
             permits: Arc::new(Semaphore::new(MAX_CALLS)),

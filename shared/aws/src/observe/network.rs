@@ -180,7 +180,7 @@ impl Observer {
         .await
     }
 
-    async fn route_tables(&self, vpcs: Vec<String>) -> Observed<Vec<RouteTable>> {
+    pub(super) async fn route_tables(&self, vpcs: Vec<String>) -> Observed<Vec<RouteTable>> {
         const CALL: &str = "ec2:DescribeRouteTables";
         let parse = |row: &ec2::RouteTable| {
             route_table(row).ok_or_else(|| malformed_response(CALL, "a route table lacks its id or part of a route"))

@@ -134,15 +134,16 @@ impl Observer {
         let mut load_balancers = join_all(load_balancers).await;
         let wanted: BTreeSet<Arn> = load_balancers.iter().flat_map(LoadBalancer::forwards_to).collect();
         let details = wanted.iter().map(async |arn| {
-            let cross_zone = when(settings, self.target_group_cross_zone(arn));
-            (arn, tokio::join!(self.targets(arn), cross_zone))
+            let attributes = when(settings, self.target_group_attributes(arn));
+            (arn, tokio::join!(self.targets(arn), attributes))
         });
         let tags = when(!settings, self.hostname_tags(&wanted));
         let (groups, details, tags) = tokio::join!(self.target_groups(&wanted), join_all(details), tags);
         let mut groups = groups.map(|mut groups| {
-            for (arn, (targets, cross_zone)) in details {
+            for (arn, (targets, attributes)) in details {
                 if let Some(group) = groups.get_mut(arn) {
-                    (group.targets, group.cross_zone) = (targets, cross_zone);
+                    group.targets = targets;
+                    attributes.map(|attributes| group.set_attributes(attributes));
                 }
             }
             groups
@@ -175,7 +176,7 @@ impl Observer {
                 return;
             }
             let of_groups = join_all(groups.into_iter().map(async |group| {
-                group.cross_zone = Some(self.target_group_cross_zone(&group.arn).await);
+                group.set_attributes(self.target_group_attributes(&group.arn).await);
             }));
             let (of_load_balancer, _) = tokio::join!(self.load_balancer_cross_zone(&before.arn), of_groups);
             load_balancer.cross_zone = Some(of_load_balancer);
@@ -194,7 +195,7 @@ impl Observer {
             let groups = load_balancer.target_groups.iter_mut().flatten();
             let changed = groups.filter(|group| target_groups.contains(&group.arn));
             join_all(changed.map(async |group: &mut TargetGroup| {
-                group.cross_zone = Some(self.target_group_cross_zone(&group.arn).await);
+                group.set_attributes(self.target_group_attributes(&group.arn).await);
             }))
             .await;
             if load_balancers.contains(&load_balancer.arn) {

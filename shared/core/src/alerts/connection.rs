@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use super::lifecycle::Phase;
 use super::record::{Item, Items, KnownConnection};
 use super::run::Run;
+use super::traffic;
 use crate::checks::{Finding, History, RecordedState, Remedy, Severity, reject_command};
 use crate::connections::{Owner, Verdict, decide};
 use crate::ids::{EndpointId, ServiceId};
@@ -83,7 +84,7 @@ fn others(connections: &[Connection], service: &ServiceId, endpoint: &EndpointId
 /// What the stored records say about the past of the connections.
 #[must_use]
 pub fn history(items: &Items) -> History {
-    let mut history = History::default();
+    let mut history = History { traffic: traffic::recorded(items).cloned(), ..History::default() };
     for (key, Item { record, .. }) in items {
         let Some(record) = record else { continue };
         if let (Some(known), Ok(endpoint)) = (record.connection(), key.resource.parse::<EndpointId>()) {

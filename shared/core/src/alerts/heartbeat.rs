@@ -9,7 +9,9 @@ use super::lifecycle::{Alert, Phase};
 use super::reconcile::Round;
 use super::record::Items;
 use super::silencing;
+use super::traffic;
 use crate::checks::{CheckResult, Finding, Remedy, Severity, Status};
+use crate::ids::EndpointId;
 
 /// The longest reason that is named in the summary.
 const MAX_REASON: usize = 24;
@@ -40,7 +42,8 @@ pub fn notice(round: &Round, items: Option<&Items>, now: Timestamp) -> Finding {
     }
 }
 
-/// What the table says: what fires, in the eyes of all functions, also while it is silenced; and the silences.
+/// What the table says: what fires, in the eyes of all functions, also while it is silenced; the silences; and when dbt
+/// last connected.
 fn table_lines(items: &Items, now: Timestamp) -> Vec<String> {
     let alerts = items.values().filter_map(|item| item.record.as_ref()?.alert());
     let line = |alert: &Alert| {
@@ -52,7 +55,16 @@ fn table_lines(items: &Items, now: Timestamp) -> Vec<String> {
     let silences = silencing::active(items, now).map(|(silence, end)| {
         format!("silenced until {end:.0}: {} (by {}: {})", silence.checks.join(", "), silence.by, silence.comment)
     });
-    alerts.into_iter().chain(silences).collect()
+    let connected = traffic::recorded(items).into_iter().flat_map(|traffic| {
+        traffic.endpoints.keys().filter_map(|endpoint| {
+            let endpoint: EndpointId = endpoint.parse().ok()?;
+            let line = traffic
+                .of(&endpoint, now)
+                .map_or_else(|why| format!("when dbt last connected is unknown: {why}"), |last| last.describe(None));
+            Some(format!("{endpoint}: {line}"))
+        })
+    });
+    alerts.into_iter().chain(silences).chain(connected).collect()
 }
 
 /// The checks by their worst result.

@@ -15,4 +15,5 @@ pub mod run;
 pub mod sample;
 pub mod silence;
 pub mod silencing;
+pub mod traffic;
 pub mod transition;

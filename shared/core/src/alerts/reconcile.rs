@@ -18,7 +18,7 @@ use crate::checks::{
 };
 use crate::config::Policy;
 use crate::ids::{EndpointId, ServiceId};
-use crate::snapshot::{Calls, Connection};
+use crate::snapshot::{Calls, Connection, Traffic};
 use crate::trigger::Change;
 
 /// An alert that begins within this time after another one of the same partition fired joins its incident.
@@ -37,6 +37,16 @@ pub struct Report<'a> {
     pub heartbeat: Option<Finding>,
     /// The ids of what is in place, in a run that read them all.
     pub in_place: Option<BTreeSet<String>>,
+    /// When dbt last connected, in a run that asked.
+    pub traffic: Option<Traffic>,
+}
+
+impl<'a> Report<'a> {
+    /// The results of a run's checks, and nothing else.
+    #[must_use]
+    pub fn new(partition: &'a Partition, rounds: Vec<Round>) -> Self {
+        Self { partition, rounds, connections: None, heartbeat: None, in_place: None, traffic: None }
+    }
 }
 
 /// The results of one read.
@@ -178,7 +188,8 @@ impl Run<'_> {
             .map(|connection| key(Key::CONNECTION, connection.endpoint.as_str()));
         let heartbeat = report.heartbeat.iter().map(|_| key(Key::HEARTBEAT, &report.partition.to_string()));
         let inventory = report.in_place.iter().map(|_| key(Key::INVENTORY, &report.partition.to_string()));
-        stored.chain(results).chain(connections).chain(heartbeat).chain(inventory).collect()
+        let traffic = report.traffic.iter().map(|_| key(Key::TRAFFIC, &report.partition.to_string()));
+        stored.chain(results).chain(connections).chain(heartbeat).chain(inventory).chain(traffic).collect()
     }
 
     /// The next content of one record; `None` if there is nothing to record.
@@ -193,6 +204,10 @@ impl Run<'_> {
             Key::CONNECTION => self.next_connection(report, key, before),
             Key::HEARTBEAT => self.next_heartbeat(report, key, before),
             Key::INVENTORY => Some(self.next_inventory(report.in_place.as_ref()?, before)),
+            Key::TRAFFIC => {
+                let state = State::Traffic(report.traffic.clone()?);
+                Some(with(before.cloned(), state, self.now, None))
+            }
             Key::SILENCE => {
                 before.map(|silence| silencing::announced(key, silence, &self.new_incident(report.partition), self.now))
             }

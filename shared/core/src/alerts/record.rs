@@ -11,6 +11,7 @@ use super::lifecycle::{Alert, Phase};
 use super::silence::Silence;
 use super::transition::Transition;
 use crate::ids::ServiceId;
+use crate::snapshot::Traffic;
 
 /// How long one run has the sending of a record's outbox to itself. Longer than a function may run.
 pub const LEASE: SignedDuration = SignedDuration::from_secs(120);
@@ -58,7 +59,8 @@ pub fn firing(items: &Items) -> impl Iterator<Item = (&Key, &Alert)> {
 pub struct Key {
     /// The function that writes it, or [`Key::ANY_FUNCTION`].
     pub function: String,
-    /// A check's id, [`Key::CONNECTION`], [`Key::HEARTBEAT`], [`Key::INVENTORY`] or [`Key::SILENCE`].
+    /// A check's id, [`Key::CONNECTION`], [`Key::HEARTBEAT`], [`Key::INVENTORY`],
+    /// [`Key::SILENCE`] or [`Key::TRAFFIC`].
     pub subject: String,
     /// The resource.
     pub resource: String,
@@ -114,6 +116,8 @@ pub enum State {
     Silence(Silence),
     /// The ids of what was in place: each with the time since when it is gone.
     Inventory(BTreeMap<String, Option<Timestamp>>),
+    /// When dbt last connected.
+    Traffic(Traffic),
 }
 
 /// The stored state of a connection.
@@ -145,6 +149,9 @@ impl Key {
 
     /// The subject of silences, whose resource is a name of their own.
     pub const SILENCE: &str = "silence";
+
+    /// The subject of the record of when dbt last connected.
+    pub const TRAFFIC: &str = "traffic";
 
     /// The function of records that belong to no function: silences.
     pub const ANY_FUNCTION: &str = "*";
@@ -214,6 +221,15 @@ impl Record {
         }
     }
 
+    /// When dbt last connected, if this is the record of that.
+    #[must_use]
+    pub fn traffic(&self) -> Option<&Traffic> {
+        match &self.state {
+            State::Traffic(traffic) => Some(traffic),
+            _ => None,
+        }
+    }
+
     /// The silence, if this is a silence's record.
     #[must_use]
     pub fn silence(&self) -> Option<&Silence> {
@@ -262,7 +278,7 @@ impl Record {
                 State::Connection(connection) => connection.gone,
                 // Written once, when it is announced, and it ends within the time that the table keeps what is over.
                 State::Silence(silence) => silence.announced.is_some(),
-                State::Heartbeat(_) | State::Inventory(_) => false,
+                State::Heartbeat(_) | State::Inventory(_) | State::Traffic(_) => false,
             }
     }
 }

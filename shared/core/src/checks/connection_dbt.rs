@@ -9,20 +9,21 @@ use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::connections::{Verdict, decide};
 use crate::ids::AccountId;
-use crate::snapshot::{Connection, ConnectionState, known};
+use crate::snapshot::{Connection, ConnectionState, LastConnection, known};
 
 /// The catalogue's row.
 pub(super) const SPEC: Spec = Spec {
     id: "connection.dbt",
     severities: &[
         (Severity::Critical, "the connection is broken or stuck, or its request could not be accepted"),
-        (Severity::Warning, "the same, while another endpoint of dbt's works"),
+        (Severity::Warning, "the same, while another endpoint of dbt's works; or dbt has not connected for long"),
         (Severity::Info, "the request waits because `DryRun` is on"),
     ],
     fails_when: "dbt's connection is `rejected`, `failed`, `expired`, `pending` for over 15 minutes, or in a state \
                  that the guard does not know; or its request waits because AWS refuses the acceptance, because \
-                 `DryRun` is on, or for over 15 minutes",
-    was: "down",
+                 `DryRun` is on, or for over 15 minutes; or, with `ExpectTrafficEvery`, dbt has not connected through it for \
+                 that long",
+    was: "failing",
     impact: "dbt cannot connect through this endpoint. If it has no other one, it cannot reach your service.",
     fix_in_short: "accept it again, or ask dbt Support to create the endpoint again",
     can_flap: false,
@@ -95,9 +96,50 @@ fn judge(connection: &Connection, context: CheckContext<'_>) -> Status {
             command,
         },
         Verdict::Establishing => return Status::Unknown(format!("AWS is setting up dbt's endpoint {endpoint}")),
-        _ => return Status::pass(format!("dbt's endpoint {endpoint} is {state}")),
+        _ => return established(connection, context),
     };
     Status::fail(finding(connection, context, problem))
+}
+
+/// The connection stands. Whether anything comes through it matters only if the policy says so, and where AWS has metrics.
+fn established(connection: &Connection, context: CheckContext<'_>) -> Status {
+    let Connection { endpoint, state, created, .. } = connection;
+    let stands = || Status::pass(format!("dbt's endpoint {endpoint} is {state}"));
+    let Some(expected) = context.policy.expect_traffic_every.filter(|_| connection.region.is_none()) else {
+        return stands();
+    };
+    let last = match last_connection(connection, context) {
+        Ok(last) => last,
+        Err(why) => return Status::Unknown(format!("when dbt last connected is not known: {why}")),
+    };
+    let quiet = context.now.duration_since(last.quiet_since(*created));
+    if quiet.unsigned_abs() <= expected {
+        return stands();
+    }
+    let mut evidence = evidence(context, &[connection]);
+    evidence.push(last.describe(*created));
+    Status::fail(Finding {
+        severity: Severity::Warning,
+        summary: format!("no connection from dbt for {} hours", quiet.as_hours()),
+        impact: "dbt's endpoint is up, but nothing has come through it. dbt's jobs may be failing, or there were none."
+            .to_owned(),
+        evidence,
+        remedy: Remedy::new(
+            "Ask whoever uses dbt whether its jobs ran. If they failed, look at this service's other alerts. If such pauses are \
+             normal, raise the stack's ExpectTrafficEvery.",
+            Some(describe_command(context, &[connection])),
+            context.region.endpoint_service(context.service.as_str()),
+        ),
+        cause: None,
+        parts: vec!["no traffic".to_owned()],
+        related: Vec::new(),
+    })
+}
+
+fn last_connection(connection: &Connection, context: CheckContext<'_>) -> Result<LastConnection, String> {
+    let traffic = context.history.and_then(|history| history.traffic.as_ref());
+    let traffic = traffic.ok_or_else(|| "CloudWatch has not been asked yet".to_owned())?;
+    traffic.of(&connection.endpoint, context.now)
 }
 
 /// dbt's request is still pending after this run did what it could.
@@ -144,11 +186,13 @@ fn finding(connection: &Connection, context: CheckContext<'_>, problem: Problem)
         }
         false => (Severity::Critical, impact),
     };
+    let mut evidence = evidence(context, &[connection]);
+    evidence.extend(last_connection(connection, context).ok().map(|last| last.describe(connection.created)));
     Finding {
         severity,
         summary,
         impact: impact.to_owned(),
-        evidence: evidence(context, &[connection]),
+        evidence,
         remedy: Remedy::new(action, Some(command), context.region.endpoint_service(context.service.as_str())),
         cause: None,
         parts: vec![connection.state.to_string()],
@@ -171,8 +215,9 @@ mod tests {
     use super::*;
     use crate::checks::{History, RecordedState};
     use crate::config::Policy;
-    use crate::snapshot::Topology;
+    use crate::snapshot::{Topology, Traffic};
     use crate::testing::{DBT, UNTRUSTED, at, call_error, connection, endpoint, policy, settings, with_policy};
+    use jiff::SignedDuration;
 
     /// The severity and summary of what fails for a connection of dbt's in `state`, evaluated at nine.
     fn failure(
@@ -275,6 +320,32 @@ mod tests {
         let policy = settings(&[("DRY_RUN", "true")]).policy;
         let failure = failure("pendingAcceptance", &policy, &BTreeMap::new(), None).unwrap();
         assert_eq!(failure.0, Severity::Info);
+    }
+
+    #[test]
+    fn with_expected_traffic_a_silent_connection_fails_and_an_unknown_one_never_passes() {
+        let policy = settings(&[("EXPECT_TRAFFIC_EVERY", "24")]).policy;
+        let judged = |policy: &Policy, last: Option<LastConnection>, region: Option<&str>| {
+            let connection = Connection { region: region.map(str::to_owned), ..connection(1, Some(DBT), "available") };
+            let connection = Connection { created: Some(at(9, 0) - SignedDuration::from_hours(500)), ..connection };
+            let topology = Topology { connections: Some(Ok(vec![connection])), ..Topology::default() };
+            let endpoints = last.map(|last| (endpoint(1).to_string(), last)).into_iter().collect();
+            let traffic = Some(Traffic { until: at(9, 0), endpoints });
+            let history = History { traffic, ..History::default() };
+            let results =
+                with_policy(&topology, policy, |context| evaluate(CheckContext { history: Some(&history), ..context }));
+            results.into_iter().next().unwrap().status
+        };
+        let ago = |hours| Some(at(9, 0) - SignedDuration::from_hours(hours));
+        let last = |hours| Some(LastConnection { since: ago(168).unwrap(), at: ago(hours) });
+        assert!(matches!(judged(&policy, last(24), None), Status::Pass(_)));
+        let Status::Fail(finding) = judged(&policy, last(25), None) else { unreachable!("it fails") };
+        assert_eq!((finding.severity, &*finding.summary), (Severity::Warning, "no connection from dbt for 25 hours"));
+        let never = Some(LastConnection { since: ago(168).unwrap(), at: None });
+        assert!(matches!(judged(&policy, never, None), Status::Fail(_)));
+        assert!(matches!(judged(&policy, None, None), Status::Unknown(_)));
+        assert!(matches!(judged(&policy, None, Some("us-east-1")), Status::Pass(_)), "AWS has no metrics of it");
+        assert!(matches!(judged(&self::policy(), never, None), Status::Pass(_)), "nobody expects traffic");
     }
 
     #[test]

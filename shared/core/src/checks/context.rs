@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{Check, CheckResult, Region, Status};
 use crate::config::Policy;
 use crate::ids::{EndpointId, ServiceId};
-use crate::snapshot::{Connection, Description, EndpointService, LoadBalancer, TargetGroup, Topology};
+use crate::snapshot::{Connection, Description, EndpointService, LoadBalancer, TargetGroup, Topology, Traffic};
 
 /// What the checks of one endpoint service are given: what the run read and changed, and what must be.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +39,8 @@ pub struct History {
     pub established: BTreeSet<EndpointId>,
     /// Whether dbt ever had a connection that was available.
     pub had_connection: bool,
+    /// When dbt last connected through each endpoint, if CloudWatch was asked.
+    pub traffic: Option<Traffic>,
 }
 
 /// A recorded state of an endpoint.

@@ -30,8 +30,10 @@ pub(super) const SPEC: Spec = Spec {
     is_watched: ALWAYS,
     cloudtrail_events: &[
         "AuthorizeSecurityGroupEgress",
+        "DeregisterTargets",
         "ModifyManagedPrefixList",
         "ModifySecurityGroupRules",
+        "RegisterTargets",
         "RestoreManagedPrefixListVersion",
         "RevokeSecurityGroupEgress",
         "SetSecurityGroups",

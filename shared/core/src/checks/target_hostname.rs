@@ -121,7 +121,9 @@ fn wanted(hostname: &Hostname) -> Result<BTreeSet<IpAddr>, String> {
         return Err(format!("{name} has {MAX_ADDRESSES} addresses or more, and DNS may not name all"));
     }
     match addresses.iter().find(|address| !networks.iter().any(|network| network.contains(*address))) {
-        Some(address) => Err(format!("{name} resolves to {address}, which is in no subnet of the target group's VPC")),
+        Some(address) => {
+            Err(format!("{name} resolves to {address}, which is in no network that the target group's VPC reaches"))
+        }
         None => Ok(addresses.iter().copied().collect()),
     }
 }
@@ -148,6 +150,9 @@ fn evidence(
         let command = deregister(group, outdated, context);
         command.into_text().map(|text| format!("once the new target is healthy: {text}"))
     });
+    let keeps = group.keeps_connections.iter().map(|attribute| {
+        format!("{attribute} is false: connections to an address that is gone hang until they time out")
+    });
     [
         format!("hostname: {}", hostname.name),
         format!("it resolves to: {}", listed(wanted)),
@@ -155,6 +160,7 @@ fn evidence(
     ]
     .into_iter()
     .chain(slow)
+    .chain(keeps)
     .chain(deregister.flatten())
     .collect()
 }

@@ -37,8 +37,10 @@ pub(super) const SPEC: Spec = Spec {
     is_watched: ALWAYS,
     cloudtrail_events: &[
         "AuthorizeSecurityGroupIngress",
+        "DeregisterTargets",
         "ModifyManagedPrefixList",
         "ModifySecurityGroupRules",
+        "RegisterTargets",
         "RestoreManagedPrefixListVersion",
         "RevokeSecurityGroupIngress",
         "SetSecurityGroups",

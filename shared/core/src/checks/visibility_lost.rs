@@ -8,7 +8,7 @@ use crate::snapshot::{CallError, Calls};
 pub(super) const SPEC: Spec = Spec {
     id: "visibility.lost",
     severities: &[(Severity::Warning, "always")],
-    fails_when: "a read of EC2 or Elastic Load Balancing that checks depend on keeps failing; one alert per call",
+    fails_when: "a read of EC2, Elastic Load Balancing, ACM or CloudWatch that checks depend on keeps failing; one alert per call",
     was: "failing",
     impact: "Nothing changes for dbt. The checks that depend on this read are *unknown*, so a failure there would go \
              unnoticed.",

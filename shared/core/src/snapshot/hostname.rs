@@ -16,6 +16,6 @@ pub struct Hostname {
     pub name: String,
     /// Its addresses, of the group's address family; or why they are not known.
     pub addresses: Result<Vec<IpAddr>, String>,
-    /// The networks of the subnets of the group's VPC.
+    /// The networks of the subnets of the group's VPC, and those that its routes lead to, without the internet.
     pub networks: Observed<Vec<IpNet>>,
 }

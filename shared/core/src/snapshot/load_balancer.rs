@@ -178,6 +178,9 @@ pub struct TargetGroup {
     pub targets: Observed<Vec<Target>>,
     /// Its attribute `load_balancing.cross_zone.enabled`; not read in every run.
     pub cross_zone: Option<Observed<CrossZoneOverride>>,
+    /// Its attributes that are switched off, so that connections to a failed or deregistered target stay open; only known
+    /// if its cross-zone attribute is.
+    pub keeps_connections: Vec<String>,
 }
 
 /// The kind of a group's targets.
@@ -194,6 +197,17 @@ pub enum TargetKind {
 }
 
 impl TargetGroup {
+    /// Takes over what was read of its attributes.
+    pub fn set_attributes(&mut self, attributes: Observed<TargetGroupAttributes>) {
+        match attributes {
+            Ok(TargetGroupAttributes { cross_zone, keeps_connections }) => {
+                self.cross_zone = Some(Ok(cross_zone));
+                self.keeps_connections = keeps_connections;
+            }
+            Err(error) => self.cross_zone = Some(Err(error)),
+        }
+    }
+
     /// The ports that must be open on a target: its own, and the health check's.
     #[must_use]
     pub fn ports_of(&self, target: &Target) -> BTreeSet<u16> {
@@ -217,6 +231,15 @@ pub enum CrossZoneOverride {
     Off,
     /// `use_load_balancer_configuration`, the default: as the load balancer.
     LoadBalancer,
+}
+
+/// What the attributes of a target group say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetGroupAttributes {
+    /// See [`TargetGroup::cross_zone`].
+    pub cross_zone: CrossZoneOverride,
+    /// See [`TargetGroup::keeps_connections`].
+    pub keeps_connections: Vec<String>,
 }
 
 /// A registered target and its health.

@@ -9,19 +9,21 @@ mod load_balancer;
 mod network;
 mod service;
 mod topology;
+mod traffic;
 
 pub use self::certificate::Certificate;
 pub use self::connection::{Connection, ConnectionState};
 pub use self::hostname::{HOSTNAME_TAG, Hostname};
 pub use self::load_balancer::{
-    Coverage, CrossZoneOverride, Description, Health, Listener, LoadBalancer, Target, TargetGroup, TargetKind, Zone,
-    interface_description,
+    Coverage, CrossZoneOverride, Description, Health, Listener, LoadBalancer, Target, TargetGroup,
+    TargetGroupAttributes, TargetKind, Zone, interface_description,
 };
 pub use self::network::{
     AclEntry, Interface, Network, NetworkAcl, Peer, Ports, Route, RouteTable, SecurityGroupRule, Subnet,
 };
 pub use self::service::{EVENTS, EndpointService, Notification, PrivateDns, SupportedRegion};
 pub use self::topology::Topology;
+pub use self::traffic::{LastConnection, Traffic};
 
 /// The result of a read: the value, or why it failed. A failed read is never an empty value.
 pub type Observed<T> = Result<T, CallError>;

@@ -242,6 +242,7 @@ pub fn target_group(name: &str) -> TargetGroup {
         hostname: Some(Ok(None)),
         targets: Ok(Vec::new()),
         cross_zone: None,
+        keeps_connections: Vec::new(),
     }
 }
 

@@ -1,0 +1,75 @@
+//! When dbt last connected, by CloudWatch.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::EndpointId;
+
+/// An answer that is older than this says nothing any more.
+const VALID_FOR: SignedDuration = SignedDuration::from_hours(3);
+
+/// What CloudWatch has answered about one endpoint service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Until when it has answered.
+    pub until: Timestamp,
+    /// The answers, by endpoint.
+    pub endpoints: BTreeMap<String, LastConnection>,
+}
+
+/// When dbt last connected through an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastConnection {
+    /// Since when CloudWatch has been asked.
+    pub since: Timestamp,
+    /// The end of the last period with a connection; `None` if there was none.
+    pub at: Option<Timestamp>,
+}
+
+impl Traffic {
+    /// When dbt last connected through `endpoint`.
+    ///
+    /// # Errors
+    /// Why it is not known: nobody asked, or not recently.
+    pub fn of(&self, endpoint: &EndpointId, now: Timestamp) -> Result<LastConnection, String> {
+        if now.duration_since(self.until) > VALID_FOR {
+            return Err(format!("CloudWatch last answered at {:.0}", self.until));
+        }
+        let known = self.endpoints.get(endpoint.as_str()).copied();
+        known.ok_or_else(|| "CloudWatch has not been asked about this endpoint yet".to_owned())
+    }
+}
+
+impl LastConnection {
+    /// Since when dbt has not connected, as far as it is known. An endpoint cannot connect before it is `created`.
+    #[must_use]
+    pub fn quiet_since(&self, created: Option<Timestamp>) -> Timestamp {
+        self.at.or(created).map_or(self.since, |time| time.max(self.since))
+    }
+
+    /// A line for people.
+    #[must_use]
+    pub fn describe(&self, created: Option<Timestamp>) -> String {
+        match self.at {
+            Some(at) => format!("dbt last connected at {at:.0} or up to 5 minutes before"),
+            None => format!("dbt has not connected since {:.0}", self.quiet_since(created)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::at;
+
+    #[test]
+    fn it_is_quiet_since_the_last_connection_or_since_somebody_looked() {
+        let never = LastConnection { since: at(2, 0), at: None };
+        assert_eq!(never.quiet_since(Some(at(8, 0))), at(8, 0), "the endpoint is new");
+        assert_eq!(never.quiet_since(Some(at(1, 0))), at(2, 0));
+        assert_eq!(never.quiet_since(None), at(2, 0));
+        assert_eq!(LastConnection { at: Some(at(7, 0)), ..never }.quiet_since(Some(at(1, 0))), at(7, 0));
+    }
+}
