@@ -149,6 +149,14 @@ impl LocalAws {
         self.control("fault", &json!({"action": action, "unsuccessful": code})).map(drop)
     }
 
+    /// Answers the calls of an action only after this time; zero ends that.
+    ///
+    /// # Errors
+    /// If the local AWS does not answer.
+    pub fn delay_answers(&self, action: &str, delay: Duration) -> Result<()> {
+        self.control("delay", &json!({"action": action, "answer": delay.as_secs_f64()})).map(drop)
+    }
+
     /// Ends all faults.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -144,6 +145,17 @@ impl Stack {
         let payload: Value = serde_json::from_slice(&std::fs::read(&file)?)?;
         std::fs::remove_file(file)?;
         Ok(answer.get("FunctionError").map(|_| payload["errorMessage"].as_str().unwrap_or_default().to_owned()))
+    }
+
+    /// Sets after how long Lambda kills a run of the function.
+    ///
+    /// # Errors
+    /// If the local AWS refuses.
+    pub fn set_timeout(&self, aws: &LocalAws, function: Function, timeout: Duration) -> Result<()> {
+        #[rustfmt::skip]
+        aws.aws(&Caller::root(COMPANY), &["lambda", "update-function-configuration", "--function-name",
+            self.name_of(function)?, "--timeout", &timeout.as_secs().to_string()])?;
+        Ok(())
     }
 
     /// Sets an environment variable of a function, as a changed parameter does.

@@ -37,6 +37,8 @@ def _add_disturbances(command):
     delay.add_argument("--cloudtrail", type=float, metavar="SECONDS", help="from a call to its event; 0: no delay")
     delay.add_argument("--connections", type=float, metavar="SECONDS",
                        help="from a change of a connection until its provider's list shows it; 0: no delay")
+    delay.add_argument("--answer", type=float, metavar="SECONDS", help="until a call is answered; 0: no delay")
+    delay.add_argument("--action", default="*", help="of which calls, such as ec2:DescribeSubnets; default: of all")
 
     notify = command("notify", "publish any text to a topic as vpce.amazonaws.com")
     notify.add_argument("--topic", required=True, metavar="ARN")

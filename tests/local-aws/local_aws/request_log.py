@@ -1,4 +1,5 @@
 """Every AWS request passes through here: it is logged, fails if a fault is set, and emits its CloudTrail event."""
+import asyncio
 import json
 import logging
 import re
@@ -10,7 +11,7 @@ from ministack.core import iam_actions
 from ministack.core.responses import get_account_id
 from ministack.core.router import detect_service, extract_region
 
-from . import callers, cbor, clock, cloudtrail_events, faults
+from . import callers, cbor, clock, cloudtrail_events, delays, faults
 
 log = logging.getLogger("local_aws")
 _requests: list[dict] = []
@@ -52,6 +53,7 @@ def install():
         resource = iam_actions.extract_resource_arn(service, method, path, headers, body, form,
                                                     extract_region(headers), get_account_id())
         started, now = time.monotonic(), clock.iso()
+        await asyncio.sleep(delays.of_answer(named))
         fault = faults.take(named)
         if fault:
             _, answer_headers, answer = iam_actions.access_denied_response(
@@ -60,10 +62,10 @@ def install():
         else:
             response = await dispatch(method, path, headers, body, query, request_id)
         code = error_code(*response)
-        action = named.split(":", 1)[1]
+        prefix, action = named.split(":", 1)  # as in policies
         with _lock:
             _requests.append({
-                "n": len(_requests) + 1, "time": now, "principal": principal, "service": service, "action": action,
+                "n": len(_requests) + 1, "time": now, "principal": principal, "service": prefix, "action": action,
                 "resources": [resource] if resource != "*" else [], "error": code,
                 "duration_ms": round((time.monotonic() - started) * 1000, 1)})
         if code is None and cloudtrail_events.is_recorded(service, action):

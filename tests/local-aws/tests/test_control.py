@@ -205,7 +205,19 @@ def test_the_list_of_connections_can_lag_behind(aws, provider, connect):
     assert provider.state(connect()) == "pendingAcceptance"
 
 
-@pytest.mark.parametrize("delay", [{"cloudtrail": -1}, {"connections": "long"}, {"mail": 1}])
+def test_the_answers_to_an_action_come_late(aws, provider):
+    def seconds():
+        began = time.monotonic()
+        provider.ec2.describe_subnets()
+        return time.monotonic() - began
+
+    aws.control("delay", answer=0.6, action="ec2:DescribeSubnets")
+    assert seconds() > 0.6
+    aws.control("delay", answer=0, action="ec2:DescribeSubnets")
+    assert seconds() < 0.6
+
+
+@pytest.mark.parametrize("delay", [{"cloudtrail": -1}, {"connections": "long"}, {"mail": 1}, {"answer": -1}])
 def test_what_is_no_delay_is_refused(aws, delay):
     with pytest.raises(control.LocalError):
         aws.control("delay", **delay)
