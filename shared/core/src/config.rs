@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use jiff::SignedDuration;
 
 use crate::ids::{AccountId, Arn, ServiceId};
 
@@ -22,6 +23,8 @@ pub struct Settings {
     pub stack_name: String,
     /// The address of the runbook, to which alerts append `#CHECK` (`RUNBOOK_URL`).
     pub runbook_url: Option<String>,
+    /// How often drift-watcher runs (`DRIFT_SCHEDULE`).
+    pub drift_schedule: Duration,
 }
 
 /// What to check, and how to react.
@@ -139,14 +142,22 @@ impl Settings {
         let state_table = read.one("STATE_TABLE", "the name of a DynamoDB table", table_name);
         read.required("STATE_TABLE", state_table.is_none(), "the name of a DynamoDB table");
         let stack_name = read.text("STACK_NAME");
+        let drift_schedule = read.one("DRIFT_SCHEDULE", "rate(15 minutes) or rate(1 hour)", rate);
+        let drift_schedule = drift_schedule.unwrap_or(Duration::from_mins(15));
         let runbook_url = read.one("RUNBOOK_URL", "an address that begins with https://", runbook_url);
 
         match (alert_topic, state_table) {
             (Some(alert_topic), Some(state_table)) if read.problems.is_empty() => {
-                Ok(Self { policy, alert_topic, state_table, stack_name, runbook_url })
+                Ok(Self { policy, alert_topic, state_table, stack_name, runbook_url, drift_schedule })
             }
             _ => Err(BadConfiguration(read.problems)),
         }
+    }
+
+    /// How old a path that drift-watcher stored may be: two of its schedules.
+    #[must_use]
+    pub fn path_max_age(&self) -> SignedDuration {
+        SignedDuration::try_from(self.drift_schedule * 2).unwrap_or(SignedDuration::ZERO)
     }
 
     /// [`Settings::from_lookup`] on the environment of this process.
@@ -411,6 +422,17 @@ fn traffic_hours(text: &str) -> Result<Option<Duration>, String> {
     })
 }
 
+/// `rate(15 minutes)`, as `EventBridge` writes a schedule.
+fn rate(text: &str) -> Result<Duration, String> {
+    let inner = text.strip_prefix("rate(").and_then(|rest| rest.strip_suffix(')'));
+    let (number, unit) = inner.and_then(|inner| inner.split_once(' ')).unwrap_or_default();
+    match (number.parse(), unit) {
+        (Ok(minutes @ 1..=1440), "minute" | "minutes") => Ok(Duration::from_mins(minutes)),
+        (Ok(hours @ 1..=24), "hour" | "hours") => Ok(Duration::from_hours(hours)),
+        _ => Err(format!("'{text}' is not a rate")),
+    }
+}
+
 fn boolean(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| format!("'{text}' is not a boolean"))
 }
@@ -495,9 +517,10 @@ mod tests {
             ("EXPECT_TRAFFIC_EVERY", "169"),
             ("DRY_RUN", "yes"),
             ("RUNBOOK_URL", "javascript:x"),
+            ("DRIFT_SCHEDULE", "cron(0 * * * ? *)"),
         ]);
         insta::assert_snapshot!(problems, @r"
-        the configuration has 18 problems:
+        the configuration has 19 problems:
           ENDPOINT_SERVICE_IDS: 'svc-1' is not an endpoint service id (vpce-svc-0123456789abcdef0); expected vpce-svc-… ids, comma-separated
           ENDPOINT_SERVICE_IDS: 'svc-2' is not an endpoint service id (vpce-svc-0123456789abcdef0); expected vpce-svc-… ids, comma-separated
           DBT_PRINCIPALS: is missing or empty; expected at least one dbt principal
@@ -515,6 +538,7 @@ mod tests {
           DRY_RUN: 'yes' is not a boolean; expected 'true' or 'false'
           ALERT_TOPIC_ARN: 'alerts' is not the ARN of an SNS topic; expected the ARN of an SNS topic
           STATE_TABLE: is missing or empty; expected the name of a DynamoDB table
+          DRIFT_SCHEDULE: 'cron(0 * * * ? *)' is not a rate; expected rate(15 minutes) or rate(1 hour)
           RUNBOOK_URL: 'javascript:x' is not a valid address; expected an address that begins with https://
         ");
     }

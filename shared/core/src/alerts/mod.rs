@@ -9,6 +9,7 @@ pub mod inventory;
 pub mod lifecycle;
 pub mod message;
 pub mod origin;
+pub mod path;
 pub mod reconcile;
 pub mod record;
 pub mod run;

@@ -18,7 +18,7 @@ use crate::checks::{
 };
 use crate::config::Policy;
 use crate::ids::{EndpointId, ServiceId};
-use crate::snapshot::{Calls, Connection, Traffic};
+use crate::snapshot::{Calls, Connection, Path, Traffic};
 use crate::trigger::Change;
 
 /// An alert that begins within this time after another one of the same partition fired joins its incident.
@@ -39,13 +39,15 @@ pub struct Report<'a> {
     pub in_place: Option<BTreeSet<String>>,
     /// When dbt last connected, in a run that asked.
     pub traffic: Option<Traffic>,
+    /// What is behind the endpoint service, in a run that read all of it.
+    pub path: Option<Path>,
 }
 
 impl<'a> Report<'a> {
     /// The results of a run's checks, and nothing else.
     #[must_use]
     pub fn new(partition: &'a Partition, rounds: Vec<Round>) -> Self {
-        Self { partition, rounds, connections: None, heartbeat: None, in_place: None, traffic: None }
+        Self { partition, rounds, connections: None, heartbeat: None, in_place: None, traffic: None, path: None }
     }
 }
 
@@ -189,7 +191,8 @@ impl Run<'_> {
         let heartbeat = report.heartbeat.iter().map(|_| key(Key::HEARTBEAT, &report.partition.to_string()));
         let inventory = report.in_place.iter().map(|_| key(Key::INVENTORY, &report.partition.to_string()));
         let traffic = report.traffic.iter().map(|_| key(Key::TRAFFIC, &report.partition.to_string()));
-        stored.chain(results).chain(connections).chain(heartbeat).chain(inventory).chain(traffic).collect()
+        let path = report.path.iter().map(|_| key(Key::PATH, &report.partition.to_string()));
+        stored.chain(results).chain(connections).chain(heartbeat).chain(inventory).chain(traffic).chain(path).collect()
     }
 
     /// The next content of one record; `None` if there is nothing to record.
@@ -204,6 +207,13 @@ impl Run<'_> {
             Key::CONNECTION => self.next_connection(report, key, before),
             Key::HEARTBEAT => self.next_heartbeat(report, key, before),
             Key::INVENTORY => Some(self.next_inventory(report.in_place.as_ref()?, before)),
+            Key::PATH => {
+                let path = report.path.as_ref()?;
+                // An older read, by a run that took longer, does not replace a newer one.
+                let newer = before.is_some_and(|before| before.observed_at >= path.read_at);
+                let state = State::Path(Box::new(path.clone()));
+                (!newer).then(|| with(before.cloned(), state, path.read_at, None))
+            }
             Key::TRAFFIC => {
                 let state = State::Traffic(report.traffic.clone()?);
                 Some(with(before.cloned(), state, self.now, None))

@@ -11,7 +11,7 @@ use super::lifecycle::{Alert, Phase};
 use super::silence::Silence;
 use super::transition::Transition;
 use crate::ids::ServiceId;
-use crate::snapshot::Traffic;
+use crate::snapshot::{Path, Traffic};
 
 /// How long one run has the sending of a record's outbox to itself. Longer than a function may run.
 pub const LEASE: SignedDuration = SignedDuration::from_secs(120);
@@ -60,7 +60,7 @@ pub struct Key {
     /// The function that writes it, or [`Key::ANY_FUNCTION`].
     pub function: String,
     /// A check's id, [`Key::CONNECTION`], [`Key::HEARTBEAT`], [`Key::INVENTORY`],
-    /// [`Key::SILENCE`] or [`Key::TRAFFIC`].
+    /// [`Key::PATH`], [`Key::SILENCE`] or [`Key::TRAFFIC`].
     pub subject: String,
     /// The resource.
     pub resource: String,
@@ -118,6 +118,8 @@ pub enum State {
     Inventory(BTreeMap<String, Option<Timestamp>>),
     /// When dbt last connected.
     Traffic(Traffic),
+    /// What is behind the endpoint service.
+    Path(Box<Path>),
 }
 
 /// The stored state of a connection.
@@ -149,6 +151,9 @@ impl Key {
 
     /// The subject of silences, whose resource is a name of their own.
     pub const SILENCE: &str = "silence";
+
+    /// The subject of the record of what is behind the endpoint service.
+    pub const PATH: &str = "path";
 
     /// The subject of the record of when dbt last connected.
     pub const TRAFFIC: &str = "traffic";
@@ -230,6 +235,15 @@ impl Record {
         }
     }
 
+    /// What is behind the endpoint service, if this is the record of that.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match &self.state {
+            State::Path(path) => Some(path),
+            _ => None,
+        }
+    }
+
     /// The silence, if this is a silence's record.
     #[must_use]
     pub fn silence(&self) -> Option<&Silence> {
@@ -278,7 +292,7 @@ impl Record {
                 State::Connection(connection) => connection.gone,
                 // Written once, when it is announced, and it ends within the time that the table keeps what is over.
                 State::Silence(silence) => silence.announced.is_some(),
-                State::Heartbeat(_) | State::Inventory(_) | State::Traffic(_) => false,
+                State::Heartbeat(_) | State::Inventory(_) | State::Traffic(_) | State::Path(_) => false,
             }
     }
 }

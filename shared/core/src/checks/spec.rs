@@ -31,7 +31,7 @@ pub struct Spec {
     /// Whether the policy wants it checked.
     pub is_watched: fn(&Policy) -> bool,
     /// The API calls that can change its result, as CloudTrail names them. The rule of the function that evaluates it
-    /// subscribes to them.
+    /// subscribes to them; that of drift-watcher also for health-watcher, because it stores what that one goes by.
     pub cloudtrail_events: &'static [&'static str],
     /// Which functions evaluate it.
     pub group: Group,

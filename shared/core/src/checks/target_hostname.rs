@@ -31,7 +31,7 @@ pub(super) const SPEC: Spec = Spec {
     can_be_provoked: false,
     absence: Absence::Gone,
     is_watched: ALWAYS,
-    cloudtrail_events: &[],
+    cloudtrail_events: &["AddTags", "RemoveTags"],
     group: Group::Health,
     evaluate,
 };

@@ -79,7 +79,7 @@ impl<'a> Inbound<'a> {
     fn new(load_balancer: &'a LoadBalancer, context: CheckContext<'a>) -> Result<Self, String> {
         let network = context.topology.network.as_ref().ok_or(NOT_READ)?;
         let description = load_balancer.description.as_ref().map_err(ToString::to_string)?;
-        let rules = network.target_rules.as_ref().map_err(ToString::to_string)?;
+        let rules = network.rules.as_ref().map_err(ToString::to_string)?;
         Ok(Self {
             load_balancer,
             network,
@@ -269,7 +269,7 @@ mod tests {
             subnet: subnet.to_owned(),
             addresses: vec![address.parse().unwrap()],
         });
-        let network = Network { interfaces: Ok(interfaces.to_vec()), target_rules: Ok(rules), ..network() };
+        let network = Network { interfaces: Ok(interfaces.to_vec()), rules: Ok(rules), ..network() };
         Topology { network: Some(network), ..topology(endpoint_service(), [balancer]) }
     }
 

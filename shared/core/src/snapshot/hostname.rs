@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::Observed;
 
@@ -10,7 +11,7 @@ use super::Observed;
 pub const HOSTNAME_TAG: &str = "privatelink-guard:hostname";
 
 /// The name, as in the group's tag `privatelink-guard:hostname`, and what it resolves to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hostname {
     /// The name.
     pub name: String,

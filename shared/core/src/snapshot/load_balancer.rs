@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Hostname, Interface, Observed, known};
 use crate::ids::Arn;
 
 /// A load balancer behind an endpoint service, as read in this run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadBalancer {
     /// Its ARN.
     pub arn: Arn,
@@ -42,7 +44,7 @@ pub fn interface_description(load_balancer: &Arn) -> String {
 
 /// ELB's description of a load balancer.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_LoadBalancer.html>
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
     /// `network`, `application` or `gateway`, as ELB wrote it.
     pub kind: String,
@@ -61,7 +63,7 @@ pub struct Description {
 }
 
 /// A zone that a load balancer is enabled in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Zone {
     /// `eu-central-1a`, …
     pub name: String,
@@ -70,7 +72,7 @@ pub struct Zone {
 }
 
 /// A listener of a load balancer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
     /// Its port.
     pub port: u16,
@@ -156,7 +158,7 @@ impl LoadBalancer {
 }
 
 /// A target group that a listener forwards to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetGroup {
     /// Its ARN.
     pub arn: Arn,
@@ -184,7 +186,7 @@ pub struct TargetGroup {
 }
 
 /// The kind of a group's targets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TargetKind {
     /// EC2 instances.
     Instance,
@@ -223,7 +225,7 @@ impl TargetGroup {
 
 /// A target group's setting for cross-zone load balancing.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-cross-zone.html>
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CrossZoneOverride {
     /// `true`: on, regardless of the load balancer.
     On,
@@ -243,7 +245,7 @@ pub struct TargetGroupAttributes {
 }
 
 /// A registered target and its health.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// Instance id, IP address, or load balancer ARN.
     pub id: String,
@@ -280,7 +282,7 @@ impl fmt::Display for Target {
 
 /// The health of a target.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetHealth.html>
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Health {
     /// Passes its health checks.
     Healthy,

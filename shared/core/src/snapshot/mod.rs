@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+
 mod certificate;
 mod connection;
 mod hostname;
 mod load_balancer;
 mod network;
+mod path;
 mod service;
 mod topology;
 mod traffic;
@@ -21,6 +24,7 @@ pub use self::load_balancer::{
 pub use self::network::{
     AclEntry, Interface, Network, NetworkAcl, Peer, Ports, Route, RouteTable, SecurityGroupRule, Subnet,
 };
+pub use self::path::Path;
 pub use self::service::{EVENTS, EndpointService, Notification, PrivateDns, SupportedRegion};
 pub use self::topology::Topology;
 pub use self::traffic::{LastConnection, Traffic};
@@ -38,6 +42,19 @@ pub struct CallError {
     pub error: String,
     /// Whether AWS denied it because a permission is missing.
     pub denied: bool,
+}
+
+/// What failed is never stored: whoever stores a read that contains a failure gets an error.
+impl Serialize for CallError {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(ser::Error::custom(format_args!("{self}: it cannot be stored")))
+    }
+}
+
+impl<'de> Deserialize<'de> for CallError {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(de::Error::custom("no failed read is ever stored"))
+    }
 }
 
 /// The calls of a run, as IAM names their actions, each with its first error if it failed.

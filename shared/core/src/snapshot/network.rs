@@ -11,10 +11,8 @@ use crate::ids::Arn;
 /// The network around the load balancers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
-    /// The rules of the load balancers' security groups, inbound and outbound.
+    /// The rules of the load balancers' and the targets' security groups, inbound and outbound.
     pub rules: Observed<Vec<SecurityGroupRule>>,
-    /// The rules of the targets' security groups.
-    pub target_rules: Observed<Vec<SecurityGroupRule>>,
     /// The prefix lists that these rules name, by id.
     pub prefix_lists: BTreeMap<String, Observed<Vec<IpNet>>>,
     /// The load balancers' network interfaces.

@@ -1,11 +1,13 @@
 //! Endpoint services.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{Arn, ServiceId};
 use crate::snapshot::Observed;
 
 /// An endpoint service's configuration.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ServiceConfiguration.html>
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointService {
     /// Its id.
     pub id: ServiceId,
@@ -29,7 +31,7 @@ pub struct EndpointService {
 
 /// A private DNS name and the verification of its ownership.
 /// <https://docs.aws.amazon.com/vpc/latest/privatelink/manage-dns-names.html>
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrivateDns {
     /// The name.
     pub name: String,
@@ -40,7 +42,7 @@ pub struct PrivateDns {
 }
 
 /// A Region from which consumers can connect.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SupportedRegion {
     /// `us-east-1`, …
     pub name: String,

@@ -151,7 +151,6 @@ pub fn only_status(results: Vec<CheckResult>) -> Status {
 pub fn network() -> Network {
     Network {
         rules: Ok(Vec::new()),
-        target_rules: Ok(Vec::new()),
         prefix_lists: BTreeMap::new(),
         interfaces: Ok(Vec::new()),
         subnets: Ok(Vec::new()),

@@ -1,0 +1,228 @@
+//! When health-watcher may trust a stored path: only to find that nothing has changed. Pure.
+//!
+//! A stored path may be out of date. So a result that comes of it never fires an alert, never makes one worse and never
+//! resolves one: whatever would change an alert is read anew first.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::lifecycle::Phase;
+use super::reconcile::Round;
+use super::record::{Items, Key};
+use crate::checks::{CheckResult, Status};
+use crate::ids::Arn;
+use crate::snapshot::{Hostname, Path, Topology};
+
+/// The stored path, if it can be used.
+#[must_use]
+pub fn usable(items: &Items, now: Timestamp, max_age: SignedDuration) -> Option<&Path> {
+    recorded(items).filter(|path| path.is_valid(now, max_age))
+}
+
+/// The stored path, however old.
+#[must_use]
+pub fn recorded(items: &Items) -> Option<&Path> {
+    let mut records = items.iter().filter(|(key, _)| key.subject == Key::PATH);
+    records.find_map(|(_, item)| item.record.as_ref()?.path())
+}
+
+/// How long a target group's tags are taken over from the stored path. With a schedule of 15 minutes, every fifth run reads
+/// them.
+const NAMES_VALID_FOR: SignedDuration = SignedDuration::from_mins(65);
+
+/// Takes the names of all target groups over from the stored paths. When they were read; `None` if that is too long ago, or
+/// if one of the groups is new: then they must be read.
+pub fn take_names<'a>(
+    topology: &mut Topology,
+    stored: impl IntoIterator<Item = &'a Path>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let is_recent =
+        |path: &&Path| path.is_valid(now, NAMES_VALID_FOR) && now.duration_since(path.named_at) < NAMES_VALID_FOR;
+    let stored: Vec<&Path> = stored.into_iter().filter(is_recent).collect();
+    let mut names: Vec<Hostnames<'a>> = Vec::new();
+    for group in topology.target_groups() {
+        let (path, name) = stored.iter().find_map(|path| Some((path, path.hostname(&group)?)))?;
+        names.push(Hostnames { group, name, read_at: path.named_at });
+    }
+    for group in topology.target_groups_mut() {
+        let name = names.iter().find(|known| known.group == group.arn)?;
+        group.hostname = Some(Ok(name.name.clone()));
+    }
+    names.iter().map(|name| name.read_at).min()
+}
+
+/// A target group's name, and when it was read.
+struct Hostnames<'a> {
+    group: Arn,
+    name: &'a Option<Hostname>,
+    read_at: Timestamp,
+}
+
+/// Whether `round` changes no alert of `function`. Its results come from a stored path with the health of its targets read
+/// now; those of `before` come from the path as it was stored. An unknown result is trusted if it was the same then: some
+/// things can never be known.
+#[must_use]
+pub fn changes_nothing(round: &Round, before: &[CheckResult], function: &str, items: &Items) -> bool {
+    let is_ours = |key: &Key| key.function == function && round.checks.iter().any(|check| check.id == key.subject);
+    let mut alerts = items.iter().filter(|(key, _)| is_ours(key)).filter_map(|(key, item)| {
+        // An item that cannot be read may be anything.
+        let alert = item.record.as_ref().map(|record| record.alert());
+        match alert {
+            Some(Some(alert)) if alert.is_over() => None,
+            alert => Some((key, alert.flatten())),
+        }
+    });
+    let result_of = |key: &Key| {
+        round.results.iter().find(|result| result.check.id == key.subject && result.resource == key.resource)
+    };
+    let is_firing = |result: &CheckResult| {
+        let key = Key::new(function, result.check.id, &result.resource);
+        let alert = items.get(&key).and_then(|item| item.record.as_ref()?.alert());
+        alert.is_some_and(|alert| alert.phase == Phase::Firing)
+    };
+    let alerts_stay = alerts.all(|(key, alert)| match (alert, result_of(key).map(|result| &result.status)) {
+        (Some(alert), Some(Status::Fail(finding))) => {
+            alert.phase == Phase::Firing
+                && alert.finding.severity == finding.severity
+                && alert.finding.parts == finding.parts
+        }
+        (Some(_), Some(Status::Unknown(_))) => true,
+        _ => false,
+    });
+    let results_stay = round.results.iter().all(|result| match &result.status {
+        Status::Pass(_) => true,
+        Status::Fail(_) => is_firing(result),
+        Status::Unknown(_) => before.contains(result),
+    });
+    alerts_stay && results_stay
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::alerts::lifecycle::Alert;
+    use crate::alerts::record::{Item, Record, State, Version};
+    use crate::checks::{Finding, Severity, catalogue};
+    use crate::snapshot::TargetGroup;
+    use crate::testing::{at, endpoint_service, finding, load_balancer, service, target_group, topology};
+
+    const FUNCTION: &str = "health-watcher";
+
+    fn result(status: Status) -> CheckResult {
+        CheckResult { check: catalogue::find("target-group.health").unwrap(), resource: "pg".to_owned(), status }
+    }
+
+    fn fails(severity: Severity) -> Status {
+        Status::Fail(Box::new(finding(severity)))
+    }
+
+    fn unknown(why: &str) -> Status {
+        Status::Unknown(why.to_owned())
+    }
+
+    fn item(alert: Alert) -> Item {
+        let record = Record::new(State::Alert(Box::new(alert)), at(8, 0));
+        Item { record: Some(record), version: Version::At(1) }
+    }
+
+    /// Whether this status, with this item stored and this status when the path was read, changes nothing.
+    fn same(status: Status, item: impl Into<Option<Item>>, before: Status) -> bool {
+        let check = catalogue::find("target-group.health").unwrap();
+        let round = Round { observed_at: at(9, 0), checks: vec![check], results: vec![result(status)] };
+        let items = item.into().map(|item| (Key::new(FUNCTION, check.id, "pg"), item)).into_iter().collect();
+        changes_nothing(&round, &[result(before)], FUNCTION, &items)
+    }
+
+    fn in_phase(phase: Phase) -> Item {
+        item(Alert {
+            phase,
+            failing: 2,
+            passing: 0,
+            milder: 0,
+            counted_by: "run".to_owned(),
+            since: at(8, 0),
+            last_notified: at(8, 0),
+            notified: (phase == Phase::Firing).then_some(Severity::Warning),
+            last_fired: None,
+            parts: BTreeMap::new(),
+            incident: "incident".to_owned(),
+            finding: finding(Severity::Warning),
+            unknown: None,
+            silenced: false,
+        })
+    }
+
+    fn pass() -> Status {
+        Status::Pass("right".to_owned())
+    }
+
+    #[test]
+    fn what_passes_changes_nothing_unless_an_alert_is_open() {
+        assert!(same(pass(), None, pass()));
+        assert!(same(pass(), in_phase(Phase::Resolved), pass()));
+        assert!(!same(pass(), in_phase(Phase::Firing), pass()), "a stale path resolves nothing");
+        assert!(!same(pass(), in_phase(Phase::Pending), pass()));
+        let unreadable = Item { record: None, version: Version::Unreadable };
+        assert!(!same(pass(), unreadable, pass()));
+    }
+
+    #[test]
+    fn what_fails_changes_nothing_only_if_it_fires_in_the_same_way() {
+        let warning = || fails(Severity::Warning);
+        assert!(!same(warning(), None, warning()), "a stale path fires nothing");
+        assert!(!same(warning(), in_phase(Phase::Pending), warning()));
+        assert!(!same(warning(), in_phase(Phase::Resolved), warning()));
+        assert!(same(warning(), in_phase(Phase::Firing), pass()));
+        assert!(!same(fails(Severity::Critical), in_phase(Phase::Firing), pass()), "it got worse");
+        let other = Finding { parts: vec!["another".to_owned()], ..finding(Severity::Warning) };
+        assert!(!same(Status::Fail(Box::new(other)), in_phase(Phase::Firing), pass()));
+    }
+
+    #[test]
+    fn what_is_unknown_is_trusted_only_if_it_was_when_the_path_was_read() {
+        assert!(same(unknown("ALB target"), None, unknown("ALB target")));
+        assert!(same(unknown("ALB target"), in_phase(Phase::Firing), unknown("ALB target")));
+        assert!(!same(unknown("no such target group"), None, pass()));
+        assert!(!same(unknown("no such target group"), None, unknown("ALB target")));
+    }
+
+    #[test]
+    fn an_open_alert_of_what_the_path_does_not_have_is_read_anew() {
+        let check = catalogue::find("target-group.health").unwrap();
+        let round = Round { observed_at: at(9, 0), checks: vec![check], results: Vec::new() };
+        let items = |phase| [(Key::new(FUNCTION, check.id, "pg"), in_phase(phase))].into();
+        assert!(!changes_nothing(&round, &[], FUNCTION, &items(Phase::Firing)));
+        assert!(changes_nothing(&round, &[], FUNCTION, &items(Phase::Resolved)));
+        assert!(changes_nothing(&round, &[], "drift-watcher", &items(Phase::Firing)), "another function's");
+    }
+
+    fn with_name(name: Option<&str>) -> Topology {
+        let name =
+            name.map(|name| Hostname { name: name.to_owned(), addresses: Ok(Vec::new()), networks: Ok(Vec::new()) });
+        let group = TargetGroup { hostname: Some(Ok(name)), ..target_group("pg") };
+        topology(endpoint_service(), [load_balancer("pg", vec![group])])
+    }
+
+    /// The names that the target groups of a later read have at this time, if those of the stored path are taken over.
+    fn taken_over(stored: &Topology, mut read: Topology, now: Timestamp) -> Option<Vec<Option<String>>> {
+        let path = Path::new(stored, &service(1), at(8, 0), at(8, 0)).unwrap();
+        let named_at = take_names(&mut read, [&path], now)?;
+        assert_eq!(named_at, at(8, 0), "it is as old as the tags are");
+        let names = read.target_groups_mut().map(|group| group.hostname.clone().unwrap().unwrap());
+        Some(names.map(|name| Some(name?.name)).collect())
+    }
+
+    #[test]
+    fn tags_are_taken_over_for_an_hour_and_read_for_a_new_target_group() {
+        let unread = || topology(endpoint_service(), [load_balancer("pg", vec![target_group("pg")])]);
+        let name = Some("db.example.internal");
+        assert_eq!(taken_over(&with_name(name), unread(), at(9, 0)), Some(vec![name.map(ToOwned::to_owned)]));
+        assert_eq!(taken_over(&with_name(None), unread(), at(9, 0)), Some(vec![None]));
+        assert_eq!(taken_over(&with_name(name), unread(), at(9, 5)), None, "too long ago");
+        let another =
+            topology(endpoint_service(), [load_balancer("pg", vec![target_group("pg"), target_group("new")])]);
+        assert_eq!(taken_over(&with_name(name), another, at(9, 0)), None, "not read yet");
+    }
+}

@@ -1,0 +1,161 @@
+//! What is behind one endpoint service, as drift-watcher stores it, so that health-watcher need not read it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{EndpointService, Hostname, LoadBalancer, TargetGroup, Topology};
+use crate::ids::{Arn, ServiceId};
+
+/// The form of what is stored. A path in another form is read anew.
+const FORM: u32 = 1;
+
+/// The largest path that is stored, in bytes of JSON. `DynamoDB` takes items of 400 KB.
+const MAX_BYTES: usize = 300_000;
+
+/// The endpoint service, its load balancers, listeners, target groups and targets, as read at one time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Path {
+    form: u32,
+    /// When the read began.
+    pub read_at: Timestamp,
+    /// When the target groups' tags were read.
+    pub named_at: Timestamp,
+    service: EndpointService,
+    load_balancers: BTreeMap<Arn, LoadBalancer>,
+}
+
+impl Path {
+    /// The path of `service` in `topology`, which was read at `read_at`, and the tags at `named_at`; `None` if a part of it is
+    /// unknown, or if it is too large to be stored.
+    #[must_use]
+    pub fn new(topology: &Topology, service: &ServiceId, read_at: Timestamp, named_at: Timestamp) -> Option<Self> {
+        let load_balancers = topology.load_balancers_of(service).ok()?;
+        let load_balancers = load_balancers.into_iter().map(|it| (it.arn.clone(), stripped(it.clone()))).collect();
+        let service = EndpointService { principals: None, ..topology.service(service).ok()?.clone() };
+        let path = Self { form: FORM, read_at, named_at, service, load_balancers };
+        // What contains a failure cannot be written as JSON.
+        let bytes = serde_json::to_vec(&path).ok()?.len();
+        (bytes <= MAX_BYTES).then_some(path)
+    }
+
+    /// Whether it may still be used at `now`: it has this version's form, and is not older than `max_age`.
+    #[must_use]
+    pub fn is_valid(&self, now: Timestamp, max_age: SignedDuration) -> bool {
+        self.form == FORM && now.duration_since(self.read_at) <= max_age
+    }
+
+    /// The endpoint service's `Name` tag.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.service.name.as_deref()
+    }
+
+    /// The name that the target group had by its tag, if the path has the group.
+    #[must_use]
+    pub fn hostname(&self, group: &Arn) -> Option<&Option<Hostname>> {
+        let groups =
+            self.load_balancers.values().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten());
+        let mut named = groups.filter(|known| known.arn == *group);
+        named.find_map(|known| known.hostname.as_ref()?.as_ref().ok())
+    }
+
+    /// The endpoint service.
+    #[must_use]
+    pub fn service(&self) -> &ServiceId {
+        &self.service.id
+    }
+}
+
+/// Without what only people read: the descriptions of targets' health.
+fn stripped(mut load_balancer: LoadBalancer) -> LoadBalancer {
+    for group in load_balancer.target_groups.iter_mut().flatten() {
+        for target in group.targets.iter_mut().flatten() {
+            (target.reason, target.description) = (None, None);
+        }
+    }
+    load_balancer
+}
+
+impl Topology {
+    /// What is behind the endpoint services of these paths. Of a load balancer that several share, the latest read counts.
+    #[must_use]
+    pub fn from_paths<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Self {
+        let mut paths: Vec<&Path> = paths.into_iter().collect();
+        paths.sort_by_key(|path| path.read_at);
+        let services = paths.iter().map(|path| (path.service.id.clone(), path.service.clone())).collect();
+        let load_balancers = paths.iter().flat_map(|path| path.load_balancers.clone()).collect();
+        Self { services: Some(Ok(services)), load_balancers, ..Self::default() }
+    }
+
+    /// The target groups of all load balancers, each as often as a load balancer has it.
+    pub fn target_groups_mut(&mut self) -> impl Iterator<Item = &mut TargetGroup> {
+        self.load_balancers.values_mut().flat_map(|load_balancer| load_balancer.target_groups.iter_mut().flatten())
+    }
+
+    /// The ARNs of the target groups.
+    #[must_use]
+    pub fn target_groups(&self) -> BTreeSet<Arn> {
+        let groups =
+            self.load_balancers.values().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten());
+        groups.map(|group| group.arn.clone()).collect()
+    }
+
+    /// The names that target groups have by their tags.
+    pub fn hostnames_mut(&mut self) -> impl Iterator<Item = (bool, &mut Hostname)> {
+        self.target_groups_mut().filter_map(|group| match &mut group.hostname {
+            Some(Ok(Some(hostname))) => Some((group.is_ipv6, hostname)),
+            _ => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::{CrossZoneOverride, Target};
+    use crate::testing::{at, call_error, endpoint_service, load_balancer, service, target, target_group, topology};
+
+    fn read() -> Topology {
+        let group = TargetGroup {
+            targets: Ok(vec![target(1, "unhealthy"), Target { zone: None, ..target(2, "healthy") }]),
+            cross_zone: Some(Ok(CrossZoneOverride::LoadBalancer)),
+            ..target_group("pg")
+        };
+        let balancer = LoadBalancer { cross_zone: Some(Ok(true)), ..load_balancer("pg", vec![group]) };
+        topology(endpoint_service(), [balancer])
+    }
+
+    #[test]
+    fn what_was_read_is_what_is_stored_but_for_the_words() {
+        let path = Path::new(&read(), &service(1), at(8, 0), at(7, 0)).unwrap();
+        let stored: Path = serde_json::from_str(&serde_json::to_string(&path).unwrap()).unwrap();
+        assert_eq!(stored, path);
+        let mut expected = read();
+        for target in expected.target_groups_mut().flat_map(|group| group.targets.iter_mut().flatten()) {
+            (target.reason, target.description) = (None, None);
+        }
+        assert_eq!(Topology::from_paths([&stored]).load_balancers, expected.load_balancers);
+    }
+
+    #[test]
+    fn a_path_with_a_failed_read_is_not_stored() {
+        let mut failed = read();
+        failed.target_groups_mut().for_each(|group| group.targets = Err(call_error("x")));
+        assert_eq!(Path::new(&failed, &service(1), at(8, 0), at(7, 0)), None);
+        let mut failed = read();
+        failed.load_balancers.values_mut().for_each(|balancer| balancer.cross_zone = Some(Err(call_error("x"))));
+        assert_eq!(Path::new(&failed, &service(1), at(8, 0), at(7, 0)), None);
+        assert_eq!(Path::new(&Topology::default(), &service(1), at(8, 0), at(7, 0)), None);
+    }
+
+    #[test]
+    fn a_path_that_is_old_or_of_another_version_is_not_used() {
+        let path = Path::new(&read(), &service(1), at(8, 0), at(7, 0)).unwrap();
+        let half_an_hour = SignedDuration::from_mins(30);
+        assert!(path.is_valid(at(8, 30), half_an_hour));
+        assert!(!path.is_valid(at(8, 31), half_an_hour));
+        assert!(!Path { form: FORM + 1, ..path }.is_valid(at(8, 1), half_an_hour));
+    }
+}
