@@ -42,10 +42,10 @@ WRITES = re.compile(r"(ec2|elasticloadbalancing):(?!Describe|Get)")
 STRICT = {"UntrustedRequests": "reject", "CrossZone": "enforce", "AlertEmail": "ops@example.com"}
 LOAD_BALANCER = f"arn:aws:elasticloadbalancing:eu-central-1:{ACCOUNT}:loadbalancer/net/db/0123456789abcdef"
 TARGET_GROUP = f"arn:aws:elasticloadbalancing:eu-central-1:{ACCOUNT}:targetgroup/db/0123456789abcdef"
-# According to the reference these two can be limited to resources. They read this account's own resources anyway, and
-# "*" works however EC2 authorizes them.
 CENTRAL = "999988887777"
-UNLIMITED = {"ec2:DescribeVpcEndpointServicePermissions", "ec2:GetManagedPrefixListEntries"}
+# According to the reference these can be limited to resources. The first two read this account's own resources anyway,
+# and "*" works however EC2 authorizes them. The third can be limited to datasets, and AWS's own metrics are in none.
+UNLIMITED = {"ec2:DescribeVpcEndpointServicePermissions", "ec2:GetManagedPrefixListEntries", "cloudwatch:GetMetricData"}
 
 
 def known(action):

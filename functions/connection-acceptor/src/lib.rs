@@ -13,6 +13,7 @@ use guard_aws::metrics;
 use guard_aws::notify::{Findings, LoadedState, Notifier};
 use guard_aws::observe::Observer;
 use guard_core::alerts::connection::history;
+use guard_core::alerts::path;
 use guard_core::alerts::reconcile::{Report, Round};
 use guard_core::alerts::record::Partition;
 use guard_core::checks::{Check, CheckContext, Group, History, catalogue, cause, checks_of};
@@ -22,6 +23,7 @@ use guard_core::ids::{EndpointId, ServiceId};
 use guard_core::snapshot::{Calls, Connection, Topology};
 use guard_core::trigger::Trigger;
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 /// Pauses before each read that confirms a change. If it takes longer, a later run reports it.
 const CONFIRM_AFTER: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
@@ -90,7 +92,7 @@ impl ConnectionAcceptor {
 
     async fn run(&self, invocation: &Invocation) -> Result<(), RunErrors> {
         let trigger = &invocation.trigger;
-        let (observer, partitions) = (self.observer.for_run(), self.notifier.partitions());
+        let (observer, partitions) = (self.observer.for_run(invocation.deadline.reads), self.notifier.partitions());
         // Accepting does not wait for the table; rejecting does, since it must not hit what the table knows as dbt's.
         let accept = async {
             let before = self.read_before(&observer, trigger).await;
@@ -98,13 +100,18 @@ impl ConnectionAcceptor {
             let outcome = self.applier.apply_connections(&plan).await;
             (before, plan, outcome)
         };
-        let ((before, mut plan, mut outcome), states) = tokio::join!(accept, self.notifier.load_state(&partitions));
+        let removed = self.notifier.close_removed_services(&invocation.origin, Timestamp::now());
+        let ((before, mut plan, mut outcome), states, removed) =
+            tokio::join!(accept, self.notifier.load_state(&partitions), removed);
         let rejects = self.rejects(before.connections(), &states);
         outcome.extend(self.applier.apply_connections(&rejects).await);
         plan.reject = rejects.reject;
         let confirmed = self.confirm(&observer, &plan).await;
         let run = Run { invocation, before, outcome, confirmed, calls: observer.calls() };
-        self.notify(run, &plan, states).await.into_result()
+        let mut errors = RunErrors::default();
+        errors.push(removed);
+        errors.append(self.notify(run, &plan, states).await);
+        errors.into_result()
     }
 
     fn log_unconfigured_services(&self, trigger: &Trigger) {
@@ -191,10 +198,13 @@ impl ConnectionAcceptor {
 
     async fn notify(&self, run: Run<'_>, plan: &Plan, states: Vec<(&Partition, LoadedState)>) -> RunErrors {
         let mut errors = RunErrors::default();
-        errors.push(self.notifier.close_removed_services(&run.invocation.origin, run.before.began).await);
+        let names = stored_names(&states);
         let findings: Vec<Findings<'_>> = states.into_iter().map(|state| self.findings(state, &run)).collect();
         let unknown_checks = metrics::unknown_checks(&findings);
-        let notified = self.notifier.notify(run.invocation, findings, async || self.names().await).await;
+        let notified = self
+            .notifier
+            .notify(run.invocation, findings, async || self.names(names, run.invocation.deadline.end).await)
+            .await;
         errors.append(notified.errors);
         let planned = plan.accept.values().flatten();
         let accepted = planned.filter(|endpoint| !run.outcome.refused.contains_key(endpoint.as_str())).count();
@@ -247,17 +257,30 @@ impl ConnectionAcceptor {
         }
     }
 
-    /// The services' names, which only serve the reader: the run does not wait for them when EC2 is slow.
-    async fn names(&self) -> BTreeMap<ServiceId, String> {
-        let services = self.observer.for_run();
-        let services = services.endpoint_services(&self.settings.policy.services);
-        match tokio::time::timeout(NAMES_WITHIN, services).await {
-            Ok(services @ Ok(_)) => Topology { services: Some(services), ..Topology::default() }.names(),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "sending without the services' names");
-                BTreeMap::new()
-            }
-            Err(_) => BTreeMap::new(),
+    /// The services' names, which only serve the reader. EC2 is asked for those that drift-watcher has not stored, but the
+    /// run does not wait for it when it is slow.
+    async fn names(&self, stored: BTreeMap<ServiceId, Option<String>>, end: Instant) -> BTreeMap<ServiceId, String> {
+        let known = || stored.iter().filter_map(|(service, name)| Some((service.clone(), name.clone()?)));
+        let unknown: BTreeSet<ServiceId> =
+            self.settings.policy.services.iter().filter(|service| !stored.contains_key(service)).cloned().collect();
+        if unknown.is_empty() {
+            return known().collect();
         }
+        let observer = self.observer.for_run(end.min(Instant::now() + NAMES_WITHIN));
+        let services = observer.endpoint_services(&unknown).await;
+        if let Err(error) = &services {
+            tracing::warn!(%error, "sending without the names of some services");
+        }
+        let asked = Topology { services: Some(services), ..Topology::default() }.names();
+        known().chain(asked).collect()
     }
+}
+
+/// The services' names, as drift-watcher read and stored them; `None` for a service that has none.
+fn stored_names(states: &[(&Partition, LoadedState)]) -> BTreeMap<ServiceId, Option<String>> {
+    let name = |(partition, state): &(&Partition, LoadedState)| {
+        let path = path::recorded(state.as_ref().ok()?)?;
+        Some((partition.service()?.clone(), path.name().map(ToOwned::to_owned)))
+    };
+    states.iter().filter_map(name).collect()
 }

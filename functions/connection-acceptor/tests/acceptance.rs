@@ -5,10 +5,11 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use connection_acceptor::ConnectionAcceptor;
 use guard_aws::events;
-use guard_aws::lambda::Invocation;
+use guard_aws::lambda::{Deadline, Invocation};
 use guard_aws::testing::{self as aws, Request, Table, cloudtrail_event, notification, scheduled};
 use guard_core::testing::{DBT, UNTRUSTED, endpoint, origin, service, settings};
 use proptest::prelude::*;
@@ -129,7 +130,8 @@ async fn run(aws: Aws, variables: &[(&str, &str)], event: &Value) -> (Result<(),
     let aws = Arc::new(Mutex::new(aws));
     let config = aws::config(&aws, Aws::answer);
     let id = format!("run-{}", RUNS.fetch_add(1, Ordering::Relaxed));
-    let invocation = Invocation { id, trigger: events::parse(event), origin: origin() };
+    let deadline = Deadline::new(Duration::from_secs(110));
+    let invocation = Invocation { id, trigger: events::parse(event), origin: origin(), deadline };
     let result = ConnectionAcceptor::new(settings(variables), &config).handle(invocation).await;
     let aws = std::mem::take(&mut *aws.lock().unwrap());
     (result.map_err(|undone| undone.to_string()), aws)

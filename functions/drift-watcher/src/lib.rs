@@ -10,6 +10,7 @@ use guard_aws::notify::{Findings, LoadedState, Notifier};
 use guard_aws::observe::{Observer, Scope};
 use guard_core::alerts::heartbeat;
 use guard_core::alerts::inventory;
+use guard_core::alerts::path;
 use guard_core::alerts::reconcile::{Report, Round};
 use guard_core::alerts::record::Partition;
 use guard_core::alerts::traffic::{self, Question};
@@ -17,7 +18,7 @@ use guard_core::checks::cross_zone::{self, Plan};
 use guard_core::checks::{CheckContext, Group, cause, checks_of};
 use guard_core::config::{CrossZone, Settings};
 use guard_core::ids::ServiceId;
-use guard_core::snapshot::{Calls, Topology, Traffic};
+use guard_core::snapshot::{Calls, Path, Topology, Traffic};
 use guard_core::trigger::Trigger;
 use jiff::Timestamp;
 
@@ -37,6 +38,8 @@ struct Run<'a> {
     invocation: &'a Invocation,
     /// The first read, and when it began.
     first: (Topology, Timestamp),
+    /// When the target groups' tags were read.
+    named_at: Timestamp,
     outcome: Outcome,
     /// The first read with the cross-zone attributes read again, if the run changed any.
     enforced: Option<(Topology, Timestamp)>,
@@ -74,10 +77,14 @@ impl DriftWatcher {
     async fn run(&self, invocation: &Invocation) -> Result<(), RunErrors> {
         let policy = &self.settings.policy;
         let began = Timestamp::now();
-        let (observer, partitions) = (self.observer.for_run(), self.notifier.partitions());
+        let (observer, partitions) = (self.observer.for_run(invocation.deadline.reads), self.notifier.partitions());
         let scope = Scope::Settings { notifications: policy.notification_topic.is_some() };
-        let (topology, states) =
-            tokio::join!(observer.topology(&policy.services, scope), self.notifier.load_state(&partitions));
+        let (mut topology, states, removed) = tokio::join!(
+            observer.topology(&policy.services, scope),
+            self.notifier.load_state(&partitions),
+            self.notifier.close_removed_services(&invocation.origin, began)
+        );
+        let named_at = self.name_target_groups(&observer, &mut topology, &states, invocation).await;
         let plan = self.plan(&topology);
         let outcome = self.applier.enforce_cross_zone(&plan).await;
         let enforced = if plan.is_empty() || policy.dry_run {
@@ -88,10 +95,11 @@ impl DriftWatcher {
             Some((again, began))
         };
         let traffic = self.traffic(&observer, &topology, &states).await;
-        let run = Run { invocation, first: (topology, began), outcome, enforced, traffic, calls: observer.calls() };
+        let run =
+            Run { invocation, first: (topology, began), named_at, outcome, enforced, traffic, calls: observer.calls() };
 
         let mut errors = RunErrors::default();
-        errors.push(self.notifier.close_removed_services(&invocation.origin, began).await);
+        errors.push(removed);
         let findings: Vec<Findings<'_>> = states.into_iter().map(|state| self.findings(state, &run)).collect();
         let unknown_checks = metrics::unknown_checks(&findings);
         let notified = self.notifier.notify(invocation, findings, async || run.first.0.names()).await;
@@ -129,6 +137,26 @@ impl DriftWatcher {
         due.iter().map(next).collect()
     }
 
+    /// Fills in the names of the target groups: from the stored paths, or from their tags: once an hour, for a new group, and
+    /// after a change, which may be one of tags. When they were read.
+    async fn name_target_groups(
+        &self,
+        observer: &Observer,
+        topology: &mut Topology,
+        states: &[(&Partition, LoadedState)],
+        invocation: &Invocation,
+    ) -> Timestamp {
+        let now = Timestamp::now();
+        let stored = states.iter().filter_map(|(_, state)| path::recorded(state.as_ref().ok()?));
+        if !matches!(invocation.trigger, Trigger::Change(_))
+            && let Some(named_at) = path::take_names(topology, stored, now)
+        {
+            return named_at;
+        }
+        observer.name_target_groups(topology).await;
+        now
+    }
+
     fn plan(&self, topology: &Topology) -> Plan {
         match self.settings.policy.cross_zone {
             CrossZone::Enforce => Plan::new(topology.load_balancers.values()),
@@ -147,7 +175,9 @@ impl DriftWatcher {
                 let heartbeat = is_asked.then(|| heartbeat::notice(&first, state.as_ref().ok(), Timestamp::now()));
                 let traffic = run.traffic.get(service).cloned();
                 let rounds = std::iter::once(first).chain(enforced).collect();
-                Findings { report: Report { heartbeat, in_place, traffic, ..Report::new(partition, rounds) }, state }
+                let path = Path::new(&run.first.0, service, run.first.1, run.named_at);
+                let report = Report { heartbeat, in_place, traffic, path, ..Report::new(partition, rounds) };
+                Findings { report, state }
             }
             Partition::Guard => {
                 Findings { report: Report::new(partition, vec![Round::of_calls(&run.calls, run.first.1)]), state }

@@ -1,7 +1,7 @@
 //! How every function starts and ends.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -14,6 +14,7 @@ use guard_core::snapshot::CallError;
 use guard_core::trigger::Trigger;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::events;
 
@@ -35,10 +36,20 @@ pub async fn serve<G>(
             id: event.context.request_id,
             trigger: events::parse(&event.payload),
             origin: origin(settings, &event.context.invoked_function_arn, *region),
+            deadline: Deadline::new(time_left(event.context.deadline)),
         };
-        handle(guard, invocation).await.map_err(Error::from)
+        let end = invocation.deadline.end;
+        // Boxed, since a run's future is large, and its type deep.
+        let result = tokio::time::timeout_at(end, Box::pin(handle(guard, invocation))).await;
+        result.unwrap_or_else(|_| Err(RunErrors::out_of_time())).map_err(Error::from)
     }))
     .await
+}
+
+/// The time until Lambda's deadline, in milliseconds since the epoch.
+fn time_left(deadline: u64) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Duration::from_millis(deadline).saturating_sub(now)
 }
 
 /// One start of a function.
@@ -51,6 +62,32 @@ pub struct Invocation {
     pub trigger: Trigger,
     /// The deployment that it belongs to.
     pub origin: Origin,
+    /// When its parts must end.
+    pub deadline: Deadline,
+}
+
+/// When the parts of a run must end, so that it ends by itself before Lambda kills it.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    /// When reading must end. What follows stores and sends what was seen.
+    pub reads: Instant,
+    /// When the run must end.
+    pub end: Instant,
+}
+
+/// What a run leaves of its time to Lambda.
+const RESERVE: Duration = Duration::from_secs(6);
+
+/// How long storing and sending may take: three calls, each as slow as [`sdk_config`] allows.
+const SENDING: Duration = Duration::from_secs(24);
+
+impl Deadline {
+    /// For a run that is killed after `left`. Of little time, half is for reading.
+    #[must_use]
+    pub fn new(left: Duration) -> Self {
+        let (now, usable) = (Instant::now(), left.saturating_sub(RESERVE));
+        Self { reads: now + usable - SENDING.min(usable / 2), end: now + usable }
+    }
 }
 
 /// The deployment, as the ARN of the invoked function names it. Without one, the account is not known, and the Region is
@@ -91,6 +128,12 @@ async fn sdk_config() -> SdkConfig {
 pub struct RunErrors(Vec<CallError>);
 
 impl RunErrors {
+    /// The run did not end in time. What it had stored, the next run sends.
+    fn out_of_time() -> Self {
+        let error = "the run took too long; the next run sends what is stored and not sent".to_owned();
+        Self(vec![CallError { call: "lambda:Invoke", error, denied: false }])
+    }
+
     /// Adds failures.
     pub fn extend(&mut self, failures: impl IntoIterator<Item = CallError>) {
         self.0.extend(failures);
@@ -121,5 +164,22 @@ impl fmt::Display for RunErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let failures: Vec<String> = self.0.iter().map(ToString::to_string).collect();
         write!(f, "left undone: {}", failures.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_leaves_time_for_storing_and_sending_and_some_to_lambda() {
+        let now = Instant::now();
+        let ends = |left| {
+            let Deadline { reads, end } = Deadline::new(Duration::from_secs(left));
+            ((reads - now).as_secs(), (end - now).as_secs())
+        };
+        assert_eq!(ends(110), (80, 104));
+        assert_eq!(ends(30), (12, 24), "half of little time is for reading");
+        assert_eq!(ends(3), (0, 0));
     }
 }

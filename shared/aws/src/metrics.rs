@@ -2,6 +2,8 @@
 //! needs no call and no permission. The function is the only dimension, so the number of metrics, and their cost, is fixed.
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 
+use std::collections::BTreeMap;
+
 use guard_core::checks::{Severity, Status};
 use guard_core::snapshot::{Health, Topology};
 use jiff::Timestamp;
@@ -40,10 +42,10 @@ pub fn unknown_checks(findings: &[Findings<'_>]) -> Metric {
     ("UnknownChecks", results.filter(|result| matches!(result.status, Status::Unknown(_))).count())
 }
 
-/// `HealthyTargets` and `UnhealthyTargets`, each target group once.
-#[must_use]
-pub fn targets(topology: &Topology) -> [Metric; 2] {
-    let groups = topology.load_balancers.values().flat_map(|balancer| balancer.target_groups.iter().flatten());
+/// `HealthyTargets` and `UnhealthyTargets`, each load balancer once.
+pub fn targets<'a>(reads: impl IntoIterator<Item = &'a Topology>) -> [Metric; 2] {
+    let load_balancers: BTreeMap<_, _> = reads.into_iter().flat_map(|topology| &topology.load_balancers).collect();
+    let groups = load_balancers.values().flat_map(|balancer| balancer.target_groups.iter().flatten());
     let (mut healthy, mut unhealthy) = (0, 0);
     for target in groups.flat_map(|group| group.targets.iter().flatten()) {
         match target.health {

@@ -1,5 +1,7 @@
 //! Calls that AWS refuses: a run ends in error, the alerts name the call, and nothing is lost or sent twice.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
 use flows::environment::{Environment, with_environment};
 use flows::local_aws::eventually;
@@ -44,6 +46,29 @@ fn a_denied_read_is_an_alert_that_names_the_action() -> Result<()> {
         aws.clear_faults()?;
         environment.run(HealthWatcher)?;
         mailbox.wait("[RESOLVED]", "elasticloadbalancing:DescribeTargetHealth")?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_run_ends_by_itself_before_lambda_kills_it_and_says_what_it_did_not_read() -> Result<()> {
+    with_environment(|environment| {
+        let Environment { aws, stack, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        let action = "elasticloadbalancing:DescribeTargetHealth";
+        let timeout = Duration::from_secs(16);
+        stack.set_timeout(aws, HealthWatcher, timeout)?;
+        aws.delay_answers(action, Duration::from_mins(1))?;
+        let began = Instant::now();
+        let error = environment.failing_run(HealthWatcher)?;
+        ensure!(began.elapsed() < timeout, "it took {:?}", began.elapsed());
+        ensure!(error.contains(&format!("{action} failed: no time was left in this run")), "{error}");
+        mailbox.wait("[WARNING]", action)?;
+
+        aws.delay_answers(action, Duration::ZERO)?;
+        stack.set_timeout(aws, HealthWatcher, Duration::from_secs(110))?;
+        environment.run(HealthWatcher)?;
+        mailbox.wait("[RESOLVED]", action)?;
         Ok(())
     })
 }

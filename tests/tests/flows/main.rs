@@ -7,6 +7,7 @@ mod connections;
 mod failures;
 mod health;
 mod lateness;
+mod path;
 mod story;
 mod strict;
 mod targets;

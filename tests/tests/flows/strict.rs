@@ -11,6 +11,8 @@ use flows::stack::{self, Function, Stack};
 use flows::{COMPANY, REGION, UNTRUSTED, api_calls};
 use serde_json::json;
 
+use crate::path::StoredPath;
+
 /// One flow, since the last step compares the permissions with the calls of all steps.
 #[test]
 fn the_strict_guard_revokes_and_restores_and_uses_every_permission_it_has() -> Result<()> {
@@ -21,6 +23,7 @@ fn the_strict_guard_revokes_and_restores_and_uses_every_permission_it_has() -> R
     strict.restores_a_target_group_that_overrides_the_load_balancer()?;
     strict.restores_the_load_balancer()?;
     strict.accepts_dbt()?;
+    strict.asks_for_a_name_that_is_not_stored()?;
     strict.asks_when_dbt_last_connected()?;
     strict.runs_each_function_on_its_schedule()?;
     strict.sends_programs_what_the_schema_describes()?;
@@ -36,6 +39,7 @@ struct Strict {
     untrusted: [String; 2],
     /// The URL of a queue that receives the alerts.
     queue: String,
+    path: StoredPath,
 }
 
 impl Strict {
@@ -47,7 +51,8 @@ impl Strict {
         let parameters = [("UntrustedRequests", "reject"), ("CrossZone", "enforce")];
         let stack = Stack::deploy(&aws, "guard", &[&guarded.service], &parameters)?;
         let queue = subscribe_queue(&aws, &stack)?;
-        Ok(Self { aws, guarded, other, untrusted, queue })
+        let path = StoredPath::new(&stack, &guarded.service)?;
+        Ok(Self { aws, guarded, other, untrusted, queue, path })
     }
 
     fn mailbox(&self) -> Mailbox<'_> {
@@ -92,6 +97,18 @@ impl Strict {
         let dbt = self.guarded.dbt_connects(&self.aws)?;
         self.mailbox().wait("[NOTICE]", &format!("dbt is connected through {dbt}"))?;
         Ok(())
+    }
+
+    /// More than once if drift-watcher stores the path again in the meantime.
+    fn asks_for_a_name_that_is_not_stored(&self) -> Result<()> {
+        eventually("EC2 to be asked for the service's name", 60, || {
+            self.path.remove(&self.aws)?;
+            let another = self.guarded.dbt_connects(&self.aws)?;
+            self.mailbox().wait("[NOTICE]", &format!("connected through {another}"))?;
+            let action = "ec2:DescribeVpcEndpointServiceConfigurations";
+            let asked = api_calls::count(&self.aws, Function::ConnectionAcceptor, action)?;
+            Ok((asked > 0).then_some(()))
+        })
     }
 
     fn asks_when_dbt_last_connected(&self) -> Result<()> {

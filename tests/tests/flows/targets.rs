@@ -3,6 +3,7 @@
 use anyhow::Result;
 use flows::company::TARGETS;
 use flows::environment::{Environment, with_environment};
+use flows::local_aws::eventually;
 use flows::stack::Function::{DriftWatcher, HealthWatcher};
 
 #[test]
@@ -56,8 +57,12 @@ fn a_target_group_with_a_hostname_must_have_the_addresses_of_that_name() -> Resu
         for target in &TARGETS[1..] {
             postgres.set_health(aws, target, "unhealthy")?;
         }
-        environment.run(HealthWatcher)?;
-        mailbox.wait("[WARNING]", "targets of postgres differ from what its hostname resolves to")?;
+        // The change of tags starts drift-watcher, which stores the name for health-watcher.
+        let differ = "targets of postgres differ from what its hostname resolves to";
+        eventually("the name to be known", 30, || {
+            environment.run(HealthWatcher)?;
+            Ok((mailbox.count("[WARNING]", differ)? > 0).then_some(()))
+        })?;
 
         postgres.run_printed_command(mailbox, "target-group.hostname", "targets of postgres differ")?;
         environment.run(HealthWatcher)?;

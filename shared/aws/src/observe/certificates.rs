@@ -16,7 +16,7 @@ impl Observer {
     /// These certificates, by ARN: one call each. One that is not in ACM is left out.
     pub(super) async fn certificates(&self, arns: BTreeSet<String>) -> BTreeMap<String, Observed<Certificate>> {
         let in_acm = arns.into_iter().filter(|arn| arn.contains(":acm:"));
-        let reads = in_acm.map(async |arn| (arn.clone(), self.certificate(&arn).await));
+        let reads = in_acm.map(|arn| async move { (arn.clone(), self.certificate(&arn).await) });
         join_all(reads).await.into_iter().collect()
     }
 

@@ -8,8 +8,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use guard_core::ids::Arn;
-use guard_core::snapshot::{Hostname, Observed, Route, RouteTable, Subnet, TargetGroup, TargetKind};
+use guard_core::snapshot::{Hostname, Route, RouteTable, Subnet, TargetGroup, TargetKind, Topology};
 use ipnet::IpNet;
 
 use super::Observer;
@@ -18,62 +17,61 @@ use super::Observer;
 const RESOLVE_WITHIN: Duration = Duration::from_secs(3);
 
 impl Observer {
-    /// Fills in the hostname of each group: from its tag, what DNS answers, and the networks that its VPC reaches.
-    pub(super) async fn resolve_hostnames(
-        &self,
-        groups: &mut BTreeMap<Arn, TargetGroup>,
-        tags: Observed<BTreeMap<Arn, String>>,
-    ) {
-        let tags = match tags {
+    /// Fills in the hostnames of all target groups: from their tags, and with the networks that their VPCs reach. DNS is not
+    /// asked yet.
+    pub async fn name_target_groups(&self, topology: &mut Topology) {
+        let tags = match self.hostname_tags(&topology.target_groups()).await {
             Ok(tags) => tags,
             Err(error) => {
-                for group in groups.values_mut() {
-                    group.hostname = Some(Err(error.clone()));
-                }
+                topology.target_groups_mut().for_each(|group| group.hostname = Some(Err(error.clone())));
                 return;
             }
         };
-        for group in groups.values_mut() {
-            group.hostname = Some(Ok(None));
-        }
-        let tagged = || groups.values().filter(|group| group.kind == TargetKind::Ip && tags.contains_key(&group.arn));
-        let vpcs: BTreeSet<String> = tagged().filter_map(|group| group.vpc.clone()).collect();
-        let names: BTreeSet<String> = tagged().filter_map(|group| tags.get(&group.arn).cloned()).collect();
-        let resolved = join_all(names.into_iter().map(async |name| (name.clone(), resolve(name).await)));
+        let tagged = |group: &&TargetGroup| group.kind == TargetKind::Ip && tags.contains_key(&group.arn);
+        let groups = topology.target_groups_mut().map(|group| &*group);
+        let vpcs: BTreeSet<String> = groups.filter(tagged).filter_map(|group| group.vpc.clone()).collect();
         let vpcs: Vec<String> = vpcs.into_iter().collect();
-        let networks = async {
-            let (subnets, tables) = tokio::join!(self.subnets(vpcs.clone()), self.route_tables(vpcs.clone()));
-            Ok((subnets?, tables?))
-        };
-        let (resolved, networks) = tokio::join!(resolved, networks);
-        let resolved: BTreeMap<String, Result<Vec<IpAddr>, String>> = resolved.into_iter().collect();
-        for group in groups.values_mut().filter(|group| group.kind == TargetKind::Ip) {
-            if let Some((name, addresses)) = tags.get(&group.arn).and_then(|name| resolved.get_key_value(name)) {
-                group.hostname = Some(Ok(Some(hostname(name, addresses, group, &networks))));
-            }
+        let (subnets, tables) = tokio::join!(self.subnets(vpcs.clone()), self.route_tables(vpcs));
+        let networks = subnets.and_then(|subnets| Ok((subnets, tables?)));
+        for group in topology.target_groups_mut() {
+            let name = tags.get(&group.arn).filter(|_| group.kind == TargetKind::Ip);
+            let hostname = name.map(|name| Hostname {
+                name: name.clone(),
+                addresses: Err("DNS was not asked".to_owned()),
+                networks: networks.as_ref().map(|networks| reached(group, networks)).map_err(Clone::clone),
+            });
+            group.hostname = Some(Ok(hostname));
         }
     }
 }
 
-fn hostname(
-    name: &str,
-    addresses: &Result<Vec<IpAddr>, String>,
-    group: &TargetGroup,
-    networks: &Observed<(Vec<Subnet>, Vec<RouteTable>)>,
-) -> Hostname {
-    let of_family = |addresses: &Vec<IpAddr>| -> Vec<IpAddr> {
-        addresses.iter().copied().filter(|address| address.is_ipv6() == group.is_ipv6).collect()
-    };
-    let reached = |(subnets, tables): &(Vec<Subnet>, Vec<RouteTable>)| {
-        let subnets = subnets.iter().filter(|subnet| Some(&subnet.vpc) == group.vpc.as_ref());
-        let tables = tables.iter().filter(|table| Some(&table.vpc) == group.vpc.as_ref());
-        let routed = tables.flat_map(|table| &table.routes).filter_map(private_network);
-        subnets.flat_map(|subnet| subnet.cidrs.iter().copied()).chain(routed).collect()
-    };
-    Hostname {
-        name: name.to_owned(),
-        addresses: addresses.as_ref().map(of_family).map_err(Clone::clone),
-        networks: networks.as_ref().map(reached).map_err(Clone::clone),
+/// The networks that the group's VPC reaches.
+fn reached(group: &TargetGroup, (subnets, tables): &(Vec<Subnet>, Vec<RouteTable>)) -> Vec<IpNet> {
+    let subnets = subnets.iter().filter(|subnet| Some(&subnet.vpc) == group.vpc.as_ref());
+    let tables = tables.iter().filter(|table| Some(&table.vpc) == group.vpc.as_ref());
+    let routed = tables.flat_map(|table| &table.routes).filter_map(private_network);
+    subnets.flat_map(|subnet| subnet.cidrs.iter().copied()).chain(routed).collect()
+}
+
+/// What DNS answers for each name.
+pub(super) type Answers = BTreeMap<String, Result<Vec<IpAddr>, String>>;
+
+/// Asks DNS for the names of the target groups in `topology`, each once.
+pub(super) async fn resolve_names(topology: &mut Topology) -> Answers {
+    let names: BTreeSet<String> = topology.hostnames_mut().map(|(_, hostname)| hostname.name.clone()).collect();
+    let answers = names.into_iter().map(|name| async { (name.clone(), resolve(name).await) });
+    join_all(answers).await.into_iter().collect()
+}
+
+/// Fills in what DNS answered, of each group's address family.
+pub(super) fn fill_in(topology: &mut Topology, answers: &Answers) {
+    for (is_ipv6, hostname) in topology.hostnames_mut() {
+        if let Some(answer) = answers.get(&hostname.name) {
+            let of_family = |addresses: &Vec<IpAddr>| -> Vec<IpAddr> {
+                addresses.iter().copied().filter(|address| address.is_ipv6() == is_ipv6).collect()
+            };
+            hostname.addresses = answer.as_ref().map(of_family).map_err(Clone::clone);
+        }
     }
 }
 

@@ -14,9 +14,9 @@ mod connections;
 mod endpoint_services;
 mod hostnames;
 mod load_balancers;
-mod metrics;
 mod network;
 mod topology;
+mod traffic;
 
 pub use self::topology::Scope;
 
@@ -26,8 +26,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::Filter;
-use guard_core::snapshot::{Calls, Observed};
+use guard_core::snapshot::{CallError, Calls, Observed};
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::errors::{call_error, malformed_response};
 
@@ -49,6 +51,8 @@ pub struct Observer {
     elb: aws_sdk_elasticloadbalancingv2::Client,
     permits: Arc<Semaphore>,
     calls: Arc<Mutex<Calls>>,
+    /// When reading must end.
+    until: Option<Instant>,
 }
 
 impl Observer {
@@ -62,13 +66,14 @@ impl Observer {
             elb: aws_sdk_elasticloadbalancingv2::Client::new(config),
             permits: Arc::new(Semaphore::new(MAX_CALLS)),
             calls: Arc::default(),
+            until: None,
         }
     }
 
-    /// The same clients for one run, which keeps a record of its calls.
+    /// The same clients for one run, which keeps a record of its calls, and reads nothing after `until`.
     #[must_use]
-    pub fn for_run(&self) -> Self {
-        Self { calls: Arc::default(), ..self.clone() }
+    pub fn for_run(&self, until: Instant) -> Self {
+        Self { calls: Arc::default(), until: Some(until), ..self.clone() }
     }
 
     /// The calls so far, each with its first error, if it failed.
@@ -88,10 +93,14 @@ impl Observer {
         E: ProvideErrorMetadata + Error + 'static,
         H: std::fmt::Debug,
     {
-        // An error only if the semaphore is closed, which it never is.
-        let _permit = self.permits.acquire().await;
-        let response = response.await.map_err(|error| call_error(call, &error));
-        self.record(call, response.and_then(parse))
+        // The SDK's futures are large, and a run holds one for each target group.
+        let response = Box::pin(response);
+        let read = async {
+            // An error only if the semaphore is closed, which it never is.
+            let _permit = self.permits.acquire().await;
+            response.await.map_err(|error| call_error(call, &error)).and_then(parse)
+        };
+        self.in_time(call, read).await
     }
 
     /// All pages of a list, each row parsed. `next` gives the pages, `split` takes one apart into rows and the token of the
@@ -108,8 +117,8 @@ impl Observer {
         E: ProvideErrorMetadata + Error + 'static,
         H: std::fmt::Debug,
     {
-        let _permit = self.permits.acquire().await;
         let pages = async {
+            let _permit = self.permits.acquire().await;
             let (mut parsed, mut tokens) = (Vec::new(), BTreeSet::new());
             while let Some(page) = next().await {
                 let (rows, token) = split(page.map_err(|error| call_error(call, &error))?);
@@ -124,7 +133,25 @@ impl Observer {
             }
             Ok(parsed)
         };
-        self.record(call, pages.await)
+        self.in_time(call, pages).await
+    }
+
+    /// What `read` reads, unless the time for reading ends before.
+    async fn in_time<T>(&self, call: &'static str, read: impl Future<Output = Observed<T>>) -> Observed<T> {
+        let result = match self.until {
+            Some(until) => tokio::time::timeout_at(until, read).await.unwrap_or_else(|_| Err(no_time_left(call))),
+            None => read.await,
+        };
+        self.record(call, result)
+    }
+
+    /// `items`, beginning with another one each minute: if time runs out, the same ones are not always the last.
+    fn in_turn<T>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+        let mut items: Vec<T> = items.into_iter().collect();
+        let minute = usize::try_from(Timestamp::now().as_second() / 60).unwrap_or_default();
+        let first = minute.checked_rem(items.len()).unwrap_or_default();
+        items.rotate_left(first);
+        items
     }
 
     /// Records how `call` ended, and passes the result on.
@@ -151,7 +178,35 @@ impl Observer {
     }
 }
 
+fn no_time_left(call: &'static str) -> CallError {
+    CallError { call, error: "no time was left in this run".to_owned(), denied: false }
+}
+
 /// The filter that matches any of `values`.
 fn filter(name: &str, values: Vec<String>) -> Filter {
     Filter::builder().name(name).set_values(Some(values)).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use aws_smithy_http_client::test_util::NeverClient;
+    use guard_core::testing::service;
+
+    use super::*;
+    use crate::testing;
+
+    #[tokio::test(start_paused = true)]
+    async fn reading_ends_in_time_and_says_that_no_time_was_left() {
+        let config = testing::config(&Arc::default(), |(): &mut (), _| (200, String::new()));
+        let config = config.into_builder().http_client(NeverClient::new()).build();
+        let began = Instant::now();
+        let observer = Observer::new(&config).for_run(began + Duration::from_secs(80));
+        let topology = observer.topology(&[service(1)].into(), Scope::Health).await;
+        assert_eq!((Instant::now() - began).as_secs(), 80);
+        let why = topology.service(&service(1)).unwrap_err();
+        assert_eq!(why, "ec2:DescribeVpcEndpointServiceConfigurations failed: no time was left in this run");
+        assert!(observer.calls().values().all(Option::is_some));
+    }
 }

@@ -36,23 +36,18 @@ pub(super) struct TargetInterface {
 type RulesAndLists = (Observed<Vec<SecurityGroupRule>>, BTreeMap<String, Observed<Vec<IpNet>>>);
 
 impl Observer {
-    /// The network around load balancers with these security groups and interface descriptions, in these VPCs: one call of
-    /// each kind per 200 values and page, at the same time; then one per prefix list that a rule names.
-    pub(super) async fn network(
-        &self,
-        groups: BTreeSet<String>,
-        interfaces: BTreeSet<String>,
-        vpcs: BTreeSet<String>,
-    ) -> Network {
+    /// The network around load balancers with these interface descriptions, in these VPCs, but for the rules of security
+    /// groups: one call of each kind per 200 values and page, at the same time.
+    pub(super) async fn network(&self, interfaces: BTreeSet<String>, vpcs: BTreeSet<String>) -> Network {
         let vpcs: Vec<String> = vpcs.into_iter().collect();
-        let ((rules, prefix_lists), interfaces, subnets, acls, route_tables) = tokio::join!(
-            self.rules_and_lists(groups),
+        let (interfaces, subnets, acls, route_tables) = tokio::join!(
             self.interfaces(interfaces),
             self.subnets(vpcs.clone()),
             self.acls(vpcs.clone()),
             self.route_tables(vpcs)
         );
-        Network { rules, target_rules: Ok(Vec::new()), prefix_lists, interfaces, subnets, acls, route_tables }
+        let (rules, prefix_lists) = (Ok(Vec::new()), BTreeMap::new());
+        Network { rules, prefix_lists, interfaces, subnets, acls, route_tables }
     }
 
     /// The rules of `groups`: one call per 200 and page; then one per prefix list that a rule names.
@@ -64,7 +59,8 @@ impl Observer {
             Peer::Cidr(_) | Peer::Group(_) => None,
         });
         let named: BTreeSet<String> = named.collect();
-        let lists = join_all(named.into_iter().map(async |id| (id.clone(), self.prefix_list(&id).await))).await;
+        let lists =
+            join_all(named.into_iter().map(|id| async move { (id.clone(), self.prefix_list(&id).await) })).await;
         (rules, lists.into_iter().collect())
     }
 

@@ -12,6 +12,7 @@ use guard_core::snapshot::{
 };
 
 use super::Observer;
+use super::hostnames::{fill_in, resolve_names};
 use super::network::{Instance, TargetInterface};
 use crate::errors::malformed_response;
 
@@ -58,7 +59,14 @@ impl Observer {
         };
         let (connections, notifications, (services, path)) = tokio::join!(connections, notifications, rest);
         let Path { load_balancers, network, certificates } = path;
-        Topology { services: Some(services), load_balancers, connections, notifications, network, certificates }
+        let services = Some(services);
+        let mut topology = Topology { services, load_balancers, connections, notifications, network, certificates };
+        if !settings {
+            self.name_target_groups(&mut topology).await;
+            let answers = resolve_names(&mut topology).await;
+            fill_in(&mut topology, &answers);
+        }
+        topology
     }
 
     /// The load balancers with everything behind them, and the network.
@@ -69,7 +77,6 @@ impl Observer {
             let network = when(
                 settings,
                 self.network(
-                    known().flat_map(|(_, description)| description.security_groups.clone()).collect(),
                     arns.iter().map(interface_description).collect(),
                     known().map(|(_, description)| description.vpc.clone()).collect(),
                 ),
@@ -90,17 +97,17 @@ impl Observer {
             if let Some(Ok(interfaces)) = &interfaces {
                 locate_interfaces(&mut load_balancers, interfaces);
             }
-            let (rules, certificates) = tokio::join!(
-                when(settings, self.rules_and_lists(security_groups_in(&load_balancers))),
-                when(settings, self.certificates(certificates_in(&load_balancers)))
-            );
-            (load_balancers, rules, certificates)
+            load_balancers
         };
-        let ((descriptions, mut network), (mut load_balancers, target_rules, certificates)) =
-            tokio::join!(described, forwarding);
-        if let (Some(network), Some((rules, lists))) = (&mut network, target_rules) {
-            network.target_rules = rules;
-            network.prefix_lists.extend(lists);
+        let ((descriptions, mut network), mut load_balancers) = tokio::join!(described, forwarding);
+        let own = descriptions.iter().flat_map(BTreeMap::values).flat_map(|description| &description.security_groups);
+        let security_groups = security_groups_in(&load_balancers).chain(own).cloned().collect();
+        let (rules, certificates) = tokio::join!(
+            when(settings, self.rules_and_lists(security_groups)),
+            when(settings, self.certificates(certificates_in(&load_balancers)))
+        );
+        if let (Some(network), Some((rules, prefix_lists))) = (&mut network, rules) {
+            (network.rules, network.prefix_lists) = (rules, prefix_lists);
         }
         for load_balancer in &mut load_balancers {
             load_balancer.description = match &descriptions {
@@ -120,7 +127,7 @@ impl Observer {
 
     /// The load balancers with their listeners, and the target groups of those that serve dbt.
     async fn forwarding(&self, arns: &BTreeSet<Arn>, settings: bool) -> Vec<LoadBalancer> {
-        let load_balancers = arns.iter().map(async |arn| {
+        let load_balancers = Self::in_turn(arns).into_iter().map(async |arn| {
             let cross_zone = when(settings, self.load_balancer_cross_zone(arn));
             let (listeners, cross_zone) = tokio::join!(self.listeners(arn), cross_zone);
             LoadBalancer {
@@ -133,24 +140,22 @@ impl Observer {
         });
         let mut load_balancers = join_all(load_balancers).await;
         let wanted: BTreeSet<Arn> = load_balancers.iter().flat_map(LoadBalancer::forwards_to).collect();
-        let details = wanted.iter().map(async |arn| {
+        let details = Self::in_turn(&wanted).into_iter().map(async |arn| {
             let attributes = when(settings, self.target_group_attributes(arn));
             (arn, tokio::join!(self.targets(arn), attributes))
         });
-        let tags = when(!settings, self.hostname_tags(&wanted));
-        let (groups, details, tags) = tokio::join!(self.target_groups(&wanted), join_all(details), tags);
-        let mut groups = groups.map(|mut groups| {
+        let (groups, details) = tokio::join!(self.target_groups(&wanted), join_all(details));
+        let groups = groups.map(|mut groups| {
             for (arn, (targets, attributes)) in details {
                 if let Some(group) = groups.get_mut(arn) {
                     group.targets = targets;
-                    attributes.map(|attributes| group.set_attributes(attributes));
+                    if let Some(attributes) = attributes {
+                        group.set_attributes(attributes);
+                    }
                 }
             }
             groups
         });
-        if let (Some(tags), Ok(groups)) = (tags, &mut groups) {
-            self.resolve_hostnames(groups, tags).await;
-        }
         for load_balancer in &mut load_balancers {
             load_balancer.target_groups = match (&load_balancer.listeners, &groups) {
                 (Err(error), _) | (_, Err(error)) => Err(error.clone()),
@@ -163,6 +168,24 @@ impl Observer {
             };
         }
         load_balancers
+    }
+
+    /// `topology`, as an earlier run stored it, with the health of the targets read now, and the names of target groups
+    /// resolved now: one call per target group, and nothing else.
+    pub async fn health(&self, mut topology: Topology) -> Topology {
+        let groups = Self::in_turn(topology.target_groups());
+        let read = join_all(groups.into_iter().map(async |arn| (self.targets(&arn).await, arn)));
+        let (read, answers) = tokio::join!(read, resolve_names(&mut topology));
+        fill_in(&mut topology, &answers);
+        let read: BTreeMap<Arn, Observed<Vec<Target>>> =
+            read.into_iter().map(|(targets, arn)| (arn, targets)).collect();
+        for group in topology.target_groups_mut() {
+            if let Some(targets) = read.get(&group.arn) {
+                let before = std::mem::replace(&mut group.targets, targets.clone());
+                locate_as_before(group, &before);
+            }
+        }
+        topology
     }
 
     /// Reads the cross-zone attributes where a zone lacks a healthy target, because they decide how severe that is.
@@ -221,8 +244,8 @@ fn addresses_in(load_balancers: &[LoadBalancer]) -> BTreeSet<IpAddr> {
     targets_in(load_balancers).filter_map(|target| target.id.parse().ok()).collect()
 }
 
-fn security_groups_in(load_balancers: &[LoadBalancer]) -> BTreeSet<String> {
-    targets_in(load_balancers).flat_map(|target| target.security_groups.iter().flatten().cloned()).collect()
+fn security_groups_in(load_balancers: &[LoadBalancer]) -> impl Iterator<Item = &String> {
+    targets_in(load_balancers).flat_map(|target| target.security_groups.iter().flatten())
 }
 
 fn certificates_in(load_balancers: &[LoadBalancer]) -> BTreeSet<String> {
@@ -244,6 +267,16 @@ fn locate_instances(load_balancers: &mut [LoadBalancer], instances: &BTreeMap<St
             // The IPv4 address says nothing of a group that is reached by IPv6.
             target.address = instance.address.filter(|address| address.is_ipv6() == is_ipv6);
             target.security_groups = Some(instance.security_groups.clone());
+        }
+    }
+}
+
+/// Fills in where the instances among the targets are, as it was `before`. Of an address, ELB says it itself.
+fn locate_as_before(group: &mut TargetGroup, before: &Observed<Vec<Target>>) {
+    for target in group.targets.iter_mut().flatten().filter(|target| target.address.is_none()) {
+        if let Some(known) = before.iter().flatten().find(|known| known.id == target.id) {
+            target.zone.clone_from(&known.zone);
+            target.address = known.address;
         }
     }
 }

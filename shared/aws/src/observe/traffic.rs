@@ -49,7 +49,7 @@ impl Observer {
         endpoints: &[(ServiceId, EndpointId)],
         from: Timestamp,
         until: Timestamp,
-    ) -> Observed<Vec<Values>> {
+    ) -> Observed<Vec<Page>> {
         let queries = endpoints.iter().enumerate().flat_map(|(index, (service, endpoint))| {
             METRICS.map(|(name, statistic)| query(index, name, statistic, service, endpoint))
         });
@@ -57,7 +57,7 @@ impl Observer {
         let call =
             call.start_time(DateTime::from_secs(from.as_second())).end_time(DateTime::from_secs(until.as_second()));
         let parse = |row: &MetricDataResult| {
-            values(row).ok_or_else(|| malformed_response(CALL, "a result lacks its id or a time"))
+            page(row).ok_or_else(|| malformed_response(CALL, "a result lacks its id or a time"))
         };
         list!(self, CALL, call, metric_data_results, next_token, parse)
     }
@@ -76,8 +76,8 @@ fn query(index: usize, name: &str, statistic: &str, service: &ServiceId, endpoin
     MetricDataQuery::builder().id(metric_id(name, index)).metric_stat(stat).build()
 }
 
-/// The values of a metric, as one page has them.
-struct Values {
+/// What one page has of a metric.
+struct Page {
     id: String,
     /// Whether no further page has more of them.
     complete: bool,
@@ -85,12 +85,12 @@ struct Values {
 }
 
 /// `None` if CloudWatch left out what it means.
-fn values(row: &MetricDataResult) -> Option<Values> {
+fn page(row: &MetricDataResult) -> Option<Page> {
     let (times, values) = (row.timestamps(), row.values());
     let time = |time: &DateTime| Timestamp::from_second(time.secs()).ok();
     let times: Vec<Timestamp> = times.iter().map(time).collect::<Option<_>>()?;
     let id = row.id()?.to_owned();
-    (times.len() == values.len()).then(|| Values {
+    (times.len() == values.len()).then(|| Page {
         id,
         complete: row.status_code() == Some(&StatusCode::Complete),
         values: times.into_iter().zip(values.iter().copied()).collect(),
@@ -101,11 +101,11 @@ fn values(row: &MetricDataResult) -> Option<Values> {
 ///
 /// # Errors
 /// If a metric is missing, or not complete.
-fn last_periods(pages: &[Values], count: usize) -> Observed<Vec<Option<Timestamp>>> {
+fn last_periods(pages: &[Page], count: usize) -> Observed<Vec<Option<Timestamp>>> {
     let last_period = |index: usize, name: &str| {
         let id = metric_id(name, index);
         let pages = || pages.iter().filter(|page| page.id == id);
-        if !pages().last().is_some_and(|page| page.complete) {
+        if !pages().next_back().is_some_and(|page| page.complete) {
             return Err(malformed_response(CALL, &format!("{name} is not complete")));
         }
         let values = pages().flat_map(|page| &page.values);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     fn last(rows: &[MetricDataResult], count: usize) -> Observed<Vec<Option<Timestamp>>> {
-        last_periods(&rows.iter().map(|row| values(row).unwrap()).collect::<Vec<_>>(), count)
+        last_periods(&rows.iter().map(|row| page(row).unwrap()).collect::<Vec<_>>(), count)
     }
 
     #[test]
@@ -163,6 +163,6 @@ mod tests {
         }
         assert!(last(std::slice::from_ref(&complete), 1).is_err());
         let odd = MetricDataResult::builder().id("newconnections_0").timestamps(DateTime::from_secs(0)).build();
-        assert!(values(&odd).is_none(), "a time without its value");
+        assert!(page(&odd).is_none(), "a time without its value");
     }
 }
