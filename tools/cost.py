@@ -64,9 +64,10 @@ MEMORY_GB = 128 / 1024
 SECONDS = {"Acceptor": (0.5, 0.02), "Health": (1.0, 0.1), "Drift": (2.0, 0.2)}
 OTHER_RUNS = 1000  # a stack's other runs per month, started by notifications and recorded changes
 # Calls to EC2 and Elastic Load Balancing per run, and per service with one load balancer and one target group.
-CALLS = {"Acceptor": (1, 0), "Health": (3, 2), "Drift": (10, 5)}
-READS_PER_RUN_AND_SERVICE = 1  # a consistent query of up to 4 KB
+CALLS = {"Acceptor": (1, 0), "Health": (0, 1), "Drift": (11, 5)}
+READS_PER_RUN_AND_SERVICE = 2  # a consistent query of up to 8 KB, most of it the stored path
 WRITES_PER_SERVICE = 1000  # changes per month, in units of 1 KB
+PATH_KB = 4  # the path that each run of drift-watcher stores per service
 LOG_BYTES_PER_RUN, LOG_BYTES_PER_RUN_AND_SERVICE = 2000, 100
 MESSAGES_PER_SERVICE, EMAIL_ADDRESSES = 30, 2
 CUSTOM_METRICS = 13  # per stack: alerts and UnknownChecks of each function, two of targets, two of connections
@@ -104,7 +105,7 @@ def usage(services, kms_key=False, template=None):
         "Lambda requests": total,
         "Lambda GB-seconds, arm64": seconds * MEMORY_GB,
         "DynamoDB read units, on demand": total * each * READS_PER_RUN_AND_SERVICE,
-        "DynamoDB write units, on demand": WRITES_PER_SERVICE * services,
+        "DynamoDB write units, on demand": (WRITES_PER_SERVICE + runs["Drift"] / stacks * PATH_KB) * services,
         "CloudWatch Logs, GB taken in": log / GB,
         "CloudWatch custom metrics": CUSTOM_METRICS * stacks,
         "CloudWatch alarms": alarms * stacks,
