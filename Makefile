@@ -85,7 +85,7 @@ build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher: local-build
 else
 build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher: $(SAM_TOOLS)
 	@rustup target add $(TARGET_$(ARCHITECTURE))
-	@$(CARGO_LAMBDA) lambda build --profile lambda --target $(TARGET_$(ARCHITECTURE)) --bin $(FUNCTION)
+	@$(CARGO_LAMBDA) lambda build --profile lambda --package $(FUNCTION) --target $(TARGET_$(ARCHITECTURE)) --bin $(FUNCTION)
 	@cp target/lambda/$(FUNCTION)/bootstrap $(ARTIFACTS_DIR)/bootstrap
 endif
 TARGET_arm64 := aarch64-unknown-linux-gnu

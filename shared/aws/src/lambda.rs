@@ -1,11 +1,16 @@
 //! How every function starts and ends.
 
-use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{env, fmt};
 
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::{BehaviorVersion, Region as AwsRegion, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use guard_core::alerts::origin::Origin;
 use guard_core::checks::Region;
 use guard_core::config::Settings;
@@ -28,7 +33,7 @@ pub async fn serve<G>(
 ) -> Result<(), Error> {
     lambda_runtime::tracing::init_default_subscriber();
     let settings = Settings::from_env().inspect_err(|problems| tracing::error!(%problems, "cannot start"))?;
-    let config = sdk_config().await;
+    let config = sdk_config();
     let guard = build(settings.clone(), &config);
     let (guard, handle, settings, region) = (&guard, &handle, &settings, &config.region().map(AsRef::as_ref));
     lambda_runtime::run(service_fn(async move |event: LambdaEvent<Value>| {
@@ -107,19 +112,49 @@ pub fn origin(settings: &Settings, function: &str, region: Option<&str>) -> Orig
     }
 }
 
+/// The SDK's configuration. Lambda passes everything in environment variables, so nothing else is read: the SDK's own
+/// search through profiles, web identities and metadata services would be a tenth of a function's size.
+///
 /// Retries with backoff and jitter. The longest chain of calls, each as slow as this allows, ends within a function's 110
 /// seconds, so that the run can send what it found.
-async fn sdk_config() -> SdkConfig {
+fn sdk_config() -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(2))
         .operation_attempt_timeout(Duration::from_secs(4))
         .operation_timeout(Duration::from_secs(8))
         .build();
-    aws_config::defaults(BehaviorVersion::v2026_01_12())
+    // One client for all: its connections and the certificates it trusts are shared.
+    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    let is_on = |name| env::var(name).is_ok_and(|value| value.eq_ignore_ascii_case("true"));
+    let mut config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
+        .region(env::var("AWS_REGION").or_else(|_| env::var("AWS_DEFAULT_REGION")).ok().map(AwsRegion::new))
+        .http_client(http)
         .retry_config(RetryConfig::standard().with_max_attempts(4))
         .timeout_config(timeouts)
-        .load()
-        .await
+        .service_config(FromEnvironment)
+        .use_fips(is_on("AWS_USE_FIPS_ENDPOINT"))
+        .use_dual_stack(is_on("AWS_USE_DUALSTACK_ENDPOINT"));
+    config.set_endpoint_url(env::var("AWS_ENDPOINT_URL").ok());
+    config.build()
+}
+
+/// Settings of single services, such as `AWS_ENDPOINT_URL_DYNAMODB`.
+#[derive(Debug)]
+struct FromEnvironment;
+
+impl LoadServiceConfig for FromEnvironment {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        of_service(key.env(), key.service_id(), |name| env::var(name).ok())
+    }
+}
+
+/// The variable of this service, or that of all services.
+/// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
+fn of_service(name: &str, service: &str, lookup: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let own = format!("{name}_{}", service.to_ascii_uppercase().replace(' ', "_"));
+    lookup(&own).or_else(|| lookup(name))
 }
 
 /// The calls of a run that failed. The invocation ends in error, so that Lambda retries it, and the dead-letter queue and the
@@ -170,6 +205,18 @@ impl fmt::Display for RunErrors {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_variable_of_a_service_comes_before_that_of_all_services() {
+        let lookup = |name: &str| match name {
+            "AWS_ENDPOINT_URL" => Some("all".to_owned()),
+            "AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2" => Some("elb".to_owned()),
+            _ => None,
+        };
+        assert_eq!(of_service("AWS_ENDPOINT_URL", "Elastic Load Balancing v2", lookup), Some("elb".to_owned()));
+        assert_eq!(of_service("AWS_ENDPOINT_URL", "EC2", lookup), Some("all".to_owned()));
+        assert_eq!(of_service("AWS_ENDPOINT_URL", "EC2", |_| None), None);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_run_leaves_time_for_storing_and_sending_and_some_to_lambda() {
