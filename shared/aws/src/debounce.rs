@@ -16,6 +16,9 @@ const DEBOUNCE: SignedDuration = SignedDuration::from_secs(1);
 /// How long a covered change waits for the run that covers it, to add itself as a cause to what that run found.
 const COVERING_RUN: Duration = Duration::from_secs(20);
 
+/// How long a run waits for its claim. Accepting must not wait for a table that hangs; a second run does no harm.
+const CLAIM_WITHIN: Duration = Duration::from_millis(500);
+
 /// The time between two looks at whether the covering run has finished.
 const POLL: Duration = Duration::from_millis(500);
 
@@ -62,13 +65,18 @@ async fn claim(store: &Store, function: &str, trigger: &Trigger) -> Claim {
     }
     let covered_since = at.checked_add(DEBOUNCE).unwrap_or(at);
     let now = Timestamp::now();
-    match store.claim_run(function, event, covered_since, now).await {
-        Ok(true) => Claim::Run(now),
-        Ok(false) => {
+    let claimed = tokio::time::timeout(CLAIM_WITHIN, store.claim_run(function, event, covered_since, now)).await;
+    match claimed {
+        Ok(Ok(true)) => Claim::Run(now),
+        Ok(Ok(false)) => {
             tracing::info!(event, "a run that began after this event covers it");
             Claim::Covered
         }
-        Err(error) => {
+        Err(_) => {
+            tracing::error!("the table is slow; going ahead without knowing whether another run covers this event");
+            Claim::Run(now)
+        }
+        Ok(Err(error)) => {
             tracing::error!(%error, "unknown whether another run covers this event; going ahead");
             Claim::Run(now)
         }
@@ -92,5 +100,28 @@ async fn wait_for_covering_run(store: &Store, function: &str) {
     };
     if tokio::time::timeout(COVERING_RUN, finished).await.is_err() {
         tracing::warn!("the covering run has not finished; going ahead");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use aws_smithy_http_client::test_util::NeverClient;
+    use guard_core::testing::at;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::testing;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_does_not_wait_for_a_table_that_hangs() {
+        let config = testing::config(&Arc::default(), |(): &mut (), _| (200, String::new()));
+        let config = config.into_builder().http_client(NeverClient::new()).build();
+        let trigger = Trigger::Notification { id: "m-1".to_owned(), sent: at(8, 0), mentions: Vec::new() };
+        let began = Instant::now();
+        let claim = claim(&Store::new(&config, "state"), "connection-acceptor", &trigger).await;
+        assert!(matches!(claim, Claim::Run(_)));
+        assert_eq!(began.elapsed(), CLAIM_WITHIN);
     }
 }
