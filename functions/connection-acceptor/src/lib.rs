@@ -100,17 +100,21 @@ impl ConnectionAcceptor {
             let outcome = self.applier.apply_connections(&plan).await;
             (before, plan, outcome)
         };
+        let work = async {
+            let ((before, mut plan, mut outcome), states) = tokio::join!(accept, self.notifier.load_state(&partitions));
+            let rejects = self.rejects(before.connections(), &states);
+            outcome.extend(self.applier.apply_connections(&rejects).await);
+            plan.reject = rejects.reject;
+            let confirmed = self.confirm(&observer, &plan).await;
+            let run = Run { invocation, before, outcome, confirmed, calls: observer.calls() };
+            self.notify(run, &plan, states).await
+        };
+        // What is sent does not wait for it either.
         let removed = self.notifier.close_removed_services(&invocation.origin, Timestamp::now());
-        let ((before, mut plan, mut outcome), states, removed) =
-            tokio::join!(accept, self.notifier.load_state(&partitions), removed);
-        let rejects = self.rejects(before.connections(), &states);
-        outcome.extend(self.applier.apply_connections(&rejects).await);
-        plan.reject = rejects.reject;
-        let confirmed = self.confirm(&observer, &plan).await;
-        let run = Run { invocation, before, outcome, confirmed, calls: observer.calls() };
+        let (notified, removed) = tokio::join!(work, removed);
         let mut errors = RunErrors::default();
         errors.push(removed);
-        errors.append(self.notify(run, &plan, states).await);
+        errors.append(notified);
         errors.into_result()
     }
 
