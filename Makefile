@@ -15,7 +15,7 @@ PYTEST := .tools/aws/bin/python -m pytest --quiet -p no:cacheprovider -n 3 --dis
 CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH cargo-lambda
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: help setup demo unit flow docs inbox test lint local-build deploy clean \
+.PHONY: help setup demo unit flow docs inbox test lint local-build bench bench-tools deploy clean \
 	build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
 
 help: ## List the targets
@@ -74,6 +74,18 @@ test: lint ## All tests: units, properties, the local AWS's own, the templates',
 	@$(PYTEST) tests/template tests/infra
 	@echo "==> Tests"
 	@cargo test --workspace
+
+bench: $(AWS_TOOLS) $(SAM_TOOLS) ## Measure the guard side by side with Python; OPTIONS="--quick" for a short run
+	@echo "==> Compiling for AWS (ten to twenty minutes and 8 GB of memory)"
+	@$(CARGO_LAMBDA) lambda build --profile lambda --target $(TARGET_$(subst aarch64,arm64,$(shell uname -m))) \
+		--package connection-acceptor --package health-watcher --package drift-watcher
+	@.tools/aws/bin/python benches/run.py $(OPTIONS)
+
+bench-tools: ## Install Cloud Custodian and Prowler, which `make bench` then measures as well
+	@$(PYTHON) -m venv --without-pip .tools/bench
+	@$(PYTHON) -m pip --python .tools/bench/bin/python --quiet install c7n==0.9.53
+	@$(PYTHON) -m venv --without-pip .tools/prowler
+	@$(PYTHON) -m pip --python .tools/prowler/bin/python --quiet install prowler==5.46.0
 
 # What `sam build` calls. With LOCAL=1 the functions are built for this machine, fast; else for AWS, small.
 build-ConnectionAcceptor: FUNCTION = connection-acceptor

@@ -1,0 +1,237 @@
+"""The measurements. Each returns plain values; nothing here knows what a figure must reach."""
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from . import company
+from .company import SCHEDULED
+from .latency import Latency
+from .local import ROOT, LocalAws, ec2_and_elb
+from .runtime import Function
+
+FUNCTIONS = ("connection-acceptor", "health-watcher", "drift-watcher")
+PYTHON = {"connection-acceptor": "acceptor", "health-watcher": "health", "drift-watcher": "drift"}
+SLOW, SLOWER = 0.05, 0.15  # seconds per call; the difference of two durations, divided by theirs, is the chain
+
+
+class Kind:
+    """The guard or the Python functions: how to start a function of it."""
+
+    def __init__(self, name, bootstraps=None):
+        self.name, self.bootstraps = name, bootstraps
+
+    def start(self, function, variables, endpoint, log):
+        if self.bootstraps:
+            command = [str(self.bootstraps / function / "bootstrap")]
+        else:
+            command = [sys.executable, str(ROOT / "benches/python/bootstrap.py"), PYTHON[function]]
+        return Function(function, command, variables, endpoint, log)
+
+
+class Bench:
+    def __init__(self, bootstraps, runs, log):
+        self.guard, self.python = Kind("guard", bootstraps), Kind("python")
+        self.kinds, self.runs, self.log, self.tables = (self.guard, self.python), runs, log, 0
+        self.bootstraps = bootstraps
+
+    def table(self, aws):
+        self.tables += 1
+        return company.create_table(aws, f"table-{self.tables}")
+
+    def start(self, kind, function, variables, endpoint):
+        return kind.start(function, variables, endpoint, self.log)
+
+    # ---- one size --------------------------------------------------------------------------------------------------
+
+    def size(self, aws, owner):
+        """Calls, memory, processor time and duration of each function, the guard's and Python's."""
+        found = {}
+        for kind in self.kinds:
+            variables = owner.variables(self.table(aws))
+            # drift-watcher first: it stores the path that health-watcher goes by.
+            for function in reversed(FUNCTIONS):
+                with self.start(kind, function, variables, aws.endpoint) as process:
+                    found.setdefault(kind.name, {})[function] = self._function(aws, process)
+        return found
+
+    def _function(self, aws, process):
+        marks, results = [], []
+        for _ in range(2):  # the first run of all, and one after which nothing is new
+            marks.append(aws.mark())
+            results.append(process.run(SCHEDULED))
+        marks.append(aws.mark())
+        cpu = process.cpu()
+        results += [process.run(SCHEDULED) for _ in range(self.runs)]
+        cpu = (process.cpu() - cpu) / self.runs
+        calls, marked = aws.calls(marks[2]), aws.mark()
+        if any(result.error or result.killed for result in results):
+            raise RuntimeError(f"{process.name} failed: {results}")
+        aws.delay(0.03)
+        slow = [process.run(SCHEDULED).seconds for _ in range(3)]
+        aws.delay(0)
+        first = aws.calls(marks[0])
+        first.subtract(aws.calls(marks[1]))
+        assert marked >= marks[2]
+        return {"first": dict(+first), "run": {action: count / self.runs for action, count in calls.items()},
+                "ec2_and_elb": ec2_and_elb(calls) / self.runs, "seconds": median(results[2:]), "cpu": cpu,
+                "seconds_at_30_ms": statistics.median(slow), "memory": process.peak_memory(),
+                "cold_start": process.cold_start}
+
+    def cold_starts(self, aws, owner, times=10):
+        """Milliseconds from exec to the first request for an event, by kind and function."""
+        variables, found = owner.variables(self.table(aws)), {}
+        for kind in self.kinds:
+            for function in FUNCTIONS:
+                seconds = []
+                for _ in range(times):
+                    with self.start(kind, function, variables, aws.endpoint) as process:
+                        seconds.append(process.cold_start)
+                found.setdefault(kind.name, {})[function] = statistics.median(seconds) * 1000
+        return found
+
+    # ---- chains ----------------------------------------------------------------------------------------------------
+
+    def warm_chains(self, aws, owner):
+        """Round trips of a run in which nothing is new, by kind and function."""
+        found = {}
+        for kind in self.kinds:
+            variables = owner.variables(self.table(aws))
+            for function in reversed(FUNCTIONS):
+                with self.start(kind, function, variables, aws.endpoint) as process:
+                    for _ in range(2):
+                        process.run(SCHEDULED)
+
+                    def duration(delay, process=process):
+                        aws.delay(delay)
+                        seconds = [process.run(SCHEDULED).seconds for _ in range(5)]
+                        aws.delay(0)
+                        return statistics.median(seconds)
+
+                    found.setdefault(kind.name, {})[function] = chain(duration)
+        return found
+
+    def cold_acceptor(self, aws, owner, with_connections):
+        """Round trips from the invocation until SNS has what a new acceptor sends, by kind."""
+        with Latency(aws.endpoint) as proxy:
+            endpoint = proxy.endpoint if with_connections else aws.endpoint
+            return {kind.name: chain(lambda delay, kind=kind: statistics.median(
+                self._until_published(aws, owner, kind, proxy, endpoint, delay) for _ in range(5)))
+                for kind in self.kinds}
+
+    def _until_published(self, aws, owner, kind, proxy, endpoint, delay):
+        variables = owner.variables(self.table(aws), services=1)
+        if kind is self.guard:  # the services' names, which a message needs, come from drift-watcher
+            with self.start(kind, "drift-watcher", variables, aws.endpoint) as process:
+                process.run(SCHEDULED)
+        else:  # what is over is sent
+            aws.client("dynamodb").put_item(TableName=variables["STATE_TABLE"], Item={
+                "service": {"S": owner.services[0].id}, "item": {"S": "python-acceptor"},
+                "record": {"S": json.dumps(["something"])}})
+        with self.start(kind, "connection-acceptor", variables, endpoint) as process:
+            proxy.delay = delay
+            aws.delay(delay)
+            mark = aws.mark()
+            run = process.run(SCHEDULED)
+            aws.delay(0)
+            proxy.delay = 0.0
+        published = [entry for entry in aws.requests(mark) if entry["action"] == "Publish"]
+        return published[0]["at"] + published[0]["duration_ms"] / 1000 - run.started
+
+    def dbt_request(self, aws, owner, table_hangs=False):
+        """Of dbt's request, by kind: the round trips until AcceptVpcEndpointConnections is sent, and with no delay the
+        seconds. A table that hangs keeps hanging: measure that last."""
+        found = {}
+        for kind in self.kinds:
+            variables = owner.variables(self.table(aws), services=1)
+            with self.start(kind, "connection-acceptor", variables, aws.endpoint) as process:
+                process.run(SCHEDULED)
+                for action in ("GetItem", "PutItem", "Query") if table_hangs else ():
+                    aws.delay(600, f"dynamodb:{action}")
+
+                def until_accepted(delay, process=process):
+                    return statistics.median(self._until_accepted(aws, owner.services[0], process, delay)
+                                             for _ in range(1 if table_hangs else 5))
+
+                found[kind.name] = {"chain": chain(until_accepted), "seconds": until_accepted(0)}
+            for action in ("GetItem", "PutItem", "Query") if table_hangs else ():
+                aws.delay(0, f"dynamodb:{action}")
+        return found
+
+    def _until_accepted(self, aws, service, process, delay):
+        endpoint = company.request(aws, service)
+        mark = aws.mark()
+        aws.delay(delay)
+        # Sent long enough ago for the acceptor's debounce of one second to be over.
+        run = process.run(company.notification(service, endpoint, time.time() - 1.5))
+        aws.delay(0)
+        accepted = [entry for entry in aws.requests(mark) if entry["action"] == "AcceptVpcEndpointConnections"]
+        company.remove(aws, endpoint)
+        return accepted[0]["at"] - run.started
+
+    # ---- deadlines -------------------------------------------------------------------------------------------------
+
+    def deadlines(self, services, groups_each, timeouts=(110, 30)):
+        """What becomes of runs while ELB is slow: answering after 6 seconds, or never."""
+        found = []
+        for answer in (6, 3600):
+            with LocalAws() as aws:
+                owner = company.set_up(aws, services, groups_each)
+                self._deadlines(aws, owner, answer, timeouts, found)
+        return found
+
+    def _deadlines(self, aws, owner, answer, timeouts, found):
+        started = []
+        for kind in self.kinds:
+            for function in ("health-watcher", "drift-watcher"):
+                for timeout in timeouts:
+                    variables = owner.variables(self.table(aws))
+                    for preparing in ("drift-watcher", function):
+                        with self.start(kind, preparing, variables, aws.endpoint) as process:
+                            process.run(SCHEDULED)
+                    topic = aws.client("sns").create_topic(Name=f"alerts-{len(started)}")["TopicArn"]
+                    variables["ALERT_TOPIC_ARN"] = topic
+                    started.append((kind, function, timeout, topic, variables))
+        aws.client("ec2").modify_vpc_endpoint_service_configuration(ServiceId=owner.services[0].id,
+                                                                    AcceptanceRequired=False)
+        aws.delay_elb(answer)
+
+        def run(kind, function, timeout, topic, variables):
+            with self.start(kind, function, variables, aws.endpoint) as process:
+                result = process.run(SCHEDULED, timeout)
+            sent = [mail for mail in aws.control("mail") if mail["topic"] == topic]
+            found.append({"kind": kind.name, "function": function, "answers_after": answer, "deadline": timeout,
+                          "killed": result.killed, "seconds": result.seconds, "error": result.error,
+                          "sent": len(sent), "subjects": [mail["subject"] for mail in sent][:3]})
+
+        threads = [threading.Thread(target=run, args=arguments) for arguments in started]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    # ---- files -----------------------------------------------------------------------------------------------------
+
+    def zips(self):
+        """The size of each function's zip in MB, and of its bootstrap."""
+        found = {}
+        for function in FUNCTIONS:
+            bootstrap = self.bootstraps / function / "bootstrap"
+            with tempfile.TemporaryDirectory() as folder:
+                archive = Path(folder) / "function.zip"
+                subprocess.run(["zip", "-9", "-j", "-q", archive, bootstrap], check=True)
+                found[function] = (archive.stat().st_size / 1e6, bootstrap.stat().st_size / 1e6)
+        return found
+
+
+def median(runs):
+    return statistics.median(run.seconds for run in runs)
+
+
+def chain(duration):
+    """Round trips: how much longer it takes per second of delay of each call."""
+    return (duration(SLOWER) - duration(SLOW)) / (SLOWER - SLOW)
