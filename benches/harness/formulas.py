@@ -17,7 +17,7 @@ def fit(counts):
         (size, count), *_ = counts.items()
         times, rest = divmod(count, of(*size))
         if not rest and all(count == times * of(*size) for size, count in counts.items()):
-            return times, shape
+            return int(times), shape
     return None
 
 

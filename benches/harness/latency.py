@@ -6,12 +6,17 @@ ROUND_TRIPS = 2
 
 
 class Latency:
-    """Forwards to `endpoint`; a new connection waits for ROUND_TRIPS times `delay` seconds first."""
+    """Forwards to `endpoint`, from an address for each service; a new connection waits for ROUND_TRIPS times `delay`
+    seconds first. `addresses` are the variables that let the SDKs use them."""
 
-    def __init__(self, endpoint):
+    def __init__(self, endpoint, services):
         self.upstream, self.delay, self.loop = int(endpoint.rpartition(":")[2]), 0.0, asyncio.new_event_loop()
-        self.server = self.loop.run_until_complete(asyncio.start_server(self._connected, "127.0.0.1", 0))
-        self.endpoint = f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
+        self.addresses, self.servers = {}, []
+        for service in services:
+            server = self.loop.run_until_complete(asyncio.start_server(self._connected, "127.0.0.1", 0))
+            self.servers.append(server)
+            port = server.sockets[0].getsockname()[1]
+            self.addresses[f"AWS_ENDPOINT_URL_{service}"] = f"http://127.0.0.1:{port}"
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
 

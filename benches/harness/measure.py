@@ -16,6 +16,7 @@ from .runtime import Function
 
 FUNCTIONS = ("connection-acceptor", "health-watcher", "drift-watcher")
 PYTHON = {"connection-acceptor": "acceptor", "health-watcher": "health", "drift-watcher": "drift"}
+TABLE = ("GetItem", "PutItem", "Query")
 SLOW, SLOWER = 0.05, 0.15  # seconds per call; the difference of two durations, divided by theirs, is the chain
 
 
@@ -48,13 +49,16 @@ class Bench:
 
     # ---- one size --------------------------------------------------------------------------------------------------
 
-    def size(self, aws, owner):
+    def size(self, aws, owner, functions=FUNCTIONS):
         """Calls, memory, processor time and duration of each function, the guard's and Python's."""
         found = {}
         for kind in self.kinds:
             variables = owner.variables(self.table(aws))
             # drift-watcher first: it stores the path that health-watcher goes by.
-            for function in reversed(FUNCTIONS):
+            if "drift-watcher" not in functions:
+                with self.start(kind, "drift-watcher", variables, aws.endpoint) as process:
+                    process.run(SCHEDULED, timeout=600)
+            for function in reversed(functions):
                 with self.start(kind, function, variables, aws.endpoint) as process:
                     found.setdefault(kind.name, {})[function] = self._function(aws, process)
         return found
@@ -68,7 +72,7 @@ class Bench:
         cpu = process.cpu()
         results += [process.run(SCHEDULED) for _ in range(self.runs)]
         cpu = (process.cpu() - cpu) / self.runs
-        calls, marked = aws.calls(marks[2]), aws.mark()
+        calls = aws.calls(marks[2])
         if any(result.error or result.killed for result in results):
             raise RuntimeError(f"{process.name} failed: {results}")
         aws.delay(0.03)
@@ -76,7 +80,6 @@ class Bench:
         aws.delay(0)
         first = aws.calls(marks[0])
         first.subtract(aws.calls(marks[1]))
-        assert marked >= marks[2]
         return {"first": dict(+first), "run": {action: count / self.runs for action, count in calls.items()},
                 "ec2_and_elb": ec2_and_elb(calls) / self.runs, "seconds": median(results[2:]), "cpu": cpu,
                 "seconds_at_30_ms": statistics.median(slow), "memory": process.peak_memory(),
@@ -117,13 +120,14 @@ class Bench:
 
     def cold_acceptor(self, aws, owner, with_connections):
         """Round trips from the invocation until SNS has what a new acceptor sends, by kind."""
-        with Latency(aws.endpoint) as proxy:
-            endpoint = proxy.endpoint if with_connections else aws.endpoint
+        # An address for each service, as on AWS: a connection to one is of no use to another.
+        with Latency(aws.endpoint, ("EC2", "DYNAMODB", "SNS")) as proxy:
+            addresses = proxy.addresses if with_connections else {}
             return {kind.name: chain(lambda delay, kind=kind: statistics.median(
-                self._until_published(aws, owner, kind, proxy, endpoint, delay) for _ in range(5)))
+                self._until_published(aws, owner, kind, proxy, addresses, delay) for _ in range(5)))
                 for kind in self.kinds}
 
-    def _until_published(self, aws, owner, kind, proxy, endpoint, delay):
+    def _until_published(self, aws, owner, kind, proxy, addresses, delay):
         variables = owner.variables(self.table(aws), services=1)
         if kind is self.guard:  # the services' names, which a message needs, come from drift-watcher
             with self.start(kind, "drift-watcher", variables, aws.endpoint) as process:
@@ -132,7 +136,7 @@ class Bench:
             aws.client("dynamodb").put_item(TableName=variables["STATE_TABLE"], Item={
                 "service": {"S": owner.services[0].id}, "item": {"S": "python-acceptor"},
                 "record": {"S": json.dumps(["something"])}})
-        with self.start(kind, "connection-acceptor", variables, endpoint) as process:
+        with self.start(kind, "connection-acceptor", variables | addresses, aws.endpoint) as process:
             proxy.delay = delay
             aws.delay(delay)
             mark = aws.mark()
@@ -144,31 +148,35 @@ class Bench:
 
     def dbt_request(self, aws, owner, table_hangs=False):
         """Of dbt's request, by kind: the round trips until AcceptVpcEndpointConnections is sent, and with no delay the
-        seconds. A table that hangs keeps hanging: measure that last."""
+        seconds."""
         found = {}
         for kind in self.kinds:
             variables = owner.variables(self.table(aws), services=1)
-            with self.start(kind, "connection-acceptor", variables, aws.endpoint) as process:
-                process.run(SCHEDULED)
-                for action in ("GetItem", "PutItem", "Query") if table_hangs else ():
-                    aws.delay(600, f"dynamodb:{action}")
 
-                def until_accepted(delay, process=process):
-                    return statistics.median(self._until_accepted(aws, owner.services[0], process, delay)
-                                             for _ in range(1 if table_hangs else 5))
+            def until_accepted(delay, kind=kind, variables=variables):
+                return statistics.median(self._accepted_by_new(aws, owner, kind, variables, delay, table_hangs)
+                                         for _ in range(3))
 
-                found[kind.name] = {"chain": chain(until_accepted), "seconds": until_accepted(0)}
-            for action in ("GetItem", "PutItem", "Query") if table_hangs else ():
-                aws.delay(0, f"dynamodb:{action}")
+            found[kind.name] = {"chain": chain(until_accepted), "seconds": until_accepted(0)}
         return found
 
-    def _until_accepted(self, aws, service, process, delay):
+    def _accepted_by_new(self, aws, owner, kind, variables, delay, table_hangs):
+        with self.start(kind, "connection-acceptor", variables, aws.endpoint) as process:
+            process.run(SCHEDULED)
+            seconds = 600 if table_hangs else delay
+            return self._until_accepted(aws, owner.services[0], process, delay, seconds)
+
+    def _until_accepted(self, aws, service, process, delay, of_table):
         endpoint = company.request(aws, service)
         mark = aws.mark()
         aws.delay(delay)
+        for action in TABLE:
+            aws.delay(of_table, f"dynamodb:{action}")
         # Sent long enough ago for the acceptor's debounce of one second to be over.
-        run = process.run(company.notification(service, endpoint, time.time() - 1.5))
+        run = process.run(company.notification(service, endpoint, time.time() - 1.5), timeout=6)
         aws.delay(0)
+        for action in TABLE:
+            aws.delay(0, f"dynamodb:{action}")
         accepted = [entry for entry in aws.requests(mark) if entry["action"] == "AcceptVpcEndpointConnections"]
         company.remove(aws, endpoint)
         return accepted[0]["at"] - run.started

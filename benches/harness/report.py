@@ -20,10 +20,10 @@ class Formulas:
         self.of, self.inexact = {}, {}
         for kind in ("guard", "python"):
             for function in FUNCTIONS:
-                counted = {size: found[kind][function]["run"] for size, found in sizes.items()}
-                first = {size: found[kind][function]["first"] for size, found in sizes.items()}
-                extra = {size: {action: first[size].get(action, 0) - counted[size].get(action, 0)
-                                for action in first[size]} for size in sizes}
+                measured = {size: found[kind][function] for size, found in sizes.items() if function in found[kind]}
+                counted = {size: of["run"] for size, of in measured.items()}
+                extra = {size: {action: count - of["run"].get(action, 0) for action, count in of["first"].items()}
+                         for size, of in measured.items()}
                 self.of[kind, function], inexact = formulas.fit_all(_reads(counted))
                 fifth, more = formulas.fit_all(_reads(extra))
                 self.of[kind, function, "fifth"] = {name: it for name, it in fifth.items() if it["times"]}
@@ -53,7 +53,7 @@ def _reads(counted):
 
 
 def _whole(of):
-    return {action: {"times": int(formula["times"]), "per": formula["per"]} for action, formula in of.items()}
+    return {action: {"times": formula["times"], "per": formula["per"]} for action, formula in of.items()}
 
 
 def table(head, rows):
@@ -149,7 +149,7 @@ def details(data, fitted):
     rows = [[f"{services:,} / {groups:,}", SHORT[function]] + [
         f"{found[kind][function][key] * by:,.{digits}f}" for key, by, digits in
         (("seconds", 1000, 0), ("cpu", 1000, 0), ("memory", 1, 1), ("ec2_and_elb", 1, 0)) for kind in kinds]
-        for (services, groups), found in sizes.items() for function in FUNCTIONS]
+        for (services, groups), found in sizes.items() for function in FUNCTIONS if function in found["guard"]]
     parts.append(table(["services / groups", "function", "ms", "Python", "CPU ms", "Python", "peak MiB", "Python",
                         "EC2 and ELB calls", "Python"], rows))
     cold, warm = data["cold_starts"], data["warm_chains"]
@@ -207,5 +207,5 @@ def machine():
 def commit():
     def git(*arguments):
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":!benches")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "Cargo.*", "functions", "shared", "tests/local-aws")
     return git("rev-parse", "--short", "HEAD") + (" with uncommitted changes" if changed else "")
