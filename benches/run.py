@@ -25,18 +25,22 @@ def say(text):
 
 
 def measure(bench, sizes, data, with_deadlines):
-    data.update(sizes={}, others={}, zips=bench.zips())
-    if with_deadlines:
+    """Adds to `data` what is not in it."""
+    data.setdefault("zips", bench.zips())
+    for name in ("sizes", "others"):
+        data.setdefault(name, {})
+    if with_deadlines and "deadlines" not in data:
         say("slow answers and deadlines")
         data["deadlines"] = bench.deadlines(40, 3)
     for services, groups in sizes:
         say(f"{services} services with {groups} target groups each")
         with LocalAws() as aws:
             owner = company.set_up(aws, services, groups)
-            # Of so many target groups, only health-watcher is measured: the local AWS is too slow for the others.
-            functions = FUNCTIONS if services * groups < 1000 else ("health-watcher",)
-            data["sizes"][services, services * groups] = bench.size(aws, owner, functions)
-            if groups == 1 and services in (1, 40):
+            if (services, services * groups) not in data["sizes"]:
+                # Of so many target groups, only health-watcher is measured: the local AWS is too slow for the others.
+                functions = FUNCTIONS if services * groups < 1000 else ("health-watcher",)
+                data["sizes"][services, services * groups] = bench.size(aws, owner, functions)
+            if groups == 1 and services in (1, 40) and services not in data["others"]:
                 data["others"][services] = others.measure(aws)
             if services == 1:
                 chains(bench, aws, owner, data)
@@ -44,12 +48,16 @@ def measure(bench, sizes, data, with_deadlines):
 
 def chains(bench, aws, owner, data):
     say("starts and chains")
-    data["cold_starts"] = bench.cold_starts(aws, owner)
-    data["warm_chains"] = bench.warm_chains(aws, owner)
-    data["cold_acceptor"] = bench.cold_acceptor(aws, owner, with_connections=False)
-    data["cold_acceptor_connecting"] = bench.cold_acceptor(aws, owner, with_connections=True)
-    data["dbt_request"] = bench.dbt_request(aws, owner)
-    data["dbt_request_table_hangs"] = bench.dbt_request(aws, owner, table_hangs=True)
+    for name, measured in {
+        "cold_starts": lambda: bench.cold_starts(aws, owner),
+        "warm_chains": lambda: bench.warm_chains(aws, owner),
+        "cold_acceptor": lambda: bench.cold_acceptor(aws, owner, with_connections=False),
+        "cold_acceptor_connecting": lambda: bench.cold_acceptor(aws, owner, with_connections=True),
+        "dbt_request": lambda: bench.dbt_request(aws, owner),
+        "dbt_request_table_hangs": lambda: bench.dbt_request(aws, owner, table_hangs=True),
+    }.items():
+        if name not in data:
+            data[name] = measured()
 
 
 def main():
@@ -59,6 +67,7 @@ def main():
     parser.add_argument("--runs", type=int, default=20, help="runs per median")
     parser.add_argument("--quick", action="store_true", help="only 1 and 10 services; writes nothing")
     parser.add_argument("--again", action="store_true", help="report the last measurement again")
+    parser.add_argument("--resume", action="store_true", help="complete a measurement that failed")
     parser.add_argument("--log", default="/dev/null", help="what the functions log")
     options = parser.parse_args()
     # So that what was started is stopped, too.
@@ -69,7 +78,7 @@ def main():
     else:
         head = (f"## {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC\n\nMachine: {report.machine()}. "
                 f"Commit: {report.commit()}. Command: `{shlex.join(sys.argv)}`.")
-        data = {"head": head}
+        data = pickle.loads(LAST.read_bytes()) if options.resume else {"head": head}
         try:
             measure(bench, QUICK if options.quick else SIZES, data, not options.quick)
         finally:

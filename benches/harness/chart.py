@@ -31,8 +31,8 @@ def _panel(title, x_label, lines):
                      f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{10 ** exponent:,g}</text>')
     for color, dash, label, line in lines:
         parts.append(_line(COLORS[color], DASHES[dash], [(x_at(x), y_at(y)) for x, y in line]))
-        x, y = x_at(line[-1][0]), y_at(line[-1][1])
-        parts.append(f'<text x="{x - 6:.1f}" y="{y - 7:.1f}" text-anchor="end" fill="{COLORS[color]}">{label}</text>')
+        x, y = x_at(line[0][0]), y_at(line[0][1])
+        parts.append(f'<text x="{x + 5:.1f}" y="{y - 7:.1f}" fill="{COLORS[color]}">{label}</text>')
     return "".join(parts)
 
 

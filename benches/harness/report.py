@@ -71,7 +71,7 @@ def figures(data, fitted):
     def health(kind, size):
         return sizes[size][kind]["health-watcher"]["ec2_and_elb"]
 
-    one, forty, many = (1, 1), (40, 40), (40, 1000)
+    one, forty, many = (1, 1), (40, 40), max(sizes, key=lambda size: size[1])
     row("health-watcher, EC2 and ELB calls a run, 1 / 40 services", "1 / 40",
         f"{health('guard', one):.0f} / {health('guard', forty):.0f}",
         f"{health('python', one):.0f} / {health('python', forty):.0f}",
@@ -105,9 +105,9 @@ def figures(data, fitted):
     for kind_rows in _deadlines(data["deadlines"]):
         row(*kind_rows)
     large = {kind: sizes[many][kind]["health-watcher"] for kind in months}
-    row("1,000 target groups behind 40 services at 30 ms a call: health run", "10 s, 64 MiB",
+    row(f"{many[1]:,} target groups behind {many[0]} services at 30 ms a call: health run", "10 s, 64 MiB, of 1,000",
         *(f"{large[kind]['seconds_at_30_ms']:.1f} s, {large[kind]['memory']:.1f} MiB" for kind in months),
-        large["guard"]["seconds_at_30_ms"] <= 10 and large["guard"]["memory"] <= 64)
+        many[1] >= 1000 and large["guard"]["seconds_at_30_ms"] <= 10 and large["guard"]["memory"] <= 64)
     return rows
 
 
@@ -207,5 +207,6 @@ def machine():
 def commit():
     def git(*arguments):
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", "Cargo.*", "functions", "shared", "tests/local-aws")
+    measured = ("Cargo.*", "functions", "shared", "tests/local-aws")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", *measured)
     return git("rev-parse", "--short", "HEAD") + (" with uncommitted changes" if changed else "")

@@ -90,13 +90,14 @@ class Function:
             raise RuntimeError(f"{name} did not ask for an event; see {log}")
         self.cold_start = self.ready_at - started
 
-    def run(self, event, timeout=110):
+    def run(self, event, timeout=110, wait=None):
+        """A run that Lambda would kill after `timeout` seconds; `wait`: the seconds until it is of no more interest."""
         started, deadline = time.monotonic(), time.time() + timeout
         self.events.put((event, deadline))
         try:
-            answered, error = self.answers.get(timeout=timeout)
+            answered, error = self.answers.get(timeout=wait or timeout)
         except queue.Empty:
-            return Run(timeout, deadline - timeout, None, killed=True)
+            return Run(wait or timeout, deadline - timeout, None, killed=True)
         return Run(answered - started, deadline - timeout, error)
 
     def peak_memory(self):
