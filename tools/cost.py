@@ -6,13 +6,16 @@
 Prices and assumptions are below, each price with its source; change them and run it again. The table is in
 docs/cost.md, without the rows below one cent, and its totals are in the README; a test compares them. Alarms,
 dashboards and schedules are read from template.yaml, with the parameters' defaults. Calls to EC2 and Elastic Load
-Balancing are free. The free tiers counted here do not expire; a free tier applies once per account, not per stack.
+Balancing are free; `make bench` has measured how many there are. The free tiers counted here do not expire; a free tier
+applies once per account, not per stack.
 """
 import argparse
+import json
 import math
 import pathlib
 import re
 
+CALLS = pathlib.Path(__file__).parent.parent / "benches/calls.json"
 TEMPLATE = pathlib.Path(__file__).parent.parent / "template.yaml"
 HOURS = 730  # in an average month
 GB = 2**30
@@ -63,8 +66,7 @@ MEMORY_GB = 128 / 1024
 # Billed seconds of a run with one endpoint service, and for each further one. Not measured on AWS; a generous estimate.
 SECONDS = {"Acceptor": (0.5, 0.02), "Health": (1.0, 0.1), "Drift": (2.0, 0.2)}
 OTHER_RUNS = 1000  # a stack's other runs per month, started by notifications and recorded changes
-# Calls to EC2 and Elastic Load Balancing per run, and per service with one load balancer and one target group.
-CALLS = {"Acceptor": (1, 0), "Health": (0, 1), "Drift": (11, 5)}
+TAGS_EVERY = 5  # drift-watcher reads tags when those that it stored are 65 minutes old: in every fifth run
 READS_PER_RUN_AND_SERVICE = 2  # a consistent query of up to 8 KB, most of it the stored path
 WRITES_PER_SERVICE = 1000  # changes per month, in units of 1 KB
 PATH_KB = 4  # the path that each run of drift-watcher stores per service
@@ -89,6 +91,21 @@ def from_template(text):
             {name: 60 / every for name, every in minutes.items()})
 
 
+def calls_per_run(function, services):
+    """Calls to EC2 and Elastic Load Balancing, for services with one load balancer and one target group each."""
+    measured = json.loads(CALLS.read_text(encoding="utf-8"))
+    name = next(name for name in measured if function.lower() in name)
+    twenties = math.ceil(services / 20)
+    number = {"run": 1, "service": services, "target group": services, "20 services": twenties,
+              "20 target groups": twenties}
+
+    def total(formulas):
+        return sum(formula["times"] * number[formula["per"]] for action, formula in formulas.items()
+                   if action.startswith(("ec2:", "elasticloadbalancing:")))
+
+    return total(measured[name]["run"]) + total(measured[name].get("fifth", {})) / TAGS_EVERY
+
+
 def usage(services, kms_key=False, template=None):
     """The usage per month, by the names of PRICES."""
     alarms, dashboards, per_hour = from_template(template or TEMPLATE.read_text(encoding="utf-8"))
@@ -97,7 +114,7 @@ def usage(services, kms_key=False, template=None):
     runs = {name: rate * HOURS * stacks for name, rate in per_hour.items()}
     runs["Acceptor"] += OTHER_RUNS * stacks
     seconds = sum(count * (SECONDS[name][0] + SECONDS[name][1] * (each - 1)) for name, count in runs.items())
-    calls = sum(count * (CALLS[name][0] + CALLS[name][1] * each) for name, count in runs.items())
+    calls = sum(count * calls_per_run(name, each) for name, count in runs.items())
     total = sum(runs.values())
     log = total * (LOG_BYTES_PER_RUN + LOG_BYTES_PER_RUN_AND_SERVICE * (each - 1))
     messages = MESSAGES_PER_SERVICE * services
