@@ -3,6 +3,7 @@ import math
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 340, 300, 56, 14, 44, 46
 COLORS = {"guard": "#0b6e4f", "Python": "#b3541e"}
+HALO = 'stroke="#fff" stroke-width="4" paint-order="stroke"'  # so that a line behind the text does not cross it
 DASHES = {"": "none", "drift-watcher": "5 3"}
 
 
@@ -32,7 +33,7 @@ def _panel(title, x_label, lines):
     for color, dash, label, line in lines:
         parts.append(_line(COLORS[color], DASHES[dash], [(x_at(x), y_at(y)) for x, y in line]))
         x, y = x_at(line[0][0]), y_at(line[0][1])
-        parts.append(f'<text x="{x + 5:.1f}" y="{y - 7:.1f}" fill="{COLORS[color]}">{label}</text>')
+        parts.append(f'<text x="{x + 5:.1f}" y="{y - 8:.1f}" fill="{COLORS[color]}" {HALO}>{label}</text>')
     return "".join(parts)
 
 
