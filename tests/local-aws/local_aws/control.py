@@ -103,8 +103,26 @@ def _add_states(command):
     metric.add_argument("--period", type=int, metavar="SECONDS", help="of each value; default: 60")
     metric.add_argument("--end", metavar="ISO-TIME", help="the end of the last value's period; default: now")
     metric.add_argument("--unit", help="such as Bytes or Count")
-    metric.add_argument("--account", help="default: the provider company's")
-    metric.add_argument("--region", help="default: the server's")
+    _add_scope(metric)
+
+    flow = command("flow-log-record", "write the record of a TCP flow to all flow logs that cover an interface")
+    flow.add_argument("--interface-id", required=True, metavar="eni-…")
+    flow.add_argument("--source", required=True, metavar="ADDRESS:PORT")
+    flow.add_argument("--destination", required=True, metavar="ADDRESS:PORT")
+    flow.add_argument("--action", help="ACCEPT or REJECT; default: ACCEPT")
+    flow.add_argument("--packets", type=int)
+    flow.add_argument("--at", metavar="ISO-TIME", help="default: now")
+    _add_scope(flow)
+
+    group = command("log-group", "set what DescribeLogGroups says of the size of a log group")
+    group.add_argument("--log-group", required=True, metavar="NAME")
+    group.add_argument("--stored-bytes", required=True, type=int)
+    _add_scope(group)
+
+
+def _add_scope(parser):
+    parser.add_argument("--account", help="default: the provider company's")
+    parser.add_argument("--region", help="default: the server's")
 
 
 def _add_records(command):

@@ -119,7 +119,7 @@ def _page(request, queries, series):
 
 # The metrics of AWS services
 
-def set_values(namespace, metric, values, dimensions=(), period=60, end=None, unit="None", **scope):
+def set_values(namespace, metric, values, dimensions=(), period=60, end=None, unit="None", **where):
     """Set the values of consecutive periods, the last of which ends at `end` or before now; null: no data point."""
     dimensions = dict(pair.split("=", 1) for pair in dimensions)
     last = datetime.fromisoformat(end.replace("Z", "+00:00")).timestamp() if end else time.time()
@@ -127,13 +127,14 @@ def set_values(namespace, metric, values, dimensions=(), period=60, end=None, un
     points = [{"Timestamp": first + period * number, "Value": float(value), "Unit": unit, "Dimensions": dimensions}
               for number, value in enumerate(values) if value is not None]
     moments = {first + period * number for number in range(len(values))}
-    with _scope(**scope):
+    with scope(**where):
         stored = cloudwatch._metric_bucket((namespace, metric, cloudwatch._dims_key(dimensions)))
         stored[:] = [point for point in stored if point["Timestamp"] not in moments] + points
         cloudwatch._evaluate_all_alarms()
 
 
-def _scope(account=None, region=None):
+def scope(account=None, region=None):
+    """The account and Region of a control command: the provider company's and the server's unless it names others."""
     return request_scope(account or os.environ["MINISTACK_ACCOUNT_ID"], region or os.environ["MINISTACK_REGION"])
 
 

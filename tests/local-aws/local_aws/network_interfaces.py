@@ -121,7 +121,7 @@ def _view(interface, groups, requester=None):
             "Operator": operator_of(interface), "TagSet": ec2._tags.get(interface["NetworkInterfaceId"], [])}
 
 
-def _all_views():
+def all_views():
     rows = [_view(interface, interface.get("Groups") or []) for interface in ec2._network_interfaces.values()]
     return rows + [row for balancer in alb._lbs.values() if balancer["Type"] == "network"
                    for row in _of_load_balancer(balancer)]
@@ -135,7 +135,7 @@ def _own(interface_id):
     """An interface that its account may change: not one of a load balancer."""
     if interface_id in ec2._network_interfaces:
         return ec2._network_interfaces[interface_id]
-    if interface_id in [row["NetworkInterfaceId"] for row in _all_views()]:
+    if interface_id in [row["NetworkInterfaceId"] for row in all_views()]:
         raise ApiError("AuthFailure", "You do not have permission to access the specified resource.")
     raise _not_found(interface_id)
 
@@ -211,7 +211,7 @@ def delete(request):
 
 @EC2.action("DescribeNetworkInterfaces")
 def describe(request):
-    rows, wanted = managed_resources.visible(request, _all_views()), request.get("NetworkInterfaceIds", [])
+    rows, wanted = managed_resources.visible(request, all_views()), request.get("NetworkInterfaceIds", [])
     for interface_id in wanted:
         if interface_id not in [row["NetworkInterfaceId"] for row in rows]:
             raise _not_found(interface_id)

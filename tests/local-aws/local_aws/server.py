@@ -49,9 +49,11 @@ def _install():
         connection_notifications,
         elb_tags,
         endpoint_connections,
+        flow_logs,
         instances,
         invocations,
         load_balancers,
+        log_insights,
         mailbox,
         metrics,
         network_acls,
@@ -71,7 +73,8 @@ def _install():
     EC2.install(ec2._ACTION_MAP)
     ELB.install(alb._ACTION_MAP)
     for module in (vpcs, load_balancers, clock, mailbox, invocations, permissions, request_log, cloudtrail_events,
-                   cloudformation_types, alarm_events, certificates, cbor, metrics):
+                   cloudformation_types, alarm_events, certificates, cbor, metrics,
+                   log_insights):
         module.install()
 
 

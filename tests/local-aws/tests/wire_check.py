@@ -8,7 +8,7 @@ from local_aws import cbor
 violations: list[str] = []
 HANDLED_HERE = re.compile(  # the EC2 actions; of the other services, all that tests call are
     "VpcEndpoint|NetworkAcl|(Create|Delete|Describe|Modify)NetworkInterface|PrivateIpAddresses|SecurityGroup|PrefixList|Route|Subnet|VpcPeering|"
-    "TransitGateway|(Create|Describe)Vpcs?$|VpcCidrBlock|(Run|Describe)Instances")
+    "TransitGateway|(Create|Describe)Vpcs?$|VpcCidrBlock|(Run|Describe)Instances|FlowLogs")
 LOWER_CAMEL = re.compile(r"[a-z]+([A-Z][a-z]*)*")
 
 
@@ -21,6 +21,9 @@ def watch(client):
         client.meta.events.register("before-parse.acm", _check_values)
     if service == "cloudwatch":
         client.meta.events.register("before-parse.cloudwatch.GetMetricData", _check_values)
+    if service == "logs":
+        for action in ("StartQuery", "GetQueryResults", "DescribeLogGroups"):
+            client.meta.events.register(f"before-parse.cloudwatch-logs.{action}", _check_values)
 
 
 def _check(operation_model, response_dict, **_):
