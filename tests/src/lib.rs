@@ -4,6 +4,7 @@
 //! administrator would do it.
 
 pub mod api_calls;
+pub mod cli;
 pub mod company;
 pub mod environment;
 pub mod inbox;

@@ -226,7 +226,8 @@ impl LocalAws {
         Ok(())
     }
 
-    fn with_environment(&self, mut command: Command, caller: &Caller) -> Command {
+    /// The command with this AWS's address and the caller's credentials.
+    pub(crate) fn with_environment(&self, mut command: Command, caller: &Caller) -> Command {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_")) {
             command.env_remove(name);
         }

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
+use crate::COMPANY;
+use crate::cli;
 use crate::company::{Company, DBT_CIDR, TARGETS};
-use crate::local_aws::{LocalAws, eventually};
+use crate::local_aws::{Caller, LocalAws, eventually, top};
 use crate::mail::{Mail, Mailbox};
 use crate::stack::{self, Stack};
 
@@ -17,6 +19,8 @@ pub const MINUTE: u32 = 3;
 pub trait Observer {
     /// A step begins; `commands` are what a person would type.
     fn step(&mut self, what: &str, commands: &[String]);
+    /// A command printed these lines, among others.
+    fn printed(&mut self, lines: &[&str]);
     /// The guard sent an email.
     fn sent(&mut self, mail: &Mail, after: Duration);
     /// A chapter ended.
@@ -199,14 +203,16 @@ impl<O: Observer> Story<'_, O> {
         let (aws, company) = (self.aws, self.company);
         self.chapter(
             "somebody deletes the listener that dbt connects to",
-            "a critical alert that names the port; resolved when it is back",
+            "a critical alert that names the port, and the command finds the same; resolved when it is back",
             |run| {
+                run.check(aws, "before that, network-admin checks the whole path", "✓ pass  listener.port")?;
                 run.step(
                     "network-admin deletes it",
                     &[format!("aws elbv2 delete-listener --listener-arn {}", company.listener)],
                 );
                 company.delete_listener(aws)?;
                 run.wait_for_email("[CRITICAL]", "postgres does not listen for dbt on port 5432")?;
+                run.check(aws, "network-admin checks again", "✗ fail, critical  listener.port")?;
                 run.step("network-admin creates it again", &[]);
                 company.create_listener(aws)?;
                 run.wait_for_email("[RESOLVED]", "postgres does not listen for dbt on port 5432")
@@ -275,6 +281,20 @@ impl<O: Observer> Run<'_, O> {
     fn step(&mut self, what: &str, commands: &[String]) {
         self.observer.step(what, commands);
         self.step_began = Instant::now();
+    }
+
+    /// The administrator checks the path with the command, which must print this.
+    fn check(&mut self, aws: &LocalAws, what: &str, expected: &str) -> Result<()> {
+        let page = top().join("target/local-aws/check.html");
+        let page = page.to_string_lossy();
+        let arguments = ["check", "--stack", "privatelink-guard", "--html", &page];
+        self.step(what, &["privatelink-guard check --stack privatelink-guard --html check.html".to_owned()]);
+        let output = cli::run(aws, &Caller::root(COMPANY), &arguments)?;
+        let tree = String::from_utf8(output.stdout)?;
+        let worth_showing = |line: &&str| line.contains(expected) || line.contains(" pass, ");
+        self.observer.printed(&tree.lines().filter(worth_showing).collect::<Vec<_>>());
+        ensure!(tree.contains(expected), "{tree}{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
     }
 
     /// The administrator runs the command that an alert in `mailbox` printed.

@@ -3,11 +3,12 @@
 use std::error::Error;
 use std::fmt::Debug;
 
-use aws_sdk_ec2::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use guard_core::snapshot::CallError;
 
 /// The error of `call`, named as IAM names its action.
-pub(crate) fn call_error<E, R>(call: &'static str, error: &SdkError<E, R>) -> CallError
+#[must_use]
+pub fn call_error<E, R>(call: &'static str, error: &SdkError<E, R>) -> CallError
 where
     E: ProvideErrorMetadata + Error + 'static,
     R: Debug,
@@ -33,6 +34,23 @@ where
     match (error.code(), error.message()) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         (Some(code), None) => code.to_owned(),
-        _ => DisplayErrorContext(error).to_string(),
+        _ => match error.source() {
+            Some(source) => format!("{error}: {}", causes(source)),
+            None => error.to_string(),
+        },
     }
+}
+
+/// The error and what caused it, each once.
+fn causes(error: &dyn Error) -> String {
+    let (mut texts, mut next) = (Vec::<String>::new(), Some(error));
+    while let Some(error) = next {
+        let text = error.to_string();
+        // Some repeat their cause.
+        if !texts.last().is_some_and(|last| last.ends_with(&text)) {
+            texts.push(text);
+        }
+        next = error.source();
+    }
+    texts.join(": ")
 }

@@ -8,8 +8,6 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region as AwsRegion, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use guard_core::alerts::origin::Origin;
 use guard_core::checks::Region;
@@ -21,7 +19,7 @@ use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::events;
+use crate::{events, http};
 
 /// Reads the configuration, builds the function once, and then calls `handle` for every event.
 ///
@@ -123,14 +121,12 @@ fn sdk_config() -> SdkConfig {
         .operation_attempt_timeout(Duration::from_secs(4))
         .operation_timeout(Duration::from_secs(8))
         .build();
-    // One client for all: its connections and the certificates it trusts are shared.
-    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let is_on = |name| env::var(name).is_ok_and(|value| value.eq_ignore_ascii_case("true"));
     let mut config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
         .region(env::var("AWS_REGION").or_else(|_| env::var("AWS_DEFAULT_REGION")).ok().map(AwsRegion::new))
-        .http_client(http)
+        .http_client(http::client())
         .retry_config(RetryConfig::standard().with_max_attempts(4))
         .timeout_config(timeouts)
         .service_config(FromEnvironment)

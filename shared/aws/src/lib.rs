@@ -5,8 +5,9 @@
 
 pub mod apply;
 pub mod debounce;
-mod errors;
+pub mod errors;
 pub mod events;
+pub mod http;
 pub mod lambda;
 pub mod metrics;
 pub mod notify;

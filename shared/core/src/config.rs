@@ -60,6 +60,18 @@ pub struct Policy {
     pub dry_run: bool,
 }
 
+impl Policy {
+    /// Reads the variables of the policy through `lookup`, as [`Settings::from_lookup`] does.
+    ///
+    /// # Errors
+    /// See [`Settings::from_lookup`].
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, BadConfiguration> {
+        let mut read = Reader { lookup, problems: Vec::new() };
+        let policy = read.policy();
+        if read.problems.is_empty() { Ok(policy) } else { Err(BadConfiguration(read.problems)) }
+    }
+}
+
 /// The longest time in which dbt's connections can be expected: as far back as CloudWatch is asked.
 pub const MAX_EXPECT_TRAFFIC_EVERY: Duration = Duration::from_hours(168);
 

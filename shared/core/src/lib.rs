@@ -12,4 +12,5 @@ pub mod snapshot;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::unwrap_used, clippy::missing_panics_doc, clippy::panic)]
 pub mod testing;
+pub mod text;
 pub mod trigger;

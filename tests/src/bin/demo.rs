@@ -37,6 +37,7 @@ fn run(keep: bool) -> Result<bool> {
     std::fs::write(&page, inbox::page("What the guard sent", &inbox::published(&delivered)))?;
     let as_expected = print_results(&chapters);
     println!("\nEvery message as a page, for the browser: {}", page.display());
+    println!("The last check as a page: {}", top().join("target/local-aws/check.html").display());
     if keep {
         demo.aws.keep_running()?;
         print_commands(&demo);
@@ -61,6 +62,12 @@ impl Observer for Terminal {
         self.line(what);
         for command in commands {
             println!("          $ {command}");
+        }
+    }
+
+    fn printed(&mut self, lines: &[&str]) {
+        for line in lines {
+            println!("          {line}");
         }
     }
 
@@ -131,8 +138,12 @@ Request another connection as dbt (an account's id is its access key here). It i
 Request one as the untrusted account. It stays in pendingAcceptance; no email while this account's alert is firing:
   AWS_ACCESS_KEY_ID={UNTRUSTED} connect
 
-List the connections as the administrator:
+Ask as the administrator, with the guard's own checks; write the request for dbt Support:
   export AWS_ACCESS_KEY_ID={COMPANY}
+  target/debug/privatelink-guard check --stack privatelink-guard --html check.html
+  target/debug/privatelink-guard request --stack privatelink-guard --environment US
+
+List the connections:
   aws ec2 describe-vpc-endpoint-connections --filters Name=service-id,Values=$SERVICE
 
 Switch cross-zone off. The guard switches it back on at once (the story ended with CrossZone=enforce) and sends a warning:

@@ -8,7 +8,7 @@ use flows::environment::{Environment, with_environment};
 use flows::local_aws::{LocalAws, top};
 use flows::mail::Mailbox;
 use flows::stack::Function::{self, DriftWatcher, HealthWatcher};
-use flows::{DBT, UNTRUSTED, api_calls};
+use flows::{DBT, UNTRUSTED, api_calls, cli};
 
 use self::Fix::{Change, PrintedCommand, PrintedCommandAndEvidence};
 use self::Service::{Gitlab, Postgres};
@@ -114,15 +114,24 @@ fn every_change_fires_its_alert_and_every_fix_resolves_it() -> Result<()> {
         for row in &CHANGES {
             row.wait(mailbox)?;
         }
+        ensure_same_verdict(environment)?;
         for row in &CHANGES {
             row.fix(environment, mailbox).context(row.check)?;
         }
         for row in &CHANGES {
             row.wait_until_resolved(mailbox)?;
         }
+        ensure_same_verdict(environment)?;
         ensure_subjects_are_complete(mailbox)?;
         environment.aws.set_page_size(0)
     })
+}
+
+/// The command finds what the functions found. Settings that drift-watcher follows also decide how severe health-watcher's
+/// findings are.
+fn ensure_same_verdict(environment: &Environment) -> Result<()> {
+    environment.run(HealthWatcher)?;
+    cli::ensure_same_verdict(environment)
 }
 
 /// A subject says in 100 characters what fails, and nothing of it is cut.
@@ -142,6 +151,7 @@ fn what_triggers_no_check_is_found_by_the_schedule() -> Result<()> {
             (row.breaks)(row.company(environment), &environment.aws).context(row.check)?;
             environment.run(*function)?;
             row.wait(mailbox)?;
+            ensure_same_verdict(environment)?;
             row.fix(environment, mailbox).context(row.check)?;
             environment.run(*function)?;
             row.wait_until_resolved(mailbox)?;

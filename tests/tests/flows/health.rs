@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use flows::COMPANY;
+use flows::cli;
 use flows::company::TARGETS;
 use flows::environment::{Environment, with_environment};
 use flows::local_aws::{Caller, LocalAws, concurrently};
@@ -21,6 +22,7 @@ fn targets_that_fail_one_by_one_send_one_warning_and_one_critical_alert() -> Res
         }
         mailbox.wait("[WARNING]", "1 of 3 targets unhealthy")?;
         mailbox.wait("[CRITICAL]", "0 of 3 targets healthy")?;
+        cli::ensure_same_verdict(environment)?;
         assert_eq!(mailbox.emails()?.len(), 2);
 
         environment.set_all_targets("healthy")?;

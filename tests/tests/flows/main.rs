@@ -3,6 +3,7 @@
 //! `cargo test --package flows -- NAME` runs the flows whose names contain NAME: one flow, or a module such as `checklist`.
 
 mod checklist;
+mod cli;
 mod connections;
 mod failures;
 mod health;
@@ -12,3 +13,4 @@ mod story;
 mod strict;
 mod targets;
 mod topics;
+mod trace;

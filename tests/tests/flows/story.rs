@@ -10,6 +10,7 @@ struct Silent;
 
 impl Observer for Silent {
     fn step(&mut self, _: &str, _: &[String]) {}
+    fn printed(&mut self, _: &[&str]) {}
     fn sent(&mut self, _: &Mail, _: Duration) {}
     fn ended(&mut self, _: &Chapter) {}
 }

@@ -1,6 +1,7 @@
 //! What keeps dbt from the targets: their security groups, a certificate that expires, an address that has changed.
 
 use anyhow::Result;
+use flows::cli;
 use flows::company::TARGETS;
 use flows::environment::{Environment, with_environment};
 use flows::local_aws::eventually;
@@ -15,6 +16,7 @@ fn the_targets_security_group_is_opened_by_the_printed_commands() -> Result<()> 
         let blocked = |service: &str| format!("security group blocks 3 of 3 targets in {service}");
         mailbox.wait("[CRITICAL]", &blocked("postgres"))?;
         mailbox.wait("[CRITICAL]", "user/network-admin-postgres")?;
+        cli::ensure_same_verdict(environment)?;
 
         // Each allows the security group of its load balancer.
         for (company, service) in [(postgres, "postgres"), (gitlab, "gitlab")] {
@@ -38,6 +40,7 @@ fn a_certificate_is_reported_before_it_expires() -> Result<()> {
         aws.set_certificate_expiry(&certificate, 2)?;
         environment.run(DriftWatcher)?;
         mailbox.wait("[CRITICAL]", "certificate of gitlab:8443 expires in 2 days")?;
+        cli::ensure_same_verdict(environment)?;
 
         aws.set_certificate_expiry(&certificate, 300)?;
         environment.run(DriftWatcher)?;

@@ -15,7 +15,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use guard_core::alerts::record::{Item, Items, Key, Partition, Record, Version};
 use guard_core::snapshot::CallError;
 use jiff::{SignedDuration, Timestamp};
@@ -89,6 +89,22 @@ impl Store {
             put = put.item("expires", AttributeValue::N((now + KEEP_FOR).as_second().to_string()));
         }
         Ok(if written(put.send().await)? { Write::Won(next(expected)) } else { Write::Lost })
+    }
+
+    /// Deletes one record. Whether there was one.
+    ///
+    /// # Errors
+    /// If the table did not take it.
+    pub async fn remove(&self, partition: &Partition, key: &Key) -> Result<bool, CallError> {
+        let delete = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .key("service", AttributeValue::S(partition.to_string()))
+            .key("item", AttributeValue::S(key.to_string()))
+            .return_values(ReturnValue::AllOld);
+        let deleted = delete.send().await.map_err(|error| call_error("dynamodb:DeleteItem", &error))?;
+        Ok(deleted.attributes().is_some())
     }
 
     /// The endpoint services that `function` watched when it last started, and the version of this note.

@@ -31,6 +31,16 @@ impl Observer {
         Ok(services.into_iter().map(|service| (service.id.clone(), service)).collect())
     }
 
+    /// All endpoint services of the account in this Region.
+    ///
+    /// # Errors
+    /// As [`Observer::endpoint_services`].
+    pub async fn all_endpoint_services(&self) -> Observed<BTreeMap<ServiceId, EndpointService>> {
+        let call = self.ec2.describe_vpc_endpoint_service_configurations();
+        let services = list!(self, DESCRIBE, call, service_configurations, next_token, endpoint_service)?;
+        Ok(services.into_iter().map(|service| (service.id.clone(), service)).collect())
+    }
+
     /// The allowed principals of `service`: one call per page. EC2 has no call for several services.
     pub(super) async fn allowed_principals(&self, service: &ServiceId) -> Observed<Vec<String>> {
         const CALL: &str = "ec2:DescribeVpcEndpointServicePermissions";
@@ -68,6 +78,7 @@ fn endpoint_service(row: &ec2::ServiceConfiguration) -> Observed<EndpointService
     let zones = row.availability_zones();
     Ok(EndpointService {
         id: id.ok_or_else(|| malformed_response(DESCRIBE, "an endpoint service has no id"))?,
+        service_name: row.service_name().map(ToOwned::to_owned),
         name: tag.filter(|name| !name.is_empty()).map(ToOwned::to_owned),
         state: row.service_state().map(|state| state.as_str().to_owned()),
         acceptance_required: row.acceptance_required(),

@@ -8,7 +8,8 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use guard_core::snapshot::{Hostname, Route, RouteTable, Subnet, TargetGroup, TargetKind, Topology};
+use guard_core::ids::Arn;
+use guard_core::snapshot::{Hostname, Observed, Route, RouteTable, Subnet, TargetGroup, TargetKind, Topology};
 use ipnet::IpNet;
 
 use super::Observer;
@@ -16,32 +17,44 @@ use super::Observer;
 /// How long DNS may take.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(3);
 
+/// The value of the hostname tag of each target group that has it.
+pub(super) type Tags = Observed<BTreeMap<Arn, String>>;
+
 impl Observer {
     /// Fills in the hostnames of all target groups: from their tags, and with the networks that their VPCs reach. DNS is not
     /// asked yet.
     pub async fn name_target_groups(&self, topology: &mut Topology) {
-        let tags = match self.hostname_tags(&topology.target_groups()).await {
+        let tags = self.hostname_tags(&topology.target_groups()).await;
+        let groups =
+            topology.load_balancers.values().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten());
+        let names = self.names(groups, tags).await;
+        for group in topology.target_groups_mut() {
+            group.hostname = names.get(&group.arn).cloned();
+        }
+    }
+
+    /// The names of `groups`, by their tags, with the networks that their VPCs reach.
+    pub(super) async fn names(
+        &self,
+        groups: impl Iterator<Item = &TargetGroup>,
+        tags: Tags,
+    ) -> BTreeMap<Arn, Observed<Option<Hostname>>> {
+        let groups: BTreeMap<&Arn, &TargetGroup> = groups.map(|group| (&group.arn, group)).collect();
+        let tags = match tags {
             Ok(tags) => tags,
-            Err(error) => {
-                topology.target_groups_mut().for_each(|group| group.hostname = Some(Err(error.clone())));
-                return;
-            }
+            Err(error) => return groups.into_keys().map(|arn| (arn.clone(), Err(error.clone()))).collect(),
         };
-        let tagged = |group: &&TargetGroup| group.kind == TargetKind::Ip && tags.contains_key(&group.arn);
-        let groups = topology.target_groups_mut().map(|group| &*group);
-        let vpcs: BTreeSet<String> = groups.filter(tagged).filter_map(|group| group.vpc.clone()).collect();
+        let tagged = |group: &&&TargetGroup| group.kind == TargetKind::Ip && tags.contains_key(&group.arn);
+        let vpcs: BTreeSet<String> = groups.values().filter(tagged).filter_map(|group| group.vpc.clone()).collect();
         let vpcs: Vec<String> = vpcs.into_iter().collect();
         let (subnets, tables) = tokio::join!(self.subnets(vpcs.clone()), self.route_tables(vpcs));
         let networks = subnets.and_then(|subnets| Ok((subnets, tables?)));
-        for group in topology.target_groups_mut() {
-            let name = tags.get(&group.arn).filter(|_| group.kind == TargetKind::Ip);
-            let hostname = name.map(|name| Hostname {
-                name: name.clone(),
-                addresses: Err("DNS was not asked".to_owned()),
-                networks: networks.as_ref().map(|networks| reached(group, networks)).map_err(Clone::clone),
-            });
-            group.hostname = Some(Ok(hostname));
-        }
+        let hostname = |group: &TargetGroup| {
+            let name = tags.get(&group.arn).filter(|_| group.kind == TargetKind::Ip)?;
+            let networks = networks.as_ref().map(|networks| reached(group, networks)).map_err(Clone::clone);
+            Some(Hostname { name: name.clone(), addresses: Err("DNS was not asked".to_owned()), networks })
+        };
+        groups.into_iter().map(|(arn, group)| (arn.clone(), Ok(hostname(group)))).collect()
     }
 }
 
@@ -56,10 +69,16 @@ fn reached(group: &TargetGroup, (subnets, tables): &(Vec<Subnet>, Vec<RouteTable
 /// What DNS answers for each name.
 pub(super) type Answers = BTreeMap<String, Result<Vec<IpAddr>, String>>;
 
+/// Asks DNS for the names of the target groups in `topology`, and fills in what it answers.
+pub(super) async fn resolve(topology: &mut Topology) {
+    let answers = resolve_names(topology).await;
+    fill_in(topology, &answers);
+}
+
 /// Asks DNS for the names of the target groups in `topology`, each once.
 pub(super) async fn resolve_names(topology: &mut Topology) -> Answers {
     let names: BTreeSet<String> = topology.hostnames_mut().map(|(_, hostname)| hostname.name.clone()).collect();
-    let answers = names.into_iter().map(|name| async { (name.clone(), resolve(name).await) });
+    let answers = names.into_iter().map(|name| async { (name.clone(), lookup(name).await) });
     join_all(answers).await.into_iter().collect()
 }
 
@@ -82,10 +101,10 @@ fn private_network(route: &Route) -> Option<IpNet> {
 }
 
 /// The addresses of `name`, each once.
-async fn resolve(name: String) -> Result<Vec<IpAddr>, String> {
-    let lookup = tokio::task::spawn_blocking(move || (name.as_str(), 0).to_socket_addrs());
+async fn lookup(name: String) -> Result<Vec<IpAddr>, String> {
+    let answer = tokio::task::spawn_blocking(move || (name.as_str(), 0).to_socket_addrs());
     let answer =
-        tokio::time::timeout(RESOLVE_WITHIN, lookup).await.map_err(|_| "DNS did not answer in time".to_owned())?;
+        tokio::time::timeout(RESOLVE_WITHIN, answer).await.map_err(|_| "DNS did not answer in time".to_owned())?;
     let addresses = answer.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
     let addresses: BTreeSet<IpAddr> = addresses.map(|address: SocketAddr| address.ip()).collect();
     Ok(addresses.into_iter().collect())
@@ -110,7 +129,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_is_resolved_and_a_name_that_does_not_exist_is_an_error() {
         // An address stands for itself: no network is needed.
-        assert_eq!(resolve("10.0.0.7".to_owned()).await, Ok(vec!["10.0.0.7".parse().unwrap()]));
-        assert!(resolve("no-such-name.invalid".to_owned()).await.is_err());
+        assert_eq!(lookup("10.0.0.7".to_owned()).await, Ok(vec!["10.0.0.7".parse().unwrap()]));
+        assert!(lookup("no-such-name.invalid".to_owned()).await.is_err());
     }
 }

@@ -12,12 +12,16 @@ macro_rules! list {
 mod certificates;
 mod connections;
 mod endpoint_services;
+mod flow_logs;
 mod hostnames;
 mod load_balancers;
 mod network;
+mod series;
 mod topology;
 mod traffic;
 
+pub use self::flow_logs::{FlowLog, Node};
+pub use self::series::{MetricQuery, Series};
 pub use self::topology::Scope;
 
 use std::collections::BTreeSet;
@@ -32,6 +36,30 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::errors::{call_error, malformed_response};
+
+/// Everything that is read, as IAM names its actions; but for flow logs, which only the command line reads.
+pub const ACTIONS: [&str; 20] = [
+    "acm:DescribeCertificate",
+    "cloudwatch:GetMetricData",
+    "ec2:DescribeInstances",
+    "ec2:DescribeNetworkAcls",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeRouteTables",
+    "ec2:DescribeSecurityGroupRules",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeVpcEndpointConnectionNotifications",
+    "ec2:DescribeVpcEndpointConnections",
+    "ec2:DescribeVpcEndpointServiceConfigurations",
+    "ec2:DescribeVpcEndpointServicePermissions",
+    "ec2:GetManagedPrefixListEntries",
+    "elasticloadbalancing:DescribeListeners",
+    "elasticloadbalancing:DescribeLoadBalancerAttributes",
+    "elasticloadbalancing:DescribeLoadBalancers",
+    "elasticloadbalancing:DescribeTags",
+    "elasticloadbalancing:DescribeTargetGroupAttributes",
+    "elasticloadbalancing:DescribeTargetGroups",
+    "elasticloadbalancing:DescribeTargetHealth",
+];
 
 /// How many calls to EC2 and ELB may run at the same time. EC2's describe calls share a bucket of about 100 per account and
 /// Region, refilled at some 20 a second. This keeps a run short and leaves room for other tools.

@@ -216,7 +216,7 @@ impl Observer {
 }
 
 /// All private addresses, the primary one first. A load balancer's node may have secondary ones.
-fn addresses(row: &ec2::NetworkInterface) -> Option<Vec<IpAddr>> {
+pub(super) fn addresses(row: &ec2::NetworkInterface) -> Option<Vec<IpAddr>> {
     let ipv4 = row.private_ip_addresses().iter().filter_map(ec2::NetworkInterfacePrivateIpAddress::private_ip_address);
     let ipv6 = row.ipv6_addresses().iter().filter_map(ec2::NetworkInterfaceIpv6Address::ipv6_address);
     let mut addresses: Vec<IpAddr> = Vec::new();

@@ -7,12 +7,12 @@ use std::net::IpAddr;
 use futures_util::future::join_all;
 use guard_core::ids::{Arn, ServiceId};
 use guard_core::snapshot::{
-    CallError, Certificate, Coverage, LoadBalancer, Network, Observed, Target, TargetGroup, Topology,
+    CallError, Certificate, Coverage, EndpointService, LoadBalancer, Network, Observed, Target, TargetGroup, Topology,
     interface_description,
 };
 
 use super::Observer;
-use super::hostnames::{fill_in, resolve_names};
+use super::hostnames::{Tags, fill_in, resolve, resolve_names};
 use super::network::{Instance, TargetInterface};
 use crate::errors::malformed_response;
 
@@ -21,27 +21,50 @@ use crate::errors::malformed_response;
 pub enum Scope {
     /// The health of the targets; cross-zone attributes only where a zone lacks a healthy target.
     Health,
-    /// Everything; connection notifications only if they are checked.
+    /// The settings; connection notifications only if they are checked. The names of target groups are left to
+    /// [`Observer::name_target_groups`].
     Settings {
+        /// Whether connection notifications are checked.
+        notifications: bool,
+    },
+    /// Everything.
+    Everything {
         /// Whether connection notifications are checked.
         notifications: bool,
     },
 }
 
+impl Scope {
+    fn has_settings(self) -> bool {
+        self != Self::Health
+    }
+
+    fn has_notifications(self) -> bool {
+        matches!(self, Self::Settings { notifications } | Self::Everything { notifications } if notifications)
+    }
+
+    fn has_names(self) -> bool {
+        !matches!(self, Self::Settings { .. })
+    }
+}
+
 impl Observer {
-    /// The services and what is behind them. The longest chain of calls is four (five if a zone lacks a healthy target),
-    /// regardless of the number of services, load balancers and target groups:
+    /// The services and what is behind them. The longest chain of calls is five, regardless of the number of services, load
+    /// balancers and target groups; with names of managed prefix lists in security group rules, six:
     ///
     /// 1. the services; with settings, their connections and notifications;
     /// 2. their load balancers and listeners; with settings, principals and attributes;
     /// 3. target groups and the health of the targets; with settings, attributes, security groups, interfaces, subnets,
-    ///    ACLs, routes;
-    /// 4. instances; with settings, prefix lists;
-    /// 5. without settings, attributes if a zone lacks a healthy target.
+    ///    ACLs, routes; with names, tags;
+    /// 4. instances; with settings, the targets' interfaces; with names, subnets and routes of the VPCs of named target
+    ///    groups;
+    /// 5. with settings, the rules of all security groups, and certificates; without, attributes if a zone lacks a healthy
+    ///    target;
+    /// 6. with settings, prefix lists that the rules name.
     pub async fn topology(&self, services: &BTreeSet<ServiceId>, scope: Scope) -> Topology {
-        let settings = scope != Scope::Health;
+        let settings = scope.has_settings();
         let connections = when(settings, self.connections(services));
-        let notifications = when(scope == Scope::Settings { notifications: true }, self.notifications(services));
+        let notifications = when(scope.has_notifications(), self.notifications(services));
         let rest = async {
             let mut services = self.endpoint_services(services).await;
             let arns: BTreeSet<Arn> =
@@ -49,7 +72,7 @@ impl Observer {
             let ids: Vec<ServiceId> = services.iter().flat_map(BTreeMap::keys).cloned().collect();
             let principals =
                 when(settings, join_all(ids.into_iter().map(async |id| (self.allowed_principals(&id).await, id))));
-            let (path, principals) = tokio::join!(self.path(&arns, settings), principals);
+            let (path, principals) = tokio::join!(self.path(&arns, scope), principals);
             for (principals, id) in principals.into_iter().flatten() {
                 if let Some(service) = services.as_mut().ok().and_then(|services| services.get_mut(&id)) {
                     service.principals = Some(principals);
@@ -61,16 +84,37 @@ impl Observer {
         let Path { load_balancers, network, certificates } = path;
         let services = Some(services);
         let mut topology = Topology { services, load_balancers, connections, notifications, network, certificates };
-        if !settings {
-            self.name_target_groups(&mut topology).await;
-            let answers = resolve_names(&mut topology).await;
-            fill_in(&mut topology, &answers);
+        if scope.has_names() {
+            resolve(&mut topology).await;
         }
         topology
     }
 
+    /// Everything that is behind a load balancer without an endpoint service; `stand_in` stands for the service.
+    pub async fn without_service(&self, stand_in: &ServiceId, load_balancer: &Arn) -> Topology {
+        let service = EndpointService {
+            id: stand_in.clone(),
+            service_name: None,
+            name: None,
+            state: None,
+            acceptance_required: None,
+            zones: None,
+            load_balancers: vec![load_balancer.clone()],
+            private_dns: None,
+            regions: Vec::new(),
+            principals: None,
+        };
+        let scope = Scope::Everything { notifications: false };
+        let Path { load_balancers, network, certificates } = self.path(&[load_balancer.clone()].into(), scope).await;
+        let services = Some(Ok([(stand_in.clone(), service)].into()));
+        let mut topology = Topology { services, load_balancers, network, certificates, ..Topology::default() };
+        resolve(&mut topology).await;
+        topology
+    }
+
     /// The load balancers with everything behind them, and the network.
-    async fn path(&self, arns: &BTreeSet<Arn>, settings: bool) -> Path {
+    async fn path(&self, arns: &BTreeSet<Arn>, scope: Scope) -> Path {
+        let settings = scope.has_settings();
         let described = async {
             let descriptions = self.descriptions(arns).await;
             let known = || descriptions.iter().flat_map(BTreeMap::iter);
@@ -85,17 +129,26 @@ impl Observer {
             (descriptions, network)
         };
         let forwarding = async {
-            let mut load_balancers = self.forwarding(arns, settings).await;
+            let (mut load_balancers, tags) = self.forwarding(arns, scope).await;
             // If that fails, the zones and addresses of instances stay unknown.
-            let (instances, interfaces) = tokio::join!(
+            let (instances, interfaces, names) = tokio::join!(
                 self.instances(instances_in(&load_balancers)),
-                when(settings, self.interfaces_with(addresses_in(&load_balancers)))
+                when(settings, self.interfaces_with(addresses_in(&load_balancers))),
+                async {
+                    match tags {
+                        Some(tags) => self.names(groups_in(&load_balancers), tags).await,
+                        None => BTreeMap::new(),
+                    }
+                }
             );
             if let Ok(instances) = &instances {
                 locate_instances(&mut load_balancers, instances);
             }
             if let Some(Ok(interfaces)) = &interfaces {
                 locate_interfaces(&mut load_balancers, interfaces);
+            }
+            for group in groups_in_mut(&mut load_balancers) {
+                group.hostname = names.get(&group.arn).cloned();
             }
             load_balancers
         };
@@ -125,8 +178,9 @@ impl Observer {
         Path { load_balancers, network, certificates: certificates.unwrap_or_default() }
     }
 
-    /// The load balancers with their listeners, and the target groups of those that serve dbt.
-    async fn forwarding(&self, arns: &BTreeSet<Arn>, settings: bool) -> Vec<LoadBalancer> {
+    /// The load balancers with their listeners, and the target groups of those that serve dbt; with names, the groups' tags.
+    async fn forwarding(&self, arns: &BTreeSet<Arn>, scope: Scope) -> (Vec<LoadBalancer>, Option<Tags>) {
+        let settings = scope.has_settings();
         let load_balancers = Self::in_turn(arns).into_iter().map(async |arn| {
             let cross_zone = when(settings, self.load_balancer_cross_zone(arn));
             let (listeners, cross_zone) = tokio::join!(self.listeners(arn), cross_zone);
@@ -144,7 +198,8 @@ impl Observer {
             let attributes = when(settings, self.target_group_attributes(arn));
             (arn, tokio::join!(self.targets(arn), attributes))
         });
-        let (groups, details) = tokio::join!(self.target_groups(&wanted), join_all(details));
+        let tags = when(scope.has_names(), self.hostname_tags(&wanted));
+        let (groups, details, tags) = tokio::join!(self.target_groups(&wanted), join_all(details), tags);
         let groups = groups.map(|mut groups| {
             for (arn, (targets, attributes)) in details {
                 if let Some(group) = groups.get_mut(arn) {
@@ -167,7 +222,7 @@ impl Observer {
                     .collect(),
             };
         }
-        load_balancers
+        (load_balancers, tags)
     }
 
     /// `topology`, as an earlier run stored it, with the health of the targets read now, and the names of target groups
@@ -230,9 +285,16 @@ impl Observer {
     }
 }
 
+fn groups_in(load_balancers: &[LoadBalancer]) -> impl Iterator<Item = &TargetGroup> {
+    load_balancers.iter().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten())
+}
+
+fn groups_in_mut(load_balancers: &mut [LoadBalancer]) -> impl Iterator<Item = &mut TargetGroup> {
+    load_balancers.iter_mut().flat_map(|load_balancer| load_balancer.target_groups.iter_mut().flatten())
+}
+
 fn targets_in(load_balancers: &[LoadBalancer]) -> impl Iterator<Item = &Target> {
-    let groups = load_balancers.iter().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten());
-    groups.flat_map(|group| group.targets.iter().flatten())
+    groups_in(load_balancers).flat_map(|group| group.targets.iter().flatten())
 }
 
 fn instances_in(load_balancers: &[LoadBalancer]) -> BTreeSet<String> {
@@ -255,8 +317,7 @@ fn certificates_in(load_balancers: &[LoadBalancer]) -> BTreeSet<String> {
 
 /// Fills in the zone, subnet, address and security groups of targets that are instances.
 fn locate_instances(load_balancers: &mut [LoadBalancer], instances: &BTreeMap<String, Instance>) {
-    let groups = load_balancers.iter_mut().flat_map(|load_balancer| load_balancer.target_groups.iter_mut().flatten());
-    let targets = groups.flat_map(|group| {
+    let targets = groups_in_mut(load_balancers).flat_map(|group| {
         let is_ipv6 = group.is_ipv6;
         group.targets.iter_mut().flatten().map(move |target| (target, is_ipv6))
     });
@@ -284,8 +345,7 @@ fn locate_as_before(group: &mut TargetGroup, before: &Observed<Vec<Target>>) {
 /// Fills in the security groups of targets that are registered by address. The same address can exist in several VPCs: only
 /// that of the target group counts, and not for targets outside it (`all`).
 fn locate_interfaces(load_balancers: &mut [LoadBalancer], interfaces: &[TargetInterface]) {
-    let groups = load_balancers.iter_mut().flat_map(|load_balancer| load_balancer.target_groups.iter_mut().flatten());
-    for group in groups {
+    for group in groups_in_mut(load_balancers) {
         let Some(vpc) = &group.vpc else { continue };
         let in_vpc = |target: &&mut Target| target.zone.as_deref() != Some("all");
         for target in group.targets.iter_mut().flatten().filter(in_vpc) {

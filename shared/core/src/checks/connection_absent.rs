@@ -47,7 +47,7 @@ fn judge(connections: &[Connection], context: CheckContext<'_>) -> Status {
         return Status::pass(format!("dbt has an endpoint: {endpoint} is {state}"));
     }
     if with(&[Verdict::Accept]).is_some() {
-        return Status::Unknown("dbt's request waits because DryRun is on; connection.dbt reports it".to_owned());
+        return Status::Unknown("dbt's request waits to be accepted; connection.dbt reports it".to_owned());
     }
     if with(&[Verdict::UnknownState]).is_some() {
         return Status::Unknown("dbt's endpoint is in a state that this version does not know".to_owned());
@@ -92,14 +92,14 @@ fn lost(of_dbt: &[&Connection], context: CheckContext<'_>) -> Finding {
 
 fn waiting(context: CheckContext<'_>) -> Finding {
     let then = match context.policy.dry_run {
-        true => "When dbt sends one, someone must accept it, because DryRun is on.",
+        true => "When dbt sends one, someone must accept it.",
         false => "When dbt sends one, the guard accepts it.",
     };
     Finding {
         severity: Severity::Info,
         summary: "waiting for dbt's connection request".to_owned(),
         impact: format!("dbt cannot connect yet: it has no open request. {then}"),
-        evidence: vec!["the guard has never seen an available endpoint of dbt here".to_owned()],
+        evidence: vec!["no available endpoint of dbt is known from before".to_owned()],
         remedy: Remedy::new(
             "If you have not asked yet, send dbt Support the service name and ask for an endpoint. The command prints the \
              name.",
@@ -221,6 +221,6 @@ mod tests {
             failure(with_policy(&topology, &policy, evaluated)).unwrap().impact
         };
         assert!(impact("false").ends_with("the guard accepts it."));
-        assert!(impact("true").ends_with("because DryRun is on."));
+        assert!(impact("true").ends_with("someone must accept it."));
     }
 }

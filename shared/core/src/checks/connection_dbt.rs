@@ -148,10 +148,10 @@ fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: Chec
     let command = accept_command(context, &[connection]);
     if context.policy.dry_run {
         let problem = Problem {
-            summary: format!("dbt's request {endpoint} waits because DryRun is on"),
-            impact: "dbt cannot connect until the request is accepted. The guard would accept it, but DryRun is on.",
-            action: "If you asked dbt Support for this endpoint, accept it, or set the stack's DryRun to false. If not, ask dbt \
-                     Support whose it is.",
+            summary: format!("dbt's request {endpoint} waits to be accepted"),
+            impact: "dbt cannot connect until the request is accepted. The guard accepts it unless DryRun is on.",
+            action: "If you asked dbt Support for this endpoint, accept it, or let the guard do it with DryRun set to false. If \
+                     not, ask dbt Support whose it is.",
             command,
         };
         return Status::fail(Finding { severity: Severity::Info, ..finding(connection, context, problem) });

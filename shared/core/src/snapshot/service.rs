@@ -13,6 +13,8 @@ pub struct EndpointService {
     pub id: ServiceId,
     /// Its `Name` tag.
     pub name: Option<String>,
+    /// The name that consumers need: `com.amazonaws.vpce.REGION.vpce-svc-…`.
+    pub service_name: Option<String>,
     /// `Pending`, `Available`, `Deleting`, `Deleted` or `Failed`, as EC2 wrote it.
     pub state: Option<String>,
     /// Whether somebody must accept each request.

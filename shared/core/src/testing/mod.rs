@@ -108,6 +108,7 @@ pub fn call_error(call: &'static str) -> CallError {
 pub fn endpoint_service() -> EndpointService {
     EndpointService {
         id: service(1),
+        service_name: Some(format!("com.amazonaws.vpce.eu-central-1.{}", service(1))),
         name: None,
         state: Some("Available".to_owned()),
         acceptance_required: Some(true),

@@ -1,20 +1,10 @@
 //! Text from AWS is not trusted. Names and reasons lose the characters that nobody sees everywhere, and in chat everything
 //! that could become markup.
 
-use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
+use crate::text::visible;
 
 /// Characters of one line that comes from AWS: room for a command in the evidence.
 const MAX_LINE: usize = 1_000;
-
-/// One line without control characters and without those that change direction or have no width.
-pub(super) fn visible(text: &str) -> String {
-    let visible = text.chars().filter_map(|c| match c.general_category() {
-        GeneralCategory::Control => Some(' '),
-        GeneralCategory::Format => None,
-        _ => Some(c),
-    });
-    visible.collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
-}
 
 /// [`visible`] text of limited length; a line that was cut says so.
 pub(super) fn plain(text: &str) -> String {

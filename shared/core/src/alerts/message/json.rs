@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::escape::visible;
 use super::text::runbook;
 use super::{Content, summary};
 use crate::alerts::origin::Origin;
 use crate::alerts::transition::{Kind, Transition};
 use crate::ids::{AccountId, ServiceId};
+use crate::text::visible;
 
 /// The body, with the first `in_full` transitions.
 pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {

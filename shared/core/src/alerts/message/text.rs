@@ -3,12 +3,13 @@
 
 use std::fmt::Write;
 
-use super::escape::{plain, visible};
+use super::escape::plain;
 use super::{Content, MAX_LISTED, label, lasted, summary, time};
 use crate::alerts::origin::Origin;
 use crate::alerts::record::Partition;
 use crate::alerts::transition::{Kind, Transition};
 use crate::checks::catalogue;
+use crate::text::visible;
 
 /// The body, with the first `in_full` transitions in full.
 pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {

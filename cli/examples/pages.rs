@@ -1,0 +1,235 @@
+//! Writes the pages of `check --html` for some made-up services into a folder, for the browser's tests and to look at:
+//! `cargo run --example pages -- FOLDER`.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::PathBuf;
+
+use guard_core::checks::{CheckContext, Group, History, checks_of, evaluate_checks};
+use guard_core::ids::ServiceId;
+use guard_core::snapshot::{
+    AclEntry, Connection, CrossZoneOverride, EndpointService, Interface, Listener, LoadBalancer, Network, NetworkAcl,
+    Notification, Peer, Ports, Route, RouteTable, SecurityGroupRule, Subnet, Target, TargetGroup, TargetKind, Topology,
+    Zone,
+};
+use guard_core::testing::{
+    DBT, UNTRUSTED, at, call_error, connection, endpoint_service, load_balancer, network, region, service, settings,
+    target, target_group, topology,
+};
+use privatelink_guard::output::html;
+use privatelink_guard::report::{Report, ServiceReport};
+
+/// Not dbt's, and known.
+const KNOWN: &str = "444455556666";
+
+/// The targets' security group.
+const SECURITY_GROUP: &str = "sg-0123456789abcdef0";
+
+fn main() {
+    let folder = PathBuf::from(std::env::args().nth(1).expect("the folder to write to"));
+    std::fs::create_dir_all(&folder).unwrap();
+    let pages = [
+        ("all-green", vec![evaluated(&all_green(), false)]),
+        ("broken", vec![evaluated(&broken(), false), evaluated(&two_load_balancers(), false)]),
+        ("fifty-targets", vec![evaluated(&fifty_targets(), false)]),
+        ("before-the-service", vec![evaluated(&all_green(), true)]),
+    ];
+    for (name, services) in pages {
+        let account = Some("111122223333".to_owned());
+        let report = Report { account, region: region().name().to_owned(), checked_at: at(9, 0), services };
+        std::fs::write(folder.join(format!("{name}.html")), html::render(&report).unwrap()).unwrap();
+    }
+}
+
+/// What the checks find; as of a load balancer without an endpoint service if `preflight`.
+fn evaluated(topology: &Topology, preflight: bool) -> ServiceReport {
+    let topic = "arn:aws:sns:eu-central-1:111122223333:connections";
+    let known = [("KNOWN_ACCOUNTS", KNOWN), ("NOTIFICATION_TOPIC_ARN", topic), ("LISTENER_PORTS", "5432")];
+    let (policy, region, service) = (settings(&known).policy, region(), service(1));
+    let history = History { had_connection: true, ..History::default() };
+    let context = CheckContext::new(&service, topology, &policy, &region, at(9, 0));
+    let context = CheckContext { history: Some(&history), ..context };
+    let checks = checks_of(&[Group::Connections, Group::Health, Group::Settings]);
+    let checks: Vec<_> = checks
+        .into_iter()
+        .filter(|check| !preflight || !(check.id.starts_with("service.") || check.id.starts_with("connection.")))
+        .collect();
+    ServiceReport::new(&service, topology, evaluate_checks(&checks, context), preflight)
+}
+
+fn all_green() -> Topology {
+    let targets = vec![in_zone('a', 10, "healthy"), in_zone('b', 11, "healthy"), in_zone('c', 12, "healthy")];
+    behind(
+        vec![connection(1, Some(DBT), "available"), connection(2, Some(DBT), "available")],
+        vec![group("pg", targets)],
+    )
+}
+
+fn fifty_targets() -> Topology {
+    let health = |number: u8| match number {
+        7 | 23 | 31 => "unhealthy",
+        12 => "draining",
+        44 => "initial",
+        _ => "healthy",
+    };
+    let zones = ['a', 'b', 'c'];
+    let targets = (1..=50).map(|number| in_zone(zones[usize::from(number % 3)], number, health(number))).collect();
+    let few = vec![in_zone('a', 90, "healthy"), in_zone('b', 91, "healthy"), in_zone('c', 92, "healthy")];
+    behind(vec![connection(1, Some(DBT), "available")], vec![group("pg-replicas", targets), group("pgbouncer", few)])
+}
+
+/// Much at once: an account that is not trusted, a principal that anybody matches, a port that nobody listens on, zones
+/// without targets, and reads that AWS denied. A name tries to be HTML.
+fn broken() -> Topology {
+    let targets = vec![in_zone('a', 10, "unhealthy"), in_zone('a', 11, "healthy"), in_zone('b', 12, "unhealthy")];
+    let connections = vec![
+        connection(1, Some(DBT), "available"),
+        connection(2, Some(DBT), "pendingAcceptance"),
+        connection(7, Some(UNTRUSTED), "available"),
+        connection(8, Some(KNOWN), "available"),
+    ];
+    let mut topology = behind(connections, vec![group("pg", targets), group("reporting", Vec::new())]);
+    for load_balancer in topology.load_balancers.values_mut() {
+        load_balancer.cross_zone = Some(Ok(false));
+        let listeners = load_balancer.listeners.as_mut().unwrap();
+        for listener in listeners.iter_mut() {
+            listener.port += 1;
+        }
+        listeners.push(Listener { port: 9000, forwards_to: Vec::new(), ..listeners[0].clone() });
+        let description = load_balancer.description.as_mut().unwrap();
+        "internet-facing".clone_into(&mut description.scheme);
+    }
+    let service = service_of(&mut topology);
+    service.name = Some("postgres <script>alert('dbt')</script> \u{202e}production".to_owned());
+    service.principals = Some(Ok(vec!["*".to_owned()]));
+    service.acceptance_required = Some(false);
+    topology.notifications = Some(Err(call_error("ec2:DescribeVpcEndpointConnectionNotifications")));
+    topology.network =
+        topology.network.map(|network| Network { acls: Err(call_error("ec2:DescribeNetworkAcls")), ..network });
+    topology
+}
+
+/// A second load balancer of instances, with two listeners that share a target group, of which EC2 shows no interfaces.
+fn two_load_balancers() -> Topology {
+    let mut topology = all_green();
+    let instance = |number: u8| Target { id: format!("i-0123456789abcde{number}"), ..in_zone('a', number, "healthy") };
+    let group = TargetGroup { kind: TargetKind::Instance, ..group("standby", vec![instance(10), instance(11)]) };
+    let mut load_balancer = LoadBalancer { cross_zone: Some(Ok(true)), ..load_balancer("pg-standby", vec![group]) };
+    let listeners = load_balancer.listeners.as_mut().unwrap();
+    listeners.push(Listener { port: 6432, ..listeners[0].clone() });
+    service_of(&mut topology).load_balancers.push(load_balancer.arn.clone());
+    topology.load_balancers.insert(load_balancer.arn.clone(), load_balancer);
+    topology
+}
+
+/// A service that passes all checks, with these connections, and one load balancer with these target groups.
+fn behind(connections: Vec<Connection>, groups: Vec<TargetGroup>) -> Topology {
+    let mut topology = topology(endpoint_service(), [in_three_zones(groups)]);
+    let service = service_of(&mut topology);
+    service.name = Some("postgres".to_owned());
+    service.zones = Some(zone_names());
+    topology.connections = Some(Ok(connections));
+    topology.notifications = Some(Ok(vec![notification(&service_id())]));
+    topology.network = Some(open());
+    topology
+}
+
+fn service_of(topology: &mut Topology) -> &mut EndpointService {
+    topology.services.as_mut().unwrap().as_mut().unwrap().values_mut().next().unwrap()
+}
+
+fn service_id() -> ServiceId {
+    service(1)
+}
+
+fn zone_names() -> Vec<String> {
+    ['a', 'b', 'c'].map(|zone| format!("eu-central-1{zone}")).to_vec()
+}
+
+fn in_three_zones(groups: Vec<TargetGroup>) -> LoadBalancer {
+    let mut load_balancer = load_balancer("pg", groups);
+    load_balancer.cross_zone = Some(Ok(true));
+    let zones = zone_names().into_iter().zip(["subnet-a", "subnet-b", "subnet-c"]);
+    load_balancer.description.as_mut().unwrap().zones =
+        zones.map(|(name, subnet)| Zone { name, subnet: subnet.to_owned() }).collect();
+    load_balancer
+}
+
+fn group(name: &str, targets: Vec<Target>) -> TargetGroup {
+    let cross_zone = Some(Ok(CrossZoneOverride::LoadBalancer));
+    TargetGroup { targets: Ok(targets), cross_zone, ..target_group(name) }
+}
+
+fn in_zone(zone: char, number: u8, health: &str) -> Target {
+    let third = zone as u8 - b'a';
+    let address = [10, 0, third, number];
+    Target {
+        id: std::net::Ipv4Addr::from(address).to_string(),
+        address: Some(address.into()),
+        zone: Some(format!("eu-central-1{zone}")),
+        security_groups: Some(vec![SECURITY_GROUP.to_owned()]),
+        ..target(number, health)
+    }
+}
+
+fn notification(service: &ServiceId) -> Notification {
+    Notification {
+        id: "vpce-nfn-0123456789abcdef0".to_owned(),
+        service: service.clone(),
+        topic: "arn:aws:sns:eu-central-1:111122223333:connections".to_owned(),
+        events: guard_core::snapshot::EVENTS.map(str::to_owned).to_vec(),
+        enabled: true,
+    }
+}
+
+/// A network in which everything passes, with a node of the load balancer in each zone.
+fn open() -> Network {
+    let zones = [('a', "10.0.0"), ('b', "10.0.1"), ('c', "10.0.2")];
+    let in_vpc = || "10.0.0.0/16".parse().unwrap();
+    let allow = |egress| SecurityGroupRule {
+        id: "sgr-1".to_owned(),
+        group: SECURITY_GROUP.to_owned(),
+        egress,
+        tcp: Some(Ports::ALL),
+        peer: Peer::Cidr(in_vpc()),
+    };
+    let rule = |egress| AclEntry {
+        number: 100,
+        egress,
+        allow: true,
+        tcp: Some(Ports::ALL),
+        peer: "0.0.0.0/0".parse().unwrap(),
+    };
+    let local = Route { destination: in_vpc(), by: "local".to_owned(), blackhole: false };
+    Network {
+        rules: Ok(vec![allow(false), allow(true)]),
+        interfaces: Ok(zones
+            .map(|(zone, network)| Interface {
+                description: "ELB net/pg/0123456789abcdef".to_owned(),
+                subnet: format!("subnet-{zone}"),
+                addresses: vec![format!("{network}.200").parse().unwrap()],
+            })
+            .to_vec()),
+        subnets: Ok(zones
+            .map(|(zone, network)| Subnet {
+                id: format!("subnet-{zone}"),
+                vpc: "vpc-1".to_owned(),
+                cidrs: vec![format!("{network}.0/24").parse().unwrap()],
+            })
+            .to_vec()),
+        acls: Ok(vec![NetworkAcl {
+            id: "acl-1".to_owned(),
+            subnets: zones.map(|(zone, _)| format!("subnet-{zone}")).to_vec(),
+            entries: vec![rule(true), rule(false)],
+        }]),
+        route_tables: Ok(vec![RouteTable {
+            id: "rtb-1".to_owned(),
+            vpc: "vpc-1".to_owned(),
+            main: true,
+            subnets: Vec::new(),
+            associations: [].into(),
+            routes: vec![local],
+            to_prefix_lists: Vec::new(),
+        }]),
+        ..network()
+    }
+}

@@ -1,0 +1,381 @@
+//! The command line: its flags, and help that teaches by example.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use guard_core::checks::Severity;
+use guard_core::ids::{Arn, ServiceId};
+use jiff::{SignedDuration, Timestamp};
+
+/// `privatelink-guard`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "privatelink-guard",
+    version,
+    about = "Checks a self-hosted service that you share with dbt over AWS PrivateLink.",
+    long_about = "Checks a self-hosted service that you share with dbt over AWS PrivateLink, with your own AWS credentials.\n\
+                  Reads only, except for `silence`. `privatelink-guard policy` prints the IAM policy that it needs.",
+    after_help = "Examples:\n  \
+        privatelink-guard check                                  every endpoint service of the account\n  \
+        privatelink-guard check --stack privatelink-guard        with the settings of the deployed guard\n  \
+        privatelink-guard trace --stack privatelink-guard --last 30m\n  \
+        privatelink-guard silence add --stack privatelink-guard --check target-group.health --for 2h --comment \"upgrade\"",
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Whose credentials.
+    #[command(flatten)]
+    pub aws: Aws,
+}
+
+/// Whose credentials, and where.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "AWS")]
+pub struct Aws {
+    /// The profile of the AWS CLI whose credentials are used
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// The Region of the endpoint service
+    #[arg(long, global = true, value_name = "REGION")]
+    pub region: Option<String>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check the whole path from dbt's endpoint to the targets
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Check),
+    /// Write the request that dbt Support needs to create its endpoint
+    #[command(after_help = REQUEST_EXAMPLES)]
+    Request(Request),
+    /// Find out where the requests of a time stopped
+    #[command(after_help = TRACE_EXAMPLES)]
+    Trace(Trace),
+    /// Hold alerts back during planned work
+    #[command(after_help = SILENCE_EXAMPLES)]
+    Silence(Silence),
+    /// Print the IAM policy that this command needs
+    #[command(after_help = POLICY_EXAMPLES)]
+    Policy(Policy),
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  privatelink-guard completions bash > /etc/bash_completion.d/privatelink-guard")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    #[command(after_help = "Example:\n  privatelink-guard man | man -l -")]
+    Man,
+}
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  privatelink-guard check
+      every endpoint service of the account and Region
+  privatelink-guard check --service vpce-svc-0123456789abcdef0 \\
+      --dbt-principal arn:aws:iam::<dbt-account-id>:root --ports 5432
+  privatelink-guard check --stack privatelink-guard --html report.html
+      the services and settings of the deployed guard, and a page to share
+  privatelink-guard check --load-balancer arn:aws:elasticloadbalancing:...
+      before there is an endpoint service
+  privatelink-guard check --stack privatelink-guard --wait 10m
+      again and again until nothing fails
+
+Exit status:
+  0   nothing of severity --fail-on or worse fails, and nothing is unknown
+  1   something of that severity fails
+  2   nothing of that severity fails, but something is unknown
+  64  bad usage";
+
+const REQUEST_EXAMPLES: &str = "\
+Examples:
+  privatelink-guard request --service vpce-svc-0123456789abcdef0 --platform Postgres --environment US
+  privatelink-guard request --service vpce-svc-0123456789abcdef0 --environment EMEA --dns git.example.com
+
+The text goes to dbt Support. It is refused while something fails that would make dbt's attempt fail.";
+
+const TRACE_EXAMPLES: &str = "\
+Examples:
+  privatelink-guard trace --service vpce-svc-0123456789abcdef0 --last 30m
+  privatelink-guard trace --service vpce-svc-0123456789abcdef0 \\
+      --from 2026-03-14T09:00:00+01:00 --to 2026-03-14T09:20:00+01:00
+  privatelink-guard trace --stack privatelink-guard --from '2026-03-14 09:00' --to '2026-03-14 09:20'
+      in this computer's time zone
+
+Exit status:
+  0   there is a verdict
+  2   where the requests stopped is not known
+  64  bad usage";
+
+const SILENCE_EXAMPLES: &str = "\
+Examples:
+  privatelink-guard silence add --stack privatelink-guard --check target-group.health \\
+      --for 2h --comment \"database upgrade\"
+  privatelink-guard silence list --stack privatelink-guard
+  privatelink-guard silence remove --stack privatelink-guard <ID>";
+
+const POLICY_EXAMPLES: &str = "\
+Examples:
+  privatelink-guard policy > policy.json
+  aws iam create-policy --policy-name privatelink-guard-check --policy-document file://policy.json
+  privatelink-guard policy --silence";
+
+/// Which endpoint services, and what is expected of them.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "What to check")]
+pub struct Subject {
+    /// The deployed guard's stack, for its services and settings; the flags below overrule them
+    #[arg(long, value_name = "NAME")]
+    pub stack: Option<String>,
+    /// An endpoint service; can be repeated. Without it: those of the stack, or all of the account
+    #[arg(long = "service", alias = "endpoint-service-ids", value_name = "vpce-svc-ID", value_delimiter = ',')]
+    pub services: Vec<ServiceId>,
+    /// dbt's principal, from dbt Support, or its account id; can be repeated
+    #[arg(long = "dbt-principal", alias = "dbt-principals", value_name = "ARN or ACCOUNT", value_delimiter = ',')]
+    pub dbt_principals: Vec<String>,
+    /// The ports that dbt connects to: 5432, or 5432+443, or vpce-svc-a=5432,vpce-svc-b=22
+    #[arg(long, alias = "listener-ports", value_name = "PORTS")]
+    pub ports: Option<String>,
+    /// The networks that dbt connects from, comma-separated
+    #[arg(long, alias = "dbt-cidrs", value_name = "CIDRS")]
+    pub cidrs: Option<String>,
+    /// An account that is neither dbt's nor untrusted; can be repeated
+    #[arg(long = "known-account", alias = "known-accounts", value_name = "ACCOUNT", value_delimiter = ',')]
+    pub known_accounts: Vec<String>,
+}
+
+/// `check`.
+#[derive(Debug, Clone, Args)]
+pub struct Check {
+    /// Which services, and what is expected of them.
+    #[command(flatten)]
+    pub subject: Subject,
+    /// A Network Load Balancer that has no endpoint service yet
+    #[arg(long, value_name = "ARN", conflicts_with_all = ["services", "stack"])]
+    pub load_balancer: Option<Arn>,
+    /// The mildest severity whose failure makes the exit status 1
+    #[arg(long, help_heading = "Output", value_enum, default_value_t = FailOn::Warning)]
+    pub fail_on: FailOn,
+    /// Check again until nothing fails, for at most this time (10m, 1h)
+    #[arg(long, help_heading = "Output", value_name = "DURATION", value_parser = duration)]
+    pub wait: Option<Duration>,
+    /// Print JSON (docs/check.schema.json)
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+    /// Also write a page to share: one file that needs no network
+    #[arg(long, help_heading = "Output", value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// `--fail-on`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    /// Everything that fails
+    Info,
+    /// Warnings and critical failures
+    Warning,
+    /// Critical failures only
+    Critical,
+}
+
+impl FailOn {
+    /// The severity it stands for.
+    #[must_use]
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::Info => Severity::Info,
+            Self::Warning => Severity::Warning,
+            Self::Critical => Severity::Critical,
+        }
+    }
+}
+
+/// `request`.
+#[derive(Debug, Clone, Args)]
+pub struct Request {
+    /// Which service, and what is expected of it.
+    #[command(flatten)]
+    pub subject: Subject,
+    /// What the service is: Postgres, Redshift, GitLab, …
+    #[arg(long, value_name = "NAME")]
+    pub platform: Option<String>,
+    /// dbt's environment that your account is in
+    #[arg(long, value_enum, value_name = "ENVIRONMENT")]
+    pub environment: Option<Environment>,
+    /// The name that dbt connects to if it uses TLS; without it, the service's private DNS name
+    #[arg(long, value_name = "NAME")]
+    pub dns: Option<String>,
+    /// Write the request although something fails
+    #[arg(long)]
+    pub anyway: bool,
+}
+
+/// dbt's environments, as its form names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "UPPER")]
+pub enum Environment {
+    /// North America
+    Us,
+    /// Europe
+    Emea,
+    /// Australia
+    Au,
+}
+
+/// The heading of `trace`'s own flags.
+const TRACED: &str = "What to trace";
+
+/// `trace`.
+#[derive(Debug, Clone, Args)]
+pub struct Trace {
+    /// Which services.
+    #[command(flatten)]
+    pub subject: Subject,
+    /// The beginning: RFC 3339, or a local time
+    #[arg(long, help_heading = TRACED, value_name = "TIME", requires = "to", value_parser = time)]
+    pub from: Option<Timestamp>,
+    /// The end
+    #[arg(long, help_heading = TRACED, value_name = "TIME", requires = "from", value_parser = time)]
+    pub to: Option<Timestamp>,
+    /// The time until now: 30m, 2h
+    #[arg(long, help_heading = TRACED, value_name = "DURATION", value_parser = duration)]
+    #[arg(conflicts_with = "from", required_unless_present = "from")]
+    pub last: Option<Duration>,
+    /// Search the flow logs even if that scans more than 10 GB, which costs $0.005 per GB
+    #[arg(long, help_heading = TRACED)]
+    pub yes: bool,
+}
+
+/// `silence`.
+#[derive(Debug, Clone, Args)]
+pub struct Silence {
+    /// The action.
+    #[command(subcommand)]
+    pub action: SilenceAction,
+}
+
+/// `silence add`, `list`, `remove`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum SilenceAction {
+    /// Hold the alerts of some checks back
+    Add(AddSilence),
+    /// List the silences
+    List {
+        /// The deployed guard's stack
+        #[arg(long, value_name = "NAME")]
+        stack: String,
+    },
+    /// End a silence
+    Remove {
+        /// The deployed guard's stack
+        #[arg(long, value_name = "NAME")]
+        stack: String,
+        /// The silence's id, as `list` shows it
+        id: String,
+    },
+}
+
+/// `silence add`.
+#[derive(Debug, Clone, Args)]
+pub struct AddSilence {
+    /// The deployed guard's stack
+    #[arg(long, value_name = "NAME")]
+    pub stack: String,
+    /// A check's id; can be repeated. "*" for all but connection.untrusted, which must be named
+    #[arg(long = "check", value_name = "CHECK", required = true)]
+    pub checks: Vec<String>,
+    /// A resource, as in the alerts; can be repeated. Without it: all
+    #[arg(long = "resource", value_name = "ARN or ID")]
+    pub resources: Vec<String>,
+    /// An endpoint service of the stack; can be repeated. Without it: all
+    #[arg(long = "service", value_name = "vpce-svc-ID")]
+    pub services: Vec<ServiceId>,
+    /// For how long: 30m, 2h, 3d; at most 7 days
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub length: Duration,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    pub comment: String,
+}
+
+/// `policy`.
+#[derive(Debug, Clone, Args)]
+pub struct Policy {
+    /// Also allow `silence`, which writes to the guard's table
+    #[arg(long)]
+    pub silence: bool,
+    /// The deployed guard's stack
+    #[arg(long, value_name = "NAME", default_value = "privatelink-guard")]
+    pub stack: String,
+}
+
+/// `30m`, `2h`, `1h30m`, `3d`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let expected = "expected a time such as 30m, 2h or 3d";
+    let span: jiff::Span = text.parse().map_err(|_| expected.to_owned())?;
+    let duration = SignedDuration::try_from(span)
+        .or_else(|_| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()))
+        .map_err(|_| expected.to_owned())?;
+    match Duration::try_from(duration) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err(expected.to_owned()),
+    }
+}
+
+/// RFC 3339, or a time in this computer's time zone.
+fn time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time);
+    }
+    if let Ok(zoned) = text.parse::<jiff::Zoned>() {
+        return Ok(zoned.timestamp());
+    }
+    let civil: jiff::civil::DateTime = text.parse().map_err(|_| {
+        "expected a time such as 2026-03-14T09:00:00+01:00, or 2026-03-14 09:00 in local time".to_owned()
+    })?;
+    civil.to_zoned(jiff::tz::TimeZone::system()).map(|zoned| zoned.timestamp()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_written_as_people_write_them() {
+        for (text, seconds) in [("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("3d", 259_200)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "0m", "-1h", "2", "soon"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_have_an_offset_or_are_local() {
+        let expected: Timestamp = "2026-03-14T08:00:00Z".parse().unwrap();
+        assert_eq!(time("2026-03-14T09:00:00+01:00"), Ok(expected));
+        assert_eq!(time("2026-03-14T09:00:00+01:00[Europe/Berlin]"), Ok(expected));
+        assert!(time("2026-03-14 09:00").is_ok());
+        assert!(time("yesterday").is_err());
+    }
+
+    #[test]
+    fn an_unknown_flag_gets_a_suggestion() {
+        let error = Cli::try_parse_from(["privatelink-guard", "check", "--servce", "x"]).unwrap_err();
+        assert!(error.to_string().contains("'--service'"), "{error}");
+    }
+}

@@ -1,0 +1,240 @@
+//! `check`: the whole checklist, for each endpoint service. Observes and evaluates as the functions do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Result, anyhow, ensure};
+use guard_aws::observe::{Observer, Scope};
+use guard_core::checks::{
+    Check, CheckContext, CheckResult, Finding, Group, History, Status, checks_of, evaluate_checks,
+};
+use guard_core::config::Policy;
+use guard_core::ids::{AccountId, Arn};
+use guard_core::snapshot::Topology;
+use guard_core::text::visible;
+use jiff::Timestamp;
+
+use crate::BadUsage;
+use crate::args::Subject;
+use crate::report::{Report, ServiceReport};
+use crate::session::{Session, explained};
+use crate::stack::Stack;
+
+/// What to check, and what is expected.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// The expectations. Its services are those to check.
+    pub policy: Policy,
+    /// Whether dbt's principals were given.
+    knows_dbt: bool,
+    /// A load balancer without an endpoint service, instead of the services.
+    load_balancer: Option<Arn>,
+}
+
+/// The checks that depend on which principals are dbt's.
+const NEED_DBT: [&str; 5] =
+    ["service.principals", "service.regions", "connection.untrusted", "connection.dbt", "connection.absent"];
+
+/// The checks that apply to a load balancer without an endpoint service: of it, and of what is behind it.
+const PREFLIGHT: [&str; 4] = ["load-balancer.", "listener.", "target-group.", "network-path"];
+
+/// Its result for an endpoint service is about the zones that the service offers.
+const OFFERED_ZONES: &str = "load-balancer.zones";
+
+/// Stands for dbt's account while it is not known; AWS gives this id to no account.
+const NOBODY: &str = "000000000000";
+
+/// Stands for the endpoint service that does not exist yet.
+const NO_SERVICE: &str = "vpce-svc-00000000000000000";
+
+/// The parameters of the stack that hold expectations, with their variables. `CrossZone` counts only if it is `ignore`:
+/// this command changes nothing.
+const PARAMETERS: [(&str, &str); 6] = [
+    ("EndpointServiceIds", "ENDPOINT_SERVICE_IDS"),
+    ("DbtPrincipals", "DBT_PRINCIPALS"),
+    ("KnownAccounts", "KNOWN_ACCOUNTS"),
+    ("ListenerPorts", "LISTENER_PORTS"),
+    ("DbtCidrs", "DBT_CIDRS"),
+    ("CrossZone", "CROSS_ZONE"),
+];
+
+/// The flag of each variable, for messages.
+const FLAGS: [(&str, &str); 5] = [
+    ("ENDPOINT_SERVICE_IDS", "--service"),
+    ("DBT_PRINCIPALS", "--dbt-principal"),
+    ("KNOWN_ACCOUNTS", "--known-account"),
+    ("LISTENER_PORTS", "--ports"),
+    ("DBT_CIDRS", "--cidrs"),
+];
+
+impl Question {
+    /// From the flags, and what they leave open from the stack or, for the services, from the account.
+    ///
+    /// # Errors
+    /// If a value is malformed, or if there is nothing to check.
+    pub async fn new(session: &Session, subject: &Subject, load_balancer: Option<Arn>) -> Result<Self> {
+        let stack = match &subject.stack {
+            Some(name) => Some(Stack::read(session, name).await?),
+            None => None,
+        };
+        let mut values = variables(subject, stack.as_ref());
+        if load_balancer.is_some() {
+            values.insert("ENDPOINT_SERVICE_IDS", NO_SERVICE.to_owned());
+        } else if !values.contains_key("ENDPOINT_SERVICE_IDS") {
+            values.insert("ENDPOINT_SERVICE_IDS", services_of_account(session).await?);
+        }
+        Self::from_values(values, load_balancer)
+    }
+
+    fn from_values(mut values: BTreeMap<&'static str, String>, load_balancer: Option<Arn>) -> Result<Self> {
+        let knows_dbt = values.contains_key("DBT_PRINCIPALS");
+        values.entry("DBT_PRINCIPALS").or_insert_with(|| NOBODY.to_owned());
+        values.insert("DRY_RUN", "true".to_owned());
+        let policy = Policy::from_lookup(|name| values.get(name).cloned());
+        let policy = policy.map_err(|error| BadUsage(in_flags(&error.to_string())))?;
+        Ok(Self { policy, knows_dbt, load_balancer })
+    }
+
+    /// dbt's accounts, if they were given.
+    #[must_use]
+    pub fn dbt_accounts(&self) -> Option<&BTreeSet<AccountId>> {
+        self.knows_dbt.then_some(&self.policy.dbt_accounts)
+    }
+
+    /// Reads AWS and evaluates the checks. The report, and what was read.
+    ///
+    /// # Errors
+    /// If AWS answers neither who the user is nor anything else.
+    pub async fn answer(&self, session: &Session) -> Result<(Report, Topology)> {
+        let checked_at = Timestamp::now();
+        let observer = Observer::new(&session.config);
+        let read = async {
+            match (&self.load_balancer, self.policy.services.first()) {
+                (Some(arn), Some(stand_in)) => observer.without_service(stand_in, arn).await,
+                _ => {
+                    let notifications = self.policy.notification_topic.is_some();
+                    observer.topology(&self.policy.services, Scope::Everything { notifications }).await
+                }
+            }
+        };
+        let (topology, identity) = tokio::join!(read, session.identity());
+        let identity = match (identity, &topology.services) {
+            (Err(error), Some(Err(_))) => return Err(error),
+            (identity, _) => identity.ok(),
+        };
+        let region = session.region_of(identity.as_ref());
+        let services = self.policy.services.iter();
+        let report = |service| {
+            let context = CheckContext::new(service, &topology, &self.policy, &region, checked_at);
+            self.report(CheckContext { history: Some(&History::default()), ..context })
+        };
+        let services = services.map(report).collect();
+        let account = identity.map(|identity| identity.account);
+        Ok((Report { account, region: session.region.clone(), checked_at, services }, topology))
+    }
+
+    fn report(&self, context: CheckContext<'_>) -> ServiceReport {
+        let groups = [Group::Connections, Group::Health, Group::Settings];
+        let checks = checks_of(&groups).into_iter().filter(|check| self.applies(check.id));
+        let needs_dbt = |check: &Check| !self.knows_dbt && NEED_DBT.contains(&check.id);
+        let (unknown, checks): (Vec<Check>, Vec<Check>) = checks.partition(needs_dbt);
+        let why = || Status::Unknown("which principal is dbt's was not given: --dbt-principal".to_owned());
+        let unknown = unknown.into_iter().map(|check| CheckResult {
+            check,
+            resource: context.service.to_string(),
+            status: why(),
+        });
+        let results = evaluate_checks(&checks, context).into_iter().filter_map(|result| self.of_something(result));
+        let results = results.map(shown).chain(unknown).collect();
+        ServiceReport::new(context.service, context.topology, results, self.load_balancer.is_some())
+    }
+
+    /// What is said of the endpoint service that does not exist yet is said of the load balancer, but for the zones that a
+    /// service offers.
+    fn of_something(&self, result: CheckResult) -> Option<CheckResult> {
+        match &self.load_balancer {
+            Some(arn) if result.resource == NO_SERVICE => {
+                let resource = arn.to_string();
+                (result.check.id != OFFERED_ZONES).then_some(CheckResult { resource, ..result })
+            }
+            _ => Some(result),
+        }
+    }
+
+    fn applies(&self, check: &str) -> bool {
+        self.load_balancer.is_none() || PREFLIGHT.iter().any(|prefix| check.starts_with(prefix))
+    }
+}
+
+/// The result with what nobody sees removed from AWS's text.
+fn shown(result: CheckResult) -> CheckResult {
+    let status = match result.status {
+        Status::Pass(right) => Status::Pass(visible(&right)),
+        Status::Unknown(why) => Status::Unknown(visible(&why)),
+        Status::Fail(finding) => Status::Fail(Box::new(Finding {
+            summary: visible(&finding.summary),
+            impact: visible(&finding.impact),
+            evidence: finding.evidence.iter().map(|line| visible(line)).collect(),
+            ..*finding
+        })),
+    };
+    CheckResult { resource: visible(&result.resource), status, ..result }
+}
+
+/// The values of the flags, and of the stack's parameters where there is no flag.
+fn variables(subject: &Subject, stack: Option<&Stack>) -> BTreeMap<&'static str, String> {
+    let services: Vec<String> = subject.services.iter().map(ToString::to_string).collect();
+    let flags = [
+        ("ENDPOINT_SERVICE_IDS", services.join(",")),
+        ("DBT_PRINCIPALS", subject.dbt_principals.join(",")),
+        ("KNOWN_ACCOUNTS", subject.known_accounts.join(",")),
+        ("LISTENER_PORTS", subject.ports.clone().unwrap_or_default()),
+        ("DBT_CIDRS", subject.cidrs.clone().unwrap_or_default()),
+    ];
+    let parameter = |(parameter, variable): (&str, &'static str)| {
+        let value = stack?.parameters.get(parameter)?;
+        (variable != "CROSS_ZONE" || value == "ignore").then(|| (variable, value.clone()))
+    };
+    let topic = stack.and_then(|stack| stack.outputs.get("NotificationTopicArn"));
+    let topic = topic.map(|topic| ("NOTIFICATION_TOPIC_ARN", topic.clone()));
+    let mut values: BTreeMap<&'static str, String> =
+        PARAMETERS.into_iter().filter_map(parameter).chain(topic).chain(flags.into_iter().filter(is_given)).collect();
+    values.retain(|_, value| !value.is_empty());
+    // With --service, the stack's ports may name services that are not checked.
+    if !subject.services.is_empty()
+        && subject.ports.is_none()
+        && let Some(ports) = values.get_mut("LISTENER_PORTS")
+    {
+        *ports = ports_of(ports, &services);
+    }
+    values
+}
+
+fn is_given((_, value): &(&'static str, String)) -> bool {
+    !value.is_empty()
+}
+
+/// Of ports per service, those of `services`; ports for every service as they are.
+fn ports_of(ports: &str, services: &[String]) -> String {
+    let is_wanted =
+        |item: &&str| item.split_once('=').is_none_or(|(service, _)| services.iter().any(|id| id == service.trim()));
+    ports.split(',').filter(is_wanted).collect::<Vec<_>>().join(",")
+}
+
+async fn services_of_account(session: &Session) -> Result<String> {
+    let services = Observer::new(&session.config).all_endpoint_services().await;
+    let services: BTreeSet<String> =
+        services.map_err(|error| anyhow!(explained(&error)))?.keys().map(ToString::to_string).collect();
+    ensure!(
+        !services.is_empty(),
+        "This account has no endpoint service in {}. Is it another Region or profile? Before there is one, give \
+         --load-balancer.",
+        session.region
+    );
+    Ok(services.into_iter().collect::<Vec<_>>().join(","))
+}
+
+/// The error with flags instead of variables.
+fn in_flags(error: &str) -> String {
+    let error = error.replace("the configuration has", "the flags or the stack's parameters have");
+    FLAGS.iter().fold(error, |error, (variable, flag)| error.replace(variable, flag))
+}

@@ -1,0 +1,150 @@
+//! `privatelink-guard`: the same checks as the functions', on the command line, with the user's own AWS credentials.
+//!
+//! [`check`] observes and evaluates; [`report`] is what it found, as a value that [`output`] renders.
+
+pub mod args;
+pub mod check;
+pub mod output;
+pub mod policy;
+pub mod progress;
+pub mod report;
+pub mod request;
+pub mod session;
+pub mod silence;
+pub mod stack;
+pub mod trace;
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::CommandFactory;
+use guard_core::snapshot::Listener;
+
+use self::args::{Aws, Check, Cli, Command, Request};
+use self::check::Question;
+use self::progress::Progress;
+use self::report::{Report, State};
+use self::session::Session;
+
+/// How long `--wait` waits between two checks.
+const WAIT_BETWEEN: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// A flag's value that makes no sense.
+#[derive(Debug)]
+pub struct BadUsage(String);
+
+impl std::fmt::Display for BadUsage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadUsage {}
+
+/// Carries out a command and returns the exit status.
+///
+/// # Errors
+/// If the question could not be answered at all; [`BadUsage`] if it makes no sense.
+pub async fn run(cli: Cli) -> Result<u8> {
+    match cli.command {
+        Command::Check(arguments) => check(&cli.aws, &arguments).await,
+        Command::Request(arguments) => request(&cli.aws, &arguments).await,
+        Command::Trace(arguments) => trace::run(&cli.aws, &arguments).await,
+        Command::Silence(arguments) => silence::run(&Session::open(&cli.aws).await?, arguments.action).await,
+        Command::Policy(arguments) => {
+            output::print(&format!("{:#}\n", policy::document(&arguments, cli.aws.region.as_deref())))?;
+            Ok(0)
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "privatelink-guard", &mut script);
+            output::print(&String::from_utf8_lossy(&script))?;
+            Ok(0)
+        }
+        Command::Man => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            output::print(&String::from_utf8_lossy(&page))?;
+            Ok(0)
+        }
+    }
+}
+
+async fn check(aws: &Aws, arguments: &Check) -> Result<u8> {
+    let session = Session::open(aws).await?;
+    let began = Instant::now();
+    let fail_on = arguments.fail_on.severity();
+    let report = loop {
+        let report = answer(&session, arguments).await?;
+        let fails = report.exit_status(fail_on) == 1;
+        match arguments.wait {
+            Some(wait) if fails && began.elapsed() + WAIT_BETWEEN < wait => {
+                eprintln!("{}; checking again in {} s", output::tree::summary_line(&report), WAIT_BETWEEN.as_secs());
+                tokio::time::sleep(WAIT_BETWEEN).await;
+            }
+            _ => break report,
+        }
+    };
+    if arguments.json {
+        output::print(&format!("{:#}\n", output::json::render(&report)))?;
+    } else {
+        output::print(&output::tree::render(&report, textwrap::termwidth()))?;
+        let is_ready = report.services.iter().all(|service| service.id.is_none() && service.state() < State::Unknown);
+        if let Some(arn) = arguments.load_balancer.as_ref().filter(|_| is_ready) {
+            output::print(&create_command(arn, session.region.as_str()))?;
+        }
+    }
+    if let Some(file) = &arguments.html {
+        output::html::write(&report, file)?;
+        eprintln!("The page is in {}.", file.display());
+    }
+    Ok(report.exit_status(fail_on))
+}
+
+/// The next step for a load balancer with which all is well.
+fn create_command(load_balancer: &guard_core::ids::Arn, region: &str) -> String {
+    format!(
+        "Next, create the endpoint service (or deploy infra/endpoint-service.yaml, which also allows dbt's principal):\n  \
+         $ aws ec2 create-vpc-endpoint-service-configuration --region {region} --acceptance-required \
+         --network-load-balancer-arns {load_balancer}\n"
+    )
+}
+
+async fn answer(session: &Session, arguments: &Check) -> Result<Report> {
+    let question = Question::new(session, &arguments.subject, arguments.load_balancer.clone()).await?;
+    let progress = Progress::start("Reading the path in AWS");
+    let answer = question.answer(session).await;
+    progress.stop();
+    Ok(answer?.0)
+}
+
+async fn request(aws: &Aws, arguments: &Request) -> Result<u8> {
+    let session = Session::open(aws).await?;
+    let question = Question::new(&session, &arguments.subject, None).await?;
+    ensure!(
+        question.policy.services.len() == 1,
+        BadUsage(format!("give --service: there are {} endpoint services", question.policy.services.len()))
+    );
+    let (report, topology) = question.answer(&session).await?;
+    let obstacles = request::obstacles(&report);
+    if !obstacles.is_empty() && !arguments.anyway {
+        eprintln!("dbt's attempt would fail, so there is no request yet. Fix this first, or give --anyway:");
+        for line in obstacles {
+            eprintln!("  {line}");
+        }
+        eprintln!("`privatelink-guard check` says how.");
+        return Ok(1);
+    }
+    let service = question.policy.services.first().and_then(|service| topology.service(service).ok());
+    let listeners = topology.load_balancers.values().flat_map(|load_balancer| load_balancer.listeners.iter().flatten());
+    let ports: Vec<u16> =
+        listeners.filter(|listener| Listener::serves(listener)).map(|listener| listener.port).collect();
+    let facts = request::Facts {
+        service_name: request::service_name(&report)?,
+        region: &session.region,
+        private_dns: service.and_then(|service| service.private_dns.as_ref()),
+        ports: &ports,
+    };
+    output::print(&request::text(&facts, arguments).context("the request cannot be written")?)?;
+    Ok(0)
+}

@@ -1,0 +1,133 @@
+//! The results under the drawing: numbered, what needs attention most first, and tied to their places in the drawing.
+
+use std::cmp::Reverse;
+
+use guard_core::checks::{CheckResult, Status};
+use guard_core::text::visible;
+
+use super::Badge;
+use crate::report::State;
+
+/// A result, as the page shows it.
+pub(super) struct Finding {
+    pub anchor: String,
+    /// The number that the drawing refers to. Passes have none.
+    pub number: Option<usize>,
+    pub state: State,
+    pub badge: Badge,
+    pub check: &'static str,
+    /// Where it is in the drawing.
+    pub place: Option<Place>,
+    pub resource: String,
+    pub summary: String,
+    pub impact: String,
+    pub evidence: Vec<String>,
+    pub action: String,
+    pub command: Option<String>,
+    pub console: Option<String>,
+}
+
+/// A part in the drawing.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub anchor: String,
+    pub name: String,
+}
+
+/// What the drawing says of a result: its number and what it is about.
+pub(super) struct Callout {
+    pub anchor: String,
+    pub number: usize,
+    pub badge: Badge,
+    pub text: String,
+}
+
+/// The results of a service in the order in which the page lists them.
+pub(super) struct Index<'a> {
+    entries: Vec<(&'a CheckResult, Option<Place>)>,
+    prefix: &'a str,
+}
+
+impl<'a> Index<'a> {
+    pub fn new(results: &'a [CheckResult], prefix: &'a str) -> Self {
+        let mut entries: Vec<_> = results.iter().map(|result| (result, None)).collect();
+        entries.sort_by_key(|(result, _)| rank(State::of(&result.status)));
+        Self { entries, prefix }
+    }
+
+    /// The callouts of those that do not pass among `results`, which are about the part at `place`.
+    pub fn call_out<'r>(&mut self, results: impl Iterator<Item = &'r CheckResult>, place: &Place) -> Vec<Callout> {
+        let mut positions: Vec<usize> = results.filter_map(|result| self.position(result)).collect();
+        positions.sort_unstable();
+        for position in &positions {
+            self.entries[*position].1.get_or_insert_with(|| place.clone());
+        }
+        positions.into_iter().filter_map(|position| self.callout(position)).collect()
+    }
+
+    fn position(&self, result: &CheckResult) -> Option<usize> {
+        self.entries.iter().position(|(known, _)| *known == result)
+    }
+
+    fn callout(&self, position: usize) -> Option<Callout> {
+        let (result, _) = self.entries[position];
+        let text = match &result.status {
+            Status::Pass(_) => return None,
+            Status::Unknown(_) => result.check.id.to_owned(),
+            Status::Fail(finding) => visible(&finding.summary),
+        };
+        let badge = Badge::of(Some(State::of(&result.status)));
+        Some(Callout { anchor: self.anchor(position), number: position + 1, badge, text })
+    }
+
+    fn anchor(&self, position: usize) -> String {
+        format!("{}-r{}", self.prefix, position + 1)
+    }
+
+    /// All results.
+    pub fn findings(&self) -> Vec<Finding> {
+        self.entries.iter().enumerate().map(|(position, entry)| self.finding(position, entry)).collect()
+    }
+
+    fn finding(&self, position: usize, (result, place): &(&CheckResult, Option<Place>)) -> Finding {
+        let state = State::of(&result.status);
+        let plain = Finding {
+            anchor: self.anchor(position),
+            number: (state != State::Pass).then_some(position + 1),
+            state,
+            badge: Badge::of(Some(state)),
+            check: result.check.id,
+            place: place.clone(),
+            resource: visible(&result.resource),
+            summary: String::new(),
+            impact: String::new(),
+            evidence: Vec::new(),
+            action: String::new(),
+            command: None,
+            console: None,
+        };
+        match &result.status {
+            Status::Pass(text) | Status::Unknown(text) => Finding { summary: visible(text), ..plain },
+            Status::Fail(finding) => Finding {
+                summary: visible(&finding.summary),
+                impact: visible(&finding.impact),
+                evidence: finding.evidence.iter().map(|line| visible(line)).collect(),
+                action: visible(&finding.remedy.action),
+                // As it is: it holds only what a shell takes literally, and must work when it is copied.
+                command: finding.remedy.command.clone(),
+                console: finding.remedy.console.clone().filter(|address| address.starts_with("https://")),
+                ..plain
+            },
+        }
+    }
+}
+
+/// Failures first, the worst at the top; then what is unknown; then what passes.
+fn rank(state: State) -> (u8, Reverse<State>) {
+    let group = match state {
+        State::Critical | State::Warning | State::Info => 0,
+        State::Unknown => 1,
+        State::Pass => 2,
+    };
+    (group, Reverse(state))
+}

@@ -1,0 +1,170 @@
+use guard_core::checks::{CheckContext, CheckResult, Group, History, Status, checks_of, evaluate_checks};
+use guard_core::snapshot::{TargetGroup, Topology};
+use guard_core::testing::{
+    DBT, UNTRUSTED, at, call_error, connection, endpoint_service, load_balancer, policy, region, service, target,
+    target_group, topology,
+};
+
+use super::*;
+use crate::report::{Part, PartKind};
+
+/// What anybody can put into a name, and a browser must not take for anything but text.
+const HOSTILE: &str = "</h2><script src=//evil.example/x.js></script>\"onload='a()' \u{202e}gnp.exe\u{7}";
+
+/// A service with much that fails, and some that AWS did not show.
+fn broken(name: &str) -> Topology {
+    let targets = [target(1, "healthy"), target(2, "unhealthy"), target(3, "initial")];
+    let group = TargetGroup { targets: Ok(targets.to_vec()), ..target_group("pg") };
+    let mut service = endpoint_service();
+    service.name = Some(name.to_owned());
+    service.acceptance_required = Some(false);
+    service.principals = Some(Ok(vec![format!("arn:aws:iam::{UNTRUSTED}:role/{name}")]));
+    let mut topology = topology(service, [load_balancer("pg", vec![group])]);
+    topology.connections =
+        Some(Ok(vec![connection(1, Some(DBT), "rejected"), connection(2, Some(UNTRUSTED), "available")]));
+    topology.notifications = Some(Err(call_error("ec2:DescribeVpcEndpointConnectionNotifications")));
+    topology
+}
+
+fn report(topology: &Topology) -> Report {
+    let (service, region, policy) = (service(1), region(), policy());
+    let context = CheckContext::new(&service, topology, &policy, &region, at(9, 0));
+    let context = CheckContext { history: Some(&History::default()), ..context };
+    let checks = checks_of(&[Group::Connections, Group::Health, Group::Settings]);
+    let services = vec![ServiceReport::new(&service, topology, evaluate_checks(&checks, context), false)];
+    let account = Some("111122223333".to_owned());
+    Report { account, region: "eu-central-1".to_owned(), checked_at: at(9, 0), services }
+}
+
+fn page(topology: &Topology) -> String {
+    render(&report(topology)).unwrap()
+}
+
+/// The text as the template writes it.
+fn escaped(text: &str) -> String {
+    askama::filters::escape(text, askama::filters::Html).unwrap().to_string()
+}
+
+fn parts(part: &Part) -> Vec<&Part> {
+    std::iter::once(part).chain(part.parts.iter().flat_map(parts)).collect()
+}
+
+#[test]
+fn names_from_aws_stay_text() {
+    let page = page(&broken(HOSTILE));
+    assert!(!page.contains("<script"), "escaped");
+    assert!(!page.contains("\"onload"), "cannot end an attribute");
+    assert!(!page.contains(['\u{202e}', '\u{7}']), "what nobody sees is left out");
+    assert!(
+        page.contains(&escaped("</h2><script src=//evil.example/x.js></script>\"onload='a()' gnp.exe")),
+        "but shown"
+    );
+}
+
+#[test]
+fn every_failure_says_what_it_means_and_how_to_fix_it() {
+    let report = report(&broken("pg"));
+    let page = render(&report).unwrap();
+    let found: Vec<&CheckResult> = report.results().collect();
+    assert!(found.iter().any(|result| matches!(result.status, Status::Unknown(_))));
+    let mut commands = 0;
+    for result in found {
+        let texts = match &result.status {
+            Status::Pass(text) | Status::Unknown(text) => vec![text],
+            Status::Fail(finding) => {
+                commands += usize::from(finding.remedy.command.is_some());
+                let remedy = &finding.remedy;
+                let texts = [&finding.summary, &finding.impact, &remedy.action].into_iter();
+                texts.chain(&finding.evidence).chain(&remedy.command).chain(&remedy.console).collect()
+            }
+        };
+        for text in texts {
+            assert!(page.contains(&escaped(text)), "{}: {text}", result.check.id);
+        }
+    }
+    assert!(commands > 3);
+}
+
+#[test]
+fn every_part_is_drawn_once_with_its_state_in_words() {
+    let mut topology = broken("service-name");
+    topology.connections = Some(Ok(vec![connection(1, Some(DBT), "rejected")]));
+    let report = report(&topology);
+    let page = render(&report).unwrap();
+    let drawn: Vec<&str> = page.split("id=\"s1-p").skip(1).collect();
+    let parts = parts(&report.services[0].path);
+    assert_eq!(drawn.len(), parts.len());
+    for part in parts {
+        let word = if part.kind == PartKind::Listener { "pass".to_owned() } else { Badge::of(part.state()).word };
+        let name = if part.kind == PartKind::Target { &part.resource } else { &part.name };
+        let is_it = |node: &&&str| node.contains(&format!("\">{name}")) && node.contains(&word);
+        assert!(drawn.iter().any(|node| is_it(&node)), "{part:?}");
+    }
+}
+
+#[test]
+fn every_anchor_leads_somewhere() {
+    let page = page(&broken("pg"));
+    let anchors: Vec<&str> = page.split("href=\"#").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(anchors.len() > 10);
+    for anchor in anchors {
+        assert_eq!(page.matches(&format!("id=\"{anchor}\"")).count(), 1, "{anchor}");
+    }
+}
+
+#[test]
+fn nothing_is_loaded_from_anywhere() {
+    let page = page(&broken("pg"));
+    for word in ["http:", " src=", "<link", "<script", "<iframe", "<img", "url(", "@import", " on"] {
+        let page = if word == " on" { page.split("<style>").next().unwrap_or_default() } else { &page };
+        assert!(!page.contains(word), "{word}");
+    }
+    for link in page.split("href=\"").skip(1) {
+        assert!(
+            link.starts_with('#') || link.starts_with("https://"),
+            "{}",
+            link.split('"').next().unwrap_or_default()
+        );
+    }
+}
+
+#[test]
+fn only_https_becomes_a_link() {
+    let mut report = report(&broken("pg"));
+    let hostile = "javascript:alert(1)";
+    let result = report.services[0].results.iter_mut().find_map(|result| match &mut result.status {
+        Status::Fail(finding) => Some(finding),
+        _ => None,
+    });
+    result.unwrap().remedy.console = Some(hostile.to_owned());
+    assert!(!render(&report).unwrap().contains(hostile));
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_named() {
+    let folder = std::env::temp_dir();
+    let error = write(&report(&broken("pg")), &folder).unwrap_err();
+    assert_eq!(error.to_string(), format!("the page cannot be written to {}", folder.display()));
+}
+
+#[test]
+fn an_account_that_is_not_trusted_shows_on_its_endpoint() {
+    let report = report(&broken("pg"));
+    let service = &report.services[0];
+    let mut index = Index::new(&service.results, "s1");
+    let path = Path::new(service, "s1", &mut index);
+    let [dbt, untrusted] = &path.endpoints[..] else { panic!("two endpoints") };
+    assert_eq!((dbt.badge.class, untrusted.badge.class), ("critical", "critical"));
+    assert!(untrusted.callouts[0].text.contains(UNTRUSTED));
+}
+
+#[test]
+fn what_could_not_be_read_is_never_shown_as_passing() {
+    let page = page(&Topology {
+        services: Some(Err(call_error("ec2:DescribeVpcEndpointServiceConfigurations"))),
+        ..Topology::default()
+    });
+    assert!(page.contains("No load balancer is known") && page.contains("No endpoint is known"));
+    assert!(!page.contains("badge pass") && !page.contains("Everything"));
+    assert!(page.contains("<h1>Nothing could be determined.</h1>"));
+}

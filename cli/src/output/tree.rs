@@ -1,0 +1,166 @@
+//! The report for a terminal: a tree, a line for each result, and under what fails how to fix it. Signs and words say what
+//! colours say.
+
+use std::fmt::Write;
+
+use anstyle::{AnsiColor, Style};
+use guard_core::checks::{CheckResult, Finding, Severity, Status};
+use guard_core::text::visible;
+
+use crate::report::{Part, PartKind, Report, ServiceReport, State, Summary};
+
+/// The address of a check's section in the runbook.
+const RUNBOOK: &str = "docs/checks.md#";
+
+/// Columns that a text has at least, however deep it stands.
+const MIN_TEXT: usize = 30;
+
+/// Targets of a group that are listed although all is well with them.
+const MAX_HEALTHY_TARGETS: usize = 8;
+
+/// The report, in lines of at most `width` columns, but for commands, which are not broken.
+#[must_use]
+pub fn render(report: &Report, width: usize) -> String {
+    let account = report.account.as_deref().map(|account| format!("account {account}, ")).unwrap_or_default();
+    let mut text = format!("{account}{}, {:.0}\n", report.region, report.checked_at);
+    for service in &report.services {
+        text.push('\n');
+        Tree { text: &mut text, width }.service(service);
+    }
+    let _ = writeln!(text, "\n{}", summary_line(report));
+    text
+}
+
+/// `14 pass, 2 fail (1 critical, 1 warning), 1 unknown`.
+#[must_use]
+pub fn summary_line(report: &Report) -> String {
+    let Summary { pass, fail, unknown } = report.summary();
+    let states: Vec<State> = report.results().map(|result| State::of(&result.status)).collect();
+    let of = |severity: Severity| states.iter().filter(|state| state.severity() == Some(severity)).count();
+    let severities = [Severity::Critical, Severity::Warning, Severity::Info];
+    let counts = severities.map(|severity| (of(severity), severity.as_str()));
+    let counts: Vec<String> =
+        counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
+    let detail = if counts.is_empty() { String::new() } else { format!(" ({})", counts.join(", ")) };
+    format!("{pass} pass, {fail} fail{detail}, {unknown} unknown")
+}
+
+struct Tree<'a> {
+    text: &'a mut String,
+    width: usize,
+}
+
+impl Tree<'_> {
+    fn service(&mut self, service: &ServiceReport) {
+        self.part(&service.path, "", "");
+    }
+
+    /// A part's line, its results, and the parts behind it. `lead` is drawn before its own line, `below` before the others.
+    fn part(&mut self, part: &Part, lead: &str, below: &str) {
+        let detail = part.detail.as_deref().map(|detail| format!(", {}", visible(detail))).unwrap_or_default();
+        let sign = match part.own_state {
+            Some(state) => format!("{} ", paint(state, &state.sign().to_string())),
+            None => String::new(),
+        };
+        let title = format!("{} {}", part.kind.as_str(), visible(&part.name));
+        let _ = writeln!(self.text, "{lead}{sign}{}{detail}", strong(&title));
+        let (shown, hidden) = shown_parts(&part.parts);
+        let mut left = part.results.len() + shown.len() + usize::from(hidden > 0);
+        for result in &part.results {
+            left -= 1;
+            self.result(result, below, left == 0);
+        }
+        for part in shown {
+            left -= 1;
+            let (lead, further) = branch(below, left == 0);
+            self.part(part, &lead, &further);
+        }
+        if hidden > 0 {
+            let _ = writeln!(self.text, "{}and {hidden} more healthy targets", branch(below, true).0);
+        }
+    }
+
+    fn result(&mut self, result: &CheckResult, below: &str, last: bool) {
+        let state = State::of(&result.status);
+        let (lead, further) = branch(below, last);
+        let sign = paint(state, &format!("{} {}", state.sign(), state.word()));
+        let severity = state.severity().map(|severity| format!(", {}", severity.as_str())).unwrap_or_default();
+        let text = match &result.status {
+            Status::Pass(text) | Status::Unknown(text) => text,
+            Status::Fail(finding) => &finding.summary,
+        };
+        let (plain, indent) =
+            (format!("{} {}{severity}  {}: ", state.sign(), state.word(), result.check.id), further + "  ");
+        // Wrapped without its colours, which have no width.
+        let line = self.wrap(&lead, &indent, &format!("{plain}{text}"));
+        let unpainted = format!("{} {}", state.sign(), state.word());
+        let _ = writeln!(self.text, "{}", line.replacen(&unpainted, &sign, 1));
+        if let Status::Fail(finding) = &result.status {
+            self.finding(&format!("{indent}  "), finding, result);
+        }
+    }
+
+    fn finding(&mut self, indent: &str, finding: &Finding, result: &CheckResult) {
+        self.wrapped(indent, "for dbt: ", &finding.impact);
+        for line in &finding.evidence {
+            self.wrapped(indent, "- ", line);
+        }
+        self.wrapped(indent, "to do: ", &finding.remedy.action);
+        if let Some(command) = &finding.remedy.command {
+            let _ = writeln!(self.text, "{indent}$ {command}");
+        }
+        let _ = writeln!(self.text, "{indent}more: {RUNBOOK}{}", result.check.id);
+    }
+
+    /// `text` in lines that fit, each after `indent`; `label` before the first.
+    fn wrapped(&mut self, indent: &str, label: &str, text: &str) {
+        let hanging = format!("{indent}{}", " ".repeat(label.chars().count()));
+        let lines = self.wrap(&format!("{indent}{label}"), &hanging, text);
+        let _ = writeln!(self.text, "{lines}");
+    }
+
+    fn wrap(&self, first: &str, hanging: &str, text: &str) -> String {
+        let width = self.width.max(hanging.chars().count() + MIN_TEXT);
+        let options = textwrap::Options::new(width).initial_indent(first).subsequent_indent(hanging).break_words(false);
+        textwrap::fill(text, options.word_splitter(textwrap::WordSplitter::NoHyphenation))
+    }
+}
+
+/// What is drawn before a line, and before the lines under it.
+fn branch(below: &str, last: bool) -> (String, String) {
+    match last {
+        true => (format!("{below}└─ "), format!("{below}   ")),
+        false => (format!("{below}├─ "), format!("{below}│  ")),
+    }
+}
+
+/// The parts to show, and how many healthy targets are left out.
+fn shown_parts(parts: &[Part]) -> (Vec<&Part>, usize) {
+    let mut room = MAX_HEALTHY_TARGETS;
+    let is_shown = |part: &&Part| {
+        if part.kind != PartKind::Target || part.own_state != Some(State::Pass) {
+            return true;
+        }
+        room = room.saturating_sub(1);
+        room > 0
+    };
+    let shown: Vec<&Part> = parts.iter().filter(is_shown).collect();
+    let hidden = parts.len() - shown.len();
+    (shown, hidden)
+}
+
+fn paint(state: State, text: &str) -> String {
+    let color = match state {
+        State::Pass => AnsiColor::Green,
+        State::Info => AnsiColor::Cyan,
+        State::Unknown | State::Warning => AnsiColor::Yellow,
+        State::Critical => AnsiColor::Red,
+    };
+    let style = Style::new().bold().fg_color(Some(color.into()));
+    format!("{style}{text}{style:#}")
+}
+
+fn strong(text: &str) -> String {
+    let style = Style::new().bold();
+    format!("{style}{text}{style:#}")
+}

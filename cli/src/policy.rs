@@ -1,0 +1,40 @@
+//! `policy`: the IAM policy that this command needs, and nothing more.
+
+use guard_aws::observe;
+use serde_json::{Value, json};
+
+use crate::args::Policy;
+use crate::trace;
+
+/// The policy's document. `region` only decides the partition of the ARNs.
+#[must_use]
+pub fn document(arguments: &Policy, region: Option<&str>) -> Value {
+    let partition = match region {
+        Some(region) if region.starts_with("cn-") => "aws-cn",
+        Some(region) if region.starts_with("us-gov-") => "aws-us-gov",
+        _ => "aws",
+    };
+    let mut reads: Vec<&str> =
+        observe::ACTIONS.into_iter().chain(trace::ACTIONS).chain(["sts:GetCallerIdentity"]).collect();
+    reads.sort_unstable();
+    reads.dedup();
+    let stack = &arguments.stack;
+    let mut statements = vec![
+        json!({"Sid": "Check", "Effect": "Allow", "Action": reads, "Resource": "*"}),
+        json!({
+            "Sid": "Settings",
+            "Effect": "Allow",
+            "Action": "cloudformation:DescribeStacks",
+            "Resource": format!("arn:{partition}:cloudformation:*:*:stack/{stack}/*"),
+        }),
+    ];
+    if arguments.silence {
+        statements.push(json!({
+            "Sid": "Silence",
+            "Effect": "Allow",
+            "Action": ["dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:Query"],
+            "Resource": format!("arn:{partition}:dynamodb:*:*:table/{stack}-StateTable-*"),
+        }));
+    }
+    json!({"Version": "2012-10-17", "Statement": statements})
+}

@@ -1,0 +1,40 @@
+//! Says on the terminal that AWS is being asked, once that takes longer than a second.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::task::JoinHandle;
+
+/// After this, people want to know what is going on.
+const AFTER: Duration = Duration::from_secs(1);
+
+/// A spinner on standard error; nothing if that is no terminal.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+    timer: JoinHandle<()>,
+}
+
+impl Progress {
+    /// Shows `message` after a second.
+    #[must_use]
+    pub fn start(message: &'static str) -> Self {
+        let bar = ProgressBar::no_length();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+            bar.set_style(style);
+        }
+        let later = bar.clone();
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep(AFTER).await;
+            later.set_message(message);
+            later.enable_steady_tick(Duration::from_millis(200));
+        });
+        Self { bar, timer }
+    }
+
+    /// Removes it.
+    pub fn stop(self) {
+        self.timer.abort();
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,348 @@
+//! What `check` found, as a tree that follows dbt's traffic: endpoint service → load balancer → listeners → target groups →
+//! targets. Pure; the outputs only render it.
+
+use std::fmt;
+
+use guard_core::checks::{CheckResult, Severity, Status};
+use guard_core::ids::{Arn, ServiceId};
+use guard_core::snapshot::{Connection, EndpointService, Health, LoadBalancer, Target, TargetGroup, Topology};
+use jiff::Timestamp;
+
+/// Everything that a run of `check` found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// The account, if AWS named it.
+    pub account: Option<String>,
+    /// The Region.
+    pub region: String,
+    /// When the read began.
+    pub checked_at: Timestamp,
+    /// One for each endpoint service, or for the load balancer that has none yet.
+    pub services: Vec<ServiceReport>,
+}
+
+/// What was found of one endpoint service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceReport {
+    /// The endpoint service; `None` for a load balancer that has none yet.
+    pub id: Option<ServiceId>,
+    /// Its `Name` tag, or the load balancer's name.
+    pub name: Option<String>,
+    /// The name that consumers need: `com.amazonaws.vpce.REGION.vpce-svc-…`.
+    pub service_name: Option<String>,
+    /// All results, in the order of the catalogue.
+    pub results: Vec<CheckResult>,
+    /// The same results on the path they belong to.
+    pub path: Part,
+}
+
+/// A part of the path, with what was found of it and the parts behind it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// What it is.
+    pub kind: PartKind,
+    /// What AWS calls it: an ARN or id; for a listener, the load balancer's ARN and its port.
+    pub resource: String,
+    /// Its name, as people know it.
+    pub name: String,
+    /// What is worth knowing of it in a few words.
+    pub detail: Option<String>,
+    /// The zones that a load balancer is enabled in, or the one that a target is in.
+    pub zones: Vec<String>,
+    /// The target groups that a listener forwards to.
+    pub forwards_to: Vec<String>,
+    /// What AWS itself says of its state: a target's health, an endpoint's connection.
+    pub own_state: Option<State>,
+    /// What the checks say of it.
+    pub results: Vec<CheckResult>,
+    /// What is behind it.
+    pub parts: Vec<Part>,
+}
+
+/// The kinds of parts, from dbt to the targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartKind {
+    /// A consumer's endpoint.
+    Endpoint,
+    /// The endpoint service.
+    EndpointService,
+    /// A load balancer.
+    LoadBalancer,
+    /// A listener.
+    Listener,
+    /// A target group.
+    TargetGroup,
+    /// A target.
+    Target,
+}
+
+/// The state of a part or a result. Ordered: what needs attention most is the greatest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// As it must be.
+    Pass,
+    /// Fails, of this severity, which dbt does not notice.
+    Info,
+    /// It could not be determined.
+    Unknown,
+    /// Fails with severity warning.
+    Warning,
+    /// Fails with severity critical.
+    Critical,
+}
+
+/// How many results there are of each status.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Results that pass.
+    pub pass: usize,
+    /// Results that fail.
+    pub fail: usize,
+    /// Results that could not be determined.
+    pub unknown: usize,
+}
+
+impl PartKind {
+    /// Its name in a sentence.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Endpoint => "endpoint",
+            Self::EndpointService => "endpoint service",
+            Self::LoadBalancer => "load balancer",
+            Self::Listener => "listener",
+            Self::TargetGroup => "target group",
+            Self::Target => "target",
+        }
+    }
+}
+
+impl State {
+    /// The state of a result.
+    #[must_use]
+    pub fn of(status: &Status) -> Self {
+        match status {
+            Status::Pass(_) => Self::Pass,
+            Status::Unknown(_) => Self::Unknown,
+            Status::Fail(finding) => match finding.severity {
+                Severity::Info => Self::Info,
+                Severity::Warning => Self::Warning,
+                Severity::Critical => Self::Critical,
+            },
+        }
+    }
+
+    /// `pass`, `fail` or `unknown`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Unknown => "unknown",
+            Self::Info | Self::Warning | Self::Critical => "fail",
+        }
+    }
+
+    /// `✓`, `✗` or `?`.
+    #[must_use]
+    pub fn sign(self) -> char {
+        match self {
+            Self::Pass => '✓',
+            Self::Unknown => '?',
+            Self::Info | Self::Warning | Self::Critical => '✗',
+        }
+    }
+
+    /// The severity of a failure.
+    #[must_use]
+    pub fn severity(self) -> Option<Severity> {
+        match self {
+            Self::Pass | Self::Unknown => None,
+            Self::Info => Some(Severity::Info),
+            Self::Warning => Some(Severity::Warning),
+            Self::Critical => Some(Severity::Critical),
+        }
+    }
+}
+
+impl Report {
+    /// The results of all services.
+    pub fn results(&self) -> impl Iterator<Item = &CheckResult> {
+        self.services.iter().flat_map(|service| &service.results)
+    }
+
+    /// How many results there are of each status.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        Summary::of(self.results())
+    }
+
+    /// 1 if something of severity `fail_on` or worse fails, else 2 if something is unknown, else 0.
+    #[must_use]
+    pub fn exit_status(&self, fail_on: Severity) -> u8 {
+        let states = || self.results().map(|result| State::of(&result.status));
+        if states().any(|state| state.severity().is_some_and(|severity| severity >= fail_on)) {
+            1
+        } else {
+            u8::from(states().any(|state| state == State::Unknown)) * 2
+        }
+    }
+}
+
+impl Summary {
+    /// Counts `results`.
+    #[must_use]
+    pub fn of<'a>(results: impl IntoIterator<Item = &'a CheckResult>) -> Self {
+        results.into_iter().fold(Self::default(), |mut summary, result| {
+            match &result.status {
+                Status::Pass(_) => summary.pass += 1,
+                Status::Fail(_) => summary.fail += 1,
+                Status::Unknown(_) => summary.unknown += 1,
+            }
+            summary
+        })
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} pass, {} fail, {} unknown", self.pass, self.fail, self.unknown)
+    }
+}
+
+impl ServiceReport {
+    /// The report of an endpoint service, or, with the id that stands for it (`preflight`), of a load balancer without one.
+    #[must_use]
+    pub fn new(service: &ServiceId, topology: &Topology, results: Vec<CheckResult>, preflight: bool) -> Self {
+        let known = topology.service(service).ok();
+        let balancers = topology.load_balancers_of(service).unwrap_or_default();
+        let mut left = results.clone();
+        let parts: Vec<Part> =
+            balancers.iter().map(|load_balancer| Part::load_balancer(load_balancer, &mut left)).collect();
+        let mut endpoints = Part::endpoints(topology, service, &mut left);
+        let name = known.and_then(|service| service.name.clone());
+        if preflight {
+            let name = balancers.first().map(|load_balancer| load_balancer.name().to_owned());
+            let path =
+                parts.into_iter().next().unwrap_or_else(|| Part::endpoint_service(service, known, Vec::new(), vec![]));
+            let path = Part { results: path.results.into_iter().chain(left).collect(), ..path };
+            return Self { id: None, name, service_name: None, results, path };
+        }
+        endpoints.extend(parts);
+        let path = Part::endpoint_service(service, known, left, endpoints);
+        let service_name = known.and_then(|service| service.service_name.clone());
+        Self { id: Some(service.clone()), name, service_name, results, path }
+    }
+
+    /// The worst state of all results.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.results.iter().map(|result| State::of(&result.status)).max().unwrap_or(State::Unknown)
+    }
+}
+
+/// Takes the results of `resource` out of those that are left.
+fn take(left: &mut Vec<CheckResult>, is_its: impl Fn(&str) -> bool) -> Vec<CheckResult> {
+    left.extract_if(.., |result| is_its(&result.resource)).collect()
+}
+
+impl Part {
+    /// The worst state of this part alone.
+    #[must_use]
+    pub fn state(&self) -> Option<State> {
+        self.results.iter().map(|result| State::of(&result.status)).chain(self.own_state).max()
+    }
+
+    fn new(kind: PartKind, resource: &impl ToString, name: impl Into<String>) -> Self {
+        let (resource, name) = (resource.to_string(), name.into());
+        Self {
+            kind,
+            resource,
+            name,
+            detail: None,
+            zones: Vec::new(),
+            forwards_to: Vec::new(),
+            own_state: None,
+            results: Vec::new(),
+            parts: Vec::new(),
+        }
+    }
+
+    fn endpoint_service(
+        id: &ServiceId,
+        service: Option<&EndpointService>,
+        results: Vec<CheckResult>,
+        parts: Vec<Self>,
+    ) -> Self {
+        let name = service.and_then(|service| service.name.clone()).unwrap_or_else(|| id.to_string());
+        let detail = (name != id.as_str()).then(|| id.to_string());
+        Self { detail, results, parts, ..Self::new(PartKind::EndpointService, id, name) }
+    }
+
+    fn endpoints(topology: &Topology, service: &ServiceId, left: &mut Vec<CheckResult>) -> Vec<Self> {
+        let connections = topology.connections.iter().flatten().flatten();
+        let endpoint = |connection: &Connection| {
+            let Connection { endpoint, owner, state, region, .. } = connection;
+            // What is said of an account stands with the first of its endpoints.
+            let is_owner = |resource: &str| owner.as_ref().is_some_and(|owner| owner.as_str() == resource);
+            let results = take(left, |resource| resource == endpoint.as_str() || is_owner(resource));
+            let owner =
+                owner.as_ref().map_or_else(|| "an account that EC2 does not name".to_owned(), ToString::to_string);
+            let from = region.as_ref().map(|region| format!(" in {region}")).unwrap_or_default();
+            let detail = Some(format!("of {owner}{from}, {state}"));
+            Self { detail, results, ..Self::new(PartKind::Endpoint, endpoint, endpoint.as_str()) }
+        };
+        connections.filter(|connection| connection.service == *service).map(endpoint).collect()
+    }
+
+    fn load_balancer(load_balancer: &LoadBalancer, left: &mut Vec<CheckResult>) -> Self {
+        let listeners = load_balancer.listeners.iter().flatten().map(|listener| {
+            let names: Vec<&str> = listener.forwards_to.iter().map(group_name).collect();
+            let detail = match names.is_empty() {
+                true => "forwards to nothing".to_owned(),
+                false => format!("to {}", names.join(", ")),
+            };
+            let resource = format!("{}:{}", load_balancer.arn, listener.port);
+            let forwards_to = listener.forwards_to.iter().map(ToString::to_string).collect();
+            Self { detail: Some(detail), forwards_to, ..Self::new(PartKind::Listener, &resource, listener.to_string()) }
+        });
+        let mut parts: Vec<Self> = listeners.collect();
+        parts.extend(load_balancer.target_groups.iter().flatten().map(|group| Self::target_group(group, left)));
+        let results = take(left, |resource| resource == load_balancer.arn.as_str());
+        let zones = load_balancer.description.iter().flat_map(|description| &description.zones);
+        let zones: Vec<String> = zones.map(|zone| zone.name.clone()).collect();
+        let detail = (!zones.is_empty()).then(|| format!("in {}", zones.join(", ")));
+        Self {
+            detail,
+            zones,
+            results,
+            parts,
+            ..Self::new(PartKind::LoadBalancer, &load_balancer.arn, load_balancer.name())
+        }
+    }
+
+    fn target_group(group: &TargetGroup, left: &mut Vec<CheckResult>) -> Self {
+        let beside = format!("{}, ", group.arn);
+        let results = take(left, |resource| resource == group.arn.as_str() || resource.starts_with(&beside));
+        let parts: Vec<Self> = group.targets.iter().flatten().map(Self::target).collect();
+        let healthy = parts.iter().filter(|part| part.own_state == Some(State::Pass)).count();
+        let detail = group.targets.is_ok().then(|| format!("{healthy} of {} targets healthy", parts.len()));
+        Self { detail, results, parts, ..Self::new(PartKind::TargetGroup, &group.arn, group.name()) }
+    }
+
+    fn target(target: &Target) -> Self {
+        let state = match target.health {
+            Health::Healthy => State::Pass,
+            Health::Unhealthy | Health::UnhealthyDraining => State::Warning,
+            _ => State::Unknown,
+        };
+        let reason = target.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let detail = Some(format!("{}{reason}", target.health));
+        let zones = target.zone.clone().into_iter().collect();
+        Self { detail, zones, own_state: Some(state), ..Self::new(PartKind::Target, &target.id, target.to_string()) }
+    }
+}
+
+/// The name in a target group's ARN: `targetgroup/NAME/ID`.
+fn group_name(arn: &Arn) -> &str {
+    arn.resource().split('/').nth(1).unwrap_or_else(|| arn.resource())
+}

@@ -1,0 +1,114 @@
+//! `request`: the text for dbt Support.
+
+use std::fmt::Write;
+
+use anyhow::{Context, Result, ensure};
+use guard_core::checks::{Severity, Status};
+use guard_core::snapshot::PrivateDns;
+
+use crate::args::{Environment, Request};
+use crate::report::Report;
+
+/// The checks whose failure does not make dbt's attempt fail: they are about what happens after it, or about others.
+const HARMLESS: [&str; 6] = [
+    "connection.absent",
+    "connection.dbt",
+    "connection.untrusted",
+    "load-balancer.broad-rule",
+    "service.notification",
+    "listener.certificate",
+];
+
+/// What fails so that dbt's attempt would fail, a line each.
+#[must_use]
+pub fn obstacles(report: &Report) -> Vec<String> {
+    let failing = report.results().filter(|result| !HARMLESS.contains(&result.check.id));
+    let line = |finding: &guard_core::checks::Finding, check: &str| {
+        (finding.severity == Severity::Critical).then(|| format!("{}: {}", check, finding.summary))
+    };
+    failing
+        .filter_map(|result| match &result.status {
+            Status::Fail(finding) => line(finding, result.check.id),
+            Status::Pass(_) | Status::Unknown(_) => None,
+        })
+        .collect()
+}
+
+/// What AWS knows of the service that dbt shall connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts<'a> {
+    /// `com.amazonaws.vpce.REGION.vpce-svc-…`
+    pub service_name: &'a str,
+    /// Its Region.
+    pub region: &'a str,
+    /// Its private DNS name.
+    pub private_dns: Option<&'a PrivateDns>,
+    /// The ports of its listeners.
+    pub ports: &'a [u16],
+}
+
+/// The request, in the words of dbt's guide. What only the company knows is asked for in angle brackets.
+/// <https://docs.getdbt.com/docs/cloud/secure/private-connectivity/aws/aws-self-hosted>
+///
+/// # Errors
+/// If the name for TLS is none.
+pub fn text(facts: &Facts<'_>, request: &Request) -> Result<String> {
+    let dns = request.dns.as_deref().or(facts.private_dns.map(|dns| dns.name.as_str()));
+    ensure!(dns.is_none_or(is_hostname), "--dns: {} is no host name", dns.unwrap_or_default());
+    let platform = request.platform.clone().or_else(|| platform(facts.ports).map(ToOwned::to_owned));
+    let platform = platform.as_deref().unwrap_or("<what it is: Postgres, GitLab, ...>");
+    let environment = request.environment.map_or("<US, EMEA or AU>", Environment::as_str);
+    let mut text = String::from("Subject: New AWS Self-hosted PrivateLink Request\n\n");
+    let _ =
+        writeln!(text, "- Type: self-hosted service behind a Network Load Balancer\n- Platform or service: {platform}");
+    let _ = writeln!(text, "- VPC endpoint service name: {}", facts.service_name);
+    if let Some(dns) = dns {
+        let _ = writeln!(text, "- Custom DNS record for HTTPS/TLS: {dns}");
+    }
+    let _ = writeln!(text, "- Region of the service: {}\n- dbt environment: {environment}", facts.region);
+    Ok(text)
+}
+
+/// What usually listens on these ports, if they say so.
+fn platform(ports: &[u16]) -> Option<&'static str> {
+    match ports {
+        [5432] => Some("Postgres"),
+        [5439] => Some("Redshift"),
+        [3306] => Some("MySQL"),
+        [1433] => Some("SQL Server"),
+        _ => None,
+    }
+}
+
+fn is_hostname(text: &str) -> bool {
+    let is_label =
+        |label: &str| !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '*');
+    text.contains('.') && text.split('.').all(is_label)
+}
+
+impl Environment {
+    /// As dbt's form has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Us => "US",
+            Self::Emea => "EMEA",
+            Self::Au => "AU",
+        }
+    }
+}
+
+/// The name that dbt's endpoint needs.
+///
+/// # Errors
+/// If EC2 did not give it.
+pub fn service_name(report: &Report) -> Result<&str> {
+    let service = report.services.first().context("There is no endpoint service.")?;
+    service.service_name.as_deref().with_context(|| {
+        let why = service.results.iter().find_map(|result| match &result.status {
+            Status::Unknown(why) => Some(why.as_str()),
+            _ => None,
+        });
+        format!("EC2 did not give the service's name: {}", why.unwrap_or("no reason is known"))
+    })
+}

@@ -1,0 +1,134 @@
+//! The user's AWS session: credentials, Region and account.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region as AwsRegion, SdkConfig};
+use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
+use guard_aws::errors::call_error;
+use guard_core::checks::Region;
+use guard_core::snapshot::CallError;
+
+use crate::args::Aws;
+
+/// A session with the user's own credentials.
+#[derive(Debug)]
+pub struct Session {
+    /// The clients' configuration.
+    pub config: SdkConfig,
+    /// The Region by its name.
+    pub region: String,
+}
+
+/// Who the user is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The account.
+    pub account: String,
+    /// The ARN of the user or role.
+    pub arn: String,
+}
+
+impl Session {
+    /// Finds credentials and Region as the AWS CLI does: flags, environment variables, profiles, SSO.
+    ///
+    /// # Errors
+    /// If no Region is set.
+    pub async fn open(aws: &Aws) -> Result<Self> {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(3))
+            .operation_attempt_timeout(Duration::from_secs(10))
+            .operation_timeout(Duration::from_secs(30))
+            .build();
+        let defaults = aws_config::defaults(BehaviorVersion::v2026_01_12());
+        let mut loader = defaults.http_client(guard_aws::http::client()).timeout_config(timeouts);
+        if let Some(profile) = &aws.profile {
+            // As in the AWS CLI, a profile that is named overrules credentials in the environment.
+            let credentials = ProfileFileCredentialsProvider::builder().profile_name(profile).build();
+            loader = loader.profile_name(profile).credentials_provider(credentials);
+        }
+        if let Some(region) = &aws.region {
+            loader = loader.region(AwsRegion::new(region.clone()));
+        }
+        let config = loader.load().await;
+        let region = config
+            .region()
+            .map(ToString::to_string)
+            .context("No Region is set. Give --region, or set AWS_REGION, or a region in the profile.")?;
+        Ok(Self { config, region })
+    }
+
+    /// Asks AWS who the user is.
+    ///
+    /// # Errors
+    /// If the credentials are missing or invalid, in one sentence.
+    pub async fn identity(&self) -> Result<Identity> {
+        let answer = aws_sdk_sts::Client::new(&self.config).get_caller_identity().send().await;
+        let answer = answer.map_err(|error| anyhow!(why("sts:GetCallerIdentity", &error)))?;
+        let (account, arn) = answer.account().zip(answer.arn()).context("AWS did not say who you are.")?;
+        Ok(Identity { account: account.to_owned(), arn: arn.to_owned() })
+    }
+
+    /// The Region for commands and console links. The partition is that of the user's ARN.
+    #[must_use]
+    pub fn region_of(&self, identity: Option<&Identity>) -> Region {
+        let partition = identity.and_then(|identity| identity.arn.split(':').nth(1)).unwrap_or("aws");
+        Region::new(partition, &self.region)
+    }
+}
+
+/// Why a call failed, in one sentence with what to do about it.
+pub fn why<E, R>(call: &'static str, error: &SdkError<E, R>) -> String
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug,
+{
+    explained(&call_error(call, error))
+}
+
+/// Codes of credentials that have ended, or never were.
+const NOT_VALID: [&str; 5] =
+    ["ExpiredToken", "RequestExpired", "InvalidClientTokenId", "UnrecognizedClientException", "AuthFailure"];
+
+/// A failed call in one sentence with what to do about it.
+#[must_use]
+pub fn explained(failed: &CallError) -> String {
+    let CallError { call, error, denied } = failed;
+    if *denied {
+        return format!(
+            "You lack the permission {call}. `privatelink-guard policy` prints the policy that this command needs. ({error})"
+        );
+    }
+    if NOT_VALID.iter().any(|code| error.starts_with(code)) {
+        return format!("AWS does not accept these credentials any more: sign in again. ({error})");
+    }
+    if error.contains("credential") {
+        let detail = error.lines().next().unwrap_or_default().trim_end_matches(". Attempted:");
+        return format!(
+            "No AWS credentials were found. Give --profile, sign in with `aws sso login`, or set AWS_ACCESS_KEY_ID. ({detail})"
+        );
+    }
+    if error.starts_with("dispatch failure") {
+        return format!("AWS cannot be reached. Is there a network, and is the Region right? ({call}: {error})");
+    }
+    format!("{call} failed: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_to_do() {
+        let sentence = |error: &str, denied| {
+            explained(&CallError { call: "ec2:DescribeSubnets", error: error.to_owned(), denied })
+        };
+        assert!(sentence("UnauthorizedOperation: no", true).contains("permission ec2:DescribeSubnets"));
+        assert!(sentence("ExpiredToken: it has expired", false).contains("sign in again"));
+        assert!(sentence("dispatch failure: other: no credentials found in chain", false).contains("--profile"));
+        assert!(sentence("dispatch failure: io error", false).contains("cannot be reached"));
+        assert_eq!(sentence("InternalError: x", false), "ec2:DescribeSubnets failed: InternalError: x");
+    }
+}

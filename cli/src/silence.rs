@@ -1,0 +1,155 @@
+//! `silence`: holds alerts back during planned work. The silence is an item in the guard's table, as docs/silences.md has it.
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use guard_aws::concurrently;
+use guard_aws::notify::store::{Store, Write};
+use guard_core::alerts::record::{Item, Key, Partition, Record, State};
+use guard_core::alerts::silence::Silence;
+use guard_core::alerts::silencing::{MAX_LENGTH, active};
+use guard_core::checks::catalogue;
+use guard_core::ids::ServiceId;
+use guard_core::text::visible;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::BadUsage;
+use crate::args::{AddSilence, SilenceAction};
+use crate::output;
+use crate::session::{Session, explained};
+use crate::stack::Stack;
+
+/// The check of the guard itself: its alerts belong to no endpoint service.
+const GUARDS_OWN: &str = "visibility.lost";
+
+/// Carries out an action and returns the exit status.
+///
+/// # Errors
+/// If the stack or its table cannot be read or written; [`BadUsage`] if the silence makes no sense.
+pub async fn run(session: &Session, action: SilenceAction) -> Result<u8> {
+    match action {
+        SilenceAction::Add(arguments) => add(session, &arguments).await,
+        SilenceAction::List { stack } => list(session, &stack).await,
+        SilenceAction::Remove { stack, id } => remove(session, &stack, &id).await,
+    }
+}
+
+/// The guard's table, and the partitions that it has.
+async fn table(session: &Session, stack: &str) -> Result<(Store, Vec<Partition>)> {
+    let stack = Stack::read(session, stack).await?;
+    let store = Store::new(&session.config, stack.output("StateTableName")?);
+    let ids = stack.parameters.get("EndpointServiceIds").context("The stack has no parameter EndpointServiceIds.")?;
+    let services: Result<Vec<ServiceId>, _> = ids.split(',').map(|id| id.trim().parse()).collect();
+    let partitions = services?.into_iter().map(Partition::Service).chain([Partition::Guard]);
+    Ok((store, partitions.collect()))
+}
+
+async fn add(session: &Session, arguments: &AddSilence) -> Result<u8> {
+    check_ids(&arguments.checks)?;
+    let length = SignedDuration::try_from(arguments.length)?;
+    ensure!(length <= MAX_LENGTH, BadUsage("--for: a silence holds at most 7 days".to_owned()));
+    ensure!(!arguments.comment.trim().is_empty(), BadUsage("--comment: say why".to_owned()));
+    let ((store, partitions), identity) = tokio::try_join!(table(session, &arguments.stack), session.identity())?;
+    let now = Timestamp::now();
+    let silence = Silence {
+        checks: arguments.checks.clone(),
+        resources: arguments.resources.clone(),
+        until: now.checked_add(length)?,
+        by: identity.arn,
+        comment: visible(&arguments.comment),
+        announced: None,
+    };
+    let wanted = wanted(&partitions, arguments)?;
+    let id = now.strftime("%Y%m%dT%H%M%S%3f").to_string();
+    let key = Key::new(Key::ANY_FUNCTION, Key::SILENCE, &id);
+    let record = Record::new(State::Silence(silence.clone()), now);
+    let written = concurrently(wanted, |partition| store.put(partition, &key, &record, None, now)).await;
+    for write in written {
+        match write.map_err(|error| anyhow!(explained(&error)))? {
+            Write::Won(_) => {}
+            Write::Lost => bail!("There is already a silence {id}. Try again."),
+        }
+    }
+    output::print(&format!(
+        "Silence {id} holds until {:.0}: {}\nEnd it with: privatelink-guard silence remove --stack {} {id}\n",
+        silence.until,
+        arguments.checks.join(", "),
+        arguments.stack
+    ))?;
+    Ok(0)
+}
+
+/// Every check must exist, since a silence of another covers nothing.
+fn check_ids(checks: &[String]) -> Result<()> {
+    for check in checks.iter().filter(|check| *check != "*") {
+        ensure!(
+            catalogue::find(check).is_some(),
+            BadUsage(format!("--check: there is no check {check}; docs/checks.md lists them"))
+        );
+    }
+    Ok(())
+}
+
+/// The partitions that the silence belongs to: of the services named, or of all; the guard's own if one of its alerts is
+/// covered.
+fn wanted<'a>(partitions: &'a [Partition], arguments: &AddSilence) -> Result<Vec<&'a Partition>> {
+    for service in &arguments.services {
+        let is_known = partitions.iter().any(|partition| partition.service() == Some(service));
+        ensure!(is_known, BadUsage(format!("--service: {service} is not one of the stack's endpoint services")));
+    }
+    let only_guards = arguments.checks.iter().all(|check| check == GUARDS_OWN);
+    let guards = arguments.checks.iter().any(|check| check == GUARDS_OWN || check == "*");
+    let is_wanted = |partition: &&Partition| match partition.service() {
+        Some(service) => !only_guards && (arguments.services.is_empty() || arguments.services.contains(service)),
+        None => guards && arguments.services.is_empty(),
+    };
+    Ok(partitions.iter().filter(is_wanted).collect())
+}
+
+async fn list(session: &Session, stack: &str) -> Result<u8> {
+    let (store, partitions) = table(session, stack).await?;
+    let now = Timestamp::now();
+    let loaded = concurrently(&partitions, |partition| store.load(partition)).await;
+    let mut text = String::new();
+    for (partition, items) in partitions.iter().zip(loaded) {
+        let items = items.map_err(|error| anyhow!(explained(&error)))?;
+        for (key, item) in silences(&items) {
+            let id = visible(&key.resource);
+            match item.record.as_ref().and_then(Record::silence) {
+                None => text.extend([id.as_str(), "  cannot be read, so it silences nothing\n"]),
+                Some(silence) => {
+                    let end = active(&items, now).find(|(other, _)| *other == silence).map(|(_, end)| end);
+                    text += &end.map(|end| described(&id, partition, silence, end)).unwrap_or_default();
+                }
+            }
+        }
+    }
+    output::print(if text.is_empty() { "No silence holds.\n" } else { &text })?;
+    Ok(0)
+}
+
+fn described(id: &str, partition: &Partition, silence: &Silence, end: Timestamp) -> String {
+    let resources = if silence.resources.is_empty() { "all".to_owned() } else { silence.resources.join(", ") };
+    format!(
+        "{id}  {partition}\n  until {end:.0}\n  checks: {}\n  resources: {}\n  by: {}\n  why: {}\n",
+        visible(&silence.checks.join(", ")),
+        visible(&resources),
+        visible(&silence.by),
+        visible(&silence.comment)
+    )
+}
+
+fn silences(items: &guard_core::alerts::record::Items) -> impl Iterator<Item = (&Key, &Item)> {
+    items.iter().filter(|(key, _)| key.function == Key::ANY_FUNCTION && key.subject == Key::SILENCE)
+}
+
+async fn remove(session: &Session, stack: &str, id: &str) -> Result<u8> {
+    let (store, partitions) = table(session, stack).await?;
+    let key = Key::new(Key::ANY_FUNCTION, Key::SILENCE, id);
+    let removed = concurrently(&partitions, |partition| store.remove(partition, &key)).await;
+    let removed: Result<Vec<bool>, _> = removed.into_iter().collect();
+    ensure!(
+        removed.map_err(|error| anyhow!(explained(&error)))?.contains(&true),
+        "There is no silence {id}. `privatelink-guard silence list --stack {stack}` lists them."
+    );
+    output::print("Removed. What still fires is sent with the next run.\n")?;
+    Ok(0)
+}

@@ -1,0 +1,203 @@
+//! What a verdict rests on, and what it lacks, in lines.
+
+use super::metrics::{Counts, GroupHealth, Metric, Totals};
+use super::verdict::{Endpoints, Facts, Freshness, Rejections};
+use super::words::{bytes, counted, listed};
+
+/// What was counted, stage by stage; zeros only where they tell something.
+#[must_use]
+pub fn evidence(facts: &Facts, totals: &Totals) -> Vec<String> {
+    let counts = &totals.counts;
+    let mut lines = Vec::new();
+    if let Ok(endpoints) = &facts.endpoints {
+        lines.extend(endpoints.evidence());
+    }
+    if let Some(connections) = counts.of(Metric::Connections) {
+        let began = format!("endpoint service: {} began", counted(connections, "connection"));
+        let above_zero = |metric| counts.of(metric).filter(|number| *number > 0);
+        let more = [
+            above_zero(Metric::Active).map(|active| format!("at most {active} open at a time")),
+            counts.of(Metric::ServiceBytes).map(bytes),
+            above_zero(Metric::ServiceResets).map(|resets| format!("{} sent to endpoints", counted(resets, "reset"))),
+        ];
+        lines.push(joined(began, more));
+    }
+    if let Some(flows) = counts.of(Metric::Flows) {
+        let began = format!("load balancer: {} began", counted(flows, "flow"));
+        lines.push(joined(began, [counts.of(Metric::Bytes).map(bytes), resets(counts), unanswered(totals)]));
+    }
+    lines.extend(stops(counts));
+    lines.extend(totals.groups.iter().map(GroupHealth::evidence));
+    lines.extend(others(counts));
+    lines.extend(facts.rejections.iter().flat_map(Rejections::evidence));
+    lines
+}
+
+fn joined<const N: usize>(first: String, more: [Option<String>; N]) -> String {
+    std::iter::once(first).chain(more.into_iter().flatten()).collect::<Vec<_>>().join(", ")
+}
+
+fn resets(counts: &Counts) -> Option<String> {
+    let by = [
+        (Metric::ClientResets, "consumers"),
+        (Metric::BalancerResets, "the load balancer"),
+        (Metric::TargetResets, "targets"),
+    ];
+    let by: Vec<String> = by
+        .into_iter()
+        .filter_map(|(metric, whose)| {
+            counts.of(metric).filter(|number| *number > 0).map(|number| format!("{number} by {whose}"))
+        })
+        .collect();
+    (!by.is_empty()).then(|| format!("resets: {}", listed(&by)))
+}
+
+fn unanswered(totals: &Totals) -> Option<String> {
+    (totals.unanswered > 0).then(|| format!("{} in minutes with too few bytes for an answer", totals.unanswered))
+}
+
+fn stops(counts: &Counts) -> impl Iterator<Item = String> {
+    let stops = [
+        (Metric::BlockedInbound, "flow", "blocked by the inbound rules of the load balancer's security groups"),
+        (Metric::BlockedOutbound, "flow", "blocked by the outbound rules of the load balancer's security groups"),
+        (Metric::Rejected, "flow", "rejected by the load balancer itself"),
+        (Metric::PortErrors, "time", "the load balancer had no port left towards a target: register more targets"),
+        (Metric::ClientTlsErrors, "TLS handshake", "with consumers failed"),
+        (Metric::TargetTlsErrors, "TLS handshake", "with targets failed"),
+    ];
+    let stop = |(metric, noun, what): (Metric, &str, &str)| {
+        let number = counts.of(metric).filter(|number| *number > 0)?;
+        Some(format!("{} {what}", counted(number, noun)))
+    };
+    stops.into_iter().filter_map(stop).collect::<Vec<_>>().into_iter()
+}
+
+/// A load balancer may have other clients, and its numbers do not say which flows are whose.
+fn others(counts: &Counts) -> Option<String> {
+    let (connections, flows) = (counts.of(Metric::Connections)?, counts.of(Metric::Flows)?);
+    let others = flows.saturating_sub(connections);
+    (others > (flows / 10).max(2)).then(|| {
+        format!(
+            "about {} at the load balancer came from its other clients: its numbers include theirs",
+            counted(others, "flow")
+        )
+    })
+}
+
+impl Endpoints {
+    fn evidence(&self) -> Vec<String> {
+        let whose = if self.of_dbt { " of dbt" } else { "" };
+        let near = counted(u64::try_from(self.near).unwrap_or(u64::MAX), "endpoint");
+        let now = format!("connected now: {near}{whose} in this Region");
+        let far = (!self.far.is_empty()).then(|| format!("{} from {}", self.far.len(), listed(&self.far)));
+        let waiting = (!self.waiting.is_empty()).then(|| format!("not connected: {}", listed(&self.waiting)));
+        vec![joined(now, [far, waiting])]
+    }
+}
+
+impl GroupHealth {
+    fn evidence(&self) -> String {
+        match self.healthy {
+            (least, most) if least == most => {
+                format!("target group {}: {} all the time", self.name, counted(most, "healthy target"))
+            }
+            (least, most) => format!("target group {}: between {least} and {most} healthy targets", self.name),
+        }
+    }
+}
+
+impl Rejections {
+    fn evidence(&self) -> Vec<String> {
+        match self.examples.is_empty() {
+            true => vec!["flow logs: nothing was rejected at the load balancer's interfaces".to_owned()],
+            false => self.examples.iter().map(|example| format!("flow logs: {example}")).collect(),
+        }
+    }
+}
+
+/// What else would have told more, and how to get it.
+#[must_use]
+pub fn missing(facts: &Facts) -> Vec<String> {
+    let mut missing = Vec::new();
+    match &facts.endpoints {
+        Ok(endpoints) => {
+            if !endpoints.far.is_empty() {
+                missing.push(format!(
+                    "AWS has no endpoint metrics of consumers in other Regions ({}): only the load balancer's numbers tell of \
+                     their requests.",
+                    endpoints.far.join(", ")
+                ));
+            }
+            if !endpoints.of_dbt {
+                missing.push(
+                    "Which endpoint is dbt's was not given, so all of the service count: --dbt-principal.".to_owned(),
+                );
+            }
+        }
+        Err(why) => missing.push(format!("Which endpoints are connected, and from which Region: {why}")),
+    }
+    if facts.freshness != Freshness::Settled {
+        missing.push(
+            "CloudWatch is some minutes late: the last minutes may be incomplete. Run this again later.".to_owned(),
+        );
+    }
+    if let Ok(totals) = &facts.totals
+        && totals.groups.is_empty()
+    {
+        missing.push(
+            "CloudWatch has no health of targets in this time: a target group has none registered, or was not read."
+                .to_owned(),
+        );
+    }
+    missing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_missing_is_said() {
+        let facts = Facts {
+            endpoints: Ok(Endpoints { far: vec!["us-east-1".to_owned()], ..Endpoints::default() }),
+            totals: Ok(Totals::default()),
+            rejections: None,
+            freshness: Freshness::EndIsLate,
+        };
+        let missing = missing(&facts).join("\n");
+        for words in ["us-east-1", "--dbt-principal", "minutes late", "health of targets"] {
+            assert!(missing.contains(words), "{words}: {missing}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_tell_nothing_are_left_out() {
+        let numbers = [
+            (Metric::Connections, 3),
+            (Metric::Active, 0),
+            (Metric::ServiceBytes, 1500),
+            (Metric::Flows, 30),
+            (Metric::Bytes, 15_000),
+            (Metric::TargetResets, 2),
+            (Metric::PortErrors, 0),
+            (Metric::BlockedOutbound, 1),
+        ];
+        let groups = vec![GroupHealth { name: "pg".to_owned(), healthy: (0, 2) }];
+        let totals = Totals { counts: numbers.into_iter().collect(), unanswered: 4, groups, published: true };
+        let endpoints = Endpoints { near: 2, of_dbt: true, ..Endpoints::default() };
+        let (rejections, freshness) = (Some(Rejections::default()), Freshness::Settled);
+        let facts = Facts { endpoints: Ok(endpoints), totals: Ok(totals.clone()), rejections, freshness };
+        assert_eq!(
+            evidence(&facts, &totals),
+            [
+                "connected now: 2 endpoints of dbt in this Region",
+                "endpoint service: 3 connections began, 1.5 kB",
+                "load balancer: 30 flows began, 15.0 kB, resets: 2 by targets, 4 in minutes with too few bytes for an answer",
+                "1 flow blocked by the outbound rules of the load balancer's security groups",
+                "target group pg: between 0 and 2 healthy targets",
+                "about 27 flows at the load balancer came from its other clients: its numbers include theirs",
+                "flow logs: nothing was rejected at the load balancer's interfaces",
+            ]
+        );
+    }
+}

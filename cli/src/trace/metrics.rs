@@ -1,0 +1,358 @@
+//! What AWS counted at the endpoint service, the load balancer and the targets, per period.
+
+use std::collections::BTreeMap;
+
+use guard_aws::observe::{MetricQuery, Series};
+use guard_core::ids::{Arn, EndpointId, ServiceId};
+use jiff::{SignedDuration, Timestamp};
+
+use super::span::Span;
+
+/// What a flow costs at most if nobody answers: seven SYN packets of 60 bytes, or a connection that is opened, answered and
+/// reset. A conversation is longer: already TLS's first messages have more.
+const UNANSWERED_BYTES: u64 = 512;
+
+/// The shortest period that has a value of [`Metric::Endpoints`].
+const ENDPOINTS_PERIOD: SignedDuration = SignedDuration::from_mins(5);
+
+/// A number that AWS counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Metric {
+    /// Connections that began at the endpoint service.
+    Connections,
+    /// Connections that were open at the endpoint service, at most.
+    Active,
+    /// Bytes through the endpoint service, in both directions.
+    ServiceBytes,
+    /// Resets that the endpoint service sent to endpoints.
+    ServiceResets,
+    /// Endpoints of the service.
+    Endpoints,
+    /// Flows that began at the load balancer.
+    Flows,
+    /// Bytes through the load balancer, in both directions, without health checks.
+    Bytes,
+    /// Resets that consumers sent.
+    ClientResets,
+    /// Resets that the load balancer sent.
+    BalancerResets,
+    /// Resets that targets sent.
+    TargetResets,
+    /// Flows that the load balancer rejected.
+    Rejected,
+    /// Flows that the inbound rules of the load balancer's security groups blocked.
+    BlockedInbound,
+    /// Flows that their outbound rules blocked.
+    BlockedOutbound,
+    /// Flows for which the load balancer had no port left.
+    PortErrors,
+    /// TLS handshakes with consumers that failed.
+    ClientTlsErrors,
+    /// TLS handshakes with targets that failed.
+    TargetTlsErrors,
+    /// Healthy targets.
+    Healthy,
+    /// Unhealthy targets.
+    Unhealthy,
+}
+
+/// Which dimensions a metric has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Service,
+    Endpoint,
+    LoadBalancer,
+    TargetGroup,
+}
+
+/// Every metric with its dimensions, its name in CloudWatch, and the statistic that sums it up.
+/// <https://docs.aws.amazon.com/vpc/latest/privatelink/privatelink-cloudwatch-metrics.html>
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-cloudwatch-metrics.html>
+const METRICS: [(Metric, Of, &str, &str); 18] = [
+    (Metric::Connections, Of::Endpoint, "NewConnections", "Sum"),
+    (Metric::Active, Of::Endpoint, "ActiveConnections", "Maximum"),
+    (Metric::ServiceBytes, Of::Endpoint, "BytesProcessed", "Sum"),
+    (Metric::ServiceResets, Of::Endpoint, "RstPacketsSent", "Sum"),
+    (Metric::Endpoints, Of::Service, "EndpointsCount", "Maximum"),
+    (Metric::Flows, Of::LoadBalancer, "NewFlowCount", "Sum"),
+    (Metric::Bytes, Of::LoadBalancer, "ProcessedBytes", "Sum"),
+    (Metric::ClientResets, Of::LoadBalancer, "TCP_Client_Reset_Count", "Sum"),
+    (Metric::BalancerResets, Of::LoadBalancer, "TCP_ELB_Reset_Count", "Sum"),
+    (Metric::TargetResets, Of::LoadBalancer, "TCP_Target_Reset_Count", "Sum"),
+    (Metric::Rejected, Of::LoadBalancer, "RejectedFlowCount_TCP", "Sum"),
+    (Metric::BlockedInbound, Of::LoadBalancer, "SecurityGroupBlockedFlowCount_Inbound_TCP", "Sum"),
+    (Metric::BlockedOutbound, Of::LoadBalancer, "SecurityGroupBlockedFlowCount_Outbound_TCP", "Sum"),
+    (Metric::PortErrors, Of::LoadBalancer, "PortAllocationErrorCount", "Sum"),
+    (Metric::ClientTlsErrors, Of::LoadBalancer, "ClientTLSNegotiationErrorCount", "Sum"),
+    (Metric::TargetTlsErrors, Of::LoadBalancer, "TargetTLSNegotiationErrorCount", "Sum"),
+    // Each node counts. The greatest of their numbers is zero only if no node sees a healthy target.
+    (Metric::Healthy, Of::TargetGroup, "HealthyHostCount", "Maximum"),
+    (Metric::Unhealthy, Of::TargetGroup, "UnHealthyHostCount", "Maximum"),
+];
+
+/// Numbers by metric. One that is absent is not known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts(BTreeMap<Metric, u64>);
+
+impl Counts {
+    /// The number of a metric, if it is known.
+    #[must_use]
+    pub fn of(&self, metric: Metric) -> Option<u64> {
+        self.0.get(&metric).copied()
+    }
+
+    /// The sum of the metrics that are known; `None` if none is.
+    #[must_use]
+    pub fn sum(&self, metrics: &[Metric]) -> Option<u64> {
+        metrics.iter().filter_map(|metric| self.of(*metric)).reduce(u64::saturating_add)
+    }
+
+    fn add(&mut self, metric: Metric, value: u64) {
+        let number = self.0.entry(metric).or_default();
+        *number = number.saturating_add(value);
+    }
+
+    fn raise(&mut self, metric: Metric, value: u64) {
+        let number = self.0.entry(metric).or_default();
+        *number = value.max(*number);
+    }
+}
+
+impl FromIterator<(Metric, u64)> for Counts {
+    fn from_iter<I: IntoIterator<Item = (Metric, u64)>>(numbers: I) -> Self {
+        Self(numbers.into_iter().collect())
+    }
+}
+
+/// Whose metrics to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subjects {
+    /// The endpoint service.
+    pub service: ServiceId,
+    /// The endpoints that count. `None`: all of the service; empty: none has metrics.
+    pub endpoints: Option<Vec<EndpointId>>,
+    /// The load balancers behind it, each with the target groups that serve dbt.
+    pub load_balancers: Vec<(Arn, Vec<Arn>)>,
+}
+
+/// A metric of one thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    metric: Metric,
+    /// The target group that it is of.
+    group: Option<Arn>,
+    /// How to ask for it.
+    pub query: MetricQuery,
+}
+
+/// Everything that was counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// The numbers of each period, by its start.
+    pub periods: BTreeMap<Timestamp, Counts>,
+    /// The health of each target group.
+    pub groups: Vec<GroupHealth>,
+    /// Whether CloudWatch has any value: if it has none, no traffic and no metrics look the same.
+    pub published: bool,
+}
+
+/// How many healthy targets a target group had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupHealth {
+    /// Its name.
+    pub name: String,
+    /// The least and the most healthy targets.
+    pub healthy: (u64, u64),
+}
+
+/// The numbers of the whole time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// The sums, or the greatest numbers of what lasts.
+    pub counts: Counts,
+    /// The flows in periods that have too few bytes for an answer.
+    pub unanswered: u64,
+    /// The health of each target group.
+    pub groups: Vec<GroupHealth>,
+    /// As in [`Measured`].
+    pub published: bool,
+}
+
+impl Subjects {
+    /// The metrics to ask for.
+    #[must_use]
+    pub fn queries(&self, span: Span) -> Vec<Query> {
+        METRICS.into_iter().flat_map(|metric| self.queries_of(metric, span)).collect()
+    }
+
+    fn queries_of(
+        &self,
+        (metric, of, name, statistic): (Metric, Of, &'static str, &'static str),
+        span: Span,
+    ) -> Vec<Query> {
+        let namespace = match of {
+            Of::Service | Of::Endpoint => "AWS/PrivateLinkServices",
+            Of::LoadBalancer | Of::TargetGroup => "AWS/NetworkELB",
+        };
+        let period = if metric == Metric::Endpoints { span.period.max(ENDPOINTS_PERIOD) } else { span.period };
+        let query = |dimensions: Vec<(&'static str, String)>, group: Option<&Arn>| Query {
+            metric,
+            group: group.cloned(),
+            query: MetricQuery { namespace, name, statistic, dimensions, period },
+        };
+        let service = || ("Service Id", self.service.to_string());
+        let balancer = |arn: &Arn| ("LoadBalancer", arn.resource().trim_start_matches("loadbalancer/").to_owned());
+        match of {
+            Of::Service => vec![query(vec![service()], None)],
+            Of::Endpoint => match &self.endpoints {
+                None => vec![query(vec![service()], None)],
+                Some(endpoints) => {
+                    let of_endpoint =
+                        |id: &EndpointId| query(vec![service(), ("VPC Endpoint Id", id.to_string())], None);
+                    endpoints.iter().map(of_endpoint).collect()
+                }
+            },
+            Of::LoadBalancer => self.load_balancers.iter().map(|(arn, _)| query(vec![balancer(arn)], None)).collect(),
+            Of::TargetGroup => {
+                let groups =
+                    self.load_balancers.iter().flat_map(|(arn, groups)| groups.iter().map(move |group| (arn, group)));
+                let of_group = |(arn, group): (&Arn, &Arn)| {
+                    query(vec![balancer(arn), ("TargetGroup", group.resource().to_owned())], Some(group))
+                };
+                groups.map(of_group).collect()
+            }
+        }
+    }
+}
+
+impl Measured {
+    /// What CloudWatch answered. A period of a sum without a value is one in which nothing happened.
+    #[must_use]
+    pub fn new(span: Span, queries: &[Query], answers: &[Series]) -> Self {
+        let mut measured =
+            Self { periods: span.periods().map(|start| (start, Counts::default())).collect(), ..Self::default() };
+        for (query, series) in queries.iter().zip(answers) {
+            measured.published |= !series.is_empty();
+            if query.query.statistic == "Sum" || query.metric == Metric::Active {
+                measured.periods.values_mut().for_each(|counts| counts.add(query.metric, 0));
+            }
+            for (start, value) in series {
+                if let Some(counts) = measured.periods.get_mut(start) {
+                    counts.add(query.metric, whole(*value));
+                }
+            }
+            if let (Metric::Healthy, Some(group)) = (query.metric, &query.group) {
+                measured.groups.extend(GroupHealth::new(group, series));
+            }
+        }
+        measured
+    }
+
+    /// The numbers of the whole time.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals { groups: self.groups.clone(), published: self.published, ..Totals::default() };
+        for counts in self.periods.values() {
+            for (metric, value) in &counts.0 {
+                match metric {
+                    Metric::Active | Metric::Endpoints | Metric::Healthy | Metric::Unhealthy => {
+                        totals.counts.raise(*metric, *value);
+                    }
+                    _ => totals.counts.add(*metric, *value),
+                }
+            }
+            if let (Some(flows), Some(bytes)) = (counts.of(Metric::Flows), counts.of(Metric::Bytes))
+                && is_unanswered(flows, bytes)
+            {
+                totals.unanswered += flows;
+            }
+        }
+        totals
+    }
+}
+
+impl GroupHealth {
+    fn new(group: &Arn, series: &Series) -> Option<Self> {
+        let healthy = || series.iter().map(|(_, value)| whole(*value));
+        let name = group.resource().split('/').nth(1).unwrap_or_else(|| group.resource()).to_owned();
+        Some(Self { name, healthy: (healthy().min()?, healthy().max()?) })
+    }
+}
+
+/// Whether so many flows or connections carried too little for answers.
+#[must_use]
+pub fn is_unanswered(flows: u64, bytes: u64) -> bool {
+    bytes <= flows.saturating_mul(UNANSWERED_BYTES)
+}
+
+/// CloudWatch's numbers are floating-point; these are counts.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn whole(value: f64) -> u64 {
+    value.round() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use guard_core::testing::{endpoint, service};
+
+    use super::*;
+
+    const LOAD_BALANCER: &str =
+        "arn:aws:elasticloadbalancing:eu-central-1:111122223333:loadbalancer/net/pg/0123456789abcdef";
+    const GROUP: &str = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:targetgroup/pg/0123456789abcdef";
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn span() -> Span {
+        Span { from: at(0), to: at(180), period: SignedDuration::from_mins(1) }
+    }
+
+    fn subjects(endpoints: Option<Vec<EndpointId>>) -> Subjects {
+        let load_balancers = vec![(LOAD_BALANCER.parse().unwrap(), vec![GROUP.parse().unwrap()])];
+        Subjects { service: service(1), endpoints, load_balancers }
+    }
+
+    #[test]
+    fn each_metric_has_the_dimensions_that_aws_gives_it() {
+        let queries = subjects(Some(vec![endpoint(1)])).queries(span());
+        let dimensions = |metric: Metric| {
+            let query = queries.iter().find(|query| query.metric == metric).unwrap();
+            query.query.dimensions.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+        };
+        let service = format!("Service Id={}", service(1));
+        assert_eq!(dimensions(Metric::Endpoints), [service.as_str()]);
+        assert_eq!(dimensions(Metric::Connections), [service.clone(), format!("VPC Endpoint Id={}", endpoint(1))]);
+        assert_eq!(dimensions(Metric::Flows), ["LoadBalancer=net/pg/0123456789abcdef"]);
+        let group = "TargetGroup=targetgroup/pg/0123456789abcdef";
+        assert_eq!(dimensions(Metric::Healthy), ["LoadBalancer=net/pg/0123456789abcdef", group]);
+        let of_all = subjects(None).queries(span());
+        assert_eq!(of_all[0].query.dimensions, [("Service Id", self::service(1).to_string())]);
+        assert_eq!((queries.len(), of_all.len()), (METRICS.len(), METRICS.len()));
+        assert_eq!(subjects(Some(vec![])).queries(span()).len(), METRICS.len() - 4, "no endpoint has metrics");
+    }
+
+    #[test]
+    fn a_minute_without_a_value_is_one_without_traffic_but_says_nothing_of_health() {
+        let queries = subjects(None).queries(span());
+        let answer = |query: &Query| match query.metric {
+            Metric::Flows => vec![(at(0), 3.0), (at(120), 2.0)],
+            Metric::Bytes => vec![(at(0), 900.0), (at(120), 9000.0)],
+            Metric::Healthy => vec![(at(0), 2.0), (at(120), 1.0)],
+            _ => vec![],
+        };
+        let measured = Measured::new(span(), &queries, &queries.iter().map(answer).collect::<Vec<_>>());
+        let middle = &measured.periods[&at(60)];
+        assert_eq!((middle.of(Metric::Flows), middle.of(Metric::Healthy)), (Some(0), None));
+        let totals = measured.totals();
+        assert_eq!(
+            (totals.counts.of(Metric::Flows), totals.unanswered),
+            (Some(5), 3),
+            "900 bytes are too few for three"
+        );
+        assert_eq!(totals.groups, [GroupHealth { name: "pg".to_owned(), healthy: (1, 2) }]);
+        assert!(totals.published);
+        assert_eq!(totals.counts.of(Metric::Unhealthy), None);
+    }
+}

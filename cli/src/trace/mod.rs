@@ -1,0 +1,297 @@
+//! `trace`: where the requests of a time stopped, from AWS's metrics and the load balancer's flow logs.
+//!
+//! [`span`] is the time, [`metrics`] and [`flow_logs`] are what is known of it, [`verdict`] decides, [`evidence`] says why, and
+//! [`render`] shows it.
+
+pub mod evidence;
+pub mod flow_logs;
+pub mod metrics;
+pub mod render;
+pub mod span;
+pub mod verdict;
+pub mod words;
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use guard_aws::observe::{Observer, Scope};
+use guard_core::ids::{AccountId, Arn, EndpointId, ServiceId};
+use guard_core::snapshot::{Connection, Listener, LoadBalancer, Observed, Topology};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use self::evidence::missing;
+use self::flow_logs::{Findings, Path};
+use self::metrics::{Measured, Query, Subjects};
+use self::span::Span;
+use self::verdict::{Decision, Endpoints, Facts, Freshness, Verdict, decide};
+use crate::args::{self, Aws};
+use crate::check::Question;
+use crate::progress::Progress;
+use crate::session::{Session, explained};
+
+/// Everything that is called beside what [`Observer`] calls for the checks, as IAM names its actions.
+pub const ACTIONS: [&str; 5] =
+    ["ec2:DescribeFlowLogs", "logs:DescribeLogGroups", "logs:GetQueryResults", "logs:StartQuery", "logs:StopQuery"];
+
+/// How late CloudWatch may be. AWS gives no number; it is seldom later.
+const LATENESS: SignedDuration = SignedDuration::from_mins(5);
+
+/// What became of the requests to an endpoint service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trace {
+    /// The endpoint service.
+    pub service: ServiceId,
+    /// Its name.
+    pub name: Option<String>,
+    /// The time.
+    pub span: Span,
+    /// What was counted, or why it is not known.
+    pub measured: Result<Measured, String>,
+    /// Where the requests stopped.
+    pub decision: Decision,
+    /// What would have told more.
+    pub missing: Vec<Gap>,
+}
+
+/// Something that is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// What it is, and why.
+    pub what: String,
+    /// A command after which it will be known.
+    pub command: Option<String>,
+}
+
+impl Gap {
+    fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), command: None }
+    }
+}
+
+/// Traces the requests to each service, and returns the exit status: 2 if a verdict is not known, else 0.
+///
+/// # Errors
+/// If the question makes no sense, or if it is not known which services are meant.
+pub async fn run(aws: &Aws, arguments: &args::Trace) -> Result<u8> {
+    let span = Span::of(arguments, Timestamp::now())?;
+    let session = Session::open(aws).await?;
+    let question = Question::new(&session, &arguments.subject, None).await?;
+    let reader = Reader { observer: Observer::new(&session.config), session: &session, span, yes: arguments.yes };
+    let traces = reader.traces(&question).await;
+    for (number, trace) in traces.iter().enumerate() {
+        let gap = if number > 0 { "\n" } else { "" };
+        anstream::print!("{gap}{}", render::render(trace, &TimeZone::system(), textwrap::termwidth()));
+    }
+    let is_unknown = traces.iter().any(|trace| trace.decision.verdict == Verdict::Unknown);
+    Ok(if is_unknown { 2 } else { 0 })
+}
+
+/// Reads what is known of the time.
+struct Reader<'a> {
+    observer: Observer,
+    session: &'a Session,
+    span: Span,
+    yes: bool,
+}
+
+impl Reader<'_> {
+    async fn traces(&self, question: &Question) -> Vec<Trace> {
+        let services = &question.policy.services;
+        let progress = Progress::start("Reading the path in AWS");
+        let (topology, connections) =
+            tokio::join!(self.observer.topology(services, Scope::Health), self.observer.connections(services));
+        progress.stop();
+        let mut traces = Vec::new();
+        // One after the other: a search of flow logs costs money, and says so first.
+        for service in services {
+            traces.push(self.trace(service, &topology, &connections, question.dbt_accounts()).await);
+        }
+        traces
+    }
+
+    async fn trace(
+        &self,
+        service: &ServiceId,
+        topology: &Topology,
+        connections: &Observed<Vec<Connection>>,
+        dbt: Option<&BTreeSet<AccountId>>,
+    ) -> Trace {
+        let connections = connections.as_ref().map_err(explained);
+        let of_service = connections.map(|all| of_service(all, service, dbt));
+        let path = topology.load_balancers_of(service);
+        let load_balancers = path.as_deref().unwrap_or_default();
+        let subjects = subjects(service, of_service.as_deref().ok(), load_balancers, &self.session.region);
+        let Findings { rejections, gaps } = self.logs().search(&Path::of(load_balancers)).await;
+        let measured = self.measure(&subjects).await;
+        let facts = Facts {
+            endpoints: of_service.map(|connections| endpoints(&connections, &self.session.region, dbt.is_some())),
+            totals: measured.as_ref().map(Measured::totals).map_err(Clone::clone),
+            rejections,
+            freshness: freshness(self.span, Timestamp::now()),
+        };
+        let unread = path.as_ref().err().map(|why| Gap::new(format!("What is behind the endpoint service: {why}")));
+        let unknown = missing(&facts).into_iter().map(Gap::new);
+        Trace {
+            service: service.clone(),
+            name: topology.service(service).ok().and_then(|service| service.name.clone()),
+            span: self.span,
+            decision: decide(&facts),
+            missing: unread.into_iter().chain(unknown).chain(gaps).collect(),
+            measured,
+        }
+    }
+
+    async fn measure(&self, subjects: &Subjects) -> Result<Measured, String> {
+        let queries = subjects.queries(self.span);
+        let asked: Vec<_> = queries.iter().map(|Query { query, .. }| query.clone()).collect();
+        let progress = Progress::start("Reading the metrics in CloudWatch");
+        let answers = self.observer.series(&asked, self.span.from, self.span.to).await;
+        progress.stop();
+        Ok(Measured::new(self.span, &queries, &answers.map_err(|error| explained(&error))?))
+    }
+
+    fn logs(&self) -> flow_logs::Logs<'_> {
+        flow_logs::Logs { observer: &self.observer, session: self.session, span: self.span, yes: self.yes }
+    }
+}
+
+/// The connections that count: dbt's, or all of the service if nobody said which are dbt's.
+fn of_service<'a>(
+    connections: &'a [Connection],
+    service: &ServiceId,
+    dbt: Option<&BTreeSet<AccountId>>,
+) -> Vec<&'a Connection> {
+    let is_dbts = |connection: &Connection| {
+        dbt.is_none_or(|dbt| connection.owner.as_ref().is_some_and(|owner| dbt.contains(owner)))
+    };
+    connections.iter().filter(|connection| connection.service == *service && is_dbts(connection)).collect()
+}
+
+/// Whether the endpoint is in another Region than the service.
+fn is_far(connection: &Connection, region: &str) -> bool {
+    connection.region.as_deref().is_some_and(|of_endpoint| of_endpoint != region)
+}
+
+/// Whose metrics to read. Every endpoint of this Region counts, connected or not: it may have been then. Without any, all of
+/// the service counts: one may have been deleted since.
+fn subjects(
+    service: &ServiceId,
+    connections: Option<&[&Connection]>,
+    load_balancers: &[&LoadBalancer],
+    region: &str,
+) -> Subjects {
+    let near = |connections: &[&Connection]| -> Vec<EndpointId> {
+        let near = connections.iter().filter(|connection| !is_far(connection, region));
+        near.map(|connection| connection.endpoint.clone()).collect()
+    };
+    let connections = connections.filter(|connections| !connections.is_empty());
+    let groups = |load_balancer: &&LoadBalancer| -> (Arn, Vec<Arn>) {
+        (load_balancer.arn.clone(), load_balancer.forwards_to().into_iter().collect())
+    };
+    Subjects {
+        service: service.clone(),
+        endpoints: connections.map(near),
+        load_balancers: load_balancers.iter().map(groups).collect(),
+    }
+}
+
+fn endpoints(connections: &[&Connection], region: &str, of_dbt: bool) -> Endpoints {
+    let (connected, waiting): (Vec<&Connection>, Vec<&Connection>) =
+        connections.iter().partition(|connection| connection.state.is_connected());
+    let far: Vec<&Connection> = connected.iter().copied().filter(|connection| is_far(connection, region)).collect();
+    Endpoints {
+        near: connected.len() - far.len(),
+        far: far.iter().filter_map(|connection| connection.region.clone()).collect(),
+        waiting: waiting.iter().map(|connection| format!("{} ({})", connection.endpoint, connection.state)).collect(),
+        of_dbt,
+    }
+}
+
+fn freshness(span: Span, now: Timestamp) -> Freshness {
+    let settled = now - LATENESS;
+    if span.to <= settled {
+        Freshness::Settled
+    } else if span.from < settled {
+        Freshness::EndIsLate
+    } else {
+        Freshness::AllIsLate
+    }
+}
+
+impl Path {
+    fn of(load_balancers: &[&LoadBalancer]) -> Self {
+        let listeners = load_balancers.iter().flat_map(|load_balancer| load_balancer.listeners.iter().flatten());
+        let groups = load_balancers.iter().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten());
+        Self {
+            load_balancers: load_balancers.iter().map(|load_balancer| load_balancer.arn.clone()).collect(),
+            ports: listeners.filter(|listener| Listener::serves(listener)).map(|listener| listener.port).collect(),
+            targets: groups
+                .flat_map(|group| group.targets.iter().flatten())
+                .filter_map(|target| target.address)
+                .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use guard_core::testing::{at, connection, endpoint, listener, load_balancer, service, target_group};
+
+    use super::*;
+
+    const REGION: &str = "eu-central-1";
+
+    fn connections() -> Vec<Connection> {
+        let near = connection(1, Some("444455556666"), "available");
+        let far =
+            Connection { region: Some("us-east-1".to_owned()), ..connection(2, Some("444455556666"), "available") };
+        let waiting = connection(3, Some("444455556666"), "pendingAcceptance");
+        vec![near, far, waiting, connection(4, Some("777788889999"), "available"), connection(5, None, "available")]
+    }
+
+    #[test]
+    fn only_dbts_endpoints_count_if_dbt_is_known() {
+        let (all, dbt) = (connections(), BTreeSet::from(["444455556666".parse().unwrap()]));
+        let of_dbt = of_service(&all, &service(1), Some(&dbt));
+        let expected = Endpoints {
+            near: 1,
+            far: vec!["us-east-1".to_owned()],
+            waiting: vec![format!("{} (pendingAcceptance)", endpoint(3))],
+            of_dbt: true,
+        };
+        assert_eq!(endpoints(&of_dbt, REGION, true), expected);
+        let of_all = endpoints(&of_service(&all, &service(1), None), REGION, false);
+        assert_eq!((of_all.near, of_all.of_dbt), (3, false));
+        assert!(of_service(&all, &service(2), None).is_empty());
+    }
+
+    #[test]
+    fn metrics_are_read_of_endpoints_that_have_some_and_of_all_if_there_is_none() {
+        let group = target_group("pg");
+        let mut balancer = load_balancer("pg", vec![group.clone()]);
+        balancer.listeners = Ok(vec![listener("TCP", 5432, &group), listener("UDP", 53, &target_group("dns"))]);
+        let all = connections();
+        let read = |connections: &[&Connection]| subjects(&service(1), Some(connections), &[&balancer], REGION);
+        let of_dbt = read(&[&all[0], &all[1], &all[2]]);
+        assert_eq!(of_dbt.endpoints, Some(vec![endpoint(1), endpoint(3)]));
+        assert_eq!(of_dbt.load_balancers, [(balancer.arn.clone(), vec![group.arn])]);
+        assert_eq!(read(&[&all[1]]).endpoints, Some(vec![]), "AWS has no metrics of other Regions' endpoints");
+        assert_eq!(read(&[]).endpoints, None, "one may have been deleted since");
+        assert_eq!(subjects(&service(1), None, &[], REGION).endpoints, None);
+    }
+
+    #[test]
+    fn what_is_minutes_old_may_not_be_counted_yet() {
+        let span = Span { from: at(9, 0), to: at(9, 20), period: SignedDuration::from_mins(1) };
+        let table = [
+            (at(9, 30), Freshness::Settled),
+            (at(9, 25), Freshness::Settled),
+            (at(9, 24), Freshness::EndIsLate),
+            (at(9, 4), Freshness::AllIsLate),
+        ];
+        for (now, expected) in table {
+            assert_eq!(freshness(span, now), expected, "{now}");
+        }
+    }
+}

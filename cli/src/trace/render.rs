@@ -1,0 +1,226 @@
+//! The trace for a terminal: a table of what was counted, and the verdict with its reasons.
+
+use std::fmt::Write;
+
+use anstyle::{AnsiColor, Style};
+use guard_core::text::visible;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::Trace;
+use super::metrics::{Counts, Metric};
+use super::span::Span;
+use super::verdict::Verdict;
+use super::words::bytes;
+
+/// What a period must have to be shown. The health of targets is counted in every minute.
+const EVENTS: [Metric; 13] = [
+    Metric::Connections,
+    Metric::ServiceBytes,
+    Metric::ServiceResets,
+    Metric::Flows,
+    Metric::Bytes,
+    Metric::ClientResets,
+    Metric::BalancerResets,
+    Metric::TargetResets,
+    Metric::Rejected,
+    Metric::BlockedInbound,
+    Metric::BlockedOutbound,
+    Metric::PortErrors,
+    Metric::Unhealthy,
+];
+
+/// The columns behind the time, with what is summed up in each.
+const COLUMNS: [(&str, &[Metric]); 7] = [
+    ("connections", &[Metric::Connections]),
+    ("flows", &[Metric::Flows]),
+    ("bytes", &[Metric::Bytes]),
+    ("resets", &[Metric::ClientResets, Metric::BalancerResets, Metric::TargetResets]),
+    ("blocked", &[Metric::BlockedInbound, Metric::BlockedOutbound, Metric::Rejected, Metric::PortErrors]),
+    ("healthy", &[Metric::Healthy]),
+    ("unhealthy", &[Metric::Unhealthy]),
+];
+
+const WIDTHS: [usize; COLUMNS.len()] = [13, 8, 10, 8, 9, 9, 11];
+
+/// The trace, in lines of at most `width` columns, but for commands, which are not broken.
+#[must_use]
+pub fn render(trace: &Trace, zone: &TimeZone, width: usize) -> String {
+    let mut text = heading(trace, zone);
+    if let Ok(measured) = &trace.measured {
+        text.push('\n');
+        text.push_str(&table(&measured.periods.iter().collect::<Vec<_>>(), trace.span, zone));
+    }
+    let verdict = trace.decision.verdict;
+    let _ = writeln!(text, "\n{}", paint(verdict, &format!("Verdict: {verdict}")));
+    text.push_str(&paragraph("", &trace.decision.sentence, width));
+    trace.decision.evidence.iter().for_each(|line| text.push_str(&paragraph("- ", line, width)));
+    if !trace.missing.is_empty() {
+        text.push_str("What would have told more:\n");
+    }
+    for gap in &trace.missing {
+        text.push_str(&paragraph("- ", &gap.what, width));
+        if let Some(command) = &gap.command {
+            let _ = writeln!(text, "  $ {}", visible(command));
+        }
+    }
+    text
+}
+
+/// `line` after `first`, in lines that fit.
+fn paragraph(first: &str, line: &str, width: usize) -> String {
+    let indent = " ".repeat(first.len());
+    let options = textwrap::Options::new(width.max(40)).initial_indent(first).subsequent_indent(&indent);
+    let options = options.break_words(false).word_splitter(textwrap::WordSplitter::NoHyphenation);
+    textwrap::fill(&visible(line), options) + "\n"
+}
+
+fn heading(trace: &Trace, zone: &TimeZone) -> String {
+    let Span { from, to, period } = trace.span;
+    let name = trace.name.as_ref().map(|name| format!(" {}", visible(name))).unwrap_or_default();
+    let day = |time: Timestamp, format: &str| time.to_zoned(zone.clone()).strftime(format).to_string();
+    let minutes = period.as_mins();
+    let each = if minutes == 1 { "minute".to_owned() } else { format!("{minutes} minutes") };
+    format!(
+        "endpoint service{name}, {}\n{} to {} ({}), per {each}\n",
+        trace.service,
+        day(from, "%Y-%m-%d %H:%M"),
+        day(to, "%Y-%m-%d %H:%M"),
+        day(from, "UTC%:z"),
+    )
+}
+
+/// A line for each period in which something happened, and one for each stretch in which nothing did.
+fn table(periods: &[(&Timestamp, &Counts)], span: Span, zone: &TimeZone) -> String {
+    let days = span.from.to_zoned(zone.clone()).date() != span.to.to_zoned(zone.clone()).date();
+    let clock =
+        |time: Timestamp| time.to_zoned(zone.clone()).strftime(if days { "%m-%d %H:%M" } else { "%H:%M" }).to_string();
+    let time_width = if days { 11 } else { 5 };
+    let header = columns(&COLUMNS.map(|(name, _)| name.to_owned()));
+    let mut text = format!("{:time_width$}{header}\n", "time");
+    let is_quiet =
+        |(_, counts): &(&Timestamp, &Counts)| EVENTS.iter().all(|metric| counts.of(*metric).unwrap_or_default() == 0);
+    for stretch in periods.chunk_by(|one, next| is_quiet(one) && is_quiet(next)) {
+        if let (Some(first @ (from, _)), Some((last, _))) = (stretch.first(), stretch.last())
+            && is_quiet(first)
+        {
+            let end = last.checked_add(span.period).unwrap_or(**last);
+            let _ = writeln!(text, "{:time_width$}  until {}: nothing", clock(**from), clock(end));
+            continue;
+        }
+        for (start, counts) in stretch {
+            let _ = writeln!(text, "{:time_width$}{}", clock(**start), row(counts));
+        }
+    }
+    text
+}
+
+fn row(counts: &Counts) -> String {
+    columns(&COLUMNS.map(|(name, metrics)| match counts.sum(metrics) {
+        None => "?".to_owned(),
+        Some(number) if name == "bytes" => bytes(number),
+        Some(number) => number.to_string(),
+    }))
+}
+
+/// Each value at the right of its column.
+fn columns(values: &[String; COLUMNS.len()]) -> String {
+    values.iter().zip(WIDTHS).fold(String::new(), |mut line, (value, width)| {
+        let _ = write!(line, "{value:>width$}");
+        line
+    })
+}
+
+fn paint(verdict: Verdict, text: &str) -> String {
+    let color = match verdict {
+        Verdict::GotThrough => AnsiColor::Green,
+        Verdict::NotSent | Verdict::Unknown => AnsiColor::Yellow,
+        Verdict::StoppedBeforeLoadBalancer | Verdict::StoppedBeforeTarget => AnsiColor::Red,
+    };
+    let style = Style::new().bold().fg_color(Some(color.into()));
+    format!("{style}{text}{style:#}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use guard_core::testing::service;
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::trace::Gap;
+    use crate::trace::metrics::Measured;
+    use crate::trace::verdict::Decision;
+
+    const START: i64 = 1_773_475_200;
+
+    fn minute(number: i64) -> Timestamp {
+        Timestamp::from_second(START + 60 * number).unwrap()
+    }
+
+    fn trace(periods: BTreeMap<Timestamp, Counts>) -> Trace {
+        let from = minute(0);
+        let period = SignedDuration::from_mins(1);
+        let to = from + period * i32::try_from(periods.len()).unwrap();
+        Trace {
+            service: service(1),
+            name: Some("pg\u{202e}".to_owned()),
+            span: Span { from, to, period },
+            measured: Ok(Measured { periods, ..Measured::default() }),
+            decision: Decision {
+                verdict: Verdict::StoppedBeforeTarget,
+                sentence: "The requests stopped between the load balancer and the targets: nobody answered.".to_owned(),
+                evidence: vec!["load balancer: 3 flows began".to_owned()],
+            },
+            missing: vec![Gap {
+                what: "No flow log.".to_owned(),
+                command: Some("aws ec2 create-flow-logs".to_owned()),
+            }],
+        }
+    }
+
+    #[test]
+    fn quiet_minutes_are_one_line_and_what_is_not_known_is_no_zero() {
+        let busy = [(Metric::Connections, 3), (Metric::Flows, 3), (Metric::Bytes, 12_345), (Metric::TargetResets, 2)];
+        let busy: Counts = busy.into_iter().collect();
+        let quiet: Counts = [(Metric::Flows, 0), (Metric::Healthy, 2)].into_iter().collect();
+        let counts = [quiet.clone(), quiet.clone(), busy, quiet.clone()];
+        let periods: BTreeMap<Timestamp, Counts> = (0..).map(minute).zip(counts).collect();
+        let text = anstream::adapter::strip_str(&render(&trace(periods), &TimeZone::UTC, 80)).to_string();
+        assert_eq!(
+            text,
+            format!(
+                "\
+endpoint service pg, {}
+2026-03-14 08:00 to 2026-03-14 08:04 (UTC+00:00), per minute
+
+time   connections   flows     bytes  resets  blocked  healthy  unhealthy
+08:00  until 08:02: nothing
+08:02            3       3   12.3 kB       2        ?        ?          ?
+08:03  until 08:04: nothing
+
+Verdict: stopped before the target
+The requests stopped between the load balancer and the targets: nobody answered.
+- load balancer: 3 flows began
+What would have told more:
+- No flow log.
+  $ aws ec2 create-flow-logs
+",
+                service(1)
+            )
+        );
+    }
+
+    #[test]
+    fn the_table_fits_a_terminal_even_if_it_spans_days() {
+        let numbers = EVENTS.map(|metric| (metric, 9_999_999));
+        let periods: BTreeMap<Timestamp, Counts> =
+            (0..3).map(|day| (minute(24 * 60 * day), numbers.into_iter().collect())).collect();
+        let mut trace = trace(periods);
+        trace.span.to = minute(3 * 24 * 60);
+        let text = anstream::adapter::strip_str(&render(&trace, &TimeZone::UTC, 80)).to_string();
+        assert!(text.contains("03-15 08:00      9999999 9999999   10.0 MB"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    }
+}

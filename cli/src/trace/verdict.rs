@@ -1,0 +1,570 @@
+//! Where the requests stopped, from what was counted on their way.
+//!
+//! What is not known decides nothing: a verdict needs a number that was read, and without one it is [`Verdict::Unknown`].
+
+use std::fmt;
+
+use super::evidence::evidence;
+use super::metrics::{Counts, GroupHealth, Metric, Totals, is_unanswered};
+use super::words::{bytes, counted, listed};
+
+/// Where the requests stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// None arrived at the endpoint service.
+    NotSent,
+    /// Between the endpoint service and the load balancer.
+    StoppedBeforeLoadBalancer,
+    /// Between the load balancer and the targets.
+    StoppedBeforeTarget,
+    /// The targets answered.
+    GotThrough,
+    /// It is not known.
+    Unknown,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotSent => "not sent by dbt",
+            Self::StoppedBeforeLoadBalancer => "stopped before the load balancer",
+            Self::StoppedBeforeTarget => "stopped before the target",
+            Self::GotThrough => "got through",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// Everything that decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// dbt's endpoints, or why they are not known.
+    pub endpoints: Result<Endpoints, String>,
+    /// What was counted, or why it is not known.
+    pub totals: Result<Totals, String>,
+    /// What the flow logs have, if there are any.
+    pub rejections: Option<Rejections>,
+    /// Whether CloudWatch has everything yet.
+    pub freshness: Freshness,
+}
+
+/// The endpoints of the service that are dbt's, or all if dbt's accounts are not known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// How many are connected, of the service's own Region.
+    pub near: usize,
+    /// The Regions of those that are connected from elsewhere. AWS has no metrics of them.
+    pub far: Vec<String>,
+    /// Those that are not connected, each with its state.
+    pub waiting: Vec<String>,
+    /// Whether these are dbt's.
+    pub of_dbt: bool,
+}
+
+/// What the flow logs of the load balancer's interfaces say was rejected, in records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rejections {
+    /// On the way to a port that the load balancer listens on.
+    pub to_load_balancer: u64,
+    /// On the way to or from a target.
+    pub behind: u64,
+    /// The most frequent of them, in words.
+    pub examples: Vec<String>,
+}
+
+/// Whether CloudWatch has the values of the time yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// All of them.
+    Settled,
+    /// Perhaps not those of the last minutes.
+    EndIsLate,
+    /// Perhaps none.
+    AllIsLate,
+}
+
+/// The verdict, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Where the requests stopped.
+    pub verdict: Verdict,
+    /// That in a sentence, with numbers.
+    pub sentence: String,
+    /// What it rests on.
+    pub evidence: Vec<String>,
+}
+
+/// What happened in a time with traffic, in requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stages {
+    /// Stopped before the load balancer.
+    before: u64,
+    /// Stopped between it and the targets.
+    behind: u64,
+    /// Answered by targets.
+    through: u64,
+}
+
+/// Decides.
+#[must_use]
+pub fn decide(facts: &Facts) -> Decision {
+    let totals = match &facts.totals {
+        Ok(totals) => totals,
+        Err(why) => {
+            let sentence = format!("Where the requests stopped is unknown: the metrics could not be read. {why}");
+            return Decision { verdict: Verdict::Unknown, sentence, evidence: Vec::new() };
+        }
+    };
+    let (verdict, sentence) = if is_quiet(facts, totals) {
+        without_requests(facts, totals)
+    } else {
+        match Stages::of(facts, totals) {
+            Some(stages) => stages.verdict(facts, totals),
+            None => (Verdict::Unknown, unclear(totals)),
+        }
+    };
+    Decision { verdict, sentence, evidence: evidence(facts, totals) }
+}
+
+/// Whether no request is known of: neither at the endpoints that have metrics nor, if others may have sent some, behind.
+fn is_quiet(facts: &Facts, totals: &Totals) -> bool {
+    let count = |metric| totals.counts.of(metric).unwrap_or_default();
+    if count(Metric::Connections) > 0 {
+        return false;
+    }
+    if nobody_can_send(facts) {
+        return true;
+    }
+    // Flows that are not from an endpoint are of the load balancer's other clients.
+    let behind = if others_may_send(facts) { count(Metric::Flows).max(hard_stops(facts, &totals.counts)) } else { 0 };
+    behind == 0 && before(facts, &totals.counts) == 0
+}
+
+/// Whether there is no connected endpoint.
+fn nobody_can_send(facts: &Facts) -> bool {
+    facts.endpoints.as_ref().is_ok_and(|endpoints| endpoints.near == 0 && endpoints.far.is_empty())
+}
+
+/// Whether requests can come through endpoints that have no metrics.
+fn others_may_send(facts: &Facts) -> bool {
+    facts.endpoints.as_ref().map_or(true, |endpoints| !endpoints.far.is_empty())
+}
+
+/// Requests that stopped before the load balancer, as its security groups or the flow logs counted them.
+fn before(facts: &Facts, counts: &Counts) -> u64 {
+    let logged = facts.rejections.as_ref().map_or(0, |rejections| rejections.to_load_balancer);
+    counts.of(Metric::BlockedInbound).unwrap_or_default().max(logged)
+}
+
+/// Requests that something between the load balancer and the targets counted as stopped.
+fn hard_stops(facts: &Facts, counts: &Counts) -> u64 {
+    let logged = facts.rejections.as_ref().map_or(0, |rejections| rejections.behind);
+    let stops = [
+        Metric::BlockedOutbound,
+        Metric::PortErrors,
+        Metric::Rejected,
+        Metric::ClientTlsErrors,
+        Metric::TargetTlsErrors,
+    ];
+    counts.sum(&stops).unwrap_or_default().max(logged)
+}
+
+fn without_requests(facts: &Facts, totals: &Totals) -> (Verdict, String) {
+    let unknown =
+        |why: &str| (Verdict::Unknown, format!("No request was counted anywhere, which says nothing: {why}."));
+    if facts.freshness == Freshness::AllIsLate {
+        return unknown("CloudWatch is minutes late, and may not have counted this time yet");
+    }
+    let endpoints = match &facts.endpoints {
+        Ok(endpoints) => endpoints,
+        Err(why) => return unknown(&format!("which endpoints there are is not known ({why})")),
+    };
+    if endpoints.near == 0 && endpoints.far.is_empty() {
+        return without_endpoint(endpoints);
+    }
+    if !totals.published {
+        return unknown("CloudWatch has no value at all of the endpoint service and its load balancer in this time");
+    }
+    let (active, carried) = (totals.counts.of(Metric::Active), totals.counts.of(Metric::ServiceBytes));
+    if let (Some(active @ 1..), Some(carried @ 1..)) = (active, carried) {
+        let open = counted(active, "connection");
+        let sentence = format!(
+            "No connection began, but up to {open} that had begun before carried {}: requests on these got through.",
+            bytes(carried)
+        );
+        return (Verdict::GotThrough, sentence);
+    }
+    if !endpoints.far.is_empty() {
+        return unknown("requests from another Region are counted only once they reach the load balancer");
+    }
+    let nobody = if endpoints.of_dbt { "dbt sent no request" } else { "No consumer sent a request" };
+    (Verdict::NotSent, format!("{nobody}: no connection began at the endpoint service, and none was in use."))
+}
+
+/// Nobody is connected.
+fn without_endpoint(endpoints: &Endpoints) -> (Verdict, String) {
+    let whose = if endpoints.of_dbt { "dbt's" } else { "the consumers'" };
+    if endpoints.waiting.is_empty() {
+        let sentence = format!("No request can have been sent: {whose} endpoint does not exist.");
+        return (Verdict::NotSent, sentence);
+    }
+    let sentence = format!(
+        "Whatever was sent stopped at {whose} endpoint, which passes nothing on while it is not connected: {}.",
+        listed(&endpoints.waiting)
+    );
+    (Verdict::StoppedBeforeLoadBalancer, sentence)
+}
+
+impl Stages {
+    /// `None` if what was counted does not tell.
+    fn of(facts: &Facts, totals: &Totals) -> Option<Self> {
+        let counts = &totals.counts;
+        let (blocked, hard) = (before(facts, counts), hard_stops(facts, counts));
+        let Some(flows) = counts.of(Metric::Flows) else {
+            return (blocked + hard > 0).then_some(Self { before: blocked, behind: hard, through: 0 });
+        };
+        let (before, is_dead) = (blocked.max(lost(counts, flows)), is_dead(totals, flows));
+        let behind = if is_dead { flows } else { totals.unanswered.max(hard) };
+        let through = if is_dead { 0 } else { flows.saturating_sub(totals.unanswered) };
+        // Flows beyond what the endpoints sent are of the load balancer's other clients.
+        let sent = sent(facts, counts).unwrap_or(u64::MAX);
+        let stages = Self { before, behind: behind.min(sent), through: through.min(sent) };
+        let is_silent =
+            sent < u64::MAX && counts.of(Metric::ServiceBytes).is_some_and(|bytes| is_unanswered(sent, bytes));
+        match stages {
+            Self { behind: 0, through: 1.., .. } if counts.of(Metric::Bytes).is_none() => None,
+            Self { before: 0, behind: 0, .. } if is_silent => None,
+            // What was answered was not theirs.
+            _ if is_silent => Some(Self { through: 0, ..stages }),
+            _ => Some(stages),
+        }
+    }
+
+    /// The stage that most requests came to; at a tie, the first that stopped some.
+    fn verdict(self, facts: &Facts, totals: &Totals) -> (Verdict, String) {
+        let stages = [
+            (self.before, Verdict::StoppedBeforeLoadBalancer),
+            (self.behind, Verdict::StoppedBeforeTarget),
+            (self.through, Verdict::GotThrough),
+        ];
+        let most = stages.iter().map(|(number, _)| *number).max().unwrap_or_default();
+        let verdict =
+            stages.iter().find(|(number, _)| *number == most).map_or(Verdict::Unknown, |(_, verdict)| *verdict);
+        let reached: Vec<&(u64, Verdict)> = stages.iter().filter(|(number, _)| *number > 0).collect();
+        let sentence = match reached.as_slice() {
+            [_] => self.sentence(verdict, facts, totals),
+            _ => self.partly(),
+        };
+        (verdict, sentence)
+    }
+
+    fn sentence(self, verdict: Verdict, facts: &Facts, totals: &Totals) -> String {
+        match verdict {
+            Verdict::StoppedBeforeLoadBalancer => {
+                format!("The requests stopped before the load balancer: {}.", why_before(self, facts, &totals.counts))
+            }
+            Verdict::StoppedBeforeTarget => {
+                format!(
+                    "The requests stopped between the load balancer and the targets: {}.",
+                    why_behind(self, facts, totals)
+                )
+            }
+            _ => format!("The requests got through to the targets: {}.", self.conversation(facts, &totals.counts)),
+        }
+    }
+
+    /// How much was said. The endpoint service knows of its endpoints alone.
+    fn conversation(self, facts: &Facts, counts: &Counts) -> String {
+        let (number, exchanged) = match (sent(facts, counts), counts.of(Metric::ServiceBytes)) {
+            (Some(sent), Some(exchanged)) => (counted(sent, "connection"), exchanged),
+            _ => (counted(self.through, "flow"), counts.of(Metric::Bytes).unwrap_or_default()),
+        };
+        format!("{number}, with {} in both directions", bytes(exchanged))
+    }
+
+    /// Not all requests came equally far.
+    fn partly(self) -> String {
+        let stages = [
+            (self.before, "stopped before the load balancer"),
+            (self.behind, "stopped between the load balancer and the targets"),
+            (self.through, "got through"),
+        ];
+        let stages = stages.into_iter().filter(|(number, _)| *number > 0);
+        let stages: Vec<String> = stages.map(|(number, what)| format!("{number} {what}")).collect();
+        let some =
+            if self.through > 0 { "Some requests got through, and some did not" } else { "No request got through" };
+        format!("{some}: about {}.", listed(&stages))
+    }
+}
+
+/// How many connections began at the endpoint service, if nobody can have sent one that it does not count.
+fn sent(facts: &Facts, counts: &Counts) -> Option<u64> {
+    counts.of(Metric::Connections).filter(|connections| *connections > 0 && !others_may_send(facts))
+}
+
+/// Connections that the endpoint service counted and the load balancer did not. The two do not end a minute at the same
+/// moment, so a small difference means nothing.
+fn lost(counts: &Counts, flows: u64) -> u64 {
+    let connections = counts.of(Metric::Connections).unwrap_or_default();
+    let lost = connections.saturating_sub(flows);
+    if flows == 0 || lost > (connections / 10).max(2) { lost } else { 0 }
+}
+
+/// Whether the load balancer itself ended the flows, because there was no healthy target all the time.
+fn is_dead(totals: &Totals, flows: u64) -> bool {
+    let resets = totals.counts.of(Metric::BalancerResets).unwrap_or_default();
+    without_healthy(totals).next().is_some() && flows > 0 && resets.saturating_mul(2) >= flows
+}
+
+/// The target groups that never had a healthy target.
+fn without_healthy(totals: &Totals) -> impl Iterator<Item = &GroupHealth> {
+    totals.groups.iter().filter(|group| group.healthy.1 == 0)
+}
+
+fn why_before(stages: Stages, facts: &Facts, counts: &Counts) -> String {
+    let blocked = counts.of(Metric::BlockedInbound).unwrap_or_default();
+    if blocked > 0 {
+        let whose = match counts.of(Metric::Connections) {
+            Some(0) => ", which may be of its other clients, as the endpoint service counted no connection",
+            _ => "",
+        };
+        return format!("the inbound rules of its security groups blocked {}{whose}", counted(blocked, "flow"));
+    }
+    if facts.rejections.as_ref().is_some_and(|rejections| rejections.to_load_balancer > 0) {
+        return "the flow logs show that its security groups or its subnets' network ACLs rejected them".to_owned();
+    }
+    let flows = counts.of(Metric::Flows).unwrap_or_default();
+    let began = counted(stages.before + flows, "connection");
+    format!("{began} began at the endpoint service, and {flows} of them at the load balancer")
+}
+
+fn why_behind(stages: Stages, facts: &Facts, totals: &Totals) -> String {
+    let count = |metric| totals.counts.of(metric).unwrap_or_default();
+    let flows = counted(count(Metric::Flows), "flow");
+    let stops = [
+        (Metric::BlockedOutbound, "were blocked by the outbound rules of its security groups"),
+        (Metric::PortErrors, "found no free port towards a target"),
+        (Metric::Rejected, "were rejected by the load balancer itself"),
+        (Metric::ClientTlsErrors, "failed in the TLS handshake with dbt"),
+        (Metric::TargetTlsErrors, "failed in the TLS handshake with a target"),
+    ];
+    if let Some((metric, what)) = stops.iter().find(|(metric, _)| count(*metric) > 0) {
+        return format!("{} {what}", count(*metric));
+    }
+    if facts.rejections.as_ref().is_some_and(|rejections| rejections.behind > 0) {
+        return format!(
+            "{flows} began at the load balancer, and the flow logs show rejected packets to or from its targets"
+        );
+    }
+    let dead: Vec<String> = without_healthy(totals).map(|group| group.name.clone()).collect();
+    if !dead.is_empty() {
+        return format!("{flows} began at the load balancer, and {} had no healthy target", listed(&dead));
+    }
+    if count(Metric::TargetResets).saturating_mul(2) >= stages.behind {
+        return format!("the targets refused them with {}", counted(count(Metric::TargetResets), "reset"));
+    }
+    format!("{flows} with {} in all are too few bytes for an answer of a target", bytes(count(Metric::Bytes)))
+}
+
+/// The sentence for numbers that are incomplete, or include those of other clients.
+fn unclear(totals: &Totals) -> String {
+    let count = |metric| totals.counts.of(metric).unwrap_or_default();
+    let began = format!("{} began at the endpoint service", counted(count(Metric::Connections), "connection"));
+    let flows = counted(count(Metric::Flows), "flow");
+    if totals.counts.of(Metric::Flows).is_none() {
+        return format!("Where the requests stopped is unknown: {began}, and nothing is known of the load balancer.");
+    }
+    if totals.counts.of(Metric::Bytes).is_none() {
+        return format!(
+            "How far the requests came is unknown: {flows} reached the load balancer, and nothing is known of the answers."
+        );
+    }
+    format!(
+        "Where the requests stopped is unknown: {began} and carried only {}, too little for an answer, but nothing shows \
+         what stopped them: of the load balancer's {flows}, which include its other clients', none lacks an answer.",
+        bytes(count(Metric::ServiceBytes))
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use Metric::{
+        Active, BalancerResets, BlockedInbound, BlockedOutbound, Bytes, Connections, Flows, PortErrors, ServiceBytes,
+        TargetResets,
+    };
+    use Verdict::{GotThrough, NotSent, StoppedBeforeLoadBalancer, StoppedBeforeTarget, Unknown};
+
+    use super::*;
+
+    /// A name, who can send, what was counted, the verdict, and words of the sentence.
+    type Case<'a> = (&'a str, Endpoints, &'a [(Metric, u64)], Verdict, &'a str);
+
+    fn near() -> Endpoints {
+        Endpoints { near: 1, of_dbt: true, ..Endpoints::default() }
+    }
+
+    fn far() -> Endpoints {
+        Endpoints { far: vec!["us-east-1".to_owned()], of_dbt: true, ..Endpoints::default() }
+    }
+
+    fn facts(endpoints: Endpoints, counts: &[(Metric, u64)]) -> Facts {
+        let counts: Counts = counts.iter().copied().collect();
+        let (flows, bytes) = (counts.of(Flows).unwrap_or_default(), counts.of(Bytes));
+        let unanswered = if bytes.is_some_and(|bytes| bytes <= 512 * flows) { flows } else { 0 };
+        let groups = vec![GroupHealth { name: "pg".to_owned(), healthy: (2, 2) }];
+        Facts {
+            endpoints: Ok(endpoints),
+            totals: Ok(Totals { counts, unanswered, groups, published: true }),
+            rejections: None,
+            freshness: Freshness::Settled,
+        }
+    }
+
+    fn totals(facts: &mut Facts) -> &mut Totals {
+        facts.totals.as_mut().unwrap()
+    }
+
+    fn check(cases: &[Case<'_>]) {
+        for (case, endpoints, counts, verdict, words) in cases {
+            let decision = decide(&facts(endpoints.clone(), counts));
+            assert_eq!(decision.verdict, *verdict, "{case}: {decision:#?}");
+            assert!(decision.sentence.contains(words), "{case}: {}", decision.sentence);
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn without_a_connection_nothing_was_sent_unless_one_was_open() {
+        check(&[
+            ("silence", near(), &[(Connections, 0), (Flows, 0), (Bytes, 0)], NotSent, "dbt sent no request"),
+            ("others use the load balancer", near(), &[(Connections, 0), (Flows, 90), (Bytes, 90_000)],
+                NotSent, "dbt sent no request"),
+            ("an open connection", near(), &[(Connections, 0), (Active, 2), (ServiceBytes, 900)],
+                GotThrough, "up to 2 connections that had begun before carried 900 B"),
+            ("an open connection without traffic", near(), &[(Connections, 0), (Active, 2), (ServiceBytes, 0)],
+                NotSent, "none was in use"),
+            ("silence from afar", far(), &[(Flows, 0), (Bytes, 0)], Unknown, "another Region"),
+        ]);
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn the_stage_that_stopped_requests_is_named() {
+        check(&[
+            ("blocked", near(), &[(Connections, 5), (Flows, 0), (BlockedInbound, 5)],
+                StoppedBeforeLoadBalancer, "blocked 5 flows."),
+            ("blocked, but not counted before", near(), &[(Connections, 0), (Flows, 0), (BlockedInbound, 1)],
+                StoppedBeforeLoadBalancer, "blocked 1 flow, which may be of its other clients"),
+            ("lost", near(), &[(Connections, 5), (Flows, 0)],
+                StoppedBeforeLoadBalancer, "5 connections began at the endpoint service, and 0"),
+            ("blocked behind", near(), &[(Connections, 5), (Flows, 5), (Bytes, 300), (BlockedOutbound, 5)],
+                StoppedBeforeTarget, "5 were blocked by the outbound"),
+            ("no ports", near(), &[(Connections, 5), (Flows, 5), (Bytes, 300), (PortErrors, 4)],
+                StoppedBeforeTarget, "4 found no free port"),
+            ("refused", near(), &[(Connections, 5), (Flows, 5), (Bytes, 600), (TargetResets, 5)],
+                StoppedBeforeTarget, "refused them with 5 resets"),
+            ("no answer", near(), &[(Connections, 5), (Flows, 5), (Bytes, 2100)], StoppedBeforeTarget, "too few bytes"),
+        ]);
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn only_an_answer_to_dbt_tells_that_its_requests_got_through() {
+        check(&[
+            ("answered", near(), &[(Connections, 5), (Flows, 5), (Bytes, 50_000), (TargetResets, 1)],
+                GotThrough, "5 flows, with 50.0 kB"),
+            ("answered to dbt", near(), &[(Connections, 5), (ServiceBytes, 9000), (Flows, 5), (Bytes, 9100)],
+                GotThrough, "5 connections, with 9.0 kB"),
+            ("dbt and others", near(), &[(Connections, 5), (ServiceBytes, 9000), (Flows, 100), (Bytes, 900_000)],
+                GotThrough, "5 connections"),
+            ("only others", near(), &[(Connections, 5), (ServiceBytes, 600), (Flows, 100), (Bytes, 900_000)],
+                Unknown, "carried only 600 B"),
+            ("from afar", far(), &[(Flows, 5), (Bytes, 50_000)], GotThrough, "5 flows"),
+            ("nothing of the load balancer", near(), &[(Connections, 5)], Unknown, "nothing is known of the load balancer"),
+            ("nothing of the answers", near(), &[(Connections, 5), (Flows, 5)],
+                Unknown, "nothing is known of the answers"),
+        ]);
+    }
+
+    #[test]
+    fn if_some_got_through_the_sentence_has_the_numbers_of_both() {
+        let mut some = facts(near(), &[(Connections, 30), (Flows, 20), (Bytes, 90_000), (BlockedInbound, 10)]);
+        let decision = decide(&some);
+        assert_eq!(decision.verdict, GotThrough);
+        assert!(
+            decision.sentence.ends_with("about 10 stopped before the load balancer and 20 got through."),
+            "{}",
+            decision.sentence
+        );
+
+        totals(&mut some).unanswered = 15;
+        let decision = decide(&some);
+        assert_eq!(decision.verdict, StoppedBeforeTarget, "{}", decision.sentence);
+        assert!(
+            decision.sentence.contains("10 stopped before the load balancer, 15 stopped between"),
+            "{}",
+            decision.sentence
+        );
+        assert!(decision.sentence.contains("and 5 got through"), "{}", decision.sentence);
+    }
+
+    #[test]
+    fn a_load_balancer_without_healthy_targets_that_resets_flows_lets_nothing_through() {
+        let mut dead = facts(near(), &[(Connections, 4), (Flows, 4), (Bytes, 9000), (BalancerResets, 4)]);
+        assert_eq!(decide(&dead).verdict, GotThrough, "a healthy target answered before the resets");
+        totals(&mut dead).groups[0].healthy = (0, 0);
+        let decision = decide(&dead);
+        assert_eq!(decision.verdict, StoppedBeforeTarget);
+        assert!(decision.sentence.contains("pg had no healthy target"), "{}", decision.sentence);
+    }
+
+    #[test]
+    fn flow_logs_tell_where_packets_were_rejected() {
+        let logged =
+            |to_load_balancer, behind| Some(Rejections { to_load_balancer, behind, examples: vec!["…".to_owned()] });
+        let mut before = facts(near(), &[(Connections, 3), (Flows, 0)]);
+        before.rejections = logged(3, 0);
+        let decision = decide(&before);
+        assert_eq!(decision.verdict, StoppedBeforeLoadBalancer);
+        assert!(decision.sentence.contains("flow logs show"), "{}", decision.sentence);
+
+        let mut behind = facts(near(), &[(Connections, 3), (Flows, 3), (Bytes, 700)]);
+        behind.rejections = logged(0, 3);
+        let decision = decide(&behind);
+        assert_eq!(decision.verdict, StoppedBeforeTarget);
+        assert!(decision.sentence.contains("rejected packets to or from"), "{}", decision.sentence);
+        assert!(decision.evidence.contains(&"flow logs: …".to_owned()), "{:#?}", decision.evidence);
+    }
+
+    #[test]
+    fn without_a_connected_endpoint_its_state_decides() {
+        let silence: &[(Metric, u64)] = &[(Flows, 0), (Bytes, 0)];
+        let none = Endpoints { of_dbt: true, ..Endpoints::default() };
+        assert_eq!(decide(&facts(none.clone(), silence)).verdict, NotSent);
+        let of_others: &[(Metric, u64)] = &[(Connections, 0), (Flows, 90), (Bytes, 90_000), (BlockedInbound, 3)];
+        assert_eq!(decide(&facts(none.clone(), of_others)).verdict, NotSent);
+        let of_a_deleted_one: &[(Metric, u64)] = &[(Connections, 5), (Flows, 5), (Bytes, 90_000)];
+        assert_eq!(decide(&facts(none.clone(), of_a_deleted_one)).verdict, GotThrough);
+        let waiting = Endpoints { waiting: vec!["vpce-1 (pendingAcceptance)".to_owned()], ..none };
+        let decision = decide(&facts(waiting, silence));
+        assert_eq!(decision.verdict, StoppedBeforeLoadBalancer);
+        assert!(decision.sentence.contains("vpce-1 (pendingAcceptance)"), "{}", decision.sentence);
+    }
+
+    #[test]
+    fn what_is_not_known_decides_nothing() {
+        let silence: &[(Metric, u64)] = &[(Connections, 0), (Flows, 0), (Bytes, 0)];
+        let mut late = facts(near(), silence);
+        late.freshness = Freshness::AllIsLate;
+        let mut unpublished = facts(near(), silence);
+        totals(&mut unpublished).published = false;
+        let mut unread = facts(near(), silence);
+        unread.totals = Err("You lack the permission cloudwatch:GetMetricData".to_owned());
+        let mut nobody_knows = facts(near(), silence);
+        nobody_knows.endpoints = Err("You lack the permission ec2:DescribeVpcEndpointConnections".to_owned());
+        for facts in [late, unpublished, unread, nobody_knows] {
+            let decision = decide(&facts);
+            assert_eq!(decision.verdict, Unknown, "{}", decision.sentence);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What `check` and `request` print, from values as the observer reads them.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use clap::Parser;
+use guard_core::checks::{CheckContext, Group, History, Severity, checks_of, evaluate_checks};
+use guard_core::snapshot::{EndpointService, LoadBalancer, TargetGroup, Topology};
+use guard_core::testing::{
+    at, connection, endpoint_service, listener, load_balancer, network, service, target, target_group, topology,
+    with_context,
+};
+use privatelink_guard::args::{Cli, Command, Request};
+use privatelink_guard::output::{json, tree};
+use privatelink_guard::report::{Report, ServiceReport};
+use privatelink_guard::request::{self, Facts};
+
+const GROUPS: [Group; 3] = [Group::Connections, Group::Health, Group::Settings];
+
+/// dbt is connected; one of two targets fails, and the network could not be read.
+fn broken() -> Topology {
+    let group = TargetGroup { targets: Ok(vec![target(1, "healthy"), target(2, "unhealthy")]), ..target_group("pg") };
+    let balancer = LoadBalancer {
+        listeners: Ok(vec![listener("TCP", 5432, &group)]),
+        cross_zone: Some(Ok(true)),
+        ..load_balancer("pg", vec![group])
+    };
+    let name = Some("postgres\u{202e}".to_owned());
+    let connections = Some(Ok(vec![connection(1, Some("123456789012"), "available")]));
+    Topology { connections, network: None, ..topology(EndpointService { name, ..endpoint_service() }, [balancer]) }
+}
+
+fn report_of(topology: &Topology) -> Report {
+    let history = History::default();
+    let results = with_context(topology, |context| {
+        evaluate_checks(&checks_of(&GROUPS), CheckContext { history: Some(&history), ..context })
+    });
+    Report {
+        account: Some("111122223333".to_owned()),
+        region: "eu-central-1".to_owned(),
+        checked_at: at(9, 0),
+        services: vec![ServiceReport::new(&service(1), topology, results, false)],
+    }
+}
+
+#[test]
+fn every_result_stands_once_in_the_tree_with_its_sign_and_word() {
+    let report = report_of(&broken());
+    let text = anstream::adapter::strip_str(&tree::render(&report, 100)).to_string();
+    for result in report.results() {
+        assert!(text.contains(result.check.id), "{text}");
+    }
+    let signs = ["✓ pass", "✗ fail", "? unknown"].map(|sign| text.matches(sign).count());
+    let summary = report.summary();
+    assert_eq!(signs, [summary.pass, summary.fail, summary.unknown]);
+    assert!(signs.iter().all(|count| *count > 0), "{text}");
+    assert!(text.lines().all(|line| line.contains("$ aws") || line.chars().count() <= 100), "{text}");
+    assert!(!text.contains('\u{202e}'), "what nobody sees is removed");
+}
+
+#[test]
+fn the_path_is_drawn_from_the_endpoint_to_the_targets() {
+    let text = anstream::adapter::strip_str(&tree::render(&report_of(&broken()), 100)).to_string();
+    let places: Vec<usize> = [
+        "endpoint service postgres",
+        "endpoint vpce-",
+        "load balancer pg",
+        "listener TCP 5432, to pg",
+        "target group pg, 1 of 2 targets healthy",
+        "✓ target 10.0.0.1:5432",
+    ]
+    .map(|words| text.find(words).unwrap_or_else(|| panic!("{words} in {text}")))
+    .into();
+    assert!(places.is_sorted(), "{text}");
+}
+
+#[test]
+fn the_exit_status_is_that_of_the_worst() {
+    let report = report_of(&broken());
+    assert_eq!(report.exit_status(Severity::Warning), 1, "a target fails");
+    assert_eq!(report.exit_status(Severity::Critical), 2, "the rest is unknown, which is never all right");
+    let healthy = Report { services: Vec::new(), ..report };
+    assert_eq!(healthy.exit_status(Severity::Info), 0);
+}
+
+/// With `UPDATE_EXAMPLES` set, writes it (`make docs`).
+#[test]
+fn the_json_is_as_documented() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples/check/report.json");
+    let text = format!("{:#}\n", json::render(&report_of(&broken())));
+    if std::env::var_os("UPDATE_EXAMPLES").is_some() {
+        std::fs::write(file, &text).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(file).unwrap(), text, "make docs writes the example");
+}
+
+fn request(flags: &[&str]) -> Request {
+    let arguments = [&["privatelink-guard", "request"], flags].concat();
+    match Cli::try_parse_from(arguments).unwrap().command {
+        Command::Request(request) => request,
+        _ => unreachable!(),
+    }
+}
+
+const FACTS: Facts<'_> = Facts {
+    service_name: "com.amazonaws.vpce.eu-central-1.vpce-svc-1",
+    region: "eu-central-1",
+    private_dns: None,
+    ports: &[5432],
+};
+
+#[test]
+fn the_request_asks_only_for_what_aws_cannot_know() {
+    let text = request::text(&FACTS, &request(&[])).unwrap();
+    assert_eq!(
+        text,
+        "Subject: New AWS Self-hosted PrivateLink Request\n\n\
+         - Type: self-hosted service behind a Network Load Balancer\n\
+         - Platform or service: Postgres\n\
+         - VPC endpoint service name: com.amazonaws.vpce.eu-central-1.vpce-svc-1\n\
+         - Region of the service: eu-central-1\n\
+         - dbt environment: <US, EMEA or AU>\n"
+    );
+    let text = request::text(&FACTS, &request(&["--environment", "AU", "--dns", "git.example.com"])).unwrap();
+    assert!(text.contains("Custom DNS record for HTTPS/TLS: git.example.com") && text.contains("environment: AU"));
+    let text = request::text(&Facts { ports: &[443, 22], ..FACTS }, &request(&[])).unwrap();
+    assert!(text.contains("<what it is: Postgres, GitLab, ...>"), "two ports say nothing");
+    assert!(request::text(&FACTS, &request(&["--dns", "not a name"])).is_err());
+}
+
+#[test]
+fn the_request_waits_for_what_would_make_dbt_fail() {
+    let fails = |topology: &Topology| !request::obstacles(&report_of(topology)).is_empty();
+    assert!(!fails(&broken()), "one of two targets serves");
+    let group = TargetGroup { targets: Ok(vec![target(1, "unhealthy")]), ..target_group("pg") };
+    assert!(fails(&topology(endpoint_service(), [load_balancer("pg", vec![group])])));
+    let untrusted = connection(2, Some("999999999999"), "available");
+    let others = Topology { connections: Some(Ok(vec![untrusted])), network: Some(network()), ..broken() };
+    assert!(!fails(&others), "critical, but not for dbt");
+}
