@@ -1,7 +1,7 @@
 //! What a verdict rests on, and what it lacks, in lines.
 
+use super::facts::{Endpoints, Facts, Freshness, Rejections};
 use super::metrics::{Counts, GroupHealth, Metric, Totals};
-use super::verdict::{Endpoints, Facts, Freshness, Rejections};
 use super::words::{bytes, counted, listed};
 
 /// What was counted, stage by stage; zeros only where they tell something.

@@ -13,8 +13,8 @@ use guard_core::snapshot::interface_description;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Gap;
+use super::facts::Rejections;
 use super::span::Span;
-use super::verdict::Rejections;
 use super::words::{bytes, counted, listed};
 use crate::progress::Progress;
 use crate::session::{Session, explained, why};

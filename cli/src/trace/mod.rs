@@ -1,9 +1,10 @@
 //! `trace`: where the requests of a time stopped, from AWS's metrics and the load balancer's flow logs.
 //!
-//! [`span`] is the time, [`metrics`] and [`flow_logs`] are what is known of it, [`verdict`] decides, [`evidence`] says why, and
-//! [`render`] shows it.
+//! [`span`] is the time; [`metrics`] and [`flow_logs`] read what is known of it, the [`facts`]; [`verdict`] decides,
+//! [`evidence`] says why, and [`render`] shows it.
 
 pub mod evidence;
+pub mod facts;
 pub mod flow_logs;
 pub mod metrics;
 pub mod render;
@@ -21,12 +22,14 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use self::evidence::missing;
+use self::facts::{Endpoints, Facts, Freshness};
 use self::flow_logs::{Findings, Path};
 use self::metrics::{Measured, Query, Subjects};
 use self::span::Span;
-use self::verdict::{Decision, Endpoints, Facts, Freshness, Verdict, decide};
+use self::verdict::{Decision, Verdict, decide};
 use crate::args::{self, Aws};
 use crate::check::Question;
+use crate::output;
 use crate::progress::Progress;
 use crate::session::{Session, explained};
 
@@ -81,7 +84,7 @@ pub async fn run(aws: &Aws, arguments: &args::Trace) -> Result<u8> {
     let traces = reader.traces(&question).await;
     for (number, trace) in traces.iter().enumerate() {
         let gap = if number > 0 { "\n" } else { "" };
-        anstream::print!("{gap}{}", render::render(trace, &TimeZone::system(), textwrap::termwidth()));
+        output::print(&format!("{gap}{}", render::render(trace, &TimeZone::system(), textwrap::termwidth())))?;
     }
     let is_unknown = traces.iter().any(|trace| trace.decision.verdict == Verdict::Unknown);
     Ok(if is_unknown { 2 } else { 0 })

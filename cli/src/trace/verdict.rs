@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::evidence::evidence;
+use super::facts::{Endpoints, Facts, Freshness};
 use super::metrics::{Counts, GroupHealth, Metric, Totals, is_unanswered};
 use super::words::{bytes, counted, listed};
 
@@ -33,54 +34,6 @@ impl fmt::Display for Verdict {
             Self::Unknown => "unknown",
         })
     }
-}
-
-/// Everything that decides.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
-    /// dbt's endpoints, or why they are not known.
-    pub endpoints: Result<Endpoints, String>,
-    /// What was counted, or why it is not known.
-    pub totals: Result<Totals, String>,
-    /// What the flow logs have, if there are any.
-    pub rejections: Option<Rejections>,
-    /// Whether CloudWatch has everything yet.
-    pub freshness: Freshness,
-}
-
-/// The endpoints of the service that are dbt's, or all if dbt's accounts are not known.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Endpoints {
-    /// How many are connected, of the service's own Region.
-    pub near: usize,
-    /// The Regions of those that are connected from elsewhere. AWS has no metrics of them.
-    pub far: Vec<String>,
-    /// Those that are not connected, each with its state.
-    pub waiting: Vec<String>,
-    /// Whether these are dbt's.
-    pub of_dbt: bool,
-}
-
-/// What the flow logs of the load balancer's interfaces say was rejected, in records.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rejections {
-    /// On the way to a port that the load balancer listens on.
-    pub to_load_balancer: u64,
-    /// On the way to or from a target.
-    pub behind: u64,
-    /// The most frequent of them, in words.
-    pub examples: Vec<String>,
-}
-
-/// Whether CloudWatch has the values of the time yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Freshness {
-    /// All of them.
-    Settled,
-    /// Perhaps not those of the last minutes.
-    EndIsLate,
-    /// Perhaps none.
-    AllIsLate,
 }
 
 /// The verdict, and why.
@@ -395,6 +348,7 @@ mod tests {
     use Verdict::{GotThrough, NotSent, StoppedBeforeLoadBalancer, StoppedBeforeTarget, Unknown};
 
     use super::*;
+    use crate::trace::facts::Rejections;
 
     /// A name, who can send, what was counted, the verdict, and words of the sentence.
     type Case<'a> = (&'a str, Endpoints, &'a [(Metric, u64)], Verdict, &'a str);

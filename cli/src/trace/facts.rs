@@ -1,0 +1,51 @@
+//! What is known of the requests on their way.
+
+use super::metrics::Totals;
+
+/// Everything that decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// dbt's endpoints, or why they are not known.
+    pub endpoints: Result<Endpoints, String>,
+    /// What was counted, or why it is not known.
+    pub totals: Result<Totals, String>,
+    /// What the flow logs have, if there are any.
+    pub rejections: Option<Rejections>,
+    /// Whether CloudWatch has everything yet.
+    pub freshness: Freshness,
+}
+
+/// The endpoints of the service that are dbt's, or all if dbt's accounts are not known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// How many are connected, of the service's own Region.
+    pub near: usize,
+    /// The Regions of those that are connected from elsewhere. AWS has no metrics of them.
+    pub far: Vec<String>,
+    /// Those that are not connected, each with its state.
+    pub waiting: Vec<String>,
+    /// Whether these are dbt's.
+    pub of_dbt: bool,
+}
+
+/// What the flow logs of the load balancer's interfaces say was rejected, in records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rejections {
+    /// On the way to a port that the load balancer listens on.
+    pub to_load_balancer: u64,
+    /// On the way to or from a target.
+    pub behind: u64,
+    /// The most frequent of them, in words.
+    pub examples: Vec<String>,
+}
+
+/// Whether CloudWatch has the values of the time yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// All of them.
+    Settled,
+    /// Perhaps not those of the last minutes.
+    EndIsLate,
+    /// Perhaps none.
+    AllIsLate,
+}
