@@ -389,6 +389,14 @@ fn events(history: &[(char, Fate)]) -> String {
 }
 
 #[test]
+fn what_gets_worse_than_the_reminder_after_a_silence_fires_again() {
+    let history =
+        [('B', Fate::Fine, false), ('b', Fate::Fine, true), ('?', Fate::Fine, false), ('B', Fate::Fine, false)];
+    let heard: String = play(&history).0.into_iter().map(|(_, event)| event).collect();
+    assert_eq!(heard, "FrFR", "the reminder said that it is a warning");
+}
+
+#[test]
 fn an_older_read_never_overrules_a_newer_one() {
     let older =
         |found| Fate::Doubled { found, later: false, both_load_first: true, stores_first: false, sends_first: false };

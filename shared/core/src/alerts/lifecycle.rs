@@ -375,6 +375,9 @@ fn remind(mut alert: Alert, was_silenced: bool, thresholds: Thresholds, moment: 
     if alert.notified.is_none() || (was_silenced && has_news(&alert, thresholds)) {
         return fire(alert, moment);
     }
+    // The reminder says how severe it is now.
+    alert.notified = Some(alert.finding.severity);
+    alert.milder = 0;
     alert.last_notified = moment.now;
     alert.silenced = false;
     (alert, Some(Event::Reminded))
