@@ -99,14 +99,21 @@ Examples:
   privatelink-guard request --service vpce-svc-0123456789abcdef0 --platform Postgres --environment US
   privatelink-guard request --service vpce-svc-0123456789abcdef0 --environment EMEA --dns git.example.com
 
-The text goes to dbt Support. It is refused while something fails that would make dbt's attempt fail.";
+The text goes to dbt Support.
+
+Exit status:
+  0   written
+  1   refused, because something fails that would make dbt's attempt fail
+  2   refused, because it is not known whether that is so
+  64  bad usage";
 
 const TRACE_EXAMPLES: &str = "\
 Examples:
   privatelink-guard trace --service vpce-svc-0123456789abcdef0 --last 30m
   privatelink-guard trace --service vpce-svc-0123456789abcdef0 \\
       --from 2026-03-14T09:00:00+01:00 --to 2026-03-14T09:20:00+01:00
-  privatelink-guard trace --stack privatelink-guard --from '2026-03-14 09:00' --to '2026-03-14 09:20'
+  privatelink-guard trace --stack privatelink-guard \\
+      --from '2026-03-14 09:00' --to '2026-03-14 09:20'
       in this computer's time zone
 
 Exit status:

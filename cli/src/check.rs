@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Result, anyhow, ensure};
 use guard_aws::observe::{Observer, Scope};
 use guard_core::checks::{
-    Check, CheckContext, CheckResult, Finding, Group, History, Status, checks_of, evaluate_checks,
+    Check, CheckContext, CheckResult, Finding, Group, Remedy, Severity, Status, checks_of, evaluate_checks,
 };
 use guard_core::config::Policy;
 use guard_core::ids::{AccountId, Arn};
@@ -37,6 +37,9 @@ const NEED_DBT: [&str; 5] =
 /// The checks that apply to a load balancer without an endpoint service: of it, and of what is behind it.
 const PREFLIGHT: [&str; 4] = ["load-balancer.", "listener.", "target-group.", "network-path"];
 
+/// Without dbt's networks, nobody can tell if the load balancer's security groups allow them.
+const NEEDS_CIDRS: &str = "load-balancer.security-groups";
+
 /// Its result for an endpoint service is about the zones that the service offers.
 const OFFERED_ZONES: &str = "load-balancer.zones";
 
@@ -48,13 +51,15 @@ const NO_SERVICE: &str = "vpce-svc-00000000000000000";
 
 /// The parameters of the stack that hold expectations, with their variables. `CrossZone` counts only if it is `ignore`:
 /// this command changes nothing.
-const PARAMETERS: [(&str, &str); 6] = [
+const PARAMETERS: [(&str, &str); 8] = [
     ("EndpointServiceIds", "ENDPOINT_SERVICE_IDS"),
     ("DbtPrincipals", "DBT_PRINCIPALS"),
     ("KnownAccounts", "KNOWN_ACCOUNTS"),
     ("ListenerPorts", "LISTENER_PORTS"),
     ("DbtCidrs", "DBT_CIDRS"),
     ("CrossZone", "CROSS_ZONE"),
+    ("DryRun", "DRY_RUN"),
+    ("ExpectTrafficEvery", "EXPECT_TRAFFIC_EVERY"),
 ];
 
 /// The flag of each variable, for messages.
@@ -73,7 +78,12 @@ impl Question {
     /// If a value is malformed, or if there is nothing to check.
     pub async fn new(session: &Session, subject: &Subject, load_balancer: Option<Arn>) -> Result<Self> {
         let stack = match &subject.stack {
-            Some(name) => Some(Stack::read(session, name).await?),
+            Some(name) => {
+                let stack = Stack::read(session, name).await?;
+                // Another stack would leave everything open, and the whole account would be checked.
+                stack.output("StateTableName")?;
+                Some(stack)
+            }
             None => None,
         };
         let mut values = variables(subject, stack.as_ref());
@@ -88,7 +98,8 @@ impl Question {
     fn from_values(mut values: BTreeMap<&'static str, String>, load_balancer: Option<Arn>) -> Result<Self> {
         let knows_dbt = values.contains_key("DBT_PRINCIPALS");
         values.entry("DBT_PRINCIPALS").or_insert_with(|| NOBODY.to_owned());
-        values.insert("DRY_RUN", "true".to_owned());
+        // Without a guard, nobody accepts a request.
+        values.entry("DRY_RUN").or_insert_with(|| "true".to_owned());
         let policy = Policy::from_lookup(|name| values.get(name).cloned());
         let policy = policy.map_err(|error| BadUsage(in_flags(&error.to_string())))?;
         Ok(Self { policy, knows_dbt, load_balancer })
@@ -125,7 +136,7 @@ impl Question {
         let services = self.policy.services.iter();
         let report = |service| {
             let context = CheckContext::new(service, &topology, &self.policy, &region, checked_at);
-            self.report(CheckContext { history: Some(&History::default()), ..context })
+            self.report(context)
         };
         let services = services.map(report).collect();
         let account = identity.map(|identity| identity.account);
@@ -144,7 +155,7 @@ impl Question {
             status: why(),
         });
         let results = evaluate_checks(&checks, context).into_iter().filter_map(|result| self.of_something(result));
-        let results = results.map(shown).chain(unknown).collect();
+        let results = results.map(|result| self.answered(result)).map(shown).chain(unknown).collect();
         ServiceReport::new(context.service, context.topology, results, self.load_balancer.is_some())
     }
 
@@ -157,6 +168,18 @@ impl Question {
                 (result.check.id != OFFERED_ZONES).then_some(CheckResult { resource, ..result })
             }
             _ => Some(result),
+        }
+    }
+
+    /// The result, unless it only says that dbt's networks are not known.
+    fn answered(&self, result: CheckResult) -> CheckResult {
+        let is_open = result.check.id == NEEDS_CIDRS && self.policy.dbt_cidrs.is_empty();
+        match &result.status {
+            Status::Fail(finding) if is_open && finding.severity == Severity::Info => {
+                let why = "which networks dbt connects from was not given: --cidrs";
+                CheckResult { status: Status::Unknown(why.to_owned()), ..result }
+            }
+            _ => result,
         }
     }
 
@@ -173,6 +196,7 @@ fn shown(result: CheckResult) -> CheckResult {
         Status::Fail(finding) => Status::Fail(Box::new(Finding {
             summary: visible(&finding.summary),
             impact: visible(&finding.impact),
+            remedy: Remedy { action: visible(&finding.remedy.action), ..finding.remedy },
             evidence: finding.evidence.iter().map(|line| visible(line)).collect(),
             ..*finding
         })),

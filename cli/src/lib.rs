@@ -19,11 +19,13 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::CommandFactory;
 use guard_core::snapshot::Listener;
+use guard_core::text::visible;
 
 use self::args::{Aws, Check, Cli, Command, Request};
 use self::check::Question;
 use self::progress::Progress;
 use self::report::{Report, State};
+use self::request::Obstacles;
 use self::session::Session;
 
 /// How long `--wait` waits between two checks.
@@ -118,6 +120,22 @@ async fn answer(session: &Session, arguments: &Check) -> Result<Report> {
     Ok(answer?.0)
 }
 
+/// Says what speaks against dbt's attempt. The exit status, unless the request is written anyway.
+fn refused(obstacles: &Obstacles, anyway: bool) -> Option<u8> {
+    let Obstacles { failing, unknown } = obstacles;
+    let (status, head) = match (failing.is_empty(), unknown.is_empty()) {
+        (true, true) => return None,
+        (false, _) => (1, "dbt's attempt would fail. Fix this first, or give --anyway:"),
+        (true, false) => (2, "It is not known whether dbt's attempt would succeed. Read this first, or give --anyway:"),
+    };
+    eprintln!("{head}");
+    for line in failing.iter().chain(unknown) {
+        eprintln!("  {}", visible(line));
+    }
+    eprintln!("`privatelink-guard check` says more.");
+    (!anyway).then_some(status)
+}
+
 async fn request(aws: &Aws, arguments: &Request) -> Result<u8> {
     let session = Session::open(aws).await?;
     let question = Question::new(&session, &arguments.subject, None).await?;
@@ -126,14 +144,8 @@ async fn request(aws: &Aws, arguments: &Request) -> Result<u8> {
         BadUsage(format!("give --service: there are {} endpoint services", question.policy.services.len()))
     );
     let (report, topology) = question.answer(&session).await?;
-    let obstacles = request::obstacles(&report);
-    if !obstacles.is_empty() && !arguments.anyway {
-        eprintln!("dbt's attempt would fail, so there is no request yet. Fix this first, or give --anyway:");
-        for line in obstacles {
-            eprintln!("  {line}");
-        }
-        eprintln!("`privatelink-guard check` says how.");
-        return Ok(1);
+    if let Some(status) = refused(&Obstacles::of(&report), arguments.anyway) {
+        return Ok(status);
     }
     let service = question.policy.services.first().and_then(|service| topology.service(service).ok());
     let listeners = topology.load_balancers.values().flat_map(|load_balancer| load_balancer.listeners.iter().flatten());

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use guard_core::text::visible;
 use privatelink_guard::args::Cli;
 
 /// The exit status of bad usage, as in sysexits.h.
@@ -21,7 +22,10 @@ fn main() -> ExitCode {
     match result {
         Ok(status) => status.into(),
         Err(error) => {
-            anstream::eprintln!("privatelink-guard: {error:#}");
+            // Line by line: AWS's text may hold what nobody sees.
+            for line in format!("privatelink-guard: {error:#}").lines() {
+                eprintln!("{}", visible(line));
+            }
             match error.is::<privatelink_guard::BadUsage>() {
                 true => BAD_USAGE.into(),
                 // Nothing could be determined.

@@ -6,6 +6,7 @@ use std::fmt;
 use guard_core::checks::{CheckResult, Severity, Status};
 use guard_core::ids::{Arn, ServiceId};
 use guard_core::snapshot::{Connection, EndpointService, Health, LoadBalancer, Target, TargetGroup, Topology};
+use guard_core::text::visible;
 use jiff::Timestamp;
 
 /// Everything that a run of `check` found.
@@ -219,7 +220,7 @@ impl ServiceReport {
         let parts: Vec<Part> =
             balancers.iter().map(|load_balancer| Part::load_balancer(load_balancer, &mut left)).collect();
         let mut endpoints = Part::endpoints(topology, service, &mut left);
-        let name = known.and_then(|service| service.name.clone());
+        let name = known.and_then(|service| service.name.as_deref()).map(visible);
         if preflight {
             let name = balancers.first().map(|load_balancer| load_balancer.name().to_owned());
             let path =

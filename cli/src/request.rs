@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use guard_core::checks::{Severity, Status};
 use guard_core::snapshot::PrivateDns;
 
+use crate::BadUsage;
 use crate::args::{Environment, Request};
 use crate::report::Report;
 
@@ -19,19 +20,35 @@ const HARMLESS: [&str; 6] = [
     "listener.certificate",
 ];
 
-/// What fails so that dbt's attempt would fail, a line each.
-#[must_use]
-pub fn obstacles(report: &Report) -> Vec<String> {
-    let failing = report.results().filter(|result| !HARMLESS.contains(&result.check.id));
-    let line = |finding: &guard_core::checks::Finding, check: &str| {
-        (finding.severity == Severity::Critical).then(|| format!("{}: {}", check, finding.summary))
-    };
-    failing
-        .filter_map(|result| match &result.status {
-            Status::Fail(finding) => line(finding, result.check.id),
-            Status::Pass(_) | Status::Unknown(_) => None,
-        })
-        .collect()
+/// A warning, after which dbt's attempt fails if it uses the private DNS name, as the request says.
+const NAME_NOT_VERIFIED: &str = "service.private-dns";
+
+/// What speaks against dbt's attempt.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Obstacles {
+    /// What fails so that the attempt would fail, a line each.
+    pub failing: Vec<String>,
+    /// What is not known, a line each.
+    pub unknown: Vec<String>,
+}
+
+impl Obstacles {
+    /// Those in `report`.
+    #[must_use]
+    pub fn of(report: &Report) -> Self {
+        let mut obstacles = Self::default();
+        for result in report.results().filter(|result| !HARMLESS.contains(&result.check.id)) {
+            let check = result.check.id;
+            match &result.status {
+                Status::Fail(finding) if finding.severity == Severity::Critical || check == NAME_NOT_VERIFIED => {
+                    obstacles.failing.push(format!("{check}: {}", finding.summary));
+                }
+                Status::Unknown(why) => obstacles.unknown.push(format!("{check}: unknown: {why}")),
+                Status::Fail(_) | Status::Pass(_) => {}
+            }
+        }
+        obstacles
+    }
 }
 
 /// What AWS knows of the service that dbt shall connect to.
@@ -53,8 +70,12 @@ pub struct Facts<'a> {
 /// # Errors
 /// If the name for TLS is none.
 pub fn text(facts: &Facts<'_>, request: &Request) -> Result<String> {
-    let dns = request.dns.as_deref().or(facts.private_dns.map(|dns| dns.name.as_str()));
-    ensure!(dns.is_none_or(is_hostname), "--dns: {} is no host name", dns.unwrap_or_default());
+    if let Some(dns) = request.dns.as_deref().filter(|dns| !is_hostname(dns)) {
+        bail!(BadUsage(format!("--dns: {dns} is no host name, such as git.example.com")));
+    }
+    let private = facts.private_dns.map(|dns| dns.name.as_str());
+    ensure!(private.is_none_or(is_hostname), "The service's private DNS name is no host name. Give --dns.");
+    let dns = request.dns.as_deref().or(private);
     let platform = request.platform.clone().or_else(|| platform(facts.ports).map(ToOwned::to_owned));
     let platform = platform.as_deref().unwrap_or("<what it is: Postgres, GitLab, ...>");
     let environment = request.environment.map_or("<US, EMEA or AU>", Environment::as_str);

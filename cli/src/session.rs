@@ -102,7 +102,9 @@ pub fn explained(failed: &CallError) -> String {
         );
     }
     if NOT_VALID.iter().any(|code| error.starts_with(code)) {
-        return format!("AWS does not accept these credentials any more: sign in again. ({error})");
+        return format!(
+            "AWS does not accept these credentials: sign in again. Or is this Region not enabled in the account? ({error})"
+        );
     }
     if error.contains("credential") {
         let detail = error.lines().next().unwrap_or_default().trim_end_matches(". Attempted:");

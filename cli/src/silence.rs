@@ -8,6 +8,7 @@ use guard_core::alerts::silence::Silence;
 use guard_core::alerts::silencing::{MAX_LENGTH, active};
 use guard_core::checks::catalogue;
 use guard_core::ids::ServiceId;
+use guard_core::snapshot::CallError;
 use guard_core::text::visible;
 use jiff::{SignedDuration, Timestamp};
 
@@ -53,7 +54,7 @@ async fn add(session: &Session, arguments: &AddSilence) -> Result<u8> {
         checks: arguments.checks.clone(),
         resources: arguments.resources.clone(),
         until: now.checked_add(length)?,
-        by: identity.arn,
+        by: identity.arn.clone(),
         comment: visible(&arguments.comment),
         announced: None,
     };
@@ -61,20 +62,37 @@ async fn add(session: &Session, arguments: &AddSilence) -> Result<u8> {
     let id = now.strftime("%Y%m%dT%H%M%S%3f").to_string();
     let key = Key::new(Key::ANY_FUNCTION, Key::SILENCE, &id);
     let record = Record::new(State::Silence(silence.clone()), now);
-    let written = concurrently(wanted, |partition| store.put(partition, &key, &record, None, now)).await;
-    for write in written {
-        match write.map_err(|error| anyhow!(explained(&error)))? {
-            Write::Won(_) => {}
-            Write::Lost => bail!("There is already a silence {id}. Try again."),
-        }
+    let writes = concurrently(&wanted, |partition| store.put(partition, &key, &record, None, now)).await;
+    if let Some(why) = writes.iter().find_map(refusal) {
+        // All or nothing: nobody may be silenced unawares. What was lost is somebody else's.
+        let ours = wanted.iter().zip(&writes).filter(|(_, write)| !matches!(write, Ok(Write::Lost)));
+        let removed = concurrently(ours, |(partition, _)| store.remove(partition, &key)).await;
+        let is_removed = removed.iter().all(Result::is_ok);
+        let end = format!("End it with: privatelink-guard silence remove --stack {} {id}", arguments.stack);
+        bail!(if is_removed { why } else { format!("{why}\nThe silence {id} may hold for some services. {end}") });
     }
+    let of = |partition: &&Partition| partition.service().map_or("the guard itself".to_owned(), ToString::to_string);
+    let whose = wanted.iter().map(of).collect::<Vec<_>>().join(", ");
+    let resources = if arguments.resources.is_empty() { "all".to_owned() } else { arguments.resources.join(", ") };
     output::print(&format!(
-        "Silence {id} holds until {:.0}: {}\nEnd it with: privatelink-guard silence remove --stack {} {id}\n",
+        "Silence {id} holds until {:.0}\n  in: account {}, {}\n  for: {whose}\n  checks: {}\n  resources: {resources}\n\
+         End it with: privatelink-guard silence remove --stack {} {id}\n",
         silence.until,
+        identity.account,
+        session.region,
         arguments.checks.join(", "),
         arguments.stack
     ))?;
     Ok(0)
+}
+
+/// Why the table did not take it.
+fn refusal(write: &Result<Write, CallError>) -> Option<String> {
+    match write {
+        Ok(Write::Won(_)) => None,
+        Ok(Write::Lost) => Some("There is already a silence with this id. Try again.".to_owned()),
+        Err(error) => Some(explained(error)),
+    }
 }
 
 /// Every check must exist, since a silence of another covers nothing.
@@ -95,6 +113,11 @@ fn wanted<'a>(partitions: &'a [Partition], arguments: &AddSilence) -> Result<Vec
         let is_known = partitions.iter().any(|partition| partition.service() == Some(service));
         ensure!(is_known, BadUsage(format!("--service: {service} is not one of the stack's endpoint services")));
     }
+    let named = arguments.checks.iter().any(|check| check == GUARDS_OWN);
+    ensure!(
+        !named || arguments.services.is_empty(),
+        BadUsage(format!("--check: {GUARDS_OWN} belongs to no endpoint service: leave --service out"))
+    );
     let only_guards = arguments.checks.iter().all(|check| check == GUARDS_OWN);
     let guards = arguments.checks.iter().any(|check| check == GUARDS_OWN || check == "*");
     let is_wanted = |partition: &&Partition| match partition.service() {

@@ -3,7 +3,7 @@
 
 use clap::Parser;
 use guard_core::checks::{CheckContext, Group, History, Severity, checks_of, evaluate_checks};
-use guard_core::snapshot::{EndpointService, LoadBalancer, TargetGroup, Topology};
+use guard_core::snapshot::{EndpointService, LoadBalancer, PrivateDns, TargetGroup, Topology};
 use guard_core::testing::{
     at, connection, endpoint_service, listener, load_balancer, network, service, target, target_group, topology,
     with_context,
@@ -11,7 +11,7 @@ use guard_core::testing::{
 use privatelink_guard::args::{Cli, Command, Request};
 use privatelink_guard::output::{json, tree};
 use privatelink_guard::report::{Report, ServiceReport};
-use privatelink_guard::request::{self, Facts};
+use privatelink_guard::request::{self, Facts, Obstacles};
 
 const GROUPS: [Group; 3] = [Group::Connections, Group::Health, Group::Settings];
 
@@ -128,11 +128,16 @@ fn the_request_asks_only_for_what_aws_cannot_know() {
 
 #[test]
 fn the_request_waits_for_what_would_make_dbt_fail() {
-    let fails = |topology: &Topology| !request::obstacles(&report_of(topology)).is_empty();
+    let obstacles = |topology: &Topology| Obstacles::of(&report_of(topology));
+    let fails = |topology: &Topology| !obstacles(topology).failing.is_empty();
     assert!(!fails(&broken()), "one of two targets serves");
+    assert!(!obstacles(&broken()).unknown.is_empty(), "the network was not read");
     let group = TargetGroup { targets: Ok(vec![target(1, "unhealthy")]), ..target_group("pg") };
     assert!(fails(&topology(endpoint_service(), [load_balancer("pg", vec![group])])));
     let untrusted = connection(2, Some("999999999999"), "available");
     let others = Topology { connections: Some(Ok(vec![untrusted])), network: Some(network()), ..broken() };
     assert!(!fails(&others), "critical, but not for dbt");
+    let dns = PrivateDns { name: "pg.example.com".to_owned(), state: Some("failed".to_owned()), record: None };
+    let unverified = EndpointService { private_dns: Some(dns), ..endpoint_service() };
+    assert!(fails(&topology(unverified, [])), "the request says that dbt uses this name");
 }

@@ -78,7 +78,8 @@ fn failing(report: &Value) -> BTreeSet<String> {
     failing.map(line).collect()
 }
 
-/// What fires according to the guard's table, and is not unknown now. `visibility.lost` is about the functions' own calls.
+/// What fires according to the guard's table, and is not unknown now. `visibility.lost` is about the functions' own
+/// calls, and `connection.absent` about what only the table knows.
 fn firing(environment: &Environment) -> Result<BTreeSet<String>> {
     let table = environment.stack.output("StateTableName")?;
     let items = environment.aws.aws(&Caller::root(COMPANY), &["dynamodb", "scan", "--table-name", table])?;
@@ -90,7 +91,7 @@ fn firing(environment: &Environment) -> Result<BTreeSet<String>> {
         let key = item["item"]["S"].as_str().unwrap_or_default();
         let [_, check, resource] = key.splitn(3, '#').collect::<Vec<_>>()[..] else { continue };
         let is_known = alert["phase"] == json!("firing") && alert["unknown"].is_null();
-        if is_known && check != "visibility.lost" {
+        if is_known && !["visibility.lost", "connection.absent"].contains(&check) {
             let [severity, summary] =
                 ["severity", "summary"].map(|field| alert["finding"][field].as_str().unwrap_or_default());
             let service = item["service"]["S"].as_str().unwrap_or_default();

@@ -21,8 +21,8 @@ const MAX_HEALTHY_TARGETS: usize = 8;
 /// The report, in lines of at most `width` columns, but for commands, which are not broken.
 #[must_use]
 pub fn render(report: &Report, width: usize) -> String {
-    let account = report.account.as_deref().map(|account| format!("account {account}, ")).unwrap_or_default();
-    let mut text = format!("{account}{}, {:.0}\n", report.region, report.checked_at);
+    let account = report.account.as_deref().unwrap_or("unknown");
+    let mut text = format!("account {account}, {}, {:.0}\n", report.region, report.checked_at);
     for service in &report.services {
         text.push('\n');
         Tree { text: &mut text, width }.service(service);

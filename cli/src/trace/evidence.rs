@@ -109,7 +109,7 @@ impl GroupHealth {
 impl Rejections {
     fn evidence(&self) -> Vec<String> {
         match self.examples.is_empty() {
-            true => vec!["flow logs: nothing was rejected at the load balancer's interfaces".to_owned()],
+            true => vec!["flow logs: no rejected packet on the way was found in what was searched".to_owned()],
             false => self.examples.iter().map(|example| format!("flow logs: {example}")).collect(),
         }
     }
@@ -163,6 +163,7 @@ mod tests {
             totals: Ok(Totals::default()),
             rejections: None,
             freshness: Freshness::EndIsLate,
+            is_past: false,
         };
         let missing = missing(&facts).join("\n");
         for words in ["us-east-1", "--dbt-principal", "minutes late", "health of targets"] {
@@ -186,7 +187,8 @@ mod tests {
         let totals = Totals { counts: numbers.into_iter().collect(), unanswered: 4, groups, published: true };
         let endpoints = Endpoints { near: 2, of_dbt: true, ..Endpoints::default() };
         let (rejections, freshness) = (Some(Rejections::default()), Freshness::Settled);
-        let facts = Facts { endpoints: Ok(endpoints), totals: Ok(totals.clone()), rejections, freshness };
+        let facts =
+            Facts { endpoints: Ok(endpoints), totals: Ok(totals.clone()), rejections, freshness, is_past: false };
         assert_eq!(
             evidence(&facts, &totals),
             [
@@ -196,7 +198,7 @@ mod tests {
                 "1 flow blocked by the outbound rules of the load balancer's security groups",
                 "target group pg: between 0 and 2 healthy targets",
                 "about 27 flows at the load balancer came from its other clients: its numbers include theirs",
-                "flow logs: nothing was rejected at the load balancer's interfaces",
+                "flow logs: no rejected packet on the way was found in what was searched",
             ]
         );
     }

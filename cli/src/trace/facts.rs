@@ -13,6 +13,8 @@ pub struct Facts {
     pub rejections: Option<Rejections>,
     /// Whether CloudWatch has everything yet.
     pub freshness: Freshness,
+    /// Whether the time is so long ago that the endpoints' states may have been others.
+    pub is_past: bool,
 }
 
 /// The endpoints of the service that are dbt's, or all if dbt's accounts are not known.
@@ -26,6 +28,8 @@ pub struct Endpoints {
     pub waiting: Vec<String>,
     /// Whether these are dbt's.
     pub of_dbt: bool,
+    /// How many of the service's are of other accounts.
+    pub of_others: usize,
 }
 
 /// What the flow logs of the load balancer's interfaces say was rejected, in records.

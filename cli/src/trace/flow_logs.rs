@@ -95,6 +95,15 @@ struct Rejected {
 impl Logs<'_> {
     /// Searches the flow logs of all interfaces of these load balancers.
     pub async fn search(&self, path: &Path) -> Findings {
+        if path.load_balancers.is_empty() {
+            return Findings::gap("The load balancers are not known, and so neither are their flow logs.".to_owned());
+        }
+        if path.ports.is_empty() || path.targets.is_empty() {
+            return Findings::gap(
+                "The listeners or the targets could not be read, so rejections in flow logs cannot be assigned."
+                    .to_owned(),
+            );
+        }
         let descriptions = path.load_balancers.iter().map(interface_description).collect();
         let nodes = match self.observer.nodes(descriptions).await {
             Ok(nodes) => nodes,
@@ -305,12 +314,12 @@ fn not_recorded(nodes: &[Node], without: &[String]) -> Option<Gap> {
     (!without.is_empty()).then(|| Gap {
         what: format!(
             "No flow log of {} goes to CloudWatch Logs. With one, this shows which packets were rejected, and whose. A role \
-             must allow vpc-flow-logs.amazonaws.com to write them.",
+             (ROLE_ARN) must allow vpc-flow-logs.amazonaws.com to write them, in the service's Region.",
             listed(without)
         ),
         command: Some(format!(
             "aws ec2 create-flow-logs --resource-type NetworkInterface --resource-ids {} --traffic-type ALL \
-             --max-aggregation-interval 60 --log-group-name privatelink-flows --deliver-logs-permission-arn <role's ARN>",
+             --max-aggregation-interval 60 --log-group-name privatelink-flows --deliver-logs-permission-arn ROLE_ARN",
             without.join(" ")
         )),
     })

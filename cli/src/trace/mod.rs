@@ -40,6 +40,9 @@ pub const ACTIONS: [&str; 5] =
 /// How late CloudWatch may be. AWS gives no number; it is seldom later.
 const LATENESS: SignedDuration = SignedDuration::from_mins(5);
 
+/// For how long after a time the endpoints' states say what they were then.
+const STATES_HOLD: SignedDuration = SignedDuration::from_hours(1);
+
 /// What became of the requests to an endpoint service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trace {
@@ -47,6 +50,8 @@ pub struct Trace {
     pub service: ServiceId,
     /// Its name.
     pub name: Option<String>,
+    /// The account and the Region that were asked.
+    pub place: String,
     /// The time.
     pub span: Span,
     /// What was counted, or why it is not known.
@@ -80,7 +85,10 @@ pub async fn run(aws: &Aws, arguments: &args::Trace) -> Result<u8> {
     let span = Span::of(arguments, Timestamp::now())?;
     let session = Session::open(aws).await?;
     let question = Question::new(&session, &arguments.subject, None).await?;
-    let reader = Reader { observer: Observer::new(&session.config), session: &session, span, yes: arguments.yes };
+    let account = session.identity().await.map_or_else(|_| "unknown".to_owned(), |identity| identity.account);
+    let place = format!("account {account}, {}", session.region);
+    let reader =
+        Reader { observer: Observer::new(&session.config), place, session: &session, span, yes: arguments.yes };
     let traces = reader.traces(&question).await;
     for (number, trace) in traces.iter().enumerate() {
         let gap = if number > 0 { "\n" } else { "" };
@@ -93,6 +101,8 @@ pub async fn run(aws: &Aws, arguments: &args::Trace) -> Result<u8> {
 /// Reads what is known of the time.
 struct Reader<'a> {
     observer: Observer,
+    /// The account and the Region.
+    place: String,
     session: &'a Session,
     span: Span,
     yes: bool,
@@ -120,24 +130,32 @@ impl Reader<'_> {
         connections: &Observed<Vec<Connection>>,
         dbt: Option<&BTreeSet<AccountId>>,
     ) -> Trace {
-        let connections = connections.as_ref().map_err(explained);
-        let of_service = connections.map(|all| of_service(all, service, dbt));
+        // A list of the connections of a service that is not there is empty, and says nothing.
+        let connections = topology.service(service).and_then(|_| connections.as_ref().map_err(explained));
+        let of_service = connections.as_ref().map(|all| of_service(all, service, dbt)).map_err(Clone::clone);
+        let of_all = connections.as_ref().map_or(0, |all| self::of_service(all, service, None).len());
         let path = topology.load_balancers_of(service);
         let load_balancers = path.as_deref().unwrap_or_default();
         let subjects = subjects(service, of_service.as_deref().ok(), load_balancers, &self.session.region);
+        let now = Timestamp::now();
         let Findings { rejections, gaps } = self.logs().search(&Path::of(load_balancers)).await;
         let measured = self.measure(&subjects).await;
         let facts = Facts {
-            endpoints: of_service.map(|connections| endpoints(&connections, &self.session.region, dbt.is_some())),
+            endpoints: of_service.map(|connections| Endpoints {
+                of_others: of_all - connections.len(),
+                ..endpoints(&connections, &self.session.region, dbt.is_some())
+            }),
             totals: measured.as_ref().map(Measured::totals).map_err(Clone::clone),
             rejections,
-            freshness: freshness(self.span, Timestamp::now()),
+            freshness: freshness(self.span, now),
+            is_past: now.duration_since(self.span.to) > STATES_HOLD,
         };
         let unread = path.as_ref().err().map(|why| Gap::new(format!("What is behind the endpoint service: {why}")));
         let unknown = missing(&facts).into_iter().map(Gap::new);
         Trace {
             service: service.clone(),
             name: topology.service(service).ok().and_then(|service| service.name.clone()),
+            place: self.place.clone(),
             span: self.span,
             decision: decide(&facts),
             missing: unread.into_iter().chain(unknown).chain(gaps).collect(),
@@ -208,6 +226,7 @@ fn endpoints(connections: &[&Connection], region: &str, of_dbt: bool) -> Endpoin
         far: far.iter().filter_map(|connection| connection.region.clone()).collect(),
         waiting: waiting.iter().map(|connection| format!("{} ({})", connection.endpoint, connection.state)).collect(),
         of_dbt,
+        of_others: 0,
     }
 }
 
@@ -215,7 +234,7 @@ fn freshness(span: Span, now: Timestamp) -> Freshness {
     let settled = now - LATENESS;
     if span.to <= settled {
         Freshness::Settled
-    } else if span.from < settled {
+    } else if settled.duration_since(span.from) * 2 >= span.length() {
         Freshness::EndIsLate
     } else {
         Freshness::AllIsLate
@@ -262,6 +281,7 @@ mod tests {
             far: vec!["us-east-1".to_owned()],
             waiting: vec![format!("{} (pendingAcceptance)", endpoint(3))],
             of_dbt: true,
+            of_others: 0,
         };
         assert_eq!(endpoints(&of_dbt, REGION, true), expected);
         let of_all = endpoints(&of_service(&all, &service(1), None), REGION, false);
@@ -291,6 +311,8 @@ mod tests {
             (at(9, 30), Freshness::Settled),
             (at(9, 25), Freshness::Settled),
             (at(9, 24), Freshness::EndIsLate),
+            (at(9, 15), Freshness::EndIsLate),
+            (at(9, 14), Freshness::AllIsLate),
             (at(9, 4), Freshness::AllIsLate),
         ];
         for (now, expected) in table {

@@ -82,7 +82,8 @@ fn heading(trace: &Trace, zone: &TimeZone) -> String {
     let minutes = period.as_mins();
     let each = if minutes == 1 { "minute".to_owned() } else { format!("{minutes} minutes") };
     format!(
-        "endpoint service{name}, {}\n{} to {} ({}), per {each}\n",
+        "{}\nendpoint service{name}, {}\n{} to {} ({}), per {each}\n",
+        trace.place,
         trace.service,
         day(from, "%Y-%m-%d %H:%M"),
         day(to, "%Y-%m-%d %H:%M"),
@@ -164,6 +165,7 @@ mod tests {
         let period = SignedDuration::from_mins(1);
         let to = from + period * i32::try_from(periods.len()).unwrap();
         Trace {
+            place: "account 111122223333, eu-central-1".to_owned(),
             service: service(1),
             name: Some("pg\u{202e}".to_owned()),
             span: Span { from, to, period },
@@ -192,6 +194,7 @@ mod tests {
             text,
             format!(
                 "\
+account 111122223333, eu-central-1
 endpoint service pg, {}
 2026-03-14 08:00 to 2026-03-14 08:04 (UTC+00:00), per minute
 

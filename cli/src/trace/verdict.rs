@@ -73,10 +73,15 @@ pub fn decide(facts: &Facts) -> Decision {
     } else {
         match Stages::of(facts, totals) {
             Some(stages) => stages.verdict(facts, totals),
-            None => (Verdict::Unknown, unclear(totals)),
+            None => (Verdict::Unknown, unclear(facts, totals)),
         }
     };
-    Decision { verdict, sentence, evidence: evidence(facts, totals) }
+    let is_early = verdict == Verdict::NotSent || verdict == Verdict::StoppedBeforeLoadBalancer;
+    let late = match facts.freshness {
+        Freshness::EndIsLate if is_early => " CloudWatch may not have counted the last minutes yet.",
+        _ => "",
+    };
+    Decision { verdict, sentence: sentence + late, evidence: evidence(facts, totals) }
 }
 
 /// Whether no request is known of: neither at the endpoints that have metrics nor, if others may have sent some, behind.
@@ -132,12 +137,6 @@ fn without_requests(facts: &Facts, totals: &Totals) -> (Verdict, String) {
         Ok(endpoints) => endpoints,
         Err(why) => return unknown(&format!("which endpoints there are is not known ({why})")),
     };
-    if endpoints.near == 0 && endpoints.far.is_empty() {
-        return without_endpoint(endpoints);
-    }
-    if !totals.published {
-        return unknown("CloudWatch has no value at all of the endpoint service and its load balancer in this time");
-    }
     let (active, carried) = (totals.counts.of(Metric::Active), totals.counts.of(Metric::ServiceBytes));
     if let (Some(active @ 1..), Some(carried @ 1..)) = (active, carried) {
         let open = counted(active, "connection");
@@ -147,6 +146,12 @@ fn without_requests(facts: &Facts, totals: &Totals) -> (Verdict, String) {
         );
         return (Verdict::GotThrough, sentence);
     }
+    if endpoints.near == 0 && endpoints.far.is_empty() {
+        return without_endpoint(endpoints, facts.is_past);
+    }
+    if !totals.published {
+        return unknown("CloudWatch has no value at all of the endpoint service and its load balancer in this time");
+    }
     if !endpoints.far.is_empty() {
         return unknown("requests from another Region are counted only once they reach the load balancer");
     }
@@ -155,8 +160,24 @@ fn without_requests(facts: &Facts, totals: &Totals) -> (Verdict, String) {
 }
 
 /// Nobody is connected.
-fn without_endpoint(endpoints: &Endpoints) -> (Verdict, String) {
+fn without_endpoint(endpoints: &Endpoints, is_past: bool) -> (Verdict, String) {
     let whose = if endpoints.of_dbt { "dbt's" } else { "the consumers'" };
+    if endpoints.waiting.is_empty() && endpoints.of_others > 0 {
+        let sentence = format!(
+            "No request of dbt's was counted, and who dbt is may be wrong: none of the service's {} is of the accounts given \
+             as dbt's (--dbt-principal, or the stack's DbtPrincipals).",
+            counted(u64::try_from(endpoints.of_others).unwrap_or(u64::MAX), "endpoint")
+        );
+        return (Verdict::Unknown, sentence);
+    }
+    if is_past {
+        let now =
+            if endpoints.waiting.is_empty() { "it does not exist".to_owned() } else { listed(&endpoints.waiting) };
+        let sentence = format!(
+            "No request was counted, and whether {whose} endpoint was connected then is not known. Now: {now}."
+        );
+        return (Verdict::Unknown, sentence);
+    }
     if endpoints.waiting.is_empty() {
         let sentence = format!("No request can have been sent: {whose} endpoint does not exist.");
         return (Verdict::NotSent, sentence);
@@ -185,6 +206,8 @@ impl Stages {
         let is_silent =
             sent < u64::MAX && counts.of(Metric::ServiceBytes).is_some_and(|bytes| is_unanswered(sent, bytes));
         match stages {
+            // The load balancer's other clients may have sent all of them.
+            Self { through: 1.., .. } if facts.endpoints.is_err() => None,
             Self { behind: 0, through: 1.., .. } if counts.of(Metric::Bytes).is_none() => None,
             Self { before: 0, behind: 0, .. } if is_silent => None,
             // What was answered was not theirs.
@@ -222,7 +245,20 @@ impl Stages {
                     why_behind(self, facts, totals)
                 )
             }
-            _ => format!("The requests got through to the targets: {}.", self.conversation(facts, &totals.counts)),
+            _ => {
+                let whose = match others_may_send(facts) {
+                    true => {
+                        " They may be of the load balancer's other clients: AWS does not count the requests of endpoints in \
+                         other Regions."
+                    }
+                    false => "",
+                };
+                let conversation = self.conversation(facts, &totals.counts);
+                format!(
+                    "Requests got through to the targets: {conversation}. These are sums: single requests may still have \
+                     failed.{whose}"
+                )
+            }
         }
     }
 
@@ -320,10 +356,16 @@ fn why_behind(stages: Stages, facts: &Facts, totals: &Totals) -> String {
 }
 
 /// The sentence for numbers that are incomplete, or include those of other clients.
-fn unclear(totals: &Totals) -> String {
+fn unclear(facts: &Facts, totals: &Totals) -> String {
     let count = |metric| totals.counts.of(metric).unwrap_or_default();
     let began = format!("{} began at the endpoint service", counted(count(Metric::Connections), "connection"));
     let flows = counted(count(Metric::Flows), "flow");
+    if let Err(why) = &facts.endpoints {
+        return format!(
+            "Where the requests stopped is unknown: which endpoints there are is not known ({why}), and the load balancer's \
+             {flows} may be of its other clients."
+        );
+    }
     if totals.counts.of(Metric::Flows).is_none() {
         return format!("Where the requests stopped is unknown: {began}, and nothing is known of the load balancer.");
     }
@@ -371,6 +413,7 @@ mod tests {
             totals: Ok(Totals { counts, unanswered, groups, published: true }),
             rejections: None,
             freshness: Freshness::Settled,
+            is_past: false,
         }
     }
 
@@ -433,7 +476,8 @@ mod tests {
                 GotThrough, "5 connections"),
             ("only others", near(), &[(Connections, 5), (ServiceBytes, 600), (Flows, 100), (Bytes, 900_000)],
                 Unknown, "carried only 600 B"),
-            ("from afar", far(), &[(Flows, 5), (Bytes, 50_000)], GotThrough, "5 flows"),
+            ("from afar", far(), &[(Flows, 5), (Bytes, 50_000)], GotThrough, "5 flows, with 50.0 kB in both directions. These \
+                are sums: single requests may still have failed. They may be of the load balancer's other clients"),
             ("nothing of the load balancer", near(), &[(Connections, 5)], Unknown, "nothing is known of the load balancer"),
             ("nothing of the answers", near(), &[(Connections, 5), (Flows, 5)],
                 Unknown, "nothing is known of the answers"),
@@ -499,7 +543,15 @@ mod tests {
         assert_eq!(decide(&facts(none.clone(), of_others)).verdict, NotSent);
         let of_a_deleted_one: &[(Metric, u64)] = &[(Connections, 5), (Flows, 5), (Bytes, 90_000)];
         assert_eq!(decide(&facts(none.clone(), of_a_deleted_one)).verdict, GotThrough);
+        let of_others = Endpoints { of_others: 2, ..none.clone() };
+        let decision = decide(&facts(of_others, silence));
+        assert_eq!(decision.verdict, Unknown, "the accounts given as dbt's may be wrong");
+        assert!(decision.sentence.contains("none of the service's 2 endpoints"), "{}", decision.sentence);
         let waiting = Endpoints { waiting: vec!["vpce-1 (pendingAcceptance)".to_owned()], ..none };
+        let long_ago = Facts { is_past: true, ..facts(waiting.clone(), silence) };
+        assert_eq!(decide(&long_ago).verdict, Unknown, "it may have been connected then");
+        let in_use: &[(Metric, u64)] = &[(Connections, 0), (Active, 2), (ServiceBytes, 900)];
+        assert_eq!(decide(&facts(waiting.clone(), in_use)).verdict, GotThrough, "it was connected then");
         let decision = decide(&facts(waiting, silence));
         assert_eq!(decision.verdict, StoppedBeforeLoadBalancer);
         assert!(decision.sentence.contains("vpce-1 (pendingAcceptance)"), "{}", decision.sentence);
@@ -516,7 +568,9 @@ mod tests {
         unread.totals = Err("You lack the permission cloudwatch:GetMetricData".to_owned());
         let mut nobody_knows = facts(near(), silence);
         nobody_knows.endpoints = Err("You lack the permission ec2:DescribeVpcEndpointConnections".to_owned());
-        for facts in [late, unpublished, unread, nobody_knows] {
+        let mut of_anybody = facts(near(), &[(Connections, 0), (Flows, 100), (Bytes, 1_000_000)]);
+        of_anybody.endpoints = Err("You lack the permission ec2:DescribeVpcEndpointConnections".to_owned());
+        for facts in [late, unpublished, unread, nobody_knows, of_anybody] {
             let decision = decide(&facts);
             assert_eq!(decision.verdict, Unknown, "{}", decision.sentence);
         }

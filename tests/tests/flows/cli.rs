@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::process::Output;
 
 use anyhow::{Result, ensure};
-use flows::company::TARGETS;
+use flows::company::{DBT_CIDR, TARGETS};
 use flows::environment::{Environment, with_environment};
 use flows::local_aws::{Caller, LocalAws, text};
 use flows::stack::Function::HealthWatcher;
@@ -16,21 +16,22 @@ use serde_json::{Value, json};
 fn the_exit_status_says_what_the_tree_says() -> Result<()> {
     with_environment(|environment| {
         let Environment { aws, postgres, .. } = environment;
-        // One instance serves two zones, and dbt has not asked yet: both are info.
+        // dbt has not asked yet, and whether it ever had an endpoint only the guard's table knows.
         let (report, status) = cli::check(environment, &[])?;
-        ensure!(status == Some(0), "{report:#}");
-        ensure!(cli::check(environment, &["--fail-on", "info"])?.1 == Some(1));
+        ensure!(status == Some(2) && unknown(&report) == ["connection.absent", "connection.absent"], "{report:#}");
+        ensure!(cli::check(environment, &["--fail-on", "info"])?.1 == Some(1), "one instance serves two zones");
 
         postgres.set_health(aws, TARGETS[0], "unhealthy")?;
         ensure!(cli::check(environment, &[])?.1 == Some(1), "a warning");
-        ensure!(cli::check(environment, &["--fail-on", "critical"])?.1 == Some(0), "only a warning");
+        ensure!(cli::check(environment, &["--fail-on", "critical"])?.1 == Some(2), "only a warning");
         let tree = as_root(aws, &["check", "--stack", "guard", "--service", &postgres.service])?;
         let tree = words(tree)?;
         ensure!(tree.contains("✗ fail, warning target-group.health: 1 of 3 targets unhealthy in postgres"), "{tree}");
         ensure!(!tree.contains('\u{1b}'), "no colours where there is no terminal");
 
         aws.fail("elasticloadbalancing:DescribeTargetHealth", "Throttling", 400)?;
-        ensure!(cli::check(environment, &["--fail-on", "critical"])?.1 == Some(2), "unknown is not all right");
+        let (report, status) = cli::check(environment, &["--fail-on", "critical"])?;
+        ensure!(status == Some(2) && unknown(&report).contains(&"target-group.health"), "{report:#}");
         aws.clear_faults()?;
         postgres.set_health(aws, TARGETS[0], "healthy")?;
         ensure!(as_root(aws, &["check", "--servce"])?.status.code() == Some(64));
@@ -52,10 +53,12 @@ fn without_a_stack_it_finds_the_services_and_does_not_guess_who_dbt_is() -> Resu
 
         // Before there is an endpoint service.
         let balancer = &postgres.load_balancer;
-        let preflight = as_root(aws, &["check", "--load-balancer", balancer, "--ports", "5432"])?;
-        let (status, tree) = (preflight.status, words(preflight)?);
+        let preflight =
+            |port| as_root(aws, &["check", "--load-balancer", balancer, "--ports", port, "--cidrs", DBT_CIDR]);
+        let ready = preflight("5432")?;
+        let (status, tree) = (ready.status, words(ready)?);
         ensure!(status.success() && tree.contains("create-vpc-endpoint-service-configuration"), "{tree}");
-        let wrong = as_root(aws, &["check", "--load-balancer", balancer, "--ports", "22"])?;
+        let wrong = preflight("22")?;
         ensure!(wrong.status.code() == Some(1) && words(wrong)?.contains("on port 22"));
         Ok(())
     })
@@ -96,7 +99,14 @@ fn a_silence_of_the_command_holds_alerts_back_until_it_is_removed() -> Result<()
         };
         let service = ["--service", &postgres.service];
         let what = ["--check", "target-group.health", "--for", "2h", "--comment", "database upgrade"];
-        silence(&[&["add"], &what[..], &service].concat())?;
+        let said = silence(&[&["add"], &what[..], &service].concat())?;
+        ensure!(
+            said.contains(&format!("in: account {COMPANY}, eu-central-1")) && said.contains(&postgres.service),
+            "{said}"
+        );
+        let of_the_guard =
+            [&["silence", "add", "--stack", "guard", "--check", "visibility.lost"], &what[2..], &service];
+        ensure!(as_root(aws, &of_the_guard.concat())?.status.code() == Some(64), "it belongs to no service");
         let list = silence(&["list"])?;
         ensure!(list.contains("why: database upgrade") && list.contains(&format!("by: arn:aws:iam::{COMPANY}:root")));
 
@@ -159,6 +169,13 @@ fn the_printed_policy_is_what_the_command_needs_and_nothing_more() -> Result<()>
         postgres.tag_target_group(aws, "remove-tags", "privatelink-guard:hostname")?;
         gitlab.remove_listener(aws, &listener)
     })
+}
+
+/// The checks that are unknown.
+fn unknown(report: &Value) -> Vec<&str> {
+    let services = report["services"].as_array().into_iter().flatten();
+    let results = services.flat_map(|service| service["results"].as_array().into_iter().flatten());
+    results.filter(|result| result["status"] == "unknown").filter_map(|result| result["check"].as_str()).collect()
 }
 
 /// What was printed, without the lines of the tree and of the terminal.

@@ -1,8 +1,9 @@
 //! `listener.certificate`: is the certificate of each TLS listener valid, and for how long, and does it cover the private
 //! DNS name?
 //!
-//! Only the default certificate of a listener counts, not those it adds by name (SNI). ACM renews the certificates that it issued, if it can validate their
-//! names; imported ones expire. A certificate outside ACM (an IAM server certificate) cannot be read: unknown.
+//! Only the default certificate of a listener counts, not those it adds by name (SNI). ACM renews the certificates that it
+//! issued, if it can validate their names; imported ones expire. A certificate outside ACM (an IAM server certificate)
+//! cannot be read: unknown.
 
 use jiff::SignedDuration;
 

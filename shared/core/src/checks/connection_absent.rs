@@ -56,7 +56,9 @@ fn judge(connections: &[Connection], context: CheckContext<'_>) -> Status {
         Some(history) if history.had_connection => Status::fail(lost(&of_dbt, context)),
         Some(_) => Status::fail(waiting(context)),
         None => Status::Unknown(
-            "the guard's table could not be read, so it is unknown whether dbt ever connected".to_owned(),
+            "dbt has no endpoint that is available or being set up, and without the guard's table it is unknown whether it ever \
+             had one"
+                .to_owned(),
         ),
     }
 }
