@@ -96,8 +96,10 @@ Exit status:
 
 const REQUEST_EXAMPLES: &str = "\
 Examples:
-  privatelink-guard request --service vpce-svc-0123456789abcdef0 --platform Postgres --environment US
-  privatelink-guard request --service vpce-svc-0123456789abcdef0 --environment EMEA --dns git.example.com
+  privatelink-guard request --stack privatelink-guard --environment US
+  privatelink-guard request --service vpce-svc-0123456789abcdef0 \\
+      --dbt-principal arn:aws:iam::<dbt-account-id>:root --cidrs <networks> \\
+      --environment EMEA --dns git.example.com
 
 The text goes to dbt Support.
 

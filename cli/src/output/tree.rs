@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use guard_core::checks::{CheckResult, Finding, Severity, Status};
 use guard_core::text::visible;
 
-use crate::report::{Part, PartKind, Report, ServiceReport, State, Summary};
+use crate::report::{Part, PartKind, Report, State, Summary};
 
 /// The address of a check's section in the runbook.
 const RUNBOOK: &str = "docs/checks.md#";
@@ -25,7 +25,7 @@ pub fn render(report: &Report, width: usize) -> String {
     let mut text = format!("account {account}, {}, {:.0}\n", report.region, report.checked_at);
     for service in &report.services {
         text.push('\n');
-        Tree { text: &mut text, width }.service(service);
+        Tree { text: &mut text, width }.part(&service.path, "", "");
     }
     let _ = writeln!(text, "\n{}", summary_line(report));
     text
@@ -51,10 +51,6 @@ struct Tree<'a> {
 }
 
 impl Tree<'_> {
-    fn service(&mut self, service: &ServiceReport) {
-        self.part(&service.path, "", "");
-    }
-
     /// A part's line, its results, and the parts behind it. `lead` is drawn before its own line, `below` before the others.
     fn part(&mut self, part: &Part, lead: &str, below: &str) {
         let detail = part.detail.as_deref().map(|detail| format!(", {}", visible(detail))).unwrap_or_default();
