@@ -369,16 +369,32 @@ impl Company {
     /// # Errors
     /// If a command fails. The listener's ARN and the certificate's.
     pub fn add_tls(&self, aws: &LocalAws, days: i64) -> Result<[String; 2]> {
-        let run = |arguments: &[&str]| self.administer(aws, arguments);
-        let requested =
-            run(&["acm", "request-certificate", "--domain-name", "pg.example.com", "--validation-method", "DNS"])?;
-        let certificate = text(&requested, "/CertificateArn")?;
-        aws.set_certificate_expiry(&certificate, days)?;
+        let certificate = self.certificate(aws, days)?;
         #[rustfmt::skip]
-        let created = run(&["elbv2", "create-listener", "--load-balancer-arn", &self.load_balancer, "--protocol", "TLS",
+        let created = self.administer(aws, &["elbv2", "create-listener", "--load-balancer-arn", &self.load_balancer, "--protocol", "TLS",
             "--port", "8443", "--certificates", &format!("CertificateArn={certificate}"),
             "--default-actions", &format!("Type=forward,TargetGroupArn={}", self.target_group)])?;
         Ok([text(&created, "/Listeners/0/ListenerArn")?, certificate])
+    }
+
+    /// The administrator adds a certificate that expires after this many days to a listener, for clients that ask for its
+    /// name.
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn add_certificate(&self, aws: &LocalAws, listener: &str, days: i64) -> Result<()> {
+        let certificate = format!("CertificateArn={}", self.certificate(aws, days)?);
+        #[rustfmt::skip]
+        let add = ["elbv2", "add-listener-certificates", "--listener-arn", listener, "--certificates", &certificate];
+        self.administer(aws, &add).map(drop)
+    }
+
+    fn certificate(&self, aws: &LocalAws, days: i64) -> Result<String> {
+        #[rustfmt::skip]
+        let request = ["acm", "request-certificate", "--domain-name", "pg.example.com", "--validation-method", "DNS"];
+        let certificate = text(&self.administer(aws, &request)?, "/CertificateArn")?;
+        aws.set_certificate_expiry(&certificate, days)?;
+        Ok(certificate)
     }
 
     /// The administrator deletes a listener.

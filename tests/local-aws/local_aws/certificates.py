@@ -31,7 +31,7 @@ def status_of(certificate):
 def in_use_by(arn):
     """The load balancers with a listener that has the certificate."""
     return sorted({listener["LoadBalancerArn"] for listener in alb._listeners.values()
-                   if arn in listener.get("Certificates", [])})
+                   if arn in [*listener.get("Certificates", []), *listener.get("CertificateList", [])]})
 
 
 def view(certificate):

@@ -463,16 +463,20 @@ def _check_tls(protocol, request, current=None):
         raise ApiError("TooManyCertificates", f"Up to '1' certificate ARNs can be specified, but '{len(asked)}' were "
                                               "specified")
     for arn in asked:
-        if ":acm:" not in arn:
-            continue  # a server certificate of IAM
-        certificate = acm._get_local_certificate(arn)
-        if not certificate:
-            raise ApiError("CertificateNotFound", f"Certificate '{arn}' not found")
-        if certificates.status_of(certificate) != "ISSUED":
-            raise ApiError("UnsupportedCertificate", f"The certificate '{arn}' must have a fully-qualified domain "
-                                                     "name, a supported signature, and a supported key size.")
+        _check_certificate(arn)
     if not request.get("SslPolicy", "ELBSecurityPolicy-").startswith("ELBSecurityPolicy-"):
         raise ApiError("SSLPolicyNotFound", f"SSL policy '{request['SslPolicy']}' not found")
+
+
+def _check_certificate(arn):
+    if ":acm:" not in arn:
+        return  # a server certificate of IAM
+    certificate = acm._get_local_certificate(arn)
+    if not certificate:
+        raise ApiError("CertificateNotFound", f"Certificate '{arn}' not found")
+    if certificates.status_of(certificate) != "ISSUED":
+        raise ApiError("UnsupportedCertificate", f"The certificate '{arn}' must have a fully-qualified domain "
+                                                 "name, a supported signature, and a supported key size.")
 
 
 def _check_protocols(protocol, actions):
@@ -500,6 +504,52 @@ def describe_listeners(request):
         _load_balancer(request["LoadBalancerArn"])
         rows = [row for row in rows if row["LoadBalancerArn"] == request["LoadBalancerArn"]]
     return elb_page(request, "Listeners", [listener_view(listener) for listener in rows])
+
+
+# The certificates of a TLS listener besides its default one, for the names that clients ask for (SNI).
+
+def _tls_listener(arn):
+    listener = alb._listeners.get(arn)
+    if not listener:
+        raise ApiError("ListenerNotFound", f"Listener '{arn}' not found")
+    if listener["Protocol"] != "TLS" and alb._lbs[listener["LoadBalancerArn"]]["Type"] == "network":
+        raise ApiError("ValidationError", f"A certificate cannot be specified for {listener['Protocol']} listeners")
+    return listener
+
+
+def _in_list(listener):
+    return [{"CertificateArn": arn, "IsDefault": False} for arn in listener.get("CertificateList", [])]
+
+
+@ELB.action("AddListenerCertificates")
+def add_listener_certificates(request):
+    """One certificate per call. Adding it again changes nothing."""
+    listener = _tls_listener(request["ListenerArn"])
+    arns = [certificate["CertificateArn"] for certificate in request["Certificates"]]
+    if len(arns) != 1:
+        raise ApiError("TooManyCertificates", f"Up to '1' certificate ARNs can be specified, but '{len(arns)}' were "
+                                              "specified")
+    _check_certificate(arns[0])
+    listener["CertificateList"] = list(dict.fromkeys([*listener.get("CertificateList", []), *arns]))
+    return {"Certificates": _in_list(listener)}
+
+
+@ELB.action("RemoveListenerCertificates")
+def remove_listener_certificates(request):
+    listener = _tls_listener(request["ListenerArn"])
+    removed = [certificate["CertificateArn"] for certificate in request["Certificates"]]
+    if set(removed) & set(listener.get("Certificates", [])):
+        raise ApiError("OperationNotPermitted", "Default certificates cannot be removed")
+    listener["CertificateList"] = [arn for arn in listener.get("CertificateList", []) if arn not in removed]
+    return {}
+
+
+@ELB.action("DescribeListenerCertificates")
+def describe_listener_certificates(request):
+    """The default certificate, and the list, which can hold it as well."""
+    listener = _tls_listener(request["ListenerArn"])
+    default = [{"CertificateArn": arn, "IsDefault": True} for arn in listener.get("Certificates", [])]
+    return elb_page(request, "Certificates", default + _in_list(listener))
 
 
 def rule_view(rule):

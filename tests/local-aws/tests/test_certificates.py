@@ -119,6 +119,27 @@ def test_a_tls_listener_has_its_certificate_and_policy(provider, acm, certificat
     assert error_code(acm.describe_certificate, CertificateArn=certificate) == "ResourceNotFoundException"
 
 
+def test_a_listener_has_certificates_for_other_names(aws, provider, acm, certificate, tls):
+    by_arn = {"ListenerArn": tls(certificate)["ListenerArn"]}
+    others = [acm.request_certificate(DomainName=f"{name}.example.com")["CertificateArn"] for name in "ab"]
+    for arn in (*others, others[0], certificate):
+        answer = provider.elb.add_listener_certificates(**by_arn, Certificates=[{"CertificateArn": arn}])
+    listed = [{"CertificateArn": arn, "IsDefault": False} for arn in (*others, certificate)]
+    assert answer["Certificates"] == listed
+    pages = provider.elb.get_paginator("describe_listener_certificates").paginate(
+        **by_arn, PaginationConfig={"PageSize": 2})
+    assert [row for page in pages for row in page["Certificates"]] == [
+        {"CertificateArn": certificate, "IsDefault": True}, *listed]
+    assert described(acm, others[1])["InUseBy"] == [provider.load_balancer]
+    provider.elb.remove_listener_certificates(**by_arn, Certificates=[{"CertificateArn": others[1]}])
+    assert described(acm, others[1])["InUseBy"] == []
+    assert error_code(provider.elb.remove_listener_certificates, **by_arn,
+                      Certificates=[{"CertificateArn": certificate}]) == "OperationNotPermitted"
+    assert error_code(provider.elb.add_listener_certificates, **by_arn,
+                      Certificates=[{"CertificateArn": MISSING}]) == "CertificateNotFound"
+    assert error_code(provider.elb.describe_listener_certificates, ListenerArn=provider.listen()) == "ValidationError"
+
+
 def test_tls_listeners_that_elb_refuses(aws, provider, acm, certificate, tls):
     assert error_code(tls) == "ValidationError"
     assert error_code(tls, MISSING) == "CertificateNotFound"

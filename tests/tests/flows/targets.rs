@@ -45,6 +45,10 @@ fn a_certificate_is_reported_before_it_expires() -> Result<()> {
         aws.set_certificate_expiry(&certificate, 300)?;
         environment.run(DriftWatcher)?;
         mailbox.wait("[RESOLVED]", "certificate of gitlab:8443 is valid for 300 days")?;
+
+        // One more, for clients that ask for its name. The change itself starts drift-watcher.
+        gitlab.add_certificate(aws, &listener, 20)?;
+        mailbox.wait("[WARNING]", "certificate of gitlab:8443 expires in 20 days")?;
         gitlab.remove_listener(aws, &listener)
     })
 }

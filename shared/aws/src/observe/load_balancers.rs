@@ -95,10 +95,24 @@ impl Observer {
         const CALL: &str = "elasticloadbalancing:DescribeListeners";
         let call = self.elb.describe_listeners().load_balancer_arn(load_balancer.as_str());
         let parse = |row: &elb::Listener| {
-            listener(row)
-                .ok_or_else(|| malformed_response(CALL, "a listener lacks its port, protocol, or a target group's ARN"))
+            listener(row).ok_or_else(|| {
+                malformed_response(CALL, "a listener lacks its ARN, port, protocol, or a target group's ARN")
+            })
         };
         list!(self, CALL, call, listeners, next_marker, parse)
+    }
+
+    /// The certificates that `listener` has besides its default one. It can be among them as well.
+    /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DescribeListenerCertificates.html>
+    pub(super) async fn certificates_by_name(&self, listener: &str) -> Observed<Vec<String>> {
+        const CALL: &str = "elasticloadbalancing:DescribeListenerCertificates";
+        let call = self.elb.describe_listener_certificates().listener_arn(listener);
+        let parse = |row: &elb::Certificate| match (row.certificate_arn(), row.is_default()) {
+            (Some(arn), Some(is_default)) => Ok((arn.to_owned(), is_default)),
+            _ => Err(malformed_response(CALL, "a certificate lacks its ARN, or whether it is the default")),
+        };
+        let listed: Observed<Vec<(String, bool)>> = list!(self, CALL, call, certificates, next_marker, parse);
+        Ok(listed?.into_iter().filter(|(_, is_default)| !is_default).map(|(arn, _)| arn).collect())
     }
 
     /// The targets of `group` with their health: one call.
@@ -184,10 +198,12 @@ fn listener(row: &elb::Listener) -> Option<Listener> {
         weighted.chain(action.target_group_arn().filter(|_| config.is_empty()).map(Some))
     });
     Some(Listener {
+        arn: row.listener_arn()?.to_owned(),
         port: row.port().and_then(|port| port.try_into().ok())?,
         protocol: row.protocol()?.as_str().to_owned(),
         forwards_to: forwards.map(|arn| arn?.parse().ok()).collect::<Option<_>>()?,
         certificate: row.certificates().first().and_then(elb::Certificate::certificate_arn).map(ToOwned::to_owned),
+        certificates_by_name: None,
     })
 }
 
@@ -257,8 +273,8 @@ mod tests {
             .forward_config(config)
             .set_target_group_arn(alone.map(ToOwned::to_owned))
             .build();
-        let row = elb::Listener::builder().port(5432).protocol(elb::ProtocolEnum::Tcp).default_actions(action).build();
-        let listener = listener(&row).unwrap();
+        let row = elb::Listener::builder().listener_arn("arn").port(5432).protocol(elb::ProtocolEnum::Tcp);
+        let listener = listener(&row.default_actions(action).build()).unwrap();
         assert_eq!((listener.port, listener.protocol.as_str()), (5432, "TCP"));
         listener.forwards_to.iter().map(|arn| arn.resource().split('/').nth(1).unwrap().to_owned()).collect()
     }
@@ -291,12 +307,17 @@ mod tests {
         assert!(description(&gateway.build()).is_some(), "it has no scheme");
         let forwards = |arn: &str| {
             let action = elb::Action::builder().r#type(elb::ActionTypeEnum::Forward).target_group_arn(arn).build();
-            elb::Listener::builder().port(5432).protocol(elb::ProtocolEnum::Tcp).default_actions(action)
+            elb::Listener::builder()
+                .listener_arn("arn")
+                .port(5432)
+                .protocol(elb::ProtocolEnum::Tcp)
+                .default_actions(action)
         };
         let arn = group("a", 1).target_group_arn.unwrap();
         assert!(listener(&forwards(&arn).build()).is_some());
         assert!(listener(&forwards("garbage").build()).is_none(), "an ARN that does not parse");
         assert!(listener(&forwards(&arn).set_protocol(None).build()).is_none());
+        assert!(listener(&forwards(&arn).set_listener_arn(None).build()).is_none());
     }
 
     #[test]

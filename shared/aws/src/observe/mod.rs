@@ -38,7 +38,7 @@ use tokio::time::Instant;
 use crate::errors::{call_error, malformed_response};
 
 /// Everything that is read, as IAM names its actions; but for flow logs, which only the command line reads.
-pub const ACTIONS: [&str; 20] = [
+pub const ACTIONS: [&str; 21] = [
     "acm:DescribeCertificate",
     "cloudwatch:GetMetricData",
     "ec2:DescribeInstances",
@@ -52,6 +52,7 @@ pub const ACTIONS: [&str; 20] = [
     "ec2:DescribeVpcEndpointServiceConfigurations",
     "ec2:DescribeVpcEndpointServicePermissions",
     "ec2:GetManagedPrefixListEntries",
+    "elasticloadbalancing:DescribeListenerCertificates",
     "elasticloadbalancing:DescribeListeners",
     "elasticloadbalancing:DescribeLoadBalancerAttributes",
     "elasticloadbalancing:DescribeLoadBalancers",

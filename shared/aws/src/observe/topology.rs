@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use futures_util::future::join_all;
 use guard_core::ids::{Arn, ServiceId};
 use guard_core::snapshot::{
-    CallError, Certificate, Coverage, EndpointService, LoadBalancer, Network, Observed, Target, TargetGroup, Topology,
-    interface_description,
+    CallError, Certificate, Coverage, EndpointService, Listener, LoadBalancer, Network, Observed, Target, TargetGroup,
+    Topology, interface_description,
 };
 
 use super::Observer;
@@ -55,10 +55,10 @@ impl Observer {
     /// 1. the services; with settings, their connections and notifications;
     /// 2. their load balancers and listeners; with settings, principals and attributes;
     /// 3. target groups and the health of the targets; with settings, attributes, security groups, interfaces, subnets,
-    ///    ACLs, routes; with names, tags;
+    ///    ACLs, routes, certificates of TLS listeners; with names, tags;
     /// 4. instances; with settings, the targets' interfaces; with names, subnets and routes of the VPCs of named target
     ///    groups;
-    /// 5. with settings, the rules of all security groups, and certificates; without, attributes if a zone lacks a healthy
+    /// 5. with settings, the rules of all security groups, and when certificates expire; without, attributes if a zone lacks a healthy
     ///    target;
     /// 6. with settings, prefix lists that the rules name.
     pub async fn topology(&self, services: &BTreeSet<ServiceId>, scope: Scope) -> Topology {
@@ -199,7 +199,9 @@ impl Observer {
             (arn, tokio::join!(self.targets(arn), attributes))
         });
         let tags = when(scope.has_names(), self.hostname_tags(&wanted));
-        let (groups, details, tags) = tokio::join!(self.target_groups(&wanted), join_all(details), tags);
+        let certificates = when(settings, self.read_certificates_by_name(&mut load_balancers));
+        let (groups, details, tags, _) =
+            tokio::join!(self.target_groups(&wanted), join_all(details), tags, certificates);
         let groups = groups.map(|mut groups| {
             for (arn, (targets, attributes)) in details {
                 if let Some(group) = groups.get_mut(arn) {
@@ -223,6 +225,17 @@ impl Observer {
             };
         }
         (load_balancers, tags)
+    }
+
+    /// Fills in the certificates that TLS listeners have for names: one call per listener.
+    async fn read_certificates_by_name(&self, load_balancers: &mut [LoadBalancer]) {
+        let listeners =
+            load_balancers.iter_mut().flat_map(|load_balancer| load_balancer.listeners.iter_mut().flatten());
+        let with_certificate = listeners.filter(|listener| listener.certificate.is_some());
+        join_all(with_certificate.map(async |listener: &mut Listener| {
+            listener.certificates_by_name = Some(self.certificates_by_name(&listener.arn).await);
+        }))
+        .await;
     }
 
     /// `topology`, as an earlier run stored it, with the health of the targets read now, and the names of target groups
@@ -312,7 +325,7 @@ fn security_groups_in(load_balancers: &[LoadBalancer]) -> impl Iterator<Item = &
 
 fn certificates_in(load_balancers: &[LoadBalancer]) -> BTreeSet<String> {
     let listeners = load_balancers.iter().flat_map(|load_balancer| load_balancer.listeners.iter().flatten());
-    listeners.filter_map(|listener| listener.certificate.clone()).collect()
+    listeners.flat_map(Listener::certificates).map(str::to_owned).collect()
 }
 
 /// Fills in the zone, subnet, address and security groups of targets that are instances.

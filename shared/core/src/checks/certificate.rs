@@ -1,9 +1,10 @@
-//! `listener.certificate`: is the certificate of each TLS listener valid, and for how long, and does it cover the private
-//! DNS name?
+//! `listener.certificate`: are the certificates of each TLS listener valid, and for how long, and does one of them cover
+//! the private DNS name?
 //!
-//! Only the default certificate of a listener counts, not those it adds by name (SNI). ACM renews the certificates that it
-//! issued, if it can validate their names; imported ones expire. A certificate outside ACM (an IAM server certificate)
-//! cannot be read: unknown.
+//! A listener presents the certificate that covers the name a client asks for (SNI), and its default one if none does. ACM
+//! renews the certificates that it issued, if it can validate their names; imported ones expire. A certificate outside ACM
+//! (an IAM server certificate) cannot be read: unknown.
+//! <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/tls-listener-certificates.html>
 
 use jiff::SignedDuration;
 
@@ -19,11 +20,11 @@ const CRITICAL_BEFORE: SignedDuration = SignedDuration::from_hours(3 * 24);
 pub(super) const SPEC: Spec = Spec {
     id: "listener.certificate",
     severities: &[
-        (Severity::Critical, "the certificate is not valid, or expires within 3 days"),
-        (Severity::Warning, "it expires within 30 days, or does not cover the private DNS name"),
+        (Severity::Critical, "a certificate is not valid, or expires within 3 days"),
+        (Severity::Warning, "one expires within 30 days, or none covers the private DNS name"),
     ],
-    fails_when: "the certificate of a TLS listener is not valid, expires within 30 days, or does not cover the service's \
-                 private DNS name",
+    fails_when: "a certificate that a TLS listener presents to dbt is not valid, expires within 30 days, or does not \
+                 cover the service's private DNS name",
     was: "failing",
     impact: "Once the certificate has expired, or if it does not cover the name that dbt uses, dbt's TLS connections \
              fail.",
@@ -32,7 +33,7 @@ pub(super) const SPEC: Spec = Spec {
     can_be_provoked: false,
     absence: Absence::Gone,
     is_watched: ALWAYS,
-    cloudtrail_events: &["CreateListener", "ModifyListener"],
+    cloudtrail_events: &["AddListenerCertificates", "CreateListener", "ModifyListener", "RemoveListenerCertificates"],
     group: Group::Settings,
     evaluate,
 };
@@ -57,11 +58,8 @@ fn worst(load_balancer: &LoadBalancer, context: CheckContext<'_>) -> Option<Stat
         Ok(listeners) => listeners,
         Err(error) => return Some(Status::Unknown(error.to_string())),
     };
-    let judged = listeners
-        .iter()
-        .filter(|listener| listener.serves())
-        .filter_map(|listener| listener.certificate.as_deref().map(|arn| judge(load_balancer, listener, arn, context)));
-    judged.min_by_key(rank)
+    let serving = listeners.iter().filter(|listener| listener.serves() && listener.certificate.is_some());
+    serving.flat_map(|listener| judge(load_balancer, listener, context)).min_by_key(rank)
 }
 
 /// What counts first.
@@ -74,50 +72,107 @@ fn rank(status: &Status) -> u8 {
     }
 }
 
-fn judge(load_balancer: &LoadBalancer, listener: &Listener, arn: &str, context: CheckContext<'_>) -> Status {
+/// The status of each certificate that the listener can present to dbt. With a private DNS name, those are the ones that
+/// cover it; without, and if none covers it, all of them.
+fn judge(load_balancer: &LoadBalancer, listener: &Listener, context: CheckContext<'_>) -> Vec<Status> {
     let place = format!("{}:{}", load_balancer.name(), listener.port);
-    if !arn.contains(":acm:") {
-        return Status::Unknown(format!("the certificate of {place} is not in ACM"));
+    if let Err(why) = known(listener.certificates_by_name.as_ref()) {
+        return vec![Status::Unknown(why)];
     }
-    let certificate = match known(context.topology.certificates.get(arn)) {
-        Ok(certificate) => certificate,
-        Err(why) => return Status::Unknown(why),
+    let read = |arn| (arn, certificate(arn, &place, context));
+    let all: Vec<_> = listener.certificates().map(read).collect();
+    let name = private_dns_name(context);
+    let misses = |certificate: &Certificate| name.is_some_and(|name| !certificate.covers(name));
+    let is_covered = all.iter().any(|(_, read)| read.as_ref().is_ok_and(|certificate| !misses(certificate)));
+    // A certificate that cannot be read may cover the name, too.
+    let counts = |read: &Result<&Certificate, String>| {
+        !is_covered || !read.as_ref().is_ok_and(|certificate| misses(certificate))
     };
+    let status = |(arn, read): (&str, Result<&Certificate, String>)| match read {
+        Ok(certificate) => expiry(certificate, arn, &place, listener, context),
+        Err(why) => Status::Unknown(why),
+    };
+    let names =
+        all.iter().flat_map(|(_, read)| read.iter().flat_map(|certificate| certificate.names.clone())).collect();
+    let mut statuses: Vec<Status> = all.into_iter().filter(|(_, read)| counts(read)).map(status).collect();
+    let all_pass = statuses.iter().all(|status| matches!(status, Status::Pass(_)));
+    if let Some(name) = name.filter(|_| !is_covered && all_pass) {
+        statuses.push(uncovered(name, names, &place, listener, context));
+    }
+    statuses
+}
+
+/// The certificate, or why it is unknown.
+fn certificate<'a>(arn: &str, place: &str, context: CheckContext<'a>) -> Result<&'a Certificate, String> {
+    if !arn.contains(":acm:") {
+        return Err(format!("a certificate of {place} is not in ACM"));
+    }
+    known(context.topology.certificates.get(arn))
+}
+
+/// Whether the certificate is valid, and for how long.
+fn expiry(certificate: &Certificate, arn: &str, place: &str, listener: &Listener, context: CheckContext<'_>) -> Status {
     let left = certificate.not_after.duration_since(context.now);
-    let uncovered = private_dns_name(context).filter(|name| !certificate.covers(name));
-    let (severity, summary, action) = if certificate.status != "ISSUED" && left.is_positive() {
-        (
-            Severity::Critical,
-            format!("certificate of {place} is '{}', not issued", certificate.status),
-            renewal(certificate),
-        )
+    let (severity, problem) = if certificate.status != "ISSUED" && left.is_positive() {
+        (Severity::Critical, format!("is '{}', not issued", certificate.status))
     } else if !left.is_positive() {
-        (Severity::Critical, format!("certificate of {place} has expired"), renewal(certificate))
+        (Severity::Critical, "has expired".to_owned())
     } else if left <= WARN_BEFORE {
         let severity = if left <= CRITICAL_BEFORE { Severity::Critical } else { Severity::Warning };
-        (severity, format!("certificate of {place} expires in {}", days(left)), renewal(certificate))
-    } else if let Some(name) = uncovered {
-        let action = "Request or import a certificate for this name, and set it on the listener.";
-        (Severity::Warning, format!("certificate of {place} does not cover {name}"), action)
+        (severity, format!("expires in {}", days(left)))
     } else {
         return Status::pass(format!("certificate of {place} is valid for {}", days(left)));
     };
+    let role = match listener.certificate.as_deref() == Some(arn) {
+        true => "default certificate of the listener",
+        false => "certificate of the listener for the names below",
+    };
     Status::fail(Finding {
         severity,
-        summary,
+        summary: format!("certificate of {place} {problem}"),
         impact: SPEC.impact.to_owned(),
         evidence: vec![
-            format!("default certificate of the listener: {arn}"),
+            format!("{role}: {arn}"),
             format!("status: {}, expires: {:.0}", certificate.status, certificate.not_after),
             format!("names: {}", certificate.names.join(", ")),
         ],
         remedy: Remedy::new(
-            action,
+            renewal(certificate),
             Some(Command::new("acm describe-certificate", context.region).option("certificate-arn", arn)),
             None,
         ),
         cause: None,
-        parts: uncovered.map(|name| format!("name {name}")).into_iter().collect(),
+        parts: Vec::new(),
+        related: Vec::new(),
+    })
+}
+
+/// No certificate of the listener covers the private DNS name.
+fn uncovered(name: &str, names: Vec<String>, place: &str, listener: &Listener, context: CheckContext<'_>) -> Status {
+    let certificates = listener.certificates().count();
+    let summary = match certificates {
+        1 => format!("certificate of {place} does not cover {name}"),
+        several => format!("none of {several} certificates of {place} covers {name}"),
+    };
+    Status::fail(Finding {
+        severity: Severity::Warning,
+        summary,
+        impact: SPEC.impact.to_owned(),
+        evidence: vec![
+            format!("listener: {}", listener.arn),
+            format!("names it has certificates for: {}", names.join(", ")),
+        ],
+        remedy: Remedy::new(
+            "Request or import a certificate for this name. When it is issued, add it to the listener.",
+            Some(
+                Command::new("acm request-certificate", context.region)
+                    .option("domain-name", name)
+                    .option("validation-method", "DNS"),
+            ),
+            None,
+        ),
+        cause: None,
+        parts: vec![format!("name {name}")],
         related: Vec::new(),
     })
 }
@@ -167,6 +222,7 @@ mod tests {
         let group = target_group("pg");
         let tls = |(port, arn): &(u16, &str)| Listener {
             certificate: Some((*arn).to_owned()),
+            certificates_by_name: Some(Ok(Vec::new())),
             ..listener("TLS", *port, &group)
         };
         LoadBalancer { listeners: Ok(listeners.iter().map(tls).collect()), ..load_balancer("pg", vec![group.clone()]) }
@@ -217,6 +273,60 @@ mod tests {
         assert_eq!(outcome(certificate("ISSUED", 9000), Some("pg.example.com")), None);
         let uncovered = outcome(certificate("ISSUED", 9000), Some("pg.example.org")).unwrap();
         assert_eq!(uncovered, (Severity::Warning, "certificate of pg:443 does not cover pg.example.org".to_owned()));
+    }
+
+    /// The status of a listener with these certificates, the default one first, for the private DNS name
+    /// `pg.example.org`: what each covers, its status, and how many hours it is valid.
+    fn several(certificates: &[(&str, &str, i64)]) -> Status {
+        let private_dns = Some(PrivateDns { name: "pg.example.org".to_owned(), state: None, record: None });
+        let arns: Vec<String> = (0..certificates.len()).map(|number| format!("{ARN}{number}")).collect();
+        let mut balancer = tls(&[(443, &arns[0])]);
+        // The default certificate can be in the list as well.
+        balancer.listeners.as_mut().unwrap()[0].certificates_by_name = Some(Ok(arns.clone()));
+        let read = |&(name, status, hours): &(&str, &str, i64)| match name {
+            "" => Err(call_error("acm:DescribeCertificate")),
+            name => Ok(Certificate { names: vec![name.to_owned()], ..certificate(status, hours) }),
+        };
+        let certificates = arns.into_iter().zip(certificates.iter().map(read)).collect();
+        let service = EndpointService { private_dns, ..endpoint_service() };
+        let topology = Topology { certificates, ..topology(service, [balancer]) };
+        with_context(&topology, |context| only_status(evaluate(context)))
+    }
+
+    fn summary(status: Status) -> Option<String> {
+        failure(status).map(|finding| finding.summary)
+    }
+
+    #[test]
+    fn only_the_certificates_that_cover_the_private_dns_name_count() {
+        const FINE: (&str, &str, i64) = ("pg.example.org", "ISSUED", 9000);
+        let other = |hours| ("other.example.org", "ISSUED", hours);
+        assert!(matches!(several(&[other(9000), FINE]), Status::Pass(_)));
+        assert!(matches!(several(&[other(-1), FINE]), Status::Pass(_)), "dbt never sees the one that has expired");
+        let expires = several(&[other(9000), FINE, ("*.example.org", "ISSUED", 48)]);
+        assert_eq!(summary(expires).as_deref(), Some("certificate of pg:443 expires in 2 days"), "both cover it");
+        let uncovered = several(&[other(9000), other(8000)]);
+        assert_eq!(summary(uncovered).as_deref(), Some("none of 2 certificates of pg:443 covers pg.example.org"));
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_read_may_cover_the_name() {
+        const UNREAD: (&str, &str, i64) = ("", "", 0);
+        assert!(matches!(several(&[("other.example.org", "ISSUED", 9000), UNREAD]), Status::Unknown(_)));
+        assert!(matches!(several(&[("pg.example.org", "ISSUED", 9000), UNREAD]), Status::Unknown(_)));
+        let expired = several(&[("pg.example.org", "ISSUED", -1), UNREAD]);
+        assert_eq!(summary(expired).as_deref(), Some("certificate of pg:443 has expired"));
+    }
+
+    #[test]
+    fn a_listener_whose_certificates_were_not_listed_is_unknown() {
+        let mut balancer = tls(&[(443, ARN)]);
+        for listed in [None, Some(Err(call_error("elasticloadbalancing:DescribeListenerCertificates")))] {
+            balancer.listeners.as_mut().unwrap()[0].certificates_by_name = listed;
+            let certificates = [(ARN.to_owned(), Ok(certificate("ISSUED", 9000)))].into();
+            let topology = Topology { certificates, ..topology(endpoint_service(), [balancer.clone()]) };
+            assert!(matches!(with_context(&topology, |context| only_status(evaluate(context))), Status::Unknown(_)));
+        }
     }
 
     #[test]

@@ -74,14 +74,19 @@ pub struct Zone {
 /// A listener of a load balancer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
+    /// Its ARN.
+    pub arn: String,
     /// Its port.
     pub port: u16,
     /// `TCP`, `TLS`, `TCP_UDP`, `UDP`, …, as ELB wrote it.
     pub protocol: String,
     /// The target groups it forwards to with a weight above zero.
     pub forwards_to: Vec<Arn>,
-    /// The ARN of its certificate, if it has one.
+    /// The ARN of its default certificate, if it has one.
     pub certificate: Option<String>,
+    /// The ARNs of the certificates that it presents to clients that ask for their names (SNI); not read in every run.
+    #[serde(skip)]
+    pub certificates_by_name: Option<Observed<Vec<String>>>,
 }
 
 impl Listener {
@@ -90,6 +95,13 @@ impl Listener {
     #[must_use]
     pub fn serves(&self) -> bool {
         ["TCP", "TLS", "TCP_UDP", "TCP_QUIC"].contains(&self.protocol.as_str()) && !self.forwards_to.is_empty()
+    }
+
+    /// The ARNs of its certificates, as far as they were read, the default one first.
+    pub fn certificates(&self) -> impl Iterator<Item = &str> {
+        let default = self.certificate.as_deref();
+        let by_name = self.certificates_by_name.iter().flatten().flatten().map(String::as_str);
+        default.into_iter().chain(by_name.filter(move |arn| Some(*arn) != default))
     }
 }
 

@@ -9,7 +9,7 @@ use super::{EndpointService, Hostname, LoadBalancer, TargetGroup, Topology};
 use crate::ids::{Arn, ServiceId};
 
 /// The form of what is stored. A path in another form is read anew.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 /// The largest path that is stored, in bytes of JSON. `DynamoDB` takes items of 400 KB.
 const MAX_BYTES: usize = 300_000;

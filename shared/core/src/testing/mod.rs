@@ -225,7 +225,14 @@ pub fn load_balancer(name: &str, target_groups: Vec<TargetGroup>) -> LoadBalance
 /// A listener that forwards to `group`.
 #[must_use]
 pub fn listener(protocol: &str, port: u16, group: &TargetGroup) -> Listener {
-    Listener { port, protocol: protocol.to_owned(), forwards_to: vec![group.arn.clone()], certificate: None }
+    Listener {
+        arn: format!("arn:aws:elasticloadbalancing:eu-central-1:111122223333:listener/net/pg/0123456789abcdef/{port}"),
+        port,
+        protocol: protocol.to_owned(),
+        forwards_to: vec![group.arn.clone()],
+        certificate: None,
+        certificates_by_name: None,
+    }
 }
 
 /// A target group of IP addresses, without targets.
