@@ -361,10 +361,10 @@ def load_balancers_of(target_group):
 
 @ELB.action("DescribeTargetGroups")
 def describe_target_groups(request):
-    rows = [target_group_view(group) for group in alb._tgs.values()]
     check_number("target groups", request.get("TargetGroupArns") or [])
-    rows = _named(rows, request.get("TargetGroupArns"), request.get("Names"), "TargetGroupArn", "TargetGroupName",
-                  ApiError("TargetGroupNotFound", "One or more target groups not found"))
+    groups = _named(alb._tgs.values(), request.get("TargetGroupArns"), request.get("Names"), "TargetGroupArn",
+                    "TargetGroupName", ApiError("TargetGroupNotFound", "One or more target groups not found"))
+    rows = [target_group_view(group) for group in groups]
     if "LoadBalancerArn" in request:
         _load_balancer(request["LoadBalancerArn"])
         rows = [row for row in rows if request["LoadBalancerArn"] in row["LoadBalancerArns"]]

@@ -140,7 +140,8 @@ def describe(request):
     now = time.time()
     registered = [target for target in alb._targets.get(arn, []) if target.get("draining_until", now) >= now]
     alb._targets[arn] = registered
-    rows = [_description(group, target) for target in registered]
+    balancers = [alb._lbs[balancer] for balancer in load_balancers_of(arn) if balancer in alb._lbs]
+    rows = [_description(group, target, balancers) for target in registered]
     wanted = request.get("Targets")
     if wanted:
         rows = [next((row for row in rows if _same(row["Target"], target, group["Port"])),
@@ -149,21 +150,20 @@ def describe(request):
     return {"TargetHealthDescriptions": rows}
 
 
-def _description(group, target):
+def _description(group, target, balancers):
     port = group["HealthCheckPort"]
     zone = target.get("AvailabilityZone") or _zone_of(group, target["Id"])
     shown = zone if group["TargetType"] == "ip" else None
     return {
         "Target": {"Id": target["Id"], "Port": target["Port"], "AvailabilityZone": shown},
         "HealthCheckPort": str(target["Port"]) if port == "traffic-port" else port,
-        "TargetHealth": _current_health(group["TargetGroupArn"], target, zone),
+        "TargetHealth": _current_health(group["TargetGroupArn"], target, zone, balancers),
         "AdministrativeOverride": {"State": "no_override", "Reason": "AdministrativeOverride.NoOverride",
                                    "Description": "No override is currently active on target"},
     }
 
 
-def _current_health(group, target, zone):
-    balancers = [alb._lbs[arn] for arn in load_balancers_of(group) if arn in alb._lbs]
+def _current_health(group, target, zone, balancers):
     if not balancers:
         return _health("unused", "Target.NotInUse")
     if "draining_until" in target:

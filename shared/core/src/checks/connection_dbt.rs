@@ -118,6 +118,12 @@ fn established(connection: &Connection, context: CheckContext<'_>) -> Status {
     }
     let mut evidence = evidence(context, &[connection]);
     evidence.push(last.describe(*created));
+    evidence.push(format!(
+        "if jobs ran and failed, this says where they stopped, and whether flow logs are on: privatelink-guard trace \
+         --region {} --service {} --last 24h",
+        context.region.name(),
+        context.service
+    ));
     Status::fail(Finding {
         severity: Severity::Warning,
         summary: format!("no connection from dbt for {} hours", quiet.as_hours()),
@@ -341,6 +347,8 @@ mod tests {
         assert!(matches!(judged(&policy, last(24), None), Status::Pass(_)));
         let Status::Fail(finding) = judged(&policy, last(25), None) else { unreachable!("it fails") };
         assert_eq!((finding.severity, &*finding.summary), (Severity::Warning, "no connection from dbt for 25 hours"));
+        let trace = "privatelink-guard trace --region eu-central-1 --service vpce-svc-00000000000000001 --last 24h";
+        assert!(finding.evidence.iter().any(|line| line.ends_with(trace)), "{:?}", finding.evidence);
         let never = Some(LastConnection { since: ago(168).unwrap(), at: None });
         assert!(matches!(judged(&policy, never, None), Status::Fail(_)));
         assert!(matches!(judged(&policy, None, None), Status::Unknown(_)));
