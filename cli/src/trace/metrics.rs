@@ -56,6 +56,9 @@ pub enum Metric {
     Unhealthy,
 }
 
+/// The namespace of Network Load Balancers' metrics.
+const LOAD_BALANCERS: &str = "AWS/NetworkELB";
+
 /// Which dimensions a metric has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Of {
@@ -192,7 +195,7 @@ impl Subjects {
     ) -> Vec<Query> {
         let namespace = match of {
             Of::Service | Of::Endpoint => "AWS/PrivateLinkServices",
-            Of::LoadBalancer | Of::TargetGroup => "AWS/NetworkELB",
+            Of::LoadBalancer | Of::TargetGroup => LOAD_BALANCERS,
         };
         let period = if metric == Metric::Endpoints { span.period.max(ENDPOINTS_PERIOD) } else { span.period };
         let query = |dimensions: Vec<(&'static str, String)>, group: Option<&Arn>| Query {
@@ -226,14 +229,20 @@ impl Subjects {
 }
 
 impl Measured {
-    /// What CloudWatch answered. A period of a sum without a value is one in which nothing happened.
+    /// What CloudWatch answered. AWS publishes most sums only when something happens, so a period without a value is one in
+    /// which nothing happened; but not of a load balancer that publishes nothing at all, as the number of healthy targets
+    /// is always published.
     #[must_use]
     pub fn new(span: Span, queries: &[Query], answers: &[Series]) -> Self {
         let mut measured =
             Self { periods: span.periods().map(|start| (start, Counts::default())).collect(), ..Self::default() };
+        let of_load_balancer = |query: &Query| query.query.namespace == LOAD_BALANCERS;
+        let is_published =
+            queries.iter().zip(answers).any(|(query, series)| of_load_balancer(query) && !series.is_empty());
         for (query, series) in queries.iter().zip(answers) {
             measured.published |= !series.is_empty();
-            if query.query.statistic == "Sum" || query.metric == Metric::Active {
+            let is_sum = query.query.statistic == "Sum" || query.metric == Metric::Active;
+            if is_sum && (is_published || !of_load_balancer(query)) {
                 measured.periods.values_mut().for_each(|counts| counts.add(query.metric, 0));
             }
             for (start, value) in series {
@@ -354,5 +363,17 @@ mod tests {
         assert_eq!(totals.groups, [GroupHealth { name: "pg".to_owned(), healthy: (1, 2) }]);
         assert!(totals.published);
         assert_eq!(totals.counts.of(Metric::Unhealthy), None);
+    }
+
+    #[test]
+    fn a_load_balancer_that_publishes_nothing_is_not_one_without_flows() {
+        let queries = subjects(None).queries(span());
+        let answer = |query: &Query| match query.metric {
+            Metric::Connections => vec![(at(0), 3.0)],
+            _ => vec![],
+        };
+        let totals = Measured::new(span(), &queries, &queries.iter().map(answer).collect::<Vec<_>>()).totals();
+        let counts = [Metric::Connections, Metric::ServiceBytes, Metric::Flows].map(|metric| totals.counts.of(metric));
+        assert_eq!(counts, [Some(3), Some(0), None]);
     }
 }

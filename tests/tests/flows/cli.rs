@@ -24,8 +24,11 @@ fn the_exit_status_says_what_the_tree_says() -> Result<()> {
         postgres.set_health(aws, TARGETS[0], "unhealthy")?;
         ensure!(cli::check(environment, &[])?.1 == Some(1), "a warning");
         ensure!(cli::check(environment, &["--fail-on", "critical"])?.1 == Some(2), "only a warning");
-        let tree = as_root(aws, &["check", "--stack", "guard", "--service", &postgres.service])?;
-        let tree = words(tree)?;
+        let file = concat!(env!("CARGO_TARGET_TMPDIR"), "/check.html");
+        let tree = as_root(aws, &["check", "--stack", "guard", "--service", &postgres.service, "--html", file])?;
+        let (tree, page) = (words(tree)?, std::fs::read_to_string(file)?);
+        ensure!(page.contains("1 of 3 targets unhealthy") && page.contains(TARGETS[0]), "what fails is on the page");
+        ensure!(!page.contains("src=\"http") && !page.contains("<link"), "the page loads nothing");
         ensure!(tree.contains("✗ fail, warning target-group.health: 1 of 3 targets unhealthy in postgres"), "{tree}");
         ensure!(!tree.contains('\u{1b}'), "no colours where there is no terminal");
 

@@ -50,8 +50,10 @@ fn judge(
     let summary = if expected.is_empty() && serving.is_empty() {
         format!("{} has no listener for dbt", load_balancer.name())
     } else if missing.is_empty() {
-        let ports = if expected.is_empty() { &serving } else { expected };
-        return Status::pass(served(load_balancer, ports.iter().copied(), "listens"));
+        return Status::pass(match expected.is_empty() {
+            true => served(load_balancer, serving.iter().copied(), "listens") + "; no port is required",
+            false => served(load_balancer, expected.iter().copied(), "listens"),
+        });
     } else {
         served(load_balancer, missing.iter().copied(), "does not listen")
     };
