@@ -1,0 +1,4 @@
+//! Tests that attack.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod crashes;
