@@ -158,7 +158,8 @@ pub struct World {
     pub plan: Plan,
     /// Changes an answer on its way: action, page and text.
     pub edit: Option<fn(&str, String) -> String>,
-    counts: HashMap<(String, String), u32>,
+    /// How often each call was made.
+    pub counts: HashMap<(String, String), u32>,
 }
 
 impl World {
@@ -181,6 +182,12 @@ impl World {
                 item["record"]["S"] = record.to_string().into();
             }
         }
+    }
+
+    /// How many calls of DynamoDB had failed before this publish.
+    #[must_use]
+    pub fn table_faults_at(&self, publish: usize) -> usize {
+        self.table_faults_before[publish]
     }
 
     /// How often this action was called.
