@@ -58,9 +58,15 @@ impl Call {
     #[must_use]
     pub fn error(&self, code: &str, message: &str) -> String {
         match self.api {
-            Api::DynamoDb => json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": message}).to_string(),
-            Api::Ec2 => format!("<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors></Response>"),
-            _ => format!("<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"),
+            Api::DynamoDb => {
+                json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": message}).to_string()
+            }
+            Api::Ec2 => format!(
+                "<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors></Response>"
+            ),
+            _ => format!(
+                "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
+            ),
         }
     }
 }
@@ -104,6 +110,8 @@ pub struct Published {
     pub number: u64,
     /// Its summary.
     pub summary: String,
+    /// Whether the message says that the table failed.
+    pub table_failed: bool,
     /// The publish it was in, counted from zero.
     pub publish: usize,
 }
@@ -173,7 +181,8 @@ impl World {
     /// Time passes: longer than a lease. What the table holds of leases is over.
     pub fn wait_for_leases(&mut self) {
         for item in &mut self.table.items {
-            let Some(mut record) = item["record"]["S"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok())
+            let Some(mut record) =
+                item["record"]["S"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok())
             else {
                 continue;
             };
@@ -247,6 +256,7 @@ impl World {
             resource: text(&transition["resource"]),
             number: transition["number"].as_u64().unwrap(),
             summary: text(&transition["summary"]),
+            table_failed: data["caution"].is_string(),
             publish,
         }));
         self.publishes += 1;
@@ -282,7 +292,8 @@ impl World {
             "DescribeVpcEndpointServicePermissions" => {
                 let id = form.get("ServiceId").unwrap();
                 let number = (1..=self.services).find(|number| service(*number).as_str() == id).unwrap();
-                let other = self.others_allowed.contains(&number).then_some("arn:aws:iam::777777777777:root".to_owned());
+                let other =
+                    self.others_allowed.contains(&number).then_some("arn:aws:iam::777777777777:root".to_owned());
                 let principals = [format!("arn:aws:iam::{DBT}:root")].into_iter().chain(other);
                 list("allowedPrincipals", principals.map(|name| format!("<item><principal>{name}</principal></item>")))
             }
@@ -315,7 +326,9 @@ impl World {
             }
             "DescribeSubnets" => list(
                 "subnetSet",
-                ["<item><subnetId>subnet-a</subnetId><vpcId>vpc-1</vpcId><cidrBlock>10.0.0.0/24</cidrBlock></item>"].into_iter().map(ToOwned::to_owned),
+                ["<item><subnetId>subnet-a</subnetId><vpcId>vpc-1</vpcId><cidrBlock>10.0.0.0/24</cidrBlock></item>"]
+                    .into_iter()
+                    .map(ToOwned::to_owned),
             ),
             "DescribeNetworkAcls" => {
                 let entry = |egress: bool| {
@@ -346,12 +359,14 @@ impl World {
     fn connections(&self, form: &Form) -> String {
         let asked = form.list("Filter.1.Value");
         // The filter is EC2's; what a test put under no service, EC2 sends anyway.
-        let rows: Vec<&Row> = self.connections.iter().filter(|row| self.page > 0 || asked.contains(&row.service)).collect();
+        let rows: Vec<&Row> =
+            self.connections.iter().filter(|row| self.page > 0 || asked.contains(&row.service)).collect();
         let page: usize = form.get("NextToken").map_or(0, |token| token.parse().unwrap());
         let size = if self.page == 0 { rows.len().max(1) } else { self.page };
         let item = |row: &&Row| {
             let Row { number, service, owner, state } = row;
-            let owner = owner.as_ref().map(|owner| format!("<vpcEndpointOwner>{owner}</vpcEndpointOwner>")).unwrap_or_default();
+            let owner =
+                owner.as_ref().map(|owner| format!("<vpcEndpointOwner>{owner}</vpcEndpointOwner>")).unwrap_or_default();
             let id = endpoint(*number);
             format!(
                 "<item><serviceId>{service}</serviceId><vpcEndpointId>{id}</vpcEndpointId>{owner}<vpcEndpointState>{state}\
@@ -359,7 +374,8 @@ impl World {
             )
         };
         let items: String = rows.iter().skip(page * size).take(size).map(item).collect();
-        let next = if (page + 1) * size < rows.len() { format!("<nextToken>{}</nextToken>", page + 1) } else { String::new() };
+        let next =
+            if (page + 1) * size < rows.len() { format!("<nextToken>{}</nextToken>", page + 1) } else { String::new() };
         format!(
             "<DescribeVpcEndpointConnectionsResponse><vpcEndpointConnectionSet>{items}</vpcEndpointConnectionSet>{next}\
              </DescribeVpcEndpointConnectionsResponse>"
@@ -395,7 +411,9 @@ impl World {
             self.connections = afterwards;
         }
         let name = if accept { "Accept" } else { "Reject" };
-        format!("<{name}VpcEndpointConnectionsResponse><unsuccessful>{unsuccessful}</unsuccessful></{name}VpcEndpointConnectionsResponse>")
+        format!(
+            "<{name}VpcEndpointConnectionsResponse><unsuccessful>{unsuccessful}</unsuccessful></{name}VpcEndpointConnectionsResponse>"
+        )
     }
 
     fn elb(&mut self, action: &str, form: &Form) -> String {
@@ -414,14 +432,20 @@ impl World {
             }
             "DescribeListeners" => {
                 let (arn, group) = (form.get("LoadBalancerArn").unwrap(), target_group(number("LoadBalancerArn")));
-                members("Listeners", format!(
-                    "<member><ListenerArn>{arn}/1</ListenerArn><Port>5432</Port><Protocol>TCP</Protocol><DefaultActions><member>\
+                members(
+                    "Listeners",
+                    format!(
+                        "<member><ListenerArn>{arn}/1</ListenerArn><Port>5432</Port><Protocol>TCP</Protocol><DefaultActions><member>\
                      <Type>forward</Type><TargetGroupArn>{group}</TargetGroupArn></member></DefaultActions></member>"
-                ))
+                    ),
+                )
             }
             "DescribeLoadBalancerAttributes" => {
                 let on = !self.cross_zone_off.contains(&number("LoadBalancerArn"));
-                members("Attributes", format!("<member><Key>load_balancing.cross_zone.enabled</Key><Value>{on}</Value></member>"))
+                members(
+                    "Attributes",
+                    format!("<member><Key>load_balancing.cross_zone.enabled</Key><Value>{on}</Value></member>"),
+                )
             }
             "ModifyLoadBalancerAttributes" => {
                 self.cross_zone_off.remove(&number("LoadBalancerArn"));
@@ -439,11 +463,13 @@ impl World {
             }
             "DescribeTargetGroupAttributes" => members(
                 "Attributes",
-                [("load_balancing.cross_zone.enabled", "use_load_balancer_configuration"),
-                 ("target_health_state.unhealthy.connection_termination.enabled", "true"),
-                 ("deregistration_delay.connection_termination.enabled", "true")]
-                    .map(|(key, value)| format!("<member><Key>{key}</Key><Value>{value}</Value></member>"))
-                    .concat(),
+                [
+                    ("load_balancing.cross_zone.enabled", "use_load_balancer_configuration"),
+                    ("target_health_state.unhealthy.connection_termination.enabled", "true"),
+                    ("deregistration_delay.connection_termination.enabled", "true"),
+                ]
+                .map(|(key, value)| format!("<member><Key>{key}</Key><Value>{value}</Value></member>"))
+                .concat(),
             ),
             "DescribeTags" => {
                 let item = |arn: &String| format!("<member><ResourceArn>{arn}</ResourceArn><Tags/></member>");

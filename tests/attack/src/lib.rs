@@ -11,9 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use aws_smithy_runtime_api::client::http::{
-    HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
-};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::http::{Response, StatusCode};
@@ -57,9 +55,7 @@ impl HttpConnector for Wire {
             let call = Call::new(&host, Request::parse(target.as_deref(), body));
             let answer = aws.lock().unwrap().take(call);
             match answer {
-                Ok((status, body)) => {
-                    Ok(Response::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body)))
-                }
+                Ok((status, body)) => Ok(Response::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body))),
                 Err(Fault::Reset) => Err(ConnectorError::io("connection reset by peer".into())),
                 Err(fault) => {
                     if fault == Fault::Kill {

@@ -10,12 +10,8 @@ use guard_aws::testing::scheduled;
 use guard_core::testing::{DBT, UNTRUSTED};
 
 /// Everything that can be sent at once, and every change that the guard makes.
-const VARIABLES: &[(&str, &str)] = &[
-    ("ALERT_AFTER", "1"),
-    ("UNTRUSTED_REQUESTS", "reject"),
-    ("CROSS_ZONE", "enforce"),
-    ("REMIND_EVERY_HOURS", "0"),
-];
+const VARIABLES: &[(&str, &str)] =
+    &[("ALERT_AFTER", "1"), ("UNTRUSTED_REQUESTS", "reject"), ("CROSS_ZONE", "enforce"), ("REMIND_EVERY_HOURS", "0")];
 
 /// dbt asks, an untrusted account asks, another is connected, and in each part something is wrong.
 fn company() -> World {
