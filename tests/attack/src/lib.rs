@@ -83,7 +83,7 @@ pub enum Function {
 pub const FUNCTIONS: [&str; 3] = ["connection-acceptor", "health-watcher", "drift-watcher"];
 
 /// How a run ended.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     /// It did all it had to.
     Done,

@@ -3,3 +3,5 @@
 
 mod crashes;
 mod faults;
+mod impostors;
+mod storm;
