@@ -101,8 +101,12 @@ impl ConnectionAcceptor {
             (before, plan, outcome)
         };
         let work = async {
-            let ((before, mut plan, mut outcome), states) = tokio::join!(accept, self.notifier.load_state(&partitions));
+            let ((before, mut plan, mut outcome), mut states) =
+                tokio::join!(accept, self.notifier.load_state(&partitions));
             let rejects = self.rejects(before.connections(), &states);
+            if !self.settings.policy.dry_run {
+                self.store_before_rejecting(invocation, &before, &rejects, &mut states).await;
+            }
             outcome.extend(self.applier.apply_connections(&rejects).await);
             plan.reject = rejects.reject;
             let confirmed = self.confirm(&observer, &plan).await;
@@ -169,6 +173,30 @@ impl ConnectionAcceptor {
         let established: Option<BTreeSet<EndpointId>> =
             items.ok().map(|items| items.into_iter().flat_map(|items| history(items).established).collect());
         Plan::rejects(connections, &self.settings.policy, established.as_ref())
+    }
+
+    /// Stores that these accounts asked or are connected: once they are rejected, no later run sees it.
+    async fn store_before_rejecting(
+        &self,
+        invocation: &Invocation,
+        before: &Read,
+        rejects: &Plan,
+        states: &mut [(&Partition, LoadedState)],
+    ) {
+        let untrusted: Vec<Check> = catalogue::find("connection.untrusted").into_iter().collect();
+        let is_affected = |partition: &Partition| partition.service().is_some_and(|on| rejects.reject.contains_key(on));
+        for (partition, state) in states.iter_mut().filter(|(partition, _)| is_affected(partition)) {
+            let (Some(service), Ok(items)) = (partition.service(), &*state) else { continue };
+            let (policy, region, history) = (&self.settings.policy, &invocation.origin.region, history(items));
+            let context = CheckContext::new(service, &before.topology, policy, region, Timestamp::now());
+            let context = CheckContext { history: Some(&history), ..context };
+            let mut round = Round::evaluate(&untrusted, context, before.began);
+            if let Trigger::Change(change) = &invocation.trigger {
+                cause::attribute(&mut round.results, change);
+            }
+            let report = Report::new(partition, vec![round]);
+            self.notifier.store_before_change(invocation, &report, state).await;
+        }
     }
 
     /// Reads again until everything that was answered has settled, or the pauses are used up. `None`: nothing was answered,

@@ -79,13 +79,16 @@ impl DriftWatcher {
         let began = Timestamp::now();
         let (observer, partitions) = (self.observer.for_run(invocation.deadline.reads), self.notifier.partitions());
         let scope = Scope::Settings { notifications: policy.notification_topic.is_some() };
-        let (mut topology, states, removed) = tokio::join!(
+        let (mut topology, mut states, removed) = tokio::join!(
             observer.topology(&policy.services, scope),
             self.notifier.load_state(&partitions),
             self.notifier.close_removed_services(&invocation.origin, began)
         );
         let named_at = self.name_target_groups(&observer, &mut topology, &states, invocation).await;
         let plan = self.plan(&topology);
+        if !plan.is_empty() && !policy.dry_run {
+            self.store_before_enforcing(invocation, (&topology, began), &mut states).await;
+        }
         let outcome = self.applier.enforce_cross_zone(&plan).await;
         let enforced = if plan.is_empty() || policy.dry_run {
             None
@@ -109,6 +112,25 @@ impl DriftWatcher {
         errors.extend(run.outcome.failed);
         errors.extend(run.calls.into_values().flatten());
         errors.into_result()
+    }
+
+    /// Stores that cross-zone load balancing is off: once it is on again, no later run sees it.
+    async fn store_before_enforcing(
+        &self,
+        invocation: &Invocation,
+        (topology, began): (&Topology, Timestamp),
+        states: &mut [(&Partition, LoadedState)],
+    ) {
+        let (policy, region) = (&self.settings.policy, &invocation.origin.region);
+        for (partition, state) in states {
+            let Some(service) = partition.service() else { continue };
+            let context = CheckContext::new(service, topology, policy, region, Timestamp::now());
+            let mut round = Round::evaluate(&[&cross_zone::SPEC], context, began);
+            if let Trigger::Change(change) = &invocation.trigger {
+                cause::attribute(&mut round.results, change);
+            }
+            self.notifier.store_before_change(invocation, &Report::new(partition, vec![round]), state).await;
+        }
     }
 
     /// Asks CloudWatch when dbt last connected, about all services that it is time for, in one call.

@@ -11,6 +11,7 @@ use guard_core::connections::Plan;
 use guard_core::ids::{Arn, EndpointId, ServiceId};
 use guard_core::snapshot::CallError;
 
+use crate::clients;
 use crate::concurrently;
 use crate::errors::call_error;
 
@@ -45,11 +46,7 @@ impl Applier {
     /// Uses these clients; changes nothing if `dry_run`.
     #[must_use]
     pub fn new(config: &aws_config::SdkConfig, dry_run: bool) -> Self {
-        Self {
-            ec2: aws_sdk_ec2::Client::new(config),
-            elb: aws_sdk_elasticloadbalancingv2::Client::new(config),
-            dry_run,
-        }
+        Self { ec2: clients::ec2(config), elb: clients::elb(config), dry_run }
     }
 
     /// Accepts and rejects the connections that `plan` names. One refused endpoint fails neither its batch nor the others.

@@ -116,24 +116,29 @@ pub fn origin(settings: &Settings, function: &str, region: Option<&str>) -> Orig
 /// Retries with backoff and jitter. The longest chain of calls, each as slow as this allows, ends within a function's 110
 /// seconds, so that the run can send what it found.
 fn sdk_config() -> SdkConfig {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(2))
-        .operation_attempt_timeout(Duration::from_secs(4))
-        .operation_timeout(Duration::from_secs(8))
-        .build();
     let is_on = |name| env::var(name).is_ok_and(|value| value.eq_ignore_ascii_case("true"));
-    let mut config = SdkConfig::builder()
-        .behavior_version(BehaviorVersion::v2026_01_12())
+    let mut config = patient_config()
         .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
         .region(env::var("AWS_REGION").or_else(|_| env::var("AWS_DEFAULT_REGION")).ok().map(AwsRegion::new))
         .http_client(http::client())
-        .retry_config(RetryConfig::standard().with_max_attempts(4))
-        .timeout_config(timeouts)
         .service_config(FromEnvironment)
         .use_fips(is_on("AWS_USE_FIPS_ENDPOINT"))
         .use_dual_stack(is_on("AWS_USE_DUALSTACK_ENDPOINT"));
     config.set_endpoint_url(env::var("AWS_ENDPOINT_URL").ok());
     config.build()
+}
+
+/// How long a call may take, and how often it is tried.
+pub(crate) fn patient_config() -> aws_types::sdk_config::Builder {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(2))
+        .operation_attempt_timeout(Duration::from_secs(4))
+        .operation_timeout(Duration::from_secs(8))
+        .build();
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .retry_config(RetryConfig::standard().with_max_attempts(4))
+        .timeout_config(timeouts)
 }
 
 /// Settings of single services, such as `AWS_ENDPOINT_URL_DYNAMODB`.

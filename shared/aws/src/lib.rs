@@ -4,6 +4,7 @@
 //! decided in between, `guard-core` decides.
 
 pub mod apply;
+mod clients;
 pub mod debounce;
 pub mod errors;
 pub mod events;

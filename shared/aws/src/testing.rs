@@ -3,10 +3,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::{Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::test_util::infallible_client_fn;
+use aws_smithy_runtime_api::client::http::HttpClient;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::retry::RetryConfig;
 use serde_json::{Value, json};
@@ -18,6 +19,17 @@ pub enum Request {
     Query(Form),
     /// To DynamoDB: an action and a JSON body.
     Json(String, Value),
+}
+
+impl Request {
+    /// The request with this body; `target` is the header that names DynamoDB's action.
+    #[must_use]
+    pub fn parse(target: Option<&str>, body: &str) -> Self {
+        match target.and_then(|target| target.rsplit('.').next()) {
+            Some(action) => Self::Json(action.to_owned(), serde_json::from_str(body).unwrap()),
+            None => Self::Query(Form::parse(body)),
+        }
+    }
 }
 
 /// The parameters of a query request.
@@ -41,6 +53,13 @@ impl Form {
     pub fn list(&self, name: &str) -> Vec<String> {
         let prefix = format!("{name}.");
         self.0.iter().filter(|(known, _)| known.starts_with(&prefix)).map(|(_, value)| value.clone()).collect()
+    }
+
+    /// All parameters but the action.
+    #[must_use]
+    pub fn parameters(&self) -> String {
+        let all = self.0.iter().filter(|(name, _)| name != "Action");
+        all.map(|(name, value)| format!("{name}={value}")).collect::<Vec<String>>().join("&")
     }
 
     /// The action.
@@ -70,21 +89,17 @@ pub fn config<A: Send + 'static>(
     let client = infallible_client_fn(move |request: http::Request<SdkBody>| {
         let target = request.headers().get("x-amz-target").map(|target| target.to_str().unwrap().to_owned());
         let body = std::str::from_utf8(request.body().bytes().unwrap()).unwrap();
-        let request = match target {
-            Some(target) => {
-                let action = target.rsplit('.').next().unwrap().to_owned();
-                Request::Json(action, serde_json::from_str(body).unwrap())
-            }
-            None => Request::Query(Form::parse(body)),
-        };
-        let (status, body) = answer(&mut aws.lock().unwrap(), request);
+        let (status, body) = answer(&mut aws.lock().unwrap(), Request::parse(target.as_deref(), body));
         http::Response::builder().status(status).body(SdkBody::from(body)).unwrap()
     });
-    SdkConfig::builder()
-        .behavior_version(BehaviorVersion::latest())
+    patient_config(client).into_builder().retry_config(RetryConfig::disabled()).build()
+}
+
+/// A configuration whose clients call `client`, with the retries and time limits of the functions.
+pub fn patient_config(client: impl HttpClient + 'static) -> SdkConfig {
+    crate::lambda::patient_config()
         .region(Region::new("eu-central-1"))
         .credentials_provider(SharedCredentialsProvider::new(Credentials::new("key", "secret", None, None, "test")))
-        .retry_config(RetryConfig::disabled())
         .http_client(client)
         .build()
 }

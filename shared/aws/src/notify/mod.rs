@@ -12,6 +12,7 @@
 //! | SNS refuses | the lease is given back, and the next run sends it |
 //! | a crash before SNS accepts | a run after the lease has expired sends it |
 //! | a crash between SNS's yes and the acknowledgement | the message a second time |
+//! | a crash right after the run changed AWS | what it had found was stored before the change; a later run sends it |
 //! | the table cannot be read or written | what fails, with a remark that it may repeat, once an hour per instance |
 //! | an item cannot be parsed | what fails, once more |
 //! | SNS refuses for hours | twelve transitions per record, the first and the latest among them; the others are counted |
@@ -189,6 +190,34 @@ impl Notifier {
     /// The stored records of `partitions`, in their order.
     pub async fn load_state<'a>(&self, partitions: &'a [Partition]) -> Vec<(&'a Partition, LoadedState)> {
         concurrently(partitions, async |partition| (partition, self.store.load(partition).await)).await
+    }
+
+    /// Stores what `report` says before the run changes AWS, so that a later run sends it if this one dies before it has
+    /// stored what became of the change. Without a lease: whichever run comes first sends it. `state` gets the versions
+    /// that were written, and keeps the records that were read: once the run knows more, it reconciles with those again.
+    pub async fn store_before_change(
+        &self,
+        Invocation { id, origin, .. }: &Invocation,
+        report: &Report<'_>,
+        state: &mut LoadedState,
+    ) {
+        let Ok(items) = state else { return };
+        let now = Timestamp::now();
+        let updates = self.run(id, origin, now).updates(report, items);
+        for Update { key, mut record, expected, .. } in updates.into_iter().filter(|update| update.leased) {
+            record.lease_until = None;
+            let before = items.get(&key).and_then(|item| item.record.clone());
+            if before.as_ref() == Some(&record) {
+                continue;
+            }
+            match self.store.put(report.partition, &key, &record, expected, now).await {
+                Ok(Write::Won(version)) => {
+                    drop(items.insert(key, Item { record: before, version: Version::At(version) }));
+                }
+                Ok(Write::Lost) => tracing::info!(%key, "another run has written it; making the change all the same"),
+                Err(error) => tracing::error!(%error, %key, "could not store it; making the change all the same"),
+            }
+        }
     }
 
     /// Reconciles what a run found with the stored records, and sends one message per partition that has something new.

@@ -35,6 +35,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::clients;
 use crate::errors::{call_error, malformed_response};
 
 /// Everything that is read, as IAM names its actions; but for flow logs, which only the command line reads.
@@ -91,8 +92,8 @@ impl Observer {
         Self {
             acm: aws_sdk_acm::Client::new(config),
             cloudwatch: aws_sdk_cloudwatch::Client::new(config),
-            ec2: aws_sdk_ec2::Client::new(config),
-            elb: aws_sdk_elasticloadbalancingv2::Client::new(config),
+            ec2: clients::ec2(config),
+            elb: clients::elb(config),
             permits: Arc::new(Semaphore::new(MAX_CALLS)),
             calls: Arc::default(),
             until: None,

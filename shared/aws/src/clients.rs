@@ -1,0 +1,47 @@
+//! The clients of EC2 and ELB. They take no answer that was cut: the SDK reads XML as far as it goes, so that half of a list
+//! would look like the whole, and what is in the other half like deleted.
+
+use aws_config::SdkConfig;
+use aws_sdk_ec2::config::interceptors::AfterDeserializationInterceptorContextRef;
+use aws_sdk_ec2::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_ec2::error::BoxError;
+
+/// A client of EC2.
+pub(crate) fn ec2(config: &SdkConfig) -> aws_sdk_ec2::Client {
+    let config = aws_sdk_ec2::config::Builder::from(config).interceptor(WholeAnswers);
+    aws_sdk_ec2::Client::from_conf(config.build())
+}
+
+/// A client of ELB.
+pub(crate) fn elb(config: &SdkConfig) -> aws_sdk_elasticloadbalancingv2::Client {
+    let config = aws_sdk_elasticloadbalancingv2::config::Builder::from(config).interceptor(WholeAnswers);
+    aws_sdk_elasticloadbalancingv2::Client::from_conf(config.build())
+}
+
+/// An answer whose last element is not closed is an error.
+#[derive(Debug)]
+struct WholeAnswers;
+
+impl Intercept for WholeAnswers {
+    fn name(&self) -> &'static str {
+        "WholeAnswers"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let response = context.response();
+        match response.body().bytes() {
+            Some(body) if response.status().is_success() && !is_whole(body) => Err("the answer was cut".into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `<DescribeTagsResponse …>…</DescribeTagsResponse>`: all answers end with their first element's name.
+fn is_whole(body: &[u8]) -> bool {
+    body.trim_ascii_end().ends_with(b"Response>")
+}

@@ -1,0 +1,516 @@
+//! The state of the simulated AWS, and its answers in AWS's formats.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use guard_aws::testing::{Form, Request, Table, published};
+use guard_core::testing::{DBT, endpoint, service};
+use serde_json::{Value, json};
+
+use crate::faults::{Fault, Plan, Trouble, refusal};
+
+/// An API of AWS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Api {
+    /// EC2.
+    Ec2,
+    /// Elastic Load Balancing.
+    Elb,
+    /// DynamoDB.
+    DynamoDb,
+    /// SNS.
+    Sns,
+}
+
+/// One call.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Whose it is.
+    pub api: Api,
+    /// Its action.
+    pub action: String,
+    /// What it is about.
+    pub about: String,
+    request: Request,
+}
+
+impl Call {
+    /// The call of a request to this address.
+    #[must_use]
+    pub fn new(address: &str, request: Request) -> Self {
+        let api = match address {
+            address if address.contains("//ec2.") => Api::Ec2,
+            address if address.contains("//elasticloadbalancing.") => Api::Elb,
+            address if address.contains("//dynamodb.") => Api::DynamoDb,
+            address if address.contains("//sns.") => Api::Sns,
+            other => panic!("an unexpected address: {other}"),
+        };
+        let (action, about) = match &request {
+            Request::Json(action, body) => {
+                let values = &body["ExpressionAttributeValues"];
+                (action.clone(), format!("{}{}{}", values[":service"], body["Item"]["service"], body["Item"]["item"]))
+            }
+            Request::Query(form) => (form.action(), if api == Api::Sns { String::new() } else { form.parameters() }),
+        };
+        Self { api, action, about, request }
+    }
+
+    /// An error in the API's format.
+    #[must_use]
+    pub fn error(&self, code: &str, message: &str) -> String {
+        match self.api {
+            Api::DynamoDb => {
+                json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": message}).to_string()
+            }
+            Api::Ec2 => format!(
+                "<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors></Response>"
+            ),
+            _ => format!(
+                "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
+            ),
+        }
+    }
+}
+
+/// A connection as EC2 describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The number of its endpoint.
+    pub number: u32,
+    /// The endpoint service's id.
+    pub service: String,
+    /// The owner's account, if EC2 names one.
+    pub owner: Option<String>,
+    /// The state, as EC2 writes it.
+    pub state: String,
+}
+
+impl Row {
+    /// A connection on this endpoint service.
+    #[must_use]
+    pub fn new(number: u32, on: u32, owner: Option<&str>, state: &str) -> Self {
+        let owner = owner.map(ToOwned::to_owned);
+        Self { number, service: service(on).to_string(), owner, state: state.to_owned() }
+    }
+}
+
+/// A transition that SNS took.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Published {
+    /// `firing`, `reminder`, `resolved` or `notice`.
+    pub kind: String,
+    /// The endpoint service, or none for the guard itself.
+    pub service: String,
+    /// The function that sent it.
+    pub function: String,
+    /// The check.
+    pub check: String,
+    /// The resource.
+    pub resource: String,
+    /// Its number in its record.
+    pub number: u64,
+    /// Its summary.
+    pub summary: String,
+    /// Whether the message says that the table failed.
+    pub table_failed: bool,
+    /// The publish it was in, counted from zero.
+    pub publish: usize,
+}
+
+impl Published {
+    /// What it is about.
+    #[must_use]
+    pub fn about(&self) -> (String, String, String) {
+        (self.service.clone(), self.check.clone(), self.resource.clone())
+    }
+}
+
+/// The simulated AWS.
+#[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools)]
+pub struct World {
+    /// How many endpoint services it has, each with a load balancer, a target group and two targets.
+    pub services: u32,
+    /// All connections.
+    pub connections: Vec<Row>,
+    /// How many connections are on a page; 0 for all.
+    pub page: usize,
+    /// What the connections become when one is accepted or rejected, whatever the call says.
+    pub afterwards: Option<Vec<Row>>,
+    /// The services whose targets are unhealthy.
+    pub unhealthy: BTreeSet<u32>,
+    /// The services whose load balancers have cross-zone load balancing off.
+    pub cross_zone_off: BTreeSet<u32>,
+    /// The services that allow another principal.
+    pub others_allowed: BTreeSet<u32>,
+    /// The state table.
+    pub table: Table,
+    /// What SNS took.
+    pub published: Vec<Published>,
+    /// How many messages SNS took.
+    pub publishes: usize,
+    /// The publishes whose answers were lost.
+    pub lost_answers: BTreeSet<usize>,
+    /// For each publish, how many calls of DynamoDB had failed before.
+    pub table_faults_before: Vec<usize>,
+    /// How many calls of DynamoDB failed.
+    pub table_faults: usize,
+    /// The actions called, in order, each with what went wrong.
+    pub calls: Vec<(String, Option<Trouble>)>,
+    /// The endpoints that changed from pending to accepted, and how often.
+    pub accepted: BTreeMap<String, u32>,
+    /// The endpoints that a call asked to accept, on which service.
+    pub accept_calls: Vec<(String, String)>,
+    /// The endpoints that a call asked to reject, on which service.
+    pub reject_calls: Vec<(String, String)>,
+    /// What goes wrong.
+    pub plan: Plan,
+    /// Changes an answer on its way: action, page and text.
+    pub edit: Option<fn(&str, String) -> String>,
+    /// How often each call was made.
+    pub counts: HashMap<(String, String), u32>,
+}
+
+impl World {
+    /// So many endpoint services with dbt connected to each, where all checks pass.
+    #[must_use]
+    pub fn new(services: u32) -> Self {
+        let connections = (1..=services).map(|number| Row::new(number, number, Some(DBT), "available")).collect();
+        Self { services, connections, ..Self::default() }
+    }
+
+    /// Time passes: longer than a lease. What the table holds of leases is over.
+    pub fn wait_for_leases(&mut self) {
+        for item in &mut self.table.items {
+            let Some(mut record) =
+                item["record"]["S"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok())
+            else {
+                continue;
+            };
+            if let Some(lease) = record.get_mut("lease_until") {
+                *lease = json!("2001-01-01T00:00:00Z");
+                item["record"]["S"] = record.to_string().into();
+            }
+        }
+    }
+
+    /// How many calls of DynamoDB had failed before this publish.
+    #[must_use]
+    pub fn table_faults_at(&self, publish: usize) -> usize {
+        self.table_faults_before[publish]
+    }
+
+    /// How often this action was called.
+    #[must_use]
+    pub fn count(&self, action: &str) -> usize {
+        self.calls.iter().filter(|(called, _)| called == action).count()
+    }
+
+    /// The answer to `call`, or why there is none.
+    ///
+    /// # Errors
+    /// If the answer does not arrive.
+    pub fn take(&mut self, call: Call) -> Result<(u16, String), Fault> {
+        let before = self.counts.entry((call.action.clone(), call.about.clone())).or_default();
+        let trouble = self.plan.trouble(&call, self.calls.len() + 1, *before);
+        *before += 1;
+        self.calls.push((call.action.clone(), trouble));
+        self.table_faults += usize::from(call.api == Api::DynamoDb && trouble.is_some());
+        match trouble {
+            Some(Trouble::Before(fault @ (Fault::Throttle | Fault::Error))) => return Ok(refusal(&call, fault)),
+            Some(Trouble::Before(fault)) => return Err(fault),
+            Some(Trouble::After(_) | Trouble::Truncated) if call.api == Api::Sns => {
+                self.lost_answers.insert(self.publishes);
+            }
+            _ => {}
+        }
+        let (status, body) = self.answer(&call);
+        match trouble {
+            Some(Trouble::After(fault)) => Err(fault),
+            Some(Trouble::Truncated) => {
+                let half = body.char_indices().nth(body.chars().count() / 2).map_or(0, |(index, _)| index);
+                Ok((status, body[..half].to_owned()))
+            }
+            _ => Ok((status, self.edit.map_or(body.clone(), |edit| edit(&call.action, body)))),
+        }
+    }
+
+    fn answer(&mut self, call: &Call) -> (u16, String) {
+        match &call.request {
+            Request::Json(action, body) => self.table.answer(action, body),
+            Request::Query(form) if call.api == Api::Sns => self.publish(form),
+            Request::Query(form) if call.api == Api::Elb => (200, self.elb(&call.action, form)),
+            Request::Query(form) => self.ec2(call, form),
+        }
+    }
+
+    fn publish(&mut self, form: &Form) -> (u16, String) {
+        let bodies: Value = serde_json::from_str(&form.get("Message").unwrap()).unwrap();
+        let data: Value = serde_json::from_str(bodies["sqs"].as_str().unwrap()).unwrap();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let publish = self.publishes;
+        self.published.extend(data["transitions"].as_array().unwrap().iter().map(|transition| Published {
+            kind: text(&transition["kind"]),
+            service: text(&data["serviceId"]),
+            function: text(&data["function"]),
+            check: text(&transition["check"]),
+            resource: text(&transition["resource"]),
+            number: transition["number"].as_u64().unwrap(),
+            summary: text(&transition["summary"]),
+            table_failed: data["caution"].is_string(),
+            publish,
+        }));
+        self.publishes += 1;
+        self.table_faults_before.push(self.table_faults);
+        published()
+    }
+
+    fn ec2(&mut self, call: &Call, form: &Form) -> (u16, String) {
+        let asked = form.list("Filter.1.Value");
+        let numbers = || (1..=self.services).filter(|number| asked.contains(&service(*number).to_string()));
+        let body = match call.action.as_str() {
+            "DescribeVpcEndpointConnections" => {
+                assert_eq!(form.get("Filter.1.Name").as_deref(), Some("service-id"), "never without a filter");
+                assert!(!asked.is_empty(), "never without a service");
+                return (200, self.connections(form));
+            }
+            "AcceptVpcEndpointConnections" => return (200, self.answer_requests(form, true)),
+            "RejectVpcEndpointConnections" => return (200, self.answer_requests(form, false)),
+            "DescribeVpcEndpointServiceConfigurations" => {
+                let item = |number: u32| {
+                    format!(
+                        "<item><serviceId>{0}</serviceId><serviceName>com.amazonaws.vpce.eu-central-1.{0}</serviceName>\
+                         <serviceState>Available</serviceState><acceptanceRequired>true</acceptanceRequired>\
+                         <availabilityZoneSet><item>eu-central-1a</item></availabilityZoneSet><networkLoadBalancerArnSet>\
+                         <item>{1}</item></networkLoadBalancerArnSet><supportedRegionSet><item><region>us-east-1</region>\
+                         <serviceState>Available</serviceState></item></supportedRegionSet></item>",
+                        service(number),
+                        load_balancer(number)
+                    )
+                };
+                list("serviceConfigurationSet", numbers().map(item))
+            }
+            "DescribeVpcEndpointServicePermissions" => {
+                let id = form.get("ServiceId").unwrap();
+                let number = (1..=self.services).find(|number| service(*number).as_str() == id).unwrap();
+                let other =
+                    self.others_allowed.contains(&number).then_some("arn:aws:iam::777777777777:root".to_owned());
+                let principals = [format!("arn:aws:iam::{DBT}:root")].into_iter().chain(other);
+                list("allowedPrincipals", principals.map(|name| format!("<item><principal>{name}</principal></item>")))
+            }
+            "DescribeNetworkInterfaces" if form.get("Filter.1.Name").as_deref() == Some("description") => {
+                let item = |description: &String| {
+                    format!(
+                        "<item><networkInterfaceId>eni-1</networkInterfaceId><description>{description}</description>\
+                         <subnetId>subnet-a</subnetId><vpcId>vpc-1</vpcId><privateIpAddress>10.0.0.200</privateIpAddress></item>"
+                    )
+                };
+                list("networkInterfaceSet", asked.iter().map(item))
+            }
+            "DescribeNetworkInterfaces" => {
+                let item = |address: &String| {
+                    format!(
+                        "<item><networkInterfaceId>eni-2</networkInterfaceId><subnetId>subnet-a</subnetId><vpcId>vpc-1</vpcId>\
+                         <privateIpAddress>{address}</privateIpAddress><groupSet><item><groupId>sg-1</groupId></item></groupSet></item>"
+                    )
+                };
+                list("networkInterfaceSet", asked.iter().map(item))
+            }
+            "DescribeSecurityGroupRules" => {
+                let rule = |id: &str, egress: bool| {
+                    format!(
+                        "<item><securityGroupRuleId>{id}</securityGroupRuleId><groupId>sg-1</groupId><isEgress>{egress}</isEgress>\
+                         <ipProtocol>-1</ipProtocol><fromPort>-1</fromPort><toPort>-1</toPort><cidrIpv4>10.0.0.0/16</cidrIpv4></item>"
+                    )
+                };
+                list("securityGroupRuleSet", [rule("sgr-1", false), rule("sgr-2", true)].into_iter())
+            }
+            "DescribeSubnets" => list(
+                "subnetSet",
+                ["<item><subnetId>subnet-a</subnetId><vpcId>vpc-1</vpcId><cidrBlock>10.0.0.0/24</cidrBlock></item>"]
+                    .into_iter()
+                    .map(ToOwned::to_owned),
+            ),
+            "DescribeNetworkAcls" => {
+                let entry = |egress: bool| {
+                    format!(
+                        "<item><ruleNumber>100</ruleNumber><protocol>-1</protocol><ruleAction>allow</ruleAction>\
+                         <egress>{egress}</egress><cidrBlock>0.0.0.0/0</cidrBlock></item>"
+                    )
+                };
+                let acl = format!(
+                    "<item><networkAclId>acl-1</networkAclId><associationSet><item><subnetId>subnet-a</subnetId></item>\
+                     </associationSet><entrySet>{}{}</entrySet></item>",
+                    entry(true),
+                    entry(false)
+                );
+                list("networkAclSet", std::iter::once(acl))
+            }
+            "DescribeRouteTables" => {
+                let table = "<item><routeTableId>rtb-1</routeTableId><vpcId>vpc-1</vpcId><associationSet><item><main>true</main>\
+                             </item></associationSet><routeSet><item><destinationCidrBlock>10.0.0.0/16</destinationCidrBlock>\
+                             <gatewayId>local</gatewayId><state>active</state></item></routeSet></item>";
+                list("routeTableSet", std::iter::once(table.to_owned()))
+            }
+            other => panic!("an unexpected call: ec2:{other}"),
+        };
+        (200, format!("<{0}Response>{body}</{0}Response>", call.action))
+    }
+
+    fn connections(&self, form: &Form) -> String {
+        let asked = form.list("Filter.1.Value");
+        // The filter is EC2's; what a test put under no service, EC2 sends anyway.
+        let rows: Vec<&Row> =
+            self.connections.iter().filter(|row| self.page > 0 || asked.contains(&row.service)).collect();
+        let page: usize = form.get("NextToken").map_or(0, |token| token.parse().unwrap());
+        let size = if self.page == 0 { rows.len().max(1) } else { self.page };
+        let item = |row: &&Row| {
+            let Row { number, service, owner, state } = row;
+            let owner =
+                owner.as_ref().map(|owner| format!("<vpcEndpointOwner>{owner}</vpcEndpointOwner>")).unwrap_or_default();
+            let id = endpoint(*number);
+            format!(
+                "<item><serviceId>{service}</serviceId><vpcEndpointId>{id}</vpcEndpointId>{owner}<vpcEndpointState>{state}\
+                 </vpcEndpointState><vpcEndpointRegion>us-east-1</vpcEndpointRegion></item>"
+            )
+        };
+        let items: String = rows.iter().skip(page * size).take(size).map(item).collect();
+        let next =
+            if (page + 1) * size < rows.len() { format!("<nextToken>{}</nextToken>", page + 1) } else { String::new() };
+        format!(
+            "<DescribeVpcEndpointConnectionsResponse><vpcEndpointConnectionSet>{items}</vpcEndpointConnectionSet>{next}\
+             </DescribeVpcEndpointConnectionsResponse>"
+        )
+    }
+
+    fn answer_requests(&mut self, form: &Form, accept: bool) -> String {
+        let on = form.get("ServiceId").unwrap();
+        let mut unsuccessful = String::new();
+        for id in form.list("VpcEndpointId") {
+            let calls = if accept { &mut self.accept_calls } else { &mut self.reject_calls };
+            calls.push((on.clone(), id.clone()));
+            let row = self.connections.iter_mut().find(|row| row.service == on && endpoint(row.number).as_str() == id);
+            let is_open = |row: &&mut Row| match accept {
+                true => row.state.eq_ignore_ascii_case("pendingAcceptance"),
+                false => ["pendingacceptance", "available"].contains(&row.state.to_lowercase().as_str()),
+            };
+            match row.filter(is_open) {
+                Some(row) => {
+                    (if accept { "available" } else { "rejected" }).clone_into(&mut row.state);
+                    if accept {
+                        *self.accepted.entry(id).or_default() += 1;
+                    }
+                }
+                None => {
+                    unsuccessful += &format!(
+                        "<item><error><code>InvalidState</code><message>not waiting</message></error><resourceId>{id}</resourceId></item>"
+                    );
+                }
+            }
+        }
+        if let Some(afterwards) = self.afterwards.take() {
+            self.connections = afterwards;
+        }
+        let name = if accept { "Accept" } else { "Reject" };
+        format!(
+            "<{name}VpcEndpointConnectionsResponse><unsuccessful>{unsuccessful}</unsuccessful></{name}VpcEndpointConnectionsResponse>"
+        )
+    }
+
+    fn elb(&mut self, action: &str, form: &Form) -> String {
+        let number = |name: &str| number_in(&form.get(name).unwrap());
+        let members = |name: &str, items: String| format!("<{name}>{items}</{name}>");
+        let body = match action {
+            "DescribeLoadBalancers" => {
+                let item = |arn: &String| {
+                    format!(
+                        "<member><LoadBalancerArn>{arn}</LoadBalancerArn><Type>network</Type><Scheme>internal</Scheme><State>\
+                         <Code>active</Code></State><VpcId>vpc-1</VpcId><AvailabilityZones><member><ZoneName>eu-central-1a</ZoneName>\
+                         <SubnetId>subnet-a</SubnetId></member></AvailabilityZones></member>"
+                    )
+                };
+                members("LoadBalancers", form.list("LoadBalancerArns.member").iter().map(item).collect())
+            }
+            "DescribeListeners" => {
+                let (arn, group) = (form.get("LoadBalancerArn").unwrap(), target_group(number("LoadBalancerArn")));
+                members(
+                    "Listeners",
+                    format!(
+                        "<member><ListenerArn>{arn}/1</ListenerArn><Port>5432</Port><Protocol>TCP</Protocol><DefaultActions><member>\
+                     <Type>forward</Type><TargetGroupArn>{group}</TargetGroupArn></member></DefaultActions></member>"
+                    ),
+                )
+            }
+            "DescribeLoadBalancerAttributes" => {
+                let on = !self.cross_zone_off.contains(&number("LoadBalancerArn"));
+                members(
+                    "Attributes",
+                    format!("<member><Key>load_balancing.cross_zone.enabled</Key><Value>{on}</Value></member>"),
+                )
+            }
+            "ModifyLoadBalancerAttributes" => {
+                self.cross_zone_off.remove(&number("LoadBalancerArn"));
+                String::new()
+            }
+            "DescribeTargetGroups" => {
+                let item = |arn: &String| {
+                    format!(
+                        "<member><TargetGroupArn>{arn}</TargetGroupArn><TargetType>ip</TargetType><VpcId>vpc-1</VpcId><Protocol>TCP\
+                         </Protocol><Port>5432</Port><HealthCheckProtocol>TCP</HealthCheckProtocol><HealthCheckPort>traffic-port\
+                         </HealthCheckPort></member>"
+                    )
+                };
+                members("TargetGroups", form.list("TargetGroupArns.member").iter().map(item).collect())
+            }
+            "DescribeTargetGroupAttributes" => members(
+                "Attributes",
+                [
+                    ("load_balancing.cross_zone.enabled", "use_load_balancer_configuration"),
+                    ("target_health_state.unhealthy.connection_termination.enabled", "true"),
+                    ("deregistration_delay.connection_termination.enabled", "true"),
+                ]
+                .map(|(key, value)| format!("<member><Key>{key}</Key><Value>{value}</Value></member>"))
+                .concat(),
+            ),
+            "DescribeTags" => {
+                let item = |arn: &String| format!("<member><ResourceArn>{arn}</ResourceArn><Tags/></member>");
+                members("TagDescriptions", form.list("ResourceArns.member").iter().map(item).collect())
+            }
+            "DescribeTargetHealth" => {
+                let group = number("TargetGroupArn");
+                let health = match self.unhealthy.contains(&group) {
+                    true => "<State>unhealthy</State><Reason>Target.FailedHealthChecks</Reason>",
+                    false => "<State>healthy</State>",
+                };
+                let target = |host: u32| {
+                    format!(
+                        "<member><Target><Id>10.0.0.{host}</Id><Port>5432</Port><AvailabilityZone>eu-central-1a</AvailabilityZone>\
+                         </Target><TargetHealth>{health}</TargetHealth></member>"
+                    )
+                };
+                members("TargetHealthDescriptions", [target(10), target(11)].concat())
+            }
+            other => panic!("an unexpected call: elasticloadbalancing:{other}"),
+        };
+        format!("<{action}Response><{action}Result>{body}</{action}Result></{action}Response>")
+    }
+}
+
+fn list(name: &str, items: impl Iterator<Item = String>) -> String {
+    format!("<{name}>{}</{name}>", items.collect::<String>())
+}
+
+fn load_balancer(number: u32) -> String {
+    format!("arn:aws:elasticloadbalancing:eu-central-1:111122223333:loadbalancer/net/lb-{number}/0123456789abcdef")
+}
+
+/// The target group behind endpoint service number `number`.
+#[must_use]
+pub fn target_group(number: u32) -> String {
+    format!("arn:aws:elasticloadbalancing:eu-central-1:111122223333:targetgroup/tg-{number}/0123456789abcdef")
+}
+
+/// The number in the ARN of a load balancer or target group.
+fn number_in(arn: &str) -> u32 {
+    let name = arn.split('/').find(|part| part.starts_with("lb-") || part.starts_with("tg-")).unwrap();
+    name[3..].parse().unwrap()
+}

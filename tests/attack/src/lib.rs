@@ -1,0 +1,165 @@
+//! A simulated AWS for tests that attack: the functions run against it with the real SDK clients, their retries and time
+//! limits. It has the state of EC2, ELB, DynamoDB and SNS, and it can refuse, fail, hang, cut answers, or take a call and
+//! lose the answer. The clock of `tokio` is paused, so hanging costs no time.
+
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, clippy::panic)]
+
+mod aws;
+pub mod faults;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::http::{Response, StatusCode};
+use aws_smithy_types::body::SdkBody;
+use connection_acceptor::ConnectionAcceptor;
+use drift_watcher::DriftWatcher;
+use guard_aws::events;
+use guard_aws::lambda::{Deadline, Invocation, RunErrors};
+use guard_aws::testing::{self, Request};
+use guard_core::config::Settings;
+use guard_core::testing::{origin, service, settings};
+use health_watcher::HealthWatcher;
+use serde_json::Value;
+use tokio::sync::Notify;
+
+pub use self::aws::{Api, Call, Published, Row, World, target_group};
+use self::faults::Fault;
+
+/// How long AWS takes to answer.
+const LATENCY: Duration = Duration::from_millis(20);
+
+/// The simulated AWS as several clients share it.
+pub type Aws = Arc<Mutex<World>>;
+
+/// Between an SDK client and the simulated AWS.
+#[derive(Debug, Clone)]
+struct Wire {
+    aws: Aws,
+    /// Tells a test that the process dies now.
+    killed: Arc<Notify>,
+}
+
+impl HttpConnector for Wire {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let (aws, killed) = (self.aws.clone(), self.killed.clone());
+        HttpConnectorFuture::new(async move {
+            tokio::time::sleep(LATENCY).await;
+            let target = request.headers().get("x-amz-target").map(ToOwned::to_owned);
+            let host = request.uri().to_owned();
+            let body = std::str::from_utf8(request.body().bytes().unwrap()).unwrap();
+            let call = Call::new(&host, Request::parse(target.as_deref(), body));
+            let answer = aws.lock().unwrap().take(call);
+            match answer {
+                Ok((status, body)) => Ok(Response::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body))),
+                Err(Fault::Reset) => Err(ConnectorError::io("connection reset by peer".into())),
+                Err(fault) => {
+                    if fault == Fault::Kill {
+                        killed.notify_one();
+                    }
+                    std::future::pending().await
+                }
+            }
+        })
+    }
+}
+
+/// A function's instance.
+#[derive(Debug)]
+pub enum Function {
+    /// connection-acceptor.
+    Acceptor(ConnectionAcceptor),
+    /// health-watcher.
+    Health(HealthWatcher),
+    /// drift-watcher.
+    Drift(DriftWatcher),
+}
+
+/// The functions' names.
+pub const FUNCTIONS: [&str; 3] = ["connection-acceptor", "health-watcher", "drift-watcher"];
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// It did all it had to.
+    Done,
+    /// It says what it left undone.
+    Undone(String),
+    /// Lambda's deadline came first.
+    OutOfTime,
+    /// It was killed.
+    Killed,
+}
+
+/// An instance of a function, and what kills it.
+#[derive(Debug)]
+pub struct Instance {
+    function: Function,
+    killed: Arc<Notify>,
+}
+
+impl Instance {
+    /// A new instance with these variables, for all endpoint services of `aws`.
+    #[must_use]
+    pub fn new(name: &str, aws: &Aws, variables: &[(&str, &str)]) -> Self {
+        let killed = Arc::new(Notify::new());
+        let wire = SharedHttpConnector::new(Wire { aws: aws.clone(), killed: killed.clone() });
+        let config = testing::patient_config(http_client_fn(move |_, _| wire.clone()));
+        let count = aws.lock().unwrap().services;
+        let services: Vec<String> = (1..=count).map(|number| service(number).to_string()).collect();
+        let services = services.join(",");
+        let settings = settings(&[&[("ENDPOINT_SERVICE_IDS", services.as_str())], variables].concat());
+        Self { function: build(name, settings, &config), killed }
+    }
+
+    /// One invocation, which Lambda would end after 110 seconds.
+    pub async fn run(&self, id: &str, event: &Value) -> End {
+        let deadline = Deadline::new(Duration::from_secs(110));
+        let invocation = Invocation { id: id.to_owned(), trigger: events::parse(event), origin: origin(), deadline };
+        let run = tokio::time::timeout_at(deadline.end, Box::pin(self.handle(invocation)));
+        tokio::select! {
+            biased;
+            () = self.killed.notified() => End::Killed,
+            result = run => match result {
+                Ok(Ok(())) => End::Done,
+                Ok(Err(undone)) => End::Undone(undone.to_string()),
+                Err(_) => End::OutOfTime,
+            },
+        }
+    }
+
+    async fn handle(&self, invocation: Invocation) -> Result<(), RunErrors> {
+        match &self.function {
+            Function::Acceptor(function) => function.handle(invocation).await,
+            Function::Health(function) => function.handle(invocation).await,
+            Function::Drift(function) => function.handle(invocation).await,
+        }
+    }
+}
+
+fn build(name: &str, settings: Settings, config: &SdkConfig) -> Function {
+    match name {
+        "connection-acceptor" => Function::Acceptor(ConnectionAcceptor::new(settings, config)),
+        "health-watcher" => Function::Health(HealthWatcher::new(settings, config)),
+        _ => Function::Drift(DriftWatcher::new(settings, config)),
+    }
+}
+
+/// Runs `future` with a paused clock, so that waiting takes no time.
+pub fn play<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(future)
+}
+
+/// The seed to begin with and how many to try: `ATTACK_SEED` and `ATTACK_SEEDS`, else 1 and `seeds`.
+#[must_use]
+pub fn seeds(seeds: u64) -> std::ops::Range<u64> {
+    let number = |name: &str, otherwise: u64| {
+        std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+    };
+    let first = number("ATTACK_SEED", 1);
+    first..first + number("ATTACK_SEEDS", seeds)
+}

@@ -1,0 +1,217 @@
+//! Weather: calls that are throttled, fail, are reset, hang, whose answers are cut in half, or lost after AWS has done what
+//! was asked. When it is calm again, everything has been sent, nothing twice but for the stated exceptions, and nothing
+//! was called resolved that is not.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use attack::faults::{Fault, Plan, Trouble};
+use attack::{Api, Aws, Call, End, FUNCTIONS, Instance, Published, Row, World, play, seeds};
+use guard_aws::testing::scheduled;
+use guard_core::testing::{DBT, UNTRUSTED};
+
+const VARIABLES: &[(&str, &str)] = &[("REMIND_EVERY_HOURS", "0")];
+
+/// Rounds of all functions during bad weather, and after it.
+const ROUNDS: (usize, usize) = (4, 3);
+
+const APIS: [&[Api]; 5] = [&[Api::Ec2], &[Api::Elb], &[Api::DynamoDb], &[Api::Sns], &[]];
+
+/// On some of three endpoint services something is wrong, and on each dbt asks.
+fn broken() -> World {
+    let mut world = World::new(3);
+    world.connections = vec![
+        Row::new(1, 1, Some(DBT), "pendingAcceptance"),
+        Row::new(2, 2, Some(DBT), "pendingAcceptance"),
+        Row::new(3, 3, Some(DBT), "pendingAcceptance"),
+        Row::new(4, 2, Some(UNTRUSTED), "available"),
+        Row::new(5, 3, None, "pendingAcceptance"),
+    ];
+    (world.unhealthy, world.cross_zone_off, world.others_allowed) = ([1, 2].into(), [2].into(), [1, 3].into());
+    world
+}
+
+/// Everything in order.
+fn fix(world: &mut World) {
+    world.connections.truncate(3);
+    (world.unhealthy, world.cross_zone_off, world.others_allowed) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+}
+
+struct Story {
+    aws: Aws,
+    instances: Vec<Instance>,
+    runs: usize,
+    undone: usize,
+}
+
+impl Story {
+    fn new(world: World) -> Self {
+        let aws: Aws = Arc::new(Mutex::new(world));
+        let instances = FUNCTIONS.iter().map(|name| Instance::new(name, &aws, VARIABLES)).collect();
+        Self { aws, instances, runs: 0, undone: 0 }
+    }
+
+    async fn rounds(&mut self, rounds: usize, plan: Plan) {
+        self.aws.lock().unwrap().plan = plan;
+        for _ in 0..rounds {
+            self.aws.lock().unwrap().wait_for_leases();
+            for instance in &self.instances {
+                self.runs += 1;
+                let end = instance.run(&format!("run-{}", self.runs), &scheduled()).await;
+                assert_ne!(end, End::OutOfTime, "a run knows its deadline");
+                self.undone += usize::from(end != End::Done);
+            }
+        }
+    }
+
+    /// Bad weather, then calm; what was sent in that time, without what is about the guard itself.
+    async fn weather(&mut self, plan: Plan) -> Vec<Published> {
+        let before = self.aws.lock().unwrap().published.len();
+        self.rounds(ROUNDS.0, plan).await;
+        self.rounds(ROUNDS.1, Plan::Calm).await;
+        let world = self.aws.lock().unwrap();
+        world.published[before..].iter().filter(|sent| sent.check != "visibility.lost").cloned().collect()
+    }
+}
+
+/// What was sent, each once.
+fn news<'a>(published: &[&'a Published]) -> BTreeSet<(&'a str, &'a str, &'a str, &'a str)> {
+    published.iter().map(|sent| (&*sent.kind, &*sent.service, &*sent.check, &*sent.resource)).collect()
+}
+
+/// Checks that all of `expected` was sent, and nothing else but that dbt's request could not be accepted, as long as that
+/// was true. So nothing that was not fixed is called resolved.
+fn assert_news(sent: &[Published], expected: &[Published], when: &str) {
+    let of_weather = |sent: &&Published| sent.check == "connection.dbt";
+    let (weather, sent): (Vec<&Published>, Vec<&Published>) = sent.iter().partition(of_weather);
+    assert_eq!(news(&sent), news(&expected.iter().collect::<Vec<_>>()), "{when}");
+    let (firing, resolved): (Vec<&Published>, Vec<&Published>) = weather.iter().partition(|sent| sent.kind == "firing");
+    // What was sent while the table failed may not be in the table, and then nobody knows that it ever fired.
+    let recorded = firing.iter().filter(|sent| !sent.table_failed);
+    let is_resolved = |sent: &&&Published| resolved.iter().any(|resolved| resolved.resource == sent.resource);
+    assert!(recorded.clone().all(|sent| is_resolved(&sent)), "{when}: it is accepted in the end: {firing:?}");
+}
+
+/// Checks that nothing was sent again without a stated reason: SNS's answer was lost, or the table failed in between.
+fn assert_not_repeated(published: &[Published], world: &World, when: &str) {
+    for (index, sent) in published.iter().enumerate() {
+        let same =
+            |other: &&Published| (other.about(), other.number, &other.kind) == (sent.about(), sent.number, &sent.kind);
+        let Some(again) = published[index + 1..].iter().find(same) else { continue };
+        let answer_lost = world.lost_answers.contains(&sent.publish);
+        let table_failed = world.table_faults_at(sent.publish) != world.table_faults_at(again.publish);
+        assert!(answer_lost || table_failed, "{when}: sent twice: {sent:?} {again:?}");
+    }
+}
+
+/// What undisturbed runs send: of what is broken, and after it was fixed.
+fn undisturbed() -> &'static (Vec<Published>, Vec<Published>) {
+    static SENT: OnceLock<(Vec<Published>, Vec<Published>)> = OnceLock::new();
+    SENT.get_or_init(|| {
+        play(async {
+            let mut story = Story::new(broken());
+            let broken = story.weather(Plan::Calm).await;
+            fix(&mut story.aws.lock().unwrap());
+            (broken, story.weather(Plan::Calm).await)
+        })
+    })
+}
+
+fn check(seed: u64, percent: u64, apis: &[Api]) {
+    let when = format!("ATTACK_SEED={seed}, {percent} % of {apis:?}");
+    let (broken_news, fixed_news) = undisturbed();
+    let storm = |seed| Plan::Storm { seed, percent, apis: apis.to_vec() };
+    // The SDK's jitter.
+    fastrand::seed(seed);
+    play(async {
+        let mut story = Story::new(broken());
+        let sent = story.weather(storm(seed)).await;
+        assert_news(&sent, broken_news, &when);
+        fix(&mut story.aws.lock().unwrap());
+        let sent_after = story.weather(storm(seed + 1_000_000)).await;
+        // What may be sent again is checked below.
+        let is_known =
+            |again: &&Published| sent.iter().any(|sent| (sent.about(), &sent.kind) == (again.about(), &again.kind));
+        let news_after: Vec<Published> = sent_after.iter().filter(|sent| !is_known(sent)).cloned().collect();
+        assert_news(&news_after, fixed_news, &format!("{when}, after the fix"));
+        let world = story.aws.lock().unwrap();
+        assert_not_repeated(&[sent, sent_after].concat(), &world, &when);
+        assert!(world.accepted.values().all(|times| *times == 1) && world.accepted.len() == 3, "{when}");
+        assert_eq!(world.reject_calls, [], "{when}");
+        println!("{when}: {} calls, {} of {} runs left something undone", world.calls.len(), story.undone, story.runs);
+    });
+}
+
+/// At the worst, for each API and for all of them. `make attack` plays the other rates and more seeds.
+fn check_at_the_worst(apis: &[Api]) {
+    for seed in seeds(1) {
+        check(seed, 50, apis);
+    }
+}
+
+#[test]
+fn after_bad_weather_in_ec2_everything_has_been_sent() {
+    check_at_the_worst(APIS[0]);
+}
+
+#[test]
+fn after_bad_weather_in_elb_everything_has_been_sent() {
+    check_at_the_worst(APIS[1]);
+}
+
+#[test]
+fn after_bad_weather_in_dynamodb_everything_has_been_sent() {
+    check_at_the_worst(APIS[2]);
+}
+
+#[test]
+fn after_bad_weather_in_sns_everything_has_been_sent() {
+    check_at_the_worst(APIS[3]);
+}
+
+#[test]
+fn after_bad_weather_everywhere_everything_has_been_sent() {
+    check_at_the_worst(APIS[4]);
+}
+
+/// Every API and all of them, at every rate.
+#[test]
+#[ignore = "long: make attack"]
+fn long_after_bad_weather_everything_has_been_sent() {
+    for seed in seeds(20) {
+        for (apis, percent) in APIS.iter().flat_map(|apis| [5, 20, 50].map(|percent| (apis, percent))) {
+            check(seed, percent, apis);
+        }
+    }
+}
+
+/// Forty endpoint services, and this happens to every call that passes: a run of each function ends by itself.
+fn check_deadline(plan: &Plan) {
+    let mut world = World::new(40);
+    (world.unhealthy, world.cross_zone_off) = ((1..=40).collect(), (1..=40).collect());
+    let aws: Aws = Arc::new(Mutex::new(world));
+    fastrand::seed(1);
+    play(async {
+        for name in FUNCTIONS {
+            aws.lock().unwrap().plan = plan.clone();
+            let began = tokio::time::Instant::now();
+            let end = Instance::new(name, &aws, VARIABLES).run(name, &scheduled()).await;
+            let took = began.elapsed().as_secs();
+            println!("{name}: {took} s under {plan:?}");
+            assert_ne!(end, End::OutOfTime, "{name} took {took} s under {plan:?}");
+        }
+    });
+}
+
+fn hangs(api: Api, call: &Call) -> Option<Trouble> {
+    (call.api == api).then_some(Trouble::Before(Fault::Hang))
+}
+
+#[test]
+fn a_run_with_forty_services_ends_by_itself_whatever_hangs() {
+    check_deadline(&Plan::Always(|call| hangs(Api::Ec2, call)));
+    check_deadline(&Plan::Always(|call| hangs(Api::Elb, call)));
+    check_deadline(&Plan::Always(|call| hangs(Api::Sns, call)));
+    check_deadline(&Plan::Always(|call| hangs(Api::DynamoDb, call)));
+    check_deadline(&Plan::Storm { seed: 1, percent: 50, apis: Vec::new() });
+}

@@ -1,0 +1,231 @@
+//! Impostors: whatever an event says and whatever EC2 lists, nobody gets in but dbt.
+//!
+//! Each case is an event and the connections that EC2 lists, over several pages, before and after the run changes
+//! something. Events are forged, replayed, truncated, oversized, or another function's. Owners look like dbt's, are
+//! missing, malformed, or change between the read and the accept. States have odd casings or do not exist.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use attack::{Aws, End, Instance, Row, World, play};
+use guard_aws::testing::{cloudtrail_event, notification, scheduled};
+use guard_core::testing::{DBT, UNTRUSTED, endpoint, service};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestRunner};
+use serde_json::{Value, json};
+
+/// Calls that a run may make, whatever it meets: reads of the connections (at most 3 pages here) 1 + 3 + 3 times, 2 + 2
+/// accepts and rejects with one call per endpoint if AWS refuses them together, names, table, and messages.
+const MAX_CALLS: usize = 120;
+
+/// Texts for every field of an event.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just(DBT.to_owned()),
+        Just(format!("arn:aws:iam::{DBT}:root")),
+        Just(endpoint(1).to_string()),
+        Just(service(1).to_string()),
+        Just(service(9).to_string()),
+        Just("pendingAcceptance".to_owned()),
+        Just("2026-03-14T08:00:00.000Z".to_owned()),
+        Just("9999-12-31T23:59:59.999Z".to_owned()),
+        Just("vpce-".repeat(50_000)),
+        Just("\u{202e}\u{0}\u{1b}[31m".to_owned()),
+        ".{0,30}",
+    ]
+}
+
+/// What claims to be a connection notification, and names dbt.
+fn claim() -> impl Strategy<Value = String> {
+    (text(), text(), text()).prop_map(|(service, endpoint, state)| {
+        json!({"serviceId": service, "vpcEndpointId": endpoint, "vpcEndpointState": state, "vpcEndpointOwner": DBT,
+               "accept": true})
+        .to_string()
+    })
+}
+
+fn events() -> impl Strategy<Value = Value> {
+    let name = || select(vec!["AcceptVpcEndpointConnections", "ModifyVpcEndpointServicePermissions", "SetSubnets", ""]);
+    let sent = || "2026-03-14T08:0[0-9]:00.000Z";
+    let whole = prop_oneof![
+        2 => Just(scheduled()),
+        4 => (text(), sent(), claim()).prop_map(|(id, sent, claim)| notification(&id, &sent, &claim)),
+        1 => (text(), text(), text()).prop_map(|(id, sent, message)| notification(&id, &sent, &message)),
+        2 => (name(), text(), text()).prop_map(|(name, who, id)| cloudtrail_event(&json!({
+            "eventName": name, "eventTime": "2026-03-14T08:00:00Z", "eventID": id,
+            "userIdentity": {"arn": who, "accountId": DBT, "type": "Root"},
+            "requestParameters": {"vpcEndpointOwner": DBT, "VpcEndpointId": id}}))),
+        // Of another function, or of none.
+        1 => Just(json!({"source": "privatelink-guard.heartbeat"})),
+        1 => (text(), text()).prop_map(|(name, value)| json!({name: value, "owner": DBT})),
+        1 => Just(json!(null)),
+    ];
+    let doubled = |mut event: Value| {
+        if let Some(records) = event.get_mut("Records").and_then(Value::as_array_mut) {
+            let again = records.clone();
+            records.extend(again);
+        }
+        event
+    };
+    prop_oneof![
+        6 => whole.clone(),
+        1 => whole.clone().prop_map(doubled),
+        // A part is missing, or is something else.
+        2 => (whole, any::<Index>(), select(vec![json!(null), json!({}), json!([]), json!(7), json!(DBT)])).prop_map(
+            |(mut event, place, instead)| {
+                let all = pointers(&event, "");
+                *event.pointer_mut(&all[place.index(all.len())]).unwrap() = instead;
+                event
+            }
+        ),
+    ]
+}
+
+/// The places of all values in `event`.
+fn pointers(event: &Value, prefix: &str) -> Vec<String> {
+    let children: Vec<(String, &Value)> = match event {
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.replace('~', "~0").replace('/', "~1"), value)).collect(),
+        Value::Array(values) => values.iter().enumerate().map(|(index, value)| (index.to_string(), value)).collect(),
+        _ => Vec::new(),
+    };
+    let below = children.into_iter().flat_map(|(name, value)| pointers(value, &format!("{prefix}/{name}")));
+    [prefix.to_owned()].into_iter().chain(below).collect()
+}
+
+/// dbt's account, one digit off, turned around, in other digits, with something before or after; others; nobody.
+fn owner() -> impl Strategy<Value = Option<String>> {
+    let similar = [
+        "123456789013", "023456789012", "210987654321", "12345678901", "1234567890123", "123456789012 ", " 123456789012",
+        "123456789012\n", "arn:aws:iam::123456789012:root", "１２３４５６７８９０１２", "١٢٣٤٥٦٧٨٩٠١٢", "123456789012,999999999999", "*", "",
+        "null", "0x1cbe991a14", "123456789012\u{200b}",
+    ];
+    prop_oneof![
+        4 => Just(Some(DBT.to_owned())),
+        3 => Just(Some(UNTRUSTED.to_owned())),
+        2 => Just(None),
+        6 => select(similar.to_vec()).prop_map(|text| Some(text.to_owned())),
+        1 => "[0-9]{12}".prop_map(Some),
+    ]
+}
+
+fn state() -> impl Strategy<Value = String> {
+    let known = ["pendingAcceptance", "PendingAcceptance", "PENDINGACCEPTANCE", "pending", "available", "Available", "deleting",
+        "deleted", "rejected", "failed", "expired", "partial", "pendingacceptance ", "pending-acceptance", "accepted", ""];
+    prop_oneof![5 => Just("pendingAcceptance".to_owned()), 6 => select(known.to_vec()).prop_map(ToOwned::to_owned), 1 => "[a-zA-Z]{0,12}"]
+}
+
+/// Connections on the guarded service and on others, each endpoint once.
+fn rows() -> impl Strategy<Value = Vec<Row>> {
+    let on = prop_oneof![8 => Just(service(1).to_string()), 1 => Just(service(2).to_string()),
+        1 => Just("vpce-svc-0000000000000000１".to_owned()), 1 => Just(format!("{}0", service(1)))];
+    vec((1..60u32, on, owner(), state()), 0..24).prop_map(|rows| {
+        let mut seen = BTreeSet::new();
+        let rows = rows.into_iter().map(|(number, service, owner, state)| Row { number, service, owner, state });
+        rows.filter(|row| seen.insert(row.number)).collect()
+    })
+}
+
+#[derive(Debug, Clone)]
+struct Case {
+    event: Value,
+    rows: Vec<Row>,
+    /// What EC2 lists once the run has changed something: owners and states are others.
+    afterwards: Option<Vec<Row>>,
+    page: usize,
+    reject: bool,
+    /// Whether the event is delivered again.
+    replayed: bool,
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    (events(), rows(), proptest::option::weighted(0.3, rows()), 1..12usize, any::<bool>(), prop::bool::weighted(0.1)).prop_map(
+        |(event, rows, afterwards, page, reject, replayed)| Case { event, rows, afterwards, page, reject, replayed },
+    )
+}
+
+/// Whether EC2 lists it, in this read, as dbt's request on the guarded service.
+fn is_due(row: &Row) -> bool {
+    row.owner.as_deref() == Some(DBT) && row.service == service(1).as_str() && row.state.eq_ignore_ascii_case("pendingAcceptance")
+}
+
+/// An untrusted account that EC2 names: twelve ASCII digits, and not dbt's.
+fn is_named_untrusted(row: &Row) -> bool {
+    let account = row.owner.as_deref().unwrap_or_default();
+    account != DBT && account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn attack(case: &Case) -> Result<usize, TestCaseError> {
+    let Case { event, rows, afterwards, page, reject, replayed } = case.clone();
+    let world = World { connections: rows.clone(), afterwards: afterwards.clone(), page, ..World::new(1) };
+    let aws: Aws = Arc::new(Mutex::new(world));
+    let variables = [("UNTRUSTED_REQUESTS", if reject { "reject" } else { "alert" })];
+    let end = play(async {
+        let instance = Instance::new("connection-acceptor", &aws, &variables);
+        let end = instance.run("first", &event).await;
+        if replayed && afterwards.is_none() {
+            instance.run("first", &event).await;
+        }
+        end
+    });
+    let world = aws.lock().unwrap();
+    prop_assert!(end != End::OutOfTime, "{:?}", end);
+    prop_assert!(world.calls.len() <= MAX_CALLS, "{} calls", world.calls.len());
+    let find = |id: &str| rows.iter().find(|row| endpoint(row.number).as_str() == id);
+    for (on, id) in &world.accept_calls {
+        let row = find(id);
+        prop_assert!(row.is_some_and(is_due) && *on == service(1).as_str(), "accepted on {}: {:?}", on, row);
+    }
+    for (on, id) in &world.reject_calls {
+        let row = find(id);
+        prop_assert!(reject && row.is_some_and(is_named_untrusted) && *on == service(1).as_str(), "rejected on {}: {:?}", on, row);
+    }
+    // And the other way round: all of dbt's requests are accepted, once, unless EC2 lists what no one can read.
+    let is_readable = |row: &Row| row.service.parse::<guard_core::ids::ServiceId>().is_ok();
+    let due: BTreeSet<String> = rows.iter().filter(|row| is_due(row)).map(|row| endpoint(row.number).to_string()).collect();
+    let accepted: BTreeSet<String> = world.accept_calls.iter().map(|(_, id)| id.clone()).collect();
+    if rows.iter().all(is_readable) {
+        prop_assert_eq!(&accepted, &due);
+        prop_assert_eq!(world.accept_calls.len(), due.len(), "each once");
+    } else {
+        prop_assert!(accepted.is_empty(), "part of a list is no list");
+    }
+    Ok(rows.len().max(1))
+}
+
+/// Runs so many cases with a seed, and prints it on failure.
+fn attack_with(seed: u64, runs: u32) {
+    let config = Config {
+        cases: runs,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(seed),
+        rng_algorithm: RngAlgorithm::ChaCha,
+        ..Config::default()
+    };
+    let impostors = std::cell::Cell::new(0);
+    TestRunner::new(config)
+        .run(&cases(), |case| {
+            impostors.set(impostors.get() + attack(&case)?);
+            Ok(())
+        })
+        .unwrap_or_else(|failure| panic!("ATTACK_SEED={seed}: {failure}"));
+    println!("ATTACK_SEED={seed}: {runs} runs, {} connections", impostors.get());
+    assert!(impostors.get() > 8 * runs as usize);
+}
+
+/// Two thousand runs, with more than 16,000 connections.
+#[test]
+fn no_impostor_gets_in() {
+    for seed in attack::seeds(1) {
+        attack_with(seed, 1_500);
+    }
+}
+
+#[test]
+#[ignore = "long: make attack"]
+fn long_no_impostor_gets_in() {
+    for seed in attack::seeds(20) {
+        attack_with(seed, 10_000);
+    }
+}

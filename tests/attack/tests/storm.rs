@@ -1,0 +1,71 @@
+//! Two thousand notifications, ten instances at the same time, one table. In real time, because the debounce compares
+//! events with the clock.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use attack::{Aws, End, Instance, Row, World};
+use guard_aws::testing::notification;
+use guard_core::testing::{DBT, UNTRUSTED, endpoint, service};
+use jiff::Timestamp;
+
+const NOTIFICATIONS: usize = 2_000;
+const INSTANCES: usize = 10;
+
+/// dbt's requests, and those of others.
+const REQUESTS: std::ops::RangeInclusive<u32> = 1..=10;
+const OTHERS: std::ops::RangeInclusive<u32> = 11..=20;
+
+/// Reads of the connections by one run: one, and at most three more to confirm what it accepted. What the notifications
+/// name is in the list, so none is read again for that.
+const READS_PER_RUN: usize = 1 + 3;
+
+#[test]
+fn in_a_storm_each_request_is_accepted_once_with_few_calls_and_one_message() {
+    let mut world = World::new(1);
+    let row = |number, owner| Row::new(number, 1, Some(owner), "pendingAcceptance");
+    world.connections = REQUESTS.map(|number| row(number, DBT)).chain(OTHERS.map(|number| row(number, UNTRUSTED))).collect();
+    let aws: Aws = Arc::new(Mutex::new(world));
+    let sent = Timestamp::now().to_string();
+    // Each request is named a hundred times; every tenth notification is SNS's second delivery of the one before.
+    let event = |number: usize| {
+        let name = endpoint(u32::try_from(number % 20).unwrap() + 1);
+        let id = format!("m-{}", if number % 10 == 9 { number - 1 } else { number });
+        notification(&id, &sent, &format!(r#"{{"serviceId":"{}","vpcEndpointId":"{name}"}}"#, service(1)))
+    };
+    let began = Instant::now();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ends = runtime.block_on(async {
+        let instances = (0..INSTANCES).map(async |first| {
+            let instance = Instance::new("connection-acceptor", &aws, &[]);
+            let mut ends = Vec::new();
+            for number in (first..NOTIFICATIONS).step_by(INSTANCES) {
+                ends.push(instance.run(&format!("run-{number}"), &event(number)).await);
+            }
+            ends
+        });
+        futures_util::future::join_all(instances).await.concat()
+    });
+    let seconds = usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
+    assert_eq!(ends.len(), NOTIFICATIONS);
+    assert!(ends.iter().all(|end| *end == End::Done), "no notification fails, so Lambda repeats none");
+
+    let world = aws.lock().unwrap();
+    let requested: BTreeSet<String> = REQUESTS.map(|number| endpoint(number).to_string()).collect();
+    let accepted: BTreeSet<String> = world.accepted.keys().cloned().collect();
+    assert_eq!(accepted, requested);
+    assert!(world.accepted.values().all(|times| *times == 1));
+    // A second delivery is taken for Lambda's retry and runs again: it may be one.
+    let runs = 2 * seconds + NOTIFICATIONS / 10;
+    let reads = world.count("DescribeVpcEndpointConnections");
+    println!("{seconds} s, {} calls, {reads} reads, {} messages", world.calls.len(), world.publishes);
+    assert!(reads <= runs + READS_PER_RUN, "{reads} reads");
+    assert!(world.accept_calls.len() <= 2 * accepted.len(), "at most two runs decided before the first had accepted");
+    assert_eq!(world.reject_calls, []);
+    assert_eq!(world.publishes, 1, "{:?}", world.published);
+    let about: BTreeSet<(String, String)> =
+        world.published.iter().map(|sent| (sent.check.clone(), sent.resource.clone())).collect();
+    assert_eq!(about.len(), world.published.len(), "each once");
+    assert_eq!(about.len(), 10 + 1, "dbt's ten connections, and one untrusted account");
+}
