@@ -13,7 +13,11 @@ SAM := $(CURDIR)/.tools/sam/bin/sam
 # Three at a time, as these tests mostly wait for deployments. A file's tests stay together: they share a local AWS.
 PYTEST := .tools/aws/bin/python -m pytest --quiet -p no:cacheprovider -n 3 --dist loadfile
 # With the tools' own Python first: cargo-lambda finds zig in it.
-CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH cargo-lambda
+# The flags of everything that goes to AWS: no tables for unwinding, since a panic aborts; no path of this machine, so that
+# the same sources give the same bytes in every folder.
+LAMBDA_FLAGS := -C force-unwind-tables=no --remap-path-prefix=$(CURDIR)=/privatelink-guard \
+	--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
+CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH RUSTFLAGS='$(LAMBDA_FLAGS)' cargo-lambda
 export SAM_CLI_TELEMETRY := 0
 
 .PHONY: help setup demo unit flow docs inbox pages test lint local-build bench bench-tools deploy clean \
