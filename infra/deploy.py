@@ -205,7 +205,7 @@ def ask_questions(given, parameters, labels, found):
     answers = {}
     for name, default in QUESTIONS.items():
         if name not in given:
-            offered = ",".join(found) if name == "EndpointServiceIds" else default
+            offered = ",".join(found or []) if name == "EndpointServiceIds" else default
             answers[name] = answer(name, parameters[name], labels[name], offered)
     return answers
 
@@ -236,21 +236,23 @@ def check_required(values, parameters):
 
 
 def endpoint_services(account):
-    """The endpoint services in this Region, or an empty list if they may not be listed."""
+    """The endpoint services in this Region; None if they may not be listed."""
     try:
         pages = account.client("ec2").get_paginator("describe_vpc_endpoint_service_configurations").paginate()
         return [each["ServiceId"] for page in pages for each in page["ServiceConfigurations"]]
     except botocore.exceptions.ClientError as error:
         print(f"Your endpoint services cannot be listed, so whether the ids are right is not checked: {error}")
-        return []
+        return None
 
 
 def check_services(values, found, account):
     """A wrong Region is the most likely mistake, and without this it shows only when the stack is rolled back."""
-    absent = [each for each in values["EndpointServiceIds"].split(",") if found and each.strip() not in found]
+    if found is None:
+        return
+    absent = [each for each in values["EndpointServiceIds"].split(",") if each.strip() not in found]
     if absent:
-        raise Problem(f"{', '.join(absent)}: no such endpoint service in {account.region} of account {account.id}. "
-                      f"These are there: {', '.join(found)}. make deploy REGION=<region> selects another Region.")
+        raise Problem(f"{', '.join(absent)}: no such endpoint service in {account.region} of account {account.id}. It "
+                      f"has {', '.join(found) or 'none'}. make deploy REGION=<region> selects another Region.")
 
 
 # ---- the code --------------------------------------------------------------------------------------------------------
@@ -401,13 +403,14 @@ def new_events(cloudformation, stack, seen):
 
 
 def run(settings):
+    template = template_text(settings)
     account = Account(settings)
     cloudformation = account.client("cloudformation")
     print(f"Deploying {settings.stack} to {account.region} of account {account.id}, as {account.arn}.")
     stack = deployed(cloudformation, settings.stack)
     if stack:
         check_state(stack, account.region)
-    parameters, labels = declared(template_text(settings))
+    parameters, labels = declared(template)
     check_names(settings.given, stack, parameters)
     kept = {name: value for name, value in previous(stack).items() if name in parameters}
     values = {**kept, **settings.given}
