@@ -1,6 +1,7 @@
 """`make deploy` against the local AWS: what it looks at before it builds, what it asks, and what it refuses."""
 import functools
 import http.server
+import json
 import os
 import re
 import subprocess
@@ -280,6 +281,46 @@ def test_a_bucket_of_another_account_is_refused(aws, make_deploy, names, provide
     output = make_deploy(f"STACK={names('guard')}", f"PREBUILT={release}", "YES=1", f"BUCKET={bucket}", given(provider),
                          succeeds=False)
     assert f"The bucket {bucket} cannot be used" in output
+
+
+# ---- who deploys -----------------------------------------------------------------------------------------------------
+
+
+def policy(without=()):
+    """docs/deploy-policy.json, or with less."""
+    document = json.loads((ROOT / "docs/deploy-policy.json").read_text(encoding="utf-8"))
+    for statement in document["Statement"]:
+        actions = [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
+        statement["Action"] = [action for action in actions if action not in without] or ["none:None"]
+    return document
+
+
+def deployer(aws, document, name):
+    """A user with this policy and nothing else."""
+    iam = aws.client("iam")
+    iam.create_user(UserName=name)
+    iam.put_user_policy(UserName=name, PolicyName="deploy", PolicyDocument=json.dumps(document))
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    return {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+
+
+@pytest.mark.parametrize("missing", ["s3:PutObject", "cloudformation:ExecuteChangeSet"])
+def test_with_less_than_the_documented_policy_the_deployment_is_refused(
+        aws, make_deploy, names, provider, release, missing):
+    user = deployer(aws, policy(without=[missing]), names("deployer"))
+    output = make_deploy(f"PREBUILT={release}", "YES=1", given(provider), succeeds=False, **user)
+    assert re.search(rf"not authorized to perform: {missing}|AccessDenied|Access Denied", output)
+
+
+def test_the_documented_policy_is_enough_to_deploy_and_to_change(aws, make_deploy, names, provider, release):
+    """For this account, Region and stack: those that the document names. tests/template/test_deploy_policy.py has what
+    CloudFormation calls in the deployer's name, which the local AWS does not check."""
+    user = deployer(aws, policy(), names("deployer"))
+    make_deploy(f"PREBUILT={release}", "YES=1", given(provider), **user)
+    make_deploy(f"PREBUILT={release}", "YES=1", "SET=DryRun=true", **user)
+    assert parameters(aws, "privatelink-guard")["DryRun"] == "true"
+    denied = make_deploy("STACK=another", f"PREBUILT={release}", "YES=1", given(provider), succeeds=False, **user)
+    assert "Whether the stack another exists is not known" in denied
 
 
 # ---- the release's files ---------------------------------------------------------------------------------------------
