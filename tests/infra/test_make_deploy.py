@@ -1,0 +1,401 @@
+"""`make deploy` against the local AWS: what it looks at before it builds, what it asks, and what it refuses."""
+import functools
+import http.server
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+
+import pytest
+from infra_support import INFRA, ROOT, TOOLS, local
+
+sys.path.insert(0, str(INFRA))
+
+import artifacts
+import deploy
+
+PROVIDER, DBT, REGION = local.PROVIDER, local.DBT, local.REGION
+PRINCIPAL = f"arn:aws:iam::{DBT}:root"
+STUB = ROOT / "tests/local-aws/tests/stack/function/bootstrap"
+
+clean = local.clean  # for every test here
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    """The files of a build whose functions are the local AWS's stub."""
+    folder = tmp_path_factory.mktemp("release")
+    artifacts.write(folder, "x86_64", dict.fromkeys(artifacts.FUNCTIONS, STUB))
+    return folder
+
+
+@pytest.fixture
+def building(tmp_path):
+    """Stands for make when the functions are built: notes that it was called, and fails."""
+    make = tmp_path / "make"
+    make.write_text(f"#!/bin/sh\necho $@ >{tmp_path}/built\nexit 1\n")
+    make.chmod(0o755)
+    return make
+
+
+class MakeDeploy:
+    """Runs it. Without `release` it would build; `building` then stands for the build."""
+
+    def __init__(self, aws, building):
+        self.aws, self.building = aws, building
+
+    def __call__(self, *variables, answers="", succeeds=True, **environment):
+        variables = [*variables, *([] if any("PREBUILT" in each for each in variables) else [f"MAKE={self.building}"])]
+        done = subprocess.run(["make", "deploy", *variables], cwd=ROOT, input=answers, text=True, capture_output=True,
+                              env={**self.aws.environment(), **environment}, check=False, timeout=120)
+        assert (done.returncode == 0) is succeeds, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    @property
+    def built(self):
+        return (self.building.parent / "built").exists()
+
+
+@pytest.fixture
+def make_deploy(aws, building):
+    return MakeDeploy(aws, building)
+
+
+def described(aws, stack):
+    [found] = aws.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+    return found
+
+
+def parameters(aws, stack):
+    return {each["ParameterKey"]: each["ParameterValue"] for each in described(aws, stack)["Parameters"]}
+
+
+def events(aws):
+    """What CloudFormation was asked to change."""
+    return {each["action"] for each in aws.control("requests", since=0) if each["service"] == "cloudformation"
+            and not each["action"].startswith(("Describe", "List", "Get"))}
+
+
+def given(provider, **others):
+    return "SET=" + " ".join(f"{name}={value}" for name, value in {
+        "EndpointServiceIds": provider.service_id, "DbtPrincipals": PRINCIPAL, **others}.items())
+
+
+# ---- SET and TAGS ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text, parsed", [
+    ("", {}),
+    ("DryRun=false", {"DryRun": "false"}),
+    ("HealthSchedule=rate(5 minutes) CrossZone=enforce", {"HealthSchedule": "rate(5 minutes)", "CrossZone": "enforce"}),
+    ("ListenerPorts=vpce-svc-0a=5432, vpce-svc-0b=22  DryRun=true",
+     {"ListenerPorts": "vpce-svc-0a=5432, vpce-svc-0b=22", "DryRun": "true"}),
+    ("AlertEmail= RunbookUrl=https://wiki/?page=1", {"AlertEmail": "", "RunbookUrl": "https://wiki/?page=1"}),
+])
+def test_a_value_ends_where_the_next_name_begins(text, parsed):
+    assert deploy.pairs("SET", text) == parsed
+
+
+def test_text_that_is_no_parameter_is_refused():
+    with pytest.raises(deploy.Problem, match=r'does not begin with Name=value. Example: SET="DryRun=false"'):
+        deploy.pairs("SET", "enforce CrossZone=alert")
+
+
+# ---- what it looks at before it builds -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("environment, message", [
+    ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "true",
+      "HOME": "/nonexistent"}, "Unable to locate credentials"),
+    ({"AWS_DEFAULT_REGION": "", "HOME": "/nonexistent"}, "make deploy REGION=eu-central-1"),
+    ({"PROFILE": "nobody"}, "The config profile (nobody) could not be found"),
+    ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "Could not connect to the endpoint URL"),
+])
+def test_without_credentials_or_a_region_nothing_is_built(make_deploy, environment, message):
+    output = make_deploy("YES=1", succeeds=False, **environment)
+    assert message in output
+    assert not make_deploy.built
+
+
+def test_credentials_that_aws_refuses_are_reported_with_aws_words(aws, make_deploy):
+    aws.control("fault", action="sts:GetCallerIdentity", code="ExpiredToken", message="The security token is expired")
+    output = make_deploy("YES=1", succeeds=False)
+    assert "AWS does not accept your credentials" in output
+    assert "The security token is expired" in output
+    assert not make_deploy.built
+
+
+def test_an_error_of_describe_stacks_is_never_taken_for_no_stack(aws, make_deploy, release):
+    aws.control("fault", action="cloudformation:DescribeStacks", code="AccessDenied", message="not authorized to read")
+    before = events(aws)
+    output = make_deploy("YES=1", f"PREBUILT={release}", succeeds=False)
+    assert "is not known, so nothing is deployed" in output
+    assert "not authorized to read" in output
+    assert events(aws) == before
+
+
+def test_a_service_of_another_region_is_noticed_before_the_build(aws, make_deploy, provider):
+    output = make_deploy("YES=1", "REGION=us-east-1", given(provider), succeeds=False)
+    assert f"{provider.service_id}: no such endpoint service in us-east-1" in output
+    assert not make_deploy.built
+
+
+@pytest.mark.parametrize("others, message", [
+    ({"HealthSchedule": "rate(1 day)"}, 'HealthSchedule="rate(1 day)" must be a rate from rate(1 minute)'),
+    ({"DbtPrincipals": "*"}, 'DbtPrincipals="*" must be principals'),
+    ({"AlertAfter": "0"}, 'AlertAfter="0" must be a number from 1 to 1000'),
+    ({"CrosZone": "enforce"}, "There is no parameter CrosZone. Do you mean CrossZone?"),
+    ({"UnknownRequesters": "reject"}, "UnknownRequesters is now UntrustedRequests. Write UntrustedRequests=reject"),
+    ({"StillWatching": "weekly"}, "StillWatching is now Heartbeat. Write Heartbeat=weekly"),
+])
+def test_a_wrong_parameter_is_noticed_before_the_build(make_deploy, provider, others, message):
+    assert message in make_deploy("YES=1", given(provider, **others), succeeds=False)
+    assert not make_deploy.built
+
+
+def test_without_questions_what_is_missing_is_named(make_deploy):
+    output = make_deploy("YES=1", succeeds=False)
+    assert 'Give them: make deploy SET="EndpointServiceIds=<…> DbtPrincipals=<…>"' in output
+    assert not make_deploy.built
+
+
+def test_without_the_compiler_or_memory_it_names_the_way_without(monkeypatch):
+    monkeypatch.setattr(deploy.shutil, "which", lambda name: None if name == "cargo" else name)
+    with pytest.raises(deploy.Problem, match=r"(?s)needs cargo.*make deploy PREBUILT="):
+        deploy.check_build()
+    monkeypatch.setattr(deploy.shutil, "which", lambda name: name)
+    monkeypatch.setattr(deploy, "free_memory_gb", lambda: 3.21)
+    with pytest.raises(deploy.Problem, match=r"(?s)needs 9 GB of memory, and 3.2 GB are free.*make deploy PREBUILT="):
+        deploy.check_build()
+    monkeypatch.setattr(deploy, "free_memory_gb", lambda: None)
+    deploy.check_build()
+
+
+def test_free_memory_counts_swap(tmp_path):
+    (tmp_path / "meminfo").write_text("MemTotal:  16000000 kB\nMemAvailable:  5000000 kB\nSwapFree:  2500000 kB\n")
+    assert deploy.free_memory_gb(tmp_path / "meminfo") == 7.5
+    assert deploy.free_memory_gb(tmp_path / "absent") is None
+
+
+# ---- questions -------------------------------------------------------------------------------------------------------
+
+
+def test_a_first_deployment_asks_before_it_builds(make_deploy, provider):
+    output = make_deploy("STACK=asked", answers=f"{provider.service_id}\n*\n{PRINCIPAL}\n\n\n", succeeds=False)
+    assert re.findall(r"(\w+) \[.*?\]: ", output) == [
+        "EndpointServiceIds", "DbtPrincipals", "DbtPrincipals", "AlertEmail", "DryRun"]
+    assert "DbtPrincipals must be principals such as" in output
+    # On a machine with too little memory for the build, that is said now, and not an hour later.
+    assert make_deploy.built or "GB are free" in output
+
+
+def test_nothing_is_built_for_questions_that_nobody_answers(make_deploy):
+    assert "With YES=1 nothing is asked" in make_deploy("STACK=asked", succeeds=False)
+    assert not make_deploy.built
+
+
+def test_a_no_to_the_changes_deploys_nothing(aws, make_deploy, names, provider, release):
+    stack = names("declined")
+    output = make_deploy(f"STACK={stack}", f"PREBUILT={release}", given(provider), answers="\n\nno\n", succeeds=False)
+    assert "Add     ConnectionAcceptor  AWS::Lambda::Function" in output
+    assert "Nothing was deployed." in output
+    assert aws.client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"] == []
+
+
+# ---- deploying -------------------------------------------------------------------------------------------------------
+
+
+def test_a_release_is_deployed_and_changed_without_cargo(aws, make_deploy, names, provider, release):
+    """As in continuous integration, with nothing on the PATH but the system's programs."""
+    stack, path = names("released"), "/usr/bin:/bin"
+    assert subprocess.run(["sh", "-c", "command -v cargo"], env={"PATH": path}, check=False).returncode
+    output = make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", "TAGS=team=network engineering cost=42",
+                         given(provider, AlertEmail="ops@example.com"), PATH=path)
+    assert re.search(r"SHA256SUMS has the SHA-256 [0-9a-f]{64}", output)
+    assert "TestMessage: echo" in output
+    first = described(aws, stack)
+    assert first["StackStatus"] == "CREATE_COMPLETE"
+    assert {each["Key"]: each["Value"] for each in first["Tags"]} == {"team": "network engineering", "cost": "42"}
+    function = aws.client("lambda").get_function_configuration(FunctionName=next(
+        each["OutputValue"] for each in first["Outputs"] if each["OutputKey"] == "DriftWatcherName"))
+    assert (function["Architectures"], function["Handler"]) == (["x86_64"], "bootstrap")
+
+    before = parameters(aws, stack)
+    make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", "TAGS=cost=43", PATH=path,
+                SET="HealthSchedule=rate(5 minutes) CrossZone=enforce")
+    assert parameters(aws, stack) == {**before, "HealthSchedule": "rate(5 minutes)", "CrossZone": "enforce"}
+    assert {each["Key"]: each["Value"] for each in described(aws, stack)["Tags"]} == {
+        "team": "network engineering", "cost": "43"}
+    assert "Nothing changes" in make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", PATH=path)
+
+
+def test_profile_and_region_select_account_and_place(aws, make_deploy, names, release, tmp_path):
+    (tmp_path / "credentials").write_text(
+        f"[other]\naws_access_key_id = {local.UNTRUSTED}\naws_secret_access_key = any\n")
+    output = make_deploy(f"STACK={names('elsewhere')}", f"PREBUILT={release}", "YES=1", "PROFILE=other",
+                         "REGION=us-east-1", succeeds=False, AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "credentials"),
+                         AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+    assert f"to us-east-1 of account {local.UNTRUSTED}, as arn:aws:iam::{local.UNTRUSTED}:root" in output
+
+
+def test_a_failed_first_deployment_is_explained_and_cleared_by_the_printed_command(aws, make_deploy, names, release):
+    """The service does not exist, and whoever deploys may not list the services, so that it is not noticed before."""
+    stack = names("failed")
+    arguments = [f"STACK={stack}", f"PREBUILT={release}", "YES=1",
+                 f"SET=EndpointServiceIds=vpce-svc-00000000000000000 DbtPrincipals={PRINCIPAL}"]
+    aws.control("fault", action="ec2:DescribeVpcEndpointServiceConfigurations", code="UnauthorizedOperation")
+    output = make_deploy(*arguments, succeeds=False)
+    assert "The deployment failed and is ROLLBACK_COMPLETE" in output
+    assert "vpce-svc-00000000000000000" in output
+    again = make_deploy(*arguments, succeeds=False)
+    assert f"The stack {stack} is ROLLBACK_COMPLETE: its first deployment failed" in again
+    [command] = re.findall(r"^    (aws cloudformation delete-stack .*)$", again, re.MULTILINE)
+    environment = aws.environment()
+    subprocess.run(command, shell=True, check=True, timeout=60,
+                   env={**environment, "PATH": f"{TOOLS}{os.pathsep}{environment['PATH']}"})
+    assert "The deployment failed and is ROLLBACK_COMPLETE" in make_deploy(*arguments, succeeds=False)
+
+
+def test_a_renamed_parameter_of_the_deployed_stack_does_not_fall_back_to_the_default(
+        aws, make_deploy, names, provider, release):
+    """The stack is of a version that had the old name."""
+    stack = names("old")
+    template = {"Parameters": {"UnknownRequesters": {"Type": "String"}},
+                "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
+    cloudformation = aws.client("cloudformation")
+    cloudformation.create_stack(StackName=stack, TemplateBody=deploy.yaml.safe_dump(template), Parameters=[
+        {"ParameterKey": "UnknownRequesters", "ParameterValue": "reject"}])
+    local.eventually(lambda: described(aws, stack)["StackStatus"] == "CREATE_COMPLETE")
+    output = make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", given(provider), succeeds=False)
+    assert 'UnknownRequesters=reject. That parameter is now UntrustedRequests' in output
+    assert 'make deploy SET="UntrustedRequests=reject"' in output
+    make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", given(provider, UntrustedRequests="reject"))
+    assert parameters(aws, stack)["UntrustedRequests"] == "reject"
+
+
+def test_a_bucket_of_another_account_is_refused(aws, make_deploy, names, provider, release):
+    bucket = names("taken")
+    aws.client("s3", DBT).create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    output = make_deploy(f"STACK={names('guard')}", f"PREBUILT={release}", "YES=1", f"BUCKET={bucket}", given(provider),
+                         succeeds=False)
+    assert f"The bucket {bucket} cannot be used" in output
+
+
+# ---- who deploys -----------------------------------------------------------------------------------------------------
+
+
+def policy(without=()):
+    """docs/deploy-policy.json, or with less."""
+    document = json.loads((ROOT / "docs/deploy-policy.json").read_text(encoding="utf-8"))
+    for statement in document["Statement"]:
+        actions = [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
+        statement["Action"] = [action for action in actions if action not in without] or ["none:None"]
+    return document
+
+
+def deployer(aws, document, name):
+    """A user with this policy and nothing else."""
+    iam = aws.client("iam")
+    iam.create_user(UserName=name)
+    iam.put_user_policy(UserName=name, PolicyName="deploy", PolicyDocument=json.dumps(document))
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    return {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+
+
+@pytest.mark.parametrize("missing", ["s3:PutObject", "cloudformation:ExecuteChangeSet"])
+def test_with_less_than_the_documented_policy_the_deployment_is_refused(
+        aws, make_deploy, names, provider, release, missing):
+    user = deployer(aws, policy(without=[missing]), names("deployer"))
+    output = make_deploy(f"PREBUILT={release}", "YES=1", given(provider), succeeds=False, **user)
+    assert re.search(rf"not authorized to perform: {missing}|AccessDenied|Access Denied", output)
+
+
+def test_the_documented_policy_is_enough_to_deploy_and_to_change(aws, make_deploy, names, provider, release):
+    """For this account, Region and stack: those that the document names. tests/template/test_deploy_policy.py has what
+    CloudFormation calls in the deployer's name, which the local AWS does not check."""
+    user = deployer(aws, policy(), names("deployer"))
+    make_deploy(f"PREBUILT={release}", "YES=1", given(provider), **user)
+    make_deploy(f"PREBUILT={release}", "YES=1", "SET=DryRun=true", **user)
+    assert parameters(aws, "privatelink-guard")["DryRun"] == "true"
+    denied = make_deploy("STACK=another", f"PREBUILT={release}", "YES=1", given(provider), succeeds=False, **user)
+    assert "Whether the stack another exists is not known" in denied
+
+
+# ---- the release's files ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(release, tmp_path):
+    for each in release.iterdir():
+        (tmp_path / each.name).write_bytes(each.read_bytes())
+    return tmp_path
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["health-watcher-x86_64.zip", "template-x86_64.yaml", "chat.yaml"])
+def test_a_changed_byte_is_refused_before_aws_is_asked(aws, make_deploy, copy, provider, name):
+    flip(copy / name)
+    before = len(aws.control("requests", since=0))
+    output = make_deploy(f"PREBUILT={copy}", "YES=1", given(provider), succeeds=False)
+    assert f"{name} is not the file that SHA256SUMS lists" in output
+    assert [each for each in aws.control("requests", since=0)[before:] if each["service"] in ("sts", "s3")] == []
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda folder: (folder / "SHA256SUMS").unlink(), "has no SHA256SUMS"),
+    (lambda folder: (folder / "SHA256SUMS").write_text(""), "is not a list"),
+    (lambda folder: (folder / "SHA256SUMS").write_text(f"{'0' * 64}  ../evil\n"), "is not a list"),
+    (lambda folder: (folder / "chat.yaml").unlink(), "chat.yaml is not in"),
+])
+def test_files_that_are_not_all_there_are_refused(copy, change, message):
+    change(copy)
+    with pytest.raises(artifacts.Refused, match=message):
+        artifacts.verify(copy, artifacts.names("x86_64"))
+
+
+@pytest.fixture
+def website(copy):
+    """Serves the release, as a page of releases does."""
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=copy)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_release_is_deployed_from_an_address_and_refused_if_changed(
+        aws, make_deploy, names, provider, website, copy):
+    stack = names("downloaded")
+    make_deploy(f"STACK={stack}", f"PREBUILT={website}", "YES=1", given(provider))
+    assert described(aws, stack)["StackStatus"] == "CREATE_COMPLETE"
+    flip(copy / "drift-watcher-x86_64.zip")
+    output = make_deploy(f"STACK={stack}", f"PREBUILT={website}", "YES=1", "SET=DryRun=true", succeeds=False)
+    assert "drift-watcher-x86_64.zip is not the file" in output
+    assert parameters(aws, stack)["DryRun"] == "false"
+
+
+def test_only_https_and_what_is_there_is_downloaded(website, tmp_path):
+    with pytest.raises(artifacts.Refused, match="is not an https address"):
+        artifacts.download("http://example.com/release", [], tmp_path / "new")
+    with pytest.raises(artifacts.Refused, match="cannot be read"):
+        artifacts.download(website, artifacts.names("arm64"), tmp_path / "new")
+
+
+def test_two_packagings_are_the_same_bytes(release, tmp_path):
+    """Whatever the times and modes of the files."""
+    copied = tmp_path / "bootstrap"
+    copied.write_bytes(STUB.read_bytes())
+    os.utime(copied, (1, 1))
+    artifacts.write(tmp_path / "again", "x86_64", dict.fromkeys(artifacts.FUNCTIONS, copied))
+    assert {each.name: each.read_bytes() for each in (tmp_path / "again").iterdir()} == {
+        each.name: each.read_bytes() for each in release.iterdir()}
+    assert artifacts.verify(release) == artifacts.verify(tmp_path / "again")

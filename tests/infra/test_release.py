@@ -1,0 +1,157 @@
+"""A release: what says how it was built, the workflow that makes it, and the Terraform module that deploys it."""
+import json
+import re
+import subprocess
+import sys
+import textwrap
+
+import hcl2
+import pytest
+from infra_support import INFRA, ROOT, TOOLS, load
+
+sys.path.insert(0, str(INFRA))
+
+import artifacts
+import deploy
+import release
+
+TEMPLATE = load(ROOT / "template.yaml")
+STUB = ROOT / "tests/local-aws/tests/stack/function/bootstrap"
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+# ---- provenance ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dist")
+    artifacts.write(folder, "x86_64", dict.fromkeys(artifacts.FUNCTIONS, STUB))
+    return folder
+
+
+def test_the_provenance_names_every_file_and_what_it_was_built_from(folder):
+    statement = release.provenance(folder, ["x86_64"])
+    assert statement["_type"] == "https://in-toto.io/Statement/v1"
+    assert {each["name"]: each["digest"]["sha256"] for each in statement["subject"]} == {
+        name: artifacts.sha256((folder / name).read_bytes()) for name in artifacts.names("x86_64")}
+    built = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert built[0] == {"name": "source", "digest": {"gitCommit": head.strip()}}
+    for each in built[1:]:
+        assert each["digest"]["sha256"] == artifacts.sha256((ROOT / each["name"]).read_bytes())
+    assert json.dumps(statement) == json.dumps(release.provenance(folder, ["x86_64"]))
+    assert str(ROOT) not in json.dumps(statement)
+
+
+def test_the_version_has_a_section_in_the_changelog():
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    section = re.search(rf"^## {re.escape(release.version())}\b(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)[1]
+    assert "### Breaking" in section
+    assert "### Upgrade" in section
+    for old, new in deploy.RENAMED.items():
+        assert re.search(rf"\| stack parameter \| `{old}` \| `{new}` \|", section)
+
+
+def test_every_renamed_parameter_exists_under_its_new_name():
+    assert set(deploy.RENAMED.values()) <= set(TEMPLATE["Parameters"])
+    assert not set(deploy.RENAMED) & set(TEMPLATE["Parameters"])
+
+
+# ---- the build -------------------------------------------------------------------------------------------------------
+
+
+def test_what_goes_to_aws_is_built_with_the_same_flags_everywhere():
+    """One variable, for `sam build`, the benchmark and the release."""
+    assert len(re.findall(r"cargo-lambda$", MAKEFILE, re.MULTILINE)) == 1
+    assert len(re.findall(r"lambda build", MAKEFILE)) == len(re.findall(r"\$\(CARGO_LAMBDA\) lambda build", MAKEFILE))
+
+
+def test_a_panic_is_printed_before_the_process_ends(tmp_path):
+    """With the profile's setting and the release's flag: the message must be in the log, since nothing else says why."""
+    profile = re.search(r"\[profile\.lambda\]\n(.*?)(?=\n\[|\Z)", (ROOT / "Cargo.toml").read_text(), re.DOTALL)[1]
+    panic = re.search(r'^panic = "(\w+)"$', profile, re.MULTILINE)[1]
+    flag = re.search(r"^LAMBDA_FLAGS := (-C \S+)", MAKEFILE, re.MULTILINE)[1]
+    (tmp_path / "main.rs").write_text('fn main() { panic!("the table has no item {}", 7) }\n')
+    subprocess.run(["rustc", "-C", f"panic={panic}", *flag.split(), "-C", "strip=symbols", "main.rs"], cwd=tmp_path,
+                   check=True)
+    done = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=False)
+    assert done.returncode == -6  # aborted
+    assert "panicked at main.rs:1:" in done.stderr
+    assert "the table has no item 7" in done.stderr
+
+
+# ---- the workflow ----------------------------------------------------------------------------------------------------
+
+WORKFLOW = ROOT / ".github/workflows/release.yml"
+
+
+@pytest.mark.skipif(not (TOOLS / "zizmor").exists(), reason="zizmor needs Python 3.11")
+def test_the_workflow_passes_the_linter():
+    done = subprocess.run([TOOLS / "zizmor", "--offline", "--quiet", WORKFLOW], capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_workflow_pins_actions_and_takes_few_permissions():
+    text = WORKFLOW.read_text(encoding="utf-8")
+    for used in re.findall(r"uses: (.*)", text):
+        assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", used), used
+    workflow = deploy.yaml.safe_load(text)
+    assert workflow["permissions"] == {}
+    assert workflow["jobs"]["release"]["permissions"] == {
+        "contents": "write", "id-token": "write", "attestations": "write"}
+    targets = set(re.findall(r"^ +run: make ([a-z]+)", text, re.MULTILINE))
+    assert targets == {"test", "release"}
+    assert all(re.search(rf"^{target}:", MAKEFILE, re.MULTILINE) for target in targets)
+
+
+# ---- Terraform -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def module():
+    """Every block of the module, by type."""
+    blocks = {}
+    for path in sorted((INFRA / "terraform").glob("*.tf")):
+        for kind, found in hcl2.loads(path.read_text(encoding="utf-8")).items():
+            blocks.setdefault(kind, []).extend(found if isinstance(found, list) else [found])
+    return blocks
+
+
+def text(value):
+    """A literal, without the quotes that the parser keeps."""
+    return value.strip('"') if isinstance(value, str) else value
+
+
+def test_the_module_creates_the_stack_and_only_that(module):
+    [resource] = module["resource"]
+    [(kind, named)] = resource.items()
+    assert text(kind) == "aws_cloudformation_stack"
+    [stack] = named.values()
+    assert [text(each) for each in stack["capabilities"]] == capabilities()
+    assert {name for name in stack if not name.startswith("__")} == {
+        "name", "template_url", "parameters", "tags", "capabilities", "on_failure"}
+
+
+def capabilities():
+    """What `make deploy` acknowledges."""
+    source = (INFRA / "deploy.py").read_text(encoding="utf-8")
+    return re.findall(r'"(CAPABILITY_\w+)"', source)
+
+
+def test_the_module_requires_what_the_template_requires(module):
+    variables = {text(name): body for each in module["variable"] for name, body in each.items()}
+    assert set(variables) == {"name", "template_url", "parameters", "tags"}
+    source = (INFRA / "terraform/variables.tf").read_text(encoding="utf-8")
+    required = [name for name, each in TEMPLATE["Parameters"].items() if "Default" not in each]
+    assert re.search(r"for name in \[(.*?)\]", source)[1] == ", ".join(f'"{name}"' for name in required)
+    for old, new in deploy.RENAMED.items():
+        assert f'error_message = "{old} is now {new}."' in source
+
+
+def test_the_readme_of_the_module_uses_its_variables_and_existing_parameters():
+    readme = (INFRA / "terraform/README.md").read_text(encoding="utf-8")
+    example = re.search(r'module "privatelink_guard" \{.*?\n       \}', readme, re.DOTALL)[0]
+    assert set(re.findall(r"^ +([A-Z]\w+) += ", example, re.MULTILINE)) <= set(TEMPLATE["Parameters"])
+    hcl2.loads(textwrap.dedent(f"       {example}") + "\n")

@@ -1,0 +1,104 @@
+"""docs/deploy-policy.json allows exactly what deploying the stack needs.
+
+What CloudFormation calls with the deployer's credentials is in AWS's own resource schemas, which cfn-lint contains: for
+each type the permissions that creating, reading, updating and deleting it take. tests/infra/test_make_deploy.py deploys
+with exactly this policy.
+"""
+import json
+import pathlib
+
+import cfnlint
+import pytest
+from rendering import ROOT, SLACK, TEAMS, many, render, render_chat
+from test_policies import fits, known
+
+POLICY = json.loads((ROOT / "docs/deploy-policy.json").read_text(encoding="utf-8"))
+# What infra/deploy.py and the AWS CLI call themselves.
+DIRECT = {
+    "cloudformation:CreateChangeSet", "cloudformation:DeleteChangeSet", "cloudformation:DeleteStack",
+    "cloudformation:DescribeChangeSet", "cloudformation:DescribeStackEvents", "cloudformation:DescribeStacks",
+    "cloudformation:ExecuteChangeSet", "ec2:DescribeVpcEndpointServiceConfigurations", "s3:CreateBucket",
+    "s3:GetObject", "s3:ListBucket", "s3:PutBucketPublicAccessBlock", "s3:PutObject"}
+# In the schemas for what these resources can have, and the stack's do not. By service, or by action.
+UNUSED = {
+    # KmsKeyArn: docs/kms.md has what a key needs.
+    "kms", "logs:AssociateKmsKey", "logs:DisassociateKmsKey",
+    # Functions in a VPC, with a file system, layers, signing, versions, capacity or a fixed runtime.
+    "elasticfilesystem", "s3files", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs",
+    "ec2:DescribeNetworkInterfaces", "lambda:GetLayerVersion", "lambda:GetCodeSigningConfig",
+    "lambda:PutFunctionCodeSigningConfig", "lambda:DeleteFunctionCodeSigningConfig", "lambda:PublishVersion",
+    "lambda:PutRuntimeManagementConfig", "lambda:PutFunctionRecursionConfig", "lambda:PutFunctionScalingConfig",
+    "lambda:PassCapacityProvider", "lambda:AssociateRuntimeAlias", "lambda:PutFunctionConcurrency",
+    "lambda:DeleteFunctionConcurrency", "s3:GetObjectVersion",
+    # Tables that are imported, replicated, streamed or shared.
+    "kinesis", "s3:GetObjectMetadata", "dynamodb:DescribeImport", "dynamodb:ImportTable",
+    "dynamodb:EnableKinesisStreamingDestination", "dynamodb:DisableKinesisStreamingDestination",
+    "dynamodb:UpdateKinesisStreamingDestination", "dynamodb:CreateTableReplica", "dynamodb:AssociateTableReplica",
+    "dynamodb:Scan", "dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:PutItem", "dynamodb:GetItem",
+    "dynamodb:DeleteItem", "dynamodb:BatchWriteItem", "dynamodb:PutResourcePolicy", "dynamodb:DeleteResourcePolicy",
+    "dynamodb:UpdateContributorInsights", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents",
+    # Log groups and topics with data protection, delivery or indexes.
+    "firehose", "s3:REST.PUT.OBJECT", "logs:CreateLogDelivery", "logs:PutDataProtectionPolicy",
+    "logs:DeleteDataProtectionPolicy", "logs:PutIndexPolicy", "logs:DeleteIndexPolicy", "logs:PutResourcePolicy",
+    "logs:DeleteResourcePolicy", "logs:PutLogGroupDeletionProtection", "logs:PutBearerTokenAuthentication",
+    "sns:PutDataProtectionPolicy",
+    # Policies of users and groups.
+    "iam:AttachGroupPolicy", "iam:AttachUserPolicy", "iam:DetachGroupPolicy", "iam:DetachUserPolicy",
+    "iam:GetUserPolicy", "iam:GetGroupPolicy", "iam:PutUserPolicy", "iam:PutGroupPolicy", "iam:DeleteUserPolicy",
+    "iam:DeleteGroupPolicy",
+    # Stack policies and termination protection, which the stack's owner may set.
+    "cloudformation:GetStackPolicy", "cloudformation:GetTemplate", "cloudformation:SetStackPolicy",
+    "cloudformation:UpdateTerminationProtection",
+    # The account's first channel and its first table: docs/permissions.md has them.
+    "iam:CreateServiceLinkedRole",
+    # FlowLogGroup, Slack and Teams: docs/permissions.md has them.
+    "chatbot", "logs:PutQueryDefinition", "logs:DeleteQueryDefinition", "logs:DescribeQueryDefinitions"}
+
+# According to the reference these can be limited to endpoint services, but a call names only the notification.
+UNLIMITED = {"ec2:DeleteVpcEndpointConnectionNotifications", "ec2:ModifyVpcEndpointConnectionNotification"}
+
+
+def is_used(action):
+    return action not in UNUSED and action.split(":")[0] not in UNUSED
+
+
+@pytest.fixture(scope="module")
+def needed():
+    """The permissions of every resource type that the stack can have."""
+    everything = [render(Heartbeat="weekly", CrossZone="enforce", AlertEmail="a@example.com", FlowLogGroup="flows",
+                         **SLACK), render_chat(**SLACK, **TEAMS)]
+    kinds = {resource["Type"] for rendered in everything for resource in rendered.resources.values()}
+    schemas = {schema["typeName"]: schema for path in
+               (pathlib.Path(cfnlint.__file__).parent / "data/schemas/resources").glob("*.json")
+               if (schema := json.loads(path.read_text(encoding="utf-8"))).get("typeName") in kinds}
+    assert set(schemas) == kinds
+    return {permission for schema in schemas.values() for name, handler in schema["handlers"].items() if name != "list"
+            for permission in handler["permissions"]}
+
+
+def test_it_allows_what_the_resources_and_the_command_need_and_nothing_else(needed):
+    allowed = {action for statement in POLICY["Statement"] for action in many(statement["Action"])}
+    assert allowed == {action for action in needed if is_used(action)} | DIRECT
+
+
+def test_nothing_is_excluded_that_no_resource_could_need(needed):
+    services = {permission.split(":")[0] for permission in needed}
+    assert needed | services >= UNUSED
+
+
+def test_every_action_exists_and_is_limited_where_iam_can_limit_it():
+    for statement in POLICY["Statement"]:
+        for action in many(statement["Action"]):
+            limited = any(entry.get("Resources") for entry in known(action).values())
+            everywhere = statement["Resource"] == "*"
+            if statement["Sid"] == "Transforms":
+                continue  # only the user guide has these: cfn-lint's list knows no resource of AWS's own account
+            if not everywhere:
+                assert any(fits(action, arn) for arn in many(statement["Resource"])), action
+            elif limited:
+                assert action in UNLIMITED
+
+
+def test_it_fits_into_a_managed_policy():
+    """IAM counts no whitespace: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html"""
+    assert len(json.dumps(POLICY, separators=(",", ":"))) <= 6144
