@@ -105,7 +105,7 @@ impl ConnectionAcceptor {
                 tokio::join!(accept, self.notifier.load_state(&partitions));
             let rejects = self.rejects(before.connections(), &states);
             if !self.settings.policy.dry_run {
-                self.store_before_rejecting(invocation, &before, &rejects, &mut states).await;
+                Box::pin(self.store_before_rejecting(invocation, &before, &rejects, &mut states)).await;
             }
             outcome.extend(self.applier.apply_connections(&rejects).await);
             plan.reject = rejects.reject;

@@ -86,7 +86,9 @@ fn events() -> impl Strategy<Value = Value> {
 /// The places of all values in `event`.
 fn pointers(event: &Value, prefix: &str) -> Vec<String> {
     let children: Vec<(String, &Value)> = match event {
-        Value::Object(fields) => fields.iter().map(|(name, value)| (name.replace('~', "~0").replace('/', "~1"), value)).collect(),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| (name.replace('~', "~0").replace('/', "~1"), value)).collect()
+        }
         Value::Array(values) => values.iter().enumerate().map(|(index, value)| (index.to_string(), value)).collect(),
         _ => Vec::new(),
     };
@@ -97,9 +99,23 @@ fn pointers(event: &Value, prefix: &str) -> Vec<String> {
 /// dbt's account, one digit off, turned around, in other digits, with something before or after; others; nobody.
 fn owner() -> impl Strategy<Value = Option<String>> {
     let similar = [
-        "123456789013", "023456789012", "210987654321", "12345678901", "1234567890123", "123456789012 ", " 123456789012",
-        "123456789012\n", "arn:aws:iam::123456789012:root", "１２３４５６７８９０１２", "١٢٣٤٥٦٧٨٩٠١٢", "123456789012,999999999999", "*", "",
-        "null", "0x1cbe991a14", "123456789012\u{200b}",
+        "123456789013",
+        "023456789012",
+        "210987654321",
+        "12345678901",
+        "1234567890123",
+        "123456789012 ",
+        " 123456789012",
+        "123456789012\n",
+        "arn:aws:iam::123456789012:root",
+        "１２３４５６７８９０１２",
+        "١٢٣٤٥٦٧٨٩٠١٢",
+        "123456789012,999999999999",
+        "*",
+        "",
+        "null",
+        "0x1cbe991a14",
+        "123456789012\u{200b}",
     ];
     prop_oneof![
         4 => Just(Some(DBT.to_owned())),
@@ -111,8 +127,24 @@ fn owner() -> impl Strategy<Value = Option<String>> {
 }
 
 fn state() -> impl Strategy<Value = String> {
-    let known = ["pendingAcceptance", "PendingAcceptance", "PENDINGACCEPTANCE", "pending", "available", "Available", "deleting",
-        "deleted", "rejected", "failed", "expired", "partial", "pendingacceptance ", "pending-acceptance", "accepted", ""];
+    let known = [
+        "pendingAcceptance",
+        "PendingAcceptance",
+        "PENDINGACCEPTANCE",
+        "pending",
+        "available",
+        "Available",
+        "deleting",
+        "deleted",
+        "rejected",
+        "failed",
+        "expired",
+        "partial",
+        "pendingacceptance ",
+        "pending-acceptance",
+        "accepted",
+        "",
+    ];
     prop_oneof![5 => Just("pendingAcceptance".to_owned()), 6 => select(known.to_vec()).prop_map(ToOwned::to_owned), 1 => "[a-zA-Z]{0,12}"]
 }
 
@@ -140,14 +172,22 @@ struct Case {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    (events(), rows(), proptest::option::weighted(0.3, rows()), 1..12usize, any::<bool>(), prop::bool::weighted(0.1)).prop_map(
-        |(event, rows, afterwards, page, reject, replayed)| Case { event, rows, afterwards, page, reject, replayed },
-    )
+    (events(), rows(), proptest::option::weighted(0.3, rows()), 1..12usize, any::<bool>(), prop::bool::weighted(0.1))
+        .prop_map(|(event, rows, afterwards, page, reject, replayed)| Case {
+            event,
+            rows,
+            afterwards,
+            page,
+            reject,
+            replayed,
+        })
 }
 
 /// Whether EC2 lists it, in this read, as dbt's request on the guarded service.
 fn is_due(row: &Row) -> bool {
-    row.owner.as_deref() == Some(DBT) && row.service == service(1).as_str() && row.state.eq_ignore_ascii_case("pendingAcceptance")
+    row.owner.as_deref() == Some(DBT)
+        && row.service == service(1).as_str()
+        && row.state.eq_ignore_ascii_case("pendingAcceptance")
 }
 
 /// An untrusted account that EC2 names: twelve ASCII digits, and not dbt's.
@@ -179,11 +219,17 @@ fn attack(case: &Case) -> Result<usize, TestCaseError> {
     }
     for (on, id) in &world.reject_calls {
         let row = find(id);
-        prop_assert!(reject && row.is_some_and(is_named_untrusted) && *on == service(1).as_str(), "rejected on {}: {:?}", on, row);
+        prop_assert!(
+            reject && row.is_some_and(is_named_untrusted) && *on == service(1).as_str(),
+            "rejected on {}: {:?}",
+            on,
+            row
+        );
     }
     // And the other way round: all of dbt's requests are accepted, once, unless EC2 lists what no one can read.
     let is_readable = |row: &Row| row.service.parse::<guard_core::ids::ServiceId>().is_ok();
-    let due: BTreeSet<String> = rows.iter().filter(|row| is_due(row)).map(|row| endpoint(row.number).to_string()).collect();
+    let due: BTreeSet<String> =
+        rows.iter().filter(|row| is_due(row)).map(|row| endpoint(row.number).to_string()).collect();
     let accepted: BTreeSet<String> = world.accept_calls.iter().map(|(_, id)| id.clone()).collect();
     if rows.iter().all(is_readable) {
         prop_assert_eq!(&accepted, &due);

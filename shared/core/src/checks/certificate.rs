@@ -92,12 +92,12 @@ fn judge(load_balancer: &LoadBalancer, listener: &Listener, context: CheckContex
         Ok(certificate) => expiry(certificate, arn, &place, listener, context),
         Err(why) => Status::Unknown(why),
     };
-    let names =
+    let names: Vec<String> =
         all.iter().flat_map(|(_, read)| read.iter().flat_map(|certificate| certificate.names.clone())).collect();
     let mut statuses: Vec<Status> = all.into_iter().filter(|(_, read)| counts(read)).map(status).collect();
     let all_pass = statuses.iter().all(|status| matches!(status, Status::Pass(_)));
     if let Some(name) = name.filter(|_| !is_covered && all_pass) {
-        statuses.push(uncovered(name, names, &place, listener, context));
+        statuses.push(uncovered(name, &names, &place, listener, context));
     }
     statuses
 }
@@ -148,7 +148,7 @@ fn expiry(certificate: &Certificate, arn: &str, place: &str, listener: &Listener
 }
 
 /// No certificate of the listener covers the private DNS name.
-fn uncovered(name: &str, names: Vec<String>, place: &str, listener: &Listener, context: CheckContext<'_>) -> Status {
+fn uncovered(name: &str, names: &[String], place: &str, listener: &Listener, context: CheckContext<'_>) -> Status {
     let certificates = listener.certificates().count();
     let summary = match certificates {
         1 => format!("certificate of {place} does not cover {name}"),
