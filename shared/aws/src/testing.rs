@@ -10,6 +10,7 @@ use aws_smithy_http_client::test_util::infallible_client_fn;
 use aws_smithy_runtime_api::client::http::HttpClient;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
 use serde_json::{Value, json};
 
 /// A request, in the protocol of its service.
@@ -92,7 +93,8 @@ pub fn config<A: Send + 'static>(
         let (status, body) = answer(&mut aws.lock().unwrap(), Request::parse(target.as_deref(), body));
         http::Response::builder().status(status).body(SdkBody::from(body)).unwrap()
     });
-    patient_config(client).into_builder().retry_config(RetryConfig::disabled()).build()
+    let config = patient_config(client).into_builder().timeout_config(TimeoutConfig::disabled());
+    config.retry_config(RetryConfig::disabled()).build()
 }
 
 /// A configuration whose clients call `client`, with the retries and time limits of the functions.
