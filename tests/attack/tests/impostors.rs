@@ -16,24 +16,24 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestRunner};
 use serde_json::{Value, json};
 
-/// Calls that a run may make, whatever it meets: reads of the connections (at most 3 pages here) 1 + 3 + 3 times, 2 + 2
+/// Calls that a run may make, whatever it meets: reads of the connections (at most 11 pages here) 1 + 3 + 3 times, 2 + 2
 /// accepts and rejects with one call per endpoint if AWS refuses them together, names, table, and messages.
 const MAX_CALLS: usize = 120;
 
 /// Texts for every field of an event.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
-        Just(DBT.to_owned()),
-        Just(format!("arn:aws:iam::{DBT}:root")),
-        Just(endpoint(1).to_string()),
-        Just(service(1).to_string()),
-        Just(service(9).to_string()),
-        Just("pendingAcceptance".to_owned()),
-        Just("2026-03-14T08:00:00.000Z".to_owned()),
-        Just("9999-12-31T23:59:59.999Z".to_owned()),
-        Just("vpce-".repeat(50_000)),
-        Just("\u{202e}\u{0}\u{1b}[31m".to_owned()),
-        ".{0,30}",
+        1 => Just("vpce-".repeat(20_000)),
+        8 => Just(DBT.to_owned()),
+        8 => Just(format!("arn:aws:iam::{DBT}:root")),
+        8 => Just(endpoint(1).to_string()),
+        8 => Just(service(1).to_string()),
+        8 => Just(service(9).to_string()),
+        8 => Just("pendingAcceptance".to_owned()),
+        8 => Just("2026-03-14T08:00:00.000Z".to_owned()),
+        8 => Just("9999-12-31T23:59:59.999Z".to_owned()),
+        8 => Just("\u{202e}\u{0}\u{1b}[31m".to_owned()),
+        16 => ".{0,30}",
     ]
 }
 
@@ -86,7 +86,9 @@ fn events() -> impl Strategy<Value = Value> {
 /// The places of all values in `event`.
 fn pointers(event: &Value, prefix: &str) -> Vec<String> {
     let children: Vec<(String, &Value)> = match event {
-        Value::Object(fields) => fields.iter().map(|(name, value)| (name.replace('~', "~0").replace('/', "~1"), value)).collect(),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| (name.replace('~', "~0").replace('/', "~1"), value)).collect()
+        }
         Value::Array(values) => values.iter().enumerate().map(|(index, value)| (index.to_string(), value)).collect(),
         _ => Vec::new(),
     };
@@ -97,9 +99,23 @@ fn pointers(event: &Value, prefix: &str) -> Vec<String> {
 /// dbt's account, one digit off, turned around, in other digits, with something before or after; others; nobody.
 fn owner() -> impl Strategy<Value = Option<String>> {
     let similar = [
-        "123456789013", "023456789012", "210987654321", "12345678901", "1234567890123", "123456789012 ", " 123456789012",
-        "123456789012\n", "arn:aws:iam::123456789012:root", "１２３４５６７８９０１２", "١٢٣٤٥٦٧٨٩٠١٢", "123456789012,999999999999", "*", "",
-        "null", "0x1cbe991a14", "123456789012\u{200b}",
+        "123456789013",
+        "023456789012",
+        "210987654321",
+        "12345678901",
+        "1234567890123",
+        "123456789012 ",
+        " 123456789012",
+        "123456789012\n",
+        "arn:aws:iam::123456789012:root",
+        "１２３４５６７８９０１２",
+        "١٢٣٤٥٦٧٨٩٠١٢",
+        "123456789012,999999999999",
+        "*",
+        "",
+        "null",
+        "0x1cbe991a14",
+        "123456789012\u{200b}",
     ];
     prop_oneof![
         4 => Just(Some(DBT.to_owned())),
@@ -111,8 +127,24 @@ fn owner() -> impl Strategy<Value = Option<String>> {
 }
 
 fn state() -> impl Strategy<Value = String> {
-    let known = ["pendingAcceptance", "PendingAcceptance", "PENDINGACCEPTANCE", "pending", "available", "Available", "deleting",
-        "deleted", "rejected", "failed", "expired", "partial", "pendingacceptance ", "pending-acceptance", "accepted", ""];
+    let known = [
+        "pendingAcceptance",
+        "PendingAcceptance",
+        "PENDINGACCEPTANCE",
+        "pending",
+        "available",
+        "Available",
+        "deleting",
+        "deleted",
+        "rejected",
+        "failed",
+        "expired",
+        "partial",
+        "pendingacceptance ",
+        "pending-acceptance",
+        "accepted",
+        "",
+    ];
     prop_oneof![5 => Just("pendingAcceptance".to_owned()), 6 => select(known.to_vec()).prop_map(ToOwned::to_owned), 1 => "[a-zA-Z]{0,12}"]
 }
 
@@ -120,7 +152,7 @@ fn state() -> impl Strategy<Value = String> {
 fn rows() -> impl Strategy<Value = Vec<Row>> {
     let on = prop_oneof![8 => Just(service(1).to_string()), 1 => Just(service(2).to_string()),
         1 => Just("vpce-svc-0000000000000000１".to_owned()), 1 => Just(format!("{}0", service(1)))];
-    vec((1..60u32, on, owner(), state()), 0..24).prop_map(|rows| {
+    vec((1..200u32, on, owner(), state()), 0..64).prop_map(|rows| {
         let mut seen = BTreeSet::new();
         let rows = rows.into_iter().map(|(number, service, owner, state)| Row { number, service, owner, state });
         rows.filter(|row| seen.insert(row.number)).collect()
@@ -140,14 +172,22 @@ struct Case {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    (events(), rows(), proptest::option::weighted(0.3, rows()), 1..12usize, any::<bool>(), prop::bool::weighted(0.1)).prop_map(
-        |(event, rows, afterwards, page, reject, replayed)| Case { event, rows, afterwards, page, reject, replayed },
-    )
+    (events(), rows(), proptest::option::weighted(0.3, rows()), 6..40usize, any::<bool>(), prop::bool::weighted(0.1))
+        .prop_map(|(event, rows, afterwards, page, reject, replayed)| Case {
+            event,
+            rows,
+            afterwards,
+            page,
+            reject,
+            replayed,
+        })
 }
 
 /// Whether EC2 lists it, in this read, as dbt's request on the guarded service.
 fn is_due(row: &Row) -> bool {
-    row.owner.as_deref() == Some(DBT) && row.service == service(1).as_str() && row.state.eq_ignore_ascii_case("pendingAcceptance")
+    row.owner.as_deref() == Some(DBT)
+        && row.service == service(1).as_str()
+        && row.state.eq_ignore_ascii_case("pendingAcceptance")
 }
 
 /// An untrusted account that EC2 names: twelve ASCII digits, and not dbt's.
@@ -179,11 +219,17 @@ fn attack(case: &Case) -> Result<usize, TestCaseError> {
     }
     for (on, id) in &world.reject_calls {
         let row = find(id);
-        prop_assert!(reject && row.is_some_and(is_named_untrusted) && *on == service(1).as_str(), "rejected on {}: {:?}", on, row);
+        prop_assert!(
+            reject && row.is_some_and(is_named_untrusted) && *on == service(1).as_str(),
+            "rejected on {}: {:?}",
+            on,
+            row
+        );
     }
     // And the other way round: all of dbt's requests are accepted, once, unless EC2 lists what no one can read.
     let is_readable = |row: &Row| row.service.parse::<guard_core::ids::ServiceId>().is_ok();
-    let due: BTreeSet<String> = rows.iter().filter(|row| is_due(row)).map(|row| endpoint(row.number).to_string()).collect();
+    let due: BTreeSet<String> =
+        rows.iter().filter(|row| is_due(row)).map(|row| endpoint(row.number).to_string()).collect();
     let accepted: BTreeSet<String> = world.accept_calls.iter().map(|(_, id)| id.clone()).collect();
     if rows.iter().all(is_readable) {
         prop_assert_eq!(&accepted, &due);
@@ -211,14 +257,14 @@ fn attack_with(seed: u64, runs: u32) {
         })
         .unwrap_or_else(|failure| panic!("ATTACK_SEED={seed}: {failure}"));
     println!("ATTACK_SEED={seed}: {runs} runs, {} connections", impostors.get());
-    assert!(impostors.get() > 8 * runs as usize);
+    assert!(impostors.get() > 20 * runs as usize);
 }
 
-/// Two thousand runs, with more than 16,000 connections.
+/// More than 10,000 connections, in 500 runs.
 #[test]
 fn no_impostor_gets_in() {
     for seed in attack::seeds(1) {
-        attack_with(seed, 1_500);
+        attack_with(seed, 500);
     }
 }
 

@@ -25,7 +25,8 @@ const READS_PER_RUN: usize = 1 + 3;
 fn in_a_storm_each_request_is_accepted_once_with_few_calls_and_one_message() {
     let mut world = World::new(1);
     let row = |number, owner| Row::new(number, 1, Some(owner), "pendingAcceptance");
-    world.connections = REQUESTS.map(|number| row(number, DBT)).chain(OTHERS.map(|number| row(number, UNTRUSTED))).collect();
+    world.connections =
+        REQUESTS.map(|number| row(number, DBT)).chain(OTHERS.map(|number| row(number, UNTRUSTED))).collect();
     let aws: Aws = Arc::new(Mutex::new(world));
     let sent = Timestamp::now().to_string();
     // Each request is named a hundred times; every tenth notification is SNS's second delivery of the one before.
