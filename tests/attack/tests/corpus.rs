@@ -106,6 +106,7 @@ pub fn fuzz(folder: &str, cases: u32, test: impl Fn(&str) -> Result<(), TestCase
         let config = Config {
             cases,
             failure_persistence: None,
+            max_shrink_iters: 200,
             rng_seed: RngSeed::Fixed(seed),
             rng_algorithm: RngAlgorithm::ChaCha,
             ..Config::default()

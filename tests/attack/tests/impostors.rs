@@ -245,6 +245,7 @@ fn attack_with(seed: u64, runs: u32) {
     let config = Config {
         cases: runs,
         failure_persistence: None,
+        max_shrink_iters: 200,
         rng_seed: RngSeed::Fixed(seed),
         rng_algorithm: RngAlgorithm::ChaCha,
         ..Config::default()

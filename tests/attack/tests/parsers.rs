@@ -178,7 +178,10 @@ fn description(message: &Message) -> String {
 #[test]
 fn a_forged_name_forges_no_line_no_command_and_no_markup() {
     let plain = message("postgres");
-    fuzz("names", 1_500, |name| {
+    fuzz("names", 500, |name| {
+        // As long as a tag can be.
+        let name = name.chars().take(256).collect::<String>();
+        let name = name.as_str();
         let message = message(name);
         let is_line = |text: &str, most: usize| text.len() <= most && text.bytes().all(|b| (b' '..=b'~').contains(&b));
         prop_assert!(is_line(&message.subject, 100) && is_line(&message.sms, 140), "{}", message.subject);
