@@ -255,6 +255,15 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_is_empty_only_if_nothing_is_to_change() {
+        let accepts = Plan::accepts(&[connection(1, DBT, "pendingAcceptance")], &policy());
+        let rejects = Plan { accept: BTreeMap::new(), reject: accepts.accept.clone() };
+        let both = Plan { reject: [(service(1), vec![endpoint(2)])].into(), ..accepts.clone() };
+        assert!(Plan::default().is_empty() && !accepts.is_empty() && !rejects.is_empty() && !both.is_empty());
+        assert_eq!(both.endpoints().collect::<Vec<_>>(), [&endpoint(1), &endpoint(2)]);
+    }
+
+    #[test]
     fn a_plan_can_be_read() {
         assert_eq!(Plan::default().to_string(), "nothing to change");
         let plan = Plan::accepts(&[connection(1, DBT, "pendingAcceptance")], &policy());

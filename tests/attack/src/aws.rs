@@ -110,6 +110,10 @@ pub struct Published {
     pub number: u64,
     /// Its summary.
     pub summary: String,
+    /// What was seen, line by line.
+    pub evidence: String,
+    /// What to do.
+    pub action: String,
     /// Whether the message says that the table failed.
     pub table_failed: bool,
     /// The publish it was in, counted from zero.
@@ -123,6 +127,20 @@ impl Published {
         (self.service.clone(), self.check.clone(), self.resource.clone())
     }
 }
+
+/// What is wrong with the answers to an action.
+#[derive(Debug, Clone, Copy)]
+pub struct Flaw {
+    /// The action.
+    pub action: &'static str,
+    /// In its answers this text...
+    pub find: &'static str,
+    /// ...is replaced by this.
+    pub replace: &'static str,
+}
+
+/// The token of a page that AWS refuses.
+pub const REFUSED_PAGE: &str = "refused-page";
 
 /// The simulated AWS.
 #[derive(Debug, Default)]
@@ -164,8 +182,10 @@ pub struct World {
     pub reject_calls: Vec<(String, String)>,
     /// What goes wrong.
     pub plan: Plan,
-    /// Changes an answer on its way: action, page and text.
-    pub edit: Option<fn(&str, String) -> String>,
+    /// What is wrong with the answers to one action.
+    pub flaw: Option<Flaw>,
+    /// Whether the targets are instances, and a security group's rule names a prefix list.
+    pub has_instances: bool,
     /// How often each call was made.
     pub counts: HashMap<(String, String), u32>,
 }
@@ -216,7 +236,9 @@ impl World {
         self.calls.push((call.action.clone(), trouble));
         self.table_faults += usize::from(call.api == Api::DynamoDb && trouble.is_some());
         match trouble {
-            Some(Trouble::Before(fault @ (Fault::Throttle | Fault::Error))) => return Ok(refusal(&call, fault)),
+            Some(Trouble::Before(fault @ (Fault::Throttle | Fault::Error | Fault::Refuse | Fault::Deny))) => {
+                return Ok(refusal(&call, fault));
+            }
             Some(Trouble::Before(fault)) => return Err(fault),
             Some(Trouble::After(_) | Trouble::Truncated) if call.api == Api::Sns => {
                 self.lost_answers.insert(self.publishes);
@@ -230,12 +252,28 @@ impl World {
                 let half = body.char_indices().nth(body.chars().count() / 2).map_or(0, |(index, _)| index);
                 Ok((status, body[..half].to_owned()))
             }
-            _ => Ok((status, self.edit.map_or(body.clone(), |edit| edit(&call.action, body)))),
+            _ if status == 200 => Ok((status, self.flawed(&call.action, body))),
+            _ => Ok((status, body)),
+        }
+    }
+
+    fn flawed(&self, action: &str, body: String) -> String {
+        match self.flaw.filter(|flaw| flaw.action == action) {
+            Some(Flaw { find, replace, .. }) => {
+                assert!(body.contains(find), "{action} has no {find}: {body}");
+                body.replacen(find, replace, 1)
+            }
+            None => body,
         }
     }
 
     fn answer(&mut self, call: &Call) -> (u16, String) {
         match &call.request {
+            Request::Query(form)
+                if ["NextToken", "Marker"].iter().any(|name| form.get(name).as_deref() == Some(REFUSED_PAGE)) =>
+            {
+                refusal(call, Fault::Deny)
+            }
             Request::Json(action, body) => self.table.answer(action, body),
             Request::Query(form) if call.api == Api::Sns => self.publish(form),
             Request::Query(form) if call.api == Api::Elb => (200, self.elb(&call.action, form)),
@@ -256,6 +294,8 @@ impl World {
             resource: text(&transition["resource"]),
             number: transition["number"].as_u64().unwrap(),
             summary: text(&transition["summary"]),
+            evidence: transition["evidence"].as_array().unwrap().iter().map(text).collect::<Vec<_>>().join("\n"),
+            action: text(&transition["remedy"]["action"]),
             table_failed: data["caution"].is_string(),
             publish,
         }));
@@ -322,7 +362,35 @@ impl World {
                          <ipProtocol>-1</ipProtocol><fromPort>-1</fromPort><toPort>-1</toPort><cidrIpv4>10.0.0.0/16</cidrIpv4></item>"
                     )
                 };
-                list("securityGroupRuleSet", [rule("sgr-1", false), rule("sgr-2", true)].into_iter())
+                let by_list = "<item><securityGroupRuleId>sgr-3</securityGroupRuleId><groupId>sg-1</groupId><isEgress>false</isEgress>\
+                     <ipProtocol>tcp</ipProtocol><fromPort>1</fromPort><toPort>1</toPort><prefixListId>pl-1</prefixListId></item>";
+                let by_list = self.has_instances.then(|| by_list.to_owned());
+                list("securityGroupRuleSet", [rule("sgr-1", false), rule("sgr-2", true)].into_iter().chain(by_list))
+            }
+            "GetManagedPrefixListEntries" => {
+                list("entrySet", std::iter::once("<item><cidr>10.9.0.0/16</cidr></item>".to_owned()))
+            }
+            "DescribeVpcEndpointConnectionNotifications" => {
+                let item = |number: u32| {
+                    format!(
+                        "<item><connectionNotificationId>vpce-nfn-{number}</connectionNotificationId><serviceId>{}</serviceId>\
+                         <connectionNotificationArn>arn:aws:sns:eu-central-1:111122223333:notifications</connectionNotificationArn>\
+                         <connectionEvents><item>Accept</item><item>Connect</item><item>Delete</item><item>Reject</item>\
+                         </connectionEvents><connectionNotificationState>Enabled</connectionNotificationState></item>",
+                        service(number)
+                    )
+                };
+                list("connectionNotificationSet", numbers().map(item))
+            }
+            "DescribeInstances" => {
+                let item = |id: &String| {
+                    format!(
+                        "<item><instancesSet><item><instanceId>{id}</instanceId><placement><availabilityZone>eu-central-1a\
+                         </availabilityZone></placement><privateIpAddress>10.0.0.10</privateIpAddress><subnetId>subnet-a</subnetId>\
+                         <groupSet><item><groupId>sg-1</groupId></item></groupSet></item></instancesSet></item>"
+                    )
+                };
+                list("reservationSet", asked.iter().map(item))
             }
             "DescribeSubnets" => list(
                 "subnetSet",
@@ -361,7 +429,7 @@ impl World {
         // The filter is EC2's; what a test put under no service, EC2 sends anyway.
         let rows: Vec<&Row> =
             self.connections.iter().filter(|row| self.page > 0 || asked.contains(&row.service)).collect();
-        let page: usize = form.get("NextToken").map_or(0, |token| token.parse().unwrap());
+        let page: usize = form.get("NextToken").and_then(|token| token.parse().ok()).unwrap_or_default();
         let size = if self.page == 0 { rows.len().max(1) } else { self.page };
         let item = |row: &&Row| {
             let Row { number, service, owner, state } = row;
@@ -452,9 +520,10 @@ impl World {
                 String::new()
             }
             "DescribeTargetGroups" => {
+                let kind = if self.has_instances { "instance" } else { "ip" };
                 let item = |arn: &String| {
                     format!(
-                        "<member><TargetGroupArn>{arn}</TargetGroupArn><TargetType>ip</TargetType><VpcId>vpc-1</VpcId><Protocol>TCP\
+                        "<member><TargetGroupArn>{arn}</TargetGroupArn><TargetType>{kind}</TargetType><VpcId>vpc-1</VpcId><Protocol>TCP\
                          </Protocol><Port>5432</Port><HealthCheckProtocol>TCP</HealthCheckProtocol><HealthCheckPort>traffic-port\
                          </HealthCheckPort></member>"
                     )
@@ -481,9 +550,10 @@ impl World {
                     true => "<State>unhealthy</State><Reason>Target.FailedHealthChecks</Reason>",
                     false => "<State>healthy</State>",
                 };
+                let id = if self.has_instances { "i-000000000000000" } else { "10.0.0." };
                 let target = |host: u32| {
                     format!(
-                        "<member><Target><Id>10.0.0.{host}</Id><Port>5432</Port><AvailabilityZone>eu-central-1a</AvailabilityZone>\
+                        "<member><Target><Id>{id}{host}</Id><Port>5432</Port><AvailabilityZone>eu-central-1a</AvailabilityZone>\
                          </Target><TargetHealth>{health}</TargetHealth></member>"
                     )
                 };

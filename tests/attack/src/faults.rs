@@ -11,6 +11,10 @@ pub enum Fault {
     Throttle,
     /// AWS fails.
     Error,
+    /// AWS understands the call and refuses it.
+    Refuse,
+    /// The permission is missing.
+    Deny,
     /// The connection is reset.
     Reset,
     /// No answer ever comes.
@@ -99,6 +103,9 @@ pub fn refusal(call: &Call, fault: Fault) -> (u16, String) {
         (Fault::Throttle, Api::Ec2) => (503, "RequestLimitExceeded"),
         (Fault::Throttle, Api::DynamoDb) => (400, "ThrottlingException"),
         (Fault::Throttle, Api::Elb | Api::Sns) => (400, "Throttling"),
+        (Fault::Refuse, _) => (400, "InvalidParameter"),
+        (Fault::Deny, Api::Ec2) => (403, "UnauthorizedOperation"),
+        (Fault::Deny, _) => (400, "AccessDeniedException"),
         _ => (500, "InternalFailure"),
     };
     (status, call.error(code, "try later"))

@@ -16,24 +16,24 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestRunner};
 use serde_json::{Value, json};
 
-/// Calls that a run may make, whatever it meets: reads of the connections (at most 3 pages here) 1 + 3 + 3 times, 2 + 2
+/// Calls that a run may make, whatever it meets: reads of the connections (at most 11 pages here) 1 + 3 + 3 times, 2 + 2
 /// accepts and rejects with one call per endpoint if AWS refuses them together, names, table, and messages.
 const MAX_CALLS: usize = 120;
 
 /// Texts for every field of an event.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
-        Just(DBT.to_owned()),
-        Just(format!("arn:aws:iam::{DBT}:root")),
-        Just(endpoint(1).to_string()),
-        Just(service(1).to_string()),
-        Just(service(9).to_string()),
-        Just("pendingAcceptance".to_owned()),
-        Just("2026-03-14T08:00:00.000Z".to_owned()),
-        Just("9999-12-31T23:59:59.999Z".to_owned()),
-        Just("vpce-".repeat(50_000)),
-        Just("\u{202e}\u{0}\u{1b}[31m".to_owned()),
-        ".{0,30}",
+        1 => Just("vpce-".repeat(20_000)),
+        8 => Just(DBT.to_owned()),
+        8 => Just(format!("arn:aws:iam::{DBT}:root")),
+        8 => Just(endpoint(1).to_string()),
+        8 => Just(service(1).to_string()),
+        8 => Just(service(9).to_string()),
+        8 => Just("pendingAcceptance".to_owned()),
+        8 => Just("2026-03-14T08:00:00.000Z".to_owned()),
+        8 => Just("9999-12-31T23:59:59.999Z".to_owned()),
+        8 => Just("\u{202e}\u{0}\u{1b}[31m".to_owned()),
+        16 => ".{0,30}",
     ]
 }
 
@@ -152,7 +152,7 @@ fn state() -> impl Strategy<Value = String> {
 fn rows() -> impl Strategy<Value = Vec<Row>> {
     let on = prop_oneof![8 => Just(service(1).to_string()), 1 => Just(service(2).to_string()),
         1 => Just("vpce-svc-0000000000000000１".to_owned()), 1 => Just(format!("{}0", service(1)))];
-    vec((1..60u32, on, owner(), state()), 0..24).prop_map(|rows| {
+    vec((1..200u32, on, owner(), state()), 0..64).prop_map(|rows| {
         let mut seen = BTreeSet::new();
         let rows = rows.into_iter().map(|(number, service, owner, state)| Row { number, service, owner, state });
         rows.filter(|row| seen.insert(row.number)).collect()
@@ -172,7 +172,7 @@ struct Case {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    (events(), rows(), proptest::option::weighted(0.3, rows()), 1..12usize, any::<bool>(), prop::bool::weighted(0.1))
+    (events(), rows(), proptest::option::weighted(0.3, rows()), 6..40usize, any::<bool>(), prop::bool::weighted(0.1))
         .prop_map(|(event, rows, afterwards, page, reject, replayed)| Case {
             event,
             rows,
@@ -245,6 +245,7 @@ fn attack_with(seed: u64, runs: u32) {
     let config = Config {
         cases: runs,
         failure_persistence: None,
+        max_shrink_iters: 200,
         rng_seed: RngSeed::Fixed(seed),
         rng_algorithm: RngAlgorithm::ChaCha,
         ..Config::default()
@@ -257,14 +258,14 @@ fn attack_with(seed: u64, runs: u32) {
         })
         .unwrap_or_else(|failure| panic!("ATTACK_SEED={seed}: {failure}"));
     println!("ATTACK_SEED={seed}: {runs} runs, {} connections", impostors.get());
-    assert!(impostors.get() > 8 * runs as usize);
+    assert!(impostors.get() > 20 * runs as usize);
 }
 
-/// Two thousand runs, with more than 16,000 connections.
+/// More than 10,000 connections, in 500 runs.
 #[test]
 fn no_impostor_gets_in() {
     for seed in attack::seeds(1) {
-        attack_with(seed, 1_500);
+        attack_with(seed, 500);
     }
 }
 

@@ -1,7 +1,11 @@
 //! Tests that attack.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod corpus;
 mod crashes;
 mod faults;
 mod impostors;
+mod lists;
+mod parsers;
+mod refusals;
 mod storm;

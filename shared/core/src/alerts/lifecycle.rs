@@ -276,14 +276,13 @@ fn count(results: u32, is_retry: bool) -> u32 {
 /// The finding, with the cause that is known. A change that came after people last heard did not cause what they heard, but
 /// it may have caused what is new.
 fn with_cause(alert: &Alert, finding: &Finding, has_news: bool) -> Finding {
-    let reported = finding.cause.clone();
     if has_news {
-        return Finding { cause: reported, ..finding.clone() };
+        return finding.clone();
     }
     let fired = alert.last_fired.map_or(alert.since, |(at, _)| at.max(alert.since));
     let came_before = |time: &str| time.parse().is_ok_and(|at: Timestamp| at <= fired);
-    let late = reported.filter(|change| came_before(&change.event_time));
-    Finding { cause: alert.finding.cause.clone().or(late), ..finding.clone() }
+    let late = finding.cause.as_ref().filter(|change| came_before(&change.event_time));
+    Finding { cause: alert.finding.cause.clone().or(late.cloned()), ..finding.clone() }
 }
 
 /// Counts the parts of the current finding. A part that is absent for `resolve_after` results is forgotten, so that people
@@ -422,6 +421,11 @@ mod tests {
     /// before as a retry) and writes down what people heard: `F`ired, `R`ecovered, `r`eminder, `x` gone, `u` unwatched. A
     /// silence matches the runs between parentheses.
     fn heard(signals: &str, thresholds: Thresholds, minutes: i64) -> String {
+        play(signals, thresholds, minutes).0
+    }
+
+    /// What people [`heard`], and the alert as it then is.
+    fn play(signals: &str, thresholds: Thresholds, minutes: i64) -> (String, Alert) {
         let (mut alert, mut heard, mut now, mut run, mut previous) = (None, String::new(), at(8, 0), 0, 'g');
         let mut silenced = false;
         for letter in signals.chars() {
@@ -454,7 +458,23 @@ mod tests {
             (alert, previous) = (next, letter);
             now += SignedDuration::from_mins(minutes);
         }
-        heard
+        (heard, alert.unwrap_or_else(|| begin(&finding(Severity::Info), None, NEVER)))
+    }
+
+    /// Of an alert that never began.
+    const NEVER: Moment<'_> = Moment { run: "", now: Timestamp::MIN, incident: "", silenced: false };
+
+    #[test]
+    fn what_is_stored_of_an_alert_says_how_it_stands() {
+        let state = |signals: &str| play(signals, TWICE, 1).1;
+        assert_eq!(state("bb?").unknown.as_deref(), Some("no answer"), "the next reminder says so");
+        assert_eq!(state("bb?b").unknown, None);
+        assert_eq!(state("bb?g").unknown, None);
+        assert!(state("bb(b").silenced && state("ii(i").silenced);
+        assert!(!state("ii(i)i").silenced, "info is not sent again, and counts as firing again");
+        assert!(!state("(bb)gg").silenced, "it is over");
+        assert_eq!(state("bbgg").last_notified, at(8, 3), "people heard that it is over");
+        assert_eq!(state("bg").last_notified, at(8, 0), "nobody heard anything");
     }
 
     #[test]
@@ -470,6 +490,8 @@ mod tests {
             ("bb(gg)?g", ".F...R", "but not on an unknown result"),
             ("bb(gg)xx", ".F..x.", "gone afterwards"),
             ("bb(x)x", ".F.x", "gone meanwhile"),
+            ("bb(x)bb", ".F.r.", "gone and back: people believe that it never ended"),
+            ("bb(g)bb", ".F.r.", "one passing result does not hide that a silence has ended"),
             ("bb(gg)bb", ".F...r", "over and firing again: people believe that it never ended"),
             ("bb(ggbb)g", ".F.....", "one passing result"),
             ("(bb)gb", "...F", "one passing result in between, of two that it takes"),
@@ -499,6 +521,7 @@ mod tests {
             ("bbBbBgg", ".FF...R", "severity falls for one result only, and rises again: people know it"),
             ("bbBbbBgg", ".FF..F.R", "severity falls for two results, and rises again"),
             ("BBb", ".F.", "severity falls"),
+            ("BBBbB", ".F...", "what stays as bad as people know is not milder"),
             ("bb??gg", ".F...R", "unknown neither resolves nor repeats"),
             ("b?b", "..F", "unknown does not count, and does not start again either"),
             ("???", "...", "unknown is not failing"),
@@ -511,6 +534,7 @@ mod tests {
             ("bbg'g", ".F..R", "also when passing"),
             ("113333", ".F.F..", "a new part counts like a new alert"),
             ("1121", ".F..", "a part that comes and goes is not new"),
+            ("112121", ".F....", "also if it comes again: results count only if they follow each other"),
         ];
         for (signals, expected, why) in table {
             assert_eq!(heard(signals, TWICE, 1), expected, "{signals}: {why}");
@@ -538,6 +562,7 @@ mod tests {
         assert_eq!(heard("bgBgBg", provoked, 10), "FRFRFR");
         assert_eq!(heard("bgbbBg", provoked, 10), "FR..FR", "it gets worse");
         assert_eq!(heard("bgbgbg", provoked, 24 * 60), "FRFRFR", "a day later it is news");
+        assert_eq!(heard("bgb", provoked, 12 * 60), "FRF", "exactly a day later too");
         let reminded = Thresholds { remind_every: Some(Duration::from_hours(2)), ..provoked };
         assert_eq!(heard("bgbbbbg", reminded, 60), "FR..F.R", "a reminder is due, and people hear that it fires");
     }
@@ -590,6 +615,20 @@ mod tests {
         assert_eq!((alert.finding.cause.clone(), event), (None, None), "a bystander");
         let (alert, event) = failing_at(Some(&alert), 9, Severity::Critical, Some(change_at(9)));
         assert_eq!((alert.finding.cause, event), (Some(change_at(9)), Some(Event::Fired)), "it made it worse");
+    }
+
+    #[test]
+    fn a_change_after_the_alert_fired_is_the_cause_of_a_new_part_only() {
+        let failing_with = |alert: Option<&Alert>, parts: &[&str], hour: u8| {
+            let parts = parts.iter().map(ToString::to_string).collect();
+            let finding = Finding { parts, cause: Some(change_at(hour)), ..finding(Severity::Warning) };
+            let run = hour.to_string();
+            let moment = Moment { run: &run, now: at(8, 30), incident: "incident", silenced: false };
+            advance(alert, Signal::Failing(&finding), AT_ONCE, moment).0.unwrap()
+        };
+        let first = Alert { finding: finding(Severity::Warning), ..failing_with(None, &["1"], 8) };
+        assert_eq!(failing_with(Some(&first), &["1"], 9).finding.cause, None, "a bystander");
+        assert_eq!(failing_with(Some(&first), &["1", "2"], 9).finding.cause, Some(change_at(9)));
     }
 
     proptest! {

@@ -436,3 +436,6 @@ fn absent(check: Check, resource: &str) -> Option<String> {
         Absence::Gone | Absence::Unknown => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

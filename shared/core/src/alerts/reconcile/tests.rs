@@ -1,0 +1,417 @@
+use super::*;
+use crate::alerts::silence::Silence;
+use crate::testing::{
+    self, at, change, connection, endpoint_service, finding, load_balancer, region, service, settings,
+};
+
+const FUNCTION: &str = "drift-watcher";
+const LOAD_BALANCER: &str =
+    "arn:aws:elasticloadbalancing:eu-central-1:111122223333:loadbalancer/net/pg/0123456789abcdef";
+
+fn check(id: &str) -> Check {
+    catalogue::find(id).unwrap()
+}
+
+fn cross_zone() -> Check {
+    check("load-balancer.cross-zone")
+}
+
+fn on() -> Partition {
+    Partition::Service(service(1))
+}
+
+fn fails(severity: Severity) -> Status {
+    Status::Fail(Box::new(finding(severity)))
+}
+
+fn passes() -> Status {
+    Status::Pass("on".to_owned())
+}
+
+/// A read at this hour: the status of the check for resources.
+fn round(hour: i8, check: Check, statuses: &[(&str, Status)]) -> Round {
+    let result = |(resource, status): &(&str, Status)| CheckResult {
+        check,
+        resource: (*resource).to_owned(),
+        status: status.clone(),
+    };
+    Round { observed_at: at(hour, 0), checks: vec![check], results: statuses.iter().map(result).collect() }
+}
+
+/// The table, and the run that comes next.
+struct Stage {
+    items: Items,
+    policy: Policy,
+    function: &'static str,
+}
+
+impl Stage {
+    fn new(variables: &[(&str, &str)]) -> Self {
+        Self { items: Items::new(), policy: settings(variables).policy, function: FUNCTION }
+    }
+
+    /// Gives the run of this hour to `decide`, and writes the updates. What they send is acknowledged if `sends`.
+    fn run(&mut self, hour: i8, sends: bool, decide: impl FnOnce(&Run<'_>, &Items) -> Vec<Update>) -> Vec<Update> {
+        let (id, region) = (hour.to_string(), region());
+        let Self { policy, function, .. } = self;
+        let run = Run { id: &id, function, policy, region: &region, now: at(hour, 0) };
+        let updates = decide(&run, &self.items);
+        for Update { key, record, expected, leased } in updates.clone() {
+            let stored = self.items.get(&key).map(|item| item.version);
+            assert_eq!(stored, expected, "{key}: the version that was read");
+            let mut record = record;
+            if leased && sends {
+                record.acknowledge(u64::MAX);
+            }
+            let version = match expected {
+                Some(Version::At(version)) => version + 1,
+                _ => 1,
+            };
+            self.items.insert(key, Item { record: Some(record), version: Version::At(version) });
+        }
+        updates
+    }
+
+    fn report(&mut self, hour: i8, rounds: Vec<Round>) -> Vec<Update> {
+        let partition = on();
+        self.run(hour, true, |run, items| run.updates(&Report::new(&partition, rounds), items))
+    }
+
+    fn alert(&self, resource: &str) -> &Alert {
+        let (_, item) = self.items.iter().find(|(key, _)| key.resource == resource).unwrap();
+        item.record.as_ref().unwrap().alert().unwrap()
+    }
+}
+
+/// What the updates send: kind, summary, and what is right now.
+fn sent(updates: &[Update]) -> Vec<(Kind, &str, Option<&str>)> {
+    let outbox = updates.iter().filter(|update| update.leased).flat_map(|update| &update.record.outbox);
+    outbox.map(|sent| (sent.kind, sent.finding.summary.as_str(), sent.right.as_deref())).collect()
+}
+
+const SUMMARY: &str = "2 of 3 targets unhealthy in pg";
+
+#[test]
+fn a_failure_is_stored_sent_and_resolved_once_and_an_older_read_changes_nothing() {
+    let mut stage = Stage::new(&[]);
+    let updates = stage.report(8, vec![round(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    let [Update { key, record, expected: None, leased: true }] = &updates[..] else { panic!("{updates:?}") };
+    assert_eq!(*key, Key::new(FUNCTION, "load-balancer.cross-zone", "lb"));
+    assert_eq!((record.observed_at, record.transitions), (at(8, 0), 1));
+    let [fired] = &record.outbox[..] else { panic!("{record:?}") };
+    let about = (fired.check.as_str(), fired.resource.as_str(), fired.incident.as_str());
+    assert_eq!(about, ("load-balancer.cross-zone", "lb", "vpce-svc-00000000000000001-1773475200"));
+    assert_eq!((fired.since, fired.at, fired.kind), (at(8, 0), at(8, 0), Kind::Firing));
+
+    assert_eq!(stage.report(9, vec![round(8, cross_zone(), &[("lb", passes())])]), [], "the same read");
+    assert_eq!(stage.report(9, vec![round(7, cross_zone(), &[("lb", passes())])]), [], "an older read");
+    let unknown = round(9, cross_zone(), &[("lb", Status::Unknown("no answer".to_owned()))]);
+    assert_eq!(sent(&stage.report(9, vec![unknown])), []);
+    assert_eq!(stage.alert("lb").unknown.as_deref(), Some("no answer"));
+    let updates = stage.report(10, vec![round(10, cross_zone(), &[("lb", passes())])]);
+    assert_eq!(sent(&updates), [(Kind::Resolved, SUMMARY, Some("on"))]);
+    let resolved = &updates[0].record.outbox[0];
+    assert_eq!((resolved.number, resolved.since, resolved.at), (2, at(8, 0), at(10, 0)));
+    assert_eq!(stage.report(11, vec![round(11, cross_zone(), &[("lb", passes())])]), [], "over: it can expire");
+}
+
+#[test]
+fn a_reminder_says_that_the_result_is_unknown() {
+    let mut stage = Stage::new(&[("REMIND_EVERY_HOURS", "1")]);
+    stage.report(8, vec![round(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    let updates = stage.report(10, vec![round(10, cross_zone(), &[("lb", Status::Unknown("no answer".to_owned()))])]);
+    assert_eq!(sent(&updates), [(Kind::Reminder, SUMMARY, None)]);
+    assert_eq!(updates[0].record.outbox[0].unknown.as_deref(), Some("no answer"));
+}
+
+#[test]
+fn what_is_gone_unlisted_or_no_longer_checked_is_not_resolved() {
+    let firing = || {
+        let mut stage = Stage::new(&[]);
+        stage.report(8, vec![round(8, cross_zone(), &[("lb", fails(Severity::Critical))])]);
+        stage
+    };
+    let unknown = || Status::Unknown("denied".to_owned());
+    let mut stage = firing();
+    let id = service(1);
+    assert_eq!(sent(&stage.report(9, vec![round(9, cross_zone(), &[(id.as_str(), unknown())])])), []);
+    assert_eq!(stage.alert("lb").unknown.as_deref(), Some("denied"), "the resources could not be listed");
+
+    let mut stage = firing();
+    let updates = stage.report(9, vec![round(9, cross_zone(), &[("another", unknown())])]);
+    let gone = format!("closed (resource gone): {SUMMARY}");
+    assert_eq!(sent(&updates), [(Kind::Notice, gone.as_str(), None)], "another one's result is unknown");
+    let notice = &updates[0].record.outbox[0].finding;
+    assert_eq!(notice.severity, Severity::Info);
+    assert!(notice.impact.starts_with("The resource no longer exists"), "{notice:?}");
+    assert!(notice.remedy.command.is_none() && notice.remedy.action.starts_with("If nobody intended this"));
+
+    let other_check = round(9, check("listener.port"), &[]);
+    assert_eq!(firing().report(9, vec![other_check]), [], "the run did not make this check");
+
+    let mut stage = firing();
+    stage.policy = settings(&[("CROSS_ZONE", "ignore")]).policy;
+    let updates = stage.report(9, vec![round(9, cross_zone(), &[])]);
+    let closed = format!("closed (no longer checked): {SUMMARY}");
+    assert_eq!(sent(&updates), [(Kind::Notice, closed.as_str(), None)]);
+    assert!(updates[0].record.outbox[0].finding.impact.starts_with("Nothing was fixed."));
+}
+
+#[test]
+fn absence_means_what_the_check_says() {
+    let fire = |check: Check, resource: &str| {
+        let mut stage = Stage::new(&[("ALERT_AFTER", "1")]);
+        stage.report(8, vec![round(8, check, &[(resource, fails(Severity::Critical))])]);
+        let updates = stage.report(9, vec![round(9, check, &[])]);
+        let updates = sent(&updates).into_iter().map(|(kind, _, right)| (kind, right.map(ToOwned::to_owned)));
+        updates.collect::<Vec<_>>()
+    };
+    let right = "AWS account 999999999999 has no endpoint here".to_owned();
+    assert_eq!(fire(check("connection.untrusted"), "999999999999"), [(Kind::Resolved, Some(right))]);
+    assert_eq!(fire(check("visibility.lost"), "ec2:DescribeSubnets"), [], "the run did not make the call");
+}
+
+#[test]
+fn the_records_of_another_function_are_left_alone() {
+    let mut stage = Stage::new(&[]);
+    stage.report(8, vec![round(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    stage.function = "health-watcher";
+    assert_eq!(stage.report(9, vec![round(9, cross_zone(), &[])]), []);
+}
+
+#[test]
+fn an_alert_whose_check_no_longer_exists_is_closed_with_a_notice() {
+    let mut stage = Stage::new(&[]);
+    stage.report(8, vec![round(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    let (_, item) = stage.items.pop_first().unwrap();
+    stage.items.insert(Key::new(FUNCTION, "load-balancer.forgotten", "lb"), item);
+    let updates = stage.report(9, vec![]);
+    assert_eq!(sent(&updates), [(Kind::Notice, format!("closed (no longer checked): {SUMMARY}").as_str(), None)]);
+}
+
+#[test]
+fn what_begins_within_an_hour_of_a_firing_alert_joins_its_incident() {
+    let incident = |first: Severity, minute: i8, hour: i8| {
+        let mut stage = Stage::new(&[]);
+        let lb = ("lb", fails(first));
+        stage.report(8, vec![round(8, cross_zone(), std::slice::from_ref(&lb))]);
+        let second = Round {
+            observed_at: at(hour, minute),
+            ..round(hour, cross_zone(), &[lb, ("other", fails(Severity::Warning))])
+        };
+        stage.report(hour, vec![second]);
+        (stage.alert("lb").incident.clone(), stage.alert("other").incident.clone())
+    };
+    let (first, second) = incident(Severity::Warning, 0, 9);
+    assert_eq!(first, second, "an hour later, still");
+    let (first, second) = incident(Severity::Critical, 0, 10);
+    assert_ne!(first, second, "two hours later");
+    let (first, second) = incident(Severity::Info, 0, 9);
+    assert_ne!(first, second, "info opens no incident");
+    let mut stage = Stage::new(&[]);
+    stage.report(8, vec![round(8, cross_zone(), &[("lb", fails(Severity::Critical))])]);
+    stage.report(9, vec![round(9, cross_zone(), &[("lb", passes())])]);
+    let first = stage.alert("lb").incident.clone();
+    stage.report(
+        9,
+        vec![Round { observed_at: at(9, 1), ..round(9, cross_zone(), &[("other", fails(Severity::Warning))]) }],
+    );
+    assert_ne!(stage.alert("other").incident, first, "what is over is no open incident");
+}
+
+#[test]
+fn a_change_is_added_as_the_cause_of_what_it_names_and_nothing_else() {
+    let stage_with = |resource: &str, hour: i8| {
+        let mut stage = Stage::new(&[]);
+        stage.report(hour, vec![round(hour, cross_zone(), &[(resource, fails(Severity::Warning))])]);
+        stage
+    };
+    let attribute = |stage: &mut Stage, change: &Change| stage.run(9, true, |run, items| run.attribute(change, items));
+    let mut stage = stage_with(LOAD_BALANCER, 8);
+    let updates = attribute(&mut stage, &change());
+    assert_eq!(sent(&updates), [(Kind::Notice, format!("cause found: {SUMMARY}").as_str(), None)]);
+    assert_eq!(updates[0].record.outbox[0].finding.cause, Some(change()));
+    assert_eq!(attribute(&mut stage, &change()), [], "once");
+    assert_eq!(attribute(&mut stage_with("another", 8), &change()), [], "it does not name it");
+    let elsewhere = Change { event_name: "SetSubnets".to_owned(), ..change() };
+    assert_eq!(attribute(&mut stage_with(LOAD_BALANCER, 8), &elsewhere), [], "such a call cannot cause it");
+    let mut stage = stage_with(LOAD_BALANCER, 8);
+    stage.function = "health-watcher";
+    assert_eq!(attribute(&mut stage, &change()), [], "another function's alert");
+    let mut stage = stage_with(LOAD_BALANCER, 7);
+    stage.report(8, vec![round(8, cross_zone(), &[(LOAD_BALANCER, passes())])]);
+    assert_eq!(attribute(&mut stage, &change()), [], "it is over");
+}
+
+#[test]
+fn a_cause_makes_nobody_hear_of_what_does_not_fire_yet() {
+    let mut stage = Stage::new(&[]);
+    stage.report(8, vec![round(8, cross_zone(), &[(LOAD_BALANCER, fails(Severity::Critical))])]);
+    let item = stage.items.values_mut().next().unwrap();
+    let record = item.record.as_mut().unwrap();
+    let alert = Alert { phase: Phase::Pending, notified: None, ..record.alert().unwrap().clone() };
+    record.state = State::Alert(Box::new(alert));
+    let cause = change();
+    let updates = stage.run(9, true, |run, items| run.attribute(&cause, items));
+    assert_eq!(sent(&updates), []);
+    assert_eq!(stage.alert(LOAD_BALANCER).finding.cause, Some(cause), "but it is remembered");
+    assert_eq!(stage.alert(LOAD_BALANCER).phase, Phase::Pending);
+}
+
+#[test]
+fn the_alerts_of_a_removed_service_close_and_only_those_that_people_heard_of_with_a_notice() {
+    let close = |stage: &mut Stage, hour: i8| {
+        let mut elsewhere = false;
+        let updates = stage.run(hour, true, |run, items| {
+            let (updates, leased_elsewhere) = run.close(items);
+            elsewhere = leased_elsewhere;
+            updates
+        });
+        (updates, elsewhere)
+    };
+    let firing = || {
+        let mut stage = Stage::new(&[]);
+        stage.report(8, vec![round(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+        stage
+    };
+    let mut stage = firing();
+    let (updates, elsewhere) = close(&mut stage, 9);
+    assert_eq!(sent(&updates), [(Kind::Notice, format!("closed (no longer checked): {SUMMARY}").as_str(), None)]);
+    assert_eq!((updates[0].record.observed_at, elsewhere), (at(9, 0), false));
+    assert_eq!(close(&mut stage, 10), (vec![], false), "once");
+
+    let mut stage = firing();
+    stage.function = "health-watcher";
+    assert_eq!(close(&mut stage, 9), (vec![], false), "another function's");
+
+    let mut pending = Stage::new(&[]);
+    pending.report(8, vec![round(8, check("target-group.health"), &[("tg", fails(Severity::Critical))])]);
+    assert_eq!(close(&mut pending, 9), (vec![], false), "nobody heard of it");
+
+    // Another run is sending it.
+    let mut stage = Stage::new(&[]);
+    let partition = on();
+    let report = Report::new(&partition, vec![round(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    stage.run(8, false, |run, items| run.updates(&report, items));
+    assert_eq!(close(&mut stage, 8), (vec![], true));
+    assert_eq!(sent(&close(&mut stage, 9).0).len(), 2, "after its lease: that it fires, and that nobody watches it");
+
+    // It fires, and a silence keeps it from people: it closes as silently.
+    let mut stage = Stage::new(&[]);
+    silence(&mut stage, "*");
+    stage.report(8, vec![round(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    assert_eq!((stage.alert("lb").phase, stage.alert("lb").notified), (Phase::Firing, None));
+    let (updates, elsewhere) = close(&mut stage, 9);
+    assert_eq!((sent(&updates), updates.len(), elsewhere), (vec![], 1, false));
+    assert_eq!(stage.alert("lb").phase, Phase::Resolved);
+}
+
+/// Puts a silence into the table, until 12:00, as an administrator does.
+fn silence(stage: &mut Stage, checks: &str) {
+    let (by, comment) = ("ada".to_owned(), "upgrade".to_owned());
+    let silence =
+        Silence { checks: vec![checks.to_owned()], resources: vec![], until: at(12, 0), by, comment, announced: None };
+    let record = Record::new(State::Silence(silence), at(7, 0));
+    let key = Key::new(Key::ANY_FUNCTION, Key::SILENCE, "1");
+    stage.items.insert(key, Item { record: Some(record), version: Version::At(1) });
+}
+
+#[test]
+fn a_silence_is_announced_once_by_whichever_function_runs() {
+    let mut stage = Stage::new(&[]);
+    silence(&mut stage, "*");
+    let updates = stage.report(8, vec![round(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    let news = sent(&updates);
+    assert_eq!(news, [(Kind::Notice, "alerts silenced until 2026-03-14 12:00 UTC", None)], "and not what it silences");
+    stage.function = "health-watcher";
+    assert_eq!(stage.report(9, vec![]), []);
+}
+
+#[test]
+fn a_heartbeat_is_sent_once_for_each_run_that_is_asked_for_it() {
+    let mut stage = Stage::new(&[]);
+    let partition = on();
+    let asked = || Report { heartbeat: Some(finding(Severity::Info)), ..Report::new(&partition, vec![]) };
+    for (hour, expected) in [(8, 1), (8, 0), (9, 1)] {
+        let updates = stage.run(hour, true, |run, items| run.updates(&asked(), items));
+        assert_eq!(sent(&updates).len(), expected, "a retry has the id of the run it repeats");
+    }
+    assert_eq!(stage.report(10, vec![]), [], "nobody asked");
+}
+
+#[test]
+fn what_is_remembered_is_written_only_if_it_changed_and_never_by_an_older_read() {
+    let mut stage = Stage::new(&[]);
+    let partition = on();
+    let ids = |ids: &[&str]| Some(ids.iter().map(ToString::to_string).collect::<BTreeSet<String>>());
+    for (hour, in_place, writes) in
+        [(8, ids(&["nfn-1"]), 1), (9, ids(&["nfn-1"]), 0), (10, ids(&["nfn-2"]), 1), (11, None, 0)]
+    {
+        let report = Report { in_place, ..Report::new(&partition, vec![]) };
+        assert_eq!(stage.run(hour, true, |run, items| run.updates(&report, items)).len(), writes, "{hour}");
+    }
+    let topology = testing::topology(endpoint_service(), [load_balancer("pg", vec![])]);
+    let mut stage = Stage::new(&[]);
+    for (read_at, writes) in [(9, 1), (8, 0), (9, 0), (10, 1)] {
+        let path = Path::new(&topology, &service(1), at(read_at, 0), at(7, 0));
+        assert!(path.is_some());
+        let report = Report { path, ..Report::new(&partition, vec![]) };
+        assert_eq!(stage.run(11, true, |run, items| run.updates(&report, items)).len(), writes, "{read_at}");
+    }
+    let traffic = |hour| Some(Traffic { until: at(hour, 0), endpoints: [].into() });
+    let mut stage = Stage::new(&[]);
+    for (traffic, writes) in [(traffic(8), 1), (traffic(9), 1), (None, 0)] {
+        let report = Report { traffic, ..Report::new(&partition, vec![]) };
+        assert_eq!(stage.run(11, true, |run, items| run.updates(&report, items)).len(), writes);
+    }
+}
+
+#[test]
+fn a_connection_is_noticed_once_and_an_older_read_changes_nothing() {
+    let mut stage = Stage::new(&[]);
+    let partition = on();
+    let foreign = Connection { service: service(2), ..connection(2, Some(testing::DBT), "available") };
+    let seen = |stage: &mut Stage, hour: i8, state: &str| {
+        let connections = [connection(1, Some(testing::DBT), state), foreign.clone()];
+        let report = Report { connections: Some((&connections, at(hour, 0))), ..Report::new(&partition, vec![]) };
+        stage.run(11, true, |run, items| run.updates(&report, items))
+    };
+    let updates = seen(&mut stage, 9, "available");
+    assert_eq!(updates.len(), 1, "not that of another service: {updates:?}");
+    let text = "dbt is connected through vpce-00000000000000001";
+    assert_eq!(sent(&updates), [(Kind::Notice, text, None)]);
+    assert_eq!(updates[0].record.observed_at, at(9, 0));
+    assert_eq!(seen(&mut stage, 10, "available"), [], "nothing new");
+    assert_eq!(seen(&mut stage, 8, "deleted"), [], "an older read");
+    assert_eq!(stage.report(12, vec![]), [], "a run that read no connections");
+    assert_eq!(sent(&seen(&mut stage, 12, "deleted")).len(), 1);
+}
+
+#[test]
+fn without_the_table_what_fails_is_sent_even_if_it_does_not_fire_yet() {
+    let unstored = |variables: &[(&str, &str)], silenced: bool| {
+        let mut stage = Stage::new(variables);
+        if silenced {
+            silence(&mut stage, "*");
+        }
+        let updates =
+            stage.report(8, vec![round(8, check("target-group.health"), &[("tg", fails(Severity::Critical))])]);
+        let update = updates.iter().find(|update| update.key.subject == "target-group.health").unwrap();
+        update.unstored_transitions(at(8, 0)).iter().map(|sent| sent.kind).collect::<Vec<Kind>>()
+    };
+    assert_eq!(unstored(&[], false), [Kind::Firing], "pending");
+    assert_eq!(unstored(&[("ALERT_AFTER", "1")], false), [Kind::Firing], "firing: as it would have been sent");
+    assert_eq!(unstored(&[], true), [], "silenced");
+}
+
+#[test]
+fn what_a_crash_left_in_the_outbox_is_sent_by_a_later_run() {
+    let mut stage = Stage::new(&[]);
+    let partition = on();
+    let report = |hour| Report::new(&partition, vec![round(hour, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    stage.run(8, false, |run, items| run.updates(&report(8), items));
+    let again = stage.run(8, true, |run, items| run.updates(&report(8), items));
+    assert_eq!(again, [], "another run has the lease");
+    let later = stage.run(9, true, |run, items| run.updates(&Report::new(&partition, vec![]), items));
+    assert_eq!(sent(&later), [(Kind::Firing, SUMMARY, None)], "whatever that run found");
+}

@@ -1,0 +1,126 @@
+//! Every list that the functions read: if a page of it fails, if it repeats, or if a row lacks what a check decides by, the
+//! whole read is an error that the run names. Nothing passes or resolves because of it.
+
+use std::sync::{Arc, Mutex};
+
+use attack::{Aws, End, Flaw, Instance, REFUSED_PAGE, World, play};
+use guard_aws::testing::scheduled;
+
+const VARIABLES: &[(&str, &str)] =
+    &[("ALERT_AFTER", "1"), ("NOTIFICATION_TOPIC_ARN", "arn:aws:sns:eu-central-1:111122223333:notifications")];
+
+/// The lists of EC2: whose prefix is `ec2:`, by action and element, with a row that lacks something.
+const EC2: [(&str, &str, &str); 11] = [
+    (
+        "DescribeVpcEndpointConnections",
+        "vpcEndpointConnectionSet",
+        "<item><vpcEndpointState>deleted</vpcEndpointState></item>",
+    ),
+    ("DescribeVpcEndpointServiceConfigurations", "serviceConfigurationSet", "<item/>"),
+    ("DescribeVpcEndpointServicePermissions", "allowedPrincipals", "<item/>"),
+    ("DescribeVpcEndpointConnectionNotifications", "connectionNotificationSet", "<item/>"),
+    ("DescribeNetworkInterfaces", "networkInterfaceSet", "<item/>"),
+    ("DescribeSubnets", "subnetSet", "<item><subnetId>subnet-b</subnetId></item>"),
+    (
+        "DescribeNetworkAcls",
+        "networkAclSet",
+        "<item><networkAclId>acl-2</networkAclId><entrySet><item/></entrySet></item>",
+    ),
+    ("DescribeRouteTables", "routeTableSet", "<item><routeTableId>rtb-2</routeTableId></item>"),
+    (
+        "DescribeSecurityGroupRules",
+        "securityGroupRuleSet",
+        "<item><securityGroupRuleId>sgr-9</securityGroupRuleId></item>",
+    ),
+    ("DescribeInstances", "reservationSet", "<item><instancesSet><item/></instancesSet></item>"),
+    ("GetManagedPrefixListEntries", "entrySet", "<item/>"),
+];
+
+/// The lists of ELB, and whether they have pages.
+const ELB: [(&str, &str, bool); 5] = [
+    ("DescribeLoadBalancers", "LoadBalancers", true),
+    ("DescribeListeners", "Listeners", true),
+    ("DescribeTargetGroups", "TargetGroups", true),
+    ("DescribeTags", "TagDescriptions", false),
+    ("DescribeTargetHealth", "TargetHealthDescriptions", false),
+];
+
+/// How a run of `function` ends if AWS's answers have this flaw. It starts with an alert of every group firing.
+fn run(function: &str, flaw: Option<Flaw>) -> (End, World) {
+    let mut world = World { has_instances: true, ..World::new(1) };
+    (world.unhealthy, world.cross_zone_off, world.others_allowed) = ([1].into(), [1].into(), [1].into());
+    let aws: Aws = Arc::new(Mutex::new(world));
+    let end = play(async {
+        let first = Instance::new(function, &aws, VARIABLES).run("first", &scheduled()).await;
+        assert_eq!(first, End::Done);
+        {
+            // What is broken is fixed, but the answers have the flaw; and health-watcher reads everything.
+            let mut world = aws.lock().unwrap();
+            (world.published, world.flaw) = (Vec::new(), flaw);
+            world.table.items.retain(|item| !item["item"]["S"].as_str().unwrap().contains("#path#"));
+        }
+        Instance::new(function, &aws, VARIABLES).run("second", &scheduled()).await
+    });
+    let world = std::mem::take(&mut *aws.lock().unwrap());
+    (end, world)
+}
+
+fn assert_is_error(function: &str, call: &str, flaw: Flaw) {
+    let (end, world) = run(function, Some(flaw));
+    let End::Undone(undone) = end else { panic!("{function}: {flaw:?}: {end:?}") };
+    assert!(undone.contains(call), "{function}: {flaw:?}: {undone}");
+    assert!(world.published.iter().all(|sent| sent.kind != "resolved"), "{flaw:?}: {:?}", world.published);
+}
+
+fn leak(text: String) -> &'static str {
+    Box::leak(text.into_boxed_str())
+}
+
+/// The functions that decide by it. connection-acceptor asks for the services' names as well, which serve the reader only.
+fn callers(action: &str) -> Vec<&'static str> {
+    let all = ["connection-acceptor", "health-watcher", "drift-watcher"];
+    let calls = |function: &&str| run(function, None).1.count(action) > 0;
+    let only_names =
+        |function: &&str| *function == "connection-acceptor" && action == "DescribeVpcEndpointServiceConfigurations";
+    all.into_iter().filter(|function| calls(function) && !only_names(function)).collect()
+}
+
+#[test]
+fn a_page_that_fails_or_repeats_makes_the_whole_list_an_error() {
+    let of_ec2 = EC2.map(|(action, list, _)| ("ec2", action, list, "nextToken"));
+    let of_elb = ELB.iter().filter(|(.., has_pages)| *has_pages);
+    let of_elb = of_elb.map(|(action, list, _)| ("elasticloadbalancing", *action, *list, "NextMarker"));
+    for (api, action, list, token) in of_ec2.into_iter().chain(of_elb) {
+        let callers = callers(action);
+        assert!(!callers.is_empty(), "nobody calls {action}");
+        for page in [REFUSED_PAGE, "same"] {
+            let find = leak(format!("</{list}>"));
+            let replace = leak(format!("</{list}><{token}>{page}</{token}>"));
+            for function in &callers {
+                assert_is_error(function, &format!("{api}:{action}"), Flaw { action, find, replace });
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_that_lacks_what_a_check_decides_by_makes_the_whole_list_an_error() {
+    let of_ec2 = EC2.map(|(action, list, row)| ("ec2", action, list, row));
+    let of_elb = ELB.iter().map(|(action, list, _)| ("elasticloadbalancing", *action, *list, "<member/>"));
+    for (api, action, list, row) in of_ec2.into_iter().chain(of_elb) {
+        let (find, replace) = (leak(format!("<{list}>")), leak(format!("<{list}>{row}")));
+        for function in callers(action) {
+            assert_is_error(function, &format!("{api}:{action}"), Flaw { action, find, replace });
+        }
+    }
+}
+
+#[test]
+fn an_attribute_that_elb_leaves_out_is_an_error() {
+    let (action, find) = ("DescribeLoadBalancerAttributes", "load_balancing.cross_zone.enabled");
+    let flaw = Flaw { action, find, replace: "something.else" };
+    assert_is_error("drift-watcher", "elasticloadbalancing:DescribeLoadBalancerAttributes", flaw);
+    let action = "DescribeTargetGroupAttributes";
+    let flaw = Flaw { action, find: "use_load_balancer_configuration", replace: "maybe" };
+    assert_is_error("drift-watcher", "elasticloadbalancing:DescribeTargetGroupAttributes", flaw);
+}

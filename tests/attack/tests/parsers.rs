@@ -1,0 +1,209 @@
+//! Everything that is parsed of what comes from outside: events, settings, ids, stored records, names. `make fuzz` goes on
+//! with it until it is stopped.
+
+use std::sync::{Arc, Mutex};
+
+use attack::{Aws, End, Instance, World, play};
+use guard_aws::events;
+use guard_aws::testing::scheduled;
+use guard_core::alerts::message::{Envelope, Message};
+use guard_core::alerts::record::{Key, Partition, Record};
+use guard_core::alerts::transition::{Kind, Transition};
+use guard_core::checks::{Finding, Severity};
+use guard_core::config::Settings;
+use guard_core::ids::{AccountId, Arn, EndpointId, ServiceId, mentioned};
+use guard_core::testing::{at, change, finding, origin, service};
+use guard_core::trigger::Trigger;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
+
+use crate::corpus::{corpus, fuzz};
+
+/// Characters that nobody sees, or that turn a line around.
+fn is_hidden(c: char) -> bool {
+    matches!(c.general_category(), GeneralCategory::Control | GeneralCategory::Format)
+}
+
+#[test]
+fn any_event_is_a_trigger_and_what_is_logged_of_it_is_one_visible_line() {
+    fuzz("events", 4_000, |text| {
+        let event: Value = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
+        let trigger = events::parse(&event);
+        if let Trigger::Notification { mentions, .. } = &trigger {
+            let is_id = |id: &String| id.parse::<ServiceId>().is_ok() || id.parse::<EndpointId>().is_ok();
+            prop_assert!(mentions.iter().all(is_id));
+        }
+        if let Trigger::Change(change) = &trigger {
+            prop_assert!(!change.to_string().contains(is_hidden), "{:?}", change);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn settings_let_in_only_accounts_that_are_written_in_them() {
+    fuzz("settings", 4_000, |text| {
+        let lines: Vec<(&str, &str)> = text.lines().filter_map(|line| line.split_once('=')).collect();
+        let lookup = |name: &str| lines.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        match Settings::from_lookup(lookup) {
+            Err(problems) => {
+                let problems = problems.to_string();
+                let named =
+                    problems.lines().skip(1).filter(|line| line.starts_with("  ") && line.contains("; expected "));
+                prop_assert!(named.count() > 0, "{}", problems);
+            }
+            Ok(Settings { policy, alert_topic, .. }) => {
+                let principals = lookup("DBT_PRINCIPALS").unwrap();
+                prop_assert!(!principals.contains('*'));
+                prop_assert!(!policy.dbt_accounts.is_empty() && !policy.services.is_empty());
+                for account in &policy.dbt_accounts {
+                    prop_assert!(principals.contains(account.as_str()), "{} is not in {}", account, principals);
+                    prop_assert!(!policy.known_accounts.contains(account));
+                }
+                let services = lookup("ENDPOINT_SERVICE_IDS").unwrap();
+                prop_assert!(policy.services.iter().all(|service| services.contains(service.as_str())));
+                prop_assert!(policy.dbt_cidrs.iter().all(|cidr| cidr.trunc() == *cidr));
+                prop_assert!(policy.alert_after >= 1 && policy.resolve_after >= 1);
+                prop_assert_eq!(alert_topic.service(), "sns");
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn an_id_is_what_was_written_and_nothing_else() {
+    fuzz("names", 4_000, |text| {
+        let words: Vec<&str> = text.split_whitespace().chain([text]).collect();
+        for word in words {
+            if let Ok(account) = word.parse::<AccountId>() {
+                prop_assert!(word.len() == 12 && word.bytes().all(|b| b.is_ascii_digit()) && account.as_str() == word);
+            }
+            let ids = [
+                word.parse::<ServiceId>().map(|id| id.to_string()),
+                word.parse::<EndpointId>().map(|id| id.to_string()),
+            ];
+            for id in ids.into_iter().flatten() {
+                prop_assert!(
+                    id == word && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                );
+            }
+            if let Ok(arn) = word.parse::<Arn>() {
+                let parts = [arn.partition(), arn.service(), arn.region(), arn.account(), arn.resource()];
+                prop_assert_eq!(format!("arn:{}", parts.join(":")), word);
+            }
+        }
+        let found = mentioned(text);
+        prop_assert!(found.iter().all(|id| text.contains(id.as_str())));
+        Ok(())
+    });
+}
+
+#[test]
+fn what_is_stored_is_read_or_not_but_never_misread() {
+    fuzz("records", 4_000, |text| {
+        if let Ok(record) = serde_json::from_str::<Record>(text) {
+            let again = serde_json::to_string(&record).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Record>(&again).unwrap(), record);
+        }
+        if let Ok(key) = text.parse::<Key>() {
+            prop_assert_eq!(key.to_string(), text);
+        }
+        Ok(())
+    });
+}
+
+/// Whatever an item of the table has become: the run ends well, and what fails is sent, unless the item says that people
+/// know of it or want silence.
+#[test]
+fn whatever_is_in_the_table_a_run_ends_well_and_sends_what_fails() {
+    let keys = [
+        "drift-watcher#service.principals#vpce-svc-00000000000000001",
+        "*#silence#x",
+        "drift-watcher#path#vpce-svc-00000000000000001",
+        "drift-watcher#connection#vpce-00000000000000001",
+    ];
+    fuzz("records", 40, |text| {
+        let others = [1].into();
+        let world = World { others_allowed: others, ..World::new(1) };
+        let aws: Aws = Arc::new(Mutex::new(world));
+        let on = service(1).to_string();
+        for key in keys {
+            let item = json!({"service": {"S": on}, "item": {"S": key}, "version": {"N": "1"}, "record": {"S": text}});
+            aws.lock().unwrap().table.items.push(item);
+        }
+        let end = play(async { Instance::new("drift-watcher", &aws, &[]).run("run", &scheduled()).await });
+        prop_assert_eq!(end, End::Done);
+        let is_readable = serde_json::from_str::<Record>(text).is_ok();
+        let world = aws.lock().unwrap();
+        let is_sent = world.published.iter().any(|sent| sent.check == "service.principals" && sent.kind == "firing");
+        prop_assert!(is_sent || is_readable, "{:?}", world.published);
+        Ok(())
+    });
+}
+
+/// A message in which everything that AWS, and so anybody, can name has this name.
+fn message(name: &str) -> Message {
+    let partition = Partition::Service(service(1));
+    let origin = origin();
+    let envelope =
+        Envelope { partition: &partition, name: Some(name), origin: &origin, function: "drift-watcher", caution: None };
+    let finding = Finding {
+        summary: format!("2 of 3 targets unhealthy in {name}"),
+        evidence: vec![name.to_owned(), format!("group: {name}")],
+        cause: Some(change()),
+        ..finding(Severity::Critical)
+    };
+    let about = ("target-group.health", name);
+    let transition = |kind| Transition {
+        unknown: Some(name.to_owned()),
+        ..Transition::new(kind, about, "i", finding.clone(), at(8, 0))
+    };
+    Message::new(envelope, &[&[transition(Kind::Firing)], &[transition(Kind::Notice)], &[transition(Kind::Resolved)]])
+}
+
+/// The lines that begin like a command.
+fn commands(text: &str) -> Vec<&str> {
+    text.lines().map(str::trim_start).filter(|line| line.starts_with("aws ") || line.starts_with("--")).collect()
+}
+
+/// What Slack shows.
+fn description(message: &Message) -> String {
+    let chat: Value = serde_json::from_str(&message.chat).unwrap();
+    chat["content"]["description"].as_str().unwrap().to_owned()
+}
+
+/// Nobody can write a line of their own, a command, a link or a direction into a message, whatever they name things.
+#[test]
+fn a_forged_name_forges_no_line_no_command_and_no_markup() {
+    let plain = message("postgres");
+    fuzz("names", 500, |name| {
+        // As long as a tag can be.
+        let name = name.chars().take(256).collect::<String>();
+        let name = name.as_str();
+        let message = message(name);
+        let is_line = |text: &str, most: usize| text.len() <= most && text.bytes().all(|b| (b' '..=b'~').contains(&b));
+        prop_assert!(is_line(&message.subject, 100) && is_line(&message.sms, 140), "{}", message.subject);
+        prop_assert!(message.subject.starts_with("[CRITICAL] "));
+        prop_assert!(!message.text.contains(|c| is_hidden(c) && c != '\n'), "{:?}", message.text);
+        let is_empty = name.chars().all(|c| is_hidden(c) || c.is_whitespace());
+        if !is_empty {
+            prop_assert_eq!(message.text.lines().count(), plain.text.lines().count(), "{}", message.text);
+        }
+        prop_assert_eq!(commands(&message.text), commands(&plain.text));
+        // Between fences Slack shows text as it is; nothing in it can end them.
+        let shown = description(&message);
+        prop_assert!(shown.matches("```").count() % 2 == 0, "{}", shown);
+        let marked_up: String = shown.split("```").step_by(2).collect();
+        for forged in ["<!channel", "<https://evil", "](https://evil", "`x`", "*pg*", "\u{202e}", "\u{2066}", "\u{1b}"]
+        {
+            prop_assert!(!marked_up.contains(forged), "{}: {}", forged, shown);
+        }
+        let data: Value = serde_json::from_str(&message.data).unwrap();
+        prop_assert_eq!(data["transitions"].as_array().map(Vec::len), Some(3));
+        prop_assert!(message.bodies().len() <= 256 * 1024);
+        Ok(())
+    });
+    assert!(corpus("names").len() >= 5);
+}

@@ -1,0 +1,88 @@
+//! What AWS refuses, and a table that does not answer.
+
+use std::sync::{Arc, Mutex};
+
+use attack::faults::{Fault, Plan, Trouble};
+use attack::{Api, Aws, Call, End, Instance, Row, World, play};
+use guard_aws::testing::notification;
+use guard_core::testing::{DBT, UNTRUSTED, endpoint};
+use serde_json::Value;
+
+/// The acceptor's run on a notification, in a world where this happens.
+fn run(rows: Vec<Row>, fails: fn(&Call) -> Option<Trouble>) -> (End, World) {
+    let plan = Plan::Always(fails);
+    let aws: Aws = Arc::new(Mutex::new(World { connections: rows, plan, ..World::new(1) }));
+    let event: Value = notification("m-1", "2026-03-14T08:00:00.000Z", "");
+    let variables = [("UNTRUSTED_REQUESTS", "reject")];
+    let end = play(async { Instance::new("connection-acceptor", &aws, &variables).run("first", &event).await });
+    let world = std::mem::take(&mut *aws.lock().unwrap());
+    (end, world)
+}
+
+fn requests(owner: &str) -> Vec<Row> {
+    [1, 2, 3].map(|number| Row::new(number, 1, Some(owner), "pendingAcceptance")).to_vec()
+}
+
+/// Refuses the call as a whole if endpoint 2 is in it.
+fn refuse_the_second(call: &Call) -> Option<Trouble> {
+    let is_answer = ["AcceptVpcEndpointConnections", "RejectVpcEndpointConnections"].contains(&call.action.as_str());
+    (is_answer && call.about.contains(endpoint(2).as_str())).then_some(Trouble::Before(Fault::Refuse))
+}
+
+fn sent(world: &World) -> Vec<(&str, &str)> {
+    world.published.iter().map(|sent| (sent.kind.as_str(), sent.resource.as_str())).collect()
+}
+
+#[test]
+fn one_endpoint_that_makes_aws_refuse_the_whole_call_holds_up_no_other() {
+    let (end, world) = run(requests(DBT), refuse_the_second);
+    assert_eq!(end, End::Done, "it is an alert, and the next run tries again");
+    let accepted: Vec<&str> = world.accepted.keys().map(String::as_str).collect();
+    assert_eq!(accepted, [endpoint(1).as_str(), endpoint(3).as_str()]);
+    assert_eq!(world.count("AcceptVpcEndpointConnections"), 1 + 3, "together, then one by one, and not again");
+    let alert = world.published.iter().find(|sent| sent.kind == "firing").unwrap();
+    assert_eq!((alert.check.as_str(), alert.resource.as_str()), ("connection.dbt", endpoint(2).as_str()));
+    assert!(alert.evidence.contains("InvalidParameter"), "{alert:?}");
+}
+
+#[test]
+fn a_reject_that_aws_refuses_as_a_whole_is_tried_one_by_one_and_reported() {
+    let (end, world) = run(requests(UNTRUSTED), refuse_the_second);
+    assert_eq!(end, End::Done);
+    let states: Vec<&str> = world.connections.iter().map(|row| row.state.as_str()).collect();
+    assert_eq!(states, ["rejected", "pendingAcceptance", "rejected"]);
+    assert_eq!(world.count("RejectVpcEndpointConnections"), 1 + 3);
+    let alert = world.published.iter().find(|sent| sent.check == "connection.untrusted").unwrap();
+    assert!(alert.action.starts_with("AWS refused to reject it: InvalidParameter"), "{alert:?}");
+}
+
+#[test]
+fn without_the_permission_calls_are_not_split_and_the_run_ends_in_error() {
+    let (end, world) = run(requests(DBT), |call| {
+        (call.action == "AcceptVpcEndpointConnections").then_some(Trouble::Before(Fault::Deny))
+    });
+    assert!(matches!(&end, End::Undone(why) if why.contains("ec2:AcceptVpcEndpointConnections")), "{end:?}");
+    assert_eq!(world.count("AcceptVpcEndpointConnections"), 1);
+    assert!(sent(&world).contains(&("firing", endpoint(1).as_str())), "{:?}", sent(&world));
+}
+
+#[test]
+fn when_the_table_refuses_the_claim_of_a_run_the_run_goes_ahead() {
+    for trouble in [Fault::Error, Fault::Throttle, Fault::Deny, Fault::Reset, Fault::Hang] {
+        let fails: fn(&Call) -> Option<Trouble> = match trouble {
+            Fault::Error => |call| claim(call, Fault::Error),
+            Fault::Throttle => |call| claim(call, Fault::Throttle),
+            Fault::Deny => |call| claim(call, Fault::Deny),
+            Fault::Reset => |call| claim(call, Fault::Reset),
+            _ => |call| claim(call, Fault::Hang),
+        };
+        let (end, world) = run(requests(DBT), fails);
+        assert_eq!(end, End::Done, "{trouble:?}");
+        assert_eq!(world.accepted.len(), 3, "{trouble:?}");
+    }
+}
+
+/// Fails the claims of runs.
+fn claim(call: &Call, fault: Fault) -> Option<Trouble> {
+    (call.api == Api::DynamoDb && call.about.contains("runs")).then_some(Trouble::Before(fault))
+}
