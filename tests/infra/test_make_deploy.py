@@ -155,6 +155,12 @@ def test_a_wrong_parameter_is_noticed_before_the_build(make_deploy, provider, ot
     assert not make_deploy.built
 
 
+def test_a_dry_run_of_make_only_prints(aws, make_deploy):
+    before = len(aws.control("requests", since=0))
+    assert "infra/deploy.py" in make_deploy("-n", "YES=1")
+    assert len(aws.control("requests", since=0)) == before
+
+
 def test_without_questions_what_is_missing_is_named(make_deploy):
     output = make_deploy("YES=1", succeeds=False)
     assert 'Give them: make deploy SET="EndpointServiceIds=<…> DbtPrincipals=<…>"' in output
