@@ -103,6 +103,16 @@ def test_text_that_is_no_parameter_is_refused():
         deploy.pairs("SET", "enforce CrossZone=alert")
 
 
+def test_quotes_inside_are_refused_and_not_taken_for_a_part_of_the_value():
+    with pytest.raises(deploy.Problem, match="SET takes no quotes inside it, so those of AlertEmail would be part"):
+        deploy.pairs("SET", "DryRun=true AlertEmail='ops@example.com'")
+
+
+def test_a_name_that_a_shell_would_not_take_literally_is_no_stack():
+    with pytest.raises(deploy.Problem, match="cannot be a stack's name"):
+        deploy.Settings.read({"STACK": "guard; rm -r ."})
+
+
 # ---- what it looks at before it builds -------------------------------------------------------------------------------
 
 
