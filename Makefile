@@ -162,9 +162,11 @@ release: $(AWS_TOOLS) $(SAM_TOOLS) $(CARGO_TOOLS) ## Build a release into dist/,
 audit: $(CARGO_TOOLS) ## The dependencies: advisories (needs the network), licences, sources, duplicates
 	@PATH=$(CURDIR)/.tools/cargo/bin:$$PATH cargo deny check
 
+# By another name, since `make -n` runs every line that has MAKE's own.
+THIS_MAKE := $(MAKE)
 # Its settings are documented in infra/deploy.py. Make passes on what the command line and the environment set.
 deploy: $(AWS_TOOLS) ## Deploy with your credentials; SET="Name=value ..." changes parameters; PREBUILT=... compiles nothing
-	@MAKE=$(MAKE) .tools/aws/bin/python infra/deploy.py
+	@MAKE=$(THIS_MAKE) .tools/aws/bin/python infra/deploy.py
 
 clean: ## Remove what was built and installed
 	rm -rf target dist .aws-sam .tools

@@ -62,7 +62,10 @@ class Settings:
     def read(environment):
         def of(name, default=""):
             return environment.get(name, "").strip() or default
-        return Settings(stack=of("STACK", "privatelink-guard"), given=pairs("SET", of("SET")),
+        stack = of("STACK", "privatelink-guard")
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,127}", stack):
+            raise Problem(f'STACK="{stack}" cannot be a stack\'s name: letters, digits and hyphens, a letter first.')
+        return Settings(stack=stack, given=pairs("SET", of("SET")),
                         tags=pairs("TAGS", of("TAGS"), r"[^\s=]+"), profile=of("PROFILE"), region=of("REGION"),
                         prebuilt=of("PREBUILT"), architecture=of("ARCHITECTURE"), bucket=of("BUCKET"),
                         ask=not of("YES"))
@@ -73,7 +76,12 @@ def pairs(variable, text, name=r"[A-Za-z][A-Za-z0-9]*"):
     parts = re.split(rf"(?:^|\s+)(?={name}=)", text.strip())
     if parts[0]:
         raise Problem(f'{variable}="{text}" does not begin with Name=value. Example: {variable}="DryRun=false"')
-    return dict(part.split("=", 1) for part in (each.strip() for each in parts[1:]))
+    found = dict(part.split("=", 1) for part in (each.strip() for each in parts[1:]))
+    quoted = [key for key, value in found.items() if value.startswith(("'", '"'))]
+    if quoted:
+        raise Problem(f"{variable} takes no quotes inside it, so those of {', '.join(quoted)} would be part of the "
+                      "value. Leave them out: a value ends where the next name begins.")
+    return found
 
 
 # ---- who deploys, and where ------------------------------------------------------------------------------------------

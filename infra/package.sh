@@ -2,21 +2,24 @@
 # Uploads the built guard for stackset.yaml: the code to a bucket in each Region, since Lambda reads code only from its
 # own Region, and the template to the bucket in the first Region. Prints the template's URL.
 #
-#   infra/package.sh PREFIX REGION [REGION ...]       after: make setup && .tools/sam/bin/sam build
+#   infra/package.sh PREFIX REGION [REGION ...]       after: make functions
 #
+# BUILD is the folder of a release instead, and ARCHITECTURE its architecture. Its SHA256SUMS are checked first.
 # The buckets are named PREFIX-REGION and are created if they do not exist. READERS lets other accounts read them:
 #   READERS="222233334444 333344445555" infra/package.sh acme-privatelink-guard eu-central-1 us-east-1
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-[ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' infra/package.sh >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,10s/^# \{0,1\}//p' infra/package.sh >&2; exit 2; }
 prefix=$1 home=$2
 shift
-AWS=${AWS:-aws} BUILD=${BUILD:-.aws-sam/build} FOLDER=privatelink-guard
-if [ ! -f "$BUILD/template.yaml" ]; then
-    echo "$BUILD/template.yaml is missing: run .tools/sam/bin/sam build first." >&2
+AWS=${AWS:-aws} BUILD=${BUILD:-target/functions} FOLDER=privatelink-guard
+template=$BUILD/template-${ARCHITECTURE:-x86_64}.yaml
+if [ ! -f "$template" ]; then
+    echo "$template is missing: run make functions first, or set BUILD to the folder of a release." >&2
     exit 2
 fi
+python3 infra/artifacts.py verify "$BUILD" >/dev/null
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
 partition=$($AWS sts get-caller-identity --query Arn --output text | cut -d: -f2)
@@ -37,7 +40,7 @@ for region in "$@"; do
 done
 
 # Not `sam package`, which unrolls the template's loops before the endpoint services are known.
-$AWS cloudformation package --template-file "$BUILD/template.yaml" --s3-bucket "$prefix-$home" --s3-prefix "$FOLDER" \
+$AWS cloudformation package --template-file "$template" --s3-bucket "$prefix-$home" --s3-prefix "$FOLDER" \
     --region "$home" --output-template-file "$work/packaged.yaml" >"$work/log" || { cat "$work/log" >&2; exit 1; }
 # Each stack reads the code, and the template nested in it, from the bucket in its own Region.
 own="$prefix-\${AWS::Region}" s3="https://s3.\${AWS::Region}.\${AWS::URLSuffix}"

@@ -27,7 +27,7 @@ GB = 2**30
 PRICES = {  # name: (USD, per how many, free per month, AWS's page, source, as of)
     "Lambda requests": (0.20, 10**6, 10**6, "https://aws.amazon.com/lambda/pricing/",
                         "https://cloudchipr.com/blog/aws-lambda-pricing", "2024"),
-    "Lambda GB-seconds, arm64": (0.0000133334, 1, 400_000, "https://aws.amazon.com/lambda/pricing/",
+    "Lambda GB-seconds, x86_64": (0.0000166667, 1, 400_000, "https://aws.amazon.com/lambda/pricing/",
                                  "https://cloudchipr.com/blog/aws-lambda-pricing", "2024"),
     "DynamoDB read units, on demand": (0.125, 10**6, 0, "https://aws.amazon.com/dynamodb/pricing/on-demand/",
                                        "https://airbyte.com/data-engineering-resources/dynamodb-pricing", "2025-07"),
@@ -120,7 +120,7 @@ def usage(services, kms_key=False, template=None):
     messages = MESSAGES_PER_SERVICE * services
     return {
         "Lambda requests": total,
-        "Lambda GB-seconds, arm64": seconds * MEMORY_GB,
+        "Lambda GB-seconds, x86_64": seconds * MEMORY_GB,
         "DynamoDB read units, on demand": total * each * READS_PER_RUN_AND_SERVICE,
         "DynamoDB write units, on demand": (WRITES_PER_SERVICE + runs["Drift"] / stacks * PATH_KB) * services,
         "CloudWatch Logs, GB taken in": log / GB,

@@ -48,7 +48,7 @@ def test_a_line_calculated_by_hand():
                 "  Pager:\n    Type: AWS::CloudWatch::Alarm\n    Condition: HasPager\n    Properties: {}\n")
     used = cost.usage(1, template=template)
     assert used["Lambda requests"] == 12 * 730 + 60 * 730 + 4 * 730 + 1000
-    assert used["Lambda GB-seconds, arm64"] == pytest.approx((9760 * 0.5 + 43800 * 1 + 2920 * 2) / 8)
+    assert used["Lambda GB-seconds, x86_64"] == pytest.approx((9760 * 0.5 + 43800 * 1 + 2920 * 2) / 8)
     assert (used["CloudWatch alarms"], used["KMS keys"]) == (1, 0)
     assert cost.cost("CloudWatch custom metrics", 12, False) == 3.6
     assert cost.cost("CloudWatch custom metrics", 12, True) == 0.6

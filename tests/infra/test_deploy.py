@@ -2,13 +2,17 @@
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
 from infra_support import INFRA, ROOT, TOOLS, load, local
+
+sys.path.insert(0, str(INFRA))
+
+import artifacts
 
 PROVIDER, DBT, OTHER, REGION, eventually = local.PROVIDER, local.DBT, local.UNTRUSTED, local.REGION, local.eventually
 ROOT_OF_DBT = f"arn:aws:iam::{DBT}:root"
@@ -274,19 +278,19 @@ def test_there_is_an_alarm_only_with_a_schedule(aws, names, unchanged, consumer,
 
 @pytest.fixture
 def build(tmp_path):
-    """The output of `sam build`, with functions that do nothing."""
-    function = tmp_path / "build/function/bootstrap"
-    function.parent.mkdir(parents=True)
+    """What `make functions` writes, with functions that do nothing."""
+    function = tmp_path / "bootstrap"
     function.write_text("#!/bin/sh\nexit 1\n")
-    function.chmod(0o755)
-    text = (ROOT / "template.yaml").read_text(encoding="utf-8")
-    text, functions = re.subn(r"(    Metadata: \{BuildMethod: makefile\}\n    Properties:\n)",
-                              r"\1      CodeUri: function\n", text)
-    assert functions == text.count("Type: AWS::Serverless::Function")
-    (tmp_path / "build/template.yaml").write_text(text, encoding="utf-8")
-    (tmp_path / "build/infra").mkdir()
-    shutil.copy(INFRA / "chat.yaml", tmp_path / "build/infra")
+    artifacts.write(tmp_path / "build", "x86_64", dict.fromkeys(artifacts.FUNCTIONS, function))
     return tmp_path / "build"
+
+
+def test_a_changed_file_is_not_packaged(aws, build):
+    (build / "chat.yaml").write_text("Resources: {}\n")
+    done = subprocess.run([INFRA / "package.sh", "acme-guard", REGION], env={**aws.environment(), "BUILD": str(build)},
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "chat.yaml is not the file that SHA256SUMS lists" in done.stderr
 
 
 def test_the_packaged_guard_deploys_in_every_region(aws, names, build, tmp_path):
@@ -332,7 +336,7 @@ def test_the_packaged_guard_deploys_in_every_region(aws, names, build, tmp_path)
 
 
 def test_package_says_what_is_missing(aws, tmp_path):
-    for arguments, expected in (("", "infra/package.sh PREFIX REGION"), ("prefix eu-central-1", "sam build first")):
+    for arguments, expected in (("", "infra/package.sh PREFIX REGION"), ("prefix region", "run make functions first")):
         done = subprocess.run(["bash", "-c", f"{INFRA}/package.sh {arguments}"], capture_output=True, text=True,
                               env={**os.environ, "BUILD": str(tmp_path)}, check=False)
         assert done.returncode == 2

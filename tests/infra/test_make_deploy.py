@@ -103,6 +103,16 @@ def test_text_that_is_no_parameter_is_refused():
         deploy.pairs("SET", "enforce CrossZone=alert")
 
 
+def test_quotes_inside_are_refused_and_not_taken_for_a_part_of_the_value():
+    with pytest.raises(deploy.Problem, match="SET takes no quotes inside it, so those of AlertEmail would be part"):
+        deploy.pairs("SET", "DryRun=true AlertEmail='ops@example.com'")
+
+
+def test_a_name_that_a_shell_would_not_take_literally_is_no_stack():
+    with pytest.raises(deploy.Problem, match="cannot be a stack's name"):
+        deploy.Settings.read({"STACK": "guard; rm -r ."})
+
+
 # ---- what it looks at before it builds -------------------------------------------------------------------------------
 
 
@@ -153,6 +163,12 @@ def test_a_service_of_another_region_is_noticed_before_the_build(aws, make_deplo
 def test_a_wrong_parameter_is_noticed_before_the_build(make_deploy, provider, others, message):
     assert message in make_deploy("YES=1", given(provider, **others), succeeds=False)
     assert not make_deploy.built
+
+
+def test_a_dry_run_of_make_only_prints(aws, make_deploy):
+    before = len(aws.control("requests", since=0))
+    assert "infra/deploy.py" in make_deploy("-n", "YES=1")
+    assert len(aws.control("requests", since=0)) == before
 
 
 def test_without_questions_what_is_missing_is_named(make_deploy):

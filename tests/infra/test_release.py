@@ -46,7 +46,8 @@ def test_the_provenance_names_every_file_and_what_it_was_built_from(folder):
 
 def test_the_version_has_a_section_in_the_changelog():
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    section = re.search(rf"^## {re.escape(release.version())}\b(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)[1]
+    [section] = [each for each in re.split(r"^## ", changelog, flags=re.MULTILINE)
+                 if each.startswith(release.version())]
     assert "### Breaking" in section
     assert "### Upgrade" in section
     for old, new in deploy.RENAMED.items():
@@ -68,7 +69,7 @@ def test_what_goes_to_aws_is_built_with_the_same_flags_everywhere():
 
 
 def test_a_panic_is_printed_before_the_process_ends(tmp_path):
-    """With the profile's setting and the release's flag: the message must be in the log, since nothing else says why."""
+    """With the profile's setting and the release's flag. Nothing but the log says why a function ended."""
     profile = re.search(r"\[profile\.lambda\]\n(.*?)(?=\n\[|\Z)", (ROOT / "Cargo.toml").read_text(), re.DOTALL)[1]
     panic = re.search(r'^panic = "(\w+)"$', profile, re.MULTILINE)[1]
     flag = re.search(r"^LAMBDA_FLAGS := (-C \S+)", MAKEFILE, re.MULTILINE)[1]

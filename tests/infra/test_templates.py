@@ -208,9 +208,8 @@ def test_the_probes_account_is_known_to_the_guard_before_its_endpoint_is_accepte
     page = (INFRA / "README.md").read_text(encoding="utf-8")
     assert command.replace("${AWS::AccountId}", "<account>") in page
     assert page.index("KnownAccountsCommand") < page.index("`AcceptCommand`")
-    # The guard takes it, and `make deploy` passes it on.
+    # The guard takes it; test_make_deploy.py has how `make deploy` passes it on.
     assert accepts(GUARD["Parameters"]["KnownAccounts"], "111122223333")
-    assert "$(SET)" in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 # chat.yaml
@@ -221,7 +220,7 @@ def test_the_guard_passes_all_parameters_to_its_chat_channels_with_the_same_limi
     assert nested["Properties"]["TemplateURL"] == "infra/chat.yaml"
     assert set(nested["Properties"]["Parameters"]) == set(CHAT["Parameters"])
     shared = set(CHAT["Parameters"]) & set(GUARD["Parameters"]) - {"AlertTopicArn"}
-    assert len(shared) == 5
+    assert len(shared) == 7
     for name in shared:
         for key in ("Type", "AllowedPattern", "Default"):
             assert CHAT["Parameters"][name].get(key) == GUARD["Parameters"][name].get(key), (name, key)
@@ -237,7 +236,7 @@ def test_nobody_can_run_commands_from_a_channel():
         assert properties["IamRoleArn"] == {"Fn::GetAtt": ["Role", "Arn"]}
         assert properties["SnsTopicArns"] == [{"Ref": "AlertTopicArn"}]
     role = resources["Role"]["Properties"]
-    assert set(role) == {"AssumeRolePolicyDocument"}, "no permissions"
+    assert set(role) == {"AssumeRolePolicyDocument", "Path", "PermissionsBoundary"}, "no permissions"
     [statement] = role["AssumeRolePolicyDocument"]["Statement"]
     assert statement["Principal"] == {"Service": "chatbot.amazonaws.com"}
 

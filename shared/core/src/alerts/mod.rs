@@ -18,3 +18,5 @@ pub mod silence;
 pub mod silencing;
 pub mod traffic;
 pub mod transition;
+#[cfg(test)]
+mod upgrade;
