@@ -229,15 +229,15 @@ impl World {
     ///
     /// # Errors
     /// If the answer does not arrive.
-    pub fn take(&mut self, call: Call) -> Result<(u16, String), Fault> {
+    pub fn take(&mut self, call: &Call) -> Result<(u16, String), Fault> {
         let before = self.counts.entry((call.action.clone(), call.about.clone())).or_default();
-        let trouble = self.plan.trouble(&call, self.calls.len() + 1, *before);
+        let trouble = self.plan.trouble(call, self.calls.len() + 1, *before);
         *before += 1;
         self.calls.push((call.action.clone(), trouble));
         self.table_faults += usize::from(call.api == Api::DynamoDb && trouble.is_some());
         match trouble {
             Some(Trouble::Before(fault @ (Fault::Throttle | Fault::Error | Fault::Refuse | Fault::Deny))) => {
-                return Ok(refusal(&call, fault));
+                return Ok(refusal(call, fault));
             }
             Some(Trouble::Before(fault)) => return Err(fault),
             Some(Trouble::After(_) | Trouble::Truncated) if call.api == Api::Sns => {
@@ -245,7 +245,7 @@ impl World {
             }
             _ => {}
         }
-        let (status, body) = self.answer(&call);
+        let (status, body) = self.answer(call);
         match trouble {
             Some(Trouble::After(fault)) => Err(fault),
             Some(Trouble::Truncated) => {
@@ -304,6 +304,8 @@ impl World {
         published()
     }
 
+    /// An arm per action: one table.
+    #[allow(clippy::too_many_lines)]
     fn ec2(&mut self, call: &Call, form: &Form) -> (u16, String) {
         let asked = form.list("Filter.1.Value");
         let numbers = || (1..=self.services).filter(|number| asked.contains(&service(*number).to_string()));
@@ -469,9 +471,8 @@ impl World {
                     }
                 }
                 None => {
-                    unsuccessful += &format!(
-                        "<item><error><code>InvalidState</code><message>not waiting</message></error><resourceId>{id}</resourceId></item>"
-                    );
+                    let error = "<error><code>InvalidState</code><message>not waiting</message></error>";
+                    unsuccessful.extend(["<item>", error, "<resourceId>", &id, "</resourceId></item>"]);
                 }
             }
         }

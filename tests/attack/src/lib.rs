@@ -53,7 +53,7 @@ impl HttpConnector for Wire {
             let host = request.uri().to_owned();
             let body = std::str::from_utf8(request.body().bytes().unwrap()).unwrap();
             let call = Call::new(&host, Request::parse(target.as_deref(), body));
-            let answer = aws.lock().unwrap().take(call);
+            let answer = aws.lock().unwrap().take(&call);
             match answer {
                 Ok((status, body)) => Ok(Response::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body))),
                 Err(Fault::Reset) => Err(ConnectorError::io("connection reset by peer".into())),
@@ -134,9 +134,9 @@ impl Instance {
 
     async fn handle(&self, invocation: Invocation) -> Result<(), RunErrors> {
         match &self.function {
-            Function::Acceptor(function) => function.handle(invocation).await,
-            Function::Health(function) => function.handle(invocation).await,
-            Function::Drift(function) => function.handle(invocation).await,
+            Function::Acceptor(function) => Box::pin(function.handle(invocation)).await,
+            Function::Health(function) => Box::pin(function.handle(invocation)).await,
+            Function::Drift(function) => Box::pin(function.handle(invocation)).await,
         }
     }
 }

@@ -120,15 +120,15 @@ fn undisturbed() -> &'static (Vec<Published>, Vec<Published>) {
 fn check(seed: u64, percent: u64, apis: &[Api]) {
     let when = format!("ATTACK_SEED={seed}, {percent} % of {apis:?}");
     let (broken_news, fixed_news) = undisturbed();
-    let storm = |seed| Plan::Storm { seed, percent, apis: apis.to_vec() };
+    let bad = |seed| Plan::Storm { seed, percent, apis: apis.to_vec() };
     // The SDK's jitter.
     fastrand::seed(seed);
     play(async {
         let mut story = Story::new(broken());
-        let sent = story.weather(storm(seed)).await;
+        let sent = story.weather(bad(seed)).await;
         assert_news(&sent, broken_news, &when);
         fix(&mut story.aws.lock().unwrap());
-        let sent_after = story.weather(storm(seed + 1_000_000)).await;
+        let sent_after = story.weather(bad(seed + 1_000_000)).await;
         // What may be sent again is checked below.
         let is_known =
             |again: &&Published| sent.iter().any(|sent| (sent.about(), &sent.kind) == (again.about(), &again.kind));

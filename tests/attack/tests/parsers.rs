@@ -194,7 +194,7 @@ fn a_forged_name_forges_no_line_no_command_and_no_markup() {
         prop_assert_eq!(commands(&message.text), commands(&plain.text));
         // Between fences Slack shows text as it is; nothing in it can end them.
         let shown = description(&message);
-        prop_assert!(shown.matches("```").count() % 2 == 0, "{}", shown);
+        prop_assert!(shown.matches("```").count().is_multiple_of(2), "{}", shown);
         let marked_up: String = shown.split("```").step_by(2).collect();
         for forged in ["<!channel", "<https://evil", "](https://evil", "`x`", "*pg*", "\u{202e}", "\u{2066}", "\u{1b}"]
         {
