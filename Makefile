@@ -23,7 +23,7 @@ CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH RUSTFLAGS='$(LAMBDA_FLAGS)'
 LAMBDA_BUILD = $(CARGO_LAMBDA) lambda build --profile lambda --target $(TARGET_$(TARGET_ARCHITECTURE))
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: help setup demo unit flow docs inbox pages test lint local-build bench bench-tools functions command release audit deploy clean \
+.PHONY: help setup demo unit flow docs inbox pages test lint local-build attack fuzz bench bench-tools functions command release audit deploy clean \
 	build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
 
 help: ## List the targets
@@ -111,6 +111,12 @@ test: lint $(BROWSER_TOOLS) ## All tests: units, properties, the local AWS's, th
 	@$(PYTEST) tests/pages
 	@echo "==> Tests"
 	@cargo test --workspace
+
+attack: local-build ## The long attacks: 20 seeds at each rate of faults, and more impostors; ATTACK_SEED=... begins elsewhere
+	@cargo test --workspace --test attack -- --ignored --nocapture
+
+fuzz: local-build ## The parsers of what comes from outside, FUZZ_CASES inputs each (default a million)
+	@FUZZ_CASES=$${FUZZ_CASES:-1000000} cargo test --workspace --test attack -- parsers
 
 bench: $(AWS_TOOLS) $(SAM_TOOLS) ## Measure the guard side by side with Python; OPTIONS="--quick" for a short run
 	@echo "==> Compiling for AWS (ten to twenty minutes and 9 GB of memory)"
