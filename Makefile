@@ -16,7 +16,7 @@ PYTEST := .tools/aws/bin/python -m pytest --quiet -p no:cacheprovider -n 3 --dis
 # With the tools' own Python first: cargo-lambda finds zig in it.
 FUNCTIONS := connection-acceptor health-watcher drift-watcher
 # The flags of everything that goes to AWS: no tables for unwinding, since a panic aborts; no path of this machine, so that
-# the same sources give the same bytes in every folder.
+# the same sources are meant to give the same bytes in every folder.
 LAMBDA_FLAGS := -C force-unwind-tables=no --remap-path-prefix=$(CURDIR)=/privatelink-guard \
 	--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
 CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH RUSTFLAGS='$(LAMBDA_FLAGS)' cargo-lambda
