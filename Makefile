@@ -13,18 +13,18 @@ AWS := $(CURDIR)/.tools/aws/bin/aws
 SAM := $(CURDIR)/.tools/sam/bin/sam
 # Three at a time, as these tests mostly wait for deployments. A file's tests stay together: they share a local AWS.
 PYTEST := .tools/aws/bin/python -m pytest --quiet -p no:cacheprovider -n 3 --dist loadfile
-# With the tools' own Python first: cargo-lambda finds zig in it.
 FUNCTIONS := connection-acceptor health-watcher drift-watcher
 # The flags of everything that goes to AWS: no tables for unwinding, since a panic aborts; no path of this machine, so that
 # the same sources are meant to give the same bytes in every folder.
 LAMBDA_FLAGS := -C force-unwind-tables=no --remap-path-prefix=$(CURDIR)=/privatelink-guard \
 	--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
+# With the tools' own Python first: cargo-lambda finds zig in it.
 CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH RUSTFLAGS='$(LAMBDA_FLAGS)' cargo-lambda
 LAMBDA_BUILD = $(CARGO_LAMBDA) lambda build --profile lambda --target $(TARGET_$(TARGET_ARCHITECTURE))
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: help setup demo unit flow docs inbox pages test lint local-build attack fuzz bench bench-tools functions command release audit deploy clean \
-	build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
+.PHONY: help setup demo unit flow docs inbox pages test lint local-build attack fuzz bench bench-tools functions command \
+	release audit deploy clean build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12

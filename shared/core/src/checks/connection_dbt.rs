@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::command::argument;
 use super::connection_details::{accept_command, describe_command, evidence};
 use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
@@ -118,12 +119,9 @@ fn established(connection: &Connection, context: CheckContext<'_>) -> Status {
     }
     let mut evidence = evidence(context, &[connection]);
     evidence.push(last.describe(*created));
-    evidence.push(format!(
-        "if jobs ran and failed, this says where they stopped, and whether flow logs are on: privatelink-guard trace \
-         --region {} --service {} --last 24h",
-        context.region.name(),
-        context.service
-    ));
+    evidence.extend(trace_command(context).map(|command| {
+        format!("if jobs ran and failed, this says where they stopped, and whether flow logs are on: {command}")
+    }));
     Status::fail(Finding {
         severity: Severity::Warning,
         summary: format!("no connection from dbt for {} hours", quiet.as_hours()),
@@ -140,6 +138,12 @@ fn established(connection: &Connection, context: CheckContext<'_>) -> Status {
         parts: vec!["no traffic".to_owned()],
         related: Vec::new(),
     })
+}
+
+/// How to find out where dbt's connections of the last day stopped; `None` if a shell would not take it literally.
+fn trace_command(context: CheckContext<'_>) -> Option<String> {
+    let (region, service) = (argument(context.region.name())?, argument(context.service.as_str())?);
+    Some(format!("privatelink-guard trace --region {region} --service {service} --last 24h"))
 }
 
 fn last_connection(connection: &Connection, context: CheckContext<'_>) -> Result<LastConnection, String> {
