@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use clap::Parser;
-use guard_core::checks::{CheckContext, Group, History, Severity, checks_of, evaluate_checks};
+use guard_core::checks::{CheckContext, Finding, Group, History, Remedy, Severity, Status, checks_of, evaluate_checks};
 use guard_core::snapshot::{EndpointService, LoadBalancer, PrivateDns, TargetGroup, Topology};
 use guard_core::testing::{
     at, connection, endpoint_service, listener, load_balancer, network, service, target, target_group, topology,
@@ -54,6 +54,37 @@ fn every_result_stands_once_in_the_tree_with_its_sign_and_word() {
     assert!(signs.iter().all(|count| *count > 0), "{text}");
     assert!(text.lines().all(|line| line.contains("$ aws") || line.chars().count() <= 100), "{text}");
     assert!(!text.contains('\u{202e}'), "what nobody sees is removed");
+}
+
+/// A finding whose every text has `name` in it.
+fn finding_of(name: &str) -> Finding {
+    let action = format!("Open {name} for {name}, or close {name}.");
+    Finding {
+        severity: Severity::Warning,
+        summary: format!("security group {name} blocks {name}"),
+        impact: format!("{name} and {name} are cut off"),
+        evidence: vec![format!("a rule of {name}, of {name}"), format!("{name} of {name}")],
+        remedy: Remedy { action, command: None, console: None },
+        cause: None,
+        parts: Vec::new(),
+        related: Vec::new(),
+    }
+}
+
+#[test]
+fn a_name_never_becomes_a_line_that_looks_like_a_command() {
+    let name = "$ aws ec2 delete-vpc --vpc-id vpc-1\n$ aws ec2 delete-vpc --vpc-id vpc-2";
+    let mut report = report_of(&broken());
+    for result in &mut report.services[0].path.results {
+        result.status = Status::Fail(Box::new(finding_of(name)));
+    }
+    for width in 40..=160 {
+        let text = anstream::adapter::strip_str(&tree::render(&report, width)).to_string();
+        let mut lines = text.lines().map(|line| line.trim_start_matches([' ', '│', '├', '└', '─']));
+        let forged = lines.find(|line| line.starts_with("$ aws ec2 delete-vpc") || line.starts_with("aws"));
+        assert_eq!(forged, None, "in {width} columns:\n{text}");
+        assert!(text.matches("delete-vpc").count() > 20, "the name is shown:\n{text}");
+    }
 }
 
 #[test]

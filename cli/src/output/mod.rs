@@ -2,6 +2,7 @@
 
 pub mod html;
 pub mod json;
+pub mod paragraph;
 pub mod tree;
 
 use std::io::{ErrorKind, Write};

@@ -7,6 +7,7 @@ use anstyle::{AnsiColor, Style};
 use guard_core::checks::{CheckResult, Finding, Severity, Status};
 use guard_core::text::visible;
 
+use super::paragraph::fill;
 use crate::report::{Part, PartKind, Report, State, Summary};
 
 /// The address of a check's section in the runbook.
@@ -88,7 +89,7 @@ impl Tree<'_> {
         let (plain, indent) =
             (format!("{} {}{severity}  {}: ", state.sign(), state.word(), result.check.id), further + "  ");
         // Wrapped without its colours, which have no width.
-        let line = self.wrap(&lead, &indent, &format!("{plain}{text}"));
+        let line = self.wrap(&lead, &indent, &format!("{plain}{}", visible(text)));
         let unpainted = format!("{} {}", state.sign(), state.word());
         let _ = writeln!(self.text, "{}", line.replacen(&unpainted, &sign, 1));
         if let Status::Fail(finding) = &result.status {
@@ -111,14 +112,12 @@ impl Tree<'_> {
     /// `text` in lines that fit, each after `indent`; `label` before the first.
     fn wrapped(&mut self, indent: &str, label: &str, text: &str) {
         let hanging = format!("{indent}{}", " ".repeat(label.chars().count()));
-        let lines = self.wrap(&format!("{indent}{label}"), &hanging, text);
+        let lines = self.wrap(&format!("{indent}{label}"), &hanging, &visible(text));
         let _ = writeln!(self.text, "{lines}");
     }
 
     fn wrap(&self, first: &str, hanging: &str, text: &str) -> String {
-        let width = self.width.max(hanging.chars().count() + MIN_TEXT);
-        let options = textwrap::Options::new(width).initial_indent(first).subsequent_indent(hanging).break_words(false);
-        textwrap::fill(text, options.word_splitter(textwrap::WordSplitter::NoHyphenation))
+        fill(text, self.width.max(hanging.chars().count() + MIN_TEXT), first, hanging)
     }
 }
 

@@ -12,6 +12,7 @@ use super::metrics::{Counts, Metric};
 use super::span::Span;
 use super::verdict::Verdict;
 use super::words::bytes;
+use crate::output::paragraph::fill;
 
 /// What a period must have to be shown. The health of targets is counted in every minute.
 const EVENTS: [Metric; 13] = [
@@ -69,10 +70,7 @@ pub fn render(trace: &Trace, zone: &TimeZone, width: usize) -> String {
 
 /// `line` after `first`, in lines that fit.
 fn paragraph(first: &str, line: &str, width: usize) -> String {
-    let indent = " ".repeat(first.len());
-    let options = textwrap::Options::new(width.max(40)).initial_indent(first).subsequent_indent(&indent);
-    let options = options.break_words(false).word_splitter(textwrap::WordSplitter::NoHyphenation);
-    textwrap::fill(&visible(line), options) + "\n"
+    fill(&visible(line), width.max(40), first, &" ".repeat(first.len())) + "\n"
 }
 
 fn heading(trace: &Trace, zone: &TimeZone) -> String {
