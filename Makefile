@@ -9,6 +9,7 @@ AWS_TOOLS := .tools/aws/ready
 SAM_TOOLS := .tools/sam/ready
 BROWSER_TOOLS := .tools/browser/ready
 CARGO_TOOLS := .tools/cargo/ready
+TEST_TOOLS := .tools/cargo-tests/ready
 AWS := $(CURDIR)/.tools/aws/bin/aws
 SAM := $(CURDIR)/.tools/sam/bin/sam
 # Three at a time, as these tests mostly wait for deployments. A file's tests stay together: they share a local AWS.
@@ -23,7 +24,8 @@ CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH RUSTFLAGS='$(LAMBDA_FLAGS)'
 LAMBDA_BUILD = $(CARGO_LAMBDA) lambda build --profile lambda --target $(TARGET_$(TARGET_ARCHITECTURE))
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: help setup demo unit flow docs inbox pages test lint local-build attack fuzz bench bench-tools functions command \
+.PHONY: help setup demo unit flow docs inbox pages test python-tests lint local-build attack fuzz soak mutants coverage bench \
+	bench-tools functions command \
 	release audit deploy clean build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
 
 help: ## List the targets
@@ -55,9 +57,10 @@ $(BROWSER_TOOLS): tools/browser.txt tools/browser/package.json tools/browser/pac
 		--ignore-scripts --no-audit --no-fund --silent && node/bin/node unpack.mjs
 	@touch $@
 
-# What a release needs besides. They are compiled, so only then; crates.io's checksums are in their own lock files.
-$(CARGO_TOOLS): tools/cargo.txt
-	@echo "==> Compiling the tools for releases into $(@D) (pinned; five to ten minutes)"
+# What releases, and mutants and coverage, need besides. They are compiled, so only then; crates.io's checksums are in
+# their own lock files.
+$(CARGO_TOOLS) $(TEST_TOOLS): .tools/%/ready: tools/%.txt
+	@echo "==> Compiling the $* tools into $(@D) (pinned; five to ten minutes)"
 	@while read -r name version features; do \
 		cargo install --quiet --locked --root $(@D) $$name --version $$version $${features:+--features $$features} || exit; \
 	done <$<
@@ -68,7 +71,11 @@ local-build: ## Compile everything, tests too, for this machine
 	@# All targets at once: the SDK is then compiled once, for the functions and for the tests.
 	@cargo build --quiet --workspace --all-targets
 
-demo: $(AWS_TOOLS) $(SAM_TOOLS) local-build ## Run the guard on a local AWS and play its story; KEEP=1 leaves it running
+# Tools are installed, and what needs no Rust is tested, while EC2's SDK compiles: for minutes that keeps one core busy.
+AT_ONCE := $(MAKE) --no-print-directory --jobs=2
+
+demo: ## Run the guard on a local AWS and play its story; KEEP=1 leaves it running
+	@$(AT_ONCE) local-build $(AWS_TOOLS) $(SAM_TOOLS)
 	@cargo run --quiet --package flows --bin demo -- $(if $(KEEP),--keep)
 
 unit: ## The tests of the pure core: seconds, without compiling the AWS SDK; NAME=... selects
@@ -102,13 +109,20 @@ lint: $(AWS_TOOLS) $(SAM_TOOLS) local-build ## Formatting, clippy, ruff, the tem
 pages: $(AWS_TOOLS) $(BROWSER_TOOLS) local-build ## The pages of `check --html` in a browser; pictures in target/pages/
 	@$(PYTEST) tests/pages
 
-test: lint $(BROWSER_TOOLS) ## All tests: units, properties, the local AWS's, the templates', the pages', and flows on the stack
+# These run what was compiled, or ask cargo what is.
+COMPILED_TESTS := tests/template/test_events.py tests/template/test_supply_chain.py tests/pages
+
+python-tests: $(AWS_TOOLS) $(SAM_TOOLS)
 	@echo "==> The local AWS's own tests"
 	@$(PYTEST) tests/local-aws/tests
 	@echo "==> The tests of the template and of infra/"
-	@$(PYTEST) tests/template tests/infra
-	@echo "==> The pages, in a browser"
-	@$(PYTEST) tests/pages
+	@$(PYTEST) $(COMPILED_TESTS:%=--ignore=%) tests/template tests/infra
+
+test: ## All tests: units, properties, the local AWS's, the templates', the pages', and flows on the stack
+	@$(AT_ONCE) local-build python-tests $(BROWSER_TOOLS)
+	@$(MAKE) --no-print-directory lint
+	@echo "==> The rules on events, the supply chain, and the pages in a browser"
+	@$(PYTEST) $(COMPILED_TESTS)
 	@echo "==> Tests"
 	@cargo test --workspace
 
@@ -117,6 +131,19 @@ attack: local-build ## The long attacks: 20 seeds at each rate of faults, and mo
 
 fuzz: local-build ## The parsers of what comes from outside, FUZZ_CASES inputs each (default a million)
 	@FUZZ_CASES=$${FUZZ_CASES:-1000000} cargo test --workspace --test attack -- parsers
+
+soak: $(AWS_TOOLS) local-build ## A thousand warm runs of each function: memory and open files must not grow
+	@.tools/aws/bin/python benches/soak.py $(OPTIONS)
+
+mutants: $(TEST_TOOLS) ## Change guard-core in a thousand ways and see that a test fails: hours; OPTIONS="--file ..." selects
+	@PATH=$(CURDIR)/.tools/cargo-tests/bin:$$PATH cargo mutants --output target $(OPTIONS)
+
+coverage: $(TEST_TOOLS) ## Which lines of guard-core and guard-aws the Rust tests run; page in target/llvm-cov/html
+	@rustup component add llvm-tools
+	@PATH=$(CURDIR)/.tools/cargo-tests/bin:$$PATH cargo llvm-cov --workspace --exclude flows --html \
+		--ignore-filename-regex '(^|/)(tests|testing|functions|cli|benches)/' $(OPTIONS)
+	@PATH=$(CURDIR)/.tools/cargo-tests/bin:$$PATH cargo llvm-cov report --summary-only \
+		--ignore-filename-regex '(^|/)(tests|testing|functions|cli|benches)/'
 
 bench: $(AWS_TOOLS) $(SAM_TOOLS) ## Measure the guard side by side with Python; OPTIONS="--quick" for a short run
 	@echo "==> Compiling for AWS (ten to twenty minutes and 9 GB of memory)"

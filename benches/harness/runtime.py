@@ -102,9 +102,20 @@ class Function:
 
     def peak_memory(self):
         """In MiB."""
+        return self._status("VmHWM")
+
+    def memory(self):
+        """What it occupies now, in MiB."""
+        return self._status("VmRSS")
+
+    def _status(self, field):
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
-            line = next(line for line in status if line.startswith("VmHWM:"))
+            line = next(line for line in status if line.startswith(f"{field}:"))
         return int(line.split()[1]) / 1024
+
+    def open_files(self):
+        """Files and connections."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def cpu(self):
         """Seconds of user and system time so far."""

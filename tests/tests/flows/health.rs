@@ -23,7 +23,8 @@ fn targets_that_fail_one_by_one_send_one_warning_and_one_critical_alert() -> Res
         mailbox.wait("[WARNING]", "1 of 3 targets unhealthy")?;
         mailbox.wait("[CRITICAL]", "0 of 3 targets healthy")?;
         cli::ensure_same_verdict(environment)?;
-        assert_eq!(mailbox.emails()?.len(), 2);
+        let emails = mailbox.emails()?;
+        ensure!(emails.len() == 2, "{emails:#?}");
 
         environment.set_all_targets("healthy")?;
         environment.run(HealthWatcher)?;
