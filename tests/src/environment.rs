@@ -3,10 +3,11 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, ensure};
+use serde_json::json;
 
 use crate::KNOWN;
 use crate::company::{Company, TARGETS};
-use crate::local_aws::LocalAws;
+use crate::local_aws::{LocalAws, eventually};
 use crate::mail::Mailbox;
 use crate::stack::{self, Function, Stack};
 
@@ -37,6 +38,10 @@ pub fn with_environment(flow: impl FnOnce(&Environment) -> Result<()>) -> Result
     let existing = unused().pop();
     let environment = existing.map_or_else(Environment::set_up, Ok)?;
     flow(&environment)?;
+    // What the flow caused must not be sent during the next one.
+    eventually("all events to be handled", 60, || {
+        Ok((environment.aws.control("under-way", &json!({}))? == 0).then_some(()))
+    })?;
     unused().push(environment);
     Ok(())
 }

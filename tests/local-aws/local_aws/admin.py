@@ -3,6 +3,7 @@ import json
 
 from . import (
     certificates,
+    cloudtrail_events,
     connection_notifications,
     delays,
     endpoint_connections,
@@ -64,6 +65,7 @@ COMMANDS = {
     "mail": lambda since=0: mailbox.since(since),
     "requests": lambda since=0, principal="": request_log.since(since, principal),
     "invocations": lambda since=0: invocations.since(since),
+    "under-way": lambda: cloudtrail_events.under_way() + invocations.under_way(),
     "notify": notify,
 }
 

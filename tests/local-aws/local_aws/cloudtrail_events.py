@@ -22,7 +22,7 @@ log = logging.getLogger("local_aws")
 _APIS = {"ec2": EC2, "elasticloadbalancing": ELB}
 _READS = re.compile(r"(Describe|Get|List|Search|Export)")
 _WRAPPED = re.compile(r"VpcEndpoint|SecurityGroupRule|ManagedPrefixList|LaunchTemplate|TransitGateway")
-_outgoing: queue.SimpleQueue = queue.SimpleQueue()
+_outgoing: queue.Queue = queue.Queue()
 
 
 def is_recorded(service, action):
@@ -153,6 +153,13 @@ def _deliver():
                 eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
         except Exception:
             log.exception("a CloudTrail event was not delivered")
+        finally:
+            _outgoing.task_done()
+
+
+def under_way():
+    """How many events EventBridge does not have yet, besides those that are delayed."""
+    return _outgoing.unfinished_tasks
 
 
 def install():

@@ -138,6 +138,8 @@ def _add_records(command):
     invocations = command("invocations", "list the invocations of functions")
     invocations.add_argument("--since", type=int, default=0, metavar="N")
 
+    command("under-way", "count the events that no function has handled yet")
+
 
 def run(arguments):
     if not arguments.endpoint:

@@ -15,6 +15,8 @@ from . import clock
 log = logging.getLogger("local_aws")
 _invocations: list[dict] = []
 _lock = threading.Lock()
+# The request ids of asynchronous invocations that Lambda has not ended: they wait, run, or will be retried.
+_under_way: set[str] = set()
 # The request id of an asynchronous invocation: Lambda keeps it when it retries the invocation.
 _request_id = contextvars.ContextVar("request_id", default=None)
 
@@ -25,6 +27,17 @@ _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH
 def since(number):
     with _lock:
         return [entry for entry in _invocations if entry["n"] > number]
+
+
+def under_way():
+    """How many asynchronous invocations Lambda has not ended."""
+    with _lock:
+        return len(_under_way)
+
+
+def _ended(request_id):
+    with _lock:
+        _under_way.discard(request_id)
 
 
 def trigger_of(event):
@@ -74,7 +87,10 @@ def _invoke_later(function_arn, event, may_invoke):
 def _as_one_request(invoke_async):
     """ministack runs all attempts in a copy of the context of this call."""
     def invoke(function, event):
-        token = _request_id.set(str(uuid.uuid4()))
+        request_id = str(uuid.uuid4())
+        token = _request_id.set(request_id)
+        with _lock:
+            _under_way.add(request_id)
         try:
             invoke_async(function, event)
         finally:
@@ -101,6 +117,8 @@ def install():
             _invocations.append({"n": len(_invocations) + 1, **entry, "ok": not result.get("error"),
                                  "error": error_message(result) if result.get("error") else None,
                                  "duration_ms": round(duration)})
+        if not result.get("error"):
+            _ended(request_id)
         return result
 
     def emit_throttles(function_name, duration_ms, error, throttle):
@@ -128,6 +146,8 @@ def install():
 
     def route_dead_letter(target_arn, function_name, event, result):
         """A dead-letter queue receives the event, with the error as attributes; a destination receives a record."""
+        # After the last attempt. The guard's functions all have a dead-letter queue.
+        _ended(_request_id.get())
         queue = sqs._queue_by_arn(target_arn)
         config = lambda_svc._functions.get(function_name, {}).get("config", {})
         if not queue or (config.get("DeadLetterConfig") or {}).get("TargetArn") != target_arn:
