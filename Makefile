@@ -136,7 +136,7 @@ soak: $(AWS_TOOLS) local-build ## A thousand warm runs of each function: memory 
 	@.tools/aws/bin/python benches/soak.py $(OPTIONS)
 
 mutants: $(TEST_TOOLS) ## Change guard-core in a thousand ways and see that a test fails: hours; OPTIONS="--file ..." selects
-	@PATH=$(CURDIR)/.tools/cargo-tests/bin:$$PATH cargo mutants --output target $(OPTIONS)
+	@PATH=$(CURDIR)/.tools/cargo-tests/bin:$$PATH cargo mutants --package guard-core --output target $(OPTIONS)
 
 coverage: $(TEST_TOOLS) ## Which lines of guard-core and guard-aws the Rust tests run; page in target/llvm-cov/html
 	@rustup component add llvm-tools
