@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use guard_aws::apply::{Applier, Outcome};
+use guard_aws::concurrently;
 use guard_aws::debounce;
 use guard_aws::lambda::{Invocation, RunErrors};
 use guard_aws::metrics;
@@ -16,7 +17,7 @@ use guard_core::alerts::connection::history;
 use guard_core::alerts::path;
 use guard_core::alerts::reconcile::{Report, Round};
 use guard_core::alerts::record::Partition;
-use guard_core::checks::{Check, CheckContext, Group, History, catalogue, cause, checks_of};
+use guard_core::checks::{Check, CheckContext, Group, History, cause, checks_of, connection_untrusted};
 use guard_core::config::Settings;
 use guard_core::connections::{Plan, Verdict, decide};
 use guard_core::ids::{EndpointId, ServiceId};
@@ -183,20 +184,21 @@ impl ConnectionAcceptor {
         rejects: &Plan,
         states: &mut [(&Partition, LoadedState)],
     ) {
-        let untrusted: Vec<Check> = catalogue::find("connection.untrusted").into_iter().collect();
         let is_affected = |partition: &Partition| partition.service().is_some_and(|on| rejects.reject.contains_key(on));
-        for (partition, state) in states.iter_mut().filter(|(partition, _)| is_affected(partition)) {
-            let (Some(service), Ok(items)) = (partition.service(), &*state) else { continue };
+        let affected = states.iter_mut().filter(|(partition, _)| is_affected(partition));
+        concurrently(affected, async |(partition, state)| {
+            let (Some(service), Ok(items)) = (partition.service(), &*state) else { return };
             let (policy, region, history) = (&self.settings.policy, &invocation.origin.region, history(items));
             let context = CheckContext::new(service, &before.topology, policy, region, Timestamp::now());
             let context = CheckContext { history: Some(&history), ..context };
-            let mut round = Round::evaluate(&untrusted, context, before.began);
+            let mut round = Round::evaluate(&[&connection_untrusted::SPEC], context, before.began);
             if let Trigger::Change(change) = &invocation.trigger {
                 cause::attribute(&mut round.results, change);
             }
             let report = Report::new(partition, vec![round]);
             self.notifier.store_before_change(invocation, &report, state).await;
-        }
+        })
+        .await;
     }
 
     /// Reads again until everything that was answered has settled, or the pauses are used up. `None`: nothing was answered,
@@ -282,8 +284,7 @@ impl ConnectionAcceptor {
         let all = checks_of(&[Group::Connections]);
         match &run.confirmed {
             Some(confirmed) => {
-                let untrusted: Vec<Check> = catalogue::find("connection.untrusted").into_iter().collect();
-                vec![evaluate(&untrusted, &run.before), evaluate(&all, confirmed)]
+                vec![evaluate(&[&connection_untrusted::SPEC], &run.before), evaluate(&all, confirmed)]
             }
             None => vec![evaluate(&all, &run.before)],
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use guard_aws::apply::{Applier, Outcome};
+use guard_aws::concurrently;
 use guard_aws::debounce;
 use guard_aws::lambda::{Invocation, RunErrors};
 use guard_aws::metrics;
@@ -122,15 +123,16 @@ impl DriftWatcher {
         states: &mut [(&Partition, LoadedState)],
     ) {
         let (policy, region) = (&self.settings.policy, &invocation.origin.region);
-        for (partition, state) in states {
-            let Some(service) = partition.service() else { continue };
+        concurrently(states, async |(partition, state)| {
+            let Some(service) = partition.service() else { return };
             let context = CheckContext::new(service, topology, policy, region, Timestamp::now());
             let mut round = Round::evaluate(&[&cross_zone::SPEC], context, began);
             if let Trigger::Change(change) = &invocation.trigger {
                 cause::attribute(&mut round.results, change);
             }
             self.notifier.store_before_change(invocation, &Report::new(partition, vec![round]), state).await;
-        }
+        })
+        .await;
     }
 
     /// Asks CloudWatch when dbt last connected, about all services that it is time for, in one call.

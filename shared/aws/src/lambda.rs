@@ -117,7 +117,7 @@ pub fn origin(settings: &Settings, function: &str, region: Option<&str>) -> Orig
 /// seconds, so that the run can send what it found.
 fn sdk_config() -> SdkConfig {
     let is_on = |name| env::var(name).is_ok_and(|value| value.eq_ignore_ascii_case("true"));
-    let mut config = patient_config()
+    let mut config = sdk_builder()
         .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
         .region(env::var("AWS_REGION").or_else(|_| env::var("AWS_DEFAULT_REGION")).ok().map(AwsRegion::new))
         .http_client(http::client())
@@ -129,7 +129,7 @@ fn sdk_config() -> SdkConfig {
 }
 
 /// How long a call may take, and how often it is tried.
-pub(crate) fn patient_config() -> aws_types::sdk_config::Builder {
+pub(crate) fn sdk_builder() -> aws_types::sdk_config::Builder {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(2))
         .operation_attempt_timeout(Duration::from_secs(4))

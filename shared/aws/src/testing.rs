@@ -93,13 +93,13 @@ pub fn config<A: Send + 'static>(
         let (status, body) = answer(&mut aws.lock().unwrap(), Request::parse(target.as_deref(), body));
         http::Response::builder().status(status).body(SdkBody::from(body)).unwrap()
     });
-    let config = patient_config(client).into_builder().timeout_config(TimeoutConfig::disabled());
+    let config = sdk_config(client).into_builder().timeout_config(TimeoutConfig::disabled());
     config.retry_config(RetryConfig::disabled()).build()
 }
 
 /// A configuration whose clients call `client`, with the retries and time limits of the functions.
-pub fn patient_config(client: impl HttpClient + 'static) -> SdkConfig {
-    crate::lambda::patient_config()
+pub fn sdk_config(client: impl HttpClient + 'static) -> SdkConfig {
+    crate::lambda::sdk_builder()
         .region(Region::new("eu-central-1"))
         .credentials_provider(SharedCredentialsProvider::new(Credentials::new("key", "secret", None, None, "test")))
         .http_client(client)

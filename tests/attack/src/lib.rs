@@ -108,7 +108,7 @@ impl Instance {
     pub fn new(name: &str, aws: &Aws, variables: &[(&str, &str)]) -> Self {
         let killed = Arc::new(Notify::new());
         let wire = SharedHttpConnector::new(Wire { aws: aws.clone(), killed: killed.clone() });
-        let config = testing::patient_config(http_client_fn(move |_, _| wire.clone()));
+        let config = testing::sdk_config(http_client_fn(move |_, _| wire.clone()));
         let count = aws.lock().unwrap().services;
         let services: Vec<String> = (1..=count).map(|number| service(number).to_string()).collect();
         let services = services.join(",");

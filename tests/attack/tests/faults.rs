@@ -1,4 +1,4 @@
-//! Weather: calls that are throttled, fail, are reset, hang, whose answers are cut in half, or lost after AWS has done what
+//! Faults: calls that are throttled, fail, are reset, hang, whose answers are cut in half, or lost after AWS has done what
 //! was asked. When it is calm again, everything has been sent, nothing twice but for the stated exceptions, and nothing
 //! was called resolved that is not.
 
@@ -12,7 +12,7 @@ use guard_core::testing::{DBT, UNTRUSTED};
 
 const VARIABLES: &[(&str, &str)] = &[("REMIND_EVERY_HOURS", "0")];
 
-/// Rounds of all functions during bad weather, and after it.
+/// Rounds of all functions while calls fail, and after it.
 const ROUNDS: (usize, usize) = (4, 3);
 
 const APIS: [&[Api]; 5] = [&[Api::Ec2], &[Api::Elb], &[Api::DynamoDb], &[Api::Sns], &[]];
@@ -64,8 +64,8 @@ impl Story {
         }
     }
 
-    /// Bad weather, then calm; what was sent in that time, without what is about the guard itself.
-    async fn weather(&mut self, plan: Plan) -> Vec<Published> {
+    /// Faults, then calm; what was sent in that time, without what is about the guard itself.
+    async fn faults_then_calm(&mut self, plan: Plan) -> Vec<Published> {
         let before = self.aws.lock().unwrap().published.len();
         self.rounds(ROUNDS.0, plan).await;
         self.rounds(ROUNDS.1, Plan::Calm).await;
@@ -82,10 +82,11 @@ fn news<'a>(published: &[&'a Published]) -> BTreeSet<(&'a str, &'a str, &'a str,
 /// Checks that all of `expected` was sent, and nothing else but that dbt's request could not be accepted, as long as that
 /// was true. So nothing that was not fixed is called resolved.
 fn assert_news(sent: &[Published], expected: &[Published], when: &str) {
-    let of_weather = |sent: &&Published| sent.check == "connection.dbt";
-    let (weather, sent): (Vec<&Published>, Vec<&Published>) = sent.iter().partition(of_weather);
+    let of_acceptance = |sent: &&Published| sent.check == "connection.dbt";
+    let (acceptance, sent): (Vec<&Published>, Vec<&Published>) = sent.iter().partition(of_acceptance);
     assert_eq!(news(&sent), news(&expected.iter().collect::<Vec<_>>()), "{when}");
-    let (firing, resolved): (Vec<&Published>, Vec<&Published>) = weather.iter().partition(|sent| sent.kind == "firing");
+    let (firing, resolved): (Vec<&Published>, Vec<&Published>) =
+        acceptance.iter().partition(|sent| sent.kind == "firing");
     // What was sent while the table failed may not be in the table, and then nobody knows that it ever fired.
     let recorded = firing.iter().filter(|sent| !sent.table_failed);
     let is_resolved = |sent: &&&Published| resolved.iter().any(|resolved| resolved.resource == sent.resource);
@@ -110,9 +111,9 @@ fn undisturbed() -> &'static (Vec<Published>, Vec<Published>) {
     SENT.get_or_init(|| {
         play(async {
             let mut story = Story::new(broken());
-            let broken = story.weather(Plan::Calm).await;
+            let broken = story.faults_then_calm(Plan::Calm).await;
             fix(&mut story.aws.lock().unwrap());
-            (broken, story.weather(Plan::Calm).await)
+            (broken, story.faults_then_calm(Plan::Calm).await)
         })
     })
 }
@@ -125,10 +126,10 @@ fn check(seed: u64, percent: u64, apis: &[Api]) {
     fastrand::seed(seed);
     play(async {
         let mut story = Story::new(broken());
-        let sent = story.weather(bad(seed)).await;
+        let sent = story.faults_then_calm(bad(seed)).await;
         assert_news(&sent, broken_news, &when);
         fix(&mut story.aws.lock().unwrap());
-        let sent_after = story.weather(bad(seed + 1_000_000)).await;
+        let sent_after = story.faults_then_calm(bad(seed + 1_000_000)).await;
         // What may be sent again is checked below.
         let is_known =
             |again: &&Published| sent.iter().any(|sent| (sent.about(), &sent.kind) == (again.about(), &again.kind));
@@ -150,34 +151,34 @@ fn check_at_the_worst(apis: &[Api]) {
 }
 
 #[test]
-fn after_bad_weather_in_ec2_everything_has_been_sent() {
+fn after_faults_in_ec2_everything_has_been_sent() {
     check_at_the_worst(APIS[0]);
 }
 
 #[test]
-fn after_bad_weather_in_elb_everything_has_been_sent() {
+fn after_faults_in_elb_everything_has_been_sent() {
     check_at_the_worst(APIS[1]);
 }
 
 #[test]
-fn after_bad_weather_in_dynamodb_everything_has_been_sent() {
+fn after_faults_in_dynamodb_everything_has_been_sent() {
     check_at_the_worst(APIS[2]);
 }
 
 #[test]
-fn after_bad_weather_in_sns_everything_has_been_sent() {
+fn after_faults_in_sns_everything_has_been_sent() {
     check_at_the_worst(APIS[3]);
 }
 
 #[test]
-fn after_bad_weather_everywhere_everything_has_been_sent() {
+fn after_faults_everywhere_everything_has_been_sent() {
     check_at_the_worst(APIS[4]);
 }
 
 /// Every API and all of them, at every rate.
 #[test]
 #[ignore = "long: make attack"]
-fn long_after_bad_weather_everything_has_been_sent() {
+fn long_after_faults_everything_has_been_sent() {
     for seed in seeds(20) {
         for (apis, percent) in APIS.iter().flat_map(|apis| [5, 20, 50].map(|percent| (apis, percent))) {
             check(seed, percent, apis);

@@ -11,7 +11,7 @@ use crate::ids::{AccountId, EndpointId};
 use crate::snapshot::{Connection, known};
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub const SPEC: Spec = Spec {
     id: "connection.untrusted",
     severities: &[
         (Severity::Critical, "the endpoint is connected (`pending` or `available`)"),

@@ -16,7 +16,7 @@ mod certificate;
 mod connection_absent;
 mod connection_dbt;
 mod connection_details;
-mod connection_untrusted;
+pub mod connection_untrusted;
 pub mod cross_zone;
 mod inbound_rules;
 mod internal_nlb;
