@@ -26,7 +26,7 @@ export SAM_CLI_TELEMETRY := 0
 
 .PHONY: help setup demo unit flow docs inbox pages test python-tests lint local-build attack fuzz soak mutants coverage bench \
 	bench-tools functions command \
-	release audit deploy clean build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
+	release reproducible audit deploy clean build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -193,6 +193,16 @@ release: $(AWS_TOOLS) $(SAM_TOOLS) $(CARGO_TOOLS) ## Build a release into dist/,
 	@rm -rf dist
 	@for each in $(ARCHITECTURES); do $(MAKE) functions command ARCHITECTURE=$$each OUT=dist || exit; done
 	@.tools/aws/bin/python infra/release.py complete dist $(ARCHITECTURES)
+
+# The tools are shared: they are pinned, and no path of theirs may be in the result either.
+reproducible: $(SAM_TOOLS) ## Build connection-acceptor in two clones of this commit and compare the bytes: half an hour
+	@rm -rf target/clones
+	@for each in one another/deeper; do \
+		git clone --quiet . target/clones/$$each && ln -s $(CURDIR)/.tools target/clones/$$each/.tools && \
+		$(THIS_MAKE) --no-print-directory -C target/clones/$$each build-ConnectionAcceptor ARTIFACTS_DIR=. || exit; \
+	done
+	@cd target/clones && sha256sum one/bootstrap another/deeper/bootstrap && \
+		cmp one/bootstrap another/deeper/bootstrap && echo "The same bytes."
 
 audit: $(CARGO_TOOLS) ## The dependencies: advisories (needs the network), licences, sources, duplicates
 	@PATH=$(CURDIR)/.tools/cargo/bin:$$PATH cargo deny check
