@@ -18,6 +18,7 @@ use guard_core::trigger::Trigger;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use tokio::time::Instant;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::{events, http};
 
@@ -29,7 +30,7 @@ pub async fn serve<G>(
     build: impl FnOnce(Settings, &SdkConfig) -> G,
     handle: impl AsyncFn(&G, Invocation) -> Result<(), RunErrors>,
 ) -> Result<(), Error> {
-    lambda_runtime::tracing::init_default_subscriber();
+    init_logs();
     let settings = Settings::from_env().inspect_err(|problems| tracing::error!(%problems, "cannot start"))?;
     let config = sdk_config();
     let guard = build(settings.clone(), &config);
@@ -47,6 +48,15 @@ pub async fn serve<G>(
         result.unwrap_or_else(|_| Err(RunErrors::out_of_time())).map_err(Error::from)
     }))
     .await
+}
+
+/// Log lines in JSON, as the template's `LogFormat` says, from the level on that Lambda's logging controls set.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html>
+fn init_logs() {
+    let level = env::var("AWS_LAMBDA_LOG_LEVEL").ok().and_then(|level| level.parse().ok());
+    let lines = tracing_subscriber::fmt().with_max_level(level.unwrap_or(LevelFilter::INFO));
+    // CloudWatch knows the time; which module it was is of no use to a reader.
+    lines.with_target(false).without_time().json().init();
 }
 
 /// The time until Lambda's deadline, in milliseconds since the epoch.
