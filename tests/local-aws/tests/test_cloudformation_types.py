@@ -186,3 +186,14 @@ def test_a_replaced_service_moves_its_notification(aws, names, provider):
     assert notified() == [provider.service_id]
     deploy(aws, name, template(other.service_id), update=True)
     assert notified() == [other.service_id]
+
+
+def test_only_an_empty_bucket_is_deleted(aws, names):
+    name, client, s3 = names("bucket"), aws.client("cloudformation"), aws.client("s3")
+    bucket = deploy(aws, name, {"Bucket": {"Type": "AWS::S3::Bucket"}})["Bucket"]
+    s3.put_object(Bucket=bucket, Key="key", Body=b"content")
+    client.delete_stack(StackName=name)
+    eventually(lambda: client.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"] == "DELETE_FAILED")
+    s3.delete_object(Bucket=bucket, Key="key")
+    client.delete_stack(StackName=name)
+    eventually(lambda: bucket not in [each["Name"] for each in s3.list_buckets()["Buckets"]])
