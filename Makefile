@@ -23,7 +23,7 @@ CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH RUSTFLAGS='$(LAMBDA_FLAGS)'
 LAMBDA_BUILD = $(CARGO_LAMBDA) lambda build --profile lambda --target $(TARGET_$(TARGET_ARCHITECTURE))
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: help setup demo unit flow docs inbox pages test lint local-build attack fuzz bench bench-tools functions command \
+.PHONY: help setup demo verify unit flow docs inbox pages test lint local-build attack fuzz bench bench-tools functions command \
 	release audit deploy clean build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
 
 help: ## List the targets
@@ -70,6 +70,10 @@ local-build: ## Compile everything, tests too, for this machine
 
 demo: $(AWS_TOOLS) $(SAM_TOOLS) local-build ## Run the guard on a local AWS and play its story; KEEP=1 leaves it running
 	@cargo run --quiet --package flows --bin demo -- $(if $(KEEP),--keep)
+
+# Its settings are documented in docs/verify.md. Only the flows' package is compiled: no SDK, and little memory.
+verify: $(AWS_TOOLS) ## The story on AWS itself, with a report: PROFILE=... CONSUMER_PROFILE=... [STRANGER_PROFILE=...]
+	@cargo run --quiet --package flows --bin verify
 
 unit: ## The tests of the pure core: seconds, without compiling the AWS SDK; NAME=... selects
 	@cargo test --package guard-core -- $(NAME)

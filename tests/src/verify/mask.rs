@@ -42,12 +42,21 @@ impl Mask {
             Value::Object(members) => members
                 .iter()
                 .map(|(key, value)| {
-                    let is_address = key.eq_ignore_ascii_case("sourceIpAddress") && value.is_string();
-                    (self.text(key), if is_address { "<address>".into() } else { self.json(value) })
+                    let instead = whole(key).filter(|_| value.is_string());
+                    (self.text(key), instead.map_or_else(|| self.json(value), Value::from))
                 })
                 .collect(),
             other => other.clone(),
         }
+    }
+}
+
+/// What replaces all of the text with this key: it tells something of the caller's machine.
+fn whole(key: &str) -> Option<&'static str> {
+    match key.to_lowercase().as_str() {
+        "sourceipaddress" => Some("<address>"),
+        "useragent" => Some("<program>"),
+        _ => None,
     }
 }
 
@@ -133,7 +142,9 @@ mod tests {
 
     #[test]
     fn documents_are_masked_in_keys_and_values() {
-        let document = json!({"111122223333": ["444455556666", 1], "sourceIPAddress": "203.0.113.7"});
-        assert_eq!(mask().json(&document), json!({"<provider>": ["<consumer>", 1], "sourceIPAddress": "<address>"}));
+        let document =
+            json!({"111122223333": ["444455556666", 1], "sourceIPAddress": "203.0.113.7", "userAgent": "cli"});
+        let masked = json!({"<provider>": ["<consumer>", 1], "sourceIPAddress": "<address>", "userAgent": "<program>"});
+        assert_eq!(mask().json(&document), masked);
     }
 }

@@ -178,7 +178,7 @@ fn chapters(stage: &Profiles, scene: &Scene, findings: &Findings, terminal: &mut
     let steps: Vec<Step<'_>> = vec![
         shared(connections::WAITING),
         shared(connections::DBT_REQUESTS),
-        Box::new(|story| story.play_with(steps::NOTIFICATION, |run| steps::notification(run, stage, findings))),
+        Box::new(|story| story.play_with(steps::NOTIFICATION, |run| steps::notification(run, stage))),
         shared(connections::EVERY_ACCOUNT_ALLOWED),
         of_untrusted(connections::UNTRUSTED_REQUESTS),
         of_untrusted(connections::UNTRUSTED_LEAVES),
@@ -204,6 +204,7 @@ fn chapters(stage: &Profiles, scene: &Scene, findings: &Findings, terminal: &mut
         }
         played.push(step(&mut story));
     }
+    *findings.notifications.borrow_mut() = steps::notifications(stage).unwrap_or_default();
     played
 }
 

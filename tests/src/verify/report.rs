@@ -122,7 +122,7 @@ impl Report<'_> {
                 "statement": statement, "proved": *state == Proof::Proved, "why": why,
             })).collect::<Vec<_>>(),
             "steps": self.played.iter().map(step_json).collect::<Vec<_>>(),
-            "connectionNotification": *self.findings.notification.borrow(),
+            "connectionNotifications": *self.findings.notifications.borrow(),
             "cloudTrailEvent": *self.findings.change.borrow(),
             "functions": self.findings.figures.borrow().iter().map(Figures::json).collect::<Vec<_>>(),
             "removed": self.removals.iter().map(|removal| json!({
@@ -225,7 +225,7 @@ struct Page {
     statements: Vec<(Badge, String, String)>,
     not_proved: &'static str,
     steps: Vec<Step>,
-    notification: Option<String>,
+    notifications: Vec<String>,
     change: Option<String>,
     removals: Vec<(Badge, String)>,
     left: Vec<Left>,
@@ -262,7 +262,7 @@ impl Page {
         let region = stage.accounts.get(&Party::Provider).map(|account| account.region.clone()).unwrap_or_default();
         let place = if report.is_local() { "a local AWS" } else { "AWS" };
         let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
-        let notification = report.findings.notification.borrow().as_ref().map(|text| mask.text(text));
+        let notifications = report.findings.notifications.borrow().iter().map(|text| mask.text(text)).collect();
         let change = report.findings.change.borrow().as_ref().map(|event| pretty(&mask.json(event)));
         Self {
             style: concat!(
@@ -283,7 +283,7 @@ impl Page {
             statements: report.statements().into_iter().map(|row| statement(row, mask)).collect(),
             not_proved: NOT_PROVED,
             steps: report.played.iter().zip(1..).map(|(played, number)| Step::new(played, number, mask)).collect(),
-            notification,
+            notifications,
             change,
             removals: report.removals.iter().map(|removal| removed(removal, mask)).collect(),
             left: report.left.iter().map(|left| masked_left(left, mask)).collect(),
@@ -345,10 +345,10 @@ impl Step {
         });
         Self {
             number,
-            title: played.title.to_owned(),
+            title: capitalized(played.title),
             badge: badge_of(&played.outcome),
-            expected: played.expected.to_owned(),
-            happened: why.map_or_else(|| word.to_owned(), |why| mask.text(&format!("{word}: {why}"))),
+            expected: capitalized(played.expected),
+            happened: capitalized(&why.map_or_else(|| word.to_owned(), |why| mask.text(&format!("{word}: {why}")))),
             took: words(played.took),
             facts: played.facts.iter().map(|(name, text)| (name.clone(), mask.text(text))).collect(),
             alerts: alerts.collect(),
@@ -367,6 +367,14 @@ fn answer(exchange: &Exchange, mask: &Mask) -> (String, String) {
         Err(error) => mask.text(error),
     };
     (mask.text(&command), answer)
+}
+
+/// With a capital letter, as a title.
+fn capitalized(text: &str) -> String {
+    match text.strip_prefix("dbt") {
+        Some(_) => text.to_owned(), // which nobody writes with one
+        None => text.chars().take(1).flat_map(char::to_uppercase).chain(text.chars().skip(1)).collect(),
+    }
 }
 
 /// `1 min 5 s`, `4.2 s`

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
@@ -148,29 +148,29 @@ fn reasons(account: &Account, name: &str) -> Result<String> {
 /// # Errors
 /// If it is still there afterwards.
 pub fn delete(account: &Account, names: &Names, name: &str, limits: Limits) -> Result<()> {
+    if of_run(account, names, name)?.is_none() {
+        return Ok(());
+    }
     for _ in 0..2 {
-        if of_run(account, names, name)?.is_none() {
+        account.aws(&["cloudformation", "delete-stack", "--stack-name", name])?;
+        if is_gone_in_time(account, names, name, limits)? {
             return Ok(());
         }
-        account.aws(&["cloudformation", "delete-stack", "--stack-name", name])?;
-        wait_until_at_rest(account, names, name, limits)?;
     }
-    let reasons = of_run(account, names, name)?.map(|_| reasons(account, name)).transpose()?;
-    ensure!(reasons.is_none(), "the stack {name} cannot be deleted: {}", reasons.unwrap_or_default());
-    Ok(())
+    bail!("the stack {name} cannot be deleted: {}", reasons(account, name)?)
 }
 
-/// Until the stack is gone or its deletion failed. Ctrl-C does not end it: it is what Ctrl-C asks for.
-fn wait_until_at_rest(account: &Account, names: &Names, name: &str, limits: Limits) -> Result<()> {
+/// Waits until the stack is gone, or until its deletion has failed. Ctrl-C does not end it: it is what Ctrl-C asks for.
+fn is_gone_in_time(account: &Account, names: &Names, name: &str, limits: Limits) -> Result<bool> {
     let deadline = Instant::now() + limits.stack;
     while let Some(stack) = of_run(account, names, name)? {
         if stack.status == "DELETE_FAILED" {
-            return Ok(());
+            return Ok(false);
         }
         ensure!(Instant::now() < deadline, "the stack {name} is still {}", stack.status);
-        thread::sleep(limits.poll.max(Duration::from_millis(100)));
+        thread::sleep(limits.poll);
     }
-    Ok(())
+    Ok(true)
 }
 
 /// An output of a stack.

@@ -22,8 +22,8 @@ const CONSUMERS_CIDR: &str = "10.98.0.0/24";
 /// What `make verify` reads besides what the chapters wait for.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// The text of the first connection notification, as EC2 sent it.
-    pub notification: RefCell<Option<String>>,
+    /// The texts of the connection notifications, as EC2 sent them.
+    pub notifications: RefCell<Vec<String>>,
     /// CloudTrail's event of a change, as EventBridge delivered it.
     pub change: RefCell<Option<Value>>,
     /// The functions' figures.
@@ -183,27 +183,34 @@ pub const NOTIFICATION: (&str, &str) =
 ///
 /// # Errors
 /// If none came, or if it does not name what the guard looks for.
-pub fn notification(run: &mut Run<'_>, stage: &Profiles, findings: &Findings) -> Result<()> {
+pub fn notification(run: &mut Run<'_>, stage: &Profiles) -> Result<()> {
     let endpoint = run.endpoint(Party::Consumer)?;
-    let is_it = |event: &&Event| event.body.contains(&endpoint) && !event.body.contains("AWS API Call via CloudTrail");
-    let events = eventually(stage, "a connection notification", stage.limits().alert, || {
-        let events: Vec<Event> = stage.events()?.iter().filter(is_it).cloned().collect();
-        Ok((!events.is_empty()).then_some(events))
+    let (message, received) = eventually(stage, "a connection notification", stage.limits().alert, || {
+        let sent: Vec<_> = stage.events()?.iter().filter_map(notification_in).collect();
+        Ok(sent.into_iter().find(|(message, _)| message.contains(&endpoint)))
     })?;
-    let first = events.first().context("there is one")?;
-    let envelope: Value = serde_json::from_str(&first.body)?;
-    let message = text(&envelope, "/Message")?;
-    run.note("Connection notifications on this endpoint so far", events.len().to_string());
-    let created = created(run, stage, &endpoint)?;
-    run.note("From the request to its connection notification", seconds_between(created, first.received));
-    *findings.notification.borrow_mut() = Some(message.clone());
+    let created = created(run, &endpoint)?;
+    run.note("From the request to its connection notification", seconds_between(created, received));
     ensure!(message.contains(&run.scene.service), "the notification does not name the service:\n{message}");
     Ok(())
 }
 
+/// The text of a connection notification, and when it came.
+fn notification_in(event: &Event) -> Option<(String, Timestamp)> {
+    let envelope: Value = serde_json::from_str(&event.body).ok()?;
+    Some((envelope["Message"].as_str()?.to_owned(), event.received))
+}
+
+/// The texts of all connection notifications so far.
+///
+/// # Errors
+/// If the queue cannot be read.
+pub fn notifications(stage: &Profiles) -> Result<Vec<String>> {
+    Ok(stage.events()?.iter().filter_map(notification_in).map(|(message, _)| message).collect())
+}
+
 /// When the endpoint was created, as EC2 tells its owner.
-fn created(run: &mut Run<'_>, stage: &Profiles, endpoint: &str) -> Result<Timestamp> {
-    stage.account(Party::Consumer)?;
+fn created(run: &mut Run<'_>, endpoint: &str) -> Result<Timestamp> {
     let answer = run.ask(Party::Consumer, &["ec2", "describe-vpc-endpoints", "--vpc-endpoint-ids", endpoint])?;
     Ok(text(&answer, "/VpcEndpoints/0/CreationTimestamp")?.parse()?)
 }
