@@ -326,6 +326,7 @@ def install():
     types["AWS::Chatbot::MicrosoftTeamsChannelConfiguration"] = TEAMS.handlers()
     types["AWS::DynamoDB::Table"] = _completed(types["AWS::DynamoDB::Table"], _set_time_to_live)
     types["AWS::Lambda::Function"] = _completed(types["AWS::Lambda::Function"], _set_delivery_and_concurrency)
+    provisioners._STACK_TAG_PROPERTY["AWS::EC2::VPCEndpointService"] = ("Tags", "list")  # gets the stack's tags, too
     types["AWS::S3::Bucket"] = _refusing_full_buckets(types["AWS::S3::Bucket"])
     provisioners._update_resource = _update_nested(provisioners._update_resource)
     for module in (changesets, engine, handlers, stacks):

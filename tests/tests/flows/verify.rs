@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
-use flows::local_aws::{Caller, LocalAws, tool, top};
+use flows::local_aws::{Caller, LocalAws, text, tool, top};
 use flows::story::health::{TARGET_FAILS, TARGET_RECOVERS};
 use flows::{COMPANY, DBT, UNTRUSTED};
 use serde_json::{Value, json};
@@ -22,12 +22,15 @@ impl Verification {
         let folder = top().join("target/local-aws").join(format!("verify-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
         let aws = LocalAws::start(4)?;
-        let profile = |(name, account): (&str, &str)| {
-            let keys = format!("aws_access_key_id = {account}\naws_secret_access_key = test\n");
+        let provider = user(&aws, COMPANY, &["verify-policy.json", "deploy-policy.json"])?;
+        let [consumer, third] = [DBT, UNTRUSTED].map(|account| user(&aws, account, &["verify-consumer-policy.json"]));
+        let twin = [COMPANY, "test"].map(ToOwned::to_owned);
+        let profiles = [("provider", provider), ("twin", twin), ("consumer", consumer?), ("third", third?)];
+        let profile = |(name, [key, secret]): (&str, [String; 2])| {
+            let keys = format!("aws_access_key_id = {key}\naws_secret_access_key = {secret}\n");
             format!("[profile {name}]\nregion = {}\nendpoint_url = {}\n{keys}", flows::REGION, aws.endpoint())
         };
-        let profiles = [("provider", COMPANY), ("twin", COMPANY), ("consumer", DBT), ("third", UNTRUSTED)].map(profile);
-        std::fs::write(folder.join("config"), profiles.concat())?;
+        std::fs::write(folder.join("config"), profiles.map(profile).concat())?;
         let root = Caller::root(COMPANY);
         aws.aws(&root, &["cloudtrail", "create-trail", "--name", "trail", "--s3-bucket-name", "trail"])?;
         aws.aws(&root, &["cloudtrail", "start-logging", "--name", "trail"])?;
@@ -74,6 +77,22 @@ impl Verification {
         }
         Ok((stacks, number))
     }
+}
+
+/// The access key of a user who may do what these documents allow, and nothing else.
+fn user(aws: &LocalAws, account: &str, policies: &[&str]) -> Result<[String; 2]> {
+    let root = Caller::root(account);
+    aws.aws(&root, &["iam", "create-user", "--user-name", "verifier"])?;
+    for name in policies {
+        // The documents name dbt's account as an example of the consumer's.
+        let document = std::fs::read_to_string(top().join("docs").join(name))?;
+        let document = if account == COMPANY { document } else { document.replace(DBT, account) };
+        #[rustfmt::skip]
+        aws.aws(&root, &["iam", "put-user-policy", "--user-name", "verifier", "--policy-name", name,
+            "--policy-document", &document])?;
+    }
+    let key = aws.aws(&root, &["iam", "create-access-key", "--user-name", "verifier"])?;
+    Ok([text(&key, "/AccessKey/AccessKeyId")?, text(&key, "/AccessKey/SecretAccessKey")?])
 }
 
 /// The functions of this machine as a release has them, once for all runs.
