@@ -73,11 +73,11 @@ pub trait Stage {
     /// If the command line fails, with what it printed.
     fn shell(&self, line: &str) -> Result<()>;
 
-    /// Everything that the guard has sent, oldest first.
+    /// Everything that the guard has sent, oldest first. If there is nothing new, it may wait for it this long.
     ///
     /// # Errors
     /// If that cannot be read.
-    fn alerts(&self) -> Result<Vec<Alert>>;
+    fn alerts(&self, wait: Duration) -> Result<Vec<Alert>>;
 
     /// The arguments of `create-vpc-endpoint` that say where in the party's account the endpoint is.
     ///

@@ -1,5 +1,7 @@
 //! The story as the demo plays it: on a local AWS, with a company of its own.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -148,7 +150,7 @@ impl Stage for LocalStage<'_> {
         self.aws.run_in_shell(&self.company.admin, line)
     }
 
-    fn alerts(&self) -> Result<Vec<Alert>> {
+    fn alerts(&self, _: Duration) -> Result<Vec<Alert>> {
         let published =
             Mailbox::from_the_start(self.aws).messages()?.into_iter().filter(|mail| mail.protocol == "topic");
         let alert = |mail: crate::mail::Mail| {

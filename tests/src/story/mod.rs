@@ -17,6 +17,9 @@ use serde_json::Value;
 
 use crate::stage::{Alert, Interrupted, Party, Stage, Wanted, eventually, named_by, remedy};
 
+/// How long a question for new messages may take: short enough for Ctrl-C.
+const WAIT: Duration = Duration::from_secs(5);
+
 /// What the chapters are about.
 #[derive(Debug, Clone, Default)]
 pub struct Scene {
@@ -157,7 +160,7 @@ impl<'a> Story<'a> {
         play: impl FnOnce(&mut Run<'_>) -> Result<()>,
     ) -> Played {
         let began = Instant::now();
-        let since = self.stage.alerts().ok().and_then(|alerts| alerts.last().map(|alert| alert.number));
+        let since = self.stage.alerts(Duration::ZERO).ok().and_then(|alerts| alerts.last().map(|alert| alert.number));
         let mut run = Run {
             stage: self.stage,
             scene: self.scene,
@@ -335,7 +338,7 @@ impl<'a> Run<'a> {
     /// Shows and keeps what the guard has sent since.
     fn receive(&mut self) -> Result<()> {
         let last = self.chapter.alerts.last().map_or(self.since, |(alert, _)| alert.number.max(self.since));
-        for alert in self.stage.alerts()?.into_iter().filter(|alert| alert.number > last) {
+        for alert in self.stage.alerts(WAIT)?.into_iter().filter(|alert| alert.number > last) {
             let after = self.step_began.elapsed();
             self.observer.sent(&alert, after);
             self.chapter.alerts.push((alert, after));

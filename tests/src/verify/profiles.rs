@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
@@ -86,17 +87,18 @@ impl Profiles {
     /// If the queue cannot be read.
     pub fn events(&self) -> Result<Vec<Event>> {
         let queue = self.output(Party::Provider, "EventQueueUrl")?;
-        self.events.borrow_mut().extend(self.receive(&queue)?);
+        let received = self.receive(&queue, Duration::ZERO)?;
+        self.events.borrow_mut().extend(received);
         Ok(self.events.borrow().clone())
     }
 
     /// The messages that a queue has and this run has not seen. They stay hidden in the queue, and are deleted with it.
-    fn receive(&self, queue: &str) -> Result<Vec<Event>> {
-        let mut received = Vec::new();
+    fn receive(&self, queue: &str, wait: Duration) -> Result<Vec<Event>> {
+        let (mut received, mut wait) = (Vec::new(), wait.as_secs().to_string());
         loop {
             #[rustfmt::skip]
             let answer = self.account(Party::Provider)?.aws(&["sqs", "receive-message", "--queue-url", queue,
-                "--max-number-of-messages", "10", "--attribute-names", "SentTimestamp"])?;
+                "--max-number-of-messages", "10", "--attribute-names", "SentTimestamp", "--wait-time-seconds", &wait])?;
             let messages = answer["Messages"].as_array().cloned().unwrap_or_default();
             // A queue can deliver a message twice, and less than it has.
             let new = messages.iter().filter(|message| self.is_new(message));
@@ -105,6 +107,7 @@ impl Profiles {
                 received.sort_by_key(|event| event.received);
                 return Ok(received);
             }
+            "0".clone_into(&mut wait);
         }
     }
 
@@ -136,10 +139,10 @@ impl Stage for Profiles {
         self.account(Party::Provider)?.shell(line, &self.folder)
     }
 
-    fn alerts(&self) -> Result<Vec<Alert>> {
+    fn alerts(&self, wait: Duration) -> Result<Vec<Alert>> {
         // Before the stack exists, there is no queue.
         let Ok(queue) = self.output(Party::Provider, "AlertQueueUrl") else { return Ok(Vec::new()) };
-        for event in self.receive(&queue)? {
+        for event in self.receive(&queue, wait)? {
             let mut alerts = self.alerts.borrow_mut();
             let number = alerts.last().map_or(1, |last| last.number + 1);
             alerts.extend(alert(number, &event));

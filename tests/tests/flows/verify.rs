@@ -18,12 +18,17 @@ struct Verification {
 }
 
 impl Verification {
-    fn set_up(name: &str) -> Result<Self> {
+    /// With users who may do exactly what docs/ says, or, which is faster, with everybody's root user.
+    fn set_up(name: &str, with_users: bool) -> Result<Self> {
         let folder = top().join("target/local-aws").join(format!("verify-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
         let aws = LocalAws::start(4)?;
-        let provider = user(&aws, COMPANY, &["verify-policy.json", "deploy-policy.json"])?;
-        let [consumer, third] = [DBT, UNTRUSTED].map(|account| user(&aws, account, &["verify-consumer-policy.json"]));
+        let caller = |account: &str, policies: &[&str]| match with_users {
+            true => user(&aws, account, policies),
+            false => Ok([account, "test"].map(ToOwned::to_owned)),
+        };
+        let provider = caller(COMPANY, &["verify-policy.json", "deploy-policy.json"])?;
+        let [consumer, third] = [DBT, UNTRUSTED].map(|account| caller(account, &["verify-consumer-policy.json"]));
         let twin = [COMPANY, "test"].map(ToOwned::to_owned);
         let profiles = [("provider", provider), ("twin", twin), ("consumer", consumer?), ("third", third?)];
         let profile = |(name, [key, secret]): (&str, [String; 2])| {
@@ -31,9 +36,6 @@ impl Verification {
             format!("[profile {name}]\nregion = {}\nendpoint_url = {}\n{keys}", flows::REGION, aws.endpoint())
         };
         std::fs::write(folder.join("config"), profiles.map(profile).concat())?;
-        let root = Caller::root(COMPANY);
-        aws.aws(&root, &["cloudtrail", "create-trail", "--name", "trail", "--s3-bucket-name", "trail"])?;
-        aws.aws(&root, &["cloudtrail", "start-logging", "--name", "trail"])?;
         Ok(Self { aws, folder })
     }
 
@@ -61,21 +63,20 @@ impl Verification {
         Ok(serde_json::from_str(&std::fs::read_to_string(self.folder.join("report/report.json"))?)?)
     }
 
-    /// The names of all stacks, and the number of VPCs and endpoint services, in all accounts.
+    /// The names of all stacks, and the number of endpoints, and of the provider's VPCs and endpoint services.
     fn existing(&self) -> Result<(Vec<String>, usize)> {
-        let (mut stacks, mut number) = (Vec::new(), 0);
+        let list = |account: &str, command: &[&str], key: &str| -> Result<Vec<Value>> {
+            Ok(self.aws.aws(&Caller::root(account), command)?[key].as_array().cloned().unwrap_or_default())
+        };
+        let mut stacks = Vec::new();
         for account in [COMPANY, DBT, UNTRUSTED] {
-            let list = |command: &[&str], key: &str| -> Result<Vec<Value>> {
-                Ok(self.aws.aws(&Caller::root(account), command)?[key].as_array().cloned().unwrap_or_default())
-            };
-            let names = list(&["cloudformation", "describe-stacks"], "Stacks")?.into_iter();
+            let names = list(account, &["cloudformation", "describe-stacks"], "Stacks")?.into_iter();
             stacks.extend(names.filter_map(|stack| stack["StackName"].as_str().map(ToOwned::to_owned)));
-            number += list(&["ec2", "describe-vpcs"], "Vpcs")?.len();
-            number += list(&["ec2", "describe-vpc-endpoints"], "VpcEndpoints")?.len();
-            let services = ["ec2", "describe-vpc-endpoint-service-configurations"];
-            number += list(&services, "ServiceConfigurations")?.len();
         }
-        Ok((stacks, number))
+        let endpoints = list(DBT, &["ec2", "describe-vpc-endpoints"], "VpcEndpoints")?.len();
+        let vpcs = list(COMPANY, &["ec2", "describe-vpcs"], "Vpcs")?.len();
+        let services = ["ec2", "describe-vpc-endpoint-service-configurations"];
+        Ok((stacks, endpoints + vpcs + list(COMPANY, &services, "ServiceConfigurations")?.len()))
     }
 }
 
@@ -154,13 +155,16 @@ impl Drop for Running {
 
 #[test]
 fn verify_plays_the_story_goes_on_after_a_failed_step_and_reports_it() -> Result<()> {
-    let verification = Verification::set_up("all")?;
+    let verification = Verification::set_up("all", true)?;
     let Verification { aws, folder } = &verification;
+    let root = Caller::root(COMPANY);
+    aws.aws(&root, &["cloudtrail", "create-trail", "--name", "trail", "--s3-bucket-name", "trail"])?;
+    aws.aws(&root, &["cloudtrail", "start-logging", "--name", "trail"])?;
     // Somebody else's stack, which only has a name like a run's.
     let template = r#"{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}"#;
     let stack = "privatelink-guard-verify-00000000";
     let create = ["cloudformation", "create-stack", "--stack-name", stack, "--template-body", template];
-    aws.aws(&Caller::root(COMPANY), &create)?;
+    aws.aws(&root, &create)?;
     let before = verification.existing()?;
     aws.fail("elasticloadbalancing:ModifyListener", "AccessDenied", 403)?;
 
@@ -190,7 +194,7 @@ fn verify_plays_the_story_goes_on_after_a_failed_step_and_reports_it() -> Result
 
 #[test]
 fn verify_leaves_nothing_when_it_is_interrupted_or_after_it_was_killed() -> Result<()> {
-    let verification = Verification::set_up("ended")?;
+    let verification = Verification::set_up("ended", false)?;
     let before = verification.existing()?;
     // A profile of the same account is no second account: nothing begins.
     let (status, printed) = verification.start(&[("CONSUMER_PROFILE", "twin")])?.end()?;
