@@ -11,6 +11,7 @@ pub mod stacks;
 pub mod steps;
 pub mod teardown;
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -25,6 +26,7 @@ use self::settings::Settings;
 use self::stacks::Names;
 use self::steps::Findings;
 use self::teardown::{Accounts, Left, Removal};
+use crate::local_aws::top;
 use crate::stage::{Limits, Party, Stage};
 use crate::story::terminal::Terminal;
 use crate::story::{Chapter, Observer, Played, Scene, Story, connections, health, settings as changes};
@@ -61,10 +63,24 @@ pub fn run(settings: &Settings, interrupt: &Arc<AtomicBool>) -> Result<End> {
     std::fs::create_dir_all(&settings.report)
         .with_context(|| format!("the folder {} cannot be created", settings.report.display()))?;
     let folder = settings.report.canonicalize()?;
+    let functions = functions(settings)?;
     let left = clean(&accounts, &earlier);
     ensure!(left == End::AsExpected, "what earlier runs left must be removed first; see above");
     let stage = Profiles::new(accounts, names, &folder, Arc::clone(interrupt));
-    finish(&stage, play(&stage))
+    finish(&stage, play(&stage, &functions))
+}
+
+/// Where the functions are: built before anything is created, since that can take a quarter of an hour.
+fn functions(settings: &Settings) -> Result<String> {
+    if let Some(prebuilt) = &settings.prebuilt {
+        return Ok(prebuilt.clone());
+    }
+    let built = Command::new("make").arg("functions").current_dir(top()).status()?;
+    ensure!(
+        built.success(),
+        "the functions could not be built, so nothing was created. PREBUILT=… takes a release instead"
+    );
+    Ok("target/functions".to_owned())
 }
 
 /// The accounts of the profiles: two or three different ones, in one Region.
@@ -133,11 +149,11 @@ struct Play {
 }
 
 /// Plays everything, until the end or until somebody wants it to end.
-fn play(stage: &Profiles) -> Play {
+fn play(stage: &Profiles, functions: &str) -> Play {
     let mut terminal = Terminal::default();
     let findings = Findings::default();
     let (began, timer) = (Timestamp::now(), Instant::now());
-    let mut played = set_up(stage, &mut terminal);
+    let mut played = set_up(stage, functions, &mut terminal);
     if played.iter().all(Played::is_ok) && !stage.is_interrupted() {
         match steps::scene(stage) {
             Ok(scene) => played.extend(chapters(stage, &scene, &findings, &mut terminal)),
@@ -147,12 +163,12 @@ fn play(stage: &Profiles) -> Play {
     Play { began, timer, played, findings }
 }
 
-fn set_up(stage: &Profiles, terminal: &mut Terminal) -> Vec<Played> {
+fn set_up(stage: &Profiles, functions: &str, terminal: &mut Terminal) -> Vec<Played> {
     let scene = Scene::default();
     let mut story = Story::new(stage, &scene, terminal);
     let mut played = vec![story.play_with(steps::SERVICE, |run| steps::service(run, stage))];
     if played.iter().all(Played::is_ok) {
-        played.push(story.play_with(steps::GUARD, |run| steps::guard(run, stage)));
+        played.push(story.play_with(steps::GUARD, |run| steps::guard(run, stage, functions)));
     }
     if played.iter().all(Played::is_ok) {
         played.push(story.play_with(steps::NETWORKS, |run| steps::networks(run, stage)));

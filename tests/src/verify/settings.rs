@@ -15,6 +15,8 @@ pub struct Settings {
     pub untrusted: Option<String>,
     /// The Region; without it, that of the first profile.
     pub region: Option<String>,
+    /// The folder or the address of a release; without it, the functions are built.
+    pub prebuilt: Option<String>,
     /// Ask nothing.
     pub yes: bool,
     /// Only remove what earlier runs left.
@@ -46,6 +48,7 @@ impl Settings {
             consumer,
             untrusted,
             region: given("REGION"),
+            prebuilt: given("PREBUILT"),
             yes: given("YES").is_some(),
             only_clean: given("CLEAN").is_some(),
             report: given("REPORT").unwrap_or_else(|| "verify-report".to_owned()).into(),

@@ -64,19 +64,20 @@ pub fn service(run: &mut Run<'_>, stage: &Profiles) -> Result<()> {
 /// The guard.
 pub const GUARD: (&str, &str) = ("the guard is deployed as a stack of its own", "deployed by make deploy");
 
-/// Deploys it.
+/// Deploys it, with the functions of this release.
 ///
 /// # Errors
 /// If that fails.
-pub fn guard(run: &mut Run<'_>, stage: &Profiles) -> Result<()> {
+pub fn guard(run: &mut Run<'_>, stage: &Profiles, functions: &str) -> Result<()> {
     let (provider, name) = (stage.account(Party::Provider)?, stage.names.guard());
     let parameters = parameters(stage)?;
-    run.step("make deploy", &[format!("make deploy STACK={name} SET=\"{parameters}\"")]);
+    run.step("make deploy", &[format!("make deploy STACK={name} PREBUILT={functions} SET=\"{parameters}\"")]);
     let settings = [
         ("STACK", name.clone()),
         ("SET", parameters),
         ("TAGS", format!("{}={}", stacks::TAG, stage.names.run)),
         ("BUCKET", stage.output(Party::Provider, "Bucket")?),
+        ("PREBUILT", functions.to_owned()),
     ];
     provider.deploy(&settings, &stage.folder.join("deploy.log"), || stage.is_interrupted())?;
     let guard = stacks::of_run(provider, &stage.names, &name)?.context("the guard's stack exists")?;
