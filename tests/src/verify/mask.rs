@@ -129,7 +129,7 @@ mod tests {
     fn callers_and_other_principals_have_no_name() {
         let caller = "arn:aws:sts::111122223333:assumed-role/Admin/jane@example.com";
         assert_eq!(mask().text(&format!("by {caller} at")), "by <caller of provider> at");
-        assert_eq!(mask().text("arn:aws:iam::111122223333:role/a/b, and"), "arn:aws:iam::<provider>:role/<name>, and");
+        assert_eq!(mask().text("arn:aws:iam::111122223333:role/a/b and"), "arn:aws:iam::<provider>:role/<name> and");
         assert_eq!(mask().text("AROAEXAMPLEEXAMPLE123:jane"), "<principal>:jane");
     }
 
