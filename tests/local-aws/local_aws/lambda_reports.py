@@ -70,7 +70,8 @@ def install():
     def measured_spawn(self, *arguments, **options):
         began = time.monotonic()
         spawn(self, *arguments, **options)
-        _run.measured["init_ms"] = (time.monotonic() - began) * 1000
+        if hasattr(_run, "measured"):  # else it is started ahead of any run
+            _run.measured["init_ms"] = (time.monotonic() - began) * 1000
 
     def measured_invoke(self, *arguments, **options):
         _run.measured = {}

@@ -3,9 +3,9 @@
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use super::{Chapter, Run};
+use super::{Chapter, Run, shown};
 use crate::local_aws::text;
-use crate::stage::Party;
+use crate::stage::{Party, eventually};
 
 /// Nobody has asked yet.
 pub const WAITING: Chapter = Chapter {
@@ -87,14 +87,20 @@ fn untrusted_requests(run: &mut Run<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A party creates an endpoint. Its id.
+/// A party creates an endpoint. Its id. A service that has just been allowed to the party can still be unknown to it.
 fn connect(run: &mut Run<'_>, party: Party, what: &str) -> Result<String> {
     let place = run.stage().endpoint_arguments(party)?;
     let service = run.scene.service_name.clone();
     let mut command =
         vec!["ec2", "create-vpc-endpoint", "--vpc-endpoint-type", "Interface", "--service-name", &service];
     command.extend(place.iter().map(String::as_str));
-    let endpoint = text(&run.act(party, what, &command)?, "/VpcEndpoint/VpcEndpointId")?;
+    run.step(what, &[shown(&command)]);
+    let (stage, limit) = (run.stage(), run.stage().limits().connection);
+    let created = eventually(stage, "EC2 to know the service", limit, || match run.ask(party, &command) {
+        Err(error) if format!("{error:#}").contains("InvalidServiceName") => Ok(None),
+        answer => answer.map(Some),
+    })?;
+    let endpoint = text(&created, "/VpcEndpoint/VpcEndpointId")?;
     run.endpoints.insert(party, endpoint.clone());
     Ok(endpoint)
 }
