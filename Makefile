@@ -24,9 +24,9 @@ CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH RUSTFLAGS='$(LAMBDA_FLAGS)'
 LAMBDA_BUILD = $(CARGO_LAMBDA) lambda build --profile lambda --target $(TARGET_$(TARGET_ARCHITECTURE))
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: help setup demo unit flow docs inbox pages test python-tests lint local-build attack fuzz soak mutants coverage bench \
-	bench-tools functions command \
-	release reproducible audit deploy clean build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
+.PHONY: help setup demo verify unit flow docs inbox pages test python-tests lint local-build attack fuzz soak mutants \
+	coverage bench bench-tools functions command release reproducible audit deploy clean \
+	build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -77,6 +77,10 @@ AT_ONCE := $(MAKE) --no-print-directory --jobs=2
 demo: ## Run the guard on a local AWS and play its story; KEEP=1 leaves it running
 	@$(AT_ONCE) local-build $(AWS_TOOLS) $(SAM_TOOLS)
 	@cargo run --quiet --package flows --bin demo -- $(if $(KEEP),--keep)
+
+# Its settings are documented in docs/verify.md. Only the flows' package is compiled: no SDK, and little memory.
+verify: $(AWS_TOOLS) ## The story on AWS itself, with a report: PROFILE=... CONSUMER_PROFILE=... [STRANGER_PROFILE=...]
+	@cargo run --quiet --package flows --bin verify
 
 unit: ## The tests of the pure core: seconds, without compiling the AWS SDK; NAME=... selects
 	@cargo test --package guard-core -- $(NAME)

@@ -41,14 +41,14 @@ def sha256(content):
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
-def zipped(bootstrap):
+def zipped(bootstrap, level=9):
     """A zip with this executable, the same bytes whenever and wherever it is made."""
     entry = zipfile.ZipInfo("bootstrap", EPOCH)
     entry.create_system = 3  # Unix, so that Lambda sees the mode
     entry.external_attr = 0o100755 << 16
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr(entry, bootstrap, zipfile.ZIP_DEFLATED, 9)
+        archive.writestr(entry, bootstrap, zipfile.ZIP_DEFLATED, level)
     return content.getvalue()
 
 
@@ -69,14 +69,14 @@ def template(text, architecture):
     return text
 
 
-def write(folder, architecture, bootstraps):
+def write(folder, architecture, bootstraps, level=9):
     """Write the files of this architecture; `bootstraps` has the executable of each function."""
     folder.mkdir(parents=True, exist_ok=True)
     text = (ROOT / "template.yaml").read_text(encoding="utf-8")
     (folder / f"template-{architecture}.yaml").write_text(template(text, architecture), encoding="utf-8")
     (folder / "chat.yaml").write_bytes((ROOT / "infra/chat.yaml").read_bytes())
     for name in FUNCTIONS:
-        (folder / f"{name}-{architecture}.zip").write_bytes(zipped(bootstraps[name].read_bytes()))
+        (folder / f"{name}-{architecture}.zip").write_bytes(zipped(bootstraps[name].read_bytes(), level))
     write_sums(folder)
 
 

@@ -54,8 +54,11 @@ pub fn ensure_same_verdict(environment: &Environment) -> Result<()> {
     })
 }
 
-/// Next to the test, or in the folder above it.
-fn program() -> Result<PathBuf> {
+/// Where the command was built: next to this program, or in the folder above a test.
+///
+/// # Errors
+/// If it was not built.
+pub fn program() -> Result<PathBuf> {
     let executable = std::env::current_exe()?;
     let programs = executable.ancestors().skip(1).take(2).map(|folder| folder.join("privatelink-guard"));
     programs.into_iter().find(|program| program.is_file()).context("privatelink-guard is built: make local-build")

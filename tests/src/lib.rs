@@ -1,7 +1,7 @@
 //! The guard on a local AWS: a company with an endpoint service, the deployed stack, and the story of the demo.
 //!
-//! The demo shows the story; the flows in `tests/` run it and others. Everything goes through the AWS CLI and SAM, as an
-//! administrator would do it.
+//! The demo shows the story; the flows in `tests/` run it and others; `make verify` plays it on AWS. Everything goes through
+//! the AWS CLI and SAM, as an administrator would do it.
 
 pub mod api_calls;
 pub mod cli;
@@ -11,7 +11,9 @@ pub mod inbox;
 pub mod local_aws;
 pub mod mail;
 pub mod stack;
+pub mod stage;
 pub mod story;
+pub mod verify;
 
 /// The company that shares its service.
 pub const COMPANY: &str = "111122223333";

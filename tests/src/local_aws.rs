@@ -264,7 +264,9 @@ impl Drop for LocalAws {
     }
 }
 
-fn tool(set: &str, name: &str) -> PathBuf {
+/// A tool of `.tools`.
+#[must_use]
+pub fn tool(set: &str, name: &str) -> PathBuf {
     top().join(".tools").join(set).join("bin").join(name)
 }
 

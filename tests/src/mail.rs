@@ -58,11 +58,6 @@ impl<'a> Mailbox<'a> {
         self.aws
     }
 
-    /// Leaves out what was delivered up to this message.
-    pub fn skip_to(&mut self, mail: &Mail) {
-        self.since = mail.number;
-    }
-
     /// The messages for all protocols, oldest first.
     ///
     /// # Errors

@@ -42,6 +42,18 @@ impl Function {
     }
 }
 
+impl Function {
+    /// The last part of the name of its log group.
+    #[must_use]
+    pub fn log_name(self) -> &'static str {
+        match self {
+            Self::ConnectionAcceptor => "connection-acceptor",
+            Self::HealthWatcher => "health-watcher",
+            Self::DriftWatcher => "drift-watcher",
+        }
+    }
+}
+
 /// The event of a function's schedule.
 #[must_use]
 pub fn scheduled_event() -> Value {

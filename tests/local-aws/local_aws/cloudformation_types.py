@@ -7,7 +7,7 @@ stack.
 import asyncio
 
 from ministack.core.responses import get_account_id, get_region
-from ministack.services import dynamodb, lambda_svc, sns
+from ministack.services import dynamodb, lambda_svc, s3, sns
 from ministack.services.cloudformation import _stacks, changesets, engine, handlers, provisioners, stacks
 
 from . import connection_notifications, endpoint_connections, endpoint_services
@@ -244,6 +244,16 @@ def _set_delivery_and_concurrency(function, properties):
     record["concurrency"] = None if reserved is None else int(reserved)
 
 
+def _refusing_full_buckets(handlers):
+    """AWS::S3::Bucket: only an empty one can be deleted."""
+    def delete(physical_id, properties):
+        if (s3._buckets.get(physical_id) or {}).get("objects"):
+            raise ValueError("The bucket you tried to delete is not empty (Service: S3, Status Code: 409)")
+        return handlers["delete"](physical_id, properties)
+
+    return {**handlers, "delete": delete}
+
+
 def _completed(handlers, complete):
     """The handlers of a type, with more properties applied after ministack's create and update."""
     def create(logical_id, properties, stack_name):
@@ -316,6 +326,8 @@ def install():
     types["AWS::Chatbot::MicrosoftTeamsChannelConfiguration"] = TEAMS.handlers()
     types["AWS::DynamoDB::Table"] = _completed(types["AWS::DynamoDB::Table"], _set_time_to_live)
     types["AWS::Lambda::Function"] = _completed(types["AWS::Lambda::Function"], _set_delivery_and_concurrency)
+    provisioners._STACK_TAG_PROPERTY["AWS::EC2::VPCEndpointService"] = ("Tags", "list")  # gets the stack's tags, too
+    types["AWS::S3::Bucket"] = _refusing_full_buckets(types["AWS::S3::Bucket"])
     provisioners._update_resource = _update_nested(provisioners._update_resource)
     for module in (changesets, engine, handlers, stacks):
         module._evaluate_conditions = _evaluating_more(module._evaluate_conditions)

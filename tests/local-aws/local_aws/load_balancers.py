@@ -1,7 +1,8 @@
-"""ELBv2: Network Load Balancers, their listeners and their target groups.
+"""ELBv2: load balancers, and the listeners and target groups of Network Load Balancers.
 
 Records stay in ministack's stores. This module creates those that differ for Network Load Balancers, and renders every
-load balancer, target group, listener and rule by the service model.
+load balancer, target group, listener and rule by the service model. An Application Load Balancer is a target here: what
+counts of it is how it answers a health check.
 """
 import secrets
 
@@ -24,6 +25,16 @@ LOAD_BALANCER_ATTRIBUTES = {
     "load_balancing.cross_zone.enabled": "false",
     "secondary_ips.auto_assigned.per_subnet": "0",
     "zonal_shift.config.enabled": "false",
+}
+# As in the user guide for Application Load Balancers: cross-zone load balancing is always on.
+APPLICATION_ATTRIBUTES = {
+    "access_logs.s3.enabled": "false",
+    "access_logs.s3.bucket": "",
+    "access_logs.s3.prefix": "",
+    "deletion_protection.enabled": "false",
+    "idle_timeout.timeout_seconds": "60",
+    "load_balancing.cross_zone.enabled": "true",
+    "routing.http2.enabled": "true",
 }
 TARGET_GROUP_ATTRIBUTES = {
     "deregistration_delay.connection_termination.enabled": "false",
@@ -59,9 +70,7 @@ def _attributes(defaults):
 
 @ELB.action("CreateLoadBalancer")
 def create_load_balancer(request):
-    kind = request.get("Type")
-    if kind not in ("network", "gateway"):
-        raise UseMinistack
+    kind = request.get("Type", "application")
     name, token = request["Name"], secrets.token_hex(8)
     if any(other["LoadBalancerName"] == name for other in alb._lbs.values()):
         raise ApiError("DuplicateLoadBalancerName", f"A load balancer with the same name '{name}' exists, but with "
@@ -69,20 +78,32 @@ def create_load_balancer(request):
     subnets = _check_subnets(request)
     groups = _check_security_groups(request)
     addresses = _private_addresses(request)
-    arn = _arn(f"loadbalancer/{'net' if kind == 'network' else 'gwy'}/{name}/{token}")
+    if kind == "application":
+        _check_application(subnets)
+        groups = groups or [vpcs.default_security_group(ec2._subnets[subnets[0]]["VpcId"])]
+    arn = _arn(f"loadbalancer/{_IN_ARN[kind]}/{name}/{token}")
     alb._lbs[arn] = balancer = {
         "LoadBalancerArn": arn, "LoadBalancerName": name, "Type": kind, "State": "active",
         "VpcId": ec2._subnets[subnets[0]]["VpcId"], "Subnets": subnets, "SecurityGroups": groups,
         "PrivateAddresses": addresses, "IpAddressType": request.get("IpAddressType", "ipv4"),
         "CreatedTime": clock.iso()}
-    if kind == "network":  # a Gateway Load Balancer has neither a DNS name nor a scheme
+    if kind != "gateway":  # which has neither a DNS name nor a scheme
         balancer |= {"Scheme": request.get("Scheme", "internet-facing"), "CanonicalHostedZoneId": "Z3F0SRJ5LGBH90",
                      "DNSName": f"{name}-{token}.elb.{get_region()}.amazonaws.com"}
-    if groups:
+    if groups and kind == "network":
         balancer[ENFORCE] = "on"  # the default of a Network Load Balancer with security groups
     alb._tags[arn] = request.get("Tags", [])
-    alb._lb_attrs[arn] = _attributes(LOAD_BALANCER_ATTRIBUTES)
+    alb._lb_attrs[arn] = _attributes(APPLICATION_ATTRIBUTES if kind == "application" else LOAD_BALANCER_ATTRIBUTES)
     return {"LoadBalancers": [load_balancer_view(balancer)]}
+
+
+_IN_ARN = {"network": "net", "gateway": "gwy", "application": "app"}
+
+
+def _check_application(subnets):
+    """https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateLoadBalancer.html"""
+    if len(subnets) < 2:
+        raise ApiError("ValidationError", "At least two subnets in two different Availability Zones must be specified")
 
 
 def _check_subnets(request):
@@ -248,16 +269,21 @@ def force_state(load_balancer, state, reason=None):
 @ELB.action("DeleteLoadBalancer")
 def delete_load_balancer(request):
     """Deleting a load balancer deletes its listeners; one that serves an endpoint service cannot be deleted."""
+    arn = request["LoadBalancerArn"]
+    check_unused(arn)
+    for listener in [key for key, row in alb._listeners.items() if row["LoadBalancerArn"] == arn]:
+        alb._delete_listener({"ListenerArn": [listener]})
+    raise UseMinistack
+
+
+def check_unused(arn):
+    """Raises if an endpoint service has the load balancer."""
     from . import endpoint_services
 
-    arn = request["LoadBalancerArn"]
     if any(arn in service.load_balancers + service.gateway_load_balancers
            for service in endpoint_services.owned_by_caller()):
         raise ApiError("ResourceInUse", f"Load balancer '{arn}' cannot be deleted because it is currently associated "
                                         "with another service")
-    for listener in [key for key, row in alb._listeners.items() if row["LoadBalancerArn"] == arn]:
-        alb._delete_listener({"ListenerArn": [listener]})
-    raise UseMinistack
 
 
 # Target groups
@@ -373,10 +399,14 @@ def describe_target_groups(request):
 
 @ELB.action("DeleteTargetGroup")
 def delete_target_group(request):
-    arn = request["TargetGroupArn"]
+    check_unforwarded(request["TargetGroupArn"])
+    raise UseMinistack
+
+
+def check_unforwarded(arn):
+    """Raises if a listener or a rule forwards to the target group."""
     if load_balancers_of(arn):
         raise ApiError("ResourceInUse", f"Target group '{arn}' is currently in use by a listener or a rule")
-    raise UseMinistack
 
 
 # Listeners and rules
@@ -487,6 +517,26 @@ def _check_protocols(protocol, actions):
         if alb._tgs[arn]["Protocol"] not in NETWORK_PROTOCOLS[protocol]:
             raise ApiError("IncompatibleProtocols", f"The target group protocol '{alb._tgs[arn]['Protocol']}' is not "
                                                     f"compatible with the listener protocol '{protocol}'")
+
+
+# An Application Load Balancer's answer
+
+def application_answer(balancer, port):
+    """The status of its answer on this port to a request that no rule but the default one matches; None: no listener.
+
+    There is no traffic here: a forward is answered by the targets, if any is registered. Without one, the load balancer
+    answers 503. https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-troubleshooting.html
+    """
+    listener = next((listener for listener in alb._listeners.values()
+                     if (listener["LoadBalancerArn"], int(listener["Port"])) == (balancer, port)), None)
+    if not listener:
+        return None
+    action = listener["DefaultActions"][-1]
+    if action["Type"] == "fixed-response":
+        return int(action["FixedResponseConfig"]["StatusCode"])
+    if action["Type"] == "redirect":
+        return int(action["RedirectConfig"]["StatusCode"].removeprefix("HTTP_"))
+    return 200 if any(alb._targets.get(group) for group in forwarded_to([action])) else 503
 
 
 def listener_view(listener):

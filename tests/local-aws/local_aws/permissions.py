@@ -8,6 +8,7 @@ that names one for them allows nothing.
 import json
 
 from ministack.core import iam_actions, iam_evaluator
+from ministack.services import ec2, tagging
 
 from . import cbor
 
@@ -88,6 +89,14 @@ def install():
             return _principal_arn(context.principal_arn)
         return condition_key(key, context)
 
+    def tags_of(arn):
+        """For aws:ResourceTag. EC2 keeps its tags by id."""
+        if arn.split(":")[2:3] == ["ec2"]:
+            return {tag["Key"]: tag["Value"] for tag in ec2._tags.get(arn.rsplit("/", 1)[-1], [])}
+        return resource_tags(arn)
+
+    resource_tags = tagging.resource_tags
+    tagging.resource_tags = tags_of
     iam_evaluator._resolve_condition_key = resolved_condition_key
     iam_actions.extract_iam_action = named_action
     iam_actions.extract_resource_arn = authorized_resource

@@ -42,6 +42,7 @@ def _install():
 
     from . import (  # noqa: F401
         alarm_events,
+        balancer_types,
         cbor,
         certificates,
         cloudformation_types,
@@ -52,6 +53,7 @@ def _install():
         flow_logs,
         instances,
         invocations,
+        lambda_reports,
         load_balancers,
         log_insights,
         mailbox,
@@ -73,8 +75,8 @@ def _install():
     EC2.install(ec2._ACTION_MAP)
     ELB.install(alb._ACTION_MAP)
     for module in (vpcs, load_balancers, clock, mailbox, invocations, permissions, request_log, cloudtrail_events,
-                   cloudformation_types, alarm_events, certificates, cbor, metrics,
-                   log_insights):
+                   cloudformation_types, balancer_types, alarm_events, certificates, cbor, metrics, log_insights,
+                   lambda_reports):
         module.install()
 
 

@@ -6,7 +6,7 @@ from ministack.core.responses import get_region
 from ministack.services import alb, ec2
 
 from . import clock, vpcs
-from .load_balancers import load_balancers_of
+from .load_balancers import application_answer, load_balancers_of
 from .wire import ELB, ApiError
 
 _set_by_test: dict[tuple, dict] = {}  # (target group, target id, port or None) -> TargetHealth
@@ -176,7 +176,27 @@ def _current_health(group, target, zone, balancers):
         return _health("unused", "Target.NotInUse",
                        "Target is in an Availability Zone that is not enabled for the load balancer")
     return (_set_by_test.get((group, target["Id"], target["Port"])) or _set_by_test.get((group, target["Id"], None))
-            or _health("healthy"))
+            or (_application_health(group, target) if target["Id"] in alb._lbs else _health("healthy")))
+
+
+def _application_health(group, target):
+    """By the status with which the Application Load Balancer answers the health check.
+
+    A Network Load Balancer has one reason for every failure, and says nothing of the status.
+    https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetHealth.html
+    """
+    port = alb._tgs[group]["HealthCheckPort"]
+    status = application_answer(target["Id"], target["Port"] if port == "traffic-port" else int(port))
+    expected = (alb._tgs[group].get("Matcher") or {}).get("HttpCode", "200-399")
+    if status is not None and _is_expected(status, expected):
+        return _health("healthy")
+    return _health("unhealthy", "Target.FailedHealthChecks")
+
+
+def _is_expected(status, codes):
+    """Whether a matcher such as `200,202` or `200-399` has the status."""
+    bounds = [part.split("-") for part in codes.split(",")]
+    return any(int(part[0]) <= status <= int(part[-1]) for part in bounds)
 
 
 def _zone_of(group, target_id):

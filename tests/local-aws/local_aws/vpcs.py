@@ -80,6 +80,12 @@ def free_address(subnet_id, address):
 
 # VPCs
 
+def default_security_group(vpc_id):
+    """The id of the VPC's default security group."""
+    return next(group["GroupId"] for group in ec2._security_groups.values()
+                if group["VpcId"] == vpc_id and group["GroupName"] == "default")
+
+
 def _state(state="associated"):
     return {"State": state}
 

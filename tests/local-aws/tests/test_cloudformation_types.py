@@ -186,3 +186,33 @@ def test_a_replaced_service_moves_its_notification(aws, names, provider):
     assert notified() == [provider.service_id]
     deploy(aws, name, template(other.service_id), update=True)
     assert notified() == [other.service_id]
+
+
+def test_only_an_empty_bucket_is_deleted(aws, names):
+    name, client, s3 = names("bucket"), aws.client("cloudformation"), aws.client("s3")
+    bucket = deploy(aws, name, {"Bucket": {"Type": "AWS::S3::Bucket"}})["Bucket"]
+    s3.put_object(Bucket=bucket, Key="key", Body=b"content")
+    client.delete_stack(StackName=name)
+    eventually(lambda: client.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"] == "DELETE_FAILED")
+    s3.delete_object(Bucket=bucket, Key="key")
+    client.delete_stack(StackName=name)
+    eventually(lambda: bucket not in [each["Name"] for each in s3.list_buckets()["Buckets"]])
+
+
+def test_a_policy_can_limit_a_user_to_the_resources_of_a_stack_by_its_tag(aws, names, provider):
+    name, iam = names("tagged"), aws.client("iam")
+    client = aws.client("cloudformation")
+    client.create_stack(StackName=name, Tags=[{"Key": "owner", "Value": name}], TemplateBody=json.dumps({
+        "Resources": {"Service": service(provider.load_balancer)}}))
+    eventually(lambda: client.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"] == "CREATE_COMPLETE")
+    [own] = client.describe_stack_resources(StackName=name)["StackResources"]
+    iam.create_user(UserName=name)
+    iam.put_user_policy(UserName=name, PolicyName="own", PolicyDocument=json.dumps({
+        "Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Action": "ec2:ModifyVpcEndpointServiceConfiguration", "Resource": "*",
+            "Condition": {"StringEquals": {"aws:ResourceTag/owner": name}}}]}))
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    ec2 = aws.client("ec2", key["AccessKeyId"], key["SecretAccessKey"])
+    ec2.modify_vpc_endpoint_service_configuration(ServiceId=own["PhysicalResourceId"], AcceptanceRequired=False)
+    with pytest.raises(ec2.exceptions.ClientError, match="UnauthorizedOperation"):
+        ec2.modify_vpc_endpoint_service_configuration(ServiceId=provider.service_id, AcceptanceRequired=False)

@@ -331,13 +331,11 @@ def test_an_application_load_balancer_is_a_target(provider, names):
     application = provider.elb.create_load_balancer(
         Name=names("alb"), Type="application", Subnets=["subnet-00000001", "subnet-00000002"])[
             "LoadBalancers"][0]["LoadBalancerArn"]
-    web = provider.elb.create_target_group(Name=names("tg"), Protocol="HTTP", Port=80, VpcId=provider.vpc)[
-        "TargetGroups"][0]["TargetGroupArn"]
     group = new_group(provider, names, TargetType="alb", Port=80)
     by_group = {"TargetGroupArn": group, "Targets": [{"Id": application}]}
     assert error_code(provider.elb.register_targets, **by_group) == "InvalidTarget"  # no listener on that port yet
     provider.elb.create_listener(LoadBalancerArn=application, Protocol="HTTP", Port=80, DefaultActions=[
-        {"Type": "forward", "TargetGroupArn": web}])
+        {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "200"}}])
     provider.elb.register_targets(**by_group)
     provider.elb.create_listener(LoadBalancerArn=provider.load_balancer, Protocol="TCP", Port=80, DefaultActions=[
         {"Type": "forward", "TargetGroupArn": group}])

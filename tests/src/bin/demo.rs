@@ -1,14 +1,14 @@
 //! `make demo`: the story on a local AWS as it happens, and then everything the guard sent.
 
-use std::io::Write;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use flows::inbox;
 use flows::local_aws::top;
 use flows::mail::{self, Mail, Mailbox};
-use flows::story::{Chapter, Demo, MINUTE, Observer};
+use flows::story::Played;
+use flows::story::demo::{Demo, MINUTE};
+use flows::story::terminal::{Terminal, print_results};
 use flows::{COMPANY, DBT, REGION, UNTRUSTED};
 
 fn main() -> ExitCode {
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 }
 
 fn run(keep: bool) -> Result<bool> {
-    let mut terminal = Terminal { began: Instant::now() };
+    let mut terminal = Terminal::default();
     println!("privatelink-guard on a local AWS. Schedules run fast: a minute lasts {MINUTE} seconds.\n");
     let mut demo = Demo::set_up(&mut terminal)?;
     let chapters = demo.run(&mut terminal)?;
@@ -35,52 +35,14 @@ fn run(keep: bool) -> Result<bool> {
     print_mail(&delivered);
     let page = top().join("target/local-aws/inbox.html");
     std::fs::write(&page, inbox::page("What the guard sent", &inbox::published(&delivered)))?;
-    let as_expected = print_results(&chapters);
+    print_results(&chapters);
     println!("\nEvery message as a page, for the browser: {}", page.display());
     println!("The last check as a page: {}", top().join("target/local-aws/check.html").display());
     if keep {
         demo.aws.keep_running()?;
         print_commands(&demo);
     }
-    Ok(as_expected)
-}
-
-/// Prints the story as it happens.
-struct Terminal {
-    began: Instant,
-}
-
-impl Terminal {
-    fn line(&self, text: &str) {
-        println!("{:>6.1} s  {text}", self.began.elapsed().as_secs_f32());
-        let _ = std::io::stdout().flush();
-    }
-}
-
-impl Observer for Terminal {
-    fn step(&mut self, what: &str, commands: &[String]) {
-        self.line(what);
-        for command in commands {
-            println!("          $ {command}");
-        }
-    }
-
-    fn printed(&mut self, lines: &[&str]) {
-        for line in lines {
-            println!("          {line}");
-        }
-    }
-
-    fn sent(&mut self, mail: &Mail, after: Duration) {
-        self.line(&format!("the guard sent, after {:.1} s: {}", after.as_secs_f32(), mail.subject));
-    }
-
-    fn ended(&mut self, chapter: &Chapter) {
-        match &chapter.result {
-            Ok(()) => self.line(&format!("ok: {}: {}\n", chapter.title, chapter.expected)),
-            Err(error) => self.line(&format!("NOT OK: {}: {error:#}\n", chapter.title)),
-        }
-    }
+    Ok(chapters.iter().all(Played::is_ok))
 }
 
 fn print_mail(delivered: &[Mail]) {
@@ -93,24 +55,6 @@ fn print_mail(delivered: &[Mail]) {
             }
         }
     }
-}
-
-/// Prints how each chapter ended; whether all ended as expected.
-fn print_results(chapters: &[Chapter]) -> bool {
-    println!("{}\nWhat was expected, and what happened\n{}\n", "=".repeat(80), "=".repeat(80));
-    for chapter in chapters {
-        let (sign, happened) = match &chapter.result {
-            Ok(()) => ("ok    ", "as expected".to_owned()),
-            Err(error) => ("NOT OK", format!("{error:#}")),
-        };
-        println!(
-            "{sign}  {}\n        expected: {}\n        happened: {happened}, in {:.1} s",
-            chapter.title,
-            chapter.expected,
-            chapter.took.as_secs_f32()
-        );
-    }
-    chapters.iter().all(|chapter| chapter.result.is_ok())
 }
 
 fn print_commands(demo: &Demo) {

@@ -14,3 +14,4 @@ mod strict;
 mod targets;
 mod topics;
 mod trace;
+mod verify;

@@ -2,24 +2,26 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use flows::mail::{Mail, Mailbox};
-use flows::story::{Chapter, Demo, Observer};
+use flows::stage::Alert;
+use flows::story::demo::Demo;
+use flows::story::{Observer, Played};
 
 struct Silent;
 
 impl Observer for Silent {
     fn step(&mut self, _: &str, _: &[String]) {}
     fn printed(&mut self, _: &[&str]) {}
-    fn sent(&mut self, _: &Mail, _: Duration) {}
-    fn ended(&mut self, _: &Chapter) {}
+    fn sent(&mut self, _: &Alert, _: Duration) {}
+    fn ended(&mut self, _: &Played) {}
 }
 
 #[test]
 fn the_demo_ends_as_expected_with_one_email_for_each_change() -> Result<()> {
     let mut demo = Demo::set_up(&mut Silent)?;
     for chapter in demo.run(&mut Silent)? {
-        chapter.result.context(chapter.title)?;
+        chapter.into_result()?;
     }
     let delivered = Mailbox::from_the_start(&demo.aws).messages()?;
     // AWS sets the endpoint up in its own time: that the wait is over, and that dbt is connected, is one message or two.

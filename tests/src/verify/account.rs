@@ -1,0 +1,158 @@
+//! An account, reached with a profile of the AWS CLI.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::local_aws::{text, tool, top};
+
+/// An account and its caller.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// The AWS CLI's profile.
+    pub profile: String,
+    /// The Region.
+    pub region: String,
+    /// Twelve digits.
+    pub id: String,
+    /// The caller, as CloudTrail names it.
+    pub caller: String,
+    /// The address that the profile gives for AWS: a local AWS.
+    pub endpoint: Option<String>,
+}
+
+/// Credentials of the environment, which would win over a profile.
+const CREDENTIALS: [&str; 4] =
+    ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_PROFILE"];
+
+impl Account {
+    /// Asks AWS whose profile this is.
+    ///
+    /// # Errors
+    /// If the profile has no Region, or if AWS does not accept its credentials.
+    pub fn open(profile: &str, region: Option<&str>) -> Result<Self> {
+        let region = match region {
+            Some(region) => region.to_owned(),
+            None => setting(profile, "region").with_context(|| {
+                format!("the profile {profile} has no Region. Name one: make verify REGION=eu-central-1 PROFILE=…")
+            })?,
+        };
+        let endpoint = setting(profile, "endpoint_url");
+        let mut account =
+            Self { profile: profile.to_owned(), region, endpoint, id: String::new(), caller: String::new() };
+        let caller = account.aws(&["sts", "get-caller-identity"]).with_context(|| {
+            format!("AWS does not accept the profile {profile}; sign in first, for example: aws sso login --profile {profile}")
+        })?;
+        (account.id, account.caller) = (text(&caller, "/Account")?, text(&caller, "/Arn")?);
+        Ok(account)
+    }
+
+    /// Whether it is on this machine: then nothing that happens there proves anything about AWS.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        let local =
+            |endpoint: &String| endpoint.starts_with("http://127.0.0.1") || endpoint.starts_with("http://localhost");
+        self.endpoint.as_ref().is_some_and(local)
+    }
+
+    /// The partition: `aws`, `aws-cn`, …
+    #[must_use]
+    pub fn partition(&self) -> &str {
+        self.caller.split(':').nth(1).unwrap_or("aws")
+    }
+
+    /// Runs the AWS CLI and returns what it prints.
+    ///
+    /// # Errors
+    /// If the command fails, with what it printed.
+    pub fn aws(&self, arguments: &[&str]) -> Result<Value> {
+        let mut aws = self.command(&tool("aws", "aws"));
+        if let Some(endpoint) = &self.endpoint {
+            aws.args(["--endpoint-url", endpoint]);
+        }
+        let done =
+            aws.args(arguments).stdin(Stdio::null()).output().context("the AWS CLI does not start: make setup")?;
+        if !done.status.success() {
+            bail!("aws {}: {}", arguments.join(" "), String::from_utf8_lossy(&done.stderr).trim());
+        }
+        match done.stdout.trim_ascii() {
+            b"" => Ok(Value::Null),
+            printed => serde_json::from_slice(printed).context("the AWS CLI prints JSON"),
+        }
+    }
+
+    /// Runs a command line in a shell, with the pinned AWS CLI as `aws`, in a folder.
+    ///
+    /// # Errors
+    /// If the command line fails, with what it printed.
+    pub fn shell(&self, line: &str, folder: &Path) -> Result<()> {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let tools = tool("aws", "aws");
+        let tools = tools.parent().context("the tools have a folder")?;
+        let mut shell = self.command(Path::new("sh"));
+        shell.env("PATH", format!("{}:{path}", tools.display())).current_dir(folder).args(["-ec", line]);
+        let done = shell.stdin(Stdio::null()).output()?;
+        ensure!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr).trim());
+        Ok(())
+    }
+
+    /// Runs `infra/deploy.py`, which is what `make deploy` runs, with these settings besides those of the environment. It
+    /// writes to a log; `stop` ends it.
+    ///
+    /// # Errors
+    /// If it fails, with the end of what it printed.
+    pub fn deploy(&self, settings: &[(&str, String)], log: &Path, stop: impl Fn() -> bool) -> Result<()> {
+        let mut deploy = self.command(&tool("aws", "python"));
+        deploy.arg(top().join("infra/deploy.py")).current_dir(top()).stdin(Stdio::null());
+        deploy.envs(settings.iter().map(|(name, value)| (name, value)));
+        deploy.env("PROFILE", &self.profile).env("REGION", &self.region).env("YES", "1");
+        let output = File::create(log).with_context(|| format!("{} cannot be written", log.display()))?;
+        let mut child = deploy.stdout(output.try_clone()?).stderr(output).spawn()?;
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            if stop() {
+                child.kill()?;
+                child.wait()?;
+                return Err(crate::stage::Interrupted.into());
+            }
+            thread::sleep(Duration::from_millis(100));
+        };
+        let printed = std::fs::read_to_string(log)?;
+        let last: Vec<&str> = printed.lines().rev().take(15).collect();
+        ensure!(status.success(), "make deploy failed:\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        Ok(())
+    }
+
+    /// A program with this account's credentials. Ctrl-C does not reach it: what it does is ended or undone in order.
+    #[must_use]
+    pub fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        for name in CREDENTIALS {
+            command.env_remove(name);
+        }
+        command
+            .env("AWS_PROFILE", &self.profile)
+            .env("AWS_REGION", &self.region)
+            .env("AWS_DEFAULT_REGION", &self.region)
+            .env("AWS_DEFAULT_OUTPUT", "json")
+            .env("AWS_PAGER", "")
+            .process_group(0);
+        command
+    }
+}
+
+/// A setting of a profile.
+fn setting(profile: &str, name: &str) -> Option<String> {
+    let arguments = ["configure", "get", name, "--profile", profile];
+    let found = Command::new(tool("aws", "aws")).args(arguments).stdin(Stdio::null()).output().ok()?;
+    let value = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+    (found.status.success() && !value.is_empty()).then_some(value)
+}
