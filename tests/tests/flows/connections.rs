@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use flows::environment::{Environment, with_environment};
-use flows::local_aws::{LocalAws, concurrently, eventually};
+use flows::local_aws::{Caller, LocalAws, concurrently, eventually};
 use flows::mail::Mailbox;
 use flows::stack::Function::{ConnectionAcceptor, DriftWatcher};
-use flows::{DBT, KNOWN, UNTRUSTED, api_calls};
+use flows::{COMPANY, DBT, KNOWN, UNTRUSTED, api_calls};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -49,7 +49,8 @@ fn forged_notifications_and_concurrent_runs_accept_nobody_and_send_nothing_twice
         let dbt = postgres.dbt_connects(aws)?;
         mailbox.wait("[NOTICE]", &format!("dbt is connected through {dbt}"))?;
 
-        let (reads_before, handled_before) = (reads(aws)?, notifications_handled(aws)?);
+        let (reads_before, handled_before, unclaimed) =
+            (reads(aws)?, notifications_handled(aws)?, unclaimed_runs(aws)?);
         let began = Instant::now();
         send_forged_notifications(environment, &untrusted[0])?;
         concurrently(4, |_| environment.run(ConnectionAcceptor))?;
@@ -57,9 +58,11 @@ fn forged_notifications_and_concurrent_runs_accept_nobody_and_send_nothing_twice
             Ok((notifications_handled(aws)? >= handled_before + FORGED).then_some(()))
         })?;
         let seconds = usize::try_from(began.elapsed().as_secs())?;
-        let (reads, limit) = (reads(aws)? - reads_before, 4 + 2 * (seconds + 1));
+        // While the table is slow, as on a busy machine, runs go ahead without asking it for longer.
+        let unclaimed = unclaimed_runs(aws)? - unclaimed;
+        let (reads, limit) = (reads(aws)? - reads_before, 4 + unclaimed + 2 * (seconds + 1));
         ensure!(limit < 4 + FORGED, "too slow to be a test: {FORGED} notifications took {seconds} s");
-        ensure!(reads <= limit, "{reads} reads in {seconds} s, for 4 scheduled runs and two runs a second");
+        ensure!(reads <= limit, "{reads} reads in {seconds} s, for 4 + {unclaimed} runs and two runs a second");
 
         for endpoint in &untrusted {
             assert_eq!(postgres.state(aws, endpoint)?, "pendingAcceptance");
@@ -213,6 +216,14 @@ fn send_forged_notifications(environment: &Environment, endpoint: &str) -> Resul
 
 fn reads(aws: &LocalAws) -> Result<usize> {
     api_calls::count(aws, ConnectionAcceptor, "ec2:DescribeVpcEndpointConnections")
+}
+
+/// Runs that could not learn in time whether another one covered their event.
+fn unclaimed_runs(aws: &LocalAws) -> Result<usize> {
+    let group = "/privatelink-guard/guard/connection-acceptor";
+    let events = aws.aws(&Caller::root(COMPANY), &["logs", "filter-log-events", "--log-group-name", group])?;
+    let lines = events["events"].as_array().into_iter().flatten();
+    Ok(lines.filter(|line| line["message"].as_str().is_some_and(|line| line.contains("going ahead"))).count())
 }
 
 fn notifications_handled(aws: &LocalAws) -> Result<usize> {
