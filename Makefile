@@ -16,7 +16,7 @@ SAM := $(CURDIR)/.tools/sam/bin/sam
 PYTEST := .tools/aws/bin/python -m pytest --quiet -p no:cacheprovider -n 3 --dist loadfile
 FUNCTIONS := connection-acceptor health-watcher drift-watcher
 # The flags of everything that goes to AWS: no tables for unwinding, since a panic aborts; no path of this machine, so that
-# the same sources are meant to give the same bytes in every folder.
+# the same sources give the same bytes in every folder.
 LAMBDA_FLAGS := -C force-unwind-tables=no --remap-path-prefix=$(CURDIR)=/privatelink-guard \
 	--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
 # With the tools' own Python first: cargo-lambda finds zig in it.

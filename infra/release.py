@@ -10,7 +10,7 @@
     release.py check              before the build: is this a commit?
     release.py complete dist ARCHITECTURE [...]     after it
 
-The same commit is meant to give the same bytes: nothing here has a time, a random number or a path of the machine.
+The same commit gives the same bytes: nothing here has a time, a random number or a path of the machine.
 """
 import json
 import os
