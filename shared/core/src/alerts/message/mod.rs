@@ -450,7 +450,8 @@ mod tests {
         let long =
             Transition { check: "service.principals".to_owned(), right: Some(right.clone()), ..resolved.clone() };
         let two =
-            message_of(&Partition::Service(service(1)), Some("postgres"), &[&[long], &[resolved.clone()]]).subject;
+            message_of(&Partition::Service(service(1)), Some("postgres"), &[&[long], std::slice::from_ref(&resolved)])
+                .subject;
         assert_eq!(two, format!("[RESOLVED] postgres: {right} (+1 more)"), "what is right now is never cut");
         let long_name = "p".repeat(200);
         let cut = subject(&long_name, blocked());
