@@ -93,7 +93,7 @@ def provenance(folder, architectures):
 def complete(folder, *architectures):
     folder = pathlib.Path(folder)
     for architecture in architectures:
-        shutil.copyfile(ROOT / f"target/lambda/{COMMAND}-{architecture}", folder / f"{COMMAND}-{architecture}")
+        shutil.copy(ROOT / f"target/lambda/{COMMAND}-{architecture}", folder)  # with the permission to execute it
         bills_of_materials(folder, architecture)
     licences(folder)
     statement = json.dumps(provenance(folder, list(architectures)), indent=2)
