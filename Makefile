@@ -131,7 +131,7 @@ test: ## All tests: units, properties, the local AWS's, the templates', the page
 	@cargo test --workspace
 
 attack: local-build ## The long attacks: 20 seeds at each rate of faults, and more impostors; ATTACK_SEED=... begins elsewhere
-	@cargo test --workspace --test attack -- --ignored --nocapture
+	@cargo test --workspace --test attack -- --ignored
 
 fuzz: local-build ## The parsers of what comes from outside, FUZZ_CASES inputs each (default a million)
 	@FUZZ_CASES=$${FUZZ_CASES:-1000000} cargo test --workspace --test attack -- parsers

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use attack::faults::{Fault, Plan, Trouble};
-use attack::{Api, Aws, Call, End, FUNCTIONS, Instance, Published, Row, World, play, seeds};
+use attack::{Api, Aws, Call, End, FUNCTIONS, Instance, Published, Row, World, play, report, seeds};
 use guard_aws::testing::scheduled;
 use guard_core::testing::{DBT, UNTRUSTED};
 
@@ -139,7 +139,12 @@ fn check(seed: u64, percent: u64, apis: &[Api]) {
         assert_not_repeated(&[sent, sent_after].concat(), &world, &when);
         assert!(world.accepted.values().all(|times| *times == 1) && world.accepted.len() == 3, "{when}");
         assert_eq!(world.reject_calls, [], "{when}");
-        println!("{when}: {} calls, {} of {} runs left something undone", world.calls.len(), story.undone, story.runs);
+        report(&format!(
+            "{when}: {} calls, {} of {} runs left something undone",
+            world.calls.len(),
+            story.undone,
+            story.runs
+        ));
     });
 }
 
@@ -198,7 +203,7 @@ fn check_deadline(plan: &Plan) {
             let began = tokio::time::Instant::now();
             let end = Instance::new(name, &aws, VARIABLES).run(name, &scheduled()).await;
             let took = began.elapsed().as_secs();
-            println!("{name}: {took} s under {plan:?}");
+            report(&format!("{name}: {took} s under {plan:?}"));
             assert_ne!(end, End::OutOfTime, "{name} took {took} s under {plan:?}");
         }
     });

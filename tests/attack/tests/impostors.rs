@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use attack::{Aws, End, Instance, Row, World, play};
+use attack::{Aws, End, Instance, Row, World, play, report};
 use guard_aws::testing::{cloudtrail_event, notification, scheduled};
 use guard_core::testing::{DBT, UNTRUSTED, endpoint, service};
 use proptest::collection::vec;
@@ -257,7 +257,7 @@ fn attack_with(seed: u64, runs: u32) {
             Ok(())
         })
         .unwrap_or_else(|failure| panic!("ATTACK_SEED={seed}: {failure}"));
-    println!("ATTACK_SEED={seed}: {runs} runs, {} connections", impostors.get());
+    report(&format!("ATTACK_SEED={seed}: {runs} runs, {} connections", impostors.get()));
     assert!(impostors.get() > 20 * runs as usize);
 }
 

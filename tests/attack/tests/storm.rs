@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use attack::{Aws, End, Instance, Row, World};
+use attack::{Aws, End, Instance, Row, World, report};
 use guard_aws::testing::notification;
 use guard_core::testing::{DBT, UNTRUSTED, endpoint, service};
 use jiff::Timestamp;
@@ -60,7 +60,7 @@ fn in_a_storm_each_request_is_accepted_once_with_few_calls_and_one_message() {
     // A second delivery is taken for Lambda's retry and runs again: it may be one.
     let runs = 2 * seconds + NOTIFICATIONS / 10;
     let reads = world.count("DescribeVpcEndpointConnections");
-    println!("{seconds} s, {} calls, {reads} reads, {} messages", world.calls.len(), world.publishes);
+    report(&format!("{seconds} s, {} calls, {reads} reads, {} messages", world.calls.len(), world.publishes));
     assert!(reads <= runs + READS_PER_RUN, "{reads} reads");
     assert!(world.accept_calls.len() <= 2 * accepted.len(), "at most two runs decided before the first had accepted");
     assert_eq!(world.reject_calls, []);

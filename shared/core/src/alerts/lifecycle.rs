@@ -493,6 +493,7 @@ mod tests {
             ("bb(x)bb", ".F.r.", "gone and back: people believe that it never ended"),
             ("bb(g)bb", ".F.r.", "one passing result does not hide that a silence has ended"),
             ("bb(gg)bb", ".F...r", "over and firing again: people believe that it never ended"),
+            ("bb(gg)?bb", ".F....r", "also after an unknown result"),
             ("bb(ggbb)g", ".F.....", "one passing result"),
             ("(bb)gb", "...F", "one passing result in between, of two that it takes"),
             ("(ii)gi", "...F", "info too"),

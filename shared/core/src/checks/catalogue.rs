@@ -64,6 +64,15 @@ mod tests {
     }
 
     #[test]
+    fn every_check_is_in_one_group() {
+        let groups = [Group::Connections, Group::Health, Group::Settings, Group::Visibility];
+        let ids = |groups: &[Group]| checks_of(groups).iter().map(|check| check.id).collect::<BTreeSet<_>>();
+        assert_eq!(groups.iter().map(|group| ids(&[*group]).len()).sum::<usize>(), CATALOGUE.len());
+        assert_eq!(ids(&groups), CATALOGUE.iter().map(|check| check.id).collect());
+        assert_eq!(ids(&[Group::Visibility]), ["visibility.lost"].into());
+    }
+
+    #[test]
     fn every_row_is_complete() {
         for check in CATALOGUE {
             let texts = [check.fails_when, check.impact, check.fix_in_short];

@@ -74,8 +74,11 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    use crate::checks::{Severity, cross_zone, listener_port, notification, security_groups};
-    use crate::testing::{change, endpoint_service, finding, load_balancer, target_group, topology, with_context};
+    use crate::checks::{Severity, connection_untrusted, cross_zone, listener_port, notification, security_groups};
+    use crate::testing::{
+        DBT, UNTRUSTED, change, connection, endpoint, endpoint_service, finding, load_balancer, only_finding,
+        target_group, topology, with_context,
+    };
 
     /// Whether this call is recorded as the cause of a finding of `check` on the target group `pg`, with sg-1 in its
     /// evidence.
@@ -107,6 +110,24 @@ mod tests {
         assert!(cause(&notification::SPEC, "vpce-nfn-1"));
         assert!(!cause(&notification::SPEC, "vpce-nfn-2"), "another service's");
         assert!(!cause(&cross_zone::SPEC, "vpce-nfn-1"), "a check that does not depend on it");
+    }
+
+    #[test]
+    fn related_are_the_endpoints_of_the_account_and_what_was_in_place_only_where_a_deletion_names_it() {
+        let mut topology = topology(endpoint_service(), []);
+        let connections = [connection(1, Some(DBT), "available"), connection(2, Some(UNTRUSTED), "available")];
+        topology.connections = Some(Ok(connections.to_vec()));
+        let was_in_place = BTreeSet::from(["vpce-nfn-1".to_owned()]);
+        let related = |check: Check, resource: &str| {
+            let mut results = [CheckResult::new(check, resource, Status::fail(finding(Severity::Warning)))];
+            with_context(&topology, |context| {
+                add_related(&mut results, CheckContext { was_in_place: &was_in_place, ..context });
+            });
+            only_finding(results.to_vec()).related
+        };
+        assert_eq!(related(&connection_untrusted::SPEC, UNTRUSTED), [endpoint(2).to_string()]);
+        assert_eq!(related(&notification::SPEC, "vpce-svc-1"), ["vpce-nfn-1"]);
+        assert_eq!(related(&cross_zone::SPEC, "vpce-svc-1"), Vec::<String>::new());
     }
 
     #[test]

@@ -58,3 +58,16 @@ pub(crate) fn limited(mut lines: Vec<String>, max: usize) -> Vec<String> {
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_limited_and_the_rest_is_counted() {
+        let limited = |number: usize| limited(vec!["line".to_owned(); number], 2);
+        assert_eq!(limited(1), ["line"]);
+        assert_eq!(limited(2), ["line", "line"]);
+        assert_eq!(limited(4), ["line", "line", "and 2 more"]);
+    }
+}

@@ -77,3 +77,39 @@ impl Region {
         self.console.map(|domain| format!("https://{region}.{domain}/{console}/home?region={region}#{fragment}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_open_the_resource_in_the_regions_console() {
+        let region = Region::new("aws", "eu-central-1");
+        let arn = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:a/b".parse::<Arn>().unwrap();
+        let links = [
+            ("vpcconsole", "EndpointServices:search=vpce-svc-1", region.endpoint_service("vpce-svc-1")),
+            ("ec2", &format!("TargetGroup:targetGroupArn={arn}"), region.target_group(&arn)),
+            ("ec2", &format!("LoadBalancer:loadBalancerArn={arn}"), region.load_balancer(&arn)),
+            ("ec2", "SecurityGroup:groupId=sg-1", region.security_group("sg-1")),
+            ("vpcconsole", "NetworkAclDetails:networkAclId=acl-1", region.network_acl("acl-1")),
+            ("vpcconsole", "RouteTableDetails:RouteTableId=rtb-1", region.route_table("rtb-1")),
+        ];
+        for (console, fragment, link) in links {
+            let home = format!("https://eu-central-1.console.aws.amazon.com/{console}/home?region=eu-central-1");
+            assert_eq!(link, Some(format!("{home}#{fragment}")));
+        }
+    }
+
+    #[test]
+    fn each_partition_has_its_console_and_an_unknown_one_none() {
+        let link = |partition: &str| {
+            let region = Region::new(partition, "r-1");
+            assert_eq!((region.partition(), region.name()), (partition, "r-1"));
+            region.security_group("sg-1")
+        };
+        let starts = |partition: &str, start: &str| link(partition).is_some_and(|link| link.starts_with(start));
+        assert!(starts("aws-cn", "https://r-1.console.amazonaws.cn/"));
+        assert!(starts("aws-us-gov", "https://r-1.console.amazonaws-us-gov.com/"));
+        assert_eq!(link("aws-iso"), None);
+    }
+}
