@@ -178,7 +178,7 @@ fn a_connection_that_dbt_does_not_use_is_a_warning_if_traffic_is_expected() -> R
 }
 
 fn asks(account: &str) -> String {
-    format!("unknown AWS account {account} requests")
+    format!("untrusted account {account} requests")
 }
 
 /// dbt has a connection that works, so another one that does not is a warning.

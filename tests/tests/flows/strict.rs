@@ -71,7 +71,7 @@ impl Strict {
     fn revokes_the_untrusted_connection(&self) -> Result<()> {
         let endpoint = &self.untrusted[0];
         self.guarded.wait_for_state(&self.aws, endpoint, "rejected")?;
-        let words = format!("unknown AWS account {UNTRUSTED} is CONNECTED");
+        let words = format!("untrusted account {UNTRUSTED} is CONNECTED");
         self.mailbox().wait("[RESOLVED]", &words)?;
         Ok(())
     }

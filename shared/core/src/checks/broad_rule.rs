@@ -89,7 +89,7 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
     })
 }
 
-/// dbt's networks, the broad rules, and the commands that remove them.
+/// dbt's networks, the commands that remove the broad rules, and the rules: chat shows only the first lines.
 fn evidence(inbound: &InboundRules<'_>, broad: &[&SecurityGroupRule]) -> Vec<String> {
     let (dbt, region) = (&inbound.context.policy.dbt_cidrs, inbound.context.region);
     let networks = if dbt.is_empty() {
@@ -106,7 +106,7 @@ fn evidence(inbound: &InboundRules<'_>, broad: &[&SecurityGroupRule]) -> Vec<Str
         let removal = command.into_text().unwrap_or_else(|| format!("use the console for {group}"));
         format!("once dbt's networks are allowed, this removes the broad rules: {removal}")
     });
-    std::iter::once(networks).chain(limited(rules, MAX_RULES)).chain(revoke).collect()
+    std::iter::once(networks).chain(revoke).chain(limited(rules, MAX_RULES)).collect()
 }
 
 fn remedy(
@@ -137,13 +137,15 @@ fn remedy(
         if lost.is_empty() {
             (
                 "Other rules already allow dbt. The command lists what uses the security group. If only the load balancer does, \
-                 remove the broad rule. If targets use it too, first allow the load balancer in a rule of their own.",
+                 remove the broad rule with the command in the evidence. If targets use it too, first allow the load \
+                 balancer in a rule of their own.",
                 show_users,
             )
         } else {
             (
                 "The command allows dbt's networks, and lists what uses the security group. If only the load balancer does, \
-                 remove the broad rule. If targets use it too, first allow the load balancer in a rule of their own.",
+                 remove the broad rule with the command in the evidence. If targets use it too, first allow the load \
+                 balancer in a rule of their own.",
                 authorize(&first.group, &lost, region).then(show_users),
             )
         }
@@ -220,8 +222,9 @@ mod tests {
             steps[0].contains("authorize") && steps[0].contains("10.1.4.0/24") && !steps[0].contains("10.1.2.0/24")
         );
         assert!(steps[1].contains("Values=sg-1,sg-2") && !command.contains("revoke"), "{command}");
-        let last = finding.evidence.last().unwrap();
-        assert!(last.ends_with("--group-id sg-2 --security-group-rule-ids sgr-sg-2"), "{last}");
+        let removes: Vec<&String> = finding.evidence[1..3].iter().collect();
+        assert!(removes[0].contains("--group-id sg-1 --security-group-rule-ids"), "{removes:?}");
+        assert!(removes[1].ends_with("--group-id sg-2 --security-group-rule-ids sgr-sg-2"), "{removes:?}");
     }
 
     #[test]

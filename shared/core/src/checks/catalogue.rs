@@ -70,6 +70,8 @@ mod tests {
         assert_eq!(groups.iter().map(|group| ids(&[*group]).len()).sum::<usize>(), CATALOGUE.len());
         assert_eq!(ids(&groups), CATALOGUE.iter().map(|check| check.id).collect());
         assert_eq!(ids(&[Group::Visibility]), ["visibility.lost"].into());
+        assert_eq!(groups.map(Group::as_str), ["connections", "health", "settings", "visibility"]);
+        assert_eq!(format!("{:?}", super::super::visibility_lost::SPEC), "visibility.lost");
     }
 
     #[test]

@@ -71,7 +71,7 @@ fn judge(owner: Option<&AccountId>, connections: &[&Connection], context: CheckC
     let connected = with(&[Verdict::UntrustedConnected, Verdict::UnnamedConnected]);
     let unknown = with(&[Verdict::UnknownState]);
     let who =
-        owner.map_or("an account that EC2 does not name".to_owned(), |owner| format!("unknown AWS account {owner}"));
+        owner.map_or("an account that EC2 does not name".to_owned(), |owner| format!("untrusted account {owner}"));
     let (severity, summary, impact) = if !connected.is_empty() {
         (
             Severity::Critical,
@@ -159,6 +159,11 @@ fn action(owner: Option<&AccountId>, open: &[&Connection], context: CheckContext
              endpoint is not dbt's before you reject it yourself."
                 .to_owned()
         }
+        (false, None, _) => {
+            "EC2 does not name the account, so the guard changes nothing. Ask dbt Support whether this endpoint is dbt's. If it \
+             is not, reject it."
+                .to_owned()
+        }
         (false, ..) => {
             "First make sure that the account is not dbt's: rejecting cuts its connections. If it is dbt's, add it to the \
              stack's DbtPrincipals; if it is another consumer of yours, to KnownAccounts. Otherwise reject it, and remove it \
@@ -189,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_fails_in_each_state() {
-        let account = "unknown AWS account 999999999999";
+        let account = "untrusted account 999999999999";
         let unnamed = "an account that EC2 does not name";
         let warning = |text: String| Some((Severity::Warning, text));
         let critical = |text: String| Some((Severity::Critical, text));
@@ -218,7 +223,7 @@ mod tests {
         connections.push(connection(31, Some(UNTRUSTED), "available"));
         connections.push(connection(32, None, "pendingAcceptance"));
         let unnamed = "an account that EC2 does not name requests a connection";
-        let named = "unknown AWS account 999999999999 is CONNECTED";
+        let named = "untrusted account 999999999999 is CONNECTED";
         let expected = [
             (UNNAMED.to_owned(), Severity::Warning, unnamed.to_owned(), 1),
             (UNTRUSTED.to_owned(), Severity::Critical, named.to_owned(), 21),
@@ -247,8 +252,9 @@ mod tests {
 
     #[test]
     fn what_the_guard_says_it_does_is_what_it_does() {
-        let action = |owner, refused: &BTreeMap<String, String>| {
-            let policy = settings(&[("UNTRUSTED_REQUESTS", "reject")]).policy;
+        let none = BTreeMap::new();
+        let action_with = |requests, owner, refused: &BTreeMap<String, String>| {
+            let policy = settings(&[("UNTRUSTED_REQUESTS", requests)]).policy;
             let connections = Some(Ok(vec![connection(1, owner, "available")]));
             let topology = Topology { connections, ..Topology::default() };
             let history = History::default();
@@ -257,10 +263,14 @@ mod tests {
             });
             only_finding(results).remedy.action
         };
+        let action = |owner, refused| action_with("reject", owner, refused);
         let refused = BTreeMap::from([(endpoint(1).to_string(), "Odd: not now".to_owned())]);
-        assert!(action(Some(UNTRUSTED), &BTreeMap::new()).starts_with("Nothing: the guard is rejecting it"));
+        assert!(action(Some(UNTRUSTED), &none).starts_with("Nothing: the guard is rejecting it"));
         assert!(action(Some(UNTRUSTED), &refused).starts_with("AWS refused to reject it: Odd: not now."));
-        assert!(action(None, &BTreeMap::new()).contains("leaves this one alone"));
+        assert!(action(None, &none).contains("leaves this one alone"));
+        let unnamed = action_with("alert", None, &none);
+        assert!(unnamed.starts_with("EC2 does not name the account, so the guard changes nothing."), "{unnamed}");
+        assert!(action_with("alert", Some(UNTRUSTED), &none).contains("add it to the stack's DbtPrincipals"));
     }
 
     #[test]

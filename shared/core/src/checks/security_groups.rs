@@ -67,10 +67,11 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
         summary: blocked_summary(&blocked, context.policy.dbt_cidrs.len()),
         impact: "dbt cannot connect from the blocked networks: its connections time out before they reach a listener."
             .to_owned(),
-        evidence: evidence(inbound).into_iter().chain(enforcement_off(inbound)).collect(),
+        // First, as chat shows only the first lines.
+        evidence: enforcement_off(inbound).into_iter().chain(evidence(inbound)).collect(),
         remedy: Remedy::new(
             "Allow dbt's networks. If they have changed, ask dbt Support, and correct the stack's DbtCidrs. Or switch enforcement \
-             off, as dbt's guide offers: the last line of the evidence has that command.",
+             off, as dbt's guide offers: the first line of the evidence has that command.",
             Some(authorize(group, &blocked, context.region)),
             context.region.security_group(group),
         ),

@@ -166,13 +166,16 @@ fn evidence(
 }
 
 fn remedy(group: &TargetGroup, missing: &[IpAddr], outdated: &[IpAddr], context: CheckContext<'_>) -> Remedy {
-    let (action, command) = match missing.is_empty() {
-        false => (
+    let (action, command) = match (missing.is_empty(), outdated.is_empty()) {
+        (false, true) => {
+            ("Register the address. The load balancer takes some minutes to use it.", register(group, missing, context))
+        }
+        (false, false) => (
             "Register the address. The load balancer takes some minutes to use it; then deregister the old one: the evidence has \
              the command.",
             register(group, missing, context),
         ),
-        true => (
+        (true, _) => (
             "Deregister the addresses that the name no longer has, unless they are meant to be there.",
             deregister(group, outdated, context),
         ),
@@ -246,6 +249,9 @@ mod tests {
         assert!(finding.remedy.command.unwrap().ends_with("--targets Id=10.0.0.2,Port=5432"));
         let old = finding.evidence.last().unwrap();
         assert!(old.ends_with("--targets Id=10.0.0.1,Port=5432") && old.contains("deregister-targets"), "{old}");
+        assert!(finding.remedy.action.contains("the evidence has the command"), "{}", finding.remedy.action);
+        let added = failure(status(vec![target(1, "healthy")], hostname(Ok(vec!["10.0.0.1", "10.0.0.2"])))).unwrap();
+        assert!(!added.remedy.action.contains("evidence"), "nothing is outdated: {}", added.remedy.action);
         let healthy = failure(status(vec![target(1, "healthy"), target(2, "healthy")], hostname(Ok(vec!["10.0.0.2"]))));
         assert_eq!(healthy.unwrap().remedy.command, None, "a healthy target is not taken out");
     }

@@ -3,8 +3,8 @@
 use jiff::SignedDuration;
 
 use super::{
-    DBT, UNTRUSTED, at, call_error, change, connection, endpoint_service, load_balancer, only_finding, origin, policy,
-    region, service, target_group, topology, with_policy,
+    DBT, UNTRUSTED, at, call_error, change, connection, endpoint, endpoint_service, load_balancer, only_finding,
+    origin, policy, region, service, target_group, topology, with_policy,
 };
 use crate::alerts::connection as known_connection;
 use crate::alerts::message::{Caution, Envelope, Message};
@@ -63,6 +63,7 @@ fn alert(kind: Kind, check: &str, finding: Finding) -> Transition {
     let resource = match check {
         "load-balancer.cross-zone" => target_group("pg").arn.to_string(),
         "connection.untrusted" => UNTRUSTED.to_owned(),
+        "connection" => endpoint(1).to_string(),
         _ => service(1).to_string(),
     };
     let incident = format!("{}-1773475200", service(1));
@@ -72,7 +73,9 @@ fn alert(kind: Kind, check: &str, finding: Finding) -> Transition {
 fn render(partition: &Partition, transitions: &[Transition], caution: Option<Caution<'_>>) -> Message {
     let origin = origin();
     let name = partition.service().map(|_| "postgres");
-    let envelope = Envelope { partition, name, origin: &origin, function: "drift-watcher", caution };
+    let about_connections = transitions.iter().any(|transition| transition.check.starts_with("connection"));
+    let function = if about_connections { "connection-acceptor" } else { "drift-watcher" };
+    let envelope = Envelope { partition, name, origin: &origin, function, caution };
     let outboxes: Vec<&[Transition]> = transitions.chunks(1).collect();
     Message::new(envelope, &outboxes)
 }
@@ -85,7 +88,8 @@ fn of_guard() -> Message {
     let call = "ec2:DescribeSecurityGroupRules";
     let calls: Calls = [(call, Some(call_error(call)))].into();
     let finding = only_finding(visibility_lost::of_calls(&calls));
-    let lost = Transition { resource: call.to_owned(), ..alert(Kind::Firing, "visibility.lost", finding) };
+    let firing = alert(Kind::Firing, "visibility.lost", finding);
+    let lost = Transition { resource: call.to_owned(), incident: "guard-1773475200".to_owned(), ..firing };
     render(&Partition::Guard, &[lost], None)
 }
 
