@@ -132,8 +132,10 @@ fn remedy(
     } else {
         // What dbt would lose without the broad rules.
         let pairs = ports.iter().flat_map(|port| dbt.iter().map(move |cidr| (*cidr, *port)));
-        let lost: Vec<(IpNet, u16)> =
-            pairs.filter(|(cidr, port)| inbound.covers(narrow, cidr, *port) != Ok(true)).collect();
+        let covered = |rules, (cidr, port): &(IpNet, u16)| inbound.covers(rules, cidr, *port);
+        let lost: Vec<(IpNet, u16)> = pairs
+            .filter(|pair| covered(&inbound.rules, pair) != Ok(false) && covered(narrow, pair) != Ok(true))
+            .collect();
         if lost.is_empty() {
             (
                 "Other rules already allow dbt. The command lists what uses the security group. If only the load balancer does, \

@@ -27,7 +27,7 @@ pub(super) struct InboundRules<'a> {
     /// Its security groups.
     pub(super) groups: &'a [String],
     pub(super) rules: Vec<&'a SecurityGroupRule>,
-    /// The listener ports that serve dbt; only the expected ones, if `LISTENER_PORTS` names any.
+    /// The expected ports; every port that serves dbt, if `LISTENER_PORTS` names none.
     pub(super) ports: BTreeSet<u16>,
     network: &'a Network,
 }
@@ -60,13 +60,13 @@ impl<'a> InboundRules<'a> {
         let groups = &description.security_groups;
         let expected = context.policy.listener_ports.for_service(context.service);
         let listeners = load_balancer.listeners.as_ref().map_err(ToString::to_string)?;
-        let serving = listeners.iter().filter(|listener| listener.serves()).map(|listener| listener.port);
+        let serving = || listeners.iter().filter(|listener| listener.serves()).map(|listener| listener.port).collect();
         Ok(Self {
             context,
             load_balancer,
             groups,
             rules: rules.iter().filter(|rule| !rule.egress && groups.contains(&rule.group)).collect(),
-            ports: serving.filter(|port| expected.is_empty() || expected.contains(port)).collect(),
+            ports: if expected.is_empty() { serving() } else { expected.iter().copied().collect() },
             network,
         })
     }

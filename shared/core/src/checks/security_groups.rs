@@ -2,7 +2,8 @@
 //!
 //! The rules of all its groups together must cover each of dbt's networks on each expected port, or on every listener's
 //! port if none are expected. A prefix list that cannot be read makes the result unknown only if it would decide. If dbt's
-//! networks are not configured, the result is info; but a port that no rule allows at all is critical even then.
+//! networks are not configured, the result is info; but a port that no rule allows at all is critical even then. Without a
+//! port to judge, the result is unknown: a listener that is gone fixes no rule.
 
 use std::collections::BTreeSet;
 
@@ -50,15 +51,19 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
     }
     let pairs: Vec<(IpNet, u16)> =
         ports.iter().flat_map(|port| context.policy.dbt_cidrs.iter().map(move |cidr| (*cidr, *port))).collect();
-    let mut blocked = Vec::new();
+    let (mut blocked, mut unread) = (Vec::new(), None);
     for (cidr, port) in &pairs {
         match inbound.covers(rules, cidr, *port) {
             Ok(true) => {}
             Ok(false) => blocked.push((*cidr, *port)),
-            Err(why) => return Status::Unknown(why),
+            Err(why) => unread = Some(why),
         }
     }
     if blocked.is_empty() {
+        let no_port = || format!("no listener of {} serves dbt", inbound.load_balancer.name());
+        if let Some(why) = unread.or_else(|| pairs.is_empty().then(no_port)) {
+            return Status::Unknown(why);
+        }
         return Status::pass(format!("security groups allow dbt on {}", named(ports)));
     }
     let group = first_group(inbound);
@@ -295,6 +300,25 @@ pub(super) mod tests {
         no_rules.network.as_mut().unwrap().rules = Err(call_error("ec2:DescribeSecurityGroupRules"));
         assert!(matches!(status(&no_rules, DBT_CIDR), Status::Unknown(_)));
         assert!(matches!(status(&Topology { network: None, ..no_rules }, DBT_CIDR), Status::Unknown(_)));
+    }
+
+    #[test]
+    fn a_port_that_is_surely_blocked_fails_whatever_another_port_depends_on() {
+        let mut topology = guarded(vec![rule("pl-unread", PG)]);
+        let listeners = topology.load_balancers.values_mut().next().unwrap().listeners.as_mut().unwrap();
+        listeners.push(listener("TCP", 6432, &target_group("pg")));
+        let finding = failure(status(&topology, DBT_CIDR)).expect("no rule opens port 6432");
+        assert_eq!(finding.summary, "security group blocks dbt on port 6432");
+    }
+
+    #[test]
+    fn without_a_listener_only_expected_ports_can_be_judged() {
+        let mut topology = guarded(vec![]);
+        topology.load_balancers.values_mut().next().unwrap().listeners = Ok(vec![]);
+        assert!(matches!(status(&topology, DBT_CIDR), Status::Unknown(_)), "nothing was fixed");
+        let policy = settings(&[("DBT_CIDRS", DBT_CIDR), ("LISTENER_PORTS", "5432")]).policy;
+        let finding = failure(with_policy(&topology, &policy, evaluate).remove(0).status).expect("it is blocked");
+        assert_eq!(finding.parts, ["10.1.2.0/24 on port 5432"]);
     }
 
     #[test]
