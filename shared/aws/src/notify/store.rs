@@ -18,14 +18,11 @@ use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use guard_core::alerts::record::{Item, Items, Key, Partition, Record, Version};
 use guard_core::snapshot::CallError;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::errors::call_error;
-
-/// How long what is over stays in the table: longer than EC2 lists a deleted connection.
-const KEEP_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// The partition of the endpoint services that each function watched when it last started.
 const WATCHED: &str = "watched";
@@ -85,8 +82,8 @@ impl Store {
         now: Timestamp,
     ) -> Result<Write, CallError> {
         let mut put = self.conditional_put(&partition.to_string(), &key.to_string(), record, expected)?;
-        if record.is_over() {
-            put = put.item("expires", AttributeValue::N((now + KEEP_FOR).as_second().to_string()));
+        if let Some(expires) = record.expires(now) {
+            put = put.item("expires", AttributeValue::N(expires.as_second().to_string()));
         }
         Ok(if written(put.send().await)? { Write::Won(next(expected)) } else { Write::Lost })
     }

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use super::lifecycle::Phase;
-use super::record::{Item, Items, KnownConnection};
+use super::record::{Item, Items, Key, KnownConnection};
 use super::run::Run;
 use super::traffic;
 use crate::checks::{Finding, History, RecordedState, Remedy, Severity, reject_command};
@@ -86,7 +86,14 @@ fn others(connections: &[Connection], service: &ServiceId, endpoint: &EndpointId
 pub fn history(items: &Items) -> History {
     let mut history = History { traffic: traffic::recorded(items).cloned(), ..History::default() };
     for (key, Item { record, .. }) in items {
-        let Some(record) = record else { continue };
+        let Some(record) = record else {
+            // What cannot be read may be dbt's: it is not revoked, and its loss is not called the time before dbt came.
+            if let (Key::CONNECTION, Ok(endpoint)) = (key.subject.as_str(), key.resource.parse()) {
+                history.had_connection = true;
+                history.established.insert(endpoint);
+            }
+            continue;
+        };
         if let (Some(known), Ok(endpoint)) = (record.connection(), key.resource.parse::<EndpointId>()) {
             let recorded = RecordedState { state: known.state.clone(), since: known.since };
             history.states.insert(endpoint.clone(), recorded);
@@ -189,7 +196,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::alerts::record::{Key, Record, State, Version};
+    use crate::alerts::record::{Record, State, Version};
     use crate::checks::Region;
     use crate::config::Policy;
     use crate::testing::{DBT, UNTRUSTED, at, connection, endpoint, region, service, settings};
@@ -284,10 +291,10 @@ mod tests {
         let pending = [connection(1, Some(DBT), "pending")];
         let (first, _) = advance_at(at(8, 0), None, &pending).unwrap();
         let (known, _) = advance_at(at(8, 9), Some(&first), &pending).unwrap();
+        let key = || Key::new("connection-acceptor", Key::CONNECTION, endpoint(1).as_str());
         let history_of = |known: KnownConnection| {
-            let key = Key::new("connection-acceptor", Key::CONNECTION, endpoint(1).as_str());
             let record = Some(Record::new(State::Connection(known), at(8, 9)));
-            history(&Items::from([(key, Item { record, version: Version::At(1) })]))
+            history(&Items::from([(key(), Item { record, version: Version::At(1) })]))
         };
         let history = history_of(known.clone());
         assert_eq!(history.since(&pending[0]), Some(at(8, 0)));
@@ -296,5 +303,8 @@ mod tests {
         let history = history_of(KnownConnection { established: true, ..known });
         assert!(history.had_connection);
         assert_eq!(history.established, BTreeSet::from([endpoint(1)]));
+        let unreadable = super::history(&Items::from([(key(), Item { record: None, version: Version::At(1) })]));
+        assert!(unreadable.had_connection);
+        assert_eq!(unreadable.established, BTreeSet::from([endpoint(1)]), "it may be dbt's");
     }
 }

@@ -14,7 +14,8 @@ use crate::checks::{Check, Finding, Severity, Status};
 use crate::config::Policy;
 
 /// After an alert fired, the same alert of severity warning or info fires silently for this long, if its check says that
-/// others can make it fire and resolve at will ([`crate::checks::Spec::can_be_provoked`]).
+/// others can make it fire and resolve at will ([`crate::checks::Spec::can_be_provoked`]). If it still fires then, people
+/// hear of it.
 const PROVOKED_SILENCE: SignedDuration = SignedDuration::from_hours(24);
 
 /// The stored state of one alert.
@@ -250,7 +251,8 @@ fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: M
     if has_news(&next, thresholds) {
         return fire(next, moment);
     }
-    if next.notified.is_none() && next.finding.severity == Severity::Critical {
+    // It was held back: it is critical now, or a day has passed, or a silence is over.
+    if next.notified.is_none() && !provoked_recently(&next, thresholds, moment.now) {
         return fire(next, moment);
     }
     remember_milder(&mut next, is_retry, thresholds);
@@ -564,6 +566,12 @@ mod tests {
         assert_eq!(heard("bgbbBg", provoked, 10), "FR..FR", "it gets worse");
         assert_eq!(heard("bgbgbg", provoked, 24 * 60), "FRFRFR", "a day later it is news");
         assert_eq!(heard("bgb", provoked, 12 * 60), "FRF", "exactly a day later too");
+        assert_eq!(
+            heard("bgbbbb", provoked, 10 * 60),
+            "FR.F..",
+            "what still fires a day later is news, without reminders too"
+        );
+        assert_eq!(heard("bg(bb)bbb", provoked, 5 * 60), "FR..F..", "a silence that ends says what fires");
         let reminded = Thresholds { remind_every: Some(Duration::from_hours(2)), ..provoked };
         assert_eq!(heard("bgbbbbg", reminded, 60), "FR..F.R", "a reminder is due, and people hear that it fires");
     }

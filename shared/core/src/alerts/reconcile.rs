@@ -24,6 +24,9 @@ use crate::trigger::Change;
 /// An alert that begins within this time after another one of the same partition fired joins its incident.
 const INCIDENT_WINDOW: SignedDuration = SignedDuration::from_hours(1);
 
+/// An alert about a call that no run has made for this long is closed: nothing needs the call any more.
+const CALL_NOT_MADE: SignedDuration = SignedDuration::from_hours(24);
+
 /// What one run found out about one partition.
 #[derive(Debug, Clone)]
 pub struct Report<'a> {
@@ -84,6 +87,12 @@ impl Round {
 }
 
 impl Round {
+    /// Whether it says something of the resource: the result of a call says nothing of the calls that were not made.
+    fn judges(&self, check: Check, resource: &str) -> bool {
+        let is_about = |result: &CheckResult| result.check == check && result.resource == resource;
+        !matches!(check.absence, Absence::NotCalled) || self.results.iter().any(is_about)
+    }
+
     /// What the run's calls say about the guard itself, from reads that began at `observed_at`.
     #[must_use]
     pub fn of_calls(calls: &Calls, observed_at: Timestamp) -> Self {
@@ -247,7 +256,11 @@ impl Run<'_> {
             if record.as_ref().is_some_and(|record| record.observed_at >= round.observed_at) {
                 continue;
             }
-            let absent = absent(check, &key.resource);
+            let last_result = record.as_ref().map_or(round.observed_at, |record| record.observed_at);
+            if !round.judges(check, &key.resource) && round.observed_at.duration_since(last_result) < CALL_NOT_MADE {
+                continue;
+            }
+            let absent = absent(check, &key.resource, self.policy);
             let signal = signal(round, check, (&key.resource, absent.as_deref()), report.partition, self.policy);
             let alert = record.as_ref().and_then(Record::alert);
             let over = alert.is_none_or(Alert::is_over);
@@ -424,16 +437,15 @@ fn signal<'a>(
     match (unlisted, check.absence, absent) {
         (Some(why), ..) => Signal::Unknown(why),
         (None, Absence::Passing(_), Some(right)) => Signal::Passing(right),
-        (None, Absence::Unknown, _) => Signal::Unknown("this run did not make the call"),
         (None, ..) => Signal::Gone,
     }
 }
 
 /// What is right if the resource has no result any more, for checks that then pass.
-fn absent(check: Check, resource: &str) -> Option<String> {
+fn absent(check: Check, resource: &str, policy: &Policy) -> Option<String> {
     match check.absence {
-        Absence::Passing(right) => Some(right(resource)),
-        Absence::Gone | Absence::Unknown => None,
+        Absence::Passing(right) => Some(right(resource, policy)),
+        Absence::Gone | Absence::NotCalled => None,
     }
 }
 

@@ -16,6 +16,13 @@ use crate::snapshot::{Path, Traffic};
 /// How long one run has the sending of a record's outbox to itself. Longer than a function may run.
 pub const LEASE: SignedDuration = SignedDuration::from_secs(120);
 
+/// How long what is over stays in the table: longer than EC2 lists a deleted connection.
+const KEEP_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// How long the guard remembers that an endpoint of dbt's was connected: without one, dbt's next loss would look like the
+/// time before dbt's first request.
+const KEEP_ESTABLISHED_FOR: SignedDuration = SignedDuration::from_hours(400 * 24);
+
 /// Transitions that an outbox keeps while they cannot be sent. Beyond that it drops and counts the ones in the middle.
 const MAX_OUTBOX: usize = 12;
 
@@ -283,16 +290,61 @@ impl Record {
         self.lease_until = None;
     }
 
-    /// Whether nothing more is expected of it, so that it may expire.
+    /// When it may expire, if it is written now and nothing more is expected of it.
     #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.outbox.is_empty()
-            && match &self.state {
-                State::Alert(alert) => alert.is_over(),
-                State::Connection(connection) => connection.gone,
-                // Written once, when it is announced, and it ends within the time that the table keeps what is over.
-                State::Silence(silence) => silence.announced.is_some(),
-                State::Heartbeat(_) | State::Inventory(_) | State::Traffic(_) | State::Path(_) => false,
+    pub fn expires(&self, now: Timestamp) -> Option<Timestamp> {
+        let (is_over, keep_for) = match &self.state {
+            State::Alert(alert) => (alert.is_over(), KEEP_FOR),
+            State::Connection(connection) if connection.is_dbt && connection.established => {
+                (connection.gone, KEEP_ESTABLISHED_FOR)
             }
+            State::Connection(connection) => (connection.gone, KEEP_FOR),
+            // Written once, when it is announced, and it ends within the time that the table keeps what is over.
+            State::Silence(silence) => (silence.announced.is_some(), KEEP_FOR),
+            State::Heartbeat(_) | State::Inventory(_) | State::Traffic(_) | State::Path(_) => (false, KEEP_FOR),
+        };
+        (is_over && self.outbox.is_empty()).then(|| now + keep_for)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alerts::transition::Kind;
+    use crate::checks::Severity;
+    use crate::testing::{at, finding};
+
+    #[test]
+    fn what_is_over_expires_and_a_lost_connection_of_dbts_only_after_more_than_a_year() {
+        let days = |state: State| {
+            let expires = Record::new(state, at(8, 0)).expires(at(8, 0));
+            expires.map(|expires| expires.duration_since(at(8, 0)).as_hours() / 24)
+        };
+        let connection = |is_dbt, established, gone| {
+            let (owner, state) = ("111122223333".to_owned(), "deleted".to_owned());
+            State::Connection(KnownConnection { owner, is_dbt, state, since: at(7, 0), established, gone })
+        };
+        assert_eq!(days(connection(true, true, false)), None);
+        assert_eq!(days(connection(true, true, true)), Some(400));
+        assert_eq!(days(connection(true, false, true)), Some(7), "a request that came to nothing");
+        assert_eq!(days(connection(false, true, true)), Some(7), "a known account's");
+        assert_eq!(days(State::Heartbeat("run".to_owned())), None);
+    }
+
+    #[test]
+    fn what_is_not_sent_yet_does_not_expire() {
+        let gone = KnownConnection {
+            owner: "111122223333".to_owned(),
+            is_dbt: true,
+            state: "gone".to_owned(),
+            since: at(7, 0),
+            established: false,
+            gone: true,
+        };
+        let mut record = Record::new(State::Connection(gone), at(8, 0));
+        record.push(Transition::new(Kind::Notice, ("connection", "vpce-1"), "", finding(Severity::Info), at(8, 0)));
+        assert_eq!(record.expires(at(8, 0)), None);
+        record.acknowledge(1);
+        assert!(record.expires(at(8, 0)).is_some());
     }
 }

@@ -39,10 +39,13 @@ fn judge(connections: &[Connection], context: CheckContext<'_>) -> Status {
         on_service.filter(|connection| Owner::new(connection, context.policy) == Owner::Dbt).collect();
     let with =
         |wanted: &[Verdict]| of_dbt.iter().find(|connection| wanted.contains(&decide(connection, context.policy)));
+    // A request counts if it is accepted: not in a dry run, and not if AWS refused that in this run.
+    let is_accepted =
+        |request: &&&Connection| !context.policy.dry_run && !context.refused.contains_key(request.endpoint.as_str());
     // The one that works counts before one that is being set up.
     let working = with(&[Verdict::Established])
         .or_else(|| with(&[Verdict::Establishing]))
-        .or_else(|| with(&[Verdict::Accept]).filter(|_| !context.policy.dry_run));
+        .or_else(|| with(&[Verdict::Accept]).filter(is_accepted));
     if let Some(Connection { endpoint, state, .. }) = working {
         return Status::pass(format!("dbt has an endpoint: {endpoint} is {state}"));
     }
@@ -189,6 +192,20 @@ mod tests {
         let history = History { had_connection: true, ..History::default() };
         let status = with_policy(&topology, &policy, |context| {
             only_status(evaluate(CheckContext { history: Some(&history), ..context }))
+        });
+        assert!(matches!(status, Status::Unknown(_)), "{status:?}");
+    }
+
+    #[test]
+    fn a_request_that_aws_refuses_to_accept_does_not_end_the_alert() {
+        let topology = Topology {
+            connections: Some(Ok(vec![connection(1, Some(DBT), "pendingAcceptance")])),
+            ..Topology::default()
+        };
+        let history = History { had_connection: true, ..History::default() };
+        let refused = [(endpoint(1).to_string(), "UnauthorizedOperation: denied".to_owned())].into();
+        let status = with_context(&topology, |context| {
+            only_status(evaluate(CheckContext { history: Some(&history), refused: &refused, ..context }))
         });
         assert!(matches!(status, Status::Unknown(_)), "{status:?}");
     }

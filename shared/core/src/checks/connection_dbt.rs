@@ -168,7 +168,7 @@ fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: Chec
     }
     let why = match context.refused.get(endpoint.as_str()) {
         // Another run, or a person, was faster, and EC2's list lags behind.
-        Some(why) if why.contains("State") && !stuck => {
+        Some(why) if is_about_its_state(why) && !stuck => {
             return Status::Unknown(format!("{endpoint} is no longer in the state that EC2 lists: {why}"));
         }
         Some(why) => why.clone(),
@@ -186,6 +186,12 @@ fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: Chec
     let mut finding = finding(connection, context, problem);
     finding.evidence.insert(0, why);
     Status::fail(finding)
+}
+
+/// Whether AWS refused a call because of the state that the endpoint is in, by the error's code: the message of another
+/// error may have the word in a role's name.
+fn is_about_its_state(why: &str) -> bool {
+    why.split_once(':').is_some_and(|(code, _)| code.contains("State"))
 }
 
 fn finding(connection: &Connection, context: CheckContext<'_>, problem: Problem) -> Finding {
@@ -304,6 +310,13 @@ mod tests {
         let refused = BTreeMap::from([(endpoint(1).to_string(), "InvalidState: not pending".to_owned())]);
         assert_eq!(failure("pendingAcceptance", &policy(), &refused, None), None);
         assert!(failure("pendingAcceptance", &policy(), &refused, Some(at(8, 44))).is_some(), "but not for ever");
+    }
+
+    #[test]
+    fn a_denied_acceptance_is_a_failure_whatever_the_role_is_called() {
+        let denied = "UnauthorizedOperation: arn:aws:sts::111122223333:assumed-role/StateGuard is not authorized";
+        let refused = BTreeMap::from([(endpoint(1).to_string(), denied.to_owned())]);
+        assert!(failure("pendingAcceptance", &policy(), &refused, None).is_some());
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! `connection.untrusted`: does an account that is not dbt's ask to connect, or is it connected?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::connection_details::{describe_command, endpoints, evidence, reject_command};
 use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
-use crate::config::UntrustedRequests;
+use crate::config::{Policy, UntrustedRequests};
 use crate::connections::{Owner, Verdict, decide};
 use crate::ids::{AccountId, EndpointId};
 use crate::snapshot::{Connection, known};
@@ -24,7 +24,7 @@ pub const SPEC: Spec = Spec {
     fix_in_short: "`reject-vpc-endpoint-connections`, then allow only dbt's principals",
     can_flap: false,
     can_be_provoked: true,
-    absence: Absence::Passing(no_endpoint),
+    absence: Absence::Passing(over),
     is_watched: ALWAYS,
     cloudtrail_events: &["AcceptVpcEndpointConnections", "ModifyVpcEndpointServicePermissions"],
     group: Group::Connections,
@@ -34,11 +34,17 @@ pub const SPEC: Spec = Spec {
 /// The resource of connections whose owner EC2 does not name.
 const UNNAMED: &str = "unnamed account";
 
-/// What is right once an account has no endpoint that EC2 lists.
-fn no_endpoint(account: &str) -> String {
-    match account {
-        UNNAMED => "no endpoint of an unnamed account is left".to_owned(),
-        account => format!("AWS account {account} has no endpoint here"),
+/// What is right once an account has no endpoint that is untrusted: EC2 lists none, or somebody trusts the account now.
+fn over(account: &str, policy: &Policy) -> String {
+    let listed_in = |accounts: &BTreeSet<AccountId>| accounts.iter().any(|listed| listed.as_str() == account);
+    if account == UNNAMED {
+        "no endpoint of an unnamed account is left".to_owned()
+    } else if listed_in(&policy.dbt_accounts) {
+        format!("DbtPrincipals names account {account} now")
+    } else if listed_in(&policy.known_accounts) {
+        format!("KnownAccounts names account {account} now")
+    } else {
+        format!("AWS account {account} has no endpoint here")
     }
 }
 

@@ -47,10 +47,10 @@ pub type Check = &'static Spec;
 pub enum Absence {
     /// The resource is gone, or no longer behind the endpoint service.
     Gone,
-    /// What was wrong is over: an account without endpoints is not connected. Says so of the resource.
-    Passing(fn(&str) -> String),
-    /// Nothing: the call was not made in this run.
-    Unknown,
+    /// What was wrong is over: an account without endpoints is not connected. Says so of the resource, under this policy.
+    Passing(fn(&str, &Policy) -> String),
+    /// Nothing: the call was not made in this run. If no run makes it for a day, nothing needs it any more.
+    NotCalled,
 }
 
 /// For checks that every policy wants.

@@ -15,7 +15,7 @@ pub(super) const SPEC: Spec = Spec {
     fix_in_short: "allow the function's role to make the call again",
     can_flap: true,
     can_be_provoked: false,
-    absence: Absence::Unknown,
+    absence: Absence::NotCalled,
     is_watched: ALWAYS,
     cloudtrail_events: &[],
     group: Group::Visibility,

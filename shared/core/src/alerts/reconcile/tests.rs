@@ -168,7 +168,56 @@ fn absence_means_what_the_check_says() {
     };
     let right = "AWS account 999999999999 has no endpoint here".to_owned();
     assert_eq!(fire(check("connection.untrusted"), "999999999999"), [(Kind::Resolved, Some(right))]);
+    let right = "no endpoint of an unnamed account is left".to_owned();
+    assert_eq!(fire(check("connection.untrusted"), "unnamed account"), [(Kind::Resolved, Some(right))]);
     assert_eq!(fire(check("visibility.lost"), "ec2:DescribeSubnets"), [], "the run did not make the call");
+}
+
+#[test]
+fn an_account_that_is_trusted_now_is_not_said_to_be_gone() {
+    let now = |variable: (&str, &str)| {
+        let check = check("connection.untrusted");
+        let mut stage = Stage::new(&[]);
+        stage.report(8, vec![round(8, check, &[("999999999999", fails(Severity::Critical))])]);
+        stage.policy = settings(&[variable]).policy;
+        let updates = stage.report(9, vec![round(9, check, &[])]);
+        sent(&updates)[0].2.map(ToOwned::to_owned)
+    };
+    assert_eq!(
+        now(("KNOWN_ACCOUNTS", "999999999999")).as_deref(),
+        Some("KnownAccounts names account 999999999999 now")
+    );
+    let dbts = ("DBT_PRINCIPALS", "arn:aws:iam::999999999999:root");
+    assert_eq!(now(dbts).as_deref(), Some("DbtPrincipals names account 999999999999 now"));
+}
+
+/// A call that later runs do not make, as of a prefix list that no rule names any more.
+#[test]
+fn an_alert_about_a_call_is_closed_after_a_day_without_the_call() {
+    let call = check("visibility.lost");
+    let mut stage = Stage::new(&[("ALERT_AFTER", "2")]);
+    let failing = |stage: &mut Stage, hour| {
+        let updates = stage.report(hour, vec![round(hour, call, &[("ec2:DescribeSubnets", fails(Severity::Warning))])]);
+        sent(&updates).into_iter().map(|(kind, ..)| kind).collect::<Vec<_>>()
+    };
+    let without = |stage: &mut Stage, hours: i64| {
+        let (id, region) = (format!("later-{hours}"), region());
+        let now = at(8, 0) + SignedDuration::from_hours(hours);
+        let round = Round { observed_at: now, checks: vec![call], results: vec![] };
+        let run = Run { id: &id, function: FUNCTION, policy: &stage.policy, region: &region, now };
+        run.updates(&Report::new(&on(), vec![round]), &stage.items)
+    };
+    assert_eq!(failing(&mut stage, 7), []);
+    assert_eq!(failing(&mut stage, 8), [Kind::Firing]);
+    assert_eq!(without(&mut stage, 1), [], "the next run may make it again");
+    assert_eq!(without(&mut stage, 23), []);
+    let updates = without(&mut stage, 24);
+    assert_eq!(sent(&updates), [(Kind::Notice, format!("closed (resource gone): {SUMMARY}").as_str(), None)]);
+
+    let mut stage = Stage::new(&[("ALERT_AFTER", "2")]);
+    assert_eq!(failing(&mut stage, 8), []);
+    let [update] = &without(&mut stage, 24)[..] else { panic!("it is over, unheard") };
+    assert!(update.record.alert().unwrap().is_over() && !update.leased, "{update:?}");
 }
 
 #[test]
