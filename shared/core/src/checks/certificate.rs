@@ -52,14 +52,32 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     load_balancers.into_iter().filter_map(result).collect()
 }
 
-/// The status of the TLS listener that needs attention first; none without such a listener.
+/// The status of the certificate that needs attention first, with the others that fail as further parts; none without a
+/// TLS listener.
 fn worst(load_balancer: &LoadBalancer, context: CheckContext<'_>) -> Option<Status> {
     let listeners = match &load_balancer.listeners {
         Ok(listeners) => listeners,
         Err(error) => return Some(Status::Unknown(error.to_string())),
     };
     let serving = listeners.iter().filter(|listener| listener.serves() && listener.certificate.is_some());
-    serving.flat_map(|listener| judge(load_balancer, listener, context)).min_by_key(rank)
+    let mut statuses: Vec<Status> = serving.flat_map(|listener| judge(load_balancer, listener, context)).collect();
+    statuses.sort_by_key(rank);
+    statuses.into_iter().reduce(with_further_part)
+}
+
+/// The first status; if both fail, with the second as a part, so that people hear when another certificate begins to fail.
+fn with_further_part(first: Status, second: Status) -> Status {
+    match (first, second) {
+        (Status::Fail(mut first), Status::Fail(second)) => {
+            let is_new = second.parts.iter().any(|part| !first.parts.contains(part));
+            if is_new {
+                first.evidence.push(format!("also: {}", second.summary));
+                first.parts.extend(second.parts);
+            }
+            Status::Fail(first)
+        }
+        (first, _) => first,
+    }
 }
 
 /// What counts first.
@@ -142,7 +160,7 @@ fn expiry(certificate: &Certificate, arn: &str, place: &str, listener: &Listener
             None,
         ),
         cause: None,
-        parts: Vec::new(),
+        parts: vec![format!("{place} {arn}")],
         related: Vec::new(),
     })
 }
@@ -172,7 +190,7 @@ fn uncovered(name: &str, names: &[String], place: &str, listener: &Listener, con
             None,
         ),
         cause: None,
-        parts: vec![format!("name {name}")],
+        parts: vec![format!("{place} without {name}")],
         related: Vec::new(),
     })
 }
@@ -256,6 +274,38 @@ mod tests {
     }
 
     #[test]
+    fn it_says_which_certificate_it_is_and_how_to_renew_it() {
+        let finding = |imported| {
+            let expired = Certificate { imported, ..certificate("ISSUED", -1) };
+            failure(status_of(ARN, Some(expired), None)).unwrap()
+        };
+        assert_eq!(finding(true).evidence[0], format!("default certificate of the listener: {ARN}"));
+        assert!(finding(true).remedy.action.starts_with("It was imported, so ACM does not renew it."));
+        assert!(finding(false).remedy.action.starts_with("ACM renews it if it can validate its names"));
+    }
+
+    #[test]
+    fn each_certificate_that_fails_is_a_part_and_is_named() {
+        let hours = [("a", 20 * 24), ("b", 24), ("c", 10 * 24)];
+        let read = hours.map(|(id, hours)| (format!("{ARN}{id}"), Ok(certificate("ISSUED", hours))));
+        let finding = |listeners: &[(u16, &str)]| {
+            let listeners: Vec<(u16, String)> =
+                listeners.iter().map(|(port, id)| (*port, format!("{ARN}{id}"))).collect();
+            let listeners: Vec<(u16, &str)> = listeners.iter().map(|(port, arn)| (*port, arn.as_str())).collect();
+            let topology =
+                Topology { certificates: read.clone().into(), ..topology(endpoint_service(), [tls(&listeners)]) };
+            failure(with_context(&topology, |context| only_status(evaluate(context)))).unwrap()
+        };
+        let one = finding(&[(443, "a")]);
+        let all = finding(&[(443, "a"), (8443, "b"), (9443, "c")]);
+        assert_eq!((all.severity, &*all.summary), (Severity::Critical, "certificate of pg:8443 expires in 24 hours"));
+        let parts = [("8443", "b"), ("443", "a"), ("9443", "c")].map(|(port, id)| format!("pg:{port} {ARN}{id}"));
+        assert_eq!((&one.parts[..], &all.parts[..]), (&parts[1..2], &parts[..]), "another one is news");
+        assert_eq!(all.evidence[3], "also: certificate of pg:443 expires in 20 days");
+        assert_eq!(all.evidence.len(), 5);
+    }
+
+    #[test]
     fn the_worst_listener_counts_and_the_result_stands_for_the_load_balancer() {
         let read = [("a", 9000), ("b", 24)].map(|(id, hours)| (format!("{ARN}{id}"), Ok(certificate("ISSUED", hours))));
         let balancer = tls(&[(443, &format!("{ARN}a")), (8443, &format!("{ARN}b")), (9443, &format!("{ARN}c"))]);
@@ -304,7 +354,9 @@ mod tests {
         assert!(matches!(several(&[other(9000), FINE]), Status::Pass(_)));
         assert!(matches!(several(&[other(-1), FINE]), Status::Pass(_)), "dbt never sees the one that has expired");
         let expires = several(&[other(9000), FINE, ("*.example.org", "ISSUED", 48)]);
-        assert_eq!(summary(expires).as_deref(), Some("certificate of pg:443 expires in 2 days"), "both cover it");
+        let finding = failure(expires).unwrap();
+        assert_eq!(finding.summary, "certificate of pg:443 expires in 2 days", "both cover it");
+        assert_eq!(finding.evidence[0], format!("certificate of the listener for the names below: {ARN}2"));
         let uncovered = several(&[other(9000), other(8000)]);
         assert_eq!(summary(uncovered).as_deref(), Some("none of 2 certificates of pg:443 covers pg.example.org"));
     }

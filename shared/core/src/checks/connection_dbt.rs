@@ -232,7 +232,9 @@ mod tests {
     use crate::checks::{History, RecordedState};
     use crate::config::Policy;
     use crate::snapshot::{Topology, Traffic};
-    use crate::testing::{DBT, UNTRUSTED, at, call_error, connection, endpoint, policy, settings, with_policy};
+    use crate::testing::{
+        DBT, UNTRUSTED, at, call_error, connection, endpoint, only_finding, policy, settings, with_policy,
+    };
     use jiff::SignedDuration;
 
     /// The severity and summary of what fails for a connection of dbt's in `state`, evaluated at nine.
@@ -286,6 +288,17 @@ mod tests {
         for (state, expected) in table {
             assert_eq!(in_state(state, None), expected, "{state}");
         }
+    }
+
+    #[test]
+    fn only_what_was_rejected_can_be_accepted_again() {
+        let command = |state: &str| {
+            let connections = Some(Ok(vec![connection(1, Some(DBT), state)]));
+            let topology = Topology { connections, ..Topology::default() };
+            only_finding(with_policy(&topology, &policy(), evaluate)).remedy.command.unwrap()
+        };
+        assert!(command("rejected").starts_with("aws ec2 accept-vpc-endpoint-connections"));
+        assert!(command("failed").starts_with("aws ec2 describe-vpc-endpoint-connections"));
     }
 
     #[test]

@@ -56,7 +56,8 @@ fn judge(service: &ServiceId, dns: &PrivateDns, context: CheckContext<'_>) -> St
             context.region.endpoint_service(service.as_str()),
         ),
         cause: None,
-        parts: vec![state.clone()],
+        // Another name that is not verified is news.
+        parts: vec![format!("{name}: {state}")],
         related: Vec::new(),
     })
 }
@@ -88,6 +89,7 @@ mod tests {
         for state in ["pendingVerification", "failed", "new"] {
             let finding = failure(status(Some(state))).expect(state);
             assert_eq!(finding.evidence[1], "TXT record for the verification: _abc = vpce:xyz");
+            assert_eq!(finding.parts, [format!("pg.example.com: {state}")]);
         }
     }
 }

@@ -131,7 +131,8 @@ fn judge(group: &TargetGroup, targets: &[Target], context: CheckContext<'_>) -> 
             context.region.target_group(&group.arn),
         ),
         cause: None,
-        parts: Vec::new(),
+        // Both are critical, and need different things: people hear when the one becomes the other.
+        parts: targets.is_empty().then(|| "no target is registered".to_owned()).into_iter().collect(),
         related: Vec::new(),
     })
 }
@@ -248,6 +249,9 @@ mod tests {
         assert_eq!(outcome(&["healthy", "unhealthy", "unhealthy.draining"]), warning("2 of 3 targets unhealthy"));
         assert_eq!(outcome(&["unhealthy"]), critical("0 of 1 target healthy"));
         assert_eq!(outcome(&[]), critical("no target is registered"));
+        let parts = |targets: &[Target]| failure(status(targets)).unwrap().parts;
+        assert_eq!(parts(&[target(1, "unhealthy")]), Vec::<String>::new());
+        assert_eq!(parts(&[]), ["no target is registered"], "as critical as before, and still news");
     }
 
     #[test]
