@@ -49,11 +49,16 @@ struct Aws {
     subjects: Vec<String>,
     messages: Vec<String>,
     table: Table,
+    /// Whether DynamoDB fails to read it.
+    table_reads_fail: bool,
 }
 
 impl Aws {
     fn answer(&mut self, request: Request) -> (u16, String) {
         let form = match request {
+            Request::Json(action, _) if self.table_reads_fail && action == "Query" => {
+                return (400, r#"{"__type":"com.amazon.coral.service#AccessDeniedException"}"#.to_owned());
+            }
             Request::Json(action, body) => return self.table.answer(&action, &body),
             Request::Query(form) => form,
         };
@@ -261,6 +266,15 @@ async fn untrusted_accounts_are_rejected_when_configured_and_dbt_is_not() {
     assert_eq!(result, Ok(()));
     assert_eq!(ids(&aws.rejected), [endpoint(2).to_string()], "EC2 does not name the owner of the other one");
     assert_eq!(ids(&aws.accepted), [endpoint(4).to_string()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_its_record_a_connection_is_no_news() {
+    let reads = [vec![vec![row(1, Some(DBT), "available"), row(2, Some(UNTRUSTED), "available")]]].into();
+    let (result, aws) = run(Aws { reads, table_reads_fail: true, ..Aws::default() }, &[], &scheduled()).await;
+    assert!(result.is_err());
+    let [subject] = &aws.subjects[..] else { panic!("{:?}", aws.subjects) };
+    assert!(subject.contains("untrusted account 999999999999 is CONNECTED") && !subject.contains("more"), "{subject}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -108,8 +108,9 @@ impl DriftWatcher {
         let unknown_checks = metrics::unknown_checks(&findings);
         let notified = self.notifier.notify(invocation, findings, async || run.first.0.names()).await;
         errors.append(notified.errors);
-        let [critical, warning] = metrics::firing_alerts(&notified.firing);
-        metrics::write(&[unknown_checks, critical, warning], began);
+        let mut metrics = metrics::firing_alerts(&notified.firing);
+        metrics.push(unknown_checks);
+        metrics::write(&metrics, began);
         errors.extend(run.outcome.failed);
         errors.extend(run.calls.into_values().flatten());
         errors.into_result()

@@ -9,7 +9,7 @@ use guard_core::snapshot::{Health, Topology};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::notify::Findings;
+use crate::notify::{Findings, Firing};
 
 /// A metric's name and value.
 pub type Metric = (&'static str, usize);
@@ -57,16 +57,30 @@ pub fn targets<'a>(reads: impl IntoIterator<Item = &'a Topology>) -> [Metric; 2]
     [("HealthyTargets", healthy), ("UnhealthyTargets", unhealthy)]
 }
 
-/// `FiringCriticalAlerts` and `FiringWarningAlerts`: the function's own alerts that fire after a run.
+/// `FiringCriticalAlerts` and `FiringWarningAlerts`: the function's own alerts that fire after a run. While the table
+/// cannot be read, a zero would be a guess that closes a pager's incident, and is left out.
 #[must_use]
-pub fn firing_alerts(firing: &[Severity]) -> [Metric; 2] {
-    let number = |wanted| firing.iter().filter(|severity| **severity == wanted).count();
-    [("FiringCriticalAlerts", number(Severity::Critical)), ("FiringWarningAlerts", number(Severity::Warning))]
+pub fn firing_alerts(firing: &Firing) -> Vec<Metric> {
+    let number = |wanted| firing.severities.iter().filter(|severity| **severity == wanted).count();
+    let metrics =
+        [("FiringCriticalAlerts", number(Severity::Critical)), ("FiringWarningAlerts", number(Severity::Warning))];
+    metrics.into_iter().filter(|(_, number)| firing.is_complete || *number > 0).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_of_firing_alerts_that_is_not_known_is_not_zero() {
+        let metrics = |severities: &[Severity], is_complete| {
+            firing_alerts(&Firing { severities: severities.to_vec(), is_complete })
+        };
+        let critical = [Severity::Critical, Severity::Info, Severity::Critical];
+        assert_eq!(metrics(&critical, true), [("FiringCriticalAlerts", 2), ("FiringWarningAlerts", 0)]);
+        assert_eq!(metrics(&critical, false), [("FiringCriticalAlerts", 2)], "at least two");
+        assert_eq!(metrics(&[], false), []);
+    }
 
     #[test]
     fn a_line_is_what_cloudwatch_reads() {

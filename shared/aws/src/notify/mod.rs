@@ -90,10 +90,25 @@ pub struct Findings<'a> {
 /// What [`Notifier::notify`] did.
 #[derive(Debug, Default)]
 pub struct Notified {
-    /// The severities of the function's alerts that fire now.
-    pub firing: Vec<Severity>,
+    /// The function's alerts that fire now.
+    pub firing: Firing,
     /// What failed.
     pub errors: RunErrors,
+}
+
+/// The alerts that fire, as far as a run knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Firing {
+    /// Their severities.
+    pub severities: Vec<Severity>,
+    /// Whether those are all: the stored ones are unknown if the table cannot be read.
+    pub is_complete: bool,
+}
+
+impl Default for Firing {
+    fn default() -> Self {
+        Self { severities: Vec::new(), is_complete: true }
+    }
 }
 
 /// What a run has to send about one partition.
@@ -106,8 +121,8 @@ pub(crate) struct Outbox {
     unrecorded: Vec<(Key, Sent, Vec<Transition>)>,
     /// Why the table failed: what is sent may be sent again.
     error: Option<CallError>,
-    /// The severities of the function's alerts that fire now.
-    firing: Vec<Severity>,
+    /// The function's alerts that fire now.
+    firing: Firing,
 }
 
 /// A record as it was written.
@@ -125,7 +140,7 @@ impl Outbox {
             entries: Vec::new(),
             unrecorded: Vec::new(),
             error: None,
-            firing: Vec::new(),
+            firing: Firing::default(),
         }
     }
 
@@ -232,7 +247,10 @@ impl Notifier {
             self.reconcile(id, origin, &report, state, Timestamp::now()).await
         })
         .await;
-        let firing = outboxes.iter().flat_map(|outbox| outbox.firing.iter().copied()).collect();
+        let firing = Firing {
+            severities: outboxes.iter().flat_map(|outbox| outbox.firing.severities.iter().copied()).collect(),
+            is_complete: outboxes.iter().all(|outbox| outbox.firing.is_complete),
+        };
         let names = if outboxes.iter().all(Outbox::is_empty) { BTreeMap::new() } else { names().await };
         Notified { firing, errors: self.publish_all(outboxes, &names, origin).await }
     }
@@ -321,14 +339,17 @@ impl Notifier {
                 // Without the table nothing gets beyond pending: what fails counts as firing.
                 let failing = updates.iter().filter_map(|update| update.record.alert());
                 let failing = failing.filter(|alert| alert.phase != Phase::Resolved);
-                outbox.firing = failing.map(|alert| alert.finding.severity).collect();
-                outbox.unrecorded = updates.iter().filter_map(|update| self.not_recently_sent(update, now)).collect();
+                outbox.firing.severities = failing.map(|alert| alert.finding.severity).collect();
+                outbox.firing.is_complete = false;
+                // Without its record, every connection looks new; what is new is sent once the table answers again.
+                let news = updates.iter().filter(|update| update.key.subject != Key::CONNECTION);
+                outbox.unrecorded = news.filter_map(|update| self.not_recently_sent(update, now)).collect();
                 outbox.error = Some(error);
                 return outbox;
             }
         };
         let mut updates = run.updates(report, &items);
-        outbox.firing = self.firing_after(items.clone(), &updates);
+        outbox.firing.severities = self.firing_after(items.clone(), &updates);
         for _ in 0..MAX_TRIES {
             let lost = self.write(report.partition, updates, &mut outbox, now).await;
             if lost.is_empty() {

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{LoadedState, Notifier, Outbox};
+use super::{Firing, LoadedState, Notifier, Outbox};
 use crate::testing::{Request, Table, config, published};
 
 /// The table and the topic, and what they refuse at present.
@@ -464,6 +464,21 @@ fn without_reading_the_table_alerts_are_sent_once_an_hour() {
     assert_eq!(stage.heard().len(), 2, "and again after an hour");
     block_on(stage.run('g', Fate::Fine, false, at(9, 2), &mut Model::default()));
     assert_eq!(stage.heard().len(), 2, "what is over is not sent");
+}
+
+#[test]
+fn without_reading_the_table_it_is_not_known_that_nothing_fires() {
+    let mut stage = Stage::new();
+    play_minutes(&mut stage, "bb", 0);
+    let firing = |stage: &mut Stage, found, minute| {
+        block_on(async {
+            let state = stage.load().await;
+            stage.reconcile(&[Read { found, began: at(8, minute) }], state, at(8, minute)).await.firing
+        })
+    };
+    assert_eq!(firing(&mut stage, '?', 2), Firing { severities: vec![Severity::Warning], is_complete: true });
+    stage.set(|world| world.table_reads_fail = true);
+    assert_eq!(firing(&mut stage, '?', 3), Firing { severities: vec![], is_complete: false });
 }
 
 #[test]
