@@ -502,6 +502,8 @@ mod tests {
             "arn:aws:sts::123456789012:assumed-role/r/s",
             "arn:aws:iam::123456789012:role/",
             "arn:aws:s3:::bucket",
+            "arn:aws:s3::123456789012:root",
+            "arn:aws:iam:eu-central-1:123456789012:root",
             "dbt",
         ] {
             assert!(problems(&[("DBT_PRINCIPALS", principal)]).contains("DBT_PRINCIPALS"), "{principal}");
@@ -553,6 +555,43 @@ mod tests {
           DRIFT_SCHEDULE: 'cron(0 * * * ? *)' is not a rate; expected rate(15 minutes) or rate(1 hour)
           RUNBOOK_URL: 'javascript:x' is not a valid address; expected an address that begins with https://
         ");
+    }
+
+    #[test]
+    fn values_at_their_limits() {
+        let accepts = |name: &str, value: &str| read(&[(name, value)]).is_ok();
+        for (name, valid, invalid) in [
+            ("STATE_TABLE", "a_b", "ab"),
+            ("STATE_TABLE", "guard-state.2", "guard state"),
+            ("STATE_TABLE", &"x".repeat(255), &"x".repeat(256)),
+            ("RUNBOOK_URL", "https://x", "https://"),
+            ("RUNBOOK_URL", "https://wiki.example.com/checks.md?v=1", "https://wiki.example.com/a b"),
+            ("RUNBOOK_URL", "https://x/y", "http://x/y"),
+            ("ALERT_TOPIC_ARN", "arn:aws:sns:eu-central-1:111122223333:a", "arn:aws:sns::111122223333:a"),
+            ("ALERT_TOPIC_ARN", "arn:aws:sns:eu-central-1:111122223333:a", "arn:aws:sns:eu-central-1:1111:a"),
+            ("ALERT_TOPIC_ARN", "arn:aws:sns:eu-central-1:111122223333:a", "arn:aws:sqs:eu-central-1:111122223333:a"),
+            ("ALERT_AFTER", "1000", "1001"),
+            ("REMIND_EVERY_HOURS", "8760", "8761"),
+            ("EXPECT_TRAFFIC_EVERY", "168", "169"),
+            ("DRIFT_SCHEDULE", "rate(1440 minutes)", "rate(1441 minutes)"),
+            ("DRIFT_SCHEDULE", "rate(24 hours)", "rate(25 hours)"),
+            ("DRIFT_SCHEDULE", "rate(1 hour)", "rate(0 hours)"),
+        ] {
+            assert!(accepts(name, valid), "{name}={valid}");
+            assert!(!accepts(name, invalid), "{name}={invalid}");
+        }
+    }
+
+    #[test]
+    fn values_are_taken_as_they_are_written() {
+        let with = |name: &str, value: &str| read(&[(name, value)]).unwrap();
+        assert_eq!(with("STATE_TABLE", "guard-2").state_table, "guard-2");
+        assert_eq!(with("RUNBOOK_URL", "https://x/y").runbook_url.as_deref(), Some("https://x/y"));
+        assert_eq!(with("REMIND_EVERY_HOURS", "0").policy.remind_every, None);
+        assert_eq!(with("REMIND_EVERY_HOURS", "7").policy.remind_every, Some(Duration::from_hours(7)));
+        assert_eq!(with("EXPECT_TRAFFIC_EVERY", "0").policy.expect_traffic_every, None);
+        let max_age = |schedule: &str| with("DRIFT_SCHEDULE", schedule).path_max_age().as_mins();
+        assert_eq!(["rate(1 minute)", "rate(15 minutes)", "rate(2 hours)"].map(max_age), [2, 30, 240]);
     }
 
     #[test]

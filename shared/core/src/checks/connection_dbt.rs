@@ -233,7 +233,7 @@ mod tests {
     use crate::config::Policy;
     use crate::snapshot::{Topology, Traffic};
     use crate::testing::{
-        DBT, UNTRUSTED, at, call_error, connection, endpoint, only_finding, policy, settings, with_policy,
+        DBT, UNTRUSTED, at, call_error, connection, endpoint, only_finding, policy, service, settings, with_policy,
     };
     use jiff::SignedDuration;
 
@@ -349,6 +349,13 @@ mod tests {
         assert_eq!(severities("available"), [Severity::Warning]);
         assert_eq!(severities("pending"), [Severity::Critical], "it does not work yet");
         assert_eq!(severities("rejected"), [Severity::Critical, Severity::Critical]);
+        let elsewhere = Connection { service: service(2), ..connection(2, Some(DBT), "available") };
+        let topology = Topology {
+            connections: Some(Ok(vec![connection(1, Some(DBT), "rejected"), elsewhere])),
+            ..Topology::default()
+        };
+        let finding = only_finding(with_policy(&topology, &policy(), evaluate));
+        assert_eq!(finding.severity, Severity::Critical, "it works on another service");
     }
 
     #[test]
