@@ -139,7 +139,7 @@ fuzz: local-build ## The parsers of what comes from outside, FUZZ_CASES inputs e
 soak: $(AWS_TOOLS) local-build ## A thousand warm runs of each function: memory and open files must not grow
 	@.tools/aws/bin/python benches/soak.py $(OPTIONS)
 
-mutants: $(TEST_TOOLS) ## Change guard-core in a thousand ways and see that a test fails: hours; OPTIONS="--file ..." selects
+mutants: $(TEST_TOOLS) ## Change guard-core in about 1,600 ways and see that a test fails: hours; OPTIONS="--file ..." selects
 	@# That a property fails is enough; the smallest counterexample is of no interest.
 	@PROPTEST_MAX_SHRINK_ITERS=0 PATH=$(CURDIR)/.tools/cargo-tests/bin:$$PATH \
 		cargo mutants --package guard-core --output target $(OPTIONS)

@@ -6,6 +6,8 @@ with exactly this policy.
 """
 import json
 import pathlib
+import re
+import subprocess
 
 import cfnlint
 import pytest
@@ -97,6 +99,20 @@ def test_every_action_exists_and_is_limited_where_iam_can_limit_it():
                 assert any(fits(action, arn) for arn in many(statement["Resource"])), action
             elif limited:
                 assert action in UNLIMITED
+
+
+def test_the_documented_sed_names_another_stack_everywhere_but_in_the_bucket():
+    """infra/deploy.py uses the same bucket for every stack."""
+    page = (ROOT / "docs/permissions.md").read_text(encoding="utf-8")
+    [command] = re.findall(r"(?m)^    (sed (?:.*\\\n)+.*) > deploy-policy\.json$", page)
+    for name, value in {"account": "444455556666", "region": "us-east-1", "stack": "dbt"}.items():
+        command = command.replace(f"<{name}>", value)
+    policy = subprocess.run(["sh", "-c", command], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    arns = {arn for statement in json.loads(policy)["Statement"] for arn in many(statement["Resource"])}
+    bucket = "arn:aws:s3:::privatelink-guard-444455556666-us-east-1"
+    logs = "arn:aws:logs:us-east-1:444455556666:log-group:/privatelink-guard/*"
+    assert {arn for arn in arns if "privatelink-guard" in arn} == {bucket, f"{bucket}/privatelink-guard/*", logs}
+    assert "arn:aws:cloudformation:us-east-1:444455556666:stack/dbt/*" in arns
 
 
 def test_it_fits_into_a_managed_policy():

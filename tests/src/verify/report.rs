@@ -32,7 +32,7 @@ pub const STATEMENTS: [(&str, &[&str]); 6] = [
         &[settings::CROSS_ZONE.title, steps::CHANGE.0],
     ),
     (
-        "What Elastic Load Balancing and EC2 answer is read as it is meant: health, listeners, security groups, acceptance.",
+        "The guard reads the answers of Elastic Load Balancing and EC2 correctly: health, listeners, security groups, acceptance.",
         &[
             health::TARGET_FAILS.title,
             health::TARGET_RECOVERS.title,
@@ -49,8 +49,9 @@ pub const STATEMENTS: [(&str, &[&str]); 6] = [
 ];
 
 /// What no run of `make verify` can prove.
-pub const NOT_PROVED: &str = "Slack, Teams and email subscriptions, customer managed keys, arm64, and dbt's own side are \
-                              not part of it.";
+pub const NOT_PROVED: &str = "Slack, Teams and email subscriptions, customer managed keys, rejecting untrusted \
+                              requests, enforcing cross-zone, instances and IP addresses as targets, network ACLs, \
+                              certificates, arm64, real traffic, and dbt's own side are not part of it.";
 
 /// A run, after its end.
 pub struct Report<'a> {

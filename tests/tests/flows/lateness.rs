@@ -19,7 +19,7 @@ fn a_cause_that_arrives_after_the_alert_is_sent_once() -> Result<()> {
         postgres.remove_dbt_rule(aws)?;
         environment.run(DriftWatcher)?;
         let alert = mailbox.wait("[CRITICAL]", RULES)?;
-        ensure!(!alert.body.contains("Changed by"), "the cause is not known yet: {}", alert.body);
+        ensure!(!alert.body.contains("CloudTrail reports"), "the cause is not known yet: {}", alert.body);
 
         let cause = mailbox.wait("[NOTICE]", "CloudTrail reports: RevokeSecurityGroupIngress by")?;
         ensure!(cause.contains("[NOTICE]", &format!("cause found: {RULES}")), "{}", cause.body);
