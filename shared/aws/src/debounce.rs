@@ -9,9 +9,13 @@ use crate::lambda::{Invocation, RunErrors};
 use crate::notify::Notifier;
 use crate::notify::store::Store;
 
-/// A run waits until its event is this old, and covers only events that are. So a burst of events shares one run, and EC2,
-/// whose answers lag a moment behind, shows what the event was about.
-const DEBOUNCE: SignedDuration = SignedDuration::from_secs(1);
+/// A run covers events that are this old when it begins: then EC2, whose answers lag a moment behind, shows what they were
+/// about.
+const COVERS: SignedDuration = SignedDuration::from_secs(1);
+
+/// A run waits until its event is this old. What it waits longer than [`COVERS`] is the time in which one run can cover the
+/// events of a stream that does not end: two runs a second at most.
+const DEBOUNCE: SignedDuration = SignedDuration::from_millis(1_500);
 
 /// How long a covered change waits for the run that covers it, to add itself as a cause to what that run found.
 const COVERING_RUN: Duration = Duration::from_secs(20);
@@ -63,7 +67,7 @@ async fn claim(store: &Store, function: &str, trigger: &Trigger) -> Claim {
     if let Ok(wait) = Duration::try_from(DEBOUNCE.saturating_sub(age)) {
         tokio::time::sleep(wait.min(DEBOUNCE.unsigned_abs())).await;
     }
-    let covered_since = at.checked_add(DEBOUNCE).unwrap_or(at);
+    let covered_since = at.checked_add(COVERS).unwrap_or(at);
     let now = Timestamp::now();
     let claimed = tokio::time::timeout(CLAIM_WITHIN, store.claim_run(function, event, covered_since, now)).await;
     match claimed {

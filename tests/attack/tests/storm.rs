@@ -1,9 +1,9 @@
-//! Two thousand notifications, ten instances at the same time, one table. In real time, because the debounce compares
-//! events with the clock.
+//! Two thousand notifications at once, ten instances at the same time, one table; and a stream of them that does not end.
+//! In real time, because the debounce compares events with the clock.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use attack::{Aws, End, Instance, Row, World, report};
 use guard_aws::testing::notification;
@@ -69,4 +69,30 @@ fn in_a_storm_each_request_is_accepted_once_with_few_calls_and_one_message() {
         world.published.iter().map(|sent| (sent.check.clone(), sent.resource.clone())).collect();
     assert_eq!(about.len(), world.published.len(), "each once");
     assert_eq!(about.len(), 10 + 1, "dbt's ten connections, and one untrusted account");
+}
+
+/// Each notification arrives as soon as it is sent, and Lambda runs an instance for each at the same time.
+#[test]
+fn a_steady_stream_causes_at_most_two_runs_a_second() {
+    const A_SECOND: u32 = 10;
+    const SECONDS: u32 = 4;
+    let mut world = World::new(1);
+    world.connections = OTHERS.map(|number| Row::new(number, 1, Some(UNTRUSTED), "pendingAcceptance")).collect();
+    let aws: Aws = Arc::new(Mutex::new(world));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runs = (0..A_SECOND * SECONDS).map(async |number| {
+        let instance = Instance::new("connection-acceptor", &aws, &[]);
+        tokio::time::sleep(Duration::from_secs(1) * number / A_SECOND).await;
+        let body = format!(r#"{{"serviceId":"{}","vpcEndpointId":"{}"}}"#, service(1), endpoint(11));
+        let event = notification(&format!("m-{number}"), &Timestamp::now().to_string(), &body);
+        instance.run(&format!("run-{number}"), &event).await
+    });
+    let began = Instant::now();
+    let ends = runtime.block_on(futures_util::future::join_all(runs));
+    assert!(ends.iter().all(|end| *end == End::Done));
+    let reads = aws.lock().unwrap().count("DescribeVpcEndpointConnections");
+    // The wait before the first run is no time for another one.
+    let seconds = usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
+    report(&format!("a steady stream: {} notifications in {seconds} s, {reads} reads", ends.len()));
+    assert!(reads <= 2 * seconds, "{reads} reads in {seconds} s");
 }
