@@ -12,3 +12,15 @@ pub fn visible(text: &str) -> String {
     });
     visible.collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::visible;
+
+    #[test]
+    fn what_nobody_sees_is_removed() {
+        assert_eq!(visible(" pg\u{7}primary\r\n  [RESOLVED]\t"), "pg primary [RESOLVED]", "control characters");
+        assert_eq!(visible("pg\u{202e}lluf\u{200b}\u{feff}"), "pglluf", "direction, and no width");
+        assert_eq!(visible("Zürich 東京 🐘"), "Zürich 東京 🐘");
+    }
+}

@@ -119,7 +119,8 @@ impl fmt::Display for Trigger {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::change;
+    use super::{Change, Trigger};
+    use crate::testing::{at, change};
 
     #[test]
     fn what_an_event_says_is_restricted_to_the_characters_of_arns_and_addresses() {
@@ -129,6 +130,30 @@ mod tests {
         assert_eq!(super::reported("AWS Internal"), "AWS-Internal");
         assert_eq!(super::reported("`x`\n*[ok](http://y)*;\u{202e}"), "?x????ok??http://y????");
         assert_eq!(super::reported(&"a".repeat(9_999)).len(), 256);
+    }
+
+    #[test]
+    fn only_notifications_and_changes_are_events_that_another_run_can_cover() {
+        let notification = Trigger::Notification { id: "m-1".to_owned(), sent: at(8, 0), mentions: Vec::new() };
+        assert_eq!(notification.event(), Some(("m-1", at(8, 0))));
+        let change = Change { id: "c-1".to_owned(), event_time: "2026-03-14T07:59:59Z".to_owned(), ..change() };
+        assert_eq!(Trigger::Change(change.clone()).event(), Some(("c-1", at(8, 0))), "within the second after");
+        assert_eq!(Trigger::Change(Change { event_time: "soon".to_owned(), ..change }).event(), None);
+        for always in [Trigger::Schedule, Trigger::Heartbeat, Trigger::Test, Trigger::Unrecognised] {
+            assert_eq!(always.event(), None, "{always}");
+        }
+    }
+
+    #[test]
+    fn the_log_says_why_a_run_began() {
+        let notification = |mentions: &[&str]| {
+            let mentions = mentions.iter().map(ToString::to_string).collect();
+            Trigger::Notification { id: "m-1".to_owned(), sent: at(8, 0), mentions }.to_string()
+        };
+        assert_eq!(notification(&[]), "connection notification m-1, which names no id");
+        assert_eq!(notification(&["a", "b"]), "connection notification m-1, which names a and b");
+        assert_eq!(Trigger::Schedule.to_string(), "schedule");
+        assert_eq!(Trigger::Change(change()).to_string(), change().to_string());
     }
 
     #[test]

@@ -196,11 +196,16 @@ fn deregister(group: &TargetGroup, addresses: &[IpAddr], context: CheckContext<'
         .options("targets", targets(group, addresses))
 }
 
-/// The addresses with the port of the registered targets; without one, ELB takes the group's own.
+/// The addresses with the port of the registered targets; without one, ELB takes the group's own. Addresses outside the
+/// group's VPC have the zone `all`, which must be given.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetDescription.html>
 fn targets(group: &TargetGroup, addresses: &[IpAddr]) -> Vec<String> {
-    let port = group.targets.iter().flatten().find_map(|target| target.port);
+    let registered = || group.targets.iter().flatten();
+    let port = registered().find_map(|target| target.port);
     let port = port.map(|port| format!(",Port={port}")).unwrap_or_default();
-    addresses.iter().map(|address| format!("Id={address}{port}")).collect()
+    let zone =
+        if registered().any(|target| target.zone.as_deref() == Some("all")) { ",AvailabilityZone=all" } else { "" };
+    addresses.iter().map(|address| format!("Id={address}{port}{zone}")).collect()
 }
 
 #[cfg(test)]
@@ -254,6 +259,13 @@ mod tests {
         assert!(!added.remedy.action.contains("evidence"), "nothing is outdated: {}", added.remedy.action);
         let healthy = failure(status(vec![target(1, "healthy"), target(2, "healthy")], hostname(Ok(vec!["10.0.0.2"]))));
         assert_eq!(healthy.unwrap().remedy.command, None, "a healthy target is not taken out");
+    }
+
+    #[test]
+    fn targets_outside_the_vpc_are_registered_for_all_zones() {
+        let outside = Target { zone: Some("all".to_owned()), ..target(1, "unhealthy") };
+        let finding = failure(status(vec![outside], hostname(Ok(vec!["10.0.0.2"])))).unwrap();
+        assert!(finding.remedy.command.unwrap().ends_with("--targets Id=10.0.0.2,Port=5432,AvailabilityZone=all"));
     }
 
     #[test]

@@ -174,6 +174,34 @@ fn absence_means_what_the_check_says() {
 }
 
 #[test]
+fn an_alert_remembers_the_newest_read_of_its_resource() {
+    let mut stage = Stage::new(&[]);
+    let read = |hour, status| vec![round(hour, cross_zone(), &[("lb", status)])];
+    assert_eq!(sent(&stage.report(8, read(8, fails(Severity::Warning)))).len(), 1);
+    assert_eq!(sent(&stage.report(10, read(10, fails(Severity::Warning)))), []);
+    assert_eq!(stage.report(11, read(9, passes())), [], "a run that read earlier and took longer");
+    assert_eq!(sent(&stage.report(12, read(11, passes()))), [(Kind::Resolved, SUMMARY, Some("on"))]);
+}
+
+#[test]
+fn a_connections_state_is_recorded_also_if_nobody_hears_of_it() {
+    let mut stage = Stage::new(&[]);
+    let partition = on();
+    let mut read = |hour, state: &str| {
+        let connections = [connection(1, Some(testing::DBT), state)];
+        let read_at = at(hour, 0);
+        let report = Report { connections: Some((&connections, read_at)), ..Report::new(&partition, vec![]) };
+        let updates = stage.run(hour, true, |run, items| run.updates(&report, items));
+        let states = updates.iter().map(|update| (update.record.connection().unwrap().state.clone(), update.leased));
+        states.collect::<Vec<_>>()
+    };
+    assert_eq!(read(8, "pendingAcceptance"), [("pendingAcceptance".to_owned(), false)]);
+    assert_eq!(read(9, "pending"), [("pending".to_owned(), false)]);
+    assert_eq!(read(10, "pending"), [], "nothing new");
+    assert_eq!(read(11, "available"), [("available".to_owned(), true)], "dbt is connected");
+}
+
+#[test]
 fn an_account_that_is_trusted_now_is_not_said_to_be_gone() {
     let now = |variable: (&str, &str)| {
         let check = check("connection.untrusted");
