@@ -219,7 +219,7 @@ pub struct Request {
     #[arg(long, value_enum, value_name = "ENVIRONMENT")]
     pub environment: Option<Environment>,
     /// The name that dbt connects to if it uses TLS; without it, the service's private DNS name
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = host_name)]
     pub dns: Option<String>,
     /// Write the request although something fails
     #[arg(long)]
@@ -325,6 +325,21 @@ pub struct Policy {
     pub stack: String,
 }
 
+fn host_name(text: &str) -> Result<String, String> {
+    if is_host_name(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a host name such as git.example.com".to_owned())
+    }
+}
+
+/// Whether this is a name in DNS, possibly with a wildcard.
+pub(crate) fn is_host_name(text: &str) -> bool {
+    let is_label =
+        |label: &str| !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '*');
+    text.contains('.') && text.split('.').all(is_label)
+}
+
 /// `30m`, `2h`, `1h30m`, `3d`.
 fn duration(text: &str) -> Result<Duration, String> {
     let expected = "expected a time such as 30m, 2h or 3d";
@@ -370,6 +385,16 @@ mod tests {
         }
         for text in ["", "0m", "-1h", "2", "soon"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_host_name_has_a_dot_and_no_spaces() {
+        for name in ["git.example.com", "*.example.com"] {
+            assert_eq!(host_name(name).as_deref(), Ok(name));
+        }
+        for name in ["git", "not a name", "git..com", "https://git.example.com"] {
+            assert!(host_name(name).is_err(), "{name}");
         }
     }
 

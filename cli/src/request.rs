@@ -2,12 +2,11 @@
 
 use std::fmt::Write;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use guard_core::checks::{Severity, Status};
 use guard_core::snapshot::PrivateDns;
 
-use crate::BadUsage;
-use crate::args::{Environment, Request};
+use crate::args::{Environment, Request, is_host_name};
 use crate::report::Report;
 
 /// The checks whose failure does not make dbt's attempt fail: they are about what happens after it, or about others.
@@ -68,13 +67,10 @@ pub struct Facts<'a> {
 /// <https://docs.getdbt.com/docs/cloud/secure/private-connectivity/aws/aws-self-hosted>
 ///
 /// # Errors
-/// If the name for TLS is none.
+/// If the service's private DNS name is no host name.
 pub fn text(facts: &Facts<'_>, request: &Request) -> Result<String> {
-    if let Some(dns) = request.dns.as_deref().filter(|dns| !is_hostname(dns)) {
-        bail!(BadUsage(format!("--dns: {dns} is no host name, such as git.example.com")));
-    }
     let private = facts.private_dns.map(|dns| dns.name.as_str());
-    ensure!(private.is_none_or(is_hostname), "The service's private DNS name is no host name. Give --dns.");
+    ensure!(private.is_none_or(is_host_name), "The service's private DNS name is no host name. Give --dns.");
     let dns = request.dns.as_deref().or(private);
     let platform = request.platform.clone().or_else(|| platform(facts.ports).map(ToOwned::to_owned));
     let platform = platform.as_deref().unwrap_or("<what it is: Postgres, GitLab, ...>");
@@ -99,12 +95,6 @@ fn platform(ports: &[u16]) -> Option<&'static str> {
         [1433] => Some("SQL Server"),
         _ => None,
     }
-}
-
-fn is_hostname(text: &str) -> bool {
-    let is_label =
-        |label: &str| !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '*');
-    text.contains('.') && text.split('.').all(is_label)
 }
 
 impl Environment {

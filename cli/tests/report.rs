@@ -154,7 +154,8 @@ fn the_request_asks_only_for_what_aws_cannot_know() {
     assert!(text.contains("Custom DNS record for HTTPS/TLS: git.example.com") && text.contains("environment: AU"));
     let text = request::text(&Facts { ports: &[443, 22], ..FACTS }, &request(&[])).unwrap();
     assert!(text.contains("<what it is: Postgres, GitLab, ...>"), "two ports say nothing");
-    assert!(request::text(&FACTS, &request(&["--dns", "not a name"])).is_err());
+    let no_name = PrivateDns { name: "pg\nexample".to_owned(), state: None, record: None };
+    assert!(request::text(&Facts { private_dns: Some(&no_name), ..FACTS }, &request(&[])).is_err());
 }
 
 #[test]

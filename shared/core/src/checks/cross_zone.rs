@@ -187,7 +187,10 @@ fn switch_on(load_balancer: &LoadBalancer, group: &TargetGroup, off: Off, region
 mod tests {
     use super::*;
     use crate::snapshot::Observed;
-    use crate::testing::{call_error, endpoint_service, load_balancer, region, target_group, topology, with_context};
+    use crate::testing::{
+        call_error, endpoint_service, load_balancer, only_finding, region, settings, target_group, topology,
+        with_context, with_policy,
+    };
 
     /// A load balancer with this attribute, and a target group for each override.
     fn nlb(cross_zone: Observed<bool>, overrides: &[CrossZoneOverride]) -> LoadBalancer {
@@ -256,6 +259,31 @@ mod tests {
         assert!(both.contains("modify-target-group-attributes") && both.contains("modify-load-balancer-attributes"));
         assert!(!command(true, CrossZoneOverride::Off).unwrap().contains("modify-load-balancer-attributes"));
         assert!(!command(false, CrossZoneOverride::LoadBalancer).unwrap().contains("modify-target-group-attributes"));
+    }
+
+    #[test]
+    fn what_the_guard_switches_on_itself_needs_no_command() {
+        let remedy = |variables: &[(&str, &str)], refused: bool| {
+            let off = nlb(Ok(false), &[CrossZoneOverride::LoadBalancer]);
+            let refused = refused.then(|| (off.arn.to_string(), "Odd: not now".to_owned())).into_iter().collect();
+            let topology = topology(endpoint_service(), [off]);
+            let results = with_policy(&topology, &settings(variables).policy, |context| {
+                evaluate(CheckContext { refused: &refused, ..context })
+            });
+            only_finding(results).remedy
+        };
+        let enforce = ("CROSS_ZONE", "enforce");
+        let table: [(&[(&str, &str)], bool, &str, bool); 4] = [
+            (&[], false, "Switch cross-zone load balancing on, as dbt's guide recommends.", true),
+            (&[enforce], false, "Nothing: the guard is switching it back on", false),
+            (&[enforce], true, "Switch it on yourself: AWS refused when the guard tried.", true),
+            (&[enforce, ("DRY_RUN", "true")], false, "Switch it on: DryRun is on", true),
+        ];
+        for (variables, refused, begins, has_command) in table {
+            let Remedy { action, command, .. } = remedy(variables, refused);
+            assert!(action.starts_with(begins), "{action}");
+            assert_eq!(command.is_some(), has_command, "{action}");
+        }
     }
 
     #[test]

@@ -159,6 +159,17 @@ mod tests {
         let finding = failure(only_status(with_context(&topology, evaluate))).unwrap();
         assert_eq!(finding.summary, "pg is internet-facing, not internal and is 'failed', not active");
         assert_eq!(finding.parts, ["scheme", "state"]);
+        let public = |kind: &str| {
+            let public = changed(|nlb| (nlb.kind, nlb.scheme) = (kind.to_owned(), "internet-facing".to_owned()));
+            failure(results(vec![public]).remove(0).status).unwrap().parts
+        };
+        assert_eq!(public("application"), ["type", "scheme"]);
+        let unnamed = changed(|nlb| nlb.scheme = String::new());
+        assert_eq!(
+            failure(results(vec![unnamed]).remove(0).status).unwrap().parts,
+            ["scheme"],
+            "not said to be internal"
+        );
     }
 
     #[test]

@@ -130,8 +130,8 @@ fn remedy(load_balancer: &LoadBalancer, listeners: &[Listener], missing: &[u16],
 mod tests {
     use super::*;
     use crate::testing::{
-        call_error, endpoint_service, failures, listener, load_balancer, settings, summaries, target_group, topology,
-        with_context, with_policy,
+        call_error, endpoint_service, failures, listener, load_balancer, only_finding, settings, summaries,
+        target_group, topology, with_context, with_policy,
     };
 
     fn nlb(name: &str, listeners: Vec<Listener>) -> LoadBalancer {
@@ -175,7 +175,10 @@ mod tests {
     #[test]
     fn a_listener_that_forwards_to_nothing_serves_nobody() {
         let nowhere = Listener { forwards_to: vec![], ..on("TCP").remove(0) };
-        assert_eq!(summaries(&results("5432", vec![nlb("pg", vec![nowhere])])).len(), 1);
+        let evidence = |listeners| only_finding(results("443+5432", vec![nlb("pg", listeners)])).evidence;
+        let lines = evidence(vec![nowhere, listener("UDP", 53, &target_group("pg"))]);
+        assert_eq!(lines, ["listener TCP 5432: forwards to no target group", "listener UDP 53: forwards to pg"]);
+        assert_eq!(evidence(vec![]), ["no listener"]);
     }
 
     #[test]

@@ -303,6 +303,28 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn the_evidence_says_what_each_rule_allows() {
+        let rules = vec![
+            rule("10.1.3.0/24", PG),
+            rule_of("sg-2", "pl-dbt", None),
+            rule("pl-unread", Some(Ports::one(443))),
+            rule("sg-9", PG),
+        ];
+        let finding = failure(status(&guarded(rules), "10.9.0.0/16")).unwrap();
+        assert_eq!(
+            finding.evidence[2..],
+            [
+                "security groups: sg-1, sg-2",
+                "sgr-sg-1 of sg-1: TCP 5432 from 10.1.3.0/24",
+                "sgr-sg-2 of sg-2: not TCP from pl-dbt, which is 10.1.2.0/24",
+                "sgr-sg-1 of sg-1: TCP 443 from pl-unread, which cannot be read: \
+                 ec2:GetManagedPrefixListEntries failed: AccessDenied: not authorized",
+                "sgr-sg-1 of sg-1: TCP 5432 from members of sg-9",
+            ]
+        );
+    }
+
+    #[test]
     fn a_port_that_is_surely_blocked_fails_whatever_another_port_depends_on() {
         let mut topology = guarded(vec![rule("pl-unread", PG)]);
         let listeners = topology.load_balancers.values_mut().next().unwrap().listeners.as_mut().unwrap();

@@ -316,11 +316,13 @@ mod tests {
     #[test]
     fn that_the_far_side_is_not_seen_is_told_apart_from_the_near_side() {
         let network = with_routes(|table| table.routes.push(route("10.7.0.0/16", "pcx-1", false)));
-        let results = with_context(&seen(network, vec![at("10.0.0.10"), outside("10.7.0.10")], true), evaluate);
+        let targets = vec![at("10.0.0.10"), at("10.0.1.10"), outside("10.7.0.10")];
+        let results = with_context(&seen(network, targets, true), evaluate);
         let [near, far] = &results[..] else { panic!("{results:?}") };
         assert!(matches!(near.status, Status::Pass(_)));
         let why = "1 target in subnets that EC2 does not show; the network ACLs there are not checked";
         assert_eq!((far.resource.ends_with(", remote side"), &far.status), (true, &Status::Unknown(why.to_owned())));
+        assert_eq!(with_context(&seen(open(), vec![at("10.0.0.10")], true), evaluate).len(), 1, "no far side");
     }
 
     #[test]
@@ -367,8 +369,9 @@ mod tests {
     fn every_target_that_is_cut_off_counts_and_there_is_always_a_command() {
         let deny = || entry(1, false, false, Some(Ports::one(5432)), "0.0.0.0/0");
         let network = with_acl(1, |entries| entries.push(deny()));
-        let Status::Fail(finding) = status(network, vec![at("10.0.1.10"), at("10.0.1.11")]) else { panic!("it fails") };
-        assert_eq!(finding.summary, "network ACL blocks 2 of 2 targets in pg");
+        let targets = vec![at("10.0.1.10"), at("10.0.1.11"), at("10.0.0.10")];
+        let Status::Fail(finding) = status(network, targets) else { panic!("it fails") };
+        assert_eq!(finding.summary, "network ACL blocks 2 of 3 targets in pg");
         let command = "aws ec2 describe-network-acls --region eu-central-1 --network-acl-ids acl-b";
         assert_eq!(finding.remedy.command.as_deref(), Some(command), "no rule number is left before rule 1");
     }
@@ -424,8 +427,13 @@ mod tests {
             targets: Ok(vec![Target { address: None, ..at("arn") }]),
             ..target_group("alb")
         };
-        let topology =
-            Topology { network: Some(open()), ..topology(endpoint_service(), [load_balancer("pg", vec![group])]) };
-        assert!(matches!(with_context(&topology, evaluate)[0].status, Status::Unknown(_)));
+        let of_group = |group: TargetGroup| {
+            let topology =
+                Topology { network: Some(open()), ..topology(endpoint_service(), [load_balancer("pg", vec![group])]) };
+            with_context(&topology, evaluate).remove(0).status
+        };
+        let why = "ALB target: the path to an Application Load Balancer is not checked";
+        assert_eq!(of_group(group.clone()), Status::Unknown(why.to_owned()));
+        assert!(matches!(of_group(TargetGroup { targets: Ok(vec![]), ..group }), Status::Pass(_)), "without a target");
     }
 }
