@@ -279,7 +279,10 @@ fn count(results: u32, is_retry: bool) -> u32 {
 /// it may have caused what is new.
 fn with_cause(alert: &Alert, finding: &Finding, has_news: bool) -> Finding {
     if has_news {
-        return finding.clone();
+        // While a silence holds it back, what is news stays news for several runs.
+        let same_news = (alert.finding.severity, &alert.finding.parts) == (finding.severity, &finding.parts);
+        let known = alert.finding.cause.clone().filter(|_| same_news);
+        return Finding { cause: finding.cause.clone().or(known), ..finding.clone() };
     }
     let fired = alert.last_fired.map_or(alert.since, |(at, _)| at.max(alert.since));
     let came_before = |time: &str| time.parse().is_ok_and(|at: Timestamp| at <= fired);
@@ -624,6 +627,24 @@ mod tests {
         assert_eq!((alert.finding.cause.clone(), event), (None, None), "a bystander");
         let (alert, event) = failing_at(Some(&alert), 9, Severity::Critical, Some(change_at(9)));
         assert_eq!((alert.finding.cause, event), (Some(change_at(9)), Some(Event::Fired)), "it made it worse");
+    }
+
+    #[test]
+    fn the_cause_of_what_got_worse_during_a_silence_is_not_forgotten() {
+        let failing = |alert: Option<&Alert>, hour: u8, severity, cause, silenced| {
+            let finding = Finding { cause, ..finding(severity) };
+            let run = hour.to_string();
+            let now = at(i8::try_from(hour).unwrap(), 30);
+            let moment = Moment { run: &run, now, incident: "incident", silenced };
+            let (alert, event) = advance(alert, Signal::Failing(&finding), AT_ONCE, moment);
+            (alert.unwrap(), event)
+        };
+        let (alert, _) = failing(None, 8, Severity::Warning, Some(change_at(8)), false);
+        let (alert, _) = failing(Some(&alert), 9, Severity::Critical, Some(change_at(9)), true);
+        let (alert, event) = failing(Some(&alert), 10, Severity::Critical, None, true);
+        assert_eq!((alert.finding.cause.clone(), event), (Some(change_at(9)), None));
+        let (alert, event) = failing(Some(&alert), 11, Severity::Critical, None, false);
+        assert_eq!((alert.finding.cause, event), (Some(change_at(9)), Some(Event::Fired)));
     }
 
     #[test]
