@@ -144,27 +144,27 @@ impl Run<'_> {
         items.iter().filter_map(attributed).collect()
     }
 
-    /// The records that close the alerts of an endpoint service that is no longer configured, and whether another run
-    /// still holds a lease on some of them.
+    /// The records that close the alerts of an endpoint service that is no longer configured, with what else is still to be
+    /// sent about it; and whether another run still holds a lease on some of them.
     #[must_use]
     pub fn close(&self, items: &Items) -> (Vec<Update>, bool) {
         let (mut updates, mut leased_elsewhere) = (Vec::new(), false);
         for (key, item) in items.iter().filter(|(key, _)| key.function == self.function) {
-            let Some(record) = &item.record else { continue };
-            let Some(alert) = record.alert() else { continue };
-            // Closed by an earlier attempt and sent, or never heard of.
-            let is_unheard = alert.phase == Phase::Pending && alert.notified.is_none();
-            if (alert.is_over() || is_unheard) && record.outbox.is_empty() {
-                continue;
-            }
-            let mut record = self.unwatched(key, record, alert);
+            let Some(before) = &item.record else { continue };
+            // Closed by an earlier attempt, or never heard of.
+            let is_closed =
+                |alert: &&Alert| alert.is_over() || (alert.phase == Phase::Pending && alert.notified.is_none());
+            let mut record = match before.alert().filter(|alert| !is_closed(alert)) {
+                Some(alert) => self.unwatched(key, before, alert),
+                None => before.clone(),
+            };
             let leased = record.lease(self.now);
             if leased {
                 record.observed_at = self.now;
                 updates.push(Update { key: key.clone(), record, expected: Some(item.version), leased });
             } else if !record.outbox.is_empty() {
                 leased_elsewhere = true;
-            } else if Some(&record) != item.record.as_ref() {
+            } else if record != *before {
                 // It fired, and nobody heard: it closes as silently.
                 updates.push(Update { key: key.clone(), record, expected: Some(item.version), leased });
             }

@@ -158,6 +158,16 @@ mod tests {
     }
 
     #[test]
+    fn the_evidence_names_the_notifications_that_go_to_the_guard() {
+        let id = "vpce-nfn-0123456789abcdef0";
+        let disabled = Notification { enabled: false, ..notification(1, TOPIC, &["Accept", "Connect"]) };
+        let evidence = finding(vec![notification(1, TOPIC, &["Delete"]), disabled]).unwrap().evidence;
+        let lines = [format!("{id}: Delete (enabled)"), format!("{id}: Accept, Connect (disabled)")];
+        assert_eq!(evidence[..2], [format!("topic: {TOPIC}"), "2 notifications to it".to_owned()]);
+        assert_eq!(evidence[2..], lines);
+    }
+
+    #[test]
     fn other_topics_other_services_and_disabled_notifications_do_not_count() {
         let elsewhere = notification(1, "arn:aws:sns:eu-central-1:111122223333:other", &EVENTS);
         let of_another_service = notification(2, TOPIC, &EVENTS);

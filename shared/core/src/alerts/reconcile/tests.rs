@@ -373,6 +373,15 @@ fn the_alerts_of_a_removed_service_close_and_only_those_that_people_heard_of_wit
     assert_eq!(close(&mut stage, 8), (vec![], true));
     assert_eq!(sent(&close(&mut stage, 9).0).len(), 2, "after its lease: that it fires, and that nobody watches it");
 
+    // A notice that could not be sent is no alert, and still sent.
+    let mut stage = Stage::new(&[]);
+    let connections = [connection(1, Some(testing::DBT), "available")];
+    let report = Report { connections: Some((&connections, at(8, 0))), ..Report::new(&partition, vec![]) };
+    stage.run(8, false, |run, items| run.updates(&report, items));
+    let notice = (Kind::Notice, "dbt is connected through vpce-00000000000000001", None);
+    assert_eq!(sent(&close(&mut stage, 9).0), [notice]);
+    assert_eq!(close(&mut stage, 10), (vec![], false), "once");
+
     // It fires, and a silence keeps it from people: it closes as silently.
     let mut stage = Stage::new(&[]);
     silence(&mut stage, "*");
