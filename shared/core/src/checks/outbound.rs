@@ -214,6 +214,40 @@ mod tests {
     }
 
     #[test]
+    fn a_target_whose_address_is_not_known_is_allowed_only_if_every_address_is() {
+        let status = |rules, id: &str| {
+            let target = Target { id: id.to_owned(), address: None, ..target(1, "healthy") };
+            let group = TargetGroup { targets: Ok(vec![target]), ..target_group("pg") };
+            let mut balancer = load_balancer("pg", vec![group]);
+            balancer.description.as_mut().unwrap().security_groups = vec!["sg-lb".to_owned()];
+            let network = Network { rules: Ok(rules), ..network() };
+            let topology = Topology { network: Some(network), ..topology(endpoint_service(), [balancer]) };
+            with_context(&topology, |context| only_status(evaluate(context)))
+        };
+        let alb = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:loadbalancer/app/web/1";
+        let unknown = |why: &str| Status::Unknown(why.to_owned());
+        let everywhere = vec![out(cidr("10.0.0.0/8"), 5432), out(cidr("0.0.0.0/0"), 5432)];
+        assert_eq!(status(everywhere, alb), Status::pass("outbound rules of pg allow 1 target"));
+        for rules in [vec![out(cidr("10.0.0.0/8"), 5432)], vec![out(cidr("0.0.0.0/0"), 443)], vec![]] {
+            assert_eq!(status(rules, alb), unknown("ALB target: its addresses are not checked"));
+        }
+        let instance = status(vec![], "i-0123456789abcdef0");
+        assert_eq!(instance, unknown("the address of i-0123456789abcdef0:5432 (eu-central-1a) is not known"));
+    }
+
+    #[test]
+    fn a_target_that_is_being_taken_out_does_not_count() {
+        let targets = Ok(vec![target(1, "draining"), target(2, "healthy")]);
+        let group = TargetGroup { targets, ..target_group("pg") };
+        let mut balancer = load_balancer("pg", vec![group]);
+        balancer.description.as_mut().unwrap().security_groups = vec!["sg-lb".to_owned()];
+        let network = Network { rules: Ok(vec![out(cidr("10.0.0.2/32"), 5432)]), ..network() };
+        let topology = Topology { network: Some(network), ..topology(endpoint_service(), [balancer]) };
+        let status = with_context(&topology, |context| only_status(evaluate(context)));
+        assert_eq!(status, Status::pass("outbound rules of pg allow 1 target"));
+    }
+
+    #[test]
     fn the_command_allows_the_blocked_targets() {
         let finding = failure(status(vec![out(cidr("10.0.0.1/32"), 5432)], &["sg-lb", "sg-x"], None)).unwrap();
         assert_eq!(finding.summary, "outbound rules of pg block 1 of 2 targets");

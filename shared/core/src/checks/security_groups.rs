@@ -303,6 +303,25 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn some_of_dbts_networks_are_counted_and_both_ways_out_are_printed() {
+        let finding = failure(status(&guarded(vec![rule(DBT_CIDR, PG)]), "10.1.2.0/24,10.9.0.0/16")).unwrap();
+        assert_eq!(finding.summary, "security group blocks 1 of 2 dbt networks on port 5432");
+        let arn = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:loadbalancer/net/pg/0123456789abcdef";
+        assert_eq!(
+            finding.evidence[0],
+            format!(
+                "to switch enforcement off: aws elbv2 set-security-groups --region eu-central-1 --load-balancer-arn {arn} \
+                 --security-groups sg-1 sg-2 --enforce-security-group-inbound-rules-on-private-link-traffic off"
+            )
+        );
+        let command = finding.remedy.command.unwrap();
+        assert!(command.contains(" --group-id sg-1 ") && command.contains("CidrIp=10.9.0.0/16"), "{command}");
+        assert!(finding.remedy.console.unwrap().ends_with("#SecurityGroup:groupId=sg-1"));
+        let all = failure(status(&guarded(vec![]), "10.1.2.0/24,10.9.0.0/16")).unwrap();
+        assert_eq!(all.summary, "security group blocks dbt on port 5432");
+    }
+
+    #[test]
     fn the_evidence_says_what_each_rule_allows() {
         let rules = vec![
             rule("10.1.3.0/24", PG),
