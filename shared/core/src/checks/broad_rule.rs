@@ -61,11 +61,11 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
     let opens_listener = |rule: &SecurityGroupRule| {
         rule.tcp.is_some_and(|ports| listeners().any(|listener| ports.contains(listener.port)))
     };
-    let (mut broad, mut narrow, mut unread) = (Vec::new(), Vec::new(), None);
+    let (mut broad, mut unread) = (Vec::new(), None);
     for rule in inbound.rules.iter().copied().filter(|rule| opens_listener(rule)) {
         match inbound.sources(rule) {
             Ok(sources) if sources.iter().any(|net| is_broad(net, &context.policy.dbt_cidrs)) => broad.push(rule),
-            Ok(_) => narrow.push(rule),
+            Ok(_) => {}
             Err(why) => unread = Some(why),
         }
     }
@@ -82,7 +82,7 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
         ),
         impact: "Nothing changes for dbt, but others can reach your service through this load balancer.".to_owned(),
         evidence: evidence(inbound, &broad),
-        remedy: remedy(inbound, first, &broad, &narrow),
+        remedy: remedy(inbound, first, &broad),
         cause: None,
         parts: broad.iter().map(|rule| rule.id.clone()).collect(),
         related: Vec::new(),
@@ -109,12 +109,7 @@ fn evidence(inbound: &InboundRules<'_>, broad: &[&SecurityGroupRule]) -> Vec<Str
     std::iter::once(networks).chain(revoke).chain(limited(rules, MAX_RULES)).collect()
 }
 
-fn remedy(
-    inbound: &InboundRules<'_>,
-    first: &SecurityGroupRule,
-    broad: &[&SecurityGroupRule],
-    narrow: &[&SecurityGroupRule],
-) -> Remedy {
+fn remedy(inbound: &InboundRules<'_>, first: &SecurityGroupRule, broad: &[&SecurityGroupRule]) -> Remedy {
     let InboundRules { context, ports, .. } = inbound;
     let (dbt, region) = (&context.policy.dbt_cidrs, context.region);
     let groups: Vec<&str> = groups_of(broad).into_iter().collect();
@@ -131,10 +126,12 @@ fn remedy(
         )
     } else {
         // What dbt would lose without the broad rules.
+        let others: Vec<&SecurityGroupRule> =
+            inbound.rules.iter().copied().filter(|rule| !broad.contains(rule)).collect();
         let pairs = ports.iter().flat_map(|port| dbt.iter().map(move |cidr| (*cidr, *port)));
         let covered = |rules, (cidr, port): &(IpNet, u16)| inbound.covers(rules, cidr, *port);
         let lost: Vec<(IpNet, u16)> = pairs
-            .filter(|pair| covered(&inbound.rules, pair) != Ok(false) && covered(narrow, pair) != Ok(true))
+            .filter(|pair| covered(&inbound.rules, pair) != Ok(false) && covered(&others, pair) != Ok(true))
             .collect();
         if lost.is_empty() {
             (
@@ -165,7 +162,7 @@ mod tests {
     use super::super::security_groups::tests::{PG, guarded, rule, rule_of};
     use super::*;
     use crate::snapshot::{Ports, Topology};
-    use crate::testing::{call_error, failure, settings, with_policy};
+    use crate::testing::{call_error, failure, listener, settings, target_group, with_policy};
 
     const DBT_CIDRS: &str = "10.1.2.0/24,10.1.4.0/24";
 
@@ -198,6 +195,17 @@ mod tests {
         let status = with_policy(&topology, &settings(&variables).policy, evaluate).remove(0).status;
         let command = failure(status).unwrap().remedy.command.unwrap();
         assert!(command.starts_with("aws ec2 describe"), "dbt loses nothing: {command}");
+    }
+
+    #[test]
+    fn what_another_rule_allows_is_not_allowed_again_also_without_a_listener() {
+        let mut topology = guarded(vec![rule("10.1.2.0/24", PG), rule("10.0.0.0/8", Some(Ports::one(443)))]);
+        let https = listener("TCP", 443, &target_group("pg"));
+        topology.load_balancers.values_mut().next().unwrap().listeners = Ok(vec![https]);
+        let policy = settings(&[("DBT_CIDRS", "10.1.2.0/24"), ("LISTENER_PORTS", "5432+443")]).policy;
+        let finding = failure(with_policy(&topology, &policy, evaluate).remove(0).status).unwrap();
+        let command = finding.remedy.command.unwrap();
+        assert!(command.contains("ToPort=443") && !command.contains("5432"), "{command}");
     }
 
     #[test]
