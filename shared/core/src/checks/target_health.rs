@@ -255,6 +255,62 @@ mod tests {
     }
 
     #[test]
+    fn the_impact_and_the_evidence_fit_the_numbers() {
+        let says = |healths: &[&str]| {
+            let targets: Vec<Target> = healths.iter().zip(1..).map(|(health, number)| target(number, health)).collect();
+            let finding = failure(status(&targets)).unwrap();
+            (finding.impact, finding.summary, finding.evidence.into_iter().next().unwrap())
+        };
+        let table: [(&[&str], &str, &str, &str); 6] = [
+            (&[], "dbt cannot connect: the load balancer has no target", "no target is registered", "no target is"),
+            (
+                &["initial", "unused"],
+                "dbt cannot connect: no target receives traffic.",
+                "0 of 2 targets healthy",
+                "healthy: none of 2; 1 unused, 1 initial",
+            ),
+            (
+                &["unhealthy", "unhealthy", "draining"],
+                "dbt's connections fail, unless a target works",
+                "0 of 3 targets healthy",
+                "healthy: none of 3; 2 unhealthy, 1 draining",
+            ),
+            (&["healthy", "unhealthy"], "dbt can still connect", "1 of 2 targets unhealthy", "healthy: 1 of 2 ("),
+            (
+                &["healthy", "unused", "unhealthy"],
+                "dbt can still connect",
+                "2 of 3 targets failing in pg (1 unhealthy, 1 unused)",
+                "healthy: 1 of 3 (",
+            ),
+            (
+                &["healthy", "unhealthy", "unavailable"],
+                "dbt can still connect",
+                "1 of 3 targets unhealthy",
+                "healthy: 1 of 3 (",
+            ),
+        ];
+        for (healths, impact, summary, evidence) in table {
+            let said = says(healths);
+            let begins = said.0.starts_with(impact) && said.1.starts_with(summary) && said.2.starts_with(evidence);
+            assert!(begins, "{healths:?}: {said:?}");
+        }
+        let not_in_use = Target { reason: Some("Target.NotInUse".to_owned()), ..target(2, "unused") };
+        let impact = failure(status(&[target(1, "healthy"), not_in_use])).unwrap().impact;
+        assert!(impact.starts_with("dbt gets through."), "{impact}");
+    }
+
+    #[test]
+    fn unknown_targets_beside_unused_ones_are_unknown() {
+        let unknown = |states: &[&str]| {
+            let targets: Vec<Target> = states.iter().zip(1..).map(|(state, number)| target(number, state)).collect();
+            matches!(status(&targets), Status::Unknown(_))
+        };
+        assert!(unknown(&["unavailable", "unused"]), "it may be the one that works");
+        assert!(!unknown(&["unavailable", "unhealthy"]));
+        assert!(!unknown(&["unavailable", "unused", "healthy"]));
+    }
+
+    #[test]
     fn a_deployment_is_no_failure_while_a_target_is_healthy() {
         assert_eq!(outcome(&["healthy", "draining", "initial"]), None);
         let critical = |summary: &str| Some((Severity::Critical, summary.to_owned()));

@@ -262,6 +262,39 @@ mod tests {
     }
 
     #[test]
+    fn a_group_that_would_notice_a_failover_late_is_told() {
+        let slow = |timing: Option<(u32, u32)>| {
+            let group = TargetGroup {
+                targets: Ok(vec![target(1, "unhealthy")]),
+                hostname: Some(Ok(Some(hostname(Ok(vec!["10.0.0.2"]))))),
+                health_check_timing: timing,
+                keeps_connections: vec!["deregistration_delay.connection_termination.enabled".to_owned()],
+                ..target_group("pg")
+            };
+            let topology = topology(endpoint_service(), [load_balancer("pg", vec![group])]);
+            let evidence = failure(with_context(&topology, |context| only_status(evaluate(context)))).unwrap().evidence;
+            assert_eq!(evidence[..2], ["hostname: db.example.com", "it resolves to: 10.0.0.2"]);
+            evidence.into_iter().find(|line| line.starts_with("health checks:"))
+        };
+        let expected = "health checks: 3 failures, 10 s apart; 2 failures 10 s apart notice a failover sooner";
+        assert_eq!(slow(Some((10, 3))).as_deref(), Some(expected));
+        assert_eq!((slow(Some((10, 2))), slow(Some((5, 4))), slow(None)), (None, None, None));
+        assert!(slow(Some((30, 2))).is_some());
+    }
+
+    #[test]
+    fn what_is_healthy_stays_and_what_is_draining_is_gone_already() {
+        let remedy =
+            |targets, addresses: &[&str]| failure(status(targets, hostname(Ok(addresses.to_vec())))).unwrap().remedy;
+        let surplus = remedy(vec![target(1, "healthy"), target(2, "unhealthy")], &["10.0.0.1"]);
+        assert!(surplus.command.unwrap().ends_with("--targets Id=10.0.0.2,Port=5432"), "only the one that fails");
+        let replaced = remedy(vec![target(1, "draining"), target(3, "healthy")], &["10.0.0.2", "10.0.0.3"]);
+        assert!(replaced.command.unwrap().contains("register-targets"));
+        let healthy = remedy(vec![target(1, "healthy"), target(2, "healthy")], &["10.0.0.1"]);
+        assert_eq!(healthy.command, None, "there is nothing to do at once");
+    }
+
+    #[test]
     fn targets_outside_the_vpc_are_registered_for_all_zones() {
         let outside = Target { zone: Some("all".to_owned()), ..target(1, "unhealthy") };
         let finding = failure(status(vec![outside], hostname(Ok(vec!["10.0.0.2"])))).unwrap();

@@ -315,6 +315,10 @@ mod tests {
              'IpProtocol=tcp,FromPort=5432,ToPort=5432,UserIdGroupPairs=[{GroupId=sg-lb}]' \
              'IpProtocol=tcp,FromPort=8080,ToPort=8080,UserIdGroupPairs=[{GroupId=sg-lb}]'"
         );
+        assert_eq!(
+            finding.evidence,
+            ["10.0.0.2:5432 (eu-central-1a): sg-u does not allow TCP 5432, 8080 from 10.0.0.200, 10.0.1.200"]
+        );
         let finding = failure(status(both, vec![], None)).unwrap();
         assert_eq!(finding.severity, Severity::Critical);
         let command = finding.remedy.command.unwrap();
@@ -332,6 +336,20 @@ mod tests {
         let finding = failure(status(some, vec![], None)).unwrap();
         assert_eq!(finding.severity, Severity::Warning, "the other one may be reachable");
         assert!(matches!(status(vec![in_groups(1, Some(&[]))], vec![], None), Status::Pass(_)), "no group, no filter");
+    }
+
+    #[test]
+    fn the_path_to_an_application_load_balancer_is_not_checked() {
+        let judged = |targets: Vec<Target>| {
+            let mut topology = seen(targets, vec![], None);
+            for group in topology.target_groups_mut() {
+                group.kind = TargetKind::LoadBalancer;
+            }
+            with_context(&topology, |context| only_status(evaluate(context)))
+        };
+        let why = "ALB target: its security groups are not checked";
+        assert_eq!(judged(vec![in_groups(1, None)]), Status::Unknown(why.to_owned()));
+        assert!(matches!(judged(vec![]), Status::Pass(_)), "without a target");
     }
 
     #[test]

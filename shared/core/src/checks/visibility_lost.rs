@@ -71,7 +71,7 @@ fn finding(error: &CallError) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::call_error;
+    use crate::testing::{call_error, only_finding};
 
     #[test]
     fn one_result_per_call_and_a_failure_names_the_action() {
@@ -83,6 +83,9 @@ mod tests {
         };
         assert_eq!(resource, listing);
         assert!(finding.remedy.action.contains(listing), "{}", finding.remedy.action);
+        assert!(finding.impact.ends_with("the guard cannot accept dbt's requests."), "{}", finding.impact);
+        let other = of_calls(&[(health, Some(call_error(health)))].into());
+        assert!(!only_finding(other).impact.contains("accept"));
         assert_eq!((passing.resource.as_str(), &passing.status), (health, &Status::pass(format!("{health} works"))));
     }
 }

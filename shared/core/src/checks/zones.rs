@@ -274,6 +274,25 @@ mod tests {
     }
 
     #[test]
+    fn where_dbt_is_cut_off_the_command_switches_cross_zone_on() {
+        let remedy = |cross_zone: bool| match statuses(vec![in_a(1, "healthy")], cross_zone, BOTH).remove(0) {
+            Status::Fail(finding) => (finding.remedy.action, finding.remedy.command.unwrap()),
+            other => panic!("{other:?}"),
+        };
+        let (action, command) = remedy(false);
+        assert!(action.contains("switch cross-zone load balancing on"), "{action}");
+        assert!(command.starts_with("aws elbv2 modify-load-balancer-attributes"), "{command}");
+        let (action, command) = remedy(true);
+        assert!(!action.contains("switch cross-zone"), "{action}");
+        assert!(command.starts_with("aws elbv2 describe-target-health"), "{command}");
+        // A zone that is not offered cuts nobody off.
+        let Status::Fail(finding) = statuses(vec![in_a(1, "healthy")], false, &["eu-central-1a"]).remove(0) else {
+            panic!("it is info")
+        };
+        assert!(finding.remedy.command.unwrap().starts_with("aws elbv2 describe-target-health"));
+    }
+
+    #[test]
     fn a_zone_that_the_service_does_not_offer_is_info() {
         assert_eq!(severity(vec![in_a(1, "healthy")], false, &["eu-central-1a"]), Some(Severity::Info));
         assert_eq!(severity(vec![in_b(1, "healthy")], false, &["eu-central-1a"]), Some(Severity::Critical));
@@ -302,6 +321,8 @@ mod tests {
         assert!(unclear(vec![in_a(1, "unhealthy"), in_b(2, "unhealthy")]), "target-group.health reports it");
         assert!(unclear(vec![]));
         assert!(unclear(vec![target_in(1, None, "healthy")]), "an instance that EC2 did not describe");
+        let none_healthy = statuses(vec![in_a(1, "unhealthy"), in_b(2, "unhealthy")], true, BOTH);
+        assert!(matches!(none_healthy[0], Status::Unknown(_)), "cross-zone helps only if a target is healthy");
         assert_eq!(
             severity(vec![target_in(1, None, "healthy")], true, BOTH),
             None,
