@@ -293,6 +293,30 @@ mod tests {
     }
 
     #[test]
+    fn the_evidence_says_whether_a_zone_is_offered() {
+        let evidence = |cross_zone: bool, offered: &[&str]| match statuses(
+            vec![in_a(1, "healthy")],
+            cross_zone,
+            offered,
+        )
+        .remove(0)
+        {
+            Status::Fail(finding) => finding.evidence,
+            other => panic!("{other:?}"),
+        };
+        let lines = |state: &str, offered: &str| {
+            [
+                format!("load balancer pg: cross-zone load balancing is {state}"),
+                format!("eu-central-1b: no healthy target{offered}"),
+                "1 healthy target elsewhere".to_owned(),
+            ]
+        };
+        assert_eq!(evidence(false, BOTH), lines("off", ", offered by the endpoint service"));
+        assert_eq!(evidence(true, &["eu-central-1a"]), lines("on", ", not offered by the endpoint service"));
+        assert_eq!(evidence(false, &[]), lines("off", ""), "EC2 does not name the zones");
+    }
+
+    #[test]
     fn a_zone_that_the_service_does_not_offer_is_info() {
         assert_eq!(severity(vec![in_a(1, "healthy")], false, &["eu-central-1a"]), Some(Severity::Info));
         assert_eq!(severity(vec![in_b(1, "healthy")], false, &["eu-central-1a"]), Some(Severity::Critical));
