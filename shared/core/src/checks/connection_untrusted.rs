@@ -261,23 +261,22 @@ mod tests {
         let (none, history) = (BTreeMap::new(), History::default());
         let refused = BTreeMap::from([(endpoint(1).to_string(), "Odd: not now".to_owned())]);
         let named = Some(UNTRUSTED);
-        let (alert, reject) = (("UNTRUSTED_REQUESTS", "alert"), ("UNTRUSTED_REQUESTS", "reject"));
-        let dry_run = ("DRY_RUN", "true");
-        let table: [(&[(&str, &str)], _, _, _, &str); 7] = [
-            (&[reject], named, &none, Some(&history), "Nothing: the guard is rejecting it"),
-            (&[reject], named, &refused, Some(&history), "AWS refused to reject it: Odd: not now."),
-            (&[reject], None, &none, Some(&history), "The guard rejects only endpoints whose owner EC2 names"),
-            (&[reject, dry_run], named, &none, Some(&history), "The guard would reject it, but DryRun is on."),
-            (&[reject], named, &none, None, "The guard cannot read its state table"),
-            (&[alert], None, &none, Some(&history), "EC2 does not name the account, so the guard changes nothing."),
-            (&[alert], named, &none, Some(&history), "First make sure that the account is not dbt's"),
+        let known = Some(&history);
+        let table = [
+            ("reject", "false", named, &none, known, "Nothing: the guard is rejecting it"),
+            ("reject", "false", named, &refused, known, "AWS refused to reject it: Odd: not now."),
+            ("reject", "false", None, &none, known, "The guard rejects only endpoints whose owner EC2 names"),
+            ("reject", "true", named, &none, known, "The guard would reject it, but DryRun is on."),
+            ("reject", "false", named, &none, None, "The guard cannot read its state table"),
+            ("alert", "false", None, &none, known, "EC2 does not name the account, so the guard changes nothing."),
+            ("alert", "false", named, &none, known, "First make sure that the account is not dbt's"),
         ];
-        for (variables, owner, refused, history, begins) in table {
+        for (requests, dry_run, owner, refused, history, begins) in table {
+            let policy = settings(&[("UNTRUSTED_REQUESTS", requests), ("DRY_RUN", dry_run)]).policy;
             let connections = Some(Ok(vec![connection(1, owner, "available")]));
             let topology = Topology { connections, ..Topology::default() };
-            let results = with_policy(&topology, &settings(variables).policy, |context| {
-                evaluate(CheckContext { refused, history, ..context })
-            });
+            let results =
+                with_policy(&topology, &policy, |context| evaluate(CheckContext { history, refused, ..context }));
             let action = only_finding(results).remedy.action;
             assert!(action.starts_with(begins), "{action}");
         }

@@ -263,24 +263,24 @@ mod tests {
 
     #[test]
     fn what_the_guard_switches_on_itself_needs_no_command() {
-        let remedy = |variables: &[(&str, &str)], refused: bool| {
+        let remedy = |cross_zone: &str, dry_run: &str, refused: bool| {
+            let variables = [("CROSS_ZONE", cross_zone), ("DRY_RUN", dry_run)];
             let off = nlb(Ok(false), &[CrossZoneOverride::LoadBalancer]);
             let refused = refused.then(|| (off.arn.to_string(), "Odd: not now".to_owned())).into_iter().collect();
             let topology = topology(endpoint_service(), [off]);
-            let results = with_policy(&topology, &settings(variables).policy, |context| {
+            let results = with_policy(&topology, &settings(&variables).policy, |context| {
                 evaluate(CheckContext { refused: &refused, ..context })
             });
             only_finding(results).remedy
         };
-        let enforce = ("CROSS_ZONE", "enforce");
-        let table: [(&[(&str, &str)], bool, &str, bool); 4] = [
-            (&[], false, "Switch cross-zone load balancing on, as dbt's guide recommends.", true),
-            (&[enforce], false, "Nothing: the guard is switching it back on", false),
-            (&[enforce], true, "Switch it on yourself: AWS refused when the guard tried.", true),
-            (&[enforce, ("DRY_RUN", "true")], false, "Switch it on: DryRun is on", true),
+        let table = [
+            ("alert", "false", false, "Switch cross-zone load balancing on, as dbt's guide recommends.", true),
+            ("enforce", "false", false, "Nothing: the guard is switching it back on", false),
+            ("enforce", "false", true, "Switch it on yourself: AWS refused when the guard tried.", true),
+            ("enforce", "true", false, "Switch it on: DryRun is on", true),
         ];
-        for (variables, refused, begins, has_command) in table {
-            let Remedy { action, command, .. } = remedy(variables, refused);
+        for (cross_zone, dry_run, refused, begins, has_command) in table {
+            let Remedy { action, command, .. } = remedy(cross_zone, dry_run, refused);
             assert!(action.starts_with(begins), "{action}");
             assert_eq!(command.is_some(), has_command, "{action}");
         }
