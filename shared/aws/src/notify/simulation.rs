@@ -472,8 +472,8 @@ fn without_reading_the_table_it_is_not_known_that_nothing_fires() {
     play_minutes(&mut stage, "bb", 0);
     let firing = |stage: &mut Stage, found, minute| {
         block_on(async {
-            let state = stage.load().await;
-            stage.reconcile(&[Read { found, began: at(8, minute) }], state, at(8, minute)).await.firing
+            let loaded = stage.load().await;
+            stage.reconcile(&[Read { found, began: at(8, minute) }], loaded, at(8, minute)).await.firing
         })
     };
     assert_eq!(firing(&mut stage, '?', 2), Firing { severities: vec![Severity::Warning], is_complete: true });

@@ -404,6 +404,74 @@ mod tests {
     }
 
     #[test]
+    fn a_subnet_without_a_table_of_its_own_has_its_vpcs_main_table() {
+        let mut network = open();
+        let tables = network.route_tables.as_mut().unwrap();
+        let other = RouteTable {
+            id: "rtb-2".to_owned(),
+            main: false,
+            subnets: vec![],
+            associations: BTreeMap::new(),
+            routes: vec![],
+            ..tables[0].clone()
+        };
+        let elsewhere = RouteTable { id: "rtb-3".to_owned(), vpc: "vpc-2".to_owned(), main: true, ..other.clone() };
+        tables.splice(0..0, [other, elsewhere]);
+        tables[2].routes.push(route("10.7.0.0/16", "pcx-1", false));
+        assert_eq!(obstacles(network, vec![outside("10.7.0.10")]), [""; 0]);
+    }
+
+    /// What fails, as people hear of it: the summary, the parts, the command and the console's page.
+    fn heard(network: Network, target: Target) -> (String, Vec<String>, String, String) {
+        let Status::Fail(finding) = status(network, vec![target]) else { panic!("it fails") };
+        let (command, console) = (finding.remedy.command.unwrap(), finding.remedy.console.unwrap());
+        let page = console.split_once('#').unwrap().1.to_owned();
+        (finding.summary, finding.parts, command, page)
+    }
+
+    #[test]
+    fn each_obstacle_is_a_part_and_a_route_has_a_command_that_shows_its_table() {
+        let via = |by: &str, blackhole| with_routes(|table| table.routes.push(route("10.7.0.0/16", by, blackhole)));
+        let parts = |network| {
+            let (summary, parts, command, page) = heard(network, outside("10.7.0.10"));
+            assert_eq!(summary, "no route to 1 of 1 target in pg");
+            assert_eq!(command, "aws ec2 describe-route-tables --region eu-central-1 --route-table-ids rtb-1");
+            assert_eq!(page, "RouteTableDetails:RouteTableId=rtb-1");
+            parts
+        };
+        assert_eq!(parts(open()), ["rtb-1 has no route"]);
+        assert_eq!(parts(via("pcx-1", true)), ["rtb-1 blackhole 10.7.0.0/16"]);
+        assert_eq!(parts(via("igw-1", false)), ["rtb-1 routes to igw-1"]);
+        let deny = |egress| entry(90, egress, false, Some(Ports::ALL), "10.7.0.0/16");
+        let mut both = with_acl(0, |entries| entries.push(deny(true)));
+        both.acls.as_mut().unwrap()[1].entries.push(deny(false));
+        let (summary, parts, command, page) = heard(both, outside("10.7.0.10"));
+        assert_eq!(summary, "network ACL and routes block 1 of 1 target in pg");
+        assert_eq!(parts, ["acl-a rule 90 outbound", "acl-b rule 90 inbound", "rtb-1 has no route"]);
+        assert!(command.ends_with("&& aws ec2 describe-route-tables --region eu-central-1 --route-table-ids rtb-1"));
+        assert_eq!(page, "NetworkAclDetails:networkAclId=acl-a");
+    }
+
+    #[test]
+    fn more_commands_than_fit_into_an_alert_are_announced() {
+        let action = |ranges: i32| {
+            let deny = |number: i32| {
+                let first = u16::try_from(10_000 + 2_000 * number).unwrap();
+                entry(10 * number, true, false, Some(Ports { first, last: first + 999 }), "0.0.0.0/0")
+            };
+            let network = with_acl(1, |entries| entries.extend((1..=ranges).map(deny)));
+            let Status::Fail(finding) = status(network, vec![at("10.0.1.10")]) else { panic!("it fails") };
+            assert_eq!(
+                finding.remedy.command.unwrap().matches("aws ec2").count(),
+                usize::try_from(ranges.min(4)).unwrap()
+            );
+            finding.remedy.action
+        };
+        assert!(!action(3).contains("wait for the next alert") && !action(4).contains("wait for the next alert"));
+        assert!(action(5).ends_with("wait for the next alert."));
+    }
+
+    #[test]
     fn a_target_outside_is_blocked_by_the_acl_on_the_near_side() {
         let mut network = with_acl(0, |entries| entries.push(entry(90, true, false, Some(Ports::ALL), "10.7.0.0/16")));
         network.route_tables.as_mut().unwrap()[0].routes.push(route("10.7.0.0/16", "pcx-1", false));
