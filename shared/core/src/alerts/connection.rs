@@ -193,12 +193,13 @@ fn evidence(known: &KnownConnection) -> [String; 2] {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
     use crate::alerts::record::{Record, State, Version};
     use crate::checks::Region;
     use crate::config::Policy;
+    use crate::snapshot::Traffic;
     use crate::testing::{DBT, UNTRUSTED, at, connection, endpoint, region, service, settings};
 
     const KNOWN: &str = "555555555555";
@@ -300,9 +301,17 @@ mod tests {
         assert_eq!(history.since(&pending[0]), Some(at(8, 0)));
         assert_eq!(history.since(&connection(1, Some(DBT), "available")), None, "another state");
         assert!(!history.had_connection && history.established.is_empty());
+        let (gone, _) = advance_at(at(8, 30), Some(&known), &[]).unwrap();
+        assert_eq!((gone.state.as_str(), gone.since), ("gone", at(8, 30)));
+        assert_eq!(advance_at(at(9, 0), Some(&gone), &[]).unwrap().0.since, at(8, 30), "gone since then");
         let history = history_of(KnownConnection { established: true, ..known });
         assert!(history.had_connection);
         assert_eq!(history.established, BTreeSet::from([endpoint(1)]));
+        let traffic = Traffic { until: at(8, 0), endpoints: BTreeMap::new() };
+        let record = Some(Record::new(State::Traffic(traffic.clone()), at(8, 0)));
+        let asked = Key::new("drift-watcher", Key::TRAFFIC, service(1).as_str());
+        let items = Items::from([(asked, Item { record, version: Version::At(1) })]);
+        assert_eq!(super::history(&items).traffic, Some(traffic));
         let unreadable = super::history(&Items::from([(key(), Item { record: None, version: Version::At(1) })]));
         assert!(unreadable.had_connection);
         assert_eq!(unreadable.established, BTreeSet::from([endpoint(1)]), "it may be dbt's");
