@@ -231,10 +231,10 @@ fn an_alert_about_a_call_is_closed_after_a_day_without_the_call() {
     let without = |stage: &mut Stage, hours: i64| {
         let (id, region) = (format!("later-{hours}"), region());
         let now = at(8, 0) + SignedDuration::from_hours(hours);
-        let another = CheckResult::new(call, "ec2:DescribeRouteTables", passes());
-        let round = Round { observed_at: now, checks: vec![call], results: vec![another] };
+        let mut another = round(8, call, &[("ec2:DescribeRouteTables", passes())]);
+        another.observed_at = now;
         let run = Run { id: &id, function: FUNCTION, policy: &stage.policy, region: &region, now };
-        run.updates(&Report::new(&on(), vec![round]), &stage.items)
+        run.updates(&Report::new(&on(), vec![another]), &stage.items)
     };
     assert_eq!(failing(&mut stage, 7), []);
     assert_eq!(failing(&mut stage, 8), [Kind::Firing]);
