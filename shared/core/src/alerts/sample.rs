@@ -98,6 +98,8 @@ mod tests {
         let severities: BTreeSet<Severity> = transitions.iter().map(|sample| sample.finding.severity).collect();
         assert_eq!(kinds.len(), 4);
         assert_eq!(severities.len(), 3);
+        let minutes = transitions.iter().map(|sample| at(8, 0).duration_since(sample.since).as_mins());
+        assert_eq!(minutes.collect::<Vec<_>>(), [0, 25 * 60, 12, 0], "a reminder on day 2");
         for Transition { right, finding, .. } in &transitions {
             assert!(right.as_ref().unwrap_or(&finding.summary).starts_with("TEST: "), "{finding:?}");
         }

@@ -118,6 +118,16 @@ mod tests {
     }
 
     #[test]
+    fn its_seven_days_begin_when_the_guard_first_sees_it() {
+        let day = |days: i64| at(8, 0) + SignedDuration::from_hours(24 * days);
+        let record = Record::new(State::Silence(silence(&["*"], &[], day(30))), day(0));
+        let seen = announced(&Key::new(Key::ANY_FUNCTION, Key::SILENCE, "1"), &record, "incident", day(2));
+        assert_eq!((seen.observed_at, seen.outbox.len()), (day(2), 1));
+        assert!(covers(&items(seen.clone()), "listener.port", "pg", day(8)));
+        assert!(!covers(&items(seen), "listener.port", "pg", day(9)));
+    }
+
+    #[test]
     fn under_another_key_it_silences_nothing() {
         let record = Record::new(State::Silence(silence(&["*"], &[], at(9, 0))), at(7, 0));
         let items = Items::from([(

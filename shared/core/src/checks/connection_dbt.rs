@@ -354,7 +354,9 @@ mod tests {
             connections: Some(Ok(vec![connection(1, Some(DBT), "rejected"), elsewhere])),
             ..Topology::default()
         };
-        let finding = only_finding(with_policy(&topology, &policy(), evaluate));
+        let both = format!("{},{}", service(1), service(2));
+        let policy = settings(&[("ENDPOINT_SERVICE_IDS", &both)]).policy;
+        let finding = only_finding(with_policy(&topology, &policy, evaluate));
         assert_eq!(finding.severity, Severity::Critical, "it works on another service");
     }
 
