@@ -121,8 +121,12 @@ impl fmt::Display for Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alerts::lifecycle::{Moment, Signal, Thresholds, advance};
+    use crate::alerts::record::{Item, Key, Record, State, Version};
+    use crate::alerts::silence::Silence;
     use crate::checks::catalogue;
-    use crate::testing::{at, finding};
+    use crate::snapshot::{LastConnection, Traffic};
+    use crate::testing::{at, endpoint, finding};
 
     fn result(id: &str, status: Status) -> CheckResult {
         CheckResult { check: catalogue::find(id).unwrap(), resource: "resource".to_owned(), status }
@@ -150,5 +154,55 @@ mod tests {
         assert_eq!(found.summary, expected);
         assert!(found.impact.contains("cannot check everything"), "unknown is not well");
         assert_eq!(found.evidence, ["firing: nothing"]);
+    }
+
+    #[test]
+    fn it_says_what_fires_what_is_silenced_and_when_dbt_last_connected() {
+        let round = Round { observed_at: at(8, 0), checks: Vec::new(), results: vec![result("listener.port", pass())] };
+        let firing = |silenced| {
+            let thresholds =
+                Thresholds { alert_after: 1, resolve_after: 1, remind_every: None, can_be_provoked: false };
+            let moment = Moment { run: "run", now: at(7, 0), incident: "incident", silenced };
+            let alert = advance(None, Signal::Failing(&finding(Severity::Warning)), thresholds, moment).0.unwrap();
+            Record::new(State::Alert(Box::new(alert)), at(7, 0))
+        };
+        let silence = Silence {
+            checks: vec!["listener.port".to_owned()],
+            resources: Vec::new(),
+            until: at(9, 0),
+            by: "ada".to_owned(),
+            comment: "upgrade".to_owned(),
+            announced: None,
+        };
+        let last = LastConnection { since: at(1, 0), at: Some(at(7, 30)) };
+        let traffic = Traffic { until: at(8, 0), endpoints: [(endpoint(1).to_string(), last)].into() };
+        let items: Items = [
+            (Key::new("drift-watcher", "listener.port", "a"), firing(false)),
+            (Key::new("drift-watcher", "listener.port", "b"), firing(true)),
+            (Key::new(Key::ANY_FUNCTION, Key::SILENCE, "1"), Record::new(State::Silence(silence), at(7, 0))),
+            (Key::new("drift-watcher", Key::TRAFFIC, "vpce-svc-1"), Record::new(State::Traffic(traffic), at(8, 0))),
+        ]
+        .map(|(key, record)| (key, Item { record: Some(record), version: Version::At(1) }))
+        .into();
+        let found = |items: Option<&Items>, now| notice(&round, items, now);
+        let summary = finding(Severity::Warning).summary;
+        let well = found(Some(&items), at(8, 0));
+        assert!(well.impact.starts_with("The guard is running. It alerts you"), "{}", well.impact);
+        let mut lines = well.evidence;
+        lines.sort();
+        assert_eq!(
+            lines,
+            [
+                format!("firing: {summary} (warning)"),
+                format!("firing: {summary} (warning, silenced)"),
+                "silenced until 2026-03-14T09:00:00Z: listener.port (by ada: upgrade)".to_owned(),
+                format!("{}: dbt last connected at 2026-03-14T07:30:00Z or up to 5 minutes before", endpoint(1)),
+            ]
+        );
+        let blind = found(None, at(8, 0));
+        assert_eq!(blind.evidence, ["firing alerts: unknown, because the guard's table cannot be read"]);
+        assert!(blind.impact.contains("cannot check everything"), "{}", blind.impact);
+        let late = found(Some(&items), at(20, 0)).evidence;
+        assert!(late.last().unwrap().contains("when dbt last connected is unknown"), "{late:?}");
     }
 }

@@ -332,6 +332,17 @@ mod tests {
     }
 
     #[test]
+    fn a_full_outbox_keeps_the_first_and_the_last_and_counts_the_others() {
+        let mut record = Record::new(State::Heartbeat("run".to_owned()), at(8, 0));
+        for _ in 0..MAX_OUTBOX + 3 {
+            record.push(Transition::new(Kind::Firing, ("check", "pg"), "", finding(Severity::Critical), at(8, 0)));
+        }
+        let numbers: Vec<u64> = record.outbox.iter().map(|transition| transition.number).collect();
+        assert_eq!(numbers, (1..12).chain([15]).collect::<Vec<_>>());
+        assert_eq!(record.outbox.last().unwrap().dropped, 3);
+    }
+
+    #[test]
     fn what_is_not_sent_yet_does_not_expire() {
         let gone = KnownConnection {
             owner: "111122223333".to_owned(),

@@ -353,6 +353,16 @@ mod tests {
             "with cross-zone, zones do not matter"
         );
 
+        let alb = TargetGroup {
+            kind: TargetKind::LoadBalancer,
+            targets: Ok(vec![target_in(1, None, "healthy")]),
+            cross_zone: Some(Ok(CrossZoneOverride::Off)),
+            ..target_group("alb")
+        };
+        let results = with_context(&topology(endpoint_service(), [load_balancer("pg", vec![alb])]), evaluate);
+        let why = "ELB does not say in which zones an Application Load Balancer answers";
+        assert_eq!(results[0].status, Status::Unknown(why.to_owned()));
+
         let lacking = TargetGroup { targets: Ok(vec![in_a(1, "healthy")]), ..target_group("pg") };
         let failed = Some(Err(call_error("elasticloadbalancing:DescribeTargetGroupAttributes")));
         for group in [lacking.clone(), TargetGroup { cross_zone: failed, ..lacking }] {
