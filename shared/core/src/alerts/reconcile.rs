@@ -84,9 +84,7 @@ impl Round {
     pub fn evaluate(checks: &[Check], context: CheckContext<'_>, observed_at: Timestamp) -> Self {
         Self { observed_at, checks: checks.to_vec(), results: catalogue::evaluate_checks(checks, context) }
     }
-}
 
-impl Round {
     /// Whether it says something of the resource: the result of a call says nothing of the calls that were not made.
     fn judges(&self, check: Check, resource: &str) -> bool {
         let is_about = |result: &CheckResult| result.check == check && result.resource == resource;
@@ -387,8 +385,9 @@ fn transition(event: Event, key: &Key, alert: &Alert, right: Option<&str>, now: 
             (Kind::Notice, Finding { summary, ..alert.finding.clone() })
         }
         Event::Gone => {
-            let why = "The resource no longer exists, is no longer behind the endpoint service, or no longer needs this check. \
-                       Nothing was fixed: if dbt needs it, another check reports that.";
+            let why = "The resource no longer exists, is no longer behind the endpoint service, or no longer needs this check; \
+                       or it is a call that no run has made for a day. Nothing was fixed: if dbt needs it, another check \
+                       reports that.";
             (Kind::Notice, closed("closed (resource gone)", why))
         }
         Event::Unwatched => {

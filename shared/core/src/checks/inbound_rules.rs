@@ -60,13 +60,13 @@ impl<'a> InboundRules<'a> {
         let groups = &description.security_groups;
         let expected = context.policy.listener_ports.for_service(context.service);
         let listeners = load_balancer.listeners.as_ref().map_err(ToString::to_string)?;
-        let serving = || listeners.iter().filter(|listener| listener.serves()).map(|listener| listener.port).collect();
+        let serving = listeners.iter().filter(|listener| listener.serves()).map(|listener| listener.port);
         Ok(Self {
             context,
             load_balancer,
             groups,
             rules: rules.iter().filter(|rule| !rule.egress && groups.contains(&rule.group)).collect(),
-            ports: if expected.is_empty() { serving() } else { expected.iter().copied().collect() },
+            ports: if expected.is_empty() { serving.collect() } else { expected },
             network,
         })
     }

@@ -25,7 +25,7 @@ pub(super) const SPEC: Spec = Spec {
         (Severity::Info, "`DbtCidrs` is empty, so the guard cannot tell whether dbt is allowed"),
     ],
     fails_when: "inbound rules are enforced on PrivateLink traffic, and `DbtCidrs` is empty or not all of it is \
-                 allowed on every listener port (of `ListenerPorts`, if set)",
+                 allowed on every port of `ListenerPorts`, or, if that is empty, on every listener port",
     was: "blocked",
     impact: "dbt's connections from a blocked network time out before they reach a listener. If `DbtCidrs` is empty, \
              the guard does not know dbt's networks, and dbt may be blocked.",
