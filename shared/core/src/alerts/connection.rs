@@ -200,7 +200,7 @@ mod tests {
     use crate::checks::Region;
     use crate::config::Policy;
     use crate::snapshot::Traffic;
-    use crate::testing::{DBT, UNTRUSTED, at, connection, endpoint, region, service, settings};
+    use crate::testing::{DBT, UNTRUSTED, alert, at, connection, endpoint, region, service, settings};
 
     const KNOWN: &str = "555555555555";
 
@@ -242,9 +242,11 @@ mod tests {
         let states = [Some("available"), Some("rejected"), Some("pending"), Some("available")];
         assert_eq!(notices(&states), [(0, connected.clone())], "the first time only");
         let states = [Some("available"), Some("deleting"), Some("deleted"), None, None];
-        assert_eq!(notices(&states), [(0, connected), (1, deleted)]);
+        assert_eq!(notices(&states), [(0, connected.clone()), (1, deleted)]);
         let vanished = "dbt's endpoint vpce-00000000000000001 is gone".to_owned();
-        assert_eq!(notices(&[Some("pendingAcceptance"), None, None]), [(1, vanished)]);
+        assert_eq!(notices(&[Some("pendingAcceptance"), None, None]), [(1, vanished.clone())]);
+        let states = [Some("pendingAcceptance"), None, Some("available")];
+        assert_eq!(notices(&states), [(1, vanished), (2, connected)], "it was not connected before");
         assert_eq!(notices(&[None, None]), [], "never seen, never missed");
     }
 
@@ -315,5 +317,21 @@ mod tests {
         let unreadable = super::history(&Items::from([(key(), Item { record: None, version: Version::At(1) })]));
         assert!(unreadable.had_connection);
         assert_eq!(unreadable.established, BTreeSet::from([endpoint(1)]), "it may be dbt's");
+    }
+
+    #[test]
+    fn a_critical_alert_that_dbt_is_absent_tells_that_it_was_connected() {
+        let had_connection = |check: &str, phase: Phase, severity: Severity| {
+            let record = Record::new(State::Alert(Box::new(alert(phase, severity))), at(8, 0));
+            let key = Key::new("connection-acceptor", check, service(1).as_str());
+            history(&Items::from([(key, Item { record: Some(record), version: Version::At(1) })])).had_connection
+        };
+        assert!(had_connection("connection.absent", Phase::Firing, Severity::Critical));
+        assert!(
+            !had_connection("connection.absent", Phase::Firing, Severity::Info),
+            "it waits for dbt's first request"
+        );
+        assert!(!had_connection("connection.absent", Phase::Resolved, Severity::Critical));
+        assert!(!had_connection("connection.untrusted", Phase::Firing, Severity::Critical));
     }
 }

@@ -56,7 +56,9 @@ pub fn ids(items: &Items) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::at;
+    use crate::alerts::record::{Item, Record, State, Version};
+    use crate::snapshot::{Network, Notification, RouteTable};
+    use crate::testing::{at, call_error, endpoint_service, load_balancer, network, service, topology};
 
     #[test]
     fn an_id_that_is_gone_is_remembered_for_a_day() {
@@ -71,5 +73,48 @@ mod tests {
         assert_eq!(a_day_later.keys().collect::<Vec<_>>(), ["rtbassoc-1"]);
         let back = next(Some(&one), &seen(&["rtbassoc-1", "vpce-nfn-1"]), at(9, 0));
         assert_eq!(back.get("vpce-nfn-1"), Some(&None));
+    }
+
+    #[test]
+    fn the_ids_are_those_of_this_services_notifications_and_of_its_subnets_associations() {
+        let association = |subnet: &str, id: &str| (subnet.to_owned(), id.to_owned());
+        let associations = [association("subnet-a", "rtbassoc-a"), association("subnet-other", "rtbassoc-other")];
+        let network = Network { route_tables: Ok(vec![route_table(associations)]), ..network() };
+        let mut topology = topology(endpoint_service(), [load_balancer("pg", Vec::new())]);
+        assert_eq!(in_place(&topology, &service(1)), None, "the network was not read");
+        topology.network = Some(network);
+        let ids = |ids: &[&str]| Some(ids.iter().map(ToString::to_string).collect());
+        assert_eq!(in_place(&topology, &service(1)), ids(&["rtbassoc-a"]), "the stack has no topic to check");
+        topology.notifications =
+            Some(Ok(vec![notification(service(1), "vpce-nfn-1"), notification(service(2), "vpce-nfn-2")]));
+        assert_eq!(in_place(&topology, &service(1)), ids(&["rtbassoc-a", "vpce-nfn-1"]));
+        topology.notifications = Some(Err(call_error("ec2:DescribeVpcEndpointConnectionNotifications")));
+        assert_eq!(in_place(&topology, &service(1)), None);
+    }
+
+    #[test]
+    fn what_is_remembered_is_read_from_the_inventories() {
+        let stored = |subject: &str, id: &str| {
+            let record = Record::new(State::Inventory(Inventory::from([(id.to_owned(), None)])), at(8, 0));
+            (Key::new("drift-watcher", subject, "vpce-svc-1"), Item { record: Some(record), version: Version::At(1) })
+        };
+        let items = Items::from([stored(Key::INVENTORY, "rtbassoc-1"), stored("other", "rtbassoc-2")]);
+        assert_eq!(ids(&items), BTreeSet::from(["rtbassoc-1".to_owned()]));
+    }
+
+    fn route_table(associations: impl IntoIterator<Item = (String, String)>) -> RouteTable {
+        RouteTable {
+            id: "rtb-1".to_owned(),
+            vpc: "vpc-1".to_owned(),
+            main: false,
+            subnets: Vec::new(),
+            associations: associations.into_iter().collect(),
+            routes: Vec::new(),
+            to_prefix_lists: Vec::new(),
+        }
+    }
+
+    fn notification(service: ServiceId, id: &str) -> Notification {
+        Notification { id: id.to_owned(), service, topic: "topic".to_owned(), events: Vec::new(), enabled: true }
     }
 }

@@ -99,14 +99,12 @@ pub fn changes_nothing(round: &Round, before: &[CheckResult], function: &str, it
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::alerts::lifecycle::Alert;
     use crate::alerts::record::{Item, Record, State, Version};
     use crate::checks::{Finding, Severity, catalogue};
     use crate::snapshot::TargetGroup;
-    use crate::testing::{at, endpoint_service, finding, load_balancer, service, target_group, topology};
+    use crate::testing::{alert, at, endpoint_service, finding, load_balancer, service, target_group, topology};
 
     const FUNCTION: &str = "health-watcher";
 
@@ -136,22 +134,7 @@ mod tests {
     }
 
     fn in_phase(phase: Phase) -> Item {
-        item(Alert {
-            phase,
-            failing: 2,
-            passing: 0,
-            milder: 0,
-            counted_by: "run".to_owned(),
-            since: at(8, 0),
-            last_notified: at(8, 0),
-            notified: (phase == Phase::Firing).then_some(Severity::Warning),
-            last_fired: None,
-            parts: BTreeMap::new(),
-            incident: "incident".to_owned(),
-            finding: finding(Severity::Warning),
-            unknown: None,
-            silenced: false,
-        })
+        item(alert(phase, Severity::Warning))
     }
 
     fn pass() -> Status {
@@ -196,6 +179,34 @@ mod tests {
         assert!(!changes_nothing(&round, &[], FUNCTION, &items(Phase::Firing)));
         assert!(changes_nothing(&round, &[], FUNCTION, &items(Phase::Resolved)));
         assert!(changes_nothing(&round, &[], "drift-watcher", &items(Phase::Firing)), "another function's");
+    }
+
+    #[test]
+    fn each_alert_is_compared_with_the_result_of_its_own_resource() {
+        let check = catalogue::find("target-group.health").unwrap();
+        let of = |resource: &str, status| CheckResult { resource: resource.to_owned(), ..result(status) };
+        let results = vec![of("other", fails(Severity::Warning)), of("pg", pass())];
+        let round = Round { observed_at: at(9, 0), checks: vec![check], results };
+        let key = |resource| Key::new(FUNCTION, check.id, resource);
+        let both = [(key("other"), in_phase(Phase::Firing)), (key("pg"), in_phase(Phase::Firing))].into();
+        assert!(!changes_nothing(&round, &[], FUNCTION, &both), "pg's alert is over");
+        let one = [(key("other"), in_phase(Phase::Firing))].into();
+        assert!(changes_nothing(&round, &[], FUNCTION, &one));
+    }
+
+    #[test]
+    fn the_stored_path_is_usable_until_it_is_too_old() {
+        let path = Path::new(&with_name(None), &service(1), at(8, 0), at(8, 0)).unwrap();
+        let item = |state| Item { record: Some(Record::new(state, at(8, 0))), version: Version::At(1) };
+        let stored = Key::new(FUNCTION, Key::PATH, service(1).as_str());
+        let items = Items::from([(stored, item(State::Path(Box::new(path.clone()))))]);
+        let usable_at = |now| usable(&items, now, SignedDuration::from_mins(10));
+        assert_eq!(usable_at(at(8, 10)), Some(&path));
+        assert_eq!(usable_at(at(8, 11)), None);
+        assert_eq!(recorded(&items), Some(&path), "however old");
+        let elsewhere = Key::new(FUNCTION, Key::TRAFFIC, service(1).as_str());
+        let items = Items::from([(elsewhere, item(State::Path(Box::new(path))))]);
+        assert_eq!(recorded(&items), None);
     }
 
     fn with_name(name: Option<&str>) -> Topology {

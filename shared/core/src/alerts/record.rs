@@ -312,7 +312,7 @@ mod tests {
     use super::*;
     use crate::alerts::transition::Kind;
     use crate::checks::Severity;
-    use crate::testing::{at, finding};
+    use crate::testing::{alert, at, finding};
 
     #[test]
     fn what_is_over_expires_and_a_lost_connection_of_dbts_only_after_more_than_a_year() {
@@ -357,5 +357,31 @@ mod tests {
         assert_eq!(record.expires(at(8, 0)), None);
         record.acknowledge(1);
         assert!(record.expires(at(8, 0)).is_some());
+    }
+
+    #[test]
+    fn what_a_silence_holds_back_or_is_over_does_not_count_as_firing() {
+        let item = |alert: Alert| {
+            let record = Record::new(State::Alert(Box::new(alert)), at(8, 0));
+            Item { record: Some(record), version: Version::At(1) }
+        };
+        let silenced = Alert { silenced: true, ..alert(Phase::Firing, Severity::Warning) };
+        let alerts = [
+            ("firing", alert(Phase::Firing, Severity::Warning)),
+            ("over", alert(Phase::Resolved, Severity::Warning)),
+            ("pending", alert(Phase::Pending, Severity::Warning)),
+            ("silenced", silenced),
+        ];
+        let key = |resource| Key::new("health-watcher", "target-group.health", resource);
+        let items = alerts.map(|(resource, alert)| (key(resource), item(alert))).into();
+        assert_eq!(firing(&items).map(|(key, _)| key.resource.as_str()).collect::<Vec<_>>(), ["firing"]);
+    }
+
+    #[test]
+    fn a_key_is_read_as_it_was_written() {
+        let key = Key::new("drift-watcher", "listener.port", "arn:aws:elb#1");
+        assert_eq!(key.to_string(), "drift-watcher#listener.port#arn:aws:elb#1");
+        assert_eq!(key.to_string().parse(), Ok(key));
+        assert!("drift-watcher#listener.port".parse::<Key>().is_err());
     }
 }

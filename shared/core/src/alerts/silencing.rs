@@ -155,6 +155,10 @@ mod tests {
         let changed = Record { state: State::Silence(changed), outbox: Vec::new(), ..first };
         assert_eq!(announced(&key, &changed, "incident", at(8, 2)).outbox.len(), 1, "it covers more than people heard");
         let short = Record::new(State::Silence(silence(&["*"], &[], at(7, 30))), at(7, 0));
-        assert_eq!(announced(&key, &short, "incident", at(8, 0)), short, "it ended before the guard saw it");
+        assert_eq!(announced(&key, &short, "incident", at(7, 30)), short, "it ended before the guard saw it");
+        let in_time = announced(&key, &short, "incident", at(7, 29));
+        let [notice] = &in_time.outbox[..] else { panic!("{in_time:?}") };
+        assert_eq!(notice.finding.summary, "alerts silenced until 2026-03-14 07:30 UTC");
+        assert!(!notice.finding.evidence.join("\n").contains("asked for"), "it lasts as long as was asked");
     }
 }

@@ -345,3 +345,56 @@ impl fmt::Display for Health {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{call_error, listener, load_balancer, target, target_group};
+
+    #[test]
+    fn it_forwards_to_the_groups_of_tcp_listeners() {
+        let groups = [target_group("pg"), target_group("dns")];
+        let mut balancer = load_balancer("pg", groups.to_vec());
+        balancer.listeners = Ok(vec![listener("TCP", 5432, &groups[0]), listener("UDP", 53, &groups[1])]);
+        assert_eq!(balancer.forwards_to(), BTreeSet::from([groups[0].arn.clone()]));
+    }
+
+    #[test]
+    fn without_cross_zone_a_node_sends_to_targets_of_its_zone_and_of_all_zones() {
+        let node = Interface { description: String::new(), subnet: "subnet-a".to_owned(), addresses: Vec::new() };
+        let sends = |cross_zone: CrossZoneOverride, zone: Option<&str>| {
+            let group = TargetGroup { cross_zone: Some(Ok(cross_zone)), ..target_group("pg") };
+            let target = Target { zone: zone.map(ToOwned::to_owned), ..target(1, "healthy") };
+            load_balancer("pg", vec![group.clone()]).node_sends_to(&group, &node, &target)
+        };
+        assert!(sends(CrossZoneOverride::Off, Some("eu-central-1a")));
+        assert!(sends(CrossZoneOverride::Off, Some("all")));
+        assert!(!sends(CrossZoneOverride::Off, Some("eu-central-1b")));
+        assert!(sends(CrossZoneOverride::Off, None), "it may");
+        assert!(sends(CrossZoneOverride::On, Some("eu-central-1b")));
+    }
+
+    #[test]
+    fn a_group_takes_its_attributes_over_and_why_they_are_not_known() {
+        let mut group = target_group("pg");
+        let keeps_connections = vec!["deregistration_delay.connection_termination.enabled".to_owned()];
+        let read = TargetGroupAttributes { cross_zone: CrossZoneOverride::Off, keeps_connections };
+        group.set_attributes(Ok(read.clone()));
+        assert_eq!(group.cross_zone, Some(Ok(read.cross_zone)));
+        assert_eq!(group.keeps_connections, read.keeps_connections);
+        let denied = call_error("elasticloadbalancing:DescribeTargetGroupAttributes");
+        group.set_attributes(Err(denied.clone()));
+        assert_eq!(group.cross_zone, Some(Err(denied)));
+    }
+
+    #[test]
+    fn a_state_is_written_as_elb_writes_it() {
+        let states = ["healthy", "unhealthy", "unhealthy.draining", "initial", "draining", "unused", "unavailable"];
+        for state in states {
+            let health = Health::parse(&state.to_uppercase());
+            assert!(!matches!(health, Health::Other(_)), "{state}");
+            assert_eq!(health.to_string(), state);
+        }
+        assert_eq!(Health::parse("New"), Health::Other("New".to_owned()));
+    }
+}

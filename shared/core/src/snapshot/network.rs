@@ -197,3 +197,14 @@ pub struct Route {
     /// Whether its target no longer exists.
     pub blackhole: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_of_ports_has_its_first_and_its_last() {
+        let ports = Ports { first: 5432, last: 5434 };
+        assert_eq!([ports, Ports::one(443), Ports::ALL].map(Ports::number), [3, 1, 65_536]);
+    }
+}

@@ -140,6 +140,34 @@ mod tests {
     }
 
     #[test]
+    fn the_names_of_target_groups_can_be_resolved_anew() {
+        let hostname =
+            |name: &str| Hostname { name: name.to_owned(), addresses: Ok(Vec::new()), networks: Ok(Vec::new()) };
+        let group = |name: &str, hostname| TargetGroup { hostname, ..target_group(name) };
+        let groups = vec![
+            TargetGroup { is_ipv6: true, ..group("six", Some(Ok(Some(hostname("db6.example.com"))))) },
+            group("four", Some(Ok(Some(hostname("db.example.com"))))),
+            group("untagged", Some(Ok(None))),
+            group("unread", None),
+        ];
+        let mut topology = topology(endpoint_service(), [load_balancer("pg", groups)]);
+        let names: Vec<(bool, &str)> =
+            topology.hostnames_mut().map(|(is_ipv6, it)| (is_ipv6, it.name.as_str())).collect();
+        assert_eq!(names, [(true, "db6.example.com"), (false, "db.example.com")]);
+    }
+
+    #[test]
+    fn it_knows_the_services_name() {
+        let name_of = |name: Option<&str>| {
+            let named = EndpointService { name: name.map(ToOwned::to_owned), ..endpoint_service() };
+            let path = Path::new(&topology(named, []), &service(1), at(8, 0), at(7, 0)).unwrap();
+            path.name().map(ToOwned::to_owned)
+        };
+        assert_eq!(name_of(Some("postgres")).as_deref(), Some("postgres"));
+        assert_eq!(name_of(None), None);
+    }
+
+    #[test]
     fn a_path_with_a_failed_read_is_not_stored() {
         let mut failed = read();
         failed.target_groups_mut().for_each(|group| group.targets = Err(call_error("x")));

@@ -48,3 +48,16 @@ impl Topology {
         services.filter_map(|(id, service)| Some((id.clone(), service.name.clone()?))).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{endpoint_service, service, topology};
+
+    #[test]
+    fn the_names_are_those_of_the_services_that_have_one() {
+        let named = EndpointService { name: Some("postgres".to_owned()), ..endpoint_service() };
+        assert_eq!(topology(named, []).names(), BTreeMap::from([(service(1), "postgres".to_owned())]));
+        assert_eq!(topology(endpoint_service(), []).names(), BTreeMap::new());
+    }
+}

@@ -62,7 +62,16 @@ impl LastConnection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::at;
+    use crate::testing::{at, endpoint};
+
+    #[test]
+    fn an_answer_is_valid_for_three_hours() {
+        let last = LastConnection { since: at(2, 0), at: Some(at(8, 0)) };
+        let traffic = Traffic { until: at(9, 0), endpoints: [(endpoint(1).to_string(), last)].into() };
+        assert_eq!(traffic.of(&endpoint(1), at(12, 0)), Ok(last));
+        assert!(traffic.of(&endpoint(1), at(12, 1)).is_err());
+        assert!(traffic.of(&endpoint(2), at(12, 0)).is_err());
+    }
 
     #[test]
     fn it_is_quiet_since_the_last_connection_or_since_somebody_looked() {

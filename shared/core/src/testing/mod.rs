@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use crate::alerts::lifecycle::{Alert, Phase};
 use crate::alerts::origin::Origin;
 use crate::checks::{CheckContext, CheckResult, Finding, Region, Remedy, Severity, Status};
 use crate::config::{Policy, Settings};
@@ -290,6 +291,27 @@ pub fn finding(severity: Severity) -> Finding {
         cause: None,
         parts: Vec::new(),
         related: Vec::new(),
+    }
+}
+
+/// An alert since 08:00, which people have heard of if it fires.
+#[must_use]
+pub fn alert(phase: Phase, severity: Severity) -> Alert {
+    Alert {
+        phase,
+        failing: 2,
+        passing: 0,
+        milder: 0,
+        counted_by: "run".to_owned(),
+        since: at(8, 0),
+        last_notified: at(8, 0),
+        notified: (phase == Phase::Firing).then_some(severity),
+        last_fired: None,
+        parts: BTreeMap::new(),
+        incident: "incident".to_owned(),
+        finding: finding(severity),
+        unknown: None,
+        silenced: false,
     }
 }
 

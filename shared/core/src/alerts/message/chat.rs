@@ -196,3 +196,98 @@ fn next_step(transition: &Transition, with_command: bool) -> Option<String> {
     let console = remedy.console.as_ref().map(|console| format!(" <{console}|Console>"));
     Some(format!("{}{}{}", markdown(&remedy.action), command.unwrap_or_default(), console.unwrap_or_default()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alerts::message::Envelope;
+    use crate::alerts::record::Partition;
+    use crate::checks::{Finding, Remedy, Severity};
+    use crate::testing::{at, finding, origin, service};
+
+    fn transition(kind: Kind, finding: Finding) -> Transition {
+        Transition::new(kind, ("target-group.health", "pg"), "incident", finding, at(8, 0))
+    }
+
+    fn fired() -> Transition {
+        transition(Kind::Firing, finding(Severity::Critical))
+    }
+
+    /// Renders a message about these transitions.
+    fn with_content<T>(transitions: &[Transition], render: impl FnOnce(&Content<'_>) -> T) -> T {
+        let (partition, origin) = (Partition::Service(service(1)), origin());
+        let function = "health-watcher";
+        let envelope = Envelope { partition: &partition, name: None, origin: &origin, function, caution: None };
+        render(&Content::new(envelope, &transitions.chunks(1).collect::<Vec<_>>()))
+    }
+
+    /// A message about `number` transitions at the most detail, with at most `in_full` of them in full.
+    fn description_of(number: usize, in_full: usize) -> String {
+        with_content(&vec![fired(); number], |content| description(content, Detail { in_full, ..DETAILS[0] }))
+    }
+
+    #[test]
+    fn an_alert_reads_like_this() {
+        let expected = "*vpce-svc-00000000000000001*, account 111122223333, eu-central-1, stack privatelink-guard\n\
+                        Since 2026-03-14 08:00:00 UTC.\n\
+                        dbt still gets through.\n\
+                        ```\nhealthy: 1 of 3 (1 in eu-central-1a)\n```\n\
+                        Check `target-group.health`, <https://wiki.example.com/checks.md#target-group.health|runbook>";
+        assert_eq!(description_of(1, 5), expected);
+    }
+
+    #[test]
+    fn of_several_the_first_are_described_then_listed_then_counted() {
+        let counts = |number: usize, in_full: usize| {
+            let description = description_of(number, in_full);
+            let titles = description.matches("*CRITICAL: 2 of 3 targets unhealthy in pg*").count();
+            let described = description.matches("Check `target-group.health`").count();
+            assert_eq!(titles, described);
+            let listed = description.lines().filter(|line| line.starts_with("CRITICAL: ")).count();
+            let more = description.lines().find_map(|line| line.strip_prefix("And ")).map(ToOwned::to_owned);
+            assert_eq!(description.contains("The log of health-watcher has everything"), described < number);
+            (described, listed, more)
+        };
+        assert_eq!(counts(2, 5), (2, 0, None));
+        assert_eq!(counts(15, 5), (5, 10, None));
+        assert_eq!(counts(16, 5), (5, 10, Some("1 more.".to_owned())));
+        assert_eq!(counts(16, 0), (0, 10, Some("6 more.".to_owned())));
+    }
+
+    #[test]
+    fn a_message_that_is_too_large_for_sns_describes_less_here_too() {
+        let body = with_content(&[fired(), fired()], |content| body(content, 1));
+        assert_eq!(body.matches("Check `target-group.health`").count(), 1, "{body}");
+    }
+
+    #[test]
+    fn evidence_is_left_out_only_with_a_word() {
+        let described = |evidence: &[&str], max_evidence| {
+            let evidence = evidence.iter().map(ToString::to_string).collect();
+            full(
+                &transition(Kind::Firing, Finding { evidence, ..finding(Severity::Critical) }),
+                &origin(),
+                max_evidence,
+            )
+        };
+        let (left_out, block) = ("The function's log has the evidence.", "```\nhealthy: 1 of 3\n```");
+        assert!(described(&["healthy: 1 of 3"], 3).contains(block));
+        let none = described(&["healthy: 1 of 3"], 0);
+        assert!(none.contains(left_out) && !none.contains("```"), "{none}");
+        let nothing = described(&[], 3);
+        assert!(!nothing.contains(left_out) && !nothing.contains("```"), "{nothing}");
+    }
+
+    #[test]
+    fn what_needs_nothing_to_be_done_has_no_next_step() {
+        let step = |kind, action: &str, command: Option<&str>| {
+            let remedy = Remedy { action: action.to_owned(), command: command.map(ToOwned::to_owned), console: None };
+            next_step(&transition(kind, Finding { remedy, ..finding(Severity::Info) }), true)
+        };
+        assert_eq!(step(Kind::Notice, "Nothing.", None), None);
+        assert_eq!(step(Kind::Resolved, "Start them.", Some("aws elbv2 help")), None);
+        assert_eq!(step(Kind::Firing, "Start them.", None).as_deref(), Some("Start them."));
+        let both = step(Kind::Firing, "Nothing is lost; look.", Some("aws elbv2 help"));
+        assert_eq!(both.as_deref(), Some("Nothing is lost; look. `aws elbv2 help`"));
+    }
+}

@@ -433,7 +433,7 @@ mod tests {
         };
         let blocked = || with(Severity::Critical, "security group blocks dbt on port 5432");
         assert_eq!(subject("postgres", blocked()), "[CRITICAL] postgres: security group blocks dbt on port 5432");
-        let reminder = Transition { kind: Kind::Reminder, at: at(8, 0) + SignedDuration::from_hours(25), ..blocked() };
+        let reminder = Transition { kind: Kind::Reminder, at: at(8, 0) + SignedDuration::from_hours(30), ..blocked() };
         let expected = "[STILL CRITICAL, day 2] postgres: security group blocks dbt on port 5432";
         assert_eq!(subject("postgres", reminder), expected);
         let resolved = Transition {
@@ -463,6 +463,22 @@ mod tests {
         assert!(too_long.is_ascii() && too_long.len() == 100 && too_long.ends_with("..."), "{too_long}");
         let unnamed = message_of(&Partition::Service(service(1)), None, &[&[blocked()]]).subject;
         assert_eq!(unnamed, "[CRITICAL] vpce-svc-00000000000000001: security group blocks dbt on port 5432");
+        let over = with(Severity::Critical, "security group blocks dbt on port 5432");
+        let over = [blocked(), Transition { kind: Kind::Resolved, ..over }];
+        let over = message(&[&over]).subject;
+        assert_eq!(over, "[CRITICAL] postgres: security group blocks dbt on port 5432 (already resolved)");
+    }
+
+    #[test]
+    fn the_text_begins_with_the_services_name_and_id() {
+        let first_line = |name| {
+            let fired = transition(Kind::Firing, Severity::Critical);
+            let message = message_of(&Partition::Service(service(1)), name, &[&[fired]]);
+            message.text.lines().next().map(ToOwned::to_owned)
+        };
+        let named = "Endpoint service postgres (vpce-svc-00000000000000001)";
+        assert_eq!(first_line(Some("postgres")).as_deref(), Some(named));
+        assert_eq!(first_line(None).as_deref(), Some("Endpoint service vpce-svc-00000000000000001"));
     }
 
     #[test]
@@ -510,6 +526,20 @@ mod tests {
                 ("serviceId", Attribute::Text("vpce-svc-00000000000000001".to_owned())),
             ]
         );
+    }
+
+    #[test]
+    fn that_something_harmless_is_over_comes_last() {
+        let transition = |kind: Kind, severity: Severity, summary: &str| {
+            let finding = Finding { summary: summary.to_owned(), ..finding(severity) };
+            Transition { check: "other".to_owned(), finding, ..transition(kind, severity) }
+        };
+        let harmless = transition(Kind::Resolved, Severity::Info, "harmless");
+        let notice = transition(Kind::Notice, Severity::Info, "happened");
+        let again_right = transition(Kind::Resolved, Severity::Warning, "again right");
+        let message = message(&[&[harmless], &[notice], &[again_right]]);
+        let lines: Vec<&str> = message.text.lines().filter(|line| line.starts_with('[')).collect();
+        assert_eq!(lines, ["[RESOLVED] again right", "[NOTICE] happened", "[RESOLVED] harmless"]);
     }
 
     #[test]

@@ -120,3 +120,37 @@ fn resolved(transition: &Transition) -> String {
         plain(&transition.resource)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checks::Severity;
+    use crate::testing::{at, finding, origin};
+
+    fn transition(kind: Kind) -> Transition {
+        let fired =
+            Transition::new(kind, ("target-group.health", "pg"), "incident", finding(Severity::Warning), at(8, 0));
+        Transition { at: at(9, 30), ..fired }
+    }
+
+    #[test]
+    fn the_second_line_says_when_and_how_long() {
+        let second_line = |kind| full(&transition(kind), &origin()).lines().nth(1).map(ToOwned::to_owned);
+        assert_eq!(second_line(Kind::Firing).as_deref(), Some("Since 2026-03-14 08:00:00 UTC."));
+        let reminder = "Firing for 1 hour 30 minutes, since 2026-03-14 08:00:00 UTC.";
+        assert_eq!(second_line(Kind::Reminder).as_deref(), Some(reminder));
+        assert_eq!(second_line(Kind::Notice).as_deref(), Some("2026-03-14 09:30:00 UTC."));
+    }
+
+    #[test]
+    fn what_is_missing_or_unknown_is_said() {
+        let text = |dropped, unknown: Option<&str>| {
+            let unknown = unknown.map(ToOwned::to_owned);
+            full(&Transition { unknown, dropped, ..transition(Kind::Reminder) }, &origin())
+        };
+        assert!(text(2, None).contains("\n2 of its earlier changes could not be sent.\n"));
+        assert!(text(0, Some("AccessDenied")).contains("\nAt present the guard cannot check it: AccessDenied\n"));
+        let whole = text(0, None);
+        assert!(!whole.contains("could not be sent") && !whole.contains("cannot check"), "{whole}");
+    }
+}
