@@ -23,6 +23,9 @@ LAMBDA_FLAGS := -C force-unwind-tables=no --remap-path-prefix=$(CURDIR)=/private
 CARGO_LAMBDA := PATH=$(CURDIR)/.tools/sam/bin:$$PATH RUSTFLAGS='$(LAMBDA_FLAGS)' cargo-lambda
 LAMBDA_BUILD = $(CARGO_LAMBDA) lambda build --profile lambda --target $(TARGET_$(TARGET_ARCHITECTURE))
 export SAM_CLI_TELEMETRY := 0
+# `cargo run` and `cargo test` tell what they start of which package it is. ring's build script watches that: a build by
+# make from there, as `sam build` is, would compile ring anew, and with it half of the workspace.
+unexport $(filter CARGO_PKG_% CARGO_MANIFEST_%,$(.VARIABLES))
 
 .PHONY: help setup demo verify unit flow docs inbox pages test python-tests lint local-build attack fuzz soak mutants \
 	coverage bench bench-tools functions command release reproducible audit deploy clean \

@@ -217,3 +217,19 @@ fn run(mut command: Command, what: &str) -> Result<()> {
     );
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cargo has told this test of its package; what cargo compiles for `sam build` must not depend on that.
+    #[test]
+    fn what_make_compiles_does_not_depend_on_the_package_that_asks() -> Result<()> {
+        ensure!(std::env::var_os("CARGO_PKG_NAME").is_some(), "cargo runs this test");
+        let printed = Command::new("make").args(["--eval", "probe: ; @env", "probe"]).current_dir(top()).output()?;
+        let variables = String::from_utf8_lossy(&printed.stdout).into_owned();
+        assert!(variables.contains("SAM_CLI_TELEMETRY=0"), "{variables}");
+        assert!(!variables.contains("CARGO_PKG_") && !variables.contains("CARGO_MANIFEST_"), "{variables}");
+        Ok(())
+    }
+}
