@@ -4,6 +4,7 @@
 //! the AWS CLI and SAM, as an administrator would do it.
 
 pub mod api_calls;
+mod aws_cli;
 pub mod cli;
 pub mod company;
 pub mod environment;

@@ -1,5 +1,6 @@
 //! The local AWS as a process, and the AWS CLI with any caller's credentials.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -7,11 +8,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::{COMPANY, REGION};
+use crate::{COMPANY, REGION, aws_cli};
 
 /// The repository's top folder.
 #[must_use]
@@ -105,15 +106,14 @@ impl LocalAws {
     /// If the command fails, with what it printed.
     pub fn aws(&self, caller: &Caller, arguments: &[&str]) -> Result<Value> {
         // Given twice: for SQS, the AWS CLI has an address of its own that AWS_ENDPOINT_URL does not replace.
-        let mut aws = self.command(caller, "aws", "aws");
-        let done = aws.args(["--endpoint-url", &self.endpoint()]).args(arguments).output()?;
-        if !done.status.success() {
-            bail!("aws {}: {}", arguments.join(" "), String::from_utf8_lossy(&done.stderr).trim());
-        }
+        let endpoint = self.endpoint();
+        let all = [&["--endpoint-url", &endpoint], arguments].concat();
+        let done = aws_cli::run(&all, &self.environment(caller))?;
+        ensure!(done.status == 0, "aws {}: {}", arguments.join(" "), done.stderr.trim());
         if done.stdout.is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_slice(&done.stdout).context("the AWS CLI prints JSON")
+        serde_json::from_str(&done.stdout).context("the AWS CLI prints JSON")
     }
 
     /// Runs a control command, for what AWS has no API for: the health of a target, a fault, a page size. Its arguments are
@@ -228,21 +228,26 @@ impl LocalAws {
 
     /// The command with this AWS's address and the caller's credentials.
     pub(crate) fn with_environment(&self, mut command: Command, caller: &Caller) -> Command {
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_")) {
-            command.env_remove(name);
-        }
+        command.env_clear().envs(self.environment(caller));
         command
-            .env("AWS_ENDPOINT_URL", self.endpoint())
-            .env("AWS_ACCESS_KEY_ID", &caller.key)
-            .env("AWS_SECRET_ACCESS_KEY", &caller.secret)
-            .env("AWS_DEFAULT_REGION", REGION)
-            .env("AWS_CONFIG_FILE", "/dev/null")
-            .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-            .env("AWS_EC2_METADATA_DISABLED", "true")
-            .env("AWS_PAGER", "")
-            .env("NO_PROXY", "127.0.0.1")
-            .env("SAM_CLI_TELEMETRY", "0");
-        command
+    }
+
+    fn environment(&self, caller: &Caller) -> BTreeMap<String, String> {
+        let here = std::env::vars().filter(|(name, _)| !name.starts_with("AWS_"));
+        let endpoint = self.endpoint();
+        let ours = [
+            ("AWS_ENDPOINT_URL", endpoint.as_str()),
+            ("AWS_ACCESS_KEY_ID", &caller.key),
+            ("AWS_SECRET_ACCESS_KEY", &caller.secret),
+            ("AWS_DEFAULT_REGION", REGION),
+            ("AWS_CONFIG_FILE", "/dev/null"),
+            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+            ("AWS_PAGER", ""),
+            ("NO_PROXY", "127.0.0.1"),
+            ("SAM_CLI_TELEMETRY", "0"),
+        ];
+        here.chain(ours.map(|(name, value)| (name.to_owned(), value.to_owned()))).collect()
     }
 }
 

@@ -17,6 +17,8 @@ def main():
                         help="how long an accepted connection is pending")
     server.add_argument("--log", metavar="FILE", help="default: errors only, to standard error")
     server.set_defaults(run=serve)
+    cli = commands.add_parser("cli", help="run the AWS CLI for tests; prints its socket (aws_cli.py)")
+    cli.set_defaults(run=serve_cli)
     control.add_commands(commands)
     arguments = parser.parse_args()
     arguments.run(arguments)
@@ -27,6 +29,12 @@ def serve(arguments):
 
     run_server(arguments.port, arguments.account, arguments.region, arguments.minute, arguments.establish_delay,
                arguments.log)
+
+
+def serve_cli(_):
+    from .aws_cli import serve as run_server
+
+    run_server()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,59 @@
+//! The AWS CLI, loaded once for all calls of this process (`tests/local-aws/local_aws/aws_cli.py`).
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::local_aws::{tool, top};
+
+/// How a call ended.
+#[derive(Debug)]
+pub struct Done {
+    /// The exit status.
+    pub status: i64,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained about.
+    pub stderr: String,
+}
+
+/// Runs the AWS CLI with these arguments in this environment.
+///
+/// # Errors
+/// If the AWS CLI does not start.
+pub fn run(arguments: &[&str], environment: &BTreeMap<String, String>) -> Result<Done> {
+    let mut call = UnixStream::connect(socket()?)?;
+    call.write_all(json!({"arguments": arguments, "environment": environment}).to_string().as_bytes())?;
+    call.shutdown(Shutdown::Write)?;
+    let done: Value = serde_json::from_reader(call)?;
+    let text = |field: &str| done[field].as_str().unwrap_or_default().to_owned();
+    let status = done["status"].as_i64().context("an exit status")?;
+    Ok(Done { status, stdout: text("stdout"), stderr: text("stderr") })
+}
+
+/// The socket of the process that runs the calls. It ends with this process, which holds its standard input.
+fn socket() -> Result<&'static Path> {
+    static SERVER: OnceLock<Result<(Child, PathBuf), String>> = OnceLock::new();
+    let server = SERVER.get_or_init(|| start().map_err(|error| format!("{error:#}")));
+    server.as_ref().map(|(_, socket)| socket.as_path()).map_err(|error| anyhow::Error::msg(error.clone()))
+}
+
+fn start() -> Result<(Child, PathBuf)> {
+    let mut server = Command::new(tool("aws", "python"))
+        .args(["-m", "local_aws", "cli"])
+        .env("PYTHONPATH", top().join("tests/local-aws"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("the AWS CLI does not start; run `make setup` first")?;
+    let mut socket = String::new();
+    BufReader::new(server.stdout.take().context("it has a standard output")?).read_line(&mut socket)?;
+    Ok((server, socket.trim_end().into()))
+}
