@@ -37,11 +37,11 @@ help: ## List the targets
 setup: $(AWS_TOOLS) $(SAM_TOOLS) $(BROWSER_TOOLS) ## Install the pinned tools into .tools/
 
 # Locked with hashes: what is installed is what was locked, or nothing. A venv without pip of its own works where
-# Python was packaged without ensurepip as well.
+# Python was packaged without ensurepip as well. Python compiles a module when it is first used; most never are.
 define install
 	@rm -rf $(@D)
 	@$(PYTHON) -m venv --without-pip $(@D)
-	@$(PYTHON) -m pip --python $(@D)/bin/python --disable-pip-version-check install --quiet \
+	@$(PYTHON) -m pip --python $(@D)/bin/python --disable-pip-version-check install --quiet --no-compile \
 		--no-deps --require-hashes --only-binary :all: -r $<
 endef
 
@@ -125,13 +125,17 @@ python-tests: $(AWS_TOOLS) $(SAM_TOOLS)
 	@echo "==> The tests of the template and of infra/"
 	@$(PYTEST) $(COMPILED_TESTS:%=--ignore=%) tests/template tests/infra
 
+# Compiled once, by clippy, which compiles what rustc does and lints it.
+test: export RUSTC_WORKSPACE_WRAPPER := clippy-driver
+test: export CLIPPY_ARGS := -Dwarnings
 test: ## All tests: units, properties, the local AWS's, the templates', the pages', and flows on the stack
 	@$(AT_ONCE) local-build python-tests $(BROWSER_TOOLS)
 	@$(MAKE) --no-print-directory lint
 	@echo "==> The rules on events, the supply chain, and the pages in a browser"
 	@$(PYTEST) $(COMPILED_TESTS)
 	@echo "==> Tests"
-	@cargo test --workspace
+	@# One more at a time than there are processors: the flows, which take longest, mostly wait.
+	@RUST_TEST_THREADS=$$(($$(getconf _NPROCESSORS_ONLN) + 1)) cargo test --workspace
 
 attack: local-build ## The long attacks: 20 seeds at each rate of faults, and more impostors; ATTACK_SEED=... begins elsewhere
 	@cargo test --workspace --test attack -- --ignored
