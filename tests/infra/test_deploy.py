@@ -139,9 +139,14 @@ def test_the_cross_zone_command_switches_it_on(aws, shared, provider):
     assert cross_zone() == "true"
 
 
-def test_the_next_command_deploys_the_guard_for_this_service(unchanged):
-    assert (f" --region {REGION} --parameter-overrides EndpointServiceIds={unchanged.id} DbtPrincipals={ROOT_OF_DBT}"
-            in unchanged.outputs["NextCommand"])
+def test_the_next_command_deploys_the_guard_for_this_service(aws, names, unchanged, build):
+    stack = names("guard")
+    shell(aws, f"{unchanged.outputs['NextCommand']} PREBUILT={build} STACK={stack} YES=1", cwd=ROOT)
+    [deployed] = aws.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+    parameters = {each["ParameterKey"]: each["ParameterValue"] for each in deployed["Parameters"]}
+    assert parameters["EndpointServiceIds"] == unchanged.id
+    assert parameters["DbtPrincipals"] == ROOT_OF_DBT
+    delete(aws, stack)
 
 
 def test_deleting_the_stack_leaves_dbt_connected(aws, shared):
