@@ -365,17 +365,14 @@ fn with(before: Option<Record>, state: State, observed_at: Timestamp, transition
 
 /// What people hear of an event of an alert; `right` is what is right now, if the check passes.
 fn transition(event: Event, key: &Key, alert: &Alert, right: Option<&str>, now: Timestamp) -> Transition {
-    let closed = |what: &str, why: &str| Finding {
+    let closed = |what: &str, why: &str, action: &str| Finding {
         severity: Severity::Info,
-        summary: format!("{what}: {}", alert.finding.summary),
+        summary: format!("closed ({what}): {}", alert.finding.summary),
         impact: why.to_owned(),
-        remedy: Remedy::new(
-            "If nobody intended this, find out who removed it.",
-            None,
-            alert.finding.remedy.console.clone(),
-        ),
+        remedy: Remedy::new(action, None, alert.finding.remedy.console.clone()),
         ..alert.finding.clone()
     };
+    let find_out = "If nobody intended this, find out who removed it.";
     let (kind, finding) = match event {
         Event::Fired => (Kind::Firing, alert.finding.clone()),
         Event::Reminded => (Kind::Reminder, alert.finding.clone()),
@@ -384,16 +381,20 @@ fn transition(event: Event, key: &Key, alert: &Alert, right: Option<&str>, now: 
             let summary = format!("cause found: {}", alert.finding.summary);
             (Kind::Notice, Finding { summary, ..alert.finding.clone() })
         }
+        Event::Gone if key.subject == visibility_lost::SPEC.id => {
+            let why = "No run has made this call for a day: nothing that the guard checks depends on it any more. Whether it \
+                       would succeed now is not known.";
+            (Kind::Notice, closed("call no longer made", why, "Nothing."))
+        }
         Event::Gone => {
-            let why = "The resource no longer exists, is no longer behind the endpoint service, or no longer needs this check; \
-                       or it is a call that no run has made for a day. Nothing was fixed: if dbt needs it, another check \
-                       reports that.";
-            (Kind::Notice, closed("closed (resource gone)", why))
+            let why = "The resource no longer exists, is no longer behind the endpoint service, or no longer needs this \
+                       check. Nothing was fixed: if dbt needs it, another check reports that.";
+            (Kind::Notice, closed("resource gone", why, find_out))
         }
         Event::Unwatched => {
             let why = "Nothing was fixed. The guard no longer checks this: its check, its setting or its endpoint service \
                        was removed from the guard's configuration.";
-            (Kind::Notice, closed("closed (no longer checked)", why))
+            (Kind::Notice, closed("no longer checked", why, find_out))
         }
     };
     let transition = Transition::new(kind, key.about(), &alert.incident, finding, now);

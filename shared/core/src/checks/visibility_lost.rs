@@ -5,7 +5,7 @@ use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, S
 use crate::snapshot::{CallError, Calls};
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     id: "visibility.lost",
     severities: &[(Severity::Warning, "always")],
     fails_when: "a read of EC2, Elastic Load Balancing, ACM or CloudWatch that checks depend on keeps failing; one alert per call",

@@ -241,7 +241,7 @@ fn an_alert_about_a_call_is_closed_after_a_day_without_the_call() {
     assert_eq!(without(&mut stage, 1), [], "the next run may make it again");
     assert_eq!(without(&mut stage, 23), []);
     let updates = without(&mut stage, 24);
-    assert_eq!(sent(&updates), [(Kind::Notice, format!("closed (resource gone): {SUMMARY}").as_str(), None)]);
+    assert_eq!(sent(&updates), [(Kind::Notice, format!("closed (call no longer made): {SUMMARY}").as_str(), None)]);
 
     let mut stage = Stage::new(&[("ALERT_AFTER", "2")]);
     assert_eq!(failing(&mut stage, 8), []);
