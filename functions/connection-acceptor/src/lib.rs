@@ -11,10 +11,9 @@ use guard_aws::concurrently;
 use guard_aws::debounce;
 use guard_aws::lambda::{Invocation, RunErrors};
 use guard_aws::metrics;
-use guard_aws::notify::{Findings, LoadedState, Notifier};
+use guard_aws::notify::{Findings, LoadedState, Notifier, stored_names};
 use guard_aws::observe::Observer;
 use guard_core::alerts::connection::history;
-use guard_core::alerts::path;
 use guard_core::alerts::reconcile::{Report, Round};
 use guard_core::alerts::record::Partition;
 use guard_core::checks::{Check, CheckContext, Group, History, cause, checks_of, connection_untrusted};
@@ -307,13 +306,4 @@ impl ConnectionAcceptor {
         let asked = Topology { services: Some(services), ..Topology::default() }.names();
         known().chain(asked).collect()
     }
-}
-
-/// The services' names, as drift-watcher read and stored them; `None` for a service that has none.
-fn stored_names(states: &[(&Partition, LoadedState)]) -> BTreeMap<ServiceId, Option<String>> {
-    let name = |(partition, state): &(&Partition, LoadedState)| {
-        let path = path::recorded(state.as_ref().ok()?)?;
-        Some((partition.service()?.clone(), path.name().map(ToOwned::to_owned)))
-    };
-    states.iter().filter_map(name).collect()
 }

@@ -11,7 +11,9 @@ use connection_acceptor::ConnectionAcceptor;
 use guard_aws::events;
 use guard_aws::lambda::{Deadline, Invocation};
 use guard_aws::testing::{self as aws, Request, Table, cloudtrail_event, notification, scheduled};
-use guard_core::testing::{DBT, UNTRUSTED, endpoint, origin, service, settings};
+use guard_core::alerts::record::{Key, Record, State};
+use guard_core::snapshot::{EndpointService, Path};
+use guard_core::testing::{DBT, UNTRUSTED, at, endpoint, endpoint_service, origin, service, settings, topology};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -415,6 +417,18 @@ async fn a_request_that_ec2_lists_late_is_accepted_when_the_notification_names_i
     assert_eq!((reads, aws.accepted.len()), (1, 0), "another service's notification is no reason to wait");
 }
 
+/// The item in which drift-watcher stores what is behind service 1, with the service's name.
+fn stored_path(name: &str) -> Value {
+    let service_1 = EndpointService { name: Some(name.to_owned()), ..endpoint_service() };
+    let path = Path::new(&topology(service_1, []), &service(1), at(8, 0), at(8, 0)).unwrap();
+    let record = Record::new(State::Path(Box::new(path)), at(8, 0));
+    let key = Key::new("drift-watcher", Key::PATH, service(1).as_str());
+    json!({
+        "service": {"S": service(1).to_string()}, "item": {"S": key.to_string()}, "version": {"N": "1"},
+        "record": {"S": serde_json::to_string(&record).unwrap()},
+    })
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_change_that_another_run_covers_is_added_to_what_that_run_found() {
     let let_in = |event: &str, number: u32, name: &str| {
@@ -431,10 +445,12 @@ async fn a_change_that_another_run_covers_is_added_to_what_that_run_found() {
     ]]]
     .into();
     let (_, first) = run(Aws { reads, ..Aws::default() }, &[], &let_in("e-1", 7, "one")).await;
-    let aws = Aws { table: first.table, ..Aws::default() };
-    let (result, second) = run(aws, &[], &let_in("e-2", 8, "two")).await;
+    let mut table = first.table;
+    table.items.push(stored_path("postgres"));
+    let (result, second) = run(Aws { table, ..Aws::default() }, &[], &let_in("e-2", 8, "two")).await;
     assert_eq!(result, Ok(()));
     assert_eq!(second.calls, ["Publish"], "EC2 is not asked again");
+    assert!(second.subjects[0].starts_with("[NOTICE] postgres: "), "the stored name: {:?}", second.subjects);
     let transitions = transitions(&second);
     let [notice] = &transitions[..] else { panic!("{transitions:?}") };
     assert_eq!((notice["kind"].as_str(), notice["resource"].as_str()), (Some("notice"), Some("888888888888")));

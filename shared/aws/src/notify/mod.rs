@@ -31,6 +31,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use guard_core::alerts::lifecycle::Phase;
 use guard_core::alerts::message::{Caution, Envelope, Message};
 use guard_core::alerts::origin::Origin;
+use guard_core::alerts::path;
 use guard_core::alerts::reconcile::{Report, Update};
 use guard_core::alerts::record::{Item, Items, Key, Partition, Record, Version, firing};
 use guard_core::alerts::run::Run;
@@ -77,6 +78,16 @@ struct Sent {
 
 /// The stored records of one partition, as far as the table could be read.
 pub type LoadedState = Result<Items, CallError>;
+
+/// The services' names, as drift-watcher read and stored them; `None` for a service that has none.
+#[must_use]
+pub fn stored_names(states: &[(&Partition, LoadedState)]) -> BTreeMap<ServiceId, Option<String>> {
+    let name = |(partition, state): &(&Partition, LoadedState)| {
+        let path = path::recorded(state.as_ref().ok()?)?;
+        Some((partition.service()?.clone(), path.name().map(ToOwned::to_owned)))
+    };
+    states.iter().filter_map(name).collect()
+}
 
 /// What a run found out about one partition, and the records to reconcile it with.
 #[derive(Debug)]
@@ -272,7 +283,9 @@ impl Notifier {
     /// Adds `change` as the cause of alerts that already fire, and sends it. For a run that another run covers.
     pub async fn attribute(&self, Invocation { id, origin, .. }: &Invocation, change: &Change) -> RunErrors {
         let partitions = self.partitions();
-        let outboxes = concurrently(self.load_state(&partitions).await, async |(partition, state)| {
+        let states = self.load_state(&partitions).await;
+        let names = stored_names(&states).into_iter().filter_map(|(service, name)| Some((service, name?))).collect();
+        let outboxes = concurrently(states, async |(partition, state)| {
             let now = Timestamp::now();
             let mut outbox = Outbox::new(partition);
             match state {
@@ -286,7 +299,7 @@ impl Notifier {
             outbox
         })
         .await;
-        self.publish_all(outboxes, &BTreeMap::new(), origin).await
+        self.publish_all(outboxes, &names, origin).await
     }
 
     async fn publish_all(
