@@ -134,8 +134,7 @@ test: ## All tests: units, properties, the local AWS's, the templates', the page
 	@echo "==> The rules on events, the supply chain, and the pages in a browser"
 	@$(PYTEST) $(COMPILED_TESTS)
 	@echo "==> Tests"
-	@# One more at a time than there are processors: the flows, which take longest, mostly wait.
-	@RUST_TEST_THREADS=$$(($$(getconf _NPROCESSORS_ONLN) + 1)) cargo test --workspace
+	@cargo test --workspace
 
 attack: local-build ## The long attacks: 20 seeds at each rate of faults, and more impostors; ATTACK_SEED=... begins elsewhere
 	@cargo test --workspace --test attack -- --ignored

@@ -1,4 +1,6 @@
-//! `make verify`, as an administrator runs it: with profiles of the AWS CLI, here of a local AWS.
+//! `make verify`, as an administrator runs it: with profiles of several accounts, here of a local AWS.
+//!
+//! These flows take longest. Tests start in the order of their names, so these start first.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;

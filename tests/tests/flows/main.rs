@@ -2,6 +2,7 @@
 //!
 //! `cargo test --package flows -- NAME` runs the flows whose names contain NAME: one flow, or a module such as `checklist`.
 
+mod accounts;
 mod checklist;
 mod cli;
 mod connections;
@@ -14,4 +15,3 @@ mod strict;
 mod targets;
 mod topics;
 mod trace;
-mod verify;
