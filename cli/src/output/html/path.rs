@@ -109,7 +109,7 @@ impl Drawing<'_, '_> {
             Status::Fail(finding) => finding.related.contains(&part.resource),
             _ => false,
         };
-        let related = self.service.results.iter().filter(is_related);
+        let related = self.service.results.iter().filter(is_related).filter(|result| !part.results.contains(result));
         let results: Vec<&CheckResult> = part.results.iter().chain(related).collect();
         self.node_with(part, &results, worst(&results).max(part.own_state))
     }
@@ -134,8 +134,13 @@ impl Drawing<'_, '_> {
         let of_service = self.service.path.results.iter();
         let results =
             groups().flat_map(|group| &group.results).chain(of_service).filter(|result| result.check.id == ZONES);
-        let badge = Badge::of(state_of(results, zone));
-        Zone { name: visible(zone), targets: format!("{healthy} of {} targets healthy", targets.len()), badge }
+        // That nothing fails there does not mean that a zone without targets works.
+        let state = state_of(results, zone).filter(|state| !targets.is_empty() || *state != State::Pass);
+        let targets = match targets.len() {
+            0 => "no targets".to_owned(),
+            all => format!("{healthy} of {all} targets healthy"),
+        };
+        Zone { name: visible(zone), targets, badge: Badge::of(state) }
     }
 
     /// A listener has no results of its own: the load balancer's name the ports that do not serve dbt.

@@ -1,8 +1,8 @@
 use guard_core::checks::{CheckContext, CheckResult, Group, History, Status, checks_of, evaluate_checks};
-use guard_core::snapshot::{TargetGroup, Topology};
+use guard_core::snapshot::{EndpointService, TargetGroup, Topology};
 use guard_core::testing::{
-    DBT, UNTRUSTED, at, call_error, connection, endpoint_service, load_balancer, policy, region, service, target,
-    target_group, topology,
+    DBT, UNTRUSTED, at, call_error, connection, endpoint, endpoint_service, load_balancer, policy, region, service,
+    target, target_group, topology,
 };
 
 use super::*;
@@ -100,6 +100,29 @@ fn every_part_is_drawn_once_with_its_state_in_words() {
         let is_it = |node: &&&str| node.contains(&format!("\">{name}")) && node.contains(&word);
         assert!(drawn.iter().any(|node| is_it(&node)), "{part:?}");
     }
+}
+
+#[test]
+fn what_is_found_of_an_account_is_shown_once_on_each_of_its_endpoints() {
+    let mut topology = broken("pg");
+    for numbers in [vec![2], vec![2, 3]] {
+        let connections = numbers.iter().map(|number| connection(*number, Some(UNTRUSTED), "pendingAcceptance"));
+        topology.connections = Some(Ok(connections.collect()));
+        let page = page(&topology);
+        for number in numbers {
+            let node = page.split("id=\"s1-p").find(|node| node.contains(&format!("\">{}", endpoint(number)))).unwrap();
+            assert_eq!(node.matches("untrusted account 999999999999").count(), 1, "{node}");
+        }
+    }
+}
+
+#[test]
+fn a_zone_without_targets_does_not_pass() {
+    let zones = Some(["eu-central-1a", "eu-central-1b"].map(ToOwned::to_owned).to_vec());
+    let page = page(&topology(EndpointService { zones, ..endpoint_service() }, [load_balancer("pg", Vec::new())]));
+    let zone = page.split("eu-central-1a").nth(1).unwrap();
+    let zone = zone.split("eu-central-1b").next().unwrap();
+    assert!(zone.contains("no targets") && zone.contains("no check") && !zone.contains("pass"), "{zone}");
 }
 
 #[test]
