@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::local_aws::{tool, top};
@@ -38,6 +39,27 @@ pub fn run(arguments: &[&str], environment: &BTreeMap<String, String>) -> Result
     Ok(Done { status, stdout: text("stdout"), stderr: text("stderr") })
 }
 
+/// Runs the AWS CLI for AWS at this address, if there is one, and returns what it prints.
+///
+/// # Errors
+/// If the command fails, with what it complained about.
+pub fn call(endpoint: Option<&str>, arguments: &[&str], environment: &BTreeMap<String, String>) -> Result<Value> {
+    // Given as an option too: for SQS, the AWS CLI has an address of its own that no setting replaces.
+    let endpoint = endpoint.into_iter().flat_map(|address| ["--endpoint-url", address]);
+    let all: Vec<&str> = endpoint.chain(arguments.iter().copied()).collect();
+    let done = run(&all, environment)?;
+    ensure!(done.status == 0, "aws {}: {}", arguments.join(" "), done.stderr.trim());
+    match done.stdout.trim() {
+        "" => Ok(Value::Null),
+        printed => serde_json::from_str(printed).context("the AWS CLI prints JSON"),
+    }
+}
+
+/// The variables of this process that a call can be given: those that are text.
+pub fn inherited() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
 /// The socket of the process that runs the calls. It ends with this process, which holds its standard input.
 fn socket() -> Result<&'static Path> {
     static SERVER: OnceLock<Result<(Child, PathBuf), String>> = OnceLock::new();
@@ -51,6 +73,8 @@ fn start() -> Result<(Child, PathBuf)> {
         .env("PYTHONPATH", top().join("tests/local-aws"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        // Ctrl-C does not reach it: what `make verify` created is then still to be removed.
+        .process_group(0)
         .spawn()
         .context("the AWS CLI does not start; run `make setup` first")?;
     let mut socket = String::new();

@@ -105,15 +105,7 @@ impl LocalAws {
     /// # Errors
     /// If the command fails, with what it printed.
     pub fn aws(&self, caller: &Caller, arguments: &[&str]) -> Result<Value> {
-        // Given twice: for SQS, the AWS CLI has an address of its own that AWS_ENDPOINT_URL does not replace.
-        let endpoint = self.endpoint();
-        let all = [&["--endpoint-url", &endpoint], arguments].concat();
-        let done = aws_cli::run(&all, &self.environment(caller))?;
-        ensure!(done.status == 0, "aws {}: {}", arguments.join(" "), done.stderr.trim());
-        if done.stdout.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_str(&done.stdout).context("the AWS CLI prints JSON")
+        aws_cli::call(Some(&self.endpoint()), arguments, &self.environment(caller))
     }
 
     /// Runs a control command, for what AWS has no API for: the health of a target, a fault, a page size. Its arguments are
@@ -233,7 +225,7 @@ impl LocalAws {
     }
 
     fn environment(&self, caller: &Caller) -> BTreeMap<String, String> {
-        let here = std::env::vars().filter(|(name, _)| !name.starts_with("AWS_"));
+        let here = aws_cli::inherited().filter(|(name, _)| !name.starts_with("AWS_"));
         let endpoint = self.endpoint();
         let ours = [
             ("AWS_ENDPOINT_URL", endpoint.as_str()),

@@ -1,6 +1,7 @@
 """The AWS CLI, loaded once: every call is a fork of this process, with an environment and a standard output of its own.
 
-Loading the AWS CLI and AWS's models takes ten times as long as a call, and tests make hundreds of calls.
+Loading the AWS CLI and AWS's models takes ten times as long as a call, and tests and `make verify` make hundreds of
+calls.
 """
 import gc
 import json
@@ -23,7 +24,8 @@ class Call(socketserver.StreamRequestHandler):
         request = json.load(self.rfile)
         os.environ.clear()
         os.environ.update(request["environment"])
-        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        with open(os.devnull) as stdin, tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+            os.dup2(stdin.fileno(), 0)
             os.dup2(stdout.fileno(), 1)
             os.dup2(stderr.fileno(), 2)
             status = self.server.run(request["arguments"])

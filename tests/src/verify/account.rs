@@ -1,5 +1,6 @@
 //! An account, reached with a profile of the AWS CLI.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -7,9 +8,10 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::aws_cli;
 use crate::local_aws::{text, tool, top};
 
 /// An account and its caller.
@@ -72,19 +74,7 @@ impl Account {
     /// # Errors
     /// If the command fails, with what it printed.
     pub fn aws(&self, arguments: &[&str]) -> Result<Value> {
-        let mut aws = self.command(&tool("aws", "aws"));
-        if let Some(endpoint) = &self.endpoint {
-            aws.args(["--endpoint-url", endpoint]);
-        }
-        let done =
-            aws.args(arguments).stdin(Stdio::null()).output().context("the AWS CLI does not start: make setup")?;
-        if !done.status.success() {
-            bail!("aws {}: {}", arguments.join(" "), String::from_utf8_lossy(&done.stderr).trim());
-        }
-        match done.stdout.trim_ascii() {
-            b"" => Ok(Value::Null),
-            printed => serde_json::from_slice(printed).context("the AWS CLI prints JSON"),
-        }
+        aws_cli::call(self.endpoint.as_deref(), arguments, &self.environment())
     }
 
     /// Runs a command line in a shell, with the pinned AWS CLI as `aws`, in a folder.
@@ -138,21 +128,26 @@ impl Account {
         for name in CREDENTIALS {
             command.env_remove(name);
         }
+        command.envs(self.environment()).process_group(0);
         command
-            .env("AWS_PROFILE", &self.profile)
-            .env("AWS_REGION", &self.region)
-            .env("AWS_DEFAULT_REGION", &self.region)
-            .env("AWS_DEFAULT_OUTPUT", "json")
-            .env("AWS_PAGER", "")
-            .process_group(0);
-        command
+    }
+
+    fn environment(&self) -> BTreeMap<String, String> {
+        let here = aws_cli::inherited().filter(|(name, _)| !CREDENTIALS.contains(&name.as_str()));
+        let ours = [
+            ("AWS_PROFILE", self.profile.as_str()),
+            ("AWS_REGION", &self.region),
+            ("AWS_DEFAULT_REGION", &self.region),
+            ("AWS_DEFAULT_OUTPUT", "json"),
+            ("AWS_PAGER", ""),
+        ];
+        here.chain(ours.map(|(name, value)| (name.to_owned(), value.to_owned()))).collect()
     }
 }
 
 /// A setting of a profile.
 fn setting(profile: &str, name: &str) -> Option<String> {
-    let arguments = ["configure", "get", name, "--profile", profile];
-    let found = Command::new(tool("aws", "aws")).args(arguments).stdin(Stdio::null()).output().ok()?;
-    let value = String::from_utf8_lossy(&found.stdout).trim().to_owned();
-    (found.status.success() && !value.is_empty()).then_some(value)
+    let done = aws_cli::run(&["configure", "get", name, "--profile", profile], &aws_cli::inherited().collect()).ok()?;
+    let value = done.stdout.trim();
+    (done.status == 0 && !value.is_empty()).then(|| value.to_owned())
 }
