@@ -104,15 +104,17 @@ async function printed(browser, address, picture) {
 const libraries = join(tools, "chromium/lib");
 const env = { ...process.env, FONTCONFIG_FILE: join(tools, "chromium/fonts.conf"), LD_LIBRARY_PATH: libraries };
 const browser = await chromium.launch({ executablePath: browserPath, args: ARGUMENTS, env });
-const found = {};
-for (const page of pages) {
+
+async function inspect(page) {
   const name = basename(page, ".html");
   const address = pathToFileURL(page).href;
   const picture = (view) => join(pictures, `${name}-${view}.png`);
   const views = {};
   for (const view of Object.keys(VIEWS)) views[view] = await look(browser, address, view, picture(view));
   const readable = await withoutScripts(browser, address);
-  found[name] = { views, readable, printed: await printed(browser, address, picture("print")) };
+  return [name, { views, readable, printed: await printed(browser, address, picture("print")) }];
 }
+
+const found = await Promise.all(pages.map(inspect));
 await browser.close();
-console.log(JSON.stringify(found));
+console.log(JSON.stringify(Object.fromEntries(found)));

@@ -47,6 +47,11 @@ def partition_of(region):
 
 
 def source(path="template.yaml"):
+    return copy.deepcopy(_parsed(path))
+
+
+@functools.cache
+def _parsed(path):
     return engine._parse_template((ROOT / path).read_text(encoding="utf-8"))
 
 

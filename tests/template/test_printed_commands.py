@@ -49,6 +49,11 @@ def options(service, operation):
     return operations[operation].arg_table
 
 
+@functools.cache
+def model(service):
+    return get_session().get_service_model(service)
+
+
 def check_names(service, operation, given):
     """The options' names, in full: argparse also takes abbreviations, which stop working with the next new option."""
     known = set(options(service, operation)) | set(cli()._get_argument_table())
@@ -94,8 +99,7 @@ class Requests:
         monkeypatch.setattr(DeployCommand, "_run_main", lambda *_: self.sent.append("cloudformation deploy") or 0)
 
     def invoke(self, service, operation, parameters, _):
-        shape = get_session().get_service_model(service).operation_model(operation).input_shape
-        report = ParamValidator().validate(parameters, shape)
+        report = ParamValidator().validate(parameters, model(service).operation_model(operation).input_shape)
         assert not report.has_errors(), report.generate_report()
         self.sent.append(operation)
         return 0
