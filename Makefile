@@ -27,8 +27,8 @@ export SAM_CLI_TELEMETRY := 0
 # make from there, as `sam build` is, would compile ring anew, and with it half of the workspace.
 unexport $(filter CARGO_PKG_% CARGO_MANIFEST_%,$(.VARIABLES))
 
-.PHONY: help setup demo verify unit flow docs inbox pages test python-tests lint local-build attack fuzz soak mutants \
-	coverage bench bench-tools functions command release reproducible audit deploy clean \
+.PHONY: help setup demo verify unit flow docs inbox pages test python-tests lint static-checks local-build attack fuzz \
+	soak mutants coverage bench bench-tools functions command release reproducible audit deploy clean \
 	build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
 
 help: ## List the targets
@@ -69,6 +69,7 @@ $(CARGO_TOOLS) $(TEST_TOOLS): .tools/%/ready: tools/%.txt
 	done <$<
 	@touch $@
 
+local-build: export RUSTC_WRAPPER ?= $(CURDIR)/tools/rustc.sh
 local-build: ## Compile everything, tests too, for this machine
 	@echo "==> Compiling for this machine (the first time about five minutes and 8 GB of memory: EC2's SDK is large)"
 	@# All targets at once: the SDK is then compiled once, for the functions and for the tests.
@@ -100,16 +101,17 @@ docs: ## Write docs/checks.md, README's table of the checks, and docs/examples
 inbox: ## Write a page with example alerts as email, Slack, Teams and phones show them
 	@cargo run --quiet --package flows --bin inbox
 
-lint: $(AWS_TOOLS) $(SAM_TOOLS) local-build ## Formatting, clippy, ruff, the templates
-	@echo "==> Formatting"
-	@cargo fmt --all --check
+lint: static-checks local-build ## Formatting, ruff, the templates, clippy
 	@echo "==> clippy"
 	@# As a wrapper around the build, clippy shares the compiled dependencies; `cargo clippy` would check the SDK anew,
 	@# which takes two minutes.
 	@RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS="-Dwarnings" cargo build --quiet --workspace --all-targets
-	@echo "==> ruff"
+
+# What needs nothing compiled.
+static-checks: $(AWS_TOOLS) $(SAM_TOOLS)
+	@echo "==> Formatting, ruff, and the templates"
+	@cargo fmt --all --check
 	@.tools/aws/bin/ruff check --no-cache
-	@echo "==> The templates"
 	@$(SAM) validate --lint
 	@.tools/aws/bin/cfn-lint template.yaml infra/*.yaml
 
@@ -129,12 +131,12 @@ python-tests: $(AWS_TOOLS) $(SAM_TOOLS)
 test: export RUSTC_WORKSPACE_WRAPPER := clippy-driver
 test: export CLIPPY_ARGS := -Dwarnings
 test: ## All tests: units, properties, the local AWS's, the templates', the pages', and flows on the stack
-	@$(AT_ONCE) local-build python-tests $(BROWSER_TOOLS)
-	@$(MAKE) --no-print-directory lint
+	@$(AT_ONCE) local-build static-checks python-tests $(BROWSER_TOOLS)
 	@echo "==> The rules on events, the supply chain, and the pages in a browser"
 	@$(PYTEST) $(COMPILED_TESTS)
 	@echo "==> Tests"
-	@cargo test --workspace
+	@# One more at a time than there are cores, as flows mostly wait.
+	@RUST_TEST_THREADS=$$(($$(getconf _NPROCESSORS_ONLN) + 1)) cargo test --workspace
 
 attack: local-build ## The long attacks: 20 seeds at each rate of faults, and more impostors; ATTACK_SEED=... begins elsewhere
 	@cargo test --workspace --test attack -- --ignored
