@@ -24,6 +24,8 @@ struct World {
     table_writes_fail: bool,
     /// The table takes the next write, its answer is lost, and the SDK's retry finds the version changed.
     answer_lost: bool,
+    /// Before so many of a run's writes, another run writes the record.
+    others_write: usize,
     topic_fails: bool,
     /// What people heard: numbers and events of transitions, message by message.
     heard: Vec<Vec<(u64, char)>>,
@@ -40,7 +42,14 @@ impl World {
                 self.table.answer(&action, &body);
                 self.table.answer(&action, &body)
             }
-            Request::Json(action, body) => self.table.answer(&action, &body),
+            Request::Json(action, body) => {
+                if action == "PutItem" && self.others_write > 0 {
+                    self.others_write -= 1;
+                    let version = &mut self.table.items[0]["version"]["N"];
+                    *version = (version.as_str().unwrap().parse::<u64>().unwrap() + 1).to_string().into();
+                }
+                self.table.answer(&action, &body)
+            }
             Request::Query(_) if self.topic_fails => unavailable(),
             Request::Query(form) => {
                 let bodies: Value = serde_json::from_str(&form.get("Message").unwrap()).unwrap();
@@ -443,6 +452,24 @@ fn a_silence_that_cannot_be_read_silences_nothing() {
 #[test]
 fn a_write_whose_answer_was_lost_is_recognized() {
     assert_eq!(events(&[('b', Fate::AnswerLost), ('g', Fate::AnswerLost)]), "FR");
+}
+
+/// Each of the nine others writes the record twice: what it found, and that it was sent.
+#[test]
+fn one_of_ten_runs_at_once_is_not_left_undone_however_often_another_is_first() {
+    let mut stage = Stage::new();
+    play_minutes(&mut stage, "b", 0);
+    let now = at(8, 1);
+    let outbox = block_on(async {
+        let loaded = stage.load().await;
+        stage.set(|world| world.others_write = 18);
+        stage.reconcile(&[Read { found: 'g', began: now }], loaded, now).await
+    });
+    assert!(outbox.error.is_none(), "{:?}", outbox.error);
+    stage.set(|world| world.others_write = 18);
+    block_on(stage.notifier.publish(outbox, None, &origin(), now)).unwrap();
+    play_minutes(&mut stage, "g", 2);
+    assert_eq!(stage.heard(), [(1, 'F'), (2, 'R')]);
 }
 
 /// Plays undisturbed runs that find this, a minute apart from `minute` on.
