@@ -27,8 +27,8 @@ export SAM_CLI_TELEMETRY := 0
 # make from there, as `sam build` is, would compile ring anew, and with it half of the workspace.
 unexport $(filter CARGO_PKG_% CARGO_MANIFEST_%,$(.VARIABLES))
 
-.PHONY: help setup demo verify unit flow docs inbox pages test python-tests lint static-checks local-build attack fuzz \
-	soak mutants coverage bench bench-tools functions command release reproducible audit deploy clean \
+.PHONY: help setup demo verify unit flow docs inbox pages test python-tests rust-tests lint static-checks local-build \
+	attack fuzz soak mutants coverage bench bench-tools functions command release reproducible audit deploy clean \
 	build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
 
 help: ## List the targets
@@ -75,7 +75,7 @@ local-build: ## Compile everything, tests too, for this machine
 	@# All targets at once: the SDK is then compiled once, for the functions and for the tests.
 	@cargo build --quiet --workspace --all-targets
 
-# Tools are installed, and what needs no Rust is tested, while EC2's SDK compiles: for minutes that keeps one core busy.
+# Tools are installed while EC2's SDK compiles: for minutes that keeps one core busy.
 AT_ONCE := $(MAKE) --no-print-directory --jobs=2
 
 demo: ## Run the guard on a local AWS and play its story; KEEP=1 leaves it running
@@ -118,24 +118,23 @@ static-checks: $(AWS_TOOLS) $(SAM_TOOLS)
 pages: $(AWS_TOOLS) $(BROWSER_TOOLS) local-build ## The pages of `check --html` in a browser; pictures in target/pages/
 	@$(PYTEST) tests/pages
 
-# These run what was compiled, or ask cargo what is.
-COMPILED_TESTS := tests/template/test_events.py tests/template/test_supply_chain.py tests/pages
-
-python-tests: $(AWS_TOOLS) $(SAM_TOOLS)
-	@echo "==> The local AWS's own tests"
-	@$(PYTEST) tests/local-aws/tests
-	@echo "==> The tests of the template and of infra/"
-	@$(PYTEST) $(COMPILED_TESTS:%=--ignore=%) tests/template tests/infra
-
-# Compiled once, by clippy, which compiles what rustc does and lints it.
+# Compiled once, by clippy, which compiles what rustc does and lints it. Then Python's tests and the Rust tests at once,
+# since flows mostly wait; lines of the former are marked.
 test: export RUSTC_WORKSPACE_WRAPPER := clippy-driver
 test: export CLIPPY_ARGS := -Dwarnings
 test: ## All tests: units, properties, the local AWS's, the templates', the pages', and flows on the stack
-	@$(AT_ONCE) local-build static-checks python-tests $(BROWSER_TOOLS)
-	@echo "==> The rules on events, the supply chain, and the pages in a browser"
-	@$(PYTEST) $(COMPILED_TESTS)
-	@echo "==> Tests"
-	@# One more at a time than there are cores, as flows mostly wait.
+	@$(AT_ONCE) local-build static-checks $(BROWSER_TOOLS)
+	@$(AT_ONCE) python-tests rust-tests
+
+python-tests: SHELL := bash
+python-tests: .SHELLFLAGS := -o pipefail -c
+python-tests:
+	@for each in tests/local-aws/tests "tests/template tests/infra tests/pages"; do \
+		$(PYTEST) $$each 2>&1 | awk '{ print "pytest: " $$0; fflush() }' || exit; \
+	done
+
+# One more at a time than there are cores.
+rust-tests:
 	@RUST_TEST_THREADS=$$(($$(getconf _NPROCESSORS_ONLN) + 1)) cargo test --workspace
 
 attack: local-build ## The long attacks: 20 seeds at each rate of faults, and more impostors; ATTACK_SEED=... begins elsewhere
