@@ -123,18 +123,18 @@ pages: $(AWS_TOOLS) $(BROWSER_TOOLS) local-build ## The pages of `check --html` 
 test: export RUSTC_WORKSPACE_WRAPPER := clippy-driver
 test: export CLIPPY_ARGS := -Dwarnings
 test: ## All tests: units, properties, the local AWS's, the templates', the pages', and flows on the stack
-	@$(AT_ONCE) local-build static-checks $(BROWSER_TOOLS)
 	@$(AT_ONCE) python-tests rust-tests
 
 python-tests: SHELL := bash
 python-tests: .SHELLFLAGS := -o pipefail -c
-python-tests:
-	@for each in tests/local-aws/tests "tests/template tests/infra tests/pages"; do \
+# Those of infra/ begin first: the AWS CLI waits there for more than a minute.
+python-tests: local-build static-checks $(BROWSER_TOOLS)
+	@for each in tests/local-aws/tests "tests/infra tests/template tests/pages"; do \
 		$(PYTEST) $$each 2>&1 | awk '{ print "pytest: " $$0; fflush() }' || exit; \
 	done
 
 # One more at a time than there are cores.
-rust-tests:
+rust-tests: local-build static-checks
 	@RUST_TEST_THREADS=$$(($$(getconf _NPROCESSORS_ONLN) + 1)) cargo test --workspace
 
 attack: local-build ## The long attacks: 20 seeds at each rate of faults, and more impostors; ATTACK_SEED=... begins elsewhere
