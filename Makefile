@@ -12,8 +12,9 @@ CARGO_TOOLS := .tools/cargo/ready
 TEST_TOOLS := .tools/cargo-tests/ready
 AWS := $(CURDIR)/.tools/aws/bin/aws
 SAM := $(CURDIR)/.tools/sam/bin/sam
-# Three at a time, as these tests mostly wait for deployments. A file's tests stay together: they share a local AWS.
-PYTEST := .tools/aws/bin/python -m pytest --quiet -p no:cacheprovider -n 3 --dist loadfile
+# Three at a time, as these tests mostly wait for deployments. A file's tests stay together: they share a local AWS. Files
+# begin in the order given.
+PYTEST := .tools/aws/bin/python -m pytest --quiet -p no:cacheprovider -n 3 --dist loadfile --no-loadscope-reorder
 FUNCTIONS := connection-acceptor health-watcher drift-watcher
 # The flags of everything that goes to AWS: no tables for unwinding, since a panic aborts; no path of this machine, so that
 # the same sources give the same bytes in every folder.
