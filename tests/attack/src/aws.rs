@@ -71,6 +71,17 @@ impl Call {
     }
 }
 
+/// A call that was made.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// Its action.
+    pub action: String,
+    /// What it was about.
+    pub about: String,
+    /// What went wrong.
+    pub trouble: Option<Trouble>,
+}
+
 /// A connection as EC2 describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -116,8 +127,8 @@ pub struct Published {
     pub action: String,
     /// Whether the message says that the table failed.
     pub table_failed: bool,
-    /// The publish it was in, counted from zero.
-    pub publish: usize,
+    /// The call that published it, counted from zero.
+    pub call: usize,
 }
 
 impl Published {
@@ -166,14 +177,8 @@ pub struct World {
     pub published: Vec<Published>,
     /// How many messages SNS took.
     pub publishes: usize,
-    /// The publishes whose answers were lost.
-    pub lost_answers: BTreeSet<usize>,
-    /// For each publish, how many calls of DynamoDB had failed before.
-    pub table_faults_before: Vec<usize>,
-    /// How many calls of DynamoDB failed.
-    pub table_faults: usize,
-    /// The actions called, in order, each with what went wrong.
-    pub calls: Vec<(String, Option<Trouble>)>,
+    /// The calls, in order.
+    pub calls: Vec<Made>,
     /// The endpoints that changed from pending to accepted, and how often.
     pub accepted: BTreeMap<String, u32>,
     /// The endpoints that a call asked to accept, on which service.
@@ -213,16 +218,10 @@ impl World {
         }
     }
 
-    /// How many calls of DynamoDB had failed before this publish.
-    #[must_use]
-    pub fn table_faults_at(&self, publish: usize) -> usize {
-        self.table_faults_before[publish]
-    }
-
     /// How often this action was called.
     #[must_use]
     pub fn count(&self, action: &str) -> usize {
-        self.calls.iter().filter(|(called, _)| called == action).count()
+        self.calls.iter().filter(|call| call.action == action).count()
     }
 
     /// The answer to `call`, or why there is none.
@@ -233,16 +232,12 @@ impl World {
         let before = self.counts.entry((call.action.clone(), call.about.clone())).or_default();
         let trouble = self.plan.trouble(call, self.calls.len() + 1, *before);
         *before += 1;
-        self.calls.push((call.action.clone(), trouble));
-        self.table_faults += usize::from(call.api == Api::DynamoDb && trouble.is_some());
+        self.calls.push(Made { action: call.action.clone(), about: call.about.clone(), trouble });
         match trouble {
             Some(Trouble::Before(fault @ (Fault::Throttle | Fault::Error | Fault::Refuse | Fault::Deny))) => {
                 return Ok(refusal(call, fault));
             }
             Some(Trouble::Before(fault)) => return Err(fault),
-            Some(Trouble::After(_) | Trouble::Truncated) if call.api == Api::Sns => {
-                self.lost_answers.insert(self.publishes);
-            }
             _ => {}
         }
         let (status, body) = self.answer(call);
@@ -285,7 +280,7 @@ impl World {
         let bodies: Value = serde_json::from_str(&form.get("Message").unwrap()).unwrap();
         let data: Value = serde_json::from_str(bodies["sqs"].as_str().unwrap()).unwrap();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let publish = self.publishes;
+        let call = self.calls.len() - 1;
         self.published.extend(data["transitions"].as_array().unwrap().iter().map(|transition| Published {
             kind: text(&transition["kind"]),
             service: text(&data["serviceId"]),
@@ -297,10 +292,9 @@ impl World {
             evidence: transition["evidence"].as_array().unwrap().iter().map(text).collect::<Vec<_>>().join("\n"),
             action: text(&transition["remedy"]["action"]),
             table_failed: data["caution"].is_string(),
-            publish,
+            call,
         }));
         self.publishes += 1;
-        self.table_faults_before.push(self.table_faults);
         published()
     }
 

@@ -27,7 +27,7 @@ use health_watcher::HealthWatcher;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-pub use self::aws::{Api, Call, Flaw, Published, REFUSED_PAGE, Row, World, target_group};
+pub use self::aws::{Api, Call, Flaw, Made, Published, REFUSED_PAGE, Row, World, target_group};
 use self::faults::Fault;
 
 /// How long AWS takes to answer.

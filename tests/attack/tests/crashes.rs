@@ -84,11 +84,11 @@ fn kill_everywhere(function: &str) -> usize {
     for (at, after) in (1..).flat_map(|at| [(at, false), (at, true)]) {
         let Some(world) = killed(function, at, after) else { break };
         kills += 1;
-        let (call, _) = &world.calls[at - 1];
+        let call = &world.calls[at - 1].action;
         let when = format!("{function}, killed at call {at}, {call}, after it: {after}");
         assert_eq!(news(&world.published), news(&expected.published), "{when}");
         // The stated exception: SNS took the message, and nobody could note it.
-        let may_repeat = world.calls[..at].iter().any(|(call, _)| call == "Publish");
+        let may_repeat = world.calls[..at].iter().any(|call| call.action == "Publish");
         let most = repeats(&world.published).into_values().max();
         assert!(most <= Some(if may_repeat { 2 } else { 1 }), "{when}: {:?}", world.published);
         assert_eq!(world.accepted, expected.accepted, "{when}");
