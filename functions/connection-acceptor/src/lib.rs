@@ -92,7 +92,8 @@ impl ConnectionAcceptor {
 
     async fn run(&self, invocation: &Invocation) -> Result<(), RunErrors> {
         let trigger = &invocation.trigger;
-        let (observer, partitions) = (self.observer.for_run(invocation.deadline.reads), self.notifier.partitions());
+        let observer = self.observer.for_run(&invocation.id, invocation.deadline.reads);
+        let partitions = self.notifier.partitions();
         // Accepting does not wait for the table; rejecting does, since it must not hit what the table knows as dbt's.
         let accept = async {
             let before = self.read_before(&observer, trigger).await;
@@ -234,10 +235,8 @@ impl ConnectionAcceptor {
         let names = stored_names(&states);
         let findings: Vec<Findings<'_>> = states.into_iter().map(|state| self.findings(state, &run)).collect();
         let unknown_checks = metrics::unknown_checks(&findings);
-        let notified = self
-            .notifier
-            .notify(run.invocation, findings, async || self.names(names, run.invocation.deadline.end).await)
-            .await;
+        let notified =
+            self.notifier.notify(run.invocation, findings, async || self.names(names, run.invocation).await).await;
         errors.append(notified.errors);
         let planned = plan.accept.values().flatten();
         let accepted = planned.filter(|endpoint| !run.outcome.refused.contains_key(endpoint.as_str())).count();
@@ -291,14 +290,18 @@ impl ConnectionAcceptor {
 
     /// The services' names, which only serve the reader. EC2 is asked for those that drift-watcher has not stored, but the
     /// run does not wait for it when it is slow.
-    async fn names(&self, stored: BTreeMap<ServiceId, Option<String>>, end: Instant) -> BTreeMap<ServiceId, String> {
+    async fn names(
+        &self,
+        stored: BTreeMap<ServiceId, Option<String>>,
+        Invocation { id, deadline, .. }: &Invocation,
+    ) -> BTreeMap<ServiceId, String> {
         let known = || stored.iter().filter_map(|(service, name)| Some((service.clone(), name.clone()?)));
         let unknown: BTreeSet<ServiceId> =
             self.settings.policy.services.iter().filter(|service| !stored.contains_key(service)).cloned().collect();
         if unknown.is_empty() {
             return known().collect();
         }
-        let observer = self.observer.for_run(end.min(Instant::now() + NAMES_WITHIN));
+        let observer = self.observer.for_run(id, deadline.end.min(Instant::now() + NAMES_WITHIN));
         let services = observer.endpoint_services(&unknown).await;
         if let Err(error) = &services {
             tracing::warn!(%error, "sending without the names of some services");

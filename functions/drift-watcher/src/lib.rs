@@ -78,7 +78,8 @@ impl DriftWatcher {
     async fn run(&self, invocation: &Invocation) -> Result<(), RunErrors> {
         let policy = &self.settings.policy;
         let began = Timestamp::now();
-        let (observer, partitions) = (self.observer.for_run(invocation.deadline.reads), self.notifier.partitions());
+        let observer = self.observer.for_run(&invocation.id, invocation.deadline.reads);
+        let partitions = self.notifier.partitions();
         let scope = Scope::Settings { notifications: policy.notification_topic.is_some() };
         let (mut topology, mut states, removed) = tokio::join!(
             observer.topology(&policy.services, scope),

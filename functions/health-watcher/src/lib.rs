@@ -48,10 +48,11 @@ impl HealthWatcher {
     /// # Errors
     /// [`RunErrors`] names the calls that failed.
     pub async fn handle(&self, invocation: Invocation) -> Result<(), RunErrors> {
-        let Invocation { trigger, origin, deadline, .. } = &invocation;
+        let Invocation { id, trigger, origin, deadline } = &invocation;
         tracing::info!(%trigger, "checking the targets");
         let began = Timestamp::now();
-        let (confirming, reading) = (self.observer.for_run(deadline.reads), self.observer.for_run(deadline.reads));
+        let (confirming, reading) =
+            (self.observer.for_run(id, deadline.reads), self.observer.for_run(id, deadline.reads));
         let partitions = self.notifier.partitions();
         let read = async {
             let states = self.notifier.load_state(&partitions).await;

@@ -72,7 +72,7 @@ impl Call {
 }
 
 /// A call that was made.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Made {
     /// Its action.
     pub action: String,

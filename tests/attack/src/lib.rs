@@ -7,10 +7,11 @@
 mod aws;
 pub mod faults;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_config::SdkConfig;
+use aws_config::{Region, SdkConfig};
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::result::ConnectorError;
@@ -108,11 +109,15 @@ impl Instance {
     pub fn new(name: &str, aws: &Aws, variables: &[(&str, &str)]) -> Self {
         let killed = Arc::new(Notify::new());
         let wire = SharedHttpConnector::new(Wire { aws: aws.clone(), killed: killed.clone() });
-        let config = testing::sdk_config(http_client_fn(move |_, _| wire.clone()));
+        let region = own_region();
+        let topic = format!("arn:aws:sns:{region}:111122223333:alerts");
+        let config =
+            testing::sdk_config(http_client_fn(move |_, _| wire.clone())).into_builder().region(region).build();
         let count = aws.lock().unwrap().services;
         let services: Vec<String> = (1..=count).map(|number| service(number).to_string()).collect();
         let services = services.join(",");
-        let settings = settings(&[&[("ENDPOINT_SERVICE_IDS", services.as_str())], variables].concat());
+        let own = [("ENDPOINT_SERVICE_IDS", services.as_str()), ("ALERT_TOPIC_ARN", topic.as_str())];
+        let settings = settings(&[&own, variables].concat());
         Self { function: build(name, settings, &config), killed }
     }
 
@@ -139,6 +144,13 @@ impl Instance {
             Function::Drift(function) => Box::pin(function.handle(invocation)).await,
         }
     }
+}
+
+/// A Region that no other instance has. Within a process, the SDK's clients share how many retries they have left, by
+/// service and Region. In Lambda, each instance is a process; here, what one test uses up would decide how the next ends.
+fn own_region() -> Region {
+    static INSTANCES: AtomicUsize = AtomicUsize::new(0);
+    Region::new(format!("region-{}", INSTANCES.fetch_add(1, Ordering::Relaxed)))
 }
 
 fn build(name: &str, settings: Settings, config: &SdkConfig) -> Function {

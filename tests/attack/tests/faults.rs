@@ -164,7 +164,8 @@ fn undisturbed() -> &'static (Vec<Published>, Vec<Published>) {
     })
 }
 
-fn check(seed: u64, percent: u64, apis: &[Api]) {
+/// Plays the whole story with this seed, and checks what was sent. The calls.
+fn check(seed: u64, percent: u64, apis: &[Api]) -> Vec<Made> {
     let when = format!("ATTACK_SEED={seed}, {percent} % of {apis:?}");
     let (broken_news, fixed_news) = undisturbed();
     let bad = |seed| Plan::Storm { seed, percent, apis: apis.to_vec() };
@@ -191,7 +192,8 @@ fn check(seed: u64, percent: u64, apis: &[Api]) {
             story.undone,
             story.began.len()
         ));
-    });
+        world.calls.clone()
+    })
 }
 
 /// At the worst, for each API and for all of them. `make attack` plays the other rates and more seeds.
@@ -224,6 +226,12 @@ fn after_faults_in_sns_everything_has_been_sent() {
 #[test]
 fn after_faults_everywhere_everything_has_been_sent() {
     check_at_the_worst(APIS[4]);
+}
+
+/// So a failure can be played again, whatever the time is and whatever was played before.
+#[test]
+fn a_seed_repeats_itself() {
+    assert!(check(2, 50, &[]) == check(2, 50, &[]), "the calls differ");
 }
 
 /// Every API and all of them, at every rate.
@@ -266,4 +274,22 @@ fn a_run_with_forty_services_ends_by_itself_whatever_hangs() {
     check_deadline(&Plan::Always(|call| hangs(Api::Sns, call)));
     check_deadline(&Plan::Always(|call| hangs(Api::DynamoDb, call)));
     check_deadline(&Plan::Storm { seed: 1, percent: 50, apis: Vec::new() });
+}
+
+/// The service whose listeners a run of drift-watcher reads first, of five.
+fn read_first(id: &str) -> String {
+    let aws: Aws = Arc::new(Mutex::new(World::new(5)));
+    play(async {
+        assert_eq!(Instance::new("drift-watcher", &aws, VARIABLES).run(id, &scheduled()).await, End::Done);
+    });
+    let world = aws.lock().unwrap();
+    world.calls.iter().find(|call| call.action == "DescribeListeners").unwrap().about.clone()
+}
+
+/// Not by the clock: of a schedule of 15 minutes and five load balancers, the same one would be the last for ever.
+#[test]
+fn each_load_balancer_has_its_turn_to_be_read_first() {
+    let first: Vec<String> = (0..40).map(|run| read_first(&format!("run-{run}"))).collect();
+    assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), 5, "{first:?}");
+    assert_eq!(first[7], read_first("run-7"), "a retry reads in the order of the run that it repeats");
 }

@@ -26,12 +26,12 @@ pub use self::topology::Scope;
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::Filter;
 use guard_core::snapshot::{CallError, Calls, Observed};
-use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -83,6 +83,8 @@ pub struct Observer {
     calls: Arc<Mutex<Calls>>,
     /// When reading must end.
     until: Option<Instant>,
+    /// Decides what is read first.
+    turn: u64,
 }
 
 impl Observer {
@@ -97,13 +99,16 @@ impl Observer {
             permits: Arc::new(Semaphore::new(MAX_CALLS)),
             calls: Arc::default(),
             until: None,
+            turn: 0,
         }
     }
 
-    /// The same clients for one run, which keeps a record of its calls, and reads nothing after `until`.
+    /// The same clients for the run `id`, which keeps a record of its calls, and reads nothing after `until`.
     #[must_use]
-    pub fn for_run(&self, until: Instant) -> Self {
-        Self { calls: Arc::default(), until: Some(until), ..self.clone() }
+    pub fn for_run(&self, id: &str, until: Instant) -> Self {
+        let mut hasher = DefaultHasher::new();
+        id.hash(&mut hasher);
+        Self { calls: Arc::default(), until: Some(until), turn: hasher.finish(), ..self.clone() }
     }
 
     /// The calls so far, each with its first error, if it failed.
@@ -175,12 +180,12 @@ impl Observer {
         self.record(call, result)
     }
 
-    /// `items`, beginning with another one each minute: if time runs out, the same ones are not always the last.
-    fn in_turn<T>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    /// `items`, beginning with the one that the run's id chooses: if time runs out, the same ones are not always the last.
+    /// The clock would not do: a schedule of 15 minutes finds the same one of five each time.
+    fn in_turn<T>(&self, items: impl IntoIterator<Item = T>) -> Vec<T> {
         let mut items: Vec<T> = items.into_iter().collect();
-        let minute = usize::try_from(Timestamp::now().as_second() / 60).unwrap_or_default();
-        let first = minute.checked_rem(items.len()).unwrap_or_default();
-        items.rotate_left(first);
+        let first = self.turn.checked_rem(items.len() as u64).unwrap_or_default();
+        items.rotate_left(usize::try_from(first).unwrap_or_default());
         items
     }
 
@@ -232,7 +237,7 @@ mod tests {
         let config = testing::config(&Arc::default(), |(): &mut (), _| (200, String::new()));
         let config = config.into_builder().http_client(NeverClient::new()).build();
         let began = Instant::now();
-        let observer = Observer::new(&config).for_run(began + Duration::from_secs(80));
+        let observer = Observer::new(&config).for_run("run", began + Duration::from_secs(80));
         let topology = observer.topology(&[service(1)].into(), Scope::Health).await;
         assert_eq!((Instant::now() - began).as_secs(), 80);
         let why = topology.service(&service(1)).unwrap_err();
