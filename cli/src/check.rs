@@ -149,11 +149,7 @@ impl Question {
         let needs_dbt = |check: &Check| !self.knows_dbt && NEED_DBT.contains(&check.id);
         let (unknown, checks): (Vec<Check>, Vec<Check>) = checks.partition(needs_dbt);
         let why = || Status::Unknown("which principal is dbt's was not given: --dbt-principal".to_owned());
-        let unknown = unknown.into_iter().map(|check| CheckResult {
-            check,
-            resource: context.service.to_string(),
-            status: why(),
-        });
+        let unknown = unknown.into_iter().map(|check| CheckResult::new(check, context.service, why()));
         let results = evaluate_checks(&checks, context).into_iter().filter_map(|result| self.of_something(result));
         let results = results.map(|result| self.answered(result)).map(shown).chain(unknown).collect();
         ServiceReport::new(context.service, context.topology, results, self.load_balancer.is_some())

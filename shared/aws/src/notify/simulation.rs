@@ -229,7 +229,7 @@ impl Stage {
                 (None, '?') => Some(Status::Unknown("no answer".to_owned())),
                 (None, _) => None,
             };
-            let result = |status| CheckResult { check: check(), resource: "resource".to_owned(), status };
+            let result = |status| CheckResult::new(check(), "resource", status);
             Round { observed_at: read.began, checks: vec![check()], results: status.map(result).into_iter().collect() }
         };
         let unwatched = reads.iter().any(|read| read.found == 'u');

@@ -129,7 +129,7 @@ mod tests {
     use crate::testing::{at, endpoint, finding};
 
     fn result(id: &str, status: Status) -> CheckResult {
-        CheckResult { check: catalogue::find(id).unwrap(), resource: "resource".to_owned(), status }
+        CheckResult::new(catalogue::find(id).unwrap(), "resource", status)
     }
 
     fn pass() -> Status {

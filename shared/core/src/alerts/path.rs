@@ -109,7 +109,7 @@ mod tests {
     const FUNCTION: &str = "health-watcher";
 
     fn result(status: Status) -> CheckResult {
-        CheckResult { check: catalogue::find("target-group.health").unwrap(), resource: "pg".to_owned(), status }
+        CheckResult::new(catalogue::find("target-group.health").unwrap(), "pg", status)
     }
 
     fn fails(severity: Severity) -> Status {

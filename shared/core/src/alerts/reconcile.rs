@@ -14,10 +14,10 @@ use super::transition::{Kind, Transition};
 use super::{connection, inventory, silencing};
 use crate::checks::catalogue;
 use crate::checks::{
-    Absence, Check, CheckContext, CheckResult, Finding, Group, Remedy, Severity, Status, cause, visibility_lost,
+    Absence, Check, CheckContext, CheckResult, Finding, Group, Remedy, Severity, cause, visibility_lost,
 };
 use crate::config::Policy;
-use crate::ids::{EndpointId, ServiceId};
+use crate::ids::EndpointId;
 use crate::snapshot::{Calls, Connection, Path, Traffic};
 use crate::trigger::Change;
 
@@ -259,7 +259,7 @@ impl Run<'_> {
                 continue;
             }
             let absent = absent(check, &key.resource, self.policy);
-            let signal = signal(round, check, (&key.resource, absent.as_deref()), report.partition, self.policy);
+            let signal = signal(round, check, (&key.resource, absent.as_deref()), self.policy);
             let alert = record.as_ref().and_then(Record::alert);
             let over = alert.is_none_or(Alert::is_over);
             let (next, event) = advance(alert, signal, thresholds, moment);
@@ -413,13 +413,11 @@ fn open_incident(items: &Items, now: Timestamp) -> Option<String> {
     recent.max_by_key(|alert| alert.since).map(|alert| alert.incident.clone())
 }
 
-/// What `round` says of one alert. If the resources could not be listed, the round has an unknown result for the endpoint
-/// service itself.
+/// What `round` says of one alert.
 fn signal<'a>(
     round: &'a Round,
     check: Check,
     (resource, absent): (&str, Option<&'a str>),
-    partition: &Partition,
     policy: &Policy,
 ) -> Signal<'a> {
     if !(check.is_watched)(policy) {
@@ -429,16 +427,10 @@ fn signal<'a>(
     if let Some(result) = of_check().find(|result| result.resource == resource) {
         return Signal::from(&result.status);
     }
-    let service = partition.service().map(ServiceId::as_str);
-    let unlisted = of_check().find_map(|result| match &result.status {
-        Status::Unknown(why) if Some(result.resource.as_str()) == service => Some(why.as_str()),
-        _ => None,
-    });
-    match (unlisted, check.absence, absent) {
-        (Some(why), ..) => Signal::Unknown(why),
-        (None, Absence::Passing(_), Some(right)) => Signal::Passing(right),
-        (None, ..) => Signal::Gone,
+    if let Some(unlisted) = of_check().find(|result| result.is_unlisted) {
+        return Signal::from(&unlisted.status);
     }
+    absent.map_or(Signal::Gone, Signal::Passing)
 }
 
 /// What is right if the resource has no result any more, for checks that then pass.

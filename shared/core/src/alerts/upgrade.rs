@@ -62,7 +62,7 @@ fn upgraded(record: &Value, status: Status) -> Vec<(Kind, Option<Version>)> {
     let items: Items = [(stored, item(record, 7))].into();
     let (policy, region) = (policy(), region());
     let partition = Partition::Service(service(1));
-    let result = CheckResult { check, resource: "postgres".to_owned(), status };
+    let result = CheckResult::new(check, "postgres", status);
     let round = Round { observed_at: at(9, 0), checks: vec![check], results: vec![result] };
     let run = Run { id: "run", function: FUNCTION, policy: &policy, region: &region, now: at(9, 0) };
     let updates = run.updates(&Report::new(&partition, vec![round]), &items);

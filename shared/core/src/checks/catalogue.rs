@@ -55,7 +55,9 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::checks::Severity;
+    use crate::checks::{Severity, Status};
+    use crate::snapshot::{LoadBalancer, Topology};
+    use crate::testing::{call_error, endpoint_service, load_balancer, topology, with_context};
 
     #[test]
     fn ids_are_unique() {
@@ -72,6 +74,47 @@ mod tests {
         assert_eq!(ids(&[Group::Visibility]), ["visibility.lost"].into());
         assert_eq!(groups.map(Group::as_str), ["connections", "health", "settings", "visibility"]);
         assert_eq!(format!("{:?}", super::super::visibility_lost::SPEC), "visibility.lost");
+    }
+
+    /// What is about the endpoint service alone, or about calls.
+    const ABOUT_ONE: [&str; 8] = [
+        "connection.absent",
+        "service.acceptance-required",
+        "service.available",
+        "service.notification",
+        "service.principals",
+        "service.private-dns",
+        "service.regions",
+        "visibility.lost",
+    ];
+
+    const OF_TARGET_GROUPS: [&str; 6] = [
+        "load-balancer.cross-zone",
+        "load-balancer.zones",
+        "network-path",
+        "target-group.health",
+        "target-group.hostname",
+        "target-group.security-groups",
+    ];
+
+    /// Otherwise the alerts of what could not be listed would be closed: their resources seem to be gone.
+    #[test]
+    fn what_cannot_be_listed_is_said_of_all_resources() {
+        let denied = || call_error("ec2:Describe");
+        let nothing =
+            Topology { services: Some(Err(denied())), connections: Some(Err(denied())), ..Topology::default() };
+        let no_groups = LoadBalancer { target_groups: Err(denied()), ..load_balancer("pg", Vec::new()) };
+        let no_groups = Topology { connections: Some(Ok(Vec::new())), ..topology(endpoint_service(), [no_groups]) };
+        let unlisted = |topology: &Topology| -> BTreeSet<&str> {
+            let results: Vec<CheckResult> = with_context(topology, |context| {
+                CATALOGUE.iter().flat_map(|check| (check.evaluate)(context)).collect()
+            });
+            assert!(results.iter().all(|result| !result.is_unlisted || matches!(result.status, Status::Unknown(_))));
+            results.iter().filter(|result| result.is_unlisted).map(|result| result.check.id).collect()
+        };
+        let all: BTreeSet<&str> = CATALOGUE.iter().map(|check| check.id).collect();
+        assert_eq!(unlisted(&nothing), &all - &ABOUT_ONE.into());
+        assert_eq!(unlisted(&no_groups), OF_TARGET_GROUPS.into());
     }
 
     #[test]

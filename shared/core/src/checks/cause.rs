@@ -6,7 +6,7 @@ use crate::trigger::Change;
 
 /// Records `change` on each finding that it can have caused.
 pub fn attribute(results: &mut [CheckResult], change: &Change) {
-    for CheckResult { check, resource, status } in results {
+    for CheckResult { check, resource, status, .. } in results {
         if let Status::Fail(finding) = status
             && can_cause(change, check, resource, finding)
         {
@@ -28,7 +28,7 @@ pub fn can_cause(change: &Change, check: Check, resource: &str, finding: &Findin
 
 /// Adds to each finding the resources that are related to its own.
 pub(super) fn add_related(results: &mut [CheckResult], context: CheckContext<'_>) {
-    for CheckResult { check, resource, status } in results {
+    for CheckResult { check, resource, status, .. } in results {
         if let Status::Fail(finding) = status {
             let related = related(resource, context).into_iter().map(ToOwned::to_owned);
             let deleted = context.was_in_place.iter().filter(|_| names_only_ids(check)).cloned();

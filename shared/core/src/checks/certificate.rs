@@ -43,7 +43,7 @@ pub(super) const SPEC: Spec = Spec {
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let load_balancers = match context.topology.load_balancers_of(context.service) {
         Ok(load_balancers) => load_balancers,
-        Err(why) => return vec![CheckResult::new(&SPEC, context.service, Status::Unknown(why))],
+        Err(why) => return vec![CheckResult::unlisted(&SPEC, context.service, why)],
     };
     let result = |load_balancer: &LoadBalancer| {
         let status = worst(load_balancer, context)?;

@@ -43,7 +43,7 @@ const STUCK_AFTER: Duration = Duration::from_mins(15);
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let connections = match known(context.topology.connections.as_ref()) {
         Ok(connections) => connections,
-        Err(why) => return vec![CheckResult::new(&SPEC, context.service, Status::Unknown(why))],
+        Err(why) => return vec![CheckResult::unlisted(&SPEC, context.service, why)],
     };
     let is_dbt = |owner: &AccountId| context.policy.dbt_accounts.contains(owner);
     connections

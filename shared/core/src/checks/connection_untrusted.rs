@@ -52,7 +52,7 @@ fn over(account: &str, policy: &Policy) -> String {
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let connections = match known(context.topology.connections.as_ref()) {
         Ok(connections) => connections,
-        Err(why) => return vec![CheckResult::new(&SPEC, context.service, Status::Unknown(why))],
+        Err(why) => return vec![CheckResult::unlisted(&SPEC, context.service, why)],
     };
     let mut accounts: BTreeMap<Option<&AccountId>, Vec<&Connection>> = BTreeMap::new();
     for connection in connections.iter().filter(|connection| connection.service == *context.service) {

@@ -98,7 +98,7 @@ impl<'a> CheckContext<'a> {
     ) -> Vec<CheckResult> {
         let load_balancers = match self.topology.load_balancers_of(self.service) {
             Ok(load_balancers) => load_balancers,
-            Err(why) => return vec![CheckResult::new(check, self.service, Status::Unknown(why))],
+            Err(why) => return vec![CheckResult::unlisted(check, self.service, why)],
         };
         let status = |load_balancer: &'a LoadBalancer| match &load_balancer.description {
             Ok(description) => evaluate(load_balancer, description),
@@ -116,15 +116,14 @@ impl<'a> CheckContext<'a> {
         check: Check,
         evaluate: impl Fn(&'a LoadBalancer, &'a TargetGroup) -> Status,
     ) -> Vec<CheckResult> {
-        let unknown = |why: String| CheckResult::new(check, self.service, Status::Unknown(why));
         let load_balancers = match self.topology.load_balancers_of(self.service) {
             Ok(load_balancers) => load_balancers,
-            Err(why) => return vec![unknown(why)],
+            Err(why) => return vec![CheckResult::unlisted(check, self.service, why)],
         };
         let mut results = Vec::new();
         for load_balancer in load_balancers {
             match &load_balancer.target_groups {
-                Err(error) => results.push(unknown(error.to_string())),
+                Err(error) => results.push(CheckResult::unlisted(check, self.service, error.to_string())),
                 Ok(groups) => results.extend(
                     groups.iter().map(|group| CheckResult::new(check, &group.arn, evaluate(load_balancer, group))),
                 ),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Check;
 use super::command::Command;
+use crate::ids::ServiceId;
 use crate::trigger::Change;
 
 /// One check's result for one resource.
@@ -11,11 +12,13 @@ use crate::trigger::Change;
 pub struct CheckResult {
     /// Which check.
     pub check: Check,
-    /// The resource: an ARN, an id, or an account. Where the resources themselves could not be listed, the status is
-    /// [`Status::Unknown`] and this is the endpoint service's id.
+    /// The resource: an ARN, an id, or an account.
     pub resource: String,
     /// The result.
     pub status: Status,
+    /// Whether it stands for resources that could not be listed. Then the status is [`Status::Unknown`], and the resource
+    /// is the endpoint service.
+    pub is_unlisted: bool,
 }
 
 /// Whether a check passes.
@@ -108,8 +111,15 @@ impl Remedy {
 
 impl CheckResult {
     /// The result of `check` for `resource`.
-    pub(super) fn new(check: Check, resource: &(impl ToString + ?Sized), status: Status) -> Self {
-        Self { check, resource: resource.to_string(), status }
+    #[must_use]
+    pub fn new(check: Check, resource: &(impl ToString + ?Sized), status: Status) -> Self {
+        Self { check, resource: resource.to_string(), status, is_unlisted: false }
+    }
+
+    /// The result of `check` for all of the service's resources: they could not be listed, and why.
+    #[must_use]
+    pub fn unlisted(check: Check, service: &ServiceId, why: String) -> Self {
+        Self { is_unlisted: true, ..Self::new(check, service, Status::Unknown(why)) }
     }
 }
 

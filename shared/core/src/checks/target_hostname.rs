@@ -40,12 +40,12 @@ pub(super) const SPEC: Spec = Spec {
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let load_balancers = match context.topology.load_balancers_of(context.service) {
         Ok(load_balancers) => load_balancers,
-        Err(why) => return vec![CheckResult::new(&SPEC, context.service, Status::Unknown(why))],
+        Err(why) => return vec![CheckResult::unlisted(&SPEC, context.service, why)],
     };
     let mut results = Vec::new();
     for load_balancer in load_balancers {
         match &load_balancer.target_groups {
-            Err(error) => results.push(CheckResult::new(&SPEC, context.service, Status::Unknown(error.to_string()))),
+            Err(error) => results.push(CheckResult::unlisted(&SPEC, context.service, error.to_string())),
             Ok(groups) => results.extend(groups.iter().filter_map(|group| result(group, context))),
         }
     }

@@ -1,7 +1,10 @@
 use super::*;
 use crate::alerts::silence::Silence;
+use crate::checks::Status;
+use crate::snapshot::TargetGroup;
 use crate::testing::{
-    self, at, change, connection, endpoint_service, finding, load_balancer, region, service, settings,
+    self, at, change, connection, endpoint_service, finding, load_balancer, region, service, settings, target,
+    target_group,
 };
 
 const FUNCTION: &str = "drift-watcher";
@@ -30,11 +33,7 @@ fn passes() -> Status {
 
 /// A read at this hour: the status of the check for resources.
 fn round(hour: i8, check: Check, statuses: &[(&str, Status)]) -> Round {
-    let result = |(resource, status): &(&str, Status)| CheckResult {
-        check,
-        resource: (*resource).to_owned(),
-        status: status.clone(),
-    };
+    let result = |(resource, status): &(&str, Status)| CheckResult::new(check, *resource, status.clone());
     Round { observed_at: at(hour, 0), checks: vec![check], results: statuses.iter().map(result).collect() }
 }
 
@@ -133,8 +132,9 @@ fn what_is_gone_unlisted_or_no_longer_checked_is_not_resolved() {
     };
     let unknown = || Status::Unknown("denied".to_owned());
     let mut stage = firing();
-    let id = service(1);
-    assert_eq!(sent(&stage.report(9, vec![round(9, cross_zone(), &[(id.as_str(), unknown())])])), []);
+    let unlisted = CheckResult::unlisted(cross_zone(), &service(1), "denied".to_owned());
+    let unlisted = Round { results: vec![unlisted], ..round(9, cross_zone(), &[]) };
+    assert_eq!(sent(&stage.report(9, vec![unlisted])), []);
     assert_eq!(stage.alert("lb").unknown.as_deref(), Some("denied"), "the resources could not be listed");
 
     let mut stage = firing();
@@ -155,6 +155,26 @@ fn what_is_gone_unlisted_or_no_longer_checked_is_not_resolved() {
     let closed = format!("closed (no longer checked): {SUMMARY}");
     assert_eq!(sent(&updates), [(Kind::Notice, closed.as_str(), None)]);
     assert!(updates[0].record.outbox[0].finding.impact.starts_with("Nothing was fixed."));
+}
+
+/// EC2 may name a service's zones by id alone. Then it is unknown whether a load balancer is enabled in each, which says
+/// nothing about the target groups.
+#[test]
+fn a_removed_target_group_is_gone_whatever_is_unknown_of_the_service() {
+    let zones = check("load-balancer.zones");
+    let read = |hour: i8, groups: Vec<TargetGroup>| {
+        let topology = testing::topology(endpoint_service(), [load_balancer("pg", groups)]);
+        testing::with_context(&topology, |context| Round::evaluate(&[zones], context, at(hour, 0)))
+    };
+    let group = TargetGroup { targets: Ok(vec![target(1, "healthy")]), ..target_group("pg") };
+    let resource = group.arn.to_string();
+    let mut stage = Stage::new(&[("ALERT_AFTER", "1")]);
+    stage.report(8, vec![round(8, zones, &[(&resource, fails(Severity::Critical))])]);
+    assert_eq!(stage.alert(&resource).phase, Phase::Firing);
+
+    assert_eq!(sent(&stage.report(9, vec![read(9, vec![group])])), [], "it is still there, and not known to be right");
+    let gone = format!("closed (resource gone): {SUMMARY}");
+    assert_eq!(sent(&stage.report(10, vec![read(10, vec![])])), [(Kind::Notice, gone.as_str(), None)]);
 }
 
 #[test]
