@@ -424,7 +424,7 @@ fn signal<'a>(
         return Signal::Unwatched;
     }
     let of_check = || round.results.iter().filter(|result| result.check == check);
-    if let Some(result) = of_check().find(|result| result.resource == resource) {
+    if let Some(result) = of_check().find(|result| result.resource == resource && !result.is_unlisted) {
         return Signal::from(&result.status);
     }
     if let Some(unlisted) = of_check().find(|result| result.is_unlisted) {

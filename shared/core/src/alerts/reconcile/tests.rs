@@ -177,6 +177,16 @@ fn a_removed_target_group_is_gone_whatever_is_unknown_of_the_service() {
     assert_eq!(sent(&stage.report(10, vec![read(10, vec![])])), [(Kind::Notice, gone.as_str(), None)]);
 }
 
+/// Two load balancers: the target groups of one cannot be listed, and neither is enabled in a zone that the service offers.
+#[test]
+fn what_cannot_be_listed_does_not_hide_what_fails_for_the_service() {
+    let id = service(1).to_string();
+    let unlisted = CheckResult::unlisted(check("load-balancer.zones"), &service(1), "denied".to_owned());
+    let mut read = round(8, check("load-balancer.zones"), &[(&id, fails(Severity::Critical))]);
+    read.results.insert(0, unlisted);
+    assert_eq!(sent(&Stage::new(&[("ALERT_AFTER", "1")]).report(8, vec![read])), [(Kind::Firing, SUMMARY, None)]);
+}
+
 #[test]
 fn absence_means_what_the_check_says() {
     let fire = |check: Check, resource: &str| {
