@@ -176,7 +176,7 @@ pub fn seeds(seeds: u64) -> std::ops::Range<u64> {
     first..first + number("ATTACK_SEEDS", seeds)
 }
 
-/// Prints a line with figures at once, which `println!` in a test that passes does not: an attack takes up to an hour.
+/// Prints a line with figures at once, which `println!` in a test that passes does not: an attack takes an hour.
 ///
 /// # Panics
 /// If nobody reads the standard error.

@@ -84,7 +84,7 @@ pub struct Observer {
     calls: Arc<Mutex<Calls>>,
     /// When reading must end.
     until: Option<Instant>,
-    /// How many runs there were.
+    /// How many runs there were, of all clones.
     runs: Arc<AtomicU64>,
     /// Decides what is read first.
     turn: u64,
@@ -184,9 +184,9 @@ impl Observer {
         self.record(call, result)
     }
 
-    /// `items`, beginning with any of them: if time runs out, it is not always the same ones that are read last. By chance,
-    /// but a seed of a test repeats it: by the run's id, and for a retry, which has the same, by the number of runs. The clock
-    /// would not do, since a schedule of 15 minutes finds the same one of five each time.
+    /// `items`, beginning with any of them: if time runs out, it is not always the same ones that are read last. The run's id
+    /// and the number of runs decide, so that a retry, which has the same id, differs, and a test repeats itself. The clock
+    /// would not do: a schedule of 15 minutes finds the same one of five each time.
     fn in_turn<T>(&self, items: impl IntoIterator<Item = T>) -> Vec<T> {
         let mut items: Vec<T> = items.into_iter().collect();
         let first = self.turn.checked_rem(items.len() as u64).unwrap_or_default();
