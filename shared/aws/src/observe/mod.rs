@@ -84,10 +84,10 @@ pub struct Observer {
     calls: Arc<Mutex<Calls>>,
     /// When reading must end.
     until: Option<Instant>,
-    /// How many runs there were, of all clones.
+    /// How often [`Observer::for_run`] was called, on all clones.
     runs: Arc<AtomicU64>,
-    /// Decides what is read first.
-    turn: u64,
+    /// Where reading begins: see [`Observer::rotated`].
+    rotation: u64,
 }
 
 impl Observer {
@@ -103,7 +103,7 @@ impl Observer {
             calls: Arc::default(),
             until: None,
             runs: Arc::default(),
-            turn: 0,
+            rotation: 0,
         }
     }
 
@@ -112,7 +112,7 @@ impl Observer {
     pub fn for_run(&self, id: &str, until: Instant) -> Self {
         let mut hasher = DefaultHasher::new();
         (id, self.runs.fetch_add(1, Ordering::Relaxed)).hash(&mut hasher);
-        Self { calls: Arc::default(), until: Some(until), turn: hasher.finish(), ..self.clone() }
+        Self { calls: Arc::default(), until: Some(until), rotation: hasher.finish(), ..self.clone() }
     }
 
     /// The calls so far, each with its first error, if it failed.
@@ -185,11 +185,11 @@ impl Observer {
     }
 
     /// `items`, beginning with any of them: if time runs out, it is not always the same ones that are read last. The run's id
-    /// and the number of runs decide, so that a retry, which has the same id, differs, and a test repeats itself. The clock
-    /// would not do: a schedule of 15 minutes finds the same one of five each time.
-    fn in_turn<T>(&self, items: impl IntoIterator<Item = T>) -> Vec<T> {
+    /// and a count decide, so that a retry, which has the same id, differs, and a test repeats itself. The clock would not
+    /// do: a schedule of 15 minutes finds the same one of five each time.
+    fn rotated<T>(&self, items: impl IntoIterator<Item = T>) -> Vec<T> {
         let mut items: Vec<T> = items.into_iter().collect();
-        let first = self.turn.checked_rem(items.len() as u64).unwrap_or_default();
+        let first = self.rotation.checked_rem(items.len() as u64).unwrap_or_default();
         items.rotate_left(usize::try_from(first).unwrap_or_default());
         items
     }

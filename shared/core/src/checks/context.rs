@@ -90,7 +90,7 @@ impl<'a> CheckContext<'a> {
         vec![CheckResult::new(check, self.service, status)]
     }
 
-    /// One result of `check` per load balancer behind the service; [`Status::Unknown`] if they could not be listed.
+    /// One result of `check` per load balancer behind the service; [`CheckResult::unlisted`] if they could not be listed.
     pub(super) fn per_load_balancer(
         self,
         check: Check,
@@ -109,8 +109,8 @@ impl<'a> CheckContext<'a> {
         load_balancers.into_iter().map(result).collect()
     }
 
-    /// One result of `check` per target group behind the service; [`Status::Unknown`] for the service if they could not
-    /// be listed.
+    /// One result of `check` per target group behind the service, and [`CheckResult::unlisted`] per load balancer whose
+    /// target groups could not be listed.
     pub(super) fn per_target_group(
         self,
         check: Check,
