@@ -189,6 +189,7 @@ fn shown(result: CheckResult) -> CheckResult {
     let status = match result.status {
         Status::Pass(right) => Status::Pass(visible(&right)),
         Status::Unknown(why) => Status::Unknown(visible(&why)),
+        Status::NotAsked => Status::NotAsked,
         Status::Fail(finding) => Status::Fail(Box::new(Finding {
             summary: visible(&finding.summary),
             impact: visible(&finding.impact),

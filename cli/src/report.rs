@@ -124,7 +124,7 @@ impl State {
     pub fn of(status: &Status) -> Self {
         match status {
             Status::Pass(_) => Self::Pass,
-            Status::Unknown(_) => Self::Unknown,
+            Status::Unknown(_) | Status::NotAsked => Self::Unknown,
             Status::Fail(finding) => match finding.severity {
                 Severity::Info => Self::Info,
                 Severity::Warning => Self::Warning,
@@ -198,6 +198,7 @@ impl Summary {
                 Status::Pass(_) => summary.pass += 1,
                 Status::Fail(_) => summary.fail += 1,
                 Status::Unknown(_) => summary.unknown += 1,
+                Status::NotAsked => {}
             }
             summary
         })
@@ -214,6 +215,8 @@ impl ServiceReport {
     /// The report of an endpoint service, or, with the id that stands for it (`preflight`), of a load balancer without one.
     #[must_use]
     pub fn new(service: &ServiceId, topology: &Topology, results: Vec<CheckResult>, preflight: bool) -> Self {
+        let asked = |result: &CheckResult| result.status != Status::NotAsked;
+        let results: Vec<CheckResult> = results.into_iter().filter(asked).collect();
         let known = topology.service(service).ok();
         let balancers = topology.load_balancers_of(service).unwrap_or_default();
         let mut left = results.clone();

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use anyhow::{Context, Result, ensure};
-use guard_core::checks::{Severity, Status};
+use guard_core::checks::Status;
 use guard_core::snapshot::PrivateDns;
 
 use crate::args::{Environment, Request, is_host_name};
@@ -18,9 +18,6 @@ const HARMLESS: [&str; 6] = [
     "service.notification",
     "listener.certificate",
 ];
-
-/// A warning, after which dbt's attempt fails if it uses the private DNS name, as the request says.
-const NAME_NOT_VERIFIED: &str = "service.private-dns";
 
 /// What speaks against dbt's attempt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,11 +36,11 @@ impl Obstacles {
         for result in report.results().filter(|result| !HARMLESS.contains(&result.check.id)) {
             let check = result.check.id;
             match &result.status {
-                Status::Fail(finding) if finding.severity == Severity::Critical || check == NAME_NOT_VERIFIED => {
+                Status::Fail(finding) if finding.stops_dbt => {
                     obstacles.failing.push(format!("{check}: {}", finding.summary));
                 }
                 Status::Unknown(why) => obstacles.unknown.push(format!("{check}: unknown: {why}")),
-                Status::Fail(_) | Status::Pass(_) => {}
+                Status::Fail(_) | Status::Pass(_) | Status::NotAsked => {}
             }
         }
         obstacles

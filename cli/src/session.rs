@@ -9,7 +9,7 @@ use aws_config::{BehaviorVersion, Region as AwsRegion, SdkConfig};
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 use guard_aws::errors::call_error;
 use guard_core::checks::Region;
-use guard_core::snapshot::CallError;
+use guard_core::snapshot::{CallError, ErrorKind};
 
 use crate::args::Aws;
 
@@ -94,28 +94,24 @@ const NOT_VALID: [&str; 5] =
 
 /// A failed call in one sentence with what to do about it.
 #[must_use]
-pub fn explained(failed: &CallError) -> String {
-    let CallError { call, error, denied } = failed;
-    if *denied {
-        return format!(
-            "You lack the permission {call}. `privatelink-guard policy` prints the policy that this command needs. ({error})"
-        );
+pub fn explained(error: &CallError) -> String {
+    let (call, reason) = (error.call, error.reason());
+    match &error.kind {
+        ErrorKind::Refused(_) if error.is_denied() => format!(
+            "You lack the permission {call}. `privatelink-guard policy` prints the policy that this command needs. ({reason})"
+        ),
+        ErrorKind::Refused(code) if NOT_VALID.contains(&code.as_str()) => format!(
+            "AWS does not accept these credentials: sign in again. Or is this Region not enabled in the account? ({reason})"
+        ),
+        ErrorKind::NoCredentials => format!(
+            "No AWS credentials were found. Give --profile, sign in with `aws sso login`, or set AWS_ACCESS_KEY_ID. ({})",
+            reason.lines().next().unwrap_or_default()
+        ),
+        ErrorKind::NoAnswer => {
+            format!("AWS cannot be reached. Is there a network, and is the Region right? ({call}: {reason})")
+        }
+        ErrorKind::Refused(_) | ErrorKind::Malformed | ErrorKind::GivenUp => error.to_string(),
     }
-    if NOT_VALID.iter().any(|code| error.starts_with(code)) {
-        return format!(
-            "AWS does not accept these credentials: sign in again. Or is this Region not enabled in the account? ({error})"
-        );
-    }
-    if error.contains("credential") {
-        let detail = error.lines().next().unwrap_or_default().trim_end_matches(". Attempted:");
-        return format!(
-            "No AWS credentials were found. Give --profile, sign in with `aws sso login`, or set AWS_ACCESS_KEY_ID. ({detail})"
-        );
-    }
-    if error.starts_with("dispatch failure") {
-        return format!("AWS cannot be reached. Is there a network, and is the Region right? ({call}: {error})");
-    }
-    format!("{call} failed: {error}")
 }
 
 #[cfg(test)]
@@ -124,13 +120,12 @@ mod tests {
 
     #[test]
     fn an_error_says_what_to_do() {
-        let sentence = |error: &str, denied| {
-            explained(&CallError { call: "ec2:DescribeSubnets", error: error.to_owned(), denied })
-        };
-        assert!(sentence("UnauthorizedOperation: no", true).contains("permission ec2:DescribeSubnets"));
-        assert!(sentence("ExpiredToken: it has expired", false).contains("sign in again"));
-        assert!(sentence("dispatch failure: other: no credentials found in chain", false).contains("--profile"));
-        assert!(sentence("dispatch failure: io error", false).contains("cannot be reached"));
-        assert_eq!(sentence("InternalError: x", false), "ec2:DescribeSubnets failed: InternalError: x");
+        let sentence = |kind, message: &str| explained(&CallError::new("ec2:DescribeSubnets", kind, message));
+        let refused = |code: &str| ErrorKind::Refused(code.to_owned());
+        assert!(sentence(refused("UnauthorizedOperation"), "no").contains("permission ec2:DescribeSubnets"));
+        assert!(sentence(refused("ExpiredToken"), "it has expired").contains("sign in again"));
+        assert!(sentence(ErrorKind::NoCredentials, "no credentials found in chain").contains("--profile"));
+        assert!(sentence(ErrorKind::NoAnswer, "io error").contains("cannot be reached"));
+        assert_eq!(sentence(refused("InternalError"), "x"), "ec2:DescribeSubnets failed: InternalError: x");
     }
 }

@@ -4,8 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, anyhow};
 use aws_sdk_cloudformation::types as cloudformation;
+use guard_aws::errors::call_error;
 
-use crate::session::{Session, why};
+use crate::session::{Session, explained};
+
+/// CloudFormation's code for a name that no stack has. It has the same for a name that no stack can have.
+/// <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DescribeStacks.html>
+const NO_SUCH_STACK: &str = "ValidationError";
 
 /// The parameters and outputs of a deployed stack.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,10 +29,12 @@ impl Stack {
     pub async fn read(session: &Session, name: &str) -> Result<Self> {
         let client = aws_sdk_cloudformation::Client::new(&session.config);
         let answer = client.describe_stacks().stack_name(name).send().await.map_err(|error| {
-            let text = why("cloudformation:DescribeStacks", &error);
-            match text.contains("does not exist") {
-                true => anyhow!("There is no stack {name} in {}. Is it another Region or profile?", session.region),
-                false => anyhow!(text),
+            let error = call_error("cloudformation:DescribeStacks", &error);
+            match error.code() {
+                Some(NO_SUCH_STACK) => {
+                    anyhow!("There is no stack {name} in {}. Is it another Region or profile?", session.region)
+                }
+                _ => anyhow!(explained(&error)),
             }
         })?;
         let stack = answer.stacks().first().with_context(|| format!("CloudFormation did not describe {name}."))?;

@@ -59,16 +59,13 @@ fn every_result_stands_once_in_the_tree_with_its_sign_and_word() {
 /// A finding whose every text has `name` in it.
 fn finding_of(name: &str) -> Finding {
     let action = format!("Open {name} for {name}, or close {name}.");
-    Finding {
-        severity: Severity::Warning,
-        summary: format!("security group {name} blocks {name}"),
-        impact: format!("{name} and {name} are cut off"),
-        evidence: vec![format!("a rule of {name}, of {name}"), format!("{name} of {name}")],
-        remedy: Remedy { action, command: None, console: None },
-        cause: None,
-        parts: Vec::new(),
-        related: Vec::new(),
-    }
+    Finding::new(
+        Severity::Warning,
+        format!("security group {name} blocks {name}"),
+        format!("{name} and {name} are cut off"),
+        Remedy { action, command: None, console: None, nothing_to_do: false },
+    )
+    .with_evidence(vec![format!("a rule of {name}, of {name}"), format!("{name} of {name}")])
 }
 
 #[test]

@@ -82,14 +82,10 @@ impl Tree<'_> {
         let (lead, further) = branch(below, last);
         let sign = paint(state, &format!("{} {}", state.sign(), state.word()));
         let severity = state.severity().map(|severity| format!(", {}", severity.as_str())).unwrap_or_default();
-        let text = match &result.status {
-            Status::Pass(text) | Status::Unknown(text) => text,
-            Status::Fail(finding) => &finding.summary,
-        };
         let (plain, indent) =
             (format!("{} {}{severity}  {}: ", state.sign(), state.word(), result.check.id), further + "  ");
         // Wrapped without its colours, which have no width.
-        let line = self.wrap(&lead, &indent, &format!("{plain}{}", visible(text)));
+        let line = self.wrap(&lead, &indent, &format!("{plain}{}", visible(result.status.text())));
         let unpainted = format!("{} {}", state.sign(), state.word());
         let _ = writeln!(self.text, "{}", line.replacen(&unpainted, &sign, 1));
         if let Status::Fail(finding) = &result.status {

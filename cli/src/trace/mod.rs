@@ -131,7 +131,10 @@ impl Reader<'_> {
         dbt: Option<&BTreeSet<AccountId>>,
     ) -> Trace {
         // A list of the connections of a service that is not there is empty, and says nothing.
-        let connections = topology.service(service).and_then(|_| connections.as_ref().map_err(explained));
+        let connections = topology
+            .service(service)
+            .map_err(|why| why.to_string())
+            .and_then(|_| connections.as_ref().map_err(explained));
         let of_service = connections.as_ref().map(|all| of_service(all, service, dbt)).map_err(Clone::clone);
         let of_all = connections.as_ref().map_or(0, |all| self::of_service(all, service, None).len());
         let path = topology.load_balancers_of(service);

@@ -9,7 +9,7 @@ use aws_sdk_elasticloadbalancingv2::types as elb;
 use guard_core::checks::cross_zone;
 use guard_core::connections::Plan;
 use guard_core::ids::{Arn, EndpointId, ServiceId};
-use guard_core::snapshot::CallError;
+use guard_core::snapshot::{CallError, ErrorKind};
 
 use crate::clients;
 use crate::concurrently;
@@ -31,7 +31,7 @@ pub struct Applier {
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// The endpoints and ARNs that AWS did not change as asked, each with the error.
-    pub refused: BTreeMap<String, String>,
+    pub refused: BTreeMap<String, CallError>,
     /// The calls that failed and may succeed next time: the run has left something undone.
     pub failed: Vec<CallError>,
 }
@@ -90,21 +90,23 @@ impl Applier {
         answer: Answer,
         service: &ServiceId,
         endpoints: &[EndpointId],
-    ) -> Result<Vec<UnsuccessfulItem>, Failure> {
+    ) -> Result<Vec<Unsuccessful>, Failure> {
         let ids = Some(endpoints.iter().map(ToString::to_string).collect());
-        let unsuccessful = match answer {
+        let (call, unsuccessful) = match answer {
             Answer::Accept => {
-                let call = self.ec2.accept_vpc_endpoint_connections().service_id(service.as_str());
-                let response = call.set_vpc_endpoint_ids(ids).send().await;
-                response.map_err(|error| Failure::new("ec2:AcceptVpcEndpointConnections", &error))?.unsuccessful
+                let call = "ec2:AcceptVpcEndpointConnections";
+                let request = self.ec2.accept_vpc_endpoint_connections().service_id(service.as_str());
+                let response = request.set_vpc_endpoint_ids(ids).send().await;
+                (call, response.map_err(|error| Failure::new(call, &error))?.unsuccessful)
             }
             Answer::Reject => {
-                let call = self.ec2.reject_vpc_endpoint_connections().service_id(service.as_str());
-                let response = call.set_vpc_endpoint_ids(ids).send().await;
-                response.map_err(|error| Failure::new("ec2:RejectVpcEndpointConnections", &error))?.unsuccessful
+                let call = "ec2:RejectVpcEndpointConnections";
+                let request = self.ec2.reject_vpc_endpoint_connections().service_id(service.as_str());
+                let response = request.set_vpc_endpoint_ids(ids).send().await;
+                (call, response.map_err(|error| Failure::new(call, &error))?.unsuccessful)
             }
         };
-        Ok(unsuccessful.unwrap_or_default())
+        Ok(unsuccessful.unwrap_or_default().iter().map(|item| unsuccessful_item(call, item)).collect())
     }
 
     /// Switches cross-zone load balancing back on where `plan` says so.
@@ -127,7 +129,7 @@ impl Applier {
             tracing::error!(%arn, %error, "could not switch cross-zone load balancing on");
         }
         Outcome {
-            refused: errors.iter().map(|(arn, error)| (arn.to_string(), error.to_string())).collect(),
+            refused: errors.iter().map(|(arn, error)| (arn.to_string(), error.clone())).collect(),
             failed: errors.into_iter().map(|(_, error)| error).collect(),
         }
     }
@@ -164,7 +166,7 @@ impl Failure {
         let status = error.raw_response().map(|response| response.status().as_u16());
         let throttled = error.code().is_some_and(|code| code.contains("Throttl") || code == "RequestLimitExceeded");
         let error = call_error(call, error);
-        Self { final_answer: status == Some(400) && !throttled && !error.denied, error }
+        Self { final_answer: status == Some(400) && !throttled && !error.is_denied(), error }
     }
 }
 
@@ -175,21 +177,21 @@ impl Outcome {
         self.failed.extend(other.failed);
     }
 
-    fn add(&mut self, result: Result<Vec<UnsuccessfulItem>, Failure>, endpoints: &[EndpointId]) {
+    fn add(&mut self, result: Result<Vec<Unsuccessful>, Failure>, endpoints: &[EndpointId]) {
         match result {
             // HTTP 200 is not success: each item has its own answer.
             Ok(unsuccessful) => {
-                for (endpoint, why) in unsuccessful.iter().map(refusal) {
+                for (endpoint, error) in unsuccessful {
                     match endpoint {
-                        Some(endpoint) => self.refuse(&[endpoint], &why),
+                        Some(endpoint) => self.refuse(&[endpoint], &error),
                         // EC2 does not say which: the next read shows those that succeeded.
-                        None => self.refuse(endpoints, &why),
+                        None => self.refuse(endpoints, &error),
                     }
                 }
             }
             Err(Failure { error, final_answer }) => {
                 tracing::error!(%error, ?endpoints, "the call failed");
-                self.refuse(endpoints, &error.error);
+                self.refuse(endpoints, &error);
                 if !final_answer {
                     self.failed.push(error);
                 }
@@ -197,16 +199,19 @@ impl Outcome {
         }
     }
 
-    fn refuse(&mut self, endpoints: &[EndpointId], why: &str) {
-        self.refused.extend(endpoints.iter().map(|endpoint| (endpoint.to_string(), why.to_owned())));
+    fn refuse(&mut self, endpoints: &[EndpointId], error: &CallError) {
+        self.refused.extend(endpoints.iter().map(|endpoint| (endpoint.to_string(), error.clone())));
     }
 }
 
-fn refusal(item: &UnsuccessfulItem) -> (Option<EndpointId>, String) {
+/// An endpoint that AWS did not change, if AWS names it, and the error.
+type Unsuccessful = (Option<EndpointId>, CallError);
+
+fn unsuccessful_item(call: &'static str, item: &UnsuccessfulItem) -> Unsuccessful {
     let endpoint = item.resource_id().and_then(|id| id.parse::<EndpointId>().ok());
     let error = item.error();
-    let code = error.and_then(|error| error.code()).unwrap_or("no code");
+    let code = error.and_then(|error| error.code()).unwrap_or("no code").to_owned();
     let message = error.and_then(|error| error.message()).unwrap_or("no message");
     tracing::warn!(?endpoint, code, message, "AWS refused the change");
-    (endpoint, format!("{code}: {message}"))
+    (endpoint, CallError::new(call, ErrorKind::Refused(code), message))
 }

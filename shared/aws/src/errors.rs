@@ -3,8 +3,9 @@
 use std::error::Error;
 use std::fmt::Debug;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
-use guard_core::snapshot::CallError;
+use guard_core::snapshot::{CallError, ErrorKind};
 
 /// The error of `call`, named as IAM names its action.
 #[must_use]
@@ -13,31 +14,47 @@ where
     E: ProvideErrorMetadata + Error + 'static,
     R: Debug,
 {
-    let code = error.code().unwrap_or_default();
-    // EC2 answers UnauthorizedOperation, ELB AccessDenied, others AccessDeniedException or AuthorizationError.
-    let denied =
-        ["UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "AuthorizationError"].contains(&code);
-    CallError { call, error: error_text(error), denied }
+    match error.code() {
+        Some(code) => {
+            let kind = ErrorKind::Refused(code.to_owned());
+            CallError::new(call, kind, error.message().unwrap_or_default())
+        }
+        None => CallError::new(call, unanswered(error), text(error)),
+    }
 }
 
 /// AWS answered, but not as its documentation promises.
 pub(crate) fn malformed_response(call: &'static str, what: &str) -> CallError {
-    CallError { call, error: format!("unexpected response: {what}"), denied: false }
+    CallError::new(call, ErrorKind::Malformed, format!("unexpected response: {what}"))
 }
 
-/// AWS's code and message; if AWS did not answer, what went wrong.
-fn error_text<E, R>(error: &SdkError<E, R>) -> String
+/// Why there is no code of AWS's.
+fn unanswered<E, R>(error: &SdkError<E, R>) -> ErrorKind
 where
-    E: ProvideErrorMetadata + Error + 'static,
+    E: Error + 'static,
     R: Debug,
 {
-    match (error.code(), error.message()) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        (Some(code), None) => code.to_owned(),
-        _ => match error.source() {
-            Some(source) => format!("{error}: {}", causes(source)),
-            None => error.to_string(),
-        },
+    match error {
+        _ if error.source().is_some_and(lacks_credentials) => ErrorKind::NoCredentials,
+        SdkError::ResponseError(_) | SdkError::ServiceError(_) => ErrorKind::Malformed,
+        _ => ErrorKind::NoAnswer,
+    }
+}
+
+/// Whether it was caused by credentials that were not found, or that could not be got.
+fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {
+    error.is::<CredentialsError>() || error.source().is_some_and(lacks_credentials)
+}
+
+/// What went wrong without a code.
+fn text<E, R>(error: &SdkError<E, R>) -> String
+where
+    E: Error + 'static,
+    R: Debug,
+{
+    match error.source() {
+        Some(source) => format!("{error}: {}", causes(source)),
+        None => error.to_string(),
     }
 }
 

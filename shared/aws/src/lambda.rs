@@ -13,7 +13,7 @@ use guard_core::alerts::origin::Origin;
 use guard_core::checks::Region;
 use guard_core::config::Settings;
 use guard_core::ids::Arn;
-use guard_core::snapshot::CallError;
+use guard_core::snapshot::{CallError, ErrorKind};
 use guard_core::trigger::Trigger;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
@@ -176,8 +176,8 @@ pub struct RunErrors(Vec<CallError>);
 impl RunErrors {
     /// The run did not end in time. What it had stored, the next run sends.
     fn out_of_time() -> Self {
-        let error = "the run took too long; the next run sends what is stored and not sent".to_owned();
-        Self(vec![CallError { call: "lambda:Invoke", error, denied: false }])
+        let message = "the run took too long; the next run sends what is stored and not sent";
+        Self(vec![CallError::new("lambda:Invoke", ErrorKind::GivenUp, message)])
     }
 
     /// Adds failures.

@@ -72,7 +72,7 @@ impl<'a> Index<'a> {
     fn callout(&self, position: usize) -> Option<Callout> {
         let (result, _) = self.entries[position];
         let text = match &result.status {
-            Status::Pass(_) => return None,
+            Status::Pass(_) | Status::NotAsked => return None,
             Status::Unknown(_) => result.check.id.to_owned(),
             Status::Fail(finding) => visible(&finding.summary),
         };
@@ -107,7 +107,9 @@ impl<'a> Index<'a> {
             console: None,
         };
         match &result.status {
-            Status::Pass(text) | Status::Unknown(text) => Finding { summary: visible(text), ..plain },
+            status @ (Status::Pass(_) | Status::Unknown(_) | Status::NotAsked) => {
+                Finding { summary: visible(status.text()), ..plain }
+            }
             Status::Fail(finding) => Finding {
                 summary: visible(&finding.summary),
                 impact: visible(&finding.impact),

@@ -106,7 +106,7 @@ impl Drawing<'_, '_> {
     /// An endpoint. What is found of its owner's account is shown on it as well.
     fn endpoint(&mut self, part: &Part) -> Node {
         let is_related = |result: &&CheckResult| match &result.status {
-            Status::Fail(finding) => finding.related.contains(&part.resource),
+            Status::Fail(finding) => finding.ids.contains(&part.resource),
             _ => false,
         };
         let related = self.service.results.iter().filter(is_related).filter(|result| !part.results.contains(result));
@@ -195,7 +195,7 @@ fn worst(results: &[&CheckResult]) -> Option<State> {
 /// What `results` say of one of the parts that they name. A failure that does not name it says that it passes.
 fn state_of<'a>(results: impl Iterator<Item = &'a CheckResult>, part: &str) -> Option<State> {
     let state = |result: &CheckResult| match &result.status {
-        Status::Fail(finding) if !finding.parts.iter().any(|name| name == part) => State::Pass,
+        Status::Fail(finding) if !finding.parts.contains_key(part) => State::Pass,
         status => State::of(status),
     };
     results.map(state).max()

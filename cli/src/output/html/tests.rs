@@ -71,6 +71,7 @@ fn every_failure_says_what_it_means_and_how_to_fix_it() {
     for result in found {
         let texts = match &result.status {
             Status::Pass(text) | Status::Unknown(text) => vec![text],
+            Status::NotAsked => panic!("not asked"),
             Status::Fail(finding) => {
                 commands += usize::from(finding.remedy.command.is_some());
                 let remedy = &finding.remedy;

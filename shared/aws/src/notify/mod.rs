@@ -40,7 +40,7 @@ use guard_core::alerts::transition::Transition;
 use guard_core::checks::Severity;
 use guard_core::config::Settings;
 use guard_core::ids::ServiceId;
-use guard_core::snapshot::CallError;
+use guard_core::snapshot::{CallError, ErrorKind};
 use guard_core::trigger::Change;
 use jiff::{SignedDuration, Timestamp};
 
@@ -380,11 +380,11 @@ impl Notifier {
             updates = run.updates(report, &items);
             updates.retain(|update| lost.contains(&update.key));
         }
-        outbox.error = Some(CallError {
-            call: "dynamodb:PutItem",
-            error: format!("lost the race for an item {MAX_TRIES} times"),
-            denied: false,
-        });
+        outbox.error = Some(CallError::new(
+            "dynamodb:PutItem",
+            ErrorKind::GivenUp,
+            format!("lost the race for an item {MAX_TRIES} times"),
+        ));
         outbox
     }
 
@@ -419,7 +419,7 @@ impl Notifier {
     fn not_recently_sent(&self, update: &Update, now: Timestamp) -> Option<(Key, Sent, Vec<Transition>)> {
         let transitions = update.unstored_transitions(now);
         let finding = &transitions.last()?.finding;
-        let news = Sent { at: now, severity: finding.severity, parts: finding.parts.clone() };
+        let news = Sent { at: now, severity: finding.severity, parts: finding.failing_parts().cloned().collect() };
         let recently_sent = self.recently_sent.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = recently_sent.get(&update.key).is_some_and(|sent| {
             now.duration_since(sent.at) < REPEAT_WITHOUT_TABLE
@@ -479,11 +479,11 @@ impl Notifier {
             let Some(fresh) = item.record else { return Ok(()) };
             (record, expected) = (fresh, item.version);
         }
-        Err(CallError {
-            call: "dynamodb:PutItem",
-            error: format!("{key} was sent but could not be acknowledged; it may be sent again"),
-            denied: false,
-        })
+        Err(CallError::new(
+            "dynamodb:PutItem",
+            ErrorKind::GivenUp,
+            format!("{key} was sent but could not be acknowledged; it may be sent again"),
+        ))
     }
 
     /// Gives the leases back, so that the next run can send at once. If that fails, they expire by themselves.

@@ -87,7 +87,7 @@ fn failing(letter: char) -> Option<Finding> {
         '3' => (Severity::Warning, &["1", "2"]),
         _ => return None,
     };
-    Some(Finding { parts: parts.iter().map(ToString::to_string).collect(), ..finding(severity) })
+    Some(finding(severity).with_parts(parts.iter().copied()))
 }
 
 /// One read: what it found, as [`failing`], or `g`ood, `?` unknown, `x` gone, `u` not watched; and when it began.
@@ -151,7 +151,7 @@ impl Model {
         self.was_silenced |= silenced;
         match (failing(read.found), read.found) {
             (Some(Finding { severity, parts, .. }), _) => {
-                self.firing = Some((severity, parts.into_iter().collect()));
+                self.firing = Some((severity, parts.into_keys().collect()));
                 self.fails(silenced, was_silenced);
             }
             (None, '?') if self.firing.is_some() && was_silenced && !silenced => self.fails(false, true),

@@ -17,7 +17,7 @@ use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use guard_core::alerts::record::{Item, Items, Key, Partition, Record, Version};
-use guard_core::snapshot::CallError;
+use guard_core::snapshot::{CallError, ErrorKind};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -203,10 +203,9 @@ impl Store {
         content: &impl Serialize,
         expected: Option<Version>,
     ) -> Result<PutItemFluentBuilder, CallError> {
-        let json = serde_json::to_string(content).map_err(|error| CallError {
-            call: "dynamodb:PutItem",
-            error: format!("the record cannot be written as JSON: {error}"),
-            denied: false,
+        let json = serde_json::to_string(content).map_err(|error| {
+            let message = format!("the record cannot be written as JSON: {error}");
+            CallError::new("dynamodb:PutItem", ErrorKind::Malformed, message)
         })?;
         let put = self
             .client

@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::Filter;
-use guard_core::snapshot::{CallError, Calls, Observed};
+use guard_core::snapshot::{CallError, Calls, ErrorKind, Observed};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -219,7 +219,7 @@ impl Observer {
 }
 
 fn no_time_left(call: &'static str) -> CallError {
-    CallError { call, error: "no time was left in this run".to_owned(), denied: false }
+    CallError::new(call, ErrorKind::GivenUp, "no time was left in this run")
 }
 
 /// The filter that matches any of `values`.
@@ -246,7 +246,10 @@ mod tests {
         let topology = observer.topology(&[service(1)].into(), Scope::Health).await;
         assert_eq!((Instant::now() - began).as_secs(), 80);
         let why = topology.service(&service(1)).unwrap_err();
-        assert_eq!(why, "ec2:DescribeVpcEndpointServiceConfigurations failed: no time was left in this run");
+        assert_eq!(
+            why.to_string(),
+            "ec2:DescribeVpcEndpointServiceConfigurations failed: no time was left in this run"
+        );
         assert!(observer.calls().values().all(Option::is_some));
     }
 }

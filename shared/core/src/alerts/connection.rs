@@ -143,23 +143,20 @@ fn connected(
         );
     }
     let listed: Vec<&str> = others.iter().map(EndpointId::as_str).collect();
-    Finding {
-        severity: Severity::Warning,
-        summary: format!("dbt is {what} through {endpoint}, one of {} endpoints", others.len() + 1),
-        impact: "dbt creates the endpoints of all its customers in the same accounts. One of these endpoints may belong to another \
-                 customer, who could then reach your service."
-            .to_owned(),
-        evidence: evidence.chain([format!("other dbt endpoints: {}", listed.join(", "))]).collect(),
-        remedy: Remedy::new(
-            "If you asked dbt Support for this endpoint, do nothing. If not, ask dbt Support whose it is. The command rejects it \
-             and cuts its connections: make sure that it is not the one you use.",
+    Finding::new(
+        Severity::Warning,
+        format!("dbt is {what} through {endpoint}, one of {} endpoints", others.len() + 1),
+        "dbt creates the endpoints of all its customers in the same accounts. One of these endpoints \
+ may belong to another customer, who could then reach your service.",
+        Remedy::new(
+            "If you asked dbt Support for this endpoint, do nothing. If not, ask dbt Support whose it \
+ is. The command rejects it and cuts its connections: make sure that it is not the one you \
+ use.",
             Some(reject_command(service, [endpoint], run.region)),
             console,
         ),
-        cause: None,
-        parts: Vec::new(),
-        related: Vec::new(),
-    }
+    )
+    .with_evidence(evidence.chain([format!("other dbt endpoints: {}", listed.join(", "))]).collect())
 }
 
 fn gone(known: &KnownConnection, endpoint: &EndpointId) -> Finding {
@@ -174,16 +171,7 @@ fn gone(known: &KnownConnection, endpoint: &EndpointId) -> Finding {
 
 /// A finding of severity info that needs nothing to be done.
 fn notice(summary: String, impact: &str, evidence: Vec<String>, action: &str, console: Option<String>) -> Finding {
-    Finding {
-        severity: Severity::Info,
-        summary,
-        impact: impact.to_owned(),
-        evidence,
-        remedy: Remedy::new(action, None, console),
-        cause: None,
-        parts: Vec::new(),
-        related: Vec::new(),
-    }
+    Finding::new(Severity::Info, summary, impact, Remedy::new(action, None, console)).with_evidence(evidence)
 }
 
 fn evidence(known: &KnownConnection) -> [String; 2] {

@@ -30,16 +30,7 @@ pub fn notice(round: &Round, items: Option<&Items>, now: Timestamp) -> Finding {
         Some(items) => table_lines(items, now),
         None => vec!["firing alerts: unknown, because the guard's table cannot be read".to_owned()],
     };
-    Finding {
-        severity: Severity::Info,
-        summary: counts.to_string(),
-        impact: impact.to_owned(),
-        evidence,
-        remedy: Remedy::new("Nothing.", None, None),
-        cause: None,
-        parts: Vec::new(),
-        related: Vec::new(),
-    }
+    Finding::new(Severity::Info, counts.to_string(), impact, Remedy::nothing("Nothing.", None)).with_evidence(evidence)
 }
 
 /// What the table says: what fires, in the eyes of all functions, also while it is silenced; the silences; and when dbt

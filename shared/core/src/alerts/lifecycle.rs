@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::checks::{Check, Finding, Severity, Status};
+use crate::checks::{Check, Finding, PartStatus, Severity, Status};
 use crate::config::Policy;
 
 /// After an alert fired, the same alert of severity warning or info fires silently for this long, if its check says that
@@ -43,7 +43,7 @@ pub struct Alert {
     pub last_fired: Option<(Timestamp, Severity)>,
     /// What people know of the parts of the finding.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub parts: BTreeMap<String, Part>,
+    pub parts: BTreeMap<String, KnownPart>,
     /// The incident it belongs to.
     pub incident: String,
     /// The latest finding.
@@ -56,9 +56,9 @@ pub struct Alert {
     pub silenced: bool,
 }
 
-/// One part of a finding: a port, a principal, a zone.
+/// One part of a finding: how often it failed, and whether people know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Part {
+pub struct KnownPart {
     /// Consecutive results with it.
     pub failing: u32,
     /// Consecutive results without it.
@@ -126,12 +126,15 @@ pub enum Signal<'a> {
     Unwatched,
 }
 
-impl<'a> From<&'a Status> for Signal<'a> {
-    fn from(status: &'a Status) -> Self {
+impl<'a> Signal<'a> {
+    /// What `status` says; `None` if nothing was asked.
+    #[must_use]
+    pub fn of(status: &'a Status) -> Option<Self> {
         match status {
-            Status::Pass(right) => Self::Passing(right),
-            Status::Fail(finding) => Self::Failing(finding),
-            Status::Unknown(why) => Self::Unknown(why),
+            Status::Pass(right) => Some(Self::Passing(right)),
+            Status::Fail(finding) => Some(Self::Failing(finding)),
+            Status::Unknown(why) => Some(Self::Unknown(why)),
+            Status::NotAsked => None,
         }
     }
 }
@@ -221,7 +224,7 @@ fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: M
     // A silence hid that it was over: people believe that it never ended.
     let phase = if alert.phase == Phase::Resolved { Phase::Pending } else { alert.phase };
     let worse = alert.notified.is_some_and(|heard| finding.severity > heard);
-    let has_new_part = alert.notified.is_some() && finding.parts.iter().any(|part| !alert.parts.contains_key(part));
+    let has_new_part = alert.notified.is_some() && finding.failing_parts().any(|part| !alert.parts.contains_key(part));
     let mut next = Alert {
         phase,
         passing: 0,
@@ -264,7 +267,7 @@ fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: M
 
 /// Whether it is worse than people last heard, or has a part that they do not know.
 fn has_news(alert: &Alert, thresholds: Thresholds) -> bool {
-    let is_new = |part: &Part| !part.notified && part.failing >= thresholds.alert_after;
+    let is_new = |part: &KnownPart| !part.notified && part.failing >= thresholds.alert_after;
     let is_news = |heard: Severity| alert.finding.severity > heard || alert.parts.values().any(is_new);
     alert.notified.is_some_and(is_news)
 }
@@ -293,14 +296,15 @@ fn with_cause(alert: &Alert, finding: &Finding, has_news: bool) -> Finding {
 /// Counts the parts of the current finding. A part that is absent for `resolve_after` results is forgotten, so that people
 /// hear if it returns.
 fn count_parts(alert: &mut Alert, is_retry: bool, thresholds: Thresholds) {
-    for part in &alert.finding.parts {
+    for part in alert.finding.failing_parts() {
         alert.parts.entry(part.clone()).or_default();
     }
-    let current = &alert.finding.parts;
     for (name, part) in &mut alert.parts {
-        *part = match current.contains(name) {
-            true => Part { failing: count(part.failing, is_retry), absent: 0, ..*part },
-            false => Part { failing: 0, absent: count(part.absent, is_retry), ..*part },
+        *part = match alert.finding.parts.get(name) {
+            Some(PartStatus::Failing) => KnownPart { failing: count(part.failing, is_retry), absent: 0, ..*part },
+            Some(PartStatus::Unknown(_)) | None => {
+                KnownPart { failing: 0, absent: count(part.absent, is_retry), ..*part }
+            }
         };
     }
     alert.parts.retain(|_, part| part.absent < thresholds.resolve_after);
@@ -418,8 +422,7 @@ mod tests {
             '3' => &["1", "2"],
             _ => &[],
         };
-        let parts = parts.iter().map(ToString::to_string).collect();
-        Some(Finding { parts, ..finding(severity) })
+        Some(finding(severity).with_parts(parts.iter().copied()))
     }
 
     /// Plays one signal per run (as [`failing`], and `g`ood, `?` unknown, `x` gone, `u` unwatched; `'` repeats the run
@@ -650,8 +653,8 @@ mod tests {
     #[test]
     fn a_change_after_the_alert_fired_is_the_cause_of_a_new_part_only() {
         let failing_with = |alert: Option<&Alert>, parts: &[&str], hour: u8| {
-            let parts = parts.iter().map(ToString::to_string).collect();
-            let finding = Finding { parts, cause: Some(change_at(hour)), ..finding(Severity::Warning) };
+            let finding = finding(Severity::Warning).with_parts(parts.iter().copied());
+            let finding = Finding { cause: Some(change_at(hour)), ..finding };
             let run = hour.to_string();
             let moment = Moment { run: &run, now: at(8, 30), incident: "incident", silenced: false };
             advance(alert, Signal::Failing(&finding), AT_ONCE, moment).0.unwrap()

@@ -86,11 +86,11 @@ pub fn changes_nothing(round: &Round, before: &[CheckResult], function: &str, it
                 && alert.finding.severity == finding.severity
                 && alert.finding.parts == finding.parts
         }
-        (Some(_), Some(Status::Unknown(_))) => true,
+        (Some(_), Some(Status::Unknown(_) | Status::NotAsked)) => true,
         _ => false,
     });
     let results_stay = round.results.iter().all(|result| match &result.status {
-        Status::Pass(_) => true,
+        Status::Pass(_) | Status::NotAsked => true,
         Status::Fail(_) => is_firing(result),
         Status::Unknown(_) => before.contains(result),
     });
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use crate::alerts::lifecycle::Alert;
     use crate::alerts::record::{Item, Record, State, Version};
-    use crate::checks::{Finding, Severity, catalogue};
+    use crate::checks::{Severity, catalogue};
     use crate::snapshot::TargetGroup;
     use crate::testing::{alert, at, endpoint_service, finding, load_balancer, service, target_group, topology};
 
@@ -159,7 +159,7 @@ mod tests {
         assert!(!same(warning(), in_phase(Phase::Resolved), warning()));
         assert!(same(warning(), in_phase(Phase::Firing), pass()));
         assert!(!same(fails(Severity::Critical), in_phase(Phase::Firing), pass()), "it got worse");
-        let other = Finding { parts: vec!["another".to_owned()], ..finding(Severity::Warning) };
+        let other = finding(Severity::Warning).with_parts(["another"]);
         assert!(!same(Status::Fail(Box::new(other)), in_phase(Phase::Firing), pass()));
     }
 

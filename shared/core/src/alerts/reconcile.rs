@@ -24,8 +24,8 @@ use crate::trigger::Change;
 /// An alert that begins within this time after another one of the same partition fired joins its incident.
 const INCIDENT_WINDOW: SignedDuration = SignedDuration::from_hours(1);
 
-/// An alert about a call that no run has made for this long is closed: nothing needs the call any more.
-const CALL_NOT_MADE: SignedDuration = SignedDuration::from_hours(24);
+/// An alert about what no run has asked for this long is closed: nothing needs the answer any more.
+const NOT_ASKED_FOR: SignedDuration = SignedDuration::from_hours(24);
 
 /// What one run found out about one partition.
 #[derive(Debug, Clone)]
@@ -83,12 +83,6 @@ impl Round {
     #[must_use]
     pub fn evaluate(checks: &[Check], context: CheckContext<'_>, observed_at: Timestamp) -> Self {
         Self { observed_at, checks: checks.to_vec(), results: catalogue::evaluate_checks(checks, context) }
-    }
-
-    /// Whether it says something of the resource: the result of a call says nothing of the calls that were not made.
-    fn judges(&self, check: Check, resource: &str) -> bool {
-        let is_about = |result: &CheckResult| result.check == check && result.resource == resource;
-        !matches!(check.absence, Absence::NotCalled) || self.results.iter().any(is_about)
     }
 
     /// What the run's calls say about the guard itself, from reads that began at `observed_at`.
@@ -254,16 +248,22 @@ impl Run<'_> {
             if record.as_ref().is_some_and(|record| record.observed_at >= round.observed_at) {
                 continue;
             }
+            let passing = match check.absence {
+                Absence::Passing(right) => Some(right(&key.resource, self.policy)),
+                Absence::Gone | Absence::NotAsked => None,
+            };
             let last_result = record.as_ref().map_or(round.observed_at, |record| record.observed_at);
-            if !round.judges(check, &key.resource) && round.observed_at.duration_since(last_result) < CALL_NOT_MADE {
-                continue;
-            }
-            let absent = absent(check, &key.resource, self.policy);
-            let signal = signal(round, check, (&key.resource, absent.as_deref()), self.policy);
+            let absent = match (&passing, check.absence) {
+                (Some(right), _) => Some(Signal::Passing(right)),
+                (None, Absence::NotAsked) if round.observed_at.duration_since(last_result) < NOT_ASKED_FOR => None,
+                (None, _) => Some(Signal::Gone),
+            };
+            let Some(signal) = signal(round, check, (&key.resource, absent), self.policy) else { continue };
             let alert = record.as_ref().and_then(Record::alert);
             let over = alert.is_none_or(Alert::is_over);
             let (next, event) = advance(alert, signal, thresholds, moment);
-            let Some(next) = next else { continue };
+            let Some(mut next) = next else { continue };
+            next.finding.limit_ids();
             // What is over and stays so is not written again, so that it can expire.
             if over && next.is_over() {
                 continue;
@@ -413,31 +413,21 @@ fn open_incident(items: &Items, now: Timestamp) -> Option<String> {
     recent.max_by_key(|alert| alert.since).map(|alert| alert.incident.clone())
 }
 
-/// What `round` says of one alert.
+/// What `round` says of one alert; `None` if it says nothing: it was not asked about the resource.
 fn signal<'a>(
     round: &'a Round,
     check: Check,
-    (resource, absent): (&str, Option<&'a str>),
+    (resource, absent): (&str, Option<Signal<'a>>),
     policy: &Policy,
-) -> Signal<'a> {
+) -> Option<Signal<'a>> {
     if !(check.is_watched)(policy) {
-        return Signal::Unwatched;
+        return Some(Signal::Unwatched);
     }
     let of_check = || round.results.iter().filter(|result| result.check == check);
-    if let Some(result) = of_check().find(|result| result.resource == resource && !result.is_unlisted) {
-        return Signal::from(&result.status);
-    }
-    if let Some(unlisted) = of_check().find(|result| result.is_unlisted) {
-        return Signal::from(&unlisted.status);
-    }
-    absent.map_or(Signal::Gone, Signal::Passing)
-}
-
-/// What is right if the resource has no result any more, for checks that then pass.
-fn absent(check: Check, resource: &str, policy: &Policy) -> Option<String> {
-    match check.absence {
-        Absence::Passing(right) => Some(right(resource, policy)),
-        Absence::Gone | Absence::NotCalled => None,
+    let own = of_check().find(|result| result.resource == resource && !result.is_unlisted);
+    match own.or_else(|| of_check().find(|result| result.is_unlisted)) {
+        Some(result) => Signal::of(&result.status),
+        None => absent,
     }
 }
 

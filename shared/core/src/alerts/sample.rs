@@ -57,7 +57,7 @@ fn cross_zone() -> Finding {
         "TEST: cross-zone is off for pg",
         "dbt reaches only the targets in the zone where its connection enters.",
         "load balancer pg: load_balancing.cross_zone.enabled = false".to_owned(),
-        Remedy::new("Nothing: this is a test.", None, None),
+        Remedy::nothing("Nothing: this is a test.", None),
     )
 }
 
@@ -67,21 +67,12 @@ fn connected() -> Finding {
         "TEST: dbt is connected through vpce-00000000000000000",
         "dbt's endpoint is accepted and available. This does not prove that traffic passes.",
         "owner: 123456789012, one of dbt's accounts".to_owned(),
-        Remedy::new("Nothing: this is a test.", None, None),
+        Remedy::nothing("Nothing: this is a test.", None),
     )
 }
 
 fn finding(severity: Severity, summary: &str, impact: &str, evidence: String, remedy: Remedy) -> Finding {
-    Finding {
-        severity,
-        summary: summary.to_owned(),
-        impact: impact.to_owned(),
-        evidence: vec![evidence],
-        remedy,
-        cause: None,
-        parts: Vec::new(),
-        related: Vec::new(),
-    }
+    Finding::new(severity, summary, impact, remedy).with_evidence(vec![evidence])
 }
 
 #[cfg(test)]

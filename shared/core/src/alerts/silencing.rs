@@ -57,14 +57,19 @@ fn notice(silence: &Silence, end: Timestamp) -> Finding {
         true => "all".to_owned(),
         false => silence.resources.join(", "),
     };
-    Finding {
-        severity: Severity::Info,
-        summary: format!("alerts silenced until {until}"),
-        impact:
-            "Alerts that match are not sent until then. The guard still accepts dbt's requests, and treats others as \
-                 before."
-                .to_owned(),
-        evidence: [
+    Finding::new(
+        Severity::Info,
+        format!("alerts silenced until {until}"),
+        "Alerts that match are not sent until then. The guard still accepts dbt's requests, and treats others as \
+                 before.",
+        Remedy::new(
+            "If this is not planned work, delete the silence from the state table: docs/silences.md says how.",
+            None,
+            None,
+        ),
+    )
+    .with_evidence(
+        [
             format!("by: {}", silence.by),
             format!("why: {}", silence.comment),
             format!("checks: {}", silence.checks.join(", ")),
@@ -73,15 +78,7 @@ fn notice(silence: &Silence, end: Timestamp) -> Finding {
         .into_iter()
         .chain(cut)
         .collect(),
-        remedy: Remedy::new(
-            "If this is not planned work, delete the silence from the state table: docs/silences.md says how.",
-            None,
-            None,
-        ),
-        cause: None,
-        parts: Vec::new(),
-        related: Vec::new(),
-    }
+    )
 }
 
 #[cfg(test)]

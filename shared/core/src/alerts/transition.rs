@@ -1,5 +1,7 @@
 //! What people must hear.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +76,8 @@ impl Transition {
             at: now,
             since: now,
             incident: incident.to_owned(),
-            finding,
+            // People get no ids: those of the alert serve to find a cause that comes late.
+            finding: Finding { ids: BTreeSet::new(), ..finding },
             right: None,
             unknown: None,
             dropped: 0,

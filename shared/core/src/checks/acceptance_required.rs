@@ -25,25 +25,24 @@ pub(super) const SPEC: Spec = Spec {
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.for_service(&SPEC, |service| match service.acceptance_required {
         Some(true) => Status::pass("acceptance is required"),
-        Some(false) => Status::fail(Finding {
-            severity: Severity::Critical,
-            summary: "\"acceptance required\" is OFF: allowed accounts connect unapproved".to_owned(),
-            impact: SPEC.impact.to_owned(),
-            evidence: vec!["acceptance required: false".to_owned()],
-            remedy: Remedy::new(
-                "Require acceptance again; the guard then accepts dbt's requests. This closes no existing connection, \
-                 so check who is connected as well.",
-                Some(
-                    Command::new("ec2 modify-vpc-endpoint-service-configuration", context.region)
-                        .option("service-id", &service.id)
-                        .literal("--acceptance-required"),
+        Some(false) => Status::fail(
+            Finding::new(
+                Severity::Critical,
+                "\"acceptance required\" is OFF: allowed accounts connect unapproved",
+                SPEC.impact,
+                Remedy::new(
+                    "Require acceptance again; the guard then accepts dbt's requests. This closes no existing \
+ connection, so check who is connected as well.",
+                    Some(
+                        Command::new("ec2 modify-vpc-endpoint-service-configuration", context.region)
+                            .option("service-id", &service.id)
+                            .literal("--acceptance-required"),
+                    ),
+                    context.region.endpoint_service(service.id.as_str()),
                 ),
-                context.region.endpoint_service(service.id.as_str()),
-            ),
-            cause: None,
-            parts: Vec::new(),
-            related: Vec::new(),
-        }),
+            )
+            .with_evidence(vec!["acceptance required: false".to_owned()]),
+        ),
         None => Status::Unknown("EC2 does not say whether acceptance is required".to_owned()),
     })
 }

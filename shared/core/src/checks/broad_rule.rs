@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::inbound_rules::{self, InboundRules, authorize};
+use super::inbound_rules::{self, InboundRules, authorize, ids_of};
 use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status, count, limited};
 use crate::snapshot::SecurityGroupRule;
@@ -72,21 +72,22 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
     let [first, ..] = broad[..] else {
         return unread.map_or_else(|| Status::pass("no inbound rule is too broad"), Status::Unknown);
     };
-    Status::fail(Finding {
-        severity: Severity::Warning,
-        summary: format!(
-            "{} of {} {} more than dbt",
-            count(broad.len(), "inbound rule"),
-            load_balancer.name(),
-            if broad.len() == 1 { "allows" } else { "allow" }
-        ),
-        impact: "Nothing changes for dbt, but others can reach your service through this load balancer.".to_owned(),
-        evidence: evidence(inbound, &broad),
-        remedy: remedy(inbound, first, &broad),
-        cause: None,
-        parts: broad.iter().map(|rule| rule.id.clone()).collect(),
-        related: Vec::new(),
-    })
+    Status::fail(
+        Finding::new(
+            Severity::Warning,
+            format!(
+                "{} of {} {} more than dbt",
+                count(broad.len(), "inbound rule"),
+                load_balancer.name(),
+                if broad.len() == 1 { "allows" } else { "allow" }
+            ),
+            "Nothing changes for dbt, but others can reach your service through this load balancer.",
+            remedy(inbound, first, &broad),
+        )
+        .with_evidence(evidence(inbound, &broad))
+        .with_parts(broad.iter().map(|rule| rule.id.as_str()))
+        .about(ids_of(&broad)),
+    )
 }
 
 /// dbt's networks, the commands that remove the broad rules, and the rules: chat shows only the first lines.

@@ -15,24 +15,19 @@ pub fn attribute(results: &mut [CheckResult], change: &Change) {
     }
 }
 
-/// Whether the check depends on the call, and the call names what the finding is about: the resource, something related, or
-/// an id in the evidence.
+/// Whether the check depends on the call, and the call names what the finding is about: the resource, or one of its ids.
 #[must_use]
 pub fn can_cause(change: &Change, check: Check, resource: &str, finding: &Finding) -> bool {
-    let mut evidence = finding.evidence.iter().flat_map(|line| ids_in(line));
     check.cloudtrail_events.contains(&change.event_name.as_str())
-        && (change.names(resource)
-            || finding.related.iter().any(|related| change.names(related))
-            || evidence.any(|id| change.names(id)))
+        && (change.names(resource) || finding.ids.iter().any(|id| change.names(id)))
 }
 
-/// Adds to each finding the resources that are related to its own.
+/// Adds to each finding the ids of what is related to its resource.
 pub(super) fn add_related(results: &mut [CheckResult], context: CheckContext<'_>) {
     for CheckResult { check, resource, status, .. } in results {
         if let Status::Fail(finding) = status {
-            let related = related(resource, context).into_iter().map(ToOwned::to_owned);
             let deleted = context.was_in_place.iter().filter(|_| names_only_ids(check)).cloned();
-            finding.related = related.chain(deleted).collect();
+            finding.ids.extend(related(resource, context).into_iter().map(ToOwned::to_owned).chain(deleted));
         }
     }
 }
@@ -58,17 +53,6 @@ fn related<'a>(resource: &str, context: CheckContext<'a>) -> Vec<&'a str> {
         .collect()
 }
 
-/// The ids of security groups, prefix lists, network ACLs, route tables, peering connections, subnets and notifications
-/// in `text`.
-fn ids_in(text: &str) -> impl Iterator<Item = &str> {
-    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
-    words.filter(|word| {
-        ["sg-", "pl-", "acl-", "rtb-", "pcx-", "subnet-", "vpce-nfn-", "i-", "eni-"]
-            .iter()
-            .any(|kind| word.starts_with(kind))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,11 +64,10 @@ mod tests {
         target_group, topology, with_context,
     };
 
-    /// Whether this call is recorded as the cause of a finding of `check` on the target group `pg`, with sg-1 in its
-    /// evidence.
+    /// Whether this call is recorded as the cause of a finding of `check` on the target group `pg` that is about sg-1.
     fn is_cause(check: Check, event_name: &str, parameters: &str) -> bool {
         let group = target_group("pg");
-        let found = Finding { evidence: vec!["security groups: sg-1, sg-2".to_owned()], ..finding(Severity::Critical) };
+        let found = finding(Severity::Critical).about(["sg-1", "sg-2"]);
         let mut results = [CheckResult::new(check, &group.arn, Status::fail(found))];
         let change = Change { event_name: event_name.to_owned(), parameters: parameters.to_owned(), ..change() };
         let topology = topology(endpoint_service(), [load_balancer("pg", vec![group])]);
@@ -123,7 +106,7 @@ mod tests {
             with_context(&topology, |context| {
                 add_related(&mut results, CheckContext { was_in_place: &was_in_place, ..context });
             });
-            only_finding(results.to_vec()).related
+            only_finding(results.to_vec()).ids.into_iter().collect::<Vec<_>>()
         };
         assert_eq!(related(&connection_untrusted::SPEC, UNTRUSTED), [endpoint(2).to_string()]);
         assert_eq!(related(&notification::SPEC, "vpce-svc-1"), ["vpce-nfn-1"]);
@@ -141,7 +124,7 @@ mod tests {
         let group = r#"{"groupId":"sg-1"}"#;
         assert!(is_cause(cross_zone, "ModifyLoadBalancerAttributes", &pg), "its load balancer");
         assert!(is_cause(listener_port, "DeleteListener", &listener), "a listener of its load balancer");
-        assert!(is_cause(security_groups, "RevokeSecurityGroupIngress", group), "an id in the evidence");
+        assert!(is_cause(security_groups, "RevokeSecurityGroupIngress", group), "an id of the finding");
         assert!(!is_cause(cross_zone, "ModifyLoadBalancerAttributes", &other), "another load balancer");
         assert!(!is_cause(security_groups, "RevokeSecurityGroupIngress", r#"{"groupId":"sg-12"}"#), "another group");
         assert!(!is_cause(cross_zone, "RevokeSecurityGroupIngress", group), "a call that the check does not depend on");

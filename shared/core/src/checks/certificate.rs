@@ -9,8 +9,8 @@
 use jiff::SignedDuration;
 
 use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status, count};
-use crate::snapshot::{Certificate, Listener, LoadBalancer, known};
+use super::{CheckContext, CheckResult, Command, Finding, Group, PartStatus, Remedy, Severity, Spec, Status, count};
+use crate::snapshot::{Certificate, Listener, LoadBalancer, Unread, known};
 
 /// Before it expires, a warning; and then a critical alert.
 const WARN_BEFORE: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -52,32 +52,38 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     load_balancers.into_iter().filter_map(result).collect()
 }
 
-/// The status of the certificate that needs attention first, with the others that fail as further parts; none without a
-/// TLS listener.
+/// The status of one certificate, and the part of the finding that it is.
+type Judged = (String, Status);
+
+/// The status of the certificate that needs attention first, with the others that fail or are unknown as further parts;
+/// none without a TLS listener.
 fn worst(load_balancer: &LoadBalancer, context: CheckContext<'_>) -> Option<Status> {
     let listeners = match &load_balancer.listeners {
         Ok(listeners) => listeners,
-        Err(error) => return Some(Status::Unknown(error.to_string())),
+        Err(error) => return Some(Unread::from(error).into()),
     };
     let serving = listeners.iter().filter(|listener| listener.serves() && listener.certificate.is_some());
-    let mut statuses: Vec<Status> = serving.flat_map(|listener| judge(load_balancer, listener, context)).collect();
-    statuses.sort_by_key(rank);
-    statuses.into_iter().reduce(with_further_part)
+    let mut all: Vec<Judged> = serving.flat_map(|listener| judge(load_balancer, listener, context)).collect();
+    all.sort_by_key(|(_, status)| rank(status));
+    let mut all = all.into_iter();
+    let (_, first) = all.next()?;
+    Some(all.fold(first, with_further_part))
 }
 
-/// The first status; if both fail, with the second as a part, so that people hear when another certificate begins to fail.
-fn with_further_part(first: Status, second: Status) -> Status {
-    match (first, second) {
-        (Status::Fail(mut first), Status::Fail(second)) => {
-            let is_new = second.parts.iter().any(|part| !first.parts.contains(part));
-            if is_new {
-                first.evidence.push(format!("also: {}", second.summary));
-                first.parts.extend(second.parts);
-            }
-            Status::Fail(first)
+/// The first status; if it fails, with the second as a part if that does not pass, so that people hear when another
+/// certificate begins to fail.
+fn with_further_part(first: Status, (part, second): Judged) -> Status {
+    let Status::Fail(mut first) = first else { return first };
+    match second {
+        Status::Fail(second) if !first.parts.contains_key(&part) => {
+            first.evidence.push(format!("also: {}", second.summary));
+            first.parts.extend(second.parts);
+            first.ids.extend(second.ids);
         }
-        (first, _) => first,
+        Status::Unknown(why) => drop(first.parts.entry(part).or_insert(PartStatus::Unknown(why))),
+        Status::Fail(_) | Status::Pass(_) | Status::NotAsked => {}
     }
+    Status::Fail(first)
 }
 
 /// What counts first.
@@ -86,16 +92,17 @@ fn rank(status: &Status) -> u8 {
         Status::Fail(finding) if finding.severity == Severity::Critical => 0,
         Status::Fail(_) => 1,
         Status::Unknown(_) => 2,
-        Status::Pass(_) => 3,
+        Status::NotAsked => 3,
+        Status::Pass(_) => 4,
     }
 }
 
 /// The status of each certificate that the listener can present to dbt. With a private DNS name, those are the ones that
 /// cover it; without, and if none covers it, all of them.
-fn judge(load_balancer: &LoadBalancer, listener: &Listener, context: CheckContext<'_>) -> Vec<Status> {
+fn judge(load_balancer: &LoadBalancer, listener: &Listener, context: CheckContext<'_>) -> Vec<Judged> {
     let place = format!("{}:{}", load_balancer.name(), listener.port);
     if let Err(why) = known(listener.certificates_by_name.as_ref()) {
-        return vec![Status::Unknown(why)];
+        return vec![(place, why.into())];
     }
     let read = |arn| (arn, certificate(arn, &place, context));
     let all: Vec<_> = listener.certificates().map(read).collect();
@@ -103,27 +110,32 @@ fn judge(load_balancer: &LoadBalancer, listener: &Listener, context: CheckContex
     let misses = |certificate: &Certificate| name.is_some_and(|name| !certificate.covers(name));
     let is_covered = all.iter().any(|(_, read)| read.as_ref().is_ok_and(|certificate| !misses(certificate)));
     // A certificate that cannot be read may cover the name, too.
-    let counts = |read: &Result<&Certificate, String>| {
+    let counts = |read: &Result<&Certificate, Unread>| {
         !is_covered || !read.as_ref().is_ok_and(|certificate| misses(certificate))
     };
-    let status = |(arn, read): (&str, Result<&Certificate, String>)| match read {
-        Ok(certificate) => expiry(certificate, arn, &place, listener, context),
-        Err(why) => Status::Unknown(why),
+    let judged = |(arn, read): (&str, Result<&Certificate, Unread>)| match read {
+        Ok(certificate) => (part(&place, arn), expiry(certificate, arn, &place, listener, context)),
+        Err(why) => (part(&place, arn), why.into()),
     };
     let names: Vec<String> =
         all.iter().flat_map(|(_, read)| read.iter().flat_map(|certificate| certificate.names.clone())).collect();
-    let mut statuses: Vec<Status> = all.into_iter().filter(|(_, read)| counts(read)).map(status).collect();
-    let all_pass = statuses.iter().all(|status| matches!(status, Status::Pass(_)));
+    let mut judged: Vec<Judged> = all.into_iter().filter(|(_, read)| counts(read)).map(judged).collect();
+    let all_pass = judged.iter().all(|(_, status)| matches!(status, Status::Pass(_)));
     if let Some(name) = name.filter(|_| !is_covered && all_pass) {
-        statuses.push(uncovered(name, &names, &place, listener, context));
+        judged.push((format!("{place} without {name}"), uncovered(name, &names, &place, listener, context)));
     }
-    statuses
+    judged
+}
+
+/// The part of a finding that this certificate is.
+fn part(place: &str, arn: &str) -> String {
+    format!("{place} {arn}")
 }
 
 /// The certificate, or why it is unknown.
-fn certificate<'a>(arn: &str, place: &str, context: CheckContext<'a>) -> Result<&'a Certificate, String> {
+fn certificate<'a>(arn: &str, place: &str, context: CheckContext<'a>) -> Result<&'a Certificate, Unread> {
     if !arn.contains(":acm:") {
-        return Err(format!("a certificate of {place} is not in ACM"));
+        return Err(format!("a certificate of {place} is not in ACM").into());
     }
     known(context.topology.certificates.get(arn))
 }
@@ -145,24 +157,25 @@ fn expiry(certificate: &Certificate, arn: &str, place: &str, listener: &Listener
         true => "default certificate of the listener",
         false => "certificate of the listener for the names below",
     };
-    Status::fail(Finding {
-        severity,
-        summary: format!("certificate of {place} {problem}"),
-        impact: SPEC.impact.to_owned(),
-        evidence: vec![
+    Status::fail(
+        Finding::new(
+            severity,
+            format!("certificate of {place} {problem}"),
+            SPEC.impact,
+            Remedy::new(
+                renewal(certificate),
+                Some(Command::new("acm describe-certificate", context.region).option("certificate-arn", arn)),
+                None,
+            ),
+        )
+        .with_evidence(vec![
             format!("{role}: {arn}"),
             format!("status: {}, expires: {:.0}", certificate.status, certificate.not_after),
             format!("names: {}", certificate.names.join(", ")),
-        ],
-        remedy: Remedy::new(
-            renewal(certificate),
-            Some(Command::new("acm describe-certificate", context.region).option("certificate-arn", arn)),
-            None,
-        ),
-        cause: None,
-        parts: vec![format!("{place} {arn}")],
-        related: Vec::new(),
-    })
+        ])
+        .with_parts([part(place, arn)])
+        .about([arn]),
+    )
 }
 
 /// No certificate of the listener covers the private DNS name.
@@ -172,27 +185,27 @@ fn uncovered(name: &str, names: &[String], place: &str, listener: &Listener, con
         1 => format!("certificate of {place} does not cover {name}"),
         several => format!("none of {several} certificates of {place} covers {name}"),
     };
-    Status::fail(Finding {
-        severity: Severity::Warning,
-        summary,
-        impact: SPEC.impact.to_owned(),
-        evidence: vec![
+    Status::fail(
+        Finding::new(
+            Severity::Warning,
+            summary,
+            SPEC.impact,
+            Remedy::new(
+                "Request or import a certificate for this name. When it is issued, add it to the listener.",
+                Some(
+                    Command::new("acm request-certificate", context.region)
+                        .option("domain-name", name)
+                        .option("validation-method", "DNS"),
+                ),
+                None,
+            ),
+        )
+        .with_evidence(vec![
             format!("listener: {}", listener.arn),
             format!("names it has certificates for: {}", names.join(", ")),
-        ],
-        remedy: Remedy::new(
-            "Request or import a certificate for this name. When it is issued, add it to the listener.",
-            Some(
-                Command::new("acm request-certificate", context.region)
-                    .option("domain-name", name)
-                    .option("validation-method", "DNS"),
-            ),
-            None,
-        ),
-        cause: None,
-        parts: vec![format!("{place} without {name}")],
-        related: Vec::new(),
-    })
+        ])
+        .with_parts([format!("{place} without {name}")]),
+    )
 }
 
 fn renewal(certificate: &Certificate) -> &'static str {
@@ -224,7 +237,7 @@ mod tests {
     use super::*;
     use crate::snapshot::{EndpointService, PrivateDns, Topology};
     use crate::testing::{
-        at, call_error, endpoint_service, failure, listener, load_balancer, only_status, target_group, topology,
+        at, call_error, endpoint_service, failure, listener, load_balancer, only_status, parts, target_group, topology,
         with_context,
     };
 
@@ -299,8 +312,8 @@ mod tests {
         let one = finding(&[(443, "a")]);
         let all = finding(&[(443, "a"), (8443, "b"), (9443, "c")]);
         assert_eq!((all.severity, &*all.summary), (Severity::Critical, "certificate of pg:8443 expires in 24 hours"));
-        let parts = [("8443", "b"), ("443", "a"), ("9443", "c")].map(|(port, id)| format!("pg:{port} {ARN}{id}"));
-        assert_eq!((&one.parts[..], &all.parts[..]), (&parts[1..2], &parts[..]), "another one is news");
+        let expected = [("443", "a"), ("8443", "b"), ("9443", "c")].map(|(port, id)| format!("pg:{port} {ARN}{id}"));
+        assert_eq!((parts(&one), parts(&all)), (vec![&*expected[0]], expected.each_ref().map(|part| &**part).to_vec()));
         assert_eq!(all.evidence[3], "also: certificate of pg:443 expires in 20 days");
         assert_eq!(all.evidence.len(), 5);
     }
@@ -371,14 +384,31 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_whose_certificates_were_not_listed_is_unknown() {
-        let mut balancer = tls(&[(443, ARN)]);
-        for listed in [None, Some(Err(call_error("elasticloadbalancing:DescribeListenerCertificates")))] {
+    fn a_listener_whose_certificates_cannot_be_listed_is_unknown() {
+        let status = |listed| {
+            let mut balancer = tls(&[(443, ARN)]);
             balancer.listeners.as_mut().unwrap()[0].certificates_by_name = listed;
             let certificates = [(ARN.to_owned(), Ok(certificate("ISSUED", 9000)))].into();
-            let topology = Topology { certificates, ..topology(endpoint_service(), [balancer.clone()]) };
-            assert!(matches!(with_context(&topology, |context| only_status(evaluate(context))), Status::Unknown(_)));
-        }
+            let topology = Topology { certificates, ..topology(endpoint_service(), [balancer]) };
+            with_context(&topology, |context| only_status(evaluate(context)))
+        };
+        let failed = call_error("elasticloadbalancing:DescribeListenerCertificates");
+        assert!(matches!(status(Some(Err(failed))), Status::Unknown(_)));
+        assert_eq!(status(None), Status::NotAsked);
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_read_is_an_unknown_part_of_a_finding() {
+        let (fails, unread) = (format!("{ARN}a"), format!("{ARN}b"));
+        let certificates = [
+            (fails.clone(), Ok(certificate("ISSUED", 24))),
+            (unread.clone(), Err(call_error("acm:DescribeCertificate"))),
+        ];
+        let balancer = tls(&[(443, &unread), (8443, &fails)]);
+        let topology = Topology { certificates: certificates.into(), ..topology(endpoint_service(), [balancer]) };
+        let finding = failure(with_context(&topology, |context| only_status(evaluate(context)))).unwrap();
+        assert_eq!(finding.parts.get(&format!("pg:8443 {fails}")), Some(&PartStatus::Failing));
+        assert!(matches!(finding.parts.get(&format!("pg:443 {unread}")), Some(PartStatus::Unknown(_))), "{finding:?}");
     }
 
     #[test]

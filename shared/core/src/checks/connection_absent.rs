@@ -28,7 +28,7 @@ pub(super) const SPEC: Spec = Spec {
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let status = match known(context.topology.connections.as_ref()) {
         Ok(connections) => judge(connections, context),
-        Err(why) => Status::Unknown(why),
+        Err(why) => why.into(),
     };
     vec![CheckResult::new(&SPEC, context.service, status)]
 }
@@ -81,18 +81,17 @@ fn lost(of_dbt: &[&Connection], context: CheckContext<'_>) -> Finding {
             accept_command(context, &rejected),
         ),
     };
-    Finding {
-        severity: Severity::Critical,
-        summary: "dbt has lost its last endpoint on this service".to_owned(),
-        impact: "dbt cannot connect: none of its endpoints is available or being set up.".to_owned(),
-        evidence: std::iter::once(count(of_dbt.len(), "dbt endpoint") + " listed by EC2")
+    Finding::new(
+        Severity::Critical,
+        "dbt has lost its last endpoint on this service",
+        "dbt cannot connect: none of its endpoints is available or being set up.",
+        Remedy::new(action, Some(command), context.region.endpoint_service(context.service.as_str())),
+    )
+    .with_evidence(
+        std::iter::once(count(of_dbt.len(), "dbt endpoint") + " listed by EC2")
             .chain(of_dbt.iter().map(line))
             .collect(),
-        remedy: Remedy::new(action, Some(command), context.region.endpoint_service(context.service.as_str())),
-        cause: None,
-        parts: Vec::new(),
-        related: Vec::new(),
-    }
+    )
 }
 
 fn waiting(context: CheckContext<'_>) -> Finding {
@@ -100,21 +99,18 @@ fn waiting(context: CheckContext<'_>) -> Finding {
         true => "When dbt sends one, someone must accept it.",
         false => "When dbt sends one, the guard accepts it.",
     };
-    Finding {
-        severity: Severity::Info,
-        summary: "waiting for dbt's connection request".to_owned(),
-        impact: format!("dbt cannot connect yet: it has no open request. {then}"),
-        evidence: vec!["no available endpoint of dbt is known from before".to_owned()],
-        remedy: Remedy::new(
-            "If you have not asked yet, send dbt Support the service name and ask for an endpoint. The command prints the \
-             name.",
+    Finding::new(
+        Severity::Info,
+        "waiting for dbt's connection request",
+        format!("dbt cannot connect yet: it has no open request. {then}"),
+        Remedy::new(
+            "If you have not asked yet, send dbt Support the service name and ask for an endpoint. The \
+ command prints the name.",
             Some(service_name(context)),
             context.region.endpoint_service(context.service.as_str()),
         ),
-        cause: None,
-        parts: Vec::new(),
-        related: Vec::new(),
-    }
+    )
+    .with_evidence(vec!["no available endpoint of dbt is known from before".to_owned()])
 }
 
 /// The command that prints the name that dbt creates an endpoint with.
@@ -130,7 +126,8 @@ mod tests {
     use crate::checks::History;
     use crate::snapshot::Topology;
     use crate::testing::{
-        DBT, UNTRUSTED, call_error, connection, endpoint, failure, only_status, settings, with_context, with_policy,
+        DBT, UNTRUSTED, call_error, connection, endpoint, failure, only_status, refusal, settings, with_context,
+        with_policy,
     };
 
     fn status(connections: Vec<Connection>, history: Option<&History>) -> Status {
@@ -145,6 +142,7 @@ mod tests {
             Status::Pass(_) => None,
             Status::Fail(finding) => Some(finding.severity),
             Status::Unknown(why) => panic!("unknown: {why}"),
+            Status::NotAsked => panic!("not asked"),
         }
     }
 
@@ -203,7 +201,7 @@ mod tests {
             ..Topology::default()
         };
         let history = History { had_connection: true, ..History::default() };
-        let refused = [(endpoint(1).to_string(), "UnauthorizedOperation: denied".to_owned())].into();
+        let refused = [(endpoint(1).to_string(), refusal("UnauthorizedOperation"))].into();
         let status = with_context(&topology, |context| {
             only_status(evaluate(CheckContext { history: Some(&history), refused: &refused, ..context }))
         });

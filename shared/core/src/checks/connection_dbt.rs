@@ -10,7 +10,7 @@ use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::connections::{Verdict, decide};
 use crate::ids::AccountId;
-use crate::snapshot::{Connection, ConnectionState, LastConnection, known};
+use crate::snapshot::{CallError, Connection, ConnectionState, LastConnection, known};
 
 /// The catalogue's row.
 pub(super) const SPEC: Spec = Spec {
@@ -122,22 +122,22 @@ fn established(connection: &Connection, context: CheckContext<'_>) -> Status {
     evidence.extend(trace_command(context).map(|command| {
         format!("if jobs ran and failed, this says where they stopped, and whether flow logs are on: {command}")
     }));
-    Status::fail(Finding {
-        severity: Severity::Warning,
-        summary: format!("no connection from dbt for {} hours", quiet.as_hours()),
-        impact: "dbt's endpoint is up, but nothing has come through it. dbt's jobs may be failing, or there were none."
-            .to_owned(),
-        evidence,
-        remedy: Remedy::new(
-            "Ask whoever uses dbt whether its jobs ran. If they failed, look at this service's other alerts. If such pauses are \
-             normal, raise the stack's ExpectTrafficEvery.",
-            Some(describe_command(context, &[connection])),
-            context.region.endpoint_service(context.service.as_str()),
-        ),
-        cause: None,
-        parts: vec!["no traffic".to_owned()],
-        related: Vec::new(),
-    })
+    Status::fail(
+        Finding::new(
+            Severity::Warning,
+            format!("no connection from dbt for {} hours", quiet.as_hours()),
+            "dbt's endpoint is up, but nothing has come through it. dbt's jobs may be failing, or there \
+ were none.",
+            Remedy::new(
+                "Ask whoever uses dbt whether its jobs ran. If they failed, look at this service's other \
+ alerts. If such pauses are normal, raise the stack's ExpectTrafficEvery.",
+                Some(describe_command(context, &[connection])),
+                context.region.endpoint_service(context.service.as_str()),
+            ),
+        )
+        .with_evidence(evidence)
+        .with_parts(["no traffic"]),
+    )
 }
 
 /// How to find out where dbt's connections of the last day stopped; `None` if a shell would not take it literally.
@@ -168,10 +168,10 @@ fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: Chec
     }
     let why = match context.refused.get(endpoint.as_str()) {
         // Another run, or a person, was faster, and EC2's list lags behind.
-        Some(why) if is_about_its_state(why) && !stuck => {
-            return Status::Unknown(format!("{endpoint} is no longer in the state that EC2 lists: {why}"));
+        Some(error) if is_about_its_state(error) && !stuck => {
+            return Status::Unknown(format!("{endpoint} is no longer in the state that EC2 lists: {}", error.reason()));
         }
-        Some(why) => why.clone(),
+        Some(error) => error.reason(),
         None if stuck => format!("EC2 confirms the acceptance, but the request has been waiting since {since:.0}"),
         // The request arrived during this run, or EC2's list lags behind: the next run reports it.
         None => return Status::Unknown(format!("{endpoint} waits for the next run")),
@@ -188,10 +188,9 @@ fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: Chec
     Status::fail(finding)
 }
 
-/// Whether AWS refused a call because of the state that the endpoint is in, by the error's code: the message of another
-/// error may have the word in a role's name.
-fn is_about_its_state(why: &str) -> bool {
-    why.split_once(':').is_some_and(|(code, _)| code.contains("State"))
+/// Whether AWS refused a call because of the state that the endpoint is in: `InvalidState`, `InvalidVpcEndpointState`, …
+fn is_about_its_state(error: &CallError) -> bool {
+    error.code().is_some_and(|code| code.contains("State"))
 }
 
 fn finding(connection: &Connection, context: CheckContext<'_>, problem: Problem) -> Finding {
@@ -204,16 +203,14 @@ fn finding(connection: &Connection, context: CheckContext<'_>, problem: Problem)
     };
     let mut evidence = evidence(context, &[connection]);
     evidence.extend(last_connection(connection, context).ok().map(|last| last.describe(connection.created)));
-    Finding {
+    Finding::new(
         severity,
         summary,
-        impact: impact.to_owned(),
-        evidence,
-        remedy: Remedy::new(action, Some(command), context.region.endpoint_service(context.service.as_str())),
-        cause: None,
-        parts: vec![connection.state.to_string()],
-        related: Vec::new(),
-    }
+        impact,
+        Remedy::new(action, Some(command), context.region.endpoint_service(context.service.as_str())),
+    )
+    .with_evidence(evidence)
+    .with_parts([connection.state.to_string()])
 }
 
 /// Whether another endpoint of dbt's on the service is available.
@@ -233,7 +230,8 @@ mod tests {
     use crate::config::Policy;
     use crate::snapshot::{Topology, Traffic};
     use crate::testing::{
-        DBT, UNTRUSTED, at, call_error, connection, endpoint, only_finding, policy, service, settings, with_policy,
+        DBT, UNTRUSTED, at, call_error, connection, endpoint, only_finding, policy, refusal, service, settings,
+        with_policy,
     };
     use jiff::SignedDuration;
 
@@ -241,7 +239,7 @@ mod tests {
     fn failure(
         state: &str,
         policy: &Policy,
-        refused: &BTreeMap<String, String>,
+        refused: &BTreeMap<String, CallError>,
         since: Option<Timestamp>,
     ) -> Option<(Severity, String)> {
         let topology = Topology { connections: Some(Ok(vec![connection(1, Some(DBT), state)])), ..Topology::default() };
@@ -312,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_refused_request_is_reported_with_what_aws_answered() {
-        let refused = BTreeMap::from([(endpoint(1).to_string(), "Odd: not now".to_owned())]);
+        let refused = BTreeMap::from([(endpoint(1).to_string(), refusal("Odd"))]);
         let expected = "cannot accept dbt's request vpce-00000000000000001";
         let failure = failure("pendingAcceptance", &policy(), &refused, None);
         assert_eq!(failure, Some((Severity::Critical, expected.to_owned())));
@@ -320,15 +318,16 @@ mod tests {
 
     #[test]
     fn a_request_that_is_no_longer_pending_while_ec2_lists_it_is_no_failure() {
-        let refused = BTreeMap::from([(endpoint(1).to_string(), "InvalidState: not pending".to_owned())]);
+        let refused = BTreeMap::from([(endpoint(1).to_string(), refusal("InvalidState"))]);
         assert_eq!(failure("pendingAcceptance", &policy(), &refused, None), None);
         assert!(failure("pendingAcceptance", &policy(), &refused, Some(at(8, 44))).is_some(), "but not for ever");
     }
 
     #[test]
     fn a_denied_acceptance_is_a_failure_whatever_the_role_is_called() {
-        let denied = "UnauthorizedOperation: arn:aws:sts::111122223333:assumed-role/StateGuard is not authorized";
-        let refused = BTreeMap::from([(endpoint(1).to_string(), denied.to_owned())]);
+        let message = "arn:aws:sts::111122223333:assumed-role/StateGuard is not authorized".to_owned();
+        let denied = CallError { message, ..refusal("UnauthorizedOperation") };
+        let refused = BTreeMap::from([(endpoint(1).to_string(), denied)]);
         assert!(failure("pendingAcceptance", &policy(), &refused, None).is_some());
     }
 

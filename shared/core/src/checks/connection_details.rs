@@ -14,7 +14,8 @@ pub(super) fn evidence(context: CheckContext<'_>, connections: &[&Connection]) -
         let owner = owner.as_ref().map_or("an unnamed account", AccountId::as_str);
         let created = created.map(|created| format!(", created {created:.0}")).unwrap_or_default();
         let region = region.as_ref().map(|region| format!(", from {region}")).unwrap_or_default();
-        let refused = context.refused.get(endpoint.as_str()).map(|why| format!(", AWS refused the change: {why}"));
+        let refused =
+            context.refused.get(endpoint.as_str()).map(|error| format!(", AWS refused the change: {}", error.reason()));
         format!("{endpoint} of {owner}: {state}{created}{region}{}", refused.unwrap_or_default())
     };
     limited(connections.iter().map(line).collect(), MAX_ENDPOINTS)

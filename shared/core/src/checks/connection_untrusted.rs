@@ -106,30 +106,30 @@ fn judge(owner: Option<&AccountId>, connections: &[&Connection], context: CheckC
         return Status::pass(format!("{who} has no request or connection"));
     };
     // Requests are not parts: otherwise anyone could trigger an alert per request.
-    let parts = connected.iter().map(|connection| connection.endpoint.to_string()).collect();
+    let parts: Vec<String> = connected.iter().map(|connection| connection.endpoint.to_string()).collect();
     let open = [connected, requests, unknown].concat();
     let recorded = |connection: &&&Connection| {
         context.history.is_some_and(|history| history.established.contains(&connection.endpoint))
     };
     let was_dbts = open.iter().find(recorded).map(|connection| &connection.endpoint);
-    Status::fail(Finding {
-        severity,
-        summary,
-        impact: impact.to_owned(),
-        evidence: evidence(context, &open),
-        remedy: Remedy::new(
-            &was_dbts.map_or_else(|| action(owner, &open, context), recorded_as_dbts),
-            Some(match was_dbts {
-                // Rejecting it would cut dbt off.
-                Some(_) => describe_command(context, &open),
-                None => reject_command(context.service, endpoints(&open), context.region),
-            }),
-            context.region.endpoint_service(context.service.as_str()),
-        ),
-        cause: None,
-        parts,
-        related: Vec::new(),
-    })
+    Status::fail(
+        Finding::new(
+            severity,
+            summary,
+            impact,
+            Remedy::new(
+                &was_dbts.map_or_else(|| action(owner, &open, context), recorded_as_dbts),
+                Some(match was_dbts {
+                    // Rejecting it would cut dbt off.
+                    Some(_) => describe_command(context, &open),
+                    None => reject_command(context.service, endpoints(&open), context.region),
+                }),
+                context.region.endpoint_service(context.service.as_str()),
+            ),
+        )
+        .with_evidence(evidence(context, &open))
+        .with_parts(parts),
+    )
 }
 
 fn recorded_as_dbts(endpoint: &EndpointId) -> String {
@@ -143,9 +143,10 @@ fn action(owner: Option<&AccountId>, open: &[&Connection], context: CheckContext
     let refused = open.iter().find_map(|connection| context.refused.get(connection.endpoint.as_str()));
     let reject = context.policy.untrusted_requests == UntrustedRequests::Reject;
     match (reject, owner, refused) {
-        (_, _, Some(why)) => format!(
-            "AWS refused to reject it: {why}. The guard tries again on every run. Fix what AWS's error names, or run the command \
-             with your own credentials."
+        (_, _, Some(error)) => format!(
+            "AWS refused to reject it: {}. The guard tries again on every run. Fix what AWS's error names, or run the command \
+             with your own credentials.",
+            error.reason()
         ),
         (true, None, _) => {
             "The guard rejects only endpoints whose owner EC2 names, so it leaves this one alone. If it is not dbt's, \
@@ -185,7 +186,8 @@ mod tests {
     use crate::checks::History;
     use crate::snapshot::Topology;
     use crate::testing::{
-        DBT, UNTRUSTED, call_error, connection, endpoint, only_finding, settings, with_context, with_policy,
+        DBT, UNTRUSTED, call_error, connection, endpoint, only_finding, parts, refusal, settings, with_context,
+        with_policy,
     };
 
     /// The resource, severity, summary and number of evidence lines of what fails.
@@ -259,7 +261,7 @@ mod tests {
     #[test]
     fn what_the_guard_says_it_does_is_what_it_does() {
         let (none, history) = (BTreeMap::new(), History::default());
-        let refused = BTreeMap::from([(endpoint(1).to_string(), "Odd: not now".to_owned())]);
+        let refused = BTreeMap::from([(endpoint(1).to_string(), refusal("Odd"))]);
         let named = Some(UNTRUSTED);
         let known = Some(&history);
         let table = [
@@ -287,7 +289,7 @@ mod tests {
         let connections =
             vec![connection(1, Some(UNTRUSTED), "available"), connection(2, Some(UNTRUSTED), "pendingAcceptance")];
         let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
-        assert_eq!(only_finding(with_context(&topology, evaluate)).parts, [endpoint(1).to_string()]);
+        assert_eq!(parts(&only_finding(with_context(&topology, evaluate))), [endpoint(1).as_str()]);
     }
 
     #[test]

@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use super::{Check, CheckResult, Region, Status};
 use crate::config::Policy;
 use crate::ids::{EndpointId, ServiceId};
-use crate::snapshot::{Connection, Description, EndpointService, LoadBalancer, TargetGroup, Topology, Traffic};
+use crate::snapshot::{
+    CallError, Connection, Description, EndpointService, LoadBalancer, TargetGroup, Topology, Traffic, Unread,
+};
 
 /// What the checks of one endpoint service are given: what the run read and changed, and what must be.
 #[derive(Debug, Clone, Copy)]
@@ -24,8 +26,8 @@ pub struct CheckContext<'a> {
     pub now: Timestamp,
     /// What earlier runs recorded of the connections; `None` if it is unknown.
     pub history: Option<&'a History>,
-    /// The changes that this run tried and AWS refused: the endpoint or ARN, and AWS's code and message.
-    pub refused: &'a BTreeMap<String, String>,
+    /// The changes that this run tried and AWS refused: the endpoint or ARN, and the error.
+    pub refused: &'a BTreeMap<String, CallError>,
     /// The ids of what was in place and is gone: AWS names some deletions by an id alone.
     pub was_in_place: &'a BTreeSet<String>,
 }
@@ -65,7 +67,7 @@ impl History {
 static NOTHING: BTreeSet<String> = BTreeSet::new();
 
 /// For a run that changed nothing.
-static NO_REFUSALS: BTreeMap<String, String> = BTreeMap::new();
+static NO_REFUSALS: BTreeMap<String, CallError> = BTreeMap::new();
 
 impl<'a> CheckContext<'a> {
     /// The context of a run that has changed nothing and knows no earlier states.
@@ -86,7 +88,7 @@ impl<'a> CheckContext<'a> {
         check: Check,
         evaluate: impl Fn(&'a EndpointService) -> Status,
     ) -> Vec<CheckResult> {
-        let status = self.topology.service(self.service).map_or_else(Status::Unknown, evaluate);
+        let status = self.topology.service(self.service).map_or_else(Status::from, evaluate);
         vec![CheckResult::new(check, self.service, status)]
     }
 
@@ -102,7 +104,7 @@ impl<'a> CheckContext<'a> {
         };
         let status = |load_balancer: &'a LoadBalancer| match &load_balancer.description {
             Ok(description) => evaluate(load_balancer, description),
-            Err(error) => Status::Unknown(error.to_string()),
+            Err(error) => Unread::from(error).into(),
         };
         let result =
             |load_balancer: &'a LoadBalancer| CheckResult::new(check, &load_balancer.arn, status(load_balancer));
@@ -123,7 +125,7 @@ impl<'a> CheckContext<'a> {
         let mut results = Vec::new();
         for load_balancer in load_balancers {
             match &load_balancer.target_groups {
-                Err(error) => results.push(CheckResult::unlisted(check, self.service, error.to_string())),
+                Err(error) => results.push(CheckResult::unlisted(check, self.service, error.into())),
                 Ok(groups) => results.extend(
                     groups.iter().map(|group| CheckResult::new(check, &group.arn, evaluate(load_balancer, group))),
                 ),

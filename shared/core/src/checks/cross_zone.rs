@@ -7,7 +7,7 @@ use super::spec::Absence;
 use super::{CheckContext, CheckResult, Command, Finding, Group, Region, Remedy, Severity, Spec, Status};
 use crate::config::CrossZone;
 use crate::ids::Arn;
-use crate::snapshot::{CrossZoneOverride, LoadBalancer, TargetGroup};
+use crate::snapshot::{CrossZoneOverride, LoadBalancer, TargetGroup, Unread};
 
 /// What switches cross-zone load balancing off for a target group.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-cross-zone.html>
@@ -19,8 +19,18 @@ enum Off {
     ByTargetGroup,
 }
 
+impl Off {
+    /// Its name as a part of the finding.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::ByLoadBalancer => "load balancer",
+            Self::ByTargetGroup => "target group",
+        }
+    }
+}
+
 /// What switches it off for `group`; `None` if it is on.
-fn off(load_balancer: &LoadBalancer, group: &TargetGroup) -> Result<Option<Off>, String> {
+fn off(load_balancer: &LoadBalancer, group: &TargetGroup) -> Result<Option<Off>, Unread> {
     let by = match group.cross_zone {
         Some(Ok(CrossZoneOverride::Off)) => Off::ByTargetGroup,
         _ => Off::ByLoadBalancer,
@@ -57,7 +67,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.per_target_group(&SPEC, |load_balancer, group| match off(load_balancer, group) {
         Ok(None) => Status::pass(format!("cross-zone is on for {}", group.name())),
         Ok(Some(off)) => Status::fail(finding(load_balancer, group, off, context)),
-        Err(why) => Status::Unknown(why),
+        Err(why) => why.into(),
     })
 }
 
@@ -110,16 +120,11 @@ fn finding(load_balancer: &LoadBalancer, group: &TargetGroup, off: Off, context:
         Off::ByTargetGroup => format!("cross-zone is off for {name} (target group's setting)"),
     };
     let refused = [&load_balancer.arn, &group.arn].into_iter().find_map(|arn| context.refused.get(arn.as_str()));
-    Finding {
-        severity: Severity::Warning,
-        summary,
-        impact: SPEC.impact.to_owned(),
-        evidence: attributes(load_balancer, name, off).into_iter().chain(refused.cloned()).collect(),
-        remedy: remedy(load_balancer, group, off, refused.is_some(), context),
-        cause: None,
-        parts: vec![format!("{off:?}")],
-        related: Vec::new(),
-    }
+    Finding::new(Severity::Warning, summary, SPEC.impact, remedy(load_balancer, group, off, refused.is_some(), context))
+        .with_evidence(
+            attributes(load_balancer, name, off).into_iter().chain(refused.map(ToString::to_string)).collect(),
+        )
+        .with_parts([off.as_str()])
 }
 
 /// The two attributes that decide.
@@ -143,20 +148,21 @@ fn remedy(
     refused: bool,
     context: CheckContext<'_>,
 ) -> Remedy {
-    let command = switch_on(load_balancer, group, off, context.region);
-    let enforced = context.policy.cross_zone == CrossZone::Enforce;
-    let action = match (enforced, context.policy.dry_run, refused) {
-        (false, ..) => "Switch cross-zone load balancing on, as dbt's guide recommends.",
-        (true, true, _) => "Switch it on: DryRun is on, so the guard does not (CrossZone is 'enforce').",
-        (true, false, false) => "Nothing: the guard is switching it back on (CrossZone is 'enforce').",
-        (true, false, true) => "Switch it on yourself: AWS refused when the guard tried. The guard tries again.",
-    };
-    let switched_on = enforced && !context.policy.dry_run && !refused;
     let console = match off {
         Off::ByLoadBalancer => context.region.load_balancer(&load_balancer.arn),
         Off::ByTargetGroup => context.region.target_group(&group.arn),
     };
-    Remedy::new(action, (!switched_on).then_some(command), console)
+    let enforced = context.policy.cross_zone == CrossZone::Enforce;
+    let action = match (enforced, context.policy.dry_run, refused) {
+        (true, false, false) => {
+            let action = "Nothing: the guard is switching it back on (CrossZone is 'enforce').";
+            return Remedy::nothing(action, console);
+        }
+        (false, ..) => "Switch cross-zone load balancing on, as dbt's guide recommends.",
+        (true, true, _) => "Switch it on: DryRun is on, so the guard does not (CrossZone is 'enforce').",
+        (true, false, true) => "Switch it on yourself: AWS refused when the guard tried. The guard tries again.",
+    };
+    Remedy::new(action, Some(switch_on(load_balancer, group, off, context.region)), console)
 }
 
 /// The AWS CLI command that switches cross-zone load balancing on for a target group; `None` if it is on, or not known.
@@ -188,7 +194,7 @@ mod tests {
     use super::*;
     use crate::snapshot::Observed;
     use crate::testing::{
-        call_error, endpoint_service, load_balancer, only_finding, region, settings, target_group, topology,
+        call_error, endpoint_service, load_balancer, only_finding, refusal, region, settings, target_group, topology,
         with_context, with_policy,
     };
 
@@ -266,7 +272,7 @@ mod tests {
         let remedy = |cross_zone: &str, dry_run: &str, refused: bool| {
             let variables = [("CROSS_ZONE", cross_zone), ("DRY_RUN", dry_run)];
             let off = nlb(Ok(false), &[CrossZoneOverride::LoadBalancer]);
-            let refused = refused.then(|| (off.arn.to_string(), "Odd: not now".to_owned())).into_iter().collect();
+            let refused = refused.then(|| (off.arn.to_string(), refusal("Odd"))).into_iter().collect();
             let topology = topology(endpoint_service(), [off]);
             let results = with_policy(&topology, &settings(&variables).policy, |context| {
                 evaluate(CheckContext { refused: &refused, ..context })
@@ -298,6 +304,6 @@ mod tests {
             nlb(Err(call_error("elasticloadbalancing:DescribeLoadBalancerAttributes")), &[CrossZoneOverride::On]);
         assert!(matches!(statuses(overridden)[..], [Status::Pass(_)]), "the load balancer does not matter");
         let unread = LoadBalancer { cross_zone: Some(Ok(true)), ..load_balancer("pg", vec![target_group("pg")]) };
-        assert!(matches!(statuses(unread)[..], [Status::Unknown(_)]));
+        assert!(matches!(statuses(unread)[..], [Status::NotAsked]), "the group's own setting was not asked for");
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 
 use super::{Check, CheckContext, CheckResult, Command, Region, Status, limited};
-use crate::snapshot::{Description, LoadBalancer, NOT_READ, Network, Peer, SecurityGroupRule, known};
+use crate::snapshot::{Description, LoadBalancer, Network, Peer, SecurityGroupRule, Unread};
 
 /// The changes that can make dbt blocked, or others allowed.
 pub(super) const CLOUDTRAIL_EVENTS: &[&str] = &[
@@ -45,7 +45,7 @@ pub(super) fn per_load_balancer(
         if description.security_groups.is_empty() || description.enforced == Some(false) {
             return Status::pass("inbound rules are not enforced on PrivateLink traffic");
         }
-        InboundRules::new(load_balancer, description, context).map_or_else(Status::Unknown, |inbound| judge(&inbound))
+        InboundRules::new(load_balancer, description, context).map_or_else(Status::from, |inbound| judge(&inbound))
     })
 }
 
@@ -54,12 +54,12 @@ impl<'a> InboundRules<'a> {
         load_balancer: &'a LoadBalancer,
         description: &'a Description,
         context: CheckContext<'a>,
-    ) -> Result<Self, String> {
-        let network = context.topology.network.as_ref().ok_or(NOT_READ)?;
-        let rules = network.rules.as_ref().map_err(ToString::to_string)?;
+    ) -> Result<Self, Unread> {
+        let network = context.topology.network.as_ref().ok_or(Unread::NotAsked)?;
+        let rules = network.rules.as_ref()?;
         let groups = &description.security_groups;
         let expected = context.policy.listener_ports.for_service(context.service);
-        let listeners = load_balancer.listeners.as_ref().map_err(ToString::to_string)?;
+        let listeners = load_balancer.listeners.as_ref()?;
         let serving = listeners.iter().filter(|listener| listener.serves()).map(|listener| listener.port);
         Ok(Self {
             context,
@@ -79,7 +79,7 @@ impl<'a> InboundRules<'a> {
     pub(super) fn sources(&self, rule: &SecurityGroupRule) -> Result<Vec<IpNet>, String> {
         match &rule.peer {
             Peer::Cidr(cidr) => Ok(vec![*cidr]),
-            Peer::PrefixList(id) => known(self.network.prefix_lists.get(id)).cloned(),
+            Peer::PrefixList(id) => self.network.prefix_list(id).map(<[IpNet]>::to_vec),
             Peer::Group(_) => Ok(Vec::new()),
         }
     }
@@ -120,6 +120,13 @@ impl<'a> InboundRules<'a> {
         };
         format!("{id} of {group}: {ports} from {from}")
     }
+}
+
+/// The ids of the rules, their security groups, and the prefix lists that they name.
+pub(super) fn ids_of<'a>(rules: &[&'a SecurityGroupRule]) -> Vec<&'a str> {
+    let ids =
+        |rule: &&'a SecurityGroupRule| [Some(rule.id.as_str()), Some(rule.group.as_str()), rule.peer.prefix_list()];
+    rules.iter().flat_map(ids).flatten().collect()
 }
 
 /// The AWS CLI command that allows these networks on these ports.

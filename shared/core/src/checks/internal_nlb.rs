@@ -41,28 +41,30 @@ fn judge(load_balancer: &LoadBalancer, description: &Description, context: Check
     }
     let Description { kind, scheme, state, .. } = description;
     let joined = |text: fn(&Problem) -> &str, with: &str| problems.iter().map(text).collect::<Vec<_>>().join(with);
-    Status::fail(Finding {
-        severity: Severity::Critical,
-        summary: format!("{} {}", load_balancer.name(), joined(|problem| &problem.summary, " and ")),
-        impact: joined(|problem| problem.impact, " "),
-        evidence: vec![format!("type {kind}, scheme {scheme}, state {state}")],
-        remedy: Remedy::new(
-            &joined(|problem| problem.action, " "),
-            Some(
-                Command::new("elbv2 describe-load-balancers", context.region)
-                    .option("load-balancer-arns", &load_balancer.arn),
+    Status::fail(
+        Finding::new(
+            Severity::Critical,
+            format!("{} {}", load_balancer.name(), joined(|problem| &problem.summary, " and ")),
+            joined(|problem| problem.impact, " "),
+            Remedy::new(
+                &joined(|problem| problem.action, " "),
+                Some(
+                    Command::new("elbv2 describe-load-balancers", context.region)
+                        .option("load-balancer-arns", &load_balancer.arn),
+                ),
+                context.region.load_balancer(&load_balancer.arn),
             ),
-            context.region.load_balancer(&load_balancer.arn),
-        ),
-        cause: None,
-        parts: problems.iter().map(|problem| problem.part.to_owned()).collect(),
-        related: Vec::new(),
-    })
+        )
+        .with_evidence(vec![format!("type {kind}, scheme {scheme}, state {state}")])
+        .with_parts(problems.iter().map(|problem| problem.part))
+        .stopping_dbt(problems.iter().any(|problem| problem.stops_dbt)),
+    )
 }
 
 /// One way in which a load balancer is not an active, internal Network Load Balancer.
 struct Problem {
     part: &'static str,
+    stops_dbt: bool,
     summary: String,
     impact: &'static str,
     action: &'static str,
@@ -74,6 +76,7 @@ fn problems(description: &Description) -> Vec<Problem> {
     let is_network = kind == "network";
     let kind = (!is_network).then(|| Problem {
         part: "type",
+        stops_dbt: true,
         summary: format!("is of type '{kind}', not 'network'"),
         impact: "dbt cannot connect: interface endpoints lead only to Network Load Balancers.",
         action: "Create a new endpoint service with an internal Network Load Balancer, and send dbt Support its name.",
@@ -81,6 +84,7 @@ fn problems(description: &Description) -> Vec<Problem> {
     // A Gateway Load Balancer has no scheme.
     let scheme = ((is_network || !scheme.is_empty()) && scheme != "internal").then(|| Problem {
         part: "scheme",
+        stops_dbt: false,
         summary: format!("is {scheme}, not internal"),
         impact: "Your service can be reached from the internet as well.",
         action: "A scheme cannot be changed. Create an internal Network Load Balancer with the same listeners and add it to \
@@ -89,6 +93,7 @@ fn problems(description: &Description) -> Vec<Problem> {
     });
     let state = (state != "active").then(|| Problem {
         part: "state",
+        stops_dbt: true,
         summary: format!("is '{state}', not active"),
         impact: "dbt's connections may fail: the load balancer is not fully working.",
         action: "If it does not become active within minutes, check that its subnets have free addresses, and ask AWS \
@@ -98,12 +103,11 @@ fn problems(description: &Description) -> Vec<Problem> {
 }
 
 fn no_load_balancer(context: CheckContext<'_>) -> Finding {
-    Finding {
-        severity: Severity::Critical,
-        summary: "no load balancer is behind the endpoint service".to_owned(),
-        impact: "dbt cannot connect: nothing receives its connections.".to_owned(),
-        evidence: Vec::new(),
-        remedy: Remedy::new(
+    Finding::new(
+        Severity::Critical,
+        "no load balancer is behind the endpoint service",
+        "dbt cannot connect: nothing receives its connections.",
+        Remedy::new(
             "Add an internal Network Load Balancer to the service. Replace ARN in the command.",
             Some(
                 Command::new("ec2 modify-vpc-endpoint-service-configuration", context.region)
@@ -112,10 +116,8 @@ fn no_load_balancer(context: CheckContext<'_>) -> Finding {
             ),
             context.region.endpoint_service(context.service.as_str()),
         ),
-        cause: None,
-        parts: Vec::new(),
-        related: Vec::new(),
-    }
+    )
+    .stopping_dbt(true)
 }
 
 #[cfg(test)]
@@ -123,7 +125,7 @@ mod tests {
     use super::*;
     use crate::snapshot::Topology;
     use crate::testing::{
-        call_error, endpoint_service, failure, load_balancer, only_status, summaries, topology, with_context,
+        call_error, endpoint_service, failure, load_balancer, only_status, parts, summaries, topology, with_context,
     };
 
     /// A load balancer that passes, with this change.
@@ -158,15 +160,15 @@ mod tests {
         let topology = topology(endpoint_service(), [problems]);
         let finding = failure(only_status(with_context(&topology, evaluate))).unwrap();
         assert_eq!(finding.summary, "pg is internet-facing, not internal and is 'failed', not active");
-        assert_eq!(finding.parts, ["scheme", "state"]);
+        assert_eq!(parts(&finding), ["scheme", "state"]);
         let public = |kind: &str| {
             let public = changed(|nlb| (nlb.kind, nlb.scheme) = (kind.to_owned(), "internet-facing".to_owned()));
-            failure(results(vec![public]).remove(0).status).unwrap().parts
+            failure(results(vec![public]).remove(0).status).unwrap()
         };
-        assert_eq!(public("application"), ["type", "scheme"]);
+        assert_eq!(parts(&public("application")), ["scheme", "type"]);
         let unnamed = changed(|nlb| nlb.scheme = String::new());
         assert_eq!(
-            failure(results(vec![unnamed]).remove(0).status).unwrap().parts,
+            parts(&failure(results(vec![unnamed]).remove(0).status).unwrap()),
             ["scheme"],
             "not said to be internal"
         );

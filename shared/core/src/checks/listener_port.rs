@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
-use crate::snapshot::{Listener, LoadBalancer};
+use crate::snapshot::{Listener, LoadBalancer, Unread};
 
 /// The catalogue's row.
 pub(super) const SPEC: Spec = Spec {
@@ -34,7 +34,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let expected = context.policy.listener_ports.for_service(context.service);
     context.per_load_balancer(&SPEC, |load_balancer, _| match &load_balancer.listeners {
         Ok(listeners) => judge(load_balancer, listeners, &expected, context),
-        Err(error) => Status::Unknown(error.to_string()),
+        Err(error) => Unread::from(error).into(),
     })
 }
 
@@ -57,16 +57,23 @@ fn judge(
     } else {
         served(load_balancer, missing.iter().copied(), "does not listen")
     };
-    Status::fail(Finding {
-        severity: Severity::Critical,
-        summary,
-        impact: "dbt's connections fail: no TCP or TLS listener forwards them to a target group.".to_owned(),
-        evidence: evidence(listeners),
-        remedy: remedy(load_balancer, listeners, &missing, context),
-        cause: None,
-        parts: missing.iter().map(|port| format!("port {port}")).collect(),
-        related: Vec::new(),
-    })
+    Status::fail(
+        Finding::new(
+            Severity::Critical,
+            summary,
+            "dbt's connections fail: no TCP or TLS listener forwards them to a target group.",
+            remedy(load_balancer, listeners, &missing, context),
+        )
+        .with_evidence(evidence(listeners))
+        .with_parts(missing.iter().copied().map(part))
+        .stopping_dbt(true),
+    )
+}
+
+/// The part of a finding that this port is.
+#[must_use]
+pub fn part(port: u16) -> String {
+    format!("port {port}")
 }
 
 /// `pg does not listen for dbt on port 5432`.

@@ -41,7 +41,7 @@ pub(crate) use self::command::Command;
 pub(crate) use self::connection_details::reject_command;
 pub use self::context::{CheckContext, History, RecordedState};
 pub use self::region::Region;
-pub use self::result::{CheckResult, Finding, Remedy, Severity, Status};
+pub use self::result::{CheckResult, Finding, PartStatus, Remedy, Severity, Status};
 pub use self::spec::{Absence, Check, Group, Spec};
 
 /// `1 target`, `2 targets`.

@@ -36,7 +36,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let Some(topic) = &context.policy.notification_topic else { return Vec::new() };
     context.for_service(&SPEC, |service| match known(context.topology.notifications.as_ref()) {
         Ok(notifications) => judge(&service.id, notifications, topic, context),
-        Err(why) => Status::Unknown(why),
+        Err(why) => why.into(),
     })
 }
 
@@ -54,20 +54,21 @@ fn judge(service: &ServiceId, notifications: &[Notification], topic: &Arn, conte
     if missing.is_empty() {
         return Status::pass("EC2 notifies the guard of all 4 connection events");
     }
-    Status::fail(Finding {
-        severity: Severity::Warning,
-        summary: match missing.len() {
-            4 => "EC2 does not notify the guard of connection events (0 of 4)".to_owned(),
-            _ => format!("EC2 does not notify the guard of {} events", missing.join(", ")),
-        },
-        impact: "The guard notices such events at its next scheduled run, by default within 5 minutes instead of within seconds."
-            .to_owned(),
-        evidence: evidence(&to_guard, topic),
-        remedy: remedy(service, &to_guard, topic, context),
-        cause: None,
-        parts: missing.iter().map(ToString::to_string).collect(),
-        related: Vec::new(),
-    })
+    Status::fail(
+        Finding::new(
+            Severity::Warning,
+            match missing.len() {
+                4 => "EC2 does not notify the guard of connection events (0 of 4)".to_owned(),
+                _ => format!("EC2 does not notify the guard of {} events", missing.join(", ")),
+            },
+            "The guard notices such events at its next scheduled run, by default within 5 minutes \
+ instead of within seconds.",
+            remedy(service, &to_guard, topic, context),
+        )
+        .with_evidence(evidence(&to_guard, topic))
+        .with_parts(missing)
+        .about(to_guard.iter().map(|notification| &notification.id)),
+    )
 }
 
 fn evidence(to_guard: &[&Notification], topic: &Arn) -> Vec<String> {
@@ -184,10 +185,11 @@ mod tests {
         let topology = topology(endpoint_service(), []);
         assert_eq!(with_policy(&topology, &settings(&[]).policy, evaluate), []);
         let policy = settings(&[("NOTIFICATION_TOPIC_ARN", TOPIC)]).policy;
-        let failed = Some(Err(call_error("ec2:DescribeVpcEndpointConnectionNotifications")));
-        for notifications in [None, failed] {
-            let topology = Topology { notifications, ..topology.clone() };
-            assert!(matches!(only_status(with_policy(&topology, &policy, evaluate)), Status::Unknown(_)));
-        }
+        let status = |notifications| {
+            only_status(with_policy(&Topology { notifications, ..topology.clone() }, &policy, evaluate))
+        };
+        let failed = call_error("ec2:DescribeVpcEndpointConnectionNotifications");
+        assert!(matches!(status(Some(Err(failed))), Status::Unknown(_)));
+        assert_eq!(status(None), Status::NotAsked);
     }
 }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use super::security_rules::{Allow, Remote, allows, authorize};
 use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count, limited};
-use crate::snapshot::{Description, Health, LoadBalancer, NOT_READ, Peer, SecurityGroupRule, Target};
+use crate::snapshot::{Description, Health, LoadBalancer, Peer, SecurityGroupRule, Target, Unread};
 
 /// Evidence lines per alert, and addresses in the command; the rest is counted.
 const MAX_TARGETS: usize = 20;
@@ -45,7 +45,7 @@ pub(super) const SPEC: Spec = Spec {
 /// One result per load balancer.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.per_load_balancer(&SPEC, |load_balancer, description| {
-        judge(load_balancer, description, context).unwrap_or_else(Status::Unknown)
+        judge(load_balancer, description, context).unwrap_or_else(Status::from)
     })
 }
 
@@ -56,7 +56,7 @@ struct Blocked<'a> {
     ports: BTreeSet<u16>,
 }
 
-fn judge(load_balancer: &LoadBalancer, description: &Description, context: CheckContext<'_>) -> Result<Status, String> {
+fn judge(load_balancer: &LoadBalancer, description: &Description, context: CheckContext<'_>) -> Result<Status, Unread> {
     let groups = &description.security_groups;
     if groups.is_empty() {
         return Ok(Status::pass(format!(
@@ -64,13 +64,13 @@ fn judge(load_balancer: &LoadBalancer, description: &Description, context: Check
             load_balancer.name()
         )));
     }
-    let network = context.topology.network.as_ref().ok_or(NOT_READ)?;
-    let rules = network.rules.as_ref().map_err(ToString::to_string)?;
+    let network = context.topology.network.as_ref().ok_or(Unread::NotAsked)?;
+    let rules = network.rules.as_ref()?;
     let rules: Vec<&SecurityGroupRule> =
         rules.iter().filter(|rule| rule.egress && groups.contains(&rule.group)).collect();
     let (mut all, mut blocked, mut unknown) = (0, Vec::new(), None);
-    for group in load_balancer.target_groups.as_ref().map_err(ToString::to_string)? {
-        for target in group.targets.as_ref().map_err(ToString::to_string)? {
+    for group in load_balancer.target_groups.as_ref()? {
+        for target in group.targets.as_ref()? {
             if target.health == Health::Draining {
                 continue;
             }
@@ -100,7 +100,7 @@ fn judge(load_balancer: &LoadBalancer, description: &Description, context: Check
         ([], None) => {
             Status::pass(format!("outbound rules of {} allow {}", load_balancer.name(), count(all, "target")))
         }
-        (blocked, _) => Status::fail(finding(load_balancer, groups, blocked, all, context)),
+        (blocked, _) => Status::fail(finding(load_balancer, groups, &rules, blocked, all, context)),
     })
 }
 
@@ -120,6 +120,7 @@ fn address_unknown(target: &Target) -> String {
 fn finding(
     load_balancer: &LoadBalancer,
     groups: &[String],
+    rules: &[&SecurityGroupRule],
     blocked: &[Blocked<'_>],
     all: usize,
     context: CheckContext<'_>,
@@ -132,28 +133,26 @@ fn finding(
         format!("{target}: no outbound rule allows TCP {ports}")
     };
     let lines: Vec<String> = blocked.iter().map(line).collect();
-    Finding {
-        severity: Severity::Critical,
-        summary: format!(
-            "outbound rules of {} block {} of {}",
-            load_balancer.name(),
-            blocked.len(),
-            count(all, "target")
-        ),
-        impact: "dbt's connections to these targets time out between the load balancer and the target.".to_owned(),
-        evidence: std::iter::once(format!("security groups: {}", groups.join(", ")))
-            .chain(limited(lines, MAX_TARGETS))
-            .collect(),
-        remedy: Remedy::new(
+    let lists = rules.iter().filter_map(|rule| rule.peer.prefix_list());
+    let targets = blocked.iter().map(|blocked| blocked.target.id.as_str());
+    let ids = groups.iter().map(String::as_str).chain(lists).chain(targets);
+    Finding::new(
+        Severity::Critical,
+        format!("outbound rules of {} block {} of {}", load_balancer.name(), blocked.len(), count(all, "target")),
+        "dbt's connections to these targets time out between the load balancer and the target.",
+        Remedy::new(
             "Allow the load balancer to send to its targets.",
             authorize(true, first, &ports, &Allow::Addresses(addresses), context.region),
             context.region.security_group(first),
         ),
-        cause: None,
-        // Not the addresses: an orchestrator replaces targets that fail, and each would be new.
-        parts: ports.iter().map(|port| format!("TCP {port}")).collect(),
-        related: Vec::new(),
-    }
+    )
+    .with_evidence(
+        std::iter::once(format!("security groups: {}", groups.join(", "))).chain(limited(lines, MAX_TARGETS)).collect(),
+    )
+    // Not the addresses: an orchestrator replaces targets that fail, and each would be new.
+    .with_parts(ports.iter().map(|port| format!("TCP {port}")))
+    .about(ids)
+    .stopping_dbt(true)
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub(super) const SPEC: Spec = Spec {
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.for_service(&SPEC, |service| match known(service.principals.as_ref()) {
         Ok(allowed) => judge(allowed, context),
-        Err(why) => Status::Unknown(why),
+        Err(why) => why.into(),
     })
 }
 
@@ -87,20 +87,21 @@ fn judge(allowed: &[String], context: CheckContext<'_>) -> Status {
     // While '*' is allowed, dbt is not kept out.
     let kept_out = if anybody { Vec::new() } else { missing.iter().map(|arn| format!("missing: {arn}")).collect() };
     let parts = anybody.then(|| "*".to_owned()).into_iter().chain(kept_out);
-    Status::fail(Finding {
-        severity,
-        summary,
-        impact: impact.to_owned(),
-        evidence: missing
-            .iter()
-            .map(|arn| format!("missing: {arn}"))
-            .chain(limited(allowed.iter().map(|principal| format!("allowed: {principal}")).collect(), MAX_PRINCIPALS))
-            .collect(),
-        remedy: remedy(allowed, &missing, context),
-        cause: None,
-        parts: parts.chain(others.iter().map(ToString::to_string)).collect(),
-        related: Vec::new(),
-    })
+    Status::fail(
+        Finding::new(severity, summary, impact, remedy(allowed, &missing, context))
+            .with_evidence(
+                missing
+                    .iter()
+                    .map(|arn| format!("missing: {arn}"))
+                    .chain(limited(
+                        allowed.iter().map(|principal| format!("allowed: {principal}")).collect(),
+                        MAX_PRINCIPALS,
+                    ))
+                    .collect(),
+            )
+            .with_parts(parts.chain(others.iter().map(ToString::to_string)))
+            .stopping_dbt(!anybody && !missing.is_empty()),
+    )
 }
 
 /// Adds the missing principals and removes those that are neither dbt's nor known accounts'.
@@ -221,12 +222,12 @@ mod tests {
     fn each_way_in_which_the_principals_are_wrong_is_a_part() {
         let parts = |allowed: &[&str]| {
             let allowed = allowed.iter().map(ToString::to_string).collect();
-            failure(status(ROOT, Ok(allowed))).map(|finding| finding.parts)
+            failure(status(ROOT, Ok(allowed))).map(|finding| finding.parts.into_keys().collect::<Vec<String>>())
         };
         let missing = format!("missing: {ROOT}");
         assert_eq!(parts(&["*"]), Some(vec!["*".to_owned()]), "dbt is let in by it");
         assert_eq!(parts(&[]), Some(vec![missing.clone()]), "which is new once '*' is removed");
-        assert_eq!(parts(&[OTHER]), Some(vec![missing, OTHER.to_owned()]));
+        assert_eq!(parts(&[OTHER]), Some(vec![OTHER.to_owned(), missing]));
     }
 
     #[test]

@@ -41,32 +41,34 @@ fn judge(service: &ServiceId, dns: &PrivateDns, context: CheckContext<'_>) -> St
         return Status::pass(format!("private DNS name is verified: {name}"));
     }
     let proof = record.as_ref().map(|(name, value)| format!("TXT record for the verification: {name} = {value}"));
-    Status::fail(Finding {
-        severity: Severity::Warning,
-        summary: format!("private DNS name is not verified: {name}"),
-        impact: "dbt cannot use this name, so TLS connections to it fail. The endpoint's own DNS names still work."
-            .to_owned(),
-        evidence: [format!("private DNS name: {name}, {state}")].into_iter().chain(proof).collect(),
-        remedy: Remedy::new(
-            "Add the TXT record to the public DNS zone of the name, then start the verification. It can take ten minutes.",
-            Some(
-                Command::new("ec2 start-vpc-endpoint-service-private-dns-verification", context.region)
-                    .option("service-id", service),
+    Status::fail(
+        Finding::new(
+            Severity::Warning,
+            format!("private DNS name is not verified: {name}"),
+            "dbt cannot use this name, so TLS connections to it fail. The endpoint's own DNS names still \
+ work.",
+            Remedy::new(
+                "Add the TXT record to the public DNS zone of the name, then start the verification. It can \
+ take ten minutes.",
+                Some(
+                    Command::new("ec2 start-vpc-endpoint-service-private-dns-verification", context.region)
+                        .option("service-id", service),
+                ),
+                context.region.endpoint_service(service.as_str()),
             ),
-            context.region.endpoint_service(service.as_str()),
-        ),
-        cause: None,
+        )
+        .with_evidence([format!("private DNS name: {name}, {state}")].into_iter().chain(proof).collect())
         // Another name that is not verified is news.
-        parts: vec![format!("{name}: {state}")],
-        related: Vec::new(),
-    })
+        .with_parts([format!("{name}: {state}")])
+        .stopping_dbt(true),
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::snapshot::EndpointService;
-    use crate::testing::{endpoint_service, failure, only_status, topology, with_context};
+    use crate::testing::{endpoint_service, failure, only_status, parts, topology, with_context};
 
     fn status(state: Option<&str>) -> Status {
         let dns = PrivateDns {
@@ -89,7 +91,7 @@ mod tests {
         for state in ["pendingVerification", "failed", "new"] {
             let finding = failure(status(Some(state))).expect(state);
             assert_eq!(finding.evidence[1], "TXT record for the verification: _abc = vpce:xyz");
-            assert_eq!(finding.parts, [format!("pg.example.com: {state}")]);
+            assert_eq!(parts(&finding), [format!("pg.example.com: {state}")]);
         }
     }
 }

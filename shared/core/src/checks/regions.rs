@@ -33,7 +33,7 @@ pub(super) const SPEC: Spec = Spec {
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.for_service(&SPEC, |service| match known(context.topology.connections.as_ref()) {
         Ok(connections) => judge(service, connections, context),
-        Err(why) => Status::Unknown(why),
+        Err(why) => why.into(),
     })
 }
 
@@ -99,12 +99,11 @@ fn finding(
     let endpoints = missing.iter().flat_map(|(region, endpoints)| {
         endpoints.iter().map(move |endpoint| format!("dbt's endpoint {endpoint} is in {region}"))
     });
-    Finding {
-        severity: Severity::Warning,
-        summary: format!("unsupported Region: dbt connects from {}", names.join(", ")),
-        impact: SPEC.impact.to_owned(),
-        evidence: endpoints.chain(supported).collect(),
-        remedy: Remedy::new(
+    Finding::new(
+        Severity::Warning,
+        format!("unsupported Region: dbt connects from {}", names.join(", ")),
+        SPEC.impact,
+        Remedy::new(
             "If your dbt environment is there, add the Region to the endpoint service.",
             Some(
                 Command::new("ec2 modify-vpc-endpoint-service-configuration", context.region)
@@ -113,10 +112,9 @@ fn finding(
             ),
             context.region.endpoint_service(service.id.as_str()),
         ),
-        cause: None,
-        parts: names.iter().map(ToString::to_string).collect(),
-        related: Vec::new(),
-    }
+    )
+    .with_evidence(endpoints.chain(supported).collect())
+    .with_parts(names)
 }
 
 #[cfg(test)]

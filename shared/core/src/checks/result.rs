@@ -1,11 +1,17 @@
 //! What a check found.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use super::Check;
 use super::command::Command;
 use crate::ids::ServiceId;
+use crate::snapshot::Unread;
 use crate::trigger::Change;
+
+/// Ids of a finding that are stored: a target group may have a thousand targets, each with security groups.
+const MAX_STORED_IDS: usize = 500;
 
 /// One check's result for one resource.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,8 +22,8 @@ pub struct CheckResult {
     pub resource: String,
     /// The result.
     pub status: Status,
-    /// Whether it stands for resources that could not be listed. Then the status is [`Status::Unknown`], and the resource
-    /// is the endpoint service.
+    /// Whether it stands for resources that were not listed. Then the status is [`Status::Unknown`] or
+    /// [`Status::NotAsked`], and the resource is the endpoint service.
     pub is_unlisted: bool,
 }
 
@@ -30,6 +36,8 @@ pub enum Status {
     Fail(Box<Finding>),
     /// It could not be determined, and why. Never the same as [`Status::Pass`].
     Unknown(String),
+    /// This run did not ask. It says nothing: an alert stays as it is, and no result is counted.
+    NotAsked,
 }
 
 /// What is wrong, in the reader's words. It is stored in the table, so that a later run can send it.
@@ -48,12 +56,26 @@ pub struct Finding {
     /// The change in AWS that caused it, if CloudTrail reported one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Change>,
-    /// What can fail independently of each other: ports, principals, zones. People hear when a part is new.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parts: Vec<String>,
-    /// Other resources whose change can be the cause: a target group's load balancer, an account's endpoints.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub related: Vec<String>,
+    /// What can fail independently of each other: ports, principals, zones, by name. A part that is not here passes. People
+    /// hear when another one begins to fail.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<String, PartStatus>,
+    /// The ids and ARNs that it is about besides its resource: a change that names one of them can be the cause.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub ids: BTreeSet<String>,
+    /// Whether an attempt of dbt's to connect fails because of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stops_dbt: bool,
+}
+
+/// The status of one part of a finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PartStatus {
+    /// Not as it must be.
+    Failing,
+    /// It could not be determined, and why.
+    Unknown(String),
 }
 
 /// What to do.
@@ -67,6 +89,9 @@ pub struct Remedy {
     /// The resource in the AWS console.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub console: Option<String>,
+    /// Whether there is nothing to do, and `action` says why.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub nothing_to_do: bool,
 }
 
 /// How bad a finding is for dbt. Ordered: critical is the greatest.
@@ -93,6 +118,62 @@ impl Severity {
     }
 }
 
+impl Finding {
+    /// A finding without evidence, of one part, about its resource alone, which stops nothing.
+    #[must_use]
+    pub fn new(severity: Severity, summary: impl Into<String>, impact: impl Into<String>, remedy: Remedy) -> Self {
+        Self {
+            severity,
+            summary: summary.into(),
+            impact: impact.into(),
+            evidence: Vec::new(),
+            remedy,
+            cause: None,
+            parts: BTreeMap::new(),
+            ids: BTreeSet::new(),
+            stops_dbt: false,
+        }
+    }
+
+    /// The finding with what AWS reported.
+    #[must_use]
+    pub fn with_evidence(self, evidence: Vec<String>) -> Self {
+        Self { evidence, ..self }
+    }
+
+    /// The finding of these parts, which fail.
+    #[must_use]
+    pub fn with_parts(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.parts.extend(names.into_iter().map(|name| (name.into(), PartStatus::Failing)));
+        self
+    }
+
+    /// The finding about these ids and ARNs as well.
+    #[must_use]
+    pub fn about(mut self, ids: impl IntoIterator<Item = impl ToString>) -> Self {
+        self.ids.extend(ids.into_iter().map(|id| id.to_string()));
+        self
+    }
+
+    /// The finding, and whether an attempt of dbt's to connect fails because of it.
+    #[must_use]
+    pub fn stopping_dbt(self, stops_dbt: bool) -> Self {
+        Self { stops_dbt, ..self }
+    }
+
+    /// Keeps as many of its ids as are stored.
+    pub fn limit_ids(&mut self) {
+        if let Some(first) = self.ids.iter().nth(MAX_STORED_IDS).cloned() {
+            self.ids.split_off(&first);
+        }
+    }
+
+    /// The names of the parts that fail.
+    pub fn failing_parts(&self) -> impl Iterator<Item = &String> {
+        self.parts.iter().filter(|(_, status)| **status == PartStatus::Failing).map(|(name, _)| name)
+    }
+}
+
 impl Remedy {
     /// What to do. A command with an argument that a shell would not take literally becomes a sentence.
     pub(crate) fn new(action: &str, command: Option<Command>, console: Option<String>) -> Self {
@@ -105,7 +186,12 @@ impl Remedy {
             ),
             _ => action.to_owned(),
         };
-        Self { action, command: text, console }
+        Self { action, command: text, console, nothing_to_do: false }
+    }
+
+    /// Nothing, and why.
+    pub(crate) fn nothing(action: &str, console: Option<String>) -> Self {
+        Self { nothing_to_do: true, ..Self::new(action, None, console) }
     }
 }
 
@@ -116,10 +202,19 @@ impl CheckResult {
         Self { check, resource: resource.to_string(), status, is_unlisted: false }
     }
 
-    /// The result of `check` for all of the service's resources: they could not be listed, and why.
+    /// The result of `check` for all of the service's resources: they were not listed, and why.
     #[must_use]
-    pub fn unlisted(check: Check, service: &ServiceId, why: String) -> Self {
-        Self { is_unlisted: true, ..Self::new(check, service, Status::Unknown(why)) }
+    pub fn unlisted(check: Check, service: &ServiceId, why: Unread) -> Self {
+        Self { is_unlisted: true, ..Self::new(check, service, why.into()) }
+    }
+}
+
+impl From<Unread> for Status {
+    fn from(why: Unread) -> Self {
+        match why {
+            Unread::NotAsked => Self::NotAsked,
+            Unread::Unknown(why) => Self::Unknown(why),
+        }
     }
 }
 
@@ -127,6 +222,16 @@ impl Status {
     /// A success, and what is right now.
     pub(super) fn pass(right: impl Into<String>) -> Self {
         Self::Pass(right.into())
+    }
+
+    /// It in one line.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Pass(text) | Self::Unknown(text) => text,
+            Self::Fail(finding) => &finding.summary,
+            Self::NotAsked => "not asked",
+        }
     }
 
     /// A failure.

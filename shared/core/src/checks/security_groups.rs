@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::inbound_rules::{self, InboundRules, authorize};
+use super::inbound_rules::{self, InboundRules, authorize, ids_of};
 use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status, limited};
 use crate::snapshot::SecurityGroupRule;
@@ -67,23 +67,26 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
         return Status::pass(format!("security groups allow dbt on {}", named(ports)));
     }
     let group = first_group(inbound);
-    Status::fail(Finding {
-        severity: Severity::Critical,
-        summary: blocked_summary(&blocked, context.policy.dbt_cidrs.len()),
-        impact: "dbt cannot connect from the blocked networks: its connections time out before they reach a listener."
-            .to_owned(),
+    Status::fail(
+        Finding::new(
+            Severity::Critical,
+            blocked_summary(&blocked, context.policy.dbt_cidrs.len()),
+            "dbt cannot connect from the blocked networks: its connections time out before they reach a \
+ listener.",
+            Remedy::new(
+                "Allow dbt's networks. If they have changed, ask dbt Support, and correct the stack's \
+ DbtCidrs. Or switch enforcement off, as dbt's guide offers: the first line of the evidence \
+ has that command.",
+                Some(authorize(group, &blocked, context.region)),
+                context.region.security_group(group),
+            ),
+        )
         // First, as chat shows only the first lines.
-        evidence: enforcement_off(inbound).into_iter().chain(evidence(inbound)).collect(),
-        remedy: Remedy::new(
-            "Allow dbt's networks. If they have changed, ask dbt Support, and correct the stack's DbtCidrs. Or switch enforcement \
-             off, as dbt's guide offers: the first line of the evidence has that command.",
-            Some(authorize(group, &blocked, context.region)),
-            context.region.security_group(group),
-        ),
-        cause: None,
-        parts: blocked.iter().map(|(cidr, port)| format!("{cidr} on port {port}")).collect(),
-        related: Vec::new(),
-    })
+        .with_evidence(enforcement_off(inbound).into_iter().chain(evidence(inbound)).collect())
+        .with_parts(blocked.iter().map(|(cidr, port)| format!("{cidr} on port {port}")))
+        .about(ids(inbound))
+        .stopping_dbt(true),
+    )
 }
 
 /// `security group blocks dbt on port 5432`; with a number if only some of dbt's networks are blocked.
@@ -126,19 +129,19 @@ fn without_dbt_cidrs(inbound: &InboundRules<'_>) -> Finding {
             "dbt cannot connect: its connections time out before they reach a listener.",
         )
     };
-    Finding {
+    Finding::new(
         severity,
         summary,
-        impact: impact.to_owned(),
-        evidence: evidence(inbound),
-        remedy: Remedy::new(
+        impact,
+        Remedy::new(
             match closed.is_empty() {
                 true => {
-                    "Ask dbt Support which networks your dbt environment connects from, and set them as the stack's DbtCidrs."
+                    "Ask dbt Support which networks your dbt environment connects from, and set them as the \
+ stack's DbtCidrs."
                 }
                 false => {
-                    "Ask dbt Support which networks your dbt environment connects from. Allow them on the port, and set them as the \
-                     stack's DbtCidrs."
+                    "Ask dbt Support which networks your dbt environment connects from. Allow them on the port, \
+ and set them as the stack's DbtCidrs."
                 }
             },
             Some(
@@ -147,10 +150,11 @@ fn without_dbt_cidrs(inbound: &InboundRules<'_>) -> Finding {
             ),
             context.region.security_group(first_group(inbound)),
         ),
-        cause: None,
-        parts: closed.iter().map(|port| format!("port {port}")).collect(),
-        related: Vec::new(),
-    }
+    )
+    .with_evidence(evidence(inbound))
+    .with_parts(closed.iter().map(|port| format!("port {port}")))
+    .about(ids(inbound))
+    .stopping_dbt(!closed.is_empty())
 }
 
 /// dbt's other option: the rules stay, and no longer apply to PrivateLink traffic. ELB replaces the list of security groups,
@@ -162,6 +166,11 @@ fn enforcement_off(inbound: &InboundRules<'_>) -> Option<String> {
         .options("security-groups", inbound.groups)
         .literal("--enforce-security-group-inbound-rules-on-private-link-traffic off");
     command.into_text().map(|text| format!("to switch enforcement off: {text}"))
+}
+
+/// The load balancer's security groups, and what their rules name.
+fn ids<'a>(inbound: &InboundRules<'a>) -> impl Iterator<Item = &'a str> {
+    inbound.groups.iter().map(String::as_str).chain(ids_of(&inbound.rules))
 }
 
 fn first_group<'a>(inbound: &InboundRules<'a>) -> &'a str {
@@ -181,8 +190,8 @@ pub(super) mod tests {
     use super::*;
     use crate::snapshot::{Description, LoadBalancer, Network, Peer, Ports, Topology};
     use crate::testing::{
-        call_error, endpoint_service, failure, listener, load_balancer, network, settings, target_group, topology,
-        with_policy,
+        call_error, endpoint_service, failure, listener, load_balancer, network, parts, settings, target_group,
+        topology, with_policy,
     };
 
     /// A rule of `sg-1`.
@@ -299,7 +308,7 @@ pub(super) mod tests {
         let mut no_rules = guarded(vec![]);
         no_rules.network.as_mut().unwrap().rules = Err(call_error("ec2:DescribeSecurityGroupRules"));
         assert!(matches!(status(&no_rules, DBT_CIDR), Status::Unknown(_)));
-        assert!(matches!(status(&Topology { network: None, ..no_rules }, DBT_CIDR), Status::Unknown(_)));
+        assert_eq!(status(&Topology { network: None, ..no_rules }, DBT_CIDR), Status::NotAsked);
     }
 
     #[test]
@@ -359,7 +368,7 @@ pub(super) mod tests {
         assert!(matches!(status(&topology, DBT_CIDR), Status::Unknown(_)), "nothing was fixed");
         let policy = settings(&[("DBT_CIDRS", DBT_CIDR), ("LISTENER_PORTS", "5432")]).policy;
         let finding = failure(with_policy(&topology, &policy, evaluate).remove(0).status).expect("it is blocked");
-        assert_eq!(finding.parts, ["10.1.2.0/24 on port 5432"]);
+        assert_eq!(parts(&finding), ["10.1.2.0/24 on port 5432"]);
     }
 
     #[test]

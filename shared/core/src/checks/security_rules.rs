@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::Command;
 use crate::checks::Region;
-use crate::snapshot::{Network, Peer, SecurityGroupRule, known};
+use crate::snapshot::{Network, Peer, SecurityGroupRule};
 
 /// The other end of a connection, as a rule sees it.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,7 @@ pub(super) fn allows<'a>(
         let allowed = match &rule.peer {
             Peer::Cidr(cidr) => Ok(cidr.contains(&remote.address)),
             Peer::PrefixList(id) => {
-                known(network.prefix_lists.get(id)).map(|list| list.iter().any(|cidr| cidr.contains(&remote.address)))
+                network.prefix_list(id).map(|list| list.iter().any(|cidr| cidr.contains(&remote.address)))
             }
             Peer::Group(group) => match remote.groups {
                 Some(groups) => Ok(groups.contains(group)),

@@ -33,40 +33,41 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
             None => Status::Unknown("EC2 does not say in which state the endpoint service is".to_owned()),
         },
         Ok(None) => fail(&format!("endpoint service not found in {}", context.region.name()), false, context),
-        Err(why) => Status::Unknown(why),
+        Err(why) => why.into(),
     };
     vec![CheckResult::new(&SPEC, context.service, status)]
 }
 
 fn fail(summary: &str, is_listed: bool, context: CheckContext<'_>) -> Status {
     let CheckContext { service, region, .. } = context;
-    Status::fail(Finding {
-        severity: Severity::Critical,
-        summary: summary.to_owned(),
-        impact: match is_listed {
-            true => "dbt cannot connect through this service until it is available.",
-            false => "If it was deleted, dbt cannot connect. Until EC2 finds it, its other checks are unknown.",
-        }
-        .to_owned(),
-        evidence: vec![format!("asked for {service} in {}", region.name())],
-        remedy: Remedy::new(
+    Status::fail(
+        Finding::new(
+            Severity::Critical,
+            summary,
             match is_listed {
-                true => "If it is pending, wait a few minutes. If it failed, ask AWS Support.",
-                false => {
-                    "If it was deleted, create it again and send dbt Support its new name. If the id is wrong, correct the stack's \
-                     EndpointServiceIds. The stack must run in the service's account and Region."
-                }
+                true => "dbt cannot connect through this service until it is available.",
+                false => "If it was deleted, dbt cannot connect. Until EC2 finds it, its other checks are unknown.",
             },
-            Some(
-                Command::new("ec2 describe-vpc-endpoint-service-configurations", region)
-                    .option("filters", format!("Name=service-id,Values={service}")),
+            Remedy::new(
+                match is_listed {
+                    true => "If it is pending, wait a few minutes. If it failed, ask AWS Support.",
+                    false => {
+                        "If it was deleted, create it again and send dbt Support its new name. If the id is wrong, \
+ correct the stack's EndpointServiceIds. The stack must run in the service's account and \
+ Region."
+                    }
+                },
+                Some(
+                    Command::new("ec2 describe-vpc-endpoint-service-configurations", region)
+                        .option("filters", format!("Name=service-id,Values={service}")),
+                ),
+                region.endpoint_service(service.as_str()),
             ),
-            region.endpoint_service(service.as_str()),
-        ),
-        cause: None,
-        parts: vec![summary.to_owned()],
-        related: Vec::new(),
-    })
+        )
+        .with_evidence(vec![format!("asked for {service} in {}", region.name())])
+        .with_parts([summary])
+        .stopping_dbt(true),
+    )
 }
 
 #[cfg(test)]

@@ -49,8 +49,8 @@ pub enum Absence {
     Gone,
     /// What was wrong is over: an account without endpoints is not connected. Says so of the resource, under this policy.
     Passing(fn(&str, &Policy) -> String),
-    /// Nothing: the call was not made in this run. If no run makes it for a day, nothing needs it any more.
-    NotCalled,
+    /// Nothing: this run did not ask. If no run asks for a day, nothing needs the answer any more.
+    NotAsked,
 }
 
 /// For checks that every policy wants.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status, count, limited};
-use crate::snapshot::{Health, Target, TargetGroup};
+use crate::snapshot::{Health, Target, TargetGroup, Unread};
 
 /// Evidence lines per alert; the rest is counted.
 const MAX_TARGETS: usize = 20;
@@ -38,7 +38,7 @@ pub(super) const SPEC: Spec = Spec {
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.per_target_group(&SPEC, |_, group| match &group.targets {
         Ok(targets) => judge(group, targets, context),
-        Err(error) => Status::Unknown(error.to_string()),
+        Err(error) => Unread::from(error).into(),
     })
 }
 
@@ -120,21 +120,25 @@ fn judge(group: &TargetGroup, targets: &[Target], context: CheckContext<'_>) -> 
         return Status::pass(format!("{healthy} of {} healthy in {}", count(targets.len(), "target"), group.name()));
     }
     let severity = severity(&counts);
-    Status::fail(Finding {
-        severity,
-        summary: summary(group.name(), &counts),
-        impact: impact(&counts, severity).to_owned(),
-        evidence: evidence(group, &counts),
-        remedy: Remedy::new(
-            action(targets),
-            Some(Command::new("elbv2 describe-target-health", context.region).option("target-group-arn", &group.arn)),
-            context.region.target_group(&group.arn),
-        ),
-        cause: None,
+    Status::fail(
+        Finding::new(
+            severity,
+            summary(group.name(), &counts),
+            impact(&counts, severity),
+            Remedy::new(
+                action(targets),
+                Some(
+                    Command::new("elbv2 describe-target-health", context.region).option("target-group-arn", &group.arn),
+                ),
+                context.region.target_group(&group.arn),
+            ),
+        )
+        .with_evidence(evidence(group, &counts))
         // Both are critical, and need different things: people hear when the one becomes the other.
-        parts: targets.is_empty().then(|| "no target is registered".to_owned()).into_iter().collect(),
-        related: Vec::new(),
-    })
+        .with_parts(targets.is_empty().then_some("no target is registered"))
+        .about(targets.iter().map(|target| &target.id))
+        .stopping_dbt(severity == Severity::Critical),
+    )
 }
 
 fn severity(counts: &Counts<'_>) -> Severity {
@@ -249,7 +253,7 @@ mod tests {
         assert_eq!(outcome(&["healthy", "unhealthy", "unhealthy.draining"]), warning("2 of 3 targets unhealthy"));
         assert_eq!(outcome(&["unhealthy"]), critical("0 of 1 target healthy"));
         assert_eq!(outcome(&[]), critical("no target is registered"));
-        let parts = |targets: &[Target]| failure(status(targets)).unwrap().parts;
+        let parts = |targets: &[Target]| failure(status(targets)).unwrap().parts.into_keys().collect::<Vec<String>>();
         assert_eq!(parts(&[target(1, "unhealthy")]), Vec::<String>::new());
         assert_eq!(parts(&[]), ["no target is registered"], "as critical as before, and still news");
     }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
-use crate::snapshot::{Health, Hostname, TargetGroup, TargetKind, known};
+use crate::snapshot::{Health, Hostname, TargetGroup, TargetKind, Unread, known};
 
 /// DNS answers with at most eight of the addresses of a name that has more: the rest is not known.
 /// <https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/routing-policy-multivalue.html>
@@ -45,7 +45,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let mut results = Vec::new();
     for load_balancer in load_balancers {
         match &load_balancer.target_groups {
-            Err(error) => results.push(CheckResult::unlisted(&SPEC, context.service, error.to_string())),
+            Err(error) => results.push(CheckResult::unlisted(&SPEC, context.service, error.into())),
             Ok(groups) => results.extend(groups.iter().filter_map(|group| result(group, context))),
         }
     }
@@ -59,15 +59,15 @@ fn result(group: &TargetGroup, context: CheckContext<'_>) -> Option<CheckResult>
     }
     let status = match known(group.hostname.as_ref()) {
         Ok(None) => return None,
-        Ok(Some(hostname)) => judge(group, hostname, context).unwrap_or_else(Status::Unknown),
-        Err(why) => Status::Unknown(why),
+        Ok(Some(hostname)) => judge(group, hostname, context).unwrap_or_else(Status::from),
+        Err(why) => why.into(),
     };
     Some(CheckResult::new(&SPEC, &group.arn, status))
 }
 
-fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) -> Result<Status, String> {
+fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) -> Result<Status, Unread> {
     let wanted = wanted(hostname)?;
-    let targets = group.targets.as_ref().map_err(ToString::to_string)?;
+    let targets = group.targets.as_ref()?;
     let in_use = targets.iter().filter(|target| target.health != Health::Draining);
     let registered: BTreeSet<IpAddr> = in_use.filter_map(|target| target.address).collect();
     if registered == wanted {
@@ -80,25 +80,26 @@ fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) ->
     };
     let outdated: Vec<IpAddr> = registered.difference(&wanted).copied().filter(|address| !healthy(address)).collect();
     let none_is_right = wanted.is_disjoint(&registered);
-    Ok(Status::fail(Finding {
-        severity: if none_is_right { Severity::Critical } else { Severity::Warning },
-        summary: match none_is_right {
-            true => format!("no target of {} is what its hostname resolves to", group.name()),
-            false => format!("targets of {} differ from what its hostname resolves to", group.name()),
-        },
-        impact: match none_is_right {
-            true => {
-                "dbt's connections go to addresses that your service no longer has: after an RDS failover they fail."
-            }
-            false => "Some of dbt's connections may go to an address that your service no longer has.",
-        }
-        .to_owned(),
-        evidence: evidence(group, hostname, &registered, &wanted, &outdated, context),
-        remedy: remedy(group, &missing, &outdated, context),
-        cause: None,
-        parts: missing.iter().map(|address| format!("missing: {address}")).collect(),
-        related: Vec::new(),
-    }))
+    Ok(Status::fail(
+        Finding::new(
+            if none_is_right { Severity::Critical } else { Severity::Warning },
+            match none_is_right {
+                true => format!("no target of {} is what its hostname resolves to", group.name()),
+                false => format!("targets of {} differ from what its hostname resolves to", group.name()),
+            },
+            match none_is_right {
+                true => {
+                    "dbt's connections go to addresses that your service no longer has: after an RDS failover \
+ they fail."
+                }
+                false => "Some of dbt's connections may go to an address that your service no longer has.",
+            },
+            remedy(group, &missing, &outdated, context),
+        )
+        .with_evidence(evidence(group, hostname, &registered, &wanted, &outdated, context))
+        .with_parts(missing.iter().map(|address| format!("missing: {address}")))
+        .stopping_dbt(none_is_right),
+    ))
 }
 
 /// The addresses that should be registered.

@@ -13,7 +13,7 @@ use super::security_rules::{Allow, Remote, allows, authorize};
 use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status, count, limited};
 use crate::snapshot::{
-    Health, Interface, LoadBalancer, NOT_READ, Network, SecurityGroupRule, Target, TargetGroup, TargetKind,
+    Health, Interface, LoadBalancer, Network, SecurityGroupRule, Target, TargetGroup, TargetKind, Unread,
 };
 
 /// Evidence lines per alert; the rest is counted.
@@ -52,7 +52,7 @@ pub(super) const SPEC: Spec = Spec {
 /// One result per target group.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.per_target_group(&SPEC, |load_balancer, group| {
-        Inbound::new(load_balancer, context).map_or_else(Status::Unknown, |inbound| inbound.judge(group, context))
+        Inbound::new(load_balancer, context).map_or_else(Status::from, |inbound| inbound.judge(group, context))
     })
 }
 
@@ -76,10 +76,10 @@ struct Blocked {
 }
 
 impl<'a> Inbound<'a> {
-    fn new(load_balancer: &'a LoadBalancer, context: CheckContext<'a>) -> Result<Self, String> {
-        let network = context.topology.network.as_ref().ok_or(NOT_READ)?;
-        let description = load_balancer.description.as_ref().map_err(ToString::to_string)?;
-        let rules = network.rules.as_ref().map_err(ToString::to_string)?;
+    fn new(load_balancer: &'a LoadBalancer, context: CheckContext<'a>) -> Result<Self, Unread> {
+        let network = context.topology.network.as_ref().ok_or(Unread::NotAsked)?;
+        let description = load_balancer.description.as_ref()?;
+        let rules = network.rules.as_ref()?;
         Ok(Self {
             load_balancer,
             network,
@@ -90,10 +90,10 @@ impl<'a> Inbound<'a> {
         })
     }
 
-    fn judge(&self, group: &TargetGroup, context: CheckContext<'_>) -> Status {
+    fn judge(&self, group: &'a TargetGroup, context: CheckContext<'_>) -> Status {
         let targets = match &group.targets {
             Ok(targets) => targets,
-            Err(error) => return Status::Unknown(error.to_string()),
+            Err(error) => return Unread::from(error).into(),
         };
         if group.kind == TargetKind::LoadBalancer && !targets.is_empty() {
             return Status::Unknown("ALB target: its security groups are not checked".to_owned());
@@ -158,7 +158,7 @@ impl<'a> Inbound<'a> {
     fn finding(
         &self,
         group: &TargetGroup,
-        blocked: &[(&Target, Blocked)],
+        blocked: &[(&'a Target, Blocked)],
         targets: usize,
         context: CheckContext<'_>,
     ) -> Finding {
@@ -171,31 +171,34 @@ impl<'a> Inbound<'a> {
             format!("{} TCP {}", target.security_groups.as_deref().unwrap_or_default().join(", "), listed(ports))
         };
         let all = blocked.len() == targets;
-        Finding {
-            severity: if all { Severity::Critical } else { Severity::Warning },
-            summary: format!(
-                "security group blocks {} of {} in {}",
-                blocked.len(),
-                count(targets, "target"),
-                group.name()
-            ),
-            impact: match all {
+        Finding::new(
+            if all { Severity::Critical } else { Severity::Warning },
+            format!("security group blocks {} of {} in {}", blocked.len(), count(targets, "target"), group.name()),
+            match all {
                 true => "dbt cannot connect: the load balancer reaches none of the targets, so connections time out.",
                 false => "Some of dbt's connections fail: the load balancer cannot reach these targets.",
-            }
-            .to_owned(),
-            evidence: limited(blocked.iter().map(line).collect(), MAX_TARGETS),
-            remedy: Remedy::new(
+            },
+            Remedy::new(
                 "Allow the load balancer in the targets' security group.",
                 commands.into_iter().take(MAX_COMMANDS).reduce(Command::then),
                 blocked
                     .first()
                     .and_then(|(target, _)| context.region.security_group(target.security_groups.as_deref()?.first()?)),
             ),
-            cause: None,
-            parts: blocked.iter().map(part).collect::<BTreeSet<String>>().into_iter().collect(),
-            related: Vec::new(),
-        }
+        )
+        .with_evidence(limited(blocked.iter().map(line).collect(), MAX_TARGETS))
+        .with_parts(blocked.iter().map(part))
+        .about(blocked.iter().flat_map(|(target, _)| self.ids_behind(target)))
+        .stopping_dbt(all)
+    }
+
+    /// What can have blocked the target: itself, its security groups, and the prefix lists that their rules name.
+    fn ids_behind(&self, target: &'a Target) -> impl Iterator<Item = &'a str> {
+        let groups = target.security_groups.iter().flatten();
+        let own =
+            self.rules.iter().filter(|rule| target.security_groups.iter().flatten().any(|group| *group == rule.group));
+        let lists: Vec<&str> = own.filter_map(|rule| rule.peer.prefix_list()).collect();
+        std::iter::once(target.id.as_str()).chain(groups.map(String::as_str)).chain(lists)
     }
 
     /// A command per security group: it allows the load balancer's own group, or, if it has none, its nodes.
@@ -226,10 +229,13 @@ fn listed<T: ToString>(items: &BTreeSet<T>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checks::cause;
     use crate::snapshot::{Peer, Ports, Topology};
     use crate::testing::{
-        endpoint_service, failure, load_balancer, network, only_status, target, target_group, topology, with_context,
+        change, endpoint_service, failure, load_balancer, network, only_finding, only_status, target, target_group,
+        topology, with_context,
     };
+    use crate::trigger::Change;
 
     const NODES: [(&str, &str); 2] = [("subnet-a", "10.0.0.200"), ("subnet-b", "10.0.1.200")];
 
@@ -362,5 +368,22 @@ mod tests {
         let open = || open("sg-t", &cidr("10.0.0.0/16"));
         assert!(matches!(judged(&["sg-member", "sg-t"], open()), Status::Pass(_)));
         assert!(matches!(judged(&["sg-member"], open()), Status::Unknown(_)));
+    }
+
+    /// An alert lists 20 targets; who blocked the last one is found all the same.
+    #[test]
+    fn the_cause_of_one_blocked_target_of_thirty_is_named() {
+        let groups: Vec<String> = (1..=30).map(|number| format!("sg-{number:02}")).collect();
+        let targets = (1..=30).zip(&groups).map(|(number, group)| in_groups(number, Some(&[group])));
+        let topology = seen(targets.collect(), vec![], None);
+        let caused_by = |group: &str| {
+            let event_name = "RevokeSecurityGroupIngress".to_owned();
+            let change = Change { event_name, parameters: format!("{{\"groupId\":\"{group}\"}}"), ..change() };
+            let mut results = with_context(&topology, evaluate);
+            cause::attribute(&mut results, &change);
+            only_finding(results).cause.is_some()
+        };
+        assert!(caused_by("sg-01") && caused_by("sg-30"));
+        assert!(!caused_by("sg-31"), "another group");
     }
 }

@@ -15,7 +15,7 @@ pub(crate) const SPEC: Spec = Spec {
     fix_in_short: "allow the function's role to make the call again",
     can_flap: true,
     can_be_provoked: false,
-    absence: Absence::NotCalled,
+    absence: Absence::NotAsked,
     is_watched: ALWAYS,
     cloudtrail_events: &[],
     group: Group::Visibility,
@@ -38,12 +38,12 @@ pub fn of_calls(calls: &Calls) -> Vec<CheckResult> {
 }
 
 fn finding(error: &CallError) -> Finding {
-    let CallError { call, error, denied } = error;
-    let accepting = match *call {
+    let (call, denied) = (error.call, error.is_denied());
+    let accepting = match call {
         "ec2:DescribeVpcEndpointConnections" => " Until the call works, the guard cannot accept dbt's requests.",
         _ => "",
     };
-    let action = if *denied {
+    let action = if denied {
         format!(
             "Allow the function's role to call {call} again. The stack allows it, so check whether someone changed the \
              role, its permissions boundary, or your organization's policies."
@@ -53,19 +53,16 @@ fn finding(error: &CallError) -> Finding {
          slower schedules."
             .to_owned()
     };
-    Finding {
-        severity: Severity::Warning,
-        summary: format!("{call} {}", if *denied { "is denied" } else { "fails" }),
-        impact: format!(
+    Finding::new(
+        Severity::Warning,
+        format!("{call} {}", if denied { "is denied" } else { "fails" }),
+        format!(
             "Existing connections keep working. But checks that depend on this call are unknown, so a failure would go \
              unnoticed.{accepting}"
         ),
-        evidence: vec![format!("error: {error}")],
-        remedy: Remedy::new(&action, None, None),
-        cause: None,
-        parts: Vec::new(),
-        related: Vec::new(),
-    }
+        Remedy::new(&action, None, None),
+    )
+    .with_evidence(vec![format!("error: {}", error.reason())])
 }
 
 #[cfg(test)]

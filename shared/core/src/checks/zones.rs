@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use super::cross_zone;
 use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status, count};
-use crate::snapshot::{Coverage, Description, Health, LoadBalancer, TargetGroup, TargetKind};
+use crate::snapshot::{Coverage, Description, Health, LoadBalancer, TargetGroup, TargetKind, Unread};
 
 /// The catalogue's row.
 pub(super) const SPEC: Spec = Spec {
@@ -57,7 +57,7 @@ fn judge(
 ) -> Status {
     let targets = match (&load_balancer.description, &group.targets) {
         (Ok(_), Ok(targets)) => targets,
-        (Err(error), _) | (_, Err(error)) => return Status::Unknown(error.to_string()),
+        (Err(error), _) | (_, Err(error)) => return Unread::from(error).into(),
     };
     let healthy = targets.iter().filter(|target| target.health == Health::Healthy).count();
     match load_balancer.coverage(group) {
@@ -70,7 +70,7 @@ fn judge(
             Ok(cross_zone) => {
                 Status::fail(Lack { load_balancer, group, zones, cross_zone, healthy, offered }.finding(context))
             }
-            Err(why) => Status::Unknown(why),
+            Err(why) => why.into(),
         },
     }
 }
@@ -83,7 +83,7 @@ fn unclear(load_balancer: &LoadBalancer, group: &TargetGroup) -> Status {
             Status::Unknown("ELB does not say in which zones an Application Load Balancer answers".to_owned())
         }
         (Ok(false), _) => Status::Unknown("it is not known in which zones the healthy targets are".to_owned()),
-        (Err(why), _) => Status::Unknown(why),
+        (Err(why), _) => why.into(),
     }
 }
 
@@ -112,16 +112,15 @@ impl Lack<'_> {
             }
             None => Command::new("elbv2 describe-target-health", context.region).option("target-group-arn", &group.arn),
         };
-        Finding {
+        Finding::new(
             severity,
-            summary: format!("no healthy target in {} ({})", zones.join(", "), group.name()),
-            impact: impact.to_owned(),
-            evidence: self.evidence(),
-            remedy: Remedy::new(&action, Some(command), context.region.target_group(&group.arn)),
-            cause: None,
-            parts: zones.iter().map(ToString::to_string).collect(),
-            related: Vec::new(),
-        }
+            format!("no healthy target in {} ({})", zones.join(", "), group.name()),
+            impact,
+            Remedy::new(&action, Some(command), context.region.target_group(&group.arn)),
+        )
+        .with_evidence(self.evidence())
+        .with_parts(zones.iter().copied())
+        .stopping_dbt(severity == Severity::Critical)
     }
 
     fn severity_and_impact(&self) -> (Severity, &'static str) {
@@ -174,7 +173,7 @@ fn zones_without_load_balancer(offered: &BTreeSet<&str>, context: CheckContext<'
         load_balancers.iter().map(|load_balancer| load_balancer.description.as_ref()).collect();
     let descriptions = match descriptions {
         Ok(descriptions) => descriptions,
-        Err(error) => return Some(Status::Unknown(error.to_string())),
+        Err(error) => return Some(Unread::from(error).into()),
     };
     let enabled: BTreeSet<&str> = descriptions
         .into_iter()
@@ -184,19 +183,20 @@ fn zones_without_load_balancer(offered: &BTreeSet<&str>, context: CheckContext<'
     if missing.is_empty() {
         return Some(Status::pass("a load balancer is enabled in every offered zone"));
     }
-    Some(Status::fail(Finding {
-        severity: Severity::Critical,
-        summary: format!("load balancer not enabled in {}; connections there fail", missing.join(", ")),
-        impact: "The endpoint service offers this zone to dbt, but dbt's connections that enter there fail.".to_owned(),
-        evidence: vec![
+    Some(Status::fail(
+        Finding::new(
+            Severity::Critical,
+            format!("load balancer not enabled in {}; connections there fail", missing.join(", ")),
+            "The endpoint service offers this zone to dbt, but dbt's connections that enter there fail.",
+            enable_zones(&load_balancers, &missing, context),
+        )
+        .with_evidence(vec![
             format!("offered: {}", offered.iter().copied().collect::<Vec<_>>().join(", ")),
             format!("enabled: {}", enabled.into_iter().collect::<Vec<_>>().join(", ")),
-        ],
-        remedy: enable_zones(&load_balancers, &missing, context),
-        cause: None,
-        parts: missing.iter().map(ToString::to_string).collect(),
-        related: Vec::new(),
-    }))
+        ])
+        .with_parts(missing.iter().copied())
+        .stopping_dbt(true),
+    ))
 }
 
 /// How to enable the first load balancer in the missing zones. ELB replaces its list of subnets, so the present ones stay
@@ -364,10 +364,12 @@ mod tests {
         assert_eq!(results[0].status, Status::Unknown(why.to_owned()));
 
         let lacking = TargetGroup { targets: Ok(vec![in_a(1, "healthy")]), ..target_group("pg") };
-        let failed = Some(Err(call_error("elasticloadbalancing:DescribeTargetGroupAttributes")));
-        for group in [lacking.clone(), TargetGroup { cross_zone: failed, ..lacking }] {
-            let results = with_context(&topology(endpoint_service(), [load_balancer("pg", vec![group])]), evaluate);
-            assert!(matches!(results[0].status, Status::Unknown(_)), "{results:?}");
-        }
+        let status = |cross_zone| {
+            let group = TargetGroup { cross_zone, ..lacking.clone() };
+            with_context(&topology(endpoint_service(), [load_balancer("pg", vec![group])]), evaluate).remove(0).status
+        };
+        let failed = call_error("elasticloadbalancing:DescribeTargetGroupAttributes");
+        assert!(matches!(status(Some(Err(failed))), Status::Unknown(_)));
+        assert_eq!(status(None), Status::NotAsked);
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hostname, Interface, Observed, known};
+use super::{Hostname, Interface, Observed, Unread, known};
 use crate::ids::Arn;
 
 /// A load balancer behind an endpoint service, as read in this run.
@@ -130,7 +130,7 @@ impl LoadBalancer {
     ///
     /// # Errors
     /// Why it is not known: an attribute that decides was not read.
-    pub fn crosses_zones(&self, group: &TargetGroup) -> Result<bool, String> {
+    pub fn crosses_zones(&self, group: &TargetGroup) -> Result<bool, Unread> {
         match known(group.cross_zone.as_ref())? {
             CrossZoneOverride::On => Ok(true),
             CrossZoneOverride::Off => Ok(false),

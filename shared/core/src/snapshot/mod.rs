@@ -34,14 +34,67 @@ pub type Observed<T> = Result<T, CallError>;
 
 /// A call to AWS that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{call} failed: {error}")]
+#[error("{call} failed: {}", self.reason())]
 pub struct CallError {
     /// The call as IAM names its action: `ec2:DescribeVpcEndpointConnections`.
     pub call: &'static str,
-    /// AWS's code and message, or what went wrong before AWS answered.
-    pub error: String,
-    /// Whether AWS denied it because a permission is missing.
-    pub denied: bool,
+    /// In which way it failed.
+    pub kind: ErrorKind,
+    /// AWS's message, or what went wrong without an answer of AWS's.
+    pub message: String,
+}
+
+/// The ways in which a call fails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// AWS refused it, with this code: `Throttling`, `UnauthorizedOperation`, …
+    Refused(String),
+    /// There are no credentials to sign it with.
+    NoCredentials,
+    /// AWS did not answer in time, or its answer did not arrive.
+    NoAnswer,
+    /// AWS answered, but not as its documentation promises.
+    Malformed,
+    /// It was not made, or not repeated: no time was left in the run, or other runs came first.
+    GivenUp,
+}
+
+/// The codes of a missing permission: EC2 answers `UnauthorizedOperation`, ELB `AccessDenied`, others the rest.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html>
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/CommonErrors.html>
+const DENIED: [&str; 4] = ["UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "AuthorizationError"];
+
+impl CallError {
+    /// The failure of `call`.
+    #[must_use]
+    pub fn new(call: &'static str, kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { call, kind, message: message.into() }
+    }
+
+    /// AWS's code, if AWS gave one.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        match &self.kind {
+            ErrorKind::Refused(code) => Some(code),
+            _ => None,
+        }
+    }
+
+    /// Whether AWS refused it because a permission is missing.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        self.code().is_some_and(|code| DENIED.contains(&code))
+    }
+
+    /// AWS's code and message; without a code, the message.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self.code() {
+            Some(code) if self.message.is_empty() => code.to_owned(),
+            Some(code) => format!("{code}: {}", self.message),
+            None => self.message.clone(),
+        }
+    }
 }
 
 /// What failed is never stored: whoever stores a read that contains a failure gets an error.
@@ -60,17 +113,33 @@ impl<'de> Deserialize<'de> for CallError {
 /// The calls of a run, as IAM names their actions, each with its first error if it failed.
 pub type Calls = BTreeMap<&'static str, Option<CallError>>;
 
-/// Why a value is unknown if this run did not read it.
-pub const NOT_READ: &str = "it was not read in this run";
+/// Why a value is not there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unread {
+    /// This run did not ask for it.
+    #[error("it was not read in this run")]
+    NotAsked,
+    /// It is not known, and why: the read failed, or AWS left it out.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+impl From<String> for Unread {
+    fn from(why: String) -> Self {
+        Self::Unknown(why)
+    }
+}
+
+impl From<&CallError> for Unread {
+    fn from(error: &CallError) -> Self {
+        Self::Unknown(error.to_string())
+    }
+}
 
 /// The value of an optional read.
 ///
 /// # Errors
-/// Why the value is unknown: the read failed, or this run did not make it.
-pub fn known<T>(read: Option<&Observed<T>>) -> Result<&T, String> {
-    match read {
-        Some(Ok(value)) => Ok(value),
-        Some(Err(error)) => Err(error.to_string()),
-        None => Err(NOT_READ.to_owned()),
-    }
+/// Why the value is not there.
+pub fn known<T>(read: Option<&Observed<T>>) -> Result<&T, Unread> {
+    Ok(read.ok_or(Unread::NotAsked)?.as_ref()?)
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Observed, interface_description};
+use super::{Observed, Unread, interface_description};
 use crate::ids::Arn;
 
 /// The network around the load balancers.
@@ -26,16 +26,30 @@ pub struct Network {
 }
 
 impl Network {
+    /// The addresses of a prefix list.
+    ///
+    /// # Errors
+    /// In words, if they could not be read.
+    pub fn prefix_list(&self, id: &str) -> Result<&[IpNet], String> {
+        match self.prefix_lists.get(id) {
+            Some(read) => read.as_deref().map_err(ToString::to_string),
+            None => Err(format!("the prefix list {id} was not read")),
+        }
+    }
+
     /// The network interfaces of a load balancer: its nodes.
     ///
     /// # Errors
     /// In words, if they could not be read, or if EC2 shows none.
-    pub fn nodes(&self, load_balancer: &Arn) -> Result<Vec<&Interface>, String> {
-        let interfaces = self.interfaces.as_ref().map_err(ToString::to_string)?;
+    pub fn nodes(&self, load_balancer: &Arn) -> Result<Vec<&Interface>, Unread> {
+        let interfaces = self.interfaces.as_ref()?;
         let description = interface_description(load_balancer);
         let nodes: Vec<&Interface> =
             interfaces.iter().filter(|interface| interface.description == description).collect();
-        if nodes.is_empty() { Err(format!("EC2 shows no network interface of {load_balancer}")) } else { Ok(nodes) }
+        if nodes.is_empty() {
+            return Err(format!("EC2 shows no network interface of {load_balancer}").into());
+        }
+        Ok(nodes)
     }
 }
 
@@ -116,6 +130,17 @@ pub enum Peer {
     PrefixList(String),
     /// The members of a security group.
     Group(String),
+}
+
+impl Peer {
+    /// The id of the prefix list, if it is one.
+    #[must_use]
+    pub fn prefix_list(&self) -> Option<&str> {
+        match self {
+            Self::PrefixList(id) => Some(id),
+            Self::Cidr(_) | Self::Group(_) => None,
+        }
+    }
 }
 
 /// A network interface of a load balancer.

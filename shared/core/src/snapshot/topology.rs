@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Certificate, Connection, EndpointService, LoadBalancer, Network, Notification, Observed, known};
+use super::{Certificate, Connection, EndpointService, LoadBalancer, Network, Notification, Observed, Unread, known};
 use crate::ids::{Arn, ServiceId};
 
 /// What a run read: the endpoint services, and each load balancer once, even if several services share it. The default
@@ -28,15 +28,15 @@ impl Topology {
     ///
     /// # Errors
     /// Why it is unknown: the services could not be read, or EC2 does not know this one.
-    pub fn service(&self, service: &ServiceId) -> Result<&EndpointService, String> {
-        known(self.services.as_ref())?.get(service).ok_or_else(|| format!("EC2 does not know {service}"))
+    pub fn service(&self, service: &ServiceId) -> Result<&EndpointService, Unread> {
+        known(self.services.as_ref())?.get(service).ok_or_else(|| format!("EC2 does not know {service}").into())
     }
 
     /// The load balancers behind `service`.
     ///
     /// # Errors
     /// See [`Topology::service`]: if EC2 does not know the service, its load balancers are unknown.
-    pub fn load_balancers_of(&self, service: &ServiceId) -> Result<Vec<&LoadBalancer>, String> {
+    pub fn load_balancers_of(&self, service: &ServiceId) -> Result<Vec<&LoadBalancer>, Unread> {
         let arns = &self.service(service)?.load_balancers;
         Ok(arns.iter().filter_map(|arn| self.load_balancers.get(arn)).collect())
     }

@@ -12,8 +12,8 @@ use crate::checks::{CheckContext, CheckResult, Finding, Region, Remedy, Severity
 use crate::config::{Policy, Settings};
 use crate::ids::{Arn, EndpointId, ServiceId};
 use crate::snapshot::{
-    CallError, Connection, ConnectionState, Description, EndpointService, Health, Listener, LoadBalancer, Network,
-    Target, TargetGroup, TargetKind, Topology, Zone,
+    CallError, Connection, ConnectionState, Description, EndpointService, ErrorKind, Health, Listener, LoadBalancer,
+    Network, Target, TargetGroup, TargetKind, Topology, Zone,
 };
 use crate::trigger::Change;
 
@@ -98,10 +98,16 @@ pub fn origin() -> Origin {
     }
 }
 
+/// AWS's refusal of a change, with this code.
+#[must_use]
+pub fn refusal(code: &str) -> CallError {
+    CallError::new("ec2:RejectVpcEndpointConnections", ErrorKind::Refused(code.to_owned()), "not now")
+}
+
 /// A call that AWS denied.
 #[must_use]
 pub fn call_error(call: &'static str) -> CallError {
-    CallError { call, error: "AccessDenied: not authorized".to_owned(), denied: true }
+    CallError::new(call, ErrorKind::Refused("AccessDenied".to_owned()), "not authorized")
 }
 
 /// Endpoint service 1, which passes all checks, with dbt's principal.
@@ -165,7 +171,7 @@ pub fn network() -> Network {
 #[must_use]
 pub fn failures(results: &[CheckResult]) -> Vec<(Severity, &str)> {
     let failed = results.iter().filter_map(|result| match &result.status {
-        Status::Pass(_) => None,
+        Status::Pass(_) | Status::NotAsked => None,
         Status::Fail(finding) => Some((finding.severity, finding.summary.as_str())),
         Status::Unknown(why) => panic!("unknown: {why}"),
     });
@@ -182,7 +188,7 @@ pub fn summaries(results: &[CheckResult]) -> Vec<&str> {
 #[must_use]
 pub fn failure(status: Status) -> Option<Finding> {
     match status {
-        Status::Pass(_) => None,
+        Status::Pass(_) | Status::NotAsked => None,
         Status::Fail(finding) => Some(*finding),
         Status::Unknown(why) => panic!("unknown: {why}"),
     }
@@ -198,6 +204,12 @@ pub fn only_finding(results: Vec<CheckResult>) -> Finding {
     let finding = failed.next().unwrap();
     assert_eq!(failed.next(), None, "one finding");
     finding
+}
+
+/// The names of a finding's parts.
+#[must_use]
+pub fn parts(finding: &Finding) -> Vec<&str> {
+    finding.parts.keys().map(String::as_str).collect()
 }
 
 /// A load balancer that passes all checks, in zones a and b, with these target groups and a listener for each, from port
@@ -278,20 +290,18 @@ pub fn target(number: u8, health: &str) -> Target {
 /// A finding for tests where only the severity matters.
 #[must_use]
 pub fn finding(severity: Severity) -> Finding {
-    Finding {
+    Finding::new(
         severity,
-        summary: "2 of 3 targets unhealthy in pg".to_owned(),
-        impact: "dbt still gets through.".to_owned(),
-        evidence: vec!["healthy: 1 of 3 (1 in eu-central-1a)".to_owned()],
-        remedy: Remedy {
+        "2 of 3 targets unhealthy in pg",
+        "dbt still gets through.",
+        Remedy {
             action: "Start them.".to_owned(),
             command: Some("aws elbv2 describe-target-health".to_owned()),
             console: Some("https://eu-central-1.console.aws.amazon.com/ec2/home".to_owned()),
+            nothing_to_do: false,
         },
-        cause: None,
-        parts: Vec::new(),
-        related: Vec::new(),
-    }
+    )
+    .with_evidence(vec!["healthy: 1 of 3 (1 in eu-central-1a)".to_owned()])
 }
 
 /// An alert since 08:00, which people have heard of if it fires.

@@ -185,7 +185,7 @@ fn next_steps(content: &Content<'_>, detail: Detail) -> Vec<String> {
 /// What to do about it; `None` if that is nothing.
 fn next_step(transition: &Transition, with_command: bool) -> Option<String> {
     let remedy = &transition.finding.remedy;
-    if transition.kind == Kind::Resolved || (remedy.command.is_none() && remedy.action.starts_with("Nothing")) {
+    if transition.kind == Kind::Resolved || remedy.nothing_to_do {
         return None;
     }
     // A command holds no back-tick: its arguments are restricted.
@@ -281,10 +281,12 @@ mod tests {
     #[test]
     fn what_needs_nothing_to_be_done_has_no_next_step() {
         let step = |kind, action: &str, command: Option<&str>| {
-            let remedy = Remedy { action: action.to_owned(), command: command.map(ToOwned::to_owned), console: None };
+            let command = command.map(ToOwned::to_owned);
+            let remedy = Remedy { command, ..Remedy::new(action, None, None) };
             next_step(&transition(kind, Finding { remedy, ..finding(Severity::Info) }), true)
         };
-        assert_eq!(step(Kind::Notice, "Nothing.", None), None);
+        let nothing = Finding { remedy: Remedy::nothing("Nothing.", None), ..finding(Severity::Info) };
+        assert_eq!(next_step(&transition(Kind::Notice, nothing), true), None);
         assert_eq!(step(Kind::Resolved, "Start them.", Some("aws elbv2 help")), None);
         assert_eq!(step(Kind::Firing, "Start them.", None).as_deref(), Some("Start them."));
         let both = step(Kind::Firing, "Nothing is lost; look.", Some("aws elbv2 help"));

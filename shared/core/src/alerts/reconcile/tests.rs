@@ -1,7 +1,7 @@
 use super::*;
 use crate::alerts::silence::Silence;
 use crate::checks::Status;
-use crate::snapshot::TargetGroup;
+use crate::snapshot::{TargetGroup, Unread};
 use crate::testing::{
     self, at, change, connection, endpoint_service, finding, load_balancer, region, service, settings, target,
     target_group,
@@ -115,6 +115,17 @@ fn a_failure_is_stored_sent_and_resolved_once_and_an_older_read_changes_nothing(
 }
 
 #[test]
+fn a_check_that_was_not_asked_leaves_its_alert_as_it_is() {
+    let mut stage = Stage::new(&[]);
+    stage.report(8, vec![round(8, cross_zone(), &[("lb", fails(Severity::Critical))])]);
+    let before = stage.alert("lb").clone();
+    assert_eq!(stage.report(9, vec![round(9, cross_zone(), &[("lb", Status::NotAsked)])]), []);
+    let unlisted = CheckResult::unlisted(cross_zone(), &service(1), Unread::NotAsked);
+    assert_eq!(stage.report(10, vec![Round { results: vec![unlisted], ..round(10, cross_zone(), &[]) }]), []);
+    assert_eq!(*stage.alert("lb"), before);
+}
+
+#[test]
 fn a_reminder_says_that_the_result_is_unknown() {
     let mut stage = Stage::new(&[("REMIND_EVERY_HOURS", "1")]);
     stage.report(8, vec![round(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
@@ -132,7 +143,7 @@ fn what_is_gone_unlisted_or_no_longer_checked_is_not_resolved() {
     };
     let unknown = || Status::Unknown("denied".to_owned());
     let mut stage = firing();
-    let unlisted = CheckResult::unlisted(cross_zone(), &service(1), "denied".to_owned());
+    let unlisted = CheckResult::unlisted(cross_zone(), &service(1), "denied".to_owned().into());
     let unlisted = Round { results: vec![unlisted], ..round(9, cross_zone(), &[]) };
     assert_eq!(sent(&stage.report(9, vec![unlisted])), []);
     assert_eq!(stage.alert("lb").unknown.as_deref(), Some("denied"), "the resources could not be listed");
@@ -181,7 +192,7 @@ fn a_removed_target_group_is_gone_whatever_is_unknown_of_the_service() {
 #[test]
 fn what_cannot_be_listed_does_not_hide_what_fails_for_the_service() {
     let id = service(1).to_string();
-    let unlisted = CheckResult::unlisted(check("load-balancer.zones"), &service(1), "denied".to_owned());
+    let unlisted = CheckResult::unlisted(check("load-balancer.zones"), &service(1), "denied".to_owned().into());
     let mut read = round(8, check("load-balancer.zones"), &[(&id, fails(Severity::Critical))]);
     read.results.insert(0, unlisted);
     assert_eq!(sent(&Stage::new(&[("ALERT_AFTER", "1")]).report(8, vec![read])), [(Kind::Firing, SUMMARY, None)]);

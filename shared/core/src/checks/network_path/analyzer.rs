@@ -4,9 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::acl::{LAST_RULE, denied};
-use crate::snapshot::{
-    Interface, LoadBalancer, NOT_READ, Network, NetworkAcl, Ports, Route, RouteTable, Subnet, Target,
-};
+use crate::snapshot::{Interface, LoadBalancer, Network, NetworkAcl, Ports, Route, RouteTable, Subnet, Target, Unread};
 
 /// The ports on which return traffic reaches a node.
 /// <https://docs.aws.amazon.com/vpc/latest/userguide/custom-network-acl.html#nacl-ephemeral-ports>
@@ -47,12 +45,12 @@ impl<'a> PathAnalyzer<'a> {
     ///
     /// # Errors
     /// In words, if part of it could not be read.
-    pub(super) fn new(load_balancer: &LoadBalancer, network: Option<&'a Network>) -> Result<Self, String> {
-        let network = network.ok_or(NOT_READ)?;
+    pub(super) fn new(load_balancer: &LoadBalancer, network: Option<&'a Network>) -> Result<Self, Unread> {
+        let network = network.ok_or(Unread::NotAsked)?;
         let nodes = network.nodes(&load_balancer.arn)?;
-        let subnets = network.subnets.as_ref().map_err(ToString::to_string)?;
-        let acls = network.acls.as_ref().map_err(ToString::to_string)?;
-        let route_tables = network.route_tables.as_ref().map_err(ToString::to_string)?;
+        let subnets = network.subnets.as_ref()?;
+        let acls = network.acls.as_ref()?;
+        let route_tables = network.route_tables.as_ref()?;
         Ok(Self { nodes, subnets, acls, route_tables })
     }
 
@@ -158,6 +156,15 @@ impl<'a> PathAnalyzer<'a> {
 }
 
 impl Obstacle<'_> {
+    /// What it is about: the ACL and subnet, or the route table and what its route leads to.
+    pub(super) fn ids(&self) -> [&str; 2] {
+        match self {
+            Self::Acl { acl, subnet, .. } => [acl, subnet],
+            Self::NoRoute { table, .. } => [table, table],
+            Self::Blackhole { table, by, .. } | Self::Internet { table, by, .. } => [table, by],
+        }
+    }
+
     /// The route table that has to change.
     pub(super) fn route_table(&self) -> Option<&str> {
         match self {

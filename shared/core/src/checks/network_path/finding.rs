@@ -32,12 +32,11 @@ pub(super) fn finding(
     } else {
         ""
     };
-    Finding {
-        severity: Severity::Warning,
-        summary: format!("{obstacle} {blocked} of {} in {}", count(targets.len(), "target"), group.name()),
-        impact: "Some or all of dbt's connections time out between the load balancer and these targets.".to_owned(),
-        evidence: limited(obstacles.iter().map(ToString::to_string).collect(), MAX_OBSTACLES),
-        remedy: Remedy::new(
+    Finding::new(
+        Severity::Warning,
+        format!("{obstacle} {blocked} of {} in {}", count(targets.len(), "target"), group.name()),
+        "Some or all of dbt's connections time out between the load balancer and these targets.",
+        Remedy::new(
             &format!("{action}{repeat}"),
             command(commands, &acls, &tables, context.region),
             match acls.first() {
@@ -45,10 +44,11 @@ pub(super) fn finding(
                 None => tables.first().and_then(|table| context.region.route_table(table)),
             },
         ),
-        cause: None,
-        parts: obstacles.iter().map(part).collect::<BTreeSet<String>>().into_iter().collect(),
-        related: Vec::new(),
-    }
+    )
+    .with_evidence(limited(obstacles.iter().map(ToString::to_string).collect(), MAX_OBSTACLES))
+    .with_parts(obstacles.iter().map(part))
+    .about(obstacles.iter().flat_map(Obstacle::ids))
+    .stopping_dbt(blocked == targets.len())
 }
 
 /// What blocks the path, and what to do about it.

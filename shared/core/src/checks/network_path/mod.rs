@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use self::analyzer::PathAnalyzer;
 use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Group, Severity, Spec, Status, count};
-use crate::snapshot::{LoadBalancer, Target, TargetGroup, TargetKind};
+use crate::snapshot::{LoadBalancer, Target, TargetGroup, TargetKind, Unread};
 
 /// The catalogue's row.
 pub(super) const SPEC: Spec = Spec {
@@ -58,7 +58,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let near =
         context.per_target_group(&SPEC, |load_balancer, group| match PathAnalyzer::new(load_balancer, network) {
             Ok(analyzer) => near_side(load_balancer, group, &analyzer, context),
-            Err(why) => Status::Unknown(why),
+            Err(why) => why.into(),
         });
     let load_balancers = context.topology.load_balancers_of(context.service).unwrap_or_default();
     let remote = load_balancers.into_iter().flat_map(|load_balancer| {
@@ -77,7 +77,7 @@ fn near_side(
 ) -> Status {
     let targets = match &group.targets {
         Ok(targets) => targets,
-        Err(error) => return Status::Unknown(error.to_string()),
+        Err(error) => return Unread::from(error).into(),
     };
     if group.kind == TargetKind::LoadBalancer && !targets.is_empty() {
         return Status::Unknown("ALB target: the path to an Application Load Balancer is not checked".to_owned());
@@ -223,6 +223,7 @@ mod tests {
             Status::Pass(_) => Vec::new(),
             Status::Fail(finding) => finding.evidence,
             Status::Unknown(why) => panic!("unknown: {why}"),
+            Status::NotAsked => panic!("not asked"),
         }
     }
 
@@ -426,7 +427,7 @@ mod tests {
         let Status::Fail(finding) = status(network, vec![target]) else { panic!("it fails") };
         let (command, console) = (finding.remedy.command.unwrap(), finding.remedy.console.unwrap());
         let page = console.split_once('#').unwrap().1.to_owned();
-        (finding.summary, finding.parts, command, page)
+        (finding.summary, finding.parts.into_keys().collect(), command, page)
     }
 
     #[test]
