@@ -6,6 +6,7 @@ pub mod args;
 pub mod check;
 pub mod output;
 pub mod policy;
+pub mod profile;
 pub mod progress;
 pub mod report;
 pub mod request;

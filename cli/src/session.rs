@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region as AwsRegion, SdkConfig};
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
@@ -12,6 +11,7 @@ use guard_core::checks::Region;
 use guard_core::snapshot::{CallError, ErrorKind};
 
 use crate::args::Aws;
+use crate::profile;
 
 /// A session with the user's own credentials.
 #[derive(Debug)]
@@ -32,10 +32,11 @@ pub struct Identity {
 }
 
 impl Session {
-    /// Finds credentials and Region as the AWS CLI does: flags, environment variables, profiles, SSO.
+    /// Finds credentials and Region as the AWS CLI does: flags, environment variables, profiles, SSO. A profile that is
+    /// named overrules credentials in the environment.
     ///
     /// # Errors
-    /// If no Region is set.
+    /// If no Region is set, or if a profile that is named gives no credentials.
     pub async fn open(aws: &Aws) -> Result<Self> {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(3))
@@ -44,19 +45,21 @@ impl Session {
             .build();
         let defaults = aws_config::defaults(BehaviorVersion::v2026_01_12());
         let mut loader = defaults.http_client(guard_aws::http::client()).timeout_config(timeouts);
-        if let Some(profile) = &aws.profile {
-            // As in the AWS CLI, a profile that is named overrules credentials in the environment.
-            let credentials = ProfileFileCredentialsProvider::builder().profile_name(profile).build();
-            loader = loader.profile_name(profile).credentials_provider(credentials);
+        if let Some(name) = &aws.profile {
+            profile::ensure_exists(name).await?;
+            loader = loader.profile_name(name);
         }
         if let Some(region) = &aws.region {
             loader = loader.region(AwsRegion::new(region.clone()));
         }
-        let config = loader.load().await;
+        let mut config = loader.load().await;
         let region = config
             .region()
             .map(ToString::to_string)
             .context("No Region is set. Give --region, or set AWS_REGION, or a region in the profile.")?;
+        if let Some(name) = &aws.profile {
+            config = config.to_builder().credentials_provider(profile::sign_in(name, &config).await?).build();
+        }
         Ok(Self { config, region })
     }
 

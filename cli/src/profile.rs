@@ -1,0 +1,78 @@
+//! The credentials of a profile that was named: keys, a role, a process or SSO, as the AWS CLI knows them.
+
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use aws_config::SdkConfig;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_types::os_shim_internal::{Env, Fs};
+
+/// The files of profiles; the SDK names their type only in a crate that is its own.
+#[expect(deprecated, reason = "the new name is in a crate that is the SDK's own")]
+type Files = aws_config::profile::profile_file::ProfileFiles;
+
+/// Ends with what helps if there is no profile of this name.
+///
+/// # Errors
+/// If there is none, or if the files of profiles cannot be read.
+pub async fn ensure_exists(name: &str) -> Result<()> {
+    let profiles = aws_config::profile::load(&Fs::real(), &Env::real(), &Files::default(), None).await;
+    let profiles = profiles.context("the profiles of the AWS CLI cannot be read")?;
+    let exists = profiles.get_profile(name).is_some();
+    ensure!(exists, "There is no profile {name}; `aws configure list-profiles` lists those that there are.");
+    Ok(())
+}
+
+/// Signs in with the profile `name`, with the HTTP client, Region and timeouts of `config`.
+///
+/// # Errors
+/// If the profile gives no credentials, in one sentence.
+pub async fn sign_in(name: &str, config: &SdkConfig) -> Result<SharedCredentialsProvider> {
+    let mut settings = ProviderConfig::without_region()
+        .with_region(config.region().cloned())
+        .with_use_fips(config.use_fips())
+        .with_use_dual_stack(config.use_dual_stack());
+    if let Some(client) = config.http_client() {
+        settings = settings.with_http_client(client);
+    }
+    if let Some(timeouts) = config.timeout_config() {
+        settings = settings.with_timeout_config(timeouts.clone());
+    }
+    let profile = ProfileFileCredentialsProvider::builder().profile_name(name).configure(&settings).build();
+    let first = profile.provide_credentials().await.map_err(|error| {
+        let why = causes(&anyhow::Error::from(error));
+        anyhow!(
+            "The profile {name} gives no credentials. With SSO, sign in with `aws sso login --profile {name}`. ({why})"
+        )
+    })?;
+    Ok(SharedCredentialsProvider::new(SignedIn { profile, first: Mutex::new(Some(first)) }))
+}
+
+/// The error and its causes in one line, each once.
+fn causes(error: &anyhow::Error) -> String {
+    let mut texts: Vec<String> = error.chain().map(|cause| cause.to_string().trim().replace('\n', " ")).collect();
+    texts.dedup();
+    texts.join(": ")
+}
+
+/// The credentials of a sign-in, and after them new ones of its profile. So a process that asks for a code asks once.
+#[derive(Debug)]
+struct SignedIn {
+    profile: ProfileFileCredentialsProvider,
+    first: Mutex<Option<Credentials>>,
+}
+
+impl ProvideCredentials for SignedIn {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        match self.first.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(first) => future::ProvideCredentials::ready(Ok(first)),
+            None => self.profile.provide_credentials(),
+        }
+    }
+}

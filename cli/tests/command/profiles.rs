@@ -1,0 +1,142 @@
+//! `--profile`: each kind of profile, and which key then signs the calls.
+
+use std::collections::BTreeSet;
+use std::process::Output;
+
+use serde_json::Value;
+
+use super::aws::{ACCOUNT, Aws, ENVIRONMENT_KEY, PORTAL_KEY, ROLE_KEY, SERVICE, TOKEN};
+
+const CONFIG: &str = "
+[profile keys]
+region = eu-central-1
+
+[profile role]
+region = eu-central-1
+role_arn = arn:aws:iam::111122223333:role/reader
+source_profile = keys
+
+[profile process]
+region = eu-central-1
+credential_process = echo started >> starts && cat process.json
+
+[profile sso]
+region = eu-central-1
+sso_session = company
+sso_account_id = 111122223333
+sso_role_name = reader
+
+[sso-session company]
+sso_region = eu-west-1
+sso_start_url = https://company.awsapps.com/start
+
+[profile empty]
+region = eu-central-1
+";
+
+const CREDENTIALS: &str = "
+[keys]
+aws_access_key_id = AKIAKEYS
+aws_secret_access_key = secret
+";
+
+/// What a sign-in leaves for the SSO session: the file is named after `printf company | sha1sum`.
+const TOKEN_FILE: &str = ".aws/sso/cache/71b21161ffa1e6516bcc072aaf5ef38cbe85b511.json";
+
+/// What `check` calls if EC2 answers the first call alone.
+const ACTIONS: [&str; 4] = [
+    "DescribeVpcEndpointConnections",
+    "DescribeVpcEndpointServiceConfigurations",
+    "DescribeVpcEndpointServicePermissions",
+    "GetCallerIdentity",
+];
+
+/// Runs `check` with a profile.
+fn check(aws: &Aws, profile: &str) -> Output {
+    aws.write("config", CONFIG);
+    aws.write("credentials", CREDENTIALS);
+    aws.command(&["check", "--service", SERVICE, "--json", "--profile", profile]).output().unwrap()
+}
+
+/// Checks that the command answered with the calls of `first`, once each, and that `key` signed all others.
+fn assert_signed(aws: &Aws, output: &Output, first: &[&str], key: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.stdout.is_empty(), "{said}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["accountId"], &report["region"]), (&ACCOUNT.into(), &"eu-central-1".into()), "{said}");
+    assert_eq!(output.status.code(), Some(1), "AWS accepts requests by itself: {said}");
+    let calls = aws.calls();
+    let (of_sign_in, others) = calls.split_at_checked(first.len()).unwrap_or_default();
+    assert_eq!(of_sign_in, first);
+    let by = format!(" in eu-central-1 by {key}");
+    let actions: BTreeSet<&str> = others.iter().filter_map(|call| call.strip_suffix(&by)).collect();
+    assert_eq!(others.iter().find(|call| !call.ends_with(&by)), None, "another key signed");
+    assert_eq!(actions, BTreeSet::from(ACTIONS));
+}
+
+/// Checks that the command failed, and says why in one sentence of these words.
+fn assert_refused(aws: &Aws, output: &Output, words: &[&str]) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    for word in words {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert!(!said.contains("Give --profile"), "it was given: {said}");
+    assert_eq!(aws.calls(), [""; 0], "nobody else's key signs");
+}
+
+#[test]
+fn keys_of_a_profile_sign_all_calls() {
+    let aws = Aws::new("keys");
+    assert_signed(&aws, &check(&aws, "keys"), &[], "AKIAKEYS");
+}
+
+#[test]
+fn a_role_is_assumed_once_with_its_source_profile() {
+    let aws = Aws::new("role");
+    assert_signed(&aws, &check(&aws, "role"), &["AssumeRole in eu-central-1 by AKIAKEYS"], ROLE_KEY);
+}
+
+#[test]
+fn a_credential_process_is_started_once() {
+    let aws = Aws::new("process");
+    aws.write("process.json", r#"{"Version": 1, "AccessKeyId": "AKIAPROCESS", "SecretAccessKey": "secret"}"#);
+    assert_signed(&aws, &check(&aws, "process"), &[], "AKIAPROCESS");
+    assert_eq!(aws.read("starts"), "started\n", "it may ask for a code");
+}
+
+#[test]
+fn the_sso_portal_returns_the_credentials_of_a_sign_in() {
+    let aws = Aws::new("sso");
+    let token = format!(r#"{{"accessToken": "{TOKEN}", "expiresAt": "2099-01-01T00:00:00Z"}}"#);
+    aws.write(TOKEN_FILE, &token);
+    assert_signed(&aws, &check(&aws, "sso"), &[&format!("GetRoleCredentials with {TOKEN}")], PORTAL_KEY);
+}
+
+#[test]
+fn an_ended_sso_session_needs_a_new_sign_in() {
+    let aws = Aws::new("sso-ended");
+    let token = format!(r#"{{"accessToken": "{TOKEN}", "expiresAt": "2020-01-01T00:00:00Z"}}"#);
+    aws.write(TOKEN_FILE, &token);
+    assert_refused(&aws, &check(&aws, "sso"), &["profile sso", "aws sso login --profile sso"]);
+}
+
+#[test]
+fn a_profile_without_credentials_is_named() {
+    let aws = Aws::new("empty");
+    assert_refused(&aws, &check(&aws, "empty"), &["profile empty", "no credentials"]);
+}
+
+#[test]
+fn a_missing_profile_is_named_with_the_command_that_lists_them() {
+    let aws = Aws::new("missing");
+    assert_refused(&aws, &check(&aws, "mising"), &["There is no profile mising", "`aws configure list-profiles`"]);
+}
+
+#[test]
+fn without_a_profile_the_environment_signs() {
+    let aws = Aws::new("environment");
+    let output = aws.command(&["check", "--service", SERVICE, "--region", "eu-central-1", "--json"]).output().unwrap();
+    assert_signed(&aws, &output, &[], ENVIRONMENT_KEY);
+}
