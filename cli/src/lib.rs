@@ -82,7 +82,12 @@ async fn check(aws: &Aws, arguments: &Check) -> Result<u8> {
         let fails = report.exit_status(fail_on) == 1;
         match arguments.wait {
             Some(wait) if fails && began.elapsed() + WAIT_BETWEEN < wait => {
-                eprintln!("{}; checking again in {} s", output::tree::summary_line(&report), WAIT_BETWEEN.as_secs());
+                let summary = output::tree::summary_line(&report);
+                let next = format!("{summary}; checking again in {} s\n", WAIT_BETWEEN.as_secs());
+                if output::try_say(&next).is_err() {
+                    // Nobody waits any more.
+                    break report;
+                }
                 tokio::time::sleep(WAIT_BETWEEN).await;
             }
             _ => break report,
@@ -99,7 +104,7 @@ async fn check(aws: &Aws, arguments: &Check) -> Result<u8> {
     }
     if let Some(file) = &arguments.html {
         output::html::write(&report, file)?;
-        eprintln!("The page is in {}.", file.display());
+        output::say(&format!("The page is in {}.\n", file.display()));
     }
     Ok(report.exit_status(fail_on))
 }
@@ -129,11 +134,8 @@ fn refused(obstacles: &Obstacles, anyway: bool) -> Option<u8> {
         (false, _) => (1, "dbt's attempt would fail. Fix this first, or give --anyway:"),
         (true, false) => (2, "It is not known whether dbt's attempt would succeed. Read this first, or give --anyway:"),
     };
-    eprintln!("{head}");
-    for line in failing.iter().chain(unknown) {
-        eprintln!("  {}", visible(line));
-    }
-    eprintln!("`privatelink-guard check` says more.");
+    let lines: Vec<String> = failing.iter().chain(unknown).map(|line| format!("  {}", visible(line))).collect();
+    output::say(&format!("{head}\n{}\n`privatelink-guard check` says more.\n", lines.join("\n")));
     (!anyway).then_some(status)
 }
 

@@ -5,32 +5,37 @@ use std::process::ExitCode;
 use clap::Parser;
 use guard_core::text::visible;
 use privatelink_guard::args::Cli;
+use privatelink_guard::{BadUsage, output};
 
 /// The exit status of bad usage, as in sysexits.h.
 const BAD_USAGE: u8 = 64;
 
+/// The exit status if nothing could be determined.
+const UNKNOWN: u8 = 2;
+
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { BAD_USAGE.into() } else { ExitCode::SUCCESS };
+    let result = match Cli::try_parse() {
+        Ok(cli) => run(cli),
+        // Help and version come as errors as well.
+        Err(message) if message.use_stderr() => {
+            output::say(&message.render().ansi().to_string());
+            return BAD_USAGE.into();
         }
+        Err(text) => output::print(&text.render().ansi().to_string()).map(|()| 0).map_err(anyhow::Error::from),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(privatelink_guard::run(cli)));
     match result {
         Ok(status) => status.into(),
         Err(error) => {
             // Line by line: AWS's text may hold what nobody sees.
-            for line in format!("privatelink-guard: {error:#}").lines() {
-                eprintln!("{}", visible(line));
-            }
-            match error.is::<privatelink_guard::BadUsage>() {
-                true => BAD_USAGE.into(),
-                // Nothing could be determined.
-                false => 2.into(),
-            }
+            let lines = format!("privatelink-guard: {error:#}");
+            let lines: String = lines.lines().map(|line| visible(line) + "\n").collect();
+            output::say(&lines);
+            if error.is::<BadUsage>() { BAD_USAGE } else { UNKNOWN }.into()
         }
     }
+}
+
+fn run(cli: Cli) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(privatelink_guard::run(cli))
 }
