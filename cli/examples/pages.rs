@@ -16,7 +16,7 @@ use guard_core::testing::{
     target, target_group, topology,
 };
 use privatelink_guard::output::html;
-use privatelink_guard::report::{Report, ServiceReport};
+use privatelink_guard::report::{CheckReport, ServiceReport};
 
 /// Not dbt's, and known.
 const KNOWN: &str = "444455556666";
@@ -35,7 +35,7 @@ fn main() {
     ];
     for (name, services) in pages {
         let account = Some("111122223333".to_owned());
-        let report = Report { account, region: region().name().to_owned(), checked_at: at(9, 0), services };
+        let report = CheckReport { account, region: region().name().to_owned(), checked_at: at(9, 0), services };
         std::fs::write(folder.join(format!("{name}.html")), html::render(&report).unwrap()).unwrap();
     }
 }

@@ -28,16 +28,16 @@ use jiff::{SignedDuration, Timestamp};
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CliCommand,
     /// Whose credentials.
     #[command(flatten)]
-    pub aws: Aws,
+    pub aws: AwsArgs,
 }
 
 /// Whose credentials, and where.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "AWS")]
-pub struct Aws {
+pub struct AwsArgs {
     /// The profile of the AWS CLI whose credentials are used
     #[arg(long, global = true, value_name = "NAME")]
     pub profile: Option<String>,
@@ -48,22 +48,22 @@ pub struct Aws {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Check the whole path from dbt's endpoint to the targets
     #[command(after_help = CHECK_EXAMPLES)]
-    Check(Check),
+    Check(CheckArgs),
     /// Write the request that dbt Support needs to create its endpoint
     #[command(after_help = REQUEST_EXAMPLES)]
-    Request(Request),
+    Request(RequestArgs),
     /// Find out where the requests of a time stopped
     #[command(after_help = TRACE_EXAMPLES)]
-    Trace(Trace),
+    Trace(TraceArgs),
     /// Hold alerts back during planned work
     #[command(after_help = SILENCE_EXAMPLES)]
-    Silence(Silence),
+    Silence(SilenceArgs),
     /// Print the IAM policy that this command needs
     #[command(after_help = POLICY_EXAMPLES)]
-    Policy(Policy),
+    Policy(PolicyArgs),
     /// Print completions for a shell
     #[command(after_help = "Example:\n  privatelink-guard completions bash > /etc/bash_completion.d/privatelink-guard")]
     Completions {
@@ -162,7 +162,7 @@ pub struct Subject {
 
 /// `check`.
 #[derive(Debug, Clone, Args)]
-pub struct Check {
+pub struct CheckArgs {
     /// Which services, and what is expected of them.
     #[command(flatten)]
     pub subject: Subject,
@@ -208,7 +208,7 @@ impl FailOn {
 
 /// `request`.
 #[derive(Debug, Clone, Args)]
-pub struct Request {
+pub struct RequestArgs {
     /// Which service, and what is expected of it.
     #[command(flatten)]
     pub subject: Subject,
@@ -217,7 +217,7 @@ pub struct Request {
     pub platform: Option<String>,
     /// dbt's environment that your account is in
     #[arg(long, value_enum, value_name = "ENVIRONMENT")]
-    pub environment: Option<Environment>,
+    pub environment: Option<DbtEnvironment>,
     /// The name that dbt connects to if it uses TLS; without it, the service's private DNS name
     #[arg(long, value_name = "NAME", value_parser = host_name)]
     pub dns: Option<String>,
@@ -229,7 +229,7 @@ pub struct Request {
 /// dbt's environments, as its form names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "UPPER")]
-pub enum Environment {
+pub enum DbtEnvironment {
     /// North America
     Us,
     /// Europe
@@ -243,7 +243,7 @@ const TRACED: &str = "What to trace";
 
 /// `trace`.
 #[derive(Debug, Clone, Args)]
-pub struct Trace {
+pub struct TraceArgs {
     /// Which services.
     #[command(flatten)]
     pub subject: Subject,
@@ -264,7 +264,7 @@ pub struct Trace {
 
 /// `silence`.
 #[derive(Debug, Clone, Args)]
-pub struct Silence {
+pub struct SilenceArgs {
     /// The action.
     #[command(subcommand)]
     pub action: SilenceAction,
@@ -274,7 +274,7 @@ pub struct Silence {
 #[derive(Debug, Clone, Subcommand)]
 pub enum SilenceAction {
     /// Hold the alerts of some checks back
-    Add(AddSilence),
+    Add(AddSilenceArgs),
     /// List the silences
     List {
         /// The deployed guard's stack
@@ -293,7 +293,7 @@ pub enum SilenceAction {
 
 /// `silence add`.
 #[derive(Debug, Clone, Args)]
-pub struct AddSilence {
+pub struct AddSilenceArgs {
     /// The deployed guard's stack
     #[arg(long, value_name = "NAME")]
     pub stack: String,
@@ -316,7 +316,7 @@ pub struct AddSilence {
 
 /// `policy`.
 #[derive(Debug, Clone, Args)]
-pub struct Policy {
+pub struct PolicyArgs {
     /// Also allow `silence`, which writes to the guard's table
     #[arg(long)]
     pub silence: bool,

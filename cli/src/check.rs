@@ -15,13 +15,13 @@ use jiff::Timestamp;
 
 use crate::BadUsage;
 use crate::args::Subject;
-use crate::report::{Report, ServiceReport};
+use crate::report::{CheckReport, ServiceReport};
 use crate::session::{Session, explained};
-use crate::stack::Stack;
+use crate::stack::DeployedStack;
 
-/// What to check, and what is expected.
+/// What is expected of which endpoint services, or of a load balancer that has none yet.
 #[derive(Debug, Clone)]
-pub struct Question {
+pub struct Expectations {
     /// The expectations. Its services are those to check.
     pub policy: Policy,
     /// Whether dbt's principals were given.
@@ -71,7 +71,7 @@ const FLAGS: [(&str, &str); 5] = [
     ("DBT_CIDRS", "--cidrs"),
 ];
 
-impl Question {
+impl Expectations {
     /// From the flags, and what they leave open from the stack or, for the services, from the account.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl Question {
     pub async fn new(session: &Session, subject: &Subject, load_balancer: Option<Arn>) -> Result<Self> {
         let stack = match &subject.stack {
             Some(name) => {
-                let stack = Stack::read(session, name).await?;
+                let stack = DeployedStack::read(session, name).await?;
                 // Another stack would leave everything open, and the whole account would be checked.
                 stack.output("StateTableName")?;
                 Some(stack)
@@ -115,7 +115,7 @@ impl Question {
     ///
     /// # Errors
     /// If AWS answers neither who the user is nor anything else.
-    pub async fn answer(&self, session: &Session) -> Result<(Report, Topology)> {
+    pub async fn check(&self, session: &Session) -> Result<(CheckReport, Topology)> {
         let checked_at = Timestamp::now();
         let observer = Observer::new(&session.config);
         let read = async {
@@ -140,7 +140,7 @@ impl Question {
         };
         let services = services.map(report).collect();
         let account = identity.map(|identity| identity.account);
-        Ok((Report { account, region: session.region.clone(), checked_at, services }, topology))
+        Ok((CheckReport { account, region: session.region.clone(), checked_at, services }, topology))
     }
 
     fn report(&self, context: CheckContext<'_>) -> ServiceReport {
@@ -202,7 +202,7 @@ fn shown(result: CheckResult) -> CheckResult {
 }
 
 /// The values of the flags, and of the stack's parameters where there is no flag.
-fn variables(subject: &Subject, stack: Option<&Stack>) -> BTreeMap<&'static str, String> {
+fn variables(subject: &Subject, stack: Option<&DeployedStack>) -> BTreeMap<&'static str, String> {
     let services: Vec<String> = subject.services.iter().map(ToString::to_string).collect();
     let flags = [
         ("ENDPOINT_SERVICE_IDS", services.join(",")),

@@ -22,10 +22,10 @@ use clap::CommandFactory;
 use guard_core::snapshot::Listener;
 use guard_core::text::visible;
 
-use self::args::{Aws, Check, Cli, Command, Request};
-use self::check::Question;
+use self::args::{AwsArgs, CheckArgs, Cli, CliCommand, RequestArgs};
+use self::check::Expectations;
 use self::progress::Progress;
-use self::report::{Report, State};
+use self::report::{CheckReport, CheckState};
 use self::request::Obstacles;
 use self::session::Session;
 
@@ -50,21 +50,21 @@ impl std::error::Error for BadUsage {}
 /// If the question could not be answered at all; [`BadUsage`] if it makes no sense.
 pub async fn run(cli: Cli) -> Result<u8> {
     match cli.command {
-        Command::Check(arguments) => check(&cli.aws, &arguments).await,
-        Command::Request(arguments) => request(&cli.aws, &arguments).await,
-        Command::Trace(arguments) => trace::run(&cli.aws, &arguments).await,
-        Command::Silence(arguments) => silence::run(&Session::open(&cli.aws).await?, arguments.action).await,
-        Command::Policy(arguments) => {
+        CliCommand::Check(arguments) => check(&cli.aws, &arguments).await,
+        CliCommand::Request(arguments) => request(&cli.aws, &arguments).await,
+        CliCommand::Trace(arguments) => trace::run(&cli.aws, &arguments).await,
+        CliCommand::Silence(arguments) => silence::run(&Session::open(&cli.aws).await?, arguments.action).await,
+        CliCommand::Policy(arguments) => {
             output::print(&format!("{:#}\n", policy::document(&arguments, cli.aws.region.as_deref())))?;
             Ok(0)
         }
-        Command::Completions { shell } => {
+        CliCommand::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "privatelink-guard", &mut script);
             output::print(&String::from_utf8_lossy(&script))?;
             Ok(0)
         }
-        Command::Man => {
+        CliCommand::Man => {
             let mut page = Vec::new();
             clap_mangen::Man::new(Cli::command()).render(&mut page)?;
             output::print(&String::from_utf8_lossy(&page))?;
@@ -73,12 +73,12 @@ pub async fn run(cli: Cli) -> Result<u8> {
     }
 }
 
-async fn check(aws: &Aws, arguments: &Check) -> Result<u8> {
+async fn check(aws: &AwsArgs, arguments: &CheckArgs) -> Result<u8> {
     let session = Session::open(aws).await?;
     let began = Instant::now();
     let fail_on = arguments.fail_on.severity();
     let report = loop {
-        let report = answer(&session, arguments).await?;
+        let report = check_once(&session, arguments).await?;
         let fails = report.exit_status(fail_on) == 1;
         match arguments.wait {
             Some(wait) if fails && began.elapsed() + WAIT_BETWEEN < wait => {
@@ -97,7 +97,8 @@ async fn check(aws: &Aws, arguments: &Check) -> Result<u8> {
         output::print(&format!("{:#}\n", output::json::render(&report)))?;
     } else {
         output::print(&output::tree::render(&report, textwrap::termwidth()))?;
-        let is_ready = report.services.iter().all(|service| service.id.is_none() && service.state() < State::Unknown);
+        let is_ready =
+            report.services.iter().all(|service| service.id.is_none() && service.state() < CheckState::Unknown);
         if let Some(arn) = arguments.load_balancer.as_ref().filter(|_| is_ready) {
             output::print(&create_command(arn, session.region.as_str()))?;
         }
@@ -118,10 +119,10 @@ fn create_command(load_balancer: &guard_core::ids::Arn, region: &str) -> String 
     )
 }
 
-async fn answer(session: &Session, arguments: &Check) -> Result<Report> {
-    let question = Question::new(session, &arguments.subject, arguments.load_balancer.clone()).await?;
+async fn check_once(session: &Session, arguments: &CheckArgs) -> Result<CheckReport> {
+    let expectations = Expectations::new(session, &arguments.subject, arguments.load_balancer.clone()).await?;
     let progress = Progress::start("Reading the path in AWS");
-    let answer = question.answer(session).await;
+    let answer = expectations.check(session).await;
     progress.stop();
     Ok(answer?.0)
 }
@@ -139,22 +140,22 @@ fn refused(obstacles: &Obstacles, anyway: bool) -> Option<u8> {
     (!anyway).then_some(status)
 }
 
-async fn request(aws: &Aws, arguments: &Request) -> Result<u8> {
+async fn request(aws: &AwsArgs, arguments: &RequestArgs) -> Result<u8> {
     let session = Session::open(aws).await?;
-    let question = Question::new(&session, &arguments.subject, None).await?;
+    let expectations = Expectations::new(&session, &arguments.subject, None).await?;
     ensure!(
-        question.policy.services.len() == 1,
-        BadUsage(format!("give --service: there are {} endpoint services", question.policy.services.len()))
+        expectations.policy.services.len() == 1,
+        BadUsage(format!("give --service: there are {} endpoint services", expectations.policy.services.len()))
     );
-    let (report, topology) = question.answer(&session).await?;
+    let (report, topology) = expectations.check(&session).await?;
     if let Some(status) = refused(&Obstacles::of(&report), arguments.anyway) {
         return Ok(status);
     }
-    let service = question.policy.services.first().and_then(|service| topology.service(service).ok());
+    let service = expectations.policy.services.first().and_then(|service| topology.service(service).ok());
     let listeners = topology.load_balancers.values().flat_map(|load_balancer| load_balancer.listeners.iter().flatten());
     let ports: Vec<u16> =
         listeners.filter(|listener| Listener::serves(listener)).map(|listener| listener.port).collect();
-    let facts = request::Facts {
+    let facts = request::ServiceFacts {
         service_name: request::service_name(&report)?,
         region: &session.region,
         private_dns: service.and_then(|service| service.private_dns.as_ref()),

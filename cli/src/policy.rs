@@ -3,12 +3,12 @@
 use guard_aws::observe;
 use serde_json::{Value, json};
 
-use crate::args::Policy;
+use crate::args::PolicyArgs;
 use crate::trace;
 
 /// The policy's document. `region` only decides the partition of the ARNs.
 #[must_use]
-pub fn document(arguments: &Policy, region: Option<&str>) -> Value {
+pub fn document(arguments: &PolicyArgs, region: Option<&str>) -> Value {
     let partition = match region {
         Some(region) if region.starts_with("cn-") => "aws-cn",
         Some(region) if region.starts_with("us-gov-") => "aws-us-gov",

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 /// Everything that a run of `check` found.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Report {
+pub struct CheckReport {
     /// The account, if AWS named it.
     pub account: Option<String>,
     /// The Region.
@@ -34,12 +34,12 @@ pub struct ServiceReport {
     /// All results, in the order of the catalogue.
     pub results: Vec<CheckResult>,
     /// The same results on the path they belong to.
-    pub path: Part,
+    pub path: PathPart,
 }
 
 /// A part of the path, with what was found of it and the parts behind it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Part {
+pub struct PathPart {
     /// What it is.
     pub kind: PartKind,
     /// What AWS calls it: an ARN or id; for a listener, the load balancer's ARN and its port.
@@ -53,11 +53,11 @@ pub struct Part {
     /// The target groups that a listener forwards to.
     pub forwards_to: Vec<String>,
     /// What AWS itself says of its state: a target's health, an endpoint's connection.
-    pub own_state: Option<State>,
+    pub own_state: Option<CheckState>,
     /// What the checks say of it.
     pub results: Vec<CheckResult>,
     /// What is behind it.
-    pub parts: Vec<Part>,
+    pub parts: Vec<PathPart>,
 }
 
 /// The kinds of parts, from dbt to the targets.
@@ -79,7 +79,7 @@ pub enum PartKind {
 
 /// The state of a part or a result. Ordered: what needs attention most is the greatest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
+pub enum CheckState {
     /// As it must be.
     Pass,
     /// Fails, of this severity, which dbt does not notice.
@@ -118,7 +118,7 @@ impl PartKind {
     }
 }
 
-impl State {
+impl CheckState {
     /// The state of a result.
     #[must_use]
     pub fn of(status: &Status) -> Self {
@@ -165,7 +165,7 @@ impl State {
     }
 }
 
-impl Report {
+impl CheckReport {
     /// The results of all services.
     pub fn results(&self) -> impl Iterator<Item = &CheckResult> {
         self.services.iter().flat_map(|service| &service.results)
@@ -180,11 +180,11 @@ impl Report {
     /// 1 if something of severity `fail_on` or worse fails, else 2 if something is unknown, else 0.
     #[must_use]
     pub fn exit_status(&self, fail_on: Severity) -> u8 {
-        let states = || self.results().map(|result| State::of(&result.status));
+        let states = || self.results().map(|result| CheckState::of(&result.status));
         if states().any(|state| state.severity().is_some_and(|severity| severity >= fail_on)) {
             1
         } else {
-            u8::from(states().any(|state| state == State::Unknown)) * 2
+            u8::from(states().any(|state| state == CheckState::Unknown)) * 2
         }
     }
 }
@@ -220,27 +220,29 @@ impl ServiceReport {
         let known = topology.service(service).ok();
         let balancers = topology.load_balancers_of(service).unwrap_or_default();
         let mut left = results.clone();
-        let parts: Vec<Part> =
-            balancers.iter().map(|load_balancer| Part::load_balancer(load_balancer, &mut left)).collect();
-        let mut endpoints = Part::endpoints(topology, service, &mut left);
+        let parts: Vec<PathPart> =
+            balancers.iter().map(|load_balancer| PathPart::load_balancer(load_balancer, &mut left)).collect();
+        let mut endpoints = PathPart::endpoints(topology, service, &mut left);
         let name = known.and_then(|service| service.name.as_deref()).map(visible);
         if preflight {
             let name = balancers.first().map(|load_balancer| load_balancer.name().to_owned());
-            let path =
-                parts.into_iter().next().unwrap_or_else(|| Part::endpoint_service(service, known, Vec::new(), vec![]));
-            let path = Part { results: path.results.into_iter().chain(left).collect(), ..path };
+            let path = parts
+                .into_iter()
+                .next()
+                .unwrap_or_else(|| PathPart::endpoint_service(service, known, Vec::new(), vec![]));
+            let path = PathPart { results: path.results.into_iter().chain(left).collect(), ..path };
             return Self { id: None, name, service_name: None, results, path };
         }
         endpoints.extend(parts);
-        let path = Part::endpoint_service(service, known, left, endpoints);
+        let path = PathPart::endpoint_service(service, known, left, endpoints);
         let service_name = known.and_then(|service| service.service_name.clone());
         Self { id: Some(service.clone()), name, service_name, results, path }
     }
 
     /// The worst state of all results.
     #[must_use]
-    pub fn state(&self) -> State {
-        self.results.iter().map(|result| State::of(&result.status)).max().unwrap_or(State::Unknown)
+    pub fn state(&self) -> CheckState {
+        self.results.iter().map(|result| CheckState::of(&result.status)).max().unwrap_or(CheckState::Unknown)
     }
 }
 
@@ -249,11 +251,11 @@ fn take(left: &mut Vec<CheckResult>, is_its: impl Fn(&str) -> bool) -> Vec<Check
     left.extract_if(.., |result| is_its(&result.resource)).collect()
 }
 
-impl Part {
+impl PathPart {
     /// The worst state of this part alone.
     #[must_use]
-    pub fn state(&self) -> Option<State> {
-        self.results.iter().map(|result| State::of(&result.status)).chain(self.own_state).max()
+    pub fn state(&self) -> Option<CheckState> {
+        self.results.iter().map(|result| CheckState::of(&result.status)).chain(self.own_state).max()
     }
 
     fn new(kind: PartKind, resource: &impl ToString, name: impl Into<String>) -> Self {
@@ -328,16 +330,16 @@ impl Part {
         let beside = format!("{}, ", group.arn);
         let results = take(left, |resource| resource == group.arn.as_str() || resource.starts_with(&beside));
         let parts: Vec<Self> = group.targets.iter().flatten().map(Self::target).collect();
-        let healthy = parts.iter().filter(|part| part.own_state == Some(State::Pass)).count();
+        let healthy = parts.iter().filter(|part| part.own_state == Some(CheckState::Pass)).count();
         let detail = group.targets.is_ok().then(|| format!("{healthy} of {} targets healthy", parts.len()));
         Self { detail, results, parts, ..Self::new(PartKind::TargetGroup, &group.arn, group.name()) }
     }
 
     fn target(target: &Target) -> Self {
         let state = match target.health {
-            Health::Healthy => State::Pass,
-            Health::Unhealthy | Health::UnhealthyDraining => State::Warning,
-            _ => State::Unknown,
+            Health::Healthy => CheckState::Pass,
+            Health::Unhealthy | Health::UnhealthyDraining => CheckState::Warning,
+            _ => CheckState::Unknown,
         };
         let reason = target.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
         let detail = Some(format!("{}{reason}", target.health));

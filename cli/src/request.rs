@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use guard_core::checks::Status;
 use guard_core::snapshot::PrivateDns;
 
-use crate::args::{Environment, Request, is_host_name};
-use crate::report::Report;
+use crate::args::{DbtEnvironment, RequestArgs, is_host_name};
+use crate::report::CheckReport;
 
 /// The checks whose failure does not make dbt's attempt fail: they are about what happens after it, or about others.
 const HARMLESS: [&str; 6] = [
@@ -31,7 +31,7 @@ pub struct Obstacles {
 impl Obstacles {
     /// Those in `report`.
     #[must_use]
-    pub fn of(report: &Report) -> Self {
+    pub fn of(report: &CheckReport) -> Self {
         let mut obstacles = Self::default();
         for result in report.results().filter(|result| !HARMLESS.contains(&result.check.id)) {
             let check = result.check.id;
@@ -49,7 +49,7 @@ impl Obstacles {
 
 /// What AWS knows of the service that dbt shall connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts<'a> {
+pub struct ServiceFacts<'a> {
     /// `com.amazonaws.vpce.REGION.vpce-svc-…`
     pub service_name: &'a str,
     /// Its Region.
@@ -65,13 +65,13 @@ pub struct Facts<'a> {
 ///
 /// # Errors
 /// If the service's private DNS name is no host name.
-pub fn text(facts: &Facts<'_>, request: &Request) -> Result<String> {
+pub fn text(facts: &ServiceFacts<'_>, request: &RequestArgs) -> Result<String> {
     let private = facts.private_dns.map(|dns| dns.name.as_str());
     ensure!(private.is_none_or(is_host_name), "The service's private DNS name is no host name. Give --dns.");
     let dns = request.dns.as_deref().or(private);
     let platform = request.platform.clone().or_else(|| platform(facts.ports).map(ToOwned::to_owned));
     let platform = platform.as_deref().unwrap_or("<what it is: Postgres, GitLab, ...>");
-    let environment = request.environment.map_or("<US, EMEA or AU>", Environment::as_str);
+    let environment = request.environment.map_or("<US, EMEA or AU>", DbtEnvironment::as_str);
     let mut text = String::from("Subject: New AWS Self-hosted PrivateLink Request\n\n");
     let _ =
         writeln!(text, "- Type: self-hosted service behind a Network Load Balancer\n- Platform or service: {platform}");
@@ -94,7 +94,7 @@ fn platform(ports: &[u16]) -> Option<&'static str> {
     }
 }
 
-impl Environment {
+impl DbtEnvironment {
     /// As dbt's form has it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -110,7 +110,7 @@ impl Environment {
 ///
 /// # Errors
 /// If EC2 did not give it.
-pub fn service_name(report: &Report) -> Result<&str> {
+pub fn service_name(report: &CheckReport) -> Result<&str> {
     let service = report.services.first().context("There is no endpoint service.")?;
     service.service_name.as_deref().with_context(|| {
         let why = service.results.iter().find_map(|result| match &result.status {

@@ -10,7 +10,7 @@ use guard_aws::errors::call_error;
 use guard_core::checks::Region;
 use guard_core::snapshot::{CallError, ErrorKind};
 
-use crate::args::Aws;
+use crate::args::AwsArgs;
 use crate::profile;
 
 /// A session with the user's own credentials.
@@ -37,7 +37,7 @@ impl Session {
     ///
     /// # Errors
     /// If no Region is set, or if a profile that is named gives no credentials.
-    pub async fn open(aws: &Aws) -> Result<Self> {
+    pub async fn open(aws: &AwsArgs) -> Result<Self> {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(3))
             .operation_attempt_timeout(Duration::from_secs(10))

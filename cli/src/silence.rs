@@ -13,10 +13,10 @@ use guard_core::text::visible;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::BadUsage;
-use crate::args::{AddSilence, SilenceAction};
+use crate::args::{AddSilenceArgs, SilenceAction};
 use crate::output;
 use crate::session::{Session, explained};
-use crate::stack::Stack;
+use crate::stack::DeployedStack;
 
 /// The check of the guard itself: its alerts belong to no endpoint service.
 const GUARDS_OWN: &str = "visibility.lost";
@@ -35,7 +35,7 @@ pub async fn run(session: &Session, action: SilenceAction) -> Result<u8> {
 
 /// The guard's table, and the partitions that it has.
 async fn table(session: &Session, stack: &str) -> Result<(Store, Vec<Partition>)> {
-    let stack = Stack::read(session, stack).await?;
+    let stack = DeployedStack::read(session, stack).await?;
     let store = Store::new(&session.config, stack.output("StateTableName")?);
     let ids = stack.parameters.get("EndpointServiceIds").context("The stack has no parameter EndpointServiceIds.")?;
     let services: Result<Vec<ServiceId>, _> = ids.split(',').map(|id| id.trim().parse()).collect();
@@ -43,7 +43,7 @@ async fn table(session: &Session, stack: &str) -> Result<(Store, Vec<Partition>)
     Ok((store, partitions.collect()))
 }
 
-async fn add(session: &Session, arguments: &AddSilence) -> Result<u8> {
+async fn add(session: &Session, arguments: &AddSilenceArgs) -> Result<u8> {
     check_ids(&arguments.checks)?;
     let length = SignedDuration::try_from(arguments.length)?;
     ensure!(length <= MAX_LENGTH, BadUsage("--for: a silence holds at most 7 days".to_owned()));
@@ -108,7 +108,7 @@ fn check_ids(checks: &[String]) -> Result<()> {
 
 /// The partitions that the silence belongs to: of the services named, or of all; the guard's own if one of its alerts is
 /// covered.
-fn wanted<'a>(partitions: &'a [Partition], arguments: &AddSilence) -> Result<Vec<&'a Partition>> {
+fn wanted<'a>(partitions: &'a [Partition], arguments: &AddSilenceArgs) -> Result<Vec<&'a Partition>> {
     for service in &arguments.services {
         let is_known = partitions.iter().any(|partition| partition.service() == Some(service));
         ensure!(is_known, BadUsage(format!("--service: {service} is not one of the stack's endpoint services")));

@@ -14,14 +14,14 @@ const NO_SUCH_STACK: &str = "ValidationError";
 
 /// The parameters and outputs of a deployed stack.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Stack {
+pub struct DeployedStack {
     /// The parameters, by their names in the template.
     pub parameters: BTreeMap<String, String>,
     /// The outputs.
     pub outputs: BTreeMap<String, String>,
 }
 
-impl Stack {
+impl DeployedStack {
     /// Reads the stack `name`.
     ///
     /// # Errors

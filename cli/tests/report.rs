@@ -8,10 +8,10 @@ use guard_core::testing::{
     at, connection, endpoint_service, listener, load_balancer, network, service, target, target_group, topology,
     with_context,
 };
-use privatelink_guard::args::{Cli, Command, Request};
+use privatelink_guard::args::{Cli, CliCommand, RequestArgs};
 use privatelink_guard::output::{json, tree};
-use privatelink_guard::report::{Report, ServiceReport};
-use privatelink_guard::request::{self, Facts, Obstacles};
+use privatelink_guard::report::{CheckReport, ServiceReport};
+use privatelink_guard::request::{self, Obstacles, ServiceFacts};
 
 const GROUPS: [Group; 3] = [Group::Connections, Group::Health, Group::Settings];
 
@@ -28,12 +28,12 @@ fn broken() -> Topology {
     Topology { connections, network: None, ..topology(EndpointService { name, ..endpoint_service() }, [balancer]) }
 }
 
-fn report_of(topology: &Topology) -> Report {
+fn report_of(topology: &Topology) -> CheckReport {
     let history = History::default();
     let results = with_context(topology, |context| {
         evaluate_checks(&checks_of(&GROUPS), CheckContext { history: Some(&history), ..context })
     });
-    Report {
+    CheckReport {
         account: Some("111122223333".to_owned()),
         region: "eu-central-1".to_owned(),
         checked_at: at(9, 0),
@@ -105,7 +105,7 @@ fn the_exit_status_is_that_of_the_worst() {
     let report = report_of(&broken());
     assert_eq!(report.exit_status(Severity::Warning), 1, "a target fails");
     assert_eq!(report.exit_status(Severity::Critical), 2, "the rest is unknown, which is never all right");
-    let healthy = Report { services: Vec::new(), ..report };
+    let healthy = CheckReport { services: Vec::new(), ..report };
     assert_eq!(healthy.exit_status(Severity::Info), 0);
 }
 
@@ -120,15 +120,15 @@ fn the_json_is_as_documented() {
     assert_eq!(std::fs::read_to_string(file).unwrap(), text, "make docs writes the example");
 }
 
-fn request(flags: &[&str]) -> Request {
+fn request(flags: &[&str]) -> RequestArgs {
     let arguments = [&["privatelink-guard", "request"], flags].concat();
     match Cli::try_parse_from(arguments).unwrap().command {
-        Command::Request(request) => request,
+        CliCommand::Request(request) => request,
         _ => unreachable!(),
     }
 }
 
-const FACTS: Facts<'_> = Facts {
+const FACTS: ServiceFacts<'_> = ServiceFacts {
     service_name: "com.amazonaws.vpce.eu-central-1.vpce-svc-1",
     region: "eu-central-1",
     private_dns: None,
@@ -149,10 +149,10 @@ fn the_request_asks_only_for_what_aws_cannot_know() {
     );
     let text = request::text(&FACTS, &request(&["--environment", "AU", "--dns", "git.example.com"])).unwrap();
     assert!(text.contains("Custom DNS record for HTTPS/TLS: git.example.com") && text.contains("environment: AU"));
-    let text = request::text(&Facts { ports: &[443, 22], ..FACTS }, &request(&[])).unwrap();
+    let text = request::text(&ServiceFacts { ports: &[443, 22], ..FACTS }, &request(&[])).unwrap();
     assert!(text.contains("<what it is: Postgres, GitLab, ...>"), "two ports say nothing");
     let no_name = PrivateDns { name: "pg\nexample".to_owned(), state: None, record: None };
-    assert!(request::text(&Facts { private_dns: Some(&no_name), ..FACTS }, &request(&[])).is_err());
+    assert!(request::text(&ServiceFacts { private_dns: Some(&no_name), ..FACTS }, &request(&[])).is_err());
 }
 
 #[test]

@@ -3,11 +3,11 @@
 use guard_core::checks::{CheckResult, Status};
 use serde_json::{Value, json};
 
-use crate::report::{Report, ServiceReport, State};
+use crate::report::{CheckReport, CheckState, ServiceReport};
 
 /// The report for programs.
 #[must_use]
-pub fn render(report: &Report) -> Value {
+pub fn render(report: &CheckReport) -> Value {
     let summary = report.summary();
     json!({
         "schemaVersion": "1.0",
@@ -30,7 +30,7 @@ fn service(service: &ServiceReport) -> Value {
 
 /// A row. A pass has no severity, and only what is unknown has a reason.
 fn result(result: &CheckResult) -> Value {
-    let state = State::of(&result.status);
+    let state = CheckState::of(&result.status);
     let mut row = json!({
         "check": result.check.id,
         "resource": result.resource,

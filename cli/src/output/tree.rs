@@ -8,7 +8,7 @@ use guard_core::checks::{CheckResult, Finding, Severity, Status};
 use guard_core::text::visible;
 
 use super::paragraph::fill;
-use crate::report::{Part, PartKind, Report, State, Summary};
+use crate::report::{CheckReport, CheckState, PartKind, PathPart, Summary};
 
 /// The address of a check's section in the runbook.
 const RUNBOOK: &str = "docs/checks.md#";
@@ -21,7 +21,7 @@ const MAX_HEALTHY_TARGETS: usize = 8;
 
 /// The report, in lines of at most `width` columns, but for commands, which are not broken.
 #[must_use]
-pub fn render(report: &Report, width: usize) -> String {
+pub fn render(report: &CheckReport, width: usize) -> String {
     let account = report.account.as_deref().unwrap_or("unknown");
     let mut text = format!("account {account}, {}, {:.0}\n", report.region, report.checked_at);
     for service in &report.services {
@@ -34,9 +34,9 @@ pub fn render(report: &Report, width: usize) -> String {
 
 /// `14 pass, 2 fail (1 critical, 1 warning), 1 unknown`.
 #[must_use]
-pub fn summary_line(report: &Report) -> String {
+pub fn summary_line(report: &CheckReport) -> String {
     let Summary { pass, fail, unknown } = report.summary();
-    let states: Vec<State> = report.results().map(|result| State::of(&result.status)).collect();
+    let states: Vec<CheckState> = report.results().map(|result| CheckState::of(&result.status)).collect();
     let of = |severity: Severity| states.iter().filter(|state| state.severity() == Some(severity)).count();
     let severities = [Severity::Critical, Severity::Warning, Severity::Info];
     let counts = severities.map(|severity| (of(severity), severity.as_str()));
@@ -53,7 +53,7 @@ struct Tree<'a> {
 
 impl Tree<'_> {
     /// A part's line, its results, and the parts behind it. `lead` is drawn before its own line, `below` before the others.
-    fn part(&mut self, part: &Part, lead: &str, below: &str) {
+    fn part(&mut self, part: &PathPart, lead: &str, below: &str) {
         let detail = part.detail.as_deref().map(|detail| format!(", {}", visible(detail))).unwrap_or_default();
         let sign = match part.own_state {
             Some(state) => format!("{} ", paint(state, &state.sign().to_string())),
@@ -78,7 +78,7 @@ impl Tree<'_> {
     }
 
     fn result(&mut self, result: &CheckResult, below: &str, last: bool) {
-        let state = State::of(&result.status);
+        let state = CheckState::of(&result.status);
         let (lead, further) = branch(below, last);
         let sign = paint(state, &format!("{} {}", state.sign(), state.word()));
         let severity = state.severity().map(|severity| format!(", {}", severity.as_str())).unwrap_or_default();
@@ -126,26 +126,26 @@ fn branch(below: &str, last: bool) -> (String, String) {
 }
 
 /// The parts to show, and how many healthy targets are left out.
-fn shown_parts(parts: &[Part]) -> (Vec<&Part>, usize) {
+fn shown_parts(parts: &[PathPart]) -> (Vec<&PathPart>, usize) {
     let mut room = MAX_HEALTHY_TARGETS;
-    let is_shown = |part: &&Part| {
-        if part.kind != PartKind::Target || part.own_state != Some(State::Pass) {
+    let is_shown = |part: &&PathPart| {
+        if part.kind != PartKind::Target || part.own_state != Some(CheckState::Pass) {
             return true;
         }
         room = room.saturating_sub(1);
         room > 0
     };
-    let shown: Vec<&Part> = parts.iter().filter(is_shown).collect();
+    let shown: Vec<&PathPart> = parts.iter().filter(is_shown).collect();
     let hidden = parts.len() - shown.len();
     (shown, hidden)
 }
 
-fn paint(state: State, text: &str) -> String {
+fn paint(state: CheckState, text: &str) -> String {
     let color = match state {
-        State::Pass => AnsiColor::Green,
-        State::Info => AnsiColor::Cyan,
-        State::Unknown | State::Warning => AnsiColor::Yellow,
-        State::Critical => AnsiColor::Red,
+        CheckState::Pass => AnsiColor::Green,
+        CheckState::Info => AnsiColor::Cyan,
+        CheckState::Unknown | CheckState::Warning => AnsiColor::Yellow,
+        CheckState::Critical => AnsiColor::Red,
     };
     let style = Style::new().bold().fg_color(Some(color.into()));
     format!("{style}{text}{style:#}")

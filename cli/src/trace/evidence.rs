@@ -1,30 +1,31 @@
 //! What a verdict rests on, and what it lacks, in lines.
 
-use super::facts::{Endpoints, Facts, Freshness, Rejections};
-use super::metrics::{Counts, GroupHealth, Metric, Totals};
+use super::facts::{Endpoints, Freshness, Rejections, TraceFacts};
+use super::metrics::{GroupHealth, Totals, TrafficCounts, TrafficMetric};
 use super::words::{bytes, counted, listed};
 
 /// What was counted, stage by stage; zeros only where they tell something.
 #[must_use]
-pub fn evidence(facts: &Facts, totals: &Totals) -> Vec<String> {
+pub fn evidence(facts: &TraceFacts, totals: &Totals) -> Vec<String> {
     let counts = &totals.counts;
     let mut lines = Vec::new();
     if let Ok(endpoints) = &facts.endpoints {
         lines.extend(endpoints.evidence());
     }
-    if let Some(connections) = counts.of(Metric::Connections) {
+    if let Some(connections) = counts.of(TrafficMetric::Connections) {
         let began = format!("endpoint service: {} began", counted(connections, "connection"));
         let above_zero = |metric| counts.of(metric).filter(|number| *number > 0);
         let more = [
-            above_zero(Metric::Active).map(|active| format!("at most {active} open at a time")),
-            counts.of(Metric::ServiceBytes).map(bytes),
-            above_zero(Metric::ServiceResets).map(|resets| format!("{} sent to endpoints", counted(resets, "reset"))),
+            above_zero(TrafficMetric::Active).map(|active| format!("at most {active} open at a time")),
+            counts.of(TrafficMetric::ServiceBytes).map(bytes),
+            above_zero(TrafficMetric::ServiceResets)
+                .map(|resets| format!("{} sent to endpoints", counted(resets, "reset"))),
         ];
         lines.push(joined(began, more));
     }
-    if let Some(flows) = counts.of(Metric::Flows) {
+    if let Some(flows) = counts.of(TrafficMetric::Flows) {
         let began = format!("load balancer: {} began", counted(flows, "flow"));
-        lines.push(joined(began, [counts.of(Metric::Bytes).map(bytes), resets(counts), unanswered(totals)]));
+        lines.push(joined(began, [counts.of(TrafficMetric::Bytes).map(bytes), resets(counts), unanswered(totals)]));
     }
     lines.extend(stops(counts));
     lines.extend(totals.groups.iter().map(GroupHealth::evidence));
@@ -37,11 +38,11 @@ fn joined<const N: usize>(first: String, more: [Option<String>; N]) -> String {
     std::iter::once(first).chain(more.into_iter().flatten()).collect::<Vec<_>>().join(", ")
 }
 
-fn resets(counts: &Counts) -> Option<String> {
+fn resets(counts: &TrafficCounts) -> Option<String> {
     let by = [
-        (Metric::ClientResets, "consumers"),
-        (Metric::BalancerResets, "the load balancer"),
-        (Metric::TargetResets, "targets"),
+        (TrafficMetric::ClientResets, "consumers"),
+        (TrafficMetric::BalancerResets, "the load balancer"),
+        (TrafficMetric::TargetResets, "targets"),
     ];
     let by: Vec<String> = by
         .into_iter()
@@ -56,16 +57,24 @@ fn unanswered(totals: &Totals) -> Option<String> {
     (totals.unanswered > 0).then(|| format!("{} in minutes with too few bytes for an answer", totals.unanswered))
 }
 
-fn stops(counts: &Counts) -> impl Iterator<Item = String> {
+fn stops(counts: &TrafficCounts) -> impl Iterator<Item = String> {
     let stops = [
-        (Metric::BlockedInbound, "flow", "blocked by the inbound rules of the load balancer's security groups"),
-        (Metric::BlockedOutbound, "flow", "blocked by the outbound rules of the load balancer's security groups"),
-        (Metric::Rejected, "flow", "rejected by the load balancer itself"),
-        (Metric::PortErrors, "time", "the load balancer had no port left towards a target: register more targets"),
-        (Metric::ClientTlsErrors, "TLS handshake", "with consumers failed"),
-        (Metric::TargetTlsErrors, "TLS handshake", "with targets failed"),
+        (TrafficMetric::BlockedInbound, "flow", "blocked by the inbound rules of the load balancer's security groups"),
+        (
+            TrafficMetric::BlockedOutbound,
+            "flow",
+            "blocked by the outbound rules of the load balancer's security groups",
+        ),
+        (TrafficMetric::Rejected, "flow", "rejected by the load balancer itself"),
+        (
+            TrafficMetric::PortErrors,
+            "time",
+            "the load balancer had no port left towards a target: register more targets",
+        ),
+        (TrafficMetric::ClientTlsErrors, "TLS handshake", "with consumers failed"),
+        (TrafficMetric::TargetTlsErrors, "TLS handshake", "with targets failed"),
     ];
-    let stop = |(metric, noun, what): (Metric, &str, &str)| {
+    let stop = |(metric, noun, what): (TrafficMetric, &str, &str)| {
         let number = counts.of(metric).filter(|number| *number > 0)?;
         Some(format!("{} {what}", counted(number, noun)))
     };
@@ -73,8 +82,8 @@ fn stops(counts: &Counts) -> impl Iterator<Item = String> {
 }
 
 /// A load balancer may have other clients, and its numbers do not say which flows are whose.
-fn others(counts: &Counts) -> Option<String> {
-    let (connections, flows) = (counts.of(Metric::Connections)?, counts.of(Metric::Flows)?);
+fn others(counts: &TrafficCounts) -> Option<String> {
+    let (connections, flows) = (counts.of(TrafficMetric::Connections)?, counts.of(TrafficMetric::Flows)?);
     let others = flows.saturating_sub(connections);
     (others > (flows / 10).max(2)).then(|| {
         format!(
@@ -117,7 +126,7 @@ impl Rejections {
 
 /// What else would have told more, and how to get it.
 #[must_use]
-pub fn missing(facts: &Facts) -> Vec<String> {
+pub fn missing(facts: &TraceFacts) -> Vec<String> {
     let mut missing = Vec::new();
     match &facts.endpoints {
         Ok(endpoints) => {
@@ -158,7 +167,7 @@ mod tests {
 
     #[test]
     fn what_was_missing_is_said() {
-        let facts = Facts {
+        let facts = TraceFacts {
             endpoints: Ok(Endpoints { far: vec!["us-east-1".to_owned()], ..Endpoints::default() }),
             totals: Ok(Totals::default()),
             rejections: None,
@@ -174,21 +183,21 @@ mod tests {
     #[test]
     fn numbers_that_tell_nothing_are_left_out() {
         let numbers = [
-            (Metric::Connections, 3),
-            (Metric::Active, 0),
-            (Metric::ServiceBytes, 1500),
-            (Metric::Flows, 30),
-            (Metric::Bytes, 15_000),
-            (Metric::TargetResets, 2),
-            (Metric::PortErrors, 0),
-            (Metric::BlockedOutbound, 1),
+            (TrafficMetric::Connections, 3),
+            (TrafficMetric::Active, 0),
+            (TrafficMetric::ServiceBytes, 1500),
+            (TrafficMetric::Flows, 30),
+            (TrafficMetric::Bytes, 15_000),
+            (TrafficMetric::TargetResets, 2),
+            (TrafficMetric::PortErrors, 0),
+            (TrafficMetric::BlockedOutbound, 1),
         ];
         let groups = vec![GroupHealth { name: "pg".to_owned(), healthy: (0, 2) }];
         let totals = Totals { counts: numbers.into_iter().collect(), unanswered: 4, groups, published: true };
         let endpoints = Endpoints { near: 2, of_dbt: true, ..Endpoints::default() };
         let (rejections, freshness) = (Some(Rejections::default()), Freshness::Settled);
         let facts =
-            Facts { endpoints: Ok(endpoints), totals: Ok(totals.clone()), rejections, freshness, is_past: false };
+            TraceFacts { endpoints: Ok(endpoints), totals: Ok(totals.clone()), rejections, freshness, is_past: false };
         assert_eq!(
             evidence(&facts, &totals),
             [

@@ -4,7 +4,7 @@ use super::metrics::Totals;
 
 /// Everything that decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
+pub struct TraceFacts {
     /// dbt's endpoints, or why they are not known.
     pub endpoints: Result<Endpoints, String>,
     /// What was counted, or why it is not known.

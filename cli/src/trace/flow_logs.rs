@@ -57,7 +57,7 @@ pub struct Logs<'a> {
 
 /// The load balancers, and what is on either side of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Path {
+pub struct LoggedPath {
     /// The load balancers.
     pub load_balancers: Vec<Arn>,
     /// The ports that they listen on.
@@ -68,7 +68,7 @@ pub struct Path {
 
 /// What was found, and what could not be searched.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Findings {
+pub struct SearchOutcome {
     /// `None` if nothing was searched.
     pub rejections: Option<Rejections>,
     /// What would have told more.
@@ -94,12 +94,14 @@ struct Rejected {
 
 impl Logs<'_> {
     /// Searches the flow logs of all interfaces of these load balancers.
-    pub async fn search(&self, path: &Path) -> Findings {
+    pub async fn search(&self, path: &LoggedPath) -> SearchOutcome {
         if path.load_balancers.is_empty() {
-            return Findings::gap("The load balancers are not known, and so neither are their flow logs.".to_owned());
+            return SearchOutcome::gap(
+                "The load balancers are not known, and so neither are their flow logs.".to_owned(),
+            );
         }
         if path.ports.is_empty() || path.targets.is_empty() {
-            return Findings::gap(
+            return SearchOutcome::gap(
                 "The listeners or the targets could not be read, so rejections in flow logs cannot be assigned."
                     .to_owned(),
             );
@@ -108,21 +110,21 @@ impl Logs<'_> {
         let nodes = match self.observer.nodes(descriptions).await {
             Ok(nodes) => nodes,
             Err(error) => {
-                return Findings::gap(format!("The load balancer's network interfaces: {}", explained(&error)));
+                return SearchOutcome::gap(format!("The load balancer's network interfaces: {}", explained(&error)));
             }
         };
         let places = nodes.iter().flat_map(|node| [node.id.clone(), node.subnet.clone(), node.vpc.clone()]);
         let logs = match self.observer.flow_logs(places.collect()).await {
             Ok(logs) => logs,
-            Err(error) => return Findings::gap(format!("Flow logs: {}", explained(&error))),
+            Err(error) => return SearchOutcome::gap(format!("Flow logs: {}", explained(&error))),
         };
         let (searches, mut gaps) = plan(&nodes, &logs, self.span, Timestamp::now());
         if searches.is_empty() {
-            return Findings { rejections: None, gaps };
+            return SearchOutcome { rejections: None, gaps };
         }
         if let Err(gap) = self.ensure_affordable(&searches).await {
             gaps.push(gap);
-            return Findings { rejections: None, gaps };
+            return SearchOutcome { rejections: None, gaps };
         }
         let progress = Progress::start("Searching the flow logs");
         let mut found = Vec::new();
@@ -137,7 +139,7 @@ impl Logs<'_> {
             }
         }
         progress.stop();
-        Findings { rejections: is_searched.then(|| classified(&found, &nodes, path)), gaps }
+        SearchOutcome { rejections: is_searched.then(|| classified(&found, &nodes, path)), gaps }
     }
 
     fn client(&self) -> Client {
@@ -209,7 +211,7 @@ impl Logs<'_> {
     }
 }
 
-impl Findings {
+impl SearchOutcome {
     fn gap(what: String) -> Self {
         Self { rejections: None, gaps: vec![Gap::new(what)] }
     }
@@ -351,7 +353,7 @@ fn rejected(row: &[ResultField]) -> Option<Rejected> {
 }
 
 /// Which of the rejections are on dbt's way. The others have to do with other clients of the network.
-fn classified(rows: &[Rejected], nodes: &[Node], path: &Path) -> Rejections {
+fn classified(rows: &[Rejected], nodes: &[Node], path: &LoggedPath) -> Rejections {
     let is_node = |address: &IpAddr| nodes.iter().any(|node| node.addresses.contains(address));
     let is_target = |address: &IpAddr| path.targets.contains(address);
     let mut rejections = Rejections::default();
@@ -467,7 +469,7 @@ mod tests {
     #[test]
     fn only_rejections_on_the_way_count() {
         let targets: BTreeSet<IpAddr> = [IpAddr::from([172, 31, 0, 10])].into();
-        let path = Path { ports: [5432].into(), targets, ..Path::default() };
+        let path = LoggedPath { ports: [5432].into(), targets, ..LoggedPath::default() };
         let row =
             |from: [u8; 4], to: [u8; 4], port, records| Rejected { from: from.into(), to: to.into(), port, records };
         let (node_address, target) = ([172, 31, 0, 1], [172, 31, 0, 10]);

@@ -12,12 +12,12 @@ use super::span::Span;
 /// reset. A conversation is longer: already TLS's first messages have more.
 const UNANSWERED_BYTES: u64 = 512;
 
-/// The shortest period that has a value of [`Metric::Endpoints`].
+/// The shortest period that has a value of [`TrafficMetric::Endpoints`].
 const ENDPOINTS_PERIOD: SignedDuration = SignedDuration::from_mins(5);
 
 /// A number that AWS counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Metric {
+pub enum TrafficMetric {
     /// Connections that began at the endpoint service.
     Connections,
     /// Connections that were open at the endpoint service, at most.
@@ -71,58 +71,58 @@ enum Of {
 /// Every metric with its dimensions, its name in CloudWatch, and the statistic that sums it up.
 /// <https://docs.aws.amazon.com/vpc/latest/privatelink/privatelink-cloudwatch-metrics.html>
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-cloudwatch-metrics.html>
-const METRICS: [(Metric, Of, &str, &str); 18] = [
-    (Metric::Connections, Of::Endpoint, "NewConnections", "Sum"),
-    (Metric::Active, Of::Endpoint, "ActiveConnections", "Maximum"),
-    (Metric::ServiceBytes, Of::Endpoint, "BytesProcessed", "Sum"),
-    (Metric::ServiceResets, Of::Endpoint, "RstPacketsSent", "Sum"),
-    (Metric::Endpoints, Of::Service, "EndpointsCount", "Maximum"),
-    (Metric::Flows, Of::LoadBalancer, "NewFlowCount", "Sum"),
-    (Metric::Bytes, Of::LoadBalancer, "ProcessedBytes", "Sum"),
-    (Metric::ClientResets, Of::LoadBalancer, "TCP_Client_Reset_Count", "Sum"),
-    (Metric::BalancerResets, Of::LoadBalancer, "TCP_ELB_Reset_Count", "Sum"),
-    (Metric::TargetResets, Of::LoadBalancer, "TCP_Target_Reset_Count", "Sum"),
-    (Metric::Rejected, Of::LoadBalancer, "RejectedFlowCount_TCP", "Sum"),
-    (Metric::BlockedInbound, Of::LoadBalancer, "SecurityGroupBlockedFlowCount_Inbound_TCP", "Sum"),
-    (Metric::BlockedOutbound, Of::LoadBalancer, "SecurityGroupBlockedFlowCount_Outbound_TCP", "Sum"),
-    (Metric::PortErrors, Of::LoadBalancer, "PortAllocationErrorCount", "Sum"),
-    (Metric::ClientTlsErrors, Of::LoadBalancer, "ClientTLSNegotiationErrorCount", "Sum"),
-    (Metric::TargetTlsErrors, Of::LoadBalancer, "TargetTLSNegotiationErrorCount", "Sum"),
+const METRICS: [(TrafficMetric, Of, &str, &str); 18] = [
+    (TrafficMetric::Connections, Of::Endpoint, "NewConnections", "Sum"),
+    (TrafficMetric::Active, Of::Endpoint, "ActiveConnections", "Maximum"),
+    (TrafficMetric::ServiceBytes, Of::Endpoint, "BytesProcessed", "Sum"),
+    (TrafficMetric::ServiceResets, Of::Endpoint, "RstPacketsSent", "Sum"),
+    (TrafficMetric::Endpoints, Of::Service, "EndpointsCount", "Maximum"),
+    (TrafficMetric::Flows, Of::LoadBalancer, "NewFlowCount", "Sum"),
+    (TrafficMetric::Bytes, Of::LoadBalancer, "ProcessedBytes", "Sum"),
+    (TrafficMetric::ClientResets, Of::LoadBalancer, "TCP_Client_Reset_Count", "Sum"),
+    (TrafficMetric::BalancerResets, Of::LoadBalancer, "TCP_ELB_Reset_Count", "Sum"),
+    (TrafficMetric::TargetResets, Of::LoadBalancer, "TCP_Target_Reset_Count", "Sum"),
+    (TrafficMetric::Rejected, Of::LoadBalancer, "RejectedFlowCount_TCP", "Sum"),
+    (TrafficMetric::BlockedInbound, Of::LoadBalancer, "SecurityGroupBlockedFlowCount_Inbound_TCP", "Sum"),
+    (TrafficMetric::BlockedOutbound, Of::LoadBalancer, "SecurityGroupBlockedFlowCount_Outbound_TCP", "Sum"),
+    (TrafficMetric::PortErrors, Of::LoadBalancer, "PortAllocationErrorCount", "Sum"),
+    (TrafficMetric::ClientTlsErrors, Of::LoadBalancer, "ClientTLSNegotiationErrorCount", "Sum"),
+    (TrafficMetric::TargetTlsErrors, Of::LoadBalancer, "TargetTLSNegotiationErrorCount", "Sum"),
     // Each node counts. The greatest of their numbers is zero only if no node sees a healthy target.
-    (Metric::Healthy, Of::TargetGroup, "HealthyHostCount", "Maximum"),
-    (Metric::Unhealthy, Of::TargetGroup, "UnHealthyHostCount", "Maximum"),
+    (TrafficMetric::Healthy, Of::TargetGroup, "HealthyHostCount", "Maximum"),
+    (TrafficMetric::Unhealthy, Of::TargetGroup, "UnHealthyHostCount", "Maximum"),
 ];
 
 /// Numbers by metric. One that is absent is not known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counts(BTreeMap<Metric, u64>);
+pub struct TrafficCounts(BTreeMap<TrafficMetric, u64>);
 
-impl Counts {
+impl TrafficCounts {
     /// The number of a metric, if it is known.
     #[must_use]
-    pub fn of(&self, metric: Metric) -> Option<u64> {
+    pub fn of(&self, metric: TrafficMetric) -> Option<u64> {
         self.0.get(&metric).copied()
     }
 
     /// The sum of the metrics that are known; `None` if none is.
     #[must_use]
-    pub fn sum(&self, metrics: &[Metric]) -> Option<u64> {
+    pub fn sum(&self, metrics: &[TrafficMetric]) -> Option<u64> {
         metrics.iter().filter_map(|metric| self.of(*metric)).reduce(u64::saturating_add)
     }
 
-    fn add(&mut self, metric: Metric, value: u64) {
+    fn add(&mut self, metric: TrafficMetric, value: u64) {
         let number = self.0.entry(metric).or_default();
         *number = number.saturating_add(value);
     }
 
-    fn raise(&mut self, metric: Metric, value: u64) {
+    fn raise(&mut self, metric: TrafficMetric, value: u64) {
         let number = self.0.entry(metric).or_default();
         *number = value.max(*number);
     }
 }
 
-impl FromIterator<(Metric, u64)> for Counts {
-    fn from_iter<I: IntoIterator<Item = (Metric, u64)>>(numbers: I) -> Self {
+impl FromIterator<(TrafficMetric, u64)> for TrafficCounts {
+    fn from_iter<I: IntoIterator<Item = (TrafficMetric, u64)>>(numbers: I) -> Self {
         Self(numbers.into_iter().collect())
     }
 }
@@ -141,7 +141,7 @@ pub struct Subjects {
 /// A metric of one thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
-    metric: Metric,
+    metric: TrafficMetric,
     /// The target group that it is of.
     group: Option<Arn>,
     /// How to ask for it.
@@ -152,7 +152,7 @@ pub struct Query {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Measured {
     /// The numbers of each period, by its start.
-    pub periods: BTreeMap<Timestamp, Counts>,
+    pub periods: BTreeMap<Timestamp, TrafficCounts>,
     /// The health of each target group.
     pub groups: Vec<GroupHealth>,
     /// Whether CloudWatch has any value: if it has none, no traffic and no metrics look the same.
@@ -172,7 +172,7 @@ pub struct GroupHealth {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Totals {
     /// The sums, or the greatest numbers of what lasts.
-    pub counts: Counts,
+    pub counts: TrafficCounts,
     /// The flows in periods that have too few bytes for an answer.
     pub unanswered: u64,
     /// The health of each target group.
@@ -190,14 +190,14 @@ impl Subjects {
 
     fn queries_of(
         &self,
-        (metric, of, name, statistic): (Metric, Of, &'static str, &'static str),
+        (metric, of, name, statistic): (TrafficMetric, Of, &'static str, &'static str),
         span: Span,
     ) -> Vec<Query> {
         let namespace = match of {
             Of::Service | Of::Endpoint => "AWS/PrivateLinkServices",
             Of::LoadBalancer | Of::TargetGroup => LOAD_BALANCERS,
         };
-        let period = if metric == Metric::Endpoints { span.period.max(ENDPOINTS_PERIOD) } else { span.period };
+        let period = if metric == TrafficMetric::Endpoints { span.period.max(ENDPOINTS_PERIOD) } else { span.period };
         let query = |dimensions: Vec<(&'static str, String)>, group: Option<&Arn>| Query {
             metric,
             group: group.cloned(),
@@ -234,14 +234,16 @@ impl Measured {
     /// is always published.
     #[must_use]
     pub fn new(span: Span, queries: &[Query], answers: &[Series]) -> Self {
-        let mut measured =
-            Self { periods: span.periods().map(|start| (start, Counts::default())).collect(), ..Self::default() };
+        let mut measured = Self {
+            periods: span.periods().map(|start| (start, TrafficCounts::default())).collect(),
+            ..Self::default()
+        };
         let of_load_balancer = |query: &Query| query.query.namespace == LOAD_BALANCERS;
         let is_published =
             queries.iter().zip(answers).any(|(query, series)| of_load_balancer(query) && !series.is_empty());
         for (query, series) in queries.iter().zip(answers) {
             measured.published |= !series.is_empty();
-            let is_sum = query.query.statistic == "Sum" || query.metric == Metric::Active;
+            let is_sum = query.query.statistic == "Sum" || query.metric == TrafficMetric::Active;
             if is_sum && (is_published || !of_load_balancer(query)) {
                 measured.periods.values_mut().for_each(|counts| counts.add(query.metric, 0));
             }
@@ -250,7 +252,7 @@ impl Measured {
                     counts.add(query.metric, whole(*value));
                 }
             }
-            if let (Metric::Healthy, Some(group)) = (query.metric, &query.group) {
+            if let (TrafficMetric::Healthy, Some(group)) = (query.metric, &query.group) {
                 measured.groups.extend(GroupHealth::new(group, series));
             }
         }
@@ -264,13 +266,16 @@ impl Measured {
         for counts in self.periods.values() {
             for (metric, value) in &counts.0 {
                 match metric {
-                    Metric::Active | Metric::Endpoints | Metric::Healthy | Metric::Unhealthy => {
+                    TrafficMetric::Active
+                    | TrafficMetric::Endpoints
+                    | TrafficMetric::Healthy
+                    | TrafficMetric::Unhealthy => {
                         totals.counts.raise(*metric, *value);
                     }
                     _ => totals.counts.add(*metric, *value),
                 }
             }
-            if let (Some(flows), Some(bytes)) = (counts.of(Metric::Flows), counts.of(Metric::Bytes))
+            if let (Some(flows), Some(bytes)) = (counts.of(TrafficMetric::Flows), counts.of(TrafficMetric::Bytes))
                 && is_unanswered(flows, bytes)
             {
                 totals.unanswered += flows;
@@ -326,16 +331,19 @@ mod tests {
     #[test]
     fn each_metric_has_the_dimensions_that_aws_gives_it() {
         let queries = subjects(Some(vec![endpoint(1)])).queries(span());
-        let dimensions = |metric: Metric| {
+        let dimensions = |metric: TrafficMetric| {
             let query = queries.iter().find(|query| query.metric == metric).unwrap();
             query.query.dimensions.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
         };
         let service = format!("Service Id={}", service(1));
-        assert_eq!(dimensions(Metric::Endpoints), [service.as_str()]);
-        assert_eq!(dimensions(Metric::Connections), [service.clone(), format!("VPC Endpoint Id={}", endpoint(1))]);
-        assert_eq!(dimensions(Metric::Flows), ["LoadBalancer=net/pg/0123456789abcdef"]);
+        assert_eq!(dimensions(TrafficMetric::Endpoints), [service.as_str()]);
+        assert_eq!(
+            dimensions(TrafficMetric::Connections),
+            [service.clone(), format!("VPC Endpoint Id={}", endpoint(1))]
+        );
+        assert_eq!(dimensions(TrafficMetric::Flows), ["LoadBalancer=net/pg/0123456789abcdef"]);
         let group = "TargetGroup=targetgroup/pg/0123456789abcdef";
-        assert_eq!(dimensions(Metric::Healthy), ["LoadBalancer=net/pg/0123456789abcdef", group]);
+        assert_eq!(dimensions(TrafficMetric::Healthy), ["LoadBalancer=net/pg/0123456789abcdef", group]);
         let of_all = subjects(None).queries(span());
         assert_eq!(of_all[0].query.dimensions, [("Service Id", self::service(1).to_string())]);
         assert_eq!((queries.len(), of_all.len()), (METRICS.len(), METRICS.len()));
@@ -346,34 +354,35 @@ mod tests {
     fn a_minute_without_a_value_is_one_without_traffic_but_says_nothing_of_health() {
         let queries = subjects(None).queries(span());
         let answer = |query: &Query| match query.metric {
-            Metric::Flows => vec![(at(0), 3.0), (at(120), 2.0)],
-            Metric::Bytes => vec![(at(0), 900.0), (at(120), 9000.0)],
-            Metric::Healthy => vec![(at(0), 2.0), (at(120), 1.0)],
+            TrafficMetric::Flows => vec![(at(0), 3.0), (at(120), 2.0)],
+            TrafficMetric::Bytes => vec![(at(0), 900.0), (at(120), 9000.0)],
+            TrafficMetric::Healthy => vec![(at(0), 2.0), (at(120), 1.0)],
             _ => vec![],
         };
         let measured = Measured::new(span(), &queries, &queries.iter().map(answer).collect::<Vec<_>>());
         let middle = &measured.periods[&at(60)];
-        assert_eq!((middle.of(Metric::Flows), middle.of(Metric::Healthy)), (Some(0), None));
+        assert_eq!((middle.of(TrafficMetric::Flows), middle.of(TrafficMetric::Healthy)), (Some(0), None));
         let totals = measured.totals();
         assert_eq!(
-            (totals.counts.of(Metric::Flows), totals.unanswered),
+            (totals.counts.of(TrafficMetric::Flows), totals.unanswered),
             (Some(5), 3),
             "900 bytes are too few for three"
         );
         assert_eq!(totals.groups, [GroupHealth { name: "pg".to_owned(), healthy: (1, 2) }]);
         assert!(totals.published);
-        assert_eq!(totals.counts.of(Metric::Unhealthy), None);
+        assert_eq!(totals.counts.of(TrafficMetric::Unhealthy), None);
     }
 
     #[test]
     fn a_load_balancer_that_publishes_nothing_is_not_one_without_flows() {
         let queries = subjects(None).queries(span());
         let answer = |query: &Query| match query.metric {
-            Metric::Connections => vec![(at(0), 3.0)],
+            TrafficMetric::Connections => vec![(at(0), 3.0)],
             _ => vec![],
         };
         let totals = Measured::new(span(), &queries, &queries.iter().map(answer).collect::<Vec<_>>()).totals();
-        let counts = [Metric::Connections, Metric::ServiceBytes, Metric::Flows].map(|metric| totals.counts.of(metric));
+        let counts = [TrafficMetric::Connections, TrafficMetric::ServiceBytes, TrafficMetric::Flows]
+            .map(|metric| totals.counts.of(metric));
         assert_eq!(counts, [Some(3), Some(0), None]);
     }
 }

@@ -22,13 +22,13 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use self::evidence::missing;
-use self::facts::{Endpoints, Facts, Freshness};
-use self::flow_logs::{Findings, Path};
+use self::facts::{Endpoints, Freshness, TraceFacts};
+use self::flow_logs::{LoggedPath, SearchOutcome};
 use self::metrics::{Measured, Query, Subjects};
 use self::span::Span;
-use self::verdict::{Decision, Verdict, decide};
-use crate::args::{self, Aws};
-use crate::check::Question;
+use self::verdict::{Decision, TraceVerdict, decide};
+use crate::args::{self, AwsArgs};
+use crate::check::Expectations;
 use crate::output;
 use crate::progress::Progress;
 use crate::session::{Session, explained};
@@ -45,7 +45,7 @@ const STATES_HOLD: SignedDuration = SignedDuration::from_hours(1);
 
 /// What became of the requests to an endpoint service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trace {
+pub struct ServiceTrace {
     /// The endpoint service.
     pub service: ServiceId,
     /// Its name.
@@ -81,25 +81,25 @@ impl Gap {
 ///
 /// # Errors
 /// If the question makes no sense, or if it is not known which services are meant.
-pub async fn run(aws: &Aws, arguments: &args::Trace) -> Result<u8> {
+pub async fn run(aws: &AwsArgs, arguments: &args::TraceArgs) -> Result<u8> {
     let span = Span::of(arguments, Timestamp::now())?;
     let session = Session::open(aws).await?;
-    let question = Question::new(&session, &arguments.subject, None).await?;
+    let expectations = Expectations::new(&session, &arguments.subject, None).await?;
     let account = session.identity().await.map_or_else(|_| "unknown".to_owned(), |identity| identity.account);
     let place = format!("account {account}, {}", session.region);
     let reader =
-        Reader { observer: Observer::new(&session.config), place, session: &session, span, yes: arguments.yes };
-    let traces = reader.traces(&question).await;
+        TraceReader { observer: Observer::new(&session.config), place, session: &session, span, yes: arguments.yes };
+    let traces = reader.traces(&expectations).await;
     for (number, trace) in traces.iter().enumerate() {
         let gap = if number > 0 { "\n" } else { "" };
         output::print(&format!("{gap}{}", render::render(trace, &TimeZone::system(), textwrap::termwidth())))?;
     }
-    let is_unknown = traces.iter().any(|trace| trace.decision.verdict == Verdict::Unknown);
+    let is_unknown = traces.iter().any(|trace| trace.decision.verdict == TraceVerdict::Unknown);
     Ok(if is_unknown { 2 } else { 0 })
 }
 
 /// Reads what is known of the time.
-struct Reader<'a> {
+struct TraceReader<'a> {
     observer: Observer,
     /// The account and the Region.
     place: String,
@@ -108,9 +108,9 @@ struct Reader<'a> {
     yes: bool,
 }
 
-impl Reader<'_> {
-    async fn traces(&self, question: &Question) -> Vec<Trace> {
-        let services = &question.policy.services;
+impl TraceReader<'_> {
+    async fn traces(&self, expectations: &Expectations) -> Vec<ServiceTrace> {
+        let services = &expectations.policy.services;
         let progress = Progress::start("Reading the path in AWS");
         let (topology, connections) =
             tokio::join!(self.observer.topology(services, Scope::Health), self.observer.connections(services));
@@ -118,7 +118,7 @@ impl Reader<'_> {
         let mut traces = Vec::new();
         // One after the other: a search of flow logs costs money, and says so first.
         for service in services {
-            traces.push(self.trace(service, &topology, &connections, question.dbt_accounts()).await);
+            traces.push(self.trace(service, &topology, &connections, expectations.dbt_accounts()).await);
         }
         traces
     }
@@ -129,7 +129,7 @@ impl Reader<'_> {
         topology: &Topology,
         connections: &Observed<Vec<Connection>>,
         dbt: Option<&BTreeSet<AccountId>>,
-    ) -> Trace {
+    ) -> ServiceTrace {
         // A list of the connections of a service that is not there is empty, and says nothing.
         let connections = topology
             .service(service)
@@ -141,9 +141,9 @@ impl Reader<'_> {
         let load_balancers = path.as_deref().unwrap_or_default();
         let subjects = subjects(service, of_service.as_deref().ok(), load_balancers, &self.session.region);
         let now = Timestamp::now();
-        let Findings { rejections, gaps } = self.logs().search(&Path::of(load_balancers)).await;
+        let SearchOutcome { rejections, gaps } = self.logs().search(&LoggedPath::of(load_balancers)).await;
         let measured = self.measure(&subjects).await;
-        let facts = Facts {
+        let facts = TraceFacts {
             endpoints: of_service.map(|connections| Endpoints {
                 of_others: of_all - connections.len(),
                 ..endpoints(&connections, &self.session.region, dbt.is_some())
@@ -155,7 +155,7 @@ impl Reader<'_> {
         };
         let unread = path.as_ref().err().map(|why| Gap::new(format!("What is behind the endpoint service: {why}")));
         let unknown = missing(&facts).into_iter().map(Gap::new);
-        Trace {
+        ServiceTrace {
             service: service.clone(),
             name: topology.service(service).ok().and_then(|service| service.name.clone()),
             place: self.place.clone(),
@@ -244,7 +244,7 @@ fn freshness(span: Span, now: Timestamp) -> Freshness {
     }
 }
 
-impl Path {
+impl LoggedPath {
     fn of(load_balancers: &[&LoadBalancer]) -> Self {
         let listeners = load_balancers.iter().flat_map(|load_balancer| load_balancer.listeners.iter().flatten());
         let groups = load_balancers.iter().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten());

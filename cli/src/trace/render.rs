@@ -7,46 +7,54 @@ use guard_core::text::visible;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::Trace;
-use super::metrics::{Counts, Metric};
+use super::ServiceTrace;
+use super::metrics::{TrafficCounts, TrafficMetric};
 use super::span::Span;
-use super::verdict::Verdict;
+use super::verdict::TraceVerdict;
 use super::words::bytes;
 use crate::output::paragraph::fill;
 
 /// What a period must have to be shown. The health of targets is counted in every minute.
-const EVENTS: [Metric; 13] = [
-    Metric::Connections,
-    Metric::ServiceBytes,
-    Metric::ServiceResets,
-    Metric::Flows,
-    Metric::Bytes,
-    Metric::ClientResets,
-    Metric::BalancerResets,
-    Metric::TargetResets,
-    Metric::Rejected,
-    Metric::BlockedInbound,
-    Metric::BlockedOutbound,
-    Metric::PortErrors,
-    Metric::Unhealthy,
+const EVENTS: [TrafficMetric; 13] = [
+    TrafficMetric::Connections,
+    TrafficMetric::ServiceBytes,
+    TrafficMetric::ServiceResets,
+    TrafficMetric::Flows,
+    TrafficMetric::Bytes,
+    TrafficMetric::ClientResets,
+    TrafficMetric::BalancerResets,
+    TrafficMetric::TargetResets,
+    TrafficMetric::Rejected,
+    TrafficMetric::BlockedInbound,
+    TrafficMetric::BlockedOutbound,
+    TrafficMetric::PortErrors,
+    TrafficMetric::Unhealthy,
 ];
 
 /// The columns behind the time, with what is summed up in each.
-const COLUMNS: [(&str, &[Metric]); 7] = [
-    ("connections", &[Metric::Connections]),
-    ("flows", &[Metric::Flows]),
-    ("bytes", &[Metric::Bytes]),
-    ("resets", &[Metric::ClientResets, Metric::BalancerResets, Metric::TargetResets]),
-    ("blocked", &[Metric::BlockedInbound, Metric::BlockedOutbound, Metric::Rejected, Metric::PortErrors]),
-    ("healthy", &[Metric::Healthy]),
-    ("unhealthy", &[Metric::Unhealthy]),
+const COLUMNS: [(&str, &[TrafficMetric]); 7] = [
+    ("connections", &[TrafficMetric::Connections]),
+    ("flows", &[TrafficMetric::Flows]),
+    ("bytes", &[TrafficMetric::Bytes]),
+    ("resets", &[TrafficMetric::ClientResets, TrafficMetric::BalancerResets, TrafficMetric::TargetResets]),
+    (
+        "blocked",
+        &[
+            TrafficMetric::BlockedInbound,
+            TrafficMetric::BlockedOutbound,
+            TrafficMetric::Rejected,
+            TrafficMetric::PortErrors,
+        ],
+    ),
+    ("healthy", &[TrafficMetric::Healthy]),
+    ("unhealthy", &[TrafficMetric::Unhealthy]),
 ];
 
 const WIDTHS: [usize; COLUMNS.len()] = [13, 8, 10, 8, 9, 9, 11];
 
 /// The trace, in lines of at most `width` columns, but for commands, which are not broken.
 #[must_use]
-pub fn render(trace: &Trace, zone: &TimeZone, width: usize) -> String {
+pub fn render(trace: &ServiceTrace, zone: &TimeZone, width: usize) -> String {
     let mut text = heading(trace, zone);
     if let Ok(measured) = &trace.measured {
         text.push('\n');
@@ -73,7 +81,7 @@ fn paragraph(first: &str, line: &str, width: usize) -> String {
     fill(&visible(line), width.max(40), first, &" ".repeat(first.len())) + "\n"
 }
 
-fn heading(trace: &Trace, zone: &TimeZone) -> String {
+fn heading(trace: &ServiceTrace, zone: &TimeZone) -> String {
     let Span { from, to, period } = trace.span;
     let name = trace.name.as_ref().map(|name| format!(" {}", visible(name))).unwrap_or_default();
     let day = |time: Timestamp, format: &str| time.to_zoned(zone.clone()).strftime(format).to_string();
@@ -90,15 +98,16 @@ fn heading(trace: &Trace, zone: &TimeZone) -> String {
 }
 
 /// A line for each period in which something happened, and one for each stretch in which nothing did.
-fn table(periods: &[(&Timestamp, &Counts)], span: Span, zone: &TimeZone) -> String {
+fn table(periods: &[(&Timestamp, &TrafficCounts)], span: Span, zone: &TimeZone) -> String {
     let days = span.from.to_zoned(zone.clone()).date() != span.to.to_zoned(zone.clone()).date();
     let clock =
         |time: Timestamp| time.to_zoned(zone.clone()).strftime(if days { "%m-%d %H:%M" } else { "%H:%M" }).to_string();
     let time_width = if days { 11 } else { 5 };
     let header = columns(&COLUMNS.map(|(name, _)| name.to_owned()));
     let mut text = format!("{:time_width$}{header}\n", "time");
-    let is_quiet =
-        |(_, counts): &(&Timestamp, &Counts)| EVENTS.iter().all(|metric| counts.of(*metric).unwrap_or_default() == 0);
+    let is_quiet = |(_, counts): &(&Timestamp, &TrafficCounts)| {
+        EVENTS.iter().all(|metric| counts.of(*metric).unwrap_or_default() == 0)
+    };
     for stretch in periods.chunk_by(|one, next| is_quiet(one) && is_quiet(next)) {
         if let (Some(first @ (from, _)), Some((last, _))) = (stretch.first(), stretch.last())
             && is_quiet(first)
@@ -114,7 +123,7 @@ fn table(periods: &[(&Timestamp, &Counts)], span: Span, zone: &TimeZone) -> Stri
     text
 }
 
-fn row(counts: &Counts) -> String {
+fn row(counts: &TrafficCounts) -> String {
     columns(&COLUMNS.map(|(name, metrics)| match counts.sum(metrics) {
         None => "?".to_owned(),
         Some(number) if name == "bytes" => bytes(number),
@@ -130,11 +139,11 @@ fn columns(values: &[String; COLUMNS.len()]) -> String {
     })
 }
 
-fn paint(verdict: Verdict, text: &str) -> String {
+fn paint(verdict: TraceVerdict, text: &str) -> String {
     let color = match verdict {
-        Verdict::GotThrough => AnsiColor::Green,
-        Verdict::NotSent | Verdict::Unknown => AnsiColor::Yellow,
-        Verdict::StoppedBeforeLoadBalancer | Verdict::StoppedBeforeTarget => AnsiColor::Red,
+        TraceVerdict::GotThrough => AnsiColor::Green,
+        TraceVerdict::NotSent | TraceVerdict::Unknown => AnsiColor::Yellow,
+        TraceVerdict::StoppedBeforeLoadBalancer | TraceVerdict::StoppedBeforeTarget => AnsiColor::Red,
     };
     let style = Style::new().bold().fg_color(Some(color.into()));
     format!("{style}{text}{style:#}")
@@ -158,18 +167,18 @@ mod tests {
         Timestamp::from_second(START + 60 * number).unwrap()
     }
 
-    fn trace(periods: BTreeMap<Timestamp, Counts>) -> Trace {
+    fn trace(periods: BTreeMap<Timestamp, TrafficCounts>) -> ServiceTrace {
         let from = minute(0);
         let period = SignedDuration::from_mins(1);
         let to = from + period * i32::try_from(periods.len()).unwrap();
-        Trace {
+        ServiceTrace {
             place: "account 111122223333, eu-central-1".to_owned(),
             service: service(1),
             name: Some("pg\u{202e}".to_owned()),
             span: Span { from, to, period },
             measured: Ok(Measured { periods, ..Measured::default() }),
             decision: Decision {
-                verdict: Verdict::StoppedBeforeTarget,
+                verdict: TraceVerdict::StoppedBeforeTarget,
                 sentence: "The requests stopped between the load balancer and the targets: nobody answered.".to_owned(),
                 evidence: vec!["load balancer: 3 flows began".to_owned()],
             },
@@ -182,11 +191,16 @@ mod tests {
 
     #[test]
     fn quiet_minutes_are_one_line_and_what_is_not_known_is_no_zero() {
-        let busy = [(Metric::Connections, 3), (Metric::Flows, 3), (Metric::Bytes, 12_345), (Metric::TargetResets, 2)];
-        let busy: Counts = busy.into_iter().collect();
-        let quiet: Counts = [(Metric::Flows, 0), (Metric::Healthy, 2)].into_iter().collect();
+        let busy = [
+            (TrafficMetric::Connections, 3),
+            (TrafficMetric::Flows, 3),
+            (TrafficMetric::Bytes, 12_345),
+            (TrafficMetric::TargetResets, 2),
+        ];
+        let busy: TrafficCounts = busy.into_iter().collect();
+        let quiet: TrafficCounts = [(TrafficMetric::Flows, 0), (TrafficMetric::Healthy, 2)].into_iter().collect();
         let counts = [quiet.clone(), quiet.clone(), busy, quiet.clone()];
-        let periods: BTreeMap<Timestamp, Counts> = (0..).map(minute).zip(counts).collect();
+        let periods: BTreeMap<Timestamp, TrafficCounts> = (0..).map(minute).zip(counts).collect();
         let text = anstream::adapter::strip_str(&render(&trace(periods), &TimeZone::UTC, 80)).to_string();
         assert_eq!(
             text,
@@ -216,7 +230,7 @@ What would have told more:
     #[test]
     fn the_table_fits_a_terminal_even_if_it_spans_days() {
         let numbers = EVENTS.map(|metric| (metric, 9_999_999));
-        let periods: BTreeMap<Timestamp, Counts> =
+        let periods: BTreeMap<Timestamp, TrafficCounts> =
             (0..3).map(|day| (minute(24 * 60 * day), numbers.into_iter().collect())).collect();
         let mut trace = trace(periods);
         trace.span.to = minute(3 * 24 * 60);

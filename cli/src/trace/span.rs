@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::BadUsage;
-use crate::args::Trace;
+use crate::args::TraceArgs;
 
 /// How far back CloudWatch has values of single minutes.
 /// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_concepts.html>
@@ -31,7 +31,7 @@ impl Span {
     ///
     /// # Errors
     /// If it is not a time, or not one that CloudWatch has values of.
-    pub fn of(arguments: &Trace, now: Timestamp) -> Result<Self, BadUsage> {
+    pub fn of(arguments: &TraceArgs, now: Timestamp) -> Result<Self, BadUsage> {
         let bad = |text: &str| Err(BadUsage(text.to_owned()));
         let (from, to) = match (arguments.from, arguments.to, arguments.last) {
             (Some(from), Some(to), _) => (from, to),
@@ -92,9 +92,9 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn asked(from: Option<&str>, to: Option<&str>, last_minutes: Option<u64>) -> Trace {
+    fn asked(from: Option<&str>, to: Option<&str>, last_minutes: Option<u64>) -> TraceArgs {
         let last = last_minutes.map(|minutes| Duration::from_secs(60 * minutes));
-        Trace { subject: Subject::default(), from: from.map(at), to: to.map(at), last, yes: false }
+        TraceArgs { subject: Subject::default(), from: from.map(at), to: to.map(at), last, yes: false }
     }
 
     const NOW: &str = "2026-03-14T12:00:30Z";

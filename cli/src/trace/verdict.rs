@@ -1,17 +1,17 @@
 //! Where the requests stopped, from what was counted on their way.
 //!
-//! What is not known decides nothing: a verdict needs a number that was read, and without one it is [`Verdict::Unknown`].
+//! What is not known decides nothing: a verdict needs a number that was read, and without one it is [`TraceVerdict::Unknown`].
 
 use std::fmt;
 
 use super::evidence::evidence;
-use super::facts::{Endpoints, Facts, Freshness};
-use super::metrics::{Counts, GroupHealth, Metric, Totals, is_unanswered};
+use super::facts::{Endpoints, Freshness, TraceFacts};
+use super::metrics::{GroupHealth, Totals, TrafficCounts, TrafficMetric, is_unanswered};
 use super::words::{bytes, counted, listed};
 
 /// Where the requests stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum TraceVerdict {
     /// None arrived at the endpoint service.
     NotSent,
     /// Between the endpoint service and the load balancer.
@@ -24,7 +24,7 @@ pub enum Verdict {
     Unknown,
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for TraceVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotSent => "not sent by dbt",
@@ -40,7 +40,7 @@ impl fmt::Display for Verdict {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// Where the requests stopped.
-    pub verdict: Verdict,
+    pub verdict: TraceVerdict,
     /// That in a sentence, with numbers.
     pub sentence: String,
     /// What it rests on.
@@ -60,12 +60,12 @@ struct Stages {
 
 /// Decides.
 #[must_use]
-pub fn decide(facts: &Facts) -> Decision {
+pub fn decide(facts: &TraceFacts) -> Decision {
     let totals = match &facts.totals {
         Ok(totals) => totals,
         Err(why) => {
             let sentence = format!("Where the requests stopped is unknown: the metrics could not be read. {why}");
-            return Decision { verdict: Verdict::Unknown, sentence, evidence: Vec::new() };
+            return Decision { verdict: TraceVerdict::Unknown, sentence, evidence: Vec::new() };
         }
     };
     let (verdict, sentence) = if is_quiet(facts, totals) {
@@ -73,10 +73,10 @@ pub fn decide(facts: &Facts) -> Decision {
     } else {
         match Stages::of(facts, totals) {
             Some(stages) => stages.verdict(facts, totals),
-            None => (Verdict::Unknown, unclear(facts, totals)),
+            None => (TraceVerdict::Unknown, unclear(facts, totals)),
         }
     };
-    let is_early = verdict == Verdict::NotSent || verdict == Verdict::StoppedBeforeLoadBalancer;
+    let is_early = verdict == TraceVerdict::NotSent || verdict == TraceVerdict::StoppedBeforeLoadBalancer;
     let late = match facts.freshness {
         Freshness::EndIsLate if is_early => " CloudWatch may not have counted the last minutes yet.",
         _ => "",
@@ -85,51 +85,52 @@ pub fn decide(facts: &Facts) -> Decision {
 }
 
 /// Whether no request is known of: neither at the endpoints that have metrics nor, if others may have sent some, behind.
-fn is_quiet(facts: &Facts, totals: &Totals) -> bool {
+fn is_quiet(facts: &TraceFacts, totals: &Totals) -> bool {
     let count = |metric| totals.counts.of(metric).unwrap_or_default();
-    if count(Metric::Connections) > 0 {
+    if count(TrafficMetric::Connections) > 0 {
         return false;
     }
     if nobody_can_send(facts) {
         return true;
     }
     // Flows that are not from an endpoint are of the load balancer's other clients.
-    let behind = if others_may_send(facts) { count(Metric::Flows).max(hard_stops(facts, &totals.counts)) } else { 0 };
+    let behind =
+        if others_may_send(facts) { count(TrafficMetric::Flows).max(hard_stops(facts, &totals.counts)) } else { 0 };
     behind == 0 && before(facts, &totals.counts) == 0
 }
 
 /// Whether there is no connected endpoint.
-fn nobody_can_send(facts: &Facts) -> bool {
+fn nobody_can_send(facts: &TraceFacts) -> bool {
     facts.endpoints.as_ref().is_ok_and(|endpoints| endpoints.near == 0 && endpoints.far.is_empty())
 }
 
 /// Whether requests can come through endpoints that have no metrics.
-fn others_may_send(facts: &Facts) -> bool {
+fn others_may_send(facts: &TraceFacts) -> bool {
     facts.endpoints.as_ref().map_or(true, |endpoints| !endpoints.far.is_empty())
 }
 
 /// Requests that stopped before the load balancer, as its security groups or the flow logs counted them.
-fn before(facts: &Facts, counts: &Counts) -> u64 {
+fn before(facts: &TraceFacts, counts: &TrafficCounts) -> u64 {
     let logged = facts.rejections.as_ref().map_or(0, |rejections| rejections.to_load_balancer);
-    counts.of(Metric::BlockedInbound).unwrap_or_default().max(logged)
+    counts.of(TrafficMetric::BlockedInbound).unwrap_or_default().max(logged)
 }
 
 /// Requests that something between the load balancer and the targets counted as stopped.
-fn hard_stops(facts: &Facts, counts: &Counts) -> u64 {
+fn hard_stops(facts: &TraceFacts, counts: &TrafficCounts) -> u64 {
     let logged = facts.rejections.as_ref().map_or(0, |rejections| rejections.behind);
     let stops = [
-        Metric::BlockedOutbound,
-        Metric::PortErrors,
-        Metric::Rejected,
-        Metric::ClientTlsErrors,
-        Metric::TargetTlsErrors,
+        TrafficMetric::BlockedOutbound,
+        TrafficMetric::PortErrors,
+        TrafficMetric::Rejected,
+        TrafficMetric::ClientTlsErrors,
+        TrafficMetric::TargetTlsErrors,
     ];
     counts.sum(&stops).unwrap_or_default().max(logged)
 }
 
-fn without_requests(facts: &Facts, totals: &Totals) -> (Verdict, String) {
+fn without_requests(facts: &TraceFacts, totals: &Totals) -> (TraceVerdict, String) {
     let unknown =
-        |why: &str| (Verdict::Unknown, format!("No request was counted anywhere, which says nothing: {why}."));
+        |why: &str| (TraceVerdict::Unknown, format!("No request was counted anywhere, which says nothing: {why}."));
     if facts.freshness == Freshness::AllIsLate {
         return unknown("CloudWatch is minutes late, and may not have counted this time yet");
     }
@@ -137,14 +138,14 @@ fn without_requests(facts: &Facts, totals: &Totals) -> (Verdict, String) {
         Ok(endpoints) => endpoints,
         Err(why) => return unknown(&format!("which endpoints there are is not known ({why})")),
     };
-    let (active, carried) = (totals.counts.of(Metric::Active), totals.counts.of(Metric::ServiceBytes));
+    let (active, carried) = (totals.counts.of(TrafficMetric::Active), totals.counts.of(TrafficMetric::ServiceBytes));
     if let (Some(active @ 1..), Some(carried @ 1..)) = (active, carried) {
         let open = counted(active, "connection");
         let sentence = format!(
             "No connection began, but up to {open} that had begun before carried {}: requests on these got through.",
             bytes(carried)
         );
-        return (Verdict::GotThrough, sentence);
+        return (TraceVerdict::GotThrough, sentence);
     }
     if endpoints.near == 0 && endpoints.far.is_empty() {
         return without_endpoint(endpoints, facts.is_past);
@@ -156,11 +157,11 @@ fn without_requests(facts: &Facts, totals: &Totals) -> (Verdict, String) {
         return unknown("requests from another Region are counted only once they reach the load balancer");
     }
     let nobody = if endpoints.of_dbt { "dbt sent no request" } else { "No consumer sent a request" };
-    (Verdict::NotSent, format!("{nobody}: no connection began at the endpoint service, and none was in use."))
+    (TraceVerdict::NotSent, format!("{nobody}: no connection began at the endpoint service, and none was in use."))
 }
 
 /// Nobody is connected.
-fn without_endpoint(endpoints: &Endpoints, is_past: bool) -> (Verdict, String) {
+fn without_endpoint(endpoints: &Endpoints, is_past: bool) -> (TraceVerdict, String) {
     let whose = if endpoints.of_dbt { "dbt's" } else { "the consumers'" };
     if endpoints.waiting.is_empty() && endpoints.of_others > 0 {
         let sentence = format!(
@@ -168,7 +169,7 @@ fn without_endpoint(endpoints: &Endpoints, is_past: bool) -> (Verdict, String) {
              as dbt's (--dbt-principal, or the stack's DbtPrincipals).",
             counted(u64::try_from(endpoints.of_others).unwrap_or(u64::MAX), "endpoint")
         );
-        return (Verdict::Unknown, sentence);
+        return (TraceVerdict::Unknown, sentence);
     }
     if is_past {
         let now =
@@ -176,25 +177,25 @@ fn without_endpoint(endpoints: &Endpoints, is_past: bool) -> (Verdict, String) {
         let sentence = format!(
             "No request was counted, and whether {whose} endpoint was connected then is not known. Now: {now}."
         );
-        return (Verdict::Unknown, sentence);
+        return (TraceVerdict::Unknown, sentence);
     }
     if endpoints.waiting.is_empty() {
         let sentence = format!("No request can have been sent: {whose} endpoint does not exist.");
-        return (Verdict::NotSent, sentence);
+        return (TraceVerdict::NotSent, sentence);
     }
     let sentence = format!(
         "Whatever was sent stopped at {whose} endpoint, which passes nothing on while it is not connected: {}.",
         listed(&endpoints.waiting)
     );
-    (Verdict::StoppedBeforeLoadBalancer, sentence)
+    (TraceVerdict::StoppedBeforeLoadBalancer, sentence)
 }
 
 impl Stages {
     /// `None` if what was counted does not tell.
-    fn of(facts: &Facts, totals: &Totals) -> Option<Self> {
+    fn of(facts: &TraceFacts, totals: &Totals) -> Option<Self> {
         let counts = &totals.counts;
         let (blocked, hard) = (before(facts, counts), hard_stops(facts, counts));
-        let Some(flows) = counts.of(Metric::Flows) else {
+        let Some(flows) = counts.of(TrafficMetric::Flows) else {
             return (blocked + hard > 0).then_some(Self { before: blocked, behind: hard, through: 0 });
         };
         let (before, is_dead) = (blocked.max(lost(counts, flows)), is_dead(totals, flows));
@@ -204,11 +205,11 @@ impl Stages {
         let sent = sent(facts, counts).unwrap_or(u64::MAX);
         let stages = Self { before, behind: behind.min(sent), through: through.min(sent) };
         let is_silent =
-            sent < u64::MAX && counts.of(Metric::ServiceBytes).is_some_and(|bytes| is_unanswered(sent, bytes));
+            sent < u64::MAX && counts.of(TrafficMetric::ServiceBytes).is_some_and(|bytes| is_unanswered(sent, bytes));
         match stages {
             // The load balancer's other clients may have sent all of them.
             Self { through: 1.., .. } if facts.endpoints.is_err() => None,
-            Self { behind: 0, through: 1.., .. } if counts.of(Metric::Bytes).is_none() => None,
+            Self { behind: 0, through: 1.., .. } if counts.of(TrafficMetric::Bytes).is_none() => None,
             Self { before: 0, behind: 0, .. } if is_silent => None,
             // What was answered was not theirs.
             _ if is_silent => Some(Self { through: 0, ..stages }),
@@ -217,16 +218,16 @@ impl Stages {
     }
 
     /// The stage that most requests came to; at a tie, the first that stopped some.
-    fn verdict(self, facts: &Facts, totals: &Totals) -> (Verdict, String) {
+    fn verdict(self, facts: &TraceFacts, totals: &Totals) -> (TraceVerdict, String) {
         let stages = [
-            (self.before, Verdict::StoppedBeforeLoadBalancer),
-            (self.behind, Verdict::StoppedBeforeTarget),
-            (self.through, Verdict::GotThrough),
+            (self.before, TraceVerdict::StoppedBeforeLoadBalancer),
+            (self.behind, TraceVerdict::StoppedBeforeTarget),
+            (self.through, TraceVerdict::GotThrough),
         ];
         let most = stages.iter().map(|(number, _)| *number).max().unwrap_or_default();
         let verdict =
-            stages.iter().find(|(number, _)| *number == most).map_or(Verdict::Unknown, |(_, verdict)| *verdict);
-        let reached: Vec<&(u64, Verdict)> = stages.iter().filter(|(number, _)| *number > 0).collect();
+            stages.iter().find(|(number, _)| *number == most).map_or(TraceVerdict::Unknown, |(_, verdict)| *verdict);
+        let reached: Vec<&(u64, TraceVerdict)> = stages.iter().filter(|(number, _)| *number > 0).collect();
         let sentence = match reached.as_slice() {
             [_] => self.sentence(verdict, facts, totals),
             _ => self.partly(),
@@ -234,12 +235,12 @@ impl Stages {
         (verdict, sentence)
     }
 
-    fn sentence(self, verdict: Verdict, facts: &Facts, totals: &Totals) -> String {
+    fn sentence(self, verdict: TraceVerdict, facts: &TraceFacts, totals: &Totals) -> String {
         match verdict {
-            Verdict::StoppedBeforeLoadBalancer => {
+            TraceVerdict::StoppedBeforeLoadBalancer => {
                 format!("The requests stopped before the load balancer: {}.", why_before(self, facts, &totals.counts))
             }
-            Verdict::StoppedBeforeTarget => {
+            TraceVerdict::StoppedBeforeTarget => {
                 format!(
                     "The requests stopped between the load balancer and the targets: {}.",
                     why_behind(self, facts, totals)
@@ -263,10 +264,10 @@ impl Stages {
     }
 
     /// How much was said. The endpoint service knows of its endpoints alone.
-    fn conversation(self, facts: &Facts, counts: &Counts) -> String {
-        let (number, exchanged) = match (sent(facts, counts), counts.of(Metric::ServiceBytes)) {
+    fn conversation(self, facts: &TraceFacts, counts: &TrafficCounts) -> String {
+        let (number, exchanged) = match (sent(facts, counts), counts.of(TrafficMetric::ServiceBytes)) {
             (Some(sent), Some(exchanged)) => (counted(sent, "connection"), exchanged),
-            _ => (counted(self.through, "flow"), counts.of(Metric::Bytes).unwrap_or_default()),
+            _ => (counted(self.through, "flow"), counts.of(TrafficMetric::Bytes).unwrap_or_default()),
         };
         format!("{number}, with {} in both directions", bytes(exchanged))
     }
@@ -287,21 +288,21 @@ impl Stages {
 }
 
 /// How many connections began at the endpoint service, if nobody can have sent one that it does not count.
-fn sent(facts: &Facts, counts: &Counts) -> Option<u64> {
-    counts.of(Metric::Connections).filter(|connections| *connections > 0 && !others_may_send(facts))
+fn sent(facts: &TraceFacts, counts: &TrafficCounts) -> Option<u64> {
+    counts.of(TrafficMetric::Connections).filter(|connections| *connections > 0 && !others_may_send(facts))
 }
 
 /// Connections that the endpoint service counted and the load balancer did not. The two do not end a minute at the same
 /// moment, so a small difference means nothing.
-fn lost(counts: &Counts, flows: u64) -> u64 {
-    let connections = counts.of(Metric::Connections).unwrap_or_default();
+fn lost(counts: &TrafficCounts, flows: u64) -> u64 {
+    let connections = counts.of(TrafficMetric::Connections).unwrap_or_default();
     let lost = connections.saturating_sub(flows);
     if flows == 0 || lost > (connections / 10).max(2) { lost } else { 0 }
 }
 
 /// Whether the load balancer itself ended the flows, because there was no healthy target all the time.
 fn is_dead(totals: &Totals, flows: u64) -> bool {
-    let resets = totals.counts.of(Metric::BalancerResets).unwrap_or_default();
+    let resets = totals.counts.of(TrafficMetric::BalancerResets).unwrap_or_default();
     without_healthy(totals).next().is_some() && flows > 0 && resets.saturating_mul(2) >= flows
 }
 
@@ -310,10 +311,10 @@ fn without_healthy(totals: &Totals) -> impl Iterator<Item = &GroupHealth> {
     totals.groups.iter().filter(|group| group.healthy.1 == 0)
 }
 
-fn why_before(stages: Stages, facts: &Facts, counts: &Counts) -> String {
-    let blocked = counts.of(Metric::BlockedInbound).unwrap_or_default();
+fn why_before(stages: Stages, facts: &TraceFacts, counts: &TrafficCounts) -> String {
+    let blocked = counts.of(TrafficMetric::BlockedInbound).unwrap_or_default();
     if blocked > 0 {
-        let whose = match counts.of(Metric::Connections) {
+        let whose = match counts.of(TrafficMetric::Connections) {
             Some(0) => ", which may be of its other clients, as the endpoint service counted no connection",
             _ => "",
         };
@@ -322,20 +323,20 @@ fn why_before(stages: Stages, facts: &Facts, counts: &Counts) -> String {
     if facts.rejections.as_ref().is_some_and(|rejections| rejections.to_load_balancer > 0) {
         return "the flow logs show that its security groups or its subnets' network ACLs rejected them".to_owned();
     }
-    let flows = counts.of(Metric::Flows).unwrap_or_default();
+    let flows = counts.of(TrafficMetric::Flows).unwrap_or_default();
     let began = counted(stages.before + flows, "connection");
     format!("{began} began at the endpoint service, and {flows} of them at the load balancer")
 }
 
-fn why_behind(stages: Stages, facts: &Facts, totals: &Totals) -> String {
+fn why_behind(stages: Stages, facts: &TraceFacts, totals: &Totals) -> String {
     let count = |metric| totals.counts.of(metric).unwrap_or_default();
-    let flows = counted(count(Metric::Flows), "flow");
+    let flows = counted(count(TrafficMetric::Flows), "flow");
     let stops = [
-        (Metric::BlockedOutbound, "were blocked by the outbound rules of its security groups"),
-        (Metric::PortErrors, "found no free port towards a target"),
-        (Metric::Rejected, "were rejected by the load balancer itself"),
-        (Metric::ClientTlsErrors, "failed in the TLS handshake with dbt"),
-        (Metric::TargetTlsErrors, "failed in the TLS handshake with a target"),
+        (TrafficMetric::BlockedOutbound, "were blocked by the outbound rules of its security groups"),
+        (TrafficMetric::PortErrors, "found no free port towards a target"),
+        (TrafficMetric::Rejected, "were rejected by the load balancer itself"),
+        (TrafficMetric::ClientTlsErrors, "failed in the TLS handshake with dbt"),
+        (TrafficMetric::TargetTlsErrors, "failed in the TLS handshake with a target"),
     ];
     if let Some((metric, what)) = stops.iter().find(|(metric, _)| count(*metric) > 0) {
         return format!("{} {what}", count(*metric));
@@ -349,27 +350,27 @@ fn why_behind(stages: Stages, facts: &Facts, totals: &Totals) -> String {
     if !dead.is_empty() {
         return format!("{flows} began at the load balancer, and {} had no healthy target", listed(&dead));
     }
-    if count(Metric::TargetResets).saturating_mul(2) >= stages.behind {
-        return format!("the targets refused them with {}", counted(count(Metric::TargetResets), "reset"));
+    if count(TrafficMetric::TargetResets).saturating_mul(2) >= stages.behind {
+        return format!("the targets refused them with {}", counted(count(TrafficMetric::TargetResets), "reset"));
     }
-    format!("{flows} with {} in all are too few bytes for an answer of a target", bytes(count(Metric::Bytes)))
+    format!("{flows} with {} in all are too few bytes for an answer of a target", bytes(count(TrafficMetric::Bytes)))
 }
 
 /// The sentence for numbers that are incomplete, or include those of other clients.
-fn unclear(facts: &Facts, totals: &Totals) -> String {
+fn unclear(facts: &TraceFacts, totals: &Totals) -> String {
     let count = |metric| totals.counts.of(metric).unwrap_or_default();
-    let began = format!("{} began at the endpoint service", counted(count(Metric::Connections), "connection"));
-    let flows = counted(count(Metric::Flows), "flow");
+    let began = format!("{} began at the endpoint service", counted(count(TrafficMetric::Connections), "connection"));
+    let flows = counted(count(TrafficMetric::Flows), "flow");
     if let Err(why) = &facts.endpoints {
         return format!(
             "Where the requests stopped is unknown: which endpoints there are is not known ({why}), and the load balancer's \
              {flows} may be of its other clients."
         );
     }
-    if totals.counts.of(Metric::Flows).is_none() {
+    if totals.counts.of(TrafficMetric::Flows).is_none() {
         return format!("Where the requests stopped is unknown: {began}, and nothing is known of the load balancer.");
     }
-    if totals.counts.of(Metric::Bytes).is_none() {
+    if totals.counts.of(TrafficMetric::Bytes).is_none() {
         return format!(
             "How far the requests came is unknown: {flows} reached the load balancer, and nothing is known of the answers."
         );
@@ -377,23 +378,23 @@ fn unclear(facts: &Facts, totals: &Totals) -> String {
     format!(
         "Where the requests stopped is unknown: {began} and carried only {}, too little for an answer, but nothing shows \
          what stopped them: of the load balancer's {flows}, which include its other clients', none lacks an answer.",
-        bytes(count(Metric::ServiceBytes))
+        bytes(count(TrafficMetric::ServiceBytes))
     )
 }
 
 #[cfg(test)]
 mod tests {
-    use Metric::{
+    use TraceVerdict::{GotThrough, NotSent, StoppedBeforeLoadBalancer, StoppedBeforeTarget, Unknown};
+    use TrafficMetric::{
         Active, BalancerResets, BlockedInbound, BlockedOutbound, Bytes, Connections, Flows, PortErrors, ServiceBytes,
         TargetResets,
     };
-    use Verdict::{GotThrough, NotSent, StoppedBeforeLoadBalancer, StoppedBeforeTarget, Unknown};
 
     use super::*;
     use crate::trace::facts::Rejections;
 
     /// A name, who can send, what was counted, the verdict, and words of the sentence.
-    type Case<'a> = (&'a str, Endpoints, &'a [(Metric, u64)], Verdict, &'a str);
+    type Case<'a> = (&'a str, Endpoints, &'a [(TrafficMetric, u64)], TraceVerdict, &'a str);
 
     fn near() -> Endpoints {
         Endpoints { near: 1, of_dbt: true, ..Endpoints::default() }
@@ -403,12 +404,12 @@ mod tests {
         Endpoints { far: vec!["us-east-1".to_owned()], of_dbt: true, ..Endpoints::default() }
     }
 
-    fn facts(endpoints: Endpoints, counts: &[(Metric, u64)]) -> Facts {
-        let counts: Counts = counts.iter().copied().collect();
+    fn facts(endpoints: Endpoints, counts: &[(TrafficMetric, u64)]) -> TraceFacts {
+        let counts: TrafficCounts = counts.iter().copied().collect();
         let (flows, bytes) = (counts.of(Flows).unwrap_or_default(), counts.of(Bytes));
         let unanswered = if bytes.is_some_and(|bytes| bytes <= 512 * flows) { flows } else { 0 };
         let groups = vec![GroupHealth { name: "pg".to_owned(), healthy: (2, 2) }];
-        Facts {
+        TraceFacts {
             endpoints: Ok(endpoints),
             totals: Ok(Totals { counts, unanswered, groups, published: true }),
             rejections: None,
@@ -417,7 +418,7 @@ mod tests {
         }
     }
 
-    fn totals(facts: &mut Facts) -> &mut Totals {
+    fn totals(facts: &mut TraceFacts) -> &mut Totals {
         facts.totals.as_mut().unwrap()
     }
 
@@ -536,21 +537,21 @@ mod tests {
 
     #[test]
     fn without_a_connected_endpoint_its_state_decides() {
-        let silence: &[(Metric, u64)] = &[(Flows, 0), (Bytes, 0)];
+        let silence: &[(TrafficMetric, u64)] = &[(Flows, 0), (Bytes, 0)];
         let none = Endpoints { of_dbt: true, ..Endpoints::default() };
         assert_eq!(decide(&facts(none.clone(), silence)).verdict, NotSent);
-        let of_others: &[(Metric, u64)] = &[(Connections, 0), (Flows, 90), (Bytes, 90_000), (BlockedInbound, 3)];
+        let of_others: &[(TrafficMetric, u64)] = &[(Connections, 0), (Flows, 90), (Bytes, 90_000), (BlockedInbound, 3)];
         assert_eq!(decide(&facts(none.clone(), of_others)).verdict, NotSent);
-        let of_a_deleted_one: &[(Metric, u64)] = &[(Connections, 5), (Flows, 5), (Bytes, 90_000)];
+        let of_a_deleted_one: &[(TrafficMetric, u64)] = &[(Connections, 5), (Flows, 5), (Bytes, 90_000)];
         assert_eq!(decide(&facts(none.clone(), of_a_deleted_one)).verdict, GotThrough);
         let of_others = Endpoints { of_others: 2, ..none.clone() };
         let decision = decide(&facts(of_others, silence));
         assert_eq!(decision.verdict, Unknown, "the accounts given as dbt's may be wrong");
         assert!(decision.sentence.contains("none of the service's 2 endpoints"), "{}", decision.sentence);
         let waiting = Endpoints { waiting: vec!["vpce-1 (pendingAcceptance)".to_owned()], ..none };
-        let long_ago = Facts { is_past: true, ..facts(waiting.clone(), silence) };
+        let long_ago = TraceFacts { is_past: true, ..facts(waiting.clone(), silence) };
         assert_eq!(decide(&long_ago).verdict, Unknown, "it may have been connected then");
-        let in_use: &[(Metric, u64)] = &[(Connections, 0), (Active, 2), (ServiceBytes, 900)];
+        let in_use: &[(TrafficMetric, u64)] = &[(Connections, 0), (Active, 2), (ServiceBytes, 900)];
         assert_eq!(decide(&facts(waiting.clone(), in_use)).verdict, GotThrough, "it was connected then");
         let decision = decide(&facts(waiting, silence));
         assert_eq!(decision.verdict, StoppedBeforeLoadBalancer);
@@ -559,7 +560,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_decides_nothing() {
-        let silence: &[(Metric, u64)] = &[(Connections, 0), (Flows, 0), (Bytes, 0)];
+        let silence: &[(TrafficMetric, u64)] = &[(Connections, 0), (Flows, 0), (Bytes, 0)];
         let mut late = facts(near(), silence);
         late.freshness = Freshness::AllIsLate;
         let mut unpublished = facts(near(), silence);

@@ -1,43 +1,43 @@
 //! The report as one page that needs neither a network nor a script: the path drawn, and below it what to fix. Whatever
 //! comes from AWS is escaped by the template, and what nobody sees of it is left out.
 
-mod finding;
-mod path;
+mod drawing;
+mod results;
 
 use anyhow::Context;
 use askama::Template;
 use guard_core::text::visible;
 
-use self::finding::{Finding, Index};
-use self::path::Path;
+use self::drawing::Drawing;
+use self::results::{Index, ListedResult};
 use super::tree::summary_line;
-use crate::report::{Report, ServiceReport, State, Summary};
+use crate::report::{CheckReport, CheckState, ServiceReport, Summary};
 
 /// The page.
 ///
 /// # Errors
 /// If the template cannot be rendered, which no report causes.
-pub fn render(report: &Report) -> Result<String, askama::Error> {
-    Page::new(report).render()
+pub fn render(report: &CheckReport) -> Result<String, askama::Error> {
+    ReportPage::new(report).render()
 }
 
 /// Writes the page to `file`.
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn write(report: &Report, file: &std::path::Path) -> anyhow::Result<()> {
+pub fn write(report: &CheckReport, file: &std::path::Path) -> anyhow::Result<()> {
     std::fs::write(file, render(report)?).with_context(|| format!("the page cannot be written to {}", file.display()))
 }
 
 /// What the template needs. It only lays out: every text is ready to read.
 #[derive(Template)]
 #[template(path = "report.html")]
-struct Page {
+struct ReportPage {
     title: String,
     verdict: String,
     facts: Vec<(&'static str, String)>,
     counts: [(Badge, String); 3],
-    services: Vec<Service>,
+    services: Vec<ServiceSection>,
 }
 
 /// A sign and a word, and the colour that says the same.
@@ -49,20 +49,20 @@ struct Badge {
 }
 
 /// The section of an endpoint service.
-struct Service {
+struct ServiceSection {
     anchor: String,
     name: String,
     badge: Badge,
     summary: String,
     facts: Vec<(&'static str, String)>,
-    path: Path,
-    failing: Vec<Finding>,
-    unknown: Vec<Finding>,
-    passing: Vec<Finding>,
+    path: Drawing,
+    failing: Vec<ListedResult>,
+    unknown: Vec<ListedResult>,
+    passing: Vec<ListedResult>,
 }
 
-impl Page {
-    fn new(report: &Report) -> Self {
+impl ReportPage {
+    fn new(report: &CheckReport) -> Self {
         let account = report.account.clone().unwrap_or_else(|| "not known".to_owned());
         let facts = vec![
             ("Account", visible(&account)),
@@ -74,13 +74,18 @@ impl Page {
             verdict: verdict(report),
             facts,
             counts: counts(report),
-            services: report.services.iter().zip(1..).map(|(service, number)| Service::new(service, number)).collect(),
+            services: report
+                .services
+                .iter()
+                .zip(1..)
+                .map(|(service, number)| ServiceSection::new(service, number))
+                .collect(),
         }
     }
 }
 
 /// The answer in a sentence.
-fn verdict(report: &Report) -> String {
+fn verdict(report: &CheckReport) -> String {
     let Summary { pass, fail, unknown } = report.summary();
     match (fail, unknown) {
         (0, 0) if pass == 0 => "Nothing was checked.".to_owned(),
@@ -101,25 +106,25 @@ fn undetermined(number: usize) -> String {
 }
 
 /// How many there are of each status; what fails in the colour of the worst.
-fn counts(report: &Report) -> [(Badge, String); 3] {
+fn counts(report: &CheckReport) -> [(Badge, String); 3] {
     let Summary { pass, fail, unknown } = report.summary();
-    let states = report.results().map(|result| State::of(&result.status));
+    let states = report.results().map(|result| CheckState::of(&result.status));
     let worst = states.filter(|state| state.severity().is_some()).max();
-    let count = |state: State, number: usize, word: String| {
+    let count = |state: CheckState, number: usize, word: String| {
         let badge = Badge::of((number > 0).then_some(state));
         (Badge { word, sign: state.sign(), ..badge }, number.to_string())
     };
     [
-        count(State::Pass, pass, "pass".to_owned()),
-        count(worst.unwrap_or(State::Critical), fail, format!("fail{}", severities(report))),
-        count(State::Unknown, unknown, "unknown".to_owned()),
+        count(CheckState::Pass, pass, "pass".to_owned()),
+        count(worst.unwrap_or(CheckState::Critical), fail, format!("fail{}", severities(report))),
+        count(CheckState::Unknown, unknown, "unknown".to_owned()),
     ]
 }
 
 /// `: 1 critical, 2 warning`, if something fails.
-fn severities(report: &Report) -> String {
-    let counts = [State::Critical, State::Warning, State::Info].into_iter().filter_map(|state| {
-        let number = report.results().filter(|result| State::of(&result.status) == state).count();
+fn severities(report: &CheckReport) -> String {
+    let counts = [CheckState::Critical, CheckState::Warning, CheckState::Info].into_iter().filter_map(|state| {
+        let number = report.results().filter(|result| CheckState::of(&result.status) == state).count();
         Some(format!("{number} {}", state.severity().filter(|_| number > 0)?.as_str()))
     });
     let counts: Vec<String> = counts.collect();
@@ -127,7 +132,7 @@ fn severities(report: &Report) -> String {
 }
 
 impl Badge {
-    fn of(state: Option<State>) -> Self {
+    fn of(state: Option<CheckState>) -> Self {
         let Some(state) = state else { return Self { class: "none", sign: '–', word: "no check".to_owned() } };
         let (class, word) = match state.severity() {
             Some(severity) => (severity.as_str(), format!("{}, {}", state.word(), severity.as_str())),
@@ -137,20 +142,20 @@ impl Badge {
     }
 }
 
-impl Service {
+impl ServiceSection {
     fn new(service: &ServiceReport, number: usize) -> Self {
         let anchor = format!("s{number}");
         let mut index = Index::new(&service.results, &anchor);
-        let path = Path::new(service, &anchor, &mut index);
+        let path = Drawing::new(service, &anchor, &mut index);
         let id = service.id.as_ref().map(ToString::to_string);
         let name = service.name.clone().or_else(|| id.clone()).unwrap_or_else(|| "load balancer".to_owned());
         let facts = [("Endpoint service", id), ("Service name", service.service_name.as_deref().map(visible))];
         let (mut failing, mut unknown, mut passing) = (Vec::new(), Vec::new(), Vec::new());
-        for finding in index.findings() {
-            match finding.state {
-                State::Pass => passing.push(finding),
-                State::Unknown => unknown.push(finding),
-                _ => failing.push(finding),
+        for result in index.listed() {
+            match result.state {
+                CheckState::Pass => passing.push(result),
+                CheckState::Unknown => unknown.push(result),
+                _ => failing.push(result),
             }
         }
         Self {

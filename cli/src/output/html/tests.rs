@@ -6,7 +6,7 @@ use guard_core::testing::{
 };
 
 use super::*;
-use crate::report::{Part, PartKind};
+use crate::report::{PartKind, PathPart};
 
 /// What anybody can put into a name, and a browser must not take for anything but text.
 const HOSTILE: &str = "</h2><script src=//evil.example/x.js></script>\"onload='a()' \u{202e}gnp.exe\u{7}";
@@ -26,14 +26,14 @@ fn broken(name: &str) -> Topology {
     topology
 }
 
-fn report(topology: &Topology) -> Report {
+fn report(topology: &Topology) -> CheckReport {
     let (service, region, policy) = (service(1), region(), policy());
     let context = CheckContext::new(&service, topology, &policy, &region, at(9, 0));
     let context = CheckContext { history: Some(&History::default()), ..context };
     let checks = checks_of(&[Group::Connections, Group::Health, Group::Settings]);
     let services = vec![ServiceReport::new(&service, topology, evaluate_checks(&checks, context), false)];
     let account = Some("111122223333".to_owned());
-    Report { account, region: "eu-central-1".to_owned(), checked_at: at(9, 0), services }
+    CheckReport { account, region: "eu-central-1".to_owned(), checked_at: at(9, 0), services }
 }
 
 fn page(topology: &Topology) -> String {
@@ -45,7 +45,7 @@ fn escaped(text: &str) -> String {
     askama::filters::escape(text, askama::filters::Html).unwrap().to_string()
 }
 
-fn parts(part: &Part) -> Vec<&Part> {
+fn parts(part: &PathPart) -> Vec<&PathPart> {
     std::iter::once(part).chain(part.parts.iter().flat_map(parts)).collect()
 }
 
@@ -176,7 +176,7 @@ fn an_account_that_is_not_trusted_shows_on_its_endpoint() {
     let report = report(&broken("pg"));
     let service = &report.services[0];
     let mut index = Index::new(&service.results, "s1");
-    let path = Path::new(service, "s1", &mut index);
+    let path = Drawing::new(service, "s1", &mut index);
     let [dbt, untrusted] = &path.endpoints[..] else { panic!("two endpoints") };
     assert_eq!((dbt.badge.class, untrusted.badge.class), ("critical", "critical"));
     assert!(untrusted.callouts[0].text.contains(UNTRUSTED));

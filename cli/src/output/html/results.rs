@@ -6,14 +6,14 @@ use guard_core::checks::{CheckResult, Status};
 use guard_core::text::visible;
 
 use super::Badge;
-use crate::report::State;
+use crate::report::CheckState;
 
 /// A result, as the page shows it.
-pub(super) struct Finding {
+pub(super) struct ListedResult {
     pub anchor: String,
     /// The number that the drawing refers to. Passes have none.
     pub number: Option<usize>,
-    pub state: State,
+    pub state: CheckState,
     pub badge: Badge,
     pub check: &'static str,
     /// Where it is in the drawing.
@@ -51,7 +51,7 @@ pub(super) struct Index<'a> {
 impl<'a> Index<'a> {
     pub fn new(results: &'a [CheckResult], prefix: &'a str) -> Self {
         let mut entries: Vec<_> = results.iter().map(|result| (result, None)).collect();
-        entries.sort_by_key(|(result, _)| rank(State::of(&result.status)));
+        entries.sort_by_key(|(result, _)| rank(CheckState::of(&result.status)));
         Self { entries, prefix }
     }
 
@@ -76,7 +76,7 @@ impl<'a> Index<'a> {
             Status::Unknown(_) => result.check.id.to_owned(),
             Status::Fail(finding) => visible(&finding.summary),
         };
-        let badge = Badge::of(Some(State::of(&result.status)));
+        let badge = Badge::of(Some(CheckState::of(&result.status)));
         Some(Callout { anchor: self.anchor(position), number: position + 1, badge, text })
     }
 
@@ -85,15 +85,15 @@ impl<'a> Index<'a> {
     }
 
     /// All results.
-    pub fn findings(&self) -> Vec<Finding> {
-        self.entries.iter().enumerate().map(|(position, entry)| self.finding(position, entry)).collect()
+    pub fn listed(&self) -> Vec<ListedResult> {
+        self.entries.iter().enumerate().map(|(position, entry)| self.listed_result(position, entry)).collect()
     }
 
-    fn finding(&self, position: usize, (result, place): &(&CheckResult, Option<Place>)) -> Finding {
-        let state = State::of(&result.status);
-        let plain = Finding {
+    fn listed_result(&self, position: usize, (result, place): &(&CheckResult, Option<Place>)) -> ListedResult {
+        let state = CheckState::of(&result.status);
+        let plain = ListedResult {
             anchor: self.anchor(position),
-            number: (state != State::Pass).then_some(position + 1),
+            number: (state != CheckState::Pass).then_some(position + 1),
             state,
             badge: Badge::of(Some(state)),
             check: result.check.id,
@@ -108,9 +108,9 @@ impl<'a> Index<'a> {
         };
         match &result.status {
             status @ (Status::Pass(_) | Status::Unknown(_) | Status::NotAsked) => {
-                Finding { summary: visible(status.text()), ..plain }
+                ListedResult { summary: visible(status.text()), ..plain }
             }
-            Status::Fail(finding) => Finding {
+            Status::Fail(finding) => ListedResult {
                 summary: visible(&finding.summary),
                 impact: visible(&finding.impact),
                 evidence: finding.evidence.iter().map(|line| visible(line)).collect(),
@@ -125,11 +125,11 @@ impl<'a> Index<'a> {
 }
 
 /// Failures first, the worst at the top; then what is unknown; then what passes.
-fn rank(state: State) -> (u8, Reverse<State>) {
+fn rank(state: CheckState) -> (u8, Reverse<CheckState>) {
     let group = match state {
-        State::Critical | State::Warning | State::Info => 0,
-        State::Unknown => 1,
-        State::Pass => 2,
+        CheckState::Critical | CheckState::Warning | CheckState::Info => 0,
+        CheckState::Unknown => 1,
+        CheckState::Pass => 2,
     };
     (group, Reverse(state))
 }
