@@ -7,7 +7,7 @@ use guard_aws::observe::{Observer, Scope};
 use guard_core::checks::{
     Check, CheckContext, CheckResult, Finding, Group, Remedy, Severity, Status, checks_of, evaluate_checks,
 };
-use guard_core::config::Policy;
+use guard_core::config::{BadConfiguration, Policy};
 use guard_core::ids::{AccountId, Arn};
 use guard_core::snapshot::Topology;
 use guard_core::text::visible;
@@ -101,7 +101,7 @@ impl Expectations {
         // Without a guard, nobody accepts a request.
         values.entry("DRY_RUN").or_insert_with(|| "true".to_owned());
         let policy = Policy::from_lookup(|name| values.get(name).cloned());
-        let policy = policy.map_err(|error| BadUsage(in_flags(&error.to_string())))?;
+        let policy = policy.map_err(|error| BadUsage(in_flags(&error)))?;
         Ok(Self { policy, knows_dbt, load_balancer })
     }
 
@@ -254,8 +254,39 @@ async fn services_of_account(session: &Session) -> Result<String> {
     Ok(services.into_iter().collect::<Vec<_>>().join(","))
 }
 
-/// The error with flags instead of variables.
-fn in_flags(error: &str) -> String {
-    let error = error.replace("the configuration has", "the flags or the stack's parameters have");
-    FLAGS.iter().fold(error, |error, (variable, flag)| error.replace(variable, flag))
+/// The problems of the flags and the stack's parameters, a line each, under the names that people gave them values by.
+fn in_flags(error: &BadConfiguration) -> String {
+    let lines = error.lines(|variable| {
+        let flag = FLAGS.iter().find(|(known, _)| *known == variable).map(|(_, flag)| *flag);
+        let parameter = || PARAMETERS.iter().find(|(_, known)| *known == variable).map(|(parameter, _)| *parameter);
+        flag.or_else(parameter).unwrap_or(variable)
+    });
+    let plural = if lines.len() == 1 { "" } else { "s" };
+    format!("the flags or the stack's parameters have {} problem{plural}:\n  {}", lines.len(), lines.join("\n  "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_malformed_value_is_named_with_its_flag_or_parameter() {
+        let values = [
+            ("ENDPOINT_SERVICE_IDS", "vpce-svc-0123456789abcdef0"),
+            ("DBT_PRINCIPALS", "123456789012"),
+            ("KNOWN_ACCOUNTS", "123456789012"),
+            ("LISTENER_PORTS", "vpce-svc-00000000000000001=22"),
+            ("DBT_CIDRS", "DBT_PRINCIPALS"),
+            ("EXPECT_TRAFFIC_EVERY", "often"),
+        ];
+        let values = values.map(|(variable, value)| (variable, value.to_owned()));
+        let error = Expectations::from_values(values.into(), None).unwrap_err();
+        insta::assert_snapshot!(error, @r"
+        the flags or the stack's parameters have 4 problems:
+          --known-account: 123456789012 is in --dbt-principal; expected accounts that are not dbt's
+          --ports: vpce-svc-00000000000000001 is not in --service; expected 5432, or 5432+443, or vpce-svc-a=5432+443,vpce-svc-b=22
+          --cidrs: 'DBT_PRINCIPALS' is not a CIDR; expected IPv4 or IPv6 CIDRs such as 10.1.2.0/24, comma-separated
+          ExpectTrafficEvery: 'often' is out of range; expected a whole number of hours from 0 (not expected) to 168
+        ");
+    }
 }

@@ -125,7 +125,21 @@ pub struct BadConfiguration(Vec<Problem>);
 struct Problem {
     variable: &'static str,
     message: String,
+    /// Another variable, with which the message ends.
+    other: Option<&'static str>,
     expected: &'static str,
+}
+
+impl BadConfiguration {
+    /// The problems, a line each. Each variable has the name that `name` gives it, such as a flag of a command.
+    #[must_use]
+    pub fn lines(&self, name: impl Fn(&'static str) -> &'static str) -> Vec<String> {
+        let line = |Problem { variable, message, other, expected }: &Problem| {
+            let other = other.map(|other| format!(" {}", name(other))).unwrap_or_default();
+            format!("{}: {message}{other}; expected {expected}", name(variable))
+        };
+        self.0.iter().map(line).collect()
+    }
 }
 
 impl std::error::Error for BadConfiguration {}
@@ -134,10 +148,7 @@ impl fmt::Display for BadConfiguration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.0.len() == 1 { "" } else { "s" };
         write!(f, "the configuration has {} problem{plural}:", self.0.len())?;
-        for Problem { variable, message, expected } in &self.0 {
-            write!(f, "\n  {variable}: {message}; expected {expected}")?;
-        }
-        Ok(())
+        self.lines(|variable| variable).iter().try_for_each(|line| write!(f, "\n  {line}"))
     }
 }
 
@@ -202,12 +213,18 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         let known_accounts =
             self.list("KNOWN_ACCOUNTS", "12-digit AWS account ids, comma-separated", str::parse::<AccountId>);
         for account in known_accounts.iter().filter(|known| principals.iter().any(|dbt| dbt.account == **known)) {
-            self.problem("KNOWN_ACCOUNTS", format!("{account} is in DBT_PRINCIPALS"), "accounts that are not dbt's");
+            self.conflict(
+                "KNOWN_ACCOUNTS",
+                format!("{account} is in"),
+                "DBT_PRINCIPALS",
+                "accounts that are not dbt's",
+            );
         }
         let listener_ports = self.one("LISTENER_PORTS", LISTENER_PORTS, ListenerPorts::from_str);
         if let Some(ListenerPorts::PerService(ports)) = &listener_ports {
             for (service, _) in ports.iter().filter(|(service, _)| !services.contains(service)) {
-                self.problem("LISTENER_PORTS", format!("{service} is not in ENDPOINT_SERVICE_IDS"), LISTENER_PORTS);
+                let message = format!("{service} is not in");
+                self.conflict("LISTENER_PORTS", message, "ENDPOINT_SERVICE_IDS", LISTENER_PORTS);
             }
         }
 
@@ -238,7 +255,12 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
     }
 
     fn problem(&mut self, variable: &'static str, message: String, expected: &'static str) {
-        self.problems.push(Problem { variable, message, expected });
+        self.problems.push(Problem { variable, message, other: None, expected });
+    }
+
+    /// Records a problem of `variable` with another one, with which the message ends.
+    fn conflict(&mut self, variable: &'static str, message: String, other: &'static str, expected: &'static str) {
+        self.problems.push(Problem { variable, message, other: Some(other), expected });
     }
 
     /// Records that a required variable is missing, unless a problem with it is already recorded.
