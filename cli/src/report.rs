@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use guard_core::checks::network_path::remote_side_of;
 use guard_core::checks::{CheckResult, Severity, Status};
 use guard_core::ids::{Arn, ServiceId};
 use guard_core::snapshot::{Connection, EndpointService, Health, LoadBalancer, Target, TargetGroup, Topology};
@@ -42,13 +43,17 @@ pub struct ServiceReport {
 pub struct PathPart {
     /// What it is.
     pub kind: PartKind,
-    /// What AWS calls it: an ARN or id; for a listener, the load balancer's ARN and its port.
+    /// What AWS calls it: an ARN or id; for a target, also its address.
     pub resource: String,
     /// Its name, as people know it.
     pub name: String,
     /// What is worth knowing of it in a few words.
     pub detail: Option<String>,
-    /// The zones that a load balancer is enabled in, or the one that a target is in.
+    /// The port that a listener listens on, or that a target is registered with.
+    pub port: Option<u16>,
+    /// The zone that a target is in.
+    pub zone: Option<String>,
+    /// The zones that a load balancer is enabled in.
     pub zones: Vec<String>,
     /// The target groups that a listener forwards to.
     pub forwards_to: Vec<String>,
@@ -265,6 +270,8 @@ impl PathPart {
             resource,
             name,
             detail: None,
+            port: None,
+            zone: None,
             zones: Vec::new(),
             forwards_to: Vec::new(),
             own_state: None,
@@ -307,9 +314,9 @@ impl PathPart {
                 true => "forwards to nothing".to_owned(),
                 false => format!("to {}", names.join(", ")),
             };
-            let resource = format!("{}:{}", load_balancer.arn, listener.port);
             let forwards_to = listener.forwards_to.iter().map(ToString::to_string).collect();
-            Self { detail: Some(detail), forwards_to, ..Self::new(PartKind::Listener, &resource, listener.to_string()) }
+            let part = Self::new(PartKind::Listener, &listener.arn, listener.to_string());
+            Self { detail: Some(detail), port: Some(listener.port), forwards_to, ..part }
         });
         let mut parts: Vec<Self> = listeners.collect();
         parts.extend(load_balancer.target_groups.iter().flatten().map(|group| Self::target_group(group, left)));
@@ -327,8 +334,8 @@ impl PathPart {
     }
 
     fn target_group(group: &TargetGroup, left: &mut Vec<CheckResult>) -> Self {
-        let beside = format!("{}, ", group.arn);
-        let results = take(left, |resource| resource == group.arn.as_str() || resource.starts_with(&beside));
+        let remote = remote_side_of(&group.arn);
+        let results = take(left, |resource| resource == group.arn.as_str() || resource == remote);
         let parts: Vec<Self> = group.targets.iter().flatten().map(Self::target).collect();
         let healthy = parts.iter().filter(|part| part.own_state == Some(CheckState::Pass)).count();
         let detail = group.targets.is_ok().then(|| format!("{healthy} of {} targets healthy", parts.len()));
@@ -343,8 +350,9 @@ impl PathPart {
         };
         let reason = target.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
         let detail = Some(format!("{}{reason}", target.health));
-        let zones = target.zone.clone().into_iter().collect();
-        Self { detail, zones, own_state: Some(state), ..Self::new(PartKind::Target, &target.id, target.to_string()) }
+        let zone = target.zone.clone();
+        let part = Self::new(PartKind::Target, &target.id, target.to_string());
+        Self { detail, port: target.port, zone, own_state: Some(state), ..part }
     }
 }
 

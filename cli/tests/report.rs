@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use clap::Parser;
-use guard_core::checks::{CheckContext, Finding, Group, History, Remedy, Severity, Status, checks_of, evaluate_checks};
+use guard_core::checks::network_path::remote_side_of;
+use guard_core::checks::{
+    CheckContext, CheckResult, Finding, Group, History, Remedy, Severity, Status, catalogue, checks_of, evaluate_checks,
+};
 use guard_core::snapshot::{EndpointService, LoadBalancer, PrivateDns, TargetGroup, Topology};
 use guard_core::testing::{
     at, connection, endpoint_service, listener, load_balancer, network, service, target, target_group, topology,
@@ -10,7 +13,7 @@ use guard_core::testing::{
 };
 use privatelink_guard::args::{Cli, CliCommand, RequestArgs};
 use privatelink_guard::output::{json, tree};
-use privatelink_guard::report::{CheckReport, ServiceReport};
+use privatelink_guard::report::{CheckReport, PartKind, ServiceReport};
 use privatelink_guard::request::{self, Obstacles, ServiceFacts};
 
 const GROUPS: [Group; 3] = [Group::Connections, Group::Health, Group::Settings];
@@ -98,6 +101,21 @@ fn the_path_is_drawn_from_the_endpoint_to_the_targets() {
     .map(|words| text.find(words).unwrap_or_else(|| panic!("{words} in {text}")))
     .into();
     assert!(places.is_sorted(), "{text}");
+}
+
+#[test]
+fn a_result_of_a_remote_side_stands_at_its_target_group() {
+    let topology = broken();
+    let group = &topology.load_balancers.values().next().unwrap().target_groups.as_ref().unwrap()[0];
+    let check = catalogue::find("network-path").unwrap();
+    let unseen = || Status::Unknown("EC2 does not show it".to_owned());
+    let near = CheckResult::new(check, &group.arn, unseen());
+    let remote = CheckResult::new(check, &remote_side_of(&group.arn), unseen());
+    let report = ServiceReport::new(&service(1), &topology, vec![near.clone(), remote.clone()], false);
+    let balancers = report.path.parts.iter().filter(|part| part.kind == PartKind::LoadBalancer);
+    let groups = balancers.flat_map(|part| &part.parts).filter(|part| part.kind == PartKind::TargetGroup);
+    let results: Vec<_> = groups.map(|part| part.results.clone()).collect();
+    assert_eq!(results, [vec![near, remote]]);
 }
 
 #[test]

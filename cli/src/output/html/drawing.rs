@@ -129,7 +129,7 @@ impl DrawingBuilder<'_, '_> {
 
     fn zone(&self, load_balancer: &PathPart, zone: &str) -> DrawnZone {
         let groups = || of_kind(load_balancer, PartKind::TargetGroup);
-        let targets = groups().flat_map(|group| &group.parts).filter(|target| target.zones.iter().any(|it| it == zone));
+        let targets = groups().flat_map(|group| &group.parts).filter(|target| target.zone.as_deref() == Some(zone));
         let targets: Vec<&PathPart> = targets.collect();
         let healthy = targets.iter().filter(|target| target.own_state == Some(CheckState::Pass)).count();
         let of_service = self.service.path.results.iter();
@@ -146,9 +146,8 @@ impl DrawingBuilder<'_, '_> {
 
     /// A listener has no results of its own: the load balancer's name the ports that do not serve dbt.
     fn listener(&mut self, part: &PathPart, load_balancer: &PathPart) -> DrawnPart {
-        let number = part.resource.rsplit(':').next().unwrap_or_default();
         let results = load_balancer.results.iter().filter(|result| result.check.id == PORTS);
-        let state = state_of(results, &format!("port {number}"));
+        let state = part.port.and_then(|port| state_of(results, &format!("port {port}")));
         let serves =
             of_kind(load_balancer, PartKind::TargetGroup).any(|group| part.forwards_to.contains(&group.resource));
         self.node_with(part, &[], state.filter(|state| serves || *state != CheckState::Pass).max(part.state()))
@@ -173,18 +172,18 @@ impl DrawingBuilder<'_, '_> {
 
     /// A target that is not healthy. Its zone is in its details instead of its name.
     fn ailing(&mut self, target: &PathPart) -> DrawnPart {
-        let zone = target.zones.join(", ");
-        let Some(name) = target.name.strip_suffix(&format!(" ({zone})")) else { return self.node(target) };
+        let Some(zone) = &target.zone else { return self.node(target) };
+        let port = target.port.map(|port| format!(":{port}")).unwrap_or_default();
+        let name = format!("{}{port}", target.resource);
         let detail = target.detail.as_ref().map(|detail| format!("{detail}, in {zone}"));
-        self.node(&PathPart { name: name.to_owned(), detail, ..target.clone() })
+        self.node(&PathPart { name, detail, ..target.clone() })
     }
 }
 
 /// Where a target is, apart from its address: ` in eu-central-1a on port 5432`.
 fn place_of(target: &PathPart) -> String {
-    let zone = target.zones.first().map(|zone| format!(" in {}", visible(zone))).unwrap_or_default();
-    let after = target.name.strip_prefix(&target.resource).and_then(|rest| rest.strip_prefix(':'));
-    let port = after.and_then(|rest| rest.split(' ').next()).map(|port| format!(" on port {port}")).unwrap_or_default();
+    let zone = target.zone.as_ref().map(|zone| format!(" in {}", visible(zone))).unwrap_or_default();
+    let port = target.port.map(|port| format!(" on port {port}")).unwrap_or_default();
     format!("{zone}{port}")
 }
 

@@ -1,8 +1,9 @@
 use guard_core::checks::{CheckContext, CheckResult, Group, History, Status, checks_of, evaluate_checks};
-use guard_core::snapshot::{EndpointService, TargetGroup, Topology};
+use guard_core::config::Policy;
+use guard_core::snapshot::{EndpointService, LoadBalancer, Target, TargetGroup, Topology};
 use guard_core::testing::{
-    DBT, UNTRUSTED, at, call_error, connection, endpoint, endpoint_service, load_balancer, policy, region, service,
-    target, target_group, topology,
+    DBT, UNTRUSTED, at, call_error, connection, endpoint, endpoint_service, listener, load_balancer, policy, region,
+    service, settings, target, target_group, topology,
 };
 
 use super::*;
@@ -27,8 +28,12 @@ fn broken(name: &str) -> Topology {
 }
 
 fn report(topology: &Topology) -> CheckReport {
-    let (service, region, policy) = (service(1), region(), policy());
-    let context = CheckContext::new(&service, topology, &policy, &region, at(9, 0));
+    report_with(topology, &policy())
+}
+
+fn report_with(topology: &Topology, policy: &Policy) -> CheckReport {
+    let (service, region) = (service(1), region());
+    let context = CheckContext::new(&service, topology, policy, &region, at(9, 0));
     let context = CheckContext { history: Some(&History::default()), ..context };
     let checks = checks_of(&[Group::Connections, Group::Health, Group::Settings]);
     let services = vec![ServiceReport::new(&service, topology, evaluate_checks(&checks, context), false)];
@@ -124,6 +129,34 @@ fn a_zone_without_targets_does_not_pass() {
     let zone = page.split("eu-central-1a").nth(1).unwrap();
     let zone = zone.split("eu-central-1b").next().unwrap();
     assert!(zone.contains("no targets") && zone.contains("no check") && !zone.contains("pass"), "{zone}");
+}
+
+#[test]
+fn targets_stand_by_zone_and_port() {
+    let anywhere = Target { zone: None, port: None, ..target(3, "healthy") };
+    let targets = vec![target(1, "healthy"), target(2, "unhealthy"), anywhere];
+    let group = TargetGroup { targets: Ok(targets), ..target_group("pg") };
+    let report = report(&topology(endpoint_service(), [load_balancer("pg", vec![group])]));
+    let service = &report.services[0];
+    let drawing = Drawing::new(service, "s1", &mut Index::new(&service.results, "s1"));
+    let group = &drawing.load_balancers[0].lanes[0].groups[0];
+    let healthy: Vec<_> = group.healthy.iter().map(|(place, parts)| (place.as_str(), parts[0].name.as_str())).collect();
+    assert_eq!(healthy, [("", "10.0.0.3"), (" in eu-central-1a on port 5432", "10.0.0.1")]);
+    let [ailing] = &group.ailing[..] else { panic!("one target") };
+    assert_eq!(ailing.name, "10.0.0.2:5432");
+    assert!(ailing.detail.as_ref().unwrap().ends_with(", in eu-central-1a"), "{:?}", ailing.detail);
+}
+
+#[test]
+fn a_listener_has_the_status_of_its_port() {
+    let group = target_group("pg");
+    let listeners = Ok(vec![listener("TCP", 443, &group), listener("UDP", 5432, &group)]);
+    let topology = topology(endpoint_service(), [LoadBalancer { listeners, ..load_balancer("pg", vec![group]) }]);
+    let report = report_with(&topology, &settings(&[("LISTENER_PORTS", "443+5432")]).policy);
+    let service = &report.services[0];
+    let drawing = Drawing::new(service, "s1", &mut Index::new(&service.results, "s1"));
+    let badges = drawing.load_balancers[0].lanes[0].listeners.iter().map(|listener| listener.badge.class);
+    assert_eq!(badges.collect::<Vec<_>>(), ["pass", "critical"], "dbt's connections are TCP");
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub mod cross_zone;
 mod inbound_rules;
 mod internal_nlb;
 mod listener_port;
-mod network_path;
+pub mod network_path;
 mod notification;
 mod outbound;
 mod principals;

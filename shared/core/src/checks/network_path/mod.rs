@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use self::analyzer::PathAnalyzer;
 use super::spec::{ALWAYS, Absence};
 use super::{CheckContext, CheckResult, Group, Severity, Spec, Status, count};
+use crate::ids::Arn;
 use crate::snapshot::{LoadBalancer, Target, TargetGroup, TargetKind, Unread};
 
 /// The catalogue's row.
@@ -113,8 +114,13 @@ fn remote_side(group: &TargetGroup, analyzer: &PathAnalyzer<'_>) -> Option<Check
         "{} in subnets that EC2 does not show; the network ACLs there are not checked",
         count(number, "target")
     );
-    let resource = format!("{}, remote side", group.arn);
-    (number > 0).then(|| CheckResult::new(&SPEC, &resource, Status::Unknown(why)))
+    (number > 0).then(|| CheckResult::new(&SPEC, &remote_side_of(&group.arn), Status::Unknown(why)))
+}
+
+/// The resource of a result about the targets of `group` that are in subnets that EC2 does not show.
+#[must_use]
+pub fn remote_side_of(group: &Arn) -> String {
+    format!("{group}, remote side")
 }
 
 #[cfg(test)]
