@@ -31,26 +31,40 @@ const EVENTS: [TrafficMetric; 13] = [
     TrafficMetric::Unhealthy,
 ];
 
-/// The columns behind the time, with what is summed up in each.
-const COLUMNS: [(&str, &[TrafficMetric]); 7] = [
-    ("connections", &[TrafficMetric::Connections]),
-    ("flows", &[TrafficMetric::Flows]),
-    ("bytes", &[TrafficMetric::Bytes]),
-    ("resets", &[TrafficMetric::ClientResets, TrafficMetric::BalancerResets, TrafficMetric::TargetResets]),
-    (
-        "blocked",
-        &[
-            TrafficMetric::BlockedInbound,
-            TrafficMetric::BlockedOutbound,
-            TrafficMetric::Rejected,
-            TrafficMetric::PortErrors,
-        ],
+/// A column behind the time.
+struct Column {
+    heading: &'static str,
+    width: usize,
+    /// What is summed up in it.
+    metrics: &'static [TrafficMetric],
+    /// How a sum is written.
+    format: fn(u64) -> String,
+}
+
+impl Column {
+    /// A column of whole numbers.
+    const fn new(heading: &'static str, width: usize, metrics: &'static [TrafficMetric]) -> Self {
+        Self { heading, width, metrics, format: |number| number.to_string() }
+    }
+}
+
+const COLUMNS: [Column; 7] = [
+    Column::new("connections", 13, &[TrafficMetric::Connections]),
+    Column::new("flows", 8, &[TrafficMetric::Flows]),
+    Column { format: bytes, ..Column::new("bytes", 10, &[TrafficMetric::Bytes]) },
+    Column::new(
+        "resets",
+        8,
+        &[TrafficMetric::ClientResets, TrafficMetric::BalancerResets, TrafficMetric::TargetResets],
     ),
-    ("healthy", &[TrafficMetric::Healthy]),
-    ("unhealthy", &[TrafficMetric::Unhealthy]),
+    Column::new("blocked", 9, &BLOCKED),
+    Column::new("healthy", 9, &[TrafficMetric::Healthy]),
+    Column::new("unhealthy", 11, &[TrafficMetric::Unhealthy]),
 ];
 
-const WIDTHS: [usize; COLUMNS.len()] = [13, 8, 10, 8, 9, 9, 11];
+/// What stops a flow at the load balancer.
+const BLOCKED: [TrafficMetric; 4] =
+    [TrafficMetric::BlockedInbound, TrafficMetric::BlockedOutbound, TrafficMetric::Rejected, TrafficMetric::PortErrors];
 
 /// The trace, in lines of at most `width` columns, but for commands, which are not broken.
 #[must_use]
@@ -103,7 +117,7 @@ fn table(periods: &[(&Timestamp, &TrafficCounts)], span: Span, zone: &TimeZone) 
     let clock =
         |time: Timestamp| time.to_zoned(zone.clone()).strftime(if days { "%m-%d %H:%M" } else { "%H:%M" }).to_string();
     let time_width = if days { 11 } else { 5 };
-    let header = columns(&COLUMNS.map(|(name, _)| name.to_owned()));
+    let header = columns(|column| column.heading.to_owned());
     let mut text = format!("{:time_width$}{header}\n", "time");
     let is_quiet = |(_, counts): &(&Timestamp, &TrafficCounts)| {
         EVENTS.iter().all(|metric| counts.of(*metric).unwrap_or_default() == 0)
@@ -124,17 +138,14 @@ fn table(periods: &[(&Timestamp, &TrafficCounts)], span: Span, zone: &TimeZone) 
 }
 
 fn row(counts: &TrafficCounts) -> String {
-    columns(&COLUMNS.map(|(name, metrics)| match counts.sum(metrics) {
-        None => "?".to_owned(),
-        Some(number) if name == "bytes" => bytes(number),
-        Some(number) => number.to_string(),
-    }))
+    columns(|column| counts.sum(column.metrics).map_or("?".to_owned(), column.format))
 }
 
-/// Each value at the right of its column.
-fn columns(values: &[String; COLUMNS.len()]) -> String {
-    values.iter().zip(WIDTHS).fold(String::new(), |mut line, (value, width)| {
-        let _ = write!(line, "{value:>width$}");
+/// The value of each column at its right.
+fn columns(value: impl Fn(&Column) -> String) -> String {
+    COLUMNS.iter().fold(String::new(), |mut line, column| {
+        let width = column.width;
+        let _ = write!(line, "{:>width$}", value(column));
         line
     })
 }

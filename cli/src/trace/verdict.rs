@@ -1,6 +1,7 @@
 //! Where the requests stopped, from what was counted on their way.
 //!
-//! What is not known decides nothing: a verdict needs a number that was read, and without one it is [`TraceVerdict::Unknown`].
+//! What is not known decides nothing: a verdict needs a number that was read, and without one it is
+//! [`TraceVerdict::Unknown`].
 
 use std::fmt;
 
