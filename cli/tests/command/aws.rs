@@ -128,8 +128,8 @@ fn response(action: &str) -> (&'static str, String) {
              <Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"
         ),
         "GetRoleCredentials" => format!(
-            r#"{{"roleCredentials": {{"accessKeyId": "{PORTAL_KEY}", "secretAccessKey": "secret", "sessionToken": "token",
-                "expiration": 4070908800000}}}}"#
+            r#"{{"roleCredentials": {{"accessKeyId": "{PORTAL_KEY}", "secretAccessKey": "secret",
+                "sessionToken": "token", "expiration": 4070908800000}}}}"#
         ),
         "DescribeVpcEndpointServiceConfigurations" => format!(
             "<DescribeVpcEndpointServiceConfigurationsResponse><serviceConfigurationSet><item>\
@@ -141,9 +141,9 @@ fn response(action: &str) -> (&'static str, String) {
             "<DescribeStacksResponse><DescribeStacksResult><Stacks><member><StackName>guard</StackName>\
              <CreationTime>2026-01-01T00:00:00Z</CreationTime><StackStatus>CREATE_COMPLETE</StackStatus>\
              <Parameters><member><ParameterKey>EndpointServiceIds</ParameterKey>\
-             <ParameterValue>{SERVICE}</ParameterValue></member></Parameters><Outputs><member><OutputKey>StateTableName</OutputKey>\
-             <OutputValue>table</OutputValue></member></Outputs></member></Stacks></DescribeStacksResult>\
-             </DescribeStacksResponse>"
+             <ParameterValue>{SERVICE}</ParameterValue></member></Parameters>\
+             <Outputs><member><OutputKey>StateTableName</OutputKey><OutputValue>table</OutputValue></member></Outputs>\
+             </member></Stacks></DescribeStacksResult></DescribeStacksResponse>"
         ),
         "Query" => r#"{"Items": [], "Count": 0, "ScannedCount": 0}"#.to_owned(),
         _ => return ("403 Forbidden", DENIED.to_owned()),
