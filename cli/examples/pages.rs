@@ -4,7 +4,8 @@
 
 use std::path::PathBuf;
 
-use guard_core::checks::{CheckContext, Group, History, checks_of, evaluate_checks};
+use guard_core::check::{CheckContext, Group, RememberedConnections};
+use guard_core::checks::catalogue::{checks_of, evaluate_checks};
 use guard_core::ids::ServiceId;
 use guard_core::snapshot::{
     AclEntry, Connection, CrossZoneOverride, EndpointService, Interface, Listener, LoadBalancer, Network, NetworkAcl,
@@ -45,7 +46,7 @@ fn evaluated(topology: &Topology, preflight: bool) -> ServiceReport {
     let topic = "arn:aws:sns:eu-central-1:111122223333:connections";
     let known = [("KNOWN_ACCOUNTS", KNOWN), ("NOTIFICATION_TOPIC_ARN", topic), ("LISTENER_PORTS", "5432")];
     let (policy, region, service) = (settings(&known).policy, region(), service(1));
-    let history = History { had_connection: true, ..History::default() };
+    let history = RememberedConnections { had_connection: true, ..RememberedConnections::default() };
     let context = CheckContext::new(&service, topology, &policy, &region, at(9, 0));
     let context = CheckContext { history: Some(&history), ..context };
     let checks = checks_of(&[Group::Connections, Group::Health, Group::Settings]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use guard_core::checks::Severity;
+use guard_core::check::Severity;
 use guard_core::ids::{Arn, ServiceId};
 use jiff::{SignedDuration, Timestamp};
 

@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, anyhow, ensure};
 use guard_aws::observe::{Observer, Scope};
-use guard_core::checks::{
-    Check, CheckContext, CheckResult, Finding, Group, Remedy, Severity, Status, checks_of, evaluate_checks,
-};
+use guard_core::check::{Branch, Check, CheckContext, CheckResult, Finding, Group, Need, Remedy, Status};
+use guard_core::checks::catalogue::{checks_of, evaluate_checks};
 use guard_core::config::{BadConfiguration, Policy};
 use guard_core::ids::{AccountId, Arn};
 use guard_core::snapshot::Topology;
-use guard_core::text::visible;
+use guard_core::text::strip_invisible;
 use jiff::Timestamp;
 
 use crate::BadUsage;
@@ -29,19 +28,6 @@ pub struct Expectations {
     /// A load balancer without an endpoint service, instead of the services.
     load_balancer: Option<Arn>,
 }
-
-/// The checks that depend on which principals are dbt's.
-const NEED_DBT: [&str; 5] =
-    ["service.principals", "service.regions", "connection.untrusted", "connection.dbt", "connection.absent"];
-
-/// The checks that apply to a load balancer without an endpoint service: of it, and of what is behind it.
-const PREFLIGHT: [&str; 4] = ["load-balancer.", "listener.", "target-group.", "network-path"];
-
-/// Without dbt's networks, nobody can tell if the load balancer's security groups allow them.
-const NEEDS_CIDRS: &str = "load-balancer.security-groups";
-
-/// Its result for an endpoint service is about the zones that the service offers.
-const OFFERED_ZONES: &str = "load-balancer.zones";
 
 /// Stands for dbt's account while it is not known; AWS gives this id to no account.
 const NOBODY: &str = "000000000000";
@@ -145,8 +131,9 @@ impl Expectations {
 
     fn report(&self, context: CheckContext<'_>) -> ServiceReport {
         let groups = [Group::Connections, Group::Health, Group::Settings];
-        let checks = checks_of(&groups).into_iter().filter(|check| self.applies(check.id));
-        let needs_dbt = |check: &Check| !self.knows_dbt && NEED_DBT.contains(&check.id);
+        let applies = |check: &Check| self.load_balancer.is_none() || check.branch == Branch::Path;
+        let needs_dbt = |check: &Check| !self.knows_dbt && check.needs == Some(Need::DbtPrincipals);
+        let checks = checks_of(&groups).into_iter().filter(applies);
         let (unknown, checks): (Vec<Check>, Vec<Check>) = checks.partition(needs_dbt);
         let why = || Status::Unknown("which principal is dbt's was not given: --dbt-principal".to_owned());
         let unknown = unknown.into_iter().map(|check| CheckResult::new(check, context.service, why()));
@@ -155,50 +142,45 @@ impl Expectations {
         ServiceReport::new(context.service, context.topology, results, self.load_balancer.is_some())
     }
 
-    /// What is said of the endpoint service that does not exist yet is said of the load balancer, but for the zones that a
-    /// service offers.
+    /// Before there is an endpoint service, nothing is said of it; what could not be listed is said of the load balancer.
     fn of_something(&self, result: CheckResult) -> Option<CheckResult> {
         match &self.load_balancer {
             Some(arn) if result.resource == NO_SERVICE => {
                 let resource = arn.to_string();
-                (result.check.id != OFFERED_ZONES).then_some(CheckResult { resource, ..result })
+                result.is_unlisted.then_some(CheckResult { resource, ..result })
             }
             _ => Some(result),
         }
     }
 
-    /// The result, unless it only says that dbt's networks are not known.
+    /// The result; unknown if it only says that dbt's networks are not known.
     fn answered(&self, result: CheckResult) -> CheckResult {
-        let is_open = result.check.id == NEEDS_CIDRS && self.policy.dbt_cidrs.is_empty();
+        let is_open = result.check.needs == Some(Need::DbtCidrs) && self.policy.dbt_cidrs.is_empty();
         match &result.status {
-            Status::Fail(finding) if is_open && finding.severity == Severity::Info => {
+            Status::Fail(finding) if is_open && !finding.stops_dbt => {
                 let why = "which networks dbt connects from was not given: --cidrs";
                 CheckResult { status: Status::Unknown(why.to_owned()), ..result }
             }
             _ => result,
         }
     }
-
-    fn applies(&self, check: &str) -> bool {
-        self.load_balancer.is_none() || PREFLIGHT.iter().any(|prefix| check.starts_with(prefix))
-    }
 }
 
 /// The result with what nobody sees removed from AWS's text.
 fn shown(result: CheckResult) -> CheckResult {
     let status = match result.status {
-        Status::Pass(right) => Status::Pass(visible(&right)),
-        Status::Unknown(why) => Status::Unknown(visible(&why)),
+        Status::Pass(right) => Status::Pass(strip_invisible(&right)),
+        Status::Unknown(why) => Status::Unknown(strip_invisible(&why)),
         Status::NotAsked => Status::NotAsked,
         Status::Fail(finding) => Status::Fail(Box::new(Finding {
-            summary: visible(&finding.summary),
-            impact: visible(&finding.impact),
-            remedy: Remedy { action: visible(&finding.remedy.action), ..finding.remedy },
-            evidence: finding.evidence.iter().map(|line| visible(line)).collect(),
+            summary: strip_invisible(&finding.summary),
+            impact: strip_invisible(&finding.impact),
+            remedy: Remedy { action: strip_invisible(&finding.remedy.action), ..finding.remedy },
+            evidence: finding.evidence.iter().map(|line| strip_invisible(line)).collect(),
             ..*finding
         })),
     };
-    CheckResult { resource: visible(&result.resource), status, ..result }
+    CheckResult { resource: strip_invisible(&result.resource), status, ..result }
 }
 
 /// The values of the flags, and of the stack's parameters where there is no flag.

@@ -20,7 +20,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::CommandFactory;
 use guard_core::snapshot::Listener;
-use guard_core::text::visible;
+use guard_core::text::strip_invisible;
 
 use self::args::{AwsArgs, CheckArgs, Cli, CliCommand, RequestArgs};
 use self::check::Expectations;
@@ -135,7 +135,7 @@ fn refused(obstacles: &Obstacles, anyway: bool) -> Option<u8> {
         (false, _) => (1, "dbt's attempt would fail. Fix this first, or give --anyway:"),
         (true, false) => (2, "It is not known whether dbt's attempt would succeed. Read this first, or give --anyway:"),
     };
-    let lines: Vec<String> = failing.iter().chain(unknown).map(|line| format!("  {}", visible(line))).collect();
+    let lines: Vec<String> = failing.iter().chain(unknown).map(|line| format!("  {}", strip_invisible(line))).collect();
     output::say(&format!("{head}\n{}\n`privatelink-guard check` says more.\n", lines.join("\n")));
     (!anyway).then_some(status)
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use guard_core::text::visible;
+use guard_core::text::strip_invisible;
 use privatelink_guard::args::Cli;
 use privatelink_guard::{BadUsage, output};
 
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // Line by line: AWS's text may hold what nobody sees.
             let lines = format!("privatelink-guard: {error:#}");
-            let lines: String = lines.lines().map(|line| visible(line) + "\n").collect();
+            let lines: String = lines.lines().map(|line| strip_invisible(line) + "\n").collect();
             output::say(&lines);
             if error.is::<BadUsage>() { BAD_USAGE } else { UNKNOWN }.into()
         }

@@ -3,11 +3,11 @@
 
 use std::fmt;
 
+use guard_core::check::{CheckResult, Severity, Status};
 use guard_core::checks::network_path::remote_side_of;
-use guard_core::checks::{CheckResult, Severity, Status};
 use guard_core::ids::{Arn, ServiceId};
 use guard_core::snapshot::{Connection, EndpointService, Health, LoadBalancer, Target, TargetGroup, Topology};
-use guard_core::text::visible;
+use guard_core::text::strip_invisible;
 use jiff::Timestamp;
 
 /// Everything that a run of `check` found.
@@ -228,7 +228,7 @@ impl ServiceReport {
         let parts: Vec<PathPart> =
             balancers.iter().map(|load_balancer| PathPart::load_balancer(load_balancer, &mut left)).collect();
         let mut endpoints = PathPart::endpoints(topology, service, &mut left);
-        let name = known.and_then(|service| service.name.as_deref()).map(visible);
+        let name = known.and_then(|service| service.name.as_deref()).map(strip_invisible);
         if preflight {
             let name = balancers.first().map(|load_balancer| load_balancer.name().to_owned());
             let path = parts

@@ -3,21 +3,11 @@
 use std::fmt::Write;
 
 use anyhow::{Context, Result, ensure};
-use guard_core::checks::Status;
+use guard_core::check::Status;
 use guard_core::snapshot::PrivateDns;
 
 use crate::args::{DbtEnvironment, RequestArgs, is_host_name};
 use crate::report::CheckReport;
-
-/// The checks whose failure does not make dbt's attempt fail: they are about what happens after it, or about others.
-const HARMLESS: [&str; 6] = [
-    "connection.absent",
-    "connection.dbt",
-    "connection.untrusted",
-    "load-balancer.broad-rule",
-    "service.notification",
-    "listener.certificate",
-];
 
 /// What speaks against dbt's attempt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,7 +23,7 @@ impl Obstacles {
     #[must_use]
     pub fn of(report: &CheckReport) -> Self {
         let mut obstacles = Self::default();
-        for result in report.results().filter(|result| !HARMLESS.contains(&result.check.id)) {
+        for result in report.results().filter(|result| result.check.can_stop_dbt) {
             let check = result.check.id;
             match &result.status {
                 Status::Fail(finding) if finding.stops_dbt => {

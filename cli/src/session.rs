@@ -7,7 +7,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region as AwsRegion, SdkConfig};
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 use guard_aws::errors::call_error;
-use guard_core::checks::Region;
+use guard_core::check::Region;
 use guard_core::snapshot::{CallError, ErrorKind};
 
 use crate::args::AwsArgs;

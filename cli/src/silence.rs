@@ -4,12 +4,13 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use guard_aws::concurrently;
 use guard_aws::notify::store::{Store, Write};
 use guard_core::alerts::record::{Item, Key, Partition, Record, State};
-use guard_core::alerts::silence::Silence;
+use guard_core::alerts::silence::{EVERY_CHECK, Silence};
 use guard_core::alerts::silencing::{MAX_LENGTH, active};
+use guard_core::check::Branch;
 use guard_core::checks::catalogue;
 use guard_core::ids::ServiceId;
 use guard_core::snapshot::CallError;
-use guard_core::text::visible;
+use guard_core::text::strip_invisible;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::BadUsage;
@@ -17,9 +18,6 @@ use crate::args::{AddSilenceArgs, SilenceAction};
 use crate::output;
 use crate::session::{Session, explained};
 use crate::stack::DeployedStack;
-
-/// The check of the guard itself: its alerts belong to no endpoint service.
-const GUARDS_OWN: &str = "visibility.lost";
 
 /// Carries out an action and returns the exit status.
 ///
@@ -55,7 +53,7 @@ async fn add(session: &Session, arguments: &AddSilenceArgs) -> Result<u8> {
         resources: arguments.resources.clone(),
         until: now.checked_add(length)?,
         by: identity.arn.clone(),
-        comment: visible(&arguments.comment),
+        comment: strip_invisible(&arguments.comment),
         announced: None,
     };
     let wanted = wanted(&partitions, arguments)?;
@@ -97,7 +95,7 @@ fn refusal(write: &Result<Write, CallError>) -> Option<String> {
 
 /// Every check must exist, since a silence of another covers nothing.
 fn check_ids(checks: &[String]) -> Result<()> {
-    for check in checks.iter().filter(|check| *check != "*") {
+    for check in checks.iter().filter(|check| *check != EVERY_CHECK) {
         ensure!(
             catalogue::find(check).is_some(),
             BadUsage(format!("--check: there is no check {check}; docs/checks.md lists them"))
@@ -113,13 +111,12 @@ fn wanted<'a>(partitions: &'a [Partition], arguments: &AddSilenceArgs) -> Result
         let is_known = partitions.iter().any(|partition| partition.service() == Some(service));
         ensure!(is_known, BadUsage(format!("--service: {service} is not one of the stack's endpoint services")));
     }
-    let named = arguments.checks.iter().any(|check| check == GUARDS_OWN);
-    ensure!(
-        !named || arguments.services.is_empty(),
-        BadUsage(format!("--check: {GUARDS_OWN} belongs to no endpoint service: leave --service out"))
-    );
-    let only_guards = arguments.checks.iter().all(|check| check == GUARDS_OWN);
-    let guards = arguments.checks.iter().any(|check| check == GUARDS_OWN || check == "*");
+    let is_guards_own = |id: &&String| catalogue::find(id).is_some_and(|check| check.branch == Branch::Guard);
+    if let Some(check) = arguments.checks.iter().find(is_guards_own).filter(|_| !arguments.services.is_empty()) {
+        bail!(BadUsage(format!("--check: {check} belongs to no endpoint service: leave --service out")));
+    }
+    let only_guards = arguments.checks.iter().all(|check| is_guards_own(&check));
+    let guards = arguments.checks.iter().any(|check| is_guards_own(&check) || check == EVERY_CHECK);
     let is_wanted = |partition: &&Partition| match partition.service() {
         Some(service) => !only_guards && (arguments.services.is_empty() || arguments.services.contains(service)),
         None => guards && arguments.services.is_empty(),
@@ -135,7 +132,7 @@ async fn list(session: &Session, stack: &str) -> Result<u8> {
     for (partition, items) in partitions.iter().zip(loaded) {
         let items = items.map_err(|error| anyhow!(explained(&error)))?;
         for (key, item) in silences(&items) {
-            let id = visible(&key.resource);
+            let id = strip_invisible(&key.resource);
             match item.record.as_ref().and_then(Record::silence) {
                 None => text.extend([id.as_str(), "  cannot be read, so it silences nothing\n"]),
                 Some(silence) => {
@@ -153,10 +150,10 @@ fn described(id: &str, partition: &Partition, silence: &Silence, end: Timestamp)
     let resources = if silence.resources.is_empty() { "all".to_owned() } else { silence.resources.join(", ") };
     format!(
         "{id}  {partition}\n  until {end:.0}\n  checks: {}\n  resources: {}\n  by: {}\n  why: {}\n",
-        visible(&silence.checks.join(", ")),
-        visible(&resources),
-        visible(&silence.by),
-        visible(&silence.comment)
+        strip_invisible(&silence.checks.join(", ")),
+        strip_invisible(&resources),
+        strip_invisible(&silence.by),
+        strip_invisible(&silence.comment)
     )
 }
 

@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use clap::Parser;
+use guard_core::check::{CheckContext, CheckResult, Finding, Group, Remedy, RememberedConnections, Severity, Status};
+use guard_core::checks::catalogue;
+use guard_core::checks::catalogue::{checks_of, evaluate_checks};
 use guard_core::checks::network_path::remote_side_of;
-use guard_core::checks::{
-    CheckContext, CheckResult, Finding, Group, History, Remedy, Severity, Status, catalogue, checks_of, evaluate_checks,
-};
 use guard_core::snapshot::{EndpointService, LoadBalancer, PrivateDns, TargetGroup, Topology};
 use guard_core::testing::{
     at, connection, endpoint_service, listener, load_balancer, network, service, target, target_group, topology,
@@ -32,7 +32,7 @@ fn broken() -> Topology {
 }
 
 fn report_of(topology: &Topology) -> CheckReport {
-    let history = History::default();
+    let history = RememberedConnections::default();
     let results = with_context(topology, |context| {
         evaluate_checks(&checks_of(&GROUPS), CheckContext { history: Some(&history), ..context })
     });

@@ -1,6 +1,6 @@
 //! The report as JSON: `docs/check.schema.json`.
 
-use guard_core::checks::{CheckResult, Status};
+use guard_core::check::{CheckResult, Status};
 use serde_json::{Value, json};
 
 use crate::report::{CheckReport, CheckState, ServiceReport};
@@ -35,7 +35,7 @@ fn result(result: &CheckResult) -> Value {
         "check": result.check.id,
         "resource": result.resource,
         "status": state.word(),
-        "severity": state.severity().map(guard_core::checks::Severity::as_str),
+        "severity": state.severity().map(guard_core::check::Severity::as_str),
         "summary": null,
         "impact": null,
         "evidence": [],

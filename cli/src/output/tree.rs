@@ -4,8 +4,8 @@
 use std::fmt::Write;
 
 use anstyle::{AnsiColor, Style};
-use guard_core::checks::{CheckResult, Finding, Severity, Status};
-use guard_core::text::visible;
+use guard_core::check::{CheckResult, Finding, Severity, Status};
+use guard_core::text::strip_invisible;
 
 use super::paragraph::fill;
 use crate::report::{CheckReport, CheckState, PartKind, PathPart, Summary};
@@ -54,12 +54,12 @@ struct Tree<'a> {
 impl Tree<'_> {
     /// A part's line, its results, and the parts behind it. `lead` is drawn before its own line, `below` before the others.
     fn part(&mut self, part: &PathPart, lead: &str, below: &str) {
-        let detail = part.detail.as_deref().map(|detail| format!(", {}", visible(detail))).unwrap_or_default();
+        let detail = part.detail.as_deref().map(|detail| format!(", {}", strip_invisible(detail))).unwrap_or_default();
         let sign = match part.own_state {
             Some(state) => format!("{} ", paint(state, &state.sign().to_string())),
             None => String::new(),
         };
-        let title = format!("{} {}", part.kind.as_str(), visible(&part.name));
+        let title = format!("{} {}", part.kind.as_str(), strip_invisible(&part.name));
         let _ = writeln!(self.text, "{lead}{sign}{}{detail}", strong(&title));
         let (shown, hidden) = shown_parts(&part.parts);
         let mut left = part.results.len() + shown.len() + usize::from(hidden > 0);
@@ -85,7 +85,7 @@ impl Tree<'_> {
         let (plain, indent) =
             (format!("{} {}{severity}  {}: ", state.sign(), state.word(), result.check.id), further + "  ");
         // Wrapped without its colours, which have no width.
-        let line = self.wrap(&lead, &indent, &format!("{plain}{}", visible(result.status.text())));
+        let line = self.wrap(&lead, &indent, &format!("{plain}{}", strip_invisible(result.status.text())));
         let unpainted = format!("{} {}", state.sign(), state.word());
         let _ = writeln!(self.text, "{}", line.replacen(&unpainted, &sign, 1));
         if let Status::Fail(finding) = &result.status {
@@ -108,7 +108,7 @@ impl Tree<'_> {
     /// `text` in lines that fit, each after `indent`; `label` before the first.
     fn wrapped(&mut self, indent: &str, label: &str, text: &str) {
         let hanging = format!("{indent}{}", " ".repeat(label.chars().count()));
-        let lines = self.wrap(&format!("{indent}{label}"), &hanging, &visible(text));
+        let lines = self.wrap(&format!("{indent}{label}"), &hanging, &strip_invisible(text));
         let _ = writeln!(self.text, "{lines}");
     }
 

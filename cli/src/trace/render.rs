@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use anstyle::{AnsiColor, Style};
-use guard_core::text::visible;
+use guard_core::text::strip_invisible;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -84,7 +84,7 @@ pub fn render(trace: &ServiceTrace, zone: &TimeZone, width: usize) -> String {
     for gap in &trace.missing {
         text.push_str(&paragraph("- ", &gap.what, width));
         if let Some(command) = &gap.command {
-            let _ = writeln!(text, "  $ {}", visible(command));
+            let _ = writeln!(text, "  $ {}", strip_invisible(command));
         }
     }
     text
@@ -92,12 +92,12 @@ pub fn render(trace: &ServiceTrace, zone: &TimeZone, width: usize) -> String {
 
 /// `line` after `first`, in lines that fit.
 fn paragraph(first: &str, line: &str, width: usize) -> String {
-    fill(&visible(line), width.max(40), first, &" ".repeat(first.len())) + "\n"
+    fill(&strip_invisible(line), width.max(40), first, &" ".repeat(first.len())) + "\n"
 }
 
 fn heading(trace: &ServiceTrace, zone: &TimeZone) -> String {
     let Span { from, to, period } = trace.span;
-    let name = trace.name.as_ref().map(|name| format!(" {}", visible(name))).unwrap_or_default();
+    let name = trace.name.as_ref().map(|name| format!(" {}", strip_invisible(name))).unwrap_or_default();
     let day = |time: Timestamp, format: &str| time.to_zoned(zone.clone()).strftime(format).to_string();
     let minutes = period.as_mins();
     let each = if minutes == 1 { "minute".to_owned() } else { format!("{minutes} minutes") };

@@ -14,9 +14,11 @@ use guard_aws::metrics;
 use guard_aws::notify::{Findings, LoadedState, Notifier, stored_names};
 use guard_aws::observe::Observer;
 use guard_core::alerts::connection::history;
-use guard_core::alerts::reconcile::{Report, Round};
+use guard_core::alerts::reconcile::{Evaluation, Report};
 use guard_core::alerts::record::Partition;
-use guard_core::checks::{Check, CheckContext, Group, History, cause, checks_of, connection_untrusted};
+use guard_core::check::{Check, CheckContext, Group, RememberedConnections, cause};
+use guard_core::checks::catalogue::checks_of;
+use guard_core::checks::connection_untrusted;
 use guard_core::config::Settings;
 use guard_core::connections::{Plan, Verdict, decide};
 use guard_core::ids::{EndpointId, ServiceId};
@@ -191,11 +193,11 @@ impl ConnectionAcceptor {
             let (policy, region, history) = (&self.settings.policy, &invocation.origin.region, history(items));
             let context = CheckContext::new(service, &before.topology, policy, region, Timestamp::now());
             let context = CheckContext { history: Some(&history), ..context };
-            let mut round = Round::evaluate(&[&connection_untrusted::SPEC], context, before.began);
+            let mut evaluation = Evaluation::evaluate(&[&connection_untrusted::SPEC], context, before.began);
             if let Trigger::Change(change) = &invocation.trigger {
-                cause::attribute(&mut round.results, change);
+                cause::attribute(&mut evaluation.results, change);
             }
-            let report = Report::new(partition, vec![round]);
+            let report = Report::new(partition, vec![evaluation]);
             self.notifier.store_before_change(invocation, &report, state).await;
         })
         .await;
@@ -252,32 +254,37 @@ impl ConnectionAcceptor {
 
     fn findings<'a>(&self, (partition, state): (&'a Partition, LoadedState), run: &'a Run<'_>) -> Findings<'a> {
         let last = run.confirmed.as_ref().unwrap_or(&run.before);
-        let (rounds, connections) = match partition {
+        let (evaluations, connections) = match partition {
             Partition::Service(service) => {
                 let history = state.as_ref().ok().map(history);
                 let connections = match &last.topology.connections {
                     Some(Ok(connections)) => Some((connections.as_slice(), last.began)),
                     _ => None,
                 };
-                (self.rounds(service, run, history.as_ref()), connections)
+                (self.evaluations(service, run, history.as_ref()), connections)
             }
-            Partition::Guard => (vec![Round::of_calls(&run.calls, last.began)], None),
+            Partition::Guard => (vec![Evaluation::of_calls(&run.calls, last.began)], None),
         };
-        Findings { report: Report { connections, ..Report::new(partition, rounds) }, state }
+        Findings { report: Report { connections, ..Report::new(partition, evaluations) }, state }
     }
 
     /// All checks of the last read. If the run changed something, before that what it found of untrusted accounts: one that
     /// was rejected did ask.
-    fn rounds(&self, service: &ServiceId, run: &Run<'_>, history: Option<&History>) -> Vec<Round> {
+    fn evaluations(
+        &self,
+        service: &ServiceId,
+        run: &Run<'_>,
+        history: Option<&RememberedConnections>,
+    ) -> Vec<Evaluation> {
         let (policy, region) = (&self.settings.policy, &run.invocation.origin.region);
         let evaluate = |checks: &[Check], read: &Read| {
             let context = CheckContext::new(service, &read.topology, policy, region, Timestamp::now());
             let context = CheckContext { history, refused: &run.outcome.refused, ..context };
-            let mut round = Round::evaluate(checks, context, read.began);
+            let mut evaluation = Evaluation::evaluate(checks, context, read.began);
             if let Trigger::Change(change) = &run.invocation.trigger {
-                cause::attribute(&mut round.results, change);
+                cause::attribute(&mut evaluation.results, change);
             }
-            round
+            evaluation
         };
         let all = checks_of(&[Group::Connections]);
         match &run.confirmed {

@@ -12,11 +12,12 @@ use guard_aws::observe::{Observer, Scope};
 use guard_core::alerts::heartbeat;
 use guard_core::alerts::inventory;
 use guard_core::alerts::path;
-use guard_core::alerts::reconcile::{Report, Round};
+use guard_core::alerts::reconcile::{Evaluation, Report};
 use guard_core::alerts::record::Partition;
 use guard_core::alerts::traffic::{self, Question};
+use guard_core::check::{CheckContext, Group, cause};
+use guard_core::checks::catalogue::checks_of;
 use guard_core::checks::cross_zone::{self, Plan};
-use guard_core::checks::{CheckContext, Group, cause, checks_of};
 use guard_core::config::{CrossZone, Settings};
 use guard_core::ids::ServiceId;
 use guard_core::snapshot::{Calls, Path, Topology, Traffic};
@@ -128,11 +129,11 @@ impl DriftWatcher {
         concurrently(states, async |(partition, state)| {
             let Some(service) = partition.service() else { return };
             let context = CheckContext::new(service, topology, policy, region, Timestamp::now());
-            let mut round = Round::evaluate(&[&cross_zone::SPEC], context, began);
+            let mut evaluation = Evaluation::evaluate(&[&cross_zone::SPEC], context, began);
             if let Trigger::Change(change) = &invocation.trigger {
-                cause::attribute(&mut round.results, change);
+                cause::attribute(&mut evaluation.results, change);
             }
-            self.notifier.store_before_change(invocation, &Report::new(partition, vec![round]), state).await;
+            self.notifier.store_before_change(invocation, &Report::new(partition, vec![evaluation]), state).await;
         })
         .await;
     }
@@ -196,32 +197,37 @@ impl DriftWatcher {
                 let in_place = inventory::in_place(&run.first.0, service);
                 let remembered = state.as_ref().map(inventory::ids).unwrap_or_default();
                 let gone = remembered.into_iter().filter(|id| in_place.as_ref().is_some_and(|ids| !ids.contains(id)));
-                let (first, enforced) = self.rounds(service, &gone.collect(), run);
+                let (first, enforced) = self.evaluations(service, &gone.collect(), run);
                 let is_asked = run.invocation.trigger == Trigger::Heartbeat;
                 let heartbeat = is_asked.then(|| heartbeat::notice(&first, state.as_ref().ok(), Timestamp::now()));
                 let traffic = run.traffic.get(service).cloned();
-                let rounds = std::iter::once(first).chain(enforced).collect();
+                let evaluations = std::iter::once(first).chain(enforced).collect();
                 let path = Path::new(&run.first.0, service, run.first.1, run.named_at);
-                let report = Report { heartbeat, in_place, traffic, path, ..Report::new(partition, rounds) };
+                let report = Report { heartbeat, in_place, traffic, path, ..Report::new(partition, evaluations) };
                 Findings { report, state }
             }
             Partition::Guard => {
-                Findings { report: Report::new(partition, vec![Round::of_calls(&run.calls, run.first.1)]), state }
+                Findings { report: Report::new(partition, vec![Evaluation::of_calls(&run.calls, run.first.1)]), state }
             }
         }
     }
 
     /// All checks of the first read; then, if the run changed it, cross-zone load balancing alone, of the second.
-    fn rounds(&self, service: &ServiceId, was_in_place: &BTreeSet<String>, run: &Run<'_>) -> (Round, Option<Round>) {
+    fn evaluations(
+        &self,
+        service: &ServiceId,
+        was_in_place: &BTreeSet<String>,
+        run: &Run<'_>,
+    ) -> (Evaluation, Option<Evaluation>) {
         let (policy, region) = (&self.settings.policy, &run.invocation.origin.region);
         let evaluate = |checks: &[_], (topology, began): &(Topology, Timestamp)| {
             let context = CheckContext::new(service, topology, policy, region, Timestamp::now());
             let context = CheckContext { refused: &run.outcome.refused, was_in_place, ..context };
-            let mut round = Round::evaluate(checks, context, *began);
+            let mut evaluation = Evaluation::evaluate(checks, context, *began);
             if let Trigger::Change(change) = &run.invocation.trigger {
-                cause::attribute(&mut round.results, change);
+                cause::attribute(&mut evaluation.results, change);
             }
-            round
+            evaluation
         };
         let first = evaluate(&checks_of(&[Group::Settings]), &run.first);
         let enforced = run.enforced.as_ref().map(|read| evaluate(&[&cross_zone::SPEC], read));

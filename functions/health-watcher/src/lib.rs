@@ -10,9 +10,10 @@ use guard_aws::metrics;
 use guard_aws::notify::{Findings, LoadedState, Notifier};
 use guard_aws::observe::{Observer, Scope};
 use guard_core::alerts::path;
-use guard_core::alerts::reconcile::{Report, Round};
+use guard_core::alerts::reconcile::{Evaluation, Report};
 use guard_core::alerts::record::Partition;
-use guard_core::checks::{CheckContext, Group, Region, checks_of};
+use guard_core::check::{CheckContext, Group, Region};
+use guard_core::checks::catalogue::checks_of;
 use guard_core::config::Settings;
 use guard_core::ids::ServiceId;
 use guard_core::snapshot::{Calls, Path, Topology};
@@ -99,9 +100,9 @@ impl HealthWatcher {
         let is_to_be_read = |service: &&&ServiceId| {
             let items = states.iter().find(|(partition, _)| partition.service() == Some(service));
             let Some((_, Ok(items))) = items else { return true };
-            let round = self.round(service, &topology, began, region);
-            let before = self.round(service, &stored, began, region).results;
-            !path::changes_nothing(&round, &before, FUNCTION, items)
+            let evaluation = self.evaluation(service, &topology, began, region);
+            let before = self.evaluation(service, &stored, began, region).results;
+            !path::changes_nothing(&evaluation, &before, FUNCTION, items)
         };
         let changed: BTreeSet<ServiceId> = known.iter().filter(is_to_be_read).copied().cloned().collect();
         let same = known.into_iter().filter(|service| !changed.contains(*service)).cloned().collect();
@@ -120,9 +121,9 @@ impl HealthWatcher {
         Some(Read { services, topology, began })
     }
 
-    fn round(&self, service: &ServiceId, topology: &Topology, began: Timestamp, region: &Region) -> Round {
+    fn evaluation(&self, service: &ServiceId, topology: &Topology, began: Timestamp, region: &Region) -> Evaluation {
         let context = CheckContext::new(service, topology, &self.settings.policy, region, Timestamp::now());
-        Round::evaluate(&checks_of(&[Group::Health]), context, began)
+        Evaluation::evaluate(&checks_of(&[Group::Health]), context, began)
     }
 
     fn findings<'a>(
@@ -132,13 +133,13 @@ impl HealthWatcher {
         (calls, began): (&Calls, Timestamp),
         region: &Region,
     ) -> Findings<'a> {
-        let rounds = match partition {
+        let evaluations = match partition {
             Partition::Service(service) => {
                 let read = reads.iter().filter(|read| read.services.contains(service));
-                read.map(|read| self.round(service, &read.topology, read.began, region)).collect()
+                read.map(|read| self.evaluation(service, &read.topology, read.began, region)).collect()
             }
-            Partition::Guard => vec![Round::of_calls(calls, began)],
+            Partition::Guard => vec![Evaluation::of_calls(calls, began)],
         };
-        Findings { report: Report::new(partition, rounds), state }
+        Findings { report: Report::new(partition, evaluations), state }
     }
 }

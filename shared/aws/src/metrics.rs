@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use guard_core::checks::{Severity, Status};
+use guard_core::check::{Severity, Status};
 use guard_core::snapshot::{Health, Topology};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -38,7 +38,8 @@ fn line(function: &str, metrics: &[Metric], now: Timestamp) -> Value {
 /// `UnknownChecks`: the unknown results.
 #[must_use]
 pub fn unknown_checks(findings: &[Findings<'_>]) -> Metric {
-    let results = findings.iter().flat_map(|findings| &findings.report.rounds).flat_map(|round| &round.results);
+    let results =
+        findings.iter().flat_map(|findings| &findings.report.evaluations).flat_map(|evaluation| &evaluation.results);
     ("UnknownChecks", results.filter(|result| matches!(result.status, Status::Unknown(_))).count())
 }
 

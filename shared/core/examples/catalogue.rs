@@ -4,7 +4,7 @@ use std::io::Result;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use guard_core::checks::documentation::{json, readme_table, runbook};
+use guard_core::documentation::{json, readme_table, runbook};
 
 /// README's table stands between these lines.
 const MARKS: (&str, &str) = ("<!-- checks -->\n", "<!-- /checks -->");

@@ -4,10 +4,13 @@
 //! Nothing in this crate calls AWS: its dependency tree contains no AWS crate. `guard-aws` reads, changes and sends.
 
 pub mod alerts;
+pub mod check;
 pub mod checks;
 pub mod config;
 pub mod connections;
+pub mod documentation;
 pub mod ids;
+pub mod message;
 pub mod snapshot;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::unwrap_used, clippy::missing_panics_doc, clippy::panic)]

@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use guard_core::checks::{CATALOGUE, documentation};
+use guard_core::checks::catalogue::CATALOGUE;
+use guard_core::documentation;
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -33,6 +34,34 @@ fn every_check_has_a_page_and_every_page_a_check() {
     let pages = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("runbook")).unwrap();
     let pages: BTreeSet<String> = pages.map(|page| page.unwrap().file_name().into_string().unwrap()).collect();
     assert_eq!(pages, CATALOGUE.iter().map(|check| format!("{}.md", check.id)).collect());
+}
+
+/// What depends on a check's id stands in its row of the catalogue: a list elsewhere would be a hidden step of "Add a
+/// check". Only the check's own file names it.
+#[test]
+fn no_code_names_a_check_by_its_id() {
+    let folders = ["cli/src", "functions", "shared/aws/src", "shared/core/src"];
+    let code: String = folders.map(|folder| code(&repository().join(folder))).concat();
+    for check in CATALOGUE {
+        assert_eq!(code.matches(&format!("\"{}\"", check.id)).count(), 1, "{}", check.id);
+    }
+}
+
+/// The Rust sources below `folder`, without tests and what only they use.
+fn code(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let is_for_tests = |path: &Path| {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        ["tests", "testing", "simulation"].contains(&name)
+    };
+    let texts = entries.filter(|path| !is_for_tests(path)).map(|path| match path.is_dir() {
+        true => code(&path),
+        false if path.extension().is_some_and(|extension| extension == "rs") => {
+            std::fs::read_to_string(path).unwrap().split("#[cfg(test)]\nmod tests {").next().unwrap().to_owned()
+        }
+        false => String::new(),
+    });
+    texts.collect()
 }
 
 /// The Rust and Python sources below `folder`, one after the other.

@@ -52,9 +52,9 @@ impl Story {
         Self { aws, instances, began: Vec::new(), undone: 0 }
     }
 
-    async fn rounds(&mut self, rounds: usize, plan: Plan) {
+    async fn evaluations(&mut self, evaluations: usize, plan: Plan) {
         self.aws.lock().unwrap().plan = plan;
-        for _ in 0..rounds {
+        for _ in 0..evaluations {
             self.aws.lock().unwrap().wait_for_leases();
             for instance in &self.instances {
                 self.began.push(self.aws.lock().unwrap().calls.len());
@@ -68,8 +68,8 @@ impl Story {
     /// Faults, then calm; what was sent in that time, without what is about the guard itself.
     async fn faults_then_calm(&mut self, plan: Plan) -> Vec<Published> {
         let before = self.aws.lock().unwrap().published.len();
-        self.rounds(ROUNDS.0, plan).await;
-        self.rounds(ROUNDS.1, Plan::Calm).await;
+        self.evaluations(ROUNDS.0, plan).await;
+        self.evaluations(ROUNDS.1, Plan::Calm).await;
         let world = self.aws.lock().unwrap();
         world.published[before..].iter().filter(|sent| sent.check != "visibility.lost").cloned().collect()
     }

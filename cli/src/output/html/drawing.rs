@@ -3,18 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use guard_core::checks::{CheckResult, Status};
-use guard_core::text::visible;
+use guard_core::check::{CheckResult, Parts, Status};
+use guard_core::text::strip_invisible;
 
 use super::Badge;
 use super::results::{Callout, Index, Place};
 use crate::report::{CheckState, PartKind, PathPart, ServiceReport};
-
-/// The check that judges zones. Its findings name the zones.
-const ZONES: &str = "load-balancer.zones";
-
-/// The check that judges listeners. Its findings name the ports.
-const PORTS: &str = "listener.port";
 
 /// The drawing.
 pub(super) struct Drawing {
@@ -96,11 +90,11 @@ impl DrawingBuilder<'_, '_> {
 
     fn node_with(&mut self, part: &PathPart, results: &[&CheckResult], state: Option<CheckState>) -> DrawnPart {
         self.parts += 1;
-        let name = visible(&part.name);
+        let name = strip_invisible(&part.name);
         let anchor = format!("{}-p{}", self.prefix, self.parts);
         let place = Place { anchor: anchor.clone(), name: format!("{} {name}", part.kind.as_str()) };
         let callouts = self.index.call_out(results.iter().copied(), &place);
-        let detail = part.detail.as_deref().map(visible);
+        let detail = part.detail.as_deref().map(strip_invisible);
         DrawnPart { anchor, kind: part.kind.as_str(), name, detail, badge: Badge::of(state), callouts }
     }
 
@@ -133,21 +127,23 @@ impl DrawingBuilder<'_, '_> {
         let targets: Vec<&PathPart> = targets.collect();
         let healthy = targets.iter().filter(|target| target.own_state == Some(CheckState::Pass)).count();
         let of_service = self.service.path.results.iter();
-        let results =
-            groups().flat_map(|group| &group.results).chain(of_service).filter(|result| result.check.id == ZONES);
+        let results = groups()
+            .flat_map(|group| &group.results)
+            .chain(of_service)
+            .filter(|result| result.check.parts == Parts::Zones);
         // That nothing fails there does not mean that a zone without targets works.
         let state = state_of(results, zone).filter(|state| !targets.is_empty() || *state != CheckState::Pass);
         let targets = match targets.len() {
             0 => "no targets".to_owned(),
             all => format!("{healthy} of {all} targets healthy"),
         };
-        DrawnZone { name: visible(zone), targets, badge: Badge::of(state) }
+        DrawnZone { name: strip_invisible(zone), targets, badge: Badge::of(state) }
     }
 
     /// A listener has no results of its own: the load balancer's name the ports that do not serve dbt.
     fn listener(&mut self, part: &PathPart, load_balancer: &PathPart) -> DrawnPart {
-        let results = load_balancer.results.iter().filter(|result| result.check.id == PORTS);
-        let state = part.port.and_then(|port| state_of(results, &format!("port {port}")));
+        let results = load_balancer.results.iter().filter(|result| result.check.parts == Parts::Ports);
+        let state = part.port.and_then(|port| state_of(results, &Parts::port(port)));
         let serves =
             of_kind(load_balancer, PartKind::TargetGroup).any(|group| part.forwards_to.contains(&group.resource));
         self.node_with(part, &[], state.filter(|state| serves || *state != CheckState::Pass).max(part.state()))
@@ -182,7 +178,7 @@ impl DrawingBuilder<'_, '_> {
 
 /// Where a target is, apart from its address: ` in eu-central-1a on port 5432`.
 fn place_of(target: &PathPart) -> String {
-    let zone = target.zone.as_ref().map(|zone| format!(" in {}", visible(zone))).unwrap_or_default();
+    let zone = target.zone.as_ref().map(|zone| format!(" in {}", strip_invisible(zone))).unwrap_or_default();
     let port = target.port.map(|port| format!(" on port {port}")).unwrap_or_default();
     format!("{zone}{port}")
 }

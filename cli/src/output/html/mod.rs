@@ -6,7 +6,7 @@ mod results;
 
 use anyhow::Context;
 use askama::Template;
-use guard_core::text::visible;
+use guard_core::text::strip_invisible;
 
 use self::drawing::Drawing;
 use self::results::{Index, ListedResult};
@@ -65,12 +65,12 @@ impl ReportPage {
     fn new(report: &CheckReport) -> Self {
         let account = report.account.clone().unwrap_or_else(|| "not known".to_owned());
         let facts = vec![
-            ("Account", visible(&account)),
-            ("Region", visible(&report.region)),
+            ("Account", strip_invisible(&account)),
+            ("Region", strip_invisible(&report.region)),
             ("Checked at", report.checked_at.strftime("%Y-%m-%d %H:%M UTC").to_string()),
         ];
         Self {
-            title: format!("{}: dbt's path in {}", summary_line(report), visible(&report.region)),
+            title: format!("{}: dbt's path in {}", summary_line(report), strip_invisible(&report.region)),
             verdict: verdict(report),
             facts,
             counts: counts(report),
@@ -149,7 +149,7 @@ impl ServiceSection {
         let path = Drawing::new(service, &anchor, &mut index);
         let id = service.id.as_ref().map(ToString::to_string);
         let name = service.name.clone().or_else(|| id.clone()).unwrap_or_else(|| "load balancer".to_owned());
-        let facts = [("Endpoint service", id), ("Service name", service.service_name.as_deref().map(visible))];
+        let facts = [("Endpoint service", id), ("Service name", service.service_name.as_deref().map(strip_invisible))];
         let (mut failing, mut unknown, mut passing) = (Vec::new(), Vec::new(), Vec::new());
         for result in index.listed() {
             match result.state {
@@ -160,7 +160,7 @@ impl ServiceSection {
         }
         Self {
             anchor,
-            name: visible(&name),
+            name: strip_invisible(&name),
             badge: Badge::of(Some(service.state())),
             summary: Summary::of(&service.results).to_string(),
             facts: facts.into_iter().filter_map(|(label, value)| Some((label, value?))).collect(),

@@ -2,8 +2,8 @@
 
 use std::cmp::Reverse;
 
-use guard_core::checks::{CheckResult, Status};
-use guard_core::text::visible;
+use guard_core::check::{CheckResult, Status};
+use guard_core::text::strip_invisible;
 
 use super::Badge;
 use crate::report::CheckState;
@@ -74,7 +74,7 @@ impl<'a> Index<'a> {
         let text = match &result.status {
             Status::Pass(_) | Status::NotAsked => return None,
             Status::Unknown(_) => result.check.id.to_owned(),
-            Status::Fail(finding) => visible(&finding.summary),
+            Status::Fail(finding) => strip_invisible(&finding.summary),
         };
         let badge = Badge::of(Some(CheckState::of(&result.status)));
         Some(Callout { anchor: self.anchor(position), number: position + 1, badge, text })
@@ -98,7 +98,7 @@ impl<'a> Index<'a> {
             badge: Badge::of(Some(state)),
             check: result.check.id,
             place: place.clone(),
-            resource: visible(&result.resource),
+            resource: strip_invisible(&result.resource),
             summary: String::new(),
             impact: String::new(),
             evidence: Vec::new(),
@@ -108,13 +108,13 @@ impl<'a> Index<'a> {
         };
         match &result.status {
             status @ (Status::Pass(_) | Status::Unknown(_) | Status::NotAsked) => {
-                ListedResult { summary: visible(status.text()), ..plain }
+                ListedResult { summary: strip_invisible(status.text()), ..plain }
             }
             Status::Fail(finding) => ListedResult {
-                summary: visible(&finding.summary),
-                impact: visible(&finding.impact),
-                evidence: finding.evidence.iter().map(|line| visible(line)).collect(),
-                action: visible(&finding.remedy.action),
+                summary: strip_invisible(&finding.summary),
+                impact: strip_invisible(&finding.impact),
+                evidence: finding.evidence.iter().map(|line| strip_invisible(line)).collect(),
+                action: strip_invisible(&finding.remedy.action),
                 // As it is: it holds only what a shell takes literally, and must work when it is copied.
                 command: finding.remedy.command.clone(),
                 console: finding.remedy.console.clone().filter(|address| address.starts_with("https://")),

@@ -3,8 +3,8 @@
 use aws_sdk_sns::error::SdkError;
 use aws_sdk_sns::operation::publish::PublishError;
 use aws_sdk_sns::types::MessageAttributeValue;
-use guard_core::alerts::message::{Attribute, Message};
 use guard_core::ids::Arn;
+use guard_core::message::{Attribute, Message};
 use guard_core::snapshot::CallError;
 
 use crate::errors::call_error;

@@ -29,17 +29,17 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use guard_core::alerts::lifecycle::Phase;
-use guard_core::alerts::message::{Caution, Envelope, Message};
-use guard_core::alerts::origin::Origin;
 use guard_core::alerts::path;
-use guard_core::alerts::reconcile::{Report, Update};
+use guard_core::alerts::reconcile::{RecordWrite, Report};
 use guard_core::alerts::record::{Item, Items, Key, Partition, Record, Version, firing};
 use guard_core::alerts::run::Run;
 use guard_core::alerts::sample;
 use guard_core::alerts::transition::Transition;
-use guard_core::checks::Severity;
+use guard_core::check::Severity;
 use guard_core::config::Settings;
 use guard_core::ids::ServiceId;
+use guard_core::message::origin::Origin;
+use guard_core::message::{Banner, Envelope, Message};
 use guard_core::snapshot::{CallError, ErrorKind};
 use guard_core::trigger::Change;
 use jiff::{SignedDuration, Timestamp};
@@ -161,23 +161,23 @@ impl Outbox {
     }
 
     /// Adds an update that was written as `version`, if this run sends its record's outbox.
-    fn extend(&mut self, update: Update, version: u64) {
-        if update.leased {
-            self.entries.push(Entry { key: update.key, record: update.record, version });
+    fn extend(&mut self, write: RecordWrite, version: u64) {
+        if write.leased {
+            self.entries.push(Entry { key: write.key, record: write.record, version });
         }
     }
 }
 
 /// The keys of the lost updates that another run wrote. Where the table holds exactly what this run wrote, the write
 /// succeeded, its answer was lost, and the SDK's retry found the version changed.
-fn not_ours(lost: Vec<Update>, items: &Items, outbox: &mut Outbox) -> BTreeSet<Key> {
+fn claim_lost_answers(lost: Vec<RecordWrite>, items: &Items, outbox: &mut Outbox) -> BTreeSet<Key> {
     let mut others = BTreeSet::new();
-    for update in lost {
-        match items.get(&update.key) {
-            Some(Item { record: Some(stored), version: Version::At(version) }) if *stored == update.record => {
-                outbox.extend(update, *version);
+    for write in lost {
+        match items.get(&write.key) {
+            Some(Item { record: Some(stored), version: Version::At(version) }) if *stored == write.record => {
+                outbox.extend(write, *version);
             }
-            _ => drop(others.insert(update.key)),
+            _ => drop(others.insert(write.key)),
         }
     }
     others
@@ -230,8 +230,8 @@ impl Notifier {
     ) {
         let Ok(items) = state else { return };
         let now = Timestamp::now();
-        let updates = self.run(id, origin, now).updates(report, items);
-        for Update { key, mut record, expected, .. } in updates.into_iter().filter(|update| update.leased) {
+        let writes = self.run(id, origin, now).writes(report, items);
+        for RecordWrite { key, mut record, expected, .. } in writes.into_iter().filter(|write| write.leased) {
             record.lease_until = None;
             let before = items.get(&key).and_then(|item| item.record.clone());
             if before.as_ref() == Some(&record) {
@@ -272,7 +272,7 @@ impl Notifier {
         let mut errors = RunErrors::default();
         let Some(service) = self.settings.policy.services.first() else { return errors };
         let partition = Partition::Service(service.clone());
-        let caution = Some(Caution::Test);
+        let caution = Some(Banner::Test);
         let envelope = Envelope { partition: &partition, name: None, origin, function: self.function, caution };
         // One after the other, so that they arrive in this order.
         for transition in sample::transitions(service, &origin.region, Timestamp::now()) {
@@ -292,8 +292,8 @@ impl Notifier {
             match state {
                 Ok(items) => {
                     // If another run wrote first, it read the alert with its cause, or the next change finds it.
-                    let updates = self.run(id, origin, now).attribute(change, &items);
-                    self.write(partition, updates, &mut outbox, now).await;
+                    let writes = self.run(id, origin, now).attribute(change, &items);
+                    self.write(partition, writes, &mut outbox, now).await;
                 }
                 Err(error) => outbox.error = Some(error),
             }
@@ -326,8 +326,8 @@ impl Notifier {
     }
 
     /// The severities of the function's alerts that fire once these updates are stored.
-    fn firing_after(&self, mut items: Items, updates: &[Update]) -> Vec<Severity> {
-        for Update { key, record, .. } in updates {
+    fn firing_after(&self, mut items: Items, writes: &[RecordWrite]) -> Vec<Severity> {
+        for RecordWrite { key, record, .. } in writes {
             items.insert(key.clone(), Item { record: Some(record.clone()), version: Version::Unreadable });
         }
         let ours = firing(&items).filter(|(key, _)| key.function == self.function);
@@ -349,23 +349,23 @@ impl Notifier {
             Ok(items) => items,
             Err(error) => {
                 tracing::error!(%error, partition = %report.partition, "the table cannot be read; sending what fails");
-                let updates = run.updates(report, &Items::new());
+                let writes = run.writes(report, &Items::new());
                 // Without the table nothing gets beyond pending: what fails counts as firing.
-                let failing = updates.iter().filter_map(|update| update.record.alert());
+                let failing = writes.iter().filter_map(|write| write.record.alert());
                 let failing = failing.filter(|alert| alert.phase != Phase::Resolved);
                 outbox.firing.severities = failing.map(|alert| alert.finding.severity).collect();
                 outbox.firing.is_complete = false;
                 // Without its record, every connection looks new; what is new is sent once the table answers again.
-                let news = updates.iter().filter(|update| update.key.subject != Key::CONNECTION);
-                outbox.unrecorded = news.filter_map(|update| self.not_recently_sent(update, now)).collect();
+                let news = writes.iter().filter(|write| write.key.subject != Key::CONNECTION);
+                outbox.unrecorded = news.filter_map(|write| self.not_recently_sent(write, now)).collect();
                 outbox.error = Some(error);
                 return outbox;
             }
         };
-        let mut updates = run.updates(report, &items);
-        outbox.firing.severities = self.firing_after(items.clone(), &updates);
+        let mut writes = run.writes(report, &items);
+        outbox.firing.severities = self.firing_after(items.clone(), &writes);
         for _ in 0..MAX_TRIES {
-            let lost = self.write(report.partition, updates, &mut outbox, now).await;
+            let lost = self.write(report.partition, writes, &mut outbox, now).await;
             if lost.is_empty() {
                 return outbox;
             }
@@ -376,9 +376,9 @@ impl Notifier {
                     return outbox;
                 }
             };
-            let lost = not_ours(lost, &items, &mut outbox);
-            updates = run.updates(report, &items);
-            updates.retain(|update| lost.contains(&update.key));
+            let lost = claim_lost_answers(lost, &items, &mut outbox);
+            writes = run.writes(report, &items);
+            writes.retain(|write| lost.contains(&write.key));
         }
         outbox.error = Some(CallError::new(
             "dynamodb:PutItem",
@@ -392,23 +392,23 @@ impl Notifier {
     async fn write(
         &self,
         partition: &Partition,
-        updates: Vec<Update>,
+        writes: Vec<RecordWrite>,
         outbox: &mut Outbox,
         now: Timestamp,
-    ) -> Vec<Update> {
-        let results = concurrently(&updates, |Update { key, record, expected, .. }| {
+    ) -> Vec<RecordWrite> {
+        let results = concurrently(&writes, |RecordWrite { key, record, expected, .. }| {
             self.store.put(partition, key, record, *expected, now)
         })
         .await;
         let mut lost = Vec::new();
-        for (update, result) in updates.into_iter().zip(results) {
+        for (write, result) in writes.into_iter().zip(results) {
             match result {
-                Ok(Write::Won(version)) => outbox.extend(update, version),
-                Ok(Write::Lost) => lost.push(update),
+                Ok(Write::Won(version)) => outbox.extend(write, version),
+                Ok(Write::Lost) => lost.push(write),
                 Err(error) => {
-                    tracing::error!(%error, key = %update.key, "could not store the alert; sending it anyway");
+                    tracing::error!(%error, key = %write.key, "could not store the alert; sending it anyway");
                     outbox.error = Some(error);
-                    outbox.unrecorded.extend(self.not_recently_sent(&update, now));
+                    outbox.unrecorded.extend(self.not_recently_sent(&write, now));
                 }
             }
         }
@@ -416,17 +416,17 @@ impl Notifier {
     }
 
     /// What to send of a record that the table did not take, unless this instance sent it recently and nothing is new.
-    fn not_recently_sent(&self, update: &Update, now: Timestamp) -> Option<(Key, Sent, Vec<Transition>)> {
-        let transitions = update.unstored_transitions(now);
+    fn not_recently_sent(&self, write: &RecordWrite, now: Timestamp) -> Option<(Key, Sent, Vec<Transition>)> {
+        let transitions = write.unstored_transitions(now);
         let finding = &transitions.last()?.finding;
         let news = Sent { at: now, severity: finding.severity, parts: finding.failing_parts().cloned().collect() };
         let recently_sent = self.recently_sent.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_known = recently_sent.get(&update.key).is_some_and(|sent| {
+        let is_known = recently_sent.get(&write.key).is_some_and(|sent| {
             now.duration_since(sent.at) < REPEAT_WITHOUT_TABLE
                 && news.severity <= sent.severity
                 && news.parts.iter().all(|part| sent.parts.contains(part))
         });
-        (!is_known).then(|| (update.key.clone(), news, transitions))
+        (!is_known).then(|| (write.key.clone(), news, transitions))
     }
 
     /// Sends one message for the partition, and acknowledges what it contained. `name` is the service's `Name` tag.
@@ -447,7 +447,7 @@ impl Notifier {
         let recorded = entries.iter().map(|entry| entry.record.outbox.as_slice());
         let transitions: Vec<&[Transition]> =
             recorded.chain(unrecorded.iter().map(|(_, _, transitions)| transitions.as_slice())).collect();
-        let caution = error.as_ref().map(Caution::TableFailed);
+        let caution = error.as_ref().map(Banner::TableFailed);
         let envelope = Envelope { partition: &partition, name, origin, function: self.function, caution };
         let message = Message::new(envelope, &transitions);
         if let Err(error) = self.delivery.publish(&message).await {

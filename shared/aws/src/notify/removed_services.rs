@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-use guard_core::alerts::origin::Origin;
 use guard_core::alerts::record::Partition;
+use guard_core::message::origin::Origin;
 use guard_core::snapshot::CallError;
 use jiff::Timestamp;
 
@@ -42,12 +42,12 @@ impl Notifier {
     /// Closes the alerts of `partition`. `false` while another run holds the lease on one of them.
     async fn close(&self, partition: &Partition, origin: &Origin, now: Timestamp) -> Result<bool, CallError> {
         let items = self.store.load(partition).await?;
-        let (updates, leased_elsewhere) = self.run("", origin, now).close(&items);
+        let (writes, leased_elsewhere) = self.run("", origin, now).close(&items);
         let mut all_closed = !leased_elsewhere;
         let mut outbox = Outbox::new(partition);
-        for update in updates {
-            match self.store.put(partition, &update.key, &update.record, update.expected, now).await? {
-                Write::Won(version) => outbox.extend(update, version),
+        for write in writes {
+            match self.store.put(partition, &write.key, &write.record, write.expected, now).await? {
+                Write::Won(version) => outbox.extend(write, version),
                 Write::Lost => all_closed = false,
             }
         }

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use guard_core::alerts::reconcile::{Report, Round};
+use guard_core::alerts::reconcile::{Evaluation, Report};
 use guard_core::alerts::record::Partition;
 use guard_core::alerts::silence::Silence;
-use guard_core::checks::{Check, CheckResult, Finding, Severity, Status, catalogue};
+use guard_core::check::{Check, CheckResult, Finding, Severity, Status};
+use guard_core::checks::catalogue;
 use guard_core::testing::{at, finding, origin, service, settings};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -109,7 +110,7 @@ enum Fate {
     DiesBeforeSending,
     /// SNS accepts the message, and then the run dies.
     DiesBeforeAcknowledging,
-    /// It has a second round, whose read finds this: it changed something.
+    /// It has a second read, which finds this: it changed something.
     ReadsAgain(char),
     /// Another run, whose read found this, runs at the same time. The flags say whether the other one's read began later,
     /// whether both load the records before either stores, and whether the other one stores and sends first.
@@ -222,7 +223,7 @@ impl Stage {
     /// Reconciles what the reads of one run found, oldest first.
     async fn reconcile(&mut self, reads: &[Read], state: LoadedState, now: Timestamp) -> Outbox {
         self.runs += 1;
-        let round = |read: &Read| {
+        let evaluation = |read: &Read| {
             let status = match (failing(read.found), read.found) {
                 (Some(finding), _) => Some(Status::Fail(Box::new(finding))),
                 (None, 'g') => Some(Status::Pass("right".to_owned())),
@@ -230,13 +231,17 @@ impl Stage {
                 (None, _) => None,
             };
             let result = |status| CheckResult::new(check(), "resource", status);
-            Round { observed_at: read.began, checks: vec![check()], results: status.map(result).into_iter().collect() }
+            Evaluation {
+                observed_at: read.began,
+                checks: vec![check()],
+                results: status.map(result).into_iter().collect(),
+            }
         };
         let unwatched = reads.iter().any(|read| read.found == 'u');
         let notifier = if unwatched { &self.ignoring } else { &self.notifier };
         let partition = Self::partition();
-        let rounds = reads.iter().map(round).collect();
-        let report = Report::new(&partition, rounds);
+        let evaluations = reads.iter().map(evaluation).collect();
+        let report = Report::new(&partition, evaluations);
         notifier.reconcile(&self.runs.to_string(), &origin(), &report, state, now).await
     }
 

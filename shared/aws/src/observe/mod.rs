@@ -86,7 +86,7 @@ pub struct Observer {
     until: Option<Instant>,
     /// How often [`Observer::for_run`] was called, on all clones.
     runs: Arc<AtomicU64>,
-    /// Where reading begins: see [`Observer::rotated`].
+    /// Where reading begins: see [`Observer::starting_anywhere`].
     rotation: u64,
 }
 
@@ -187,7 +187,7 @@ impl Observer {
     /// `items`, beginning with any of them: if time runs out, it is not always the same ones that are read last. The run's id
     /// and a count decide, so that a retry, which has the same id, differs, and a test repeats itself. The clock would not
     /// do: a schedule of 15 minutes finds the same one of five each time.
-    fn rotated<T>(&self, items: impl IntoIterator<Item = T>) -> Vec<T> {
+    fn starting_anywhere<T>(&self, items: impl IntoIterator<Item = T>) -> Vec<T> {
         let mut items: Vec<T> = items.into_iter().collect();
         let first = self.rotation.checked_rem(items.len() as u64).unwrap_or_default();
         items.rotate_left(usize::try_from(first).unwrap_or_default());

@@ -181,7 +181,7 @@ impl Observer {
     /// The load balancers with their listeners, and the target groups of those that serve dbt; with names, the groups' tags.
     async fn forwarding(&self, arns: &BTreeSet<Arn>, scope: Scope) -> (Vec<LoadBalancer>, Option<Tags>) {
         let settings = scope.has_settings();
-        let load_balancers = self.rotated(arns).into_iter().map(async |arn| {
+        let load_balancers = self.starting_anywhere(arns).into_iter().map(async |arn| {
             let cross_zone = when(settings, self.load_balancer_cross_zone(arn));
             let (listeners, cross_zone) = tokio::join!(self.listeners(arn), cross_zone);
             LoadBalancer {
@@ -194,7 +194,7 @@ impl Observer {
         });
         let mut load_balancers = join_all(load_balancers).await;
         let wanted: BTreeSet<Arn> = load_balancers.iter().flat_map(LoadBalancer::forwards_to).collect();
-        let details = self.rotated(&wanted).into_iter().map(async |arn| {
+        let details = self.starting_anywhere(&wanted).into_iter().map(async |arn| {
             let attributes = when(settings, self.target_group_attributes(arn));
             (arn, tokio::join!(self.targets(arn), attributes))
         });
@@ -241,7 +241,7 @@ impl Observer {
     /// `topology`, as an earlier run stored it, with the health of the targets read now, and the names of target groups
     /// resolved now: one call per target group, and nothing else.
     pub async fn health(&self, mut topology: Topology) -> Topology {
-        let groups = self.rotated(topology.target_groups());
+        let groups = self.starting_anywhere(topology.target_groups());
         let read = join_all(groups.into_iter().map(async |arn| (self.targets(&arn).await, arn)));
         let (read, answers) = tokio::join!(read, resolve_names(&mut topology));
         fill_in(&mut topology, &answers);

@@ -7,7 +7,8 @@ use super::lifecycle::Phase;
 use super::record::{Item, Items, Key, KnownConnection};
 use super::run::Run;
 use super::traffic;
-use crate::checks::{Finding, History, RecordedState, Remedy, Severity, reject_command};
+use crate::check::{Finding, RecordedState, Remedy, RememberedConnections, Severity};
+use crate::checks::{connection_absent, reject_command};
 use crate::connections::{Owner, Verdict, decide};
 use crate::ids::{EndpointId, ServiceId};
 use crate::snapshot::Connection;
@@ -83,8 +84,9 @@ fn others(connections: &[Connection], service: &ServiceId, endpoint: &EndpointId
 
 /// What the stored records say about the past of the connections.
 #[must_use]
-pub fn history(items: &Items) -> History {
-    let mut history = History { traffic: traffic::recorded(items).cloned(), ..History::default() };
+pub fn history(items: &Items) -> RememberedConnections {
+    let mut history =
+        RememberedConnections { traffic: traffic::recorded(items).cloned(), ..RememberedConnections::default() };
     for (key, Item { record, .. }) in items {
         let Some(record) = record else {
             // What cannot be read may be dbt's: it is not revoked, and its loss is not called the time before dbt came.
@@ -106,7 +108,7 @@ pub fn history(items: &Items) -> History {
         let lost = |alert: &super::lifecycle::Alert| {
             alert.phase == Phase::Firing && alert.finding.severity == Severity::Critical
         };
-        history.had_connection |= key.subject == "connection.absent" && record.alert().is_some_and(lost);
+        history.had_connection |= key.subject == connection_absent::SPEC.id && record.alert().is_some_and(lost);
     }
     history
 }
@@ -185,7 +187,7 @@ mod tests {
 
     use super::*;
     use crate::alerts::record::{Record, State, Version};
-    use crate::checks::Region;
+    use crate::check::Region;
     use crate::config::Policy;
     use crate::snapshot::Traffic;
     use crate::testing::{DBT, UNTRUSTED, alert, at, connection, endpoint, region, service, settings};

@@ -6,20 +6,20 @@ use std::fmt;
 use jiff::Timestamp;
 
 use super::lifecycle::{Alert, Phase};
-use super::reconcile::Round;
+use super::reconcile::Evaluation;
 use super::record::Items;
 use super::silencing;
 use super::traffic;
-use crate::checks::{CheckResult, Finding, Remedy, Severity, Status};
+use crate::check::{CheckResult, Finding, Remedy, Severity, Status};
 use crate::ids::EndpointId;
 
 /// The longest reason that is named in the summary.
 const MAX_REASON: usize = 24;
 
-/// What the round's checks found, what fires, and what is silenced. `items` is `None` if the table could not be read.
+/// What the evaluation's checks found, what fires, and what is silenced. `items` is `None` if the table could not be read.
 #[must_use]
-pub fn notice(round: &Round, items: Option<&Items>, now: Timestamp) -> Finding {
-    let counts = Counts::new(&round.results);
+pub fn notice(evaluation: &Evaluation, items: Option<&Items>, now: Timestamp) -> Finding {
+    let counts = Counts::new(&evaluation.results);
     let sees_all = counts.unknown.is_empty() && items.is_some();
     let impact = if sees_all {
         "The guard is running. It alerts you when a check fails, unless a silence covers it."
@@ -112,7 +112,7 @@ impl fmt::Display for Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alerts::lifecycle::{Moment, Signal, Thresholds, advance};
+    use crate::alerts::lifecycle::{Now, Signal, Thresholds, advance};
     use crate::alerts::record::{Item, Key, Record, State, Version};
     use crate::alerts::silence::Silence;
     use crate::checks::catalogue;
@@ -138,8 +138,8 @@ mod tests {
             result("network-path", Status::Unknown("ALB target: its path is not checked".to_owned())),
             result("service.available", pass()),
         ];
-        let round = Round { observed_at: at(8, 0), checks: Vec::new(), results };
-        let found = notice(&round, Some(&Items::new()), at(8, 0));
+        let evaluation = Evaluation { observed_at: at(8, 0), checks: Vec::new(), results };
+        let found = notice(&evaluation, Some(&Items::new()), at(8, 0));
         let expected =
             "1 check passes, 2 fail (listener.port, load-balancer.cross-zone), 1 unknown (network-path: ALB target)";
         assert_eq!(found.summary, expected);
@@ -149,11 +149,12 @@ mod tests {
 
     #[test]
     fn it_says_what_fires_what_is_silenced_and_when_dbt_last_connected() {
-        let round = Round { observed_at: at(8, 0), checks: Vec::new(), results: vec![result("listener.port", pass())] };
+        let evaluation =
+            Evaluation { observed_at: at(8, 0), checks: Vec::new(), results: vec![result("listener.port", pass())] };
         let firing = |silenced| {
             let thresholds =
                 Thresholds { alert_after: 1, resolve_after: 1, remind_every: None, can_be_provoked: false };
-            let moment = Moment { run: "run", now: at(7, 0), incident: "incident", silenced };
+            let moment = Now { run: "run", now: at(7, 0), incident: "incident", silenced };
             let alert = advance(None, Signal::Failing(&finding(Severity::Warning)), thresholds, moment).0.unwrap();
             Record::new(State::Alert(Box::new(alert)), at(7, 0))
         };
@@ -175,7 +176,7 @@ mod tests {
         ]
         .map(|(key, record)| (key, Item { record: Some(record), version: Version::At(1) }))
         .into();
-        let found = |items: Option<&Items>, now| notice(&round, items, now);
+        let found = |items: Option<&Items>, now| notice(&evaluation, items, now);
         let summary = finding(Severity::Warning).summary;
         let well = found(Some(&items), at(8, 0));
         assert!(well.impact.starts_with("The guard is running. It alerts you"), "{}", well.impact);

@@ -10,11 +10,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::checks::{Check, Finding, PartStatus, Severity, Status};
+use crate::check::{Check, Finding, PartStatus, Severity, Status};
 use crate::config::Policy;
 
 /// After an alert fired, the same alert of severity warning or info fires silently for this long, if its check says that
-/// others can make it fire and resolve at will ([`crate::checks::Spec::can_be_provoked`]). If it still fires then, people
+/// others can make it fire and resolve at will ([`crate::check::Spec::can_be_provoked`]). If it still fires then, people
 /// hear of it.
 const PROVOKED_SILENCE: SignedDuration = SignedDuration::from_hours(24);
 
@@ -131,7 +131,7 @@ impl<'a> Signal<'a> {
     #[must_use]
     pub fn of(status: &'a Status) -> Option<Self> {
         match status {
-            Status::Pass(right) => Some(Self::Passing(right)),
+            Status::Pass(now_true) => Some(Self::Passing(now_true)),
             Status::Fail(finding) => Some(Self::Failing(finding)),
             Status::Unknown(why) => Some(Self::Unknown(why)),
             Status::NotAsked => None,
@@ -158,7 +158,7 @@ pub enum Event {
 
 /// A run, as the life of an alert depends on it.
 #[derive(Debug, Clone, Copy)]
-pub struct Moment<'a> {
+pub struct Now<'a> {
     /// The run's id, which a retry shares with the run it repeats.
     pub run: &'a str,
     /// The time.
@@ -175,7 +175,7 @@ pub fn advance(
     alert: Option<&Alert>,
     signal: Signal<'_>,
     thresholds: Thresholds,
-    moment: Moment<'_>,
+    moment: Now<'_>,
 ) -> (Option<Alert>, Option<Event>) {
     let current = alert.filter(|alert| !alert.is_over());
     let (next, event) = match (current, signal) {
@@ -198,7 +198,7 @@ pub fn advance(
     (Some(next), event)
 }
 
-fn begin(finding: &Finding, last_fired: Option<(Timestamp, Severity)>, moment: Moment<'_>) -> Alert {
+fn begin(finding: &Finding, last_fired: Option<(Timestamp, Severity)>, moment: Now<'_>) -> Alert {
     Alert {
         phase: Phase::Pending,
         failing: 0,
@@ -217,7 +217,7 @@ fn begin(finding: &Finding, last_fired: Option<(Timestamp, Severity)>, moment: M
     }
 }
 
-fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: Moment<'_>) -> (Alert, Option<Event>) {
+fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: Now<'_>) -> (Alert, Option<Event>) {
     let is_retry = alert.counted_by == moment.run;
     let had_cause = alert.finding.cause.is_some();
     let was_silenced = alert.silenced;
@@ -330,7 +330,7 @@ fn provoked_recently(alert: &Alert, thresholds: Thresholds, now: Timestamp) -> b
     thresholds.can_be_provoked && alert.finding.severity < Severity::Critical && alert.last_fired.is_some_and(recent)
 }
 
-fn fire(mut alert: Alert, moment: Moment<'_>) -> (Alert, Option<Event>) {
+fn fire(mut alert: Alert, moment: Now<'_>) -> (Alert, Option<Event>) {
     let severity = alert.finding.severity;
     alert.notified = Some(severity);
     alert.last_notified = moment.now;
@@ -343,7 +343,7 @@ fn fire(mut alert: Alert, moment: Moment<'_>) -> (Alert, Option<Event>) {
     (alert, Some(Event::Fired))
 }
 
-fn on_passing(alert: Alert, thresholds: Thresholds, moment: Moment<'_>) -> (Alert, Option<Event>) {
+fn on_passing(alert: Alert, thresholds: Thresholds, moment: Now<'_>) -> (Alert, Option<Event>) {
     let passing = count(alert.passing, alert.counted_by == moment.run);
     let next = Alert {
         passing,
@@ -361,7 +361,7 @@ fn on_passing(alert: Alert, thresholds: Thresholds, moment: Moment<'_>) -> (Aler
 
 /// Ends the alert. If nobody heard that it began, nobody needs to hear that it is over. If a silence matches, people hear it
 /// afterwards.
-fn end(alert: Alert, event: Event, moment: Moment<'_>) -> (Alert, Option<Event>) {
+fn end(alert: Alert, event: Event, moment: Now<'_>) -> (Alert, Option<Event>) {
     let heard = alert.notified.is_some();
     if heard && moment.silenced {
         return (Alert { phase: Phase::Resolved, silenced: true, ..alert }, None);
@@ -371,7 +371,7 @@ fn end(alert: Alert, event: Event, moment: Moment<'_>) -> (Alert, Option<Event>)
 }
 
 /// Sends again what fires, if it is due, or if a silence has just ended.
-fn remind(mut alert: Alert, was_silenced: bool, thresholds: Thresholds, moment: Moment<'_>) -> (Alert, Option<Event>) {
+fn remind(mut alert: Alert, was_silenced: bool, thresholds: Thresholds, moment: Now<'_>) -> (Alert, Option<Event>) {
     let age = moment.now.duration_since(alert.last_notified).unsigned_abs();
     let due = was_silenced || thresholds.remind_every.is_some_and(|every| age >= every);
     // Alerts of severity info are sent once.
@@ -452,7 +452,7 @@ mod tests {
                 (None, _) => Signal::Gone,
             };
             let id = run.to_string();
-            let moment = Moment { run: &id, now, incident: "incident", silenced };
+            let moment = Now { run: &id, now, incident: "incident", silenced };
             let (next, event) = advance(alert.as_ref(), signal, thresholds, moment);
             heard.push(match event {
                 Some(Event::Fired) => 'F',
@@ -470,7 +470,7 @@ mod tests {
     }
 
     /// Of an alert that never began.
-    const NEVER: Moment<'_> = Moment { run: "", now: Timestamp::MIN, incident: "", silenced: false };
+    const NEVER: Now<'_> = Now { run: "", now: Timestamp::MIN, incident: "", silenced: false };
 
     #[test]
     fn what_is_stored_of_an_alert_says_how_it_stands() {
@@ -599,7 +599,7 @@ mod tests {
     ) -> (Alert, Option<Event>) {
         let finding = Finding { cause, ..finding(severity) };
         let run = hour.to_string();
-        let moment = Moment { run: &run, now: at(hour, 30), incident: "incident", silenced: false };
+        let moment = Now { run: &run, now: at(hour, 30), incident: "incident", silenced: false };
         let (alert, event) = advance(alert, Signal::Failing(&finding), AT_ONCE, moment);
         (alert.unwrap(), event)
     }
@@ -638,7 +638,7 @@ mod tests {
             let finding = Finding { cause, ..finding(severity) };
             let run = hour.to_string();
             let now = at(i8::try_from(hour).unwrap(), 30);
-            let moment = Moment { run: &run, now, incident: "incident", silenced };
+            let moment = Now { run: &run, now, incident: "incident", silenced };
             let (alert, event) = advance(alert, Signal::Failing(&finding), AT_ONCE, moment);
             (alert.unwrap(), event)
         };
@@ -656,7 +656,7 @@ mod tests {
             let finding = finding(Severity::Warning).with_parts(parts.iter().copied());
             let finding = Finding { cause: Some(change_at(hour)), ..finding };
             let run = hour.to_string();
-            let moment = Moment { run: &run, now: at(8, 30), incident: "incident", silenced: false };
+            let moment = Now { run: &run, now: at(8, 30), incident: "incident", silenced: false };
             advance(alert, Signal::Failing(&finding), AT_ONCE, moment).0.unwrap()
         };
         let first = Alert { finding: finding(Severity::Warning), ..failing_with(None, &["1"], 8) };

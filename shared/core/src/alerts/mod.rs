@@ -1,14 +1,12 @@
 //! Alerts: what people hear of check results, and when. Pure: the clock and the stored state are inputs.
 //!
 //! [`reconcile`] compares what a run found with the stored [`record`]s. What people must hear becomes a [`transition`] in
-//! a record's outbox; [`message`] renders transitions.
+//! a record's outbox; [`message`](crate::message) renders transitions.
 
 pub mod connection;
 pub mod heartbeat;
 pub mod inventory;
 pub mod lifecycle;
-pub mod message;
-pub mod origin;
 pub mod path;
 pub mod reconcile;
 pub mod record;
@@ -18,5 +16,3 @@ pub mod silence;
 pub mod silencing;
 pub mod traffic;
 pub mod transition;
-#[cfg(test)]
-mod upgrade;

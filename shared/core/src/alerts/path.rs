@@ -6,9 +6,9 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::lifecycle::Phase;
-use super::reconcile::Round;
+use super::reconcile::Evaluation;
 use super::record::{Items, Key};
-use crate::checks::{CheckResult, Status};
+use crate::check::{CheckResult, Status};
 use crate::ids::Arn;
 use crate::snapshot::{Hostname, Path, Topology};
 
@@ -58,12 +58,12 @@ struct Hostnames<'a> {
     read_at: Timestamp,
 }
 
-/// Whether `round` changes no alert of `function`. Its results come from a stored path with the health of its targets read
+/// Whether `evaluation` changes no alert of `function`. Its results come from a stored path with the health of its targets read
 /// now; those of `before` come from the path as it was stored. An unknown result is trusted if it was the same then: some
 /// things can never be known.
 #[must_use]
-pub fn changes_nothing(round: &Round, before: &[CheckResult], function: &str, items: &Items) -> bool {
-    let is_ours = |key: &Key| key.function == function && round.checks.iter().any(|check| check.id == key.subject);
+pub fn changes_nothing(evaluation: &Evaluation, before: &[CheckResult], function: &str, items: &Items) -> bool {
+    let is_ours = |key: &Key| key.function == function && evaluation.checks.iter().any(|check| check.id == key.subject);
     let mut alerts = items.iter().filter(|(key, _)| is_ours(key)).filter_map(|(key, item)| {
         // An item that cannot be read may be anything.
         let alert = item.record.as_ref().map(|record| record.alert());
@@ -73,7 +73,7 @@ pub fn changes_nothing(round: &Round, before: &[CheckResult], function: &str, it
         }
     });
     let result_of = |key: &Key| {
-        round.results.iter().find(|result| result.check.id == key.subject && result.resource == key.resource)
+        evaluation.results.iter().find(|result| result.check.id == key.subject && result.resource == key.resource)
     };
     let is_firing = |result: &CheckResult| {
         let key = Key::new(function, result.check.id, &result.resource);
@@ -89,7 +89,7 @@ pub fn changes_nothing(round: &Round, before: &[CheckResult], function: &str, it
         (Some(_), Some(Status::Unknown(_) | Status::NotAsked)) => true,
         _ => false,
     });
-    let results_stay = round.results.iter().all(|result| match &result.status {
+    let results_stay = evaluation.results.iter().all(|result| match &result.status {
         Status::Pass(_) | Status::NotAsked => true,
         Status::Fail(_) => is_firing(result),
         Status::Unknown(_) => before.contains(result),
@@ -102,7 +102,8 @@ mod tests {
     use super::*;
     use crate::alerts::lifecycle::Alert;
     use crate::alerts::record::{Item, Record, State, Version};
-    use crate::checks::{Severity, catalogue};
+    use crate::check::Severity;
+    use crate::checks::catalogue;
     use crate::snapshot::TargetGroup;
     use crate::testing::{alert, at, endpoint_service, finding, load_balancer, service, target_group, topology};
 
@@ -128,9 +129,9 @@ mod tests {
     /// Whether this status, with this item stored and this status when the path was read, changes nothing.
     fn same(status: Status, item: impl Into<Option<Item>>, before: Status) -> bool {
         let check = catalogue::find("target-group.health").unwrap();
-        let round = Round { observed_at: at(9, 0), checks: vec![check], results: vec![result(status)] };
+        let evaluation = Evaluation { observed_at: at(9, 0), checks: vec![check], results: vec![result(status)] };
         let items = item.into().map(|item| (Key::new(FUNCTION, check.id, "pg"), item)).into_iter().collect();
-        changes_nothing(&round, &[result(before)], FUNCTION, &items)
+        changes_nothing(&evaluation, &[result(before)], FUNCTION, &items)
     }
 
     fn in_phase(phase: Phase) -> Item {
@@ -174,11 +175,11 @@ mod tests {
     #[test]
     fn an_open_alert_of_what_the_path_does_not_have_is_read_anew() {
         let check = catalogue::find("target-group.health").unwrap();
-        let round = Round { observed_at: at(9, 0), checks: vec![check], results: Vec::new() };
+        let evaluation = Evaluation { observed_at: at(9, 0), checks: vec![check], results: Vec::new() };
         let items = |phase| [(Key::new(FUNCTION, check.id, "pg"), in_phase(phase))].into();
-        assert!(!changes_nothing(&round, &[], FUNCTION, &items(Phase::Firing)));
-        assert!(changes_nothing(&round, &[], FUNCTION, &items(Phase::Resolved)));
-        assert!(changes_nothing(&round, &[], "drift-watcher", &items(Phase::Firing)), "another function's");
+        assert!(!changes_nothing(&evaluation, &[], FUNCTION, &items(Phase::Firing)));
+        assert!(changes_nothing(&evaluation, &[], FUNCTION, &items(Phase::Resolved)));
+        assert!(changes_nothing(&evaluation, &[], "drift-watcher", &items(Phase::Firing)), "another function's");
     }
 
     #[test]
@@ -186,12 +187,12 @@ mod tests {
         let check = catalogue::find("target-group.health").unwrap();
         let of = |resource: &str, status| CheckResult { resource: resource.to_owned(), ..result(status) };
         let results = vec![of("other", fails(Severity::Warning)), of("pg", pass())];
-        let round = Round { observed_at: at(9, 0), checks: vec![check], results };
+        let evaluation = Evaluation { observed_at: at(9, 0), checks: vec![check], results };
         let key = |resource| Key::new(FUNCTION, check.id, resource);
         let both = [(key("other"), in_phase(Phase::Firing)), (key("pg"), in_phase(Phase::Firing))].into();
-        assert!(!changes_nothing(&round, &[], FUNCTION, &both), "pg's alert is over");
+        assert!(!changes_nothing(&evaluation, &[], FUNCTION, &both), "pg's alert is over");
         let one = [(key("other"), in_phase(Phase::Firing))].into();
-        assert!(changes_nothing(&round, &[], FUNCTION, &one));
+        assert!(changes_nothing(&evaluation, &[], FUNCTION, &one));
     }
 
     #[test]

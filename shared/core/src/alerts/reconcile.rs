@@ -7,15 +7,14 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::lifecycle::{Alert, Event, Moment, Phase, Signal, Thresholds, advance};
+use super::lifecycle::{Alert, Event, Now, Phase, Signal, Thresholds, advance};
 use super::record::{Item, Items, Key, Partition, Record, State, Version};
 use super::run::Run;
 use super::transition::{Kind, Transition};
 use super::{connection, inventory, silencing};
+use crate::check::{Check, CheckContext, CheckResult, Finding, Group, Remedy, Severity, WhenMissing, cause};
 use crate::checks::catalogue;
-use crate::checks::{
-    Absence, Check, CheckContext, CheckResult, Finding, Group, Remedy, Severity, cause, visibility_lost,
-};
+use crate::checks::visibility_lost;
 use crate::config::Policy;
 use crate::ids::EndpointId;
 use crate::snapshot::{Calls, Connection, Path, Traffic};
@@ -33,7 +32,7 @@ pub struct Report<'a> {
     /// What it is about.
     pub partition: &'a Partition,
     /// The results of the checks, oldest read first.
-    pub rounds: Vec<Round>,
+    pub evaluations: Vec<Evaluation>,
     /// All connections of the endpoint service, in a run that read them, and when that read began.
     pub connections: Option<(&'a [Connection], Timestamp)>,
     /// A heartbeat to send.
@@ -49,14 +48,14 @@ pub struct Report<'a> {
 impl<'a> Report<'a> {
     /// The results of a run's checks, and nothing else.
     #[must_use]
-    pub fn new(partition: &'a Partition, rounds: Vec<Round>) -> Self {
-        Self { partition, rounds, connections: None, heartbeat: None, in_place: None, traffic: None, path: None }
+    pub fn new(partition: &'a Partition, evaluations: Vec<Evaluation>) -> Self {
+        Self { partition, evaluations, connections: None, heartbeat: None, in_place: None, traffic: None, path: None }
     }
 }
 
 /// The results of one read.
 #[derive(Debug, Clone)]
-pub struct Round {
+pub struct Evaluation {
     /// When the read began.
     pub observed_at: Timestamp,
     /// The checks that were evaluated: a resource without a result of one of them is absent.
@@ -67,7 +66,7 @@ pub struct Round {
 
 /// A record to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Update {
+pub struct RecordWrite {
     /// What it is about.
     pub key: Key,
     /// The new content.
@@ -78,7 +77,7 @@ pub struct Update {
     pub leased: bool,
 }
 
-impl Round {
+impl Evaluation {
     /// The results of `checks`, from a read that began at `observed_at`.
     #[must_use]
     pub fn evaluate(checks: &[Check], context: CheckContext<'_>, observed_at: Timestamp) -> Self {
@@ -96,20 +95,20 @@ impl Round {
 impl Run<'_> {
     /// The records that change because of `report`.
     #[must_use]
-    pub fn updates(&self, report: &Report<'_>, items: &Items) -> Vec<Update> {
+    pub fn writes(&self, report: &Report<'_>, items: &Items) -> Vec<RecordWrite> {
         let incident = open_incident(items, self.now).unwrap_or_else(|| self.new_incident(report.partition));
         let next = |key: Key| {
             let before = items.get(&key).and_then(|item| item.record.as_ref());
             let silenced = silencing::covers(items, &key.subject, &key.resource, self.now);
             let record = self.next(report, &key, before, (&incident, silenced))?;
-            self.update(key, record, items)
+            self.record_write(key, record, items)
         };
         self.keys(report, items).into_iter().filter_map(next).collect()
     }
 
     /// The records that change because `change` is a cause of alerts that already fire.
     #[must_use]
-    pub fn attribute(&self, change: &Change, items: &Items) -> Vec<Update> {
+    pub fn attribute(&self, change: &Change, items: &Items) -> Vec<RecordWrite> {
         let attributed = |(key, item): (&Key, &Item)| {
             let mut record = item.record.clone()?;
             let alert = record.alert().filter(|alert| alert.phase != Phase::Resolved)?.clone();
@@ -120,7 +119,7 @@ impl Run<'_> {
             }
             let finding = Finding { cause: Some(change.clone()), ..alert.finding.clone() };
             let thresholds = Thresholds { alert_after: u32::MAX, ..Thresholds::for_check(check, self.policy) };
-            let moment = Moment { run: &alert.counted_by, now: self.now, incident: &alert.incident, silenced };
+            let moment = Now { run: &alert.counted_by, now: self.now, incident: &alert.incident, silenced };
             let (next, event) = advance(Some(&alert), Signal::Failing(&finding), thresholds, moment);
             let next = next?;
             if event.is_none() && next.finding.cause == alert.finding.cause {
@@ -131,7 +130,7 @@ impl Run<'_> {
                 record.push(transition(event, key, &next, None, self.now));
             }
             record.state = State::Alert(Box::new(next));
-            self.update(key.clone(), record, items)
+            self.record_write(key.clone(), record, items)
         };
         items.iter().filter_map(attributed).collect()
     }
@@ -139,8 +138,8 @@ impl Run<'_> {
     /// The records that close the alerts of an endpoint service that is no longer configured, with what else is still to be
     /// sent about it; and whether another run still holds a lease on some of them.
     #[must_use]
-    pub fn close(&self, items: &Items) -> (Vec<Update>, bool) {
-        let (mut updates, mut leased_elsewhere) = (Vec::new(), false);
+    pub fn close(&self, items: &Items) -> (Vec<RecordWrite>, bool) {
+        let (mut writes, mut leased_elsewhere) = (Vec::new(), false);
         for (key, item) in items.iter().filter(|(key, _)| key.function == self.function) {
             let Some(before) = &item.record else { continue };
             // Closed by an earlier attempt, or never heard of.
@@ -153,15 +152,15 @@ impl Run<'_> {
             let leased = record.lease(self.now);
             if leased {
                 record.observed_at = self.now;
-                updates.push(Update { key: key.clone(), record, expected: Some(item.version), leased });
+                writes.push(RecordWrite { key: key.clone(), record, expected: Some(item.version), leased });
             } else if !record.outbox.is_empty() {
                 leased_elsewhere = true;
             } else if record != *before {
                 // It fired, and nobody heard: it closes as silently.
-                updates.push(Update { key: key.clone(), record, expected: Some(item.version), leased });
+                writes.push(RecordWrite { key: key.clone(), record, expected: Some(item.version), leased });
             }
         }
-        (updates, leased_elsewhere)
+        (writes, leased_elsewhere)
     }
 
     /// The name of an incident that begins now.
@@ -171,11 +170,11 @@ impl Run<'_> {
     }
 
     /// The update to `record`, if it differs from what is stored or has something to send.
-    fn update(&self, key: Key, mut record: Record, items: &Items) -> Option<Update> {
+    fn record_write(&self, key: Key, mut record: Record, items: &Items) -> Option<RecordWrite> {
         let item = items.get(&key);
         let leased = record.lease(self.now);
         let changed = item.and_then(|item| item.record.as_ref()) != Some(&record);
-        changed.then_some(Update { key, record, expected: item.map(|item| item.version), leased })
+        changed.then_some(RecordWrite { key, record, expected: item.map(|item| item.version), leased })
     }
 
     /// The keys of all records that the report can change.
@@ -183,7 +182,7 @@ impl Run<'_> {
         let key = |subject: &str, resource: &str| Key::new(self.function, subject, resource);
         let is_ours = |key: &&Key| [self.function, Key::ANY_FUNCTION].contains(&key.function.as_str());
         let stored = items.keys().filter(is_ours).cloned();
-        let results = report.rounds.iter().flat_map(|round| &round.results);
+        let results = report.evaluations.iter().flat_map(|evaluation| &evaluation.results);
         let results = results.map(|result| key(result.check.id, &result.resource));
         let connections = report.connections.iter().flat_map(|(connections, _)| connections.iter());
         let connections = connections
@@ -224,7 +223,7 @@ impl Run<'_> {
             }
             check => match catalogue::find(check) {
                 Some(check) => {
-                    let moment = Moment { run: self.id, now: self.now, incident, silenced };
+                    let moment = Now { run: self.id, now: self.now, incident, silenced };
                     self.next_alert(report, check, key, before, moment)
                 }
                 // This version does not have the check.
@@ -239,26 +238,28 @@ impl Run<'_> {
         check: Check,
         key: &Key,
         before: Option<&Record>,
-        moment: Moment<'_>,
+        moment: Now<'_>,
     ) -> Option<Record> {
         let thresholds = Thresholds::for_check(check, self.policy);
         let mut record = before.cloned();
-        for round in report.rounds.iter().filter(|round| round.checks.contains(&check)) {
+        for evaluation in report.evaluations.iter().filter(|evaluation| evaluation.checks.contains(&check)) {
             // A newer read has been recorded, or this one.
-            if record.as_ref().is_some_and(|record| record.observed_at >= round.observed_at) {
+            if record.as_ref().is_some_and(|record| record.observed_at >= evaluation.observed_at) {
                 continue;
             }
-            let passing = match check.absence {
-                Absence::Passing(right) => Some(right(&key.resource, self.policy)),
-                Absence::Gone | Absence::NotAsked => None,
+            let passing = match check.when_missing {
+                WhenMissing::Passing(now_true) => Some(now_true(&key.resource, self.policy)),
+                WhenMissing::Gone | WhenMissing::NotAsked => None,
             };
-            let last_result = record.as_ref().map_or(round.observed_at, |record| record.observed_at);
-            let absent = match (&passing, check.absence) {
-                (Some(right), _) => Some(Signal::Passing(right)),
-                (None, Absence::NotAsked) if round.observed_at.duration_since(last_result) < NOT_ASKED_FOR => None,
+            let last_result = record.as_ref().map_or(evaluation.observed_at, |record| record.observed_at);
+            let absent = match (&passing, check.when_missing) {
+                (Some(now_true), _) => Some(Signal::Passing(now_true)),
+                (None, WhenMissing::NotAsked) if evaluation.observed_at.duration_since(last_result) < NOT_ASKED_FOR => {
+                    None
+                }
                 (None, _) => Some(Signal::Gone),
             };
-            let Some(signal) = signal(round, check, (&key.resource, absent), self.policy) else { continue };
+            let Some(signal) = signal(evaluation, check, (&key.resource, absent), self.policy) else { continue };
             let alert = record.as_ref().and_then(Record::alert);
             let over = alert.is_none_or(Alert::is_over);
             let (next, event) = advance(alert, signal, thresholds, moment);
@@ -268,13 +269,13 @@ impl Run<'_> {
             if over && next.is_over() {
                 continue;
             }
-            let right = match signal {
-                Signal::Passing(right) => Some(right),
+            let now_true = match signal {
+                Signal::Passing(now_true) => Some(now_true),
                 _ => None,
             };
-            let transition = event.map(|event| transition(event, key, &next, right, self.now));
+            let transition = event.map(|event| transition(event, key, &next, now_true, self.now));
             let state = State::Alert(Box::new(next));
-            record = Some(with(record, state, round.observed_at, transition));
+            record = Some(with(record, state, evaluation.observed_at, transition));
         }
         record
     }
@@ -326,7 +327,7 @@ impl Run<'_> {
     /// The record with its alert closed because nobody checks it any more.
     fn unwatched(&self, key: &Key, record: &Record, alert: &Alert) -> Record {
         let thresholds = Thresholds { alert_after: 1, resolve_after: 1, remind_every: None, can_be_provoked: false };
-        let moment = Moment { run: self.id, now: self.now, incident: &alert.incident, silenced: false };
+        let moment = Now { run: self.id, now: self.now, incident: &alert.incident, silenced: false };
         let (Some(next), event) = advance(Some(alert), Signal::Unwatched, thresholds, moment) else {
             return record.clone();
         };
@@ -335,7 +336,7 @@ impl Run<'_> {
     }
 }
 
-impl Update {
+impl RecordWrite {
     /// What to send of a record that the table did not take. Everything that fails counts as firing: without the table it
     /// would otherwise stay pending for ever.
     #[must_use]
@@ -364,7 +365,7 @@ fn with(before: Option<Record>, state: State, observed_at: Timestamp, transition
 }
 
 /// What people hear of an event of an alert; `right` is what is right now, if the check passes.
-fn transition(event: Event, key: &Key, alert: &Alert, right: Option<&str>, now: Timestamp) -> Transition {
+fn transition(event: Event, key: &Key, alert: &Alert, now_true: Option<&str>, now: Timestamp) -> Transition {
     let closed = |what: &str, why: &str, action: &str| Finding {
         severity: Severity::Info,
         summary: format!("closed ({what}): {}", alert.finding.summary),
@@ -398,7 +399,12 @@ fn transition(event: Event, key: &Key, alert: &Alert, right: Option<&str>, now: 
         }
     };
     let transition = Transition::new(kind, key.about(), &alert.incident, finding, now);
-    Transition { since: alert.since, unknown: alert.unknown.clone(), right: right.map(ToOwned::to_owned), ..transition }
+    Transition {
+        since: alert.since,
+        unknown: alert.unknown.clone(),
+        now_true: now_true.map(ToOwned::to_owned),
+        ..transition
+    }
 }
 
 /// The incident that an alert joins that begins now: that of the latest alert that began firing within the last hour. Alerts
@@ -413,9 +419,9 @@ fn open_incident(items: &Items, now: Timestamp) -> Option<String> {
     recent.max_by_key(|alert| alert.since).map(|alert| alert.incident.clone())
 }
 
-/// What `round` says of one alert; `None` if it says nothing: it was not asked about the resource.
+/// What `evaluation` says of one alert; `None` if it says nothing: it was not asked about the resource.
 fn signal<'a>(
-    round: &'a Round,
+    evaluation: &'a Evaluation,
     check: Check,
     (resource, absent): (&str, Option<Signal<'a>>),
     policy: &Policy,
@@ -423,7 +429,7 @@ fn signal<'a>(
     if !(check.is_watched)(policy) {
         return Some(Signal::Unwatched);
     }
-    let of_check = || round.results.iter().filter(|result| result.check == check);
+    let of_check = || evaluation.results.iter().filter(|result| result.check == check);
     let own = of_check().find(|result| result.resource == resource && !result.is_unlisted);
     match own.or_else(|| of_check().find(|result| result.is_unlisted)) {
         Some(result) => Signal::of(&result.status),

@@ -311,7 +311,7 @@ impl Record {
 mod tests {
     use super::*;
     use crate::alerts::transition::Kind;
-    use crate::checks::Severity;
+    use crate::check::Severity;
     use crate::testing::{alert, at, finding};
 
     #[test]

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::checks::Region;
+use crate::check::Region;
 use crate::config::Policy;
 
 /// What all decisions of one run depend on.

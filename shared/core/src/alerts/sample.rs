@@ -3,7 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::transition::{Kind, Transition};
-use crate::checks::{Command, Finding, Region, Remedy, Severity};
+use crate::check::{Command, Finding, Region, Remedy, Severity};
+use crate::checks::{cross_zone, security_groups};
 use crate::ids::ServiceId;
 use crate::trigger::Change;
 
@@ -19,11 +20,11 @@ pub fn transitions(service: &ServiceId, region: &Region, now: Timestamp) -> Vec<
     let group = "sg-00000000000000000";
     let load_balancer = "a load balancer that does not exist";
     vec![
-        sample(Kind::Firing, "load-balancer.security-groups", load_balancer, 0, blocked(group, region, now)),
-        sample(Kind::Reminder, "load-balancer.cross-zone", load_balancer, 25 * 60, cross_zone()),
+        sample(Kind::Firing, security_groups::SPEC.id, load_balancer, 0, blocked(group, region, now)),
+        sample(Kind::Reminder, cross_zone::SPEC.id, load_balancer, 25 * 60, off()),
         Transition {
-            right: Some("TEST: security groups allow dbt on port 5432".to_owned()),
-            ..sample(Kind::Resolved, "load-balancer.security-groups", load_balancer, 12, blocked(group, region, now))
+            now_true: Some("TEST: security groups allow dbt on port 5432".to_owned()),
+            ..sample(Kind::Resolved, security_groups::SPEC.id, load_balancer, 12, blocked(group, region, now))
         },
         sample(Kind::Notice, "connection", "vpce-00000000000000000", 0, connected()),
     ]
@@ -51,7 +52,7 @@ fn blocked(group: &str, region: &Region, now: Timestamp) -> Finding {
     }
 }
 
-fn cross_zone() -> Finding {
+fn off() -> Finding {
     finding(
         Severity::Warning,
         "TEST: cross-zone is off for pg",
@@ -91,8 +92,8 @@ mod tests {
         assert_eq!(severities.len(), 3);
         let minutes = transitions.iter().map(|sample| at(8, 0).duration_since(sample.since).as_mins());
         assert_eq!(minutes.collect::<Vec<_>>(), [0, 25 * 60, 12, 0], "a reminder on day 2");
-        for Transition { right, finding, .. } in &transitions {
-            assert!(right.as_ref().unwrap_or(&finding.summary).starts_with("TEST: "), "{finding:?}");
+        for Transition { now_true, finding, .. } in &transitions {
+            assert!(now_true.as_ref().unwrap_or(&finding.summary).starts_with("TEST: "), "{finding:?}");
         }
     }
 }

@@ -3,13 +3,16 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// In a list of checks: all of them.
-const EVERY: &str = "*";
+use crate::checks::catalogue;
+
+/// In a list of checks: all, but those that are silenced by their id only.
+pub const EVERY_CHECK: &str = "*";
 
 /// Who silenced what, until when and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Silence {
-    /// The ids of the checks; `*` for all but `connection.untrusted`.
+    /// The ids of the checks; `*` for all but those that are silenced by their id only: who gets in is not silenced in
+    /// passing.
     pub checks: Vec<String>,
     /// The resources; empty for all.
     #[serde(default)]
@@ -25,9 +28,6 @@ pub struct Silence {
     pub announced: Option<String>,
 }
 
-/// Who gets in is not silenced in passing: this check must be named.
-const UNTRUSTED: &str = "connection.untrusted";
-
 impl Silence {
     /// All of it in one line.
     #[must_use]
@@ -40,8 +40,9 @@ impl Silence {
     #[must_use]
     pub fn matches(&self, check: &str, resource: &str) -> bool {
         let covers = |list: &[String], item: &str| list.iter().any(|covered| covered == item);
-        let by_name = covers(&self.checks, check);
-        (by_name || (covers(&self.checks, EVERY) && check != UNTRUSTED))
+        let by_id = covers(&self.checks, check);
+        let is_by_id_only = || catalogue::find(check).is_some_and(|check| check.is_silenced_by_id_only);
+        (by_id || (covers(&self.checks, EVERY_CHECK) && !is_by_id_only()))
             && (self.resources.is_empty() || covers(&self.resources, resource))
     }
 }

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::record::{Items, Key, Record, State};
 use super::silence::Silence;
 use super::transition::{Kind, Transition};
-use crate::checks::{Finding, Remedy, Severity};
+use crate::check::{Finding, Remedy, Severity};
 
 /// The longest silence, counted from when the guard first saw it.
 pub const MAX_LENGTH: SignedDuration = SignedDuration::from_hours(7 * 24);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::checks::Finding;
+use crate::check::Finding;
 
 /// Something people must hear. It stays in its record's outbox until SNS has accepted it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ pub struct Transition {
     pub finding: Finding,
     /// What is right now, if the alert is over because the check passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub right: Option<String>,
+    pub now_true: Option<String>,
     /// Why the check's result is unknown at present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<String>,
@@ -78,7 +78,7 @@ impl Transition {
             incident: incident.to_owned(),
             // People get no ids: those of the alert serve to find a cause that comes late.
             finding: Finding { ids: BTreeSet::new(), ..finding },
-            right: None,
+            now_true: None,
             unknown: None,
             dropped: 0,
         }

@@ -1,23 +1,19 @@
 //! `service.acceptance-required`: does the endpoint service require acceptance of each request?
 
-use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
+use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Remedy, Severity, Spec, Status};
 
 /// The catalogue's row.
 pub(super) const SPEC: Spec = Spec {
     id: "service.acceptance-required",
     severities: &[(Severity::Critical, "always")],
     fails_when: "the endpoint service connects requests without acceptance",
-    was: "off",
+    failing_word: "off",
     impact: "dbt can connect, and so can every other allowed principal, without anyone approving it.",
     fix_in_short: "`modify-vpc-endpoint-service-configuration --acceptance-required`",
-    can_flap: false,
-    can_be_provoked: false,
-    absence: Absence::Gone,
-    is_watched: ALWAYS,
     cloudtrail_events: &["ModifyVpcEndpointServiceConfiguration"],
-    group: Group::Settings,
+    branch: Branch::Service,
     evaluate,
+    ..Spec::USUAL
 };
 
 /// The result for the endpoint service.

@@ -13,9 +13,9 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 
 use super::inbound_rules::{self, InboundRules, authorize, ids_of};
-use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status, count, limited};
+use crate::check::{CheckContext, CheckResult, Command, Finding, Remedy, Severity, Spec, Status};
 use crate::snapshot::SecurityGroupRule;
+use crate::text::{count, limited};
 
 /// Evidence lines per alert; the rest is counted.
 const MAX_RULES: usize = 20;
@@ -29,16 +29,13 @@ pub(super) const SPEC: Spec = Spec {
     severities: &[(Severity::Warning, "always")],
     fails_when: "inbound rules are enforced on PrivateLink traffic, and one that opens a listener port allows \
                  `0.0.0.0/0`, `::/0`, `10.0.0.0/8`, or another network that contains one of `DbtCidrs` and more",
-    was: "too broad",
+    failing_word: "too broad",
     impact: "Nothing changes for dbt, but others can reach your service through this load balancer.",
     fix_in_short: "allow dbt's networks, then `revoke-security-group-ingress`",
-    can_flap: false,
-    can_be_provoked: false,
-    absence: Absence::Gone,
-    is_watched: ALWAYS,
     cloudtrail_events: inbound_rules::CLOUDTRAIL_EVENTS,
-    group: Group::Settings,
+    can_stop_dbt: false,
     evaluate,
+    ..Spec::USUAL
 };
 
 /// One result per load balancer.

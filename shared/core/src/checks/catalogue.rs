@@ -1,7 +1,7 @@
 //! The catalogue: one row per check. Everything that enumerates checks is derived from it or tested against it: what each
 //! function evaluates, the events its rule subscribes to, README's table, `docs/checks.md`.
 
-use super::{Check, CheckContext, CheckResult, Group, cause};
+use crate::check::{Check, CheckContext, CheckResult, Group, cause};
 
 /// Every check.
 pub const CATALOGUE: [Check; 22] = [
@@ -55,7 +55,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::checks::{Severity, Status};
+    use crate::check::{Severity, Status};
     use crate::snapshot::{LoadBalancer, Topology};
     use crate::testing::{call_error, endpoint_service, load_balancer, target_group, topology, with_context};
 
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn every_row_is_complete() {
         for check in CATALOGUE {
-            let texts = [check.fails_when, check.impact, check.fix_in_short];
+            let texts = [check.id, check.fails_when, check.failing_word, check.impact, check.fix_in_short];
             assert!(texts.iter().all(|text| !text.trim().is_empty()), "{}", check.id);
             let severities: Vec<Severity> = check.severities.iter().map(|(severity, _)| *severity).collect();
             assert!(!severities.is_empty() && severities.is_sorted_by(|worse, better| worse > better), "{}", check.id);

@@ -8,9 +8,9 @@
 
 use jiff::SignedDuration;
 
-use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Command, Finding, Group, PartStatus, Remedy, Severity, Spec, Status, count};
+use crate::check::{CheckContext, CheckResult, Command, Finding, PartStatus, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Certificate, Listener, LoadBalancer, Unread, known};
+use crate::text::count;
 
 /// Before it expires, a warning; and then a critical alert.
 const WARN_BEFORE: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -25,17 +25,14 @@ pub(super) const SPEC: Spec = Spec {
     ],
     fails_when: "a certificate that a TLS listener presents to dbt is not valid, expires within 30 days, or does not \
                  cover the service's private DNS name",
-    was: "failing",
+    failing_word: "failing",
     impact: "Once the certificate has expired, or if it does not cover the name that dbt uses, dbt's TLS connections \
              fail.",
     fix_in_short: "import a new certificate, or let ACM renew it",
-    can_flap: false,
-    can_be_provoked: false,
-    absence: Absence::Gone,
-    is_watched: ALWAYS,
     cloudtrail_events: &["AddListenerCertificates", "CreateListener", "ModifyListener", "RemoveListenerCertificates"],
-    group: Group::Settings,
+    can_stop_dbt: false,
     evaluate,
+    ..Spec::USUAL
 };
 
 /// One result per load balancer with a TLS listener that serves dbt: its worst one's. It stands for the load balancer, so

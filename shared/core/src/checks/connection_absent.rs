@@ -1,27 +1,27 @@
 //! `connection.absent`: does dbt have an endpoint on the service, or is one being set up?
 
 use super::connection_details::accept_command;
-use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status, count};
+use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Group, Need, Remedy, Severity, Spec, Status};
 use crate::connections::{Owner, Verdict, decide};
 use crate::ids::EndpointId;
 use crate::snapshot::{Connection, ConnectionState, known};
+use crate::text::count;
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     id: "connection.absent",
     severities: &[(Severity::Critical, "dbt lost its last endpoint"), (Severity::Info, "dbt never had one")],
     fails_when: "dbt has no endpoint on the service that is available or being set up",
-    was: "absent",
+    failing_word: "absent",
     impact: "dbt cannot connect. Before dbt's first request this is expected.",
     fix_in_short: "give dbt Support the service's name and ask for an endpoint",
-    can_flap: false,
-    can_be_provoked: false,
-    absence: Absence::Gone,
-    is_watched: ALWAYS,
     cloudtrail_events: &["RejectVpcEndpointConnections"],
     group: Group::Connections,
+    branch: Branch::Service,
+    needs: Some(Need::DbtPrincipals),
+    can_stop_dbt: false,
     evaluate,
+    ..Spec::USUAL
 };
 
 /// The result for the endpoint service.
@@ -123,21 +123,21 @@ fn service_name(context: CheckContext<'_>) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checks::History;
+    use crate::check::RememberedConnections;
     use crate::snapshot::Topology;
     use crate::testing::{
         DBT, UNTRUSTED, call_error, connection, endpoint, failure, only_status, refusal, settings, with_context,
         with_policy,
     };
 
-    fn status(connections: Vec<Connection>, history: Option<&History>) -> Status {
+    fn status(connections: Vec<Connection>, history: Option<&RememberedConnections>) -> Status {
         let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
         only_status(with_context(&topology, |context| evaluate(CheckContext { history, ..context })))
     }
 
     fn severity(states: &[&str], had_connection: bool) -> Option<Severity> {
         let connections = states.iter().zip(1..).map(|(state, number)| connection(number, Some(DBT), state));
-        let history = History { had_connection, ..History::default() };
+        let history = RememberedConnections { had_connection, ..RememberedConnections::default() };
         match status(connections.collect(), Some(&history)) {
             Status::Pass(_) => None,
             Status::Fail(finding) => Some(finding.severity),
@@ -165,12 +165,12 @@ mod tests {
 
     #[test]
     fn the_command_accepts_only_what_was_connected_before() {
-        let history = |established: &[u32]| History {
+        let history = |established: &[u32]| RememberedConnections {
             had_connection: true,
             established: established.iter().map(|number| endpoint(*number)).collect(),
-            ..History::default()
+            ..RememberedConnections::default()
         };
-        let command = |history: &History| {
+        let command = |history: &RememberedConnections| {
             let rejected = vec![connection(1, Some(DBT), "rejected"), connection(2, Some(DBT), "rejected")];
             failure(status(rejected, Some(history))).unwrap().remedy.command.unwrap()
         };
@@ -187,7 +187,7 @@ mod tests {
         let policy = settings(&[("DRY_RUN", "true")]).policy;
         let connections = Some(Ok(vec![connection(1, Some(DBT), "pendingAcceptance")]));
         let topology = Topology { connections, ..Topology::default() };
-        let history = History { had_connection: true, ..History::default() };
+        let history = RememberedConnections { had_connection: true, ..RememberedConnections::default() };
         let status = with_policy(&topology, &policy, |context| {
             only_status(evaluate(CheckContext { history: Some(&history), ..context }))
         });
@@ -200,7 +200,7 @@ mod tests {
             connections: Some(Ok(vec![connection(1, Some(DBT), "pendingAcceptance")])),
             ..Topology::default()
         };
-        let history = History { had_connection: true, ..History::default() };
+        let history = RememberedConnections { had_connection: true, ..RememberedConnections::default() };
         let refused = [(endpoint(1).to_string(), refusal("UnauthorizedOperation"))].into();
         let status = with_context(&topology, |context| {
             only_status(evaluate(CheckContext { history: Some(&history), refused: &refused, ..context }))
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn other_accounts_do_not_count() {
-        let history = History::default();
+        let history = RememberedConnections::default();
         for owner in [Some(UNTRUSTED), None] {
             let status = status(vec![connection(1, owner, "available")], Some(&history));
             assert!(matches!(status, Status::Fail(_)), "{owner:?}");
@@ -221,7 +221,7 @@ mod tests {
     fn what_is_not_known_is_unknown() {
         assert!(matches!(status(vec![], None), Status::Unknown(_)), "the table could not be read");
         let unknown_state = vec![connection(1, Some(DBT), "partial")];
-        assert!(matches!(status(unknown_state, Some(&History::default())), Status::Unknown(_)));
+        assert!(matches!(status(unknown_state, Some(&RememberedConnections::default())), Status::Unknown(_)));
         let failed = Some(Err(call_error("ec2:DescribeVpcEndpointConnections")));
         let topology = Topology { connections: failed, ..Topology::default() };
         assert!(matches!(only_status(with_context(&topology, evaluate)), Status::Unknown(_)));
@@ -232,7 +232,7 @@ mod tests {
         let impact = |dry_run: &str| {
             let policy = settings(&[("DRY_RUN", dry_run)]).policy;
             let topology = Topology { connections: Some(Ok(Vec::new())), ..Topology::default() };
-            let history = History::default();
+            let history = RememberedConnections::default();
             let evaluated =
                 |context: CheckContext<'_>| only_status(evaluate(CheckContext { history: Some(&history), ..context }));
             failure(with_policy(&topology, &policy, evaluated)).unwrap().impact

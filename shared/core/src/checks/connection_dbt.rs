@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::command::argument;
 use super::connection_details::{accept_command, describe_command, evidence};
-use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
+use crate::check::command::argument;
+use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Group, Need, Remedy, Severity, Spec, Status};
 use crate::connections::{Verdict, decide};
 use crate::ids::AccountId;
 use crate::snapshot::{CallError, Connection, ConnectionState, LastConnection, known};
@@ -24,16 +23,16 @@ pub(super) const SPEC: Spec = Spec {
                  that the guard does not know; or its request waits because AWS refuses the acceptance, because \
                  `DryRun` is on, or for over 15 minutes; or, with `ExpectTrafficEvery`, dbt has not connected through it for \
                  that long",
-    was: "failing",
+    failing_word: "failing",
     impact: "dbt cannot connect through this endpoint. If it has no other one, it cannot reach your service.",
     fix_in_short: "accept it again, or ask dbt Support to create the endpoint again",
-    can_flap: false,
-    can_be_provoked: false,
-    absence: Absence::Gone,
-    is_watched: ALWAYS,
     cloudtrail_events: &["RejectVpcEndpointConnections"],
     group: Group::Connections,
+    branch: Branch::Service,
+    needs: Some(Need::DbtPrincipals),
+    can_stop_dbt: false,
     evaluate,
+    ..Spec::USUAL
 };
 
 /// AWS sets up an accepted connection in about a minute; after this long it is stuck.
@@ -226,7 +225,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::checks::{History, RecordedState};
+    use crate::check::{RecordedState, RememberedConnections};
     use crate::config::Policy;
     use crate::snapshot::{Topology, Traffic};
     use crate::testing::{
@@ -244,7 +243,8 @@ mod tests {
     ) -> Option<(Severity, String)> {
         let topology = Topology { connections: Some(Ok(vec![connection(1, Some(DBT), state)])), ..Topology::default() };
         let recorded = since.map(|since| (endpoint(1), RecordedState { state: state.to_owned(), since }));
-        let history = History { states: recorded.into_iter().collect(), ..History::default() };
+        let history =
+            RememberedConnections { states: recorded.into_iter().collect(), ..RememberedConnections::default() };
         let results = with_policy(&topology, policy, |context| {
             evaluate(CheckContext { refused, history: Some(&history), ..context })
         });
@@ -375,7 +375,7 @@ mod tests {
             let topology = Topology { connections: Some(Ok(vec![connection])), ..Topology::default() };
             let endpoints = last.map(|last| (endpoint(1).to_string(), last)).into_iter().collect();
             let traffic = Some(Traffic { until: at(9, 0), endpoints });
-            let history = History { traffic, ..History::default() };
+            let history = RememberedConnections { traffic, ..RememberedConnections::default() };
             let results =
                 with_policy(&topology, policy, |context| evaluate(CheckContext { history: Some(&history), ..context }));
             results.into_iter().next().unwrap().status

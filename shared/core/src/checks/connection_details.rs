@@ -1,8 +1,9 @@
 //! Evidence and commands that the checks of connections share.
 
-use super::{CheckContext, Command, Region, limited};
+use crate::check::{CheckContext, Command, Region};
 use crate::ids::{AccountId, EndpointId, ServiceId};
 use crate::snapshot::Connection;
+use crate::text::limited;
 
 /// Endpoints that one alert names; it counts the others.
 const MAX_ENDPOINTS: usize = 20;

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::connection_details::{describe_command, endpoints, evidence, reject_command};
-use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
+use crate::check::{
+    Branch, CheckContext, CheckResult, Finding, Group, Need, Remedy, Severity, Spec, Status, WhenMissing,
+};
 use crate::config::{Policy, UntrustedRequests};
 use crate::connections::{Owner, Verdict, decide};
 use crate::ids::{AccountId, EndpointId};
@@ -19,16 +20,19 @@ pub const SPEC: Spec = Spec {
     ],
     fails_when: "an account that is not dbt's, or that EC2 does not name, has an endpoint that is waiting, connected, \
                  or in a state that the guard does not know; one alert per account",
-    was: "open",
+    failing_word: "open",
     impact: "Nothing changes for dbt. A waiting request gives no access; a connected endpoint can reach your service.",
     fix_in_short: "`reject-vpc-endpoint-connections`, then allow only dbt's principals",
-    can_flap: false,
     can_be_provoked: true,
-    absence: Absence::Passing(over),
-    is_watched: ALWAYS,
+    when_missing: WhenMissing::Passing(over),
     cloudtrail_events: &["AcceptVpcEndpointConnections", "ModifyVpcEndpointServicePermissions"],
     group: Group::Connections,
+    branch: Branch::Service,
+    needs: Some(Need::DbtPrincipals),
+    can_stop_dbt: false,
+    is_silenced_by_id_only: true,
     evaluate,
+    ..Spec::USUAL
 };
 
 /// The resource of connections whose owner EC2 does not name.
@@ -183,7 +187,7 @@ fn action(owner: Option<&AccountId>, open: &[&Connection], context: CheckContext
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checks::History;
+    use crate::check::RememberedConnections;
     use crate::snapshot::Topology;
     use crate::testing::{
         DBT, UNTRUSTED, call_error, connection, endpoint, only_finding, parts, refusal, settings, with_context,
@@ -249,7 +253,7 @@ mod tests {
 
     #[test]
     fn what_was_dbts_before_gets_no_command_that_cuts_it_off() {
-        let history = History { established: [endpoint(1)].into(), ..History::default() };
+        let history = RememberedConnections { established: [endpoint(1)].into(), ..RememberedConnections::default() };
         let connections = Some(Ok(vec![connection(1, Some(UNTRUSTED), "available")]));
         let topology = Topology { connections, ..Topology::default() };
         let results = with_context(&topology, |context| evaluate(CheckContext { history: Some(&history), ..context }));
@@ -260,7 +264,7 @@ mod tests {
 
     #[test]
     fn what_the_guard_says_it_does_is_what_it_does() {
-        let (none, history) = (BTreeMap::new(), History::default());
+        let (none, history) = (BTreeMap::new(), RememberedConnections::default());
         let refused = BTreeMap::from([(endpoint(1).to_string(), refusal("Odd"))]);
         let named = Some(UNTRUSTED);
         let known = Some(&history);

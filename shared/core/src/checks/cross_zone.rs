@@ -3,8 +3,7 @@
 //! The target group's own attribute decides; AWS's default for it, `use_load_balancer_configuration`, leaves it to the load
 //! balancer. With `CROSS_ZONE=enforce`, a [`Plan`] names what to switch back on.
 
-use super::spec::Absence;
-use super::{CheckContext, CheckResult, Command, Finding, Group, Region, Remedy, Severity, Spec, Status};
+use crate::check::{CheckContext, CheckResult, Command, Finding, Region, Remedy, Severity, Spec, Status};
 use crate::config::CrossZone;
 use crate::ids::Arn;
 use crate::snapshot::{CrossZoneOverride, LoadBalancer, TargetGroup, Unread};
@@ -44,13 +43,10 @@ pub const SPEC: Spec = Spec {
     severities: &[(Severity::Warning, "always")],
     fails_when: "cross-zone load balancing is off, in effect, for a target group that gets dbt's traffic; not checked \
                  with `CrossZone=ignore`",
-    was: "off",
+    failing_word: "off",
     impact: "dbt reaches only the targets in the zone where its connection enters. If those fail, some of its \
              connections fail although targets in other zones are healthy.",
     fix_in_short: "switch it on, or set `CrossZone=enforce`",
-    can_flap: false,
-    can_be_provoked: false,
-    absence: Absence::Gone,
     is_watched: |policy| policy.cross_zone != CrossZone::Ignore,
     cloudtrail_events: &[
         "CreateListener",
@@ -58,8 +54,8 @@ pub const SPEC: Spec = Spec {
         "ModifyLoadBalancerAttributes",
         "ModifyTargetGroupAttributes",
     ],
-    group: Group::Settings,
     evaluate,
+    ..Spec::USUAL
 };
 
 /// One result per target group; none with `CROSS_ZONE=ignore`.

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::{Check, CheckContext, CheckResult, Command, Region, Status, limited};
+use crate::check::{Check, CheckContext, CheckResult, Command, Region, Status};
 use crate::snapshot::{Description, LoadBalancer, Network, Peer, SecurityGroupRule, Unread};
+use crate::text::limited;
 
 /// The changes that can make dbt blocked, or others allowed.
 pub(super) const CLOUDTRAIL_EVENTS: &[&str] = &[

@@ -1,7 +1,6 @@
 //! `load-balancer.internal-nlb`: is the service's load balancer an internal Network Load Balancer, and active?
 
-use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
+use crate::check::{CheckContext, CheckResult, Command, Finding, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Description, LoadBalancer};
 
 /// The catalogue's row.
@@ -10,17 +9,13 @@ pub(super) const SPEC: Spec = Spec {
     severities: &[(Severity::Critical, "always")],
     fails_when: "the endpoint service has no load balancer, or one that is not a Network Load Balancer, not \
                  `internal`, or not `active`",
-    was: "failing",
+    failing_word: "failing",
     impact: "Without an active Network Load Balancer, some or all of dbt's connections fail. With an internet-facing \
              one, dbt connects, but your service can also be reached from the internet.",
     fix_in_short: "put an active, internal Network Load Balancer behind the service",
-    can_flap: false,
-    can_be_provoked: false,
-    absence: Absence::Gone,
-    is_watched: ALWAYS,
     cloudtrail_events: &["ModifyVpcEndpointServiceConfiguration"],
-    group: Group::Settings,
     evaluate,
+    ..Spec::USUAL
 };
 
 /// One result per load balancer; one for the service if it has none.

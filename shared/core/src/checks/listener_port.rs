@@ -5,8 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
+use crate::check::{CheckContext, CheckResult, Command, Finding, Parts, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Listener, LoadBalancer, Unread};
 
 /// The catalogue's row.
@@ -15,17 +14,14 @@ pub(super) const SPEC: Spec = Spec {
     severities: &[(Severity::Critical, "always")],
     fails_when: "a load balancer of the service has no TCP or TLS listener that forwards to a target group on one of \
                  `ListenerPorts`; if `ListenerPorts` is empty, on any port",
-    was: "closed",
+    failing_word: "closed",
     impact: "dbt cannot connect on this port. If the service has several load balancers, any of them may get dbt's \
              connections, so each one needs the listener.",
     fix_in_short: "`create-listener`, or correct `ListenerPorts`",
-    can_flap: false,
-    can_be_provoked: false,
-    absence: Absence::Gone,
-    is_watched: ALWAYS,
     cloudtrail_events: &["CreateListener", "DeleteListener", "ModifyListener"],
-    group: Group::Settings,
+    parts: Parts::Ports,
     evaluate,
+    ..Spec::USUAL
 };
 
 /// One result per load balancer.
@@ -65,15 +61,9 @@ fn judge(
             remedy(load_balancer, listeners, &missing, context),
         )
         .with_evidence(evidence(listeners))
-        .with_parts(missing.iter().copied().map(part))
+        .with_parts(missing.iter().copied().map(Parts::port))
         .stopping_dbt(true),
     )
-}
-
-/// The part of a finding that this port is.
-#[must_use]
-pub fn part(port: u16) -> String {
-    format!("port {port}")
 }
 
 /// `pg does not listen for dbt on port 5432`.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::spec::Absence;
-use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status, count};
+use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Remedy, Severity, Spec, Status};
 use crate::ids::{Arn, ServiceId};
 use crate::snapshot::{EVENTS, Notification, known};
+use crate::text::count;
 
 /// The catalogue's row.
 pub(super) const SPEC: Spec = Spec {
@@ -13,21 +13,20 @@ pub(super) const SPEC: Spec = Spec {
     severities: &[(Severity::Warning, "always")],
     fails_when: "the enabled connection notifications to the guard's topic do not cover all four events: `Accept`, \
                  `Connect`, `Delete`, `Reject`",
-    was: "incomplete",
+    failing_word: "incomplete",
     impact: "dbt's request is accepted by the next scheduled run (by default within 5 minutes) instead of within \
              seconds.",
     fix_in_short: "create the notification again, for all four events",
-    can_flap: false,
-    can_be_provoked: false,
-    absence: Absence::Gone,
     is_watched: |policy| policy.notification_topic.is_some(),
     cloudtrail_events: &[
         "CreateVpcEndpointConnectionNotification",
         "DeleteVpcEndpointConnectionNotifications",
         "ModifyVpcEndpointConnectionNotification",
     ],
-    group: Group::Settings,
+    branch: Branch::Service,
+    can_stop_dbt: false,
     evaluate,
+    ..Spec::USUAL
 };
 
 /// The result for the endpoint service; none if the policy names no topic.
@@ -90,7 +89,7 @@ fn remedy(service: &ServiceId, to_guard: &[&Notification], topic: &Arn, context:
     let (action, command) = match (disabled, to_guard.first()) {
         (Some(Notification { id, .. }), _) => (
             "EC2 disables a notification that it cannot deliver. Check that the topic's policy allows vpce.amazonaws.com to \
-             publish, as the stack sets it. Then update the stack, which owns the notification: remove the service from \
+             publish, as the stack sets it. Then write the stack, which owns the notification: remove the service from \
              EndpointServiceIds, and then add it again.",
             Command::new("ec2 describe-vpc-endpoint-connection-notifications", context.region)
                 .option("connection-notification-id", id),

@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::security_rules::{Allow, Remote, allows, authorize};
-use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, count, limited};
+use crate::check::{CheckContext, CheckResult, Finding, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Description, Health, LoadBalancer, Peer, SecurityGroupRule, Target, Unread};
+use crate::text::{count, limited};
 
 /// Evidence lines per alert, and addresses in the command; the rest is counted.
 const MAX_TARGETS: usize = 20;
@@ -21,13 +21,9 @@ pub(super) const SPEC: Spec = Spec {
     severities: &[(Severity::Critical, "always")],
     fails_when: "the load balancer has security groups, and their outbound rules do not allow it to reach a target on \
                  its port or on the port of its health check",
-    was: "blocked",
+    failing_word: "blocked",
     impact: "dbt's connections to these targets time out, and so do their health checks.",
     fix_in_short: "`authorize-security-group-egress` on the load balancer's group",
-    can_flap: false,
-    can_be_provoked: false,
-    absence: Absence::Gone,
-    is_watched: ALWAYS,
     cloudtrail_events: &[
         "AuthorizeSecurityGroupEgress",
         "DeregisterTargets",
@@ -38,8 +34,8 @@ pub(super) const SPEC: Spec = Spec {
         "RevokeSecurityGroupEgress",
         "SetSecurityGroups",
     ],
-    group: Group::Settings,
     evaluate,
+    ..Spec::USUAL
 };
 
 /// One result per load balancer.

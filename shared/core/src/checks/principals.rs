@@ -1,10 +1,10 @@
 //! `service.principals`: are the allowed principals dbt's, and known accounts', and nobody else's?
 
-use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Command, Finding, Group, Region, Remedy, Severity, Spec, Status, limited};
+use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Need, Region, Remedy, Severity, Spec, Status};
 use crate::config::{Policy, Principal};
 use crate::ids::{AccountId, Arn};
 use crate::snapshot::known;
+use crate::text::limited;
 
 /// Evidence lines per alert; the rest is counted.
 const MAX_PRINCIPALS: usize = 20;
@@ -17,17 +17,15 @@ pub(super) const SPEC: Spec = Spec {
         (Severity::Warning, "others besides dbt and `KnownAccounts`"),
     ],
     fails_when: "the allowed principals are not dbt's, or not only dbt's and those of `KnownAccounts`",
-    was: "misconfigured",
+    failing_word: "misconfigured",
     impact: "If dbt is missing, it cannot create an endpoint; existing connections keep working. If others are \
              allowed, nothing changes for dbt, but they can send connection requests.",
     fix_in_short: "`modify-vpc-endpoint-service-permissions`",
-    can_flap: false,
-    can_be_provoked: false,
-    absence: Absence::Gone,
-    is_watched: ALWAYS,
     cloudtrail_events: &["ModifyVpcEndpointServicePermissions"],
-    group: Group::Settings,
+    branch: Branch::Service,
+    needs: Some(Need::DbtPrincipals),
     evaluate,
+    ..Spec::USUAL
 };
 
 /// The result for the endpoint service.

@@ -1,7 +1,6 @@
 //! `service.private-dns`: is the service's private DNS name verified?
 
-use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
+use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Remedy, Severity, Spec, Status};
 use crate::ids::ServiceId;
 use crate::snapshot::PrivateDns;
 
@@ -10,17 +9,14 @@ pub(super) const SPEC: Spec = Spec {
     id: "service.private-dns",
     severities: &[(Severity::Warning, "always")],
     fails_when: "the endpoint service has a private DNS name whose state is not `verified`",
-    was: "unverified",
+    failing_word: "unverified",
     impact: "dbt cannot use this name, so TLS connections that need it fail; the endpoint's own DNS names still work. \
              If the name was verified before, existing connections keep working, but AWS denies new requests.",
     fix_in_short: "create the TXT record in public DNS, then start the verification",
-    can_flap: false,
-    can_be_provoked: false,
-    absence: Absence::Gone,
-    is_watched: ALWAYS,
     cloudtrail_events: &["ModifyVpcEndpointServiceConfiguration", "StartVpcEndpointServicePrivateDnsVerification"],
-    group: Group::Settings,
+    branch: Branch::Service,
     evaluate,
+    ..Spec::USUAL
 };
 
 /// The result for the endpoint service. A service without a private DNS name passes.

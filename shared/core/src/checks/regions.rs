@@ -5,8 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
+use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Need, Remedy, Severity, Spec, Status};
 use crate::ids::EndpointId;
 use crate::snapshot::{Connection, ConnectionState, EndpointService, known};
 
@@ -16,16 +15,14 @@ pub(super) const SPEC: Spec = Spec {
     severities: &[(Severity::Warning, "always")],
     fails_when: "a dbt endpoint that is waiting or connected is in another Region, and the service does not list that \
                  Region as supported and available",
-    was: "unsupported",
+    failing_word: "unsupported",
     impact: "The existing endpoint keeps working, but dbt cannot create a new one in that Region.",
     fix_in_short: "`modify-vpc-endpoint-service-configuration --add-supported-regions`",
-    can_flap: false,
-    can_be_provoked: false,
-    absence: Absence::Gone,
-    is_watched: ALWAYS,
     cloudtrail_events: &["ModifyVpcEndpointServiceConfiguration"],
-    group: Group::Settings,
+    branch: Branch::Service,
+    needs: Some(Need::DbtPrincipals),
     evaluate,
+    ..Spec::USUAL
 };
 
 /// The result for the endpoint service.

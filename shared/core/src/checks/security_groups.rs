@@ -10,15 +10,15 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 
 use super::inbound_rules::{self, InboundRules, authorize, ids_of};
-use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status, limited};
+use crate::check::{CheckContext, CheckResult, Command, Finding, Need, Remedy, Severity, Spec, Status};
 use crate::snapshot::SecurityGroupRule;
+use crate::text::limited;
 
 /// Evidence lines per alert; the rest is counted.
 const MAX_RULES: usize = 20;
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     id: "load-balancer.security-groups",
     severities: &[
         (Severity::Critical, "a network of `DbtCidrs` is blocked on a port; without `DbtCidrs`, a port allows nobody"),
@@ -26,17 +26,14 @@ pub(super) const SPEC: Spec = Spec {
     ],
     fails_when: "inbound rules are enforced on PrivateLink traffic, and `DbtCidrs` is empty or not all of it is \
                  allowed on every port of `ListenerPorts`, or, if that is empty, on every listener port",
-    was: "blocked",
+    failing_word: "blocked",
     impact: "dbt's connections from a blocked network time out before they reach a listener. If `DbtCidrs` is empty, \
              the guard does not know dbt's networks, and dbt may be blocked.",
     fix_in_short: "`authorize-security-group-ingress` for dbt's networks, or switch enforcement off",
-    can_flap: false,
-    can_be_provoked: false,
-    absence: Absence::Gone,
-    is_watched: ALWAYS,
     cloudtrail_events: inbound_rules::CLOUDTRAIL_EVENTS,
-    group: Group::Settings,
+    needs: Some(Need::DbtCidrs),
     evaluate,
+    ..Spec::USUAL
 };
 
 /// One result per load balancer.

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::Command;
-use crate::checks::Region;
+use crate::check::Command;
+use crate::check::Region;
 use crate::snapshot::{Network, Peer, SecurityGroupRule};
 
 /// The other end of a connection, as a rule sees it.
@@ -64,7 +64,9 @@ pub(super) fn authorize(
 ) -> Option<Command> {
     let peers: Vec<String> = match allow {
         // The id of a group passes the same function as an argument.
-        Allow::Group(group) => vec![format!("UserIdGroupPairs=[{{GroupId={}}}]", super::command::argument(group)?)],
+        Allow::Group(group) => {
+            vec![format!("UserIdGroupPairs=[{{GroupId={}}}]", crate::check::command::argument(group)?)]
+        }
         Allow::Addresses(addresses) => addresses.iter().map(|address| single(*address)).collect(),
     };
     let permissions: Vec<String> = ports

@@ -1,7 +1,6 @@
 //! `service.available`: does the endpoint service exist, and is it available?
 
-use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
+use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Remedy, Severity, Spec, Status};
 use crate::snapshot::known;
 
 /// The catalogue's row.
@@ -10,17 +9,14 @@ pub(super) const SPEC: Spec = Spec {
     severities: &[(Severity::Critical, "always")],
     fails_when: "EC2 does not know the endpoint service in the stack's account and Region, or its state is not \
                  `Available`",
-    was: "unavailable",
+    failing_word: "unavailable",
     impact: "dbt cannot connect through this service. While EC2 does not know the service, its other checks are \
              *unknown*.",
     fix_in_short: "create it again and send dbt Support its new name, or correct `EndpointServiceIds`",
-    can_flap: false,
-    can_be_provoked: false,
-    absence: Absence::Gone,
-    is_watched: ALWAYS,
     cloudtrail_events: &["DeleteVpcEndpointServiceConfigurations"],
-    group: Group::Settings,
+    branch: Branch::Service,
     evaluate,
+    ..Spec::USUAL
 };
 
 /// The result for the endpoint service.

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status, count, limited};
+use crate::check::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Health, Target, TargetGroup, Unread};
+use crate::text::{count, limited};
 
 /// Evidence lines per alert; the rest is counted.
 const MAX_TARGETS: usize = 20;
@@ -21,17 +21,14 @@ pub(super) const SPEC: Spec = Spec {
         (Severity::Info, "some are healthy, none is unhealthy, and the unused ones are in zones that are not enabled"),
     ],
     fails_when: "a target group that gets dbt's traffic has no healthy target, or has unhealthy or unused ones",
-    was: "failing",
+    failing_word: "failing",
     impact: "With no healthy target, the load balancer tries all of them, so dbt's connections fail unless a target \
              works in spite of its health check. With some healthy targets, dbt gets through.",
     fix_in_short: "start the service on the targets, allow the load balancer there, or register other targets",
     can_flap: true,
-    can_be_provoked: false,
-    absence: Absence::Gone,
-    is_watched: ALWAYS,
-    cloudtrail_events: &[],
     group: Group::Health,
     evaluate,
+    ..Spec::USUAL
 };
 
 /// One result per target group.

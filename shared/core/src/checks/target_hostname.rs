@@ -7,8 +7,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
+use crate::check::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Health, Hostname, TargetGroup, TargetKind, Unread, known};
 
 /// DNS answers with at most eight of the addresses of a name that has more: the rest is not known.
@@ -24,16 +23,14 @@ pub(super) const SPEC: Spec = Spec {
     ],
     fails_when: "a target group of IP addresses has the tag `privatelink-guard:hostname`, and its targets are not what \
                  that name resolves to, as after an RDS failover",
-    was: "outdated",
+    failing_word: "outdated",
     impact: "dbt's connections go to an address that your service no longer has, or fail.",
     fix_in_short: "register the new address, then deregister the old one",
     can_flap: true,
-    can_be_provoked: false,
-    absence: Absence::Gone,
-    is_watched: ALWAYS,
     cloudtrail_events: &["AddTags", "RemoveTags"],
     group: Group::Health,
     evaluate,
+    ..Spec::USUAL
 };
 
 /// One result per target group with the tag.

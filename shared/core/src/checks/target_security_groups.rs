@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::security_rules::{Allow, Remote, allows, authorize};
-use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status, count, limited};
+use crate::check::{CheckContext, CheckResult, Command, Finding, Remedy, Severity, Spec, Status};
 use crate::snapshot::{
     Health, Interface, LoadBalancer, Network, SecurityGroupRule, Target, TargetGroup, TargetKind, Unread,
 };
+use crate::text::{count, limited};
 
 /// Evidence lines per alert; the rest is counted.
 const MAX_TARGETS: usize = 20;
@@ -28,13 +28,9 @@ pub(super) const SPEC: Spec = Spec {
     severities: &[(Severity::Critical, "no target is reachable"), (Severity::Warning, "some targets are not")],
     fails_when: "the security groups of a target's network interface do not allow the load balancer's nodes on the \
                  target's port or on the port of its health check",
-    was: "blocked",
+    failing_word: "blocked",
     impact: "dbt's connections to these targets time out, and so do their health checks.",
     fix_in_short: "`authorize-security-group-ingress` on the targets' group, for the load balancer",
-    can_flap: false,
-    can_be_provoked: false,
-    absence: Absence::Gone,
-    is_watched: ALWAYS,
     cloudtrail_events: &[
         "AuthorizeSecurityGroupIngress",
         "DeregisterTargets",
@@ -45,8 +41,8 @@ pub(super) const SPEC: Spec = Spec {
         "RevokeSecurityGroupIngress",
         "SetSecurityGroups",
     ],
-    group: Group::Settings,
     evaluate,
+    ..Spec::USUAL
 };
 
 /// One result per target group.
@@ -229,7 +225,7 @@ fn listed<T: ToString>(items: &BTreeSet<T>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checks::cause;
+    use crate::check::cause;
     use crate::snapshot::{Peer, Ports, Topology};
     use crate::testing::{
         change, endpoint_service, failure, load_balancer, network, only_finding, only_status, target, target_group,

@@ -1,31 +1,24 @@
 //! `visibility.lost`: a read that other checks depend on fails, so their results are unknown.
 
-use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Finding, Group, Remedy, Severity, Spec, Status};
+use crate::check::{Branch, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, WhenMissing};
 use crate::snapshot::{CallError, Calls};
 
-/// The catalogue's row.
+/// The catalogue's row. It is about the run, not about one endpoint service: see [`of_calls`].
 pub(crate) const SPEC: Spec = Spec {
     id: "visibility.lost",
     severities: &[(Severity::Warning, "always")],
     fails_when: "a read of EC2, Elastic Load Balancing, ACM or CloudWatch that checks depend on keeps failing; one alert per call",
-    was: "failing",
+    failing_word: "failing",
     impact: "Nothing changes for dbt. The checks that depend on this read are *unknown*, so a failure there would go \
              unnoticed.",
     fix_in_short: "allow the function's role to make the call again",
     can_flap: true,
-    can_be_provoked: false,
-    absence: Absence::NotAsked,
-    is_watched: ALWAYS,
-    cloudtrail_events: &[],
+    when_missing: WhenMissing::NotAsked,
     group: Group::Visibility,
-    evaluate,
+    branch: Branch::Guard,
+    can_stop_dbt: false,
+    ..Spec::USUAL
 };
-
-/// None: this is about the run, not about one endpoint service; see [`of_calls`].
-fn evaluate(_: CheckContext<'_>) -> Vec<CheckResult> {
-    Vec::new()
-}
 
 /// One result per call of the run.
 #[must_use]

@@ -9,9 +9,9 @@
 use std::collections::BTreeSet;
 
 use super::cross_zone;
-use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status, count};
+use crate::check::{CheckContext, CheckResult, Command, Finding, Group, Parts, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Coverage, Description, Health, LoadBalancer, TargetGroup, TargetKind, Unread};
+use crate::text::count;
 
 /// The catalogue's row.
 pub(super) const SPEC: Spec = Spec {
@@ -22,17 +22,15 @@ pub(super) const SPEC: Spec = Spec {
     ],
     fails_when: "a target group has healthy targets, but none in one of the load balancer's zones; or the service \
                  offers a zone in which none of its load balancers is enabled",
-    was: "uncovered",
+    failing_word: "uncovered",
     impact: "Critical: dbt's connections that enter by this zone fail. Info: dbt gets through, because targets in \
              other zones answer, or because dbt cannot enter by this zone.",
     fix_in_short: "register a target in the zone, switch cross-zone on, or enable a load balancer there",
     can_flap: true,
-    can_be_provoked: false,
-    absence: Absence::Gone,
-    is_watched: ALWAYS,
-    cloudtrail_events: &[],
     group: Group::Health,
+    parts: Parts::Zones,
     evaluate,
+    ..Spec::USUAL
 };
 
 /// One result per target group, and one for the service.

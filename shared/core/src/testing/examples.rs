@@ -7,13 +7,15 @@ use super::{
     origin, policy, region, service, target_group, topology, with_policy,
 };
 use crate::alerts::connection as known_connection;
-use crate::alerts::message::{Caution, Envelope, Message};
 use crate::alerts::record::Partition;
 use crate::alerts::run::Run;
 use crate::alerts::sample;
 use crate::alerts::transition::{Kind, Transition};
-use crate::checks::{CheckContext, Finding, catalogue, evaluate_checks, visibility_lost};
+use crate::check::{CheckContext, Finding};
+use crate::checks::catalogue::evaluate_checks;
+use crate::checks::{catalogue, visibility_lost};
 use crate::config::Policy;
+use crate::message::{Banner, Envelope, Message};
 use crate::snapshot::{Calls, CrossZoneOverride, Topology};
 use crate::trigger::Change;
 
@@ -27,7 +29,7 @@ pub fn examples() -> Vec<(&'static str, Message)> {
         ..transition
     };
     let resolved = Transition {
-        right: Some("cross-zone is on for pg".to_owned()),
+        now_true: Some("cross-zone is on for pg".to_owned()),
         since: at(8, 48),
         ..alert(Kind::Resolved, "load-balancer.cross-zone", cross_zone.clone())
     };
@@ -51,7 +53,7 @@ pub fn examples() -> Vec<(&'static str, Message)> {
         samples
             .into_iter()
             .take(1)
-            .map(|sample| ("test", render(&Partition::Service(service.clone()), &[sample], Some(Caution::Test)))),
+            .map(|sample| ("test", render(&Partition::Service(service.clone()), &[sample], Some(Banner::Test)))),
     );
     examples
 }
@@ -70,7 +72,7 @@ fn alert(kind: Kind, check: &str, finding: Finding) -> Transition {
     Transition { number: 1, ..Transition::new(kind, (check, &resource), &incident, finding, at(9, 0)) }
 }
 
-fn render(partition: &Partition, transitions: &[Transition], caution: Option<Caution<'_>>) -> Message {
+fn render(partition: &Partition, transitions: &[Transition], caution: Option<Banner<'_>>) -> Message {
     let origin = origin();
     let name = partition.service().map(|_| "postgres");
     let about_connections = transitions.iter().any(|transition| transition.check.starts_with("connection"));

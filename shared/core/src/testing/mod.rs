@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use crate::alerts::lifecycle::{Alert, Phase};
-use crate::alerts::origin::Origin;
-use crate::checks::{CheckContext, CheckResult, Finding, Region, Remedy, Severity, Status};
+use crate::check::{CheckContext, CheckResult, Finding, Region, Remedy, Severity, Status};
 use crate::config::{Policy, Settings};
 use crate::ids::{Arn, EndpointId, ServiceId};
+use crate::message::origin::Origin;
 use crate::snapshot::{
     CallError, Connection, ConnectionState, Description, EndpointService, ErrorKind, Health, Listener, LoadBalancer,
     Network, Target, TargetGroup, TargetKind, Topology, Zone,

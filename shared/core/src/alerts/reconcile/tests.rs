@@ -1,6 +1,6 @@
 use super::*;
 use crate::alerts::silence::Silence;
-use crate::checks::Status;
+use crate::check::Status;
 use crate::snapshot::{TargetGroup, Unread};
 use crate::testing::{
     self, at, change, connection, endpoint_service, finding, load_balancer, region, service, settings, target,
@@ -32,9 +32,9 @@ fn passes() -> Status {
 }
 
 /// A read at this hour: the status of the check for resources.
-fn round(hour: i8, check: Check, statuses: &[(&str, Status)]) -> Round {
+fn evaluation(hour: i8, check: Check, statuses: &[(&str, Status)]) -> Evaluation {
     let result = |(resource, status): &(&str, Status)| CheckResult::new(check, *resource, status.clone());
-    Round { observed_at: at(hour, 0), checks: vec![check], results: statuses.iter().map(result).collect() }
+    Evaluation { observed_at: at(hour, 0), checks: vec![check], results: statuses.iter().map(result).collect() }
 }
 
 /// The table, and the run that comes next.
@@ -50,12 +50,17 @@ impl Stage {
     }
 
     /// Gives the run of this hour to `decide`, and writes the updates. What they send is acknowledged if `sends`.
-    fn run(&mut self, hour: i8, sends: bool, decide: impl FnOnce(&Run<'_>, &Items) -> Vec<Update>) -> Vec<Update> {
+    fn run(
+        &mut self,
+        hour: i8,
+        sends: bool,
+        decide: impl FnOnce(&Run<'_>, &Items) -> Vec<RecordWrite>,
+    ) -> Vec<RecordWrite> {
         let (id, region) = (hour.to_string(), region());
         let Self { policy, function, .. } = self;
         let run = Run { id: &id, function, policy, region: &region, now: at(hour, 0) };
-        let updates = decide(&run, &self.items);
-        for Update { key, record, expected, leased } in updates.clone() {
+        let writes = decide(&run, &self.items);
+        for RecordWrite { key, record, expected, leased } in writes.clone() {
             let stored = self.items.get(&key).map(|item| item.version);
             assert_eq!(stored, expected, "{key}: the version that was read");
             let mut record = record;
@@ -68,12 +73,12 @@ impl Stage {
             };
             self.items.insert(key, Item { record: Some(record), version: Version::At(version) });
         }
-        updates
+        writes
     }
 
-    fn report(&mut self, hour: i8, rounds: Vec<Round>) -> Vec<Update> {
+    fn report(&mut self, hour: i8, evaluations: Vec<Evaluation>) -> Vec<RecordWrite> {
         let partition = on();
-        self.run(hour, true, |run, items| run.updates(&Report::new(&partition, rounds), items))
+        self.run(hour, true, |run, items| run.writes(&Report::new(&partition, evaluations), items))
     }
 
     fn alert(&self, resource: &str) -> &Alert {
@@ -83,9 +88,9 @@ impl Stage {
 }
 
 /// What the updates send: kind, summary, and what is right now.
-fn sent(updates: &[Update]) -> Vec<(Kind, &str, Option<&str>)> {
-    let outbox = updates.iter().filter(|update| update.leased).flat_map(|update| &update.record.outbox);
-    outbox.map(|sent| (sent.kind, sent.finding.summary.as_str(), sent.right.as_deref())).collect()
+fn sent(writes: &[RecordWrite]) -> Vec<(Kind, &str, Option<&str>)> {
+    let outbox = writes.iter().filter(|write| write.leased).flat_map(|write| &write.record.outbox);
+    outbox.map(|sent| (sent.kind, sent.finding.summary.as_str(), sent.now_true.as_deref())).collect()
 }
 
 const SUMMARY: &str = "2 of 3 targets unhealthy in pg";
@@ -93,8 +98,8 @@ const SUMMARY: &str = "2 of 3 targets unhealthy in pg";
 #[test]
 fn a_failure_is_stored_sent_and_resolved_once_and_an_older_read_changes_nothing() {
     let mut stage = Stage::new(&[]);
-    let updates = stage.report(8, vec![round(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
-    let [Update { key, record, expected: None, leased: true }] = &updates[..] else { panic!("{updates:?}") };
+    let writes = stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    let [RecordWrite { key, record, expected: None, leased: true }] = &writes[..] else { panic!("{writes:?}") };
     assert_eq!(*key, Key::new(FUNCTION, "load-balancer.cross-zone", "lb"));
     assert_eq!((record.observed_at, record.transitions), (at(8, 0), 1));
     let [fired] = &record.outbox[..] else { panic!("{record:?}") };
@@ -102,70 +107,71 @@ fn a_failure_is_stored_sent_and_resolved_once_and_an_older_read_changes_nothing(
     assert_eq!(about, ("load-balancer.cross-zone", "lb", "vpce-svc-00000000000000001-1773475200"));
     assert_eq!((fired.since, fired.at, fired.kind), (at(8, 0), at(8, 0), Kind::Firing));
 
-    assert_eq!(stage.report(9, vec![round(8, cross_zone(), &[("lb", passes())])]), [], "the same read");
-    assert_eq!(stage.report(9, vec![round(7, cross_zone(), &[("lb", passes())])]), [], "an older read");
-    let unknown = round(9, cross_zone(), &[("lb", Status::Unknown("no answer".to_owned()))]);
+    assert_eq!(stage.report(9, vec![evaluation(8, cross_zone(), &[("lb", passes())])]), [], "the same read");
+    assert_eq!(stage.report(9, vec![evaluation(7, cross_zone(), &[("lb", passes())])]), [], "an older read");
+    let unknown = evaluation(9, cross_zone(), &[("lb", Status::Unknown("no answer".to_owned()))]);
     assert_eq!(sent(&stage.report(9, vec![unknown])), []);
     assert_eq!(stage.alert("lb").unknown.as_deref(), Some("no answer"));
-    let updates = stage.report(10, vec![round(10, cross_zone(), &[("lb", passes())])]);
-    assert_eq!(sent(&updates), [(Kind::Resolved, SUMMARY, Some("on"))]);
-    let resolved = &updates[0].record.outbox[0];
+    let writes = stage.report(10, vec![evaluation(10, cross_zone(), &[("lb", passes())])]);
+    assert_eq!(sent(&writes), [(Kind::Resolved, SUMMARY, Some("on"))]);
+    let resolved = &writes[0].record.outbox[0];
     assert_eq!((resolved.number, resolved.since, resolved.at), (2, at(8, 0), at(10, 0)));
-    assert_eq!(stage.report(11, vec![round(11, cross_zone(), &[("lb", passes())])]), [], "over: it can expire");
+    assert_eq!(stage.report(11, vec![evaluation(11, cross_zone(), &[("lb", passes())])]), [], "over: it can expire");
 }
 
 #[test]
 fn a_check_that_was_not_asked_leaves_its_alert_as_it_is() {
     let mut stage = Stage::new(&[]);
-    stage.report(8, vec![round(8, cross_zone(), &[("lb", fails(Severity::Critical))])]);
+    stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Critical))])]);
     let before = stage.alert("lb").clone();
-    assert_eq!(stage.report(9, vec![round(9, cross_zone(), &[("lb", Status::NotAsked)])]), []);
+    assert_eq!(stage.report(9, vec![evaluation(9, cross_zone(), &[("lb", Status::NotAsked)])]), []);
     let unlisted = CheckResult::unlisted(cross_zone(), &service(1), Unread::NotAsked);
-    assert_eq!(stage.report(10, vec![Round { results: vec![unlisted], ..round(10, cross_zone(), &[]) }]), []);
+    assert_eq!(stage.report(10, vec![Evaluation { results: vec![unlisted], ..evaluation(10, cross_zone(), &[]) }]), []);
     assert_eq!(*stage.alert("lb"), before);
 }
 
 #[test]
 fn a_reminder_says_that_the_result_is_unknown() {
     let mut stage = Stage::new(&[("REMIND_EVERY_HOURS", "1")]);
-    stage.report(8, vec![round(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
-    let updates = stage.report(10, vec![round(10, cross_zone(), &[("lb", Status::Unknown("no answer".to_owned()))])]);
-    assert_eq!(sent(&updates), [(Kind::Reminder, SUMMARY, None)]);
-    assert_eq!(updates[0].record.outbox[0].unknown.as_deref(), Some("no answer"));
+    stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    let writes =
+        stage.report(10, vec![evaluation(10, cross_zone(), &[("lb", Status::Unknown("no answer".to_owned()))])]);
+    assert_eq!(sent(&writes), [(Kind::Reminder, SUMMARY, None)]);
+    assert_eq!(writes[0].record.outbox[0].unknown.as_deref(), Some("no answer"));
 }
 
 #[test]
 fn what_is_gone_unlisted_or_no_longer_checked_is_not_resolved() {
     let firing = || {
         let mut stage = Stage::new(&[]);
-        stage.report(8, vec![round(8, cross_zone(), &[("lb", fails(Severity::Critical))])]);
+        stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Critical))])]);
         stage
     };
     let unknown = || Status::Unknown("denied".to_owned());
     let mut stage = firing();
     let unlisted = CheckResult::unlisted(cross_zone(), &service(1), "denied".to_owned().into());
-    let unlisted = Round { results: vec![unlisted], ..round(9, cross_zone(), &[]) };
+    let unlisted = Evaluation { results: vec![unlisted], ..evaluation(9, cross_zone(), &[]) };
     assert_eq!(sent(&stage.report(9, vec![unlisted])), []);
     assert_eq!(stage.alert("lb").unknown.as_deref(), Some("denied"), "the resources could not be listed");
 
     let mut stage = firing();
-    let updates = stage.report(9, vec![round(9, cross_zone(), &[("another", unknown())])]);
+    let writes = stage.report(9, vec![evaluation(9, cross_zone(), &[("another", unknown())])]);
     let gone = format!("closed (resource gone): {SUMMARY}");
-    assert_eq!(sent(&updates), [(Kind::Notice, gone.as_str(), None)], "another one's result is unknown");
-    let notice = &updates[0].record.outbox[0].finding;
+    assert_eq!(sent(&writes), [(Kind::Notice, gone.as_str(), None)], "another one's result is unknown");
+    let notice = &writes[0].record.outbox[0].finding;
     assert_eq!(notice.severity, Severity::Info);
     assert!(notice.impact.starts_with("The resource no longer exists"), "{notice:?}");
     assert!(notice.remedy.command.is_none() && notice.remedy.action.starts_with("If nobody intended this"));
 
-    let other_check = round(9, check("listener.port"), &[]);
+    let other_check = evaluation(9, check("listener.port"), &[]);
     assert_eq!(firing().report(9, vec![other_check]), [], "the run did not make this check");
 
     let mut stage = firing();
     stage.policy = settings(&[("CROSS_ZONE", "ignore")]).policy;
-    let updates = stage.report(9, vec![round(9, cross_zone(), &[])]);
+    let writes = stage.report(9, vec![evaluation(9, cross_zone(), &[])]);
     let closed = format!("closed (no longer checked): {SUMMARY}");
-    assert_eq!(sent(&updates), [(Kind::Notice, closed.as_str(), None)]);
-    assert!(updates[0].record.outbox[0].finding.impact.starts_with("Nothing was fixed."));
+    assert_eq!(sent(&writes), [(Kind::Notice, closed.as_str(), None)]);
+    assert!(writes[0].record.outbox[0].finding.impact.starts_with("Nothing was fixed."));
 }
 
 /// EC2 may name a service's zones by id alone. Then it is unknown whether a load balancer is enabled in each, which says
@@ -175,12 +181,12 @@ fn a_removed_target_group_is_gone_whatever_is_unknown_of_the_service() {
     let zones = check("load-balancer.zones");
     let read = |hour: i8, groups: Vec<TargetGroup>| {
         let topology = testing::topology(endpoint_service(), [load_balancer("pg", groups)]);
-        testing::with_context(&topology, |context| Round::evaluate(&[zones], context, at(hour, 0)))
+        testing::with_context(&topology, |context| Evaluation::evaluate(&[zones], context, at(hour, 0)))
     };
     let group = TargetGroup { targets: Ok(vec![target(1, "healthy")]), ..target_group("pg") };
     let resource = group.arn.to_string();
     let mut stage = Stage::new(&[("ALERT_AFTER", "1")]);
-    stage.report(8, vec![round(8, zones, &[(&resource, fails(Severity::Critical))])]);
+    stage.report(8, vec![evaluation(8, zones, &[(&resource, fails(Severity::Critical))])]);
     assert_eq!(stage.alert(&resource).phase, Phase::Firing);
 
     assert_eq!(sent(&stage.report(9, vec![read(9, vec![group])])), [], "it is still there, and not known to be right");
@@ -193,7 +199,7 @@ fn a_removed_target_group_is_gone_whatever_is_unknown_of_the_service() {
 fn what_cannot_be_listed_does_not_hide_what_fails_for_the_service() {
     let id = service(1).to_string();
     let unlisted = CheckResult::unlisted(check("load-balancer.zones"), &service(1), "denied".to_owned().into());
-    let mut read = round(8, check("load-balancer.zones"), &[(&id, fails(Severity::Critical))]);
+    let mut read = evaluation(8, check("load-balancer.zones"), &[(&id, fails(Severity::Critical))]);
     read.results.insert(0, unlisted);
     assert_eq!(sent(&Stage::new(&[("ALERT_AFTER", "1")]).report(8, vec![read])), [(Kind::Firing, SUMMARY, None)]);
 }
@@ -202,22 +208,22 @@ fn what_cannot_be_listed_does_not_hide_what_fails_for_the_service() {
 fn absence_means_what_the_check_says() {
     let fire = |check: Check, resource: &str| {
         let mut stage = Stage::new(&[("ALERT_AFTER", "1")]);
-        stage.report(8, vec![round(8, check, &[(resource, fails(Severity::Critical))])]);
-        let updates = stage.report(9, vec![round(9, check, &[])]);
-        let updates = sent(&updates).into_iter().map(|(kind, _, right)| (kind, right.map(ToOwned::to_owned)));
-        updates.collect::<Vec<_>>()
+        stage.report(8, vec![evaluation(8, check, &[(resource, fails(Severity::Critical))])]);
+        let writes = stage.report(9, vec![evaluation(9, check, &[])]);
+        let writes = sent(&writes).into_iter().map(|(kind, _, now_true)| (kind, now_true.map(ToOwned::to_owned)));
+        writes.collect::<Vec<_>>()
     };
-    let right = "AWS account 999999999999 has no endpoint here".to_owned();
-    assert_eq!(fire(check("connection.untrusted"), "999999999999"), [(Kind::Resolved, Some(right))]);
-    let right = "no endpoint of an unnamed account is left".to_owned();
-    assert_eq!(fire(check("connection.untrusted"), "unnamed account"), [(Kind::Resolved, Some(right))]);
+    let now_true = "AWS account 999999999999 has no endpoint here".to_owned();
+    assert_eq!(fire(check("connection.untrusted"), "999999999999"), [(Kind::Resolved, Some(now_true))]);
+    let now_true = "no endpoint of an unnamed account is left".to_owned();
+    assert_eq!(fire(check("connection.untrusted"), "unnamed account"), [(Kind::Resolved, Some(now_true))]);
     assert_eq!(fire(check("visibility.lost"), "ec2:DescribeSubnets"), [], "the run did not make the call");
 }
 
 #[test]
 fn an_alert_remembers_the_newest_read_of_its_resource() {
     let mut stage = Stage::new(&[]);
-    let read = |hour, status| vec![round(hour, cross_zone(), &[("lb", status)])];
+    let read = |hour, status| vec![evaluation(hour, cross_zone(), &[("lb", status)])];
     assert_eq!(sent(&stage.report(8, read(8, fails(Severity::Warning)))).len(), 1);
     assert_eq!(sent(&stage.report(10, read(10, fails(Severity::Warning)))), []);
     assert_eq!(stage.report(11, read(9, passes())), [], "a run that read earlier and took longer");
@@ -232,8 +238,8 @@ fn a_connections_state_is_recorded_also_if_nobody_hears_of_it() {
         let connections = [connection(1, Some(testing::DBT), state)];
         let read_at = at(hour, 0);
         let report = Report { connections: Some((&connections, read_at)), ..Report::new(&partition, vec![]) };
-        let updates = stage.run(hour, true, |run, items| run.updates(&report, items));
-        let states = updates.iter().map(|update| (update.record.connection().unwrap().state.clone(), update.leased));
+        let writes = stage.run(hour, true, |run, items| run.writes(&report, items));
+        let states = writes.iter().map(|write| (write.record.connection().unwrap().state.clone(), write.leased));
         states.collect::<Vec<_>>()
     };
     assert_eq!(read(8, "pendingAcceptance"), [("pendingAcceptance".to_owned(), false)]);
@@ -247,10 +253,10 @@ fn an_account_that_is_trusted_now_is_not_said_to_be_gone() {
     let now = |variable: (&str, &str)| {
         let check = check("connection.untrusted");
         let mut stage = Stage::new(&[]);
-        stage.report(8, vec![round(8, check, &[("999999999999", fails(Severity::Critical))])]);
+        stage.report(8, vec![evaluation(8, check, &[("999999999999", fails(Severity::Critical))])]);
         stage.policy = settings(&[variable]).policy;
-        let updates = stage.report(9, vec![round(9, check, &[])]);
-        sent(&updates)[0].2.map(ToOwned::to_owned)
+        let writes = stage.report(9, vec![evaluation(9, check, &[])]);
+        sent(&writes)[0].2.map(ToOwned::to_owned)
     };
     assert_eq!(
         now(("KNOWN_ACCOUNTS", "999999999999")).as_deref(),
@@ -266,46 +272,47 @@ fn an_alert_about_a_call_is_closed_after_a_day_without_the_call() {
     let call = check("visibility.lost");
     let mut stage = Stage::new(&[("ALERT_AFTER", "2")]);
     let failing = |stage: &mut Stage, hour| {
-        let updates = stage.report(hour, vec![round(hour, call, &[("ec2:DescribeSubnets", fails(Severity::Warning))])]);
-        sent(&updates).into_iter().map(|(kind, ..)| kind).collect::<Vec<_>>()
+        let writes =
+            stage.report(hour, vec![evaluation(hour, call, &[("ec2:DescribeSubnets", fails(Severity::Warning))])]);
+        sent(&writes).into_iter().map(|(kind, ..)| kind).collect::<Vec<_>>()
     };
     let without = |stage: &mut Stage, hours: i64| {
         let (id, region) = (format!("later-{hours}"), region());
         let now = at(8, 0) + SignedDuration::from_hours(hours);
-        let mut another = round(8, call, &[("ec2:DescribeRouteTables", passes())]);
+        let mut another = evaluation(8, call, &[("ec2:DescribeRouteTables", passes())]);
         another.observed_at = now;
         let run = Run { id: &id, function: FUNCTION, policy: &stage.policy, region: &region, now };
-        run.updates(&Report::new(&on(), vec![another]), &stage.items)
+        run.writes(&Report::new(&on(), vec![another]), &stage.items)
     };
     assert_eq!(failing(&mut stage, 7), []);
     assert_eq!(failing(&mut stage, 8), [Kind::Firing]);
     assert_eq!(without(&mut stage, 1), [], "the next run may make it again");
     assert_eq!(without(&mut stage, 23), []);
-    let updates = without(&mut stage, 24);
-    assert_eq!(sent(&updates), [(Kind::Notice, format!("closed (call no longer made): {SUMMARY}").as_str(), None)]);
+    let writes = without(&mut stage, 24);
+    assert_eq!(sent(&writes), [(Kind::Notice, format!("closed (call no longer made): {SUMMARY}").as_str(), None)]);
 
     let mut stage = Stage::new(&[("ALERT_AFTER", "2")]);
     assert_eq!(failing(&mut stage, 8), []);
-    let [update] = &without(&mut stage, 24)[..] else { panic!("it is over, unheard") };
-    assert!(update.record.alert().unwrap().is_over() && !update.leased, "{update:?}");
+    let [write] = &without(&mut stage, 24)[..] else { panic!("it is over, unheard") };
+    assert!(write.record.alert().unwrap().is_over() && !write.leased, "{write:?}");
 }
 
 #[test]
 fn the_records_of_another_function_are_left_alone() {
     let mut stage = Stage::new(&[]);
-    stage.report(8, vec![round(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
     stage.function = "health-watcher";
-    assert_eq!(stage.report(9, vec![round(9, cross_zone(), &[])]), []);
+    assert_eq!(stage.report(9, vec![evaluation(9, cross_zone(), &[])]), []);
 }
 
 #[test]
 fn an_alert_whose_check_no_longer_exists_is_closed_with_a_notice() {
     let mut stage = Stage::new(&[]);
-    stage.report(8, vec![round(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
     let (_, item) = stage.items.pop_first().unwrap();
     stage.items.insert(Key::new(FUNCTION, "load-balancer.forgotten", "lb"), item);
-    let updates = stage.report(9, vec![]);
-    assert_eq!(sent(&updates), [(Kind::Notice, format!("closed (no longer checked): {SUMMARY}").as_str(), None)]);
+    let writes = stage.report(9, vec![]);
+    assert_eq!(sent(&writes), [(Kind::Notice, format!("closed (no longer checked): {SUMMARY}").as_str(), None)]);
 }
 
 #[test]
@@ -313,10 +320,10 @@ fn what_begins_within_an_hour_of_a_firing_alert_joins_its_incident() {
     let incident = |first: Severity, minute: i8, hour: i8| {
         let mut stage = Stage::new(&[]);
         let lb = ("lb", fails(first));
-        stage.report(8, vec![round(8, cross_zone(), std::slice::from_ref(&lb))]);
-        let second = Round {
+        stage.report(8, vec![evaluation(8, cross_zone(), std::slice::from_ref(&lb))]);
+        let second = Evaluation {
             observed_at: at(hour, minute),
-            ..round(hour, cross_zone(), &[lb, ("other", fails(Severity::Warning))])
+            ..evaluation(hour, cross_zone(), &[lb, ("other", fails(Severity::Warning))])
         };
         stage.report(hour, vec![second]);
         (stage.alert("lb").incident.clone(), stage.alert("other").incident.clone())
@@ -328,12 +335,15 @@ fn what_begins_within_an_hour_of_a_firing_alert_joins_its_incident() {
     let (first, second) = incident(Severity::Info, 0, 9);
     assert_ne!(first, second, "info opens no incident");
     let mut stage = Stage::new(&[]);
-    stage.report(8, vec![round(8, cross_zone(), &[("lb", fails(Severity::Critical))])]);
-    stage.report(9, vec![round(9, cross_zone(), &[("lb", passes())])]);
+    stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Critical))])]);
+    stage.report(9, vec![evaluation(9, cross_zone(), &[("lb", passes())])]);
     let first = stage.alert("lb").incident.clone();
     stage.report(
         9,
-        vec![Round { observed_at: at(9, 1), ..round(9, cross_zone(), &[("other", fails(Severity::Warning))]) }],
+        vec![Evaluation {
+            observed_at: at(9, 1),
+            ..evaluation(9, cross_zone(), &[("other", fails(Severity::Warning))])
+        }],
     );
     assert_ne!(stage.alert("other").incident, first, "what is over is no open incident");
 }
@@ -342,14 +352,14 @@ fn what_begins_within_an_hour_of_a_firing_alert_joins_its_incident() {
 fn a_change_is_added_as_the_cause_of_what_it_names_and_nothing_else() {
     let stage_with = |resource: &str, hour: i8| {
         let mut stage = Stage::new(&[]);
-        stage.report(hour, vec![round(hour, cross_zone(), &[(resource, fails(Severity::Warning))])]);
+        stage.report(hour, vec![evaluation(hour, cross_zone(), &[(resource, fails(Severity::Warning))])]);
         stage
     };
     let attribute = |stage: &mut Stage, change: &Change| stage.run(9, true, |run, items| run.attribute(change, items));
     let mut stage = stage_with(LOAD_BALANCER, 8);
-    let updates = attribute(&mut stage, &change());
-    assert_eq!(sent(&updates), [(Kind::Notice, format!("cause found: {SUMMARY}").as_str(), None)]);
-    assert_eq!(updates[0].record.outbox[0].finding.cause, Some(change()));
+    let writes = attribute(&mut stage, &change());
+    assert_eq!(sent(&writes), [(Kind::Notice, format!("cause found: {SUMMARY}").as_str(), None)]);
+    assert_eq!(writes[0].record.outbox[0].finding.cause, Some(change()));
     assert_eq!(attribute(&mut stage, &change()), [], "once");
     assert_eq!(attribute(&mut stage_with("another", 8), &change()), [], "it does not name it");
     let elsewhere = Change { event_name: "SetSubnets".to_owned(), ..change() };
@@ -358,21 +368,21 @@ fn a_change_is_added_as_the_cause_of_what_it_names_and_nothing_else() {
     stage.function = "health-watcher";
     assert_eq!(attribute(&mut stage, &change()), [], "another function's alert");
     let mut stage = stage_with(LOAD_BALANCER, 7);
-    stage.report(8, vec![round(8, cross_zone(), &[(LOAD_BALANCER, passes())])]);
+    stage.report(8, vec![evaluation(8, cross_zone(), &[(LOAD_BALANCER, passes())])]);
     assert_eq!(attribute(&mut stage, &change()), [], "it is over");
 }
 
 #[test]
 fn a_cause_makes_nobody_hear_of_what_does_not_fire_yet() {
     let mut stage = Stage::new(&[]);
-    stage.report(8, vec![round(8, cross_zone(), &[(LOAD_BALANCER, fails(Severity::Critical))])]);
+    stage.report(8, vec![evaluation(8, cross_zone(), &[(LOAD_BALANCER, fails(Severity::Critical))])]);
     let item = stage.items.values_mut().next().unwrap();
     let record = item.record.as_mut().unwrap();
     let alert = Alert { phase: Phase::Pending, notified: None, ..record.alert().unwrap().clone() };
     record.state = State::Alert(Box::new(alert));
     let cause = change();
-    let updates = stage.run(9, true, |run, items| run.attribute(&cause, items));
-    assert_eq!(sent(&updates), []);
+    let writes = stage.run(9, true, |run, items| run.attribute(&cause, items));
+    assert_eq!(sent(&writes), []);
     assert_eq!(stage.alert(LOAD_BALANCER).finding.cause, Some(cause), "but it is remembered");
     assert_eq!(stage.alert(LOAD_BALANCER).phase, Phase::Pending);
 }
@@ -381,22 +391,22 @@ fn a_cause_makes_nobody_hear_of_what_does_not_fire_yet() {
 fn the_alerts_of_a_removed_service_close_and_only_those_that_people_heard_of_with_a_notice() {
     let close = |stage: &mut Stage, hour: i8| {
         let mut elsewhere = false;
-        let updates = stage.run(hour, true, |run, items| {
-            let (updates, leased_elsewhere) = run.close(items);
+        let writes = stage.run(hour, true, |run, items| {
+            let (writes, leased_elsewhere) = run.close(items);
             elsewhere = leased_elsewhere;
-            updates
+            writes
         });
-        (updates, elsewhere)
+        (writes, elsewhere)
     };
     let firing = || {
         let mut stage = Stage::new(&[]);
-        stage.report(8, vec![round(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+        stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
         stage
     };
     let mut stage = firing();
-    let (updates, elsewhere) = close(&mut stage, 9);
-    assert_eq!(sent(&updates), [(Kind::Notice, format!("closed (no longer checked): {SUMMARY}").as_str(), None)]);
-    assert_eq!((updates[0].record.observed_at, elsewhere), (at(9, 0), false));
+    let (writes, elsewhere) = close(&mut stage, 9);
+    assert_eq!(sent(&writes), [(Kind::Notice, format!("closed (no longer checked): {SUMMARY}").as_str(), None)]);
+    assert_eq!((writes[0].record.observed_at, elsewhere), (at(9, 0), false));
     assert_eq!(close(&mut stage, 10), (vec![], false), "once");
 
     let mut stage = firing();
@@ -404,14 +414,14 @@ fn the_alerts_of_a_removed_service_close_and_only_those_that_people_heard_of_wit
     assert_eq!(close(&mut stage, 9), (vec![], false), "another function's");
 
     let mut pending = Stage::new(&[]);
-    pending.report(8, vec![round(8, check("target-group.health"), &[("tg", fails(Severity::Critical))])]);
+    pending.report(8, vec![evaluation(8, check("target-group.health"), &[("tg", fails(Severity::Critical))])]);
     assert_eq!(close(&mut pending, 9), (vec![], false), "nobody heard of it");
 
     // Another run is sending it.
     let mut stage = Stage::new(&[]);
     let partition = on();
-    let report = Report::new(&partition, vec![round(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
-    stage.run(8, false, |run, items| run.updates(&report, items));
+    let report = Report::new(&partition, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    stage.run(8, false, |run, items| run.writes(&report, items));
     assert_eq!(close(&mut stage, 8), (vec![], true));
     assert_eq!(sent(&close(&mut stage, 9).0).len(), 2, "after its lease: that it fires, and that nobody watches it");
 
@@ -419,7 +429,7 @@ fn the_alerts_of_a_removed_service_close_and_only_those_that_people_heard_of_wit
     let mut stage = Stage::new(&[]);
     let connections = [connection(1, Some(testing::DBT), "available")];
     let report = Report { connections: Some((&connections, at(8, 0))), ..Report::new(&partition, vec![]) };
-    stage.run(8, false, |run, items| run.updates(&report, items));
+    stage.run(8, false, |run, items| run.writes(&report, items));
     let notice = (Kind::Notice, "dbt is connected through vpce-00000000000000001", None);
     assert_eq!(sent(&close(&mut stage, 9).0), [notice]);
     assert_eq!(close(&mut stage, 10), (vec![], false), "once");
@@ -427,10 +437,10 @@ fn the_alerts_of_a_removed_service_close_and_only_those_that_people_heard_of_wit
     // It fires, and a silence keeps it from people: it closes as silently.
     let mut stage = Stage::new(&[]);
     silence(&mut stage, "*");
-    stage.report(8, vec![round(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
     assert_eq!((stage.alert("lb").phase, stage.alert("lb").notified), (Phase::Firing, None));
-    let (updates, elsewhere) = close(&mut stage, 9);
-    assert_eq!((sent(&updates), updates.len(), elsewhere), (vec![], 1, false));
+    let (writes, elsewhere) = close(&mut stage, 9);
+    assert_eq!((sent(&writes), writes.len(), elsewhere), (vec![], 1, false));
     assert_eq!(stage.alert("lb").phase, Phase::Resolved);
 }
 
@@ -448,8 +458,8 @@ fn silence(stage: &mut Stage, checks: &str) {
 fn a_silence_is_announced_once_by_whichever_function_runs() {
     let mut stage = Stage::new(&[]);
     silence(&mut stage, "*");
-    let updates = stage.report(8, vec![round(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
-    let news = sent(&updates);
+    let writes = stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    let news = sent(&writes);
     assert_eq!(news, [(Kind::Notice, "alerts silenced until 2026-03-14 12:00 UTC", None)], "and not what it silences");
     stage.function = "health-watcher";
     assert_eq!(stage.report(9, vec![]), []);
@@ -461,8 +471,8 @@ fn a_heartbeat_is_sent_once_for_each_run_that_is_asked_for_it() {
     let partition = on();
     let asked = || Report { heartbeat: Some(finding(Severity::Info)), ..Report::new(&partition, vec![]) };
     for (hour, expected) in [(8, 1), (8, 0), (9, 1)] {
-        let updates = stage.run(hour, true, |run, items| run.updates(&asked(), items));
-        assert_eq!(sent(&updates).len(), expected, "a retry has the id of the run it repeats");
+        let writes = stage.run(hour, true, |run, items| run.writes(&asked(), items));
+        assert_eq!(sent(&writes).len(), expected, "a retry has the id of the run it repeats");
     }
     assert_eq!(stage.report(10, vec![]), [], "nobody asked");
 }
@@ -476,7 +486,7 @@ fn what_is_remembered_is_written_only_if_it_changed_and_never_by_an_older_read()
         [(8, ids(&["nfn-1"]), 1), (9, ids(&["nfn-1"]), 0), (10, ids(&["nfn-2"]), 1), (11, None, 0)]
     {
         let report = Report { in_place, ..Report::new(&partition, vec![]) };
-        assert_eq!(stage.run(hour, true, |run, items| run.updates(&report, items)).len(), writes, "{hour}");
+        assert_eq!(stage.run(hour, true, |run, items| run.writes(&report, items)).len(), writes, "{hour}");
     }
     let topology = testing::topology(endpoint_service(), [load_balancer("pg", vec![])]);
     let mut stage = Stage::new(&[]);
@@ -484,13 +494,13 @@ fn what_is_remembered_is_written_only_if_it_changed_and_never_by_an_older_read()
         let path = Path::new(&topology, &service(1), at(read_at, 0), at(7, 0));
         assert!(path.is_some());
         let report = Report { path, ..Report::new(&partition, vec![]) };
-        assert_eq!(stage.run(11, true, |run, items| run.updates(&report, items)).len(), writes, "{read_at}");
+        assert_eq!(stage.run(11, true, |run, items| run.writes(&report, items)).len(), writes, "{read_at}");
     }
     let traffic = |hour| Some(Traffic { until: at(hour, 0), endpoints: [].into() });
     let mut stage = Stage::new(&[]);
     for (traffic, writes) in [(traffic(8), 1), (traffic(9), 1), (None, 0)] {
         let report = Report { traffic, ..Report::new(&partition, vec![]) };
-        assert_eq!(stage.run(11, true, |run, items| run.updates(&report, items)).len(), writes);
+        assert_eq!(stage.run(11, true, |run, items| run.writes(&report, items)).len(), writes);
     }
 }
 
@@ -502,13 +512,13 @@ fn a_connection_is_noticed_once_and_an_older_read_changes_nothing() {
     let seen = |stage: &mut Stage, hour: i8, state: &str| {
         let connections = [connection(1, Some(testing::DBT), state), foreign.clone()];
         let report = Report { connections: Some((&connections, at(hour, 0))), ..Report::new(&partition, vec![]) };
-        stage.run(11, true, |run, items| run.updates(&report, items))
+        stage.run(11, true, |run, items| run.writes(&report, items))
     };
-    let updates = seen(&mut stage, 9, "available");
-    assert_eq!(updates.len(), 1, "not that of another service: {updates:?}");
+    let writes = seen(&mut stage, 9, "available");
+    assert_eq!(writes.len(), 1, "not that of another service: {writes:?}");
     let text = "dbt is connected through vpce-00000000000000001";
-    assert_eq!(sent(&updates), [(Kind::Notice, text, None)]);
-    assert_eq!(updates[0].record.observed_at, at(9, 0));
+    assert_eq!(sent(&writes), [(Kind::Notice, text, None)]);
+    assert_eq!(writes[0].record.observed_at, at(9, 0));
     assert_eq!(seen(&mut stage, 10, "available"), [], "nothing new");
     assert_eq!(seen(&mut stage, 8, "deleted"), [], "an older read");
     assert_eq!(stage.report(12, vec![]), [], "a run that read no connections");
@@ -522,10 +532,10 @@ fn without_the_table_what_fails_is_sent_even_if_it_does_not_fire_yet() {
         if silenced {
             silence(&mut stage, "*");
         }
-        let updates =
-            stage.report(8, vec![round(8, check("target-group.health"), &[("tg", fails(Severity::Critical))])]);
-        let update = updates.iter().find(|update| update.key.subject == "target-group.health").unwrap();
-        update.unstored_transitions(at(8, 0)).iter().map(|sent| sent.kind).collect::<Vec<Kind>>()
+        let writes =
+            stage.report(8, vec![evaluation(8, check("target-group.health"), &[("tg", fails(Severity::Critical))])]);
+        let write = writes.iter().find(|write| write.key.subject == "target-group.health").unwrap();
+        write.unstored_transitions(at(8, 0)).iter().map(|sent| sent.kind).collect::<Vec<Kind>>()
     };
     assert_eq!(unstored(&[], false), [Kind::Firing], "pending");
     assert_eq!(unstored(&[("ALERT_AFTER", "1")], false), [Kind::Firing], "firing: as it would have been sent");
@@ -536,10 +546,11 @@ fn without_the_table_what_fails_is_sent_even_if_it_does_not_fire_yet() {
 fn what_a_crash_left_in_the_outbox_is_sent_by_a_later_run() {
     let mut stage = Stage::new(&[]);
     let partition = on();
-    let report = |hour| Report::new(&partition, vec![round(hour, cross_zone(), &[("lb", fails(Severity::Warning))])]);
-    stage.run(8, false, |run, items| run.updates(&report(8), items));
-    let again = stage.run(8, true, |run, items| run.updates(&report(8), items));
+    let report =
+        |hour| Report::new(&partition, vec![evaluation(hour, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    stage.run(8, false, |run, items| run.writes(&report(8), items));
+    let again = stage.run(8, true, |run, items| run.writes(&report(8), items));
     assert_eq!(again, [], "another run has the lease");
-    let later = stage.run(9, true, |run, items| run.updates(&Report::new(&partition, vec![]), items));
+    let later = stage.run(9, true, |run, items| run.writes(&Report::new(&partition, vec![]), items));
     assert_eq!(sent(&later), [(Kind::Firing, SUMMARY, None)], "whatever that run found");
 }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use super::analyzer::{Obstacle, PathAnalyzer};
-use crate::checks::{CheckContext, Command, Finding, Region, Remedy, Severity, count, limited};
+use crate::check::{CheckContext, Command, Finding, Region, Remedy, Severity};
 use crate::snapshot::{Ports, Target, TargetGroup};
+use crate::text::{count, limited};
 
 /// Obstacles that one alert names; it counts the others.
 const MAX_OBSTACLES: usize = 12;

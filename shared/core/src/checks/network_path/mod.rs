@@ -12,10 +12,10 @@ mod finding;
 use std::collections::BTreeSet;
 
 use self::analyzer::PathAnalyzer;
-use super::spec::{ALWAYS, Absence};
-use super::{CheckContext, CheckResult, Group, Severity, Spec, Status, count};
+use crate::check::{CheckContext, CheckResult, Severity, Spec, Status};
 use crate::ids::Arn;
 use crate::snapshot::{LoadBalancer, Target, TargetGroup, TargetKind, Unread};
+use crate::text::count;
 
 /// The catalogue's row.
 pub(super) const SPEC: Spec = Spec {
@@ -24,13 +24,9 @@ pub(super) const SPEC: Spec = Spec {
     fails_when: "between a load balancer node and a target, a network ACL blocks the target port or at least 1 % of \
                  the return ports 1024-65535, or no route leads from the node's subnet to the target (none, a \
                  blackhole, or an internet gateway)",
-    was: "blocked",
+    failing_word: "blocked",
     impact: "Some or all of dbt's connections time out between the load balancer and these targets.",
     fix_in_short: "allow the traffic before the rule that denies it, or correct the route",
-    can_flap: false,
-    can_be_provoked: false,
-    absence: Absence::Gone,
-    is_watched: ALWAYS,
     cloudtrail_events: &[
         "AssociateRouteTable",
         "CreateNetworkAclEntry",
@@ -48,8 +44,8 @@ pub(super) const SPEC: Spec = Spec {
         "ReplaceRouteTableAssociation",
         "SetSubnets",
     ],
-    group: Group::Settings,
     evaluate,
+    ..Spec::USUAL
 };
 
 /// One result per target group. For targets outside the VPC it covers the load balancer's own side and the route. That

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::{CATALOGUE, Check};
+use crate::check::Check;
+use crate::checks::catalogue::CATALOGUE;
 
 /// `docs/checks.md`: a section per check, whose anchor is the check's id. `page` is how to find out and how to fix, by id.
 ///

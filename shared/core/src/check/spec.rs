@@ -14,7 +14,7 @@ pub struct Spec {
     /// When it fails, as a clause.
     pub fails_when: &'static str,
     /// What a failing resource is, in a word: a resolved alert says `was WORD 12 min`.
-    pub was: &'static str,
+    pub failing_word: &'static str,
     /// What a failure means for dbt.
     pub impact: &'static str,
     /// How to fix it, as a clause in Markdown. The whole runbook is `runbook/ID.md`.
@@ -27,7 +27,7 @@ pub struct Spec {
     /// while it is not critical, people hear of it once a day.
     pub can_be_provoked: bool,
     /// What it means that a resource has no result any more.
-    pub absence: Absence,
+    pub when_missing: WhenMissing,
     /// Whether the policy wants it checked.
     pub is_watched: fn(&Policy) -> bool,
     /// The API calls that can change its result, as CloudTrail names them. The rule of the function that evaluates it
@@ -35,8 +35,42 @@ pub struct Spec {
     pub cloudtrail_events: &'static [&'static str],
     /// Which functions evaluate it.
     pub group: Group,
+    /// Where it stands in the checklist.
+    pub branch: Branch,
+    /// What only the user can say, and it cannot be judged without.
+    pub needs: Option<Need>,
+    /// What the parts of its findings are.
+    pub parts: Parts,
+    /// Whether an attempt of dbt's to connect can fail because of it. Each finding says whether it does.
+    pub can_stop_dbt: bool,
+    /// Whether a silence covers it only by its id, and not as one of all checks.
+    pub is_silenced_by_id_only: bool,
     /// Evaluates it for one endpoint service.
     pub evaluate: fn(CheckContext<'_>) -> Vec<CheckResult>,
+}
+
+impl Spec {
+    /// What most checks have in common. A row without an id, severities and words of its own fails a test.
+    pub(crate) const USUAL: Self = Self {
+        id: "",
+        severities: &[],
+        fails_when: "",
+        failing_word: "",
+        impact: "",
+        fix_in_short: "",
+        can_flap: false,
+        can_be_provoked: false,
+        when_missing: WhenMissing::Gone,
+        is_watched: |_| true,
+        cloudtrail_events: &[],
+        group: Group::Settings,
+        branch: Branch::Path,
+        needs: None,
+        parts: Parts::Named,
+        can_stop_dbt: true,
+        is_silenced_by_id_only: false,
+        evaluate: |_| Vec::new(),
+    };
 }
 
 /// A check: its row of the catalogue.
@@ -44,7 +78,7 @@ pub type Check = &'static Spec;
 
 /// What it means that a resource has no result any more, though all resources were listed.
 #[derive(Debug, Clone, Copy)]
-pub enum Absence {
+pub enum WhenMissing {
     /// The resource is gone, or no longer behind the endpoint service.
     Gone,
     /// What was wrong is over: an account without endpoints is not connected. Says so of the resource, under this policy.
@@ -53,8 +87,44 @@ pub enum Absence {
     NotAsked,
 }
 
-/// For checks that every policy wants.
-pub(super) const ALWAYS: fn(&Policy) -> bool = |_| true;
+/// Where a check stands in the checklist, by what its results are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Branch {
+    /// The endpoint service and its connections.
+    Service,
+    /// The load balancers, and what is behind them: that can be checked before there is an endpoint service.
+    Path,
+    /// The guard itself.
+    Guard,
+}
+
+/// What only the user can say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Which principals are dbt's. Without them, nothing can be judged.
+    DbtPrincipals,
+    /// The networks that dbt connects from. Without them, only what stops everybody is known.
+    DbtCidrs,
+}
+
+/// What the parts of a check's findings are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parts {
+    /// Anything, by its name.
+    Named,
+    /// The ports of a load balancer, as [`Parts::port`] spells them.
+    Ports,
+    /// The zones that a load balancer is enabled in.
+    Zones,
+}
+
+impl Parts {
+    /// The name of the part that a port is.
+    #[must_use]
+    pub fn port(port: u16) -> String {
+        format!("port {port}")
+    }
+}
 
 /// The checks that are evaluated together, since they depend on the same reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

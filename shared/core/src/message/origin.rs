@@ -1,6 +1,6 @@
 //! The deployment that alerts come from: several stacks may write to one mailbox.
 
-use crate::checks::Region;
+use crate::check::Region;
 use crate::ids::AccountId;
 
 /// The deployment that alerts come from.

@@ -3,19 +3,19 @@
 
 use std::fmt::Write;
 
-use super::escape::plain;
+use super::escape::strip_and_cut;
+use super::origin::Origin;
 use super::{Content, MAX_LISTED, label, lasted, summary, time};
-use crate::alerts::origin::Origin;
 use crate::alerts::record::Partition;
 use crate::alerts::transition::{Kind, Transition};
 use crate::checks::catalogue;
-use crate::text::visible;
+use crate::text::strip_invisible;
 
 /// The body, with the first `in_full` transitions in full.
 pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
     let mut text = format!("{}\n", heading(content));
     if let Some(caution) = &content.caution {
-        let _ = writeln!(text, "{}\n", visible(caution));
+        let _ = writeln!(text, "{}\n", strip_invisible(caution));
     }
     for transition in content.transitions.iter().take(in_full) {
         text.push_str(&match transition.kind {
@@ -35,7 +35,7 @@ fn heading(content: &Content<'_>) -> String {
         Partition::Service(_) => format!("Endpoint service {}", content.service()),
         Partition::Guard => "The guard itself, for all its endpoint services".to_owned(),
     };
-    format!("{about}\n{}\n", visible(&capitalized(&content.envelope.origin.describe())))
+    format!("{about}\n{}\n", strip_invisible(&capitalized(&content.envelope.origin.describe())))
 }
 
 fn capitalized(text: &str) -> String {
@@ -66,23 +66,23 @@ fn listed(content: &Content<'_>, in_full: usize) -> String {
 /// What to do stands before what was seen: it is read at night, on a phone.
 fn full(transition: &Transition, origin: &Origin) -> String {
     let finding = &transition.finding;
-    let mut text = format!("{}\n", plain(&format!("[{}] {}", label(transition), finding.summary)));
+    let mut text = format!("{}\n", strip_and_cut(&format!("[{}] {}", label(transition), finding.summary)));
     let _ = match transition.kind {
         Kind::Reminder => writeln!(text, "Firing for {}, since {}.", lasted(transition), time(transition.since)),
         Kind::Notice => writeln!(text, "{}.", time(transition.at)),
         _ => writeln!(text, "Since {}.", time(transition.since)),
     };
     if let Some(unknown) = &transition.unknown {
-        let _ = writeln!(text, "{}", plain(&format!("At present the guard cannot check it: {unknown}")));
+        let _ = writeln!(text, "{}", strip_and_cut(&format!("At present the guard cannot check it: {unknown}")));
     }
     if transition.dropped > 0 {
         let _ = writeln!(text, "{} of its earlier changes could not be sent.", transition.dropped);
     }
-    let _ = writeln!(text, "\n{}", visible(&format!("Impact: {}", finding.impact)));
+    let _ = writeln!(text, "\n{}", strip_invisible(&format!("Impact: {}", finding.impact)));
     if let Some(cause) = &finding.cause {
-        let _ = writeln!(text, "\n{}", plain(&format!("CloudTrail reports: {cause}")));
+        let _ = writeln!(text, "\n{}", strip_and_cut(&format!("CloudTrail reports: {cause}")));
     }
-    let _ = writeln!(text, "\n{}", visible(&format!("To do: {}", finding.remedy.action)));
+    let _ = writeln!(text, "\n{}", strip_invisible(&format!("To do: {}", finding.remedy.action)));
     if let Some(command) = &finding.remedy.command {
         // One option a line; the shell joins the lines again.
         let _ = writeln!(text, "\n  {}", command.replace(" --", " \\\n    --").replace(" && ", " &&\n  "));
@@ -90,9 +90,9 @@ fn full(transition: &Transition, origin: &Origin) -> String {
     let links = [("Console", finding.remedy.console.clone()), ("Runbook", runbook(transition, origin))];
     let links = links.iter().filter_map(|(name, link)| Some(format!("{name}: {}\n", link.as_ref()?)));
     text.push_str(&block("", links));
-    text.push_str(&block("Evidence:\n", finding.evidence.iter().map(|line| format!("- {}\n", plain(line)))));
+    text.push_str(&block("Evidence:\n", finding.evidence.iter().map(|line| format!("- {}\n", strip_and_cut(line)))));
     if transition.kind != Kind::Notice {
-        let _ = write!(text, "\nCheck: {} on {}\n", transition.check, plain(&transition.resource));
+        let _ = write!(text, "\nCheck: {} on {}\n", transition.check, strip_and_cut(&transition.resource));
     }
     text
 }
@@ -111,20 +111,20 @@ pub(super) fn runbook(transition: &Transition, origin: &Origin) -> Option<String
 fn resolved(transition: &Transition) -> String {
     format!(
         "{}\n{}\nIt lasted {}, from {} to {}.\n\nCheck: {} on {}\n",
-        plain(&format!("[RESOLVED] {}", summary(transition))),
-        plain(&format!("It was: {}", transition.finding.summary)),
+        strip_and_cut(&format!("[RESOLVED] {}", summary(transition))),
+        strip_and_cut(&format!("It was: {}", transition.finding.summary)),
         lasted(transition),
         time(transition.since),
         time(transition.at),
         transition.check,
-        plain(&transition.resource)
+        strip_and_cut(&transition.resource)
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checks::Severity;
+    use crate::check::Severity;
     use crate::testing::{at, finding, origin};
 
     fn transition(kind: Kind) -> Transition {

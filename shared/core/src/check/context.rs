@@ -25,7 +25,7 @@ pub struct CheckContext<'a> {
     /// The time of the evaluation.
     pub now: Timestamp,
     /// What earlier runs recorded of the connections; `None` if it is unknown.
-    pub history: Option<&'a History>,
+    pub history: Option<&'a RememberedConnections>,
     /// The changes that this run tried and AWS refused: the endpoint or ARN, and the error.
     pub refused: &'a BTreeMap<String, CallError>,
     /// The ids of what was in place and is gone: AWS names some deletions by an id alone.
@@ -34,7 +34,7 @@ pub struct CheckContext<'a> {
 
 /// What earlier runs recorded of the connections of one endpoint service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct History {
+pub struct RememberedConnections {
     /// The last recorded state of each endpoint of dbt or a known account.
     pub states: BTreeMap<EndpointId, RecordedState>,
     /// dbt's endpoints that were available.
@@ -54,7 +54,7 @@ pub struct RecordedState {
     pub since: Timestamp,
 }
 
-impl History {
+impl RememberedConnections {
     /// Since when the connection has been in its current state, if that was recorded.
     #[must_use]
     pub fn since(&self, connection: &Connection) -> Option<Timestamp> {
@@ -83,7 +83,7 @@ impl<'a> CheckContext<'a> {
     }
 
     /// The result of `check` for the endpoint service itself; [`Status::Unknown`] if the service could not be read.
-    pub(super) fn for_service(
+    pub(crate) fn for_service(
         self,
         check: Check,
         evaluate: impl Fn(&'a EndpointService) -> Status,
@@ -93,7 +93,7 @@ impl<'a> CheckContext<'a> {
     }
 
     /// One result of `check` per load balancer behind the service; [`CheckResult::unlisted`] if they could not be listed.
-    pub(super) fn per_load_balancer(
+    pub(crate) fn per_load_balancer(
         self,
         check: Check,
         evaluate: impl Fn(&'a LoadBalancer, &'a Description) -> Status,
@@ -113,7 +113,7 @@ impl<'a> CheckContext<'a> {
 
     /// One result of `check` per target group behind the service, and [`CheckResult::unlisted`] per load balancer whose
     /// target groups could not be listed.
-    pub(super) fn per_target_group(
+    pub(crate) fn per_target_group(
         self,
         check: Check,
         evaluate: impl Fn(&'a LoadBalancer, &'a TargetGroup) -> Status,

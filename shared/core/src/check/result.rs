@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::Check;
-use super::command::Command;
+use crate::check::command::Command;
 use crate::ids::ServiceId;
 use crate::snapshot::Unread;
 use crate::trigger::Change;
@@ -220,7 +220,7 @@ impl From<Unread> for Status {
 
 impl Status {
     /// A success, and what is right now.
-    pub(super) fn pass(right: impl Into<String>) -> Self {
+    pub(crate) fn pass(right: impl Into<String>) -> Self {
         Self::Pass(right.into())
     }
 
@@ -235,7 +235,7 @@ impl Status {
     }
 
     /// A failure.
-    pub(super) fn fail(finding: Finding) -> Self {
+    pub(crate) fn fail(finding: Finding) -> Self {
         Self::Fail(Box::new(finding))
     }
 }

@@ -1,14 +1,14 @@
 //! Text from AWS is not trusted. Names and reasons lose the characters that nobody sees everywhere, and in chat everything
 //! that could become markup.
 
-use crate::text::visible;
+use crate::text::strip_invisible;
 
 /// Characters of one line that comes from AWS: room for a command in the evidence.
 const MAX_LINE: usize = 1_000;
 
-/// [`visible`] text of limited length; a line that was cut says so.
-pub(super) fn plain(text: &str) -> String {
-    let line = visible(text);
+/// [`strip_invisible`] text of limited length; a line that was cut says so.
+pub(super) fn strip_and_cut(text: &str) -> String {
+    let line = strip_invisible(text);
     match line.char_indices().nth(MAX_LINE) {
         Some((end, _)) => format!("{}... (cut)", &line[..end]),
         None => line,
@@ -17,7 +17,7 @@ pub(super) fn plain(text: &str) -> String {
 
 /// The text in ASCII, of at most `max` characters; dots say where it was cut.
 pub(super) fn ascii(text: &str, max: usize) -> String {
-    let ascii: String = plain(text).chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
+    let ascii: String = strip_and_cut(text).chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
     if ascii.len() <= max { ascii } else { format!("{}...", &ascii[..max.saturating_sub(3)]) }
 }
 
@@ -25,7 +25,7 @@ pub(super) fn ascii(text: &str, max: usize) -> String {
 /// that it looks the same and forms nothing.
 pub(super) fn markdown(text: &str) -> String {
     let mut safe = String::new();
-    for c in plain(text).chars() {
+    for c in strip_and_cut(text).chars() {
         safe.push(c);
         if matches!(c, '*' | '_' | '~' | '`' | '[' | ']' | '<' | '>' | '!' | '#' | '@') {
             safe.push('\u{200b}');
@@ -37,5 +37,5 @@ pub(super) fn markdown(text: &str) -> String {
 /// Text that is shown literally, between back-ticks.
 pub(super) fn code(text: &str) -> String {
     // Slack parses a `<` even there.
-    plain(text).replace('`', "'").replace('<', "<\u{200b}")
+    strip_and_cut(text).replace('`', "'").replace('<', "<\u{200b}")
 }

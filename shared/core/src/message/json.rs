@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::origin::Origin;
 use super::text::runbook;
 use super::{Content, summary};
-use crate::alerts::origin::Origin;
 use crate::alerts::transition::{Kind, Transition};
 use crate::ids::{AccountId, ServiceId};
-use crate::text::visible;
+use crate::text::strip_invisible;
 
 /// The body, with the first `in_full` transitions.
 pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
@@ -20,7 +20,7 @@ pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
         "region": envelope.origin.region.name(),
         "stack": envelope.origin.stack,
         "serviceId": envelope.partition.service().map(ServiceId::as_str),
-        "serviceName": envelope.name.map(visible),
+        "serviceName": envelope.name.map(strip_invisible),
         "function": envelope.function,
         "severity": content.severity.as_str(),
         "kinds": content.kinds.iter().map(|kind: &Kind| kind.as_str()).collect::<Vec<_>>(),
@@ -43,13 +43,13 @@ fn flat(transition: &Transition, origin: &Origin) -> Value {
     json!({
         "kind": kind.as_str(),
         "check": check,
-        "resource": visible(resource),
+        "resource": strip_invisible(resource),
         "severity": finding.severity.as_str(),
         "summary": summary(transition),
         "impact": finding.impact,
-        "evidence": finding.evidence.iter().map(|line| visible(line)).collect::<Vec<_>>(),
+        "evidence": finding.evidence.iter().map(|line| strip_invisible(line)).collect::<Vec<_>>(),
         "remedy": {
-            "action": visible(action),
+            "action": strip_invisible(action),
             "command": command,
             "console": remedy.console,
             "runbook": runbook(transition, origin),
@@ -59,7 +59,7 @@ fn flat(transition: &Transition, origin: &Origin) -> Value {
         "at": at,
         "incident": incident,
         "number": number,
-        "unknown": unknown.as_deref().map(visible),
+        "unknown": unknown.as_deref().map(strip_invisible),
         "dropped": dropped,
     })
 }

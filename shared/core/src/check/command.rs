@@ -41,14 +41,14 @@ impl Command {
     }
 
     /// Adds text that contains nothing from AWS but numbers and networks.
-    pub(super) fn literal(mut self, text: &str) -> Self {
+    pub(crate) fn literal(mut self, text: &str) -> Self {
         self.text.push(' ');
         self.text.push_str(text);
         self
     }
 
     /// Runs `next` if this command succeeds.
-    pub(super) fn then(mut self, next: Self) -> Self {
+    pub(crate) fn then(mut self, next: Self) -> Self {
         self.is_printable &= next.is_printable;
         Self { text: [self.text, next.text].join(" && "), ..self }
     }
@@ -61,7 +61,7 @@ impl Command {
 
 /// The argument as a shell takes it literally; `None` if it holds other characters than those of ids, ARNs, addresses and
 /// settings, or if the AWS CLI would take it for an option.
-pub(super) fn argument(text: &str) -> Option<String> {
+pub(crate) fn argument(text: &str) -> Option<String> {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"+=,.@_/:*-".contains(&b);
     if text.is_empty() || text.starts_with('-') || !text.bytes().all(is_plain) {
         return None;

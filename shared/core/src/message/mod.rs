@@ -7,6 +7,7 @@
 mod chat;
 mod escape;
 mod json;
+pub mod origin;
 mod text;
 
 use std::cmp::Reverse;
@@ -14,11 +15,12 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use self::escape::{ascii, plain};
-use super::origin::Origin;
-use super::record::Partition;
-use super::transition::{Kind, Transition};
-use crate::checks::{Severity, catalogue};
+use self::escape::{ascii, strip_and_cut};
+use self::origin::Origin;
+use crate::alerts::record::Partition;
+use crate::alerts::transition::{Kind, Transition};
+use crate::check::Severity;
+use crate::checks::catalogue;
 use crate::snapshot::CallError;
 
 /// SNS limits all bodies of a message together to 256 KiB; the rest is for SNS's own wrapping.
@@ -60,7 +62,7 @@ pub struct Message {
 
 /// What a message tells besides the transitions.
 #[derive(Debug, Clone, Copy)]
-pub enum Caution<'a> {
+pub enum Banner<'a> {
     /// The table failed.
     TableFailed(&'a CallError),
     /// Somebody asked for a test message.
@@ -79,7 +81,7 @@ pub struct Envelope<'a> {
     /// The function.
     pub function: &'a str,
     /// What people must know besides.
-    pub caution: Option<Caution<'a>>,
+    pub caution: Option<Banner<'a>>,
 }
 
 /// What all bodies are made from.
@@ -187,7 +189,7 @@ impl<'a> Content<'a> {
     }
 
     fn subject_of(&self, failure: &str) -> String {
-        let failure = plain(failure);
+        let failure = strip_and_cut(failure);
         let rest = MAX_SUBJECT.saturating_sub(self.label.len() + "[] : ".len() + failure.chars().count());
         let name = ascii(&self.name(), rest.clamp(MIN_NAME, MAX_NAME));
         format!("[{}] {name}: {failure}", self.label)
@@ -195,7 +197,7 @@ impl<'a> Content<'a> {
 
     /// The service's name; its id, if it has none.
     fn name(&self) -> String {
-        let name = self.envelope.name.map(plain).filter(|name| !name.is_empty());
+        let name = self.envelope.name.map(strip_and_cut).filter(|name| !name.is_empty());
         match self.envelope.partition {
             Partition::Service(service) => name.unwrap_or_else(|| service.to_string()),
             Partition::Guard => "privatelink-guard".to_owned(),
@@ -211,13 +213,13 @@ impl<'a> Content<'a> {
     }
 }
 
-fn caution(caution: Caution<'_>) -> String {
+fn caution(caution: Banner<'_>) -> String {
     match caution {
-        Caution::TableFailed(error) => format!(
+        Banner::TableFailed(error) => format!(
             "The guard cannot use its state table ({}). You may get this message again, and resolved messages may be missing.",
-            plain(&error.to_string())
+            strip_and_cut(&error.to_string())
         ),
-        Caution::Test => "This is a test message. Nothing is wrong.".to_owned(),
+        Banner::Test => "This is a test message. Nothing is wrong.".to_owned(),
     }
 }
 
@@ -272,25 +274,25 @@ fn outbox_summary(outbox: &[Transition], summary: fn(&Transition) -> String) -> 
     let Some(last) = outbox.last() else { return String::new() };
     let fired = outbox.iter().any(|transition| transition.kind == Kind::Firing);
     match last.kind {
-        Kind::Resolved if fired => format!("{} (already resolved)", plain(&last.finding.summary)),
+        Kind::Resolved if fired => format!("{} (already resolved)", strip_and_cut(&last.finding.summary)),
         _ => summary(last),
     }
 }
 
 /// What is wrong; for a resolved alert, what is right now and how long it was not.
 fn summary(transition: &Transition) -> String {
-    match (&transition.right, catalogue::find(&transition.check)) {
-        (Some(right), Some(check)) => {
+    match (&transition.now_true, catalogue::find(&transition.check)) {
+        (Some(now_true), Some(check)) => {
             let lasted = short_duration(transition.at.duration_since(transition.since));
-            format!("{} (was {} {lasted})", plain(right), check.was)
+            format!("{} (was {} {lasted})", strip_and_cut(now_true), check.failing_word)
         }
-        _ => plain(&transition.finding.summary),
+        _ => strip_and_cut(&transition.finding.summary),
     }
 }
 
 /// The same without how long it was not.
 fn short_summary(transition: &Transition) -> String {
-    plain(transition.right.as_ref().unwrap_or(&transition.finding.summary))
+    strip_and_cut(transition.now_true.as_ref().unwrap_or(&transition.finding.summary))
 }
 
 fn lasted(transition: &Transition) -> String {
@@ -333,7 +335,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::checks::Finding;
+    use crate::check::Finding;
     use crate::testing::{at, change, examples, finding, origin, service};
 
     fn transition(kind: Kind, severity: Severity) -> Transition {
@@ -347,7 +349,7 @@ mod tests {
             since: at(8, 0),
             incident: "vpce-svc-00000000000000001-1773475200".to_owned(),
             finding: finding(severity),
-            right: (kind == Kind::Resolved).then(|| "3 of 3 targets healthy in pg".to_owned()),
+            now_true: (kind == Kind::Resolved).then(|| "3 of 3 targets healthy in pg".to_owned()),
             unknown: None,
             dropped: 0,
         }
@@ -438,7 +440,7 @@ mod tests {
         assert_eq!(subject("postgres", reminder), expected);
         let resolved = Transition {
             check: "load-balancer.cross-zone".to_owned(),
-            right: Some("cross-zone is on for pg".to_owned()),
+            now_true: Some("cross-zone is on for pg".to_owned()),
             at: at(8, 12),
             ..transition(Kind::Resolved, Severity::Warning)
         };
@@ -446,13 +448,13 @@ mod tests {
             subject("postgres", resolved.clone()),
             "[RESOLVED] postgres: cross-zone is on for pg (was off 12 min)"
         );
-        let right = "only dbt and known accounts may request a connection".to_owned();
+        let now_true = "only dbt and known accounts may request a connection".to_owned();
         let long =
-            Transition { check: "service.principals".to_owned(), right: Some(right.clone()), ..resolved.clone() };
+            Transition { check: "service.principals".to_owned(), now_true: Some(now_true.clone()), ..resolved.clone() };
         let two =
             message_of(&Partition::Service(service(1)), Some("postgres"), &[&[long], std::slice::from_ref(&resolved)])
                 .subject;
-        assert_eq!(two, format!("[RESOLVED] postgres: {right} (+1 more)"), "what is right now is never cut");
+        assert_eq!(two, format!("[RESOLVED] postgres: {now_true} (+1 more)"), "what is right now is never cut");
         let long_name = "p".repeat(200);
         let cut = subject(&long_name, blocked());
         assert_eq!(cut, format!("[CRITICAL] {}...: security group blocks dbt on port 5432", "p".repeat(27)));
@@ -494,7 +496,7 @@ mod tests {
     #[test]
     fn a_test_message_says_so_in_every_body() {
         let (partition, origin) = (Partition::Service(service(1)), origin());
-        let caution = Some(Caution::Test);
+        let caution = Some(Banner::Test);
         let envelope =
             Envelope { partition: &partition, name: None, origin: &origin, function: "drift-watcher", caution };
         let message = Message::new(envelope, &[&[transition(Kind::Firing, Severity::Critical)]]);

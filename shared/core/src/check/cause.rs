@@ -23,7 +23,7 @@ pub fn can_cause(change: &Change, check: Check, resource: &str, finding: &Findin
 }
 
 /// Adds to each finding the ids of what is related to its resource.
-pub(super) fn add_related(results: &mut [CheckResult], context: CheckContext<'_>) {
+pub(crate) fn add_related(results: &mut [CheckResult], context: CheckContext<'_>) {
     for CheckResult { check, resource, status, .. } in results {
         if let Status::Fail(finding) = status {
             let deleted = context.was_in_place.iter().filter(|_| names_only_ids(check)).cloned();
@@ -58,11 +58,16 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    use crate::checks::{Severity, connection_untrusted, cross_zone, listener_port, notification, security_groups};
+    use crate::check::Severity;
+    use crate::checks::catalogue;
     use crate::testing::{
         DBT, UNTRUSTED, change, connection, endpoint, endpoint_service, finding, load_balancer, only_finding,
         target_group, topology, with_context,
     };
+
+    fn check(id: &str) -> Check {
+        catalogue::find(id).unwrap()
+    }
 
     /// Whether this call is recorded as the cause of a finding of `check` on the target group `pg` that is about sg-1.
     fn is_cause(check: Check, event_name: &str, parameters: &str) -> bool {
@@ -90,9 +95,9 @@ mod tests {
             attribute(&mut results, &Change { event_name, parameters: format!("{{\"id\":\"{id}\"}}"), ..change() });
             matches!(&results[0].status, Status::Fail(finding) if finding.cause.is_some())
         };
-        assert!(cause(&notification::SPEC, "vpce-nfn-1"));
-        assert!(!cause(&notification::SPEC, "vpce-nfn-2"), "another service's");
-        assert!(!cause(&cross_zone::SPEC, "vpce-nfn-1"), "a check that does not depend on it");
+        assert!(cause(check("service.notification"), "vpce-nfn-1"));
+        assert!(!cause(check("service.notification"), "vpce-nfn-2"), "another service's");
+        assert!(!cause(check("load-balancer.cross-zone"), "vpce-nfn-1"), "a check that does not depend on it");
     }
 
     #[test]
@@ -108,15 +113,15 @@ mod tests {
             });
             only_finding(results.to_vec()).ids.into_iter().collect::<Vec<_>>()
         };
-        assert_eq!(related(&connection_untrusted::SPEC, UNTRUSTED), [endpoint(2).to_string()]);
-        assert_eq!(related(&notification::SPEC, "vpce-svc-1"), ["vpce-nfn-1"]);
-        assert_eq!(related(&cross_zone::SPEC, "vpce-svc-1"), Vec::<String>::new());
+        assert_eq!(related(check("connection.untrusted"), UNTRUSTED), [endpoint(2).to_string()]);
+        assert_eq!(related(check("service.notification"), "vpce-svc-1"), ["vpce-nfn-1"]);
+        assert_eq!(related(check("load-balancer.cross-zone"), "vpce-svc-1"), Vec::<String>::new());
     }
 
     #[test]
     fn a_cause_is_a_call_that_the_check_depends_on_and_that_names_what_it_checks() {
         let (listener_port, cross_zone, security_groups) =
-            (&listener_port::SPEC, &cross_zone::SPEC, &security_groups::SPEC);
+            (check("listener.port"), check("load-balancer.cross-zone"), check("load-balancer.security-groups"));
         let arn = |resource: &str| format!("\"arn:aws:elasticloadbalancing:eu-central-1:111122223333:{resource}\"");
         let pg = format!("{{\"loadBalancerArn\":{}}}", arn("loadbalancer/net/pg/0123456789abcdef"));
         let other = format!("{{\"loadBalancerArn\":{}}}", arn("loadbalancer/net/other/0123456789abcdef"));

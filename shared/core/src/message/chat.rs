@@ -6,12 +6,12 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::escape::{code, markdown, plain};
+use super::escape::{code, markdown, strip_and_cut};
+use super::origin::Origin;
 use super::text::runbook;
 use super::{Content, label, lasted, summary, time};
-use crate::alerts::origin::Origin;
 use crate::alerts::transition::{Kind, Transition};
-use crate::checks::limited;
+use crate::text::limited;
 
 /// Characters of all text that people see. Slack's section block holds 3,000.
 /// <https://docs.slack.dev/reference/block-kit/blocks/section-block>
@@ -165,7 +165,7 @@ fn full(transition: &Transition, origin: &Origin, max_evidence: usize) -> String
     }
     if transition.kind != Kind::Notice {
         let runbook = runbook(transition, origin).map(|link| format!(", <{link}|runbook>"));
-        let _ = writeln!(text, "Check `{}`{}", plain(&transition.check), runbook.unwrap_or_default());
+        let _ = writeln!(text, "Check `{}`{}", strip_and_cut(&transition.check), runbook.unwrap_or_default());
     }
     text.push('\n');
     text
@@ -200,9 +200,9 @@ fn next_step(transition: &Transition, with_command: bool) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alerts::message::Envelope;
     use crate::alerts::record::Partition;
-    use crate::checks::{Finding, Remedy, Severity};
+    use crate::check::{Finding, Remedy, Severity};
+    use crate::message::Envelope;
     use crate::testing::{at, finding, origin, service};
 
     fn transition(kind: Kind, finding: Finding) -> Transition {
