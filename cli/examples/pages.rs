@@ -48,7 +48,7 @@ fn evaluated(topology: &Topology, preflight: bool) -> ServiceReport {
     let (policy, region, service) = (settings(&known).policy, region(), service(1));
     let history = RememberedConnections { had_connection: true, ..RememberedConnections::default() };
     let context = CheckContext::new(&service, topology, &policy, &region, at(9, 0));
-    let context = CheckContext { history: Some(&history), ..context };
+    let context = CheckContext { remembered: Some(&history), ..context };
     let checks = checks_of(&[Group::Connections, Group::Health, Group::Settings]);
     let checks: Vec<_> = checks
         .into_iter()

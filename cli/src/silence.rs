@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use guard_aws::concurrently;
-use guard_aws::notify::store::{Store, Write};
+use guard_aws::table::{StateTable, Write};
 use guard_core::alerts::record::{Item, Key, Partition, Record, State};
 use guard_core::alerts::silence::{EVERY_CHECK, Silence};
 use guard_core::alerts::silencing::{MAX_LENGTH, active};
@@ -32,9 +32,9 @@ pub async fn run(session: &Session, action: SilenceAction) -> Result<u8> {
 }
 
 /// The guard's table, and the partitions that it has.
-async fn table(session: &Session, stack: &str) -> Result<(Store, Vec<Partition>)> {
+async fn table(session: &Session, stack: &str) -> Result<(StateTable, Vec<Partition>)> {
     let stack = DeployedStack::read(session, stack).await?;
-    let store = Store::new(&session.config, stack.output("StateTableName")?);
+    let store = StateTable::new(&session.config, stack.output("StateTableName")?);
     let ids = stack.parameters.get("EndpointServiceIds").context("The stack has no parameter EndpointServiceIds.")?;
     let services: Result<Vec<ServiceId>, _> = ids.split(',').map(|id| id.trim().parse()).collect();
     let partitions = services?.into_iter().map(Partition::Service).chain([Partition::Guard]);

@@ -34,7 +34,7 @@ fn broken() -> Topology {
 fn report_of(topology: &Topology) -> CheckReport {
     let history = RememberedConnections::default();
     let results = with_context(topology, |context| {
-        evaluate_checks(&checks_of(&GROUPS), CheckContext { history: Some(&history), ..context })
+        evaluate_checks(&checks_of(&GROUPS), CheckContext { remembered: Some(&history), ..context })
     });
     CheckReport {
         account: Some("111122223333".to_owned()),

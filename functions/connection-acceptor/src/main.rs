@@ -4,5 +4,5 @@ use connection_acceptor::ConnectionAcceptor;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    guard_aws::lambda::serve(ConnectionAcceptor::new, ConnectionAcceptor::handle).await
+    guard_aws::lambda::serve(ConnectionAcceptor).await
 }

@@ -10,9 +10,10 @@ use std::time::Duration;
 use connection_acceptor::ConnectionAcceptor;
 use guard_aws::events;
 use guard_aws::lambda::{Deadline, Invocation};
+use guard_aws::pipeline::Pipeline;
 use guard_aws::testing::{self as aws, Request, Table, cloudtrail_event, notification, scheduled};
 use guard_core::alerts::record::{Key, Record, State};
-use guard_core::snapshot::{EndpointService, Path};
+use guard_core::snapshot::{EndpointService, StoredPath};
 use guard_core::testing::{DBT, UNTRUSTED, at, endpoint, endpoint_service, origin, service, settings, topology};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -139,7 +140,7 @@ async fn run(aws: Aws, variables: &[(&str, &str)], event: &Value) -> (Result<(),
     let id = format!("run-{}", RUNS.fetch_add(1, Ordering::Relaxed));
     let deadline = Deadline::new(Duration::from_secs(110));
     let invocation = Invocation { id, trigger: events::parse(event), origin: origin(), deadline };
-    let result = ConnectionAcceptor::new(settings(variables), &config).handle(invocation).await;
+    let result = Pipeline::new(ConnectionAcceptor, settings(variables), &config).handle(invocation).await;
     let aws = std::mem::take(&mut *aws.lock().unwrap());
     (result.map_err(|undone| undone.to_string()), aws)
 }
@@ -420,7 +421,7 @@ async fn a_request_that_ec2_lists_late_is_accepted_when_the_notification_names_i
 /// The item in which drift-watcher stores what is behind service 1, with the service's name.
 fn stored_path(name: &str) -> Value {
     let service_1 = EndpointService { name: Some(name.to_owned()), ..endpoint_service() };
-    let path = Path::new(&topology(service_1, []), &service(1), at(8, 0), at(8, 0)).unwrap();
+    let path = StoredPath::new(&topology(service_1, []), &service(1), at(8, 0), at(8, 0)).unwrap();
     let record = Record::new(State::Path(Box::new(path)), at(8, 0));
     let key = Key::new("drift-watcher", Key::PATH, service(1).as_str());
     json!({

@@ -4,5 +4,5 @@ use drift_watcher::DriftWatcher;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    guard_aws::lambda::serve(DriftWatcher::new, DriftWatcher::handle).await
+    guard_aws::lambda::serve(DriftWatcher).await
 }

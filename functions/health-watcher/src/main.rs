@@ -4,5 +4,5 @@ use health_watcher::HealthWatcher;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    guard_aws::lambda::serve(HealthWatcher::new, HealthWatcher::handle).await
+    guard_aws::lambda::serve(HealthWatcher).await
 }

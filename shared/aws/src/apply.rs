@@ -6,9 +6,8 @@ use aws_sdk_ec2::config::http::HttpResponse;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::UnsuccessfulItem;
 use aws_sdk_elasticloadbalancingv2::types as elb;
-use guard_core::checks::cross_zone;
-use guard_core::connections::Plan;
 use guard_core::ids::{Arn, EndpointId, ServiceId};
+use guard_core::plan::Plan;
 use guard_core::snapshot::{CallError, ErrorKind};
 
 use crate::clients;
@@ -36,6 +35,7 @@ pub struct Outcome {
     pub failed: Vec<CallError>,
 }
 
+/// What is answered to a request.
 #[derive(Debug, Clone, Copy)]
 enum Answer {
     Accept,
@@ -49,16 +49,23 @@ impl Applier {
         Self { ec2: clients::ec2(config), elb: clients::elb(config), dry_run }
     }
 
-    /// Accepts and rejects the connections that `plan` names. One refused endpoint fails neither its batch nor the others.
-    pub async fn apply_connections(&self, plan: &Plan) -> Outcome {
-        let mut outcome = Outcome::default();
+    /// Carries out `plan`.
+    pub async fn apply(&self, plan: &Plan) -> Outcome {
         if plan.is_empty() {
-            return outcome;
+            return Outcome::default();
         }
-        tracing::info!(%plan, dry_run = self.dry_run, "planned answers to connection requests");
+        tracing::info!(%plan, dry_run = self.dry_run, "planned changes");
         if self.dry_run {
-            return outcome;
+            return Outcome::default();
         }
+        let mut outcome = self.answer_connections(plan).await;
+        outcome.extend(self.enforce_cross_zone(plan).await);
+        outcome
+    }
+
+    /// Accepts and rejects connections. One refused endpoint fails neither its batch nor the others.
+    async fn answer_connections(&self, plan: &Plan) -> Outcome {
+        let mut outcome = Outcome::default();
         let answers = [(Answer::Accept, &plan.accept), (Answer::Reject, &plan.reject)];
         let batches = answers.into_iter().flat_map(|(answer, services)| {
             services.iter().flat_map(move |(service, endpoints)| {
@@ -109,20 +116,13 @@ impl Applier {
         Ok(unsuccessful.unwrap_or_default().iter().map(|item| unsuccessful_item(call, item)).collect())
     }
 
-    /// Switches cross-zone load balancing back on where `plan` says so.
-    pub async fn enforce_cross_zone(&self, plan: &cross_zone::Plan) -> Outcome {
-        if plan.is_empty() {
-            return Outcome::default();
-        }
-        tracing::info!(?plan, dry_run = self.dry_run, "switching cross-zone load balancing back on");
-        if self.dry_run {
-            return Outcome::default();
-        }
+    /// Switches cross-zone load balancing back on.
+    async fn enforce_cross_zone(&self, plan: &Plan) -> Outcome {
         let mut errors = Vec::new();
-        for arn in &plan.load_balancers {
+        for arn in &plan.cross_zone_on {
             errors.extend(self.switch_on(arn).await.err().map(|error| (arn, error)));
         }
-        for arn in &plan.target_groups {
+        for arn in &plan.cross_zone_deferred {
             errors.extend(self.defer_to_load_balancer(arn).await.err().map(|error| (arn, error)));
         }
         for (arn, error) in &errors {

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::lambda::{Invocation, RunErrors};
 use crate::notify::Notifier;
-use crate::notify::store::Store;
+use crate::table::StateTable;
 
 /// A run covers events that are this old when it begins: then EC2, whose answers lag a moment behind, shows what they were
 /// about.
@@ -36,15 +36,15 @@ pub async fn run_unless_covered(
     invocation: &Invocation,
     run: impl AsyncFnOnce() -> Result<(), RunErrors>,
 ) -> Result<(), RunErrors> {
-    let (store, function, trigger) = (notifier.store(), notifier.function(), &invocation.trigger);
-    match (claim(store, function, trigger).await, trigger) {
+    let (table, function, trigger) = (notifier.table(), notifier.function(), &invocation.trigger);
+    match (claim(table, function, trigger).await, trigger) {
         (Claim::Run(began), _) => {
             let result = run().await;
-            finished(store, function, trigger, began).await;
+            finished(table, function, trigger, began).await;
             result
         }
         (Claim::Covered, Trigger::Change(change)) => {
-            wait_for_covering_run(store, function).await;
+            wait_for_covering_run(table, function).await;
             notifier.attribute(invocation, change).await.into_result()
         }
         (Claim::Covered, _) => Ok(()),
@@ -61,7 +61,7 @@ enum Claim {
 }
 
 /// Claims the run for the trigger's event. Schedules always run, and if the table does not answer, the run goes ahead.
-async fn claim(store: &Store, function: &str, trigger: &Trigger) -> Claim {
+async fn claim(table: &StateTable, function: &str, trigger: &Trigger) -> Claim {
     let Some((event, at)) = trigger.event() else { return Claim::Run(Timestamp::now()) };
     let age = Timestamp::now().duration_since(at);
     if let Ok(wait) = Duration::try_from(DEBOUNCE.saturating_sub(age)) {
@@ -69,7 +69,7 @@ async fn claim(store: &Store, function: &str, trigger: &Trigger) -> Claim {
     }
     let covered_since = at.checked_add(COVERS).unwrap_or(at);
     let now = Timestamp::now();
-    let claimed = tokio::time::timeout(CLAIM_WITHIN, store.claim_run(function, event, covered_since, now)).await;
+    let claimed = tokio::time::timeout(CLAIM_WITHIN, table.claim_run(function, event, covered_since, now)).await;
     match claimed {
         Ok(Ok(true)) => Claim::Run(now),
         Ok(Ok(false)) => {
@@ -88,17 +88,17 @@ async fn claim(store: &Store, function: &str, trigger: &Trigger) -> Claim {
 }
 
 /// Notes that the run that was claimed at `began` has finished.
-async fn finished(store: &Store, function: &str, trigger: &Trigger, began: Timestamp) {
+async fn finished(table: &StateTable, function: &str, trigger: &Trigger, began: Timestamp) {
     let Some((event, _)) = trigger.event() else { return };
-    if let Err(error) = store.finish_run(function, event, began).await {
+    if let Err(error) = table.finish_run(function, event, began).await {
         tracing::warn!(%error, "could not record that this run finished; runs that wait for it may time out");
     }
 }
 
 /// Waits until the latest claimed run has finished, but not for ever.
-async fn wait_for_covering_run(store: &Store, function: &str) {
+async fn wait_for_covering_run(table: &StateTable, function: &str) {
     let finished = async {
-        while !matches!(store.has_finished(function).await, Ok(true)) {
+        while !matches!(table.has_finished(function).await, Ok(true)) {
             tokio::time::sleep(POLL).await;
         }
     };
@@ -124,7 +124,7 @@ mod tests {
         let config = config.into_builder().http_client(NeverClient::new()).build();
         let trigger = Trigger::Notification { id: "m-1".to_owned(), sent: at(8, 0), mentions: Vec::new() };
         let began = Instant::now();
-        let claim = claim(&Store::new(&config, "state"), "connection-acceptor", &trigger).await;
+        let claim = claim(&StateTable::new(&config, "state"), "connection-acceptor", &trigger).await;
         assert!(matches!(claim, Claim::Run(_)));
         assert_eq!(began.elapsed(), CLAIM_WITHIN);
     }

@@ -20,21 +20,19 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::pipeline::{Pipeline, Watcher};
 use crate::{events, http};
 
-/// Reads the configuration, builds the function once, and then calls `handle` for every event.
+/// Reads the configuration, builds the function once, and then runs it for every event.
 ///
 /// # Errors
 /// Before any call to AWS, if the configuration is wrong.
-pub async fn serve<G>(
-    build: impl FnOnce(Settings, &SdkConfig) -> G,
-    handle: impl AsyncFn(&G, Invocation) -> Result<(), RunErrors>,
-) -> Result<(), Error> {
+pub async fn serve(watcher: impl Watcher) -> Result<(), Error> {
     init_logs();
     let settings = Settings::from_env().inspect_err(|problems| tracing::error!(%problems, "cannot start"))?;
     let config = sdk_config();
-    let guard = build(settings.clone(), &config);
-    let (guard, handle, settings, region) = (&guard, &handle, &settings, &config.region().map(AsRef::as_ref));
+    let pipeline = Pipeline::new(watcher, settings.clone(), &config);
+    let (pipeline, settings, region) = (&pipeline, &settings, &config.region().map(AsRef::as_ref));
     lambda_runtime::run(service_fn(async move |event: LambdaEvent<Value>| {
         let invocation = Invocation {
             id: event.context.request_id,
@@ -44,7 +42,7 @@ pub async fn serve<G>(
         };
         let end = invocation.deadline.end;
         // Boxed, since a run's future is large, and its type deep.
-        let result = tokio::time::timeout_at(end, Box::pin(handle(guard, invocation))).await;
+        let result = tokio::time::timeout_at(end, Box::pin(pipeline.handle(invocation))).await;
         result.unwrap_or_else(|_| Err(RunErrors::out_of_time())).map_err(Error::from)
     }))
     .await

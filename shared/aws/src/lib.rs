@@ -10,9 +10,12 @@ pub mod errors;
 pub mod events;
 pub mod http;
 pub mod lambda;
+pub mod memory;
 pub mod metrics;
 pub mod notify;
 pub mod observe;
+pub mod pipeline;
+pub mod table;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::unwrap_used, clippy::missing_panics_doc, clippy::panic)]
 pub mod testing;

@@ -9,7 +9,7 @@ use guard_core::snapshot::{Health, Topology};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::notify::{Findings, Firing};
+use crate::notify::{Firing, PartitionWork};
 
 /// A metric's name and value.
 pub type Metric = (&'static str, usize);
@@ -37,9 +37,8 @@ fn line(function: &str, metrics: &[Metric], now: Timestamp) -> Value {
 
 /// `UnknownChecks`: the unknown results.
 #[must_use]
-pub fn unknown_checks(findings: &[Findings<'_>]) -> Metric {
-    let results =
-        findings.iter().flat_map(|findings| &findings.report.evaluations).flat_map(|evaluation| &evaluation.results);
+pub fn unknown_checks(work: &[PartitionWork<'_>]) -> Metric {
+    let results = work.iter().flat_map(|work| &work.report.evaluations).flat_map(|evaluation| &evaluation.results);
     ("UnknownChecks", results.filter(|result| matches!(result.status, Status::Unknown(_))).count())
 }
 

@@ -2,10 +2,10 @@
 //! endpoints for which [`decide`] says [`Verdict::Accept`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use crate::config::{Policy, UntrustedRequests};
 use crate::ids::{EndpointId, ServiceId};
+use crate::plan::Plan;
 use crate::snapshot::{Connection, ConnectionState};
 
 /// Whose endpoint it is, as far as EC2 says.
@@ -89,15 +89,6 @@ pub fn decide(connection: &Connection, policy: &Policy) -> Verdict {
     }
 }
 
-/// The changes to make in EC2, and no others.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Plan {
-    /// Requests to accept, by endpoint service.
-    pub accept: BTreeMap<ServiceId, Vec<EndpointId>>,
-    /// Requests to reject and connections to revoke, by endpoint service. EC2 has one call for both.
-    pub reject: BTreeMap<ServiceId, Vec<EndpointId>>,
-}
-
 impl Plan {
     /// dbt's requests to accept: those that [`decide`] calls [`Verdict::Accept`].
     #[must_use]
@@ -122,17 +113,15 @@ impl Plan {
         });
         Self { reject: by_service(reject), ..Self::default() }
     }
+}
 
-    /// Whether there is nothing to change.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.accept.is_empty() && self.reject.is_empty()
-    }
-
-    /// All endpoints in it.
-    pub fn endpoints(&self) -> impl Iterator<Item = &EndpointId> {
-        self.accept.values().chain(self.reject.values()).flatten()
-    }
+/// Whether what to do about these connections depends on what the table remembers.
+#[must_use]
+pub fn needs_memory(connections: &[Connection], policy: &Policy) -> bool {
+    let may_be_rejected = |connection: &Connection| {
+        matches!(decide(connection, policy), Verdict::UntrustedRequest | Verdict::UntrustedConnected)
+    };
+    policy.untrusted_requests == UntrustedRequests::Reject && connections.iter().any(may_be_rejected)
 }
 
 fn by_service<'a>(connections: impl Iterator<Item = &'a Connection>) -> BTreeMap<ServiceId, Vec<EndpointId>> {
@@ -141,19 +130,6 @@ fn by_service<'a>(connections: impl Iterator<Item = &'a Connection>) -> BTreeMap
         services.entry(connection.service.clone()).or_default().push(connection.endpoint.clone());
     }
     services
-}
-
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let changes = [("accept", &self.accept), ("reject", &self.reject)];
-        let lines = changes.iter().flat_map(|(verb, services)| {
-            services.iter().flat_map(move |(service, endpoints)| {
-                endpoints.iter().map(move |endpoint| format!("{verb} {endpoint} on {service}"))
-            })
-        });
-        let lines: Vec<String> = lines.collect();
-        f.write_str(if lines.is_empty() { "nothing to change".to_owned() } else { lines.join(", ") }.as_str())
-    }
 }
 
 #[cfg(test)]
@@ -255,19 +231,13 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_is_empty_only_if_nothing_is_to_change() {
-        let accepts = Plan::accepts(&[connection(1, DBT, "pendingAcceptance")], &policy());
-        let rejects = Plan { accept: BTreeMap::new(), reject: accepts.accept.clone() };
-        let both = Plan { reject: [(service(1), vec![endpoint(2)])].into(), ..accepts.clone() };
-        assert!(Plan::default().is_empty() && !accepts.is_empty() && !rejects.is_empty() && !both.is_empty());
-        assert_eq!(both.endpoints().collect::<Vec<_>>(), [&endpoint(1), &endpoint(2)]);
-    }
-
-    #[test]
-    fn a_plan_can_be_read() {
-        assert_eq!(Plan::default().to_string(), "nothing to change");
-        let plan = Plan::accepts(&[connection(1, DBT, "pendingAcceptance")], &policy());
-        assert_eq!(plan.to_string(), "accept vpce-00000000000000001 on vpce-svc-00000000000000001");
+    fn memory_is_needed_only_to_reject() {
+        let needed = |requests: &str, owner: Option<&str>, state: &str| {
+            needs_memory(&[connection(1, owner, state)], &policy_with(&[("UNTRUSTED_REQUESTS", requests)]))
+        };
+        assert!(needed("reject", UNTRUSTED, "pendingAcceptance") && needed("reject", UNTRUSTED, "available"));
+        assert!(!needed("reject", DBT, "pendingAcceptance"), "accepting does not wait for the table");
+        assert!(!needed("alert", UNTRUSTED, "available") && !needed("reject", None, "available"));
     }
 
     proptest! {

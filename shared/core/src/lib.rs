@@ -11,6 +11,7 @@ pub mod connections;
 pub mod documentation;
 pub mod ids;
 pub mod message;
+pub mod plan;
 pub mod snapshot;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::unwrap_used, clippy::missing_panics_doc, clippy::panic)]

@@ -156,7 +156,7 @@ pub const REFUSED_PAGE: &str = "refused-page";
 /// The simulated AWS.
 #[derive(Debug, Default)]
 #[allow(clippy::struct_excessive_bools)]
-pub struct World {
+pub struct FakeAws {
     /// How many endpoint services it has, each with a load balancer, a target group and two targets.
     pub services: u32,
     /// All connections.
@@ -195,7 +195,7 @@ pub struct World {
     pub counts: HashMap<(String, String), u32>,
 }
 
-impl World {
+impl FakeAws {
     /// So many endpoint services with dbt connected to each, where all checks pass.
     #[must_use]
     pub fn new(services: u32) -> Self {

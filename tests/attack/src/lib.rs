@@ -21,6 +21,7 @@ use connection_acceptor::ConnectionAcceptor;
 use drift_watcher::DriftWatcher;
 use guard_aws::events;
 use guard_aws::lambda::{Deadline, Invocation, RunErrors};
+use guard_aws::pipeline::Pipeline;
 use guard_aws::testing::{self, Request};
 use guard_core::config::Settings;
 use guard_core::testing::{origin, service, settings};
@@ -28,14 +29,14 @@ use health_watcher::HealthWatcher;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-pub use self::aws::{Api, Call, Flaw, Made, Published, REFUSED_PAGE, Row, World, target_group};
+pub use self::aws::{Api, Call, FakeAws, Flaw, Made, Published, REFUSED_PAGE, Row, target_group};
 use self::faults::Fault;
 
 /// How long AWS takes to answer.
 const LATENCY: Duration = Duration::from_millis(20);
 
 /// The simulated AWS as several clients share it.
-pub type Aws = Arc<Mutex<World>>;
+pub type Aws = Arc<Mutex<FakeAws>>;
 
 /// Between an SDK client and the simulated AWS.
 #[derive(Debug, Clone)]
@@ -73,11 +74,11 @@ impl HttpConnector for Wire {
 #[derive(Debug)]
 pub enum Function {
     /// connection-acceptor.
-    Acceptor(ConnectionAcceptor),
+    Acceptor(Pipeline<ConnectionAcceptor>),
     /// health-watcher.
-    Health(HealthWatcher),
+    Health(Pipeline<HealthWatcher>),
     /// drift-watcher.
-    Drift(DriftWatcher),
+    Drift(Pipeline<DriftWatcher>),
 }
 
 /// The functions' names.
@@ -155,9 +156,9 @@ fn own_region() -> Region {
 
 fn build(name: &str, settings: Settings, config: &SdkConfig) -> Function {
     match name {
-        "connection-acceptor" => Function::Acceptor(ConnectionAcceptor::new(settings, config)),
-        "health-watcher" => Function::Health(HealthWatcher::new(settings, config)),
-        _ => Function::Drift(DriftWatcher::new(settings, config)),
+        "connection-acceptor" => Function::Acceptor(Pipeline::new(ConnectionAcceptor, settings, config)),
+        "health-watcher" => Function::Health(Pipeline::new(HealthWatcher, settings, config)),
+        _ => Function::Drift(Pipeline::new(DriftWatcher, settings, config)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use attack::faults::Plan;
-use attack::{Aws, End, FUNCTIONS, Instance, Published, Row, World, play};
+use attack::{Aws, End, FUNCTIONS, FakeAws, Instance, Published, Row, play};
 use guard_aws::testing::scheduled;
 use guard_core::testing::{DBT, UNTRUSTED};
 
@@ -14,8 +14,8 @@ const VARIABLES: &[(&str, &str)] =
     &[("ALERT_AFTER", "1"), ("UNTRUSTED_REQUESTS", "reject"), ("CROSS_ZONE", "enforce"), ("REMIND_EVERY_HOURS", "0")];
 
 /// dbt asks, an untrusted account asks, another is connected, and in each part something is wrong.
-fn company() -> World {
-    let mut world = World::new(1);
+fn company() -> FakeAws {
+    let mut world = FakeAws::new(1);
     world.connections = vec![
         Row::new(1, 1, Some(DBT), "pendingAcceptance"),
         Row::new(2, 1, Some(UNTRUSTED), "pendingAcceptance"),
@@ -47,8 +47,8 @@ async fn later(function: &str, aws: &Aws, id: &str) -> End {
 
 /// Kills the first run of `function` at a call. `None` if it has fewer calls; else what AWS is after three more runs. The
 /// first of them is Lambda's retry, with the same id.
-fn killed(function: &str, at: usize, after: bool) -> Option<World> {
-    let aws: Aws = Arc::new(Mutex::new(World { plan: Plan::Kill { at, after }, ..company() }));
+fn killed(function: &str, at: usize, after: bool) -> Option<FakeAws> {
+    let aws: Aws = Arc::new(Mutex::new(FakeAws { plan: Plan::Kill { at, after }, ..company() }));
     play(async {
         let end = Instance::new(function, &aws, VARIABLES).run("first", &scheduled()).await;
         if end != End::Killed {
@@ -64,7 +64,7 @@ fn killed(function: &str, at: usize, after: bool) -> Option<World> {
 }
 
 /// What is sent by runs that nothing disturbs.
-fn undisturbed(function: &str) -> World {
+fn undisturbed(function: &str) -> FakeAws {
     let aws: Aws = Arc::new(Mutex::new(company()));
     play(async {
         for id in ["first", "second", "third"] {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use attack::faults::{Fault, Plan, Trouble};
-use attack::{Api, Aws, Call, End, FUNCTIONS, Instance, Made, Published, Row, World, play, report, seeds};
+use attack::{Api, Aws, Call, End, FUNCTIONS, FakeAws, Instance, Made, Published, Row, play, report, seeds};
 use guard_aws::testing::scheduled;
 use guard_core::testing::{DBT, UNTRUSTED};
 
@@ -18,8 +18,8 @@ const ROUNDS: (usize, usize) = (4, 3);
 const APIS: [&[Api]; 5] = [&[Api::Ec2], &[Api::Elb], &[Api::DynamoDb], &[Api::Sns], &[]];
 
 /// On some of three endpoint services something is wrong, and on each dbt asks.
-fn broken() -> World {
-    let mut world = World::new(3);
+fn broken() -> FakeAws {
+    let mut world = FakeAws::new(3);
     world.connections = vec![
         Row::new(1, 1, Some(DBT), "pendingAcceptance"),
         Row::new(2, 2, Some(DBT), "pendingAcceptance"),
@@ -32,7 +32,7 @@ fn broken() -> World {
 }
 
 /// Everything in order.
-fn fix(world: &mut World) {
+fn fix(world: &mut FakeAws) {
     world.connections.truncate(3);
     (world.unhealthy, world.cross_zone_off, world.others_allowed) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
 }
@@ -46,15 +46,15 @@ struct Story {
 }
 
 impl Story {
-    fn new(world: World) -> Self {
+    fn new(world: FakeAws) -> Self {
         let aws: Aws = Arc::new(Mutex::new(world));
         let instances = FUNCTIONS.iter().map(|name| Instance::new(name, &aws, VARIABLES)).collect();
         Self { aws, instances, began: Vec::new(), undone: 0 }
     }
 
-    async fn evaluations(&mut self, evaluations: usize, plan: Plan) {
+    async fn rounds(&mut self, rounds: usize, plan: Plan) {
         self.aws.lock().unwrap().plan = plan;
-        for _ in 0..evaluations {
+        for _ in 0..rounds {
             self.aws.lock().unwrap().wait_for_leases();
             for instance in &self.instances {
                 self.began.push(self.aws.lock().unwrap().calls.len());
@@ -68,8 +68,8 @@ impl Story {
     /// Faults, then calm; what was sent in that time, without what is about the guard itself.
     async fn faults_then_calm(&mut self, plan: Plan) -> Vec<Published> {
         let before = self.aws.lock().unwrap().published.len();
-        self.evaluations(ROUNDS.0, plan).await;
-        self.evaluations(ROUNDS.1, Plan::Calm).await;
+        self.rounds(ROUNDS.0, plan).await;
+        self.rounds(ROUNDS.1, Plan::Calm).await;
         let world = self.aws.lock().unwrap();
         world.published[before..].iter().filter(|sent| sent.check != "visibility.lost").cloned().collect()
     }
@@ -261,7 +261,7 @@ fn long_after_faults_everything_has_been_sent() {
 
 /// Forty endpoint services, and this happens to every call that passes: a run of each function ends by itself.
 fn check_deadline(what: &str, plan: &Plan) {
-    let mut world = World::new(40);
+    let mut world = FakeAws::new(40);
     (world.unhealthy, world.cross_zone_off) = ((1..=40).collect(), (1..=40).collect());
     let aws: Aws = Arc::new(Mutex::new(world));
     fastrand::seed(1);
@@ -301,7 +301,7 @@ fn reads_first(instance: &Instance, aws: &Aws, id: &str) -> String {
 /// Not by the clock: with a schedule of 15 minutes and five load balancers, the same one would always be read last.
 #[test]
 fn any_load_balancer_can_be_read_first_by_a_new_instance_and_by_a_retry() {
-    let aws: Aws = Arc::new(Mutex::new(World::new(5)));
+    let aws: Aws = Arc::new(Mutex::new(FakeAws::new(5)));
     let new = || Instance::new("drift-watcher", &aws, VARIABLES);
     let of_new: BTreeSet<String> = (0..40).map(|run| reads_first(&new(), &aws, &format!("run-{run}"))).collect();
     assert_eq!(of_new.len(), 5, "{of_new:?}");

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use attack::{Aws, End, Instance, Row, World, play, report};
+use attack::{Aws, End, FakeAws, Instance, Row, play, report};
 use guard_aws::testing::{cloudtrail_event, notification, scheduled};
 use guard_core::testing::{DBT, UNTRUSTED, endpoint, service};
 use proptest::collection::vec;
@@ -198,7 +198,7 @@ fn is_named_untrusted(row: &Row) -> bool {
 
 fn attack(case: &Case) -> Result<usize, TestCaseError> {
     let Case { event, rows, afterwards, page, reject, replayed } = case.clone();
-    let world = World { connections: rows.clone(), afterwards: afterwards.clone(), page, ..World::new(1) };
+    let world = FakeAws { connections: rows.clone(), afterwards: afterwards.clone(), page, ..FakeAws::new(1) };
     let aws: Aws = Arc::new(Mutex::new(world));
     let variables = [("UNTRUSTED_REQUESTS", if reject { "reject" } else { "alert" })];
     let end = play(async {

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use attack::{Aws, End, Flaw, Instance, REFUSED_PAGE, World, play};
+use attack::{Aws, End, FakeAws, Flaw, Instance, REFUSED_PAGE, play};
 use guard_aws::testing::scheduled;
 
 const VARIABLES: &[(&str, &str)] =
@@ -46,8 +46,8 @@ const ELB: [(&str, &str, bool); 5] = [
 ];
 
 /// How a run of `function` ends if AWS's answers have this flaw. It starts with an alert of every group firing.
-fn run(function: &str, flaw: Option<Flaw>) -> (End, World) {
-    let mut world = World { has_instances: true, ..World::new(1) };
+fn run(function: &str, flaw: Option<Flaw>) -> (End, FakeAws) {
+    let mut world = FakeAws { has_instances: true, ..FakeAws::new(1) };
     (world.unhealthy, world.cross_zone_off, world.others_allowed) = ([1].into(), [1].into(), [1].into());
     let aws: Aws = Arc::new(Mutex::new(world));
     let end = play(async {

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use attack::{Aws, End, Instance, World, play};
+use attack::{Aws, End, FakeAws, Instance, play};
 use guard_aws::events;
 use guard_aws::testing::scheduled;
 use guard_core::alerts::record::{Key, Partition, Record};
@@ -126,7 +126,7 @@ fn whatever_is_in_the_table_a_run_ends_well_and_sends_what_fails() {
     ];
     fuzz("records", 40, |text| {
         let others = [1].into();
-        let world = World { others_allowed: others, ..World::new(1) };
+        let world = FakeAws { others_allowed: others, ..FakeAws::new(1) };
         let aws: Aws = Arc::new(Mutex::new(world));
         let on = service(1).to_string();
         for key in keys {

@@ -3,15 +3,15 @@
 use std::sync::{Arc, Mutex};
 
 use attack::faults::{Fault, Plan, Trouble};
-use attack::{Api, Aws, Call, End, Instance, Row, World, play};
+use attack::{Api, Aws, Call, End, FakeAws, Instance, Row, play};
 use guard_aws::testing::notification;
 use guard_core::testing::{DBT, UNTRUSTED, endpoint};
 use serde_json::Value;
 
 /// The acceptor's run on a notification, in a world where this happens.
-fn run(rows: Vec<Row>, fails: fn(&Call) -> Option<Trouble>) -> (End, World) {
+fn run(rows: Vec<Row>, fails: fn(&Call) -> Option<Trouble>) -> (End, FakeAws) {
     let plan = Plan::Always(fails);
-    let aws: Aws = Arc::new(Mutex::new(World { connections: rows, plan, ..World::new(1) }));
+    let aws: Aws = Arc::new(Mutex::new(FakeAws { connections: rows, plan, ..FakeAws::new(1) }));
     let event: Value = notification("m-1", "2026-03-14T08:00:00.000Z", "");
     let variables = [("UNTRUSTED_REQUESTS", "reject")];
     let end = play(async { Instance::new("connection-acceptor", &aws, &variables).run("first", &event).await });
@@ -29,7 +29,7 @@ fn refuse_the_second(call: &Call) -> Option<Trouble> {
     (is_answer && call.about.contains(endpoint(2).as_str())).then_some(Trouble::Before(Fault::Refuse))
 }
 
-fn sent(world: &World) -> Vec<(&str, &str)> {
+fn sent(world: &FakeAws) -> Vec<(&str, &str)> {
     world.published.iter().map(|sent| (sent.kind.as_str(), sent.resource.as_str())).collect()
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use attack::{Aws, End, Instance, Row, World, report};
+use attack::{Aws, End, FakeAws, Instance, Row, report};
 use guard_aws::testing::notification;
 use guard_core::testing::{DBT, UNTRUSTED, endpoint, service};
 use jiff::Timestamp;
@@ -23,7 +23,7 @@ const READS_PER_RUN: usize = 1 + 3;
 
 #[test]
 fn in_a_storm_each_request_is_accepted_once_with_few_calls_and_one_message() {
-    let mut world = World::new(1);
+    let mut world = FakeAws::new(1);
     let row = |number, owner| Row::new(number, 1, Some(owner), "pendingAcceptance");
     world.connections =
         REQUESTS.map(|number| row(number, DBT)).chain(OTHERS.map(|number| row(number, UNTRUSTED))).collect();
@@ -76,7 +76,7 @@ fn in_a_storm_each_request_is_accepted_once_with_few_calls_and_one_message() {
 fn a_steady_stream_causes_at_most_two_runs_a_second() {
     const A_SECOND: u32 = 10;
     const SECONDS: u32 = 4;
-    let mut world = World::new(1);
+    let mut world = FakeAws::new(1);
     world.connections = OTHERS.map(|number| Row::new(number, 1, Some(UNTRUSTED), "pendingAcceptance")).collect();
     let aws: Aws = Arc::new(Mutex::new(world));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

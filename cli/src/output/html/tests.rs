@@ -35,7 +35,7 @@ fn report(topology: &Topology) -> CheckReport {
 fn report_with(topology: &Topology, policy: &Policy) -> CheckReport {
     let (service, region) = (service(1), region());
     let context = CheckContext::new(&service, topology, policy, &region, at(9, 0));
-    let context = CheckContext { history: Some(&RememberedConnections::default()), ..context };
+    let context = CheckContext { remembered: Some(&RememberedConnections::default()), ..context };
     let checks = checks_of(&[Group::Connections, Group::Health, Group::Settings]);
     let services = vec![ServiceReport::new(&service, topology, evaluate_checks(&checks, context), false)];
     let account = Some("111122223333".to_owned());

@@ -9,7 +9,7 @@ use guard_core::snapshot::CallError;
 use jiff::Timestamp;
 
 use super::{Notifier, Outbox};
-use crate::notify::store::Write;
+use crate::table::Write;
 
 impl Notifier {
     /// Closes the alerts of endpoint services that this function watched before its configuration changed. It does so once
@@ -22,7 +22,7 @@ impl Notifier {
             return Ok(());
         }
         let configured: BTreeSet<String> = self.settings.policy.services.iter().map(ToString::to_string).collect();
-        let (watched, version) = self.store.watched(self.function).await?;
+        let (watched, version) = self.table.watched(self.function).await?;
         let mut all_closed = true;
         for service in watched.difference(&configured) {
             if let Ok(service) = service.parse() {
@@ -33,7 +33,7 @@ impl Notifier {
             return Ok(());
         }
         if watched != configured {
-            self.store.put_watched(self.function, &configured, version).await?;
+            self.table.put_watched(self.function, &configured, version).await?;
         }
         self.removed_services_closed.store(true, Ordering::Relaxed);
         Ok(())
@@ -41,12 +41,12 @@ impl Notifier {
 
     /// Closes the alerts of `partition`. `false` while another run holds the lease on one of them.
     async fn close(&self, partition: &Partition, origin: &Origin, now: Timestamp) -> Result<bool, CallError> {
-        let items = self.store.load(partition).await?;
-        let (writes, leased_elsewhere) = self.run("", origin, now).close(&items);
+        let items = self.table.load(partition).await?;
+        let (writes, leased_elsewhere) = self.reconciler("", origin, now).close(&items);
         let mut all_closed = !leased_elsewhere;
         let mut outbox = Outbox::new(partition);
         for write in writes {
-            match self.store.put(partition, &write.key, &write.record, write.expected, now).await? {
+            match self.table.put(partition, &write.key, &write.record, write.expected, now).await? {
                 Write::Won(version) => outbox.extend(write, version),
                 Write::Lost => all_closed = false,
             }

@@ -13,7 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Firing, LoadedState, Notifier, Outbox};
+use super::{Firing, Notifier, Outbox};
+use crate::memory::LoadedState;
 use crate::testing::{Request, Table, config, published};
 
 /// The table and the topic, and what they refuse at present.
@@ -217,7 +218,7 @@ impl Stage {
     }
 
     async fn load(&self) -> LoadedState {
-        self.notifier.store.load(&Self::partition()).await
+        self.notifier.table.load(&Self::partition()).await
     }
 
     /// Reconciles what the reads of one run found, oldest first.
@@ -242,7 +243,7 @@ impl Stage {
         let partition = Self::partition();
         let evaluations = reads.iter().map(evaluation).collect();
         let report = Report::new(&partition, evaluations);
-        notifier.reconcile(&self.runs.to_string(), &origin(), &report, state, now).await
+        notifier.reconcile(&self.runs.to_string(), &origin(), &report, &state, now).await
     }
 
     async fn publish(&self, outbox: Outbox, now: Timestamp) {

@@ -121,6 +121,20 @@ impl Observer {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The same observer with a record of calls of its own.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self { calls: Arc::default(), ..self.clone() }
+    }
+
+    /// Adds calls that were recorded apart, unless this observer has made them itself.
+    pub fn include(&self, calls: Calls) {
+        let mut own = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        for (call, error) in calls {
+            own.entry(call).or_insert(error);
+        }
+    }
+
     /// The parsed response of `call`, at most [`MAX_CALLS`] at the same time.
     async fn call<R, T, E, H>(
         &self,

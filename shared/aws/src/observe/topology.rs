@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use futures_util::future::join_all;
 use guard_core::ids::{Arn, ServiceId};
+use guard_core::plan::Plan;
 use guard_core::snapshot::{
     CallError, Certificate, Coverage, EndpointService, Listener, LoadBalancer, Network, Observed, Target, TargetGroup,
     Topology, interface_description,
@@ -81,9 +82,17 @@ impl Observer {
             (services, path)
         };
         let (connections, notifications, (services, path)) = tokio::join!(connections, notifications, rest);
-        let Path { load_balancers, network, certificates } = path;
+        let Behind { load_balancers, network, certificates } = path;
         let services = Some(services);
-        let mut topology = Topology { services, load_balancers, connections, notifications, network, certificates };
+        let mut topology = Topology {
+            services,
+            load_balancers,
+            connections,
+            notifications,
+            network,
+            certificates,
+            ..Topology::default()
+        };
         if scope.has_names() {
             resolve(&mut topology).await;
         }
@@ -105,7 +114,7 @@ impl Observer {
             principals: None,
         };
         let scope = Scope::Everything { notifications: false };
-        let Path { load_balancers, network, certificates } = self.path(&[load_balancer.clone()].into(), scope).await;
+        let Behind { load_balancers, network, certificates } = self.path(&[load_balancer.clone()].into(), scope).await;
         let services = Some(Ok([(stand_in.clone(), service)].into()));
         let mut topology = Topology { services, load_balancers, network, certificates, ..Topology::default() };
         resolve(&mut topology).await;
@@ -113,7 +122,7 @@ impl Observer {
     }
 
     /// The load balancers with everything behind them, and the network.
-    async fn path(&self, arns: &BTreeSet<Arn>, scope: Scope) -> Path {
+    async fn path(&self, arns: &BTreeSet<Arn>, scope: Scope) -> Behind {
         let settings = scope.has_settings();
         let described = async {
             let descriptions = self.descriptions(arns).await;
@@ -175,7 +184,7 @@ impl Observer {
         }
         let load_balancers =
             load_balancers.into_iter().map(|load_balancer| (load_balancer.arn.clone(), load_balancer)).collect();
-        Path { load_balancers, network, certificates: certificates.unwrap_or_default() }
+        Behind { load_balancers, network, certificates: certificates.unwrap_or_default() }
     }
 
     /// The load balancers with their listeners, and the target groups of those that serve dbt; with names, the groups' tags.
@@ -275,21 +284,16 @@ impl Observer {
         join_all(needed).await;
     }
 
-    /// `topology`, with the cross-zone attributes of these load balancers and target groups read again.
-    pub async fn cross_zone_again(
-        &self,
-        mut topology: Topology,
-        load_balancers: &[Arn],
-        target_groups: &[Arn],
-    ) -> Topology {
+    /// `topology`, with the cross-zone attributes that `plan` changes read again.
+    pub async fn cross_zone_again(&self, mut topology: Topology, plan: &Plan) -> Topology {
         let reads = topology.load_balancers.values_mut().map(async |load_balancer: &mut LoadBalancer| {
             let groups = load_balancer.target_groups.iter_mut().flatten();
-            let changed = groups.filter(|group| target_groups.contains(&group.arn));
+            let changed = groups.filter(|group| plan.cross_zone_deferred.contains(&group.arn));
             join_all(changed.map(async |group: &mut TargetGroup| {
                 group.set_attributes(self.target_group_attributes(&group.arn).await);
             }))
             .await;
-            if load_balancers.contains(&load_balancer.arn) {
+            if plan.cross_zone_on.contains(&load_balancer.arn) {
                 load_balancer.cross_zone = Some(self.load_balancer_cross_zone(&load_balancer.arn).await);
             }
         });
@@ -371,7 +375,7 @@ fn locate_interfaces(load_balancers: &mut [LoadBalancer], interfaces: &[TargetIn
 }
 
 /// What is behind the endpoint services.
-struct Path {
+struct Behind {
     load_balancers: BTreeMap<Arn, LoadBalancer>,
     network: Option<Network>,
     certificates: BTreeMap<String, Observed<Certificate>>,

@@ -4,8 +4,8 @@
 use jiff::Timestamp;
 
 use super::lifecycle::Phase;
+use super::reconciler::Reconciler;
 use super::record::{Item, Items, Key, KnownConnection};
-use super::run::Run;
 use super::traffic;
 use crate::check::{Finding, RecordedState, Remedy, RememberedConnections, Severity};
 use crate::checks::{connection_absent, reject_command};
@@ -22,7 +22,7 @@ pub fn advance(
     connections: &[Connection],
     service: &ServiceId,
     endpoint: &EndpointId,
-    run: &Run<'_>,
+    run: &Reconciler<'_>,
 ) -> Option<(KnownConnection, Option<Finding>)> {
     let Some(connection) = connections.iter().find(|connection| connection.endpoint == *endpoint) else {
         return known.map(|known| vanished(known, endpoint, run.now));
@@ -74,7 +74,12 @@ fn vanished(known: &KnownConnection, endpoint: &EndpointId, now: Timestamp) -> (
 }
 
 /// The other endpoints of dbt's on the service that are connected or ask to be.
-fn others(connections: &[Connection], service: &ServiceId, endpoint: &EndpointId, run: &Run<'_>) -> Vec<EndpointId> {
+fn others(
+    connections: &[Connection],
+    service: &ServiceId,
+    endpoint: &EndpointId,
+    run: &Reconciler<'_>,
+) -> Vec<EndpointId> {
     let lives = |connection: &&Connection| {
         matches!(decide(connection, run.policy), Verdict::Accept | Verdict::Establishing | Verdict::Established)
     };
@@ -84,33 +89,33 @@ fn others(connections: &[Connection], service: &ServiceId, endpoint: &EndpointId
 
 /// What the stored records say about the past of the connections.
 #[must_use]
-pub fn history(items: &Items) -> RememberedConnections {
-    let mut history =
+pub fn remembered(items: &Items) -> RememberedConnections {
+    let mut remembered =
         RememberedConnections { traffic: traffic::recorded(items).cloned(), ..RememberedConnections::default() };
     for (key, Item { record, .. }) in items {
         let Some(record) = record else {
             // What cannot be read may be dbt's: it is not revoked, and its loss is not called the time before dbt came.
             if let (Key::CONNECTION, Ok(endpoint)) = (key.subject.as_str(), key.resource.parse()) {
-                history.had_connection = true;
-                history.established.insert(endpoint);
+                remembered.had_connection = true;
+                remembered.established.insert(endpoint);
             }
             continue;
         };
         if let (Some(known), Ok(endpoint)) = (record.connection(), key.resource.parse::<EndpointId>()) {
             let recorded = RecordedState { state: known.state.clone(), since: known.since };
-            history.states.insert(endpoint.clone(), recorded);
+            remembered.states.insert(endpoint.clone(), recorded);
             if known.is_dbt && known.established {
-                history.had_connection = true;
-                history.established.insert(endpoint);
+                remembered.had_connection = true;
+                remembered.established.insert(endpoint);
             }
         }
         // The records of lost connections expire; the alert that the last one was lost stays.
         let lost = |alert: &super::lifecycle::Alert| {
             alert.phase == Phase::Firing && alert.finding.severity == Severity::Critical
         };
-        history.had_connection |= key.subject == connection_absent::SPEC.id && record.alert().is_some_and(lost);
+        remembered.had_connection |= key.subject == connection_absent::SPEC.id && record.alert().is_some_and(lost);
     }
-    history
+    remembered
 }
 
 fn connected(
@@ -118,7 +123,7 @@ fn connected(
     connection: &Connection,
     what: &str,
     others: &[EndpointId],
-    run: &Run<'_>,
+    run: &Reconciler<'_>,
 ) -> Finding {
     let Connection { service, endpoint, .. } = connection;
     let created = connection.created.map(|created| format!("created: {created:.0}"));
@@ -195,9 +200,9 @@ mod tests {
     const KNOWN: &str = "555555555555";
 
     /// Runs `run` as the connection-acceptor at this time, with one known account.
-    fn at_time<T>(now: Timestamp, run: impl FnOnce(&Run<'_>) -> T) -> T {
+    fn at_time<T>(now: Timestamp, run: impl FnOnce(&Reconciler<'_>) -> T) -> T {
         let (policy, region): (Policy, Region) = (settings(&[("KNOWN_ACCOUNTS", KNOWN)]).policy, region());
-        run(&Run { id: "run", function: "connection-acceptor", policy: &policy, region: &region, now })
+        run(&Reconciler { id: "run", function: "connection-acceptor", policy: &policy, region: &region, now })
     }
 
     fn advance_at(
@@ -287,24 +292,24 @@ mod tests {
         let key = || Key::new("connection-acceptor", Key::CONNECTION, endpoint(1).as_str());
         let history_of = |known: KnownConnection| {
             let record = Some(Record::new(State::Connection(known), at(8, 9)));
-            history(&Items::from([(key(), Item { record, version: Version::At(1) })]))
+            remembered(&Items::from([(key(), Item { record, version: Version::At(1) })]))
         };
-        let history = history_of(known.clone());
-        assert_eq!(history.since(&pending[0]), Some(at(8, 0)));
-        assert_eq!(history.since(&connection(1, Some(DBT), "available")), None, "another state");
-        assert!(!history.had_connection && history.established.is_empty());
+        let remembered = history_of(known.clone());
+        assert_eq!(remembered.since(&pending[0]), Some(at(8, 0)));
+        assert_eq!(remembered.since(&connection(1, Some(DBT), "available")), None, "another state");
+        assert!(!remembered.had_connection && remembered.established.is_empty());
         let (gone, _) = advance_at(at(8, 30), Some(&known), &[]).unwrap();
         assert_eq!((gone.state.as_str(), gone.since), ("gone", at(8, 30)));
         assert_eq!(advance_at(at(9, 0), Some(&gone), &[]).unwrap().0.since, at(8, 30), "gone since then");
-        let history = history_of(KnownConnection { established: true, ..known });
-        assert!(history.had_connection);
-        assert_eq!(history.established, BTreeSet::from([endpoint(1)]));
+        let remembered = history_of(KnownConnection { established: true, ..known });
+        assert!(remembered.had_connection);
+        assert_eq!(remembered.established, BTreeSet::from([endpoint(1)]));
         let traffic = Traffic { until: at(8, 0), endpoints: BTreeMap::new() };
         let record = Some(Record::new(State::Traffic(traffic.clone()), at(8, 0)));
         let asked = Key::new("drift-watcher", Key::TRAFFIC, service(1).as_str());
         let items = Items::from([(asked, Item { record, version: Version::At(1) })]);
-        assert_eq!(super::history(&items).traffic, Some(traffic));
-        let unreadable = super::history(&Items::from([(key(), Item { record: None, version: Version::At(1) })]));
+        assert_eq!(super::remembered(&items).traffic, Some(traffic));
+        let unreadable = super::remembered(&Items::from([(key(), Item { record: None, version: Version::At(1) })]));
         assert!(unreadable.had_connection);
         assert_eq!(unreadable.established, BTreeSet::from([endpoint(1)]), "it may be dbt's");
     }
@@ -314,7 +319,7 @@ mod tests {
         let had_connection = |check: &str, phase: Phase, severity: Severity| {
             let record = Record::new(State::Alert(Box::new(alert(phase, severity))), at(8, 0));
             let key = Key::new("connection-acceptor", check, service(1).as_str());
-            history(&Items::from([(key, Item { record: Some(record), version: Version::At(1) })])).had_connection
+            remembered(&Items::from([(key, Item { record: Some(record), version: Version::At(1) })])).had_connection
         };
         assert!(had_connection("connection.absent", Phase::Firing, Severity::Critical));
         assert!(

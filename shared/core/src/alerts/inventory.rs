@@ -37,6 +37,15 @@ pub fn in_place(topology: &Topology, service: &ServiceId) -> Option<BTreeSet<Str
     Some(notifications.map(|notification| notification.id.clone()).chain(associations).collect())
 }
 
+/// The remembered ids of the endpoint service that are no longer in place; none if that is not known.
+#[must_use]
+pub fn gone(items: &Items, topology: &Topology, service: &ServiceId) -> BTreeSet<String> {
+    match in_place(topology, service) {
+        Some(in_place) => &ids(items) - &in_place,
+        None => BTreeSet::new(),
+    }
+}
+
 /// The next inventory. It changes only when something appears or disappears.
 #[must_use]
 pub fn next(before: Option<&Inventory>, in_place: &BTreeSet<String>, now: Timestamp) -> Inventory {
@@ -46,8 +55,7 @@ pub fn next(before: Option<&Inventory>, in_place: &BTreeSet<String>, now: Timest
 }
 
 /// The remembered ids.
-#[must_use]
-pub fn ids(items: &Items) -> BTreeSet<String> {
+fn ids(items: &Items) -> BTreeSet<String> {
     let inventories = items.iter().filter(|(key, _)| key.subject == Key::INVENTORY);
     let inventories = inventories.filter_map(|(_, item)| item.record.as_ref()?.inventory());
     inventories.flat_map(|inventory| inventory.keys().cloned()).collect()

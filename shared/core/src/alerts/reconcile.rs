@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::lifecycle::{Alert, Event, Now, Phase, Signal, Thresholds, advance};
+use super::reconciler::Reconciler;
 use super::record::{Item, Items, Key, Partition, Record, State, Version};
-use super::run::Run;
 use super::transition::{Kind, Transition};
 use super::{connection, inventory, silencing};
 use crate::check::{Check, CheckContext, CheckResult, Finding, Group, Remedy, Severity, WhenMissing, cause};
@@ -17,7 +17,7 @@ use crate::checks::catalogue;
 use crate::checks::visibility_lost;
 use crate::config::Policy;
 use crate::ids::EndpointId;
-use crate::snapshot::{Calls, Connection, Path, Traffic};
+use crate::snapshot::{Calls, Connection, StoredPath, Traffic};
 use crate::trigger::Change;
 
 /// An alert that begins within this time after another one of the same partition fired joins its incident.
@@ -42,7 +42,7 @@ pub struct Report<'a> {
     /// When dbt last connected, in a run that asked.
     pub traffic: Option<Traffic>,
     /// What is behind the endpoint service, in a run that read all of it.
-    pub path: Option<Path>,
+    pub path: Option<StoredPath>,
 }
 
 impl<'a> Report<'a> {
@@ -92,7 +92,7 @@ impl Evaluation {
     }
 }
 
-impl Run<'_> {
+impl Reconciler<'_> {
     /// The records that change because of `report`.
     #[must_use]
     pub fn writes(&self, report: &Report<'_>, items: &Items) -> Vec<RecordWrite> {

@@ -11,7 +11,7 @@ use super::lifecycle::{Alert, Phase};
 use super::silence::Silence;
 use super::transition::Transition;
 use crate::ids::ServiceId;
-use crate::snapshot::{Path, Traffic};
+use crate::snapshot::{StoredPath, Traffic};
 
 /// How long one run has the sending of a record's outbox to itself. Longer than a function may run.
 pub const LEASE: SignedDuration = SignedDuration::from_secs(120);
@@ -126,7 +126,7 @@ pub enum State {
     /// When dbt last connected.
     Traffic(Traffic),
     /// What is behind the endpoint service.
-    Path(Box<Path>),
+    Path(Box<StoredPath>),
 }
 
 /// The stored state of a connection.
@@ -244,7 +244,7 @@ impl Record {
 
     /// What is behind the endpoint service, if this is the record of that.
     #[must_use]
-    pub fn path(&self) -> Option<&Path> {
+    pub fn path(&self) -> Option<&StoredPath> {
         match &self.state {
             State::Path(path) => Some(path),
             _ => None,

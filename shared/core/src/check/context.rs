@@ -10,6 +10,7 @@ use crate::ids::{EndpointId, ServiceId};
 use crate::snapshot::{
     CallError, Connection, Description, EndpointService, LoadBalancer, TargetGroup, Topology, Traffic, Unread,
 };
+use crate::trigger::Change;
 
 /// What the checks of one endpoint service are given: what the run read and changed, and what must be.
 #[derive(Debug, Clone, Copy)]
@@ -25,9 +26,11 @@ pub struct CheckContext<'a> {
     /// The time of the evaluation.
     pub now: Timestamp,
     /// What earlier runs recorded of the connections; `None` if it is unknown.
-    pub history: Option<&'a RememberedConnections>,
+    pub remembered: Option<&'a RememberedConnections>,
     /// The changes that this run tried and AWS refused: the endpoint or ARN, and the error.
     pub refused: &'a BTreeMap<String, CallError>,
+    /// The change in AWS that started the run, which may have caused what it finds.
+    pub change: Option<&'a Change>,
     /// The ids of what was in place and is gone: AWS names some deletions by an id alone.
     pub was_in_place: &'a BTreeSet<String>,
 }
@@ -79,7 +82,17 @@ impl<'a> CheckContext<'a> {
         region: &'a Region,
         now: Timestamp,
     ) -> Self {
-        Self { service, topology, policy, region, now, history: None, refused: &NO_REFUSALS, was_in_place: &NOTHING }
+        Self {
+            service,
+            topology,
+            policy,
+            region,
+            now,
+            remembered: None,
+            refused: &NO_REFUSALS,
+            change: None,
+            was_in_place: &NOTHING,
+        }
     }
 
     /// The result of `check` for the endpoint service itself; [`Status::Unknown`] if the service could not be read.

@@ -35,12 +35,15 @@ pub fn checks_of(groups: &[Group]) -> Vec<Check> {
     CATALOGUE.into_iter().filter(|check| groups.contains(&check.group)).collect()
 }
 
-/// The results of `checks` for one endpoint service, as far as the policy wants them.
+/// The results of `checks` for one endpoint service, as far as the policy wants them, with the change that caused them.
 #[must_use]
 pub fn evaluate_checks(checks: &[Check], context: CheckContext<'_>) -> Vec<CheckResult> {
     let watched = checks.iter().filter(|check| (check.is_watched)(context.policy));
     let mut results: Vec<CheckResult> = watched.flat_map(|check| (check.evaluate)(context)).collect();
     cause::add_related(&mut results, context);
+    if let Some(change) = context.change {
+        cause::attribute(&mut results, change);
+    }
     results
 }
 

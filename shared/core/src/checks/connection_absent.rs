@@ -55,8 +55,8 @@ fn judge(connections: &[Connection], context: CheckContext<'_>) -> Status {
     if with(&[Verdict::UnknownState]).is_some() {
         return Status::Unknown("dbt's endpoint is in a state that this version does not know".to_owned());
     }
-    match context.history {
-        Some(history) if history.had_connection => Status::fail(lost(&of_dbt, context)),
+    match context.remembered {
+        Some(remembered) if remembered.had_connection => Status::fail(lost(&of_dbt, context)),
         Some(_) => Status::fail(waiting(context)),
         None => Status::Unknown(
             "dbt has no endpoint that is available or being set up, and without the guard's table it is unknown whether it ever \
@@ -70,7 +70,7 @@ fn lost(of_dbt: &[&Connection], context: CheckContext<'_>) -> Finding {
     let line = |connection: &&Connection| format!("{}: {}", connection.endpoint, connection.state);
     // dbt's accounts hold the endpoints of all its customers: only one that was connected is known to be the company's.
     let established =
-        |endpoint: &EndpointId| context.history.is_some_and(|history| history.established.contains(endpoint));
+        |endpoint: &EndpointId| context.remembered.is_some_and(|remembered| remembered.established.contains(endpoint));
     let is_ours =
         |connection: &&Connection| connection.state == ConnectionState::Rejected && established(&connection.endpoint);
     let rejected: Vec<&Connection> = of_dbt.iter().copied().filter(is_ours).collect();
@@ -130,15 +130,15 @@ mod tests {
         with_policy,
     };
 
-    fn status(connections: Vec<Connection>, history: Option<&RememberedConnections>) -> Status {
+    fn status(connections: Vec<Connection>, remembered: Option<&RememberedConnections>) -> Status {
         let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
-        only_status(with_context(&topology, |context| evaluate(CheckContext { history, ..context })))
+        only_status(with_context(&topology, |context| evaluate(CheckContext { remembered, ..context })))
     }
 
     fn severity(states: &[&str], had_connection: bool) -> Option<Severity> {
         let connections = states.iter().zip(1..).map(|(state, number)| connection(number, Some(DBT), state));
-        let history = RememberedConnections { had_connection, ..RememberedConnections::default() };
-        match status(connections.collect(), Some(&history)) {
+        let remembered = RememberedConnections { had_connection, ..RememberedConnections::default() };
+        match status(connections.collect(), Some(&remembered)) {
             Status::Pass(_) => None,
             Status::Fail(finding) => Some(finding.severity),
             Status::Unknown(why) => panic!("unknown: {why}"),
@@ -165,21 +165,21 @@ mod tests {
 
     #[test]
     fn the_command_accepts_only_what_was_connected_before() {
-        let history = |established: &[u32]| RememberedConnections {
+        let remembered = |established: &[u32]| RememberedConnections {
             had_connection: true,
             established: established.iter().map(|number| endpoint(*number)).collect(),
             ..RememberedConnections::default()
         };
-        let command = |history: &RememberedConnections| {
+        let command = |remembered: &RememberedConnections| {
             let rejected = vec![connection(1, Some(DBT), "rejected"), connection(2, Some(DBT), "rejected")];
-            failure(status(rejected, Some(history))).unwrap().remedy.command.unwrap()
+            failure(status(rejected, Some(remembered))).unwrap().remedy.command.unwrap()
         };
-        let ours = command(&history(&[2]));
+        let ours = command(&remembered(&[2]));
         assert!(
             ours.starts_with("aws ec2 accept") && ours.ends_with(endpoint(2).as_str()),
             "not another customer's: {ours}"
         );
-        assert!(command(&history(&[])).contains("ServiceName"), "the name to send to dbt Support");
+        assert!(command(&remembered(&[])).contains("ServiceName"), "the name to send to dbt Support");
     }
 
     #[test]
@@ -187,9 +187,9 @@ mod tests {
         let policy = settings(&[("DRY_RUN", "true")]).policy;
         let connections = Some(Ok(vec![connection(1, Some(DBT), "pendingAcceptance")]));
         let topology = Topology { connections, ..Topology::default() };
-        let history = RememberedConnections { had_connection: true, ..RememberedConnections::default() };
+        let remembered = RememberedConnections { had_connection: true, ..RememberedConnections::default() };
         let status = with_policy(&topology, &policy, |context| {
-            only_status(evaluate(CheckContext { history: Some(&history), ..context }))
+            only_status(evaluate(CheckContext { remembered: Some(&remembered), ..context }))
         });
         assert!(matches!(status, Status::Unknown(_)), "{status:?}");
     }
@@ -200,19 +200,19 @@ mod tests {
             connections: Some(Ok(vec![connection(1, Some(DBT), "pendingAcceptance")])),
             ..Topology::default()
         };
-        let history = RememberedConnections { had_connection: true, ..RememberedConnections::default() };
+        let remembered = RememberedConnections { had_connection: true, ..RememberedConnections::default() };
         let refused = [(endpoint(1).to_string(), refusal("UnauthorizedOperation"))].into();
         let status = with_context(&topology, |context| {
-            only_status(evaluate(CheckContext { history: Some(&history), refused: &refused, ..context }))
+            only_status(evaluate(CheckContext { remembered: Some(&remembered), refused: &refused, ..context }))
         });
         assert!(matches!(status, Status::Unknown(_)), "{status:?}");
     }
 
     #[test]
     fn other_accounts_do_not_count() {
-        let history = RememberedConnections::default();
+        let remembered = RememberedConnections::default();
         for owner in [Some(UNTRUSTED), None] {
-            let status = status(vec![connection(1, owner, "available")], Some(&history));
+            let status = status(vec![connection(1, owner, "available")], Some(&remembered));
             assert!(matches!(status, Status::Fail(_)), "{owner:?}");
         }
     }
@@ -232,9 +232,10 @@ mod tests {
         let impact = |dry_run: &str| {
             let policy = settings(&[("DRY_RUN", dry_run)]).policy;
             let topology = Topology { connections: Some(Ok(Vec::new())), ..Topology::default() };
-            let history = RememberedConnections::default();
-            let evaluated =
-                |context: CheckContext<'_>| only_status(evaluate(CheckContext { history: Some(&history), ..context }));
+            let remembered = RememberedConnections::default();
+            let evaluated = |context: CheckContext<'_>| {
+                only_status(evaluate(CheckContext { remembered: Some(&remembered), ..context }))
+            };
             failure(with_policy(&topology, &policy, evaluated)).unwrap().impact
         };
         assert!(impact("false").ends_with("the guard accepts it."));

@@ -65,7 +65,7 @@ struct Problem {
 
 fn judge(connection: &Connection, context: CheckContext<'_>) -> Status {
     let Connection { endpoint, state, .. } = connection;
-    let since = context.history.and_then(|history| history.since(connection)).unwrap_or(context.now);
+    let since = context.remembered.and_then(|remembered| remembered.since(connection)).unwrap_or(context.now);
     let stuck = context.now.duration_since(since).unsigned_abs() > STUCK_AFTER;
     let command = describe_command(context, &[connection]);
     let problem = match decide(connection, context.policy) {
@@ -146,7 +146,7 @@ fn trace_command(context: CheckContext<'_>) -> Option<String> {
 }
 
 fn last_connection(connection: &Connection, context: CheckContext<'_>) -> Result<LastConnection, String> {
-    let traffic = context.history.and_then(|history| history.traffic.as_ref());
+    let traffic = context.remembered.and_then(|remembered| remembered.traffic.as_ref());
     let traffic = traffic.ok_or_else(|| "CloudWatch has not been asked yet".to_owned())?;
     traffic.of(&connection.endpoint, context.now)
 }
@@ -243,10 +243,10 @@ mod tests {
     ) -> Option<(Severity, String)> {
         let topology = Topology { connections: Some(Ok(vec![connection(1, Some(DBT), state)])), ..Topology::default() };
         let recorded = since.map(|since| (endpoint(1), RecordedState { state: state.to_owned(), since }));
-        let history =
+        let remembered =
             RememberedConnections { states: recorded.into_iter().collect(), ..RememberedConnections::default() };
         let results = with_policy(&topology, policy, |context| {
-            evaluate(CheckContext { refused, history: Some(&history), ..context })
+            evaluate(CheckContext { refused, remembered: Some(&remembered), ..context })
         });
         match &results.first()?.status {
             Status::Fail(finding) => Some((finding.severity, finding.summary.clone())),
@@ -375,9 +375,10 @@ mod tests {
             let topology = Topology { connections: Some(Ok(vec![connection])), ..Topology::default() };
             let endpoints = last.map(|last| (endpoint(1).to_string(), last)).into_iter().collect();
             let traffic = Some(Traffic { until: at(9, 0), endpoints });
-            let history = RememberedConnections { traffic, ..RememberedConnections::default() };
-            let results =
-                with_policy(&topology, policy, |context| evaluate(CheckContext { history: Some(&history), ..context }));
+            let remembered = RememberedConnections { traffic, ..RememberedConnections::default() };
+            let results = with_policy(&topology, policy, |context| {
+                evaluate(CheckContext { remembered: Some(&remembered), ..context })
+            });
             results.into_iter().next().unwrap().status
         };
         let ago = |hours| Some(at(9, 0) - SignedDuration::from_hours(hours));

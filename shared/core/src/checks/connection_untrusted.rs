@@ -113,7 +113,7 @@ fn judge(owner: Option<&AccountId>, connections: &[&Connection], context: CheckC
     let parts: Vec<String> = connected.iter().map(|connection| connection.endpoint.to_string()).collect();
     let open = [connected, requests, unknown].concat();
     let recorded = |connection: &&&Connection| {
-        context.history.is_some_and(|history| history.established.contains(&connection.endpoint))
+        context.remembered.is_some_and(|remembered| remembered.established.contains(&connection.endpoint))
     };
     let was_dbts = open.iter().find(recorded).map(|connection| &connection.endpoint);
     Status::fail(
@@ -160,7 +160,7 @@ fn action(owner: Option<&AccountId>, open: &[&Connection], context: CheckContext
         (true, ..) if context.policy.dry_run => {
             "The guard would reject it, but DryRun is on. Reject it yourself, or set DryRun to false.".to_owned()
         }
-        (true, ..) if context.history.is_none() => {
+        (true, ..) if context.remembered.is_none() => {
             "The guard cannot read its state table, and until it can, it revokes no connection. If the account is not dbt's, \
              reject the endpoint yourself."
                 .to_owned()
@@ -253,10 +253,12 @@ mod tests {
 
     #[test]
     fn what_was_dbts_before_gets_no_command_that_cuts_it_off() {
-        let history = RememberedConnections { established: [endpoint(1)].into(), ..RememberedConnections::default() };
+        let remembered =
+            RememberedConnections { established: [endpoint(1)].into(), ..RememberedConnections::default() };
         let connections = Some(Ok(vec![connection(1, Some(UNTRUSTED), "available")]));
         let topology = Topology { connections, ..Topology::default() };
-        let results = with_context(&topology, |context| evaluate(CheckContext { history: Some(&history), ..context }));
+        let results =
+            with_context(&topology, |context| evaluate(CheckContext { remembered: Some(&remembered), ..context }));
         let remedy = only_finding(results).remedy;
         assert!(remedy.command.unwrap().starts_with("aws ec2 describe-vpc-endpoint-connections"));
         assert!(remedy.action.contains("First check the stack's DbtPrincipals"), "{}", remedy.action);
@@ -264,10 +266,10 @@ mod tests {
 
     #[test]
     fn what_the_guard_says_it_does_is_what_it_does() {
-        let (none, history) = (BTreeMap::new(), RememberedConnections::default());
+        let (none, remembered) = (BTreeMap::new(), RememberedConnections::default());
         let refused = BTreeMap::from([(endpoint(1).to_string(), refusal("Odd"))]);
         let named = Some(UNTRUSTED);
-        let known = Some(&history);
+        let known = Some(&remembered);
         let table = [
             ("reject", "false", named, &none, known, "Nothing: the guard is rejecting it"),
             ("reject", "false", named, &refused, known, "AWS refused to reject it: Odd: not now."),
@@ -277,12 +279,12 @@ mod tests {
             ("alert", "false", None, &none, known, "EC2 does not name the account, so the guard changes nothing."),
             ("alert", "false", named, &none, known, "First make sure that the account is not dbt's"),
         ];
-        for (requests, dry_run, owner, refused, history, begins) in table {
+        for (requests, dry_run, owner, refused, remembered, begins) in table {
             let policy = settings(&[("UNTRUSTED_REQUESTS", requests), ("DRY_RUN", dry_run)]).policy;
             let connections = Some(Ok(vec![connection(1, owner, "available")]));
             let topology = Topology { connections, ..Topology::default() };
             let results =
-                with_policy(&topology, &policy, |context| evaluate(CheckContext { history, refused, ..context }));
+                with_policy(&topology, &policy, |context| evaluate(CheckContext { remembered, refused, ..context }));
             let action = only_finding(results).remedy.action;
             assert!(action.starts_with(begins), "{action}");
         }

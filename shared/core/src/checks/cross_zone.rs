@@ -6,6 +6,7 @@
 use crate::check::{CheckContext, CheckResult, Command, Finding, Region, Remedy, Severity, Spec, Status};
 use crate::config::CrossZone;
 use crate::ids::Arn;
+use crate::plan::Plan;
 use crate::snapshot::{CrossZoneOverride, LoadBalancer, TargetGroup, Unread};
 
 /// What switches cross-zone load balancing off for a target group.
@@ -67,39 +68,25 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     })
 }
 
-/// What `CROSS_ZONE=enforce` changes. Each resource appears once, even if several target groups depend on it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Plan {
-    /// The load balancers whose attribute becomes `true`.
-    pub load_balancers: Vec<Arn>,
-    /// The target groups whose attribute becomes `use_load_balancer_configuration`, AWS's default.
-    pub target_groups: Vec<Arn>,
-}
-
 impl Plan {
-    /// What must change so that cross-zone is on, in effect, for every target group.
+    /// What `CROSS_ZONE=enforce` changes, so that cross-zone is on, in effect, for every target group. Each resource appears
+    /// once, even if several target groups depend on it.
     #[must_use]
-    pub fn new<'a>(load_balancers: impl IntoIterator<Item = &'a LoadBalancer>) -> Self {
+    pub fn enforces_cross_zone<'a>(load_balancers: impl IntoIterator<Item = &'a LoadBalancer>) -> Self {
         let mut plan = Self::default();
         for load_balancer in load_balancers {
             let groups = load_balancer.target_groups.iter().flatten();
             let switched_off: Vec<(&TargetGroup, Off)> =
                 groups.filter_map(|group| Some((group, off(load_balancer, group).ok().flatten()?))).collect();
             for (group, _) in switched_off.iter().filter(|(_, off)| *off == Off::ByTargetGroup) {
-                push_once(&mut plan.target_groups, &group.arn);
+                push_once(&mut plan.cross_zone_deferred, &group.arn);
             }
             // A group that is set back to the load balancer's setting needs that setting to be on as well.
             if !switched_off.is_empty() && load_balancer.cross_zone == Some(Ok(false)) {
-                push_once(&mut plan.load_balancers, &load_balancer.arn);
+                push_once(&mut plan.cross_zone_on, &load_balancer.arn);
             }
         }
         plan
-    }
-
-    /// Whether there is nothing to do.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.load_balancers.is_empty() && self.target_groups.is_empty()
     }
 }
 
@@ -224,7 +211,11 @@ mod tests {
             let statuses = statuses(nlb(Ok(attribute), &[group]));
             assert_eq!(matches!(statuses[..], [Status::Pass(_)]), passes, "{attribute} {group:?}");
             assert_eq!(matches!(statuses[..], [Status::Fail(_)]), !passes, "{attribute} {group:?}");
-            assert_eq!(Plan::new(&[nlb(Ok(attribute), &[group])]).is_empty(), passes, "{attribute} {group:?}");
+            assert_eq!(
+                Plan::enforces_cross_zone(&[nlb(Ok(attribute), &[group])]).is_empty(),
+                passes,
+                "{attribute} {group:?}"
+            );
         }
     }
 
@@ -232,19 +223,19 @@ mod tests {
     fn the_plan_names_what_is_off_and_nothing_else() {
         use CrossZoneOverride::{LoadBalancer, Off, On};
         let arns = |plan: Plan| {
-            (plan.load_balancers.len(), plan.target_groups.iter().map(|arn| arn.resource().to_owned()).collect())
+            (plan.cross_zone_on.len(), plan.cross_zone_deferred.iter().map(|arn| arn.resource().to_owned()).collect())
         };
         let groups = |names: &[&str]| {
             names.iter().map(|name| format!("targetgroup/{name}/0123456789abcdef")).collect::<Vec<_>>()
         };
-        assert_eq!(arns(Plan::new(&[nlb(Ok(true), &[LoadBalancer, Off])])), (0, groups(&["pg-2"])));
-        assert_eq!(arns(Plan::new(&[nlb(Ok(false), &[LoadBalancer, On])])), (1, groups(&[])));
+        assert_eq!(arns(Plan::enforces_cross_zone(&[nlb(Ok(true), &[LoadBalancer, Off])])), (0, groups(&["pg-2"])));
+        assert_eq!(arns(Plan::enforces_cross_zone(&[nlb(Ok(false), &[LoadBalancer, On])])), (1, groups(&[])));
         assert_eq!(
-            arns(Plan::new(&[nlb(Ok(false), &[On, Off])])),
+            arns(Plan::enforces_cross_zone(&[nlb(Ok(false), &[On, Off])])),
             (1, groups(&["pg-2"])),
             "the load balancer is off as well"
         );
-        assert_eq!(arns(Plan::new(&[nlb(Ok(false), &[On, On])])), (0, groups(&[])));
+        assert_eq!(arns(Plan::enforces_cross_zone(&[nlb(Ok(false), &[On, On])])), (0, groups(&[])));
     }
 
     #[test]
@@ -294,7 +285,7 @@ mod tests {
             Err(call_error("elasticloadbalancing:DescribeLoadBalancerAttributes")),
             &[CrossZoneOverride::LoadBalancer],
         );
-        assert!(Plan::new(std::slice::from_ref(&unread)).is_empty());
+        assert!(Plan::enforces_cross_zone(std::slice::from_ref(&unread)).is_empty());
         assert!(matches!(statuses(unread)[..], [Status::Unknown(_)]));
         let overridden =
             nlb(Err(call_error("elasticloadbalancing:DescribeLoadBalancerAttributes")), &[CrossZoneOverride::On]);

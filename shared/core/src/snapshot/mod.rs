@@ -9,8 +9,8 @@ mod connection;
 mod hostname;
 mod load_balancer;
 mod network;
-mod path;
 mod service;
+mod stored_path;
 mod topology;
 mod traffic;
 
@@ -24,8 +24,8 @@ pub use self::load_balancer::{
 pub use self::network::{
     AclEntry, Interface, Network, NetworkAcl, Peer, Ports, Route, RouteTable, SecurityGroupRule, Subnet,
 };
-pub use self::path::Path;
 pub use self::service::{EVENTS, EndpointService, Notification, PrivateDns, SupportedRegion};
+pub use self::stored_path::StoredPath;
 pub use self::topology::Topology;
 pub use self::traffic::{LastConnection, Traffic};
 

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Certificate, Connection, EndpointService, LoadBalancer, Network, Notification, Observed, Unread, known};
+use jiff::Timestamp;
+
+use super::{
+    Certificate, Connection, EndpointService, LoadBalancer, Network, Notification, Observed, Traffic, Unread, known,
+};
 use crate::ids::{Arn, ServiceId};
 
 /// What a run read: the endpoint services, and each load balancer once, even if several services share it. The default
@@ -21,6 +25,10 @@ pub struct Topology {
     pub network: Option<Network>,
     /// The certificates of TLS listeners, by ARN; not read in every run.
     pub certificates: BTreeMap<String, Observed<Certificate>>,
+    /// When the target groups' tags were read, if they were.
+    pub named_at: Option<Timestamp>,
+    /// When dbt last connected, of the services that this run asked about.
+    pub traffic: BTreeMap<ServiceId, Traffic>,
 }
 
 impl Topology {

@@ -7,8 +7,8 @@ use super::{
     origin, policy, region, service, target_group, topology, with_policy,
 };
 use crate::alerts::connection as known_connection;
+use crate::alerts::reconciler::Reconciler;
 use crate::alerts::record::Partition;
-use crate::alerts::run::Run;
 use crate::alerts::sample;
 use crate::alerts::transition::{Kind, Transition};
 use crate::check::{CheckContext, Finding};
@@ -128,7 +128,8 @@ fn untrusted() -> Finding {
 
 fn connected() -> Finding {
     let (policy, region) = (policy(), region());
-    let run = Run { id: "run", function: "connection-acceptor", policy: &policy, region: &region, now: at(9, 0) };
+    let run =
+        Reconciler { id: "run", function: "connection-acceptor", policy: &policy, region: &region, now: at(9, 0) };
     let connected = [connection(1, Some(DBT), "available")];
     known_connection::advance(None, &connected, &service(1), &connected[0].endpoint, &run).unwrap().1.unwrap()
 }

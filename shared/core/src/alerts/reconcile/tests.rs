@@ -54,11 +54,11 @@ impl Stage {
         &mut self,
         hour: i8,
         sends: bool,
-        decide: impl FnOnce(&Run<'_>, &Items) -> Vec<RecordWrite>,
+        decide: impl FnOnce(&Reconciler<'_>, &Items) -> Vec<RecordWrite>,
     ) -> Vec<RecordWrite> {
         let (id, region) = (hour.to_string(), region());
         let Self { policy, function, .. } = self;
-        let run = Run { id: &id, function, policy, region: &region, now: at(hour, 0) };
+        let run = Reconciler { id: &id, function, policy, region: &region, now: at(hour, 0) };
         let writes = decide(&run, &self.items);
         for RecordWrite { key, record, expected, leased } in writes.clone() {
             let stored = self.items.get(&key).map(|item| item.version);
@@ -281,7 +281,7 @@ fn an_alert_about_a_call_is_closed_after_a_day_without_the_call() {
         let now = at(8, 0) + SignedDuration::from_hours(hours);
         let mut another = evaluation(8, call, &[("ec2:DescribeRouteTables", passes())]);
         another.observed_at = now;
-        let run = Run { id: &id, function: FUNCTION, policy: &stage.policy, region: &region, now };
+        let run = Reconciler { id: &id, function: FUNCTION, policy: &stage.policy, region: &region, now };
         run.writes(&Report::new(&on(), vec![another]), &stage.items)
     };
     assert_eq!(failing(&mut stage, 7), []);
@@ -491,7 +491,7 @@ fn what_is_remembered_is_written_only_if_it_changed_and_never_by_an_older_read()
     let topology = testing::topology(endpoint_service(), [load_balancer("pg", vec![])]);
     let mut stage = Stage::new(&[]);
     for (read_at, writes) in [(9, 1), (8, 0), (9, 0), (10, 1)] {
-        let path = Path::new(&topology, &service(1), at(read_at, 0), at(7, 0));
+        let path = StoredPath::new(&topology, &service(1), at(read_at, 0), at(7, 0));
         assert!(path.is_some());
         let report = Report { path, ..Report::new(&partition, vec![]) };
         assert_eq!(stage.run(11, true, |run, items| run.writes(&report, items)).len(), writes, "{read_at}");

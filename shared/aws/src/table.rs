@@ -39,17 +39,17 @@ pub enum Write {
     Lost,
 }
 
-/// Reads and writes the table.
+/// Reads and writes the state table.
 #[derive(Debug, Clone)]
-pub struct Store {
+pub struct StateTable {
     client: Client,
     table: String,
 }
 
 /// An item's attributes.
-type Row = HashMap<String, AttributeValue>;
+type ItemAttributes = HashMap<String, AttributeValue>;
 
-impl Store {
+impl StateTable {
     /// The table `table`.
     #[must_use]
     pub fn new(config: &aws_config::SdkConfig, table: &str) -> Self {
@@ -62,7 +62,7 @@ impl Store {
     /// If the table could not be read.
     pub async fn load(&self, partition: &Partition) -> Result<Items, CallError> {
         let rows = self.query(&partition.to_string()).await?;
-        let item = |row: &Row| {
+        let item = |row: &ItemAttributes| {
             let key: Key = text(row, "item")?.parse().ok()?;
             Some((key, Item { record: content(row), version: version(row) }))
         };
@@ -150,7 +150,7 @@ impl Store {
         written(put.send().await)
     }
 
-    /// Notes that the run that [`Store::claim_run`] noted at `began` has finished, unless a later run is noted.
+    /// Notes that the run that [`StateTable::claim_run`] noted at `began` has finished, unless a later run is noted.
     ///
     /// # Errors
     /// If the table did not answer.
@@ -184,7 +184,7 @@ impl Store {
     }
 
     /// Everything under one partition key, all pages.
-    async fn query(&self, partition: &str) -> Result<Vec<Row>, CallError> {
+    async fn query(&self, partition: &str) -> Result<Vec<ItemAttributes>, CallError> {
         let query = self
             .client
             .query()
@@ -229,17 +229,17 @@ fn milliseconds(time: Timestamp) -> AttributeValue {
     AttributeValue::N(time.as_millisecond().to_string())
 }
 
-fn text<'a>(row: &'a Row, attribute: &str) -> Option<&'a str> {
+fn text<'a>(row: &'a ItemAttributes, attribute: &str) -> Option<&'a str> {
     row.get(attribute)?.as_s().ok().map(String::as_str)
 }
 
 /// `None` if it cannot be read.
-fn content<T: DeserializeOwned>(row: &Row) -> Option<T> {
+fn content<T: DeserializeOwned>(row: &ItemAttributes) -> Option<T> {
     let parsed = serde_json::from_str(text(row, "record")?);
     parsed.inspect_err(|error| tracing::error!(item = text(row, "item"), %error, "an item cannot be read")).ok()
 }
 
-fn version(row: &Row) -> Version {
+fn version(row: &ItemAttributes) -> Version {
     let version = row.get("version").and_then(|value| value.as_n().ok()?.parse().ok());
     version.map_or(Version::Unreadable, Version::At)
 }

@@ -8,16 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::{EndpointService, Hostname, LoadBalancer, TargetGroup, Topology};
 use crate::ids::{Arn, ServiceId};
 
-/// The form of what is stored. A path in another form is read anew.
-const FORM: u32 = 2;
-
 /// The largest path that is stored, in bytes of JSON. `DynamoDB` takes items of 400 KB.
 const MAX_BYTES: usize = 300_000;
 
 /// The endpoint service, its load balancers, listeners, target groups and targets, as read at one time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Path {
-    form: u32,
+pub struct StoredPath {
     /// When the read began.
     pub read_at: Timestamp,
     /// When the target groups' tags were read.
@@ -26,7 +22,7 @@ pub struct Path {
     load_balancers: BTreeMap<Arn, LoadBalancer>,
 }
 
-impl Path {
+impl StoredPath {
     /// The path of `service` in `topology`, which was read at `read_at`, and the tags at `named_at`; `None` if a part of it is
     /// unknown, or if it is too large to be stored.
     #[must_use]
@@ -34,16 +30,16 @@ impl Path {
         let load_balancers = topology.load_balancers_of(service).ok()?;
         let load_balancers = load_balancers.into_iter().map(|it| (it.arn.clone(), stripped(it.clone()))).collect();
         let service = EndpointService { principals: None, ..topology.service(service).ok()?.clone() };
-        let path = Self { form: FORM, read_at, named_at, service, load_balancers };
+        let path = Self { read_at, named_at, service, load_balancers };
         // What contains a failure cannot be written as JSON.
         let bytes = serde_json::to_vec(&path).ok()?.len();
         (bytes <= MAX_BYTES).then_some(path)
     }
 
-    /// Whether it may still be used at `now`: it has this version's form, and is not older than `max_age`.
+    /// Whether it may still be used at `now`: it is not older than `max_age`.
     #[must_use]
     pub fn is_valid(&self, now: Timestamp, max_age: SignedDuration) -> bool {
-        self.form == FORM && now.duration_since(self.read_at) <= max_age
+        now.duration_since(self.read_at) <= max_age
     }
 
     /// The endpoint service's `Name` tag.
@@ -81,8 +77,8 @@ fn stripped(mut load_balancer: LoadBalancer) -> LoadBalancer {
 impl Topology {
     /// What is behind the endpoint services of these paths. Of a load balancer that several share, the latest read counts.
     #[must_use]
-    pub fn from_paths<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Self {
-        let mut paths: Vec<&Path> = paths.into_iter().collect();
+    pub fn from_paths<'a>(paths: impl IntoIterator<Item = &'a StoredPath>) -> Self {
+        let mut paths: Vec<&StoredPath> = paths.into_iter().collect();
         paths.sort_by_key(|path| path.read_at);
         let services = paths.iter().map(|path| (path.service.id.clone(), path.service.clone())).collect();
         let load_balancers = paths.iter().flat_map(|path| path.load_balancers.clone()).collect();
@@ -129,8 +125,8 @@ mod tests {
 
     #[test]
     fn what_was_read_is_what_is_stored_but_for_the_words() {
-        let path = Path::new(&read(), &service(1), at(8, 0), at(7, 0)).unwrap();
-        let stored: Path = serde_json::from_str(&serde_json::to_string(&path).unwrap()).unwrap();
+        let path = StoredPath::new(&read(), &service(1), at(8, 0), at(7, 0)).unwrap();
+        let stored: StoredPath = serde_json::from_str(&serde_json::to_string(&path).unwrap()).unwrap();
         assert_eq!(stored, path);
         let mut expected = read();
         for target in expected.target_groups_mut().flat_map(|group| group.targets.iter_mut().flatten()) {
@@ -160,7 +156,7 @@ mod tests {
     fn it_knows_the_services_name() {
         let name_of = |name: Option<&str>| {
             let named = EndpointService { name: name.map(ToOwned::to_owned), ..endpoint_service() };
-            let path = Path::new(&topology(named, []), &service(1), at(8, 0), at(7, 0)).unwrap();
+            let path = StoredPath::new(&topology(named, []), &service(1), at(8, 0), at(7, 0)).unwrap();
             path.name().map(ToOwned::to_owned)
         };
         assert_eq!(name_of(Some("postgres")).as_deref(), Some("postgres"));
@@ -171,19 +167,18 @@ mod tests {
     fn a_path_with_a_failed_read_is_not_stored() {
         let mut failed = read();
         failed.target_groups_mut().for_each(|group| group.targets = Err(call_error("x")));
-        assert_eq!(Path::new(&failed, &service(1), at(8, 0), at(7, 0)), None);
+        assert_eq!(StoredPath::new(&failed, &service(1), at(8, 0), at(7, 0)), None);
         let mut failed = read();
         failed.load_balancers.values_mut().for_each(|balancer| balancer.cross_zone = Some(Err(call_error("x"))));
-        assert_eq!(Path::new(&failed, &service(1), at(8, 0), at(7, 0)), None);
-        assert_eq!(Path::new(&Topology::default(), &service(1), at(8, 0), at(7, 0)), None);
+        assert_eq!(StoredPath::new(&failed, &service(1), at(8, 0), at(7, 0)), None);
+        assert_eq!(StoredPath::new(&Topology::default(), &service(1), at(8, 0), at(7, 0)), None);
     }
 
     #[test]
-    fn a_path_that_is_old_or_of_another_version_is_not_used() {
-        let path = Path::new(&read(), &service(1), at(8, 0), at(7, 0)).unwrap();
+    fn a_path_that_is_old_is_not_used() {
+        let path = StoredPath::new(&read(), &service(1), at(8, 0), at(7, 0)).unwrap();
         let half_an_hour = SignedDuration::from_mins(30);
         assert!(path.is_valid(at(8, 30), half_an_hour));
         assert!(!path.is_valid(at(8, 31), half_an_hour));
-        assert!(!Path { form: FORM + 1, ..path }.is_valid(at(8, 1), half_an_hour));
     }
 }

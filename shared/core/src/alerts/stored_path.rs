@@ -10,17 +10,17 @@ use super::reconcile::Evaluation;
 use super::record::{Items, Key};
 use crate::check::{CheckResult, Status};
 use crate::ids::Arn;
-use crate::snapshot::{Hostname, Path, Topology};
+use crate::snapshot::{Hostname, StoredPath, Topology};
 
 /// The stored path, if it can be used.
 #[must_use]
-pub fn usable(items: &Items, now: Timestamp, max_age: SignedDuration) -> Option<&Path> {
+pub fn usable(items: &Items, now: Timestamp, max_age: SignedDuration) -> Option<&StoredPath> {
     recorded(items).filter(|path| path.is_valid(now, max_age))
 }
 
 /// The stored path, however old.
 #[must_use]
-pub fn recorded(items: &Items) -> Option<&Path> {
+pub fn recorded(items: &Items) -> Option<&StoredPath> {
     let mut records = items.iter().filter(|(key, _)| key.subject == Key::PATH);
     records.find_map(|(_, item)| item.record.as_ref()?.path())
 }
@@ -33,12 +33,12 @@ const NAMES_VALID_FOR: SignedDuration = SignedDuration::from_mins(65);
 /// if one of the groups is new: then they must be read.
 pub fn take_names<'a>(
     topology: &mut Topology,
-    stored: impl IntoIterator<Item = &'a Path>,
+    stored: impl IntoIterator<Item = &'a StoredPath>,
     now: Timestamp,
 ) -> Option<Timestamp> {
     let is_recent =
-        |path: &&Path| path.is_valid(now, NAMES_VALID_FOR) && now.duration_since(path.named_at) < NAMES_VALID_FOR;
-    let stored: Vec<&Path> = stored.into_iter().filter(is_recent).collect();
+        |path: &&StoredPath| path.is_valid(now, NAMES_VALID_FOR) && now.duration_since(path.named_at) < NAMES_VALID_FOR;
+    let stored: Vec<&StoredPath> = stored.into_iter().filter(is_recent).collect();
     let mut names: Vec<Hostnames<'a>> = Vec::new();
     for group in topology.target_groups() {
         let (path, name) = stored.iter().find_map(|path| Some((path, path.hostname(&group)?)))?;
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn the_stored_path_is_usable_until_it_is_too_old() {
-        let path = Path::new(&with_name(None), &service(1), at(8, 0), at(8, 0)).unwrap();
+        let path = StoredPath::new(&with_name(None), &service(1), at(8, 0), at(8, 0)).unwrap();
         let item = |state| Item { record: Some(Record::new(state, at(8, 0))), version: Version::At(1) };
         let stored = Key::new(FUNCTION, Key::PATH, service(1).as_str());
         let items = Items::from([(stored, item(State::Path(Box::new(path.clone()))))]);
@@ -219,7 +219,7 @@ mod tests {
 
     /// The names that the target groups of a later read have at this time, if those of the stored path are taken over.
     fn taken_over(stored: &Topology, mut read: Topology, now: Timestamp) -> Option<Vec<Option<String>>> {
-        let path = Path::new(stored, &service(1), at(8, 0), at(8, 0)).unwrap();
+        let path = StoredPath::new(stored, &service(1), at(8, 0), at(8, 0)).unwrap();
         let named_at = take_names(&mut read, [&path], now)?;
         assert_eq!(named_at, at(8, 0), "it is as old as the tags are");
         let names = read.target_groups_mut().map(|group| group.hostname.clone().unwrap().unwrap());

@@ -7,7 +7,7 @@ use crate::config::Policy;
 
 /// What all decisions of one run depend on.
 #[derive(Debug, Clone, Copy)]
-pub struct Run<'a> {
+pub struct Reconciler<'a> {
     /// The run's id, which a retry shares with the run it repeats.
     pub id: &'a str,
     /// The function, whose name is part of its records' keys.

@@ -1,0 +1,75 @@
+//! What earlier runs stored: loaded once in a run, beside the reads.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use guard_core::alerts::connection::remembered;
+use guard_core::alerts::record::{Items, Partition};
+use guard_core::alerts::stored_path;
+use guard_core::ids::{EndpointId, ServiceId};
+use guard_core::snapshot::CallError;
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, timeout_at};
+
+use crate::concurrently;
+use crate::table::StateTable;
+
+/// How long a plan waits for what it needs of the table: nobody's connection waits longer for a table that hangs.
+const PLAN_WAITS: Duration = Duration::from_secs(2);
+
+/// The stored records of one partition, as far as the table could be read.
+pub type LoadedState = Result<Items, CallError>;
+
+/// The stored records of all partitions of a function.
+pub type States = BTreeMap<Partition, LoadedState>;
+
+/// The stored records, which are loaded while a run reads AWS.
+#[derive(Debug)]
+pub struct Memory<'a> {
+    table: &'a StateTable,
+    partitions: Vec<Partition>,
+    loaded: OnceCell<States>,
+    /// Until when a plan waits for them.
+    plan_waits: Instant,
+}
+
+impl<'a> Memory<'a> {
+    /// The records of `partitions`, which nobody has loaded yet.
+    #[must_use]
+    pub fn new(table: &'a StateTable, partitions: Vec<Partition>) -> Self {
+        Self { table, partitions, loaded: OnceCell::new(), plan_waits: Instant::now() + PLAN_WAITS }
+    }
+
+    /// All records, once they are loaded.
+    pub async fn all(&self) -> &States {
+        self.loaded.get_or_init(|| load(self.table, &self.partitions)).await
+    }
+
+    /// All records, if they are loaded within two seconds from the beginning of the run.
+    pub async fn for_plan(&self) -> Option<&States> {
+        timeout_at(self.plan_waits, self.all()).await.ok()
+    }
+}
+
+/// Loads the records of `partitions`.
+pub(crate) async fn load(table: &StateTable, partitions: &[Partition]) -> States {
+    let load = async |partition: &Partition| (partition.clone(), table.load(partition).await);
+    concurrently(partitions, load).await.into_iter().collect()
+}
+
+/// The endpoints that are remembered as dbt's established connections; `None` if not all records could be read.
+#[must_use]
+pub fn established(states: &States) -> Option<BTreeSet<EndpointId>> {
+    let states: Result<Vec<&Items>, _> = states.values().map(Result::as_ref).collect();
+    Some(states.ok()?.into_iter().flat_map(|items| remembered(items).established).collect())
+}
+
+/// The services' names, as drift-watcher read and stored them; `None` for a service that has none.
+#[must_use]
+pub fn stored_names(states: &States) -> BTreeMap<ServiceId, Option<String>> {
+    let name = |(partition, state): (&Partition, &LoadedState)| {
+        let path = stored_path::recorded(state.as_ref().ok()?)?;
+        Some((partition.service()?.clone(), path.name().map(ToOwned::to_owned)))
+    };
+    states.iter().filter_map(name).collect()
+}

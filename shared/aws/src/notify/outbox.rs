@@ -1,0 +1,234 @@
+//! The first half of notifying: compares what a run found with the stored records, and stores what people must hear.
+
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+
+use guard_core::alerts::lifecycle::Phase;
+use guard_core::alerts::reconcile::{RecordWrite, Report};
+use guard_core::alerts::reconciler::Reconciler;
+use guard_core::alerts::record::{Item, Items, Key, Partition, Record, Version, firing};
+use guard_core::alerts::transition::Transition;
+use guard_core::check::Severity;
+use guard_core::message::origin::Origin;
+use guard_core::snapshot::{CallError, ErrorKind};
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Firing, Notifier};
+use crate::concurrently;
+use crate::lambda::Invocation;
+use crate::memory::LoadedState;
+use crate::table::Write;
+
+/// While the table fails, an instance sends the same thing again after this.
+const REPEAT_WITHOUT_TABLE: SignedDuration = SignedDuration::from_hours(1);
+
+/// How often a lost race is decided again before it is left to the next run. A run writes a record twice, what it found and
+/// that it was sent: so of ten runs at once none loses more often.
+pub(super) const MAX_TRIES: usize = 20;
+
+/// What was sent of a record that the table did not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sent {
+    at: Timestamp,
+    severity: Severity,
+    parts: Vec<String>,
+}
+
+/// What a run has to send about one partition.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    pub(super) partition: Partition,
+    /// Records whose outbox this run holds the lease on.
+    pub(super) entries: Vec<Entry>,
+    /// Transitions that are in no record, and what to remember of them once they are sent.
+    pub(super) unrecorded: Vec<(Key, Sent, Vec<Transition>)>,
+    /// Why the table failed: what is sent may be sent again.
+    pub(super) error: Option<CallError>,
+    /// The function's alerts that fire now.
+    pub(super) firing: Firing,
+}
+
+/// A record as it was written.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) key: Key,
+    pub(super) record: Record,
+    pub(super) version: u64,
+}
+
+impl Outbox {
+    pub(super) fn new(partition: &Partition) -> Self {
+        Self {
+            partition: partition.clone(),
+            entries: Vec::new(),
+            unrecorded: Vec::new(),
+            error: None,
+            firing: Firing::default(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.unrecorded.is_empty()
+    }
+
+    /// Adds an update that was written as `version`, if this run sends its record's outbox.
+    pub(super) fn extend(&mut self, write: RecordWrite, version: u64) {
+        if write.leased {
+            self.entries.push(Entry { key: write.key, record: write.record, version });
+        }
+    }
+}
+
+/// The keys of the lost writes that another run wrote. Where the table holds exactly what this run wrote, the write
+/// succeeded, its answer was lost, and the SDK's retry found the version changed.
+fn claim_lost_answers(lost: Vec<RecordWrite>, items: &Items, outbox: &mut Outbox) -> BTreeSet<Key> {
+    let mut others = BTreeSet::new();
+    for write in lost {
+        match items.get(&write.key) {
+            Some(Item { record: Some(stored), version: Version::At(version) }) if *stored == write.record => {
+                outbox.extend(write, *version);
+            }
+            _ => drop(others.insert(write.key)),
+        }
+    }
+    others
+}
+
+impl Notifier {
+    /// Stores what `report` says before the run changes AWS, so that a later run sends it if this one dies before it has
+    /// stored what became of the change. Without a lease: whichever run comes first sends it. The records as they were, with
+    /// the versions that were written: once the run knows more, it reconciles with those again.
+    pub async fn store_before_change(
+        &self,
+        Invocation { id, origin, .. }: &Invocation,
+        report: &Report<'_>,
+        items: &Items,
+    ) -> Items {
+        let (now, mut written) = (Timestamp::now(), items.clone());
+        let writes = self.reconciler(id, origin, now).writes(report, items);
+        for RecordWrite { key, mut record, expected, .. } in writes.into_iter().filter(|write| write.leased) {
+            record.lease_until = None;
+            let before = items.get(&key).and_then(|item| item.record.clone());
+            if before.as_ref() == Some(&record) {
+                continue;
+            }
+            match self.table.put(report.partition, &key, &record, expected, now).await {
+                Ok(Write::Won(version)) => {
+                    drop(written.insert(key, Item { record: before, version: Version::At(version) }));
+                }
+                Ok(Write::Lost) => tracing::info!(%key, "another run has written it; making the change all the same"),
+                Err(error) => tracing::error!(%error, %key, "could not store it; making the change all the same"),
+            }
+        }
+        written
+    }
+
+    /// Compares the report with the stored records, and stores what changed. The outbox holds what this run has to send.
+    pub(super) async fn reconcile(
+        &self,
+        id: &str,
+        origin: &Origin,
+        report: &Report<'_>,
+        state: &LoadedState,
+        now: Timestamp,
+    ) -> Outbox {
+        let reconciler = self.reconciler(id, origin, now);
+        let items = match state {
+            Ok(items) => items,
+            Err(error) => return self.without_table(&reconciler, report, error.clone()),
+        };
+        let mut outbox = Outbox::new(report.partition);
+        let mut writes = reconciler.writes(report, items);
+        outbox.firing.severities = self.firing_after(items.clone(), &writes);
+        for _ in 0..MAX_TRIES {
+            let lost = self.write(report.partition, writes, &mut outbox, now).await;
+            if lost.is_empty() {
+                return outbox;
+            }
+            let fresh = match self.table.load(report.partition).await {
+                Ok(fresh) => fresh,
+                Err(error) => {
+                    outbox.error = Some(error);
+                    return outbox;
+                }
+            };
+            let lost = claim_lost_answers(lost, &fresh, &mut outbox);
+            writes = reconciler.writes(report, &fresh);
+            writes.retain(|write| lost.contains(&write.key));
+        }
+        let message = format!("lost the race for an item {MAX_TRIES} times");
+        outbox.error = Some(CallError::new("dynamodb:PutItem", ErrorKind::GivenUp, message));
+        outbox
+    }
+
+    /// What to send while the table cannot be read: what fails.
+    fn without_table(&self, reconciler: &Reconciler<'_>, report: &Report<'_>, error: CallError) -> Outbox {
+        tracing::error!(%error, partition = %report.partition, "the table cannot be read; sending what fails");
+        let mut outbox = Outbox::new(report.partition);
+        let writes = reconciler.writes(report, &Items::new());
+        // Without the table nothing gets beyond pending: what fails counts as firing.
+        let failing = writes.iter().filter_map(|write| write.record.alert());
+        let failing = failing.filter(|alert| alert.phase != Phase::Resolved);
+        outbox.firing.severities = failing.map(|alert| alert.finding.severity).collect();
+        outbox.firing.is_complete = false;
+        // Without its record, every connection looks new; what is new is sent once the table answers again.
+        let news = writes.iter().filter(|write| write.key.subject != Key::CONNECTION);
+        outbox.unrecorded = news.filter_map(|write| self.not_recently_sent(write, reconciler.now)).collect();
+        outbox.error = Some(error);
+        outbox
+    }
+
+    /// Writes the records, and puts into `outbox` what this run has to send. The writes that another run came before.
+    pub(super) async fn write(
+        &self,
+        partition: &Partition,
+        writes: Vec<RecordWrite>,
+        outbox: &mut Outbox,
+        now: Timestamp,
+    ) -> Vec<RecordWrite> {
+        let results = concurrently(&writes, |RecordWrite { key, record, expected, .. }| {
+            self.table.put(partition, key, record, *expected, now)
+        })
+        .await;
+        let mut lost = Vec::new();
+        for (write, result) in writes.into_iter().zip(results) {
+            match result {
+                Ok(Write::Won(version)) => outbox.extend(write, version),
+                Ok(Write::Lost) => lost.push(write),
+                Err(error) => {
+                    tracing::error!(%error, key = %write.key, "could not store the alert; sending it anyway");
+                    outbox.error = Some(error);
+                    outbox.unrecorded.extend(self.not_recently_sent(&write, now));
+                }
+            }
+        }
+        lost
+    }
+
+    /// What to send of a record that the table did not take, unless this instance sent it recently and nothing is new.
+    fn not_recently_sent(&self, write: &RecordWrite, now: Timestamp) -> Option<(Key, Sent, Vec<Transition>)> {
+        let transitions = write.unstored_transitions(now);
+        let finding = &transitions.last()?.finding;
+        let news = Sent { at: now, severity: finding.severity, parts: finding.failing_parts().cloned().collect() };
+        let recently_sent = self.recently_sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = recently_sent.get(&write.key).is_some_and(|sent| {
+            now.duration_since(sent.at) < REPEAT_WITHOUT_TABLE
+                && news.severity <= sent.severity
+                && news.parts.iter().all(|part| sent.parts.contains(part))
+        });
+        (!is_known).then(|| (write.key.clone(), news, transitions))
+    }
+
+    /// The severities of the function's alerts that fire once these updates are stored.
+    fn firing_after(&self, mut items: Items, writes: &[RecordWrite]) -> Vec<Severity> {
+        for RecordWrite { key, record, .. } in writes {
+            items.insert(key.clone(), Item { record: Some(record.clone()), version: Version::Unreadable });
+        }
+        let ours = firing(&items).filter(|(key, _)| key.function == self.function);
+        ours.map(|(_, alert)| alert.finding.severity).collect()
+    }
+
+    pub(super) fn reconciler<'a>(&'a self, id: &'a str, origin: &'a Origin, now: Timestamp) -> Reconciler<'a> {
+        Reconciler { id, function: self.function, policy: &self.settings.policy, region: &origin.region, now }
+    }
+}

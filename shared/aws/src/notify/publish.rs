@@ -1,0 +1,170 @@
+//! The second half of notifying: sends what was stored, and acknowledges it.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+use aws_sdk_sns::error::SdkError;
+use aws_sdk_sns::operation::publish::PublishError;
+use aws_sdk_sns::types::MessageAttributeValue;
+use guard_core::alerts::record::{Partition, Version};
+use guard_core::alerts::sample;
+use guard_core::alerts::transition::Transition;
+use guard_core::ids::{Arn, ServiceId};
+use guard_core::message::origin::Origin;
+use guard_core::message::{Attribute, Banner, Envelope, Message};
+use guard_core::snapshot::{CallError, ErrorKind};
+use jiff::Timestamp;
+
+use super::Notifier;
+use super::outbox::{Entry, MAX_TRIES, Outbox};
+use crate::concurrently;
+use crate::errors::call_error;
+use crate::lambda::{Invocation, RunErrors};
+use crate::table::Write;
+
+const CALL: &str = "sns:Publish";
+
+/// The alert topic in SNS.
+#[derive(Debug, Clone)]
+pub(super) struct AlertTopic {
+    client: aws_sdk_sns::Client,
+    topic: Arn,
+}
+
+impl AlertTopic {
+    pub(super) fn new(config: &aws_config::SdkConfig, topic: &Arn) -> Self {
+        // The topic may be in another Region than the function.
+        let region = aws_sdk_sns::config::Region::new(topic.region().to_owned());
+        let config = aws_sdk_sns::config::Builder::from(config).region(region).build();
+        Self { client: aws_sdk_sns::Client::from_conf(config), topic: topic.clone() }
+    }
+
+    /// Publishes `message`.
+    ///
+    /// # Errors
+    /// If SNS did not accept it.
+    pub(super) async fn publish(&self, message: &Message) -> Result<(), CallError> {
+        let mut publish = self
+            .client
+            .publish()
+            .topic_arn(self.topic.as_str())
+            .subject(&message.subject)
+            .message_structure("json")
+            .message(message.bodies());
+        for (name, value) in message.attributes() {
+            publish = publish.message_attributes(name, attribute(value)?);
+        }
+        publish.send().await.map(drop).map_err(|error| call_error(CALL, &error))
+    }
+}
+
+impl Notifier {
+    /// Sends test messages about the first configured service, one of each severity and kind.
+    pub async fn send_test_messages(&self, Invocation { origin, .. }: &Invocation) -> RunErrors {
+        let mut errors = RunErrors::default();
+        let Some(service) = self.settings.policy.services.first() else { return errors };
+        let partition = Partition::Service(service.clone());
+        let caution = Some(Banner::Test);
+        let envelope = Envelope { partition: &partition, name: None, origin, function: self.function, caution };
+        // One after the other, so that they arrive in this order.
+        for transition in sample::transitions(service, &origin.region, Timestamp::now()) {
+            errors.push(self.topic.publish(&Message::new(envelope, &[&[transition]])).await);
+        }
+        errors
+    }
+
+    pub(super) async fn publish_all(
+        &self,
+        outboxes: Vec<Outbox>,
+        names: &BTreeMap<ServiceId, String>,
+        origin: &Origin,
+    ) -> RunErrors {
+        let sent = concurrently(outboxes, async |outbox| {
+            let name = outbox.partition.service().and_then(|service| names.get(service)).map(String::as_str);
+            self.publish(outbox, name, origin, Timestamp::now()).await
+        })
+        .await;
+        let mut errors = RunErrors::default();
+        for result in sent {
+            errors.push(result);
+        }
+        errors
+    }
+
+    /// Sends one message for the partition, and acknowledges what it contained. `name` is the service's `Name` tag.
+    ///
+    /// # Errors
+    /// If SNS did not accept it (a later run sends it), or if the table failed before or after.
+    pub(super) async fn publish(
+        &self,
+        outbox: Outbox,
+        name: Option<&str>,
+        origin: &Origin,
+        now: Timestamp,
+    ) -> Result<(), CallError> {
+        if outbox.is_empty() {
+            return outbox.error.map_or(Ok(()), Err);
+        }
+        let Outbox { partition, entries, unrecorded, error, .. } = outbox;
+        let recorded = entries.iter().map(|entry| entry.record.outbox.as_slice());
+        let transitions: Vec<&[Transition]> =
+            recorded.chain(unrecorded.iter().map(|(_, _, transitions)| transitions.as_slice())).collect();
+        let caution = error.as_ref().map(Banner::TableFailed);
+        let envelope = Envelope { partition: &partition, name, origin, function: self.function, caution };
+        let message = Message::new(envelope, &transitions);
+        if let Err(error) = self.topic.publish(&message).await {
+            tracing::error!(%error, %partition, "not sent; a later run sends it");
+            self.release(&partition, entries, now).await;
+            return Err(error);
+        }
+        for transition in transitions.iter().copied().flatten() {
+            tracing::info!(%partition, ?transition, "sent");
+        }
+        let sent = unrecorded.into_iter().map(|(key, sent, _)| (key, sent));
+        self.recently_sent.lock().unwrap_or_else(PoisonError::into_inner).extend(sent);
+        let acknowledged = concurrently(entries, |entry| self.acknowledge(&partition, entry, now)).await;
+        acknowledged.into_iter().collect::<Result<(), CallError>>()?;
+        error.map_or(Ok(()), Err)
+    }
+
+    /// Removes what was sent from the record's outbox, even if another run has written the record since.
+    async fn acknowledge(&self, partition: &Partition, entry: Entry, now: Timestamp) -> Result<(), CallError> {
+        let Entry { key, mut record, version } = entry;
+        let mut expected = Version::At(version);
+        let sent = record.outbox.last().map_or(0, |last| last.number);
+        for _ in 0..MAX_TRIES {
+            record.acknowledge(sent);
+            if let Write::Won(_) = self.table.put(partition, &key, &record, Some(expected), now).await? {
+                return Ok(());
+            }
+            let Some(item) = self.table.load(partition).await?.remove(&key) else { return Ok(()) };
+            let Some(fresh) = item.record else { return Ok(()) };
+            (record, expected) = (fresh, item.version);
+        }
+        Err(CallError::new(
+            "dynamodb:PutItem",
+            ErrorKind::GivenUp,
+            format!("{key} was sent but could not be acknowledged; it may be sent again"),
+        ))
+    }
+
+    /// Gives the leases back, so that the next run can send at once. If that fails, they expire by themselves.
+    async fn release(&self, partition: &Partition, entries: Vec<Entry>, now: Timestamp) {
+        concurrently(entries, async |Entry { key, mut record, version }| {
+            record.lease_until = None;
+            if let Err(error) = self.table.put(partition, &key, &record, Some(Version::At(version)), now).await {
+                tracing::warn!(%error, %key, "the lease stays until it expires");
+            }
+        })
+        .await;
+    }
+}
+
+fn attribute(value: Attribute) -> Result<MessageAttributeValue, CallError> {
+    let (data_type, text) = match value {
+        Attribute::Text(text) => ("String", text),
+        Attribute::List(texts) => ("String.Array", serde_json::Value::from(texts).to_string()),
+    };
+    let invalid = |error| call_error(CALL, &SdkError::<PublishError>::construction_failure(error));
+    MessageAttributeValue::builder().data_type(data_type).string_value(text).build().map_err(invalid)
+}

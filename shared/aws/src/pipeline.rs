@@ -1,0 +1,281 @@
+//! The order of the work, which is the same for every function:
+//!
+//! debounce → (read beside load) → plan → store what the change will hide → apply → read again → evaluate every read →
+//! reconcile → store → send → acknowledge.
+//!
+//! A function is what differs: a [`Watcher`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use guard_core::alerts::connection::remembered;
+use guard_core::alerts::inventory;
+use guard_core::alerts::reconcile::{Evaluation, Report};
+use guard_core::alerts::record::{Items, Partition};
+use guard_core::check::{Check, CheckContext, Group};
+use guard_core::checks::catalogue::checks_of;
+use guard_core::config::Settings;
+use guard_core::ids::ServiceId;
+use guard_core::plan::Plan;
+use guard_core::snapshot::{CallError, Connection, Topology};
+use guard_core::trigger::Trigger;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::apply::{Applier, Outcome};
+use crate::concurrently;
+use crate::debounce;
+use crate::lambda::{Invocation, RunErrors};
+use crate::memory::{LoadedState, Memory, States, stored_names};
+use crate::metrics::{self, Metric};
+use crate::notify::{Notifier, PartitionWork};
+use crate::observe::Observer;
+
+/// How long a message waits for the services' names.
+const NAMES_WITHIN: Duration = Duration::from_secs(3);
+
+/// What differs between the functions. One thread runs them, so their futures need not be `Send`.
+#[allow(async_fn_in_trait)]
+pub trait Watcher {
+    /// The function's name, which is part of its records' keys.
+    const NAME: &'static str;
+
+    /// The checks that it evaluates.
+    const CHECKS: Group;
+
+    /// The check whose findings its changes hide. They are stored before a change is made.
+    const HIDDEN: Option<Check> = None;
+
+    /// Reads AWS. Who reads less where records are known waits for the run's memory.
+    async fn read(&self, run: &Run<'_>) -> Vec<Read>;
+
+    /// The changes to make in AWS.
+    async fn plan(&self, _run: &Run<'_>, _reads: &[Read]) -> Plan {
+        Plan::default()
+    }
+
+    /// Reads again what `plan` has changed. A read that is superseded keeps the checks that still count for it.
+    async fn read_again(&self, _run: &Run<'_>, _plan: &Plan, _reads: &mut Vec<Read>) {}
+
+    /// Adds what the function remembers of an endpoint service besides the results of its checks, beside what the table holds
+    /// of it.
+    fn remember<'a>(&self, _run: &Run<'_>, _reads: &'a [Read], _items: Option<&Items>, _report: &mut Report<'a>) {}
+
+    /// The metrics that only this function has.
+    fn metrics(&self, _run: &Run<'_>, _reads: &[Read], _plan: &Plan, _outcome: &Outcome) -> Vec<Metric> {
+        Vec::new()
+    }
+}
+
+/// A read of some endpoint services, and the checks that it is evaluated for.
+#[derive(Debug)]
+pub struct Read {
+    /// The services that were read.
+    pub services: BTreeSet<ServiceId>,
+    /// What was read of them.
+    pub topology: Topology,
+    /// When the read began.
+    pub began: Timestamp,
+    /// The checks that it counts for.
+    pub checks: Vec<Check>,
+}
+
+impl Read {
+    /// The connections that were read; none if they were not, or could not be.
+    #[must_use]
+    pub fn connections(&self) -> &[Connection] {
+        match &self.topology.connections {
+            Some(Ok(connections)) => connections,
+            _ => &[],
+        }
+    }
+}
+
+/// One run of a function.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// What started it.
+    pub invocation: &'a Invocation,
+    /// The function's settings.
+    pub settings: &'a Settings,
+    /// Reads AWS until the run's time for reading is over, and keeps a record of the calls.
+    pub observer: Observer,
+    /// What earlier runs stored.
+    pub memory: Memory<'a>,
+    began: Timestamp,
+}
+
+impl Run<'_> {
+    /// What `read` says of `service`, beside what the table holds of it, with the changes that AWS refused.
+    #[must_use]
+    pub fn evaluate(
+        &self,
+        checks: &[Check],
+        service: &ServiceId,
+        read: &Read,
+        items: Option<&Items>,
+        refused: &BTreeMap<String, CallError>,
+    ) -> Evaluation {
+        let remembered = items.map(remembered);
+        let was_in_place = items.map(|items| inventory::gone(items, &read.topology, service)).unwrap_or_default();
+        let change = match &self.invocation.trigger {
+            Trigger::Change(change) => Some(change),
+            _ => None,
+        };
+        let (policy, region) = (&self.settings.policy, &self.invocation.origin.region);
+        let context = CheckContext {
+            remembered: remembered.as_ref(),
+            refused,
+            change,
+            was_in_place: &was_in_place,
+            ..CheckContext::new(service, &read.topology, policy, region, Timestamp::now())
+        };
+        Evaluation::evaluate(checks, context, read.began)
+    }
+}
+
+/// A function: its clients, and what differs from the others.
+#[derive(Debug)]
+pub struct Pipeline<W> {
+    watcher: W,
+    settings: Settings,
+    observer: Observer,
+    applier: Applier,
+    notifier: Notifier,
+}
+
+impl<W: Watcher> Pipeline<W> {
+    /// Builds the clients once.
+    #[must_use]
+    pub fn new(watcher: W, settings: Settings, config: &SdkConfig) -> Self {
+        Self {
+            watcher,
+            observer: Observer::new(config),
+            applier: Applier::new(config, settings.policy.dry_run),
+            notifier: Notifier::new(W::NAME, config, &settings),
+            settings,
+        }
+    }
+
+    /// One run, unless another one covers its event.
+    ///
+    /// # Errors
+    /// [`RunErrors`] names the calls that failed. A change that AWS refuses for good is not among them: it is an alert.
+    pub async fn handle(&self, invocation: Invocation) -> Result<(), RunErrors> {
+        tracing::info!(trigger = %invocation.trigger, "running");
+        if invocation.trigger == Trigger::Test {
+            return self.notifier.send_test_messages(&invocation).await.into_result();
+        }
+        debounce::run_unless_covered(&self.notifier, &invocation, async || self.run(&invocation).await).await
+    }
+
+    async fn run(&self, invocation: &Invocation) -> Result<(), RunErrors> {
+        let run = Run {
+            invocation,
+            settings: &self.settings,
+            observer: self.observer.for_run(&invocation.id, invocation.deadline.reads),
+            memory: Memory::new(self.notifier.table(), self.notifier.partitions()),
+            began: Timestamp::now(),
+        };
+        // Reading and accepting wait neither for the table nor for what is left to say of removed services.
+        let removed = self.notifier.close_removed_services(&invocation.origin, run.began);
+        let (mut errors, _, removed) = tokio::join!(self.work(&run), run.memory.all(), removed);
+        errors.push(removed);
+        errors.extend(run.observer.calls().into_values().flatten());
+        errors.into_result()
+    }
+
+    async fn work(&self, run: &Run<'_>) -> RunErrors {
+        let mut reads = self.watcher.read(run).await;
+        let plan = self.watcher.plan(run, &reads).await;
+        let is_change = !plan.is_empty() && !self.settings.policy.dry_run;
+        let stored = if is_change { self.store_hidden(run, &plan, &reads).await } else { BTreeMap::new() };
+        let outcome = self.applier.apply(&plan).await;
+        if is_change {
+            self.watcher.read_again(run, &plan, &mut reads).await;
+        }
+        let states = run.memory.all().await;
+        let work: Vec<PartitionWork<'_>> =
+            states.iter().map(|state| self.evaluate(run, state, &stored, &reads, &outcome)).collect();
+        let mut metrics = self.watcher.metrics(run, &reads, &plan, &outcome);
+        metrics.push(metrics::unknown_checks(&work));
+        let names = async || self.names(run, states, &reads).await;
+        let notified = self.notifier.notify(run.invocation, work, names).await;
+        metrics.extend(metrics::firing_alerts(&notified.firing));
+        metrics::write(&metrics, run.began);
+        let mut errors = notified.errors;
+        errors.extend(outcome.failed);
+        errors
+    }
+
+    /// Stores what the changes in `plan` will hide, so that a later run sends it if this one dies. The records whose version
+    /// that changed, by partition.
+    async fn store_hidden(&self, run: &Run<'_>, plan: &Plan, reads: &[Read]) -> BTreeMap<Partition, LoadedState> {
+        let (Some(check), Some(read)) = (W::HIDDEN.filter(|_| plan.hides_findings()), reads.first()) else {
+            return BTreeMap::new();
+        };
+        let Some(states) = run.memory.for_plan().await else {
+            tracing::error!("the table is slow; making the change without storing first what it hides");
+            return BTreeMap::new();
+        };
+        let services = states.iter().filter_map(|(partition, state)| Some((partition, partition.service()?, state)));
+        let stored = concurrently(services, async |(partition, service, state)| {
+            let items = state.as_ref().ok()?;
+            let evaluation = run.evaluate(&[check], service, read, Some(items), &BTreeMap::new());
+            let report = Report::new(partition, vec![evaluation]);
+            Some((partition.clone(), Ok(self.notifier.store_before_change(run.invocation, &report, items).await)))
+        });
+        stored.await.into_iter().flatten().collect()
+    }
+
+    /// What the run found out about one partition: every read evaluated for its checks, oldest first.
+    fn evaluate<'a>(
+        &self,
+        run: &Run<'_>,
+        (partition, state): (&'a Partition, &'a LoadedState),
+        stored: &'a BTreeMap<Partition, LoadedState>,
+        reads: &'a [Read],
+        outcome: &Outcome,
+    ) -> PartitionWork<'a> {
+        let state = stored.get(partition).unwrap_or(state);
+        let Some(service) = partition.service() else {
+            let evaluation = Evaluation::of_calls(&run.observer.calls(), run.began);
+            return PartitionWork { report: Report::new(partition, vec![evaluation]), state };
+        };
+        let items = state.as_ref().ok();
+        let evaluations = reads
+            .iter()
+            .filter(|read| read.services.contains(service))
+            .map(|read| run.evaluate(&read.checks, service, read, items, &outcome.refused));
+        let mut report = Report::new(partition, evaluations.collect());
+        self.watcher.remember(run, reads, items, &mut report);
+        PartitionWork { report, state }
+    }
+
+    /// The services' names, which only serve the reader: as they were read, else as they are stored. EC2 is asked for those
+    /// that no read asked for and that are not stored, but the run does not wait for it when it is slow.
+    async fn names(&self, run: &Run<'_>, states: &States, reads: &[Read]) -> BTreeMap<ServiceId, String> {
+        let stored = stored_names(states);
+        let known = stored.iter().filter_map(|(service, name)| Some((service.clone(), name.clone()?)));
+        let known = known.chain(reads.iter().flat_map(|read| read.topology.names())).collect();
+        let services = &self.settings.policy.services;
+        let unknown: BTreeSet<ServiceId> =
+            services.iter().filter(|service| !stored.contains_key(service)).cloned().collect();
+        if unknown.is_empty() || reads.iter().any(|read| read.topology.services.is_some()) {
+            return known;
+        }
+        let until = run.invocation.deadline.end.min(Instant::now() + NAMES_WITHIN);
+        let asked = self.observer.for_run(&run.invocation.id, until).endpoint_services(&unknown).await;
+        if let Err(error) = &asked {
+            tracing::warn!(%error, "sending without the names of some services");
+        }
+        known.into_iter().chain(Topology { services: Some(asked), ..Topology::default() }.names()).collect()
+    }
+}
+
+/// The checks of one function.
+#[must_use]
+pub fn checks<W: Watcher>() -> Vec<Check> {
+    checks_of(&[W::CHECKS])
+}

@@ -1,0 +1,98 @@
+//! The changes that a run makes in AWS, as a value: what is decided here can be printed, compared and tested, and one place
+//! carries it out.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::ids::{Arn, EndpointId, ServiceId};
+
+/// The changes to make in AWS, and no others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// Requests to accept, by endpoint service.
+    pub accept: BTreeMap<ServiceId, Vec<EndpointId>>,
+    /// Requests to reject and connections to revoke, by endpoint service. EC2 has one call for both.
+    pub reject: BTreeMap<ServiceId, Vec<EndpointId>>,
+    /// Load balancers whose attribute for cross-zone load balancing becomes `true`.
+    pub cross_zone_on: Vec<Arn>,
+    /// Target groups whose attribute for it becomes `use_load_balancer_configuration`, AWS's default.
+    pub cross_zone_deferred: Vec<Arn>,
+}
+
+impl Plan {
+    /// Whether there is nothing to change.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.accept.is_empty() && !self.hides_findings()
+    }
+
+    /// Whether later runs no longer see what is found now, once the changes are made: a rejected account, cross-zone load
+    /// balancing that was off.
+    #[must_use]
+    pub fn hides_findings(&self) -> bool {
+        !(self.reject.is_empty() && self.cross_zone_on.is_empty() && self.cross_zone_deferred.is_empty())
+    }
+
+    /// The endpoints that it accepts or rejects.
+    pub fn endpoints(&self) -> impl Iterator<Item = &EndpointId> {
+        self.accept.values().chain(self.reject.values()).flatten()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let answers = [("accept", &self.accept), ("reject", &self.reject)];
+        let answers = answers.into_iter().flat_map(|(verb, services)| {
+            let endpoints = |(service, endpoints): (&ServiceId, &Vec<EndpointId>)| -> Vec<String> {
+                endpoints.iter().map(|endpoint| format!("{verb} {endpoint} on {service}")).collect()
+            };
+            services.iter().flat_map(endpoints).collect::<Vec<String>>()
+        });
+        let cross_zone = self.cross_zone_on.iter().chain(&self.cross_zone_deferred);
+        let lines: Vec<String> =
+            answers.chain(cross_zone.map(|arn| format!("switch cross-zone on for {arn}"))).collect();
+        f.write_str(if lines.is_empty() { "nothing to change".to_owned() } else { lines.join(", ") }.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{endpoint, load_balancer, service};
+
+    #[test]
+    fn a_plan_says_whether_it_changes_or_hides_anything() {
+        let endpoints = || BTreeMap::from([(service(1), vec![endpoint(1)])]);
+        let arn = || vec![load_balancer("pg", Vec::new()).arn];
+        let table = [
+            (Plan::default(), true, false),
+            (Plan { accept: endpoints(), ..Plan::default() }, false, false),
+            (Plan { reject: endpoints(), ..Plan::default() }, false, true),
+            (Plan { cross_zone_on: arn(), ..Plan::default() }, false, true),
+            (Plan { cross_zone_deferred: arn(), ..Plan::default() }, false, true),
+        ];
+        for (plan, is_empty, hides) in table {
+            assert_eq!((plan.is_empty(), plan.hides_findings()), (is_empty, hides), "{plan}");
+        }
+    }
+
+    #[test]
+    fn a_plan_can_be_read() {
+        assert_eq!(Plan::default().to_string(), "nothing to change");
+        let plan = Plan {
+            accept: BTreeMap::from([(service(1), vec![endpoint(1)])]),
+            reject: BTreeMap::from([(service(1), vec![endpoint(2)])]),
+            cross_zone_on: vec![load_balancer("pg", Vec::new()).arn],
+            ..Plan::default()
+        };
+        let on = service(1);
+        let expected = format!(
+            "accept {} on {on}, reject {} on {on}, switch cross-zone on for {}",
+            endpoint(1),
+            endpoint(2),
+            plan.cross_zone_on[0]
+        );
+        assert_eq!(plan.to_string(), expected);
+        assert_eq!(plan.endpoints().collect::<Vec<_>>(), [&endpoint(1), &endpoint(2)]);
+    }
+}
