@@ -1,25 +1,12 @@
-// Opens pages in a browser, in several views, and prints what it found as JSON:
-// node inspect.mjs TOOLS BROWSER PICTURES PAGE...
+// Opens a page in a browser, in several views, and prints what it found as JSON:
+// node inspect.mjs TOOLS BROWSER PAGE
 import { readFile } from "node:fs/promises";
-import { createRequire } from "node:module";
-import { basename, join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { PAPER, VIEWS, blank, installed, launch } from "./browser.mjs";
 
-const [tools, browserPath, pictures, ...pages] = process.argv.slice(2);
-const installed = createRequire(join(tools, "package.json"));
-const { chromium } = installed("playwright-core");
-const axe = await readFile(installed.resolve("axe-core/axe.min.js"), "utf8");
-
-const VIEWS = {
-  light: { viewport: { width: 1440, height: 900 }, colorScheme: "light" },
-  dark: { viewport: { width: 1440, height: 900 }, colorScheme: "dark" },
-  tablet: { viewport: { width: 800, height: 1000 }, colorScheme: "light" },
-  phone: { viewport: { width: 360, height: 740 }, colorScheme: "light", isMobile: true, hasTouch: true },
-  "phone-dark": { viewport: { width: 360, height: 740 }, colorScheme: "dark", isMobile: true, hasTouch: true },
-};
+const [tools, browserPath, file] = process.argv.slice(2);
+const axe = await readFile(installed(tools).resolve("axe-core/axe.min.js"), "utf8");
 const INTERACTIVE = "a[href], summary, pre[tabindex]";
-// Without a GPU, Chromium's own fallback sometimes yields no picture of a tall page; this one always does.
-const ARGUMENTS = ["--no-sandbox", "--headless=shell", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"];
 
 // What a page did besides being shown.
 function watch(page, address) {
@@ -61,60 +48,46 @@ async function tabbing(page) {
 const shown = (page) => page.locator(INTERACTIVE).evaluateAll((all) =>
   all.map((element, index) => (element.checkVisibility() ? index : -1)).filter((index) => index >= 0));
 
-async function look(browser, address, view, picture) {
-  const context = await browser.newContext(VIEWS[view]);
-  const page = await context.newPage();
+async function look(browser, address, view) {
+  const page = await blank(browser, VIEWS[view]);
   const seen = watch(page, address);
   await page.goto(address);
-  await page.screenshot({ path: picture, fullPage: true });
   const width = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
   const keyboard = view === "light" ? { interactive: await shown(page), tabbing: await tabbing(page) } : {};
   await page.locator("details").evaluateAll((all) => all.forEach((details) => (details.open = true)));
   const result = { ...seen, ...keyboard, width, violations: await violations(page) };
-  await context.close();
+  await page.context().close();
   return result;
 }
 
 async function withoutScripts(browser, address) {
   const text = [];
   for (const javaScriptEnabled of [true, false]) {
-    const context = await browser.newContext({ javaScriptEnabled });
-    const page = await context.newPage();
+    const page = await blank(browser, { javaScriptEnabled });
     await page.goto(address);
     text.push(await page.locator("body").innerText());
-    await context.close();
+    await page.context().close();
   }
   return text[0] === text[1] && text[0].length > 0;
 }
 
-async function printed(browser, address, picture) {
-  const context = await browser.newContext({ viewport: { width: 700, height: 990 }, colorScheme: "dark" });
-  const page = await context.newPage();
+async function printed(browser, address) {
+  const page = await blank(browser, PAPER);
   await page.goto(address);
   await page.emulateMedia({ media: "print" });
-  await page.screenshot({ path: picture, fullPage: true });
   const passes = await page.locator(".passes li").evaluateAll((all) => all.map((pass) => pass.checkVisibility()));
   const cut = await page.locator("pre").evaluateAll((all) => all.some((pre) => pre.scrollWidth > pre.clientWidth));
   const background = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   const result = { passes, cut, background, violations: await violations(page) };
-  await context.close();
+  await page.context().close();
   return result;
 }
 
-const libraries = join(tools, "chromium/lib");
-const env = { ...process.env, FONTCONFIG_FILE: join(tools, "chromium/fonts.conf"), LD_LIBRARY_PATH: libraries };
-const browser = await chromium.launch({ executablePath: browserPath, args: ARGUMENTS, env });
-
-async function inspect(page) {
-  const name = basename(page, ".html");
-  const address = pathToFileURL(page).href;
-  const picture = (view) => join(pictures, `${name}-${view}.png`);
-  const views = {};
-  for (const view of Object.keys(VIEWS)) views[view] = await look(browser, address, view, picture(view));
-  const readable = await withoutScripts(browser, address);
-  return [name, { views, readable, printed: await printed(browser, address, picture("print")) }];
-}
-
-const found = await Promise.all(pages.map(inspect));
+const browser = await launch(tools, browserPath);
+const address = pathToFileURL(file).href;
+const views = {};
+for (const view of Object.keys(VIEWS)) views[view] = await look(browser, address, view);
+const readable = await withoutScripts(browser, address);
+const found = { views, readable, printed: await printed(browser, address) };
 await browser.close();
-console.log(JSON.stringify(Object.fromEntries(found)));
+console.log(JSON.stringify(found));
