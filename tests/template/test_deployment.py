@@ -63,8 +63,7 @@ class Guard:
                 for each in self.described["Parameters"] if each["ParameterKey"] not in parameters]
         client.update_stack(StackName=STACK, UsePreviousTemplate=True, Parameters=given + kept,
                             Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"])
-        return eventually(lambda: self.described["StackStatus"].endswith("_COMPLETE") and self.described["StackStatus"],
-                          seconds=60)
+        return eventually(lambda: (status := self.described["StackStatus"]).endswith("_COMPLETE") and status)
 
     def delete(self, name=STACK):
         """As in README.md. `sam delete` wants https URLs of nested templates, which the local AWS does not have."""
@@ -72,7 +71,7 @@ class Guard:
         [stack] = client.describe_stacks(StackName=name)["Stacks"]
         client.delete_stack(StackName=name)
         eventually(lambda: client.describe_stacks(StackName=stack["StackId"])["Stacks"][0]["StackStatus"]
-                   == "DELETE_COMPLETE", seconds=60)
+                   == "DELETE_COMPLETE")
 
     @property
     def described(self):

@@ -3,6 +3,7 @@ import json
 
 from . import (
     certificates,
+    clock,
     cloudtrail_events,
     connection_notifications,
     delays,
@@ -51,6 +52,7 @@ COMMANDS = {
     "page-size": paging.set_max_page_size,
     "fault": set_fault,
     "delay": delays.configure,
+    "clock": clock.control,
     "connection": endpoint_connections.force,
     "notification": connection_notifications.force,
     "private-dns": endpoint_services.force_private_dns,

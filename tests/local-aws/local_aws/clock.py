@@ -1,9 +1,12 @@
-"""Time: how long a minute lasts on this server, and how long a connection takes to be established."""
+"""Time: how long a minute lasts on this server, how long a connection takes to be established, and a clock that a test
+can stop, so that it sees each of the states that pass by themselves."""
 import time
 from datetime import datetime, timezone
 
 SECONDS_PER_MINUTE = 60.0
 ESTABLISH_DELAY = 1.0  # seconds from an accepted connection's `pending` to `available`
+_ahead = 0.0  # seconds by which this server's clock is ahead of the machine's
+_stopped: float | None = None  # what it shows while it is stopped
 
 
 def configure(minute, establish_delay):
@@ -14,6 +17,18 @@ def configure(minute, establish_delay):
 def minutes(count):
     """The seconds that this many AWS minutes last on this server."""
     return count * SECONDS_PER_MINUTE
+
+
+def now():
+    """The time that connections and draining targets go by."""
+    return time.time() + _ahead if _stopped is None else _stopped
+
+
+def control(stop=False, advance=0.0, start=False):
+    """Stop the clock, move it ahead, or let it go on from where it is."""
+    global _ahead, _stopped
+    shown, is_stopped = now() + advance, stop or (_stopped is not None and not start)
+    _ahead, _stopped = shown - time.time(), shown if is_stopped else None
 
 
 def iso(seconds=None):

@@ -53,17 +53,9 @@ def record(service, action, form, headers, query, answer, request_id):
     }
     if service == "elasticloadbalancing":
         detail["apiVersion"] = "2015-12-01"
-    _send(account, region, {"Source": f"aws.{service}", "DetailType": "AWS API Call via CloudTrail",
-                            "Detail": json.dumps(detail)})
-
-
-def _send(*event):
-    if not delays.CLOUDTRAIL:
-        _outgoing.put(event)
-        return
-    timer = threading.Timer(delays.CLOUDTRAIL, _outgoing.put, [event])
-    timer.daemon = True
-    timer.start()
+    event = account, region, {"Source": f"aws.{service}", "DetailType": "AWS API Call via CloudTrail",
+                              "Detail": json.dumps(detail)}
+    delays.of_cloudtrail(lambda: _outgoing.put(event))
 
 
 def request_parameters(service, action, form):

@@ -5,6 +5,8 @@ import sys
 import urllib.error
 import urllib.request
 
+_TIMEOUT = 120  # seconds: ends what hangs; nothing takes that long, even on a busy machine
+
 
 def add_commands(commands):
     """Add the control commands to an argparse subparsers object."""
@@ -34,11 +36,17 @@ def _add_disturbances(command):
     fault.add_argument("--clear", action="store_true", help="end all faults")
 
     delay = command("delay", "let AWS be late from now on; what is already delayed stays so")
-    delay.add_argument("--cloudtrail", type=float, metavar="SECONDS", help="from a call to its event; 0: no delay")
+    delay.add_argument("--cloudtrail", type=float, metavar="SECONDS",
+                       help="from a call to its event; 0: no delay, and what is held back is delivered")
     delay.add_argument("--connections", type=float, metavar="SECONDS",
                        help="from a change of a connection until its provider's list shows it; 0: no delay")
     delay.add_argument("--answer", type=float, metavar="SECONDS", help="until a call is answered; 0: no delay")
     delay.add_argument("--action", default="*", help="of which calls, such as ec2:DescribeSubnets; default: of all")
+
+    clock = command("clock", "stop or move the clock of connections and draining targets")
+    clock.add_argument("--stop", action="store_true")
+    clock.add_argument("--advance", type=float, metavar="SECONDS", help="move it ahead")
+    clock.add_argument("--start", action="store_true", help="let it go on from where it is")
 
     notify = command("notify", "publish any text to a topic as vpce.amazonaws.com")
     notify.add_argument("--topic", required=True, metavar="ARN")
@@ -168,7 +176,7 @@ def call(endpoint, command, arguments):
                                      {"Content-Type": "application/json"})
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with direct.open(request, timeout=10) as response:
+        with direct.open(request, timeout=_TIMEOUT) as response:
             return json.loads(response.read())
     except urllib.error.HTTPError as error:
         raise LocalError(error.read().decode()) from None

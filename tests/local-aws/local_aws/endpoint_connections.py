@@ -1,6 +1,5 @@
 """EC2: interface endpoints to endpoint services, and the same connections as their providers see them."""
 import re
-import time
 from dataclasses import dataclass, field
 
 from ministack.core.responses import get_account_id, get_region
@@ -34,18 +33,18 @@ class Connection:
 
     def move(self, state, *later):
         """Enter a state now, and later states after some time: (seconds from now, state)."""
-        now = time.time()
+        now = clock.now()
         self.states = [entry for entry in self.states if entry[0] <= now]
         for wait, entered in [(0, state), *later]:
             self.states.append((now + wait, now + wait + delays.CONNECTIONS, entered))
 
     def current_state(self):
-        now = time.time()
+        now = clock.now()
         return next(state for entered, _, state in reversed(self.states) if entered <= now)
 
     def listed_state(self):
         """The state that the provider's list shows, which may lag behind; None: it does not list the connection yet."""
-        now = time.time()
+        now = clock.now()
         return next((state for _, listed, state in reversed(self.states) if listed <= now), None)
 
     def establish(self):

@@ -1,6 +1,5 @@
 """ELBv2: registered targets and their health, which tests can set."""
 import ipaddress
-import time
 
 from ministack.core.responses import get_region
 from ministack.services import alb, ec2
@@ -125,7 +124,7 @@ def deregister(request):
     group, targets = _group(arn), alb._targets.get(arn, [])
     delay = next((int(attribute["Value"]) for attribute in alb._tg_attrs.get(arn, [])
                   if attribute["Key"] == "deregistration_delay.timeout_seconds"), 300)
-    end = time.time() + clock.minutes(delay / 60) if load_balancers_of(arn) else 0
+    end = clock.now() + clock.minutes(delay / 60) if load_balancers_of(arn) else 0
     for old in request["Targets"]:
         matching = [t for t in targets if _same(t, old, group["Port"]) or (t["Id"] == old["Id"] and "Port" not in old)]
         for target in matching:
@@ -137,7 +136,7 @@ def deregister(request):
 def describe(request):
     arn = request["TargetGroupArn"]
     group = _group(arn)
-    now = time.time()
+    now = clock.now()
     registered = [target for target in alb._targets.get(arn, []) if target.get("draining_until", now) >= now]
     alb._targets[arn] = registered
     balancers = [alb._lbs[balancer] for balancer in load_balancers_of(arn) if balancer in alb._lbs]

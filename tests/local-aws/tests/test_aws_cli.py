@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PACKAGE
+from conftest import PACKAGE, TIMEOUT
 
 
 @pytest.fixture
@@ -52,4 +52,4 @@ def test_a_call_that_fails_says_so_and_the_next_one_works(call):
 def test_it_ends_with_whoever_started_it(server, call):
     assert call("--version")["status"] == 0
     server.stdin.close()
-    assert server.wait(10) == 0
+    assert server.wait(TIMEOUT) == 0

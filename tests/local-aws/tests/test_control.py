@@ -6,7 +6,7 @@ import time
 
 import pytest
 from botocore.exceptions import ClientError
-from conftest import DBT, PROVIDER, REGION, Provider, eventually
+from conftest import DBT, PROVIDER, REGION, TIMEOUT, Provider, eventually
 from local_aws import control
 from test_endpoint_services import error_code
 
@@ -174,47 +174,64 @@ def test_a_fault_can_fail_the_items_of_a_call(aws, provider, connect):
 def test_the_list_of_connections_can_lag_behind(aws, provider, connect):
     """For a second after each change, the provider's list shows the state before it; the consumer sees the change."""
     consumer, listed_before = aws.client("ec2", DBT), connect()
+    aws.control("clock", stop=True)
     aws.control("delay", connections=1)
     assert provider.state(listed_before) == "pendingAcceptance", "it was created before the delay was set"
     endpoint = connect()
     decision = {"ServiceId": provider.service_id, "VpcEndpointIds": [endpoint]}
 
     def shows_late(before, after, change=None):
-        changed = time.monotonic()
         if change:
             change()
-        assert provider.state(endpoint) == before
         [seen] = consumer.describe_vpc_endpoints(VpcEndpointIds=[endpoint])["VpcEndpoints"]
         assert seen["State"] == after
-        eventually(lambda: provider.state(endpoint) != before)
-        assert time.monotonic() - changed > 0.5
+        aws.control("clock", advance=0.9)
+        assert provider.state(endpoint) == before
+        aws.control("clock", advance=0.1)
         assert provider.state(endpoint) == after
 
     shows_late(None, "pendingAcceptance")
     shows_late("pendingAcceptance", "pending", lambda: provider.ec2.accept_vpc_endpoint_connections(**decision))
     [refused] = provider.ec2.accept_vpc_endpoint_connections(**decision)["Unsuccessful"]
     assert refused["Error"]["Code"] == "InvalidState", "the real state decides"
-    eventually(lambda: provider.state(endpoint) == "available")
+    aws.control("clock", advance=1)
+    assert provider.state(endpoint) == "available"
     shows_late("available", "rejected", lambda: provider.ec2.reject_vpc_endpoint_connections(**decision))
     assert provider.connections(vpc_endpoint_state="rejected"), "filters apply to what the list shows"
     shows_late("rejected", "expired", lambda: aws.control("connection", endpoint_id=endpoint, state="expired"))
     shows_late("expired", "deleting", lambda: consumer.delete_vpc_endpoints(VpcEndpointIds=[endpoint]))
-    eventually(lambda: provider.state(endpoint) == "deleted")
-    eventually(lambda: provider.state(endpoint) is None)
+    aws.control("clock", advance=1)
+    assert provider.state(endpoint) == "deleted"
+    aws.control("clock", advance=1)
+    assert provider.state(endpoint) is None
     aws.control("delay", connections=0)
     assert provider.state(connect()) == "pendingAcceptance"
 
 
-def test_the_answers_to_an_action_come_late(aws, provider):
-    def seconds():
-        began = time.monotonic()
-        provider.ec2.describe_subnets()
-        return time.monotonic() - began
+def test_the_clock_goes_on_from_where_it_was_moved(aws, provider, connect):
+    """A minute of this server lasts a second: the deleted connection is gone after two."""
+    aws.control("clock", stop=True)
+    endpoint = connect()
+    aws.client("ec2", DBT).delete_vpc_endpoints(VpcEndpointIds=[endpoint])
+    aws.control("clock", advance=1)
+    assert provider.state(endpoint) == "deleted"
+    aws.control("clock", start=True)
+    eventually(lambda: provider.state(endpoint) is None)
+    aws.client("ec2", DBT).delete_vpc_endpoints(VpcEndpointIds=[endpoint := connect()])
+    aws.control("clock", advance=2)
+    assert provider.state(endpoint) is None
 
+
+def test_the_answers_to_an_action_come_late(aws, provider):
     aws.control("delay", answer=0.6, action="ec2:DescribeSubnets")
-    assert seconds() > 0.6
+    began = time.monotonic()
+    provider.ec2.describe_subnets()
+    assert time.monotonic() - began >= 0.6
+
+    aws.control("delay", answer=2 * TIMEOUT, action="ec2:DescribeSubnets")
+    assert provider.ec2.describe_vpcs()["Vpcs"], "another action is answered before the client gives up"
     aws.control("delay", answer=0, action="ec2:DescribeSubnets")
-    assert seconds() < 0.6
+    assert provider.ec2.describe_subnets()["Subnets"], "so is this one, without the delay"
 
 
 @pytest.mark.parametrize("delay", [{"cloudtrail": -1}, {"connections": "long"}, {"mail": 1}, {"answer": -1}])
@@ -253,6 +270,8 @@ def test_the_control_commands_on_the_command_line(aws, provider):
     assert eventually(lambda: command("requests", "--principal", PROVIDER))
     command("delay", "--cloudtrail", "0.1", "--connections", "0.1")
     command("delay", "--cloudtrail", "0", "--connections", "0")
+    command("clock", "--stop", "--advance", "0.1")
+    command("clock", "--start")
     command("load-balancer", "--load-balancer", provider.load_balancer, "--state", "active_impaired")
     service = ["--service-id", provider.service_id]
     command("service-zones", *service, "--zones", provider.zones[1])

@@ -208,19 +208,24 @@ def test_unsuccessful_items_do_not_fail_the_others(provider, connect):
 
 
 def test_accept_reject_and_delete_pass_through_their_states(aws, provider, connect):
+    """In steps of the second that each state lasts, which is also a minute of this server."""
     endpoint, decide = connect(), {"ServiceId": provider.service_id}
     decide["VpcEndpointIds"] = [endpoint]
+    aws.control("clock", stop=True)
+
+    def a_second_later():
+        aws.control("clock", advance=1)
+        return provider.state(endpoint)
+
     provider.ec2.accept_vpc_endpoint_connections(**decide)
-    assert provider.state(endpoint) == "pending"
-    eventually(lambda: provider.state(endpoint) == "available")
+    assert (provider.state(endpoint), a_second_later(), a_second_later()) == ("pending", "available", "available")
     provider.ec2.reject_vpc_endpoint_connections(**decide)
-    assert provider.state(endpoint) == "rejected"
+    assert (provider.state(endpoint), a_second_later()) == ("rejected", "rejected")
     provider.ec2.accept_vpc_endpoint_connections(**decide)
-    eventually(lambda: provider.state(endpoint) == "available")
+    assert (provider.state(endpoint), a_second_later()) == ("pending", "available")
     aws.client("ec2", DBT).delete_vpc_endpoints(VpcEndpointIds=[endpoint])
-    assert provider.state(endpoint) == "deleting"
-    eventually(lambda: provider.state(endpoint) == "deleted")
-    eventually(lambda: provider.connections() == [])
+    assert (provider.state(endpoint), a_second_later(), a_second_later()) == ("deleting", "deleted", None)
+    assert provider.connections() == []
 
 
 def test_without_acceptance_a_request_is_established(aws, names, connect):

@@ -5,7 +5,7 @@ import pathlib
 import zipfile
 
 import pytest
-from conftest import eventually
+from conftest import TIMEOUT, eventually
 
 STUB = pathlib.Path(__file__).parent / "stack/function/bootstrap"
 TRUST = {"Version": "2012-10-17", "Statement": [
@@ -52,6 +52,14 @@ def test_each_run_has_a_report_and_the_first_one_its_initialization(aws, functio
         assert 0 < metrics["durationMs"] <= metrics["billedDurationMs"]
     starts = lines("platform.start")
     assert [each["record"]["requestId"] for each in starts] == [each["record"]["requestId"] for each in reports]
+
+
+def test_a_run_is_killed_at_the_functions_timeout(aws, function):
+    client, name = aws.client("lambda"), function[0]
+    client.update_function_configuration(FunctionName=name, Timeout=1)
+    answer = client.invoke(FunctionName=name, Payload=json.dumps({"sleep": TIMEOUT}))
+    assert "FunctionError" in answer
+    assert json.loads(answer["Payload"].read())["errorMessage"] == "Task timed out after 1.00 seconds"
 
 
 def test_sns_and_eventbridge_reach_a_queue_whose_policy_allows_it_and_no_other(aws, names):

@@ -1,7 +1,7 @@
 """ELBv2: Network Load Balancers, target groups, target health."""
 import pytest
 from botocore.exceptions import ClientError
-from conftest import PROVIDER, REGION, Provider, eventually
+from conftest import PROVIDER, REGION, Provider
 from test_endpoint_services import error_code
 
 ENFORCE = "EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic"
@@ -119,14 +119,16 @@ def test_a_target_in_a_zone_without_the_load_balancer_is_unused(provider):
     assert health(provider, Targets=[{"Id": "10.9.9.9"}]) == [("10.9.9.9", "unused", "Target.NotRegistered")]
 
 
-def test_a_deregistered_target_drains_and_is_removed(provider):
+def test_a_deregistered_target_drains_and_is_removed(aws, provider):
+    aws.control("clock", stop=True)
     provider.listen()
     provider.elb.modify_target_group_attributes(TargetGroupArn=provider.target_group, Attributes=[
         {"Key": "deregistration_delay.timeout_seconds", "Value": "60"}])  # a second at --minute 1
     register(provider, "172.31.0.10")
     provider.elb.deregister_targets(TargetGroupArn=provider.target_group, Targets=[{"Id": "172.31.0.10"}])
     assert health(provider) == [("172.31.0.10", "draining", "Target.DeregistrationInProgress")]
-    eventually(lambda: health(provider) == [])
+    aws.control("clock", advance=1.1)
+    assert health(provider) == []
 
 
 def test_a_tcp_target_group_has_no_http_settings(provider):
