@@ -34,7 +34,7 @@ def delete(aws, stack, account=PROVIDER, region=REGION):
     client = aws.client("cloudformation", account, region=region)
     client.delete_stack(StackName=stack)
     eventually(lambda: not [each for each in client.list_stacks()["StackSummaries"] if each["StackName"] == stack
-                            and each["StackStatus"] != "DELETE_COMPLETE"], seconds=30)
+                            and each["StackStatus"] != "DELETE_COMPLETE"])
 
 
 def shell(aws, command, account=PROVIDER, cwd=None):
@@ -58,12 +58,14 @@ class Shared:
     def __init__(self, aws, stack, load_balancer):
         self.aws, self.stack, self.load_balancer = aws, stack, load_balancer
         self.ec2 = aws.client("ec2")
+        self.deployed = 0  # in which second
         self.deploy()
 
     def deploy(self, **parameters):
-        time.sleep(1)  # the AWS CLI names change sets by the second
+        eventually(lambda: int(time.time()) > self.deployed)  # the AWS CLI names change sets by the second
         self.outputs = deploy(self.aws, self.stack, INFRA / "endpoint-service.yaml", **{
             "LoadBalancerArns": self.load_balancer, "Name": "postgres", "DbtPrincipals": ROOT_OF_DBT, **parameters})
+        self.deployed = int(time.time())
         self.id, self.name = self.outputs["ServiceId"], self.outputs["ServiceName"]
 
     def configuration(self):

@@ -49,7 +49,8 @@ class MakeDeploy:
     def __call__(self, *variables, answers="", succeeds=True, **environment):
         variables = [*variables, *([] if any("PREBUILT" in each for each in variables) else [f"MAKE={self.building}"])]
         done = subprocess.run(["make", "deploy", *variables], cwd=ROOT, input=answers, text=True, capture_output=True,
-                              env={**self.aws.environment(), **environment}, check=False, timeout=120)
+                              env={**self.aws.environment(), **environment}, check=False,
+                              timeout=local.TIMEOUT)
         assert (done.returncode == 0) is succeeds, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -269,7 +270,7 @@ def test_a_failed_first_deployment_is_explained_and_cleared_by_the_printed_comma
     assert f"The stack {stack} is ROLLBACK_COMPLETE: its first deployment failed" in again
     [command] = re.findall(r"^    (aws cloudformation delete-stack .*)$", again, re.MULTILINE)
     environment = aws.environment()
-    subprocess.run(command, shell=True, check=True, timeout=60,
+    subprocess.run(command, shell=True, check=True, timeout=local.TIMEOUT,
                    env={**environment, "PATH": f"{TOOLS}{os.pathsep}{environment['PATH']}"})
     assert "The deployment failed and is ROLLBACK_COMPLETE" in make_deploy(*arguments, succeeds=False)
 

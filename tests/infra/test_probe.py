@@ -2,10 +2,13 @@
 import json
 import re
 import socket
+import struct
+import threading
 import time
+import types
 
 import pytest
-from infra_support import INFRA, load
+from infra_support import INFRA, load, local
 
 CODE = load(INFRA / "test-consumer.yaml")["Resources"]["Probe"]["Properties"]["Code"]["ZipFile"]
 SERVICE = "com.amazonaws.vpce.eu-central-1.vpce-svc-0123456789abcdef0"
@@ -14,21 +17,20 @@ SERVICE = "com.amazonaws.vpce.eu-central-1.vpce-svc-0123456789abcdef0"
 @pytest.fixture
 def probe(monkeypatch, capsys):
     """Runs the handler. Returns the report, and the metrics as CloudWatch would read them from the log."""
-    def run(host, *ports, timeout=1, resolved=None):
+    def run(host, *ports, timeout=local.TIMEOUT, **replaced):
         for name, value in {"SERVICE_NAME": SERVICE, "ENDPOINT_ID": "vpce-1", "TIMEOUT_SECONDS": str(timeout),
                             "DNS_ENTRIES": f"Z1EXAMPLE:{host},Z1EXAMPLE:zone-a.example" if host else "",
                             "PORTS": ",".join(map(str, ports))}.items():
             monkeypatch.setenv(name, value)
         module = {"__name__": "index"}
         exec(compile(CODE, "index.py", "exec"), module)
-        if resolved is not None:
-            module["resolve"] = lambda _: resolved
-        report = module["handler"]({}, None)
+        module.update(replaced)
+        began, report, ended = time.time(), module["handler"]({}, None), time.time()
         line = json.loads(capsys.readouterr().out)
         [directive] = line["_aws"]["CloudWatchMetrics"]
         assert (directive["Namespace"], directive["Dimensions"]) == ("PrivatelinkGuard/Probe", [["ServiceName"]])
         assert line["ServiceName"] == SERVICE
-        assert abs(line["_aws"]["Timestamp"] / 1000 - time.time()) < 60
+        assert int(began * 1000) <= line["_aws"]["Timestamp"] <= ended * 1000
         return json.loads(json.dumps(report)), {metric["Name"]: line[metric["Name"]] for metric in directive["Metrics"]}
     return run
 
@@ -52,9 +54,17 @@ def test_every_connection_succeeds(probe, listener):
     assert report["reachable"] is True
     [result] = report["results"]
     assert (result["address"], result["port"], result["error"]) == ("127.0.0.1", listener, None)
-    assert 0 <= result["milliseconds"] < 1000
+    assert result["milliseconds"] >= 0
     assert metrics == {"Reachable": 1, "ConnectMilliseconds": [result["milliseconds"]]}
     assert "check dbt's side" in report["verdict"]
+
+
+def test_the_duration_of_a_connection_is_in_milliseconds(probe, listener):
+    """By a clock that goes on by 0.25 s whenever it is read."""
+    readings = iter(range(1, 100))
+    clock = types.SimpleNamespace(time=time.time, monotonic=lambda: next(readings) / 4)
+    _, metrics = probe("127.0.0.1", listener, time=clock)
+    assert metrics["ConnectMilliseconds"] == [250]
 
 
 def test_a_closed_port_is_a_result(probe, closed_port):
@@ -74,27 +84,36 @@ def test_one_port_of_two_is_not_reachable(probe, listener, closed_port):
 
 def test_every_address_is_tested(probe, listener):
     """127.0.0.2 is another address of this machine, on which nothing listens."""
-    report, _ = probe("vpce-1.example", listener, resolved=["127.0.0.1", "127.0.0.2"])
+    report, _ = probe("vpce-1.example", listener, resolve=lambda _: ["127.0.0.1", "127.0.0.2"])
     assert [(result["address"], result["reachable"]) for result in report["results"]] == [
         ("127.0.0.1", True), ("127.0.0.2", False)]
 
 
 def test_a_connection_attempt_ends_at_the_timeout(probe):
     """A full backlog accepts no further connection: Linux drops the request, like a firewall."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
-        address = full.getsockname()
-        waiting = [socket.socket() for _ in range(3)]
-        for each in waiting:
-            each.setblocking(False)
-            each.connect_ex(address)
-        time.sleep(0.1)
-        begin = time.monotonic()
-        report, metrics = probe("127.0.0.1", *[address[1]] * 5, timeout=1)
-        assert time.monotonic() - begin < 3  # five ports at once
-        for each in waiting:
-            each.close()
-    assert {result["error"] for result in report["results"]} == {"timed out after 1 s"}
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.create_connection(full.getsockname()):
+        local.eventually(lambda: waiting(full) > 0)
+        report, metrics = probe("127.0.0.1", *[full.getsockname()[1]] * 5, timeout=1)
+    assert [result["error"] for result in report["results"]] == ["timed out after 1 s"] * 5
     assert metrics == {"Reachable": 0}
+
+
+def waiting(server):
+    """How many connections nobody has accepted: in Linux's `struct tcp_info` of a listening socket, `tcpi_unacked`."""
+    return struct.unpack_from("I", server.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 24)[0]
+
+
+def test_all_connections_are_attempted_at_once(probe):
+    """Each attempt waits for the others: it is refused when all five have begun."""
+    together = threading.Barrier(5, timeout=local.TIMEOUT)
+
+    def create_connection(address, timeout):
+        together.wait()
+        raise ConnectionRefusedError
+
+    fake = types.SimpleNamespace(create_connection=create_connection)
+    report, _ = probe("127.0.0.1", *range(1, 6), resolve=lambda host: [host], socket=fake)
+    assert [result["error"] for result in report["results"]] == ["refused"] * 5
 
 
 @pytest.mark.parametrize("host", ["", "does-not-exist.invalid", "a..b", "x" * 300])
