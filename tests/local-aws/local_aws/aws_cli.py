@@ -21,7 +21,10 @@ class Call(socketserver.StreamRequestHandler):
     """One call: reads `{"arguments": […], "environment": {…}}`, answers `{"status", "stdout", "stderr"}`."""
 
     def handle(self):
-        request = json.load(self.rfile)
+        text = self.rfile.read()
+        if not text:
+            return  # whoever called has ended
+        request = json.loads(text)
         os.environ.clear()
         os.environ.update(request["environment"])
         with open(os.devnull) as stdin, tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:

@@ -213,7 +213,7 @@ def test_what_the_function_publishes_is_captured_per_protocol(aws, stack):
     assert (email["protocol"], email["endpoint"], email["message"]) == ("email", OPS, "for people")
 
 
-def test_a_failing_invocation_is_retried_and_ends_in_the_dead_letter_queue(aws, stack):
+def test_a_failing_invocation_ends_as_a_dead_letter(aws, stack):
     before = stack.last("invocations")
     aws.client("lambda").invoke(FunctionName=stack.function, InvocationType="Event", Payload='{"fail": "on purpose"}')
 
