@@ -109,7 +109,8 @@ impl Account {
                 break status;
             }
             if stop() {
-                child.kill()?;
+                // With what it started: an upload that goes on would fill the bucket that is emptied next.
+                Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]).status()?;
                 child.wait()?;
                 return Err(crate::stage::Interrupted.into());
             }
