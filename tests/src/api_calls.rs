@@ -34,7 +34,7 @@ pub fn count(aws: &LocalAws, function: Function, action: &str) -> Result<usize> 
 /// If the run ends in error.
 pub fn of_one_run(aws: &LocalAws, stack: &Stack, function: Function) -> Result<BTreeMap<String, usize>> {
     // Measured again if another run of the function, started by an earlier change, ended meanwhile.
-    eventually(&format!("a run of {function:?} alone"), 30, || {
+    eventually(&format!("a run of {function:?} alone"), || {
         let (calls_before, runs_before) = (called(aws, function)?.len(), runs(aws, stack, function)?);
         stack.run(aws, function)?;
         let calls = called(aws, function)?.into_iter().skip(calls_before);

@@ -41,7 +41,7 @@ pub fn ensure_same_verdict(environment: &Environment) -> Result<()> {
     let compare = || -> Result<(BTreeSet<String>, BTreeSet<String>)> {
         Ok((failing(&check(environment, &[])?.0), firing(environment)?))
     };
-    let same = eventually("the command to find what the functions found", 30, || {
+    let same = eventually("the command to find what the functions found", || {
         let (failing, firing) = compare()?;
         Ok((failing == firing).then_some(()))
     });

@@ -214,7 +214,7 @@ impl Company {
     /// # Errors
     /// If it does not get there.
     pub fn wait_for_state(&self, aws: &LocalAws, endpoint: &str, state: &str) -> Result<()> {
-        eventually(&format!("{endpoint} to be {state}"), 30, || Ok((self.state(aws, endpoint)? == state).then_some(())))
+        eventually(&format!("{endpoint} to be {state}"), || Ok((self.state(aws, endpoint)? == state).then_some(())))
     }
 
     /// The administrator runs a command of the AWS CLI.

@@ -1,13 +1,14 @@
 //! The environment of most flows. Setting one up takes half a minute, so flows reuse it one after the other.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
 
 use crate::KNOWN;
 use crate::company::{Company, TARGETS};
-use crate::local_aws::{LocalAws, eventually};
+use crate::local_aws::{LocalAws, PATIENCE, eventually_within};
 use crate::mail::Mailbox;
 use crate::stack::{self, Function, Stack};
 
@@ -39,8 +40,8 @@ pub fn with_environment(flow: impl FnOnce(&Environment) -> Result<()>) -> Result
     let environment = existing.map_or_else(Environment::set_up, Ok)?;
     flow(&environment)?;
     // What the flow caused must not be sent during the next one. A run that read what was being removed ends in error, and
-    // Lambda repeats it after a minute.
-    eventually("all events to be handled", 150, || {
+    // Lambda repeats it after a minute, and once more two minutes later.
+    eventually_within(Duration::from_mins(3) + PATIENCE, "all events to be handled", || {
         Ok((environment.aws.control("under-way", &json!({}))? == 0).then_some(()))
     })?;
     unused().push(environment);

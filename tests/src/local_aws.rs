@@ -157,7 +157,7 @@ impl LocalAws {
         self.control("fault", &json!({"clear": true})).map(drop)
     }
 
-    /// Lets CloudTrail deliver what happens from now on this much later.
+    /// Lets CloudTrail deliver what happens from now on this much later; zero ends that, and delivers what is held back.
     ///
     /// # Errors
     /// If the control command fails.
@@ -249,7 +249,7 @@ impl Drop for LocalAws {
         // Asked to stop, the server ends the functions' processes; std can only kill it.
         drop(stopper.stdin.take());
         let _ = stopper.wait();
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if matches!(self.server.try_wait(), Ok(Some(_))) {
                 return;
@@ -267,17 +267,28 @@ pub fn tool(set: &str, name: &str) -> PathBuf {
     top().join(".tools").join(set).join("bin").join(name)
 }
 
+/// The limit of a wait for the local AWS. It ends what hangs: nothing takes that long, even on a busy machine.
+pub const PATIENCE: Duration = Duration::from_mins(3);
+
 /// Calls `poll` until it returns something.
 ///
 /// # Errors
-/// If it returns nothing for `seconds`; the error names `what` was waited for.
-pub fn eventually<T>(what: &str, seconds: u64, mut poll: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let deadline = Instant::now() + Duration::from_secs(seconds);
+/// If it returns nothing within [`PATIENCE`]; the error names `what` was waited for.
+pub fn eventually<T>(what: &str, poll: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    eventually_within(PATIENCE, what, poll)
+}
+
+/// The same, with a limit of its own.
+///
+/// # Errors
+/// If it returns nothing within the limit; the error names `what` was waited for.
+pub fn eventually_within<T>(limit: Duration, what: &str, mut poll: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + limit;
     loop {
         if let Some(found) = poll()? {
             return Ok(found);
         }
-        ensure!(Instant::now() < deadline, "waited {seconds} s for {what}");
+        ensure!(Instant::now() < deadline, "waited {} s for {what}", limit.as_secs());
         thread::sleep(Duration::from_millis(100));
     }
 }

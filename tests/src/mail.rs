@@ -95,7 +95,7 @@ impl<'a> Mailbox<'a> {
     /// # Errors
     /// If none comes.
     pub fn wait(&self, label: &str, words: &str) -> Result<Mail> {
-        let found = eventually(&format!("an email with {label} and '{words}'"), 60, || {
+        let found = eventually(&format!("an email with {label} and '{words}'"), || {
             Ok(self.emails()?.into_iter().find(|mail| mail.contains(label, words)))
         });
         found.with_context(|| {

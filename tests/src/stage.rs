@@ -7,6 +7,8 @@ use anyhow::{Result, bail, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::local_aws::PATIENCE;
+
 /// Whose account runs a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Party {
@@ -36,14 +38,14 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The local AWS does everything at once.
+    /// The local AWS does everything at once, if the machine is not busy.
     pub const LOCAL: Self = Self {
         poll: Duration::from_millis(100),
-        connection: Duration::from_secs(30),
-        alert: Duration::from_secs(40),
-        health: Duration::from_secs(40),
-        trail: Duration::from_secs(40),
-        stack: Duration::from_mins(1),
+        connection: PATIENCE,
+        alert: PATIENCE,
+        health: PATIENCE,
+        trail: PATIENCE,
+        stack: PATIENCE,
     };
 
     /// On AWS, a Network Load Balancer takes minutes to become active and to use a target; CloudTrail delivers an event

@@ -1,6 +1,6 @@
 //! Calls that AWS refuses: a run ends in error, the alerts name the call, and nothing is lost or sent twice.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use flows::environment::{Environment, with_environment};
@@ -9,21 +9,21 @@ use flows::stack::Function::{ConnectionAcceptor, HealthWatcher};
 use flows::stack::scheduled_event;
 
 #[test]
-fn what_sns_refuses_is_sent_once_by_a_later_run() -> Result<()> {
+fn a_notice_that_sns_refuses_is_sent_once_by_a_later_run() -> Result<()> {
     with_environment(|environment| {
         let Environment { aws, postgres, stack, .. } = environment;
         aws.fail("sns:Publish", "InternalError", 500)?;
         let mailbox = environment.mailbox()?;
         let dbt = postgres.dbt_connects(aws)?;
         postgres.wait_for_state(aws, &dbt, "available")?;
-        let error = eventually("a run that cannot publish to end in error", 60, || {
+        let error = eventually("a run that cannot publish to end in error", || {
             stack.invoke(aws, ConnectionAcceptor, &scheduled_event())
         })?;
         ensure!(error.contains("sns:Publish"), "{error}");
         assert_eq!(mailbox.count("[NOTICE]", &dbt)?, 0);
 
         aws.clear_faults()?;
-        eventually("the notice to be sent after all", 60, || {
+        eventually("the notice to be sent after all", || {
             environment.run(ConnectionAcceptor)?;
             Ok((mailbox.count("[NOTICE]", &dbt)? > 0).then_some(()))
         })?;
@@ -51,17 +51,17 @@ fn a_denied_read_is_an_alert_that_names_the_action() -> Result<()> {
 }
 
 #[test]
-fn a_run_ends_by_itself_before_lambda_kills_it_and_says_what_it_did_not_read() -> Result<()> {
+fn a_run_ends_before_lambda_kills_it_and_names_what_is_unread() -> Result<()> {
     with_environment(|environment| {
         let Environment { aws, stack, .. } = environment;
         let mailbox = environment.mailbox()?;
         let action = "elasticloadbalancing:DescribeTargetHealth";
-        let timeout = Duration::from_secs(16);
-        stack.set_timeout(aws, HealthWatcher, timeout)?;
+        // 6 s of it are left to Lambda, and half of the others are for reading: less than the 8 s after which the SDK gives
+        // up a call, so that it is the run that has no time left.
+        stack.set_timeout(aws, HealthWatcher, Duration::from_secs(20))?;
         aws.delay_answers(action, Duration::from_mins(1))?;
-        let began = Instant::now();
+        // Of a run that was killed, Lambda would only say that it timed out.
         let error = environment.failing_run(HealthWatcher)?;
-        ensure!(began.elapsed() < timeout, "it took {:?}", began.elapsed());
         ensure!(error.contains(&format!("{action} failed: no time was left in this run")), "{error}");
         mailbox.wait("[WARNING]", action)?;
 
@@ -74,7 +74,7 @@ fn a_run_ends_by_itself_before_lambda_kills_it_and_says_what_it_did_not_read() -
 }
 
 #[test]
-fn without_its_table_a_function_sends_what_fails_once_and_ends_in_error() -> Result<()> {
+fn a_function_without_its_table_sends_each_failure_once() -> Result<()> {
     with_environment(|environment| {
         let aws = &environment.aws;
         let mailbox = environment.mailbox()?;

@@ -9,23 +9,25 @@ use flows::stack::Function::{ConnectionAcceptor, DriftWatcher};
 
 const RULES: &str = "security group blocks dbt on port 5432";
 const ACCEPTANCE: &str = "is OFF: allowed accounts connect unapproved";
+/// A delay that no flow waits for: it is switched off when the events may come.
+const HELD_BACK: Duration = Duration::from_hours(1);
 
 #[test]
 fn a_cause_that_arrives_after_the_alert_is_sent_once() -> Result<()> {
     with_environment(|environment| {
         let Environment { aws, postgres, .. } = environment;
         let mailbox = environment.mailbox()?;
-        aws.delay_cloudtrail(Duration::from_secs(6))?;
+        aws.delay_cloudtrail(HELD_BACK)?;
         postgres.remove_dbt_rule(aws)?;
         environment.run(DriftWatcher)?;
         let alert = mailbox.wait("[CRITICAL]", RULES)?;
         ensure!(!alert.body.contains("CloudTrail reports"), "the cause is not known yet: {}", alert.body);
 
+        aws.delay_cloudtrail(Duration::ZERO)?;
         let cause = mailbox.wait("[NOTICE]", "CloudTrail reports: RevokeSecurityGroupIngress by")?;
         ensure!(cause.contains("[NOTICE]", &format!("cause found: {RULES}")), "{}", cause.body);
         ensure!(cause.contains("[NOTICE]", "user/network-admin-postgres"), "{}", cause.body);
 
-        aws.delay_cloudtrail(Duration::ZERO)?;
         postgres.run_printed_command(mailbox, "load-balancer.security-groups", RULES)?;
         mailbox.wait("[RESOLVED]", RULES)?;
         assert_eq!(mailbox.count("[NOTICE]", "cause found")?, 1);
@@ -39,17 +41,17 @@ fn two_changes_in_one_burst_both_get_their_cause() -> Result<()> {
         let Environment { aws, postgres, .. } = environment;
         let mailbox = environment.mailbox()?;
         // Both events arrive after the run that finds both failures.
-        aws.delay_cloudtrail(Duration::from_secs(6))?;
+        aws.delay_cloudtrail(HELD_BACK)?;
         postgres.remove_dbt_rule(aws)?;
         postgres.modify_service(aws, &["--no-acceptance-required"])?;
         environment.run(DriftWatcher)?;
         mailbox.wait("[CRITICAL]", RULES)?;
         mailbox.wait("[CRITICAL]", ACCEPTANCE)?;
 
+        aws.delay_cloudtrail(Duration::ZERO)?;
         mailbox.wait("[NOTICE]", "CloudTrail reports: RevokeSecurityGroupIngress by")?;
         mailbox.wait("[NOTICE]", "CloudTrail reports: ModifyVpcEndpointServiceConfiguration by")?;
 
-        aws.delay_cloudtrail(Duration::ZERO)?;
         postgres.run_printed_command(mailbox, "load-balancer.security-groups", RULES)?;
         postgres.run_printed_command(mailbox, "service.acceptance-required", ACCEPTANCE)?;
         mailbox.wait("[RESOLVED]", RULES)?;
@@ -67,7 +69,7 @@ fn dbt_is_accepted_though_the_list_of_connections_lags_behind() -> Result<()> {
         aws.delay_connections(Duration::from_secs(2))?;
         let dbt = postgres.dbt_connects(aws)?;
         // No schedule runs: the notification is all there is.
-        eventually("the list to show that dbt is connected", 30, || {
+        eventually("the list to show that dbt is connected", || {
             Ok(postgres.state(aws, &dbt).is_ok_and(|state| state == "available").then_some(()))
         })?;
         aws.delay_connections(Duration::ZERO)?;

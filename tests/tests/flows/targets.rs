@@ -55,7 +55,7 @@ fn a_certificate_is_reported_before_it_expires() -> Result<()> {
 }
 
 #[test]
-fn a_target_group_with_a_hostname_must_have_the_addresses_of_that_name() -> Result<()> {
+fn a_target_group_must_have_the_addresses_of_its_hostname() -> Result<()> {
     with_environment(|environment| {
         let Environment { aws, postgres, .. } = environment;
         let mailbox = environment.mailbox()?;
@@ -67,7 +67,7 @@ fn a_target_group_with_a_hostname_must_have_the_addresses_of_that_name() -> Resu
         }
         // The change of tags starts drift-watcher, which stores the name for health-watcher.
         let differ = "targets of postgres differ from what its hostname resolves to";
-        eventually("the name to be known", 30, || {
+        eventually("the name to be known", || {
             environment.run(HealthWatcher)?;
             Ok((mailbox.count("[WARNING]", differ)? > 0).then_some(()))
         })?;
