@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use flows::REGION;
-use flows::stage::{Alert, Party};
-use flows::story::{Exchange, Outcome, Played, connections, health};
+use flows::stage::{Party, SentAlert};
+use flows::story::{ChapterOutcome, ChapterResult, Exchange, connections, health};
 use flows::verify::account::Account;
 use flows::verify::profiles::Profiles;
-use flows::verify::report::Report;
+use flows::verify::report::VerifyReport;
 use flows::verify::stacks::Names;
-use flows::verify::steps::{self, Findings};
+use flows::verify::steps::{self, VerifyFindings};
 use flows::verify::teardown::{Left, Removal};
 use jiff::Timestamp;
 use serde_json::json;
@@ -25,9 +25,9 @@ fn main() {
     let accounts = [(Party::Provider, account(flows::COMPANY)), (Party::Consumer, account(flows::DBT))];
     let names = Names { run: "0123abcd".to_owned() };
     let stage = Profiles::new(accounts.into(), names, &folder, Arc::default());
-    let findings = Findings::default();
+    let findings = VerifyFindings::default();
     findings.notifications.borrow_mut().push(r#"{"eventName": "Connect", "serviceId": "vpce-svc-0123"}"#.to_owned());
-    let report = Report {
+    let report = VerifyReport {
         began: Timestamp::from_second(1_773_475_200).unwrap(),
         took: Duration::from_secs(3725),
         interrupted: false,
@@ -53,17 +53,17 @@ fn account(id: &str) -> Account {
 }
 
 /// A chapter of each kind.
-fn played() -> Vec<Played> {
+fn played() -> Vec<ChapterResult> {
     let state = json!({"VpcEndpointConnections": [{"VpcEndpointState": "available", "VpcEndpointOwner": flows::DBT}]});
     let transition =
         json!({"check": "connection", "kind": "notice", "severity": "info", "summary": "dbt is connected"});
-    let alert = Alert {
+    let alert = SentAlert {
         number: 1,
         subject: "[NOTICE] verify: dbt is connected".to_owned(),
         received: Timestamp::UNIX_EPOCH,
         content: json!({"transitions": [transition]}),
     };
-    let chapter = |(title, expected): (&'static str, &'static str), outcome: Outcome| Played {
+    let chapter = |(title, expected): (&'static str, &'static str), outcome: ChapterOutcome| ChapterResult {
         title,
         expected,
         outcome,
@@ -73,7 +73,7 @@ fn played() -> Vec<Played> {
         facts: Vec::new(),
     };
     let (requests, fails) = (connections::DBT_REQUESTS, health::TARGET_FAILS);
-    let connected = Played {
+    let connected = ChapterResult {
         exchanges: vec![Exchange {
             party: Party::Provider,
             command: "aws ec2 describe-vpc-endpoint-connections".to_owned(),
@@ -82,12 +82,12 @@ fn played() -> Vec<Played> {
         }],
         alerts: vec![(alert, Duration::from_millis(2_300))],
         facts: vec![("Request accepted, connection available".to_owned(), "41.5 s after the request".to_owned())],
-        ..chapter((requests.title, requests.expected), Outcome::AsExpected)
+        ..chapter((requests.title, requests.expected), ChapterOutcome::AsExpected)
     };
-    let failed = Outcome::Failed(anyhow!("waited 600 s for [CRITICAL] target-group.health"));
+    let failed = ChapterOutcome::Failed(anyhow!("waited 600 s for [CRITICAL] target-group.health"));
     vec![
         connected,
         chapter((fails.title, fails.expected), failed),
-        chapter(steps::CHANGE, Outcome::Skipped("no trail records management events in this Region".to_owned())),
+        chapter(steps::CHANGE, ChapterOutcome::Skipped("no trail records management events in this Region".to_owned())),
     ]
 }

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use crate::COMPANY;
 use crate::local_aws::{Caller, LocalAws, eventually, text};
-use crate::stack::{Function, Stack};
+use crate::stack::{GuardFunction, GuardStack};
 
 /// The actions that a function's role has called, such as `ec2:DescribeSubnets`, in order.
 ///
 /// # Errors
 /// If the local AWS does not answer.
-pub fn called(aws: &LocalAws, function: Function) -> Result<Vec<String>> {
+pub fn called(aws: &LocalAws, function: GuardFunction) -> Result<Vec<String>> {
     let list = aws.control("requests", &json!({"principal": format!("{}Role", function.as_str())}))?;
     let actions = list.as_array().into_iter().flatten();
     let actions = actions.filter_map(|request| Some((request["service"].as_str()?, request["action"].as_str()?)));
@@ -24,7 +24,7 @@ pub fn called(aws: &LocalAws, function: Function) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// If the local AWS does not answer.
-pub fn count(aws: &LocalAws, function: Function, action: &str) -> Result<usize> {
+pub fn count(aws: &LocalAws, function: GuardFunction, action: &str) -> Result<usize> {
     Ok(called(aws, function)?.iter().filter(|called| *called == action).count())
 }
 
@@ -32,7 +32,7 @@ pub fn count(aws: &LocalAws, function: Function, action: &str) -> Result<usize> 
 ///
 /// # Errors
 /// If the run ends in error.
-pub fn of_one_run(aws: &LocalAws, stack: &Stack, function: Function) -> Result<BTreeMap<String, usize>> {
+pub fn of_one_run(aws: &LocalAws, stack: &GuardStack, function: GuardFunction) -> Result<BTreeMap<String, usize>> {
     // Measured again if another run of the function, started by an earlier change, ended meanwhile.
     eventually(&format!("a run of {function:?} alone"), || {
         let (calls_before, runs_before) = (called(aws, function)?.len(), runs(aws, stack, function)?);
@@ -46,7 +46,7 @@ pub fn of_one_run(aws: &LocalAws, stack: &Stack, function: Function) -> Result<B
     })
 }
 
-fn runs(aws: &LocalAws, stack: &Stack, function: Function) -> Result<usize> {
+fn runs(aws: &LocalAws, stack: &GuardStack, function: GuardFunction) -> Result<usize> {
     let name = stack.name_of(function)?;
     Ok(aws.invocations()?.iter().filter(|run| run["function"] == name).count())
 }
@@ -55,7 +55,7 @@ fn runs(aws: &LocalAws, stack: &Stack, function: Function) -> Result<usize> {
 ///
 /// # Errors
 /// If a command fails.
-pub fn allowed(aws: &LocalAws, stack: &str, function: Function) -> Result<BTreeSet<String>> {
+pub fn allowed(aws: &LocalAws, stack: &str, function: GuardFunction) -> Result<BTreeSet<String>> {
     let root = Caller::root(COMPANY);
     let role = format!("{}Role", function.as_str());
     #[rustfmt::skip]

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::COMPANY;
-use crate::environment::Environment;
+use crate::environment::FlowEnvironment;
 use crate::local_aws::{Caller, LocalAws, eventually};
 
 /// Runs the command with these credentials.
@@ -25,7 +25,7 @@ pub fn run(aws: &LocalAws, caller: &Caller, arguments: &[&str]) -> Result<Output
 ///
 /// # Errors
 /// If it prints no JSON.
-pub fn check(environment: &Environment, arguments: &[&str]) -> Result<(Value, Option<i32>)> {
+pub fn check(environment: &FlowEnvironment, arguments: &[&str]) -> Result<(Value, Option<i32>)> {
     let fixed = ["check", "--stack", "guard", "--json"];
     let output = run(&environment.aws, &Caller::root(COMPANY), &[&fixed, arguments].concat())?;
     let report = serde_json::from_slice(&output.stdout);
@@ -37,7 +37,7 @@ pub fn check(environment: &Environment, arguments: &[&str]) -> Result<(Value, Op
 ///
 /// # Errors
 /// If it finds something else.
-pub fn ensure_same_verdict(environment: &Environment) -> Result<()> {
+pub fn ensure_same_verdict(environment: &FlowEnvironment) -> Result<()> {
     let compare = || -> Result<(BTreeSet<String>, BTreeSet<String>)> {
         Ok((failing(&check(environment, &[])?.0), firing(environment)?))
     };
@@ -83,7 +83,7 @@ fn failing(report: &Value) -> BTreeSet<String> {
 
 /// What fires according to the guard's table, and is not unknown now. `visibility.lost` is about the functions' own
 /// calls, and `connection.absent` about what only the table knows.
-fn firing(environment: &Environment) -> Result<BTreeSet<String>> {
+fn firing(environment: &FlowEnvironment) -> Result<BTreeSet<String>> {
     let table = environment.stack.output("StateTableName")?;
     let items = environment.aws.aws(&Caller::root(COMPANY), &["dynamodb", "scan", "--table-name", table])?;
     let mut firing = BTreeSet::new();

@@ -10,14 +10,14 @@ use crate::KNOWN;
 use crate::company::{Company, TARGETS};
 use crate::local_aws::{LocalAws, PATIENCE, eventually_within};
 use crate::mail::Mailbox;
-use crate::stack::{self, Function, Stack};
+use crate::stack::{self, GuardFunction, GuardStack};
 
 /// A company with two services, and a stack that guards both.
 ///
 /// Its schedules are too slow to run during a flow: a function runs when an event or the flow triggers it. An alert fires
 /// at the first failing result and resolves at the first passing one.
 #[derive(Debug)]
-pub struct Environment {
+pub struct FlowEnvironment {
     /// The local AWS.
     pub aws: LocalAws,
     /// A service on port 5432.
@@ -25,7 +25,7 @@ pub struct Environment {
     /// Another one, which also listens on port 443.
     pub gitlab: Company,
     /// The guard's stack.
-    pub stack: Stack,
+    pub stack: GuardStack,
 }
 
 /// Runs a flow in an environment that no other flow uses at the same time.
@@ -35,9 +35,9 @@ pub struct Environment {
 ///
 /// # Errors
 /// If the environment cannot be set up, or if the flow fails.
-pub fn with_environment(flow: impl FnOnce(&Environment) -> Result<()>) -> Result<()> {
+pub fn with_environment(flow: impl FnOnce(&FlowEnvironment) -> Result<()>) -> Result<()> {
     let existing = unused().pop();
-    let environment = existing.map_or_else(Environment::set_up, Ok)?;
+    let environment = existing.map_or_else(FlowEnvironment::set_up, Ok)?;
     flow(&environment)?;
     // What the flow caused must not be sent during the next one. A run that read what was being removed ends in error, and
     // Lambda repeats it after a minute, and once more two minutes later.
@@ -48,12 +48,12 @@ pub fn with_environment(flow: impl FnOnce(&Environment) -> Result<()>) -> Result
     Ok(())
 }
 
-fn unused() -> MutexGuard<'static, Vec<Environment>> {
-    static UNUSED: Mutex<Vec<Environment>> = Mutex::new(Vec::new());
+fn unused() -> MutexGuard<'static, Vec<FlowEnvironment>> {
+    static UNUSED: Mutex<Vec<FlowEnvironment>> = Mutex::new(Vec::new());
     UNUSED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Environment {
+impl FlowEnvironment {
     fn set_up() -> Result<Self> {
         let aws = LocalAws::start(60)?;
         let [postgres, gitlab] = Company::set_up_two(&aws, ["postgres", "gitlab"])?;
@@ -67,7 +67,7 @@ impl Environment {
             ("AlertAfter", "1"),
             ("ResolveAfter", "1"),
         ];
-        let stack = Stack::deploy(&aws, "guard", &[&postgres.service, &gitlab.service], &parameters)?;
+        let stack = GuardStack::deploy(&aws, "guard", &[&postgres.service, &gitlab.service], &parameters)?;
         let environment = Self { aws, postgres, gitlab, stack };
         environment.ensure_only_what_is_expected_is_reported()?;
         Ok(environment)
@@ -75,7 +75,7 @@ impl Environment {
 
     /// Everything is as dbt's guide says, except that one instance serves two zones, and that dbt has not asked yet.
     fn ensure_only_what_is_expected_is_reported(&self) -> Result<()> {
-        for function in Function::ALL {
+        for function in GuardFunction::ALL {
             self.run(function)?;
         }
         let mailbox = Mailbox::from_the_start(&self.aws);
@@ -98,7 +98,7 @@ impl Environment {
     ///
     /// # Errors
     /// If the run ends in error.
-    pub fn run(&self, function: Function) -> Result<()> {
+    pub fn run(&self, function: GuardFunction) -> Result<()> {
         self.stack.run(&self.aws, function)
     }
 
@@ -106,7 +106,7 @@ impl Environment {
     ///
     /// # Errors
     /// If the run does not end in error.
-    pub fn failing_run(&self, function: Function) -> Result<String> {
+    pub fn failing_run(&self, function: GuardFunction) -> Result<String> {
         self.stack.failing_run(&self.aws, function)
     }
 

@@ -21,14 +21,14 @@ pre { font: 12.5px/1.4 Menlo, Consolas, monospace; white-space: pre-wrap; margin
 
 /// A message with a body for each reader.
 #[derive(Debug, Clone)]
-pub struct Message {
+pub struct InboxMessage {
     subject: String,
     email: String,
     chat: String,
     sms: String,
 }
 
-impl Message {
+impl InboxMessage {
     /// The message with this subject and these bodies, as they were published.
     ///
     /// # Errors
@@ -45,19 +45,19 @@ impl Message {
 
 /// The alerts among what was delivered, as they were published. EC2's notifications have one body and are none.
 #[must_use]
-pub fn published(delivered: &[Mail]) -> Vec<Message> {
+pub fn published(delivered: &[Mail]) -> Vec<InboxMessage> {
     let published = delivered.iter().filter(|mail| mail.protocol == "topic");
-    published.filter_map(|mail| Message::new(&mail.subject, &mail.body).ok()).collect()
+    published.filter_map(|mail| InboxMessage::new(&mail.subject, &mail.body).ok()).collect()
 }
 
 /// The page.
 #[must_use]
-pub fn page(title: &str, messages: &[Message]) -> String {
+pub fn page(title: &str, messages: &[InboxMessage]) -> String {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width\">\n<title>{title}</title>\n<style>{STYLE}</style>\n<h1>{title}</h1>\n"
     );
-    for Message { subject, email, chat, sms } in messages {
+    for InboxMessage { subject, email, chat, sms } in messages {
         let (chat, length) = (slack(chat), sms.chars().count());
         let _ = writeln!(
             page,

@@ -18,7 +18,7 @@ pub const EMAIL: &str = "network-admins@example.com";
 
 /// A function of the guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Function {
+pub enum GuardFunction {
     /// Accepts dbt's connection requests.
     ConnectionAcceptor,
     /// Watches target health.
@@ -27,7 +27,7 @@ pub enum Function {
     DriftWatcher,
 }
 
-impl Function {
+impl GuardFunction {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::ConnectionAcceptor, Self::HealthWatcher, Self::DriftWatcher];
 
@@ -42,7 +42,7 @@ impl Function {
     }
 }
 
-impl Function {
+impl GuardFunction {
     /// The last part of the name of its log group.
     #[must_use]
     pub fn log_name(self) -> &'static str {
@@ -62,7 +62,7 @@ pub fn scheduled_event() -> Value {
 
 /// A deployed stack.
 #[derive(Debug, Clone)]
-pub struct Stack {
+pub struct GuardStack {
     /// The stack's outputs.
     pub outputs: BTreeMap<String, String>,
 }
@@ -89,7 +89,7 @@ pub fn build(aws: &LocalAws) -> Result<()> {
 fn zip_functions() -> Result<()> {
     let template = top().join(BUILT).join("template.yaml");
     let mut text = std::fs::read_to_string(&template)?;
-    for function in Function::ALL.map(Function::as_str) {
+    for function in GuardFunction::ALL.map(GuardFunction::as_str) {
         let mut zip = Command::new("zip");
         zip.args(["-1", "-q", "-j", &format!("{BUILT}/{function}.zip"), &format!("{BUILT}/{function}/bootstrap")]);
         run(zip, "zip")?;
@@ -98,7 +98,7 @@ fn zip_functions() -> Result<()> {
     Ok(std::fs::write(template, text)?)
 }
 
-impl Stack {
+impl GuardStack {
     /// Deploys, or updates, the stack `name` that guards `services` for dbt's account, with these additional parameters.
     ///
     /// # Errors
@@ -150,8 +150,8 @@ impl Stack {
     /// The physical name of a function.
     ///
     /// # Errors
-    /// As [`Stack::output`].
-    pub fn name_of(&self, function: Function) -> Result<&str> {
+    /// As [`GuardStack::output`].
+    pub fn name_of(&self, function: GuardFunction) -> Result<&str> {
         self.output(&format!("{}Name", function.as_str()))
     }
 
@@ -159,7 +159,7 @@ impl Stack {
     ///
     /// # Errors
     /// If the invocation itself fails.
-    pub fn invoke(&self, aws: &LocalAws, function: Function, event: &Value) -> Result<Option<String>> {
+    pub fn invoke(&self, aws: &LocalAws, function: GuardFunction, event: &Value) -> Result<Option<String>> {
         static INVOCATIONS: AtomicUsize = AtomicUsize::new(0);
         let number = INVOCATIONS.fetch_add(1, Ordering::Relaxed);
         let file = top().join(format!("target/local-aws/invocation-{}-{number}.json", std::process::id()));
@@ -176,7 +176,7 @@ impl Stack {
     ///
     /// # Errors
     /// If the local AWS refuses.
-    pub fn set_timeout(&self, aws: &LocalAws, function: Function, timeout: Duration) -> Result<()> {
+    pub fn set_timeout(&self, aws: &LocalAws, function: GuardFunction, timeout: Duration) -> Result<()> {
         #[rustfmt::skip]
         aws.aws(&Caller::root(COMPANY), &["lambda", "update-function-configuration", "--function-name",
             self.name_of(function)?, "--timeout", &timeout.as_secs().to_string()])?;
@@ -187,7 +187,7 @@ impl Stack {
     ///
     /// # Errors
     /// If the local AWS refuses.
-    pub fn set_variable(&self, aws: &LocalAws, function: Function, variable: &str, value: &str) -> Result<()> {
+    pub fn set_variable(&self, aws: &LocalAws, function: GuardFunction, variable: &str, value: &str) -> Result<()> {
         let (root, name) = (Caller::root(COMPANY), self.name_of(function)?);
         #[rustfmt::skip]
         let mut environment = aws.aws(&root, &["lambda", "get-function-configuration", "--function-name", name,
@@ -203,7 +203,7 @@ impl Stack {
     ///
     /// # Errors
     /// If the run ends in error.
-    pub fn run(&self, aws: &LocalAws, function: Function) -> Result<()> {
+    pub fn run(&self, aws: &LocalAws, function: GuardFunction) -> Result<()> {
         let error = self.invoke(aws, function, &scheduled_event())?;
         ensure!(error.is_none(), "{function:?} ended in error: {error:?}");
         Ok(())
@@ -213,7 +213,7 @@ impl Stack {
     ///
     /// # Errors
     /// If the run does not end in error.
-    pub fn failing_run(&self, aws: &LocalAws, function: Function) -> Result<String> {
+    pub fn failing_run(&self, aws: &LocalAws, function: GuardFunction) -> Result<String> {
         let error = self.invoke(aws, function, &scheduled_event())?;
         error.with_context(|| format!("{function:?} did not end in error"))
     }

@@ -62,7 +62,7 @@ impl Limits {
 }
 
 /// A place where the story can be played.
-pub trait Stage {
+pub trait StoryStage {
     /// Runs a command of the AWS CLI with a party's credentials, and returns what it prints.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ pub trait Stage {
     ///
     /// # Errors
     /// If that cannot be read.
-    fn alerts(&self, wait: Duration) -> Result<Vec<Alert>>;
+    fn alerts(&self, wait: Duration) -> Result<Vec<SentAlert>>;
 
     /// The arguments of `create-vpc-endpoint` that say where in the party's account the endpoint is.
     ///
@@ -120,7 +120,7 @@ pub struct Interrupted;
 /// If it fails, if it returns nothing within the limit (the error names `what` was waited for), or if the run is
 /// interrupted.
 pub fn eventually<T>(
-    stage: &(impl Stage + ?Sized),
+    stage: &(impl StoryStage + ?Sized),
     what: &str,
     limit: Duration,
     mut poll: impl FnMut() -> Result<Option<T>>,
@@ -140,7 +140,7 @@ pub fn eventually<T>(
 
 /// A message of the guard, as its JSON for programs has it.
 #[derive(Debug, Clone)]
-pub struct Alert {
+pub struct SentAlert {
     /// Counts the messages, from 1.
     pub number: i64,
     /// The subject of the email.
@@ -151,7 +151,7 @@ pub struct Alert {
     pub content: Value,
 }
 
-impl Alert {
+impl SentAlert {
     /// The first transition with this label, of this check, with these words anywhere in it.
     #[must_use]
     pub fn find(&self, wanted: Wanted<'_>) -> Option<&Value> {
@@ -199,7 +199,7 @@ fn label(transition: &Value) -> String {
 
 /// Whom the alert names as the one who made the change that caused it.
 #[must_use]
-pub fn named_by<'a>(alert: &'a Alert, check: &str) -> Option<&'a str> {
+pub fn named_by<'a>(alert: &'a SentAlert, check: &str) -> Option<&'a str> {
     let transitions = alert.content["transitions"].as_array()?;
     let mut of_check = transitions.iter().filter(|transition| transition["check"] == check);
     of_check.find_map(|transition| transition["cause"]["principal"].as_str())
@@ -217,11 +217,11 @@ mod tests {
 
     use super::*;
 
-    fn alert(kind: &str, severity: &str) -> Alert {
+    fn alert(kind: &str, severity: &str) -> SentAlert {
         let transition = json!({"check": "listener.port", "kind": kind, "severity": severity, "summary": "no listener",
             "cause": {"principal": "arn:aws:iam::111122223333:user/admin"}});
         let content = json!({"transitions": [transition]});
-        Alert { number: 1, subject: String::new(), received: Timestamp::UNIX_EPOCH, content }
+        SentAlert { number: 1, subject: String::new(), received: Timestamp::UNIX_EPOCH, content }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::Result;
 use flows::inbox;
 use flows::local_aws::top;
 use flows::mail::{self, Mail, Mailbox};
-use flows::story::Played;
+use flows::story::ChapterResult;
 use flows::story::demo::{Demo, MINUTE};
 use flows::story::terminal::{Terminal, print_results};
 use flows::{COMPANY, DBT, REGION, UNTRUSTED};
@@ -42,7 +42,7 @@ fn run(keep: bool) -> Result<bool> {
         demo.aws.keep_running()?;
         print_commands(&demo);
     }
-    Ok(chapters.iter().all(Played::is_ok))
+    Ok(chapters.iter().all(ChapterResult::is_ok))
 }
 
 fn print_mail(delivered: &[Mail]) {

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
-use flows::verify::settings::Settings;
-use flows::verify::{self, End};
+use flows::verify::settings::VerifySettings;
+use flows::verify::{self, VerifyEnd};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 fn main() -> ExitCode {
     match run() {
-        Ok(End::AsExpected) => ExitCode::SUCCESS,
-        Ok(End::Otherwise | End::Declined) => ExitCode::FAILURE,
+        Ok(VerifyEnd::AsExpected) => ExitCode::SUCCESS,
+        Ok(VerifyEnd::Otherwise | VerifyEnd::Declined) => ExitCode::FAILURE,
         // As a shell reports a program that Ctrl-C has ended.
-        Ok(End::Interrupted) => ExitCode::from(130),
+        Ok(VerifyEnd::Interrupted) => ExitCode::from(130),
         Err(error) => {
             eprintln!("\nmake verify: {error:#}");
             ExitCode::FAILURE
@@ -23,8 +23,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<End> {
-    let settings = Settings::read(|name| std::env::var(name).ok())?;
+fn run() -> Result<VerifyEnd> {
+    let settings = VerifySettings::read(|name| std::env::var(name).ok())?;
     let interrupt = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         flag::register(signal, Arc::clone(&interrupt))?;

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use super::{Chapter, Run, shown};
+use super::{Chapter, ChapterRun, shown};
 use crate::local_aws::text;
 use crate::stage::{Party, eventually};
 
@@ -68,7 +68,7 @@ pub const DBT_LEAVES: Chapter = Chapter {
     },
 };
 
-fn dbt_requests(run: &mut Run<'_>) -> Result<()> {
+fn dbt_requests(run: &mut ChapterRun<'_>) -> Result<()> {
     let endpoint =
         connect(run, Party::Consumer, "dbt creates an endpoint to the company's service, from its own account")?;
     wait_for_state(run, &endpoint, "available")?;
@@ -79,7 +79,7 @@ fn dbt_requests(run: &mut Run<'_>) -> Result<()> {
     run.wait_for("NOTICE", "connection", &format!("dbt is connected through {endpoint}")).map(drop)
 }
 
-fn untrusted_requests(run: &mut Run<'_>) -> Result<()> {
+fn untrusted_requests(run: &mut ChapterRun<'_>) -> Result<()> {
     let endpoint = connect(run, Party::Untrusted, "an untrusted account creates an endpoint")?;
     run.wait_for("WARNING", "connection.untrusted", "requests a connection")?;
     let state = state(&run.ask(Party::Provider, &connection(run, &endpoint).each_ref().map(String::as_str))?);
@@ -88,7 +88,7 @@ fn untrusted_requests(run: &mut Run<'_>) -> Result<()> {
 }
 
 /// A party creates an endpoint. Its id. A service that has just been allowed to the party can still be unknown to it.
-fn connect(run: &mut Run<'_>, party: Party, what: &str) -> Result<String> {
+fn connect(run: &mut ChapterRun<'_>, party: Party, what: &str) -> Result<String> {
     let place = run.stage().endpoint_arguments(party)?;
     let service = run.scene.service_name.clone();
     let mut command =
@@ -105,7 +105,7 @@ fn connect(run: &mut Run<'_>, party: Party, what: &str) -> Result<String> {
     Ok(endpoint)
 }
 
-fn delete(run: &mut Run<'_>, party: Party, what: &str) -> Result<()> {
+fn delete(run: &mut ChapterRun<'_>, party: Party, what: &str) -> Result<()> {
     let endpoint = run.endpoint(party)?;
     let answer = run.act(party, what, &["ec2", "delete-vpc-endpoints", "--vpc-endpoint-ids", &endpoint])?;
     let refused = answer["Unsuccessful"].as_array().is_some_and(|items| !items.is_empty());
@@ -113,14 +113,14 @@ fn delete(run: &mut Run<'_>, party: Party, what: &str) -> Result<()> {
     Ok(())
 }
 
-fn allow(run: &mut Run<'_>, what: &str, change: &str) -> Result<()> {
+fn allow(run: &mut ChapterRun<'_>, what: &str, change: &str) -> Result<()> {
     let service = &run.scene.service;
     let command = ["ec2", "modify-vpc-endpoint-service-permissions", "--service-id", service, change, "*"];
     run.act(Party::Provider, what, &command).map(drop)
 }
 
 /// The command that describes an endpoint's connection, as the company sees it.
-fn connection(run: &Run<'_>, endpoint: &str) -> [String; 5] {
+fn connection(run: &ChapterRun<'_>, endpoint: &str) -> [String; 5] {
     let filter = |name: &str, value: &str| format!("Name={name},Values={value}");
     let (service, endpoint) = (filter("service-id", &run.scene.service), filter("vpc-endpoint-id", endpoint));
     ["ec2".to_owned(), "describe-vpc-endpoint-connections".to_owned(), "--filters".to_owned(), service, endpoint]
@@ -130,7 +130,7 @@ fn state(connections: &Value) -> Option<String> {
     connections.pointer("/VpcEndpointConnections/0/VpcEndpointState").and_then(Value::as_str).map(ToOwned::to_owned)
 }
 
-fn wait_for_state(run: &mut Run<'_>, endpoint: &str, wanted: &str) -> Result<()> {
+fn wait_for_state(run: &mut ChapterRun<'_>, endpoint: &str, wanted: &str) -> Result<()> {
     let (command, limit) = (connection(run, endpoint), run.stage().limits().connection);
     let is_there = |answer: &Value| (state(answer)?.eq_ignore_ascii_case(wanted)).then_some(());
     run.ask_until(&format!("{endpoint} to be {wanted}"), limit, &command.each_ref().map(String::as_str), is_there)

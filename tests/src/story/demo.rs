@@ -6,13 +6,13 @@ use anyhow::{Result, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Chapter, Observer, Played, Run, Scene, Story, connections, health, settings};
+use super::{Chapter, ChapterResult, ChapterRun, Scene, Story, StoryObserver, connections, health, settings};
 use crate::cli;
 use crate::company::{Company, DBT_CIDR, TARGETS};
 use crate::local_aws::{Caller, LocalAws, text, top};
 use crate::mail::Mailbox;
-use crate::stack::{self, Stack};
-use crate::stage::{Alert, Limits, Party, Stage};
+use crate::stack::{self, GuardStack};
+use crate::stage::{Limits, Party, SentAlert, StoryStage};
 use crate::{COMPANY, DBT, UNTRUSTED};
 
 /// How many seconds a minute of the schedules lasts.
@@ -57,7 +57,7 @@ pub struct Demo {
     /// The company.
     pub company: Company,
     /// The guard's stack.
-    pub stack: Stack,
+    pub stack: GuardStack,
 }
 
 impl Demo {
@@ -65,7 +65,7 @@ impl Demo {
     ///
     /// # Errors
     /// If any of it fails.
-    pub fn set_up(observer: &mut dyn Observer) -> Result<Self> {
+    pub fn set_up(observer: &mut dyn StoryObserver) -> Result<Self> {
         observer.step("Starting the local AWS", &[]);
         let aws = LocalAws::start(MINUTE)?;
         observer.step("A company sets up its service for dbt: load balancer, three targets, endpoint service", &[]);
@@ -73,7 +73,7 @@ impl Demo {
         observer.step("Building the guard", &["sam build".to_owned()]);
         stack::build(&aws)?;
         observer.step("Deploying the guard", &["sam deploy".to_owned()]);
-        let stack = Stack::deploy(&aws, "privatelink-guard", &[&company.service], &[])?;
+        let stack = GuardStack::deploy(&aws, "privatelink-guard", &[&company.service], &[])?;
         Ok(Self { aws, company, stack })
     }
 
@@ -81,17 +81,17 @@ impl Demo {
     ///
     /// # Errors
     /// If the stack cannot be updated. A chapter that does not end as expected has the error in its outcome.
-    pub fn run(&mut self, observer: &mut dyn Observer) -> Result<Vec<Played>> {
+    pub fn run(&mut self, observer: &mut dyn StoryObserver) -> Result<Vec<ChapterResult>> {
         let stage = LocalStage { aws: &self.aws, company: &self.company };
         let scene = scene(&self.company);
         let mut story = Story::new(&stage, &scene, observer);
-        let mut played: Vec<Played> = CHAPTERS.into_iter().map(|chapter| story.play(chapter)).collect();
+        let mut played: Vec<ChapterResult> = CHAPTERS.into_iter().map(|chapter| story.play(chapter)).collect();
         story.observer.step(
             "The company lets the guard switch cross-zone load balancing back on",
             &["make deploy SET=CrossZone=enforce".to_owned()],
         );
         let enforce = [("CrossZone", "enforce")];
-        self.stack = Stack::deploy(&self.aws, "privatelink-guard", &[&self.company.service], &enforce)?;
+        self.stack = GuardStack::deploy(&self.aws, "privatelink-guard", &[&self.company.service], &enforce)?;
         played.push(story.play(ENFORCED_CROSS_ZONE));
         Ok(played)
     }
@@ -112,7 +112,7 @@ fn scene(company: &Company) -> Scene {
     }
 }
 
-fn network_acl(run: &mut Run<'_>) -> Result<()> {
+fn network_acl(run: &mut ChapterRun<'_>) -> Result<()> {
     let group = run.ask(
         Party::Provider,
         &["elbv2", "describe-load-balancers", "--load-balancer-arns", &run.scene.load_balancer],
@@ -136,7 +136,7 @@ struct LocalStage<'a> {
     company: &'a Company,
 }
 
-impl Stage for LocalStage<'_> {
+impl StoryStage for LocalStage<'_> {
     fn aws(&self, party: Party, arguments: &[&str]) -> Result<Value> {
         let caller = match party {
             Party::Provider => self.company.admin.clone(),
@@ -150,13 +150,13 @@ impl Stage for LocalStage<'_> {
         self.aws.run_in_shell(&self.company.admin, line)
     }
 
-    fn alerts(&self, _: Duration) -> Result<Vec<Alert>> {
+    fn alerts(&self, _: Duration) -> Result<Vec<SentAlert>> {
         let published =
             Mailbox::from_the_start(self.aws).messages()?.into_iter().filter(|mail| mail.protocol == "topic");
         let alert = |mail: crate::mail::Mail| {
             let bodies: Value = serde_json::from_str(&mail.body).ok()?;
             let content = serde_json::from_str(bodies["sqs"].as_str()?).ok()?;
-            Some(Alert { number: mail.number, subject: mail.subject, received: Timestamp::now(), content })
+            Some(SentAlert { number: mail.number, subject: mail.subject, received: Timestamp::now(), content })
         };
         Ok(published.filter_map(alert).collect())
     }

@@ -1,6 +1,6 @@
 //! Chapters on targets.
 
-use super::{Chapter, Run};
+use super::{Chapter, ChapterRun};
 use crate::stage::Wanted;
 use anyhow::Result;
 
@@ -25,7 +25,7 @@ pub const TARGET_RECOVERS: Chapter = Chapter {
     },
 };
 
-fn set(run: &mut Run<'_>, healthy: bool) -> Result<()> {
+fn set(run: &mut ChapterRun<'_>, healthy: bool) -> Result<()> {
     run.step(
         if healthy { "the target passes its health checks again" } else { "the target fails its health checks" },
         &[],
@@ -36,6 +36,6 @@ fn set(run: &mut Run<'_>, healthy: bool) -> Result<()> {
     Ok(())
 }
 
-fn wait(run: &mut Run<'_>, wanted: Wanted<'_>) -> Result<()> {
+fn wait(run: &mut ChapterRun<'_>, wanted: Wanted<'_>) -> Result<()> {
     run.wait_for_within(run.stage().limits().health, wanted).map(drop)
 }

@@ -1,7 +1,7 @@
 //! The story: what happens to an endpoint service, and what the guard does and sends.
 //!
 //! `make demo` shows it on a local AWS, a flow runs it as a test, and `make verify` plays it on AWS itself. A chapter knows
-//! only its [`Stage`] and what it is about, the [`Scene`].
+//! only its [`StoryStage`] and what it is about, the [`Scene`].
 
 pub mod connections;
 pub mod demo;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::stage::{Alert, Interrupted, Party, Stage, Wanted, eventually, named_by, remedy};
+use crate::stage::{Interrupted, Party, SentAlert, StoryStage, Wanted, eventually, named_by, remedy};
 
 /// How long a question for new messages may take: short enough for Ctrl-C.
 const WAIT: Duration = Duration::from_secs(5);
@@ -51,12 +51,12 @@ pub struct Chapter {
     /// What must follow.
     pub expected: &'static str,
     /// Makes it happen, and waits for what must follow.
-    pub play: fn(&mut Run<'_>) -> Result<()>,
+    pub play: fn(&mut ChapterRun<'_>) -> Result<()>,
 }
 
 /// How a chapter ended.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum ChapterOutcome {
     /// As expected.
     AsExpected,
     /// Otherwise.
@@ -80,28 +80,28 @@ pub struct Exchange {
 
 /// A chapter that was played, and everything that happened in it.
 #[derive(Debug)]
-pub struct Played {
+pub struct ChapterResult {
     /// What happened.
     pub title: &'static str,
     /// What had to follow.
     pub expected: &'static str,
     /// Whether it followed.
-    pub outcome: Outcome,
+    pub outcome: ChapterOutcome,
     /// How long that took.
     pub took: Duration,
     /// What AWS was asked.
     pub exchanges: Vec<Exchange>,
     /// What the guard sent, and how long after the step that provoked it.
-    pub alerts: Vec<(Alert, Duration)>,
+    pub alerts: Vec<(SentAlert, Duration)>,
     /// What was measured, or is worth reading: a name and a text.
     pub facts: Vec<(String, String)>,
 }
 
-impl Played {
+impl ChapterResult {
     /// Whether it ended as expected; a skipped chapter has not failed.
     #[must_use]
     pub fn is_ok(&self) -> bool {
-        !matches!(self.outcome, Outcome::Failed(_))
+        !matches!(self.outcome, ChapterOutcome::Failed(_))
     }
 
     /// Its result: that of a skipped chapter is an error as well.
@@ -110,46 +110,46 @@ impl Played {
     /// If it did not end as expected.
     pub fn into_result(self) -> Result<()> {
         match self.outcome {
-            Outcome::AsExpected => Ok(()),
-            Outcome::Failed(error) => Err(error.context(self.title)),
-            Outcome::Skipped(reason) => Err(anyhow::anyhow!("{}: skipped, {reason}", self.title)),
+            ChapterOutcome::AsExpected => Ok(()),
+            ChapterOutcome::Failed(error) => Err(error.context(self.title)),
+            ChapterOutcome::Skipped(reason) => Err(anyhow::anyhow!("{}: skipped, {reason}", self.title)),
         }
     }
 
     fn new(title: &'static str, expected: &'static str) -> Self {
-        let (outcome, took) = (Outcome::AsExpected, Duration::ZERO);
+        let (outcome, took) = (ChapterOutcome::AsExpected, Duration::ZERO);
         Self { title, expected, outcome, took, exchanges: Vec::new(), alerts: Vec::new(), facts: Vec::new() }
     }
 }
 
 /// Follows the story as it happens.
-pub trait Observer {
+pub trait StoryObserver {
     /// A step begins; `commands` are what a person would type.
     fn step(&mut self, what: &str, commands: &[String]);
     /// A command printed these lines, among others.
     fn printed(&mut self, lines: &[&str]);
     /// The guard sent a message.
-    fn sent(&mut self, alert: &Alert, after: Duration);
+    fn sent(&mut self, alert: &SentAlert, after: Duration);
     /// A chapter ended.
-    fn ended(&mut self, chapter: &Played);
+    fn ended(&mut self, chapter: &ChapterResult);
 }
 
 /// The story so far: chapters leave their endpoints to later ones.
 pub struct Story<'a> {
-    stage: &'a dyn Stage,
+    stage: &'a dyn StoryStage,
     scene: &'a Scene,
-    observer: &'a mut dyn Observer,
+    observer: &'a mut dyn StoryObserver,
     endpoints: BTreeMap<Party, String>,
 }
 
 impl<'a> Story<'a> {
     /// Begins it.
-    pub fn new(stage: &'a dyn Stage, scene: &'a Scene, observer: &'a mut dyn Observer) -> Self {
+    pub fn new(stage: &'a dyn StoryStage, scene: &'a Scene, observer: &'a mut dyn StoryObserver) -> Self {
         Self { stage, scene, observer, endpoints: BTreeMap::new() }
     }
 
     /// Plays a chapter to its end, whatever that is.
-    pub fn play(&mut self, chapter: Chapter) -> Played {
+    pub fn play(&mut self, chapter: Chapter) -> ChapterResult {
         self.play_with((chapter.title, chapter.expected), chapter.play)
     }
 
@@ -157,16 +157,16 @@ impl<'a> Story<'a> {
     pub fn play_with(
         &mut self,
         (title, expected): (&'static str, &'static str),
-        play: impl FnOnce(&mut Run<'_>) -> Result<()>,
-    ) -> Played {
+        play: impl FnOnce(&mut ChapterRun<'_>) -> Result<()>,
+    ) -> ChapterResult {
         let began = Instant::now();
         let since = self.stage.alerts(Duration::ZERO).ok().and_then(|alerts| alerts.last().map(|alert| alert.number));
-        let mut run = Run {
+        let mut run = ChapterRun {
             stage: self.stage,
             scene: self.scene,
             observer: &mut *self.observer,
             endpoints: &mut self.endpoints,
-            chapter: Played::new(title, expected),
+            chapter: ChapterResult::new(title, expected),
             since: since.unwrap_or_default(),
             step_began: began,
         };
@@ -174,38 +174,38 @@ impl<'a> Story<'a> {
         let mut played = run.chapter;
         played.took = began.elapsed();
         if let Err(error) = result {
-            played.outcome = Outcome::Failed(error);
+            played.outcome = ChapterOutcome::Failed(error);
         }
         self.observer.ended(&played);
         played
     }
 
     /// Leaves a chapter out: its title, and what would have had to follow.
-    pub fn skip(&mut self, (title, expected): (&'static str, &'static str), reason: &str) -> Played {
-        let outcome = Outcome::Skipped(reason.to_owned());
-        let played = Played { outcome, ..Played::new(title, expected) };
+    pub fn skip(&mut self, (title, expected): (&'static str, &'static str), reason: &str) -> ChapterResult {
+        let outcome = ChapterOutcome::Skipped(reason.to_owned());
+        let played = ChapterResult { outcome, ..ChapterResult::new(title, expected) };
         self.observer.ended(&played);
         played
     }
 }
 
 /// A chapter that is running.
-pub struct Run<'a> {
-    stage: &'a dyn Stage,
+pub struct ChapterRun<'a> {
+    stage: &'a dyn StoryStage,
     /// What it is about.
     pub scene: &'a Scene,
-    observer: &'a mut dyn Observer,
+    observer: &'a mut dyn StoryObserver,
     endpoints: &'a mut BTreeMap<Party, String>,
-    chapter: Played,
+    chapter: ChapterResult,
     /// The number of the last message that came before it.
     since: i64,
     step_began: Instant,
 }
 
-impl<'a> Run<'a> {
+impl<'a> ChapterRun<'a> {
     /// Where it is played.
     #[must_use]
-    pub fn stage(&self) -> &'a dyn Stage {
+    pub fn stage(&self) -> &'a dyn StoryStage {
         self.stage
     }
 

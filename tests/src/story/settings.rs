@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use super::{Chapter, Run};
+use super::{Chapter, ChapterRun};
 use crate::local_aws::text;
 use crate::stage::Party;
 
@@ -48,7 +48,7 @@ pub const ACCEPTANCE: Chapter = Chapter {
 ///
 /// # Errors
 /// If the command fails.
-pub fn set_cross_zone(run: &mut Run<'_>, what: &str, on: bool) -> Result<()> {
+pub fn set_cross_zone(run: &mut ChapterRun<'_>, what: &str, on: bool) -> Result<()> {
     let attribute = format!("Key=load_balancing.cross_zone.enabled,Value={on}");
     let load_balancer = &run.scene.load_balancer;
     #[rustfmt::skip]
@@ -57,7 +57,7 @@ pub fn set_cross_zone(run: &mut Run<'_>, what: &str, on: bool) -> Result<()> {
     run.act(Party::Provider, what, &command).map(drop)
 }
 
-fn removed_rule(run: &mut Run<'_>) -> Result<()> {
+fn removed_rule(run: &mut ChapterRun<'_>) -> Result<()> {
     const CHECK: &str = "load-balancer.security-groups";
     #[rustfmt::skip]
     let revoke = ["ec2", "revoke-security-group-ingress", "--group-id", &run.scene.security_group,
@@ -69,7 +69,7 @@ fn removed_rule(run: &mut Run<'_>) -> Result<()> {
     run.wait_for("RESOLVED", CHECK, "").map(drop)
 }
 
-fn deleted_listener(run: &mut Run<'_>) -> Result<()> {
+fn deleted_listener(run: &mut ChapterRun<'_>) -> Result<()> {
     const CHECK: &str = "listener.port";
     run.check("before that, network-admin checks the whole path", "✓ pass  listener.port")?;
     let listener = &run.scene.listener;
@@ -84,7 +84,7 @@ fn deleted_listener(run: &mut Run<'_>) -> Result<()> {
     run.wait_for("RESOLVED", CHECK, "").map(drop)
 }
 
-fn acceptance(run: &mut Run<'_>) -> Result<()> {
+fn acceptance(run: &mut ChapterRun<'_>) -> Result<()> {
     const CHECK: &str = "service.acceptance-required";
     let service = &run.scene.service;
     let change = |option| ["ec2", "modify-vpc-endpoint-service-configuration", "--service-id", service, option];
@@ -98,7 +98,7 @@ fn acceptance(run: &mut Run<'_>) -> Result<()> {
 ///
 /// # Errors
 /// If the command fails.
-pub fn is_cross_zone_on(run: &mut Run<'_>) -> Result<bool> {
+pub fn is_cross_zone_on(run: &mut ChapterRun<'_>) -> Result<bool> {
     let load_balancer = &run.scene.load_balancer;
     let command = ["elbv2", "describe-load-balancer-attributes", "--load-balancer-arn", load_balancer];
     let answer = run.ask(Party::Provider, &command)?;

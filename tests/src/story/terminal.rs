@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use super::{Observer, Outcome, Played};
-use crate::stage::Alert;
+use super::{ChapterOutcome, ChapterResult, StoryObserver};
+use crate::stage::SentAlert;
 
 /// Prints what happens, with the time since it began.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Terminal {
     }
 }
 
-impl Observer for Terminal {
+impl StoryObserver for Terminal {
     fn step(&mut self, what: &str, commands: &[String]) {
         self.line(what);
         for command in commands {
@@ -39,28 +39,28 @@ impl Observer for Terminal {
         }
     }
 
-    fn sent(&mut self, alert: &Alert, after: Duration) {
+    fn sent(&mut self, alert: &SentAlert, after: Duration) {
         self.line(&format!("the guard sent, after {:.1} s: {}", after.as_secs_f32(), alert.subject));
     }
 
-    fn ended(&mut self, chapter: &Played) {
-        let Played { title, expected, .. } = chapter;
+    fn ended(&mut self, chapter: &ChapterResult) {
+        let ChapterResult { title, expected, .. } = chapter;
         match &chapter.outcome {
-            Outcome::AsExpected => self.line(&format!("ok: {title}: {expected}\n")),
-            Outcome::Failed(error) => self.line(&format!("NOT OK: {title}: {error:#}\n")),
-            Outcome::Skipped(reason) => self.line(&format!("skipped: {title}: {reason}\n")),
+            ChapterOutcome::AsExpected => self.line(&format!("ok: {title}: {expected}\n")),
+            ChapterOutcome::Failed(error) => self.line(&format!("NOT OK: {title}: {error:#}\n")),
+            ChapterOutcome::Skipped(reason) => self.line(&format!("skipped: {title}: {reason}\n")),
         }
     }
 }
 
 /// Prints how each chapter ended.
-pub fn print_results(chapters: &[Played]) {
+pub fn print_results(chapters: &[ChapterResult]) {
     println!("{}\nWhat was expected, and what happened\n{}\n", "=".repeat(80), "=".repeat(80));
     for chapter in chapters {
         let (sign, happened) = match &chapter.outcome {
-            Outcome::AsExpected => ("ok     ", "as expected".to_owned()),
-            Outcome::Failed(error) => ("NOT OK ", format!("{error:#}")),
-            Outcome::Skipped(reason) => ("skipped", reason.clone()),
+            ChapterOutcome::AsExpected => ("ok     ", "as expected".to_owned()),
+            ChapterOutcome::Failed(error) => ("NOT OK ", format!("{error:#}")),
+            ChapterOutcome::Skipped(reason) => ("skipped", reason.clone()),
         };
         let (title, expected, took) = (chapter.title, chapter.expected, chapter.took.as_secs_f32());
         println!("{sign} {title}\n        expected: {expected}\n        happened: {happened}, in {took:.1} s");

@@ -21,19 +21,19 @@ use jiff::Timestamp;
 
 use self::account::Account;
 use self::profiles::Profiles;
-use self::report::Report;
-use self::settings::Settings;
+use self::report::VerifyReport;
+use self::settings::VerifySettings;
 use self::stacks::Names;
-use self::steps::Findings;
+use self::steps::VerifyFindings;
 use self::teardown::{Accounts, Left, Removal};
 use crate::local_aws::top;
-use crate::stage::{Limits, Party, Stage};
+use crate::stage::{Limits, Party, StoryStage};
 use crate::story::terminal::Terminal;
-use crate::story::{Chapter, Observer, Played, Scene, Story, connections, health, settings as changes};
+use crate::story::{Chapter, ChapterResult, Scene, Story, StoryObserver, connections, health, settings as changes};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum VerifyEnd {
     /// Everything was as expected, and nothing is left.
     AsExpected,
     /// Something was not, or is left.
@@ -48,7 +48,7 @@ pub enum End {
 ///
 /// # Errors
 /// If it cannot begin, or if the report cannot be written.
-pub fn run(settings: &Settings, interrupt: &Arc<AtomicBool>) -> Result<End> {
+pub fn run(settings: &VerifySettings, interrupt: &Arc<AtomicBool>) -> Result<VerifyEnd> {
     let accounts = open(settings)?;
     let earlier = teardown::runs(&accounts)?;
     if settings.only_clean {
@@ -58,20 +58,20 @@ pub fn run(settings: &Settings, interrupt: &Arc<AtomicBool>) -> Result<End> {
     println!("{}", plan::text(&accounts, &names, &earlier, steps::has_trail(&accounts)?));
     if !settings.yes && !plan::agreed()? {
         println!("Nothing was created.");
-        return Ok(End::Declined);
+        return Ok(VerifyEnd::Declined);
     }
     std::fs::create_dir_all(&settings.report)
         .with_context(|| format!("the folder {} cannot be created", settings.report.display()))?;
     let folder = settings.report.canonicalize()?;
     let functions = functions(settings)?;
     let left = clean(&accounts, &earlier);
-    ensure!(left == End::AsExpected, "what earlier runs left must be removed first; see above");
+    ensure!(left == VerifyEnd::AsExpected, "what earlier runs left must be removed first; see above");
     let stage = Profiles::new(accounts, names, &folder, Arc::clone(interrupt));
     finish(&stage, play(&stage, &functions))
 }
 
 /// Where the functions are: built before anything is created, since that can take a quarter of an hour.
-fn functions(settings: &Settings) -> Result<String> {
+fn functions(settings: &VerifySettings) -> Result<String> {
     if let Some(prebuilt) = &settings.prebuilt {
         return Ok(prebuilt.clone());
     }
@@ -84,7 +84,7 @@ fn functions(settings: &Settings) -> Result<String> {
 }
 
 /// The accounts of the profiles: two or three different ones, in one Region.
-fn open(settings: &Settings) -> Result<Accounts> {
+fn open(settings: &VerifySettings) -> Result<Accounts> {
     let provider = Account::open(&settings.provider, settings.region.as_deref())?;
     let region = provider.region.clone();
     let consumer = Account::open(&settings.consumer, Some(&region))?;
@@ -106,14 +106,14 @@ fn open(settings: &Settings) -> Result<Accounts> {
 }
 
 /// Removes what earlier runs left.
-fn clean(accounts: &Accounts, earlier: &[Names]) -> End {
+fn clean(accounts: &Accounts, earlier: &[Names]) -> VerifyEnd {
     let mut terminal = Terminal::default();
-    let mut end = End::AsExpected;
+    let mut end = VerifyEnd::AsExpected;
     for names in earlier {
         terminal.step(&format!("An earlier run, {}, left something", names.run), &[]);
         let (_, left) = remove(accounts, names, &mut terminal);
         if !left.is_empty() {
-            end = End::Otherwise;
+            end = VerifyEnd::Otherwise;
         }
     }
     if earlier.is_empty() {
@@ -144,17 +144,17 @@ fn remove(accounts: &Accounts, names: &Names, terminal: &mut Terminal) -> (Vec<R
 struct Play {
     began: Timestamp,
     timer: Instant,
-    played: Vec<Played>,
-    findings: Findings,
+    played: Vec<ChapterResult>,
+    findings: VerifyFindings,
 }
 
 /// Plays everything, until the end or until somebody wants it to end.
 fn play(stage: &Profiles, functions: &str) -> Play {
     let mut terminal = Terminal::default();
-    let findings = Findings::default();
+    let findings = VerifyFindings::default();
     let (began, timer) = (Timestamp::now(), Instant::now());
     let mut played = set_up(stage, functions, &mut terminal);
-    if played.iter().all(Played::is_ok) && !stage.is_interrupted() {
+    if played.iter().all(ChapterResult::is_ok) && !stage.is_interrupted() {
         match steps::scene(stage) {
             Ok(scene) => played.extend(chapters(stage, &scene, &findings, &mut terminal)),
             Err(error) => println!("NOT OK: {error:#}"),
@@ -163,35 +163,35 @@ fn play(stage: &Profiles, functions: &str) -> Play {
     Play { began, timer, played, findings }
 }
 
-fn set_up(stage: &Profiles, functions: &str, terminal: &mut Terminal) -> Vec<Played> {
+fn set_up(stage: &Profiles, functions: &str, terminal: &mut Terminal) -> Vec<ChapterResult> {
     let scene = Scene::default();
     let mut story = Story::new(stage, &scene, terminal);
     let mut played = vec![story.play_with(steps::SERVICE, |run| steps::service(run, stage))];
-    if played.iter().all(Played::is_ok) {
+    if played.iter().all(ChapterResult::is_ok) {
         played.push(story.play_with(steps::GUARD, |run| steps::guard(run, stage, functions)));
     }
-    if played.iter().all(Played::is_ok) {
+    if played.iter().all(ChapterResult::is_ok) {
         played.push(story.play_with(steps::NETWORKS, |run| steps::networks(run, stage)));
     }
     played
 }
 
 /// A chapter that is going to be played or skipped.
-type Step<'a> = Box<dyn FnOnce(&mut Story<'_>) -> Played + 'a>;
+type ChapterStep<'a> = Box<dyn FnOnce(&mut Story<'_>) -> ChapterResult + 'a>;
 
 /// One after the other; a chapter that fails does not end the run. After Ctrl-C, no other begins.
-fn chapters(stage: &Profiles, scene: &Scene, findings: &Findings, terminal: &mut Terminal) -> Vec<Played> {
+fn chapters(stage: &Profiles, scene: &Scene, findings: &VerifyFindings, terminal: &mut Terminal) -> Vec<ChapterResult> {
     let mut story = Story::new(stage, scene, terminal);
-    let mut played: Vec<Played> = Vec::new();
-    let shared = |chapter: Chapter| -> Step<'_> { Box::new(move |story| story.play(chapter)) };
-    let of_untrusted = |chapter: Chapter| -> Step<'_> {
+    let mut played: Vec<ChapterResult> = Vec::new();
+    let shared = |chapter: Chapter| -> ChapterStep<'_> { Box::new(move |story| story.play(chapter)) };
+    let of_untrusted = |chapter: Chapter| -> ChapterStep<'_> {
         let is_given = stage.account(Party::Untrusted).is_ok();
         Box::new(move |story| match is_given {
             true => story.play(chapter),
             false => story.skip((chapter.title, chapter.expected), "STRANGER_PROFILE names no third account"),
         })
     };
-    let steps: Vec<Step<'_>> = vec![
+    let steps: Vec<ChapterStep<'_>> = vec![
         shared(connections::WAITING),
         shared(connections::DBT_REQUESTS),
         Box::new(|story| story.play_with(steps::NOTIFICATION, |run| steps::notification(run, stage))),
@@ -225,7 +225,7 @@ fn chapters(stage: &Profiles, scene: &Scene, findings: &Findings, terminal: &mut
 }
 
 /// Removes everything, writes the report, and says how it ended.
-fn finish(stage: &Profiles, play: Play) -> Result<End> {
+fn finish(stage: &Profiles, play: Play) -> Result<VerifyEnd> {
     let interrupted = stage.is_interrupted();
     println!(
         "{}\n",
@@ -234,7 +234,7 @@ fn finish(stage: &Profiles, play: Play) -> Result<End> {
     let (removals, left) = remove(&stage.accounts, &stage.names, &mut Terminal::default());
     crate::story::terminal::print_results(&play.played);
     let Play { began, timer, played, findings } = play;
-    let report = Report { began, took: timer.elapsed(), interrupted, played, removals, left, findings, stage };
+    let report = VerifyReport { began, took: timer.elapsed(), interrupted, played, removals, left, findings, stage };
     let page = report.write(&stage.folder)?;
     println!("\nThe report, to be attached to an issue: {}", page.display());
     Ok(report.end())

@@ -15,7 +15,7 @@ use super::account::Account;
 use super::stacks::{self, Names, TAG};
 use super::teardown::Accounts;
 use crate::cli;
-use crate::stage::{Alert, Limits, Party, Stage};
+use crate::stage::{Limits, Party, SentAlert, StoryStage};
 
 /// The accounts, and what the run has created in them so far.
 #[derive(Debug)]
@@ -28,14 +28,14 @@ pub struct Profiles {
     pub folder: PathBuf,
     interrupt: Arc<AtomicBool>,
     outputs: RefCell<BTreeMap<Party, BTreeMap<String, String>>>,
-    alerts: RefCell<Vec<Alert>>,
-    events: RefCell<Vec<Event>>,
+    alerts: RefCell<Vec<SentAlert>>,
+    events: RefCell<Vec<QueueEvent>>,
     seen: RefCell<HashSet<String>>,
 }
 
 /// A message in the queue of what AWS sends to the guard.
 #[derive(Debug, Clone)]
-pub struct Event {
+pub struct QueueEvent {
     /// When it reached the queue.
     pub received: Timestamp,
     /// Its text, as it came.
@@ -85,7 +85,7 @@ impl Profiles {
     ///
     /// # Errors
     /// If the queue cannot be read.
-    pub fn events(&self) -> Result<Vec<Event>> {
+    pub fn events(&self) -> Result<Vec<QueueEvent>> {
         let queue = self.output(Party::Provider, "EventQueueUrl")?;
         let received = self.receive(&queue, Duration::ZERO)?;
         self.events.borrow_mut().extend(received);
@@ -93,7 +93,7 @@ impl Profiles {
     }
 
     /// The messages that a queue has and this run has not seen. They stay hidden in the queue, and are deleted with it.
-    fn receive(&self, queue: &str, wait: Duration) -> Result<Vec<Event>> {
+    fn receive(&self, queue: &str, wait: Duration) -> Result<Vec<QueueEvent>> {
         let (mut received, mut wait) = (Vec::new(), wait.as_secs().to_string());
         loop {
             #[rustfmt::skip]
@@ -116,21 +116,21 @@ impl Profiles {
     }
 }
 
-fn event(message: &Value) -> Option<Event> {
+fn event(message: &Value) -> Option<QueueEvent> {
     let sent = message["Attributes"]["SentTimestamp"].as_str()?.parse().ok()?;
-    Some(Event { received: Timestamp::from_millisecond(sent).ok()?, body: message["Body"].as_str()?.to_owned() })
+    Some(QueueEvent { received: Timestamp::from_millisecond(sent).ok()?, body: message["Body"].as_str()?.to_owned() })
 }
 
 /// The guard's message in SNS's envelope.
-fn alert(number: i64, event: &Event) -> Option<Alert> {
+fn alert(number: i64, event: &QueueEvent) -> Option<SentAlert> {
     let envelope: Value = serde_json::from_str(&event.body).ok()?;
     let content: Value = serde_json::from_str(envelope["Message"].as_str()?).ok()?;
     content["transitions"].is_array().then_some(())?;
     let subject = envelope["Subject"].as_str().unwrap_or_default().to_owned();
-    Some(Alert { number, subject, received: event.received, content })
+    Some(SentAlert { number, subject, received: event.received, content })
 }
 
-impl Stage for Profiles {
+impl StoryStage for Profiles {
     fn aws(&self, party: Party, arguments: &[&str]) -> Result<Value> {
         self.account(party)?.aws(arguments)
     }
@@ -139,7 +139,7 @@ impl Stage for Profiles {
         self.account(Party::Provider)?.shell(line, &self.folder)
     }
 
-    fn alerts(&self, wait: Duration) -> Result<Vec<Alert>> {
+    fn alerts(&self, wait: Duration) -> Result<Vec<SentAlert>> {
         // Before the stack exists, there is no queue.
         let Ok(queue) = self.output(Party::Provider, "AlertQueueUrl") else { return Ok(Vec::new()) };
         for event in self.receive(&queue, wait)? {

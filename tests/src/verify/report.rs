@@ -8,14 +8,14 @@ use askama::Template;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::End;
+use super::VerifyEnd;
 use super::figures::Figures;
 use super::mask::Mask;
 use super::profiles::Profiles;
-use super::steps::{self, Findings};
+use super::steps::{self, VerifyFindings};
 use super::teardown::{Left, Removal};
 use crate::stage::Party;
-use crate::story::{Exchange, Outcome, Played, connections, health, settings};
+use crate::story::{ChapterOutcome, ChapterResult, Exchange, connections, health, settings};
 
 /// What README says of AWS, and the chapters that prove each statement.
 pub const STATEMENTS: [(&str, &[&str]); 6] = [
@@ -54,7 +54,7 @@ pub const NOT_PROVED: &str = "Slack, Teams and email subscriptions, customer man
                               certificates, arm64, real traffic, and dbt's own side are not part of it.";
 
 /// A run, after its end.
-pub struct Report<'a> {
+pub struct VerifyReport<'a> {
     /// When it began.
     pub began: Timestamp,
     /// How long it took.
@@ -62,25 +62,25 @@ pub struct Report<'a> {
     /// Whether somebody ended it.
     pub interrupted: bool,
     /// What was played.
-    pub played: Vec<Played>,
+    pub played: Vec<ChapterResult>,
     /// What was removed.
     pub removals: Vec<Removal>,
     /// What is left.
     pub left: Vec<Left>,
     /// What was found besides.
-    pub findings: Findings,
+    pub findings: VerifyFindings,
     /// Where it was played.
     pub stage: &'a Profiles,
 }
 
-impl Report<'_> {
+impl VerifyReport<'_> {
     /// How the run ended.
     #[must_use]
-    pub fn end(&self) -> End {
+    pub fn end(&self) -> VerifyEnd {
         match self.interrupted {
-            true => End::Interrupted,
-            false if self.left.is_empty() && self.played.iter().all(Played::is_ok) => End::AsExpected,
-            false => End::Otherwise,
+            true => VerifyEnd::Interrupted,
+            false if self.left.is_empty() && self.played.iter().all(ChapterResult::is_ok) => VerifyEnd::AsExpected,
+            false => VerifyEnd::Otherwise,
         }
     }
 
@@ -138,7 +138,7 @@ impl Report<'_> {
     /// # Errors
     /// If the template cannot be rendered, which no run causes.
     pub fn page(&self) -> Result<String, askama::Error> {
-        Page::new(self, &self.mask()).render()
+        ReportPage::new(self, &self.mask()).render()
     }
 
     /// For each statement, whether this run proves it, and why not.
@@ -146,9 +146,9 @@ impl Report<'_> {
         let proof = |titles: &[&str]| {
             let played = |title: &&str| self.played.iter().find(|played| played.title == *title);
             let mut why = titles.iter().filter_map(|title| match played(title).map(|played| &played.outcome) {
-                Some(Outcome::AsExpected) => None,
-                Some(Outcome::Failed(_)) => Some((Proof::Refuted, format!("failed: {title}"))),
-                Some(Outcome::Skipped(reason)) => Some((Proof::Open, format!("skipped: {title}: {reason}"))),
+                Some(ChapterOutcome::AsExpected) => None,
+                Some(ChapterOutcome::Failed(_)) => Some((Proof::Refuted, format!("failed: {title}"))),
+                Some(ChapterOutcome::Skipped(reason)) => Some((Proof::Open, format!("skipped: {title}: {reason}"))),
                 None => Some((Proof::Open, format!("not reached: {title}"))),
             });
             why.next().unwrap_or_else(|| match self.is_local() {
@@ -180,7 +180,7 @@ fn part(party: Party) -> &'static str {
     }
 }
 
-fn step_json(played: &Played) -> Value {
+fn step_json(played: &ChapterResult) -> Value {
     let (outcome, why) = outcome(&played.outcome);
     json!({
         "title": played.title,
@@ -200,11 +200,11 @@ fn step_json(played: &Played) -> Value {
 }
 
 /// The word for how a chapter ended, and why.
-fn outcome(outcome: &Outcome) -> (&'static str, Option<String>) {
+fn outcome(outcome: &ChapterOutcome) -> (&'static str, Option<String>) {
     match outcome {
-        Outcome::AsExpected => ("as expected", None),
-        Outcome::Failed(error) => ("failed", Some(format!("{error:#}"))),
-        Outcome::Skipped(reason) => ("skipped", Some(reason.clone())),
+        ChapterOutcome::AsExpected => ("as expected", None),
+        ChapterOutcome::Failed(error) => ("failed", Some(format!("{error:#}"))),
+        ChapterOutcome::Skipped(reason) => ("skipped", Some(reason.clone())),
     }
 }
 
@@ -217,37 +217,37 @@ fn seconds(duration: Duration) -> f64 {
 /// What the template needs. It only lays out: every text is ready to read, and masked.
 #[derive(Template)]
 #[template(path = "verify.html")]
-struct Page {
+struct ReportPage {
     style: &'static str,
     verdict: String,
-    counts: Vec<(Badge, usize)>,
+    counts: Vec<(ReportBadge, usize)>,
     facts: Vec<(&'static str, String)>,
     local: bool,
-    statements: Vec<(Badge, String, String)>,
+    statements: Vec<(ReportBadge, String, String)>,
     not_proved: &'static str,
-    steps: Vec<Step>,
+    steps: Vec<ReportStep>,
     notifications: Vec<String>,
     change: Option<String>,
-    removals: Vec<(Badge, String)>,
+    removals: Vec<(ReportBadge, String)>,
     left: Vec<Left>,
 }
 
 /// A sign and a word, and the colour that says the same.
 #[derive(Clone, Copy)]
-struct Badge {
+struct ReportBadge {
     class: &'static str,
     sign: char,
     word: &'static str,
 }
 
-const AS_EXPECTED: Badge = Badge { class: "pass", sign: '✓', word: "as expected" };
-const FAILED: Badge = Badge { class: "critical", sign: '✗', word: "failed" };
-const SKIPPED: Badge = Badge { class: "unknown", sign: '–', word: "skipped" };
+const AS_EXPECTED: ReportBadge = ReportBadge { class: "pass", sign: '✓', word: "as expected" };
+const FAILED: ReportBadge = ReportBadge { class: "critical", sign: '✗', word: "failed" };
+const SKIPPED: ReportBadge = ReportBadge { class: "unknown", sign: '–', word: "skipped" };
 
-struct Step {
+struct ReportStep {
     number: usize,
     title: String,
-    badge: Badge,
+    badge: ReportBadge,
     expected: String,
     happened: String,
     took: String,
@@ -256,8 +256,8 @@ struct Step {
     answers: Vec<(String, String)>,
 }
 
-impl Page {
-    fn new(report: &Report<'_>, mask: &Mask) -> Self {
+impl ReportPage {
+    fn new(report: &VerifyReport<'_>, mask: &Mask) -> Self {
         let stage = report.stage;
         let accounts = stage.accounts.keys().map(|party| part(*party)).collect::<Vec<_>>().join(", ");
         let region = stage.accounts.get(&Party::Provider).map(|account| account.region.clone()).unwrap_or_default();
@@ -283,7 +283,12 @@ impl Page {
             local: report.is_local(),
             statements: report.statements().into_iter().map(|row| statement(row, mask)).collect(),
             not_proved: NOT_PROVED,
-            steps: report.played.iter().zip(1..).map(|(played, number)| Step::new(played, number, mask)).collect(),
+            steps: report
+                .played
+                .iter()
+                .zip(1..)
+                .map(|(played, number)| ReportStep::new(played, number, mask))
+                .collect(),
             notifications,
             change,
             removals: report.removals.iter().map(|removal| removed(removal, mask)).collect(),
@@ -292,16 +297,16 @@ impl Page {
     }
 }
 
-fn statement((text, proof, why): (&str, Proof, String), mask: &Mask) -> (Badge, String, String) {
+fn statement((text, proof, why): (&str, Proof, String), mask: &Mask) -> (ReportBadge, String, String) {
     let badge = match proof {
-        Proof::Proved => Badge { word: "proved", ..AS_EXPECTED },
-        Proof::Refuted => Badge { word: "not so", ..FAILED },
-        Proof::Open => Badge { word: "not proved", sign: '?', ..SKIPPED },
+        Proof::Proved => ReportBadge { word: "proved", ..AS_EXPECTED },
+        Proof::Refuted => ReportBadge { word: "not so", ..FAILED },
+        Proof::Open => ReportBadge { word: "not proved", sign: '?', ..SKIPPED },
     };
     (badge, text.to_owned(), mask.text(&why))
 }
 
-fn verdict(report: &Report<'_>) -> String {
+fn verdict(report: &VerifyReport<'_>) -> String {
     let failed = report.played.iter().filter(|played| !played.is_ok()).count();
     let left = if report.left.is_empty() { "nothing is left" } else { "something is left" };
     match (report.interrupted, failed) {
@@ -312,24 +317,27 @@ fn verdict(report: &Report<'_>) -> String {
     }
 }
 
-fn counts(played: &[Played]) -> Vec<(Badge, usize)> {
-    let count =
-        |badge: Badge| (badge, played.iter().filter(|played| badge_of(&played.outcome).word == badge.word).count());
+fn counts(played: &[ChapterResult]) -> Vec<(ReportBadge, usize)> {
+    let count = |badge: ReportBadge| {
+        (badge, played.iter().filter(|played| badge_of(&played.outcome).word == badge.word).count())
+    };
     [AS_EXPECTED, FAILED, SKIPPED].map(count).into_iter().filter(|(_, number)| *number > 0).collect()
 }
 
-fn badge_of(outcome: &Outcome) -> Badge {
+fn badge_of(outcome: &ChapterOutcome) -> ReportBadge {
     match outcome {
-        Outcome::AsExpected => AS_EXPECTED,
-        Outcome::Failed(_) => FAILED,
-        Outcome::Skipped(_) => SKIPPED,
+        ChapterOutcome::AsExpected => AS_EXPECTED,
+        ChapterOutcome::Failed(_) => FAILED,
+        ChapterOutcome::Skipped(_) => SKIPPED,
     }
 }
 
-fn removed(removal: &Removal, mask: &Mask) -> (Badge, String) {
+fn removed(removal: &Removal, mask: &Mask) -> (ReportBadge, String) {
     match &removal.result {
-        Ok(()) => (Badge { word: "removed", ..AS_EXPECTED }, mask.text(&removal.what)),
-        Err(error) => (Badge { word: "not removed", ..FAILED }, mask.text(&format!("{}: {error:#}", removal.what))),
+        Ok(()) => (ReportBadge { word: "removed", ..AS_EXPECTED }, mask.text(&removal.what)),
+        Err(error) => {
+            (ReportBadge { word: "not removed", ..FAILED }, mask.text(&format!("{}: {error:#}", removal.what)))
+        }
     }
 }
 
@@ -337,8 +345,8 @@ fn masked_left(left: &Left, mask: &Mask) -> Left {
     Left { what: mask.text(&left.what), command: mask.text(&left.command) }
 }
 
-impl Step {
-    fn new(played: &Played, number: usize, mask: &Mask) -> Self {
+impl ReportStep {
+    fn new(played: &ChapterResult, number: usize, mask: &Mask) -> Self {
         let (word, why) = outcome(&played.outcome);
         let alerts = played.alerts.iter().map(|(alert, after)| {
             let lines = alert.lines().iter().map(|line| mask.text(line)).collect();

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 /// The settings of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct VerifySettings {
     /// The AWS CLI's profile of the account that gets the service and the guard.
     pub provider: String,
     /// The profile of the account that plays dbt.
@@ -25,7 +25,7 @@ pub struct Settings {
     pub report: PathBuf,
 }
 
-impl Settings {
+impl VerifySettings {
     /// Reads them, by name.
     ///
     /// # Errors
@@ -60,9 +60,9 @@ impl Settings {
 mod tests {
     use super::*;
 
-    fn read(given: &[(&str, &str)]) -> Result<Settings> {
+    fn read(given: &[(&str, &str)]) -> Result<VerifySettings> {
         let find = |name: &str| given.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-        Settings::read(find)
+        VerifySettings::read(find)
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::account::Account;
 use crate::local_aws::{text, top};
-use crate::stage::{Limits, Stage, eventually};
+use crate::stage::{Limits, StoryStage, eventually};
 
 /// The key of the tag that everything of a run has; its value is the run's id.
 pub const TAG: &str = "privatelink-guard-verify";
@@ -103,7 +103,7 @@ pub fn of_run(account: &Account, names: &Names, name: &str) -> Result<Option<Fou
 /// # Errors
 /// If it is not created, with CloudFormation's reasons.
 pub fn create(
-    stage: &dyn Stage,
+    stage: &dyn StoryStage,
     account: &Account,
     names: &Names,
     (name, template): (&str, &str),

@@ -8,20 +8,20 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::figures::Figures;
-use super::profiles::{Event, Profiles};
+use super::profiles::{Profiles, QueueEvent};
 use super::stacks;
 use super::teardown::Accounts;
 use crate::local_aws::text;
-use crate::stack::Function;
-use crate::stage::{Party, Stage, eventually};
-use crate::story::{Run, Scene};
+use crate::stack::GuardFunction;
+use crate::stage::{Party, StoryStage, eventually};
+use crate::story::{ChapterRun, Scene};
 
 /// The network that the consumers' endpoints are in: `infra/verify-consumer.yaml`.
 const CONSUMERS_CIDR: &str = "10.98.0.0/24";
 
 /// What `make verify` reads besides what the chapters wait for.
 #[derive(Debug, Default)]
-pub struct Findings {
+pub struct VerifyFindings {
     /// The texts of the connection notifications, as EC2 sent them.
     pub notifications: RefCell<Vec<String>>,
     /// CloudTrail's event of a change, as EventBridge delivered it.
@@ -40,7 +40,7 @@ pub const SERVICE: (&str, &str) =
 ///
 /// # Errors
 /// If it does not become available, or the target not healthy.
-pub fn service(run: &mut Run<'_>, stage: &Profiles) -> Result<()> {
+pub fn service(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     let (provider, consumer) = (stage.account(Party::Provider)?, stage.account(Party::Consumer)?);
     let (name, template) = (stage.names.service(), "verify.yaml");
     run.step(&format!("creating the stack {name} from infra/{template}"), &[]);
@@ -68,7 +68,7 @@ pub const GUARD: (&str, &str) = ("the guard is deployed as a stack of its own", 
 ///
 /// # Errors
 /// If that fails.
-pub fn guard(run: &mut Run<'_>, stage: &Profiles, functions: &str) -> Result<()> {
+pub fn guard(run: &mut ChapterRun<'_>, stage: &Profiles, functions: &str) -> Result<()> {
     let (provider, name) = (stage.account(Party::Provider)?, stage.names.guard());
     let parameters = parameters(stage)?;
     run.step("make deploy", &[format!("make deploy STACK={name} PREBUILT={functions} SET=\"{parameters}\"")]);
@@ -117,7 +117,7 @@ pub const NETWORKS: (&str, &str) =
 ///
 /// # Errors
 /// If one is not created.
-pub fn networks(run: &mut Run<'_>, stage: &Profiles) -> Result<()> {
+pub fn networks(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     let service = stage.output(Party::Provider, "ServiceId")?;
     let command = ["ec2", "describe-vpc-endpoint-service-configurations", "--service-ids", &service];
     let described = run.ask(Party::Provider, &command)?;
@@ -184,7 +184,7 @@ pub const NOTIFICATION: (&str, &str) =
 ///
 /// # Errors
 /// If none came, or if it does not name what the guard looks for.
-pub fn notification(run: &mut Run<'_>, stage: &Profiles) -> Result<()> {
+pub fn notification(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     let endpoint = run.endpoint(Party::Consumer)?;
     let (message, received) = eventually(stage, "a connection notification", stage.limits().alert, || {
         let sent: Vec<_> = stage.events()?.iter().filter_map(notification_in).collect();
@@ -197,7 +197,7 @@ pub fn notification(run: &mut Run<'_>, stage: &Profiles) -> Result<()> {
 }
 
 /// The text of a connection notification, and when it came.
-fn notification_in(event: &Event) -> Option<(String, Timestamp)> {
+fn notification_in(event: &QueueEvent) -> Option<(String, Timestamp)> {
     let envelope: Value = serde_json::from_str(&event.body).ok()?;
     Some((envelope["Message"].as_str()?.to_owned(), event.received))
 }
@@ -211,7 +211,7 @@ pub fn notifications(stage: &Profiles) -> Result<Vec<String>> {
 }
 
 /// When the endpoint was created, as EC2 tells its owner.
-fn created(run: &mut Run<'_>, endpoint: &str) -> Result<Timestamp> {
+fn created(run: &mut ChapterRun<'_>, endpoint: &str) -> Result<Timestamp> {
     let answer = run.ask(Party::Consumer, &["ec2", "describe-vpc-endpoints", "--vpc-endpoint-ids", endpoint])?;
     Ok(text(&answer, "/VpcEndpoints/0/CreationTimestamp")?.parse()?)
 }
@@ -224,7 +224,7 @@ pub const CHANGE: (&str, &str) =
 ///
 /// # Errors
 /// If it did not come, or does not name the administrator.
-pub fn change(run: &mut Run<'_>, stage: &Profiles, findings: &Findings) -> Result<()> {
+pub fn change(run: &mut ChapterRun<'_>, stage: &Profiles, findings: &VerifyFindings) -> Result<()> {
     let administrator = run.scene.administrator.clone().context("a trail records changes")?;
     let (event, received) = eventually(stage, "CloudTrail's event", stage.limits().trail, || {
         let events = stage.events()?.into_iter();
@@ -253,7 +253,7 @@ pub const TEST_MESSAGE: (&str, &str) =
 ///
 /// # Errors
 /// If one of the messages does not arrive.
-pub fn test_message(run: &mut Run<'_>, stage: &Profiles) -> Result<()> {
+pub fn test_message(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     const CHECK: &str = "load-balancer.security-groups";
     let command = stage.output(Party::Provider, "TestMessage")?;
     run.step("network-admin runs the stack's output TestMessage", std::slice::from_ref(&command));
@@ -275,7 +275,7 @@ pub const DEAD_LETTERS: (&str, &str) = ("the dead-letter queue", "empty: no even
 ///
 /// # Errors
 /// If there are any.
-pub fn dead_letters(run: &mut Run<'_>, stage: &Profiles) -> Result<()> {
+pub fn dead_letters(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     let queue = stage.output(Party::Provider, "DeadLettersUrl")?;
     #[rustfmt::skip]
     let answer = run.ask(Party::Provider, &["sqs", "get-queue-attributes", "--queue-url", &queue, "--attribute-names",
@@ -293,9 +293,9 @@ pub const FIGURES: (&str, &str) = ("the functions' own figures", "every function
 ///
 /// # Errors
 /// If a function has no reports, or a failed run.
-pub fn figures(run: &mut Run<'_>, stage: &Profiles, findings: &Findings) -> Result<()> {
+pub fn figures(run: &mut ChapterRun<'_>, stage: &Profiles, findings: &VerifyFindings) -> Result<()> {
     let mut failed = Vec::new();
-    for function in Function::ALL {
+    for function in GuardFunction::ALL {
         let name = stage.output(Party::Provider, &format!("{}Name", function.as_str()))?;
         let figures = of_function(run, stage, function)?;
         let counted = counted(run, &name)?;
@@ -309,7 +309,7 @@ pub fn figures(run: &mut Run<'_>, stage: &Profiles, findings: &Findings) -> Resu
     Ok(())
 }
 
-fn of_function(run: &mut Run<'_>, stage: &Profiles, function: Function) -> Result<Figures> {
+fn of_function(run: &mut ChapterRun<'_>, stage: &Profiles, function: GuardFunction) -> Result<Figures> {
     let group = format!("/privatelink-guard/{}/{}", stage.names.guard(), function.log_name());
     let provider = stage.account(Party::Provider)?;
     // Lambda's reports reach the log some seconds after the run.
@@ -326,7 +326,7 @@ fn of_function(run: &mut Run<'_>, stage: &Profiles, function: Function) -> Resul
 }
 
 /// The runs that CloudWatch has counted; its metrics are minutes late.
-fn counted(run: &mut Run<'_>, function: &str) -> Result<u64> {
+fn counted(run: &mut ChapterRun<'_>, function: &str) -> Result<u64> {
     let (now, dimension) = (Timestamp::now(), format!("Name=FunctionName,Value={function}"));
     let (start, end) = (now - Duration::from_hours(3), now + Duration::from_mins(1));
     #[rustfmt::skip]

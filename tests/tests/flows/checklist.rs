@@ -4,26 +4,26 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use flows::company::{Company, TARGETS};
-use flows::environment::{Environment, with_environment};
+use flows::environment::{FlowEnvironment, with_environment};
 use flows::local_aws::{LocalAws, top};
 use flows::mail::Mailbox;
-use flows::stack::Function::{self, DriftWatcher, HealthWatcher};
+use flows::stack::GuardFunction::{self, DriftWatcher, HealthWatcher};
 use flows::{DBT, UNTRUSTED, api_calls, cli};
 
 use self::Fix::{Change, PrintedCommand, PrintedCommandAndEvidence};
-use self::Service::{Gitlab, Postgres};
+use self::RowService::{Gitlab, Postgres};
 
 /// Something that breaks a check, and what must follow.
-struct Row {
+struct ChecklistRow {
     check: &'static str,
-    service: Service,
+    service: RowService,
     breaks: fn(&Company, &LocalAws) -> Result<()>,
     /// The check's alert, and others that fire with it: label, and words of the summary.
     alerts: &'static [(&'static str, &'static str)],
     fix: Fix,
 }
 
-enum Service {
+enum RowService {
     Postgres,
     Gitlab,
 }
@@ -39,51 +39,51 @@ enum Fix {
 
 /// Changes that trigger the check, since CloudTrail records them.
 #[rustfmt::skip]
-const CHANGES: [Row; 11] = [
-    Row { check: "service.acceptance-required", service: Postgres,
+const CHANGES: [ChecklistRow; 11] = [
+    ChecklistRow { check: "service.acceptance-required", service: Postgres,
         breaks: |service, aws| service.modify_service(aws, &["--no-acceptance-required"]),
         alerts: &[("[CRITICAL]", "is OFF: allowed accounts connect unapproved")], fix: PrintedCommand },
-    Row { check: "service.private-dns", service: Postgres,
+    ChecklistRow { check: "service.private-dns", service: Postgres,
         breaks: |service, aws| service.modify_service(aws, &["--private-dns-name", "pg.example.com"]),
         alerts: &[("[WARNING]", "private DNS name is not verified: pg.example.com")], fix: PrintedCommand },
-    Row { check: "service.principals", service: Postgres, breaks: allow_others_instead_of_dbt,
+    ChecklistRow { check: "service.principals", service: Postgres, breaks: allow_others_instead_of_dbt,
         alerts: &[("[CRITICAL]", "dbt is not an allowed principal")], fix: PrintedCommand },
-    Row { check: "service.notification", service: Postgres, breaks: Company::delete_notification,
+    ChecklistRow { check: "service.notification", service: Postgres, breaks: Company::delete_notification,
         alerts: &[("[WARNING]", "connection events (0 of 4)")], fix: PrintedCommand },
-    Row { check: "load-balancer.security-groups", service: Postgres, breaks: Company::remove_dbt_rule,
+    ChecklistRow { check: "load-balancer.security-groups", service: Postgres, breaks: Company::remove_dbt_rule,
         alerts: &[("[CRITICAL]", "security group blocks dbt on port 5432")], fix: PrintedCommand },
-    Row { check: "load-balancer.outbound", service: Postgres, breaks: Company::remove_outbound_rule,
+    ChecklistRow { check: "load-balancer.outbound", service: Postgres, breaks: Company::remove_outbound_rule,
         alerts: &[("[CRITICAL]", "outbound rules of postgres block 3 of 3 targets")], fix: PrintedCommand },
-    Row { check: "network-path", service: Postgres, breaks: Company::deny_in_network_acl,
+    ChecklistRow { check: "network-path", service: Postgres, breaks: Company::deny_in_network_acl,
         alerts: &[("[WARNING]", "targets in postgres")], fix: PrintedCommand },
     // Of gitlab: without cross-zone load balancing, postgres's traffic stays in its subnets and passes no network ACL.
-    Row { check: "load-balancer.cross-zone", service: Gitlab,
+    ChecklistRow { check: "load-balancer.cross-zone", service: Gitlab,
         breaks: |service, aws| service.set_cross_zone(aws, false),
         // The group behind port 443: the listener on 5432 is deleted below.
         alerts: &[("[WARNING]", "cross-zone is off for web")], fix: PrintedCommand },
-    Row { check: "listener.port", service: Gitlab, breaks: Company::delete_listener,
+    ChecklistRow { check: "listener.port", service: Gitlab, breaks: Company::delete_listener,
         alerts: &[("[CRITICAL]", "gitlab does not listen for dbt on port 5432")], fix: Change(Company::create_listener) },
     // The printed command allows dbt's networks and removes nothing, since targets might depend on the broad rule.
-    Row { check: "load-balancer.broad-rule", service: Gitlab,
+    ChecklistRow { check: "load-balancer.broad-rule", service: Gitlab,
         breaks: |service, aws| service.allow_ingress(aws, "443", "10.0.0.0/8"),
         alerts: &[("[WARNING]", "1 inbound rule of gitlab allows more than dbt")],
         fix: PrintedCommandAndEvidence("this removes the broad rules: ") },
-    Row { check: "service.regions", service: Gitlab, breaks: remove_the_region_that_dbt_connects_from,
+    ChecklistRow { check: "service.regions", service: Gitlab, breaks: remove_the_region_that_dbt_connects_from,
         alerts: &[("[WARNING]", "dbt connects from us-east-1")], fix: PrintedCommand },
 ];
 
 /// What triggers no check, and the function that finds it when it runs on its schedule.
 #[rustfmt::skip]
-const FOUND_BY_SCHEDULE: [(Function, Row); 3] = [
-    (DriftWatcher, Row { check: "load-balancer.internal-nlb", service: Gitlab,
+const FOUND_BY_SCHEDULE: [(GuardFunction, ChecklistRow); 3] = [
+    (DriftWatcher, ChecklistRow { check: "load-balancer.internal-nlb", service: Gitlab,
         breaks: |service, aws| service.set_load_balancer_state(aws, "active_impaired"),
         alerts: &[("[CRITICAL]", "gitlab is 'active_impaired', not active")],
         fix: Change(|service, aws| service.set_load_balancer_state(aws, "active")) }),
-    (DriftWatcher, Row { check: "network-path", service: Postgres,
+    (DriftWatcher, ChecklistRow { check: "network-path", service: Postgres,
         breaks: |service, aws| service.register_target(aws, "Id=10.7.0.10,AvailabilityZone=all"),
         alerts: &[("[WARNING]", "no route to 1 of 4 targets in postgres")],
         fix: Change(|service, aws| service.deregister_target(aws, "Id=10.7.0.10")) }),
-    (HealthWatcher, Row { check: "load-balancer.zones", service: Postgres, breaks: leave_one_zone_without_a_target,
+    (HealthWatcher, ChecklistRow { check: "load-balancer.zones", service: Postgres, breaks: leave_one_zone_without_a_target,
         alerts: &[("[CRITICAL]", "no healthy target in eu-central-1a (postgres)"),
             ("[WARNING]", "1 of 3 targets unhealthy"), ("[WARNING]", "cross-zone is off for postgres")],
         fix: Change(serve_both_zones_again) }),
@@ -129,7 +129,7 @@ fn every_change_fires_its_alert_and_every_fix_resolves_it() -> Result<()> {
 
 /// The command finds what the functions found. Settings that drift-watcher follows also decide how severe health-watcher's
 /// findings are.
-fn ensure_same_verdict(environment: &Environment) -> Result<()> {
+fn ensure_same_verdict(environment: &FlowEnvironment) -> Result<()> {
     environment.run(HealthWatcher)?;
     cli::ensure_same_verdict(environment)
 }
@@ -163,7 +163,7 @@ fn what_triggers_no_check_is_found_by_the_schedule() -> Result<()> {
 #[test]
 fn a_denied_read_does_not_stop_the_other_checks() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, gitlab, .. } = environment;
+        let FlowEnvironment { aws, gitlab, .. } = environment;
         let mailbox = environment.mailbox()?;
         aws.fail("ec2:DescribeSecurityGroupRules", "UnauthorizedOperation", 403)?;
         gitlab.modify_service(aws, &["--no-acceptance-required"])?;
@@ -237,8 +237,8 @@ fn check_of_heading(line: &str) -> Option<&str> {
     line.strip_prefix("## `")?.strip_suffix('`')
 }
 
-impl Row {
-    fn company<'e>(&self, environment: &'e Environment) -> &'e Company {
+impl ChecklistRow {
+    fn company<'e>(&self, environment: &'e FlowEnvironment) -> &'e Company {
         match self.service {
             Postgres => &environment.postgres,
             Gitlab => &environment.gitlab,
@@ -255,7 +255,7 @@ impl Row {
         alerts.try_for_each(|(_, words)| mailbox.wait("[RESOLVED]", words).map(drop)).context(self.check)
     }
 
-    fn fix(&self, environment: &Environment, mailbox: Mailbox<'_>) -> Result<()> {
+    fn fix(&self, environment: &FlowEnvironment, mailbox: Mailbox<'_>) -> Result<()> {
         let (aws, company) = (&environment.aws, self.company(environment));
         let (label, words) = self.alerts[0];
         match self.fix {
@@ -295,7 +295,7 @@ fn serve_both_zones_again(service: &Company, aws: &LocalAws) -> Result<()> {
     service.set_cross_zone(aws, true)
 }
 
-fn ensure_calls(environment: &Environment, function: Function, expected: &[(&str, usize)]) -> Result<()> {
+fn ensure_calls(environment: &FlowEnvironment, function: GuardFunction, expected: &[(&str, usize)]) -> Result<()> {
     let calls = api_calls::of_one_run(&environment.aws, &environment.stack, function)?;
     let expected: BTreeMap<String, usize> =
         expected.iter().map(|(action, count)| ((*action).to_owned(), *count)).collect();

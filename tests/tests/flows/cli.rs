@@ -6,16 +6,16 @@ use std::process::Output;
 
 use anyhow::{Result, ensure};
 use flows::company::{DBT_CIDR, TARGETS};
-use flows::environment::{Environment, with_environment};
+use flows::environment::{FlowEnvironment, with_environment};
 use flows::local_aws::{Caller, LocalAws, text};
-use flows::stack::Function::HealthWatcher;
+use flows::stack::GuardFunction::HealthWatcher;
 use flows::{COMPANY, DBT, cli};
 use serde_json::{Value, json};
 
 #[test]
 fn the_exit_status_says_what_the_tree_says() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, postgres, .. } = environment;
+        let FlowEnvironment { aws, postgres, .. } = environment;
         // Unless another flow has let dbt connect: whether it ever had an endpoint only the guard's table knows.
         let (report, status) = cli::check(environment, &[])?;
         let unknown_now = unknown(&report);
@@ -48,7 +48,7 @@ fn the_exit_status_says_what_the_tree_says() -> Result<()> {
 #[test]
 fn without_a_stack_it_finds_the_services_and_does_not_guess_who_dbt_is() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, postgres, gitlab, .. } = environment;
+        let FlowEnvironment { aws, postgres, gitlab, .. } = environment;
         let output = as_root(aws, &["check", "--json"])?;
         let report: Value = serde_json::from_slice(&output.stdout)?;
         let services = report["services"].as_array().into_iter().flatten();
@@ -72,7 +72,7 @@ fn without_a_stack_it_finds_the_services_and_does_not_guess_who_dbt_is() -> Resu
 #[test]
 fn the_request_is_filled_in_and_refused_while_dbt_would_fail() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, postgres, .. } = environment;
+        let FlowEnvironment { aws, postgres, .. } = environment;
         let arguments = ["request", "--stack", "guard", "--service", &postgres.service, "--environment", "EMEA"];
         let request = String::from_utf8(as_root(aws, &arguments)?.stdout)?;
         for line in [
@@ -95,7 +95,7 @@ fn the_request_is_filled_in_and_refused_while_dbt_would_fail() -> Result<()> {
 #[test]
 fn a_silence_of_the_command_holds_alerts_back_until_it_is_removed() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, postgres, .. } = environment;
+        let FlowEnvironment { aws, postgres, .. } = environment;
         let mailbox = environment.mailbox()?;
         let silence = |arguments: &[&str]| {
             let output = as_root(aws, &[&["silence"], arguments, &["--stack", "guard"]].concat())?;
@@ -136,7 +136,7 @@ fn a_silence_of_the_command_holds_alerts_back_until_it_is_removed() -> Result<()
 #[test]
 fn the_printed_policy_is_what_the_command_needs_and_nothing_more() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, postgres, gitlab, .. } = environment;
+        let FlowEnvironment { aws, postgres, gitlab, .. } = environment;
         // A certificate, a hostname, an instance and a prefix list need further calls.
         let [listener, _] = gitlab.add_tls(aws, 300)?;
         postgres.tag_target_group(aws, "add-tags", "Key=privatelink-guard:hostname,Value=172.31.0.10")?;

@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use flows::environment::{Environment, with_environment};
+use flows::environment::{FlowEnvironment, with_environment};
 use flows::local_aws::{Caller, LocalAws, concurrently, eventually};
 use flows::mail::Mailbox;
-use flows::stack::Function::{ConnectionAcceptor, DriftWatcher};
+use flows::stack::GuardFunction::{ConnectionAcceptor, DriftWatcher};
 use flows::{COMPANY, DBT, KNOWN, UNTRUSTED, api_calls};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -14,7 +14,7 @@ use serde_json::json;
 #[test]
 fn dbt_is_accepted_though_untrusted_requests_fill_the_first_pages() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, postgres, .. } = environment;
+        let FlowEnvironment { aws, postgres, .. } = environment;
         let mailbox = environment.mailbox()?;
         postgres.allow_every_account(aws)?;
         mailbox.wait("[CRITICAL]", "any AWS account may request a connection")?;
@@ -41,7 +41,7 @@ const FORGED: usize = 40;
 #[test]
 fn forged_notifications_accept_nobody_and_repeat_no_alert() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, postgres, .. } = environment;
+        let FlowEnvironment { aws, postgres, .. } = environment;
         let mailbox = environment.mailbox()?;
         postgres.allow_every_account(aws)?;
         let untrusted = [postgres.connect_from(aws, ANOTHER)?, postgres.connect_from(aws, ANOTHER)?];
@@ -76,7 +76,7 @@ fn forged_notifications_accept_nobody_and_repeat_no_alert() -> Result<()> {
 #[test]
 fn a_request_that_ec2_refuses_is_an_alert_until_accepted() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, postgres, .. } = environment;
+        let FlowEnvironment { aws, postgres, .. } = environment;
         ensure_dbt_is_connected(environment)?;
         let mailbox = environment.mailbox()?;
         aws.fail_items("ec2:AcceptVpcEndpointConnections", "NotJustNow")?;
@@ -104,7 +104,7 @@ fn a_request_that_ec2_refuses_is_an_alert_until_accepted() -> Result<()> {
 #[test]
 fn a_connection_in_an_unknown_state_is_an_alert_and_is_not_changed() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, postgres, .. } = environment;
+        let FlowEnvironment { aws, postgres, .. } = environment;
         ensure_dbt_is_connected(environment)?;
         let mailbox = environment.mailbox()?;
         let dbt = postgres.dbt_connects(aws)?;
@@ -126,7 +126,7 @@ fn a_connection_in_an_unknown_state_is_an_alert_and_is_not_changed() -> Result<(
 #[test]
 fn a_known_account_is_left_to_the_administrator_and_reported_when_it_connects() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, postgres, .. } = environment;
+        let FlowEnvironment { aws, postgres, .. } = environment;
         let mailbox = environment.mailbox()?;
         let principal = format!("arn:aws:iam::{KNOWN}:root");
         postgres.modify_permissions(aws, &["--add-allowed-principals", &principal])?;
@@ -153,7 +153,7 @@ fn a_known_account_is_left_to_the_administrator_and_reported_when_it_connects() 
 #[test]
 fn a_connection_that_dbt_does_not_use_is_a_warning_if_traffic_is_expected() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, postgres, stack, .. } = environment;
+        let FlowEnvironment { aws, postgres, stack, .. } = environment;
         let mailbox = environment.mailbox()?;
         let dbt = postgres.dbt_connects(aws)?;
         mailbox.wait("[NOTICE]", &format!("dbt is connected through {dbt}"))?;
@@ -182,16 +182,16 @@ fn asks(account: &str) -> String {
 }
 
 /// dbt has a connection that works, so another one that does not is a warning.
-fn ensure_dbt_is_connected(environment: &Environment) -> Result<()> {
-    let Environment { aws, postgres, .. } = environment;
+fn ensure_dbt_is_connected(environment: &FlowEnvironment) -> Result<()> {
+    let FlowEnvironment { aws, postgres, .. } = environment;
     let mailbox = environment.mailbox()?;
     let endpoint = postgres.dbt_connects(aws)?;
     mailbox.wait("[NOTICE]", &format!("dbt is connected through {endpoint}")).map(drop)
 }
 
 /// Takes back what an untrusted account needed, and its requests.
-fn withdraw(environment: &Environment, mailbox: Mailbox<'_>, account: &str, endpoints: &[String]) -> Result<()> {
-    let Environment { aws, postgres, .. } = environment;
+fn withdraw(environment: &FlowEnvironment, mailbox: Mailbox<'_>, account: &str, endpoints: &[String]) -> Result<()> {
+    let FlowEnvironment { aws, postgres, .. } = environment;
     postgres.leave(aws, account, endpoints)?;
     postgres.allow_dbt_only(aws)?;
     mailbox.wait("[RESOLVED]", &asks(account))?;
@@ -200,8 +200,8 @@ fn withdraw(environment: &Environment, mailbox: Mailbox<'_>, account: &str, endp
 }
 
 /// Sends notifications that name an untrusted account's endpoint as dbt's.
-fn send_forged_notifications(environment: &Environment, endpoint: &str) -> Result<()> {
-    let Environment { aws, postgres, stack, .. } = environment;
+fn send_forged_notifications(environment: &FlowEnvironment, endpoint: &str) -> Result<()> {
+    let FlowEnvironment { aws, postgres, stack, .. } = environment;
     let topic = stack.output("NotificationTopicArn")?;
     let forged = json!({"vpcEndpointId": endpoint, "vpcEndpointOwner": DBT, "serviceId": postgres.service});
     let notification = json!({"topic": topic, "message": forged.to_string()});

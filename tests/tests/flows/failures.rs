@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use flows::environment::{Environment, with_environment};
+use flows::environment::{FlowEnvironment, with_environment};
 use flows::local_aws::eventually;
-use flows::stack::Function::{ConnectionAcceptor, HealthWatcher};
+use flows::stack::GuardFunction::{ConnectionAcceptor, HealthWatcher};
 use flows::stack::scheduled_event;
 
 #[test]
 fn a_notice_that_sns_refuses_is_sent_once_by_a_later_run() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, postgres, stack, .. } = environment;
+        let FlowEnvironment { aws, postgres, stack, .. } = environment;
         aws.fail("sns:Publish", "InternalError", 500)?;
         let mailbox = environment.mailbox()?;
         let dbt = postgres.dbt_connects(aws)?;
@@ -53,7 +53,7 @@ fn a_denied_read_is_an_alert_that_names_the_action() -> Result<()> {
 #[test]
 fn a_run_ends_before_lambda_kills_it_and_names_what_is_unread() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, stack, .. } = environment;
+        let FlowEnvironment { aws, stack, .. } = environment;
         let mailbox = environment.mailbox()?;
         let action = "elasticloadbalancing:DescribeTargetHealth";
         // 6 s of it are left to Lambda, and half of the others are for reading: less than the 8 s after which the SDK gives

@@ -4,16 +4,16 @@ use anyhow::{Result, ensure};
 use flows::COMPANY;
 use flows::cli;
 use flows::company::TARGETS;
-use flows::environment::{Environment, with_environment};
+use flows::environment::{FlowEnvironment, with_environment};
 use flows::local_aws::{Caller, LocalAws, concurrently};
-use flows::stack::Function::{DriftWatcher, HealthWatcher};
-use flows::stack::Stack;
+use flows::stack::GuardFunction::{DriftWatcher, HealthWatcher};
+use flows::stack::GuardStack;
 use serde_json::json;
 
 #[test]
 fn targets_that_fail_one_by_one_send_one_warning_and_one_critical_alert() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, postgres, .. } = environment;
+        let FlowEnvironment { aws, postgres, .. } = environment;
         let mailbox = environment.mailbox()?;
         for target in TARGETS {
             postgres.set_health(aws, target, "unhealthy")?;
@@ -36,7 +36,7 @@ fn targets_that_fail_one_by_one_send_one_warning_and_one_critical_alert() -> Res
 #[test]
 fn the_heartbeat_sends_how_many_checks_pass() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, postgres, stack, .. } = environment;
+        let FlowEnvironment { aws, postgres, stack, .. } = environment;
         let mailbox = environment.mailbox()?;
         postgres.allow_every_account(aws)?;
         mailbox.wait("[CRITICAL]", "any AWS account may request a connection")?;
@@ -54,7 +54,7 @@ fn the_heartbeat_sends_how_many_checks_pass() -> Result<()> {
 #[test]
 fn test_messages_cover_each_severity_and_kind_and_say_that_they_are_a_test() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, stack, .. } = environment;
+        let FlowEnvironment { aws, stack, .. } = environment;
         let mailbox = environment.mailbox()?;
         assert_eq!(stack.invoke(aws, DriftWatcher, &json!({"source": "privatelink-guard.test"}))?, None);
         let emails = mailbox.emails()?;
@@ -71,9 +71,9 @@ fn test_messages_cover_each_severity_and_kind_and_say_that_they_are_a_test() -> 
 #[test]
 fn a_silence_is_announced_holds_alerts_back_and_ends() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, postgres, stack, .. } = environment;
+        let FlowEnvironment { aws, postgres, stack, .. } = environment;
         let mailbox = environment.mailbox()?;
-        let silence = Silence::new(stack, &postgres.service)?;
+        let silence = StoredSilence::new(stack, &postgres.service)?;
         silence.add(aws)?;
         environment.set_all_targets("unhealthy")?;
         environment.run(HealthWatcher)?;
@@ -94,15 +94,15 @@ fn a_silence_is_announced_holds_alerts_back_and_ends() -> Result<()> {
 }
 
 /// A silence as docs/silences.md shows it.
-struct Silence {
+struct StoredSilence {
     table: String,
     service: String,
 }
 
-impl Silence {
+impl StoredSilence {
     const ITEM: &str = "*#silence#upgrade";
 
-    fn new(stack: &Stack, service: &str) -> Result<Self> {
+    fn new(stack: &GuardStack, service: &str) -> Result<Self> {
         Ok(Self { table: stack.output("StateTableName")?.to_owned(), service: service.to_owned() })
     }
 

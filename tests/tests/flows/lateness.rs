@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use flows::environment::{Environment, with_environment};
+use flows::environment::{FlowEnvironment, with_environment};
 use flows::local_aws::eventually;
-use flows::stack::Function::{ConnectionAcceptor, DriftWatcher};
+use flows::stack::GuardFunction::{ConnectionAcceptor, DriftWatcher};
 
 const RULES: &str = "security group blocks dbt on port 5432";
 const ACCEPTANCE: &str = "is OFF: allowed accounts connect unapproved";
@@ -15,7 +15,7 @@ const HELD_BACK: Duration = Duration::from_hours(1);
 #[test]
 fn a_cause_that_arrives_after_the_alert_is_sent_once() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, postgres, .. } = environment;
+        let FlowEnvironment { aws, postgres, .. } = environment;
         let mailbox = environment.mailbox()?;
         aws.delay_cloudtrail(HELD_BACK)?;
         postgres.remove_dbt_rule(aws)?;
@@ -38,7 +38,7 @@ fn a_cause_that_arrives_after_the_alert_is_sent_once() -> Result<()> {
 #[test]
 fn two_changes_in_one_burst_both_get_their_cause() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, postgres, .. } = environment;
+        let FlowEnvironment { aws, postgres, .. } = environment;
         let mailbox = environment.mailbox()?;
         // Both events arrive after the run that finds both failures.
         aws.delay_cloudtrail(HELD_BACK)?;
@@ -64,7 +64,7 @@ fn two_changes_in_one_burst_both_get_their_cause() -> Result<()> {
 #[test]
 fn dbt_is_accepted_though_the_list_of_connections_lags_behind() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, postgres, .. } = environment;
+        let FlowEnvironment { aws, postgres, .. } = environment;
         let mailbox = environment.mailbox()?;
         aws.delay_connections(Duration::from_secs(2))?;
         let dbt = postgres.dbt_connects(aws)?;
@@ -85,7 +85,7 @@ fn dbt_is_accepted_though_the_list_of_connections_lags_behind() -> Result<()> {
 #[test]
 fn a_deletion_that_names_only_an_id_has_its_cause() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, postgres, .. } = environment;
+        let FlowEnvironment { aws, postgres, .. } = environment;
         environment.run(DriftWatcher)?;
         let mailbox = environment.mailbox()?;
         postgres.delete_notification(aws)?;

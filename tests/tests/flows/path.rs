@@ -4,16 +4,16 @@ use anyhow::{Context, Result, ensure};
 use flows::COMPANY;
 use flows::api_calls;
 use flows::company::TARGETS;
-use flows::environment::{Environment, with_environment};
+use flows::environment::{FlowEnvironment, with_environment};
 use flows::local_aws::{Caller, LocalAws, text};
-use flows::stack::Function::{DriftWatcher, HealthWatcher};
-use flows::stack::Stack;
+use flows::stack::GuardFunction::{DriftWatcher, HealthWatcher};
+use flows::stack::GuardStack;
 use serde_json::{Value, json};
 
 #[test]
 fn a_path_that_is_missing_old_or_of_another_version_is_read_anew() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, .. } = environment;
+        let FlowEnvironment { aws, .. } = environment;
         let path = StoredPath::new(&environment.stack, &environment.postgres.service)?;
         environment.run(DriftWatcher)?;
         ensure!(!reads_anew(environment)?, "drift-watcher has just stored it");
@@ -36,7 +36,7 @@ fn a_path_that_is_missing_old_or_of_another_version_is_read_anew() -> Result<()>
 #[test]
 fn an_answer_that_contradicts_the_stored_path_is_checked_before_anybody_hears_of_it() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, postgres, .. } = environment;
+        let FlowEnvironment { aws, postgres, .. } = environment;
         let path = StoredPath::new(&environment.stack, &environment.postgres.service)?;
         let mailbox = environment.mailbox()?;
         environment.run(DriftWatcher)?;
@@ -63,7 +63,7 @@ fn an_answer_that_contradicts_the_stored_path_is_checked_before_anybody_hears_of
 }
 
 /// Whether a run of health-watcher reads more than the health of the targets.
-fn reads_anew(environment: &Environment) -> Result<bool> {
+fn reads_anew(environment: &FlowEnvironment) -> Result<bool> {
     let calls = api_calls::of_one_run(&environment.aws, &environment.stack, HealthWatcher)?;
     Ok(calls.contains_key("elasticloadbalancing:DescribeListeners"))
 }
@@ -75,7 +75,7 @@ pub struct StoredPath {
 }
 
 impl StoredPath {
-    pub fn new(stack: &Stack, service: &str) -> Result<Self> {
+    pub fn new(stack: &GuardStack, service: &str) -> Result<Self> {
         let key = json!({"service": {"S": service}, "item": {"S": format!("drift-watcher#path#{service}")}});
         Ok(Self { table: stack.output("StateTableName")?.to_owned(), key })
     }

@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use anyhow::Result;
 use flows::mail::{Mail, Mailbox};
-use flows::stage::Alert;
+use flows::stage::SentAlert;
 use flows::story::demo::Demo;
-use flows::story::{Observer, Played};
+use flows::story::{ChapterResult, StoryObserver};
 
 struct Silent;
 
-impl Observer for Silent {
+impl StoryObserver for Silent {
     fn step(&mut self, _: &str, _: &[String]) {}
     fn printed(&mut self, _: &[&str]) {}
-    fn sent(&mut self, _: &Alert, _: Duration) {}
-    fn ended(&mut self, _: &Played) {}
+    fn sent(&mut self, _: &SentAlert, _: Duration) {}
+    fn ended(&mut self, _: &ChapterResult) {}
 }
 
 #[test]

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use flows::company::Company;
 use flows::local_aws::{Caller, LocalAws, eventually, text, top};
 use flows::mail::Mailbox;
-use flows::stack::{self, Function, Stack};
+use flows::stack::{self, GuardFunction, GuardStack};
 use flows::{COMPANY, REGION, UNTRUSTED, api_calls};
 use serde_json::json;
 
@@ -27,7 +27,7 @@ fn the_strict_guard_uses_every_permission_it_has() -> Result<()> {
     strict.asks_when_dbt_last_connected()?;
     strict.runs_each_function_on_its_schedule()?;
     strict.sends_programs_what_the_schema_describes()?;
-    Function::ALL.into_iter().try_for_each(|function| strict.allows_exactly_what_was_called(function))
+    GuardFunction::ALL.into_iter().try_for_each(|function| strict.allows_exactly_what_was_called(function))
 }
 
 /// Two services of a company; the guard is deployed for one. Before that, somebody accepted an untrusted account on both.
@@ -49,7 +49,7 @@ impl Strict {
         let untrusted = [accept_untrusted(&aws, &guarded)?, accept_untrusted(&aws, &other)?];
         stack::build(&aws)?;
         let parameters = [("UntrustedRequests", "reject"), ("CrossZone", "enforce")];
-        let stack = Stack::deploy(&aws, "guard", &[&guarded.service], &parameters)?;
+        let stack = GuardStack::deploy(&aws, "guard", &[&guarded.service], &parameters)?;
         let queue = subscribe_queue(&aws, &stack)?;
         let path = StoredPath::new(&stack, &guarded.service)?;
         Ok(Self { aws, guarded, other, untrusted, queue, path })
@@ -106,14 +106,14 @@ impl Strict {
             let another = self.guarded.dbt_connects(&self.aws)?;
             self.mailbox().wait("[NOTICE]", &format!("connected through {another}"))?;
             let action = "ec2:DescribeVpcEndpointServiceConfigurations";
-            let asked = api_calls::count(&self.aws, Function::ConnectionAcceptor, action)?;
+            let asked = api_calls::count(&self.aws, GuardFunction::ConnectionAcceptor, action)?;
             Ok((asked > 0).then_some(()))
         })
     }
 
     fn asks_when_dbt_last_connected(&self) -> Result<()> {
         eventually("CloudWatch to be asked", || {
-            let asked = api_calls::count(&self.aws, Function::DriftWatcher, "cloudwatch:GetMetricData")?;
+            let asked = api_calls::count(&self.aws, GuardFunction::DriftWatcher, "cloudwatch:GetMetricData")?;
             Ok((asked > 0).then_some(()))
         })
     }
@@ -123,7 +123,7 @@ impl Strict {
             let runs = self.aws.invocations()?;
             let succeeded = runs.iter().filter(|run| run["trigger"] == "schedule" && run["ok"] == true);
             let functions: BTreeSet<_> = succeeded.filter_map(|run| run["function"].as_str()).collect();
-            Ok((functions.len() == Function::ALL.len()).then_some(()))
+            Ok((functions.len() == GuardFunction::ALL.len()).then_some(()))
         })
     }
 
@@ -138,7 +138,7 @@ impl Strict {
     }
 
     /// The local AWS denies what a role does not allow. So what was called is allowed, and nothing else may be.
-    fn allows_exactly_what_was_called(&self, function: Function) -> Result<()> {
+    fn allows_exactly_what_was_called(&self, function: GuardFunction) -> Result<()> {
         let called: BTreeSet<_> = api_calls::called(&self.aws, function)?.into_iter().collect();
         let mut allowed = api_calls::allowed(&self.aws, "guard", function)?;
         // Lambda calls these with the function's role: for its log, and for events that failed every retry.
@@ -162,7 +162,7 @@ fn accept_untrusted(aws: &LocalAws, company: &Company) -> Result<String> {
 }
 
 /// Subscribes a queue to the alerts, as a program would. Returns its URL.
-fn subscribe_queue(aws: &LocalAws, stack: &Stack) -> Result<String> {
+fn subscribe_queue(aws: &LocalAws, stack: &GuardStack) -> Result<String> {
     let root = Caller::root(COMPANY);
     let topic = stack.output("AlertTopicArn")?;
     let arn = format!("arn:aws:sqs:{REGION}:{COMPANY}:alerts");

@@ -3,14 +3,14 @@
 use anyhow::Result;
 use flows::cli;
 use flows::company::TARGETS;
-use flows::environment::{Environment, with_environment};
+use flows::environment::{FlowEnvironment, with_environment};
 use flows::local_aws::eventually;
-use flows::stack::Function::{DriftWatcher, HealthWatcher};
+use flows::stack::GuardFunction::{DriftWatcher, HealthWatcher};
 
 #[test]
 fn the_targets_security_group_is_opened_by_the_printed_commands() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, postgres, gitlab, .. } = environment;
+        let FlowEnvironment { aws, postgres, gitlab, .. } = environment;
         let mailbox = environment.mailbox()?;
         postgres.change_servers_rule(aws, "revoke-security-group-ingress")?;
         let blocked = |service: &str| format!("security group blocks 3 of 3 targets in {service}");
@@ -34,7 +34,7 @@ fn the_targets_security_group_is_opened_by_the_printed_commands() -> Result<()> 
 #[test]
 fn a_certificate_is_reported_before_it_expires() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, gitlab, .. } = environment;
+        let FlowEnvironment { aws, gitlab, .. } = environment;
         let mailbox = environment.mailbox()?;
         let [listener, certificate] = gitlab.add_tls(aws, 10)?;
         mailbox.wait("[WARNING]", "certificate of gitlab:8443 expires in 10 days")?;
@@ -57,7 +57,7 @@ fn a_certificate_is_reported_before_it_expires() -> Result<()> {
 #[test]
 fn a_target_group_must_have_the_addresses_of_its_hostname() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, postgres, .. } = environment;
+        let FlowEnvironment { aws, postgres, .. } = environment;
         let mailbox = environment.mailbox()?;
         // An address stands for itself in DNS, so the name of this flow needs no DNS server.
         postgres.tag_target_group(aws, "add-tags", &format!("Key=privatelink-guard:hostname,Value={}", TARGETS[0]))?;

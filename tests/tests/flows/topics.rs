@@ -2,10 +2,10 @@
 
 use anyhow::{Result, ensure};
 use flows::COMPANY;
-use flows::environment::{Environment, with_environment};
+use flows::environment::{FlowEnvironment, with_environment};
 use flows::local_aws::{Caller, LocalAws, text};
-use flows::stack::Function::DriftWatcher;
-use flows::stack::{EMAIL, Stack};
+use flows::stack::GuardFunction::DriftWatcher;
+use flows::stack::{EMAIL, GuardStack};
 use serde_json::json;
 
 /// Not the Region of the stack.
@@ -14,11 +14,11 @@ const ELSEWHERE: &str = "us-east-1";
 #[test]
 fn alerts_go_to_an_existing_topic_in_another_region() -> Result<()> {
     with_environment(|environment| {
-        let Environment { aws, gitlab, .. } = environment;
+        let FlowEnvironment { aws, gitlab, .. } = environment;
         let topic = create_topic(aws)?;
         let none = ["AlertEmail", "SlackWorkspaceId", "SlackChannelId"].map(|parameter| (parameter, ""));
         let parameters: Vec<(&str, &str)> = none.into_iter().chain([("AlertTopicArn", topic.as_str())]).collect();
-        let stack = Stack::deploy(aws, "central", &[&gitlab.service], &parameters)?;
+        let stack = GuardStack::deploy(aws, "central", &[&gitlab.service], &parameters)?;
         ensure!(stack.output("AlertTopicArn")? == topic, "the output names the existing topic");
         let statements = stack.output("AlertTopicStatements")?;
         ensure!(statements.contains(&topic) && !statements.contains("cloudwatch.amazonaws.com"), "{statements}");
