@@ -88,7 +88,9 @@ impl Watcher for ConnectionAcceptor {
             }
         }
         if let Some(last) = last {
-            reads.iter_mut().for_each(|read| read.checks = vec![&connection_untrusted::SPEC]);
+            for read in reads.iter_mut() {
+                read.checks = vec![&connection_untrusted::SPEC];
+            }
             reads.push(last);
         }
     }

@@ -179,7 +179,7 @@ impl<W: Watcher> Pipeline<W> {
             began: Timestamp::now(),
         };
         // Reading and accepting wait neither for the table nor for what is left to say of removed services.
-        let removed = self.notifier.close_removed_services(&invocation.origin, run.began);
+        let removed = self.notifier.close_removed_services(invocation, run.began);
         let (mut errors, _, removed) = tokio::join!(self.work(&run), run.memory.all(), removed);
         errors.push(removed);
         errors.extend(run.observer.calls().into_values().flatten());

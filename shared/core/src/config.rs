@@ -19,8 +19,8 @@ pub struct Settings {
     pub alert_topic: Arn,
     /// The DynamoDB table that stores the state of alerts and connections (`STATE_TABLE`).
     pub state_table: String,
-    /// The stack's name, as alerts show it (`STACK_NAME`); empty if not set.
-    pub stack_name: String,
+    /// The stack's name, as alerts show it (`STACK_NAME`).
+    pub stack_name: Option<String>,
     /// The address of the runbook, to which alerts append `#CHECK` (`RUNBOOK_URL`).
     pub runbook_url: Option<String>,
     /// How often drift-watcher runs (`DRIFT_SCHEDULE`).
@@ -164,7 +164,7 @@ impl Settings {
         read.required("ALERT_TOPIC_ARN", alert_topic.is_none(), "the ARN of an SNS topic");
         let state_table = read.one("STATE_TABLE", "the name of a DynamoDB table", table_name);
         read.required("STATE_TABLE", state_table.is_none(), "the name of a DynamoDB table");
-        let stack_name = read.text("STACK_NAME");
+        let stack_name = Some(read.text("STACK_NAME")).filter(|name| !name.is_empty());
         let drift_schedule = read.one("DRIFT_SCHEDULE", "rate(15 minutes) or rate(1 hour)", rate);
         let drift_schedule = drift_schedule.unwrap_or(Duration::from_mins(15));
         let runbook_url = read.one("RUNBOOK_URL", "an address that begins with https://", runbook_url);

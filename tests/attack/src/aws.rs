@@ -6,7 +6,7 @@ use guard_aws::testing::{Form, Request, Table, published};
 use guard_core::testing::{DBT, endpoint, service};
 use serde_json::{Value, json};
 
-use crate::faults::{Fault, Plan, Trouble, refusal};
+use crate::faults::{Fault, FaultPlan, Trouble, refusal};
 
 /// An API of AWS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -186,7 +186,7 @@ pub struct FakeAws {
     /// The endpoints that a call asked to reject, on which service.
     pub reject_calls: Vec<(String, String)>,
     /// What goes wrong.
-    pub plan: Plan,
+    pub plan: FaultPlan,
     /// What is wrong with the answers to one action.
     pub flaw: Option<Flaw>,
     /// Whether the targets are instances, and a security group's rule names a prefix list.

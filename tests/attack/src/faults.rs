@@ -36,7 +36,7 @@ pub enum Trouble {
 
 /// Decides what goes wrong with which call.
 #[derive(Debug, Clone, Default)]
-pub enum Plan {
+pub enum FaultPlan {
     /// Nothing.
     #[default]
     Calm,
@@ -61,7 +61,7 @@ pub enum Plan {
     Always(fn(&Call) -> Option<Trouble>),
 }
 
-impl Plan {
+impl FaultPlan {
     /// What goes wrong with `call`, the `number`th of all; `before` counts the earlier ones that were the same.
     #[must_use]
     pub fn trouble(&self, call: &Call, number: usize, before: u32) -> Option<Trouble> {

@@ -99,12 +99,12 @@ pub enum End {
 
 /// An instance of a function, and what kills it.
 #[derive(Debug)]
-pub struct Instance {
+pub struct RunningFunction {
     function: Function,
     killed: Arc<Notify>,
 }
 
-impl Instance {
+impl RunningFunction {
     /// A new instance with these variables, for all endpoint services of `aws`.
     #[must_use]
     pub fn new(name: &str, aws: &Aws, variables: &[(&str, &str)]) -> Self {

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use attack::faults::Plan;
-use attack::{Aws, End, FUNCTIONS, FakeAws, Instance, Published, Row, play};
+use attack::faults::FaultPlan;
+use attack::{Aws, End, FUNCTIONS, FakeAws, Published, Row, RunningFunction, play};
 use guard_aws::testing::scheduled;
 use guard_core::testing::{DBT, UNTRUSTED};
 
@@ -42,20 +42,20 @@ fn repeats(published: &[Published]) -> BTreeMap<(String, String, u64), usize> {
 /// Runs `function` in a new instance, as AWS is after a kill: leases have expired.
 async fn later(function: &str, aws: &Aws, id: &str) -> End {
     aws.lock().unwrap().wait_for_leases();
-    Instance::new(function, aws, VARIABLES).run(id, &scheduled()).await
+    RunningFunction::new(function, aws, VARIABLES).run(id, &scheduled()).await
 }
 
 /// Kills the first run of `function` at a call. `None` if it has fewer calls; else what AWS is after three more runs. The
 /// first of them is Lambda's retry, with the same id.
 fn killed(function: &str, at: usize, after: bool) -> Option<FakeAws> {
-    let aws: Aws = Arc::new(Mutex::new(FakeAws { plan: Plan::Kill { at, after }, ..company() }));
+    let aws: Aws = Arc::new(Mutex::new(FakeAws { plan: FaultPlan::Kill { at, after }, ..company() }));
     play(async {
-        let end = Instance::new(function, &aws, VARIABLES).run("first", &scheduled()).await;
+        let end = RunningFunction::new(function, &aws, VARIABLES).run("first", &scheduled()).await;
         if end != End::Killed {
             assert!(aws.lock().unwrap().calls.len() < at, "{end:?}");
             return None;
         }
-        aws.lock().unwrap().plan = Plan::Calm;
+        aws.lock().unwrap().plan = FaultPlan::Calm;
         for id in ["first", "second", "third"] {
             assert_eq!(later(function, &aws, id).await, End::Done, "{function}, killed at call {at}");
         }

@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use attack::faults::{Fault, Plan, Trouble};
-use attack::{Api, Aws, Call, End, FUNCTIONS, FakeAws, Instance, Made, Published, Row, play, report, seeds};
+use attack::faults::{Fault, FaultPlan, Trouble};
+use attack::{Api, Aws, Call, End, FUNCTIONS, FakeAws, Made, Published, Row, RunningFunction, play, report, seeds};
 use guard_aws::testing::scheduled;
 use guard_core::testing::{DBT, UNTRUSTED};
 
@@ -39,7 +39,7 @@ fn fix(world: &mut FakeAws) {
 
 struct Story {
     aws: Aws,
-    instances: Vec<Instance>,
+    instances: Vec<RunningFunction>,
     /// For each run, how many calls there were before it.
     began: Vec<usize>,
     undone: usize,
@@ -48,11 +48,11 @@ struct Story {
 impl Story {
     fn new(world: FakeAws) -> Self {
         let aws: Aws = Arc::new(Mutex::new(world));
-        let instances = FUNCTIONS.iter().map(|name| Instance::new(name, &aws, VARIABLES)).collect();
+        let instances = FUNCTIONS.iter().map(|name| RunningFunction::new(name, &aws, VARIABLES)).collect();
         Self { aws, instances, began: Vec::new(), undone: 0 }
     }
 
-    async fn rounds(&mut self, rounds: usize, plan: Plan) {
+    async fn rounds(&mut self, rounds: usize, plan: FaultPlan) {
         self.aws.lock().unwrap().plan = plan;
         for _ in 0..rounds {
             self.aws.lock().unwrap().wait_for_leases();
@@ -66,10 +66,10 @@ impl Story {
     }
 
     /// Faults, then calm; what was sent in that time, without what is about the guard itself.
-    async fn faults_then_calm(&mut self, plan: Plan) -> Vec<Published> {
+    async fn faults_then_calm(&mut self, plan: FaultPlan) -> Vec<Published> {
         let before = self.aws.lock().unwrap().published.len();
         self.rounds(ROUNDS.0, plan).await;
-        self.rounds(ROUNDS.1, Plan::Calm).await;
+        self.rounds(ROUNDS.1, FaultPlan::Calm).await;
         let world = self.aws.lock().unwrap();
         world.published[before..].iter().filter(|sent| sent.check != "visibility.lost").cloned().collect()
     }
@@ -171,9 +171,9 @@ fn undisturbed() -> &'static (Vec<Published>, Vec<Published>) {
     SENT.get_or_init(|| {
         play(async {
             let mut story = Story::new(broken());
-            let broken = story.faults_then_calm(Plan::Calm).await;
+            let broken = story.faults_then_calm(FaultPlan::Calm).await;
             fix(&mut story.aws.lock().unwrap());
-            (broken, story.faults_then_calm(Plan::Calm).await)
+            (broken, story.faults_then_calm(FaultPlan::Calm).await)
         })
     })
 }
@@ -182,7 +182,7 @@ fn undisturbed() -> &'static (Vec<Published>, Vec<Published>) {
 fn check(seed: u64, percent: u64, apis: &[Api]) -> Vec<Made> {
     let when = format!("ATTACK_SEED={seed}, {percent} % of {apis:?}");
     let (broken_news, fixed_news) = undisturbed();
-    let bad = |seed| Plan::Storm { seed, percent, apis: apis.to_vec() };
+    let bad = |seed| FaultPlan::Storm { seed, percent, apis: apis.to_vec() };
     // The SDK's jitter.
     fastrand::seed(seed);
     play(async {
@@ -260,7 +260,7 @@ fn long_after_faults_everything_has_been_sent() {
 }
 
 /// Forty endpoint services, and this happens to every call that passes: a run of each function ends by itself.
-fn check_deadline(what: &str, plan: &Plan) {
+fn check_deadline(what: &str, plan: &FaultPlan) {
     let mut world = FakeAws::new(40);
     (world.unhealthy, world.cross_zone_off) = ((1..=40).collect(), (1..=40).collect());
     let aws: Aws = Arc::new(Mutex::new(world));
@@ -269,7 +269,7 @@ fn check_deadline(what: &str, plan: &Plan) {
         for name in FUNCTIONS {
             aws.lock().unwrap().plan = plan.clone();
             let began = tokio::time::Instant::now();
-            let end = Instance::new(name, &aws, VARIABLES).run(name, &scheduled()).await;
+            let end = RunningFunction::new(name, &aws, VARIABLES).run(name, &scheduled()).await;
             let took = began.elapsed().as_secs();
             report(&format!("{name}: {took} s while {what}"));
             assert_ne!(end, End::OutOfTime, "{name} took {took} s while {what}");
@@ -283,15 +283,15 @@ fn hangs(api: Api, call: &Call) -> Option<Trouble> {
 
 #[test]
 fn a_run_with_forty_services_ends_by_itself_whatever_hangs() {
-    check_deadline("EC2 hangs", &Plan::Always(|call| hangs(Api::Ec2, call)));
-    check_deadline("ELB hangs", &Plan::Always(|call| hangs(Api::Elb, call)));
-    check_deadline("SNS hangs", &Plan::Always(|call| hangs(Api::Sns, call)));
-    check_deadline("DynamoDB hangs", &Plan::Always(|call| hangs(Api::DynamoDb, call)));
-    check_deadline("half of all calls fail", &Plan::Storm { seed: 1, percent: 50, apis: Vec::new() });
+    check_deadline("EC2 hangs", &FaultPlan::Always(|call| hangs(Api::Ec2, call)));
+    check_deadline("ELB hangs", &FaultPlan::Always(|call| hangs(Api::Elb, call)));
+    check_deadline("SNS hangs", &FaultPlan::Always(|call| hangs(Api::Sns, call)));
+    check_deadline("DynamoDB hangs", &FaultPlan::Always(|call| hangs(Api::DynamoDb, call)));
+    check_deadline("half of all calls fail", &FaultPlan::Storm { seed: 1, percent: 50, apis: Vec::new() });
 }
 
 /// The load balancer whose listeners this run of drift-watcher reads first.
-fn reads_first(instance: &Instance, aws: &Aws, id: &str) -> String {
+fn reads_first(instance: &RunningFunction, aws: &Aws, id: &str) -> String {
     let before = aws.lock().unwrap().calls.len();
     assert_eq!(play(instance.run(id, &scheduled())), End::Done);
     let calls = &aws.lock().unwrap().calls[before..];
@@ -302,7 +302,7 @@ fn reads_first(instance: &Instance, aws: &Aws, id: &str) -> String {
 #[test]
 fn any_load_balancer_can_be_read_first_by_a_new_instance_and_by_a_retry() {
     let aws: Aws = Arc::new(Mutex::new(FakeAws::new(5)));
-    let new = || Instance::new("drift-watcher", &aws, VARIABLES);
+    let new = || RunningFunction::new("drift-watcher", &aws, VARIABLES);
     let of_new: BTreeSet<String> = (0..40).map(|run| reads_first(&new(), &aws, &format!("run-{run}"))).collect();
     assert_eq!(of_new.len(), 5, "{of_new:?}");
     let instance = new();

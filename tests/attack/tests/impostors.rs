@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use attack::{Aws, End, FakeAws, Instance, Row, play, report};
+use attack::{Aws, End, FakeAws, Row, RunningFunction, play, report};
 use guard_aws::testing::{cloudtrail_event, notification, scheduled};
 use guard_core::testing::{DBT, UNTRUSTED, endpoint, service};
 use proptest::collection::vec;
@@ -202,7 +202,7 @@ fn attack(case: &Case) -> Result<usize, TestCaseError> {
     let aws: Aws = Arc::new(Mutex::new(world));
     let variables = [("UNTRUSTED_REQUESTS", if reject { "reject" } else { "alert" })];
     let end = play(async {
-        let instance = Instance::new("connection-acceptor", &aws, &variables);
+        let instance = RunningFunction::new("connection-acceptor", &aws, &variables);
         let end = instance.run("first", &event).await;
         if replayed && afterwards.is_none() {
             instance.run("first", &event).await;

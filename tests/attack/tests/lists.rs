@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use attack::{Aws, End, FakeAws, Flaw, Instance, REFUSED_PAGE, play};
+use attack::{Aws, End, FakeAws, Flaw, REFUSED_PAGE, RunningFunction, play};
 use guard_aws::testing::scheduled;
 
 const VARIABLES: &[(&str, &str)] =
@@ -51,7 +51,7 @@ fn run(function: &str, flaw: Option<Flaw>) -> (End, FakeAws) {
     (world.unhealthy, world.cross_zone_off, world.others_allowed) = ([1].into(), [1].into(), [1].into());
     let aws: Aws = Arc::new(Mutex::new(world));
     let end = play(async {
-        let first = Instance::new(function, &aws, VARIABLES).run("first", &scheduled()).await;
+        let first = RunningFunction::new(function, &aws, VARIABLES).run("first", &scheduled()).await;
         assert_eq!(first, End::Done);
         {
             // What is broken is fixed, but the answers have the flaw; and health-watcher reads everything.
@@ -59,7 +59,7 @@ fn run(function: &str, flaw: Option<Flaw>) -> (End, FakeAws) {
             (world.published, world.flaw) = (Vec::new(), flaw);
             world.table.items.retain(|item| !item["item"]["S"].as_str().unwrap().contains("#path#"));
         }
-        Instance::new(function, &aws, VARIABLES).run("second", &scheduled()).await
+        RunningFunction::new(function, &aws, VARIABLES).run("second", &scheduled()).await
     });
     let world = std::mem::take(&mut *aws.lock().unwrap());
     (end, world)

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use attack::{Aws, End, FakeAws, Instance, play};
+use attack::{Aws, End, FakeAws, RunningFunction, play};
 use guard_aws::events;
 use guard_aws::testing::scheduled;
 use guard_core::alerts::record::{Key, Partition, Record};
@@ -133,7 +133,7 @@ fn whatever_is_in_the_table_a_run_ends_well_and_sends_what_fails() {
             let item = json!({"service": {"S": on}, "item": {"S": key}, "version": {"N": "1"}, "record": {"S": text}});
             aws.lock().unwrap().table.items.push(item);
         }
-        let end = play(async { Instance::new("drift-watcher", &aws, &[]).run("run", &scheduled()).await });
+        let end = play(async { RunningFunction::new("drift-watcher", &aws, &[]).run("run", &scheduled()).await });
         prop_assert_eq!(end, End::Done);
         let is_readable = serde_json::from_str::<Record>(text).is_ok();
         let world = aws.lock().unwrap();

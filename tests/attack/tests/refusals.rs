@@ -2,19 +2,19 @@
 
 use std::sync::{Arc, Mutex};
 
-use attack::faults::{Fault, Plan, Trouble};
-use attack::{Api, Aws, Call, End, FakeAws, Instance, Row, play};
+use attack::faults::{Fault, FaultPlan, Trouble};
+use attack::{Api, Aws, Call, End, FakeAws, Row, RunningFunction, play};
 use guard_aws::testing::notification;
 use guard_core::testing::{DBT, UNTRUSTED, endpoint};
 use serde_json::Value;
 
 /// The acceptor's run on a notification, in a world where this happens.
 fn run(rows: Vec<Row>, fails: fn(&Call) -> Option<Trouble>) -> (End, FakeAws) {
-    let plan = Plan::Always(fails);
+    let plan = FaultPlan::Always(fails);
     let aws: Aws = Arc::new(Mutex::new(FakeAws { connections: rows, plan, ..FakeAws::new(1) }));
     let event: Value = notification("m-1", "2026-03-14T08:00:00.000Z", "");
     let variables = [("UNTRUSTED_REQUESTS", "reject")];
-    let end = play(async { Instance::new("connection-acceptor", &aws, &variables).run("first", &event).await });
+    let end = play(async { RunningFunction::new("connection-acceptor", &aws, &variables).run("first", &event).await });
     let world = std::mem::take(&mut *aws.lock().unwrap());
     (end, world)
 }

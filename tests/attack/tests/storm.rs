@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use attack::{Aws, End, FakeAws, Instance, Row, report};
+use attack::{Aws, End, FakeAws, Row, RunningFunction, report};
 use guard_aws::testing::notification;
 use guard_core::testing::{DBT, UNTRUSTED, endpoint, service};
 use jiff::Timestamp;
@@ -39,7 +39,7 @@ fn in_a_storm_each_request_is_accepted_once_with_few_calls_and_one_message() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let ends = runtime.block_on(async {
         let instances = (0..INSTANCES).map(async |first| {
-            let instance = Instance::new("connection-acceptor", &aws, &[]);
+            let instance = RunningFunction::new("connection-acceptor", &aws, &[]);
             let mut ends = Vec::new();
             for number in (first..NOTIFICATIONS).step_by(INSTANCES) {
                 ends.push(instance.run(&format!("run-{number}"), &event(number)).await);
@@ -81,7 +81,7 @@ fn a_steady_stream_causes_at_most_two_runs_a_second() {
     let aws: Aws = Arc::new(Mutex::new(world));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let runs = (0..A_SECOND * SECONDS).map(async |number| {
-        let instance = Instance::new("connection-acceptor", &aws, &[]);
+        let instance = RunningFunction::new("connection-acceptor", &aws, &[]);
         tokio::time::sleep(Duration::from_secs(1) * number / A_SECOND).await;
         let body = format!(r#"{{"serviceId":"{}","vpcEndpointId":"{}"}}"#, service(1), endpoint(11));
         let event = notification(&format!("m-{number}"), &Timestamp::now().to_string(), &body);

@@ -138,7 +138,7 @@ impl VerifyReport<'_> {
     /// # Errors
     /// If the template cannot be rendered, which no run causes.
     pub fn page(&self) -> Result<String, askama::Error> {
-        ReportPage::new(self, &self.mask()).render()
+        VerifyPage::new(self, &self.mask()).render()
     }
 
     /// For each statement, whether this run proves it, and why not.
@@ -217,7 +217,7 @@ fn seconds(duration: Duration) -> f64 {
 /// What the template needs. It only lays out: every text is ready to read, and masked.
 #[derive(Template)]
 #[template(path = "verify.html")]
-struct ReportPage {
+struct VerifyPage {
     style: &'static str,
     verdict: String,
     counts: Vec<(ReportBadge, usize)>,
@@ -256,7 +256,7 @@ struct ReportStep {
     answers: Vec<(String, String)>,
 }
 
-impl ReportPage {
+impl VerifyPage {
     fn new(report: &VerifyReport<'_>, mask: &Mask) -> Self {
         let stage = report.stage;
         let accounts = stage.accounts.keys().map(|party| part(*party)).collect::<Vec<_>>().join(", ");

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use guard_core::alerts::record::Partition;
-use guard_core::message::origin::Origin;
 use guard_core::snapshot::CallError;
 use jiff::Timestamp;
 
 use super::{Notifier, Outbox};
+use crate::lambda::Invocation;
 use crate::table::Write;
 
 impl Notifier {
@@ -17,7 +17,7 @@ impl Notifier {
     ///
     /// # Errors
     /// If the table or SNS failed; the next run tries again.
-    pub async fn close_removed_services(&self, origin: &Origin, now: Timestamp) -> Result<(), CallError> {
+    pub async fn close_removed_services(&self, invocation: &Invocation, now: Timestamp) -> Result<(), CallError> {
         if self.removed_services_closed.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -26,7 +26,7 @@ impl Notifier {
         let mut all_closed = true;
         for service in watched.difference(&configured) {
             if let Ok(service) = service.parse() {
-                all_closed &= self.close(&Partition::Service(service), origin, now).await?;
+                all_closed &= self.close(&Partition::Service(service), invocation, now).await?;
             }
         }
         if !all_closed {
@@ -40,9 +40,14 @@ impl Notifier {
     }
 
     /// Closes the alerts of `partition`. `false` while another run holds the lease on one of them.
-    async fn close(&self, partition: &Partition, origin: &Origin, now: Timestamp) -> Result<bool, CallError> {
+    async fn close(
+        &self,
+        partition: &Partition,
+        Invocation { id, origin, .. }: &Invocation,
+        now: Timestamp,
+    ) -> Result<bool, CallError> {
         let items = self.table.load(partition).await?;
-        let (writes, leased_elsewhere) = self.reconciler("", origin, now).close(&items);
+        let (writes, leased_elsewhere) = self.reconciler(id, origin, now).close(&items);
         let mut all_closed = !leased_elsewhere;
         let mut outbox = Outbox::new(partition);
         for write in writes {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use guard_core::alerts::reconcile::{Evaluation, Report};
 use guard_core::alerts::record::Partition;
@@ -9,11 +10,13 @@ use guard_core::alerts::silence::Silence;
 use guard_core::check::{Check, CheckResult, Finding, Severity, Status};
 use guard_core::checks::catalogue;
 use guard_core::testing::{at, finding, origin, service, settings};
+use guard_core::trigger::Trigger;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Firing, Notifier, Outbox};
+use crate::lambda::{Deadline, Invocation};
 use crate::memory::LoadedState;
 use crate::testing::{Request, Table, config, published};
 
@@ -357,6 +360,12 @@ fn fates() -> impl Strategy<Value = Fate> {
     ]
 }
 
+/// An invocation of which nothing matters.
+fn invocation() -> Invocation {
+    let deadline = Deadline::new(Duration::from_secs(110));
+    Invocation { id: "run".to_owned(), trigger: Trigger::Schedule, origin: origin(), deadline }
+}
+
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
@@ -564,13 +573,13 @@ fn an_item_that_cannot_be_read_is_sent_again_and_repaired() {
 #[test]
 fn the_alerts_of_a_service_that_is_no_longer_configured_close_with_a_notice() {
     let mut stage = Stage::new();
-    block_on(stage.notifier.close_removed_services(&origin(), at(8, 0))).unwrap();
+    block_on(stage.notifier.close_removed_services(&invocation(), at(8, 0))).unwrap();
     play_minutes(&mut stage, "b", 1);
     let other = service(2);
     let settings = settings(&[("ENDPOINT_SERVICE_IDS", other.as_str())]);
     let after = |minute| {
         let after = Notifier::new("drift-watcher", &config(&stage.world, World::answer), &settings);
-        block_on(after.close_removed_services(&origin(), at(8, minute)))
+        block_on(after.close_removed_services(&invocation(), at(8, minute)))
     };
     stage.set(|world| world.topic_fails = true);
     assert!(after(2).is_err(), "what could not be sent is not done");

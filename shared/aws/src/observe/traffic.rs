@@ -1,6 +1,6 @@
 //! When a consumer last connected through an endpoint.
 
-use guard_core::alerts::traffic::Answer;
+use guard_core::alerts::traffic::LastConnections;
 use guard_core::ids::{EndpointId, ServiceId};
 use guard_core::snapshot::Observed;
 use jiff::{SignedDuration, Timestamp};
@@ -25,7 +25,7 @@ impl Observer {
         endpoints: Vec<(ServiceId, EndpointId)>,
         from: Timestamp,
         until: Timestamp,
-    ) -> Observed<Answer> {
+    ) -> Observed<LastConnections> {
         let queries: Vec<MetricQuery> =
             endpoints.iter().flat_map(|endpoint| METRICS.map(|metric| query(endpoint, metric))).collect();
         let series = self.series(&queries, from, until).await?;

@@ -19,7 +19,7 @@ const MAX_REASON: usize = 24;
 /// What the evaluation's checks found, what fires, and what is silenced. `items` is `None` if the table could not be read.
 #[must_use]
 pub fn notice(evaluation: &Evaluation, items: Option<&Items>, now: Timestamp) -> Finding {
-    let counts = Counts::new(&evaluation.results);
+    let counts = ChecksByResult::new(&evaluation.results);
     let sees_all = counts.unknown.is_empty() && items.is_some();
     let impact = if sees_all {
         "The guard is running. It alerts you when a check fails, unless a silence covers it."
@@ -60,13 +60,13 @@ fn table_lines(items: &Items, now: Timestamp) -> Vec<String> {
 
 /// The checks by their worst result.
 #[derive(Default)]
-struct Counts {
+struct ChecksByResult {
     passing: usize,
     failing: Vec<String>,
     unknown: Vec<String>,
 }
 
-impl Counts {
+impl ChecksByResult {
     fn new(results: &[CheckResult]) -> Self {
         let mut checks: BTreeMap<&str, Vec<&Status>> = BTreeMap::new();
         for CheckResult { check, status, .. } in results {
@@ -96,7 +96,7 @@ fn reason(why: &str) -> String {
     words.map(|words| format!(": {words}")).unwrap_or_default()
 }
 
-impl fmt::Display for Counts {
+impl fmt::Display for ChecksByResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let named = |ids: &[String]| match ids.is_empty() {
             true => String::new(),

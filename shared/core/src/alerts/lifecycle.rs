@@ -30,7 +30,8 @@ pub struct Alert {
     /// Consecutive results that were milder than what people heard.
     pub milder: u32,
     /// The run that counted last. A retry has the id of the run it repeats, and counts nothing.
-    pub counted_by: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted_by: Option<String>,
     /// When the first failing result was found.
     pub since: Timestamp,
     /// When people last heard of it.
@@ -204,7 +205,7 @@ fn begin(finding: &Finding, last_fired: Option<(Timestamp, Severity)>, moment: N
         failing: 0,
         passing: 0,
         milder: 0,
-        counted_by: String::new(),
+        counted_by: None,
         since: moment.now,
         last_notified: moment.now,
         notified: None,
@@ -218,7 +219,7 @@ fn begin(finding: &Finding, last_fired: Option<(Timestamp, Severity)>, moment: N
 }
 
 fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: Now<'_>) -> (Alert, Option<Event>) {
-    let is_retry = alert.counted_by == moment.run;
+    let is_retry = alert.counted_by.as_deref() == Some(moment.run);
     let had_cause = alert.finding.cause.is_some();
     let was_silenced = alert.silenced;
     // A silence hid that it was over: people believe that it never ended.
@@ -230,7 +231,7 @@ fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: N
         passing: 0,
         unknown: None,
         silenced: was_silenced || moment.silenced,
-        counted_by: moment.run.to_owned(),
+        counted_by: Some(moment.run.to_owned()),
         finding: with_cause(&alert, finding, worse || has_new_part),
         failing: count(alert.failing, is_retry),
         ..alert
@@ -344,13 +345,13 @@ fn fire(mut alert: Alert, moment: Now<'_>) -> (Alert, Option<Event>) {
 }
 
 fn on_passing(alert: Alert, thresholds: Thresholds, moment: Now<'_>) -> (Alert, Option<Event>) {
-    let passing = count(alert.passing, alert.counted_by == moment.run);
+    let passing = count(alert.passing, alert.counted_by.as_deref() == Some(moment.run));
     let next = Alert {
         passing,
         failing: 0,
         unknown: None,
         silenced: alert.silenced || moment.silenced,
-        counted_by: moment.run.to_owned(),
+        counted_by: Some(moment.run.to_owned()),
         ..alert
     };
     if next.phase == Phase::Firing && next.passing < thresholds.resolve_after {

@@ -118,9 +118,15 @@ impl Reconciler<'_> {
                 return None;
             }
             let finding = Finding { cause: Some(change.clone()), ..alert.finding.clone() };
-            let thresholds = Thresholds { alert_after: u32::MAX, ..Thresholds::for_check(check, self.policy) };
-            let moment = Now { run: &alert.counted_by, now: self.now, incident: &alert.incident, silenced };
-            let (next, event) = advance(Some(&alert), Signal::Failing(&finding), thresholds, moment);
+            let run = alert.counted_by.as_deref().unwrap_or(self.id);
+            let moment = Now { run, now: self.now, incident: &alert.incident, silenced };
+            let (next, event) = match alert.phase {
+                // A cause is no result: what does not fire yet does not fire because of it.
+                Phase::Pending => (Some(Alert { finding, ..alert.clone() }), None),
+                _ => {
+                    advance(Some(&alert), Signal::Failing(&finding), Thresholds::for_check(check, self.policy), moment)
+                }
+            };
             let next = next?;
             if event.is_none() && next.finding.cause == alert.finding.cause {
                 return None;

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::check::SilencedBy;
 use crate::checks::catalogue;
 
 /// In a list of checks: all, but those that are silenced by their id only.
@@ -41,7 +42,7 @@ impl Silence {
     pub fn matches(&self, check: &str, resource: &str) -> bool {
         let covers = |list: &[String], item: &str| list.iter().any(|covered| covered == item);
         let by_id = covers(&self.checks, check);
-        let is_by_id_only = || catalogue::find(check).is_some_and(|check| check.is_silenced_by_id_only);
+        let is_by_id_only = || catalogue::find(check).is_some_and(|check| check.silenced_by == SilencedBy::Id);
         (by_id || (covers(&self.checks, EVERY_CHECK) && !is_by_id_only()))
             && (self.resources.is_empty() || covers(&self.resources, resource))
     }

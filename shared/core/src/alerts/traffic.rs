@@ -33,7 +33,7 @@ pub struct Question {
 }
 
 /// CloudWatch's answer: the end of the last period with a connection, by endpoint.
-pub type Answer = BTreeMap<EndpointId, Option<Timestamp>>;
+pub type LastConnections = BTreeMap<EndpointId, Option<Timestamp>>;
 
 /// What to ask about `service`; `None` if it is too early to ask again, or dbt has no endpoint that has metrics.
 #[must_use]
@@ -68,7 +68,7 @@ pub fn has_metrics(connection: &Connection) -> bool {
 
 /// What is known once CloudWatch has answered a question about the time from `from` until `now`.
 #[must_use]
-pub fn next(before: Option<&Traffic>, question: &Question, answer: &Answer, now: Timestamp) -> Traffic {
+pub fn next(before: Option<&Traffic>, question: &Question, answer: &LastConnections, now: Timestamp) -> Traffic {
     let endpoints = question.endpoints.iter().map(|(_, endpoint)| {
         // Without a gap between the questions.
         let known = before.filter(|before| before.until >= question.from);
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(first.endpoints, [(service(1), endpoint(1))]);
         assert_eq!(first.from, at(9, 0) - days(7));
         assert_eq!(LOOK_BACK.unsigned_abs(), MAX_EXPECT_TRAFFIC_EVERY);
-        let traffic = next(None, &first, &Answer::new(), at(9, 0));
+        let traffic = next(None, &first, &LastConnections::new(), at(9, 0));
         assert_eq!(ask(&connections, Some(&traffic), at(9, 54)), None);
         assert!(ask(&connections, Some(&traffic), at(9, 55)).is_some(), "a schedule may be early");
         assert_eq!(ask(&connections, Some(&traffic), at(10, 0)).unwrap().from, at(8, 0), "metrics arrive late");
@@ -126,7 +126,7 @@ mod tests {
     fn the_last_connection_is_remembered_until_there_is_a_later_one() {
         let ask_at = |from, now, before: Option<&Traffic>, seen| {
             let question = Question { endpoints: vec![(service(1), endpoint(1))], from };
-            next(before, &question, &Answer::from([(endpoint(1), seen)]), now)
+            next(before, &question, &LastConnections::from([(endpoint(1), seen)]), now)
         };
         let last = |traffic: &Traffic, now| traffic.of(&endpoint(1), now);
         let first = ask_at(at(2, 0), at(9, 0), None, Some(at(8, 30)));

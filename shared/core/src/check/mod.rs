@@ -12,4 +12,4 @@ pub(crate) use self::command::Command;
 pub use self::context::{CheckContext, RecordedState, RememberedConnections};
 pub use self::region::Region;
 pub use self::result::{CheckResult, Finding, PartStatus, Remedy, Severity, Status};
-pub use self::spec::{Branch, Check, Group, Need, Parts, Spec, WhenMissing};
+pub use self::spec::{Branch, Check, Group, Need, Parts, SilencedBy, Spec, WhenMissing};

@@ -43,8 +43,8 @@ pub struct Spec {
     pub parts: Parts,
     /// Whether an attempt of dbt's to connect can fail because of it. Each finding says whether it does.
     pub can_stop_dbt: bool,
-    /// Whether a silence covers it only by its id, and not as one of all checks.
-    pub is_silenced_by_id_only: bool,
+    /// Which silences cover it.
+    pub silenced_by: SilencedBy,
     /// Evaluates it for one endpoint service.
     pub evaluate: fn(CheckContext<'_>) -> Vec<CheckResult>,
 }
@@ -68,7 +68,7 @@ impl Spec {
         needs: None,
         parts: Parts::Named,
         can_stop_dbt: true,
-        is_silenced_by_id_only: false,
+        silenced_by: SilencedBy::Any,
         evaluate: |_| Vec::new(),
     };
 }
@@ -105,6 +105,15 @@ pub enum Need {
     DbtPrincipals,
     /// The networks that dbt connects from. Without them, only what stops everybody is known.
     DbtCidrs,
+}
+
+/// Which silences cover a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SilencedBy {
+    /// Those of all checks, and those that name it.
+    Any,
+    /// Only those that name it: who gets in is not silenced in passing.
+    Id,
 }
 
 /// What the parts of a check's findings are.

@@ -55,7 +55,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
 }
 
 /// What is wrong with a connection, in words.
-struct Problem {
+struct BrokenConnection {
     summary: String,
     /// What it means for dbt if no other endpoint of dbt's works.
     impact: &'static str,
@@ -70,26 +70,26 @@ fn judge(connection: &Connection, context: CheckContext<'_>) -> Status {
     let command = describe_command(context, &[connection]);
     let problem = match decide(connection, context.policy) {
         Verdict::Accept => return waiting(connection, since, stuck, context),
-        Verdict::Establishing if stuck => Problem {
+        Verdict::Establishing if stuck => BrokenConnection {
             summary: format!("dbt's endpoint {endpoint} is stuck in '{state}'"),
             impact: "dbt cannot connect yet: AWS is taking unusually long to set up the connection.",
             action: "Ask dbt Support to delete the endpoint and create it again. If that does not help, ask AWS Support.",
             command,
         },
-        Verdict::Broken if *state == ConnectionState::Rejected => Problem {
+        Verdict::Broken if *state == ConnectionState::Rejected => BrokenConnection {
             summary: format!("dbt's endpoint {endpoint} is {state}"),
             impact: "dbt cannot connect through this endpoint.",
             action: "Find out who rejected it. If it is yours, accept it again. If it was rejected on purpose, ask dbt Support to \
                      delete it; that ends this alert.",
             command: accept_command(context, &[connection]),
         },
-        Verdict::Broken => Problem {
+        Verdict::Broken => BrokenConnection {
             summary: format!("dbt's endpoint {endpoint} is {state}"),
             impact: "dbt cannot connect through this endpoint.",
             action: "Ask dbt Support to delete the endpoint and create it again.",
             command,
         },
-        Verdict::UnknownState => Problem {
+        Verdict::UnknownState => BrokenConnection {
             summary: format!("dbt's endpoint {endpoint} is in unknown state '{state}'"),
             impact: "dbt may not be able to connect. The guard does not know what this state means, so it changes nothing.",
             action: "Check the connection in the console. If AWS has added this state, update privatelink-guard.",
@@ -156,7 +156,7 @@ fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: Chec
     let endpoint = &connection.endpoint;
     let command = accept_command(context, &[connection]);
     if context.policy.dry_run {
-        let problem = Problem {
+        let problem = BrokenConnection {
             summary: format!("dbt's request {endpoint} waits to be accepted"),
             impact: "dbt cannot connect until the request is accepted. The guard accepts it unless DryRun is on.",
             action: "If you asked dbt Support for this endpoint, accept it, or let the guard do it with DryRun set to false. If \
@@ -175,7 +175,7 @@ fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: Chec
         // The request arrived during this run, or EC2's list lags behind: the next run reports it.
         None => return Status::Unknown(format!("{endpoint} waits for the next run")),
     };
-    let problem = Problem {
+    let problem = BrokenConnection {
         summary: format!("cannot accept dbt's request {endpoint}"),
         impact: "dbt cannot connect until the request is accepted.",
         action: "The guard tries again on every run. If this lasts, run the command with your own credentials: AWS's error says \
@@ -192,8 +192,8 @@ fn is_about_its_state(error: &CallError) -> bool {
     error.code().is_some_and(|code| code.contains("State"))
 }
 
-fn finding(connection: &Connection, context: CheckContext<'_>, problem: Problem) -> Finding {
-    let Problem { summary, impact, action, command } = problem;
+fn finding(connection: &Connection, context: CheckContext<'_>, problem: BrokenConnection) -> Finding {
+    let BrokenConnection { summary, impact, action, command } = problem;
     let (severity, impact) = match another_works(connection, context) {
         true => {
             (Severity::Warning, "dbt can connect through another endpoint on this service, but not through this one.")

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::connection_details::{describe_command, endpoints, evidence, reject_command};
 use crate::check::{
-    Branch, CheckContext, CheckResult, Finding, Group, Need, Remedy, Severity, Spec, Status, WhenMissing,
+    Branch, CheckContext, CheckResult, Finding, Group, Need, Remedy, Severity, SilencedBy, Spec, Status, WhenMissing,
 };
 use crate::config::{Policy, UntrustedRequests};
 use crate::connections::{Owner, Verdict, decide};
@@ -30,7 +30,7 @@ pub const SPEC: Spec = Spec {
     branch: Branch::Service,
     needs: Some(Need::DbtPrincipals),
     can_stop_dbt: false,
-    is_silenced_by_id_only: true,
+    silenced_by: SilencedBy::Id,
     evaluate,
     ..Spec::USUAL
 };

@@ -35,7 +35,7 @@ fn judge(load_balancer: &LoadBalancer, description: &Description, context: Check
         return Status::pass(format!("{} is an active, internal Network Load Balancer", load_balancer.name()));
     }
     let Description { kind, scheme, state, .. } = description;
-    let joined = |text: fn(&Problem) -> &str, with: &str| problems.iter().map(text).collect::<Vec<_>>().join(with);
+    let joined = |text: fn(&Shortcoming) -> &str, with: &str| problems.iter().map(text).collect::<Vec<_>>().join(with);
     Status::fail(
         Finding::new(
             Severity::Critical,
@@ -57,7 +57,7 @@ fn judge(load_balancer: &LoadBalancer, description: &Description, context: Check
 }
 
 /// One way in which a load balancer is not an active, internal Network Load Balancer.
-struct Problem {
+struct Shortcoming {
     part: &'static str,
     stops_dbt: bool,
     summary: String,
@@ -66,10 +66,10 @@ struct Problem {
 }
 
 /// All problems, and not only the first.
-fn problems(description: &Description) -> Vec<Problem> {
+fn problems(description: &Description) -> Vec<Shortcoming> {
     let Description { kind, scheme, state, .. } = description;
     let is_network = kind == "network";
-    let kind = (!is_network).then(|| Problem {
+    let kind = (!is_network).then(|| Shortcoming {
         part: "type",
         stops_dbt: true,
         summary: format!("is of type '{kind}', not 'network'"),
@@ -77,7 +77,7 @@ fn problems(description: &Description) -> Vec<Problem> {
         action: "Create a new endpoint service with an internal Network Load Balancer, and send dbt Support its name.",
     });
     // A Gateway Load Balancer has no scheme.
-    let scheme = ((is_network || !scheme.is_empty()) && scheme != "internal").then(|| Problem {
+    let scheme = ((is_network || !scheme.is_empty()) && scheme != "internal").then(|| Shortcoming {
         part: "scheme",
         stops_dbt: false,
         summary: format!("is {scheme}, not internal"),
@@ -86,7 +86,7 @@ fn problems(description: &Description) -> Vec<Problem> {
                  the endpoint service (modify-vpc-endpoint-service-configuration --add-network-load-balancer-arns). AWS does \
                  not remove the old one while endpoints are connected: plan an outage, the runbook has the steps.",
     });
-    let state = (state != "active").then(|| Problem {
+    let state = (state != "active").then(|| Shortcoming {
         part: "state",
         stops_dbt: true,
         summary: format!("is '{state}', not active"),

@@ -46,7 +46,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
 }
 
 /// A target that the outbound rules do not allow, and the ports.
-struct Blocked<'a> {
+struct BlockedTarget<'a> {
     target: &'a Target,
     address: IpAddr,
     ports: BTreeSet<u16>,
@@ -87,7 +87,7 @@ fn judge(load_balancer: &LoadBalancer, description: &Description, context: Check
                 }
             }
             if !ports.is_empty() {
-                blocked.push(Blocked { target, address, ports });
+                blocked.push(BlockedTarget { target, address, ports });
             }
         }
     }
@@ -117,14 +117,14 @@ fn finding(
     load_balancer: &LoadBalancer,
     groups: &[String],
     rules: &[&SecurityGroupRule],
-    blocked: &[Blocked<'_>],
+    blocked: &[BlockedTarget<'_>],
     all: usize,
     context: CheckContext<'_>,
 ) -> Finding {
     let first = groups.first().map(String::as_str).unwrap_or_default();
     let ports: BTreeSet<u16> = blocked.iter().flat_map(|blocked| blocked.ports.iter().copied()).collect();
     let addresses = blocked.iter().take(MAX_TARGETS).map(|blocked| blocked.address).collect();
-    let line = |Blocked { target, ports, .. }: &Blocked<'_>| {
+    let line = |BlockedTarget { target, ports, .. }: &BlockedTarget<'_>| {
         let ports = ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         format!("{target}: no outbound rule allows TCP {ports}")
     };

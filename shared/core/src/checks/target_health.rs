@@ -71,12 +71,12 @@ fn is_unused_in_enabled_zone(target: &Target) -> bool {
     target.health == Health::Unused && target.reason.as_deref() != Some("Target.NotInUse")
 }
 
-/// Counts the targets of a group by what their health means for dbt.
-struct Counts<'a> {
+/// The targets of a group, counted by what their health means for dbt.
+struct TargetCounts<'a> {
     targets: &'a [Target],
 }
 
-impl Counts<'_> {
+impl TargetCounts<'_> {
     fn number(&self, kind: Serving) -> usize {
         self.targets.iter().filter(|target| serving(&target.health) == kind).count()
     }
@@ -105,7 +105,7 @@ impl Counts<'_> {
 }
 
 fn judge(group: &TargetGroup, targets: &[Target], context: CheckContext<'_>) -> Status {
-    let counts = Counts { targets };
+    let counts = TargetCounts { targets };
     let (healthy, unknown) = (counts.healthy(), counts.number(Serving::Unknown));
     let down = counts.number(Serving::Down);
     // Unknown targets count neither as healthy nor as a reason to stay silent.
@@ -138,7 +138,7 @@ fn judge(group: &TargetGroup, targets: &[Target], context: CheckContext<'_>) -> 
     )
 }
 
-fn severity(counts: &Counts<'_>) -> Severity {
+fn severity(counts: &TargetCounts<'_>) -> Severity {
     if counts.healthy() == 0 {
         Severity::Critical
     } else if counts.number(Serving::Down) > 0 || counts.targets.iter().any(is_unused_in_enabled_zone) {
@@ -148,7 +148,7 @@ fn severity(counts: &Counts<'_>) -> Severity {
     }
 }
 
-fn summary(group: &str, counts: &Counts<'_>) -> String {
+fn summary(group: &str, counts: &TargetCounts<'_>) -> String {
     let (down, unused) = (counts.number(Serving::Down), counts.number(Serving::Unused));
     let all = count(counts.targets.len(), "target");
     match (counts.targets.len(), counts.healthy()) {
@@ -160,7 +160,7 @@ fn summary(group: &str, counts: &Counts<'_>) -> String {
     }
 }
 
-fn impact(counts: &Counts<'_>, severity: Severity) -> &'static str {
+fn impact(counts: &TargetCounts<'_>, severity: Severity) -> &'static str {
     if counts.targets.is_empty() {
         "dbt cannot connect: the load balancer has no target to send its connections to."
     } else if counts.healthy() == 0 {
@@ -179,7 +179,7 @@ fn impact(counts: &Counts<'_>, severity: Severity) -> &'static str {
     }
 }
 
-fn evidence(group: &TargetGroup, counts: &Counts<'_>) -> Vec<String> {
+fn evidence(group: &TargetGroup, counts: &TargetCounts<'_>) -> Vec<String> {
     let (targets, healthy) = (counts.targets, counts.healthy());
     let mut zones: BTreeMap<&str, usize> = BTreeMap::new();
     for target in targets.iter().filter(|target| target.health == Health::Healthy) {

@@ -66,7 +66,7 @@ struct Inbound<'a> {
 
 /// What keeps the load balancer from a target: ports that nodes cannot reach.
 #[derive(Default)]
-struct Blocked {
+struct BlockedPorts {
     ports: BTreeSet<u16>,
     nodes: BTreeSet<IpAddr>,
 }
@@ -113,12 +113,12 @@ impl<'a> Inbound<'a> {
     }
 
     /// What the target's security groups block. An interface without security groups blocks nothing.
-    fn blocked(&self, group: &TargetGroup, target: &Target) -> Result<Blocked, String> {
+    fn blocked(&self, group: &TargetGroup, target: &Target) -> Result<BlockedPorts, String> {
         let Some(address) = target.address else { return Err(format!("the address of {target} is not known")) };
         let Some(groups) = &target.security_groups else {
             return Err(format!("EC2 does not show the network interface of {target}"));
         };
-        let mut blocked = Blocked::default();
+        let mut blocked = BlockedPorts::default();
         if groups.is_empty() {
             return Ok(blocked);
         }
@@ -154,16 +154,16 @@ impl<'a> Inbound<'a> {
     fn finding(
         &self,
         group: &TargetGroup,
-        blocked: &[(&'a Target, Blocked)],
+        blocked: &[(&'a Target, BlockedPorts)],
         targets: usize,
         context: CheckContext<'_>,
     ) -> Finding {
         let commands = self.commands(blocked, context);
-        let line = |(target, Blocked { ports, nodes }): &(&Target, Blocked)| {
+        let line = |(target, BlockedPorts { ports, nodes }): &(&Target, BlockedPorts)| {
             let groups = target.security_groups.as_deref().unwrap_or_default().join(", ");
             format!("{target}: {groups} does not allow TCP {} from {}", listed(ports), listed(nodes))
         };
-        let part = |(target, Blocked { ports, .. }): &(&Target, Blocked)| {
+        let part = |(target, BlockedPorts { ports, .. }): &(&Target, BlockedPorts)| {
             format!("{} TCP {}", target.security_groups.as_deref().unwrap_or_default().join(", "), listed(ports))
         };
         let all = blocked.len() == targets;
@@ -198,16 +198,16 @@ impl<'a> Inbound<'a> {
     }
 
     /// A command per security group: it allows the load balancer's own group, or, if it has none, its nodes.
-    fn commands(&self, blocked: &[(&Target, Blocked)], context: CheckContext<'_>) -> Vec<Command> {
-        let mut wanted: BTreeMap<&str, Blocked> = BTreeMap::new();
-        for (target, Blocked { ports, nodes }) in blocked {
+    fn commands(&self, blocked: &[(&Target, BlockedPorts)], context: CheckContext<'_>) -> Vec<Command> {
+        let mut wanted: BTreeMap<&str, BlockedPorts> = BTreeMap::new();
+        for (target, BlockedPorts { ports, nodes }) in blocked {
             if let Some(group) = target.security_groups.iter().flatten().next() {
                 let entry = wanted.entry(group).or_default();
                 entry.ports.extend(ports);
                 entry.nodes.extend(nodes);
             }
         }
-        let command = |(group, Blocked { ports, nodes }): (&str, Blocked)| {
+        let command = |(group, BlockedPorts { ports, nodes }): (&str, BlockedPorts)| {
             let allow = match self.groups.first() {
                 Some(own) => Allow::Group(own),
                 None => Allow::Addresses(nodes),

@@ -18,7 +18,7 @@ pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
         "schemaVersion": "2.0",
         "accountId": envelope.origin.account.as_ref().map(AccountId::as_str),
         "region": envelope.origin.region.name(),
-        "stack": envelope.origin.stack,
+        "stack": envelope.origin.stack.as_deref().unwrap_or_default(),
         "serviceId": envelope.partition.service().map(ServiceId::as_str),
         "serviceName": envelope.name.map(strip_invisible),
         "function": envelope.function,

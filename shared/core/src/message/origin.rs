@@ -10,8 +10,8 @@ pub struct Origin {
     pub account: Option<AccountId>,
     /// The Region, which commands and console links are for.
     pub region: Region,
-    /// The stack's name; empty if not configured.
-    pub stack: String,
+    /// The stack's name, if it is configured.
+    pub stack: Option<String>,
     /// The address of the runbook, to which `#CHECK` is appended.
     pub runbook_url: Option<String>,
 }
@@ -27,7 +27,7 @@ impl Origin {
     #[must_use]
     pub fn describe(&self) -> String {
         let account = self.account.as_ref().map(|account| format!("account {account}"));
-        let stack = (!self.stack.is_empty()).then(|| format!("stack {}", self.stack));
+        let stack = self.stack.as_ref().map(|stack| format!("stack {stack}"));
         let parts = [account, Some(self.region.name().to_owned()), stack];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }

@@ -93,7 +93,7 @@ pub fn origin() -> Origin {
     Origin {
         account: Some("111122223333".parse().unwrap()),
         region: region(),
-        stack: "privatelink-guard".to_owned(),
+        stack: Some("privatelink-guard".to_owned()),
         runbook_url: Some("https://wiki.example.com/checks.md".to_owned()),
     }
 }
@@ -312,7 +312,7 @@ pub fn alert(phase: Phase, severity: Severity) -> Alert {
         failing: 2,
         passing: 0,
         milder: 0,
-        counted_by: "run".to_owned(),
+        counted_by: Some("run".to_owned()),
         since: at(8, 0),
         last_notified: at(8, 0),
         notified: (phase == Phase::Firing).then_some(severity),
