@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use guard_core::check::{CheckContext, Group, RememberedConnections};
+use guard_core::check::{Branch, CheckContext, Group, RememberedConnections};
 use guard_core::checks::catalogue::{checks_of, evaluate_checks};
 use guard_core::ids::ServiceId;
 use guard_core::snapshot::{
@@ -41,20 +41,22 @@ fn main() {
     }
 }
 
-/// What the checks find; as of a load balancer without an endpoint service if `preflight`.
+/// What the checks find; of the load balancer alone, without an endpoint service, if `preflight`.
 fn evaluated(topology: &Topology, preflight: bool) -> ServiceReport {
     let topic = "arn:aws:sns:eu-central-1:111122223333:connections";
     let known = [("KNOWN_ACCOUNTS", KNOWN), ("NOTIFICATION_TOPIC_ARN", topic), ("LISTENER_PORTS", "5432")];
     let (policy, region, service) = (settings(&known).policy, region(), service(1));
-    let history = RememberedConnections { had_connection: true, ..RememberedConnections::default() };
-    let context = CheckContext::new(&service, topology, &policy, &region, at(9, 0));
-    let context = CheckContext { remembered: Some(&history), ..context };
-    let checks = checks_of(&[Group::Connections, Group::Health, Group::Settings]);
-    let checks: Vec<_> = checks
-        .into_iter()
-        .filter(|check| !preflight || !(check.id.starts_with("service.") || check.id.starts_with("connection.")))
-        .collect();
-    ServiceReport::new(&service, topology, evaluate_checks(&checks, context), preflight)
+    let remembered = RememberedConnections { had_connection: true, ..RememberedConnections::default() };
+    let service = (!preflight).then_some(&service);
+    let context = CheckContext::new(service, topology, &policy, &region, at(9, 0));
+    let context = CheckContext { remembered: Some(&remembered), ..context };
+    let mut checks = checks_of(&[Group::Connections, Group::Health, Group::Settings]);
+    checks.retain(|check| service.is_some() || check.branch == Branch::Path);
+    let results = evaluate_checks(&checks, context);
+    match service {
+        Some(service) => ServiceReport::new(service, topology, results),
+        None => ServiceReport::without_service(topology.load_balancers.values().next().unwrap(), results),
+    }
 }
 
 fn all_green() -> Topology {

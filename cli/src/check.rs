@@ -21,19 +21,11 @@ use crate::stack::DeployedStack;
 /// What is expected of which endpoint services, or of a load balancer that has none yet.
 #[derive(Debug, Clone)]
 pub struct Expectations {
-    /// The expectations. Its services are those to check.
+    /// The expectations. Its services are those to check; without principals, it is not known which accounts are dbt's.
     pub policy: Policy,
-    /// Whether dbt's principals were given.
-    knows_dbt: bool,
     /// A load balancer without an endpoint service, instead of the services.
     load_balancer: Option<Arn>,
 }
-
-/// Stands for dbt's account while it is not known; AWS gives this id to no account.
-const NOBODY: &str = "000000000000";
-
-/// Stands for the endpoint service that does not exist yet.
-const NO_SERVICE: &str = "vpce-svc-00000000000000000";
 
 /// The parameters of the stack that hold expectations, with their variables. `CrossZone` counts only if it is `ignore`:
 /// this command changes nothing.
@@ -74,7 +66,7 @@ impl Expectations {
         };
         let mut values = variables(subject, stack.as_ref());
         if load_balancer.is_some() {
-            values.insert("ENDPOINT_SERVICE_IDS", NO_SERVICE.to_owned());
+            values.remove("ENDPOINT_SERVICE_IDS");
         } else if !values.contains_key("ENDPOINT_SERVICE_IDS") {
             values.insert("ENDPOINT_SERVICE_IDS", services_of_account(session).await?);
         }
@@ -82,19 +74,17 @@ impl Expectations {
     }
 
     fn from_values(mut values: BTreeMap<&'static str, String>, load_balancer: Option<Arn>) -> Result<Self> {
-        let knows_dbt = values.contains_key("DBT_PRINCIPALS");
-        values.entry("DBT_PRINCIPALS").or_insert_with(|| NOBODY.to_owned());
         // Without a guard, nobody accepts a request.
         values.entry("DRY_RUN").or_insert_with(|| "true".to_owned());
         let policy = Policy::from_lookup(|name| values.get(name).cloned());
         let policy = policy.map_err(|error| BadUsage(in_flags(&error)))?;
-        Ok(Self { policy, knows_dbt, load_balancer })
+        Ok(Self { policy, load_balancer })
     }
 
     /// dbt's accounts, if they were given.
     #[must_use]
     pub fn dbt_accounts(&self) -> Option<&BTreeSet<AccountId>> {
-        self.knows_dbt.then_some(&self.policy.dbt_accounts)
+        self.knows_dbt().then_some(&self.policy.dbt_accounts)
     }
 
     /// Reads AWS and evaluates the checks. The report, and what was read.
@@ -105,9 +95,9 @@ impl Expectations {
         let checked_at = Timestamp::now();
         let observer = Observer::new(&session.config);
         let read = async {
-            match (&self.load_balancer, self.policy.services.first()) {
-                (Some(arn), Some(stand_in)) => observer.without_service(stand_in, arn).await,
-                _ => {
+            match &self.load_balancer {
+                Some(arn) => observer.without_service(arn).await,
+                None => {
                     let notifications = self.policy.notification_topic.is_some();
                     observer.topology(&self.policy.services, Scope::Everything { notifications }).await
                 }
@@ -119,38 +109,39 @@ impl Expectations {
             (identity, _) => identity.ok(),
         };
         let region = session.region_of(identity.as_ref());
-        let services = self.policy.services.iter();
-        let report = |service| {
-            let context = CheckContext::new(service, &topology, &self.policy, &region, checked_at);
-            self.report(context)
+        let context = |service| CheckContext::new(service, &topology, &self.policy, &region, checked_at);
+        let services = match &self.load_balancer {
+            Some(_) => {
+                let results = self.results(context(None));
+                let report = |load_balancer| ServiceReport::without_service(load_balancer, results.clone());
+                topology.load_balancers.values().map(report).collect()
+            }
+            None => {
+                let report = |service| ServiceReport::new(service, &topology, self.results(context(Some(service))));
+                self.policy.services.iter().map(report).collect()
+            }
         };
-        let services = services.map(report).collect();
         let account = identity.map(|identity| identity.account);
         Ok((CheckReport { account, region: session.region.clone(), checked_at, services }, topology))
     }
 
-    fn report(&self, context: CheckContext<'_>) -> ServiceReport {
+    fn knows_dbt(&self) -> bool {
+        !self.policy.principals.is_empty()
+    }
+
+    /// The results of all checks that apply: before there is an endpoint service, those of the path to the targets.
+    fn results(&self, context: CheckContext<'_>) -> Vec<CheckResult> {
         let groups = [Group::Connections, Group::Health, Group::Settings];
-        let applies = |check: &Check| self.load_balancer.is_none() || check.branch == Branch::Path;
-        let needs_dbt = |check: &Check| !self.knows_dbt && check.needs == Some(Need::DbtPrincipals);
+        let applies = |check: &Check| context.service.is_some() || check.branch == Branch::Path;
+        let needs_dbt = |check: &Check| !self.knows_dbt() && check.needs == Some(Need::DbtPrincipals);
         let checks = checks_of(&groups).into_iter().filter(applies);
         let (unknown, checks): (Vec<Check>, Vec<Check>) = checks.partition(needs_dbt);
         let why = || Status::Unknown("which principal is dbt's was not given: --dbt-principal".to_owned());
-        let unknown = unknown.into_iter().map(|check| CheckResult::new(check, context.service, why()));
-        let results = evaluate_checks(&checks, context).into_iter().filter_map(|result| self.of_something(result));
-        let results = results.map(|result| self.answered(result)).map(shown).chain(unknown).collect();
-        ServiceReport::new(context.service, context.topology, results, self.load_balancer.is_some())
-    }
-
-    /// Before there is an endpoint service, nothing is said of it; what could not be listed is said of the load balancer.
-    fn of_something(&self, result: CheckResult) -> Option<CheckResult> {
-        match &self.load_balancer {
-            Some(arn) if result.resource == NO_SERVICE => {
-                let resource = arn.to_string();
-                result.is_unlisted.then_some(CheckResult { resource, ..result })
-            }
-            _ => Some(result),
-        }
+        let service = context.service.into_iter();
+        let unknown =
+            service.flat_map(|service| unknown.iter().map(move |check| CheckResult::new(check, service, why())));
+        let results = evaluate_checks(&checks, context).into_iter().map(|result| self.answered(result));
+        results.map(shown).chain(unknown).collect()
     }
 
     /// The result; unknown if it only says that dbt's networks are not known.

@@ -217,31 +217,31 @@ impl fmt::Display for Summary {
 }
 
 impl ServiceReport {
-    /// The report of an endpoint service, or, with the id that stands for it (`preflight`), of a load balancer without one.
+    /// The report of an endpoint service.
     #[must_use]
-    pub fn new(service: &ServiceId, topology: &Topology, results: Vec<CheckResult>, preflight: bool) -> Self {
-        let asked = |result: &CheckResult| result.status != Status::NotAsked;
-        let results: Vec<CheckResult> = results.into_iter().filter(asked).collect();
+    pub fn new(service: &ServiceId, topology: &Topology, results: Vec<CheckResult>) -> Self {
+        let results = asked(results);
         let known = topology.service(service).ok();
         let balancers = topology.load_balancers_of(service).unwrap_or_default();
         let mut left = results.clone();
-        let parts: Vec<PathPart> =
+        let balancers: Vec<PathPart> =
             balancers.iter().map(|load_balancer| PathPart::load_balancer(load_balancer, &mut left)).collect();
-        let mut endpoints = PathPart::endpoints(topology, service, &mut left);
+        let mut parts = PathPart::endpoints(topology, service, &mut left);
+        parts.extend(balancers);
+        let path = PathPart::endpoint_service(service, known, left, parts);
         let name = known.and_then(|service| service.name.as_deref()).map(strip_invisible);
-        if preflight {
-            let name = balancers.first().map(|load_balancer| load_balancer.name().to_owned());
-            let path = parts
-                .into_iter()
-                .next()
-                .unwrap_or_else(|| PathPart::endpoint_service(service, known, Vec::new(), vec![]));
-            let path = PathPart { results: path.results.into_iter().chain(left).collect(), ..path };
-            return Self { id: None, name, service_name: None, results, path };
-        }
-        endpoints.extend(parts);
-        let path = PathPart::endpoint_service(service, known, left, endpoints);
         let service_name = known.and_then(|service| service.service_name.clone());
         Self { id: Some(service.clone()), name, service_name, results, path }
+    }
+
+    /// The report of a load balancer that has no endpoint service yet.
+    #[must_use]
+    pub fn without_service(load_balancer: &LoadBalancer, results: Vec<CheckResult>) -> Self {
+        let results = asked(results);
+        let mut left = results.clone();
+        let path = PathPart::load_balancer(load_balancer, &mut left);
+        let path = PathPart { results: path.results.into_iter().chain(left).collect(), ..path };
+        Self { id: None, name: Some(load_balancer.name().to_owned()), service_name: None, results, path }
     }
 
     /// The worst state of all results.
@@ -249,6 +249,11 @@ impl ServiceReport {
     pub fn state(&self) -> CheckState {
         self.results.iter().map(|result| CheckState::of(&result.status)).max().unwrap_or(CheckState::Unknown)
     }
+}
+
+/// The results of the checks that were asked.
+fn asked(results: Vec<CheckResult>) -> Vec<CheckResult> {
+    results.into_iter().filter(|result| result.status != Status::NotAsked).collect()
 }
 
 /// Takes the results of `resource` out of those that are left.

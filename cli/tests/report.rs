@@ -40,7 +40,7 @@ fn report_of(topology: &Topology) -> CheckReport {
         account: Some("111122223333".to_owned()),
         region: "eu-central-1".to_owned(),
         checked_at: at(9, 0),
-        services: vec![ServiceReport::new(&service(1), topology, results, false)],
+        services: vec![ServiceReport::new(&service(1), topology, results)],
     }
 }
 
@@ -111,7 +111,7 @@ fn a_result_of_a_remote_side_stands_at_its_target_group() {
     let unseen = || Status::Unknown("EC2 does not show it".to_owned());
     let near = CheckResult::new(check, &group.arn, unseen());
     let remote = CheckResult::new(check, &remote_side_of(&group.arn), unseen());
-    let report = ServiceReport::new(&service(1), &topology, vec![near.clone(), remote.clone()], false);
+    let report = ServiceReport::new(&service(1), &topology, vec![near.clone(), remote.clone()]);
     let balancers = report.path.parts.iter().filter(|part| part.kind == PartKind::LoadBalancer);
     let groups = balancers.flat_map(|part| &part.parts).filter(|part| part.kind == PartKind::TargetGroup);
     let results: Vec<_> = groups.map(|part| part.results.clone()).collect();

@@ -61,13 +61,14 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Reads the variables of the policy through `lookup`, as [`Settings::from_lookup`] does.
+    /// Reads the variables of the policy through `lookup`, as [`Settings::from_lookup`] does, but for that none is required:
+    /// who asks from a command line may not know them all.
     ///
     /// # Errors
     /// See [`Settings::from_lookup`].
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, BadConfiguration> {
         let mut read = Reader { lookup, problems: Vec::new() };
-        let policy = read.policy();
+        let policy = read.policy(false);
         if read.problems.is_empty() { Ok(policy) } else { Err(BadConfiguration(read.problems)) }
     }
 }
@@ -159,7 +160,7 @@ impl Settings {
     /// [`BadConfiguration`] names every variable that is missing or malformed, not only the first.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, BadConfiguration> {
         let mut read = Reader { lookup, problems: Vec::new() };
-        let policy = read.policy();
+        let policy = read.policy(true);
         let alert_topic = read.one("ALERT_TOPIC_ARN", "the ARN of an SNS topic", sns_topic);
         read.required("ALERT_TOPIC_ARN", alert_topic.is_none(), "the ARN of an SNS topic");
         let state_table = read.one("STATE_TABLE", "the name of a DynamoDB table", table_name);
@@ -199,8 +200,8 @@ struct Reader<L> {
 }
 
 impl<L: Fn(&str) -> Option<String>> Reader<L> {
-    /// The policy. If there are problems, it is incomplete.
-    fn policy(&mut self) -> Policy {
+    /// The policy; services and dbt's principals must be given if `is_complete`. With problems, parts are missing.
+    fn policy(&mut self, is_complete: bool) -> Policy {
         let services = self.list("ENDPOINT_SERVICE_IDS", "vpce-svc-… ids, comma-separated", str::parse::<ServiceId>);
         let principals = self.list(
             "DBT_PRINCIPALS",
@@ -208,8 +209,10 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
              account id, comma-separated",
             Principal::from_str,
         );
-        self.required("ENDPOINT_SERVICE_IDS", services.is_empty(), "at least one endpoint service");
-        self.required("DBT_PRINCIPALS", principals.is_empty(), "at least one dbt principal");
+        if is_complete {
+            self.required("ENDPOINT_SERVICE_IDS", services.is_empty(), "at least one endpoint service");
+            self.required("DBT_PRINCIPALS", principals.is_empty(), "at least one dbt principal");
+        }
         let known_accounts =
             self.list("KNOWN_ACCOUNTS", "12-digit AWS account ids, comma-separated", str::parse::<AccountId>);
         for account in known_accounts.iter().filter(|known| principals.iter().any(|dbt| dbt.account == **known)) {
@@ -337,14 +340,14 @@ impl FromStr for Principal {
 const LISTENER_PORTS: &str = "5432, or 5432+443, or vpce-svc-a=5432+443,vpce-svc-b=22";
 
 impl ListenerPorts {
-    /// The ports that dbt connects to on `service`; empty if any port is accepted.
+    /// The ports that dbt connects to on `service`, or before there is one; empty if any port is accepted.
     #[must_use]
-    pub fn for_service(&self, service: &ServiceId) -> BTreeSet<u16> {
+    pub fn for_service(&self, service: Option<&ServiceId>) -> BTreeSet<u16> {
         match self {
             Self::Any => BTreeSet::new(),
             Self::Every(ports) => ports.clone(),
             Self::PerService(services) => {
-                services.iter().find(|(id, _)| id == service).map(|(_, ports)| ports.clone()).unwrap_or_default()
+                services.iter().find(|(id, _)| Some(id) == service).map(|(_, ports)| ports.clone()).unwrap_or_default()
             }
         }
     }

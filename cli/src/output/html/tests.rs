@@ -37,7 +37,7 @@ fn report_with(topology: &Topology, policy: &Policy) -> CheckReport {
     let context = CheckContext::new(&service, topology, policy, &region, at(9, 0));
     let context = CheckContext { remembered: Some(&RememberedConnections::default()), ..context };
     let checks = checks_of(&[Group::Connections, Group::Health, Group::Settings]);
-    let services = vec![ServiceReport::new(&service, topology, evaluate_checks(&checks, context), false)];
+    let services = vec![ServiceReport::new(&service, topology, evaluate_checks(&checks, context))];
     let account = Some("111122223333".to_owned());
     CheckReport { account, region: "eu-central-1".to_owned(), checked_at: at(9, 0), services }
 }

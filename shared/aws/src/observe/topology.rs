@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 use guard_core::ids::{Arn, ServiceId};
 use guard_core::plan::Plan;
 use guard_core::snapshot::{
-    CallError, Certificate, Coverage, EndpointService, Listener, LoadBalancer, Network, Observed, Target, TargetGroup,
-    Topology, interface_description,
+    CallError, Certificate, Coverage, Listener, LoadBalancer, Network, Observed, Target, TargetGroup, Topology,
+    interface_description,
 };
 
 use super::Observer;
@@ -99,24 +99,11 @@ impl Observer {
         topology
     }
 
-    /// Everything that is behind a load balancer without an endpoint service; `stand_in` stands for the service.
-    pub async fn without_service(&self, stand_in: &ServiceId, load_balancer: &Arn) -> Topology {
-        let service = EndpointService {
-            id: stand_in.clone(),
-            service_name: None,
-            name: None,
-            state: None,
-            acceptance_required: None,
-            zones: None,
-            load_balancers: vec![load_balancer.clone()],
-            private_dns: None,
-            regions: Vec::new(),
-            principals: None,
-        };
+    /// A load balancer without an endpoint service, and everything behind it.
+    pub async fn without_service(&self, load_balancer: &Arn) -> Topology {
         let scope = Scope::Everything { notifications: false };
         let Behind { load_balancers, network, certificates } = self.path(&[load_balancer.clone()].into(), scope).await;
-        let services = Some(Ok([(stand_in.clone(), service)].into()));
-        let mut topology = Topology { services, load_balancers, network, certificates, ..Topology::default() };
+        let mut topology = Topology { load_balancers, network, certificates, ..Topology::default() };
         resolve(&mut topology).await;
         topology
     }

@@ -154,11 +154,11 @@ fn connected(
         Severity::Warning,
         format!("dbt is {what} through {endpoint}, one of {} endpoints", others.len() + 1),
         "dbt creates the endpoints of all its customers in the same accounts. One of these endpoints \
- may belong to another customer, who could then reach your service.",
+         may belong to another customer, who could then reach your service.",
         Remedy::new(
             "If you asked dbt Support for this endpoint, do nothing. If not, ask dbt Support whose it \
- is. The command rejects it and cuts its connections: make sure that it is not the one you \
- use.",
+             is. The command rejects it and cuts its connections: make sure that it is not the one you \
+             use.",
             Some(reject_command(service, [endpoint], run.region)),
             console,
         ),

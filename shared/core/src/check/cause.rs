@@ -40,8 +40,7 @@ fn names_only_ids(check: Check) -> bool {
 
 /// The load balancers of a target group, and the endpoints of an account.
 fn related<'a>(resource: &str, context: CheckContext<'a>) -> Vec<&'a str> {
-    let load_balancers = context.topology.load_balancers_of(context.service).unwrap_or_default();
-    let load_balancers = load_balancers.into_iter().filter(|load_balancer| {
+    let load_balancers = context.topology.load_balancers.values().filter(|load_balancer| {
         load_balancer.target_groups.iter().flatten().any(|group| group.arn.as_str() == resource)
     });
     let connections = context.topology.connections.iter().flatten().flatten();

@@ -15,8 +15,8 @@ use crate::trigger::Change;
 /// What the checks of one endpoint service are given: what the run read and changed, and what must be.
 #[derive(Debug, Clone, Copy)]
 pub struct CheckContext<'a> {
-    /// The endpoint service.
-    pub service: &'a ServiceId,
+    /// The endpoint service; `None` before there is one: then it is about all load balancers that were read.
+    pub service: Option<&'a ServiceId>,
     /// What was read.
     pub topology: &'a Topology,
     /// What must be.
@@ -76,14 +76,14 @@ impl<'a> CheckContext<'a> {
     /// The context of a run that has changed nothing and knows no earlier states.
     #[must_use]
     pub fn new(
-        service: &'a ServiceId,
+        service: impl Into<Option<&'a ServiceId>>,
         topology: &'a Topology,
         policy: &'a Policy,
         region: &'a Region,
         now: Timestamp,
     ) -> Self {
         Self {
-            service,
+            service: service.into(),
             topology,
             policy,
             region,
@@ -101,8 +101,47 @@ impl<'a> CheckContext<'a> {
         check: Check,
         evaluate: impl Fn(&'a EndpointService) -> Status,
     ) -> Vec<CheckResult> {
-        let status = self.topology.service(self.service).map_or_else(Status::from, evaluate);
-        vec![CheckResult::new(check, self.service, status)]
+        let Some(service) = self.service else { return Vec::new() };
+        let status = self.topology.service(service).map_or_else(Status::from, evaluate);
+        vec![CheckResult::new(check, service, status)]
+    }
+
+    /// The endpoint service's configuration.
+    ///
+    /// # Errors
+    /// Why it is not known; before there is a service, it was not asked for.
+    pub(crate) fn endpoint_service(self) -> Result<&'a EndpointService, Unread> {
+        self.topology.service(self.service.ok_or(Unread::NotAsked)?)
+    }
+
+    /// The load balancers behind the service; before there is one, all that were read.
+    ///
+    /// # Errors
+    /// Why they could not be listed, as the result of `check` that says so of all of them.
+    pub(crate) fn load_balancers(self, check: Check) -> Result<Vec<&'a LoadBalancer>, CheckResult> {
+        match self.service {
+            Some(service) => {
+                let listed = self.topology.load_balancers_of(service);
+                listed.map_err(|why| CheckResult::unlisted(check, service, why))
+            }
+            None => Ok(self.topology.load_balancers.values().collect()),
+        }
+    }
+
+    /// The target groups of a load balancer.
+    ///
+    /// # Errors
+    /// Why they could not be listed, as the result of `check` that says so of all of them.
+    pub(crate) fn target_groups(
+        self,
+        check: Check,
+        load_balancer: &'a LoadBalancer,
+    ) -> Result<&'a [TargetGroup], CheckResult> {
+        let unlisted = |error| match self.service {
+            Some(service) => CheckResult::unlisted(check, service, Unread::from(error)),
+            None => CheckResult::unlisted(check, &load_balancer.arn, Unread::from(error)),
+        };
+        load_balancer.target_groups.as_deref().map_err(unlisted)
     }
 
     /// One result of `check` per load balancer behind the service; [`CheckResult::unlisted`] if they could not be listed.
@@ -111,9 +150,9 @@ impl<'a> CheckContext<'a> {
         check: Check,
         evaluate: impl Fn(&'a LoadBalancer, &'a Description) -> Status,
     ) -> Vec<CheckResult> {
-        let load_balancers = match self.topology.load_balancers_of(self.service) {
+        let load_balancers = match self.load_balancers(check) {
             Ok(load_balancers) => load_balancers,
-            Err(why) => return vec![CheckResult::unlisted(check, self.service, why)],
+            Err(unlisted) => return vec![unlisted],
         };
         let status = |load_balancer: &'a LoadBalancer| match &load_balancer.description {
             Ok(description) => evaluate(load_balancer, description),
@@ -131,14 +170,14 @@ impl<'a> CheckContext<'a> {
         check: Check,
         evaluate: impl Fn(&'a LoadBalancer, &'a TargetGroup) -> Status,
     ) -> Vec<CheckResult> {
-        let load_balancers = match self.topology.load_balancers_of(self.service) {
+        let load_balancers = match self.load_balancers(check) {
             Ok(load_balancers) => load_balancers,
-            Err(why) => return vec![CheckResult::unlisted(check, self.service, why)],
+            Err(unlisted) => return vec![unlisted],
         };
         let mut results = Vec::new();
         for load_balancer in load_balancers {
-            match &load_balancer.target_groups {
-                Err(error) => results.push(CheckResult::unlisted(check, self.service, error.into())),
+            match self.target_groups(check, load_balancer) {
+                Err(unlisted) => results.push(unlisted),
                 Ok(groups) => results.extend(
                     groups.iter().map(|group| CheckResult::new(check, &group.arn, evaluate(load_balancer, group))),
                 ),

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::Check;
 use crate::check::command::Command;
-use crate::ids::ServiceId;
 use crate::snapshot::Unread;
 use crate::trigger::Change;
 
@@ -23,7 +22,7 @@ pub struct CheckResult {
     /// The result.
     pub status: Status,
     /// Whether it stands for resources that were not listed. Then the status is [`Status::Unknown`] or
-    /// [`Status::NotAsked`], and the resource is the endpoint service.
+    /// [`Status::NotAsked`], and the resource is what they are behind.
     pub is_unlisted: bool,
 }
 
@@ -202,10 +201,10 @@ impl CheckResult {
         Self { check, resource: resource.to_string(), status, is_unlisted: false }
     }
 
-    /// The result of `check` for all of the service's resources: they were not listed, and why.
+    /// The result of `check` for all resources behind `resource`: they were not listed, and why.
     #[must_use]
-    pub fn unlisted(check: Check, service: &ServiceId, why: Unread) -> Self {
-        Self { is_unlisted: true, ..Self::new(check, service, why.into()) }
+    pub fn unlisted(check: Check, resource: &(impl ToString + ?Sized), why: Unread) -> Self {
+        Self { is_unlisted: true, ..Self::new(check, resource, why.into()) }
     }
 }
 

@@ -28,7 +28,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
                 SPEC.impact,
                 Remedy::new(
                     "Require acceptance again; the guard then accepts dbt's requests. This closes no existing \
- connection, so check who is connected as well.",
+                     connection, so check who is connected as well.",
                     Some(
                         Command::new("ec2 modify-vpc-endpoint-service-configuration", context.region)
                             .option("service-id", &service.id)

@@ -38,9 +38,9 @@ pub(super) const SPEC: Spec = Spec {
 /// One result per load balancer with a TLS listener that serves dbt: its worst one's. It stands for the load balancer, so
 /// that a certificate that is replaced ends the alert about its predecessor.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
-    let load_balancers = match context.topology.load_balancers_of(context.service) {
+    let load_balancers = match context.load_balancers(&SPEC) {
         Ok(load_balancers) => load_balancers,
-        Err(why) => return vec![CheckResult::unlisted(&SPEC, context.service, why)],
+        Err(unlisted) => return vec![unlisted],
     };
     let result = |load_balancer: &LoadBalancer| {
         let status = worst(load_balancer, context)?;
@@ -216,7 +216,7 @@ fn renewal(certificate: &Certificate) -> &'static str {
 
 /// The name that dbt uses, if the service has one.
 fn private_dns_name(context: CheckContext<'_>) -> Option<&str> {
-    let service = context.topology.service(context.service).ok()?;
+    let service = context.endpoint_service().ok()?;
     service.private_dns.as_ref().map(|dns| dns.name.as_str())
 }
 

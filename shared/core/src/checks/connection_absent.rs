@@ -3,7 +3,7 @@
 use super::connection_details::accept_command;
 use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Group, Need, Remedy, Severity, Spec, Status};
 use crate::connections::{Owner, Verdict, decide};
-use crate::ids::EndpointId;
+use crate::ids::{EndpointId, ServiceId};
 use crate::snapshot::{Connection, ConnectionState, known};
 use crate::text::count;
 
@@ -26,15 +26,16 @@ pub(crate) const SPEC: Spec = Spec {
 
 /// The result for the endpoint service.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
+    let Some(service) = context.service else { return Vec::new() };
     let status = match known(context.topology.connections.as_ref()) {
-        Ok(connections) => judge(connections, context),
+        Ok(connections) => judge(service, connections, context),
         Err(why) => why.into(),
     };
-    vec![CheckResult::new(&SPEC, context.service, status)]
+    vec![CheckResult::new(&SPEC, service, status)]
 }
 
-fn judge(connections: &[Connection], context: CheckContext<'_>) -> Status {
-    let on_service = connections.iter().filter(|connection| connection.service == *context.service);
+fn judge(service: &ServiceId, connections: &[Connection], context: CheckContext<'_>) -> Status {
+    let on_service = connections.iter().filter(|connection| connection.service == *service);
     let of_dbt: Vec<&Connection> =
         on_service.filter(|connection| Owner::new(connection, context.policy) == Owner::Dbt).collect();
     let with =
@@ -56,8 +57,8 @@ fn judge(connections: &[Connection], context: CheckContext<'_>) -> Status {
         return Status::Unknown("dbt's endpoint is in a state that this version does not know".to_owned());
     }
     match context.remembered {
-        Some(remembered) if remembered.had_connection => Status::fail(lost(&of_dbt, context)),
-        Some(_) => Status::fail(waiting(context)),
+        Some(remembered) if remembered.had_connection => Status::fail(lost(service, &of_dbt, context)),
+        Some(_) => Status::fail(waiting(service, context)),
         None => Status::Unknown(
             "dbt has no endpoint that is available or being set up, and without the guard's table it is unknown whether it ever \
              had one"
@@ -66,7 +67,7 @@ fn judge(connections: &[Connection], context: CheckContext<'_>) -> Status {
     }
 }
 
-fn lost(of_dbt: &[&Connection], context: CheckContext<'_>) -> Finding {
+fn lost(service: &ServiceId, of_dbt: &[&Connection], context: CheckContext<'_>) -> Finding {
     let line = |connection: &&Connection| format!("{}: {}", connection.endpoint, connection.state);
     // dbt's accounts hold the endpoints of all its customers: only one that was connected is known to be the company's.
     let established =
@@ -75,17 +76,19 @@ fn lost(of_dbt: &[&Connection], context: CheckContext<'_>) -> Finding {
         |connection: &&Connection| connection.state == ConnectionState::Rejected && established(&connection.endpoint);
     let rejected: Vec<&Connection> = of_dbt.iter().copied().filter(is_ours).collect();
     let (action, command) = match rejected.is_empty() {
-        true => ("Ask dbt Support to create the endpoint again, with this service name.", service_name(context)),
+        true => {
+            ("Ask dbt Support to create the endpoint again, with this service name.", service_name(service, context))
+        }
         false => (
             "Find out who rejected it. Unless it was rejected on purpose, accept it again.",
-            accept_command(context, &rejected),
+            accept_command(service, context, &rejected),
         ),
     };
     Finding::new(
         Severity::Critical,
         "dbt has lost its last endpoint on this service",
         "dbt cannot connect: none of its endpoints is available or being set up.",
-        Remedy::new(action, Some(command), context.region.endpoint_service(context.service.as_str())),
+        Remedy::new(action, Some(command), context.region.endpoint_service(service.as_str())),
     )
     .with_evidence(
         std::iter::once(count(of_dbt.len(), "dbt endpoint") + " listed by EC2")
@@ -94,7 +97,7 @@ fn lost(of_dbt: &[&Connection], context: CheckContext<'_>) -> Finding {
     )
 }
 
-fn waiting(context: CheckContext<'_>) -> Finding {
+fn waiting(service: &ServiceId, context: CheckContext<'_>) -> Finding {
     let then = match context.policy.dry_run {
         true => "When dbt sends one, someone must accept it.",
         false => "When dbt sends one, the guard accepts it.",
@@ -105,18 +108,18 @@ fn waiting(context: CheckContext<'_>) -> Finding {
         format!("dbt cannot connect yet: it has no open request. {then}"),
         Remedy::new(
             "If you have not asked yet, send dbt Support the service name and ask for an endpoint. The \
- command prints the name.",
-            Some(service_name(context)),
-            context.region.endpoint_service(context.service.as_str()),
+             command prints the name.",
+            Some(service_name(service, context)),
+            context.region.endpoint_service(service.as_str()),
         ),
     )
     .with_evidence(vec!["no available endpoint of dbt is known from before".to_owned()])
 }
 
 /// The command that prints the name that dbt creates an endpoint with.
-fn service_name(context: CheckContext<'_>) -> Command {
+fn service_name(service: &ServiceId, context: CheckContext<'_>) -> Command {
     Command::new("ec2 describe-vpc-endpoint-service-configurations", context.region)
-        .option("service-ids", context.service)
+        .option("service-ids", service)
         .literal("--query 'ServiceConfigurations[].ServiceName' --output text")
 }
 

@@ -8,7 +8,7 @@ use super::connection_details::{accept_command, describe_command, evidence};
 use crate::check::command::argument;
 use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Group, Need, Remedy, Severity, Spec, Status};
 use crate::connections::{Verdict, decide};
-use crate::ids::AccountId;
+use crate::ids::{AccountId, ServiceId};
 use crate::snapshot::{CallError, Connection, ConnectionState, LastConnection, known};
 
 /// The catalogue's row.
@@ -40,14 +40,15 @@ const STUCK_AFTER: Duration = Duration::from_mins(15);
 
 /// One result per connection of dbt's on the service.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
+    let Some(service) = context.service else { return Vec::new() };
     let connections = match known(context.topology.connections.as_ref()) {
         Ok(connections) => connections,
-        Err(why) => return vec![CheckResult::unlisted(&SPEC, context.service, why)],
+        Err(why) => return vec![CheckResult::unlisted(&SPEC, service, why)],
     };
     let is_dbt = |owner: &AccountId| context.policy.dbt_accounts.contains(owner);
     connections
         .iter()
-        .filter(|connection| connection.service == *context.service && connection.owner.as_ref().is_some_and(is_dbt))
+        .filter(|connection| connection.service == *service && connection.owner.as_ref().is_some_and(is_dbt))
         // An endpoint that is deleted is not right again: its alert closes.
         .filter(|connection| decide(connection, context.policy) != Verdict::Gone)
         .map(|connection| CheckResult::new(&SPEC, &connection.endpoint, judge(connection, context)))
@@ -67,7 +68,7 @@ fn judge(connection: &Connection, context: CheckContext<'_>) -> Status {
     let Connection { endpoint, state, .. } = connection;
     let since = context.remembered.and_then(|remembered| remembered.since(connection)).unwrap_or(context.now);
     let stuck = context.now.duration_since(since).unsigned_abs() > STUCK_AFTER;
-    let command = describe_command(context, &[connection]);
+    let command = describe_command(&connection.service, context, &[connection]);
     let problem = match decide(connection, context.policy) {
         Verdict::Accept => return waiting(connection, since, stuck, context),
         Verdict::Establishing if stuck => BrokenConnection {
@@ -81,7 +82,7 @@ fn judge(connection: &Connection, context: CheckContext<'_>) -> Status {
             impact: "dbt cannot connect through this endpoint.",
             action: "Find out who rejected it. If it is yours, accept it again. If it was rejected on purpose, ask dbt Support to \
                      delete it; that ends this alert.",
-            command: accept_command(context, &[connection]),
+            command: accept_command(&connection.service, context, &[connection]),
         },
         Verdict::Broken => BrokenConnection {
             summary: format!("dbt's endpoint {endpoint} is {state}"),
@@ -118,7 +119,7 @@ fn established(connection: &Connection, context: CheckContext<'_>) -> Status {
     }
     let mut evidence = evidence(context, &[connection]);
     evidence.push(last.describe(*created));
-    evidence.extend(trace_command(context).map(|command| {
+    evidence.extend(trace_command(&connection.service, context).map(|command| {
         format!("if jobs ran and failed, this says where they stopped, and whether flow logs are on: {command}")
     }));
     Status::fail(
@@ -126,12 +127,12 @@ fn established(connection: &Connection, context: CheckContext<'_>) -> Status {
             Severity::Warning,
             format!("no connection from dbt for {} hours", quiet.as_hours()),
             "dbt's endpoint is up, but nothing has come through it. dbt's jobs may be failing, or there \
- were none.",
+             were none.",
             Remedy::new(
                 "Ask whoever uses dbt whether its jobs ran. If they failed, look at this service's other \
- alerts. If such pauses are normal, raise the stack's ExpectTrafficEvery.",
-                Some(describe_command(context, &[connection])),
-                context.region.endpoint_service(context.service.as_str()),
+                 alerts. If such pauses are normal, raise the stack's ExpectTrafficEvery.",
+                Some(describe_command(&connection.service, context, &[connection])),
+                context.region.endpoint_service(connection.service.as_str()),
             ),
         )
         .with_evidence(evidence)
@@ -140,8 +141,8 @@ fn established(connection: &Connection, context: CheckContext<'_>) -> Status {
 }
 
 /// How to find out where dbt's connections of the last day stopped; `None` if a shell would not take it literally.
-fn trace_command(context: CheckContext<'_>) -> Option<String> {
-    let (region, service) = (argument(context.region.name())?, argument(context.service.as_str())?);
+fn trace_command(service: &ServiceId, context: CheckContext<'_>) -> Option<String> {
+    let (region, service) = (argument(context.region.name())?, argument(service.as_str())?);
     Some(format!("privatelink-guard trace --region {region} --service {service} --last 24h"))
 }
 
@@ -154,7 +155,7 @@ fn last_connection(connection: &Connection, context: CheckContext<'_>) -> Result
 /// dbt's request is still pending after this run did what it could.
 fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: CheckContext<'_>) -> Status {
     let endpoint = &connection.endpoint;
-    let command = accept_command(context, &[connection]);
+    let command = accept_command(&connection.service, context, &[connection]);
     if context.policy.dry_run {
         let problem = BrokenConnection {
             summary: format!("dbt's request {endpoint} waits to be accepted"),
@@ -206,7 +207,7 @@ fn finding(connection: &Connection, context: CheckContext<'_>, problem: BrokenCo
         severity,
         summary,
         impact,
-        Remedy::new(action, Some(command), context.region.endpoint_service(context.service.as_str())),
+        Remedy::new(action, Some(command), context.region.endpoint_service(connection.service.as_str())),
     )
     .with_evidence(evidence)
     .with_parts([connection.state.to_string()])

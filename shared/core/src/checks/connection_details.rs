@@ -23,21 +23,18 @@ pub(super) fn evidence(context: CheckContext<'_>, connections: &[&Connection]) -
 }
 
 /// The AWS CLI command that shows these connections.
-pub(super) fn describe_command(context: CheckContext<'_>, connections: &[&Connection]) -> Command {
+pub(super) fn describe_command(service: &ServiceId, context: CheckContext<'_>, connections: &[&Connection]) -> Command {
     let ids: Vec<&str> = endpoints(connections).map(EndpointId::as_str).collect();
     Command::new("ec2 describe-vpc-endpoint-connections", context.region).options(
         "filters",
-        [
-            format!("Name=service-id,Values={}", context.service),
-            format!("Name=vpc-endpoint-id,Values={}", ids.join(",")),
-        ],
+        [format!("Name=service-id,Values={service}"), format!("Name=vpc-endpoint-id,Values={}", ids.join(","))],
     )
 }
 
 /// The AWS CLI command that accepts these connections.
-pub(super) fn accept_command(context: CheckContext<'_>, connections: &[&Connection]) -> Command {
+pub(super) fn accept_command(service: &ServiceId, context: CheckContext<'_>, connections: &[&Connection]) -> Command {
     Command::new("ec2 accept-vpc-endpoint-connections", context.region)
-        .option("service-id", context.service)
+        .option("service-id", service)
         .options("vpc-endpoint-ids", endpoints(connections))
 }
 

@@ -8,7 +8,7 @@ use crate::check::{
 };
 use crate::config::{Policy, UntrustedRequests};
 use crate::connections::{Owner, Verdict, decide};
-use crate::ids::{AccountId, EndpointId};
+use crate::ids::{AccountId, EndpointId, ServiceId};
 use crate::snapshot::{Connection, known};
 
 /// The catalogue's row.
@@ -54,12 +54,13 @@ fn over(account: &str, policy: &Policy) -> String {
 
 /// One result per account: an account that creates a hundred endpoints raises one alert.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
+    let Some(service) = context.service else { return Vec::new() };
     let connections = match known(context.topology.connections.as_ref()) {
         Ok(connections) => connections,
-        Err(why) => return vec![CheckResult::unlisted(&SPEC, context.service, why)],
+        Err(why) => return vec![CheckResult::unlisted(&SPEC, service, why)],
     };
     let mut accounts: BTreeMap<Option<&AccountId>, Vec<&Connection>> = BTreeMap::new();
-    for connection in connections.iter().filter(|connection| connection.service == *context.service) {
+    for connection in connections.iter().filter(|connection| connection.service == *service) {
         if matches!(Owner::new(connection, context.policy), Owner::Untrusted | Owner::Unnamed) {
             accounts.entry(connection.owner.as_ref()).or_default().push(connection);
         }
@@ -67,12 +68,19 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let resource = |owner: Option<&AccountId>| owner.map_or(UNNAMED.to_owned(), ToString::to_string);
     accounts
         .into_iter()
-        .map(|(owner, connections)| CheckResult::new(&SPEC, &resource(owner), judge(owner, &connections, context)))
+        .map(|(owner, connections)| {
+            CheckResult::new(&SPEC, &resource(owner), judge(service, owner, &connections, context))
+        })
         .collect()
 }
 
 /// Judges all endpoints of one account together.
-fn judge(owner: Option<&AccountId>, connections: &[&Connection], context: CheckContext<'_>) -> Status {
+fn judge(
+    service: &ServiceId,
+    owner: Option<&AccountId>,
+    connections: &[&Connection],
+    context: CheckContext<'_>,
+) -> Status {
     let with = |verdicts: &[Verdict]| -> Vec<&Connection> {
         let verdict = |connection: &Connection| decide(connection, context.policy);
         connections.iter().copied().filter(|connection| verdicts.contains(&verdict(connection))).collect()
@@ -125,10 +133,10 @@ fn judge(owner: Option<&AccountId>, connections: &[&Connection], context: CheckC
                 &was_dbts.map_or_else(|| action(owner, &open, context), recorded_as_dbts),
                 Some(match was_dbts {
                     // Rejecting it would cut dbt off.
-                    Some(_) => describe_command(context, &open),
-                    None => reject_command(context.service, endpoints(&open), context.region),
+                    Some(_) => describe_command(service, context, &open),
+                    None => reject_command(service, endpoints(&open), context.region),
                 }),
-                context.region.endpoint_service(context.service.as_str()),
+                context.region.endpoint_service(service.as_str()),
             ),
         )
         .with_evidence(evidence(context, &open))

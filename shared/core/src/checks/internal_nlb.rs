@@ -1,6 +1,7 @@
 //! `load-balancer.internal-nlb`: is the service's load balancer an internal Network Load Balancer, and active?
 
 use crate::check::{CheckContext, CheckResult, Command, Finding, Remedy, Severity, Spec, Status};
+use crate::ids::ServiceId;
 use crate::snapshot::{Description, LoadBalancer};
 
 /// The catalogue's row.
@@ -24,7 +25,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let results =
         context.per_load_balancer(&SPEC, |load_balancer, description| judge(load_balancer, description, context));
     if results.is_empty() {
-        return context.for_service(&SPEC, |_| Status::fail(no_load_balancer(context)));
+        return context.for_service(&SPEC, |service| Status::fail(no_load_balancer(&service.id, context)));
     }
     results
 }
@@ -97,7 +98,7 @@ fn problems(description: &Description) -> Vec<Shortcoming> {
     [kind, scheme, state].into_iter().flatten().collect()
 }
 
-fn no_load_balancer(context: CheckContext<'_>) -> Finding {
+fn no_load_balancer(service: &ServiceId, context: CheckContext<'_>) -> Finding {
     Finding::new(
         Severity::Critical,
         "no load balancer is behind the endpoint service",
@@ -106,10 +107,10 @@ fn no_load_balancer(context: CheckContext<'_>) -> Finding {
             "Add an internal Network Load Balancer to the service. Replace ARN in the command.",
             Some(
                 Command::new("ec2 modify-vpc-endpoint-service-configuration", context.region)
-                    .option("service-id", context.service)
+                    .option("service-id", service)
                     .option("add-network-load-balancer-arns", "ARN"),
             ),
-            context.region.endpoint_service(context.service.as_str()),
+            context.region.endpoint_service(service.as_str()),
         ),
     )
     .stopping_dbt(true)

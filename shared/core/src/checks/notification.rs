@@ -61,7 +61,7 @@ fn judge(service: &ServiceId, notifications: &[Notification], topic: &Arn, conte
                 _ => format!("EC2 does not notify the guard of {} events", missing.join(", ")),
             },
             "The guard notices such events at its next scheduled run, by default within 5 minutes \
- instead of within seconds.",
+             instead of within seconds.",
             remedy(service, &to_guard, topic, context),
         )
         .with_evidence(evidence(&to_guard, topic))

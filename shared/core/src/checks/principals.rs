@@ -2,7 +2,7 @@
 
 use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Need, Region, Remedy, Severity, Spec, Status};
 use crate::config::{Policy, Principal};
-use crate::ids::{AccountId, Arn};
+use crate::ids::{AccountId, Arn, ServiceId};
 use crate::snapshot::known;
 use crate::text::limited;
 
@@ -31,12 +31,12 @@ pub(super) const SPEC: Spec = Spec {
 /// The result for the endpoint service.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.for_service(&SPEC, |service| match known(service.principals.as_ref()) {
-        Ok(allowed) => judge(allowed, context),
+        Ok(allowed) => judge(&service.id, allowed, context),
         Err(why) => why.into(),
     })
 }
 
-fn judge(allowed: &[String], context: CheckContext<'_>) -> Status {
+fn judge(service: &ServiceId, allowed: &[String], context: CheckContext<'_>) -> Status {
     let CheckContext { policy, region, .. } = context;
     let anybody = allowed.iter().any(|principal| principal == "*");
     // '*' does not count: it must be removed, and dbt must stay allowed.
@@ -86,7 +86,7 @@ fn judge(allowed: &[String], context: CheckContext<'_>) -> Status {
     let kept_out = if anybody { Vec::new() } else { missing.iter().map(|arn| format!("missing: {arn}")).collect() };
     let parts = anybody.then(|| "*".to_owned()).into_iter().chain(kept_out);
     Status::fail(
-        Finding::new(severity, summary, impact, remedy(allowed, &missing, context))
+        Finding::new(severity, summary, impact, remedy(service, allowed, &missing, context))
             .with_evidence(
                 missing
                     .iter()
@@ -103,8 +103,8 @@ fn judge(allowed: &[String], context: CheckContext<'_>) -> Status {
 }
 
 /// Adds the missing principals and removes those that are neither dbt's nor known accounts'.
-fn remedy(allowed: &[String], missing: &[String], context: CheckContext<'_>) -> Remedy {
-    let CheckContext { service, policy, region, .. } = context;
+fn remedy(service: &ServiceId, allowed: &[String], missing: &[String], context: CheckContext<'_>) -> Remedy {
+    let CheckContext { policy, region, .. } = context;
     let excess = allowed.iter().filter(|principal| !is_expected(principal, policy)).take(MAX_PRINCIPALS);
     let command = Command::new("ec2 modify-vpc-endpoint-service-permissions", region)
         .option("service-id", service)

@@ -42,10 +42,10 @@ fn judge(service: &ServiceId, dns: &PrivateDns, context: CheckContext<'_>) -> St
             Severity::Warning,
             format!("private DNS name is not verified: {name}"),
             "dbt cannot use this name, so TLS connections to it fail. The endpoint's own DNS names still \
- work.",
+             work.",
             Remedy::new(
                 "Add the TXT record to the public DNS zone of the name, then start the verification. It can \
- take ten minutes.",
+                 take ten minutes.",
                 Some(
                     Command::new("ec2 start-vpc-endpoint-service-private-dns-verification", context.region)
                         .option("service-id", service),

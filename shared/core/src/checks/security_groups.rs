@@ -69,11 +69,11 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
             Severity::Critical,
             blocked_summary(&blocked, context.policy.dbt_cidrs.len()),
             "dbt cannot connect from the blocked networks: its connections time out before they reach a \
- listener.",
+             listener.",
             Remedy::new(
                 "Allow dbt's networks. If they have changed, ask dbt Support, and correct the stack's \
- DbtCidrs. Or switch enforcement off, as dbt's guide offers: the first line of the evidence \
- has that command.",
+                 DbtCidrs. Or switch enforcement off, as dbt's guide offers: the first line of the evidence \
+                 has that command.",
                 Some(authorize(group, &blocked, context.region)),
                 context.region.security_group(group),
             ),
@@ -134,11 +134,11 @@ fn without_dbt_cidrs(inbound: &InboundRules<'_>) -> Finding {
             match closed.is_empty() {
                 true => {
                     "Ask dbt Support which networks your dbt environment connects from, and set them as the \
- stack's DbtCidrs."
+                     stack's DbtCidrs."
                 }
                 false => {
                     "Ask dbt Support which networks your dbt environment connects from. Allow them on the port, \
- and set them as the stack's DbtCidrs."
+                     and set them as the stack's DbtCidrs."
                 }
             },
             Some(

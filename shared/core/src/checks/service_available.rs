@@ -1,6 +1,7 @@
 //! `service.available`: does the endpoint service exist, and is it available?
 
 use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Remedy, Severity, Spec, Status};
+use crate::ids::ServiceId;
 use crate::snapshot::known;
 
 /// The catalogue's row.
@@ -21,21 +22,22 @@ pub(super) const SPEC: Spec = Spec {
 
 /// The result for the endpoint service.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
-    let status = match known(context.topology.services.as_ref()).map(|services| services.get(context.service)) {
-        Ok(Some(service)) => match service.state.as_deref() {
+    let Some(service) = context.service else { return Vec::new() };
+    let status = match known(context.topology.services.as_ref()).map(|services| services.get(service)) {
+        Ok(Some(found)) => match found.state.as_deref() {
             // EC2 capitalizes this state, but not other states of the same API: compare without case.
             Some(state) if state.eq_ignore_ascii_case("available") => Status::pass("the endpoint service is available"),
-            Some(state) => fail(&format!("endpoint service is '{state}', not available"), true, context),
+            Some(state) => fail(&format!("endpoint service is '{state}', not available"), true, service, context),
             None => Status::Unknown("EC2 does not say in which state the endpoint service is".to_owned()),
         },
-        Ok(None) => fail(&format!("endpoint service not found in {}", context.region.name()), false, context),
+        Ok(None) => fail(&format!("endpoint service not found in {}", context.region.name()), false, service, context),
         Err(why) => why.into(),
     };
-    vec![CheckResult::new(&SPEC, context.service, status)]
+    vec![CheckResult::new(&SPEC, service, status)]
 }
 
-fn fail(summary: &str, is_listed: bool, context: CheckContext<'_>) -> Status {
-    let CheckContext { service, region, .. } = context;
+fn fail(summary: &str, is_listed: bool, service: &ServiceId, context: CheckContext<'_>) -> Status {
+    let region = context.region;
     Status::fail(
         Finding::new(
             Severity::Critical,
@@ -49,8 +51,8 @@ fn fail(summary: &str, is_listed: bool, context: CheckContext<'_>) -> Status {
                     true => "If it is pending, wait a few minutes. If it failed, ask AWS Support.",
                     false => {
                         "If it was deleted, create it again and send dbt Support its new name. If the id is wrong, \
- correct the stack's EndpointServiceIds. The stack must run in the service's account and \
- Region."
+                         correct the stack's EndpointServiceIds. The stack must run in the service's account and \
+                         Region."
                     }
                 },
                 Some(

@@ -35,14 +35,14 @@ pub(super) const SPEC: Spec = Spec {
 
 /// One result per target group with the tag.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
-    let load_balancers = match context.topology.load_balancers_of(context.service) {
+    let load_balancers = match context.load_balancers(&SPEC) {
         Ok(load_balancers) => load_balancers,
-        Err(why) => return vec![CheckResult::unlisted(&SPEC, context.service, why)],
+        Err(unlisted) => return vec![unlisted],
     };
     let mut results = Vec::new();
     for load_balancer in load_balancers {
-        match &load_balancer.target_groups {
-            Err(error) => results.push(CheckResult::unlisted(&SPEC, context.service, error.into())),
+        match context.target_groups(&SPEC, load_balancer) {
+            Err(unlisted) => results.push(unlisted),
             Ok(groups) => results.extend(groups.iter().filter_map(|group| result(group, context))),
         }
     }
@@ -87,7 +87,7 @@ fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) ->
             match none_is_right {
                 true => {
                     "dbt's connections go to addresses that your service no longer has: after an RDS failover \
- they fail."
+                     they fail."
                 }
                 false => "Some of dbt's connections may go to an address that your service no longer has.",
             },

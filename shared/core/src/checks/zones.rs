@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 
 use super::cross_zone;
 use crate::check::{CheckContext, CheckResult, Command, Finding, Group, Parts, Remedy, Severity, Spec, Status};
+use crate::ids::ServiceId;
 use crate::snapshot::{Coverage, Description, Health, LoadBalancer, TargetGroup, TargetKind, Unread};
 use crate::text::count;
 
@@ -36,14 +37,12 @@ pub(super) const SPEC: Spec = Spec {
 /// One result per target group, and one for the service.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/network-load-balancers.html#availability-zones>
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
-    let service = context.topology.service(context.service);
+    let service = context.endpoint_service();
     let zones = service.iter().flat_map(|service| &service.zones).flatten();
     let offered: BTreeSet<&str> = zones.map(String::as_str).collect();
     let mut results =
         context.per_target_group(&SPEC, |load_balancer, group| judge(load_balancer, group, &offered, context));
-    results.extend(
-        zones_without_load_balancer(&offered, context).map(|status| CheckResult::new(&SPEC, context.service, status)),
-    );
+    results.extend(zones_without_load_balancer(&offered, context));
     results
 }
 
@@ -160,18 +159,29 @@ impl Lack<'_> {
     }
 }
 
-/// The status of the service: it fails if none of its load balancers is enabled in a zone that it offers. `None` if its load
+/// The result for the service: it fails if none of its load balancers is enabled in a zone that it offers. `None` if its load
 /// balancers could not be listed.
-fn zones_without_load_balancer(offered: &BTreeSet<&str>, context: CheckContext<'_>) -> Option<Status> {
-    let load_balancers = context.topology.load_balancers_of(context.service).ok()?;
+fn zones_without_load_balancer(offered: &BTreeSet<&str>, context: CheckContext<'_>) -> Option<CheckResult> {
+    let service = context.service?;
+    let load_balancers = context.load_balancers(&SPEC).ok()?;
+    let status = judge_zones(service, &load_balancers, offered, context);
+    Some(CheckResult::new(&SPEC, service, status))
+}
+
+fn judge_zones(
+    service: &ServiceId,
+    load_balancers: &[&LoadBalancer],
+    offered: &BTreeSet<&str>,
+    context: CheckContext<'_>,
+) -> Status {
     if offered.is_empty() {
-        return Some(Status::Unknown("EC2 does not name the zones that the service offers".to_owned()));
+        return Status::Unknown("EC2 does not name the zones that the service offers".to_owned());
     }
     let descriptions: Result<Vec<&Description>, _> =
         load_balancers.iter().map(|load_balancer| load_balancer.description.as_ref()).collect();
     let descriptions = match descriptions {
         Ok(descriptions) => descriptions,
-        Err(error) => return Some(Unread::from(error).into()),
+        Err(error) => return Unread::from(error).into(),
     };
     let enabled: BTreeSet<&str> = descriptions
         .into_iter()
@@ -179,14 +189,14 @@ fn zones_without_load_balancer(offered: &BTreeSet<&str>, context: CheckContext<'
         .collect();
     let missing: Vec<&str> = offered.difference(&enabled).copied().collect();
     if missing.is_empty() {
-        return Some(Status::pass("a load balancer is enabled in every offered zone"));
+        return Status::pass("a load balancer is enabled in every offered zone");
     }
-    Some(Status::fail(
+    Status::fail(
         Finding::new(
             Severity::Critical,
             format!("load balancer not enabled in {}; connections there fail", missing.join(", ")),
             "The endpoint service offers this zone to dbt, but dbt's connections that enter there fail.",
-            enable_zones(&load_balancers, &missing, context),
+            enable_zones(service, load_balancers, &missing, context),
         )
         .with_evidence(vec![
             format!("offered: {}", offered.iter().copied().collect::<Vec<_>>().join(", ")),
@@ -194,13 +204,18 @@ fn zones_without_load_balancer(offered: &BTreeSet<&str>, context: CheckContext<'
         ])
         .with_parts(missing.iter().copied())
         .stopping_dbt(true),
-    ))
+    )
 }
 
 /// How to enable the first load balancer in the missing zones. ELB replaces its list of subnets, so the present ones stay
 /// in the command.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_SetSubnets.html>
-fn enable_zones(load_balancers: &[&LoadBalancer], missing: &[&str], context: CheckContext<'_>) -> Remedy {
+fn enable_zones(
+    service: &ServiceId,
+    load_balancers: &[&LoadBalancer],
+    missing: &[&str],
+    context: CheckContext<'_>,
+) -> Remedy {
     let command = load_balancers.first().map(|load_balancer| {
         let zones = load_balancer.description.iter().flat_map(|description| &description.zones);
         Command::new("elbv2 set-subnets", context.region)
@@ -211,7 +226,7 @@ fn enable_zones(load_balancers: &[&LoadBalancer], missing: &[&str], context: Che
         "Enable the load balancer there: replace NEW_SUBNET with a subnet in {}, and keep the present subnets.",
         missing.join(" and one in ")
     );
-    Remedy::new(&action, command, context.region.endpoint_service(context.service.as_str()))
+    Remedy::new(&action, command, context.region.endpoint_service(service.as_str()))
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
             Ok(analyzer) => near_side(load_balancer, group, &analyzer, context),
             Err(why) => why.into(),
         });
-    let load_balancers = context.topology.load_balancers_of(context.service).unwrap_or_default();
+    let load_balancers = context.load_balancers(&SPEC).unwrap_or_default();
     let remote = load_balancers.into_iter().flat_map(|load_balancer| {
         let analyzer = PathAnalyzer::new(load_balancer, network).ok();
         let groups = load_balancer.target_groups.iter().flatten();
