@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use connection_acceptor::ConnectionAcceptor;
 use guard_aws::events;
-use guard_aws::lambda::{Deadline, Invocation};
+use guard_aws::invocation::{Deadline, Invocation};
 use guard_aws::pipeline::Pipeline;
 use guard_aws::testing::{self as aws, Request, Table, cloudtrail_event, notification, scheduled};
 use guard_core::alerts::record::{Key, Record, State};

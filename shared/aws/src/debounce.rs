@@ -5,7 +5,7 @@ use std::time::Duration;
 use guard_core::trigger::Trigger;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::lambda::{Invocation, RunErrors};
+use crate::invocation::{Invocation, RunErrors};
 use crate::notify::Notifier;
 use crate::table::StateTable;
 

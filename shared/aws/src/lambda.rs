@@ -1,7 +1,7 @@
 //! How every function starts and ends.
 
+use std::env;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use std::{env, fmt};
 
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
@@ -13,13 +13,11 @@ use guard_core::check::Region;
 use guard_core::config::Settings;
 use guard_core::ids::Arn;
 use guard_core::message::origin::Origin;
-use guard_core::snapshot::{CallError, ErrorKind};
-use guard_core::trigger::Trigger;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
-use tokio::time::Instant;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::invocation::{Deadline, Invocation, RunErrors};
 use crate::pipeline::{Pipeline, Watcher};
 use crate::{events, http};
 
@@ -61,44 +59,6 @@ fn init_logs() {
 fn time_left(deadline: u64) -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Duration::from_millis(deadline).saturating_sub(now)
-}
-
-/// One start of a function.
-#[derive(Debug, Clone)]
-pub struct Invocation {
-    /// Lambda's request id. A retry has the id of the invocation it repeats.
-    /// <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html>
-    pub id: String,
-    /// Why it runs.
-    pub trigger: Trigger,
-    /// The deployment that it belongs to.
-    pub origin: Origin,
-    /// When its parts must end.
-    pub deadline: Deadline,
-}
-
-/// When the parts of a run must end, so that it ends by itself before Lambda kills it.
-#[derive(Debug, Clone, Copy)]
-pub struct Deadline {
-    /// When reading must end. What follows stores and sends what was seen.
-    pub reads: Instant,
-    /// When the run must end.
-    pub end: Instant,
-}
-
-/// What a run leaves of its time to Lambda.
-const RESERVE: Duration = Duration::from_secs(6);
-
-/// How long storing and sending may take: three calls, each as slow as [`sdk_config`] allows.
-const SENDING: Duration = Duration::from_secs(24);
-
-impl Deadline {
-    /// For a run that is killed after `left`. Of little time, half is for reading.
-    #[must_use]
-    pub fn new(left: Duration) -> Self {
-        let (now, usable) = (Instant::now(), left.saturating_sub(RESERVE));
-        Self { reads: now + usable - SENDING.min(usable / 2), end: now + usable }
-    }
 }
 
 /// The deployment, as the ARN of the invoked function names it. Without one, the account is not known, and the Region is
@@ -166,51 +126,6 @@ fn of_service(name: &str, service: &str, lookup: impl Fn(&str) -> Option<String>
     lookup(&own).or_else(|| lookup(name))
 }
 
-/// The calls of a run that failed. The invocation ends in error, so that Lambda retries it, and the dead-letter queue and the
-/// alarm see it. What succeeded stays done.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct RunErrors(Vec<CallError>);
-
-impl RunErrors {
-    /// The run did not end in time. What it had stored, the next run sends.
-    fn out_of_time() -> Self {
-        let message = "the run took too long; the next run sends what is stored and not sent";
-        Self(vec![CallError::new("lambda:Invoke", ErrorKind::GivenUp, message)])
-    }
-
-    /// Adds failures.
-    pub fn extend(&mut self, failures: impl IntoIterator<Item = CallError>) {
-        self.0.extend(failures);
-    }
-
-    /// Adds the failures of a part of the run.
-    pub fn append(&mut self, other: Self) {
-        self.0.extend(other.0);
-    }
-
-    /// Adds the failure, if it is one.
-    pub fn push(&mut self, result: Result<(), CallError>) {
-        self.0.extend(result.err());
-    }
-
-    /// Ends the run.
-    ///
-    /// # Errors
-    /// If anything failed.
-    pub fn into_result(self) -> Result<(), Self> {
-        if self.0.is_empty() { Ok(()) } else { Err(self) }
-    }
-}
-
-impl std::error::Error for RunErrors {}
-
-impl fmt::Display for RunErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let failures: Vec<String> = self.0.iter().map(ToString::to_string).collect();
-        write!(f, "left undone: {}", failures.join("; "))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,17 +140,5 @@ mod tests {
         assert_eq!(of_service("AWS_ENDPOINT_URL", "Elastic Load Balancing v2", lookup), Some("elb".to_owned()));
         assert_eq!(of_service("AWS_ENDPOINT_URL", "EC2", lookup), Some("all".to_owned()));
         assert_eq!(of_service("AWS_ENDPOINT_URL", "EC2", |_| None), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_run_leaves_time_for_storing_and_sending_and_some_to_lambda() {
-        let now = Instant::now();
-        let ends = |left| {
-            let Deadline { reads, end } = Deadline::new(Duration::from_secs(left));
-            ((reads - now).as_secs(), (end - now).as_secs())
-        };
-        assert_eq!(ends(110), (80, 104));
-        assert_eq!(ends(30), (12, 24), "half of little time is for reading");
-        assert_eq!(ends(3), (0, 0));
     }
 }

@@ -9,6 +9,7 @@ pub mod debounce;
 pub mod errors;
 pub mod events;
 pub mod http;
+pub mod invocation;
 pub mod lambda;
 pub mod memory;
 pub mod metrics;

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use crate::apply::{Applier, Outcome};
 use crate::concurrently;
 use crate::debounce;
-use crate::lambda::{Invocation, RunErrors};
+use crate::invocation::{Invocation, RunErrors};
 use crate::memory::{LoadedState, Memory, States, stored_names};
 use crate::metrics::{self, Metric};
 use crate::notify::{Notifier, PartitionWork};

@@ -20,7 +20,7 @@ use aws_smithy_types::body::SdkBody;
 use connection_acceptor::ConnectionAcceptor;
 use drift_watcher::DriftWatcher;
 use guard_aws::events;
-use guard_aws::lambda::{Deadline, Invocation, RunErrors};
+use guard_aws::invocation::{Deadline, Invocation, RunErrors};
 use guard_aws::pipeline::Pipeline;
 use guard_aws::testing::{self, Request};
 use guard_core::config::Settings;

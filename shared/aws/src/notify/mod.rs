@@ -40,7 +40,7 @@ pub(crate) use self::outbox::Outbox;
 use self::outbox::Sent;
 use self::publish::AlertTopic;
 use crate::concurrently;
-use crate::lambda::{Invocation, RunErrors};
+use crate::invocation::{Invocation, RunErrors};
 use crate::memory::{LoadedState, load, stored_names};
 use crate::table::StateTable;
 

@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Firing, Notifier};
 use crate::concurrently;
-use crate::lambda::Invocation;
+use crate::invocation::Invocation;
 use crate::memory::LoadedState;
 use crate::table::Write;
 

@@ -19,7 +19,7 @@ use super::Notifier;
 use super::outbox::{Entry, MAX_TRIES, Outbox};
 use crate::concurrently;
 use crate::errors::call_error;
-use crate::lambda::{Invocation, RunErrors};
+use crate::invocation::{Invocation, RunErrors};
 use crate::table::Write;
 
 const CALL: &str = "sns:Publish";

@@ -8,7 +8,7 @@ use guard_core::snapshot::CallError;
 use jiff::Timestamp;
 
 use super::{Notifier, Outbox};
-use crate::lambda::Invocation;
+use crate::invocation::Invocation;
 use crate::table::Write;
 
 impl Notifier {

@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Firing, Notifier, Outbox};
-use crate::lambda::{Deadline, Invocation};
+use crate::invocation::{Deadline, Invocation};
 use crate::memory::LoadedState;
 use crate::testing::{Request, Table, config, published};
 
