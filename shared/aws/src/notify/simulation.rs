@@ -413,7 +413,7 @@ fn events(history: &[(char, Fate)]) -> String {
 }
 
 #[test]
-fn what_gets_worse_than_the_reminder_after_a_silence_fires_again() {
+fn an_alert_worse_than_its_last_reminder_fires_again() {
     let history =
         [('B', Fate::Fine, false), ('b', Fate::Fine, true), ('?', Fate::Fine, false), ('B', Fate::Fine, false)];
     let heard: String = play(&history).0.into_iter().map(|(_, event)| event).collect();
@@ -432,7 +432,7 @@ fn an_older_read_never_overrules_a_newer_one() {
 }
 
 #[test]
-fn a_silence_is_announced_once_and_what_still_fires_when_it_ends_is_sent() {
+fn a_silence_is_announced_once_and_its_end_sends_open_alerts() {
     let mut stage = Stage::new();
     let until = at(8, 10);
     let silence = json!({"checks": [check().id], "until": until, "by": "ada", "comment": "upgrade"});
@@ -471,7 +471,7 @@ fn a_write_whose_answer_was_lost_is_recognized() {
 
 /// Each of the nine others writes the record twice: what it found, and that it was sent.
 #[test]
-fn one_of_ten_runs_at_once_is_not_left_undone_however_often_another_is_first() {
+fn a_run_succeeds_against_nine_concurrent_writers() {
     let mut stage = Stage::new();
     play_minutes(&mut stage, "b", 0);
     let now = at(8, 1);
@@ -571,7 +571,7 @@ fn an_item_that_cannot_be_read_is_sent_again_and_repaired() {
 }
 
 #[test]
-fn the_alerts_of_a_service_that_is_no_longer_configured_close_with_a_notice() {
+fn alerts_of_a_removed_service_close_with_one_notice() {
     let mut stage = Stage::new();
     block_on(stage.notifier.close_removed_services(&invocation(), at(8, 0))).unwrap();
     play_minutes(&mut stage, "b", 1);

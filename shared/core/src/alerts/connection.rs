@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn one_notice_when_it_is_first_available_and_one_when_it_is_gone() {
+    fn a_connection_sends_one_notice_when_available_and_when_gone() {
         let notices = |states: &[Option<&str>]| notices_of(DBT, states);
         let connected = "dbt is connected through vpce-00000000000000001".to_owned();
         let deleted = "dbt's endpoint vpce-00000000000000001 is deleted".to_owned();
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_was_wrongly_reported_gone_is_connected_again() {
+    fn a_connection_falsely_reported_gone_is_connected_again() {
         let notices = notices_of(DBT, &[Some("available"), None, Some("available"), Some("available")]);
         let summaries: Vec<&str> = notices.iter().map(|(_, summary)| summary.as_str()).collect();
         assert_eq!(
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_endpoint_of_dbt_is_a_warning_with_the_command_that_rejects_it() {
+    fn a_second_endpoint_of_dbt_warns_with_the_reject_command() {
         let connections = [connection(1, Some(DBT), "available"), connection(2, Some(DBT), "available")];
         let (_, notice) = advance_at(at(8, 0), None, &connections).unwrap();
         let notice = notice.unwrap();
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_critical_alert_that_dbt_is_absent_tells_that_it_was_connected() {
+    fn a_critical_absence_alert_proves_a_former_connection() {
         let had_connection = |check: &str, phase: Phase, severity: Severity| {
             let record = Record::new(State::Alert(Box::new(alert(phase, severity))), at(8, 0));
             let key = Key::new("connection-acceptor", check, service(1).as_str());

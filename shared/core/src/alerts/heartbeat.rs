@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn it_counts_checks_by_their_worst_result_and_names_what_does_not_pass() {
+    fn the_notice_counts_each_check_by_its_worst_result() {
         let fail = || Status::Fail(Box::new(finding(Severity::Warning)));
         let results = vec![
             result("listener.port", fail()),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn it_says_what_fires_what_is_silenced_and_when_dbt_last_connected() {
+    fn the_notice_lists_firing_alerts_silences_and_traffic() {
         let evaluation =
             Evaluation { observed_at: at(8, 0), checks: Vec::new(), results: vec![result("listener.port", pass())] };
         let firing = |silenced| {

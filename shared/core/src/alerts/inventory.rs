@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ids_are_those_of_this_services_notifications_and_of_its_subnets_associations() {
+    fn an_inventory_holds_ids_of_notifications_and_associations() {
         let association = |subnet: &str, id: &str| (subnet.to_owned(), id.to_owned());
         let associations = [association("subnet-a", "rtbassoc-a"), association("subnet-other", "rtbassoc-other")];
         let network = Network { route_tables: Ok(vec![route_table(associations)]), ..network() };
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_read_from_the_inventories() {
+    fn remembered_ids_come_from_the_inventories_alone() {
         let stored = |subject: &str, id: &str| {
             let record = Record::new(State::Inventory(Inventory::from([(id.to_owned(), None)])), at(8, 0));
             (Key::new("drift-watcher", subject, "vpce-svc-1"), Item { record: Some(record), version: Version::At(1) })

@@ -474,7 +474,7 @@ mod tests {
     const NEVER: Now<'_> = Now { run: "", now: Timestamp::MIN, incident: "", silenced: false };
 
     #[test]
-    fn what_is_stored_of_an_alert_says_how_it_stands() {
+    fn a_stored_alert_keeps_unknown_silence_and_last_message() {
         let state = |signals: &str| play(signals, TWICE, 1).1;
         assert_eq!(state("bb?").unknown.as_deref(), Some("no answer"), "the next reminder says so");
         assert_eq!(state("bb?b").unknown, None);
@@ -566,7 +566,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_can_provoke_at_will_is_sent_once_a_day_unless_it_is_critical() {
+    fn a_provoked_warning_is_sent_at_most_once_a_day() {
         let provoked = Thresholds { can_be_provoked: true, remind_every: None, ..AT_ONCE };
         assert_eq!(heard("bgbgbg", provoked, 10), "FR....");
         assert_eq!(heard("bgBgBg", provoked, 10), "FRFRFR");
@@ -625,7 +625,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_after_the_alert_fired_is_not_its_cause_unless_there_is_news() {
+    fn a_later_change_is_no_cause_unless_the_alert_gets_worse() {
         let (alert, _) = failing_at(None, 8, Severity::Warning, None);
         let (alert, event) = failing_at(Some(&alert), 9, Severity::Warning, Some(change_at(9)));
         assert_eq!((alert.finding.cause.clone(), event), (None, None), "a bystander");
@@ -634,7 +634,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cause_of_what_got_worse_during_a_silence_is_not_forgotten() {
+    fn an_alert_keeps_a_cause_found_during_a_silence() {
         let failing = |alert: Option<&Alert>, hour: u8, severity, cause, silenced| {
             let finding = Finding { cause, ..finding(severity) };
             let run = hour.to_string();
@@ -652,7 +652,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_after_the_alert_fired_is_the_cause_of_a_new_part_only() {
+    fn a_later_change_is_the_cause_only_of_a_new_part() {
         let failing_with = |alert: Option<&Alert>, parts: &[&str], hour: u8| {
             let finding = finding(Severity::Warning).with_parts(parts.iter().copied());
             let finding = Finding { cause: Some(change_at(hour)), ..finding };

@@ -315,7 +315,7 @@ mod tests {
     use crate::testing::{alert, at, finding};
 
     #[test]
-    fn what_is_over_expires_and_a_lost_connection_of_dbts_only_after_more_than_a_year() {
+    fn a_lost_connection_of_dbt_expires_after_400_days() {
         let days = |state: State| {
             let expires = Record::new(state, at(8, 0)).expires(at(8, 0));
             expires.map(|expires| expires.duration_since(at(8, 0)).as_hours() / 24)
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_outbox_keeps_the_first_and_the_last_and_counts_the_others() {
+    fn a_full_outbox_keeps_both_ends_and_counts_the_rest() {
         let mut record = Record::new(State::Heartbeat("run".to_owned()), at(8, 0));
         for _ in 0..MAX_OUTBOX + 3 {
             record.push(Transition::new(Kind::Firing, ("check", "pg"), "", finding(Severity::Critical), at(8, 0)));
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_sent_yet_does_not_expire() {
+    fn a_record_with_unsent_transitions_never_expires() {
         let gone = KnownConnection {
             owner: "111122223333".to_owned(),
             is_dbt: true,
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_silence_holds_back_or_is_over_does_not_count_as_firing() {
+    fn silenced_and_resolved_alerts_do_not_count_as_firing() {
         let item = |alert: Alert| {
             let record = Record::new(State::Alert(Box::new(alert)), at(8, 0));
             Item { record: Some(record), version: Version::At(1) }

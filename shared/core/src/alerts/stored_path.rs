@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_changes_nothing_unless_an_alert_is_open() {
+    fn a_pass_changes_nothing_unless_an_alert_is_open() {
         assert!(same(pass(), None, pass()));
         assert!(same(pass(), in_phase(Phase::Resolved), pass()));
         assert!(!same(pass(), in_phase(Phase::Firing), pass()), "a stale path resolves nothing");
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_changes_nothing_only_if_it_fires_in_the_same_way() {
+    fn a_failure_changes_nothing_if_the_same_alert_fires() {
         let warning = || fails(Severity::Warning);
         assert!(!same(warning(), None, warning()), "a stale path fires nothing");
         assert!(!same(warning(), in_phase(Phase::Pending), warning()));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_is_trusted_only_if_it_was_when_the_path_was_read() {
+    fn an_unknown_result_is_trusted_only_if_the_path_had_it() {
         assert!(same(unknown("ALB target"), None, unknown("ALB target")));
         assert!(same(unknown("ALB target"), in_phase(Phase::Firing), unknown("ALB target")));
         assert!(!same(unknown("no such target group"), None, pass()));
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_taken_over_for_an_hour_and_read_for_a_new_target_group() {
+    fn tags_are_reused_for_an_hour_but_never_for_a_new_group() {
         let unread = || topology(endpoint_service(), [load_balancer("pg", vec![target_group("pg")])]);
         let name = Some("db.example.internal");
         assert_eq!(taken_over(&with_name(name), unread(), at(9, 0)), Some(vec![name.map(ToOwned::to_owned)]));

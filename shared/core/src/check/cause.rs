@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_that_names_only_an_id_is_recognised_by_what_was_in_place() {
+    fn deletion_by_id_is_matched_against_the_inventory() {
         let was_in_place = BTreeSet::from(["vpce-nfn-1".to_owned()]);
         let cause = |check: Check, id: &str| {
             let found = finding(Severity::Warning);
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn related_are_the_endpoints_of_the_account_and_what_was_in_place_only_where_a_deletion_names_it() {
+    fn related_ids_hold_the_inventory_only_for_deletions_by_id() {
         let mut topology = topology(endpoint_service(), []);
         let connections = [connection(1, Some(DBT), "available"), connection(2, Some(UNTRUSTED), "available")];
         topology.connections = Some(Ok(connections.to_vec()));
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_a_call_that_the_check_depends_on_and_that_names_what_it_checks() {
+    fn a_cause_is_a_relevant_call_that_names_the_resource() {
         let (listener_port, cross_zone, security_groups) =
             (check("listener.port"), check("load-balancer.cross-zone"), check("load-balancer.security-groups"));
         let arn = |resource: &str| format!("\"arn:aws:elasticloadbalancing:eu-central-1:111122223333:{resource}\"");

@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_nothing_to_be_done_has_no_next_step() {
+    fn a_transition_without_an_action_has_no_next_step() {
         let step = |kind, action: &str, command: Option<&str>| {
             let command = command.map(ToOwned::to_owned);
             let remedy = Remedy { command, ..Remedy::new(action, None, None) };

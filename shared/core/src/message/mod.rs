@@ -545,7 +545,7 @@ mod tests {
     }
 
     #[test]
-    fn severity_is_the_worst_of_what_fires_and_only_then_of_the_rest() {
+    fn firing_alerts_decide_the_severity_before_resolved_ones() {
         let severity = |outboxes: &[&[Transition]]| message(outboxes).attributes().remove(0).1;
         let (resolved, fired) =
             ([transition(Kind::Resolved, Severity::Critical)], [transition(Kind::Firing, Severity::Warning)]);
@@ -554,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn what_several_services_depend_on_is_the_guards_own_message() {
+    fn a_message_on_shared_resources_names_no_service() {
         let message = message_of(&Partition::Guard, None, &[&[transition(Kind::Firing, Severity::Warning)]]);
         assert!(message.subject.starts_with("[WARNING] privatelink-guard: "), "{}", message.subject);
         assert_eq!(message.attributes().len(), 2, "no serviceId");
@@ -627,7 +627,7 @@ mod tests {
     }
 
     #[test]
-    fn however_much_there_is_it_fits_and_nothing_is_left_out_silently() {
+    fn a_message_always_fits_and_counts_all_that_it_leaves_out() {
         let long =
             Finding { evidence: vec!["10.0.0.1:5432: unhealthy ".repeat(50); 21], ..finding(Severity::Critical) };
         let one = Transition { finding: long, ..transition(Kind::Firing, Severity::Critical) };

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_unknown_is_said() {
+    fn a_reminder_names_dropped_changes_and_unknown_results() {
         let text = |dropped, unknown: Option<&str>| {
             let unknown = unknown.map(ToOwned::to_owned);
             full(&Transition { unknown, dropped, ..transition(Kind::Reminder) }, &origin())

@@ -96,7 +96,7 @@ fn sent(writes: &[RecordWrite]) -> Vec<(Kind, &str, Option<&str>)> {
 const SUMMARY: &str = "2 of 3 targets unhealthy in pg";
 
 #[test]
-fn a_failure_is_stored_sent_and_resolved_once_and_an_older_read_changes_nothing() {
+fn a_failure_fires_and_resolves_once_despite_older_reads() {
     let mut stage = Stage::new(&[]);
     let writes = stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
     let [RecordWrite { key, record, expected: None, leased: true }] = &writes[..] else { panic!("{writes:?}") };
@@ -141,7 +141,7 @@ fn a_reminder_says_that_the_result_is_unknown() {
 }
 
 #[test]
-fn what_is_gone_unlisted_or_no_longer_checked_is_not_resolved() {
+fn an_alert_on_a_gone_or_unlisted_resource_never_resolves() {
     let firing = || {
         let mut stage = Stage::new(&[]);
         stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Critical))])]);
@@ -177,7 +177,7 @@ fn what_is_gone_unlisted_or_no_longer_checked_is_not_resolved() {
 /// EC2 may name a service's zones by id alone. Then it is unknown whether a load balancer is enabled in each, which says
 /// nothing about the target groups.
 #[test]
-fn a_removed_target_group_is_gone_whatever_is_unknown_of_the_service() {
+fn a_removed_target_group_is_gone_even_with_unknown_zones() {
     let zones = check("load-balancer.zones");
     let read = |hour: i8, groups: Vec<TargetGroup>| {
         let topology = testing::topology(endpoint_service(), [load_balancer("pg", groups)]);
@@ -196,7 +196,7 @@ fn a_removed_target_group_is_gone_whatever_is_unknown_of_the_service() {
 
 /// Two load balancers: the target groups of one cannot be listed, and neither is enabled in a zone that the service offers.
 #[test]
-fn what_cannot_be_listed_does_not_hide_what_fails_for_the_service() {
+fn an_unlisted_target_group_hides_no_failure_of_the_service() {
     let id = service(1).to_string();
     let unlisted = CheckResult::unlisted(check("load-balancer.zones"), &service(1), "denied".to_owned().into());
     let mut read = evaluation(8, check("load-balancer.zones"), &[(&id, fails(Severity::Critical))]);
@@ -306,7 +306,7 @@ fn the_records_of_another_function_are_left_alone() {
 }
 
 #[test]
-fn an_alert_whose_check_no_longer_exists_is_closed_with_a_notice() {
+fn an_alert_of_a_removed_check_closes_with_a_notice() {
     let mut stage = Stage::new(&[]);
     stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
     let (_, item) = stage.items.pop_first().unwrap();
@@ -316,7 +316,7 @@ fn an_alert_whose_check_no_longer_exists_is_closed_with_a_notice() {
 }
 
 #[test]
-fn what_begins_within_an_hour_of_a_firing_alert_joins_its_incident() {
+fn an_alert_within_an_hour_of_another_joins_its_incident() {
     let incident = |first: Severity, minute: i8, hour: i8| {
         let mut stage = Stage::new(&[]);
         let lb = ("lb", fails(first));
@@ -349,7 +349,7 @@ fn what_begins_within_an_hour_of_a_firing_alert_joins_its_incident() {
 }
 
 #[test]
-fn a_change_is_added_as_the_cause_of_what_it_names_and_nothing_else() {
+fn a_change_becomes_the_cause_only_of_alerts_it_names() {
     let stage_with = |resource: &str, hour: i8| {
         let mut stage = Stage::new(&[]);
         stage.report(hour, vec![evaluation(hour, cross_zone(), &[(resource, fails(Severity::Warning))])]);
@@ -388,7 +388,7 @@ fn a_cause_makes_nobody_hear_of_what_does_not_fire_yet() {
 }
 
 #[test]
-fn the_alerts_of_a_removed_service_close_and_only_those_that_people_heard_of_with_a_notice() {
+fn alerts_of_a_removed_service_close_with_a_notice_if_sent() {
     let close = |stage: &mut Stage, hour: i8| {
         let mut elsewhere = false;
         let writes = stage.run(hour, true, |run, items| {
@@ -478,7 +478,7 @@ fn a_heartbeat_is_sent_once_for_each_run_that_is_asked_for_it() {
 }
 
 #[test]
-fn what_is_remembered_is_written_only_if_it_changed_and_never_by_an_older_read() {
+fn an_unchanged_fact_or_an_older_read_writes_nothing() {
     let mut stage = Stage::new(&[]);
     let partition = on();
     let ids = |ids: &[&str]| Some(ids.iter().map(ToString::to_string).collect::<BTreeSet<String>>());
@@ -505,7 +505,7 @@ fn what_is_remembered_is_written_only_if_it_changed_and_never_by_an_older_read()
 }
 
 #[test]
-fn a_connection_is_noticed_once_and_an_older_read_changes_nothing() {
+fn a_connection_is_announced_once_despite_older_reads() {
     let mut stage = Stage::new(&[]);
     let partition = on();
     let foreign = Connection { service: service(2), ..connection(2, Some(testing::DBT), "available") };
@@ -526,7 +526,7 @@ fn a_connection_is_noticed_once_and_an_older_read_changes_nothing() {
 }
 
 #[test]
-fn without_the_table_what_fails_is_sent_even_if_it_does_not_fire_yet() {
+fn without_the_table_a_pending_failure_is_sent_at_once() {
     let unstored = |variables: &[(&str, &str)], silenced: bool| {
         let mut stage = Stage::new(variables);
         if silenced {
@@ -543,7 +543,7 @@ fn without_the_table_what_fails_is_sent_even_if_it_does_not_fire_yet() {
 }
 
 #[test]
-fn what_a_crash_left_in_the_outbox_is_sent_by_a_later_run() {
+fn a_later_run_sends_the_outbox_of_a_crashed_run() {
     let mut stage = Stage::new(&[]);
     let partition = on();
     let report =
