@@ -1,5 +1,5 @@
-//! What is recorded of the connections of dbt and of known accounts: since when each is in its state, and which notices
-//! people got. Pure.
+//! Records of the connections of dbt and of known accounts: since when each is in its state, and which notices were
+//! sent. Pure.
 
 use jiff::Timestamp;
 
@@ -13,7 +13,7 @@ use crate::connections::{Owner, Verdict, decide};
 use crate::ids::{EndpointId, ServiceId};
 use crate::snapshot::Connection;
 
-/// The next state of `known`, now that EC2 shows these `connections`, and the notice that people get.
+/// The next state of `known`, now that EC2 shows these `connections`, and the notice to send.
 ///
 /// `None` for connections of untrusted accounts: they have alerts and no notices.
 #[must_use]
@@ -73,7 +73,7 @@ fn vanished(known: &KnownConnection, endpoint: &EndpointId, now: Timestamp) -> (
     (next, notice)
 }
 
-/// The other endpoints of dbt's on the service that are connected or ask to be.
+/// dbt's other endpoints on the service that wait, are being set up, or are available.
 fn others(
     connections: &[Connection],
     service: &ServiceId,
@@ -87,14 +87,14 @@ fn others(
     others.filter(lives).map(|other| other.endpoint.clone()).collect()
 }
 
-/// What the stored records say about the past of the connections.
+/// The past of the connections, from the stored records.
 #[must_use]
 pub fn remembered(items: &Items) -> RememberedConnections {
     let mut remembered =
         RememberedConnections { traffic: traffic::recorded(items).cloned(), ..RememberedConnections::default() };
     for (key, Item { record, .. }) in items {
         let Some(record) = record else {
-            // What cannot be read may be dbt's: it is not revoked, and its loss is not called the time before dbt came.
+            // An unreadable record may be dbt's: its endpoint is not revoked, and dbt counts as connected before.
             if let (Key::CONNECTION, Ok(endpoint)) = (key.subject.as_str(), key.resource.parse()) {
                 remembered.had_connection = true;
                 remembered.established.insert(endpoint);
@@ -176,7 +176,7 @@ fn gone(known: &KnownConnection, endpoint: &EndpointId) -> Finding {
     )
 }
 
-/// A finding of severity info that needs nothing to be done.
+/// A finding of severity info that needs no action.
 fn notice(summary: String, impact: &str, evidence: Vec<String>, action: &str, console: Option<String>) -> Finding {
     Finding::new(Severity::Info, summary, impact, Remedy::new(action, None, console)).with_evidence(evidence)
 }
@@ -213,7 +213,7 @@ mod tests {
         at_time(now, |run| advance(known, connections, &service(1), &endpoint(1), run))
     }
 
-    /// Plays these states of the owner's endpoint, a minute apart, and gives the notices with their positions.
+    /// Plays these states of the owner's endpoint, a minute apart, and returns the notices with their positions.
     fn notices_of(owner: &str, states: &[Option<&str>]) -> Vec<(usize, String)> {
         let mut known = None;
         let mut notices = Vec::new();

@@ -16,7 +16,8 @@ use crate::ids::EndpointId;
 /// The longest reason that is named in the summary.
 const MAX_REASON: usize = 24;
 
-/// What the evaluation's checks found, what fires, and what is silenced. `items` is `None` if the table could not be read.
+/// The notice: the results of the evaluation's checks, the firing alerts, and the silences. `items` is `None` if the
+/// table could not be read.
 #[must_use]
 pub fn notice(evaluation: &Evaluation, items: Option<&Items>, now: Timestamp) -> Finding {
     let counts = ChecksByResult::new(&evaluation.results);
@@ -33,7 +34,7 @@ pub fn notice(evaluation: &Evaluation, items: Option<&Items>, now: Timestamp) ->
     Finding::new(Severity::Info, counts.to_string(), impact, Remedy::nothing("Nothing.", None)).with_evidence(evidence)
 }
 
-/// What the table says: what fires, in the eyes of all functions, also while it is silenced; the silences; and when dbt
+/// The notice's lines from the table: the firing alerts of all functions, silenced ones too; the silences; and when dbt
 /// last connected.
 fn table_lines(items: &Items, now: Timestamp) -> Vec<String> {
     let alerts = items.values().filter_map(|item| item.record.as_ref()?.alert());

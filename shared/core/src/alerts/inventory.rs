@@ -1,5 +1,5 @@
-//! The ids of what was in place. AWS names some deletions by an id alone that nothing shows any more afterwards: that of a
-//! connection notification, or of a route table's association. To name who deleted it, drift-watcher remembers the ids.
+//! The ids of connection notifications and of route table associations. AWS names their deletion by the id alone, which
+//! nothing shows any more by then. To name who deleted one, drift-watcher remembers the ids.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,11 +12,11 @@ use crate::snapshot::Topology;
 /// How long a deleted id is remembered: longer than CloudTrail is late.
 const REMEMBER_FOR: SignedDuration = SignedDuration::from_hours(24);
 
-/// The ids, each with the time since when it is gone.
+/// The ids, each with the time since which it is gone.
 pub type Inventory = BTreeMap<String, Option<Timestamp>>;
 
-/// The ids of the endpoint service's connection notifications, and of the route table associations of its load balancers'
-/// subnets; `None` if not all could be read.
+/// The ids of the endpoint service's connection notifications, and of the route table associations of its load
+/// balancers' subnets; `None` if not all could be read.
 #[must_use]
 pub fn in_place(topology: &Topology, service: &ServiceId) -> Option<BTreeSet<String>> {
     let mut subnets = BTreeSet::new();

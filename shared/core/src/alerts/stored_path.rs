@@ -1,7 +1,7 @@
 //! When health-watcher may trust a stored path: only to find that nothing has changed. Pure.
 //!
-//! A stored path may be out of date. So a result that comes of it never fires an alert, never makes one worse and never
-//! resolves one: whatever would change an alert is read anew first.
+//! A stored path may be out of date. So a result from it never fires an alert, never makes one worse and never resolves
+//! one: before an alert changes, the path is read anew.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -25,12 +25,12 @@ pub fn recorded(items: &Items) -> Option<&StoredPath> {
     records.find_map(|(_, item)| item.record.as_ref()?.path())
 }
 
-/// How long a target group's tags are taken over from the stored path. With a schedule of 15 minutes, every fifth run reads
-/// them.
+/// How long the tags of a target group are reused from the stored path. With a schedule of 15 minutes, every fifth run
+/// reads them.
 const NAMES_VALID_FOR: SignedDuration = SignedDuration::from_mins(65);
 
-/// Takes the names of all target groups over from the stored paths. When they were read; `None` if that is too long ago, or
-/// if one of the groups is new: then they must be read.
+/// Reuses the names of all target groups from the stored paths. Returns when they were read; `None` if that is too long
+/// ago, or if one of the groups is new: then they must be read.
 pub fn take_names<'a>(
     topology: &mut Topology,
     stored: impl IntoIterator<Item = &'a StoredPath>,
@@ -58,9 +58,9 @@ struct Hostnames<'a> {
     read_at: Timestamp,
 }
 
-/// Whether `evaluation` changes no alert of `function`. Its results come from a stored path with the health of its targets read
-/// now; those of `before` come from the path as it was stored. An unknown result is trusted if it was the same then: some
-/// things can never be known.
+/// Whether `evaluation` changes no alert of `function`. Its results come from a stored path with the health of its
+/// targets read now; those of `before`, from the path as it was stored. An unknown result is trusted if it was the same
+/// then: some facts can never be read.
 #[must_use]
 pub fn changes_nothing(evaluation: &Evaluation, before: &[CheckResult], function: &str, items: &Items) -> bool {
     let is_ours = |key: &Key| key.function == function && evaluation.checks.iter().any(|check| check.id == key.subject);
@@ -217,7 +217,7 @@ mod tests {
         topology(endpoint_service(), [load_balancer("pg", vec![group])])
     }
 
-    /// The names that the target groups of a later read have at this time, if those of the stored path are taken over.
+    /// The names of the target groups of a later read, at this time, with those of the stored path reused.
     fn taken_over(stored: &Topology, mut read: Topology, now: Timestamp) -> Option<Vec<Option<String>>> {
         let path = StoredPath::new(stored, &service(1), at(8, 0), at(8, 0)).unwrap();
         let named_at = take_names(&mut read, [&path], now)?;

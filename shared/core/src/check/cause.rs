@@ -15,14 +15,14 @@ pub fn attribute(results: &mut [CheckResult], change: &Change) {
     }
 }
 
-/// Whether the check depends on the call, and the call names what the finding is about: the resource, or one of its ids.
+/// Whether the check depends on the call, and the call names the finding's resource, or one of its ids.
 #[must_use]
 pub fn can_cause(change: &Change, check: Check, resource: &str, finding: &Finding) -> bool {
     check.cloudtrail_events.contains(&change.event_name.as_str())
         && (change.names(resource) || finding.ids.iter().any(|id| change.names(id)))
 }
 
-/// Adds to each finding the ids of what is related to its resource.
+/// Adds to each finding the ids that are related to its resource.
 pub(crate) fn add_related(results: &mut [CheckResult], context: CheckContext<'_>) {
     for CheckResult { check, resource, status, .. } in results {
         if let Status::Fail(finding) = status {
@@ -32,7 +32,7 @@ pub(crate) fn add_related(results: &mut [CheckResult], context: CheckContext<'_>
     }
 }
 
-/// Whether a deletion that the check depends on names nothing but the id of what is then gone.
+/// Whether the check depends on a deletion that names the deleted resource by its id alone.
 fn names_only_ids(check: Check) -> bool {
     let by_id_alone = ["DeleteVpcEndpointConnectionNotifications", "DisassociateRouteTable"];
     by_id_alone.iter().any(|event| check.cloudtrail_events.contains(event))

@@ -49,7 +49,7 @@ impl Stage {
         Self { items: Items::new(), policy: settings(variables).policy, function: FUNCTION }
     }
 
-    /// Gives the run of this hour to `decide`, and writes the updates. What they send is acknowledged if `sends`.
+    /// Gives the run of this hour to `decide`, and writes the updates. Their transitions are acknowledged if `sends`.
     fn run(
         &mut self,
         hour: i8,
@@ -87,7 +87,7 @@ impl Stage {
     }
 }
 
-/// What the updates send: kind, summary, and what is right now.
+/// The transitions of the updates: kind, summary, and the fact that holds now.
 fn sent(writes: &[RecordWrite]) -> Vec<(Kind, &str, Option<&str>)> {
     let outbox = writes.iter().filter(|write| write.leased).flat_map(|write| &write.record.outbox);
     outbox.map(|sent| (sent.kind, sent.finding.summary.as_str(), sent.now_true.as_deref())).collect()
@@ -174,8 +174,8 @@ fn an_alert_on_a_gone_or_unlisted_resource_never_resolves() {
     assert!(writes[0].record.outbox[0].finding.impact.starts_with("Nothing was fixed."));
 }
 
-/// EC2 may name a service's zones by id alone. Then it is unknown whether a load balancer is enabled in each, which says
-/// nothing about the target groups.
+/// EC2 may name a service's zones by id alone. Then it is unknown whether a load balancer is enabled in each, which
+/// says nothing about the target groups.
 #[test]
 fn a_removed_target_group_is_gone_even_with_unknown_zones() {
     let zones = check("load-balancer.zones");
@@ -194,7 +194,8 @@ fn a_removed_target_group_is_gone_even_with_unknown_zones() {
     assert_eq!(sent(&stage.report(10, vec![read(10, vec![])])), [(Kind::Notice, gone.as_str(), None)]);
 }
 
-/// Two load balancers: the target groups of one cannot be listed, and neither is enabled in a zone that the service offers.
+/// Two load balancers: the target groups of one cannot be listed, and neither is enabled in a zone that the service
+/// offers.
 #[test]
 fn an_unlisted_target_group_hides_no_failure_of_the_service() {
     let id = service(1).to_string();
@@ -266,7 +267,7 @@ fn an_account_that_is_trusted_now_is_not_said_to_be_gone() {
     assert_eq!(now(dbts).as_deref(), Some("DbtPrincipals names account 999999999999 now"));
 }
 
-/// A call that later runs do not make, as of a prefix list that no rule names any more.
+/// Later runs do not make the call: no rule names its prefix list any more.
 #[test]
 fn an_alert_about_a_call_is_closed_after_a_day_without_the_call() {
     let call = check("visibility.lost");
@@ -425,7 +426,7 @@ fn alerts_of_a_removed_service_close_with_a_notice_if_sent() {
     assert_eq!(close(&mut stage, 8), (vec![], true));
     assert_eq!(sent(&close(&mut stage, 9).0).len(), 2, "after its lease: that it fires, and that nobody watches it");
 
-    // A notice that could not be sent is no alert, and still sent.
+    // A notice that could not be sent is no alert, but is still sent.
     let mut stage = Stage::new(&[]);
     let connections = [connection(1, Some(testing::DBT), "available")];
     let report = Report { connections: Some((&connections, at(8, 0))), ..Report::new(&partition, vec![]) };
@@ -434,7 +435,7 @@ fn alerts_of_a_removed_service_close_with_a_notice_if_sent() {
     assert_eq!(sent(&close(&mut stage, 9).0), [notice]);
     assert_eq!(close(&mut stage, 10), (vec![], false), "once");
 
-    // It fires, and a silence keeps it from people: it closes as silently.
+    // It fires, and a silence holds it back: it closes without a notice.
     let mut stage = Stage::new(&[]);
     silence(&mut stage, "*");
     stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
