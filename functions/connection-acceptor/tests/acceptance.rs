@@ -366,7 +366,7 @@ fn transitions(aws: &Aws) -> Vec<Value> {
     data["transitions"].as_array().unwrap().clone()
 }
 
-/// What people are told to do about the untrusted account.
+/// The action of the alert on the untrusted account.
 fn action(aws: &Aws) -> String {
     let transitions = transitions(aws);
     let untrusted = transitions.iter().find(|transition| transition["check"] == "connection.untrusted").unwrap();

@@ -53,7 +53,7 @@ pub async fn serve(watcher: impl Watcher) -> Result<(), Error> {
 fn init_logs() {
     let level = env::var("AWS_LAMBDA_LOG_LEVEL").ok().and_then(|level| level.parse().ok());
     let lines = tracing_subscriber::fmt().with_max_level(level.unwrap_or(LevelFilter::INFO));
-    // CloudWatch knows the time; which module it was is of no use to a reader.
+    // CloudWatch adds the time; the name of the module is of no use to a reader.
     lines.with_target(false).without_time().json().init();
 }
 
@@ -80,20 +80,20 @@ pub struct Invocation {
 /// When the parts of a run must end, so that it ends by itself before Lambda kills it.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
-    /// When reading must end. What follows stores and sends what was seen.
+    /// When reading must end. The time after that is for storing and sending.
     pub reads: Instant,
     /// When the run must end.
     pub end: Instant,
 }
 
-/// What a run leaves of its time to Lambda.
+/// The part of its time that a run leaves to Lambda.
 const RESERVE: Duration = Duration::from_secs(6);
 
 /// How long storing and sending may take: three calls, each as slow as [`sdk_config`] allows.
 const SENDING: Duration = Duration::from_secs(24);
 
 impl Deadline {
-    /// For a run that is killed after `left`. Of little time, half is for reading.
+    /// For a run that Lambda kills after `left`. If that is little, half of it is for reading.
     #[must_use]
     pub fn new(left: Duration) -> Self {
         let (now, usable) = (Instant::now(), left.saturating_sub(RESERVE));
@@ -101,8 +101,8 @@ impl Deadline {
     }
 }
 
-/// The deployment, as the ARN of the invoked function names it. Without one, the account is not known, and the Region is
-/// the SDK's.
+/// The deployment, as the ARN of the invoked function names it. Without one, the account is not known, and the Region
+/// is the SDK's.
 #[must_use]
 pub fn origin(settings: &Settings, function: &str, region: Option<&str>) -> Origin {
     let arn = function.parse::<Arn>().ok();
@@ -121,8 +121,8 @@ pub fn origin(settings: &Settings, function: &str, region: Option<&str>) -> Orig
 /// The SDK's configuration. Lambda passes everything in environment variables, so nothing else is read: the SDK's own
 /// search through profiles, web identities and metadata services would be a tenth of a function's size.
 ///
-/// Retries with backoff and jitter. The longest chain of calls, each as slow as this allows, ends within a function's 110
-/// seconds, so that the run can send what it found.
+/// Retries with backoff and jitter. The longest chain of calls, each as slow as this allows, ends within a function's
+/// 110 seconds, so that the run can send what it found.
 fn sdk_config() -> SdkConfig {
     let is_on = |name| env::var(name).is_ok_and(|value| value.eq_ignore_ascii_case("true"));
     let mut config = sdk_builder()
@@ -166,13 +166,13 @@ fn of_service(name: &str, service: &str, lookup: impl Fn(&str) -> Option<String>
     lookup(&own).or_else(|| lookup(name))
 }
 
-/// The calls of a run that failed. The invocation ends in error, so that Lambda retries it, and the dead-letter queue and the
-/// alarm see it. What succeeded stays done.
+/// The calls of a run that failed. The invocation ends in error, so that Lambda retries it, and the dead-letter queue
+/// and the alarm see it. What succeeded stays done.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct RunErrors(Vec<CallError>);
 
 impl RunErrors {
-    /// The run did not end in time. What it had stored, the next run sends.
+    /// The run did not end in time. The next run sends what this one stored.
     fn out_of_time() -> Self {
         let message = "the run took too long; the next run sends what is stored and not sent";
         Self(vec![CallError::new("lambda:Invoke", ErrorKind::GivenUp, message)])
