@@ -71,7 +71,7 @@ fn query(index: usize, asked: &MetricQuery) -> MetricDataQuery {
     MetricDataQuery::builder().id(metric_id(index, asked)).metric_stat(stat).build()
 }
 
-/// What one page has of a metric.
+/// The values of a metric on one page.
 struct Page {
     id: String,
     /// Whether no further page has more of them.
