@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_missing_is_said() {
+    fn the_evidence_lists_missing_facts() {
         let facts = TraceFacts {
             endpoints: Ok(Endpoints { far: vec!["us-east-1".to_owned()], ..Endpoints::default() }),
             totals: Ok(Totals::default()),

@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn each_interface_is_searched_in_the_flow_log_that_is_nearest_to_it() {
+    fn each_interface_is_searched_in_its_nearest_flow_log() {
         let of_vpc = log("fl-vpc", "vpc-1");
         let group = |name: &str, interfaces: &[&str]| {
             (format!("group-of-{name}"), interfaces.iter().map(ToString::to_string).collect::<Vec<String>>())
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_recorded_is_said_with_the_command_that_records_it() {
+    fn a_gap_is_reported_with_the_command_that_records_flows() {
         let (searches, gaps) = planned(&[]);
         assert!(searches.is_empty() && gaps.contains("No flow log of eni-1 and eni-2"), "{gaps}");
         let s3 = FlowLog { log_group: Err("s3".to_owned()), ..log("fl-s3", "vpc-1") };
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_costs_the_share_of_the_log_group_that_is_of_the_time() {
+    fn a_search_costs_the_share_of_its_time_in_the_log_group() {
         let now = at("2026-03-15T00:00:00Z");
         let created = Some(at("2026-03-05T00:00:00Z"));
         assert_eq!(share(24_000, span(), created, None, now), 100, "one of 240 hours");

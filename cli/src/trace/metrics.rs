@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_minute_without_a_value_is_one_without_traffic_but_says_nothing_of_health() {
+    fn a_minute_without_value_means_no_flows_and_unknown_health() {
         let queries = subjects(None).queries(span());
         let answer = |query: &Query| match query.metric {
             TrafficMetric::Flows => vec![(at(0), 3.0), (at(120), 2.0)],
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_load_balancer_that_publishes_nothing_is_not_one_without_flows() {
+    fn an_unpublished_flow_count_is_unknown_and_not_zero() {
         let queries = subjects(None).queries(span());
         let answer = |query: &Query| match query.metric {
             TrafficMetric::Connections => vec![(at(0), 3.0)],

@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_are_read_of_endpoints_that_have_some_and_of_all_if_there_is_none() {
+    fn metrics_are_read_for_local_endpoints_or_for_all_if_none() {
         let group = target_group("pg");
         let mut balancer = load_balancer("pg", vec![group.clone()]);
         balancer.listeners = Ok(vec![listener("TCP", 5432, &group), listener("UDP", 53, &target_group("dns"))]);
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_minutes_old_may_not_be_counted_yet() {
+    fn metrics_settle_five_minutes_after_the_end() {
         let span = Span { from: at(9, 0), to: at(9, 20), period: SignedDuration::from_mins(1) };
         let table = [
             (at(9, 30), Freshness::Settled),

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_or_has_no_values_is_refused() {
+    fn an_invalid_span_or_one_without_values_is_refused() {
         let table = [
             (asked(Some("2026-03-14T09:20:00Z"), Some("2026-03-14T09:00:00Z"), None), "before --to"),
             (asked(Some("2026-03-14T09:00:00Z"), Some("2026-03-14T09:00:00Z"), None), "before --to"),

@@ -509,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn a_load_balancer_without_healthy_targets_that_resets_flows_lets_nothing_through() {
+    fn flows_reset_without_healthy_targets_reach_no_target() {
         let mut dead = facts(near(), &[(Connections, 4), (Flows, 4), (Bytes, 9000), (BalancerResets, 4)]);
         assert_eq!(decide(&dead).verdict, GotThrough, "a healthy target answered before the resets");
         totals(&mut dead).groups[0].healthy = (0, 0);
@@ -560,7 +560,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_decides_nothing() {
+    fn a_late_or_missing_fact_decides_nothing() {
         let silence: &[(TrafficMetric, u64)] = &[(Connections, 0), (Flows, 0), (Bytes, 0)];
         let mut late = facts(near(), silence);
         late.freshness = Freshness::AllIsLate;

@@ -1,7 +1,7 @@
 //! connection-acceptor: accepts dbt's connection requests, and nobody else's.
 //!
-//! Whatever triggered it, it reads all connections of the configured services, decides for each, and reads again until what
-//! it answered has settled.
+//! Whatever triggered it, it reads all connections of the configured services, decides on each, and reads again until
+//! its answers have settled.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -33,8 +33,8 @@ impl Watcher for ConnectionAcceptor {
     const CHECKS: Group = Group::Connections;
     const HIDDEN: Option<Check> = Some(&connection_untrusted::SPEC);
 
-    /// Reads the connections. If a notification names an endpoint of a configured service that EC2's list does not show yet,
-    /// it reads again after a pause: the notification is a hint that the list lags behind, and nothing more.
+    /// Reads the connections. If a notification names an endpoint of a configured service that EC2's list does not show
+    /// yet, it reads again after a pause: the notification is a hint that the list lags behind, and nothing more.
     async fn read(&self, run: &Run<'_>) -> Vec<Read> {
         log_unconfigured_services(run);
         let mut read = connections(run).await;
@@ -54,7 +54,8 @@ impl Watcher for ConnectionAcceptor {
         vec![read]
     }
 
-    /// Accepting does not wait for the table; rejecting does, since it must not hit what the table knows as dbt's.
+    /// Accepting does not wait for the table; rejecting does, since it must not hit a connection that the table knows
+    /// as dbt's.
     async fn plan(&self, run: &Run<'_>, reads: &[Read]) -> Plan {
         let policy = &run.settings.policy;
         let Some(connections) = reads.first().map(Read::connections) else { return Plan::default() };
@@ -64,8 +65,8 @@ impl Watcher for ConnectionAcceptor {
         Plan { reject, ..Plan::accepts(connections, policy) }
     }
 
-    /// Reads again until everything that was answered has settled, or the pauses are used up. Then the first read counts only
-    /// for the untrusted accounts: one that was rejected did ask.
+    /// Reads again until all answers have settled, or the pauses are used up. Then the first read counts only for the
+    /// untrusted accounts: a rejected account did send a request.
     async fn read_again(&self, run: &Run<'_>, plan: &Plan, reads: &mut Vec<Read>) {
         let answered: BTreeSet<&EndpointId> = plan.endpoints().collect();
         let is_pending = |connection: &Connection| {

@@ -163,7 +163,7 @@ async fn a_request_on_the_last_page_is_accepted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_event_says_of_an_owner_counts_for_nothing() {
+async fn an_owner_named_in_the_event_counts_for_nothing() {
     let message = json!({
         "serviceId": service(1).to_string(), "vpcEndpointId": endpoint(1).to_string(), "vpcEndpointOwner": DBT,
         "vpcEndpointState": "pendingAcceptance",
@@ -251,7 +251,7 @@ async fn a_dry_run_changes_nothing_and_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn untrusted_accounts_are_rejected_when_configured_and_dbt_is_not() {
+async fn reject_spares_dbt_and_unnamed_accounts() {
     let before = vec![vec![
         row(1, Some(DBT), "available"),
         row(2, Some(UNTRUSTED), "available"),
@@ -300,7 +300,7 @@ async fn a_notification_that_another_run_covers_reads_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_happens_on_one_service_does_not_affect_another() {
+async fn a_change_on_one_service_sends_nothing_about_another() {
     let of = |number: u32, on: u32, owner, state: &str| Row {
         service: service(on).to_string(),
         ..row(number, owner, state)
@@ -323,7 +323,7 @@ async fn what_happens_on_one_service_does_not_affect_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unsuccessful_item_without_an_id_counts_for_all_that_still_wait() {
+async fn an_unsuccessful_item_without_an_id_counts_for_all_pending() {
     let waiting = || vec![vec![row(1, Some(DBT), "pendingAcceptance"), row(2, Some(DBT), "pendingAcceptance")]];
     let after = vec![vec![row(1, Some(DBT), "pendingAcceptance"), row(2, Some(DBT), "available")]];
     let unsuccessful = "<item><error><code>Odd</code><message>no</message></error></item>".to_owned();
@@ -338,7 +338,7 @@ async fn an_unsuccessful_item_without_an_id_counts_for_all_that_still_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_untrusted_account_that_was_accepted_by_hand_is_reported_with_who_did_it() {
+async fn the_alert_names_who_accepted_an_untrusted_account() {
     let event = cloudtrail_event(&json!({
         "eventName": "AcceptVpcEndpointConnections",
         "eventTime": "2026-03-14T08:00:00Z",
@@ -366,7 +366,7 @@ fn transitions(aws: &Aws) -> Vec<Value> {
     data["transitions"].as_array().unwrap().clone()
 }
 
-/// What people are told to do about the untrusted account.
+/// The action of the alert on the untrusted account.
 fn action(aws: &Aws) -> String {
     let transitions = transitions(aws);
     let untrusted = transitions.iter().find(|transition| transition["check"] == "connection.untrusted").unwrap();
@@ -390,7 +390,7 @@ async fn a_refused_reject_is_reported_as_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_table_remembers_as_dbts_is_never_revoked() {
+async fn a_connection_remembered_as_dbts_is_never_revoked() {
     let variables = [("UNTRUSTED_REQUESTS", "reject")];
     let reads = [vec![vec![row(1, Some(DBT), "available")]]].into();
     let (_, first) = run(Aws { reads, ..Aws::default() }, &variables, &scheduled()).await;
@@ -406,7 +406,7 @@ async fn what_the_table_remembers_as_dbts_is_never_revoked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_ec2_lists_late_is_accepted_when_the_notification_names_it() {
+async fn a_notified_request_that_ec2_lists_late_is_accepted() {
     let reads = || [vec![vec![]], vec![vec![]], vec![vec![row(1, Some(DBT), "pendingAcceptance")]]].into();
     let named = json!({"serviceId": service(1).to_string(), "vpcEndpointId": endpoint(1).to_string()}).to_string();
     let event = |message: &str| notification("m-1", "2026-03-14T08:00:00.000Z", message);
@@ -431,7 +431,7 @@ fn stored_path(name: &str) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_that_another_run_covers_is_added_to_what_that_run_found() {
+async fn a_covered_change_is_added_to_the_other_runs_alert() {
     let let_in = |event: &str, number: u32, name: &str| {
         cloudtrail_event(&json!({
             "eventName": "AcceptVpcEndpointConnections", "eventID": event, "eventTime": "2026-03-14T08:00:00Z",
@@ -459,7 +459,7 @@ async fn a_change_that_another_run_covers_is_added_to_what_that_run_found() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_untrusted_account_that_gets_in_again_through_another_endpoint_is_reported_again() {
+async fn an_untrusted_account_on_a_new_endpoint_fires_again() {
     let mut table = Table::default();
     let mut subjects = Vec::new();
     for rows in [

@@ -45,7 +45,7 @@ impl Watcher for DriftWatcher {
         }
     }
 
-    /// Reads the attributes that were changed; only cross-zone load balancing counts for this read.
+    /// Reads the changed attributes; only cross-zone load balancing counts for this read.
     async fn read_again(&self, run: &Run<'_>, plan: &Plan, reads: &mut Vec<Read>) {
         let Some(first) = reads.first() else { return };
         let (began, services) = (Timestamp::now(), first.services.clone());
@@ -65,7 +65,7 @@ impl Watcher for DriftWatcher {
     }
 }
 
-/// Asks CloudWatch when dbt last connected, about all services that it is time for, in one call.
+/// Asks CloudWatch when dbt last connected, in one call for all services whose question is due.
 async fn traffic(run: &Run<'_>, topology: &Topology, states: &States) -> BTreeMap<ServiceId, Traffic> {
     let (policy, now) = (&run.settings.policy, Timestamp::now());
     let Some(Ok(connections)) = &topology.connections else { return BTreeMap::new() };
@@ -86,8 +86,8 @@ async fn traffic(run: &Run<'_>, topology: &Topology, states: &States) -> BTreeMa
     due.iter().map(next).collect()
 }
 
-/// Fills in the names of the target groups: from the stored paths, or from their tags: once an hour, for a new group, and
-/// after a change, which may be one of tags.
+/// Fills in the names of the target groups from the stored paths, or from their tags: once an hour, for a new group,
+/// and after a change, which may be one of tags.
 async fn name_target_groups(run: &Run<'_>, topology: &mut Topology, states: &States) {
     let now = Timestamp::now();
     let stored = states.values().filter_map(|state| stored_path::recorded(state.as_ref().ok()?));

@@ -1,7 +1,7 @@
 //! health-watcher: are there targets behind the load balancers to serve dbt?
 //!
-//! What is behind an endpoint service is read by drift-watcher and stored beside the service's alerts. While that is recent,
-//! a run asks only for the health of the targets, and it reads everything anew before it changes an alert.
+//! drift-watcher reads the path behind an endpoint service and stores it beside the service's alerts. While that is
+//! recent, a run asks only for the health of the targets, and it reads everything anew before it changes an alert.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,7 @@ impl Watcher for HealthWatcher {
     const NAME: &'static str = "health-watcher";
     const CHECKS: Group = Group::Health;
 
-    /// Asks for the targets' health where the stored path can be used. Everything is read of the other services, and of
+    /// Asks for the targets' health where the stored path can be used. Reads everything of the other services, and of
     /// those whose alerts would change.
     async fn read(&self, run: &Run<'_>) -> Vec<Read> {
         let states = run.memory.all().await;
@@ -37,8 +37,8 @@ impl Watcher for HealthWatcher {
         let stored =
             Read { services: known, topology: Topology::from_paths(paths), began: now, checks: checks::<Self>() };
 
-        // A call that fails for what a stored path got wrong, such as a target group that is gone, is no failure once it is
-        // made for what was read anew.
+        // A call that fails because a stored path is out of date, as for a target group that is gone, is no failure
+        // once it is made for a path that was read anew.
         let confirming = run.observer.apart();
         let health = async {
             let (began, services) = (Timestamp::now(), stored.services.clone());
@@ -71,7 +71,7 @@ fn is_to_be_read(run: &Run<'_>, states: &States, service: &ServiceId, stored: &R
     !stored_path::changes_nothing(&evaluate(health), &evaluate(stored).results, HealthWatcher::NAME, items)
 }
 
-/// Reads everything that is behind these services; nothing without services.
+/// Reads everything behind these services; nothing without services.
 async fn read_all(run: &Run<'_>, services: BTreeSet<ServiceId>) -> Option<Read> {
     if services.is_empty() {
         return None;

@@ -14,8 +14,8 @@ use crate::clients;
 use crate::concurrently;
 use crate::errors::call_error;
 
-/// Endpoints per accept or reject call. AWS documents no limit; this keeps the effect of one failed call and its log line
-/// small.
+/// Endpoints per accept or reject call. AWS documents no limit; this keeps the effect of one failed call and its log
+/// line small.
 const ENDPOINTS_PER_CALL: usize = 50;
 
 /// Changes EC2 and ELB.
@@ -26,7 +26,7 @@ pub struct Applier {
     dry_run: bool,
 }
 
-/// What became of a plan.
+/// The outcome of a plan.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// The endpoints and ARNs that AWS did not change as asked, each with the error.
@@ -35,7 +35,7 @@ pub struct Outcome {
     pub failed: Vec<CallError>,
 }
 
-/// What is answered to a request.
+/// The answer to a request.
 #[derive(Debug, Clone, Copy)]
 enum Answer {
     Accept,
@@ -154,7 +154,8 @@ impl Applier {
 /// A call that failed as a whole.
 struct Failure {
     error: CallError,
-    /// AWS understood the call, refused it, and would refuse it again: not throttling, an outage or a missing permission.
+    /// AWS understood the call, refused it, and would refuse it again: not throttling, an outage or a missing
+    /// permission.
     final_answer: bool,
 }
 
@@ -171,7 +172,7 @@ impl Failure {
 }
 
 impl Outcome {
-    /// Adds what became of another plan.
+    /// Adds the outcome of another plan.
     pub fn extend(&mut self, other: Self) {
         self.refused.extend(other.refused);
         self.failed.extend(other.failed);

@@ -9,15 +9,15 @@ use crate::invocation::{Invocation, RunErrors};
 use crate::notify::Notifier;
 use crate::table::StateTable;
 
-/// A run covers events that are this old when it begins: then EC2, whose answers lag a moment behind, shows what they were
-/// about.
+/// A run covers events that are this old when it begins: by then EC2, whose answers lag a moment behind, shows the
+/// changes behind them.
 const COVERS: SignedDuration = SignedDuration::from_secs(1);
 
-/// A run waits until its event is this old. What it waits longer than [`COVERS`] is the time in which one run can cover the
-/// events of a stream that does not end: two runs a second at most.
+/// A run waits until its event is this old. In the time beyond [`COVERS`], one run can cover the events of a stream
+/// that does not end: two runs a second at most.
 const DEBOUNCE: SignedDuration = SignedDuration::from_millis(1_500);
 
-/// How long a covered change waits for the run that covers it, to add itself as a cause to what that run found.
+/// How long a covered change waits for the run that covers it, to add itself as a cause to the findings of that run.
 const COVERING_RUN: Duration = Duration::from_secs(20);
 
 /// How long a run waits for its claim. Accepting must not wait for a table that hangs; a second run does no harm.
@@ -26,8 +26,8 @@ const CLAIM_WITHIN: Duration = Duration::from_millis(500);
 /// The time between two looks at whether the covering run has finished.
 const POLL: Duration = Duration::from_millis(500);
 
-/// Runs `run`, unless another run that began after the invocation's event covers it. A change that is covered is added as a
-/// cause to what the other run found.
+/// Runs `run`, unless another run that began after the invocation's event covers it. A covered change is added as a
+/// cause to the findings of the other run.
 ///
 /// # Errors
 /// Those of `run`, and of sending the cause.
@@ -54,7 +54,7 @@ pub async fn run_unless_covered(
 /// Whether a run goes ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Claim {
-    /// It does; [`finished`] wants this time when it ends.
+    /// It does; [`finished`] needs this time when it ends.
     Run(Timestamp),
     /// Another run that began after the event covers it.
     Covered,

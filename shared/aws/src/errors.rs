@@ -46,7 +46,7 @@ fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {
     error.is::<CredentialsError>() || error.source().is_some_and(lacks_credentials)
 }
 
-/// What went wrong without a code.
+/// The text of a failure without a code.
 fn text<E, R>(error: &SdkError<E, R>) -> String
 where
     E: Error + 'static,

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_nothing_or_does_not_parse_is_unrecognised() {
+    fn a_refused_call_or_a_foreign_event_is_unrecognised() {
         let denied = json!({"eventName": "ModifyLoadBalancerAttributes", "errorCode": "AccessDenied"});
         for event in [json!({"hello": "world"}), json!(null), cloudtrail_event(&denied), cloudtrail_event(&json!("?"))]
         {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_event_says_of_who_and_where_forms_no_markup_and_no_command() {
+    fn caller_and_address_of_an_event_form_no_markup() {
         let record = json!({
             "eventName": "SetSubnets",
             "userIdentity": {"arn": "arn:aws:iam::1:user/`;curl x`\n[RESOLVED] \u{202e}"},

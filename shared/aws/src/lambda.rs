@@ -51,7 +51,7 @@ pub async fn serve(watcher: impl Watcher) -> Result<(), Error> {
 fn init_logs() {
     let level = env::var("AWS_LAMBDA_LOG_LEVEL").ok().and_then(|level| level.parse().ok());
     let lines = tracing_subscriber::fmt().with_max_level(level.unwrap_or(LevelFilter::INFO));
-    // CloudWatch knows the time; which module it was is of no use to a reader.
+    // CloudWatch adds the time; the name of the module is of no use to a reader.
     lines.with_target(false).without_time().json().init();
 }
 
@@ -81,8 +81,8 @@ pub fn origin(settings: &Settings, function: &str, region: Option<&str>) -> Orig
 /// The SDK's configuration. Lambda passes everything in environment variables, so nothing else is read: the SDK's own
 /// search through profiles, web identities and metadata services would be a tenth of a function's size.
 ///
-/// Retries with backoff and jitter. The longest chain of calls, each as slow as this allows, ends within a function's 110
-/// seconds, so that the run can send what it found.
+/// Retries with backoff and jitter. The longest chain of calls, each as slow as this allows, ends within a function's
+/// 110 seconds, so that the run can send what it found.
 fn sdk_config() -> SdkConfig {
     let is_on = |name| env::var(name).is_ok_and(|value| value.eq_ignore_ascii_case("true"));
     let mut config = sdk_builder()

@@ -1,4 +1,4 @@
-//! What earlier runs stored: loaded once in a run, beside the reads.
+//! The records of earlier runs, loaded once in a run, beside the reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::concurrently;
 use crate::table::StateTable;
 
-/// How long a plan waits for what it needs of the table: nobody's connection waits longer for a table that hangs.
+/// How long a plan waits for the table: no connection waits longer for a table that hangs.
 const PLAN_WAITS: Duration = Duration::from_secs(2);
 
 /// The stored records of one partition, as far as the table could be read.
@@ -34,7 +34,7 @@ pub struct Memory<'a> {
 }
 
 impl<'a> Memory<'a> {
-    /// The records of `partitions`, which nobody has loaded yet.
+    /// The records of `partitions`, which are not loaded yet.
     #[must_use]
     pub fn new(table: &'a StateTable, partitions: Vec<Partition>) -> Self {
         Self { table, partitions, loaded: OnceCell::new(), plan_waits: Instant::now() + PLAN_WAITS }

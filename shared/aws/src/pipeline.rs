@@ -3,7 +3,7 @@
 //! debounce → (read beside load) → plan → store what the change will hide → apply → read again → evaluate every read →
 //! reconcile → store → send → acknowledge.
 //!
-//! A function is what differs: a [`Watcher`].
+//! A function adds only the steps of its [`Watcher`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -35,7 +35,7 @@ use crate::observe::Observer;
 /// How long a message waits for the services' names.
 const NAMES_WITHIN: Duration = Duration::from_secs(3);
 
-/// What differs between the functions. One thread runs them, so their futures need not be `Send`.
+/// The steps that differ between the functions. One thread runs them, so their futures need not be `Send`.
 #[allow(async_fn_in_trait)]
 pub trait Watcher {
     /// The function's name, which is part of its records' keys.
@@ -47,7 +47,7 @@ pub trait Watcher {
     /// The check whose findings its changes hide. They are stored before a change is made.
     const HIDDEN: Option<Check> = None;
 
-    /// Reads AWS. Who reads less where records are known waits for the run's memory.
+    /// Reads AWS. A function that reads less where records are known waits for the run's memory.
     async fn read(&self, run: &Run<'_>) -> Vec<Read>;
 
     /// The changes to make in AWS.
@@ -55,11 +55,11 @@ pub trait Watcher {
         Plan::default()
     }
 
-    /// Reads again what `plan` has changed. A read that is superseded keeps the checks that still count for it.
+    /// Reads again the resources that `plan` has changed. A superseded read keeps the checks that still count for it.
     async fn read_again(&self, _run: &Run<'_>, _plan: &Plan, _reads: &mut Vec<Read>) {}
 
-    /// Adds what the function remembers of an endpoint service besides the results of its checks, beside what the table holds
-    /// of it.
+    /// Adds the facts that the function remembers of an endpoint service besides the results of its checks, given its
+    /// stored records.
     fn remember<'a>(&self, _run: &Run<'_>, _reads: &'a [Read], _items: Option<&Items>, _report: &mut Report<'a>) {}
 
     /// The metrics that only this function has.
@@ -73,7 +73,7 @@ pub trait Watcher {
 pub struct Read {
     /// The services that were read.
     pub services: BTreeSet<ServiceId>,
-    /// What was read of them.
+    /// Their topology as it was read.
     pub topology: Topology,
     /// When the read began.
     pub began: Timestamp,
@@ -101,13 +101,13 @@ pub struct Run<'a> {
     pub settings: &'a Settings,
     /// Reads AWS until the run's time for reading is over, and keeps a record of the calls.
     pub observer: Observer,
-    /// What earlier runs stored.
+    /// The records of earlier runs.
     pub memory: Memory<'a>,
     began: Timestamp,
 }
 
 impl Run<'_> {
-    /// What `read` says of `service`, beside what the table holds of it, with the changes that AWS refused.
+    /// The evaluation of `read` for `service`, with its stored records and the changes that AWS refused.
     #[must_use]
     pub fn evaluate(
         &self,
@@ -135,7 +135,7 @@ impl Run<'_> {
     }
 }
 
-/// A function: its clients, and what differs from the others.
+/// A function: its clients, and its watcher.
 #[derive(Debug)]
 pub struct Pipeline<W> {
     watcher: W,
@@ -178,7 +178,7 @@ impl<W: Watcher> Pipeline<W> {
             memory: Memory::new(self.notifier.table(), self.notifier.partitions()),
             began: Timestamp::now(),
         };
-        // Reading and accepting wait neither for the table nor for what is left to say of removed services.
+        // Reading and accepting wait neither for the table nor for the notices on removed services.
         let removed = self.notifier.close_removed_services(invocation, run.began);
         let (mut errors, _, removed) = tokio::join!(self.work(&run), run.memory.all(), removed);
         errors.push(removed);
@@ -209,8 +209,8 @@ impl<W: Watcher> Pipeline<W> {
         errors
     }
 
-    /// Stores what the changes in `plan` will hide, so that a later run sends it if this one dies. The records whose version
-    /// that changed, by partition.
+    /// Stores the findings that the changes in `plan` will hide, so that a later run sends them if this one dies.
+    /// Returns the records whose version changed, by partition.
     async fn store_hidden(&self, run: &Run<'_>, plan: &Plan, reads: &[Read]) -> BTreeMap<Partition, LoadedState> {
         let (Some(check), Some(read)) = (W::HIDDEN.filter(|_| plan.hides_findings()), reads.first()) else {
             return BTreeMap::new();
@@ -229,7 +229,7 @@ impl<W: Watcher> Pipeline<W> {
         stored.await.into_iter().flatten().collect()
     }
 
-    /// What the run found out about one partition: every read evaluated for its checks, oldest first.
+    /// The run's report on one partition: every read evaluated for its checks, oldest first.
     fn evaluate<'a>(
         &self,
         run: &Run<'_>,
@@ -253,8 +253,8 @@ impl<W: Watcher> Pipeline<W> {
         PartitionWork { report, state }
     }
 
-    /// The services' names, which only serve the reader: as they were read, else as they are stored. EC2 is asked for those
-    /// that no read asked for and that are not stored, but the run does not wait for it when it is slow.
+    /// The services' names, which only serve the reader: as they were read, else as they are stored. EC2 is asked for
+    /// names that no read asked for and that are not stored, but a slow answer does not delay the run.
     async fn names(&self, run: &Run<'_>, states: &States, reads: &[Read]) -> BTreeMap<ServiceId, String> {
         let stored = stored_names(states);
         let known = stored.iter().filter_map(|(service, name)| Some((service.clone(), name.clone()?)));

@@ -1,13 +1,13 @@
-//! The state table in DynamoDB. One item per alert and per connection of dbt's. Every write is conditional on the version
-//! that was read, so that of two runs at once one loses, reads again and decides again.
+//! The state table in DynamoDB. One item per alert and per connection of dbt's. Every write is conditional on the
+//! version that was read, so that of two runs at once one loses, reads again and decides again.
 //!
 //! | attribute | type | |
 //! |---|---|---|
-//! | `service` | S, partition key | the endpoint service's id; `guard` for what several of them depend on; `watched` and `runs` for the functions' own notes |
+//! | `service` | S, partition key | the endpoint service's id; `guard` for facts that several of them depend on; `watched` and `runs` for the functions' own notes |
 //! | `item` | S, sort key | a record's key, `FUNCTION#SUBJECT#RESOURCE`; `FUNCTION` for its own notes |
 //! | `version` | N | counts the writes |
 //! | `record` | S | the record as JSON |
-//! | `expires` | N | TTL in epoch seconds, for what is over |
+//! | `expires` | N | TTL in epoch seconds, for records that are finished |
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -88,7 +88,7 @@ impl StateTable {
         Ok(if written(put.send().await)? { Write::Won(next(expected)) } else { Write::Lost })
     }
 
-    /// Deletes one record. Whether there was one.
+    /// Deletes one record. Returns whether there was one.
     ///
     /// # Errors
     /// If the table did not take it.
@@ -130,8 +130,8 @@ impl StateTable {
     }
 
     /// Notes that `function` runs from `now` on because of `event`, unless another event's run that began at or after
-    /// `covered_since` is noted: that run covers this event. The same event again is Lambda's retry, so its first run has
-    /// failed. Whether the run was noted.
+    /// `covered_since` is noted: that run covers this event. The same event again is Lambda's retry, so its first run
+    /// has failed. Returns whether the run was noted.
     ///
     /// # Errors
     /// If the table did not answer.
@@ -244,7 +244,7 @@ fn version(row: &ItemAttributes) -> Version {
     version.map_or(Version::Unreadable, Version::At)
 }
 
-/// The version that a write makes of `expected`.
+/// The version after a write over `expected`.
 fn next(expected: Option<Version>) -> u64 {
     match expected {
         Some(Version::At(version)) => version + 1,

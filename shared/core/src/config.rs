@@ -517,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn a_principal_that_could_admit_an_untrusted_account_is_an_error() {
+    fn a_principal_that_could_admit_other_accounts_is_an_error() {
         for principal in [
             "*",
             "arn:aws:iam::*:root",

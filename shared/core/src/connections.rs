@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn only_named_untrusted_accounts_are_rejected_and_only_when_configured() {
+    fn only_named_untrusted_accounts_are_rejected_if_configured() {
         let connections = [
             connection(1, UNTRUSTED, "pendingAcceptance"),
             connection(2, UNTRUSTED, "available"),

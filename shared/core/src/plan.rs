@@ -1,5 +1,4 @@
-//! The changes that a run makes in AWS, as a value: what is decided here can be printed, compared and tested, and one place
-//! carries it out.
+//! The changes that a run makes in AWS, as a value that can be printed, compared and tested. One place carries it out.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,8 +25,7 @@ impl Plan {
         self.accept.is_empty() && !self.hides_findings()
     }
 
-    /// Whether later runs no longer see what is found now, once the changes are made: a rejected account, cross-zone load
-    /// balancing that was off.
+    /// Whether the changes hide findings from later runs: a rejected account, cross-zone load balancing that was off.
     #[must_use]
     pub fn hides_findings(&self) -> bool {
         !(self.reject.is_empty() && self.cross_zone_on.is_empty() && self.cross_zone_deferred.is_empty())

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nobody_sees_is_removed() {
+    fn invisible_characters_are_removed() {
         assert_eq!(strip_invisible(" pg\u{7}primary\r\n  [RESOLVED]\t"), "pg primary [RESOLVED]", "control characters");
         assert_eq!(strip_invisible("pg\u{202e}lluf\u{200b}\u{feff}"), "pglluf", "direction, and no width");
         assert_eq!(strip_invisible("Zürich 東京 🐘"), "Zürich 東京 🐘");

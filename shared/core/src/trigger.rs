@@ -123,7 +123,7 @@ mod tests {
     use crate::testing::{at, change};
 
     #[test]
-    fn what_an_event_says_is_restricted_to_the_characters_of_arns_and_addresses() {
+    fn event_text_keeps_only_characters_of_arns_and_addresses() {
         let arn = "arn:aws:sts::111122223333:assumed-role/net+ops=1,a.b@c_d/session";
         assert_eq!(super::reported(arn), arn);
         assert_eq!(super::reported("2001:db8::7"), "2001:db8::7");
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn only_notifications_and_changes_are_events_that_another_run_can_cover() {
+    fn another_run_covers_only_notifications_and_changes() {
         let notification = Trigger::Notification { id: "m-1".to_owned(), sent: at(8, 0), mentions: Vec::new() };
         assert_eq!(notification.event(), Some(("m-1", at(8, 0))));
         let change = Change { id: "c-1".to_owned(), event_time: "2026-03-14T07:59:59Z".to_owned(), ..change() };

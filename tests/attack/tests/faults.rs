@@ -300,7 +300,7 @@ fn reads_first(instance: &RunningFunction, aws: &Aws, id: &str) -> String {
 
 /// Not by the clock: with a schedule of 15 minutes and five load balancers, the same one would always be read last.
 #[test]
-fn any_load_balancer_can_be_read_first_by_a_new_instance_and_by_a_retry() {
+fn new_instances_and_retries_read_any_load_balancer_first() {
     let aws: Aws = Arc::new(Mutex::new(FakeAws::new(5)));
     let new = || RunningFunction::new("drift-watcher", &aws, VARIABLES);
     let of_new: BTreeSet<String> = (0..40).map(|run| reads_first(&new(), &aws, &format!("run-{run}"))).collect();

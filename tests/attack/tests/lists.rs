@@ -104,7 +104,7 @@ fn a_page_that_fails_or_repeats_makes_the_whole_list_an_error() {
 }
 
 #[test]
-fn a_row_that_lacks_what_a_check_decides_by_makes_the_whole_list_an_error() {
+fn a_row_without_a_deciding_field_makes_the_list_an_error() {
     let of_ec2 = EC2.map(|(action, list, row)| ("ec2", action, list, row));
     let of_elb = ELB.iter().map(|(action, list, _)| ("elasticloadbalancing", *action, *list, "<member/>"));
     for (api, action, list, row) in of_ec2.into_iter().chain(of_elb) {

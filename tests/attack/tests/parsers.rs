@@ -26,7 +26,7 @@ fn is_hidden(c: char) -> bool {
 }
 
 #[test]
-fn any_event_is_a_trigger_and_what_is_logged_of_it_is_one_visible_line() {
+fn any_event_is_a_trigger_and_its_log_line_is_visible() {
     fuzz("events", 4_000, |text| {
         let event: Value = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
         let trigger = events::parse(&event);
@@ -101,7 +101,7 @@ fn an_id_is_what_was_written_and_nothing_else() {
 }
 
 #[test]
-fn what_is_stored_is_read_or_not_but_never_misread() {
+fn a_stored_record_is_read_exactly_or_not_at_all() {
     fuzz("records", 4_000, |text| {
         if let Ok(record) = serde_json::from_str::<Record>(text) {
             let again = serde_json::to_string(&record).unwrap();
@@ -114,10 +114,10 @@ fn what_is_stored_is_read_or_not_but_never_misread() {
     });
 }
 
-/// Whatever an item of the table has become: the run ends well, and what fails is sent, unless the item says that people
-/// know of it or want silence.
+/// However an item of the table was changed, the run ends well and sends the failure, unless the item says that it was sent
+/// or is silenced.
 #[test]
-fn whatever_is_in_the_table_a_run_ends_well_and_sends_what_fails() {
+fn no_item_of_the_table_stops_a_run_from_sending_failures() {
     let keys = [
         "drift-watcher#service.principals#vpce-svc-00000000000000001",
         "*#silence#x",

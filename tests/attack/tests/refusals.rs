@@ -34,7 +34,7 @@ fn sent(world: &FakeAws) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn one_endpoint_that_makes_aws_refuse_the_whole_call_holds_up_no_other() {
+fn an_endpoint_that_aws_refuses_holds_up_no_other() {
     let (end, world) = run(requests(DBT), refuse_the_second);
     assert_eq!(end, End::Done, "it is an alert, and the next run tries again");
     let accepted: Vec<&str> = world.accepted.keys().map(String::as_str).collect();
@@ -46,7 +46,7 @@ fn one_endpoint_that_makes_aws_refuse_the_whole_call_holds_up_no_other() {
 }
 
 #[test]
-fn a_reject_that_aws_refuses_as_a_whole_is_tried_one_by_one_and_reported() {
+fn a_refused_reject_is_tried_one_by_one_and_reported() {
     let (end, world) = run(requests(UNTRUSTED), refuse_the_second);
     assert_eq!(end, End::Done);
     let states: Vec<&str> = world.connections.iter().map(|row| row.state.as_str()).collect();
@@ -57,7 +57,7 @@ fn a_reject_that_aws_refuses_as_a_whole_is_tried_one_by_one_and_reported() {
 }
 
 #[test]
-fn without_the_permission_calls_are_not_split_and_the_run_ends_in_error() {
+fn a_denied_call_is_not_split_and_the_run_ends_in_error() {
     let (end, world) = run(requests(DBT), |call| {
         (call.action == "AcceptVpcEndpointConnections").then_some(Trouble::Before(Fault::Deny))
     });

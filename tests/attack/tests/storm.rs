@@ -22,7 +22,7 @@ const OTHERS: std::ops::RangeInclusive<u32> = 11..=20;
 const READS_PER_RUN: usize = 1 + 3;
 
 #[test]
-fn in_a_storm_each_request_is_accepted_once_with_few_calls_and_one_message() {
+fn a_storm_accepts_each_request_once_with_one_message() {
     let mut world = FakeAws::new(1);
     let row = |number, owner| Row::new(number, 1, Some(owner), "pendingAcceptance");
     world.connections =

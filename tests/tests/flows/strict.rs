@@ -11,7 +11,7 @@ use flows::stack::{self, GuardFunction, GuardStack};
 use flows::{COMPANY, REGION, UNTRUSTED, api_calls};
 use serde_json::json;
 
-use crate::path::StoredPath;
+use crate::path::PathItem;
 
 /// One flow, since the last step compares the permissions with the calls of all steps.
 #[test]
@@ -39,7 +39,7 @@ struct Strict {
     untrusted: [String; 2],
     /// The URL of a queue that receives the alerts.
     queue: String,
-    path: StoredPath,
+    path: PathItem,
 }
 
 impl Strict {
@@ -51,7 +51,7 @@ impl Strict {
         let parameters = [("UntrustedRequests", "reject"), ("CrossZone", "enforce")];
         let stack = GuardStack::deploy(&aws, "guard", &[&guarded.service], &parameters)?;
         let queue = subscribe_queue(&aws, &stack)?;
-        let path = StoredPath::new(&stack, &guarded.service)?;
+        let path = PathItem::new(&stack, &guarded.service)?;
         Ok(Self { aws, guarded, other, untrusted, queue, path })
     }
 

@@ -110,7 +110,7 @@ fn every_part_is_drawn_once_with_its_state_in_words() {
 }
 
 #[test]
-fn what_is_found_of_an_account_is_shown_once_on_each_of_its_endpoints() {
+fn an_accounts_finding_is_shown_once_on_each_endpoint() {
     let mut topology = broken("pg");
     for numbers in [vec![2], vec![2, 3]] {
         let connections = numbers.iter().map(|number| connection(*number, Some(UNTRUSTED), "pendingAcceptance"));
@@ -217,7 +217,7 @@ fn an_account_that_is_not_trusted_shows_on_its_endpoint() {
 }
 
 #[test]
-fn what_could_not_be_read_is_never_shown_as_passing() {
+fn an_unread_service_is_never_shown_as_passing() {
     let page = page(&Topology {
         services: Some(Err(call_error("ec2:DescribeVpcEndpointServiceConfigurations"))),
         ..Topology::default()

@@ -1,8 +1,8 @@
-//! Notify: stores what people must hear, sends it, then acknowledges it: a transactional outbox with a lease.
+//! Notify: stores transitions, sends them, then acknowledges them: a transactional outbox with a lease.
 //!
-//! The order matters. A transition is written with a condition and a short lease on sending it, so two runs at once send it
-//! once. It stays in the record's outbox until SNS has accepted it, so a later run sends what a refused publish or a crash
-//! left behind.
+//! The order matters. A transition is written with a condition and a short lease on sending it, so two runs at once
+//! send it once. It stays in the record's outbox until SNS has accepted it, so a later run sends what a refused publish
+//! or a crash left behind.
 //!
 //! | what happens | what people get |
 //! |---|---|
@@ -12,9 +12,9 @@
 //! | SNS refuses | the lease is given back, and the next run sends it |
 //! | a crash before SNS accepts | a run after the lease has expired sends it |
 //! | a crash between SNS's yes and the acknowledgement | the message a second time |
-//! | a crash right after the run changed AWS | what it had found was stored before the change; a later run sends it |
-//! | the table cannot be read or written | what fails, with a remark that it may repeat, once an hour per instance |
-//! | an item cannot be parsed | what fails, once more |
+//! | a crash right after the run changed AWS | its findings were stored before the change; a later run sends them |
+//! | the table cannot be read or written | every failure, with a remark that it may repeat, once an hour per instance |
+//! | an item cannot be parsed | the failure, once more |
 //! | SNS refuses for hours | twelve transitions per record, the first and the latest among them; the others are counted |
 //! | an endpoint service leaves the configuration | a notice that its firing alerts are no longer watched |
 
@@ -44,7 +44,7 @@ use crate::invocation::{Invocation, RunErrors};
 use crate::memory::{LoadedState, load, stored_names};
 use crate::table::StateTable;
 
-/// Stores and sends what people must hear.
+/// Stores and sends transitions.
 #[derive(Debug, Clone)]
 pub struct Notifier {
     function: &'static str,
@@ -53,25 +53,25 @@ pub struct Notifier {
     settings: Settings,
     /// Whether this instance has closed the alerts of removed services.
     removed_services_closed: Arc<AtomicBool>,
-    /// What this instance sent while the table failed.
+    /// The messages that this instance sent while the table failed.
     recently_sent: Arc<Mutex<BTreeMap<Key, Sent>>>,
 }
 
-/// What a run found out about one partition, and the records to reconcile it with.
+/// A run's report on one partition, and the records to reconcile it with.
 #[derive(Debug)]
 pub struct PartitionWork<'a> {
-    /// What the run found out.
+    /// The run's report.
     pub report: Report<'a>,
     /// The stored records.
     pub state: &'a LoadedState,
 }
 
-/// What [`Notifier::notify`] did.
+/// The outcome of [`Notifier::notify`].
 #[derive(Debug, Default)]
 pub struct Notified {
     /// The function's alerts that fire now.
     pub firing: Firing,
-    /// What failed.
+    /// The calls that failed.
     pub errors: RunErrors,
 }
 
@@ -121,7 +121,7 @@ impl Notifier {
         services.chain([Partition::Guard]).collect()
     }
 
-    /// Reconciles what a run found with the stored records, and sends one message per partition that has something new.
+    /// Reconciles the reports of a run with the stored records, and sends one message per partition that has news.
     /// `names` is asked for the services' `Name` tags only then.
     pub async fn notify<N: AsyncFnOnce() -> BTreeMap<ServiceId, String>>(
         &self,

@@ -1,4 +1,4 @@
-//! The first half of notifying: compares what a run found with the stored records, and stores what people must hear.
+//! The first half of notifying: compares a run's report with the stored records, and stores the transitions to send.
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
@@ -19,14 +19,14 @@ use crate::invocation::Invocation;
 use crate::memory::LoadedState;
 use crate::table::Write;
 
-/// While the table fails, an instance sends the same thing again after this.
+/// While the table fails, an instance sends the same transition again after this time.
 const REPEAT_WITHOUT_TABLE: SignedDuration = SignedDuration::from_hours(1);
 
-/// How often a lost race is decided again before it is left to the next run. A run writes a record twice, what it found and
-/// that it was sent: so of ten runs at once none loses more often.
+/// How often a run decides again after a lost race, before it leaves the record to the next run. A run writes a record
+/// twice, to store and to acknowledge: so of ten runs at once none loses more often.
 pub(super) const MAX_TRIES: usize = 20;
 
-/// What was sent of a record that the table did not take.
+/// The message that was sent about a record that the table did not take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sent {
     at: Timestamp,
@@ -34,7 +34,7 @@ pub(super) struct Sent {
     parts: Vec<String>,
 }
 
-/// What a run has to send about one partition.
+/// The transitions that a run has to send about one partition.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     pub(super) partition: Partition,
@@ -42,7 +42,7 @@ pub(crate) struct Outbox {
     pub(super) entries: Vec<Entry>,
     /// Transitions that are in no record, and what to remember of them once they are sent.
     pub(super) unrecorded: Vec<(Key, Sent, Vec<Transition>)>,
-    /// Why the table failed: what is sent may be sent again.
+    /// Why the table failed: the transitions may be sent again.
     pub(super) error: Option<CallError>,
     /// The function's alerts that fire now.
     pub(super) firing: Firing,
@@ -95,9 +95,9 @@ fn claim_lost_answers(lost: Vec<RecordWrite>, items: &Items, outbox: &mut Outbox
 }
 
 impl Notifier {
-    /// Stores what `report` says before the run changes AWS, so that a later run sends it if this one dies before it has
-    /// stored what became of the change. Without a lease: whichever run comes first sends it. The records as they were, with
-    /// the versions that were written: once the run knows more, it reconciles with those again.
+    /// Stores `report` before the run changes AWS, so that a later run sends it if this one dies before it has stored
+    /// the outcome of the change. Without a lease: whichever run comes first sends it. Returns the records as they
+    /// were, with the versions that were written: once the run knows more, it reconciles with those again.
     pub async fn store_before_change(
         &self,
         Invocation { id, origin, .. }: &Invocation,
@@ -123,7 +123,8 @@ impl Notifier {
         written
     }
 
-    /// Compares the report with the stored records, and stores what changed. The outbox holds what this run has to send.
+    /// Compares the report with the stored records, and stores the changes. The outbox holds the transitions that this
+    /// run has to send.
     pub(super) async fn reconcile(
         &self,
         id: &str,
@@ -161,24 +162,25 @@ impl Notifier {
         outbox
     }
 
-    /// What to send while the table cannot be read: what fails.
+    /// The outbox while the table cannot be read: every failure.
     fn without_table(&self, reconciler: &Reconciler<'_>, report: &Report<'_>, error: CallError) -> Outbox {
         tracing::error!(%error, partition = %report.partition, "the table cannot be read; sending what fails");
         let mut outbox = Outbox::new(report.partition);
         let writes = reconciler.writes(report, &Items::new());
-        // Without the table nothing gets beyond pending: what fails counts as firing.
+        // Without the table no alert gets beyond pending: every failure counts as firing.
         let failing = writes.iter().filter_map(|write| write.record.alert());
         let failing = failing.filter(|alert| alert.phase != Phase::Resolved);
         outbox.firing.severities = failing.map(|alert| alert.finding.severity).collect();
         outbox.firing.is_complete = false;
-        // Without its record, every connection looks new; what is new is sent once the table answers again.
+        // Without its record, every connection looks new; notices are sent once the table answers again.
         let news = writes.iter().filter(|write| write.key.subject != Key::CONNECTION);
         outbox.unrecorded = news.filter_map(|write| self.not_recently_sent(write, reconciler.now)).collect();
         outbox.error = Some(error);
         outbox
     }
 
-    /// Writes the records, and puts into `outbox` what this run has to send. The writes that another run came before.
+    /// Writes the records, and puts into `outbox` the transitions that this run has to send. Returns the writes that
+    /// lost to another run.
     pub(super) async fn write(
         &self,
         partition: &Partition,
@@ -205,7 +207,8 @@ impl Notifier {
         lost
     }
 
-    /// What to send of a record that the table did not take, unless this instance sent it recently and nothing is new.
+    /// The transitions to send of a record that the table did not take, unless this instance sent it recently and
+    /// nothing is new.
     fn not_recently_sent(&self, write: &RecordWrite, now: Timestamp) -> Option<(Key, Sent, Vec<Transition>)> {
         let transitions = write.unstored_transitions(now);
         let finding = &transitions.last()?.finding;

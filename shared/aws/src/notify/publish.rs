@@ -1,4 +1,4 @@
-//! The second half of notifying: sends what was stored, and acknowledges it.
+//! The second half of notifying: sends the stored transitions, and acknowledges them.
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
@@ -91,7 +91,7 @@ impl Notifier {
         errors
     }
 
-    /// Sends one message for the partition, and acknowledges what it contained. `name` is the service's `Name` tag.
+    /// Sends one message for the partition, and acknowledges its transitions. `name` is the service's `Name` tag.
     ///
     /// # Errors
     /// If SNS did not accept it (a later run sends it), or if the table failed before or after.
@@ -127,7 +127,7 @@ impl Notifier {
         error.map_or(Ok(()), Err)
     }
 
-    /// Removes what was sent from the record's outbox, even if another run has written the record since.
+    /// Removes the sent transitions from the record's outbox, even if another run has written the record since.
     async fn acknowledge(&self, partition: &Partition, entry: Entry, now: Timestamp) -> Result<(), CallError> {
         let Entry { key, mut record, version } = entry;
         let mut expected = Version::At(version);

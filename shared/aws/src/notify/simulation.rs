@@ -20,7 +20,7 @@ use crate::invocation::{Deadline, Invocation};
 use crate::memory::LoadedState;
 use crate::testing::{Request, Table, config, published};
 
-/// The table and the topic, and what they refuse at present.
+/// The table and the topic, and the calls they refuse at present.
 #[derive(Default)]
 #[allow(clippy::struct_excessive_bools)]
 struct World {
@@ -32,7 +32,7 @@ struct World {
     /// Before so many of a run's writes, another run writes the record.
     others_write: usize,
     topic_fails: bool,
-    /// What people heard: numbers and events of transitions, message by message.
+    /// The sent transitions, message by message: their numbers and events.
     heard: Vec<Vec<(u64, char)>>,
     subjects: Vec<String>,
 }
@@ -67,7 +67,7 @@ impl World {
     }
 }
 
-/// A transition as people hear it: `F`iring, `r`eminder, `R`esolved, `x` gone, `u` unwatched.
+/// The number and the event of a transition: `F`iring, `r`eminder, `R`esolved, `x` gone, `u` unwatched.
 fn heard(transition: &Value) -> (u64, char) {
     let summary = transition["summary"].as_str().unwrap();
     let event = match transition["kind"].as_str().unwrap() {
@@ -102,7 +102,7 @@ struct Read {
     began: Timestamp,
 }
 
-/// What happens to a run.
+/// The fate of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Fine,
@@ -116,8 +116,8 @@ enum Fate {
     DiesBeforeAcknowledging,
     /// It has a second read, which finds this: it changed something.
     ReadsAgain(char),
-    /// Another run, whose read found this, runs at the same time. The flags say whether the other one's read began later,
-    /// whether both load the records before either stores, and whether the other one stores and sends first.
+    /// Another run, whose read found this, runs at the same time. The flags say whether the other one's read began
+    /// later, whether both load the records before either stores, and whether the other one stores and sends first.
     Doubled {
         found: char,
         later: bool,
@@ -127,21 +127,21 @@ enum Fate {
     },
 }
 
-/// What people must hear, for reads in the order in which they are stored.
+/// The transitions that must be sent, for reads in the order in which they are stored.
 #[derive(Debug, Default)]
 struct Model {
-    /// What people believe: severity and parts of an alert that fires.
+    /// The alert as it was last sent: severity and parts, while it fires.
     believed: Option<(Severity, BTreeSet<String>)>,
-    /// What is so, as far as the last read knows.
+    /// The alert as the last read found it.
     firing: Option<(Severity, BTreeSet<String>)>,
-    /// Whether a silence held the alert back, and people have not heard since how it stands.
+    /// Whether a silence held the alert back, and nothing was sent since.
     was_silenced: bool,
     recorded: Option<Timestamp>,
     expected: String,
 }
 
 impl Model {
-    /// Whether the table has something that is not over.
+    /// Whether the table has an alert that is not over.
     fn is_open(&self) -> bool {
         self.believed.is_some() || self.firing.is_some()
     }
@@ -169,7 +169,7 @@ impl Model {
                 }
             }
         }
-        // What is over and stays so is not written.
+        // An alert that is over and stays so is not written.
         if was_open || self.is_open() {
             self.recorded = Some(read.began);
         }
@@ -185,10 +185,10 @@ impl Model {
             return;
         }
         let is_known = self.believed.as_ref().is_some_and(|(worst, known)| severity <= worst && parts.is_subset(known));
-        // What still fires when a silence ends is sent, even if people know it.
+        // An alert that still fires when a silence ends is sent, even if it was sent before.
         let event = if is_known { was_silenced.then_some('r') } else { Some('F') };
         self.expected.extend(event);
-        // What got better is forgotten at once: people hear if it gets worse again.
+        // A fall in severity is remembered at once: the next rise is sent.
         self.believed.clone_from(&self.firing);
         self.was_silenced = false;
     }
@@ -257,7 +257,7 @@ impl Stage {
         change(&mut self.world.lock().unwrap());
     }
 
-    /// Silences everything for a minute. People know of the silence.
+    /// Silences everything for a minute, by a silence that was announced.
     fn silence(&self, now: Timestamp) {
         let until = now + SignedDuration::from_mins(1);
         let (by, comment) = ("ada".to_owned(), "upgrade".to_owned());
@@ -273,7 +273,7 @@ impl Stage {
         self.set(|world| world.table.items.push(item));
     }
 
-    /// Plays one run, and tells the model.
+    /// Plays one run, on the stage and in the model.
     async fn run(&mut self, found: char, fate: Fate, silenced: bool, now: Timestamp, model: &mut Model) {
         let read = Read { found, began: now };
         if silenced {
@@ -314,7 +314,8 @@ impl Stage {
                 let other = Read { found, began: now + distance };
                 let order = if stores_first { [other, read] } else { [read, other] };
                 let state = self.load().await;
-                // A run that loaded no alert, and found nothing wrong, may have nothing to write, and so not notice the other.
+                // A run that loaded no alert, and found nothing wrong, may have nothing to write, and so not notice the
+                // other.
                 let writes = model.is_open() || failing(order[1].found).is_some();
                 let loaded_early = if both_load_first && writes { Some(self.load().await) } else { None };
                 let first = self.reconcile(&order[..1], state, now).await;
@@ -360,7 +361,7 @@ fn fates() -> impl Strategy<Value = Fate> {
     ]
 }
 
-/// An invocation of which nothing matters.
+/// An invocation whose details do not matter.
 fn invocation() -> Invocation {
     let deadline = Deadline::new(Duration::from_secs(110));
     Invocation { id: "run".to_owned(), trigger: Trigger::Schedule, origin: origin(), deadline }
@@ -370,7 +371,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// Plays a history, and then lets undisturbed runs send what was left: what people heard, and what they had to hear. A run
+/// Plays a history, and then lets undisturbed runs send the rest. Returns what was sent, and what had to be sent. A run
 /// that nothing but a lost answer disturbs sends everything itself.
 fn play(history: &[(char, Fate, bool)]) -> (Vec<(u64, char)>, String) {
     let (mut stage, mut model, mut now) = (Stage::new(), Model::default(), at(8, 0));
@@ -389,8 +390,8 @@ fn play(history: &[(char, Fate, bool)]) -> (Vec<(u64, char)>, String) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// People hear everything they must, once and in order, and nothing else, whatever happens to the runs. Only what SNS
-    /// accepted from a run that then died may be sent again.
+    /// Every transition that must be sent is sent, once and in order, and nothing else, whatever happens to the runs.
+    /// Only what SNS accepted from a run that then died may be sent again.
     #[test]
     fn every_stretch_is_sent_once_and_in_order(
         history in prop::collection::vec((found(), fates(), prop::bool::weighted(0.3)), 0..8),
@@ -406,14 +407,14 @@ proptest! {
     }
 }
 
-/// What people hear of a history of undisturbed runs.
+/// The events that a history of undisturbed runs sends.
 fn events(history: &[(char, Fate)]) -> String {
     let history: Vec<(char, Fate, bool)> = history.iter().map(|(found, fate)| (*found, *fate, false)).collect();
     play(&history).0.into_iter().map(|(_, event)| event).collect()
 }
 
 #[test]
-fn what_gets_worse_than_the_reminder_after_a_silence_fires_again() {
+fn an_alert_worse_than_its_last_reminder_fires_again() {
     let history =
         [('B', Fate::Fine, false), ('b', Fate::Fine, true), ('?', Fate::Fine, false), ('B', Fate::Fine, false)];
     let heard: String = play(&history).0.into_iter().map(|(_, event)| event).collect();
@@ -432,7 +433,7 @@ fn an_older_read_never_overrules_a_newer_one() {
 }
 
 #[test]
-fn a_silence_is_announced_once_and_what_still_fires_when_it_ends_is_sent() {
+fn a_silence_is_announced_once_and_its_end_sends_open_alerts() {
     let mut stage = Stage::new();
     let until = at(8, 10);
     let silence = json!({"checks": [check().id], "until": until, "by": "ada", "comment": "upgrade"});
@@ -469,9 +470,9 @@ fn a_write_whose_answer_was_lost_is_recognized() {
     assert_eq!(events(&[('b', Fate::AnswerLost), ('g', Fate::AnswerLost)]), "FR");
 }
 
-/// Each of the nine others writes the record twice: what it found, and that it was sent.
+/// Each of the nine others writes the record twice: to store and to acknowledge.
 #[test]
-fn one_of_ten_runs_at_once_is_not_left_undone_however_often_another_is_first() {
+fn a_run_succeeds_against_nine_concurrent_writers() {
     let mut stage = Stage::new();
     play_minutes(&mut stage, "b", 0);
     let now = at(8, 1);
@@ -571,7 +572,7 @@ fn an_item_that_cannot_be_read_is_sent_again_and_repaired() {
 }
 
 #[test]
-fn the_alerts_of_a_service_that_is_no_longer_configured_close_with_a_notice() {
+fn alerts_of_a_removed_service_close_with_one_notice() {
     let mut stage = Stage::new();
     block_on(stage.notifier.close_removed_services(&invocation(), at(8, 0))).unwrap();
     play_minutes(&mut stage, "b", 1);

@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flow_log_names_its_log_group_or_another_kind_of_destination() {
+    fn a_flow_log_names_its_log_group_or_its_destination_type() {
         let row = || ec2::FlowLog::builder().flow_log_id("fl-1").resource_id("vpc-1");
         let group = |row: ec2::builders::FlowLogBuilder| flow_log(&row.build()).map(|log| log.log_group);
         let arn = "arn:aws:logs:eu-central-1:111122223333:log-group:/vpc/flows:*";

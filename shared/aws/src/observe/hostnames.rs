@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_route_leads_to_a_private_network_unless_to_the_internet_or_nowhere() {
+    fn default_internet_and_blackhole_routes_are_not_private() {
         let route = |destination: &str, by: &str, blackhole| {
             private_network(&Route { destination: destination.parse().unwrap(), by: by.to_owned(), blackhole })
                 .is_some()
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_is_resolved_and_a_name_that_does_not_exist_is_an_error() {
+    async fn a_hostname_that_does_not_exist_is_an_error() {
         // An address stands for itself: no network is needed.
         assert_eq!(lookup("10.0.0.7".to_owned()).await, Ok(vec!["10.0.0.7".parse().unwrap()]));
         assert!(lookup("no-such-name.invalid".to_owned()).await.is_err());

@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_elb_left_out_is_not_passed_over() {
+    fn a_description_with_a_missing_field_is_refused() {
         let zone = || elb::AvailabilityZone::builder().zone_name("eu-central-1a").subnet_id("subnet-a");
         assert!(description(&load_balancer().availability_zones(zone().build()).build()).is_some());
         assert!(description(&load_balancer().availability_zones(zone().set_zone_name(None).build()).build()).is_none());

@@ -39,7 +39,7 @@ use tokio::time::Instant;
 use crate::clients;
 use crate::errors::{call_error, malformed_response};
 
-/// Everything that is read, as IAM names its actions; but for flow logs, which only the command line reads.
+/// The actions of all reads, as IAM names them; but for flow logs, which only the command line reads.
 pub const ACTIONS: [&str; 21] = [
     "acm:DescribeCertificate",
     "cloudwatch:GetMetricData",
@@ -64,8 +64,8 @@ pub const ACTIONS: [&str; 21] = [
     "elasticloadbalancing:DescribeTargetHealth",
 ];
 
-/// How many calls to EC2 and ELB may run at the same time. EC2's describe calls share a bucket of about 100 per account and
-/// Region, refilled at some 20 a second. This keeps a run short and leaves room for other tools.
+/// How many calls to EC2 and ELB may run at the same time. EC2's describe calls share a bucket of about 100 per account
+/// and Region, refilled at some 20 a second. This keeps a run short and leaves room for other tools.
 /// <https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html>
 pub const MAX_CALLS: usize = 16;
 
@@ -156,9 +156,9 @@ impl Observer {
         self.in_time(call, read).await
     }
 
-    /// All pages of a list, each row parsed. `next` gives the pages, `split` takes one apart into rows and the token of the
-    /// next. Pages follow each other and count as one call. A token that repeats is an error: the SDK's paginators would
-    /// stop there without a word, and a partial list would look like the whole.
+    /// All pages of a list, each row parsed. `next` gives the pages, `split` takes one apart into rows and the token of
+    /// the next. Pages follow each other and count as one call. A token that repeats is an error: the SDK's paginators
+    /// would stop there without a word, and a partial list would look like the whole.
     async fn list<P, R, T, E, H>(
         &self,
         call: &'static str,
@@ -189,7 +189,7 @@ impl Observer {
         self.in_time(call, pages).await
     }
 
-    /// What `read` reads, unless the time for reading ends before.
+    /// The result of `read`, unless the time for reading ends before.
     async fn in_time<T>(&self, call: &'static str, read: impl Future<Output = Observed<T>>) -> Observed<T> {
         let result = match self.until {
             Some(until) => tokio::time::timeout_at(until, read).await.unwrap_or_else(|_| Err(no_time_left(call))),
@@ -198,8 +198,8 @@ impl Observer {
         self.record(call, result)
     }
 
-    /// `items`, beginning with any of them: if time runs out, it is not always the same ones that are read last. The run's id
-    /// and a count decide, so that a retry, which has the same id, differs, and a test repeats itself. The clock would not
+    /// `items`, beginning with any of them: if time runs out, the last ones are not always the same. The run's id and a
+    /// count decide, so that a retry, which has the same id, differs, and a test repeats itself. The clock would not
     /// do: a schedule of 15 minutes finds the same one of five each time.
     fn starting_anywhere<T>(&self, items: impl IntoIterator<Item = T>) -> Vec<T> {
         let mut items: Vec<T> = items.into_iter().collect();

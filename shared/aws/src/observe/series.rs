@@ -71,7 +71,7 @@ fn query(index: usize, asked: &MetricQuery) -> MetricDataQuery {
     MetricDataQuery::builder().id(metric_id(index, asked)).metric_stat(stat).build()
 }
 
-/// What one page has of a metric.
+/// The values of a metric on one page.
 struct Page {
     id: String,
     /// Whether no further page has more of them.
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cloudwatch_did_not_answer_completely_is_no_answer() {
+    fn a_partial_answer_of_cloudwatch_is_an_error() {
         let names = ["NewConnections", "ActiveConnections"];
         let complete = row("newconnections_0", StatusCode::Complete, &[]);
         for other in [StatusCode::PartialData, StatusCode::InternalError, StatusCode::Forbidden] {

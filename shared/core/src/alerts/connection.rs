@@ -1,5 +1,5 @@
-//! What is recorded of the connections of dbt and of known accounts: since when each is in its state, and which notices
-//! people got. Pure.
+//! Records of the connections of dbt and of known accounts: since when each is in its state, and which notices were
+//! sent. Pure.
 
 use jiff::Timestamp;
 
@@ -13,7 +13,7 @@ use crate::connections::{Owner, Verdict, decide};
 use crate::ids::{EndpointId, ServiceId};
 use crate::snapshot::Connection;
 
-/// The next state of `known`, now that EC2 shows these `connections`, and the notice that people get.
+/// The next state of `known`, now that EC2 shows these `connections`, and the notice to send.
 ///
 /// `None` for connections of untrusted accounts: they have alerts and no notices.
 #[must_use]
@@ -73,7 +73,7 @@ fn vanished(known: &KnownConnection, endpoint: &EndpointId, now: Timestamp) -> (
     (next, notice)
 }
 
-/// The other endpoints of dbt's on the service that are connected or ask to be.
+/// dbt's other endpoints on the service that wait, are being set up, or are available.
 fn others(
     connections: &[Connection],
     service: &ServiceId,
@@ -87,14 +87,14 @@ fn others(
     others.filter(lives).map(|other| other.endpoint.clone()).collect()
 }
 
-/// What the stored records say about the past of the connections.
+/// The past of the connections, from the stored records.
 #[must_use]
 pub fn remembered(items: &Items) -> RememberedConnections {
     let mut remembered =
         RememberedConnections { traffic: traffic::recorded(items).cloned(), ..RememberedConnections::default() };
     for (key, Item { record, .. }) in items {
         let Some(record) = record else {
-            // What cannot be read may be dbt's: it is not revoked, and its loss is not called the time before dbt came.
+            // An unreadable record may be dbt's: its endpoint is not revoked, and dbt counts as connected before.
             if let (Key::CONNECTION, Ok(endpoint)) = (key.subject.as_str(), key.resource.parse()) {
                 remembered.had_connection = true;
                 remembered.established.insert(endpoint);
@@ -176,7 +176,7 @@ fn gone(known: &KnownConnection, endpoint: &EndpointId) -> Finding {
     )
 }
 
-/// A finding of severity info that needs nothing to be done.
+/// A finding of severity info that needs no action.
 fn notice(summary: String, impact: &str, evidence: Vec<String>, action: &str, console: Option<String>) -> Finding {
     Finding::new(Severity::Info, summary, impact, Remedy::new(action, None, console)).with_evidence(evidence)
 }
@@ -213,7 +213,7 @@ mod tests {
         at_time(now, |run| advance(known, connections, &service(1), &endpoint(1), run))
     }
 
-    /// Plays these states of the owner's endpoint, a minute apart, and gives the notices with their positions.
+    /// Plays these states of the owner's endpoint, a minute apart, and returns the notices with their positions.
     fn notices_of(owner: &str, states: &[Option<&str>]) -> Vec<(usize, String)> {
         let mut known = None;
         let mut notices = Vec::new();
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn one_notice_when_it_is_first_available_and_one_when_it_is_gone() {
+    fn a_connection_sends_one_notice_when_available_and_when_gone() {
         let notices = |states: &[Option<&str>]| notices_of(DBT, states);
         let connected = "dbt is connected through vpce-00000000000000001".to_owned();
         let deleted = "dbt's endpoint vpce-00000000000000001 is deleted".to_owned();
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_was_wrongly_reported_gone_is_connected_again() {
+    fn a_connection_falsely_reported_gone_is_connected_again() {
         let notices = notices_of(DBT, &[Some("available"), None, Some("available"), Some("available")]);
         let summaries: Vec<&str> = notices.iter().map(|(_, summary)| summary.as_str()).collect();
         assert_eq!(
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_endpoint_of_dbt_is_a_warning_with_the_command_that_rejects_it() {
+    fn a_second_endpoint_of_dbt_warns_with_the_reject_command() {
         let connections = [connection(1, Some(DBT), "available"), connection(2, Some(DBT), "available")];
         let (_, notice) = advance_at(at(8, 0), None, &connections).unwrap();
         let notice = notice.unwrap();
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_critical_alert_that_dbt_is_absent_tells_that_it_was_connected() {
+    fn a_critical_absence_alert_proves_a_former_connection() {
         let had_connection = |check: &str, phase: Phase, severity: Severity| {
             let record = Record::new(State::Alert(Box::new(alert(phase, severity))), at(8, 0));
             let key = Key::new("connection-acceptor", check, service(1).as_str());

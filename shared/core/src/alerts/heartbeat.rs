@@ -16,7 +16,8 @@ use crate::ids::EndpointId;
 /// The longest reason that is named in the summary.
 const MAX_REASON: usize = 24;
 
-/// What the evaluation's checks found, what fires, and what is silenced. `items` is `None` if the table could not be read.
+/// The notice: the results of the evaluation's checks, the firing alerts, and the silences. `items` is `None` if the
+/// table could not be read.
 #[must_use]
 pub fn notice(evaluation: &Evaluation, items: Option<&Items>, now: Timestamp) -> Finding {
     let counts = ChecksByResult::new(&evaluation.results);
@@ -33,7 +34,7 @@ pub fn notice(evaluation: &Evaluation, items: Option<&Items>, now: Timestamp) ->
     Finding::new(Severity::Info, counts.to_string(), impact, Remedy::nothing("Nothing.", None)).with_evidence(evidence)
 }
 
-/// What the table says: what fires, in the eyes of all functions, also while it is silenced; the silences; and when dbt
+/// The notice's lines from the table: the firing alerts of all functions, silenced ones too; the silences; and when dbt
 /// last connected.
 fn table_lines(items: &Items, now: Timestamp) -> Vec<String> {
     let alerts = items.values().filter_map(|item| item.record.as_ref()?.alert());
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn it_counts_checks_by_their_worst_result_and_names_what_does_not_pass() {
+    fn the_notice_counts_each_check_by_its_worst_result() {
         let fail = || Status::Fail(Box::new(finding(Severity::Warning)));
         let results = vec![
             result("listener.port", fail()),
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn it_says_what_fires_what_is_silenced_and_when_dbt_last_connected() {
+    fn the_notice_lists_firing_alerts_silences_and_traffic() {
         let evaluation =
             Evaluation { observed_at: at(8, 0), checks: Vec::new(), results: vec![result("listener.port", pass())] };
         let firing = |silenced| {

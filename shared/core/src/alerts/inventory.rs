@@ -1,5 +1,5 @@
-//! The ids of what was in place. AWS names some deletions by an id alone that nothing shows any more afterwards: that of a
-//! connection notification, or of a route table's association. To name who deleted it, drift-watcher remembers the ids.
+//! The ids of connection notifications and of route table associations. AWS names their deletion by the id alone, which
+//! nothing shows any more by then. To name who deleted one, drift-watcher remembers the ids.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,11 +12,11 @@ use crate::snapshot::Topology;
 /// How long a deleted id is remembered: longer than CloudTrail is late.
 const REMEMBER_FOR: SignedDuration = SignedDuration::from_hours(24);
 
-/// The ids, each with the time since when it is gone.
+/// The ids, each with the time since which it is gone.
 pub type Inventory = BTreeMap<String, Option<Timestamp>>;
 
-/// The ids of the endpoint service's connection notifications, and of the route table associations of its load balancers'
-/// subnets; `None` if not all could be read.
+/// The ids of the endpoint service's connection notifications, and of the route table associations of its load
+/// balancers' subnets; `None` if not all could be read.
 #[must_use]
 pub fn in_place(topology: &Topology, service: &ServiceId) -> Option<BTreeSet<String>> {
     let mut subnets = BTreeSet::new();
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ids_are_those_of_this_services_notifications_and_of_its_subnets_associations() {
+    fn an_inventory_holds_ids_of_notifications_and_associations() {
         let association = |subnet: &str, id: &str| (subnet.to_owned(), id.to_owned());
         let associations = [association("subnet-a", "rtbassoc-a"), association("subnet-other", "rtbassoc-other")];
         let network = Network { route_tables: Ok(vec![route_table(associations)]), ..network() };
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_read_from_the_inventories() {
+    fn remembered_ids_come_from_the_inventories_alone() {
         let stored = |subject: &str, id: &str| {
             let record = Record::new(State::Inventory(Inventory::from([(id.to_owned(), None)])), at(8, 0));
             (Key::new("drift-watcher", subject, "vpce-svc-1"), Item { record: Some(record), version: Version::At(1) })

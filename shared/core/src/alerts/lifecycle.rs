@@ -1,8 +1,8 @@
 //! The life of an alert: *pending* (failing, not yet often enough), *firing*, *resolved*. Pure: the clock is an input.
 //!
-//! People hear when it fires, when it gets worse than they last heard, when a part of it is new, a reminder now and then,
-//! a cause that becomes known later, and when it is over. While a silence matches, the alert lives on and people hear
-//! nothing; afterwards they hear at once what is still firing, and what is over that they believe to be firing.
+//! An alert is sent when it fires, when it gets worse than it was last sent, when a part of it is new, as a reminder,
+//! when its cause becomes known later, and when it is over. While a silence matches, the alert lives on and nothing is
+//! sent; afterwards it is sent at once if it still fires, or if it is over and was sent as firing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,62 +13,62 @@ use serde::{Deserialize, Serialize};
 use crate::check::{Check, Finding, PartStatus, Severity, Status};
 use crate::config::Policy;
 
-/// After an alert fired, the same alert of severity warning or info fires silently for this long, if its check says that
-/// others can make it fire and resolve at will ([`crate::check::Spec::can_be_provoked`]). If it still fires then, people
-/// hear of it.
+/// After an alert fired, the same alert of severity warning or info fires without a message for this long, if its check
+/// says that others can make it fire and resolve at will ([`crate::check::Spec::can_be_provoked`]). If it still fires
+/// then, it is sent.
 const PROVOKED_SILENCE: SignedDuration = SignedDuration::from_hours(24);
 
 /// The stored state of one alert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
-    /// Where it stands.
+    /// Its phase.
     pub phase: Phase,
     /// Consecutive failing results while pending.
     pub failing: u32,
     /// Consecutive passing results while firing.
     pub passing: u32,
-    /// Consecutive results that were milder than what people heard.
+    /// Consecutive results that were milder than the severity that was sent.
     pub milder: u32,
     /// The run that counted last. A retry has the id of the run it repeats, and counts nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted_by: Option<String>,
     /// When the first failing result was found.
     pub since: Timestamp,
-    /// When people last heard of it.
+    /// When it was last sent.
     pub last_notified: Timestamp,
-    /// The severity that people last heard while it fires; `None` while they do not know that it does.
+    /// The severity that was last sent while it fires; `None` until its firing was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notified: Option<Severity>,
-    /// When people last heard that it fires, and how bad: kept after it is over.
+    /// When it was last sent as firing, and its severity then: kept after it is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_fired: Option<(Timestamp, Severity)>,
-    /// What people know of the parts of the finding.
+    /// The parts of the finding, and which of them were sent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parts: BTreeMap<String, KnownPart>,
-    /// The incident it belongs to.
+    /// Its incident.
     pub incident: String,
     /// The latest finding.
     pub finding: Finding,
     /// Why the check's result is unknown at present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<String>,
-    /// Whether a silence holds it back, or held it back and people have not heard since how it stands.
+    /// Whether a silence holds it back, or held it back and nothing was sent since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub silenced: bool,
 }
 
-/// One part of a finding: how often it failed, and whether people know.
+/// One part of a finding: how often it failed, and whether it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct KnownPart {
     /// Consecutive results with it.
     pub failing: u32,
     /// Consecutive results without it.
     pub absent: u32,
-    /// Whether people heard of it.
+    /// Whether it was sent.
     pub notified: bool,
 }
 
-/// Where an alert stands.
+/// The phase of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
@@ -81,7 +81,7 @@ pub enum Phase {
 }
 
 impl Alert {
-    /// Whether it is over, and people know.
+    /// Whether it is over, with nothing left to send.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.phase == Phase::Resolved && self.notified.is_none()
@@ -112,14 +112,14 @@ impl Thresholds {
     }
 }
 
-/// What one run says about an alert.
+/// The result of one run for an alert.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Signal<'a> {
     /// The check fails.
     Failing(&'a Finding),
-    /// The check passes, and what is right now.
+    /// The check passes, with the fact that holds now.
     Passing(&'a str),
-    /// The check's result is unknown, and why.
+    /// The check's result is unknown, with the reason.
     Unknown(&'a str),
     /// The resource no longer exists, or is no longer behind the endpoint service.
     Gone,
@@ -128,7 +128,7 @@ pub enum Signal<'a> {
 }
 
 impl<'a> Signal<'a> {
-    /// What `status` says; `None` if nothing was asked.
+    /// The signal of `status`; `None` if nothing was asked.
     #[must_use]
     pub fn of(status: &'a Status) -> Option<Self> {
         match status {
@@ -140,10 +140,10 @@ impl<'a> Signal<'a> {
     }
 }
 
-/// What people must hear.
+/// An event of an alert that is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// It fires, got worse than they last heard, or has a new part.
+    /// It fires, got worse than it was last sent, or has a new part.
     Fired,
     /// It still fires.
     Reminded,
@@ -157,7 +157,7 @@ pub enum Event {
     Unwatched,
 }
 
-/// A run, as the life of an alert depends on it.
+/// The facts of a run that the life of an alert depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Now<'a> {
     /// The run's id, which a retry shares with the run it repeats.
@@ -170,7 +170,7 @@ pub struct Now<'a> {
     pub silenced: bool,
 }
 
-/// The next state of `alert` after `signal`, and what people must hear.
+/// The next state of `alert` after `signal`, and the event to send.
 #[must_use]
 pub fn advance(
     alert: Option<&Alert>,
@@ -190,7 +190,8 @@ pub fn advance(
         (Some(alert), Signal::Gone) => end(alert.clone(), Event::Gone, moment),
         (Some(alert), Signal::Unwatched) => end(alert.clone(), Event::Unwatched, moment),
         (Some(alert), Signal::Unknown(why)) => {
-            // Neither failing nor passing: the alert stays as it is, and the next reminder says that the result is unknown.
+            // Neither failing nor passing: the alert stays as it is, and the next reminder says that the result is
+            // unknown.
             let silenced = alert.silenced || moment.silenced;
             let next = Alert { unknown: Some(why.to_owned()), silenced, ..alert.clone() };
             remind(next, alert.silenced, thresholds, moment)
@@ -222,7 +223,7 @@ fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: N
     let is_retry = alert.counted_by.as_deref() == Some(moment.run);
     let had_cause = alert.finding.cause.is_some();
     let was_silenced = alert.silenced;
-    // A silence hid that it was over: people believe that it never ended.
+    // A silence hid that it was over: for the reader it never ended.
     let phase = if alert.phase == Phase::Resolved { Phase::Pending } else { alert.phase };
     let worse = alert.notified.is_some_and(|heard| finding.severity > heard);
     let has_new_part = alert.notified.is_some() && finding.failing_parts().any(|part| !alert.parts.contains_key(part));
@@ -266,24 +267,24 @@ fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: N
     remind(next, was_silenced, thresholds, moment)
 }
 
-/// Whether it is worse than people last heard, or has a part that they do not know.
+/// Whether it is worse than it was last sent, or has a part that was not sent.
 fn has_news(alert: &Alert, thresholds: Thresholds) -> bool {
     let is_new = |part: &KnownPart| !part.notified && part.failing >= thresholds.alert_after;
     let is_news = |heard: Severity| alert.finding.severity > heard || alert.parts.values().any(is_new);
     alert.notified.is_some_and(is_news)
 }
 
-/// One more consecutive result. A retry of a run repeats its result, and so does a second read of the same run: they count
-/// only if they are the first.
+/// One more consecutive result. A retry of a run repeats its result, and so does a second read of the same run: they
+/// count only if they are the first.
 fn count(results: u32, is_retry: bool) -> u32 {
     if is_retry { results.max(1) } else { results.saturating_add(1) }
 }
 
-/// The finding, with the cause that is known. A change that came after people last heard did not cause what they heard, but
-/// it may have caused what is new.
+/// The finding, with the known cause. A change after the last message did not cause what that reported, but it may have
+/// caused the news.
 fn with_cause(alert: &Alert, finding: &Finding, has_news: bool) -> Finding {
     if has_news {
-        // While a silence holds it back, what is news stays news for several runs.
+        // While a silence holds it back, its news stays news for several runs.
         let same_news = (alert.finding.severity, &alert.finding.parts) == (finding.severity, &finding.parts);
         let known = alert.finding.cause.clone().filter(|_| same_news);
         return Finding { cause: finding.cause.clone().or(known), ..finding.clone() };
@@ -294,8 +295,8 @@ fn with_cause(alert: &Alert, finding: &Finding, has_news: bool) -> Finding {
     Finding { cause: alert.finding.cause.clone().or(late.cloned()), ..finding.clone() }
 }
 
-/// Counts the parts of the current finding. A part that is absent for `resolve_after` results is forgotten, so that people
-/// hear if it returns.
+/// Counts the parts of the current finding. A part that is absent for `resolve_after` results is forgotten, so that its
+/// return is sent.
 fn count_parts(alert: &mut Alert, is_retry: bool, thresholds: Thresholds) {
     for part in alert.finding.failing_parts() {
         alert.parts.entry(part.clone()).or_default();
@@ -311,7 +312,8 @@ fn count_parts(alert: &mut Alert, is_retry: bool, thresholds: Thresholds) {
     alert.parts.retain(|_, part| part.absent < thresholds.resolve_after);
 }
 
-/// A fall in severity that lasts `resolve_after` results is remembered silently, so that people hear of the next rise.
+/// A fall in severity that lasts `resolve_after` results is remembered without a message, so that the next rise is
+/// sent.
 fn remember_milder(alert: &mut Alert, is_retry: bool, thresholds: Thresholds) {
     let Some(heard) = alert.notified.filter(|heard| alert.finding.severity < *heard) else {
         alert.milder = 0;
@@ -323,7 +325,7 @@ fn remember_milder(alert: &mut Alert, is_retry: bool, thresholds: Thresholds) {
     alert.milder = if lasted { 0 } else { alert.milder };
 }
 
-/// Whether people heard of the same alert recently, and others can make it fire and resolve at will.
+/// Whether the same alert was sent recently, and others can make it fire and resolve at will.
 fn provoked_recently(alert: &Alert, thresholds: Thresholds, now: Timestamp) -> bool {
     let recent = |(at, heard): (Timestamp, Severity)| {
         now.duration_since(at) < PROVOKED_SILENCE && alert.finding.severity <= heard
@@ -360,7 +362,7 @@ fn on_passing(alert: Alert, thresholds: Thresholds, moment: Now<'_>) -> (Alert, 
     end(next, Event::Recovered, moment)
 }
 
-/// Ends the alert. If nobody heard that it began, nobody needs to hear that it is over. If a silence matches, people hear it
+/// Ends the alert. If its beginning was not sent, its end is not sent either. If a silence matches, the end is sent
 /// afterwards.
 fn end(alert: Alert, event: Event, moment: Now<'_>) -> (Alert, Option<Event>) {
     let heard = alert.notified.is_some();
@@ -371,7 +373,7 @@ fn end(alert: Alert, event: Event, moment: Now<'_>) -> (Alert, Option<Event>) {
     (Alert { phase: Phase::Resolved, notified: None, silenced: false, last_notified, ..alert }, heard.then_some(event))
 }
 
-/// Sends again what fires, if it is due, or if a silence has just ended.
+/// Sends a firing alert again, if a reminder is due, or if a silence has just ended.
 fn remind(mut alert: Alert, was_silenced: bool, thresholds: Thresholds, moment: Now<'_>) -> (Alert, Option<Event>) {
     let age = moment.now.duration_since(alert.last_notified).unsigned_abs();
     let due = was_silenced || thresholds.remind_every.is_some_and(|every| age >= every);
@@ -427,13 +429,13 @@ mod tests {
     }
 
     /// Plays one signal per run (as [`failing`], and `g`ood, `?` unknown, `x` gone, `u` unwatched; `'` repeats the run
-    /// before as a retry) and writes down what people heard: `F`ired, `R`ecovered, `r`eminder, `x` gone, `u` unwatched. A
+    /// before as a retry) and writes down what was sent: `F`ired, `R`ecovered, `r`eminder, `x` gone, `u` unwatched. A
     /// silence matches the runs between parentheses.
     fn heard(signals: &str, thresholds: Thresholds, minutes: i64) -> String {
         play(signals, thresholds, minutes).0
     }
 
-    /// What people [`heard`], and the alert as it then is.
+    /// The events as [`heard`] writes them down, and the alert after them.
     fn play(signals: &str, thresholds: Thresholds, minutes: i64) -> (String, Alert) {
         let (mut alert, mut heard, mut now, mut run, mut previous) = (None, String::new(), at(8, 0), 0, 'g');
         let mut silenced = false;
@@ -474,7 +476,7 @@ mod tests {
     const NEVER: Now<'_> = Now { run: "", now: Timestamp::MIN, incident: "", silenced: false };
 
     #[test]
-    fn what_is_stored_of_an_alert_says_how_it_stands() {
+    fn a_stored_alert_keeps_unknown_silence_and_last_message() {
         let state = |signals: &str| play(signals, TWICE, 1).1;
         assert_eq!(state("bb?").unknown.as_deref(), Some("no answer"), "the next reminder says so");
         assert_eq!(state("bb?b").unknown, None);
@@ -566,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_can_provoke_at_will_is_sent_once_a_day_unless_it_is_critical() {
+    fn a_provoked_warning_is_sent_at_most_once_a_day() {
         let provoked = Thresholds { can_be_provoked: true, remind_every: None, ..AT_ONCE };
         assert_eq!(heard("bgbgbg", provoked, 10), "FR....");
         assert_eq!(heard("bgBgBg", provoked, 10), "FRFRFR");
@@ -625,7 +627,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_after_the_alert_fired_is_not_its_cause_unless_there_is_news() {
+    fn a_later_change_is_no_cause_unless_the_alert_gets_worse() {
         let (alert, _) = failing_at(None, 8, Severity::Warning, None);
         let (alert, event) = failing_at(Some(&alert), 9, Severity::Warning, Some(change_at(9)));
         assert_eq!((alert.finding.cause.clone(), event), (None, None), "a bystander");
@@ -634,7 +636,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cause_of_what_got_worse_during_a_silence_is_not_forgotten() {
+    fn an_alert_keeps_a_cause_found_during_a_silence() {
         let failing = |alert: Option<&Alert>, hour: u8, severity, cause, silenced| {
             let finding = Finding { cause, ..finding(severity) };
             let run = hour.to_string();
@@ -652,7 +654,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_after_the_alert_fired_is_the_cause_of_a_new_part_only() {
+    fn a_later_change_is_the_cause_only_of_a_new_part() {
         let failing_with = |alert: Option<&Alert>, parts: &[&str], hour: u8| {
             let finding = finding(Severity::Warning).with_parts(parts.iter().copied());
             let finding = Finding { cause: Some(change_at(hour)), ..finding };
@@ -679,8 +681,8 @@ mod tests {
             prop_assert!(!ended.ends_with('F'), "{} {}", signals, ended);
         }
 
-        /// What people last heard is never milder than what has been true for two results, and they know every part that
-        /// has been failing for two results.
+        /// The severity last sent is never milder than one that has held for two results, and every part that has been
+        /// failing for two results was sent.
         #[test]
         fn people_know_the_worst_that_lasts(signals in "[bB123g?]{0,40}", last in "bb|BB|11|22|33") {
             let silent = heard(&format!("{signals}{last}{last}"), TWICE, 1);

@@ -1,7 +1,7 @@
-//! Alerts: what people hear of check results, and when. Pure: the clock and the stored state are inputs.
+//! Alerts: which check results are sent, and when. Pure: the clock and the stored state are inputs.
 //!
-//! [`reconcile`] compares what a run found with the stored [`record`]s. What people must hear becomes a [`transition`] in
-//! a record's outbox; [`message`](crate::message) renders transitions.
+//! [`reconcile`] compares a run's results with the stored [`record`]s. Each event to send becomes a [`transition`] in a
+//! record's outbox; [`message`](crate::message) renders transitions.
 
 pub mod connection;
 pub mod heartbeat;

@@ -1,7 +1,7 @@
-//! Compares what a run found with the stored records: which records change, and what people must hear. Pure.
+//! Compares a run's results with the stored records: which records change, and which transitions are sent. Pure.
 //!
-//! Every result carries when its read began. A record keeps the latest of them, and an older read changes nothing,
-//! whichever run it belongs to.
+//! Every result carries the time at which its read began. A record keeps the latest of them, and an older read changes
+//! nothing, whichever run it belongs to.
 
 use std::collections::BTreeSet;
 
@@ -23,10 +23,10 @@ use crate::trigger::Change;
 /// An alert that begins within this time after another one of the same partition fired joins its incident.
 const INCIDENT_WINDOW: SignedDuration = SignedDuration::from_hours(1);
 
-/// An alert about what no run has asked for this long is closed: nothing needs the answer any more.
+/// An alert is closed if no run has asked for its result for this long: nothing needs the answer any more.
 const NOT_ASKED_FOR: SignedDuration = SignedDuration::from_hours(24);
 
-/// What one run found out about one partition.
+/// The results of one run for one partition.
 #[derive(Debug, Clone)]
 pub struct Report<'a> {
     /// What it is about.
@@ -37,11 +37,11 @@ pub struct Report<'a> {
     pub connections: Option<(&'a [Connection], Timestamp)>,
     /// A heartbeat to send.
     pub heartbeat: Option<Finding>,
-    /// The ids of what is in place, in a run that read them all.
+    /// The ids that are in place, in a run that read them all.
     pub in_place: Option<BTreeSet<String>>,
     /// When dbt last connected, in a run that asked.
     pub traffic: Option<Traffic>,
-    /// What is behind the endpoint service, in a run that read all of it.
+    /// The path behind the endpoint service, in a run that read all of it.
     pub path: Option<StoredPath>,
 }
 
@@ -84,7 +84,7 @@ impl Evaluation {
         Self { observed_at, checks: checks.to_vec(), results: catalogue::evaluate_checks(checks, context) }
     }
 
-    /// What the run's calls say about the guard itself, from reads that began at `observed_at`.
+    /// The results about the guard itself, from the run's calls in reads that began at `observed_at`.
     #[must_use]
     pub fn of_calls(calls: &Calls, observed_at: Timestamp) -> Self {
         let results = visibility_lost::of_calls(calls);
@@ -121,7 +121,7 @@ impl Reconciler<'_> {
             let run = alert.counted_by.as_deref().unwrap_or(self.id);
             let moment = Now { run, now: self.now, incident: &alert.incident, silenced };
             let (next, event) = match alert.phase {
-                // A cause is no result: what does not fire yet does not fire because of it.
+                // A cause is no result: an alert that does not fire yet does not fire because of it.
                 Phase::Pending => (Some(Alert { finding, ..alert.clone() }), None),
                 _ => {
                     advance(Some(&alert), Signal::Failing(&finding), Thresholds::for_check(check, self.policy), moment)
@@ -141,14 +141,14 @@ impl Reconciler<'_> {
         items.iter().filter_map(attributed).collect()
     }
 
-    /// The records that close the alerts of an endpoint service that is no longer configured, with what else is still to be
-    /// sent about it; and whether another run still holds a lease on some of them.
+    /// The records that close the alerts of an endpoint service that is no longer configured, with everything else that
+    /// is still to be sent about it; and whether another run still holds a lease on some of them.
     #[must_use]
     pub fn close(&self, items: &Items) -> (Vec<RecordWrite>, bool) {
         let (mut writes, mut leased_elsewhere) = (Vec::new(), false);
         for (key, item) in items.iter().filter(|(key, _)| key.function == self.function) {
             let Some(before) = &item.record else { continue };
-            // Closed by an earlier attempt, or never heard of.
+            // Closed by an earlier attempt, or never sent.
             let is_closed =
                 |alert: &&Alert| alert.is_over() || (alert.phase == Phase::Pending && alert.notified.is_none());
             let mut record = match before.alert().filter(|alert| !is_closed(alert)) {
@@ -162,7 +162,7 @@ impl Reconciler<'_> {
             } else if !record.outbox.is_empty() {
                 leased_elsewhere = true;
             } else if record != *before {
-                // It fired, and nobody heard: it closes as silently.
+                // It fired without a message: it closes without one.
                 writes.push(RecordWrite { key: key.clone(), record, expected: Some(item.version), leased });
             }
         }
@@ -271,7 +271,7 @@ impl Reconciler<'_> {
             let (next, event) = advance(alert, signal, thresholds, moment);
             let Some(mut next) = next else { continue };
             next.finding.limit_ids();
-            // What is over and stays so is not written again, so that it can expire.
+            // An alert that is over and stays so is not written again, so that it can expire.
             if over && next.is_over() {
                 continue;
             }
@@ -343,8 +343,8 @@ impl Reconciler<'_> {
 }
 
 impl RecordWrite {
-    /// What to send of a record that the table did not take. Everything that fails counts as firing: without the table it
-    /// would otherwise stay pending for ever.
+    /// The transitions to send of a record that the table did not take. Every failure counts as firing: without the
+    /// table it would otherwise stay pending for ever.
     #[must_use]
     pub fn unstored_transitions(&self, now: Timestamp) -> Vec<Transition> {
         let mut record = self.record.clone();
@@ -370,7 +370,7 @@ fn with(before: Option<Record>, state: State, observed_at: Timestamp, transition
     record
 }
 
-/// What people hear of an event of an alert; `right` is what is right now, if the check passes.
+/// The transition that reports an event of an alert; `now_true` is the fact that holds now, if the check passes.
 fn transition(event: Event, key: &Key, alert: &Alert, now_true: Option<&str>, now: Timestamp) -> Transition {
     let closed = |what: &str, why: &str, action: &str| Finding {
         severity: Severity::Info,
@@ -413,8 +413,8 @@ fn transition(event: Event, key: &Key, alert: &Alert, now_true: Option<&str>, no
     }
 }
 
-/// The incident that an alert joins that begins now: that of the latest alert that began firing within the last hour. Alerts
-/// of severity info open no incident.
+/// The incident that an alert joins if it begins now: that of the latest alert that began firing within the last hour.
+/// Alerts of severity info open no incident.
 fn open_incident(items: &Items, now: Timestamp) -> Option<String> {
     let alerts = items.values().filter_map(|Item { record, .. }| record.as_ref()?.alert());
     let recent = alerts.filter(|alert| {
@@ -425,7 +425,7 @@ fn open_incident(items: &Items, now: Timestamp) -> Option<String> {
     recent.max_by_key(|alert| alert.since).map(|alert| alert.incident.clone())
 }
 
-/// What `evaluation` says of one alert; `None` if it says nothing: it was not asked about the resource.
+/// The signal of `evaluation` for one alert; `None` if it did not ask about the resource.
 fn signal<'a>(
     evaluation: &'a Evaluation,
     check: Check,

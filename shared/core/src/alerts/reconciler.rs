@@ -1,18 +1,18 @@
-//! A run of a function, as the decisions on its results see it.
+//! The facts of a function's run that the decisions on its results depend on.
 
 use jiff::Timestamp;
 
 use crate::check::Region;
 use crate::config::Policy;
 
-/// What all decisions of one run depend on.
+/// The inputs of all decisions of one run.
 #[derive(Debug, Clone, Copy)]
 pub struct Reconciler<'a> {
     /// The run's id, which a retry shares with the run it repeats.
     pub id: &'a str,
     /// The function, whose name is part of its records' keys.
     pub function: &'a str,
-    /// What must be.
+    /// The policy.
     pub policy: &'a Policy,
     /// The Region that commands and console links are for.
     pub region: &'a Region,

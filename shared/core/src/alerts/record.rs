@@ -1,4 +1,4 @@
-//! What the table holds: a record per alert, per silence, and per connection of dbt's or a known account.
+//! The content of the table: a record per alert, per silence, and per connection of dbt's or a known account.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,25 +13,25 @@ use super::transition::Transition;
 use crate::ids::ServiceId;
 use crate::snapshot::{StoredPath, Traffic};
 
-/// How long one run has the sending of a record's outbox to itself. Longer than a function may run.
+/// How long one run holds the lease on sending a record's outbox. Longer than a function may run.
 pub const LEASE: SignedDuration = SignedDuration::from_secs(120);
 
-/// How long what is over stays in the table: longer than EC2 lists a deleted connection.
+/// How long a finished record stays in the table: longer than EC2 lists a deleted connection.
 const KEEP_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// How long the guard remembers that an endpoint of dbt's was connected: without one, dbt's next loss would look like the
-/// time before dbt's first request.
+/// How long the guard remembers that an endpoint of dbt's was connected: without that, dbt's next loss would look like
+/// the time before dbt's first request.
 const KEEP_ESTABLISHED_FOR: SignedDuration = SignedDuration::from_hours(400 * 24);
 
 /// Transitions that an outbox keeps while they cannot be sent. Beyond that it drops and counts the ones in the middle.
 const MAX_OUTBOX: usize = 12;
 
-/// What a record belongs to: one endpoint service, or the guard itself. The table's partition.
+/// The partition of a record in the table: one endpoint service, or the guard itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Partition {
     /// An endpoint service.
     Service(ServiceId),
-    /// The guard itself: what several endpoint services depend on.
+    /// The guard itself: facts that several endpoint services depend on.
     Guard,
 }
 
@@ -61,7 +61,7 @@ pub fn firing(items: &Items) -> impl Iterator<Item = (&Key, &Alert)> {
     alerts.filter(|(_, alert)| alert.phase == Phase::Firing && !alert.silenced)
 }
 
-/// What a record is about; the sort key of its item in the table.
+/// The key of a record: the sort key of its item in the table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     /// The function that writes it, or [`Key::ANY_FUNCTION`].
@@ -78,7 +78,7 @@ pub struct Key {
 pub struct Item {
     /// `None`: the item exists but cannot be read. Then everything it may have recorded is sent again.
     pub record: Option<Record>,
-    /// What a write must find in place.
+    /// The version that a write must find in place.
     pub version: Version,
 }
 
@@ -94,22 +94,22 @@ pub enum Version {
 /// The content of one item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// What it records.
+    /// The recorded state.
     pub state: State,
     /// The transitions that SNS has not accepted yet, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outbox: Vec<Transition>,
-    /// Until when the run that wrote this has the sending to itself.
+    /// When the lease of the run that wrote this ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_until: Option<Timestamp>,
     /// Transitions so far; numbers them.
     #[serde(default)]
     pub transitions: u64,
-    /// When the read began that this results from. An older read, by a run that took longer, changes nothing.
+    /// When the read behind this record began. An older read, by a run that took longer, changes nothing.
     pub observed_at: Timestamp,
 }
 
-/// What a record is about.
+/// The state that a record holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -121,11 +121,11 @@ pub enum State {
     Heartbeat(String),
     /// A silence.
     Silence(Silence),
-    /// The ids of what was in place: each with the time since when it is gone.
+    /// The ids that were in place, each with the time since which it is gone.
     Inventory(BTreeMap<String, Option<Timestamp>>),
     /// When dbt last connected.
     Traffic(Traffic),
-    /// What is behind the endpoint service.
+    /// The path behind the endpoint service.
     Path(Box<StoredPath>),
 }
 
@@ -140,9 +140,9 @@ pub struct KnownConnection {
     pub state: String,
     /// When it was first seen in that state.
     pub since: Timestamp,
-    /// Whether it has been available, and people heard so.
+    /// Whether it has been available, and that was sent.
     pub established: bool,
-    /// Whether it is gone, and people heard so.
+    /// Whether it is gone, and that was sent.
     pub gone: bool,
 }
 
@@ -153,13 +153,13 @@ impl Key {
     /// The subject of the heartbeat's record.
     pub const HEARTBEAT: &str = "heartbeat";
 
-    /// The subject of the record of what was in place.
+    /// The subject of the record of ids in place.
     pub const INVENTORY: &str = "inventory";
 
     /// The subject of silences, whose resource is a name of their own.
     pub const SILENCE: &str = "silence";
 
-    /// The subject of the record of what is behind the endpoint service.
+    /// The subject of the record of the path behind the endpoint service.
     pub const PATH: &str = "path";
 
     /// The subject of the record of when dbt last connected.
@@ -224,7 +224,7 @@ impl Record {
         }
     }
 
-    /// The ids of what was in place, if this is their record.
+    /// The ids that were in place, if this is their record.
     #[must_use]
     pub fn inventory(&self) -> Option<&BTreeMap<String, Option<Timestamp>>> {
         match &self.state {
@@ -242,7 +242,7 @@ impl Record {
         }
     }
 
-    /// What is behind the endpoint service, if this is the record of that.
+    /// The path behind the endpoint service, if this is its record.
     #[must_use]
     pub fn path(&self) -> Option<&StoredPath> {
         match &self.state {
@@ -273,8 +273,8 @@ impl Record {
         }
     }
 
-    /// Takes the lease on sending the outbox, if there is something to send and no other run holds it. Whether this run
-    /// holds it now.
+    /// Takes the lease on sending the outbox, if there is something to send and no other run holds it. Returns whether
+    /// this run holds it now.
     pub fn lease(&mut self, now: Timestamp) -> bool {
         let free = self.lease_until.is_none_or(|until| until <= now);
         let leased = free && !self.outbox.is_empty();
@@ -299,7 +299,7 @@ impl Record {
                 (connection.gone, KEEP_ESTABLISHED_FOR)
             }
             State::Connection(connection) => (connection.gone, KEEP_FOR),
-            // Written once, when it is announced, and it ends within the time that the table keeps what is over.
+            // Written once, when it is announced, and it ends within the time that the table keeps finished records.
             State::Silence(silence) => (silence.announced.is_some(), KEEP_FOR),
             State::Heartbeat(_) | State::Inventory(_) | State::Traffic(_) | State::Path(_) => (false, KEEP_FOR),
         };
@@ -315,7 +315,7 @@ mod tests {
     use crate::testing::{alert, at, finding};
 
     #[test]
-    fn what_is_over_expires_and_a_lost_connection_of_dbts_only_after_more_than_a_year() {
+    fn a_lost_connection_of_dbt_expires_after_400_days() {
         let days = |state: State| {
             let expires = Record::new(state, at(8, 0)).expires(at(8, 0));
             expires.map(|expires| expires.duration_since(at(8, 0)).as_hours() / 24)
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_outbox_keeps_the_first_and_the_last_and_counts_the_others() {
+    fn a_full_outbox_keeps_both_ends_and_counts_the_rest() {
         let mut record = Record::new(State::Heartbeat("run".to_owned()), at(8, 0));
         for _ in 0..MAX_OUTBOX + 3 {
             record.push(Transition::new(Kind::Firing, ("check", "pg"), "", finding(Severity::Critical), at(8, 0)));
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_sent_yet_does_not_expire() {
+    fn a_record_with_unsent_transitions_never_expires() {
         let gone = KnownConnection {
             owner: "111122223333".to_owned(),
             is_dbt: true,
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_silence_holds_back_or_is_over_does_not_count_as_firing() {
+    fn silenced_and_resolved_alerts_do_not_count_as_firing() {
         let item = |alert: Alert| {
             let record = Record::new(State::Alert(Box::new(alert)), at(8, 0));
             Item { record: Some(record), version: Version::At(1) }

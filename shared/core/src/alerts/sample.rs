@@ -84,7 +84,7 @@ mod tests {
     use crate::testing::{at, region, service};
 
     #[test]
-    fn there_is_one_of_each_kind_and_severity_and_each_says_that_it_is_a_test() {
+    fn each_kind_and_severity_has_a_sample_marked_as_a_test() {
         let transitions = transitions(&service(1), &region(), at(8, 0));
         let kinds: BTreeSet<Kind> = transitions.iter().map(|transition| transition.kind).collect();
         let severities: BTreeSet<Severity> = transitions.iter().map(|sample| sample.finding.severity).collect();

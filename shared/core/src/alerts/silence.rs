@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use crate::check::SilencedBy;
 use crate::checks::catalogue;
 
-/// In a list of checks: all, but those that are silenced by their id only.
+/// In a list of checks: all but those that only their id silences.
 pub const EVERY_CHECK: &str = "*";
 
 /// Who silenced what, until when and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Silence {
-    /// The ids of the checks; `*` for all but those that are silenced by their id only: who gets in is not silenced in
-    /// passing.
+    /// The ids of the checks; `*` for all but those that only their id silences: alerts on who gets in are not silenced
+    /// in passing.
     pub checks: Vec<String>,
     /// The resources; empty for all.
     #[serde(default)]
@@ -24,7 +24,7 @@ pub struct Silence {
     pub by: String,
     /// Why.
     pub comment: String,
-    /// What people heard of it: a silence that was changed since is announced again.
+    /// Its announcement as sent: a silence that was changed since is announced again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! Silences at work: planned work without alerts. While a silence matches an alert, its transitions are remembered and not
-//! sent; accepting and rejecting go on. Notices about connections are never silenced.
+//! Silences at work: planned work without alerts. While a silence matches an alert, its transitions are remembered and
+//! not sent; accepting and rejecting go on. Notices about connections are never silenced.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -26,19 +26,19 @@ pub fn covers(items: &Items, check: &str, resource: &str, now: Timestamp) -> boo
     active(items, now).any(|(silence, _)| silence.matches(check, resource))
 }
 
-/// When the silence ends: as it says, but at most [`MAX_LENGTH`] after the guard first saw it. Only then is `observed_at`
-/// the guard's own time.
+/// When the silence ends: as it says, but at most [`MAX_LENGTH`] after the guard first saw it. Only then is
+/// `observed_at` the guard's own time.
 fn ends_at(silence: &Silence, record: &Record, now: Timestamp) -> Timestamp {
     let seen = if is_announced(silence) { record.observed_at.min(now) } else { now };
     seen.checked_add(MAX_LENGTH).map_or(silence.until, |latest| silence.until.min(latest))
 }
 
-/// Whether people heard of it as it is.
+/// Whether it was announced as it is.
 fn is_announced(silence: &Silence) -> bool {
     silence.announced.as_ref() == Some(&silence.describe())
 }
 
-/// The record of a silence with the notice that it began, if people have not had that yet.
+/// The record of a silence with the notice that it began, if that was not added yet.
 #[must_use]
 pub(super) fn announced(key: &Key, record: &Record, incident: &str, now: Timestamp) -> Record {
     let unannounced = record.silence().filter(|silence| !is_announced(silence));

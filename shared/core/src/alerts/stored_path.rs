@@ -1,7 +1,7 @@
 //! When health-watcher may trust a stored path: only to find that nothing has changed. Pure.
 //!
-//! A stored path may be out of date. So a result that comes of it never fires an alert, never makes one worse and never
-//! resolves one: whatever would change an alert is read anew first.
+//! A stored path may be out of date. So a result from it never fires an alert, never makes one worse and never resolves
+//! one: before an alert changes, the path is read anew.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -25,12 +25,12 @@ pub fn recorded(items: &Items) -> Option<&StoredPath> {
     records.find_map(|(_, item)| item.record.as_ref()?.path())
 }
 
-/// How long a target group's tags are taken over from the stored path. With a schedule of 15 minutes, every fifth run reads
-/// them.
+/// How long the tags of a target group are reused from the stored path. With a schedule of 15 minutes, every fifth run
+/// reads them.
 const NAMES_VALID_FOR: SignedDuration = SignedDuration::from_mins(65);
 
-/// Takes the names of all target groups over from the stored paths. When they were read; `None` if that is too long ago, or
-/// if one of the groups is new: then they must be read.
+/// Reuses the names of all target groups from the stored paths. Returns when they were read; `None` if that is too long
+/// ago, or if one of the groups is new: then they must be read.
 pub fn take_names<'a>(
     topology: &mut Topology,
     stored: impl IntoIterator<Item = &'a StoredPath>,
@@ -58,9 +58,9 @@ struct Hostnames<'a> {
     read_at: Timestamp,
 }
 
-/// Whether `evaluation` changes no alert of `function`. Its results come from a stored path with the health of its targets read
-/// now; those of `before` come from the path as it was stored. An unknown result is trusted if it was the same then: some
-/// things can never be known.
+/// Whether `evaluation` changes no alert of `function`. Its results come from a stored path with the health of its
+/// targets read now; those of `before`, from the path as it was stored. An unknown result is trusted if it was the same
+/// then: some facts can never be read.
 #[must_use]
 pub fn changes_nothing(evaluation: &Evaluation, before: &[CheckResult], function: &str, items: &Items) -> bool {
     let is_ours = |key: &Key| key.function == function && evaluation.checks.iter().any(|check| check.id == key.subject);
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_changes_nothing_unless_an_alert_is_open() {
+    fn a_pass_changes_nothing_unless_an_alert_is_open() {
         assert!(same(pass(), None, pass()));
         assert!(same(pass(), in_phase(Phase::Resolved), pass()));
         assert!(!same(pass(), in_phase(Phase::Firing), pass()), "a stale path resolves nothing");
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_changes_nothing_only_if_it_fires_in_the_same_way() {
+    fn a_failure_changes_nothing_if_the_same_alert_fires() {
         let warning = || fails(Severity::Warning);
         assert!(!same(warning(), None, warning()), "a stale path fires nothing");
         assert!(!same(warning(), in_phase(Phase::Pending), warning()));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_is_trusted_only_if_it_was_when_the_path_was_read() {
+    fn an_unknown_result_is_trusted_only_if_the_path_had_it() {
         assert!(same(unknown("ALB target"), None, unknown("ALB target")));
         assert!(same(unknown("ALB target"), in_phase(Phase::Firing), unknown("ALB target")));
         assert!(!same(unknown("no such target group"), None, pass()));
@@ -217,7 +217,7 @@ mod tests {
         topology(endpoint_service(), [load_balancer("pg", vec![group])])
     }
 
-    /// The names that the target groups of a later read have at this time, if those of the stored path are taken over.
+    /// The names of the target groups of a later read, at this time, with those of the stored path reused.
     fn taken_over(stored: &Topology, mut read: Topology, now: Timestamp) -> Option<Vec<Option<String>>> {
         let path = StoredPath::new(stored, &service(1), at(8, 0), at(8, 0)).unwrap();
         let named_at = take_names(&mut read, [&path], now)?;
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_taken_over_for_an_hour_and_read_for_a_new_target_group() {
+    fn tags_are_reused_for_an_hour_but_never_for_a_new_group() {
         let unread = || topology(endpoint_service(), [load_balancer("pg", vec![target_group("pg")])]);
         let name = Some("db.example.internal");
         assert_eq!(taken_over(&with_name(name), unread(), at(9, 0)), Some(vec![name.map(ToOwned::to_owned)]));

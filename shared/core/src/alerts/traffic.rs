@@ -1,5 +1,5 @@
-//! When dbt last connected, by CloudWatch's metrics of the endpoint service. drift-watcher asks once an hour, since each
-//! question costs money, and remembers the answer; connection-acceptor reads it. Pure.
+//! When dbt last connected, from CloudWatch's metrics of the endpoint service. drift-watcher asks once an hour, since
+//! each question costs money, and remembers the answer; connection-acceptor reads it. Pure.
 //!
 //! AWS publishes the metrics for minutes with traffic only, and never for endpoints in another Region.
 //! <https://docs.aws.amazon.com/vpc/latest/privatelink/privatelink-cloudwatch-metrics.html>
@@ -28,14 +28,14 @@ const LATE: SignedDuration = SignedDuration::from_hours(1);
 pub struct Question {
     /// dbt's endpoints, each on its endpoint service.
     pub endpoints: Vec<(ServiceId, EndpointId)>,
-    /// The time that it is about begins here, and ends now.
+    /// The beginning of the time that it is about, which ends now.
     pub from: Timestamp,
 }
 
 /// CloudWatch's answer: the end of the last period with a connection, by endpoint.
 pub type LastConnections = BTreeMap<EndpointId, Option<Timestamp>>;
 
-/// What to ask about `service`; `None` if it is too early to ask again, or dbt has no endpoint that has metrics.
+/// The question about `service`; `None` if it is too early to ask again, or dbt has no endpoint that has metrics.
 #[must_use]
 pub fn question(
     service: &ServiceId,
@@ -66,7 +66,7 @@ pub fn has_metrics(connection: &Connection) -> bool {
     connection.region.is_none()
 }
 
-/// What is known once CloudWatch has answered a question about the time from `from` until `now`.
+/// The traffic known once CloudWatch has answered `question`, which is about the time until `now`.
 #[must_use]
 pub fn next(before: Option<&Traffic>, question: &Question, answer: &LastConnections, now: Timestamp) -> Traffic {
     let endpoints = question.endpoints.iter().map(|(_, endpoint)| {
@@ -80,7 +80,7 @@ pub fn next(before: Option<&Traffic>, question: &Question, answer: &LastConnecti
     Traffic { until: now, endpoints: endpoints.collect() }
 }
 
-/// What is recorded of the endpoint service.
+/// The recorded traffic of the endpoint service.
 #[must_use]
 pub fn recorded(items: &Items) -> Option<&Traffic> {
     let mut records = items.iter().filter(|(key, _)| key.subject == Key::TRAFFIC);

@@ -1,4 +1,4 @@
-//! What people must hear.
+//! Transitions: the events that are sent.
 
 use std::collections::BTreeSet;
 
@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::Finding;
 
-/// Something people must hear. It stays in its record's outbox until SNS has accepted it.
+/// An event to send. It stays in its record's outbox until SNS has accepted it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transition {
     /// Counts the transitions of its record.
     pub number: u64,
-    /// What happened.
+    /// The kind of event.
     pub kind: Kind,
     /// The check's id; `connection` or `heartbeat` for a notice.
     pub check: String,
@@ -22,11 +22,11 @@ pub struct Transition {
     pub at: Timestamp,
     /// When the alert began.
     pub since: Timestamp,
-    /// The incident it belongs to.
+    /// Its incident.
     pub incident: String,
-    /// What was found.
+    /// The finding.
     pub finding: Finding,
-    /// What is right now, if the alert is over because the check passes.
+    /// The fact that holds now, if the alert is over because the check passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now_true: Option<String>,
     /// Why the check's result is unknown at present.
@@ -37,7 +37,7 @@ pub struct Transition {
     pub dropped: u64,
 }
 
-/// What happened, as people hear it. Ordered by what they should read first.
+/// The kind of an event, in the order in which people should read them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -65,7 +65,7 @@ impl Kind {
 }
 
 impl Transition {
-    /// Something that happened at `now` to `resource`. It gets its number from the record it is added to.
+    /// An event of `resource` at `now`. It gets its number from the record it is added to.
     #[must_use]
     pub fn new(kind: Kind, (check, resource): (&str, &str), incident: &str, finding: Finding, now: Timestamp) -> Self {
         Self {
@@ -76,7 +76,7 @@ impl Transition {
             at: now,
             since: now,
             incident: incident.to_owned(),
-            // People get no ids: those of the alert serve to find a cause that comes late.
+            // Messages carry no ids: the alert keeps them, to find a cause that comes late.
             finding: Finding { ids: BTreeSet::new(), ..finding },
             now_true: None,
             unknown: None,

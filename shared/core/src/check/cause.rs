@@ -15,14 +15,14 @@ pub fn attribute(results: &mut [CheckResult], change: &Change) {
     }
 }
 
-/// Whether the check depends on the call, and the call names what the finding is about: the resource, or one of its ids.
+/// Whether the check depends on the call, and the call names the finding's resource, or one of its ids.
 #[must_use]
 pub fn can_cause(change: &Change, check: Check, resource: &str, finding: &Finding) -> bool {
     check.cloudtrail_events.contains(&change.event_name.as_str())
         && (change.names(resource) || finding.ids.iter().any(|id| change.names(id)))
 }
 
-/// Adds to each finding the ids of what is related to its resource.
+/// Adds to each finding the ids that are related to its resource.
 pub(crate) fn add_related(results: &mut [CheckResult], context: CheckContext<'_>) {
     for CheckResult { check, resource, status, .. } in results {
         if let Status::Fail(finding) = status {
@@ -32,7 +32,7 @@ pub(crate) fn add_related(results: &mut [CheckResult], context: CheckContext<'_>
     }
 }
 
-/// Whether a deletion that the check depends on names nothing but the id of what is then gone.
+/// Whether the check depends on a deletion that names the deleted resource by its id alone.
 fn names_only_ids(check: Check) -> bool {
     let by_id_alone = ["DeleteVpcEndpointConnectionNotifications", "DisassociateRouteTable"];
     by_id_alone.iter().any(|event| check.cloudtrail_events.contains(event))
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_that_names_only_an_id_is_recognised_by_what_was_in_place() {
+    fn deletion_by_id_is_matched_against_the_inventory() {
         let was_in_place = BTreeSet::from(["vpce-nfn-1".to_owned()]);
         let cause = |check: Check, id: &str| {
             let found = finding(Severity::Warning);
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn related_are_the_endpoints_of_the_account_and_what_was_in_place_only_where_a_deletion_names_it() {
+    fn related_ids_hold_the_inventory_only_for_deletions_by_id() {
         let mut topology = topology(endpoint_service(), []);
         let connections = [connection(1, Some(DBT), "available"), connection(2, Some(UNTRUSTED), "available")];
         topology.connections = Some(Ok(connections.to_vec()));
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_a_call_that_the_check_depends_on_and_that_names_what_it_checks() {
+    fn a_cause_is_a_relevant_call_that_names_the_resource() {
         let (listener_port, cross_zone, security_groups) =
             (check("listener.port"), check("load-balancer.cross-zone"), check("load-balancer.security-groups"));
         let arn = |resource: &str| format!("\"arn:aws:elasticloadbalancing:eu-central-1:111122223333:{resource}\"");

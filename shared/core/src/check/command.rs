@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_argument_anywhere_makes_the_whole_command_unprintable() {
+    fn one_hostile_argument_makes_a_command_unprintable() {
         let show = || Command::new("ec2 describe-subnets", &region());
         let hostile = show().options("subnet-ids", ["subnet-1", "subnet-2;reboot"]);
         assert_eq!(hostile.clone().into_text(), None);
@@ -110,7 +110,7 @@ mod tests {
     proptest! {
         /// Every character of a printed argument is one that every shell takes literally, or stands between our quotes.
         #[test]
-        fn what_is_printed_is_literal(text in any::<String>()) {
+        fn a_printed_argument_is_literal(text in any::<String>()) {
             if let Some(printed) = argument(&text) {
                 prop_assert_eq!(printed.trim_matches('\''), &text);
                 let quoted = printed.starts_with('\'');

@@ -1,5 +1,5 @@
-//! What a check is: its row in the catalogue, what it is given, what it returns, the commands it prints, the console links,
-//! and which change can have caused what it found. The checks themselves are in [`checks`](crate::checks).
+//! The parts of a check: its row in the catalogue, its context and results, the commands and console links it prints,
+//! and which change can have caused a finding. The checks themselves are in [`checks`](crate::checks).
 
 pub mod cause;
 pub(crate) mod command;

@@ -1,4 +1,4 @@
-//! What a check found.
+//! The results of checks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +29,7 @@ pub struct CheckResult {
 /// Whether a check passes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Status {
-    /// As it must be; in one line, what is right now.
+    /// As it must be, described in one line.
     Pass(String),
     /// Not as it must be.
     Fail(Box<Finding>),
@@ -39,30 +39,30 @@ pub enum Status {
     NotAsked,
 }
 
-/// What is wrong, in the reader's words. It is stored in the table, so that a later run can send it.
+/// A failure, in the reader's words. It is stored in the table, so that a later run can send it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
-    /// What is wrong, with the numbers in it, in words that fit an email's subject: about 60 characters.
+    /// The failure, with the numbers in it, in words that fit an email's subject: about 60 characters.
     pub summary: String,
-    /// What it means for dbt.
+    /// The impact on dbt.
     pub impact: String,
     /// What AWS reported, a line each.
     pub evidence: Vec<String>,
-    /// What to do about it.
+    /// How to fix it.
     pub remedy: Remedy,
     /// The change in AWS that caused it, if CloudTrail reported one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Change>,
-    /// What can fail independently of each other: ports, principals, zones, by name. A part that is not here passes. People
-    /// hear when another one begins to fail.
+    /// The parts that can fail independently: ports, principals, zones, by name. A part that is not here passes. The
+    /// alert is sent again when another part begins to fail.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parts: BTreeMap<String, PartStatus>,
     /// The ids and ARNs that it is about besides its resource: a change that names one of them can be the cause.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ids: BTreeSet<String>,
-    /// Whether an attempt of dbt's to connect fails because of it.
+    /// Whether it makes dbt's attempts to connect fail.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stops_dbt: bool,
 }
@@ -77,10 +77,10 @@ pub enum PartStatus {
     Unknown(String),
 }
 
-/// What to do.
+/// How to fix a failure, or why there is nothing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remedy {
-    /// What to do, in a sentence or two.
+    /// The action, in a sentence or two.
     pub action: String,
     /// The AWS CLI command that does it or shows more, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,13 +134,13 @@ impl Finding {
         }
     }
 
-    /// The finding with what AWS reported.
+    /// The finding with this evidence.
     #[must_use]
     pub fn with_evidence(self, evidence: Vec<String>) -> Self {
         Self { evidence, ..self }
     }
 
-    /// The finding of these parts, which fail.
+    /// The finding with these parts, which fail.
     #[must_use]
     pub fn with_parts(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.parts.extend(names.into_iter().map(|name| (name.into(), PartStatus::Failing)));
@@ -154,13 +154,13 @@ impl Finding {
         self
     }
 
-    /// The finding, and whether an attempt of dbt's to connect fails because of it.
+    /// The finding, with whether it makes dbt's attempts to connect fail.
     #[must_use]
     pub fn stopping_dbt(self, stops_dbt: bool) -> Self {
         Self { stops_dbt, ..self }
     }
 
-    /// Keeps as many of its ids as are stored.
+    /// Drops the ids beyond the number that is stored.
     pub fn limit_ids(&mut self) {
         if let Some(first) = self.ids.iter().nth(MAX_STORED_IDS).cloned() {
             self.ids.split_off(&first);
@@ -174,7 +174,7 @@ impl Finding {
 }
 
 impl Remedy {
-    /// What to do. A command with an argument that a shell would not take literally becomes a sentence.
+    /// A remedy. A command with an argument that a shell would not take literally becomes a sentence.
     pub(crate) fn new(action: &str, command: Option<Command>, console: Option<String>) -> Self {
         let is_wanted = command.is_some();
         let text = command.and_then(Command::into_text);
@@ -218,12 +218,12 @@ impl From<Unread> for Status {
 }
 
 impl Status {
-    /// A success, and what is right now.
+    /// A pass, described in one line.
     pub(crate) fn pass(right: impl Into<String>) -> Self {
         Self::Pass(right.into())
     }
 
-    /// It in one line.
+    /// The status in one line.
     #[must_use]
     pub fn text(&self) -> &str {
         match self {

@@ -1,4 +1,4 @@
-//! What a check is: the form of the catalogue's rows.
+//! The form of the catalogue's rows.
 
 use std::fmt;
 
@@ -13,35 +13,36 @@ pub struct Spec {
     pub severities: &'static [(Severity, &'static str)],
     /// When it fails, as a clause.
     pub fails_when: &'static str,
-    /// What a failing resource is, in a word: a resolved alert says `was WORD 12 min`.
+    /// The word for a failing resource: a resolved alert says `was WORD 12 min`.
     pub failing_word: &'static str,
-    /// What a failure means for dbt.
+    /// The impact of a failure on dbt.
     pub impact: &'static str,
     /// How to fix it, as a clause in Markdown. The whole runbook is `runbook/ID.md`.
     pub fix_in_short: &'static str,
-    /// Whether what it reads can change by itself from one run to the next, so that one result proves little: its alerts
-    /// wait for `ALERT_AFTER` and `RESOLVE_AFTER`. The other checks read settings and states that somebody changed; their
-    /// alerts fire and resolve with the first result.
+    /// Whether the state it reads can change by itself from one run to the next, so that one result proves little: its
+    /// alerts wait for `ALERT_AFTER` and `RESOLVE_AFTER`. The other checks read settings and states that somebody
+    /// changed; their alerts fire and resolve with the first result.
     pub can_flap: bool,
-    /// Whether others can make it fire and resolve at will, as an untrusted account can by creating and deleting endpoints:
-    /// while it is not critical, people hear of it once a day.
+    /// Whether others can make it fire and resolve at will, as an untrusted account can by creating and deleting
+    /// endpoints: while it is not critical, it is sent once a day.
     pub can_be_provoked: bool,
-    /// What it means that a resource has no result any more.
+    /// The meaning of a resource that has no result any more.
     pub when_missing: WhenMissing,
     /// Whether the policy wants it checked.
     pub is_watched: fn(&Policy) -> bool,
     /// The API calls that can change its result, as CloudTrail names them. The rule of the function that evaluates it
-    /// subscribes to them; that of drift-watcher also for health-watcher, because it stores what that one goes by.
+    /// subscribes to them; that of drift-watcher also for health-watcher, because it stores the path that
+    /// health-watcher reads.
     pub cloudtrail_events: &'static [&'static str],
     /// Which functions evaluate it.
     pub group: Group,
-    /// Where it stands in the checklist.
+    /// Its branch of the checklist.
     pub branch: Branch,
-    /// What only the user can say, and it cannot be judged without.
+    /// The setting that it needs and only the user can provide.
     pub needs: Option<Need>,
-    /// What the parts of its findings are.
+    /// The kind of its findings' parts.
     pub parts: Parts,
-    /// Whether an attempt of dbt's to connect can fail because of it. Each finding says whether it does.
+    /// Whether it can make dbt's attempts to connect fail. Each finding says whether it does.
     pub can_stop_dbt: bool,
     /// Which silences cover it.
     pub silenced_by: SilencedBy,
@@ -50,7 +51,7 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// What most checks have in common. A row without an id, severities and words of its own fails a test.
+    /// The values that most checks share. A row without an id, severities and words of its own fails a test.
     pub(crate) const USUAL: Self = Self {
         id: "",
         severities: &[],
@@ -76,34 +77,35 @@ impl Spec {
 /// A check: its row of the catalogue.
 pub type Check = &'static Spec;
 
-/// What it means that a resource has no result any more, though all resources were listed.
+/// The meaning of a resource that has no result any more, though all resources were listed.
 #[derive(Debug, Clone, Copy)]
 pub enum WhenMissing {
     /// The resource is gone, or no longer behind the endpoint service.
     Gone,
-    /// What was wrong is over: an account without endpoints is not connected. Says so of the resource, under this policy.
+    /// The failure is over: an account without endpoints is not connected. The function says so of the resource, under
+    /// this policy.
     Passing(fn(&str, &Policy) -> String),
     /// Nothing: this run did not ask. If no run asks for a day, nothing needs the answer any more.
     NotAsked,
 }
 
-/// Where a check stands in the checklist, by what its results are about.
+/// A branch of the checklist, by the subject of its checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Branch {
     /// The endpoint service and its connections.
     Service,
-    /// The load balancers, and what is behind them: that can be checked before there is an endpoint service.
+    /// The load balancers and everything behind them, which can be checked before there is an endpoint service.
     Path,
     /// The guard itself.
     Guard,
 }
 
-/// What only the user can say.
+/// A setting that only the user can provide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     /// Which principals are dbt's. Without them, nothing can be judged.
     DbtPrincipals,
-    /// The networks that dbt connects from. Without them, only what stops everybody is known.
+    /// The networks that dbt connects from. Without them, only failures that stop everybody are known.
     DbtCidrs,
 }
 
@@ -112,11 +114,11 @@ pub enum Need {
 pub enum SilencedBy {
     /// Those of all checks, and those that name it.
     Any,
-    /// Only those that name it: who gets in is not silenced in passing.
+    /// Only those that name it: alerts on who gets in are not silenced in passing.
     Id,
 }
 
-/// What the parts of a check's findings are.
+/// The kind of parts that a check's findings have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parts {
     /// Anything, by its name.
@@ -128,7 +130,7 @@ pub enum Parts {
 }
 
 impl Parts {
-    /// The name of the part that a port is.
+    /// The name of a port as a part.
     #[must_use]
     pub fn port(port: u16) -> String {
         format!("port {port}")

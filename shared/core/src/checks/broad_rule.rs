@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_rule_allows_is_not_allowed_again_also_without_a_listener() {
+    fn the_command_skips_ports_that_other_rules_allow() {
         let mut topology = guarded(vec![rule("10.1.2.0/24", PG), rule("10.0.0.0/8", Some(Ports::one(443)))]);
         let https = listener("TCP", 443, &target_group("pg"));
         topology.load_balancers.values_mut().next().unwrap().listeners = Ok(vec![https]);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_read_is_unknown() {
+    fn a_failed_read_is_unknown() {
         assert!(matches!(status(vec![rule("pl-unread", PG)], DBT_CIDRS), Status::Unknown(_)));
         assert!(matches!(status(vec![rule("pl-unread", PG), rule("0.0.0.0/0", PG)], DBT_CIDRS), Status::Fail(_)));
         let mut unread: Topology = guarded(vec![]);

@@ -100,9 +100,9 @@ mod tests {
         "target-group.security-groups",
     ];
 
-    /// Otherwise the alerts of what could not be listed would be closed: their resources seem to be gone.
+    /// Otherwise the guard would close the alerts on resources that it could not list: they seem to be gone.
     #[test]
-    fn what_cannot_be_listed_is_said_of_all_resources() {
+    fn every_check_reports_a_failed_list_as_unlisted() {
         let denied = || call_error("ec2:Describe");
         let nothing =
             Topology { services: Some(Err(denied())), connections: Some(Err(denied())), ..Topology::default() };

@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn it_warns_thirty_days_before_and_is_critical_three_days_before() {
+    fn a_certificate_warns_at_thirty_days_and_is_critical_at_three() {
         let issued = |hours| outcome(certificate("ISSUED", hours), None);
         let fails = |severity, text: &str| Some((severity, format!("certificate of pg:443 {text}")));
         assert_eq!(issued(31 * 24), None);
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_listener_counts_and_the_result_stands_for_the_load_balancer() {
+    fn a_load_balancer_has_one_result_with_its_worst_listener() {
         let read = [("a", 9000), ("b", 24)].map(|(id, hours)| (format!("{ARN}{id}"), Ok(certificate("ISSUED", hours))));
         let balancer = tls(&[(443, &format!("{ARN}a")), (8443, &format!("{ARN}b")), (9443, &format!("{ARN}c"))]);
         let arn = balancer.arn.clone();
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_cannot_be_read_is_an_unknown_part_of_a_finding() {
+    fn an_unread_certificate_is_an_unknown_part_of_a_finding() {
         let (fails, unread) = (format!("{ARN}a"), format!("{ARN}b"));
         let certificates = [
             (fails.clone(), Ok(certificate("ISSUED", 24))),
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_unknown_and_without_a_certificate_there_is_no_result() {
+    fn an_unread_certificate_is_unknown_and_none_gives_no_result() {
         assert!(matches!(status_of(ARN, None, None), Status::Unknown(_)));
         let elsewhere = "arn:aws:iam::111122223333:server-certificate/x";
         assert!(matches!(status_of(elsewhere, None, None), Status::Unknown(_)));

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_info_before_the_first_endpoint_and_critical_after_the_last() {
+    fn a_missing_endpoint_is_critical_once_dbt_was_connected() {
         let (info, critical) = (Some(Severity::Info), Some(Severity::Critical));
         let table: &[(&[&str], Option<Severity>, Option<Severity>)] = &[
             (&[], info, critical),
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_unknown() {
+    fn an_unread_table_or_an_unknown_state_is_unknown() {
         assert!(matches!(status(vec![], None), Status::Unknown(_)), "the table could not be read");
         let unknown_state = vec![connection(1, Some(DBT), "partial")];
         assert!(matches!(status(unknown_state, Some(&RememberedConnections::default())), Status::Unknown(_)));

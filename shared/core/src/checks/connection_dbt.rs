@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_in_each_state() {
+    fn rejected_failed_expired_and_new_states_are_critical() {
         let critical = |text: &str| Some((Severity::Critical, format!("dbt's endpoint {} is {text}", endpoint(1))));
         let table = [
             ("pending", None),
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_is_no_longer_pending_while_ec2_lists_it_is_no_failure() {
+    fn an_accept_refused_as_invalid_state_is_no_failure_at_first() {
         let refused = BTreeMap::from([(endpoint(1).to_string(), refusal("InvalidState"))]);
         assert_eq!(failure("pendingAcceptance", &policy(), &refused, None), None);
         assert!(failure("pendingAcceptance", &policy(), &refused, Some(at(8, 44))).is_some(), "but not for ever");
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn with_expected_traffic_a_silent_connection_fails_and_an_unknown_one_never_passes() {
+    fn a_silent_connection_fails_when_traffic_is_expected() {
         let policy = settings(&[("EXPECT_TRAFFIC_EVERY", "24")]).policy;
         let judged = |policy: &Policy, last: Option<LastConnection>, region: Option<&str>| {
             let connection = Connection { region: region.map(str::to_owned), ..connection(1, Some(DBT), "available") };
@@ -397,14 +397,14 @@ mod tests {
     }
 
     #[test]
-    fn pending_is_stuck_after_fifteen_minutes_counted_from_when_it_became_pending() {
+    fn a_connection_is_stuck_after_fifteen_minutes_in_pending() {
         assert_eq!(in_state("pending", None), None, "first seen now, though created an hour ago");
         assert_eq!(in_state("pending", Some(at(8, 45))), None);
         assert!(in_state("pending", Some(at(8, 44))).is_some());
     }
 
     #[test]
-    fn a_request_that_stays_pending_after_it_was_accepted_is_reported_in_the_end() {
+    fn an_accepted_request_fails_if_it_stays_pending() {
         assert_eq!(in_state("pendingAcceptance", None), None, "the next run answers it");
         assert_eq!(in_state("pendingAcceptance", Some(at(8, 45))), None);
         assert!(in_state("pendingAcceptance", Some(at(8, 44))).is_some());

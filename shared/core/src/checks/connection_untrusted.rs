@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_in_each_state() {
+    fn an_untrusted_request_warns_and_a_connection_is_critical() {
         let account = "untrusted account 999999999999";
         let unnamed = "an account that EC2 does not name";
         let warning = |text: String| Some((Severity::Warning, text));
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_dbts_before_gets_no_command_that_cuts_it_off() {
+    fn a_connection_remembered_as_dbts_gets_no_reject_command() {
         let remembered =
             RememberedConnections { established: [endpoint(1)].into(), ..RememberedConnections::default() };
         let connections = Some(Ok(vec![connection(1, Some(UNTRUSTED), "available")]));
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_guard_says_it_does_is_what_it_does() {
+    fn the_remedy_matches_the_guards_own_action() {
         let (none, remembered) = (BTreeMap::new(), RememberedConnections::default());
         let refused = BTreeMap::from([(endpoint(1).to_string(), refusal("Odd"))]);
         let named = Some(UNTRUSTED);

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_guard_switches_on_itself_needs_no_command() {
+    fn a_setting_that_the_guard_enforces_needs_no_command() {
         let remedy = |cross_zone: &str, dry_run: &str, refused: bool| {
             let variables = [("CROSS_ZONE", cross_zone), ("DRY_RUN", dry_run)];
             let off = nlb(Ok(false), &[CrossZoneOverride::LoadBalancer]);
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_read_is_unknown_and_not_changed() {
+    fn an_unread_setting_is_unknown_and_never_changed() {
         let unread = nlb(
             Err(call_error("elasticloadbalancing:DescribeLoadBalancerAttributes")),
             &[CrossZoneOverride::LoadBalancer],

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_read_is_unknown() {
+    fn a_failed_read_is_unknown() {
         let call = "elasticloadbalancing:DescribeLoadBalancers";
         let unread = LoadBalancer { description: Err(call_error(call)), ..changed(|_| {}) };
         let unread = topology(endpoint_service(), [unread]);

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_read_is_unknown() {
+    fn a_failed_read_is_unknown() {
         let failed = Err(call_error("elasticloadbalancing:DescribeListeners"));
         let unread = LoadBalancer { listeners: failed, ..nlb("pg", vec![]) };
         let results = with_context(&topology(endpoint_service(), [unread]), evaluate);

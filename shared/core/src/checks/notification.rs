@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn other_topics_other_services_and_disabled_notifications_do_not_count() {
+    fn a_notification_elsewhere_or_disabled_does_not_count() {
         let elsewhere = notification(1, "arn:aws:sns:eu-central-1:111122223333:other", &EVENTS);
         let of_another_service = notification(2, TOPIC, &EVENTS);
         let (summary, command) = summary_and_command(vec![elsewhere, of_another_service]);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_topic_there_is_no_result_and_a_failed_read_is_unknown() {
+    fn a_failed_read_is_unknown_and_no_topic_gives_no_result() {
         let topology = topology(endpoint_service(), []);
         assert_eq!(with_policy(&topology, &settings(&[]).policy, evaluate), []);
         let policy = settings(&[("NOTIFICATION_TOPIC_ARN", TOPIC)]).policy;

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn every_target_must_be_allowed_on_its_port_and_on_the_health_checks() {
+    fn rules_must_allow_every_targets_port_and_health_check_port() {
         let passes = |rules, port| matches!(status(rules, &["sg-lb"], port), Status::Pass(_));
         assert!(passes(vec![out(cidr("0.0.0.0/0"), 5432)], None));
         assert!(passes(vec![out(cidr("10.0.0.1/32"), 5432), out(cidr("10.0.0.2/32"), 5432)], None));
@@ -202,14 +202,14 @@ mod tests {
     }
 
     #[test]
-    fn a_group_or_list_that_would_decide_and_is_not_known_is_unknown() {
+    fn unread_groups_and_prefix_lists_that_decide_are_unknown() {
         let unknown = |rules| matches!(status(rules, &["sg-lb"], None), Status::Unknown(_));
         assert!(unknown(vec![out(Peer::Group("sg-t".to_owned()), 5432)]), "the groups of the second target");
         assert!(unknown(vec![out(Peer::PrefixList("pl-unread".to_owned()), 5432)]));
     }
 
     #[test]
-    fn a_target_whose_address_is_not_known_is_allowed_only_if_every_address_is() {
+    fn only_rules_for_every_address_allow_an_unknown_address() {
         let status = |rules, id: &str| {
             let target = Target { id: id.to_owned(), address: None, ..target(1, "healthy") };
             let group = TargetGroup { targets: Ok(vec![target]), ..target_group("pg") };

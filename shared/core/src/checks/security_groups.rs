@@ -290,7 +290,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn without_dbts_networks_only_a_port_closed_to_everybody_is_critical() {
+    fn without_dbt_cidrs_only_a_port_closed_to_all_is_critical() {
         let severity = |rules| failure(status(&guarded(rules), "")).unwrap().severity;
         assert_eq!(severity(vec![rule("0.0.0.0/0", PG)]), Severity::Info);
         assert_eq!(severity(vec![rule("pl-unread", PG)]), Severity::Info);
@@ -298,7 +298,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_could_not_be_read_is_unknown_only_where_it_decides() {
+    fn an_unread_list_is_unknown_only_where_it_decides() {
         let unread = || rule("pl-unread", PG);
         assert!(matches!(status(&guarded(vec![unread()]), DBT_CIDR), Status::Unknown(_)));
         assert!(matches!(status(&guarded(vec![unread(), rule(DBT_CIDR, PG)]), DBT_CIDR), Status::Pass(_)));
@@ -309,7 +309,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn some_of_dbts_networks_are_counted_and_both_ways_out_are_printed() {
+    fn a_finding_counts_blocked_networks_and_prints_both_remedies() {
         let finding = failure(status(&guarded(vec![rule(DBT_CIDR, PG)]), "10.1.2.0/24,10.9.0.0/16")).unwrap();
         assert_eq!(finding.summary, "security group blocks 1 of 2 dbt networks on port 5432");
         let arn = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:loadbalancer/net/pg/0123456789abcdef";
@@ -350,7 +350,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_port_that_is_surely_blocked_fails_whatever_another_port_depends_on() {
+    fn a_blocked_port_fails_even_if_another_port_is_unknown() {
         let mut topology = guarded(vec![rule("pl-unread", PG)]);
         let listeners = topology.load_balancers.values_mut().next().unwrap().listeners.as_mut().unwrap();
         listeners.push(listener("TCP", 6432, &target_group("pg")));
@@ -369,7 +369,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn only_expected_ports_count_and_the_command_allows_what_is_missing() {
+    fn a_closed_port_counts_only_if_it_is_expected() {
         let mut topology = guarded(vec![rule(DBT_CIDR, PG)]);
         let load_balancer = topology.load_balancers.values_mut().next().unwrap();
         let ssh = listener("TCP", 22, &target_group("pg"));

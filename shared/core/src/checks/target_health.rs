@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_elb_does_not_say_is_unknown_not_healthy() {
+    fn an_unavailable_or_new_target_state_is_unknown() {
         assert!(matches!(status(&[target(1, "unavailable")]), Status::Unknown(_)));
         let healthy_and_unknown = [target(1, "healthy"), target(2, "brand-new-state")];
         assert!(matches!(status(&healthy_and_unknown), Status::Unknown(_)), "it must not resolve an alert");

@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_healthy_stays_and_what_is_draining_is_gone_already() {
+    fn the_command_keeps_healthy_targets_and_ignores_draining_ones() {
         let remedy =
             |targets, addresses: &[&str]| failure(status(targets, hostname(Ok(addresses.to_vec())))).unwrap().remedy;
         let surplus = remedy(vec![target(1, "healthy"), target(2, "unhealthy")], &["10.0.0.1"]);
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_dns_does_not_say_for_sure_is_unknown() {
+    fn an_incomplete_or_public_dns_answer_is_unknown() {
         let unknown = |hostname| matches!(status(vec![target(1, "healthy")], hostname), Status::Unknown(_));
         assert!(unknown(hostname(Err("no answer".to_owned()))));
         let reader = "db.cluster-ro-abc.eu-central-1.rds.amazonaws.com".to_owned();

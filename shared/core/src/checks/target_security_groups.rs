@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn all_blocked_is_critical_some_is_a_warning_and_the_command_opens_the_targets_group() {
+    fn blocking_all_targets_is_critical_and_some_is_a_warning() {
         let both = vec![in_groups(1, Some(&["sg-t"])), in_groups(2, Some(&["sg-u"]))];
         let finding = failure(status(both.clone(), open("sg-t", &cidr("10.0.0.0/8")), Some("sg-lb"))).unwrap();
         assert_eq!(
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_seen_is_unknown() {
+    fn a_missing_interface_or_an_unread_list_is_unknown() {
         let unknown = |targets| matches!(status(targets, open("sg-t", &cidr("10.0.0.0/8")), None), Status::Unknown(_));
         assert!(unknown(vec![in_groups(1, None)]), "no interface in this VPC");
         assert!(unknown(vec![Target { address: None, ..in_groups(1, Some(&["sg-t"])) }]));
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_without_rules_may_be_another_accounts_and_matters_only_where_the_others_block() {
+    fn a_group_without_rules_is_unknown_unless_another_allows() {
         let judged = |groups: &[&str], rules| {
             let topology = observed(vec![in_groups(1, Some(groups))], rules, None);
             with_context(&topology, |context| only_status(evaluate(context)))

@@ -272,7 +272,7 @@ mod tests {
     const BOTH: &[&str] = &["eu-central-1a", "eu-central-1b"];
 
     #[test]
-    fn a_zone_without_a_healthy_target_is_critical_unless_cross_zone_is_on() {
+    fn without_cross_zone_a_zone_needs_a_healthy_target() {
         let (critical, info) = (Some(Severity::Critical), Some(Severity::Info));
         assert_eq!(severity(vec![in_a(1, "healthy"), in_b(2, "healthy")], false, BOTH), None);
         for lacking in [
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_of_the_service_without_a_load_balancer_is_critical_even_with_cross_zone() {
+    fn an_offered_zone_without_a_load_balancer_is_critical() {
         let in_both = vec![in_a(1, "healthy"), in_b(2, "healthy")];
         let offered = ["eu-central-1a", "eu-central-1b", "eu-central-1c"];
         let statuses = statuses(in_both, true, &offered);
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_unknown() {
+    fn zones_without_known_or_healthy_targets_are_unknown() {
         let unclear = |targets: Vec<Target>| matches!(statuses(targets, false, BOTH)[0], Status::Unknown(_));
         assert!(unclear(vec![in_a(1, "unhealthy"), in_b(2, "unhealthy")]), "target-group.health reports it");
         assert!(unclear(vec![]));

@@ -20,7 +20,7 @@ const MAX_CHARACTERS: usize = 3_000;
 /// Characters of a title that had to be cut.
 const MAX_TITLE: usize = 250;
 
-/// From the most to the least that a message can say; the first that fits is sent.
+/// The levels of detail, from most to least; the first that fits is sent.
 const DETAILS: [Detail; 8] = [
     Detail { in_full: 5, evidence: 8, commands: true, listed: 10 },
     Detail { in_full: 3, evidence: 6, commands: true, listed: 10 },
@@ -32,7 +32,7 @@ const DETAILS: [Detail; 8] = [
     Detail { in_full: 0, evidence: 0, commands: false, listed: 1 },
 ];
 
-/// How much a message says.
+/// A level of detail of a message.
 #[derive(Debug, Clone, Copy)]
 struct Detail {
     /// Transitions described in full.
@@ -53,7 +53,7 @@ pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
     fits.unwrap_or_else(|| Shown::least(content)).notification(content).to_string()
 }
 
-/// What people see.
+/// The visible text of a message.
 struct Shown {
     title: String,
     description: String,
@@ -71,7 +71,7 @@ impl Shown {
         }
     }
 
-    /// For names and texts of a length that nobody gives on purpose.
+    /// For names and texts longer than anybody makes them on purpose.
     fn least(content: &Content<'_>) -> Self {
         let title = markdown(&format!("{}: {}: {}", content.label, content.name(), content.failure));
         let description = format!("This is too long for chat. The log of {} has all of it.", content.envelope.function);
@@ -171,7 +171,7 @@ fn full(transition: &Transition, origin: &Origin, max_evidence: usize) -> String
     text
 }
 
-/// What to do next, each step once.
+/// The next steps, each once.
 fn next_steps(content: &Content<'_>, detail: Detail) -> Vec<String> {
     let mut steps: Vec<String> = Vec::new();
     for step in content.transitions.iter().take(detail.in_full).filter_map(|step| next_step(step, detail.commands)) {
@@ -182,7 +182,7 @@ fn next_steps(content: &Content<'_>, detail: Detail) -> Vec<String> {
     steps
 }
 
-/// What to do about it; `None` if that is nothing.
+/// The step that a transition needs; `None` if it needs none.
 fn next_step(transition: &Transition, with_command: bool) -> Option<String> {
     let remedy = &transition.finding.remedy;
     if transition.kind == Kind::Resolved || remedy.nothing_to_do {
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_nothing_to_be_done_has_no_next_step() {
+    fn a_transition_without_an_action_has_no_next_step() {
         let step = |kind, action: &str, command: Option<&str>| {
             let command = command.map(ToOwned::to_owned);
             let remedy = Remedy { command, ..Remedy::new(action, None, None) };

@@ -1,4 +1,4 @@
-//! Text from AWS is not trusted. Names and reasons lose the characters that nobody sees everywhere, and in chat everything
+//! Text from AWS is not trusted. Names and reasons lose their invisible characters everywhere, and in chat everything
 //! that could become markup.
 
 use crate::text::strip_invisible;
@@ -21,8 +21,8 @@ pub(super) fn ascii(text: &str, max: usize) -> String {
     if ascii.len() <= max { ascii } else { format!("{}...", &ascii[..max.saturating_sub(3)]) }
 }
 
-/// Text for Slack, which has no escape for its markup: a zero-width space follows every character that could open some, so
-/// that it looks the same and forms nothing.
+/// Text for Slack, which has no escape for its markup: a zero-width space follows every character that could open some,
+/// so that it looks the same and forms nothing.
 pub(super) fn markdown(text: &str) -> String {
     let mut safe = String::new();
     for c in strip_and_cut(text).chars() {

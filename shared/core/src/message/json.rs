@@ -31,11 +31,11 @@ pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
     .to_string()
 }
 
-/// The transition without what only the guard itself uses.
+/// The transition without the fields that only the guard itself uses.
 fn flat(transition: &Transition, origin: &Origin) -> Value {
     let Transition { number, kind, check, resource, at, since, incident, finding, unknown, dropped, .. } = transition;
     let remedy = &finding.remedy;
-    // What to do about what is over must not be done.
+    // Nobody must carry out the remedy of an alert that is over.
     let (action, command) = match kind {
         Kind::Resolved => ("Nothing: the check passes again.", None),
         _ => (remedy.action.as_str(), remedy.command.as_deref()),

@@ -1,8 +1,8 @@
 //! Transitions → one message per endpoint service and run, with a body for each kind of reader. Pure.
 //!
-//! Plain text serves email and every protocol without a body of its own; Amazon Q's custom notification serves `https`, for
-//! Slack and Microsoft Teams; `sms` gets a line; JSON serves `sqs` and `lambda`. Nothing is cut without saying so: what
-//! does not fit is a line each, and beyond that a number.
+//! Plain text serves email and every protocol without a body of its own; Amazon Q's custom notification serves `https`,
+//! for Slack and Microsoft Teams; `sms` gets a line; JSON serves `sqs` and `lambda`. Nothing is cut without saying so:
+//! transitions that do not fit get a line each, and beyond that a number.
 
 mod chat;
 mod escape;
@@ -60,7 +60,7 @@ pub struct Message {
     partition: Partition,
 }
 
-/// What a message tells besides the transitions.
+/// A remark that a message makes besides its transitions.
 #[derive(Debug, Clone, Copy)]
 pub enum Banner<'a> {
     /// The table failed.
@@ -80,16 +80,16 @@ pub struct Envelope<'a> {
     pub origin: &'a Origin,
     /// The function.
     pub function: &'a str,
-    /// What people must know besides.
+    /// The remark besides the transitions.
     pub caution: Option<Banner<'a>>,
 }
 
-/// What all bodies are made from.
+/// The content of all bodies.
 struct Content<'a> {
     envelope: Envelope<'a>,
     label: String,
     failure: String,
-    /// Without how long it lasted, for a subject that has no room for that.
+    /// The failure without its duration, for a subject that has no room for that.
     short_failure: String,
     severity: Severity,
     kinds: BTreeSet<Kind>,
@@ -98,7 +98,8 @@ struct Content<'a> {
 }
 
 impl Message {
-    /// Renders the transitions of the records of one partition: `outboxes` holds, for each record, its transitions in order.
+    /// Renders the transitions of the records of one partition: `outboxes` holds, for each record, its transitions in
+    /// order.
     #[must_use]
     pub fn new(envelope: Envelope<'_>, outboxes: &[&[Transition]]) -> Self {
         let content = Content::new(envelope, outboxes);
@@ -146,7 +147,7 @@ pub enum Attribute {
 impl<'a> Content<'a> {
     fn new(envelope: Envelope<'a>, outboxes: &[&'a [Transition]]) -> Self {
         let mut outboxes: Vec<&[Transition]> = outboxes.iter().copied().filter(|outbox| !outbox.is_empty()).collect();
-        // Worst first; what is over comes after what is not.
+        // Worst first; alerts that are over come after those that fire.
         outboxes.sort_by_key(|outbox| (outbox.last().map(urgency_rank), Reverse(worst(*outbox))));
         let transitions: Vec<&Transition> = outboxes.iter().copied().flatten().collect();
         let others = match outboxes.len() {
@@ -180,8 +181,8 @@ impl<'a> Content<'a> {
         }
     }
 
-    /// `[CRITICAL] postgres: security group blocks dbt on port 5432`. The name gives way to the failure, and how long it
-    /// lasted to what is right now.
+    /// `[CRITICAL] postgres: security group blocks dbt on port 5432`. The name gives way to the failure, and the
+    /// duration to the fact that holds now.
     fn subject(&self) -> String {
         let full = self.subject_of(&self.failure);
         let fits = full.chars().count() <= MAX_SUBJECT;
@@ -223,21 +224,21 @@ fn caution(caution: Banner<'_>) -> String {
     }
 }
 
-/// The subject, and where it comes from.
+/// The subject, and the account and Region it comes from.
 fn sms(subject: &str, origin: &Origin) -> String {
     let account = origin.account.as_ref().map(|account| format!("{account}, ")).unwrap_or_default();
     let place = format!(" ({account}{})", origin.region.name());
     ascii(subject, MAX_SMS.saturating_sub(place.len())) + &place
 }
 
-/// The worst severity of what fires or is repeated; if there is none, of everything.
+/// The worst severity of firing alerts and reminders; if there are none, of all transitions.
 fn urgency(transitions: &[&Transition]) -> Severity {
     let urgent = |transition: &&&Transition| matches!(transition.kind, Kind::Firing | Kind::Reminder);
     let urgent: Vec<&Transition> = transitions.iter().filter(urgent).copied().collect();
     worst(if urgent.is_empty() { transitions.to_vec() } else { urgent })
 }
 
-/// What people read first: what is wrong, then what is over, then notices; and last that something harmless is over.
+/// The order in which people read: failures, resolved alerts, notices, and last resolved alerts of severity info.
 fn urgency_rank(transition: &Transition) -> (bool, Kind) {
     let harmless = transition.kind == Kind::Resolved && transition.finding.severity == Severity::Info;
     (harmless, transition.kind)
@@ -263,8 +264,8 @@ fn day(transition: &Transition) -> i64 {
     transition.at.duration_since(transition.since).as_hours().max(0) / 24 + 1
 }
 
-/// The label of a record's transitions. An alert that fired and resolved since the last message keeps the label it fired
-/// with.
+/// The label of a record's transitions. An alert that fired and resolved since the last message keeps the label it
+/// fired with.
 fn outbox_label(outbox: &[Transition]) -> String {
     let fired = outbox.iter().find(|transition| transition.kind == Kind::Firing);
     fired.or(outbox.last()).map_or("NOTICE".to_owned(), label)
@@ -279,7 +280,7 @@ fn outbox_summary(outbox: &[Transition], summary: fn(&Transition) -> String) -> 
     }
 }
 
-/// What is wrong; for a resolved alert, what is right now and how long it was not.
+/// The failure; for a resolved alert, the fact that holds now, and how long it did not.
 fn summary(transition: &Transition) -> String {
     match (&transition.now_true, catalogue::find(&transition.check)) {
         (Some(now_true), Some(check)) => {
@@ -290,7 +291,7 @@ fn summary(transition: &Transition) -> String {
     }
 }
 
-/// The same without how long it was not.
+/// The same without the duration.
 fn short_summary(transition: &Transition) -> String {
     strip_and_cut(transition.now_true.as_ref().unwrap_or(&transition.finding.summary))
 }
@@ -545,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn severity_is_the_worst_of_what_fires_and_only_then_of_the_rest() {
+    fn firing_alerts_decide_the_severity_before_resolved_ones() {
         let severity = |outboxes: &[&[Transition]]| message(outboxes).attributes().remove(0).1;
         let (resolved, fired) =
             ([transition(Kind::Resolved, Severity::Critical)], [transition(Kind::Firing, Severity::Warning)]);
@@ -554,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn what_several_services_depend_on_is_the_guards_own_message() {
+    fn a_message_on_shared_resources_names_no_service() {
         let message = message_of(&Partition::Guard, None, &[&[transition(Kind::Firing, Severity::Warning)]]);
         assert!(message.subject.starts_with("[WARNING] privatelink-guard: "), "{}", message.subject);
         assert_eq!(message.attributes().len(), 2, "no serviceId");
@@ -598,7 +599,7 @@ mod tests {
         assert!(["default", "https", "sms", "sqs", "lambda"].iter().all(|protocol| bodies[protocol].is_string()));
     }
 
-    /// All text of a chat message that people see.
+    /// The visible text of a chat message.
     fn shown(message: &Message) -> usize {
         let chat: Value = serde_json::from_str(&message.chat).unwrap();
         let content = &chat["content"];
@@ -627,7 +628,7 @@ mod tests {
     }
 
     #[test]
-    fn however_much_there_is_it_fits_and_nothing_is_left_out_silently() {
+    fn a_message_always_fits_and_counts_all_that_it_leaves_out() {
         let long =
             Finding { evidence: vec!["10.0.0.1:5432: unhealthy ".repeat(50); 21], ..finding(Severity::Critical) };
         let one = Transition { finding: long, ..transition(Kind::Firing, Severity::Critical) };
@@ -659,7 +660,7 @@ mod tests {
             if std::env::var_os("UPDATE_EXAMPLES").is_some() {
                 std::fs::write(&file, format!("{data:#}\n")).unwrap();
             }
-            // As values: what else is compiled decides whether serde_json keeps the order of keys.
+            // As values: other crates in the build decide whether serde_json keeps the order of keys.
             let written: Value = serde_json::from_slice(&std::fs::read(file).unwrap_or_default()).unwrap_or_default();
             assert_eq!(written, data, "{name}: run `make docs`");
         }

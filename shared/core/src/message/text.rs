@@ -1,5 +1,5 @@
-//! The plain text body: email, and every protocol without a body of its own. A paragraph is one line: phones and terminals
-//! break it where it fits.
+//! The plain text body: email, and every protocol without a body of its own. A paragraph is one line: phones and
+//! terminals break it where it fits.
 
 use std::fmt::Write;
 
@@ -63,7 +63,7 @@ fn listed(content: &Content<'_>, in_full: usize) -> String {
     )
 }
 
-/// What to do stands before what was seen: it is read at night, on a phone.
+/// The action stands before the evidence: it is read at night, on a phone.
 fn full(transition: &Transition, origin: &Origin) -> String {
     let finding = &transition.finding;
     let mut text = format!("{}\n", strip_and_cut(&format!("[{}] {}", label(transition), finding.summary)));
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_unknown_is_said() {
+    fn a_reminder_names_dropped_changes_and_unknown_results() {
         let text = |dropped, unknown: Option<&str>| {
             let unknown = unknown.map(ToOwned::to_owned);
             full(&Transition { unknown, dropped, ..transition(Kind::Reminder) }, &origin())

@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn without_cross_zone_a_node_sends_to_targets_of_its_zone_and_of_all_zones() {
+    fn a_node_without_cross_zone_sends_to_its_own_zone() {
         let node = Interface { description: String::new(), subnet: "subnet-a".to_owned(), addresses: Vec::new() };
         let sends = |cross_zone: CrossZoneOverride, zone: Option<&str>| {
             let group = TargetGroup { cross_zone: Some(Ok(cross_zone)), ..target_group("pg") };

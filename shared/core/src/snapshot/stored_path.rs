@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_is_what_is_stored_but_for_the_words() {
+    fn a_stored_path_keeps_everything_but_elbs_reasons() {
         let path = StoredPath::new(&read(), &service(1), at(8, 0), at(7, 0)).unwrap();
         let stored: StoredPath = serde_json::from_str(&serde_json::to_string(&path).unwrap()).unwrap();
         assert_eq!(stored, path);

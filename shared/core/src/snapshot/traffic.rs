@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_quiet_since_the_last_connection_or_since_somebody_looked() {
+    fn an_endpoint_is_quiet_since_its_last_connection() {
         let never = LastConnection { since: at(2, 0), at: None };
         assert_eq!(never.quiet_since(Some(at(8, 0))), at(8, 0), "the endpoint is new");
         assert_eq!(never.quiet_since(Some(at(1, 0))), at(2, 0));

@@ -49,7 +49,7 @@ impl Stage {
         Self { items: Items::new(), policy: settings(variables).policy, function: FUNCTION }
     }
 
-    /// Gives the run of this hour to `decide`, and writes the updates. What they send is acknowledged if `sends`.
+    /// Gives the run of this hour to `decide`, and writes the updates. Their transitions are acknowledged if `sends`.
     fn run(
         &mut self,
         hour: i8,
@@ -87,7 +87,7 @@ impl Stage {
     }
 }
 
-/// What the updates send: kind, summary, and what is right now.
+/// The transitions of the updates: kind, summary, and the fact that holds now.
 fn sent(writes: &[RecordWrite]) -> Vec<(Kind, &str, Option<&str>)> {
     let outbox = writes.iter().filter(|write| write.leased).flat_map(|write| &write.record.outbox);
     outbox.map(|sent| (sent.kind, sent.finding.summary.as_str(), sent.now_true.as_deref())).collect()
@@ -96,7 +96,7 @@ fn sent(writes: &[RecordWrite]) -> Vec<(Kind, &str, Option<&str>)> {
 const SUMMARY: &str = "2 of 3 targets unhealthy in pg";
 
 #[test]
-fn a_failure_is_stored_sent_and_resolved_once_and_an_older_read_changes_nothing() {
+fn a_failure_fires_and_resolves_once_despite_older_reads() {
     let mut stage = Stage::new(&[]);
     let writes = stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
     let [RecordWrite { key, record, expected: None, leased: true }] = &writes[..] else { panic!("{writes:?}") };
@@ -141,7 +141,7 @@ fn a_reminder_says_that_the_result_is_unknown() {
 }
 
 #[test]
-fn what_is_gone_unlisted_or_no_longer_checked_is_not_resolved() {
+fn an_alert_on_a_gone_or_unlisted_resource_never_resolves() {
     let firing = || {
         let mut stage = Stage::new(&[]);
         stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Critical))])]);
@@ -174,10 +174,10 @@ fn what_is_gone_unlisted_or_no_longer_checked_is_not_resolved() {
     assert!(writes[0].record.outbox[0].finding.impact.starts_with("Nothing was fixed."));
 }
 
-/// EC2 may name a service's zones by id alone. Then it is unknown whether a load balancer is enabled in each, which says
-/// nothing about the target groups.
+/// EC2 may name a service's zones by id alone. Then it is unknown whether a load balancer is enabled in each, which
+/// says nothing about the target groups.
 #[test]
-fn a_removed_target_group_is_gone_whatever_is_unknown_of_the_service() {
+fn a_removed_target_group_is_gone_even_with_unknown_zones() {
     let zones = check("load-balancer.zones");
     let read = |hour: i8, groups: Vec<TargetGroup>| {
         let topology = testing::topology(endpoint_service(), [load_balancer("pg", groups)]);
@@ -194,9 +194,10 @@ fn a_removed_target_group_is_gone_whatever_is_unknown_of_the_service() {
     assert_eq!(sent(&stage.report(10, vec![read(10, vec![])])), [(Kind::Notice, gone.as_str(), None)]);
 }
 
-/// Two load balancers: the target groups of one cannot be listed, and neither is enabled in a zone that the service offers.
+/// Two load balancers: the target groups of one cannot be listed, and neither is enabled in a zone that the service
+/// offers.
 #[test]
-fn what_cannot_be_listed_does_not_hide_what_fails_for_the_service() {
+fn an_unlisted_target_group_hides_no_failure_of_the_service() {
     let id = service(1).to_string();
     let unlisted = CheckResult::unlisted(check("load-balancer.zones"), &service(1), "denied".to_owned().into());
     let mut read = evaluation(8, check("load-balancer.zones"), &[(&id, fails(Severity::Critical))]);
@@ -266,7 +267,7 @@ fn an_account_that_is_trusted_now_is_not_said_to_be_gone() {
     assert_eq!(now(dbts).as_deref(), Some("DbtPrincipals names account 999999999999 now"));
 }
 
-/// A call that later runs do not make, as of a prefix list that no rule names any more.
+/// Later runs do not make the call: no rule names its prefix list any more.
 #[test]
 fn an_alert_about_a_call_is_closed_after_a_day_without_the_call() {
     let call = check("visibility.lost");
@@ -306,7 +307,7 @@ fn the_records_of_another_function_are_left_alone() {
 }
 
 #[test]
-fn an_alert_whose_check_no_longer_exists_is_closed_with_a_notice() {
+fn an_alert_of_a_removed_check_closes_with_a_notice() {
     let mut stage = Stage::new(&[]);
     stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
     let (_, item) = stage.items.pop_first().unwrap();
@@ -316,7 +317,7 @@ fn an_alert_whose_check_no_longer_exists_is_closed_with_a_notice() {
 }
 
 #[test]
-fn what_begins_within_an_hour_of_a_firing_alert_joins_its_incident() {
+fn an_alert_within_an_hour_of_another_joins_its_incident() {
     let incident = |first: Severity, minute: i8, hour: i8| {
         let mut stage = Stage::new(&[]);
         let lb = ("lb", fails(first));
@@ -349,7 +350,7 @@ fn what_begins_within_an_hour_of_a_firing_alert_joins_its_incident() {
 }
 
 #[test]
-fn a_change_is_added_as_the_cause_of_what_it_names_and_nothing_else() {
+fn a_change_becomes_the_cause_only_of_alerts_it_names() {
     let stage_with = |resource: &str, hour: i8| {
         let mut stage = Stage::new(&[]);
         stage.report(hour, vec![evaluation(hour, cross_zone(), &[(resource, fails(Severity::Warning))])]);
@@ -388,7 +389,7 @@ fn a_cause_makes_nobody_hear_of_what_does_not_fire_yet() {
 }
 
 #[test]
-fn the_alerts_of_a_removed_service_close_and_only_those_that_people_heard_of_with_a_notice() {
+fn alerts_of_a_removed_service_close_with_a_notice_if_sent() {
     let close = |stage: &mut Stage, hour: i8| {
         let mut elsewhere = false;
         let writes = stage.run(hour, true, |run, items| {
@@ -425,7 +426,7 @@ fn the_alerts_of_a_removed_service_close_and_only_those_that_people_heard_of_wit
     assert_eq!(close(&mut stage, 8), (vec![], true));
     assert_eq!(sent(&close(&mut stage, 9).0).len(), 2, "after its lease: that it fires, and that nobody watches it");
 
-    // A notice that could not be sent is no alert, and still sent.
+    // A notice that could not be sent is no alert, but is still sent.
     let mut stage = Stage::new(&[]);
     let connections = [connection(1, Some(testing::DBT), "available")];
     let report = Report { connections: Some((&connections, at(8, 0))), ..Report::new(&partition, vec![]) };
@@ -434,7 +435,7 @@ fn the_alerts_of_a_removed_service_close_and_only_those_that_people_heard_of_wit
     assert_eq!(sent(&close(&mut stage, 9).0), [notice]);
     assert_eq!(close(&mut stage, 10), (vec![], false), "once");
 
-    // It fires, and a silence keeps it from people: it closes as silently.
+    // It fires, and a silence holds it back: it closes without a notice.
     let mut stage = Stage::new(&[]);
     silence(&mut stage, "*");
     stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
@@ -478,7 +479,7 @@ fn a_heartbeat_is_sent_once_for_each_run_that_is_asked_for_it() {
 }
 
 #[test]
-fn what_is_remembered_is_written_only_if_it_changed_and_never_by_an_older_read() {
+fn an_unchanged_fact_or_an_older_read_writes_nothing() {
     let mut stage = Stage::new(&[]);
     let partition = on();
     let ids = |ids: &[&str]| Some(ids.iter().map(ToString::to_string).collect::<BTreeSet<String>>());
@@ -505,7 +506,7 @@ fn what_is_remembered_is_written_only_if_it_changed_and_never_by_an_older_read()
 }
 
 #[test]
-fn a_connection_is_noticed_once_and_an_older_read_changes_nothing() {
+fn a_connection_is_announced_once_despite_older_reads() {
     let mut stage = Stage::new(&[]);
     let partition = on();
     let foreign = Connection { service: service(2), ..connection(2, Some(testing::DBT), "available") };
@@ -526,7 +527,7 @@ fn a_connection_is_noticed_once_and_an_older_read_changes_nothing() {
 }
 
 #[test]
-fn without_the_table_what_fails_is_sent_even_if_it_does_not_fire_yet() {
+fn without_the_table_a_pending_failure_is_sent_at_once() {
     let unstored = |variables: &[(&str, &str)], silenced: bool| {
         let mut stage = Stage::new(variables);
         if silenced {
@@ -543,7 +544,7 @@ fn without_the_table_what_fails_is_sent_even_if_it_does_not_fire_yet() {
 }
 
 #[test]
-fn what_a_crash_left_in_the_outbox_is_sent_by_a_later_run() {
+fn a_later_run_sends_the_outbox_of_a_crashed_run() {
     let mut stage = Stage::new(&[]);
     let partition = on();
     let report =

@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_opens_just_what_is_shut_before_the_rule_that_shuts_it() {
+    fn the_command_adds_an_acl_entry_before_the_denying_rule() {
         let deny = entry(90, false, false, Some(Ports::one(5432)), "0.0.0.0/0");
         let taken = entry(89, false, true, Some(Ports::one(443)), "0.0.0.0/0");
         let network = with_acl(1, |entries| entries.extend([deny, taken]));
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn that_the_far_side_is_not_seen_is_told_apart_from_the_near_side() {
+    fn an_unseen_remote_side_has_a_result_of_its_own() {
         let network = with_routes(|table| table.routes.push(route("10.7.0.0/16", "pcx-1", false)));
         let targets = vec![at("10.0.0.10"), at("10.0.1.10"), outside("10.7.0.10")];
         let results = with_context(&seen(network, targets, true), evaluate);
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_of_the_other_family_is_reached_from_the_nodes_address_of_that_family() {
+    fn a_node_reaches_an_ipv6_target_from_its_ipv6_address() {
         let six = || {
             let mut network = open();
             for (subnet, number) in network.subnets.as_mut().unwrap().iter_mut().zip(1..) {
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn every_target_that_is_cut_off_counts_and_there_is_always_a_command() {
+    fn a_finding_counts_every_blocked_target_and_has_a_command() {
         let deny = || entry(1, false, false, Some(Ports::one(5432)), "0.0.0.0/0");
         let network = with_acl(1, |entries| entries.push(deny()));
         let targets = vec![at("10.0.1.10"), at("10.0.1.11"), at("10.0.0.10")];
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn each_obstacle_is_a_part_and_a_route_has_a_command_that_shows_its_table() {
+    fn each_obstacle_is_a_part_and_a_route_shows_its_table() {
         let via = |by: &str, blackhole| with_routes(|table| table.routes.push(route("10.7.0.0/16", by, blackhole)));
         let parts = |network| {
             let (summary, parts, command, page) = heard(network, outside("10.7.0.10"));
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_is_unknown() {
+    fn an_unread_acl_route_or_address_is_unknown() {
         let unknown = |network, targets| matches!(status(network, targets), Status::Unknown(_));
         let inside = || vec![at("10.0.1.10")];
         let failed = || call_error("ec2:DescribeNetworkAcls");
