@@ -59,10 +59,13 @@ impl Watcher for ConnectionAcceptor {
     async fn plan(&self, run: &Run<'_>, reads: &[Read]) -> Plan {
         let policy = &run.settings.policy;
         let Some(connections) = reads.first().map(Read::connections) else { return Plan::default() };
-        let states = if connections::needs_memory(connections, policy) { run.memory.for_plan().await } else { None };
-        let established = states.and_then(established);
-        let Plan { reject, .. } = Plan::rejects(connections, policy, established.as_ref());
-        Plan { reject, ..Plan::accepts(connections, policy) }
+        let accepts = Plan::accepts(connections, policy);
+        if !connections::needs_memory(connections, policy) {
+            return accepts;
+        }
+        let Some(states) = run.memory.for_plan().await else { return Plan { lacks_memory: true, ..accepts } };
+        let Plan { reject, .. } = Plan::rejects(connections, policy, established(states).as_ref());
+        Plan { reject, ..accepts }
     }
 
     /// Reads again until all answers have settled, or the pauses are used up. Then the first read counts only for the

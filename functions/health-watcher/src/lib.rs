@@ -3,7 +3,7 @@
 //! drift-watcher reads the path behind an endpoint service and stores it beside the service's alerts. While that is
 //! recent, a run asks only for the health of the targets, and it reads everything anew before it changes an alert.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use guard_aws::apply::Outcome;
 use guard_aws::memory::States;
@@ -67,7 +67,7 @@ impl Watcher for HealthWatcher {
 fn is_to_be_read(run: &Run<'_>, states: &States, service: &ServiceId, stored: &Read, health: &Read) -> bool {
     let state = states.iter().find(|(partition, _)| partition.service() == Some(service));
     let Some((_, Ok(items))) = state else { return true };
-    let evaluate = |read: &Read| run.evaluate(&read.checks, service, read, Some(items), &BTreeMap::new());
+    let evaluate = |read: &Read| run.evaluate(&read.checks, service, read, Some(items), &Outcome::default());
     !stored_path::changes_nothing(&evaluate(health), &evaluate(stored).results, HealthWatcher::NAME, items)
 }
 

@@ -33,6 +33,8 @@ pub struct Outcome {
     pub refused: BTreeMap<String, CallError>,
     /// The calls that failed and may succeed next time: the run has left something undone.
     pub failed: Vec<CallError>,
+    /// Whether the plan was made without the records that it needs.
+    pub lacks_memory: bool,
 }
 
 /// The answer to a request.
@@ -51,14 +53,15 @@ impl Applier {
 
     /// Carries out `plan`.
     pub async fn apply(&self, plan: &Plan) -> Outcome {
+        let mut outcome = Outcome { lacks_memory: plan.lacks_memory, ..Outcome::default() };
         if plan.is_empty() {
-            return Outcome::default();
+            return outcome;
         }
         tracing::info!(%plan, dry_run = self.dry_run, "planned changes");
         if self.dry_run {
-            return Outcome::default();
+            return outcome;
         }
-        let mut outcome = self.answer_connections(plan).await;
+        outcome.extend(self.answer_connections(plan).await);
         outcome.extend(self.enforce_cross_zone(plan).await);
         outcome
     }
@@ -131,6 +134,7 @@ impl Applier {
         Outcome {
             refused: errors.iter().map(|(arn, error)| (arn.to_string(), error.clone())).collect(),
             failed: errors.into_iter().map(|(_, error)| error).collect(),
+            lacks_memory: false,
         }
     }
 
@@ -176,6 +180,7 @@ impl Outcome {
     pub fn extend(&mut self, other: Self) {
         self.refused.extend(other.refused);
         self.failed.extend(other.failed);
+        self.lacks_memory |= other.lacks_memory;
     }
 
     fn add(&mut self, result: Result<Vec<Unsuccessful>, Failure>, endpoints: &[EndpointId]) {

@@ -18,7 +18,7 @@ use guard_core::checks::catalogue::checks_of;
 use guard_core::config::Settings;
 use guard_core::ids::ServiceId;
 use guard_core::plan::Plan;
-use guard_core::snapshot::{CallError, Connection, Topology};
+use guard_core::snapshot::{Connection, Topology};
 use guard_core::trigger::Trigger;
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -107,7 +107,7 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// The evaluation of `read` for `service`, with its stored records and the changes that AWS refused.
+    /// The evaluation of `read` for `service`, with its stored records and what became of the plan.
     #[must_use]
     pub fn evaluate(
         &self,
@@ -115,7 +115,7 @@ impl Run<'_> {
         service: &ServiceId,
         read: &Read,
         items: Option<&Items>,
-        refused: &BTreeMap<String, CallError>,
+        outcome: &Outcome,
     ) -> Evaluation {
         let remembered = items.map(remembered);
         let was_in_place = items.map(|items| inventory::gone(items, &read.topology, service)).unwrap_or_default();
@@ -126,7 +126,8 @@ impl Run<'_> {
         let (policy, region) = (&self.settings.policy, &self.invocation.origin.region);
         let context = CheckContext {
             remembered: remembered.as_ref(),
-            refused,
+            refused: &outcome.refused,
+            lacks_memory: outcome.lacks_memory,
             change,
             was_in_place: &was_in_place,
             ..CheckContext::new(service, &read.topology, policy, region, Timestamp::now())
@@ -167,7 +168,8 @@ impl<W: Watcher> Pipeline<W> {
         if invocation.trigger == Trigger::Test {
             return self.notifier.send_test_messages(&invocation).await.into_result();
         }
-        debounce::run_unless_covered(&self.notifier, &invocation, async || self.run(&invocation).await).await
+        // Boxed, since a run's future is large.
+        debounce::run_unless_covered(&self.notifier, &invocation, async || Box::pin(self.run(&invocation)).await).await
     }
 
     async fn run(&self, invocation: &Invocation) -> Result<(), RunErrors> {
@@ -189,12 +191,7 @@ impl<W: Watcher> Pipeline<W> {
     async fn work(&self, run: &Run<'_>) -> RunErrors {
         let mut reads = self.watcher.read(run).await;
         let plan = self.watcher.plan(run, &reads).await;
-        let is_change = !plan.is_empty() && !self.settings.policy.dry_run;
-        let stored = if is_change { self.store_hidden(run, &plan, &reads).await } else { BTreeMap::new() };
-        let outcome = self.applier.apply(&plan).await;
-        if is_change {
-            self.watcher.read_again(run, &plan, &mut reads).await;
-        }
+        let (outcome, stored) = self.change(run, &plan, &mut reads).await;
         let states = run.memory.all().await;
         let work: Vec<PartitionWork<'_>> =
             states.iter().map(|state| self.evaluate(run, state, &stored, &reads, &outcome)).collect();
@@ -209,8 +206,26 @@ impl<W: Watcher> Pipeline<W> {
         errors
     }
 
+    /// Carries out `plan`: accepts at once, and makes the other changes after the findings that they hide are stored. Then
+    /// reads again.
+    async fn change(
+        &self,
+        run: &Run<'_>,
+        plan: &Plan,
+        reads: &mut Vec<Read>,
+    ) -> (Outcome, BTreeMap<Partition, LoadedState>) {
+        if plan.is_empty() || self.settings.policy.dry_run {
+            return (self.applier.apply(plan).await, BTreeMap::new());
+        }
+        let (accepts, others) = plan.split();
+        let (mut outcome, stored) = tokio::join!(self.applier.apply(&accepts), self.store_hidden(run, &others, reads));
+        outcome.extend(self.applier.apply(&others).await);
+        self.watcher.read_again(run, plan, reads).await;
+        (outcome, stored)
+    }
+
     /// Stores the findings that the changes in `plan` will hide, so that a later run sends them if this one dies.
-    /// Returns the records whose version changed, by partition.
+    /// Returns the records with the versions that were written, by partition.
     async fn store_hidden(&self, run: &Run<'_>, plan: &Plan, reads: &[Read]) -> BTreeMap<Partition, LoadedState> {
         let (Some(check), Some(read)) = (W::HIDDEN.filter(|_| plan.hides_findings()), reads.first()) else {
             return BTreeMap::new();
@@ -220,9 +235,10 @@ impl<W: Watcher> Pipeline<W> {
             return BTreeMap::new();
         };
         let services = states.iter().filter_map(|(partition, state)| Some((partition, partition.service()?, state)));
-        let stored = concurrently(services, async |(partition, service, state)| {
+        let concerned = services.filter(|(_, service, _)| plan.concerns(service, &read.topology));
+        let stored = concurrently(concerned, async |(partition, service, state)| {
             let items = state.as_ref().ok()?;
-            let evaluation = run.evaluate(&[check], service, read, Some(items), &BTreeMap::new());
+            let evaluation = run.evaluate(&[check], service, read, Some(items), &Outcome::default());
             let report = Report::new(partition, vec![evaluation]);
             Some((partition.clone(), Ok(self.notifier.store_before_change(run.invocation, &report, items).await)))
         });
@@ -247,7 +263,7 @@ impl<W: Watcher> Pipeline<W> {
         let evaluations = reads
             .iter()
             .filter(|read| read.services.contains(service))
-            .map(|read| run.evaluate(&read.checks, service, read, items, &outcome.refused));
+            .map(|read| run.evaluate(&read.checks, service, read, items, outcome));
         let mut report = Report::new(partition, evaluations.collect());
         self.watcher.remember(run, reads, items, &mut report);
         PartitionWork { report, state }

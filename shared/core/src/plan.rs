@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::ids::{Arn, EndpointId, ServiceId};
+use crate::snapshot::{LoadBalancer, Topology};
 
 /// The changes to make in AWS, and no others.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -16,6 +17,8 @@ pub struct Plan {
     pub cross_zone_on: Vec<Arn>,
     /// Target groups whose attribute for it becomes `use_load_balancer_configuration`, AWS's default.
     pub cross_zone_deferred: Vec<Arn>,
+    /// Whether it was made without the records that it needs, since the table was slow. Then it rejects nothing.
+    pub lacks_memory: bool,
 }
 
 impl Plan {
@@ -29,6 +32,26 @@ impl Plan {
     #[must_use]
     pub fn hides_findings(&self) -> bool {
         !(self.reject.is_empty() && self.cross_zone_on.is_empty() && self.cross_zone_deferred.is_empty())
+    }
+
+    /// The accepts, which hide nothing and wait for nothing, and the other changes.
+    #[must_use]
+    pub fn split(&self) -> (Self, Self) {
+        let accepts = Self { accept: self.accept.clone(), ..Self::default() };
+        (accepts, Self { accept: BTreeMap::new(), ..self.clone() })
+    }
+
+    /// Whether it changes something of `service`, whose load balancers `topology` has.
+    #[must_use]
+    pub fn concerns(&self, service: &ServiceId, topology: &Topology) -> bool {
+        let is_changed = |load_balancer: &LoadBalancer| {
+            let mut groups = load_balancer.target_groups.iter().flatten();
+            self.cross_zone_on.contains(&load_balancer.arn)
+                || groups.any(|group| self.cross_zone_deferred.contains(&group.arn))
+        };
+        self.accept.contains_key(service)
+            || self.reject.contains_key(service)
+            || topology.load_balancers_of(service).unwrap_or_default().into_iter().any(is_changed)
     }
 
     /// The endpoints that it accepts or rejects.
@@ -56,7 +79,7 @@ impl fmt::Display for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{endpoint, load_balancer, service};
+    use crate::testing::{endpoint, endpoint_service, load_balancer, service, target_group, topology};
 
     #[test]
     fn a_plan_says_whether_it_changes_or_hides_anything() {
@@ -72,6 +95,28 @@ mod tests {
         for (plan, is_empty, hides) in table {
             assert_eq!((plan.is_empty(), plan.hides_findings()), (is_empty, hides), "{plan}");
         }
+    }
+
+    #[test]
+    fn a_plan_concerns_the_services_whose_resources_it_changes() {
+        let group = target_group("pg");
+        let balancer = load_balancer("pg", vec![group.clone()]);
+        let topology = topology(endpoint_service(), [balancer.clone()]);
+        let concerns = |plan: &Plan| [1, 2].map(|number| plan.concerns(&service(number), &topology));
+        assert_eq!(concerns(&Plan::default()), [false, false]);
+        let reject = BTreeMap::from([(service(2), vec![endpoint(1)])]);
+        assert_eq!(concerns(&Plan { reject, ..Plan::default() }), [false, true]);
+        assert_eq!(concerns(&Plan { cross_zone_on: vec![balancer.arn], ..Plan::default() }), [true, false]);
+        assert_eq!(concerns(&Plan { cross_zone_deferred: vec![group.arn], ..Plan::default() }), [true, false]);
+    }
+
+    #[test]
+    fn accepts_are_split_from_what_hides_findings() {
+        let endpoints = |number| BTreeMap::from([(service(1), vec![endpoint(number)])]);
+        let plan = Plan { accept: endpoints(1), reject: endpoints(2), ..Plan::default() };
+        let (accepts, others) = plan.split();
+        assert_eq!((accepts.accept, accepts.reject.len()), (endpoints(1), 0));
+        assert_eq!((others.accept.len(), others.reject), (0, endpoints(2)));
     }
 
     #[test]

@@ -86,3 +86,17 @@ fn when_the_table_refuses_the_claim_of_a_run_the_run_goes_ahead() {
 fn claim(call: &Call, fault: Fault) -> Option<Trouble> {
     (call.api == Api::DynamoDb && call.about.contains("runs")).then_some(Trouble::Before(fault))
 }
+
+/// dbt's request beside those of three untrusted accounts, which are to be rejected: what is stored before that.
+#[test]
+fn accepting_waits_for_no_write_to_the_table() {
+    let untrusted = ["999999999991", "999999999992", "999999999993"].into_iter().zip(2..);
+    let untrusted = untrusted.map(|(owner, number)| Row::new(number, 1, Some(owner), "pendingAcceptance"));
+    let rows = [Row::new(1, 1, Some(DBT), "pendingAcceptance")].into_iter().chain(untrusted).collect();
+    let (_, world) = run(rows, |call| (call.action == "PutItem").then_some(Trouble::Before(Fault::Hang)));
+    assert_eq!(world.accepted.keys().collect::<Vec<_>>(), [endpoint(1).as_str()]);
+    let actions = world.calls.iter().map(|call| call.action.as_str());
+    let before: Vec<&str> = actions.take_while(|action| *action != "AcceptVpcEndpointConnections").collect();
+    let writes = before.iter().filter(|action| **action == "PutItem").count();
+    assert!(writes <= 2, "the claim of the run, and one that is not waited for: {before:?}");
+}

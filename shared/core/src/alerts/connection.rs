@@ -136,8 +136,7 @@ fn connected(
             "Nothing changes for dbt. The account is one of the stack's KnownAccounts, so the guard leaves its endpoints \
              alone.",
             evidence.collect(),
-            "Nothing.",
-            console,
+            Remedy::nothing("Nothing.", console),
         );
     }
     if others.is_empty() {
@@ -145,8 +144,11 @@ fn connected(
             format!("dbt is {what} through {endpoint}"),
             &format!("dbt's endpoint {endpoint} is accepted and available. This does not prove that traffic passes."),
             evidence.collect(),
-            "Test the connection in dbt. If dbt Support is waiting, tell them that the connection is accepted.",
-            console,
+            Remedy::new(
+                "Test the connection in dbt. If dbt Support is waiting, tell them that the connection is accepted.",
+                None,
+                console,
+            ),
         );
     }
     let listed: Vec<&str> = others.iter().map(EndpointId::as_str).collect();
@@ -171,14 +173,13 @@ fn gone(known: &KnownConnection, endpoint: &EndpointId) -> Finding {
         format!("dbt's endpoint {endpoint} is {}", if known.state == "gone" { "gone" } else { "deleted" }),
         "dbt no longer connects through this endpoint. If it has no other, it cannot reach your service.",
         evidence(known).into(),
-        "If you did not expect this, ask dbt Support why it was deleted.",
-        None,
+        Remedy::new("If you did not expect this, ask dbt Support why it was deleted.", None, None),
     )
 }
 
 /// A finding of severity info that needs no action.
-fn notice(summary: String, impact: &str, evidence: Vec<String>, action: &str, console: Option<String>) -> Finding {
-    Finding::new(Severity::Info, summary, impact, Remedy::new(action, None, console)).with_evidence(evidence)
+fn notice(summary: String, impact: &str, evidence: Vec<String>, remedy: Remedy) -> Finding {
+    Finding::new(Severity::Info, summary, impact, remedy).with_evidence(evidence)
 }
 
 fn evidence(known: &KnownConnection) -> [String; 2] {

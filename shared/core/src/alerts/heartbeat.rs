@@ -70,7 +70,7 @@ struct ChecksByResult {
 impl ChecksByResult {
     fn new(results: &[CheckResult]) -> Self {
         let mut checks: BTreeMap<&str, Vec<&Status>> = BTreeMap::new();
-        for CheckResult { check, status, .. } in results {
+        for CheckResult { check, status, .. } in results.iter().filter(|result| result.status != Status::NotAsked) {
             checks.entry(check.id).or_default().push(status);
         }
         let mut counts = Self::default();

@@ -295,6 +295,12 @@ fn with_cause(alert: &Alert, finding: &Finding, has_news: bool) -> Finding {
     Finding { cause: alert.finding.cause.clone().or(late.cloned()), ..finding.clone() }
 }
 
+/// The alert with the cause in `finding`, if that came before the alert and none is known.
+#[must_use]
+pub fn with_late_cause(alert: &Alert, finding: &Finding) -> Alert {
+    Alert { finding: with_cause(alert, finding, false), ..alert.clone() }
+}
+
 /// Counts the parts of the current finding. A part that is absent for `resolve_after` results is forgotten, so that its
 /// return is sent.
 fn count_parts(alert: &mut Alert, is_retry: bool, thresholds: Thresholds) {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::lifecycle::{Alert, Event, Now, Phase, Signal, Thresholds, advance};
+use super::lifecycle::{Alert, Event, Now, Phase, Signal, Thresholds, advance, with_late_cause};
 use super::reconciler::Reconciler;
 use super::record::{Item, Items, Key, Partition, Record, State, Version};
 use super::transition::{Kind, Transition};
@@ -122,7 +122,7 @@ impl Reconciler<'_> {
             let moment = Now { run, now: self.now, incident: &alert.incident, silenced };
             let (next, event) = match alert.phase {
                 // A cause is no result: an alert that does not fire yet does not fire because of it.
-                Phase::Pending => (Some(Alert { finding, ..alert.clone() }), None),
+                Phase::Pending => (Some(with_late_cause(&alert, &finding)), None),
                 _ => {
                     advance(Some(&alert), Signal::Failing(&finding), Thresholds::for_check(check, self.policy), moment)
                 }
@@ -372,14 +372,15 @@ fn with(before: Option<Record>, state: State, observed_at: Timestamp, transition
 
 /// The transition that reports an event of an alert; `now_true` is the fact that holds now, if the check passes.
 fn transition(event: Event, key: &Key, alert: &Alert, now_true: Option<&str>, now: Timestamp) -> Transition {
-    let closed = |what: &str, why: &str, action: &str| Finding {
+    let closed = |what: &str, why: &str, remedy: Remedy| Finding {
         severity: Severity::Info,
         summary: format!("closed ({what}): {}", alert.finding.summary),
         impact: why.to_owned(),
-        remedy: Remedy::new(action, None, alert.finding.remedy.console.clone()),
+        remedy,
         ..alert.finding.clone()
     };
-    let find_out = "If nobody intended this, find out who removed it.";
+    let console = || alert.finding.remedy.console.clone();
+    let find_out = || Remedy::new("If nobody intended this, find out who removed it.", None, console());
     let (kind, finding) = match event {
         Event::Fired => (Kind::Firing, alert.finding.clone()),
         Event::Reminded => (Kind::Reminder, alert.finding.clone()),
@@ -391,17 +392,17 @@ fn transition(event: Event, key: &Key, alert: &Alert, now_true: Option<&str>, no
         Event::Gone if key.subject == visibility_lost::SPEC.id => {
             let why = "No run has made this call for a day: nothing that the guard checks depends on it any more. Whether it \
                        would succeed now is not known.";
-            (Kind::Notice, closed("call no longer made", why, "Nothing."))
+            (Kind::Notice, closed("call no longer made", why, Remedy::nothing("Nothing.", console())))
         }
         Event::Gone => {
             let why = "The resource no longer exists, is no longer behind the endpoint service, or no longer needs this \
                        check. Nothing was fixed: if dbt needs it, another check reports that.";
-            (Kind::Notice, closed("resource gone", why, find_out))
+            (Kind::Notice, closed("resource gone", why, find_out()))
         }
         Event::Unwatched => {
             let why = "Nothing was fixed. The guard no longer checks this: its check, its setting or its endpoint service \
                        was removed from the guard's configuration.";
-            (Kind::Notice, closed("no longer checked", why, find_out))
+            (Kind::Notice, closed("no longer checked", why, find_out()))
         }
     };
     let transition = Transition::new(kind, key.about(), &alert.incident, finding, now);

@@ -29,6 +29,8 @@ pub struct CheckContext<'a> {
     pub remembered: Option<&'a RememberedConnections>,
     /// The changes that this run tried and AWS refused: the endpoint or ARN, and the error.
     pub refused: &'a BTreeMap<String, CallError>,
+    /// Whether the run decided without the records that it needs, since the table was slow. Then it rejected nothing.
+    pub lacks_memory: bool,
     /// The change in AWS that started the run, which may have caused what it finds.
     pub change: Option<&'a Change>,
     /// The ids of what was in place and is gone: AWS names some deletions by an id alone.
@@ -90,6 +92,7 @@ impl<'a> CheckContext<'a> {
             now,
             remembered: None,
             refused: &NO_REFUSALS,
+            lacks_memory: false,
             change: None,
             was_in_place: &NOTHING,
         }

@@ -1,6 +1,7 @@
 //! The results of checks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -162,9 +163,11 @@ impl Finding {
 
     /// Drops the ids beyond the number that is stored.
     pub fn limit_ids(&mut self) {
-        if let Some(first) = self.ids.iter().nth(MAX_STORED_IDS).cloned() {
-            self.ids.split_off(&first);
-        }
+        let mut ids: Vec<String> = std::mem::take(&mut self.ids).into_iter().collect();
+        // Targets last: a change that blocks them all names a group or a rule of theirs.
+        ids.sort_by_key(|id| id.starts_with("i-") || id.parse::<IpAddr>().is_ok());
+        ids.truncate(MAX_STORED_IDS);
+        self.ids = ids.into_iter().collect();
     }
 
     /// The names of the parts that fail.
@@ -236,5 +239,20 @@ impl Status {
     /// A failure.
     pub(crate) fn fail(finding: Finding) -> Self {
         Self::Fail(Box::new(finding))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::finding;
+
+    #[test]
+    fn of_a_thousand_ids_those_of_targets_are_dropped_first() {
+        let targets = (0..1000).map(|number| format!("10.0.{}.{}", number / 250, number % 250));
+        let mut finding = finding(Severity::Critical).about(targets).about(["sg-1", "pl-1"]);
+        finding.limit_ids();
+        assert_eq!(finding.ids.len(), MAX_STORED_IDS);
+        assert!(finding.ids.contains("sg-1") && finding.ids.contains("pl-1"));
     }
 }

@@ -168,7 +168,7 @@ fn action(owner: Option<&AccountId>, open: &[&Connection], context: CheckContext
         (true, ..) if context.policy.dry_run => {
             "The guard would reject it, but DryRun is on. Reject it yourself, or set DryRun to false.".to_owned()
         }
-        (true, ..) if context.remembered.is_none() => {
+        (true, ..) if context.remembered.is_none() || context.lacks_memory => {
             "The guard cannot read its state table, and until it can, it revokes no connection. If the account is not dbt's, \
              reject the endpoint yourself."
                 .to_owned()

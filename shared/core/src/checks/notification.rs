@@ -89,7 +89,7 @@ fn remedy(service: &ServiceId, to_guard: &[&Notification], topic: &Arn, context:
     let (action, command) = match (disabled, to_guard.first()) {
         (Some(Notification { id, .. }), _) => (
             "EC2 disables a notification that it cannot deliver. Check that the topic's policy allows vpce.amazonaws.com to \
-             publish, as the stack sets it. Then write the stack, which owns the notification: remove the service from \
+             publish, as the stack sets it. Then update the stack, which owns the notification: remove the service from \
              EndpointServiceIds, and then add it again.",
             Command::new("ec2 describe-vpc-endpoint-connection-notifications", context.region)
                 .option("connection-notification-id", id),
