@@ -2,7 +2,6 @@
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -26,17 +25,14 @@ def credentials(endpoint, account=ACCOUNT):
 
 class LocalAws:
     def __init__(self):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.endpoint = f"http://127.0.0.1:{port}"
         command = [sys.executable, "-m", "local_aws", "serve", "--account", ACCOUNT, "--region", REGION,
-                   "--port", str(port), "--minute", "60", "--establish-delay", "0.1"]
+                   "--minute", "60", "--establish-delay", "0.1"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                         text=True, env={**os.environ, "PYTHONPATH": str(ROOT / "tests/local-aws")})
         line = self.process.stdout.readline()
         if "ready" not in line:
             raise RuntimeError(f"the local AWS did not become ready: {line}")
+        self.endpoint = line.split()[-1]
 
     def control(self, command, **arguments):
         request = urllib.request.Request(f"{self.endpoint}/_local/{command}", json.dumps(arguments).encode())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -56,10 +56,9 @@ impl LocalAws {
     /// # Errors
     /// If it does not become ready.
     pub fn start(minute: u32) -> Result<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut server = Command::new(tool("aws", "python"))
             .args(["-m", "local_aws", "serve", "--account", COMPANY, "--region", REGION])
-            .args(["--port", &port.to_string(), "--minute", &minute.to_string()])
+            .args(["--minute", &minute.to_string()])
             .env("PYTHONPATH", top().join("tests/local-aws"))
             .stdout(Stdio::piped())
             .spawn()
@@ -72,8 +71,10 @@ impl LocalAws {
             .args(["-c", "read -r line; kill -TERM \"$0\"", &server.id().to_string()])
             .stdin(Stdio::piped())
             .spawn()?;
-        let aws = Self { port, server, stopper: Some(stopper) };
-        ensure!(line.contains("ready"), "the local AWS did not become ready: {line}");
+        // It takes a free port itself: one that was found free before could be taken until it has started.
+        let port = line.trim_end().rsplit(':').next().and_then(|port| port.parse().ok());
+        let aws = Self { port: port.unwrap_or_default(), server, stopper: Some(stopper) };
+        ensure!(line.contains("ready") && port.is_some(), "the local AWS did not become ready: {line}");
         Ok(aws)
     }
 

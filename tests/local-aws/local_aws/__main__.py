@@ -8,7 +8,7 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m local_aws", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     server = commands.add_parser("serve", help="run the local AWS in the foreground, on 127.0.0.1")
-    server.add_argument("--port", type=int, required=True)
+    server.add_argument("--port", type=int, default=0, help="default: a free one, which the first line names")
     server.add_argument("--account", default="111122223333", help="the provider company's account")
     server.add_argument("--region", default="eu-central-1")
     server.add_argument("--minute", type=float, default=60, metavar="SECONDS",

@@ -13,15 +13,26 @@ HOST = "127.0.0.1"
 
 def serve(port, account, region, minute, establish_delay, log):
     """Serve until SIGTERM or SIGINT; end every function process before returning."""
-    with socket.socket() as probe:
-        if probe.connect_ex((HOST, port)) == 0:
-            sys.exit(f"{HOST}:{port} is already in use")
+    listener = _bind(port)
+    port = listener.getsockname()[1]
     clock.configure(minute, establish_delay)
     _set_environment(port, account, region)
     logging.basicConfig(filename=log, level=logging.INFO if log else logging.ERROR,
                         format="%(asctime)s %(levelname)s [%(name)s] %(message)s")
     _install()
-    asyncio.run(_serve(port))
+    asyncio.run(_serve(listener.detach(), port))
+
+
+def _bind(port):
+    """A socket at the port, or at a free one for 0: it is taken from now on, however long starting takes."""
+    listener = socket.socket()
+    if port:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+    except OSError as error:
+        sys.exit(f"{HOST}:{port}: {error.strerror}")
+    return listener
 
 
 def _set_environment(port, account, region):
@@ -91,13 +102,13 @@ async def _application(scope, receive, send):
         await app(scope, receive, send)
 
 
-async def _serve(port):
+async def _serve(listener, port):
     from hypercorn.asyncio import serve as hypercorn_serve
     from hypercorn.config import Config
     from ministack.core import lambda_runtime
 
     config = Config()
-    config.bind = [f"{HOST}:{port}"]
+    config.bind = [f"fd://{listener}"]
     config.keep_alive_timeout = 75
     config.graceful_timeout = 1
     config.loglevel = "WARNING"

@@ -3,7 +3,6 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -68,14 +67,12 @@ class LocalAws:
 
 @pytest.fixture(scope="session")
 def aws():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "local_aws", "serve", "--port", str(port), "--minute", "1"]
+    command = [sys.executable, "-m", "local_aws", "serve", "--minute", "1"]
     server = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(PACKAGE)}, stdout=subprocess.PIPE,
                               text=True)
-    assert "ready" in server.stdout.readline()
-    yield LocalAws(port)
+    ready, port = server.stdout.readline().rsplit(":", 1)
+    assert "ready" in ready
+    yield LocalAws(int(port))
     server.send_signal(signal.SIGTERM)
     assert server.wait(TIMEOUT) == 0
 
