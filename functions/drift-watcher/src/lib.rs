@@ -14,7 +14,7 @@ use guard_core::checks::cross_zone;
 use guard_core::config::CrossZone;
 use guard_core::ids::ServiceId;
 use guard_core::plan::Plan;
-use guard_core::snapshot::{Connection, Observed, StoredPath, Topology, Traffic};
+use guard_core::snapshot::{Connection, StoredPath, Topology, Traffic};
 use guard_core::trigger::Trigger;
 use jiff::Timestamp;
 
@@ -31,7 +31,8 @@ impl Watcher for DriftWatcher {
         let (began, policy) = (Timestamp::now(), &run.settings.policy);
         let scope = Scope::Settings { notifications: policy.notification_topic.is_some() };
         let (mut topology, states) = tokio::join!(run.observer.topology(&policy.services, scope), run.memory.all());
-        let connections = topology.connections.clone();
+        // Without the connections there is nothing to ask about.
+        let connections = topology.connections.iter().flatten().flatten().cloned().collect();
         let (traffic, ()) =
             tokio::join!(traffic(run, connections, states), name_target_groups(run, &mut topology, states));
         topology.traffic = traffic;
@@ -68,18 +69,13 @@ impl Watcher for DriftWatcher {
 }
 
 /// Asks CloudWatch when dbt last connected, in one call for all services whose question is due.
-async fn traffic(
-    run: &Run<'_>,
-    connections: Option<Observed<Vec<Connection>>>,
-    states: &States,
-) -> BTreeMap<ServiceId, Traffic> {
+async fn traffic(run: &Run<'_>, connections: Vec<Connection>, states: &States) -> BTreeMap<ServiceId, Traffic> {
     let (policy, now) = (&run.settings.policy, Timestamp::now());
-    let Some(Ok(connections)) = &connections else { return BTreeMap::new() };
     let due = states.iter().filter_map(|(partition, state)| {
         // Without the table nothing is remembered, and every run would ask.
         let before = traffic::recorded(state.as_ref().ok()?);
         let service = partition.service()?;
-        Some((service, before, traffic::question(service, connections, before, policy, now)?))
+        Some((service, before, traffic::question(service, &connections, before, policy, now)?))
     });
     let due: Vec<_> = due.collect();
     let Some(from) = due.iter().map(|(_, _, question)| question.from).min() else { return BTreeMap::new() };

@@ -46,12 +46,8 @@ impl Watcher for HealthWatcher {
             Read { services, topology, began, checks: checks::<Self>() }
         };
         let (mut health, unknown) = tokio::join!(health, read_all(run, unknown));
-        let changed: BTreeSet<ServiceId> = health
-            .services
-            .iter()
-            .filter(|service| is_to_be_read(run, states, service, &stored, &health))
-            .cloned()
-            .collect();
+        let is_changed = |service: &&ServiceId| changes_an_alert(run, states, service, &stored, &health);
+        let changed: BTreeSet<ServiceId> = health.services.iter().filter(is_changed).cloned().collect();
         health.services.retain(|service| !changed.contains(service));
         let anew = read_all(run, changed).await;
         run.observer.include(confirming.calls());
@@ -64,7 +60,7 @@ impl Watcher for HealthWatcher {
 }
 
 /// Whether the health of the targets behind a stored path would change an alert.
-fn is_to_be_read(run: &Run<'_>, states: &States, service: &ServiceId, stored: &Read, health: &Read) -> bool {
+fn changes_an_alert(run: &Run<'_>, states: &States, service: &ServiceId, stored: &Read, health: &Read) -> bool {
     let state = states.iter().find(|(partition, _)| partition.service() == Some(service));
     let Some((_, Ok(items))) = state else { return true };
     let evaluate = |read: &Read| run.evaluate(&read.checks, service, read, Some(items), &Outcome::default());
