@@ -148,7 +148,7 @@ fn message(name: &str) -> Message {
     let partition = Partition::Service(service(1));
     let origin = origin();
     let envelope =
-        Envelope { partition: &partition, name: Some(name), origin: &origin, function: "drift-watcher", caution: None };
+        Envelope { partition: &partition, name: Some(name), origin: &origin, function: "drift-watcher", banner: None };
     let finding = Finding {
         summary: format!("2 of 3 targets unhealthy in {name}"),
         evidence: vec![name.to_owned(), format!("group: {name}")],

@@ -64,8 +64,8 @@ impl Notifier {
         let mut errors = RunErrors::default();
         let Some(service) = self.settings.policy.services.first() else { return errors };
         let partition = Partition::Service(service.clone());
-        let caution = Some(Banner::Test);
-        let envelope = Envelope { partition: &partition, name: None, origin, function: self.function, caution };
+        let banner = Some(Banner::Test);
+        let envelope = Envelope { partition: &partition, name: None, origin, function: self.function, banner };
         // One after the other, so that they arrive in this order.
         for transition in sample::transitions(service, &origin.region, Timestamp::now()) {
             errors.push(self.topic.publish(&Message::new(envelope, &[&[transition]])).await);
@@ -109,8 +109,8 @@ impl Notifier {
         let recorded = entries.iter().map(|entry| entry.record.outbox.as_slice());
         let transitions: Vec<&[Transition]> =
             recorded.chain(unrecorded.iter().map(|(_, _, transitions)| transitions.as_slice())).collect();
-        let caution = error.as_ref().map(Banner::TableFailed);
-        let envelope = Envelope { partition: &partition, name, origin, function: self.function, caution };
+        let banner = error.as_ref().map(Banner::TableFailed);
+        let envelope = Envelope { partition: &partition, name, origin, function: self.function, banner };
         let message = Message::new(envelope, &transitions);
         if let Err(error) = self.topic.publish(&message).await {
             tracing::error!(%error, %partition, "not sent; a later run sends it");

@@ -113,8 +113,8 @@ impl Shown {
 
 fn description(content: &Content<'_>, detail: Detail) -> String {
     let mut text = format!("*{}*, {}\n", markdown(&content.service()), markdown(&content.envelope.origin.describe()));
-    if let Some(caution) = &content.caution {
-        let _ = writeln!(text, "{}", markdown(caution));
+    if let Some(banner) = &content.banner {
+        let _ = writeln!(text, "{}", markdown(banner));
     }
     for transition in content.transitions.iter().take(detail.in_full) {
         // The title names the only one.
@@ -217,7 +217,7 @@ mod tests {
     fn with_content<T>(transitions: &[Transition], render: impl FnOnce(&Content<'_>) -> T) -> T {
         let (partition, origin) = (Partition::Service(service(1)), origin());
         let function = "health-watcher";
-        let envelope = Envelope { partition: &partition, name: None, origin: &origin, function, caution: None };
+        let envelope = Envelope { partition: &partition, name: None, origin: &origin, function, banner: None };
         render(&Content::new(envelope, &transitions.chunks(1).collect::<Vec<_>>()))
     }
 

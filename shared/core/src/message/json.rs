@@ -26,7 +26,7 @@ pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
         "kinds": content.kinds.iter().map(|kind: &Kind| kind.as_str()).collect::<Vec<_>>(),
         "omitted": content.transitions.len() - transitions.len(),
         "transitions": transitions,
-        "caution": content.caution,
+        "caution": content.banner,
     })
     .to_string()
 }

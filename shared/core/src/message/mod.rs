@@ -81,7 +81,7 @@ pub struct Envelope<'a> {
     /// The function.
     pub function: &'a str,
     /// The remark besides the transitions.
-    pub caution: Option<Banner<'a>>,
+    pub banner: Option<Banner<'a>>,
 }
 
 /// The content of all bodies.
@@ -94,7 +94,7 @@ struct Content<'a> {
     severity: Severity,
     kinds: BTreeSet<Kind>,
     transitions: Vec<&'a Transition>,
-    caution: Option<String>,
+    banner: Option<String>,
 }
 
 impl Message {
@@ -163,7 +163,7 @@ impl<'a> Content<'a> {
             severity: urgency(&transitions),
             kinds: transitions.iter().map(|transition| transition.kind).collect(),
             transitions,
-            caution: envelope.caution.map(caution),
+            banner: envelope.banner.map(banner),
         }
     }
 
@@ -214,8 +214,8 @@ impl<'a> Content<'a> {
     }
 }
 
-fn caution(caution: Banner<'_>) -> String {
-    match caution {
+fn banner(banner: Banner<'_>) -> String {
+    match banner {
         Banner::TableFailed(error) => format!(
             "The guard cannot use its state table ({}). You may get this message again, and resolved messages may be missing.",
             strip_and_cut(&error.to_string())
@@ -358,7 +358,7 @@ mod tests {
 
     fn message_of(partition: &Partition, name: Option<&str>, outboxes: &[&[Transition]]) -> Message {
         let origin = origin();
-        let envelope = Envelope { partition, name, origin: &origin, function: "health-watcher", caution: None };
+        let envelope = Envelope { partition, name, origin: &origin, function: "health-watcher", banner: None };
         Message::new(envelope, outboxes)
     }
 
@@ -497,9 +497,9 @@ mod tests {
     #[test]
     fn a_test_message_says_so_in_every_body() {
         let (partition, origin) = (Partition::Service(service(1)), origin());
-        let caution = Some(Banner::Test);
+        let banner = Some(Banner::Test);
         let envelope =
-            Envelope { partition: &partition, name: None, origin: &origin, function: "drift-watcher", caution };
+            Envelope { partition: &partition, name: None, origin: &origin, function: "drift-watcher", banner };
         let message = Message::new(envelope, &[&[transition(Kind::Firing, Severity::Critical)]]);
         for body in [&message.text, &message.chat, &message.data] {
             assert!(body.contains("This is a test message. Nothing is wrong."), "{body}");

@@ -14,8 +14,8 @@ use crate::text::strip_invisible;
 /// The body, with the first `in_full` transitions in full.
 pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
     let mut text = format!("{}\n", heading(content));
-    if let Some(caution) = &content.caution {
-        let _ = writeln!(text, "{}\n", strip_invisible(caution));
+    if let Some(banner) = &content.banner {
+        let _ = writeln!(text, "{}\n", strip_invisible(banner));
     }
     for transition in content.transitions.iter().take(in_full) {
         text.push_str(&match transition.kind {

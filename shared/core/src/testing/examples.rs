@@ -72,12 +72,12 @@ fn alert(kind: Kind, check: &str, finding: Finding) -> Transition {
     Transition { number: 1, ..Transition::new(kind, (check, &resource), &incident, finding, at(9, 0)) }
 }
 
-fn render(partition: &Partition, transitions: &[Transition], caution: Option<Banner<'_>>) -> Message {
+fn render(partition: &Partition, transitions: &[Transition], banner: Option<Banner<'_>>) -> Message {
     let origin = origin();
     let name = partition.service().map(|_| "postgres");
     let about_connections = transitions.iter().any(|transition| transition.check.starts_with("connection"));
     let function = if about_connections { "connection-acceptor" } else { "drift-watcher" };
-    let envelope = Envelope { partition, name, origin: &origin, function, caution };
+    let envelope = Envelope { partition, name, origin: &origin, function, banner };
     let outboxes: Vec<&[Transition]> = transitions.chunks(1).collect();
     Message::new(envelope, &outboxes)
 }
