@@ -5,8 +5,6 @@ use std::time::Duration;
 use guard_core::trigger::Trigger;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::invocation::{Invocation, RunErrors};
-use crate::notify::Notifier;
 use crate::table::StateTable;
 
 /// A run covers events that are this old when it begins: by then EC2, whose answers lag a moment behind, shows the
@@ -17,7 +15,7 @@ const COVERS: SignedDuration = SignedDuration::from_secs(1);
 /// that does not end: two runs a second at most.
 const DEBOUNCE: SignedDuration = SignedDuration::from_millis(1_500);
 
-/// How long a covered change waits for the run that covers it, to add itself as a cause to the findings of that run.
+/// How long a covered change waits for the run that covers it.
 const COVERING_RUN: Duration = Duration::from_secs(20);
 
 /// How long a run waits for its claim. Accepting must not wait for a table that hangs; a second run does no harm.
@@ -26,34 +24,9 @@ const CLAIM_WITHIN: Duration = Duration::from_millis(500);
 /// The time between two looks at whether the covering run has finished.
 const POLL: Duration = Duration::from_millis(500);
 
-/// Runs `run`, unless another run that began after the invocation's event covers it. A covered change is added as a
-/// cause to the findings of the other run.
-///
-/// # Errors
-/// Those of `run`, and of sending the cause.
-pub async fn run_unless_covered(
-    notifier: &Notifier,
-    invocation: &Invocation,
-    run: impl AsyncFnOnce() -> Result<(), RunErrors>,
-) -> Result<(), RunErrors> {
-    let (table, function, trigger) = (notifier.table(), notifier.function(), &invocation.trigger);
-    match (claim(table, function, trigger).await, trigger) {
-        (Claim::Run(began), _) => {
-            let result = run().await;
-            finished(table, function, trigger, began).await;
-            result
-        }
-        (Claim::Covered, Trigger::Change(change)) => {
-            wait_for_covering_run(table, function).await;
-            notifier.attribute(invocation, change).await.into_result()
-        }
-        (Claim::Covered, _) => Ok(()),
-    }
-}
-
 /// Whether a run goes ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Claim {
+pub enum Claim {
     /// It does; [`finished`] needs this time when it ends.
     Run(Timestamp),
     /// Another run that began after the event covers it.
@@ -61,7 +34,7 @@ enum Claim {
 }
 
 /// Claims the run for the trigger's event. Schedules always run, and if the table does not answer, the run goes ahead.
-async fn claim(table: &StateTable, function: &str, trigger: &Trigger) -> Claim {
+pub async fn claim(table: &StateTable, function: &str, trigger: &Trigger) -> Claim {
     let Some((event, at)) = trigger.event() else { return Claim::Run(Timestamp::now()) };
     let age = Timestamp::now().duration_since(at);
     if let Ok(wait) = Duration::try_from(DEBOUNCE.saturating_sub(age)) {
@@ -88,15 +61,16 @@ async fn claim(table: &StateTable, function: &str, trigger: &Trigger) -> Claim {
 }
 
 /// Notes that the run that was claimed at `began` has finished.
-async fn finished(table: &StateTable, function: &str, trigger: &Trigger, began: Timestamp) {
+pub async fn finished(table: &StateTable, function: &str, trigger: &Trigger, began: Timestamp) {
     let Some((event, _)) = trigger.event() else { return };
     if let Err(error) = table.finish_run(function, event, began).await {
         tracing::warn!(%error, "could not record that this run finished; runs that wait for it may time out");
     }
 }
 
-/// Waits until the latest claimed run has finished, but not for ever.
-async fn wait_for_covering_run(table: &StateTable, function: &str) {
+/// Waits until the latest claimed run has finished, but not for ever: a covered change adds itself as a cause to the
+/// findings of that run.
+pub async fn wait_for_covering_run(table: &StateTable, function: &str) {
     let finished = async {
         while !matches!(table.has_finished(function).await, Ok(true)) {
             tokio::time::sleep(POLL).await;

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 use crate::apply::{Applier, Outcome};
 use crate::concurrently;
-use crate::debounce;
+use crate::debounce::{self, Claim};
 use crate::invocation::{Invocation, RunErrors};
 use crate::memory::{LoadedState, Memory, States, stored_names};
 use crate::metrics::{self, Metric};
@@ -159,7 +159,8 @@ impl<W: Watcher> Pipeline<W> {
         }
     }
 
-    /// One run, unless another one covers its event.
+    /// One run, unless another one that began after its event covers it. A covered change becomes a cause of what the
+    /// other run found.
     ///
     /// # Errors
     /// [`RunErrors`] names the calls that failed. A change that AWS refuses for good is not among them: it is an alert.
@@ -168,8 +169,20 @@ impl<W: Watcher> Pipeline<W> {
         if invocation.trigger == Trigger::Test {
             return self.notifier.send_test_messages(&invocation).await.into_result();
         }
-        // Boxed, since a run's future is large.
-        debounce::run_unless_covered(&self.notifier, &invocation, async || Box::pin(self.run(&invocation)).await).await
+        let (table, trigger) = (self.notifier.table(), &invocation.trigger);
+        match (debounce::claim(table, W::NAME, trigger).await, trigger) {
+            (Claim::Run(began), _) => {
+                // Boxed, since a run's future is large.
+                let result = Box::pin(self.run(&invocation)).await;
+                debounce::finished(table, W::NAME, trigger, began).await;
+                result
+            }
+            (Claim::Covered, Trigger::Change(change)) => {
+                debounce::wait_for_covering_run(table, W::NAME).await;
+                self.notifier.attribute(&invocation, change).await.into_result()
+            }
+            (Claim::Covered, _) => Ok(()),
+        }
     }
 
     async fn run(&self, invocation: &Invocation) -> Result<(), RunErrors> {
@@ -197,11 +210,11 @@ impl<W: Watcher> Pipeline<W> {
             states.iter().map(|state| self.evaluate(run, state, &stored, &reads, &outcome)).collect();
         let mut metrics = self.watcher.metrics(run, &reads, &plan, &outcome);
         metrics.push(metrics::unknown_checks(&work));
-        let names = async || self.names(run, states, &reads).await;
-        let notified = self.notifier.notify(run.invocation, work, names).await;
-        metrics.extend(metrics::firing_alerts(&notified.firing));
+        let news = self.notifier.store(run.invocation, work).await;
+        metrics.extend(metrics::firing_alerts(&news.firing()));
+        let names = if news.is_empty() { BTreeMap::new() } else { self.names(run, states, &reads).await };
+        let mut errors = self.notifier.send(news, &names, run.invocation).await;
         metrics::write(&metrics, run.began);
-        let mut errors = notified.errors;
         errors.extend(outcome.failed);
         errors
     }

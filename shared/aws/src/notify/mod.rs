@@ -32,7 +32,6 @@ use guard_core::alerts::reconcile::Report;
 use guard_core::alerts::record::{Key, Partition};
 use guard_core::check::Severity;
 use guard_core::config::Settings;
-use guard_core::ids::ServiceId;
 use guard_core::trigger::Change;
 use jiff::Timestamp;
 
@@ -66,13 +65,25 @@ pub struct PartitionWork<'a> {
     pub state: &'a LoadedState,
 }
 
-/// The outcome of [`Notifier::notify`].
-#[derive(Debug, Default)]
-pub struct Notified {
+/// What a run has to send: one outbox per partition, stored as far as the table took it.
+#[derive(Debug)]
+pub struct News(Vec<Outbox>);
+
+impl News {
+    /// Whether there is nothing to send.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(Outbox::is_empty)
+    }
+
     /// The function's alerts that fire now.
-    pub firing: Firing,
-    /// The calls that failed.
-    pub errors: RunErrors,
+    #[must_use]
+    pub fn firing(&self) -> Firing {
+        Firing {
+            severities: self.0.iter().flat_map(|outbox| outbox.firing.severities.iter().copied()).collect(),
+            is_complete: self.0.iter().all(|outbox| outbox.firing.is_complete),
+        }
+    }
 }
 
 /// The alerts that fire, as far as a run knows.
@@ -109,11 +120,6 @@ impl Notifier {
         &self.table
     }
 
-    /// The function's name.
-    pub(crate) fn function(&self) -> &'static str {
-        self.function
-    }
-
     /// The partitions of this function: every configured endpoint service, and the guard itself.
     #[must_use]
     pub fn partitions(&self) -> Vec<Partition> {
@@ -121,28 +127,17 @@ impl Notifier {
         services.chain([Partition::Guard]).collect()
     }
 
-    /// Reconciles the reports of a run with the stored records, and sends one message per partition that has news.
-    /// `names` is asked for the services' `Name` tags only then.
-    pub async fn notify<N: AsyncFnOnce() -> BTreeMap<ServiceId, String>>(
-        &self,
-        Invocation { id, origin, .. }: &Invocation,
-        work: Vec<PartitionWork<'_>>,
-        names: N,
-    ) -> Notified {
+    /// Reconciles the reports of a run with the stored records, and stores what there is to send.
+    pub async fn store(&self, Invocation { id, origin, .. }: &Invocation, work: Vec<PartitionWork<'_>>) -> News {
         let outboxes = concurrently(work, async |PartitionWork { report, state }| {
             self.reconcile(id, origin, &report, state, Timestamp::now()).await
-        })
-        .await;
-        let firing = Firing {
-            severities: outboxes.iter().flat_map(|outbox| outbox.firing.severities.iter().copied()).collect(),
-            is_complete: outboxes.iter().all(|outbox| outbox.firing.is_complete),
-        };
-        let names = if outboxes.iter().all(Outbox::is_empty) { BTreeMap::new() } else { names().await };
-        Notified { firing, errors: self.publish_all(outboxes, &names, origin).await }
+        });
+        News(outboxes.await)
     }
 
     /// Adds `change` as the cause of alerts that already fire, and sends it. For a run that another run covers.
-    pub async fn attribute(&self, Invocation { id, origin, .. }: &Invocation, change: &Change) -> RunErrors {
+    pub async fn attribute(&self, invocation: &Invocation, change: &Change) -> RunErrors {
+        let Invocation { id, origin, .. } = invocation;
         let states = load(&self.table, &self.partitions()).await;
         let names = stored_names(&states).into_iter().filter_map(|(service, name)| Some((service, name?))).collect();
         let outboxes = concurrently(states, async |(partition, state)| {
@@ -159,6 +154,6 @@ impl Notifier {
             outbox
         })
         .await;
-        self.publish_all(outboxes, &names, origin).await
+        self.send(News(outboxes), &names, invocation).await
     }
 }

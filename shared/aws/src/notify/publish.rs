@@ -15,8 +15,8 @@ use guard_core::message::{Attribute, Banner, Envelope, Message};
 use guard_core::snapshot::{CallError, ErrorKind};
 use jiff::Timestamp;
 
-use super::Notifier;
 use super::outbox::{Entry, MAX_TRIES, Outbox};
+use super::{News, Notifier};
 use crate::concurrently;
 use crate::errors::call_error;
 use crate::invocation::{Invocation, RunErrors};
@@ -73,13 +73,14 @@ impl Notifier {
         errors
     }
 
-    pub(super) async fn publish_all(
+    /// Sends one message per partition that has news, and acknowledges it. `names` are the services' `Name` tags.
+    pub async fn send(
         &self,
-        outboxes: Vec<Outbox>,
+        news: News,
         names: &BTreeMap<ServiceId, String>,
-        origin: &Origin,
+        Invocation { origin, .. }: &Invocation,
     ) -> RunErrors {
-        let sent = concurrently(outboxes, async |outbox| {
+        let sent = concurrently(news.0, async |outbox| {
             let name = outbox.partition.service().and_then(|service| names.get(service)).map(String::as_str);
             self.publish(outbox, name, origin, Timestamp::now()).await
         })
