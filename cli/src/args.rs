@@ -26,10 +26,10 @@ use jiff::{SignedDuration, Timestamp};
     disable_help_subcommand = true
 )]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: CliCommand,
-    /// Whose credentials.
+    /// The credentials to use.
     #[command(flatten)]
     pub aws: AwsArgs,
 }
@@ -136,7 +136,7 @@ Examples:
   aws iam create-policy --policy-name privatelink-guard-check --policy-document file://policy.json
   privatelink-guard policy --silence";
 
-/// Which endpoint services, and what is expected of them.
+/// The endpoint services, and what is expected of them.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "What to check")]
 pub struct Subject {
@@ -163,7 +163,7 @@ pub struct Subject {
 /// `check`.
 #[derive(Debug, Clone, Args)]
 pub struct CheckArgs {
-    /// Which services, and what is expected of them.
+    /// The services, and what is expected of them.
     #[command(flatten)]
     pub subject: Subject,
     /// A Network Load Balancer that has no endpoint service yet
@@ -209,7 +209,7 @@ impl FailOn {
 /// `request`.
 #[derive(Debug, Clone, Args)]
 pub struct RequestArgs {
-    /// Which service, and what is expected of it.
+    /// The service, and what is expected of it.
     #[command(flatten)]
     pub subject: Subject,
     /// What the service is: Postgres, Redshift, GitLab, …
@@ -244,7 +244,7 @@ const TRACED: &str = "What to trace";
 /// `trace`.
 #[derive(Debug, Clone, Args)]
 pub struct TraceArgs {
-    /// Which services.
+    /// The services.
     #[command(flatten)]
     pub subject: Subject,
     /// The beginning: RFC 3339, or a local time

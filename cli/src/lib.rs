@@ -85,7 +85,7 @@ async fn check(aws: &AwsArgs, arguments: &CheckArgs) -> Result<u8> {
                 let summary = output::tree::summary_line(&report);
                 let next = format!("{summary}; checking again in {} s\n", WAIT_BETWEEN.as_secs());
                 if output::try_say(&next).is_err() {
-                    // Nobody waits any more.
+                    // Nobody reads the output any more.
                     break report;
                 }
                 tokio::time::sleep(WAIT_BETWEEN).await;
@@ -110,7 +110,7 @@ async fn check(aws: &AwsArgs, arguments: &CheckArgs) -> Result<u8> {
     Ok(report.exit_status(fail_on))
 }
 
-/// The next step for a load balancer with which all is well.
+/// The next step for a load balancer on which nothing fails.
 fn create_command(load_balancer: &guard_core::ids::Arn, region: &str) -> String {
     format!(
         "Next, create the endpoint service (or deploy infra/endpoint-service.yaml, which also allows dbt's principal):\n  \
@@ -127,7 +127,7 @@ async fn check_once(session: &Session, arguments: &CheckArgs) -> Result<CheckRep
     Ok(answer?.0)
 }
 
-/// Says what speaks against dbt's attempt. The exit status, unless the request is written anyway.
+/// Names the failures that would stop dbt. Returns the exit status, unless the request is written anyway.
 fn refused(obstacles: &Obstacles, anyway: bool) -> Option<u8> {
     let Obstacles { failing, unknown } = obstacles;
     let (status, head) = match (failing.is_empty(), unknown.is_empty()) {

@@ -1,11 +1,11 @@
-//! Says on the terminal that AWS is being asked, once that takes longer than a second.
+//! A spinner on the terminal, once an answer of AWS takes longer than a second.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinHandle;
 
-/// After this, people want to know what is going on.
+/// After this time, people want to know what is going on.
 const AFTER: Duration = Duration::from_secs(1);
 
 /// A spinner on standard error; nothing if that is no terminal.

@@ -19,12 +19,12 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Says something to whoever watches, on standard error. If that cannot be written, there is nobody to tell.
+/// Writes a remark for the user to standard error. If it cannot be written, nobody is there to read it.
 pub fn say(text: &str) {
     let _ = try_say(text);
 }
 
-/// As [`say`], for what makes no sense if nobody watches.
+/// Like [`say`], for output that is pointless without a reader.
 ///
 /// # Errors
 /// If it cannot be written.

@@ -13,10 +13,10 @@ use crate::report::{CheckReport, CheckState, PartKind, PathPart, Summary};
 /// The address of a check's section in the runbook.
 const RUNBOOK: &str = "docs/checks.md#";
 
-/// Columns that a text has at least, however deep it stands.
+/// The least width of a text, in columns, however deep in the tree it stands.
 const MIN_TEXT: usize = 30;
 
-/// Targets of a group that are listed although all is well with them.
+/// The number of healthy targets of a group that are listed.
 const MAX_HEALTHY_TARGETS: usize = 8;
 
 /// The report, in lines of at most `width` columns, but for commands, which are not broken.

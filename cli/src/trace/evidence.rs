@@ -1,4 +1,4 @@
-//! What a verdict rests on, and what it lacks, in lines.
+//! The evidence for a verdict, and what is missing from it, in lines.
 
 use super::facts::{Endpoints, Freshness, Rejections, TraceFacts};
 use super::metrics::{GroupHealth, Totals, TrafficCounts, TrafficMetric};
@@ -124,7 +124,7 @@ impl Rejections {
     }
 }
 
-/// What else would have told more, and how to get it.
+/// Sources that were not there and would have told more, each with a command that helps to get it.
 #[must_use]
 pub fn missing(facts: &TraceFacts) -> Vec<String> {
     let mut missing = Vec::new();

@@ -1,8 +1,8 @@
-//! What is known of the requests on their way.
+//! The facts that are known of the requests on their way.
 
 use super::metrics::Totals;
 
-/// Everything that decides.
+/// The facts that the verdict is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceFacts {
     /// dbt's endpoints, or why they are not known.
@@ -20,36 +20,36 @@ pub struct TraceFacts {
 /// The endpoints of the service that are dbt's, or all if dbt's accounts are not known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Endpoints {
-    /// How many are connected, of the service's own Region.
+    /// The number of connected endpoints in the service's own Region.
     pub near: usize,
-    /// The Regions of those that are connected from elsewhere. AWS has no metrics of them.
+    /// The Regions of endpoints that are connected from elsewhere. AWS has no metrics of those endpoints.
     pub far: Vec<String>,
-    /// Those that are not connected, each with its state.
+    /// The endpoints that are not connected, each with its state.
     pub waiting: Vec<String>,
-    /// Whether these are dbt's.
+    /// Whether these are dbt's endpoints: the caller named dbt's accounts.
     pub of_dbt: bool,
-    /// How many of the service's are of other accounts.
+    /// The number of the service's endpoints that belong to other accounts.
     pub of_others: usize,
 }
 
 /// What the flow logs of the load balancer's interfaces say was rejected, in records.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rejections {
-    /// On the way to a port that the load balancer listens on.
+    /// Rejected on the way to a port that the load balancer listens on.
     pub to_load_balancer: u64,
-    /// On the way to or from a target.
+    /// Rejected on the way to or from a target.
     pub behind: u64,
     /// The most frequent of them, in words.
     pub examples: Vec<String>,
 }
 
-/// Whether CloudWatch has the values of the time yet.
+/// Whether CloudWatch has published the values of this time yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
-    /// All of them.
+    /// All values.
     Settled,
-    /// Perhaps not those of the last minutes.
+    /// Perhaps not the values of the last minutes.
     EndIsLate,
-    /// Perhaps none.
+    /// Perhaps no value.
     AllIsLate,
 }

@@ -51,7 +51,7 @@ pub struct Logs<'a> {
     pub session: &'a Session,
     /// The time.
     pub span: Span,
-    /// Whether a large search is wanted.
+    /// Whether the user agreed to a large search.
     pub yes: bool,
 }
 
@@ -71,7 +71,7 @@ pub struct LoggedPath {
 pub struct SearchOutcome {
     /// `None` if nothing was searched.
     pub rejections: Option<Rejections>,
-    /// What would have told more.
+    /// Sources that were not there and would have told more.
     pub gaps: Vec<Gap>,
 }
 
@@ -146,7 +146,7 @@ impl Logs<'_> {
         Client::new(&self.session.config)
     }
 
-    /// A gap instead of a large search, unless it is wanted.
+    /// A gap in the evidence instead of a large search, unless the user agreed to one.
     async fn ensure_affordable(&self, searches: &[Search]) -> Result<(), Gap> {
         if self.yes {
             return Ok(());
@@ -204,7 +204,7 @@ impl Logs<'_> {
                 other => return Err(format!("the search ended as {}.", other.map_or("unknown", QueryStatus::as_str))),
             }
         }
-        // Otherwise it goes on, and costs, although nobody waits for it.
+        // Otherwise the search goes on, and costs money, although nobody waits for it.
         let stopped = client.stop_query().query_id(id).send().await;
         let not_stopped = stopped.err().map(|error| format!(" {}", why("logs:StopQuery", &error))).unwrap_or_default();
         Err(format!("the search took longer than {} s, and was stopped.{not_stopped}", POLL.1))
@@ -352,7 +352,7 @@ fn rejected(row: &[ResultField]) -> Option<Rejected> {
     })
 }
 
-/// Which of the rejections are on dbt's way. The others have to do with other clients of the network.
+/// The rejections on dbt's way. The others concern other clients of the network.
 fn classified(rows: &[Rejected], nodes: &[Node], path: &LoggedPath) -> Rejections {
     let is_node = |address: &IpAddr| nodes.iter().any(|node| node.addresses.contains(address));
     let is_target = |address: &IpAddr| path.targets.contains(address);

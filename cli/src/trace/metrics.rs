@@ -138,17 +138,17 @@ pub struct Subjects {
     pub load_balancers: Vec<(Arn, Vec<Arn>)>,
 }
 
-/// A metric of one thing.
+/// A metric of one resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
     metric: TrafficMetric,
-    /// The target group that it is of.
+    /// The target group, if it is a metric of one.
     group: Option<Arn>,
-    /// How to ask for it.
+    /// The query for CloudWatch.
     pub query: MetricQuery,
 }
 
-/// Everything that was counted.
+/// All numbers that CloudWatch gave.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Measured {
     /// The numbers of each period, by its start.
@@ -293,7 +293,7 @@ impl GroupHealth {
     }
 }
 
-/// Whether so many flows or connections carried too little for answers.
+/// Whether so many flows or connections carried too few bytes for answers.
 #[must_use]
 pub fn is_unanswered(flows: u64, bytes: u64) -> bool {
     bytes <= flows.saturating_mul(UNANSWERED_BYTES)

@@ -58,16 +58,16 @@ pub struct ServiceTrace {
     pub measured: Result<Measured, String>,
     /// Where the requests stopped.
     pub decision: Decision,
-    /// What would have told more.
+    /// Sources that were not there and would have told more.
     pub missing: Vec<Gap>,
 }
 
-/// Something that is not known.
+/// A source that was missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
-    /// What it is, and why.
+    /// What is missing, and why.
     pub what: String,
-    /// A command after which it will be known.
+    /// A command that helps to get it.
     pub command: Option<String>,
 }
 
@@ -98,7 +98,7 @@ pub async fn run(aws: &AwsArgs, arguments: &args::TraceArgs) -> Result<u8> {
     Ok(if is_unknown { 2 } else { 0 })
 }
 
-/// Reads what is known of the time.
+/// Reads the facts about a span of time.
 struct TraceReader<'a> {
     observer: Observer,
     /// The account and the Region.

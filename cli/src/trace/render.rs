@@ -31,13 +31,13 @@ const EVENTS: [TrafficMetric; 13] = [
     TrafficMetric::Unhealthy,
 ];
 
-/// A column behind the time.
+/// A column of the table, to the right of the time.
 struct Column {
     heading: &'static str,
     width: usize,
-    /// What is summed up in it.
+    /// The metrics that are added up in it.
     metrics: &'static [TrafficMetric],
-    /// How a sum is written.
+    /// The format of a sum.
     format: fn(u64) -> String,
 }
 

@@ -13,15 +13,15 @@ use super::words::{bytes, counted, listed};
 /// Where the requests stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TraceVerdict {
-    /// None arrived at the endpoint service.
+    /// No request arrived at the endpoint service.
     NotSent,
-    /// Between the endpoint service and the load balancer.
+    /// They stopped between the endpoint service and the load balancer.
     StoppedBeforeLoadBalancer,
-    /// Between the load balancer and the targets.
+    /// They stopped between the load balancer and the targets.
     StoppedBeforeTarget,
     /// The targets answered.
     GotThrough,
-    /// It is not known.
+    /// Unknown: what was read does not decide it.
     Unknown,
 }
 
@@ -37,14 +37,14 @@ impl fmt::Display for TraceVerdict {
     }
 }
 
-/// The verdict, and why.
+/// The verdict with its reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// Where the requests stopped.
     pub verdict: TraceVerdict,
-    /// That in a sentence, with numbers.
+    /// The verdict in a sentence, with numbers.
     pub sentence: String,
-    /// What it rests on.
+    /// The evidence for it, in lines.
     pub evidence: Vec<String>,
 }
 
@@ -85,7 +85,8 @@ pub fn decide(facts: &TraceFacts) -> Decision {
     Decision { verdict, sentence: sentence + late, evidence: evidence(facts, totals) }
 }
 
-/// Whether no request is known of: neither at the endpoints that have metrics nor, if others may have sent some, behind.
+/// Whether no request was counted: neither at the endpoints that have metrics nor, if other endpoints may have sent some,
+/// behind them.
 fn is_quiet(facts: &TraceFacts, totals: &Totals) -> bool {
     let count = |metric| totals.counts.of(metric).unwrap_or_default();
     if count(TrafficMetric::Connections) > 0 {
@@ -161,7 +162,7 @@ fn without_requests(facts: &TraceFacts, totals: &Totals) -> (TraceVerdict, Strin
     (TraceVerdict::NotSent, format!("{nobody}: no connection began at the endpoint service, and none was in use."))
 }
 
-/// Nobody is connected.
+/// The verdict if no endpoint is connected.
 fn without_endpoint(endpoints: &Endpoints, is_past: bool) -> (TraceVerdict, String) {
     let whose = if endpoints.of_dbt { "dbt's" } else { "the consumers'" };
     if endpoints.waiting.is_empty() && endpoints.of_others > 0 {
@@ -264,7 +265,7 @@ impl Stages {
         }
     }
 
-    /// How much was said. The endpoint service knows of its endpoints alone.
+    /// The bytes that were exchanged. The endpoint service counts only those of its own endpoints.
     fn conversation(self, facts: &TraceFacts, counts: &TrafficCounts) -> String {
         let (number, exchanged) = match (sent(facts, counts), counts.of(TrafficMetric::ServiceBytes)) {
             (Some(sent), Some(exchanged)) => (counted(sent, "connection"), exchanged),
@@ -273,7 +274,7 @@ impl Stages {
         format!("{number}, with {} in both directions", bytes(exchanged))
     }
 
-    /// Not all requests came equally far.
+    /// The verdict if some requests got further than others.
     fn partly(self) -> String {
         let stages = [
             (self.before, "stopped before the load balancer"),
@@ -394,7 +395,7 @@ mod tests {
     use super::*;
     use crate::trace::facts::Rejections;
 
-    /// A name, who can send, what was counted, the verdict, and words of the sentence.
+    /// A name, who can send, what was counted, the expected verdict, and words that its sentence has.
     type Case<'a> = (&'a str, Endpoints, &'a [(TrafficMetric, u64)], TraceVerdict, &'a str);
 
     fn near() -> Endpoints {

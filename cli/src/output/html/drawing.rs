@@ -131,7 +131,7 @@ impl DrawingBuilder<'_, '_> {
             .flat_map(|group| &group.results)
             .chain(of_service)
             .filter(|result| result.check.parts == Parts::Zones);
-        // That nothing fails there does not mean that a zone without targets works.
+        // A zone in which nothing fails still does not work without targets.
         let state = state_of(results, zone).filter(|state| !targets.is_empty() || *state != CheckState::Pass);
         let targets = match targets.len() {
             0 => "no targets".to_owned(),

@@ -84,7 +84,7 @@ impl ReportPage {
     }
 }
 
-/// The answer in a sentence.
+/// The answer, in a sentence.
 fn verdict(report: &CheckReport) -> String {
     let Summary { pass, fail, unknown } = report.summary();
     match (fail, unknown) {
@@ -105,7 +105,7 @@ fn undetermined(number: usize) -> String {
     if number == 1 { "1 could not be determined".to_owned() } else { format!("{number} could not be determined") }
 }
 
-/// How many there are of each status; what fails in the colour of the worst.
+/// The number of results of each status; failures in the colour of the worst.
 fn counts(report: &CheckReport) -> [(Badge, String); 3] {
     let Summary { pass, fail, unknown } = report.summary();
     let states = report.results().map(|result| CheckState::of(&result.status));

@@ -10,7 +10,7 @@ use guard_core::testing::{
 use super::*;
 use crate::report::{PartKind, PathPart};
 
-/// What anybody can put into a name, and a browser must not take for anything but text.
+/// Characters that anybody can put into a name and that a browser must show as text.
 const HOSTILE: &str = "</h2><script src=//evil.example/x.js></script>\"onload='a()' \u{202e}gnp.exe\u{7}";
 
 /// A service with much that fails, and some that AWS did not show.
