@@ -22,7 +22,7 @@ pub async fn ensure_exists(name: &str) -> Result<()> {
     let profiles = aws_config::profile::load(&Fs::real(), &Env::real(), &Files::default(), None).await;
     let profiles = profiles.context("the profiles of the AWS CLI cannot be read")?;
     let exists = profiles.get_profile(name).is_some();
-    ensure!(exists, "There is no profile {name}; `aws configure list-profiles` lists those that there are.");
+    ensure!(exists, "There is no profile {name}. List the profiles with `aws configure list-profiles`.");
     Ok(())
 }
 
