@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::local_aws::{LocalAws, eventually};
@@ -88,6 +88,16 @@ impl<'a> Mailbox<'a> {
     /// As [`Mailbox::messages`].
     pub fn count(&self, label: &str, words: &str) -> Result<usize> {
         Ok(self.emails()?.iter().filter(|mail| mail.contains(label, words)).count())
+    }
+
+    /// There is one email with this label and these words.
+    ///
+    /// # Errors
+    /// With the emails, if there is none or more than one.
+    pub fn expect_once(&self, label: &str, words: &str) -> Result<()> {
+        let mails: Vec<Mail> = self.emails()?.into_iter().filter(|mail| mail.contains(label, words)).collect();
+        ensure!(mails.len() == 1, "{} emails with {label} and '{words}' instead of one: {mails:#?}", mails.len());
+        Ok(())
     }
 
     /// Waits for an email with this label and these words.

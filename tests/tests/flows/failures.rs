@@ -28,7 +28,7 @@ fn a_notice_that_sns_refuses_is_sent_once_by_a_later_run() -> Result<()> {
             Ok((mailbox.count("[NOTICE]", &dbt)? > 0).then_some(()))
         })?;
         environment.run(ConnectionAcceptor)?;
-        assert_eq!(mailbox.count("[NOTICE]", &dbt)?, 1);
+        mailbox.expect_once("[NOTICE]", &dbt)?;
         Ok(())
     })
 }

@@ -30,7 +30,7 @@ fn a_cause_that_arrives_after_the_alert_is_sent_once() -> Result<()> {
 
         postgres.run_printed_command(mailbox, "load-balancer.security-groups", RULES)?;
         mailbox.wait("[RESOLVED]", RULES)?;
-        assert_eq!(mailbox.count("[NOTICE]", "cause found")?, 1);
+        mailbox.expect_once("[NOTICE]", "cause found")?;
         Ok(())
     })
 }
