@@ -124,7 +124,7 @@ impl Rejections {
     }
 }
 
-/// Sources that were not there and would have told more, each with a command that helps to get it.
+/// Facts that would have told more, and how to get them.
 #[must_use]
 pub fn missing(facts: &TraceFacts) -> Vec<String> {
     let mut missing = Vec::new();

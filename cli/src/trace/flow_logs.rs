@@ -71,7 +71,7 @@ pub struct LoggedPath {
 pub struct SearchOutcome {
     /// `None` if nothing was searched.
     pub rejections: Option<Rejections>,
-    /// Sources that were not there and would have told more.
+    /// Missing facts that would have told more.
     pub gaps: Vec<Gap>,
 }
 

@@ -58,14 +58,14 @@ pub struct ServiceTrace {
     pub measured: Result<Measured, String>,
     /// Where the requests stopped.
     pub decision: Decision,
-    /// Sources that were not there and would have told more.
+    /// Missing facts that would have told more.
     pub missing: Vec<Gap>,
 }
 
-/// A source that was missing.
+/// A fact that could not be read, or that AWS did not record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
-    /// What is missing, and why.
+    /// The fact, and why it is missing.
     pub what: String,
     /// A command that helps to get it.
     pub command: Option<String>,

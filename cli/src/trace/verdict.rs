@@ -162,7 +162,7 @@ fn without_requests(facts: &TraceFacts, totals: &Totals) -> (TraceVerdict, Strin
     (TraceVerdict::NotSent, format!("{nobody}: no connection began at the endpoint service, and none was in use."))
 }
 
-/// The verdict if no endpoint is connected.
+/// The verdict and its sentence if no endpoint is connected.
 fn without_endpoint(endpoints: &Endpoints, is_past: bool) -> (TraceVerdict, String) {
     let whose = if endpoints.of_dbt { "dbt's" } else { "the consumers'" };
     if endpoints.waiting.is_empty() && endpoints.of_others > 0 {
@@ -265,7 +265,7 @@ impl Stages {
         }
     }
 
-    /// The bytes that were exchanged. The endpoint service counts only those of its own endpoints.
+    /// The connections and bytes that were exchanged, in words. The endpoint service counts only those of its own endpoints.
     fn conversation(self, facts: &TraceFacts, counts: &TrafficCounts) -> String {
         let (number, exchanged) = match (sent(facts, counts), counts.of(TrafficMetric::ServiceBytes)) {
             (Some(sent), Some(exchanged)) => (counted(sent, "connection"), exchanged),
@@ -274,7 +274,7 @@ impl Stages {
         format!("{number}, with {} in both directions", bytes(exchanged))
     }
 
-    /// The verdict if some requests got further than others.
+    /// The sentence if some requests got further than others.
     fn partly(self) -> String {
         let stages = [
             (self.before, "stopped before the load balancer"),
