@@ -3,8 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use serde_json::json;
+use anyhow::{Result, anyhow, ensure};
+use serde_json::{Value, json};
 
 use crate::KNOWN;
 use crate::company::{Company, TARGETS};
@@ -31,14 +31,14 @@ pub struct FlowEnvironment {
 /// Runs a flow in an environment that no other flow uses at the same time.
 ///
 /// A flow must resolve the alerts that it fires, so that the next flow finds none. After a flow that fails, the environment
-/// is not reused.
+/// is not reused, and the error lists the last changes in it.
 ///
 /// # Errors
 /// If the environment cannot be set up, or if the flow fails.
 pub fn with_environment(flow: impl FnOnce(&FlowEnvironment) -> Result<()>) -> Result<()> {
     let existing = unused().pop();
     let environment = existing.map_or_else(FlowEnvironment::set_up, Ok)?;
-    flow(&environment)?;
+    flow(&environment).map_err(|error| anyhow!("{error:#}\n\nThe last changes:\n{}", environment.last_changes()))?;
     // What the flow caused must not be sent during the next one. A run that read what was being removed ends in error, and
     // Lambda repeats it after a minute, and once more two minutes later.
     eventually_within(Duration::from_mins(3) + PATIENCE, "all events to be handled", || {
@@ -47,6 +47,8 @@ pub fn with_environment(flow: impl FnOnce(&FlowEnvironment) -> Result<()>) -> Re
     unused().push(environment);
     Ok(())
 }
+
+const LAST_CHANGES: usize = 40;
 
 fn unused() -> MutexGuard<'static, Vec<FlowEnvironment>> {
     static UNUSED: Mutex<Vec<FlowEnvironment>> = Mutex::new(Vec::new());
@@ -84,6 +86,24 @@ impl FlowEnvironment {
         let emails = mailbox.emails()?;
         ensure!(emails.len() == 3, "not one email for the zone and one for each service: {emails:#?}");
         Ok(())
+    }
+
+    /// The calls that changed something last, a line each: when, by whom, how long it took, and its error.
+    fn last_changes(&self) -> String {
+        let calls = self.aws.control("requests", &json!({})).unwrap_or_default();
+        let calls = calls.as_array().into_iter().flatten();
+        let text = |call: &Value, field: &str| call[field].as_str().unwrap_or("-").to_owned();
+        let is_read = |call: &Value| {
+            ["Describe", "Get", "List", "Query"].iter().any(|verb| text(call, "action").starts_with(verb))
+        };
+        let changes = calls.filter(|call| !is_read(call)).map(|call| {
+            let [time, action, principal, error] =
+                ["time", "action", "principal", "error"].map(|field| text(call, field));
+            let caller = principal.rsplit(['/', ':']).next().unwrap_or_default();
+            format!("{time} {action} by {caller} in {} ms, error: {error}", call["duration_ms"])
+        });
+        let changes: Vec<String> = changes.collect();
+        changes[changes.len().saturating_sub(LAST_CHANGES)..].join("\n")
     }
 
     /// The mail from now on.

@@ -1,10 +1,13 @@
 """Filters and pages of the Describe calls, and pages of GetMetricData."""
 import base64
+import json
 import re
 
 from .wire import ApiError
 
 _MAX_FILTER_VALUES = 200
+_IDENTITY = ("Id", "Arn", "Cidr", "Principal")
+_INVALID_TOKEN = ApiError("InvalidNextToken", "The token is invalid.")
 _max_page_size = 0  # 0: no limit but the request's
 
 
@@ -18,17 +21,39 @@ def _cap(size):
     return min(size, _max_page_size) if _max_page_size else size
 
 
-def _token(offset):
-    return base64.urlsafe_b64encode(f"offset:{offset}".encode()).decode()
+def _token(offset, last=None):
+    """Where the next page begins: how many rows came before it, and the last of them."""
+    return base64.urlsafe_b64encode(json.dumps({"offset": offset, "last": last}).encode()).decode()
 
 
-def _offset(token, error):
+def _read(token, error):
     if not token:
-        return 0
+        return 0, None
     try:
-        return int(base64.urlsafe_b64decode(token.encode()).decode().removeprefix("offset:"))
-    except ValueError:
+        read = json.loads(base64.urlsafe_b64decode(token.encode()))
+        return int(read["offset"]), read["last"]
+    except (ValueError, TypeError, KeyError):
         raise error from None
+
+
+def _identity(row):
+    """What tells a row from the others, whatever else of it changes."""
+    return [value for name, value in row.items() if isinstance(value, str) and name.endswith(_IDENTITY)]
+
+
+def _page(rows, size, token, error):
+    """The rows of one page, and the token of the next.
+
+    A page begins after the last row of the page before, wherever that row is by now: rows that are added or removed
+    between two pages do not hide others. AWS documents nothing about that.
+    """
+    offset, last = _read(token, error)
+    if last:
+        # If that row is gone, those after it have moved up by at least one.
+        found = (position for position, row in enumerate(rows, 1) if _identity(row) == last)
+        offset = next(found, offset - 1)
+    end = offset + size
+    return rows[offset:end], _token(end, _identity(rows[end - 1])) if end < len(rows) else None
 
 
 def ec2_page(request, key, rows, smallest=5, largest=1000):
@@ -37,9 +62,8 @@ def ec2_page(request, key, rows, smallest=5, largest=1000):
     if wanted < smallest:
         raise ApiError("InvalidParameterValue", f"Value ( {wanted} ) for parameter maxResults is invalid. "
                                                 f"Expecting a value greater than or equal to {smallest}.")
-    start = _offset(request.get("NextToken"), ApiError("InvalidNextToken", "The token is invalid."))
-    end = start + _cap(min(wanted, largest))
-    return {key: rows[start:end], "NextToken": _token(end) if end < len(rows) else None}
+    page, token = _page(rows, _cap(min(wanted, largest)), request.get("NextToken"), _INVALID_TOKEN)
+    return {key: page, "NextToken": token}
 
 
 def elb_page(request, key, rows):
@@ -47,14 +71,13 @@ def elb_page(request, key, rows):
     wanted = request.get("PageSize", 400)
     if not 1 <= wanted <= 400:
         raise ApiError("ValidationError", "Page size must be between 1 and 400")
-    start = _offset(request.get("Marker"), ApiError("ValidationError", "Marker is invalid"))
-    end = start + _cap(wanted)
-    return {key: rows[start:end], "NextMarker": _token(end) if end < len(rows) else None}
+    page, marker = _page(rows, _cap(wanted), request.get("Marker"), ApiError("ValidationError", "Marker is invalid"))
+    return {key: page, "NextMarker": marker}
 
 
 def datapoints_page(request, total, largest=100_800):
     """One page of GetMetricData, of at most MaxDatapoints: its start, its end and the NextToken."""
-    start = _offset(request.get("NextToken"), ApiError("InvalidNextToken", "The token is invalid."))
+    start, _ = _read(request.get("NextToken"), _INVALID_TOKEN)
     end = start + _cap(min(request.get("MaxDatapoints") or largest, largest))
     return start, end, _token(end) if end < total else None
 

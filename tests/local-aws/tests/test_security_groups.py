@@ -89,6 +89,19 @@ def test_rules_of_several_groups_come_in_pages(aws, ec2, new_group):
         "InvalidParameterValue")
 
 
+@pytest.mark.parametrize("removed", ["10.1.0.0/16", "10.2.0.0/16"])
+def test_a_rule_removed_between_two_pages_hides_no_other(aws, ec2, new_group, removed):
+    group = new_group()
+    for number in (1, 2, 3, 4):
+        ec2.authorize_security_group_ingress(GroupId=group, IpProtocol="-1", CidrIp=f"10.{number}.0.0/16")
+    asked = {"Filters": [{"Name": "group-id", "Values": [group]}]}
+    aws.control("page-size", size=2)
+    first = ec2.describe_security_group_rules(**asked)
+    ec2.revoke_security_group_ingress(GroupId=group, IpProtocol="-1", CidrIp=removed)
+    second = ec2.describe_security_group_rules(**asked, NextToken=first["NextToken"])
+    assert [rule["CidrIpv4"] for rule in second["SecurityGroupRules"]] == ["10.3.0.0/16", "10.4.0.0/16"]
+
+
 def test_the_cli_opens_and_closes_a_port(aws, ec2, new_group):
     group = new_group()
     rule = ["--group-id", group, "--protocol", "tcp", "--port", "5432", "--cidr", "10.0.0.0/8"]
