@@ -29,7 +29,7 @@ export SAM_CLI_TELEMETRY := 0
 unexport $(filter CARGO_PKG_% CARGO_MANIFEST_%,$(.VARIABLES))
 
 .PHONY: help setup demo verify unit flow docs inbox pages test python-tests rust-tests lint static-checks local-build \
-	attack fuzz soak mutants coverage bench bench-tools functions command release reproducible audit deploy clean \
+	attack fuzz soak mutants coverage bench bench-tools functions command release reproducible audit deploy package clean \
 	build-ConnectionAcceptor build-HealthWatcher build-DriftWatcher
 
 help: ## List the targets
@@ -224,6 +224,10 @@ THIS_MAKE := $(MAKE)
 # Its settings are documented in infra/deploy.py. Make passes on what the command line and the environment set.
 deploy: $(AWS_TOOLS) ## Deploy with your credentials; SET="Name=value ..." changes parameters; PREBUILT=... compiles nothing
 	@MAKE=$(THIS_MAKE) .tools/aws/bin/python infra/deploy.py
+
+# Its settings are documented in infra/package.py.
+package: $(AWS_TOOLS) ## Upload what was built for infra/stackset.yaml: PREFIX=... REGIONS="... ..." [READERS=...] [BUILD=...]
+	@.tools/aws/bin/python infra/package.py
 
 clean: ## Remove what was built and installed
 	rm -rf target dist .aws-sam .tools

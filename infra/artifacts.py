@@ -31,7 +31,12 @@ class Refused(Exception):
 
 def names(architecture):
     """What a deployment needs."""
-    return [f"template-{architecture}.yaml", "chat.yaml", *(f"{each}-{architecture}.zip" for each in FUNCTIONS)]
+    return [f"template-{architecture}.yaml", *parts(architecture)]
+
+
+def parts(architecture):
+    """What the template names."""
+    return ["chat.yaml", *(f"{each}-{architecture}.zip" for each in FUNCTIONS)]
 
 
 def sha256(content):
@@ -67,6 +72,12 @@ def template(text, architecture):
     if (functions, sources, nested, defaults) != (len(FUNCTIONS), 1, 1, 1):
         raise Refused("template.yaml is not as infra/artifacts.py expects: it can no longer say where the zips are.")
     return text
+
+
+def located(text, place):
+    """The template with each file that it names where `place` says, a value in YAML."""
+    text = re.sub(r"(?<=    CodeUri: )([\w.-]+\.zip)(?=\n)", lambda match: place(match[0]), text)
+    return re.sub(r"(?<=      TemplateURL: )(chat\.yaml)(?=\n)", lambda match: place(match[0]), text)
 
 
 def write(folder, architecture, bootstraps, level=9):
@@ -112,19 +123,52 @@ def verify(folder, wanted=()):
     return sha256((folder / SUMS).read_bytes())
 
 
-def download(url, wanted, folder):
-    """Get the files that a deployment needs, each only if it is the one that SHA256SUMS lists."""
-    if not re.match(r"https://|http://(127\.0\.0\.1|localhost)[:/]", url):
-        raise Refused(f"{url} is not an https address.")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in [SUMS, *wanted]:
+class Release:
+    """The files of a release at a folder or an address, each got once.
+
+    So what is read, agreed to and deployed are the same bytes, whatever the source holds by then.
+    """
+
+    def __init__(self, source, folder):
+        """Read SHA256SUMS; its own hash, the release's, is `digest`. `folder` is empty, or not there yet."""
+        if re.match(r"https?://", source):
+            if not re.match(r"https://|http://(127\.0\.0\.1|localhost)[:/]", source):
+                raise Refused(f"{source} is not an https address.")
+        elif not pathlib.Path(source).is_dir():
+            raise Refused(f"There is no folder {source}.")
+        else:
+            verify(pathlib.Path(source))
+        self.source, self.folder = source, folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.digest = sha256(self._get(SUMS))
+        sums((folder / SUMS).read_text(encoding="utf-8"))
+
+    def expect(self, digest):
+        """Refuse any release but the one with this hash; nothing given, nothing is expected."""
+        if digest and self.digest != digest.lower():
+            raise Refused(f"{self.source} is not the release that SHA256 names: its {SUMS} has the SHA-256\n"
+                          f"    {self.digest}\nand not\n    {digest}")
+
+    def fetch(self, wanted):
+        """Get these files, each only if it is the one that SHA256SUMS lists. Returns the folder that has them."""
+        for name in wanted:
+            if not (self.folder / name).is_file():
+                self._get(name)
+        verify(self.folder, wanted)
+        return self.folder
+
+    def _get(self, name):
+        at = f"{self.source.rstrip('/')}/{name}"
         try:
-            with urllib.request.urlopen(f"{url.rstrip('/')}/{name}", timeout=60) as answer:
-                (folder / name).write_bytes(answer.read())
+            if re.match(r"https?://", self.source):
+                with urllib.request.urlopen(at, timeout=60) as answer:
+                    content = answer.read()
+            else:
+                content = pathlib.Path(at).read_bytes()
         except (urllib.error.URLError, OSError) as error:
-            raise Refused(f"{url.rstrip('/')}/{name} cannot be read: {error}") from None
-    verify(folder, wanted)
-    return folder
+            raise Refused(f"{at} cannot be read: {error}") from None
+        (self.folder / name).write_bytes(content)
+        return content
 
 
 def main(command, folder, *arguments):

@@ -5,16 +5,17 @@ Settings are variables, as in `make deploy STACK=guard REGION=eu-central-1 SET="
     STACK      the stack's name                                               privatelink-guard
     SET        parameters: Name=value, separated by spaces. A value may hold spaces and parentheses, and ends where the
                next Name= begins: SET="HealthSchedule=rate(5 minutes) CrossZone=enforce". It takes no quotes of its own;
-               in make, write $$ for $. What it does not name keeps its value.
+               in make, write $$ for $. What it does not name keeps its value. Name+=value adds to a list that the
+               deployed stack has: SET="KnownAccounts+=444455556666".
     TAGS       the stack's tags, written like SET. Other tags of the stack stay.
     PROFILE, REGION   as in the AWS CLI
     PREBUILT   the folder or the https address of a release: nothing is compiled, and no Rust is needed
+    SHA256     the SHA-256 of that release's SHA256SUMS: with another one, nothing is deployed
     ARCHITECTURE      x86_64 or arm64                                         the deployed one, or x86_64
     BUCKET     where the code is uploaded                                     privatelink-guard-<account>-<region>
     YES=1      ask nothing, for continuous integration
 """
 import dataclasses
-import difflib
 import itertools
 import os
 import pathlib
@@ -27,21 +28,14 @@ import time
 
 import artifacts
 import botocore.exceptions
-import botocore.session
-import yaml
-from botocore.config import Config
+import parameters
+from account import Account, Bucket, Problem, Services
 
 ROOT = artifacts.ROOT
-# Parameters with another name than in an earlier version. The old name is never taken for "not set".
-RENAMED = {"UnknownRequesters": "UntrustedRequests", "StillWatching": "Heartbeat"}
-# What is asked the first time; everything else has a default that is safe.
-QUESTIONS = {"EndpointServiceIds": None, "DbtPrincipals": None, "AlertEmail": "", "DryRun": "true"}
+# What is asked the first time, and what Enter answers; everything else has a default that is safe.
+QUESTIONS = {"EndpointServiceIds": "", "DbtPrincipals": "", "AlertEmail": "", "DryRun": "true"}
 # EC2's SDK takes this much to compile.
 BUILD_GB = 9
-
-
-class Problem(Exception):
-    """Why nothing was deployed: what is wrong, what it means, and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +48,7 @@ class Settings:
     profile: str
     region: str
     prebuilt: str
+    sha256: str
     architecture: str
     bucket: str
     ask: bool
@@ -65,58 +60,13 @@ class Settings:
         stack = of("STACK", "privatelink-guard")
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,127}", stack):
             raise Problem(f'STACK="{stack}" cannot be a stack\'s name: letters, digits and hyphens, a letter first.')
-        return Settings(stack=stack, given=pairs("SET", of("SET")),
-                        tags=pairs("TAGS", of("TAGS"), r"[^\s=]+"), profile=of("PROFILE"), region=of("REGION"),
-                        prebuilt=of("PREBUILT"), architecture=of("ARCHITECTURE"), bucket=of("BUCKET"),
-                        ask=not of("YES"))
-
-
-def pairs(variable, text, name=r"[A-Za-z][A-Za-z0-9]*"):
-    """Name=value, separated by spaces; a value ends where the next name begins."""
-    parts = re.split(rf"(?:^|\s+)(?={name}=)", text.strip())
-    if parts[0]:
-        raise Problem(f'{variable}="{text}" does not begin with Name=value. Example: {variable}="DryRun=false"')
-    found = dict(part.split("=", 1) for part in (each.strip() for each in parts[1:]))
-    quoted = [key for key, value in found.items() if value.startswith(("'", '"'))]
-    if quoted:
-        raise Problem(f"{variable} takes no quotes inside it, so those of {', '.join(quoted)} would be part of the "
-                      "value. Leave them out: a value ends where the next name begins.")
-    return found
-
-
-# ---- who deploys, and where ------------------------------------------------------------------------------------------
-
-
-class Account:
-    """The caller's session, looked at before anything else."""
-
-    def __init__(self, settings):
-        try:
-            self.session = botocore.session.Session(profile=settings.profile or None)
-            self.region = settings.region or self.session.get_config_variable("region")
-            if not self.region:
-                raise Problem("No Region is set, so there is nowhere to deploy to. Name that of your endpoint service: "
-                              "make deploy REGION=eu-central-1")
-            caller = self.client("sts").get_caller_identity()
-        except botocore.exceptions.ProfileNotFound as error:
-            raise Problem(f"{error}. These exist: {', '.join(self.profiles()) or 'none'}. "
-                          "make deploy PROFILE=<name> selects one.") from None
-        except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
-            raise Problem(f"AWS does not accept your credentials: {error}\nSign in first, for example with "
-                          "`aws sso login` or `aws configure`; make deploy PROFILE=<name> selects a profile.") from None
-        self.id, self.arn = caller["Account"], caller["Arn"]
-
-    @staticmethod
-    def profiles():
-        return botocore.session.Session().available_profiles
-
-    def client(self, service):
-        return self.session.create_client(service, region_name=self.region, config=Config(retries={"mode": "standard"}))
-
-    def environment(self):
-        """For the AWS CLI: the same caller and Region."""
-        profile = {"AWS_PROFILE": self.session.profile} if self.session.profile else {}
-        return {**os.environ, **profile, "AWS_REGION": self.region, "AWS_DEFAULT_REGION": self.region, "AWS_PAGER": ""}
+        if of("SHA256") and not of("PREBUILT"):
+            raise Problem("SHA256 says which release is deployed, and PREBUILT names none. What is built here has no "
+                          "hash before it is built.")
+        return Settings(stack=stack, given=parameters.pairs("SET", of("SET")),
+                        tags=parameters.pairs("TAGS", of("TAGS"), r"[^\s=]+"), profile=of("PROFILE"),
+                        region=of("REGION"), prebuilt=of("PREBUILT"), sha256=of("SHA256"),
+                        architecture=of("ARCHITECTURE"), bucket=of("BUCKET"), ask=not of("YES"))
 
 
 # ---- what is deployed ------------------------------------------------------------------------------------------------
@@ -154,75 +104,26 @@ def check_state(stack, region):
                       f"    {aws.format('wait stack-update-complete')}")
 
 
-# ---- parameters ------------------------------------------------------------------------------------------------------
+# ---- questions -------------------------------------------------------------------------------------------------------
 
 
-def declared(text):
-    """The template's parameters, and their labels."""
-    class Loader(yaml.SafeLoader):
-        """Intrinsic functions are only carried over."""
-    Loader.add_multi_constructor("!", lambda loader, tag, node: None)
-    template = yaml.load(text, Loader)
-    labels = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterLabels"]
-    return template["Parameters"], {name: label["default"] for name, label in labels.items()}
-
-
-def check_names(given, stack, parameters):
-    """A name that the template does not have is an error: CloudFormation would use a default without a word."""
-    for name in given:
-        if name in RENAMED:
-            raise Problem(f"{name} is now {RENAMED[name]}. Write {RENAMED[name]}={given[name]}")
-        if name not in parameters:
-            [close] = difflib.get_close_matches(name, parameters, 1) or [None]
-            raise Problem(f"There is no parameter {name}." + (f" Do you mean {close}?" if close else "")
-                          + " The README's section Configure lists them.")
-    for name, value in previous(stack).items():
-        new = RENAMED.get(name)
-        if new and new not in given:
-            raise Problem(f"The deployed stack has {name}={value}. That parameter is now {new}, and without it the "
-                          f'default would apply. Add it: make deploy SET="{new}={value}"')
-        if name not in parameters and not new:
-            print(f"The deployed stack has {name}={value}. This version no longer has that parameter.")
-
-
-def previous(stack):
-    return {each["ParameterKey"]: each["ParameterValue"] for each in (stack or {}).get("Parameters", [])}
-
-
-def problem_with(value, parameter):
-    """What CloudFormation would say of the value, after the build."""
-    items = [each.strip() for each in value.split(",")] if parameter["Type"] == "CommaDelimitedList" else [value]
-    fits = all(re.search(parameter.get("AllowedPattern", ""), each) for each in items)
-    allowed = [str(each) for each in parameter.get("AllowedValues", [value])]
-    number = parameter["Type"] != "Number" or (value.isdigit() and parameter.get("MinValue", 0) <= int(value)
-                                               <= parameter.get("MaxValue", int(value)))
-    good = fits and value in allowed and number and len(value) <= parameter.get("MaxLength", len(value))
-    return None if good else parameter.get("ConstraintDescription", "is not allowed")
-
-
-def check_values(values, parameters):
-    wrong = [f'{name}="{value}" {problem}' for name, value in values.items()
-             if (problem := problem_with(value, parameters[name]))]
-    if wrong:
-        raise Problem("These values are not valid:\n    " + "\n    ".join(wrong))
-
-
-def ask_questions(given, parameters, labels, found):
+def ask_questions(values, template, services):
     """The first time: what is required, and where alerts go. The rest can be set at any later time."""
     print("\nPress Enter for the value in brackets. Everything else has a default; SET changes it at any later time.")
     answers = {}
     for name, default in QUESTIONS.items():
-        if name not in given:
-            offered = ",".join(found or []) if name == "EndpointServiceIds" else default
-            answers[name] = answer(name, parameters[name], labels[name], offered)
+        if name not in values:
+            print(f"\n{template.labels[name]} ({name}): {template.parameters[name]['Description']}")
+            if name == "EndpointServiceIds":
+                print("\n".join(["These exist here:", *services.lines()]))
+            answers[name] = answer(name, template, default)
     return answers
 
 
-def answer(name, parameter, label, default):
-    print(f"\n{label} ({name}): {parameter['Description']}")
+def answer(name, template, default):
     while True:
-        value = read(f"{name} [{default or ''}]: ") or default or ""
-        problem = problem_with(value, parameter)
+        value = read(f"{name} [{default}]: ") or default
+        problem = template.problem_with(name, value)
         if not problem:
             return value
         print(f"{name} {problem}.")
@@ -236,31 +137,8 @@ def read(prompt):
                       "SET.") from None
 
 
-def check_required(values, parameters):
-    missing = [name for name, each in parameters.items() if "Default" not in each and name not in values]
-    if missing:
-        example = " ".join(f"{name}=<…>" for name in missing)
-        raise Problem(f'These parameters have no value: {", ".join(missing)}. Give them: make deploy SET="{example}"')
-
-
-def endpoint_services(account):
-    """The endpoint services in this Region; None if they may not be listed."""
-    try:
-        pages = account.client("ec2").get_paginator("describe_vpc_endpoint_service_configurations").paginate()
-        return [each["ServiceId"] for page in pages for each in page["ServiceConfigurations"]]
-    except botocore.exceptions.ClientError as error:
-        print(f"Your endpoint services cannot be listed, so whether the ids are right is not checked: {error}")
-        return None
-
-
-def check_services(values, found, account):
-    """A wrong Region is the most likely mistake, and without this it shows only when the stack is rolled back."""
-    if found is None:
-        return
-    absent = [each for each in values["EndpointServiceIds"].split(",") if each.strip() not in found]
-    if absent:
-        raise Problem(f"{', '.join(absent)}: no such endpoint service in {account.region} of account {account.id}. It "
-                      f"has {', '.join(found) or 'none'}. make deploy REGION=<region> selects another Region.")
+def agreed(settings, question):
+    return not settings.ask or read(f"\n{question} [y/N]: ").lower() in ("y", "yes")
 
 
 # ---- the code --------------------------------------------------------------------------------------------------------
@@ -287,54 +165,49 @@ def free_memory_gb(path="/proc/meminfo"):
     return (int(lines["MemAvailable"]) + int(lines["SwapFree"])) / 1e6
 
 
-def code(settings, architecture, scratch):
-    """The folder with the files to deploy, which are what their SHA256SUMS says."""
+def released(settings, folder):
+    """The release that is deployed, or nothing if the functions are built here."""
     if not settings.prebuilt:
-        folder = ROOT / "target/functions"
-        make = [os.environ.get("MAKE", "make"), "functions", f"ARCHITECTURE={architecture}"]
-        if subprocess.run(make, cwd=ROOT, check=False).returncode:
-            raise Problem("The functions could not be built; see above. Nothing was deployed.")
-    elif re.match(r"https?://", settings.prebuilt):
-        return artifacts.download(settings.prebuilt, artifacts.names(architecture), scratch / "release")
-    else:
-        folder = pathlib.Path(settings.prebuilt)
-    artifacts.verify(folder, artifacts.names(architecture))
-    return folder
+        return None
+    release = artifacts.Release(settings.prebuilt, folder)
+    release.expect(settings.sha256)
+    print(f"Release {settings.prebuilt}: {artifacts.SUMS} has the SHA-256 {release.digest}"
+          + (", as SHA256 says." if settings.sha256 else "."))
+    return release
 
 
-def bucket_for(account, wanted):
-    """The bucket for the code, created if it is the usual one. Somebody else's is refused."""
-    name, s3 = wanted or f"privatelink-guard-{account.id}-{account.region}", account.client("s3")
-    try:
-        s3.head_bucket(Bucket=name, ExpectedBucketOwner=account.id)
-    except botocore.exceptions.ClientError as error:
-        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        if status != 404 or wanted:
-            raise Problem(f"The bucket {name} cannot be used: {error}. It must exist in your account. "
-                          "make deploy BUCKET=<bucket in this Region> names another.") from None
-        place = {} if account.region == "us-east-1" else {
-            "CreateBucketConfiguration": {"LocationConstraint": account.region}}
-        s3.create_bucket(Bucket=name, **place)
-        s3.put_public_access_block(Bucket=name, PublicAccessBlockConfiguration=dict.fromkeys(
-            ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True))
-        print(f"Created the bucket {name} for the code.")
-    return name
+def build(architecture, folder):
+    """Build the functions. Returns the folder with a copy, which no other build changes."""
+    make = [os.environ.get("MAKE", "make"), "functions", f"ARCHITECTURE={architecture}"]
+    if subprocess.run(make, cwd=ROOT, check=False).returncode:
+        raise Problem("The functions could not be built; see above. Nothing was deployed.")
+    return artifacts.Release(str(ROOT / "target/functions"), folder).fetch(artifacts.names(architecture))
 
 
-def upload(account, bucket, folder, architecture, scratch):
-    """Upload the code, each file under its hash. Returns the address of the template that names it there."""
-    packaged = scratch / "packaged.yaml"
-    aws = pathlib.Path(sys.executable).parent / "aws"
-    done = subprocess.run(
-        [aws, "cloudformation", "package", "--template-file", folder / f"template-{architecture}.yaml", "--s3-bucket",
-         bucket, "--s3-prefix", "privatelink-guard", "--output-template-file", packaged],
-        env=account.environment(), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Problem(f"The code could not be uploaded to {bucket}: {done.stderr.strip()}")
-    s3, content = account.client("s3"), packaged.read_bytes()
-    key = f"privatelink-guard/{artifacts.sha256(content)}.template"
-    s3.put_object(Bucket=bucket, Key=key, Body=content, ExpectedBucketOwner=account.id)
-    return f"{s3.meta.endpoint_url}/{bucket}/{key}"
+def bucket_for(account, settings):
+    """The bucket for the code; the usual one is created, if people agree."""
+    bucket = Bucket(account, settings.bucket or f"privatelink-guard-{account.id}-{account.region}")
+    if not bucket.exists():
+        if settings.bucket:
+            raise Problem(f"There is no bucket {bucket.name}. BUCKET names one that exists in account {account.id}, in "
+                          f"{account.region}; without BUCKET, one is created.")
+        if not agreed(settings, f"Lambda reads the code from a bucket. Create {bucket.name} in account {account.id}?"):
+            raise Problem("Nothing was deployed, and no bucket was created.")
+        bucket.create()
+        print(f"Created the bucket {bucket.name} in account {account.id}.")
+    return bucket
+
+
+def upload(bucket, folder, architecture):
+    """Upload the code. Returns the address of the template that names it there."""
+    print(f"Uploading the code to the bucket {bucket.name} of account {bucket.owner}.")
+    keys = bucket.upload(folder, architecture)
+    address = f"{bucket.s3.meta.endpoint_url}/{bucket.name}"
+
+    def place(name):
+        return f"s3://{bucket.name}/{keys[name]}" if name.endswith(".zip") else f"{address}/{keys[name]}"
+    template = artifacts.located((folder / f"template-{architecture}.yaml").read_text(encoding="utf-8"), place)
+    return f"{address}/{bucket.put('guard.template', template.encode())}"
 
 
 # ---- the change ------------------------------------------------------------------------------------------------------
@@ -372,7 +245,7 @@ def pauses():
 
 def show(cloudformation, stack, change):
     """What would change. A replacement is named, since what is replaced loses its contents."""
-    print("\nChanges:")
+    print("\nResources:")
     pages = cloudformation.get_paginator("describe_change_set").paginate(ChangeSetName=change, StackName=stack)
     for each in (each["ResourceChange"] for page in pages for each in page["Changes"]):
         replaced = "  REPLACED" if each.get("Replacement") == "True" else ""
@@ -383,6 +256,13 @@ def execute(cloudformation, stack, change):
     """Carry it out, and print each resource as it is done. Returns the stack, and what failed."""
     seen = {each["EventId"] for each in new_events(cloudformation, stack, set())}
     cloudformation.execute_change_set(ChangeSetName=change, StackName=stack)
+    try:
+        return followed(cloudformation, stack, seen)
+    except KeyboardInterrupt:
+        raise Problem("interrupted. CloudFormation goes on with the change; its console shows how it ends.") from None
+
+
+def followed(cloudformation, stack, seen):
     failures, at_rest = [], False
     for pause in pauses():
         for each in new_events(cloudformation, stack, seen):
@@ -410,79 +290,120 @@ def new_events(cloudformation, stack, seen):
 # ---- in this order ---------------------------------------------------------------------------------------------------
 
 
-def run(settings):
-    template = template_text(settings)
-    account = Account(settings)
+def run(settings, scratch):
+    release = released(settings, scratch / "release")
+    account = Account(settings.profile, settings.region)
     cloudformation = account.client("cloudformation")
     print(f"Deploying {settings.stack} to {account.region} of account {account.id}, as {account.arn}.")
     stack = deployed(cloudformation, settings.stack)
     if stack:
         check_state(stack, account.region)
-    parameters, labels = declared(template)
-    check_names(settings.given, stack, parameters)
-    kept = {name: value for name, value in previous(stack).items() if name in parameters}
-    values = {**kept, **settings.given}
-    found = endpoint_services(account)
+    old = {each["ParameterKey"]: each["ParameterValue"] for each in (stack or {}).get("Parameters", [])}
+    architecture = architecture_of(settings, old)
+    template = parameters.Template(template_text(release, architecture))
+    services = Services(account, settings.stack)
+    values = template.chosen(old, settings.given)
     if not stack and settings.ask:
-        values |= ask_questions(values, parameters, labels, found)
-    if settings.architecture and "Architecture" not in settings.given:
-        values["Architecture"] = settings.architecture
-    architecture = values.setdefault("Architecture", str(parameters["Architecture"]["Default"]))
-    check_required(values, parameters)
-    check_values(values, parameters)
-    check_services(values, found, account)
-    if not settings.prebuilt:
+        values |= ask_questions(values, template, services)
+    values["Architecture"] = architecture
+    template.check(values, account.region)
+    services.check(parameters.items(values["EndpointServiceIds"]))
+    cautions = list(parameters.cautions(old, {**template.defaults, **values}, services.watched_by))
+    print_cautions(cautions)
+    if not release:
         check_build()
-    with tempfile.TemporaryDirectory() as temporary:
-        scratch = pathlib.Path(temporary)
-        folder = code(settings, architecture, scratch)
-        bucket = bucket_for(account, settings.bucket)
-        url = upload(account, bucket, folder, architecture, scratch)
-    change = plan(cloudformation, settings, stack, url, values)
+    bucket = bucket_for(account, settings)
+    folder = release.folder if release else build(architecture, scratch / "release")
+    change = plan(cloudformation, settings, stack, upload(bucket, folder, architecture), values)
     if not change:
         print("Nothing changes: this version is deployed with these parameters already.")
         return
+    changed = parameters.changes({**template.defaults, **old} if stack else {}, values)
+    print("\n".join(["\nParameters:", *(f"  {each}" for each in changed)]))
     show(cloudformation, settings.stack, change)
-    if settings.ask and read("\nDeploy these changes? [y/N]: ").lower() not in ("y", "yes"):
-        cloudformation.delete_change_set(ChangeSetName=change, StackName=settings.stack)
+    print_cautions(cautions)
+    confirm(cloudformation, settings, change, f"{account.region} of account {account.id}")
+    finish(*execute(cloudformation, settings.stack, change), account, old, {**template.defaults, **values})
+
+
+def architecture_of(settings, old):
+    """The deployed one stays, also where the release's template has another default."""
+    wanted = settings.given.get("Architecture") or settings.architecture or old.get("Architecture", "x86_64")
+    if wanted not in ("arm64", "x86_64"):
+        raise Problem(f'Architecture="{wanted}" must be arm64 or x86_64.')
+    return wanted
+
+
+def template_text(release, architecture):
+    """The template whose parameters count: the release's, or the repository's."""
+    wanted = artifacts.names(architecture)
+    return (release.fetch(wanted) / wanted[0] if release else ROOT / "template.yaml").read_text(encoding="utf-8")
+
+
+def print_cautions(cautions):
+    for each in cautions:
+        print(f"\nCAUTION: {each}")
+
+
+def confirm(cloudformation, settings, change, place):
+    agree = False
+    try:
+        agree = agreed(settings, f"Deploy these changes to {settings.stack} in {place}?")
+    finally:
+        if not agree:
+            cloudformation.delete_change_set(ChangeSetName=change, StackName=settings.stack)
+    if not agree:
         raise Problem("Nothing was deployed.")
-    finish(*execute(cloudformation, settings.stack, change), account.region)
 
 
-def template_text(settings):
-    """The template whose parameters count: the release's, of any architecture, or the repository's."""
-    if not settings.prebuilt:
-        return (ROOT / "template.yaml").read_text(encoding="utf-8")
-    architecture = settings.given.get("Architecture") or settings.architecture or "x86_64"
-    with tempfile.TemporaryDirectory() as scratch:
-        name, folder = f"template-{architecture}.yaml", pathlib.Path(settings.prebuilt)
-        if re.match(r"https?://", settings.prebuilt):
-            folder = artifacts.download(settings.prebuilt, [name], pathlib.Path(scratch))
-        print(f"Release {settings.prebuilt}: {artifacts.SUMS} has the SHA-256 {artifacts.verify(folder, [name])}")
-        return (folder / name).read_text(encoding="utf-8")
-
-
-def finish(stack, reasons, region):
-    if stack["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+def finish(stack, reasons, account, old, new):
+    status, name = stack["StackStatus"], stack["StackName"]
+    if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         first = "\n    ".join(reasons) or "see its events in the CloudFormation console"
-        clear = f"aws cloudformation delete-stack --region {region} --stack-name {stack['StackName']}"
-        then = (f" The stack exists, but nothing of it works. This clears it; then deploy again:\n    {clear}"
-                if stack["StackStatus"].startswith("ROLLBACK") else " Everything is as it was before.")
-        raise Problem(f"The deployment failed and is {stack['StackStatus']}:\n    {first}\n{then.strip()}")
-    print("\nDeployed. Outputs:")
-    for each in stack.get("Outputs", []):
-        print(f"  {each['OutputKey']}: {each['OutputValue']}")
+        raise Problem(f"The deployment failed and is {status}:\n    {first}\n"
+                      + after_failure(status, name, account.region))
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
+    print(f"\nDeployed {name} to {account.region} of account {account.id}. Outputs:")
+    print("\n".join(f"  {key}: {value}" for key, value in outputs.items()))
+    steps = [f"  {number}. {step}" for number, step in enumerate(next_steps(outputs, old, new), 1)]
+    if steps:
+        print("\n".join(["\nWhat to do now:", *steps]))
+
+
+def after_failure(status, name, region):
+    aws = f"aws cloudformation {{}} --region {region} --stack-name {name}"
+    if status == "UPDATE_ROLLBACK_FAILED":
+        return ("Going back failed as well: some of the stack is new, some of it is as before. This tries again to go "
+                f"back:\n    {aws.format('continue-update-rollback')}")
+    if status.startswith("ROLLBACK"):
+        return ("The stack exists, but nothing of it works. This clears it; then deploy again:\n"
+                f"    {aws.format('delete-stack')}")
+    return "Everything is as it was before."
+
+
+def next_steps(outputs, old, new):
+    """What only people can do, after the first deployment and where the address is new."""
+    if new["AlertEmail"] not in ("", old.get("AlertEmail")):
+        yield (f"AWS has sent an email to {new['AlertEmail']}. Open the link in it: until then, this address receives "
+               "no alerts.")
+    if "SubscribeCommand" in outputs:
+        yield f"Nobody receives alerts yet. This subscribes an address:\n     {outputs['SubscribeCommand']}"
+    if not old:
+        yield f"Send test messages, and see that they arrive:\n     {outputs['TestMessage']}"
+    if not old and new["DryRun"] == "true":
+        yield 'The guard only reports so far. When an alert has reported dbt\'s request: make deploy SET="DryRun=false"'
 
 
 def main():
     try:
-        run(Settings.read(os.environ))
+        with tempfile.TemporaryDirectory() as scratch:
+            run(Settings.read(os.environ), pathlib.Path(scratch))
     except (Problem, artifacts.Refused) as problem:
         sys.exit(f"\nmake deploy: {problem}")
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
         sys.exit(f"\nmake deploy: AWS refused: {error}")
     except KeyboardInterrupt:
-        sys.exit("\nmake deploy: interrupted. A change that CloudFormation has begun goes on.")
+        sys.exit("\nmake deploy: interrupted. Nothing was deployed.")
 
 
 if __name__ == "__main__":

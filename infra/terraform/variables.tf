@@ -6,11 +6,11 @@ variable "name" {
 
 variable "template_url" {
   type        = string
-  description = "What infra/package.sh prints: the address of the packaged template, in a bucket in the stack's Region."
+  description = "What make package prints: the address of the packaged template, in a bucket in the stack's Region."
 
   validation {
     condition     = can(regex("^https://[^/]+\\.amazonaws\\.com(\\.cn)?/.+\\.yaml$", var.template_url))
-    error_message = "template_url must be the https address in S3 that infra/package.sh prints."
+    error_message = "template_url must be the https address in S3 that make package prints."
   }
 }
 

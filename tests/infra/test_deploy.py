@@ -1,6 +1,5 @@
 """infra/ deployed to the local AWS with the AWS CLI as in its README, and checked through the API."""
 import json
-import os
 import re
 import socket
 import subprocess
@@ -141,13 +140,18 @@ def test_the_cross_zone_command_switches_it_on(aws, shared, provider):
     assert cross_zone() == "true"
 
 
-def test_the_next_command_deploys_the_guard_for_this_service(aws, names, unchanged, build):
+def test_the_next_command_deploys_the_guard_for_this_service_and_adds_another(aws, names, unchanged, shared, build):
     stack = names("guard")
-    shell(aws, f"{unchanged.outputs['NextCommand']} PREBUILT={build} STACK={stack} YES=1", cwd=ROOT)
-    [deployed] = aws.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
-    parameters = {each["ParameterKey"]: each["ParameterValue"] for each in deployed["Parameters"]}
-    assert parameters["EndpointServiceIds"] == unchanged.id
-    assert parameters["DbtPrincipals"] == ROOT_OF_DBT
+    shared.deploy(DbtPrincipals=f"arn:aws:iam::{DBT}:role/privatelink")
+
+    def parameters_after(service):
+        shell(aws, f"{service.outputs['NextCommand']} PREBUILT={build} STACK={stack} YES=1", cwd=ROOT)
+        [deployed] = aws.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+        parameters = {each["ParameterKey"]: each["ParameterValue"] for each in deployed["Parameters"]}
+        return parameters["EndpointServiceIds"], parameters["DbtPrincipals"]
+    assert parameters_after(unchanged) == (unchanged.id, ROOT_OF_DBT)
+    assert parameters_after(shared) == (
+        f"{unchanged.id},{shared.id}", f"{ROOT_OF_DBT},arn:aws:iam::{DBT}:role/privatelink")
     delete(aws, stack)
 
 
@@ -280,7 +284,7 @@ def test_there_is_an_alarm_only_with_a_schedule(aws, names, unchanged, consumer,
     delete(aws, scheduled.stack)
 
 
-# package.sh and stackset.yaml
+# package.py and stackset.yaml
 
 
 @pytest.fixture
@@ -292,21 +296,60 @@ def build(tmp_path):
     return tmp_path / "build"
 
 
-def test_a_changed_file_is_not_packaged(aws, build):
-    (build / "chat.yaml").write_text("Resources: {}\n")
-    done = subprocess.run([INFRA / "package.sh", "acme-guard", REGION], env={**aws.environment(), "BUILD": str(build)},
-                          capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "chat.yaml is not the file that SHA256SUMS lists" in done.stderr
+def make_package(aws, *variables, succeeds=True):
+    """What it prints: the address, and what goes to standard error."""
+    done = subprocess.run(["make", "--no-print-directory", "package", *variables], cwd=ROOT, env=aws.environment(),
+                          capture_output=True, text=True, check=False, timeout=local.TIMEOUT)
+    assert (done.returncode == 0) is succeeds, done.stderr
+    return done.stdout.strip(), done.stderr
+
+
+@pytest.mark.parametrize("change, variables, message", [
+    (lambda build: (build / "chat.yaml").write_text("Resources: {}\n"), ["PREFIX=acme-guard", f"REGIONS={REGION}"],
+     "chat.yaml is not the file that SHA256SUMS lists"),
+    (lambda build: None, [], 'make package PREFIX=<company>-privatelink-guard REGIONS="eu-central-1 us-east-1"'),
+    (lambda build: None, ["PREFIX=acme-guard", f"REGIONS={REGION}", f"SHA256={'0' * 64}"],
+     "is not the release that SHA256 names"),
+])
+def test_what_must_not_be_uploaded_is_refused_before_aws_is_asked(aws, build, change, variables, message):
+    change(build)
+    before = len(aws.control("requests", since=0))
+    _, errors = make_package(aws, f"BUILD={build}", *variables, succeeds=False)
+    assert message in errors
+    assert len(aws.control("requests", since=0)) == before
+
+
+def test_a_bucket_that_somebody_else_registered_first_receives_nothing(aws, names, build):
+    prefix = names("acme-guard")
+    aws.client("s3", OTHER, region="us-east-1").create_bucket(Bucket=f"{prefix}-us-east-1")
+    before = len(aws.control("requests", since=0))
+    _, errors = make_package(aws, f"BUILD={build}", f"PREFIX={prefix}", f"REGIONS={REGION} us-east-1", succeeds=False)
+    assert f"The bucket {prefix}-us-east-1 cannot be used" in errors
+    assert not [each for each in aws.control("requests", since=before) if each["action"] == "PutObject"]
+
+
+def test_the_policy_of_an_existing_bucket_stays(aws, names, build):
+    prefix = names("acme-guard")
+    s3, bucket = aws.client("s3"), f"{prefix}-{REGION}"
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    own = {"Version": "2012-10-17", "Statement": [{
+        "Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": f"arn:aws:s3:::{bucket}/*",
+        "Condition": {"Bool": {"aws:SecureTransport": "maybe"}}}]}
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(own))
+    _, errors = make_package(aws, f"BUILD={build}", f"PREFIX={prefix}", f"REGIONS={REGION}", f"READERS={DBT}")
+    assert json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"]) == own
+    [statement] = re.findall(r"^    (\{.*\})$", errors, re.MULTILINE)
+    assert json.loads(statement)["Principal"] == {"AWS": [DBT]}
 
 
 def test_the_packaged_guard_deploys_in_every_region(aws, names, build, tmp_path):
     prefix, regions = names("acme-guard"), [REGION, "us-east-1"]
-    command = f"READERS='{DBT} {OTHER}' BUILD={build} {INFRA}/package.sh {prefix} {' '.join(regions)}"
-    url = shell(aws, command).strip()
+    settings = [f"READERS={DBT} {OTHER}", f"BUILD={build}", f"PREFIX={prefix}", f"REGIONS={' '.join(regions)}"]
+    url, _ = make_package(aws, *settings)
     address = rf"https://{prefix}-{REGION}\.s3\.{REGION}\.amazonaws\.com/"
-    name = re.fullmatch(address + r"(privatelink-guard/\w+\.yaml)", url)[1]
-    assert shell(aws, command).strip() == url  # the same content keeps its name
+    name = re.fullmatch(address + r"(privatelink-guard/[\w/]+\.yaml)", url)[1]
+    # The same content keeps its name, and what READERS need is there already.
+    assert make_package(aws, *settings)[0] == url
 
     s3 = aws.client("s3")
     packaged = tmp_path / "packaged.yaml"
@@ -340,14 +383,6 @@ def test_the_packaged_guard_deploys_in_every_region(aws, names, build, tmp_path)
         subscribed = aws.client("sns", region=region).list_subscriptions_by_topic(TopicArn=outputs["AlertTopicArn"])
         assert [each["Protocol"] for each in subscribed["Subscriptions"]] == ["https"]
         delete(aws, stack, region=region)
-
-
-def test_package_says_what_is_missing(aws, tmp_path):
-    for arguments, expected in (("", "infra/package.sh PREFIX REGION"), ("prefix region", "run make functions first")):
-        done = subprocess.run(["bash", "-c", f"{INFRA}/package.sh {arguments}"], capture_output=True, text=True,
-                              env={**os.environ, "BUILD": str(tmp_path)}, check=False)
-        assert done.returncode == 2
-        assert expected in done.stderr
 
 
 def test_an_incomplete_place_or_a_second_subscriber_is_rejected(aws, names, tmp_path):

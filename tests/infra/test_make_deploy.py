@@ -1,9 +1,11 @@
 """`make deploy` against the local AWS: what it looks at before it builds, what it asks, and what it refuses."""
-import functools
+import base64
+import contextlib
 import http.server
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +17,7 @@ sys.path.insert(0, str(INFRA))
 
 import artifacts
 import deploy
+from botocore.exceptions import ClientError
 
 PROVIDER, DBT, REGION = local.PROVIDER, local.DBT, local.REGION
 PRINCIPAL = f"arn:aws:iam::{DBT}:root"
@@ -54,6 +57,23 @@ class MakeDeploy:
         assert (done.returncode == 0) is succeeds, done.stdout + done.stderr
         return done.stdout + done.stderr
 
+    def interrupted_at(self, prompt, *variables, answers=""):
+        """Its output if Ctrl-C is pressed at this prompt."""
+        started = subprocess.Popen(["make", "deploy", *variables, f"MAKE={self.building}"], cwd=ROOT, text=True,
+                                   env={**self.aws.environment(), "PYTHONUNBUFFERED": "1"}, stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        started.stdin.write(answers)
+        started.stdin.flush()
+        output = ""
+        while not output.endswith(prompt):
+            character = started.stdout.read(1)
+            assert character, output
+            output += character
+        os.killpg(started.pid, signal.SIGINT)
+        rest, _ = started.communicate(timeout=local.TIMEOUT)
+        assert started.returncode
+        return output + rest
+
     @property
     def built(self):
         return (self.building.parent / "built").exists()
@@ -61,6 +81,9 @@ class MakeDeploy:
 
 @pytest.fixture
 def make_deploy(aws, building):
+    bucket = f"privatelink-guard-{PROVIDER}-{REGION}"
+    with contextlib.suppress(ClientError):  # it exists
+        aws.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
     return MakeDeploy(aws, building)
 
 
@@ -84,34 +107,14 @@ def given(provider, **others):
         "EndpointServiceIds": provider.service_id, "DbtPrincipals": PRINCIPAL, **others}.items())
 
 
-# ---- SET and TAGS ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("text, parsed", [
-    ("", {}),
-    ("DryRun=false", {"DryRun": "false"}),
-    ("HealthSchedule=rate(5 minutes) CrossZone=enforce", {"HealthSchedule": "rate(5 minutes)", "CrossZone": "enforce"}),
-    ("ListenerPorts=vpce-svc-0a=5432, vpce-svc-0b=22  DryRun=true",
-     {"ListenerPorts": "vpce-svc-0a=5432, vpce-svc-0b=22", "DryRun": "true"}),
-    ("AlertEmail= RunbookUrl=https://wiki/?page=1", {"AlertEmail": "", "RunbookUrl": "https://wiki/?page=1"}),
-])
-def test_a_value_ends_where_the_next_name_begins(text, parsed):
-    assert deploy.pairs("SET", text) == parsed
-
-
-def test_text_that_is_no_parameter_is_refused():
-    with pytest.raises(deploy.Problem, match=r'does not begin with Name=value. Example: SET="DryRun=false"'):
-        deploy.pairs("SET", "enforce CrossZone=alert")
-
-
-def test_quotes_inside_are_refused_and_not_taken_for_a_part_of_the_value():
-    with pytest.raises(deploy.Problem, match="SET takes no quotes inside it, so those of AlertEmail would be part"):
-        deploy.pairs("SET", "DryRun=true AlertEmail='ops@example.com'")
-
-
 def test_a_name_that_a_shell_would_not_take_literally_is_no_stack():
     with pytest.raises(deploy.Problem, match="cannot be a stack's name"):
         deploy.Settings.read({"STACK": "guard; rm -r ."})
+
+
+def test_a_hash_without_a_release_is_refused():
+    with pytest.raises(deploy.Problem, match="PREBUILT names none"):
+        deploy.Settings.read({"SHA256": "0" * 64})
 
 
 # ---- what it looks at before it builds -------------------------------------------------------------------------------
@@ -200,9 +203,12 @@ def test_free_memory_counts_swap(tmp_path):
 
 
 def test_a_first_deployment_asks_before_it_builds(make_deploy, provider):
-    output = make_deploy("STACK=asked", answers=f"{provider.service_id}\n*\n{PRINCIPAL}\n\n\n", succeeds=False)
+    output = make_deploy("STACK=asked", answers=f"\n{provider.service_id}\n*\n{PRINCIPAL}\n\n\n", succeeds=False)
     assert re.findall(r"(\w+) \[.*?\]: ", output) == [
-        "EndpointServiceIds", "DbtPrincipals", "DbtPrincipals", "AlertEmail", "DryRun"]
+        "EndpointServiceIds", "EndpointServiceIds", "DbtPrincipals", "DbtPrincipals", "AlertEmail", "DryRun"]
+    # Enter selects no service: each must be named.
+    assert re.search(rf"  {provider.service_id} \(db-\d+\)\n", output)
+    assert "EndpointServiceIds must be endpoint service ids" in output
     assert "DbtPrincipals must be principals such as" in output
     # On a machine with too little memory for the build, that is said now, and not an hour later.
     assert make_deploy.built or "GB are free" in output
@@ -211,6 +217,34 @@ def test_a_first_deployment_asks_before_it_builds(make_deploy, provider):
 def test_nothing_is_built_for_questions_that_nobody_answers(make_deploy):
     assert "With YES=1 nothing is asked" in make_deploy("STACK=asked", succeeds=False)
     assert not make_deploy.built
+
+
+def test_ctrl_c_at_a_question_says_that_nothing_was_deployed(make_deploy):
+    output = make_deploy.interrupted_at("EndpointServiceIds []: ", "STACK=asked")
+    assert "make deploy: interrupted. Nothing was deployed." in output
+    assert "Traceback" not in output
+    assert not make_deploy.built
+
+
+def test_ctrl_c_at_the_changes_removes_the_change_set(aws, make_deploy, names, provider, release):
+    stack = names("interrupted")
+    output = make_deploy.interrupted_at("[y/N]: ", f"STACK={stack}", f"PREBUILT={release}", given(
+        provider, AlertEmail="", DryRun="true"))
+    assert "interrupted. Nothing was deployed." in output
+    assert aws.client("cloudformation").list_change_sets(StackName=stack)["Summaries"] == []
+
+
+def test_no_bucket_is_created_without_a_yes(aws, make_deploy, release):
+    """In a Region that has none yet. Whoever deploys may not list the services, so that any id goes."""
+    aws.control("fault", action="ec2:DescribeVpcEndpointServiceConfigurations", code="UnauthorizedOperation")
+    arguments = ["REGION=us-west-2", f"PREBUILT={release}",
+                 f"SET=EndpointServiceIds=vpce-svc-00000000000000000 DbtPrincipals={PRINCIPAL} AlertEmail= DryRun=true"]
+    before = len(aws.control("requests", since=0))
+    output = make_deploy(*arguments, answers="no\n", succeeds=False)
+    assert f"Create privatelink-guard-{PROVIDER}-us-west-2 in account {PROVIDER}? [y/N]" in output
+    assert "Nothing was deployed, and no bucket was created." in output
+    calls = aws.control("requests", since=before)
+    assert [each["action"] for each in calls if each["service"] == "s3"] == ["ListBucket"]
 
 
 def test_a_no_to_the_changes_deploys_nothing(aws, make_deploy, names, provider, release):
@@ -232,6 +266,9 @@ def test_a_release_is_deployed_and_changed_without_cargo(aws, make_deploy, names
                          given(provider, AlertEmail="ops@example.com"), PATH=path)
     assert re.search(r"SHA256SUMS has the SHA-256 [0-9a-f]{64}", output)
     assert "TestMessage: echo" in output
+    assert f"Deployed {stack} to {REGION} of account {PROVIDER}." in output
+    assert re.search(r"1\. AWS has sent an email to ops@example.com\. Open the link.*\n"
+                     r"  2\. Send test messages.*\n     echo", output)
     first = described(aws, stack)
     assert first["StackStatus"] == "CREATE_COMPLETE"
     assert {each["Key"]: each["Value"] for each in first["Tags"]} == {"team": "network engineering", "cost": "42"}
@@ -240,8 +277,11 @@ def test_a_release_is_deployed_and_changed_without_cargo(aws, make_deploy, names
     assert (function["Architectures"], function["Handler"]) == (["x86_64"], "bootstrap")
 
     before = parameters(aws, stack)
-    make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", "TAGS=cost=43", PATH=path,
-                SET="HealthSchedule=rate(5 minutes) CrossZone=enforce")
+    output = make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", "TAGS=cost=43", PATH=path,
+                         SET="HealthSchedule=rate(5 minutes) CrossZone=enforce")
+    assert ("\nParameters:\n  CrossZone: alert -> enforce\n  HealthSchedule: rate(1 minute) -> rate(5 minutes)\n"
+            "\nResources:\n") in output
+    assert "What to do now" not in output
     assert parameters(aws, stack) == {**before, "HealthSchedule": "rate(5 minutes)", "CrossZone": "enforce"}
     assert {each["Key"]: each["Value"] for each in described(aws, stack)["Tags"]} == {
         "team": "network engineering", "cost": "43"}
@@ -255,6 +295,59 @@ def test_profile_and_region_select_account_and_place(aws, make_deploy, names, re
                          "REGION=us-east-1", succeeds=False, AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "credentials"),
                          AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
     assert f"to us-east-1 of account {local.UNTRUSTED}, as arn:aws:iam::{local.UNTRUSTED}:root" in output
+
+
+def test_a_named_profile_is_the_one_identity_of_every_call(aws, make_deploy, names, release, tmp_path):
+    """Also with keys of another account in the environment."""
+    (tmp_path / "credentials").write_text(
+        f"[other]\naws_access_key_id = {local.UNTRUSTED}\naws_secret_access_key = any\n")
+    aws.control("fault", action="ec2:DescribeVpcEndpointServiceConfigurations", code="UnauthorizedOperation")
+    before = len(aws.control("requests", since=0))
+    output = make_deploy(f"STACK={names('identity')}", f"PREBUILT={release}", "YES=1", "PROFILE=other",
+                         f"SET=EndpointServiceIds=vpce-svc-00000000000000000 DbtPrincipals={PRINCIPAL}", succeeds=False,
+                         AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "credentials"))
+    calls = aws.control("requests", since=before)
+    assert {"sts", "s3", "cloudformation"} <= {each["service"] for each in calls}
+    assert {each["principal"] for each in calls if each["principal"].endswith(":root")} == {
+        f"arn:aws:iam::{local.UNTRUSTED}:root"}
+    assert output.count(f"account {local.UNTRUSTED}") >= 3
+
+
+def test_an_update_that_fails_leaves_everything_as_it_was(aws, make_deploy, names, provider, release):
+    stack = names("rolled-back")
+    make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", given(provider))
+    before = parameters(aws, stack)
+    aws.control("fault", action="ec2:DescribeVpcEndpointServiceConfigurations", code="UnauthorizedOperation")
+    output = make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1",
+                         "SET=EndpointServiceIds+=vpce-svc-00000000000000000", succeeds=False)
+    assert "is UPDATE_ROLLBACK_COMPLETE" in output
+    assert "\nEverything is as it was before.\n" in output
+    assert parameters(aws, stack) == before
+
+
+def test_a_rollback_that_fails_is_not_everything_as_before():
+    text = deploy.after_failure("UPDATE_ROLLBACK_FAILED", "guard", REGION)
+    assert "as it was before" not in text
+    assert f"aws cloudformation continue-update-rollback --region {REGION} --stack-name guard" in text
+
+
+def test_an_arm64_stack_stays_arm64(aws, make_deploy, names, provider, tmp_path):
+    """With a release that has no other architecture, and nobody who names it again."""
+    artifacts.write(tmp_path / "release", "arm64", dict.fromkeys(artifacts.FUNCTIONS, STUB))
+    stack, prebuilt = names("arm"), f"PREBUILT={tmp_path / 'release'}"
+    make_deploy(f"STACK={stack}", prebuilt, "YES=1", "ARCHITECTURE=arm64", given(provider))
+    make_deploy(f"STACK={stack}", prebuilt, "YES=1", "SET=AlertAfter=3")
+    assert (parameters(aws, stack)["Architecture"], parameters(aws, stack)["AlertAfter"]) == ("arm64", "3")
+
+
+def test_a_stack_under_another_name_is_said_to_watch_the_service_already(make_deploy, names, provider, release):
+    first, second = names("first"), names("second")
+    make_deploy(f"STACK={first}", f"PREBUILT={release}", "YES=1", given(provider))
+    answers = f"{provider.service_id}\n{PRINCIPAL}\n\n\nno\n"
+    output = make_deploy(f"STACK={second}", f"PREBUILT={release}", answers=answers, succeeds=False)
+    assert re.search(rf"{provider.service_id} \(db-\d+\): the stack {first} watches it already", output)
+    assert output.count(f"CAUTION: The stack {first} watches {provider.service_id} already.") == 2
+    assert "CAUTION" not in make_deploy(f"STACK={first}", f"PREBUILT={release}", "YES=1", "SET=AlertAfter=3")
 
 
 def test_a_failed_first_deployment_is_explained_and_cleared_by_the_printed_command(aws, make_deploy, names, release):
@@ -282,7 +375,7 @@ def test_a_renamed_parameter_of_the_deployed_stack_does_not_fall_back_to_the_def
     template = {"Parameters": {"UnknownRequesters": {"Type": "String"}},
                 "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
     cloudformation = aws.client("cloudformation")
-    cloudformation.create_stack(StackName=stack, TemplateBody=deploy.yaml.safe_dump(template), Parameters=[
+    cloudformation.create_stack(StackName=stack, TemplateBody=json.dumps(template), Parameters=[
         {"ParameterKey": "UnknownRequesters", "ParameterValue": "reject"}])
     local.eventually(lambda: described(aws, stack)["StackStatus"] == "CREATE_COMPLETE")
     output = make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", given(provider), succeeds=False)
@@ -377,34 +470,106 @@ def test_files_that_are_not_all_there_are_refused(copy, change, message):
         artifacts.verify(copy, artifacts.names("x86_64"))
 
 
+class Website:
+    """Serves a folder, as a page of releases does, and from its n-th answer on another one."""
+
+    def __init__(self, folder):
+        self.folder, self.asked, self.then, self.switch_at = folder, [], folder, None
+        site = self
+
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def translate_path(self, path):
+                site.asked.append(path.strip("/"))
+                switched = site.switch_at is not None and len(site.asked) > site.switch_at
+                return str((site.then if switched else site.folder) / path.strip("/"))
+
+            def log_message(self, *arguments):
+                pass
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_port}"
+
+
 @pytest.fixture
 def website(copy):
-    """Serves the release, as a page of releases does."""
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments):
-            pass
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=copy)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    site = Website(copy)
+    with site.server:
+        threading.Thread(target=site.server.serve_forever, daemon=True).start()
+        yield site
+        site.server.shutdown()
 
 
 def test_a_release_is_deployed_from_an_address_and_refused_if_changed(
         aws, make_deploy, names, provider, website, copy):
     stack = names("downloaded")
-    make_deploy(f"STACK={stack}", f"PREBUILT={website}", "YES=1", given(provider))
+    make_deploy(f"STACK={stack}", f"PREBUILT={website.address}", "YES=1", given(provider))
     assert described(aws, stack)["StackStatus"] == "CREATE_COMPLETE"
     flip(copy / "drift-watcher-x86_64.zip")
-    output = make_deploy(f"STACK={stack}", f"PREBUILT={website}", "YES=1", "SET=DryRun=true", succeeds=False)
+    output = make_deploy(f"STACK={stack}", f"PREBUILT={website.address}", "YES=1", "SET=DryRun=true", succeeds=False)
     assert "drift-watcher-x86_64.zip is not the file" in output
     assert parameters(aws, stack)["DryRun"] == "false"
 
 
-def test_only_https_and_what_is_there_is_downloaded(website, tmp_path):
+@pytest.fixture
+def another(copy, tmp_path_factory):
+    """Another release, complete and consistent."""
+    folder = tmp_path_factory.mktemp("another")
+    program = folder / "program"
+    program.write_bytes(b"#!/bin/sh\n# another program\nexit 1\n")
+    artifacts.write(folder / "release", "x86_64", dict.fromkeys(artifacts.FUNCTIONS, program))
+    return folder / "release"
+
+
+def test_a_server_that_changes_its_answers_deploys_nothing_but_what_was_shown(
+        aws, make_deploy, names, provider, website, another):
+    """It serves one release until its last file was got, and another after that: each file is asked for once."""
+    shown = artifacts.sha256((website.folder / artifacts.SUMS).read_bytes())
+    wanted = [artifacts.SUMS, *artifacts.names("x86_64")]
+    website.then, website.switch_at, stack = another, len(wanted), names("replayed")
+    output = make_deploy(f"STACK={stack}", f"PREBUILT={website.address}", "YES=1", given(provider))
+    assert f"SHA256SUMS has the SHA-256 {shown}" in output
+    assert website.asked == wanted
+    function = aws.client("lambda").get_function_configuration(FunctionName=next(
+        each["OutputValue"] for each in described(aws, stack)["Outputs"] if each["OutputKey"] == "DriftWatcherName"))
+    zipped = (website.folder / "drift-watcher-x86_64.zip").read_bytes()
+    assert base64.b64decode(function["CodeSha256"]).hex() == artifacts.sha256(zipped)
+
+
+@pytest.mark.parametrize("switch_at", [1, 2, 3])
+def test_a_server_that_changes_its_answers_halfway_is_refused(aws, make_deploy, website, another, switch_at):
+    website.then, website.switch_at = another, switch_at
+    before = events(aws)
+    output = make_deploy("STACK=replayed", f"PREBUILT={website.address}", "YES=1", succeeds=False)
+    assert "is not the file that SHA256SUMS lists" in output
+    assert events(aws) == before
+
+
+def test_only_https_and_what_is_there_is_read(website, tmp_path):
     with pytest.raises(artifacts.Refused, match="is not an https address"):
-        artifacts.download("http://example.com/release", [], tmp_path / "new")
+        artifacts.Release("http://example.com/release", tmp_path / "new")
+    with pytest.raises(artifacts.Refused, match="There is no folder /nonexistent"):
+        artifacts.Release("/nonexistent", tmp_path / "new")
     with pytest.raises(artifacts.Refused, match="cannot be read"):
-        artifacts.download(website, artifacts.names("arm64"), tmp_path / "new")
+        artifacts.Release(website.address, tmp_path / "new").fetch(artifacts.names("arm64"))
+
+
+def test_a_folder_that_changes_after_it_was_read_changes_nothing(copy, tmp_path_factory):
+    wanted = artifacts.names("x86_64")
+    release = artifacts.Release(str(copy), tmp_path_factory.mktemp("kept"))
+    before = {name: (release.fetch(wanted) / name).read_bytes() for name in wanted}
+    (copy / wanted[-1]).write_bytes(artifacts.zipped(b"another program"))
+    artifacts.write_sums(copy)
+    assert {name: (release.fetch(wanted) / name).read_bytes() for name in wanted} == before
+
+
+def test_another_release_than_the_named_hash_is_refused(aws, make_deploy, names, provider, release, copy):
+    stack, digest = names("hashed"), artifacts.sha256((release / artifacts.SUMS).read_bytes())
+    make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", f"SHA256={digest.upper()}", given(provider))
+    (copy / "drift-watcher-x86_64.zip").write_bytes(artifacts.zipped(b"another program"))
+    artifacts.write_sums(copy)
+    before = len(aws.control("requests", since=0))
+    output = make_deploy(f"STACK={stack}", f"PREBUILT={copy}", "YES=1", f"SHA256={digest}", succeeds=False)
+    assert "is not the release that SHA256 names" in output
+    assert len(aws.control("requests", since=0)) == before
 
 
 def test_two_packagings_are_the_same_bytes(release, tmp_path):

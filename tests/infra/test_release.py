@@ -1,4 +1,4 @@
-"""A release: what says how it was built, the workflow that makes it, and the Terraform module that deploys it."""
+"""A release: what says how it was built, the workflows, and the Terraform module that deploys it."""
 import json
 import re
 import subprocess
@@ -7,12 +7,13 @@ import textwrap
 
 import hcl2
 import pytest
+import yaml
 from infra_support import INFRA, ROOT, TOOLS, load
 
 sys.path.insert(0, str(INFRA))
 
 import artifacts
-import deploy
+import parameters
 import release
 
 TEMPLATE = load(ROOT / "template.yaml")
@@ -50,13 +51,13 @@ def test_the_version_has_a_section_in_the_changelog():
                  if each.startswith(release.version())]
     assert "### Breaking" in section
     assert "### Upgrade" in section
-    for old, new in deploy.RENAMED.items():
+    for old, new in parameters.RENAMED.items():
         assert re.search(rf"\| stack parameter \| `{old}` \| `{new}` \|", section)
 
 
 def test_every_renamed_parameter_exists_under_its_new_name():
-    assert set(deploy.RENAMED.values()) <= set(TEMPLATE["Parameters"])
-    assert not set(deploy.RENAMED) & set(TEMPLATE["Parameters"])
+    assert set(parameters.RENAMED.values()) <= set(TEMPLATE["Parameters"])
+    assert not set(parameters.RENAMED) & set(TEMPLATE["Parameters"])
 
 
 # ---- the build -------------------------------------------------------------------------------------------------------
@@ -82,29 +83,44 @@ def test_a_panic_is_printed_before_the_process_ends(tmp_path):
     assert "the table has no item 7" in done.stderr
 
 
-# ---- the workflow ----------------------------------------------------------------------------------------------------
+# ---- the workflows ---------------------------------------------------------------------------------------------------
 
-WORKFLOW = ROOT / ".github/workflows/release.yml"
+# Of each: what its job may write, and the targets that it makes.
+WORKFLOWS = {
+    "release": ({"contents": "write", "id-token": "write", "attestations": "write"}, {"test", "release"}),
+    "test": ({"contents": "read"}, {"test"})}
+each_workflow = pytest.mark.parametrize("name", WORKFLOWS)
+
+
+def workflow(name):
+    return ROOT / f".github/workflows/{name}.yml"
 
 
 @pytest.mark.skipif(not (TOOLS / "zizmor").exists(), reason="zizmor needs Python 3.11")
-def test_the_workflow_passes_the_linter():
-    done = subprocess.run([TOOLS / "zizmor", "--offline", "--quiet", WORKFLOW], capture_output=True, text=True,
+@each_workflow
+def test_the_workflow_passes_the_linter(name):
+    done = subprocess.run([TOOLS / "zizmor", "--offline", "--quiet", workflow(name)], capture_output=True, text=True,
                           check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_workflow_pins_actions_and_takes_few_permissions():
-    text = WORKFLOW.read_text(encoding="utf-8")
+@each_workflow
+def test_the_workflow_pins_actions_and_takes_few_permissions(name):
+    text, (permissions, expected) = workflow(name).read_text(encoding="utf-8"), WORKFLOWS[name]
     for used in re.findall(r"uses: (.*)", text):
         assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", used), used
-    workflow = deploy.yaml.safe_load(text)
-    assert workflow["permissions"] == {}
-    assert workflow["jobs"]["release"]["permissions"] == {
-        "contents": "write", "id-token": "write", "attestations": "write"}
+    parsed = yaml.safe_load(text)
+    assert parsed["permissions"] == {}
+    assert parsed["jobs"][name]["permissions"] == permissions
     targets = set(re.findall(r"^ +run: make ([a-z]+)", text, re.MULTILINE))
-    assert targets == {"test", "release"}
+    assert targets == expected
     assert all(re.search(rf"^{target}:", MAKEFILE, re.MULTILINE) for target in targets)
+
+
+def test_every_push_is_tested_and_every_workflow_is_checked_here():
+    # YAML reads the key `on` as true.
+    assert set(yaml.safe_load(workflow("test").read_text(encoding="utf-8"))[True]) == {"push", "pull_request"}
+    assert {path.stem for path in (ROOT / ".github/workflows").iterdir()} == set(WORKFLOWS)
 
 
 # ---- Terraform -------------------------------------------------------------------------------------------------------
@@ -147,7 +163,7 @@ def test_the_module_requires_what_the_template_requires(module):
     source = (INFRA / "terraform/variables.tf").read_text(encoding="utf-8")
     required = [name for name, each in TEMPLATE["Parameters"].items() if "Default" not in each]
     assert re.search(r"for name in \[(.*?)\]", source)[1] == ", ".join(f'"{name}"' for name in required)
-    for old, new in deploy.RENAMED.items():
+    for old, new in parameters.RENAMED.items():
         assert f'error_message = "{old} is now {new}."' in source
 
 

@@ -1,4 +1,6 @@
 """Checks of infra/ that need no deployment."""
+import re
+import string
 import subprocess
 
 import pytest
@@ -89,6 +91,27 @@ def test_the_console_shows_every_parameter_once(path):
     assert set(interface["ParameterLabels"]) == set(template["Parameters"])
 
 
+def printed_parameters(template):
+    """The parameters that an output names in a command."""
+    for output in template.get("Outputs", {}).values():
+        text = str(output["Value"])
+        if re.search(r"\b(aws|make) ", text):
+            named = re.findall(r"\$\{(\w+)\}", text) + [node["Ref"] for node in nodes(output) if "Ref" in node]
+            yield from (name for name in named if name in template["Parameters"])
+
+
+@pytest.mark.parametrize("path", [ROOT / "template.yaml", *DEPLOYED], ids=lambda path: path.name)
+def test_a_parameter_in_a_printed_command_holds_nothing_that_a_shell_acts_on(path):
+    """The same characters as in the alerts' commands: shared/core/src/check/command.rs."""
+    template = load(path)
+    for name in set(printed_parameters(template)):
+        [valid] = [each for of, parameter, each, _ in VALID_AND_INVALID if (of, parameter) == (template, name)]
+        for value in filter(None, valid):
+            for character in set(map(chr, range(1, 127))) - set(string.ascii_letters + string.digits + "+=,.@_/:-"):
+                for at in range(len(value) + 1):
+                    assert not accepts(template["Parameters"][name], value[:at] + character + value[at:]), name
+
+
 BALANCER = "elasticloadbalancing:{}:111122223333:loadbalancer/net/db/0123456789abcdef"
 VALID_AND_INVALID = [
     (SERVICE, "LoadBalancerArns",
@@ -100,8 +123,9 @@ VALID_AND_INVALID = [
     (SERVICE, "Name", ["dbt", "postgres 1"], ["", " dbt", "a" * 64, "a\nb", "$(id)"]),
     (SERVICE, "DbtPrincipals",
      ["arn:aws:iam::444455556666:root", "arn:aws-cn:iam::444455556666:root",
-      "arn:aws-us-gov:iam::444455556666:role/dbt", "arn:aws:iam::444455556666:user/path/dbt"],
-     ["", "*", "arn:aws:iam::*:root", "arn:aws:iam::444455556666:role/*", "arn:aws:iam::444455556666:root,*",
+      "arn:aws-us-gov:iam::444455556666:role/dbt", "arn:aws:iam::444455556666:user/path/d_b+t=1,2.3@x-y"],
+     ["", "*", "arn:aws:iam::444455556666:role/$(id)/x",
+      "arn:aws:iam::*:root", "arn:aws:iam::444455556666:role/*", "arn:aws:iam::444455556666:root,*",
       "444455556666", "arn:aws:iam::44445555666:root"]),
     (SERVICE, "SupportedRegions", ["", "us-east-1", "us-east-1,eu-west-1", "us-gov-west-1", "ap-southeast-2"],
      ["*", "us-east-1, eu-west-1", "us-east-1,", "US-EAST-1", "useast1"]),
@@ -202,7 +226,7 @@ def test_the_probes_account_is_known_to_the_guard_before_its_endpoint_is_accepte
     """Otherwise the probe causes a critical alert, and with UntrustedRequests=reject it is cut off."""
     outputs, description = CONSUMER["Outputs"], " ".join(CONSUMER["Description"].split())
     command = outputs["KnownAccountsCommand"]["Value"]["Fn::Sub"]
-    assert command == 'make deploy SET="KnownAccounts=${AWS::AccountId}"'
+    assert command == 'make deploy SET="KnownAccounts+=${AWS::AccountId}"'
     assert list(outputs).index("KnownAccountsCommand") < list(outputs).index("AcceptCommand")
     assert description.index("KnownAccountsCommand") < description.index("AcceptCommand")
     page = (INFRA / "README.md").read_text(encoding="utf-8")

@@ -89,6 +89,11 @@ class Guard:
     def items(self):
         return self.aws.client("dynamodb").scan(TableName=self.outputs["StateTableName"])["Items"]
 
+    def announced(self, since=0):
+        """What people were sent about the stack's alarms."""
+        mails = [mail["message"] for mail in self.aws.control("mail")[since:] if mail["endpoint"] == "ops@example.com"]
+        return [mail for mail in mails if "AlarmName" in mail or "privatelink-guard: over." in mail]
+
     def notified(self):
         """The endpoint services with a connection notification to the stack's topic."""
         listed = self.aws.client("ec2").describe_vpc_endpoint_connection_notifications()["ConnectionNotificationSet"]
@@ -117,6 +122,32 @@ def test_the_stack_is_created_and_each_function_runs_on_its_schedule(guard):
         return {run["function"] for run in guard.aws.control("invocations", since=0)
                 if run["trigger"] == "schedule" and run["ok"]}
     eventually(lambda: scheduled() == named)
+
+
+    # Each alarm that has data is OK, and none has rung.
+    alarms = guard.aws.client("cloudwatch").describe_alarms
+    eventually(lambda: {alarm["StateValue"] for alarm in alarms(AlarmNamePrefix=f"{STACK}-")["MetricAlarms"]} == {"OK"})
+    assert guard.announced() == []
+
+
+def test_a_function_that_no_longer_runs_is_reported_and_that_it_runs_again(guard):
+    """A schedule of two minutes: after five runs and a few more, seconds here."""
+    scheduler = guard.aws.client("scheduler")
+    [schedule] = [each["Name"] for each in scheduler.list_schedules()["Schedules"]
+                  if each["Name"].startswith(f"{STACK}-HealthWatcherSchedule")]
+
+    def switch(state):
+        found = scheduler.get_schedule(Name=schedule)
+        known = ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")
+        scheduler.update_schedule(**{key: found[key] for key in known}, State=state)
+    switch("DISABLED")
+    [silent] = eventually(guard.announced)
+    assert json.loads(silent)["NewStateValue"] == "INSUFFICIENT_DATA"
+    assert "no longer runs, although its schedule is rate(2 minutes)" in json.loads(silent)["AlarmDescription"]
+    switch("ENABLED")
+    [_, over] = eventually(lambda: len(guard.announced()) > 1 and guard.announced())
+    assert "HealthWatcherSilent" in over
+    assert "has been OK again since 2" in over
 
 
 @pytest.mark.parametrize("parameters, message", [
@@ -228,20 +259,14 @@ def test_chat_channels_are_added_and_removed(guard):
     assert guard.outputs["AlertTopicArn"] == topic
 
 
-def test_that_an_alarm_is_over_is_announced_but_not_its_first_ok(guard):
+def test_that_an_alarm_is_over_is_announced(guard):
     cloudwatch = guard.aws.client("cloudwatch")
     [alarm] = cloudwatch.describe_alarms(AlarmNamePrefix=f"{STACK}-DeadLettersWaiting")["MetricAlarms"]
     name, last = alarm["AlarmName"], len(guard.aws.control("mail"))
-
-    def announced():
-        return [mail["message"] for mail in guard.aws.control("mail")[last:] if mail["endpoint"] == "ops@example.com"]
-    for state in ("INSUFFICIENT_DATA", "OK"):
-        cloudwatch.set_alarm_state(AlarmName=name, StateValue=state, StateReason="the first data")
     cloudwatch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="a dead letter")
-    [alarmed] = eventually(announced)
+    # CloudWatch evaluates the alarm again within a minute, and there is no dead letter.
+    alarmed, over = eventually(lambda: len(guard.announced(last)) > 1 and guard.announced(last))
     assert json.loads(alarmed)["NewStateValue"] == "ALARM"
-    cloudwatch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="no dead letter")
-    [_, over] = eventually(lambda: len(announced()) > 1 and announced())
     assert f"alarm {name} (stack {STACK}, account {PROVIDER}, {REGION}) has been OK again since 2" in json.loads(over)
 
 
@@ -269,7 +294,8 @@ def test_an_existing_topic_replaces_the_stacks_own(guard):
             if f":{name}-" in each["TopicArn"]] == [outputs["NotificationTopicArn"].rpartition(":")[2]]
     alarms = aws.client("cloudwatch").describe_alarms(AlarmNamePrefix=f"{name}-")["MetricAlarms"]
     assert len(alarms) == 13
-    assert {tuple(alarm["AlarmActions"] + alarm["OKActions"]) for alarm in alarms} == {(topic,), (pager, pager)}
+    kinds = ("AlarmActions", "OKActions", "InsufficientDataActions")
+    assert {tuple(arn for kind in kinds for arn in alarm[kind]) for alarm in alarms} == {(topic,), (pager, pager)}
 
     def publish():
         event = {"service": "sns", "form": {"Action": "Publish", "Version": "2010-03-31", "TopicArn": topic,

@@ -43,9 +43,8 @@ STRICT = {"UntrustedRequests": "reject", "CrossZone": "enforce", "AlertEmail": "
 LOAD_BALANCER = f"arn:aws:elasticloadbalancing:eu-central-1:{ACCOUNT}:loadbalancer/net/db/0123456789abcdef"
 TARGET_GROUP = f"arn:aws:elasticloadbalancing:eu-central-1:{ACCOUNT}:targetgroup/db/0123456789abcdef"
 CENTRAL = "999988887777"
-# According to the reference these can be limited to resources. The first two read this account's own resources anyway,
-# and "*" works however EC2 authorizes them. The third can be limited to datasets, and AWS's own metrics are in none.
-UNLIMITED = {"ec2:DescribeVpcEndpointServicePermissions", "ec2:GetManagedPrefixListEntries", "cloudwatch:GetMetricData"}
+# According to the reference it can be limited to datasets, and AWS's own metrics are in none.
+UNLIMITED = {"cloudwatch:GetMetricData"}
 
 
 def known(action):

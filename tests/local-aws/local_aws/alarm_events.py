@@ -13,13 +13,20 @@ from ministack.services import cloudwatch, eventbridge
 log = logging.getLogger("local_aws")
 
 
+# The reason of each alarm's state, by account, Region and name: the events have that of the state before, too.
+_reasons: dict[tuple, str] = {}
+
+
 def event(name, old, new, reason):
-    alarm = cloudwatch._alarms.get(name) or {}
+    alarm, key = cloudwatch._alarms.get(name) or {}, (get_account_id(), get_region(), name)
+    before = _reasons.get(key, "Unchecked: Initial alarm creation")
+    _reasons[key] = reason
     return {
         "Source": "aws.cloudwatch", "DetailType": "CloudWatch Alarm State Change",
         "Resources": [f"arn:aws:cloudwatch:{get_region()}:{get_account_id()}:alarm:{name}"],
         "Detail": json.dumps({
-            "alarmName": name, "state": {"value": new, "reason": reason}, "previousState": {"value": old},
+            "alarmName": name, "state": {"value": new, "reason": reason},
+            "previousState": {"value": old, "reason": before},
             "configuration": {"description": alarm.get("AlarmDescription", "")}})}
 
 

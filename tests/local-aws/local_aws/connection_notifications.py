@@ -24,6 +24,11 @@ def _of_caller(notification_id):
     return notification
 
 
+def service_of(notification_id):
+    """The endpoint service that a notification is about, if there is one."""
+    return _notifications.get(notification_id, {}).get("answer", {}).get("ServiceId")
+
+
 def _check(topic_arn, events):
     if not topic_arn.startswith("arn:aws:sns:"):
         raise ApiError("InvalidParameter", f"'{topic_arn}' is not the ARN of an SNS topic")

@@ -120,6 +120,11 @@ def owned(service_id):
     return service
 
 
+def other_regions(service_id):
+    """The Regions that the service supports besides its own."""
+    return _services[service_id].regions if service_id in _services else {}
+
+
 def by_name(name):
     return next((service for service in _services.values() if service.name == name), None)
 

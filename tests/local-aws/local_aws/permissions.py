@@ -1,21 +1,27 @@
 """IAM: the resource for which each EC2 and ELBv2 call is authorized, and the text of denials.
 
 ministack evaluates the policies (its AUTH mode) but does not know the resources of the PrivateLink calls. According to
-the service authorization reference, Accept, Reject and the Modify calls are authorized for the vpc-endpoint-service,
-and network changes for the resource they change. The Describe calls of EC2 and ELBv2 do not support resources: a policy
-that names one for them allows nothing.
+the service authorization reference, Accept, Reject, the Modify calls and the allowed principals are authorized for the
+vpc-endpoint-service, and network changes for the resource they change. The other Describe calls of EC2 and ELBv2 do not
+support resources: a policy that names one for them allows nothing.
 """
 import json
 
 from ministack.core import iam_actions, iam_evaluator
 from ministack.services import ec2, tagging
 
-from . import cbor
+from . import cbor, connection_notifications, endpoint_services
 
-_ENDPOINT_SERVICE_CALLS = (
+# The parameter that holds the endpoint service's id.
+_ENDPOINT_SERVICE_CALLS = {**dict.fromkeys((
     "AcceptVpcEndpointConnections", "RejectVpcEndpointConnections", "ModifyVpcEndpointServiceConfiguration",
     "ModifyVpcEndpointServicePermissions", "ModifyVpcEndpointServicePayerResponsibility",
-    "StartVpcEndpointServicePrivateDnsVerification", "CreateVpcEndpointConnectionNotification")
+    "StartVpcEndpointServicePrivateDnsVerification", "CreateVpcEndpointConnectionNotification",
+    "DescribeVpcEndpointServicePermissions"), "ServiceId"), "DeleteVpcEndpointServiceConfigurations": "ServiceId.1"}
+
+# The parameter that holds the notification's id.
+_NOTIFICATION_CALLS = {"DeleteVpcEndpointConnectionNotifications": "ConnectionNotificationId.1",
+                       "ModifyVpcEndpointConnectionNotification": "ConnectionNotificationId"}
 
 # The parameter that holds the resource's id, and the resource type in ARNs.
 _NETWORK_CALLS = {
@@ -41,6 +47,25 @@ def _is_rpc(service, path):
     return service == "monitoring" and "/operation/" in path
 
 
+def _resource_of(service, form, ec2_arn):
+    """The resource of a call to EC2 or ELBv2; None if ministack knows better."""
+    def parameter(name):
+        return iam_actions._query_param(form, name)
+    action, endpoint_service = parameter("Action"), None
+    if service == "elasticloadbalancing" and action in ("AddTags", "RemoveTags"):
+        return parameter("ResourceArns.member.1") or "*"
+    if service == "ec2" and action in _ENDPOINT_SERVICE_CALLS:
+        endpoint_service = parameter(_ENDPOINT_SERVICE_CALLS[action])
+    elif service == "ec2" and action in _NOTIFICATION_CALLS:
+        endpoint_service = connection_notifications.service_of(parameter(_NOTIFICATION_CALLS[action]))
+    elif service == "ec2" and action in _NETWORK_CALLS:
+        name, kind = _NETWORK_CALLS[action]
+        return f"{ec2_arn}:{kind}/{parameter(name)}"
+    elif service not in ("ec2", "elasticloadbalancing") or not action.startswith("Describe"):
+        return None
+    return f"{ec2_arn}:vpc-endpoint-service/{endpoint_service}" if endpoint_service else "*"
+
+
 def install():
     resource_arn, denied_response = iam_actions.extract_resource_arn, iam_actions.access_denied_response
     condition_key, action_of = iam_evaluator._resolve_condition_key, iam_actions.extract_iam_action
@@ -51,23 +76,10 @@ def install():
         return action_of(service, method, path, headers, body, form)
 
     def authorized_resource(service, method, path, headers, body, form, region, account):
-        action = iam_actions._query_param(form, "Action")
         if _is_rpc(service, path):
             body = json.dumps(cbor.loads(body), default=str).encode()
-        if service in ("ec2", "elasticloadbalancing") and action.startswith("Describe"):
-            return "*"
-        if service == "elasticloadbalancing" and action in ("AddTags", "RemoveTags"):
-            return iam_actions._query_param(form, "ResourceArns.member.1") or "*"
-        if service == "ec2" and action in _ENDPOINT_SERVICE_CALLS:
-            service_id = iam_actions._query_param(form, "ServiceId")
-            return f"arn:aws:ec2:{region}:{account}:vpc-endpoint-service/{service_id}" if service_id else "*"
-        if service == "ec2" and action == "DeleteVpcEndpointServiceConfigurations":
-            service_id = iam_actions._query_param(form, "ServiceId.1")
-            return f"arn:aws:ec2:{region}:{account}:vpc-endpoint-service/{service_id}"
-        if service == "ec2" and action in _NETWORK_CALLS:
-            parameter, kind = _NETWORK_CALLS[action]
-            return f"arn:aws:ec2:{region}:{account}:{kind}/{iam_actions._query_param(form, parameter)}"
-        return resource_arn(service, method, path, headers, body, form, region, account)
+        ours = _resource_of(service, form, f"arn:aws:ec2:{region}:{account}")
+        return ours or resource_arn(service, method, path, headers, body, form, region, account)
 
     def worded_denial(service, action, principal_arn, request_id, **more):
         """Denials name the resource. EC2 adds a sentence before, and SNS writes its actions as SNS:Action."""
@@ -95,6 +107,17 @@ def install():
             return {tag["Key"]: tag["Value"] for tag in ec2._tags.get(arn.rsplit("/", 1)[-1], [])}
         return resource_tags(arn)
 
+    def enforced(access_key, action, service, region, resource_arn="*", service_context=None):
+        """Accepting and rejecting on a service with several Regions takes a second permission. That AWS demands it for
+        these calls is documented nowhere: the guard has to be ready for it."""
+        denied = enforce(access_key, action, service, region, resource_arn, service_context)
+        if denied or action not in ("ec2:AcceptVpcEndpointConnections", "ec2:RejectVpcEndpointConnections"):
+            return denied
+        if not endpoint_services.other_regions(resource_arn.rsplit("/", 1)[-1]):
+            return None
+        return enforce(access_key, "vpce:AllowMultiRegion", service, region, resource_arn, service_context)
+
+    enforce, iam_evaluator.enforce = iam_evaluator.enforce, enforced
     resource_tags = tagging.resource_tags
     tagging.resource_tags = tags_of
     iam_evaluator._resolve_condition_key = resolved_condition_key

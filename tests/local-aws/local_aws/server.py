@@ -53,6 +53,7 @@ def _install():
 
     from . import (  # noqa: F401
         alarm_events,
+        alarms,
         balancer_types,
         cbor,
         certificates,
@@ -86,8 +87,8 @@ def _install():
     EC2.install(ec2._ACTION_MAP)
     ELB.install(alb._ACTION_MAP)
     for module in (vpcs, load_balancers, clock, mailbox, invocations, permissions, request_log, cloudtrail_events,
-                   cloudformation_types, balancer_types, alarm_events, certificates, cbor, metrics, log_insights,
-                   lambda_reports):
+                   cloudformation_types, balancer_types, alarm_events, alarms, certificates, cbor, metrics,
+                   log_insights, lambda_reports):
         module.install()
 
 

@@ -23,3 +23,31 @@ def test_a_change_of_an_alarms_state_is_an_event(aws, names):
     assert (event["account"], event["region"]) == ("111122223333", "eu-central-1")
     assert event["detail"]["previousState"]["value"] == "INSUFFICIENT_DATA"
     assert event["detail"]["state"] == {"value": "ALARM", "reason": "a test"}
+
+
+def test_missing_data_is_treated_as_the_alarm_says(aws, names):
+    """A minute lasts a second here."""
+    name, cloudwatch = names("alarm"), aws.client("cloudwatch")
+    metric = {"Namespace": name, "MetricName": "Runs"}
+    for treatment in ("missing", "ignore", "breaching", "notBreaching"):
+        cloudwatch.put_metric_alarm(
+            **metric, AlarmName=f"{name}-{treatment}", Statistic="Sum", Period=180, EvaluationPeriods=2, Threshold=1,
+            Dimensions=[{"Name": "Function", "Value": "f"}], ComparisonOperator="LessThanThreshold",
+            TreatMissingData=treatment)
+
+    def states():
+        alarms = cloudwatch.describe_alarms(AlarmNamePrefix=name)["MetricAlarms"]
+        return {alarm["AlarmName"].rpartition("-")[2]: alarm["StateValue"] for alarm in alarms}
+    nothing = {"missing": "INSUFFICIENT_DATA", "ignore": "INSUFFICIENT_DATA", "breaching": "ALARM",
+               "notBreaching": "OK"}
+    eventually(lambda: states() == nothing)
+
+    def run(function):
+        cloudwatch.put_metric_data(Namespace=name, MetricData=[
+            {"MetricName": "Runs", "Value": 1, "Dimensions": [{"Name": "Function", "Value": function}]}])
+    run("another")
+    assert states() == nothing
+    run("f")
+    # One of two periods has a value that does not breach.
+    assert set(states().values()) == {"OK"}
+    eventually(lambda: states() == {**nothing, "ignore": "OK"})

@@ -1,4 +1,6 @@
 """EC2's provider side: services, principals, connections."""
+import json
+
 import pytest
 from botocore.exceptions import ClientError
 from conftest import DBT, PROVIDER, REGION, UNTRUSTED, Provider, eventually
@@ -312,3 +314,56 @@ def test_a_connection_can_be_partial(aws, provider, connect, spelling):
     assert seen["State"] == "partial"
     assert provider.ec2.reject_vpc_endpoint_connections(ServiceId=provider.service_id, VpcEndpointIds=[endpoint])[
         "Unsuccessful"] == []
+
+
+# ---- permissions
+
+
+@pytest.fixture
+def limited(aws, names):
+    """A user of the provider's, and what allows it an action on a resource."""
+    user, iam = names("user"), aws.client("iam")
+    iam.create_user(UserName=user)
+    key = iam.create_access_key(UserName=user)["AccessKey"]
+
+    def allow(*actions, resource):
+        iam.put_user_policy(UserName=user, PolicyName="p", PolicyDocument=json.dumps({
+            "Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": resource}]}))
+    return aws.client("ec2", key["AccessKeyId"], key["SecretAccessKey"]), allow
+
+
+def test_allowed_principals_and_notifications_are_authorized_for_the_service(aws, limited, provider, names):
+    ec2, allow = limited
+    topic = aws.client("sns").create_topic(Name=names("topic"))["TopicArn"]
+    notification = provider.ec2.create_vpc_endpoint_connection_notification(
+        ServiceId=provider.service_id, ConnectionNotificationArn=topic, ConnectionEvents=["Connect"])[
+        "ConnectionNotification"]["ConnectionNotificationId"]
+    calls = {
+        "ec2:DescribeVpcEndpointServicePermissions": (
+            ec2.describe_vpc_endpoint_service_permissions, {"ServiceId": provider.service_id}),
+        "ec2:ModifyVpcEndpointConnectionNotification": (
+            ec2.modify_vpc_endpoint_connection_notification,
+            {"ConnectionNotificationId": notification, "ConnectionEvents": ["Connect", "Delete"]}),
+        "ec2:DeleteVpcEndpointConnectionNotifications": (
+            ec2.delete_vpc_endpoint_connection_notifications, {"ConnectionNotificationIds": [notification]})}
+    arn = f"arn:aws:ec2:{REGION}:{PROVIDER}:vpc-endpoint-service/"
+    for action, (call, arguments) in calls.items():
+        allow(action, resource=f"{arn}vpce-svc-00000000000000000")
+        assert error_code(call, **arguments) == "UnauthorizedOperation", action
+        allow(action, resource=arn.replace("arn:aws:", "arn:*:") + provider.service_id)
+        call(**arguments)
+
+
+def test_accepting_takes_a_second_permission_if_the_service_has_several_regions(limited, provider, connect):
+    ec2, allow = limited
+    arn = f"arn:aws:ec2:{REGION}:{PROVIDER}:vpc-endpoint-service/{provider.service_id}"
+    allow("ec2:AcceptVpcEndpointConnections", resource=arn)
+
+    def accept():
+        return ec2.accept_vpc_endpoint_connections(ServiceId=provider.service_id, VpcEndpointIds=[connect()])
+    assert accept()["Unsuccessful"] == []
+    provider.ec2.modify_vpc_endpoint_service_configuration(
+        ServiceId=provider.service_id, AddSupportedRegions=["us-east-1"])
+    assert error_code(accept) == "UnauthorizedOperation"
+    allow("ec2:AcceptVpcEndpointConnections", "vpce:AllowMultiRegion", resource=arn)
+    assert accept()["Unsuccessful"] == []

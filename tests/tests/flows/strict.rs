@@ -145,6 +145,9 @@ impl Strict {
         for action in ["logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage"] {
             assert!(allowed.remove(action), "{function:?} allows Lambda {action}");
         }
+        // A permission without a call: EC2 checks it besides, where a service has several Regions.
+        let multi_region = allowed.remove("vpce:AllowMultiRegion");
+        assert_eq!(multi_region, function == GuardFunction::ConnectionAcceptor, "{function:?}");
         assert_eq!(called, allowed, "{function:?}: called, and allowed");
         Ok(())
     }

@@ -166,7 +166,8 @@ fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: Chec
         };
         return Status::fail(Finding { severity: Severity::Info, ..finding(connection, context, problem) });
     }
-    let why = match context.refused.get(endpoint.as_str()) {
+    let refused = context.refused.get(endpoint.as_str());
+    let why = match refused {
         // Another run, or a person, was faster, and EC2's list lags behind.
         Some(error) if is_about_its_state(error) && !stuck => {
             return Status::Unknown(format!("{endpoint} is no longer in the state that EC2 lists: {}", error.reason()));
@@ -179,14 +180,22 @@ fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: Chec
     let problem = BrokenConnection {
         summary: format!("cannot accept dbt's request {endpoint}"),
         impact: "dbt cannot connect until the request is accepted.",
-        action: "The guard tries again on every run. If this lasts, run the command with your own credentials: AWS's error says \
-                 what is wrong.",
+        action: if refused.is_some_and(CallError::is_denied) { ALLOW_ACCEPTING } else { ACCEPT_YOURSELF },
         command,
     };
     let mut finding = finding(connection, context, problem);
     finding.evidence.insert(0, why);
     Status::fail(finding)
 }
+
+const ACCEPT_YOURSELF: &str = "The guard tries again on every run. If this lasts, run the command with your own credentials: AWS's error says what is \
+     wrong.";
+
+/// The stack's template allows both actions, so something else denies them.
+/// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_vpce.html>
+const ALLOW_ACCEPTING: &str = "The guard's role may not accept. It needs ec2:AcceptVpcEndpointConnections and, if the service has several Regions, \
+     vpce:AllowMultiRegion: look for a permissions boundary or a policy of your organization that denies one of them. \
+     Meanwhile, run the command with your own credentials.";
 
 /// Whether AWS refused a call because of the state that the endpoint is in: `InvalidState`, `InvalidVpcEndpointState`, …
 fn is_about_its_state(error: &CallError) -> bool {
@@ -330,6 +339,26 @@ mod tests {
         let denied = CallError { message, ..refusal("UnauthorizedOperation") };
         let refused = BTreeMap::from([(endpoint(1).to_string(), denied)]);
         assert!(failure("pendingAcceptance", &policy(), &refused, None).is_some());
+    }
+
+    #[test]
+    fn a_denied_acceptance_names_the_actions_that_are_needed() {
+        let topology = Topology {
+            connections: Some(Ok(vec![connection(1, Some(DBT), "pendingAcceptance")])),
+            ..Topology::default()
+        };
+        let action = |code: &str| {
+            let refused = BTreeMap::from([(endpoint(1).to_string(), refusal(code))]);
+            let results =
+                with_policy(&topology, &policy(), |context| evaluate(CheckContext { refused: &refused, ..context }));
+            only_finding(results).remedy.action
+        };
+        let denied = action("UnauthorizedOperation");
+        assert!(
+            denied.contains("ec2:AcceptVpcEndpointConnections") && denied.contains("vpce:AllowMultiRegion"),
+            "{denied}"
+        );
+        assert!(!action("InternalError").contains("vpce:"));
     }
 
     #[test]

@@ -1,0 +1,85 @@
+"""Uploads the guard for stackset.yaml: `make package`. Prints the address of the template.
+
+Settings are variables, as in `make package PREFIX=acme-guard REGIONS="eu-central-1 us-east-1"`:
+
+    PREFIX     the buckets are named PREFIX-REGION, and are created if they do not exist
+    REGIONS    one or more; Lambda reads code only from its own Region. The template goes to the first
+    READERS    other accounts that may read the buckets: "222233334444 333344445555"
+    BUILD      the folder or the https address of a release                   what `make functions` built
+    SHA256, ARCHITECTURE, PROFILE   as in `make deploy`
+"""
+import json
+import os
+import pathlib
+import re
+import sys
+import tempfile
+
+import artifacts
+import botocore.exceptions
+from account import FOLDER, Account, Bucket, Problem
+
+
+def run(environment, scratch):
+    def of(name, default=""):
+        return environment.get(name, "").strip() or default
+    prefix, regions, architecture = of("PREFIX"), of("REGIONS").split(), of("ARCHITECTURE", "x86_64")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,40}", prefix) or not regions:
+        raise Problem('Name the buckets and the Regions: make package PREFIX=<company>-privatelink-guard '
+                      'REGIONS="eu-central-1 us-east-1"')
+    built = artifacts.ROOT / "target/functions"
+    if not of("BUILD") and not built.is_dir():
+        raise Problem("Nothing is built yet. Run `make functions` first, or name a release: BUILD=<folder or address>")
+    release = artifacts.Release(of("BUILD", str(built)), scratch)
+    release.expect(of("SHA256"))
+    folder = release.fetch(artifacts.names(architecture))
+    account = Account(of("PROFILE"), regions[0])
+    print(f"Uploading to account {account.id}, as {account.arn}.", file=sys.stderr)
+    buckets = [Bucket(account, f"{prefix}-{region}", region) for region in regions]
+    for bucket in buckets:
+        prepare(bucket, of("READERS").split(), account.partition)
+    for bucket in buckets:
+        keys = bucket.upload(folder, architecture)
+        print(f"Uploaded the code to the bucket {bucket.name}.", file=sys.stderr)
+    template = (folder / f"template-{architecture}.yaml").read_text(encoding="utf-8")
+    key = buckets[0].put("guard.yaml", artifacts.located(template, lambda name: place(prefix, keys[name])).encode())
+    suffix = "amazonaws.com.cn" if account.partition == "aws-cn" else "amazonaws.com"
+    print(f"https://{buckets[0].name}.s3.{regions[0]}.{suffix}/{key}")
+
+
+def place(prefix, key):
+    """Each stack reads the code, and the template nested in it, from the bucket in its own Region."""
+    bucket = f"{prefix}-${{AWS::Region}}"
+    if key.endswith(".zip"):
+        return f"{{Bucket: {{'Fn::Sub': '{bucket}'}}, Key: {key}}}"
+    return f"{{'Fn::Sub': 'https://s3.${{AWS::Region}}.${{AWS::URLSuffix}}/{bucket}/{key}'}}"
+
+
+def prepare(bucket, readers, partition):
+    if not bucket.exists():
+        bucket.create()
+        print(f"Created the bucket {bucket.name}.", file=sys.stderr)
+    if not readers:
+        return
+    statement = {"Effect": "Allow", "Principal": {"AWS": readers}, "Action": "s3:GetObject",
+                 "Resource": f"arn:{partition}:s3:::{bucket.name}/{FOLDER}/*"}
+    policy = bucket.policy()
+    if policy is None:
+        bucket.put_policy({"Version": "2012-10-17", "Statement": [statement]})
+    elif statement not in policy["Statement"]:
+        print(f"{bucket.name} has a policy, which stays as it is. READERS can read the bucket only if it has this "
+              f"statement:\n    {json.dumps(statement)}", file=sys.stderr)
+
+
+def main():
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            run(os.environ, pathlib.Path(scratch))
+    except (Problem, artifacts.Refused) as problem:
+        sys.exit(f"\nmake package: {problem}")
+    except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
+        sys.exit(f"\nmake package: AWS refused: {error}")
+
+
+if __name__ == "__main__":
+    main()

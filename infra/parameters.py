@@ -1,0 +1,179 @@
+"""The stack's parameters in `make deploy`: read, checked against the template, compared with the deployed ones.
+
+Nothing here asks AWS: what CloudFormation would refuse after minutes of compiling is refused before.
+"""
+import collections
+import difflib
+import re
+
+import yaml
+from account import Problem
+
+# Parameters with another name than in an earlier version. The old name is never taken for "not set".
+RENAMED = {"UnknownRequesters": "UntrustedRequests", "StillWatching": "Heartbeat"}
+# Each service has resources of its own, and a policy that names them all has to fit.
+MOST_SERVICES = 30
+
+
+# ---- what the command was given --------------------------------------------------------------------------------------
+
+
+def pairs(variable, text, name=r"[A-Za-z][A-Za-z0-9]*\+?"):
+    """Name=value, separated by spaces; a value ends where the next name begins."""
+    parts = re.split(rf"(?:^|\s+)(?={name}=)", text.strip())
+    if parts[0]:
+        raise Problem(f'{variable}="{text}" does not begin with Name=value. Example: {variable}="DryRun=false"')
+    every = [part.strip().split("=", 1) for part in parts[1:]]
+    if twice := repeated(key.removesuffix("+") for key, _ in every):
+        raise Problem(f"{variable} names {', '.join(twice)} twice, so it is not known which value you mean.")
+    if quoted := [key for key, value in every if value.startswith(("'", '"'))]:
+        raise Problem(f"{variable} takes no quotes inside it, so those of {', '.join(quoted)} would be part of the "
+                      "value. Leave them out: a value ends where the next name begins.")
+    return dict(every)
+
+
+def items(value):
+    """The items of a list. CloudFormation takes spaces around them."""
+    return [each.strip() for each in value.split(",") if each.strip()]
+
+
+def repeated(names):
+    return [each for each, count in collections.Counter(names).items() if count > 1]
+
+
+# ---- what the template declares --------------------------------------------------------------------------------------
+
+
+class Loader(yaml.SafeLoader):
+    """Reads intrinsic functions in their long form."""
+
+    def function(self, name, node):
+        if isinstance(node, yaml.ScalarNode):
+            value = self.construct_scalar(node)
+        else:
+            sequence = isinstance(node, yaml.SequenceNode)
+            value = (self.construct_sequence if sequence else self.construct_mapping)(node, deep=True)
+        return {name if name in ("Ref", "Condition") else f"Fn::{name}": value}
+
+
+Loader.add_multi_constructor("!", Loader.function)
+
+
+class Template:
+    """The parameters, their labels and the rules of a template."""
+
+    def __init__(self, text):
+        content = yaml.load(text, Loader)
+        labels = content["Metadata"]["AWS::CloudFormation::Interface"]["ParameterLabels"]
+        self.parameters, self.rules = content["Parameters"], content["Rules"]
+        self.labels = {name: label["default"] for name, label in labels.items()}
+        self.defaults = {name: str(each["Default"]) for name, each in self.parameters.items() if "Default" in each}
+
+    def chosen(self, old, given):
+        """The deployed stack's values, changed by what was given. `Name+` adds to a list."""
+        self._check_names(old, given)
+        values = {name: value for name, value in old.items() if name in self.parameters}
+        for name, value in given.items():
+            values |= self._extended(values, name[:-1], value) if name.endswith("+") else {name: value}
+        return {name: values[name] for name in self.parameters if name in values}
+
+    def _extended(self, values, name, more):
+        if self.parameters[name]["Type"] != "CommaDelimitedList":
+            raise Problem(f"{name} is one value and no list, so nothing can be added. Write {name}={more}")
+        return {name: ",".join(dict.fromkeys([*items(values.get(name, "")), *items(more)]))}
+
+    def _check_names(self, old, given):
+        """A name that the template does not have is an error: CloudFormation would use a default without a word."""
+        names = {name.removesuffix("+"): value for name, value in given.items()}
+        for name, value in names.items():
+            if name in RENAMED:
+                raise Problem(f"{name} is now {RENAMED[name]}. Write {RENAMED[name]}={value}")
+            if name not in self.parameters:
+                [close] = difflib.get_close_matches(name, self.parameters, 1) or [None]
+                raise Problem(f"There is no parameter {name}." + (f" Do you mean {close}?" if close else "")
+                              + " The README's section Configure lists them.")
+        for name, value in old.items():
+            new = RENAMED.get(name)
+            if new and new not in names:
+                raise Problem(f"The deployed stack has {name}={value}. That parameter is now {new}, and without it the "
+                              f'default would apply. Add it: make deploy SET="{new}={value}"')
+            if name not in self.parameters and not new:
+                print(f"The deployed stack has {name}={value}. This version no longer has that parameter.")
+
+    def problem_with(self, name, value):
+        """What CloudFormation would say of a value."""
+        parameter = self.parameters[name]
+        parts = [each.strip() for each in value.split(",")] if parameter["Type"] == "CommaDelimitedList" else [value]
+        fits = all(re.search(parameter.get("AllowedPattern", ""), each) for each in parts)
+        allowed = [str(each) for each in parameter.get("AllowedValues", [value])]
+        number = parameter["Type"] != "Number" or (value.isdigit() and parameter.get("MinValue", 0) <= int(value)
+                                                   <= parameter.get("MaxValue", int(value)))
+        good = fits and value in allowed and number and len(value) <= parameter.get("MaxLength", len(value))
+        return None if good else parameter.get("ConstraintDescription", "is not allowed")
+
+    def check(self, values, region):
+        """Refuse all that CloudFormation would refuse."""
+        missing = [name for name in self.parameters if name not in {**self.defaults, **values}]
+        if missing:
+            example = " ".join(f"{name}=<…>" for name in missing)
+            raise Problem(f"These parameters have no value: {', '.join(missing)}. Give them: make deploy "
+                          f'SET="{example}"')
+        wrong = [f'{name}="{value}" {problem}' for name, value in values.items()
+                 if (problem := self.problem_with(name, value))]
+        wrong = wrong or [*self._broken_rules({**self.defaults, **values, "AWS::Region": region})]
+        if wrong:
+            raise Problem("These values are not valid:\n    " + "\n    ".join(wrong))
+
+    def _broken_rules(self, values):
+        rules = [each for each in self.rules.values() if holds(each.get("RuleCondition", True), values)]
+        yield from (each["AssertDescription"] for rule in rules for each in rule["Assertions"]
+                    if not holds(each["Assert"], values))
+        services, region = items(values["EndpointServiceIds"]), values["AWS::Region"]
+        yield from (f"EndpointServiceIds names {each} twice." for each in repeated(services))
+        if len(services) > MOST_SERVICES:
+            yield (f"EndpointServiceIds has {len(services)} services, and a stack takes {MOST_SERVICES}. Deploy "
+                   "another stack for the rest: make deploy STACK=<name>")
+        for name in ("PagerTopicArn", "KmsKeyArn"):
+            if values[name] and values[name].split(":")[3] != region:
+                yield f"{name} must be in {region}, where the stack is: {values[name]}"
+
+
+def holds(node, values):
+    """The value of a function in a rule:
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/intrinsic-function-reference-rules.html"""
+    if not isinstance(node, dict):
+        return node
+    [(function, argument)] = node.items()
+    if function == "Ref":
+        return values[argument]
+    given = [holds(each, values) for each in argument]
+    functions = {"Fn::And": all, "Fn::Or": any, "Fn::Not": lambda one: not one[0],
+                 "Fn::Equals": lambda two: two[0] == two[1], "Fn::Contains": lambda two: two[1] in two[0]}
+    return functions[function](given)
+
+
+# ---- what changes ----------------------------------------------------------------------------------------------------
+
+
+def changes(old, new):
+    """The parameters with another value than the deployed stack has, a line each."""
+    for name, value in new.items():
+        if name not in old:
+            yield f"{name}: {value}"
+        elif value != old[name]:
+            yield f"{name}: {old[name] or '(empty)'} -> {value or '(empty)'}"
+
+
+def cautions(old, new, watched_by):
+    """What people should know before they agree. `watched_by` has the stack of the other guard for a service."""
+    def accounts(values):
+        return {re.search(r"\d{12}", each)[0] for name in ("KnownAccounts", "DbtPrincipals")
+                for each in items(values.get(name, ""))}
+    if new["UntrustedRequests"] == "reject":
+        for account in sorted(accounts(old) - accounts(new)):
+            yield (f"{account} leaves KnownAccounts and DbtPrincipals. With UntrustedRequests=reject the guard then "
+                   "revokes its established connections, which cuts them off at once.")
+    for service in items(new["EndpointServiceIds"]):
+        if service in watched_by:
+            yield (f"The stack {watched_by[service]} watches {service} already. Two guards send every alert twice, and "
+                   "with different parameters one undoes what the other did. Take the service out of one of them.")

@@ -1,0 +1,122 @@
+"""The parameters of `make deploy`: how they are written, what is refused at once, and what people are told."""
+import sys
+
+import pytest
+from infra_support import INFRA, ROOT
+
+sys.path.insert(0, str(INFRA))
+
+import parameters
+from account import Problem
+
+SERVICE, OTHER = "vpce-svc-0123456789abcdef0", "vpce-svc-0123456789abcdef1"
+DBT, KNOWN, PROBE = "444455556666", "222233334444", "333344445555"
+PAGER = "arn:aws:sns:us-east-1:111122223333:pager"
+KEY = "arn:aws:kms:us-east-1:111122223333:key/01234567-89ab-cdef-0123-456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def template():
+    return parameters.Template((ROOT / "template.yaml").read_text(encoding="utf-8"))
+
+
+def deployed(**others):
+    return {"EndpointServiceIds": SERVICE, "DbtPrincipals": f"arn:aws:iam::{DBT}:root", **others}
+
+
+# ---- SET and TAGS ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text, parsed", [
+    ("", {}),
+    ("DryRun=false", {"DryRun": "false"}),
+    ("HealthSchedule=rate(5 minutes) CrossZone=enforce", {"HealthSchedule": "rate(5 minutes)", "CrossZone": "enforce"}),
+    ("ListenerPorts=vpce-svc-0a=5432, vpce-svc-0b=22  DryRun=true",
+     {"ListenerPorts": "vpce-svc-0a=5432, vpce-svc-0b=22", "DryRun": "true"}),
+    ("AlertEmail= RunbookUrl=https://wiki/?page=1", {"AlertEmail": "", "RunbookUrl": "https://wiki/?page=1"}),
+    ("KnownAccounts+=1,2 DryRun=true", {"KnownAccounts+": "1,2", "DryRun": "true"}),
+])
+def test_a_value_ends_where_the_next_name_begins(text, parsed):
+    assert parameters.pairs("SET", text) == parsed
+
+
+@pytest.mark.parametrize("text, message", [
+    ("enforce CrossZone=alert", r'does not begin with Name=value. Example: SET="DryRun=false"'),
+    ("DryRun=true AlertEmail='ops@example.com'", "SET takes no quotes inside it, so those of AlertEmail would be part"),
+    ("DryRun=true CrossZone=alert DryRun=false", "SET names DryRun twice"),
+    ("KnownAccounts=1 KnownAccounts+=2", "SET names KnownAccounts twice"),
+])
+def test_text_that_can_be_misread_is_refused(text, message):
+    with pytest.raises(Problem, match=message):
+        parameters.pairs("SET", text)
+
+
+# ---- what was given and what is deployed -----------------------------------------------------------------------------
+
+
+def test_what_is_not_named_keeps_its_value_and_plus_adds_to_a_list(template):
+    old = deployed(KnownAccounts=KNOWN, AlertAfter="3")
+    values = template.chosen(old, {"KnownAccounts+": f"{PROBE},{KNOWN}", "DbtCidrs+": "10.0.0.0/8", "DryRun": "true"})
+    assert values == {**old, "KnownAccounts": f"{KNOWN},{PROBE}", "DbtCidrs": "10.0.0.0/8", "DryRun": "true"}
+
+
+def test_nothing_is_added_to_a_single_value(template):
+    with pytest.raises(Problem, match=r"DryRun is one value and no list, so nothing can be added. Write DryRun=true"):
+        template.chosen(deployed(), {"DryRun+": "true"})
+
+
+def test_each_changed_parameter_is_shown_with_its_old_and_its_new_value(template):
+    old = {**template.defaults, **deployed(KnownAccounts=KNOWN)}
+    new = {**old, "KnownAccounts": "", "CrossZone": "enforce"}
+    assert list(parameters.changes(old, new)) == [
+        f"KnownAccounts: {KNOWN} -> (empty)", "CrossZone: alert -> enforce"]
+    assert list(parameters.changes({}, {"DryRun": "true"})) == ["DryRun: true"]
+
+
+@pytest.mark.parametrize("left, reaction, expected", [
+    ("KnownAccounts", "reject", [KNOWN]), ("DbtPrincipals", "reject", [DBT]), ("KnownAccounts", "alert", []),
+    (None, "reject", [])])
+def test_an_account_that_would_be_cut_off_is_a_caution(template, left, reaction, expected):
+    old = {**template.defaults, **deployed(KnownAccounts=KNOWN)}
+    new = {**old, "UntrustedRequests": reaction, **({left: ""} if left else {})}
+    cautions = list(parameters.cautions(old, new, {}))
+    assert [each.split()[0] for each in cautions] == expected
+    assert all("cuts them off at once" in each for each in cautions)
+
+
+def test_an_account_that_moves_from_one_list_to_the_other_stays_connected(template):
+    old = {**template.defaults, **deployed(KnownAccounts=KNOWN)}
+    new = {**old, "UntrustedRequests": "reject", "KnownAccounts": "", "DbtPrincipals": f"{DBT},{KNOWN}"}
+    assert list(parameters.cautions(old, new, {})) == []
+
+
+def test_a_service_that_another_guard_watches_is_a_caution(template):
+    values = {**template.defaults, **deployed()}
+    [caution] = parameters.cautions({}, values, {SERVICE: "old-guard", OTHER: "third"})
+    assert f"The stack old-guard watches {SERVICE} already" in caution
+
+
+# ---- what CloudFormation would refuse --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("others, message", [
+    ({"DbtPrincipals": f"arn:aws:iam::{DBT}:root,*"}, "must be principals"),
+    ({"SlackWorkspaceId": "T0123ABCD"}, "Give both SlackWorkspaceId and SlackChannelId, or neither"),
+    ({"TeamsTeamId": "01234567-89ab-cdef-0123-456789abcdef"}, "Give TeamsTenantId, TeamsTeamId and TeamsChannelId"),
+    ({"AlertTopicArn": PAGER, "AlertEmail": "ops@example.com"}, "With AlertTopicArn the stack subscribes nobody"),
+    ({"EndpointServiceIds": f"{SERVICE}, {OTHER},{SERVICE}"}, f"EndpointServiceIds names {SERVICE} twice"),
+    ({"EndpointServiceIds": ",".join(f"vpce-svc-{each:017x}" for each in range(31))}, "31 services, and a stack takes"),
+    ({"PagerTopicArn": PAGER}, f"PagerTopicArn must be in eu-central-1, where the stack is: {PAGER}"),
+    ({"KmsKeyArn": KEY}, "KmsKeyArn must be in eu-central-1"),
+])
+def test_what_cloudformation_would_refuse_is_refused_at_once(template, others, message):
+    with pytest.raises(Problem, match="(?s)not valid.*" + message.replace("(", r"\(")):
+        template.check(deployed(**others), "eu-central-1")
+    template.check(deployed(), "eu-central-1")
+
+
+def test_chat_is_refused_where_it_does_not_exist(template):
+    slack = {"SlackWorkspaceId": "T0123ABCD", "SlackChannelId": "C0123ABCD"}
+    template.check(deployed(**slack), "eu-central-1")
+    with pytest.raises(Problem, match="not available in this Region"):
+        template.check(deployed(**slack), "cn-north-1")
