@@ -20,6 +20,7 @@ import itertools
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -323,7 +324,9 @@ def run(settings, scratch):
     show(cloudformation, settings.stack, change)
     print_cautions(cautions)
     confirm(cloudformation, settings, change, f"{account.region} of account {account.id}")
-    finish(*execute(cloudformation, settings.stack, change), account, old, {**template.defaults, **values})
+    deployed_stack, reasons = execute(cloudformation, settings.stack, change)
+    finish(deployed_stack, reasons, account)
+    print_next_steps(settings, deployed_stack, old, {**template.defaults, **values})
 
 
 def architecture_of(settings, old):
@@ -356,18 +359,14 @@ def confirm(cloudformation, settings, change, place):
         raise Problem("Nothing was deployed.")
 
 
-def finish(stack, reasons, account, old, new):
+def finish(stack, reasons, account):
     status, name = stack["StackStatus"], stack["StackName"]
     if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         first = "\n    ".join(reasons) or "see its events in the CloudFormation console"
         raise Problem(f"The deployment failed and is {status}:\n    {first}\n"
                       + after_failure(status, name, account.region))
-    outputs = {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
     print(f"\nDeployed {name} to {account.region} of account {account.id}. Outputs:")
-    print("\n".join(f"  {key}: {value}" for key, value in outputs.items()))
-    steps = [f"  {number}. {step}" for number, step in enumerate(next_steps(outputs, old, new), 1)]
-    if steps:
-        print("\n".join(["\nWhat to do now:", *steps]))
+    print("\n".join(f"  {output['OutputKey']}: {output['OutputValue']}" for output in stack.get("Outputs", [])))
 
 
 def after_failure(status, name, region):
@@ -381,7 +380,17 @@ def after_failure(status, name, region):
     return "Everything is as it was before."
 
 
-def next_steps(outputs, old, new):
+def print_next_steps(settings, stack, old, new):
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
+    same = {"STACK": settings.stack, "PROFILE": settings.profile, "REGION": settings.region,
+            "PREBUILT": settings.prebuilt, "BUCKET": settings.bucket}
+    again = " ".join(["make deploy", *(f"{name}={shlex.quote(value)}" for name, value in same.items() if value)])
+    steps = [f"  {number}. {step}" for number, step in enumerate(next_steps(outputs, old, new, again), 1)]
+    if steps:
+        print("\n".join(["\nWhat to do now:", *steps]))
+
+
+def next_steps(outputs, old, new, again):
     """What only people can do, after the first deployment and where the address is new."""
     if new["AlertEmail"] not in ("", old.get("AlertEmail")):
         yield (f"AWS has sent an email to {new['AlertEmail']}. Open the link in it: until then, this address receives "
@@ -391,7 +400,8 @@ def next_steps(outputs, old, new):
     if not old:
         yield f"Send test messages, and see that they arrive:\n     {outputs['TestMessage']}"
     if not old and new["DryRun"] == "true":
-        yield 'The guard only reports so far. When an alert has reported dbt\'s request: make deploy SET="DryRun=false"'
+        yield ("The guard only reports so far. When an alert has reported dbt's request, let the guard accept it:\n"
+               f'     {again} SET="DryRun=false"')
 
 
 def main():

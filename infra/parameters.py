@@ -159,7 +159,7 @@ def changes(old, new):
     """The parameters with another value than the deployed stack has, a line each."""
     for name, value in new.items():
         if name not in old:
-            yield f"{name}: {value}"
+            yield f"{name}: {value or '(empty)'}"
         elif value != old[name]:
             yield f"{name}: {old[name] or '(empty)'} -> {value or '(empty)'}"
 
@@ -171,7 +171,7 @@ def cautions(old, new, watched_by):
                 for each in items(values.get(name, ""))}
     if new["UntrustedRequests"] == "reject":
         for account in sorted(accounts(old) - accounts(new)):
-            yield (f"{account} leaves KnownAccounts and DbtPrincipals. With UntrustedRequests=reject the guard then "
+            yield (f"{account} is no longer in KnownAccounts or DbtPrincipals. With UntrustedRequests=reject the guard "
                    "revokes its established connections, which cuts them off at once.")
     for service in items(new["EndpointServiceIds"]):
         if service in watched_by:

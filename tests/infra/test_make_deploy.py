@@ -267,6 +267,7 @@ def test_a_release_is_deployed_and_changed_without_cargo(aws, make_deploy, names
     assert re.search(r"SHA256SUMS has the SHA-256 [0-9a-f]{64}", output)
     assert "TestMessage: echo" in output
     assert f"Deployed {stack} to {REGION} of account {PROVIDER}." in output
+    assert "DryRun=false" not in output
     assert re.search(r"1\. AWS has sent an email to ops@example.com\. Open the link.*\n"
                      r"  2\. Send test messages.*\n     echo", output)
     first = described(aws, stack)
