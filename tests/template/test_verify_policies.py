@@ -24,7 +24,7 @@ CALLS = {
         "cloudformation:DescribeStacks", "cloudtrail:DescribeTrails", "cloudtrail:GetTrailStatus",
         # For the intrinsic function Fn::GetAZs, according to its reference.
         "ec2:DescribeAccountAttributes", "ec2:DescribeAvailabilityZones",
-        "cloudwatch:GetMetricStatistics", "ec2:DescribeVpcEndpointConnections", "ec2:DescribeVpcEndpoints",
+        "cloudwatch:DescribeAlarmHistory", "cloudwatch:GetMetricStatistics", "ec2:DescribeVpcEndpointConnections", "ec2:DescribeVpcEndpoints",
         "ec2:RejectVpcEndpointConnections", "lambda:InvokeFunction", "logs:FilterLogEvents", "s3:DeleteObject",
         "s3:ListBucket", "sqs:ReceiveMessage"},
     CONSUMER: {
@@ -50,7 +50,7 @@ UNUSED = re.compile("|".join([
     r"(?<!BucketTagging)(?<!BucketPublicAccessBlock)"]))
 # According to the reference these can be limited to resources. They read, and "*" works however AWS authorizes them:
 # all stacks, for one, are described by a call that names none.
-UNLIMITED = {"cloudformation:DescribeStacks", "ec2:DescribeVpcAttribute", "ec2:DescribeVpcEndpointServicePermissions"}
+UNLIMITED = {"cloudformation:DescribeStacks", "ec2:DescribeVpcAttribute"}
 both = pytest.mark.parametrize("files", [PROVIDER, CONSUMER], ids=["provider", "consumer"])
 
 

@@ -212,6 +212,7 @@ fn chapters(stage: &Profiles, scene: &Scene, findings: &VerifyFindings, terminal
         shared(connections::DBT_LEAVES),
         Box::new(|story| story.play_with(steps::TEST_MESSAGE, |run| steps::test_message(run, stage))),
         Box::new(|story| story.play_with(steps::DEAD_LETTERS, |run| steps::dead_letters(run, stage))),
+        Box::new(|story| story.play_with(steps::ALARMS, |run| steps::alarms(run, stage))),
         Box::new(|story| story.play_with(steps::FIGURES, |run| steps::figures(run, stage, findings))),
     ];
     for step in steps {

@@ -42,8 +42,8 @@ pub const STATEMENTS: [(&str, &[&str]); 6] = [
         ],
     ),
     (
-        "The stack deploys, its roles may do what the functions do, and its alerts reach the subscribers of a topic.",
-        &[steps::GUARD.0, steps::TEST_MESSAGE.0, steps::DEAD_LETTERS.0],
+        "The stack deploys and rings no alarm, its roles may do what the functions do, and its alerts reach the subscribers of a topic.",
+        &[steps::GUARD.0, steps::TEST_MESSAGE.0, steps::DEAD_LETTERS.0, steps::ALARMS.0],
     ),
     ("Run times, memory and cold starts are those of Lambda.", &[steps::FIGURES.0]),
 ];

@@ -286,6 +286,28 @@ pub fn dead_letters(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     Ok(())
 }
 
+/// The guard's own alarms.
+pub const ALARMS: (&str, &str) =
+    ("the alarms on the guard itself", "none has rung, neither when the stack was new nor since then");
+
+/// Reads how their states changed. A new alarm has no data, and is OK with the first run: neither rings.
+///
+/// # Errors
+/// If one has rung.
+pub fn alarms(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
+    let (prefix, since) = (format!("{}-", stage.names.guard()), Timestamp::now() - Duration::from_hours(3));
+    #[rustfmt::skip]
+    let answer = run.ask(Party::Provider, &["cloudwatch", "describe-alarm-history", "--history-item-type", "StateUpdate",
+        "--start-date", &since.to_string()])?;
+    let items = answer["AlarmHistoryItems"].as_array().into_iter().flatten();
+    let changes = items.filter_map(|item| Some((item["AlarmName"].as_str()?, item["HistorySummary"].as_str()?)));
+    let own: Vec<_> = changes.filter(|(alarm, _)| alarm.starts_with(&prefix)).collect();
+    run.note("Changes of the alarms' states", own.len().to_string());
+    let rung: Vec<_> = own.iter().filter(|(_, change)| !change.ends_with(" to OK")).collect();
+    ensure!(rung.is_empty(), "these have rung: {rung:?}");
+    Ok(())
+}
+
 /// The figures.
 pub const FIGURES: (&str, &str) = ("the functions' own figures", "every function has run, and no run has failed");
 
