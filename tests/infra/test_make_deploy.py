@@ -215,7 +215,10 @@ def test_a_first_deployment_asks_before_it_builds(make_deploy, provider):
 
 
 def test_nothing_is_built_for_questions_that_nobody_answers(make_deploy):
-    assert "With YES=1 nothing is asked" in make_deploy("STACK=asked", succeeds=False)
+    """In a Region without endpoint services."""
+    output = make_deploy("STACK=asked", "REGION=us-east-2", succeeds=False)
+    assert "These exist here:\n  none in us-east-2. REGION=<region> selects another" in output
+    assert "With YES=1 nothing is asked" in output
     assert not make_deploy.built
 
 
