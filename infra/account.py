@@ -124,7 +124,8 @@ class Services:
     def lines(self):
         """Each service as people choose it: its id, its name, and who watches it already."""
         if not self.found:
-            yield f"  none in {self.account.region}. REGION=<region> selects another; infra/endpoint-service.yaml creates one"
+            yield (f"  none in {self.account.region}. REGION=<region> selects another; infra/endpoint-service.yaml "
+                   "creates one")
         for each in self.found or []:
             name = next((tag["Value"] for tag in each.get("Tags", []) if tag["Key"] == "Name"), None)
             shown = "".join(character for character in name or "no name" if character.isprintable())

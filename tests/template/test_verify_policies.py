@@ -24,7 +24,8 @@ CALLS = {
         "cloudformation:DescribeStacks", "cloudtrail:DescribeTrails", "cloudtrail:GetTrailStatus",
         # For the intrinsic function Fn::GetAZs, according to its reference.
         "ec2:DescribeAccountAttributes", "ec2:DescribeAvailabilityZones",
-        "cloudwatch:DescribeAlarmHistory", "cloudwatch:GetMetricStatistics", "ec2:DescribeVpcEndpointConnections", "ec2:DescribeVpcEndpoints",
+        "cloudwatch:DescribeAlarmHistory", "cloudwatch:GetMetricStatistics",
+        "ec2:DescribeVpcEndpointConnections", "ec2:DescribeVpcEndpoints",
         "ec2:RejectVpcEndpointConnections", "lambda:InvokeFunction", "logs:FilterLogEvents", "s3:DeleteObject",
         "s3:ListBucket", "sqs:ReceiveMessage"},
     CONSUMER: {
