@@ -90,13 +90,15 @@ impl<'a> Mailbox<'a> {
         Ok(self.emails()?.iter().filter(|mail| mail.contains(label, words)).count())
     }
 
-    /// There is one email with this label and these words.
+    /// There is one email with this label and these words. While the table does not answer in time, as on a busy machine,
+    /// each instance of a function sends once without it, and says so: of those there may be more.
     ///
     /// # Errors
     /// With the emails, if there is none or more than one.
     pub fn expect_once(&self, label: &str, words: &str) -> Result<()> {
         let mails: Vec<Mail> = self.emails()?.into_iter().filter(|mail| mail.contains(label, words)).collect();
-        ensure!(mails.len() == 1, "{} emails with {label} and '{words}' instead of one: {mails:#?}", mails.len());
+        let with_table = mails.iter().filter(|mail| !mail.body.contains("cannot use its state table")).count();
+        ensure!(!mails.is_empty() && with_table <= 1, "not one email with {label} and '{words}': {mails:#?}");
         Ok(())
     }
 

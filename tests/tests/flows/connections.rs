@@ -53,16 +53,20 @@ fn forged_notifications_accept_nobody_and_repeat_no_alert() -> Result<()> {
             (reads(aws)?, notifications_handled(aws)?, unclaimed_runs(aws)?);
         let began = Instant::now();
         send_forged_notifications(environment, &untrusted[0])?;
-        concurrently(4, |_| environment.run(ConnectionAcceptor))?;
+        // On a busy machine one of so many runs may get no answer in time. It ends in error then, as it must, and fires an
+        // alert about that, which the last run resolves.
+        let scheduled = json!({"source": "aws.events", "detail-type": "Scheduled Event"});
+        concurrently(4, |_| environment.stack.invoke(aws, ConnectionAcceptor, &scheduled).map(drop))?;
         eventually("the notifications to be handled", || {
             Ok((notifications_handled(aws)? >= handled_before + FORGED).then_some(()))
         })?;
+        environment.run(ConnectionAcceptor)?;
         let seconds = usize::try_from(began.elapsed().as_secs())?;
         // While the table is slow, as on a busy machine, runs go ahead without asking it for longer. Then this bound says
         // little; what debouncing allows is tested in tests/attack, where the table is never slow.
         let unclaimed = unclaimed_runs(aws)? - unclaimed;
-        let (reads, limit) = (reads(aws)? - reads_before, 4 + unclaimed + 2 * (seconds + 1));
-        ensure!(reads <= limit, "{reads} reads in {seconds} s, for 4 + {unclaimed} runs and two runs a second");
+        let (reads, limit) = (reads(aws)? - reads_before, 5 + unclaimed + 2 * (seconds + 1));
+        ensure!(reads <= limit, "{reads} reads in {seconds} s, for 5 + {unclaimed} runs and two runs a second");
 
         for endpoint in &untrusted {
             assert_eq!(postgres.state(aws, endpoint)?, "pendingAcceptance");
