@@ -78,6 +78,8 @@ def install():
     def authorized_resource(service, method, path, headers, body, form, region, account):
         if _is_rpc(service, path):
             body = json.dumps(cbor.loads(body), default=str).encode()
+        if named_action(service, method, path, headers, body, form) == "cloudwatch:DescribeAlarmHistory":
+            return f"arn:aws:cloudwatch:{region}:{account}:alarm:*"
         ours = _resource_of(service, form, f"arn:aws:ec2:{region}:{account}")
         return ours or resource_arn(service, method, path, headers, body, form, region, account)
 

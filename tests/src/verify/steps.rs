@@ -303,7 +303,8 @@ pub fn alarms(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     let changes = items.filter_map(|item| Some((item["AlarmName"].as_str()?, item["HistorySummary"].as_str()?)));
     let own: Vec<_> = changes.filter(|(alarm, _)| alarm.starts_with(&prefix)).collect();
     run.note("Changes of the alarms' states", own.len().to_string());
-    let rung: Vec<_> = own.iter().filter(|(_, change)| !change.ends_with(" to OK")).collect();
+    let rings = |change: &str| change.ends_with(" to ALARM") || change.ends_with(" from OK to INSUFFICIENT_DATA");
+    let rung: Vec<_> = own.iter().filter(|(_, change)| rings(change)).collect();
     ensure!(rung.is_empty(), "these have rung: {rung:?}");
     Ok(())
 }
