@@ -35,6 +35,10 @@ from account import Account, Bucket, Problem, Services
 ROOT = artifacts.ROOT
 # What is asked the first time, and what Enter answers; everything else has a default that is safe.
 QUESTIONS = {"EndpointServiceIds": "", "DbtPrincipals": "", "AlertEmail": "", "DryRun": "true"}
+# Said with a question.
+# https://docs.getdbt.com/docs/platform/secure/private-connectivity/aws/snowflake
+HINTS = {"DbtPrincipals": "dbt's pages name account 346425330055 for its multi-tenant platform on AWS. Ask dbt Support "
+                          "whether it is yours: the guard lets in whoever you name here."}
 # EC2's SDK takes this much to compile.
 BUILD_GB = 9
 
@@ -117,6 +121,8 @@ def ask_questions(values, template, services):
             print(f"\n{template.labels[name]} ({name}): {template.parameters[name]['Description']}")
             if name == "EndpointServiceIds":
                 print("\n".join(["These exist here:", *services.lines()]))
+            if name in HINTS:
+                print(HINTS[name])
             answers[name] = answer(name, template, default)
     return answers
 

@@ -4,6 +4,7 @@ Nothing here asks AWS: what CloudFormation would refuse after minutes of compili
 """
 import collections
 import difflib
+import ipaddress
 import re
 
 import yaml
@@ -13,6 +14,8 @@ from account import Problem
 RENAMED = {"UnknownRequesters": "UntrustedRequests", "StillWatching": "Heartbeat"}
 # Each service has resources of its own, and a policy that names them all has to fit.
 MOST_SERVICES = 30
+# Of private IPv4 addresses: RFC 1918 and RFC 6598. The same as in shared/core/src/config.rs.
+PRIVATE = [ipaddress.ip_network(each) for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")]
 
 
 # ---- what the command was given --------------------------------------------------------------------------------------
@@ -133,9 +136,22 @@ class Template:
         if len(services) > MOST_SERVICES:
             yield (f"EndpointServiceIds has {len(services)} services, and a stack takes {MOST_SERVICES}. Deploy "
                    "another stack for the rest: make deploy STACK=<name>")
+        for each in filter(is_public, items(values["DbtCidrs"])):
+            yield (f"DbtCidrs has {each}, a public network. dbt's traffic over PrivateLink comes from private "
+                   "addresses; the public ones on dbt's pages belong to its other connections. Ask dbt Support for the "
+                   "internal networks.")
         for name in ("PagerTopicArn", "KmsKeyArn"):
             if values[name] and values[name].split(":")[3] != region:
                 yield f"{name} must be in {region}, where the stack is: {values[name]}"
+
+
+def is_public(text):
+    """Whether a network holds public IPv4 addresses. Of a VPC's IPv6 addresses most are of public ranges."""
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False  # no network at all: the functions say so
+    return network.version == 4 and not any(network.subnet_of(private) for private in PRIVATE)
 
 
 def holds(node, values):

@@ -1,6 +1,7 @@
 //! The command line: its flags, and help that teaches by example.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -96,12 +97,12 @@ Exit status:
 
 const REQUEST_EXAMPLES: &str = "\
 Examples:
-  privatelink-guard request --stack privatelink-guard --environment US
+  privatelink-guard request --stack privatelink-guard --account-url ab123.us1.dbt.com
   privatelink-guard request --service vpce-svc-0123456789abcdef0 \\
       --dbt-principal arn:aws:iam::<dbt-account-id>:root --cidrs <networks> \\
       --environment EMEA --dns git.example.com
 
-The text goes to dbt Support.
+The text is the template of dbt's guide, filled in. It goes to dbt Support.
 
 Exit status:
   0   written
@@ -146,7 +147,8 @@ pub struct Subject {
     /// An endpoint service; can be repeated. Without it: those of the stack, or all of the account
     #[arg(long = "service", alias = "endpoint-service-ids", value_name = "vpce-svc-ID", value_delimiter = ',')]
     pub services: Vec<ServiceId>,
-    /// dbt's principal, from dbt Support, or its account id; can be repeated
+    /// dbt's principal, from dbt Support, or its account id; can be repeated. dbt's pages name account 346425330055 for its
+    /// multi-tenant platform on AWS: ask whether that is yours
     #[arg(long = "dbt-principal", alias = "dbt-principals", value_name = "ARN or ACCOUNT", value_delimiter = ',')]
     pub dbt_principals: Vec<String>,
     /// The ports that dbt connects to: 5432, or 5432+443, or vpce-svc-a=5432,vpce-svc-b=22
@@ -215,7 +217,10 @@ pub struct RequestArgs {
     /// What the service is: Postgres, Redshift, GitLab, …
     #[arg(long, value_name = "NAME")]
     pub platform: Option<String>,
-    /// dbt's environment that your account is in
+    /// The address of your dbt account, such as `ab123.us1.dbt.com`; it names the environment
+    #[arg(long, value_name = "URL", value_parser = AccountUrl::from_str)]
+    pub account_url: Option<AccountUrl>,
+    /// dbt's environment that your account is in, if its address does not name it
     #[arg(long, value_enum, value_name = "ENVIRONMENT")]
     pub environment: Option<DbtEnvironment>,
     /// The name that dbt connects to if it uses TLS; without it, the service's private DNS name
@@ -224,6 +229,52 @@ pub struct RequestArgs {
     /// Write the request although something fails
     #[arg(long)]
     pub anyway: bool,
+}
+
+/// The address of a dbt account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountUrl {
+    /// As dbt's form has it: `https://HOST`.
+    pub url: String,
+    /// The environment that it names; a single tenant's own address names none.
+    pub environment: Option<DbtEnvironment>,
+}
+
+impl FromStr for AccountUrl {
+    type Err = String;
+
+    /// Takes an address with or without `https://` and a path. An account on another cloud is an error: AWS PrivateLink does
+    /// not reach it.
+    /// <https://docs.getdbt.com/docs/platform/about-platform/access-regions-ip-addresses>
+    fn from_str(text: &str) -> Result<Self, String> {
+        let host = text.strip_prefix("https://").unwrap_or(text).split('/').next().unwrap_or_default().to_lowercase();
+        if !is_host_name(&host) || !host.contains('.') {
+            return Err("expected the address of your dbt account, such as ab123.us1.dbt.com".to_owned());
+        }
+        let cell = host.strip_suffix(".dbt.com").map(|cell| cell.rsplit('.').next().unwrap_or(cell));
+        let environment = match (host.as_str(), cell) {
+            ("cloud.getdbt.com", _) | (_, Some("us1")) => Some(DbtEnvironment::Us),
+            (_, Some("eu1" | "emea")) => Some(DbtEnvironment::Emea),
+            (_, Some("au1" | "au")) => Some(DbtEnvironment::Au),
+            (_, Some("jp1")) => Some(DbtEnvironment::Jp),
+            (_, Some(cell)) if is_cell(cell) => return Err(on_another_cloud(cell)),
+            _ => None,
+        };
+        Ok(Self { url: format!("https://{host}"), environment })
+    }
+}
+
+/// Whether this is how dbt names the cells of its environments: a region's letters and a number.
+fn is_cell(text: &str) -> bool {
+    let number = text.trim_start_matches(|c: char| c.is_ascii_lowercase());
+    text.len() - number.len() == 2 && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn on_another_cloud(cell: &str) -> String {
+    format!(
+        "this account is in dbt's cell {cell}, which is not on AWS: AWS PrivateLink does not reach it. dbt's cells on AWS are us1, \
+         eu1, au1 and jp1. Ask dbt Support how an account there reaches a service on AWS."
+    )
 }
 
 /// dbt's environments, as its form names them.
@@ -236,6 +287,8 @@ pub enum DbtEnvironment {
     Emea,
     /// Australia
     Au,
+    /// Japan
+    Jp,
 }
 
 /// The heading of `trace`'s own flags.

@@ -148,17 +148,23 @@ async fn request(aws: &AwsArgs, arguments: &RequestArgs) -> Result<u8> {
         BadUsage(format!("give --service: there are {} endpoint services", expectations.policy.services.len()))
     );
     let (report, topology) = expectations.check(&session).await?;
-    if let Some(status) = refused(&Obstacles::of(&report), arguments.anyway) {
+    let service = expectations.policy.services.first().and_then(|service| topology.service(service).ok());
+    let private_dns = service.and_then(|service| service.private_dns.as_ref());
+    let mut obstacles = Obstacles::of(&report);
+    // The request says that dbt connects to this name.
+    if let Some(name) = arguments.dns.as_ref().or(private_dns.map(|dns| &dns.name)) {
+        obstacles.extend(request::uncovered(name, &topology));
+    }
+    if let Some(status) = refused(&obstacles, arguments.anyway) {
         return Ok(status);
     }
-    let service = expectations.policy.services.first().and_then(|service| topology.service(service).ok());
     let listeners = topology.load_balancers.values().flat_map(|load_balancer| load_balancer.listeners.iter().flatten());
     let ports: Vec<u16> =
         listeners.filter(|listener| Listener::serves(listener)).map(|listener| listener.port).collect();
     let facts = request::ServiceFacts {
         service_name: request::service_name(&report)?,
         region: &session.region,
-        private_dns: service.and_then(|service| service.private_dns.as_ref()),
+        private_dns,
         ports: &ports,
     };
     output::print(&request::text(&facts, arguments).context("the request cannot be written")?)?;

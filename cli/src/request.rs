@@ -1,10 +1,10 @@
 //! `request`: the text for dbt Support.
 
-use std::fmt::Write;
+use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use guard_core::check::Status;
-use guard_core::snapshot::PrivateDns;
+use guard_core::snapshot::{Certificate, PrivateDns, Topology};
 
 use crate::args::{DbtEnvironment, RequestArgs, is_host_name};
 use crate::report::CheckReport;
@@ -35,6 +35,38 @@ impl Obstacles {
         }
         obstacles
     }
+
+    /// Adds others.
+    pub fn extend(&mut self, others: Self) {
+        self.failing.extend(others.failing);
+        self.unknown.extend(others.unknown);
+    }
+}
+
+/// What speaks against TLS connections to `name`: a TLS listener presents a certificate that does not cover it.
+#[must_use]
+pub fn uncovered(name: &str, topology: &Topology) -> Obstacles {
+    let mut obstacles = Obstacles::default();
+    for load_balancer in topology.load_balancers.values() {
+        let listeners = load_balancer.listeners.iter().flatten();
+        for listener in listeners.filter(|listener| listener.serves() && listener.certificate.is_some()) {
+            let place = format!("{}:{}", load_balancer.name(), listener.port);
+            let arns: Vec<&str> = listener.certificates().collect();
+            let read: Vec<&Certificate> =
+                arns.iter().filter_map(|arn| topology.certificates.get(*arn)?.as_ref().ok()).collect();
+            let all_are_read = read.len() == arns.len() && matches!(listener.certificates_by_name, Some(Ok(_)));
+            match (read.iter().any(|certificate| certificate.covers(name)), all_are_read) {
+                (true, _) => {}
+                (false, true) => {
+                    obstacles.failing.push(format!("listener.certificate: no certificate of {place} covers {name}"));
+                }
+                (false, false) => obstacles
+                    .unknown
+                    .push(format!("listener.certificate: unknown: not every certificate of {place} can be read")),
+            }
+        }
+    }
+    obstacles
 }
 
 /// What AWS knows of the service that dbt shall connect to.
@@ -50,8 +82,8 @@ pub struct ServiceFacts<'a> {
     pub ports: &'a [u16],
 }
 
-/// The request, in the words of dbt's guide. What only the company knows is asked for in angle brackets.
-/// <https://docs.getdbt.com/docs/cloud/secure/private-connectivity/aws/aws-self-hosted>
+/// The request: the template of dbt's guide, filled in. What only the company knows is asked for in angle brackets.
+/// <https://docs.getdbt.com/docs/platform/secure/private-connectivity/aws/aws-self-hosted>
 ///
 /// # Errors
 /// If the service's private DNS name is no host name.
@@ -59,28 +91,37 @@ pub fn text(facts: &ServiceFacts<'_>, request: &RequestArgs) -> Result<String> {
     let private = facts.private_dns.map(|dns| dns.name.as_str());
     ensure!(private.is_none_or(is_host_name), "The service's private DNS name is no host name. Give --dns.");
     let dns = request.dns.as_deref().or(private);
-    let platform = request.platform.clone().or_else(|| platform(facts.ports).map(ToOwned::to_owned));
-    let platform = platform.as_deref().unwrap_or("<what it is: Postgres, GitLab, ...>");
-    let environment = request.environment.map_or("<US, EMEA or AU>", DbtEnvironment::as_str);
-    let mut text = String::from("Subject: New AWS Self-hosted PrivateLink Request\n\n");
-    let _ =
-        writeln!(text, "- Type: self-hosted service behind a Network Load Balancer\n- Platform or service: {platform}");
-    let _ = writeln!(text, "- VPC endpoint service name: {}", facts.service_name);
-    if let Some(dns) = dns {
-        let _ = writeln!(text, "- Custom DNS record for HTTPS/TLS: {dns}");
-    }
-    let _ = writeln!(text, "- Region of the service: {}\n- dbt environment: {environment}", facts.region);
-    Ok(text)
+    let platform = request.platform.as_deref().unwrap_or_else(|| platform(facts.ports));
+    let account = request.account_url.as_ref();
+    let url = account.map_or("<the address of your dbt account>", |account| &account.url);
+    let environment = request.environment.or(account.and_then(|account| account.environment));
+    let environment = environment.map_or("<US, EMEA, AU or JP>", DbtEnvironment::as_str);
+    let dns = dns.map_or_else(|| " none".to_owned(), |dns| format!("\n  - DNS record: {dns}"));
+    let ServiceFacts { service_name, region, .. } = facts;
+    Ok(format!(
+        "Subject: New AWS Self-hosted PrivateLink Request\n\n\
+         - Type: Self-hosted PrivateLink\n\
+         - Platform/Service: {platform}\n\
+         - dbt platform account URL: {url}\n\
+         - VPC Endpoint Service Name: {service_name}\n\
+         - Custom DNS (if HTTPS/TLS):{dns}\n\
+         - Service Region: {region}\n\
+         - dbt AWS environment: {environment}\n"
+    ))
 }
 
-/// What usually listens on these ports, if they say so.
-fn platform(ports: &[u16]) -> Option<&'static str> {
-    match ports {
-        [5432] => Some("Postgres"),
-        [5439] => Some("Redshift"),
-        [3306] => Some("MySQL"),
-        [1433] => Some("SQL Server"),
-        _ => None,
+/// What usually listens on these ports, or a question if they say too little.
+fn platform(ports: &[u16]) -> &'static str {
+    let ports: BTreeSet<u16> = ports.iter().copied().collect();
+    match ports.into_iter().collect::<Vec<_>>()[..] {
+        [1025] => "Teradata",
+        [1433] => "SQL Server",
+        [3306] => "MySQL",
+        [5432] => "Postgres",
+        [5439] => "Redshift",
+        [8443] | [443, 8443] => "<Starburst or Trino>",
+        [22] | [22, 443] => "<Git server: GitLab, GitHub Enterprise, ...>",
+        _ => "<what it is: Postgres, GitLab, ...>",
     }
 }
 
@@ -92,6 +133,7 @@ impl DbtEnvironment {
             Self::Us => "US",
             Self::Emea => "EMEA",
             Self::Au => "AU",
+            Self::Jp => "JP",
         }
     }
 }

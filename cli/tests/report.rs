@@ -6,12 +6,14 @@ use guard_core::check::{CheckContext, CheckResult, Finding, Group, Remedy, Remem
 use guard_core::checks::catalogue;
 use guard_core::checks::catalogue::{checks_of, evaluate_checks};
 use guard_core::checks::network_path::remote_side_of;
-use guard_core::snapshot::{EndpointService, LoadBalancer, PrivateDns, TargetGroup, Topology};
-use guard_core::testing::{
-    at, connection, endpoint_service, listener, load_balancer, network, service, target, target_group, topology,
-    with_context,
+use guard_core::snapshot::{
+    Certificate, EndpointService, Listener, LoadBalancer, Observed, PrivateDns, TargetGroup, Topology,
 };
-use privatelink_guard::args::{Cli, CliCommand, RequestArgs};
+use guard_core::testing::{
+    at, call_error, connection, endpoint_service, listener, load_balancer, network, service, target, target_group,
+    topology, with_context,
+};
+use privatelink_guard::args::{AccountUrl, Cli, CliCommand, DbtEnvironment, RequestArgs};
 use privatelink_guard::output::{json, tree};
 use privatelink_guard::report::{CheckReport, PartKind, ServiceReport};
 use privatelink_guard::request::{self, Obstacles, ServiceFacts};
@@ -159,18 +161,96 @@ fn the_request_asks_only_for_what_aws_cannot_know() {
     assert_eq!(
         text,
         "Subject: New AWS Self-hosted PrivateLink Request\n\n\
-         - Type: self-hosted service behind a Network Load Balancer\n\
-         - Platform or service: Postgres\n\
-         - VPC endpoint service name: com.amazonaws.vpce.eu-central-1.vpce-svc-1\n\
-         - Region of the service: eu-central-1\n\
-         - dbt environment: <US, EMEA or AU>\n"
+         - Type: Self-hosted PrivateLink\n\
+         - Platform/Service: Postgres\n\
+         - dbt platform account URL: <the address of your dbt account>\n\
+         - VPC Endpoint Service Name: com.amazonaws.vpce.eu-central-1.vpce-svc-1\n\
+         - Custom DNS (if HTTPS/TLS): none\n\
+         - Service Region: eu-central-1\n\
+         - dbt AWS environment: <US, EMEA, AU or JP>\n"
     );
-    let text = request::text(&FACTS, &request(&["--environment", "AU", "--dns", "git.example.com"])).unwrap();
-    assert!(text.contains("Custom DNS record for HTTPS/TLS: git.example.com") && text.contains("environment: AU"));
-    let text = request::text(&ServiceFacts { ports: &[443, 22], ..FACTS }, &request(&[])).unwrap();
-    assert!(text.contains("<what it is: Postgres, GitLab, ...>"), "two ports say nothing");
+    let flags = ["--account-url", "https://ab123.jp1.dbt.com/settings", "--dns", "git.example.com"];
+    let text = request::text(&FACTS, &request(&flags)).unwrap();
+    for line in ["URL: https://ab123.jp1.dbt.com\n", "TLS):\n  - DNS record: git.example.com\n", "environment: JP\n"] {
+        assert!(text.contains(line), "{text}");
+    }
     let no_name = PrivateDns { name: "pg\nexample".to_owned(), state: None, record: None };
     assert!(request::text(&ServiceFacts { private_dns: Some(&no_name), ..FACTS }, &request(&[])).is_err());
+}
+
+#[test]
+fn the_ports_tell_the_platform_where_they_can() {
+    let platform = |ports: &[u16]| {
+        let text = request::text(&ServiceFacts { ports, ..FACTS }, &request(&[])).unwrap();
+        text.lines().find_map(|line| line.strip_prefix("- Platform/Service: ")).unwrap().to_owned()
+    };
+    let table: [(&[u16], &str); 9] = [
+        (&[5432], "Postgres"),
+        (&[5439], "Redshift"),
+        (&[1025], "Teradata"),
+        (&[3306], "MySQL"),
+        (&[1433], "SQL Server"),
+        (&[443, 22], "<Git server: GitLab, GitHub Enterprise, ...>"),
+        (&[8443, 443], "<Starburst or Trino>"),
+        (&[443], "<what it is: Postgres, GitLab, ...>"),
+        (&[5432, 5439], "<what it is: Postgres, GitLab, ...>"),
+    ];
+    for (ports, expected) in table {
+        assert_eq!(platform(ports), expected, "{ports:?}");
+    }
+}
+
+#[test]
+fn an_account_address_names_the_environment_or_is_on_another_cloud() {
+    let environment = |url: &str| url.parse::<AccountUrl>().map(|account| account.environment);
+    for (url, expected) in [
+        ("ab123.us1.dbt.com", DbtEnvironment::Us),
+        ("https://cloud.getdbt.com/", DbtEnvironment::Us),
+        ("AB123.eu1.dbt.com", DbtEnvironment::Emea),
+        ("emea.dbt.com", DbtEnvironment::Emea),
+        ("ab123.au1.dbt.com", DbtEnvironment::Au),
+        ("jp1.dbt.com", DbtEnvironment::Jp),
+    ] {
+        assert_eq!(environment(url), Ok(Some(expected)), "{url}");
+    }
+    assert_eq!(environment("acme.dbt.example.com"), Ok(None), "a single tenant's own");
+    assert_eq!(environment("acme.dbt.com"), Ok(None), "a single tenant's own");
+    for url in ["ab123.us2.dbt.com", "eu3.dbt.com", "ab123.eu4.dbt.com"] {
+        assert!(environment(url).unwrap_err().contains("not on AWS"), "{url}");
+    }
+    for url in ["", "http://ab123.us1.dbt.com", "ab 123.us1.dbt.com", "us1"] {
+        assert!(environment(url).unwrap_err().contains("expected the address"), "{url}");
+    }
+}
+
+#[test]
+fn a_tls_listener_whose_certificates_lack_the_name_stops_the_request() {
+    let arn = "arn:aws:acm:eu-central-1:111122223333:certificate/1".to_owned();
+    let group = target_group("pg");
+    let listener = Listener {
+        certificate: Some(arn.clone()),
+        certificates_by_name: Some(Ok(Vec::new())),
+        ..listener("TLS", 443, &group)
+    };
+    let balancer = LoadBalancer { listeners: Ok(vec![listener]), ..load_balancer("pg", vec![group]) };
+    let with = |certificate: Observed<Certificate>| {
+        let certificates = [(arn.clone(), certificate)].into();
+        request::uncovered(
+            "pg.example.com",
+            &Topology { certificates, ..topology(endpoint_service(), [balancer.clone()]) },
+        )
+    };
+    let certificate = |name: &str| Certificate {
+        status: "ISSUED".to_owned(),
+        not_after: at(9, 0),
+        names: vec![name.to_owned()],
+        imported: false,
+    };
+    assert_eq!(with(Ok(certificate("*.example.com"))), Obstacles::default());
+    let uncovered = with(Ok(certificate("db.example.com")));
+    assert_eq!(uncovered.failing, ["listener.certificate: no certificate of pg:443 covers pg.example.com"]);
+    let unread = with(Err(call_error("acm:DescribeCertificate")));
+    assert!(unread.failing.is_empty() && unread.unknown.len() == 1, "unknown is not uncovered: {unread:?}");
 }
 
 #[test]

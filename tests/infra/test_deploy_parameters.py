@@ -108,11 +108,18 @@ def test_a_service_that_another_guard_watches_is_a_caution(template):
     ({"EndpointServiceIds": ",".join(f"vpce-svc-{each:017x}" for each in range(31))}, "31 services, and a stack takes"),
     ({"PagerTopicArn": PAGER}, f"PagerTopicArn must be in eu-central-1, where the stack is: {PAGER}"),
     ({"KmsKeyArn": KEY}, "KmsKeyArn must be in eu-central-1"),
+    ({"DbtCidrs": "10.1.2.0/24,52.45.144.63/32"}, "DbtCidrs has 52.45.144.63/32, a public network"),
+    ({"DbtCidrs": "0.0.0.0/0"}, "DbtCidrs has 0.0.0.0/0, a public network"),
 ])
 def test_what_cloudformation_would_refuse_is_refused_at_once(template, others, message):
     with pytest.raises(Problem, match="(?s)not valid.*" + message.replace("(", r"\(")):
         template.check(deployed(**others), "eu-central-1")
     template.check(deployed(), "eu-central-1")
+
+
+def test_private_networks_and_ipv6_are_dbts(template):
+    for network in ("10.1.2.0/24", "172.31.0.0/16", "192.168.4.0/24", "100.64.0.0/10", "2600:1f14::/48"):
+        template.check(deployed(DbtCidrs=network), "eu-central-1")
 
 
 def test_chat_is_refused_where_it_does_not_exist(template):

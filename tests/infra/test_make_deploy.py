@@ -210,6 +210,9 @@ def test_a_first_deployment_asks_before_it_builds(make_deploy, provider):
     assert re.search(rf"  {provider.service_id} \(db-\d+\)\n", output)
     assert "EndpointServiceIds must be endpoint service ids" in output
     assert "DbtPrincipals must be principals such as" in output
+    # A hint, and never what Enter answers.
+    assert "dbt's pages name account 346425330055" in output
+    assert "346425330055]" not in output
     # On a machine with too little memory for the build, that is said now, and not an hour later.
     assert make_deploy.built or "GB are free" in output
 

@@ -73,6 +73,21 @@ impl Policy {
     }
 }
 
+/// The networks of private IPv4 addresses: <https://www.rfc-editor.org/rfc/rfc1918>, <https://www.rfc-editor.org/rfc/rfc6598>.
+const PRIVATE: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"];
+
+impl Policy {
+    /// The IPv4 networks of `dbt_cidrs` that hold public addresses. The source of dbt's traffic over PrivateLink is private;
+    /// the public addresses that dbt lists are those of its other connections. A VPC's IPv6 addresses tell nothing: most are
+    /// of public ranges.
+    /// <https://docs.getdbt.com/docs/platform/about-platform/access-regions-ip-addresses>
+    pub fn public_cidrs(&self) -> impl Iterator<Item = &IpNet> {
+        let private: Vec<IpNet> = PRIVATE.iter().filter_map(|net| net.parse().ok()).collect();
+        let ipv4 = self.dbt_cidrs.iter().filter(|cidr| matches!(cidr, IpNet::V4(_)));
+        ipv4.filter(move |cidr| !private.iter().any(|private| private.contains(*cidr)))
+    }
+}
+
 /// The longest time in which dbt's connections can be expected: as far back as CloudWatch is asked.
 pub const MAX_EXPECT_TRAFFIC_EVERY: Duration = Duration::from_hours(168);
 
@@ -494,6 +509,18 @@ mod tests {
 
     fn problems(changes: &[(&str, &str)]) -> String {
         read(changes).expect_err("a problem").to_string()
+    }
+
+    #[test]
+    fn networks_with_public_addresses_are_told_from_private_ones() {
+        let public = |cidrs: &str| {
+            let policy = Policy::from_lookup(|name| (name == "DBT_CIDRS").then(|| cidrs.to_owned())).unwrap();
+            policy.public_cidrs().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let private = "10.1.2.0/24,172.31.0.0/16,192.168.4.0/24,100.64.0.0/10,fd00::/64,2001:db8::/32";
+        assert_eq!(public(private), Vec::<String>::new());
+        let mixed = "52.45.144.63/32,10.1.2.0/24,8.0.0.0/6,0.0.0.0/0";
+        assert_eq!(public(mixed), ["52.45.144.63/32", "8.0.0.0/6", "0.0.0.0/0"]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub(crate) const SPEC: Spec = Spec {
     id: "load-balancer.security-groups",
     severities: &[
         (Severity::Critical, "a network of `DbtCidrs` is blocked on a port; without `DbtCidrs`, a port allows nobody"),
+        (Severity::Warning, "a network of `DbtCidrs` is public: dbt does not come from it"),
         (Severity::Info, "`DbtCidrs` is empty, so the guard cannot tell whether dbt is allowed"),
     ],
     fails_when: "inbound rules are enforced on PrivateLink traffic, and `DbtCidrs` is empty or not all of it is \
@@ -46,8 +47,11 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
     if context.policy.dbt_cidrs.is_empty() {
         return Status::fail(without_dbt_cidrs(inbound));
     }
+    let public: BTreeSet<IpNet> = context.policy.public_cidrs().copied().collect();
+    // A public network is not dbt's, so no rule for it is missing.
+    let private: Vec<IpNet> = context.policy.dbt_cidrs.iter().filter(|cidr| !public.contains(cidr)).copied().collect();
     let pairs: Vec<(IpNet, u16)> =
-        ports.iter().flat_map(|port| context.policy.dbt_cidrs.iter().map(move |cidr| (*cidr, *port))).collect();
+        ports.iter().flat_map(|port| private.iter().map(move |cidr| (*cidr, *port))).collect();
     let (mut blocked, mut unread) = (Vec::new(), None);
     for (cidr, port) in &pairs {
         match inbound.covers(rules, cidr, *port) {
@@ -55,6 +59,9 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
             Ok(false) => blocked.push((*cidr, *port)),
             Err(why) => unread = Some(why),
         }
+    }
+    if blocked.is_empty() && !public.is_empty() {
+        return Status::fail(public_networks(&public, inbound));
     }
     if blocked.is_empty() {
         let no_port = || format!("no listener of {} serves dbt", inbound.load_balancer.name());
@@ -67,7 +74,7 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
     Status::fail(
         Finding::new(
             Severity::Critical,
-            blocked_summary(&blocked, context.policy.dbt_cidrs.len()),
+            blocked_summary(&blocked, private.len()),
             "dbt cannot connect from the blocked networks: its connections time out before they reach a \
              listener.",
             Remedy::new(
@@ -84,6 +91,31 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
         .about(ids(inbound))
         .stopping_dbt(true),
     )
+}
+
+/// The finding if networks of `DbtCidrs` are public, and none of the private ones is blocked.
+fn public_networks(public: &BTreeSet<IpNet>, inbound: &InboundRules<'_>) -> Finding {
+    let names: Vec<String> = public.iter().map(ToString::to_string).collect();
+    let group = first_group(inbound);
+    let summary = match &names[..] {
+        [one] => format!("{one} in DbtCidrs is public: dbt does not come from it"),
+        several => format!("{} networks in DbtCidrs are public: dbt does not come from them", several.len()),
+    };
+    Finding::new(
+        Severity::Warning,
+        summary,
+        "dbt's traffic over PrivateLink comes from private addresses. The public ones that dbt lists belong to its other \
+         connections, so dbt may be blocked although these networks are allowed.",
+        Remedy::new(
+            "Ask dbt Support for the internal networks of your dbt environment, and set them as the stack's DbtCidrs. Remove the \
+             rules that allow the public ones, if nobody else needs them.",
+            None,
+            inbound.context.region.security_group(group),
+        ),
+    )
+    .with_evidence(limited(names.clone(), MAX_RULES))
+    .with_parts(names)
+    .about(ids(inbound))
 }
 
 /// `security group blocks dbt on port 5432`; with a number if only some of dbt's networks are blocked.
@@ -287,6 +319,19 @@ pub(super) mod tests {
         assert!(matches!(changed(|nlb| nlb.enforced = Some(false)), Status::Pass(_)));
         assert!(matches!(changed(|nlb| (nlb.security_groups, nlb.enforced) = (vec![], None)), Status::Pass(_)));
         assert!(matches!(changed(|nlb| nlb.enforced = None), Status::Fail(_)), "on is ELB's default");
+    }
+
+    #[test]
+    fn a_public_network_is_a_warning_and_never_opened() {
+        let public = "52.45.144.63/32";
+        let finding = failure(status(&guarded(vec![rule(public, PG)]), public)).unwrap();
+        assert_eq!(finding.severity, Severity::Warning);
+        assert_eq!(finding.summary, "52.45.144.63/32 in DbtCidrs is public: dbt does not come from it");
+        assert_eq!(finding.remedy.command, None);
+        let both = format!("{public},{DBT_CIDR}");
+        let blocked = failure(status(&guarded(vec![]), &both)).unwrap();
+        assert_eq!((blocked.severity, parts(&blocked)), (Severity::Critical, vec!["10.1.2.0/24 on port 5432"]));
+        assert!(!blocked.remedy.command.unwrap().contains(public));
     }
 
     #[test]
