@@ -25,8 +25,8 @@ pub(crate) const SPEC: Spec = Spec {
         (Severity::Warning, "a network of `DbtCidrs` is public: dbt does not come from it"),
         (Severity::Info, "`DbtCidrs` is empty, so the guard cannot tell whether dbt is allowed"),
     ],
-    fails_when: "inbound rules are enforced on PrivateLink traffic, and `DbtCidrs` is empty or not all of it is \
-                 allowed on every port of `ListenerPorts`, or, if that is empty, on every listener port",
+    fails_when: "inbound rules are enforced on PrivateLink traffic, and `DbtCidrs` is empty, has a public network, or \
+                 not all of it is allowed on every port of `ListenerPorts`, or, if that is empty, on every listener port",
     failing_word: "blocked",
     impact: "dbt's connections from a blocked network time out before they reach a listener. If `DbtCidrs` is empty, \
              the guard does not know dbt's networks, and dbt may be blocked.",
