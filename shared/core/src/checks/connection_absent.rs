@@ -50,7 +50,9 @@ fn judge(service: &ServiceId, connections: &[Connection], context: CheckContext<
     if let Some(Connection { endpoint, state, .. }) = working {
         return Status::pass(format!("dbt has an endpoint: {endpoint} is {state}"));
     }
-    if with(&[Verdict::Accept]).is_some() {
+    // In a dry run nobody but people accept it: with the last endpoint lost, dbt is cut off until they do.
+    let had_connection = context.remembered.is_some_and(|remembered| remembered.had_connection);
+    if with(&[Verdict::Accept]).is_some() && !(context.policy.dry_run && had_connection) {
         return Status::Unknown("dbt's request waits to be accepted; connection.dbt reports it".to_owned());
     }
     if with(&[Verdict::UnknownState]).is_some() {
@@ -75,14 +77,21 @@ fn lost(service: &ServiceId, of_dbt: &[&Connection], context: CheckContext<'_>) 
     let is_ours =
         |connection: &&Connection| connection.state == ConnectionState::Rejected && established(&connection.endpoint);
     let rejected: Vec<&Connection> = of_dbt.iter().copied().filter(is_ours).collect();
-    let (action, command) = match rejected.is_empty() {
-        true => {
-            ("Ask dbt Support to create the endpoint again, with this service name.", service_name(service, context))
-        }
-        false => (
+    let is_request = |connection: &&Connection| decide(connection, context.policy) == Verdict::Accept;
+    let requests: Vec<&Connection> = of_dbt.iter().copied().filter(is_request).collect();
+    let (action, command) = match (rejected.is_empty(), requests.is_empty()) {
+        (false, _) => (
             "Find out who rejected it. Unless it was rejected on purpose, accept it again.",
             accept_command(service, context, &rejected),
         ),
+        (true, false) => (
+            "A request of dbt's waits, and DryRun is on. If you asked dbt Support for it, accept it, or let the guard do it with \
+             DryRun set to false.",
+            accept_command(service, context, &requests),
+        ),
+        (true, true) => {
+            ("Ask dbt Support to create the endpoint again, with this service name.", service_name(service, context))
+        }
     };
     Finding::new(
         Severity::Critical,
@@ -186,15 +195,20 @@ mod tests {
     }
 
     #[test]
-    fn in_a_dry_run_a_request_that_waits_does_not_end_the_alert() {
+    fn in_a_dry_run_a_request_that_waits_does_not_soften_the_loss_of_the_last_endpoint() {
         let policy = settings(&[("DRY_RUN", "true")]).policy;
         let connections = Some(Ok(vec![connection(1, Some(DBT), "pendingAcceptance")]));
         let topology = Topology { connections, ..Topology::default() };
-        let remembered = RememberedConnections { had_connection: true, ..RememberedConnections::default() };
-        let status = with_policy(&topology, &policy, |context| {
-            only_status(evaluate(CheckContext { remembered: Some(&remembered), ..context }))
-        });
-        assert!(matches!(status, Status::Unknown(_)), "{status:?}");
+        let status = |had_connection| {
+            let remembered = RememberedConnections { had_connection, ..RememberedConnections::default() };
+            with_policy(&topology, &policy, |context| {
+                only_status(evaluate(CheckContext { remembered: Some(&remembered), ..context }))
+            })
+        };
+        let lost = failure(status(true)).unwrap();
+        assert_eq!(lost.severity, Severity::Critical);
+        assert!(lost.remedy.action.contains("DryRun") && lost.remedy.command.unwrap().starts_with("aws ec2 accept"));
+        assert!(matches!(status(false), Status::Unknown(_)), "before the first one, connection.dbt says it all");
     }
 
     #[test]
