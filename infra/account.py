@@ -1,6 +1,8 @@
 """The AWS account to deploy to: one identity for every call, the bucket for the code, the endpoint services."""
 import json
+import os
 import re
+import shlex
 
 import artifacts
 import botocore.exceptions
@@ -22,9 +24,11 @@ class Account:
     """
 
     def __init__(self, profile="", region=""):
+        self.profile = profile
         try:
             self.session = botocore.session.Session(profile=profile or None)
-            self.region = region or self.session.get_config_variable("region")
+            # AWS_REGION is what the SDKs read, and AWS_DEFAULT_REGION what botocore does.
+            self.region = region or os.environ.get("AWS_REGION") or self.session.get_config_variable("region")
             if not self.region:
                 raise Problem("No Region is set, so there is nowhere to deploy to. Name that of your endpoint service: "
                               "make deploy REGION=eu-central-1")
@@ -32,6 +36,9 @@ class Account:
         except botocore.exceptions.ProfileNotFound as error:
             raise Problem(f"{error}. These exist: {', '.join(self.profiles()) or 'none'}. "
                           "PROFILE=<name> selects one.") from None
+        except (botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError) as error:
+            raise Problem(f"AWS cannot be reached in {self.region}: {error}\nCheck the Region's name and the network; "
+                          "REGION=<region> selects another.") from None
         except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
             raise Problem(f"AWS does not accept your credentials: {error}\nSign in first, for example with "
                           "`aws sso login` or `aws configure`; PROFILE=<name> selects a profile.") from None
@@ -41,6 +48,11 @@ class Account:
     @staticmethod
     def profiles():
         return botocore.session.Session().available_profiles
+
+    def command(self, operation):
+        """The AWS CLI's command with this identity, for people to run."""
+        return f"aws {operation} --region {self.region}" + (f" --profile {shlex.quote(self.profile)}" if self.profile
+                                                           else "")
 
     def client(self, service, region=None):
         return self.session.create_client(service, region_name=region or self.region,
@@ -58,12 +70,16 @@ class Bucket:
     def exists(self):
         """Whether it exists in the account. Somebody else's is refused."""
         try:
-            self.s3.head_bucket(Bucket=self.name, ExpectedBucketOwner=self.owner)
+            found = self.s3.head_bucket(Bucket=self.name, ExpectedBucketOwner=self.owner)
         except botocore.exceptions.ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                 return False
-            raise Problem(f"The bucket {self.name} cannot be used: {error}. It must exist in account {self.owner}, and "
-                          "you need access to it.") from None
+            raise Problem(f"The bucket {self.name} cannot be used: {error}. It must belong to account {self.owner}, "
+                          "and you need access to it. If somebody else owns the name, choose another: BUCKET=<name>, "
+                          "or PREFIX=<name> for make package.") from None
+        if (region := found.get("BucketRegion", self.region)) != self.region:
+            raise Problem(f"The bucket {self.name} is in {region}, and Lambda reads code only from a bucket in "
+                          f"{self.region}.")
         return True
 
     def create(self):
@@ -109,10 +125,10 @@ class Services:
                                      "Connection notifications cannot be listed, so whether another guard watches the "
                                      "same services")
         # The template creates one for each service, to a topic that CloudFormation names after the stack.
-        topics = {each.get("ServiceId"): each["ConnectionNotificationArn"] for each in notifications or []}
-        stacks = {service: re.search(r":([A-Za-z0-9-]+)-NotificationTopic-\w+$", topic)
-                  for service, topic in topics.items()}
-        self.watched_by = {service: name[1] for service, name in stacks.items() if name and name[1] != stack}
+        self.watched_by = {
+            each.get("ServiceId"): name[1] for each in notifications or []
+            if (name := re.search(r":([A-Za-z0-9-]+)-NotificationTopic-\w+$", each["ConnectionNotificationArn"]))
+            and name[1] != stack}
 
     def _listed(self, operation, key, otherwise):
         try:
@@ -123,7 +139,9 @@ class Services:
 
     def lines(self):
         """Each service as people choose it: its id, its name, and who watches it already."""
-        if not self.found:
+        if self.found is None:
+            yield "  not known, since they cannot be listed"
+        elif not self.found:
             yield (f"  none in {self.account.region}. REGION=<region> selects another; infra/endpoint-service.yaml "
                    "creates one")
         for each in self.found or []:

@@ -10,6 +10,7 @@ checks them first:
     python3 infra/artifacts.py verify FOLDER
 """
 import hashlib
+import http.client
 import io
 import pathlib
 import re
@@ -74,12 +75,6 @@ def template(text, architecture):
     return text
 
 
-def located(text, place):
-    """The template with each file that it names where `place` says, a value in YAML."""
-    text = re.sub(r"(?<=    CodeUri: )([\w.-]+\.zip)(?=\n)", lambda match: place(match[0]), text)
-    return re.sub(r"(?<=      TemplateURL: )(chat\.yaml)(?=\n)", lambda match: place(match[0]), text)
-
-
 def write(folder, architecture, bootstraps, level=9):
     """Write the files of this architecture; `bootstraps` has the executable of each function."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,10 +124,12 @@ class Release:
     So what is read, agreed to and deployed are the same bytes, whatever the source holds by then.
     """
 
+    ADDRESS = r"https://|http://(127\.0\.0\.1|localhost)[:/]"
+
     def __init__(self, source, folder):
         """Read SHA256SUMS; its own hash, the release's, is `digest`. `folder` is empty, or not there yet."""
         if re.match(r"https?://", source):
-            if not re.match(r"https://|http://(127\.0\.0\.1|localhost)[:/]", source):
+            if not re.match(self.ADDRESS, source):
                 raise Refused(f"{source} is not an https address.")
         elif not pathlib.Path(source).is_dir():
             raise Refused(f"There is no folder {source}.")
@@ -141,16 +138,29 @@ class Release:
         self.source, self.folder = source, folder
         folder.mkdir(parents=True, exist_ok=True)
         self.digest = sha256(self._get(SUMS))
-        sums((folder / SUMS).read_text(encoding="utf-8"))
+        sums((folder / SUMS).read_text(encoding="utf-8", errors="replace"))
 
     def expect(self, digest):
-        """Refuse any release but the one with this hash; nothing given, nothing is expected."""
-        if digest and self.digest != digest.lower():
+        """Refuse any release but the one with this hash; with None, nothing is expected.
+
+        A hash that is set and empty is an error: whoever wrote it wanted one.
+        """
+        if digest is None:
+            return
+        if not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
+            raise Refused(f'SHA256="{digest}" is no SHA-256, so it says nothing of the release. A SHA-256 has 64 '
+                          "digits from 0 to f; without SHA256 the release is not compared.")
+        if self.digest != digest.lower():
             raise Refused(f"{self.source} is not the release that SHA256 names: its {SUMS} has the SHA-256\n"
                           f"    {self.digest}\nand not\n    {digest}")
 
     def fetch(self, wanted):
         """Get these files, each only if it is the one that SHA256SUMS lists. Returns the folder that has them."""
+        listed = sums((self.folder / SUMS).read_text(encoding="utf-8"))
+        absent = [name for name in wanted if name not in listed]
+        if absent:
+            raise Refused(f"{self.source} has no {', '.join(absent)}: it is a release without this architecture, or of "
+                          "another version. ARCHITECTURE=x86_64 or arm64 selects the other.")
         for name in wanted:
             if not (self.folder / name).is_file():
                 self._get(name)
@@ -162,10 +172,12 @@ class Release:
         try:
             if re.match(r"https?://", self.source):
                 with urllib.request.urlopen(at, timeout=60) as answer:
+                    if not re.match(self.ADDRESS, answer.url):
+                        raise Refused(f"{at} redirects to {answer.url}, which is not an https address.")
                     content = answer.read()
             else:
                 content = pathlib.Path(at).read_bytes()
-        except (urllib.error.URLError, OSError) as error:
+        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
             raise Refused(f"{at} cannot be read: {error}") from None
         (self.folder / name).write_bytes(content)
         return content

@@ -30,6 +30,7 @@ import time
 import artifacts
 import botocore.exceptions
 import parameters
+import template
 from account import Account, Bucket, Problem, Services
 
 ROOT = artifacts.ROOT
@@ -53,7 +54,7 @@ class Settings:
     profile: str
     region: str
     prebuilt: str
-    sha256: str
+    sha256: str | None
     architecture: str
     bucket: str
     ask: bool
@@ -65,13 +66,23 @@ class Settings:
         stack = of("STACK", "privatelink-guard")
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,127}", stack):
             raise Problem(f'STACK="{stack}" cannot be a stack\'s name: letters, digits and hyphens, a letter first.')
-        if of("SHA256") and not of("PREBUILT"):
+        if of("YES") not in ("", "1"):
+            raise Problem(f'YES={of("YES")} is neither YES=1, which asks nothing, nor empty, which asks.')
+        if "SHA256" in environment and not of("PREBUILT"):
             raise Problem("SHA256 says which release is deployed, and PREBUILT names none. What is built here has no "
                           "hash before it is built.")
         return Settings(stack=stack, given=parameters.pairs("SET", of("SET")),
                         tags=parameters.pairs("TAGS", of("TAGS"), r"[^\s=]+"), profile=of("PROFILE"),
-                        region=of("REGION"), prebuilt=of("PREBUILT"), sha256=of("SHA256"),
+                        region=of("REGION"), prebuilt=of("PREBUILT"), sha256=environment.get("SHA256"),
                         architecture=of("ARCHITECTURE"), bucket=of("BUCKET"), ask=not of("YES"))
+
+    def command(self):
+        """The command that does the same again, for people to run; SET follows."""
+        same = {"STACK": self.stack, "PROFILE": self.profile, "REGION": self.region, "PREBUILT": self.prebuilt,
+                "SHA256": self.sha256, "BUCKET": self.bucket}
+        # Make reads $ as the beginning of a variable.
+        return " ".join(["make deploy", *(f"{name}={shlex.quote(value.replace('$', '$$'))}"
+                                          for name, value in same.items() if value)])
 
 
 # ---- what is deployed ------------------------------------------------------------------------------------------------
@@ -90,23 +101,40 @@ def deployed(cloudformation, name):
     return None if stack["StackStatus"] == "REVIEW_IN_PROGRESS" else stack
 
 
-def check_state(stack, region):
-    """Only a stack at rest can be updated."""
+def aws(account, stack, operation):
+    """The AWS CLI's command for this stack, for people to run."""
+    return f"{account.command(f'cloudformation {operation}')} --stack-name {stack}"
+
+
+def check_state(stack, account):
+    """Only a stack of the guard, and only one at rest, can be updated."""
     status, name = stack["StackStatus"], stack["StackName"]
-    aws = f"aws cloudformation {{}} --region {region} --stack-name {name}"
     if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"):
         failed = "'StackEvents[?ends_with(ResourceStatus, `FAILED`)].[LogicalResourceId, ResourceStatusReason]'"
         raise Problem(f"The stack {name} is {status}: its first deployment failed, or its deletion did. Nothing of it "
                       f"works, and CloudFormation cannot update it. This shows why:\n"
-                      f"    {aws.format('describe-stack-events')} --output text --query {failed}\n"
-                      f"This clears it; then deploy again:\n"
-                      f"    {aws.format('delete-stack')} && {aws.format('wait stack-delete-complete')}")
-    if status == "UPDATE_ROLLBACK_FAILED":
-        raise Problem(f"The stack {name} is {status}: an update failed, and so did going back. This tries again:\n"
-                      f"    {aws.format('continue-update-rollback')}")
+                      f"    {aws(account, name, 'describe-stack-events')} --output text --query {failed}\n"
+                      f"This clears it; then deploy again:\n    {cleared(account, name)}")
+    if status in ("UPDATE_ROLLBACK_FAILED", "UPDATE_FAILED"):
+        raise Problem(f"The stack {name} is {status}: an update failed, and some of it is new, some as before.\n"
+                      + after_failure(status, name, account))
     if status.endswith("_IN_PROGRESS"):
-        raise Problem(f"The stack {name} is {status}: somebody is deploying it. This waits for them:\n"
-                      f"    {aws.format('wait stack-update-complete')}")
+        raise Problem(f"The stack {name} is {status}: somebody is deploying or deleting it. This waits for them:\n"
+                      f"    {aws(account, name, f'wait {waiter(status)}')}")
+    if not any(each["ParameterKey"] == "EndpointServiceIds" for each in stack.get("Parameters", [])):
+        raise Problem(f"The stack {name} is not a guard's: it has no parameter EndpointServiceIds. Deploying would "
+                      "replace all that it has. STACK=<name> selects another name.")
+
+
+def waiter(status):
+    """The AWS CLI's waiter for the end of what is in progress."""
+    # A first deployment that goes back ends the wait for its creation; only an update's way back has its own waiter.
+    ends = {"UPDATE_ROLLBACK": "rollback", "UPDATE": "update", "DELETE": "delete", "IMPORT": "import"}
+    return f"stack-{next((ends[each] for each in ends if status.startswith(each)), 'create')}-complete"
+
+
+def cleared(account, name):
+    return f"{aws(account, name, 'delete-stack')} && {aws(account, name, 'wait stack-delete-complete')}"
 
 
 # ---- questions -------------------------------------------------------------------------------------------------------
@@ -117,7 +145,7 @@ def ask_questions(values, template, services):
     print("\nPress Enter for the value in brackets. Everything else has a default; SET changes it at any later time.")
     answers = {}
     for name, default in QUESTIONS.items():
-        if name not in values:
+        if name in template.parameters and name not in values:
             print(f"\n{template.labels[name]} ({name}): {template.parameters[name]['Description']}")
             if name == "EndpointServiceIds":
                 print("\n".join(["These exist here:", *services.lines()]))
@@ -128,8 +156,9 @@ def ask_questions(values, template, services):
 
 
 def answer(name, template, default):
+    shown = default or ("required" if template.problem_with(name, "") else "none")
     while True:
-        value = read(f"{name} [{default}]: ") or default
+        value = read(f"{name} [{shown}]: ") or default
         problem = template.problem_with(name, value)
         if not problem:
             return value
@@ -140,8 +169,8 @@ def read(prompt):
     try:
         return input(prompt).strip()
     except EOFError:
-        raise Problem("There is nobody to answer. With YES=1 nothing is asked; then give the parameters with "
-                      "SET.") from None
+        raise Problem("There is nobody to answer, so nothing was deployed. With YES=1 nothing is asked; then give the "
+                      "parameters with SET.") from None
 
 
 def agreed(settings, question):
@@ -186,7 +215,10 @@ def released(settings, folder):
 def build(architecture, folder):
     """Build the functions. Returns the folder with a copy, which no other build changes."""
     make = [os.environ.get("MAKE", "make"), "functions", f"ARCHITECTURE={architecture}"]
-    if subprocess.run(make, cwd=ROOT, check=False).returncode:
+    # Whatever else was given to `make deploy`, the build goes to the folder that is read below.
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ("OUT", "CARGO_TARGET_DIR", "MAKEFLAGS", "MAKEOVERRIDES")}
+    if subprocess.run(make, cwd=ROOT, env=environment, check=False).returncode:
         raise Problem("The functions could not be built; see above. Nothing was deployed.")
     return artifacts.Release(str(ROOT / "target/functions"), folder).fetch(artifacts.names(architecture))
 
@@ -213,21 +245,24 @@ def upload(bucket, folder, architecture):
 
     def place(name):
         return f"s3://{bucket.name}/{keys[name]}" if name.endswith(".zip") else f"{address}/{keys[name]}"
-    template = artifacts.located((folder / f"template-{architecture}.yaml").read_text(encoding="utf-8"), place)
-    return f"{address}/{bucket.put('guard.template', template.encode())}"
+    text = (folder / f"template-{architecture}.yaml").read_text(encoding="utf-8")
+    return f"{address}/{bucket.put('guard.template', template.located(text, place).encode())}"
 
 
 # ---- the change ------------------------------------------------------------------------------------------------------
 
 
+def tags_of(stack):
+    return {each["Key"]: each["Value"] for each in (stack or {}).get("Tags", [])}
+
+
 def plan(cloudformation, settings, stack, url, values):
     """Let CloudFormation work out what would change. Returns the change set, or None if nothing would."""
-    tags = {**{each["Key"]: each["Value"] for each in (stack or {}).get("Tags", [])}, **settings.tags}
     change = cloudformation.create_change_set(
         StackName=settings.stack, ChangeSetName=f"make-deploy-{int(time.time())}", TemplateURL=url,
         ChangeSetType="UPDATE" if stack else "CREATE", Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()],
-        Tags=[{"Key": key, "Value": value} for key, value in tags.items()])["Id"]
+        Tags=[{"Key": key, "Value": value} for key, value in {**tags_of(stack), **settings.tags}.items()])["Id"]
     for pause in pauses():
         described = cloudformation.describe_change_set(ChangeSetName=change, StackName=settings.stack)
         if described["Status"] in ("CREATE_COMPLETE", "FAILED"):
@@ -255,18 +290,23 @@ def show(cloudformation, stack, change):
     print("\nResources:")
     pages = cloudformation.get_paginator("describe_change_set").paginate(ChangeSetName=change, StackName=stack)
     for each in (each["ResourceChange"] for page in pages for each in page["Changes"]):
-        replaced = "  REPLACED" if each.get("Replacement") == "True" else ""
+        replaced = {"True": "  REPLACED", "Conditional": "  perhaps REPLACED"}.get(each.get("Replacement"), "")
         print(f"  {each['Action']:8}{each['LogicalResourceId']}  {each['ResourceType']}{replaced}")
 
 
-def execute(cloudformation, stack, change):
+def execute(cloudformation, account, stack, change):
     """Carry it out, and print each resource as it is done. Returns the stack, and what failed."""
     seen = {each["EventId"] for each in new_events(cloudformation, stack, set())}
-    cloudformation.execute_change_set(ChangeSetName=change, StackName=stack)
     try:
+        cloudformation.execute_change_set(ChangeSetName=change, StackName=stack)
         return followed(cloudformation, stack, seen)
-    except KeyboardInterrupt:
-        raise Problem("interrupted. CloudFormation goes on with the change; its console shows how it ends.") from None
+    except (KeyboardInterrupt, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
+        if getattr(error, "operation_name", None) == "ExecuteChangeSet":
+            raise Problem(f"Nothing was deployed, since AWS refused: {error}") from None
+        why = "interrupted" if isinstance(error, KeyboardInterrupt) else f"AWS cannot be asked any more: {error}"
+        raise Problem(f"{why}. CloudFormation goes on with the change to the stack {stack} in {account.region}. This "
+                      f"shows how it ends:\n    {aws(account, stack, 'describe-stacks')} --output text --query "
+                      "'Stacks[].StackStatus'") from None
 
 
 def followed(cloudformation, stack, seen):
@@ -298,24 +338,25 @@ def new_events(cloudformation, stack, seen):
 
 
 def run(settings, scratch):
+    """Nothing is built before all is asked, and nothing changes before people agree."""
     release = released(settings, scratch / "release")
     account = Account(settings.profile, settings.region)
     cloudformation = account.client("cloudformation")
     print(f"Deploying {settings.stack} to {account.region} of account {account.id}, as {account.arn}.")
     stack = deployed(cloudformation, settings.stack)
     if stack:
-        check_state(stack, account.region)
+        check_state(stack, account)
     old = {each["ParameterKey"]: each["ParameterValue"] for each in (stack or {}).get("Parameters", [])}
     architecture = architecture_of(settings, old)
-    template = parameters.Template(template_text(release, architecture))
+    declared = parameters.Template(template_text(release, architecture), settings.command())
     services = Services(account, settings.stack)
-    values = template.chosen(old, settings.given)
+    values = declared.chosen(old, settings.given)
     if not stack and settings.ask:
-        values |= ask_questions(values, template, services)
+        values |= ask_questions(values, declared, services)
     values["Architecture"] = architecture
-    template.check(values, account.region)
+    declared.check(values, account.region)
     services.check(parameters.items(values["EndpointServiceIds"]))
-    cautions = list(parameters.cautions(old, {**template.defaults, **values}, services.watched_by))
+    cautions = list(parameters.cautions(old, {**declared.defaults, **values}, services.watched_by))
     print_cautions(cautions)
     if not release:
         check_build()
@@ -325,14 +366,19 @@ def run(settings, scratch):
     if not change:
         print("Nothing changes: this version is deployed with these parameters already.")
         return
-    changed = parameters.changes({**template.defaults, **old} if stack else {}, values)
-    print("\n".join(["\nParameters:", *(f"  {each}" for each in changed)]))
+    print_changes("Parameters", {**declared.defaults, **old} if stack else {}, values)
+    if settings.tags:
+        print_changes("Tags", tags_of(stack), {**tags_of(stack), **settings.tags})
     show(cloudformation, settings.stack, change)
     print_cautions(cautions)
     confirm(cloudformation, settings, change, f"{account.region} of account {account.id}")
-    deployed_stack, reasons = execute(cloudformation, settings.stack, change)
+    deployed_stack, reasons = execute(cloudformation, account, settings.stack, change)
     finish(deployed_stack, reasons, account)
-    print_next_steps(settings, deployed_stack, old, {**template.defaults, **values})
+    print_next_steps(settings, deployed_stack, old, {**declared.defaults, **values})
+
+
+def print_changes(what, old, new):
+    print("\n".join([f"\n{what}:", *([f"  {each}" for each in parameters.changes(old, new)] or ["  no change"])]))
 
 
 def architecture_of(settings, old):
@@ -370,42 +416,42 @@ def finish(stack, reasons, account):
     if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         first = "\n    ".join(reasons) or "see its events in the CloudFormation console"
         raise Problem(f"The deployment failed and is {status}:\n    {first}\n"
-                      + after_failure(status, name, account.region))
+                      + after_failure(status, name, account))
     print(f"\nDeployed {name} to {account.region} of account {account.id}. Outputs:")
     print("\n".join(f"  {output['OutputKey']}: {output['OutputValue']}" for output in stack.get("Outputs", [])))
 
 
-def after_failure(status, name, region):
-    aws = f"aws cloudformation {{}} --region {region} --stack-name {name}"
+def after_failure(status, name, account):
+    if status == "UPDATE_ROLLBACK_COMPLETE":
+        return "Everything is as it was before."
     if status == "UPDATE_ROLLBACK_FAILED":
         return ("Going back failed as well: some of the stack is new, some of it is as before. This tries again to go "
-                f"back:\n    {aws.format('continue-update-rollback')}")
+                f"back:\n    {aws(account, name, 'continue-update-rollback')}")
+    if status == "UPDATE_FAILED":
+        return f"This goes back to what was before:\n    {aws(account, name, 'rollback-stack')}"
     if status.startswith("ROLLBACK"):
         return ("The stack exists, but nothing of it works. This clears it; then deploy again:\n"
-                f"    {aws.format('delete-stack')}")
-    return "Everything is as it was before."
+                f"    {cleared(account, name)}")
+    return f"This shows what the stack is now:\n    {aws(account, name, 'describe-stack-resources')}"
 
 
 def print_next_steps(settings, stack, old, new):
     outputs = {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
-    same = {"STACK": settings.stack, "PROFILE": settings.profile, "REGION": settings.region,
-            "PREBUILT": settings.prebuilt, "BUCKET": settings.bucket}
-    again = " ".join(["make deploy", *(f"{name}={shlex.quote(value)}" for name, value in same.items() if value)])
-    steps = [f"  {number}. {step}" for number, step in enumerate(next_steps(outputs, old, new, again), 1)]
+    steps = [f"  {number}. {step}" for number, step in enumerate(next_steps(outputs, old, new, settings.command()), 1)]
     if steps:
         print("\n".join(["\nWhat to do now:", *steps]))
 
 
 def next_steps(outputs, old, new, again):
     """What only people can do, after the first deployment and where the address is new."""
-    if new["AlertEmail"] not in ("", old.get("AlertEmail")):
+    if new.get("AlertEmail", "") not in ("", old.get("AlertEmail")):
         yield (f"AWS has sent an email to {new['AlertEmail']}. Open the link in it: until then, this address receives "
                "no alerts.")
     if "SubscribeCommand" in outputs:
-        yield f"Nobody receives alerts yet. This subscribes an address:\n     {outputs['SubscribeCommand']}"
+        yield f"The stack itself subscribes nobody to its alerts. This does:\n     {outputs['SubscribeCommand']}"
     if not old:
         yield f"Send test messages, and see that they arrive:\n     {outputs['TestMessage']}"
-    if not old and new["DryRun"] == "true":
+    if not old and new.get("DryRun") == "true":
         yield ("The guard only reports so far. When an alert has reported dbt's request, let the guard accept it:\n"
                f'     {again} SET="DryRun=false"')
 

@@ -4,7 +4,7 @@ Settings are variables, as in `make package PREFIX=acme-guard REGIONS="eu-centra
 
     PREFIX     the buckets are named PREFIX-REGION, and are created if they do not exist
     REGIONS    one or more; Lambda reads code only from its own Region. The template goes to the first
-    READERS    other accounts that may read the buckets: "222233334444 333344445555"
+    READERS    the accounts that may read the buckets as well: "222233334444 333344445555"
     BUILD      the folder or the https address of a release                   what `make functions` built
     SHA256, ARCHITECTURE, PROFILE   as in `make deploy`
 """
@@ -17,6 +17,7 @@ import tempfile
 
 import artifacts
 import botocore.exceptions
+import template
 from account import FOLDER, Account, Bucket, Problem
 
 
@@ -27,22 +28,25 @@ def run(environment, scratch):
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,40}", prefix) or not regions:
         raise Problem('Name the buckets and the Regions: make package PREFIX=<company>-privatelink-guard '
                       'REGIONS="eu-central-1 us-east-1"')
+    readers = of("READERS").split()
+    if wrong := [each for each in readers if not re.fullmatch("[0-9]{12}", each)]:
+        raise Problem(f"READERS takes account ids of 12 digits, separated by spaces, and has {', '.join(wrong)}.")
     built = artifacts.ROOT / "target/functions"
     if not of("BUILD") and not built.is_dir():
         raise Problem("Nothing is built yet. Run `make functions` first, or name a release: BUILD=<folder or address>")
     release = artifacts.Release(of("BUILD", str(built)), scratch)
-    release.expect(of("SHA256"))
+    release.expect(environment.get("SHA256"))
     folder = release.fetch(artifacts.names(architecture))
     account = Account(of("PROFILE"), regions[0])
     print(f"Uploading to account {account.id}, as {account.arn}.", file=sys.stderr)
     buckets = [Bucket(account, f"{prefix}-{region}", region) for region in regions]
     for bucket in buckets:
-        prepare(bucket, of("READERS").split(), account.partition)
+        prepare(bucket, readers, account.partition)
     for bucket in buckets:
         keys = bucket.upload(folder, architecture)
         print(f"Uploaded the code to the bucket {bucket.name}.", file=sys.stderr)
-    template = (folder / f"template-{architecture}.yaml").read_text(encoding="utf-8")
-    key = buckets[0].put("guard.yaml", artifacts.located(template, lambda name: place(prefix, keys[name])).encode())
+    text = (folder / f"template-{architecture}.yaml").read_text(encoding="utf-8")
+    key = buckets[0].put("guard.yaml", template.located(text, lambda name: place(prefix, keys[name])).encode())
     suffix = "amazonaws.com.cn" if account.partition == "aws-cn" else "amazonaws.com"
     print(f"https://{buckets[0].name}.s3.{regions[0]}.{suffix}/{key}")
 
@@ -51,8 +55,8 @@ def place(prefix, key):
     """Each stack reads the code, and the template nested in it, from the bucket in its own Region."""
     bucket = f"{prefix}-${{AWS::Region}}"
     if key.endswith(".zip"):
-        return f"{{Bucket: {{'Fn::Sub': '{bucket}'}}, Key: {key}}}"
-    return f"{{'Fn::Sub': 'https://s3.${{AWS::Region}}.${{AWS::URLSuffix}}/{bucket}/{key}'}}"
+        return {"Bucket": {"Fn::Sub": bucket}, "Key": key}
+    return {"Fn::Sub": f"https://s3.${{AWS::Region}}.${{AWS::URLSuffix}}/{bucket}/{key}"}
 
 
 def prepare(bucket, readers, partition):
@@ -61,14 +65,29 @@ def prepare(bucket, readers, partition):
         print(f"Created the bucket {bucket.name}.", file=sys.stderr)
     if not readers:
         return
-    statement = {"Effect": "Allow", "Principal": {"AWS": readers}, "Action": "s3:GetObject",
+    # As S3 gives the policy back: an account's id becomes this ARN.
+    # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html
+    accounts = [f"arn:{partition}:iam::{each}:root" for each in readers]
+    statement = {"Effect": "Allow", "Principal": {"AWS": accounts}, "Action": "s3:GetObject",
                  "Resource": f"arn:{partition}:s3:::{bucket.name}/{FOLDER}/*"}
     policy = bucket.policy()
     if policy is None:
         bucket.put_policy({"Version": "2012-10-17", "Statement": [statement]})
-    elif statement not in policy["Statement"]:
+    elif normalized(statement) not in map(normalized, listed(policy["Statement"])):
         print(f"{bucket.name} has a policy, which stays as it is. READERS can read the bucket only if it has this "
               f"statement:\n    {json.dumps(statement)}", file=sys.stderr)
+
+
+def listed(value):
+    """In a policy one item may stand for a list of one."""
+    return value if isinstance(value, list) else [value]
+
+
+def normalized(statement):
+    principal = statement.get("Principal")
+    accounts = sorted(listed(principal.get("AWS", []))) if isinstance(principal, dict) else principal
+    return {**{name: sorted(listed(statement.get(name, []))) for name in ("Action", "Resource")},
+            "Effect": statement["Effect"], "accounts": accounts, "Condition": statement.get("Condition")}
 
 
 def main():
@@ -79,6 +98,8 @@ def main():
         sys.exit(f"\nmake package: {problem}")
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
         sys.exit(f"\nmake package: AWS refused: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\nmake package: interrupted. What was uploaded stays in the buckets, and no stack has changed.")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import difflib
 import ipaddress
 import re
 
-import yaml
+import template
 from account import Problem
 
 # Parameters with another name than in an earlier version. The old name is never taken for "not set".
@@ -47,26 +47,13 @@ def repeated(names):
 # ---- what the template declares --------------------------------------------------------------------------------------
 
 
-class Loader(yaml.SafeLoader):
-    """Reads intrinsic functions in their long form."""
-
-    def function(self, name, node):
-        if isinstance(node, yaml.ScalarNode):
-            value = self.construct_scalar(node)
-        else:
-            sequence = isinstance(node, yaml.SequenceNode)
-            value = (self.construct_sequence if sequence else self.construct_mapping)(node, deep=True)
-        return {name if name in ("Ref", "Condition") else f"Fn::{name}": value}
-
-
-Loader.add_multi_constructor("!", Loader.function)
-
-
 class Template:
     """The parameters, their labels and the rules of a template."""
 
-    def __init__(self, text):
-        content = yaml.load(text, Loader)
+    def __init__(self, text, command="make deploy"):
+        """`command` is what people run, without SET."""
+        self.command = command
+        content = template.read(text)
         labels = content["Metadata"]["AWS::CloudFormation::Interface"]["ParameterLabels"]
         self.parameters, self.rules = content["Parameters"], content["Rules"]
         self.labels = {name: label["default"] for name, label in labels.items()}
@@ -82,35 +69,37 @@ class Template:
 
     def _extended(self, values, name, more):
         if self.parameters[name]["Type"] != "CommaDelimitedList":
-            raise Problem(f"{name} is one value and no list, so nothing can be added. Write {name}={more}")
+            raise Problem(f"{name} is one value and no list, so nothing can be added to it. It is "
+                          f'{values.get(name) or "empty"} now; write {name}= and the whole new value.')
         return {name: ",".join(dict.fromkeys([*items(values.get(name, "")), *items(more)]))}
 
     def _check_names(self, old, given):
         """A name that the template does not have is an error: CloudFormation would use a default without a word."""
         names = {name.removesuffix("+"): value for name, value in given.items()}
         for name, value in names.items():
-            if name in RENAMED:
+            if name not in self.parameters and RENAMED.get(name) in self.parameters:
                 raise Problem(f"{name} is now {RENAMED[name]}. Write {RENAMED[name]}={value}")
             if name not in self.parameters:
                 [close] = difflib.get_close_matches(name, self.parameters, 1) or [None]
                 raise Problem(f"There is no parameter {name}." + (f" Do you mean {close}?" if close else "")
                               + " The README's section Configure lists them.")
         for name, value in old.items():
-            new = RENAMED.get(name)
-            if new and new not in names:
+            new = None if name in self.parameters else RENAMED.get(name)
+            if new in self.parameters and new not in names:
                 raise Problem(f"The deployed stack has {name}={value}. That parameter is now {new}, and without it the "
-                              f'default would apply. Add it: make deploy SET="{new}={value}"')
-            if name not in self.parameters and not new:
+                              f'default would apply. Add it: {self.command} SET="{new}={value}"')
+            if name not in self.parameters and new not in self.parameters:
                 print(f"The deployed stack has {name}={value}. This version no longer has that parameter.")
 
     def problem_with(self, name, value):
         """What CloudFormation would say of a value."""
         parameter = self.parameters[name]
         parts = [each.strip() for each in value.split(",")] if parameter["Type"] == "CommaDelimitedList" else [value]
-        fits = all(re.search(parameter.get("AllowedPattern", ""), each) for each in parts)
+        fits = all(re.search(parameter.get("AllowedPattern", ""), each, re.ASCII) for each in parts)
         allowed = [str(each) for each in parameter.get("AllowedValues", [value])]
-        number = parameter["Type"] != "Number" or (value.isdigit() and parameter.get("MinValue", 0) <= int(value)
-                                                   <= parameter.get("MaxValue", int(value)))
+        number = parameter["Type"] != "Number" or (
+            re.fullmatch("[0-9]+", value)
+            and parameter.get("MinValue", 0) <= int(value) <= parameter.get("MaxValue", int(value)))
         good = fits and value in allowed and number and len(value) <= parameter.get("MaxLength", len(value))
         return None if good else parameter.get("ConstraintDescription", "is not allowed")
 
@@ -119,7 +108,7 @@ class Template:
         missing = [name for name in self.parameters if name not in {**self.defaults, **values}]
         if missing:
             example = " ".join(f"{name}=<…>" for name in missing)
-            raise Problem(f"These parameters have no value: {', '.join(missing)}. Give them: make deploy "
+            raise Problem(f"These parameters have no value: {', '.join(missing)}. Give them: {self.command} "
                           f'SET="{example}"')
         wrong = [f'{name}="{value}" {problem}' for name, value in values.items()
                  if (problem := self.problem_with(name, value))]
@@ -136,12 +125,12 @@ class Template:
         if len(services) > MOST_SERVICES:
             yield (f"EndpointServiceIds has {len(services)} services, and a stack takes {MOST_SERVICES}. Deploy "
                    "another stack for the rest: make deploy STACK=<name>")
-        for each in filter(is_public, items(values["DbtCidrs"])):
+        for each in filter(is_public, items(values.get("DbtCidrs", ""))):
             yield (f"DbtCidrs has {each}, a public network. dbt's traffic over PrivateLink comes from private "
                    "addresses; the public ones on dbt's pages belong to its other connections. Ask dbt Support for the "
                    "internal networks.")
         for name in ("PagerTopicArn", "KmsKeyArn"):
-            if values[name] and values[name].split(":")[3] != region:
+            if values.get(name) and values[name].split(":")[3] != region:
                 yield f"{name} must be in {region}, where the stack is: {values[name]}"
 
 
@@ -185,10 +174,16 @@ def cautions(old, new, watched_by):
     def accounts(values):
         return {re.search(r"\d{12}", each)[0] for name in ("KnownAccounts", "DbtPrincipals")
                 for each in items(values.get(name, ""))}
-    if new["UntrustedRequests"] == "reject":
+    def rejects(values):
+        return values.get("UntrustedRequests") == "reject" and values.get("DryRun") == "false"
+    if rejects(new) and not rejects(old):
+        yield ("From now on the guard rejects the requests of every account that is not in KnownAccounts or "
+               "DbtPrincipals, and revokes their established connections, which cuts them off at once.")
+    elif new.get("UntrustedRequests") == "reject":
+        when = "the guard revokes" if rejects(new) else "and once DryRun is false, the guard revokes"
         for account in sorted(accounts(old) - accounts(new)):
-            yield (f"{account} is no longer in KnownAccounts or DbtPrincipals. With UntrustedRequests=reject the guard "
-                   "revokes its established connections, which cuts them off at once.")
+            yield (f"{account} is no longer in KnownAccounts or DbtPrincipals. With UntrustedRequests=reject {when} "
+                   "its established connections, which cuts them off at once.")
     for service in items(new["EndpointServiceIds"]):
         if service in watched_by:
             yield (f"The stack {watched_by[service]} watches {service} already. Two guards send every alert twice, and "

@@ -310,6 +310,8 @@ def make_package(aws, *variables, succeeds=True):
     (lambda build: None, [], 'make package PREFIX=<company>-privatelink-guard REGIONS="eu-central-1 us-east-1"'),
     (lambda build: None, ["PREFIX=acme-guard", f"REGIONS={REGION}", f"SHA256={'0' * 64}"],
      "is not the release that SHA256 names"),
+    (lambda build: None, ["PREFIX=acme-guard", f"REGIONS={REGION}", "SHA256="], "is no SHA-256"),
+    (lambda build: None, ["PREFIX=acme-guard", f"REGIONS={REGION}", "READERS=*"], "READERS takes account ids"),
 ])
 def test_what_must_not_be_uploaded_is_refused_before_aws_is_asked(aws, build, change, variables, message):
     change(build)
@@ -339,7 +341,12 @@ def test_the_policy_of_an_existing_bucket_stays(aws, names, build):
     _, errors = make_package(aws, f"BUILD={build}", f"PREFIX={prefix}", f"REGIONS={REGION}", f"READERS={DBT}")
     assert json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"]) == own
     [statement] = re.findall(r"^    (\{.*\})$", errors, re.MULTILINE)
-    assert json.loads(statement)["Principal"] == {"AWS": [DBT]}
+    assert json.loads(statement)["Principal"] == {"AWS": [ROOT_OF_DBT]}
+    # S3 gives a statement of one item back without its list.
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": {
+        **json.loads(statement), "Principal": {"AWS": ROOT_OF_DBT}}}))
+    _, errors = make_package(aws, f"BUILD={build}", f"PREFIX={prefix}", f"REGIONS={REGION}", f"READERS={DBT}")
+    assert "has a policy" not in errors
 
 
 def test_the_packaged_guard_deploys_in_every_region(aws, names, build, tmp_path):
@@ -357,7 +364,8 @@ def test_the_packaged_guard_deploys_in_every_region(aws, names, build, tmp_path)
     for region in regions:
         policy = json.loads(s3.get_bucket_policy(Bucket=f"{prefix}-{region}")["Policy"])
         [statement] = policy["Statement"]
-        assert (statement["Principal"]["AWS"], statement["Action"]) == ([DBT, OTHER], "s3:GetObject")
+        assert (statement["Principal"]["AWS"], statement["Action"]) == (
+            [ROOT_OF_DBT, f"arn:aws:iam::{OTHER}:root"], "s3:GetObject")
 
         ec2, elb = aws.client("ec2", region=region), aws.client("elbv2", region=region)
         subnets = [subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"][:2]]

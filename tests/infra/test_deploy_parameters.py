@@ -61,8 +61,8 @@ def test_what_is_not_named_keeps_its_value_and_plus_adds_to_a_list(template):
 
 
 def test_nothing_is_added_to_a_single_value(template):
-    with pytest.raises(Problem, match=r"DryRun is one value and no list, so nothing can be added. Write DryRun=true"):
-        template.chosen(deployed(), {"DryRun+": "true"})
+    with pytest.raises(Problem, match=r"DryRun is one value and no list.* It is true now; write DryRun= and the whole"):
+        template.chosen(deployed(DryRun="true"), {"DryRun+": "false"})
 
 
 def test_each_changed_parameter_is_shown_with_its_old_and_its_new_value(template):
@@ -77,16 +77,48 @@ def test_each_changed_parameter_is_shown_with_its_old_and_its_new_value(template
     ("KnownAccounts", "reject", [KNOWN]), ("DbtPrincipals", "reject", [DBT]), ("KnownAccounts", "alert", []),
     (None, "reject", [])])
 def test_an_account_that_would_be_cut_off_is_a_caution(template, left, reaction, expected):
-    old = {**template.defaults, **deployed(KnownAccounts=KNOWN)}
-    new = {**old, "UntrustedRequests": reaction, **({left: ""} if left else {})}
+    old = {**template.defaults, **deployed(KnownAccounts=KNOWN, UntrustedRequests=reaction)}
+    new = {**old, **({left: ""} if left else {})}
     cautions = list(parameters.cautions(old, new, {}))
     assert [each.split(" is no longer in KnownAccounts or DbtPrincipals. ")[0] for each in cautions] == expected
     assert all("cuts them off at once" in each for each in cautions)
 
 
+def test_rejecting_from_now_on_is_a_caution(template):
+    """Also where no list changes: it is the dry run that ends, or the reaction that changes."""
+    alerts = {**template.defaults, **deployed()}
+    rejects = {**alerts, "UntrustedRequests": "reject"}
+    dry = {**rejects, "DryRun": "true", "KnownAccounts": KNOWN}
+    for old in ({}, alerts, dry):
+        [caution] = parameters.cautions(old, rejects, {})
+        assert caution.startswith("From now on the guard rejects the requests of every account that is not in Known")
+    assert list(parameters.cautions(alerts, {**rejects, "DryRun": "true"}, {})) == []
+    [caution] = parameters.cautions(dry, {**dry, "KnownAccounts": ""}, {})
+    assert f"{KNOWN} is no longer" in caution
+    assert "once DryRun is false, the guard revokes" in caution
+
+
+def test_an_older_release_has_fewer_parameters():
+    """An older template is deployed as it is: a name is renamed only where the new one exists."""
+    old = parameters.Template("""
+Metadata: {AWS::CloudFormation::Interface: {ParameterLabels: {}}}
+Parameters: {EndpointServiceIds: {Type: CommaDelimitedList}, UnknownRequesters: {Type: String}}
+Rules: {}
+Resources: {}
+""")
+    values = old.chosen({}, {"EndpointServiceIds": SERVICE, "UnknownRequesters": "reject"})
+    old.check(values, "eu-central-1")
+    assert list(parameters.cautions({}, values, {})) == []
+
+
+def test_a_digit_of_another_script_is_no_number(template):
+    assert template.problem_with("AlertAfter", "\u0663")
+    assert template.problem_with("EndpointServiceIds", "vpce-svc-0123456789abcdef\u0660")
+
+
 def test_an_account_that_moves_from_one_list_to_the_other_stays_connected(template):
-    old = {**template.defaults, **deployed(KnownAccounts=KNOWN)}
-    new = {**old, "UntrustedRequests": "reject", "KnownAccounts": "", "DbtPrincipals": f"{DBT},{KNOWN}"}
+    old = {**template.defaults, **deployed(KnownAccounts=KNOWN, UntrustedRequests="reject")}
+    new = {**old, "KnownAccounts": "", "DbtPrincipals": f"{DBT},{KNOWN}"}
     assert list(parameters.cautions(old, new, {})) == []
 
 

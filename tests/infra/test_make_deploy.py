@@ -2,6 +2,7 @@
 import base64
 import contextlib
 import http.server
+import io
 import json
 import os
 import re
@@ -9,15 +10,19 @@ import signal
 import subprocess
 import sys
 import threading
+import types
+import urllib.response
 
 import pytest
+import yaml
 from infra_support import INFRA, ROOT, TOOLS, local
 
 sys.path.insert(0, str(INFRA))
 
 import artifacts
 import deploy
-from botocore.exceptions import ClientError
+import template
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 PROVIDER, DBT, REGION = local.PROVIDER, local.DBT, local.REGION
 PRINCIPAL = f"arn:aws:iam::{DBT}:root"
@@ -69,8 +74,12 @@ class MakeDeploy:
             character = started.stdout.read(1)
             assert character, output
             output += character
-        os.killpg(started.pid, signal.SIGINT)
-        rest, _ = started.communicate(timeout=local.TIMEOUT)
+        # Between the prompt and the reading Python only notes a Ctrl-C, and acts on the next.
+        while started.poll() is None:
+            os.killpg(started.pid, signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                started.wait(timeout=10)
+        rest = started.stdout.read()
         assert started.returncode
         return output + rest
 
@@ -112,9 +121,22 @@ def test_a_name_that_a_shell_would_not_take_literally_is_no_stack():
         deploy.Settings.read({"STACK": "guard; rm -r ."})
 
 
-def test_a_hash_without_a_release_is_refused():
+@pytest.mark.parametrize("digest", ["0" * 64, ""])
+def test_a_hash_without_a_release_is_refused(digest):
     with pytest.raises(deploy.Problem, match="PREBUILT names none"):
-        deploy.Settings.read({"SHA256": "0" * 64})
+        deploy.Settings.read({"SHA256": digest})
+
+
+def test_only_one_asks_nothing():
+    assert [deploy.Settings.read({"YES": each}).ask for each in ("", "1")] == [True, False]
+    with pytest.raises(deploy.Problem, match="YES=no is neither"):
+        deploy.Settings.read({"YES": "no"})
+
+
+def test_the_printed_command_does_the_same_again():
+    given = {"STACK": "guard", "PROFILE": "net admin", "PREBUILT": "https://example.com/$1", "SHA256": "0" * 64}
+    assert deploy.Settings.read(given).command() == (
+        f"make deploy STACK=guard PROFILE='net admin' PREBUILT='https://example.com/$$1' SHA256={'0' * 64}")
 
 
 # ---- what it looks at before it builds -------------------------------------------------------------------------------
@@ -177,7 +199,7 @@ def test_a_dry_run_of_make_only_prints(aws, make_deploy):
 
 def test_without_questions_what_is_missing_is_named(make_deploy):
     output = make_deploy("YES=1", succeeds=False)
-    assert 'Give them: make deploy SET="EndpointServiceIds=<…> DbtPrincipals=<…>"' in output
+    assert 'Give them: make deploy STACK=privatelink-guard SET="EndpointServiceIds=<…> DbtPrincipals=<…>"' in output
     assert not make_deploy.built
 
 
@@ -226,7 +248,7 @@ def test_nothing_is_built_for_questions_that_nobody_answers(make_deploy):
 
 
 def test_ctrl_c_at_a_question_says_that_nothing_was_deployed(make_deploy):
-    output = make_deploy.interrupted_at("EndpointServiceIds []: ", "STACK=asked")
+    output = make_deploy.interrupted_at("EndpointServiceIds [required]: ", "STACK=asked")
     assert "make deploy: interrupted. Nothing was deployed." in output
     assert "Traceback" not in output
     assert not make_deploy.built
@@ -287,7 +309,7 @@ def test_a_release_is_deployed_and_changed_without_cargo(aws, make_deploy, names
     output = make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", "TAGS=cost=43", PATH=path,
                          SET="HealthSchedule=rate(5 minutes) CrossZone=enforce")
     assert ("\nParameters:\n  CrossZone: alert -> enforce\n  HealthSchedule: rate(1 minute) -> rate(5 minutes)\n"
-            "\nResources:\n") in output
+            "\nTags:\n  cost: 42 -> 43\n\nResources:\n") in output
     assert "What to do now" not in output
     assert parameters(aws, stack) == {**before, "HealthSchedule": "rate(5 minutes)", "CrossZone": "enforce"}
     assert {each["Key"]: each["Value"] for each in described(aws, stack)["Tags"]} == {
@@ -332,10 +354,68 @@ def test_an_update_that_fails_leaves_everything_as_it_was(aws, make_deploy, name
     assert parameters(aws, stack) == before
 
 
-def test_a_rollback_that_fails_is_not_everything_as_before():
-    text = deploy.after_failure("UPDATE_ROLLBACK_FAILED", "guard", REGION)
+class Named(deploy.Account):
+    """An identity that asks AWS nothing."""
+
+    def __init__(self, profile=""):
+        self.region, self.profile = REGION, profile
+
+
+@pytest.mark.parametrize("status, commands", [
+    ("UPDATE_ROLLBACK_FAILED", ["continue-update-rollback"]),
+    ("UPDATE_FAILED", ["rollback-stack"]),
+    ("ROLLBACK_COMPLETE", ["delete-stack", "wait stack-delete-complete"]),
+    ("DELETE_COMPLETE", ["describe-stack-resources"]),
+])
+def test_only_a_complete_rollback_is_everything_as_before(status, commands):
+    text = deploy.after_failure(status, "guard", Named("net admin"))
     assert "as it was before" not in text
-    assert f"aws cloudformation continue-update-rollback --region {REGION} --stack-name guard" in text
+    assert text.rpartition("\n")[2].strip() == " && ".join(
+        f"aws cloudformation {each} --region {REGION} --profile 'net admin' --stack-name guard" for each in commands)
+
+
+@pytest.mark.parametrize("status, expected", [
+    ("CREATE_IN_PROGRESS", "wait stack-create-complete"), ("ROLLBACK_IN_PROGRESS", "wait stack-create-complete"),
+    ("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "wait stack-update-complete"),
+    ("UPDATE_ROLLBACK_IN_PROGRESS", "wait stack-rollback-complete"),
+    ("DELETE_IN_PROGRESS", "wait stack-delete-complete"), ("UPDATE_FAILED", "rollback-stack"),
+    ("UPDATE_COMPLETE", "no parameter EndpointServiceIds"),
+])
+def test_a_stack_that_cannot_be_updated_comes_with_the_command_that_helps(status, expected):
+    with pytest.raises(deploy.Problem, match=expected):
+        deploy.check_state({"StackName": "guard", "StackStatus": status}, Named())
+
+
+class Lost:
+    """CloudFormation that begins the change, or refuses it, and cannot be asked after that."""
+
+    def __init__(self, refuses):
+        self.refuses = refuses
+
+    def get_paginator(self, operation):
+        asked = iter([[{"StackEvents": []}]])
+
+        def paginate(**arguments):
+            if self.begun:
+                raise EndpointConnectionError(endpoint_url="https://cloudformation")
+            return next(asked)
+        return types.SimpleNamespace(paginate=paginate)
+
+    begun = False
+
+    def execute_change_set(self, **arguments):
+        if self.refuses:
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "not yours"}}, "ExecuteChangeSet")
+        self.begun = True
+
+
+@pytest.mark.parametrize("refuses, expected", [
+    (True, "Nothing was deployed, since AWS refused: .*not yours"),
+    (False, f"CloudFormation goes on with the change to the stack guard in {REGION}"),
+])
+def test_that_nothing_was_deployed_is_said_only_if_it_is_so(refuses, expected):
+    with pytest.raises(deploy.Problem, match=expected):
+        deploy.execute(Lost(refuses), Named(), "guard", "change")
 
 
 def test_an_arm64_stack_stays_arm64(aws, make_deploy, names, provider, tmp_path):
@@ -379,15 +459,16 @@ def test_a_renamed_parameter_of_the_deployed_stack_does_not_fall_back_to_the_def
         aws, make_deploy, names, provider, release):
     """The stack is of a version that had the old name."""
     stack = names("old")
-    template = {"Parameters": {"UnknownRequesters": {"Type": "String"}},
-                "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
+    body = {"Parameters": {each: {"Type": "String"} for each in ("UnknownRequesters", "EndpointServiceIds")},
+            "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
     cloudformation = aws.client("cloudformation")
-    cloudformation.create_stack(StackName=stack, TemplateBody=json.dumps(template), Parameters=[
-        {"ParameterKey": "UnknownRequesters", "ParameterValue": "reject"}])
+    cloudformation.create_stack(StackName=stack, TemplateBody=json.dumps(body), Parameters=[
+        {"ParameterKey": "UnknownRequesters", "ParameterValue": "reject"},
+        {"ParameterKey": "EndpointServiceIds", "ParameterValue": provider.service_id}])
     local.eventually(lambda: described(aws, stack)["StackStatus"] == "CREATE_COMPLETE")
     output = make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", given(provider), succeeds=False)
     assert 'UnknownRequesters=reject. That parameter is now UntrustedRequests' in output
-    assert 'make deploy SET="UntrustedRequests=reject"' in output
+    assert f'make deploy STACK={stack} PREBUILT={release} SET="UntrustedRequests=reject"' in output
     make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", given(provider, UntrustedRequests="reject"))
     assert parameters(aws, stack)["UntrustedRequests"] == "reject"
 
@@ -555,8 +636,17 @@ def test_only_https_and_what_is_there_is_read(website, tmp_path):
         artifacts.Release("http://example.com/release", tmp_path / "new")
     with pytest.raises(artifacts.Refused, match="There is no folder /nonexistent"):
         artifacts.Release("/nonexistent", tmp_path / "new")
-    with pytest.raises(artifacts.Refused, match="cannot be read"):
+    with pytest.raises(artifacts.Refused, match=r"has no template-arm64\.yaml.*a release without this architecture"):
         artifacts.Release(website.address, tmp_path / "new").fetch(artifacts.names("arm64"))
+    with pytest.raises(artifacts.Refused, match="cannot be read"):
+        artifacts.Release(f"{website.address}/nothing", tmp_path / "new")
+
+
+def test_a_redirect_to_an_address_without_https_is_refused(monkeypatch, tmp_path):
+    answer = urllib.response.addinfourl(io.BytesIO(b""), {}, "http://example.com/SHA256SUMS", 200)
+    monkeypatch.setattr(artifacts.urllib.request, "urlopen", lambda at, timeout: answer)
+    with pytest.raises(artifacts.Refused, match=r"redirects to http://example\.com/SHA256SUMS"):
+        artifacts.Release("https://example.com/release", tmp_path / "new")
 
 
 def test_a_folder_that_changes_after_it_was_read_changes_nothing(copy, tmp_path_factory):
@@ -577,6 +667,31 @@ def test_another_release_than_the_named_hash_is_refused(aws, make_deploy, names,
     output = make_deploy(f"STACK={stack}", f"PREBUILT={copy}", "YES=1", f"SHA256={digest}", succeeds=False)
     assert "is not the release that SHA256 names" in output
     assert len(aws.control("requests", since=0)) == before
+
+
+@pytest.mark.parametrize("digest", ["", "abc", "g" * 64])
+def test_a_hash_that_is_none_is_refused(aws, make_deploy, release, digest):
+    before = len(aws.control("requests", since=0))
+    output = make_deploy(f"PREBUILT={release}", "YES=1", f"SHA256={digest}", succeeds=False)
+    assert f'SHA256="{digest}" is no SHA-256' in output
+    assert len(aws.control("requests", since=0)) == before
+
+
+def test_what_is_uploaded_says_the_same_without_aliases(release):
+    """CloudFormation refuses a template with aliases, and the repository's has many."""
+    text = (release / "template-x86_64.yaml").read_text(encoding="utf-8")
+    located = template.located(text, lambda name: f"at/{name}")
+    assert any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
+    assert not any(isinstance(token, yaml.AliasToken | yaml.AnchorToken) for token in yaml.scan(located))
+    before, after = template.read(text), template.read(located)
+    files = {name: resource["Properties"][key] for key in ("CodeUri", "TemplateURL")
+             for name, resource in after["Resources"].items()
+             if isinstance(resource, dict) and key in resource["Properties"]}
+    assert files == {"ConnectionAcceptor": "at/connection-acceptor-x86_64.zip", "AlertChat": "at/chat.yaml",
+                     "HealthWatcher": "at/health-watcher-x86_64.zip", "DriftWatcher": "at/drift-watcher-x86_64.zip"}
+    assert template.located(text, lambda name: name) == template.located(located, lambda name: name.removeprefix("at/"))
+    assert before == template.read(template.located(text, lambda name: name))
+    assert after["AWSTemplateFormatVersion"] == "2010-09-09"
 
 
 def test_two_packagings_are_the_same_bytes(release, tmp_path):

@@ -226,11 +226,11 @@ def test_the_probes_account_is_known_to_the_guard_before_its_endpoint_is_accepte
     """Otherwise the probe causes a critical alert, and with UntrustedRequests=reject it is cut off."""
     outputs, description = CONSUMER["Outputs"], " ".join(CONSUMER["Description"].split())
     command = outputs["KnownAccountsCommand"]["Value"]["Fn::Sub"]
-    assert command == 'make deploy SET="KnownAccounts+=${AWS::AccountId}"'
+    assert command == 'make deploy REGION=${AWS::Region} SET="KnownAccounts+=${AWS::AccountId}"'
     assert list(outputs).index("KnownAccountsCommand") < list(outputs).index("AcceptCommand")
     assert description.index("KnownAccountsCommand") < description.index("AcceptCommand")
     page = (INFRA / "README.md").read_text(encoding="utf-8")
-    assert command.replace("${AWS::AccountId}", "<account>") in page
+    assert command.replace("${AWS::AccountId}", "<account>").replace("${AWS::Region}", "<region>") in page
     assert page.index("KnownAccountsCommand") < page.index("`AcceptCommand`")
     # The guard takes it; test_make_deploy.py has how `make deploy` passes it on.
     assert accepts(GUARD["Parameters"]["KnownAccounts"], "111122223333")

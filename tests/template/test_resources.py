@@ -11,6 +11,7 @@ from rendering import (
     ROOT,
     SERVICE,
     SLACK,
+    STACK,
     TEAMS,
     many,
     render,
@@ -293,6 +294,9 @@ def test_the_silent_alarm_waits_for_two_to_five_runs_of_the_functions_schedule(r
     silent = [alarm for name, alarm in alarms(render(**schedules)).items() if name.endswith("Silent")]
     assert [alarm["Period"] * int(alarm["EvaluationPeriods"]) for alarm in silent] == [60 * minutes] * 3
     assert all(f"although its schedule is rate({rate})" in alarm["AlarmDescription"] for alarm in silent)
+    # So another schedule makes another alarm, and none with data that was judged by other periods.
+    # https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-cloudwatch-alarm.html
+    assert all(alarm["AlarmName"].endswith(f"Silent rate({rate})") for alarm in silent)
 
 
 def test_the_late_alarm_fires_after_lambdas_retries_and_before_lambda_drops_the_event(rendered):
@@ -577,7 +581,8 @@ def test_no_name_collides_with_another_stack(rendered):
     for name, resource in rendered.resources.items():
         for property_name in ("TopicName", "QueueName", "TableName", "RoleName", "FunctionName", "AlarmName", "Name"):
             if resource["Type"] != "AWS::Lambda::EventInvokeConfig" and resource["Type"] != "AWS::Lambda::Permission":
-                assert property_name not in resource["Properties"], name
+                # Unless it begins with the name of the stack.
+                assert resource["Properties"].get(property_name, STACK).startswith(STACK), name
 
 
 def test_no_arn_is_limited_to_one_partition():

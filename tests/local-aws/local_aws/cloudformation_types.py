@@ -6,6 +6,7 @@ stack.
 """
 import asyncio
 
+import yaml
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import dynamodb, lambda_svc, s3, sns
 from ministack.services.cloudformation import _stacks, changesets, engine, handlers, provisioners, stacks
@@ -308,6 +309,16 @@ def _evaluating_more(evaluate):
     return evaluated
 
 
+def _without_aliases(parse):
+    """Refuses what ministack resolves: "Template error: YAML aliases are not allowed in CloudFormation templates".
+    https://github.com/seeebiii/aws-cloudformation-templates/issues/1"""
+    def parsed(body):
+        if not body.strip().startswith("{") and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(body)):
+            raise ValueError("YAML aliases are not allowed in CloudFormation templates")
+        return parse(body)
+    return parsed
+
+
 def _update_nested(update):
     """ministack's update of a resource, which forgets the attributes of what a nested stack leaves unchanged."""
     def updated(resource_type, physical_id, old, new, stack_name, logical_id=None, old_attributes=None):
@@ -329,5 +340,7 @@ def install():
     provisioners._STACK_TAG_PROPERTY["AWS::EC2::VPCEndpointService"] = ("Tags", "list")  # gets the stack's tags, too
     types["AWS::S3::Bucket"] = _refusing_full_buckets(types["AWS::S3::Bucket"])
     provisioners._update_resource = _update_nested(provisioners._update_resource)
+    for module in (changesets, engine, handlers):
+        module._parse_template = _without_aliases(module._parse_template)
     for module in (changesets, engine, handlers, stacks):
         module._evaluate_conditions = _evaluating_more(module._evaluate_conditions)
