@@ -36,7 +36,8 @@ class Account:
         except botocore.exceptions.ProfileNotFound as error:
             raise Problem(f"{error}. These exist: {', '.join(self.profiles()) or 'none'}. "
                           "PROFILE=<name> selects one.") from None
-        except (botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError) as error:
+        except (botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError,
+                botocore.exceptions.InvalidRegionError) as error:
             raise Problem(f"AWS cannot be reached in {self.region}: {error}\nCheck the Region's name and the network; "
                           "REGION=<region> selects another.") from None
         except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:

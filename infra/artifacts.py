@@ -118,18 +118,29 @@ def verify(folder, wanted=()):
     return sha256((folder / SUMS).read_bytes())
 
 
+# Where a release may come from; this machine needs no encryption.
+ADDRESS = r"https://|http://(127\.0\.0\.1|localhost)[:/]"
+
+
+class SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect that leaves https, also on the way to another https address."""
+
+    def redirect_request(self, request, file, code, message, headers, address):
+        if not re.match(ADDRESS, address):
+            raise Refused(f"{request.full_url} redirects to {address}, which is not an https address.")
+        return super().redirect_request(request, file, code, message, headers, address)
+
+
 class Release:
     """The files of a release at a folder or an address, each got once.
 
     So what is read, agreed to and deployed are the same bytes, whatever the source holds by then.
     """
 
-    ADDRESS = r"https://|http://(127\.0\.0\.1|localhost)[:/]"
-
     def __init__(self, source, folder):
         """Read SHA256SUMS; its own hash, the release's, is `digest`. `folder` is empty, or not there yet."""
         if re.match(r"https?://", source):
-            if not re.match(self.ADDRESS, source):
+            if not re.match(ADDRESS, source):
                 raise Refused(f"{source} is not an https address.")
         elif not pathlib.Path(source).is_dir():
             raise Refused(f"There is no folder {source}.")
@@ -171,9 +182,7 @@ class Release:
         at = f"{self.source.rstrip('/')}/{name}"
         try:
             if re.match(r"https?://", self.source):
-                with urllib.request.urlopen(at, timeout=60) as answer:
-                    if not re.match(self.ADDRESS, answer.url):
-                        raise Refused(f"{at} redirects to {answer.url}, which is not an https address.")
+                with urllib.request.build_opener(SafeRedirects).open(at, timeout=60) as answer:
                     content = answer.read()
             else:
                 content = pathlib.Path(at).read_bytes()

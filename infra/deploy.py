@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 
 import artifacts
 import botocore.exceptions
@@ -76,13 +77,19 @@ class Settings:
                         region=of("REGION"), prebuilt=of("PREBUILT"), sha256=environment.get("SHA256"),
                         architecture=of("ARCHITECTURE"), bucket=of("BUCKET"), ask=not of("YES"))
 
-    def command(self):
-        """The command that does the same again, for people to run; SET follows."""
+    def command(self, **parameters):
+        """The command that does the same again with these parameters, for people to run."""
         same = {"STACK": self.stack, "PROFILE": self.profile, "REGION": self.region, "PREBUILT": self.prebuilt,
-                "SHA256": self.sha256, "BUCKET": self.bucket}
+                "SHA256": self.sha256, "BUCKET": self.bucket, "ARCHITECTURE": self.architecture,
+                "TAGS": parameters_text(self.tags), "SET": parameters_text(parameters)}
         # Make reads $ as the beginning of a variable.
         return " ".join(["make deploy", *(f"{name}={shlex.quote(value.replace('$', '$$'))}"
                                           for name, value in same.items() if value)])
+
+
+def parameters_text(values):
+    """As SET and TAGS take them."""
+    return " ".join(f"{name}={value}" for name, value in values.items())
 
 
 # ---- what is deployed ------------------------------------------------------------------------------------------------
@@ -109,10 +116,13 @@ def aws(account, stack, operation):
 def check_state(stack, account):
     """Only a stack of the guard, and only one at rest, can be updated."""
     status, name = stack["StackStatus"], stack["StackName"]
+    if not any(each["ParameterKey"] == "EndpointServiceIds" for each in stack.get("Parameters", [])):
+        raise Problem(f"The stack {name} is not a guard's: it has no parameter EndpointServiceIds. Deploying would "
+                      "replace all that it has. STACK=<name> selects another name.")
     if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"):
         failed = "'StackEvents[?ends_with(ResourceStatus, `FAILED`)].[LogicalResourceId, ResourceStatusReason]'"
-        raise Problem(f"The stack {name} is {status}: its first deployment failed, or its deletion did. Nothing of it "
-                      f"works, and CloudFormation cannot update it. This shows why:\n"
+        raise Problem(f"The stack {name} is {status}: its first deployment failed, or its deletion did. The guard does "
+                      f"not work, and CloudFormation cannot update it. This shows why:\n"
                       f"    {aws(account, name, 'describe-stack-events')} --output text --query {failed}\n"
                       f"This clears it; then deploy again:\n    {cleared(account, name)}")
     if status in ("UPDATE_ROLLBACK_FAILED", "UPDATE_FAILED"):
@@ -121,9 +131,6 @@ def check_state(stack, account):
     if status.endswith("_IN_PROGRESS"):
         raise Problem(f"The stack {name} is {status}: somebody is deploying or deleting it. This waits for them:\n"
                       f"    {aws(account, name, f'wait {waiter(status)}')}")
-    if not any(each["ParameterKey"] == "EndpointServiceIds" for each in stack.get("Parameters", [])):
-        raise Problem(f"The stack {name} is not a guard's: it has no parameter EndpointServiceIds. Deploying would "
-                      "replace all that it has. STACK=<name> selects another name.")
 
 
 def waiter(status):
@@ -215,9 +222,10 @@ def released(settings, folder):
 def build(architecture, folder):
     """Build the functions. Returns the folder with a copy, which no other build changes."""
     make = [os.environ.get("MAKE", "make"), "functions", f"ARCHITECTURE={architecture}"]
-    # Whatever else was given to `make deploy`, the build goes to the folder that is read below.
-    environment = {name: value for name, value in os.environ.items()
-                   if name not in ("OUT", "CARGO_TARGET_DIR", "MAKEFLAGS", "MAKEOVERRIDES")}
+    # Whatever else is set, the build goes to the folder that is read below.
+    moved = ("OUT", "MAKEFLAGS", "MAKEOVERRIDES", "CARGO_BUILD_TARGET_DIR", "CARGO_LAMBDA_LAMBDA_DIR")
+    environment = {**{name: value for name, value in os.environ.items() if name not in moved},
+                   "CARGO_TARGET_DIR": str(ROOT / "target")}
     if subprocess.run(make, cwd=ROOT, env=environment, check=False).returncode:
         raise Problem("The functions could not be built; see above. Nothing was deployed.")
     return artifacts.Release(str(ROOT / "target/functions"), folder).fetch(artifacts.names(architecture))
@@ -297,16 +305,27 @@ def show(cloudformation, stack, change):
 def execute(cloudformation, account, stack, change):
     """Carry it out, and print each resource as it is done. Returns the stack, and what failed."""
     seen = {each["EventId"] for each in new_events(cloudformation, stack, set())}
+    begun = False
     try:
-        cloudformation.execute_change_set(ChangeSetName=change, StackName=stack)
+        # With the token, an answer that is lost and asked for again is no refusal.
+        cloudformation.execute_change_set(ChangeSetName=change, StackName=stack, ClientRequestToken=str(uuid.uuid4()))
+        begun = True
         return followed(cloudformation, stack, seen)
     except (KeyboardInterrupt, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
-        if getattr(error, "operation_name", None) == "ExecuteChangeSet":
+        if not begun and refused(error):
             raise Problem(f"Nothing was deployed, since AWS refused: {error}") from None
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else f"AWS cannot be asked any more: {error}"
-        raise Problem(f"{why}. CloudFormation goes on with the change to the stack {stack} in {account.region}. This "
-                      f"shows how it ends:\n    {aws(account, stack, 'describe-stacks')} --output text --query "
-                      "'Stacks[].StackStatus'") from None
+        goes_on = ("CloudFormation goes on with the change" if begun
+                   else "It is not known whether CloudFormation has begun the change")
+        raise Problem(f"{why}. {goes_on} to the stack {stack} in {account.region}. This shows its state:\n"
+                      f"    {aws(account, stack, 'describe-stacks')} --output text --query 'Stacks[].StackStatus'"
+                      ) from None
+
+
+def refused(error):
+    """Whether AWS answered, and that answer is a no; after an error of its own, it may have done what was asked."""
+    return isinstance(error, botocore.exceptions.ClientError) and (
+        error.response["ResponseMetadata"]["HTTPStatusCode"] < 500)
 
 
 def followed(cloudformation, stack, seen):
@@ -348,7 +367,7 @@ def run(settings, scratch):
         check_state(stack, account)
     old = {each["ParameterKey"]: each["ParameterValue"] for each in (stack or {}).get("Parameters", [])}
     architecture = architecture_of(settings, old)
-    declared = parameters.Template(template_text(release, architecture), settings.command())
+    declared = parameters.Template(template_text(release, architecture), settings.command)
     services = Services(account, settings.stack)
     values = declared.chosen(old, settings.given)
     if not stack and settings.ask:
@@ -432,12 +451,12 @@ def after_failure(status, name, account):
     if status.startswith("ROLLBACK"):
         return ("The stack exists, but nothing of it works. This clears it; then deploy again:\n"
                 f"    {cleared(account, name)}")
-    return f"This shows what the stack is now:\n    {aws(account, name, 'describe-stack-resources')}"
+    return f"This shows what happened:\n    {aws(account, name, 'describe-stack-events')}"
 
 
 def print_next_steps(settings, stack, old, new):
     outputs = {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
-    steps = [f"  {number}. {step}" for number, step in enumerate(next_steps(outputs, old, new, settings.command()), 1)]
+    steps = [f"  {number}. {step}" for number, step in enumerate(next_steps(outputs, old, new, settings.command), 1)]
     if steps:
         print("\n".join(["\nWhat to do now:", *steps]))
 
@@ -453,7 +472,7 @@ def next_steps(outputs, old, new, again):
         yield f"Send test messages, and see that they arrive:\n     {outputs['TestMessage']}"
     if not old and new.get("DryRun") == "true":
         yield ("The guard only reports so far. When an alert has reported dbt's request, let the guard accept it:\n"
-               f'     {again} SET="DryRun=false"')
+               f"     {again(DryRun='false')}")
 
 
 def main():

@@ -73,9 +73,9 @@ def prepare(bucket, readers, partition):
     policy = bucket.policy()
     if policy is None:
         bucket.put_policy({"Version": "2012-10-17", "Statement": [statement]})
-    elif normalized(statement) not in map(normalized, listed(policy["Statement"])):
-        print(f"{bucket.name} has a policy, which stays as it is. READERS can read the bucket only if it has this "
-              f"statement:\n    {json.dumps(statement)}", file=sys.stderr)
+    elif not any(covers(each, statement) for each in listed(policy["Statement"])):
+        print(f"{bucket.name} has a policy, which stays as it is. If it does not let READERS read the bucket already, "
+              f"add this statement:\n    {json.dumps(statement)}", file=sys.stderr)
 
 
 def listed(value):
@@ -83,11 +83,15 @@ def listed(value):
     return value if isinstance(value, list) else [value]
 
 
-def normalized(statement):
-    principal = statement.get("Principal")
-    accounts = sorted(listed(principal.get("AWS", []))) if isinstance(principal, dict) else principal
-    return {**{name: sorted(listed(statement.get(name, []))) for name in ("Action", "Resource")},
-            "Effect": statement["Effect"], "accounts": accounts, "Condition": statement.get("Condition")}
+def covers(statement, wanted):
+    """Whether a statement allows the same to at least these accounts."""
+    def principals(each):
+        principal = each.get("Principal")
+        return set(listed(principal.get("AWS", []))) if isinstance(principal, dict) else set()
+
+    def rest(each):
+        return [each.get("Effect"), listed(each.get("Action")), listed(each.get("Resource")), each.get("Condition")]
+    return rest(statement) == rest(wanted) and principals(statement) >= principals(wanted)
 
 
 def main():

@@ -50,8 +50,8 @@ def repeated(names):
 class Template:
     """The parameters, their labels and the rules of a template."""
 
-    def __init__(self, text, command="make deploy"):
-        """`command` is what people run, without SET."""
+    def __init__(self, text, command):
+        """`command` gives the command with these parameters, for people to run."""
         self.command = command
         content = template.read(text)
         labels = content["Metadata"]["AWS::CloudFormation::Interface"]["ParameterLabels"]
@@ -61,6 +61,7 @@ class Template:
 
     def chosen(self, old, given):
         """The deployed stack's values, changed by what was given. `Name+` adds to a list."""
+        self.given = given
         self._check_names(old, given)
         values = {name: value for name, value in old.items() if name in self.parameters}
         for name, value in given.items():
@@ -87,7 +88,7 @@ class Template:
             new = None if name in self.parameters else RENAMED.get(name)
             if new in self.parameters and new not in names:
                 raise Problem(f"The deployed stack has {name}={value}. That parameter is now {new}, and without it the "
-                              f'default would apply. Add it: {self.command} SET="{new}={value}"')
+                              f"default would apply. Add it:\n    {self.command(**given, **{new: value})}")
             if name not in self.parameters and new not in self.parameters:
                 print(f"The deployed stack has {name}={value}. This version no longer has that parameter.")
 
@@ -107,9 +108,8 @@ class Template:
         """Refuse all that CloudFormation would refuse."""
         missing = [name for name in self.parameters if name not in {**self.defaults, **values}]
         if missing:
-            example = " ".join(f"{name}=<…>" for name in missing)
-            raise Problem(f"These parameters have no value: {', '.join(missing)}. Give them: {self.command} "
-                          f'SET="{example}"')
+            example = self.command(**self.given, **dict.fromkeys(missing, "<…>"))
+            raise Problem(f"These parameters have no value: {', '.join(missing)}. Give them:\n    {example}")
         wrong = [f'{name}="{value}" {problem}' for name, value in values.items()
                  if (problem := self.problem_with(name, value))]
         wrong = wrong or [*self._broken_rules({**self.defaults, **values, "AWS::Region": region})]

@@ -17,7 +17,7 @@ KEY = "arn:aws:kms:us-east-1:111122223333:key/01234567-89ab-cdef-0123-456789abcd
 
 @pytest.fixture(scope="module")
 def template():
-    return parameters.Template((ROOT / "template.yaml").read_text(encoding="utf-8"))
+    return parameters.Template((ROOT / "template.yaml").read_text(encoding="utf-8"), "make deploy {}".format)
 
 
 def deployed(**others):
@@ -105,7 +105,7 @@ Metadata: {AWS::CloudFormation::Interface: {ParameterLabels: {}}}
 Parameters: {EndpointServiceIds: {Type: CommaDelimitedList}, UnknownRequesters: {Type: String}}
 Rules: {}
 Resources: {}
-""")
+""", "make deploy {}".format)
     values = old.chosen({}, {"EndpointServiceIds": SERVICE, "UnknownRequesters": "reject"})
     old.check(values, "eu-central-1")
     assert list(parameters.cautions({}, values, {})) == []

@@ -2,7 +2,6 @@
 import base64
 import contextlib
 import http.server
-import io
 import json
 import os
 import re
@@ -11,7 +10,6 @@ import subprocess
 import sys
 import threading
 import types
-import urllib.response
 
 import pytest
 import yaml
@@ -134,9 +132,11 @@ def test_only_one_asks_nothing():
 
 
 def test_the_printed_command_does_the_same_again():
-    given = {"STACK": "guard", "PROFILE": "net admin", "PREBUILT": "https://example.com/$1", "SHA256": "0" * 64}
-    assert deploy.Settings.read(given).command() == (
-        f"make deploy STACK=guard PROFILE='net admin' PREBUILT='https://example.com/$$1' SHA256={'0' * 64}")
+    given = {"STACK": "guard", "PROFILE": "net admin", "PREBUILT": "https://example.com/$1", "SHA256": "0" * 64,
+             "ARCHITECTURE": "arm64", "TAGS": "team=network cost=42"}
+    assert deploy.Settings.read(given).command(DryRun="false", HealthSchedule="rate(5 minutes)") == (
+        f"make deploy STACK=guard PROFILE='net admin' PREBUILT='https://example.com/$$1' SHA256={'0' * 64} "
+        "ARCHITECTURE=arm64 TAGS='team=network cost=42' SET='DryRun=false HealthSchedule=rate(5 minutes)'")
 
 
 # ---- what it looks at before it builds -------------------------------------------------------------------------------
@@ -199,7 +199,8 @@ def test_a_dry_run_of_make_only_prints(aws, make_deploy):
 
 def test_without_questions_what_is_missing_is_named(make_deploy):
     output = make_deploy("YES=1", succeeds=False)
-    assert 'Give them: make deploy STACK=privatelink-guard SET="EndpointServiceIds=<…> DbtPrincipals=<…>"' in output
+    assert ("Give them:\n    make deploy STACK=privatelink-guard SET='EndpointServiceIds=<…> DbtPrincipals=<…>'\n"
+            in output)
     assert not make_deploy.built
 
 
@@ -365,7 +366,7 @@ class Named(deploy.Account):
     ("UPDATE_ROLLBACK_FAILED", ["continue-update-rollback"]),
     ("UPDATE_FAILED", ["rollback-stack"]),
     ("ROLLBACK_COMPLETE", ["delete-stack", "wait stack-delete-complete"]),
-    ("DELETE_COMPLETE", ["describe-stack-resources"]),
+    ("DELETE_COMPLETE", ["describe-stack-events"]),
 ])
 def test_only_a_complete_rollback_is_everything_as_before(status, commands):
     text = deploy.after_failure(status, "guard", Named("net admin"))
@@ -379,18 +380,25 @@ def test_only_a_complete_rollback_is_everything_as_before(status, commands):
     ("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "wait stack-update-complete"),
     ("UPDATE_ROLLBACK_IN_PROGRESS", "wait stack-rollback-complete"),
     ("DELETE_IN_PROGRESS", "wait stack-delete-complete"), ("UPDATE_FAILED", "rollback-stack"),
-    ("UPDATE_COMPLETE", "no parameter EndpointServiceIds"),
 ])
-def test_a_stack_that_cannot_be_updated_comes_with_the_command_that_helps(status, expected):
+def test_a_stack_of_the_guard_that_cannot_be_updated_comes_with_the_command_that_helps(status, expected):
     with pytest.raises(deploy.Problem, match=expected):
-        deploy.check_state({"StackName": "guard", "StackStatus": status}, Named())
+        deploy.check_state({"StackName": "guard", "StackStatus": status, "Parameters": [
+            {"ParameterKey": "EndpointServiceIds"}]}, Named())
+
+
+@pytest.mark.parametrize("status", ["UPDATE_COMPLETE", "DELETE_FAILED", "UPDATE_FAILED"])
+def test_a_stack_of_something_else_is_left_alone(status):
+    with pytest.raises(deploy.Problem, match="no parameter EndpointServiceIds") as problem:
+        deploy.check_state({"StackName": "shop", "StackStatus": status}, Named())
+    assert "aws cloudformation" not in str(problem.value)
 
 
 class Lost:
-    """CloudFormation that begins the change, or refuses it, and cannot be asked after that."""
+    """CloudFormation that answers the wish to begin with this, or begins, and cannot be asked after that."""
 
-    def __init__(self, refuses):
-        self.refuses = refuses
+    def __init__(self, answer=None):
+        self.answer = answer
 
     def get_paginator(self, operation):
         asked = iter([[{"StackEvents": []}]])
@@ -404,18 +412,26 @@ class Lost:
     begun = False
 
     def execute_change_set(self, **arguments):
-        if self.refuses:
-            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "not yours"}}, "ExecuteChangeSet")
+        if self.answer:
+            raise self.answer
         self.begun = True
 
 
-@pytest.mark.parametrize("refuses, expected", [
-    (True, "Nothing was deployed, since AWS refused: .*not yours"),
-    (False, f"CloudFormation goes on with the change to the stack guard in {REGION}"),
+def error_of_execute(status):
+    return ClientError({"Error": {"Code": "Failed", "Message": "not now"},
+                        "ResponseMetadata": {"HTTPStatusCode": status}}, "ExecuteChangeSet")
+
+
+@pytest.mark.parametrize("answer, expected", [
+    (error_of_execute(403), "Nothing was deployed, since AWS refused: .*not now"),
+    (error_of_execute(500), "It is not known whether CloudFormation has begun the change to the stack guard"),
+    (EndpointConnectionError(endpoint_url="https://cloudformation"), "It is not known whether CloudFormation has"),
+    (KeyboardInterrupt(), "interrupted. It is not known whether CloudFormation has"),
+    (None, f"CloudFormation goes on with the change to the stack guard in {REGION}"),
 ])
-def test_that_nothing_was_deployed_is_said_only_if_it_is_so(refuses, expected):
+def test_that_nothing_was_deployed_is_said_only_if_it_is_so(answer, expected):
     with pytest.raises(deploy.Problem, match=expected):
-        deploy.execute(Lost(refuses), Named(), "guard", "change")
+        deploy.execute(Lost(answer), Named(), "guard", "change")
 
 
 def test_an_arm64_stack_stays_arm64(aws, make_deploy, names, provider, tmp_path):
@@ -468,7 +484,8 @@ def test_a_renamed_parameter_of_the_deployed_stack_does_not_fall_back_to_the_def
     local.eventually(lambda: described(aws, stack)["StackStatus"] == "CREATE_COMPLETE")
     output = make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", given(provider), succeeds=False)
     assert 'UnknownRequesters=reject. That parameter is now UntrustedRequests' in output
-    assert f'make deploy STACK={stack} PREBUILT={release} SET="UntrustedRequests=reject"' in output
+    [command] = re.findall(r"(?m)^    make deploy (.*)$", output)
+    assert command == f"STACK={stack} PREBUILT={release} SET='{given(provider)[4:]} UntrustedRequests=reject'"
     make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", given(provider, UntrustedRequests="reject"))
     assert parameters(aws, stack)["UntrustedRequests"] == "reject"
 
@@ -563,13 +580,21 @@ class Website:
 
     def __init__(self, folder):
         self.folder, self.asked, self.then, self.switch_at = folder, [], folder, None
-        site = self
+        self.redirect, site = None, self
 
         class Handler(http.server.SimpleHTTPRequestHandler):
             def translate_path(self, path):
                 site.asked.append(path.strip("/"))
                 switched = site.switch_at is not None and len(site.asked) > site.switch_at
                 return str((site.then if switched else site.folder) / path.strip("/"))
+
+            def send_head(self):
+                if not site.redirect:
+                    return super().send_head()
+                self.send_response(302)
+                self.send_header("Location", site.redirect)
+                self.end_headers()
+                return None
 
             def log_message(self, *arguments):
                 pass
@@ -642,11 +667,10 @@ def test_only_https_and_what_is_there_is_read(website, tmp_path):
         artifacts.Release(f"{website.address}/nothing", tmp_path / "new")
 
 
-def test_a_redirect_to_an_address_without_https_is_refused(monkeypatch, tmp_path):
-    answer = urllib.response.addinfourl(io.BytesIO(b""), {}, "http://example.com/SHA256SUMS", 200)
-    monkeypatch.setattr(artifacts.urllib.request, "urlopen", lambda at, timeout: answer)
+def test_a_redirect_to_an_address_without_https_is_refused(website, tmp_path):
+    website.redirect = "http://example.com/SHA256SUMS"
     with pytest.raises(artifacts.Refused, match=r"redirects to http://example\.com/SHA256SUMS"):
-        artifacts.Release("https://example.com/release", tmp_path / "new")
+        artifacts.Release(website.address, tmp_path / "new")
 
 
 def test_a_folder_that_changes_after_it_was_read_changes_nothing(copy, tmp_path_factory):

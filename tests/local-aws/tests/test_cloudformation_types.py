@@ -2,6 +2,7 @@
 import json
 
 import pytest
+from botocore.exceptions import ClientError
 from conftest import DBT, Provider, eventually
 
 
@@ -24,6 +25,16 @@ def service(load_balancer, **more):
 def permissions(*principals):
     return {"Type": "AWS::EC2::VPCEndpointServicePermissions", "Properties": {
         "ServiceId": {"Ref": "Service"}, "AllowedPrincipals": list(principals)}}
+
+
+@pytest.mark.parametrize("call", ["create_stack", "create_change_set", "validate_template"])
+def test_a_template_with_aliases_is_refused(aws, names, call):
+    name = names("aliases")
+    arguments = {"create_stack": {"StackName": name}, "validate_template": {},
+                 "create_change_set": {"StackName": name, "ChangeSetName": name, "ChangeSetType": "CREATE"}}[call]
+    topics = "Resources:\n  A: &topic {Type: AWS::SNS::Topic}\n  B: *topic\n"
+    with pytest.raises(ClientError, match="YAML aliases are not allowed in CloudFormation templates"):
+        getattr(aws.client("cloudformation"), call)(TemplateBody=topics, **arguments)
 
 
 def test_a_service_with_permissions_is_created_changed_and_deleted(aws, names, provider):
