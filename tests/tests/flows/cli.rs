@@ -77,9 +77,10 @@ fn the_request_is_filled_in_and_refused_while_dbt_would_fail() -> Result<()> {
         let request = String::from_utf8(as_root(aws, &arguments)?.stdout)?;
         for line in [
             "Subject: New AWS Self-hosted PrivateLink Request",
-            "service name: com.amazonaws.vpce.eu-central-1.vpce-svc-",
-            "Postgres",
-            "EMEA",
+            "- Type: Self-hosted PrivateLink\n",
+            "- Platform/Service: Postgres\n",
+            "- VPC Endpoint Service Name: com.amazonaws.vpce.eu-central-1.vpce-svc-",
+            "- dbt AWS environment: EMEA\n",
         ] {
             ensure!(request.contains(line), "{request}");
         }
