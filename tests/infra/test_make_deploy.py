@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import types
 
 import pytest
@@ -46,6 +47,14 @@ def building(tmp_path):
     return make
 
 
+@contextlib.contextmanager
+def heeding_ctrl_c():
+    """For what is started, as in a terminal: where these tests run in a shell's background, they ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class MakeDeploy:
     """Runs it. Without `release` it would build; `building` then stands for the build."""
 
@@ -62,9 +71,10 @@ class MakeDeploy:
 
     def interrupted_at(self, prompt, *variables, answers=""):
         """Its output if Ctrl-C is pressed at this prompt."""
-        started = subprocess.Popen(["make", "deploy", *variables, f"MAKE={self.building}"], cwd=ROOT, text=True,
-                                   env={**self.aws.environment(), "PYTHONUNBUFFERED": "1"}, stdin=subprocess.PIPE,
-                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        with heeding_ctrl_c():
+            started = subprocess.Popen(["make", "deploy", *variables, f"MAKE={self.building}"], cwd=ROOT, text=True,
+                                       env={**self.aws.environment(), "PYTHONUNBUFFERED": "1"}, stdin=subprocess.PIPE,
+                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
         started.stdin.write(answers)
         started.stdin.flush()
         output = ""
@@ -73,7 +83,9 @@ class MakeDeploy:
             assert character, output
             output += character
         # Between the prompt and the reading Python only notes a Ctrl-C, and acts on the next.
+        deadline = time.monotonic() + local.TIMEOUT
         while started.poll() is None:
+            assert time.monotonic() < deadline, output
             os.killpg(started.pid, signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 started.wait(timeout=10)
