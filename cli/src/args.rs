@@ -157,6 +157,12 @@ pub struct Subject {
     /// The networks that dbt connects from, comma-separated
     #[arg(long, alias = "dbt-cidrs", value_name = "CIDRS")]
     pub cidrs: Option<String>,
+    /// How many of dbt's endpoints one service takes; 0 for any number (default: 1)
+    #[arg(long, value_name = "NUMBER")]
+    pub max_dbt_endpoints: Option<usize>,
+    /// The only endpoints of dbt's that some services take: vpce-svc-a=vpce-1+vpce-2,vpce-svc-b=vpce-3
+    #[arg(long, value_name = "ENDPOINTS")]
+    pub expected_endpoints: Option<String>,
     /// An account that is neither dbt's nor untrusted; can be repeated
     #[arg(long = "known-account", alias = "known-accounts", value_name = "ACCOUNT", value_delimiter = ',')]
     pub known_accounts: Vec<String>,

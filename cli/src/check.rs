@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, anyhow, ensure};
 use guard_aws::observe::{Observer, Scope};
+use guard_core::admission::{Admissions, admit};
 use guard_core::check::{Branch, Check, CheckContext, CheckResult, Finding, Group, Need, Remedy, Status};
 use guard_core::checks::catalogue::{checks_of, evaluate_checks};
 use guard_core::config::{BadConfiguration, Policy};
@@ -29,10 +30,12 @@ pub struct Expectations {
 
 /// The parameters of the stack that hold expectations, with their variables. `CrossZone` counts only if it is `ignore`:
 /// this command changes nothing.
-const PARAMETERS: [(&str, &str); 8] = [
+const PARAMETERS: [(&str, &str); 10] = [
     ("EndpointServiceIds", "ENDPOINT_SERVICE_IDS"),
     ("DbtPrincipals", "DBT_PRINCIPALS"),
     ("KnownAccounts", "KNOWN_ACCOUNTS"),
+    ("MaxDbtEndpoints", "MAX_DBT_ENDPOINTS"),
+    ("ExpectedEndpoints", "EXPECTED_ENDPOINTS"),
     ("ListenerPorts", "LISTENER_PORTS"),
     ("DbtCidrs", "DBT_CIDRS"),
     ("CrossZone", "CROSS_ZONE"),
@@ -41,10 +44,12 @@ const PARAMETERS: [(&str, &str); 8] = [
 ];
 
 /// The flag of each variable, for messages.
-const FLAGS: [(&str, &str); 5] = [
+const FLAGS: [(&str, &str); 7] = [
     ("ENDPOINT_SERVICE_IDS", "--service"),
     ("DBT_PRINCIPALS", "--dbt-principal"),
     ("KNOWN_ACCOUNTS", "--known-account"),
+    ("MAX_DBT_ENDPOINTS", "--max-dbt-endpoints"),
+    ("EXPECTED_ENDPOINTS", "--expected-endpoints"),
     ("LISTENER_PORTS", "--ports"),
     ("DBT_CIDRS", "--cidrs"),
 ];
@@ -117,7 +122,14 @@ impl Expectations {
                 topology.load_balancers.values().map(report).collect()
             }
             None => {
-                let report = |service| ServiceReport::new(service, &topology, self.results(context(Some(service))));
+                // Without the table: what was held before is not known, and the list alone decides.
+                let (connections, before) = (topology.connections.as_ref(), Admissions::default());
+                let connections = connections.and_then(|read| read.as_deref().ok()).unwrap_or_default();
+                let report = |service| {
+                    let held = admit(connections, &self.policy, service, Some(&before), checked_at).hold;
+                    let context = CheckContext { held: &held, ..context(Some(service)) };
+                    ServiceReport::new(service, &topology, self.results(context))
+                };
                 self.policy.services.iter().map(report).collect()
             }
         };
@@ -181,6 +193,8 @@ fn variables(subject: &Subject, stack: Option<&DeployedStack>) -> BTreeMap<&'sta
         ("ENDPOINT_SERVICE_IDS", services.join(",")),
         ("DBT_PRINCIPALS", subject.dbt_principals.join(",")),
         ("KNOWN_ACCOUNTS", subject.known_accounts.join(",")),
+        ("MAX_DBT_ENDPOINTS", subject.max_dbt_endpoints.map(|limit| limit.to_string()).unwrap_or_default()),
+        ("EXPECTED_ENDPOINTS", subject.expected_endpoints.clone().unwrap_or_default()),
         ("LISTENER_PORTS", subject.ports.clone().unwrap_or_default()),
         ("DBT_CIDRS", subject.cidrs.clone().unwrap_or_default()),
     ];
@@ -193,12 +207,14 @@ fn variables(subject: &Subject, stack: Option<&DeployedStack>) -> BTreeMap<&'sta
     let mut values: BTreeMap<&'static str, String> =
         PARAMETERS.into_iter().filter_map(parameter).chain(topic).chain(flags.into_iter().filter(is_given)).collect();
     values.retain(|_, value| !value.is_empty());
-    // With --service, the stack's ports may name services that are not checked.
-    if !subject.services.is_empty()
-        && subject.ports.is_none()
-        && let Some(ports) = values.get_mut("LISTENER_PORTS")
-    {
-        *ports = ports_of(ports, &services);
+    // With --service, the stack's values may name services that are not checked.
+    if !subject.services.is_empty() {
+        let are_given =
+            [("LISTENER_PORTS", subject.ports.is_some()), ("EXPECTED_ENDPOINTS", subject.expected_endpoints.is_some())];
+        for (variable, _) in are_given.iter().filter(|(_, is_given)| !is_given) {
+            values.entry(variable).and_modify(|value| *value = of_services(value, &services));
+        }
+        values.retain(|_, value| !value.is_empty());
     }
     values
 }
@@ -207,11 +223,11 @@ fn is_given((_, value): &(&'static str, String)) -> bool {
     !value.is_empty()
 }
 
-/// Of ports per service, those of `services`; ports for every service as they are.
-fn ports_of(ports: &str, services: &[String]) -> String {
+/// Of a value per service, the parts for `services`; a value for every service as it is.
+fn of_services(value: &str, services: &[String]) -> String {
     let is_wanted =
         |item: &&str| item.split_once('=').is_none_or(|(service, _)| services.iter().any(|id| id == service.trim()));
-    ports.split(',').filter(is_wanted).collect::<Vec<_>>().join(",")
+    value.split(',').filter(is_wanted).collect::<Vec<_>>().join(",")
 }
 
 async fn services_of_account(session: &Session) -> Result<String> {

@@ -3,15 +3,16 @@
 //! Whatever triggered it, it reads all connections of the configured services, decides on each, and reads again until
 //! its answers have settled.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use guard_aws::apply::Outcome;
-use guard_aws::memory::established;
+use guard_aws::memory::{established, recorded_admissions};
 use guard_aws::metrics::Metric;
-use guard_aws::pipeline::{Read, Run, Watcher, checks};
+use guard_aws::pipeline::{Done, Read, Run, Watcher, checks};
+use guard_core::admission::{self, Decided, admit};
 use guard_core::alerts::reconcile::Report;
-use guard_core::alerts::record::Items;
+use guard_core::alerts::record::admissions;
 use guard_core::check::{Check, Group};
 use guard_core::checks::connection_untrusted;
 use guard_core::connections::{self, Verdict, decide};
@@ -54,18 +55,20 @@ impl Watcher for ConnectionAcceptor {
         vec![read]
     }
 
-    /// Accepting does not wait for the table; rejecting does, since it must not hit a connection that the table knows
-    /// as dbt's.
+    /// Accepting waits for the table if there is a limit: what was held before stays held. Rejecting does, since it must not
+    /// hit a connection that the table knows as dbt's.
     async fn plan(&self, run: &Run<'_>, reads: &[Read]) -> Plan {
         let policy = &run.settings.policy;
         let Some(connections) = reads.first().map(Read::connections) else { return Plan::default() };
-        let accepts = Plan::accepts(connections, policy);
-        if !connections::needs_memory(connections, policy) {
-            return accepts;
+        let now = Timestamp::now();
+        if !admission::needs_memory(connections, policy) && !connections::needs_memory(connections, policy) {
+            return Plan::accepts(connections, policy, &BTreeMap::new(), now);
         }
-        let Some(states) = run.memory.for_plan().await else { return Plan { lacks_memory: true, ..accepts } };
+        let Some(states) = run.memory.for_plan().await else {
+            return Plan { lacks_memory: true, ..Plan::accepts(connections, policy, &BTreeMap::new(), now) };
+        };
         let Plan { reject, .. } = Plan::rejects(connections, policy, established(states).as_ref());
-        Plan { reject, ..accepts }
+        Plan { reject, ..Plan::accepts(connections, policy, &recorded_admissions(states), now) }
     }
 
     /// Reads again until all answers have settled, or the pauses are used up. Then the first read counts only for the
@@ -73,10 +76,10 @@ impl Watcher for ConnectionAcceptor {
     async fn read_again(&self, run: &Run<'_>, plan: &Plan, reads: &mut Vec<Read>) {
         let answered: BTreeSet<&EndpointId> = plan.endpoints().collect();
         let is_pending = |connection: &Connection| {
-            use Verdict::{Accept, Establishing, UntrustedConnected, UntrustedRequest};
+            use Verdict::{DbtRequest, Establishing, UntrustedConnected, UntrustedRequest};
             let verdict = decide(connection, &run.settings.policy);
             answered.contains(&connection.endpoint)
-                && matches!(verdict, Accept | Establishing | UntrustedRequest | UntrustedConnected)
+                && matches!(verdict, DbtRequest | Establishing | UntrustedRequest | UntrustedConnected)
         };
         let mut last = None;
         for pause in CONFIRM_AFTER {
@@ -99,9 +102,21 @@ impl Watcher for ConnectionAcceptor {
         }
     }
 
-    fn remember<'a>(&self, _: &Run<'_>, reads: &'a [Read], _: Option<&Items>, report: &mut Report<'a>) {
-        let last = reads.last().filter(|read| matches!(read.topology.connections, Some(Ok(_))));
-        report.connections = last.map(|read| (read.connections(), read.began));
+    fn remember<'a>(&self, run: &Run<'_>, reads: &'a [Read], done: Done<'_>, report: &mut Report<'a>) {
+        let Some(last) = reads.last().filter(|read| matches!(read.topology.connections, Some(Ok(_)))) else { return };
+        report.connections = Some((last.connections(), last.began));
+        let (policy, now) = (&run.settings.policy, Timestamp::now());
+        let (Some(service), Some(items)) = (report.partition.service(), done.items) else { return };
+        // If the record is unreadable, all that waits counts as held: then a readable one replaces it.
+        let before = admissions(items);
+        let admission = admit(last.connections(), policy, service, before.as_ref(), now);
+        let planned = done.plan.accept.get(service).into_iter().flatten();
+        let accepted =
+            planned.filter(|endpoint| !policy.dry_run && !done.outcome.refused.contains_key(endpoint.as_str()));
+        let accepted: Vec<EndpointId> = accepted.cloned().collect();
+        let on_service = last.connections().iter().filter(|connection| connection.service == *service);
+        let before = before.unwrap_or_default();
+        report.admissions = Some(Decided::new(on_service, policy, &before, admission, accepted));
     }
 
     fn metrics(&self, run: &Run<'_>, _: &[Read], plan: &Plan, outcome: &Outcome) -> Vec<Metric> {

@@ -202,7 +202,7 @@ async fn a_refused_item_fails_neither_the_batch_nor_the_run() {
         endpoint(1)
     );
     let aws = Aws { reads: [waiting, after].into(), unsuccessful, ..Aws::default() };
-    let (result, aws) = run(aws, &[], &scheduled()).await;
+    let (result, aws) = run(aws, &[("MAX_DBT_ENDPOINTS", "2")], &scheduled()).await;
     assert_eq!(result, Ok(()));
     assert_eq!(ids(&aws.accepted), [endpoint(1).to_string(), endpoint(2).to_string()]);
     assert_eq!(aws.subjects.len(), 1, "one message for the service");
@@ -265,10 +265,89 @@ async fn reject_spares_dbt_and_unnamed_accounts() {
         row(4, Some(DBT), "available"),
     ]];
     let aws = Aws { reads: [before, after].into(), ..Aws::default() };
-    let (result, aws) = run(aws, &[("UNTRUSTED_REQUESTS", "reject")], &scheduled()).await;
+    let (result, aws) = run(aws, &[("UNTRUSTED_REQUESTS", "reject"), ("MAX_DBT_ENDPOINTS", "2")], &scheduled()).await;
     assert_eq!(result, Ok(()));
     assert_eq!(ids(&aws.rejected), [endpoint(2).to_string()], "EC2 does not name the owner of the other one");
     assert_eq!(ids(&aws.accepted), [endpoint(4).to_string()]);
+}
+
+/// Runs the function on each of these lists in turn, and returns what was accepted and the subjects, run by run.
+async fn history(lists: &[Vec<Row>], variables: &[(&str, &str)]) -> Vec<(Vec<String>, Vec<String>)> {
+    let mut table = Table::default();
+    let mut runs = Vec::new();
+    for rows in lists {
+        let aws = Aws { reads: [vec![rows.clone()]].into(), table, ..Aws::default() };
+        let (result, aws) = run(aws, variables, &scheduled()).await;
+        assert_eq!(result, Ok(()));
+        runs.push((ids(&aws.accepted), aws.subjects));
+        table = aws.table;
+    }
+    runs
+}
+
+fn accepted_in(runs: &[(Vec<String>, Vec<String>)]) -> Vec<Vec<&str>> {
+    runs.iter().map(|(accepted, _)| accepted.iter().map(String::as_str).collect()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_request_does_not_get_in_when_the_first_endpoint_goes() {
+    let parked = row(2, Some(DBT), "pendingAcceptance");
+    let lists = [
+        vec![row(1, Some(DBT), "available"), parked.clone()],
+        vec![row(1, Some(DBT), "deleted"), parked.clone()],
+        vec![parked.clone(), row(3, Some(DBT), "pendingAcceptance")],
+    ];
+    let runs = history(&lists, &[]).await;
+    let new = endpoint(3).to_string();
+    assert_eq!(accepted_in(&runs), [vec![], vec![], vec![new.as_str()]], "the company's new endpoint does");
+    let named = format!("{}={}", service(1), endpoint(2));
+    assert_eq!(accepted_in(&history(&lists[2..], &[("EXPECTED_ENDPOINTS", &named)]).await), [[endpoint(2).as_str()]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn held_requests_are_one_alert_until_people_answer() {
+    let request = |number| row(number, Some(DBT), "pendingAcceptance");
+    let first = row(1, Some(DBT), "available");
+    let lists = [
+        vec![first.clone(), request(2), request(3)],
+        vec![first.clone(), request(2), request(3), request(4)],
+        vec![first.clone(), row(2, Some(DBT), "rejected"), row(3, Some(DBT), "rejected"), row(4, Some(DBT), "deleted")],
+        vec![first.clone(), row(2, Some(DBT), "rejected")],
+    ];
+    let subjects: Vec<Vec<String>> = history(&lists, &[]).await.into_iter().map(|(_, subjects)| subjects).collect();
+    let [held, more, answered, after] = &subjects[..] else { panic!("{subjects:?}") };
+    assert!(
+        held[0].starts_with(&format!("[WARNING] {}: 2 dbt requests held: MaxDbtEndpoints", service(1))),
+        "{held:?}"
+    );
+    assert_eq!((held.len(), more.len(), answered.len(), after.len()), (1, 0, 1, 0), "{subjects:?}");
+    assert!(answered[0].starts_with("[RESOLVED] vpce-svc-00000...: no dbt request is held"), "{answered:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_a_person_accepts_is_reported_as_beyond_the_limit() {
+    let lists = [
+        vec![row(1, Some(DBT), "available"), row(2, Some(DBT), "pendingAcceptance")],
+        vec![row(1, Some(DBT), "available"), row(2, Some(DBT), "available")],
+    ];
+    let runs = history(&lists, &[]).await;
+    let subject = format!("[WARNING] {}: 2 dbt endpoints connected: MaxDbtEndpoints allows", service(1));
+    assert!(runs[1].1[0].starts_with(&subject), "{:?}", runs[1].1);
+    let two = history(&lists, &[("MAX_DBT_ENDPOINTS", "2")]).await;
+    assert_eq!(accepted_in(&two)[0], [endpoint(2).as_str()], "with the limit raised, there is nothing to hold");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_table_a_request_is_held_and_the_message_says_so() {
+    let reads = || [vec![vec![row(1, Some(DBT), "pendingAcceptance")]]].into();
+    let (result, aws) = run(Aws { reads: reads(), table_reads_fail: true, ..Aws::default() }, &[], &scheduled()).await;
+    assert!(result.is_err(), "Lambda asks again");
+    assert_eq!(aws.accepted, []);
+    let all = format!("{:?}", aws.subjects);
+    assert!(all.contains("1 dbt request held: the state table cannot be read"), "{all}");
+    let aws = Aws { reads: reads(), table_reads_fail: true, ..Aws::default() };
+    let (_, aws) = run(aws, &[("MAX_DBT_ENDPOINTS", "0")], &scheduled()).await;
+    assert_eq!(ids(&aws.accepted), [endpoint(1).to_string()], "without a limit, accepting waits for no table");
 }
 
 #[tokio::test(start_paused = true)]
@@ -328,7 +407,7 @@ async fn an_unsuccessful_item_without_an_id_counts_for_all_pending() {
     let after = vec![vec![row(1, Some(DBT), "pendingAcceptance"), row(2, Some(DBT), "available")]];
     let unsuccessful = "<item><error><code>Odd</code><message>no</message></error></item>".to_owned();
     let aws = Aws { reads: [waiting(), after].into(), unsuccessful, ..Aws::default() };
-    let (result, aws) = run(aws, &[], &scheduled()).await;
+    let (result, aws) = run(aws, &[("MAX_DBT_ENDPOINTS", "2")], &scheduled()).await;
     assert_eq!(result, Ok(()));
     assert!(aws.subjects[0].starts_with(&format!(
         "[WARNING] {}: cannot accept dbt's request {}",
@@ -546,11 +625,15 @@ proptest! {
     /// Whatever the event contains and whatever EC2 answers: nothing is accepted but what EC2 reported, in this run, as
     /// an endpoint of a dbt account on a configured service.
     #[test]
-    fn nobody_but_dbt_is_ever_accepted(event in events(), pages in rows(), later in rows(), reject in any::<bool>()) {
+    fn nobody_but_dbt_is_ever_accepted(
+        event in events(), pages in rows(), later in rows(), reject in any::<bool>(), limit in 0..4usize
+    ) {
         // An endpoint id is AWS's, so it stands for one endpoint: the first row that names it says what it is.
         let (pages, later) = (each_once(pages), each_once(later));
         let aws = Aws { reads: [pages.clone(), later.clone()].into(), ..Aws::default() };
-        let variables = [("UNTRUSTED_REQUESTS", if reject { "reject" } else { "alert" })];
+        let most = limit.to_string();
+        let variables =
+            [("UNTRUSTED_REQUESTS", if reject { "reject" } else { "alert" }), ("MAX_DBT_ENDPOINTS", most.as_str())];
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         let (_, aws) = runtime.block_on(run(aws, &variables, &event));
         // The run decides on its first read; on a later one if the notification named an endpoint that the first lacked.
@@ -568,14 +651,15 @@ proptest! {
             prop_assert!(reject);
             prop_assert_eq!(reported(id).expect("EC2 reported it in this run").owner, Some(UNTRUSTED));
         }
-        // And the other way round: every such request is accepted, whichever page it is on; but nothing at all while EC2
-        // describes a connection without saying which it is.
-        let due = decided.iter().flatten().filter(|row| {
-            row.owner == Some(DBT)
-                && row.service == service(1).as_str()
-                && row.state.eq_ignore_ascii_case("pendingAcceptance")
-        });
+        // And the other way round: every such request is accepted while there is room, whichever page it is on; but nothing
+        // at all while EC2 describes a connection without saying which it is.
+        let of_dbt = || decided.iter().flatten().filter(|row| row.owner == Some(DBT) && row.service == service(1).as_str());
+        let is_in = |row: &&Row, states: &[&str]| states.iter().any(|state| row.state.eq_ignore_ascii_case(state));
+        let due = of_dbt().filter(|row| is_in(row, &["pendingAcceptance"])).count();
+        let no_room = ["pendingAcceptance", "rejected", "failed", "expired", "deleting", "deleted"];
+        let taken = of_dbt().filter(|row| !is_in(row, &no_room)).count();
+        let room = if limit == 0 { usize::MAX } else { limit.saturating_sub(taken) };
         let readable = decided.iter().flatten().all(|row| !row.service.is_empty());
-        prop_assert_eq!(aws.accepted.len(), if readable { due.count() } else { 0 });
+        prop_assert_eq!(aws.accepted.len(), if readable { due.min(room) } else { 0 });
     }
 }

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use guard_aws::memory::States;
 use guard_aws::observe::Scope;
-use guard_aws::pipeline::{Read, Run, Watcher, checks};
+use guard_aws::pipeline::{Done, Read, Run, Watcher, checks};
 use guard_core::alerts::reconcile::Report;
-use guard_core::alerts::record::Items;
 use guard_core::alerts::traffic::{self, Question};
 use guard_core::alerts::{heartbeat, inventory, stored_path};
 use guard_core::check::{Check, Group};
@@ -56,7 +55,8 @@ impl Watcher for DriftWatcher {
         reads.push(Read { services, topology, began, checks: vec![&cross_zone::SPEC] });
     }
 
-    fn remember<'a>(&self, run: &Run<'_>, reads: &'a [Read], items: Option<&Items>, report: &mut Report<'a>) {
+    fn remember<'a>(&self, run: &Run<'_>, reads: &'a [Read], done: Done<'_>, report: &mut Report<'a>) {
+        let items = done.items;
         let (Some(service), Some(Read { topology, began, .. })) = (report.partition.service(), reads.first()) else {
             return;
         };

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use guard_core::admission::Admissions;
 use guard_core::alerts::connection::remembered;
-use guard_core::alerts::record::{Items, Partition};
+use guard_core::alerts::record::{Items, Partition, admissions};
 use guard_core::alerts::stored_path;
 use guard_core::ids::{EndpointId, ServiceId};
 use guard_core::snapshot::CallError;
@@ -62,6 +63,15 @@ pub(crate) async fn load(table: &StateTable, partitions: &[Partition]) -> States
 pub fn established(states: &States) -> Option<BTreeSet<EndpointId>> {
     let states: Result<Vec<&Items>, _> = states.values().map(Result::as_ref).collect();
     Some(states.ok()?.into_iter().flat_map(|items| remembered(items).established).collect())
+}
+
+/// What is recorded of dbt's requests on each service whose records could be read.
+#[must_use]
+pub fn recorded_admissions(states: &States) -> BTreeMap<ServiceId, Admissions> {
+    let recorded = |(partition, state): (&Partition, &LoadedState)| {
+        Some((partition.service()?.clone(), admissions(state.as_ref().ok()?)?))
+    };
+    states.iter().filter_map(recorded).collect()
 }
 
 /// The services' names, as drift-watcher read and stored them; `None` for a service that has none.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
+use guard_core::admission::admit;
 use guard_core::alerts::connection::remembered;
 use guard_core::alerts::inventory;
 use guard_core::alerts::reconcile::{Evaluation, Report};
@@ -18,7 +19,7 @@ use guard_core::checks::catalogue::checks_of;
 use guard_core::config::Settings;
 use guard_core::ids::ServiceId;
 use guard_core::plan::Plan;
-use guard_core::snapshot::{Connection, Topology};
+use guard_core::snapshot::{CallError, Connection, ErrorKind, Topology};
 use guard_core::trigger::Trigger;
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -59,13 +60,24 @@ pub trait Watcher {
     async fn read_again(&self, _run: &Run<'_>, _plan: &Plan, _reads: &mut Vec<Read>) {}
 
     /// Adds the facts that the function remembers of an endpoint service besides the results of its checks, given its
-    /// stored records.
-    fn remember<'a>(&self, _run: &Run<'_>, _reads: &'a [Read], _items: Option<&Items>, _report: &mut Report<'a>) {}
+    /// stored records and what became of the plan.
+    fn remember<'a>(&self, _run: &Run<'_>, _reads: &'a [Read], _done: Done<'_>, _report: &mut Report<'a>) {}
 
     /// The metrics that only this function has.
     fn metrics(&self, _run: &Run<'_>, _reads: &[Read], _plan: &Plan, _outcome: &Outcome) -> Vec<Metric> {
         Vec::new()
     }
+}
+
+/// What a function remembers goes by: the stored records of the service, the plan, and what became of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Done<'a> {
+    /// The stored records; `None` if they could not be read.
+    pub items: Option<&'a Items>,
+    /// The plan.
+    pub plan: &'a Plan,
+    /// What became of it.
+    pub outcome: &'a Outcome,
 }
 
 /// A read of some endpoint services, and the checks that it is evaluated for.
@@ -118,19 +130,23 @@ impl Run<'_> {
         outcome: &Outcome,
     ) -> Evaluation {
         let remembered = items.map(remembered);
+        let (policy, now) = (&self.settings.policy, Timestamp::now());
+        let before = remembered.as_ref().and_then(|remembered| remembered.admissions.as_ref());
+        let held = admit(read.connections(), policy, service, before, now).hold;
         let was_in_place = items.map(|items| inventory::gone(items, &read.topology, service)).unwrap_or_default();
         let change = match &self.invocation.trigger {
             Trigger::Change(change) => Some(change),
             _ => None,
         };
-        let (policy, region) = (&self.settings.policy, &self.invocation.origin.region);
+        let region = &self.invocation.origin.region;
         let context = CheckContext {
             remembered: remembered.as_ref(),
             refused: &outcome.refused,
-            lacks_memory: outcome.lacks_memory,
+            lacks_memory: outcome.lacks_memory || items.is_none(),
             change,
             was_in_place: &was_in_place,
-            ..CheckContext::new(service, &read.topology, policy, region, Timestamp::now())
+            held: &held,
+            ..CheckContext::new(service, &read.topology, policy, region, now)
         };
         Evaluation::evaluate(checks, context, read.began)
     }
@@ -207,7 +223,7 @@ impl<W: Watcher> Pipeline<W> {
         let (outcome, stored) = self.change(run, &plan, &mut reads).await;
         let states = run.memory.all().await;
         let work: Vec<PartitionWork<'_>> =
-            states.iter().map(|state| self.evaluate(run, state, &stored, &reads, &outcome)).collect();
+            states.iter().map(|state| self.evaluate(run, state, &stored, &reads, (&plan, &outcome))).collect();
         let mut metrics = self.watcher.metrics(run, &reads, &plan, &outcome);
         metrics.push(metrics::unknown_checks(&work));
         let news = self.notifier.store(run.invocation, work).await;
@@ -216,6 +232,10 @@ impl<W: Watcher> Pipeline<W> {
         let mut errors = self.notifier.send(news, &names, run.invocation).await;
         metrics::write(&metrics, run.began);
         errors.extend(outcome.failed);
+        if plan.lacks_memory {
+            let message = "a change waited for the table in vain";
+            errors.push(Err(CallError::new("dynamodb:Query", ErrorKind::NoAnswer, message)));
+        }
         errors
     }
 
@@ -265,7 +285,7 @@ impl<W: Watcher> Pipeline<W> {
         (partition, state): (&'a Partition, &'a LoadedState),
         stored: &'a BTreeMap<Partition, LoadedState>,
         reads: &'a [Read],
-        outcome: &Outcome,
+        (plan, outcome): (&Plan, &Outcome),
     ) -> PartitionWork<'a> {
         let state = stored.get(partition).unwrap_or(state);
         let Some(service) = partition.service() else {
@@ -278,7 +298,7 @@ impl<W: Watcher> Pipeline<W> {
             .filter(|read| read.services.contains(service))
             .map(|read| run.evaluate(&read.checks, service, read, items, outcome));
         let mut report = Report::new(partition, evaluations.collect());
-        self.watcher.remember(run, reads, items, &mut report);
+        self.watcher.remember(run, reads, Done { items, plan, outcome }, &mut report);
         PartitionWork { report, state }
     }
 

@@ -1,6 +1,6 @@
 //! Reads [`Settings`] from environment variables. All problems are reported at once, each with its variable's name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use jiff::SignedDuration;
 
-use crate::ids::{AccountId, Arn, ServiceId};
+use crate::ids::{AccountId, Arn, EndpointId, Malformed, ServiceId};
 
 /// The configuration of a function: its policy, and where it stores its state and sends alerts.
 #[derive(Debug, Clone)]
@@ -36,6 +36,10 @@ pub struct Policy {
     pub dbt_accounts: BTreeSet<AccountId>,
     /// Accounts that are neither dbt's nor untrusted: the guard neither accepts nor rejects their endpoints.
     pub known_accounts: BTreeSet<AccountId>,
+    /// How many of dbt's endpoints may be connected to one service. `None` for any number.
+    pub max_dbt_endpoints: Option<usize>,
+    /// The only endpoints of dbt's that are accepted on these services.
+    pub expected_endpoints: BTreeMap<ServiceId, BTreeSet<EndpointId>>,
     /// dbt's principals, as configured.
     pub principals: BTreeSet<Principal>,
     /// The topic that connection notifications must go to; `None` if they are not checked.
@@ -246,7 +250,17 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             }
         }
 
+        let expected = self.one("EXPECTED_ENDPOINTS", EXPECTED_ENDPOINTS, expected_endpoints).unwrap_or_default();
+        for service in expected.keys().filter(|service| !services.contains(service)) {
+            let message = format!("{service} is not in");
+            self.conflict("EXPECTED_ENDPOINTS", message, "ENDPOINT_SERVICE_IDS", EXPECTED_ENDPOINTS);
+        }
+
         Policy {
+            max_dbt_endpoints: self
+                .one("MAX_DBT_ENDPOINTS", "a whole number from 0 (no limit) to 1000", limit)
+                .unwrap_or(Some(1)),
+            expected_endpoints: expected,
             dbt_accounts: principals.iter().map(|principal| principal.account.clone()).collect(),
             services: services.into_iter().collect(),
             known_accounts: known_accounts.into_iter().collect(),
@@ -457,6 +471,34 @@ fn times(text: &str) -> Result<u32, String> {
         Ok(number @ 1..=1000) => Ok(number),
         _ => Err(format!("'{text}' is out of range")),
     }
+}
+
+fn limit(text: &str) -> Result<Option<usize>, String> {
+    match text.parse() {
+        Ok(0) => Ok(None),
+        Ok(number @ 1..=1000) => Ok(Some(number)),
+        _ => Err(format!("'{text}' is out of range")),
+    }
+}
+
+/// What `EXPECTED_ENDPOINTS` must look like.
+const EXPECTED_ENDPOINTS: &str = "vpce-svc-a=vpce-1+vpce-2,vpce-svc-b=vpce-3: each service once, with its endpoints";
+
+fn expected_endpoints(text: &str) -> Result<BTreeMap<ServiceId, BTreeSet<EndpointId>>, String> {
+    let mut expected = BTreeMap::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (service, endpoints) = part.split_once('=').ok_or_else(|| format!("'{part}' is not SERVICE=ENDPOINTS"))?;
+        let service: ServiceId = service.trim().parse().map_err(|error: Malformed| error.to_string())?;
+        let endpoints: BTreeSet<EndpointId> = endpoints
+            .split('+')
+            .map(|endpoint| endpoint.trim().parse())
+            .collect::<Result<_, Malformed>>()
+            .map_err(|error| error.to_string())?;
+        if expected.insert(service.clone(), endpoints).is_some() {
+            return Err(format!("{service} is there twice"));
+        }
+    }
+    Ok(expected)
 }
 
 fn hours(text: &str) -> Result<Option<Duration>, String> {

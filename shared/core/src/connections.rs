@@ -1,5 +1,5 @@
 //! Who may connect. This is the file to audit: nothing is accepted but what [`Plan::accepts`] names, and it names only
-//! endpoints for which [`decide`] says [`Verdict::Accept`].
+//! endpoints that [`decide`] calls a [`Verdict::DbtRequest`] and that [`is_admitted`] admits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,8 +37,8 @@ impl Owner {
 /// What one connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// dbt's request: accept it.
-    Accept,
+    /// dbt's request: accepted if there is room, else held.
+    DbtRequest,
     /// dbt's connection, being set up.
     Establishing,
     /// dbt's connection, available.
@@ -77,7 +77,7 @@ pub fn decide(connection: &Connection, policy: &Policy) -> Verdict {
         (Deleting | Deleted, _) => Verdict::Gone,
         (_, Owner::Known) => Verdict::Known,
         (Other(_), _) => Verdict::UnknownState,
-        (PendingAcceptance, Owner::Dbt) => Verdict::Accept,
+        (PendingAcceptance, Owner::Dbt) => Verdict::DbtRequest,
         (PendingAcceptance, Owner::Untrusted) => Verdict::UntrustedRequest,
         (PendingAcceptance, Owner::Unnamed) => Verdict::UnnamedRequest,
         (Pending, Owner::Dbt) => Verdict::Establishing,
@@ -89,14 +89,42 @@ pub fn decide(connection: &Connection, policy: &Policy) -> Verdict {
     }
 }
 
-impl Plan {
-    /// dbt's requests to accept: those that [`decide`] calls [`Verdict::Accept`].
-    #[must_use]
-    pub fn accepts(connections: &[Connection], policy: &Policy) -> Self {
-        let accept = connections.iter().filter(|connection| decide(connection, policy) == Verdict::Accept);
-        Self { accept: by_service(accept), ..Self::default() }
-    }
+/// How many of dbt's endpoints a service takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room<'a> {
+    /// Any number.
+    Any,
+    /// At most this many.
+    AtMost(usize),
+    /// These, and no others.
+    Exactly(&'a BTreeSet<EndpointId>),
+}
 
+impl<'a> Room<'a> {
+    /// That of `service`.
+    #[must_use]
+    pub fn new(policy: &'a Policy, service: &ServiceId) -> Self {
+        match (policy.expected_endpoints.get(service), policy.max_dbt_endpoints) {
+            (Some(expected), _) => Self::Exactly(expected),
+            (None, Some(limit)) => Self::AtMost(limit),
+            (None, None) => Self::Any,
+        }
+    }
+}
+
+/// Whether a request of dbt's is accepted: by the room that is left, and by whether it was held before. `held` is `None`
+/// while the table cannot be read. Deny by default.
+#[must_use]
+pub fn is_admitted(endpoint: &EndpointId, room: Room<'_>, taken: usize, held: Option<bool>) -> bool {
+    match (room, held) {
+        (Room::Any, _) => true,
+        (_, None) | (Room::AtMost(_), Some(true)) => false,
+        (Room::AtMost(limit), Some(false)) => taken < limit,
+        (Room::Exactly(expected), Some(_)) => expected.contains(endpoint),
+    }
+}
+
+impl Plan {
     /// What `UNTRUSTED_REQUESTS=reject` rejects and revokes: only endpoints of accounts that EC2 names. `established` are
     /// the endpoints that the table remembers as dbt's established connections: EC2 may err about their owner, and revoking
     /// cuts dbt off at once, so they are left alone. While the table cannot be read (`None`), nothing is revoked.
@@ -115,7 +143,7 @@ impl Plan {
     }
 }
 
-/// Whether what to do about these connections depends on what the table remembers.
+/// Whether what to reject depends on what the table remembers.
 #[must_use]
 pub fn needs_memory(connections: &[Connection], policy: &Policy) -> bool {
     let may_be_rejected = |connection: &Connection| {
@@ -154,11 +182,11 @@ mod tests {
     /// not named.
     const TABLE: &[(&str, [Verdict; 4])] = {
         use Verdict::{
-            Accept, Broken, Closed, Established, Establishing, Gone, Known, UnknownState, UnnamedConnected,
+            Broken, Closed, DbtRequest, Established, Establishing, Gone, Known, UnknownState, UnnamedConnected,
             UnnamedRequest, UntrustedConnected, UntrustedRequest,
         };
         &[
-            ("pendingAcceptance", [Accept, Known, UntrustedRequest, UnnamedRequest]),
+            ("pendingAcceptance", [DbtRequest, Known, UntrustedRequest, UnnamedRequest]),
             ("pending", [Establishing, Known, UntrustedConnected, UnnamedConnected]),
             ("available", [Established, Known, UntrustedConnected, UnnamedConnected]),
             ("rejected", [Broken, Known, Closed, Closed]),
@@ -181,8 +209,29 @@ mod tests {
     }
 
     #[test]
+    fn a_request_is_admitted_by_the_room_and_what_was_held() {
+        let expected = BTreeSet::from([endpoint(1)]);
+        let table = [
+            // Room, places taken, held before (none: the table could not be read), whether endpoints 1 and 2 are admitted.
+            (Room::Any, 99, None, [true, true]),
+            (Room::Any, 99, Some(true), [true, true]),
+            (Room::Exactly(&expected), 0, None, [false, false]),
+            (Room::Exactly(&expected), 99, Some(false), [true, false]),
+            (Room::Exactly(&expected), 99, Some(true), [true, false]),
+            (Room::AtMost(2), 1, Some(false), [true, true]),
+            (Room::AtMost(2), 2, Some(false), [false, false]),
+            (Room::AtMost(2), 0, Some(true), [false, false]),
+            (Room::AtMost(2), 0, None, [false, false]),
+        ];
+        for (room, taken, held, admitted) in table {
+            let found = [1, 2].map(|number| is_admitted(&endpoint(number), room, taken, held));
+            assert_eq!(found, admitted, "{room:?}, {taken}, {held:?}");
+        }
+    }
+
+    #[test]
     fn states_are_compared_without_case() {
-        assert_eq!(decide(&connection(1, DBT, "PendingAcceptance"), &policy()), Verdict::Accept);
+        assert_eq!(decide(&connection(1, DBT, "PendingAcceptance"), &policy()), Verdict::DbtRequest);
         assert_eq!(decide(&connection(1, UNTRUSTED, "Available"), &policy()), Verdict::UntrustedConnected);
     }
 
@@ -190,7 +239,7 @@ mod tests {
     fn every_configured_account_is_dbt_and_no_similar_one_is() {
         let mut policy = policy();
         policy.dbt_accounts.insert("555555555555".parse().unwrap());
-        assert_eq!(decide(&connection(1, Some("555555555555"), "pendingAcceptance"), &policy), Verdict::Accept);
+        assert_eq!(decide(&connection(1, Some("555555555555"), "pendingAcceptance"), &policy), Verdict::DbtRequest);
         assert_eq!(
             decide(&connection(1, Some("555555555556"), "pendingAcceptance"), &policy),
             Verdict::UntrustedRequest
@@ -241,9 +290,9 @@ mod tests {
     }
 
     proptest! {
-        /// Of any connections, only requests of dbt's accounts on a configured service are accepted.
+        /// Of any connections, only those of untrusted accounts that EC2 names are rejected, and only if configured.
         #[test]
-        fn only_requests_of_dbt_are_accepted(
+        fn nothing_of_dbts_is_rejected(
             rows in prop::collection::vec((0..4u32, 0..4usize, "pendingAcceptance|PENDINGACCEPTANCE|available|[a-zA-Z]{0,20}"), 0..20),
             reject in any::<bool>(),
         ) {
@@ -254,18 +303,9 @@ mod tests {
                 .map(|((on, owner, state), number)| Connection { service: service(*on), ..connection(number, owners[*owner], state) })
                 .collect();
             let policy = policy_with(&[("UNTRUSTED_REQUESTS", if reject { "reject" } else { "alert" })]);
-            let plan = Plan::accepts(&connections, &policy);
             let rejects = Plan::rejects(&connections, &policy, Some(&BTreeSet::new()));
             prop_assert!(rejects.accept.is_empty());
             let find = |id: &EndpointId| connections.iter().find(|connection| connection.endpoint == *id).unwrap();
-            for (on, endpoints) in &plan.accept {
-                for connection in endpoints.iter().map(find) {
-                    prop_assert_eq!(&connection.service, on);
-                    prop_assert_eq!(on, &service(1));
-                    prop_assert_eq!(connection.owner.as_ref().map(AccountId::as_str), DBT);
-                    prop_assert_eq!(&connection.state, &ConnectionState::PendingAcceptance);
-                }
-            }
             for connection in rejects.reject.values().flatten().map(find) {
                 prop_assert!(reject);
                 prop_assert_eq!(connection.owner.as_ref().map(AccountId::as_str), UNTRUSTED);

@@ -3,6 +3,7 @@
 //!
 //! Nothing in this crate calls AWS: its dependency tree contains no AWS crate. `guard-aws` reads, changes and sends.
 
+pub mod admission;
 pub mod alerts;
 pub mod check;
 pub mod checks;

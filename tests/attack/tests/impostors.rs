@@ -167,18 +167,22 @@ struct Case {
     afterwards: Option<Vec<Row>>,
     page: usize,
     reject: bool,
+    /// How many of dbt's endpoints there may be; 0 for any number.
+    limit: usize,
     /// Whether the event is delivered again.
     replayed: bool,
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    (events(), rows(), proptest::option::weighted(0.3, rows()), 6..40usize, any::<bool>(), prop::bool::weighted(0.1))
-        .prop_map(|(event, rows, afterwards, page, reject, replayed)| Case {
+    let settings = (any::<bool>(), 0..6usize);
+    (events(), rows(), proptest::option::weighted(0.3, rows()), 6..40usize, settings, prop::bool::weighted(0.1))
+        .prop_map(|(event, rows, afterwards, page, (reject, limit), replayed)| Case {
             event,
             rows,
             afterwards,
             page,
             reject,
+            limit,
             replayed,
         })
 }
@@ -190,6 +194,14 @@ fn is_due(row: &Row) -> bool {
         && row.state.eq_ignore_ascii_case("pendingAcceptance")
 }
 
+/// Whether it is an endpoint of dbt's on the guarded service that takes room.
+fn is_in(row: &Row) -> bool {
+    let takes_none = ["pendingAcceptance", "rejected", "failed", "expired", "deleting", "deleted"];
+    row.owner.as_deref() == Some(DBT)
+        && row.service == service(1).as_str()
+        && !takes_none.iter().any(|state| row.state.eq_ignore_ascii_case(state))
+}
+
 /// An untrusted account that EC2 names: twelve ASCII digits, and not dbt's.
 fn is_named_untrusted(row: &Row) -> bool {
     let account = row.owner.as_deref().unwrap_or_default();
@@ -197,10 +209,12 @@ fn is_named_untrusted(row: &Row) -> bool {
 }
 
 fn attack(case: &Case) -> Result<usize, TestCaseError> {
-    let Case { event, rows, afterwards, page, reject, replayed } = case.clone();
+    let Case { event, rows, afterwards, page, reject, limit, replayed } = case.clone();
     let world = FakeAws { connections: rows.clone(), afterwards: afterwards.clone(), page, ..FakeAws::new(1) };
     let aws: Aws = Arc::new(Mutex::new(world));
-    let variables = [("UNTRUSTED_REQUESTS", if reject { "reject" } else { "alert" })];
+    let most = limit.to_string();
+    let variables =
+        [("UNTRUSTED_REQUESTS", if reject { "reject" } else { "alert" }), ("MAX_DBT_ENDPOINTS", most.as_str())];
     let end = play(async {
         let instance = RunningFunction::new("connection-acceptor", &aws, &variables);
         let end = instance.run("first", &event).await;
@@ -226,14 +240,18 @@ fn attack(case: &Case) -> Result<usize, TestCaseError> {
             row
         );
     }
-    // And the other way round: all of dbt's requests are accepted, once, unless EC2 lists what no one can read.
+    // And the other way round: dbt's requests are accepted, once, while there is room, unless EC2 lists what no one can
+    // read.
     let is_readable = |row: &Row| row.service.parse::<guard_core::ids::ServiceId>().is_ok();
     let due: BTreeSet<String> =
         rows.iter().filter(|row| is_due(row)).map(|row| endpoint(row.number).to_string()).collect();
     let accepted: BTreeSet<String> = world.accept_calls.iter().map(|(_, id)| id.clone()).collect();
     if rows.iter().all(is_readable) {
-        prop_assert_eq!(&accepted, &due);
-        prop_assert_eq!(world.accept_calls.len(), due.len(), "each once");
+        let room =
+            if limit == 0 { usize::MAX } else { limit.saturating_sub(rows.iter().filter(|row| is_in(row)).count()) };
+        prop_assert!(accepted.is_subset(&due));
+        prop_assert_eq!(accepted.len(), due.len().min(room));
+        prop_assert_eq!(world.accept_calls.len(), accepted.len(), "each once");
     } else {
         prop_assert!(accepted.is_empty(), "part of a list is no list");
     }

@@ -6,6 +6,7 @@ mod crashes;
 mod faults;
 mod impostors;
 mod lists;
+mod parked;
 mod parsers;
 mod refusals;
 mod storm;

@@ -39,7 +39,7 @@ fn a_storm_accepts_each_request_once_with_one_message() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let ends = runtime.block_on(async {
         let instances = (0..INSTANCES).map(async |first| {
-            let instance = RunningFunction::new("connection-acceptor", &aws, &[]);
+            let instance = RunningFunction::new("connection-acceptor", &aws, &[("MAX_DBT_ENDPOINTS", "11")]);
             let mut ends = Vec::new();
             for number in (first..NOTIFICATIONS).step_by(INSTANCES) {
                 ends.push(instance.run(&format!("run-{number}"), &event(number)).await);

@@ -5,23 +5,28 @@ use jiff::Timestamp;
 
 use super::lifecycle::Phase;
 use super::reconciler::Reconciler;
-use super::record::{Item, Items, Key, KnownConnection};
+use super::record::{Item, Items, Key, KnownConnection, admissions};
 use super::traffic;
 use crate::check::{Finding, RecordedState, Remedy, RememberedConnections, Severity};
 use crate::checks::{connection_absent, reject_command};
-use crate::connections::{Owner, Verdict, decide};
-use crate::ids::{EndpointId, ServiceId};
-use crate::snapshot::Connection;
+use crate::connections::{Owner, Room, Verdict, decide};
+use crate::ids::EndpointId;
+use crate::snapshot::{Connection, ConnectionState};
+use crate::text::limited;
 
-/// The next state of `known`, now that EC2 shows these `connections`, and the notice to send.
+/// dbt's other endpoints that a notice names; it counts the rest.
+const MAX_OTHERS: usize = 20;
+
+/// The next state of `known`, now that EC2 shows these `connections`, and the notice to send. `is_accepted` if the run
+/// accepted it.
 ///
 /// `None` for connections of untrusted accounts: they have alerts and no notices.
 #[must_use]
 pub fn advance(
     known: Option<&KnownConnection>,
     connections: &[Connection],
-    service: &ServiceId,
     endpoint: &EndpointId,
+    is_accepted: bool,
     run: &Reconciler<'_>,
 ) -> Option<(KnownConnection, Option<Finding>)> {
     let Some(connection) = connections.iter().find(|connection| connection.endpoint == *endpoint) else {
@@ -37,13 +42,16 @@ pub fn advance(
         return None;
     }
     let state = connection.state.to_string();
-    let since = known.filter(|known| known.state == state).map_or(run.now, |known| known.since);
+    let since = known.filter(|known| known.state == state).map(|known| known.since);
+    let is_new_state = since.is_none();
+    let since = since.unwrap_or(run.now);
     let mut next = KnownConnection {
         owner: connection.owner.as_ref().map(ToString::to_string)?,
         is_dbt,
         state,
         since,
         established: known.is_some_and(|known| known.established),
+        accepted: known.and_then(|known| known.accepted).or(is_accepted.then_some(run.now)),
         gone: verdict == Verdict::Gone && known.is_some_and(|known| known.gone),
     };
     let was_gone = known.is_some_and(|known| known.gone && !next.gone);
@@ -56,8 +64,12 @@ pub fn advance(
         Verdict::Established | Verdict::Known if is_connected && (was_gone || !next.established) => {
             let what = if was_gone && next.established { "connected again" } else { "connected" };
             next.established = true;
-            let others = others(connections, service, endpoint, run);
+            let others = others(connections, connection, run);
             Some(connected(&next, connection, what, &others, run))
+        }
+        Verdict::Broken if is_new_state && !next.established && next.accepted.is_none() => {
+            let is_over = connection.state == ConnectionState::Rejected || another_works(connections, connection, run);
+            is_over.then(|| closed(&next, connection, run))
         }
         _ => None,
     };
@@ -74,24 +86,34 @@ fn vanished(known: &KnownConnection, endpoint: &EndpointId, now: Timestamp) -> (
 }
 
 /// dbt's other endpoints on the service that wait, are being set up, or are available.
-fn others(
-    connections: &[Connection],
-    service: &ServiceId,
-    endpoint: &EndpointId,
-    run: &Reconciler<'_>,
-) -> Vec<EndpointId> {
+fn others(connections: &[Connection], connection: &Connection, run: &Reconciler<'_>) -> Vec<EndpointId> {
     let lives = |connection: &&Connection| {
-        matches!(decide(connection, run.policy), Verdict::Accept | Verdict::Establishing | Verdict::Established)
+        matches!(decide(connection, run.policy), Verdict::DbtRequest | Verdict::Establishing | Verdict::Established)
     };
-    let others = connections.iter().filter(|other| other.service == *service && other.endpoint != *endpoint);
+    let others = others_on_service(connections, connection);
     others.filter(lives).map(|other| other.endpoint.clone()).collect()
+}
+
+/// Whether another endpoint of dbt's on the same service is available.
+fn another_works(connections: &[Connection], connection: &Connection, run: &Reconciler<'_>) -> bool {
+    others_on_service(connections, connection).any(|other| decide(other, run.policy) == Verdict::Established)
+}
+
+fn others_on_service<'a>(
+    connections: &'a [Connection],
+    connection: &'a Connection,
+) -> impl Iterator<Item = &'a Connection> {
+    connections.iter().filter(|other| other.service == connection.service && other.endpoint != connection.endpoint)
 }
 
 /// The past of the connections, from the stored records.
 #[must_use]
 pub fn remembered(items: &Items) -> RememberedConnections {
-    let mut remembered =
-        RememberedConnections { traffic: traffic::recorded(items).cloned(), ..RememberedConnections::default() };
+    let mut remembered = RememberedConnections {
+        traffic: traffic::recorded(items).cloned(),
+        admissions: admissions(items),
+        ..RememberedConnections::default()
+    };
     for (key, Item { record, .. }) in items {
         let Some(record) = record else {
             // An unreadable record may be dbt's: its endpoint is not revoked, and dbt counts as connected before.
@@ -104,7 +126,7 @@ pub fn remembered(items: &Items) -> RememberedConnections {
         if let (Some(known), Ok(endpoint)) = (record.connection(), key.resource.parse::<EndpointId>()) {
             let recorded = RecordedState { state: known.state.clone(), since: known.since };
             remembered.states.insert(endpoint.clone(), recorded);
-            if known.is_dbt && known.established {
+            if known.is_dbt && (known.established || known.accepted.is_some()) {
                 remembered.had_connection = true;
                 remembered.established.insert(endpoint);
             }
@@ -139,19 +161,25 @@ fn connected(
             Remedy::nothing("Nothing.", console),
         );
     }
-    if others.is_empty() {
+    let listed = limited(others.iter().map(ToString::to_string).collect(), MAX_OTHERS);
+    let listed = (!others.is_empty()).then(|| format!("other dbt endpoints: {}", listed.join(", ")));
+    let room = Room::new(run.policy, service);
+    if others.is_empty() || room != Room::Any {
+        // With a list of expected endpoints, a person has said that it is theirs.
+        let action = match room {
+            Room::Exactly(_) => "Test the connection in dbt. If dbt Support is waiting, tell them that it is accepted.",
+            _ => {
+                "Test the connection in dbt. If it fails there, ask dbt Support whether this endpoint is yours: dbt's other \
+                 customers can ask for your service, too."
+            }
+        };
         return notice(
             format!("dbt is {what} through {endpoint}"),
             &format!("dbt's endpoint {endpoint} is accepted and available. This does not prove that traffic passes."),
-            evidence.collect(),
-            Remedy::new(
-                "Test the connection in dbt. If dbt Support is waiting, tell them that the connection is accepted.",
-                None,
-                console,
-            ),
+            evidence.chain(listed).collect(),
+            Remedy::new(action, None, console),
         );
     }
-    let listed: Vec<&str> = others.iter().map(EndpointId::as_str).collect();
     Finding::new(
         Severity::Warning,
         format!("dbt is {what} through {endpoint}, one of {} endpoints", others.len() + 1),
@@ -165,7 +193,22 @@ fn connected(
             console,
         ),
     )
-    .with_evidence(evidence.chain([format!("other dbt endpoints: {}", listed.join(", "))]).collect())
+    .with_evidence(evidence.chain(listed).collect())
+}
+
+/// A request that was rejected, or that failed, before it was connected.
+fn closed(known: &KnownConnection, connection: &Connection, run: &Reconciler<'_>) -> Finding {
+    let Connection { service, endpoint, .. } = connection;
+    notice(
+        format!("dbt's request {endpoint} is {}", known.state),
+        "It was never connected, so nothing changes for dbt.",
+        evidence(known).into(),
+        Remedy::new(
+            "If you did not expect this, ask dbt Support whose the endpoint is. AWS lists it until dbt deletes it.",
+            None,
+            run.region.endpoint_service(service.as_str()),
+        ),
+    )
 }
 
 fn gone(known: &KnownConnection, endpoint: &EndpointId) -> Finding {
@@ -200,9 +243,10 @@ mod tests {
 
     const KNOWN: &str = "555555555555";
 
-    /// Runs `run` as the connection-acceptor at this time, with one known account.
-    fn at_time<T>(now: Timestamp, run: impl FnOnce(&Reconciler<'_>) -> T) -> T {
-        let (policy, region): (Policy, Region) = (settings(&[("KNOWN_ACCOUNTS", KNOWN)]).policy, region());
+    /// Runs `run` as the connection-acceptor at this time, with one known account, and this limit of dbt's endpoints.
+    fn at_time<T>(now: Timestamp, limit: &str, run: impl FnOnce(&Reconciler<'_>) -> T) -> T {
+        let variables = [("KNOWN_ACCOUNTS", KNOWN), ("MAX_DBT_ENDPOINTS", limit)];
+        let (policy, region): (Policy, Region) = (settings(&variables).policy, region());
         run(&Reconciler { id: "run", function: "connection-acceptor", policy: &policy, region: &region, now })
     }
 
@@ -211,7 +255,7 @@ mod tests {
         known: Option<&KnownConnection>,
         connections: &[Connection],
     ) -> Option<(KnownConnection, Option<Finding>)> {
-        at_time(now, |run| advance(known, connections, &service(1), &endpoint(1), run))
+        at_time(now, "1", |run| advance(known, connections, &endpoint(1), false, run))
     }
 
     /// Plays these states of the owner's endpoint, a minute apart, and returns the notices with their positions.
@@ -268,14 +312,34 @@ mod tests {
     }
 
     #[test]
-    fn a_second_endpoint_of_dbt_warns_with_the_reject_command() {
-        let connections = [connection(1, Some(DBT), "available"), connection(2, Some(DBT), "available")];
-        let (_, notice) = advance_at(at(8, 0), None, &connections).unwrap();
-        let notice = notice.unwrap();
-        assert_eq!(notice.severity, Severity::Warning);
-        assert!(notice.remedy.command.unwrap().ends_with("--vpc-endpoint-ids vpce-00000000000000001"));
-        let gone = [connection(1, Some(DBT), "available"), connection(2, Some(DBT), "deleted")];
-        assert_eq!(advance_at(at(8, 0), None, &gone).unwrap().1.unwrap().severity, Severity::Info);
+    fn without_a_limit_a_second_endpoint_of_dbt_warns_with_the_reject_command() {
+        let notice = |second: &str, limit: &str| {
+            let connections = [connection(1, Some(DBT), "available"), connection(2, Some(DBT), second)];
+            at_time(at(8, 0), limit, |run| advance(None, &connections, &endpoint(1), false, run)).unwrap().1.unwrap()
+        };
+        let second = notice("available", "0");
+        assert_eq!(second.severity, Severity::Warning);
+        assert!(second.remedy.command.unwrap().ends_with("--vpc-endpoint-ids vpce-00000000000000001"));
+        assert_eq!(notice("deleted", "0").severity, Severity::Info);
+        let limited = notice("available", "2");
+        assert_eq!(limited.severity, Severity::Info, "connection.dbt says what is beyond the limit");
+        assert!(limited.evidence.contains(&"other dbt endpoints: vpce-00000000000000002".to_owned()));
+    }
+
+    #[test]
+    fn a_request_that_was_rejected_is_a_notice_and_one_that_failed_if_another_works() {
+        let rejected = "dbt's request vpce-00000000000000001 is rejected".to_owned();
+        let states = [Some("pendingAcceptance"), Some("rejected"), Some("rejected"), None];
+        let gone = "dbt's endpoint vpce-00000000000000001 is gone".to_owned();
+        assert_eq!(notices_of(DBT, &states), [(1, rejected.clone()), (3, gone)]);
+        assert_eq!(notices_of(DBT, &[Some("available"), Some("rejected")]).len(), 1, "that is an alert");
+        assert_eq!(notices_of(DBT, &[Some("pendingAcceptance"), Some("failed")]), [], "dbt is not connected");
+        let another = [connection(1, Some(DBT), "failed"), connection(2, Some(DBT), "available")];
+        let (failed, notice) = advance_at(at(8, 0), None, &another).unwrap();
+        assert_eq!(notice.unwrap().summary, "dbt's request vpce-00000000000000001 is failed");
+        assert_eq!(advance_at(at(8, 5), Some(&failed), &another).unwrap().1, None, "once");
+        let accepted = KnownConnection { accepted: Some(at(8, 0)), state: "pending".to_owned(), ..failed };
+        assert_eq!(advance_at(at(8, 5), Some(&accepted), &another).unwrap().1, None, "the guard accepted it: an alert");
     }
 
     #[test]

@@ -153,8 +153,7 @@ mod tests {
         let evaluation =
             Evaluation { observed_at: at(8, 0), checks: Vec::new(), results: vec![result("listener.port", pass())] };
         let firing = |silenced| {
-            let thresholds =
-                Thresholds { alert_after: 1, resolve_after: 1, remind_every: None, can_be_provoked: false };
+            let thresholds = Thresholds { alert_after: 1, resolve_after: 1, remind_every: None };
             let moment = Now { run: "run", now: at(7, 0), incident: "incident", silenced };
             let alert = advance(None, Signal::Failing(&finding(Severity::Warning)), thresholds, moment).0.unwrap();
             Record::new(State::Alert(Box::new(alert)), at(7, 0))

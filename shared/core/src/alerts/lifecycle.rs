@@ -13,9 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::check::{Check, Finding, PartStatus, Severity, Status};
 use crate::config::Policy;
 
-/// After an alert fired, the same alert of severity warning or info fires without a message for this long, if its check
-/// says that others can make it fire and resolve at will ([`crate::check::Spec::can_be_provoked`]). If it still fires
-/// then, it is sent.
+/// After an alert fired, the same alert of severity warning or info fires without a message for this long, if its finding
+/// says that others can make it fire and resolve at will ([`Finding::provokable`]). If it still fires then, it is sent.
 const PROVOKED_SILENCE: SignedDuration = SignedDuration::from_hours(24);
 
 /// The stored state of one alert.
@@ -97,8 +96,6 @@ pub struct Thresholds {
     pub resolve_after: u32,
     /// Time between reminders.
     pub remind_every: Option<Duration>,
-    /// Whether others can make it fire and resolve at will.
-    pub can_be_provoked: bool,
 }
 
 impl Thresholds {
@@ -107,8 +104,7 @@ impl Thresholds {
     pub fn for_check(check: Check, policy: &Policy) -> Self {
         let (alert_after, resolve_after) =
             if check.can_flap { (policy.alert_after, policy.resolve_after) } else { (1, 1) };
-        let (remind_every, can_be_provoked) = (policy.remind_every, check.can_be_provoked);
-        Self { alert_after, resolve_after, remind_every, can_be_provoked }
+        Self { alert_after, resolve_after, remind_every: policy.remind_every }
     }
 }
 
@@ -243,7 +239,7 @@ fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: N
             return (next, None);
         }
         next.phase = Phase::Firing;
-        if next.notified.is_none() && (moment.silenced || provoked_recently(&next, thresholds, moment.now)) {
+        if next.notified.is_none() && (moment.silenced || provoked_recently(&next, moment.now)) {
             return (next, None);
         }
         if next.notified.is_none() {
@@ -257,7 +253,7 @@ fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: N
         return fire(next, moment);
     }
     // It was held back: it is critical now, or a day has passed, or a silence is over.
-    if next.notified.is_none() && !provoked_recently(&next, thresholds, moment.now) {
+    if next.notified.is_none() && !provoked_recently(&next, moment.now) {
         return fire(next, moment);
     }
     remember_milder(&mut next, is_retry, thresholds);
@@ -332,11 +328,11 @@ fn remember_milder(alert: &mut Alert, is_retry: bool, thresholds: Thresholds) {
 }
 
 /// Whether the same alert was sent recently, and others can make it fire and resolve at will.
-fn provoked_recently(alert: &Alert, thresholds: Thresholds, now: Timestamp) -> bool {
+fn provoked_recently(alert: &Alert, now: Timestamp) -> bool {
     let recent = |(at, heard): (Timestamp, Severity)| {
         now.duration_since(at) < PROVOKED_SILENCE && alert.finding.severity <= heard
     };
-    thresholds.can_be_provoked && alert.finding.severity < Severity::Critical && alert.last_fired.is_some_and(recent)
+    alert.finding.provokable && alert.finding.severity < Severity::Critical && alert.last_fired.is_some_and(recent)
 }
 
 fn fire(mut alert: Alert, moment: Now<'_>) -> (Alert, Option<Event>) {
@@ -408,20 +404,17 @@ mod tests {
     use crate::testing::{at, change, finding};
     use crate::trigger::Change;
 
-    const TWICE: Thresholds = Thresholds {
-        alert_after: 2,
-        resolve_after: 2,
-        remind_every: Some(Duration::from_hours(2)),
-        can_be_provoked: false,
-    };
+    const TWICE: Thresholds =
+        Thresholds { alert_after: 2, resolve_after: 2, remind_every: Some(Duration::from_hours(2)) };
 
     const AT_ONCE: Thresholds = Thresholds { alert_after: 1, resolve_after: 1, ..TWICE };
 
-    /// The finding that a letter stands for: `i`nfo, `b`ad, `B` worse; `1` and `2` with that part, `3` with both.
+    /// The finding that a letter stands for: `i`nfo, `b`ad, `B` worse; `p` is bad and provokable; `1` and `2` with that
+    /// part, `3` with both.
     fn failing(letter: char) -> Option<Finding> {
         let severity = match letter {
             'i' => Severity::Info,
-            'b' | '1'..='3' => Severity::Warning,
+            'b' | 'p' | '1'..='3' => Severity::Warning,
             'B' => Severity::Critical,
             _ => return None,
         };
@@ -431,7 +424,7 @@ mod tests {
             '3' => &["1", "2"],
             _ => &[],
         };
-        Some(finding(severity).with_parts(parts.iter().copied()))
+        Some(Finding { provokable: letter == 'p', ..finding(severity) }.with_parts(parts.iter().copied()))
     }
 
     /// Plays one signal per run (as [`failing`], and `g`ood, `?` unknown, `x` gone, `u` unwatched; `'` repeats the run
@@ -575,20 +568,20 @@ mod tests {
 
     #[test]
     fn a_provoked_warning_is_sent_at_most_once_a_day() {
-        let provoked = Thresholds { can_be_provoked: true, remind_every: None, ..AT_ONCE };
-        assert_eq!(heard("bgbgbg", provoked, 10), "FR....");
-        assert_eq!(heard("bgBgBg", provoked, 10), "FRFRFR");
-        assert_eq!(heard("bgbbBg", provoked, 10), "FR..FR", "it gets worse");
-        assert_eq!(heard("bgbgbg", provoked, 24 * 60), "FRFRFR", "a day later it is news");
-        assert_eq!(heard("bgb", provoked, 12 * 60), "FRF", "exactly a day later too");
+        let provoked = Thresholds { remind_every: None, ..AT_ONCE };
+        assert_eq!(heard("pgpgpg", provoked, 10), "FR....");
+        assert_eq!(heard("pgBgBg", provoked, 10), "FRFRFR");
+        assert_eq!(heard("pgppBg", provoked, 10), "FR..FR", "it gets worse");
+        assert_eq!(heard("pgpgpg", provoked, 24 * 60), "FRFRFR", "a day later it is news");
+        assert_eq!(heard("pgp", provoked, 12 * 60), "FRF", "exactly a day later too");
         assert_eq!(
-            heard("bgbbbb", provoked, 10 * 60),
+            heard("pgpppp", provoked, 10 * 60),
             "FR.F..",
             "what still fires a day later is news, without reminders too"
         );
-        assert_eq!(heard("bg(bb)bbb", provoked, 5 * 60), "FR..F..", "a silence that ends says what fires");
+        assert_eq!(heard("pg(pp)ppp", provoked, 5 * 60), "FR..F..", "a silence that ends says what fires");
         let reminded = Thresholds { remind_every: Some(Duration::from_hours(2)), ..provoked };
-        assert_eq!(heard("bgbbbbg", reminded, 60), "FR..F.R", "a reminder is due, and people hear that it fires");
+        assert_eq!(heard("pgppppg", reminded, 60), "FR..F.R", "a reminder is due, and people hear that it fires");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::reconciler::Reconciler;
 use super::record::{Item, Items, Key, Partition, Record, State, Version};
 use super::transition::{Kind, Transition};
 use super::{connection, inventory, silencing};
+use crate::admission::{Admissions, Decided};
 use crate::check::{Check, CheckContext, CheckResult, Finding, Group, Remedy, Severity, WhenMissing, cause};
 use crate::checks::catalogue;
 use crate::checks::visibility_lost;
@@ -43,13 +44,24 @@ pub struct Report<'a> {
     pub traffic: Option<Traffic>,
     /// The path behind the endpoint service, in a run that read all of it.
     pub path: Option<StoredPath>,
+    /// What became of dbt's requests, in a run that decided on them.
+    pub admissions: Option<Decided>,
 }
 
 impl<'a> Report<'a> {
     /// The results of a run's checks, and nothing else.
     #[must_use]
     pub fn new(partition: &'a Partition, evaluations: Vec<Evaluation>) -> Self {
-        Self { partition, evaluations, connections: None, heartbeat: None, in_place: None, traffic: None, path: None }
+        Self {
+            partition,
+            evaluations,
+            connections: None,
+            heartbeat: None,
+            in_place: None,
+            traffic: None,
+            path: None,
+            admissions: None,
+        }
     }
 }
 
@@ -198,6 +210,8 @@ impl Reconciler<'_> {
         let inventory = report.in_place.iter().map(|_| key(Key::INVENTORY, &report.partition.to_string()));
         let traffic = report.traffic.iter().map(|_| key(Key::TRAFFIC, &report.partition.to_string()));
         let path = report.path.iter().map(|_| key(Key::PATH, &report.partition.to_string()));
+        let admissions = report.admissions.iter().map(|_| key(Key::ADMISSIONS, &report.partition.to_string()));
+        let path = path.chain(admissions);
         stored.chain(results).chain(connections).chain(heartbeat).chain(inventory).chain(traffic).chain(path).collect()
     }
 
@@ -220,6 +234,7 @@ impl Reconciler<'_> {
                 let state = State::Path(Box::new(path.clone()));
                 (!newer).then(|| with(before.cloned(), state, path.read_at, None))
             }
+            Key::ADMISSIONS => self.next_admissions(report, before),
             Key::TRAFFIC => {
                 let state = State::Traffic(report.traffic.clone()?);
                 Some(with(before.cloned(), state, self.now, None))
@@ -286,6 +301,15 @@ impl Reconciler<'_> {
         record
     }
 
+    fn next_admissions(&self, report: &Report<'_>, before: Option<&Record>) -> Option<Record> {
+        let (decided, (_, read_at)) = (report.admissions.as_ref()?, report.connections?);
+        let known = before.and_then(Record::admissions).cloned().unwrap_or_default();
+        let newer = before.map(|before| before.observed_at).filter(|observed_at| *observed_at >= read_at);
+        let next = if newer.is_some() { known.merge(decided, self.now) } else { known.next(decided, self.now) };
+        let is_new = before.is_none() && next != Admissions::default() || before.is_some() && next != known;
+        is_new.then(|| with(before.cloned(), State::Admissions(next), newer.unwrap_or(read_at), None))
+    }
+
     fn next_connection(&self, report: &Report<'_>, key: &Key, before: Option<&Record>) -> Option<Record> {
         let known = before.and_then(Record::connection);
         let (Some((connections, observed_at)), Ok(endpoint)) = (report.connections, key.resource.parse::<EndpointId>())
@@ -295,8 +319,13 @@ impl Reconciler<'_> {
         if before.is_some_and(|before| before.observed_at >= observed_at) {
             return before.cloned();
         }
-        let service = report.partition.service()?;
-        let Some((next, notice)) = connection::advance(known, connections, service, &endpoint, self) else {
+        // A held request has no record of its own, whatever becomes of it: thousands of them are one record.
+        let is_parked = report.admissions.as_ref().is_some_and(|decided| decided.parked.contains(&endpoint));
+        if before.is_none() && is_parked {
+            return None;
+        }
+        let is_accepted = report.admissions.as_ref().is_some_and(|decided| decided.accepted.contains(&endpoint));
+        let Some((next, notice)) = connection::advance(known, connections, &endpoint, is_accepted, self) else {
             return before.cloned();
         };
         let state = State::Connection(next);
@@ -332,7 +361,7 @@ impl Reconciler<'_> {
 
     /// The record with its alert closed because nobody checks it any more.
     fn unwatched(&self, key: &Key, record: &Record, alert: &Alert) -> Record {
-        let thresholds = Thresholds { alert_after: 1, resolve_after: 1, remind_every: None, can_be_provoked: false };
+        let thresholds = Thresholds { alert_after: 1, resolve_after: 1, remind_every: None };
         let moment = Now { run: self.id, now: self.now, incident: &alert.incident, silenced: false };
         let (Some(next), event) = advance(Some(alert), Signal::Unwatched, thresholds, moment) else {
             return record.clone();

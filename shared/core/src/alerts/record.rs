@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::lifecycle::{Alert, Phase};
 use super::silence::Silence;
 use super::transition::Transition;
+use crate::admission::Admissions;
 use crate::ids::ServiceId;
 use crate::snapshot::{StoredPath, Traffic};
 
@@ -61,12 +62,21 @@ pub fn firing(items: &Items) -> impl Iterator<Item = (&Key, &Alert)> {
     alerts.filter(|(_, alert)| alert.phase == Phase::Firing && !alert.silenced)
 }
 
+/// What is recorded of dbt's requests; nothing if there is no record. `None` if the record cannot be read.
+#[must_use]
+pub fn admissions(items: &Items) -> Option<Admissions> {
+    match items.iter().find(|(key, _)| key.subject == Key::ADMISSIONS) {
+        Some((_, item)) => item.record.as_ref().and_then(Record::admissions).cloned(),
+        None => Some(Admissions::default()),
+    }
+}
+
 /// The key of a record: the sort key of its item in the table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     /// The function that writes it, or [`Key::ANY_FUNCTION`].
     pub function: String,
-    /// A check's id, [`Key::CONNECTION`], [`Key::HEARTBEAT`], [`Key::INVENTORY`],
+    /// A check's id, [`Key::ADMISSIONS`], [`Key::CONNECTION`], [`Key::HEARTBEAT`], [`Key::INVENTORY`],
     /// [`Key::PATH`], [`Key::SILENCE`] or [`Key::TRAFFIC`].
     pub subject: String,
     /// The resource.
@@ -127,6 +137,8 @@ pub enum State {
     Traffic(Traffic),
     /// The path behind the endpoint service.
     Path(Box<StoredPath>),
+    /// What became of dbt's requests.
+    Admissions(Admissions),
 }
 
 /// The stored state of a connection.
@@ -142,6 +154,9 @@ pub struct KnownConnection {
     pub since: Timestamp,
     /// Whether it has been available, and that was sent.
     pub established: bool,
+    /// When the guard accepted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Timestamp>,
     /// Whether it is gone, and that was sent.
     pub gone: bool,
 }
@@ -161,6 +176,9 @@ impl Key {
 
     /// The subject of the record of the path behind the endpoint service.
     pub const PATH: &str = "path";
+
+    /// The subject of the record of what became of dbt's requests.
+    pub const ADMISSIONS: &str = "admissions";
 
     /// The subject of the record of when dbt last connected.
     pub const TRAFFIC: &str = "traffic";
@@ -251,6 +269,15 @@ impl Record {
         }
     }
 
+    /// What became of dbt's requests, if this is the record of that.
+    #[must_use]
+    pub fn admissions(&self) -> Option<&Admissions> {
+        match &self.state {
+            State::Admissions(admissions) => Some(admissions),
+            _ => None,
+        }
+    }
+
     /// The silence, if this is a silence's record.
     #[must_use]
     pub fn silence(&self) -> Option<&Silence> {
@@ -301,7 +328,9 @@ impl Record {
             State::Connection(connection) => (connection.gone, KEEP_FOR),
             // Written once, when it is announced, and it ends within the time that the table keeps finished records.
             State::Silence(silence) => (silence.announced.is_some(), KEEP_FOR),
-            State::Heartbeat(_) | State::Inventory(_) | State::Traffic(_) | State::Path(_) => (false, KEEP_FOR),
+            State::Heartbeat(_) | State::Inventory(_) | State::Traffic(_) | State::Path(_) | State::Admissions(_) => {
+                (false, KEEP_FOR)
+            }
         };
         (is_over && self.outbox.is_empty()).then(|| now + keep_for)
     }
@@ -322,7 +351,15 @@ mod tests {
         };
         let connection = |is_dbt, established, gone| {
             let (owner, state) = ("111122223333".to_owned(), "deleted".to_owned());
-            State::Connection(KnownConnection { owner, is_dbt, state, since: at(7, 0), established, gone })
+            State::Connection(KnownConnection {
+                owner,
+                is_dbt,
+                state,
+                since: at(7, 0),
+                established,
+                accepted: None,
+                gone,
+            })
         };
         assert_eq!(days(connection(true, true, false)), None);
         assert_eq!(days(connection(true, true, true)), Some(400));
@@ -350,6 +387,7 @@ mod tests {
             state: "gone".to_owned(),
             since: at(7, 0),
             established: false,
+            accepted: None,
             gone: true,
         };
         let mut record = Record::new(State::Connection(gone), at(8, 0));

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::{Check, CheckResult, Region, Status};
+use crate::admission::Admissions;
 use crate::config::Policy;
 use crate::ids::{EndpointId, ServiceId};
 use crate::snapshot::{
@@ -29,7 +30,10 @@ pub struct CheckContext<'a> {
     pub remembered: Option<&'a RememberedConnections>,
     /// The changes that this run tried and AWS refused: the endpoint or ARN, and the error.
     pub refused: &'a BTreeMap<String, CallError>,
-    /// Whether the run decided without the records that it needs, since the table was slow. Then it rejected nothing.
+    /// dbt's requests on the service that are held.
+    pub held: &'a BTreeSet<EndpointId>,
+    /// Whether the run decided without the records that it needs, since the table was slow or could not be read. Then it
+    /// accepted nothing that there is a limit for, and revoked nothing.
     pub lacks_memory: bool,
     /// The change in AWS that started the run, which may have caused what it finds.
     pub change: Option<&'a Change>,
@@ -42,10 +46,12 @@ pub struct CheckContext<'a> {
 pub struct RememberedConnections {
     /// The last recorded state of each endpoint of dbt or a known account.
     pub states: BTreeMap<EndpointId, RecordedState>,
-    /// dbt's endpoints that were available.
+    /// dbt's endpoints that were available, or that the guard accepted.
     pub established: BTreeSet<EndpointId>,
-    /// Whether dbt ever had a connection that was available.
+    /// Whether dbt ever had such an endpoint.
     pub had_connection: bool,
+    /// What became of dbt's requests; `None` if that record cannot be read.
+    pub admissions: Option<Admissions>,
     /// When dbt last connected through each endpoint, if CloudWatch was asked.
     pub traffic: Option<Traffic>,
 }
@@ -66,10 +72,19 @@ impl RememberedConnections {
         let recorded = self.states.get(&connection.endpoint)?;
         (recorded.state == connection.state.to_string()).then_some(recorded.since)
     }
+
+    /// Whether it is a request that was held, whatever became of it.
+    #[must_use]
+    pub fn was_held(&self, connection: &Connection) -> bool {
+        self.admissions.as_ref().is_some_and(|admissions| admissions.has_held(connection))
+    }
 }
 
 /// For a run that remembers nothing.
 static NOTHING: BTreeSet<String> = BTreeSet::new();
+
+/// For a run that holds nothing.
+static NO_REQUESTS: BTreeSet<EndpointId> = BTreeSet::new();
 
 /// For a run that changed nothing.
 static NO_REFUSALS: BTreeMap<String, CallError> = BTreeMap::new();
@@ -91,6 +106,7 @@ impl<'a> CheckContext<'a> {
             region,
             now,
             remembered: None,
+            held: &NO_REQUESTS,
             refused: &NO_REFUSALS,
             lacks_memory: false,
             change: None,

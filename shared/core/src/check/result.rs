@@ -66,6 +66,10 @@ pub struct Finding {
     /// Whether it makes dbt's attempts to connect fail.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stops_dbt: bool,
+    /// Whether others can make it fire and resolve at will, as an untrusted account can by creating and deleting
+    /// endpoints: while it is not critical, it is sent once a day.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub provokable: bool,
 }
 
 /// The status of one part of a finding.
@@ -132,6 +136,7 @@ impl Finding {
             parts: BTreeMap::new(),
             ids: BTreeSet::new(),
             stops_dbt: false,
+            provokable: false,
         }
     }
 
@@ -159,6 +164,12 @@ impl Finding {
     #[must_use]
     pub fn stopping_dbt(self, stops_dbt: bool) -> Self {
         Self { stops_dbt, ..self }
+    }
+
+    /// The finding as one that others can make fire and resolve at will.
+    #[must_use]
+    pub fn provokable(self) -> Self {
+        Self { provokable: true, ..self }
     }
 
     /// Drops the ids beyond the number that is stored.

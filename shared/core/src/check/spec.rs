@@ -23,9 +23,6 @@ pub struct Spec {
     /// alerts wait for `ALERT_AFTER` and `RESOLVE_AFTER`. The other checks read settings and states that somebody
     /// changed; their alerts fire and resolve with the first result.
     pub can_flap: bool,
-    /// Whether others can make it fire and resolve at will, as an untrusted account can by creating and deleting
-    /// endpoints: while it is not critical, it is sent once a day.
-    pub can_be_provoked: bool,
     /// The meaning of a resource that has no result any more.
     pub when_missing: WhenMissing,
     /// Whether the policy wants it checked.
@@ -60,7 +57,6 @@ impl Spec {
         impact: "",
         fix_in_short: "",
         can_flap: false,
-        can_be_provoked: false,
         when_missing: WhenMissing::Gone,
         is_watched: |_| true,
         cloudtrail_events: &[],

@@ -1,11 +1,11 @@
 //! `connection.absent`: does dbt have an endpoint on the service, or is one being set up?
 
-use super::connection_details::accept_command;
+use super::connection_details::{MAX_ENDPOINTS, accept_command, describe_command};
 use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Group, Need, Remedy, Severity, Spec, Status};
 use crate::connections::{Owner, Verdict, decide};
 use crate::ids::{EndpointId, ServiceId};
 use crate::snapshot::{Connection, ConnectionState, known};
-use crate::text::count;
+use crate::text::{count, limited};
 
 /// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
@@ -40,19 +40,23 @@ fn judge(service: &ServiceId, connections: &[Connection], context: CheckContext<
         on_service.filter(|connection| Owner::new(connection, context.policy) == Owner::Dbt).collect();
     let with =
         |wanted: &[Verdict]| of_dbt.iter().find(|connection| wanted.contains(&decide(connection, context.policy)));
-    // A request counts if it is accepted: not in a dry run, and not if AWS refused that in this run.
-    let is_accepted =
-        |request: &&&Connection| !context.policy.dry_run && !context.refused.contains_key(request.endpoint.as_str());
+    // A request counts if it is accepted: not in a dry run, not if it is held, and not if AWS refused that in this run.
+    let is_accepted = |request: &&&Connection| {
+        let is_refused = context.refused.contains_key(request.endpoint.as_str());
+        !context.policy.dry_run && !is_refused && !context.held.contains(&request.endpoint)
+    };
     // The one that works counts before one that is being set up.
     let working = with(&[Verdict::Established])
         .or_else(|| with(&[Verdict::Establishing]))
-        .or_else(|| with(&[Verdict::Accept]).filter(is_accepted));
+        .or_else(|| with(&[Verdict::DbtRequest]).filter(is_accepted));
     if let Some(Connection { endpoint, state, .. }) = working {
         return Status::pass(format!("dbt has an endpoint: {endpoint} is {state}"));
     }
-    // In a dry run nobody but people accept it: with the last endpoint lost, dbt is cut off until they do.
+    // In a dry run, and if it is held, only people accept it: with the last endpoint lost, dbt is cut off until they do.
     let had_connection = context.remembered.is_some_and(|remembered| remembered.had_connection);
-    if with(&[Verdict::Accept]).is_some() && !(context.policy.dry_run && had_connection) {
+    let waits_for_people = with(&[Verdict::DbtRequest])
+        .is_some_and(|request| context.policy.dry_run || context.held.contains(&request.endpoint));
+    if with(&[Verdict::DbtRequest]).is_some() && !(waits_for_people && had_connection) {
         return Status::Unknown("dbt's request waits to be accepted; connection.dbt reports it".to_owned());
     }
     if with(&[Verdict::UnknownState]).is_some() {
@@ -77,19 +81,24 @@ fn lost(service: &ServiceId, of_dbt: &[&Connection], context: CheckContext<'_>) 
     let is_ours =
         |connection: &&Connection| connection.state == ConnectionState::Rejected && established(&connection.endpoint);
     let rejected: Vec<&Connection> = of_dbt.iter().copied().filter(is_ours).collect();
-    let is_request = |connection: &&Connection| decide(connection, context.policy) == Verdict::Accept;
-    let requests: Vec<&Connection> = of_dbt.iter().copied().filter(is_request).collect();
-    let (action, command) = match (rejected.is_empty(), requests.is_empty()) {
-        (false, _) => (
+    let is_request = |connection: &&Connection| decide(connection, context.policy) == Verdict::DbtRequest;
+    let (held, requests): (Vec<&Connection>, Vec<&Connection>) =
+        of_dbt.iter().copied().filter(is_request).partition(|request| context.held.contains(&request.endpoint));
+    let (action, command) = match (&rejected[..], &requests[..], &held[..]) {
+        ([_, ..], ..) => (
             "Find out who rejected it. Unless it was rejected on purpose, accept it again.",
             accept_command(service, context, &rejected),
         ),
-        (true, false) => (
+        ([], [_, ..], _) => (
             "A request of dbt's waits, and DryRun is on. If you asked dbt Support for it, accept it, or let the guard do it with \
              DryRun set to false.",
             accept_command(service, context, &requests),
         ),
-        (true, true) => {
+        ([], [], [_, ..]) => (
+            "A request of dbt's is held: it may be another customer's. Ask dbt Support whether it is yours. If it is, accept it.",
+            describe_command(service, context, &held),
+        ),
+        ([], [], []) => {
             ("Ask dbt Support to create the endpoint again, with this service name.", service_name(service, context))
         }
     };
@@ -101,7 +110,7 @@ fn lost(service: &ServiceId, of_dbt: &[&Connection], context: CheckContext<'_>) 
     )
     .with_evidence(
         std::iter::once(count(of_dbt.len(), "dbt endpoint") + " listed by EC2")
-            .chain(of_dbt.iter().map(line))
+            .chain(limited(of_dbt.iter().map(line).collect(), MAX_ENDPOINTS))
             .collect(),
     )
 }

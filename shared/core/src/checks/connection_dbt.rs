@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::connection_details::{accept_command, describe_command, evidence};
+use super::connection_room;
 use crate::check::command::argument;
 use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Group, Need, Remedy, Severity, Spec, Status};
 use crate::connections::{Verdict, decide};
@@ -16,12 +17,17 @@ pub(super) const SPEC: Spec = Spec {
     id: "connection.dbt",
     severities: &[
         (Severity::Critical, "the connection is broken or stuck, or its request could not be accepted"),
-        (Severity::Warning, "the same, while another endpoint of dbt's works; or dbt has not connected for long"),
+        (
+            Severity::Warning,
+            "the same, while another endpoint of dbt's works; a request is held; more endpoints are connected than \
+             `MaxDbtEndpoints`, or others than `ExpectedEndpoints`; or dbt has not connected for long",
+        ),
         (Severity::Info, "the request waits because `DryRun` is on"),
     ],
     fails_when: "dbt's connection is `rejected`, `failed`, `expired`, `pending` for over 15 minutes, or in a state \
                  that the guard does not know; or its request waits because AWS refuses the acceptance, because \
-                 `DryRun` is on, or for over 15 minutes; or, with `ExpectTrafficEvery`, dbt has not connected through it for \
+                 `DryRun` is on, or for over 15 minutes, or is held by `MaxDbtEndpoints` or `ExpectedEndpoints`; or \
+                 more is connected than these allow; or, with `ExpectTrafficEvery`, dbt has not connected through it for \
                  that long",
     failing_word: "failing",
     impact: "dbt cannot connect through this endpoint. If it has no other one, it cannot reach your service.",
@@ -38,7 +44,7 @@ pub(super) const SPEC: Spec = Spec {
 /// AWS sets up an accepted connection in about a minute; after this long it is stuck.
 const STUCK_AFTER: Duration = Duration::from_mins(15);
 
-/// One result per connection of dbt's on the service.
+/// One result per connection of dbt's on the service, and one of the service about the room that they take.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let Some(service) = context.service else { return Vec::new() };
     let connections = match known(context.topology.connections.as_ref()) {
@@ -46,13 +52,32 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
         Err(why) => return vec![CheckResult::unlisted(&SPEC, service, why)],
     };
     let is_dbt = |owner: &AccountId| context.policy.dbt_accounts.contains(owner);
-    connections
+    let of_dbt: Vec<&Connection> = connections
         .iter()
         .filter(|connection| connection.service == *service && connection.owner.as_ref().is_some_and(is_dbt))
+        .collect();
+    let one_by_one = of_dbt
+        .iter()
         // An endpoint that is deleted is not right again: its alert closes.
         .filter(|connection| decide(connection, context.policy) != Verdict::Gone)
-        .map(|connection| CheckResult::new(&SPEC, &connection.endpoint, judge(connection, context)))
-        .collect()
+        // Held requests are one alert of the service, and what becomes of them concerns nobody.
+        .filter(|connection| !context.held.contains(&connection.endpoint))
+        .filter(|connection| !was_held_in_vain(connection, context))
+        .map(|connection| CheckResult::new(&SPEC, &connection.endpoint, judge(connection, context)));
+    let room = CheckResult::new(&SPEC, service, connection_room::judge(service, &of_dbt, context));
+    one_by_one.chain([room]).collect()
+}
+
+/// Whether it was held, and rejected or expired since.
+fn was_held_in_vain(connection: &Connection, context: CheckContext<'_>) -> bool {
+    decide(connection, context.policy) == Verdict::Broken
+        && context.remembered.is_some_and(|remembered| remembered.was_held(connection))
+}
+
+/// Whether it was rejected or failed before it was connected, and nobody misses it.
+fn was_never_connected(connection: &Connection, context: CheckContext<'_>) -> bool {
+    let is_new = context.remembered.is_some_and(|remembered| !remembered.established.contains(&connection.endpoint));
+    is_new && (connection.state == ConnectionState::Rejected || another_works(connection, context))
 }
 
 /// What is wrong with a connection, in words.
@@ -70,13 +95,16 @@ fn judge(connection: &Connection, context: CheckContext<'_>) -> Status {
     let stuck = context.now.duration_since(since).unsigned_abs() > STUCK_AFTER;
     let command = describe_command(&connection.service, context, &[connection]);
     let problem = match decide(connection, context.policy) {
-        Verdict::Accept => return waiting(connection, since, stuck, context),
+        Verdict::DbtRequest => return waiting(connection, since, stuck, context),
         Verdict::Establishing if stuck => BrokenConnection {
             summary: format!("dbt's endpoint {endpoint} is stuck in '{state}'"),
             impact: "dbt cannot connect yet: AWS is taking unusually long to set up the connection.",
             action: "Ask dbt Support to delete the endpoint and create it again. If that does not help, ask AWS Support.",
             command,
         },
+        Verdict::Broken if was_never_connected(connection, context) => {
+            return Status::pass(format!("{endpoint} is {state}, and was never connected"));
+        }
         Verdict::Broken if *state == ConnectionState::Rejected => BrokenConnection {
             summary: format!("dbt's endpoint {endpoint} is {state}"),
             impact: "dbt cannot connect through this endpoint.",
@@ -235,6 +263,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::admission::Admissions;
     use crate::check::{RecordedState, RememberedConnections};
     use crate::config::Policy;
     use crate::snapshot::{Topology, Traffic};
@@ -253,8 +282,11 @@ mod tests {
     ) -> Option<(Severity, String)> {
         let topology = Topology { connections: Some(Ok(vec![connection(1, Some(DBT), state)])), ..Topology::default() };
         let recorded = since.map(|since| (endpoint(1), RecordedState { state: state.to_owned(), since }));
-        let remembered =
-            RememberedConnections { states: recorded.into_iter().collect(), ..RememberedConnections::default() };
+        let remembered = RememberedConnections {
+            states: recorded.into_iter().collect(),
+            established: [endpoint(1)].into(),
+            ..RememberedConnections::default()
+        };
         let results = with_policy(&topology, policy, |context| {
             evaluate(CheckContext { refused, remembered: Some(&remembered), ..context })
         });
@@ -269,7 +301,8 @@ mod tests {
         let status = |state: &str| {
             let topology =
                 Topology { connections: Some(Ok(vec![connection(1, Some(DBT), state)])), ..Topology::default() };
-            with_policy(&topology, &policy(), evaluate).pop().map(|result| result.status)
+            let results = with_policy(&topology, &policy(), evaluate);
+            results.into_iter().find(|result| result.resource == endpoint(1).as_str()).map(|result| result.status)
         };
         assert!(matches!(status("available"), Some(Status::Pass(_))));
         assert!(matches!(status("pending"), Some(Status::Unknown(_))), "it does not end an alert yet");
@@ -299,6 +332,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_never_connected_is_no_alert_once_it_is_rejected() {
+        let statuses = |connections: Vec<Connection>, remembered: &RememberedConnections| -> Vec<bool> {
+            let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
+            let results = with_policy(&topology, &policy(), |context| {
+                evaluate(CheckContext { remembered: Some(remembered), ..context })
+            });
+            let of_endpoint = results.iter().filter(|result| result.resource == endpoint(1).as_str());
+            of_endpoint.map(|result| matches!(result.status, Status::Fail(_))).collect()
+        };
+        let new = RememberedConnections::default();
+        let was_held = Admissions { held: [endpoint(1)].into(), ..Admissions::default() };
+        let held = RememberedConnections { admissions: Some(was_held), ..RememberedConnections::default() };
+        let (first, works) = (|state: &str| connection(1, Some(DBT), state), connection(2, Some(DBT), "available"));
+        assert_eq!(statuses(vec![first("rejected")], &new), [false]);
+        assert_eq!(statuses(vec![first("failed"), works], &new), [false]);
+        assert_eq!(statuses(vec![first("failed")], &new), [true], "dbt is not connected");
+        assert_eq!(statuses(vec![first("expired")], &held), [false; 0], "it may never have been the company's");
+    }
+
+    #[test]
     fn only_what_was_rejected_can_be_accepted_again() {
         let command = |state: &str| {
             let connections = Some(Ok(vec![connection(1, Some(DBT), state)]));
@@ -314,7 +367,8 @@ mod tests {
         for owner in [Some(UNTRUSTED), None] {
             let connections = Some(Ok(vec![connection(1, owner, "rejected")]));
             let topology = Topology { connections, ..Topology::default() };
-            assert_eq!(with_policy(&topology, &policy(), evaluate), []);
+            let results = with_policy(&topology, &policy(), evaluate);
+            assert_eq!(results.iter().map(|result| &result.resource[..]).collect::<Vec<_>>(), [service(1).as_str()]);
         }
     }
 

@@ -6,7 +6,7 @@ use crate::snapshot::Connection;
 use crate::text::limited;
 
 /// Endpoints that one alert names; it counts the others.
-const MAX_ENDPOINTS: usize = 20;
+pub(super) const MAX_ENDPOINTS: usize = 20;
 
 /// What EC2 reported of each connection, a line each.
 pub(super) fn evidence(context: CheckContext<'_>, connections: &[&Connection]) -> Vec<String> {

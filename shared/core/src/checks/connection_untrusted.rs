@@ -23,7 +23,6 @@ pub const SPEC: Spec = Spec {
     failing_word: "open",
     impact: "Nothing changes for dbt. A waiting request gives no access; a connected endpoint can reach your service.",
     fix_in_short: "`reject-vpc-endpoint-connections`, then allow only dbt's principals",
-    can_be_provoked: true,
     when_missing: WhenMissing::Passing(over),
     cloudtrail_events: &["AcceptVpcEndpointConnections", "ModifyVpcEndpointServicePermissions"],
     group: Group::Connections,
@@ -140,7 +139,8 @@ fn judge(
             ),
         )
         .with_evidence(evidence(context, &open))
-        .with_parts(parts),
+        .with_parts(parts)
+        .provokable(),
     )
 }
 

@@ -8,6 +8,7 @@ mod certificate;
 pub(crate) mod connection_absent;
 mod connection_dbt;
 mod connection_details;
+mod connection_room;
 pub mod connection_untrusted;
 pub mod cross_zone;
 mod inbound_rules;

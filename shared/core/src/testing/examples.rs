@@ -131,5 +131,5 @@ fn connected() -> Finding {
     let run =
         Reconciler { id: "run", function: "connection-acceptor", policy: &policy, region: &region, now: at(9, 0) };
     let connected = [connection(1, Some(DBT), "available")];
-    known_connection::advance(None, &connected, &service(1), &connected[0].endpoint, &run).unwrap().1.unwrap()
+    known_connection::advance(None, &connected, &connected[0].endpoint, false, &run).unwrap().1.unwrap()
 }

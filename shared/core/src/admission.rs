@@ -1,0 +1,399 @@
+//! Which of dbt's requests are accepted, and which are held: dbt creates the endpoints of all its customers in the same
+//! accounts, so a request of dbt's account may be another customer's.
+//!
+//! A limit is no lock: two runs at once that see different lists may each accept a request where there is room for one. The
+//! next run reports what is beyond the limit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Policy;
+use crate::connections::{Room, Verdict, decide, is_admitted};
+use crate::ids::{EndpointId, ServiceId};
+use crate::plan::Plan;
+use crate::snapshot::Connection;
+
+/// How long an endpoint that was accepted takes room, whatever EC2's list says: the list lags behind.
+const ACCEPTED_FOR: SignedDuration = SignedDuration::from_mins(15);
+
+/// Held requests that are remembered by their ids; beyond that, all that were created before the latest of them.
+const MAX_HELD: usize = 500;
+
+/// Accepted requests that are remembered: as many as the highest limit there is.
+const MAX_ACCEPTED: usize = 1000;
+
+/// What the table remembers of the requests on one service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admissions {
+    /// Requests that were held. They stay so until a person accepts them or names them as expected. Those that were rejected
+    /// or deleted are kept while EC2 lists them: nobody hears of them again.
+    #[serde(default)]
+    pub held: BTreeSet<EndpointId>,
+    /// If there were more: every request that was created until then counts as held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_until: Option<Timestamp>,
+    /// When an endpoint was accepted.
+    #[serde(default)]
+    pub accepted: BTreeMap<EndpointId, Timestamp>,
+}
+
+impl Admissions {
+    /// Whether `request` was held.
+    #[must_use]
+    pub fn has_held(&self, request: &Connection) -> bool {
+        let by_time = self.held_until.is_some_and(|until| request.created.is_none_or(|created| created <= until));
+        !self.accepted.contains_key(&request.endpoint) && (by_time || self.held.contains(&request.endpoint))
+    }
+
+    fn was_just_accepted(&self, endpoint: &EndpointId, now: Timestamp) -> bool {
+        self.accepted.get(endpoint).is_some_and(|at| now.duration_since(*at) < ACCEPTED_FOR)
+    }
+
+    /// What to remember after a run that decided so.
+    #[must_use]
+    pub fn next(&self, decided: &Decided, now: Timestamp) -> Self {
+        let Decided { hold, parked, accepted, latest } = decided;
+        let still = self.accepted.iter().filter(|(endpoint, _)| self.was_just_accepted(endpoint, now));
+        let still = still.map(|(endpoint, at)| (endpoint.clone(), *at));
+        let anew = accepted.iter().filter(|endpoint| !self.was_just_accepted(endpoint, now));
+        Self {
+            held: hold.iter().chain(parked.difference(hold)).take(MAX_HELD).cloned().collect(),
+            held_until: (parked.len() > MAX_HELD).then(|| latest.or(self.held_until).unwrap_or(now)),
+            accepted: still.chain(anew.map(|endpoint| (endpoint.clone(), now))).take(MAX_ACCEPTED).collect(),
+        }
+    }
+
+    /// What to remember if this is newer than what the run read: nothing that either holds is forgotten.
+    #[must_use]
+    pub fn merge(&self, older: &Decided, now: Timestamp) -> Self {
+        let next = self.next(older, now);
+        let held = self.held.union(&next.held).take(MAX_HELD).cloned().collect();
+        Self { held, held_until: self.held_until.max(next.held_until), ..next }
+    }
+}
+
+/// What became of dbt's requests on one service in a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    /// Requests that are held.
+    pub hold: BTreeSet<EndpointId>,
+    /// These, and those that were held and were not accepted since: rejected, deleted, or no longer listed.
+    pub parked: BTreeSet<EndpointId>,
+    /// Those that EC2 accepted.
+    pub accepted: Vec<EndpointId>,
+    /// When the latest of those that are parked was created.
+    pub latest: Option<Timestamp>,
+}
+
+impl Decided {
+    /// What became of `connections`, if `admission` was decided on them, `accepted` were accepted, and `before` was
+    /// remembered.
+    #[must_use]
+    pub fn new<'a>(
+        connections: impl IntoIterator<Item = &'a Connection>,
+        policy: &Policy,
+        before: &Admissions,
+        admission: Admission,
+        accepted: Vec<EndpointId>,
+    ) -> Self {
+        let hold = admission.hold;
+        let went_in: BTreeSet<&EndpointId> = admission.accept.iter().chain(&accepted).collect();
+        let is_in = |connection: &Connection| takes_room(connection, policy) || went_in.contains(&connection.endpoint);
+        let is_parked = |connection: &&Connection| {
+            !is_in(connection) && (hold.contains(&connection.endpoint) || before.has_held(connection))
+        };
+        let listed: BTreeMap<&EndpointId, &Connection> =
+            connections.into_iter().map(|connection| (&connection.endpoint, connection)).collect();
+        let unlisted = before.held.iter().filter(|endpoint| !listed.contains_key(endpoint));
+        let parked: Vec<&Connection> = listed.values().copied().filter(is_parked).collect();
+        Self {
+            latest: parked.iter().filter_map(|connection| connection.created).max(),
+            parked: parked.iter().map(|connection| &connection.endpoint).chain(unlisted).cloned().collect(),
+            hold,
+            accepted,
+        }
+    }
+}
+
+/// The decision on dbt's requests on one service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Admission {
+    /// Those that there is room for, oldest first.
+    pub accept: Vec<EndpointId>,
+    /// The others.
+    pub hold: BTreeSet<EndpointId>,
+}
+
+/// Decides on dbt's requests on `service`, given all `connections` and what the table remembers; `None` if it could not be
+/// read.
+#[must_use]
+pub fn admit(
+    connections: &[Connection],
+    policy: &Policy,
+    service: &ServiceId,
+    before: Option<&Admissions>,
+    now: Timestamp,
+) -> Admission {
+    let room = Room::new(policy, service);
+    let on_service = || connections.iter().filter(|connection| connection.service == *service);
+    let mut requests: Vec<&Connection> =
+        on_service().filter(|connection| decide(connection, policy) == Verdict::DbtRequest).collect();
+    // What was just accepted keeps its place. Without a time of creation, a request counts as the youngest.
+    let just_accepted = |endpoint: &EndpointId| before.is_some_and(|before| before.was_just_accepted(endpoint, now));
+    requests.sort_by_key(|request| {
+        let created = request.created.unwrap_or(Timestamp::MAX);
+        (!just_accepted(&request.endpoint), created, request.endpoint.clone())
+    });
+    let waiting: BTreeSet<&EndpointId> = requests.iter().map(|request| &request.endpoint).collect();
+    let recent =
+        before.into_iter().flat_map(|before| before.accepted.keys()).filter(|endpoint| just_accepted(endpoint));
+    let connected = on_service().filter(|connection| takes_room(connection, policy)).map(|found| &found.endpoint);
+    let placed: BTreeSet<&EndpointId> =
+        connected.chain(recent).filter(|endpoint| !waiting.contains(endpoint)).collect();
+    let mut admission = Admission::default();
+    for request in requests {
+        let held = before.map(|before| before.has_held(request));
+        let taken = placed.len() + admission.accept.len();
+        if is_admitted(&request.endpoint, room, taken, held) {
+            admission.accept.push(request.endpoint.clone());
+        } else {
+            admission.hold.insert(request.endpoint.clone());
+        }
+    }
+    admission
+}
+
+impl Plan {
+    /// dbt's requests to accept: those that [`admit`] admits. `before` is what the table remembers of each service; a service
+    /// that it lacks could not be read.
+    #[must_use]
+    pub fn accepts(
+        connections: &[Connection],
+        policy: &Policy,
+        before: &BTreeMap<ServiceId, Admissions>,
+        now: Timestamp,
+    ) -> Self {
+        let admitted = |service: &ServiceId| admit(connections, policy, service, before.get(service), now).accept;
+        let accept = policy.services.iter().map(|service| (service.clone(), admitted(service)));
+        Self { accept: accept.filter(|(_, endpoints)| !endpoints.is_empty()).collect(), ..Self::default() }
+    }
+}
+
+/// Whether it is an endpoint of dbt's that is connected, being set up, or in a state that this version does not know.
+#[must_use]
+pub fn takes_room(connection: &Connection, policy: &Policy) -> bool {
+    let is_dbts = connection.owner.as_ref().is_some_and(|owner| policy.dbt_accounts.contains(owner));
+    let verdict = decide(connection, policy);
+    is_dbts && matches!(verdict, Verdict::Establishing | Verdict::Established | Verdict::UnknownState)
+}
+
+/// Whether what to do about dbt's requests depends on what was held before.
+#[must_use]
+pub fn needs_memory(connections: &[Connection], policy: &Policy) -> bool {
+    let depends = |connection: &Connection| {
+        decide(connection, policy) == Verdict::DbtRequest && Room::new(policy, &connection.service) != Room::Any
+    };
+    connections.iter().any(depends)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ids::AccountId;
+    use crate::snapshot::ConnectionState;
+    use crate::testing::{self, at, connection, endpoint, service, settings};
+
+    const DBT: Option<&str> = Some(testing::DBT);
+
+    fn policy_with(variables: &[(&str, &str)]) -> Policy {
+        settings(variables).policy
+    }
+
+    /// The endpoints of service 1 that are accepted and held, by number.
+    fn decided(
+        connections: &[Connection],
+        policy: &Policy,
+        before: Option<&Admissions>,
+    ) -> (Vec<EndpointId>, BTreeSet<EndpointId>) {
+        let Admission { accept, hold } = admit(connections, policy, &service(1), before, at(9, 0));
+        (accept, hold)
+    }
+
+    /// What is remembered after a run at that time that saw `connections` and accepted these.
+    fn remember(connections: &[Connection], before: &Admissions, accepted: &[u32], now: Timestamp) -> Admissions {
+        let policy = policy_with(&[]);
+        let admission = admit(connections, &policy, &service(1), Some(before), now);
+        before.next(&Decided::new(connections, &policy, before, admission, endpoints(accepted)), now)
+    }
+
+    fn endpoints(numbers: &[u32]) -> Vec<EndpointId> {
+        numbers.iter().map(|number| endpoint(*number)).collect()
+    }
+
+    fn set(numbers: &[u32]) -> BTreeSet<EndpointId> {
+        endpoints(numbers).into_iter().collect()
+    }
+
+    fn request(number: u32) -> Connection {
+        connection(number, DBT, "pendingAcceptance")
+    }
+
+    #[test]
+    fn requests_are_accepted_oldest_first_while_there_is_room() {
+        let created = |number, created| Connection { created, ..request(number) };
+        let requests =
+            [created(1, None), created(2, Some(at(8, 30))), created(3, Some(at(8, 10))), created(4, Some(at(8, 10)))];
+        let none = Admissions::default();
+        assert_eq!(decided(&requests, &policy_with(&[]), Some(&none)), (endpoints(&[3]), set(&[1, 2, 4])));
+        let two = policy_with(&[("MAX_DBT_ENDPOINTS", "2")]);
+        assert_eq!(decided(&requests, &two, Some(&none)), (endpoints(&[3, 4]), set(&[1, 2])));
+        let any = policy_with(&[("MAX_DBT_ENDPOINTS", "0")]);
+        assert_eq!(decided(&requests, &any, None), (endpoints(&[3, 4, 2, 1]), set(&[])), "it waits for no table");
+    }
+
+    #[test]
+    fn an_endpoint_of_dbt_takes_room_unless_it_is_broken_or_gone() {
+        for (state, takes) in [
+            ("pending", true),
+            ("available", true),
+            ("partial", true),
+            ("newState", true),
+            ("rejected", false),
+            ("failed", false),
+            ("expired", false),
+            ("deleted", false),
+        ] {
+            let connections = [connection(1, DBT, state), request(2)];
+            let (accept, _) = decided(&connections, &policy_with(&[]), Some(&Admissions::default()));
+            assert_eq!(accept.is_empty(), takes, "{state}");
+        }
+        let untrusted = [connection(1, Some(testing::UNTRUSTED), "available"), request(2)];
+        assert_eq!(decided(&untrusted, &policy_with(&[]), Some(&Admissions::default())).0, endpoints(&[2]));
+    }
+
+    #[test]
+    fn a_parked_request_does_not_get_in_when_the_first_endpoint_goes() {
+        let policy = policy_with(&[]);
+        let both = [connection(1, DBT, "available"), request(2)];
+        let none = Admissions::default();
+        assert_eq!(decided(&both, &policy, Some(&none)), (vec![], set(&[2])));
+        let remembered = remember(&both, &none, &[], at(8, 0));
+        let alone = [connection(1, DBT, "deleted"), request(2), request(3)];
+        assert_eq!(decided(&alone, &policy, Some(&remembered)), (endpoints(&[3]), set(&[2])), "a new one does");
+        let named = policy_with(&[("EXPECTED_ENDPOINTS", &format!("{}={}", service(1), endpoint(2)))]);
+        assert_eq!(decided(&[request(2)], &named, Some(&remembered)).0, endpoints(&[2]), "a person named it");
+    }
+
+    #[test]
+    fn a_held_request_is_forgotten_only_if_it_was_accepted() {
+        let both = [connection(1, DBT, "available"), request(2)];
+        let remembered = remember(&both, &Admissions::default(), &[], at(8, 0));
+        for state in ["rejected", "deleted", "expired"] {
+            let answered = [connection(1, DBT, "available"), connection(2, DBT, state)];
+            assert_eq!(remember(&answered, &remembered, &[], at(8, 5)), remembered, "{state}");
+        }
+        assert_eq!(remember(&both[..1], &remembered, &[], at(8, 5)), remembered, "a list that lacks it once");
+        let accepted = [connection(1, DBT, "available"), connection(2, DBT, "pending")];
+        assert_eq!(remember(&accepted, &remembered, &[], at(8, 5)), Admissions::default());
+    }
+
+    #[test]
+    fn without_the_table_a_request_is_held_but_not_for_ever() {
+        let pending = [request(1)];
+        assert_eq!(decided(&pending, &policy_with(&[]), None), (vec![], set(&[1])));
+        assert_eq!(decided(&pending, &policy_with(&[]), Some(&Admissions::default())).0, endpoints(&[1]));
+    }
+
+    #[test]
+    fn an_accepted_request_keeps_its_place_while_the_list_lags_behind() {
+        let policy = policy_with(&[]);
+        let older = Connection { created: Some(at(7, 0)), ..request(2) };
+        let lagging = [request(1), older.clone()];
+        let remembered = remember(&lagging[..1], &Admissions::default(), &[1], at(8, 50));
+        assert_eq!(decided(&lagging, &policy, Some(&remembered)), (endpoints(&[1]), set(&[2])));
+        assert_eq!(decided(&lagging[1..], &policy, Some(&remembered)), (vec![], set(&[2])), "not even listed");
+        let long_ago = remember(&lagging[..1], &Admissions::default(), &[1], at(8, 44));
+        assert_eq!(
+            decided(&[older], &policy, Some(&long_ago)).0,
+            endpoints(&[2]),
+            "after fifteen minutes the list counts"
+        );
+    }
+
+    #[test]
+    fn an_older_read_forgets_nothing_that_a_newer_one_recorded() {
+        let newer = remember(&[connection(1, DBT, "available"), request(2)], &Admissions::default(), &[1], at(8, 50));
+        let older = Decided { hold: set(&[3]), parked: set(&[3]), accepted: endpoints(&[4]), latest: None };
+        let merged = newer.merge(&older, at(8, 51));
+        assert_eq!(merged.held, set(&[2, 3]));
+        assert_eq!(merged.accepted, BTreeMap::from([(endpoint(1), at(8, 50)), (endpoint(4), at(8, 51))]));
+    }
+
+    #[test]
+    fn more_than_can_be_remembered_by_id_are_remembered_by_time() {
+        let mut many: Vec<Connection> = (2..=2000).map(request).collect();
+        many.push(connection(1, DBT, "available"));
+        let remembered = remember(&many, &Admissions::default(), &[], at(8, 30));
+        assert!(remembered.held.len() == 500 && serde_json::to_string(&remembered).unwrap().len() < 20_000);
+        assert_eq!(decided(&[request(1999)], &policy_with(&[]), Some(&remembered)).0, vec![]);
+        let later = Connection { created: Some(at(8, 1)), ..request(3000) };
+        assert_eq!(decided(&[later], &policy_with(&[]), Some(&remembered)).0, endpoints(&[3000]));
+    }
+
+    proptest! {
+        /// Of any connections, only dbt's requests on a configured service are accepted: never more than there is room for,
+        /// nothing that was held, and with expected endpoints nothing else.
+        #[test]
+        fn nothing_is_accepted_beyond_the_room(
+            rows in prop::collection::vec(
+                (0..3u32, 0..4usize, "pendingAcceptance|PENDINGACCEPTANCE|pending|available|[a-zA-Z]{0,9}", 0..3i8), 0..20),
+            limit in 0..4usize,
+            expects in prop::collection::btree_set(1..20u32, 0..3),
+            held in prop::collection::btree_set(1..20u32, 0..5),
+            is_read in any::<bool>(),
+        ) {
+            let owners = [DBT, Some(testing::UNTRUSTED), None, Some("555555555555")];
+            let connections: Vec<Connection> = rows
+                .iter()
+                .zip(1..)
+                .map(|((on, owner, state, hour), number)| {
+                    let created = Some(at(*hour, 0));
+                    Connection { service: service(*on), created, ..connection(number, owners[*owner], state) }
+                })
+                .collect();
+            let expected: Vec<String> = expects.iter().map(|number| endpoint(*number).to_string()).collect();
+            let expected = if expected.is_empty() { String::new() } else { format!("{}={}", service(1), expected.join("+")) };
+            let policy = policy_with(&[
+                ("KNOWN_ACCOUNTS", "555555555555"),
+                ("MAX_DBT_ENDPOINTS", &limit.to_string()),
+                ("EXPECTED_ENDPOINTS", &expected),
+            ]);
+            let held: BTreeSet<EndpointId> = held.iter().map(|number| endpoint(*number)).collect();
+            let before = is_read.then(|| (service(1), Admissions { held: held.clone(), ..Admissions::default() }));
+            let plan = Plan::accepts(&connections, &policy, &before.into_iter().collect(), at(9, 0));
+            prop_assert!(plan.reject.is_empty());
+            let find = |id: &EndpointId| connections.iter().find(|connection| connection.endpoint == *id).unwrap();
+            for (on, accepted) in &plan.accept {
+                prop_assert_eq!(on, &service(1));
+                for connection in accepted.iter().map(find) {
+                    prop_assert_eq!(&connection.service, on);
+                    prop_assert_eq!(connection.owner.as_ref().map(AccountId::as_str), DBT);
+                    prop_assert_eq!(&connection.state, &ConnectionState::PendingAcceptance);
+                }
+                match Room::new(&policy, on) {
+                    Room::Any => {}
+                    Room::Exactly(expected) => prop_assert!(accepted.iter().all(|endpoint| expected.contains(endpoint))),
+                    Room::AtMost(limit) => {
+                        let connected = connections.iter().filter(|found| found.service == *on && takes_room(found, &policy));
+                        prop_assert!(connected.count() + accepted.len() <= limit);
+                        prop_assert!(is_read && accepted.iter().all(|endpoint| !held.contains(endpoint)));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The room that dbt's endpoints take on a service: requests that are held, and connected endpoints beyond the limit. dbt
+//! creates the endpoints of all its customers in the same accounts, so they may be another customer's.
+
+use std::collections::BTreeSet;
+
+use super::connection_details::{accept_command, evidence, reject_command};
+use crate::admission::takes_room;
+use crate::check::{CheckContext, Command, Finding, Remedy, Severity, Status};
+use crate::connections::{Room, Verdict, decide};
+use crate::ids::ServiceId;
+use crate::snapshot::Connection;
+use crate::text::count;
+
+/// dbt's endpoints on a service, by what there is to say of them.
+struct Endpoints<'a> {
+    room: Room<'a>,
+    connected: Vec<&'a Connection>,
+    held: Vec<&'a Connection>,
+    /// Connected, and more than there is room for, or not expected.
+    beyond: Vec<&'a Connection>,
+    /// Whether one of dbt's endpoints works, is being set up, or is being accepted.
+    works: bool,
+}
+
+/// The result for the service. `of_dbt` are all of dbt's endpoints on it.
+pub(super) fn judge<'a>(service: &'a ServiceId, of_dbt: &[&'a Connection], context: CheckContext<'a>) -> Status {
+    let endpoints = Endpoints::new(service, of_dbt, context);
+    match (&endpoints.held[..], &endpoints.beyond[..]) {
+        ([], []) => {
+            let connected = count(endpoints.connected.len(), "endpoint");
+            Status::pass(format!("no dbt request is held; {connected} connected, {}", endpoints.allowed()))
+        }
+        ([], _) => Status::fail(too_many(service, &endpoints, context)),
+        ([_, ..], _) => Status::fail(waiting(service, &endpoints, context)),
+    }
+}
+
+impl<'a> Endpoints<'a> {
+    fn new(service: &'a ServiceId, of_dbt: &[&'a Connection], context: CheckContext<'a>) -> Self {
+        let room = Room::new(context.policy, service);
+        let is_held = |connection: &Connection| context.held.contains(&connection.endpoint);
+        let connected: Vec<&Connection> =
+            of_dbt.iter().copied().filter(|connection| takes_room(connection, context.policy)).collect();
+        let mut held: Vec<&Connection> = of_dbt.iter().copied().filter(|connection| is_held(connection)).collect();
+        held.sort_by_key(|connection| (connection.created, connection.endpoint.clone()));
+        let beyond: Vec<&Connection> = match room {
+            Room::AtMost(limit) if connected.len() > limit => connected.clone(),
+            Room::Any | Room::AtMost(_) => Vec::new(),
+            Room::Exactly(expected) => {
+                connected.iter().copied().filter(|connection| !expected.contains(&connection.endpoint)).collect()
+            }
+        };
+        let works = of_dbt.iter().any(|connection| match decide(connection, context.policy) {
+            Verdict::Established | Verdict::Establishing => true,
+            Verdict::DbtRequest => !is_held(connection),
+            _ => false,
+        });
+        Self { room, connected, held, beyond, works }
+    }
+
+    /// The parameter that says what is allowed, in a clause.
+    fn allowed(&self) -> String {
+        match self.room {
+            Room::Any => "MaxDbtEndpoints sets no limit".to_owned(),
+            Room::AtMost(limit) => format!("MaxDbtEndpoints allows {limit}"),
+            Room::Exactly(_) if self.held.is_empty() && self.beyond.is_empty() => {
+                "as ExpectedEndpoints says".to_owned()
+            }
+            Room::Exactly(_) => "ExpectedEndpoints names others".to_owned(),
+        }
+    }
+
+    /// Why requests are held, in a clause.
+    fn reason(&self, context: CheckContext<'_>) -> String {
+        match self.room {
+            _ if context.lacks_memory => "the state table cannot be read".to_owned(),
+            Room::AtMost(limit) if self.connected.len() < limit => "there was no room when it came".to_owned(),
+            _ => self.allowed(),
+        }
+    }
+}
+
+/// Requests are held.
+fn waiting(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext<'_>) -> Finding {
+    let Endpoints { room, connected, held, beyond, works } = endpoints;
+    let (severity, impact) = match works {
+        true => (
+            Severity::Warning,
+            "dbt's own connection is not affected. dbt creates the endpoints of all its customers in the same accounts, so \
+             what is held may be another customer's, who must not reach your service.",
+        ),
+        false => (
+            Severity::Critical,
+            "dbt cannot connect: none of its endpoints on this service works. dbt creates the endpoints of all its customers \
+             in the same accounts, so what is held may be another customer's.",
+        ),
+    };
+    let (accept, reject) = match &held[..] {
+        [one] => (accept_command(service, context, held), reject_command(service, [&one.endpoint], context.region)),
+        _ => (
+            one_of_them("ec2 accept-vpc-endpoint-connections", service, context),
+            one_of_them("ec2 reject-vpc-endpoint-connections", service, context),
+        ),
+    };
+    let mut lines = evidence(context, held);
+    lines.extend(reject.into_text().map(|reject| format!("if it is not yours, this rejects it: {reject}")));
+    if !beyond.is_empty() {
+        lines.push(format!("connected, although {}:", endpoints.allowed()));
+        lines.extend(evidence(context, beyond));
+    }
+    if context.remembered.is_none() && !context.lacks_memory {
+        lines.push("decided from EC2's list alone: the guard also goes by what it held before".to_owned());
+    }
+    let action = match room {
+        _ if context.lacks_memory => {
+            "The guard cannot read its state table, so it does not know what it held before, and accepts nothing until it can. \
+             If you asked dbt Support for this endpoint, accept it with the command."
+                .to_owned()
+        }
+        Room::AtMost(limit) if connected.len() >= *limit => format!(
+            "Ask dbt Support whether the endpoint is yours. If it is, accept it with the command, and set MaxDbtEndpoints to {} \
+             if it does not replace another. The guard does not accept it later by itself.",
+            connected.len() + 1
+        ),
+        _ => "Ask dbt Support whether the endpoint is yours. If it is, accept it with the command, or name it in \
+              ExpectedEndpoints. The guard does not accept it later by itself."
+            .to_owned(),
+    };
+    let finding = Finding::new(
+        severity,
+        format!("{} held: {}", count(held.len(), "dbt request"), endpoints.reason(context)),
+        impact,
+        Remedy::new(&action, Some(accept), context.region.endpoint_service(service.as_str())),
+    )
+    .with_evidence(lines)
+    .with_parts(days(held))
+    .with_parts(connected_parts(beyond));
+    // Whoever can ask for the service can make requests come and go.
+    if beyond.is_empty() { finding.provokable() } else { finding }
+}
+
+/// More is connected than is allowed, and nothing waits.
+fn too_many(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext<'_>) -> Finding {
+    let beyond = &endpoints.beyond;
+    // Which of several is the company's own, nobody but people know.
+    let reject = matches!(endpoints.room, Room::Exactly(_))
+        .then(|| reject_command(service, beyond.iter().map(|connection| &connection.endpoint), context.region));
+    Finding::new(
+        Severity::Warning,
+        format!("{} connected: {}", count(beyond.len(), "dbt endpoint"), endpoints.allowed()),
+        "dbt creates the endpoints of all its customers in the same accounts: one of these may be another customer's, who can \
+         then reach your service.",
+        Remedy::new(
+            "Ask dbt Support which of these endpoints are yours. Reject the others, which cuts them off; if all are yours, raise \
+             MaxDbtEndpoints, or name them in ExpectedEndpoints.",
+            reject,
+            context.region.endpoint_service(service.as_str()),
+        ),
+    )
+    .with_evidence(evidence(context, beyond))
+    .with_parts(connected_parts(beyond))
+}
+
+/// The days on which the held requests were created, as parts: more of them are news once a day.
+fn days(held: &[&Connection]) -> BTreeSet<String> {
+    let day = |connection: &&Connection| {
+        connection.created.map_or("held".to_owned(), |created| format!("held since {}", created.strftime("%F")))
+    };
+    held.iter().map(day).collect()
+}
+
+fn connected_parts<'a>(beyond: &'a [&Connection]) -> impl Iterator<Item = String> + 'a {
+    beyond.iter().map(|connection| format!("connected {}", connection.endpoint))
+}
+
+/// A command for the one of several endpoints that people choose.
+fn one_of_them(operation: &'static str, service: &ServiceId, context: CheckContext<'_>) -> Command {
+    Command::new(operation, context.region).option("service-id", service).literal("--vpc-endpoint-ids ENDPOINT")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::{Admissions, admit};
+    use crate::check::RememberedConnections;
+    use crate::snapshot::Topology;
+    use crate::testing::{DBT, at, connection, endpoint, failure, parts, service, settings, with_policy};
+
+    fn status(connections: &[Connection], variables: &[(&str, &str)]) -> Status {
+        let policy = settings(variables).policy;
+        let before = Admissions::default();
+        let held = admit(connections, &policy, &service(1), Some(&before), at(9, 0)).hold;
+        let topology = Topology { connections: Some(Ok(connections.to_vec())), ..Topology::default() };
+        let remembered = RememberedConnections::default();
+        let of_dbt: Vec<&Connection> = connections.iter().collect();
+        let service = service(1);
+        with_policy(&topology, &policy, |context| {
+            judge(&service, &of_dbt, CheckContext { held: &held, remembered: Some(&remembered), ..context })
+        })
+    }
+
+    #[test]
+    fn a_held_request_is_a_warning_and_critical_if_nothing_of_dbts_works() {
+        let request = connection(2, Some(DBT), "pendingAcceptance");
+        let held = failure(status(&[connection(1, Some(DBT), "available"), request.clone()], &[])).unwrap();
+        assert_eq!((held.severity, parts(&held)), (Severity::Warning, vec!["held since 2026-03-14"]));
+        assert_eq!(held.summary, "1 dbt request held: MaxDbtEndpoints allows 1");
+        assert!(held.remedy.command.unwrap().ends_with(&format!("--vpc-endpoint-ids {}", endpoint(2))));
+        assert!(held.evidence.iter().any(|line| line.contains("this rejects it: aws ec2 reject-vpc")));
+        let other = format!("{}={}", service(1), endpoint(3));
+        let connections = [connection(1, Some(DBT), "failed"), request.clone()];
+        let held = failure(status(&connections, &[("EXPECTED_ENDPOINTS", &other)])).unwrap();
+        assert_eq!((held.severity, held.provokable), (Severity::Critical, true));
+        let setting_up = failure(status(&[connection(1, Some(DBT), "pending"), request], &[])).unwrap();
+        assert_eq!(setting_up.severity, Severity::Warning, "another is being set up");
+    }
+
+    #[test]
+    fn thousands_of_held_requests_are_one_finding_of_twenty_ids() {
+        let mut connections: Vec<Connection> =
+            (2..3000).map(|number| connection(number, Some(DBT), "pendingAcceptance")).collect();
+        connections.push(connection(1, Some(DBT), "available"));
+        let held = failure(status(&connections, &[])).unwrap();
+        assert_eq!(held.summary, "2998 dbt requests held: MaxDbtEndpoints allows 1");
+        assert!(held.evidence.len() < 25, "{}", held.evidence.len());
+        assert!(held.remedy.command.unwrap().ends_with("--vpc-endpoint-ids ENDPOINT"), "people choose which");
+    }
+
+    #[test]
+    fn more_than_allowed_or_others_than_expected_are_a_warning() {
+        let two = [connection(1, Some(DBT), "available"), connection(2, Some(DBT), "available")];
+        assert!(matches!(status(&two[..1], &[]), Status::Pass(_)));
+        let beyond = failure(status(&two, &[])).unwrap();
+        assert_eq!(
+            (beyond.severity, parts(&beyond)),
+            (Severity::Warning, vec!["connected vpce-00000000000000001", "connected vpce-00000000000000002"])
+        );
+        assert_eq!(
+            (beyond.summary.as_str(), beyond.remedy.command),
+            ("2 dbt endpoints connected: MaxDbtEndpoints allows 1", None)
+        );
+        let expected = format!("{}={}", service(1), endpoint(1));
+        let other = failure(status(&two, &[("EXPECTED_ENDPOINTS", &expected)])).unwrap();
+        assert_eq!(other.summary, "1 dbt endpoint connected: ExpectedEndpoints names others");
+        assert!(other.remedy.command.unwrap().ends_with(endpoint(2).as_str()));
+        assert!(matches!(status(&two, &[("MAX_DBT_ENDPOINTS", "0")]), Status::Pass(_)));
+    }
+}

@@ -1,0 +1,72 @@
+//! Other customers of dbt's ask for the service, from dbt's own account: ten thousand requests, with room for one endpoint.
+
+use std::sync::{Arc, Mutex};
+
+use attack::{Aws, End, FakeAws, Row, RunningFunction, play, report};
+use guard_aws::testing::scheduled;
+use guard_core::testing::{DBT, endpoint};
+
+const REQUESTS: u32 = 10_000;
+
+/// Runs the acceptor once: the writes to the table, and what was sent, as kind and resource.
+async fn run(aws: &Aws, id: &str, change: impl FnOnce(&mut FakeAws)) -> (usize, Vec<(String, String)>) {
+    let before = {
+        let mut world = aws.lock().unwrap();
+        change(&mut world);
+        world.published.clear();
+        world.count("PutItem")
+    };
+    assert_eq!(RunningFunction::new("connection-acceptor", aws, &[]).run(id, &scheduled()).await, End::Done);
+    let world = aws.lock().unwrap();
+    let sent = world.published.iter().map(|sent| (format!("{} {}", sent.kind, sent.check), sent.resource.clone()));
+    (world.count("PutItem") - before, sent.collect())
+}
+
+fn answer_all(world: &mut FakeAws, state: &str) {
+    for row in world.connections.iter_mut().filter(|row| row.state == "pendingAcceptance") {
+        state.clone_into(&mut row.state);
+    }
+}
+
+fn largest_item(world: &FakeAws) -> usize {
+    world.table.items.iter().map(|item| item.to_string().len()).max().unwrap_or_default()
+}
+
+#[test]
+fn of_ten_thousand_requests_one_is_accepted_and_the_rest_are_one_alert() {
+    let mut world = FakeAws { page: 1000, ..FakeAws::new(1) };
+    world.connections = (1..=REQUESTS).map(|number| Row::new(number, 1, Some(DBT), "pendingAcceptance")).collect();
+    let aws: Aws = Arc::new(Mutex::new(world));
+    play(async {
+        let (first, sent) = run(&aws, "first", |_| {}).await;
+        let held = |kind: &str| sent.iter().filter(|(sent, _)| sent == kind).count();
+        assert_eq!((held("firing connection.dbt"), held("notice connection"), sent.len()), (1, 1, 2), "{sent:?}");
+        let (steady, sent) = run(&aws, "second", |_| {}).await;
+        assert_eq!((steady, sent.len()), (1, 0), "the alert's counters: {sent:?}");
+        let (more, sent) = run(&aws, "third", |world| {
+            let new = (1..=1000).map(|number| Row::new(REQUESTS + number, 1, Some(DBT), "pendingAcceptance"));
+            world.connections.extend(new);
+        })
+        .await;
+        assert_eq!(sent, [], "more of them on the same day are no news");
+        let (gone, sent) = run(&aws, "fourth", |world| world.connections.retain(|row| row.number != 1)).await;
+        let about: Vec<&str> = sent.iter().map(|(about, _)| about.as_str()).collect();
+        assert!(about.contains(&"firing connection.absent"), "dbt has lost its endpoint: {about:?}");
+        let (answered, sent) = run(&aws, "fifth", |world| answer_all(world, "rejected")).await;
+        assert!(sent.iter().any(|(about, _)| about == "resolved connection.dbt"), "{sent:?}");
+        assert!(sent.len() < 3, "nothing about each of them: {}", sent.len());
+        let (deleted, sent) = run(&aws, "sixth", |world| world.connections.clear()).await;
+        assert_eq!(sent, []);
+        let world = aws.lock().unwrap();
+        assert_eq!(world.accepted.keys().collect::<Vec<_>>(), [endpoint(1).as_str()], "the oldest, and no other ever");
+        let (items, largest) = (world.table.items.len(), largest_item(&world));
+        report(&format!(
+            "{REQUESTS} parked requests: {first} writes at first, {steady} while nothing changes, {more} for 1,000 more, {gone} \
+             when dbt's endpoint goes, {answered} when all are rejected, {deleted} when all are gone; {items} items, the largest \
+             of {largest} bytes"
+        ));
+        assert!([first, more, gone, answered, deleted].iter().all(|writes| *writes <= 8));
+        assert!(largest < 100_000, "{largest} bytes");
+        End::Done
+    });
+}
