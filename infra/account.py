@@ -131,9 +131,15 @@ class Services:
             if (name := re.search(r":([A-Za-z0-9-]+)-NotificationTopic-\w+$", each["ConnectionNotificationArn"]))
             and name[1] != stack}
 
-    def _listed(self, operation, key, otherwise):
+    def connections(self, services):
+        """The endpoints on these services; None if they cannot be listed."""
+        return self._listed("describe_vpc_endpoint_connections", "VpcEndpointConnections",
+                            "dbt's endpoints cannot be listed, so what MaxDbtEndpoints means for them",
+                            Filters=[{"Name": "service-id", "Values": services}])
+
+    def _listed(self, operation, key, otherwise, **which):
         try:
-            return [each for page in self.ec2.get_paginator(operation).paginate() for each in page[key]]
+            return [each for page in self.ec2.get_paginator(operation).paginate(**which) for each in page[key]]
         except botocore.exceptions.ClientError as error:
             print(f"{otherwise} is not checked: {error}")
             return None

@@ -386,6 +386,7 @@ def run(settings, scratch):
         print("Nothing changes: this version is deployed with these parameters already.")
         return
     print_changes("Parameters", {**declared.defaults, **old} if stack else {}, values)
+    print_room({**declared.defaults, **values}, services)
     if settings.tags:
         print_changes("Tags", tags_of(stack), {**tags_of(stack), **settings.tags})
     show(cloudformation, settings.stack, change)
@@ -398,6 +399,14 @@ def run(settings, scratch):
 
 def print_changes(what, old, new):
     print("\n".join([f"\n{what}:", *([f"  {each}" for each in parameters.changes(old, new)] or ["  no change"])]))
+
+
+def print_room(values, services):
+    if "MaxDbtEndpoints" not in values:
+        return  # an older release, which accepts every request of dbt's
+    connections = services.connections(parameters.items(values["EndpointServiceIds"]))
+    if connections is not None:
+        print("\n".join(["\ndbt's endpoints:", *(f"  {each}" for each in parameters.room(values, connections))]))
 
 
 def architecture_of(settings, old):

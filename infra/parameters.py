@@ -129,6 +129,11 @@ class Template:
             yield (f"DbtCidrs has {each}, a public network. dbt's traffic over PrivateLink comes from private "
                    "addresses; the public ones on dbt's pages belong to its other connections. Ask dbt Support for the "
                    "internal networks.")
+        expected = [each.split("=")[0] for each in items(values.get("ExpectedEndpoints", ""))]
+        yield from (f"ExpectedEndpoints names {each} twice. Write its endpoints in one place: {each}=vpce-1+vpce-2"
+                    for each in repeated(expected))
+        yield from (f"ExpectedEndpoints names {each}, which is not in EndpointServiceIds."
+                    for each in dict.fromkeys(expected) if each not in services)
         for name in ("PagerTopicArn", "KmsKeyArn"):
             if values.get(name) and values[name].split(":")[3] != region:
                 yield f"{name} must be in {region}, where the stack is: {values[name]}"
@@ -188,3 +193,42 @@ def cautions(old, new, watched_by):
         if service in watched_by:
             yield (f"The stack {watched_by[service]} watches {service} already. Two guards send every alert twice, and "
                    "with different parameters one undoes what the other did. Take the service out of one of them.")
+
+
+# ---- dbt's endpoints -------------------------------------------------------------------------------------------------
+
+# The states of an endpoint that takes no room. The same as in shared/core/src/admission.rs.
+NO_ROOM = ("pendingacceptance", "rejected", "failed", "expired", "deleting", "deleted")
+
+
+def room(values, connections):
+    """What the parameters mean for dbt's endpoints as EC2 lists them now, a line for each service."""
+    dbt = {re.search(r"\d{12}", each)[0] for each in items(values["DbtPrincipals"])}
+    expected = dict(each.split("=") for each in items(values.get("ExpectedEndpoints", "")))
+    limit = int(values.get("MaxDbtEndpoints", "0"))
+    for service in items(values["EndpointServiceIds"]):
+        of_dbt = [each for each in connections if each["ServiceId"] == service and each.get("VpcEndpointOwner") in dbt]
+        states = [(each["VpcEndpointId"], each["VpcEndpointState"].lower()) for each in of_dbt]
+        connected = [endpoint for endpoint, state in states if state not in NO_ROOM]
+        waiting = sum(state == "pendingacceptance" for _, state in states)
+        now = f"{len(connected)} connected" + (f", {waiting} waiting" if waiting else "")
+        named = expected[service].split("+") if service in expected else None
+        yield f"{service}: {now}. {meaning(connected, named, limit)}"
+
+
+def meaning(connected, named, limit):
+    """What the guard does about them. `named` are the expected endpoints, or None."""
+    if named is not None:
+        others = [each for each in connected if each not in named]
+        return ("The guard accepts only what ExpectedEndpoints names." + (
+            f" It does not name {', '.join(others)}: that stays connected, and a warning says so." if others else ""))
+    if limit == 0:
+        return "MaxDbtEndpoints=0: the guard accepts every endpoint of dbt's accounts, also other customers'."
+    left = limit - len(connected)
+    if left < 0:
+        return (f"MaxDbtEndpoints allows {limit}: they stay connected, and a warning says so. If all are yours: "
+                f"MaxDbtEndpoints={len(connected)}")
+    if left == 0:
+        return f"MaxDbtEndpoints allows {limit}: the guard holds further requests, and asks you."
+    which = "the next request" if left == 1 else f"the next {left} requests"
+    return f"MaxDbtEndpoints allows {limit}: the guard accepts {which} of dbt's and holds the others, and asks you."

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use guard_core::admission::held_by_the_list;
 use guard_core::check::{Branch, CheckContext, Group, RememberedConnections};
 use guard_core::checks::catalogue::{checks_of, evaluate_checks};
 use guard_core::ids::ServiceId;
@@ -49,7 +50,8 @@ fn evaluated(topology: &Topology, preflight: bool) -> ServiceReport {
     let remembered = RememberedConnections { had_connection: true, ..RememberedConnections::default() };
     let service = (!preflight).then_some(&service);
     let context = CheckContext::new(service, topology, &policy, &region, at(9, 0));
-    let context = CheckContext { remembered: Some(&remembered), ..context };
+    let held = service.map(|service| held_by_the_list(topology, &policy, service, at(9, 0))).unwrap_or_default();
+    let context = CheckContext { remembered: Some(&remembered), held: &held, ..context };
     let mut checks = checks_of(&[Group::Connections, Group::Health, Group::Settings]);
     checks.retain(|check| service.is_some() || check.branch == Branch::Path);
     let results = evaluate_checks(&checks, context);

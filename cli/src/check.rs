@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, anyhow, ensure};
 use guard_aws::observe::{Observer, Scope};
-use guard_core::admission::{Admissions, admit};
+use guard_core::admission::held_by_the_list;
 use guard_core::check::{Branch, Check, CheckContext, CheckResult, Finding, Group, Need, Remedy, Status};
 use guard_core::checks::catalogue::{checks_of, evaluate_checks};
 use guard_core::config::{BadConfiguration, Policy};
@@ -122,11 +122,8 @@ impl Expectations {
                 topology.load_balancers.values().map(report).collect()
             }
             None => {
-                // Without the table: what was held before is not known, and the list alone decides.
-                let (connections, before) = (topology.connections.as_ref(), Admissions::default());
-                let connections = connections.and_then(|read| read.as_deref().ok()).unwrap_or_default();
                 let report = |service| {
-                    let held = admit(connections, &self.policy, service, Some(&before), checked_at).hold;
+                    let held = held_by_the_list(&topology, &self.policy, service, checked_at);
                     let context = CheckContext { held: &held, ..context(Some(service)) };
                     ServiceReport::new(service, &topology, self.results(context))
                 };

@@ -161,6 +161,10 @@ async fn request(aws: &AwsArgs, arguments: &RequestArgs) -> Result<u8> {
     let listeners = topology.load_balancers.values().flat_map(|load_balancer| load_balancer.listeners.iter().flatten());
     let ports: Vec<u16> =
         listeners.filter(|listener| Listener::serves(listener)).map(|listener| listener.port).collect();
+    let note = expectations.policy.services.first().filter(|_| arguments.subject.stack.is_some());
+    if let Some(note) = note.and_then(|service| request::held_later(&expectations.policy, service, &topology)) {
+        output::say(&format!("Note: {note}\n"));
+    }
     let facts = request::ServiceFacts {
         service_name: request::service_name(&report)?,
         region: &session.region,

@@ -1,14 +1,20 @@
 //! What `check` found, as a tree that follows dbt's traffic: endpoint service → load balancer → listeners → target groups →
 //! targets. Pure; the outputs only render it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
-use guard_core::check::{CheckResult, Severity, Status};
+use guard_core::check::{CheckResult, Group, Severity, Status};
 use guard_core::checks::network_path::remote_side_of;
 use guard_core::ids::{Arn, ServiceId};
-use guard_core::snapshot::{Connection, EndpointService, Health, LoadBalancer, Target, TargetGroup, Topology};
+use guard_core::snapshot::{
+    Connection, ConnectionState, EndpointService, Health, LoadBalancer, Target, TargetGroup, Topology,
+};
 use guard_core::text::strip_invisible;
 use jiff::Timestamp;
+
+/// Endpoints of a service that are drawn although no check says anything of them; the others are counted.
+const MAX_QUIET_ENDPOINTS: usize = 20;
 
 /// Everything that a run of `check` found.
 #[derive(Debug, Clone, PartialEq)]
@@ -226,7 +232,8 @@ impl ServiceReport {
         let mut left = results.clone();
         let balancers: Vec<PathPart> =
             balancers.iter().map(|load_balancer| PathPart::load_balancer(load_balancer, &mut left)).collect();
-        let mut parts = PathPart::endpoints(topology, service, &mut left);
+        let held = held_endpoints(&results, service);
+        let mut parts = PathPart::endpoints(topology, service, &held, &mut left);
         parts.extend(balancers);
         let path = PathPart::endpoint_service(service, known, left, parts);
         let name = known.and_then(|service| service.name.as_deref()).map(strip_invisible);
@@ -254,6 +261,17 @@ impl ServiceReport {
 /// The results of the checks that were asked.
 fn asked(results: Vec<CheckResult>) -> Vec<CheckResult> {
     results.into_iter().filter(|result| result.status != Status::NotAsked).collect()
+}
+
+/// The endpoints that the finding on the room for dbt's endpoints is about.
+fn held_endpoints(results: &[CheckResult], service: &ServiceId) -> BTreeSet<String> {
+    let of_service = results.iter().filter(|result| result.resource == service.as_str());
+    let of_dbt = of_service.filter(|result| result.check.group == Group::Connections);
+    let ids = of_dbt.filter_map(|result| match &result.status {
+        Status::Fail(finding) => Some(finding.ids.clone()),
+        _ => None,
+    });
+    ids.flatten().collect()
 }
 
 /// Takes the results of `resource` out of those that are left.
@@ -296,7 +314,12 @@ impl PathPart {
         Self { detail, results, parts, ..Self::new(PartKind::EndpointService, id, name) }
     }
 
-    fn endpoints(topology: &Topology, service: &ServiceId, left: &mut Vec<CheckResult>) -> Vec<Self> {
+    fn endpoints(
+        topology: &Topology,
+        service: &ServiceId,
+        held: &BTreeSet<String>,
+        left: &mut Vec<CheckResult>,
+    ) -> Vec<Self> {
         let connections = topology.connections.iter().flatten().flatten();
         let endpoint = |connection: &Connection| {
             let Connection { endpoint, owner, state, region, .. } = connection;
@@ -306,10 +329,21 @@ impl PathPart {
             let owner =
                 owner.as_ref().map_or_else(|| "an account that EC2 does not name".to_owned(), ToString::to_string);
             let from = region.as_ref().map(|region| format!(" in {region}")).unwrap_or_default();
-            let detail = Some(format!("of {owner}{from}, {state}"));
-            Self { detail, results, ..Self::new(PartKind::Endpoint, endpoint, endpoint.as_str()) }
+            // A finding on the room for endpoints names those that are connected beyond it as well.
+            let is_held = held.contains(endpoint.as_str()) && *state == ConnectionState::PendingAcceptance;
+            let (shown, own_state) = match is_held {
+                true => ("held".to_owned(), Some(CheckState::Warning)),
+                false => (state.to_string(), None),
+            };
+            let detail = Some(format!("of {owner}{from}, {shown}"));
+            Self { detail, own_state, results, ..Self::new(PartKind::Endpoint, endpoint, endpoint.as_str()) }
         };
-        connections.filter(|connection| connection.service == *service).map(endpoint).collect()
+        let parts: Vec<Self> = connections.filter(|connection| connection.service == *service).map(endpoint).collect();
+        // Anybody who may ask for the service can create thousands.
+        let (told, quiet): (Vec<Self>, Vec<Self>) = parts.into_iter().partition(|part| !part.results.is_empty());
+        let more = quiet.len().saturating_sub(MAX_QUIET_ENDPOINTS);
+        let rest = (more > 0).then(|| Self::new(PartKind::Endpoint, &"", format!("and {more} more")));
+        told.into_iter().chain(quiet.into_iter().take(MAX_QUIET_ENDPOINTS)).chain(rest).collect()
     }
 
     fn load_balancer(load_balancer: &LoadBalancer, left: &mut Vec<CheckResult>) -> Self {

@@ -3,8 +3,13 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use guard_core::admission::takes_room;
 use guard_core::check::Status;
-use guard_core::snapshot::{Certificate, PrivateDns, Topology};
+use guard_core::config::Policy;
+use guard_core::connections::Room;
+use guard_core::ids::ServiceId;
+use guard_core::snapshot::{Certificate, Connection, PrivateDns, Topology};
+use guard_core::text::count;
 
 use crate::args::{DbtEnvironment, RequestArgs, is_host_name};
 use crate::report::CheckReport;
@@ -67,6 +72,28 @@ pub fn uncovered(name: &str, topology: &Topology) -> Obstacles {
         }
     }
     obstacles
+}
+
+/// What to know of the endpoint that dbt will create: whether the guard will hold it.
+#[must_use]
+pub fn held_later(policy: &Policy, service: &ServiceId, topology: &Topology) -> Option<String> {
+    let connections = topology.connections.iter().flatten().flatten();
+    let is_in = |connection: &&Connection| connection.service == *service && takes_room(connection, policy);
+    let connected = connections.filter(is_in).count();
+    match Room::new(policy, service) {
+        Room::AtMost(limit) if connected >= limit => Some(format!(
+            "{} of dbt's connected, and MaxDbtEndpoints allows {limit}: the guard will hold the new one and ask you. If dbt \
+             is to have both: make deploy SET=\"MaxDbtEndpoints={}\"",
+            count(connected, "endpoint"),
+            connected + 1
+        )),
+        Room::Exactly(_) => Some(
+            "ExpectedEndpoints names the endpoints of this service: the guard will hold the new one until you add its id, which \
+             dbt Support tells you."
+                .to_owned(),
+        ),
+        Room::Any | Room::AtMost(_) => None,
+    }
 }
 
 /// What AWS knows of the service that dbt shall connect to.

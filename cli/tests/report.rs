@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use clap::Parser;
+use guard_core::admission::held_by_the_list;
 use guard_core::check::{CheckContext, CheckResult, Finding, Group, Remedy, RememberedConnections, Severity, Status};
 use guard_core::checks::catalogue;
 use guard_core::checks::catalogue::{checks_of, evaluate_checks};
@@ -10,8 +11,8 @@ use guard_core::snapshot::{
     Certificate, EndpointService, Listener, LoadBalancer, Observed, PrivateDns, TargetGroup, Topology,
 };
 use guard_core::testing::{
-    at, call_error, connection, endpoint_service, listener, load_balancer, network, service, target, target_group,
-    topology, with_context,
+    at, call_error, connection, endpoint, endpoint_service, listener, load_balancer, network, service, settings,
+    target, target_group, topology, with_context,
 };
 use privatelink_guard::args::{AccountUrl, Cli, CliCommand, DbtEnvironment, RequestArgs};
 use privatelink_guard::output::{json, tree};
@@ -103,6 +104,29 @@ fn the_path_is_drawn_from_the_endpoint_to_the_targets() {
     .map(|words| text.find(words).unwrap_or_else(|| panic!("{words} in {text}")))
     .into();
     assert!(places.is_sorted(), "{text}");
+}
+
+#[test]
+fn a_held_request_is_drawn_as_held_and_decided_from_the_list() {
+    let connections = Some(Ok(vec![
+        connection(1, Some("123456789012"), "available"),
+        connection(2, Some("123456789012"), "pendingAcceptance"),
+    ]));
+    let topology = Topology { connections, ..broken() };
+    let results = with_context(&topology, |context| {
+        let held = held_by_the_list(&topology, context.policy, &service(1), context.now);
+        evaluate_checks(&checks_of(&GROUPS), CheckContext { held: &held, ..context })
+    });
+    let report =
+        CheckReport { services: vec![ServiceReport::new(&service(1), &topology, results)], ..report_of(&topology) };
+    let text = anstream::adapter::strip_str(&tree::render(&report, 200)).to_string();
+    for words in [
+        "✗ endpoint vpce-00000000000000002, of 123456789012, held",
+        "✗ fail, warning  connection.dbt: 1 dbt request held: MaxDbtEndpoints allows 1",
+        "decided from EC2's list alone: the guard also goes by what it held before",
+    ] {
+        assert!(text.contains(words), "{words} in {text}");
+    }
 }
 
 #[test]
@@ -251,6 +275,25 @@ fn a_tls_listener_whose_certificates_lack_the_name_stops_the_request() {
     assert_eq!(uncovered.failing, ["listener.certificate: no certificate of pg:443 covers pg.example.com"]);
     let unread = with(Err(call_error("acm:DescribeCertificate")));
     assert!(unread.failing.is_empty() && unread.unknown.len() == 1, "unknown is not uncovered: {unread:?}");
+}
+
+#[test]
+fn the_request_says_whether_the_new_endpoint_will_be_held() {
+    let connections = Some(Ok(vec![connection(1, Some("123456789012"), "available")]));
+    let note = |variables: &[(&str, &str)], topology: &Topology| {
+        request::held_later(&settings(variables).policy, &service(1), topology).unwrap_or_default()
+    };
+    let connected = Topology { connections, ..broken() };
+    let held = note(&[], &connected);
+    assert!(
+        held.starts_with("1 endpoint of dbt's connected, and MaxDbtEndpoints allows 1: the guard will hold"),
+        "{held}"
+    );
+    assert!(held.ends_with("make deploy SET=\"MaxDbtEndpoints=2\""), "{held}");
+    assert_eq!(note(&[("MAX_DBT_ENDPOINTS", "2")], &connected), "");
+    assert_eq!(note(&[], &Topology::default()), "", "there is room");
+    let named = format!("{}={}", service(1), endpoint(1));
+    assert!(note(&[("EXPECTED_ENDPOINTS", &named)], &connected).contains("until you add its id"));
 }
 
 #[test]

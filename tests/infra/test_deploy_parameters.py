@@ -111,6 +111,40 @@ Resources: {}
     assert list(parameters.cautions({}, values, {})) == []
 
 
+@pytest.mark.parametrize("expected, message", [
+    (f"{OTHER}=vpce-00000001", f"ExpectedEndpoints names {OTHER}, which is not in EndpointServiceIds."),
+    (f"{SERVICE}=vpce-00000001,{SERVICE}=vpce-00000002", f"ExpectedEndpoints names {SERVICE} twice. Write its"),
+])
+def test_expected_endpoints_name_each_configured_service_once(template, expected, message):
+    with pytest.raises(Problem, match=message):
+        template.check(deployed(ExpectedEndpoints=expected), "eu-central-1")
+
+
+def connections(*states, owner=DBT, service=SERVICE):
+    return [{"ServiceId": service, "VpcEndpointId": f"vpce-0000000{number}", "VpcEndpointOwner": owner,
+             "VpcEndpointState": state} for number, state in enumerate(states, 1)]
+
+
+@pytest.mark.parametrize("states, others, said", [
+    ([], {}, "0 connected. MaxDbtEndpoints allows 1: the guard accepts the next request of dbt's and holds"),
+    (["available", "pendingAcceptance"], {},
+     "1 connected, 1 waiting. MaxDbtEndpoints allows 1: the guard holds further requests, and asks you."),
+    (["available", "partial", "rejected", "deleted"], {},
+     "2 connected. MaxDbtEndpoints allows 1: they stay connected, and a warning says so. If all are yours: "
+     "MaxDbtEndpoints=2"),
+    (["available"], {"MaxDbtEndpoints": "3"}, "1 connected. MaxDbtEndpoints allows 3: the guard accepts the next 2"),
+    (["available"], {"MaxDbtEndpoints": "0"}, "the guard accepts every endpoint of dbt's accounts, also other"),
+    (["available", "pending"], {"ExpectedEndpoints": f"{SERVICE}=vpce-00000002+vpce-00000009"},
+     "2 connected. The guard accepts only what ExpectedEndpoints names. It does not name vpce-00000001: that stays"),
+])
+def test_the_limit_is_explained_by_what_is_connected(template, states, others, said):
+    values = {**template.defaults, **deployed(**others)}
+    foreign = [*connections("available", owner=KNOWN), *connections("available", service=OTHER)]
+    [line] = parameters.room(values, [*connections(*states), *foreign])
+    assert line.startswith(f"{SERVICE}: ")
+    assert said in line
+
+
 def test_a_digit_of_another_script_is_no_number(template):
     assert template.problem_with("AlertAfter", "\u0663")
     assert template.problem_with("EndpointServiceIds", "vpce-svc-0123456789abcdef\u0660")

@@ -292,6 +292,7 @@ def test_a_no_to_the_changes_deploys_nothing(aws, make_deploy, names, provider, 
     stack = names("declined")
     output = make_deploy(f"STACK={stack}", f"PREBUILT={release}", given(provider), answers="\n\nno\n", succeeds=False)
     assert "Add     ConnectionAcceptor  AWS::Lambda::Function" in output
+    assert f"dbt's endpoints:\n  {provider.service_id}: 0 connected. MaxDbtEndpoints allows 1" in output
     assert "Nothing was deployed." in output
     assert aws.client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"] == []
 
@@ -322,7 +323,8 @@ def test_a_release_is_deployed_and_changed_without_cargo(aws, make_deploy, names
     output = make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", "TAGS=cost=43", PATH=path,
                          SET="HealthSchedule=rate(5 minutes) CrossZone=enforce")
     assert ("\nParameters:\n  CrossZone: alert -> enforce\n  HealthSchedule: rate(1 minute) -> rate(5 minutes)\n"
-            "\nTags:\n  cost: 42 -> 43\n\nResources:\n") in output
+            "\ndbt's endpoints:\n  ") in output
+    assert "\nTags:\n  cost: 42 -> 43\n\nResources:\n" in output
     assert "What to do now" not in output
     assert parameters(aws, stack) == {**before, "HealthSchedule": "rate(5 minutes)", "CrossZone": "enforce"}
     assert {each["Key"]: each["Value"] for each in described(aws, stack)["Tags"]} == {

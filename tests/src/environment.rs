@@ -63,6 +63,7 @@ impl FlowEnvironment {
         stack::build(&aws)?;
         let parameters = [
             ("KnownAccounts", KNOWN),
+            ("MaxDbtEndpoints", "100"),
             ("AcceptorSchedule", "rate(2 hours)"),
             ("HealthSchedule", "rate(2 hours)"),
             ("DriftSchedule", "rate(2 hours)"),

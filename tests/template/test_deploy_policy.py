@@ -20,7 +20,8 @@ DIRECT = {
     "cloudformation:CreateChangeSet", "cloudformation:DeleteChangeSet", "cloudformation:DeleteStack",
     "cloudformation:DescribeChangeSet", "cloudformation:DescribeStackEvents", "cloudformation:DescribeStacks",
     "cloudformation:ContinueUpdateRollback", "cloudformation:RollbackStack",  # in the commands after a failure
-    "cloudformation:ExecuteChangeSet", "ec2:DescribeVpcEndpointServiceConfigurations", "s3:CreateBucket",
+    "cloudformation:ExecuteChangeSet", "ec2:DescribeVpcEndpointConnections",
+    "ec2:DescribeVpcEndpointServiceConfigurations", "s3:CreateBucket",
     "s3:GetObject", "s3:ListBucket", "s3:PutBucketPublicAccessBlock", "s3:PutObject"}
 # In the schemas for what these resources can have, and the stack's do not. By service, or by action.
 UNUSED = {

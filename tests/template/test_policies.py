@@ -288,6 +288,7 @@ def largest(region, existing_topic):
     parameters = {
         "EndpointServiceIds": ",".join(ids), "ListenerPorts": ",".join(f"{service}=5432+443" for service in ids),
         "DbtPrincipals": ",".join([f"arn:{partition}:iam::444455556666:root"] * 4),
+        "ExpectedEndpoints": ",".join(f"{service}=vpce-{'e' * 17}" for service in ids),
         "KnownAccounts": ",".join(["555566667777"] * 20), "DbtCidrs": ",".join(["10.100.200.0/24"] * 10),
         "UntrustedRequests": "reject", "CrossZone": "enforce",
         "EnforceCrossZoneOn": ",".join([group] * (PARAMETER // (len(group) + 1))),

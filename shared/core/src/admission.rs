@@ -13,7 +13,7 @@ use crate::config::Policy;
 use crate::connections::{Room, Verdict, decide, is_admitted};
 use crate::ids::{EndpointId, ServiceId};
 use crate::plan::Plan;
-use crate::snapshot::Connection;
+use crate::snapshot::{Connection, Topology};
 
 /// How long an endpoint that was accepted takes room, whatever EC2's list says: the list lags behind.
 const ACCEPTED_FOR: SignedDuration = SignedDuration::from_mins(15);
@@ -163,6 +163,18 @@ pub fn admit(
         }
     }
     admission
+}
+
+/// dbt's requests that are held as far as EC2's list says, for whoever cannot read what was held before.
+#[must_use]
+pub fn held_by_the_list(
+    topology: &Topology,
+    policy: &Policy,
+    service: &ServiceId,
+    now: Timestamp,
+) -> BTreeSet<EndpointId> {
+    let connections = topology.connections.as_ref().and_then(|read| read.as_deref().ok()).unwrap_or_default();
+    admit(connections, policy, service, Some(&Admissions::default()), now).hold
 }
 
 impl Plan {

@@ -76,7 +76,8 @@ In another terminal, paste this first:
   connect() {{ aws ec2 create-vpc-endpoint --vpc-endpoint-type Interface --service-name $NAME \\
     --vpc-id $(aws ec2 describe-vpcs --query 'Vpcs[0].VpcId' --output text); }}
 
-Request another connection as dbt (an account's id is its access key here). It is accepted at once, with a notice:
+Request another connection as dbt (an account's id is its access key here). It is held, with a warning whose email has
+the commands that accept and reject it, because MaxDbtEndpoints is 1:
   AWS_ACCESS_KEY_ID={DBT} connect
 
 Request one as the untrusted account. It stays in pendingAcceptance; no email while this account's alert is firing:

@@ -1,9 +1,9 @@
 //! Chapters on who connects.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::{Chapter, ChapterRun, shown};
+use super::{Chapter, ChapterRun, Requester, shown};
 use crate::local_aws::text;
 use crate::stage::{Party, eventually};
 
@@ -20,6 +20,35 @@ pub const WAITING: Chapter = Chapter {
 /// dbt asks.
 pub const DBT_REQUESTS: Chapter =
     Chapter { title: "dbt requests a connection", expected: "accepted within seconds, a notice", play: dbt_requests };
+
+/// Another customer of dbt's asks.
+pub const OTHER_CUSTOMER_REQUESTS: Chapter = Chapter {
+    title: "another customer of dbt's requests a connection, from the same account of dbt's",
+    expected: "held, a warning",
+    play: |run| {
+        let what = "another customer types the service's name into dbt's form, and dbt creates an endpoint for them";
+        let endpoint = connect(run, Requester::OtherCustomer, what)?;
+        run.wait_for("WARNING", "connection.dbt", &format!("{endpoint} of "))?;
+        ensure_waits(run, &endpoint)?;
+        run.check("network-admin looks at the path", &format!("{endpoint}, "))
+    },
+};
+
+/// The administrator answers.
+pub const OTHER_CUSTOMER_IS_REJECTED: Chapter = Chapter {
+    title: "dbt Support says that the waiting request is not the company's",
+    expected: "rejected with the command from the alert, resolved",
+    play: |run| {
+        let other = run.endpoint(Requester::OtherCustomer)?;
+        run.count_from_the_start();
+        let alert = run.wait_for("WARNING", "connection.dbt", &format!("{other} of "))?;
+        let mut evidence = alert["evidence"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let reject = evidence.find_map(|line| line.strip_prefix("if it is not yours, this rejects it: "));
+        run.run_printed(reject.context("the alert has no command that rejects it")?)?;
+        run.wait_for("RESOLVED", "connection.dbt", "no dbt request is held")?;
+        delete(run, Requester::OtherCustomer, "dbt deletes that endpoint")
+    },
+};
 
 /// Everybody may ask.
 pub const EVERY_ACCOUNT_ALLOWED: Chapter = Chapter {
@@ -43,7 +72,7 @@ pub const UNTRUSTED_LEAVES: Chapter = Chapter {
     title: "the untrusted account deletes its endpoint",
     expected: "resolved",
     play: |run| {
-        delete(run, Party::Untrusted, "the untrusted account deletes it")?;
+        delete(run, Requester::Untrusted, "the untrusted account deletes it")?;
         run.wait_for("RESOLVED", "connection.untrusted", "").map(drop)
     },
 };
@@ -58,19 +87,21 @@ pub const ONLY_DBT_ALLOWED: Chapter = Chapter {
     },
 };
 
-/// dbt's endpoint is gone.
+/// dbt's endpoint is gone, while another customer's request waits.
 pub const DBT_LEAVES: Chapter = Chapter {
-    title: "dbt deletes its endpoint",
-    expected: "a critical alert: dbt has lost its last endpoint",
+    title: "dbt deletes its endpoint, and the other customer's request still waits",
+    expected: "a critical alert: dbt has lost its last endpoint; the other request does not get in",
     play: |run| {
-        delete(run, Party::Consumer, "dbt deletes its endpoint")?;
-        run.wait_for("CRITICAL", "connection.absent", "").map(drop)
+        delete(run, Requester::Dbt, "dbt deletes its endpoint")?;
+        run.wait_for("CRITICAL", "connection.absent", "")?;
+        let other = run.endpoint(Requester::OtherCustomer)?;
+        ensure_waits(run, &other)
     },
 };
 
 fn dbt_requests(run: &mut ChapterRun<'_>) -> Result<()> {
     let endpoint =
-        connect(run, Party::Consumer, "dbt creates an endpoint to the company's service, from its own account")?;
+        connect(run, Requester::Dbt, "dbt creates an endpoint to the company's service, from its own account")?;
     wait_for_state(run, &endpoint, "available")?;
     run.note(
         "Request accepted, connection available",
@@ -80,15 +111,20 @@ fn dbt_requests(run: &mut ChapterRun<'_>) -> Result<()> {
 }
 
 fn untrusted_requests(run: &mut ChapterRun<'_>) -> Result<()> {
-    let endpoint = connect(run, Party::Untrusted, "an untrusted account creates an endpoint")?;
+    let endpoint = connect(run, Requester::Untrusted, "an untrusted account creates an endpoint")?;
     run.wait_for("WARNING", "connection.untrusted", "requests a connection")?;
-    let state = state(&run.ask(Party::Provider, &connection(run, &endpoint).each_ref().map(String::as_str))?);
-    ensure!(state.as_deref() == Some("pendingAcceptance"), "the untrusted account's request is {state:?}");
+    ensure_waits(run, &endpoint)
+}
+
+fn ensure_waits(run: &mut ChapterRun<'_>, endpoint: &str) -> Result<()> {
+    let state = state(&run.ask(Party::Provider, &connection(run, endpoint).each_ref().map(String::as_str))?);
+    ensure!(state.as_deref() == Some("pendingAcceptance"), "the request {endpoint} is {state:?}");
     Ok(())
 }
 
-/// A party creates an endpoint. Its id. A service that has just been allowed to the party can still be unknown to it.
-fn connect(run: &mut ChapterRun<'_>, party: Party, what: &str) -> Result<String> {
+/// Creates an endpoint. Its id. A service that has just been allowed to an account can still be unknown to it.
+fn connect(run: &mut ChapterRun<'_>, requester: Requester, what: &str) -> Result<String> {
+    let party = requester.party();
     let place = run.stage().endpoint_arguments(party)?;
     let service = run.scene.service_name.clone();
     let mut command =
@@ -101,13 +137,13 @@ fn connect(run: &mut ChapterRun<'_>, party: Party, what: &str) -> Result<String>
         answer => answer.map(Some),
     })?;
     let endpoint = text(&created, "/VpcEndpoint/VpcEndpointId")?;
-    run.endpoints.insert(party, endpoint.clone());
+    run.endpoints.insert(requester, endpoint.clone());
     Ok(endpoint)
 }
 
-fn delete(run: &mut ChapterRun<'_>, party: Party, what: &str) -> Result<()> {
-    let endpoint = run.endpoint(party)?;
-    let answer = run.act(party, what, &["ec2", "delete-vpc-endpoints", "--vpc-endpoint-ids", &endpoint])?;
+fn delete(run: &mut ChapterRun<'_>, requester: Requester, what: &str) -> Result<()> {
+    let endpoint = run.endpoint(requester)?;
+    let answer = run.act(requester.party(), what, &["ec2", "delete-vpc-endpoints", "--vpc-endpoint-ids", &endpoint])?;
     let refused = answer["Unsuccessful"].as_array().is_some_and(|items| !items.is_empty());
     ensure!(!refused, "EC2 does not delete {endpoint}: {answer}");
     Ok(())

@@ -19,9 +19,11 @@ use crate::{COMPANY, DBT, UNTRUSTED};
 pub const MINUTE: u32 = 3;
 
 /// The chapters before the guard may switch cross-zone load balancing itself.
-const CHAPTERS: [Chapter; 10] = [
+const CHAPTERS: [Chapter; 12] = [
     connections::WAITING,
     connections::DBT_REQUESTS,
+    connections::OTHER_CUSTOMER_REQUESTS,
+    connections::OTHER_CUSTOMER_IS_REJECTED,
     connections::EVERY_ACCOUNT_ALLOWED,
     connections::UNTRUSTED_REQUESTS,
     health::TARGET_FAILS,

@@ -43,6 +43,28 @@ pub struct Scene {
     pub administrator: Option<String>,
 }
 
+/// Who creates an endpoint to the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Requester {
+    /// dbt, for the company.
+    Dbt,
+    /// dbt, for another of its customers: the endpoint is in the same account.
+    OtherCustomer,
+    /// An account that is neither dbt's nor known.
+    Untrusted,
+}
+
+impl Requester {
+    /// Whose account the endpoint is in.
+    #[must_use]
+    pub fn party(self) -> Party {
+        match self {
+            Self::Dbt | Self::OtherCustomer => Party::Consumer,
+            Self::Untrusted => Party::Untrusted,
+        }
+    }
+}
+
 /// A chapter as it is planned.
 #[derive(Clone, Copy)]
 pub struct Chapter {
@@ -139,7 +161,7 @@ pub struct Story<'a> {
     stage: &'a dyn StoryStage,
     scene: &'a Scene,
     observer: &'a mut dyn StoryObserver,
-    endpoints: BTreeMap<Party, String>,
+    endpoints: BTreeMap<Requester, String>,
 }
 
 impl<'a> Story<'a> {
@@ -195,7 +217,7 @@ pub struct ChapterRun<'a> {
     /// What it is about.
     pub scene: &'a Scene,
     observer: &'a mut dyn StoryObserver,
-    endpoints: &'a mut BTreeMap<Party, String>,
+    endpoints: &'a mut BTreeMap<Requester, String>,
     chapter: ChapterResult,
     /// The number of the last message that came before it.
     since: i64,
@@ -263,12 +285,12 @@ impl<'a> ChapterRun<'a> {
         self.step_began.elapsed()
     }
 
-    /// The endpoint that a party created in an earlier chapter.
+    /// The endpoint that was created last for this requester.
     ///
     /// # Errors
-    /// If it created none.
-    pub fn endpoint(&self, party: Party) -> Result<String> {
-        self.endpoints.get(&party).cloned().context("it has no endpoint: the chapter that creates it failed")
+    /// If none was.
+    pub fn endpoint(&self, requester: Requester) -> Result<String> {
+        self.endpoints.get(&requester).cloned().context("it has no endpoint: the chapter that creates it failed")
     }
 
     /// Asks until AWS answers as wanted.
@@ -352,6 +374,15 @@ impl<'a> ChapterRun<'a> {
     /// If it has none, or if the command fails.
     pub fn run_remedy(&mut self, transition: &Value) -> Result<()> {
         let command = remedy(transition).context("the alert has no command")?.to_owned();
+        self.run_printed(&command)
+    }
+
+    /// The administrator runs a command that the alert printed besides.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn run_printed(&mut self, command: &str) -> Result<()> {
+        let command = command.to_owned();
         self.step("network-admin runs the command from the alert", std::slice::from_ref(&command));
         let done = self.stage.shell(&command);
         self.record(

@@ -18,10 +18,18 @@ use crate::stage::Party;
 use crate::story::{ChapterOutcome, ChapterResult, Exchange, connections, health, settings};
 
 /// What README says of AWS, and the chapters that prove each statement.
-pub const STATEMENTS: [(&str, &[&str]); 6] = [
+pub const STATEMENTS: [(&str, &[&str]); 7] = [
     (
         "EC2 sends connection notifications, and the guard accepts dbt's request within seconds.",
         &[connections::DBT_REQUESTS.title, steps::NOTIFICATION.0],
+    ),
+    (
+        "A second request of dbt's account is held and reported, and does not get in when the first endpoint goes.",
+        &[
+            connections::OTHER_CUSTOMER_REQUESTS.title,
+            connections::DBT_LEAVES.title,
+            connections::OTHER_CUSTOMER_IS_REJECTED.title,
+        ],
     ),
     (
         "Requests of untrusted accounts stay pending, and are reported.",

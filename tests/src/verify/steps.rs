@@ -14,7 +14,7 @@ use super::teardown::Accounts;
 use crate::local_aws::text;
 use crate::stack::GuardFunction;
 use crate::stage::{Party, StoryStage, eventually};
-use crate::story::{ChapterRun, Scene};
+use crate::story::{ChapterRun, Requester, Scene};
 
 /// The network that the consumers' endpoints are in: `infra/verify-consumer.yaml`.
 const CONSUMERS_CIDR: &str = "10.98.0.0/24";
@@ -185,7 +185,7 @@ pub const NOTIFICATION: (&str, &str) =
 /// # Errors
 /// If none came, or if it does not name what the guard looks for.
 pub fn notification(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
-    let endpoint = run.endpoint(Party::Consumer)?;
+    let endpoint = run.endpoint(Requester::Dbt)?;
     let (message, received) = eventually(stage, "a connection notification", stage.limits().alert, || {
         let sent: Vec<_> = stage.events()?.iter().filter_map(notification_in).collect();
         Ok(sent.into_iter().find(|(message, _)| message.contains(&endpoint)))

@@ -35,7 +35,7 @@ fn the_demo_ends_as_expected_with_one_email_for_each_change() -> Result<()> {
     let labels: Vec<_> = subjects("email").iter().filter_map(|subject| subject.split(' ').next()).collect();
     #[rustfmt::skip]
     assert_eq!(labels, [
-        "[INFO]", "[NOTICE]", "[CRITICAL]", "[WARNING]", "[WARNING]", "[RESOLVED]", "[WARNING]", "[RESOLVED]",
+        "[INFO]", "[NOTICE]", "[WARNING]", "[RESOLVED]", "[CRITICAL]", "[WARNING]", "[WARNING]", "[RESOLVED]", "[WARNING]", "[RESOLVED]",
         "[CRITICAL]", "[RESOLVED]", "[CRITICAL]", "[RESOLVED]", "[WARNING]", "[RESOLVED]", "[WARNING]",
     ]);
     assert_eq!(subjects("email"), subjects("https"), "email and Slack");

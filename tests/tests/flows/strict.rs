@@ -48,7 +48,7 @@ impl Strict {
         let [guarded, other] = Company::set_up_two(&aws, ["postgres", "gitlab"])?;
         let untrusted = [accept_untrusted(&aws, &guarded)?, accept_untrusted(&aws, &other)?];
         stack::build(&aws)?;
-        let parameters = [("UntrustedRequests", "reject"), ("CrossZone", "enforce")];
+        let parameters = [("UntrustedRequests", "reject"), ("CrossZone", "enforce"), ("MaxDbtEndpoints", "100")];
         let stack = GuardStack::deploy(&aws, "guard", &[&guarded.service], &parameters)?;
         let queue = subscribe_queue(&aws, &stack)?;
         let path = PathItem::new(&stack, &guarded.service)?;

@@ -1,3 +1,4 @@
+use guard_core::admission::held_by_the_list;
 use guard_core::check::{CheckContext, CheckResult, Group, RememberedConnections, Status};
 use guard_core::checks::catalogue::{checks_of, evaluate_checks};
 use guard_core::config::Policy;
@@ -35,7 +36,8 @@ fn report(topology: &Topology) -> CheckReport {
 fn report_with(topology: &Topology, policy: &Policy) -> CheckReport {
     let (service, region) = (service(1), region());
     let context = CheckContext::new(&service, topology, policy, &region, at(9, 0));
-    let context = CheckContext { remembered: Some(&RememberedConnections::default()), ..context };
+    let held = held_by_the_list(topology, policy, &service, at(9, 0));
+    let context = CheckContext { remembered: Some(&RememberedConnections::default()), held: &held, ..context };
     let checks = checks_of(&[Group::Connections, Group::Health, Group::Settings]);
     let services = vec![ServiceReport::new(&service, topology, evaluate_checks(&checks, context))];
     let account = Some("111122223333".to_owned());
@@ -107,6 +109,20 @@ fn every_part_is_drawn_once_with_its_state_in_words() {
         let is_it = |node: &&&str| node.contains(&format!("\">{name}")) && node.contains(&word);
         assert!(drawn.iter().any(|node| is_it(&node)), "{part:?}");
     }
+}
+
+#[test]
+fn a_held_request_is_drawn_as_held() {
+    let mut topology = broken("pg");
+    let requests = (2..50).map(|number| connection(number, Some(DBT), "pendingAcceptance"));
+    topology.connections = Some(Ok([connection(1, Some(DBT), "available")].into_iter().chain(requests).collect()));
+    let page = page(&topology);
+    let node =
+        |name: &str| page.split("id=\"s1-p").find(|node| node.contains(&format!("\">{name}"))).unwrap().to_owned();
+    let held = node(endpoint(2).as_str());
+    assert!(held.contains(&format!("of {DBT}, held")) && held.contains("48 dbt requests held"), "{held}");
+    assert!(!node(endpoint(1).as_str()).contains("held"));
+    assert!(node("and 28 more").contains("endpoint"), "thousands of requests do not hide the path");
 }
 
 #[test]

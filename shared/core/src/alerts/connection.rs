@@ -167,10 +167,12 @@ fn connected(
     if others.is_empty() || room != Room::Any {
         // With a list of expected endpoints, a person has said that it is theirs.
         let action = match room {
-            Room::Exactly(_) => "Test the connection in dbt. If dbt Support is waiting, tell them that it is accepted.",
+            Room::Exactly(_) => {
+                "If dbt Support is waiting, tell them that it is accepted. Then test the connection in dbt."
+            }
             _ => {
-                "Test the connection in dbt. If it fails there, ask dbt Support whether this endpoint is yours: dbt's other \
-                 customers can ask for your service, too."
+                "If dbt Support is waiting, tell them that it is accepted. Then test the connection in dbt. If that fails, ask \
+                 them whether the endpoint is yours: dbt's other customers can ask for your service, too."
             }
         };
         return notice(

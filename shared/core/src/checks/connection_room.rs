@@ -133,6 +133,7 @@ fn waiting(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext
         Remedy::new(&action, Some(accept), context.region.endpoint_service(service.as_str())),
     )
     .with_evidence(lines)
+    .about(held.iter().chain(beyond).map(|connection| &connection.endpoint))
     .with_parts(days(held))
     .with_parts(connected_parts(beyond));
     // Whoever can ask for the service can make requests come and go.
@@ -158,6 +159,7 @@ fn too_many(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContex
         ),
     )
     .with_evidence(evidence(context, beyond))
+    .about(beyond.iter().map(|connection| &connection.endpoint))
     .with_parts(connected_parts(beyond))
 }
 
