@@ -140,7 +140,7 @@ pub fn admit(
     let on_service = || connections.iter().filter(|connection| connection.service == *service);
     let mut requests: Vec<&Connection> =
         on_service().filter(|connection| decide(connection, policy) == Verdict::DbtRequest).collect();
-    // What was just accepted keeps its place. Without a time of creation, a request counts as the youngest.
+    // What was just accepted keeps its place, and is not held. Without a time of creation, a request counts as the youngest.
     let just_accepted = |endpoint: &EndpointId| before.is_some_and(|before| before.was_just_accepted(endpoint, now));
     requests.sort_by_key(|request| {
         let created = request.created.unwrap_or(Timestamp::MAX);
@@ -158,7 +158,7 @@ pub fn admit(
         let taken = placed.len() + admission.accept.len();
         if is_admitted(&request.endpoint, room, taken, held) {
             admission.accept.push(request.endpoint.clone());
-        } else {
+        } else if !just_accepted(&request.endpoint) {
             admission.hold.insert(request.endpoint.clone());
         }
     }
@@ -357,6 +357,32 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever EC2 lists from run to run: what was held once is not accepted until somebody else lets it in, and no run
+        /// accepts more than there is room for.
+        #[test]
+        fn what_was_held_is_never_accepted_later(
+            lists in prop::collection::vec(prop::collection::vec(0..6usize, 6), 1..12), limit in 1..4usize,
+        ) {
+            let states = [None, Some("pendingAcceptance"), Some("pending"), Some("available"), Some("rejected"), Some("deleted")];
+            let policy = policy_with(&[("MAX_DBT_ENDPOINTS", &limit.to_string())]);
+            let (mut remembered, mut held) = (Admissions::default(), BTreeSet::new());
+            for (list, minute) in lists.iter().zip(0..) {
+                let listed = list.iter().zip(1..).filter_map(|(state, number)| Some(connection(number, DBT, states[*state]?)));
+                let (connections, now): (Vec<Connection>, _) = (listed.collect(), at(9, minute));
+                let is_in = |endpoint: &EndpointId| {
+                    connections.iter().any(|found| found.endpoint == *endpoint && takes_room(found, &policy))
+                };
+                held.retain(|endpoint| !is_in(endpoint));
+                let admission = admit(&connections, &policy, &service(1), Some(&remembered), now);
+                prop_assert!(admission.accept.iter().all(|endpoint| !held.contains(endpoint)));
+                let connected = connections.iter().filter(|found| takes_room(found, &policy)).count();
+                prop_assert!(admission.accept.is_empty() || connected + admission.accept.len() <= limit);
+                held.extend(admission.hold.iter().cloned());
+                let accepted = admission.accept.clone();
+                remembered = remembered.next(&Decided::new(&connections, &policy, &remembered, admission, accepted), now);
+            }
+        }
+
         /// Of any connections, only dbt's requests on a configured service are accepted: never more than there is room for,
         /// nothing that was held, and with expected endpoints nothing else.
         #[test]

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use super::connection_details::{accept_command, evidence, reject_command};
+use super::connection_details::{MAX_ENDPOINTS, accept_command, evidence, reject_command};
 use crate::admission::takes_room;
 use crate::check::{CheckContext, Command, Finding, Remedy, Severity, Status};
 use crate::connections::{Room, Verdict, decide};
 use crate::ids::ServiceId;
 use crate::snapshot::Connection;
-use crate::text::count;
+use crate::text::{count, limited};
 
 /// dbt's endpoints on a service, by what there is to say of them.
 struct Endpoints<'a> {
@@ -104,6 +104,10 @@ fn waiting(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext
     };
     let mut lines = evidence(context, held);
     lines.extend(reject.into_text().map(|reject| format!("if it is not yours, this rejects it: {reject}")));
+    if beyond.is_empty() && !connected.is_empty() {
+        let ids = connected.iter().map(|connection| connection.endpoint.to_string());
+        lines.push(format!("connected already: {}", limited(ids.collect(), MAX_ENDPOINTS).join(", ")));
+    }
     if !beyond.is_empty() {
         lines.push(format!("connected, although {}:", endpoints.allowed()));
         lines.extend(evidence(context, beyond));
@@ -118,12 +122,12 @@ fn waiting(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext
                 .to_owned()
         }
         Room::AtMost(limit) if connected.len() >= *limit => format!(
-            "Ask dbt Support whether the endpoint is yours. If it is, accept it with the command, and set MaxDbtEndpoints to {} \
-             if it does not replace another. The guard does not accept it later by itself.",
+            "Ask dbt Support whether the endpoint is yours. If it is, accept it with the command; unless it replaces another, set \
+             MaxDbtEndpoints to {}. If it is not, reject it. The guard accepts it only if ExpectedEndpoints names it.",
             connected.len() + 1
         ),
-        _ => "Ask dbt Support whether the endpoint is yours. If it is, accept it with the command, or name it in \
-              ExpectedEndpoints. The guard does not accept it later by itself."
+        _ => "Ask dbt Support whether the endpoint is yours. If it is, accept it with the command. If it is not, reject it. \
+              The guard accepts it only if ExpectedEndpoints names it."
             .to_owned(),
     };
     let finding = Finding::new(

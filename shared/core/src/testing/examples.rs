@@ -6,12 +6,13 @@ use super::{
     DBT, UNTRUSTED, at, call_error, change, connection, endpoint, endpoint_service, load_balancer, only_finding,
     origin, policy, region, service, target_group, topology, with_policy,
 };
+use crate::admission::held_by_the_list;
 use crate::alerts::connection as known_connection;
 use crate::alerts::reconciler::Reconciler;
 use crate::alerts::record::Partition;
 use crate::alerts::sample;
 use crate::alerts::transition::{Kind, Transition};
-use crate::check::{CheckContext, Finding};
+use crate::check::{CheckContext, Finding, RememberedConnections};
 use crate::checks::catalogue::evaluate_checks;
 use crate::checks::{catalogue, visibility_lost};
 use crate::config::Policy;
@@ -37,6 +38,7 @@ pub fn examples() -> Vec<(&'static str, Message)> {
     let mut examples = vec![
         ("firing-critical", firing("service.principals", unsafe_principals)),
         ("firing-warning", firing("connection.untrusted", untrusted())),
+        ("held", firing("connection.dbt", held())),
         (
             "reminder",
             of_service(&[long_ago(alert(Kind::Reminder, "load-balancer.cross-zone", cross_zone.clone()), 25)]),
@@ -124,6 +126,18 @@ fn cross_zone() -> Finding {
 fn untrusted() -> Finding {
     let connections = Some(Ok(vec![connection(7, Some(UNTRUSTED), "pendingAcceptance")]));
     found("connection.untrusted", &Topology { connections, ..Topology::default() }, &policy())
+}
+
+/// Another customer of dbt's has asked.
+fn held() -> Finding {
+    let requests = vec![connection(1, Some(DBT), "available"), connection(2, Some(DBT), "pendingAcceptance")];
+    let topology = Topology { connections: Some(Ok(requests)), ..Topology::default() };
+    let (check, policy) = (catalogue::find("connection.dbt").unwrap(), policy());
+    let held = held_by_the_list(&topology, &policy, &service(1), at(9, 0));
+    let remembered = RememberedConnections::default();
+    only_finding(with_policy(&topology, &policy, |context| {
+        evaluate_checks(&[check], CheckContext { held: &held, remembered: Some(&remembered), ..context })
+    }))
 }
 
 fn connected() -> Finding {
