@@ -37,7 +37,8 @@ fn report_with(topology: &Topology, policy: &Policy) -> CheckReport {
     let (service, region) = (service(1), region());
     let context = CheckContext::new(&service, topology, policy, &region, at(9, 0));
     let held = held_by_the_list(topology, policy, &service, at(9, 0));
-    let context = CheckContext { remembered: Some(&RememberedConnections::default()), held: &held, ..context };
+    let remembered = RememberedConnections { established: [endpoint(1)].into(), ..RememberedConnections::default() };
+    let context = CheckContext { remembered: Some(&remembered), held: &held, ..context };
     let checks = checks_of(&[Group::Connections, Group::Health, Group::Settings]);
     let services = vec![ServiceReport::new(&service, topology, evaluate_checks(&checks, context))];
     let account = Some("111122223333".to_owned());
