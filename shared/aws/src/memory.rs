@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use guard_core::admission::Admissions;
 use guard_core::alerts::connection::remembered;
-use guard_core::alerts::record::{Items, Partition, admissions};
+use guard_core::alerts::record::{Items, Partition, admissions, without_future};
 use guard_core::alerts::stored_path;
 use guard_core::ids::{EndpointId, ServiceId};
 use guard_core::snapshot::CallError;
+use jiff::Timestamp;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
@@ -54,7 +55,10 @@ impl<'a> Memory<'a> {
 
 /// Loads the records of `partitions`.
 pub(crate) async fn load(table: &StateTable, partitions: &[Partition]) -> States {
-    let load = async |partition: &Partition| (partition.clone(), table.load(partition).await);
+    let load = async |partition: &Partition| {
+        let items = table.load(partition).await.map(|items| without_future(items, Timestamp::now()));
+        (partition.clone(), items)
+    };
     concurrently(partitions, load).await.into_iter().collect()
 }
 

@@ -16,7 +16,7 @@ use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
-use guard_core::alerts::record::{Item, Items, Key, Partition, Record, Version};
+use guard_core::alerts::record::{CLOCKS_DIFFER, Item, Items, Key, Partition, Record, Version};
 use guard_core::snapshot::{CallError, ErrorKind};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -144,8 +144,11 @@ impl StateTable {
     ) -> Result<bool, CallError> {
         let put = self
             .put_run(function, event, now)
-            .condition_expression("attribute_not_exists(began) OR began < :covered OR event = :event")
+            .condition_expression(
+                "attribute_not_exists(began) OR began < :covered OR began > :future OR event = :event",
+            )
             .expression_attribute_values(":covered", milliseconds(covered_since))
+            .expression_attribute_values(":future", milliseconds(now + CLOCKS_DIFFER))
             .expression_attribute_values(":event", AttributeValue::S(event.to_owned()));
         written(put.send().await)
     }

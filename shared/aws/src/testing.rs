@@ -134,8 +134,14 @@ impl Table {
                     ("attribute_not_exists(service)", Some(_)) => false,
                     ("attribute_exists(service)", Some(_)) => true,
                     ("began = :began", Some(known)) => known["began"] == values[":began"],
-                    ("attribute_not_exists(began) OR began < :covered OR event = :event", Some(known)) => {
-                        number(&known["began"]) < number(&values[":covered"]) || known["event"] == values[":event"]
+                    (
+                        "attribute_not_exists(began) OR began < :covered OR began > :future OR event = :event",
+                        Some(known),
+                    ) => {
+                        let began = number(&known["began"]);
+                        began < number(&values[":covered"])
+                            || began > number(&values[":future"])
+                            || known["event"] == values[":event"]
                     }
                     (other, _) => panic!("an unexpected condition: {other}"),
                 };

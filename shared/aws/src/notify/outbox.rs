@@ -85,13 +85,20 @@ fn claim_lost_answers(lost: Vec<RecordWrite>, items: &Items, outbox: &mut Outbox
     let mut others = BTreeSet::new();
     for write in lost {
         match items.get(&write.key) {
-            Some(Item { record: Some(stored), version: Version::At(version) }) if *stored == write.record => {
+            Some(Item { record: Some(stored), version: Version::At(version) })
+                if is_stored_as(&write.record, stored) =>
+            {
                 outbox.extend(write, *version);
             }
             _ => drop(others.insert(write.key)),
         }
     }
     others
+}
+
+/// Whether `record` is stored as this: not all fields are stored.
+fn is_stored_as(record: &Record, stored: &Record) -> bool {
+    matches!((serde_json::to_value(record), serde_json::to_value(stored)), (Ok(record), Ok(stored)) if record == stored)
 }
 
 impl Notifier {

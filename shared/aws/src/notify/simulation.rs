@@ -1,16 +1,16 @@
 //! Histories of many runs with everything that can go wrong between them: is everything sent, once, in order, and true?
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use guard_core::alerts::reconcile::{Evaluation, Report};
 use guard_core::alerts::record::Partition;
 use guard_core::alerts::silence::Silence;
-use guard_core::check::{Check, CheckResult, Finding, Severity, Status};
+use guard_core::check::{Check, CheckResult, Finding, PartStatus, Severity, Status};
 use guard_core::checks::catalogue;
-use guard_core::testing::{at, finding, origin, service, settings};
-use guard_core::trigger::Trigger;
+use guard_core::testing::{at, change, finding, origin, service, settings};
+use guard_core::trigger::{Change, Trigger};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -19,6 +19,9 @@ use super::{Firing, Notifier, Outbox};
 use crate::invocation::{Deadline, Invocation};
 use crate::memory::LoadedState;
 use crate::testing::{Request, Table, config, published};
+
+/// How far a clock is ahead.
+const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// The table and the topic, and the calls they refuse at present.
 #[derive(Default)]
@@ -67,13 +70,14 @@ impl World {
     }
 }
 
-/// The number and the event of a transition: `F`iring, `r`eminder, `R`esolved, `x` gone, `u` unwatched.
+/// The number and the event of a transition: `F`iring, `r`eminder, `R`esolved, `e`ased to info, `x` gone, `u` unwatched.
 fn heard(transition: &Value) -> (u64, char) {
     let summary = transition["summary"].as_str().unwrap();
     let event = match transition["kind"].as_str().unwrap() {
         "firing" => 'F',
         "reminder" => 'r',
         "resolved" => 'R',
+        _ if summary.starts_with("no longer ") => 'e',
         _ if summary.starts_with("closed (resource gone)") => 'x',
         _ if summary.starts_with("closed (no longer checked)") => 'u',
         _ if summary.starts_with("alerts silenced") => 's',
@@ -82,18 +86,34 @@ fn heard(transition: &Value) -> (u64, char) {
     (transition["number"].as_u64().unwrap(), event)
 }
 
-/// The finding that a letter stands for: `b`ad, `B` worse; `1` and `2` with that part, `3` with both.
+/// The finding that a letter stands for: `i`nfo, `b`ad, `B` worse, `c` bad with a cause; `1` and `2` with that part, `3`
+/// with both; `K` with part 1 critical and part 2 a warning, `k` the same while part 1 cannot be read.
 fn failing(letter: char) -> Option<Finding> {
     let (severity, parts): (_, &[&str]) = match letter {
-        'b' => (Severity::Warning, &[]),
+        'i' => (Severity::Info, &[]),
+        'b' | 'c' => (Severity::Warning, &[]),
         'B' => (Severity::Critical, &[]),
         '1' => (Severity::Warning, &["1"]),
-        '2' => (Severity::Warning, &["2"]),
+        '2' | 'K' | 'k' => (Severity::Warning, &["2"]),
         '3' => (Severity::Warning, &["1", "2"]),
         _ => return None,
     };
-    Some(finding(severity).with_parts(parts.iter().copied()))
+    let finding = finding(severity).with_parts(parts.iter().copied());
+    Some(match letter {
+        // After every alert, so that it comes late for none.
+        'c' => Finding { cause: Some(Change { event_time: "2099-01-01T00:00:00Z".to_owned(), ..change() }), ..finding },
+        'K' => {
+            let mut finding = Finding { severity: Severity::Critical, ..finding };
+            finding.parts.insert("1".to_owned(), PartStatus::Failing(Severity::Critical));
+            finding
+        }
+        'k' => finding.with_unknown_parts([("1", "no answer".to_owned())]),
+        _ => finding,
+    })
 }
+
+/// The severity of a finding, and those of its parts.
+type Known = (Severity, BTreeMap<String, Severity>);
 
 /// One read: what it found, as [`failing`], or `g`ood, `?` unknown, `x` gone, `u` not watched; and when it began.
 #[derive(Debug, Clone, Copy)]
@@ -110,6 +130,8 @@ enum Fate {
     TopicFails,
     /// The answer to its first write is lost.
     AnswerLost,
+    /// Its clock is a day ahead.
+    ClockAhead,
     /// It dies after it has stored the transitions.
     DiesBeforeSending,
     /// SNS accepts the message, and then the run dies.
@@ -131,9 +153,9 @@ enum Fate {
 #[derive(Debug, Default)]
 struct Model {
     /// The alert as it was last sent: severity and parts, while it fires.
-    believed: Option<(Severity, BTreeSet<String>)>,
+    believed: Option<Known>,
     /// The alert as the last read found it.
-    firing: Option<(Severity, BTreeSet<String>)>,
+    firing: Option<Known>,
     /// Whether a silence held the alert back, and nothing was sent since.
     was_silenced: bool,
     recorded: Option<Timestamp>,
@@ -146,6 +168,10 @@ impl Model {
         self.believed.is_some() || self.firing.is_some()
     }
 
+    fn is_info(&self) -> bool {
+        self.firing.as_ref().is_some_and(|(severity, _)| *severity == Severity::Info)
+    }
+
     fn store(&mut self, read: Read, silenced: bool) {
         // An older read changes nothing.
         if self.recorded.is_some_and(|recorded| recorded >= read.began) {
@@ -156,9 +182,19 @@ impl Model {
         self.was_silenced |= silenced;
         match (failing(read.found), read.found) {
             (Some(Finding { severity, parts, .. }), _) => {
-                self.firing = Some((severity, parts.into_keys().collect()));
+                // What cannot be read stays as it was.
+                let before = self.firing.as_ref().map(|(_, parts)| parts);
+                let part = |(name, status): (String, PartStatus)| match status {
+                    PartStatus::Failing(severity) => Some((name, severity)),
+                    PartStatus::Unknown(_) => Some((name.clone(), *before?.get(&name)?)),
+                };
+                let parts: BTreeMap<String, Severity> = parts.into_iter().filter_map(part).collect();
+                let severity = parts.values().copied().max().unwrap_or(severity).max(severity);
+                self.firing = Some((severity, parts));
                 self.fails(silenced, was_silenced);
             }
+            // An info that people know is not repeated.
+            (None, '?') if self.is_info() && self.believed.is_some() => self.was_silenced &= silenced,
             (None, '?') if self.firing.is_some() && was_silenced && !silenced => self.fails(false, true),
             (None, '?') => {}
             (None, found) => {
@@ -180,13 +216,18 @@ impl Model {
         let Some((severity, parts)) = &self.firing else { return };
         if silenced {
             // A part that disappears is forgotten.
-            let gone = |known: &mut BTreeSet<String>| known.retain(|part| parts.contains(part));
+            let gone = |known: &mut BTreeMap<String, Severity>| known.retain(|part, _| parts.contains_key(part));
             self.believed.iter_mut().for_each(|(_, known)| gone(known));
             return;
         }
-        let is_known = self.believed.as_ref().is_some_and(|(worst, known)| severity <= worst && parts.is_subset(known));
-        // An alert that still fires when a silence ends is sent, even if it was sent before.
-        let event = if is_known { was_silenced.then_some('r') } else { Some('F') };
+        let is_in = |known: &BTreeMap<String, Severity>| parts.keys().all(|part| known.contains_key(part));
+        let known = self.believed.as_ref().filter(|(worst, known)| severity <= worst && is_in(known));
+        let event = match known {
+            None => Some('F'),
+            Some((worst, _)) if *severity == Severity::Info => (*worst > Severity::Info).then_some('e'),
+            // An alert that still fires when a silence ends is sent, even if it was sent before.
+            Some(_) => was_silenced.then_some('r'),
+        };
         self.expected.extend(event);
         // A fall in severity is remembered at once: the next rise is sent.
         self.believed.clone_from(&self.firing);
@@ -280,6 +321,15 @@ impl Stage {
             self.silence(now);
         }
         match fate {
+            Fate::ClockAhead => {
+                let (read, now) = (Read { found, began: now + DAY }, now + DAY);
+                let outbox = self.reconcile(&[read], self.load().await, now).await;
+                self.publish(outbox, now).await;
+                // By its clock, the silence is over.
+                model.store(read, false);
+                // Its times are wrong, and not newer than the others.
+                model.recorded = None;
+            }
             Fate::Fine | Fate::TopicFails | Fate::AnswerLost => {
                 self.set(|world| {
                     world.topic_fails = fate == Fate::TopicFails;
@@ -342,7 +392,7 @@ impl Stage {
 }
 
 fn found() -> impl Strategy<Value = char> {
-    prop::sample::select("bBbB123ggx?u".chars().collect::<Vec<char>>())
+    prop::sample::select("bBbB123KKkkciiggx?u".chars().collect::<Vec<char>>())
 }
 
 fn fates() -> impl Strategy<Value = Fate> {
@@ -351,6 +401,7 @@ fn fates() -> impl Strategy<Value = Fate> {
         3 => Just(Fate::Fine),
         1 => Just(Fate::TopicFails),
         1 => Just(Fate::AnswerLost),
+        1 => Just(Fate::ClockAhead),
         1 => Just(Fate::DiesBeforeSending),
         1 => Just(Fate::DiesBeforeAcknowledging),
         // The configuration does not change during a run.
@@ -468,6 +519,7 @@ fn a_silence_that_cannot_be_read_silences_nothing() {
 #[test]
 fn a_write_whose_answer_was_lost_is_recognized() {
     assert_eq!(events(&[('b', Fate::AnswerLost), ('g', Fate::AnswerLost)]), "FR");
+    assert_eq!(events(&[('c', Fate::AnswerLost)]), "F".to_owned() + "R", "with a cause, of which not all is stored");
 }
 
 /// Each of the nine others writes the record twice: to store and to acknowledge.

@@ -56,9 +56,11 @@ pub struct Alert {
     pub silenced: bool,
 }
 
-/// One part of a finding: how often it failed, and whether it was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// One part of a finding: how severe it was when it last failed, how often it failed, and whether it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownPart {
+    /// Its severity.
+    pub severity: Severity,
     /// Consecutive results with it.
     pub failing: u32,
     /// Consecutive results without it.
@@ -145,6 +147,8 @@ pub enum Event {
     Reminded,
     /// A change that caused it became known.
     CauseFound,
+    /// It fell to info from this severity, and that lasted.
+    Eased(Severity),
     /// The check passes again.
     Recovered,
     /// It is over because the resource is gone.
@@ -216,6 +220,7 @@ fn begin(finding: &Finding, last_fired: Option<(Timestamp, Severity)>, moment: N
 }
 
 fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: Now<'_>) -> (Alert, Option<Event>) {
+    let (finding, unknown) = &with_unknown_parts(&alert, finding);
     let is_retry = alert.counted_by.as_deref() == Some(moment.run);
     let had_cause = alert.finding.cause.is_some();
     let was_silenced = alert.silenced;
@@ -226,7 +231,7 @@ fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: N
     let mut next = Alert {
         phase,
         passing: 0,
-        unknown: None,
+        unknown: unknown.clone(),
         silenced: was_silenced || moment.silenced,
         counted_by: Some(moment.run.to_owned()),
         finding: with_cause(&alert, finding, worse || has_new_part),
@@ -256,7 +261,10 @@ fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: N
     if next.notified.is_none() && !provoked_recently(&next, moment.now) {
         return fire(next, moment);
     }
-    remember_milder(&mut next, is_retry, thresholds);
+    if let Some(event) = remember_milder(&mut next, is_retry, thresholds) {
+        next.last_notified = moment.now;
+        return (next, Some(event));
+    }
     if next.notified.is_some() && !had_cause && next.finding.cause.is_some() && !was_silenced {
         return (next, Some(Event::CauseFound));
     }
@@ -274,6 +282,29 @@ fn has_news(alert: &Alert, thresholds: Thresholds) -> bool {
 /// count only if they are the first.
 fn count(results: u32, is_retry: bool) -> u32 {
     if is_retry { results.max(1) } else { results.saturating_add(1) }
+}
+
+/// The finding, and why some of it is unknown, if that may be worse than what is known to fail: then people go on with what
+/// they know. A failed read makes nothing milder.
+fn with_unknown_parts(alert: &Alert, finding: &Finding) -> (Finding, Option<String>) {
+    let failed = alert.parts.iter().filter(|(_, known)| known.failing > 0);
+    let unknown = failed.filter_map(|(name, known)| match finding.part(name) {
+        Some(PartStatus::Unknown(why)) => Some((known.severity, why)),
+        _ => None,
+    });
+    // Whatever the rest is, it was no worse than the whole.
+    let rest = finding.rest().filter(|_| alert.passing == 0).map(|why| (alert.finding.severity, why));
+    match unknown.chain(rest).max_by_key(|(severity, _)| *severity) {
+        Some((severity, why)) if severity > finding.severity => {
+            let mut known = alert.finding.clone();
+            if finding.failing_parts().any(|part| !alert.parts.contains_key(part)) {
+                known.evidence.push(format!("also: {}", finding.summary));
+            }
+            let ids = known.ids.union(&finding.ids).cloned().collect();
+            (Finding { parts: finding.parts.clone(), ids, severity, ..known }, Some(why.clone()))
+        }
+        _ => (finding.clone(), None),
+    }
 }
 
 /// The finding, with the known cause. A change after the last message did not cause what that reported, but it may have
@@ -300,12 +331,18 @@ pub fn with_late_cause(alert: &Alert, finding: &Finding) -> Alert {
 /// Counts the parts of the current finding. A part that is absent for `resolve_after` results is forgotten, so that its
 /// return is sent.
 fn count_parts(alert: &mut Alert, is_retry: bool, thresholds: Thresholds) {
-    for part in alert.finding.failing_parts() {
-        alert.parts.entry(part.clone()).or_default();
+    for (name, status) in &alert.finding.parts {
+        if let PartStatus::Failing(severity) = status {
+            let new = KnownPart { severity: *severity, failing: 0, absent: 0, notified: false };
+            alert.parts.entry(name.clone()).or_insert(new);
+        }
     }
     for (name, part) in &mut alert.parts {
-        *part = match alert.finding.parts.get(name) {
-            Some(PartStatus::Failing) => KnownPart { failing: count(part.failing, is_retry), absent: 0, ..*part },
+        *part = match alert.finding.part(name) {
+            Some(PartStatus::Failing(severity)) => {
+                KnownPart { severity: *severity, failing: count(part.failing, is_retry), absent: 0, ..*part }
+            }
+            Some(PartStatus::Unknown(_)) if part.failing > 0 => *part,
             Some(PartStatus::Unknown(_)) | None => {
                 KnownPart { failing: 0, absent: count(part.absent, is_retry), ..*part }
             }
@@ -314,17 +351,19 @@ fn count_parts(alert: &mut Alert, is_retry: bool, thresholds: Thresholds) {
     alert.parts.retain(|_, part| part.absent < thresholds.resolve_after);
 }
 
-/// A fall in severity that lasts `resolve_after` results is remembered without a message, so that the next rise is
-/// sent.
-fn remember_milder(alert: &mut Alert, is_retry: bool, thresholds: Thresholds) {
+/// A fall to warning that lasts `resolve_after` results is remembered without a message, so that the next rise is sent. A
+/// fall to info is sent, since nobody is reminded of it from then on.
+fn remember_milder(alert: &mut Alert, is_retry: bool, thresholds: Thresholds) -> Option<Event> {
     let Some(heard) = alert.notified.filter(|heard| alert.finding.severity < *heard) else {
         alert.milder = 0;
-        return;
+        return None;
     };
     alert.milder = count(alert.milder, is_retry);
-    let lasted = alert.milder >= thresholds.resolve_after;
-    alert.notified = Some(if lasted { alert.finding.severity } else { heard });
-    alert.milder = if lasted { 0 } else { alert.milder };
+    if alert.milder < thresholds.resolve_after {
+        return None;
+    }
+    (alert.notified, alert.milder) = (Some(alert.finding.severity), 0);
+    (alert.finding.severity == Severity::Info).then_some(Event::Eased(heard))
 }
 
 /// Whether the same alert was sent recently, and others can make it fire and resolve at will.
@@ -342,7 +381,7 @@ fn fire(mut alert: Alert, moment: Now<'_>) -> (Alert, Option<Event>) {
     alert.last_fired = Some((moment.now, severity));
     alert.silenced = false;
     alert.milder = 0;
-    for part in alert.parts.values_mut().filter(|part| part.absent == 0) {
+    for part in alert.parts.values_mut().filter(|part| part.absent == 0 && part.failing > 0) {
         part.notified = true;
     }
     (alert, Some(Event::Fired))
@@ -351,6 +390,7 @@ fn fire(mut alert: Alert, moment: Now<'_>) -> (Alert, Option<Event>) {
 fn on_passing(alert: Alert, thresholds: Thresholds, moment: Now<'_>) -> (Alert, Option<Event>) {
     let passing = count(alert.passing, alert.counted_by.as_deref() == Some(moment.run));
     let next = Alert {
+        parts: without_failing(alert.parts),
         passing,
         failing: 0,
         unknown: None,
@@ -364,12 +404,18 @@ fn on_passing(alert: Alert, thresholds: Thresholds, moment: Now<'_>) -> (Alert, 
     end(next, Event::Recovered, moment)
 }
 
+/// The parts, none of which fails any more.
+fn without_failing(parts: BTreeMap<String, KnownPart>) -> BTreeMap<String, KnownPart> {
+    parts.into_iter().map(|(name, part)| (name, KnownPart { failing: 0, ..part })).collect()
+}
+
 /// Ends the alert. If its beginning was not sent, its end is not sent either. If a silence matches, the end is sent
 /// afterwards.
 fn end(alert: Alert, event: Event, moment: Now<'_>) -> (Alert, Option<Event>) {
     let heard = alert.notified.is_some();
     if heard && moment.silenced {
-        return (Alert { phase: Phase::Resolved, silenced: true, ..alert }, None);
+        let parts = without_failing(alert.parts);
+        return (Alert { phase: Phase::Resolved, silenced: true, parts, ..alert }, None);
     }
     let last_notified = if heard { moment.now } else { alert.last_notified };
     (Alert { phase: Phase::Resolved, notified: None, silenced: false, last_notified, ..alert }, heard.then_some(event))
@@ -410,25 +456,35 @@ mod tests {
     const AT_ONCE: Thresholds = Thresholds { alert_after: 1, resolve_after: 1, ..TWICE };
 
     /// The finding that a letter stands for: `i`nfo, `b`ad, `B` worse; `p` is bad and provokable; `1` and `2` with that
-    /// part, `3` with both.
+    /// part, `3` with both. `K` is part `1`, critical, and part `2`, a warning; in `k` part `1` is unknown, in `r` all but
+    /// part `2`.
     fn failing(letter: char) -> Option<Finding> {
         let severity = match letter {
             'i' => Severity::Info,
-            'b' | 'p' | '1'..='3' => Severity::Warning,
-            'B' => Severity::Critical,
+            'b' | 'p' | '1'..='3' | 'k' | 'r' => Severity::Warning,
+            'B' | 'K' => Severity::Critical,
             _ => return None,
         };
         let parts: &[&str] = match letter {
             '1' => &["1"],
-            '2' => &["2"],
+            '2' | 'K' | 'k' | 'r' => &["2"],
             '3' => &["1", "2"],
             _ => &[],
         };
-        Some(Finding { provokable: letter == 'p', ..finding(severity) }.with_parts(parts.iter().copied()))
+        let finding = Finding { provokable: letter == 'p', severity: Severity::Warning, ..finding(severity) };
+        let mut finding = Finding { severity, ..finding.with_parts(parts.iter().copied()) };
+        let unread = || "no answer".to_owned();
+        match letter {
+            'K' => drop(finding.parts.insert("1".to_owned(), PartStatus::Failing(Severity::Critical))),
+            'k' => drop(finding.parts.insert("1".to_owned(), PartStatus::Unknown(unread()))),
+            'r' => finding = finding.with_unknown_rest(Some(unread())),
+            _ => {}
+        }
+        Some(finding)
     }
 
     /// Plays one signal per run (as [`failing`], and `g`ood, `?` unknown, `x` gone, `u` unwatched; `'` repeats the run
-    /// before as a retry) and writes down what was sent: `F`ired, `R`ecovered, `r`eminder, `x` gone, `u` unwatched. A
+    /// before as a retry) and writes down what was sent: `F`ired, `R`ecovered, `r`eminder, `e`ased to info, `x` gone, `u` unwatched. A
     /// silence matches the runs between parentheses.
     fn heard(signals: &str, thresholds: Thresholds, minutes: i64) -> String {
         play(signals, thresholds, minutes).0
@@ -461,6 +517,7 @@ mod tests {
                 Some(Event::Recovered) => 'R',
                 Some(Event::Reminded) => 'r',
                 Some(Event::CauseFound) => 'c',
+                Some(Event::Eased(_)) => 'e',
                 Some(Event::Gone) => 'x',
                 Some(Event::Unwatched) => 'u',
                 None => '.',
@@ -582,6 +639,45 @@ mod tests {
         assert_eq!(heard("pg(pp)ppp", provoked, 5 * 60), "FR..F..", "a silence that ends says what fires");
         let reminded = Thresholds { remind_every: Some(Duration::from_hours(2)), ..provoked };
         assert_eq!(heard("pgppppg", reminded, 60), "FR..F.R", "a reminder is due, and people hear that it fires");
+    }
+
+    #[test]
+    fn a_failed_read_of_one_part_makes_nothing_milder() {
+        let table = [
+            ("KkKkKg", "F....R", "every second read of the part fails"),
+            ("KrKrKg", "F....R", "the part is not named, but not all parts are known"),
+            ("K2K", "F.F", "the part was fixed, and fails again"),
+            ("Kk2K", "F..F", "it was fixed after all"),
+            ("kK", "FF", "it was never read before"),
+            ("Kk?kg", "F...R", "all of it unread"),
+        ];
+        for (signals, expected, why) in table {
+            assert_eq!(heard(signals, Thresholds { remind_every: None, ..AT_ONCE }, 1), expected, "{signals}: {why}");
+        }
+        let (_, alert) = play("Kk", AT_ONCE, 1);
+        assert_eq!((alert.finding.severity, alert.unknown.as_deref()), (Severity::Critical, Some("no answer")));
+        assert_eq!(alert.notified, Some(Severity::Critical), "the pager stays on");
+    }
+
+    #[test]
+    fn a_fall_to_info_is_sent_once_and_its_end_too() {
+        let table = [
+            ("Biiig", "Fe..R", AT_ONCE, "without reminders"),
+            ("biiB", "Fe.F", AT_ONCE, "worse again"),
+            ("BbbiiB", "F..e.F", AT_ONCE, "by way of a warning, which is silent"),
+            ("BBiiiigg", ".F.e...R", TWICE, "it has to last"),
+            ("BBiBBB", ".F....", TWICE, "it did not last"),
+            ("B(ii)iig", "F..e.R", AT_ONCE, "after a silence"),
+            ("B(iig)g", "F...R", AT_ONCE, "over within a silence"),
+        ];
+        for (signals, expected, thresholds, why) in table {
+            assert_eq!(
+                heard(signals, Thresholds { remind_every: None, ..thresholds }, 1),
+                expected,
+                "{signals}: {why}"
+            );
+        }
+        assert_eq!(heard("Biiiii", AT_ONCE, 24 * 60), "Fe....", "no reminder of an info");
     }
 
     #[test]

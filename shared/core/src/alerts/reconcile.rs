@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::lifecycle::{Alert, Event, Now, Phase, Signal, Thresholds, advance, with_late_cause};
 use super::reconciler::Reconciler;
-use super::record::{Item, Items, Key, Partition, Record, State, Version};
+use super::record::{Item, Items, Key, Partition, Record, State, Version, without_future};
 use super::transition::{Kind, Transition};
 use super::{connection, inventory, silencing};
 use crate::admission::{Admissions, Decided};
@@ -46,6 +46,13 @@ pub struct Report<'a> {
     pub path: Option<StoredPath>,
     /// What became of dbt's requests, in a run that decided on them.
     pub admissions: Option<Decided>,
+}
+
+impl Report<'_> {
+    /// When the latest read began.
+    fn read_at(&self) -> Option<Timestamp> {
+        self.evaluations.iter().map(|evaluation| evaluation.observed_at).max()
+    }
 }
 
 impl<'a> Report<'a> {
@@ -108,14 +115,24 @@ impl Reconciler<'_> {
     /// The records that change because of `report`.
     #[must_use]
     pub fn writes(&self, report: &Report<'_>, items: &Items) -> Vec<RecordWrite> {
+        let items = &without_future(items.clone(), self.now);
+        let last_read = self.last_read(items);
         let incident = open_incident(items, self.now).unwrap_or_else(|| self.new_incident(report.partition));
         let next = |key: Key| {
             let before = items.get(&key).and_then(|item| item.record.as_ref());
             let silenced = silencing::covers(items, &key.subject, &key.resource, self.now);
-            let record = self.next(report, &key, before, (&incident, silenced))?;
-            self.record_write(key, record, items)
+            let record = self.next(report, &key, before, (&incident, silenced), last_read)?;
+            // The service is configured again.
+            let retired = record.retired && report.read_at() <= Some(record.observed_at);
+            self.record_write(key, Record { retired, ..record }, items)
         };
         self.keys(report, items).into_iter().filter_map(next).collect()
+    }
+
+    /// When this function last read the partition, as far as its records say.
+    fn last_read(&self, items: &Items) -> Option<Timestamp> {
+        let ours = items.iter().filter(|(key, _)| key.function == self.function);
+        ours.filter_map(|(_, item)| item.record.as_ref()?.read_at()).max()
     }
 
     /// The records that change because `change` is a cause of alerts that already fire.
@@ -160,6 +177,7 @@ impl Reconciler<'_> {
         let (mut writes, mut leased_elsewhere) = (Vec::new(), false);
         for (key, item) in items.iter().filter(|(key, _)| key.function == self.function) {
             let Some(before) = &item.record else { continue };
+            let is_silence = before.silence().is_some();
             // Closed by an earlier attempt, or never sent.
             let is_closed =
                 |alert: &&Alert| alert.is_over() || (alert.phase == Phase::Pending && alert.notified.is_none());
@@ -167,14 +185,18 @@ impl Reconciler<'_> {
                 Some(alert) => self.unwatched(key, before, alert),
                 None => before.clone(),
             };
+            record.retired |= !is_silence;
+            if record != *before {
+                // What an instance with the old configuration has still read changes nothing.
+                record.observed_at = self.now;
+            }
             let leased = record.lease(self.now);
             if leased {
-                record.observed_at = self.now;
                 writes.push(RecordWrite { key: key.clone(), record, expected: Some(item.version), leased });
             } else if !record.outbox.is_empty() {
                 leased_elsewhere = true;
             } else if record != *before {
-                // It fired without a message: it closes without one.
+                // It says nothing any more, or fired without a message and closes without one.
                 writes.push(RecordWrite { key: key.clone(), record, expected: Some(item.version), leased });
             }
         }
@@ -222,6 +244,7 @@ impl Reconciler<'_> {
         key: &Key,
         before: Option<&Record>,
         (incident, silenced): (&str, bool),
+        last_read: Option<Timestamp>,
     ) -> Option<Record> {
         match key.subject.as_str() {
             Key::CONNECTION => self.next_connection(report, key, before),
@@ -245,7 +268,7 @@ impl Reconciler<'_> {
             check => match catalogue::find(check) {
                 Some(check) => {
                     let moment = Now { run: self.id, now: self.now, incident, silenced };
-                    self.next_alert(report, check, key, before, moment)
+                    self.next_alert(report, check, key, before, (moment, last_read))
                 }
                 // This version does not have the check.
                 None => before.and_then(|record| Some(self.unwatched(key, record, record.alert()?))),
@@ -259,8 +282,9 @@ impl Reconciler<'_> {
         check: Check,
         key: &Key,
         before: Option<&Record>,
-        moment: Now<'_>,
+        (moment, last_read): (Now<'_>, Option<Timestamp>),
     ) -> Option<Record> {
+        let newest = report.read_at();
         let thresholds = Thresholds::for_check(check, self.policy);
         let mut record = before.cloned();
         for evaluation in report.evaluations.iter().filter(|evaluation| evaluation.checks.contains(&check)) {
@@ -283,6 +307,10 @@ impl Reconciler<'_> {
             let Some(signal) = signal(evaluation, check, (&key.resource, absent), self.policy) else { continue };
             let alert = record.as_ref().and_then(Record::alert);
             let over = alert.is_none_or(Alert::is_over);
+            // A newer run, which stored when it read, found nothing wrong. What a change hid, only the older read shows.
+            if over && Some(evaluation.observed_at) == newest && last_read > newest {
+                continue;
+            }
             let (next, event) = advance(alert, signal, thresholds, moment);
             let Some(mut next) = next else { continue };
             next.finding.limit_ids();
@@ -390,7 +418,7 @@ impl RecordWrite {
 /// The record with this state and transition.
 fn with(before: Option<Record>, state: State, observed_at: Timestamp, transition: Option<Transition>) -> Record {
     let mut record = match before {
-        Some(before) => Record { state, observed_at, ..before },
+        Some(before) => Record { state, observed_at, retired: false, ..before },
         None => Record::new(state, observed_at),
     };
     if let Some(transition) = transition {
@@ -418,6 +446,11 @@ fn transition(event: Event, key: &Key, alert: &Alert, now_true: Option<&str>, no
             let summary = format!("cause found: {}", alert.finding.summary);
             (Kind::Notice, Finding { summary, ..alert.finding.clone() })
         }
+        Event::Eased(was) => {
+            let was = if was == Severity::Critical { "critical" } else { "a warning" };
+            let summary = format!("no longer {was}: {}", alert.finding.summary);
+            (Kind::Notice, Finding { summary, ..alert.finding.clone() })
+        }
         Event::Gone if key.subject == visibility_lost::SPEC.id => {
             let why = "No run has made this call for a day: nothing that the guard checks depends on it any more. Whether it \
                        would succeed now is not known.";
@@ -437,6 +470,10 @@ fn transition(event: Event, key: &Key, alert: &Alert, now_true: Option<&str>, no
     let transition = Transition::new(kind, key.about(), &alert.incident, finding, now);
     Transition {
         since: alert.since,
+        no_longer: match event {
+            Event::Eased(was) => Some(was),
+            _ => None,
+        },
         unknown: alert.unknown.clone(),
         now_true: now_true.map(ToOwned::to_owned),
         ..transition

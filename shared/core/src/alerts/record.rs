@@ -14,6 +14,9 @@ use crate::admission::Admissions;
 use crate::ids::ServiceId;
 use crate::snapshot::{StoredPath, Traffic};
 
+/// How far the clocks of two runs may be apart.
+pub const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(1);
+
 /// How long one run holds the lease on sending a record's outbox. Longer than a function may run.
 pub const LEASE: SignedDuration = SignedDuration::from_secs(120);
 
@@ -60,6 +63,16 @@ pub type Items = BTreeMap<Key, Item>;
 pub fn firing(items: &Items) -> impl Iterator<Item = (&Key, &Alert)> {
     let alerts = items.iter().filter_map(|(key, item)| Some((key, item.record.as_ref()?.alert()?)));
     alerts.filter(|(_, alert)| alert.phase == Phase::Firing && !alert.silenced)
+}
+
+/// The records without times from the future.
+#[must_use]
+pub fn without_future(items: Items, now: Timestamp) -> Items {
+    let sound = |(key, item): (Key, Item)| {
+        let record = item.record.map(|record| record.without_future(now));
+        (key, Item { record, ..item })
+    };
+    items.into_iter().map(sound).collect()
 }
 
 /// What is recorded of dbt's requests; nothing if there is no record. `None` if the record cannot be read.
@@ -117,6 +130,9 @@ pub struct Record {
     pub transitions: u64,
     /// When the read behind this record began. An older read, by a run that took longer, changes nothing.
     pub observed_at: Timestamp,
+    /// Whether its endpoint service is no longer configured: then it expires.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retired: bool,
 }
 
 /// The state that a record holds.
@@ -221,7 +237,7 @@ impl Record {
     /// A new record with an empty outbox.
     #[must_use]
     pub fn new(state: State, observed_at: Timestamp) -> Self {
-        Self { state, outbox: Vec::new(), lease_until: None, transitions: 0, observed_at }
+        Self { state, outbox: Vec::new(), lease_until: None, transitions: 0, observed_at, retired: false }
     }
 
     /// The alert, if this is an alert's record.
@@ -317,6 +333,46 @@ impl Record {
         self.lease_until = None;
     }
 
+    /// When the partition was read for it, if that is the time that it holds.
+    #[must_use]
+    pub fn read_at(&self) -> Option<Timestamp> {
+        match self.state {
+            State::Alert(_) | State::Connection(_) | State::Path(_) | State::Admissions(_) => Some(self.observed_at),
+            State::Heartbeat(_) | State::Inventory(_) | State::Silence(_) | State::Traffic(_) => None,
+        }
+    }
+
+    /// The record without times from the future: a clock that was ahead wrote them. They are wrong, and not newer.
+    #[must_use]
+    pub fn without_future(mut self, now: Timestamp) -> Self {
+        let limit = now + CLOCKS_DIFFER;
+        let never = |time: Timestamp| if time > limit { Timestamp::UNIX_EPOCH } else { time };
+        let at_most_now = |time: Timestamp| if time > limit { now } else { time };
+        self.observed_at = never(self.observed_at);
+        self.lease_until = self.lease_until.filter(|until| *until <= limit + LEASE);
+        match &mut self.state {
+            State::Alert(alert) => {
+                alert.since = at_most_now(alert.since);
+                alert.last_notified = at_most_now(alert.last_notified);
+                alert.last_fired = alert.last_fired.filter(|(at, _)| *at <= limit);
+            }
+            State::Connection(connection) => {
+                connection.since = at_most_now(connection.since);
+                connection.accepted = connection.accepted.map(at_most_now);
+            }
+            State::Inventory(inventory) => {
+                inventory.values_mut().flatten().for_each(|gone| *gone = at_most_now(*gone));
+            }
+            State::Traffic(traffic) => traffic.until = never(traffic.until),
+            State::Path(path) => (path.read_at, path.named_at) = (never(path.read_at), never(path.named_at)),
+            State::Admissions(admissions) => {
+                admissions.accepted.values_mut().for_each(|at| *at = at_most_now(*at));
+            }
+            State::Heartbeat(_) | State::Silence(_) => {}
+        }
+        self
+    }
+
     /// When it may expire, if it is written now and nothing more is expected of it.
     #[must_use]
     pub fn expires(&self, now: Timestamp) -> Option<Timestamp> {
@@ -332,7 +388,7 @@ impl Record {
                 (false, KEEP_FOR)
             }
         };
-        (is_over && self.outbox.is_empty()).then(|| now + keep_for)
+        ((is_over || self.retired) && self.outbox.is_empty()).then(|| now + keep_for)
     }
 }
 
@@ -342,6 +398,26 @@ mod tests {
     use crate::alerts::transition::Kind;
     use crate::check::Severity;
     use crate::testing::{alert, at, finding};
+
+    #[test]
+    fn a_time_from_the_future_is_wrong_and_not_newer() {
+        let ahead = || Record {
+            lease_until: Some(at(20, 2)),
+            ..Record::new(
+                State::Alert(Box::new(Alert {
+                    last_fired: Some((at(20, 0), Severity::Warning)),
+                    ..alert(Phase::Firing, Severity::Warning)
+                })),
+                at(20, 0),
+            )
+        };
+        let sound = ahead().without_future(at(9, 0));
+        assert_eq!((sound.observed_at, sound.lease_until), (Timestamp::UNIX_EPOCH, None));
+        assert_eq!(sound.alert().unwrap().last_fired, None);
+        assert_eq!(ahead().without_future(at(20, 0)), ahead(), "it is not ahead any more");
+        let moment = Record { observed_at: at(9, 0) + SignedDuration::from_secs(30), ..ahead() };
+        assert_eq!(moment.clone().without_future(at(9, 0)).observed_at, moment.observed_at, "clocks differ a little");
+    }
 
     #[test]
     fn a_lost_connection_of_dbt_expires_after_400_days() {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::check::Finding;
+use crate::check::{Finding, Severity};
 
 /// An event to send. It stays in its record's outbox until SNS has accepted it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,9 @@ pub struct Transition {
     /// The fact that holds now, if the alert is over because the check passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now_true: Option<String>,
+    /// The severity that it had and no longer has, if it fell to info.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_longer: Option<Severity>,
     /// Why the check's result is unknown at present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<String>,
@@ -79,6 +82,7 @@ impl Transition {
             // Messages carry no ids: the alert keeps them, to find a cause that comes late.
             finding: Finding { ids: BTreeSet::new(), ..finding },
             now_true: None,
+            no_longer: None,
             unknown: None,
             dropped: 0,
         }

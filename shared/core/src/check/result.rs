@@ -76,8 +76,8 @@ pub struct Finding {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PartStatus {
-    /// Not as it must be.
-    Failing,
+    /// Not as it must be, of this severity.
+    Failing(Severity),
     /// It could not be determined, and why.
     Unknown(String),
 }
@@ -123,6 +123,9 @@ impl Severity {
 }
 
 impl Finding {
+    /// The part that stands for all that are not named, where some could not be determined.
+    pub(crate) const REST: &str = "the rest";
+
     /// A finding without evidence, of one part, about its resource alone, which stops nothing.
     #[must_use]
     pub fn new(severity: Severity, summary: impl Into<String>, impact: impl Into<String>, remedy: Remedy) -> Self {
@@ -149,8 +152,38 @@ impl Finding {
     /// The finding with these parts, which fail.
     #[must_use]
     pub fn with_parts(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.parts.extend(names.into_iter().map(|name| (name.into(), PartStatus::Failing)));
+        let severity = self.severity;
+        self.parts.extend(names.into_iter().map(|name| (name.into(), PartStatus::Failing(severity))));
         self
+    }
+
+    /// The finding, with these parts unknown, each for a reason.
+    #[must_use]
+    pub fn with_unknown_parts(mut self, parts: impl IntoIterator<Item = (impl Into<String>, String)>) -> Self {
+        self.parts.extend(parts.into_iter().map(|(name, why)| (name.into(), PartStatus::Unknown(why))));
+        self
+    }
+
+    /// The finding, with all other parts unknown for this reason, if there is one.
+    #[must_use]
+    pub fn with_unknown_rest(mut self, why: Option<String>) -> Self {
+        self.parts.extend(why.map(|why| (Self::REST.to_owned(), PartStatus::Unknown(why))));
+        self
+    }
+
+    /// Why parts that are not named are unknown, if they are.
+    #[must_use]
+    pub fn rest(&self) -> Option<&String> {
+        match self.parts.get(Self::REST)? {
+            PartStatus::Unknown(why) => Some(why),
+            PartStatus::Failing(_) => None,
+        }
+    }
+
+    /// The status of a part; `None` if it passes.
+    #[must_use]
+    pub fn part(&self, name: &str) -> Option<&PartStatus> {
+        self.parts.get(name).or_else(|| self.parts.get(Self::REST))
     }
 
     /// The finding about these ids and ARNs as well.
@@ -183,7 +216,7 @@ impl Finding {
 
     /// The names of the parts that fail.
     pub fn failing_parts(&self) -> impl Iterator<Item = &String> {
-        self.parts.iter().filter(|(_, status)| **status == PartStatus::Failing).map(|(name, _)| name)
+        self.parts.iter().filter(|(_, status)| matches!(status, PartStatus::Failing(_))).map(|(name, _)| name)
     }
 }
 

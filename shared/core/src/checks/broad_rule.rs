@@ -58,16 +58,17 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
     let opens_listener = |rule: &SecurityGroupRule| {
         rule.tcp.is_some_and(|ports| listeners().any(|listener| ports.contains(listener.port)))
     };
-    let (mut broad, mut unread) = (Vec::new(), None);
+    let (mut broad, mut unread) = (Vec::new(), Vec::new());
     for rule in inbound.rules.iter().copied().filter(|rule| opens_listener(rule)) {
         match inbound.sources(rule) {
             Ok(sources) if sources.iter().any(|net| is_broad(net, &context.policy.dbt_cidrs)) => broad.push(rule),
             Ok(_) => {}
-            Err(why) => unread = Some(why),
+            Err(why) => unread.push((rule.id.as_str(), why)),
         }
     }
     let [first, ..] = broad[..] else {
-        return unread.map_or_else(|| Status::pass("no inbound rule is too broad"), Status::Unknown);
+        let passes = || Status::pass("no inbound rule is too broad");
+        return unread.pop().map_or_else(passes, |(_, why)| Status::Unknown(why));
     };
     Status::fail(
         Finding::new(
@@ -83,6 +84,7 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
         )
         .with_evidence(evidence(inbound, &broad))
         .with_parts(broad.iter().map(|rule| rule.id.as_str()))
+        .with_unknown_parts(unread)
         .about(ids_of(&broad)),
     )
 }

@@ -99,7 +99,7 @@ fn rank(status: &Status) -> u8 {
 fn judge(load_balancer: &LoadBalancer, listener: &Listener, context: CheckContext<'_>) -> Vec<Judged> {
     let place = format!("{}:{}", load_balancer.name(), listener.port);
     if let Err(why) = known(listener.certificates_by_name.as_ref()) {
-        return vec![(place, why.into())];
+        return vec![(Finding::REST.to_owned(), why.into())];
     }
     let read = |arn| (arn, certificate(arn, &place, context));
     let all: Vec<_> = listener.certificates().map(read).collect();
@@ -232,6 +232,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::alerts::lifecycle::{Event, Now, Signal, Thresholds, advance};
     use crate::snapshot::{EndpointService, PrivateDns, Topology};
     use crate::testing::{
         at, call_error, endpoint_service, failure, listener, load_balancer, only_status, parts, target_group, topology,
@@ -394,6 +395,36 @@ mod tests {
         assert_eq!(status(None), Status::NotAsked);
     }
 
+    /// One expires tomorrow, the other in ten days; every second read of the first is refused.
+    #[test]
+    fn a_refused_read_of_one_of_two_certificates_sends_nothing_again() {
+        let (first, second) = (format!("{ARN}a"), format!("{ARN}b"));
+        let finding = |is_read: bool| {
+            let refused = || Err(call_error("acm:DescribeCertificate"));
+            let certificates = [
+                (first.clone(), if is_read { Ok(certificate("ISSUED", 24)) } else { refused() }),
+                (second.clone(), Ok(certificate("ISSUED", 240))),
+            ];
+            let balancer = tls(&[(443, &first), (8443, &second)]);
+            let topology = Topology { certificates: certificates.into(), ..topology(endpoint_service(), [balancer]) };
+            failure(with_context(&topology, |context| only_status(evaluate(context)))).unwrap()
+        };
+        let thresholds = Thresholds { alert_after: 1, resolve_after: 1, remind_every: None };
+        let (mut alert, mut events) = (None, Vec::new());
+        for hour in 0..6 {
+            let moment = Now { run: &hour.to_string(), now: at(hour, 0), incident: "incident", silenced: false };
+            let finding = finding(hour % 2 == 0);
+            let (next, event) = advance(alert.as_ref(), Signal::Failing(&finding), thresholds, moment);
+            assert_eq!(
+                next.as_ref().map(|alert| alert.finding.severity),
+                Some(Severity::Critical),
+                "the pager stays on"
+            );
+            (alert, events) = (next, [events, event.into_iter().collect()].concat());
+        }
+        assert_eq!(events, [Event::Fired]);
+    }
+
     #[test]
     fn an_unread_certificate_is_an_unknown_part_of_a_finding() {
         let (fails, unread) = (format!("{ARN}a"), format!("{ARN}b"));
@@ -404,7 +435,7 @@ mod tests {
         let balancer = tls(&[(443, &unread), (8443, &fails)]);
         let topology = Topology { certificates: certificates.into(), ..topology(endpoint_service(), [balancer]) };
         let finding = failure(with_context(&topology, |context| only_status(evaluate(context)))).unwrap();
-        assert_eq!(finding.parts.get(&format!("pg:8443 {fails}")), Some(&PartStatus::Failing));
+        assert_eq!(finding.parts.get(&format!("pg:8443 {fails}")), Some(&PartStatus::Failing(Severity::Critical)));
         assert!(matches!(finding.parts.get(&format!("pg:443 {unread}")), Some(PartStatus::Unknown(_))), "{finding:?}");
     }
 

@@ -96,7 +96,9 @@ fn judge(load_balancer: &LoadBalancer, description: &Description, context: Check
         ([], None) => {
             Status::pass(format!("outbound rules of {} allow {}", load_balancer.name(), count(all, "target")))
         }
-        (blocked, _) => Status::fail(finding(load_balancer, groups, &rules, blocked, all, context)),
+        (blocked, unknown) => {
+            Status::fail(finding(load_balancer, groups, &rules, blocked, all, context).with_unknown_rest(unknown))
+        }
     })
 }
 

@@ -61,7 +61,7 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
         }
     }
     if blocked.is_empty() && !public.is_empty() {
-        return Status::fail(public_networks(&public, inbound));
+        return Status::fail(public_networks(&public, inbound).with_unknown_rest(unread));
     }
     if blocked.is_empty() {
         let no_port = || format!("no listener of {} serves dbt", inbound.load_balancer.name());
@@ -88,6 +88,7 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
         // First, as chat shows only the first lines.
         .with_evidence(enforcement_off(inbound).into_iter().chain(evidence(inbound)).collect())
         .with_parts(blocked.iter().map(|(cidr, port)| format!("{cidr} on port {port}")))
+        .with_unknown_rest(unread)
         .about(ids(inbound))
         .stopping_dbt(true),
     )
@@ -139,9 +140,17 @@ fn named(ports: &BTreeSet<u16>) -> String {
 /// The finding if dbt's networks are not configured. Whether a port is closed to everybody is known even then.
 fn without_dbt_cidrs(inbound: &InboundRules<'_>) -> Finding {
     let InboundRules { context, groups, rules, ports, .. } = inbound;
-    let opens = |rule: &SecurityGroupRule, port: u16| {
+    // A prefix list that cannot be read may open a port.
+    let mut unread = None;
+    let mut opens = |rule: &SecurityGroupRule, port: u16| {
         rule.tcp.is_some_and(|ports| ports.contains(port))
-            && inbound.sources(rule).map_or(true, |sources| !sources.is_empty())
+            && inbound.sources(rule).map_or_else(
+                |why| {
+                    unread = Some(why);
+                    true
+                },
+                |sources| !sources.is_empty(),
+            )
     };
     let closed: BTreeSet<u16> =
         ports.iter().filter(|port| !rules.iter().any(|rule| opens(rule, **port))).copied().collect();
@@ -182,6 +191,7 @@ fn without_dbt_cidrs(inbound: &InboundRules<'_>) -> Finding {
     )
     .with_evidence(evidence(inbound))
     .with_parts(closed.iter().map(|port| format!("port {port}")))
+    .with_unknown_rest(unread)
     .about(ids(inbound))
     .stopping_dbt(!closed.is_empty())
 }

@@ -108,7 +108,9 @@ impl<'a> Inbound<'a> {
             ([], None) => {
                 Status::pass(format!("the targets' security groups allow the load balancer ({})", group.name()))
             }
-            (blocked, _) => Status::fail(self.finding(group, blocked, targets.len(), context)),
+            (blocked, unknown) => {
+                Status::fail(self.finding(group, blocked, targets.len(), context).with_unknown_rest(unknown))
+            }
         }
     }
 

@@ -253,8 +253,8 @@ fn label(transition: &Transition) -> String {
     let severity = || transition.finding.severity.as_str().to_uppercase();
     match transition.kind {
         Kind::Resolved => "RESOLVED".to_owned(),
-        Kind::Notice => "NOTICE".to_owned(),
-        Kind::Firing => severity(),
+        Kind::Notice if transition.no_longer.is_none() => "NOTICE".to_owned(),
+        Kind::Firing | Kind::Notice => severity(),
         Kind::Reminder => format!("STILL {}, day {}", severity(), day(transition)),
     }
 }
@@ -351,6 +351,7 @@ mod tests {
             incident: "vpce-svc-00000000000000001-1773475200".to_owned(),
             finding: finding(severity),
             now_true: (kind == Kind::Resolved).then(|| "3 of 3 targets healthy in pg".to_owned()),
+            no_longer: None,
             unknown: None,
             dropped: 0,
         }

@@ -389,6 +389,51 @@ fn a_cause_makes_nobody_hear_of_what_does_not_fire_yet() {
 }
 
 #[test]
+fn records_of_a_removed_service_expire_and_an_old_instance_changes_nothing() {
+    let mut stage = Stage::new(&[]);
+    let failing = |hour| vec![evaluation(hour, cross_zone(), &[("lb", fails(Severity::Warning)), ("pg", passes())])];
+    stage.report(8, failing(8));
+    stage.run(9, true, |run, items| run.close(items).0);
+    let expire =
+        |stage: &Stage| stage.items.values().all(|item| item.record.as_ref().unwrap().expires(at(9, 0)).is_some());
+    assert!(expire(&stage));
+    let also = |hour| {
+        vec![evaluation(hour, cross_zone(), &[("lb", fails(Severity::Critical)), ("new", fails(Severity::Critical))])]
+    };
+    assert_eq!(stage.report(10, also(8)), [], "its read began before the service was removed");
+    assert!(expire(&stage));
+    assert_eq!(sent(&stage.report(11, failing(11))).len(), 1, "the service is configured again");
+    assert!(!expire(&stage));
+}
+
+#[test]
+fn a_record_of_a_clock_that_was_ahead_mutes_nothing() {
+    let mut stage = Stage::new(&[]);
+    stage.report(20, vec![evaluation(20, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    let resolved = stage.report(9, vec![evaluation(9, cross_zone(), &[("lb", passes())])]);
+    assert_eq!(sent(&resolved), [(Kind::Resolved, SUMMARY, Some("on"))]);
+    let fired = stage.report(10, vec![evaluation(10, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    assert_eq!(sent(&fired), [(Kind::Firing, SUMMARY, None)]);
+}
+
+#[test]
+fn an_older_failing_read_does_not_fire_after_a_newer_passing_one() {
+    let mut stage = Stage::new(&[]);
+    let partition = on();
+    let connections = [connection(1, Some(testing::DBT), "available")];
+    let newer = Report {
+        connections: Some((&connections, at(9, 0))),
+        ..Report::new(&partition, vec![evaluation(9, cross_zone(), &[("lb", passes())])])
+    };
+    stage.run(9, true, |run, items| run.writes(&newer, items));
+    let failing = |hour| vec![evaluation(hour, cross_zone(), &[("lb", fails(Severity::Warning))])];
+    assert_eq!(stage.report(10, failing(8)), [], "the newer run stored when it read");
+    let hidden = vec![failing(8).remove(0), evaluation(10, check("listener.port"), &[])];
+    assert_eq!(sent(&stage.report(10, hidden)).len(), 1, "what a change of this run hid, only its first read shows");
+    assert_eq!(sent(&stage.report(11, failing(11))).len(), 0, "it fires already");
+}
+
+#[test]
 fn alerts_of_a_removed_service_close_with_a_notice_if_sent() {
     let close = |stage: &mut Stage, hour: i8| {
         let mut elsewhere = false;
@@ -416,7 +461,8 @@ fn alerts_of_a_removed_service_close_with_a_notice_if_sent() {
 
     let mut pending = Stage::new(&[]);
     pending.report(8, vec![evaluation(8, check("target-group.health"), &[("tg", fails(Severity::Critical))])]);
-    assert_eq!(close(&mut pending, 9), (vec![], false), "nobody heard of it");
+    assert_eq!(sent(&close(&mut pending, 9).0), [], "nobody heard of it");
+    assert_eq!(close(&mut pending, 10), (vec![], false), "once");
 
     // Another run is sending it.
     let mut stage = Stage::new(&[]);

@@ -98,7 +98,7 @@ fn near_side(
         let passes = || Status::pass(format!("no network ACL or route blocks {}", group.name()));
         return unknown.map_or_else(passes, Status::Unknown);
     }
-    Status::fail(finding::finding(group, targets, blocked, &obstacles, analyzer, context))
+    Status::fail(finding::finding(group, targets, blocked, &obstacles, analyzer, context).with_unknown_rest(unknown))
 }
 
 /// An unknown result if there are targets in subnets that EC2 does not show.
