@@ -18,7 +18,7 @@ use guard_core::checks::connection_untrusted;
 use guard_core::connections::{self, Verdict, decide};
 use guard_core::ids::{EndpointId, ServiceId};
 use guard_core::plan::Plan;
-use guard_core::snapshot::{Connection, Topology};
+use guard_core::snapshot::{CallError, Connection, ErrorKind, Topology};
 use guard_core::trigger::Trigger;
 use jiff::Timestamp;
 
@@ -119,6 +119,15 @@ impl Watcher for ConnectionAcceptor {
         report.admissions = Some(Decided::new(on_service, policy, &before, admission, accepted));
     }
 
+    /// A request that a notification names and that EC2 does not list within the run.
+    fn left_undone(&self, run: &Run<'_>, reads: &[Read]) -> Option<CallError> {
+        let missing = reads.last().is_some_and(|read| lacks_mentioned(read, run));
+        missing.then(|| {
+            let message = "the list does not show an endpoint that a notification names";
+            CallError::new("ec2:DescribeVpcEndpointConnections", ErrorKind::GivenUp, message)
+        })
+    }
+
     fn metrics(&self, run: &Run<'_>, _: &[Read], plan: &Plan, outcome: &Outcome) -> Vec<Metric> {
         let planned = plan.accept.values().flatten();
         let accepted = planned.filter(|endpoint| !outcome.refused.contains_key(endpoint.as_str())).count();
@@ -132,7 +141,7 @@ async fn connections(run: &Run<'_>) -> Read {
     let (began, services) = (Timestamp::now(), &run.settings.policy.services);
     let connections = Some(run.observer.connections(services).await);
     let topology = Topology { connections, ..Topology::default() };
-    Read { services: services.clone(), topology, began, checks: checks::<ConnectionAcceptor>() }
+    Read::new(services.clone(), topology, began, checks::<ConnectionAcceptor>())
 }
 
 fn log_unconfigured_services(run: &Run<'_>) {

@@ -491,6 +491,13 @@ async fn a_notified_request_that_ec2_lists_late_is_accepted() {
     let event = |message: &str| notification("m-1", "2026-03-14T08:00:00.000Z", message);
     let (_, aws) = run(Aws { reads: reads(), ..Aws::default() }, &[], &event(&named)).await;
     assert_eq!(ids(&aws.accepted), [endpoint(1).to_string()]);
+    let (result, _) = run(Aws { reads: [vec![vec![]]].into(), ..Aws::default() }, &[], &event(&named)).await;
+    assert!(result.unwrap_err().contains("does not show an endpoint"), "Lambda asks again in a minute");
+    let deleted =
+        json!({"eventName": "Delete", "serviceId": service(1).to_string(), "vpcEndpointId": endpoint(1).to_string()});
+    let (result, _) =
+        run(Aws { reads: [vec![vec![]]].into(), ..Aws::default() }, &[], &event(&deleted.to_string())).await;
+    assert_eq!(result, Ok(()), "what is deleted is in no list");
     let elsewhere = json!({"serviceId": service(9).to_string(), "vpcEndpointId": endpoint(1).to_string()}).to_string();
     let (_, aws) = run(Aws { reads: reads(), ..Aws::default() }, &[], &event(&elsewhere)).await;
     let reads = aws.calls.iter().filter(|call| *call == "DescribeVpcEndpointConnections").count();
@@ -501,7 +508,7 @@ async fn a_notified_request_that_ec2_lists_late_is_accepted() {
 fn stored_path(name: &str) -> Value {
     let service_1 = EndpointService { name: Some(name.to_owned()), ..endpoint_service() };
     let path = StoredPath::new(&topology(service_1, []), &service(1), at(8, 0), at(8, 0)).unwrap();
-    let record = Record::new(State::Path(Box::new(path)), at(8, 0));
+    let record = Record::new(State::Path(Some(Box::new(path))), at(8, 0));
     let key = Key::new("drift-watcher", Key::PATH, service(1).as_str());
     json!({
         "service": {"S": service(1).to_string()}, "item": {"S": key.to_string()}, "version": {"N": "1"},

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use guard_aws::memory::States;
 use guard_aws::observe::Scope;
 use guard_aws::pipeline::{Done, Read, Run, Watcher, checks};
-use guard_core::alerts::reconcile::Report;
+use guard_core::alerts::reconcile::{ReadPath, Report};
 use guard_core::alerts::traffic::{self, Question};
 use guard_core::alerts::{heartbeat, inventory, stored_path};
 use guard_core::check::{Check, Group};
@@ -35,7 +35,7 @@ impl Watcher for DriftWatcher {
         let (traffic, ()) =
             tokio::join!(traffic(run, connections, states), name_target_groups(run, &mut topology, states));
         topology.traffic = traffic;
-        vec![Read { services: policy.services.clone(), topology, began, checks: checks::<Self>() }]
+        vec![Read::new(policy.services.clone(), topology, began, checks::<Self>())]
     }
 
     async fn plan(&self, run: &Run<'_>, reads: &[Read]) -> Plan {
@@ -52,7 +52,7 @@ impl Watcher for DriftWatcher {
         let Some(first) = reads.first() else { return };
         let (began, services) = (Timestamp::now(), first.services.clone());
         let topology = run.observer.cross_zone_again(first.topology.clone(), plan).await;
-        reads.push(Read { services, topology, began, checks: vec![&cross_zone::SPEC] });
+        reads.push(Read::new(services, topology, began, vec![&cross_zone::SPEC]));
     }
 
     fn remember<'a>(&self, run: &Run<'_>, reads: &'a [Read], done: Done<'_>, report: &mut Report<'a>) {
@@ -62,7 +62,9 @@ impl Watcher for DriftWatcher {
         };
         report.in_place = inventory::in_place(topology, service);
         report.traffic = topology.traffic.get(service).cloned();
-        report.path = topology.named_at.and_then(|named_at| StoredPath::new(topology, service, *began, named_at));
+        let path = topology.named_at.and_then(|named_at| StoredPath::new(topology, service, *began, named_at));
+        let outdated = items.and_then(stored_path::recorded).is_some_and(|stored| stored.is_contradicted_by(topology));
+        report.path = (path.is_some() || outdated).then_some(ReadPath { path, read_at: *began });
         let first = report.evaluations.first().filter(|_| run.invocation.trigger == Trigger::Heartbeat);
         report.heartbeat = first.map(|first| heartbeat::notice(first, items, Timestamp::now()));
     }

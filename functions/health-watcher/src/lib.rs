@@ -11,7 +11,7 @@ use guard_aws::metrics::{self, Metric};
 use guard_aws::observe::Scope;
 use guard_aws::pipeline::{Read, Run, Watcher, checks};
 use guard_core::alerts::stored_path;
-use guard_core::check::Group;
+use guard_core::check::{CheckResult, Group, Status};
 use guard_core::ids::ServiceId;
 use guard_core::plan::Plan;
 use guard_core::snapshot::{StoredPath, Topology};
@@ -34,8 +34,7 @@ impl Watcher for HealthWatcher {
         let paths: Vec<&StoredPath> = usable.collect();
         let known: BTreeSet<ServiceId> = paths.iter().map(|path| path.service().clone()).collect();
         let unknown: BTreeSet<ServiceId> = run.settings.policy.services.difference(&known).cloned().collect();
-        let stored =
-            Read { services: known, topology: Topology::from_paths(paths), began: now, checks: checks::<Self>() };
+        let stored = Read::new(known, Topology::from_paths(paths), now, checks::<Self>());
 
         // A call that fails because a stored path is out of date, as for a target group that is gone, is no failure
         // once it is made for a path that was read anew.
@@ -43,15 +42,17 @@ impl Watcher for HealthWatcher {
         let health = async {
             let (began, services) = (Timestamp::now(), stored.services.clone());
             let topology = confirming.health(stored.topology.clone()).await;
-            Read { services, topology, began, checks: checks::<Self>() }
+            Read::new(services, topology, began, checks::<Self>())
         };
         let (mut health, unknown) = tokio::join!(health, read_all(run, unknown));
         let is_changed = |service: &&ServiceId| changes_an_alert(run, states, service, &stored, &health);
         let changed: BTreeSet<ServiceId> = health.services.iter().filter(is_changed).cloned().collect();
+        let by_path = health.clone();
         health.services.retain(|service| !changed.contains(service));
         let anew = read_all(run, changed).await;
         run.observer.include(confirming.calls());
-        [Some(health), unknown, anew].into_iter().flatten().filter(|read| !read.services.is_empty()).collect()
+        let by_path = anew.as_ref().and_then(|anew| stated_outage(run, states, by_path, anew));
+        [Some(health), unknown, by_path, anew].into_iter().flatten().filter(|read| !read.services.is_empty()).collect()
     }
 
     fn metrics(&self, _: &Run<'_>, reads: &[Read], _: &Plan, _: &Outcome) -> Vec<Metric> {
@@ -67,6 +68,28 @@ fn changes_an_alert(run: &Run<'_>, states: &States, service: &ServiceId, stored:
     !stored_path::changes_nothing(&evaluate(health), &evaluate(stored).results, HealthWatcher::NAME, items)
 }
 
+/// Of `by_path`, the health of the targets behind stored paths, the failures that `anew` could not confirm because the rest
+/// could not be read: control planes fail together with targets.
+fn stated_outage(run: &Run<'_>, states: &States, by_path: Read, anew: &Read) -> Option<Read> {
+    let unconfirmed = |service: &ServiceId| -> BTreeSet<String> {
+        let state = states.iter().find(|(partition, _)| partition.service() == Some(service));
+        let items = state.and_then(|(_, state)| state.as_ref().ok());
+        let results = |read: &Read| run.evaluate(&read.checks, service, read, items, &Outcome::default()).results;
+        let anew = results(anew);
+        let is_unknown = |failed: &CheckResult| {
+            let mut of_check = anew.iter().filter(|result| result.check == failed.check);
+            let own = of_check.clone().find(|result| result.resource == failed.resource);
+            let result = own.or_else(|| of_check.find(|result| result.is_unlisted));
+            result.is_some_and(|result| matches!(result.status, Status::Unknown(_) | Status::NotAsked))
+        };
+        let failed = results(&by_path).into_iter().filter(|result| matches!(result.status, Status::Fail(_)));
+        failed.filter(is_unknown).map(|result| result.resource).collect()
+    };
+    let resources: BTreeSet<String> = anew.services.iter().flat_map(unconfirmed).collect();
+    let only_failures_of = (!resources.is_empty()).then_some(resources)?;
+    Some(Read { services: anew.services.clone(), only_failures_of: Some(only_failures_of), ..by_path })
+}
+
 /// Reads everything behind these services; nothing without services.
 async fn read_all(run: &Run<'_>, services: BTreeSet<ServiceId>) -> Option<Read> {
     if services.is_empty() {
@@ -74,5 +97,5 @@ async fn read_all(run: &Run<'_>, services: BTreeSet<ServiceId>) -> Option<Read> 
     }
     let began = Timestamp::now();
     let topology = run.observer.topology(&services, Scope::Health).await;
-    Some(Read { services, topology, began, checks: checks::<HealthWatcher>() })
+    Some(Read::new(services, topology, began, checks::<HealthWatcher>()))
 }

@@ -55,7 +55,11 @@ fn notification(event: SnsEvent) -> Option<Trigger> {
     Some(Trigger::Notification {
         id: message.message_id,
         sent: Timestamp::from_millisecond(message.timestamp.timestamp_millis()).ok()?,
-        mentions: ids::mentioned(&message.message),
+        // A deleted endpoint is in no list, so there is no reason to wait for it.
+        mentions: match message.message.to_ascii_lowercase().contains("delete") {
+            true => Vec::new(),
+            false => ids::mentioned(&message.message),
+        },
     })
 }
 

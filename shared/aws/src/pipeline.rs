@@ -63,6 +63,11 @@ pub trait Watcher {
     /// stored records and what became of the plan.
     fn remember<'a>(&self, _run: &Run<'_>, _reads: &'a [Read], _done: Done<'_>, _report: &mut Report<'a>) {}
 
+    /// What it could not do, besides failed calls and changes: the run ends in error, so that Lambda asks again.
+    fn left_undone(&self, _run: &Run<'_>, _reads: &[Read]) -> Option<CallError> {
+        None
+    }
+
     /// The metrics that only this function has.
     fn metrics(&self, _run: &Run<'_>, _reads: &[Read], _plan: &Plan, _outcome: &Outcome) -> Vec<Metric> {
         Vec::new()
@@ -81,7 +86,7 @@ pub struct Done<'a> {
 }
 
 /// A read of some endpoint services, and the checks that it is evaluated for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Read {
     /// The services that were read.
     pub services: BTreeSet<ServiceId>,
@@ -91,9 +96,17 @@ pub struct Read {
     pub began: Timestamp,
     /// The checks that it counts for.
     pub checks: Vec<Check>,
+    /// If only failures of these resources count; `None` if everything counts.
+    pub only_failures_of: Option<BTreeSet<String>>,
 }
 
 impl Read {
+    /// A read of which everything counts.
+    #[must_use]
+    pub fn new(services: BTreeSet<ServiceId>, topology: Topology, began: Timestamp, checks: Vec<Check>) -> Self {
+        Self { services, topology, began, checks, only_failures_of: None }
+    }
+
     /// The connections that were read; none if they were not, or could not be.
     #[must_use]
     pub fn connections(&self) -> &[Connection] {
@@ -148,7 +161,11 @@ impl Run<'_> {
             held: &held,
             ..CheckContext::new(service, &read.topology, policy, region, now)
         };
-        Evaluation::evaluate(checks, context, read.began)
+        let evaluation = Evaluation::evaluate(checks, context, read.began);
+        match &read.only_failures_of {
+            Some(resources) => evaluation.only_failures_of(resources, service),
+            None => evaluation,
+        }
     }
 }
 
@@ -232,6 +249,7 @@ impl<W: Watcher> Pipeline<W> {
         let mut errors = self.notifier.send(news, &names, run.invocation).await;
         metrics::write(&metrics, run.began);
         errors.extend(outcome.failed);
+        errors.extend(self.watcher.left_undone(run, &reads));
         if plan.lacks_memory {
             let message = "a change waited for the table in vain";
             errors.push(Err(CallError::new("dynamodb:Query", ErrorKind::NoAnswer, message)));

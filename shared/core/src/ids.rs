@@ -131,8 +131,7 @@ impl Arn {
 
 /// All endpoint service ids and endpoint ids in `text`, in order, without duplicates.
 ///
-/// For texts without a documented format, such as a connection notification. The ids are hints for the log, never
-/// evidence.
+/// For texts without a documented format, such as a connection notification. The ids are hints, never evidence.
 #[must_use]
 pub fn mentioned(text: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();

@@ -309,3 +309,65 @@ fn new_instances_and_retries_read_any_load_balancer_first() {
     let of_retries: BTreeSet<String> = (0..40).map(|_| reads_first(&instance, &aws, "run")).collect();
     assert_eq!(of_retries, of_new);
 }
+
+/// ELB says that no target is healthy, and everything else that health-watcher asks fails.
+#[test]
+fn an_outage_that_elb_states_is_sent_though_nothing_else_can_be_read() {
+    for fault in [Fault::Throttle, Fault::Deny, Fault::Hang] {
+        let aws: Aws = Arc::new(Mutex::new(FakeAws::new(2)));
+        let variables = [("ALERT_AFTER", "1")];
+        play(async {
+            for function in ["drift-watcher", "health-watcher"] {
+                RunningFunction::new(function, &aws, &variables).run(function, &scheduled()).await;
+            }
+            {
+                let mut world = aws.lock().unwrap();
+                world.published.clear();
+                world.unhealthy = [1].into();
+                let fails: fn(&Call) -> Option<Trouble> = match fault {
+                    Fault::Throttle => |call| but_health(call, Fault::Throttle),
+                    Fault::Deny => |call| but_health(call, Fault::Deny),
+                    _ => |call| but_health(call, Fault::Hang),
+                };
+                world.plan = FaultPlan::Always(fails);
+            }
+            RunningFunction::new("health-watcher", &aws, &variables).run("outage", &scheduled()).await
+        });
+        let world = aws.lock().unwrap();
+        let fired: Vec<&str> =
+            world.published.iter().filter(|sent| sent.kind == "firing").map(|sent| sent.check.as_str()).collect();
+        assert!(fired.contains(&"target-group.health"), "{fault:?}: {fired:?}");
+        assert!(world.published.iter().all(|sent| sent.kind != "resolved"), "{fault:?}");
+    }
+}
+
+fn but_health(call: &Call, fault: Fault) -> Option<Trouble> {
+    let fails = matches!(call.api, Api::Ec2 | Api::Elb) && call.action != "DescribeTargetHealth";
+    fails.then_some(Trouble::Before(fault))
+}
+
+/// A listener leads to dead targets now. drift-watcher sees it, and an unrelated read fails; the stored path still names the
+/// healthy ones.
+#[test]
+fn a_path_that_is_known_to_be_outdated_is_withdrawn_though_another_read_fails() {
+    let aws: Aws = Arc::new(Mutex::new(FakeAws::new(1)));
+    let has_path = |aws: &Aws| {
+        let world = aws.lock().unwrap();
+        let paths = world.table.items.iter().filter(|item| item["item"]["S"].as_str().unwrap().contains("#path#"));
+        paths.filter(|item| item["record"]["S"].as_str().unwrap().contains("load_balancers")).count()
+    };
+    play(async {
+        RunningFunction::new("drift-watcher", &aws, &[]).run("first", &scheduled()).await;
+        assert_eq!(has_path(&aws), 1);
+        aws.lock().unwrap().plan = FaultPlan::Always(|call| {
+            (call.action == "DescribeLoadBalancerAttributes").then_some(Trouble::Before(Fault::Deny))
+        });
+        RunningFunction::new("drift-watcher", &aws, &[]).run("attributes", &scheduled()).await;
+        assert_eq!(has_path(&aws), 1, "it still leads where it did");
+        aws.lock().unwrap().plan =
+            FaultPlan::Always(|call| (call.action == "DescribeListeners").then_some(Trouble::Before(Fault::Deny)));
+        RunningFunction::new("drift-watcher", &aws, &[]).run("listeners", &scheduled()).await;
+        assert_eq!(has_path(&aws), 0, "where the listeners lead is not known");
+        End::Done
+    });
+}

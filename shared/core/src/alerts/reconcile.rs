@@ -13,12 +13,12 @@ use super::record::{Item, Items, Key, Partition, Record, State, Version, without
 use super::transition::{Kind, Transition};
 use super::{connection, inventory, silencing};
 use crate::admission::{Admissions, Decided};
-use crate::check::{Check, CheckContext, CheckResult, Finding, Group, Remedy, Severity, WhenMissing, cause};
+use crate::check::{Check, CheckContext, CheckResult, Finding, Group, Remedy, Severity, Status, WhenMissing, cause};
 use crate::checks::catalogue;
 use crate::checks::visibility_lost;
 use crate::config::Policy;
-use crate::ids::EndpointId;
-use crate::snapshot::{Calls, Connection, StoredPath, Traffic};
+use crate::ids::{EndpointId, ServiceId};
+use crate::snapshot::{Calls, Connection, StoredPath, Traffic, Unread};
 use crate::trigger::Change;
 
 /// An alert that begins within this time after another one of the same partition fired joins its incident.
@@ -42,10 +42,19 @@ pub struct Report<'a> {
     pub in_place: Option<BTreeSet<String>>,
     /// When dbt last connected, in a run that asked.
     pub traffic: Option<Traffic>,
-    /// The path behind the endpoint service, in a run that read all of it.
-    pub path: Option<StoredPath>,
+    /// The path behind the endpoint service, in a run that read all of it, or that knows that the stored one is outdated.
+    pub path: Option<ReadPath>,
     /// What became of dbt's requests, in a run that decided on them.
     pub admissions: Option<Decided>,
+}
+
+/// A path behind an endpoint service, or the withdrawal of the stored one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadPath {
+    /// The path; `None` to withdraw the stored one.
+    pub path: Option<StoredPath>,
+    /// When the read began.
+    pub read_at: Timestamp,
 }
 
 impl Report<'_> {
@@ -101,6 +110,19 @@ impl Evaluation {
     #[must_use]
     pub fn evaluate(checks: &[Check], context: CheckContext<'_>, observed_at: Timestamp) -> Self {
         Self { observed_at, checks: checks.to_vec(), results: catalogue::evaluate_checks(checks, context) }
+    }
+
+    /// Of the results, the failures of these resources behind `service`; of everything else, nothing was asked.
+    #[must_use]
+    pub fn only_failures_of(mut self, resources: &BTreeSet<String>, service: &ServiceId) -> Self {
+        for result in &mut self.results {
+            if !(matches!(result.status, Status::Fail(_)) && resources.contains(&result.resource)) {
+                result.status = Status::NotAsked;
+            }
+        }
+        let rest = self.checks.iter().map(|check| CheckResult::unlisted(check, service, Unread::NotAsked));
+        self.results.extend(rest);
+        self
     }
 
     /// The results about the guard itself, from the run's calls in reads that began at `observed_at`.
@@ -251,11 +273,11 @@ impl Reconciler<'_> {
             Key::HEARTBEAT => self.next_heartbeat(report, key, before),
             Key::INVENTORY => Some(self.next_inventory(report.in_place.as_ref()?, before)),
             Key::PATH => {
-                let path = report.path.as_ref()?;
-                // An older read, by a run that took longer, does not replace a newer one.
-                let newer = before.is_some_and(|before| before.observed_at >= path.read_at);
-                let state = State::Path(Box::new(path.clone()));
-                (!newer).then(|| with(before.cloned(), state, path.read_at, None))
+                let ReadPath { path, read_at } = report.path.as_ref()?;
+                // An older read, by a run that took longer, replaces neither a newer one nor a withdrawal.
+                let newer = before.is_some_and(|before| before.observed_at >= *read_at);
+                let state = State::Path(path.clone().map(Box::new));
+                (!newer).then(|| with(before.cloned(), state, *read_at, None))
             }
             Key::ADMISSIONS => self.next_admissions(report, before),
             Key::TRAFFIC => {

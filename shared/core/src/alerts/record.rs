@@ -151,8 +151,8 @@ pub enum State {
     Inventory(BTreeMap<String, Option<Timestamp>>),
     /// When dbt last connected.
     Traffic(Traffic),
-    /// The path behind the endpoint service.
-    Path(Box<StoredPath>),
+    /// The path behind the endpoint service; `None` if it was withdrawn, because it is no longer so, or may not be.
+    Path(Option<Box<StoredPath>>),
     /// What became of dbt's requests.
     Admissions(Admissions),
 }
@@ -280,7 +280,7 @@ impl Record {
     #[must_use]
     pub fn path(&self) -> Option<&StoredPath> {
         match &self.state {
-            State::Path(path) => Some(path),
+            State::Path(path) => path.as_deref(),
             _ => None,
         }
     }
@@ -364,7 +364,11 @@ impl Record {
                 inventory.values_mut().flatten().for_each(|gone| *gone = at_most_now(*gone));
             }
             State::Traffic(traffic) => traffic.until = never(traffic.until),
-            State::Path(path) => (path.read_at, path.named_at) = (never(path.read_at), never(path.named_at)),
+            State::Path(path) => {
+                if let Some(path) = path {
+                    (path.read_at, path.named_at) = (never(path.read_at), never(path.named_at));
+                }
+            }
             State::Admissions(admissions) => {
                 admissions.accepted.values_mut().for_each(|at| *at = at_most_now(*at));
             }

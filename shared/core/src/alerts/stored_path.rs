@@ -200,13 +200,13 @@ mod tests {
         let path = StoredPath::new(&with_name(None), &service(1), at(8, 0), at(8, 0)).unwrap();
         let item = |state| Item { record: Some(Record::new(state, at(8, 0))), version: Version::At(1) };
         let stored = Key::new(FUNCTION, Key::PATH, service(1).as_str());
-        let items = Items::from([(stored, item(State::Path(Box::new(path.clone()))))]);
+        let items = Items::from([(stored, item(State::Path(Some(Box::new(path.clone())))))]);
         let usable_at = |now| usable(&items, now, SignedDuration::from_mins(10));
         assert_eq!(usable_at(at(8, 10)), Some(&path));
         assert_eq!(usable_at(at(8, 11)), None);
         assert_eq!(recorded(&items), Some(&path), "however old");
         let elsewhere = Key::new(FUNCTION, Key::TRAFFIC, service(1).as_str());
-        let items = Items::from([(elsewhere, item(State::Path(Box::new(path))))]);
+        let items = Items::from([(elsewhere, item(State::Path(Some(Box::new(path)))))]);
         assert_eq!(recorded(&items), None);
     }
 

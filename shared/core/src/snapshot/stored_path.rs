@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointService, Hostname, LoadBalancer, TargetGroup, Topology};
+use super::{EndpointService, Hostname, Listener, LoadBalancer, TargetGroup, Topology};
 use crate::ids::{Arn, ServiceId};
 
 /// The largest path that is stored, in bytes of JSON. `DynamoDB` takes items of 400 KB.
@@ -36,6 +36,26 @@ impl StoredPath {
         (bytes <= MAX_BYTES).then_some(path)
     }
 
+    /// Whether `topology`, a later read, has other load balancers, listeners or target groups than this, or could not read
+    /// them. What else it could not read (attributes, tags, targets) does not contradict it.
+    #[must_use]
+    pub fn is_contradicted_by(&self, topology: &Topology) -> bool {
+        let Ok(read) = topology.load_balancers_of(&self.service.id) else { return true };
+        let groups = |load_balancer: &LoadBalancer| -> Option<BTreeSet<Arn>> {
+            Some(load_balancer.target_groups.as_ref().ok()?.iter().map(|group| group.arn.clone()).collect())
+        };
+        let is_same = |stored: &LoadBalancer, read: &LoadBalancer| {
+            read.listeners.is_ok()
+                && read.listeners.as_ref().ok().map(|it| leads(it))
+                    == stored.listeners.as_ref().ok().map(|it| leads(it))
+                && groups(read).is_some_and(|read| Some(read) == groups(stored))
+        };
+        read.len() != self.load_balancers.len()
+            || read
+                .into_iter()
+                .any(|read| !self.load_balancers.get(&read.arn).is_some_and(|stored| is_same(stored, read)))
+    }
+
     /// Whether it may still be used at `now`: it is not older than `max_age`.
     #[must_use]
     pub fn is_valid(&self, now: Timestamp, max_age: SignedDuration) -> bool {
@@ -62,6 +82,16 @@ impl StoredPath {
     pub fn service(&self) -> &ServiceId {
         &self.service.id
     }
+}
+
+/// Where each listener leads.
+fn leads(listeners: &[Listener]) -> BTreeSet<(u16, String, Vec<Arn>)> {
+    let lead = |listener: &Listener| {
+        let mut groups = listener.forwards_to.clone();
+        groups.sort();
+        (listener.port, listener.protocol.clone(), groups)
+    };
+    listeners.iter().map(lead).collect()
 }
 
 /// Without what only people read: the descriptions of targets' health.
@@ -111,7 +141,9 @@ impl Topology {
 mod tests {
     use super::*;
     use crate::snapshot::{CrossZoneOverride, Target};
-    use crate::testing::{at, call_error, endpoint_service, load_balancer, service, target, target_group, topology};
+    use crate::testing::{
+        at, call_error, endpoint_service, listener, load_balancer, service, target, target_group, topology,
+    };
 
     fn read() -> Topology {
         let group = TargetGroup {
@@ -133,6 +165,28 @@ mod tests {
             (target.reason, target.description) = (None, None);
         }
         assert_eq!(Topology::from_paths([&stored]).load_balancers, expected.load_balancers);
+    }
+
+    #[test]
+    fn a_later_read_contradicts_a_path_that_leads_elsewhere_or_may_do_so() {
+        let groups = [target_group("pg"), target_group("old")];
+        let balancer = |leads: &TargetGroup, groups: &[TargetGroup]| LoadBalancer {
+            listeners: Ok(vec![listener("TCP", 5432, leads)]),
+            ..load_balancer("pg", groups.to_vec())
+        };
+        let read = |load_balancer| topology(endpoint_service(), [load_balancer]);
+        let stored = read(balancer(&groups[0], &groups));
+        let path = StoredPath::new(&stored, &service(1), at(8, 0), at(8, 0)).unwrap();
+        assert!(!path.is_contradicted_by(&stored));
+        assert!(path.is_contradicted_by(&read(balancer(&groups[1], &groups))), "the listener leads elsewhere");
+        assert!(path.is_contradicted_by(&read(balancer(&groups[0], &groups[..1]))), "a group is gone");
+        let denied = || call_error("elasticloadbalancing:DescribeListeners");
+        let unread = LoadBalancer { listeners: Err(denied()), ..balancer(&groups[0], &groups) };
+        assert!(path.is_contradicted_by(&read(unread)), "the listeners may lead elsewhere");
+        assert!(path.is_contradicted_by(&Topology { services: Some(Err(denied())), ..stored.clone() }));
+        let targets = [TargetGroup { targets: Err(denied()), ..target_group("pg") }, target_group("old")];
+        let partly = LoadBalancer { cross_zone: Some(Err(denied())), ..balancer(&groups[0], &targets) };
+        assert!(!path.is_contradicted_by(&read(partly)), "targets and attributes say nothing of it");
     }
 
     #[test]

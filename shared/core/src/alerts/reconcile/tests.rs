@@ -1,5 +1,6 @@
 use super::*;
 use crate::alerts::silence::Silence;
+use crate::alerts::stored_path;
 use crate::check::Status;
 use crate::snapshot::{TargetGroup, Unread};
 use crate::testing::{
@@ -537,12 +538,21 @@ fn an_unchanged_fact_or_an_older_read_writes_nothing() {
     }
     let topology = testing::topology(endpoint_service(), [load_balancer("pg", vec![])]);
     let mut stage = Stage::new(&[]);
-    for (read_at, writes) in [(9, 1), (8, 0), (9, 0), (10, 1)] {
-        let path = StoredPath::new(&topology, &service(1), at(read_at, 0), at(7, 0));
-        assert!(path.is_some());
-        let report = Report { path, ..Report::new(&partition, vec![]) };
-        assert_eq!(stage.run(11, true, |run, items| run.writes(&report, items)).len(), writes, "{read_at}");
-    }
+    let mut read = |hour, finds: bool| {
+        let read_at = at(hour, 0);
+        let path = StoredPath::new(&topology, &service(1), read_at, at(7, 0)).filter(|_| finds);
+        let report = Report { path: Some(ReadPath { path, read_at }), ..Report::new(&partition, vec![]) };
+        let writes = stage.run(11, true, |run, items| run.writes(&report, items)).len();
+        (writes, stored_path::recorded(&stage.items).is_some())
+    };
+    assert_eq!(
+        [(9, true), (8, true), (9, true)].map(|(hour, finds)| read(hour, finds)),
+        [(1, true), (0, true), (0, true)]
+    );
+    assert_eq!(read(8, false), (0, true), "an older read withdraws nothing");
+    assert_eq!(read(10, false), (1, false));
+    assert_eq!(read(9, true), (0, false), "nor does it replace the withdrawal");
+    assert_eq!(read(11, true), (1, true));
     let traffic = |hour| Some(Traffic { until: at(hour, 0), endpoints: [].into() });
     let mut stage = Stage::new(&[]);
     for (traffic, writes) in [(traffic(8), 1), (traffic(9), 1), (None, 0)] {
