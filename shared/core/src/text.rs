@@ -8,9 +8,21 @@ pub fn strip_invisible(text: &str) -> String {
     let visible = text.chars().filter_map(|c| match c.general_category() {
         GeneralCategory::Control => Some(' '),
         GeneralCategory::Format => None,
+        _ if is_ignorable(c) => None,
         _ => Some(c),
     });
     visible.collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Whether nothing is drawn for `c`, though it is neither a control nor a format character: the others of Unicode's property
+/// `Default_Ignorable_Code_Point`, and the empty Braille pattern.
+/// <https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt>
+fn is_ignorable(c: char) -> bool {
+    matches!(
+        c,
+        '\u{034f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{2800}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 /// `1 target`, `2 targets`.
@@ -38,6 +50,8 @@ mod tests {
     fn invisible_characters_are_removed() {
         assert_eq!(strip_invisible(" pg\u{7}primary\r\n  [RESOLVED]\t"), "pg primary [RESOLVED]", "control characters");
         assert_eq!(strip_invisible("pg\u{202e}lluf\u{200b}\u{feff}"), "pglluf", "direction, and no width");
+        let ignorable = "p\u{034f}\u{115f}\u{1160}g\u{3164}\u{fe00}\u{fe0f}\u{e0100}\u{e01ef}\u{2800}\u{ffa0}\u{180b}";
+        assert_eq!(strip_invisible(ignorable), "pg", "nothing is drawn for them");
         assert_eq!(strip_invisible("Zürich 東京 🐘"), "Zürich 東京 🐘");
     }
 

@@ -4,9 +4,9 @@
 mod corpus;
 mod crashes;
 mod faults;
+mod fleets;
 mod impostors;
 mod lists;
-mod parked;
 mod parsers;
 mod refusals;
 mod storm;

@@ -1,7 +1,6 @@
-//! Records of the connections of dbt and of known accounts: since when each is in its state, and which notices were
-//! sent. Pure.
+//! Records of dbt's connections, since when each is in its state and which notices were sent, and of known accounts. Pure.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::lifecycle::Phase;
 use super::reconciler::Reconciler;
@@ -10,7 +9,7 @@ use super::traffic;
 use crate::check::{Finding, RecordedState, Remedy, RememberedConnections, Severity};
 use crate::checks::{connection_absent, reject_command};
 use crate::connections::{Owner, Room, Verdict, decide};
-use crate::ids::EndpointId;
+use crate::ids::{EndpointId, ServiceId};
 use crate::snapshot::{Connection, ConnectionState};
 use crate::text::limited;
 
@@ -20,7 +19,7 @@ const MAX_OTHERS: usize = 20;
 /// The next state of `known`, now that EC2 shows these `connections`, and the notice to send. `is_accepted` if the run
 /// accepted it.
 ///
-/// `None` for connections of untrusted accounts: they have alerts and no notices.
+/// `None` for connections of other accounts.
 #[must_use]
 pub fn advance(
     known: Option<&KnownConnection>,
@@ -32,13 +31,8 @@ pub fn advance(
     let Some(connection) = connections.iter().find(|connection| connection.endpoint == *endpoint) else {
         return known.map(|known| vanished(known, endpoint, run.now));
     };
-    let is_dbt = match Owner::new(connection, run.policy) {
-        Owner::Dbt => true,
-        Owner::Known => false,
-        Owner::Untrusted | Owner::Unnamed => return None,
-    };
     let verdict = decide(connection, run.policy);
-    if verdict == Verdict::NotOurs {
+    if Owner::new(connection, run.policy) != Owner::Dbt || verdict == Verdict::NotOurs {
         return None;
     }
     let state = connection.state.to_string();
@@ -47,7 +41,6 @@ pub fn advance(
     let since = since.unwrap_or(run.now);
     let mut next = KnownConnection {
         owner: connection.owner.as_ref().map(ToString::to_string)?,
-        is_dbt,
         state,
         since,
         established: known.is_some_and(|known| known.established),
@@ -59,9 +52,9 @@ pub fn advance(
     let notice = match verdict {
         Verdict::Gone if !next.gone => {
             next.gone = true;
-            is_dbt.then(|| gone(&next, endpoint))
+            Some(gone(&next, endpoint))
         }
-        Verdict::Established | Verdict::Known if is_connected && (was_gone || !next.established) => {
+        Verdict::Established if is_connected && (was_gone || !next.established) => {
             let what = if was_gone && next.established { "connected again" } else { "connected" };
             next.established = true;
             let others = others(connections, connection, run);
@@ -76,12 +69,51 @@ pub fn advance(
     Some((next, notice))
 }
 
+/// How long a known account has to be gone for its return to be news.
+const KNOWN_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// How often it is recorded that a known account is connected.
+const RECORD_EVERY: SignedDuration = SignedDuration::from_hours(24);
+
+/// When a known account was last seen connected, if that is to be recorded now, and the notice to send. However many
+/// endpoints it has, it is one record, and none before it is connected.
+#[must_use]
+pub fn known_account(
+    last: Option<Timestamp>,
+    connections: &[Connection],
+    (service, account): (&ServiceId, &str),
+    run: &Reconciler<'_>,
+) -> Option<(Timestamp, Option<Finding>)> {
+    let is_its = |connection: &&Connection| {
+        connection.service == *service
+            && connection.owner.as_ref().is_some_and(|owner| owner.as_str() == account)
+            && Owner::new(connection, run.policy) == Owner::Known
+            && connection.state.is_connected()
+    };
+    let connection = connections.iter().find(is_its)?;
+    let since = |last: Timestamp| run.now.duration_since(last);
+    if last.is_some_and(|last| since(last) < RECORD_EVERY) {
+        return None;
+    }
+    let is_news = last.is_none_or(|last| since(last) >= KNOWN_FOR);
+    let finding = is_news.then(|| {
+        notice(
+            format!("known account {account} is connected through {}", connection.endpoint),
+            "Nothing changes for dbt. The account is one of the stack's KnownAccounts, so the guard leaves its endpoints \
+             alone. Further endpoints of it are no news.",
+            vec![format!("owner: {account}, a known account"), format!("state: {}", connection.state)],
+            Remedy::nothing("Nothing.", run.region.endpoint_service(service.as_str())),
+        )
+    });
+    Some((run.now, finding))
+}
+
 /// EC2 no longer shows the endpoint.
 fn vanished(known: &KnownConnection, endpoint: &EndpointId, now: Timestamp) -> (KnownConnection, Option<Finding>) {
     let state = "gone".to_owned();
     let since = if known.state == state { known.since } else { now };
     let next = KnownConnection { state, since, gone: true, ..known.clone() };
-    let notice = (!known.gone && known.is_dbt).then(|| gone(&next, endpoint));
+    let notice = (!known.gone).then(|| gone(&next, endpoint));
     (next, notice)
 }
 
@@ -126,7 +158,7 @@ pub fn remembered(items: &Items) -> RememberedConnections {
         if let (Some(known), Ok(endpoint)) = (record.connection(), key.resource.parse::<EndpointId>()) {
             let recorded = RecordedState { state: known.state.clone(), since: known.since };
             remembered.states.insert(endpoint.clone(), recorded);
-            if known.is_dbt && (known.established || known.accepted.is_some()) {
+            if known.established || known.accepted.is_some() {
                 remembered.had_connection = true;
                 remembered.established.insert(endpoint);
             }
@@ -152,15 +184,6 @@ fn connected(
     let region = connection.region.as_ref().map(|region| format!("endpoint's Region: {region}"));
     let evidence = evidence(known).into_iter().chain(created).chain(region);
     let console = run.region.endpoint_service(service.as_str());
-    if !known.is_dbt {
-        return notice(
-            format!("known account {} is {what} through {endpoint}", known.owner),
-            "Nothing changes for dbt. The account is one of the stack's KnownAccounts, so the guard leaves its endpoints \
-             alone.",
-            evidence.collect(),
-            Remedy::nothing("Nothing.", console),
-        );
-    }
     let listed = limited(others.iter().map(ToString::to_string).collect(), MAX_OTHERS);
     let listed = (!others.is_empty()).then(|| format!("other dbt endpoints: {}", listed.join(", ")));
     let room = Room::new(run.policy, service);
@@ -228,8 +251,7 @@ fn notice(summary: String, impact: &str, evidence: Vec<String>, remedy: Remedy) 
 }
 
 fn evidence(known: &KnownConnection) -> [String; 2] {
-    let whose = if known.is_dbt { "one of dbt's accounts" } else { "a known account" };
-    [format!("owner: {}, {whose}", known.owner), format!("state: {}", known.state)]
+    [format!("owner: {}, one of dbt's accounts", known.owner), format!("state: {}", known.state)]
 }
 
 #[cfg(test)]
@@ -260,12 +282,12 @@ mod tests {
         at_time(now, "1", |run| advance(known, connections, &endpoint(1), false, run))
     }
 
-    /// Plays these states of the owner's endpoint, a minute apart, and returns the notices with their positions.
-    fn notices_of(owner: &str, states: &[Option<&str>]) -> Vec<(usize, String)> {
+    /// Plays these states of dbt's endpoint, a minute apart, and returns the notices with their positions.
+    fn notices_of(states: &[Option<&str>]) -> Vec<(usize, String)> {
         let mut known = None;
         let mut notices = Vec::new();
         for (index, state) in states.iter().enumerate() {
-            let connections: Vec<Connection> = state.iter().map(|state| connection(1, Some(owner), state)).collect();
+            let connections: Vec<Connection> = state.iter().map(|state| connection(1, Some(DBT), state)).collect();
             let advanced = advance_at(at(8, i8::try_from(index).unwrap()), known.as_ref(), &connections);
             let Some((next, notice)) = advanced else { continue };
             known = Some(next);
@@ -276,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_connection_sends_one_notice_when_available_and_when_gone() {
-        let notices = |states: &[Option<&str>]| notices_of(DBT, states);
+        let notices = notices_of;
         let connected = "dbt is connected through vpce-00000000000000001".to_owned();
         let deleted = "dbt's endpoint vpce-00000000000000001 is deleted".to_owned();
         let states = [Some("pendingAcceptance"), Some("pending"), Some("available"), Some("available")];
@@ -294,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_connection_falsely_reported_gone_is_connected_again() {
-        let notices = notices_of(DBT, &[Some("available"), None, Some("available"), Some("available")]);
+        let notices = notices_of(&[Some("available"), None, Some("available"), Some("available")]);
         let summaries: Vec<&str> = notices.iter().map(|(_, summary)| summary.as_str()).collect();
         assert_eq!(
             summaries,
@@ -307,10 +329,20 @@ mod tests {
     }
 
     #[test]
-    fn a_known_account_gets_one_notice_when_it_connects() {
-        let states = [Some("pendingAcceptance"), Some("available"), Some("available"), Some("deleted"), None];
-        let connected = "known account 555555555555 is connected through vpce-00000000000000001".to_owned();
-        assert_eq!(notices_of(KNOWN, &states), [(1, connected)]);
+    fn a_known_account_is_one_notice_until_it_was_gone_for_a_week() {
+        let day = |days: i64| at(8, 0) + SignedDuration::from_hours(24 * days);
+        let seen = |last: Option<Timestamp>, days: i64, states: &[&str]| {
+            let connections: Vec<Connection> =
+                states.iter().zip(1..).map(|(state, number)| connection(number, Some(KNOWN), state)).collect();
+            at_time(day(days), "1", |run| known_account(last, &connections, (&service(1), KNOWN), run))
+                .map(|(last, notice)| (last, notice.map(|notice| notice.summary)))
+        };
+        let connected = Some("known account 555555555555 is connected through vpce-00000000000000002".to_owned());
+        assert_eq!(seen(None, 0, &["pendingAcceptance", "rejected"]), None, "no record before it is connected");
+        assert_eq!(seen(None, 0, &["pendingAcceptance", "available", "available"]), Some((day(0), connected.clone())));
+        assert_eq!(seen(Some(day(0)), 0, &["available", "available"]), None, "nothing to write");
+        assert_eq!(seen(Some(day(0)), 1, &["available"]), Some((day(1), None)), "recorded once a day");
+        assert_eq!(seen(Some(day(0)), 7, &["deleted", "available"]), Some((day(7), connected)));
     }
 
     #[test]
@@ -333,9 +365,9 @@ mod tests {
         let rejected = "dbt's request vpce-00000000000000001 is rejected".to_owned();
         let states = [Some("pendingAcceptance"), Some("rejected"), Some("rejected"), None];
         let gone = "dbt's endpoint vpce-00000000000000001 is gone".to_owned();
-        assert_eq!(notices_of(DBT, &states), [(1, rejected.clone()), (3, gone)]);
-        assert_eq!(notices_of(DBT, &[Some("available"), Some("rejected")]).len(), 1, "that is an alert");
-        assert_eq!(notices_of(DBT, &[Some("pendingAcceptance"), Some("failed")]), [], "dbt is not connected");
+        assert_eq!(notices_of(&states), [(1, rejected.clone()), (3, gone)]);
+        assert_eq!(notices_of(&[Some("available"), Some("rejected")]).len(), 1, "that is an alert");
+        assert_eq!(notices_of(&[Some("pendingAcceptance"), Some("failed")]), [], "dbt is not connected");
         let another = [connection(1, Some(DBT), "failed"), connection(2, Some(DBT), "available")];
         let (failed, notice) = advance_at(at(8, 0), None, &another).unwrap();
         assert_eq!(notice.unwrap().summary, "dbt's request vpce-00000000000000001 is failed");

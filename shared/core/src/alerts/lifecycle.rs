@@ -254,7 +254,7 @@ fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: N
     if moment.silenced {
         return (next, None);
     }
-    if has_news(&next, thresholds) {
+    if has_news(&next, thresholds, moment.now) {
         return fire(next, moment);
     }
     // It was held back: it is critical now, or a day has passed, or a silence is over.
@@ -272,8 +272,10 @@ fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: N
 }
 
 /// Whether it is worse than it was last sent, or has a part that was not sent.
-fn has_news(alert: &Alert, thresholds: Thresholds) -> bool {
-    let is_new = |part: &KnownPart| !part.notified && part.failing >= thresholds.alert_after;
+fn has_news(alert: &Alert, thresholds: Thresholds, now: Timestamp) -> bool {
+    // What others can add at will is news once a day.
+    let is_due = !alert.finding.provokable || now.duration_since(alert.last_notified) >= PROVOKED_SILENCE;
+    let is_new = |part: &KnownPart| is_due && !part.notified && part.failing >= thresholds.alert_after;
     let is_news = |heard: Severity| alert.finding.severity > heard || alert.parts.values().any(is_new);
     alert.notified.is_some_and(is_news)
 }
@@ -363,7 +365,8 @@ fn remember_milder(alert: &mut Alert, is_retry: bool, thresholds: Thresholds) ->
         return None;
     }
     (alert.notified, alert.milder) = (Some(alert.finding.severity), 0);
-    (alert.finding.severity == Severity::Info).then_some(Event::Eased(heard))
+    // Who followed the command for what was critical hears what is still open.
+    (alert.finding.severity == Severity::Info || alert.finding.provokable).then_some(Event::Eased(heard))
 }
 
 /// Whether the same alert was sent recently, and others can make it fire and resolve at will.
@@ -431,7 +434,7 @@ fn remind(mut alert: Alert, was_silenced: bool, thresholds: Thresholds, moment: 
         alert.silenced &= moment.silenced || !once;
         return (alert, None);
     }
-    if alert.notified.is_none() || (was_silenced && has_news(&alert, thresholds)) {
+    if alert.notified.is_none() || (was_silenced && has_news(&alert, thresholds, moment.now)) {
         return fire(alert, moment);
     }
     // The reminder says how severe it is now.

@@ -17,6 +17,7 @@ use crate::check::{Check, CheckContext, CheckResult, Finding, Group, Remedy, Sev
 use crate::checks::catalogue;
 use crate::checks::visibility_lost;
 use crate::config::Policy;
+use crate::connections::Owner;
 use crate::ids::{EndpointId, ServiceId};
 use crate::snapshot::{Calls, Connection, StoredPath, Traffic, Unread};
 use crate::trigger::Change;
@@ -249,7 +250,11 @@ impl Reconciler<'_> {
         let connections = report.connections.iter().flat_map(|(connections, _)| connections.iter());
         let connections = connections
             .filter(|connection| Some(&connection.service) == report.partition.service())
-            .map(|connection| key(Key::CONNECTION, connection.endpoint.as_str()));
+            .filter_map(|connection| match Owner::new(connection, self.policy) {
+                Owner::Dbt => Some(key(Key::CONNECTION, connection.endpoint.as_str())),
+                Owner::Known => Some(key(Key::KNOWN_ACCOUNT, connection.owner.as_ref()?.as_str())),
+                Owner::Untrusted | Owner::Unnamed => None,
+            });
         let heartbeat = report.heartbeat.iter().map(|_| key(Key::HEARTBEAT, &report.partition.to_string()));
         let inventory = report.in_place.iter().map(|_| key(Key::INVENTORY, &report.partition.to_string()));
         let traffic = report.traffic.iter().map(|_| key(Key::TRAFFIC, &report.partition.to_string()));
@@ -270,6 +275,7 @@ impl Reconciler<'_> {
     ) -> Option<Record> {
         match key.subject.as_str() {
             Key::CONNECTION => self.next_connection(report, key, before),
+            Key::KNOWN_ACCOUNT => self.next_known_account(report, key, before),
             Key::HEARTBEAT => self.next_heartbeat(report, key, before),
             Key::INVENTORY => Some(self.next_inventory(report.in_place.as_ref()?, before)),
             Key::PATH => {
@@ -388,6 +394,19 @@ impl Reconciler<'_> {
         Some(with(before.cloned(), state, observed_at, notice))
     }
 
+    fn next_known_account(&self, report: &Report<'_>, key: &Key, before: Option<&Record>) -> Option<Record> {
+        let last = before.and_then(Record::known_account);
+        let about = (report.partition.service()?, key.resource.as_str());
+        let advanced =
+            report.connections.and_then(|(connections, _)| connection::known_account(last, connections, about, self));
+        let Some((last, notice)) = advanced else { return before.cloned() };
+        let incident = self.new_incident(report.partition);
+        let notice = notice.map(|finding| {
+            Transition::new(Kind::Notice, (Key::CONNECTION, &key.resource), &incident, finding, self.now)
+        });
+        Some(with(before.cloned(), State::KnownAccount(last), self.now, notice))
+    }
+
     /// A retry of the run that sent the heartbeat sends it no second time.
     fn next_heartbeat(&self, report: &Report<'_>, key: &Key, before: Option<&Record>) -> Option<Record> {
         let state = State::Heartbeat(self.id.to_owned());
@@ -474,8 +493,8 @@ fn transition(event: Event, key: &Key, alert: &Alert, now_true: Option<&str>, no
             (Kind::Notice, Finding { summary, ..alert.finding.clone() })
         }
         Event::Gone if key.subject == visibility_lost::SPEC.id => {
-            let why = "No run has made this call for a day: nothing that the guard checks depends on it any more. Whether it \
-                       would succeed now is not known.";
+            let why = "No run has made this call for a day: the guard makes it only when a check needs the answer. Whether it would \
+                       succeed now is not known. If it fails again, you hear of it again.";
             (Kind::Notice, closed("call no longer made", why, Remedy::nothing("Nothing.", console())))
         }
         Event::Gone => {

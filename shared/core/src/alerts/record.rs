@@ -89,7 +89,7 @@ pub fn admissions(items: &Items) -> Option<Admissions> {
 pub struct Key {
     /// The function that writes it, or [`Key::ANY_FUNCTION`].
     pub function: String,
-    /// A check's id, [`Key::ADMISSIONS`], [`Key::CONNECTION`], [`Key::HEARTBEAT`], [`Key::INVENTORY`],
+    /// A check's id, [`Key::ADMISSIONS`], [`Key::KNOWN_ACCOUNT`], [`Key::CONNECTION`], [`Key::HEARTBEAT`], [`Key::INVENTORY`],
     /// [`Key::PATH`], [`Key::SILENCE`] or [`Key::TRAFFIC`].
     pub subject: String,
     /// The resource.
@@ -155,15 +155,16 @@ pub enum State {
     Path(Option<Box<StoredPath>>),
     /// What became of dbt's requests.
     Admissions(Admissions),
+    /// When a known account was last seen connected.
+    #[serde(rename = "known-account")]
+    KnownAccount(Timestamp),
 }
 
-/// The stored state of a connection.
+/// The stored state of a connection of dbt's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownConnection {
     /// The account that owns the endpoint.
     pub owner: String,
-    /// Whether the owner is dbt, and not another known account.
-    pub is_dbt: bool,
     /// The state it was last seen in, as EC2 wrote it.
     pub state: String,
     /// When it was first seen in that state.
@@ -178,7 +179,10 @@ pub struct KnownConnection {
 }
 
 impl Key {
-    /// The subject of the records of connections.
+    /// The subject of the records of known accounts.
+    pub const KNOWN_ACCOUNT: &str = "known-account";
+
+    /// The subject of the records of dbt's connections.
     pub const CONNECTION: &str = "connection";
 
     /// The subject of the heartbeat's record.
@@ -294,6 +298,15 @@ impl Record {
         }
     }
 
+    /// When the known account was last seen connected, if this is its record.
+    #[must_use]
+    pub fn known_account(&self) -> Option<Timestamp> {
+        match self.state {
+            State::KnownAccount(last) => Some(last),
+            _ => None,
+        }
+    }
+
     /// The silence, if this is a silence's record.
     #[must_use]
     pub fn silence(&self) -> Option<&Silence> {
@@ -338,7 +351,11 @@ impl Record {
     pub fn read_at(&self) -> Option<Timestamp> {
         match self.state {
             State::Alert(_) | State::Connection(_) | State::Path(_) | State::Admissions(_) => Some(self.observed_at),
-            State::Heartbeat(_) | State::Inventory(_) | State::Silence(_) | State::Traffic(_) => None,
+            State::Heartbeat(_)
+            | State::Inventory(_)
+            | State::KnownAccount(_)
+            | State::Silence(_)
+            | State::Traffic(_) => None,
         }
     }
 
@@ -372,6 +389,7 @@ impl Record {
             State::Admissions(admissions) => {
                 admissions.accepted.values_mut().for_each(|at| *at = at_most_now(*at));
             }
+            State::KnownAccount(last) => *last = at_most_now(*last),
             State::Heartbeat(_) | State::Silence(_) => {}
         }
         self
@@ -382,10 +400,10 @@ impl Record {
     pub fn expires(&self, now: Timestamp) -> Option<Timestamp> {
         let (is_over, keep_for) = match &self.state {
             State::Alert(alert) => (alert.is_over(), KEEP_FOR),
-            State::Connection(connection) if connection.is_dbt && connection.established => {
-                (connection.gone, KEEP_ESTABLISHED_FOR)
-            }
+            State::Connection(connection) if connection.established => (connection.gone, KEEP_ESTABLISHED_FOR),
             State::Connection(connection) => (connection.gone, KEEP_FOR),
+            // Written once a day while it is connected.
+            State::KnownAccount(_) => (true, KEEP_FOR),
             // Written once, when it is announced, and it ends within the time that the table keeps finished records.
             State::Silence(silence) => (silence.announced.is_some(), KEEP_FOR),
             State::Heartbeat(_) | State::Inventory(_) | State::Traffic(_) | State::Path(_) | State::Admissions(_) => {
@@ -429,22 +447,14 @@ mod tests {
             let expires = Record::new(state, at(8, 0)).expires(at(8, 0));
             expires.map(|expires| expires.duration_since(at(8, 0)).as_hours() / 24)
         };
-        let connection = |is_dbt, established, gone| {
+        let connection = |established, gone| {
             let (owner, state) = ("111122223333".to_owned(), "deleted".to_owned());
-            State::Connection(KnownConnection {
-                owner,
-                is_dbt,
-                state,
-                since: at(7, 0),
-                established,
-                accepted: None,
-                gone,
-            })
+            State::Connection(KnownConnection { owner, state, since: at(7, 0), established, accepted: None, gone })
         };
-        assert_eq!(days(connection(true, true, false)), None);
-        assert_eq!(days(connection(true, true, true)), Some(400));
-        assert_eq!(days(connection(true, false, true)), Some(7), "a request that came to nothing");
-        assert_eq!(days(connection(false, true, true)), Some(7), "a known account's");
+        assert_eq!(days(connection(true, false)), None);
+        assert_eq!(days(connection(true, true)), Some(400));
+        assert_eq!(days(connection(false, true)), Some(7), "a request that came to nothing");
+        assert_eq!(days(State::KnownAccount(at(7, 0))), Some(7), "after it was last seen");
         assert_eq!(days(State::Heartbeat("run".to_owned())), None);
     }
 
@@ -463,7 +473,6 @@ mod tests {
     fn a_record_with_unsent_transitions_never_expires() {
         let gone = KnownConnection {
             owner: "111122223333".to_owned(),
-            is_dbt: true,
             state: "gone".to_owned(),
             since: at(7, 0),
             established: false,

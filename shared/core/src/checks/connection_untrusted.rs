@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::connection_details::{describe_command, endpoints, evidence, reject_command};
 use crate::check::{
-    Branch, CheckContext, CheckResult, Finding, Group, Need, Remedy, Severity, SilencedBy, Spec, Status, WhenMissing,
+    Branch, CheckContext, CheckResult, Command, Finding, Group, Need, Remedy, Severity, SilencedBy, Spec, Status,
+    WhenMissing,
 };
 use crate::config::{Policy, UntrustedRequests};
 use crate::connections::{Owner, Verdict, decide};
@@ -33,6 +34,9 @@ pub const SPEC: Spec = Spec {
     evaluate,
     ..Spec::USUAL
 };
+
+/// Connected endpoints whose number is told apart: more of them are counted.
+const MAX_PARTS: usize = 100;
 
 /// The resource of connections whose owner EC2 does not name.
 const UNNAMED: &str = "unnamed account";
@@ -117,12 +121,15 @@ fn judge(
         return Status::pass(format!("{who} has no request or connection"));
     };
     // Requests are not parts: otherwise anyone could trigger an alert per request.
-    let parts: Vec<String> = connected.iter().map(|connection| connection.endpoint.to_string()).collect();
+    let parts: Vec<String> =
+        connected.iter().take(MAX_PARTS).map(|connection| connection.endpoint.to_string()).collect();
     let open = [connected, requests, unknown].concat();
     let recorded = |connection: &&&Connection| {
         context.remembered.is_some_and(|remembered| remembered.established.contains(&connection.endpoint))
     };
+    // Requests are among them: whoever follows the command leaves none of them open.
     let was_dbts = open.iter().find(recorded).map(|connection| &connection.endpoint);
+    let again = was_dbts.is_none().then(|| not_again(service, owner, context)).flatten();
     Status::fail(
         Finding::new(
             severity,
@@ -138,10 +145,19 @@ fn judge(
                 context.region.endpoint_service(service.as_str()),
             ),
         )
-        .with_evidence(evidence(context, &open))
+        .with_evidence(evidence(context, &open).into_iter().chain(again).collect())
         .with_parts(parts)
         .provokable(),
     )
+}
+
+/// The command that keeps the account from asking again.
+fn not_again(service: &ServiceId, owner: Option<&AccountId>, context: CheckContext<'_>) -> Option<String> {
+    let principal = format!("arn:{}:iam::{}:root", context.region.partition(), owner?);
+    let command = Command::new("ec2 modify-vpc-endpoint-service-permissions", context.region)
+        .option("service-id", service)
+        .options("remove-allowed-principals", [principal]);
+    command.into_text().map(|command| format!("so that it cannot ask again, if it is allowed by this ARN: {command}"))
 }
 
 fn recorded_as_dbts(endpoint: &EndpointId) -> String {
@@ -246,7 +262,7 @@ mod tests {
         let named = "untrusted account 999999999999 is CONNECTED";
         let expected = [
             (UNNAMED.to_owned(), Severity::Warning, unnamed.to_owned(), 1),
-            (UNTRUSTED.to_owned(), Severity::Critical, named.to_owned(), 21),
+            (UNTRUSTED.to_owned(), Severity::Critical, named.to_owned(), 22),
         ];
         assert_eq!(failures(connections), expected);
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::escape::{code, markdown, strip_and_cut};
 use super::origin::Origin;
-use super::text::runbook;
+use super::text::{dropped, runbook};
 use super::{Content, label, lasted, summary, time};
 use crate::alerts::transition::{Kind, Transition};
 use crate::text::limited;
@@ -148,6 +148,7 @@ fn full(transition: &Transition, origin: &Origin, max_evidence: usize) -> String
         Kind::Notice => format!("{}.\n", time(transition.at)),
         Kind::Firing => format!("Since {since}.\n"),
     };
+    text.push_str(&dropped(transition));
     if transition.kind != Kind::Resolved {
         if let Some(unknown) = &transition.unknown {
             let _ = writeln!(text, "At present the guard cannot check it: {}", markdown(unknown));

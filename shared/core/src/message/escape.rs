@@ -6,9 +6,9 @@ use crate::text::strip_invisible;
 /// Characters of one line that comes from AWS: room for a command in the evidence.
 const MAX_LINE: usize = 1_000;
 
-/// [`strip_invisible`] text of limited length; a line that was cut says so.
+/// [`strip_invisible`] text of limited length, in which no address becomes a link; a line that was cut says so.
 pub(super) fn strip_and_cut(text: &str) -> String {
-    let line = strip_invisible(text);
+    let line = strip_invisible(text).replace("://", ":\u{200b}//").replace("www.", "www\u{200b}.");
     match line.char_indices().nth(MAX_LINE) {
         Some((end, _)) => format!("{}... (cut)", &line[..end]),
         None => line,
@@ -25,17 +25,46 @@ pub(super) fn ascii(text: &str, max: usize) -> String {
 /// so that it looks the same and forms nothing.
 pub(super) fn markdown(text: &str) -> String {
     let mut safe = String::new();
-    for c in strip_and_cut(text).chars() {
+    let text = strip_and_cut(text);
+    for (index, c) in text.char_indices() {
         safe.push(c);
-        if matches!(c, '*' | '_' | '~' | '`' | '[' | ']' | '<' | '>' | '!' | '#' | '@') {
+        let opens = matches!(c, '*' | '_' | '~' | '`' | '[' | ']' | '<' | '>' | '!' | '#' | '@');
+        if opens || is_emoji_code(&text[index..]) {
             safe.push('\u{200b}');
         }
     }
     safe
 }
 
+/// Whether the text begins with a code that Slack draws as a picture: `:name:`.
+fn is_emoji_code(text: &str) -> bool {
+    let Some(name) = text.strip_prefix(':').and_then(|rest| rest.split_once(':')).map(|(name, _)| name) else {
+        return false;
+    };
+    !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '+' | '-' | '\''))
+}
+
 /// Text that is shown literally, between back-ticks.
 pub(super) fn code(text: &str) -> String {
     // Slack parses a `<` even there.
     strip_and_cut(text).replace('`', "'").replace('<', "<\u{200b}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_emoji_code_or_an_address_in_a_name_forms_nothing() {
+        assert_eq!(markdown("pg :white_check_mark: ok"), "pg :\u{200b}white_\u{200b}check_\u{200b}mark: ok");
+        assert_eq!(markdown("a: b, 10:30 and :"), "a: b, 10:30 and :", "no code");
+        assert_eq!(markdown("see https://evil.example"), "see https:\u{200b}//evil.example");
+        assert_eq!(
+            strip_and_cut("www.evil.example, HTTPS://x"),
+            "www\u{200b}.evil.example, HTTPS:\u{200b}//x",
+            "in emails too"
+        );
+        assert_eq!(strip_and_cut(&strip_and_cut("https://x")), strip_and_cut("https://x"));
+        assert_eq!(ascii("https://x", 40), "https:?//x", "a subject has no link");
+    }
 }

@@ -75,9 +75,7 @@ fn full(transition: &Transition, origin: &Origin) -> String {
     if let Some(unknown) = &transition.unknown {
         let _ = writeln!(text, "{}", strip_and_cut(&format!("At present the guard cannot check it: {unknown}")));
     }
-    if transition.dropped > 0 {
-        let _ = writeln!(text, "{} of its earlier changes could not be sent.", transition.dropped);
-    }
+    text.push_str(&dropped(transition));
     let _ = writeln!(text, "\n{}", strip_invisible(&format!("Impact: {}", finding.impact)));
     if let Some(cause) = &finding.cause {
         let _ = writeln!(text, "\n{}", strip_and_cut(&format!("CloudTrail reports: {cause}")));
@@ -108,14 +106,23 @@ pub(super) fn runbook(transition: &Transition, origin: &Origin) -> Option<String
     origin.runbook(&transition.check).filter(|_| catalogue::find(&transition.check).is_some())
 }
 
+/// A line that says how many changes were dropped, if any were.
+pub(super) fn dropped(transition: &Transition) -> String {
+    match transition.dropped {
+        0 => String::new(),
+        dropped => format!("{dropped} of its earlier changes could not be sent.\n"),
+    }
+}
+
 fn resolved(transition: &Transition) -> String {
     format!(
-        "{}\n{}\nIt lasted {}, from {} to {}.\n\nCheck: {} on {}\n",
+        "{}\n{}\nIt lasted {}, from {} to {}.\n{}\nCheck: {} on {}\n",
         strip_and_cut(&format!("[RESOLVED] {}", summary(transition))),
         strip_and_cut(&format!("It was: {}", transition.finding.summary)),
         lasted(transition),
         time(transition.since),
         time(transition.at),
+        dropped(transition),
         transition.check,
         strip_and_cut(&transition.resource)
     )
@@ -152,5 +159,7 @@ mod tests {
         assert!(text(0, Some("AccessDenied")).contains("\nAt present the guard cannot check it: AccessDenied\n"));
         let whole = text(0, None);
         assert!(!whole.contains("could not be sent") && !whole.contains("cannot check"), "{whole}");
+        let over = Transition { dropped: 3, now_true: Some("on".to_owned()), ..transition(Kind::Resolved) };
+        assert!(resolved(&over).contains("3 of its earlier changes could not be sent."));
     }
 }

@@ -1,22 +1,33 @@
-//! Other customers of dbt's ask for the service, from dbt's own account: ten thousand requests, with room for one endpoint.
+//! Ten thousand endpoints: of dbt's own account, where other customers of dbt's ask for the service and there is room for
+//! one; of an untrusted account; of a known one.
 
 use std::sync::{Arc, Mutex};
 
 use attack::{Aws, End, FakeAws, Row, RunningFunction, play, report};
 use guard_aws::testing::scheduled;
-use guard_core::testing::{DBT, endpoint};
+use guard_core::testing::{DBT, UNTRUSTED, endpoint};
 
 const REQUESTS: u32 = 10_000;
 
+const KNOWN: &str = "555555555555";
+
 /// Runs the acceptor once: the writes to the table, and what was sent, as kind and resource.
 async fn run(aws: &Aws, id: &str, change: impl FnOnce(&mut FakeAws)) -> (usize, Vec<(String, String)>) {
+    run_with(aws, (id, &[]), change).await
+}
+
+async fn run_with(
+    aws: &Aws,
+    (id, variables): (&str, &[(&str, &str)]),
+    change: impl FnOnce(&mut FakeAws),
+) -> (usize, Vec<(String, String)>) {
     let before = {
         let mut world = aws.lock().unwrap();
         change(&mut world);
         world.published.clear();
         world.count("PutItem")
     };
-    assert_eq!(RunningFunction::new("connection-acceptor", aws, &[]).run(id, &scheduled()).await, End::Done);
+    assert_eq!(RunningFunction::new("connection-acceptor", aws, variables).run(id, &scheduled()).await, End::Done);
     let world = aws.lock().unwrap();
     let sent = world.published.iter().map(|sent| (format!("{} {}", sent.kind, sent.check), sent.resource.clone()));
     (world.count("PutItem") - before, sent.collect())
@@ -69,4 +80,35 @@ fn of_ten_thousand_requests_one_is_accepted_and_the_rest_are_one_alert() {
         assert!(largest < 100_000, "{largest} bytes");
         End::Done
     });
+}
+
+/// Somebody accepted them all, and then the account makes more.
+#[test]
+fn a_fleet_of_endpoints_is_one_alert_or_one_notice_and_small_records() {
+    for (owner, variables, expected) in [
+        (UNTRUSTED, &[][..], "firing connection.untrusted"),
+        (KNOWN, &[("KNOWN_ACCOUNTS", KNOWN)], "notice connection"),
+    ] {
+        let mut world = FakeAws { page: 1000, ..FakeAws::new(1) };
+        world.connections.extend((2..=REQUESTS).map(|number| Row::new(number, 1, Some(owner), "available")));
+        let aws: Aws = Arc::new(Mutex::new(world));
+        play(async {
+            let (first, sent) = run_with(&aws, ("first", variables), |_| {}).await;
+            let its = sent.iter().filter(|(about, resource)| about == expected && resource == owner);
+            assert_eq!(its.count(), 1, "{sent:?}");
+            let (more, sent) = run_with(&aws, ("second", variables), |world| {
+                let new = (1..=1000).map(|number| Row::new(REQUESTS + number, 1, Some(owner), "available"));
+                world.connections.extend(new);
+            })
+            .await;
+            assert_eq!(sent, [], "more of them on the same day are no news");
+            let world = aws.lock().unwrap();
+            let (items, largest) = (world.table.items.len(), largest_item(&world));
+            report(&format!(
+                "{REQUESTS} endpoints of {owner}: {first} writes, {more} for 1,000 more; {items} items, the largest of {largest} bytes"
+            ));
+            assert!(first.max(more) <= 8 && items <= 8 && largest < 100_000);
+            End::Done
+        });
+    }
 }
