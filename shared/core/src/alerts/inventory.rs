@@ -1,16 +1,21 @@
 //! The ids of connection notifications and of route table associations. AWS names their deletion by the id alone, which
-//! nothing shows any more by then. To name who deleted one, drift-watcher remembers the ids.
+//! nothing shows any more by then. To name who deleted one, drift-watcher remembers the ids. It remembers listeners as well:
+//! without `LISTENER_PORTS`, only they say that dbt's is gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::record::{Items, Key};
+use crate::checks::listener_port::{LISTENER, listener_id};
 use crate::ids::ServiceId;
 use crate::snapshot::Topology;
 
 /// How long a deleted id is remembered: longer than CloudTrail is late.
 const REMEMBER_FOR: SignedDuration = SignedDuration::from_hours(24);
+
+/// How long a listener that is gone is remembered.
+const REMEMBER_LISTENERS_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// The ids, each with the time since which it is gone.
 pub type Inventory = BTreeMap<String, Option<Timestamp>>;
@@ -19,8 +24,9 @@ pub type Inventory = BTreeMap<String, Option<Timestamp>>;
 /// balancers' subnets; `None` if not all could be read.
 #[must_use]
 pub fn in_place(topology: &Topology, service: &ServiceId) -> Option<BTreeSet<String>> {
-    let mut subnets = BTreeSet::new();
+    let (mut subnets, mut listeners) = (BTreeSet::new(), BTreeSet::new());
     for load_balancer in topology.load_balancers_of(service).ok()? {
+        listeners.extend(load_balancer.listeners.as_ref().ok()?.iter().filter_map(|it| listener_id(load_balancer, it)));
         let description = load_balancer.description.as_ref().ok()?;
         subnets.extend(description.zones.iter().map(|zone| zone.subnet.as_str()));
     }
@@ -34,23 +40,30 @@ pub fn in_place(topology: &Topology, service: &ServiceId) -> Option<BTreeSet<Str
         None => &[],
     };
     let notifications = notifications.iter().filter(|notification| notification.service == *service);
-    Some(notifications.map(|notification| notification.id.clone()).chain(associations).collect())
+    Some(notifications.map(|notification| notification.id.clone()).chain(associations).chain(listeners).collect())
 }
 
-/// The remembered ids of the endpoint service that are no longer in place; none if that is not known.
+/// The remembered ids of the endpoint service that are no longer in place, as far as that is known. Listeners are known
+/// where their load balancer's are: a failed read of something else brings none of them back.
 #[must_use]
 pub fn gone(items: &Items, topology: &Topology, service: &ServiceId) -> BTreeSet<String> {
-    match in_place(topology, service) {
-        Some(in_place) => &ids(items) - &in_place,
-        None => BTreeSet::new(),
-    }
+    let (listeners, others): (BTreeSet<String>, BTreeSet<String>) =
+        ids(items).into_iter().partition(|id| id.starts_with(LISTENER));
+    let load_balancers = topology.load_balancers_of(service).unwrap_or_default();
+    let serving: BTreeSet<String> = load_balancers
+        .into_iter()
+        .flat_map(|it| it.listeners.iter().flatten().filter_map(|listener| listener_id(it, listener)))
+        .collect();
+    let others = in_place(topology, service).map(|in_place| &others - &in_place);
+    &(&listeners - &serving) | &others.unwrap_or_default()
 }
 
 /// The next inventory. It changes only when something appears or disappears.
 #[must_use]
 pub fn next(before: Option<&Inventory>, in_place: &BTreeSet<String>, now: Timestamp) -> Inventory {
     let remembered = before.into_iter().flatten().map(|(id, gone)| (id.clone(), Some(gone.unwrap_or(now))));
-    let recent = remembered.filter(|(_, gone)| gone.is_none_or(|gone| now.duration_since(gone) < REMEMBER_FOR));
+    let keep_for = |id: &str| if id.starts_with(LISTENER) { REMEMBER_LISTENERS_FOR } else { REMEMBER_FOR };
+    let recent = remembered.filter(|(id, gone)| gone.is_none_or(|gone| now.duration_since(gone) < keep_for(id)));
     recent.chain(in_place.iter().map(|id| (id.clone(), None))).collect()
 }
 
@@ -65,8 +78,10 @@ fn ids(items: &Items) -> BTreeSet<String> {
 mod tests {
     use super::*;
     use crate::alerts::record::{Item, Record, State, Version};
-    use crate::snapshot::{Network, Notification, RouteTable};
-    use crate::testing::{at, call_error, endpoint_service, load_balancer, network, service, topology};
+    use crate::snapshot::{LoadBalancer, Network, Notification, RouteTable};
+    use crate::testing::{
+        at, call_error, endpoint_service, listener, load_balancer, network, service, target_group, topology,
+    };
 
     #[test]
     fn an_id_that_is_gone_is_remembered_for_a_day() {
@@ -81,6 +96,31 @@ mod tests {
         assert_eq!(a_day_later.keys().collect::<Vec<_>>(), ["rtbassoc-1"]);
         let back = next(Some(&one), &seen(&["rtbassoc-1", "vpce-nfn-1"]), at(9, 0));
         assert_eq!(back.get("vpce-nfn-1"), Some(&None));
+    }
+
+    #[test]
+    fn a_listener_is_remembered_for_a_week_and_a_failed_read_brings_none_back() {
+        let group = target_group("pg");
+        let balancer = |ports: &[u16]| LoadBalancer {
+            listeners: Ok(ports.iter().map(|port| listener("TCP", *port, &group)).collect()),
+            ..load_balancer("pg", vec![group.clone()])
+        };
+        let read =
+            |ports: &[u16]| Topology { network: Some(network()), ..topology(endpoint_service(), [balancer(ports)]) };
+        let first = next(None, &in_place(&read(&[443, 5432]), &service(1)).unwrap(), at(8, 0));
+        let later = next(Some(&first), &in_place(&read(&[443]), &service(1)).unwrap(), at(9, 0));
+        let record = |inventory: &Inventory| Some(Record::new(State::Inventory(inventory.clone()), at(9, 0)));
+        let items = Items::from([(
+            Key::new("drift-watcher", Key::INVENTORY, "vpce-svc-1"),
+            Item { record: record(&later), version: Version::At(1) },
+        )]);
+        let gone_in = |topology: &Topology| gone(&items, topology, &service(1)).len();
+        assert_eq!((gone_in(&read(&[443])), gone_in(&read(&[443, 5432]))), (1, 0));
+        assert_eq!(gone_in(&Topology { network: None, ..read(&[443]) }), 1, "the network could not be read");
+        let six_days = at(9, 0) + SignedDuration::from_hours(6 * 24);
+        let in_place = in_place(&read(&[443]), &service(1)).unwrap();
+        assert_eq!(next(Some(&later), &in_place, six_days).len(), 2);
+        assert_eq!(next(Some(&later), &in_place, six_days + SignedDuration::from_hours(24)).len(), 1);
     }
 
     #[test]

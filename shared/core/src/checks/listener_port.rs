@@ -11,9 +11,15 @@ use crate::snapshot::{Listener, LoadBalancer, Unread};
 /// The catalogue's row.
 pub(super) const SPEC: Spec = Spec {
     id: "listener.port",
-    severities: &[(Severity::Critical, "always")],
+    severities: &[
+        (Severity::Critical, "no such listener"),
+        (
+            Severity::Warning,
+            "`ListenerPorts` is empty, and a listener that was there is gone while another one is left",
+        ),
+    ],
     fails_when: "a load balancer of the service has no TCP or TLS listener that forwards to a target group on one of \
-                 `ListenerPorts`; if `ListenerPorts` is empty, on any port",
+                 `ListenerPorts`; if `ListenerPorts` is empty, on any port, or on a port where one was within the last 7 days",
     failing_word: "closed",
     impact: "dbt cannot connect on this port. If the service has several load balancers, any of them may get dbt's \
              connections, so each one needs the listener.",
@@ -45,6 +51,8 @@ fn judge(
     let missing: Vec<u16> = expected.difference(&serving).copied().collect();
     let summary = if expected.is_empty() && serving.is_empty() {
         format!("{} has no listener for dbt", load_balancer.name())
+    } else if let Some(gone) = gone_ports(load_balancer, &serving, expected, context) {
+        return Status::fail(gone_listener(load_balancer, listeners, &gone, context));
     } else if missing.is_empty() {
         return Status::pass(match expected.is_empty() {
             true => served(load_balancer, serving.iter().copied(), "listens") + "; no port is required",
@@ -64,6 +72,55 @@ fn judge(
         .with_parts(missing.iter().copied().map(Parts::port))
         .stopping_dbt(true),
     )
+}
+
+/// What the remembered id of a listener begins with.
+pub(crate) const LISTENER: &str = "listener ";
+
+/// The id by which a listener that serves dbt is remembered: its own ARN is another one once it is created anew.
+pub(crate) fn listener_id(load_balancer: &LoadBalancer, listener: &Listener) -> Option<String> {
+    listener.serves().then(|| format!("{LISTENER}{} {}", listener.port, load_balancer.arn))
+}
+
+/// The ports where a listener was, if the stack does not say which ports dbt uses.
+fn gone_ports(
+    load_balancer: &LoadBalancer,
+    serving: &BTreeSet<u16>,
+    expected: &BTreeSet<u16>,
+    context: CheckContext<'_>,
+) -> Option<Vec<u16>> {
+    let port = |id: &String| {
+        let (port, arn) = id.strip_prefix(LISTENER)?.split_once(' ')?;
+        (arn == load_balancer.arn.as_str()).then(|| port.parse::<u16>().ok())?
+    };
+    let gone: BTreeSet<u16> = context.was_in_place.iter().filter_map(port).collect();
+    let gone: Vec<u16> = gone.difference(serving).copied().collect();
+    (expected.is_empty() && !gone.is_empty()).then_some(gone)
+}
+
+/// A listener that was there is gone, and another one is left: which one dbt uses is not known.
+fn gone_listener(
+    load_balancer: &LoadBalancer,
+    listeners: &[Listener],
+    gone: &[u16],
+    context: CheckContext<'_>,
+) -> Finding {
+    let Remedy { action, command, console, .. } = remedy(load_balancer, listeners, gone, context);
+    Finding::new(
+        Severity::Warning,
+        served(load_balancer, gone.iter().copied(), "no longer listens"),
+        "If dbt uses this port, its connections fail. ListenerPorts is empty, so the guard does not know.",
+        Remedy {
+            action: format!(
+                "If dbt does not use the port, name those that it uses: make deploy SET=\"ListenerPorts=<port>\". If it does: {action}"
+            ),
+            command,
+            console,
+            nothing_to_do: false,
+        },
+    )
+    .with_evidence(evidence(listeners))
+    .with_parts(gone.iter().copied().map(Parts::port))
 }
 
 /// `pg does not listen for dbt on port 5432`.
@@ -142,6 +199,27 @@ mod tests {
 
     fn on(protocol: &str) -> Vec<Listener> {
         vec![listener(protocol, 5432, &target_group("pg"))]
+    }
+
+    #[test]
+    fn without_ports_a_listener_that_is_gone_is_a_warning_until_one_listens_there() {
+        let status = |ports: &str, listeners: Vec<Listener>| {
+            let balancer = nlb("pg", listeners);
+            let was =
+                [5432, 443].map(|port| listener_id(&balancer, &listener("TCP", port, &target_group("pg"))).unwrap());
+            let was_in_place = BTreeSet::from(was);
+            let policy = settings(&[("LISTENER_PORTS", ports)]).policy;
+            let results = with_policy(&topology(endpoint_service(), [balancer]), &policy, |context| {
+                evaluate(CheckContext { was_in_place: &was_in_place, ..context })
+            });
+            failures(&results).first().map(|(severity, summary)| (*severity, (*summary).to_owned()))
+        };
+        let on = |port| listener("TCP", port, &target_group("pg"));
+        let warning = Some((Severity::Warning, "pg no longer listens for dbt on port 5432".to_owned()));
+        assert_eq!(status("", vec![on(443)]), warning);
+        assert_eq!(status("", vec![on(443), on(5432)]), None);
+        assert_eq!(status("443", vec![on(443)]), None, "the stack says which ports dbt uses");
+        assert_eq!(status("", vec![]).map(|(severity, _)| severity), Some(Severity::Critical), "none is left");
     }
 
     #[test]

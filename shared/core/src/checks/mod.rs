@@ -13,7 +13,7 @@ pub mod connection_untrusted;
 pub mod cross_zone;
 mod inbound_rules;
 mod internal_nlb;
-mod listener_port;
+pub(crate) mod listener_port;
 pub mod network_path;
 mod notification;
 mod outbound;
