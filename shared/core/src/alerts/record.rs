@@ -318,7 +318,7 @@ impl Record {
 
     /// Numbers the transition and puts it into the outbox.
     pub fn push(&mut self, transition: Transition) {
-        self.transitions += 1;
+        self.transitions = self.transitions.saturating_add(1);
         self.outbox.push(Transition { number: self.transitions, ..transition });
         if self.outbox.len() > MAX_OUTBOX {
             let dropped = self.outbox.remove(self.outbox.len() - 2);
