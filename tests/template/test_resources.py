@@ -474,12 +474,16 @@ def test_the_statements_for_an_existing_topic_allow_the_guard_to_publish_and_no_
     over = [f"arn:aws:iam::{ACCOUNT}:role/AlarmOverRole"] if topic == CENTRALS else []
     assert roles == [*(f"arn:aws:iam::{ACCOUNT}:role/{name}Role" for name in FUNCTIONS), *over]
     for statement in central_policy(topic):
-        assert (statement["Effect"], statement["Action"], statement["Resource"]) == ("Allow", "sns:Publish", topic)
+        assert (statement["Effect"], statement["Resource"]) == ("Allow", topic)
+    others = [each for each in central_policy(topic) if each["Action"] != "sns:Publish"]
+    assert [(each["Action"], each["Principal"]) for each in others] == [
+        ("sns:ListSubscriptionsByTopic", {"AWS": f"arn:aws:iam::{ACCOUNT}:role/DriftWatcherRole"})]
 
 
 @pytest.mark.parametrize("topic", [NEAR, CENTRALS, FAR])
 def test_the_statements_for_an_existing_topics_key_allow_those_who_publish(topic):
-    publishers = [statement["Principal"] for statement in central_policy(topic)]
+    publishers = [statement["Principal"] for statement in central_policy(topic)
+                  if statement["Action"] == "sns:Publish"]
     statements = central_policy(topic, "AlertTopicKeyStatements")
     assert [statement["Principal"] for statement in statements] == publishers
     assert all(statement["Action"] == ["kms:Decrypt", "kms:GenerateDataKey*"] for statement in statements)

@@ -25,6 +25,7 @@ impl Watcher for DriftWatcher {
     const NAME: &'static str = "drift-watcher";
     const CHECKS: Group = Group::Settings;
     const HIDDEN: Option<Check> = Some(&cross_zone::SPEC);
+    const WATCHES_DELIVERY: bool = true;
 
     async fn read(&self, run: &Run<'_>) -> Vec<Read> {
         let (began, policy) = (Timestamp::now(), &run.settings.policy);

@@ -13,16 +13,17 @@ use guard_core::admission::admit;
 use guard_core::alerts::connection::remembered;
 use guard_core::alerts::inventory;
 use guard_core::alerts::reconcile::{Evaluation, Report};
-use guard_core::alerts::record::{Items, Partition};
+use guard_core::alerts::record::{self, Items, Partition};
 use guard_core::check::{Check, CheckContext, Group};
 use guard_core::checks::catalogue::checks_of;
+use guard_core::checks::subscribers::{self, Subscribers};
 use guard_core::config::Settings;
 use guard_core::ids::ServiceId;
 use guard_core::plan::Plan;
 use guard_core::snapshot::{CallError, Connection, ErrorKind, Topology};
 use guard_core::trigger::Trigger;
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::apply::{Applier, Outcome};
 use crate::concurrently;
@@ -47,6 +48,9 @@ pub trait Watcher {
 
     /// The check whose findings its changes hide. They are stored before a change is made.
     const HIDDEN: Option<Check> = None;
+
+    /// Whether it watches how many people hear the alerts.
+    const WATCHES_DELIVERY: bool = false;
 
     /// Reads AWS. A function that reads less where records are known waits for the run's memory.
     async fn read(&self, run: &Run<'_>) -> Vec<Read>;
@@ -235,12 +239,15 @@ impl<W: Watcher> Pipeline<W> {
     }
 
     async fn work(&self, run: &Run<'_>) -> RunErrors {
-        let mut reads = self.watcher.read(run).await;
+        let (mut reads, subscribers) = tokio::join!(self.watcher.read(run), self.subscribers(run));
         let plan = self.watcher.plan(run, &reads).await;
         let (outcome, stored) = self.change(run, &plan, &mut reads).await;
         let states = run.memory.all().await;
-        let work: Vec<PartitionWork<'_>> =
-            states.iter().map(|state| self.evaluate(run, state, &stored, &reads, (&plan, &outcome))).collect();
+        let work = states.iter().map(|state| {
+            let work = self.evaluate(run, state, &stored, &reads, (&plan, &outcome));
+            with_subscribers(work, subscribers.as_ref())
+        });
+        let work: Vec<PartitionWork<'_>> = work.collect();
         let mut metrics = self.watcher.metrics(run, &reads, &plan, &outcome);
         metrics.push(metrics::unknown_checks(&work));
         let news = self.notifier.store(run.invocation, work).await;
@@ -255,6 +262,27 @@ impl<W: Watcher> Pipeline<W> {
             errors.push(Err(CallError::new("dynamodb:Query", ErrorKind::NoAnswer, message)));
         }
         errors
+    }
+
+    /// How many people hear the alerts, if it is time to ask: the result, and what to remember.
+    async fn subscribers(&self, run: &Run<'_>) -> Option<(Evaluation, Option<Subscribers>)> {
+        if !W::WATCHES_DELIVERY {
+            return None;
+        }
+        let items = run.memory.all().await.get(&Partition::Guard)?.as_ref().ok()?;
+        let (before, now) = (record::subscribers(items), Timestamp::now());
+        if !Subscribers::is_due(before, now) {
+            return None;
+        }
+        let until = run.invocation.deadline.reads;
+        let number = timeout_at(until, self.notifier.subscriptions()).await.ok()?;
+        let (topic, region) = (&self.settings.alert_topic, &run.invocation.origin.region);
+        let result = subscribers::result(topic, &number, before, (region, now));
+        if let Err(error) = &number {
+            tracing::warn!(%error, "how many people are subscribed to the alerts is not known");
+        }
+        let evaluation = Evaluation { observed_at: now, checks: vec![&subscribers::SPEC], results: vec![result] };
+        Some((evaluation, number.ok().map(|number| Subscribers::next(before, number, now))))
     }
 
     /// Carries out `plan`: accepts at once, and makes the other changes after the findings that they hide are stored. Then
@@ -339,6 +367,18 @@ impl<W: Watcher> Pipeline<W> {
         }
         known.into_iter().chain(Topology { services: Some(asked), ..Topology::default() }.names()).collect()
     }
+}
+
+/// The work on the guard's own partition, with how many people hear the alerts.
+fn with_subscribers<'a>(
+    mut work: PartitionWork<'a>,
+    subscribers: Option<&(Evaluation, Option<Subscribers>)>,
+) -> PartitionWork<'a> {
+    if let (Partition::Guard, Some((evaluation, next))) = (work.report.partition, subscribers) {
+        work.report.evaluations.push(evaluation.clone());
+        work.report.subscribers.clone_from(next);
+    }
+    work
 }
 
 /// The checks of one function.

@@ -191,6 +191,8 @@ pub struct FakeAws {
     pub flaw: Option<Flaw>,
     /// Whether the targets are instances, and a security group's rule names a prefix list.
     pub has_instances: bool,
+    /// Whether no subscription to the alerts is confirmed.
+    pub nobody_is_subscribed: bool,
     /// How often each call was made.
     pub counts: HashMap<(String, String), u32>,
 }
@@ -270,6 +272,9 @@ impl FakeAws {
                 refusal(call, Fault::Deny)
             }
             Request::Json(action, body) => self.table.answer(action, body),
+            Request::Query(_) if call.action == "ListSubscriptionsByTopic" => {
+                (200, subscriptions(self.nobody_is_subscribed))
+            }
             Request::Query(form) if call.api == Api::Sns => self.publish(form),
             Request::Query(form) if call.api == Api::Elb => (200, self.elb(&call.action, form)),
             Request::Query(form) => self.ec2(call, form),
@@ -578,4 +583,20 @@ pub fn target_group(number: u32) -> String {
 fn number_in(arn: &str) -> u32 {
     let name = arn.split('/').find(|part| part.starts_with("lb-") || part.starts_with("tg-")).unwrap();
     name[3..].parse().unwrap()
+}
+
+/// One confirmed subscription to the alerts, unless there is nobody, and one that is not confirmed.
+fn subscriptions(nobody: bool) -> String {
+    let row = |arn: &str| {
+        format!(
+            "<member><SubscriptionArn>{arn}</SubscriptionArn><Owner>111122223333</Owner><Protocol>email</Protocol>\
+             <Endpoint>ops@example.com</Endpoint></member>"
+        )
+    };
+    let confirmed = if nobody { String::new() } else { row("arn:aws:sns:eu-central-1:111122223333:alerts:1") };
+    let rows = confirmed + &row("PendingConfirmation");
+    format!(
+        "<ListSubscriptionsByTopicResponse><ListSubscriptionsByTopicResult><Subscriptions>{rows}</Subscriptions>\
+         </ListSubscriptionsByTopicResult></ListSubscriptionsByTopicResponse>"
+    )
 }

@@ -3,6 +3,7 @@
 
 mod corpus;
 mod crashes;
+mod delivery;
 mod faults;
 mod fleets;
 mod impostors;

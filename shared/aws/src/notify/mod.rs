@@ -29,9 +29,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use guard_core::alerts::reconcile::Report;
-use guard_core::alerts::record::{Key, Partition};
+use guard_core::alerts::record::{Key, Partition, subscribers};
 use guard_core::check::Severity;
 use guard_core::config::Settings;
+use guard_core::snapshot::CallError;
 use guard_core::trigger::Change;
 use jiff::Timestamp;
 
@@ -120,6 +121,14 @@ impl Notifier {
         &self.table
     }
 
+    /// The number of confirmed subscriptions of the alert topic.
+    ///
+    /// # Errors
+    /// If SNS does not say: a topic of another account can deny it.
+    pub async fn subscriptions(&self) -> Result<usize, CallError> {
+        self.topic.subscriptions().await
+    }
+
     /// The partitions of this function: every configured endpoint service, and the guard itself.
     #[must_use]
     pub fn partitions(&self) -> Vec<Partition> {
@@ -129,8 +138,11 @@ impl Notifier {
 
     /// Reconciles the reports of a run with the stored records, and stores what there is to send.
     pub async fn store(&self, Invocation { id, origin, .. }: &Invocation, work: Vec<PartitionWork<'_>>) -> News {
+        // Only the guard's own records say how many people hear it.
+        let items = work.iter().filter_map(|work| work.state.as_ref().ok());
+        let heard_since = items.into_iter().find_map(subscribers).and_then(|subscribers| subscribers.heard_since);
         let outboxes = concurrently(work, async |PartitionWork { report, state }| {
-            self.reconcile(id, origin, &report, state, Timestamp::now()).await
+            self.reconcile(id, origin, &report, state, (Timestamp::now(), heard_since)).await
         });
         News(outboxes.await)
     }

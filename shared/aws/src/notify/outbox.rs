@@ -138,9 +138,9 @@ impl Notifier {
         origin: &Origin,
         report: &Report<'_>,
         state: &LoadedState,
-        now: Timestamp,
+        (now, heard_since): (Timestamp, Option<Timestamp>),
     ) -> Outbox {
-        let reconciler = self.reconciler(id, origin, now);
+        let reconciler = Reconciler { heard_since, ..self.reconciler(id, origin, now) };
         let items = match state {
             Ok(items) => items,
             Err(error) => return self.without_table(&reconciler, report, error.clone()),
@@ -239,6 +239,7 @@ impl Notifier {
     }
 
     pub(super) fn reconciler<'a>(&'a self, id: &'a str, origin: &'a Origin, now: Timestamp) -> Reconciler<'a> {
-        Reconciler { id, function: self.function, policy: &self.settings.policy, region: &origin.region, now }
+        let Self { function, settings, .. } = self;
+        Reconciler { id, function, policy: &settings.policy, region: &origin.region, now, heard_since: None }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use aws_sdk_sns::error::SdkError;
 use aws_sdk_sns::operation::publish::PublishError;
-use aws_sdk_sns::types::MessageAttributeValue;
+use aws_sdk_sns::types::{MessageAttributeValue, Subscription};
 use guard_core::alerts::record::{Partition, Version};
 use guard_core::alerts::sample;
 use guard_core::alerts::transition::Transition;
@@ -24,6 +24,8 @@ use crate::table::Write;
 
 const CALL: &str = "sns:Publish";
 
+const LIST: &str = "sns:ListSubscriptionsByTopic";
+
 /// The alert topic in SNS.
 #[derive(Debug, Clone)]
 pub(super) struct AlertTopic {
@@ -37,6 +39,24 @@ impl AlertTopic {
         let region = aws_sdk_sns::config::Region::new(topic.region().to_owned());
         let config = aws_sdk_sns::config::Builder::from(config).region(region).build();
         Self { client: aws_sdk_sns::Client::from_conf(config), topic: topic.clone() }
+    }
+
+    /// The number of confirmed subscriptions. Their addresses are neither kept nor logged.
+    /// <https://docs.aws.amazon.com/sns/latest/api/API_ListSubscriptionsByTopic.html>
+    ///
+    /// # Errors
+    /// If SNS did not list all of them.
+    pub(super) async fn subscriptions(&self) -> Result<usize, CallError> {
+        let list = self.client.list_subscriptions_by_topic().topic_arn(self.topic.as_str());
+        let mut pages = list.into_paginator().stop_on_duplicate_token(false).send();
+        let mut number = 0;
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| call_error(LIST, &error))?;
+            // Instead of an ARN, SNS writes `PendingConfirmation` or `Deleted`.
+            let is_confirmed = |row: &&Subscription| row.subscription_arn().is_some_and(|arn| arn.starts_with("arn:"));
+            number += page.subscriptions().iter().filter(is_confirmed).count();
+        }
+        Ok(number)
     }
 
     /// Publishes `message`.

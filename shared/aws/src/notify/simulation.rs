@@ -287,7 +287,7 @@ impl Stage {
         let partition = Self::partition();
         let evaluations = reads.iter().map(evaluation).collect();
         let report = Report::new(&partition, evaluations);
-        notifier.reconcile(&self.runs.to_string(), &origin(), &report, &state, now).await
+        notifier.reconcile(&self.runs.to_string(), &origin(), &report, &state, (now, None)).await
     }
 
     async fn publish(&self, outbox: Outbox, now: Timestamp) {

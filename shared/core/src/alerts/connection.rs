@@ -271,7 +271,14 @@ mod tests {
     fn at_time<T>(now: Timestamp, limit: &str, run: impl FnOnce(&Reconciler<'_>) -> T) -> T {
         let variables = [("KNOWN_ACCOUNTS", KNOWN), ("MAX_DBT_ENDPOINTS", limit)];
         let (policy, region): (Policy, Region) = (settings(&variables).policy, region());
-        run(&Reconciler { id: "run", function: "connection-acceptor", policy: &policy, region: &region, now })
+        run(&Reconciler {
+            id: "run",
+            function: "connection-acceptor",
+            policy: &policy,
+            region: &region,
+            now,
+            heard_since: None,
+        })
     }
 
     fn advance_at(

@@ -15,6 +15,7 @@ use super::{connection, inventory, silencing};
 use crate::admission::{Admissions, Decided};
 use crate::check::{Check, CheckContext, CheckResult, Finding, Group, Remedy, Severity, Status, WhenMissing, cause};
 use crate::checks::catalogue;
+use crate::checks::subscribers::Subscribers;
 use crate::checks::visibility_lost;
 use crate::config::Policy;
 use crate::connections::Owner;
@@ -45,6 +46,8 @@ pub struct Report<'a> {
     pub traffic: Option<Traffic>,
     /// The path behind the endpoint service, in a run that read all of it, or that knows that the stored one is outdated.
     pub path: Option<ReadPath>,
+    /// How many subscriptions the alert topic has, in a run that asked.
+    pub subscribers: Option<Subscribers>,
     /// What became of dbt's requests, in a run that decided on them.
     pub admissions: Option<Decided>,
 }
@@ -77,6 +80,7 @@ impl<'a> Report<'a> {
             in_place: None,
             traffic: None,
             path: None,
+            subscribers: None,
             admissions: None,
         }
     }
@@ -260,7 +264,8 @@ impl Reconciler<'_> {
         let traffic = report.traffic.iter().map(|_| key(Key::TRAFFIC, &report.partition.to_string()));
         let path = report.path.iter().map(|_| key(Key::PATH, &report.partition.to_string()));
         let admissions = report.admissions.iter().map(|_| key(Key::ADMISSIONS, &report.partition.to_string()));
-        let path = path.chain(admissions);
+        let subscribers = report.subscribers.iter().map(|_| key(Key::SUBSCRIBERS, &report.partition.to_string()));
+        let path = path.chain(admissions).chain(subscribers);
         stored.chain(results).chain(connections).chain(heartbeat).chain(inventory).chain(traffic).chain(path).collect()
     }
 
@@ -286,6 +291,10 @@ impl Reconciler<'_> {
                 (!newer).then(|| with(before.cloned(), state, *read_at, None))
             }
             Key::ADMISSIONS => self.next_admissions(report, before),
+            Key::SUBSCRIBERS => {
+                let state = State::Subscribers(report.subscribers.clone()?);
+                Some(with(before.cloned(), state, self.now, None))
+            }
             Key::TRAFFIC => {
                 let state = State::Traffic(report.traffic.clone()?);
                 Some(with(before.cloned(), state, self.now, None))
@@ -314,7 +323,7 @@ impl Reconciler<'_> {
     ) -> Option<Record> {
         let newest = report.read_at();
         let thresholds = Thresholds::for_check(check, self.policy);
-        let mut record = before.cloned();
+        let mut record = before.map(|before| self.unheard(before));
         for evaluation in report.evaluations.iter().filter(|evaluation| evaluation.checks.contains(&check)) {
             // A newer read has been recorded, or this one.
             if record.as_ref().is_some_and(|record| record.observed_at >= evaluation.observed_at) {
@@ -353,6 +362,18 @@ impl Reconciler<'_> {
             let transition = event.map(|event| transition(event, key, &next, now_true, self.now));
             let state = State::Alert(Box::new(next));
             record = Some(with(record, state, evaluation.observed_at, transition));
+        }
+        record
+    }
+
+    /// The record; if it was sent while nobody was subscribed, as if it had not been sent.
+    fn unheard(&self, record: &Record) -> Record {
+        let mut record = record.clone();
+        if let State::Alert(alert) = &mut record.state
+            && alert.phase == Phase::Firing
+            && self.heard_since.is_some_and(|since| alert.last_notified < since)
+        {
+            (alert.notified, alert.last_fired) = (None, None);
         }
         record
     }

@@ -18,4 +18,6 @@ pub struct Reconciler<'a> {
     pub region: &'a Region,
     /// The time of the decisions.
     pub now: Timestamp,
+    /// Since when anybody has been subscribed to the alerts, after nobody was: what was sent before is sent once more.
+    pub heard_since: Option<Timestamp>,
 }

@@ -11,6 +11,7 @@ use super::lifecycle::{Alert, Phase};
 use super::silence::Silence;
 use super::transition::Transition;
 use crate::admission::Admissions;
+use crate::checks::subscribers::Subscribers;
 use crate::ids::ServiceId;
 use crate::snapshot::{StoredPath, Traffic};
 
@@ -65,6 +66,12 @@ pub fn firing(items: &Items) -> impl Iterator<Item = (&Key, &Alert)> {
     alerts.filter(|(_, alert)| alert.phase == Phase::Firing && !alert.silenced)
 }
 
+/// How many subscriptions the alert topic had, as recorded.
+#[must_use]
+pub fn subscribers(items: &Items) -> Option<&Subscribers> {
+    items.values().find_map(|item| item.record.as_ref()?.subscribers())
+}
+
 /// The records without times from the future.
 #[must_use]
 pub fn without_future(items: Items, now: Timestamp) -> Items {
@@ -90,7 +97,7 @@ pub struct Key {
     /// The function that writes it, or [`Key::ANY_FUNCTION`].
     pub function: String,
     /// A check's id, [`Key::ADMISSIONS`], [`Key::KNOWN_ACCOUNT`], [`Key::CONNECTION`], [`Key::HEARTBEAT`], [`Key::INVENTORY`],
-    /// [`Key::PATH`], [`Key::SILENCE`] or [`Key::TRAFFIC`].
+    /// [`Key::PATH`], [`Key::SILENCE`], [`Key::SUBSCRIBERS`] or [`Key::TRAFFIC`].
     pub subject: String,
     /// The resource.
     pub resource: String,
@@ -155,6 +162,8 @@ pub enum State {
     Path(Option<Box<StoredPath>>),
     /// What became of dbt's requests.
     Admissions(Admissions),
+    /// How many subscriptions the alert topic had.
+    Subscribers(Subscribers),
     /// When a known account was last seen connected.
     #[serde(rename = "known-account")]
     KnownAccount(Timestamp),
@@ -179,6 +188,9 @@ pub struct KnownConnection {
 }
 
 impl Key {
+    /// The subject of the record of the alert topic's subscriptions.
+    pub const SUBSCRIBERS: &str = "subscribers";
+
     /// The subject of the records of known accounts.
     pub const KNOWN_ACCOUNT: &str = "known-account";
 
@@ -298,6 +310,15 @@ impl Record {
         }
     }
 
+    /// How many subscriptions the alert topic had, if this is the record of that.
+    #[must_use]
+    pub fn subscribers(&self) -> Option<&Subscribers> {
+        match &self.state {
+            State::Subscribers(subscribers) => Some(subscribers),
+            _ => None,
+        }
+    }
+
     /// When the known account was last seen connected, if this is its record.
     #[must_use]
     pub fn known_account(&self) -> Option<Timestamp> {
@@ -355,6 +376,7 @@ impl Record {
             | State::Inventory(_)
             | State::KnownAccount(_)
             | State::Silence(_)
+            | State::Subscribers(_)
             | State::Traffic(_) => None,
         }
     }
@@ -390,6 +412,11 @@ impl Record {
                 admissions.accepted.values_mut().for_each(|at| *at = at_most_now(*at));
             }
             State::KnownAccount(last) => *last = at_most_now(*last),
+            State::Subscribers(subscribers) => {
+                subscribers.since = at_most_now(subscribers.since);
+                subscribers.numbers.retain(|at, _| *at <= limit);
+                subscribers.heard_since = subscribers.heard_since.map(at_most_now);
+            }
             State::Heartbeat(_) | State::Silence(_) => {}
         }
         self
@@ -406,9 +433,12 @@ impl Record {
             State::KnownAccount(_) => (true, KEEP_FOR),
             // Written once, when it is announced, and it ends within the time that the table keeps finished records.
             State::Silence(silence) => (silence.announced.is_some(), KEEP_FOR),
-            State::Heartbeat(_) | State::Inventory(_) | State::Traffic(_) | State::Path(_) | State::Admissions(_) => {
-                (false, KEEP_FOR)
-            }
+            State::Heartbeat(_)
+            | State::Inventory(_)
+            | State::Traffic(_)
+            | State::Path(_)
+            | State::Admissions(_)
+            | State::Subscribers(_) => (false, KEEP_FOR),
         };
         ((is_over || self.retired) && self.outbox.is_empty()).then(|| now + keep_for)
     }

@@ -144,6 +144,8 @@ pub enum Group {
     Settings,
     /// The reads that the other checks depend on: every function.
     Visibility,
+    /// The alert topic: `drift-watcher`.
+    Delivery,
 }
 
 impl Group {
@@ -155,6 +157,7 @@ impl Group {
             Self::Health => "health",
             Self::Settings => "settings",
             Self::Visibility => "visibility",
+            Self::Delivery => "delivery",
         }
     }
 }

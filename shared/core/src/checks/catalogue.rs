@@ -4,7 +4,7 @@
 use crate::check::{Check, CheckContext, CheckResult, Group, cause};
 
 /// Every check.
-pub const CATALOGUE: [Check; 22] = [
+pub const CATALOGUE: [Check; 23] = [
     &super::service_available::SPEC,
     &super::acceptance_required::SPEC,
     &super::principals::SPEC,
@@ -27,6 +27,7 @@ pub const CATALOGUE: [Check; 22] = [
     &super::target_hostname::SPEC,
     &super::network_path::SPEC,
     &super::visibility_lost::SPEC,
+    &super::subscribers::SPEC,
 ];
 
 /// The checks of `groups`.
@@ -70,18 +71,19 @@ mod tests {
 
     #[test]
     fn every_check_is_in_one_group() {
-        let groups = [Group::Connections, Group::Health, Group::Settings, Group::Visibility];
+        let groups = [Group::Connections, Group::Health, Group::Settings, Group::Visibility, Group::Delivery];
         let ids = |groups: &[Group]| checks_of(groups).iter().map(|check| check.id).collect::<BTreeSet<_>>();
         assert_eq!(groups.iter().map(|group| ids(&[*group]).len()).sum::<usize>(), CATALOGUE.len());
         assert_eq!(ids(&groups), CATALOGUE.iter().map(|check| check.id).collect());
         assert_eq!(ids(&[Group::Visibility]), ["visibility.lost"].into());
-        assert_eq!(groups.map(Group::as_str), ["connections", "health", "settings", "visibility"]);
+        assert_eq!(groups.map(Group::as_str), ["connections", "health", "settings", "visibility", "delivery"]);
         assert_eq!(format!("{:?}", super::super::visibility_lost::SPEC), "visibility.lost");
     }
 
     /// What is about the endpoint service alone, or about calls.
-    const ABOUT_ONE: [&str; 8] = [
+    const ABOUT_ONE: [&str; 9] = [
         "connection.absent",
+        "delivery.subscribers",
         "service.acceptance-required",
         "service.available",
         "service.notification",

@@ -23,6 +23,7 @@ mod regions;
 pub(crate) mod security_groups;
 mod security_rules;
 mod service_available;
+pub mod subscribers;
 mod target_health;
 mod target_hostname;
 mod target_security_groups;

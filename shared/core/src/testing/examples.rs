@@ -142,8 +142,14 @@ fn held() -> Finding {
 
 fn connected() -> Finding {
     let (policy, region) = (policy(), region());
-    let run =
-        Reconciler { id: "run", function: "connection-acceptor", policy: &policy, region: &region, now: at(9, 0) };
+    let run = Reconciler {
+        id: "run",
+        function: "connection-acceptor",
+        policy: &policy,
+        region: &region,
+        now: at(9, 0),
+        heard_since: None,
+    };
     let connected = [connection(1, Some(DBT), "available")];
     known_connection::advance(None, &connected, &connected[0].endpoint, false, &run).unwrap().1.unwrap()
 }

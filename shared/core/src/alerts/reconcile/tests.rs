@@ -43,11 +43,12 @@ struct Stage {
     items: Items,
     policy: Policy,
     function: &'static str,
+    heard_since: Option<Timestamp>,
 }
 
 impl Stage {
     fn new(variables: &[(&str, &str)]) -> Self {
-        Self { items: Items::new(), policy: settings(variables).policy, function: FUNCTION }
+        Self { items: Items::new(), policy: settings(variables).policy, function: FUNCTION, heard_since: None }
     }
 
     /// Gives the run of this hour to `decide`, and writes the updates. Their transitions are acknowledged if `sends`.
@@ -59,7 +60,8 @@ impl Stage {
     ) -> Vec<RecordWrite> {
         let (id, region) = (hour.to_string(), region());
         let Self { policy, function, .. } = self;
-        let run = Reconciler { id: &id, function, policy, region: &region, now: at(hour, 0) };
+        let run =
+            Reconciler { id: &id, function, policy, region: &region, now: at(hour, 0), heard_since: self.heard_since };
         let writes = decide(&run, &self.items);
         for RecordWrite { key, record, expected, leased } in writes.clone() {
             let stored = self.items.get(&key).map(|item| item.version);
@@ -283,7 +285,8 @@ fn an_alert_about_a_call_is_closed_after_a_day_without_the_call() {
         let now = at(8, 0) + SignedDuration::from_hours(hours);
         let mut another = evaluation(8, call, &[("ec2:DescribeRouteTables", passes())]);
         another.observed_at = now;
-        let run = Reconciler { id: &id, function: FUNCTION, policy: &stage.policy, region: &region, now };
+        let run =
+            Reconciler { id: &id, function: FUNCTION, policy: &stage.policy, region: &region, now, heard_since: None };
         run.writes(&Report::new(&on(), vec![another]), &stage.items)
     };
     assert_eq!(failing(&mut stage, 7), []);
@@ -387,6 +390,21 @@ fn a_cause_makes_nobody_hear_of_what_does_not_fire_yet() {
     assert_eq!(sent(&writes), []);
     assert_eq!(stage.alert(LOAD_BALANCER).finding.cause, Some(cause), "but it is remembered");
     assert_eq!(stage.alert(LOAD_BALANCER).phase, Phase::Pending);
+}
+
+#[test]
+fn what_was_sent_while_nobody_was_subscribed_is_sent_once_more() {
+    let mut stage = Stage::new(&[]);
+    let failing = |hour, severity| vec![evaluation(hour, cross_zone(), &[("lb", fails(severity))])];
+    stage.report(8, failing(8, Severity::Warning));
+    assert_eq!(sent(&stage.report(9, failing(9, Severity::Warning))), []);
+    stage.heard_since = Some(at(9, 30));
+    assert_eq!(sent(&stage.report(10, failing(10, Severity::Warning))), [(Kind::Firing, SUMMARY, None)]);
+    assert_eq!(sent(&stage.report(11, failing(11, Severity::Warning))), [], "once");
+    let mut info = Stage::new(&[]);
+    info.report(8, failing(8, Severity::Info));
+    info.heard_since = Some(at(8, 30));
+    assert_eq!(sent(&info.report(9, failing(9, Severity::Info))).len(), 1, "what waits, too");
 }
 
 #[test]

@@ -1,0 +1,65 @@
+//! Who hears the alerts: drift-watcher asks once an hour, and what was sent to nobody is sent once more.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use attack::{Aws, End, FakeAws, RunningFunction, play};
+use guard_aws::testing::scheduled;
+use guard_core::alerts::record::{Key, Record, State};
+use guard_core::checks::subscribers::Subscribers;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+/// The record of a topic that had this many subscriptions two hours ago, and was asked then for the first time.
+fn asked_two_hours_ago(world: &mut FakeAws, number: usize) {
+    let then = Timestamp::now() - SignedDuration::from_hours(2);
+    let state = Subscribers { since: then, numbers: BTreeMap::from([(then, number)]), heard_since: None };
+    let record = Record::new(State::Subscribers(state), then);
+    world.table.items.push(json!({
+        "service": {"S": "guard"}, "item": {"S": Key::new("drift-watcher", Key::SUBSCRIBERS, "guard").to_string()},
+        "version": {"N": "1"}, "record": {"S": serde_json::to_string(&record).unwrap()},
+    }));
+}
+
+async fn run(aws: &Aws, function: &str, id: &str) -> Vec<String> {
+    aws.lock().unwrap().published.clear();
+    assert_eq!(RunningFunction::new(function, aws, &[]).run(id, &scheduled()).await, End::Done);
+    let world = aws.lock().unwrap();
+    world.published.iter().map(|sent| format!("{} {}", sent.kind, sent.check)).collect()
+}
+
+#[test]
+fn the_topic_is_asked_once_an_hour() {
+    let aws: Aws = Arc::new(Mutex::new(FakeAws::new(1)));
+    play(async {
+        run(&aws, "drift-watcher", "first").await;
+        run(&aws, "drift-watcher", "second").await;
+        assert_eq!(aws.lock().unwrap().count("ListSubscriptionsByTopic"), 1);
+        End::Done
+    });
+}
+
+#[test]
+fn the_last_subscription_that_ends_is_critical() {
+    let aws: Aws = Arc::new(Mutex::new(FakeAws { nobody_is_subscribed: true, ..FakeAws::new(1) }));
+    asked_two_hours_ago(&mut aws.lock().unwrap(), 1);
+    play(async {
+        assert_eq!(run(&aws, "drift-watcher", "first").await, ["firing delivery.subscribers"]);
+        End::Done
+    });
+}
+
+#[test]
+fn what_was_sent_to_nobody_is_sent_once_more() {
+    let world = FakeAws { connections: Vec::new(), others_allowed: [1].into(), ..FakeAws::new(1) };
+    let aws: Aws = Arc::new(Mutex::new(world));
+    asked_two_hours_ago(&mut aws.lock().unwrap(), 0);
+    play(async {
+        assert_eq!(run(&aws, "connection-acceptor", "waits").await, ["firing connection.absent"]);
+        assert_eq!(run(&aws, "connection-acceptor", "still").await, [""; 0]);
+        assert_eq!(run(&aws, "drift-watcher", "confirmed").await, ["firing service.principals"], "SNS lists one now");
+        assert_eq!(run(&aws, "connection-acceptor", "again").await, ["firing connection.absent"]);
+        assert_eq!(run(&aws, "connection-acceptor", "once").await, [""; 0]);
+        End::Done
+    });
+}
