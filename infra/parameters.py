@@ -213,22 +213,25 @@ def room(values, connections):
         waiting = sum(state == "pendingacceptance" for _, state in states)
         now = f"{len(connected)} connected" + (f", {waiting} waiting" if waiting else "")
         named = expected[service].split("+") if service in expected else None
-        yield f"{service}: {now}. {meaning(connected, named, limit)}"
+        once = "Once DryRun is false: " if values.get("DryRun") == "true" else ""
+        yield f"{service}: {now}. {once}{meaning(service, connected, named, limit)}"
 
 
-def meaning(connected, named, limit):
+def meaning(service, connected, named, limit):
     """What the guard does about them. `named` are the expected endpoints, or None."""
     if named is not None:
         others = [each for each in connected if each not in named]
-        return ("The guard accepts only what ExpectedEndpoints names." + (
-            f" It does not name {', '.join(others)}: that stays connected, and a warning says so." if others else ""))
+        return ("ExpectedEndpoints: the guard accepts only what it names." + (
+            f" It does not name {', '.join(others)}, connected now: a warning will offer the command that cuts that "
+            "off. If it is yours, name it now." if others else ""))
     if limit == 0:
         return "MaxDbtEndpoints=0: the guard accepts every endpoint of dbt's accounts, also other customers'."
     left = limit - len(connected)
     if left < 0:
-        return (f"MaxDbtEndpoints allows {limit}: they stay connected, and a warning says so. If all are yours: "
-                f"MaxDbtEndpoints={len(connected)}")
+        return (f"MaxDbtEndpoints allows {limit}: all {len(connected)} stay connected, and a warning says so. If all "
+                f"are yours, name them: ExpectedEndpoints={service}={'+'.join(connected)}")
     if left == 0:
-        return f"MaxDbtEndpoints allows {limit}: the guard holds further requests, and asks you."
-    which = "the next request" if left == 1 else f"the next {left} requests"
-    return f"MaxDbtEndpoints allows {limit}: the guard accepts {which} of dbt's and holds the others, and asks you."
+        return f"MaxDbtEndpoints allows {limit}: the guard holds further requests, and alerts you."
+    which = "the oldest request" if left == 1 else f"the oldest {left} requests"
+    return (f"MaxDbtEndpoints allows {limit}: the guard accepts {which} that it has not held before, whoever's it is, "
+            "holds the others, and alerts you.")

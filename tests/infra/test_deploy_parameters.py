@@ -126,16 +126,17 @@ def connections(*states, owner=DBT, service=SERVICE):
 
 
 @pytest.mark.parametrize("states, others, said", [
-    ([], {}, "0 connected. MaxDbtEndpoints allows 1: the guard accepts the next request of dbt's and holds"),
+    ([], {}, "0 connected. MaxDbtEndpoints allows 1: the guard accepts the oldest request that it has not held before"),
     (["available", "pendingAcceptance"], {},
-     "1 connected, 1 waiting. MaxDbtEndpoints allows 1: the guard holds further requests, and asks you."),
+     "1 connected, 1 waiting. MaxDbtEndpoints allows 1: the guard holds further requests, and alerts you."),
     (["available", "partial", "rejected", "deleted"], {},
-     "2 connected. MaxDbtEndpoints allows 1: they stay connected, and a warning says so. If all are yours: "
-     "MaxDbtEndpoints=2"),
-    (["available"], {"MaxDbtEndpoints": "3"}, "1 connected. MaxDbtEndpoints allows 3: the guard accepts the next 2"),
+     "2 connected. MaxDbtEndpoints allows 1: all 2 stay connected, and a warning says so. If all are yours, name them: "
+     f"ExpectedEndpoints={SERVICE}=vpce-00000001+vpce-00000002"),
+    ([], {"DryRun": "true"}, "0 connected. Once DryRun is false: MaxDbtEndpoints allows 1"),
+    (["available"], {"MaxDbtEndpoints": "3"}, "1 connected. MaxDbtEndpoints allows 3: the guard accepts the oldest 2"),
     (["available"], {"MaxDbtEndpoints": "0"}, "the guard accepts every endpoint of dbt's accounts, also other"),
     (["available", "pending"], {"ExpectedEndpoints": f"{SERVICE}=vpce-00000002+vpce-00000009"},
-     "2 connected. The guard accepts only what ExpectedEndpoints names. It does not name vpce-00000001: that stays"),
+     "2 connected. ExpectedEndpoints: the guard accepts only what it names. It does not name vpce-00000001,"),
 ])
 def test_the_limit_is_explained_by_what_is_connected(template, states, others, said):
     values = {**template.defaults, **deployed(**others)}

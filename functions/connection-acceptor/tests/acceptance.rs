@@ -344,7 +344,7 @@ async fn without_the_table_a_request_is_held_and_the_message_says_so() {
     assert!(result.is_err(), "Lambda asks again");
     assert_eq!(aws.accepted, []);
     let all = format!("{:?}", aws.subjects);
-    assert!(all.contains("1 dbt request held: the state table cannot be read"), "{all}");
+    assert!(all.contains("1 request held: state table unreadable"), "{all}");
     let aws = Aws { reads: reads(), table_reads_fail: true, ..Aws::default() };
     let (_, aws) = run(aws, &[("MAX_DBT_ENDPOINTS", "0")], &scheduled()).await;
     assert_eq!(ids(&aws.accepted), [endpoint(1).to_string()], "without a limit, accepting waits for no table");

@@ -43,7 +43,7 @@ pub const OTHER_CUSTOMER_IS_REJECTED: Chapter = Chapter {
         run.count_from_the_start();
         let alert = run.wait_for("WARNING", "connection.dbt", &format!("{other} of "))?;
         let mut evidence = alert["evidence"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        let reject = evidence.find_map(|line| line.strip_prefix("if it is not yours, this rejects it: "));
+        let reject = evidence.find_map(|line| line.strip_prefix("not yours? Reject it: "));
         run.run_printed(reject.context("the alert has no command that rejects it")?)?;
         run.wait_for("RESOLVED", "connection.dbt", "no dbt request is held")?;
         delete(run, Requester::OtherCustomer, "dbt deletes that endpoint")

@@ -73,8 +73,8 @@ impl<'a> Endpoints<'a> {
     /// Why requests are held, in a clause.
     fn reason(&self, context: CheckContext<'_>) -> String {
         match self.room {
-            _ if context.lacks_memory => "the state table cannot be read".to_owned(),
-            Room::AtMost(limit) if self.connected.len() < limit => "there was no room when it came".to_owned(),
+            _ if context.lacks_memory => "state table unreadable".to_owned(),
+            Room::AtMost(limit) if self.connected.len() < limit => "no room when requested".to_owned(),
             _ => self.allowed(),
         }
     }
@@ -83,31 +83,46 @@ impl<'a> Endpoints<'a> {
 /// Requests are held.
 fn waiting(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext<'_>) -> Finding {
     let Endpoints { room, connected, held, beyond, works } = endpoints;
-    let (severity, impact) = match works {
+    let (severity, summary, impact) = match works {
         true => (
             Severity::Warning,
-            "dbt's own connection is not affected. dbt creates the endpoints of all its customers in the same accounts, so \
-             what is held may be another customer's, who must not reach your service.",
+            format!("{} held: {}", count(held.len(), "dbt request"), endpoints.reason(context)),
+            "The guard has not accepted this request. Another dbt endpoint works or is being set up: if that one is yours, dbt is \
+             not affected. All of dbt's customers have their endpoints in the same accounts, so either may be another \
+             customer's.",
         ),
         false => (
             Severity::Critical,
-            "dbt cannot connect: none of its endpoints on this service works. dbt creates the endpoints of all its customers \
-             in the same accounts, so what is held may be another customer's.",
+            format!("dbt cut off; {} held: {}", count(held.len(), "request"), endpoints.reason(context)),
+            "dbt cannot connect: none of its endpoints on this service works. If dbt has just replaced yours, the new one may be \
+             the one that is held. It may also be another customer's: dbt has the endpoints of all its customers in the same \
+             accounts.",
         ),
     };
-    let (accept, reject) = match &held[..] {
-        [one] => (accept_command(service, context, held), reject_command(service, [&one.endpoint], context.region)),
+    let (accept, reject, not_yours, which) = match &held[..] {
+        [one] => (
+            accept_command(service, context, held),
+            reject_command(service, [&one.endpoint], context.region),
+            "not yours? Reject it",
+            "Ask dbt Support which of these endpoints are yours, the connected one included. If the held one is, run the \
+             command; if not, reject it.",
+        ),
         _ => (
             one_of_them("ec2 accept-vpc-endpoint-connections", service, context),
             one_of_them("ec2 reject-vpc-endpoint-connections", service, context),
+            "not yours? Put its id for ENDPOINT",
+            "Ask dbt Support which of these endpoints are yours. Put one id for ENDPOINT in the command to accept it; reject \
+             the others.",
         ),
     };
-    let mut lines = evidence(context, held);
-    lines.extend(reject.into_text().map(|reject| format!("if it is not yours, this rejects it: {reject}")));
+    // First, as chat shows only the first lines.
+    let mut lines: Vec<String> =
+        reject.into_text().map(|reject| format!("{not_yours}: {reject}")).into_iter().collect();
     if beyond.is_empty() && !connected.is_empty() {
         let ids = connected.iter().map(|connection| connection.endpoint.to_string());
         lines.push(format!("connected already: {}", limited(ids.collect(), MAX_ENDPOINTS).join(", ")));
     }
+    lines.extend(evidence(context, held));
     if !beyond.is_empty() {
         lines.push(format!("connected, although {}:", endpoints.allowed()));
         lines.extend(evidence(context, beyond));
@@ -117,29 +132,23 @@ fn waiting(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext
     }
     let action = match room {
         _ if context.lacks_memory => {
-            "The guard cannot read its state table, so it does not know what it held before, and accepts nothing until it can. \
-             If you asked dbt Support for this endpoint, accept it with the command."
+            "The guard cannot read its state table, so it does not know what it held before, and accepts nothing until it can. If \
+             dbt Support confirms that the endpoint is yours, accept it with the command: do not wait for the table."
                 .to_owned()
         }
         Room::AtMost(limit) if connected.len() >= *limit => format!(
-            "Ask dbt Support whether the endpoint is yours. If it is, accept it with the command; unless it replaces another, set \
-             MaxDbtEndpoints to {}. If it is not, reject it. The guard accepts it only if ExpectedEndpoints names it.",
+            "{which} Until dbt deletes the old endpoint, a warning then says that {} are connected. If dbt keeps both, name both \
+             in ExpectedEndpoints. The guard does not accept a held request by itself.",
             connected.len() + 1
         ),
-        _ => "Ask dbt Support whether the endpoint is yours. If it is, accept it with the command. If it is not, reject it. \
-              The guard accepts it only if ExpectedEndpoints names it."
-            .to_owned(),
+        _ => format!("{which} The guard does not accept a held request by itself."),
     };
-    let finding = Finding::new(
-        severity,
-        format!("{} held: {}", count(held.len(), "dbt request"), endpoints.reason(context)),
-        impact,
-        Remedy::new(&action, Some(accept), context.region.endpoint_service(service.as_str())),
-    )
-    .with_evidence(lines)
-    .about(held.iter().chain(beyond).map(|connection| &connection.endpoint))
-    .with_parts(days(held))
-    .with_parts(connected_parts(beyond));
+    let console = context.region.endpoint_service(service.as_str());
+    let finding = Finding::new(severity, summary, impact, Remedy::new(&action, Some(accept), console))
+        .with_evidence(lines)
+        .about(held.iter().chain(beyond).map(|connection| &connection.endpoint))
+        .with_parts(days(held))
+        .with_parts(connected_parts(beyond));
     // Whoever can ask for the service can make requests come and go.
     if beyond.is_empty() { finding.provokable() } else { finding }
 }
@@ -147,22 +156,33 @@ fn waiting(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext
 /// More is connected than is allowed, and nothing waits.
 fn too_many(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext<'_>) -> Finding {
     let beyond = &endpoints.beyond;
-    // Which of several is the company's own, nobody but people know.
-    let reject = matches!(endpoints.room, Room::Exactly(_))
-        .then(|| reject_command(service, beyond.iter().map(|connection| &connection.endpoint), context.region));
+    let region = context.region;
+    let (summary, action, command, reject) = match endpoints.room {
+        Room::Exactly(_) => (
+            format!("{} connected that ExpectedEndpoints does not name", count(beyond.len(), "dbt endpoint")),
+            "Do not run the command before dbt Support says that none of these endpoints is yours: it cuts them off at once. If \
+             one is yours, add it to ExpectedEndpoints.",
+            Some(reject_command(service, beyond.iter().map(|connection| &connection.endpoint), region)),
+            None,
+        ),
+        // Which of several is the company's own, nobody but people know.
+        _ => (
+            format!("{} connected: {}", count(beyond.len(), "dbt endpoint"), endpoints.allowed()),
+            "Ask dbt Support which of these endpoints are yours, and reject the others with the command in the evidence: that cuts \
+             them off at once. If all are yours, name all of them in ExpectedEndpoints.",
+            None,
+            one_of_them("ec2 reject-vpc-endpoint-connections", service, context).into_text(),
+        ),
+    };
+    let reject = reject.map(|reject| format!("to cut one off, put its id for ENDPOINT: {reject}"));
     Finding::new(
         Severity::Warning,
-        format!("{} connected: {}", count(beyond.len(), "dbt endpoint"), endpoints.allowed()),
-        "dbt creates the endpoints of all its customers in the same accounts: one of these may be another customer's, who can \
-         then reach your service.",
-        Remedy::new(
-            "Ask dbt Support which of these endpoints are yours. Reject the others, which cuts them off; if all are yours, raise \
-             MaxDbtEndpoints, or name them in ExpectedEndpoints.",
-            reject,
-            context.region.endpoint_service(service.as_str()),
-        ),
+        summary,
+        "dbt has the endpoints of all its customers in the same accounts: one of these may be another customer's, who can then \
+         reach your service.",
+        Remedy::new(action, command, region.endpoint_service(service.as_str())),
     )
-    .with_evidence(evidence(context, beyond))
+    .with_evidence(reject.into_iter().chain(evidence(context, beyond)).collect())
     .about(beyond.iter().map(|connection| &connection.endpoint))
     .with_parts(connected_parts(beyond))
 }
@@ -212,11 +232,12 @@ mod tests {
         assert_eq!((held.severity, parts(&held)), (Severity::Warning, vec!["held since 2026-03-14"]));
         assert_eq!(held.summary, "1 dbt request held: MaxDbtEndpoints allows 1");
         assert!(held.remedy.command.unwrap().ends_with(&format!("--vpc-endpoint-ids {}", endpoint(2))));
-        assert!(held.evidence.iter().any(|line| line.contains("this rejects it: aws ec2 reject-vpc")));
+        assert!(held.evidence[0].starts_with("not yours? Reject it: aws ec2 reject-vpc"), "chat shows the first lines");
         let other = format!("{}={}", service(1), endpoint(3));
         let connections = [connection(1, Some(DBT), "failed"), request.clone()];
         let held = failure(status(&connections, &[("EXPECTED_ENDPOINTS", &other)])).unwrap();
         assert_eq!((held.severity, held.provokable), (Severity::Critical, true));
+        assert_eq!(held.summary, "dbt cut off; 1 request held: ExpectedEndpoints names others");
         let setting_up = failure(status(&[connection(1, Some(DBT), "pending"), request], &[])).unwrap();
         assert_eq!(setting_up.severity, Severity::Warning, "another is being set up");
     }
@@ -247,7 +268,7 @@ mod tests {
         );
         let expected = format!("{}={}", service(1), endpoint(1));
         let other = failure(status(&two, &[("EXPECTED_ENDPOINTS", &expected)])).unwrap();
-        assert_eq!(other.summary, "1 dbt endpoint connected: ExpectedEndpoints names others");
+        assert_eq!(other.summary, "1 dbt endpoint connected that ExpectedEndpoints does not name");
         assert!(other.remedy.command.unwrap().ends_with(endpoint(2).as_str()));
         assert!(matches!(status(&two, &[("MAX_DBT_ENDPOINTS", "0")]), Status::Pass(_)));
     }

@@ -1,5 +1,5 @@
 //! `delivery.subscribers`: does anybody hear the alerts? Every SNS email has a link that ends its subscription without a
-//! sign-in: one click, by anybody whom an alert was forwarded to, and nobody is told.
+//! sign-in: one click, by anybody whom an alert was forwarded to.
 
 use std::collections::BTreeMap;
 
@@ -31,6 +31,9 @@ pub const SPEC: Spec = Spec {
     silenced_by: SilencedBy::Id,
     ..Spec::USUAL
 };
+
+const NOBODY_HEARS: &str = "Alerts reach nobody by email, chat or SMS. Only a pager (PagerTopicArn), if set, still reports critical ones, without \
+     details.";
 
 /// How often the topic is asked. The schedule of drift-watcher may be slower.
 const ASK_EVERY: SignedDuration = SignedDuration::from_mins(55);
@@ -108,26 +111,24 @@ fn judge(topic: &Arn, number: usize, before: Option<&Subscribers>, (region, now)
             .option("topic-arn", topic)
             .literal("--protocol email --notification-endpoint ADDRESS");
         Remedy::new(
-            "Find out who is missing. Subscribe them again, and let them open the link in the email that AWS sends.",
+            "Compare who is subscribed with who should be: the runbook has the commands. Subscribe who is missing, and confirm with \
+             the token in AWS's email instead of its link: then unsubscribing needs a sign-in.",
             Some(subscribe),
             None,
         )
     };
-    let evidence = vec![format!("topic: {topic}"), format!("now: {number}, at most within a day: {most}")];
+    let evidence =
+        vec![format!("topic: {topic}"), format!("confirmed now: {number}, most in the last 25 hours: {most}")];
     let finding = |severity, summary: String, impact: &str| {
         Status::fail(Finding::new(severity, summary, impact, remedy()).with_evidence(evidence.clone()))
     };
     match number {
-        0 if most > 0 => finding(
-            Severity::Critical,
-            "nobody is subscribed to the alerts any more".to_owned(),
-            "Nobody hears of it when dbt cannot connect, or when an untrusted account asks.",
-        ),
-        0 if now.duration_since(since) >= NOBODY_FOR => finding(
-            Severity::Critical,
-            "nobody is subscribed to the alerts".to_owned(),
-            "Nobody hears of it when dbt cannot connect, or when an untrusted account asks.",
-        ),
+        0 if most > 0 => {
+            finding(Severity::Critical, "nobody is subscribed to the alerts any more".to_owned(), NOBODY_HEARS)
+        }
+        0 if now.duration_since(since) >= NOBODY_FOR => {
+            finding(Severity::Critical, "nobody is subscribed to the alerts".to_owned(), NOBODY_HEARS)
+        }
         0 => Status::pass("no subscription to the alerts is confirmed yet"),
         _ if number < yesterday => finding(
             Severity::Warning,
