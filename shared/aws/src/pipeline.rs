@@ -148,7 +148,9 @@ impl Run<'_> {
     ) -> Evaluation {
         let remembered = items.map(remembered);
         let (policy, now) = (&self.settings.policy, Timestamp::now());
-        let before = remembered.as_ref().and_then(|remembered| remembered.admissions.as_ref());
+        // As it was decided: a table that came too late for the plan does not help what it held.
+        let before = remembered.as_ref().filter(|_| !outcome.lacks_memory);
+        let before = before.and_then(|remembered| remembered.admissions.as_ref());
         let held = admit(read.connections(), policy, service, before, now).hold;
         let was_in_place = items.map(|items| inventory::gone(items, &read.topology, service)).unwrap_or_default();
         let change = match &self.invocation.trigger {

@@ -35,6 +35,10 @@ pub fn advance(
     if Owner::new(connection, run.policy) != Owner::Dbt || verdict == Verdict::NotOurs {
         return None;
     }
+    // What came and went between two runs is missed by nobody.
+    if known.is_none() && verdict == Verdict::Gone {
+        return None;
+    }
     let state = connection.state.to_string();
     let since = known.filter(|known| known.state == state).map(|known| known.since);
     let is_new_state = since.is_none();
@@ -319,6 +323,7 @@ mod tests {
         let states = [Some("pendingAcceptance"), None, Some("available")];
         assert_eq!(notices(&states), [(1, vanished), (2, connected)], "it was not connected before");
         assert_eq!(notices(&[None, None]), [], "never seen, never missed");
+        assert_eq!(notices(&[Some("deleting"), Some("deleted"), None]), [], "it came and went between two runs");
     }
 
     #[test]

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::check::{Check, Finding, PartStatus, Severity, Status};
 use crate::config::Policy;
 
-/// After an alert fired, the same alert of severity warning or info fires without a message for this long, if its finding
-/// says that others can make it fire and resolve at will ([`Finding::provokable`]). If it still fires then, it is sent.
+/// After an alert fired, the same alert fires without a message for this long, if its finding says that others can make it
+/// fire and resolve at will with its severity ([`Finding::provokable`]). If it still fires then, it is sent.
 const PROVOKED_SILENCE: SignedDuration = SignedDuration::from_hours(24);
 
 /// The stored state of one alert.
@@ -274,7 +274,7 @@ fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: N
 /// Whether it is worse than it was last sent, or has a part that was not sent.
 fn has_news(alert: &Alert, thresholds: Thresholds, now: Timestamp) -> bool {
     // What others can add at will is news once a day.
-    let is_due = !alert.finding.provokable || now.duration_since(alert.last_notified) >= PROVOKED_SILENCE;
+    let is_due = alert.finding.provokable.is_none() || now.duration_since(alert.last_notified) >= PROVOKED_SILENCE;
     let is_new = |part: &KnownPart| is_due && !part.notified && part.failing >= thresholds.alert_after;
     let is_news = |heard: Severity| alert.finding.severity > heard || alert.parts.values().any(is_new);
     alert.notified.is_some_and(is_news)
@@ -366,7 +366,7 @@ fn remember_milder(alert: &mut Alert, is_retry: bool, thresholds: Thresholds) ->
     }
     (alert.notified, alert.milder) = (Some(alert.finding.severity), 0);
     // Who followed the command for what was critical hears what is still open.
-    (alert.finding.severity == Severity::Info || alert.finding.provokable).then_some(Event::Eased(heard))
+    (alert.finding.severity == Severity::Info || alert.finding.provokable.is_some()).then_some(Event::Eased(heard))
 }
 
 /// Whether the same alert was sent recently, and others can make it fire and resolve at will.
@@ -374,7 +374,8 @@ fn provoked_recently(alert: &Alert, now: Timestamp) -> bool {
     let recent = |(at, heard): (Timestamp, Severity)| {
         now.duration_since(at) < PROVOKED_SILENCE && alert.finding.severity <= heard
     };
-    alert.finding.provokable && alert.finding.severity < Severity::Critical && alert.last_fired.is_some_and(recent)
+    let is_provoked = alert.finding.provokable.is_some_and(|up_to| alert.finding.severity <= up_to);
+    is_provoked && alert.last_fired.is_some_and(recent)
 }
 
 fn fire(mut alert: Alert, moment: Now<'_>) -> (Alert, Option<Event>) {
@@ -458,14 +459,14 @@ mod tests {
 
     const AT_ONCE: Thresholds = Thresholds { alert_after: 1, resolve_after: 1, ..TWICE };
 
-    /// The finding that a letter stands for: `i`nfo, `b`ad, `B` worse; `p` is bad and provokable; `1` and `2` with that
+    /// The finding that a letter stands for: `i`nfo, `b`ad, `B` worse; `p` and `P` are the same, and provokable; `1` and `2` with that
     /// part, `3` with both. `K` is part `1`, critical, and part `2`, a warning; in `k` part `1` is unknown, in `r` all but
     /// part `2`.
     fn failing(letter: char) -> Option<Finding> {
         let severity = match letter {
             'i' => Severity::Info,
             'b' | 'p' | '1'..='3' | 'k' | 'r' => Severity::Warning,
-            'B' | 'K' => Severity::Critical,
+            'B' | 'K' | 'P' => Severity::Critical,
             _ => return None,
         };
         let parts: &[&str] = match letter {
@@ -474,7 +475,7 @@ mod tests {
             '3' => &["1", "2"],
             _ => &[],
         };
-        let finding = Finding { provokable: letter == 'p', severity: Severity::Warning, ..finding(severity) };
+        let finding = Finding { provokable: provokable(letter), severity: Severity::Warning, ..finding(severity) };
         let mut finding = Finding { severity, ..finding.with_parts(parts.iter().copied()) };
         let unread = || "no answer".to_owned();
         match letter {
@@ -484,6 +485,14 @@ mod tests {
             _ => {}
         }
         Some(finding)
+    }
+
+    fn provokable(letter: char) -> Option<Severity> {
+        match letter {
+            'p' => Some(Severity::Warning),
+            'P' => Some(Severity::Critical),
+            _ => None,
+        }
     }
 
     /// Plays one signal per run (as [`failing`], and `g`ood, `?` unknown, `x` gone, `u` unwatched; `'` repeats the run
@@ -631,6 +640,8 @@ mod tests {
         let provoked = Thresholds { remind_every: None, ..AT_ONCE };
         assert_eq!(heard("pgpgpg", provoked, 10), "FR....");
         assert_eq!(heard("pgBgBg", provoked, 10), "FRFRFR");
+        assert_eq!(heard("PgPgPg", provoked, 10), "FR....", "so is a critical one that others can cause");
+        assert_eq!(heard("pgPgP", provoked, 10), "FRFR.", "it gets worse once");
         assert_eq!(heard("pgppBg", provoked, 10), "FR..FR", "it gets worse");
         assert_eq!(heard("pgpgpg", provoked, 24 * 60), "FRFRFR", "a day later it is news");
         assert_eq!(heard("pgp", provoked, 12 * 60), "FRF", "exactly a day later too");

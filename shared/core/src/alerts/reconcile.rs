@@ -384,7 +384,10 @@ impl Reconciler<'_> {
         let newer = before.map(|before| before.observed_at).filter(|observed_at| *observed_at >= read_at);
         let next = if newer.is_some() { known.merge(decided, self.now) } else { known.next(decided, self.now) };
         let is_new = before.is_none() && next != Admissions::default() || before.is_some() && next != known;
-        is_new.then(|| with(before.cloned(), State::Admissions(next), newer.unwrap_or(read_at), None))
+        if !is_new {
+            return before.cloned();
+        }
+        Some(with(before.cloned(), State::Admissions(next), newer.unwrap_or(read_at), None))
     }
 
     fn next_connection(&self, report: &Report<'_>, key: &Key, before: Option<&Record>) -> Option<Record> {

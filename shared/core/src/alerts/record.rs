@@ -440,6 +440,11 @@ impl Record {
             | State::Admissions(_)
             | State::Subscribers(_) => (false, KEEP_FOR),
         };
+        // What was held stays so, also if the service is configured again.
+        let keep_for = match self.state {
+            State::Admissions(_) => KEEP_ESTABLISHED_FOR,
+            _ => keep_for,
+        };
         ((is_over || self.retired) && self.outbox.is_empty()).then(|| now + keep_for)
     }
 }

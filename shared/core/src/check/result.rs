@@ -66,10 +66,10 @@ pub struct Finding {
     /// Whether it makes dbt's attempts to connect fail.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stops_dbt: bool,
-    /// Whether others can make it fire and resolve at will, as an untrusted account can by creating and deleting
-    /// endpoints: while it is not critical, it is sent once a day.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub provokable: bool,
+    /// The worst severity with which others can make it fire and resolve at will, as an untrusted account can by creating and
+    /// deleting endpoints: up to that, it is sent once a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provokable: Option<Severity>,
 }
 
 /// The status of one part of a finding.
@@ -139,7 +139,7 @@ impl Finding {
             parts: BTreeMap::new(),
             ids: BTreeSet::new(),
             stops_dbt: false,
-            provokable: false,
+            provokable: None,
         }
     }
 
@@ -199,10 +199,10 @@ impl Finding {
         Self { stops_dbt, ..self }
     }
 
-    /// The finding as one that others can make fire and resolve at will.
+    /// The finding as one that others can make fire and resolve at will, up to this severity.
     #[must_use]
-    pub fn provokable(self) -> Self {
-        Self { provokable: true, ..self }
+    pub fn provokable(self, up_to: Severity) -> Self {
+        Self { provokable: Some(up_to), ..self }
     }
 
     /// Drops the ids beyond the number that is stored.

@@ -41,22 +41,25 @@ fn judge(service: &ServiceId, connections: &[Connection], context: CheckContext<
     let with =
         |wanted: &[Verdict]| of_dbt.iter().find(|connection| wanted.contains(&decide(connection, context.policy)));
     // A request counts if it is accepted: not in a dry run, not if it is held, and not if AWS refused that in this run.
-    let is_accepted = |request: &&&Connection| {
+    let is_accepted = |request: &Connection| {
         let is_refused = context.refused.contains_key(request.endpoint.as_str());
         !context.policy.dry_run && !is_refused && !context.held.contains(&request.endpoint)
     };
+    let requests: Vec<&Connection> =
+        of_dbt.iter().copied().filter(|connection| decide(connection, context.policy) == Verdict::DbtRequest).collect();
     // The one that works counts before one that is being set up.
     let working = with(&[Verdict::Established])
         .or_else(|| with(&[Verdict::Establishing]))
-        .or_else(|| with(&[Verdict::DbtRequest]).filter(is_accepted));
+        .or_else(|| requests.iter().find(|request| is_accepted(request)));
     if let Some(Connection { endpoint, state, .. }) = working {
         return Status::pass(format!("dbt has an endpoint: {endpoint} is {state}"));
     }
-    // In a dry run, and if it is held, only people accept it: with the last endpoint lost, dbt is cut off until they do.
+    // In a dry run, and if all are held, only people accept: with the last endpoint lost, dbt is cut off until they do.
     let had_connection = context.remembered.is_some_and(|remembered| remembered.had_connection);
-    let waits_for_people = with(&[Verdict::DbtRequest])
-        .is_some_and(|request| context.policy.dry_run || context.held.contains(&request.endpoint));
-    if with(&[Verdict::DbtRequest]).is_some() && !(waits_for_people && had_connection) {
+    let only_people_accept =
+        context.policy.dry_run || requests.iter().all(|request| context.held.contains(&request.endpoint));
+    let is_lost = had_connection && only_people_accept;
+    if !requests.is_empty() && !is_lost {
         return Status::Unknown("dbt's request waits to be accepted; connection.dbt reports it".to_owned());
     }
     if with(&[Verdict::UnknownState]).is_some() {
@@ -201,6 +204,25 @@ mod tests {
             "not another customer's: {ours}"
         );
         assert!(command(&remembered(&[])).contains("ServiceName"), "the name to send to dbt Support");
+    }
+
+    #[test]
+    fn held_requests_are_no_endpoint_and_one_that_is_accepted_is() {
+        let remembered = RememberedConnections { had_connection: true, ..RememberedConnections::default() };
+        let status = |numbers: &[u32]| {
+            let requests = numbers.iter().map(|number| connection(*number, Some(DBT), "pendingAcceptance"));
+            let topology = Topology { connections: Some(Ok(requests.collect())), ..Topology::default() };
+            let held = [endpoint(2)].into();
+            only_status(with_context(&topology, |context| {
+                evaluate(CheckContext { remembered: Some(&remembered), held: &held, ..context })
+            }))
+        };
+        for order in [[2, 3], [3, 2]] {
+            assert!(matches!(status(&order), Status::Pass(_)), "{order:?}");
+        }
+        let lost = failure(status(&[2])).unwrap();
+        assert_eq!(lost.severity, Severity::Critical);
+        assert!(lost.remedy.action.starts_with("A request of dbt's is held"), "{}", lost.remedy.action);
     }
 
     #[test]

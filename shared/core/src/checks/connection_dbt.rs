@@ -68,10 +68,12 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     one_by_one.chain([room]).collect()
 }
 
-/// Whether it was held, and rejected or expired since.
+/// Whether it was held, and rejected or expired since. One that failed, or was connected, was accepted in between.
 fn was_held_in_vain(connection: &Connection, context: CheckContext<'_>) -> bool {
-    decide(connection, context.policy) == Verdict::Broken
-        && context.remembered.is_some_and(|remembered| remembered.was_held(connection))
+    let was_held = context.remembered.is_some_and(|remembered| {
+        remembered.was_held(connection) && !remembered.established.contains(&connection.endpoint)
+    });
+    was_held && matches!(connection.state, ConnectionState::Rejected | ConnectionState::Expired)
 }
 
 /// Whether it was rejected or failed before it was connected, and nobody misses it.

@@ -11,6 +11,9 @@ use crate::ids::ServiceId;
 use crate::snapshot::Connection;
 use crate::text::{count, limited};
 
+/// Parts of a finding: more of them are counted.
+const MAX_PARTS: usize = 100;
+
 /// dbt's endpoints on a service, by what there is to say of them.
 struct Endpoints<'a> {
     room: Room<'a>,
@@ -70,10 +73,20 @@ impl<'a> Endpoints<'a> {
         }
     }
 
+    /// Whether they are held only because the table could not be read: there is room, or they are expected.
+    fn lack_only_memory(&self, context: CheckContext<'_>) -> bool {
+        let has_room = match self.room {
+            Room::Any => true,
+            Room::AtMost(limit) => self.connected.len() < limit,
+            Room::Exactly(expected) => self.held.iter().any(|held| expected.contains(&held.endpoint)),
+        };
+        context.lacks_memory && has_room
+    }
+
     /// Why requests are held, in a clause.
     fn reason(&self, context: CheckContext<'_>) -> String {
         match self.room {
-            _ if context.lacks_memory => "state table unreadable".to_owned(),
+            _ if self.lack_only_memory(context) => "state table unreadable".to_owned(),
             Room::AtMost(limit) if self.connected.len() < limit => "no room when requested".to_owned(),
             _ => self.allowed(),
         }
@@ -131,7 +144,7 @@ fn waiting(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext
         lines.push("decided from EC2's list alone: the guard also goes by what it held before".to_owned());
     }
     let action = match room {
-        _ if context.lacks_memory => {
+        _ if endpoints.lack_only_memory(context) => {
             "The guard cannot read its state table, so it does not know what it held before, and accepts nothing until it can. If \
              dbt Support confirms that the endpoint is yours, accept it with the command: do not wait for the table."
                 .to_owned()
@@ -147,10 +160,9 @@ fn waiting(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext
     let finding = Finding::new(severity, summary, impact, Remedy::new(&action, Some(accept), console))
         .with_evidence(lines)
         .about(held.iter().chain(beyond).map(|connection| &connection.endpoint))
-        .with_parts(days(held))
         .with_parts(connected_parts(beyond));
-    // Whoever can ask for the service can make requests come and go.
-    if beyond.is_empty() { finding.provokable() } else { finding }
+    // Whoever can ask for the service can make requests come and go, and dbt's own endpoint may be down.
+    if beyond.is_empty() { finding.with_parts(hours(held)).provokable(Severity::Critical) } else { finding }
 }
 
 /// More is connected than is allowed, and nothing waits.
@@ -187,16 +199,16 @@ fn too_many(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContex
     .with_parts(connected_parts(beyond))
 }
 
-/// The days on which the held requests were created, as parts: more of them are news once a day.
-fn days(held: &[&Connection]) -> BTreeSet<String> {
-    let day = |connection: &&Connection| {
-        connection.created.map_or("held".to_owned(), |created| format!("held since {}", created.strftime("%F")))
+/// The hours in which the held requests were created, as parts: more of them are news, once a day.
+fn hours(held: &[&Connection]) -> BTreeSet<String> {
+    let hour = |connection: &&Connection| {
+        connection.created.map_or("held".to_owned(), |created| format!("held since {}", created.strftime("%F %H:00")))
     };
-    held.iter().map(day).collect()
+    held.iter().rev().map(hour).take(MAX_PARTS).collect()
 }
 
 fn connected_parts<'a>(beyond: &'a [&Connection]) -> impl Iterator<Item = String> + 'a {
-    beyond.iter().map(|connection| format!("connected {}", connection.endpoint))
+    beyond.iter().take(MAX_PARTS).map(|connection| format!("connected {}", connection.endpoint))
 }
 
 /// A command for the one of several endpoints that people choose.
@@ -229,17 +241,35 @@ mod tests {
     fn a_held_request_is_a_warning_and_critical_if_nothing_of_dbts_works() {
         let request = connection(2, Some(DBT), "pendingAcceptance");
         let held = failure(status(&[connection(1, Some(DBT), "available"), request.clone()], &[])).unwrap();
-        assert_eq!((held.severity, parts(&held)), (Severity::Warning, vec!["held since 2026-03-14"]));
+        assert_eq!((held.severity, parts(&held)), (Severity::Warning, vec!["held since 2026-03-14 08:00"]));
         assert_eq!(held.summary, "1 dbt request held: MaxDbtEndpoints allows 1");
         assert!(held.remedy.command.unwrap().ends_with(&format!("--vpc-endpoint-ids {}", endpoint(2))));
         assert!(held.evidence[0].starts_with("not yours? Reject it: aws ec2 reject-vpc"), "chat shows the first lines");
         let other = format!("{}={}", service(1), endpoint(3));
         let connections = [connection(1, Some(DBT), "failed"), request.clone()];
         let held = failure(status(&connections, &[("EXPECTED_ENDPOINTS", &other)])).unwrap();
-        assert_eq!((held.severity, held.provokable), (Severity::Critical, true));
+        assert_eq!((held.severity, held.provokable), (Severity::Critical, Some(Severity::Critical)));
         assert_eq!(held.summary, "dbt cut off; 1 request held: ExpectedEndpoints names others");
         let setting_up = failure(status(&[connection(1, Some(DBT), "pending"), request], &[])).unwrap();
         assert_eq!(setting_up.severity, Severity::Warning, "another is being set up");
+    }
+
+    #[test]
+    fn an_unread_table_is_the_reason_only_where_there_is_room() {
+        let summary = |connections: &[Connection]| {
+            let policy = settings(&[]).policy;
+            let held = admit(connections, &policy, &service(1), None, at(9, 0)).hold;
+            let of_dbt: Vec<&Connection> = connections.iter().collect();
+            let (service, topology) = (service(1), Topology::default());
+            let status = with_policy(&topology, &policy, |context| {
+                judge(&service, &of_dbt, CheckContext { held: &held, lacks_memory: true, ..context })
+            });
+            failure(status).unwrap().summary
+        };
+        let request = connection(2, Some(DBT), "pendingAcceptance");
+        assert_eq!(summary(std::slice::from_ref(&request)), "dbt cut off; 1 request held: state table unreadable");
+        let both = [connection(1, Some(DBT), "available"), request];
+        assert_eq!(summary(&both), "1 dbt request held: MaxDbtEndpoints allows 1", "it would be held anyway");
     }
 
     #[test]

@@ -147,7 +147,8 @@ fn judge(
         )
         .with_evidence(evidence(context, &open).into_iter().chain(again).collect())
         .with_parts(parts)
-        .provokable(),
+        // An account is connected only if somebody has accepted it.
+        .provokable(Severity::Warning),
     )
 }
 

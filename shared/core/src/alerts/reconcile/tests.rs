@@ -426,6 +426,35 @@ fn records_of_a_removed_service_expire_and_an_old_instance_changes_nothing() {
 }
 
 #[test]
+fn what_was_held_stays_so_though_its_service_is_removed_and_configured_again() {
+    let mut stage = Stage::new(&[]);
+    let partition = on();
+    let connections =
+        [connection(1, Some(testing::DBT), "available"), connection(2, Some(testing::DBT), "pendingAcceptance")];
+    let run = |stage: &mut Stage, hour: i8| {
+        let held = BTreeSet::from([testing::endpoint(2)]);
+        let admissions = Some(Decided { hold: held.clone(), parked: held, accepted: Vec::new(), latest: None });
+        let evaluations = vec![evaluation(hour, check("connection.dbt"), &[])];
+        let report = Report {
+            connections: Some((&connections, at(hour, 0))),
+            admissions,
+            ..Report::new(&partition, evaluations)
+        };
+        stage.run(hour, true, |run, items| run.writes(&report, items))
+    };
+    let expires = |stage: &Stage| {
+        let mut records = stage.items.values().filter_map(|item| item.record.as_ref());
+        records.find(|record| record.admissions().is_some()).unwrap().expires(at(10, 0))
+    };
+    run(&mut stage, 8);
+    assert_eq!(expires(&stage), None);
+    stage.run(9, true, |run, items| run.close(items).0);
+    assert!(expires(&stage).is_some_and(|expires| expires > at(10, 0) + jiff::SignedDuration::from_hours(365 * 24)));
+    run(&mut stage, 10);
+    assert_eq!(expires(&stage), None, "the service is configured again");
+}
+
+#[test]
 fn a_record_of_a_clock_that_was_ahead_mutes_nothing() {
     let mut stage = Stage::new(&[]);
     stage.report(20, vec![evaluation(20, cross_zone(), &[("lb", fails(Severity::Warning))])]);
