@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::connection_details::{describe_command, endpoints, evidence, reject_command};
+use super::connection_details::{describe_command, evidence, reject_command};
 use crate::check::{
     Branch, CheckContext, CheckResult, Command, Finding, Group, Need, Remedy, Severity, SilencedBy, Spec, Status,
     WhenMissing,
@@ -37,6 +37,9 @@ pub const SPEC: Spec = Spec {
 
 /// Connected endpoints whose number is told apart: more of them are counted.
 const MAX_PARTS: usize = 100;
+
+/// Endpoints that the reject command names: all that are open, unless that makes an email that nobody can copy from.
+const MAX_REJECTED: usize = 500;
 
 /// The resource of connections whose owner EC2 does not name.
 const UNNAMED: &str = "unnamed account";
@@ -140,7 +143,11 @@ fn judge(
                 Some(match was_dbts {
                     // Rejecting it would cut dbt off.
                     Some(_) => describe_command(service, context, &open),
-                    None => reject_command(service, endpoints(&open), context.region),
+                    None => reject_command(
+                        service,
+                        open.iter().take(MAX_REJECTED).map(|open| &open.endpoint),
+                        context.region,
+                    ),
                 }),
                 context.region.endpoint_service(service.as_str()),
             ),
@@ -266,6 +273,17 @@ mod tests {
             (UNTRUSTED.to_owned(), Severity::Critical, named.to_owned(), 22),
         ];
         assert_eq!(failures(connections), expected);
+    }
+
+    #[test]
+    fn the_command_rejects_all_open_endpoints_not_only_those_that_the_evidence_lists() {
+        let state = |number: u32| if number < 31 { "available" } else { "pendingAcceptance" };
+        let connections = (1..=61).map(|number| connection(number, Some(UNTRUSTED), state(number))).collect();
+        let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
+        let command = only_finding(with_context(&topology, evaluate)).remedy.command.unwrap();
+        let left_open: Vec<EndpointId> =
+            (1..=61).map(endpoint).filter(|endpoint| !command.contains(endpoint.as_str())).collect();
+        assert_eq!(left_open, []);
     }
 
     #[test]
