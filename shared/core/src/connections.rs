@@ -41,7 +41,7 @@ pub enum Verdict {
     DbtRequest,
     /// dbt's connection, being set up.
     Establishing,
-    /// dbt's connection, available.
+    /// dbt's connection, available, if only in some zones.
     Established,
     /// dbt's connection, rejected, failed or expired.
     Broken,
@@ -68,7 +68,9 @@ pub enum Verdict {
 /// Decides about one connection, by what EC2 reported in this run and nothing else.
 #[must_use]
 pub fn decide(connection: &Connection, policy: &Policy) -> Verdict {
-    use ConnectionState::{Available, Deleted, Deleting, Expired, Failed, Other, Pending, PendingAcceptance, Rejected};
+    use ConnectionState::{
+        Available, Deleted, Deleting, Expired, Failed, Other, Partial, Pending, PendingAcceptance, Rejected,
+    };
 
     if !policy.services.contains(&connection.service) {
         return Verdict::NotOurs;
@@ -81,9 +83,9 @@ pub fn decide(connection: &Connection, policy: &Policy) -> Verdict {
         (PendingAcceptance, Owner::Untrusted) => Verdict::UntrustedRequest,
         (PendingAcceptance, Owner::Unnamed) => Verdict::UnnamedRequest,
         (Pending, Owner::Dbt) => Verdict::Establishing,
-        (Available, Owner::Dbt) => Verdict::Established,
-        (Pending | Available, Owner::Untrusted) => Verdict::UntrustedConnected,
-        (Pending | Available, Owner::Unnamed) => Verdict::UnnamedConnected,
+        (Available | Partial, Owner::Dbt) => Verdict::Established,
+        (Pending | Available | Partial, Owner::Untrusted) => Verdict::UntrustedConnected,
+        (Pending | Available | Partial, Owner::Unnamed) => Verdict::UnnamedConnected,
         (Rejected | Failed | Expired, Owner::Dbt) => Verdict::Broken,
         (Rejected | Failed | Expired, _) => Verdict::Closed,
     }
@@ -194,7 +196,8 @@ mod tests {
             ("expired", [Broken, Known, Closed, Closed]),
             ("deleting", [Gone, Gone, Gone, Gone]),
             ("deleted", [Gone, Gone, Gone, Gone]),
-            ("partial", [UnknownState, Known, UnknownState, UnknownState]),
+            ("partial", [Established, Known, UntrustedConnected, UnnamedConnected]),
+            ("newState", [UnknownState, Known, UnknownState, UnknownState]),
             ("", [UnknownState, Known, UnknownState, UnknownState]),
         ]
     };
@@ -264,7 +267,8 @@ mod tests {
             connection(3, None, "pending"),
             connection(4, UNTRUSTED, "rejected"),
             connection(5, DBT, "available"),
-            connection(6, DBT, "partial"),
+            connection(6, DBT, "newState"),
+            connection(10, UNTRUSTED, "partial"),
             connection(7, None, "pendingAcceptance"),
             connection(8, KNOWN, "pendingAcceptance"),
             connection(9, KNOWN, "available"),
@@ -274,8 +278,8 @@ mod tests {
         };
         assert_eq!(rejected(&policy_with(&[]), Some(&BTreeSet::new())), []);
         let strict = policy_with(&[("UNTRUSTED_REQUESTS", "reject")]);
-        assert_eq!(rejected(&strict, Some(&BTreeSet::new())), [endpoint(1), endpoint(2)]);
-        assert_eq!(rejected(&strict, Some(&[endpoint(2)].into())), [endpoint(1)], "remembered as dbt's");
+        assert_eq!(rejected(&strict, Some(&BTreeSet::new())), [endpoint(1), endpoint(2), endpoint(10)]);
+        assert_eq!(rejected(&strict, Some(&[endpoint(2), endpoint(10)].into())), [endpoint(1)], "remembered as dbt's");
         assert_eq!(rejected(&strict, None), [endpoint(1)], "without the table nothing is revoked");
     }
 

@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn an_unread_table_or_an_unknown_state_is_unknown() {
         assert!(matches!(status(vec![], None), Status::Unknown(_)), "the table could not be read");
-        let unknown_state = vec![connection(1, Some(DBT), "partial")];
+        let unknown_state = vec![connection(1, Some(DBT), "newState")];
         assert!(matches!(status(unknown_state, Some(&RememberedConnections::default())), Status::Unknown(_)));
         let failed = Some(Err(call_error("ec2:DescribeVpcEndpointConnections")));
         let topology = Topology { connections: failed, ..Topology::default() };

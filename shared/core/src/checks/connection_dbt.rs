@@ -20,12 +20,13 @@ pub(super) const SPEC: Spec = Spec {
         (
             Severity::Warning,
             "the same, while another endpoint of dbt's works; a request is held; more endpoints are connected than \
-             `MaxDbtEndpoints`, or others than `ExpectedEndpoints`; or dbt has not connected for long",
+             `MaxDbtEndpoints`, or others than `ExpectedEndpoints`; the connection lacks zones; or dbt has not connected \
+             for long",
         ),
         (Severity::Info, "the request waits because `DryRun` is on"),
     ],
     fails_when: "dbt's connection is `rejected`, `failed`, `expired`, `pending` for over 15 minutes, or in a state \
-                 that the guard does not know; or its request waits because AWS refuses the acceptance, because \
+                 that the guard does not know; or is `partial`, connected in some zones only; or its request waits because AWS refuses the acceptance, because \
                  `DryRun` is on, or for over 15 minutes, or is held by `MaxDbtEndpoints` or `ExpectedEndpoints`; or \
                  more is connected than these allow; or, with `ExpectTrafficEvery`, dbt has not connected through it for \
                  that long",
@@ -126,10 +127,27 @@ fn judge(connection: &Connection, context: CheckContext<'_>) -> Status {
             action: "Check the connection in the console. If AWS has added this state, update privatelink-guard.",
             command,
         },
+        Verdict::Established if *state == ConnectionState::Partial => {
+            return Status::fail(in_some_zones(connection, context));
+        }
         Verdict::Establishing => return Status::Unknown(format!("AWS is setting up dbt's endpoint {endpoint}")),
         _ => return established(connection, context),
     };
     Status::fail(finding(connection, context, problem))
+}
+
+/// The connection stands in some zones, not in all.
+fn in_some_zones(connection: &Connection, context: CheckContext<'_>) -> Finding {
+    let impact =
+        "dbt can connect, but only through some of the endpoint's Availability Zones: an outage of these cuts it off.";
+    let problem = BrokenConnection {
+        summary: format!("dbt's endpoint {} lacks some zones", connection.endpoint),
+        impact,
+        action: "Make sure that the load balancer has a subnet in each zone that the service offered when dbt created the \
+                 endpoint. If it has, ask dbt Support to look at the endpoint's zones.",
+        command: describe_command(&connection.service, context, &[connection]),
+    };
+    Finding { severity: Severity::Warning, impact: impact.to_owned(), ..finding(connection, context, problem) }
 }
 
 /// The connection stands. Whether anything comes through it matters only if the policy says so, and where AWS has metrics.
@@ -326,7 +344,8 @@ mod tests {
             ("expired", critical("expired")),
             ("deleting", None),
             ("deleted", None),
-            ("partial", critical("in unknown state 'partial'")),
+            ("partial", Some((Severity::Warning, format!("dbt's endpoint {} lacks some zones", endpoint(1))))),
+            ("newState", critical("in unknown state 'newState'")),
         ];
         for (state, expected) in table {
             assert_eq!(in_state(state, None), expected, "{state}");

@@ -16,7 +16,7 @@ use crate::snapshot::{Connection, known};
 pub const SPEC: Spec = Spec {
     id: "connection.untrusted",
     severities: &[
-        (Severity::Critical, "the endpoint is connected (`pending` or `available`)"),
+        (Severity::Critical, "the endpoint is connected (`pending`, `available` or `partial`)"),
         (Severity::Warning, "it waits for acceptance, or the guard does not know its state"),
     ],
     fails_when: "an account that is not dbt's, or that EC2 does not name, has an endpoint that is waiting, connected, \
@@ -247,7 +247,8 @@ mod tests {
             ("pending", Some(UNTRUSTED), critical(format!("{account} is CONNECTED"))),
             ("available", Some(UNTRUSTED), critical(format!("{account} is CONNECTED"))),
             ("pending", None, critical(format!("{unnamed} is CONNECTED"))),
-            ("partial", Some(UNTRUSTED), warning(format!("endpoint of {account} is in unknown state 'partial'"))),
+            ("partial", Some(UNTRUSTED), critical(format!("{account} is CONNECTED"))),
+            ("new", Some(UNTRUSTED), warning(format!("endpoint of {account} is in unknown state 'new'"))),
             ("rejected", Some(UNTRUSTED), None),
             ("failed", Some(UNTRUSTED), None),
             ("expired", Some(UNTRUSTED), None),

@@ -62,8 +62,8 @@ fn regions_of_dbt<'a>(
         connection.service == service.id && owner.is_some_and(|owner| context.policy.dbt_accounts.contains(owner))
     };
     let in_use = |connection: &&Connection| {
-        use ConnectionState::{Available, Pending, PendingAcceptance};
-        matches!(connection.state, Available | Pending | PendingAcceptance)
+        use ConnectionState::PendingAcceptance;
+        connection.state.is_connected() || connection.state == PendingAcceptance
     };
     let mut regions: BTreeMap<&str, Vec<&EndpointId>> = BTreeMap::new();
     for connection in connections.iter().filter(is_dbts).filter(in_use) {

@@ -36,6 +36,8 @@ pub enum ConnectionState {
     Pending,
     /// Connected.
     Available,
+    /// Connected in some Availability Zones, not in all. In EC2's model; AWS's pages say no more of it.
+    Partial,
     /// Rejected or revoked by the provider.
     Rejected,
     /// AWS could not set it up.
@@ -58,6 +60,7 @@ impl ConnectionState {
             "pendingacceptance" => Self::PendingAcceptance,
             "pending" => Self::Pending,
             "available" => Self::Available,
+            "partial" => Self::Partial,
             "rejected" => Self::Rejected,
             "failed" => Self::Failed,
             "expired" => Self::Expired,
@@ -72,7 +75,7 @@ impl ConnectionState {
     /// Whether the consumer is connected, or is being connected.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        matches!(self, Self::Pending | Self::Available)
+        matches!(self, Self::Pending | Self::Available | Self::Partial)
     }
 }
 
@@ -82,6 +85,7 @@ impl fmt::Display for ConnectionState {
             Self::PendingAcceptance => "pendingAcceptance",
             Self::Pending => "pending",
             Self::Available => "available",
+            Self::Partial => "partial",
             Self::Rejected => "rejected",
             Self::Failed => "failed",
             Self::Expired => "expired",
