@@ -62,8 +62,7 @@ fn regions_of_dbt<'a>(
         connection.service == service.id && owner.is_some_and(|owner| context.policy.dbt_accounts.contains(owner))
     };
     let in_use = |connection: &&Connection| {
-        use ConnectionState::PendingAcceptance;
-        connection.state.is_connected() || connection.state == PendingAcceptance
+        connection.state.is_connected() || connection.state == ConnectionState::PendingAcceptance
     };
     let mut regions: BTreeMap<&str, Vec<&EndpointId>> = BTreeMap::new();
     for connection in connections.iter().filter(is_dbts).filter(in_use) {
