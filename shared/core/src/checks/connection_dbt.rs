@@ -86,7 +86,7 @@ fn was_never_connected(connection: &Connection, context: CheckContext<'_>) -> bo
 /// What is wrong with a connection, in words.
 struct BrokenConnection {
     summary: String,
-    /// What it means for dbt if no other endpoint of dbt's works.
+    /// What it means for dbt; of what [`finding`] reports, if no other endpoint of dbt's works.
     impact: &'static str,
     action: &'static str,
     command: Command,
@@ -138,16 +138,14 @@ fn judge(connection: &Connection, context: CheckContext<'_>) -> Status {
 
 /// The connection stands in some zones, not in all.
 fn in_some_zones(connection: &Connection, context: CheckContext<'_>) -> Finding {
-    let impact =
-        "dbt can connect, but only through some of the endpoint's Availability Zones: an outage of these cuts it off.";
     let problem = BrokenConnection {
         summary: format!("dbt's endpoint {} lacks some zones", connection.endpoint),
-        impact,
+        impact: "dbt can connect, but only through some of the endpoint's Availability Zones: an outage of these cuts it off.",
         action: "Make sure that the load balancer has a subnet in each zone that the service offered when dbt created the \
                  endpoint. If it has, ask dbt Support to look at the endpoint's zones.",
         command: describe_command(&connection.service, context, &[connection]),
     };
-    Finding { severity: Severity::Warning, impact: impact.to_owned(), ..finding(connection, context, problem) }
+    described(connection, context, Severity::Warning, problem)
 }
 
 /// The connection stands. Whether anything comes through it matters only if the policy says so, and where AWS has metrics.
@@ -205,14 +203,15 @@ fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: Chec
     let endpoint = &connection.endpoint;
     let command = accept_command(&connection.service, context, &[connection]);
     if context.policy.dry_run {
+        let waits = "dbt cannot connect until the request is accepted. The guard accepts it unless DryRun is on.";
         let problem = BrokenConnection {
             summary: format!("dbt's request {endpoint} waits to be accepted"),
-            impact: "dbt cannot connect until the request is accepted. The guard accepts it unless DryRun is on.",
+            impact: if another_works(connection, context) { THROUGH_ANOTHER } else { waits },
             action: "If you asked dbt Support for this endpoint, accept it, or let the guard do it with DryRun set to false. If \
                      not, ask dbt Support whose it is.",
             command,
         };
-        return Status::fail(Finding { severity: Severity::Info, ..finding(connection, context, problem) });
+        return Status::fail(described(connection, context, Severity::Info, problem));
     }
     let refused = context.refused.get(endpoint.as_str());
     let why = match refused {
@@ -250,14 +249,25 @@ fn is_about_its_state(error: &CallError) -> bool {
     error.code().is_some_and(|code| code.contains("State"))
 }
 
+const THROUGH_ANOTHER: &str = "dbt can connect through another endpoint on this service, but not through this one.";
+
+/// What keeps dbt from connecting through this endpoint.
 fn finding(connection: &Connection, context: CheckContext<'_>, problem: BrokenConnection) -> Finding {
-    let BrokenConnection { summary, impact, action, command } = problem;
-    let (severity, impact) = match another_works(connection, context) {
+    match another_works(connection, context) {
         true => {
-            (Severity::Warning, "dbt can connect through another endpoint on this service, but not through this one.")
+            described(connection, context, Severity::Warning, BrokenConnection { impact: THROUGH_ANOTHER, ..problem })
         }
-        false => (Severity::Critical, impact),
-    };
+        false => described(connection, context, Severity::Critical, problem),
+    }
+}
+
+fn described(
+    connection: &Connection,
+    context: CheckContext<'_>,
+    severity: Severity,
+    problem: BrokenConnection,
+) -> Finding {
+    let BrokenConnection { summary, impact, action, command } = problem;
     let mut evidence = evidence(context, &[connection]);
     evidence.extend(last_connection(connection, context).ok().map(|last| last.describe(connection.created)));
     Finding::new(
@@ -284,7 +294,7 @@ mod tests {
 
     use super::*;
     use crate::admission::Admissions;
-    use crate::check::{RecordedState, RememberedConnections};
+    use crate::check::{PartStatus, RecordedState, RememberedConnections};
     use crate::config::Policy;
     use crate::snapshot::{Topology, Traffic};
     use crate::testing::{
@@ -331,6 +341,24 @@ mod tests {
 
     fn in_state(state: &str, since: Option<Timestamp>) -> Option<(Severity, String)> {
         failure(state, &policy(), &BTreeMap::new(), since)
+    }
+
+    #[test]
+    fn a_part_is_as_severe_as_its_finding() {
+        for (state, dry_run, severity) in [
+            ("partial", "false", Severity::Warning),
+            ("pendingAcceptance", "true", Severity::Info),
+            ("failed", "false", Severity::Critical),
+        ] {
+            let policy = settings(&[("DRY_RUN", dry_run)]).policy;
+            let connections = Some(Ok(vec![connection(1, Some(DBT), state)]));
+            let topology = Topology { connections, ..Topology::default() };
+            let results = with_policy(&topology, &policy, evaluate);
+            let of_endpoint = results.into_iter().filter(|result| result.resource == endpoint(1).as_str()).collect();
+            let finding = only_finding(of_endpoint);
+            let parts: Vec<&PartStatus> = finding.parts.values().collect();
+            assert_eq!((finding.severity, parts), (severity, vec![&PartStatus::Failing(severity)]), "{state}");
+        }
     }
 
     #[test]

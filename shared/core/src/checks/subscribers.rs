@@ -75,7 +75,8 @@ impl Subscribers {
         Self { since: before.map_or(now, |before| before.since), numbers, heard_since }
     }
 
-    /// The number at this hour yesterday: the last one that is at least 24 hours old.
+    /// The number at this hour yesterday: the last one that is a day old, give or take half an hour, as runs are not
+    /// punctual.
     fn yesterday(&self, now: Timestamp) -> Option<usize> {
         let is_old = |at: &Timestamp| now.duration_since(*at) >= NOBODY_FOR - SignedDuration::from_mins(30);
         self.numbers.iter().rev().find(|(at, _)| is_old(at)).map(|(_, number)| *number)
