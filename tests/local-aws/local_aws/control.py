@@ -43,6 +43,12 @@ def _add_disturbances(command):
     delay.add_argument("--answer", type=float, metavar="SECONDS", help="until a call is answered; 0: no delay")
     delay.add_argument("--action", default="*", help="of which calls, such as ec2:DescribeSubnets; default: of all")
 
+    limits = command("limits", "show the buckets of AWS's rate limits: tokens left, and calls granted and refused")
+    limits.add_argument("--on", action="store_true", help="as at the start: full buckets, and nothing counted")
+    limits.add_argument("--off", action="store_true", help="refuse no call")
+    limits.add_argument("--second-tool", type=float, metavar="RATE",
+                        help="another client's reads of Elastic Load Balancing a second; 0: it ends")
+
     clock = command("clock", "stop or move the clock of connections and draining targets")
     clock.add_argument("--stop", action="store_true")
     clock.add_argument("--advance", type=float, metavar="SECONDS", help="move it ahead")

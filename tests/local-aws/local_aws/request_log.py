@@ -1,4 +1,5 @@
-"""Every AWS request passes through here: it is logged, fails if a fault is set, and emits its CloudTrail event."""
+"""Every AWS request passes through here: it is logged, fails if it is one too many or a fault is set, and emits its
+CloudTrail event."""
 import asyncio
 import json
 import logging
@@ -11,7 +12,7 @@ from ministack.core import iam_actions
 from ministack.core.responses import get_account_id
 from ministack.core.router import detect_service, extract_region
 
-from . import callers, cbor, clock, cloudtrail_events, delays, faults
+from . import callers, cbor, clock, cloudtrail_events, delays, faults, limits
 
 log = logging.getLogger("local_aws")
 _requests: list[dict] = []
@@ -42,6 +43,12 @@ def error_code(status, headers, body):
         return str(status)
 
 
+def _arns(form):
+    """What a call asks about, which for a list is no resource that it is authorized for."""
+    values = [value if isinstance(value, list) else [value] for value in form.values()]
+    return [text for texts in values for text in texts if str(text).startswith("arn:")]
+
+
 def install():
     dispatch = app._dispatch_service_request
 
@@ -50,23 +57,24 @@ def install():
         service = detect_service(method, path, headers, form)
         named = iam_actions.extract_iam_action(service, method, path, headers, body, form) or f"{service}:{method}"
         principal = callers.arn_of(headers, query)
-        resource = iam_actions.extract_resource_arn(service, method, path, headers, body, form,
-                                                    extract_region(headers), get_account_id())
+        account, region = get_account_id(), extract_region(headers)
+        resource = iam_actions.extract_resource_arn(service, method, path, headers, body, form, region, account)
+        prefix, action = named.split(":", 1)  # as in policies
         started, now = time.monotonic(), clock.iso()
+        error = limits.take(account, region, prefix, action, form)
         await asyncio.sleep(delays.of_answer(named))
-        fault = faults.take(named)
-        if fault:
+        error = error or faults.take(named)
+        if error:
             _, answer_headers, answer = iam_actions.access_denied_response(
-                service, named, principal, request_id, error_code=fault.code, message=fault.message, headers=headers)
-            response = fault.status, answer_headers, answer
+                service, named, principal, request_id, error_code=error.code, message=error.message, headers=headers)
+            response = error.status, answer_headers, answer
         else:
             response = await dispatch(method, path, headers, body, query, request_id)
         code = error_code(*response)
-        prefix, action = named.split(":", 1)  # as in policies
         with _lock:
             _requests.append({
                 "n": len(_requests) + 1, "time": now, "principal": principal, "service": prefix, "action": action,
-                "resources": [resource] if resource != "*" else [], "error": code,
+                "resources": [resource] if resource != "*" else [], "arns": _arns(form), "error": code,
                 "duration_ms": round((time.monotonic() - started) * 1000, 1)})
         if code is None and cloudtrail_events.is_recorded(service, action):
             try:

@@ -249,6 +249,15 @@ def test_requests_are_listed_with_their_principal_and_error(aws, provider):
         "ec2", "DescribeVpcEndpointServicePermissions", "InvalidVpcEndpointServiceId.NotFound")
 
 
+def test_a_request_has_what_it_asks_about(aws, provider):
+    """A list is authorized for no resource."""
+    before = aws.control("requests")[-1]["n"]
+    provider.elb.describe_target_health(TargetGroupArn=provider.target_group)
+    provider.elb.describe_tags(ResourceArns=[provider.load_balancer, provider.target_group])
+    asked = [(request["resources"], request["arns"]) for request in aws.control("requests", since=before)]
+    assert asked == [([], [provider.target_group]), ([], [provider.load_balancer, provider.target_group])]
+
+
 def test_the_control_commands_on_the_command_line(aws, provider):
     """As the demo runs them, with the endpoint in AWS_ENDPOINT_URL."""
     def command(*arguments):
