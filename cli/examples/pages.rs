@@ -209,6 +209,7 @@ fn open() -> Network {
         rules: Ok(vec![allow(false), allow(true)]),
         interfaces: Ok(zones
             .map(|(zone, network)| Interface {
+                id: "eni-1".to_owned(),
                 description: "ELB net/pg/0123456789abcdef".to_owned(),
                 subnet: format!("subnet-{zone}"),
                 addresses: vec![format!("{network}.200").parse().unwrap()],
@@ -224,12 +225,14 @@ fn open() -> Network {
         acls: Ok(vec![NetworkAcl {
             id: "acl-1".to_owned(),
             subnets: zones.map(|(zone, _)| format!("subnet-{zone}")).to_vec(),
+            associations: [].into(),
             entries: vec![rule(true), rule(false)],
         }]),
         route_tables: Ok(vec![RouteTable {
             id: "rtb-1".to_owned(),
             vpc: "vpc-1".to_owned(),
             main: true,
+            main_association: None,
             subnets: Vec::new(),
             associations: [].into(),
             routes: vec![local],

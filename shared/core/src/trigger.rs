@@ -4,6 +4,7 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Why a function runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +66,48 @@ pub fn reported(text: &str) -> String {
     text.chars().take(MAX_REPORTED).map(safe).collect()
 }
 
+/// A change as it is left to another run.
+#[derive(Serialize, Deserialize)]
+struct Noted {
+    change: Change,
+    names: Vec<String>,
+}
+
+/// How many texts of a change's parameters are noted, and how long they are: an ARN is shorter.
+const MAX_NOTED: (usize, usize) = (100, 256);
+
 impl Change {
+    /// All texts in the parameters, each a possible id; `None` if the parameters cannot be read.
+    #[must_use]
+    pub fn texts(&self) -> Option<Vec<String>> {
+        fn add(value: Value, texts: &mut Vec<String>) {
+            match value {
+                Value::String(text) => texts.push(text),
+                Value::Array(values) => values.into_iter().for_each(|value| add(value, texts)),
+                Value::Object(fields) => fields.into_iter().for_each(|(_, value)| add(value, texts)),
+                _ => {}
+            }
+        }
+        let mut texts = Vec::new();
+        add(serde_json::from_str(&self.parameters).ok()?, &mut texts);
+        Some(texts)
+    }
+
+    /// The change as text, with what it names, as far as that is short.
+    #[must_use]
+    pub fn note(&self) -> String {
+        let (number, length) = MAX_NOTED;
+        let names = self.texts().unwrap_or_default().into_iter().filter(|name| name.len() <= length).take(number);
+        serde_json::to_string(&Noted { change: self.clone(), names: names.collect() }).unwrap_or_default()
+    }
+
+    /// The change of a note.
+    #[must_use]
+    pub fn from_note(note: &str) -> Option<Self> {
+        let Noted { change, names } = serde_json::from_str(note).ok()?;
+        Some(Self { parameters: serde_json::to_string(&names).ok()?, ..change })
+    }
+
     /// Whether the change names `resource`, an id or an ARN. For a load balancer, also whether it names one of its
     /// listeners: a listener's ARN continues where the load balancer's ends.
     #[must_use]
@@ -167,5 +209,18 @@ mod tests {
         let arn = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:loadbalancer/net/pg/0123456789abcdef";
         assert!(change.names(arn));
         assert!(!change.names(&arn[..arn.len() - 1]), "a prefix is another resource");
+    }
+
+    #[test]
+    fn a_noted_change_still_names_what_it_changed() {
+        let parameters = r#"{"a":[{"groupId":"sg-1"}],"n":7,"long":"LONG"}"#.replace("LONG", &"x".repeat(9_999));
+        let change = Change { parameters, ..change() };
+        let note = change.note();
+        let noted = Change::from_note(&note).unwrap();
+        assert_eq!(noted.to_string(), change.to_string());
+        assert!(noted.names("sg-1") && !noted.names("sg-2"));
+        assert!(note.len() < 500, "{note}");
+        assert_eq!(Change::from_note("{}"), None);
+        assert_eq!(Change { parameters: "?".to_owned(), ..change }.texts(), None);
     }
 }

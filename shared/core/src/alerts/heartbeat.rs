@@ -16,12 +16,12 @@ use crate::ids::EndpointId;
 /// The longest reason that is named in the summary.
 const MAX_REASON: usize = 24;
 
-/// The notice: the results of the evaluation's checks, the firing alerts, and the silences. `items` is `None` if the
-/// table could not be read.
+/// The notice: the results of the evaluation's checks, the firing alerts, and the silences. `evaluation` is `None` if it was
+/// another service's turn to be read, `items` if the table could not be read.
 #[must_use]
-pub fn notice(evaluation: &Evaluation, items: Option<&Items>, now: Timestamp) -> Finding {
-    let counts = ChecksByResult::new(&evaluation.results);
-    let sees_all = counts.unknown.is_empty() && items.is_some();
+pub fn notice(evaluation: Option<&Evaluation>, items: Option<&Items>, now: Timestamp) -> Finding {
+    let counts = evaluation.map(|evaluation| ChecksByResult::new(&evaluation.results));
+    let sees_all = counts.as_ref().is_none_or(|counts| counts.unknown.is_empty()) && items.is_some();
     let impact = if sees_all {
         "The guard is running. It alerts you when a check fails, unless a silence covers it."
     } else {
@@ -31,7 +31,8 @@ pub fn notice(evaluation: &Evaluation, items: Option<&Items>, now: Timestamp) ->
         Some(items) => table_lines(items, now),
         None => vec!["firing alerts: unknown, because the guard's table cannot be read".to_owned()],
     };
-    Finding::new(Severity::Info, counts.to_string(), impact, Remedy::nothing("Nothing.", None)).with_evidence(evidence)
+    let summary = counts.map_or_else(|| "running; services take turns to be checked".to_owned(), |it| it.to_string());
+    Finding::new(Severity::Info, summary, impact, Remedy::nothing("Nothing.", None)).with_evidence(evidence)
 }
 
 /// The notice's lines from the table: the firing alerts of all functions, silenced ones too; the silences; and when dbt
@@ -140,7 +141,7 @@ mod tests {
             result("service.available", pass()),
         ];
         let evaluation = Evaluation { observed_at: at(8, 0), checks: Vec::new(), results };
-        let found = notice(&evaluation, Some(&Items::new()), at(8, 0));
+        let found = notice(Some(&evaluation), Some(&Items::new()), at(8, 0));
         let expected =
             "1 check passes, 2 fail (listener.port, load-balancer.cross-zone), 1 unknown (network-path: ALB target)";
         assert_eq!(found.summary, expected);
@@ -176,7 +177,7 @@ mod tests {
         ]
         .map(|(key, record)| (key, Item { record: Some(record), version: Version::At(1) }))
         .into();
-        let found = |items: Option<&Items>, now| notice(&evaluation, items, now);
+        let found = |items: Option<&Items>, now| notice(Some(&evaluation), items, now);
         let summary = finding(Severity::Warning).summary;
         let well = found(Some(&items), at(8, 0));
         assert!(well.impact.starts_with("The guard is running. It alerts you"), "{}", well.impact);

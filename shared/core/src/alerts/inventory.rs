@@ -20,10 +20,14 @@ const REMEMBER_LISTENERS_FOR: SignedDuration = SignedDuration::from_hours(7 * 24
 /// The ids, each with the time since which it is gone.
 pub type Inventory = BTreeMap<String, Option<Timestamp>>;
 
+/// The prefix of a connection notification's id.
+const NOTIFICATION: &str = "vpce-nfn-";
+
 /// The ids of the endpoint service's connection notifications, and of the route table associations of its load
-/// balancers' subnets; `None` if not all could be read.
+/// balancers' subnets; `None` if not all could be read. Notifications that this run did not ask about are in place if they
+/// are in the records of `items`.
 #[must_use]
-pub fn in_place(topology: &Topology, service: &ServiceId) -> Option<BTreeSet<String>> {
+pub fn in_place(items: Option<&Items>, topology: &Topology, service: &ServiceId) -> Option<BTreeSet<String>> {
     let (mut subnets, mut listeners) = (BTreeSet::new(), BTreeSet::new());
     for load_balancer in topology.load_balancers_of(service).ok()? {
         listeners.extend(load_balancer.listeners.as_ref().ok()?.iter().filter_map(|it| listener_id(load_balancer, it)));
@@ -33,14 +37,19 @@ pub fn in_place(topology: &Topology, service: &ServiceId) -> Option<BTreeSet<Str
     let tables = topology.network.as_ref()?.route_tables.as_ref().ok()?;
     let associations = tables.iter().flat_map(|table| &table.associations);
     let associations = associations.filter(|(subnet, _)| subnets.contains(subnet.as_str())).map(|(_, id)| id.clone());
-    let notifications = match &topology.notifications {
-        Some(Ok(notifications)) => notifications.as_slice(),
+    let notifications: BTreeSet<String> = match &topology.notifications {
+        Some(Ok(notifications)) => {
+            let own = notifications.iter().filter(|notification| notification.service == *service);
+            own.map(|notification| notification.id.clone()).collect()
+        }
         Some(Err(_)) => return None,
-        // The stack has no topic to check.
-        None => &[],
+        None => {
+            let known =
+                inventories(items?).flatten().filter(|(id, gone)| id.starts_with(NOTIFICATION) && gone.is_none());
+            known.map(|(id, _)| id.clone()).collect()
+        }
     };
-    let notifications = notifications.iter().filter(|notification| notification.service == *service);
-    Some(notifications.map(|notification| notification.id.clone()).chain(associations).chain(listeners).collect())
+    Some(notifications.into_iter().chain(associations).chain(listeners).collect())
 }
 
 /// The remembered ids of the endpoint service that are no longer in place, as far as that is known. Listeners are known
@@ -54,7 +63,7 @@ pub fn gone(items: &Items, topology: &Topology, service: &ServiceId) -> BTreeSet
         .into_iter()
         .flat_map(|it| it.listeners.iter().flatten().filter_map(|listener| listener_id(it, listener)))
         .collect();
-    let others = in_place(topology, service).map(|in_place| &others - &in_place);
+    let others = in_place(Some(items), topology, service).map(|in_place| &others - &in_place);
     &(&listeners - &serving) | &others.unwrap_or_default()
 }
 
@@ -69,9 +78,12 @@ pub fn next(before: Option<&Inventory>, in_place: &BTreeSet<String>, now: Timest
 
 /// The remembered ids.
 fn ids(items: &Items) -> BTreeSet<String> {
+    inventories(items).flat_map(|inventory| inventory.keys().cloned()).collect()
+}
+
+fn inventories(items: &Items) -> impl Iterator<Item = &Inventory> {
     let inventories = items.iter().filter(|(key, _)| key.subject == Key::INVENTORY);
-    let inventories = inventories.filter_map(|(_, item)| item.record.as_ref()?.inventory());
-    inventories.flat_map(|inventory| inventory.keys().cloned()).collect()
+    inventories.filter_map(|(_, item)| item.record.as_ref()?.inventory())
 }
 
 #[cfg(test)]
@@ -107,8 +119,8 @@ mod tests {
         };
         let read =
             |ports: &[u16]| Topology { network: Some(network()), ..topology(endpoint_service(), [balancer(ports)]) };
-        let first = next(None, &in_place(&read(&[443, 5432]), &service(1)).unwrap(), at(8, 0));
-        let later = next(Some(&first), &in_place(&read(&[443]), &service(1)).unwrap(), at(9, 0));
+        let first = next(None, &in_place(Some(&Items::new()), &read(&[443, 5432]), &service(1)).unwrap(), at(8, 0));
+        let later = next(Some(&first), &in_place(Some(&Items::new()), &read(&[443]), &service(1)).unwrap(), at(9, 0));
         let record = |inventory: &Inventory| Some(Record::new(State::Inventory(inventory.clone()), at(9, 0)));
         let items = Items::from([(
             Key::new("drift-watcher", Key::INVENTORY, "vpce-svc-1"),
@@ -118,7 +130,7 @@ mod tests {
         assert_eq!((gone_in(&read(&[443])), gone_in(&read(&[443, 5432]))), (1, 0));
         assert_eq!(gone_in(&Topology { network: None, ..read(&[443]) }), 1, "the network could not be read");
         let six_days = at(9, 0) + SignedDuration::from_hours(6 * 24);
-        let in_place = in_place(&read(&[443]), &service(1)).unwrap();
+        let in_place = in_place(Some(&Items::new()), &read(&[443]), &service(1)).unwrap();
         assert_eq!(next(Some(&later), &in_place, six_days).len(), 2);
         assert_eq!(next(Some(&later), &in_place, six_days + SignedDuration::from_hours(24)).len(), 1);
     }
@@ -129,15 +141,22 @@ mod tests {
         let associations = [association("subnet-a", "rtbassoc-a"), association("subnet-other", "rtbassoc-other")];
         let network = Network { route_tables: Ok(vec![route_table(associations)]), ..network() };
         let mut topology = topology(endpoint_service(), [load_balancer("pg", Vec::new())]);
-        assert_eq!(in_place(&topology, &service(1)), None, "the network was not read");
+        let known: Inventory = [("vpce-nfn-9".to_owned(), None), ("vpce-nfn-8".to_owned(), Some(at(8, 0)))].into();
+        let record = Some(Record::new(State::Inventory(known), at(8, 0)));
+        let items =
+            Items::from([(Key::new("f", Key::INVENTORY, "vpce-svc-1"), Item { record, version: Version::At(1) })]);
+        let in_place = |items, topology: &Topology| in_place(items, topology, &service(1));
+        assert_eq!(in_place(Some(&items), &topology), None, "the network was not read");
         topology.network = Some(network);
         let ids = |ids: &[&str]| Some(ids.iter().map(ToString::to_string).collect());
-        assert_eq!(in_place(&topology, &service(1)), ids(&["rtbassoc-a"]), "the stack has no topic to check");
+        let not_asked = in_place(Some(&items), &topology);
+        assert_eq!(not_asked, ids(&["rtbassoc-a", "vpce-nfn-9"]), "as far as this run asked");
+        assert_eq!(in_place(None, &topology), None, "nor is it remembered");
         topology.notifications =
             Some(Ok(vec![notification(service(1), "vpce-nfn-1"), notification(service(2), "vpce-nfn-2")]));
-        assert_eq!(in_place(&topology, &service(1)), ids(&["rtbassoc-a", "vpce-nfn-1"]));
+        assert_eq!(in_place(Some(&items), &topology), ids(&["rtbassoc-a", "vpce-nfn-1"]));
         topology.notifications = Some(Err(call_error("ec2:DescribeVpcEndpointConnectionNotifications")));
-        assert_eq!(in_place(&topology, &service(1)), None);
+        assert_eq!(in_place(Some(&items), &topology), None);
     }
 
     #[test]
@@ -155,6 +174,7 @@ mod tests {
             id: "rtb-1".to_owned(),
             vpc: "vpc-1".to_owned(),
             main: false,
+            main_association: None,
             subnets: Vec::new(),
             associations: associations.into_iter().collect(),
             routes: Vec::new(),

@@ -287,7 +287,13 @@ impl Reconciler<'_> {
                 let ReadPath { path, read_at } = report.path.as_ref()?;
                 // An older read, by a run that took longer, replaces neither a newer one nor a withdrawal.
                 let newer = before.is_some_and(|before| before.observed_at >= *read_at);
-                let state = State::Path(path.clone().map(Box::new));
+                // A run that began later may have reused details that another one has read anew meanwhile.
+                let stored = before.and_then(Record::path).and_then(|stored| stored.detailed_at);
+                let details_due = |path: StoredPath| match path.detailed_at.zip(stored) {
+                    Some((read, stored)) if read < stored => path.with_details_due(),
+                    _ => path,
+                };
+                let state = State::Path(path.clone().map(details_due).map(Box::new));
                 (!newer).then(|| with(before.cloned(), state, *read_at, None))
             }
             Key::ADMISSIONS => self.next_admissions(report, before),

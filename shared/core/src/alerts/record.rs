@@ -405,7 +405,7 @@ impl Record {
             State::Traffic(traffic) => traffic.until = never(traffic.until),
             State::Path(path) => {
                 if let Some(path) = path {
-                    (path.read_at, path.named_at) = (never(path.read_at), never(path.named_at));
+                    (path.read_at, path.detailed_at) = (never(path.read_at), path.detailed_at.map(never));
                 }
             }
             State::Admissions(admissions) => {

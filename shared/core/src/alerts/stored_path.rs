@@ -3,14 +3,17 @@
 //! A stored path may be out of date. So a result from it never fires an alert, never makes one worse and never resolves
 //! one: before an alert changes, the path is read anew.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::lifecycle::Phase;
 use super::reconcile::Evaluation;
 use super::record::{Items, Key};
 use crate::check::{CheckResult, Status};
-use crate::ids::Arn;
-use crate::snapshot::{Hostname, StoredPath, Topology};
+use crate::checks::catalogue;
+use crate::ids::ServiceId;
+use crate::snapshot::{KnownDetails, StoredPath};
 
 /// The stored path, if it can be used.
 #[must_use]
@@ -25,37 +28,42 @@ pub fn recorded(items: &Items) -> Option<&StoredPath> {
     records.find_map(|(_, item)| item.record.as_ref()?.path())
 }
 
-/// How long the tags of a target group are reused from the stored path. With a schedule of 15 minutes, every fifth run
-/// reads them.
-const NAMES_VALID_FOR: SignedDuration = SignedDuration::from_mins(65);
+/// How long the details of a path are reused. With a schedule of 15 minutes, every fifth run reads them.
+const DETAILS_VALID_FOR: SignedDuration = SignedDuration::from_mins(65);
 
-/// Reuses the names of all target groups from the stored paths. Returns when they were read; `None` if that is too long
-/// ago, or if one of the groups is new: then they must be read.
-pub fn take_names<'a>(
-    topology: &mut Topology,
-    stored: impl IntoIterator<Item = &'a StoredPath>,
+/// The details that `function` need not read again, of these endpoint services: those that it read within the hour, except of
+/// services in `anew`, which somebody may just have changed, and of those with an alert that is open or pending: whether it is
+/// over is seen in the next run.
+#[must_use]
+pub fn known_details<'a>(
+    services: impl IntoIterator<Item = (&'a ServiceId, &'a Items)>,
+    anew: &BTreeSet<ServiceId>,
+    function: &str,
     now: Timestamp,
-) -> Option<Timestamp> {
-    let is_recent =
-        |path: &&StoredPath| path.is_valid(now, NAMES_VALID_FOR) && now.duration_since(path.named_at) < NAMES_VALID_FOR;
-    let stored: Vec<&StoredPath> = stored.into_iter().filter(is_recent).collect();
-    let mut names: Vec<Hostnames<'a>> = Vec::new();
-    for group in topology.target_groups() {
-        let (path, name) = stored.iter().find_map(|path| Some((path, path.hostname(&group)?)))?;
-        names.push(Hostnames { group, name, read_at: path.named_at });
+) -> KnownDetails<'a> {
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for (service, items) in services {
+        let Some(path) = recorded(items) else { continue };
+        let is_known = has_recent_details(path, now) && !anew.contains(service) && !has_open_alert(items, function);
+        if is_known { &mut known } else { &mut unknown }.push(path);
     }
-    for group in topology.target_groups_mut() {
-        let name = names.iter().find(|known| known.group == group.arn)?;
-        group.hostname = Some(Ok(name.name.clone()));
-    }
-    names.iter().map(|name| name.read_at).min()
+    KnownDetails::new(known, &unknown)
 }
 
-/// A target group's name, and when it was read.
-struct Hostnames<'a> {
-    group: Arn,
-    name: &'a Option<Hostname>,
-    read_at: Timestamp,
+/// Whether the details of the path were read within the hour.
+#[must_use]
+pub fn has_recent_details(path: &StoredPath, now: Timestamp) -> bool {
+    path.detailed_at.is_some_and(|detailed_at| now.duration_since(detailed_at) < DETAILS_VALID_FOR)
+}
+
+/// Whether an alert of `function` is open or pending, or cannot be read.
+#[must_use]
+pub fn has_open_alert(items: &Items, function: &str) -> bool {
+    let of_checks = items.iter().filter(|(key, _)| key.function == function && catalogue::find(&key.subject).is_some());
+    of_checks.map(|(_, item)| &item.record).any(|record| match record {
+        Some(record) => record.alert().is_some_and(|alert| !alert.is_over()),
+        None => true,
+    })
 }
 
 /// Whether `evaluation` changes no alert of `function`. Its results come from a stored path with the health of its
@@ -104,7 +112,7 @@ mod tests {
     use crate::alerts::record::{Item, Record, State, Version};
     use crate::check::Severity;
     use crate::checks::catalogue;
-    use crate::snapshot::TargetGroup;
+    use crate::snapshot::{CrossZoneOverride, EndpointService, Hostname, LoadBalancer, TargetGroup, Topology};
     use crate::testing::{alert, at, endpoint_service, finding, load_balancer, service, target_group, topology};
 
     const FUNCTION: &str = "health-watcher";
@@ -213,28 +221,68 @@ mod tests {
     fn with_name(name: Option<&str>) -> Topology {
         let name =
             name.map(|name| Hostname { name: name.to_owned(), addresses: Ok(Vec::new()), networks: Ok(Vec::new()) });
-        let group = TargetGroup { hostname: Some(Ok(name)), ..target_group("pg") };
-        topology(endpoint_service(), [load_balancer("pg", vec![group])])
+        let group = TargetGroup {
+            hostname: Some(Ok(name)),
+            cross_zone: Some(Ok(CrossZoneOverride::Off)),
+            ..target_group("pg")
+        };
+        let balancer = LoadBalancer { cross_zone: Some(Ok(true)), ..load_balancer("pg", vec![group]) };
+        topology(endpoint_service(), [balancer])
     }
 
-    /// The names of the target groups of a later read, at this time, with those of the stored path reused.
-    fn taken_over(stored: &Topology, mut read: Topology, now: Timestamp) -> Option<Vec<Option<String>>> {
-        let path = StoredPath::new(stored, &service(1), at(8, 0), at(8, 0)).unwrap();
-        let named_at = take_names(&mut read, [&path], now)?;
-        assert_eq!(named_at, at(8, 0), "it is as old as the tags are");
-        let names = read.target_groups_mut().map(|group| group.hostname.clone().unwrap().unwrap());
-        Some(names.map(|name| Some(name?.name)).collect())
+    /// The details that are known at `now` of a path whose details were read at eight, with this alert beside it.
+    fn known_at(
+        now: Timestamp,
+        alert: Option<Item>,
+        anew: &BTreeSet<ServiceId>,
+    ) -> Option<(bool, CrossZoneOverride, String)> {
+        let stored = with_name(Some("db.example.internal"));
+        let path = StoredPath::new(&stored, &service(1), at(8, 45), at(8, 0)).unwrap();
+        let path =
+            Item { record: Some(Record::new(State::Path(Some(Box::new(path))), at(8, 45))), version: Version::At(1) };
+        let path = (Key::new(FUNCTION, Key::PATH, service(1).as_str()), path);
+        let alert = alert.map(|alert| (Key::new(FUNCTION, "listener.port", "pg"), alert));
+        let items: Items = [path].into_iter().chain(alert).collect();
+        let id = service(1);
+        let known = known_details([(&id, &items)], anew, FUNCTION, now);
+        assert_eq!(known.hostname(&target_group("new").arn), None, "a new group is read");
+        let balancer = stored.load_balancers.values().next().unwrap();
+        let hostname = known.hostname(&target_group("pg").arn)?.clone()?;
+        assert_eq!(known.of(&service(1)), Some(at(8, 0)), "they are as old as when they were read");
+        Some((known.cross_zone(&balancer.arn)?, known.attributes(&target_group("pg").arn)?.cross_zone, hostname.name))
     }
 
     #[test]
-    fn tags_are_reused_for_an_hour_but_never_for_a_new_group() {
-        let unread = || topology(endpoint_service(), [load_balancer("pg", vec![target_group("pg")])]);
-        let name = Some("db.example.internal");
-        assert_eq!(taken_over(&with_name(name), unread(), at(9, 0)), Some(vec![name.map(ToOwned::to_owned)]));
-        assert_eq!(taken_over(&with_name(None), unread(), at(9, 0)), Some(vec![None]));
-        assert_eq!(taken_over(&with_name(name), unread(), at(9, 5)), None, "too long ago");
-        let another =
-            topology(endpoint_service(), [load_balancer("pg", vec![target_group("pg"), target_group("new")])]);
-        assert_eq!(taken_over(&with_name(name), another, at(9, 0)), None, "not read yet");
+    fn details_are_reused_for_an_hour() {
+        let known = Some((true, CrossZoneOverride::Off, "db.example.internal".to_owned()));
+        let nothing = BTreeSet::new();
+        assert_eq!(known_at(at(9, 0), None, &nothing), known);
+        assert_eq!(known_at(at(9, 5), None, &nothing), None, "too long ago");
+    }
+
+    #[test]
+    fn details_are_read_anew_after_a_change_and_while_an_alert_is_open() {
+        let nothing = BTreeSet::new();
+        assert_eq!(known_at(at(9, 0), None, &[service(1)].into()), None);
+        for phase in [Phase::Pending, Phase::Firing] {
+            assert_eq!(known_at(at(9, 0), Some(in_phase(phase)), &nothing), None, "{phase:?}");
+        }
+        let unreadable = Item { record: None, version: Version::Unreadable };
+        assert_eq!(known_at(at(9, 0), Some(unreadable), &nothing), None);
+        assert!(known_at(at(9, 0), Some(in_phase(Phase::Resolved)), &nothing).is_some());
+    }
+
+    #[test]
+    fn a_load_balancer_that_is_read_anew_for_one_service_is_read_for_all() {
+        let shared = with_name(None);
+        let path = |number| {
+            let service = EndpointService { id: service(number), ..endpoint_service() };
+            let topology = topology(service.clone(), shared.load_balancers.values().cloned());
+            StoredPath::new(&topology, &service.id, at(8, 0), at(8, 0)).unwrap()
+        };
+        let (one, two) = (path(1), path(2));
+        let balancer = shared.load_balancers.keys().next().unwrap();
+        assert_eq!(KnownDetails::new(vec![&one], &[]).cross_zone(balancer), Some(true));
+        assert_eq!(KnownDetails::new(vec![&one], &[&two]).cross_zone(balancer), None);
     }
 }

@@ -36,6 +36,7 @@ pub(super) const SPEC: Spec = Spec {
         "DeregisterTargets",
         "ModifyManagedPrefixList",
         "ModifySecurityGroupRules",
+        "ModifyTargetGroup",
         "RegisterTargets",
         "RestoreManagedPrefixListVersion",
         "RevokeSecurityGroupIngress",
@@ -269,6 +270,7 @@ mod tests {
         let mut balancer = load_balancer("pg", vec![group]);
         balancer.description.as_mut().unwrap().security_groups = own_group.map(ToOwned::to_owned).into_iter().collect();
         let interfaces = NODES.map(|(subnet, address)| Interface {
+            id: "eni-1".to_owned(),
             description: "ELB net/pg/0123456789abcdef".to_owned(),
             subnet: subnet.to_owned(),
             addresses: vec![address.parse().unwrap()],

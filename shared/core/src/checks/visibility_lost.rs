@@ -41,10 +41,12 @@ fn finding(error: &CallError) -> Finding {
             "Allow the function's role to call {call} again. The stack allows it, so check whether someone changed the \
              role, its permissions boundary, or your organization's policies."
         )
-    } else {
-        "If this lasts, check the AWS Health Dashboard for the Region and the function's log. If the error is throttling, choose \
-         slower schedules."
+    } else if error.is_throttled() {
+        "Other tools use up what AWS allows the account in calls; the guard paces its own. If this lasts, find out with \
+         CloudTrail who makes this call, or choose slower schedules."
             .to_owned()
+    } else {
+        "If this lasts, check the AWS Health Dashboard for the Region and the function's log.".to_owned()
     };
     Finding::new(
         Severity::Warning,
@@ -61,6 +63,7 @@ fn finding(error: &CallError) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::ErrorKind;
     use crate::testing::{call_error, only_finding};
 
     #[test]
@@ -74,6 +77,9 @@ mod tests {
         assert_eq!(resource, listing);
         assert!(finding.remedy.action.contains(listing), "{}", finding.remedy.action);
         assert!(finding.impact.ends_with("the guard cannot accept dbt's requests."), "{}", finding.impact);
+        let refused = CallError::new(health, ErrorKind::Refused("Throttling".to_owned()), "Rate exceeded");
+        let refused = only_finding(of_calls(&[(health, Some(refused))].into()));
+        assert!(refused.remedy.action.contains("CloudTrail"), "{}", refused.remedy.action);
         let other = of_calls(&[(health, Some(call_error(health)))].into());
         assert!(!only_finding(other).impact.contains("accept"));
         assert_eq!((passing.resource.as_str(), &passing.status), (health, &Status::pass(format!("{health} works"))));

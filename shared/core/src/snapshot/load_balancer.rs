@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hostname, Interface, Observed, Unread, known};
+use super::{ErrorKind, Hostname, Interface, Observed, Unread, known};
 use crate::ids::Arn;
 
 /// A load balancer behind an endpoint service, as read in this run.
@@ -85,8 +85,15 @@ pub struct Listener {
     /// The ARN of its default certificate, if it has one.
     pub certificate: Option<String>,
     /// The ARNs of the certificates that it presents to clients that ask for their names (SNI); not read in every run.
-    #[serde(skip)]
+    #[serde(default, skip_serializing_if = "is_unread")]
     pub certificates_by_name: Option<Observed<Vec<String>>>,
+}
+
+/// Certificates that could not be read are read in the next run; the rest of the path is stored all the same.
+// The signature is serde's.
+#[allow(clippy::ref_option)]
+fn is_unread(certificates: &Option<Observed<Vec<String>>>) -> bool {
+    !matches!(certificates, Some(Ok(_)))
 }
 
 impl Listener {
@@ -123,6 +130,17 @@ impl LoadBalancer {
     pub fn forwards_to(&self) -> BTreeSet<Arn> {
         let serving = self.listeners.iter().flatten().filter(|listener| listener.serves());
         serving.flat_map(|listener| listener.forwards_to.iter().cloned()).collect()
+    }
+
+    /// Whether the time for reading was over before all of it was read, with its attributes if they count.
+    pub(super) fn is_unfinished(&self, with_attributes: bool) -> bool {
+        let groups = || self.target_groups.iter().flatten();
+        given_up(&self.listeners)
+            || given_up(&self.target_groups)
+            || groups().any(|group| given_up(&group.targets))
+            || (with_attributes
+                && (self.cross_zone.as_ref().is_some_and(given_up)
+                    || groups().any(|group| group.cross_zone.as_ref().is_some_and(given_up))))
     }
 
     /// Whether cross-zone load balancing is on for `group`. The group's setting overrides the load balancer's.
@@ -167,6 +185,10 @@ impl LoadBalancer {
             description.zones.iter().map(|zone| zone.name.as_str()).filter(|zone| !has_healthy_target(zone)).collect();
         if lacking.is_empty() { Coverage::Full } else { Coverage::Lacks(lacking) }
     }
+}
+
+fn given_up<T>(read: &Observed<T>) -> bool {
+    read.as_ref().is_err_and(|error| error.kind == ErrorKind::GivenUp)
 }
 
 /// A target group that a listener forwards to.
@@ -271,6 +293,9 @@ pub struct Target {
     pub subnet: Option<String>,
     /// The security groups of its network interface; `None` if EC2 does not show the interface.
     pub security_groups: Option<Vec<String>>,
+    /// The ids of its network interfaces, `eni-…`, as far as EC2 shows them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interfaces: Vec<String>,
     /// The health that ELB reports.
     pub health: Health,
     /// The reason code, e.g. `Target.FailedHealthChecks`.
@@ -361,7 +386,12 @@ mod tests {
 
     #[test]
     fn a_node_without_cross_zone_sends_to_its_own_zone() {
-        let node = Interface { description: String::new(), subnet: "subnet-a".to_owned(), addresses: Vec::new() };
+        let node = Interface {
+            id: "eni-1".to_owned(),
+            description: String::new(),
+            subnet: "subnet-a".to_owned(),
+            addresses: Vec::new(),
+        };
         let sends = |cross_zone: CrossZoneOverride, zone: Option<&str>| {
             let group = TargetGroup { cross_zone: Some(Ok(cross_zone)), ..target_group("pg") };
             let target = Target { zone: zone.map(ToOwned::to_owned), ..target(1, "healthy") };

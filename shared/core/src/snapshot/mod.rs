@@ -25,7 +25,7 @@ pub use self::network::{
     AclEntry, Interface, Network, NetworkAcl, Peer, Ports, Route, RouteTable, SecurityGroupRule, Subnet,
 };
 pub use self::service::{EVENTS, EndpointService, Notification, PrivateDns, SupportedRegion};
-pub use self::stored_path::StoredPath;
+pub use self::stored_path::{KnownDetails, StoredPath};
 pub use self::topology::Topology;
 pub use self::traffic::{LastConnection, Traffic};
 
@@ -64,6 +64,13 @@ pub enum ErrorKind {
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/CommonErrors.html>
 const DENIED: [&str; 4] = ["UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "AuthorizationError"];
 
+/// The codes of a call that came too soon after others of the account: EC2 answers `RequestLimitExceeded`, ELB `Throttling`,
+/// others the rest.
+/// <https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html>
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/userguide/elb-api-throttling.html>
+const THROTTLED: [&str; 5] =
+    ["RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestThrottled", "TooManyRequestsException"];
+
 impl CallError {
     /// The failure of `call`.
     #[must_use]
@@ -84,6 +91,12 @@ impl CallError {
     #[must_use]
     pub fn is_denied(&self) -> bool {
         self.code().is_some_and(|code| DENIED.contains(&code))
+    }
+
+    /// Whether AWS refused it because the account makes too many calls.
+    #[must_use]
+    pub fn is_throttled(&self) -> bool {
+        self.code().is_some_and(|code| THROTTLED.contains(&code))
     }
 
     /// AWS's code and message; without a code, the message.

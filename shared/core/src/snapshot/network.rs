@@ -146,6 +146,8 @@ impl Peer {
 /// A network interface of a load balancer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
+    /// `eni-…`
+    pub id: String,
     /// `ELB net/NAME/ID`, which identifies the load balancer.
     pub description: String,
     /// Its subnet.
@@ -172,6 +174,8 @@ pub struct NetworkAcl {
     pub id: String,
     /// The subnets that it is associated with.
     pub subnets: Vec<String>,
+    /// The ids of these associations, `aclassoc-…`, by subnet.
+    pub associations: BTreeMap<String, String>,
     /// Its rules, in any order.
     pub entries: Vec<AclEntry>,
 }
@@ -201,6 +205,8 @@ pub struct RouteTable {
     pub vpc: String,
     /// Whether it is the VPC's main table, which subnets without an association use.
     pub main: bool,
+    /// The id of the association that makes it the main table, `rtbassoc-…`.
+    pub main_association: Option<String>,
     /// The subnets that are associated with it.
     pub subnets: Vec<String>,
     /// The ids of these associations, `rtbassoc-…`, by subnet.

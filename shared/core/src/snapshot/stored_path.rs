@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointService, Hostname, Listener, LoadBalancer, TargetGroup, Topology};
+use super::{EndpointService, Hostname, Listener, LoadBalancer, TargetGroup, TargetGroupAttributes, Topology};
 use crate::ids::{Arn, ServiceId};
 
 /// The largest path that is stored, in bytes of JSON. `DynamoDB` takes items of 400 KB.
@@ -16,21 +16,22 @@ const MAX_BYTES: usize = 300_000;
 pub struct StoredPath {
     /// When the read began.
     pub read_at: Timestamp,
-    /// When the target groups' tags were read.
-    pub named_at: Timestamp,
+    /// When its details were read: see [`KnownDetails`]. `None` if they must be read again.
+    #[serde(default)]
+    pub detailed_at: Option<Timestamp>,
     service: EndpointService,
     load_balancers: BTreeMap<Arn, LoadBalancer>,
 }
 
 impl StoredPath {
-    /// The path of `service` in `topology`, which was read at `read_at`, and the tags at `named_at`; `None` if a part of it is
-    /// unknown, or if it is too large to be stored.
+    /// The path of `service` in `topology`, which was read at `read_at`, and its details at `detailed_at`; `None` if a part of
+    /// it is unknown, or if it is too large to be stored.
     #[must_use]
-    pub fn new(topology: &Topology, service: &ServiceId, read_at: Timestamp, named_at: Timestamp) -> Option<Self> {
+    pub fn new(topology: &Topology, service: &ServiceId, read_at: Timestamp, detailed_at: Timestamp) -> Option<Self> {
         let load_balancers = topology.load_balancers_of(service).ok()?;
         let load_balancers = load_balancers.into_iter().map(|it| (it.arn.clone(), stripped(it.clone()))).collect();
         let service = EndpointService { principals: None, ..topology.service(service).ok()?.clone() };
-        let path = Self { read_at, named_at, service, load_balancers };
+        let path = Self { read_at, detailed_at: Some(detailed_at), service, load_balancers };
         // What contains a failure cannot be written as JSON.
         let bytes = serde_json::to_vec(&path).ok()?.len();
         (bytes <= MAX_BYTES).then_some(path)
@@ -56,6 +57,12 @@ impl StoredPath {
                 .any(|read| !self.load_balancers.get(&read.arn).is_some_and(|stored| is_same(stored, read)))
     }
 
+    /// The same path, whose details must be read again.
+    #[must_use]
+    pub fn with_details_due(&self) -> Self {
+        Self { detailed_at: None, ..self.clone() }
+    }
+
     /// Whether it may still be used at `now`: it is not older than `max_age`.
     #[must_use]
     pub fn is_valid(&self, now: Timestamp, max_age: SignedDuration) -> bool {
@@ -68,19 +75,107 @@ impl StoredPath {
         self.service.name.as_deref()
     }
 
-    /// The name that the target group had by its tag, if the path has the group.
+    /// How many calls to ELB it takes to read it again: one for the listeners of each load balancer, and one for the targets
+    /// of each group; `details` adds those for attributes and certificates.
     #[must_use]
-    pub fn hostname(&self, group: &Arn) -> Option<&Option<Hostname>> {
-        let groups =
-            self.load_balancers.values().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten());
-        let mut named = groups.filter(|known| known.arn == *group);
-        named.find_map(|known| known.hostname.as_ref()?.as_ref().ok())
+    pub fn calls(&self, details: bool) -> usize {
+        let of = |load_balancer: &LoadBalancer| {
+            let groups = load_balancer.target_groups.iter().flatten().count();
+            let listeners = load_balancer.listeners.iter().flatten();
+            let certificates = listeners.filter(|listener| listener.certificate.is_some()).count();
+            1 + groups + if details { 1 + groups + certificates } else { 0 }
+        };
+        self.load_balancers.values().map(of).sum()
+    }
+
+    /// How many target groups it has.
+    #[must_use]
+    pub fn groups(&self) -> usize {
+        self.load_balancers.values().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten()).count()
     }
 
     /// The endpoint service.
     #[must_use]
     pub fn service(&self) -> &ServiceId {
         &self.service.id
+    }
+}
+
+/// The details of paths, as they were stored: attributes, tags, certificates by name, and the descriptions of target groups.
+/// They seldom change, and for most of them ELB is asked one by one. Each lookup is `None` if the detail must be read.
+#[derive(Debug, Default)]
+pub struct KnownDetails<'a> {
+    load_balancers: BTreeMap<&'a Arn, &'a LoadBalancer>,
+    groups: BTreeMap<&'a Arn, &'a TargetGroup>,
+    listeners: BTreeMap<&'a str, &'a Listener>,
+    read_at: BTreeMap<&'a ServiceId, Timestamp>,
+}
+
+impl<'a> KnownDetails<'a> {
+    /// The details of these paths, except of what is also in a path that is to be read `anew`.
+    #[must_use]
+    pub fn new(mut paths: Vec<&'a StoredPath>, anew: &[&'a StoredPath]) -> Self {
+        // Where several have the same load balancer, the latest counts.
+        paths.sort_by_key(|path| path.detailed_at);
+        let mut known = Self::default();
+        for path in paths {
+            known.read_at.extend(path.detailed_at.map(|read_at| (path.service(), read_at)));
+            for load_balancer in path.load_balancers.values() {
+                known.load_balancers.insert(&load_balancer.arn, load_balancer);
+                let groups = load_balancer.target_groups.iter().flatten();
+                known.groups.extend(groups.map(|group| (&group.arn, group)));
+                let listeners = load_balancer.listeners.iter().flatten();
+                known.listeners.extend(listeners.map(|listener| (listener.arn.as_str(), listener)));
+            }
+        }
+        for load_balancer in anew.iter().flat_map(|path| path.load_balancers.values()) {
+            known.load_balancers.remove(&load_balancer.arn);
+            for group in load_balancer.target_groups.iter().flatten() {
+                known.groups.remove(&group.arn);
+            }
+            for listener in load_balancer.listeners.iter().flatten() {
+                known.listeners.remove(listener.arn.as_str());
+            }
+        }
+        known
+    }
+
+    /// When the details of the endpoint service were read.
+    #[must_use]
+    pub fn of(&self, service: &ServiceId) -> Option<Timestamp> {
+        self.read_at.get(service).copied()
+    }
+
+    /// The load balancer's own cross-zone attribute.
+    #[must_use]
+    pub fn cross_zone(&self, load_balancer: &Arn) -> Option<bool> {
+        self.load_balancers.get(load_balancer)?.cross_zone.as_ref()?.as_ref().ok().copied()
+    }
+
+    /// The target group, with the targets that it had then.
+    #[must_use]
+    pub fn group(&self, group: &Arn) -> Option<&'a TargetGroup> {
+        self.groups.get(group).copied()
+    }
+
+    /// The target group's attributes.
+    #[must_use]
+    pub fn attributes(&self, group: &Arn) -> Option<TargetGroupAttributes> {
+        let group = self.groups.get(group)?;
+        let cross_zone = *group.cross_zone.as_ref()?.as_ref().ok()?;
+        Some(TargetGroupAttributes { cross_zone, keeps_connections: group.keeps_connections.clone() })
+    }
+
+    /// The name that the target group has by its tag, or that it has none.
+    #[must_use]
+    pub fn hostname(&self, group: &Arn) -> Option<&Option<Hostname>> {
+        self.groups.get(group)?.hostname.as_ref()?.as_ref().ok()
+    }
+
+    /// The certificates that the listener has for names.
+    #[must_use]
+    pub fn certificates_by_name(&self, listener: &str) -> Option<&Vec<String>> {
+        self.listeners.get(listener)?.certificates_by_name.as_ref()?.as_ref().ok()
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::{
-    Certificate, Connection, EndpointService, LoadBalancer, Network, Notification, Observed, Traffic, Unread, known,
+    CallError, Certificate, Connection, EndpointService, LoadBalancer, Network, Notification, Observed, Traffic,
+    Unread, known,
 };
 use crate::ids::{Arn, ServiceId};
 
@@ -17,6 +18,8 @@ pub struct Topology {
     pub services: Option<Observed<BTreeMap<ServiceId, EndpointService>>>,
     /// The load balancers behind them.
     pub load_balancers: BTreeMap<Arn, LoadBalancer>,
+    /// Why EC2 did not say where some of the targets are, and which security groups they have.
+    pub unlocated: Option<CallError>,
     /// The connections of the services; not read in every run.
     pub connections: Option<Observed<Vec<Connection>>>,
     /// The connection notifications of the services; not read in every run.
@@ -25,8 +28,8 @@ pub struct Topology {
     pub network: Option<Network>,
     /// The certificates of TLS listeners, by ARN; not read in every run.
     pub certificates: BTreeMap<String, Observed<Certificate>>,
-    /// When the target groups' tags were read, if they were.
-    pub named_at: Option<Timestamp>,
+    /// When the details of each service's path were read, if they were: see [`super::KnownDetails`].
+    pub detailed_at: BTreeMap<ServiceId, Timestamp>,
     /// When dbt last connected, of the services that this run asked about.
     pub traffic: BTreeMap<ServiceId, Traffic>,
 }
@@ -47,6 +50,14 @@ impl Topology {
     pub fn load_balancers_of(&self, service: &ServiceId) -> Result<Vec<&LoadBalancer>, Unread> {
         let arns = &self.service(service)?.load_balancers;
         Ok(arns.iter().filter_map(|arn| self.load_balancers.get(arn)).collect())
+    }
+
+    /// Whether the time for reading was over before all of the service's path was read: the targets, and if settings were
+    /// read, attributes.
+    #[must_use]
+    pub fn is_unfinished(&self, service: &ServiceId) -> bool {
+        let load_balancers = self.load_balancers_of(service).unwrap_or_default();
+        load_balancers.into_iter().any(|load_balancer| load_balancer.is_unfinished(self.network.is_some()))
     }
 
     /// The `Name` tags of the services that have one.

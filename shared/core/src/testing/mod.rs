@@ -266,7 +266,9 @@ pub fn target_group(name: &str) -> TargetGroup {
     }
 }
 
-fn elb_arn(resource: &str) -> Arn {
+/// The ARN of something of ELB's.
+#[must_use]
+pub fn elb_arn(resource: &str) -> Arn {
     format!("arn:aws:elasticloadbalancing:eu-central-1:111122223333:{resource}").parse().unwrap()
 }
 
@@ -281,6 +283,7 @@ pub fn target(number: u8, health: &str) -> Target {
         address: Some([10, 0, 0, number].into()),
         subnet: None,
         security_groups: None,
+        interfaces: Vec::new(),
         health: Health::parse(health),
         reason: failed.then(|| "Target.FailedHealthChecks".to_owned()),
         description: failed.then(|| "Health checks failed".to_owned()),

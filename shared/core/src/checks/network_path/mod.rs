@@ -148,6 +148,7 @@ mod tests {
             cidrs: vec![cidr.parse().unwrap()],
         };
         let node = |subnet: &str, address: &str| Interface {
+            id: "eni-1".to_owned(),
             description: "ELB net/pg/0123456789abcdef".to_owned(),
             subnet: subnet.to_owned(),
             addresses: vec![address.parse().unwrap()],
@@ -155,6 +156,7 @@ mod tests {
         let acl = |id: &str, subnet: &str| NetworkAcl {
             id: id.to_owned(),
             subnets: vec![subnet.to_owned()],
+            associations: BTreeMap::new(),
             entries: [true, false].into_iter().flat_map(doors).collect(),
         };
         Network {
@@ -166,6 +168,7 @@ mod tests {
                 id: "rtb-1".to_owned(),
                 vpc: "vpc-1".to_owned(),
                 main: true,
+                main_association: None,
                 subnets: vec![],
                 routes: vec![route("10.0.0.0/16", "local", false)],
                 to_prefix_lists: vec![],
@@ -398,6 +401,7 @@ mod tests {
                 associations: BTreeMap::new(),
                 id: "rtb-2".to_owned(),
                 main: false,
+                main_association: None,
                 subnets: vec!["subnet-b".to_owned()],
                 routes: vec![],
                 ..tables[0].clone()
@@ -413,6 +417,7 @@ mod tests {
         let other = RouteTable {
             id: "rtb-2".to_owned(),
             main: false,
+            main_association: None,
             subnets: vec![],
             associations: BTreeMap::new(),
             routes: vec![],
