@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, anyhow, ensure};
-use guard_aws::observe::{Observer, Scope};
+use guard_aws::observe::{Observer, Scope, pace};
 use guard_core::admission::held_by_the_list;
 use guard_core::check::{Branch, Check, CheckContext, CheckResult, Finding, Group, Need, Remedy, Status};
 use guard_core::checks::catalogue::{checks_of, evaluate_checks};
@@ -98,7 +98,7 @@ impl Expectations {
     /// If AWS answers neither who the user is nor anything else.
     pub async fn check(&self, session: &Session) -> Result<(CheckReport, Topology)> {
         let checked_at = Timestamp::now();
-        let observer = Observer::new(&session.config);
+        let observer = Observer::new(&session.config, pace::ELB);
         let read = async {
             match &self.load_balancer {
                 Some(arn) => observer.without_service(arn).await,
@@ -228,7 +228,7 @@ fn of_services(value: &str, services: &[String]) -> String {
 }
 
 async fn services_of_account(session: &Session) -> Result<String> {
-    let services = Observer::new(&session.config).all_endpoint_services().await;
+    let services = Observer::new(&session.config, pace::ELB).all_endpoint_services().await;
     let services: BTreeSet<String> =
         services.map_err(|error| anyhow!(explained(&error)))?.keys().map(ToString::to_string).collect();
     ensure!(

@@ -36,7 +36,10 @@ GLOBAL_KEYS = {"aws:SourceAccount", "aws:SourceArn", "aws:PrincipalAccount", "aw
                "aws:PrincipalIsAWSService", "aws:ViaAWSService"}
 # https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html
 KMS_KEYS = {"kms:ViaService", "kms:EncryptionContext:aws:sns:topicArn"}
-OPERATORS = {"StringEquals", "StringLike", "ArnEquals", "ArnLike", "ArnNotEquals", "BoolIfExists"}
+# https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/specifying-conditions.html
+DYNAMODB_KEYS = {"dynamodb:LeadingKeys"}
+OPERATORS = {"StringEquals", "ForAllValues:StringEquals", "StringLike", "ArnEquals", "ArnLike", "ArnNotEquals",
+             "BoolIfExists"}
 ROLES = ["ConnectionAcceptorRole", "HealthWatcherRole", "DriftWatcherRole"]
 WRITES = re.compile(r"(ec2|elasticloadbalancing):(?!Describe|Get)")
 STRICT = {"UntrustedRequests": "reject", "CrossZone": "enforce", "AlertEmail": "ops@example.com"}
@@ -83,7 +86,9 @@ def problems(name, kind, document):
         for operator, keys in statement.get("Condition", {}).items():
             if operator not in OPERATORS:
                 yield f"{name}: {operator}"
-            known_keys = GLOBAL_KEYS | (KMS_KEYS if all(action.startswith("kms:") for action in actions) else set())
+            services = {action.split(":")[0] for action in actions}
+            known_keys = GLOBAL_KEYS | (KMS_KEYS if services == {"kms"} else set()) | (
+                DYNAMODB_KEYS if services == {"dynamodb"} else set())
             yield from (f"{name}: {key}" for key in keys if key not in known_keys)
         if kind == "trust":
             continue
@@ -268,6 +273,19 @@ def test_a_role_may_use_the_key_of_an_existing_topic_only_through_sns_for_that_t
                 "Resource": f"arn:{PARTITIONS[region]}:kms:{home}:*:key/*",
                 "Condition": {"StringEquals": {"kms:EncryptionContext:aws:sns:topicArn": arn},
                               "StringLike": {"kms:ViaService": f"sns.{home}.amazonaws.com*"}}}
+
+
+def test_only_the_notes_of_runs_can_be_updated_in_place(rendered):
+    """By the functions that events start. Every other write to the table is a conditional PutItem."""
+    allowed = {}
+    for name, _, document in policies(rendered):
+        for statement in many(document["Statement"]):
+            if "dynamodb:UpdateItem" in many(statement["Action"]):
+                allowed[name.split("/")[0]] = statement
+    assert set(allowed) == {"ConnectionAcceptorRole", "DriftWatcherRole"}
+    for statement in allowed.values():
+        assert many(statement["Action"]) == ["dynamodb:UpdateItem"]
+        assert statement["Condition"] == {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["runs"]}}
 
 
 # In each partition, its Region with the longest name.

@@ -15,7 +15,7 @@ pub mod words;
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use guard_aws::observe::{Observer, Scope};
+use guard_aws::observe::{Observer, Scope, pace};
 use guard_core::ids::{AccountId, Arn, EndpointId, ServiceId};
 use guard_core::snapshot::{Connection, Listener, LoadBalancer, Observed, Topology};
 use jiff::tz::TimeZone;
@@ -87,8 +87,13 @@ pub async fn run(aws: &AwsArgs, arguments: &args::TraceArgs) -> Result<u8> {
     let expectations = Expectations::new(&session, &arguments.subject, None).await?;
     let account = session.identity().await.map_or_else(|_| "unknown".to_owned(), |identity| identity.account);
     let place = format!("account {account}, {}", session.region);
-    let reader =
-        TraceReader { observer: Observer::new(&session.config), place, session: &session, span, yes: arguments.yes };
+    let reader = TraceReader {
+        observer: Observer::new(&session.config, pace::ELB),
+        place,
+        session: &session,
+        span,
+        yes: arguments.yes,
+    };
     let traces = reader.traces(&expectations).await;
     for (number, trace) in traces.iter().enumerate() {
         let gap = if number > 0 { "\n" } else { "" };

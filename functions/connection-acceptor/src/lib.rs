@@ -36,7 +36,7 @@ impl Watcher for ConnectionAcceptor {
 
     /// Reads the connections. If a notification names an endpoint of a configured service that EC2's list does not show
     /// yet, it reads again after a pause: the notification is a hint that the list lags behind, and nothing more.
-    async fn read(&self, run: &Run<'_>) -> Vec<Read> {
+    async fn read(&self, run: &Run<'_>, _: &BTreeSet<ServiceId>) -> Vec<Read> {
         log_unconfigured_services(run);
         let mut read = connections(run).await;
         for pause in CONFIRM_AFTER {
@@ -119,10 +119,14 @@ impl Watcher for ConnectionAcceptor {
         report.admissions = Some(Decided::new(on_service, policy, &before, admission, accepted));
     }
 
-    /// A request that a notification names and that EC2 does not list within the run.
+    /// Connections that could not be read, and a request that a notification names and that EC2 does not list within the run:
+    /// a request may be waiting, and Lambda asks again sooner than the schedule.
     fn left_undone(&self, run: &Run<'_>, reads: &[Read]) -> Option<CallError> {
-        let missing = reads.last().is_some_and(|read| lacks_mentioned(read, run));
-        missing.then(|| {
+        let last = reads.last()?;
+        if let Some(Err(error)) = &last.topology.connections {
+            return Some(error.clone());
+        }
+        lacks_mentioned(last, run).then(|| {
             let message = "the list does not show an endpoint that a notification names";
             CallError::new("ec2:DescribeVpcEndpointConnections", ErrorKind::GivenUp, message)
         })

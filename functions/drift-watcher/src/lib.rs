@@ -1,11 +1,13 @@
 //! drift-watcher: is everything still configured as it must be, and who changed it?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use guard_aws::memory::States;
+use guard_aws::memory::{LoadedState, States};
 use guard_aws::observe::Scope;
 use guard_aws::pipeline::{Done, Read, Run, Watcher, checks};
 use guard_core::alerts::reconcile::{ReadPath, Report};
+use guard_core::alerts::record::{Items, Partition};
 use guard_core::alerts::traffic::{self, Question};
 use guard_core::alerts::{heartbeat, inventory, stored_path};
 use guard_core::check::{Check, Group};
@@ -13,7 +15,7 @@ use guard_core::checks::cross_zone;
 use guard_core::config::CrossZone;
 use guard_core::ids::ServiceId;
 use guard_core::plan::Plan;
-use guard_core::snapshot::{Connection, StoredPath, Topology, Traffic};
+use guard_core::snapshot::{Connection, KnownDetails, StoredPath, Traffic};
 use guard_core::trigger::Trigger;
 use jiff::Timestamp;
 
@@ -27,16 +29,33 @@ impl Watcher for DriftWatcher {
     const HIDDEN: Option<Check> = Some(&cross_zone::SPEC);
     const WATCHES_DELIVERY: bool = true;
 
-    async fn read(&self, run: &Run<'_>) -> Vec<Read> {
-        let (began, policy) = (Timestamp::now(), &run.settings.policy);
-        let scope = Scope::Settings { notifications: policy.notification_topic.is_some() };
-        let (mut topology, states) = tokio::join!(run.observer.topology(&policy.services, scope), run.memory.all());
+    const REACTS_TO_CHANGES: bool = true;
+    /// A run and the calls that follow end within a function's time.
+    const TURN: Option<Duration> = Some(Duration::from_secs(65));
+
+    /// One for each load balancer and target group, and those for the details if they are due.
+    fn calls(&self, run: &Run<'_>, items: &Items, anew: bool) -> Option<usize> {
+        let path = stored_path::recorded(items)?;
+        let are_known = stored_path::has_recent_details(path, run.began)
+            && !matches!(run.invocation.trigger, Trigger::Change(_))
+            && !stored_path::has_open_alert(items, Self::NAME);
+        Some(path.calls(anew || !are_known))
+    }
+
+    async fn read(&self, run: &Run<'_>, services: &BTreeSet<ServiceId>) -> Vec<Read> {
+        let (began, policy, states) = (Timestamp::now(), &run.settings.policy, run.memory.all().await);
+        let known = known_details(run, states, services);
+        // Connection notifications are as rarely asked about as details.
+        let are_due = services.iter().any(|service| known.of(service).is_none());
+        let notifications = policy.notification_topic.is_some() && are_due;
+        let scope = Scope::Settings { notifications, known: &known };
+        let mut topology = run.observer.topology(services, scope).await;
         // Without the connections there is nothing to ask about.
         let connections = topology.connections.iter().flatten().flatten().cloned().collect();
-        let (traffic, ()) =
-            tokio::join!(traffic(run, connections, states), name_target_groups(run, &mut topology, states));
-        topology.traffic = traffic;
-        vec![Read::new(policy.services.clone(), topology, began, checks::<Self>())]
+        topology.traffic = traffic(run, connections, states, services).await;
+        let detailed_at = |service: &ServiceId| (service.clone(), known.of(service).unwrap_or(began));
+        topology.detailed_at = services.iter().map(detailed_at).collect();
+        vec![Read::new(services.clone(), topology, began, checks::<Self>())]
     }
 
     async fn plan(&self, run: &Run<'_>, reads: &[Read]) -> Plan {
@@ -57,27 +76,56 @@ impl Watcher for DriftWatcher {
     }
 
     fn remember<'a>(&self, run: &Run<'_>, reads: &'a [Read], done: Done<'_>, report: &mut Report<'a>) {
-        let items = done.items;
-        let (Some(service), Some(Read { topology, began, .. })) = (report.partition.service(), reads.first()) else {
+        let (Some(service), items) = (report.partition.service(), done.items) else { return };
+        if run.invocation.trigger == Trigger::Heartbeat {
+            report.heartbeat = Some(heartbeat::notice(report.evaluations.first(), items, Timestamp::now()));
+        }
+        let stored = items.and_then(stored_path::recorded);
+        let details_due = |read_at| ReadPath { path: stored.map(StoredPath::with_details_due), read_at };
+        let of_service = |read: &&Read| read.services.contains(service);
+        let (Some(first), Some(last)) = (reads.iter().find(of_service), reads.iter().rfind(of_service)) else {
+            // The change may be one of the details, and this run has not read them.
+            let changed = matches!(run.invocation.trigger, Trigger::Change(_)) && run.asked.contains(service);
+            report.path = (changed && stored.is_some()).then(|| details_due(run.began));
             return;
         };
-        report.in_place = inventory::in_place(topology, service);
+        let (topology, began) = (&first.topology, first.began);
+        report.in_place = inventory::in_place(items, topology, service);
         report.traffic = topology.traffic.get(service).cloned();
-        let path = topology.named_at.and_then(|named_at| StoredPath::new(topology, service, *began, named_at));
-        let outdated = items.and_then(stored_path::recorded).is_some_and(|stored| stored.is_contradicted_by(topology));
-        report.path = (path.is_some() || outdated).then_some(ReadPath { path, read_at: *began });
-        let first = report.evaluations.first().filter(|_| run.invocation.trigger == Trigger::Heartbeat);
-        report.heartbeat = first.map(|first| heartbeat::notice(first, items, Timestamp::now()));
+        // With the attributes as they are after a change of the guard's own.
+        let detailed_at = topology.detailed_at.get(service);
+        let path = detailed_at.and_then(|detailed_at| StoredPath::new(&last.topology, service, began, *detailed_at));
+        let outdated = stored.is_some_and(|stored| stored.is_contradicted_by(topology));
+        report.path = match path {
+            None if stored.is_some() && !outdated => Some(details_due(began)),
+            path => (path.is_some() || outdated).then_some(ReadPath { path, read_at: began }),
+        };
     }
 }
 
+/// The details that need not be read again of `services`. A change may be one of them.
+fn known_details<'a>(run: &Run<'_>, states: &'a States, services: &BTreeSet<ServiceId>) -> KnownDetails<'a> {
+    let anew = match run.invocation.trigger {
+        Trigger::Change(_) => services.clone(),
+        _ => BTreeSet::new(),
+    };
+    let of_service =
+        |(partition, state): (&'a Partition, &'a LoadedState)| Some((partition.service()?, state.as_ref().ok()?));
+    stored_path::known_details(states.iter().filter_map(of_service), &anew, DriftWatcher::NAME, run.began)
+}
+
 /// Asks CloudWatch when dbt last connected, in one call for all services whose question is due.
-async fn traffic(run: &Run<'_>, connections: Vec<Connection>, states: &States) -> BTreeMap<ServiceId, Traffic> {
+async fn traffic(
+    run: &Run<'_>,
+    connections: Vec<Connection>,
+    states: &States,
+    services: &BTreeSet<ServiceId>,
+) -> BTreeMap<ServiceId, Traffic> {
     let (policy, now) = (&run.settings.policy, Timestamp::now());
     let due = states.iter().filter_map(|(partition, state)| {
         // Without the table nothing is remembered, and every run would ask.
         let before = traffic::recorded(state.as_ref().ok()?);
-        let service = partition.service()?;
+        let service = partition.service().filter(|service| services.contains(service))?;
         Some((service, before, traffic::question(service, &connections, before, policy, now)?))
     });
     let due: Vec<_> = due.collect();
@@ -89,18 +137,4 @@ async fn traffic(run: &Run<'_>, connections: Vec<Connection>, states: &States) -
         ((*service).clone(), traffic::next(*before, question, &answer, now))
     };
     due.iter().map(next).collect()
-}
-
-/// Fills in the names of the target groups from the stored paths, or from their tags: once an hour, for a new group,
-/// and after a change, which may be one of tags.
-async fn name_target_groups(run: &Run<'_>, topology: &mut Topology, states: &States) {
-    let now = Timestamp::now();
-    let stored = states.values().filter_map(|state| stored_path::recorded(state.as_ref().ok()?));
-    if !matches!(run.invocation.trigger, Trigger::Change(_)) {
-        topology.named_at = stored_path::take_names(topology, stored, now);
-    }
-    if topology.named_at.is_none() {
-        run.observer.name_target_groups(topology).await;
-        topology.named_at = Some(now);
-    }
 }

@@ -5,7 +5,7 @@
 
 pub mod apply;
 mod clients;
-pub mod debounce;
+mod debounce;
 pub mod errors;
 pub mod events;
 pub mod http;
@@ -20,6 +20,7 @@ pub mod table;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::unwrap_used, clippy::missing_panics_doc, clippy::panic)]
 pub mod testing;
+mod turns;
 
 use futures_util::{StreamExt, stream};
 

@@ -22,7 +22,7 @@ pub fn write(metrics: &[Metric], now: Timestamp) {
 }
 
 fn line(function: &str, metrics: &[Metric], now: Timestamp) -> Value {
-    let definitions: Vec<Value> = metrics.iter().map(|(name, _)| json!({"Name": name, "Unit": "Count"})).collect();
+    let definitions: Vec<Value> = metrics.iter().map(|(name, _)| json!({"Name": name, "Unit": unit(name)})).collect();
     let mut line = Map::new();
     line.insert(
         "_aws".to_owned(),
@@ -33,6 +33,16 @@ fn line(function: &str, metrics: &[Metric], now: Timestamp) -> Value {
     line.insert("Function".to_owned(), function.into());
     line.extend(metrics.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))));
     Value::Object(line)
+}
+
+fn unit(name: &str) -> &'static str {
+    if name.ends_with("Seconds") { "Seconds" } else { "Count" }
+}
+
+/// `OldestReadSeconds`: how long ago the endpoint service was read that has waited longest. Only where services take turns.
+#[must_use]
+pub fn oldest_read(read_at: Timestamp, now: Timestamp) -> Metric {
+    ("OldestReadSeconds", usize::try_from(now.duration_since(read_at).as_secs()).unwrap_or_default())
 }
 
 /// `UnknownChecks`: the unknown results.

@@ -11,31 +11,42 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use guard_core::admission::admit;
 use guard_core::alerts::connection::remembered;
-use guard_core::alerts::inventory;
 use guard_core::alerts::reconcile::{Evaluation, Report};
 use guard_core::alerts::record::{self, Items, Partition};
+use guard_core::alerts::{inventory, stored_path};
 use guard_core::check::{Check, CheckContext, Group};
 use guard_core::checks::catalogue::checks_of;
 use guard_core::checks::subscribers::{self, Subscribers};
+use guard_core::concern::{self, Concern, PathIds};
 use guard_core::config::Settings;
 use guard_core::ids::ServiceId;
 use guard_core::plan::Plan;
 use guard_core::snapshot::{CallError, Connection, ErrorKind, Topology};
 use guard_core::trigger::Trigger;
+use guard_core::turns::{Candidate, Turn};
 use jiff::Timestamp;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::apply::{Applier, Outcome};
 use crate::concurrently;
-use crate::debounce::{self, Claim};
+use crate::debounce::{self, Claim, Event};
 use crate::invocation::{Invocation, RunErrors};
 use crate::memory::{LoadedState, Memory, States, stored_names};
 use crate::metrics::{self, Metric};
 use crate::notify::{Notifier, PartitionWork};
-use crate::observe::Observer;
+use crate::observe::pace::{self, Rate};
+use crate::observe::{Observer, RESERVED_TO_FOLLOW};
+use crate::table::ToRead;
+use crate::turns::Turns;
 
 /// How long a message waits for the services' names.
 const NAMES_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long a change waits for the ids that it is judged by.
+const IDS_WITHIN: Duration = Duration::from_secs(2);
+
+/// How many calls to ELB a path takes, as long as no path is known: a load balancer with a target group.
+const UNKNOWN_PATH: usize = 3;
 
 /// The steps that differ between the functions. One thread runs them, so their futures need not be `Send`.
 #[allow(async_fn_in_trait)]
@@ -52,8 +63,23 @@ pub trait Watcher {
     /// Whether it watches how many people hear the alerts.
     const WATCHES_DELIVERY: bool = false;
 
-    /// Reads AWS. A function that reads less where records are known waits for the run's memory.
-    async fn read(&self, run: &Run<'_>) -> Vec<Read>;
+    /// Whether changes in AWS start it: it stores the ids that they are judged by.
+    const REACTS_TO_CHANGES: bool = false;
+
+    /// Its share of ELB's calls.
+    const ELB_RATE: Rate = pace::ELB;
+
+    /// How long the first read of a run may take, if services take turns; else all are read in every run.
+    const TURN: Option<Duration> = None;
+
+    /// How many calls to ELB it takes to read an endpoint service with these records, or to read it `anew`; `None` if they do
+    /// not tell.
+    fn calls(&self, _run: &Run<'_>, _items: &Items, _anew: bool) -> Option<usize> {
+        None
+    }
+
+    /// Reads these endpoint services. A function that reads less where records are known waits for the run's memory.
+    async fn read(&self, run: &Run<'_>, services: &BTreeSet<ServiceId>) -> Vec<Read>;
 
     /// The changes to make in AWS.
     async fn plan(&self, _run: &Run<'_>, _reads: &[Read]) -> Plan {
@@ -67,7 +93,8 @@ pub trait Watcher {
     /// stored records and what became of the plan.
     fn remember<'a>(&self, _run: &Run<'_>, _reads: &'a [Read], _done: Done<'_>, _report: &mut Report<'a>) {}
 
-    /// What it could not do, besides failed calls and changes: the run ends in error, so that Lambda asks again.
+    /// What it could not do, besides failed changes: the run ends in error, so that Lambda asks again. A read that failed is an
+    /// alert, and the next schedule's business.
     fn left_undone(&self, _run: &Run<'_>, _reads: &[Read]) -> Option<CallError> {
         None
     }
@@ -111,6 +138,19 @@ impl Read {
         Self { services, topology, began, checks, only_failures_of: None }
     }
 
+    /// Takes out the services that were not read to the end before the time was over: a later run reads them. Returns whether
+    /// there were any; if no service was read to the end, all stay, with what is unknown of them.
+    pub fn drop_unfinished(&mut self) -> bool {
+        let (unfinished, finished): (BTreeSet<ServiceId>, BTreeSet<ServiceId>) =
+            self.services.iter().cloned().partition(|service| self.topology.is_unfinished(service));
+        let drops = !unfinished.is_empty() && !finished.is_empty();
+        if drops {
+            tracing::warn!(?unfinished, "no time was left to read these endpoint services; a later run does");
+            self.services = finished;
+        }
+        drops
+    }
+
     /// The connections that were read; none if they were not, or could not be.
     #[must_use]
     pub fn connections(&self) -> &[Connection] {
@@ -128,14 +168,23 @@ pub struct Run<'a> {
     pub invocation: &'a Invocation,
     /// The function's settings.
     pub settings: &'a Settings,
+    /// The endpoint services that it is about.
+    pub asked: &'a BTreeSet<ServiceId>,
     /// Reads AWS until the run's time for reading is over, and keeps a record of the calls.
     pub observer: Observer,
     /// The records of earlier runs.
     pub memory: Memory<'a>,
-    began: Timestamp,
+    /// When it began.
+    pub began: Timestamp,
 }
 
 impl Run<'_> {
+    /// How long it can still read, with some time left for calls that follow from what was read.
+    #[must_use]
+    pub fn time_to_read(&self) -> Duration {
+        self.invocation.deadline.reads.saturating_duration_since(Instant::now() + RESERVED_TO_FOLLOW)
+    }
+
     /// The evaluation of `read` for `service`, with its stored records and what became of the plan.
     #[must_use]
     pub fn evaluate(
@@ -183,6 +232,7 @@ pub struct Pipeline<W> {
     observer: Observer,
     applier: Applier,
     notifier: Notifier,
+    turns: Turns,
 }
 
 impl<W: Watcher> Pipeline<W> {
@@ -191,43 +241,80 @@ impl<W: Watcher> Pipeline<W> {
     pub fn new(watcher: W, settings: Settings, config: &SdkConfig) -> Self {
         Self {
             watcher,
-            observer: Observer::new(config),
+            observer: Observer::new(config, W::ELB_RATE),
             applier: Applier::new(config, settings.policy.dry_run),
             notifier: Notifier::new(W::NAME, config, &settings),
+            turns: Turns::default(),
             settings,
         }
     }
 
-    /// One run, unless another one that began after its event covers it. A covered change becomes a cause of what the
-    /// other run found.
+    /// One run, unless its event is foreign, or another event's run covers it. A covered change becomes a cause of what that
+    /// run finds.
     ///
     /// # Errors
-    /// [`RunErrors`] names the calls that failed. A change that AWS refuses for good is not among them: it is an alert.
+    /// [`RunErrors`] names what was left undone. A change that AWS refuses for good is not among them: it is an alert.
     pub async fn handle(&self, invocation: Invocation) -> Result<(), RunErrors> {
-        tracing::info!(trigger = %invocation.trigger, "running");
-        if invocation.trigger == Trigger::Test {
+        let (table, trigger, all) = (self.notifier.table(), &invocation.trigger, &self.settings.policy.services);
+        if *trigger == Trigger::Test {
             return self.notifier.send_test_messages(&invocation).await.into_result();
         }
-        let (table, trigger) = (self.notifier.table(), &invocation.trigger);
-        match (debounce::claim(table, W::NAME, trigger).await, trigger) {
-            (Claim::Run(began), _) => {
-                // Boxed, since a run's future is large.
-                let result = Box::pin(self.run(&invocation)).await;
-                debounce::finished(table, W::NAME, trigger, began).await;
-                result
+        let concern = self.concern(trigger).await;
+        if concern == Concern::Nothing {
+            tracing::info!(%trigger, "foreign: it names nothing on the path of an endpoint service");
+            return Ok(());
+        }
+        tracing::info!(%trigger, "running");
+        // Boxed, since a run's future is large.
+        let Some((id, at)) = trigger.event() else { return Box::pin(self.run(&invocation, all)).await.into_result() };
+        let change = if let Trigger::Change(change) = trigger { Some(change) } else { None };
+        let (event, seldom) = (Event { id, at, change }, format!("{}#seldom", W::NAME));
+        let (run, mut services, claim) = match concern {
+            Concern::Seldom => (seldom.as_str(), ToRead::All, debounce::claim_seldom(table, &seldom, event).await),
+            Concern::Services(services) => {
+                let services = ToRead::These(services);
+                let claim = debounce::claim(table, W::NAME, event, &services).await;
+                (W::NAME, services, claim)
             }
-            (Claim::Covered, Trigger::Change(change)) => {
-                debounce::wait_for_covering_run(table, W::NAME).await;
-                self.notifier.attribute(&invocation, change).await.into_result()
+            _ => (W::NAME, ToRead::All, debounce::claim(table, W::NAME, event, &ToRead::All).await),
+        };
+        let Claim::Run(began) = claim else {
+            let changes = change.filter(|_| claim == Claim::WasCovered).map(std::slice::from_ref);
+            return self.notifier.attribute(&invocation, changes.unwrap_or_default()).await.into_result();
+        };
+        if W::REACTS_TO_CHANGES {
+            services = debounce::begun(table, run, began, services).await;
+        }
+        let services = match &services {
+            ToRead::All => all,
+            ToRead::These(services) => services,
+        };
+        let mut errors = Box::pin(self.run(&invocation, services)).await;
+        let covered = debounce::finished(table, run, began, !errors.is_empty()).await;
+        errors.append(self.notifier.attribute(&invocation, &covered).await);
+        errors.into_result()
+    }
+
+    /// The endpoint services that the trigger concerns. Only a change can concern fewer than all.
+    async fn concern(&self, trigger: &Trigger) -> Concern {
+        let Trigger::Change(change) = trigger else { return Concern::Any };
+        if !W::REACTS_TO_CHANGES {
+            return Concern::Any;
+        }
+        match timeout(IDS_WITHIN, self.notifier.table().path_ids()).await {
+            Ok(Ok(ids)) => concern::of(change, &ids, &self.settings.policy.services, Timestamp::now()),
+            failed => {
+                tracing::warn!(?failed, "which endpoint services the change concerns is not known; reading all");
+                Concern::Any
             }
-            (Claim::Covered, _) => Ok(()),
         }
     }
 
-    async fn run(&self, invocation: &Invocation) -> Result<(), RunErrors> {
+    async fn run(&self, invocation: &Invocation, services: &BTreeSet<ServiceId>) -> RunErrors {
         let run = Run {
             invocation,
             settings: &self.settings,
+            asked: services,
             observer: self.observer.for_run(&invocation.id, invocation.deadline.reads),
             memory: Memory::new(self.notifier.table(), self.notifier.partitions()),
             began: Timestamp::now(),
@@ -236,12 +323,16 @@ impl<W: Watcher> Pipeline<W> {
         let removed = self.notifier.close_removed_services(invocation, run.began);
         let (mut errors, _, removed) = tokio::join!(self.work(&run), run.memory.all(), removed);
         errors.push(removed);
-        errors.extend(run.observer.calls().into_values().flatten());
-        errors.into_result()
+        errors
     }
 
     async fn work(&self, run: &Run<'_>) -> RunErrors {
-        let (mut reads, subscribers) = tokio::join!(self.watcher.read(run), self.subscribers(run));
+        let turn = self.turn(run).await;
+        let (mut reads, subscribers) = tokio::join!(self.watcher.read(run, &turn.services), self.subscribers(run));
+        let dropped = reads.iter_mut().filter_map(|read| read.drop_unfinished().then_some(())).count();
+        if dropped > 0 {
+            run.observer.forget_given_up();
+        }
         let plan = self.watcher.plan(run, &reads).await;
         let (outcome, stored) = self.change(run, &plan, &mut reads).await;
         let states = run.memory.all().await;
@@ -255,8 +346,15 @@ impl<W: Watcher> Pipeline<W> {
         let news = self.notifier.store(run.invocation, work).await;
         metrics.extend(metrics::firing_alerts(&news.firing()));
         let names = if news.is_empty() { BTreeMap::new() } else { self.names(run, states, &reads).await };
-        let mut errors = self.notifier.send(news, &names, run.invocation).await;
+        let read_at: Vec<_> = reads.iter().map(|read| (&read.services, read.began)).collect();
+        let (mut errors, path_ids, read) = tokio::join!(
+            self.notifier.send(news, &names, run.invocation),
+            self.store_path_ids(run, &turn, &reads),
+            self.turns.note(self.notifier.table(), W::NAME, &turn, &read_at),
+        );
+        metrics.extend(read.map(|oldest| metrics::oldest_read(oldest, Timestamp::now())));
         metrics::write(&metrics, run.began);
+        errors.push(path_ids);
         errors.extend(outcome.failed);
         errors.extend(self.watcher.left_undone(run, &reads));
         if plan.lacks_memory {
@@ -264,6 +362,52 @@ impl<W: Watcher> Pipeline<W> {
             errors.push(Err(CallError::new("dynamodb:Query", ErrorKind::NoAnswer, message)));
         }
         errors
+    }
+
+    /// Which services this run reads.
+    async fn turn(&self, run: &Run<'_>) -> Turn {
+        let Some(within) = W::TURN else { return Turn { services: run.asked.clone(), runs_in_a_pass: 1 } };
+        let states = run.memory.all().await;
+        let services_and_items =
+            states.iter().filter_map(|(partition, state)| Some((partition.service()?, state.as_ref().ok())));
+        let calls = |items: Option<&Items>, anew| self.watcher.calls(run, items?, anew);
+        let known: Vec<usize> = services_and_items.clone().filter_map(|(_, items)| calls(items, true)).collect();
+        // A path of which nothing is known is as long as the others. If it is longer, the read ends before it does.
+        let otherwise = known.iter().sum::<usize>().checked_div(known.len()).unwrap_or(UNKNOWN_PATH);
+        let candidates = services_and_items.map(|(service, items)| Candidate {
+            service: service.clone(),
+            calls: calls(items, false).unwrap_or(otherwise),
+            has_open_alert: items.is_some_and(|items| stored_path::has_open_alert(items, W::NAME)),
+            last_read: None,
+        });
+        let budget = W::ELB_RATE.calls_within(within.min(run.time_to_read()));
+        self.turns.take(self.notifier.table(), W::NAME, candidates.collect(), run.asked, budget).await
+    }
+
+    /// Stores the ids on the paths that were read, for the judgement on later changes. A read that was incomplete adds to what is
+    /// stored.
+    async fn store_path_ids(&self, run: &Run<'_>, turn: &Turn, reads: &[Read]) -> Result<(), CallError> {
+        let Some(read) = reads.first().filter(|_| W::REACTS_TO_CHANGES) else { return Ok(()) };
+        let schedule = run.settings.drift_schedule;
+        let until = concern::valid_until(read.began, schedule, turn.runs_in_a_pass);
+        let found = run.memory.all().await.iter().filter_map(|(partition, state)| {
+            let service = partition.service().filter(|service| read.services.contains(service))?;
+            let in_place = inventory::in_place(state.as_ref().ok(), &read.topology, service);
+            Some((service, concern::ids_on_path(&read.topology, service, in_place.as_ref())))
+        });
+        let found: Vec<_> = found.collect();
+        let table = self.notifier.table();
+        let are_complete = found.iter().all(|(_, (_, is_complete))| *is_complete);
+        let stored = if are_complete { BTreeMap::new() } else { table.path_ids().await? };
+        let written = concurrently(found, async |(service, (hashes, is_complete))| {
+            let ids = match stored.get(service) {
+                _ if is_complete => PathIds { hashes, until },
+                Some(stored) => PathIds { hashes: &stored.hashes | &hashes, until: stored.until },
+                None => return Ok(()),
+            };
+            table.put_path_ids(service, &ids, read.began).await
+        });
+        written.await.into_iter().collect()
     }
 
     /// How many people hear the alerts, if it is time to ask: the result, and what to remember.

@@ -3,32 +3,49 @@
 //!
 //! | attribute | type | |
 //! |---|---|---|
-//! | `service` | S, partition key | the endpoint service's id; `guard` for facts that several of them depend on; `watched` and `runs` for the functions' own notes |
-//! | `item` | S, sort key | a record's key, `FUNCTION#SUBJECT#RESOURCE`; `FUNCTION` for its own notes |
+//! | `service` | S, partition key | the endpoint service's id; `guard` for facts that several of them depend on; `ids`, `runs`, `turns` and `watched` for the functions' own notes |
+//! | `item` | S, sort key | a record's key, `FUNCTION#SUBJECT#RESOURCE`; of `ids`, the endpoint service's id; of the other notes, `FUNCTION` or `FUNCTION#…` |
 //! | `version` | N | counts the writes |
 //! | `record` | S | the record as JSON |
 //! | `expires` | N | TTL in epoch seconds, for records that are finished |
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use guard_core::alerts::record::{CLOCKS_DIFFER, Item, Items, Key, Partition, Record, Version};
+use guard_core::concern::PathIds;
+use guard_core::ids::ServiceId;
 use guard_core::snapshot::{CallError, ErrorKind};
-use jiff::Timestamp;
+use guard_core::trigger::Change;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::errors::call_error;
 
 /// The partition of the endpoint services that each function watched when it last started.
-const WATCHED: &str = "watched";
+pub(crate) const WATCHED: &str = "watched";
+
+/// The partition of when each function last read each endpoint service, where they take turns.
+pub(crate) const TURNS: &str = "turns";
 
 /// The partition of the functions' latest runs.
 const RUNS: &str = "runs";
+
+/// The partition of the ids on the path behind each endpoint service.
+const IDS: &str = "ids";
+
+/// How long a run is remembered: longer than CloudTrail is late.
+const REMEMBER_RUNS_FOR: SignedDuration = SignedDuration::from_hours(24);
+
+/// How many changes one run takes over.
+const MAX_CAUSES: usize = 100;
 
 /// How a conditional write ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +54,50 @@ pub enum Write {
     Won(u64),
     /// Another run wrote first.
     Lost,
+}
+
+/// The endpoint services that a run reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ToRead {
+    /// All that are configured.
+    All,
+    /// These.
+    These(BTreeSet<ServiceId>),
+}
+
+impl ToRead {
+    /// How all services are written.
+    const ALL: &str = "*";
+
+    fn to_attribute(&self) -> AttributeValue {
+        AttributeValue::Ss(match self {
+            Self::All => vec![Self::ALL.to_owned()],
+            Self::These(services) => services.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    fn from_attribute(services: &AttributeValue) -> Self {
+        let services = services.as_ss().map(Vec::as_slice).unwrap_or_default();
+        let these: Option<BTreeSet<ServiceId>> = services.iter().map(|service| service.parse().ok()).collect();
+        these.map_or(Self::All, Self::These)
+    }
+
+    /// The condition that a run that has begun reads them, and its values.
+    fn is_read(&self) -> (String, Vec<(String, AttributeValue)>) {
+        let these = match self {
+            Self::All => &BTreeSet::new(),
+            Self::These(services) => services,
+        };
+        let named = (0..).zip(these).map(|(number, service)| (format!(":s{number}"), service.to_string()));
+        let named: Vec<(String, String)> = named.collect();
+        let each: Vec<String> = named.iter().map(|(name, _)| format!("contains(reading, {name})")).collect();
+        let condition = match each.is_empty() {
+            true => "contains(reading, :all)".to_owned(),
+            false => format!("contains(reading, :all) OR ({})", each.join(" AND ")),
+        };
+        let values = named.into_iter().chain([(":all".to_owned(), Self::ALL.to_owned())]);
+        (condition, values.map(|(name, value)| (name, AttributeValue::S(value))).collect())
+    }
 }
 
 /// Reads and writes the state table.
@@ -83,7 +144,7 @@ impl StateTable {
     ) -> Result<Write, CallError> {
         let mut put = self.conditional_put(&partition.to_string(), &key.to_string(), record, expected)?;
         if let Some(expires) = record.expires(now) {
-            put = put.item("expires", AttributeValue::N(expires.as_second().to_string()));
+            put = put.item("expires", seconds(expires));
         }
         Ok(if written(put.send().await)? { Write::Won(next(expected)) } else { Write::Lost })
     }
@@ -104,86 +165,196 @@ impl StateTable {
         Ok(deleted.attributes().is_some())
     }
 
-    /// The endpoint services that `function` watched when it last started, and the version of this note.
+    /// The note of `function` in `partition`, if it can be read, and its version.
     ///
     /// # Errors
     /// If the table could not be read.
-    pub async fn watched(&self, function: &str) -> Result<(BTreeSet<String>, Option<Version>), CallError> {
-        let rows = self.query(WATCHED).await?;
+    pub(crate) async fn note<T: DeserializeOwned>(
+        &self,
+        partition: &str,
+        function: &str,
+    ) -> Result<(Option<T>, Option<Version>), CallError> {
+        let rows = self.query(partition).await?;
         let row = rows.iter().find(|row| text(row, "item") == Some(function));
-        Ok((row.and_then(content).unwrap_or_default(), row.map(version)))
+        Ok((row.and_then(content), row.map(version)))
     }
 
-    /// Notes the endpoint services that `function` watches now.
+    /// Writes the note of `function` in `partition`. Returns its version; `None` if another instance wrote first.
     ///
     /// # Errors
     /// If the table did not answer.
-    pub async fn put_watched(
+    pub(crate) async fn put_note(
         &self,
+        partition: &str,
         function: &str,
-        services: &BTreeSet<String>,
+        note: &impl Serialize,
         expected: Option<Version>,
-    ) -> Result<(), CallError> {
-        let put = self.conditional_put(WATCHED, function, services, expected)?;
-        // If another instance wrote first, it noted the same.
-        written(put.send().await).map(drop)
+    ) -> Result<Option<Version>, CallError> {
+        let put = self.conditional_put(partition, function, note, expected)?;
+        Ok(written(put.send().await)?.then(|| Version::At(next(expected))))
     }
 
-    /// Notes that `function` runs from `now` on because of `event`, unless another event's run that began at or after
-    /// `covered_since` is noted: that run covers this event. The same event again is Lambda's retry, so its first run
-    /// has failed. Returns whether the run was noted.
-    ///
-    /// # Errors
-    /// If the table did not answer.
-    pub async fn claim_run(
-        &self,
-        function: &str,
-        event: &str,
-        covered_since: Timestamp,
-        now: Timestamp,
-    ) -> Result<bool, CallError> {
-        let put = self
-            .put_run(function, event, now)
-            .condition_expression(
-                "attribute_not_exists(began) OR began < :covered OR began > :future OR event = :event",
-            )
-            .expression_attribute_values(":covered", milliseconds(covered_since))
-            .expression_attribute_values(":future", milliseconds(now + CLOCKS_DIFFER))
-            .expression_attribute_values(":event", AttributeValue::S(event.to_owned()));
-        written(put.send().await)
-    }
-
-    /// Notes that the run that [`StateTable::claim_run`] noted at `began` has finished, unless a later run is noted.
-    ///
-    /// # Errors
-    /// If the table did not answer.
-    pub async fn finish_run(&self, function: &str, event: &str, began: Timestamp) -> Result<(), CallError> {
-        let put = self
-            .put_run(function, event, began)
-            .item("finished", AttributeValue::Bool(true))
-            .condition_expression("began = :began")
-            .expression_attribute_values(":began", milliseconds(began));
-        written(put.send().await).map(drop)
-    }
-
-    /// Whether the latest noted run of `function` has finished.
+    /// The ids on the path behind each endpoint service.
     ///
     /// # Errors
     /// If the table could not be read.
-    pub async fn has_finished(&self, function: &str) -> Result<bool, CallError> {
-        let rows = self.query(RUNS).await?;
-        let run = rows.iter().find(|row| text(row, "item") == Some(function));
-        Ok(run.is_none_or(|run| run.contains_key("finished")))
+    pub(crate) async fn path_ids(&self) -> Result<BTreeMap<ServiceId, PathIds>, CallError> {
+        let ids = |row: &ItemAttributes| {
+            let hashes = row.get("hashes")?.as_b().ok()?.as_ref().chunks_exact(8);
+            let hashes = hashes.map(|bytes| bytes.try_into().map(u64::from_be_bytes)).collect::<Result<_, _>>().ok()?;
+            Some((text(row, "item")?.parse().ok()?, PathIds { hashes, until: time(row, "until")? }))
+        };
+        Ok(self.query(IDS).await?.iter().filter_map(ids).collect())
     }
 
-    fn put_run(&self, function: &str, event: &str, began: Timestamp) -> PutItemFluentBuilder {
-        self.client
+    /// Writes the ids on the path behind `service`, unless those of a later read are there.
+    ///
+    /// # Errors
+    /// If the table did not answer.
+    pub(crate) async fn put_path_ids(
+        &self,
+        service: &ServiceId,
+        ids: &PathIds,
+        read_at: Timestamp,
+    ) -> Result<(), CallError> {
+        let bytes: Vec<u8> = ids.hashes.iter().flat_map(|hash| hash.to_be_bytes()).collect();
+        let put = self
+            .client
             .put_item()
             .table_name(&self.table)
-            .item("service", AttributeValue::S(RUNS.to_owned()))
-            .item("item", AttributeValue::S(function.to_owned()))
-            .item("began", milliseconds(began))
-            .item("event", AttributeValue::S(event.to_owned()))
+            .item("service", AttributeValue::S(IDS.to_owned()))
+            .item("item", AttributeValue::S(service.to_string()))
+            .item("hashes", AttributeValue::B(bytes.into()))
+            .item("read_at", milliseconds(read_at))
+            .item("until", milliseconds(ids.until))
+            .condition_expression("attribute_not_exists(read_at) OR read_at <= :read_at OR read_at > :future")
+            .expression_attribute_values(":read_at", milliseconds(read_at))
+            .expression_attribute_values(":future", milliseconds(Timestamp::now() + CLOCKS_DIFFER));
+        written(put.send().await).map(drop)
+    }
+
+    /// Notes that the run `run` begins at `begins` because of `event`, and that it reads `services`, besides those that wait
+    /// for it. Returns whether the run was noted: not if another event's run covers this event. That is one that begins, or
+    /// has begun, at or after `covered_since`; if it has begun, only if it reads these services. The same event again is
+    /// Lambda's retry, so its first run has failed.
+    ///
+    /// # Errors
+    /// If the table did not answer.
+    pub(crate) async fn claim_run(
+        &self,
+        run: &str,
+        event: &str,
+        services: &ToRead,
+        (covered_since, begins): (Timestamp, Timestamp),
+    ) -> Result<bool, CallError> {
+        let (reads_all, names) = services.is_read();
+        let update = self
+            .update_run(run)
+            .update_expression(
+                "SET began = :began, event = :event, expires = :expires REMOVE started, finished ADD waiting :services",
+            )
+            .condition_expression(format!(
+                "attribute_not_exists(began) OR began < :covered OR began > :future OR event = :event OR \
+                 (attribute_exists(started) AND NOT ({reads_all}))"
+            ))
+            .expression_attribute_values(":began", milliseconds(begins))
+            .expression_attribute_values(":covered", milliseconds(covered_since))
+            .expression_attribute_values(":future", milliseconds(begins + CLOCKS_DIFFER))
+            .expression_attribute_values(":event", AttributeValue::S(event.to_owned()))
+            .expression_attribute_values(":expires", seconds(begins + REMEMBER_RUNS_FOR))
+            .expression_attribute_values(":services", services.to_attribute());
+        let update =
+            names.into_iter().fold(update, |update, (name, value)| update.expression_attribute_values(name, value));
+        Ok(updated(update.send().await)?.is_some())
+    }
+
+    /// Leaves `services`, and the change that concerns them, to a run that covers their event. Returns whether that run takes
+    /// them over: it has not begun, or it reads them and has not finished; and it has room for a change.
+    ///
+    /// # Errors
+    /// If the table did not answer.
+    pub(crate) async fn leave_to_run(
+        &self,
+        run: &str,
+        services: &ToRead,
+        change: Option<&Change>,
+    ) -> Result<bool, CallError> {
+        let (reads_all, names) = services.is_read();
+        let open = format!(
+            "attribute_exists(began) AND attribute_not_exists(finished) AND (attribute_not_exists(started) OR ({reads_all}))"
+        );
+        let update = self.update_run(run).expression_attribute_values(":services", services.to_attribute());
+        let update = match change {
+            None => update.update_expression("ADD waiting :services").condition_expression(open),
+            Some(change) => update
+                .update_expression(
+                    "SET causes = list_append(if_not_exists(causes, :none), :change) ADD waiting :services",
+                )
+                .condition_expression(format!("{open} AND (attribute_not_exists(causes) OR size(causes) < :most)"))
+                .expression_attribute_values(":none", AttributeValue::L(Vec::new()))
+                .expression_attribute_values(":change", AttributeValue::L(vec![AttributeValue::S(change.note())]))
+                .expression_attribute_values(":most", AttributeValue::N(MAX_CAUSES.to_string())),
+        };
+        let update =
+            names.into_iter().fold(update, |update, (name, value)| update.expression_attribute_values(name, value));
+        Ok(updated(update.send().await)?.is_some())
+    }
+
+    /// Notes that the run that was noted to begin at `began` does so. Returns the services that wait for it; `None` if a later
+    /// run was noted, which reads them.
+    ///
+    /// # Errors
+    /// If the table did not answer.
+    pub(crate) async fn begin_run(&self, run: &str, began: Timestamp) -> Result<Option<ToRead>, CallError> {
+        let update = self
+            .update_run(run)
+            .update_expression("SET started = :true, reading = waiting REMOVE waiting")
+            .condition_expression("began = :began AND attribute_exists(waiting)")
+            .expression_attribute_values(":true", AttributeValue::Bool(true))
+            .expression_attribute_values(":began", milliseconds(began))
+            .return_values(ReturnValue::AllOld);
+        let before = updated(update.send().await)?;
+        Ok(before.and_then(|before| Some(ToRead::from_attribute(before.get("waiting")?))))
+    }
+
+    /// Notes that the run that [`StateTable::claim_run`] noted has finished, unless a later one is noted. Returns the changes
+    /// that were left to it. If it left something `undone`, what it read waits for the next run, which is Lambda's retry.
+    ///
+    /// # Errors
+    /// If the table did not answer.
+    pub(crate) async fn finish_run(&self, run: &str, began: Timestamp, undone: bool) -> Result<Vec<Change>, CallError> {
+        let finish = match undone {
+            true => "SET finished = :true, waiting = if_not_exists(reading, waiting) REMOVE causes",
+            false => "SET finished = :true REMOVE causes, waiting",
+        };
+        let update = self
+            .update_run(run)
+            .update_expression(finish)
+            .condition_expression("began = :began")
+            .expression_attribute_values(":true", AttributeValue::Bool(true))
+            .expression_attribute_values(":began", milliseconds(began))
+            .return_values(ReturnValue::AllOld);
+        let before = updated(update.send().await)?.unwrap_or_default();
+        let causes = before.get("causes").and_then(|causes| causes.as_l().ok());
+        Ok(causes.into_iter().flatten().filter_map(|note| Change::from_note(note.as_s().ok()?)).collect())
+    }
+
+    /// Whether the run that was noted last has finished.
+    ///
+    /// # Errors
+    /// If the table could not be read.
+    pub(crate) async fn has_finished(&self, run: &str) -> Result<bool, CallError> {
+        let rows = self.query(RUNS).await?;
+        let noted = rows.iter().find(|row| text(row, "item") == Some(run));
+        Ok(noted.is_some_and(|noted| noted.contains_key("finished")))
+    }
+
+    fn update_run(&self, run: &str) -> UpdateItemFluentBuilder {
+        self.client
+            .update_item()
+            .table_name(&self.table)
+            .key("service", AttributeValue::S(RUNS.to_owned()))
+            .key("item", AttributeValue::S(run.to_owned()))
     }
 
     /// Everything under one partition key, all pages.
@@ -232,6 +403,14 @@ fn milliseconds(time: Timestamp) -> AttributeValue {
     AttributeValue::N(time.as_millisecond().to_string())
 }
 
+fn seconds(time: Timestamp) -> AttributeValue {
+    AttributeValue::N(time.as_second().to_string())
+}
+
+fn time(row: &ItemAttributes, attribute: &str) -> Option<Timestamp> {
+    Timestamp::from_millisecond(row.get(attribute)?.as_n().ok()?.parse().ok()?).ok()
+}
+
 fn text<'a>(row: &'a ItemAttributes, attribute: &str) -> Option<&'a str> {
     row.get(attribute)?.as_s().ok().map(String::as_str)
 }
@@ -261,5 +440,14 @@ fn written(result: Result<PutItemOutput, SdkError<PutItemError>>) -> Result<bool
         Ok(_) => Ok(true),
         Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => Ok(false),
         Err(error) => Err(call_error("dynamodb:PutItem", &error)),
+    }
+}
+
+/// The item before a conditional update; `None` if it did not take place.
+fn updated(result: Result<UpdateItemOutput, SdkError<UpdateItemError>>) -> Result<Option<ItemAttributes>, CallError> {
+    match result {
+        Ok(output) => Ok(Some(output.attributes.unwrap_or_default())),
+        Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => Ok(None),
+        Err(error) => Err(call_error("dynamodb:UpdateItem", &error)),
     }
 }

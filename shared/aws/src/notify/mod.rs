@@ -147,21 +147,31 @@ impl Notifier {
         News(outboxes.await)
     }
 
-    /// Adds `change` as the cause of alerts that already fire, and sends it. For a run that another run covers.
-    pub async fn attribute(&self, invocation: &Invocation, change: &Change) -> RunErrors {
+    /// Adds each of `changes` as the cause of alerts that already fire, and sends it. For changes that another event's run
+    /// covers.
+    pub async fn attribute(&self, invocation: &Invocation, changes: &[Change]) -> RunErrors {
+        if changes.is_empty() {
+            return RunErrors::default();
+        }
         let Invocation { id, origin, .. } = invocation;
         let states = load(&self.table, &self.partitions()).await;
         let names = stored_names(&states).into_iter().filter_map(|(service, name)| Some((service, name?))).collect();
         let outboxes = concurrently(states, async |(partition, state)| {
             let now = Timestamp::now();
-            let mut outbox = Outbox::new(&partition);
-            match state {
-                Ok(items) => {
+            let (mut outbox, mut state) = (Outbox::new(&partition), state);
+            for change in changes {
+                let writes = match &state {
                     // If another run wrote first, it read the alert with its cause, or the next change finds it.
-                    let writes = self.reconciler(id, origin, now).attribute(change, &items);
+                    Ok(items) => self.reconciler(id, origin, now).attribute(change, items),
+                    Err(error) => {
+                        outbox.error = Some(error.clone());
+                        break;
+                    }
+                };
+                if !writes.is_empty() {
                     self.write(&partition, writes, &mut outbox, now).await;
+                    state = self.table.load(&partition).await;
                 }
-                Err(error) => outbox.error = Some(error),
             }
             outbox
         })

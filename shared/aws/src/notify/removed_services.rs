@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{Notifier, Outbox};
 use crate::invocation::Invocation;
-use crate::table::Write;
+use crate::table::{WATCHED, Write};
 
 impl Notifier {
     /// Closes the alerts of endpoint services that this function watched before its configuration changed. It does so once
@@ -22,7 +22,8 @@ impl Notifier {
             return Ok(());
         }
         let configured: BTreeSet<String> = self.settings.policy.services.iter().map(ToString::to_string).collect();
-        let (watched, version) = self.table.watched(self.function).await?;
+        let (watched, version) = self.table.note::<BTreeSet<String>>(WATCHED, self.function).await?;
+        let watched = watched.unwrap_or_default();
         let mut all_closed = true;
         for service in watched.difference(&configured) {
             if let Ok(service) = service.parse() {
@@ -33,7 +34,7 @@ impl Notifier {
             return Ok(());
         }
         if watched != configured {
-            self.table.put_watched(self.function, &configured, version).await?;
+            self.table.put_note(WATCHED, self.function, &configured, version).await?;
         }
         self.removed_services_closed.store(true, Ordering::Relaxed);
         Ok(())

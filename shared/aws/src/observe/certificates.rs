@@ -22,10 +22,14 @@ impl Observer {
 
     async fn certificate(&self, arn: &str) -> Observed<Certificate> {
         let call = self.acm.describe_certificate().certificate_arn(arn);
-        self.call(CALL, call.send(), |response| {
-            let certificate = response.certificate().and_then(certificate);
-            certificate.ok_or_else(|| malformed_response(CALL, "a certificate lacks its status, type or expiry"))
-        })
+        self.call(
+            CALL,
+            async || call.clone().send().await,
+            |response| {
+                let certificate = response.certificate().and_then(certificate);
+                certificate.ok_or_else(|| malformed_response(CALL, "a certificate lacks its status, type or expiry"))
+            },
+        )
         .await
     }
 }

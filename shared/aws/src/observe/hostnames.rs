@@ -21,18 +21,6 @@ const RESOLVE_WITHIN: Duration = Duration::from_secs(3);
 pub(super) type Tags = Observed<BTreeMap<Arn, String>>;
 
 impl Observer {
-    /// Fills in the hostnames of all target groups: from their tags, and with the networks that their VPCs reach. DNS is not
-    /// asked yet.
-    pub async fn name_target_groups(&self, topology: &mut Topology) {
-        let tags = self.hostname_tags(&topology.target_groups()).await;
-        let groups =
-            topology.load_balancers.values().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten());
-        let names = self.names(groups, tags).await;
-        for group in topology.target_groups_mut() {
-            group.hostname = names.get(&group.arn).cloned();
-        }
-    }
-
     /// The names of `groups`, by their tags, with the networks that their VPCs reach.
     pub(super) async fn names(
         &self,

@@ -74,15 +74,20 @@ impl Observer {
         let tagged: Vec<(Arn, Option<String>)> = self
             .in_batches(arns, NAMED_PER_CALL, async |arns| {
                 let call = self.elb.describe_tags().set_resource_arns(Some(arns));
-                self.call(CALL, call.send(), |response| {
-                    let named = response.tag_descriptions().iter().map(|row| {
-                        let arn = row.resource_arn().and_then(|arn| arn.parse().ok());
-                        let tag = row.tags().iter().find(|tag| tag.key() == Some(HOSTNAME_TAG));
-                        let name = tag.and_then(elb::Tag::value).map(ToOwned::to_owned);
-                        arn.map(|arn: Arn| (arn, name)).ok_or_else(|| malformed_response(CALL, "a resource has no ARN"))
-                    });
-                    named.collect()
-                })
+                self.call(
+                    CALL,
+                    async || call.clone().send().await,
+                    |response| {
+                        let named = response.tag_descriptions().iter().map(|row| {
+                            let arn = row.resource_arn().and_then(|arn| arn.parse().ok());
+                            let tag = row.tags().iter().find(|tag| tag.key() == Some(HOSTNAME_TAG));
+                            let name = tag.and_then(elb::Tag::value).map(ToOwned::to_owned);
+                            arn.map(|arn: Arn| (arn, name))
+                                .ok_or_else(|| malformed_response(CALL, "a resource has no ARN"))
+                        });
+                        named.collect()
+                    },
+                )
                 .await
             })
             .await?;
@@ -122,7 +127,12 @@ impl Observer {
         let parse = |row: &elb::TargetHealthDescription| {
             target(row).ok_or_else(|| malformed_response(CALL, "a target has no id"))
         };
-        self.call(CALL, call.send(), |health| health.target_health_descriptions().iter().map(parse).collect()).await
+        self.call(
+            CALL,
+            async || call.clone().send().await,
+            |health| health.target_health_descriptions().iter().map(parse).collect(),
+        )
+        .await
     }
 
     /// The load balancer's own cross-zone attribute.
@@ -132,14 +142,18 @@ impl Observer {
     pub async fn load_balancer_cross_zone(&self, arn: &Arn) -> Observed<bool> {
         const CALL: &str = "elasticloadbalancing:DescribeLoadBalancerAttributes";
         let call = self.elb.describe_load_balancer_attributes().load_balancer_arn(arn.as_str());
-        self.call(CALL, call.send(), |response| {
-            let value = response.attributes().iter().find(|attribute| attribute.key() == Some(CROSS_ZONE));
-            match value.and_then(elb::LoadBalancerAttribute::value) {
-                Some("true") => Ok(true),
-                Some("false") => Ok(false),
-                other => Err(malformed_response(CALL, &format!("{CROSS_ZONE} is {other:?}"))),
-            }
-        })
+        self.call(
+            CALL,
+            async || call.clone().send().await,
+            |response| {
+                let value = response.attributes().iter().find(|attribute| attribute.key() == Some(CROSS_ZONE));
+                match value.and_then(elb::LoadBalancerAttribute::value) {
+                    Some("true") => Ok(true),
+                    Some("false") => Ok(false),
+                    other => Err(malformed_response(CALL, &format!("{CROSS_ZONE} is {other:?}"))),
+                }
+            },
+        )
         .await
     }
 
@@ -150,19 +164,23 @@ impl Observer {
     pub async fn target_group_attributes(&self, arn: &Arn) -> Observed<TargetGroupAttributes> {
         const CALL: &str = "elasticloadbalancing:DescribeTargetGroupAttributes";
         let call = self.elb.describe_target_group_attributes().target_group_arn(arn.as_str());
-        self.call(CALL, call.send(), |response| {
-            let value =
-                |name: &str| response.attributes().iter().find(|attribute| attribute.key() == Some(name))?.value();
-            let cross_zone = match value(CROSS_ZONE) {
-                Some("true") => CrossZoneOverride::On,
-                Some("false") => CrossZoneOverride::Off,
-                // The default. A group whose target is an Application Load Balancer may not have the attribute.
-                Some("use_load_balancer_configuration") | None => CrossZoneOverride::LoadBalancer,
-                other => return Err(malformed_response(CALL, &format!("{CROSS_ZONE} is {other:?}"))),
-            };
-            let off = TERMINATION.into_iter().filter(|name| value(name) == Some("false"));
-            Ok(TargetGroupAttributes { cross_zone, keeps_connections: off.map(ToOwned::to_owned).collect() })
-        })
+        self.call(
+            CALL,
+            async || call.clone().send().await,
+            |response| {
+                let value =
+                    |name: &str| response.attributes().iter().find(|attribute| attribute.key() == Some(name))?.value();
+                let cross_zone = match value(CROSS_ZONE) {
+                    Some("true") => CrossZoneOverride::On,
+                    Some("false") => CrossZoneOverride::Off,
+                    // The default. A group whose target is an Application Load Balancer may not have the attribute.
+                    Some("use_load_balancer_configuration") | None => CrossZoneOverride::LoadBalancer,
+                    other => return Err(malformed_response(CALL, &format!("{CROSS_ZONE} is {other:?}"))),
+                };
+                let off = TERMINATION.into_iter().filter(|name| value(name) == Some("false"));
+                Ok(TargetGroupAttributes { cross_zone, keeps_connections: off.map(ToOwned::to_owned).collect() })
+            },
+        )
         .await
     }
 }
@@ -251,6 +269,7 @@ fn target(row: &elb::TargetHealthDescription) -> Option<Target> {
         address: id.parse().ok(),
         subnet: None,
         security_groups: None,
+        interfaces: Vec::new(),
         health: Health::parse(health.and_then(elb::TargetHealth::state).map_or("", |state| state.as_str())),
         reason: reason.map(|reason| reason.as_str().to_owned()),
         description: health.and_then(elb::TargetHealth::description).map(ToOwned::to_owned),

@@ -1,11 +1,15 @@
 //! The only place that reads EC2, ELB, ACM and CloudWatch. It reads all pages; a failed read is a
 //! [`CallError`](guard_core::snapshot::CallError), never an empty list.
 
-/// All pages of the list that `$request` asks for, each row parsed: see [`Observer::list`].
+/// All pages of the list that `$request` asks for, each row parsed: see [`Observer::pages`].
 macro_rules! list {
     ($observer:expr, $call:expr, $request:expr, $rows:ident, $token:ident, $parse:expr) => {{
-        let mut pages = $request.into_paginator().stop_on_duplicate_token(false).send();
-        $observer.list($call, async || pages.next().await, |page| (page.$rows, page.$token), $parse).await
+        let request = $request;
+        let read = async || {
+            let mut pages = request.clone().into_paginator().stop_on_duplicate_token(false).send();
+            $observer.pages($call, async || pages.next().await, |page| (page.$rows, page.$token), $parse).await
+        };
+        $observer.read($call, read).await
     }};
 }
 
@@ -16,6 +20,7 @@ mod flow_logs;
 mod hostnames;
 mod load_balancers;
 mod network;
+pub mod pace;
 mod series;
 mod topology;
 mod traffic;
@@ -29,6 +34,7 @@ use std::error::Error;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::Filter;
@@ -36,6 +42,7 @@ use guard_core::snapshot::{CallError, Calls, ErrorKind, Observed};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use self::pace::{Pace, Rate};
 use crate::clients;
 use crate::errors::{call_error, malformed_response};
 
@@ -64,10 +71,18 @@ pub const ACTIONS: [&str; 21] = [
     "elasticloadbalancing:DescribeTargetHealth",
 ];
 
-/// How many calls to EC2 and ELB may run at the same time. EC2's describe calls share a bucket of about 100 per account
-/// and Region, refilled at some 20 a second. This keeps a run short and leaves room for other tools.
-/// <https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html>
+/// How many calls may run at the same time.
 pub const MAX_CALLS: usize = 16;
+
+/// The pauses before a call is repeated that AWS refused because there were too many, after the SDK's own attempts: the
+/// first one, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+
+/// How long a refused call is repeated if nothing else limits the time for reading.
+const REPEAT_FOR: Duration = Duration::from_secs(30);
+
+/// How much of the time for reading is left to calls that follow from what was read one by one.
+pub const RESERVED_TO_FOLLOW: Duration = Duration::from_secs(10);
 
 /// How many values one filter accepts.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Filter.html>
@@ -81,6 +96,7 @@ pub struct Observer {
     ec2: aws_sdk_ec2::Client,
     elb: aws_sdk_elasticloadbalancingv2::Client,
     permits: Arc<Semaphore>,
+    paces: Arc<Paces>,
     calls: Arc<Mutex<Calls>>,
     /// When reading must end.
     until: Option<Instant>,
@@ -90,16 +106,35 @@ pub struct Observer {
     rotation: u64,
 }
 
+/// The pace of the calls to each API whose limits the whole account shares.
+#[derive(Debug)]
+struct Paces {
+    ec2: Pace,
+    elb: Pace,
+}
+
+impl Paces {
+    /// Waits for the turn of `call`.
+    async fn turn(&self, call: &str) {
+        match call.split_once(':') {
+            Some(("ec2", _)) => self.ec2.turn().await,
+            Some(("elasticloadbalancing", _)) => self.elb.turn().await,
+            _ => {}
+        }
+    }
+}
+
 impl Observer {
-    /// Reads with clients of this configuration.
+    /// Reads with clients of this configuration, and ELB at this rate.
     #[must_use]
-    pub fn new(config: &aws_config::SdkConfig) -> Self {
+    pub fn new(config: &aws_config::SdkConfig, elb: Rate) -> Self {
         Self {
             acm: aws_sdk_acm::Client::new(config),
             cloudwatch: aws_sdk_cloudwatch::Client::new(config),
             ec2: clients::ec2(config),
             elb: clients::elb(config),
             permits: Arc::new(Semaphore::new(MAX_CALLS)),
+            paces: Arc::new(Paces { ec2: Pace::new(pace::EC2), elb: Pace::new(elb) }),
             calls: Arc::default(),
             until: None,
             runs: Arc::default(),
@@ -113,6 +148,21 @@ impl Observer {
         let mut hasher = DefaultHasher::new();
         (id, self.runs.fetch_add(1, Ordering::Relaxed)).hash(&mut hasher);
         Self { calls: Arc::default(), until: Some(until), rotation: hasher.finish(), ..self.clone() }
+    }
+
+    /// The same observer, for calls that are made one by one and that others follow.
+    fn hurried(&self) -> Self {
+        let earlier = |until: Instant| {
+            let left = until.saturating_duration_since(Instant::now());
+            until - RESERVED_TO_FOLLOW.min(left / 2)
+        };
+        Self { until: self.until.map(earlier), ..self.clone() }
+    }
+
+    /// Forgets calls for which no time was left, if what they were made for counts as not read in this run.
+    pub fn forget_given_up(&self) {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.retain(|_, error| !error.as_ref().is_some_and(|error| error.kind == ErrorKind::GivenUp));
     }
 
     /// The calls so far, each with its first error, if it failed.
@@ -135,31 +185,25 @@ impl Observer {
         }
     }
 
-    /// The parsed response of `call`, at most [`MAX_CALLS`] at the same time.
+    /// The parsed response of `call`.
     async fn call<R, T, E, H>(
         &self,
         call: &'static str,
-        response: impl Future<Output = Result<R, SdkError<E, H>>>,
-        parse: impl FnOnce(R) -> Observed<T>,
+        send: impl AsyncFn() -> Result<R, SdkError<E, H>>,
+        parse: impl Fn(R) -> Observed<T>,
     ) -> Observed<T>
     where
         E: ProvideErrorMetadata + Error + 'static,
         H: std::fmt::Debug,
     {
-        // The SDK's futures are large, and a run holds one for each target group.
-        let response = Box::pin(response);
-        let read = async {
-            // An error only if the semaphore is closed, which it never is.
-            let _permit = self.permits.acquire().await;
-            response.await.map_err(|error| call_error(call, &error)).and_then(parse)
-        };
-        self.in_time(call, read).await
+        let read = async || self.in_turn(call, send()).await.map_err(|error| call_error(call, &error)).and_then(&parse);
+        self.read(call, read).await
     }
 
     /// All pages of a list, each row parsed. `next` gives the pages, `split` takes one apart into rows and the token of
-    /// the next. Pages follow each other and count as one call. A token that repeats is an error: the SDK's paginators
+    /// the next. Pages follow each other, and each has its turn. A token that repeats is an error: the SDK's paginators
     /// would stop there without a word, and a partial list would look like the whole.
-    async fn list<P, R, T, E, H>(
+    async fn pages<P, R, T, E, H>(
         &self,
         call: &'static str,
         mut next: impl AsyncFnMut() -> Option<Result<P, SdkError<E, H>>>,
@@ -170,30 +214,48 @@ impl Observer {
         E: ProvideErrorMetadata + Error + 'static,
         H: std::fmt::Debug,
     {
-        let pages = async {
-            let _permit = self.permits.acquire().await;
-            let (mut parsed, mut tokens) = (Vec::new(), BTreeSet::new());
-            while let Some(page) = next().await {
-                let (rows, token) = split(page.map_err(|error| call_error(call, &error))?);
-                for row in rows.unwrap_or_default() {
-                    parsed.push(parse(&row)?);
-                }
-                if let Some(token) = token.filter(|token| !token.is_empty())
-                    && !tokens.insert(token)
-                {
-                    return Err(malformed_response(call, "it repeats a page, so the list is partial"));
-                }
+        let (mut parsed, mut tokens) = (Vec::new(), BTreeSet::new());
+        while let Some(page) = self.in_turn(call, next()).await {
+            let (rows, token) = split(page.map_err(|error| call_error(call, &error))?);
+            for row in rows.unwrap_or_default() {
+                parsed.push(parse(&row)?);
             }
-            Ok(parsed)
-        };
-        self.in_time(call, pages).await
+            let Some(token) = token.filter(|token| !token.is_empty()) else { break };
+            if !tokens.insert(token) {
+                return Err(malformed_response(call, "it repeats a page, so the list is partial"));
+            }
+        }
+        Ok(parsed)
     }
 
-    /// The result of `read`, unless the time for reading ends before.
-    async fn in_time<T>(&self, call: &'static str, read: impl Future<Output = Observed<T>>) -> Observed<T> {
+    /// The answer to one request of `call`, which waits until the pace allows it, and until less than [`MAX_CALLS`] run.
+    async fn in_turn<A>(&self, call: &'static str, request: impl Future<Output = A>) -> A {
+        // The SDK's futures are large, and a run holds one for each target group.
+        let request = Box::pin(request);
+        self.paces.turn(call).await;
+        // An error only if the semaphore is closed, which it never is.
+        let _permit = self.permits.acquire().await;
+        request.await
+    }
+
+    /// The result of `read`, which is repeated while AWS refuses it because there were too many calls, unless the time for
+    /// reading ends before.
+    async fn read<T>(&self, call: &'static str, read: impl AsyncFn() -> Observed<T>) -> Observed<T> {
+        let until = self.until.unwrap_or_else(|| Instant::now() + REPEAT_FOR);
+        let repeated = async {
+            let [mut pause, longest] = PAUSES;
+            loop {
+                match read().await {
+                    Err(error) if error.is_throttled() && Instant::now() + pause < until => {}
+                    result => return result,
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(longest);
+            }
+        };
         let result = match self.until {
-            Some(until) => tokio::time::timeout_at(until, read).await.unwrap_or_else(|_| Err(no_time_left(call))),
-            None => read.await,
+            Some(until) => tokio::time::timeout_at(until, repeated).await.unwrap_or_else(|_| Err(no_time_left(call))),
+            None => repeated.await,
         };
         self.record(call, result)
     }
@@ -213,6 +275,7 @@ impl Observer {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         let first_error = calls.entry(call).or_default();
         if let (Err(error), None) = (&result, &first_error) {
+            tracing::error!(%error, "a read failed");
             *first_error = Some(error.clone());
         }
         result
@@ -256,7 +319,7 @@ mod tests {
         let config = testing::config(&Arc::default(), |(): &mut (), _| (200, String::new()));
         let config = config.into_builder().http_client(NeverClient::new()).build();
         let began = Instant::now();
-        let observer = Observer::new(&config).for_run("run", began + Duration::from_secs(80));
+        let observer = Observer::new(&config, pace::EC2).for_run("run", began + Duration::from_secs(80));
         let topology = observer.topology(&[service(1)].into(), Scope::Health).await;
         assert_eq!((Instant::now() - began).as_secs(), 80);
         let why = topology.service(&service(1)).unwrap_err();

@@ -22,11 +22,14 @@ pub(super) struct Instance {
     pub(super) address: Option<IpAddr>,
     /// The security groups of its primary network interface.
     pub(super) security_groups: Vec<String>,
+    /// The ids of its network interfaces.
+    pub(super) interfaces: Vec<String>,
 }
 
 /// A network interface that has the address of a target.
 #[derive(Debug, Clone)]
 pub(super) struct TargetInterface {
+    pub(super) id: String,
     pub(super) vpc: String,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) security_groups: Vec<String>,
@@ -89,6 +92,7 @@ impl Observer {
         const CALL: &str = "ec2:DescribeNetworkInterfaces";
         let interface = |row: &ec2::NetworkInterface| {
             Some(Interface {
+                id: row.network_interface_id()?.to_owned(),
                 description: row.description()?.to_owned(),
                 subnet: row.subnet_id()?.to_owned(),
                 addresses: addresses(row)?,
@@ -96,7 +100,7 @@ impl Observer {
         };
         let parse = |row: &ec2::NetworkInterface| {
             interface(row)
-                .ok_or_else(|| malformed_response(CALL, "an interface lacks its subnet, or its address is none"))
+                .ok_or_else(|| malformed_response(CALL, "an interface lacks its id or subnet, or its address is none"))
         };
         self.in_batches(descriptions.into_iter().collect(), FILTER_VALUES, async |descriptions| {
             // The account may hide what AWS manages.
@@ -114,13 +118,14 @@ impl Observer {
             let interface = || {
                 let groups = row.groups().iter().map(|group| group.group_id().map(ToOwned::to_owned));
                 Some(TargetInterface {
+                    id: row.network_interface_id()?.to_owned(),
                     vpc: row.vpc_id()?.to_owned(),
                     addresses: self::addresses(row)?,
                     security_groups: groups.collect::<Option<_>>()?,
                 })
             };
             interface()
-                .ok_or_else(|| malformed_response(CALL, "an interface lacks its VPC, or a security group its id"))
+                .ok_or_else(|| malformed_response(CALL, "an interface lacks its id or VPC, or a security group its id"))
         };
         let (ipv4, ipv6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.into_iter().partition(IpAddr::is_ipv4);
         let read = async |name: &str, addresses: Vec<IpAddr>| {
@@ -163,8 +168,16 @@ impl Observer {
         let acl = |row: &ec2::NetworkAcl| {
             let subnets =
                 row.associations().iter().filter_map(|association| association.subnet_id().map(ToOwned::to_owned));
+            let associations = row.associations().iter().filter_map(|association| {
+                Some((association.subnet_id()?.to_owned(), association.network_acl_association_id()?.to_owned()))
+            });
             let entries: Option<Vec<AclEntry>> = row.entries().iter().map(acl_entry).collect();
-            Some(NetworkAcl { id: row.network_acl_id()?.to_owned(), subnets: subnets.collect(), entries: entries? })
+            Some(NetworkAcl {
+                id: row.network_acl_id()?.to_owned(),
+                subnets: subnets.collect(),
+                associations: associations.collect(),
+                entries: entries?,
+            })
         };
         let parse = |row: &ec2::NetworkAcl| {
             acl(row).ok_or_else(|| malformed_response(CALL, "a network ACL lacks its id or part of a rule"))
@@ -197,7 +210,9 @@ impl Observer {
             let subnet = row.subnet_id().map(ToOwned::to_owned);
             let groups = row.security_groups().iter().map(|group| group.group_id().map(ToOwned::to_owned));
             let security_groups = groups.collect::<Option<_>>()?;
-            Some((row.instance_id()?.to_owned(), Instance { zone, subnet, address, security_groups }))
+            let interfaces = row.network_interfaces().iter().filter_map(|it| it.network_interface_id());
+            let interfaces = interfaces.map(ToOwned::to_owned).collect();
+            Some((row.instance_id()?.to_owned(), Instance { zone, subnet, address, security_groups, interfaces }))
         };
         let parse = |row: &ec2::Reservation| {
             let instances: Option<Vec<_>> = row.instances().iter().map(instance).collect();
@@ -275,10 +290,12 @@ fn route_table(row: &ec2::RouteTable) -> Option<RouteTable> {
     let (to_lists, to_cidrs): (Vec<&ec2::Route>, Vec<&ec2::Route>) =
         row.routes().iter().partition(|route| route.destination_prefix_list_id().is_some());
     let associations = row.associations();
+    let main = || associations.iter().find(|association| association.main() == Some(true));
     Some(RouteTable {
         id: row.route_table_id()?.to_owned(),
         vpc: row.vpc_id()?.to_owned(),
-        main: associations.iter().any(|association| association.main() == Some(true)),
+        main: main().is_some(),
+        main_association: main().and_then(|main| main.route_table_association_id()).map(ToOwned::to_owned),
         subnets: associations.iter().filter_map(|association| association.subnet_id().map(ToOwned::to_owned)).collect(),
         associations: associations
             .iter()

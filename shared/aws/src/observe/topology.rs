@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 use guard_core::ids::{Arn, ServiceId};
 use guard_core::plan::Plan;
 use guard_core::snapshot::{
-    CallError, Certificate, Coverage, Listener, LoadBalancer, Network, Observed, Target, TargetGroup, Topology,
-    interface_description,
+    CallError, Certificate, Coverage, Health, Hostname, KnownDetails, Listener, LoadBalancer, Network, Observed,
+    Target, TargetGroup, Topology, interface_description,
 };
 
 use super::Observer;
@@ -18,34 +18,59 @@ use super::network::{Instance, TargetInterface};
 use crate::errors::malformed_response;
 
 /// What to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
+#[derive(Debug, Clone, Copy)]
+pub enum Scope<'a> {
     /// The health of the targets; cross-zone attributes only where a zone lacks a healthy target.
     Health,
-    /// The settings; connection notifications only if they are checked. The names of target groups are left to
-    /// [`Observer::name_target_groups`].
+    /// The same, with the health of targets as this run has just read it.
+    Path {
+        /// What this run has read.
+        health: &'a Topology,
+    },
+    /// The settings. What the names of target groups resolve to is not asked.
     Settings {
-        /// Whether connection notifications are checked.
+        /// Whether connection notifications are asked about.
         notifications: bool,
+        /// Details that need not be read.
+        known: &'a KnownDetails<'a>,
     },
     /// Everything.
     Everything {
-        /// Whether connection notifications are checked.
+        /// Whether connection notifications are asked about.
         notifications: bool,
     },
 }
 
-impl Scope {
+impl<'a> Scope<'a> {
     fn has_settings(self) -> bool {
-        self != Self::Health
+        matches!(self, Self::Settings { .. } | Self::Everything { .. })
     }
 
     fn has_notifications(self) -> bool {
-        matches!(self, Self::Settings { notifications } | Self::Everything { notifications } if notifications)
+        matches!(self, Self::Settings { notifications: true, .. } | Self::Everything { notifications: true })
     }
 
-    fn has_names(self) -> bool {
+    fn has_addresses(self) -> bool {
         !matches!(self, Self::Settings { .. })
+    }
+
+    fn known(self) -> Option<&'a KnownDetails<'a>> {
+        match self {
+            Self::Settings { known, .. } => Some(known),
+            Self::Health | Self::Path { .. } | Self::Everything { .. } => None,
+        }
+    }
+
+    /// A group as this run has read it before.
+    fn group(self, group: &Arn) -> Option<&'a TargetGroup> {
+        let Self::Path { health } = self else { return None };
+        let mut groups = health.load_balancers.values().flat_map(|it| it.target_groups.iter().flatten());
+        groups.find(|known| known.arn == *group)
+    }
+
+    /// The name that the target group has by its tag, or that it has none, if that is known.
+    fn hostname(self, group: &Arn) -> Option<&'a Option<Hostname>> {
+        self.known()?.hostname(group)
     }
 }
 
@@ -62,7 +87,7 @@ impl Observer {
     /// 5. with settings, the rules of all security groups, and when certificates expire; without, attributes if a zone lacks a healthy
     ///    target;
     /// 6. with settings, prefix lists that the rules name.
-    pub async fn topology(&self, services: &BTreeSet<ServiceId>, scope: Scope) -> Topology {
+    pub async fn topology(&self, services: &BTreeSet<ServiceId>, scope: Scope<'_>) -> Topology {
         let settings = scope.has_settings();
         let connections = when(settings, self.connections(services));
         let notifications = when(scope.has_notifications(), self.notifications(services));
@@ -82,18 +107,19 @@ impl Observer {
             (services, path)
         };
         let (connections, notifications, (services, path)) = tokio::join!(connections, notifications, rest);
-        let Behind { load_balancers, network, certificates } = path;
+        let Behind { load_balancers, unlocated, network, certificates } = path;
         let services = Some(services);
         let mut topology = Topology {
             services,
             load_balancers,
+            unlocated,
             connections,
             notifications,
             network,
             certificates,
             ..Topology::default()
         };
-        if scope.has_names() {
+        if scope.has_addresses() {
             resolve(&mut topology).await;
         }
         topology
@@ -102,40 +128,31 @@ impl Observer {
     /// A load balancer without an endpoint service, and everything behind it.
     pub async fn without_service(&self, load_balancer: &Arn) -> Topology {
         let scope = Scope::Everything { notifications: false };
-        let Behind { load_balancers, network, certificates } = self.path(&[load_balancer.clone()].into(), scope).await;
-        let mut topology = Topology { load_balancers, network, certificates, ..Topology::default() };
+        let path = self.path(&[load_balancer.clone()].into(), scope).await;
+        let Behind { load_balancers, unlocated, network, certificates } = path;
+        let mut topology = Topology { load_balancers, unlocated, network, certificates, ..Topology::default() };
         resolve(&mut topology).await;
         topology
     }
 
     /// The load balancers with everything behind them, and the network.
-    async fn path(&self, arns: &BTreeSet<Arn>, scope: Scope) -> Behind {
+    async fn path(&self, arns: &BTreeSet<Arn>, scope: Scope<'_>) -> Behind {
         let settings = scope.has_settings();
         let described = async {
             let descriptions = self.descriptions(arns).await;
-            let known = || descriptions.iter().flat_map(BTreeMap::iter);
-            let network = when(
-                settings,
-                self.network(
-                    arns.iter().map(interface_description).collect(),
-                    known().map(|(_, description)| description.vpc.clone()).collect(),
-                ),
-            );
+            let vpcs = descriptions.iter().flat_map(BTreeMap::values).map(|description| description.vpc.clone());
+            let interfaces = arns.iter().map(interface_description);
+            let network = when(settings, self.network(interfaces.collect(), vpcs.collect()));
             let network = network.await;
             (descriptions, network)
         };
         let forwarding = async {
             let (mut load_balancers, tags) = self.forwarding(arns, scope).await;
-            // If that fails, the zones and addresses of instances stay unknown.
+            // If that fails, the zones, addresses and security groups of targets stay unknown.
             let (instances, interfaces, names) = tokio::join!(
                 self.instances(instances_in(&load_balancers)),
                 when(settings, self.interfaces_with(addresses_in(&load_balancers))),
-                async {
-                    match tags {
-                        Some(tags) => self.names(groups_in(&load_balancers), tags).await,
-                        None => BTreeMap::new(),
-                    }
-                }
+                self.names(groups_in(&load_balancers).filter(|group| scope.hostname(&group.arn).is_none()), tags)
             );
             if let Ok(instances) = &instances {
                 locate_instances(&mut load_balancers, instances);
@@ -144,11 +161,15 @@ impl Observer {
                 locate_interfaces(&mut load_balancers, interfaces);
             }
             for group in groups_in_mut(&mut load_balancers) {
-                group.hostname = names.get(&group.arn).cloned();
+                group.hostname = match scope.hostname(&group.arn) {
+                    Some(hostname) => Some(Ok(hostname.clone())),
+                    None => names.get(&group.arn).cloned(),
+                };
             }
-            load_balancers
+            let unlocated = instances.err().or(interfaces.and_then(Result::err));
+            (load_balancers, unlocated)
         };
-        let ((descriptions, mut network), mut load_balancers) = tokio::join!(described, forwarding);
+        let ((descriptions, mut network), (mut load_balancers, unlocated)) = tokio::join!(described, forwarding);
         let own = descriptions.iter().flat_map(BTreeMap::values).flat_map(|description| &description.security_groups);
         let security_groups = security_groups_in(&load_balancers).chain(own).cloned().collect();
         let (rules, certificates) = tokio::join!(
@@ -171,14 +192,20 @@ impl Observer {
         }
         let load_balancers =
             load_balancers.into_iter().map(|load_balancer| (load_balancer.arn.clone(), load_balancer)).collect();
-        Behind { load_balancers, network, certificates: certificates.unwrap_or_default() }
+        Behind { load_balancers, unlocated, network, certificates: certificates.unwrap_or_default() }
     }
 
-    /// The load balancers with their listeners, and the target groups of those that serve dbt; with names, the groups' tags.
-    async fn forwarding(&self, arns: &BTreeSet<Arn>, scope: Scope) -> (Vec<LoadBalancer>, Option<Tags>) {
+    /// The load balancers with their listeners, and the target groups of those that serve dbt; and the tags of the groups whose
+    /// details are not known.
+    async fn forwarding(&self, arns: &BTreeSet<Arn>, scope: Scope<'_>) -> (Vec<LoadBalancer>, Tags) {
         let settings = scope.has_settings();
         let load_balancers = self.starting_anywhere(arns).into_iter().map(async |arn| {
-            let cross_zone = when(settings, self.load_balancer_cross_zone(arn));
+            let cross_zone = when(settings, async {
+                match scope.known().and_then(|known| known.cross_zone(arn)) {
+                    Some(is_on) => Ok(is_on),
+                    None => self.load_balancer_cross_zone(arn).await,
+                }
+            });
             let (listeners, cross_zone) = tokio::join!(self.listeners(arn), cross_zone);
             LoadBalancer {
                 arn: arn.clone(),
@@ -190,20 +217,38 @@ impl Observer {
         });
         let mut load_balancers = join_all(load_balancers).await;
         let wanted: BTreeSet<Arn> = load_balancers.iter().flat_map(LoadBalancer::forwards_to).collect();
-        let details = self.starting_anywhere(&wanted).into_iter().map(async |arn| {
-            let attributes = when(settings, self.target_group_attributes(arn));
-            (arn, tokio::join!(self.targets(arn), attributes))
+        let (each, hurried) = (groups_by_load_balancer(&load_balancers), self.hurried());
+        let details = each.iter().map(async |arn| {
+            let attributes = when(settings, async {
+                match scope.known().and_then(|known| known.attributes(arn)) {
+                    Some(attributes) => Ok(attributes),
+                    None => hurried.target_group_attributes(arn).await,
+                }
+            });
+            let targets = async {
+                match scope.group(arn).map(|group| &group.targets) {
+                    Some(Ok(targets)) => Ok(targets.clone()),
+                    _ => hurried.targets(arn).await,
+                }
+            };
+            (arn, tokio::join!(targets, attributes))
         });
-        let tags = when(scope.has_names(), self.hostname_tags(&wanted));
-        let certificates = when(settings, self.read_certificates_by_name(&mut load_balancers));
+        let known = |group: &Arn| scope.known().and_then(|known| known.group(group));
+        let undescribed = wanted.iter().filter(|group| known(group).is_none()).cloned().collect();
+        let untagged = wanted.iter().filter(|group| scope.hostname(group).is_none()).cloned().collect();
+        let tags = self.hostname_tags(&untagged);
+        let certificates = when(settings, self.read_certificates_by_name(&mut load_balancers, scope));
         let (groups, details, tags, _) =
-            tokio::join!(self.target_groups(&wanted), join_all(details), tags, certificates);
+            tokio::join!(self.target_groups(&undescribed), join_all(details), tags, certificates);
         let groups = groups.map(|mut groups| {
+            groups.extend(wanted.iter().filter_map(|group| Some((group.clone(), known(group)?.clone()))));
             for (arn, (targets, attributes)) in details {
                 if let Some(group) = groups.get_mut(arn) {
                     group.targets = targets;
                     if let Some(attributes) = attributes {
                         group.set_attributes(attributes);
+                    } else if let Some(stored) = scope.group(arn) {
+                        group.keeps_connections.clone_from(&stored.keeps_connections);
                     }
                 }
             }
@@ -224,12 +269,16 @@ impl Observer {
     }
 
     /// Fills in the certificates that TLS listeners have for names: one call per listener.
-    async fn read_certificates_by_name(&self, load_balancers: &mut [LoadBalancer]) {
+    async fn read_certificates_by_name(&self, load_balancers: &mut [LoadBalancer], scope: Scope<'_>) {
         let listeners =
             load_balancers.iter_mut().flat_map(|load_balancer| load_balancer.listeners.iter_mut().flatten());
         let with_certificate = listeners.filter(|listener| listener.certificate.is_some());
         join_all(with_certificate.map(async |listener: &mut Listener| {
-            listener.certificates_by_name = Some(self.certificates_by_name(&listener.arn).await);
+            listener.certificates_by_name =
+                Some(match scope.known().and_then(|known| known.certificates_by_name(&listener.arn)) {
+                    Some(certificates) => Ok(certificates.clone()),
+                    None => self.certificates_by_name(&listener.arn).await,
+                });
         }))
         .await;
     }
@@ -237,8 +286,9 @@ impl Observer {
     /// `topology`, as an earlier run stored it, with the health of the targets read now, and the names of target groups
     /// resolved now: one call per target group, and nothing else.
     pub async fn health(&self, mut topology: Topology) -> Topology {
-        let groups = self.starting_anywhere(topology.target_groups());
-        let read = join_all(groups.into_iter().map(async |arn| (self.targets(&arn).await, arn)));
+        let load_balancers = self.starting_anywhere(topology.load_balancers.values().cloned());
+        let (groups, hurried) = (groups_by_load_balancer(&load_balancers), self.hurried());
+        let read = join_all(groups.into_iter().map(async |arn| (hurried.targets(&arn).await, arn)));
         let (read, answers) = tokio::join!(read, resolve_names(&mut topology));
         fill_in(&mut topology, &answers);
         let read: BTreeMap<Arn, Observed<Vec<Target>>> =
@@ -252,13 +302,14 @@ impl Observer {
         topology
     }
 
-    /// Reads the cross-zone attributes where a zone lacks a healthy target, because they decide how severe that is.
+    /// Reads the cross-zone attributes where a zone lacks a healthy target, because they decide how severe that is. If no
+    /// target is healthy at all, it is not about zones.
     async fn cross_zone_where_needed(&self, load_balancers: &mut [LoadBalancer]) {
         let needed = load_balancers.iter_mut().map(async |load_balancer: &mut LoadBalancer| {
             let before = load_balancer.clone();
             let groups = load_balancer.target_groups.iter_mut().flatten();
             let groups: Vec<&mut TargetGroup> =
-                groups.filter(|group| before.coverage(group) != Coverage::Full).collect();
+                groups.filter(|group| before.coverage(group) != Coverage::Full && has_healthy_target(group)).collect();
             if groups.is_empty() {
                 return;
             }
@@ -287,6 +338,13 @@ impl Observer {
         join_all(reads).await;
         topology
     }
+}
+
+/// The target groups, those of a load balancer together: if time runs out, most services have been read to the end.
+fn groups_by_load_balancer(load_balancers: &[LoadBalancer]) -> Vec<Arn> {
+    let mut seen = BTreeSet::new();
+    let groups = load_balancers.iter().flat_map(LoadBalancer::forwards_to);
+    groups.filter(|group| seen.insert(group.clone())).collect()
 }
 
 fn groups_in(load_balancers: &[LoadBalancer]) -> impl Iterator<Item = &TargetGroup> {
@@ -332,6 +390,7 @@ fn locate_instances(load_balancers: &mut [LoadBalancer], instances: &BTreeMap<St
             // The IPv4 address says nothing of a group that is reached by IPv6.
             target.address = instance.address.filter(|address| address.is_ipv6() == is_ipv6);
             target.security_groups = Some(instance.security_groups.clone());
+            target.interfaces.clone_from(&instance.interfaces);
         }
     }
 }
@@ -357,6 +416,7 @@ fn locate_interfaces(load_balancers: &mut [LoadBalancer], interfaces: &[TargetIn
             let interface =
                 interfaces.iter().find(|interface| interface.vpc == *vpc && interface.addresses.contains(&address));
             target.security_groups = interface.map(|interface| interface.security_groups.clone());
+            target.interfaces = interface.map(|interface| interface.id.clone()).into_iter().collect();
         }
     }
 }
@@ -364,8 +424,13 @@ fn locate_interfaces(load_balancers: &mut [LoadBalancer], interfaces: &[TargetIn
 /// What is behind the endpoint services.
 struct Behind {
     load_balancers: BTreeMap<Arn, LoadBalancer>,
+    unlocated: Option<CallError>,
     network: Option<Network>,
     certificates: BTreeMap<String, Observed<Certificate>>,
+}
+
+fn has_healthy_target(group: &TargetGroup) -> bool {
+    group.targets.iter().flatten().any(|target| target.health == Health::Healthy)
 }
 
 /// Makes the read if it is wanted.
