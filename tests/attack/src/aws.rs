@@ -7,6 +7,7 @@ use guard_core::testing::{DBT, endpoint, service};
 use serde_json::{Value, json};
 
 use crate::faults::{Fault, FaultPlan, Trouble, refusal};
+use crate::limits::Limits;
 
 /// An API of AWS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -159,6 +160,10 @@ pub const REFUSED_PAGE: &str = "refused-page";
 pub struct FakeAws {
     /// How many endpoint services it has, each with a load balancer, a target group and two targets.
     pub services: u32,
+    /// How many further target groups each load balancer has.
+    pub more_groups: u32,
+    /// The limits of the account.
+    pub limits: Limits,
     /// All connections.
     pub connections: Vec<Row>,
     /// How many connections are on a page; 0 for all.
@@ -233,6 +238,7 @@ impl FakeAws {
     pub fn take(&mut self, call: &Call) -> Result<(u16, String), Fault> {
         let before = self.counts.entry((call.action.clone(), call.about.clone())).or_default();
         let trouble = self.plan.trouble(call, self.calls.len() + 1, *before);
+        let trouble = if self.limits.take(call) { trouble } else { Some(Trouble::Before(Fault::Throttle)) };
         *before += 1;
         self.calls.push(Made { action: call.action.clone(), about: call.about.clone(), trouble });
         match trouble {
@@ -500,13 +506,16 @@ impl FakeAws {
             }
             "DescribeListeners" => {
                 let (arn, group) = (form.get("LoadBalancerArn").unwrap(), target_group(number("LoadBalancerArn")));
-                members(
-                    "Listeners",
+                let listener = |more: u32| {
+                    let group =
+                        if more == 0 { group.clone() } else { group.replace("/tg-", &format!("/more-{more}-tg-")) };
+                    let port = 5432 + more;
                     format!(
-                        "<member><ListenerArn>{arn}/1</ListenerArn><Port>5432</Port><Protocol>TCP</Protocol><DefaultActions><member>\
-                     <Type>forward</Type><TargetGroupArn>{group}</TargetGroupArn></member></DefaultActions></member>"
-                    ),
-                )
+                        "<member><ListenerArn>{arn}/{port}</ListenerArn><Port>{port}</Port><Protocol>TCP</Protocol><DefaultActions>\
+                     <member><Type>forward</Type><TargetGroupArn>{group}</TargetGroupArn></member></DefaultActions></member>"
+                    )
+                };
+                members("Listeners", (0..=self.more_groups).map(listener).collect())
             }
             "DescribeLoadBalancerAttributes" => {
                 let on = !self.cross_zone_off.contains(&number("LoadBalancerArn"));
@@ -581,8 +590,8 @@ pub fn target_group(number: u32) -> String {
 
 /// The number in the ARN of a load balancer or target group.
 fn number_in(arn: &str) -> u32 {
-    let name = arn.split('/').find(|part| part.starts_with("lb-") || part.starts_with("tg-")).unwrap();
-    name[3..].parse().unwrap()
+    let name = arn.split('/').find(|part| part.contains("lb-") || part.contains("tg-")).unwrap();
+    name.rsplit('-').next().unwrap().parse().unwrap()
 }
 
 /// One confirmed subscription to the alerts, unless there is nobody, and one that is not confirmed.

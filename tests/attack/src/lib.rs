@@ -6,6 +6,7 @@
 
 mod aws;
 pub mod faults;
+pub mod limits;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

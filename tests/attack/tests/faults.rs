@@ -291,9 +291,9 @@ fn a_run_with_forty_services_ends_by_itself_whatever_hangs() {
 }
 
 /// The load balancer whose listeners this run of drift-watcher reads first.
-fn reads_first(instance: &RunningFunction, aws: &Aws, id: &str) -> String {
+async fn reads_first(instance: &RunningFunction, aws: &Aws, id: &str) -> String {
     let before = aws.lock().unwrap().calls.len();
-    assert_eq!(play(instance.run(id, &scheduled())), End::Done);
+    assert_eq!(instance.run(id, &scheduled()).await, End::Done);
     let calls = &aws.lock().unwrap().calls[before..];
     calls.iter().find(|call| call.action == "DescribeListeners").unwrap().about.clone()
 }
@@ -303,11 +303,15 @@ fn reads_first(instance: &RunningFunction, aws: &Aws, id: &str) -> String {
 fn new_instances_and_retries_read_any_load_balancer_first() {
     let aws: Aws = Arc::new(Mutex::new(FakeAws::new(5)));
     let new = || RunningFunction::new("drift-watcher", &aws, VARIABLES);
-    let of_new: BTreeSet<String> = (0..40).map(|run| reads_first(&new(), &aws, &format!("run-{run}"))).collect();
-    assert_eq!(of_new.len(), 5, "{of_new:?}");
-    let instance = new();
-    let of_retries: BTreeSet<String> = (0..40).map(|_| reads_first(&instance, &aws, "run")).collect();
-    assert_eq!(of_retries, of_new);
+    play(async {
+        let (mut of_new, mut of_retries, instance) = (BTreeSet::new(), BTreeSet::new(), new());
+        for run in 0..40 {
+            of_new.insert(reads_first(&new(), &aws, &format!("run-{run}")).await);
+            of_retries.insert(reads_first(&instance, &aws, "run").await);
+        }
+        assert_eq!(of_new.len(), 5, "{of_new:?}");
+        assert_eq!(of_retries, of_new);
+    });
 }
 
 /// ELB says that no target is healthy, and everything else that health-watcher asks fails.

@@ -1,0 +1,243 @@
+//! Changes that CloudTrail reports: other people's start no run, ours start one that reads what they concern.
+
+use std::sync::{Arc, Mutex};
+
+use attack::{Aws, End, FakeAws, RunningFunction, play, report, target_group};
+use guard_aws::testing::{cloudtrail_event, scheduled};
+use guard_core::testing::service;
+use serde_json::{Value, json};
+
+/// Ids of an account that is not at the beginning of its day.
+fn change(id: usize, event_name: &str, parameters: &Value) -> Value {
+    cloudtrail_event(&json!({
+        "eventName": event_name,
+        "eventID": format!("e-{id}"),
+        "eventTime": "2026-03-14T08:00:00Z",
+        "userIdentity": {"arn": "arn:aws:iam::111122223333:user/somebody"},
+        "requestParameters": parameters,
+    }))
+}
+
+fn foreign(id: usize) -> Value {
+    let group = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:targetgroup/web/0123456789abcdef";
+    let parameters = [
+        ("RegisterTargets", json!({"targetGroupArn": group, "targets": [{"id": format!("i-{id:08}")}]})),
+        ("AuthorizeSecurityGroupIngress", json!({"groupId": format!("sg-{id:08}")})),
+        ("CreateRoute", json!({"routeTableId": format!("rtb-{id:08}"), "destinationCidrBlock": "10.9.0.0/16"})),
+    ];
+    let (event_name, parameters) = &parameters[id % 3];
+    change(id, event_name, parameters)
+}
+
+/// Service `number`'s target group gets a target.
+fn ours(id: usize, number: u32) -> Value {
+    change(id, "RegisterTargets", &json!({"targetGroupArn": target_group(number), "targets": [{"id": "10.0.0.9"}]}))
+}
+
+/// An account whose paths drift-watcher has read, and an instance of it.
+async fn known_account(services: u32) -> (Aws, RunningFunction) {
+    let aws: Aws = Arc::new(Mutex::new(FakeAws::new(services)));
+    let function = RunningFunction::new("drift-watcher", &aws, &[]);
+    assert_eq!(function.run("first", &scheduled()).await, End::Done);
+    aws.lock().unwrap().calls.clear();
+    (aws, function)
+}
+
+/// How many calls went to the table, and how many to EC2 and ELB.
+fn calls(aws: &Aws) -> (usize, usize) {
+    let world = aws.lock().unwrap();
+    let of_table = |action: &&str| ["Query", "PutItem", "UpdateItem"].contains(action);
+    let actions = world.calls.iter().map(|call| call.action.as_str());
+    (actions.clone().filter(of_table).count(), actions.filter(|action| !of_table(action)).count())
+}
+
+/// How often a path's listeners were read.
+fn runs(aws: &Aws) -> usize {
+    aws.lock().unwrap().count("DescribeListeners")
+}
+
+#[test]
+fn a_thousand_foreign_changes_start_no_run() {
+    play(async {
+        let (aws, function) = known_account(3).await;
+        for id in 0..1000 {
+            assert_eq!(function.run(&format!("run-{id}"), &foreign(id)).await, End::Done);
+        }
+        let (table, others) = calls(&aws);
+        report(&format!("1,000 foreign changes: {table} calls to the table, {others} others"));
+        assert!(table <= 2_000);
+        assert_eq!(others, 0);
+    });
+}
+
+#[test]
+fn any_change_concerns_a_service_whose_ids_are_not_stored() {
+    play(async {
+        let aws: Aws = Arc::new(Mutex::new(FakeAws::new(1)));
+        let function = RunningFunction::new("drift-watcher", &aws, &[]);
+        assert_eq!(function.run("nothing is stored yet", &foreign(1)).await, End::Done);
+        assert_eq!(runs(&aws), 1);
+
+        let (aws, function) = known_account(2).await;
+        let is_of_first = |item: &Value| item["service"]["S"] == "ids" && item["item"]["S"] == service(1).as_str();
+        aws.lock().unwrap().table.items.retain(|item| !is_of_first(item));
+        assert_eq!(function.run("one is missing", &foreign(2)).await, End::Done);
+        let read = |number: u32| {
+            let world = aws.lock().unwrap();
+            let listeners = world.calls.iter().filter(|call| call.action == "DescribeListeners");
+            listeners.filter(|call| call.about.contains(&format!("lb-{number}"))).count()
+        };
+        assert_eq!((read(1), read(2)), (1, 0));
+    });
+}
+
+#[test]
+fn a_change_reads_only_the_services_that_it_concerns() {
+    play(async {
+        let (aws, function) = known_account(30).await;
+        let began = tokio::time::Instant::now();
+        assert_eq!(function.run("ours", &ours(1, 7)).await, End::Done);
+        let seconds = began.elapsed().as_secs();
+        let world = aws.lock().unwrap();
+        let read: Vec<&str> = world
+            .calls
+            .iter()
+            .filter(|call| call.action == "DescribeListeners")
+            .map(|call| call.about.as_str())
+            .collect();
+        assert!(read.len() == 1 && read[0].contains("lb-7"), "{read:?}");
+        let details = world.calls.iter().filter(|call| call.action == "DescribeTargetGroupAttributes").count();
+        assert_eq!(details, 1, "the change may be one of them");
+        assert!(seconds < 5, "{seconds} s");
+    });
+}
+
+/// The events of one deployment, each of which names the same group.
+#[test]
+fn a_crowd_of_changes_of_ours_is_one_run_and_nobody_waits() {
+    play(async {
+        let (aws, function) = known_account(3).await;
+        let events = (0..150).map(async |id| {
+            let began = tokio::time::Instant::now();
+            let event = ours(id, 2);
+            assert_eq!(function.run(&format!("run-{id}"), &event).await, End::Done);
+            began.elapsed().as_millis()
+        });
+        let mut took = futures_util::future::join_all(events).await;
+        took.sort_unstable();
+        report(&format!("150 changes of ours: {} ms in the median, {} ms at most", took[75], took[149]));
+        assert_eq!(runs(&aws), 1);
+        assert!(took[148] < 500, "all but the one that runs end at once: {took:?}");
+    });
+}
+
+#[test]
+fn changes_to_many_services_at_once_are_read_by_one_run() {
+    play(async {
+        let (aws, function) = known_account(30).await;
+        let events = (1..=30).map(async |number| {
+            let event = ours(number as usize, number);
+            assert_eq!(function.run(&format!("run-{number}"), &event).await, End::Done);
+        });
+        futures_util::future::join_all(events).await;
+        let world = aws.lock().unwrap();
+        let of_listeners = world.calls.iter().filter(|call| call.action == "DescribeListeners");
+        let read: std::collections::BTreeSet<&str> = of_listeners.clone().map(|call| call.about.as_str()).collect();
+        assert_eq!(read.len(), 30, "each service is read");
+        assert!(of_listeners.count() <= 60, "by two runs at most");
+        let begun = world.calls.iter().filter(|call| call.action == "DescribeVpcEndpointConnections").count();
+        report(&format!("30 changes to 30 services at once: {begun} runs"));
+        assert!(begun <= 2, "{begun} runs");
+    });
+}
+
+/// The retry has the first event only; the second one has ended, since the first one's run covered it.
+#[test]
+fn the_retry_of_a_run_reads_what_others_left_to_it() {
+    use attack::faults::{Fault, FaultPlan, Trouble};
+    play(async {
+        let (aws, function) = known_account(3).await;
+        aws.lock().unwrap().plan =
+            FaultPlan::Always(|call| (call.action == "PutItem").then_some(Trouble::Before(Fault::Error)));
+        let (one, two) = (ours(1, 1), ours(2, 2));
+        let ends = tokio::join!(function.run("one", &one), function.run("two", &two));
+        let undone = |end: &End| matches!(end, End::Undone(_));
+        assert!(undone(&ends.0) != undone(&ends.1), "one of them ran: {ends:?}");
+        aws.lock().unwrap().plan = FaultPlan::Calm;
+        aws.lock().unwrap().calls.clear();
+        let (id, event) = if undone(&ends.0) { ("one", &one) } else { ("two", &two) };
+        assert_eq!(function.run(id, event).await, End::Done);
+        assert_eq!(runs(&aws), 2, "both services");
+    });
+}
+
+/// The first run has begun when the second event comes, and does not read its service.
+#[test]
+fn a_run_that_has_begun_covers_only_what_it_reads() {
+    play(async {
+        let (aws, function) = known_account(3).await;
+        let (one, two) = (ours(1, 1), ours(2, 2));
+        let later = async {
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            function.run("two", &two).await
+        };
+        let ends = tokio::join!(function.run("one", &one), later);
+        assert_eq!(ends, (End::Done, End::Done));
+        let world = aws.lock().unwrap();
+        let of_listeners = world.calls.iter().filter(|call| call.action == "DescribeListeners");
+        let read: Vec<&str> = of_listeners.map(|call| call.about.as_str()).collect();
+        assert!(read.len() == 2 && read[0].contains("lb-1") && read[1].contains("lb-2"), "{read:?}");
+    });
+}
+
+/// It names a security group of the default VPC by its name: one of them a minute is looked into.
+#[test]
+fn changes_that_cannot_be_told_by_their_ids_start_one_run_a_minute() {
+    play(async {
+        let (aws, function) = known_account(2).await;
+        for id in 0..30 {
+            let parameters = json!({"groupName": "default", "ipPermissions": {"items": [{"groupId": "sg-00000009"}]}});
+            let event = change(id, "AuthorizeSecurityGroupIngress", &parameters);
+            assert_eq!(function.run(&format!("run-{id}"), &event).await, End::Done);
+        }
+        assert_eq!(runs(&aws), 2, "one run, of both services");
+    });
+}
+
+/// The change may be one of the details, and the run that it starts cannot read them.
+#[test]
+fn details_that_a_changes_run_could_not_read_are_read_by_the_schedule() {
+    use attack::faults::{Fault, FaultPlan, Trouble};
+    const DETAIL: &str = "DescribeLoadBalancerAttributes";
+    play(async {
+        let (aws, function) = known_account(1).await;
+        aws.lock().unwrap().plan =
+            FaultPlan::Always(|call| (call.action == DETAIL).then_some(Trouble::Before(Fault::Deny)));
+        assert_eq!(function.run("ours", &ours(1, 1)).await, End::Done);
+        aws.lock().unwrap().plan = FaultPlan::Calm;
+        let before = aws.lock().unwrap().count(DETAIL);
+        assert_eq!(function.run("schedule", &scheduled()).await, End::Done);
+        assert_eq!(aws.lock().unwrap().count(DETAIL), before + 1);
+        assert_eq!(function.run("next schedule", &scheduled()).await, End::Done);
+        assert_eq!(aws.lock().unwrap().count(DETAIL), before + 1);
+    });
+}
+
+#[test]
+fn a_read_that_fails_in_part_adds_to_the_ids_and_never_replaces_them() {
+    use attack::faults::{Fault, FaultPlan, Trouble};
+    play(async {
+        let (aws, function) = known_account(1).await;
+        aws.lock().unwrap().plan =
+            FaultPlan::Always(|call| (call.action == "DescribeTargetGroups").then_some(Trouble::Before(Fault::Deny)));
+        assert_eq!(function.run("partial", &scheduled()).await, End::Done);
+        aws.lock().unwrap().plan = FaultPlan::Calm;
+        let before = runs(&aws);
+        assert_eq!(function.run("ours", &ours(1, 1)).await, End::Done);
+        assert_eq!(runs(&aws), before + 1, "its target group is still known");
+        assert_eq!(function.run("foreign", &foreign(2)).await, End::Done);
+        assert_eq!(runs(&aws), before + 1);
+        let ids = aws.lock().unwrap().table.items.iter().filter(|item| item["service"]["S"] == "ids").count();
+        assert_eq!(ids, 1, "{}", service(1));
+    });
+}
