@@ -54,7 +54,7 @@ def main():
     for function in FUNCTIONS:
         print(f"==> {options.runs} runs of {function}", flush=True)
         with LocalAws() as aws:
-            owner = company.set_up(aws, 3, 1)
+            owner = company.set_up(aws, 1, 1)  # of more, the guard would pace its calls, and each run take seconds
             variables = owner.variables(company.create_table(aws, "soak")) | {"ALERT_AFTER": "1", "RESOLVE_AFTER": "1"}
             command = [str(pathlib.Path(ROOT, options.bootstrap.format(function)))]
             with Function(function, command, variables, aws.endpoint) as process:

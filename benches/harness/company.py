@@ -17,6 +17,7 @@ class Service:
     id: str
     name: str
     load_balancer: str
+    security_group: str
     groups: list
 
 
@@ -34,6 +35,7 @@ class Company:
             "DBT_PRINCIPALS": f"arn:aws:iam::{DBT}:root", "KNOWN_ACCOUNTS": "", "ALERT_TOPIC_ARN": self.alerts,
             "STACK_NAME": "bench", "STATE_TABLE": table, "LISTENER_PORTS": str(FIRST_PORT), "DBT_CIDRS": DBT_CIDR,
             "UNTRUSTED_REQUESTS": "alert", "CROSS_ZONE": "alert", "ALERT_AFTER": "2", "RESOLVE_AFTER": "2",
+            "MAX_DBT_ENDPOINTS": "1", "EXPECTED_ENDPOINTS": "",
             "REMIND_EVERY_HOURS": "24", "RUNBOOK_URL": "", "DRY_RUN": "false", "EXPECT_TRAFFIC_EVERY": "0",
             "DRIFT_SCHEDULE": "rate(15 minutes)", "NOTIFICATION_TOPIC_ARN": self.connections}
 
@@ -78,14 +80,32 @@ def accept(aws, service, endpoint):
     aws.client("ec2").accept_vpc_endpoint_connections(ServiceId=service.id, VpcEndpointIds=[endpoint])
 
 
+def forbid(aws, service):
+    """Takes dbt's rule out of the security group of the load balancer: an alert is due."""
+    aws.client("ec2").revoke_security_group_ingress(GroupId=service.security_group, IpPermissions=_rule(
+        DBT_CIDR, len(service.groups)))
+
+
+def disconnect(aws, service):
+    """Removes dbt's endpoints."""
+    connections = aws.client("ec2").describe_vpc_endpoint_connections(
+        Filters=[{"Name": "service-id", "Values": [service.id]}])["VpcEndpointConnections"]
+    for connection in connections:
+        if connection["VpcEndpointState"] == "available":
+            remove(aws, connection["VpcEndpointId"])
+
+
 def remove(aws, endpoint):
     aws.client("ec2", DBT).delete_vpc_endpoints(VpcEndpointIds=[endpoint])
 
 
 def _allow(ec2, group, cidr, ports):
-    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[{
-        "IpProtocol": "tcp", "FromPort": FIRST_PORT, "ToPort": FIRST_PORT + ports - 1,
-        "IpRanges": [{"CidrIp": cidr}]}])
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=_rule(cidr, ports))
+
+
+def _rule(cidr, ports):
+    return [{"IpProtocol": "tcp", "FromPort": FIRST_PORT, "ToPort": FIRST_PORT + ports - 1,
+             "IpRanges": [{"CidrIp": cidr}]}]
 
 
 def _servers(ec2, vpc, subnets, ports):
@@ -112,7 +132,7 @@ def _service(aws, name, vpc, subnets, topic, groups):
                                                 AddAllowedPrincipals=[f"arn:aws:iam::{DBT}:root"])
     ec2.create_vpc_endpoint_connection_notification(ServiceId=created["ServiceId"], ConnectionNotificationArn=topic,
                                                     ConnectionEvents=EVENTS)
-    return Service(created["ServiceId"], created["ServiceName"], load_balancer, arns)
+    return Service(created["ServiceId"], created["ServiceName"], load_balancer, security_group, arns)
 
 
 def _target_group(elb, name, vpc, load_balancer, port):
