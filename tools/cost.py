@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The monthly cost of privatelink-guard, for 1 and for 50 endpoint services: a table in Markdown.
 
-    python3 tools/cost.py [--kms-key]
+    python3 tools/cost.py [--kms-key] [--busy]
 
 Prices and assumptions are below, each price with its source; change them and run it again. The table is in
 docs/cost.md, without the rows below one cent, and its totals are in the README; a test compares them. Alarms,
@@ -65,8 +65,12 @@ SERVICES_PER_STACK = 30  # the template's limit
 MEMORY_GB = 128 / 1024
 # Billed seconds of a run with one endpoint service, and for each further one. Not measured on AWS; a generous estimate.
 SECONDS = {"Acceptor": (0.5, 0.02), "Health": (1.0, 0.1), "Drift": (2.0, 0.2)}
-OTHER_RUNS = 1000  # a stack's other runs per month, started by notifications and recorded changes
-TAGS_EVERY = 5  # drift-watcher reads tags when those that it stored are 65 minutes old: in every fifth run
+# A stack's runs per month that events start: dbt's connections, and changes to what is on dbt's path.
+NOTIFICATIONS, CHANGES = 900, 100
+TAGS_EVERY = 5  # drift-watcher reads tags and attributes when those it stored are 65 minutes old: in every fifth run
+# In a busy account, other people change something that drift-watcher's rule matches once in so many seconds. Each such
+# event starts it for so many seconds, in which it reads the stored ids, so many KB per service, and nothing else.
+CHANGE_EVERY, SECONDS_PER_CHANGE, IDS_KB, LOG_BYTES_PER_CHANGE = 10, 0.05, 2, 1000
 READS_PER_RUN_AND_SERVICE = 2  # a consistent query of up to 8 KB, most of it the stored path
 WRITES_PER_SERVICE = 1000  # changes per month, in units of 1 KB
 PATH_KB = 4  # the path that each run of drift-watcher stores per service
@@ -91,7 +95,7 @@ def from_template(text):
             {name: 60 / every for name, every in minutes.items()})
 
 
-def calls_per_run(function, services):
+def calls_per_run(function, services, details_every=TAGS_EVERY):
     """Calls to EC2 and Elastic Load Balancing, for services with one load balancer and one target group each."""
     measured = json.loads(CALLS.read_text(encoding="utf-8"))
     name = next(name for name in measured if function.lower() in name)
@@ -103,26 +107,33 @@ def calls_per_run(function, services):
         return sum(formula["times"] * number[formula["per"]] for action, formula in formulas.items()
                    if action.startswith(("ec2:", "elasticloadbalancing:")))
 
-    return total(measured[name]["run"]) + total(measured[name].get("fifth", {})) / TAGS_EVERY
+    return total(measured[name]["run"]) + total(measured[name].get("fifth", {})) / details_every
 
 
-def usage(services, kms_key=False, template=None):
-    """The usage per month, by the names of PRICES."""
+def usage(services, kms_key=False, template=None, busy=False):
+    """The usage per month, by the names of PRICES. `busy`: in an account where others make changes all day."""
     alarms, dashboards, per_hour = from_template(template or TEMPLATE.read_text(encoding="utf-8"))
     stacks = math.ceil(services / SERVICES_PER_STACK)
     each = services / stacks  # services in a stack
     runs = {name: rate * HOURS * stacks for name, rate in per_hour.items()}
-    runs["Acceptor"] += OTHER_RUNS * stacks
+    scheduled = sum(runs.values())
+    runs["Acceptor"] += NOTIFICATIONS * stacks
+    runs["Drift"] += CHANGES * stacks
+    others = HOURS * 3600 / CHANGE_EVERY * stacks if busy else 0  # each stack has the rule
     seconds = sum(count * (SECONDS[name][0] + SECONDS[name][1] * (each - 1)) for name, count in runs.items())
     calls = sum(count * calls_per_run(name, each) for name, count in runs.items())
+    # The run of a change reads the service that it concerns, with its details.
+    calls += CHANGES * stacks * (calls_per_run("Drift", 1, details_every=1) - calls_per_run("Drift", each))
     total = sum(runs.values())
-    log = total * (LOG_BYTES_PER_RUN + LOG_BYTES_PER_RUN_AND_SERVICE * (each - 1))
+    log = total * (LOG_BYTES_PER_RUN + LOG_BYTES_PER_RUN_AND_SERVICE * (each - 1)) + others * LOG_BYTES_PER_CHANGE
+    ids = math.ceil(each * IDS_KB / 4)  # the read units of a consistent query
     messages = MESSAGES_PER_SERVICE * services
     return {
-        "Lambda requests": total,
-        "Lambda GB-seconds, x86_64": seconds * MEMORY_GB,
-        "DynamoDB read units, on demand": total * each * READS_PER_RUN_AND_SERVICE,
-        "DynamoDB write units, on demand": (WRITES_PER_SERVICE + runs["Drift"] / stacks * PATH_KB) * services,
+        "Lambda requests": total + others,
+        "Lambda GB-seconds, x86_64": (seconds + others * SECONDS_PER_CHANGE) * MEMORY_GB,
+        "DynamoDB read units, on demand": total * each * READS_PER_RUN_AND_SERVICE + (CHANGES * stacks + others) * ids,
+        "DynamoDB write units, on demand": (
+            WRITES_PER_SERVICE + runs["Drift"] / stacks * (PATH_KB + IDS_KB)) * services,
         "CloudWatch Logs, GB taken in": log / GB,
         "CloudWatch custom metrics": CUSTOM_METRICS * stacks,
         "CloudWatch alarms": alarms * stacks,
@@ -131,7 +142,7 @@ def usage(services, kms_key=False, template=None):
         "SNS messages": messages,
         "SNS emails": messages * EMAIL_ADDRESSES,
         "SQS requests": DEAD_LETTER_REQUESTS * stacks,
-        "EventBridge Scheduler starts": total - OTHER_RUNS * stacks,
+        "EventBridge Scheduler starts": scheduled,
         "CloudTrail management events": calls,
         "KMS keys": stacks if kms_key else 0,
     }
@@ -147,8 +158,8 @@ def number(value):
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:,.2f}"
 
 
-def table(counts, kms_key=False):
-    columns = [usage(services, kms_key) for services in counts]
+def table(counts, kms_key=False, busy=False):
+    columns = [usage(services, kms_key, busy=busy) for services in counts]
     heads = [head for services in counts
              for head in (f"{services} service{'s' if services > 1 else ''}: used", "USD", "USD with free tier")]
     lines = ["| | " + " | ".join(heads) + " | price as of |", "|---|" + "--:|" * len(heads) + "---|"]
@@ -172,7 +183,9 @@ def table(counts, kms_key=False):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kms-key", action="store_true", help="with a customer managed key per stack")
-    print(table((1, 50), parser.parse_args().kms_key))
+    parser.add_argument("--busy", action="store_true", help="in an account where others change something every 10 s")
+    options = parser.parse_args()
+    print(table((1, 50), options.kms_key, options.busy))
 
 
 if __name__ == "__main__":
