@@ -21,6 +21,7 @@ from . import (
     paging,
     request_log,
     target_health,
+    zonal_shift,
 )
 
 PREFIX = "/_local/"
@@ -61,6 +62,7 @@ COMMANDS = {
     "service-zones": endpoint_services.force_zones,
     "service-region": endpoint_services.force_region,
     "load-balancer": load_balancers.force_state,
+    "zonal-shift": zonal_shift.force,
     "certificate": certificates.force,
     "managed": managed_resources.force,
     "metric": metrics.set_values,

@@ -19,6 +19,7 @@ def add_commands(commands):
 
     _add_disturbances(command)
     _add_states(command)
+    _add_load_balancer_states(command)
     _add_records(command)
 
 
@@ -59,6 +60,17 @@ def _add_disturbances(command):
     notify.add_argument("--message", required=True)
 
 
+def _add_load_balancer_states(command):
+    balancer = command("load-balancer", "set the state of a load balancer")
+    balancer.add_argument("--load-balancer", required=True, metavar="ARN")
+    balancer.add_argument("--state", required=True, help="provisioning, active, active_impaired or failed")
+    balancer.add_argument("--reason")
+
+    shift = command("zonal-shift", "start a zonal shift of a load balancer, or end it")
+    shift.add_argument("--load-balancer", required=True, metavar="ARN")
+    shift.add_argument("--away-from", metavar="ZONE", help="without it, the shift ends")
+
+
 def _add_states(command):
     health = command("target-health", "set the health of a target")
     health.add_argument("--target-group", required=True, metavar="ARN")
@@ -90,11 +102,6 @@ def _add_states(command):
     region.add_argument("--service-id", required=True, metavar="vpce-svc-…")
     region.add_argument("--region", required=True)
     region.add_argument("--state", required=True, help="such as Pending, Available, Failed")
-
-    balancer = command("load-balancer", "set the state of a load balancer")
-    balancer.add_argument("--load-balancer", required=True, metavar="ARN")
-    balancer.add_argument("--state", required=True, help="provisioning, active, active_impaired or failed")
-    balancer.add_argument("--reason")
 
     certificate = command("certificate", "set the status, the dates and the renewal of a certificate")
     certificate.add_argument("--certificate", required=True, metavar="ARN")

@@ -166,7 +166,7 @@ def _load_balancer(arn):
     return alb._lbs[arn]
 
 
-def _named(rows, arns, names, arn_member, name_member, missing):
+def named(rows, arns, names, arn_member, name_member, missing):
     """The rows with these ARNs and names. Raises `missing` if one does not exist."""
     for wanted, member in ((arns, arn_member), (names, name_member)):
         if wanted and not set(wanted) <= {row[member] for row in rows}:
@@ -184,7 +184,7 @@ def check_number(what, asked):
 @ELB.action("DescribeLoadBalancers")
 def describe_load_balancers(request):
     check_number("load balancers", request.get("LoadBalancerArns") or request.get("Names") or [])
-    rows = _named(alb._lbs.values(), request.get("LoadBalancerArns"), request.get("Names"), "LoadBalancerArn",
+    rows = named(alb._lbs.values(), request.get("LoadBalancerArns"), request.get("Names"), "LoadBalancerArn",
                   "LoadBalancerName", ApiError("LoadBalancerNotFound", "One or more load balancers not found"))
     return elb_page(request, "LoadBalancers", [load_balancer_view(balancer) for balancer in rows])
 
@@ -388,7 +388,7 @@ def load_balancers_of(target_group):
 @ELB.action("DescribeTargetGroups")
 def describe_target_groups(request):
     check_number("target groups", request.get("TargetGroupArns") or [])
-    groups = _named(alb._tgs.values(), request.get("TargetGroupArns"), request.get("Names"), "TargetGroupArn",
+    groups = named(alb._tgs.values(), request.get("TargetGroupArns"), request.get("Names"), "TargetGroupArn",
                     "TargetGroupName", ApiError("TargetGroupNotFound", "One or more target groups not found"))
     rows = [target_group_view(group) for group in groups]
     if "LoadBalancerArn" in request:
@@ -445,7 +445,7 @@ def create_listener(request):
                                             f"'{balancer['LoadBalancerArn']}'")
     actions = [normal_action(action) for action in request["DefaultActions"]]
     protocol = request.get("Protocol", "TCP")
-    _check_protocols(protocol, actions)
+    check_protocols(protocol, actions)
     _check_tls(protocol, request)
     tail = f"{balancer['LoadBalancerArn'].split(':loadbalancer/')[1]}/{secrets.token_hex(8)}"
     arn = _arn(f"listener/{tail}")
@@ -473,7 +473,7 @@ def modify_listener(request):
     if alb._lbs.get(listener["LoadBalancerArn"], {}).get("Type") == "network":
         actions = [normal_action(action) for action in request.get("DefaultActions", listener["DefaultActions"])]
         protocol = request.get("Protocol", listener["Protocol"])
-        _check_protocols(protocol, actions)
+        check_protocols(protocol, actions)
         _check_tls(protocol, request, listener.get("Certificates"))
     raise UseMinistack
 
@@ -509,7 +509,7 @@ def _check_certificate(arn):
                                                  "name, a supported signature, and a supported key size.")
 
 
-def _check_protocols(protocol, actions):
+def check_protocols(protocol, actions):
     if protocol not in NETWORK_PROTOCOLS:
         raise ApiError("UnsupportedProtocol", f"Listener protocol '{protocol}' is not supported with a Network Load "
                                               "Balancer")
@@ -548,7 +548,7 @@ def listener_view(listener):
 
 @ELB.action("DescribeListeners")
 def describe_listeners(request):
-    rows = _named(alb._listeners.values(), request.get("ListenerArns"), None, "ListenerArn", "ListenerArn",
+    rows = named(alb._listeners.values(), request.get("ListenerArns"), None, "ListenerArn", "ListenerArn",
                   ApiError("ListenerNotFound", "One or more listeners not found"))
     if "LoadBalancerArn" in request:
         _load_balancer(request["LoadBalancerArn"])
@@ -602,24 +602,10 @@ def describe_listener_certificates(request):
     return elb_page(request, "Certificates", default + _in_list(listener))
 
 
-def rule_view(rule):
-    return {**{member: rule[member] for member in ("RuleArn", "Priority", "Actions", "IsDefault")},
-            "Conditions": [{"Field": condition["Field"], "Values": condition.get("Values", [])}
-                           for condition in rule["Conditions"]]}
-
-
-@ELB.action("DescribeRules")
-def describe_rules(request):
-    if "ListenerArn" in request and request["ListenerArn"] not in alb._listeners:
-        raise ApiError("ListenerNotFound", "One or more listeners not found")
-    rows = _named(alb._rules.values(), request.get("RuleArns"), None, "RuleArn", "RuleArn",
-                  ApiError("RuleNotFound", "One or more rules not found"))
-    rows = [row for row in rows if request.get("ListenerArn") in (None, row["ListenerArn"])]
-    return elb_page(request, "Rules", [rule_view(rule) for rule in rows])
-
-
 def install():
     """Make the actions left to ministack read and render these resources by the service model as well."""
+    from . import listener_rules
+
     def renderer(shape, view):
         return lambda record, **_: f"<member>{ELB.xml(ELB.model.shape_for(shape), view(record))}</member>"
 
@@ -635,4 +621,4 @@ def install():
     alb._lb_xml = renderer("LoadBalancer", load_balancer_view)
     alb._tg_xml = renderer("TargetGroup", target_group_view)
     alb._listener_xml = renderer("Listener", listener_view)
-    alb._rule_xml = renderer("Rule", rule_view)
+    alb._rule_xml = renderer("Rule", listener_rules.rule_view)

@@ -66,6 +66,7 @@ def _install():
         instances,
         invocations,
         lambda_reports,
+        listener_rules,
         load_balancers,
         log_insights,
         mailbox,

@@ -4,7 +4,7 @@ import ipaddress
 from ministack.core.responses import get_region
 from ministack.services import alb, ec2
 
-from . import clock, vpcs
+from . import clock, vpcs, zonal_shift
 from .load_balancers import application_answer, load_balancers_of
 from .wire import ELB, ApiError
 
@@ -16,6 +16,7 @@ DESCRIPTIONS = {
     "Target.NotRegistered": "Target is not registered to the target group",
     "Target.DeregistrationInProgress": "Target deregistration is in progress",
     "Target.FailedHealthChecks": "Health checks failed",
+    "Target.ResponseCodeMismatch": "Health checks failed with these codes: [503]",
     "Target.Timeout": "Request timed out",
     "Target.InvalidState": "Target is in the stopped state",
     "Elb.InternalError": "Health checks failed due to an internal error",
@@ -157,8 +158,7 @@ def _description(group, target, balancers):
         "Target": {"Id": target["Id"], "Port": target["Port"], "AvailabilityZone": shown},
         "HealthCheckPort": str(target["Port"]) if port == "traffic-port" else port,
         "TargetHealth": _current_health(group["TargetGroupArn"], target, zone, balancers),
-        "AdministrativeOverride": {"State": "no_override", "Reason": "AdministrativeOverride.NoOverride",
-                                   "Description": "No override is currently active on target"},
+        "AdministrativeOverride": zonal_shift.override(zone, balancers),
     }
 
 

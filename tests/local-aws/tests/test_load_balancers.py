@@ -2,6 +2,7 @@
 import pytest
 from botocore.exceptions import ClientError
 from conftest import PROVIDER, REGION, Provider
+from local_aws.control import LocalError
 from test_endpoint_services import error_code
 
 ENFORCE = "EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic"
@@ -350,3 +351,51 @@ def test_an_application_load_balancer_is_a_target(provider, names):
 def test_one_missing_name_among_others_fails_the_call(provider):
     with pytest.raises(ClientError):
         provider.elb.describe_load_balancers(LoadBalancerArns=[provider.load_balancer, provider.load_balancer + "0"])
+
+
+def test_rules_of_a_dual_stack_load_balancer_name_a_type_of_address(provider, names):
+    listener, groups = provider.listen(), [new_group(provider, names) for _ in range(2)]
+
+    def create(priority, kind, group, field="source-ip"):
+        return provider.elb.create_rule(
+            ListenerArn=listener, Priority=priority, Conditions=[{"Field": field, "SourceIpConfig": {
+                "IpAddressType": kind}}], Actions=[{"Type": "forward", "TargetGroupArn": group}])["Rules"][0]
+
+    def rules():
+        described = provider.elb.describe_rules(ListenerArn=listener)["Rules"]
+        return {rule["Priority"]: [one["SourceIpConfig"] for one in rule["Conditions"]] for rule in described}
+
+    assert error_code(create, 1, "ipv4", groups[0]) == "InvalidConfigurationRequest"
+    provider.elb.set_ip_address_type(LoadBalancerArn=provider.load_balancer, IpAddressType="dualstack")
+    assert error_code(create, 1, "ipv4", groups[0], "path-pattern") == "ValidationError"
+    first, second = create(1, "ipv4", groups[0])["RuleArn"], create(2, "ipv6", groups[1])["RuleArn"]
+    assert ":listener-rule/net/" in first
+    assert error_code(create, 1, "ipv4", groups[0]) == "PriorityInUse"
+    assert rules() == {"default": [], "1": [{"IpAddressType": "ipv4"}], "2": [{"IpAddressType": "ipv6"}]}
+    provider.elb.set_rule_priorities(RulePriorities=[{"RuleArn": first, "Priority": 9}])
+    provider.elb.modify_rule(RuleArn=second, Conditions=[{"Field": "source-ip", "SourceIpConfig": {
+        "IpAddressType": "ipv4"}}])
+    assert rules() == {"default": [], "9": [{"IpAddressType": "ipv4"}], "2": [{"IpAddressType": "ipv4"}]}
+    provider.elb.delete_rule(RuleArn=first)
+    assert sorted(rules()) == ["2", "default"]
+
+
+def test_a_zonal_shift_overrides_the_targets_of_its_zone(aws, provider):
+    provider.listen()
+    register(provider, "172.31.0.10", "172.31.16.10")
+    by_arn = {"load_balancer": provider.load_balancer}
+
+    def overrides():
+        rows = provider.elb.describe_target_health(TargetGroupArn=provider.target_group)["TargetHealthDescriptions"]
+        assert {row["TargetHealth"]["State"] for row in rows} == {"healthy"}
+        return {row["Target"]["AvailabilityZone"]: row["AdministrativeOverride"]["State"] for row in rows}
+
+    with pytest.raises(LocalError, match="is not enabled"):
+        aws.control("zonal-shift", **by_arn, away_from=provider.zones[0])
+    provider.elb.modify_load_balancer_attributes(LoadBalancerArn=provider.load_balancer, Attributes=[
+        {"Key": "zonal_shift.config.enabled", "Value": "true"}])
+    aws.control("zonal-shift", **by_arn, away_from=provider.zones[0])
+    assert overrides()[provider.zones[0]] == "zonal_shift_active"
+    assert set(overrides().values()) == {"zonal_shift_active", "no_override"}
+    aws.control("zonal-shift", **by_arn)
+    assert set(overrides().values()) == {"no_override"}
