@@ -55,9 +55,10 @@ fn evaluated(topology: &Topology, preflight: bool) -> ServiceReport {
     let mut checks = checks_of(&[Group::Connections, Group::Health, Group::Settings]);
     checks.retain(|check| service.is_some() || check.branch == Branch::Path);
     let results = evaluate_checks(&checks, context);
+    let ports = policy.listener_ports.for_service(service);
     match service {
-        Some(service) => ServiceReport::new(service, topology, results),
-        None => ServiceReport::without_service(topology.load_balancers.values().next().unwrap(), results),
+        Some(service) => ServiceReport::new(service, &ports, topology, results),
+        None => ServiceReport::without_service(topology.load_balancers.values().next().unwrap(), &ports, results),
     }
 }
 
@@ -99,7 +100,7 @@ fn broken() -> Topology {
         for listener in listeners.iter_mut() {
             listener.port += 1;
         }
-        listeners.push(Listener { port: 9000, forwards_to: Vec::new(), ..listeners[0].clone() });
+        listeners.push(Listener { port: 9000, forwards_to: Ok(Vec::new()), ..listeners[0].clone() });
         let description = load_balancer.description.as_mut().unwrap();
         "internet-facing".clone_into(&mut description.scheme);
     }

@@ -98,7 +98,7 @@ impl Expectations {
     /// If AWS answers neither who the user is nor anything else.
     pub async fn check(&self, session: &Session) -> Result<(CheckReport, Topology)> {
         let checked_at = Timestamp::now();
-        let observer = Observer::new(&session.config, pace::ELB);
+        let observer = Observer::new(&session.config, pace::ELB, self.policy.all_ports());
         let read = async {
             match &self.load_balancer {
                 Some(arn) => observer.without_service(arn).await,
@@ -118,14 +118,16 @@ impl Expectations {
         let services = match &self.load_balancer {
             Some(_) => {
                 let results = self.results(context(None));
-                let report = |load_balancer| ServiceReport::without_service(load_balancer, results.clone());
+                let ports = self.policy.listener_ports.for_service(None);
+                let report = |load_balancer| ServiceReport::without_service(load_balancer, &ports, results.clone());
                 topology.load_balancers.values().map(report).collect()
             }
             None => {
                 let report = |service| {
                     let held = held_by_the_list(&topology, &self.policy, service, checked_at);
                     let context = CheckContext { held: &held, ..context(Some(service)) };
-                    ServiceReport::new(service, &topology, self.results(context))
+                    let ports = self.policy.listener_ports.for_service(Some(service));
+                    ServiceReport::new(service, &ports, &topology, self.results(context))
                 };
                 self.policy.services.iter().map(report).collect()
             }
@@ -228,7 +230,7 @@ fn of_services(value: &str, services: &[String]) -> String {
 }
 
 async fn services_of_account(session: &Session) -> Result<String> {
-    let services = Observer::new(&session.config, pace::ELB).all_endpoint_services().await;
+    let services = Observer::new(&session.config, pace::ELB, BTreeSet::new()).all_endpoint_services().await;
     let services: BTreeSet<String> =
         services.map_err(|error| anyhow!(explained(&error)))?.keys().map(ToString::to_string).collect();
     ensure!(

@@ -19,7 +19,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::CommandFactory;
-use guard_core::snapshot::Listener;
 use guard_core::text::strip_invisible;
 
 use self::args::{AwsArgs, CheckArgs, Cli, CliCommand, RequestArgs};
@@ -151,16 +150,17 @@ async fn request(aws: &AwsArgs, arguments: &RequestArgs) -> Result<u8> {
     let service = expectations.policy.services.first().and_then(|service| topology.service(service).ok());
     let private_dns = service.and_then(|service| service.private_dns.as_ref());
     let mut obstacles = Obstacles::of(&report);
+    let expected = expectations.policy.listener_ports.for_service(expectations.policy.services.first());
     // The request says that dbt connects to this name.
     if let Some(name) = arguments.dns.as_ref().or(private_dns.map(|dns| &dns.name)) {
-        obstacles.extend(request::uncovered(name, &topology));
+        obstacles.extend(request::uncovered(name, &expected, &topology));
     }
     if let Some(status) = refused(&obstacles, arguments.anyway) {
         return Ok(status);
     }
     let listeners = topology.load_balancers.values().flat_map(|load_balancer| load_balancer.listeners.iter().flatten());
     let ports: Vec<u16> =
-        listeners.filter(|listener| Listener::serves(listener)).map(|listener| listener.port).collect();
+        listeners.filter(|listener| listener.serves(&expected)).map(|listener| listener.port).collect();
     let note = expectations.policy.services.first().filter(|_| arguments.subject.stack.is_some());
     if let Some(note) = note.and_then(|service| request::held_later(&expectations.policy, service, &topology)) {
         output::say(&format!("Note: {note}\n"));

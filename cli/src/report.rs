@@ -8,7 +8,7 @@ use guard_core::check::{CheckResult, Group, Severity, Status};
 use guard_core::checks::network_path::remote_side_of;
 use guard_core::ids::{Arn, ServiceId};
 use guard_core::snapshot::{
-    Connection, ConnectionState, EndpointService, Health, LoadBalancer, Target, TargetGroup, Topology,
+    Connection, ConnectionState, EndpointService, Health, Listener, LoadBalancer, Target, TargetGroup, Topology,
 };
 use guard_core::text::strip_invisible;
 use jiff::Timestamp;
@@ -63,6 +63,8 @@ pub struct PathPart {
     pub zones: Vec<String>,
     /// The target groups that a listener forwards to.
     pub forwards_to: Vec<String>,
+    /// Whether it is a listener that dbt does not use: nothing behind it is checked.
+    pub is_off_path: bool,
     /// What AWS itself says of its state: a target's health, an endpoint's connection.
     pub own_state: Option<CheckState>,
     /// What the checks say of it.
@@ -223,19 +225,19 @@ impl fmt::Display for Summary {
 }
 
 impl ServiceReport {
-    /// The report of an endpoint service.
+    /// The report of an endpoint service, of which dbt uses these ports, or any if there are none.
     #[must_use]
-    pub fn new(service: &ServiceId, topology: &Topology, results: Vec<CheckResult>) -> Self {
+    pub fn new(service: &ServiceId, ports: &BTreeSet<u16>, topology: &Topology, results: Vec<CheckResult>) -> Self {
         let results = asked(results);
         let known = topology.service(service).ok();
         let balancers = topology.load_balancers_of(service).unwrap_or_default();
         let mut left = results.clone();
         let balancers: Vec<PathPart> =
-            balancers.iter().map(|load_balancer| PathPart::load_balancer(load_balancer, &mut left)).collect();
+            balancers.iter().map(|load_balancer| PathPart::load_balancer(load_balancer, ports, &mut left)).collect();
         let held = held_endpoints(&results, service);
-        let mut parts = PathPart::endpoints(topology, service, &held, &mut left);
-        parts.extend(balancers);
-        let path = PathPart::endpoint_service(service, known, left, parts);
+        let mut behind = PathPart::endpoints(topology, service, &held, &mut left);
+        behind.extend(balancers);
+        let path = PathPart::endpoint_service(service, known, left, behind);
         let name = known.and_then(|service| service.name.as_deref()).map(strip_invisible);
         let service_name = known.and_then(|service| service.service_name.clone());
         Self { id: Some(service.clone()), name, service_name, results, path }
@@ -243,10 +245,10 @@ impl ServiceReport {
 
     /// The report of a load balancer that has no endpoint service yet.
     #[must_use]
-    pub fn without_service(load_balancer: &LoadBalancer, results: Vec<CheckResult>) -> Self {
+    pub fn without_service(load_balancer: &LoadBalancer, ports: &BTreeSet<u16>, results: Vec<CheckResult>) -> Self {
         let results = asked(results);
         let mut left = results.clone();
-        let path = PathPart::load_balancer(load_balancer, &mut left);
+        let path = PathPart::load_balancer(load_balancer, ports, &mut left);
         let path = PathPart { results: path.results.into_iter().chain(left).collect(), ..path };
         Self { id: None, name: Some(load_balancer.name().to_owned()), service_name: None, results, path }
     }
@@ -297,6 +299,7 @@ impl PathPart {
             zone: None,
             zones: Vec::new(),
             forwards_to: Vec::new(),
+            is_off_path: false,
             own_state: None,
             results: Vec::new(),
             parts: Vec::new(),
@@ -346,19 +349,23 @@ impl PathPart {
         told.into_iter().chain(quiet.into_iter().take(MAX_QUIET_ENDPOINTS)).chain(rest).collect()
     }
 
-    fn load_balancer(load_balancer: &LoadBalancer, left: &mut Vec<CheckResult>) -> Self {
-        let listeners = load_balancer.listeners.iter().flatten().map(|listener| {
-            let names: Vec<&str> = listener.forwards_to.iter().map(group_name).collect();
-            let detail = match names.is_empty() {
-                true => "forwards to nothing".to_owned(),
-                false => format!("to {}", names.join(", ")),
-            };
-            let forwards_to = listener.forwards_to.iter().map(ToString::to_string).collect();
-            let part = Self::new(PartKind::Listener, &listener.arn, listener.to_string());
-            Self { detail: Some(detail), port: Some(listener.port), forwards_to, ..part }
-        });
-        let mut parts: Vec<Self> = listeners.collect();
-        parts.extend(load_balancer.target_groups.iter().flatten().map(|group| Self::target_group(group, left)));
+    fn listener(listener: &Listener, ports: &BTreeSet<u16>) -> Self {
+        let is_off_path = !listener.is_on(ports);
+        let detail = match &listener.forwards_to {
+            Err(_) => "its rules could not be read".to_owned(),
+            Ok(groups) if groups.is_empty() => "forwards to nothing".to_owned(),
+            Ok(groups) => format!("to {}", groups.iter().map(group_name).collect::<Vec<_>>().join(", ")),
+        };
+        let detail = Some(if is_off_path { format!("not on dbt's path, {detail}") } else { detail });
+        let forwards_to = listener.forwards_to.iter().flatten().map(ToString::to_string).collect();
+        let part = Self::new(PartKind::Listener, &listener.arn, listener.to_string());
+        Self { detail, port: Some(listener.port), forwards_to, is_off_path, ..part }
+    }
+
+    fn load_balancer(load_balancer: &LoadBalancer, ports: &BTreeSet<u16>, left: &mut Vec<CheckResult>) -> Self {
+        let listeners = load_balancer.listeners.iter().flatten();
+        let mut behind: Vec<Self> = listeners.map(|listener| Self::listener(listener, ports)).collect();
+        behind.extend(load_balancer.groups_on(ports).map(|group| Self::target_group(group, left)));
         let results = take(left, |resource| resource == load_balancer.arn.as_str());
         let zones = load_balancer.description.iter().flat_map(|description| &description.zones);
         let zones: Vec<String> = zones.map(|zone| zone.name.clone()).collect();
@@ -367,7 +374,7 @@ impl PathPart {
             detail,
             zones,
             results,
-            parts,
+            parts: behind,
             ..Self::new(PartKind::LoadBalancer, &load_balancer.arn, load_balancer.name())
         }
     }
@@ -383,12 +390,14 @@ impl PathPart {
 
     fn target(target: &Target) -> Self {
         let state = match target.health {
+            _ if target.is_shifted_away => CheckState::Info,
             Health::Healthy => CheckState::Pass,
             Health::Unhealthy | Health::UnhealthyDraining => CheckState::Warning,
             _ => CheckState::Unknown,
         };
         let reason = target.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-        let detail = Some(format!("{}{reason}", target.health));
+        let shift = if target.is_shifted_away { ", zonal shift: no new connections" } else { "" };
+        let detail = Some(format!("{}{reason}{shift}", target.health));
         let zone = target.zone.clone();
         let part = Self::new(PartKind::Target, &target.id, target.to_string());
         Self { detail, port: target.port, zone, own_state: Some(state), ..part }

@@ -48,13 +48,13 @@ impl Obstacles {
     }
 }
 
-/// What speaks against TLS connections to `name`: a TLS listener presents a certificate that does not cover it.
+/// What speaks against TLS connections to `name`: a TLS listener on one of dbt's `ports` presents a certificate that does not cover it.
 #[must_use]
-pub fn uncovered(name: &str, topology: &Topology) -> Obstacles {
+pub fn uncovered(name: &str, ports: &BTreeSet<u16>, topology: &Topology) -> Obstacles {
     let mut obstacles = Obstacles::default();
     for load_balancer in topology.load_balancers.values() {
         let listeners = load_balancer.listeners.iter().flatten();
-        for listener in listeners.filter(|listener| listener.serves() && listener.certificate.is_some()) {
+        for listener in listeners.filter(|listener| listener.serves(ports) && listener.certificate.is_some()) {
             let place = format!("{}:{}", load_balancer.name(), listener.port);
             let arns: Vec<&str> = listener.certificates().collect();
             let read: Vec<&Certificate> =

@@ -1,6 +1,8 @@
 //! What `check` and `request` print, from values as the observer reads them.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::collections::BTreeSet;
+
 use clap::Parser;
 use guard_core::admission::held_by_the_list;
 use guard_core::check::{CheckContext, CheckResult, Finding, Group, Remedy, RememberedConnections, Severity, Status};
@@ -43,7 +45,7 @@ fn report_of(topology: &Topology) -> CheckReport {
         account: Some("111122223333".to_owned()),
         region: "eu-central-1".to_owned(),
         checked_at: at(9, 0),
-        services: vec![ServiceReport::new(&service(1), topology, results)],
+        services: vec![ServiceReport::new(&service(1), &BTreeSet::new(), topology, results)],
     }
 }
 
@@ -117,8 +119,10 @@ fn a_held_request_is_drawn_as_held_and_decided_from_the_list() {
         let held = held_by_the_list(&topology, context.policy, &service(1), context.now);
         evaluate_checks(&checks_of(&GROUPS), CheckContext { held: &held, ..context })
     });
-    let report =
-        CheckReport { services: vec![ServiceReport::new(&service(1), &topology, results)], ..report_of(&topology) };
+    let report = CheckReport {
+        services: vec![ServiceReport::new(&service(1), &BTreeSet::new(), &topology, results)],
+        ..report_of(&topology)
+    };
     let text = anstream::adapter::strip_str(&tree::render(&report, 200)).to_string();
     for words in [
         "✗ endpoint vpce-00000000000000002, of 123456789012, held",
@@ -137,7 +141,7 @@ fn a_result_of_a_remote_side_stands_at_its_target_group() {
     let unseen = || Status::Unknown("EC2 does not show it".to_owned());
     let near = CheckResult::new(check, &group.arn, unseen());
     let remote = CheckResult::new(check, &remote_side_of(&group.arn), unseen());
-    let report = ServiceReport::new(&service(1), &topology, vec![near.clone(), remote.clone()]);
+    let report = ServiceReport::new(&service(1), &BTreeSet::new(), &topology, vec![near.clone(), remote.clone()]);
     let balancers = report.path.parts.iter().filter(|part| part.kind == PartKind::LoadBalancer);
     let groups = balancers.flat_map(|part| &part.parts).filter(|part| part.kind == PartKind::TargetGroup);
     let results: Vec<_> = groups.map(|part| part.results.clone()).collect();
@@ -261,6 +265,7 @@ fn a_tls_listener_whose_certificates_lack_the_name_stops_the_request() {
         let certificates = [(arn.clone(), certificate)].into();
         request::uncovered(
             "pg.example.com",
+            &BTreeSet::new(),
             &Topology { certificates, ..topology(endpoint_service(), [balancer.clone()]) },
         )
     };

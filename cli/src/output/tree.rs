@@ -60,7 +60,8 @@ impl Tree<'_> {
             None => String::new(),
         };
         let title = format!("{} {}", part.kind.as_str(), strip_invisible(&part.name));
-        let _ = writeln!(self.text, "{lead}{sign}{}{detail}", strong(&title));
+        let line = if part.is_off_path { dim(&format!("{title}{detail}")) } else { strong(&title) + &detail };
+        let _ = writeln!(self.text, "{lead}{sign}{line}");
         let (shown, hidden) = shown_parts(&part.parts);
         let mut left = part.results.len() + shown.len() + usize::from(hidden > 0);
         for result in &part.results {
@@ -153,5 +154,10 @@ fn paint(state: CheckState, text: &str) -> String {
 
 fn strong(text: &str) -> String {
     let style = Style::new().bold();
+    format!("{style}{text}{style:#}")
+}
+
+fn dim(text: &str) -> String {
+    let style = Style::new().dimmed();
     format!("{style}{text}{style:#}")
 }

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use guard_aws::observe::{Observer, Scope, pace};
 use guard_core::ids::{AccountId, Arn, EndpointId, ServiceId};
-use guard_core::snapshot::{Connection, Listener, LoadBalancer, Observed, Topology};
+use guard_core::snapshot::{Connection, LoadBalancer, Observed, Topology};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
@@ -88,7 +88,7 @@ pub async fn run(aws: &AwsArgs, arguments: &args::TraceArgs) -> Result<u8> {
     let account = session.identity().await.map_or_else(|_| "unknown".to_owned(), |identity| identity.account);
     let place = format!("account {account}, {}", session.region);
     let reader = TraceReader {
-        observer: Observer::new(&session.config, pace::ELB),
+        observer: Observer::new(&session.config, pace::ELB, expectations.policy.all_ports()),
         place,
         session: &session,
         span,
@@ -123,7 +123,7 @@ impl TraceReader<'_> {
         let mut traces = Vec::new();
         // One after the other: a search of flow logs costs money, and says so first.
         for service in services {
-            traces.push(self.trace(service, &topology, &connections, expectations.dbt_accounts()).await);
+            traces.push(self.trace(service, &topology, &connections, expectations).await);
         }
         traces
     }
@@ -133,8 +133,9 @@ impl TraceReader<'_> {
         service: &ServiceId,
         topology: &Topology,
         connections: &Observed<Vec<Connection>>,
-        dbt: Option<&BTreeSet<AccountId>>,
+        expectations: &Expectations,
     ) -> ServiceTrace {
+        let (dbt, ports) = (expectations.dbt_accounts(), expectations.policy.listener_ports.for_service(Some(service)));
         // A list of the connections of a service that is not there is empty, and says nothing.
         let connections = topology
             .service(service)
@@ -144,9 +145,9 @@ impl TraceReader<'_> {
         let of_all = connections.as_ref().map_or(0, |all| self::of_service(all, service, None).len());
         let path = topology.load_balancers_of(service);
         let load_balancers = path.as_deref().unwrap_or_default();
-        let subjects = subjects(service, of_service.as_deref().ok(), load_balancers, &self.session.region);
+        let subjects = subjects(service, of_service.as_deref().ok(), load_balancers, (&self.session.region, &ports));
         let now = Timestamp::now();
-        let SearchOutcome { rejections, gaps } = self.logs().search(&LoggedPath::of(load_balancers)).await;
+        let SearchOutcome { rejections, gaps } = self.logs().search(&LoggedPath::of(load_balancers, &ports)).await;
         let measured = self.measure(&subjects).await;
         let facts = TraceFacts {
             endpoints: of_service.map(|connections| Endpoints {
@@ -208,7 +209,7 @@ fn subjects(
     service: &ServiceId,
     connections: Option<&[&Connection]>,
     load_balancers: &[&LoadBalancer],
-    region: &str,
+    (region, ports): (&str, &BTreeSet<u16>),
 ) -> Subjects {
     let near = |connections: &[&Connection]| -> Vec<EndpointId> {
         let near = connections.iter().filter(|connection| !is_far(connection, region));
@@ -216,7 +217,7 @@ fn subjects(
     };
     let connections = connections.filter(|connections| !connections.is_empty());
     let groups = |load_balancer: &&LoadBalancer| -> (Arn, Vec<Arn>) {
-        (load_balancer.arn.clone(), load_balancer.forwards_to().into_iter().collect())
+        (load_balancer.arn.clone(), load_balancer.forwards_to(ports).into_iter().collect())
     };
     Subjects {
         service: service.clone(),
@@ -250,12 +251,12 @@ fn freshness(span: Span, now: Timestamp) -> Freshness {
 }
 
 impl LoggedPath {
-    fn of(load_balancers: &[&LoadBalancer]) -> Self {
+    fn of(load_balancers: &[&LoadBalancer], ports: &BTreeSet<u16>) -> Self {
         let listeners = load_balancers.iter().flat_map(|load_balancer| load_balancer.listeners.iter().flatten());
-        let groups = load_balancers.iter().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten());
+        let groups = load_balancers.iter().flat_map(|load_balancer| load_balancer.groups_on(ports));
         Self {
             load_balancers: load_balancers.iter().map(|load_balancer| load_balancer.arn.clone()).collect(),
-            ports: listeners.filter(|listener| Listener::serves(listener)).map(|listener| listener.port).collect(),
+            ports: listeners.filter(|listener| listener.serves(ports)).map(|listener| listener.port).collect(),
             targets: groups
                 .flat_map(|group| group.targets.iter().flatten())
                 .filter_map(|target| target.address)
@@ -302,14 +303,14 @@ mod tests {
         let group = target_group("pg");
         let mut balancer = load_balancer("pg", vec![group.clone()]);
         balancer.listeners = Ok(vec![listener("TCP", 5432, &group), listener("UDP", 53, &target_group("dns"))]);
-        let all = connections();
-        let read = |connections: &[&Connection]| subjects(&service(1), Some(connections), &[&balancer], REGION);
+        let (all, any) = (connections(), BTreeSet::new());
+        let read = |connections: &[&Connection]| subjects(&service(1), Some(connections), &[&balancer], (REGION, &any));
         let of_dbt = read(&[&all[0], &all[1], &all[2]]);
         assert_eq!(of_dbt.endpoints, Some(vec![endpoint(1), endpoint(3)]));
         assert_eq!(of_dbt.load_balancers, [(balancer.arn.clone(), vec![group.arn])]);
         assert_eq!(read(&[&all[1]]).endpoints, Some(vec![]), "AWS has no metrics of other Regions' endpoints");
         assert_eq!(read(&[]).endpoints, None, "one may have been deleted since");
-        assert_eq!(subjects(&service(1), None, &[], REGION).endpoints, None);
+        assert_eq!(subjects(&service(1), None, &[], (REGION, &any)).endpoints, None);
     }
 
     #[test]

@@ -59,11 +59,11 @@ impl Watcher for DriftWatcher {
     }
 
     async fn plan(&self, run: &Run<'_>, reads: &[Read]) -> Plan {
-        match run.settings.policy.cross_zone {
-            CrossZone::Enforce => {
-                Plan::enforces_cross_zone(reads.iter().flat_map(|read| read.topology.load_balancers.values()))
+        match (run.settings.policy.cross_zone, reads.first()) {
+            (CrossZone::Enforce, Some(Read { topology, services, .. })) => {
+                Plan::enforces_cross_zone(topology, services, &run.settings.policy.listener_ports)
             }
-            CrossZone::Alert | CrossZone::Ignore => Plan::default(),
+            _ => Plan::default(),
         }
     }
 
@@ -95,6 +95,7 @@ impl Watcher for DriftWatcher {
         // With the attributes as they are after a change of the guard's own.
         let detailed_at = topology.detailed_at.get(service);
         let path = detailed_at.and_then(|detailed_at| StoredPath::new(&last.topology, service, began, *detailed_at));
+        let path = path.map(|path| path.behind(run.settings.policy.all_ports()));
         let outdated = stored.is_some_and(|stored| stored.is_contradicted_by(topology));
         report.path = match path {
             None if stored.is_some() && !outdated => Some(details_due(began)),

@@ -34,7 +34,7 @@ impl Watcher for HealthWatcher {
 
     /// One for each target group.
     fn calls(&self, run: &Run<'_>, items: &Items, anew: bool) -> Option<usize> {
-        let path = stored_path::usable(items, run.began, run.settings.path_max_age())?;
+        let path = stored_path::usable(items, run.began, run.settings)?;
         Some(if anew { path.calls(false) } else { path.groups() })
     }
 
@@ -42,8 +42,8 @@ impl Watcher for HealthWatcher {
     /// those whose alerts would change.
     async fn read(&self, run: &Run<'_>, services: &BTreeSet<ServiceId>) -> Vec<Read> {
         let states = run.memory.all().await;
-        let (now, max_age) = (Timestamp::now(), run.settings.path_max_age());
-        let usable = states.values().filter_map(|state| stored_path::usable(state.as_ref().ok()?, now, max_age));
+        let now = Timestamp::now();
+        let usable = states.values().filter_map(|state| stored_path::usable(state.as_ref().ok()?, now, run.settings));
         let paths: Vec<&StoredPath> = usable.filter(|path| services.contains(path.service())).collect();
         let known: BTreeSet<ServiceId> = paths.iter().map(|path| path.service().clone()).collect();
         let unknown: BTreeSet<ServiceId> = services.difference(&known).cloned().collect();

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use guard_core::check::{Severity, Status};
-use guard_core::snapshot::{Health, Topology};
+use guard_core::snapshot::Topology;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -58,11 +58,8 @@ pub fn targets<'a>(reads: impl IntoIterator<Item = &'a Topology>) -> [Metric; 2]
     let groups = load_balancers.values().flat_map(|balancer| balancer.target_groups.iter().flatten());
     let (mut healthy, mut unhealthy) = (0, 0);
     for target in groups.flat_map(|group| group.targets.iter().flatten()) {
-        match target.health {
-            Health::Healthy => healthy += 1,
-            Health::Unhealthy | Health::UnhealthyDraining => unhealthy += 1,
-            _ => {}
-        }
+        healthy += usize::from(target.is_healthy());
+        unhealthy += usize::from(target.health.is_failing() && !target.is_shifted_away);
     }
     [("HealthyTargets", healthy), ("UnhealthyTargets", unhealthy)]
 }

@@ -241,7 +241,7 @@ impl<W: Watcher> Pipeline<W> {
     pub fn new(watcher: W, settings: Settings, config: &SdkConfig) -> Self {
         Self {
             watcher,
-            observer: Observer::new(config, W::ELB_RATE),
+            observer: Observer::new(config, W::ELB_RATE, settings.policy.all_ports()),
             applier: Applier::new(config, settings.policy.dry_run),
             notifier: Notifier::new(W::NAME, config, &settings),
             turns: Turns::default(),
@@ -427,7 +427,7 @@ impl<W: Watcher> Pipeline<W> {
         if let Err(error) = &number {
             tracing::warn!(%error, "how many people are subscribed to the alerts is not known");
         }
-        let evaluation = Evaluation { observed_at: now, checks: vec![&subscribers::SPEC], results: vec![result] };
+        let evaluation = Evaluation::new(now, vec![&subscribers::SPEC], vec![result]);
         Some((evaluation, number.ok().map(|number| Subscribers::next(before, number, now))))
     }
 

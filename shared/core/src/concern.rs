@@ -172,7 +172,7 @@ impl Ids {
         for listener in self.read(load_balancer.listeners.as_ref()).into_iter().flatten() {
             self.add([&listener.arn]);
             self.found.extend(listener.certificates().map(ToOwned::to_owned));
-            self.found.extend(listener.forwards_to.iter().map(ToString::to_string));
+            self.read(listener.forwards_to.as_ref());
         }
         for group in self.read(load_balancer.target_groups.as_ref()).into_iter().flatten() {
             self.found.insert(group.arn.to_string());

@@ -81,6 +81,16 @@ impl Policy {
 const PRIVATE: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"];
 
 impl Policy {
+    /// The ports that dbt connects to on any of the services; empty if some service takes any.
+    #[must_use]
+    pub fn all_ports(&self) -> BTreeSet<u16> {
+        let of_services = || self.services.iter().map(|service| self.listener_ports.for_service(Some(service)));
+        match of_services().any(|ports| ports.is_empty()) {
+            true => BTreeSet::new(),
+            false => of_services().flatten().chain(self.listener_ports.for_service(None)).collect(),
+        }
+    }
+
     /// The IPv4 networks of `dbt_cidrs` that hold public addresses. The source of dbt's traffic over PrivateLink is private;
     /// the public addresses that dbt lists are those of its other connections. A VPC's IPv6 addresses tell nothing: most are
     /// of public ranges.

@@ -143,7 +143,7 @@ impl DrawingBuilder<'_, '_> {
     /// A listener has no results of its own: the load balancer's name the ports that do not serve dbt.
     fn listener(&mut self, part: &PathPart, load_balancer: &PathPart) -> DrawnPart {
         let results = load_balancer.results.iter().filter(|result| result.check.parts == Parts::Ports);
-        let state = part.port.and_then(|port| state_of(results, &Parts::port(port)));
+        let state = part.port.filter(|_| !part.is_off_path).and_then(|port| state_of(results, &Parts::port(port)));
         let serves =
             of_kind(load_balancer, PartKind::TargetGroup).any(|group| part.forwards_to.contains(&group.resource));
         self.node_with(part, &[], state.filter(|state| serves || *state != CheckState::Pass).max(part.state()))

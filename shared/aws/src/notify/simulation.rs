@@ -276,11 +276,7 @@ impl Stage {
                 (None, _) => None,
             };
             let result = |status| CheckResult::new(check(), "resource", status);
-            Evaluation {
-                observed_at: read.began,
-                checks: vec![check()],
-                results: status.map(result).into_iter().collect(),
-            }
+            Evaluation::new(read.began, vec![check()], status.map(result).into_iter().collect())
         };
         let unwatched = reads.iter().any(|read| read.found == 'u');
         let notifier = if unwatched { &self.ignoring } else { &self.notifier };

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use guard_core::ids::Arn;
-use guard_core::snapshot::{Hostname, Observed, Route, RouteTable, Subnet, TargetGroup, TargetKind, Topology};
+use guard_core::snapshot::{
+    HOSTNAME_TAG, Hostname, Observed, Route, RouteTable, Subnet, TargetGroup, TargetKind, Topology,
+};
 use ipnet::IpNet;
 
 use super::Observer;
@@ -17,30 +19,33 @@ use super::Observer;
 /// How long DNS may take.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(3);
 
-/// The value of the hostname tag of each target group that has it.
-pub(super) type Tags = Observed<BTreeMap<Arn, String>>;
+/// The guard's own tags of target groups, by name.
+pub(super) type Tags = Observed<BTreeMap<Arn, BTreeMap<String, String>>>;
 
 impl Observer {
     /// The names of `groups`, by their tags, with the networks that their VPCs reach.
     pub(super) async fn names(
         &self,
         groups: impl Iterator<Item = &TargetGroup>,
-        tags: Tags,
+        tags: &Tags,
     ) -> BTreeMap<Arn, Observed<Option<Hostname>>> {
         let groups: BTreeMap<&Arn, &TargetGroup> = groups.map(|group| (&group.arn, group)).collect();
         let tags = match tags {
             Ok(tags) => tags,
             Err(error) => return groups.into_keys().map(|arn| (arn.clone(), Err(error.clone()))).collect(),
         };
-        let tagged = |group: &&&TargetGroup| group.kind == TargetKind::Ip && tags.contains_key(&group.arn);
+        let name = |group: &TargetGroup| {
+            tags.get(&group.arn)?.get(HOSTNAME_TAG).filter(|_| group.kind == TargetKind::Ip).cloned()
+        };
+        let tagged = |group: &&&TargetGroup| name(group).is_some();
         let vpcs: BTreeSet<String> = groups.values().filter(tagged).filter_map(|group| group.vpc.clone()).collect();
         let vpcs: Vec<String> = vpcs.into_iter().collect();
         let (subnets, tables) = tokio::join!(self.subnets(vpcs.clone()), self.route_tables(vpcs));
         let networks = subnets.and_then(|subnets| Ok((subnets, tables?)));
         let hostname = |group: &TargetGroup| {
-            let name = tags.get(&group.arn).filter(|_| group.kind == TargetKind::Ip)?;
+            let name = name(group)?;
             let networks = networks.as_ref().map(|networks| reached(group, networks)).map_err(Clone::clone);
-            Some(Hostname { name: name.clone(), addresses: Err("DNS was not asked".to_owned()), networks })
+            Some(Hostname { name, addresses: Err("DNS was not asked".to_owned()), networks })
         };
         groups.into_iter().map(|(arn, group)| (arn.clone(), Ok(hostname(group)))).collect()
     }

@@ -5,14 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_sdk_elasticloadbalancingv2::types as elb;
 use guard_core::ids::Arn;
 use guard_core::snapshot::{
-    CrossZoneOverride, Description, HOSTNAME_TAG, Health, Listener, Observed, Target, TargetGroup,
+    CrossZoneOverride, Description, Health, Listener, Observed, RoutingThreshold, Target, TargetGroup,
     TargetGroupAttributes, TargetKind, Zone,
 };
 
 use super::Observer;
+use super::hostnames::Tags;
 use crate::errors::malformed_response;
 
 const CROSS_ZONE: &str = "load_balancing.cross_zone.enabled";
+
+/// See [`RoutingThreshold`].
+const ROUTING_THRESHOLD: &str = "target_group_health.unhealthy_state_routing.minimum_healthy_targets";
+
+/// What the names of tags that are for the guard begin with.
+const OWN_TAGS: &str = "privatelink-guard:";
 
 /// Whether connections to a target are ended when it fails, and when it is deregistered.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/edit-target-group-attributes.html>
@@ -67,11 +74,11 @@ impl Observer {
         Ok(groups.into_iter().collect())
     }
 
-    /// The tag [`HOSTNAME_TAG`] of these target groups: one call per 20.
-    pub(super) async fn hostname_tags(&self, arns: &BTreeSet<Arn>) -> Observed<BTreeMap<Arn, String>> {
+    /// The guard's own tags of these target groups, by name: one call per 20.
+    pub(super) async fn tags(&self, arns: &BTreeSet<Arn>) -> Tags {
         const CALL: &str = "elasticloadbalancing:DescribeTags";
         let arns = arns.iter().map(ToString::to_string).collect();
-        let tagged: Vec<(Arn, Option<String>)> = self
+        let tagged: Vec<(Arn, BTreeMap<String, String>)> = self
             .in_batches(arns, NAMED_PER_CALL, async |arns| {
                 let call = self.elb.describe_tags().set_resource_arns(Some(arns));
                 self.call(
@@ -80,9 +87,11 @@ impl Observer {
                     |response| {
                         let named = response.tag_descriptions().iter().map(|row| {
                             let arn = row.resource_arn().and_then(|arn| arn.parse().ok());
-                            let tag = row.tags().iter().find(|tag| tag.key() == Some(HOSTNAME_TAG));
-                            let name = tag.and_then(elb::Tag::value).map(ToOwned::to_owned);
-                            arn.map(|arn: Arn| (arn, name))
+                            let own = row.tags().iter().filter_map(|tag| {
+                                let key = tag.key().filter(|key| key.starts_with(OWN_TAGS))?;
+                                Some((key.to_owned(), tag.value()?.to_owned()))
+                            });
+                            arn.map(|arn: Arn| (arn, own.collect()))
                                 .ok_or_else(|| malformed_response(CALL, "a resource has no ARN"))
                         });
                         named.collect()
@@ -91,10 +100,11 @@ impl Observer {
                 .await
             })
             .await?;
-        Ok(tagged.into_iter().filter_map(|(arn, name)| Some((arn, name?))).collect())
+        Ok(tagged.into_iter().collect())
     }
 
-    /// The load balancer's listeners: one call per page. A listener of a Network Load Balancer has only a default action.
+    /// The load balancer's listeners: one call per page. They show only the default action: see
+    /// [`Observer::forwarded_by_rules`].
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-listeners.html>
     pub(super) async fn listeners(&self, load_balancer: &Arn) -> Observed<Vec<Listener>> {
         const CALL: &str = "elasticloadbalancing:DescribeListeners";
@@ -105,6 +115,28 @@ impl Observer {
             })
         };
         list!(self, CALL, call, listeners, next_marker, parse)
+    }
+
+    /// The target groups that the listener's rules forward IPv4 connections to; `None` if no rule but the default one does: one
+    /// call per page. The rule with the lowest priority number that matches decides.
+    /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/create-rule.html>
+    pub(super) async fn forwarded_by_rules(&self, listener: &str) -> Observed<Option<Vec<Arn>>> {
+        const CALL: &str = "elasticloadbalancing:DescribeRules";
+        let call = self.elb.describe_rules().listener_arn(listener);
+        let parse = |row: &elb::Rule| match row.is_default() {
+            // The listener itself has its action.
+            Some(true) => Ok(None),
+            _ => rule(row).map(Some).ok_or_else(|| {
+                malformed_response(
+                    CALL,
+                    "a rule lacks its priority, a target group's ARN, or the type of its source address",
+                )
+            }),
+        };
+        let rules: Observed<Vec<Option<Rule>>> = list!(self, CALL, call, rules, next_marker, parse);
+        let mut rules: Vec<Rule> = rules?.into_iter().flatten().collect();
+        rules.sort_by_key(|rule| rule.priority);
+        Ok(rules.into_iter().find(|rule| rule.takes_ipv4).map(|rule| rule.forwards_to))
     }
 
     /// The certificates that `listener` has besides its default one. It can be among them as well.
@@ -178,7 +210,20 @@ impl Observer {
                     other => return Err(malformed_response(CALL, &format!("{CROSS_ZONE} is {other:?}"))),
                 };
                 let off = TERMINATION.into_iter().filter(|name| value(name) == Some("false"));
-                Ok(TargetGroupAttributes { cross_zone, keeps_connections: off.map(ToOwned::to_owned).collect() })
+                let number = |name: &str| match value(&format!("{ROUTING_THRESHOLD}.{name}")) {
+                    None | Some("off") => Ok(None),
+                    Some(text) => text
+                        .parse()
+                        .map(Some)
+                        .map_err(|_| malformed_response(CALL, &format!("{ROUTING_THRESHOLD}.{name} is '{text}'"))),
+                };
+                let RoutingThreshold { count, percentage } = RoutingThreshold::DEFAULT;
+                let routing_threshold = RoutingThreshold {
+                    count: number("count")?.unwrap_or(count),
+                    percentage: number("percentage")?.or(percentage),
+                };
+                let keeps_connections = off.map(ToOwned::to_owned).collect();
+                Ok(TargetGroupAttributes { cross_zone, keeps_connections, routing_threshold })
             },
         )
         .await
@@ -205,23 +250,53 @@ fn description(row: &elb::LoadBalancer) -> Option<Description> {
         zones: row.availability_zones().iter().map(zone).collect::<Option<_>>()?,
         security_groups: row.security_groups().to_vec(),
         enforced: enforced.map(|enforced| enforced != "off"),
+        dual_stack: row.ip_address_type().is_some_and(|kind| *kind != elb::IpAddressType::Ipv4),
     })
 }
 
 fn listener(row: &elb::Listener) -> Option<Listener> {
-    let forwards = row.default_actions().iter().flat_map(|action| {
+    Some(Listener {
+        arn: row.listener_arn()?.to_owned(),
+        port: row.port().and_then(|port| port.try_into().ok())?,
+        protocol: row.protocol()?.as_str().to_owned(),
+        forwards_to: Ok(forwards_to(row.default_actions())?),
+        certificate: row.certificates().first().and_then(elb::Certificate::certificate_arn).map(ToOwned::to_owned),
+        certificates_by_name: None,
+    })
+}
+
+/// The target groups that these actions forward to, with a weight above zero; `None` if an ARN is missing.
+fn forwards_to(actions: &[elb::Action]) -> Option<Vec<Arn>> {
+    let forwards = actions.iter().flat_map(|action| {
         let config = action.forward_config().map(elb::ForwardActionConfig::target_groups).unwrap_or_default();
         let weighted = config.iter().filter(|group| group.weight() != Some(0)).map(|group| group.target_group_arn());
         // ELB repeats a single target group outside the configuration, without its weight.
         weighted.chain(action.target_group_arn().filter(|_| config.is_empty()).map(Some))
     });
-    Some(Listener {
-        arn: row.listener_arn()?.to_owned(),
-        port: row.port().and_then(|port| port.try_into().ok())?,
-        protocol: row.protocol()?.as_str().to_owned(),
-        forwards_to: forwards.map(|arn| arn?.parse().ok()).collect::<Option<_>>()?,
-        certificate: row.certificates().first().and_then(elb::Certificate::certificate_arn).map(ToOwned::to_owned),
-        certificates_by_name: None,
+    forwards.map(|arn| arn?.parse().ok()).collect()
+}
+
+/// A rule of a listener, other than the default one.
+struct Rule {
+    priority: u32,
+    takes_ipv4: bool,
+    forwards_to: Vec<Arn>,
+}
+
+/// `None` if ELB left out what decides, or if it is not known whether the rule takes IPv4 connections. The only condition of a
+/// Network Load Balancer's rule is the type of the source's address.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_RuleCondition.html>
+fn rule(row: &elb::Rule) -> Option<Rule> {
+    let takes_ipv4 = |condition: &elb::RuleCondition| match condition.source_ip_config()?.ip_address_type()? {
+        elb::SourceIpAddressTypeEnum::Ipv4 => Some(true),
+        elb::SourceIpAddressTypeEnum::Ipv6 => Some(false),
+        _ => None,
+    };
+    let [condition] = row.conditions() else { return None };
+    Some(Rule {
+        priority: row.priority()?.parse().ok()?,
+        takes_ipv4: takes_ipv4(condition)?,
+        forwards_to: forwards_to(row.actions())?,
     })
 }
 
@@ -230,7 +305,9 @@ fn target_group(arn: Arn, row: &elb::TargetGroup) -> TargetGroup {
         Some(false) => Some("off".to_owned()),
         _ => row.health_check_protocol().map(|protocol| {
             let path = row.health_check_path().map(|path| format!(" {path}")).unwrap_or_default();
-            format!("{}{path} on {}", protocol.as_str(), row.health_check_port().unwrap_or("an unknown port"))
+            let codes = row.matcher().and_then(elb::Matcher::http_code);
+            let codes = codes.map(|codes| format!(", expects {codes}")).unwrap_or_default();
+            format!("{}{path} on {}{codes}", protocol.as_str(), row.health_check_port().unwrap_or("an unknown port"))
         }),
     };
     let kind = match row.target_type() {
@@ -252,14 +329,15 @@ fn target_group(arn: Arn, row: &elb::TargetGroup) -> TargetGroup {
         health_check_timing: seconds.zip(failures),
         is_ipv6: row.ip_address_type() == Some(&elb::TargetGroupIpAddressTypeEnum::Ipv6),
         hostname: None,
+        min_healthy: None,
         targets,
-        cross_zone: None,
-        keeps_connections: Vec::new(),
+        attributes: None,
     }
 }
 
 fn target(row: &elb::TargetHealthDescription) -> Option<Target> {
     let (target, health) = (row.target(), row.target_health());
+    let shift = row.administrative_override().and_then(elb::AdministrativeOverride::state);
     let reason = health.and_then(elb::TargetHealth::reason);
     let id = target.and_then(elb::TargetDescription::id)?;
     Some(Target {
@@ -271,6 +349,7 @@ fn target(row: &elb::TargetHealthDescription) -> Option<Target> {
         security_groups: None,
         interfaces: Vec::new(),
         health: Health::parse(health.and_then(elb::TargetHealth::state).map_or("", |state| state.as_str())),
+        is_shifted_away: shift == Some(&elb::TargetAdministrativeOverrideStateEnum::ZonalShiftActive),
         reason: reason.map(|reason| reason.as_str().to_owned()),
         description: health.and_then(elb::TargetHealth::description).map(ToOwned::to_owned),
     })
@@ -278,7 +357,13 @@ fn target(row: &elb::TargetHealthDescription) -> Option<Target> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use guard_core::snapshot::ErrorKind;
+
     use super::*;
+    use crate::observe::pace;
+    use crate::testing;
 
     fn group(name: &str, weight: i32) -> elb::TargetGroupTuple {
         let arn = format!("arn:aws:elasticloadbalancing:eu-central-1:111122223333:targetgroup/{name}/0123456789abcdef");
@@ -295,7 +380,8 @@ mod tests {
         let row = elb::Listener::builder().listener_arn("arn").port(5432).protocol(elb::ProtocolEnum::Tcp);
         let listener = listener(&row.default_actions(action).build()).unwrap();
         assert_eq!((listener.port, listener.protocol.as_str()), (5432, "TCP"));
-        listener.forwards_to.iter().map(|arn| arn.resource().split('/').nth(1).unwrap().to_owned()).collect()
+        let groups = listener.forwards_to.unwrap();
+        groups.iter().map(|arn| arn.resource().split('/').nth(1).unwrap().to_owned()).collect()
     }
 
     #[test]
@@ -337,6 +423,63 @@ mod tests {
         assert!(listener(&forwards("garbage").build()).is_none(), "an ARN that does not parse");
         assert!(listener(&forwards(&arn).set_protocol(None).build()).is_none());
         assert!(listener(&forwards(&arn).set_listener_arn(None).build()).is_none());
+    }
+
+    /// The observer of an ELB that always gives this answer to `action`.
+    fn answering(action: &str, body: &str) -> Observer {
+        let answer = format!("<{action}Response><{action}Result>{body}</{action}Result></{action}Response>");
+        let config = testing::config(&Arc::default(), move |(): &mut (), _| (200, answer.clone()));
+        Observer::new(&config, pace::ELB, BTreeSet::new())
+    }
+
+    #[tokio::test]
+    async fn the_first_rule_for_ipv4_decides_where_ipv4_goes() {
+        let rule = |priority: &str, kind: &str, name: &str| {
+            let arn = group(name, 1).target_group_arn.unwrap();
+            let condition = match kind {
+                "" => String::new(),
+                kind => format!(
+                    "<member><Field>source-ip</Field><SourceIpConfig><IpAddressType>{kind}</IpAddressType></SourceIpConfig></member>"
+                ),
+            };
+            format!(
+                "<member><Priority>{priority}</Priority><IsDefault>{}</IsDefault><Conditions>{condition}</Conditions><Actions><member>\
+                 <Type>forward</Type><TargetGroupArn>{arn}</TargetGroupArn></member></Actions></member>",
+                priority == "default"
+            )
+        };
+        let forwards = async |rules: &[(&str, &str, &str)]| {
+            let rows: String = rules.iter().map(|(priority, kind, name)| rule(priority, kind, name)).collect();
+            let read = answering("DescribeRules", &format!("<Rules>{rows}</Rules>")).forwarded_by_rules("arn").await;
+            let name = |arn: &Arn| arn.resource().split('/').nth(1).unwrap().to_owned();
+            read.map(|groups| groups.map(|groups| groups.iter().map(name).collect::<Vec<_>>()))
+                .map_err(|error| error.kind)
+        };
+        let all = ("default", "", "all");
+        assert_eq!(forwards(&[all]).await, Ok(None));
+        assert_eq!(forwards(&[("1", "ipv6", "six"), all]).await, Ok(None));
+        let both = [("10", "ipv4", "late"), ("9", "ipv4", "four"), ("1", "ipv6", "six"), all];
+        assert_eq!(forwards(&both).await, Ok(Some(vec!["four".to_owned()])), "10 comes after 9");
+        for unclear in [("1", "ipv9", "new"), ("1", "", "none"), ("soon", "ipv4", "bad")] {
+            assert_eq!(forwards(&[unclear, all]).await, Err(ErrorKind::Malformed), "{unclear:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_routing_threshold_has_awss_defaults() {
+        let read = async |rows: &[(&str, &str)]| {
+            let rows = rows.iter().map(|(name, value)| {
+                format!("<member><Key>{ROUTING_THRESHOLD}.{name}</Key><Value>{value}</Value></member>")
+            });
+            let body = format!("<Attributes>{}</Attributes>", rows.collect::<String>());
+            let arn = group("a", 1).target_group_arn.unwrap().parse().unwrap();
+            let read = answering("DescribeTargetGroupAttributes", &body).target_group_attributes(&arn).await;
+            read.map(|attributes| (attributes.routing_threshold.count, attributes.routing_threshold.percentage)).ok()
+        };
+        assert_eq!(read(&[]).await, Some((1, None)));
+        assert_eq!(read(&[("count", "2"), ("percentage", "off")]).await, Some((2, None)));
+        assert_eq!(read(&[("percentage", "50")]).await, Some((1, Some(50))));
+        assert_eq!(read(&[("count", "most")]).await, None, "unknown, not the default");
     }
 
     #[test]

@@ -47,7 +47,7 @@ use crate::clients;
 use crate::errors::{call_error, malformed_response};
 
 /// The actions of all reads, as IAM names them; but for flow logs, which only the command line reads.
-pub const ACTIONS: [&str; 21] = [
+pub const ACTIONS: [&str; 22] = [
     "acm:DescribeCertificate",
     "cloudwatch:GetMetricData",
     "ec2:DescribeInstances",
@@ -65,6 +65,7 @@ pub const ACTIONS: [&str; 21] = [
     "elasticloadbalancing:DescribeListeners",
     "elasticloadbalancing:DescribeLoadBalancerAttributes",
     "elasticloadbalancing:DescribeLoadBalancers",
+    "elasticloadbalancing:DescribeRules",
     "elasticloadbalancing:DescribeTags",
     "elasticloadbalancing:DescribeTargetGroupAttributes",
     "elasticloadbalancing:DescribeTargetGroups",
@@ -102,6 +103,8 @@ pub struct Observer {
     until: Option<Instant>,
     /// How often [`Observer::for_run`] was called, on all clones.
     runs: Arc<AtomicU64>,
+    /// dbt's ports on any of the services; empty if some service takes any. Behind others nothing is read.
+    ports: Arc<BTreeSet<u16>>,
     /// Where reading begins: see [`Observer::starting_anywhere`].
     rotation: u64,
 }
@@ -125,9 +128,9 @@ impl Paces {
 }
 
 impl Observer {
-    /// Reads with clients of this configuration, and ELB at this rate.
+    /// Reads with clients of this configuration, and ELB at this rate, what is behind these ports, or behind any if it is empty.
     #[must_use]
-    pub fn new(config: &aws_config::SdkConfig, elb: Rate) -> Self {
+    pub fn new(config: &aws_config::SdkConfig, elb: Rate, ports: BTreeSet<u16>) -> Self {
         Self {
             acm: aws_sdk_acm::Client::new(config),
             cloudwatch: aws_sdk_cloudwatch::Client::new(config),
@@ -138,6 +141,7 @@ impl Observer {
             calls: Arc::default(),
             until: None,
             runs: Arc::default(),
+            ports: Arc::new(ports),
             rotation: 0,
         }
     }
@@ -319,7 +323,8 @@ mod tests {
         let config = testing::config(&Arc::default(), |(): &mut (), _| (200, String::new()));
         let config = config.into_builder().http_client(NeverClient::new()).build();
         let began = Instant::now();
-        let observer = Observer::new(&config, pace::EC2).for_run("run", began + Duration::from_secs(80));
+        let observer =
+            Observer::new(&config, pace::EC2, BTreeSet::new()).for_run("run", began + Duration::from_secs(80));
         let topology = observer.topology(&[service(1)].into(), Scope::Health).await;
         assert_eq!((Instant::now() - began).as_secs(), 80);
         let why = topology.service(&service(1)).unwrap_err();

@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 use guard_core::ids::{Arn, ServiceId};
 use guard_core::plan::Plan;
 use guard_core::snapshot::{
-    CallError, Certificate, Coverage, Health, Hostname, KnownDetails, Listener, LoadBalancer, Network, Observed,
-    Target, TargetGroup, Topology, interface_description,
+    CallError, Certificate, Coverage, Hostname, KnownDetails, Listener, LoadBalancer, MIN_HEALTHY_TAG, Network,
+    Observed, Target, TargetGroup, Topology, interface_description,
 };
 
 use super::Observer;
@@ -76,7 +76,8 @@ impl<'a> Scope<'a> {
 
 impl Observer {
     /// The services and what is behind them. The longest chain of calls is five, regardless of the number of services, load
-    /// balancers and target groups; with names of managed prefix lists in security group rules, six:
+    /// balancers and target groups; with names of managed prefix lists in security group rules, and with the rules of dual-stack
+    /// load balancers' listeners before step 3, one more each:
     ///
     /// 1. the services; with settings, their connections and notifications;
     /// 2. their load balancers and listeners; with settings, principals and attributes;
@@ -138,47 +139,8 @@ impl Observer {
     /// The load balancers with everything behind them, and the network.
     async fn path(&self, arns: &BTreeSet<Arn>, scope: Scope<'_>) -> Behind {
         let settings = scope.has_settings();
-        let described = async {
-            let descriptions = self.descriptions(arns).await;
-            let vpcs = descriptions.iter().flat_map(BTreeMap::values).map(|description| description.vpc.clone());
-            let interfaces = arns.iter().map(interface_description);
-            let network = when(settings, self.network(interfaces.collect(), vpcs.collect()));
-            let network = network.await;
-            (descriptions, network)
-        };
-        let forwarding = async {
-            let (mut load_balancers, tags) = self.forwarding(arns, scope).await;
-            // If that fails, the zones, addresses and security groups of targets stay unknown.
-            let (instances, interfaces, names) = tokio::join!(
-                self.instances(instances_in(&load_balancers)),
-                when(settings, self.interfaces_with(addresses_in(&load_balancers))),
-                self.names(groups_in(&load_balancers).filter(|group| scope.hostname(&group.arn).is_none()), tags)
-            );
-            if let Ok(instances) = &instances {
-                locate_instances(&mut load_balancers, instances);
-            }
-            if let Some(Ok(interfaces)) = &interfaces {
-                locate_interfaces(&mut load_balancers, interfaces);
-            }
-            for group in groups_in_mut(&mut load_balancers) {
-                group.hostname = match scope.hostname(&group.arn) {
-                    Some(hostname) => Some(Ok(hostname.clone())),
-                    None => names.get(&group.arn).cloned(),
-                };
-            }
-            let unlocated = instances.err().or(interfaces.and_then(Result::err));
-            (load_balancers, unlocated)
-        };
-        let ((descriptions, mut network), (mut load_balancers, unlocated)) = tokio::join!(described, forwarding);
-        let own = descriptions.iter().flat_map(BTreeMap::values).flat_map(|description| &description.security_groups);
-        let security_groups = security_groups_in(&load_balancers).chain(own).cloned().collect();
-        let (rules, certificates) = tokio::join!(
-            when(settings, self.rules_and_lists(security_groups)),
-            when(settings, self.certificates(certificates_in(&load_balancers)))
-        );
-        if let (Some(network), Some((rules, prefix_lists))) = (&mut network, rules) {
-            (network.rules, network.prefix_lists) = (rules, prefix_lists);
-        }
+        let (descriptions, mut load_balancers) =
+            tokio::join!(self.descriptions(arns), self.with_listeners(arns, scope));
         for load_balancer in &mut load_balancers {
             load_balancer.description = match &descriptions {
                 Ok(known) => {
@@ -187,20 +149,32 @@ impl Observer {
                 Err(error) => Err(error.clone()),
             };
         }
+        let described = || load_balancers.iter().flat_map(|load_balancer| &load_balancer.description);
+        let vpcs = described().map(|description| description.vpc.clone()).collect();
+        let own: Vec<String> = described().flat_map(|description| description.security_groups.clone()).collect();
+        let network = when(settings, self.network(arns.iter().map(interface_description).collect(), vpcs));
+        let behind = self.behind_listeners(load_balancers, scope);
+        let (mut network, (mut load_balancers, unlocated)) = tokio::join!(network, behind);
+        let security_groups = security_groups_in(&load_balancers).cloned().chain(own).collect();
+        let (rules, certificates) = tokio::join!(
+            when(settings, self.rules_and_lists(security_groups)),
+            when(settings, self.certificates(certificates_in(&load_balancers)))
+        );
+        if let (Some(network), Some((rules, prefix_lists))) = (&mut network, rules) {
+            (network.rules, network.prefix_lists) = (rules, prefix_lists);
+        }
         if !settings {
-            self.cross_zone_where_needed(&mut load_balancers).await;
+            self.attributes_where_needed(&mut load_balancers).await;
         }
         let load_balancers =
             load_balancers.into_iter().map(|load_balancer| (load_balancer.arn.clone(), load_balancer)).collect();
         Behind { load_balancers, unlocated, network, certificates: certificates.unwrap_or_default() }
     }
 
-    /// The load balancers with their listeners, and the target groups of those that serve dbt; and the tags of the groups whose
-    /// details are not known.
-    async fn forwarding(&self, arns: &BTreeSet<Arn>, scope: Scope<'_>) -> (Vec<LoadBalancer>, Tags) {
-        let settings = scope.has_settings();
+    /// The load balancers with their listeners and, with settings, attributes.
+    async fn with_listeners(&self, arns: &BTreeSet<Arn>, scope: Scope<'_>) -> Vec<LoadBalancer> {
         let load_balancers = self.starting_anywhere(arns).into_iter().map(async |arn| {
-            let cross_zone = when(settings, async {
+            let cross_zone = when(scope.has_settings(), async {
                 match scope.known().and_then(|known| known.cross_zone(arn)) {
                     Some(is_on) => Ok(is_on),
                     None => self.load_balancer_cross_zone(arn).await,
@@ -215,16 +189,67 @@ impl Observer {
                 cross_zone,
             }
         });
-        let mut load_balancers = join_all(load_balancers).await;
-        let wanted: BTreeSet<Arn> = load_balancers.iter().flat_map(LoadBalancer::forwards_to).collect();
-        let (each, hurried) = (groups_by_load_balancer(&load_balancers), self.hurried());
+        join_all(load_balancers).await
+    }
+
+    /// The load balancers with their target groups and targets; and why EC2 did not say where some of the targets are. Then
+    /// their zones, addresses and security groups stay unknown.
+    async fn behind_listeners(
+        &self,
+        mut load_balancers: Vec<LoadBalancer>,
+        scope: Scope<'_>,
+    ) -> (Vec<LoadBalancer>, Option<CallError>) {
+        self.read_rules(&mut load_balancers).await;
+        let tags = self.read_groups(&mut load_balancers, scope).await;
+        let (instances, interfaces, names) = tokio::join!(
+            self.instances(instances_in(&load_balancers)),
+            when(scope.has_settings(), self.interfaces_with(addresses_in(&load_balancers))),
+            self.names(groups_in(&load_balancers).filter(|group| scope.hostname(&group.arn).is_none()), &tags)
+        );
+        if let Ok(instances) = &instances {
+            locate_instances(&mut load_balancers, instances);
+        }
+        if let Some(Ok(interfaces)) = &interfaces {
+            locate_interfaces(&mut load_balancers, interfaces);
+        }
+        for group in groups_in_mut(&mut load_balancers) {
+            group.hostname = match scope.hostname(&group.arn) {
+                Some(hostname) => Some(Ok(hostname.clone())),
+                None => names.get(&group.arn).cloned(),
+            };
+        }
+        let unlocated = instances.err().or(interfaces.and_then(Result::err));
+        (load_balancers, unlocated)
+    }
+
+    /// Fills in the groups that IPv4 reaches by the rules of listeners on dbt's ports: one call per listener of a dual-stack
+    /// load balancer. Where it is not known whether a load balancer is one, its listeners may have rules.
+    async fn read_rules(&self, load_balancers: &mut [LoadBalancer]) {
+        let is_dual_stack = |it: &&mut LoadBalancer| it.description.as_ref().map_or(true, |it| it.dual_stack);
+        let listeners =
+            load_balancers.iter_mut().filter(is_dual_stack).flat_map(|it| it.listeners.iter_mut().flatten());
+        let on_path = listeners.filter(|it| it.is_on(&self.ports));
+        join_all(on_path.map(async |listener: &mut Listener| match self.forwarded_by_rules(&listener.arn).await {
+            Ok(None) => {}
+            Ok(Some(groups)) => listener.forwards_to = Ok(groups),
+            Err(error) => listener.forwards_to = Err(error),
+        }))
+        .await;
+    }
+
+    /// Fills in the target groups on dbt's path, with their targets. The tags of those whose details are not known.
+    async fn read_groups(&self, load_balancers: &mut [LoadBalancer], scope: Scope<'_>) -> Tags {
+        let settings = scope.has_settings();
+        let wanted: BTreeSet<Arn> = load_balancers.iter().flat_map(|it| it.forwards_to(&self.ports)).collect();
+        let (each, hurried) = (groups_by_load_balancer(load_balancers, &self.ports), self.hurried());
         let details = each.iter().map(async |arn| {
-            let attributes = when(settings, async {
-                match scope.known().and_then(|known| known.attributes(arn)) {
-                    Some(attributes) => Ok(attributes),
-                    None => hurried.target_group_attributes(arn).await,
+            let attributes = async {
+                match (scope.known().and_then(|known| known.attributes(arn)), scope.group(arn)) {
+                    (Some(attributes), _) => Some(Ok(attributes.clone())),
+                    (None, Some(group)) => group.attributes.clone(),
+                    (None, None) => when(settings, hurried.target_group_attributes(arn)).await,
                 }
-            });
+            };
             let targets = async {
                 match scope.group(arn).map(|group| &group.targets) {
                     Some(Ok(targets)) => Ok(targets.clone()),
@@ -236,36 +261,34 @@ impl Observer {
         let known = |group: &Arn| scope.known().and_then(|known| known.group(group));
         let undescribed = wanted.iter().filter(|group| known(group).is_none()).cloned().collect();
         let untagged = wanted.iter().filter(|group| scope.hostname(group).is_none()).cloned().collect();
-        let tags = self.hostname_tags(&untagged);
-        let certificates = when(settings, self.read_certificates_by_name(&mut load_balancers, scope));
+        let tags = self.tags(&untagged);
+        let certificates = when(settings, self.read_certificates_by_name(load_balancers, scope));
         let (groups, details, tags, _) =
             tokio::join!(self.target_groups(&undescribed), join_all(details), tags, certificates);
         let groups = groups.map(|mut groups| {
             groups.extend(wanted.iter().filter_map(|group| Some((group.clone(), known(group)?.clone()))));
             for (arn, (targets, attributes)) in details {
                 if let Some(group) = groups.get_mut(arn) {
-                    group.targets = targets;
-                    if let Some(attributes) = attributes {
-                        group.set_attributes(attributes);
-                    } else if let Some(stored) = scope.group(arn) {
-                        group.keeps_connections.clone_from(&stored.keeps_connections);
+                    (group.targets, group.attributes) = (targets, attributes);
+                    if let (Ok(tags), true) = (&tags, untagged.contains(arn)) {
+                        group.min_healthy = tags.get(arn).and_then(|tags| tags.get(MIN_HEALTHY_TAG)).cloned();
                     }
                 }
             }
             groups
         });
-        for load_balancer in &mut load_balancers {
+        for load_balancer in load_balancers {
             load_balancer.target_groups = match (&load_balancer.listeners, &groups) {
                 (Err(error), _) | (_, Err(error)) => Err(error.clone()),
                 // A missing group is an error. Without it, its alert would resolve.
                 (Ok(_), Ok(groups)) => load_balancer
-                    .forwards_to()
+                    .forwards_to(&self.ports)
                     .into_iter()
                     .map(|arn| groups.get(&arn).cloned().ok_or_else(|| group_missing(&arn)))
                     .collect(),
             };
         }
-        (load_balancers, tags)
+        tags
     }
 
     /// Fills in the certificates that TLS listeners have for names: one call per listener.
@@ -287,7 +310,7 @@ impl Observer {
     /// resolved now: one call per target group, and nothing else.
     pub async fn health(&self, mut topology: Topology) -> Topology {
         let load_balancers = self.starting_anywhere(topology.load_balancers.values().cloned());
-        let (groups, hurried) = (groups_by_load_balancer(&load_balancers), self.hurried());
+        let (groups, hurried) = (groups_by_load_balancer(&load_balancers, &self.ports), self.hurried());
         let read = join_all(groups.into_iter().map(async |arn| (hurried.targets(&arn).await, arn)));
         let (read, answers) = tokio::join!(read, resolve_names(&mut topology));
         fill_in(&mut topology, &answers);
@@ -302,19 +325,21 @@ impl Observer {
         topology
     }
 
-    /// Reads the cross-zone attributes where a zone lacks a healthy target, because they decide how severe that is. If no
-    /// target is healthy at all, it is not about zones.
-    async fn cross_zone_where_needed(&self, load_balancers: &mut [LoadBalancer]) {
+    /// Reads the attributes where a target fails or a zone lacks a healthy one, because they decide how severe that is. If no
+    /// target is healthy at all, they decide nothing.
+    async fn attributes_where_needed(&self, load_balancers: &mut [LoadBalancer]) {
         let needed = load_balancers.iter_mut().map(async |load_balancer: &mut LoadBalancer| {
             let before = load_balancer.clone();
             let groups = load_balancer.target_groups.iter_mut().flatten();
+            let lacks_some =
+                |group: &TargetGroup| before.coverage(group) != Coverage::Full || has_failing_target(group);
             let groups: Vec<&mut TargetGroup> =
-                groups.filter(|group| before.coverage(group) != Coverage::Full && has_healthy_target(group)).collect();
+                groups.filter(|group| has_healthy_target(group) && lacks_some(group)).collect();
             if groups.is_empty() {
                 return;
             }
             let of_groups = join_all(groups.into_iter().map(async |group| {
-                group.set_attributes(self.target_group_attributes(&group.arn).await);
+                group.attributes = Some(self.target_group_attributes(&group.arn).await);
             }));
             let (of_load_balancer, _) = tokio::join!(self.load_balancer_cross_zone(&before.arn), of_groups);
             load_balancer.cross_zone = Some(of_load_balancer);
@@ -328,7 +353,7 @@ impl Observer {
             let groups = load_balancer.target_groups.iter_mut().flatten();
             let changed = groups.filter(|group| plan.cross_zone_deferred.contains(&group.arn));
             join_all(changed.map(async |group: &mut TargetGroup| {
-                group.set_attributes(self.target_group_attributes(&group.arn).await);
+                group.attributes = Some(self.target_group_attributes(&group.arn).await);
             }))
             .await;
             if plan.cross_zone_on.contains(&load_balancer.arn) {
@@ -341,9 +366,9 @@ impl Observer {
 }
 
 /// The target groups, those of a load balancer together: if time runs out, most services have been read to the end.
-fn groups_by_load_balancer(load_balancers: &[LoadBalancer]) -> Vec<Arn> {
+fn groups_by_load_balancer(load_balancers: &[LoadBalancer], ports: &BTreeSet<u16>) -> Vec<Arn> {
     let mut seen = BTreeSet::new();
-    let groups = load_balancers.iter().flat_map(LoadBalancer::forwards_to);
+    let groups = load_balancers.iter().flat_map(|load_balancer| load_balancer.forwards_to(ports));
     groups.filter(|group| seen.insert(group.clone())).collect()
 }
 
@@ -430,7 +455,11 @@ struct Behind {
 }
 
 fn has_healthy_target(group: &TargetGroup) -> bool {
-    group.targets.iter().flatten().any(|target| target.health == Health::Healthy)
+    group.targets.iter().flatten().any(Target::is_healthy)
+}
+
+fn has_failing_target(group: &TargetGroup) -> bool {
+    group.targets.iter().flatten().any(|target| target.health.is_failing())
 }
 
 /// Makes the read if it is wanted.

@@ -140,7 +140,7 @@ mod tests {
             result("network-path", Status::Unknown("ALB target: its path is not checked".to_owned())),
             result("service.available", pass()),
         ];
-        let evaluation = Evaluation { observed_at: at(8, 0), checks: Vec::new(), results };
+        let evaluation = Evaluation::new(at(8, 0), Vec::new(), results);
         let found = notice(Some(&evaluation), Some(&Items::new()), at(8, 0));
         let expected =
             "1 check passes, 2 fail (listener.port, load-balancer.cross-zone), 1 unknown (network-path: ALB target)";
@@ -151,8 +151,7 @@ mod tests {
 
     #[test]
     fn the_notice_lists_firing_alerts_silences_and_traffic() {
-        let evaluation =
-            Evaluation { observed_at: at(8, 0), checks: Vec::new(), results: vec![result("listener.port", pass())] };
+        let evaluation = Evaluation::new(at(8, 0), Vec::new(), vec![result("listener.port", pass())]);
         let firing = |silenced| {
             let thresholds = Thresholds { alert_after: 1, resolve_after: 1, remind_every: None };
             let moment = Now { run: "run", now: at(7, 0), incident: "incident", silenced };

@@ -95,6 +95,8 @@ pub struct Evaluation {
     pub checks: Vec<Check>,
     /// The results.
     pub results: Vec<CheckResult>,
+    /// The resources that exist and are not on dbt's path.
+    pub off_path: BTreeSet<String>,
 }
 
 /// A record to write.
@@ -111,10 +113,17 @@ pub struct RecordWrite {
 }
 
 impl Evaluation {
+    /// These results of `checks`, from a read that began at `observed_at`.
+    #[must_use]
+    pub fn new(observed_at: Timestamp, checks: Vec<Check>, results: Vec<CheckResult>) -> Self {
+        Self { observed_at, checks, results, off_path: BTreeSet::new() }
+    }
+
     /// The results of `checks`, from a read that began at `observed_at`.
     #[must_use]
     pub fn evaluate(checks: &[Check], context: CheckContext<'_>, observed_at: Timestamp) -> Self {
-        Self { observed_at, checks: checks.to_vec(), results: catalogue::evaluate_checks(checks, context) }
+        let results = catalogue::evaluate_checks(checks, context);
+        Self { off_path: context.off_path(), ..Self::new(observed_at, checks.to_vec(), results) }
     }
 
     /// Of the results, the failures of these resources behind `service`; of everything else, nothing was asked.
@@ -134,7 +143,7 @@ impl Evaluation {
     #[must_use]
     pub fn of_calls(calls: &Calls, observed_at: Timestamp) -> Self {
         let results = visibility_lost::of_calls(calls);
-        Self { observed_at, checks: catalogue::checks_of(&[Group::Visibility]), results }
+        Self::new(observed_at, catalogue::checks_of(&[Group::Visibility]), results)
     }
 }
 
@@ -570,7 +579,7 @@ fn signal<'a>(
     (resource, absent): (&str, Option<Signal<'a>>),
     policy: &Policy,
 ) -> Option<Signal<'a>> {
-    if !(check.is_watched)(policy) {
+    if !(check.is_watched)(policy) || evaluation.off_path.contains(resource) {
         return Some(Signal::Unwatched);
     }
     let of_check = || evaluation.results.iter().filter(|result| result.check == check);

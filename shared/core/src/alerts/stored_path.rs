@@ -12,13 +12,15 @@ use super::reconcile::Evaluation;
 use super::record::{Items, Key};
 use crate::check::{CheckResult, Status};
 use crate::checks::catalogue;
+use crate::config::Settings;
 use crate::ids::ServiceId;
 use crate::snapshot::{KnownDetails, StoredPath};
 
-/// The stored path, if it can be used.
+/// The stored path, if it can be used: it is recent, and dbt's ports are the same.
 #[must_use]
-pub fn usable(items: &Items, now: Timestamp, max_age: SignedDuration) -> Option<&StoredPath> {
-    recorded(items).filter(|path| path.is_valid(now, max_age))
+pub fn usable<'a>(items: &'a Items, now: Timestamp, settings: &Settings) -> Option<&'a StoredPath> {
+    let ports = settings.policy.all_ports();
+    recorded(items).filter(|path| path.is_valid(now, settings.path_max_age()) && path.ports == ports)
 }
 
 /// The stored path, however old.
@@ -113,7 +115,10 @@ mod tests {
     use crate::check::Severity;
     use crate::checks::catalogue;
     use crate::snapshot::{CrossZoneOverride, EndpointService, Hostname, LoadBalancer, TargetGroup, Topology};
-    use crate::testing::{alert, at, endpoint_service, finding, load_balancer, service, target_group, topology};
+    use crate::testing::{
+        alert, at, endpoint_service, finding, group_attributes, load_balancer, service, settings, target_group,
+        topology,
+    };
 
     const FUNCTION: &str = "health-watcher";
 
@@ -137,7 +142,7 @@ mod tests {
     /// Whether this status, with this item stored and this status when the path was read, changes nothing.
     fn same(status: Status, item: impl Into<Option<Item>>, before: Status) -> bool {
         let check = catalogue::find("target-group.health").unwrap();
-        let evaluation = Evaluation { observed_at: at(9, 0), checks: vec![check], results: vec![result(status)] };
+        let evaluation = Evaluation::new(at(9, 0), vec![check], vec![result(status)]);
         let items = item.into().map(|item| (Key::new(FUNCTION, check.id, "pg"), item)).into_iter().collect();
         changes_nothing(&evaluation, &[result(before)], FUNCTION, &items)
     }
@@ -183,7 +188,7 @@ mod tests {
     #[test]
     fn an_open_alert_of_what_the_path_does_not_have_is_read_anew() {
         let check = catalogue::find("target-group.health").unwrap();
-        let evaluation = Evaluation { observed_at: at(9, 0), checks: vec![check], results: Vec::new() };
+        let evaluation = Evaluation::new(at(9, 0), vec![check], Vec::new());
         let items = |phase| [(Key::new(FUNCTION, check.id, "pg"), in_phase(phase))].into();
         assert!(!changes_nothing(&evaluation, &[], FUNCTION, &items(Phase::Firing)));
         assert!(changes_nothing(&evaluation, &[], FUNCTION, &items(Phase::Resolved)));
@@ -195,7 +200,7 @@ mod tests {
         let check = catalogue::find("target-group.health").unwrap();
         let of = |resource: &str, status| CheckResult { resource: resource.to_owned(), ..result(status) };
         let results = vec![of("other", fails(Severity::Warning)), of("pg", pass())];
-        let evaluation = Evaluation { observed_at: at(9, 0), checks: vec![check], results };
+        let evaluation = Evaluation::new(at(9, 0), vec![check], results);
         let key = |resource| Key::new(FUNCTION, check.id, resource);
         let both = [(key("other"), in_phase(Phase::Firing)), (key("pg"), in_phase(Phase::Firing))].into();
         assert!(!changes_nothing(&evaluation, &[], FUNCTION, &both), "pg's alert is over");
@@ -204,14 +209,16 @@ mod tests {
     }
 
     #[test]
-    fn the_stored_path_is_usable_until_it_is_too_old() {
+    fn the_stored_path_is_usable_until_it_is_too_old_or_ports_change() {
         let path = StoredPath::new(&with_name(None), &service(1), at(8, 0), at(8, 0)).unwrap();
         let item = |state| Item { record: Some(Record::new(state, at(8, 0))), version: Version::At(1) };
         let stored = Key::new(FUNCTION, Key::PATH, service(1).as_str());
         let items = Items::from([(stored, item(State::Path(Some(Box::new(path.clone())))))]);
-        let usable_at = |now| usable(&items, now, SignedDuration::from_mins(10));
+        let with = |ports: &str| settings(&[("DRIFT_SCHEDULE", "rate(5 minutes)"), ("LISTENER_PORTS", ports)]);
+        let usable_at = |now| usable(&items, now, &with(""));
         assert_eq!(usable_at(at(8, 10)), Some(&path));
         assert_eq!(usable_at(at(8, 11)), None);
+        assert_eq!(usable(&items, at(8, 10), &with("5432")), None, "it was read behind other ports");
         assert_eq!(recorded(&items), Some(&path), "however old");
         let elsewhere = Key::new(FUNCTION, Key::TRAFFIC, service(1).as_str());
         let items = Items::from([(elsewhere, item(State::Path(Some(Box::new(path)))))]);
@@ -223,7 +230,7 @@ mod tests {
             name.map(|name| Hostname { name: name.to_owned(), addresses: Ok(Vec::new()), networks: Ok(Vec::new()) });
         let group = TargetGroup {
             hostname: Some(Ok(name)),
-            cross_zone: Some(Ok(CrossZoneOverride::Off)),
+            attributes: group_attributes(CrossZoneOverride::Off),
             ..target_group("pg")
         };
         let balancer = LoadBalancer { cross_zone: Some(Ok(true)), ..load_balancer("pg", vec![group]) };

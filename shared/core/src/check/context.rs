@@ -1,13 +1,14 @@
 //! What every check is given.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use jiff::Timestamp;
 
 use super::{Check, CheckResult, Region, Status};
 use crate::admission::Admissions;
 use crate::config::Policy;
-use crate::ids::{EndpointId, ServiceId};
+use crate::ids::{Arn, EndpointId, ServiceId};
 use crate::snapshot::{
     CallError, Connection, Description, EndpointService, LoadBalancer, TargetGroup, Topology, Traffic, Unread,
 };
@@ -147,20 +148,21 @@ impl<'a> CheckContext<'a> {
         }
     }
 
-    /// The target groups of a load balancer.
-    ///
-    /// # Errors
-    /// Why they could not be listed, as the result of `check` that says so of all of them.
-    pub(crate) fn target_groups(
-        self,
-        check: Check,
-        load_balancer: &'a LoadBalancer,
-    ) -> Result<&'a [TargetGroup], CheckResult> {
-        let unlisted = |error| match self.service {
-            Some(service) => CheckResult::unlisted(check, service, Unread::from(error)),
-            None => CheckResult::unlisted(check, &load_balancer.arn, Unread::from(error)),
+    /// The ports that dbt connects to; empty if any port is accepted.
+    pub(crate) fn ports(self) -> BTreeSet<u16> {
+        self.policy.listener_ports.for_service(self.service)
+    }
+
+    /// The resources that exist and are not on dbt's path: target groups behind other ports.
+    pub(crate) fn off_path(self) -> BTreeSet<String> {
+        let load_balancers = match self.service {
+            Some(service) => self.topology.load_balancers_of(service).unwrap_or_default(),
+            None => self.topology.load_balancers.values().collect(),
         };
-        load_balancer.target_groups.as_deref().map_err(unlisted)
+        let (ports, all) = (self.ports(), load_balancers.iter());
+        let on_path: BTreeSet<Arn> = all.clone().flat_map(|it| it.forwards_to(&ports)).collect();
+        let off_path = all.flat_map(|it| it.off_path(&ports)).filter(|group| !on_path.contains(group));
+        off_path.map(|group| group.to_string()).collect()
     }
 
     /// One result of `check` per load balancer behind the service; [`CheckResult::unlisted`] if they could not be listed.
@@ -182,26 +184,88 @@ impl<'a> CheckContext<'a> {
         load_balancers.into_iter().map(result).collect()
     }
 
-    /// One result of `check` per target group behind the service, and [`CheckResult::unlisted`] per load balancer whose
-    /// target groups could not be listed.
-    pub(crate) fn per_target_group(
+    /// One result of `check` per target group on dbt's path, unless `evaluate` has none, and [`CheckResult::unlisted`] per load
+    /// balancer whose target groups could not all be listed.
+    pub(crate) fn for_target_groups(
         self,
         check: Check,
-        evaluate: impl Fn(&'a LoadBalancer, &'a TargetGroup) -> Status,
+        evaluate: impl Fn(&'a LoadBalancer, &'a TargetGroup) -> Option<Status>,
     ) -> Vec<CheckResult> {
         let load_balancers = match self.load_balancers(check) {
             Ok(load_balancers) => load_balancers,
             Err(unlisted) => return vec![unlisted],
         };
+        let ports = self.ports();
         let mut results = Vec::new();
         for load_balancer in load_balancers {
-            match self.target_groups(check, load_balancer) {
-                Err(unlisted) => results.push(unlisted),
-                Ok(groups) => results.extend(
-                    groups.iter().map(|group| CheckResult::new(check, &group.arn, evaluate(load_balancer, group))),
-                ),
-            }
+            let groups = load_balancer.groups_on(&ports);
+            let result =
+                |group: &'a TargetGroup| Some(CheckResult::new(check, &group.arn, evaluate(load_balancer, group)?));
+            results.extend(groups.filter_map(result));
+            let about: &dyn fmt::Display = self.service.map_or(&load_balancer.arn, |service| service);
+            let unlisted = load_balancer.unlisted(&ports);
+            results.extend(unlisted.map(|error| CheckResult::unlisted(check, about, Unread::from(error))));
         }
         results
+    }
+
+    /// [`CheckContext::for_target_groups`] with a result for each.
+    pub(crate) fn per_target_group(
+        self,
+        check: Check,
+        evaluate: impl Fn(&'a LoadBalancer, &'a TargetGroup) -> Status,
+    ) -> Vec<CheckResult> {
+        self.for_target_groups(check, |load_balancer, group| Some(evaluate(load_balancer, group)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checks::catalogue;
+    use crate::testing::{
+        call_error, endpoint_service, listener, load_balancer, settings, target_group, topology, with_policy,
+    };
+
+    /// A load balancer with dbt's listener and an administrator's, each with a group of its own without targets.
+    fn read() -> Topology {
+        let groups = [target_group("pg"), target_group("admin")];
+        let mut balancer = load_balancer("pg", groups.to_vec());
+        balancer.listeners = Ok(vec![listener("TCP", 5432, &groups[0]), listener("TCP", 8080, &groups[1])]);
+        topology(endpoint_service(), [balancer])
+    }
+
+    fn resources(results: Vec<CheckResult>) -> BTreeSet<String> {
+        results.into_iter().map(|result| result.resource).collect()
+    }
+
+    #[test]
+    fn groups_behind_other_ports_have_no_result() {
+        let (topology, admin) = (read(), target_group("admin").arn.to_string());
+        let judged = |ports: &str| {
+            let policy = settings(&[("LISTENER_PORTS", ports)]).policy;
+            let results =
+                with_policy(&topology, &policy, |context| catalogue::evaluate_checks(&catalogue::CATALOGUE, context));
+            resources(results).contains(&admin)
+        };
+        assert!(judged("") && judged("8080") && !judged("5432"));
+        let policy = settings(&[("LISTENER_PORTS", "5432")]).policy;
+        assert!(with_policy(&topology, &policy, |context| context.off_path() == [admin].into()));
+    }
+
+    #[test]
+    fn unread_rules_leave_the_groups_unknown_and_judge_the_rest() {
+        let mut topology = read();
+        for load_balancer in topology.load_balancers.values_mut() {
+            load_balancer.listeners.as_mut().unwrap()[1].forwards_to =
+                Err(call_error("elasticloadbalancing:DescribeRules"));
+        }
+        let judge = |ports: &str| {
+            let policy = settings(&[("LISTENER_PORTS", ports)]).policy;
+            let results = with_policy(&topology, &policy, catalogue::find("target-group.health").unwrap().evaluate);
+            results.into_iter().map(|it| (it.is_unlisted, matches!(it.status, Status::Fail(_)))).collect::<Vec<_>>()
+        };
+        assert_eq!(judge(""), [(false, true), (true, false)]);
+        assert_eq!(judge("5432"), [(false, true)], "they are not on dbt's path");
     }
 }

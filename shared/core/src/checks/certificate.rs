@@ -59,7 +59,8 @@ fn worst(load_balancer: &LoadBalancer, context: CheckContext<'_>) -> Option<Stat
         Ok(listeners) => listeners,
         Err(error) => return Some(Unread::from(error).into()),
     };
-    let serving = listeners.iter().filter(|listener| listener.serves() && listener.certificate.is_some());
+    let ports = context.ports();
+    let serving = listeners.iter().filter(|listener| listener.serves(&ports) && listener.certificate.is_some());
     let mut all: Vec<Judged> = serving.flat_map(|listener| judge(load_balancer, listener, context)).collect();
     all.sort_by_key(|(_, status)| rank(status));
     let mut all = all.into_iter();

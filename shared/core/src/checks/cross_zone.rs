@@ -4,10 +4,12 @@
 //! balancer. With `CROSS_ZONE=enforce`, a [`Plan`] names what to switch back on.
 
 use crate::check::{CheckContext, CheckResult, Command, Finding, Region, Remedy, Severity, Spec, Status};
-use crate::config::CrossZone;
-use crate::ids::Arn;
+use std::collections::BTreeSet;
+
+use crate::config::{CrossZone, ListenerPorts};
+use crate::ids::{Arn, ServiceId};
 use crate::plan::Plan;
-use crate::snapshot::{CrossZoneOverride, LoadBalancer, TargetGroup, Unread};
+use crate::snapshot::{CrossZoneOverride, LoadBalancer, TargetGroup, TargetGroupAttributes, Topology, Unread};
 
 /// What switches cross-zone load balancing off for a target group.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-cross-zone.html>
@@ -31,8 +33,8 @@ impl Off {
 
 /// What switches it off for `group`; `None` if it is on.
 fn off(load_balancer: &LoadBalancer, group: &TargetGroup) -> Result<Option<Off>, Unread> {
-    let by = match group.cross_zone {
-        Some(Ok(CrossZoneOverride::Off)) => Off::ByTargetGroup,
+    let by = match &group.attributes {
+        Some(Ok(TargetGroupAttributes { cross_zone: CrossZoneOverride::Off, .. })) => Off::ByTargetGroup,
         _ => Off::ByLoadBalancer,
     };
     Ok((!load_balancer.crosses_zones(group)?).then_some(by))
@@ -69,13 +71,17 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
 }
 
 impl Plan {
-    /// What `CROSS_ZONE=enforce` changes, so that cross-zone is on, in effect, for every target group. Each resource appears
-    /// once, even if several target groups depend on it.
+    /// What `CROSS_ZONE=enforce` changes, so that cross-zone is on, in effect, for every target group on dbt's path to these
+    /// services. Each resource appears once, even if several target groups depend on it.
     #[must_use]
-    pub fn enforces_cross_zone<'a>(load_balancers: impl IntoIterator<Item = &'a LoadBalancer>) -> Self {
+    pub fn enforces_cross_zone(topology: &Topology, services: &BTreeSet<ServiceId>, ports: &ListenerPorts) -> Self {
         let mut plan = Self::default();
-        for load_balancer in load_balancers {
-            let groups = load_balancer.target_groups.iter().flatten();
+        let load_balancers = services.iter().flat_map(|service| {
+            let load_balancers = topology.load_balancers_of(service).unwrap_or_default();
+            load_balancers.into_iter().map(|load_balancer| (load_balancer, ports.for_service(Some(service))))
+        });
+        for (load_balancer, ports) in load_balancers {
+            let groups = load_balancer.groups_on(&ports);
             let switched_off: Vec<(&TargetGroup, Off)> =
                 groups.filter_map(|group| Some((group, off(load_balancer, group).ok().flatten()?))).collect();
             for (group, _) in switched_off.iter().filter(|(_, off)| *off == Off::ByTargetGroup) {
@@ -177,17 +183,22 @@ mod tests {
     use super::*;
     use crate::snapshot::Observed;
     use crate::testing::{
-        call_error, endpoint_service, load_balancer, only_finding, refusal, region, settings, target_group, topology,
-        with_context, with_policy,
+        call_error, endpoint_service, group_attributes, load_balancer, only_finding, refusal, region, service,
+        settings, target_group, topology, with_context, with_policy,
     };
 
     /// A load balancer with this attribute, and a target group for each override.
     fn nlb(cross_zone: Observed<bool>, overrides: &[CrossZoneOverride]) -> LoadBalancer {
         let groups = overrides.iter().zip(1..).map(|(cross_zone, number)| TargetGroup {
-            cross_zone: Some(Ok(*cross_zone)),
+            attributes: group_attributes(*cross_zone),
             ..target_group(&format!("pg-{number}"))
         });
         LoadBalancer { cross_zone: Some(cross_zone), ..load_balancer("pg", groups.collect()) }
+    }
+
+    fn plan(load_balancer: LoadBalancer) -> Plan {
+        let topology = topology(endpoint_service(), [load_balancer]);
+        Plan::enforces_cross_zone(&topology, &[service(1)].into(), &ListenerPorts::Any)
     }
 
     fn statuses(load_balancer: LoadBalancer) -> Vec<Status> {
@@ -211,11 +222,7 @@ mod tests {
             let statuses = statuses(nlb(Ok(attribute), &[group]));
             assert_eq!(matches!(statuses[..], [Status::Pass(_)]), passes, "{attribute} {group:?}");
             assert_eq!(matches!(statuses[..], [Status::Fail(_)]), !passes, "{attribute} {group:?}");
-            assert_eq!(
-                Plan::enforces_cross_zone(&[nlb(Ok(attribute), &[group])]).is_empty(),
-                passes,
-                "{attribute} {group:?}"
-            );
+            assert_eq!(plan(nlb(Ok(attribute), &[group])).is_empty(), passes, "{attribute} {group:?}");
         }
     }
 
@@ -228,21 +235,17 @@ mod tests {
         let groups = |names: &[&str]| {
             names.iter().map(|name| format!("targetgroup/{name}/0123456789abcdef")).collect::<Vec<_>>()
         };
-        assert_eq!(arns(Plan::enforces_cross_zone(&[nlb(Ok(true), &[LoadBalancer, Off])])), (0, groups(&["pg-2"])));
-        assert_eq!(arns(Plan::enforces_cross_zone(&[nlb(Ok(false), &[LoadBalancer, On])])), (1, groups(&[])));
-        assert_eq!(
-            arns(Plan::enforces_cross_zone(&[nlb(Ok(false), &[On, Off])])),
-            (1, groups(&["pg-2"])),
-            "the load balancer is off as well"
-        );
-        assert_eq!(arns(Plan::enforces_cross_zone(&[nlb(Ok(false), &[On, On])])), (0, groups(&[])));
+        assert_eq!(arns(plan(nlb(Ok(true), &[LoadBalancer, Off]))), (0, groups(&["pg-2"])));
+        assert_eq!(arns(plan(nlb(Ok(false), &[LoadBalancer, On]))), (1, groups(&[])));
+        assert_eq!(arns(plan(nlb(Ok(false), &[On, Off]))), (1, groups(&["pg-2"])), "the load balancer is off as well");
+        assert_eq!(arns(plan(nlb(Ok(false), &[On, On]))), (0, groups(&[])));
     }
 
     #[test]
     fn the_command_switches_it_on_whatever_switched_it_off() {
         let command = |of_load_balancer: bool, of_group: CrossZoneOverride| {
             let mut group = target_group("pg");
-            group.cross_zone = Some(Ok(of_group));
+            group.attributes = group_attributes(of_group);
             let mut balancer = load_balancer("pg", vec![group.clone()]);
             balancer.cross_zone = Some(Ok(of_load_balancer));
             super::command(&balancer, &group, &region()).and_then(Command::into_text)
@@ -285,7 +288,7 @@ mod tests {
             Err(call_error("elasticloadbalancing:DescribeLoadBalancerAttributes")),
             &[CrossZoneOverride::LoadBalancer],
         );
-        assert!(Plan::enforces_cross_zone(std::slice::from_ref(&unread)).is_empty());
+        assert!(plan(unread.clone()).is_empty());
         assert!(matches!(statuses(unread)[..], [Status::Unknown(_)]));
         let overridden =
             nlb(Err(call_error("elasticloadbalancing:DescribeLoadBalancerAttributes")), &[CrossZoneOverride::On]);

@@ -28,7 +28,7 @@ pub(super) struct InboundRules<'a> {
     /// Its security groups.
     pub(super) groups: &'a [String],
     pub(super) rules: Vec<&'a SecurityGroupRule>,
-    /// The expected ports; every port that serves dbt, if `LISTENER_PORTS` names none.
+    /// dbt's ports; every port that serves dbt, if `LISTENER_PORTS` names none.
     pub(super) ports: BTreeSet<u16>,
     network: &'a Network,
 }
@@ -59,15 +59,15 @@ impl<'a> InboundRules<'a> {
         let network = context.topology.network.as_ref().ok_or(Unread::NotAsked)?;
         let rules = network.rules.as_ref()?;
         let groups = &description.security_groups;
-        let expected = context.policy.listener_ports.for_service(context.service);
+        let expected = context.ports();
         let listeners = load_balancer.listeners.as_ref()?;
-        let serving = listeners.iter().filter(|listener| listener.serves()).map(|listener| listener.port);
+        let serving = listeners.iter().filter(|listener| listener.serves(&expected)).map(|listener| listener.port);
         Ok(Self {
             context,
             load_balancer,
             groups,
             rules: rules.iter().filter(|rule| !rule.egress && groups.contains(&rule.group)).collect(),
-            ports: if expected.is_empty() { serving.collect() } else { expected },
+            ports: if expected.is_empty() { serving.collect() } else { expected.clone() },
             network,
         })
     }

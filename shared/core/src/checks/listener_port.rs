@@ -33,7 +33,7 @@ pub(super) const SPEC: Spec = Spec {
 /// One result per load balancer.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-listeners.html>
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
-    let expected = context.policy.listener_ports.for_service(context.service);
+    let expected = context.ports();
     context.per_load_balancer(&SPEC, |load_balancer, _| match &load_balancer.listeners {
         Ok(listeners) => judge(load_balancer, listeners, &expected, context),
         Err(error) => Unread::from(error).into(),
@@ -47,12 +47,16 @@ fn judge(
     context: CheckContext<'_>,
 ) -> Status {
     let serving: BTreeSet<u16> =
-        listeners.iter().filter(|listener| listener.serves()).map(|listener| listener.port).collect();
+        listeners.iter().filter(|listener| listener.serves(expected)).map(|listener| listener.port).collect();
+    let mut on_path = listeners.iter().filter(|listener| listener.is_on(expected));
+    let unread = on_path.find_map(|listener| listener.forwards_to.as_ref().err());
     let missing: Vec<u16> = expected.difference(&serving).copied().collect();
     let summary = if expected.is_empty() && serving.is_empty() {
         format!("{} has no listener for dbt", load_balancer.name())
     } else if let Some(gone) = gone_ports(load_balancer, &serving, expected, context) {
         return Status::fail(gone_listener(load_balancer, listeners, &gone, context));
+    } else if let (true, Some(error)) = (missing.is_empty(), unread) {
+        return Unread::from(error).into();
     } else if missing.is_empty() {
         return Status::pass(match expected.is_empty() {
             true => served(load_balancer, serving.iter().copied(), "listens") + "; no port is required",
@@ -79,7 +83,7 @@ pub(crate) const LISTENER: &str = "listener ";
 
 /// The id by which a listener that serves dbt is remembered: its own ARN is another one once it is created anew.
 pub(crate) fn listener_id(load_balancer: &LoadBalancer, listener: &Listener) -> Option<String> {
-    listener.serves().then(|| format!("{LISTENER}{} {}", listener.port, load_balancer.arn))
+    listener.serves(&BTreeSet::new()).then(|| format!("{LISTENER}{} {}", listener.port, load_balancer.arn))
 }
 
 /// The ports where a listener was, if the stack does not say which ports dbt uses.
@@ -135,8 +139,10 @@ fn evidence(listeners: &[Listener]) -> Vec<String> {
         return vec!["no listener".to_owned()];
     }
     let line = |listener: &Listener| {
-        let groups: Vec<&str> =
-            listener.forwards_to.iter().filter_map(|arn| arn.resource().split('/').nth(1)).collect();
+        let Ok(groups) = &listener.forwards_to else {
+            return format!("listener {listener}: its rules could not be read");
+        };
+        let groups: Vec<&str> = groups.iter().filter_map(|arn| arn.resource().split('/').nth(1)).collect();
         let to = if groups.is_empty() { "to no target group".to_owned() } else { format!("to {}", groups.join(", ")) };
         format!("listener {listener}: forwards {to}")
     };
@@ -249,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_listener_that_forwards_to_nothing_serves_nobody() {
-        let nowhere = Listener { forwards_to: vec![], ..on("TCP").remove(0) };
+        let nowhere = Listener { forwards_to: Ok(vec![]), ..on("TCP").remove(0) };
         let evidence = |listeners| only_finding(results("443+5432", vec![nlb("pg", listeners)])).evidence;
         let lines = evidence(vec![nowhere, listener("UDP", 53, &target_group("pg"))]);
         assert_eq!(lines, ["listener TCP 5432: forwards to no target group", "listener UDP 53: forwards to pg"]);

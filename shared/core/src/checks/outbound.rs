@@ -64,8 +64,10 @@ fn judge(load_balancer: &LoadBalancer, description: &Description, context: Check
     let rules = network.rules.as_ref()?;
     let rules: Vec<&SecurityGroupRule> =
         rules.iter().filter(|rule| rule.egress && groups.contains(&rule.group)).collect();
-    let (mut all, mut blocked, mut unknown) = (0, Vec::new(), None);
-    for group in load_balancer.target_groups.as_ref()? {
+    let ports = context.ports();
+    let unlisted = load_balancer.unlisted(&ports).map(ToString::to_string);
+    let (mut all, mut blocked, mut unknown) = (0, Vec::new(), unlisted);
+    for group in load_balancer.groups_on(&ports) {
         for target in group.targets.as_ref()? {
             if target.health == Health::Draining {
                 continue;

@@ -1,12 +1,13 @@
 //! `target-group.health`: are the targets healthy that dbt's traffic reaches?
 //!
 //! Targets that are being registered or drained count only if none is healthy, so a deployment raises no alert. If none is
-//! healthy and ELB does not give the health of some, the result is unknown.
+//! healthy and ELB does not give the health of some, the result is unknown. Targets under a zonal shift get no new connections
+//! and do not count at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::check::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
-use crate::snapshot::{Health, Target, TargetGroup, Unread};
+use crate::snapshot::{Health, LoadBalancer, MIN_HEALTHY_TAG, RoutingThreshold, Target, TargetGroup, Unread};
 use crate::text::{count, limited};
 
 /// Evidence lines per alert; the rest is counted.
@@ -16,14 +17,18 @@ const MAX_TARGETS: usize = 20;
 pub(super) const SPEC: Spec = Spec {
     id: "target-group.health",
     severities: &[
-        (Severity::Critical, "no target is registered, or none is healthy"),
+        (
+            Severity::Critical,
+            "no target is registered, none is healthy, or so few are that the load balancer sends to failing ones as well",
+        ),
         (Severity::Warning, "some are healthy, and some unhealthy or unused"),
         (Severity::Info, "some are healthy, none is unhealthy, and the unused ones are in zones that are not enabled"),
     ],
-    fails_when: "a target group that gets dbt's traffic has no healthy target, or has unhealthy or unused ones",
+    fails_when: "a target group that gets dbt's traffic has no healthy target, or has unhealthy or unused ones and fewer \
+                 healthy ones than its tag `privatelink-guard:min-healthy` says are enough",
     failing_word: "failing",
-    impact: "With no healthy target, the load balancer tries all of them, so dbt's connections fail unless a target \
-             works in spite of its health check. With some healthy targets, dbt gets through.",
+    impact: "With no healthy target, or fewer than the group's routing threshold, the load balancer tries all of them, so \
+             dbt's connections to failing ones fail. With enough healthy targets, dbt gets through.",
     fix_in_short: "start the service on the targets, allow the load balancer there, or register other targets",
     can_flap: true,
     group: Group::Health,
@@ -33,8 +38,8 @@ pub(super) const SPEC: Spec = Spec {
 
 /// One result per target group.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
-    context.per_target_group(&SPEC, |_, group| match &group.targets {
-        Ok(targets) => judge(group, targets, context),
+    context.per_target_group(&SPEC, |load_balancer, group| match &group.targets {
+        Ok(targets) => judge(load_balancer, group, targets, context),
         Err(error) => Unread::from(error).into(),
     })
 }
@@ -71,12 +76,19 @@ fn is_unused_in_enabled_zone(target: &Target) -> bool {
     target.health == Health::Unused && target.reason.as_deref() != Some("Target.NotInUse")
 }
 
-/// The targets of a group, counted by what their health means for dbt.
+/// The targets of a group that are not shifted away, counted by what their health means for dbt.
 struct TargetCounts<'a> {
-    targets: &'a [Target],
+    targets: Vec<&'a Target>,
+    /// The number of those that are shifted away.
+    shifted: usize,
 }
 
-impl TargetCounts<'_> {
+impl<'a> TargetCounts<'a> {
+    fn new(targets: impl IntoIterator<Item = &'a Target>) -> Self {
+        let (shifted, targets): (Vec<&Target>, _) = targets.into_iter().partition(|target| target.is_shifted_away);
+        Self { targets, shifted: shifted.len() }
+    }
+
     fn number(&self, kind: Serving) -> usize {
         self.targets.iter().filter(|target| serving(&target.health) == kind).count()
     }
@@ -104,8 +116,60 @@ impl TargetCounts<'_> {
     }
 }
 
-fn judge(group: &TargetGroup, targets: &[Target], context: CheckContext<'_>) -> Status {
-    let counts = TargetCounts { targets };
+/// New connections that go to failing targets, because too few are healthy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FailOpen {
+    threshold: RoutingThreshold,
+    /// The zone where they enter; `None` with cross-zone load balancing.
+    zone: Option<String>,
+    failing: usize,
+    all: usize,
+}
+
+impl FailOpen {
+    /// What happens where most connections fail; `None` if the group's routing threshold is reached everywhere, is AWS's default,
+    /// under which this only happens without a healthy target, or is not known.
+    fn of(load_balancer: &LoadBalancer, group: &TargetGroup, targets: &[Target]) -> Option<Self> {
+        let threshold = group.attributes.as_ref()?.as_ref().ok()?.routing_threshold;
+        let zones: BTreeSet<Option<&str>> = match load_balancer.crosses_zones(group).ok()? {
+            true => [None].into(),
+            false => targets.iter().filter_map(|target| target.zone.as_deref()).map(Some).collect(),
+        };
+        let within = |zone: Option<&str>| {
+            let is_in = |target: &&Target| match target.zone.as_deref() {
+                Some(own) => zone.is_none_or(|zone| own == zone || own == "all"),
+                None => true,
+            };
+            let counts = TargetCounts::new(targets.iter().filter(is_in));
+            // Those whose health is not known may be healthy.
+            let healthy = counts.healthy() + counts.number(Serving::Unknown);
+            let failing = counts.number(Serving::Down);
+            let all = healthy + failing + counts.number(Serving::Initial);
+            let is_open = failing > 0 && threshold.is_breached(healthy, all);
+            is_open.then(|| Self { threshold, zone: zone.map(ToOwned::to_owned), failing, all })
+        };
+        let worst = |a: &Self, b: &Self| (a.failing * b.all).cmp(&(b.failing * a.all));
+        zones.into_iter().filter_map(within).filter(|_| threshold != RoutingThreshold::DEFAULT).max_by(worst)
+    }
+
+    /// `3 of 4 new connections`, with the zone.
+    fn share(&self) -> String {
+        let zone = self.zone.as_ref().map(|zone| format!(" that enter by {zone}")).unwrap_or_default();
+        format!("{} of {} new connections{zone}", self.failing, self.all)
+    }
+
+    fn evidence(&self) -> String {
+        let RoutingThreshold { count: least, percentage } = self.threshold;
+        let percentage = percentage.map(|percentage| format!(" or {percentage} %")).unwrap_or_default();
+        format!(
+            "routing threshold: with fewer than {}{percentage} the load balancer sends to all",
+            count(least, "healthy target")
+        )
+    }
+}
+
+fn judge(load_balancer: &LoadBalancer, group: &TargetGroup, targets: &[Target], context: CheckContext<'_>) -> Status {
+    let counts = TargetCounts::new(targets);
     let (healthy, unknown) = (counts.healthy(), counts.number(Serving::Unknown));
     let down = counts.number(Serving::Down);
     // Unknown targets count neither as healthy nor as a reason to stay silent.
@@ -113,45 +177,64 @@ fn judge(group: &TargetGroup, targets: &[Target], context: CheckContext<'_>) -> 
         let why = "ELB does not say whether they are healthy; are health checks off?";
         return Status::Unknown(format!("{} in {}: {why}", count(unknown, "target"), group.name()));
     }
-    if healthy > 0 && counts.failing() == 0 {
-        return Status::pass(format!("{healthy} of {} healthy in {}", count(targets.len(), "target"), group.name()));
+    let fail_open = FailOpen::of(load_balancer, group, targets).filter(|_| healthy > 0);
+    let enough = enough(group).is_some_and(|enough| healthy >= enough);
+    if healthy > 0 && fail_open.is_none() && (counts.failing() == 0 || enough) {
+        let all = count(counts.targets.len(), "target");
+        let tag = if counts.failing() > 0 { ", which is enough by its tag" } else { "" };
+        return Status::pass(format!("{healthy} of {all} healthy in {}{tag}", group.name()));
     }
-    let severity = severity(&counts);
+    let severity = if fail_open.is_some() { Severity::Critical } else { severity(&counts) };
+    let command = match &fail_open {
+        Some(_) => lower_threshold(group, context),
+        None => Command::new("elbv2 describe-target-health", context.region).option("target-group-arn", &group.arn),
+    };
+    let mut evidence = evidence(group, &counts);
+    evidence.splice(1..1, fail_open.iter().map(FailOpen::evidence));
+    // Each is as critical as the other, and needs different things: people hear when the one becomes the other.
+    let part = match &fail_open {
+        Some(_) => Some("too few are healthy"),
+        None => targets.is_empty().then_some("no target is registered"),
+    };
     Status::fail(
         Finding::new(
             severity,
-            summary(group.name(), &counts),
-            impact(&counts, severity),
-            Remedy::new(
-                action(targets),
-                Some(
-                    Command::new("elbv2 describe-target-health", context.region).option("target-group-arn", &group.arn),
-                ),
-                context.region.target_group(&group.arn),
-            ),
+            summary(group.name(), &counts, fail_open.as_ref()),
+            impact(&counts, severity, fail_open.as_ref()),
+            Remedy::new(&action(&counts, fail_open.is_some()), Some(command), context.region.target_group(&group.arn)),
         )
-        .with_evidence(evidence(group, &counts))
-        // Both are critical, and need different things: people hear when the one becomes the other.
-        .with_parts(targets.is_empty().then_some("no target is registered"))
+        .with_evidence(evidence)
+        .with_parts(part)
         .about(targets.iter().map(|target| &target.id))
         .stopping_dbt(severity == Severity::Critical),
     )
 }
 
+/// How many healthy targets are enough, if a tag of the group says so.
+fn enough(group: &TargetGroup) -> Option<usize> {
+    group.min_healthy.as_ref()?.trim().parse().ok().filter(|enough| *enough > 0)
+}
+
 fn severity(counts: &TargetCounts<'_>) -> Severity {
     if counts.healthy() == 0 {
         Severity::Critical
-    } else if counts.number(Serving::Down) > 0 || counts.targets.iter().any(is_unused_in_enabled_zone) {
+    } else if counts.number(Serving::Down) > 0 || counts.targets.iter().any(|target| is_unused_in_enabled_zone(target))
+    {
         Severity::Warning
     } else {
         Severity::Info
     }
 }
 
-fn summary(group: &str, counts: &TargetCounts<'_>) -> String {
+fn summary(group: &str, counts: &TargetCounts<'_>, fail_open: Option<&FailOpen>) -> String {
+    if let Some(FailOpen { zone, failing, all, .. }) = fail_open {
+        let zone = zone.as_ref().map(|zone| format!(" in {zone}")).unwrap_or_default();
+        return format!("{failing} of {all} new connections to {group}{zone} fail");
+    }
     let (down, unused) = (counts.number(Serving::Down), counts.number(Serving::Unused));
     let all = count(counts.targets.len(), "target");
     match (counts.targets.len(), counts.healthy()) {
+        (0, _) if counts.shifted > 0 => format!("a zonal shift keeps every target of {group} away"),
         (0, _) => format!("no target is registered in {group}"),
         (_, 0) => format!("0 of {all} healthy in {group}"),
         _ if unused == 0 => format!("{down} of {all} unhealthy in {group}"),
@@ -160,8 +243,15 @@ fn summary(group: &str, counts: &TargetCounts<'_>) -> String {
     }
 }
 
-fn impact(counts: &TargetCounts<'_>, severity: Severity) -> &'static str {
-    if counts.targets.is_empty() {
+fn impact(counts: &TargetCounts<'_>, severity: Severity, fail_open: Option<&FailOpen>) -> String {
+    let impact = if let Some(fail_open) = fail_open {
+        return format!(
+            "{} of dbt's fail: so few targets are healthy that the load balancer sends to the failing ones as well.",
+            fail_open.share()
+        );
+    } else if counts.targets.is_empty() && counts.shifted > 0 {
+        "dbt cannot open new connections: the load balancer sends them to none of its targets."
+    } else if counts.targets.is_empty() {
         "dbt cannot connect: the load balancer has no target to send its connections to."
     } else if counts.healthy() == 0 {
         // https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-health-checks.html
@@ -176,25 +266,34 @@ fn impact(counts: &TargetCounts<'_>, severity: Severity) -> &'static str {
         "dbt gets through. These targets get no traffic: the load balancer is not enabled in their zones."
     } else {
         "dbt can still connect through the healthy targets. If they fail as well, dbt cannot connect."
-    }
+    };
+    impact.to_owned()
 }
 
 fn evidence(group: &TargetGroup, counts: &TargetCounts<'_>) -> Vec<String> {
-    let (targets, healthy) = (counts.targets, counts.healthy());
+    let healthy = counts.healthy();
     let mut zones: BTreeMap<&str, usize> = BTreeMap::new();
-    for target in targets.iter().filter(|target| target.health == Health::Healthy) {
+    for target in counts.targets.iter().filter(|target| target.is_healthy()) {
         *zones.entry(target.zone.as_deref().unwrap_or("a zone ELB does not name")).or_default() += 1;
     }
     let zones: Vec<String> = zones.iter().map(|(zone, number)| format!("{number} in {zone}")).collect();
+    let all = counts.targets.len();
     let mut evidence = vec![match zones.is_empty() {
-        _ if targets.is_empty() => "no target is registered".to_owned(),
-        true => format!("healthy: none of {}; {}", targets.len(), counts.not_healthy().join(", ")),
-        false => format!("healthy: {healthy} of {} ({})", targets.len(), zones.join(", ")),
+        _ if all == 0 && counts.shifted > 0 => "healthy: none".to_owned(),
+        _ if all == 0 => "no target is registered".to_owned(),
+        true => format!("healthy: none of {all}; {}", counts.not_healthy().join(", ")),
+        false => format!("healthy: {healthy} of {all} ({})", zones.join(", ")),
     }];
-    if let Some(check) = &group.health_check {
-        evidence.push(format!("health check: {check}"));
+    evidence.extend(group.health_check.as_ref().map(|check| format!("health check: {check}")));
+    if counts.shifted > 0 {
+        evidence.push(format!("a zonal shift keeps new connections away from {}", count(counts.shifted, "target")));
     }
-    let failing = targets.iter().filter(|target| target.health != Health::Healthy).map(|target| {
+    if let Some(tag) = group.min_healthy.as_ref().filter(|_| enough(group).is_none()) {
+        evidence.push(format!(
+            "the tag {MIN_HEALTHY_TAG} is '{tag}', which is not a whole number from 1: it does not count"
+        ));
+    }
+    let failing = counts.targets.iter().filter(|target| target.health != Health::Healthy).map(|target| {
         let reason = target.reason.as_ref().map(|reason| format!(", {reason}")).unwrap_or_default();
         let description = target.description.as_ref().map(|words| format!(" ({words})")).unwrap_or_default();
         format!("{target}: {}{reason}{description}", target.health)
@@ -203,25 +302,45 @@ fn evidence(group: &TargetGroup, counts: &TargetCounts<'_>) -> Vec<String> {
     evidence
 }
 
+/// Sends connections to healthy targets only, as long as there is one.
+fn lower_threshold(group: &TargetGroup, context: CheckContext<'_>) -> Command {
+    const THRESHOLD: &str = "target_group_health.unhealthy_state_routing.minimum_healthy_targets";
+    let settings = [("count", "1"), ("percentage", "off")];
+    Command::new("elbv2 modify-target-group-attributes", context.region)
+        .option("target-group-arn", &group.arn)
+        .options("attributes", settings.map(|(name, value)| format!("Key={THRESHOLD}.{name},Value={value}")))
+}
+
 /// What to do about the most likely cause.
-fn action(targets: &[Target]) -> &'static str {
-    if targets.is_empty() {
-        "Register the servers of your service in the target group."
-    } else if targets.iter().any(|target| matches!(target.health, Health::Unhealthy | Health::UnhealthyDraining)) {
+fn action(counts: &TargetCounts<'_>, fails_open: bool) -> String {
+    // https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-health-checks.html
+    let answers = |target: &&&Target| target.reason.as_deref() == Some("Target.ResponseCodeMismatch");
+    let down: Vec<&&Target> = counts.targets.iter().filter(|target| target.health.is_failing()).collect();
+    let action = if counts.targets.is_empty() {
+        match counts.shifted {
+            0 => "Register the servers of your service in the target group.",
+            _ => "End the zonal shift, or register targets in other zones: load-balancer.zones says more.",
+        }
+    } else if !down.iter().all(answers) {
         "Check that the service runs on these targets and listens on the port, and that their security groups allow the load \
          balancer's private addresses."
-    } else if targets.iter().any(|target| target.health == Health::Unused) {
+    } else if !down.is_empty() {
+        "The network and the port work: the targets answer the health check, with a code that it does not expect. Check its \
+         path, protocol and success codes, and what the service says of itself there."
+    } else if counts.targets.iter().any(|target| target.health == Health::Unused) {
         "These targets get no traffic. Enable their zone on the load balancer, start the instances, or register targets in the \
          load balancer's zones."
     } else {
         "These targets are being registered or deregistered. If this lasts, register other targets."
-    }
+    };
+    let until_then = " Until then, lower the threshold, so that only healthy targets get connections.";
+    format!("{action}{}", if fails_open { until_then } else { "" })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{LoadBalancer, Topology};
+    use crate::snapshot::{CrossZoneOverride, LoadBalancer, TargetGroupAttributes, Topology};
     use crate::testing::{
         call_error, endpoint_service, failure, load_balancer, only_status, target, target_group, topology, with_context,
     };
@@ -335,6 +454,113 @@ mod tests {
         assert_eq!(outcome(&["unused", "unused"]), Some(critical));
         let finding = failure(status(&[target(1, "unused")])).unwrap();
         assert!(finding.remedy.action.contains("Enable their zone"), "{}", finding.remedy.action);
+    }
+
+    /// The status of these targets (state and zone) in a group with this routing threshold and tag.
+    fn with_threshold(
+        targets: &[(&str, char)],
+        threshold: RoutingThreshold,
+        tag: Option<&str>,
+        crossing: bool,
+    ) -> Status {
+        let targets = targets.iter().zip(1..).map(|((health, zone), number)| Target {
+            zone: Some(format!("eu-central-1{zone}")),
+            is_shifted_away: *health == "shifted",
+            ..target(number, if *health == "shifted" { "healthy" } else { health })
+        });
+        let cross_zone = if crossing { CrossZoneOverride::On } else { CrossZoneOverride::Off };
+        let attributes =
+            TargetGroupAttributes { cross_zone, keeps_connections: Vec::new(), routing_threshold: threshold };
+        let group = TargetGroup {
+            targets: Ok(targets.collect()),
+            attributes: Some(Ok(attributes)),
+            min_healthy: tag.map(ToOwned::to_owned),
+            ..target_group("pg")
+        };
+        only_status(results(load_balancer("pg", vec![group])))
+    }
+
+    #[test]
+    fn below_the_routing_threshold_the_share_that_fails_is_critical() {
+        const TWO: RoutingThreshold = RoutingThreshold { count: 2, percentage: None };
+        const HALF: RoutingThreshold = RoutingThreshold { count: 1, percentage: Some(50) };
+        let one_of_four = [("healthy", 'a'), ("unhealthy", 'a'), ("unhealthy", 'b'), ("unhealthy", 'b')];
+        let two_of_four = [("healthy", 'a'), ("healthy", 'a'), ("unhealthy", 'b'), ("unhealthy", 'b')];
+        let share = |text: &str| Some((Severity::Critical, format!("{text} fail")));
+        let warning = |number: u8| Some((Severity::Warning, format!("{number} of 4 targets unhealthy in pg")));
+        for (targets, threshold, crossing, expected) in [
+            (one_of_four, RoutingThreshold::DEFAULT, true, warning(3)),
+            (one_of_four, TWO, true, share("3 of 4 new connections to pg")),
+            (one_of_four, HALF, true, share("3 of 4 new connections to pg")),
+            (two_of_four, TWO, true, warning(2)),
+            (two_of_four, HALF, true, warning(2)),
+            (two_of_four, TWO, false, share("2 of 2 new connections to pg in eu-central-1b")),
+        ] {
+            let finding = failure(with_threshold(&targets, threshold, Some("1"), crossing));
+            let said = finding.map(|finding| (finding.severity, finding.summary));
+            let expected = expected.filter(|(severity, _)| *severity == Severity::Critical);
+            assert_eq!(said, expected, "{targets:?} {threshold:?}: the tag lifts no threshold");
+        }
+        let finding = failure(with_threshold(&one_of_four, TWO, None, true)).unwrap();
+        assert!(finding.impact.starts_with("3 of 4 new connections of dbt's fail"), "{}", finding.impact);
+        assert_eq!(
+            finding.evidence[1],
+            "routing threshold: with fewer than 2 healthy targets the load balancer sends to all"
+        );
+        assert!(finding.remedy.command.unwrap().contains("minimum_healthy_targets.count,Value=1"));
+        let unread = TargetGroup {
+            targets: Ok(vec![target(1, "healthy"), target(2, "unhealthy")]),
+            attributes: Some(Err(call_error("elasticloadbalancing:DescribeTargetGroupAttributes"))),
+            ..target_group("pg")
+        };
+        let finding = failure(only_status(results(load_balancer("pg", vec![unread])))).unwrap();
+        assert_eq!(finding.severity, Severity::Warning, "the threshold is not known");
+    }
+
+    #[test]
+    fn a_tag_says_how_many_healthy_targets_are_enough() {
+        let standby = [("healthy", 'a'), ("unhealthy", 'a'), ("unhealthy", 'b')];
+        let said =
+            |targets: &[(&str, char)], tag| failure(with_threshold(targets, RoutingThreshold::DEFAULT, tag, true));
+        let severity = |targets: &[(&str, char)], tag| said(targets, Some(tag)).map(|finding| finding.severity);
+        assert_eq!(severity(&standby, "1"), None);
+        assert_eq!(severity(&standby, "2"), Some(Severity::Warning), "one is not enough");
+        assert_eq!(severity(&[("unhealthy", 'a')], "1"), Some(Severity::Critical), "it does not lift this");
+        assert_eq!(severity(&[], "1"), Some(Severity::Critical));
+        for tag in ["0", "-1", "two", "1.5", ""] {
+            let evidence = said(&standby, Some(tag)).unwrap().evidence;
+            let says_so =
+                format!("the tag privatelink-guard:min-healthy is '{tag}', which is not a whole number from 1");
+            assert!(evidence.iter().any(|line| line.starts_with(&says_so)), "{evidence:?}");
+        }
+    }
+
+    #[test]
+    fn a_target_that_is_shifted_away_is_in_no_count() {
+        let said = |targets: &[(&str, char)]| {
+            let finding = failure(with_threshold(targets, RoutingThreshold::DEFAULT, None, true));
+            finding.map(|finding| (finding.severity, finding.summary))
+        };
+        assert_eq!(said(&[("shifted", 'a'), ("healthy", 'b')]), None, "load-balancer.zones reports it");
+        let none = |summary: &str| Some((Severity::Critical, summary.to_owned()));
+        assert_eq!(said(&[("shifted", 'a'), ("unhealthy", 'b')]), none("0 of 1 target healthy in pg"));
+        assert_eq!(said(&[("shifted", 'a')]), none("a zonal shift keeps every target of pg away"));
+    }
+
+    #[test]
+    fn an_unexpected_answer_is_no_problem_of_the_network() {
+        let action = |reasons: &[&str]| {
+            let targets = reasons
+                .iter()
+                .zip(1..)
+                .map(|(reason, number)| Target { reason: Some((*reason).to_owned()), ..target(number, "unhealthy") });
+            failure(status(&targets.collect::<Vec<_>>())).unwrap().remedy.action
+        };
+        let mismatch = action(&["Target.ResponseCodeMismatch", "Target.ResponseCodeMismatch"]);
+        assert!(mismatch.contains("path, protocol and success codes") && !mismatch.contains("security"), "{mismatch}");
+        for others in [&["Target.ResponseCodeMismatch", "Target.Timeout"], &["Target.Timeout"; 2]] {
+            assert!(action(others).contains("security groups"), "{others:?}");
+        }
     }
 
     #[test]

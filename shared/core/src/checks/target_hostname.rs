@@ -35,31 +35,19 @@ pub(super) const SPEC: Spec = Spec {
 
 /// One result per target group with the tag.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
-    let load_balancers = match context.load_balancers(&SPEC) {
-        Ok(load_balancers) => load_balancers,
-        Err(unlisted) => return vec![unlisted],
-    };
-    let mut results = Vec::new();
-    for load_balancer in load_balancers {
-        match context.target_groups(&SPEC, load_balancer) {
-            Err(unlisted) => results.push(unlisted),
-            Ok(groups) => results.extend(groups.iter().filter_map(|group| result(group, context))),
-        }
-    }
-    results
+    context.for_target_groups(&SPEC, |_, group| status(group, context))
 }
 
 /// `None` for a group without the tag, or without addresses as targets.
-fn result(group: &TargetGroup, context: CheckContext<'_>) -> Option<CheckResult> {
+fn status(group: &TargetGroup, context: CheckContext<'_>) -> Option<Status> {
     if group.kind != TargetKind::Ip {
         return None;
     }
-    let status = match known(group.hostname.as_ref()) {
-        Ok(None) => return None,
-        Ok(Some(hostname)) => judge(group, hostname, context).unwrap_or_else(Status::from),
-        Err(why) => why.into(),
-    };
-    Some(CheckResult::new(&SPEC, &group.arn, status))
+    match known(group.hostname.as_ref()) {
+        Ok(None) => None,
+        Ok(Some(hostname)) => Some(judge(group, hostname, context).unwrap_or_else(Status::from)),
+        Err(why) => Some(why.into()),
+    }
 }
 
 fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) -> Result<Status, Unread> {
@@ -148,7 +136,8 @@ fn evidence(
         let command = deregister(group, outdated, context);
         command.into_text().map(|text| format!("once the new target is healthy: {text}"))
     });
-    let keeps = group.keeps_connections.iter().map(|attribute| {
+    let attributes = group.attributes.iter().flatten();
+    let keeps = attributes.flat_map(|attributes| &attributes.keeps_connections).map(|attribute| {
         format!("{attribute} is false: connections to an address that is gone hang until they time out")
     });
     [
@@ -209,7 +198,7 @@ fn targets(group: &TargetGroup, addresses: &[IpAddr]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::Target;
+    use crate::snapshot::{CrossZoneOverride, RoutingThreshold, Target, TargetGroupAttributes};
     use crate::testing::{
         call_error, endpoint_service, failure, load_balancer, only_status, target, target_group, topology, with_context,
     };
@@ -266,7 +255,11 @@ mod tests {
                 targets: Ok(vec![target(1, "unhealthy")]),
                 hostname: Some(Ok(Some(hostname(Ok(vec!["10.0.0.2"]))))),
                 health_check_timing: timing,
-                keeps_connections: vec!["deregistration_delay.connection_termination.enabled".to_owned()],
+                attributes: Some(Ok(TargetGroupAttributes {
+                    cross_zone: CrossZoneOverride::LoadBalancer,
+                    keeps_connections: vec!["deregistration_delay.connection_termination.enabled".to_owned()],
+                    routing_threshold: RoutingThreshold::DEFAULT,
+                })),
                 ..target_group("pg")
             };
             let topology = topology(endpoint_service(), [load_balancer("pg", vec![group])]);

@@ -3,7 +3,8 @@
 //! Decided per target group. A zone without a healthy target is info if cross-zone load balancing is on, or if the service
 //! does not offer the zone, because dbt does not enter there; otherwise critical. If EC2 gives the service's zones only by
 //! id, every zone counts as offered. A zone that the service offers and in which no load balancer is enabled is critical,
-//! even with cross-zone. Targets outside the VPC (`all`) serve every zone. If no target is healthy in any zone, the result
+//! even with cross-zone. A zone that is shifted away is info, whatever cross-zone says, and critical only if no target elsewhere
+//! is healthy. Targets outside the VPC (`all`) serve every zone. If no target is healthy in any zone, the result
 //! is unknown, because `target-group.health` reports that.
 
 use std::collections::BTreeSet;
@@ -11,18 +12,25 @@ use std::collections::BTreeSet;
 use super::cross_zone;
 use crate::check::{CheckContext, CheckResult, Command, Finding, Group, Parts, Remedy, Severity, Spec, Status};
 use crate::ids::ServiceId;
-use crate::snapshot::{Coverage, Description, Health, LoadBalancer, TargetGroup, TargetKind, Unread};
+use crate::snapshot::{Coverage, Description, Health, LoadBalancer, Target, TargetGroup, TargetKind, Unread};
 use crate::text::count;
 
 /// The catalogue's row.
 pub(super) const SPEC: Spec = Spec {
     id: "load-balancer.zones",
     severities: &[
-        (Severity::Critical, "the service offers the zone, and cross-zone is off or no load balancer is enabled there"),
-        (Severity::Info, "cross-zone is on, or the service does not offer the zone"),
+        (
+            Severity::Critical,
+            "the service offers the zone, and cross-zone is off or no load balancer is enabled there; or a zonal shift leaves \
+             no healthy target",
+        ),
+        (
+            Severity::Info,
+            "cross-zone is on, or the service does not offer the zone, or a zonal shift keeps connections away from it",
+        ),
     ],
-    fails_when: "a target group has healthy targets, but none in one of the load balancer's zones; or the service \
-                 offers a zone in which none of its load balancers is enabled",
+    fails_when: "a target group has healthy targets, but none in one of the load balancer's zones; a zonal shift keeps new \
+                 connections away from a zone; or the service offers a zone in which none of its load balancers is enabled",
     failing_word: "uncovered",
     impact: "Critical: dbt's connections that enter by this zone fail. Info: dbt gets through, because targets in \
              other zones answer, or because dbt cannot enter by this zone.",
@@ -56,8 +64,9 @@ fn judge(
         (Ok(_), Ok(targets)) => targets,
         (Err(error), _) | (_, Err(error)) => return Unread::from(error).into(),
     };
-    let healthy = targets.iter().filter(|target| target.health == Health::Healthy).count();
-    match load_balancer.coverage(group) {
+    let healthy = targets.iter().filter(|target| target.is_healthy()).count();
+    let shift = Shift::of(targets);
+    let status = match load_balancer.coverage(group) {
         Coverage::Full => Status::pass(format!("every zone has a healthy target in {}", group.name())),
         Coverage::Unclear if healthy == 0 => {
             Status::Unknown("no target is healthy in any zone; target-group.health reports that".to_owned())
@@ -69,6 +78,82 @@ fn judge(
             }
             Err(why) => why.into(),
         },
+    };
+    match shift {
+        Some(shift) => shift.added_to(status, load_balancer, group, context),
+        None => status,
+    }
+}
+
+/// A zonal shift. AWS may start one itself, and practice runs shift a zone away every week.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/zonal-shift.html>
+struct Shift<'a> {
+    /// The zones that it leaves.
+    zones: BTreeSet<&'a str>,
+    /// Whether no target elsewhere is healthy, or may be.
+    leaves_nothing: bool,
+}
+
+impl<'a> Shift<'a> {
+    fn of(targets: &'a [Target]) -> Option<Self> {
+        let (left, rest): (Vec<&Target>, Vec<&Target>) = targets.iter().partition(|target| target.is_shifted_away);
+        let may_serve =
+            |target: &&Target| matches!(target.health, Health::Healthy | Health::Unavailable | Health::Other(_));
+        let zones =
+            left.iter().map(|target| target.zone.as_deref().unwrap_or("a zone that ELB does not name")).collect();
+        (!left.is_empty()).then(|| Self { zones, leaves_nothing: !rest.iter().any(may_serve) })
+    }
+
+    /// `status`, with the shift: a further part of a failure, or a finding of its own.
+    fn added_to(
+        self,
+        status: Status,
+        load_balancer: &LoadBalancer,
+        group: &TargetGroup,
+        context: CheckContext<'_>,
+    ) -> Status {
+        let zones = self.zones.iter().copied().collect::<Vec<_>>().join(", ");
+        let parts: Vec<String> = self.zones.iter().map(|zone| format!("zonal shift away from {zone}")).collect();
+        if let Status::Fail(mut finding) = status {
+            finding.evidence.extend(parts.iter().cloned());
+            return Status::Fail(Box::new(finding.with_parts(parts)));
+        }
+        let unknown = match status {
+            Status::Unknown(why) if !self.leaves_nothing => Some(why),
+            _ => None,
+        };
+        let (severity, impact) = match self.leaves_nothing {
+            true => (
+                Severity::Critical,
+                "dbt cannot open new connections: no target is healthy in another zone.".to_owned(),
+            ),
+            false => (
+                Severity::Info,
+                format!(
+                    "New connections go to targets in other zones. AWS does not document whether dbt's connections that enter \
+                     by {zones} do so as well."
+                ),
+            ),
+        };
+        Status::fail(
+            Finding::new(
+                severity,
+                format!("zonal shift away from {zones} ({})", group.name()),
+                impact,
+                Remedy::new(
+                    "Nothing if somebody wants it, or if it is a practice run: a shift ends at its expiry. The command shows who \
+                     or what started it, and until when it lasts.",
+                    Some(
+                        Command::new("arc-zonal-shift get-managed-resource", context.region)
+                            .option("resource-identifier", &load_balancer.arn),
+                    ),
+                    context.region.load_balancer(&load_balancer.arn),
+                ),
+            )
+            .with_parts(parts)
+            .with_unknown_rest(unknown)
+            .stopping_dbt(severity == Severity::Critical),
+        )
     }
 }
 
@@ -233,7 +318,9 @@ fn enable_zones(
 mod tests {
     use super::*;
     use crate::snapshot::{CrossZoneOverride, EndpointService, Target};
-    use crate::testing::{call_error, endpoint_service, load_balancer, target, target_group, topology, with_context};
+    use crate::testing::{
+        call_error, endpoint_service, group_attributes, load_balancer, target, target_group, topology, with_context,
+    };
 
     /// A target in this zone.
     fn target_in(number: u8, zone: Option<&str>, health: &str) -> Target {
@@ -250,8 +337,8 @@ mod tests {
 
     /// The statuses of the target group and the service, for a load balancer in zones a and b with these targets.
     fn statuses(targets: Vec<Target>, cross_zone: bool, offered: &[&str]) -> Vec<Status> {
-        let no_override = Some(Ok(CrossZoneOverride::LoadBalancer));
-        let group = TargetGroup { targets: Ok(targets), cross_zone: no_override, ..target_group("pg") };
+        let attributes = group_attributes(CrossZoneOverride::LoadBalancer);
+        let group = TargetGroup { targets: Ok(targets), attributes, ..target_group("pg") };
         let load_balancer = LoadBalancer { cross_zone: Some(Ok(cross_zone)), ..load_balancer("pg", vec![group]) };
         let zones = (!offered.is_empty()).then(|| offered.iter().map(ToString::to_string).collect());
         let topology = topology(EndpointService { zones, ..endpoint_service() }, [load_balancer]);
@@ -284,6 +371,35 @@ mod tests {
             assert_eq!(severity(lacking.clone(), true, BOTH), info);
             assert_eq!(severity(lacking, false, &[]), critical, "without names, all zones count as offered");
         }
+    }
+
+    #[test]
+    fn a_zonal_shift_is_info_unless_it_leaves_no_healthy_target() {
+        let shifted = |target: Target| Target { is_shifted_away: true, ..target };
+        let a = || shifted(in_a(1, "healthy"));
+        let summary = "zonal shift away from eu-central-1a (pg)";
+        for cross_zone in [true, false] {
+            let said = |targets: Vec<Target>| match statuses(targets, cross_zone, BOTH).remove(0) {
+                Status::Fail(finding) => {
+                    (finding.severity, finding.summary, finding.parts.into_keys().collect::<Vec<_>>())
+                }
+                other => panic!("{other:?}"),
+            };
+            let part = "zonal shift away from eu-central-1a".to_owned();
+            let only = |severity| (severity, summary.to_owned(), vec![part.clone()]);
+            assert_eq!(said(vec![a(), in_b(2, "healthy")]), only(Severity::Info), "{cross_zone}");
+            assert_eq!(said(vec![a(), in_b(2, "unhealthy")]), only(Severity::Critical), "{cross_zone}");
+            assert_eq!(said(vec![a(), in_b(2, "unavailable")]).0, Severity::Info, "it may be healthy");
+        }
+        let lacking =
+            statuses(vec![shifted(in_b(2, "healthy")), target_in(3, Some("eu-central-1c"), "healthy")], false, BOTH);
+        let Status::Fail(finding) = &lacking[0] else { panic!("{lacking:?}") };
+        let parts: Vec<&str> = finding.parts.keys().map(String::as_str).collect();
+        assert_eq!(
+            parts,
+            ["eu-central-1a", "zonal shift away from eu-central-1b"],
+            "the shift is no lack, and no lack hides it"
+        );
     }
 
     #[test]
@@ -369,7 +485,7 @@ mod tests {
         let alb = TargetGroup {
             kind: TargetKind::LoadBalancer,
             targets: Ok(vec![target_in(1, None, "healthy")]),
-            cross_zone: Some(Ok(CrossZoneOverride::Off)),
+            attributes: group_attributes(CrossZoneOverride::Off),
             ..target_group("alb")
         };
         let results = with_context(&topology(endpoint_service(), [load_balancer("pg", vec![alb])]), evaluate);
@@ -377,8 +493,8 @@ mod tests {
         assert_eq!(results[0].status, Status::Unknown(why.to_owned()));
 
         let lacking = TargetGroup { targets: Ok(vec![in_a(1, "healthy")]), ..target_group("pg") };
-        let status = |cross_zone| {
-            let group = TargetGroup { cross_zone, ..lacking.clone() };
+        let status = |attributes| {
+            let group = TargetGroup { attributes, ..lacking.clone() };
             with_context(&topology(endpoint_service(), [load_balancer("pg", vec![group])]), evaluate).remove(0).status
         };
         let failed = call_error("elasticloadbalancing:DescribeTargetGroupAttributes");

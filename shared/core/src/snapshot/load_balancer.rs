@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorKind, Hostname, Interface, Observed, Unread, known};
+use super::{CallError, ErrorKind, Hostname, Interface, Observed, Unread, known};
 use crate::ids::Arn;
 
 /// A load balancer behind an endpoint service, as read in this run.
@@ -18,7 +18,7 @@ pub struct LoadBalancer {
     pub description: Observed<Description>,
     /// Its listeners.
     pub listeners: Observed<Vec<Listener>>,
-    /// The target groups that a TCP listener forwards to, and so the ones that serve dbt.
+    /// The target groups on dbt's path, as far as they are known: see [`LoadBalancer::forwards_to`].
     pub target_groups: Observed<Vec<TargetGroup>>,
     /// Its own attribute `load_balancing.cross_zone.enabled`; not read in every run.
     pub cross_zone: Option<Observed<bool>>,
@@ -60,6 +60,8 @@ pub struct Description {
     pub security_groups: Vec<String>,
     /// Whether inbound rules are enforced on PrivateLink traffic. `None` without security groups.
     pub enforced: Option<bool>,
+    /// Whether it takes IPv6 connections as well. Only then can its listeners have rules.
+    pub dual_stack: bool,
 }
 
 /// A zone that a load balancer is enabled in.
@@ -80,8 +82,8 @@ pub struct Listener {
     pub port: u16,
     /// `TCP`, `TLS`, `TCP_UDP`, `UDP`, …, as ELB wrote it.
     pub protocol: String,
-    /// The target groups it forwards to with a weight above zero.
-    pub forwards_to: Vec<Arn>,
+    /// The target groups that it forwards IPv4 connections to, as dbt's are, with a weight above zero.
+    pub forwards_to: Observed<Vec<Arn>>,
     /// The ARN of its default certificate, if it has one.
     pub certificate: Option<String>,
     /// The ARNs of the certificates that it presents to clients that ask for their names (SNI); not read in every run.
@@ -97,11 +99,19 @@ fn is_unread(certificates: &Option<Observed<Vec<String>>>) -> bool {
 }
 
 impl Listener {
-    /// Whether it accepts TCP connections, as dbt's are, and forwards them.
+    /// Whether it is on dbt's path: it takes TCP connections, as dbt's are, on one of dbt's `ports`, or on any port if that is
+    /// empty.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-listeners.html>
     #[must_use]
-    pub fn serves(&self) -> bool {
-        ["TCP", "TLS", "TCP_UDP", "TCP_QUIC"].contains(&self.protocol.as_str()) && !self.forwards_to.is_empty()
+    pub fn is_on(&self, ports: &BTreeSet<u16>) -> bool {
+        ["TCP", "TLS", "TCP_UDP", "TCP_QUIC"].contains(&self.protocol.as_str())
+            && (ports.is_empty() || ports.contains(&self.port))
+    }
+
+    /// Whether it is on dbt's path and forwards connections, or may do so.
+    #[must_use]
+    pub fn serves(&self, ports: &BTreeSet<u16>) -> bool {
+        self.is_on(ports) && !self.forwards_to.as_ref().is_ok_and(Vec::is_empty)
     }
 
     /// The ARNs of its certificates, as far as they were read, the default one first.
@@ -125,11 +135,32 @@ impl LoadBalancer {
         self.arn.resource().split('/').nth(2).unwrap_or_else(|| self.arn.resource())
     }
 
-    /// The target groups that a TCP listener forwards to, without duplicates.
+    /// The target groups on dbt's path, each once: those that its `ports` reach, as far as they are known.
     #[must_use]
-    pub fn forwards_to(&self) -> BTreeSet<Arn> {
-        let serving = self.listeners.iter().flatten().filter(|listener| listener.serves());
-        serving.flat_map(|listener| listener.forwards_to.iter().cloned()).collect()
+    pub fn forwards_to(&self, ports: &BTreeSet<u16>) -> BTreeSet<Arn> {
+        let listeners = self.listeners.iter().flatten().filter(|listener| listener.is_on(ports));
+        listeners.flat_map(|listener| listener.forwards_to.iter().flatten().cloned()).collect()
+    }
+
+    /// The target groups on dbt's path that were read.
+    pub fn groups_on<'a>(&'a self, ports: &BTreeSet<u16>) -> impl Iterator<Item = &'a TargetGroup> {
+        let on_path = self.forwards_to(ports);
+        self.target_groups.iter().flatten().filter(move |group| on_path.contains(&group.arn))
+    }
+
+    /// Why the target groups on dbt's path are not all known, if they are not.
+    #[must_use]
+    pub fn unlisted(&self, ports: &BTreeSet<u16>) -> Option<&CallError> {
+        let mut listeners = self.listeners.iter().flatten().filter(|listener| listener.is_on(ports));
+        let by_rules = listeners.find_map(|listener| listener.forwards_to.as_ref().err());
+        self.listeners.as_ref().err().or(self.target_groups.as_ref().err()).or(by_rules)
+    }
+
+    /// The target groups that only listeners forward to which are not on dbt's path.
+    #[must_use]
+    pub fn off_path(&self, ports: &BTreeSet<u16>) -> BTreeSet<Arn> {
+        let all = self.listeners.iter().flatten().flat_map(|listener| listener.forwards_to.iter().flatten().cloned());
+        &all.collect::<BTreeSet<Arn>>() - &self.forwards_to(ports)
     }
 
     /// Whether the time for reading was over before all of it was read, with its attributes if they count.
@@ -140,7 +171,7 @@ impl LoadBalancer {
             || groups().any(|group| given_up(&group.targets))
             || (with_attributes
                 && (self.cross_zone.as_ref().is_some_and(given_up)
-                    || groups().any(|group| group.cross_zone.as_ref().is_some_and(given_up))))
+                    || groups().any(|group| group.attributes.as_ref().is_some_and(given_up))))
     }
 
     /// Whether cross-zone load balancing is on for `group`. The group's setting overrides the load balancer's.
@@ -149,7 +180,7 @@ impl LoadBalancer {
     /// # Errors
     /// Why it is not known: an attribute that decides was not read.
     pub fn crosses_zones(&self, group: &TargetGroup) -> Result<bool, Unread> {
-        match known(group.cross_zone.as_ref())? {
+        match known(group.attributes.as_ref())?.cross_zone {
             CrossZoneOverride::On => Ok(true),
             CrossZoneOverride::Off => Ok(false),
             CrossZoneOverride::LoadBalancer => known(self.cross_zone.as_ref()).copied(),
@@ -172,7 +203,7 @@ impl LoadBalancer {
     #[must_use]
     pub fn coverage(&self, group: &TargetGroup) -> Coverage<'_> {
         let (Ok(description), Ok(targets)) = (&self.description, &group.targets) else { return Coverage::Unclear };
-        let healthy = || targets.iter().filter(|target| target.health == Health::Healthy);
+        let healthy = || targets.iter().filter(|target| target.is_healthy());
         // `all` is a target outside the VPC, which the nodes of every zone use.
         if healthy().any(|target| target.zone.as_deref() == Some("all")) {
             return Coverage::Full;
@@ -180,9 +211,12 @@ impl LoadBalancer {
         if healthy().next().is_none() || healthy().any(|target| target.zone.is_none()) {
             return Coverage::Unclear;
         }
-        let has_healthy_target = |zone: &&str| healthy().any(|target| target.zone.as_deref() == Some(*zone));
+        let is_in = |target: &Target, zone: &str| target.zone.as_deref() == Some(zone);
+        // A zone that is shifted away is left on purpose.
+        let is_left = |zone: &str| targets.iter().any(|target| target.is_shifted_away && is_in(target, zone));
+        let zones = description.zones.iter().map(|zone| zone.name.as_str());
         let lacking: Vec<&str> =
-            description.zones.iter().map(|zone| zone.name.as_str()).filter(|zone| !has_healthy_target(zone)).collect();
+            zones.filter(|zone| !is_left(zone) && !healthy().any(|target| is_in(target, zone))).collect();
         if lacking.is_empty() { Coverage::Full } else { Coverage::Lacks(lacking) }
     }
 }
@@ -210,14 +244,16 @@ pub struct TargetGroup {
     pub is_ipv6: bool,
     /// The name that its addresses come from, if it has the tag; not read in every run.
     pub hostname: Option<Observed<Option<Hostname>>>,
+    /// The value of its tag [`MIN_HEALTHY_TAG`], as it was written; `None` without the tag, and if the tags were not read.
+    pub min_healthy: Option<String>,
     /// Its targets with their health.
     pub targets: Observed<Vec<Target>>,
-    /// Its attribute `load_balancing.cross_zone.enabled`; not read in every run.
-    pub cross_zone: Option<Observed<CrossZoneOverride>>,
-    /// Its attributes that are switched off, so that connections to a failed or deregistered target stay open; only known
-    /// if its cross-zone attribute is.
-    pub keeps_connections: Vec<String>,
+    /// Its attributes; not read in every run.
+    pub attributes: Option<Observed<TargetGroupAttributes>>,
 }
+
+/// The tag of a target group that says how many healthy targets are enough, if the others are standbys.
+pub const MIN_HEALTHY_TAG: &str = "privatelink-guard:min-healthy";
 
 /// The kind of a group's targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -233,17 +269,6 @@ pub enum TargetKind {
 }
 
 impl TargetGroup {
-    /// Takes over what was read of its attributes.
-    pub fn set_attributes(&mut self, attributes: Observed<TargetGroupAttributes>) {
-        match attributes {
-            Ok(TargetGroupAttributes { cross_zone, keeps_connections }) => {
-                self.cross_zone = Some(Ok(cross_zone));
-                self.keeps_connections = keeps_connections;
-            }
-            Err(error) => self.cross_zone = Some(Err(error)),
-        }
-    }
-
     /// The ports that must be open on a target: its own, and the health check's.
     #[must_use]
     pub fn ports_of(&self, target: &Target) -> BTreeSet<u16> {
@@ -269,13 +294,38 @@ pub enum CrossZoneOverride {
     LoadBalancer,
 }
 
-/// What the attributes of a target group say.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The attributes of a target group that checks look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetGroupAttributes {
-    /// See [`TargetGroup::cross_zone`].
+    /// `load_balancing.cross_zone.enabled`.
     pub cross_zone: CrossZoneOverride,
-    /// See [`TargetGroup::keeps_connections`].
+    /// The attributes that are switched off, so that connections to a failed or deregistered target stay open.
     pub keeps_connections: Vec<String>,
+    /// `target_group_health.unhealthy_state_routing.minimum_healthy_targets`.
+    pub routing_threshold: RoutingThreshold,
+}
+
+/// With fewer healthy targets, the load balancer sends new connections to all registered ones, the failing ones included. It
+/// applies to each zone without cross-zone load balancing, and to all zones together with it.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-target-groups.html#target-group-health>
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutingThreshold {
+    /// The number of targets that must be healthy: 1 by default.
+    pub count: usize,
+    /// The percentage of targets that must be healthy; `None`, the default, for off.
+    pub percentage: Option<usize>,
+}
+
+impl RoutingThreshold {
+    /// AWS's default.
+    pub const DEFAULT: Self = Self { count: 1, percentage: None };
+
+    /// Whether so few of the registered targets are healthy that the failing ones get connections as well. Either of the two
+    /// is enough.
+    #[must_use]
+    pub fn is_breached(self, healthy: usize, registered: usize) -> bool {
+        healthy < self.count || self.percentage.is_some_and(|least| healthy * 100 < least * registered)
+    }
 }
 
 /// A registered target and its health.
@@ -298,10 +348,21 @@ pub struct Target {
     pub interfaces: Vec<String>,
     /// The health that ELB reports.
     pub health: Health,
+    /// Whether it gets no new connections, whatever its health, because of a zonal shift.
+    /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/zonal-shift.html#admin-override>
+    pub is_shifted_away: bool,
     /// The reason code, e.g. `Target.FailedHealthChecks`.
     pub reason: Option<String>,
     /// ELB's description of the reason.
     pub description: Option<String>,
+}
+
+impl Target {
+    /// Whether it passes its health checks and gets new connections.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.health == Health::Healthy && !self.is_shifted_away
+    }
 }
 
 impl fmt::Display for Target {
@@ -356,6 +417,14 @@ impl Health {
     }
 }
 
+impl Health {
+    /// Whether the target fails its health checks.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        matches!(self, Self::Unhealthy | Self::UnhealthyDraining)
+    }
+}
+
 impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -374,14 +443,42 @@ impl fmt::Display for Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{call_error, listener, load_balancer, target, target_group};
+    use crate::testing::{call_error, group_attributes, listener, load_balancer, target, target_group};
 
     #[test]
     fn it_forwards_to_the_groups_of_tcp_listeners() {
         let groups = [target_group("pg"), target_group("dns")];
         let mut balancer = load_balancer("pg", groups.to_vec());
         balancer.listeners = Ok(vec![listener("TCP", 5432, &groups[0]), listener("UDP", 53, &groups[1])]);
-        assert_eq!(balancer.forwards_to(), BTreeSet::from([groups[0].arn.clone()]));
+        assert_eq!(balancer.forwards_to(&BTreeSet::new()), BTreeSet::from([groups[0].arn.clone()]));
+    }
+
+    #[test]
+    fn a_group_is_on_dbts_path_if_one_of_its_ports_reaches_it() {
+        let groups = [target_group("pg"), target_group("admin")];
+        let mut balancer = load_balancer("pg", groups.to_vec());
+        let listeners = [(5432, 0), (8080, 1), (8081, 0)].map(|(port, group)| listener("TCP", port, &groups[group]));
+        balancer.listeners = Ok(listeners.to_vec());
+        let ports = BTreeSet::from([5432]);
+        let names =
+            |groups: BTreeSet<Arn>| groups.iter().map(|arn| arn.resource()[12..14].to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            (names(balancer.forwards_to(&ports)), names(balancer.off_path(&ports))),
+            (vec!["pg".to_owned()], vec!["ad".to_owned()])
+        );
+        assert_eq!(balancer.groups_on(&ports).count(), 1);
+        let denied = call_error("elasticloadbalancing:DescribeRules");
+        balancer.listeners.as_mut().unwrap()[1].forwards_to = Err(denied.clone());
+        assert_eq!(balancer.unlisted(&ports), None, "it is not on the path");
+        assert_eq!(balancer.unlisted(&BTreeSet::new()), Some(&denied));
+    }
+
+    #[test]
+    fn either_threshold_is_enough_to_route_to_failing_targets() {
+        let breached = |count, percentage, healthy| RoutingThreshold { count, percentage }.is_breached(healthy, 4);
+        assert!(!breached(1, None, 1) && breached(1, None, 0), "AWS's default");
+        assert!(breached(2, None, 1) && !breached(2, None, 2));
+        assert!(breached(1, Some(75), 2) && !breached(1, Some(75), 3));
     }
 
     #[test]
@@ -393,7 +490,7 @@ mod tests {
             addresses: Vec::new(),
         };
         let sends = |cross_zone: CrossZoneOverride, zone: Option<&str>| {
-            let group = TargetGroup { cross_zone: Some(Ok(cross_zone)), ..target_group("pg") };
+            let group = TargetGroup { attributes: group_attributes(cross_zone), ..target_group("pg") };
             let target = Target { zone: zone.map(ToOwned::to_owned), ..target(1, "healthy") };
             load_balancer("pg", vec![group.clone()]).node_sends_to(&group, &node, &target)
         };
@@ -402,19 +499,6 @@ mod tests {
         assert!(!sends(CrossZoneOverride::Off, Some("eu-central-1b")));
         assert!(sends(CrossZoneOverride::Off, None), "it may");
         assert!(sends(CrossZoneOverride::On, Some("eu-central-1b")));
-    }
-
-    #[test]
-    fn a_group_takes_its_attributes_over_and_why_they_are_not_known() {
-        let mut group = target_group("pg");
-        let keeps_connections = vec!["deregistration_delay.connection_termination.enabled".to_owned()];
-        let read = TargetGroupAttributes { cross_zone: CrossZoneOverride::Off, keeps_connections };
-        group.set_attributes(Ok(read.clone()));
-        assert_eq!(group.cross_zone, Some(Ok(read.cross_zone)));
-        assert_eq!(group.keeps_connections, read.keeps_connections);
-        let denied = call_error("elasticloadbalancing:DescribeTargetGroupAttributes");
-        group.set_attributes(Err(denied.clone()));
-        assert_eq!(group.cross_zone, Some(Err(denied)));
     }
 
     #[test]

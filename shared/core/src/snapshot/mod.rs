@@ -18,8 +18,8 @@ pub use self::certificate::Certificate;
 pub use self::connection::{Connection, ConnectionState};
 pub use self::hostname::{HOSTNAME_TAG, Hostname};
 pub use self::load_balancer::{
-    Coverage, CrossZoneOverride, Description, Health, Listener, LoadBalancer, Target, TargetGroup,
-    TargetGroupAttributes, TargetKind, Zone, interface_description,
+    Coverage, CrossZoneOverride, Description, Health, Listener, LoadBalancer, MIN_HEALTHY_TAG, RoutingThreshold,
+    Target, TargetGroup, TargetGroupAttributes, TargetKind, Zone, interface_description,
 };
 pub use self::network::{
     AclEntry, Interface, Network, NetworkAcl, Peer, Ports, Route, RouteTable, SecurityGroupRule, Subnet,

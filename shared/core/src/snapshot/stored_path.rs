@@ -19,19 +19,21 @@ pub struct StoredPath {
     /// When its details were read: see [`KnownDetails`]. `None` if they must be read again.
     #[serde(default)]
     pub detailed_at: Option<Timestamp>,
+    /// The ports behind which it was read; empty for any.
+    pub ports: BTreeSet<u16>,
     service: EndpointService,
     load_balancers: BTreeMap<Arn, LoadBalancer>,
 }
 
 impl StoredPath {
-    /// The path of `service` in `topology`, which was read at `read_at`, and its details at `detailed_at`; `None` if a part of
-    /// it is unknown, or if it is too large to be stored.
+    /// The path of `service` in `topology`, which was read at `read_at` behind any port, and its details at `detailed_at`; `None` if
+    /// a part of it is unknown, or if it is too large to be stored.
     #[must_use]
     pub fn new(topology: &Topology, service: &ServiceId, read_at: Timestamp, detailed_at: Timestamp) -> Option<Self> {
         let load_balancers = topology.load_balancers_of(service).ok()?;
         let load_balancers = load_balancers.into_iter().map(|it| (it.arn.clone(), stripped(it.clone()))).collect();
         let service = EndpointService { principals: None, ..topology.service(service).ok()?.clone() };
-        let path = Self { read_at, detailed_at: Some(detailed_at), service, load_balancers };
+        let path = Self { read_at, detailed_at: Some(detailed_at), ports: BTreeSet::new(), service, load_balancers };
         // What contains a failure cannot be written as JSON.
         let bytes = serde_json::to_vec(&path).ok()?.len();
         (bytes <= MAX_BYTES).then_some(path)
@@ -55,6 +57,12 @@ impl StoredPath {
             || read
                 .into_iter()
                 .any(|read| !self.load_balancers.get(&read.arn).is_some_and(|stored| is_same(stored, read)))
+    }
+
+    /// The same path, of which only what is behind these ports was read.
+    #[must_use]
+    pub fn behind(self, ports: BTreeSet<u16>) -> Self {
+        Self { ports, ..self }
     }
 
     /// The same path, whose details must be read again.
@@ -160,10 +168,8 @@ impl<'a> KnownDetails<'a> {
 
     /// The target group's attributes.
     #[must_use]
-    pub fn attributes(&self, group: &Arn) -> Option<TargetGroupAttributes> {
-        let group = self.groups.get(group)?;
-        let cross_zone = *group.cross_zone.as_ref()?.as_ref().ok()?;
-        Some(TargetGroupAttributes { cross_zone, keeps_connections: group.keeps_connections.clone() })
+    pub fn attributes(&self, group: &Arn) -> Option<&TargetGroupAttributes> {
+        self.groups.get(group)?.attributes.as_ref()?.as_ref().ok()
     }
 
     /// The name that the target group has by its tag, or that it has none.
@@ -179,12 +185,11 @@ impl<'a> KnownDetails<'a> {
     }
 }
 
-/// Where each listener leads.
-fn leads(listeners: &[Listener]) -> BTreeSet<(u16, String, Vec<Arn>)> {
+/// Where each listener leads; `None` for one whose rules could not be read.
+fn leads(listeners: &[Listener]) -> BTreeSet<(u16, String, Option<BTreeSet<Arn>>)> {
     let lead = |listener: &Listener| {
-        let mut groups = listener.forwards_to.clone();
-        groups.sort();
-        (listener.port, listener.protocol.clone(), groups)
+        let groups = listener.forwards_to.as_ref().ok();
+        (listener.port, listener.protocol.clone(), groups.map(|groups| groups.iter().cloned().collect()))
     };
     listeners.iter().map(lead).collect()
 }
@@ -237,13 +242,14 @@ mod tests {
     use super::*;
     use crate::snapshot::{CrossZoneOverride, Target};
     use crate::testing::{
-        at, call_error, endpoint_service, listener, load_balancer, service, target, target_group, topology,
+        at, call_error, endpoint_service, group_attributes, listener, load_balancer, service, target, target_group,
+        topology,
     };
 
     fn read() -> Topology {
         let group = TargetGroup {
             targets: Ok(vec![target(1, "unhealthy"), Target { zone: None, ..target(2, "healthy") }]),
-            cross_zone: Some(Ok(CrossZoneOverride::LoadBalancer)),
+            attributes: group_attributes(CrossZoneOverride::LoadBalancer),
             ..target_group("pg")
         };
         let balancer = LoadBalancer { cross_zone: Some(Ok(true)), ..load_balancer("pg", vec![group]) };

@@ -3,8 +3,8 @@
 use jiff::SignedDuration;
 
 use super::{
-    DBT, UNTRUSTED, at, call_error, change, connection, endpoint, endpoint_service, load_balancer, only_finding,
-    origin, policy, region, service, target_group, topology, with_policy,
+    DBT, UNTRUSTED, at, call_error, change, connection, endpoint, endpoint_service, group_attributes, load_balancer,
+    only_finding, origin, policy, region, service, target_group, topology, with_policy,
 };
 use crate::admission::held_by_the_list;
 use crate::alerts::connection as known_connection;
@@ -117,7 +117,7 @@ fn change_of_principals() -> Change {
 
 fn cross_zone() -> Finding {
     let mut group = target_group("pg");
-    group.cross_zone = Some(Ok(CrossZoneOverride::LoadBalancer));
+    group.attributes = group_attributes(CrossZoneOverride::LoadBalancer);
     let mut load_balancer = load_balancer("pg", vec![group]);
     load_balancer.cross_zone = Some(Ok(false));
     found("load-balancer.cross-zone", &topology(endpoint_service(), [load_balancer]), &policy())

@@ -12,8 +12,9 @@ use crate::config::{Policy, Settings};
 use crate::ids::{Arn, EndpointId, ServiceId};
 use crate::message::origin::Origin;
 use crate::snapshot::{
-    CallError, Connection, ConnectionState, Description, EndpointService, ErrorKind, Health, Listener, LoadBalancer,
-    Network, Target, TargetGroup, TargetKind, Topology, Zone,
+    CallError, Connection, ConnectionState, CrossZoneOverride, Description, EndpointService, ErrorKind, Health,
+    Listener, LoadBalancer, Network, Observed, RoutingThreshold, Target, TargetGroup, TargetGroupAttributes,
+    TargetKind, Topology, Zone,
 };
 use crate::trigger::Change;
 
@@ -228,6 +229,7 @@ pub fn load_balancer(name: &str, target_groups: Vec<TargetGroup>) -> LoadBalance
             zones: vec![zone('a'), zone('b')],
             security_groups: Vec::new(),
             enforced: None,
+            dual_stack: false,
         }),
         listeners: Ok(listeners.collect()),
         target_groups: Ok(target_groups),
@@ -242,7 +244,7 @@ pub fn listener(protocol: &str, port: u16, group: &TargetGroup) -> Listener {
         arn: format!("arn:aws:elasticloadbalancing:eu-central-1:111122223333:listener/net/pg/0123456789abcdef/{port}"),
         port,
         protocol: protocol.to_owned(),
-        forwards_to: vec![group.arn.clone()],
+        forwards_to: Ok(vec![group.arn.clone()]),
         certificate: None,
         certificates_by_name: None,
     }
@@ -260,10 +262,17 @@ pub fn target_group(name: &str) -> TargetGroup {
         health_check_timing: None,
         is_ipv6: false,
         hostname: Some(Ok(None)),
+        min_healthy: None,
         targets: Ok(Vec::new()),
-        cross_zone: None,
-        keeps_connections: Vec::new(),
+        attributes: None,
     }
+}
+
+/// A target group's attributes with AWS's defaults and this setting for cross-zone load balancing.
+#[must_use]
+pub fn group_attributes(cross_zone: CrossZoneOverride) -> Option<Observed<TargetGroupAttributes>> {
+    let routing_threshold = RoutingThreshold::DEFAULT;
+    Some(Ok(TargetGroupAttributes { cross_zone, keeps_connections: Vec::new(), routing_threshold }))
 }
 
 /// The ARN of something of ELB's.
@@ -285,6 +294,7 @@ pub fn target(number: u8, health: &str) -> Target {
         security_groups: None,
         interfaces: Vec::new(),
         health: Health::parse(health),
+        is_shifted_away: false,
         reason: failed.then(|| "Target.FailedHealthChecks".to_owned()),
         description: failed.then(|| "Health checks failed".to_owned()),
     }

@@ -35,7 +35,7 @@ fn passes() -> Status {
 /// A read at this hour: the status of the check for resources.
 fn evaluation(hour: i8, check: Check, statuses: &[(&str, Status)]) -> Evaluation {
     let result = |(resource, status): &(&str, Status)| CheckResult::new(check, *resource, status.clone());
-    Evaluation { observed_at: at(hour, 0), checks: vec![check], results: statuses.iter().map(result).collect() }
+    Evaluation::new(at(hour, 0), vec![check], statuses.iter().map(result).collect())
 }
 
 /// The table, and the run that comes next.
@@ -175,6 +175,10 @@ fn an_alert_on_a_gone_or_unlisted_resource_never_resolves() {
     let closed = format!("closed (no longer checked): {SUMMARY}");
     assert_eq!(sent(&writes), [(Kind::Notice, closed.as_str(), None)]);
     assert!(writes[0].record.outbox[0].finding.impact.starts_with("Nothing was fixed."));
+
+    let off_path = Evaluation { off_path: ["lb".to_owned()].into(), ..evaluation(9, cross_zone(), &[]) };
+    let writes = firing().report(9, vec![off_path]);
+    assert_eq!(sent(&writes), [(Kind::Notice, closed.as_str(), None)], "dbt's ports do not reach it");
 }
 
 /// EC2 may name a service's zones by id alone. Then it is unknown whether a load balancer is enabled in each, which

@@ -57,10 +57,10 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
             Ok(analyzer) => near_side(load_balancer, group, &analyzer, context),
             Err(why) => why.into(),
         });
-    let load_balancers = context.load_balancers(&SPEC).unwrap_or_default();
+    let (ports, load_balancers) = (context.ports(), context.load_balancers(&SPEC).unwrap_or_default());
     let remote = load_balancers.into_iter().flat_map(|load_balancer| {
         let analyzer = PathAnalyzer::new(load_balancer, network).ok();
-        let groups = load_balancer.target_groups.iter().flatten();
+        let groups = load_balancer.groups_on(&ports);
         groups.filter_map(move |group| remote_side(group, analyzer.as_ref()?))
     });
     near.into_iter().chain(remote).collect()
@@ -129,7 +129,8 @@ mod tests {
         AclEntry, CrossZoneOverride, Interface, Network, NetworkAcl, Ports, Route, RouteTable, Subnet, Topology,
     };
     use crate::testing::{
-        call_error, endpoint_service, load_balancer, network, target, target_group, topology, with_context,
+        call_error, endpoint_service, group_attributes, load_balancer, network, target, target_group, topology,
+        with_context,
     };
 
     fn entry(number: i32, egress: bool, allow: bool, tcp: Option<Ports>, peer: &str) -> AclEntry {
@@ -213,8 +214,8 @@ mod tests {
     }
 
     fn seen(network: Network, targets: Vec<Target>, crossing: bool) -> Topology {
-        let cross_zone = Some(Ok(if crossing { CrossZoneOverride::On } else { CrossZoneOverride::Off }));
-        let group = TargetGroup { targets: Ok(targets), cross_zone, ..target_group("pg") };
+        let attributes = group_attributes(if crossing { CrossZoneOverride::On } else { CrossZoneOverride::Off });
+        let group = TargetGroup { targets: Ok(targets), attributes, ..target_group("pg") };
         Topology { network: Some(network), ..topology(endpoint_service(), [load_balancer("pg", vec![group])]) }
     }
 
