@@ -134,6 +134,19 @@ fn a_held_request_is_drawn_as_held_and_decided_from_the_list() {
 }
 
 #[test]
+fn a_listener_that_dbt_does_not_use_is_grey_and_has_no_result() {
+    let (pg, admin) = (target_group("pg"), target_group("admin"));
+    let mut balancer = load_balancer("pg", vec![pg.clone()]);
+    balancer.listeners = Ok(vec![listener("TCP", 5432, &pg), listener("TCP", 9000, &admin)]);
+    let (topology, ports) = (topology(endpoint_service(), [balancer]), BTreeSet::from([5432]));
+    let report = ServiceReport::new(&service(1), &ports, &topology, Vec::new());
+    let text = tree::render(&CheckReport { services: vec![report], ..report_of(&topology) }, 100);
+    let grey = "\u{1b}[2mlistener TCP 9000, not on dbt's path, to admin\u{1b}[0m";
+    assert!(text.contains(grey) && !text.contains("target group admin"), "{text}");
+    assert!(text.contains("\u{1b}[1mlistener TCP 5432\u{1b}[0m, to pg"), "{text}");
+}
+
+#[test]
 fn a_result_of_a_remote_side_stands_at_its_target_group() {
     let topology = broken();
     let group = &topology.load_balancers.values().next().unwrap().target_groups.as_ref().unwrap()[0];

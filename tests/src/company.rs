@@ -290,7 +290,7 @@ impl Company {
             "--target-type", "instance", "--vpc-id", &self.vpc])?;
         let group = text(&group, "/TargetGroups/0/TargetGroupArn")?;
         run(&["elbv2", "register-targets", "--target-group-arn", &group, "--targets", &format!("Id={instance}")])?;
-        self.add_listener(aws, "443", &group)
+        self.add_listener(aws, "443", &group).map(drop)
     }
 
     /// The administrator removes dbt's rule from the load balancer's security group.
@@ -361,20 +361,32 @@ impl Company {
     /// # Errors
     /// If the command fails.
     pub fn create_listener(&self, aws: &LocalAws) -> Result<()> {
-        self.add_listener(aws, "5432", &self.target_group)
+        self.add_listener(aws, "5432", &self.target_group).map(drop)
     }
 
-    /// The administrator adds a TLS listener on port 8443 with a certificate, which expires after this many days.
+    /// The administrator lets the listener on port 443 speak TLS, with a certificate that expires after this many days.
     ///
     /// # Errors
     /// If a command fails. The listener's ARN and the certificate's.
-    pub fn add_tls(&self, aws: &LocalAws, days: i64) -> Result<[String; 2]> {
+    pub fn switch_to_tls(&self, aws: &LocalAws, days: i64) -> Result<[String; 2]> {
         let certificate = self.certificate(aws, days)?;
+        let find = ["elbv2", "describe-listeners", "--load-balancer-arn", &self.load_balancer];
+        let listeners = self.administer(aws, &find)?;
+        let on_https = listeners["Listeners"].as_array().into_iter().flatten().find(|it| it["Port"] == 443);
+        let listener = text(on_https.unwrap_or(&Value::Null), "/ListenerArn")?;
         #[rustfmt::skip]
-        let created = self.administer(aws, &["elbv2", "create-listener", "--load-balancer-arn", &self.load_balancer, "--protocol", "TLS",
-            "--port", "8443", "--certificates", &format!("CertificateArn={certificate}"),
-            "--default-actions", &format!("Type=forward,TargetGroupArn={}", self.target_group)])?;
-        Ok([text(&created, "/Listeners/0/ListenerArn")?, certificate])
+        self.administer(aws, &["elbv2", "modify-listener", "--listener-arn", &listener, "--protocol", "TLS",
+            "--certificates", &format!("CertificateArn={certificate}")])?;
+        Ok([listener, certificate])
+    }
+
+    /// The administrator lets the listener speak TCP again.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn switch_to_tcp(&self, aws: &LocalAws, listener: &str) -> Result<()> {
+        let modify = ["elbv2", "modify-listener", "--listener-arn", listener, "--protocol", "TCP"];
+        self.administer(aws, &modify).map(drop)
     }
 
     /// The administrator adds a certificate that expires after this many days to a listener, for clients that ask for its
@@ -405,11 +417,59 @@ impl Company {
         self.administer(aws, &["elbv2", "delete-listener", "--listener-arn", listener]).map(drop)
     }
 
-    fn add_listener(&self, aws: &LocalAws, port: &str, target_group: &str) -> Result<()> {
+    /// The administrator adds a TCP listener. Its ARN.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn add_listener(&self, aws: &LocalAws, port: &str, target_group: &str) -> Result<String> {
         #[rustfmt::skip]
-        self.administer(aws, &["elbv2", "create-listener", "--load-balancer-arn", &self.load_balancer, "--protocol", "TCP",
+        let created = self.administer(aws, &["elbv2", "create-listener", "--load-balancer-arn", &self.load_balancer, "--protocol", "TCP",
             "--port", port, "--default-actions", &format!("Type=forward,TargetGroupArn={target_group}")])?;
-        Ok(())
+        text(&created, "/Listeners/0/ListenerArn")
+    }
+
+    /// The administrator creates a target group without targets. Its ARN.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn create_empty_group(&self, aws: &LocalAws, name: &str) -> Result<String> {
+        #[rustfmt::skip]
+        let created = self.administer(aws, &["elbv2", "create-target-group", "--name", name, "--protocol", "TCP", "--port", "5432",
+            "--target-type", "ip", "--vpc-id", &self.vpc])?;
+        text(&created, "/TargetGroups/0/TargetGroupArn")
+    }
+
+    /// The administrator lets the load balancer take these connections: `ipv4`, or `dualstack`.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn set_ip_address_type(&self, aws: &LocalAws, kind: &str) -> Result<()> {
+        #[rustfmt::skip]
+        let set = ["elbv2", "set-ip-address-type", "--load-balancer-arn", &self.load_balancer, "--ip-address-type", kind];
+        self.administer(aws, &set).map(drop)
+    }
+
+    /// The administrator adds a rule to the listener on port 5432 that sends IPv4 connections to another target group. Its ARN.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn add_ipv4_rule(&self, aws: &LocalAws, target_group: &str) -> Result<String> {
+        #[rustfmt::skip]
+        let created = self.administer(aws, &["elbv2", "create-rule", "--listener-arn", &self.listener, "--priority", "1",
+            "--conditions", r#"[{"Field":"source-ip","SourceIpConfig":{"IpAddressType":"ipv4"}}]"#,
+            "--actions", &format!("Type=forward,TargetGroupArn={target_group}")])?;
+        text(&created, "/Rules/0/RuleArn")
+    }
+
+    /// A zonal shift of the load balancer begins, or ends.
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn shift_away_from(&self, aws: &LocalAws, zone: Option<&str>) -> Result<()> {
+        #[rustfmt::skip]
+        self.administer(aws, &["elbv2", "modify-load-balancer-attributes", "--load-balancer-arn", &self.load_balancer,
+            "--attributes", "Key=zonal_shift.config.enabled,Value=true"])?;
+        aws.control("zonal-shift", &json!({"load_balancer": self.load_balancer, "away_from": zone})).map(drop)
     }
 
     /// The administrator denies port 5432 in the subnets' network ACL, before the rule that allows everything.

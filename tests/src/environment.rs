@@ -61,7 +61,9 @@ impl FlowEnvironment {
         let [postgres, gitlab] = Company::set_up_two(&aws, ["postgres", "gitlab"])?;
         gitlab.add_https(&aws)?;
         stack::build(&aws)?;
+        let ports = format!("{}=5432,{}=5432+443", postgres.service, gitlab.service);
         let parameters = [
+            ("ListenerPorts", ports.as_str()),
             ("KnownAccounts", KNOWN),
             ("MaxDbtEndpoints", "100"),
             ("AcceptorSchedule", "rate(2 hours)"),

@@ -111,9 +111,11 @@ impl GuardStack {
             format!("AlertEmail={EMAIL}"),
             "SlackWorkspaceId=T0123ABCD".to_owned(),
             "SlackChannelId=C0123ABCD".to_owned(),
-            "ListenerPorts=5432".to_owned(),
             format!("DbtCidrs={DBT_CIDR}"),
         ];
+        if parameters.iter().all(|(name, _)| *name != "ListenerPorts") {
+            overrides.push("ListenerPorts=5432".to_owned());
+        }
         overrides.extend(parameters.iter().map(|(name, value)| format!("{name}=\"{value}\"")));
         let mut sam = aws.command(&root, "sam", "sam");
         // Seconds between polls. The default is for AWS, which takes minutes.

@@ -517,6 +517,9 @@ impl FakeAws {
                 };
                 members("Listeners", (0..=self.more_groups).map(listener).collect())
             }
+            "DescribeRules" => {
+                members("Rules", "<member><Priority>default</Priority><IsDefault>true</IsDefault></member>".to_owned())
+            }
             "DescribeLoadBalancerAttributes" => {
                 let on = !self.cross_zone_off.contains(&number("LoadBalancerArn"));
                 members(

@@ -138,8 +138,9 @@ fn a_silence_of_the_command_holds_alerts_back_until_it_is_removed() -> Result<()
 fn the_printed_policy_is_what_the_command_needs_and_nothing_more() -> Result<()> {
     with_environment(|environment| {
         let FlowEnvironment { aws, postgres, gitlab, .. } = environment;
-        // A certificate, a hostname, an instance and a prefix list need further calls.
-        let [listener, _] = gitlab.add_tls(aws, 300)?;
+        // A certificate, a hostname, an instance, a prefix list and the rules of listeners need further calls.
+        let [listener, _] = gitlab.switch_to_tls(aws, 300)?;
+        gitlab.set_ip_address_type(aws, "dualstack")?;
         postgres.tag_target_group(aws, "add-tags", "Key=privatelink-guard:hostname,Value=172.31.0.10")?;
         let policy = as_root(aws, &["policy", "--silence", "--stack", "guard"])?;
         let policy: Value = serde_json::from_slice(&policy.stdout)?;
@@ -173,7 +174,8 @@ fn the_printed_policy_is_what_the_command_needs_and_nothing_more() -> Result<()>
         let allowed: BTreeSet<String> = allowed.into_iter().filter(|action| !is_of_trace(action)).collect();
         assert_eq!(called, allowed, "called, and allowed");
         postgres.tag_target_group(aws, "remove-tags", "privatelink-guard:hostname")?;
-        gitlab.remove_listener(aws, &listener)
+        gitlab.set_ip_address_type(aws, "ipv4")?;
+        gitlab.switch_to_tcp(aws, &listener)
     })
 }
 

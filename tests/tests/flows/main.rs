@@ -6,6 +6,7 @@ mod accounts;
 mod checklist;
 mod cli;
 mod connections;
+mod dbts_path;
 mod failures;
 mod health;
 mod lateness;

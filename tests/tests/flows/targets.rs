@@ -36,21 +36,21 @@ fn a_certificate_is_reported_before_it_expires() -> Result<()> {
     with_environment(|environment| {
         let FlowEnvironment { aws, gitlab, .. } = environment;
         let mailbox = environment.mailbox()?;
-        let [listener, certificate] = gitlab.add_tls(aws, 10)?;
-        mailbox.wait("[WARNING]", "certificate of gitlab:8443 expires in 10 days")?;
+        let [listener, certificate] = gitlab.switch_to_tls(aws, 10)?;
+        mailbox.wait("[WARNING]", "certificate of gitlab:443 expires in 10 days")?;
         aws.set_certificate_expiry(&certificate, 2)?;
         environment.run(DriftWatcher)?;
-        mailbox.wait("[CRITICAL]", "certificate of gitlab:8443 expires in 2 days")?;
+        mailbox.wait("[CRITICAL]", "certificate of gitlab:443 expires in 2 days")?;
         cli::ensure_same_verdict(environment)?;
 
         aws.set_certificate_expiry(&certificate, 300)?;
         environment.run(DriftWatcher)?;
-        mailbox.wait("[RESOLVED]", "certificate of gitlab:8443 is valid for 300 days")?;
+        mailbox.wait("[RESOLVED]", "certificate of gitlab:443 is valid for 300 days")?;
 
         // One more, for clients that ask for its name. The change itself starts drift-watcher.
         gitlab.add_certificate(aws, &listener, 20)?;
-        mailbox.wait("[WARNING]", "certificate of gitlab:8443 expires in 20 days")?;
-        gitlab.remove_listener(aws, &listener)
+        mailbox.wait("[WARNING]", "certificate of gitlab:443 expires in 20 days")?;
+        gitlab.switch_to_tcp(aws, &listener)
     })
 }
 

@@ -167,6 +167,7 @@ impl LoadBalancer {
     pub(super) fn is_unfinished(&self, with_attributes: bool) -> bool {
         let groups = || self.target_groups.iter().flatten();
         given_up(&self.listeners)
+            || self.listeners.iter().flatten().any(|listener| given_up(&listener.forwards_to))
             || given_up(&self.target_groups)
             || groups().any(|group| given_up(&group.targets))
             || (with_attributes

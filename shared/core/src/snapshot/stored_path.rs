@@ -83,15 +83,17 @@ impl StoredPath {
         self.service.name.as_deref()
     }
 
-    /// How many calls to ELB it takes to read it again: one for the listeners of each load balancer, and one for the targets
-    /// of each group; `details` adds those for attributes and certificates.
+    /// How many calls to ELB it takes to read it again: one for the listeners of each load balancer, one for the rules of each
+    /// listener that can have some, and one for the targets of each group; `details` adds those for attributes and certificates.
     #[must_use]
     pub fn calls(&self, details: bool) -> usize {
         let of = |load_balancer: &LoadBalancer| {
             let groups = load_balancer.target_groups.iter().flatten().count();
-            let listeners = load_balancer.listeners.iter().flatten();
-            let certificates = listeners.filter(|listener| listener.certificate.is_some()).count();
-            1 + groups + if details { 1 + groups + certificates } else { 0 }
+            let listeners = || load_balancer.listeners.iter().flatten();
+            let certificates = listeners().filter(|listener| listener.certificate.is_some()).count();
+            let is_dual_stack = load_balancer.description.as_ref().is_ok_and(|description| description.dual_stack);
+            let with_rules = listeners().filter(|listener| is_dual_stack && listener.is_on(&self.ports)).count();
+            1 + with_rules + groups + if details { 1 + groups + certificates } else { 0 }
         };
         self.load_balancers.values().map(of).sum()
     }
