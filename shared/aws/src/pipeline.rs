@@ -13,7 +13,7 @@ use guard_core::admission::admit;
 use guard_core::alerts::connection::remembered;
 use guard_core::alerts::reconcile::{Evaluation, Report};
 use guard_core::alerts::record::{self, Items, Partition};
-use guard_core::alerts::{inventory, stored_path};
+use guard_core::alerts::{changes, inventory, stored_path};
 use guard_core::check::{Check, CheckContext, Group};
 use guard_core::checks::catalogue::checks_of;
 use guard_core::checks::subscribers::{self, Subscribers};
@@ -202,16 +202,16 @@ impl Run<'_> {
         let before = before.and_then(|remembered| remembered.admissions.as_ref());
         let held = admit(read.connections(), policy, service, before, now).hold;
         let was_in_place = items.map(|items| inventory::gone(items, &read.topology, service)).unwrap_or_default();
-        let change = match &self.invocation.trigger {
-            Trigger::Change(change) => Some(change),
-            _ => None,
-        };
+        let mut changes = items.map(|items| changes::recent(items, now)).unwrap_or_default();
+        if let Trigger::Change(change) = &self.invocation.trigger {
+            changes.push(change.clone());
+        }
         let region = &self.invocation.origin.region;
         let context = CheckContext {
             remembered: remembered.as_ref(),
             refused: &outcome.refused,
             lacks_memory: outcome.lacks_memory || items.is_none(),
-            change,
+            changes: &changes,
             was_in_place: &was_in_place,
             held: &held,
             ..CheckContext::new(service, &read.topology, policy, region, now)
@@ -290,8 +290,12 @@ impl<W: Watcher> Pipeline<W> {
             ToRead::These(services) => services,
         };
         let mut errors = Box::pin(self.run(&invocation, services)).await;
-        let covered = debounce::finished(table, run, began, !errors.is_empty()).await;
-        errors.append(self.notifier.attribute(&invocation, &covered).await);
+        let mut changes = debounce::finished(table, run, began, !errors.is_empty()).await;
+        // Its own findings have the run's own change as their cause already; others may need its note.
+        if W::REACTS_TO_CHANGES {
+            changes.extend(change.filter(|change| changes::is_noted(change)).cloned());
+        }
+        errors.append(self.notifier.attribute(&invocation, &changes).await);
         errors.into_result()
     }
 
