@@ -26,6 +26,7 @@ pub(super) const SPEC: Spec = Spec {
              works in spite of its health check. With some healthy targets, dbt gets through.",
     fix_in_short: "start the service on the targets, allow the load balancer there, or register other targets",
     can_flap: true,
+    cloudtrail_events: &["DeregisterTargets", "ModifyTargetGroup", "ModifyTargetGroupAttributes", "RegisterTargets"],
     group: Group::Health,
     evaluate,
     ..Spec::USUAL
