@@ -2,7 +2,7 @@
 //! clusters and Terraform make them all day. A change that names other people's resources only is *foreign*, and starts no run.
 //! Pure.
 //!
-//! A change is foreign only if it is a complete record of a call of drift-watcher's rule, and its parameters name an id of a kind
+//! A change is foreign only if it is a complete record of a call of drift-watcher's rules, and its parameters name an id of a kind
 //! that is stored, and none that is stored. Whatever is not certain concerns every service: a run too many costs seconds, a change too few a quarter of an hour.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,8 +40,8 @@ pub struct PathIds {
     pub until: Timestamp,
 }
 
-/// Calls that can concern a path without naming one of its ids, if the condition holds. Of all others, the rule of
-/// drift-watcher sends only calls that name what they change by its id or ARN.
+/// Calls that can concern a path without naming one of its ids, if the condition holds. Of all others, the rules of
+/// drift-watcher send only calls that name what they change by its id or ARN.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_AuthorizeSecurityGroupIngress.html>
 const RULES_OF_THEIR_OWN: [(&str, Applies); 2] = [
     // A group of the default VPC can be named by its name. Ids are those of other groups then.
@@ -57,7 +57,7 @@ fn names_no_group(change: &Change) -> bool {
     !parameters.is_some_and(|parameters| parameters["groupId"].is_string())
 }
 
-/// Whether it is a complete record of a call that drift-watcher's rule sends. Nothing else is ever foreign.
+/// Whether it is a complete record of a call that drift-watcher's rules send. Nothing else is ever foreign.
 fn is_well_formed(change: &Change) -> bool {
     // Those of health-watcher's checks too, since drift-watcher stores what it goes by.
     let mut checks = checks_of(&[Group::Settings, Group::Health]).into_iter();
