@@ -98,7 +98,10 @@ fn without(request: &Value, failed: &BTreeSet<String>) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{UNTRUSTED, endpoint, service};
+    use crate::check::CheckContext;
+    use crate::checks::catalogue;
+    use crate::snapshot::Topology;
+    use crate::testing::{UNTRUSTED, connection, endpoint, only_finding, service, with_context};
 
     /// The request of one of EC2's newer calls, as CloudTrail records it.
     fn wrapped(action: &str, request: &Value) -> Value {
@@ -167,6 +170,33 @@ mod tests {
         let request = json!({"ServiceId": service(1), "RemoveAllowedPrincipals": removed});
         let change = change(&wrapped("ModifyVpcEndpointServicePermissions", &request)).unwrap();
         assert!(change.names(service(1).as_str()) && !change.names(UNTRUSTED), "{}", change.parameters);
+    }
+
+    #[test]
+    fn who_let_an_account_in_is_the_cause_of_its_connection() {
+        let connections = vec![connection(1, Some(UNTRUSTED), "available")];
+        let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
+        let is_cause = |record: &Value| {
+            let changes: Vec<Change> = change(record).into_iter().collect();
+            let untrusted = catalogue::find("connection.untrusted").unwrap();
+            let results = with_context(&topology, |context| {
+                catalogue::evaluate_checks(&[untrusted], CheckContext { changes: &changes, ..context })
+            });
+            only_finding(results).cause.is_some()
+        };
+        let allow = |number, member: &str| {
+            let principal = json!({"tag": 1, "content": format!("arn:aws:iam::{UNTRUSTED}:root")});
+            wrapped("ModifyVpcEndpointServicePermissions", &json!({"ServiceId": service(number), member: principal}))
+        };
+        assert!(is_cause(&allow(1, "AddAllowedPrincipals")));
+        assert!(!is_cause(&allow(2, "AddAllowedPrincipals")), "on another service");
+        assert!(!is_cause(&allow(1, "RemoveAllowedPrincipals")));
+        let accept = json!({"ServiceId": service(1), "VpcEndpointId": {"tag": 1, "content": endpoint(1)}});
+        let mut accepted = wrapped("AcceptVpcEndpointConnections", &accept);
+        assert!(is_cause(&accepted));
+        let failed = json!({"item": {"resourceId": endpoint(1), "error": {"code": "InvalidState"}}});
+        accepted["responseElements"] = json!({"AcceptVpcEndpointConnectionsResponse": {"unsuccessful": failed}});
+        assert!(!is_cause(&accepted), "it accepted nothing");
     }
 
     #[test]
