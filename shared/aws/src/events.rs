@@ -42,7 +42,7 @@ fn notification(event: SnsEvent) -> Option<Trigger> {
 fn scheduled_or_recorded(event: &Value) -> Option<Trigger> {
     match (event["source"].as_str()?, event["detail-type"].as_str()?) {
         ("aws.events", _) => Some(Trigger::Schedule),
-        (_, "AWS API Call via CloudTrail") => cloudtrail::change(&event["detail"]).map(Trigger::Change),
+        (_, "AWS API Call via CloudTrail") => Some(cloudtrail::trigger(&event["detail"])),
         _ => None,
     }
 }
@@ -80,10 +80,10 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_call_or_a_foreign_event_is_unrecognised() {
+    fn a_refused_call_is_told_from_an_unrecognised_event() {
         let denied = json!({"eventName": "ModifyLoadBalancerAttributes", "errorCode": "AccessDenied"});
-        for event in [json!({"hello": "world"}), json!(null), cloudtrail_event(&denied), cloudtrail_event(&json!("?"))]
-        {
+        assert_eq!(parse(&cloudtrail_event(&denied)), Trigger::Refused);
+        for event in [json!({"hello": "world"}), json!(null), cloudtrail_event(&json!("?"))] {
             assert_eq!(parse(&event), Trigger::Unrecognised, "{event}");
         }
     }
@@ -139,6 +139,7 @@ mod tests {
                 Trigger::Change(_) => "change",
                 Trigger::Heartbeat => "heartbeat",
                 Trigger::Test => "test",
+                Trigger::Refused => "refused",
                 Trigger::Unrecognised => "unrecognised",
             };
             prop_assert_eq!(recognised, kind);

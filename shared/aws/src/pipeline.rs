@@ -249,7 +249,7 @@ impl<W: Watcher> Pipeline<W> {
         }
     }
 
-    /// One run, unless its event is foreign, or another event's run covers it. A covered change becomes a cause of what that
+    /// One run, unless its event is foreign or a refused call, or another event's run covers it. A covered change becomes a cause of what that
     /// run finds.
     ///
     /// # Errors
@@ -258,6 +258,10 @@ impl<W: Watcher> Pipeline<W> {
         let (table, trigger, all) = (self.notifier.table(), &invocation.trigger, &self.settings.policy.services);
         if *trigger == Trigger::Test {
             return self.notifier.send_test_messages(&invocation).await.into_result();
+        }
+        if *trigger == Trigger::Refused {
+            tracing::info!("{trigger}: nothing to do");
+            return Ok(());
         }
         let concern = self.concern(trigger).await;
         if concern == Concern::Nothing {

@@ -13,11 +13,20 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::trigger::{Change, as_text, reported};
+use crate::trigger::{Change, Trigger, as_text, reported};
+
+/// The trigger that `record` stands for.
+#[must_use]
+pub fn trigger(record: &Value) -> Trigger {
+    match (change(record), record["eventName"].as_str()) {
+        (Some(change), _) => Trigger::Change(change),
+        (None, Some(_)) => Trigger::Refused,
+        (None, None) => Trigger::Unrecognised,
+    }
+}
 
 /// The change that `record` reports; `None` for a call that failed, or that did nothing of what it was asked for.
-#[must_use]
-pub fn change(record: &Value) -> Option<Change> {
+fn change(record: &Value) -> Option<Change> {
     if !record["errorCode"].is_null() {
         return None;
     }
@@ -134,11 +143,12 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_call_or_a_record_without_a_name_is_no_change() {
-        for record in
-            [json!({"eventName": "SetSubnets", "errorCode": "AccessDenied"}), json!({}), json!("?"), json!(null)]
-        {
-            assert_eq!(change(&record), None, "{record}");
+    fn a_failed_call_changed_nothing() {
+        let (name, code) = ("SetSubnets", "Client.UnauthorizedOperation");
+        assert_eq!(trigger(&json!({"eventName": name, "errorCode": code})), Trigger::Refused);
+        assert!(matches!(trigger(&json!({"eventName": name, "errorCode": null})), Trigger::Change(_)));
+        for record in [json!({"errorCode": code}), json!({}), json!("?"), json!(null)] {
+            assert_eq!(trigger(&record), Trigger::Unrecognised, "{record}");
         }
     }
 

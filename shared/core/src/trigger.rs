@@ -25,6 +25,8 @@ pub enum Trigger {
     },
     /// A change in AWS that CloudTrail recorded.
     Change(Change),
+    /// A call that CloudTrail recorded and that AWS refused: nothing has changed, and nothing is to be done.
+    Refused,
     /// The schedule of the stack's `Heartbeat` parameter: send a notice that the guard is running.
     Heartbeat,
     /// Somebody asks for test messages.
@@ -172,7 +174,7 @@ impl Trigger {
                 let at: Timestamp = change.event_time.parse().ok()?;
                 Some((&change.id, at.checked_add(SignedDuration::from_secs(1)).ok()?))
             }
-            Self::Schedule | Self::Heartbeat | Self::Test | Self::Unrecognised => None,
+            Self::Schedule | Self::Refused | Self::Heartbeat | Self::Test | Self::Unrecognised => None,
         }
     }
 }
@@ -190,6 +192,7 @@ impl fmt::Display for Trigger {
                 write!(f, "connection notification {id}, which names {}", mentions.join(" and "))
             }
             Self::Change(change) => change.fmt(f),
+            Self::Refused => f.write_str("call that AWS refused"),
             Self::Unrecognised => f.write_str("unrecognised event"),
         }
     }

@@ -63,6 +63,9 @@ fn a_thousand_foreign_changes_start_no_run() {
         for id in 0..1000 {
             assert_eq!(function.run(&format!("run-{id}"), &foreign(id)).await, End::Done);
         }
+        let mut refused = ours(1000, 1);
+        refused["detail"]["errorCode"] = json!("AccessDenied");
+        assert_eq!(function.run("refused", &refused).await, End::Done);
         let (table, others) = calls(&aws);
         report(&format!("1,000 foreign changes: {table} calls to the table, {others} others"));
         assert!(table <= 2_000);
