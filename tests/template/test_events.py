@@ -41,7 +41,7 @@ def test_every_check_belongs_to_a_function_or_is_about_the_guard_itself(catalogu
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_the_rules_have_the_events_that_the_functions_checks_depend_on_and_no_other(catalogue, name):
+def test_the_rules_have_the_events_of_their_checks_and_no_other(catalogue, name):
     expected = {event for group in RULES[name] for event in events(catalogue, group)}
     lists = [rule["detail"]["eventName"] for rule in rules(name)]
     assert expected
@@ -50,7 +50,7 @@ def test_the_rules_have_the_events_that_the_functions_checks_depend_on_and_no_ot
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_rule_matches_the_events_of_the_services_that_have_its_calls(name):
+def test_a_rule_has_only_calls_of_its_services(name):
     for rule in rules(name):
         services = [source.removeprefix("aws.") for source in rule["source"]]
         assert rule["detail"]["eventSource"] == [f"{service}.amazonaws.com" for service in services]

@@ -22,7 +22,7 @@ use guard_core::config::Settings;
 use guard_core::ids::ServiceId;
 use guard_core::plan::Plan;
 use guard_core::snapshot::{CallError, Connection, ErrorKind, Topology};
-use guard_core::trigger::Trigger;
+use guard_core::trigger::{Change, Trigger};
 use guard_core::turns::{Candidate, Turn};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -249,8 +249,8 @@ impl<W: Watcher> Pipeline<W> {
         }
     }
 
-    /// One run, unless its event is foreign or a refused call, or another event's run covers it. A covered change becomes a cause of what that
-    /// run finds.
+    /// One run, unless its event is foreign or a refused call, or another event's run covers it. A covered change becomes a
+    /// cause of what that run finds.
     ///
     /// # Errors
     /// [`RunErrors`] names what was left undone. A change that AWS refuses for good is not among them: it is an alert.
@@ -294,11 +294,10 @@ impl<W: Watcher> Pipeline<W> {
             ToRead::These(services) => services,
         };
         let mut errors = Box::pin(self.run(&invocation, services)).await;
-        let mut changes = debounce::finished(table, run, began, !errors.is_empty()).await;
-        // Its own findings have the run's own change as their cause already; others may need its note.
-        if W::REACTS_TO_CHANGES {
-            changes.extend(change.filter(|change| changes::is_noted(change)).cloned());
-        }
+        let covered = debounce::finished(table, run, began, !errors.is_empty()).await;
+        // What this run found has its own change as the cause already; it is there to be noted.
+        let own = change.filter(|change| W::REACTS_TO_CHANGES && changes::is_noted(change)).cloned();
+        let changes: Vec<Change> = own.into_iter().chain(covered).collect();
         errors.append(self.notifier.attribute(&invocation, &changes).await);
         errors.into_result()
     }

@@ -2,8 +2,8 @@
 //! clusters and Terraform make them all day. A change that names other people's resources only is *foreign*, and starts no run.
 //! Pure.
 //!
-//! A change is foreign only if it is a complete record of a call of drift-watcher's rules, and its parameters name an id of a kind
-//! that is stored, and none that is stored. Whatever is not certain concerns every service: a run too many costs seconds, a change too few a quarter of an hour.
+//! A change is foreign only if it is a complete record of a call of drift-watcher's rules, and its parameters name an id of a
+//! kind that is stored, and none that is stored. Whatever is not certain concerns every service: a run too many costs seconds, a change too few a quarter of an hour.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

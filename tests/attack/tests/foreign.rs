@@ -247,7 +247,7 @@ fn a_read_that_fails_in_part_adds_to_the_ids_and_never_replaces_them() {
 
 /// health-watcher finds it, drift-watcher hears of the change.
 #[test]
-fn who_changed_the_targets_is_named_whenever_trail_reports() {
+fn who_changed_the_targets_is_named_early_or_late() {
     let deregistered = |id, number| {
         change(
             id,

@@ -26,12 +26,14 @@ pub fn is_noted(change: &Change) -> bool {
     checks_of(&[Group::Health]).iter().any(|check| check.cloudtrail_events.contains(&change.event_name.as_str()))
 }
 
-/// The changes that were noted lately, the latest last.
+/// The changes that were noted lately, the latest last: of those made in the same second, in the order of the notes.
 #[must_use]
 pub fn recent(items: &Items, now: Timestamp) -> Vec<Change> {
     let notes = items.values().filter_map(|item| item.record.as_ref()?.changes()).flatten();
     let recent = notes.filter(|(at, _)| now.duration_since(*at) < KEEP_FOR);
-    recent.filter_map(|(_, note)| Change::from_note(note)).collect()
+    let mut changes: Vec<Change> = recent.filter_map(|(_, note)| Change::from_note(note)).collect();
+    changes.sort_by(|one, other| one.event_time.cmp(&other.event_time));
+    changes
 }
 
 impl Reconciler<'_> {
@@ -105,7 +107,7 @@ mod tests {
     fn a_noted_change_can_be_a_cause_for_ten_minutes() {
         let (mut items, pg) = (stored(), target_group("pg"));
         assert!(note(&mut items, 5, &[of_group("DeregisterTargets", 1, &pg)]));
-        assert!(note(&mut items, 7, &[of_group("ModifyTargetGroup", 6, &pg), of_group("RegisterTargets", 7, &pg)]));
+        assert!(note(&mut items, 7, &[of_group("RegisterTargets", 7, &pg), of_group("ModifyTargetGroup", 6, &pg)]));
         assert_eq!(causes(&items, 5), ["01", "06", "07"], "the likeliest last");
         assert_eq!(causes(&items, 14), ["01", "06", "07"]);
         assert_eq!(causes(&items, 15), ["06", "07"]);

@@ -96,8 +96,8 @@ pub fn admissions(items: &Items) -> Option<Admissions> {
 pub struct Key {
     /// The function that writes it, or [`Key::ANY_FUNCTION`].
     pub function: String,
-    /// A check's id, [`Key::ADMISSIONS`], [`Key::CHANGES`], [`Key::KNOWN_ACCOUNT`], [`Key::CONNECTION`], [`Key::HEARTBEAT`], [`Key::INVENTORY`],
-    /// [`Key::PATH`], [`Key::SILENCE`], [`Key::SUBSCRIBERS`] or [`Key::TRAFFIC`].
+    /// A check's id, [`Key::ADMISSIONS`], [`Key::CHANGES`], [`Key::KNOWN_ACCOUNT`], [`Key::CONNECTION`], [`Key::HEARTBEAT`],
+    /// [`Key::INVENTORY`], [`Key::PATH`], [`Key::SILENCE`], [`Key::SUBSCRIBERS`] or [`Key::TRAFFIC`].
     pub subject: String,
     /// The resource.
     pub resource: String,

@@ -193,7 +193,8 @@ impl<'a> Inbound<'a> {
         .stopping_dbt(all)
     }
 
-    /// What can have blocked the target: itself and its interfaces, its security groups, and the prefix lists that their rules name.
+    /// What can have blocked the target: itself and its interfaces, its security groups, and the prefix lists that their rules
+    /// name.
     fn ids_behind(&self, target: &'a Target) -> impl Iterator<Item = &'a str> {
         let groups = target.security_groups.iter().flatten();
         let own =
