@@ -12,8 +12,8 @@ use crate::check::Group;
 use crate::checks::catalogue::checks_of;
 use crate::trigger::Change;
 
-/// How long a noted change can be a cause. A health check fails within two and a half minutes by default, and health-watcher
-/// wants two failing results.
+/// How long a noted change can be a cause. By default, health checks are 30 seconds apart, some of them must fail, and
+/// health-watcher wants two failing results.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-health-checks.html>
 const KEEP_FOR: SignedDuration = SignedDuration::from_mins(10);
 
