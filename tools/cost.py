@@ -68,7 +68,7 @@ SECONDS = {"Acceptor": (0.5, 0.02), "Health": (1.0, 0.1), "Drift": (2.0, 0.2)}
 # A stack's runs per month that events start: dbt's connections, and changes to what is on dbt's path.
 NOTIFICATIONS, CHANGES = 900, 100
 TAGS_EVERY = 5  # drift-watcher reads tags and attributes when those it stored are 65 minutes old: in every fifth run
-# In a busy account, other people change something that drift-watcher's rule matches once in so many seconds. Each such
+# In a busy account, other people change something that drift-watcher's rules match once in so many seconds. Each such
 # event starts it for so many seconds, in which it reads the stored ids, so many KB per service, and nothing else.
 CHANGE_EVERY, SECONDS_PER_CHANGE, IDS_KB, LOG_BYTES_PER_CHANGE = 10, 0.05, 2, 1000
 READS_PER_RUN_AND_SERVICE = 2  # a consistent query of up to 8 KB, most of it the stored path

@@ -2,6 +2,7 @@
 import json
 import subprocess
 
+import botocore.session
 import pytest
 from rendering import ROOT, source
 
@@ -24,10 +25,15 @@ def events(catalogue, group):
 
 
 def rules(name):
-    """The `eventName` lists of the function's rules."""
+    """The patterns of the function's rules."""
     triggers = source()["Resources"][name]["Properties"]["Events"].values()
-    return [trigger["Properties"]["Pattern"]["detail"]["eventName"]
-            for trigger in triggers if trigger["Type"] == "EventBridgeRule"]
+    return [trigger["Properties"]["Pattern"] for trigger in triggers if trigger["Type"] == "EventBridgeRule"]
+
+
+def calls(service):
+    """The calls of the service whose CloudTrail events have this source."""
+    name = {"elasticloadbalancing": "elbv2"}.get(service, service)
+    return set(botocore.session.get_session().get_service_model(name).operation_names)
 
 
 def test_every_check_belongs_to_a_function_or_is_about_the_guard_itself(catalogue):
@@ -35,14 +41,26 @@ def test_every_check_belongs_to_a_function_or_is_about_the_guard_itself(catalogu
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_rule_has_the_events_that_the_functions_checks_depend_on_and_no_other(catalogue, name):
-    [listed] = rules(name)
+def test_the_rules_have_the_events_of_their_checks_and_no_other(catalogue, name):
     expected = {event for group in RULES[name] for event in events(catalogue, group)}
+    lists = [rule["detail"]["eventName"] for rule in rules(name)]
     assert expected
-    assert set(listed) == expected
-    assert listed == sorted(expected), "sorted, each once"
+    assert sorted(event for listed in lists for event in listed) == sorted(expected), "each once"
+    assert all(listed == sorted(listed) for listed in lists)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_has_only_calls_of_its_services(name):
+    for rule in rules(name):
+        services = [source.removeprefix("aws.") for source in rule["source"]]
+        assert rule["detail"]["eventSource"] == [f"{service}.amazonaws.com" for service in services]
+        for service in services:
+            assert calls(service) & set(rule["detail"]["eventName"]), service
+        assert set(rule["detail"]["eventName"]) <= {call for service in services for call in calls(service)}
+        assert rule["detail"]["errorCode"] == [{"exists": False}], "a call that failed changed nothing"
 
 
 def test_health_watcher_has_no_rule_and_visibility_depends_on_no_event(catalogue):
+    """drift-watcher notes the changes that health-watcher's checks depend on."""
     assert rules("HealthWatcher") == []
     assert events(catalogue, "visibility") == set()

@@ -96,7 +96,8 @@ def test_the_heartbeat_schedule_is_enabled_by_its_parameter(heartbeat, state):
     assert json.loads(schedule["Target"]["Input"]) == {"source": "privatelink-guard.heartbeat"}
 
 
-@pytest.mark.parametrize("name", ["ConnectionAcceptorChange", "DriftWatcherChange"])
+@pytest.mark.parametrize("name", [
+    "ConnectionAcceptorChange", "DriftWatcherLoadBalancerChange", "DriftWatcherNetworkChange"])
 def test_a_rule_retries_and_then_leaves_a_dead_letter(rendered, name):
     rule = rendered.resources[name]["Properties"]
     [target] = rule["Targets"]
@@ -127,12 +128,13 @@ def may(rendered, policy, resource, action, service, source_arn, source_account=
 
 @pytest.mark.parametrize("service, source_arn, expected", [
     ("events.amazonaws.com", arn("events", "rule/ConnectionAcceptorChange"), True),
-    ("events.amazonaws.com", arn("events", "rule/DriftWatcherChange"), True),
+    ("events.amazonaws.com", arn("events", "rule/DriftWatcherNetworkChange"), True),
+    ("events.amazonaws.com", arn("events", "rule/DriftWatcherLoadBalancerChange"), True),
     ("events.amazonaws.com", arn("events", "rule/another"), False),
-    ("events.amazonaws.com", arn("events", "rule/DriftWatcherChange", account="777788889999"), False),
+    ("events.amazonaws.com", arn("events", "rule/DriftWatcherNetworkChange", account="777788889999"), False),
     ("sns.amazonaws.com", arn("sns", "NotificationTopic"), True),
     ("sns.amazonaws.com", arn("sns", "AlertTopic"), False),
-    ("scheduler.amazonaws.com", arn("events", "rule/DriftWatcherChange"), False),
+    ("scheduler.amazonaws.com", arn("events", "rule/DriftWatcherNetworkChange"), False),
 ])
 def test_which_services_may_send_dead_letters(rendered, service, source_arn, expected):
     queue = arn("sqs", "DeadLetters")

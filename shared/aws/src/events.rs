@@ -1,33 +1,11 @@
 //! Lambda events → [`Trigger`]. An event that does not parse is still a reason to run.
 
-use aws_lambda_events::event::eventbridge::EventBridgeEvent;
 use aws_lambda_events::event::sns::SnsEvent;
-use guard_core::ids;
-use guard_core::trigger::{Change, Trigger, reported};
+use guard_core::trigger::Trigger;
+use guard_core::{cloudtrail, ids};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
-
-/// The fields that are used of an `AWS API Call via CloudTrail` event's detail.
-/// <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html>
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct CloudTrailRecord {
-    event_name: Option<String>,
-    user_identity: Option<UserIdentity>,
-    #[serde(rename = "sourceIPAddress")]
-    source_ip_address: Option<String>,
-    event_time: Option<String>,
-    #[serde(rename = "eventID")]
-    event_id: Option<String>,
-    error_code: Option<Value>,
-    request_parameters: Option<Value>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct UserIdentity {
-    arn: Option<String>,
-}
 
 /// The source of the event that asks for a heartbeat: a constant of the template, which is all there is in it.
 const HEARTBEAT: &str = "privatelink-guard.heartbeat";
@@ -43,10 +21,8 @@ pub fn parse(event: &Value) -> Trigger {
         Some(TEST) => return Trigger::Test,
         _ => {}
     }
-    let trigger = SnsEvent::deserialize(event).ok().and_then(notification);
-    let scheduled_or_recorded =
-        || EventBridgeEvent::<Option<CloudTrailRecord>>::deserialize(event).ok().and_then(scheduled_or_recorded);
-    trigger.or_else(scheduled_or_recorded).unwrap_or(Trigger::Unrecognised)
+    let notification = SnsEvent::deserialize(event).ok().and_then(notification);
+    notification.or_else(|| scheduled_or_recorded(event)).unwrap_or(Trigger::Unrecognised)
 }
 
 fn notification(event: SnsEvent) -> Option<Trigger> {
@@ -63,28 +39,12 @@ fn notification(event: SnsEvent) -> Option<Trigger> {
     })
 }
 
-fn scheduled_or_recorded(event: EventBridgeEvent<Option<CloudTrailRecord>>) -> Option<Trigger> {
-    match (event.source.as_str(), event.detail_type.as_str()) {
+fn scheduled_or_recorded(event: &Value) -> Option<Trigger> {
+    match (event["source"].as_str()?, event["detail-type"].as_str()?) {
         ("aws.events", _) => Some(Trigger::Schedule),
-        (_, "AWS API Call via CloudTrail") => change(event.detail?).map(Trigger::Change),
+        (_, "AWS API Call via CloudTrail") => Some(cloudtrail::trigger(&event["detail"])),
         _ => None,
     }
-}
-
-/// `None` for a call that failed: it changed nothing.
-fn change(record: CloudTrailRecord) -> Option<Change> {
-    if record.error_code.is_some() {
-        return None;
-    }
-    let or_unknown = |text: Option<String>| reported(text.as_deref().unwrap_or("unknown"));
-    Some(Change {
-        event_name: reported(&record.event_name?),
-        principal: or_unknown(record.user_identity.and_then(|identity| identity.arn)),
-        source_ip_address: or_unknown(record.source_ip_address),
-        event_time: or_unknown(record.event_time),
-        id: or_unknown(record.event_id),
-        parameters: record.request_parameters.map(|parameters| parameters.to_string()).unwrap_or_default(),
-    })
 }
 
 #[cfg(test)]
@@ -120,20 +80,12 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_call_or_a_foreign_event_is_unrecognised() {
+    fn a_refused_call_is_told_from_an_unrecognised_event() {
         let denied = json!({"eventName": "ModifyLoadBalancerAttributes", "errorCode": "AccessDenied"});
-        for event in [json!({"hello": "world"}), json!(null), cloudtrail_event(&denied), cloudtrail_event(&json!("?"))]
-        {
+        assert_eq!(parse(&cloudtrail_event(&denied)), Trigger::Refused);
+        for event in [json!({"hello": "world"}), json!(null), cloudtrail_event(&json!("?"))] {
             assert_eq!(parse(&event), Trigger::Unrecognised, "{event}");
         }
-    }
-
-    #[test]
-    fn a_change_without_details_is_still_a_change() {
-        let Trigger::Change(change) = parse(&cloudtrail_event(&json!({"eventName": "SetSubnets"}))) else {
-            panic!("a change");
-        };
-        assert_eq!(change.to_string(), "SetSubnets by unknown from unknown at unknown");
     }
 
     #[test]
@@ -187,6 +139,7 @@ mod tests {
                 Trigger::Change(_) => "change",
                 Trigger::Heartbeat => "heartbeat",
                 Trigger::Test => "test",
+                Trigger::Refused => "refused",
                 Trigger::Unrecognised => "unrecognised",
             };
             prop_assert_eq!(recognised, kind);

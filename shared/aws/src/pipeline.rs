@@ -13,7 +13,7 @@ use guard_core::admission::admit;
 use guard_core::alerts::connection::remembered;
 use guard_core::alerts::reconcile::{Evaluation, Report};
 use guard_core::alerts::record::{self, Items, Partition};
-use guard_core::alerts::{inventory, stored_path};
+use guard_core::alerts::{changes, inventory, stored_path};
 use guard_core::check::{Check, CheckContext, Group};
 use guard_core::checks::catalogue::checks_of;
 use guard_core::checks::subscribers::{self, Subscribers};
@@ -22,7 +22,7 @@ use guard_core::config::Settings;
 use guard_core::ids::ServiceId;
 use guard_core::plan::Plan;
 use guard_core::snapshot::{CallError, Connection, ErrorKind, Topology};
-use guard_core::trigger::Trigger;
+use guard_core::trigger::{Change, Trigger};
 use guard_core::turns::{Candidate, Turn};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -202,16 +202,16 @@ impl Run<'_> {
         let before = before.and_then(|remembered| remembered.admissions.as_ref());
         let held = admit(read.connections(), policy, service, before, now).hold;
         let was_in_place = items.map(|items| inventory::gone(items, &read.topology, service)).unwrap_or_default();
-        let change = match &self.invocation.trigger {
-            Trigger::Change(change) => Some(change),
-            _ => None,
-        };
+        let mut changes = items.map(|items| changes::recent(items, now)).unwrap_or_default();
+        if let Trigger::Change(change) = &self.invocation.trigger {
+            changes.push(change.clone());
+        }
         let region = &self.invocation.origin.region;
         let context = CheckContext {
             remembered: remembered.as_ref(),
             refused: &outcome.refused,
             lacks_memory: outcome.lacks_memory || items.is_none(),
-            change,
+            changes: &changes,
             was_in_place: &was_in_place,
             held: &held,
             ..CheckContext::new(service, &read.topology, policy, region, now)
@@ -249,8 +249,8 @@ impl<W: Watcher> Pipeline<W> {
         }
     }
 
-    /// One run, unless its event is foreign, or another event's run covers it. A covered change becomes a cause of what that
-    /// run finds.
+    /// One run, unless its event is foreign or a refused call, or another event's run covers it. A covered change becomes a
+    /// cause of what that run finds.
     ///
     /// # Errors
     /// [`RunErrors`] names what was left undone. A change that AWS refuses for good is not among them: it is an alert.
@@ -258,6 +258,10 @@ impl<W: Watcher> Pipeline<W> {
         let (table, trigger, all) = (self.notifier.table(), &invocation.trigger, &self.settings.policy.services);
         if *trigger == Trigger::Test {
             return self.notifier.send_test_messages(&invocation).await.into_result();
+        }
+        if *trigger == Trigger::Refused {
+            tracing::info!("{trigger}: nothing to do");
+            return Ok(());
         }
         let concern = self.concern(trigger).await;
         if concern == Concern::Nothing {
@@ -291,7 +295,10 @@ impl<W: Watcher> Pipeline<W> {
         };
         let mut errors = Box::pin(self.run(&invocation, services)).await;
         let covered = debounce::finished(table, run, began, !errors.is_empty()).await;
-        errors.append(self.notifier.attribute(&invocation, &covered).await);
+        // What this run found has its own change as the cause already; it is there to be noted.
+        let own = change.filter(|change| W::REACTS_TO_CHANGES && changes::is_noted(change)).cloned();
+        let changes: Vec<Change> = own.into_iter().chain(covered).collect();
+        errors.append(self.notifier.attribute(&invocation, &changes).await);
         errors.into_result()
     }
 

@@ -2,8 +2,8 @@
 //! clusters and Terraform make them all day. A change that names other people's resources only is *foreign*, and starts no run.
 //! Pure.
 //!
-//! A change is foreign only if it is a complete record of a call of drift-watcher's rule, and its parameters name an id of a kind
-//! that is stored, and none that is stored. Whatever is not certain concerns every service: a run too many costs seconds, a change too few a quarter of an hour.
+//! A change is foreign only if it is a complete record of a call of drift-watcher's rules, and its parameters name an id of a
+//! kind that is stored, and none that is stored. Whatever is not certain concerns every service: a run too many costs seconds, a change too few a quarter of an hour.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::check::Group;
 use crate::checks::catalogue::checks_of;
-use crate::ids::{Arn, ServiceId};
+use crate::ids::{Arn, ServiceId, load_balancer_of};
 use crate::snapshot::{LoadBalancer, Network, Subnet, Target, Topology};
 use crate::trigger::Change;
 
@@ -40,8 +40,8 @@ pub struct PathIds {
     pub until: Timestamp,
 }
 
-/// Calls that can concern a path without naming one of its ids, if the condition holds. Of all others, the rule of
-/// drift-watcher sends only calls that name what they change by its id or ARN.
+/// Calls that can concern a path without naming one of its ids, if the condition holds. Of all others, the rules of
+/// drift-watcher send only calls that name what they change by its id or ARN.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_AuthorizeSecurityGroupIngress.html>
 const RULES_OF_THEIR_OWN: [(&str, Applies); 2] = [
     // A group of the default VPC can be named by its name. Ids are those of other groups then.
@@ -57,7 +57,7 @@ fn names_no_group(change: &Change) -> bool {
     !parameters.is_some_and(|parameters| parameters["groupId"].is_string())
 }
 
-/// Whether it is a complete record of a call that drift-watcher's rule sends. Nothing else is ever foreign.
+/// Whether it is a complete record of a call that drift-watcher's rules send. Nothing else is ever foreign.
 fn is_well_formed(change: &Change) -> bool {
     // Those of health-watcher's checks too, since drift-watcher stores what it goes by.
     let mut checks = checks_of(&[Group::Settings, Group::Health]).into_iter();
@@ -65,10 +65,11 @@ fn is_well_formed(change: &Change) -> bool {
         && change.event_time.parse::<Timestamp>().is_ok()
 }
 
-/// The kinds of ids that are stored: the prefixes of EC2's ids. ARNs are those of ELB and of certificates.
-const KINDS: [&str; 20] = [
+/// The kinds of ids that are stored: the prefixes of EC2's ids. ARNs are those of ELB and of certificates. No path has the id
+/// of a transit gateway's attachment.
+const KINDS: [&str; 22] = [
     "acl", "aclassoc", "cagw", "eigw", "eni", "i", "igw", "lgw", "nat", "pcx", "pl", "rtb", "rtbassoc", "sg", "sgr",
-    "subnet", "tgw", "vgw", "vpc", "vpce",
+    "subnet", "tgw", "vgw", "vpc", "vpce", "vpce-nfn", "vpce-svc",
 ];
 
 /// The services that `change` concerns, given the ids on each configured service's path at `now`.
@@ -83,6 +84,7 @@ pub fn of(
     if RULES_OF_THEIR_OWN.iter().any(|(name, applies)| *name == change.event_name && applies(change)) {
         return Concern::Seldom;
     }
+    // A listener or a rule may be newer than the stored ids.
     let load_balancers = named.iter().filter_map(|id| load_balancer_of(id));
     let hashes: BTreeSet<u64> = named.iter().cloned().chain(load_balancers).map(|id| hash(&id)).collect();
     // Of a service whose ids are not known, the change may concern any.
@@ -99,21 +101,12 @@ pub fn of(
     }
 }
 
-/// The ARN of a listener's load balancer: a listener may be newer than the stored ids.
-fn load_balancer_of(id: &str) -> Option<String> {
-    let (before, path) = id.split_once(":listener/")?;
-    let (load_balancer, _) = path.rsplit_once('/')?;
-    Some(format!("{before}:loadbalancer/{load_balancer}"))
-}
-
 fn is_of_stored_kind(text: &str) -> bool {
     if let Ok(arn) = text.parse::<Arn>() {
         return ["elasticloadbalancing", "acm"].contains(&arn.service());
     }
     let hex = |id: &str| id.len() >= 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    // `vpce-svc-…` and `vpce-nfn-…` have two words.
-    text.rsplit_once('-')
-        .is_some_and(|(kind, id)| hex(id) && KINDS.contains(&kind.split_once('-').map_or(kind, |(first, _)| first)))
+    text.rsplit_once('-').is_some_and(|(kind, id)| hex(id) && KINDS.contains(&kind))
 }
 
 /// FNV-1a: the same in every version of the guard and of Rust, as stored hashes must be. Two ids with the same hash cost a run.
@@ -242,7 +235,8 @@ pub fn valid_until(read_at: Timestamp, schedule: Duration, runs_in_a_pass: usize
 mod tests {
     use super::*;
     use crate::snapshot::{
-        Interface, NetworkAcl, Peer, Ports, Route, RouteTable, SecurityGroupRule, TargetGroup, interface_description,
+        Interface, Listener, NetworkAcl, Peer, Ports, Route, RouteTable, SecurityGroupRule, TargetGroup,
+        interface_description,
     };
     use crate::testing::{
         at, call_error, change, elb_arn, endpoint_service, listener, load_balancer, network, service, target,
@@ -251,10 +245,14 @@ mod tests {
 
     /// Service 1: a load balancer in subnet-a with two targets in its VPC, one in a subnet that has a table of its own.
     fn read() -> Topology {
-        let targets = vec![Target { interfaces: vec!["eni-0000000a".to_owned()], ..target(1, "healthy") }];
+        let targets = vec![Target {
+            interfaces: vec!["eni-0000000a".to_owned(), "i-0000000a".to_owned()],
+            ..target(1, "healthy")
+        }];
         let group = TargetGroup { targets: Ok(targets), vpc: Some("vpc-00000001".to_owned()), ..target_group("pg") };
         let mut balancer = load_balancer("pg", vec![group.clone()]);
-        balancer.listeners = Ok(vec![listener("TCP", 5432, &group)]);
+        let certificate = Some("arn:aws:acm:r:1:certificate/a".to_owned());
+        balancer.listeners = Ok(vec![Listener { certificate, ..listener("TLS", 5432, &group) }]);
         let description = balancer.description.as_mut().unwrap();
         description.security_groups = vec!["sg-00000001".to_owned()];
         description.vpc = "vpc-00000001".to_owned();
@@ -266,14 +264,16 @@ mod tests {
             vpc: "vpc-00000001".to_owned(),
             cidrs: vec![cidr.parse().unwrap()],
         };
-        let table = |id: &str, subnets: &[(&str, &str)], by: &str| RouteTable {
+        let route =
+            |by: &str| Route { destination: "10.9.0.0/16".parse().unwrap(), by: by.to_owned(), blackhole: false };
+        let table = |id: &str, subnets: &[(&str, &str)], by: &[&str]| RouteTable {
             id: id.to_owned(),
             vpc: "vpc-00000001".to_owned(),
             main: subnets.is_empty(),
             main_association: subnets.is_empty().then(|| "rtbassoc-00000001".to_owned()),
             subnets: subnets.iter().map(|(subnet, _)| (*subnet).to_owned()).collect(),
             associations: subnets.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
-            routes: vec![Route { destination: "10.9.0.0/16".parse().unwrap(), by: by.to_owned(), blackhole: false }],
+            routes: by.iter().map(|by| route(by)).collect(),
             to_prefix_lists: Vec::new(),
         };
         let acl = |id: &str, subnet: &str| NetworkAcl {
@@ -307,9 +307,9 @@ mod tests {
             ]),
             acls: Ok(vec![acl("acl-00000001", "subnet-0000000b"), acl("acl-00000009", "subnet-0000000c")]),
             route_tables: Ok(vec![
-                table("rtb-00000001", &[], "pcx-00000001"),
-                table("rtb-00000002", &[("subnet-0000000b", "rtbassoc-00000002")], "tgw-00000002"),
-                table("rtb-00000009", &[("subnet-0000000c", "rtbassoc-00000009")], "pcx-00000009"),
+                table("rtb-00000001", &[], &["pcx-00000001", "vgw-00000002", "vpce-00000002"]),
+                table("rtb-00000002", &[("subnet-0000000b", "rtbassoc-00000002")], &["tgw-00000002"]),
+                table("rtb-00000009", &[("subnet-0000000c", "rtbassoc-00000009")], &["pcx-00000009"]),
             ]),
             ..network()
         };
@@ -335,10 +335,18 @@ mod tests {
     #[test]
     fn a_change_concerns_the_services_whose_paths_have_an_id_that_it_names() {
         let own = elb_arn("listener/net/pg/0123456789abcdef/a-new-one").to_string();
+        let rule = elb_arn("listener-rule/net/pg/0123456789abcdef/a-new-one/a-rule").to_string();
         let group = target_group("pg").arn;
         for parameters in [
             format!("{{'serviceId':'{}'}}", service(1)),
             format!("{{'listenerArn':'{own}'}}"),
+            format!("{{'rulePriorities':[{{'priority':1,'ruleArn':'{rule}'}}]}}"),
+            "{'certificateArn':'arn:aws:acm:r:1:certificate/a'}".to_owned(),
+            "{'instanceId':'i-0000000a','groupSet':{'items':[{'groupId':'sg-00000009'}]}}".to_owned(),
+            "{'DeleteTransitGatewayRequest':{'TransitGatewayId':'tgw-00000002'}}".to_owned(),
+            "[{'x':{'TransitGatewayAttachmentId':'tgw-attach-00000002'}},'vpc-00000009','tgw-00000002']".to_owned(),
+            "{'DeleteVpcEndpointsRequest':{'VpcEndpointId':{'tag':1,'content':'vpce-00000002'}}}".to_owned(),
+            "{'vpcId':'vpc-00000009','vpnGatewayId':'vgw-00000002'}".to_owned(),
             format!("{{'targetGroupArn':'{group}','targets':[{{'id':'10.9.9.9'}}]}}"),
             "{'targets':[{'id':'10.0.0.1'}],'targetGroupArn':'arn:aws:elasticloadbalancing:r:1:targetgroup/other/1'}"
                 .to_owned(),
@@ -380,6 +388,15 @@ mod tests {
             ),
             ("CreateNetworkAclEntry", "{'networkAclId':'acl-00000009'}"),
             ("DeleteVpcPeeringConnection", "{'vpcPeeringConnectionId':'pcx-00000009'}"),
+            ("DeleteTransitGatewayVpcAttachment", "[{'a':'tgw-attach-00000009'},'vpc-00000009','tgw-00000009']"),
+            ("DeleteTransitGateway", "{'x':{'TransitGatewayId':'tgw-00000009'}}"),
+            ("DeleteVpcEndpoints", "{'x':{'VpcEndpointId':[{'tag':1,'content':'vpce-00000009'}]}}"),
+            ("DetachVpnGateway", "{'vpcId':'vpc-00000009','vpnGatewayId':'vgw-00000009'}"),
+            ("ModifyInstanceAttribute", "{'instanceId':'i-00000009','instanceType':{'value':'m7i.large'}}"),
+            ("ModifyNetworkInterfaceAttribute", "{'networkInterfaceId':'eni-00000009'}"),
+            ("ImportCertificate", "{'certificateArn':'arn:aws:acm:r:1:certificate/b','certificate':{'hb':[48,49]}}"),
+            ("CreateRule", "{'listenerArn':'arn:aws:elasticloadbalancing:r:1:listener/app/web/1/2','priority':1}"),
+            ("ModifyRule", "{'ruleArn':'arn:aws:elasticloadbalancing:r:1:listener-rule/app/web/1/2/3'}"),
             ("DeleteVpcEndpointConnectionNotifications", "{'x':{'content':'vpce-nfn-00000009'}}"),
             ("ReplaceNetworkAclAssociation", "{'associationId':'aclassoc-00000009','networkAclId':'acl-00000009'}"),
             ("ReplaceRouteTableAssociation", "{'associationId':'rtbassoc-00000009','routeTableId':'rtb-00000009'}"),
@@ -391,9 +408,17 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_concerns_every_service() {
-        for parameters in
-            ["", "null", "{}", "[7]", "{'groupName':'default'}", "{'vpnId':'vpn-00000009'}", "{'a':'sg-x'}", "{"]
-        {
+        for parameters in [
+            "",
+            "null",
+            "{}",
+            "[7]",
+            "{'groupName':'default'}",
+            "{'vpnId':'vpn-00000009'}",
+            "{'a':'tgw-attach-00000009'}",
+            "{'a':'sg-x'}",
+            "{",
+        ] {
             assert_eq!(concern("ModifyListener", parameters), Concern::Any, "{parameters}");
         }
     }

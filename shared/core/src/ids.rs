@@ -129,6 +129,16 @@ impl Arn {
     }
 }
 
+/// The ARN of the load balancer that a listener, or a listener's rule, belongs to: theirs continue where it ends.
+/// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_awselasticloadbalancingv2.html>
+#[must_use]
+pub fn load_balancer_of(arn: &str) -> Option<String> {
+    let (before, path) = arn.split_once(":listener/").or_else(|| arn.split_once(":listener-rule/"))?;
+    // KIND/NAME/ID/LISTENER, and of a rule also /RULE.
+    let (third_slash, _) = path.match_indices('/').nth(2)?;
+    Some(format!("{before}:loadbalancer/{}", &path[..third_slash]))
+}
+
 /// All endpoint service ids and endpoint ids in `text`, in order, without duplicates.
 ///
 /// For texts without a documented format, such as a connection notification. The ids are hints, never evidence.

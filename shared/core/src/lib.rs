@@ -7,6 +7,7 @@ pub mod admission;
 pub mod alerts;
 pub mod check;
 pub mod checks;
+pub mod cloudtrail;
 pub mod concern;
 pub mod config;
 pub mod connections;

@@ -1,10 +1,13 @@
 //! Why a function runs. An event only means "reconcile now", and may name ids or a person; it is never evidence.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::ids::{AccountId, Arn, ServiceId, load_balancer_of};
 
 /// Why a function runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub enum Trigger {
     },
     /// A change in AWS that CloudTrail recorded.
     Change(Change),
+    /// A call that CloudTrail recorded and that AWS refused: nothing has changed, and nothing is to be done.
+    Refused,
     /// The schedule of the stack's `Heartbeat` parameter: send a notice that the guard is running.
     Heartbeat,
     /// Somebody asks for test messages.
@@ -37,13 +42,13 @@ pub enum Trigger {
 pub struct Change {
     /// `ModifyLoadBalancerAttributes`, …
     pub event_name: String,
-    /// The ARN of the principal that made the call.
+    /// The ARN of the principal that made the call, or what else is known of the caller.
     pub principal: String,
     /// The source IP address, or the AWS service that made the call.
     pub source_ip_address: String,
     /// When the call was made, as CloudTrail writes it.
     pub event_time: String,
-    /// The request parameters as JSON, to find out which resources the call changed.
+    /// The request parameters as JSON, as far as the call did what they ask for: see [`crate::cloudtrail`].
     #[serde(skip)]
     pub parameters: String,
     /// CloudTrail's id of the event.
@@ -76,20 +81,33 @@ struct Noted {
 /// How many texts of a change's parameters are noted, and how long they are: an ARN is shorter.
 const MAX_NOTED: (usize, usize) = (100, 256);
 
+/// Numbers up to this are ports, counts and bytes; ids are larger.
+const MAX_COUNT: u64 = 65_535;
+
+/// The text; of a number that can be an account's id, its twelve digits.
+pub(crate) fn as_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => {
+            number.as_u64().filter(|number| *number > MAX_COUNT).map(|number| format!("{number:012}"))
+        }
+        _ => None,
+    }
+}
+
 impl Change {
     /// All texts in the parameters, each a possible id; `None` if the parameters cannot be read.
     #[must_use]
     pub fn texts(&self) -> Option<Vec<String>> {
-        fn add(value: Value, texts: &mut Vec<String>) {
+        fn add(value: &Value, texts: &mut Vec<String>) {
             match value {
-                Value::String(text) => texts.push(text),
-                Value::Array(values) => values.into_iter().for_each(|value| add(value, texts)),
-                Value::Object(fields) => fields.into_iter().for_each(|(_, value)| add(value, texts)),
-                _ => {}
+                Value::Array(values) => values.iter().for_each(|value| add(value, texts)),
+                Value::Object(fields) => fields.values().for_each(|value| add(value, texts)),
+                value => texts.extend(as_text(value)),
             }
         }
         let mut texts = Vec::new();
-        add(serde_json::from_str(&self.parameters).ok()?, &mut texts);
+        add(&serde_json::from_str(&self.parameters).ok()?, &mut texts);
         Some(texts)
     }
 
@@ -108,13 +126,33 @@ impl Change {
         Some(Self { parameters: serde_json::to_string(&names).ok()?, ..change })
     }
 
-    /// Whether the change names `resource`, an id or an ARN. For a load balancer, also whether it names one of its
-    /// listeners: a listener's ARN continues where the load balancer's ends.
+    /// Whether the change names `resource`: see [`Change::names_any`].
     #[must_use]
     pub fn names(&self, resource: &str) -> bool {
-        let listener = resource.split_once(":loadbalancer/").map(|(_, path)| format!(":listener/{path}/"));
-        self.parameters.contains(&format!("\"{resource}\""))
-            || listener.is_some_and(|listener| self.parameters.contains(&listener))
+        self.names_any([resource])
+    }
+
+    /// Whether the change names one of `resources`: ids, ARNs, or accounts. A load balancer is also named by its listeners and
+    /// their rules, and an account by its principals, or by `*`, which is everybody.
+    #[must_use]
+    pub fn names_any<'a>(&self, resources: impl IntoIterator<Item = &'a str>) -> bool {
+        let texts = self.texts().unwrap_or_default();
+        let load_balancers = texts.iter().filter_map(|text| load_balancer_of(text));
+        let named: BTreeSet<String> = texts.iter().cloned().chain(load_balancers).collect();
+        let principals: Vec<Arn> = texts.iter().filter_map(|text| text.parse().ok()).collect();
+        let admits = |account: &AccountId| {
+            let of_account = |arn: &Arn| arn.service() == "iam" && arn.account() == account.as_str();
+            named.contains("*") || principals.iter().any(of_account)
+        };
+        resources.into_iter().any(|it| named.contains(it) || it.parse().is_ok_and(|account| admits(&account)))
+    }
+
+    /// Whether it names endpoint services, and not this one.
+    #[must_use]
+    pub fn is_of_another_service(&self, service: &ServiceId) -> bool {
+        let texts = self.texts().unwrap_or_default();
+        let mut services = texts.iter().filter_map(|text| text.parse::<ServiceId>().ok()).peekable();
+        services.peek().is_some() && services.all(|named| named != *service)
     }
 }
 
@@ -136,7 +174,7 @@ impl Trigger {
                 let at: Timestamp = change.event_time.parse().ok()?;
                 Some((&change.id, at.checked_add(SignedDuration::from_secs(1)).ok()?))
             }
-            Self::Schedule | Self::Heartbeat | Self::Test | Self::Unrecognised => None,
+            Self::Schedule | Self::Refused | Self::Heartbeat | Self::Test | Self::Unrecognised => None,
         }
     }
 }
@@ -154,6 +192,7 @@ impl fmt::Display for Trigger {
                 write!(f, "connection notification {id}, which names {}", mentions.join(" and "))
             }
             Self::Change(change) => change.fmt(f),
+            Self::Refused => f.write_str("call that AWS refused"),
             Self::Unrecognised => f.write_str("unrecognised event"),
         }
     }
@@ -209,16 +248,27 @@ mod tests {
         let arn = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:loadbalancer/net/pg/0123456789abcdef";
         assert!(change.names(arn));
         assert!(!change.names(&arn[..arn.len() - 1]), "a prefix is another resource");
+        let path = "net/pg/0123456789abcdef/fedcba9876543210";
+        for (part, names) in [
+            (format!("listener/{path}"), true),
+            (format!("listener-rule/{path}/0011223344556677"), true),
+            ("listener-rule/net/pg/0123456789abcdee/fedcba9876543210/0011223344556677".to_owned(), false),
+        ] {
+            let parameters = format!("[\"arn:aws:elasticloadbalancing:eu-central-1:111122223333:{part}\"]");
+            assert_eq!(Change { parameters, ..change.clone() }.names(arn), names, "{part}");
+        }
     }
 
     #[test]
     fn a_noted_change_still_names_what_it_changed() {
-        let parameters = r#"{"a":[{"groupId":"sg-1"}],"n":7,"long":"LONG"}"#.replace("LONG", &"x".repeat(9_999));
+        let parameters = r#"{"a":[{"groupId":"sg-1"}],"n":7,"owner":200802171337,"long":"LONG"}"#;
+        let parameters = parameters.replace("LONG", &"x".repeat(9_999));
         let change = Change { parameters, ..change() };
         let note = change.note();
         let noted = Change::from_note(&note).unwrap();
         assert_eq!(noted.to_string(), change.to_string());
         assert!(noted.names("sg-1") && !noted.names("sg-2"));
+        assert_eq!(noted.texts().unwrap(), ["sg-1", "200802171337"], "seven is a count");
         assert!(note.len() < 500, "{note}");
         assert_eq!(Change::from_note("{}"), None);
         assert_eq!(Change { parameters: "?".to_owned(), ..change }.texts(), None);

@@ -126,6 +126,8 @@ pub struct Published {
     pub evidence: String,
     /// What to do.
     pub action: String,
+    /// The call that caused it, or nothing.
+    pub cause: String,
     /// Whether the message says that the table failed.
     pub table_failed: bool,
     /// The call that published it, counted from zero.
@@ -302,6 +304,7 @@ impl FakeAws {
             summary: text(&transition["summary"]),
             evidence: transition["evidence"].as_array().unwrap().iter().map(text).collect::<Vec<_>>().join("\n"),
             action: text(&transition["remedy"]["action"]),
+            cause: text(&transition["cause"]["eventName"]),
             table_failed: data["caution"].is_string(),
             call,
         }));

@@ -63,6 +63,9 @@ fn a_thousand_foreign_changes_start_no_run() {
         for id in 0..1000 {
             assert_eq!(function.run(&format!("run-{id}"), &foreign(id)).await, End::Done);
         }
+        let mut refused = ours(1000, 1);
+        refused["detail"]["errorCode"] = json!("AccessDenied");
+        assert_eq!(function.run("refused", &refused).await, End::Done);
         let (table, others) = calls(&aws);
         report(&format!("1,000 foreign changes: {table} calls to the table, {others} others"));
         assert!(table <= 2_000);
@@ -239,5 +242,47 @@ fn a_read_that_fails_in_part_adds_to_the_ids_and_never_replaces_them() {
         assert_eq!(runs(&aws), before + 1);
         let ids = aws.lock().unwrap().table.items.iter().filter(|item| item["service"]["S"] == "ids").count();
         assert_eq!(ids, 1, "{}", service(1));
+    });
+}
+
+/// health-watcher finds it, drift-watcher hears of the change.
+#[test]
+fn who_changed_the_targets_is_named_early_or_late() {
+    let deregistered = |id, number| {
+        change(
+            id,
+            "DeregisterTargets",
+            &json!({"targetGroupArn": target_group(number), "targets": [{"id": "10.0.0.9"}]}),
+        )
+    };
+    let heard = |aws: &Aws| -> Vec<(String, String)> {
+        let world = aws.lock().unwrap();
+        let of_health = world.published.iter().filter(|sent| sent.check == "target-group.health");
+        of_health.map(|sent| (sent.kind.clone(), sent.cause.clone())).collect()
+    };
+    let pair = |kind: &str, cause: &str| (kind.to_owned(), cause.to_owned());
+    play(async {
+        for is_late in [false, true] {
+            let (aws, drift) = known_account(2).await;
+            let health = RunningFunction::new("health-watcher", &aws, &[]);
+            let look = async |id: &str| assert_eq!(health.run(id, &scheduled()).await, End::Done);
+            look("all is well").await;
+            aws.lock().unwrap().unhealthy = [1].into();
+            if is_late {
+                look("once").await;
+                look("twice").await;
+                assert_eq!(heard(&aws), [pair("firing", "")]);
+            }
+            for (id, number) in [(1, 1), (2, 2)] {
+                assert_eq!(drift.run(&format!("event-{id}"), &deregistered(id, number)).await, End::Done);
+            }
+            look("then").await;
+            look("and then").await;
+            let expected = match is_late {
+                true => vec![pair("firing", ""), pair("notice", "DeregisterTargets")],
+                false => vec![pair("firing", "DeregisterTargets")],
+            };
+            assert_eq!(heard(&aws), expected);
+        }
     });
 }

@@ -1,9 +1,13 @@
-"""EventBridge: "AWS API Call via CloudTrail" for the management events that write to EC2 and ELBv2.
+"""EventBridge: "AWS API Call via CloudTrail" for the management events that write to EC2, ELBv2 and ACM.
 
-Only successful writes, shortly after the call or as late as `delays` says, on the default bus of the caller's account
-and Region. The record has CloudTrail's shape: request parameters in lower camel case, and for newer EC2 actions,
-including those of VPC endpoints, the request as `{"ACTIONRequest": {…}}` with list items as `{"tag": 1, "content": …}`.
+Writes, also those that failed, shortly after the call or as late as `delays` says, on the default bus of the caller's
+account and Region. The record has CloudTrail's shape: request parameters in lower camel case, and for newer EC2
+actions, including those of VPC endpoints, the request as `{"ACTIONRequest": {…}}`. There, list items are `{"tag": 1,
+"content": …}`, a list of one is its item, an empty one is `""`, and what looks like a number is one, such as an
+account's id.
+https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html
 """
+import base64
 import json
 import logging
 import queue
@@ -19,18 +23,21 @@ from . import callers, clock, delays
 from .wire import EC2, ELB, ApiError
 
 log = logging.getLogger("local_aws")
-_APIS = {"ec2": EC2, "elasticloadbalancing": ELB}
+_APIS = {"ec2": EC2, "elasticloadbalancing": ELB, "acm": None}
 _READS = re.compile(r"(Describe|Get|List|Search|Export)")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 _WRAPPED = re.compile(r"VpcEndpoint|SecurityGroupRule|ManagedPrefixList|LaunchTemplate|TransitGateway")
 _outgoing: queue.Queue = queue.Queue()
 
 
 def is_recorded(service, action):
-    return service in _APIS and not _READS.match(action)
+    if service not in _APIS or _READS.match(action):
+        return False
+    return service == "acm" or action in _APIS[service].model.operation_names
 
 
-def record(service, action, form, headers, query, answer, request_id):
-    """Send the event of a successful call. `answer` is the XML of the response."""
+def record(service, action, request, headers, query, answer, error, request_id):
+    """Send the event of a call. `request` is its form, or its JSON; `error` is the error's code, if it failed."""
     account, region = get_account_id(), get_region()
     detail = {
         "eventVersion": "1.10",
@@ -41,8 +48,8 @@ def record(service, action, form, headers, query, answer, request_id):
         "awsRegion": region,
         "sourceIPAddress": get_request_client_ip(),
         "userAgent": headers.get("user-agent", ""),
-        "requestParameters": request_parameters(service, action, form),
-        "responseElements": response_elements(service, action, answer),
+        "requestParameters": request_parameters(service, action, request),
+        "responseElements": None if error else response_elements(service, action, answer),
         "requestID": request_id,
         "eventID": str(uuid.uuid4()),
         "readOnly": False,
@@ -51,6 +58,8 @@ def record(service, action, form, headers, query, answer, request_id):
         "recipientAccountId": account,
         "eventCategory": "Management",
     }
+    if error:
+        detail |= {"errorCode": f"Client.{error}" if service == "ec2" else error, "errorMessage": _message(answer)}
     if service == "elasticloadbalancing":
         detail["apiVersion"] = "2015-12-01"
     event = account, region, {"Source": f"aws.{service}", "DetailType": "AWS API Call via CloudTrail",
@@ -58,8 +67,15 @@ def record(service, action, form, headers, query, answer, request_id):
     delays.of_cloudtrail(lambda: _outgoing.put(event))
 
 
+def _message(answer):
+    found = re.search(r"<Message>(.*?)</Message>", answer if isinstance(answer, str) else answer.decode(), re.DOTALL)
+    return found[1] if found else ""
+
+
 def request_parameters(service, action, form):
     api = _APIS[service]
+    if service == "acm":
+        return _with_buffers(_lower_camel(json.loads(form)))
     try:
         request = api.parse(action, form)
     except ApiError:
@@ -72,8 +88,18 @@ def request_parameters(service, action, form):
     return _with_items(shape, request)
 
 
+def _with_buffers(request):
+    """ACM: a certificate, which is bytes, is Java's buffer of them; its private key is hidden.
+    https://docs.aws.amazon.com/acm/latest/userguide/cloudtrail.html#ct-acm-import"""
+    buffers = {name: {"hb": list(base64.b64decode(request[name])), "offset": 0, "isReadOnly": False}
+               for name in ("certificate", "certificateChain", "privateKey") if name in request}
+    if "privateKey" in buffers:
+        buffers["privateKey"]["hb"] = []
+    return request | buffers
+
+
 def _lower_camel(value):
-    """ELBv2: members in lower camel case, lists unchanged."""
+    """ELBv2 and ACM: members in lower camel case, lists unchanged."""
     if isinstance(value, dict):
         return {key[0].lower() + key[1:]: _lower_camel(item) for key, item in value.items()}
     return [_lower_camel(item) for item in value] if isinstance(value, list) else value
@@ -89,19 +115,26 @@ def _wrapped(api, shape, value):
         for tag, item in enumerate(value, start=1):
             content = _wrapped(api, shape.member, item)
             items.append({"tag": tag, **(content if isinstance(content, dict) else {"content": content})})
-        return items[0] if len(items) == 1 else items
-    return value
+        return "" if not items else items[0] if len(items) == 1 else items
+    return _number(value)
 
 
-def _with_items(shape, value):
-    """Older EC2 actions: lower camel case, lists as `{"items": […]}`."""
+def _number(value):
+    return int(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+
+
+def _with_items(shape, value, nested=False):
+    """Older EC2 actions: lower camel case, lists as `{"items": […]}`. In an item, a list that is missing is `{}`."""
     if shape.type_name == "structure":
-        return {_lower_first(_older_name(name)): _with_items(shape.members[name], item)
-                for name, item in value.items()}
+        given = {_lower_first(_older_name(name)): _with_items(shape.members[name], item, nested=True)
+                 for name, item in value.items()}
+        missing = {_lower_first(_older_name(name)): {} for name, member in shape.members.items()
+                   if nested and member.type_name == "list" and name not in value}
+        return missing | given
     if shape.name in ("SecurityGroupIdStringList", "GroupIdStringList"):  # of an instance or an interface
         return {"items": [{"groupId": item} for item in value]}
     if shape.type_name == "list":
-        return {"items": [_with_items(shape.member, item) for item in value]}
+        return {"items": [_with_items(shape.member, item, nested=True) for item in value]}
     return value
 
 
@@ -114,27 +147,31 @@ def _lower_first(name):
     return name[0].lower() + name[1:]
 
 
-def response_elements(service, action, xml):
-    root = ElementTree.fromstring(xml)
-    content = _from_xml(root)
+def response_elements(service, action, answer):
+    if service == "acm":
+        return _lower_camel(json.loads(answer or "{}")) or None
+    wrapped = service == "ec2" and _WRAPPED.search(action)
+    content = _from_xml(ElementTree.fromstring(answer), wrapped)
     if service == "elasticloadbalancing":
         result = content.get(f"{action}Result") if isinstance(content, dict) else None
         return _lower_camel(result) if isinstance(result, dict) else None
-    if _WRAPPED.search(action):
+    if wrapped:
         return {f"{action}Response": {"xmlns": EC2.namespace, **content}}
     return {("_return" if key == "return" else key): value for key, value in content.items()}
 
 
-def _from_xml(element):
+def _from_xml(element, wrapped):
     children = list(element)
     if not children:
-        return {"true": True, "false": False}.get(element.text, element.text or "")
+        text = {"true": True, "false": False}.get(element.text, element.text or "")
+        return _number(text) if wrapped else text
     names = [child.tag.rsplit("}", 1)[-1] for child in children]
+    values = [_from_xml(child, wrapped) for child in children]
     if set(names) == {"member"}:
-        return [_from_xml(child) for child in children]
+        return values
     if set(names) == {"item"}:
-        return {"items": [_from_xml(child) for child in children]}
-    return {name: _from_xml(child) for name, child in zip(names, children, strict=True)}
+        return {"item": values[0] if len(values) == 1 else values} if wrapped else {"items": values}
+    return dict(zip(names, values, strict=True))
 
 
 def _deliver():

@@ -76,9 +76,10 @@ def install():
                 "n": len(_requests) + 1, "time": now, "principal": principal, "service": prefix, "action": action,
                 "resources": [resource] if resource != "*" else [], "arns": _arns(form), "error": code,
                 "duration_ms": round((time.monotonic() - started) * 1000, 1)})
-        if code is None and cloudtrail_events.is_recorded(service, action):
+        if cloudtrail_events.is_recorded(service, action):
             try:
-                cloudtrail_events.record(service, action, form, headers, query, response[2], request_id)
+                request = body if service == "acm" else form
+                cloudtrail_events.record(service, action, request, headers, query, response[2], code, request_id)
             except Exception:
                 log.exception("no CloudTrail event for %s", named)
         return response

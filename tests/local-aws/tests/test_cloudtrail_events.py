@@ -1,6 +1,8 @@
 """EventBridge: the content of "AWS API Call via CloudTrail" events, and their caller."""
 import calendar
 import json
+import shutil
+import subprocess
 import time
 
 import pytest
@@ -78,7 +80,8 @@ def test_older_ec2_actions_have_the_older_shape(aws, names, trail):
         {"IpProtocol": "tcp", "FromPort": 5432, "ToPort": 5432, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}])
     detail = events("AuthorizeSecurityGroupIngress")["detail"]
     assert detail["requestParameters"] == {"groupId": group, "ipPermissions": {"items": [
-        {"ipProtocol": "tcp", "fromPort": 5432, "toPort": 5432, "ipRanges": {"items": [{"cidrIp": "10.0.0.0/8"}]}}]}}
+        {"ipProtocol": "tcp", "fromPort": 5432, "toPort": 5432, "ipRanges": {"items": [{"cidrIp": "10.0.0.0/8"}]},
+         "groups": {}, "ipv6Ranges": {}, "prefixListIds": {}}]}}
     assert detail["responseElements"]["_return"] is True
 
 
@@ -150,7 +153,7 @@ def test_outbound_rules_and_groups_of_interfaces_are_recorded_by_id(aws, names, 
     assert events("AuthorizeSecurityGroupEgress")["detail"]["requestParameters"] == {
         "groupId": group, "ipPermissions": {"items": [{
             "ipProtocol": "tcp", "fromPort": 5432, "toPort": 5432, "groups": {"items": [{"groupId": other}]},
-            "prefixListIds": {"items": [{"prefixListId": prefixes}]}}]}}
+            "prefixListIds": {"items": [{"prefixListId": prefixes}]}, "ipRanges": {}, "ipv6Ranges": {}}]}}
     ec2.revoke_security_group_egress(GroupId=group, IpPermissions=[
         {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}])
     assert events("RevokeSecurityGroupEgress")["detail"]["requestParameters"]["groupId"] == group
@@ -182,15 +185,71 @@ def test_the_consumers_calls_are_recorded_in_the_consumers_account(aws, provider
     assert "CreateVpcEndpoint" not in [e["detail"]["eventName"] for e in provider_events.received()]
 
 
-def test_reads_and_failures_are_not_recorded(aws, provider, trail):
+def test_the_newer_shape_has_lists_of_one_and_numbers(aws, names, provider, connect, trail):
+    events, ec2 = trail(PROVIDER), provider.ec2
+
+    def request(action):
+        return events(action)["detail"]["requestParameters"][f"{action}Request"]
+
+    service, missing, principal = provider.service_id, "vpce-0123456789abcdef0", f"arn:aws:iam::{DBT}:role/dbt"
+    ec2.modify_vpc_endpoint_service_permissions(ServiceId=service, AddAllowedPrincipals=[principal, DBT])
+    assert request("ModifyVpcEndpointServicePermissions") == {"ServiceId": service, "AddAllowedPrincipals": [
+        {"tag": 1, "content": principal}, {"tag": 2, "content": int(DBT)}]}
+    endpoint = connect()
+    ec2.accept_vpc_endpoint_connections(ServiceId=service, VpcEndpointIds=[endpoint, missing])
+    detail = events("AcceptVpcEndpointConnections")["detail"]
+    assert detail["requestParameters"]["AcceptVpcEndpointConnectionsRequest"]["VpcEndpointId"] == [
+        {"tag": 1, "content": endpoint}, {"tag": 2, "content": missing}]
+    unsuccessful = detail["responseElements"]["AcceptVpcEndpointConnectionsResponse"]["unsuccessful"]
+    assert unsuccessful["item"]["resourceId"] == missing
+    gateway = ec2.create_transit_gateway()["TransitGateway"]["TransitGatewayId"]
+    attachment = ec2.create_transit_gateway_vpc_attachment(
+        TransitGatewayId=gateway, VpcId=provider.vpc, SubnetIds=["subnet-00000001"])["TransitGatewayVpcAttachment"]
+    ec2.delete_transit_gateway_vpc_attachment(TransitGatewayAttachmentId=attachment["TransitGatewayAttachmentId"])
+    detail = events("DeleteTransitGatewayVpcAttachment")["detail"]
+    assert detail["requestParameters"]["DeleteTransitGatewayVpcAttachmentRequest"] == {
+        "TransitGatewayAttachmentId": attachment["TransitGatewayAttachmentId"]}
+    deleted = detail["responseElements"]["DeleteTransitGatewayVpcAttachmentResponse"]["transitGatewayVpcAttachment"]
+    assert (deleted["transitGatewayId"], deleted["vpcId"]) == (gateway, provider.vpc)
+    assert deleted["vpcOwnerId"] == int(PROVIDER)
+
+
+def test_an_imported_certificate_is_recorded_without_its_key(aws, tmp_path, trail):
+    """https://docs.aws.amazon.com/acm/latest/userguide/cloudtrail.html#ct-acm-import"""
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate,
+                    "-subj", "/CN=db.example.com"], check=True, capture_output=True)
+    events, acm = trail(PROVIDER), aws.client("acm")
+    imported = {"Certificate": certificate.read_bytes(), "PrivateKey": key.read_bytes()}
+    arn = acm.import_certificate(**imported)["CertificateArn"]
+    event = events("ImportCertificate")
+    assert (event["source"], event["detail"]["eventSource"]) == ("aws.acm", "acm.amazonaws.com")
+    assert event["detail"]["responseElements"] == {"certificateArn": arn}
+    acm.import_certificate(CertificateArn=arn, **imported)
+    eventually(lambda: len(events.received()) == 2)
+    asked = events.received()[1]["detail"]["requestParameters"]
+    assert (asked["certificateArn"], bytes(asked["certificate"]["hb"])) == (arn, imported["Certificate"])
+    assert asked["privateKey"]["hb"] == []
+
+
+def test_reads_are_not_recorded_and_failures_are(aws, provider, trail):
     events = trail(PROVIDER)
     provider.ec2.describe_vpc_endpoint_connections()
+    with pytest.raises(provider.ec2.exceptions.ClientError):
+        provider.ec2.delete_route(RouteTableId="rtb-0123456789abcdef0", DestinationCidrBlock="10.0.0.0/8")
     aws.control("fault", action="elasticloadbalancing:CreateListener", code="TooManyListeners", times=1)
     with pytest.raises(provider.elb.exceptions.TooManyListenersException):
         provider.listen()
     provider.listen()
-    events("CreateListener")
-    assert [e["detail"]["eventName"] for e in events.received()] == ["CreateListener"]
+    eventually(lambda: len(events.received()) == 3)
+    recorded = [(e["detail"]["eventName"], e["detail"].get("errorCode")) for e in events.received()]
+    assert recorded == [("DeleteRoute", "Client.InvalidRouteTableID.NotFound"), ("CreateListener", "TooManyListeners"),
+                        ("CreateListener", None)]
+    failed = events.received()[0]["detail"]
+    assert failed["requestParameters"]["routeTableId"] == "rtb-0123456789abcdef0"
+    assert (failed["responseElements"], failed["errorMessage"] != "") == (None, True)
 
 
 def test_a_delayed_event_keeps_the_time_of_its_call(aws, provider, trail):

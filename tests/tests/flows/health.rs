@@ -5,7 +5,7 @@ use flows::COMPANY;
 use flows::cli;
 use flows::company::TARGETS;
 use flows::environment::{FlowEnvironment, with_environment};
-use flows::local_aws::{Caller, LocalAws, concurrently};
+use flows::local_aws::{Caller, LocalAws, concurrently, eventually};
 use flows::stack::GuardFunction::{DriftWatcher, HealthWatcher};
 use flows::stack::GuardStack;
 use serde_json::json;
@@ -30,6 +30,29 @@ fn targets_that_fail_one_by_one_send_one_warning_and_one_critical_alert() -> Res
         environment.run(HealthWatcher)?;
         mailbox.wait("[RESOLVED]", "0 of 3 targets healthy")?;
         Ok(())
+    })
+}
+
+#[test]
+fn who_deregistered_all_targets_is_named() -> Result<()> {
+    with_environment(|environment| {
+        let FlowEnvironment { aws, postgres, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        for target in TARGETS {
+            postgres.deregister_target(aws, &format!("Id={target}"))?;
+        }
+        // In the alert, or in a notice after it: drift-watcher notes the change when its event arrives.
+        let (reported, by) = ("CloudTrail reports: DeregisterTargets by", "user/network-admin-postgres");
+        let named = eventually("an alert that names who deregistered the targets", || {
+            environment.run(HealthWatcher)?;
+            Ok((mailbox.count(reported, by)? > 0).then_some(()))
+        });
+        named?;
+        for target in TARGETS {
+            postgres.register_target(aws, &format!("Id={target}"))?;
+        }
+        environment.run(HealthWatcher)?;
+        mailbox.wait("[RESOLVED]", "3 of 3 targets healthy").map(drop)
     })
 }
 

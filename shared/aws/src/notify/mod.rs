@@ -147,8 +147,8 @@ impl Notifier {
         News(outboxes.await)
     }
 
-    /// Adds each of `changes` as the cause of alerts that already fire, and sends it. For changes that another event's run
-    /// covers.
+    /// Adds each of `changes` as the cause of alerts that already fire, and sends it; and notes those that may show only later.
+    /// For changes that another event's run covers.
     pub async fn attribute(&self, invocation: &Invocation, changes: &[Change]) -> RunErrors {
         if changes.is_empty() {
             return RunErrors::default();
@@ -159,7 +159,14 @@ impl Notifier {
         let outboxes = concurrently(states, async |(partition, state)| {
             let now = Timestamp::now();
             let (mut outbox, mut state) = (Outbox::new(&partition), state);
-            for change in changes {
+            if let Some(note) =
+                state.as_ref().ok().and_then(|items| self.reconciler(id, origin, now).note(changes, items))
+            {
+                self.write(&partition, vec![note], &mut outbox, now).await;
+            }
+            let is_of_others =
+                |change: &&Change| partition.service().is_some_and(|service| change.is_of_another_service(service));
+            for change in changes.iter().filter(|change| !is_of_others(change)) {
                 let writes = match &state {
                     // If another run wrote first, it read the alert with its cause, or the next change finds it.
                     Ok(items) => self.reconciler(id, origin, now).attribute(change, items),

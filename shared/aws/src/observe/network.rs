@@ -30,6 +30,8 @@ pub(super) struct Instance {
 #[derive(Debug, Clone)]
 pub(super) struct TargetInterface {
     pub(super) id: String,
+    /// The instance that it is attached to.
+    pub(super) instance: Option<String>,
     pub(super) vpc: String,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) security_groups: Vec<String>,
@@ -119,6 +121,7 @@ impl Observer {
                 let groups = row.groups().iter().map(|group| group.group_id().map(ToOwned::to_owned));
                 Some(TargetInterface {
                     id: row.network_interface_id()?.to_owned(),
+                    instance: row.attachment().and_then(|it| it.instance_id()).map(ToOwned::to_owned),
                     vpc: row.vpc_id()?.to_owned(),
                     addresses: self::addresses(row)?,
                     security_groups: groups.collect::<Option<_>>()?,

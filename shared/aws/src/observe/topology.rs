@@ -441,7 +441,8 @@ fn locate_interfaces(load_balancers: &mut [LoadBalancer], interfaces: &[TargetIn
             let interface =
                 interfaces.iter().find(|interface| interface.vpc == *vpc && interface.addresses.contains(&address));
             target.security_groups = interface.map(|interface| interface.security_groups.clone());
-            target.interfaces = interface.map(|interface| interface.id.clone()).into_iter().collect();
+            target.interfaces =
+                interface.into_iter().flat_map(|it| [&it.id].into_iter().chain(&it.instance)).cloned().collect();
         }
     }
 }

@@ -3,6 +3,7 @@
 //! [`reconcile`] compares a run's results with the stored [`record`]s. Each event to send becomes a [`transition`] in a
 //! record's outbox; [`message`](crate::message) renders transitions.
 
+pub mod changes;
 pub mod connection;
 pub mod heartbeat;
 pub mod inventory;

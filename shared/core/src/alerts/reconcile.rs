@@ -246,7 +246,7 @@ impl Reconciler<'_> {
     }
 
     /// The update to `record`, if it differs from what is stored or has something to send.
-    fn record_write(&self, key: Key, mut record: Record, items: &Items) -> Option<RecordWrite> {
+    pub(super) fn record_write(&self, key: Key, mut record: Record, items: &Items) -> Option<RecordWrite> {
         let item = items.get(&key);
         let leased = record.lease(self.now);
         let changed = item.and_then(|item| item.record.as_ref()) != Some(&record);

@@ -96,8 +96,8 @@ pub fn admissions(items: &Items) -> Option<Admissions> {
 pub struct Key {
     /// The function that writes it, or [`Key::ANY_FUNCTION`].
     pub function: String,
-    /// A check's id, [`Key::ADMISSIONS`], [`Key::KNOWN_ACCOUNT`], [`Key::CONNECTION`], [`Key::HEARTBEAT`], [`Key::INVENTORY`],
-    /// [`Key::PATH`], [`Key::SILENCE`], [`Key::SUBSCRIBERS`] or [`Key::TRAFFIC`].
+    /// A check's id, [`Key::ADMISSIONS`], [`Key::CHANGES`], [`Key::KNOWN_ACCOUNT`], [`Key::CONNECTION`], [`Key::HEARTBEAT`],
+    /// [`Key::INVENTORY`], [`Key::PATH`], [`Key::SILENCE`], [`Key::SUBSCRIBERS`] or [`Key::TRAFFIC`].
     pub subject: String,
     /// The resource.
     pub resource: String,
@@ -164,6 +164,8 @@ pub enum State {
     Admissions(Admissions),
     /// How many subscriptions the alert topic had.
     Subscribers(Subscribers),
+    /// Notes of changes that may show only later, each with the time when it was noted.
+    Changes(Vec<(Timestamp, String)>),
     /// When a known account was last seen connected.
     #[serde(rename = "known-account")]
     KnownAccount(Timestamp),
@@ -188,6 +190,9 @@ pub struct KnownConnection {
 }
 
 impl Key {
+    /// The subject of the record of changes that may show only later.
+    pub const CHANGES: &str = "changes";
+
     /// The subject of the record of the alert topic's subscriptions.
     pub const SUBSCRIBERS: &str = "subscribers";
 
@@ -319,6 +324,15 @@ impl Record {
         }
     }
 
+    /// The notes of changes that may show only later, if this is the record of that.
+    #[must_use]
+    pub fn changes(&self) -> Option<&[(Timestamp, String)]> {
+        match &self.state {
+            State::Changes(changes) => Some(changes),
+            _ => None,
+        }
+    }
+
     /// When the known account was last seen connected, if this is its record.
     #[must_use]
     pub fn known_account(&self) -> Option<Timestamp> {
@@ -372,7 +386,8 @@ impl Record {
     pub fn read_at(&self) -> Option<Timestamp> {
         match self.state {
             State::Alert(_) | State::Connection(_) | State::Path(_) | State::Admissions(_) => Some(self.observed_at),
-            State::Heartbeat(_)
+            State::Changes(_)
+            | State::Heartbeat(_)
             | State::Inventory(_)
             | State::KnownAccount(_)
             | State::Silence(_)
@@ -412,6 +427,7 @@ impl Record {
                 admissions.accepted.values_mut().for_each(|at| *at = at_most_now(*at));
             }
             State::KnownAccount(last) => *last = at_most_now(*last),
+            State::Changes(changes) => changes.retain(|(at, _)| *at <= limit),
             State::Subscribers(subscribers) => {
                 subscribers.since = at_most_now(subscribers.since);
                 subscribers.numbers.retain(|at, _| *at <= limit);
@@ -429,8 +445,8 @@ impl Record {
             State::Alert(alert) => (alert.is_over(), KEEP_FOR),
             State::Connection(connection) if connection.established => (connection.gone, KEEP_ESTABLISHED_FOR),
             State::Connection(connection) => (connection.gone, KEEP_FOR),
-            // Written once a day while it is connected.
-            State::KnownAccount(_) => (true, KEEP_FOR),
+            // The one is written once a day while it is connected, the other counts for minutes.
+            State::KnownAccount(_) | State::Changes(_) => (true, KEEP_FOR),
             // Written once, when it is announced, and it ends within the time that the table keeps finished records.
             State::Silence(silence) => (silence.announced.is_some(), KEEP_FOR),
             State::Heartbeat(_)

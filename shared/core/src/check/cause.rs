@@ -19,7 +19,14 @@ pub fn attribute(results: &mut [CheckResult], change: &Change) {
 #[must_use]
 pub fn can_cause(change: &Change, check: Check, resource: &str, finding: &Finding) -> bool {
     check.cloudtrail_events.contains(&change.event_name.as_str())
-        && (change.names(resource) || finding.ids.iter().any(|id| change.names(id)))
+        && change.names_any(std::iter::once(resource).chain(finding.ids.iter().map(String::as_str)))
+        && !is_of_another_group(change, resource)
+}
+
+/// Whether `resource` is a target group, and the call names others, and not this one: a target can be in several.
+fn is_of_another_group(change: &Change, resource: &str) -> bool {
+    let is_group = |text: &str| text.contains(":targetgroup/");
+    is_group(resource) && !change.names(resource) && change.texts().iter().flatten().any(|text| is_group(text))
 }
 
 /// Adds to each finding the ids that are related to its resource.
@@ -131,6 +138,11 @@ mod tests {
         assert!(is_cause(security_groups, "RevokeSecurityGroupIngress", group), "an id of the finding");
         assert!(!is_cause(cross_zone, "ModifyLoadBalancerAttributes", &other), "another load balancer");
         assert!(!is_cause(security_groups, "RevokeSecurityGroupIngress", r#"{"groupId":"sg-12"}"#), "another group");
+        let (health, group_of) = (check("target-group.health"), |name: &str| {
+            format!("{{\"targetGroupArn\":\"{}\",\"targets\":[{{\"id\":\"sg-1\"}}]}}", target_group(name).arn)
+        });
+        assert!(is_cause(health, "DeregisterTargets", &group_of("pg")));
+        assert!(!is_cause(health, "DeregisterTargets", &group_of("other")), "the same target in another group");
         assert!(!is_cause(cross_zone, "RevokeSecurityGroupIngress", group), "a call that the check does not depend on");
     }
 }

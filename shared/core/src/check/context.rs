@@ -36,8 +36,8 @@ pub struct CheckContext<'a> {
     /// Whether the run decided without the records that it needs, since the table was slow or could not be read. Then it
     /// accepted nothing that there is a limit for, and revoked nothing.
     pub lacks_memory: bool,
-    /// The change in AWS that started the run, which may have caused what it finds.
-    pub change: Option<&'a Change>,
+    /// The changes in AWS that may have caused what the run finds, the likeliest last: that which started it.
+    pub changes: &'a [Change],
     /// The ids of what was in place and is gone: AWS names some deletions by an id alone.
     pub was_in_place: &'a BTreeSet<String>,
 }
@@ -110,7 +110,7 @@ impl<'a> CheckContext<'a> {
             held: &NO_REQUESTS,
             refused: &NO_REFUSALS,
             lacks_memory: false,
-            change: None,
+            changes: &[],
             was_in_place: &NOTHING,
         }
     }

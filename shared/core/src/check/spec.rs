@@ -27,9 +27,9 @@ pub struct Spec {
     pub when_missing: WhenMissing,
     /// Whether the policy wants it checked.
     pub is_watched: fn(&Policy) -> bool,
-    /// The API calls that can change its result, as CloudTrail names them. The rule of the function that evaluates it
-    /// subscribes to them; that of drift-watcher also for health-watcher, because it stores the path that
-    /// health-watcher reads.
+    /// The API calls that can change its result, as CloudTrail names them. A rule of the function that evaluates it
+    /// subscribes to them; one of drift-watcher's also for health-watcher, because it stores the path that
+    /// health-watcher reads, and notes the change.
     pub cloudtrail_events: &'static [&'static str],
     /// Which functions evaluate it.
     pub group: Group,

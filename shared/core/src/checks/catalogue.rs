@@ -2,6 +2,7 @@
 //! function evaluates, the events its rule subscribes to, README's table, `docs/checks.md`.
 
 use crate::check::{Check, CheckContext, CheckResult, Group, cause};
+use crate::trigger::Change;
 
 /// Every check.
 pub const CATALOGUE: [Check; 23] = [
@@ -36,13 +37,14 @@ pub fn checks_of(groups: &[Group]) -> Vec<Check> {
     CATALOGUE.into_iter().filter(|check| groups.contains(&check.group)).collect()
 }
 
-/// The results of `checks` for one endpoint service, as far as the policy wants them, with the change that caused them.
+/// The results of `checks` for one endpoint service, as far as the policy wants them, with the changes that caused them.
 #[must_use]
 pub fn evaluate_checks(checks: &[Check], context: CheckContext<'_>) -> Vec<CheckResult> {
     let watched = checks.iter().filter(|check| (check.is_watched)(context.policy));
     let mut results: Vec<CheckResult> = watched.flat_map(|check| (check.evaluate)(context)).collect();
     cause::add_related(&mut results, context);
-    if let Some(change) = context.change {
+    let of_others = |change: &&Change| context.service.is_some_and(|service| change.is_of_another_service(service));
+    for change in context.changes.iter().filter(|change| !of_others(change)) {
         cause::attribute(&mut results, change);
     }
     results

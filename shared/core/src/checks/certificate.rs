@@ -29,7 +29,13 @@ pub(super) const SPEC: Spec = Spec {
     impact: "Once the certificate has expired, or if it does not cover the name that dbt uses, dbt's TLS connections \
              fail.",
     fix_in_short: "import a new certificate, or let ACM renew it",
-    cloudtrail_events: &["AddListenerCertificates", "CreateListener", "ModifyListener", "RemoveListenerCertificates"],
+    cloudtrail_events: &[
+        "AddListenerCertificates",
+        "CreateListener",
+        "ImportCertificate",
+        "ModifyListener",
+        "RemoveListenerCertificates",
+    ],
     can_stop_dbt: false,
     evaluate,
     ..Spec::USUAL

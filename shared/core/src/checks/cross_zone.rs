@@ -53,9 +53,13 @@ pub const SPEC: Spec = Spec {
     is_watched: |policy| policy.cross_zone != CrossZone::Ignore,
     cloudtrail_events: &[
         "CreateListener",
+        "CreateRule",
+        "DeleteRule",
         "ModifyListener",
         "ModifyLoadBalancerAttributes",
+        "ModifyRule",
         "ModifyTargetGroupAttributes",
+        "SetRulePriorities",
     ],
     evaluate,
     ..Spec::USUAL

@@ -24,7 +24,16 @@ pub(super) const SPEC: Spec = Spec {
     impact: "dbt cannot connect on this port. If the service has several load balancers, any of them may get dbt's \
              connections, so each one needs the listener.",
     fix_in_short: "`create-listener`, or correct `ListenerPorts`",
-    cloudtrail_events: &["CreateListener", "DeleteListener", "ModifyListener"],
+    cloudtrail_events: &[
+        "CreateListener",
+        "CreateRule",
+        "DeleteListener",
+        "DeleteRule",
+        "ModifyListener",
+        "ModifyListenerAttributes",
+        "ModifyRule",
+        "SetRulePriorities",
+    ],
     parts: Parts::Ports,
     evaluate,
     ..Spec::USUAL

@@ -31,6 +31,7 @@ pub(super) const SPEC: Spec = Spec {
              dbt's connections to failing ones fail. With enough healthy targets, dbt gets through.",
     fix_in_short: "start the service on the targets, allow the load balancer there, or register other targets",
     can_flap: true,
+    cloudtrail_events: &["DeregisterTargets", "ModifyTargetGroup", "ModifyTargetGroupAttributes", "RegisterTargets"],
     group: Group::Health,
     evaluate,
     ..Spec::USUAL

@@ -27,7 +27,7 @@ pub(super) const SPEC: Spec = Spec {
     impact: "dbt's connections go to an address that your service no longer has, or fail.",
     fix_in_short: "register the new address, then deregister the old one",
     can_flap: true,
-    cloudtrail_events: &["AddTags", "RemoveTags"],
+    cloudtrail_events: &["AddTags", "DeregisterTargets", "RegisterTargets", "RemoveTags"],
     group: Group::Health,
     evaluate,
     ..Spec::USUAL

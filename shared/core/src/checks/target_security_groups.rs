@@ -34,7 +34,9 @@ pub(super) const SPEC: Spec = Spec {
     cloudtrail_events: &[
         "AuthorizeSecurityGroupIngress",
         "DeregisterTargets",
+        "ModifyInstanceAttribute",
         "ModifyManagedPrefixList",
+        "ModifyNetworkInterfaceAttribute",
         "ModifySecurityGroupRules",
         "ModifyTargetGroup",
         "RegisterTargets",
@@ -191,13 +193,15 @@ impl<'a> Inbound<'a> {
         .stopping_dbt(all)
     }
 
-    /// What can have blocked the target: itself, its security groups, and the prefix lists that their rules name.
+    /// What can have blocked the target: itself and its interfaces, its security groups, and the prefix lists that their rules
+    /// name.
     fn ids_behind(&self, target: &'a Target) -> impl Iterator<Item = &'a str> {
         let groups = target.security_groups.iter().flatten();
         let own =
             self.rules.iter().filter(|rule| target.security_groups.iter().flatten().any(|group| *group == rule.group));
         let lists: Vec<&str> = own.filter_map(|rule| rule.peer.prefix_list()).collect();
-        std::iter::once(target.id.as_str()).chain(groups.map(String::as_str)).chain(lists)
+        let own = std::iter::once(&target.id).chain(&target.interfaces);
+        own.chain(groups).map(String::as_str).chain(lists)
     }
 
     /// A command per security group: it allows the load balancer's own group, or, if it has none, its nodes.
@@ -374,16 +378,22 @@ mod tests {
     #[test]
     fn the_cause_of_one_blocked_target_of_thirty_is_named() {
         let groups: Vec<String> = (1..=30).map(|number| format!("sg-{number:02}")).collect();
-        let targets = (1..=30).zip(&groups).map(|(number, group)| in_groups(number, Some(&[group])));
+        let interfaces = |number| vec![format!("eni-{number}"), format!("i-{number}")];
+        let targets = (1..=30)
+            .zip(&groups)
+            .map(|(number, group)| Target { interfaces: interfaces(number), ..in_groups(number, Some(&[group])) });
         let topology = seen(targets.collect(), vec![], None);
-        let caused_by = |group: &str| {
-            let event_name = "RevokeSecurityGroupIngress".to_owned();
-            let change = Change { event_name, parameters: format!("{{\"groupId\":\"{group}\"}}"), ..change() };
+        let is_cause = |event_name: &str, id: &str| {
+            let event_name = event_name.to_owned();
+            let change = Change { event_name, parameters: format!("{{\"id\":\"{id}\"}}"), ..change() };
             let mut results = with_context(&topology, evaluate);
             cause::attribute(&mut results, &change);
             only_finding(results).cause.is_some()
         };
+        let caused_by = |group: &str| is_cause("RevokeSecurityGroupIngress", group);
         assert!(caused_by("sg-01") && caused_by("sg-30"));
         assert!(!caused_by("sg-31"), "another group");
+        assert!(is_cause("ModifyNetworkInterfaceAttribute", "eni-30"), "it has other groups now");
+        assert!(is_cause("ModifyInstanceAttribute", "i-30"));
     }
 }

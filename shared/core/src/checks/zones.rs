@@ -36,6 +36,13 @@ pub(super) const SPEC: Spec = Spec {
              other zones answer, or because dbt cannot enter by this zone.",
     fix_in_short: "register a target in the zone, switch cross-zone on, or enable a load balancer there",
     can_flap: true,
+    cloudtrail_events: &[
+        "DeregisterTargets",
+        "ModifyLoadBalancerAttributes",
+        "ModifyTargetGroupAttributes",
+        "RegisterTargets",
+        "SetSubnets",
+    ],
     group: Group::Health,
     parts: Parts::Zones,
     evaluate,

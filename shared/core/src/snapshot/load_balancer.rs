@@ -344,7 +344,7 @@ pub struct Target {
     pub subnet: Option<String>,
     /// The security groups of its network interface; `None` if EC2 does not show the interface.
     pub security_groups: Option<Vec<String>>,
-    /// The ids of its network interfaces, `eni-…`, as far as EC2 shows them.
+    /// The ids of its network interfaces, `eni-…`, as far as EC2 shows them, and, of an address, of the instance that has it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<String>,
     /// The health that ELB reports.

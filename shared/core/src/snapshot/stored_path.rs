@@ -104,6 +104,13 @@ impl StoredPath {
         self.load_balancers.values().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten()).count()
     }
 
+    /// The ARNs of its load balancers and target groups.
+    pub fn arns(&self) -> impl Iterator<Item = &str> {
+        let groups =
+            self.load_balancers.values().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten());
+        self.load_balancers.keys().chain(groups.map(|group| &group.arn)).map(Arn::as_str)
+    }
+
     /// The endpoint service.
     #[must_use]
     pub fn service(&self) -> &ServiceId {
