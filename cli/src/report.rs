@@ -350,7 +350,7 @@ impl PathPart {
     }
 
     fn listener(listener: &Listener, ports: &BTreeSet<u16>) -> Self {
-        let is_off_path = !listener.is_on(ports);
+        let is_off_path = !listener.is_on(ports) && !ports.contains(&listener.port);
         let detail = match &listener.forwards_to {
             Err(_) => "its rules could not be read".to_owned(),
             Ok(groups) if groups.is_empty() => "forwards to nothing".to_owned(),
