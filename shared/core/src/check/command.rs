@@ -2,7 +2,8 @@
 //!
 //! People paste these commands into a shell, and text from AWS may hold any character: the path of an allowed principal's
 //! ARN can be `/';curl …;:'/`. So every argument passes one function, and a command with an argument that a shell would
-//! not take literally is not printed at all.
+//! not take literally is not printed at all. Each line of what is printed can be pasted as it is: no command has a place that
+//! people fill in. Where a choice is theirs, the command lists what there is to choose from.
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>
 
 use super::Region;
@@ -48,9 +49,17 @@ impl Command {
     }
 
     /// Runs `next` if this command succeeds.
-    pub(crate) fn then(mut self, next: Self) -> Self {
-        self.is_printable &= next.is_printable;
-        Self { text: [self.text, next.text].join(" && "), ..self }
+    pub(crate) fn then(self, next: Self) -> Self {
+        self.joined(" && ", next)
+    }
+
+    /// `next` on a line of its own: another way to do it, or a step that people decide on first. The action says which.
+    pub(crate) fn next_line(self, next: Self) -> Self {
+        self.joined("\n", next)
+    }
+
+    fn joined(self, between: &str, next: Self) -> Self {
+        Self { text: [self.text, next.text].join(between), is_printable: self.is_printable && next.is_printable }
     }
 
     /// The text, unless a shell would not take an argument literally.

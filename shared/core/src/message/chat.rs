@@ -190,8 +190,8 @@ fn next_step(transition: &Transition, with_command: bool) -> Option<String> {
         return None;
     }
     // A command holds no back-tick: its arguments are restricted.
-    let command = remedy.command.as_ref().map(|command| match with_command {
-        true => format!(" `{command}`"),
+    let command = remedy.command.as_ref().map(|commands| match with_command {
+        true => format!(" `{}`", commands.replace('\n', "` `")),
         false => " (The command is too long for chat; the function's log has it.)".to_owned(),
     });
     let console = remedy.console.as_ref().map(|console| format!(" <{console}|Console>"));

@@ -81,7 +81,7 @@ fn full(transition: &Transition, origin: &Origin) -> String {
         let _ = writeln!(text, "\n{}", strip_and_cut(&format!("CloudTrail reports: {cause}")));
     }
     let _ = writeln!(text, "\n{}", strip_invisible(&format!("To do: {}", finding.remedy.action)));
-    if let Some(command) = &finding.remedy.command {
+    for command in finding.remedy.command.iter().flat_map(|commands| commands.lines()) {
         // One option a line; the shell joins the lines again.
         let _ = writeln!(text, "\n  {}", command.replace(" --", " \\\n    --").replace(" && ", " &&\n  "));
     }
