@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::restore::{REGISTER_AGAIN, register_again};
 use crate::check::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Health, Target, TargetGroup, Unread};
 use crate::text::{count, limited};
@@ -117,16 +118,19 @@ fn judge(group: &TargetGroup, targets: &[Target], context: CheckContext<'_>) -> 
         return Status::pass(format!("{healthy} of {} healthy in {}", count(targets.len(), "target"), group.name()));
     }
     let severity = severity(&counts);
+    let show = || Command::new("elbv2 describe-target-health", context.region).option("target-group-arn", &group.arn);
+    let register = register_again(group, context).filter(|_| counts.number(Serving::Draining) == targets.len());
     Status::fail(
         Finding::new(
             severity,
             summary(group.name(), &counts),
             impact(&counts, severity),
             Remedy::new(
-                action(targets),
-                Some(
-                    Command::new("elbv2 describe-target-health", context.region).option("target-group-arn", &group.arn),
-                ),
+                match register {
+                    Some(_) => REGISTER_AGAIN,
+                    None => action(targets),
+                },
+                register.or_else(|| (!targets.is_empty()).then(show)),
                 context.region.target_group(&group.arn),
             ),
         )
