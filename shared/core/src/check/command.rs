@@ -8,7 +8,7 @@
 
 use super::Region;
 
-/// A command of the AWS CLI, versions 1 and 2.
+/// A command of the AWS CLI, versions 1 and 2, or of this project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Command {
     text: String,
@@ -19,6 +19,11 @@ impl Command {
     /// `aws OPERATION --region REGION`.
     pub(crate) fn new(operation: &'static str, region: &Region) -> Self {
         Self { text: format!("aws {operation}"), is_printable: true }.option("region", region.name())
+    }
+
+    /// `privatelink-guard OPERATION --region REGION`.
+    pub(crate) fn own(operation: &'static str, region: &Region) -> Self {
+        Self { text: format!("privatelink-guard {operation}"), is_printable: true }.option("region", region.name())
     }
 
     /// Adds `--NAME VALUE`.
@@ -41,7 +46,7 @@ impl Command {
         self
     }
 
-    /// Adds text that contains nothing from AWS but numbers and networks.
+    /// Adds text that contains nothing from AWS but numbers, networks, and arguments of a printed command.
     pub(crate) fn literal(mut self, text: &str) -> Self {
         self.text.push(' ');
         self.text.push_str(text);
@@ -114,6 +119,15 @@ mod tests {
             harmless.into_text().as_deref(),
             Some("aws ec2 describe-subnets --region eu-central-1 --subnet-ids subnet-1 subnet-2")
         );
+    }
+
+    #[test]
+    fn a_remedys_commands_have_a_line_each_or_are_all_unprintable() {
+        let show = |subnet: &str| Command::new("ec2 describe-subnets", &region()).option("subnet-ids", subnet);
+        let both = show("subnet-1").then(show("subnet-2")).next_line(show("subnet-3")).into_text().unwrap();
+        let lines: Vec<usize> = both.lines().map(|line| line.matches("aws ").count()).collect();
+        assert_eq!(lines, [2, 1]);
+        assert_eq!(show("subnet-1").next_line(show("subnet-2;reboot")).into_text(), None);
     }
 
     proptest! {

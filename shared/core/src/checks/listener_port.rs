@@ -169,7 +169,7 @@ fn remedy(load_balancer: &LoadBalancer, listeners: &[Listener], missing: &[u16],
                  dbt uses another port, correct the stack's ListenerPorts.",
                 group.name()
             ),
-            create_listener(arn, "TCP", *port, &group.arn, context),
+            create_listener(arn, ("TCP", *port), &group.arn, None, context),
         ),
         (None, None, ..) => (
             "In the console, create a TCP listener that forwards to your service's target group. The command lists the target \

@@ -53,17 +53,17 @@ pub(super) fn listen_again(load_balancer: &Arn, listener: &Listener, context: Ch
     let [group] = &listener.forwards_to[..] else { return None };
     let is_tls = listener.protocol == "TLS" && !NEGOTIATE_TLS.contains(&listener.port);
     let protocol = if listener.protocol == "TLS" && !is_tls { "TCP" } else { &listener.protocol };
-    let certificates = listener.certificate.iter().filter(|_| is_tls).map(|arn| format!("CertificateArn={arn}"));
-    Some(create_listener(load_balancer, protocol, listener.port, group, context).options("certificates", certificates))
+    let certificate = listener.certificate.as_deref().filter(|_| is_tls);
+    Some(create_listener(load_balancer, (protocol, listener.port), group, certificate, context))
 }
 
 /// Creates a listener.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateListener.html>
 pub(super) fn create_listener(
     load_balancer: &Arn,
-    protocol: &str,
-    port: u16,
+    (protocol, port): (&str, u16),
     group: &Arn,
+    certificate: Option<&str>,
     context: CheckContext<'_>,
 ) -> Command {
     Command::new("elbv2 create-listener", context.region)
@@ -71,6 +71,7 @@ pub(super) fn create_listener(
         .option("protocol", protocol)
         .option("port", port)
         .option("default-actions", format!("Type=forward,TargetGroupArn={group}"))
+        .options("certificates", certificate.map(|arn| format!("CertificateArn={arn}")))
 }
 
 /// Puts the load balancers that use these target groups now behind the service; does nothing if there are none. The old one

@@ -197,11 +197,22 @@ fn remedy(
     outdated: &[&Target],
     context: CheckContext<'_>,
 ) -> Remedy {
-    let for_group = |operation| Command::new(operation, context.region).option("target-group-arn", &group.arn);
-    let register = || for_group("elbv2 register-targets").options("targets", added(group, missing));
-    let wait = || for_group("elbv2 wait target-in-service").options("targets", added(group, wanted));
+    let region = context.region;
+    let register = || {
+        Command::new("elbv2 register-targets", region)
+            .option("target-group-arn", &group.arn)
+            .options("targets", added(group, missing))
+    };
+    // https://docs.aws.amazon.com/cli/latest/reference/elbv2/wait/target-in-service.html
+    let wait = || {
+        Command::new("elbv2 wait target-in-service", region)
+            .option("target-group-arn", &group.arn)
+            .options("targets", added(group, wanted))
+    };
     let deregister = || {
-        for_group("elbv2 deregister-targets").options("targets", outdated.iter().map(|old| as_registered(group, old)))
+        Command::new("elbv2 deregister-targets", region)
+            .option("target-group-arn", &group.arn)
+            .options("targets", outdated.iter().map(|old| as_registered(group, old)))
     };
     let (action, command) = match (missing.is_empty(), outdated.is_empty()) {
         (false, true) => ("Register the address. The load balancer takes some minutes to use it.", Some(register())),
@@ -221,7 +232,7 @@ fn remedy(
             None,
         ),
     };
-    Remedy::new(action, command, context.region.target_group(&group.arn))
+    Remedy::new(action, command, region.target_group(&group.arn))
 }
 
 /// New targets, with the port of the registered ones; without one, ELB takes the group's own. Addresses outside the group's

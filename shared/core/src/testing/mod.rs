@@ -172,7 +172,10 @@ pub fn network() -> Network {
 pub fn failures(results: &[CheckResult]) -> Vec<(Severity, &str)> {
     let failed = results.iter().filter_map(|result| match &result.status {
         Status::Pass(_) | Status::NotAsked => None,
-        Status::Fail(finding) => Some((finding.severity, finding.summary.as_str())),
+        Status::Fail(finding) => {
+            pasteable(Finding::clone(finding));
+            Some((finding.severity, finding.summary.as_str()))
+        }
         Status::Unknown(why) => panic!("unknown: {why}"),
     });
     failed.collect()
@@ -184,12 +187,28 @@ pub fn summaries(results: &[CheckResult]) -> Vec<&str> {
     failures(results).into_iter().map(|(_, summary)| summary).collect()
 }
 
+/// The finding. Panics if a line of its command cannot be pasted as it is, or if a command stands elsewhere.
+fn pasteable(finding: Finding) -> Finding {
+    let is_constant = |word: &str| ["TCP", "TLS", "TCP_UDP", "DNS"].contains(&word);
+    let is_placeholder =
+        |word: &&str| word.len() > 2 && word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') && !is_constant(word);
+    for line in finding.remedy.command.iter().flat_map(|commands| commands.lines()) {
+        let mut words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        assert!(line.starts_with("aws ") || line.starts_with("privatelink-guard "), "no command: {line}");
+        assert_eq!(words.find(is_placeholder), None, "somebody has to fill it in: {line}");
+        assert!(!line.contains('<'), "somebody has to fill it in: {line}");
+    }
+    let is_command = |line: &&String| line.contains("aws ") || line.contains("privatelink-guard ");
+    assert_eq!(finding.evidence.iter().find(is_command), None, "a command stands in the evidence");
+    finding
+}
+
 /// The finding of a failure; `None` if the check passes. Panics if the result is unknown.
 #[must_use]
 pub fn failure(status: Status) -> Option<Finding> {
     match status {
         Status::Pass(_) | Status::NotAsked => None,
-        Status::Fail(finding) => Some(*finding),
+        Status::Fail(finding) => Some(pasteable(*finding)),
         Status::Unknown(why) => panic!("unknown: {why}"),
     }
 }
@@ -198,7 +217,7 @@ pub fn failure(status: Status) -> Option<Finding> {
 #[must_use]
 pub fn only_finding(results: Vec<CheckResult>) -> Finding {
     let mut failed = results.into_iter().filter_map(|result| match result.status {
-        Status::Fail(finding) => Some(*finding),
+        Status::Fail(finding) => Some(pasteable(*finding)),
         _ => None,
     });
     let finding = failed.next().unwrap();
