@@ -16,6 +16,7 @@ import shlex
 import pytest
 from awscli.clidriver import CLIOperationCaller, create_clidriver
 from awscli.customizations.cloudformation.deploy import DeployCommand
+from botocore import xform_name
 from botocore.session import get_session
 from botocore.validate import ParamValidator
 from rendering import ROOT, source
@@ -92,6 +93,14 @@ def commands(text):
                 command = [word]
 
 
+def repeated(service, waiter, *arguments):
+    """The operation that a waiter repeats, with the same options."""
+    check_names(service, f"wait {waiter}", [word[2:] for word in arguments if word.startswith("--")])
+    waiters = get_session().get_waiter_model(service)
+    [name] = [name for name in waiters.waiter_names if xform_name(name, "-") == waiter]
+    return [xform_name(waiters.get_waiter(name).operation, "-"), *arguments]
+
+
 class Requests:
     """Instead of sending requests, checks their parameters."""
 
@@ -114,6 +123,9 @@ def run(monkeypatch, tmp_path):
 
     def run(command):
         _, service, operation, *arguments = command
+        if operation == "wait":
+            operation, *arguments = repeated(service, *arguments)
+            command = ["aws", service, operation, *arguments]
         check_names(service, operation, [word[2:].split("=")[0] for word in arguments if word.startswith("--")])
         for word in arguments:
             if re.match("fileb?://", word):
