@@ -282,6 +282,8 @@ impl Status {
 
     /// A failure.
     pub(crate) fn fail(finding: Finding) -> Self {
+        #[cfg(test)]
+        crate::testing::assert_pasteable(&finding);
         Self::Fail(Box::new(finding))
     }
 }

@@ -153,6 +153,8 @@ fn remedy(load_balancer: &LoadBalancer, listeners: &[Listener], missing: &[u16],
     let groups = load_balancer.target_groups.iter().flatten().collect::<Vec<_>>();
     let mut last = last_listeners(load_balancer, missing, context);
     last.retain(|last| listeners.iter().all(|listener| listener.port != last.port));
+    let none_is_left = listeners.is_empty() && context.service.is_some();
+    let which = if none_is_left { "first command" } else { "command" };
     let again = last.iter().filter_map(|listener| listen_again(arn, listener, context)).reduce(Command::then);
     let (action, command) = match (occupied, again, missing, &groups[..]) {
         (Some(listener), ..) => (
@@ -162,28 +164,28 @@ fn remedy(load_balancer: &LoadBalancer, listeners: &[Listener], missing: &[u16],
             ),
             Command::new("elbv2 describe-listeners", region).option("load-balancer-arn", arn),
         ),
-        (None, Some(again), ..) => ("Create the listener again: the command makes it as it was.".to_owned(), again),
+        (None, Some(again), ..) => (format!("Create the listener again: the {which} makes it as it was."), again),
         (None, None, [port], [group]) => (
             format!(
-                "Create the listener. The command uses {}, the only target group here: check that it is the right one. If \
+                "Create the listener. The {which} uses {}, the only target group here: check that it is the right one. If \
                  dbt uses another port, correct the stack's ListenerPorts.",
                 group.name()
             ),
             create_listener(arn, ("TCP", *port), &group.arn, None, context),
         ),
         (None, None, ..) => (
-            "In the console, create a TCP listener that forwards to your service's target group. The command lists the target \
-             groups."
-                .to_owned(),
+            format!(
+                "In the console, create a TCP listener that forwards to your service's target group. The {which} lists the \
+                 target groups."
+            ),
             list_target_groups(context),
         ),
     };
-    let console = context.region.load_balancer(arn);
-    if listeners.is_empty() && context.service.is_some() {
-        let (action, command) = was_it_replaced(&action, command, &last, context);
-        return Remedy::new(&action, Some(command), console);
-    }
-    Remedy::new(&action, Some(command), console)
+    let (action, command) = match none_is_left {
+        true => was_it_replaced(&action, command, &last, context),
+        false => (action, command),
+    };
+    Remedy::new(&action, Some(command), region.load_balancer(arn))
 }
 
 /// No listener is left at all: the load balancer may have been replaced by another one, and then it needs no listener.

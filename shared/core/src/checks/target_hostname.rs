@@ -110,7 +110,12 @@ fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) ->
 /// and refuses to write. A healthy target of any other name is not taken out because of what DNS says.
 /// <https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Endpoints.Cluster.html>
 fn names_a_writer(name: &str) -> bool {
-    name.to_ascii_lowercase().contains(".cluster-") && !names_one_of_several(name)
+    let is_cluster = is_rds(name) && name.to_ascii_lowercase().contains(".cluster-");
+    is_cluster && !names_one_of_several(name)
+}
+
+fn is_rds(name: &str) -> bool {
+    name.to_ascii_lowercase().contains(".rds.amazonaws.com")
 }
 
 /// Whether DNS answers with some of what the name stands for, now these, now others: the reader and the custom endpoints of
@@ -120,8 +125,8 @@ fn names_a_writer(name: &str) -> bool {
 /// <https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-network-prereqs.html> (the addresses)
 fn names_one_of_several(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    let is_proxy = name.contains(".proxy-") && name.contains(".rds.amazonaws.com");
-    is_proxy || [".cluster-ro-", ".cluster-custom-"].iter().any(|kind| name.contains(kind))
+    (is_rds(&name) && name.contains(".proxy-"))
+        || [".cluster-ro-", ".cluster-custom-"].iter().any(|kind| name.contains(kind))
 }
 
 /// Whether the name has several addresses that are others than those that drift-watcher stored, as those of a name for an RDS
@@ -324,7 +329,7 @@ mod tests {
         assert_eq!(command(&writer.to_uppercase(), &old), replaces);
         let removes = Some(["wait target-in-service", DEREGISTER_1].map(ToOwned::to_owned).to_vec());
         assert_eq!(command(writer, &both), removes);
-        for other in ["db.c1a2b3.eu-central-1.rds.amazonaws.com", "db.example.com", "cluster-1.example.com"] {
+        for other in ["db.c1a2b3.eu-central-1.rds.amazonaws.com", "db.example.com", "db.cluster-1.example.com"] {
             assert_eq!(command(other, &old), Some(vec![REGISTER_2.to_owned()]), "{other}: it may be meant to be there");
             assert_eq!(command(other, &both), None, "{other}");
         }

@@ -238,6 +238,14 @@ mod tests {
     }
 
     #[test]
+    fn each_command_of_a_remedy_is_code_of_its_own() {
+        let mut finding = finding(Severity::Critical);
+        finding.remedy.command = Some("aws a b\naws c d".to_owned());
+        let step = next_step(&transition(Kind::Firing, finding), true).unwrap();
+        assert!(step.starts_with("Start them. `aws a b` `aws c d` <"), "{step}");
+    }
+
+    #[test]
     fn of_several_the_first_are_described_then_listed_then_counted() {
         let counts = |number: usize, in_full: usize| {
             let description = description_of(number, in_full);

@@ -150,6 +150,15 @@ mod tests {
     }
 
     #[test]
+    fn each_command_of_a_remedy_can_be_pasted_alone() {
+        let mut finding = finding(Severity::Critical);
+        finding.remedy.command = Some("aws a b --c d && aws e f\naws g h --i j".to_owned());
+        let text = full(&Transition { finding, ..transition(Kind::Firing) }, &origin());
+        let commands = "\n\n  aws a b \\\n    --c d &&\n  aws e f\n\n  aws g h \\\n    --i j\n\n";
+        assert!(text.contains(commands), "{text}");
+    }
+
+    #[test]
     fn a_reminder_names_dropped_changes_and_unknown_results() {
         let text = |dropped, unknown: Option<&str>| {
             let unknown = unknown.map(ToOwned::to_owned);
