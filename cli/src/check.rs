@@ -80,10 +80,11 @@ impl Expectations {
 
     fn from_values(mut values: BTreeMap<&'static str, String>, load_balancer: Option<Arn>) -> Result<Self> {
         // Without a guard, nobody accepts a request.
+        let has_guard = values.contains_key("DRY_RUN");
         values.entry("DRY_RUN").or_insert_with(|| "true".to_owned());
         let policy = Policy::from_lookup(|name| values.get(name).cloned());
         let policy = policy.map_err(|error| BadUsage(in_flags(&error)))?;
-        Ok(Self { policy, load_balancer })
+        Ok(Self { policy: Policy { has_guard, ..policy }, load_balancer })
     }
 
     /// dbt's accounts, if they were given.

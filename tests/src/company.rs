@@ -225,12 +225,20 @@ impl Company {
         aws.aws(&self.admin, arguments)
     }
 
-    /// The administrator runs the command that an alert printed.
+    /// The administrator runs the command that an alert printed, the first if there are several.
     ///
     /// # Errors
-    /// As [`Mailbox::command`], or if the command fails.
+    /// As [`Mailbox::commands`], or if the command fails.
     pub fn run_printed_command(&self, mailbox: Mailbox<'_>, check: &str, words: &str) -> Result<()> {
-        mailbox.aws().run_in_shell(&self.admin, &mailbox.command(check, words)?)
+        mailbox.commands(check, words)?.iter().take(1).try_for_each(|first| self.run_in_shell(mailbox.aws(), first))
+    }
+
+    /// The administrator runs a command in a shell.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn run_in_shell(&self, aws: &LocalAws, command: &str) -> Result<()> {
+        aws.run_in_shell(&self.admin, command)
     }
 
     /// The administrator changes the endpoint service.
@@ -354,14 +362,6 @@ impl Company {
     pub fn delete_listener(&self, aws: &LocalAws) -> Result<()> {
         self.administer(aws, &["elbv2", "delete-listener", "--listener-arn", &self.listener])?;
         Ok(())
-    }
-
-    /// The administrator creates that listener again.
-    ///
-    /// # Errors
-    /// If the command fails.
-    pub fn create_listener(&self, aws: &LocalAws) -> Result<()> {
-        self.add_listener(aws, "5432", &self.target_group).map(drop)
     }
 
     /// The administrator lets the listener on port 443 speak TLS, with a certificate that expires after this many days.
@@ -496,6 +496,19 @@ impl Company {
         #[rustfmt::skip]
         self.administer(aws, &["ec2", "delete-vpc-endpoint-connection-notifications",
             "--connection-notification-ids", &notification])?;
+        Ok(())
+    }
+
+    /// The administrator creates one again, to the topic that the other services' go to.
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn create_notification(&self, aws: &LocalAws) -> Result<()> {
+        let list = self.administer(aws, &["ec2", "describe-vpc-endpoint-connection-notifications"])?;
+        let topic = text(&list, "/ConnectionNotificationSet/0/ConnectionNotificationArn")?;
+        #[rustfmt::skip]
+        self.administer(aws, &["ec2", "create-vpc-endpoint-connection-notification", "--service-id", &self.service,
+            "--connection-notification-arn", &topic, "--connection-events", "Accept", "Connect", "Delete", "Reject"])?;
         Ok(())
     }
 

@@ -116,11 +116,11 @@ impl<'a> Mailbox<'a> {
         })
     }
 
-    /// The command in the newest alert that fires for `check` with these words in its summary.
+    /// The commands in the newest alert that fires for `check` with these words in its summary.
     ///
     /// # Errors
     /// If there is no such alert, or if it has no command.
-    pub fn command(&self, check: &str, words: &str) -> Result<String> {
+    pub fn commands(&self, check: &str, words: &str) -> Result<Vec<String>> {
         let published = self.messages()?.into_iter().rev().filter(|mail| mail.protocol == "topic");
         let commands = published.filter_map(|mail| {
             let bodies: Value = serde_json::from_str(&mail.body).ok()?;
@@ -131,7 +131,8 @@ impl<'a> Mailbox<'a> {
                 (is_firing && has_words).then(|| transition["remedy"]["command"].as_str().map(ToOwned::to_owned))
             })
         });
-        commands.flatten().next().with_context(|| format!("no alert {check} with '{words}' and a command"))
+        let commands = commands.flatten().next().map(|commands| commands.lines().map(ToOwned::to_owned).collect());
+        commands.with_context(|| format!("no alert {check} with '{words}' and a command"))
     }
 }
 

@@ -205,7 +205,7 @@ pub fn named_by<'a>(alert: &'a SentAlert, check: &str) -> Option<&'a str> {
     of_check.find_map(|transition| transition["cause"]["principal"].as_str())
 }
 
-/// The command that fixes what a transition reports.
+/// The commands that fix what a transition reports, a line for each.
 #[must_use]
 pub fn remedy(transition: &Value) -> Option<&str> {
     transition["remedy"]["command"].as_str()

@@ -209,6 +209,18 @@ def test_an_update_keeps_the_state_and_the_subscriptions(guard):
     assert {subscription["Endpoint"] for subscription in listed} == {"ops@example.com", "boss@example.com"}
 
 
+def test_the_stack_creates_a_deleted_notification_anew(guard):
+    ec2, before = guard.aws.client("ec2"), guard.notified()
+    listed = ec2.describe_vpc_endpoint_connection_notifications()["ConnectionNotificationSet"]
+    ec2.delete_vpc_endpoint_connection_notifications(ConnectionNotificationIds=[
+        each["ConnectionNotificationId"] for each in listed if f":{STACK}-" in each["ConnectionNotificationArn"]])
+    assert before
+    assert not guard.notified()
+    guard.update(ConnectionNotifications="false")
+    guard.update(ConnectionNotifications="true")
+    assert guard.notified() == before
+
+
 @pytest.mark.parametrize("change", [{}, {"RemindEveryHours": "7"}, {"EndpointServiceIds": "both", "DryRun": "true"}])
 def test_make_deploy_keeps_the_parameters_that_are_not_given(guard, change, tmp_path):
     """Also of a stack that the SAM CLI deployed. tests/infra/test_make_deploy.py has the rest of make deploy."""

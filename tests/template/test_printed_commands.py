@@ -16,6 +16,7 @@ import shlex
 import pytest
 from awscli.clidriver import CLIOperationCaller, create_clidriver
 from awscli.customizations.cloudformation.deploy import DeployCommand
+from botocore import xform_name
 from botocore.session import get_session
 from botocore.validate import ParamValidator
 from rendering import ROOT, source
@@ -43,10 +44,12 @@ def options(service, operation):
     services = cli()._get_command_table()
     assert service in services, f"AWS CLI 1 has no service {service}"
     command = services[service]
-    operations = getattr(command, "subcommand_table", None) or command._get_command_table()
-    assert operation in operations, f"AWS CLI 1 has no {service} {operation}"
+    for name in operation.split():  # `wait` has a command for each waiter.
+        operations = getattr(command, "subcommand_table", None) or command._get_command_table()
+        assert name in operations, f"AWS CLI 1 has no {service} {operation}"
+        command = operations[name]
     assert (service, operation) not in VERSION_2, f"AWS CLI 2 has no {service} {operation}"
-    return operations[operation].arg_table
+    return command.arg_table
 
 
 @functools.cache
@@ -90,6 +93,14 @@ def commands(text):
                 command = [word]
 
 
+def repeated(service, waiter, *arguments):
+    """The operation that a waiter repeats, with the same options."""
+    check_names(service, f"wait {waiter}", [word[2:] for word in arguments if word.startswith("--")])
+    waiters = get_session().get_waiter_model(service)
+    [name] = [name for name in waiters.waiter_names if xform_name(name, "-") == waiter]
+    return [xform_name(waiters.get_waiter(name).operation, "-"), *arguments]
+
+
 class Requests:
     """Instead of sending requests, checks their parameters."""
 
@@ -112,6 +123,9 @@ def run(monkeypatch, tmp_path):
 
     def run(command):
         _, service, operation, *arguments = command
+        if operation == "wait":
+            operation, *arguments = repeated(service, *arguments)
+            command = ["aws", service, operation, *arguments]
         check_names(service, operation, [word[2:].split("=")[0] for word in arguments if word.startswith("--")])
         for word in arguments:
             if re.match("fileb?://", word):
@@ -223,7 +237,7 @@ def strings(code, argument):
     """The string that an argument is, or those that the variable may be."""
     argument = argument.strip().removeprefix("&").removeprefix("format!(")
     if argument.startswith('"'):
-        return [re.match(r'"((?:[^"\\]|\\.)*)"', argument)[1]]
+        return [re.match(r'(?s)"((?:[^"\\]|\\.)*)"', argument)[1]]
     [choice] = re.findall(rf"let {argument} = (.+?);", code, re.S) if argument.isidentifier() else [argument]
     # The branches of a condition, or else the form of a text.
     found = re.findall(r'\{\s*"([^"]+)"\s*\}', choice) or re.findall(r'"([^"]+)"', choice)[:1]
@@ -234,14 +248,14 @@ def strings(code, argument):
 def operations(code, argument):
     """The operation that the argument is, or, if it is a variable, those that the file names."""
     if argument.startswith('"'):
-        return [argument.strip('"').split()]
+        return [argument.strip('"').split(maxsplit=1)]
     named = re.findall(r'(?<!Command::new\()"([a-z0-9]+ [a-z0-9-]+)"', code.split("#[cfg(test)]")[0])
     return [name.split() for name in named if name.split()[0] in cli()._get_command_table()]
 
 
 def built(code):
     """What a file's chains of calls build: (operations, sets of names of which one is given, the calls' positions)."""
-    for start in re.finditer(r'Command::new\(\s*("[a-z0-9-]+ [a-z0-9-]+"|[a-z_]+),', code):
+    for start in re.finditer(r'Command::new\(\s*("[a-z0-9-]+(?: [a-z0-9-]+)+"|[a-z_]+),', code):
         position, given, calls = balanced(code, start.start() + len("Command::new")), [], set()
         while call := re.match(r"\s*\.(\w+)\(", code[position:]):
             open_at = position + call.end() - 1

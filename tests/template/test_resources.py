@@ -96,6 +96,12 @@ def test_the_heartbeat_schedule_is_enabled_by_its_parameter(heartbeat, state):
     assert json.loads(schedule["Target"]["Input"]) == {"source": "privatelink-guard.heartbeat"}
 
 
+@pytest.mark.parametrize("wanted, number", [("true", 1), ("false", 0)])
+def test_the_notifications_are_the_stacks_and_can_be_created_anew(wanted, number):
+    rendered = render(ConnectionNotifications=wanted)
+    assert len(rendered.of_type("AWS::EC2::VPCEndpointConnectionNotification")) == number
+
+
 @pytest.mark.parametrize("name", [
     "ConnectionAcceptorChange", "DriftWatcherLoadBalancerChange", "DriftWatcherNetworkChange"])
 def test_a_rule_retries_and_then_leaves_a_dead_letter(rendered, name):

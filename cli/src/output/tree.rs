@@ -100,7 +100,7 @@ impl Tree<'_> {
             self.wrapped(indent, "- ", line);
         }
         self.wrapped(indent, "to do: ", &finding.remedy.action);
-        if let Some(command) = &finding.remedy.command {
+        for command in finding.remedy.command.iter().flat_map(|commands| commands.lines()) {
             let _ = writeln!(self.text, "{indent}$ {command}");
         }
         let _ = writeln!(self.text, "{indent}more: {RUNBOOK}{}", result.check.id);

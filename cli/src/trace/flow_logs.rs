@@ -306,6 +306,11 @@ fn obstacle(log: &FlowLog, span: Span) -> Option<String> {
     })
 }
 
+/// Finds a role that writes flow logs.
+/// <https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-iam-role.html>
+const FIRST_ROLE: &str = "aws iam list-roles --output text \
+                          --query \"Roles[?contains(to_string(AssumeRolePolicyDocument),'vpc-flow-logs')].Arn|[0]\"";
+
 /// How to record the flows of the interfaces that have no flow log to search.
 fn not_recorded(nodes: &[Node], without: &[String]) -> Option<Gap> {
     if nodes.is_empty() {
@@ -315,13 +320,14 @@ fn not_recorded(nodes: &[Node], without: &[String]) -> Option<Gap> {
     }
     (!without.is_empty()).then(|| Gap {
         what: format!(
-            "No flow log of {} goes to CloudWatch Logs. With one, this shows which packets were rejected, and whose. A role \
-             (ROLE_ARN) must allow vpc-flow-logs.amazonaws.com to write them, in the service's Region.",
+            "No flow log of {} goes to CloudWatch Logs. With one, this shows which packets were rejected, and whose. The command \
+             takes the first role that VPC flow logs may use; if there is none, create one first. Run it in the service's Region.",
             listed(without)
         ),
         command: Some(format!(
             "aws ec2 create-flow-logs --resource-type NetworkInterface --resource-ids {} --traffic-type ALL \
-             --max-aggregation-interval 60 --log-group-name privatelink-flows --deliver-logs-permission-arn ROLE_ARN",
+             --max-aggregation-interval 60 --log-group-name privatelink-flows --deliver-logs-permission-arn \
+             $({FIRST_ROLE})",
             without.join(" ")
         )),
     })
@@ -448,7 +454,7 @@ mod tests {
         let (searches, gaps) = planned(&[FlowLog { created: Some(at("2026-03-14T10:00:00Z")), ..young }]);
         assert!(searches.is_empty() && gaps.contains("fl-y is younger than this time"), "{gaps}");
         let command = plan(&[node(1)], &[], span(), span().to).1[0].command.clone().unwrap();
-        assert!(command.contains("--resource-ids eni-1 "), "{command}");
+        assert!(command.contains("--resource-ids eni-1 ") && !command.contains("ROLE_ARN"), "{command}");
     }
 
     #[test]

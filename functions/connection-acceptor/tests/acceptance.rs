@@ -245,7 +245,7 @@ async fn a_dry_run_changes_nothing_and_says_so() {
     assert_eq!((aws.accepted, aws.rejected), (vec![], vec![]));
     assert!(aws.messages[0].contains("The guard would reject it, but DryRun is on."), "{}", aws.messages[0]);
     let waits = format!("dbt's request {} waits to be accepted", endpoint(1));
-    for words in [waits.as_str(), "The guard accepts it unless DryRun is on."] {
+    for words in [waits.as_str(), "DryRun is on, so the guard does not accept it."] {
         assert!(aws.messages[0].contains(words), "{}", aws.messages[0]);
     }
 }

@@ -95,7 +95,8 @@ impl Watcher for DriftWatcher {
         // With the attributes as they are after a change of the guard's own.
         let detailed_at = topology.detailed_at.get(service);
         let path = detailed_at.and_then(|detailed_at| StoredPath::new(&last.topology, service, began, *detailed_at));
-        let path = path.map(|path| path.behind(run.settings.policy.all_ports()));
+        let ports = run.settings.policy.all_ports();
+        let path = path.map(|path| path.behind(ports).remembering(stored));
         let outdated = stored.is_some_and(|stored| stored.is_contradicted_by(topology));
         report.path = match path {
             None if stored.is_some() && !outdated => Some(details_due(began)),

@@ -62,6 +62,8 @@ pub struct Policy {
     pub expect_traffic_every: Option<Duration>,
     /// Whether to decide and report only, and change nothing.
     pub dry_run: bool,
+    /// Whether there is a guard that goes by it: the command may be asked without one.
+    pub has_guard: bool,
 }
 
 impl Policy {
@@ -293,6 +295,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
                 .one("EXPECT_TRAFFIC_EVERY", "a whole number of hours from 0 (not expected) to 168", traffic_hours)
                 .unwrap_or(None),
             dry_run: self.one("DRY_RUN", "'true' or 'false'", boolean).unwrap_or(false),
+            has_guard: true,
         }
     }
 

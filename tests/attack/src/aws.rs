@@ -200,6 +200,8 @@ pub struct FakeAws {
     pub has_instances: bool,
     /// Whether no subscription to the alerts is confirmed.
     pub nobody_is_subscribed: bool,
+    /// Whether all targets were deregistered.
+    pub without_targets: bool,
     /// How often each call was made.
     pub counts: HashMap<(String, String), u32>,
 }
@@ -572,7 +574,8 @@ impl FakeAws {
                          </Target><TargetHealth>{health}</TargetHealth></member>"
                     )
                 };
-                members("TargetHealthDescriptions", [target(10), target(11)].concat())
+                let targets = if self.without_targets { String::new() } else { [target(10), target(11)].concat() };
+                members("TargetHealthDescriptions", targets)
             }
             other => panic!("an unexpected call: elasticloadbalancing:{other}"),
         };

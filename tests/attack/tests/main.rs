@@ -7,6 +7,7 @@ mod delivery;
 mod faults;
 mod fleets;
 mod foreign;
+mod gone;
 mod impostors;
 mod limits;
 mod lists;

@@ -120,16 +120,22 @@ _CHECKS = {"instance": _check_instance, "ip": _check_ip, "alb": _check_alb, "lam
 
 @ELB.action("DeregisterTargets")
 def deregister(request):
-    """A target in use drains for the deregistration delay. An unused one is removed at once."""
+    """A target in use drains for the deregistration delay. An unused one is removed at once.
+
+    One that was registered with a port of its own, or from outside the VPC with a zone, is found only with it;
+    otherwise this succeeds and does nothing.
+    https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DeregisterTargets.html
+    """
     arn = request["TargetGroupArn"]
     group, targets = _group(arn), alb._targets.get(arn, [])
     delay = next((int(attribute["Value"]) for attribute in alb._tg_attrs.get(arn, [])
                   if attribute["Key"] == "deregistration_delay.timeout_seconds"), 300)
     end = clock.now() + clock.minutes(delay / 60) if load_balancers_of(arn) else 0
     for old in request["Targets"]:
-        matching = [t for t in targets if _same(t, old, group["Port"]) or (t["Id"] == old["Id"] and "Port" not in old)]
-        for target in matching:
-            target["draining_until"] = end
+        for target in targets:
+            zones = (_zone_of(group, target["Id"]), old.get("AvailabilityZone"))
+            if _same(target, old, group["Port"]) and target.get("AvailabilityZone", zones[0]) in zones:
+                target["draining_until"] = end
     return {}
 
 

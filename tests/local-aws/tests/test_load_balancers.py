@@ -132,6 +132,17 @@ def test_a_deregistered_target_drains_and_is_removed(aws, provider):
     assert health(provider) == []
 
 
+def test_a_target_is_deregistered_with_the_port_and_zone_that_it_has(provider):
+    targets = [{"Id": "172.31.0.10", "Port": 6432}, {"Id": "10.9.9.9", "AvailabilityZone": "all"}]
+    provider.elb.register_targets(TargetGroupArn=provider.target_group, Targets=targets)
+
+    def left(*deregistered):
+        provider.elb.deregister_targets(TargetGroupArn=provider.target_group, Targets=list(deregistered))
+        return [target for target, _, _ in health(provider)]
+    assert left({"Id": "172.31.0.10"}, {"Id": "10.9.9.9"}) == ["172.31.0.10", "10.9.9.9"], "a success that does nothing"
+    assert left(*targets) == []
+
+
 def test_a_tcp_target_group_has_no_http_settings(provider):
     [group] = provider.elb.describe_target_groups(TargetGroupArns=[provider.target_group])["TargetGroups"]
     assert group["HealthCheckProtocol"] == "TCP"

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Chapter, ChapterRun, Requester, shown};
 use crate::local_aws::text;
-use crate::stage::{Party, eventually};
+use crate::stage::{Party, eventually, remedy};
 
 /// Nobody has asked yet.
 pub const WAITING: Chapter = Chapter {
@@ -42,8 +42,8 @@ pub const OTHER_CUSTOMER_IS_REJECTED: Chapter = Chapter {
         let other = run.endpoint(Requester::OtherCustomer)?;
         run.count_from_the_start();
         let alert = run.wait_for("WARNING", "connection.dbt", &format!("{other} of "))?;
-        let mut evidence = alert["evidence"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        let reject = evidence.find_map(|line| line.strip_prefix("not yours? Reject it: "));
+        let mut commands = remedy(&alert).into_iter().flat_map(str::lines);
+        let reject = commands.find(|command| command.starts_with("aws ec2 reject-vpc-endpoint-connections"));
         run.run_printed(reject.context("the alert has no command that rejects it")?)?;
         run.wait_for("RESOLVED", "connection.dbt", "no dbt request is held")?;
         delete(run, Requester::OtherCustomer, "dbt deletes that endpoint")

@@ -368,12 +368,13 @@ impl<'a> ChapterRun<'a> {
         Ok(())
     }
 
-    /// The administrator runs the command that the alert printed.
+    /// The administrator runs the command that the alert printed, the first if there are several.
     ///
     /// # Errors
     /// If it has none, or if the command fails.
     pub fn run_remedy(&mut self, transition: &Value) -> Result<()> {
-        let command = remedy(transition).context("the alert has no command")?.to_owned();
+        let command = remedy(transition).and_then(|commands| commands.lines().next());
+        let command = command.context("the alert has no command")?.to_owned();
         self.run_printed(&command)
     }
 

@@ -10,7 +10,7 @@ use flows::mail::Mailbox;
 use flows::stack::GuardFunction::{self, DriftWatcher, HealthWatcher};
 use flows::{DBT, UNTRUSTED, api_calls, cli};
 
-use self::Fix::{Change, PrintedCommand, PrintedCommandAndEvidence};
+use self::Fix::{Change, PrintedCommand, PrintedCommands};
 use self::RowService::{Gitlab, Postgres};
 
 /// Something that breaks a check, and what must follow.
@@ -29,10 +29,10 @@ enum RowService {
 }
 
 enum Fix {
-    /// The command in the alert's remedy.
+    /// The command in the alert's remedy; the first if there are several.
     PrintedCommand,
-    /// That one, and then the command that follows these words in the evidence.
-    PrintedCommandAndEvidence(&'static str),
+    /// All of them, in turn.
+    PrintedCommands,
     /// A change for which the alert has no command.
     Change(fn(&Company, &LocalAws) -> Result<()>),
 }
@@ -49,7 +49,7 @@ const CHANGES: [ChecklistRow; 11] = [
     ChecklistRow { check: "service.principals", service: Postgres, breaks: allow_others_instead_of_dbt,
         alerts: &[("[CRITICAL]", "dbt is not an allowed principal")], fix: PrintedCommand },
     ChecklistRow { check: "service.notification", service: Postgres, breaks: Company::delete_notification,
-        alerts: &[("[WARNING]", "connection events (0 of 4)")], fix: PrintedCommand },
+        alerts: &[("[WARNING]", "connection events (0 of 4)")], fix: Change(Company::create_notification) },
     ChecklistRow { check: "load-balancer.security-groups", service: Postgres, breaks: Company::remove_dbt_rule,
         alerts: &[("[CRITICAL]", "security group blocks dbt on port 5432")], fix: PrintedCommand },
     ChecklistRow { check: "load-balancer.outbound", service: Postgres, breaks: Company::remove_outbound_rule,
@@ -62,12 +62,12 @@ const CHANGES: [ChecklistRow; 11] = [
         // The group behind port 443: the listener on 5432 is deleted below.
         alerts: &[("[WARNING]", "cross-zone is off for web")], fix: PrintedCommand },
     ChecklistRow { check: "listener.port", service: Gitlab, breaks: Company::delete_listener,
-        alerts: &[("[CRITICAL]", "gitlab does not listen for dbt on port 5432")], fix: Change(Company::create_listener) },
-    // The printed command allows dbt's networks and removes nothing, since targets might depend on the broad rule.
+        alerts: &[("[CRITICAL]", "gitlab does not listen for dbt on port 5432")], fix: PrintedCommand },
+    // The first command allows dbt's networks and removes nothing, since targets might depend on the broad rule.
     ChecklistRow { check: "load-balancer.broad-rule", service: Gitlab,
         breaks: |service, aws| service.allow_ingress(aws, "443", "10.0.0.0/8"),
         alerts: &[("[WARNING]", "1 inbound rule of gitlab allows more than dbt")],
-        fix: PrintedCommandAndEvidence("this removes the broad rules: ") },
+        fix: PrintedCommands },
     ChecklistRow { check: "service.regions", service: Gitlab, breaks: remove_the_region_that_dbt_connects_from,
         alerts: &[("[WARNING]", "dbt connects from us-east-1")], fix: PrintedCommand },
 ];
@@ -82,7 +82,7 @@ const FOUND_BY_SCHEDULE: [(GuardFunction, ChecklistRow); 3] = [
     (DriftWatcher, ChecklistRow { check: "network-path", service: Postgres,
         breaks: |service, aws| service.register_target(aws, "Id=10.7.0.10,AvailabilityZone=all"),
         alerts: &[("[WARNING]", "no route to 1 of 4 targets in postgres")],
-        fix: Change(|service, aws| service.deregister_target(aws, "Id=10.7.0.10")) }),
+        fix: Change(|service, aws| service.deregister_target(aws, "Id=10.7.0.10,AvailabilityZone=all")) }),
     (HealthWatcher, ChecklistRow { check: "load-balancer.zones", service: Postgres, breaks: leave_one_zone_without_a_target,
         alerts: &[("[CRITICAL]", "no healthy target in eu-central-1a (postgres)"),
             ("[WARNING]", "1 of 3 targets unhealthy"), ("[WARNING]", "cross-zone is off for postgres")],
@@ -110,6 +110,8 @@ fn every_change_fires_its_alert_and_every_fix_resolves_it() -> Result<()> {
     with_environment(|environment| {
         let mailbox = environment.mailbox()?;
         environment.aws.set_page_size(1)?;
+        // What is there now is what the commands put back.
+        environment.run(DriftWatcher)?;
         for row in &CHANGES {
             (row.breaks)(row.company(environment), &environment.aws).context(row.check)?;
         }
@@ -255,15 +257,13 @@ impl ChecklistRow {
 
     fn fix(&self, environment: &FlowEnvironment, mailbox: Mailbox<'_>) -> Result<()> {
         let (aws, company) = (&environment.aws, self.company(environment));
-        let (label, words) = self.alerts[0];
+        let (_, words) = self.alerts[0];
         match self.fix {
             Change(change) => change(company, aws),
             PrintedCommand => company.run_printed_command(mailbox, self.check, words),
-            PrintedCommandAndEvidence(before) => {
-                company.run_printed_command(mailbox, self.check, words)?;
-                let alert = mailbox.wait(label, words)?;
-                let mut commands = alert.body.lines().filter_map(|line| Some(line.split_once(before)?.1));
-                aws.run_in_shell(&company.admin, commands.next().context("no command in the evidence")?)
+            PrintedCommands => {
+                let commands = mailbox.commands(self.check, words)?;
+                commands.iter().try_for_each(|command| company.run_in_shell(aws, command))
             }
         }
     }

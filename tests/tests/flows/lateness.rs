@@ -94,7 +94,7 @@ fn a_deletion_that_names_only_an_id_has_its_cause() -> Result<()> {
         let mail = mailbox.wait("CloudTrail reports:", cause)?;
         ensure!(mail.body.contains("user/network-admin-postgres"), "{}", mail.body);
 
-        postgres.run_printed_command(mailbox, "service.notification", "connection events (0 of 4)")?;
+        postgres.create_notification(aws)?;
         mailbox.wait("[RESOLVED]", "connection events (0 of 4)")?;
         Ok(())
     })

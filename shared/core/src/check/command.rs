@@ -2,12 +2,13 @@
 //!
 //! People paste these commands into a shell, and text from AWS may hold any character: the path of an allowed principal's
 //! ARN can be `/';curl …;:'/`. So every argument passes one function, and a command with an argument that a shell would
-//! not take literally is not printed at all.
+//! not take literally is not printed at all. Each line of what is printed can be pasted as it is: no command has a place that
+//! people fill in. Where a choice is theirs, the command lists what there is to choose from.
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>
 
 use super::Region;
 
-/// A command of the AWS CLI, versions 1 and 2.
+/// A command of the AWS CLI, versions 1 and 2, or of this project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Command {
     text: String,
@@ -18,6 +19,11 @@ impl Command {
     /// `aws OPERATION --region REGION`.
     pub(crate) fn new(operation: &'static str, region: &Region) -> Self {
         Self { text: format!("aws {operation}"), is_printable: true }.option("region", region.name())
+    }
+
+    /// `privatelink-guard OPERATION --region REGION`.
+    pub(crate) fn own(operation: &'static str, region: &Region) -> Self {
+        Self { text: format!("privatelink-guard {operation}"), is_printable: true }.option("region", region.name())
     }
 
     /// Adds `--NAME VALUE`.
@@ -40,7 +46,7 @@ impl Command {
         self
     }
 
-    /// Adds text that contains nothing from AWS but numbers and networks.
+    /// Adds text that contains nothing from AWS but numbers, networks, and arguments of a printed command.
     pub(crate) fn literal(mut self, text: &str) -> Self {
         self.text.push(' ');
         self.text.push_str(text);
@@ -48,9 +54,17 @@ impl Command {
     }
 
     /// Runs `next` if this command succeeds.
-    pub(crate) fn then(mut self, next: Self) -> Self {
-        self.is_printable &= next.is_printable;
-        Self { text: [self.text, next.text].join(" && "), ..self }
+    pub(crate) fn then(self, next: Self) -> Self {
+        self.joined(" && ", next)
+    }
+
+    /// `next` on a line of its own: another way to do it, or a step that people decide on first. The action says which.
+    pub(crate) fn next_line(self, next: Self) -> Self {
+        self.joined("\n", next)
+    }
+
+    fn joined(self, between: &str, next: Self) -> Self {
+        Self { text: [self.text, next.text].join(between), is_printable: self.is_printable && next.is_printable }
     }
 
     /// The text, unless a shell would not take an argument literally.
@@ -105,6 +119,15 @@ mod tests {
             harmless.into_text().as_deref(),
             Some("aws ec2 describe-subnets --region eu-central-1 --subnet-ids subnet-1 subnet-2")
         );
+    }
+
+    #[test]
+    fn a_remedys_commands_have_a_line_each_or_are_all_unprintable() {
+        let show = |subnet: &str| Command::new("ec2 describe-subnets", &region()).option("subnet-ids", subnet);
+        let both = show("subnet-1").then(show("subnet-2")).next_line(show("subnet-3")).into_text().unwrap();
+        let lines: Vec<usize> = both.lines().map(|line| line.matches("aws ").count()).collect();
+        assert_eq!(lines, [2, 1]);
+        assert_eq!(show("subnet-1").next_line(show("subnet-2;reboot")).into_text(), None);
     }
 
     proptest! {

@@ -10,7 +10,8 @@ use crate::admission::Admissions;
 use crate::config::Policy;
 use crate::ids::{Arn, EndpointId, ServiceId};
 use crate::snapshot::{
-    CallError, Connection, Description, EndpointService, LoadBalancer, TargetGroup, Topology, Traffic, Unread,
+    CallError, Connection, Description, EndpointService, LoadBalancer, StoredPath, TargetGroup, Topology, Traffic,
+    Unread,
 };
 use crate::trigger::Change;
 
@@ -40,6 +41,8 @@ pub struct CheckContext<'a> {
     pub changes: &'a [Change],
     /// The ids of what was in place and is gone: AWS names some deletions by an id alone.
     pub was_in_place: &'a BTreeSet<String>,
+    /// The path as drift-watcher last stored it: what was there, and what is gone. `None` without the guard's table.
+    pub last_path: Option<&'a StoredPath>,
 }
 
 /// What earlier runs recorded of the connections of one endpoint service.
@@ -112,6 +115,7 @@ impl<'a> CheckContext<'a> {
             lacks_memory: false,
             changes: &[],
             was_in_place: &NOTHING,
+            last_path: None,
         }
     }
 

@@ -87,7 +87,7 @@ pub enum PartStatus {
 pub struct Remedy {
     /// The action, in a sentence or two.
     pub action: String,
-    /// The AWS CLI command that does it or shows more, if there is one.
+    /// The AWS CLI command that does it or shows more, if there is one. Where there are several, each has a line of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
     /// The resource in the AWS console.
@@ -282,6 +282,8 @@ impl Status {
 
     /// A failure.
     pub(crate) fn fail(finding: Finding) -> Self {
+        #[cfg(test)]
+        crate::testing::assert_pasteable(&finding);
         Self::Fail(Box::new(finding))
     }
 }

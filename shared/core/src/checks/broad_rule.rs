@@ -4,16 +4,16 @@
 //! guide uses for a first trial. Only rules that are enforced and open a listener's port count. A network without any of
 //! dbt's is meant for somebody else and not reported.
 //!
-//! The printed command removes nothing, because targets may have the same security group: it allows those of dbt's networks
-//! that only the broad rules allow, and shows who else has the group. The command that removes the rules is in the
-//! evidence.
+//! The first printed command removes nothing, because targets may have the same security group: it allows those of dbt's networks
+//! that only the broad rules allow, and shows who else has the group. The command that removes the rules is on a line of its
+//! own.
 
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
 use super::inbound_rules::{self, InboundRules, authorize, ids_of};
-use crate::check::{CheckContext, CheckResult, Command, Finding, Remedy, Severity, Spec, Status};
+use crate::check::{CheckContext, CheckResult, Command, Finding, Region, Remedy, Severity, Spec, Status};
 use crate::snapshot::SecurityGroupRule;
 use crate::text::{count, limited};
 
@@ -89,24 +89,26 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
     )
 }
 
-/// dbt's networks, the commands that remove the broad rules, and the rules: chat shows only the first lines.
+/// dbt's networks, and the rules: chat shows only the first lines.
 fn evidence(inbound: &InboundRules<'_>, broad: &[&SecurityGroupRule]) -> Vec<String> {
-    let (dbt, region) = (&inbound.context.policy.dbt_cidrs, inbound.context.region);
+    let dbt = &inbound.context.policy.dbt_cidrs;
     let networks = if dbt.is_empty() {
         "dbt's networks: not known".to_owned()
     } else {
         format!("dbt's networks: {}", dbt.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
     };
     let rules = broad.iter().map(|rule| inbound.describe(rule)).collect();
-    let revoke = groups_of(broad).into_iter().map(|group| {
-        let rules: Vec<&str> = broad.iter().filter(|rule| rule.group == group).map(|rule| rule.id.as_str()).collect();
-        let command = Command::new("ec2 revoke-security-group-ingress", region)
+    std::iter::once(networks).chain(limited(rules, MAX_RULES)).collect()
+}
+
+/// The commands that remove the rules, one for each security group.
+fn revoke(broad: &[&SecurityGroupRule], region: &Region) -> impl Iterator<Item = Command> {
+    groups_of(broad).into_iter().map(move |group| {
+        let rules = broad.iter().filter(move |rule| rule.group == group).map(|rule| rule.id.as_str());
+        Command::new("ec2 revoke-security-group-ingress", region)
             .option("group-id", group)
-            .options("security-group-rule-ids", rules);
-        let removal = command.into_text().unwrap_or_else(|| format!("use the console for {group}"));
-        format!("once dbt's networks are allowed, this removes the broad rules: {removal}")
-    });
-    std::iter::once(networks).chain(revoke).chain(limited(rules, MAX_RULES)).collect()
+            .options("security-group-rule-ids", rules)
+    })
 }
 
 fn remedy(inbound: &InboundRules<'_>, first: &SecurityGroupRule, broad: &[&SecurityGroupRule]) -> Remedy {
@@ -120,8 +122,8 @@ fn remedy(inbound: &InboundRules<'_>, first: &SecurityGroupRule, broad: &[&Secur
     let (action, command) = if dbt.is_empty() {
         (
             "Ask dbt Support which networks your dbt environment connects from, put them into the stack's DbtCidrs, and \
-             allow them; until then, dbt may depend on this rule. Then remove the rule, if the command shows only the load \
-             balancer.",
+             allow them; until then, dbt may depend on this rule. Then remove the rule with the last command, if the first \
+             shows only the load balancer.",
             show_users,
         )
     } else {
@@ -135,21 +137,22 @@ fn remedy(inbound: &InboundRules<'_>, first: &SecurityGroupRule, broad: &[&Secur
             .collect();
         if lost.is_empty() {
             (
-                "Other rules already allow dbt. The command lists what uses the security group. If only the load balancer does, \
-                 remove the broad rule with the command in the evidence. If targets use it too, first allow the load \
+                "Other rules already allow dbt. The first command lists what uses the security group. If only the load balancer \
+                 does, remove the broad rule with the last command. If targets use it too, first allow the load \
                  balancer in a rule of their own.",
                 show_users,
             )
         } else {
             (
-                "The command allows dbt's networks, and lists what uses the security group. If only the load balancer does, \
-                 remove the broad rule with the command in the evidence. If targets use it too, first allow the load \
+                "The first command allows dbt's networks, and lists what uses the security group. If only the load balancer \
+                 does, remove the broad rule with the last command. If targets use it too, first allow the load \
                  balancer in a rule of their own.",
                 authorize(&first.group, &lost, region).then(show_users),
             )
         }
     };
-    Remedy::new(action, Some(command), context.region.security_group(&first.group))
+    let commands = revoke(broad, region).fold(command, Command::next_line);
+    Remedy::new(action, Some(commands), context.region.security_group(&first.group))
 }
 
 /// The security groups that have these rules.
@@ -222,17 +225,17 @@ mod tests {
     }
 
     #[test]
-    fn the_command_allows_dbt_and_removes_nothing() {
+    fn the_first_command_allows_dbt_and_removes_nothing() {
         let rules = vec![rule("10.1.2.0/24", PG), rule("10.0.0.0/8", PG), rule_of("sg-2", "0.0.0.0/0", PG)];
         let finding = failure(status(rules, DBT_CIDRS)).unwrap();
         assert_eq!(finding.summary, "2 inbound rules of pg allow more than dbt");
-        let command = finding.remedy.command.unwrap();
-        let steps: Vec<&str> = command.split(" && ").collect();
+        let commands = finding.remedy.command.unwrap();
+        let [first, removes @ ..] = &commands.lines().collect::<Vec<_>>()[..] else { unreachable!("{commands}") };
+        let steps: Vec<&str> = first.split(" && ").collect();
         assert!(
             steps[0].contains("authorize") && steps[0].contains("10.1.4.0/24") && !steps[0].contains("10.1.2.0/24")
         );
-        assert!(steps[1].contains("Values=sg-1,sg-2") && !command.contains("revoke"), "{command}");
-        let removes: Vec<&String> = finding.evidence[1..3].iter().collect();
+        assert!(steps[1].contains("Values=sg-1,sg-2") && !first.contains("revoke"), "{first}");
         assert!(removes[0].contains("--group-id sg-1 --security-group-rule-ids"), "{removes:?}");
         assert!(removes[1].ends_with("--group-id sg-2 --security-group-rule-ids sgr-sg-2"), "{removes:?}");
     }

@@ -93,8 +93,8 @@ fn lost(service: &ServiceId, of_dbt: &[&Connection], context: CheckContext<'_>) 
             accept_command(service, context, &rejected),
         ),
         ([], [_, ..], _) => (
-            "A request of dbt's waits, and DryRun is on. If you asked dbt Support for it, accept it, or let the guard do it with \
-             DryRun set to false.",
+            "A request of dbt's waits, and DryRun is on. If you asked dbt Support for it, accept it, or switch DryRun off: \
+             make deploy SET=\"DryRun=false\"",
             accept_command(service, context, &requests),
         ),
         ([], [], [_, ..]) => (
@@ -120,7 +120,7 @@ fn lost(service: &ServiceId, of_dbt: &[&Connection], context: CheckContext<'_>) 
 
 fn waiting(service: &ServiceId, context: CheckContext<'_>) -> Finding {
     let then = match context.policy.dry_run {
-        true => "When dbt sends one, someone must accept it.",
+        true => "DryRun is on: when dbt sends one, someone must accept it.",
         false => "When dbt sends one, the guard accepts it.",
     };
     Finding::new(

@@ -6,10 +6,9 @@ use jiff::Timestamp;
 
 use super::connection_details::{accept_command, describe_command, evidence};
 use super::connection_room;
-use crate::check::command::argument;
 use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Group, Need, Remedy, Severity, Spec, Status};
 use crate::connections::{Verdict, decide};
-use crate::ids::{AccountId, ServiceId};
+use crate::ids::AccountId;
 use crate::snapshot::{CallError, Connection, ConnectionState, LastConnection, known};
 
 /// The catalogue's row.
@@ -165,9 +164,7 @@ fn established(connection: &Connection, context: CheckContext<'_>) -> Status {
     }
     let mut evidence = evidence(context, &[connection]);
     evidence.push(last.describe(*created));
-    evidence.extend(trace_command(&connection.service, context).map(|command| {
-        format!("if jobs ran and failed, this says where they stopped, and whether flow logs are on: {command}")
-    }));
+    let trace = Command::own("trace", context.region).option("service", &connection.service).literal("--last 24h");
     Status::fail(
         Finding::new(
             Severity::Warning,
@@ -175,21 +172,16 @@ fn established(connection: &Connection, context: CheckContext<'_>) -> Status {
             "dbt's endpoint is up, but nothing has come through it. dbt's jobs may be failing, or there \
              were none.",
             Remedy::new(
-                "Ask whoever uses dbt whether its jobs ran. If they failed, look at this service's other \
-                 alerts. If such pauses are normal, raise the stack's ExpectTrafficEvery.",
-                Some(describe_command(&connection.service, context, &[connection])),
+                "Ask whoever uses dbt whether its jobs ran. If they failed, look at this service's other alerts, and let the \
+                 second command say where they stopped, and whether flow logs are on. If such pauses are normal, raise the \
+                 stack's ExpectTrafficEvery.",
+                Some(describe_command(&connection.service, context, &[connection]).next_line(trace)),
                 context.region.endpoint_service(connection.service.as_str()),
             ),
         )
         .with_evidence(evidence)
         .with_parts(["no traffic"]),
     )
-}
-
-/// How to find out where dbt's connections of the last day stopped; `None` if a shell would not take it literally.
-fn trace_command(service: &ServiceId, context: CheckContext<'_>) -> Option<String> {
-    let (region, service) = (argument(context.region.name())?, argument(service.as_str())?);
-    Some(format!("privatelink-guard trace --region {region} --service {service} --last 24h"))
 }
 
 fn last_connection(connection: &Connection, context: CheckContext<'_>) -> Result<LastConnection, String> {
@@ -203,12 +195,21 @@ fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: Chec
     let endpoint = &connection.endpoint;
     let command = accept_command(&connection.service, context, &[connection]);
     if context.policy.dry_run {
-        let waits = "dbt cannot connect until the request is accepted. The guard accepts it unless DryRun is on.";
+        let (waits, action) = match context.policy.has_guard {
+            true => (
+                "dbt cannot connect until the request is accepted. DryRun is on, so the guard does not accept it.",
+                "If you asked dbt Support for this endpoint, accept it, or switch DryRun off: make deploy SET=\"DryRun=false\". If \
+                 not, ask dbt Support whose it is.",
+            ),
+            false => (
+                "dbt cannot connect until somebody accepts the request.",
+                "If you asked dbt Support for this endpoint, accept it. If not, ask dbt Support whose it is.",
+            ),
+        };
         let problem = BrokenConnection {
             summary: format!("dbt's request {endpoint} waits to be accepted"),
             impact: if another_works(connection, context) { THROUGH_ANOTHER } else { waits },
-            action: "If you asked dbt Support for this endpoint, accept it, or let the guard do it with DryRun set to false. If \
-                     not, ask dbt Support whose it is.",
+            action,
             command,
         };
         return Status::fail(described(connection, context, Severity::Info, problem));
@@ -497,6 +498,16 @@ mod tests {
         let policy = settings(&[("DRY_RUN", "true")]).policy;
         let failure = failure("pendingAcceptance", &policy, &BTreeMap::new(), None).unwrap();
         assert_eq!(failure.0, Severity::Info);
+        let connections = Some(Ok(vec![connection(1, Some(DBT), "pendingAcceptance")]));
+        let topology = Topology { connections, ..Topology::default() };
+        let says = |has_guard| {
+            let policy = Policy { has_guard, ..policy.clone() };
+            let finding = only_finding(with_policy(&topology, &policy, evaluate));
+            format!("{} {}", finding.impact, finding.remedy.action)
+        };
+        let (guarded, alone) = (says(true), says(false));
+        assert!(guarded.contains("DryRun is on") && guarded.contains(r#"make deploy SET="DryRun=false""#), "{guarded}");
+        assert!(!guarded.contains("unless") && !alone.contains("DryRun"), "nothing is left open: {guarded} {alone}");
     }
 
     #[test]
@@ -520,7 +531,7 @@ mod tests {
         let Status::Fail(finding) = judged(&policy, last(25), None) else { unreachable!("it fails") };
         assert_eq!((finding.severity, &*finding.summary), (Severity::Warning, "no connection from dbt for 25 hours"));
         let trace = "privatelink-guard trace --region eu-central-1 --service vpce-svc-00000000000000001 --last 24h";
-        assert!(finding.evidence.iter().any(|line| line.ends_with(trace)), "{:?}", finding.evidence);
+        assert_eq!(finding.remedy.command.as_deref().and_then(|commands| commands.lines().nth(1)), Some(trace));
         let never = Some(LastConnection { since: ago(168).unwrap(), at: None });
         assert!(matches!(judged(&policy, never, None), Status::Fail(_)));
         assert!(matches!(judged(&policy, None, None), Status::Unknown(_)));

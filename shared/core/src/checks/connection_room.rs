@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use super::connection_details::{MAX_ENDPOINTS, accept_command, evidence, reject_command};
+use super::connection_details::{MAX_ENDPOINTS, accept_command, describe_command, evidence, reject_command};
 use crate::admission::takes_room;
-use crate::check::{CheckContext, Command, Finding, Remedy, Severity, Status};
+use crate::check::{CheckContext, Finding, Remedy, Severity, Status};
 use crate::connections::{Room, Verdict, decide};
 use crate::ids::ServiceId;
 use crate::snapshot::Connection;
@@ -112,25 +112,22 @@ fn waiting(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext
              accounts.",
         ),
     };
-    let (accept, reject, not_yours, which) = match &held[..] {
-        [one] => (
-            accept_command(service, context, held),
-            reject_command(service, [&one.endpoint], context.region),
-            "not yours? Reject it",
-            "Ask dbt Support which of these endpoints are yours, the connected one included. If the held one is, run the \
-             command; if not, reject it.",
-        ),
-        _ => (
-            one_of_them("ec2 accept-vpc-endpoint-connections", service, context),
-            one_of_them("ec2 reject-vpc-endpoint-connections", service, context),
-            "not yours? Put its id for ENDPOINT",
-            "Ask dbt Support which of these endpoints are yours. Put one id for ENDPOINT in the command to accept it; reject \
-             the others.",
+    let oldest = held[0];
+    let accept = accept_command(service, context, &[oldest]);
+    let reject = reject_command(service, [&oldest.endpoint], context.region);
+    let which = match &held[..] {
+        [_] => {
+            "Ask dbt Support which of these endpoints are yours, the connected one included. If the held one is, accept it: the \
+             first command. If not, reject it: the second."
+                .to_owned()
+        }
+        _ => format!(
+            "Ask dbt Support which of these endpoints are yours. Accept yours, and reject the others. The first command accepts \
+             the oldest, {}, the second rejects it; for the others, use the console.",
+            oldest.endpoint
         ),
     };
-    // First, as chat shows only the first lines.
-    let mut lines: Vec<String> =
-        reject.into_text().map(|reject| format!("{not_yours}: {reject}")).into_iter().collect();
+    let mut lines: Vec<String> = Vec::new();
     if beyond.is_empty() && !connected.is_empty() {
         let ids = connected.iter().map(|connection| connection.endpoint.to_string());
         lines.push(format!("connected already: {}", limited(ids.collect(), MAX_ENDPOINTS).join(", ")));
@@ -146,7 +143,8 @@ fn waiting(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext
     let action = match room {
         _ if endpoints.lack_only_memory(context) => {
             "The guard cannot read its state table, so it does not know what it held before, and accepts nothing until it can. If \
-             dbt Support confirms that the endpoint is yours, accept it with the command: do not wait for the table."
+             dbt Support confirms that the endpoint is yours, accept it with the first command: do not wait for the table. The \
+             second rejects it."
                 .to_owned()
         }
         Room::AtMost(limit) if connected.len() >= *limit => format!(
@@ -157,10 +155,11 @@ fn waiting(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext
         _ => format!("{which} The guard does not accept a held request by itself."),
     };
     let console = context.region.endpoint_service(service.as_str());
-    let finding = Finding::new(severity, summary, impact, Remedy::new(&action, Some(accept), console))
-        .with_evidence(lines)
-        .about(held.iter().chain(beyond).map(|connection| &connection.endpoint))
-        .with_parts(connected_parts(beyond));
+    let finding =
+        Finding::new(severity, summary, impact, Remedy::new(&action, Some(accept.next_line(reject)), console))
+            .with_evidence(lines)
+            .about(held.iter().chain(beyond).map(|connection| &connection.endpoint))
+            .with_parts(connected_parts(beyond));
     // Whoever can ask for the service can make requests come and go, and dbt's own endpoint may be down.
     if beyond.is_empty() { finding.with_parts(hours(held)).provokable(Severity::Critical) } else { finding }
 }
@@ -169,32 +168,29 @@ fn waiting(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext
 fn too_many(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext<'_>) -> Finding {
     let beyond = &endpoints.beyond;
     let region = context.region;
-    let (summary, action, command, reject) = match endpoints.room {
+    let (summary, action, command) = match endpoints.room {
         Room::Exactly(_) => (
             format!("{} connected that ExpectedEndpoints does not name", count(beyond.len(), "dbt endpoint")),
             "Do not run the command before dbt Support says that none of these endpoints is yours: it cuts them off at once. If \
              one is yours, add it to ExpectedEndpoints.",
-            Some(reject_command(service, beyond.iter().map(|connection| &connection.endpoint), region)),
-            None,
+            reject_command(service, beyond.iter().map(|connection| &connection.endpoint), region),
         ),
         // Which of several is the company's own, nobody but people know.
         _ => (
             format!("{} connected: {}", count(beyond.len(), "dbt endpoint"), endpoints.allowed()),
-            "Ask dbt Support which of these endpoints are yours, and reject the others with the command in the evidence: that cuts \
-             them off at once. If all are yours, name all of them in ExpectedEndpoints.",
-            None,
-            one_of_them("ec2 reject-vpc-endpoint-connections", service, context).into_text(),
+            "Ask dbt Support which of these endpoints are yours; the command shows them. Reject the others in the console: that \
+             cuts them off at once. If all are yours, name all of them in ExpectedEndpoints.",
+            describe_command(service, context, beyond),
         ),
     };
-    let reject = reject.map(|reject| format!("to cut one off, put its id for ENDPOINT: {reject}"));
     Finding::new(
         Severity::Warning,
         summary,
         "dbt has the endpoints of all its customers in the same accounts: one of these may be another customer's, who can then \
          reach your service.",
-        Remedy::new(action, command, region.endpoint_service(service.as_str())),
+        Remedy::new(action, Some(command), region.endpoint_service(service.as_str())),
     )
-    .with_evidence(reject.into_iter().chain(evidence(context, beyond)).collect())
+    .with_evidence(evidence(context, beyond))
     .about(beyond.iter().map(|connection| &connection.endpoint))
     .with_parts(connected_parts(beyond))
 }
@@ -211,16 +207,12 @@ fn connected_parts<'a>(beyond: &'a [&Connection]) -> impl Iterator<Item = String
     beyond.iter().take(MAX_PARTS).map(|connection| format!("connected {}", connection.endpoint))
 }
 
-/// A command for the one of several endpoints that people choose.
-fn one_of_them(operation: &'static str, service: &ServiceId, context: CheckContext<'_>) -> Command {
-    Command::new(operation, context.region).option("service-id", service).literal("--vpc-endpoint-ids ENDPOINT")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::admission::{Admissions, admit};
     use crate::check::RememberedConnections;
+    use crate::ids::EndpointId;
     use crate::snapshot::Topology;
     use crate::testing::{DBT, at, connection, endpoint, failure, parts, service, settings, with_policy};
 
@@ -243,8 +235,7 @@ mod tests {
         let held = failure(status(&[connection(1, Some(DBT), "available"), request.clone()], &[])).unwrap();
         assert_eq!((held.severity, parts(&held)), (Severity::Warning, vec!["held since 2026-03-14 08:00"]));
         assert_eq!(held.summary, "1 dbt request held: MaxDbtEndpoints allows 1");
-        assert!(held.remedy.command.unwrap().ends_with(&format!("--vpc-endpoint-ids {}", endpoint(2))));
-        assert!(held.evidence[0].starts_with("not yours? Reject it: aws ec2 reject-vpc"), "chat shows the first lines");
+        assert_eq!(decided_by(held), [("accept", endpoint(2)), ("reject", endpoint(2))]);
         let other = format!("{}={}", service(1), endpoint(3));
         let connections = [connection(1, Some(DBT), "failed"), request.clone()];
         let held = failure(status(&connections, &[("EXPECTED_ENDPOINTS", &other)])).unwrap();
@@ -280,7 +271,19 @@ mod tests {
         let held = failure(status(&connections, &[])).unwrap();
         assert_eq!(held.summary, "2998 dbt requests held: MaxDbtEndpoints allows 1");
         assert!(held.evidence.len() < 25, "{}", held.evidence.len());
-        assert!(held.remedy.command.unwrap().ends_with("--vpc-endpoint-ids ENDPOINT"), "people choose which");
+        assert!(held.remedy.action.contains(&format!("the oldest, {}", endpoint(2))), "{}", held.remedy.action);
+        assert_eq!(decided_by(held), [("accept", endpoint(2)), ("reject", endpoint(2))]);
+    }
+
+    /// What each command does, and with which endpoint.
+    fn decided_by(finding: Finding) -> Vec<(&'static str, EndpointId)> {
+        let decided = |command: &str| {
+            let operations = ["accept", "reject"];
+            let operation =
+                operations.into_iter().find(|it| command.starts_with(&format!("aws ec2 {it}-vpc"))).unwrap();
+            (operation, command.split_once("--vpc-endpoint-ids ").unwrap().1.parse().unwrap())
+        };
+        finding.remedy.command.unwrap().lines().map(decided).collect()
     }
 
     #[test]
@@ -292,10 +295,9 @@ mod tests {
             (beyond.severity, parts(&beyond)),
             (Severity::Warning, vec!["connected vpce-00000000000000001", "connected vpce-00000000000000002"])
         );
-        assert_eq!(
-            (beyond.summary.as_str(), beyond.remedy.command),
-            ("2 dbt endpoints connected: MaxDbtEndpoints allows 1", None)
-        );
+        assert_eq!(beyond.summary, "2 dbt endpoints connected: MaxDbtEndpoints allows 1");
+        let command = beyond.remedy.command.unwrap();
+        assert!(command.starts_with("aws ec2 describe-vpc-endpoint-connections"), "it cuts nobody off: {command}");
         let expected = format!("{}={}", service(1), endpoint(1));
         let other = failure(status(&two, &[("EXPECTED_ENDPOINTS", &expected)])).unwrap();
         assert_eq!(other.summary, "1 dbt endpoint connected that ExpectedEndpoints does not name");

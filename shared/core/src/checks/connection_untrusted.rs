@@ -132,7 +132,6 @@ fn judge(
     };
     // Requests are among them: whoever follows the command leaves none of them open.
     let was_dbts = open.iter().find(recorded).map(|connection| &connection.endpoint);
-    let again = was_dbts.is_none().then(|| not_again(service, owner, context)).flatten();
     Status::fail(
         Finding::new(
             severity,
@@ -143,29 +142,28 @@ fn judge(
                 Some(match was_dbts {
                     // Rejecting it would cut dbt off.
                     Some(_) => describe_command(service, context, &open),
-                    None => reject_command(
-                        service,
-                        open.iter().take(MAX_REJECTED).map(|open| &open.endpoint),
-                        context.region,
-                    ),
+                    None => rejects(service, owner, &open, context),
                 }),
                 context.region.endpoint_service(service.as_str()),
             ),
         )
-        .with_evidence(evidence(context, &open).into_iter().chain(again).collect())
+        .with_evidence(evidence(context, &open))
         .with_parts(parts)
         // An account is connected only if somebody has accepted it.
         .provokable(Severity::Warning),
     )
 }
 
-/// The command that keeps the account from asking again.
-fn not_again(service: &ServiceId, owner: Option<&AccountId>, context: CheckContext<'_>) -> Option<String> {
-    let principal = format!("arn:{}:iam::{}:root", context.region.partition(), owner?);
-    let command = Command::new("ec2 modify-vpc-endpoint-service-permissions", context.region)
+/// The command that rejects what is open, and the one that keeps the account from asking again if it is allowed by its ARN.
+fn rejects(service: &ServiceId, owner: Option<&AccountId>, open: &[&Connection], context: CheckContext<'_>) -> Command {
+    let endpoints = open.iter().take(MAX_REJECTED).map(|open| &open.endpoint);
+    let reject = reject_command(service, endpoints, context.region);
+    let Some(owner) = owner else { return reject };
+    let principal = format!("arn:{}:iam::{owner}:root", context.region.partition());
+    let not_again = Command::new("ec2 modify-vpc-endpoint-service-permissions", context.region)
         .option("service-id", service)
         .options("remove-allowed-principals", [principal]);
-    command.into_text().map(|command| format!("so that it cannot ask again, if it is allowed by this ARN: {command}"))
+    reject.next_line(not_again)
 }
 
 fn recorded_as_dbts(endpoint: &EndpointId) -> String {
@@ -190,7 +188,9 @@ fn action(owner: Option<&AccountId>, open: &[&Connection], context: CheckContext
                 .to_owned()
         }
         (true, ..) if context.policy.dry_run => {
-            "The guard would reject it, but DryRun is on. Reject it yourself, or set DryRun to false.".to_owned()
+            "The guard would reject it, but DryRun is on. Reject it yourself, or switch DryRun off: \
+             make deploy SET=\"DryRun=false\""
+                .to_owned()
         }
         (true, ..) if context.remembered.is_none() || context.lacks_memory => {
             "The guard cannot read its state table, and until it can, it revokes no connection. If the account is not dbt's, \
@@ -209,8 +209,8 @@ fn action(owner: Option<&AccountId>, open: &[&Connection], context: CheckContext
         }
         (false, ..) => {
             "First make sure that the account is not dbt's: rejecting cuts its connections. If it is dbt's, add it to the \
-             stack's DbtPrincipals; if it is another consumer of yours, to KnownAccounts. Otherwise reject it, and remove it \
-             from the allowed principals."
+             stack's DbtPrincipals; if it is another consumer of yours, to KnownAccounts. Otherwise reject it with the first \
+             command. The second takes it out of the allowed principals, if it is allowed by that ARN."
                 .to_owned()
         }
     }
@@ -271,7 +271,7 @@ mod tests {
         let named = "untrusted account 999999999999 is CONNECTED";
         let expected = [
             (UNNAMED.to_owned(), Severity::Warning, unnamed.to_owned(), 1),
-            (UNTRUSTED.to_owned(), Severity::Critical, named.to_owned(), 22),
+            (UNTRUSTED.to_owned(), Severity::Critical, named.to_owned(), 21),
         ];
         assert_eq!(failures(connections), expected);
     }
@@ -285,6 +285,8 @@ mod tests {
         let left_open: Vec<EndpointId> =
             (1..=61).map(endpoint).filter(|endpoint| !command.contains(endpoint.as_str())).collect();
         assert_eq!(left_open, []);
+        let principal = format!("--remove-allowed-principals arn:aws:iam::{UNTRUSTED}:root");
+        assert!(command.lines().nth(1).unwrap().ends_with(&principal), "so that it cannot ask again");
     }
 
     #[test]

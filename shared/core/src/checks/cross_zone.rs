@@ -152,7 +152,10 @@ fn remedy(
             return Remedy::nothing(action, console);
         }
         (false, ..) => "Switch cross-zone load balancing on, as dbt's guide recommends.",
-        (true, true, _) => "Switch it on: DryRun is on, so the guard does not (CrossZone is 'enforce').",
+        (true, true, _) => {
+            "Switch it on: DryRun is on, so the guard does not (CrossZone is 'enforce'). Or switch DryRun off: \
+             make deploy SET=\"DryRun=false\""
+        }
         (true, false, true) => "Switch it on yourself: AWS refused when the guard tried. The guard tries again.",
     };
     Remedy::new(action, Some(switch_on(load_balancer, group, off, context.region)), console)

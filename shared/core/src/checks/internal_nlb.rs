@@ -1,5 +1,6 @@
 //! `load-balancer.internal-nlb`: is the service's load balancer an internal Network Load Balancer, and active?
 
+use super::restore::list_load_balancers;
 use crate::check::{CheckContext, CheckResult, Command, Finding, Remedy, Severity, Spec, Status};
 use crate::ids::ServiceId;
 use crate::snapshot::{Description, LoadBalancer};
@@ -104,12 +105,8 @@ fn no_load_balancer(service: &ServiceId, context: CheckContext<'_>) -> Finding {
         "no load balancer is behind the endpoint service",
         "dbt cannot connect: nothing receives its connections.",
         Remedy::new(
-            "Add an internal Network Load Balancer to the service. Replace ARN in the command.",
-            Some(
-                Command::new("ec2 modify-vpc-endpoint-service-configuration", context.region)
-                    .option("service-id", service)
-                    .option("add-network-load-balancer-arns", "ARN"),
-            ),
+            "In the console, associate an internal Network Load Balancer with the service. The command lists those that there are.",
+            Some(list_load_balancers(context)),
             context.region.endpoint_service(service.as_str()),
         ),
     )

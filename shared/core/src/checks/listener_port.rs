@@ -5,7 +5,11 @@
 
 use std::collections::BTreeSet;
 
+use super::restore::{
+    create_listener, follow_the_groups, last_listeners, list_load_balancers, list_target_groups, listen_again,
+};
 use crate::check::{CheckContext, CheckResult, Command, Finding, Parts, Remedy, Severity, Spec, Status};
+use crate::ids::Arn;
 use crate::snapshot::{Listener, LoadBalancer, Unread};
 
 /// The catalogue's row.
@@ -118,19 +122,19 @@ fn gone_listener(
     gone: &[u16],
     context: CheckContext<'_>,
 ) -> Finding {
-    let Remedy { action, command, console, .. } = remedy(load_balancer, listeners, gone, context);
+    let remedy = remedy(load_balancer, listeners, gone, context);
+    let left: Vec<String> =
+        listeners.iter().filter(|it| it.serves(&context.ports())).map(|it| it.port.to_string()).collect();
+    let action = format!(
+        "If dbt uses only what is left, say so: make deploy SET=\"ListenerPorts={}\". If it uses the port: {}",
+        left.join("+"),
+        remedy.action
+    );
     Finding::new(
         Severity::Warning,
         served(load_balancer, gone.iter().copied(), "no longer listens"),
         "If dbt uses this port, its connections fail. ListenerPorts is empty, so the guard does not know.",
-        Remedy {
-            action: format!(
-                "If dbt does not use the port, name those that it uses: make deploy SET=\"ListenerPorts=<port>\". If it does: {action}"
-            ),
-            command,
-            console,
-            nothing_to_do: false,
-        },
+        Remedy { action, ..remedy },
     )
     .with_evidence(evidence(listeners))
     .with_parts(gone.iter().copied().map(Parts::port))
@@ -158,18 +162,17 @@ fn evidence(listeners: &[Listener]) -> Vec<String> {
     listeners.iter().map(line).collect()
 }
 
+/// What to do, as far as it is known what was there.
 fn remedy(load_balancer: &LoadBalancer, listeners: &[Listener], missing: &[u16], context: CheckContext<'_>) -> Remedy {
     let (region, arn) = (context.region, &load_balancer.arn);
     let occupied = listeners.iter().find(|listener| missing.contains(&listener.port));
     let groups = load_balancer.target_groups.iter().flatten().collect::<Vec<_>>();
-    let create = |port: &str, group: &str| {
-        Command::new("elbv2 create-listener", region)
-            .option("load-balancer-arn", arn)
-            .literal("--protocol TCP")
-            .option("port", port)
-            .option("default-actions", format!("Type=forward,TargetGroupArn={group}"))
-    };
-    let (action, command) = match (occupied, missing.first(), &groups[..]) {
+    let mut last = last_listeners(load_balancer, missing, context);
+    last.retain(|last| listeners.iter().all(|listener| listener.port != last.port));
+    let none_is_left = listeners.is_empty() && context.service.is_some();
+    let which = if none_is_left { "first command" } else { "command" };
+    let again = last.iter().filter_map(|listener| listen_again(arn, listener, context)).reduce(Command::then);
+    let (action, command) = match (occupied, again, missing, &groups[..]) {
         (Some(listener), ..) => (
             format!(
                 "The listener {listener} uses the port, but dbt needs one of protocol TCP or TLS that forwards to a target \
@@ -177,30 +180,55 @@ fn remedy(load_balancer: &LoadBalancer, listeners: &[Listener], missing: &[u16],
             ),
             Command::new("elbv2 describe-listeners", region).option("load-balancer-arn", arn),
         ),
-        (None, Some(port), [group]) => (
+        (None, Some(again), ..) => (format!("Create the listener again: the {which} makes it as it was."), again),
+        (None, None, [port], [group]) => (
             format!(
-                "Create the listener. The command uses {}, the only target group here: check that it is the right one. If \
+                "Create the listener. The {which} uses {}, the only target group here: check that it is the right one. If \
                  dbt uses another port, correct the stack's ListenerPorts.",
                 group.name()
             ),
-            create(&port.to_string(), group.arn.as_str()),
+            create_listener(arn, ("TCP", *port), &group.arn, None, context),
         ),
-        (None, port, _) => (
-            "Create a TCP or TLS listener that forwards to your service's target group. In the command, replace \
-             TARGET_GROUP_ARN, and PORT if it is there."
-                .to_owned(),
-            create(&port.map_or("PORT".to_owned(), ToString::to_string), "TARGET_GROUP_ARN"),
+        (None, None, ..) => (
+            format!(
+                "In the console, create a TCP listener that forwards to your service's target group. The {which} lists the \
+                 target groups."
+            ),
+            list_target_groups(context),
         ),
     };
-    Remedy::new(&action, Some(command), context.region.load_balancer(arn))
+    let (action, command) = match none_is_left {
+        true => was_it_replaced(&action, command, &last, context),
+        false => (action, command),
+    };
+    Remedy::new(&action, Some(command), region.load_balancer(arn))
+}
+
+/// No listener is left at all: the load balancer may have been replaced by another one, and then it needs no listener.
+fn was_it_replaced(action: &str, command: Command, last: &[&Listener], context: CheckContext<'_>) -> (String, Command) {
+    let groups: BTreeSet<&Arn> = last.iter().flat_map(|listener| listener.forwards_to.iter().flatten()).collect();
+    let follow = (!groups.is_empty()).then(|| follow_the_groups(groups, context)).flatten();
+    let (replaced, follow) = match follow {
+        Some(follow) => ("the second command puts the load balancer that has its target groups now", follow),
+        None => (
+            "the second command lists the internal ones; in the endpoint service's page of the console, put the new one",
+            list_load_balancers(context),
+        ),
+    };
+    let action = format!(
+        "Was this load balancer replaced by another one? If so, {replaced} behind the endpoint service; to take this one out, \
+         see load-balancer.internal-nlb in the runbook. If not: {action}"
+    );
+    (action, command.next_line(follow))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::StoredPath;
     use crate::testing::{
-        call_error, endpoint_service, failures, listener, load_balancer, only_finding, settings, summaries,
-        target_group, topology, with_context, with_policy,
+        at, call_error, endpoint_service, failures, listener, load_balancer, only_finding, service, settings,
+        summaries, target_group, topology, with_context, with_policy,
     };
 
     fn nlb(name: &str, listeners: Vec<Listener>) -> LoadBalancer {
@@ -235,6 +263,67 @@ mod tests {
         assert_eq!(status("", vec![on(443), on(5432)]), None);
         assert_eq!(status("443", vec![on(443)]), None, "the stack says which ports dbt uses");
         assert_eq!(status("", vec![]).map(|(severity, _)| severity), Some(Severity::Critical), "none is left");
+    }
+
+    /// The remedy for a load balancer that has these listeners, and had those when it was stored.
+    fn remedy_after(had: Option<Vec<Listener>>, has: Vec<Listener>, ports: &str) -> Remedy {
+        let balancer = |listeners: Vec<Listener>| nlb("pg", listeners);
+        let read = |listeners| topology(endpoint_service(), [balancer(listeners)]);
+        let path = had.and_then(|had| StoredPath::new(&read(had), &service(1), at(8, 45), at(8, 45)));
+        let policy = settings(&[("LISTENER_PORTS", ports)]).policy;
+        let results =
+            with_policy(&read(has), &policy, |context| evaluate(CheckContext { last_path: path.as_ref(), ..context }));
+        only_finding(results).remedy
+    }
+
+    #[test]
+    fn a_deleted_listener_is_created_again_as_it_was() {
+        let created = |had: Listener| {
+            let (port, other) = (had.port.to_string(), listener("TCP", 8080, &target_group("pg")));
+            let command = remedy_after(Some(vec![had, other.clone()]), vec![other], &port).command.unwrap();
+            command.split_once("/0123456789abcdef ").unwrap().1.to_owned()
+        };
+        let web = target_group("web");
+        let forwards = format!("--default-actions Type=forward,TargetGroupArn={}", web.arn);
+        let tcp = created(listener("TCP", 5432, &web));
+        assert_eq!(tcp, format!("--protocol TCP --port 5432 {forwards}"), "not the group that is left");
+        let certificate = Some("arn:aws:acm:eu-central-1:111122223333:certificate/1".to_owned());
+        let tls = |port| Listener { certificate: certificate.clone(), ..listener("TLS", port, &web) };
+        let with = format!(" --certificates CertificateArn={}", certificate.clone().unwrap());
+        assert_eq!(created(tls(443)), format!("--protocol TLS --port 443 {forwards}{with}"));
+        assert_eq!(created(tls(5432)), tcp, "Postgres negotiates TLS itself");
+        let several =
+            Listener { forwards_to: Ok(vec![web.arn.clone(), target_group("pg").arn]), ..listener("TCP", 5432, &web) };
+        let other = listener("TCP", 8080, &target_group("pg"));
+        let weighted = remedy_after(Some(vec![several, other.clone()]), vec![other], "5432");
+        assert!(weighted.action.contains("check that it is the right one"), "the weights are not known");
+    }
+
+    #[test]
+    fn without_any_listener_it_asks_if_the_load_balancer_was_replaced() {
+        let lines = |had: Option<Vec<Listener>>, ports: &str| {
+            let Remedy { action, command, .. } = remedy_after(had, vec![], ports);
+            assert!(action.starts_with("Was this load balancer replaced by another one?"), "{action}");
+            command.unwrap().lines().map(ToOwned::to_owned).collect::<Vec<String>>()
+        };
+        for ports in ["5432", ""] {
+            let known = lines(Some(on("TCP")), ports);
+            assert!(known[0].starts_with("aws elbv2 create-listener") && known.len() == 2, "{known:?}");
+            assert_eq!(
+                known[1],
+                format!(
+                    "aws ec2 modify-vpc-endpoint-service-configuration --region eu-central-1 --service-id {} \
+                     --add-network-load-balancer-arns $(aws elbv2 describe-target-groups --region eu-central-1 \
+                     --target-group-arns {} --query 'TargetGroups[].LoadBalancerArns[]' --output text)",
+                    service(1),
+                    target_group("pg").arn
+                )
+            );
+            let unknown = lines(None, ports);
+            assert!(unknown[1].starts_with("aws elbv2 describe-load-balancers"), "{unknown:?}");
+        }
+        let left = remedy_after(Some(on("TCP")), vec![listener("TCP", 443, &target_group("pg"))], "5432");
+        assert!(!left.action.contains("replaced"), "another listener is left");
     }
 
     #[test]

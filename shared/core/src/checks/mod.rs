@@ -20,6 +20,7 @@ mod outbound;
 mod principals;
 mod private_dns;
 mod regions;
+mod restore;
 pub(crate) mod security_groups;
 mod security_rules;
 mod service_available;

@@ -16,7 +16,7 @@ pub(super) const SPEC: Spec = Spec {
     failing_word: "incomplete",
     impact: "dbt's request is accepted by the next scheduled run (by default within 5 minutes) instead of within \
              seconds.",
-    fix_in_short: "create the notification again, for all four events",
+    fix_in_short: "let the stack create the notification anew",
     is_watched: |policy| policy.notification_topic.is_some(),
     cloudtrail_events: &[
         "CreateVpcEndpointConnectionNotification",
@@ -62,7 +62,7 @@ fn judge(service: &ServiceId, notifications: &[Notification], topic: &Arn, conte
             },
             "The guard notices such events at its next scheduled run, by default within 5 minutes \
              instead of within seconds.",
-            remedy(service, &to_guard, topic, context),
+            remedy(service, &to_guard, context),
         )
         .with_evidence(evidence(&to_guard, topic))
         .with_parts(missing)
@@ -80,35 +80,44 @@ fn evidence(to_guard: &[&Notification], topic: &Arn) -> Vec<String> {
     evidence
 }
 
-fn remedy(service: &ServiceId, to_guard: &[&Notification], topic: &Arn, context: CheckContext<'_>) -> Remedy {
-    let create = Command::new("ec2 create-vpc-endpoint-connection-notification", context.region)
-        .option("service-id", service)
-        .option("connection-notification-arn", topic)
-        .options("connection-events", EVENTS);
+/// The notification is the stack's: one that people made by hand would stay behind when the stack is removed. `CloudFormation`
+/// does not look whether a resource still exists, so an update without a change creates nothing anew. It takes the resource out
+/// of the stack, and puts a new one in: a deletion of what is gone succeeds.
+/// <https://repost.aws/knowledge-center/cfn-recreate-resource-deleted-outside>
+fn remedy(service: &ServiceId, to_guard: &[&Notification], context: CheckContext<'_>) -> Remedy {
     let disabled = to_guard.iter().find(|notification| !notification.enabled);
     let (action, command) = match (disabled, to_guard.first()) {
         (Some(Notification { id, .. }), _) => (
-            "EC2 disables a notification that it cannot deliver. Check that the topic's policy allows vpce.amazonaws.com to \
-             publish, as the stack sets it. Then update the stack, which owns the notification: remove the service from \
-             EndpointServiceIds, and then add it again.",
-            Command::new("ec2 describe-vpc-endpoint-connection-notifications", context.region)
-                .option("connection-notification-id", id),
+            format!(
+                "EC2 disables a notification that it cannot deliver. Check that the topic's policy allows vpce.amazonaws.com to \
+                 publish, as the stack sets it. Then {ANEW}."
+            ),
+            Some(
+                Command::new("ec2 describe-vpc-endpoint-connection-notifications", context.region)
+                    .option("connection-notification-id", id),
+            ),
         ),
         (None, Some(Notification { id, .. })) => (
-            "Let the notification cover all four events.",
-            Command::new("ec2 modify-vpc-endpoint-connection-notification", context.region)
-                .option("connection-notification-id", id)
-                .options("connection-events", EVENTS),
+            "Let the notification cover all four events.".to_owned(),
+            Some(
+                Command::new("ec2 modify-vpc-endpoint-connection-notification", context.region)
+                    .option("connection-notification-id", id)
+                    .options("connection-events", EVENTS),
+            ),
         ),
         (None, None) => (
-            "The stack's notification was deleted. Update the stack: remove the service from EndpointServiceIds, and then add it \
-             again. If it is the only service, run the command instead, and delete this notification before you delete the \
-             stack.",
-            create,
+            format!(
+                "The stack's notification was deleted. Create none by hand, which would stay behind when the stack is removed: \
+                 {ANEW}."
+            ),
+            None,
         ),
     };
-    Remedy::new(action, Some(command), context.region.endpoint_service(service.as_str()))
+    Remedy::new(&action, command, context.region.endpoint_service(service.as_str()))
 }
+
+const ANEW: &str = "let the stack create it anew: make deploy SET=\"ConnectionNotifications=false\", and when that is done, \
+                    make deploy SET=\"ConnectionNotifications=true\"";
 
 #[cfg(test)]
 mod tests {
@@ -137,9 +146,9 @@ mod tests {
         failure(only_status(with_policy(&topology, &policy, evaluate)))
     }
 
-    fn summary_and_command(notifications: Vec<Notification>) -> (String, String) {
+    fn summary_and_remedy(notifications: Vec<Notification>) -> (String, Remedy) {
         let finding = finding(notifications).unwrap();
-        (finding.summary, finding.remedy.command.unwrap())
+        (finding.summary, finding.remedy)
     }
 
     #[test]
@@ -152,8 +161,9 @@ mod tests {
             ]),
             None
         );
-        let (summary, command) = summary_and_command(vec![notification(1, TOPIC, &["Accept", "Connect", "Reject"])]);
+        let (summary, remedy) = summary_and_remedy(vec![notification(1, TOPIC, &["Accept", "Connect", "Reject"])]);
         assert_eq!(summary, "EC2 does not notify the guard of Delete events");
+        let command = remedy.command.unwrap();
         assert!(command.contains("modify-vpc-endpoint-connection-notification"), "{command}");
     }
 
@@ -171,12 +181,16 @@ mod tests {
     fn a_notification_elsewhere_or_disabled_does_not_count() {
         let elsewhere = notification(1, "arn:aws:sns:eu-central-1:111122223333:other", &EVENTS);
         let of_another_service = notification(2, TOPIC, &EVENTS);
-        let (summary, command) = summary_and_command(vec![elsewhere, of_another_service]);
+        let (summary, deleted) = summary_and_remedy(vec![elsewhere, of_another_service]);
         assert_eq!(summary, "EC2 does not notify the guard of connection events (0 of 4)");
-        assert!(command.contains("create-vpc-endpoint-connection-notification"), "{command}");
+        assert_eq!(deleted.command, None, "one that is made by hand stays behind when the stack is removed");
         let disabled = Notification { enabled: false, ..notification(1, TOPIC, &EVENTS) };
-        let (_, command) = summary_and_command(vec![disabled]);
-        assert!(command.contains("describe-vpc-endpoint-connection-notifications"), "the stack owns it: {command}");
+        let (_, disabled) = summary_and_remedy(vec![disabled]);
+        assert!(disabled.command.unwrap().contains("describe-vpc-endpoint-connection-notifications"));
+        for action in [deleted.action, disabled.action] {
+            let [off, on] = ["false", "true"].map(|to| action.find(&format!("SET=\"ConnectionNotifications={to}\"")));
+            assert!(off.is_some() && off < on, "the stack owns it: {action}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! networks are not configured, the result is info; but a port that no rule allows at all is critical even then. Without a
 //! port to judge, the result is unknown: a listener that is gone fixes no rule.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
@@ -78,15 +78,14 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
             "dbt cannot connect from the blocked networks: its connections time out before they reach a \
              listener.",
             Remedy::new(
-                "Allow dbt's networks. If they have changed, ask dbt Support, and correct the stack's \
-                 DbtCidrs. Or switch enforcement off, as dbt's guide offers: the first line of the evidence \
-                 has that command.",
-                Some(authorize(group, &blocked, context.region)),
+                "Allow dbt's networks: the first command. If they have changed, ask dbt Support, and correct the \
+                 stack's DbtCidrs. Or switch enforcement off, as dbt's guide offers: the second.",
+                Some(authorize(group, &blocked, context.region).next_line(enforcement_off(inbound))),
                 context.region.security_group(group),
             ),
         )
         // First, as chat shows only the first lines.
-        .with_evidence(enforcement_off(inbound).into_iter().chain(evidence(inbound)).collect())
+        .with_evidence(std::iter::once(blocked_networks(&blocked)).chain(evidence(inbound)).collect())
         .with_parts(blocked.iter().map(|(cidr, port)| format!("{cidr} on port {port}")))
         .with_unknown_rest(unread)
         .about(ids(inbound))
@@ -119,16 +118,26 @@ fn public_networks(public: &BTreeSet<IpNet>, inbound: &InboundRules<'_>) -> Find
     .about(ids(inbound))
 }
 
-/// `security group blocks dbt on port 5432`; with a number if only some of dbt's networks are blocked.
+/// `security group blocks dbt on port 5432`; with the network, or the number of them, if only some of dbt's are blocked.
 fn blocked_summary(blocked: &[(IpNet, u16)], networks: usize) -> String {
     let ports: BTreeSet<u16> = blocked.iter().map(|(_, port)| *port).collect();
     let cidrs: BTreeSet<IpNet> = blocked.iter().map(|(cidr, _)| *cidr).collect();
-    match (cidrs.len(), networks) {
-        (some, all) if some < all => {
-            format!("security group blocks {some} of {all} dbt networks on {}", named(&ports))
-        }
-        _ => format!("security group blocks dbt on {}", named(&ports)),
+    let whom = match (cidrs.first(), cidrs.len()) {
+        (_, some) if some == networks => "dbt".to_owned(),
+        (Some(one), 1) => one.to_string(),
+        (_, some) => format!("{some} of {networks} dbt networks"),
+    };
+    format!("security group blocks {whom} on {}", named(&ports))
+}
+
+/// `blocked: 10.1.2.0/24 on port 5432; 10.9.0.0/16 on ports 443, 5432`.
+fn blocked_networks(blocked: &[(IpNet, u16)]) -> String {
+    let mut ports: BTreeMap<IpNet, BTreeSet<u16>> = BTreeMap::new();
+    for (cidr, port) in blocked {
+        ports.entry(*cidr).or_default().insert(*port);
     }
+    let networks = ports.iter().map(|(cidr, ports)| format!("{cidr} on {}", named(ports))).collect();
+    format!("blocked: {}", limited(networks, MAX_RULES).join("; "))
 }
 
 /// `port 5432`, `ports 443, 5432`.
@@ -199,12 +208,11 @@ fn without_dbt_cidrs(inbound: &InboundRules<'_>) -> Finding {
 /// dbt's other option: the rules stay, and no longer apply to PrivateLink traffic. ELB replaces the list of security groups,
 /// so the command names all of them.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_SetSecurityGroups.html>
-fn enforcement_off(inbound: &InboundRules<'_>) -> Option<String> {
-    let command = Command::new("elbv2 set-security-groups", inbound.context.region)
+fn enforcement_off(inbound: &InboundRules<'_>) -> Command {
+    Command::new("elbv2 set-security-groups", inbound.context.region)
         .option("load-balancer-arn", &inbound.load_balancer.arn)
         .options("security-groups", inbound.groups)
-        .literal("--enforce-security-group-inbound-rules-on-private-link-traffic off");
-    command.into_text().map(|text| format!("to switch enforcement off: {text}"))
+        .literal("--enforce-security-group-inbound-rules-on-private-link-traffic off")
 }
 
 /// The load balancer's security groups, and what their rules name.
@@ -366,20 +374,25 @@ pub(super) mod tests {
     #[test]
     fn a_finding_counts_blocked_networks_and_prints_both_remedies() {
         let finding = failure(status(&guarded(vec![rule(DBT_CIDR, PG)]), "10.1.2.0/24,10.9.0.0/16")).unwrap();
-        assert_eq!(finding.summary, "security group blocks 1 of 2 dbt networks on port 5432");
+        assert_eq!(finding.summary, "security group blocks 10.9.0.0/16 on port 5432");
+        assert_eq!(finding.evidence[0], "blocked: 10.9.0.0/16 on port 5432");
         let arn = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:loadbalancer/net/pg/0123456789abcdef";
+        let commands = finding.remedy.command.unwrap();
+        let [allow, switch_off] = commands.lines().collect::<Vec<_>>()[..] else { unreachable!("{commands}") };
+        assert!(allow.contains(" --group-id sg-1 ") && allow.contains("CidrIp=10.9.0.0/16"), "{allow}");
         assert_eq!(
-            finding.evidence[0],
+            switch_off,
             format!(
-                "to switch enforcement off: aws elbv2 set-security-groups --region eu-central-1 --load-balancer-arn {arn} \
-                 --security-groups sg-1 sg-2 --enforce-security-group-inbound-rules-on-private-link-traffic off"
+                "aws elbv2 set-security-groups --region eu-central-1 --load-balancer-arn {arn} --security-groups sg-1 sg-2 \
+                 --enforce-security-group-inbound-rules-on-private-link-traffic off"
             )
         );
-        let command = finding.remedy.command.unwrap();
-        assert!(command.contains(" --group-id sg-1 ") && command.contains("CidrIp=10.9.0.0/16"), "{command}");
         assert!(finding.remedy.console.unwrap().ends_with("#SecurityGroup:groupId=sg-1"));
         let all = failure(status(&guarded(vec![]), "10.1.2.0/24,10.9.0.0/16")).unwrap();
         assert_eq!(all.summary, "security group blocks dbt on port 5432");
+        assert_eq!(all.evidence[0], "blocked: 10.1.2.0/24 on port 5432; 10.9.0.0/16 on port 5432");
+        let three = failure(status(&guarded(vec![rule(DBT_CIDR, PG)]), "10.1.2.0/24,10.8.0.0/16,10.9.0.0/16")).unwrap();
+        assert_eq!(three.summary, "security group blocks 2 of 3 dbt networks on port 5432");
     }
 
     #[test]
@@ -437,7 +450,7 @@ pub(super) mod tests {
         assert_eq!(finding.summary, summary);
         let command = finding.remedy.command.unwrap();
         assert!(
-            command.ends_with("'IpProtocol=tcp,FromPort=22,ToPort=22,IpRanges=[{CidrIp=10.1.2.0/24}]'"),
+            command.contains("'IpProtocol=tcp,FromPort=22,ToPort=22,IpRanges=[{CidrIp=10.1.2.0/24}]'\n"),
             "{command}"
         );
     }

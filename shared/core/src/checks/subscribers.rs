@@ -108,13 +108,13 @@ fn judge(topic: &Arn, number: usize, before: Option<&Subscribers>, (region, now)
     let yesterday = before.and_then(|before| before.yesterday(now)).unwrap_or_default();
     let of = |number: usize| count(number, "confirmed subscription");
     let remedy = || {
-        let subscribe = Command::new("sns subscribe", region)
+        let show = Command::new("sns list-subscriptions-by-topic", region)
             .option("topic-arn", topic)
-            .literal("--protocol email --notification-endpoint ADDRESS");
+            .literal("--query 'Subscriptions[].[Protocol,Endpoint,SubscriptionArn]' --output text");
         Remedy::new(
-            "Compare who is subscribed with who should be: the runbook has the commands. Subscribe who is missing, and confirm with \
-             the token in AWS's email instead of its link: then unsubscribing needs a sign-in.",
-            Some(subscribe),
+            "Compare who is subscribed, which the command shows, with who should be. Subscribe who is missing: the runbook has \
+             the command. Confirm with the token in AWS's email instead of its link: then unsubscribing needs a sign-in.",
+            Some(show),
             None,
         )
     };

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::restore::{REGISTER_AGAIN, register_again};
 use crate::check::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Health, LoadBalancer, MIN_HEALTHY_TAG, RoutingThreshold, Target, TargetGroup, Unread};
 use crate::text::{count, limited};
@@ -186,10 +187,6 @@ fn judge(load_balancer: &LoadBalancer, group: &TargetGroup, targets: &[Target], 
         return Status::pass(format!("{healthy} of {all} healthy in {}{tag}", group.name()));
     }
     let severity = if fail_open.is_some() { Severity::Critical } else { severity(&counts) };
-    let command = match &fail_open {
-        Some(_) => lower_threshold(group, context),
-        None => Command::new("elbv2 describe-target-health", context.region).option("target-group-arn", &group.arn),
-    };
     let mut evidence = evidence(group, &counts);
     evidence.splice(1..1, fail_open.iter().map(FailOpen::evidence));
     // Each is as critical as the other, and needs different things: people hear when the one becomes the other.
@@ -202,7 +199,7 @@ fn judge(load_balancer: &LoadBalancer, group: &TargetGroup, targets: &[Target], 
             severity,
             summary(group.name(), &counts, fail_open.as_ref()),
             impact(&counts, severity, fail_open.as_ref()),
-            Remedy::new(&action(&counts, fail_open.is_some()), Some(command), context.region.target_group(&group.arn)),
+            remedy(group, &counts, fail_open.is_some(), context),
         )
         .with_evidence(evidence)
         .with_parts(part)
@@ -312,7 +309,19 @@ fn lower_threshold(group: &TargetGroup, context: CheckContext<'_>) -> Command {
         .options("attributes", settings.map(|(name, value)| format!("Key={THRESHOLD}.{name},Value={value}")))
 }
 
-/// What to do about the most likely cause.
+/// What to do about the most likely cause, with the command that does it or shows more.
+fn remedy(group: &TargetGroup, counts: &TargetCounts<'_>, fails_open: bool, context: CheckContext<'_>) -> Remedy {
+    let console = context.region.target_group(&group.arn);
+    let all = counts.targets.len() + counts.shifted;
+    if let Some(register) = register_again(group, context).filter(|_| counts.number(Serving::Draining) == all) {
+        return Remedy::new(REGISTER_AGAIN, Some(register), console);
+    }
+    let show = Command::new("elbv2 describe-target-health", context.region).option("target-group-arn", &group.arn);
+    let command = if fails_open { lower_threshold(group, context) } else { show };
+    Remedy::new(&action(counts, fails_open), (all > 0).then_some(command), console)
+}
+
+/// See [`remedy`].
 fn action(counts: &TargetCounts<'_>, fails_open: bool) -> String {
     // https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-health-checks.html
     let answers = |target: &&&Target| target.reason.as_deref() == Some("Target.ResponseCodeMismatch");

@@ -2,13 +2,15 @@
 //!
 //! RDS and Aurora change their address on a failover; targets that are registered by address then point nowhere. A target
 //! group with the tag `privatelink-guard:hostname` names what it stands for. The guard compares, and changes nothing. What
-//! DNS does not answer, or answers with addresses that cannot be targets, is unknown: never a reason to change targets.
+//! DNS does not answer, or answers with addresses that cannot be targets, is unknown: never a reason to change targets. So is
+//! a name whose answers change in turn.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use super::restore::{as_registered, target_argument};
 use crate::check::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
-use crate::snapshot::{Health, Hostname, TargetGroup, TargetKind, Unread, known};
+use crate::snapshot::{Health, Hostname, Target, TargetGroup, TargetKind, Unread, known};
 
 /// DNS answers with at most eight of the addresses of a name that has more: the rest is not known.
 /// <https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/routing-policy-multivalue.html>
@@ -53,17 +55,22 @@ fn status(group: &TargetGroup, context: CheckContext<'_>) -> Option<Status> {
 fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) -> Result<Status, Unread> {
     let wanted = wanted(hostname)?;
     let targets = group.targets.as_ref()?;
-    let in_use = targets.iter().filter(|target| target.health != Health::Draining);
-    let registered: BTreeSet<IpAddr> = in_use.filter_map(|target| target.address).collect();
+    let in_use = || targets.iter().filter(|target| target.health != Health::Draining);
+    let registered: BTreeSet<IpAddr> = in_use().filter_map(|target| target.address).collect();
     if registered == wanted {
         return Ok(Status::pass(format!("targets of {} are what its hostname resolves to", group.name())));
     }
+    if answers_in_turn(group, hostname, context) {
+        let why = "its addresses are others than a few minutes ago";
+        return Ok(Status::Unknown(format!("{} has several addresses, and {why}", hostname.name)));
+    }
     let missing: Vec<IpAddr> = wanted.difference(&registered).copied().collect();
-    // A healthy target is not taken out because of what DNS says.
-    let healthy = |address: &IpAddr| {
-        targets.iter().any(|target| target.address == Some(*address) && target.health == Health::Healthy)
+    let is_writer = names_a_writer(&hostname.name);
+    let is_outdated = |target: &&Target| {
+        target.address.is_some_and(|address| !wanted.contains(&address))
+            && (is_writer || target.health != Health::Healthy)
     };
-    let outdated: Vec<IpAddr> = registered.difference(&wanted).copied().filter(|address| !healthy(address)).collect();
+    let outdated: Vec<&Target> = in_use().filter(is_outdated).collect();
     let none_is_right = wanted.is_disjoint(&registered);
     Ok(Status::fail(
         Finding::new(
@@ -79,12 +86,45 @@ fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) ->
                 }
                 false => "Some of dbt's connections may go to an address that your service no longer has.",
             },
-            remedy(group, &missing, &outdated, context),
+            remedy(group, &wanted, &missing, &outdated, context),
         )
-        .with_evidence(evidence(group, hostname, &registered, &wanted, &outdated, context))
+        .with_evidence(evidence(group, hostname, &registered, &wanted))
         .with_parts(missing.iter().map(|address| format!("missing: {address}")))
         .stopping_dbt(none_is_right),
     ))
+}
+
+/// Whether the name is that of an Aurora cluster's writer. The instance that was the writer goes on as a reader: it is healthy,
+/// and refuses to write. A healthy target of any other name is not taken out because of what DNS says.
+/// <https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Endpoints.Cluster.html>
+fn names_a_writer(name: &str) -> bool {
+    let is_cluster = is_rds(name) && name.to_ascii_lowercase().contains(".cluster-");
+    is_cluster && !names_one_of_several(name)
+}
+
+fn is_rds(name: &str) -> bool {
+    name.to_ascii_lowercase().contains(".rds.amazonaws.com")
+}
+
+/// Whether DNS answers with some of what the name stands for, now these, now others: the reader and the custom endpoints of
+/// Aurora, and RDS Proxy, which adds and removes addresses as it scales.
+/// <https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Overview.Endpoints.html>
+/// <https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-connecting.html> (the form of the name)
+/// <https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-network-prereqs.html> (the addresses)
+fn names_one_of_several(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    (is_rds(&name) && name.contains(".proxy-"))
+        || [".cluster-ro-", ".cluster-custom-"].iter().any(|kind| name.contains(kind))
+}
+
+/// Whether the name has several addresses that are others than those that drift-watcher stored, as those of a name for an RDS
+/// Proxy. A failover changes one address into another.
+fn answers_in_turn(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) -> bool {
+    let before = context.last_path.and_then(|path| path.hostname(&group.arn));
+    let before = before.filter(|before| before.name == hostname.name).and_then(|before| before.addresses.as_ref().ok());
+    let set = |addresses: &[IpAddr]| addresses.iter().copied().collect::<BTreeSet<IpAddr>>();
+    let (Some(before), Ok(now)) = (before, &hostname.addresses) else { return false };
+    set(before) != set(now) && before.len().max(now.len()) > 1
 }
 
 /// The addresses that should be registered.
@@ -93,10 +133,8 @@ fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) ->
 /// Why they are not known.
 fn wanted(hostname: &Hostname) -> Result<BTreeSet<IpAddr>, String> {
     let Hostname { name, addresses, networks } = hostname;
-    // Aurora's reader and custom endpoints answer with one of their instances in turn.
-    // https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Overview.Endpoints.html
-    if [".cluster-ro-", ".cluster-custom-"].iter().any(|kind| name.contains(kind)) {
-        return Err(format!("{name} stands for several instances, and DNS names one at a time"));
+    if names_one_of_several(name) {
+        return Err(format!("{name} stands for several addresses, and DNS names some of them in turn"));
     }
     let addresses = addresses.as_ref().map_err(|why| format!("{name} cannot be resolved: {why}"))?;
     let networks = networks.as_ref().map_err(ToString::to_string)?;
@@ -119,8 +157,6 @@ fn evidence(
     hostname: &Hostname,
     registered: &BTreeSet<IpAddr>,
     wanted: &BTreeSet<IpAddr>,
-    outdated: &[IpAddr],
-    context: CheckContext<'_>,
 ) -> Vec<String> {
     let listed = |addresses: &BTreeSet<IpAddr>| match addresses.is_empty() {
         true => "none".to_owned(),
@@ -131,10 +167,6 @@ fn evidence(
         format!(
             "health checks: {failures} failures, {interval} s apart; 2 failures 10 s apart notice a failover sooner"
         )
-    });
-    let deregister = (!outdated.is_empty()).then(|| {
-        let command = deregister(group, outdated, context);
-        command.into_text().map(|text| format!("once the new target is healthy: {text}"))
     });
     let attributes = group.attributes.iter().flatten();
     let keeps = attributes.flat_map(|attributes| &attributes.keeps_connections).map(|attribute| {
@@ -148,59 +180,72 @@ fn evidence(
     .into_iter()
     .chain(slow)
     .chain(keeps)
-    .chain(deregister.flatten())
     .collect()
 }
 
-fn remedy(group: &TargetGroup, missing: &[IpAddr], outdated: &[IpAddr], context: CheckContext<'_>) -> Remedy {
+/// The old address goes only once the new one is healthy: until then it serves what it can.
+fn remedy(
+    group: &TargetGroup,
+    wanted: &BTreeSet<IpAddr>,
+    missing: &[IpAddr],
+    outdated: &[&Target],
+    context: CheckContext<'_>,
+) -> Remedy {
+    let region = context.region;
+    let register = || {
+        Command::new("elbv2 register-targets", region)
+            .option("target-group-arn", &group.arn)
+            .options("targets", added(group, missing))
+    };
+    // https://docs.aws.amazon.com/cli/latest/reference/elbv2/wait/target-in-service.html
+    let wait = || {
+        Command::new("elbv2 wait target-in-service", region)
+            .option("target-group-arn", &group.arn)
+            .options("targets", added(group, wanted))
+    };
+    let deregister = || {
+        Command::new("elbv2 deregister-targets", region)
+            .option("target-group-arn", &group.arn)
+            .options("targets", outdated.iter().map(|old| as_registered(group, old)))
+    };
     let (action, command) = match (missing.is_empty(), outdated.is_empty()) {
-        (false, true) => {
-            ("Register the address. The load balancer takes some minutes to use it.", register(group, missing, context))
-        }
+        (false, true) => ("Register the address. The load balancer takes some minutes to use it.", Some(register())),
         (false, false) => (
-            "Register the address. The load balancer takes some minutes to use it; then deregister the old one: the evidence has \
-             the command.",
-            register(group, missing, context),
+            "The command registers the new address, waits until it is healthy, which takes some minutes, and then deregisters \
+             the old one.",
+            Some(register().then(wait()).then(deregister())),
         ),
-        (true, _) => (
-            "Deregister the addresses that the name no longer has, unless they are meant to be there.",
-            deregister(group, outdated, context),
+        (true, false) => (
+            "Deregister the addresses that the name no longer has, unless they are meant to be there. The command first waits \
+             until those that it has are healthy.",
+            Some(wait().then(deregister())),
+        ),
+        (true, true) => (
+            "Deregister the addresses that the name does not have, unless they are meant to be there. They are healthy, so no \
+             command is printed.",
+            None,
         ),
     };
-    let is_empty = missing.is_empty() && outdated.is_empty();
-    Remedy::new(action, (!is_empty).then_some(command), context.region.target_group(&group.arn))
+    Remedy::new(action, command, region.target_group(&group.arn))
 }
 
-fn register(group: &TargetGroup, addresses: &[IpAddr], context: CheckContext<'_>) -> Command {
-    Command::new("elbv2 register-targets", context.region)
-        .option("target-group-arn", &group.arn)
-        .options("targets", targets(group, addresses))
-}
-
-fn deregister(group: &TargetGroup, addresses: &[IpAddr], context: CheckContext<'_>) -> Command {
-    Command::new("elbv2 deregister-targets", context.region)
-        .option("target-group-arn", &group.arn)
-        .options("targets", targets(group, addresses))
-}
-
-/// The addresses with the port of the registered targets; without one, ELB takes the group's own. Addresses outside the
-/// group's VPC have the zone `all`, which must be given.
+/// New targets, with the port of the registered ones; without one, ELB takes the group's own. Addresses outside the group's
+/// VPC have the zone `all`, which must be given.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetDescription.html>
-fn targets(group: &TargetGroup, addresses: &[IpAddr]) -> Vec<String> {
+fn added<'a>(group: &TargetGroup, addresses: impl IntoIterator<Item = &'a IpAddr>) -> Vec<String> {
     let registered = || group.targets.iter().flatten();
     let port = registered().find_map(|target| target.port);
-    let port = port.map(|port| format!(",Port={port}")).unwrap_or_default();
-    let zone =
-        if registered().any(|target| target.zone.as_deref() == Some("all")) { ",AvailabilityZone=all" } else { "" };
-    addresses.iter().map(|address| format!("Id={address}{port}{zone}")).collect()
+    let zone = registered().find_map(|target| target.zone.as_deref().filter(|zone| *zone == "all"));
+    addresses.into_iter().map(|address| target_argument(&address.to_string(), port, zone)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{CrossZoneOverride, RoutingThreshold, Target, TargetGroupAttributes};
+    use crate::snapshot::{CrossZoneOverride, RoutingThreshold, StoredPath, Target, TargetGroupAttributes};
     use crate::testing::{
-        call_error, endpoint_service, failure, load_balancer, only_status, target, target_group, topology, with_context,
+        at, call_error, endpoint_service, failure, load_balancer, only_status, service, target, target_group, topology,
+        with_context,
     };
 
     fn hostname(addresses: Result<Vec<&str>, String>) -> Hostname {
@@ -236,16 +281,69 @@ mod tests {
     }
 
     #[test]
-    fn the_commands_register_the_new_and_deregister_the_old_address() {
+    fn the_command_registers_the_new_and_deregisters_the_old_address() {
         let finding = failure(status(vec![target(1, "unhealthy")], hostname(Ok(vec!["10.0.0.2"])))).unwrap();
-        assert!(finding.remedy.command.unwrap().ends_with("--targets Id=10.0.0.2,Port=5432"));
-        let old = finding.evidence.last().unwrap();
-        assert!(old.ends_with("--targets Id=10.0.0.1,Port=5432") && old.contains("deregister-targets"), "{old}");
-        assert!(finding.remedy.action.contains("the evidence has the command"), "{}", finding.remedy.action);
+        let command = finding.remedy.command.unwrap();
+        assert_eq!(steps(&command), [REGISTER_2, "wait target-in-service", DEREGISTER_1]);
+        assert!(!finding.evidence.iter().any(|line| line.contains("aws ")), "commands stand where commands stand");
         let added = failure(status(vec![target(1, "healthy")], hostname(Ok(vec!["10.0.0.1", "10.0.0.2"])))).unwrap();
-        assert!(!added.remedy.action.contains("evidence"), "nothing is outdated: {}", added.remedy.action);
-        let healthy = failure(status(vec![target(1, "healthy"), target(2, "healthy")], hostname(Ok(vec!["10.0.0.2"]))));
-        assert_eq!(healthy.unwrap().remedy.command, None, "a healthy target is not taken out");
+        assert_eq!(steps(&added.remedy.command.unwrap()), [REGISTER_2], "nothing is outdated");
+    }
+
+    const REGISTER_2: &str = "register-targets Id=10.0.0.2,Port=5432";
+    const DEREGISTER_1: &str = "deregister-targets Id=10.0.0.1,Port=5432,AvailabilityZone=eu-central-1a";
+
+    /// The operations of a command, and the targets of those that change some.
+    fn steps(command: &str) -> Vec<String> {
+        let step = |step: &str| {
+            let operation = step.split(" --").next().unwrap().trim_start_matches("aws elbv2 ");
+            match operation.starts_with("wait") {
+                true => operation.to_owned(),
+                false => format!("{operation} {}", step.split("--targets ").nth(1).unwrap()),
+            }
+        };
+        command.split(" && ").map(step).collect()
+    }
+
+    #[test]
+    fn only_an_aurora_writer_loses_its_healthy_old_target() {
+        let writer = "db.cluster-c1a2b3.eu-central-1.rds.amazonaws.com";
+        let command = |name: &str, targets: &[Target]| {
+            let name = Hostname { name: name.to_owned(), ..hostname(Ok(vec!["10.0.0.2"])) };
+            failure(status(targets.to_vec(), name)).unwrap().remedy.command.map(|command| steps(&command))
+        };
+        let (old, both) = ([target(1, "healthy")], [target(1, "healthy"), target(2, "healthy")]);
+        let replaces = Some([REGISTER_2, "wait target-in-service", DEREGISTER_1].map(ToOwned::to_owned).to_vec());
+        assert_eq!(command(writer, &old), replaces, "it goes on as a reader, whose health checks pass");
+        assert_eq!(command(&writer.to_uppercase(), &old), replaces);
+        let removes = Some(["wait target-in-service", DEREGISTER_1].map(ToOwned::to_owned).to_vec());
+        assert_eq!(command(writer, &both), removes);
+        for other in ["db.c1a2b3.eu-central-1.rds.amazonaws.com", "db.example.com", "db.cluster-1.example.com"] {
+            assert_eq!(command(other, &old), Some(vec![REGISTER_2.to_owned()]), "{other}: it may be meant to be there");
+            assert_eq!(command(other, &both), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_name_whose_addresses_change_in_turn_is_unknown() {
+        let judged = |before: Option<&[&str]>, now: &[&str]| {
+            let group = |addresses: &[&str]| {
+                let hostname = Some(Ok(Some(hostname(Ok(addresses.to_vec())))));
+                TargetGroup { targets: Ok(vec![target(1, "healthy")]), hostname, ..target_group("pg") }
+            };
+            let read = |addresses| topology(endpoint_service(), [load_balancer("pg", vec![group(addresses)])]);
+            let path = before.and_then(|before| StoredPath::new(&read(before), &service(1), at(8, 45), at(8, 0)));
+            with_context(&read(now), |context| {
+                only_status(evaluate(CheckContext { last_path: path.as_ref(), ..context }))
+            })
+        };
+        let is_unknown = |before, now| matches!(judged(before, now), Status::Unknown(_));
+        assert!(is_unknown(Some(&["10.0.0.1", "10.0.0.2"]), &["10.0.0.3", "10.0.0.4"]));
+        assert!(is_unknown(Some(&["10.0.0.1", "10.0.0.2"]), &["10.0.0.3"]));
+        assert!(!is_unknown(Some(&["10.0.0.1", "10.0.0.2"]), &["10.0.0.2", "10.0.0.1"]), "the same ones");
+        assert!(!is_unknown(Some(&["10.0.0.1"]), &["10.0.0.2"]), "a failover");
+        assert!(!is_unknown(None, &["10.0.0.1", "10.0.0.2"]));
+        assert!(matches!(judged(Some(&["10.0.0.1", "10.0.0.2"]), &["10.0.0.1"]), Status::Pass(_)));
     }
 
     #[test]
@@ -278,7 +376,8 @@ mod tests {
         let remedy =
             |targets, addresses: &[&str]| failure(status(targets, hostname(Ok(addresses.to_vec())))).unwrap().remedy;
         let surplus = remedy(vec![target(1, "healthy"), target(2, "unhealthy")], &["10.0.0.1"]);
-        assert!(surplus.command.unwrap().ends_with("--targets Id=10.0.0.2,Port=5432"), "only the one that fails");
+        let only_the_one_that_fails = "deregister-targets Id=10.0.0.2,Port=5432,AvailabilityZone=eu-central-1a";
+        assert_eq!(steps(&surplus.command.unwrap()), ["wait target-in-service", only_the_one_that_fails]);
         let replaced = remedy(vec![target(1, "draining"), target(3, "healthy")], &["10.0.0.2", "10.0.0.3"]);
         assert!(replaced.command.unwrap().contains("register-targets"));
         let healthy = remedy(vec![target(1, "healthy"), target(2, "healthy")], &["10.0.0.1"]);
@@ -289,15 +388,23 @@ mod tests {
     fn targets_outside_the_vpc_are_registered_for_all_zones() {
         let outside = Target { zone: Some("all".to_owned()), ..target(1, "unhealthy") };
         let finding = failure(status(vec![outside], hostname(Ok(vec!["10.0.0.2"])))).unwrap();
-        assert!(finding.remedy.command.unwrap().ends_with("--targets Id=10.0.0.2,Port=5432,AvailabilityZone=all"));
+        let all = |id| format!("Id=10.0.0.{id},Port=5432,AvailabilityZone=all");
+        let steps = steps(&finding.remedy.command.unwrap());
+        assert_eq!(steps[0], format!("register-targets {}", all(2)));
+        assert_eq!(steps[2], format!("deregister-targets {}", all(1)));
     }
 
     #[test]
     fn an_incomplete_or_public_dns_answer_is_unknown() {
         let unknown = |hostname| matches!(status(vec![target(1, "healthy")], hostname), Status::Unknown(_));
         assert!(unknown(hostname(Err("no answer".to_owned()))));
-        let reader = "db.cluster-ro-abc.eu-central-1.rds.amazonaws.com".to_owned();
-        assert!(unknown(Hostname { name: reader, ..hostname(Ok(vec!["10.0.0.2"])) }), "one of several at a time");
+        let rds = |kind: &str| format!("db.{kind}-abc.eu-central-1.rds.amazonaws.com");
+        for kind in ["cluster-ro", "cluster-custom", "proxy", "Proxy", "endpoint.proxy"] {
+            let reader = Hostname { name: rds(kind), ..hostname(Ok(vec!["10.0.0.2"])) };
+            assert!(unknown(reader), "{kind}: some of several at a time");
+        }
+        let own = Hostname { name: "db.proxy-1.example.com".to_owned(), ..hostname(Ok(vec!["10.0.0.2"])) };
+        assert!(!unknown(own), "no name of RDS's");
         assert!(unknown(hostname(Ok(vec![]))));
         assert!(unknown(hostname(Ok(vec!["203.0.113.7"]))), "public, or outside the VPC");
         let eight: Vec<String> = (1..=8).map(|number| format!("10.0.0.{number}")).collect();

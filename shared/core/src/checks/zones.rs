@@ -299,26 +299,25 @@ fn judge_zones(
     )
 }
 
-/// How to enable the first load balancer in the missing zones. ELB replaces its list of subnets, so the present ones stay
-/// in the command.
-/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_SetSubnets.html>
+/// How to enable the first load balancer in the missing zones: the command lists the subnets to choose from.
 fn enable_zones(
     service: &ServiceId,
     load_balancers: &[&LoadBalancer],
     missing: &[&str],
     context: CheckContext<'_>,
 ) -> Remedy {
-    let command = load_balancers.first().map(|load_balancer| {
-        let zones = load_balancer.description.iter().flat_map(|description| &description.zones);
-        Command::new("elbv2 set-subnets", context.region)
-            .option("load-balancer-arn", &load_balancer.arn)
-            .options("subnets", zones.map(|zone| zone.subnet.as_str()).chain(["NEW_SUBNET"]))
+    let first = load_balancers.first().and_then(|it| Some((it, it.description.as_ref().ok()?)));
+    let subnets = first.map(|(_, description)| {
+        Command::new("ec2 describe-subnets", context.region)
+            .option("filters", format!("Name=vpc-id,Values={}", description.vpc))
+            .literal("--query 'Subnets[].[AvailabilityZone,SubnetId,CidrBlock]' --output text")
     });
     let action = format!(
-        "Enable the load balancer there: replace NEW_SUBNET with a subnet in {}, and keep the present subnets.",
+        "In the console, edit the load balancer's subnets, and add one in {}. The command lists the subnets of its VPC.",
         missing.join(" and one in ")
     );
-    Remedy::new(&action, command, context.region.endpoint_service(service.as_str()))
+    let console = first.and_then(|(load_balancer, _)| context.region.load_balancer(&load_balancer.arn));
+    Remedy::new(&action, subnets, console.or_else(|| context.region.endpoint_service(service.as_str())))
 }
 
 #[cfg(test)]

@@ -190,8 +190,8 @@ fn next_step(transition: &Transition, with_command: bool) -> Option<String> {
         return None;
     }
     // A command holds no back-tick: its arguments are restricted.
-    let command = remedy.command.as_ref().map(|command| match with_command {
-        true => format!(" `{command}`"),
+    let command = remedy.command.as_ref().map(|commands| match with_command {
+        true => format!(" `{}`", commands.replace('\n', "` `")),
         false => " (The command is too long for chat; the function's log has it.)".to_owned(),
     });
     let console = remedy.console.as_ref().map(|console| format!(" <{console}|Console>"));
@@ -235,6 +235,14 @@ mod tests {
                         ```\nhealthy: 1 of 3 (1 in eu-central-1a)\n```\n\
                         Check `target-group.health`, <https://wiki.example.com/checks.md#target-group.health|runbook>";
         assert_eq!(description_of(1, 5), expected);
+    }
+
+    #[test]
+    fn each_command_of_a_remedy_is_code_of_its_own() {
+        let mut finding = finding(Severity::Critical);
+        finding.remedy.command = Some("aws a b\naws c d".to_owned());
+        let step = next_step(&transition(Kind::Firing, finding), true).unwrap();
+        assert!(step.starts_with("Start them. `aws a b` `aws c d` <"), "{step}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use crate::text::strip_invisible;
 
-/// Characters of one line that comes from AWS: room for a command in the evidence.
+/// Characters of one line that comes from AWS.
 const MAX_LINE: usize = 1_000;
 
 /// [`strip_invisible`] text of limited length, in which no address becomes a link; a line that was cut says so.

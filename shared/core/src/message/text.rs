@@ -81,7 +81,7 @@ fn full(transition: &Transition, origin: &Origin) -> String {
         let _ = writeln!(text, "\n{}", strip_and_cut(&format!("CloudTrail reports: {cause}")));
     }
     let _ = writeln!(text, "\n{}", strip_invisible(&format!("To do: {}", finding.remedy.action)));
-    if let Some(command) = &finding.remedy.command {
+    for command in finding.remedy.command.iter().flat_map(|commands| commands.lines()) {
         // One option a line; the shell joins the lines again.
         let _ = writeln!(text, "\n  {}", command.replace(" --", " \\\n    --").replace(" && ", " &&\n  "));
     }
@@ -147,6 +147,15 @@ mod tests {
         let reminder = "Firing for 1 hour 30 minutes, since 2026-03-14 08:00:00 UTC.";
         assert_eq!(second_line(Kind::Reminder).as_deref(), Some(reminder));
         assert_eq!(second_line(Kind::Notice).as_deref(), Some("2026-03-14 09:30:00 UTC."));
+    }
+
+    #[test]
+    fn each_command_of_a_remedy_can_be_pasted_alone() {
+        let mut finding = finding(Severity::Critical);
+        finding.remedy.command = Some("aws a b --c d && aws e f\naws g h --i j".to_owned());
+        let text = full(&Transition { finding, ..transition(Kind::Firing) }, &origin());
+        let commands = "\n\n  aws a b \\\n    --c d &&\n  aws e f\n\n  aws g h \\\n    --i j\n\n";
+        assert!(text.contains(commands), "{text}");
     }
 
     #[test]

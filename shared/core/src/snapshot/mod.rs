@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 mod certificate;
 mod connection;
+mod gone;
 mod hostname;
 mod load_balancer;
 mod network;

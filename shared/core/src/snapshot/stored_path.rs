@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointService, Hostname, Listener, LoadBalancer, TargetGroup, TargetGroupAttributes, Topology};
+use super::gone::{Gone, registered, serves_on};
+use super::{EndpointService, Hostname, Listener, LoadBalancer, Target, TargetGroup, TargetGroupAttributes, Topology};
 use crate::ids::{Arn, ServiceId};
 
 /// The largest path that is stored, in bytes of JSON. `DynamoDB` takes items of 400 KB.
@@ -23,6 +24,8 @@ pub struct StoredPath {
     pub ports: BTreeSet<u16>,
     service: EndpointService,
     load_balancers: BTreeMap<Arn, LoadBalancer>,
+    #[serde(default, skip_serializing_if = "Gone::is_empty")]
+    pub(super) gone: Gone,
 }
 
 impl StoredPath {
@@ -33,10 +36,61 @@ impl StoredPath {
         let load_balancers = topology.load_balancers_of(service).ok()?;
         let load_balancers = load_balancers.into_iter().map(|it| (it.arn.clone(), stripped(it.clone()))).collect();
         let service = EndpointService { principals: None, ..topology.service(service).ok()?.clone() };
-        let path = Self { read_at, detailed_at: Some(detailed_at), ports: BTreeSet::new(), service, load_balancers };
-        // What contains a failure cannot be written as JSON.
-        let bytes = serde_json::to_vec(&path).ok()?.len();
-        (bytes <= MAX_BYTES).then_some(path)
+        let path = Self {
+            read_at,
+            detailed_at: Some(detailed_at),
+            ports: BTreeSet::new(),
+            service,
+            load_balancers,
+            gone: Gone::default(),
+        };
+        path.fits().then_some(path)
+    }
+
+    /// Whether it can be stored. What contains a failure cannot be written as JSON.
+    fn fits(&self) -> bool {
+        serde_json::to_vec(self).is_ok_and(|json| json.len() <= MAX_BYTES)
+    }
+
+    /// The path, with what `before`, the one that it replaces, had or remembered and it has not, if there is room for that.
+    #[must_use]
+    pub fn remembering(self, before: Option<&Self>) -> Self {
+        let Some(before) = before else { return self };
+        let path = Self { gone: Gone::between(before, &self), ..self };
+        if path.fits() { path } else { Self { gone: Gone::default(), ..path } }
+    }
+
+    /// The targets of the group, or those that it last had.
+    #[must_use]
+    pub fn last_targets(&self, group: &Arn) -> Vec<&Target> {
+        let now = self.group(group).and_then(|group| group.targets.as_deref().ok()).map(registered);
+        now.filter(|now| !now.is_empty()).unwrap_or_else(|| self.gone.targets(group).collect())
+    }
+
+    /// The listeners of the load balancer that serve dbt, and on other ports those that it last had.
+    #[must_use]
+    pub fn last_listeners(&self, load_balancer: &Arn) -> Vec<&Listener> {
+        let Some(found) = self.load_balancers.get(load_balancer) else { return Vec::new() };
+        let now = found.listeners.iter().flatten().filter(|listener| listener.serves(&self.ports));
+        now.chain(self.gone.listeners(load_balancer).filter(|gone| !serves_on(found, gone.port))).collect()
+    }
+
+    /// The name that the group has by its tag, and what it resolved to.
+    #[must_use]
+    pub fn hostname(&self, group: &Arn) -> Option<&Hostname> {
+        self.group(group)?.hostname.as_ref()?.as_ref().ok()?.as_ref()
+    }
+
+    pub(super) fn load_balancers(&self) -> impl Iterator<Item = &LoadBalancer> {
+        self.load_balancers.values()
+    }
+
+    pub(super) fn all_groups(&self) -> impl Iterator<Item = &TargetGroup> {
+        self.load_balancers().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten())
+    }
+
+    fn group(&self, group: &Arn) -> Option<&TargetGroup> {
+        self.all_groups().find(|found| found.arn == *group)
     }
 
     /// Whether `topology`, a later read, has other load balancers, listeners or target groups than this, or could not read
@@ -101,14 +155,12 @@ impl StoredPath {
     /// How many target groups it has.
     #[must_use]
     pub fn groups(&self) -> usize {
-        self.load_balancers.values().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten()).count()
+        self.all_groups().count()
     }
 
     /// The ARNs of its load balancers and target groups.
     pub fn arns(&self) -> impl Iterator<Item = &str> {
-        let groups =
-            self.load_balancers.values().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten());
-        self.load_balancers.keys().chain(groups.map(|group| &group.arn)).map(Arn::as_str)
+        self.load_balancers.keys().chain(self.all_groups().map(|group| &group.arn)).map(Arn::as_str)
     }
 
     /// The endpoint service.
@@ -297,6 +349,47 @@ mod tests {
         let targets = [TargetGroup { targets: Err(denied()), ..target_group("pg") }, target_group("old")];
         let partly = LoadBalancer { cross_zone: Some(Err(denied())), ..balancer(&groups[0], &targets) };
         assert!(!path.is_contradicted_by(&read(partly)), "targets and attributes say nothing of it");
+    }
+
+    /// The listener's ports and the targets' ids that are known from before, after these reads, which follow each other by a
+    /// number of hours.
+    fn known_after(reads: &[(i64, &[u16], &[Target])]) -> (Vec<u16>, Vec<String>) {
+        let group = |targets: &[Target]| TargetGroup { targets: Ok(targets.to_vec()), ..target_group("pg") };
+        let mut before: Option<StoredPath> = None;
+        let mut now = at(8, 0);
+        for (hours, ports, targets) in reads {
+            let listeners = ports.iter().map(|port| listener("TCP", *port, &target_group("pg"))).collect();
+            let balancer = LoadBalancer { listeners: Ok(listeners), ..load_balancer("pg", vec![group(targets)]) };
+            now += SignedDuration::from_hours(*hours);
+            let read = StoredPath::new(&topology(endpoint_service(), [balancer]), &service(1), now, now).unwrap();
+            let path = read.remembering(before.as_ref());
+            before = Some(serde_json::from_str(&serde_json::to_string(&path).unwrap()).unwrap());
+        }
+        let path = before.unwrap();
+        let balancer = path.load_balancers.keys().next().unwrap();
+        let ports = path.last_listeners(balancer).into_iter().map(|listener| listener.port).collect();
+        let targets = path.last_targets(&target_group("pg").arn).into_iter().map(|target| target.id.clone()).collect();
+        (ports, targets)
+    }
+
+    #[test]
+    fn the_last_targets_and_listeners_are_known_for_a_week() {
+        let one = [target(1, "healthy"), target(2, "draining")];
+        let draining = [target(1, "draining")];
+        let ids = |ids: &[&str]| ids.iter().map(ToString::to_string).collect::<Vec<String>>();
+        let known = (vec![5432], ids(&["10.0.0.1"]));
+        assert_eq!(known_after(&[(0, &[5432], &one)]), known, "those that are there");
+        assert_eq!(known_after(&[(0, &[5432], &one), (1, &[], &draining), (1, &[], &[])]), known);
+        assert_eq!(known_after(&[(0, &[5432], &one), (1, &[], &[]), (167, &[], &[])]), known, "the first time is kept");
+        assert_eq!(known_after(&[(0, &[5432], &one), (1, &[], &[]), (168, &[], &[])]), (vec![], vec![]));
+        let others = [target(3, "initial")];
+        let moved = known_after(&[(0, &[5432], &one), (1, &[], &[]), (1, &[443], &others)]);
+        assert_eq!(moved, (vec![443, 5432], ids(&["10.0.0.3"])), "there are targets again");
+        let back = known_after(&[(0, &[5432], &one), (1, &[], &[]), (1, &[5432], &one), (1, &[], &[])]);
+        assert_eq!(back, known);
+        let many: Vec<Target> = (0..60).map(|number| target(number, "healthy")).collect();
+        assert_eq!(known_after(&[(0, &[5432], &many), (1, &[], &[])]).1.len(), 50);
+        assert_eq!(known_after(&[(0, &[], &[])]), (vec![], vec![]));
     }
 
     #[test]

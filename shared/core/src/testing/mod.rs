@@ -185,6 +185,23 @@ pub fn summaries(results: &[CheckResult]) -> Vec<&str> {
     failures(results).into_iter().map(|(_, summary)| summary).collect()
 }
 
+/// Holds of every finding of every check, in all tests: each line of its command can be pasted as it is, and no command
+/// stands elsewhere.
+#[cfg(test)]
+pub(crate) fn assert_pasteable(finding: &Finding) {
+    let is_constant = |word: &str| ["TCP", "TLS", "TCP_UDP", "DNS"].contains(&word);
+    let is_placeholder =
+        |word: &&str| word.len() > 2 && word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') && !is_constant(word);
+    for line in finding.remedy.command.iter().flat_map(|commands| commands.lines()) {
+        let mut words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        assert!(line.starts_with("aws ") || line.starts_with("privatelink-guard "), "no command: {line}");
+        assert_eq!(words.find(is_placeholder), None, "somebody has to fill it in: {line}");
+        assert!(!line.contains('<'), "somebody has to fill it in: {line}");
+    }
+    let is_command = |line: &&String| line.contains("aws ") || line.contains("privatelink-guard ");
+    assert_eq!(finding.evidence.iter().find(is_command), None, "a command stands in the evidence");
+}
+
 /// The finding of a failure; `None` if the check passes. Panics if the result is unknown.
 #[must_use]
 pub fn failure(status: Status) -> Option<Finding> {

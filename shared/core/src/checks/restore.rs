@@ -1,0 +1,145 @@
+//! The commands that put back what is gone from a path, as far as drift-watcher's record has it.
+
+use crate::check::{CheckContext, Command};
+use crate::ids::Arn;
+use crate::snapshot::{Listener, LoadBalancer, Target, TargetGroup, TargetKind};
+
+/// Ports on which a client begins in clear text and negotiates TLS inside its protocol: Postgres, Redshift, `MySQL` and
+/// SQL Server. A TLS listener breaks every connection.
+/// <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL>
+const NEGOTIATE_TLS: [u16; 4] = [5432, 5439, 3306, 1433];
+
+/// What to do if they are known.
+pub(super) const REGISTER_AGAIN: &str = "If nobody meant to deregister them, register the targets again: the command has those that were \
+                              there last. If Auto Scaling, ECS or Kubernetes registers them, look there first.";
+
+/// Registers the targets that the group last had; `None` if they are not known.
+pub(super) fn register_again(group: &TargetGroup, context: CheckContext<'_>) -> Option<Command> {
+    let last = context.last_path?.last_targets(&group.arn);
+    let register = Command::new("elbv2 register-targets", context.region)
+        .option("target-group-arn", &group.arn)
+        .options("targets", last.iter().map(|target| as_registered(group, target)));
+    (!last.is_empty()).then_some(register)
+}
+
+/// A target with the port and the zone that ELB reports. Without them, deregistering it can succeed and do nothing, and an
+/// address outside the VPC cannot be registered. An instance takes no zone.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetDescription.html>
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DeregisterTargets.html>
+pub(super) fn as_registered(group: &TargetGroup, target: &Target) -> String {
+    let zone = target.zone.as_deref().filter(|_| group.kind == TargetKind::Ip);
+    target_argument(&target.id, target.port, zone)
+}
+
+/// A target, as the AWS CLI takes it.
+pub(super) fn target_argument(id: &str, port: Option<u16>, zone: Option<&str>) -> String {
+    let port = port.map(|port| format!(",Port={port}")).unwrap_or_default();
+    let zone = zone.map(|zone| format!(",AvailabilityZone={zone}")).unwrap_or_default();
+    format!("Id={id}{port}{zone}")
+}
+
+/// The listeners that the load balancer had on these ports, or on any if none are named.
+pub(super) fn last_listeners<'a>(
+    load_balancer: &LoadBalancer,
+    ports: &[u16],
+    context: CheckContext<'a>,
+) -> Vec<&'a Listener> {
+    let last = context.last_path.map(|path| path.last_listeners(&load_balancer.arn)).unwrap_or_default();
+    last.into_iter().filter(|listener| ports.is_empty() || ports.contains(&listener.port)).collect()
+}
+
+/// Creates a listener as it was; `None` if it forwarded to several target groups, whose weights are not known.
+pub(super) fn listen_again(load_balancer: &Arn, listener: &Listener, context: CheckContext<'_>) -> Option<Command> {
+    let [group] = &listener.forwards_to.as_ref().ok()?[..] else { return None };
+    let is_tls = listener.protocol == "TLS" && !NEGOTIATE_TLS.contains(&listener.port);
+    let protocol = if listener.protocol == "TLS" && !is_tls { "TCP" } else { &listener.protocol };
+    let certificate = listener.certificate.as_deref().filter(|_| is_tls);
+    Some(create_listener(load_balancer, (protocol, listener.port), group, certificate, context))
+}
+
+/// Creates a listener.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateListener.html>
+pub(super) fn create_listener(
+    load_balancer: &Arn,
+    (protocol, port): (&str, u16),
+    group: &Arn,
+    certificate: Option<&str>,
+    context: CheckContext<'_>,
+) -> Command {
+    Command::new("elbv2 create-listener", context.region)
+        .option("load-balancer-arn", load_balancer)
+        .option("protocol", protocol)
+        .option("port", port)
+        .option("default-actions", format!("Type=forward,TargetGroupArn={group}"))
+        .options("certificates", certificate.map(|arn| format!("CertificateArn={arn}")))
+}
+
+/// Puts the load balancers that use these target groups now behind the service; does nothing if there are none. The old one
+/// stays: AWS does not remove it while endpoints are connected.
+/// <https://docs.aws.amazon.com/vpc/latest/privatelink/configure-endpoint-service.html#associate-load-balancer>
+pub(super) fn follow_the_groups<'a>(
+    groups: impl IntoIterator<Item = &'a Arn>,
+    context: CheckContext<'_>,
+) -> Option<Command> {
+    let using_them = Command::new("elbv2 describe-target-groups", context.region)
+        .options("target-group-arns", groups)
+        .literal("--query 'TargetGroups[].LoadBalancerArns[]' --output text")
+        .into_text()?;
+    let add = Command::new("ec2 modify-vpc-endpoint-service-configuration", context.region)
+        .option("service-id", context.service?)
+        .literal(&format!("--add-network-load-balancer-arns $({using_them})"));
+    Some(add)
+}
+
+/// Lists the internal Network Load Balancers, the newest last.
+pub(super) fn list_load_balancers(context: CheckContext<'_>) -> Command {
+    Command::new("elbv2 describe-load-balancers", context.region).literal(
+        "--query \"sort_by(LoadBalancers[?Type=='network']|[?Scheme=='internal'],&CreatedTime)\
+         [].[CreatedTime,VpcId,LoadBalancerName,LoadBalancerArn]\" --output text",
+    )
+}
+
+/// Lists the target groups.
+pub(super) fn list_target_groups(context: CheckContext<'_>) -> Command {
+    Command::new("elbv2 describe-target-groups", context.region)
+        .literal("--query 'TargetGroups[].[TargetGroupName,Protocol,Port,VpcId,TargetGroupArn]' --output text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checks::target_health;
+    use crate::snapshot::StoredPath;
+    use crate::testing::{
+        at, endpoint_service, failure, load_balancer, only_status, service, target, target_group, topology,
+        with_context,
+    };
+
+    #[test]
+    fn a_group_that_lost_its_targets_gets_the_last_ones_back() {
+        let read = |group: TargetGroup| topology(endpoint_service(), [load_balancer("pg", vec![group])]);
+        let command = |kind: TargetKind, last: &[Target], now: &[Target]| {
+            let group = |targets: &[Target]| TargetGroup { kind, targets: Ok(targets.to_vec()), ..target_group("pg") };
+            let path = StoredPath::new(&read(group(last)), &service(1), at(8, 45), at(8, 45)).unwrap();
+            let finding = with_context(&read(group(now)), |context| {
+                failure(only_status((target_health::SPEC.evaluate)(CheckContext { last_path: Some(&path), ..context })))
+                    .unwrap()
+            });
+            finding.remedy.command
+        };
+        let outside = Target { zone: Some("all".to_owned()), ..target(2, "unhealthy") };
+        let last = [target(1, "healthy"), outside];
+        let register = "--targets Id=10.0.0.1,Port=5432,AvailabilityZone=eu-central-1a \
+                        Id=10.0.0.2,Port=5432,AvailabilityZone=all";
+        for now in [vec![], vec![target(1, "draining"), target(2, "draining")]] {
+            let command = command(TargetKind::Ip, &last, &now).unwrap();
+            assert!(command.starts_with("aws elbv2 register-targets") && command.ends_with(register), "{command}");
+        }
+        let instance = Target { id: "i-1".to_owned(), ..target(1, "healthy") };
+        let registered = command(TargetKind::Instance, &[instance], &[]).unwrap();
+        assert!(registered.ends_with("--targets Id=i-1,Port=5432"), "an instance takes no zone: {registered}");
+        let nothing_lost = command(TargetKind::Ip, &last, &[target(1, "unhealthy"), target(2, "draining")]).unwrap();
+        assert!(nothing_lost.starts_with("aws elbv2 describe-target-health"), "{nothing_lost}");
+        assert_eq!(command(TargetKind::Ip, &[], &[]), None, "not known, and there is nothing to describe");
+    }
+}

@@ -1,0 +1,28 @@
+//! Targets that are gone: the alert knows which there were, although every read since has replaced the stored path.
+
+use std::sync::{Arc, Mutex};
+
+use attack::{Aws, End, FakeAws, RunningFunction, play};
+use guard_aws::testing::scheduled;
+
+async fn run(aws: &Aws, function: &str, id: &str) {
+    assert_eq!(RunningFunction::new(function, aws, &[]).run(id, &scheduled()).await, End::Done);
+}
+
+#[test]
+fn a_group_that_lost_its_targets_is_given_the_last_ones() {
+    let aws: Aws = Arc::new(Mutex::new(FakeAws::new(1)));
+    play(async {
+        run(&aws, "drift-watcher", "with targets").await;
+        aws.lock().unwrap().without_targets = true;
+        for id in ["without", "without them still"] {
+            run(&aws, "drift-watcher", id).await;
+            run(&aws, "health-watcher", id).await;
+        }
+        let world = aws.lock().unwrap();
+        let mut alerts = world.published.iter().filter(|sent| sent.check == "target-group.health");
+        let action = &alerts.next().unwrap().action;
+        assert!(action.contains("register the targets again: the command has those that were there last"), "{action}");
+        End::Done
+    });
+}
