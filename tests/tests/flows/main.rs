@@ -9,6 +9,7 @@ mod connections;
 mod failures;
 mod health;
 mod lateness;
+mod moto;
 mod path;
 mod story;
 mod strict;
