@@ -8,6 +8,7 @@ TARGET_ARCHITECTURE = $(or $(ARCHITECTURE),x86_64)
 AWS_TOOLS := .tools/aws/ready
 SAM_TOOLS := .tools/sam/ready
 BROWSER_TOOLS := .tools/browser/ready
+MOTO_TOOLS := .tools/moto/ready
 CARGO_TOOLS := .tools/cargo/ready
 TEST_TOOLS := .tools/cargo-tests/ready
 AWS := $(CURDIR)/.tools/aws/bin/aws
@@ -35,7 +36,7 @@ unexport $(filter CARGO_PKG_% CARGO_MANIFEST_%,$(.VARIABLES))
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(AWS_TOOLS) $(SAM_TOOLS) $(BROWSER_TOOLS) ## Install the pinned tools into .tools/
+setup: $(AWS_TOOLS) $(SAM_TOOLS) $(BROWSER_TOOLS) $(MOTO_TOOLS) ## Install the pinned tools into .tools/
 
 # Locked with hashes: what is installed is what was locked, or nothing. A venv without pip of its own works where
 # Python was packaged without ensurepip as well. Python compiles a module when it is first used; most never are.
@@ -47,7 +48,7 @@ define install
 endef
 
 .tools/%/ready: tools/%.txt
-	@echo "==> Installing the $* tools into .tools/$* (pinned, hashes checked; about 400 MB, a minute or two)"
+	@echo "==> Installing the $* tools into .tools/$* (pinned, hashes checked; up to 400 MB, a minute or two)"
 	$(install)
 	@touch $@
 
@@ -90,7 +91,7 @@ verify: $(AWS_TOOLS) ## The story on AWS itself, with a report: PROFILE=... CONS
 unit: ## The tests of the pure core: seconds, without compiling the AWS SDK; NAME=... selects
 	@cargo test --package guard-core -- $(NAME)
 
-flow: $(AWS_TOOLS) $(SAM_TOOLS) local-build ## One flow against the deployed stack: NAME=... selects
+flow: $(AWS_TOOLS) $(SAM_TOOLS) $(MOTO_TOOLS) local-build ## One flow against the deployed stack: NAME=... selects
 	@cargo test --package flows -- $(NAME)
 
 docs: ## Write docs/checks.md, README's table of the checks, and docs/examples
@@ -135,7 +136,7 @@ python-tests: local-build static-checks $(BROWSER_TOOLS)
 	done
 
 # One more at a time than there are cores.
-rust-tests: local-build static-checks
+rust-tests: local-build static-checks $(MOTO_TOOLS)
 	@RUST_TEST_THREADS=$$(($$(getconf _NPROCESSORS_ONLN) + 1)) cargo test --workspace
 
 attack: local-build ## The long attacks: 20 seeds at each rate of faults, and more impostors; ATTACK_SEED=... begins elsewhere

@@ -83,10 +83,9 @@ impl Session {
 }
 
 /// Why a call failed, in one sentence with what to do about it.
-pub fn why<E, R>(call: &'static str, error: &SdkError<E, R>) -> String
+pub fn why<E>(call: &'static str, error: &SdkError<E>) -> String
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
-    R: std::fmt::Debug,
 {
     explained(&call_error(call, error))
 }

@@ -16,8 +16,17 @@ use crate::local_aws::{Caller, LocalAws, eventually};
 /// # Errors
 /// If it was not built.
 pub fn run(aws: &LocalAws, caller: &Caller, arguments: &[&str]) -> Result<Output> {
+    Ok(command(aws, caller)?.args(arguments).output()?)
+}
+
+/// The command with these credentials.
+///
+/// # Errors
+/// If it was not built.
+pub fn command(aws: &LocalAws, caller: &Caller) -> Result<Command> {
     let mut command = aws.with_environment(Command::new(program()?), caller);
-    Ok(command.env("AWS_REGION", crate::REGION).args(arguments).output()?)
+    command.env("AWS_REGION", crate::REGION);
+    Ok(command)
 }
 
 /// Runs `check` with the settings of the environment's stack, as the company's administrator. The report, and the exit

@@ -41,6 +41,16 @@ impl Caller {
     }
 }
 
+/// Serves moto on a free port, which it prints as the local AWS does.
+const MOTO: &str = "
+import signal
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer('127.0.0.1', 0, verbose=False)
+server.start()
+print('moto ready on http://%s:%d' % server.get_host_and_port(), flush=True)
+signal.pause()
+";
+
 /// A running local AWS. It stops, with all function processes, when this is dropped or when this process ends.
 #[derive(Debug)]
 pub struct LocalAws {
@@ -56,13 +66,29 @@ impl LocalAws {
     /// # Errors
     /// If it does not become ready.
     pub fn start(minute: u32) -> Result<Self> {
-        let mut server = Command::new(tool("aws", "python"))
+        let mut server = Command::new(tool("aws", "python"));
+        server
             .args(["-m", "local_aws", "serve", "--account", COMPANY, "--region", REGION])
             .args(["--minute", &minute.to_string()])
-            .env("PYTHONPATH", top().join("tests/local-aws"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("the local AWS does not start; run `make setup` first")?;
+            .env("PYTHONPATH", top().join("tests/local-aws"));
+        Self::serve(server)
+    }
+
+    /// Starts moto in its place: an emulator that others wrote, without control commands.
+    ///
+    /// # Errors
+    /// If it does not become ready.
+    pub fn moto() -> Result<Self> {
+        let mut server = Command::new(tool("moto", "python"));
+        // It logs every request, and a stack trace for each call that it does not know.
+        server.args(["-c", MOTO]).stderr(Stdio::null());
+        // It would issue a certificate after a minute.
+        server.env("MOTO_ACCOUNT_ID", COMPANY).env("MOTO_ACM_VALIDATION_WAIT", "-1");
+        Self::serve(server)
+    }
+
+    fn serve(mut server: Command) -> Result<Self> {
+        let mut server = server.stdout(Stdio::piped()).spawn().context("it does not start; run `make setup` first")?;
         let mut line = String::new();
         let output = server.stdout.take().context("it has a standard output")?;
         BufReader::new(output).read_line(&mut line)?;
@@ -74,7 +100,7 @@ impl LocalAws {
         // It takes a free port itself: one that was found free before could be taken until it has started.
         let port = line.trim_end().rsplit(':').next().and_then(|port| port.parse().ok());
         let aws = Self { port: port.unwrap_or_default(), server, stopper: Some(stopper) };
-        ensure!(line.contains("ready") && port.is_some(), "the local AWS did not become ready: {line}");
+        ensure!(line.contains("ready") && port.is_some(), "it did not become ready: {line}");
         Ok(aws)
     }
 

@@ -169,9 +169,10 @@ impl Failure {
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         let status = error.raw_response().map(|response| response.status().as_u16());
+        let understood = error.code().is_some();
         let throttled = error.code().is_some_and(|code| code.contains("Throttl") || code == "RequestLimitExceeded");
         let error = call_error(call, error);
-        Self { final_answer: status == Some(400) && !throttled && !error.is_denied(), error }
+        Self { final_answer: status == Some(400) && understood && !throttled && !error.is_denied(), error }
     }
 }
 
@@ -220,4 +221,33 @@ fn unsuccessful_item(call: &'static str, item: &UnsuccessfulItem) -> Unsuccessfu
     let message = error.and_then(|error| error.message()).unwrap_or("no message");
     tracing::warn!(?endpoint, code, message, "AWS refused the change");
     (endpoint, CallError::new(call, ErrorKind::Refused(code), message))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use guard_core::testing::{endpoint, service};
+
+    use super::*;
+    use crate::testing;
+
+    #[tokio::test]
+    async fn only_a_refusal_of_awss_is_final() {
+        let refusal = "<Response><Errors><Error><Code>InvalidParameter</Code></Error></Errors></Response>";
+        for (body, calls, failed) in [(refusal, 3, 0), ("<html><h1>Bad Request</h1></html>", 1, 1)] {
+            let count = Arc::new(Mutex::new(0));
+            let config = testing::config(&count, move |count, _| {
+                *count += 1;
+                (400, body.to_owned())
+            });
+            let plan = Plan { accept: [(service(1), vec![endpoint(1), endpoint(2)])].into(), ..Plan::default() };
+            let outcome = Applier::new(&config, false).apply(&plan).await;
+            assert_eq!(
+                (*count.lock().unwrap(), outcome.failed.len(), outcome.refused.len()),
+                (calls, failed, 2),
+                "{body}"
+            );
+        }
+    }
 }

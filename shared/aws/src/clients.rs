@@ -1,6 +1,8 @@
 //! The clients of EC2 and ELB. They take no answer that was cut: the SDK reads XML as far as it goes, so that half of a list
 //! would look like the whole, and what is in the other half like deleted.
 
+use std::io;
+
 use aws_config::SdkConfig;
 use aws_sdk_ec2::config::interceptors::AfterDeserializationInterceptorContextRef;
 use aws_sdk_ec2::config::{ConfigBag, Intercept, RuntimeComponents};
@@ -35,7 +37,9 @@ impl Intercept for WholeAnswers {
     ) -> Result<(), BoxError> {
         let response = context.response();
         match response.body().bytes() {
-            Some(body) if response.status().is_success() && !is_whole(body) => Err("the answer was cut".into()),
+            Some(body) if context.output_or_error().is_ok() && !is_whole(body) => {
+                Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())
+            }
             _ => Ok(()),
         }
     }
@@ -43,5 +47,6 @@ impl Intercept for WholeAnswers {
 
 /// `<DescribeTagsResponse …>…</DescribeTagsResponse>`: all answers end with their first element's name.
 fn is_whole(body: &[u8]) -> bool {
-    body.trim_ascii_end().ends_with(b"Response>")
+    let last_tag = body.trim_ascii_end().rsplit(|byte| *byte == b'<').next().unwrap_or_default();
+    last_tag.starts_with(b"/") && last_tag.ends_with(b"Response>")
 }

@@ -1,7 +1,7 @@
 //! Failed calls as something a person can act on.
 
 use std::error::Error;
-use std::fmt::Debug;
+use std::io;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
@@ -9,17 +9,16 @@ use guard_core::snapshot::{CallError, ErrorKind};
 
 /// The error of `call`, named as IAM names its action.
 #[must_use]
-pub fn call_error<E, R>(call: &'static str, error: &SdkError<E, R>) -> CallError
+pub fn call_error<E>(call: &'static str, error: &SdkError<E>) -> CallError
 where
     E: ProvideErrorMetadata + Error + 'static,
-    R: Debug,
 {
     match error.code() {
         Some(code) => {
             let kind = ErrorKind::Refused(code.to_owned());
             CallError::new(call, kind, error.message().unwrap_or_default())
         }
-        None => CallError::new(call, unanswered(error), text(error)),
+        None => without_code(call, error),
     }
 }
 
@@ -28,34 +27,38 @@ pub(crate) fn malformed_response(call: &'static str, what: &str) -> CallError {
     CallError::new(call, ErrorKind::Malformed, format!("unexpected response: {what}"))
 }
 
-/// Why there is no code of AWS's.
-fn unanswered<E, R>(error: &SdkError<E, R>) -> ErrorKind
+/// The error of `call` without a code of AWS's.
+fn without_code<E>(call: &'static str, error: &SdkError<E>) -> CallError
 where
     E: Error + 'static,
-    R: Debug,
 {
-    match error {
-        _ if error.source().is_some_and(lacks_credentials) => ErrorKind::NoCredentials,
-        SdkError::ResponseError(_) | SdkError::ServiceError(_) => ErrorKind::Malformed,
-        _ => ErrorKind::NoAnswer,
-    }
+    let cause = error.source();
+    let text = cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {}", causes(cause)));
+    let Some(answer) = error.raw_response() else {
+        let kind = if has::<CredentialsError>(cause) { ErrorKind::NoCredentials } else { ErrorKind::NoAnswer };
+        return CallError::new(call, kind, text);
+    };
+    // The parser's complaint helps developers only.
+    let status = answer.status().as_u16();
+    tracing::warn!(call, status, text, "an answer cannot be read");
+    let is_cut = has::<io::Error>(cause) || answer.body().bytes().is_none();
+    let why = if is_cut { "the answer was cut off on its way".to_owned() } else { foreign(status) };
+    CallError::new(call, ErrorKind::Malformed, why)
 }
 
-/// Whether it was caused by credentials that were not found, or that could not be got.
-fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {
-    error.is::<CredentialsError>() || error.source().is_some_and(lacks_credentials)
+/// The answer is not AWS's, whose errors all have a code. Anybody can answer at the address that a setting names:
+/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html>
+/// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
+fn foreign(status: u16) -> String {
+    format!(
+        "the answer (HTTP {status}) is not in AWS's form. Usually a proxy answered, or an emulator that does not know this \
+         call: check AWS_ENDPOINT_URL and any proxy"
+    )
 }
 
-/// The text of a failure without a code.
-fn text<E, R>(error: &SdkError<E, R>) -> String
-where
-    E: Error + 'static,
-    R: Debug,
-{
-    match error.source() {
-        Some(source) => format!("{error}: {}", causes(source)),
-        None => error.to_string(),
-    }
+/// Whether the error, or one that caused it, is of this type.
+fn has<T: Error + 'static>(error: Option<&(dyn Error + 'static)>) -> bool {
+    error.is_some_and(|error| error.is::<T>() || has::<T>(error.source()))
 }
 
 /// The error and what caused it, each once.
@@ -70,4 +73,77 @@ fn causes(error: &dyn Error) -> String {
         next = error.source();
     }
     texts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use aws_smithy_http_client::test_util::infallible_client_fn;
+    use aws_smithy_types::body::SdkBody;
+
+    use super::*;
+    use crate::{clients, testing};
+
+    const PAGE: &str = "<!doctype html>\n<html lang=en>\n<title>Not found</title>\n<h1>Not found</h1></html>";
+    const CLOSED_PAGE: &str = "<html><head><title>Bad Gateway</title></head><body><h1>Bad Gateway</h1></body></html>";
+    const CUT: &str =
+        "<DescribeVpcEndpointConnectionsResponse><vpcEndpointConnectionSet><item><serviceId>vpce-svc-1</serviceId>";
+
+    /// What is said of a list of EC2's, a table's item of DynamoDB's, and a certificate of ACM's, all answered with this.
+    async fn said(status: u16, body: impl Fn() -> SdkBody + Send + Sync + 'static) -> [String; 3] {
+        let client = infallible_client_fn(move |_| http::Response::builder().status(status).body(body()).unwrap());
+        let config = testing::config(&Arc::default(), |(): &mut (), _| (200, String::new()));
+        let config = config.into_builder().http_client(client).build();
+        let connections = clients::ec2(&config).describe_vpc_endpoint_connections().send().await.unwrap_err();
+        let items = aws_sdk_dynamodb::Client::new(&config).query().table_name("table").send().await.unwrap_err();
+        let certificate = aws_sdk_acm::Client::new(&config).describe_certificate().certificate_arn("arn");
+        let certificate = certificate.send().await.unwrap_err();
+        let errors = [
+            call_error("ec2:DescribeVpcEndpointConnections", &connections),
+            call_error("dynamodb:Query", &items),
+            call_error("acm:DescribeCertificate", &certificate),
+        ];
+        assert!(errors.iter().all(|error| error.kind == ErrorKind::Malformed), "{errors:?}");
+        errors.map(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_not_awss_is_said_to_be_none() {
+        let answers = [
+            (500, PAGE),
+            (502, CLOSED_PAGE),
+            (501, "not implemented"),
+            (404, ""),
+            (403, r#"{"message":"Forbidden"}"#),
+            (302, ""),
+            (200, PAGE),
+            (200, CLOSED_PAGE),
+            (200, "Please sign in"),
+        ];
+        for (status, body) in answers {
+            let why = format!(
+                "failed: the answer (HTTP {status}) is not in AWS's form. Usually a proxy answered, or an emulator that does \
+                 not know this call: check AWS_ENDPOINT_URL and any proxy"
+            );
+            let calls = ["ec2:DescribeVpcEndpointConnections", "dynamodb:Query", "acm:DescribeCertificate"];
+            assert_eq!(
+                said(status, move || SdkBody::from(body)).await,
+                calls.map(|call| format!("{call} {why}")),
+                "{body}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_was_cut_is_said_to_be_cut() {
+        for end in CUT.find('>').unwrap() + 1..=CUT.len() {
+            let [list, ..] = said(200, move || SdkBody::from(&CUT[..end])).await;
+            assert_eq!(list, "ec2:DescribeVpcEndpointConnections failed: the answer was cut off on its way", "{end}");
+        }
+        // As if the connection ended before it.
+        for said in said(200, SdkBody::taken).await {
+            assert!(said.ends_with(" failed: the answer was cut off on its way"), "{said}");
+        }
+    }
 }

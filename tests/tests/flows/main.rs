@@ -10,6 +10,7 @@ mod dbts_path;
 mod failures;
 mod health;
 mod lateness;
+mod moto;
 mod path;
 mod story;
 mod strict;

@@ -190,15 +190,14 @@ impl Observer {
     }
 
     /// The parsed response of `call`.
-    async fn call<R, T, E, H>(
+    async fn call<R, T, E>(
         &self,
         call: &'static str,
-        send: impl AsyncFn() -> Result<R, SdkError<E, H>>,
+        send: impl AsyncFn() -> Result<R, SdkError<E>>,
         parse: impl Fn(R) -> Observed<T>,
     ) -> Observed<T>
     where
         E: ProvideErrorMetadata + Error + 'static,
-        H: std::fmt::Debug,
     {
         let read = async || self.in_turn(call, send()).await.map_err(|error| call_error(call, &error)).and_then(&parse);
         self.read(call, read).await
@@ -207,16 +206,15 @@ impl Observer {
     /// All pages of a list, each row parsed. `next` gives the pages, `split` takes one apart into rows and the token of
     /// the next. Pages follow each other, and each has its turn. A token that repeats is an error: the SDK's paginators
     /// would stop there without a word, and a partial list would look like the whole.
-    async fn pages<P, R, T, E, H>(
+    async fn pages<P, R, T, E>(
         &self,
         call: &'static str,
-        mut next: impl AsyncFnMut() -> Option<Result<P, SdkError<E, H>>>,
+        mut next: impl AsyncFnMut() -> Option<Result<P, SdkError<E>>>,
         split: impl Fn(P) -> (Option<Vec<R>>, Option<String>),
         parse: impl Fn(&R) -> Observed<T>,
     ) -> Observed<Vec<T>>
     where
         E: ProvideErrorMetadata + Error + 'static,
-        H: std::fmt::Debug,
     {
         let (mut parsed, mut tokens) = (Vec::new(), BTreeSet::new());
         while let Some(page) = self.in_turn(call, next()).await {
