@@ -14,8 +14,8 @@ use guard_core::snapshot::{
     Zone,
 };
 use guard_core::testing::{
-    DBT, UNTRUSTED, at, call_error, connection, endpoint_service, load_balancer, network, region, service, settings,
-    target, target_group, topology,
+    DBT, UNTRUSTED, at, call_error, connection, endpoint_service, group_attributes, load_balancer, network, region,
+    service, settings, target, target_group, topology,
 };
 use privatelink_guard::output::html;
 use privatelink_guard::report::{CheckReport, ServiceReport};
@@ -161,8 +161,8 @@ fn in_three_zones(groups: Vec<TargetGroup>) -> LoadBalancer {
 }
 
 fn group(name: &str, targets: Vec<Target>) -> TargetGroup {
-    let cross_zone = Some(Ok(CrossZoneOverride::LoadBalancer));
-    TargetGroup { targets: Ok(targets), cross_zone, ..target_group(name) }
+    let attributes = group_attributes(CrossZoneOverride::LoadBalancer);
+    TargetGroup { targets: Ok(targets), attributes, ..target_group(name) }
 }
 
 fn in_zone(zone: char, number: u8, health: &str) -> Target {

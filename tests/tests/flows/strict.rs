@@ -48,7 +48,12 @@ impl Strict {
         let [guarded, other] = Company::set_up_two(&aws, ["postgres", "gitlab"])?;
         let untrusted = [accept_untrusted(&aws, &guarded)?, accept_untrusted(&aws, &other)?];
         stack::build(&aws)?;
-        let parameters = [("UntrustedRequests", "reject"), ("CrossZone", "enforce"), ("MaxDbtEndpoints", "100")];
+        let parameters = [
+            ("ListenerPorts", ""),
+            ("UntrustedRequests", "reject"),
+            ("CrossZone", "enforce"),
+            ("MaxDbtEndpoints", "100"),
+        ];
         let stack = GuardStack::deploy(&aws, "guard", &[&guarded.service], &parameters)?;
         let queue = subscribe_queue(&aws, &stack)?;
         let path = PathItem::new(&stack, &guarded.service)?;
@@ -59,10 +64,12 @@ impl Strict {
         Mailbox::from_the_start(&self.aws)
     }
 
-    /// An instance in one zone of two, a prefix list, a certificate and a hostname: the checks on them need further calls.
+    /// An instance in one zone of two, a prefix list, a certificate, a hostname and the rules of a dual-stack load balancer: the
+    /// checks on them need further calls.
     fn reports_a_zone_without_a_healthy_target(&self) -> Result<()> {
         self.guarded.add_https(&self.aws)?;
-        self.guarded.add_tls(&self.aws, 300)?;
+        self.guarded.switch_to_tls(&self.aws, 300)?;
+        self.guarded.set_ip_address_type(&self.aws, "dualstack")?;
         self.guarded.tag_target_group(&self.aws, "add-tags", "Key=privatelink-guard:hostname,Value=172.31.0.10")?;
         self.mailbox().wait("[INFO]", "no healthy target in eu-central-1b (web)")?;
         Ok(())
