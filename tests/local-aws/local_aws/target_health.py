@@ -119,15 +119,18 @@ _CHECKS = {"instance": _check_instance, "ip": _check_ip, "alb": _check_alb, "lam
 
 @ELB.action("DeregisterTargets")
 def deregister(request):
-    """A target in use drains for the deregistration delay. An unused one is removed at once."""
+    """A target in use drains for the deregistration delay. An unused one is removed at once.
+
+    Without a port it is the target on the group's own port. One on another port stays, and the answer is the same:
+    https://github.com/chaostoolkit-incubator/chaostoolkit-aws/issues/60
+    """
     arn = request["TargetGroupArn"]
     group, targets = _group(arn), alb._targets.get(arn, [])
     delay = next((int(attribute["Value"]) for attribute in alb._tg_attrs.get(arn, [])
                   if attribute["Key"] == "deregistration_delay.timeout_seconds"), 300)
     end = clock.now() + clock.minutes(delay / 60) if load_balancers_of(arn) else 0
     for old in request["Targets"]:
-        matching = [t for t in targets if _same(t, old, group["Port"]) or (t["Id"] == old["Id"] and "Port" not in old)]
-        for target in matching:
+        for target in [target for target in targets if _same(target, old, group["Port"])]:
             target["draining_until"] = end
     return {}
 

@@ -131,6 +131,16 @@ def test_a_deregistered_target_drains_and_is_removed(aws, provider):
     assert health(provider) == []
 
 
+def test_without_a_port_only_a_target_on_the_groups_own_is_deregistered(provider):
+    """It answers as if it had done something: https://github.com/chaostoolkit-incubator/chaostoolkit-aws/issues/60"""
+    group, other = provider.target_group, {"Id": "172.31.0.11", "Port": 5433}
+    provider.elb.register_targets(TargetGroupArn=group, Targets=[{"Id": "172.31.0.10"}, other])
+    provider.elb.deregister_targets(TargetGroupArn=group, Targets=[{"Id": "172.31.0.10"}, {"Id": other["Id"]}])
+    assert [each for each, *_ in health(provider)] == [other["Id"]]
+    provider.elb.deregister_targets(TargetGroupArn=group, Targets=[other])
+    assert health(provider) == []
+
+
 def test_a_tcp_target_group_has_no_http_settings(provider):
     [group] = provider.elb.describe_target_groups(TargetGroupArns=[provider.target_group])["TargetGroups"]
     assert group["HealthCheckProtocol"] == "TCP"
