@@ -69,9 +69,7 @@ pub const ASSUMPTIONS: [Assumption; 25] = [
     assumption(
         "rows-without-endpoint",
         "What does a connection without an endpoint look like in the provider's list?",
-        Nowhere(
-            "it takes a transit gateway with an attachment to the service, which costs more than the rest of a run",
-        ),
+        Nowhere("it takes a transit gateway that is attached to the service, and a run has none"),
     ),
     assumption(
         "partial-connection",
@@ -242,7 +240,7 @@ fn deregister_without_port(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result
     let health = ["elbv2", "describe-target-health", "--target-group-arn", &group];
     observe(run, DEREGISTER_WITHOUT_PORT, Party::Provider, &health, |answer| {
         let left = rows(&answer["TargetHealthDescriptions"]).map(|row| row["TargetHealth"]["State"].clone());
-        json!({"answered": answered, "then its state is": left.collect::<Vec<_>>()})
+        json!({"answered": answered, "then listed as": left.collect::<Vec<_>>()})
     })
 }
 
@@ -286,7 +284,15 @@ pub fn published(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     metrics(run, LOAD_BALANCER_METRICS, Party::Provider, ("AWS/NetworkELB", "LoadBalancer", &load_balancer))?;
     let prefix = format!("{}-", stage.names.guard());
     let history = ["cloudwatch", "describe-alarm-history", "--history-item-type", "StateUpdate"];
-    observe(run, ALARM_FIRST_REASON, Party::Provider, &history, |answer| json!(first_changes(answer, &prefix)))?;
+    observe_with(run, ALARM_FIRST_REASON, Party::Provider, &history, |run, answer| {
+        let changes = first_changes(answer, &prefix);
+        if changes.is_empty() {
+            run.did_not_see(ALARM_FIRST_REASON, "no alarm of the guard has changed its state");
+        }
+        for change in changes {
+            run.saw(ALARM_FIRST_REASON, change);
+        }
+    })?;
     let records = records(&stage.events()?, &[&service, &run.scene.load_balancer]);
     match (run.scene.administrator.is_some(), records.is_empty()) {
         (false, _) => run.did_not_see(CLOUDTRAIL_RECORDS, "no trail records management events in this Region"),

@@ -223,7 +223,7 @@ fn verify_plays_the_story_goes_on_after_a_failed_step_and_reports_it() -> Result
     let metrics = json!([{"namespace": "AWS/PrivateLinkServices",
         "sets": [{"dimensions": ["Service Id", "VPC Endpoint Id"], "metrics": ["NewConnections"]}]}]);
     ensure!(saw("service-metrics") == Some(metrics), "{:?}", saw("service-metrics"));
-    let deregistered = json!([{"answered": "as if it had", "then its state is": ["unused"]}]);
+    let deregistered = json!([{"answered": "as if it had", "then listed as": ["unused"]}]);
     ensure!(saw("deregister-without-port") == Some(deregistered), "{:?}", saw("deregister-without-port"));
     let calls = saw("cloudtrail-records").unwrap_or_default().to_string();
     ensure!(
