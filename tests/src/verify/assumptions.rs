@@ -176,25 +176,15 @@ pub const ANSWERS: (&str, &str) =
 /// If AWS does not answer.
 pub fn answers(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     run.step("asking AWS about the service, its connection and its target", &[]);
-    let endpoint = run.endpoint(Requester::Dbt)?;
-    let service = run.scene.service.clone();
-    let by_service = format!("Name=service-id,Values={service}");
-    let by_endpoint = format!("Name=vpc-endpoint-id,Values={endpoint}");
-    let connections = ["ec2", "describe-vpc-endpoint-connections", "--filters", &by_service];
-    observe_with(run, OWN_REGION, Party::Provider, &connections, |run, answer| {
-        match rows(&answer["VpcEndpointConnections"]).find(|row| row["VpcEndpointId"] == endpoint.as_str()) {
-            Some(row) => run.saw(OWN_REGION, json!({"VpcEndpointRegion": row["VpcEndpointRegion"]})),
-            None => run.did_not_see(OWN_REGION, "EC2 does not list the endpoint"),
+    match run.endpoint(Requester::Dbt) {
+        Ok(endpoint) => connection(run, &endpoint)?,
+        Err(error) => {
+            for id in [OWN_REGION, ENDPOINT_ID_FILTER] {
+                run.did_not_see(id, &error.to_string());
+            }
         }
-    })?;
-    let filtered = ["ec2", "describe-vpc-endpoint-connections", "--filters", &by_service, &by_endpoint];
-    observe(
-        run,
-        ENDPOINT_ID_FILTER,
-        Party::Provider,
-        &filtered,
-        |answer| json!({"rows": rows(&answer["VpcEndpointConnections"]).count()}),
-    )?;
+    }
+    let service = run.scene.service.clone();
     let described = ["ec2", "describe-vpc-endpoint-service-configurations", "--service-ids", &service];
     let member = |answer: &Value, name: &str| answer["ServiceConfigurations"][0][name].clone();
     observe(
@@ -218,6 +208,27 @@ pub fn answers(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     deregister_without_port(run, stage)
 }
 
+/// dbt's connection in the provider's list, and with the filter that EC2 may refuse.
+fn connection(run: &mut ChapterRun<'_>, endpoint: &str) -> Result<()> {
+    let by_service = format!("Name=service-id,Values={}", run.scene.service);
+    let by_endpoint = format!("Name=vpc-endpoint-id,Values={endpoint}");
+    let connections = ["ec2", "describe-vpc-endpoint-connections", "--filters", &by_service];
+    observe_with(run, OWN_REGION, Party::Provider, &connections, |run, answer| {
+        match rows(&answer["VpcEndpointConnections"]).find(|row| row["VpcEndpointId"] == endpoint) {
+            Some(row) => run.saw(OWN_REGION, json!({"VpcEndpointRegion": row["VpcEndpointRegion"]})),
+            None => run.did_not_see(OWN_REGION, "EC2 does not list the endpoint"),
+        }
+    })?;
+    let filtered = ["ec2", "describe-vpc-endpoint-connections", "--filters", &by_service, &by_endpoint];
+    observe(
+        run,
+        ENDPOINT_ID_FILTER,
+        Party::Provider,
+        &filtered,
+        |answer| json!({"rows": rows(&answer["VpcEndpointConnections"]).count()}),
+    )
+}
+
 /// Only what has the run's tag, which is nothing: whether EC2 knows the parameter is the question.
 fn managed_resources(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     let own = format!("Name=tag:{},Values={}", super::stacks::TAG, stage.names.run);
@@ -231,7 +242,12 @@ fn managed_resources(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
 fn deregister_without_port(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     let group = stage.output(Party::Provider, "SpareTargetGroupArn")?;
     let target = "Id=10.99.0.10,Port=5433";
-    run.ask(Party::Provider, &["elbv2", "register-targets", "--target-group-arn", &group, "--targets", target])?;
+    let register = ["elbv2", "register-targets", "--target-group-arn", &group, "--targets", target];
+    if let Err(error) = run.ask(Party::Provider, &register) {
+        let code = refusal(&error).ok_or(error)?;
+        run.did_not_see(DEREGISTER_WITHOUT_PORT, &format!("registering a target was refused: {code}"));
+        return Ok(());
+    }
     let deregister = ["elbv2", "deregister-targets", "--target-group-arn", &group, "--targets", "Id=10.99.0.10"];
     let answered = match run.ask(Party::Provider, &deregister) {
         Ok(_) => json!("as if it had"),
@@ -277,10 +293,14 @@ pub const PUBLISHED: (&str, &str) = (
 pub fn published(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     run.step("reading which metrics there are, how the alarms began, and CloudTrail's records", &[]);
     let load_balancer = run.scene.load_balancer.rsplit_once("loadbalancer/").map_or("", |(_, name)| name).to_owned();
-    let endpoint = run.endpoint(Requester::Dbt)?;
     let service = run.scene.service.clone();
     metrics(run, SERVICE_METRICS, Party::Provider, ("AWS/PrivateLinkServices", "Service Id", &service))?;
-    metrics(run, ENDPOINT_METRICS, Party::Consumer, ("AWS/PrivateLinkEndpoints", "VPC Endpoint Id", &endpoint))?;
+    match run.endpoint(Requester::Dbt) {
+        Ok(id) => {
+            metrics(run, ENDPOINT_METRICS, Party::Consumer, ("AWS/PrivateLinkEndpoints", "VPC Endpoint Id", &id))?;
+        }
+        Err(error) => run.did_not_see(ENDPOINT_METRICS, &error.to_string()),
+    }
     metrics(run, LOAD_BALANCER_METRICS, Party::Provider, ("AWS/NetworkELB", "LoadBalancer", &load_balancer))?;
     let prefix = format!("{}-", stage.names.guard());
     let history = ["cloudwatch", "describe-alarm-history", "--history-item-type", "StateUpdate"];
