@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use flows::REGION;
 use flows::stage::{Party, SentAlert};
-use flows::story::{ChapterOutcome, ChapterResult, Exchange, connections, health};
+use flows::story::{ChapterOutcome, ChapterResult, Exchange, Sight, connections, health};
 use flows::verify::account::Account;
 use flows::verify::profiles::Profiles;
 use flows::verify::report::VerifyReport;
@@ -71,6 +71,7 @@ fn played() -> Vec<ChapterResult> {
         exchanges: Vec::new(),
         alerts: Vec::new(),
         facts: Vec::new(),
+        sights: Vec::new(),
     };
     let (requests, fails) = (connections::DBT_REQUESTS, health::TARGET_FAILS);
     let connected = ChapterResult {
@@ -82,6 +83,7 @@ fn played() -> Vec<ChapterResult> {
         }],
         alerts: vec![(alert, Duration::from_millis(2_300))],
         facts: vec![("Request accepted, connection available".to_owned(), "41.5 s after the request".to_owned())],
+        sights: vec![Sight { assumption: connections::STATE_SPELLING, seen: Ok(json!("pendingAcceptance")) }],
         ..chapter((requests.title, requests.expected), ChapterOutcome::AsExpected)
     };
     let failed = ChapterOutcome::Failed(anyhow!("waited 600 s for [CRITICAL] target-group.health"));

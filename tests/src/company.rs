@@ -202,11 +202,12 @@ impl Company {
     /// # Errors
     /// If there is no such connection.
     pub fn state(&self, aws: &LocalAws, endpoint: &str) -> Result<String> {
-        let filters =
-            [format!("Name=service-id,Values={}", self.service), format!("Name=vpc-endpoint-id,Values={endpoint}")];
-        let answer =
-            aws.aws(&self.root, &["ec2", "describe-vpc-endpoint-connections", "--filters", &filters[0], &filters[1]])?;
-        text(&answer, "/VpcEndpointConnections/0/VpcEndpointState")
+        let filter = format!("Name=service-id,Values={}", self.service);
+        let query = format!("VpcEndpointConnections[?VpcEndpointId=='{endpoint}']");
+        #[rustfmt::skip]
+        let answer = aws.aws(&self.root, &["ec2", "describe-vpc-endpoint-connections", "--filters", &filter,
+            "--query", &query])?;
+        text(&answer, "/0/VpcEndpointState")
     }
 
     /// Waits until an endpoint's connection has this state.

@@ -24,14 +24,15 @@ CALLS = {
         "cloudformation:DescribeStacks", "cloudtrail:DescribeTrails", "cloudtrail:GetTrailStatus",
         # For the intrinsic function Fn::GetAZs, according to its reference.
         "ec2:DescribeAccountAttributes", "ec2:DescribeAvailabilityZones",
-        "cloudwatch:DescribeAlarmHistory", "cloudwatch:GetMetricStatistics",
+        "cloudwatch:DescribeAlarmHistory", "cloudwatch:GetMetricStatistics", "cloudwatch:ListMetrics",
+        "ec2:DescribeInstances", "ec2:DescribeNetworkInterfaces",
         "ec2:DescribeVpcEndpointConnections", "ec2:DescribeVpcEndpoints",
         "ec2:RejectVpcEndpointConnections", "lambda:InvokeFunction", "logs:FilterLogEvents", "s3:DeleteObject",
         "s3:ListBucket", "sqs:ReceiveMessage"},
     CONSUMER: {
         "cloudformation:CreateStack", "cloudformation:DeleteStack", "cloudformation:DescribeStackEvents",
         "cloudformation:DescribeStacks", "ec2:CreateVpcEndpoint", "ec2:DeleteVpcEndpoints",
-        "ec2:DescribeAvailabilityZones", "ec2:DescribeVpcEndpoints"},
+        "ec2:DescribeAvailabilityZones", "ec2:DescribeVpcEndpoints", "cloudwatch:ListMetrics"},
 }
 # In the schemas for what resources can have, and those of the templates do not: updates, other kinds of targets and
 # listeners, IPv6, IPAM, encryption of VPCs, other Regions.
@@ -51,7 +52,7 @@ UNUSED = re.compile("|".join([
     r"(?<!BucketTagging)(?<!BucketPublicAccessBlock)"]))
 # According to the reference these can be limited to resources. They read, and "*" works however AWS authorizes them:
 # all stacks, for one, are described by a call that names none.
-UNLIMITED = {"cloudformation:DescribeStacks", "ec2:DescribeVpcAttribute"}
+UNLIMITED = {"cloudformation:DescribeStacks", "cloudwatch:ListMetrics", "ec2:DescribeVpcAttribute"}
 both = pytest.mark.parametrize("files", [PROVIDER, CONSUMER], ids=["provider", "consumer"])
 
 

@@ -17,10 +17,16 @@ log = logging.getLogger("local_aws")
 _reasons: dict[tuple, str] = {}
 
 
-def event(name, old, new, reason):
-    alarm, key = cloudwatch._alarms.get(name) or {}, (get_account_id(), get_region(), name)
+def _reason_before(name, reason):
+    """The reason of the state so far, which is remembered with the new one from now on."""
+    key = (get_account_id(), get_region(), name)
     before = _reasons.get(key, "Unchecked: Initial alarm creation")
     _reasons[key] = reason
+    return before
+
+
+def event(name, old, before, new, reason):
+    alarm = cloudwatch._alarms.get(name) or {}
     return {
         "Source": "aws.cloudwatch", "DetailType": "CloudWatch Alarm State Change",
         "Resources": [f"arn:aws:cloudwatch:{get_region()}:{get_account_id()}:alarm:{name}"],
@@ -37,6 +43,14 @@ def _deliver(entry):
         log.exception("an alarm's event was not delivered")
 
 
+def _complete_history(name, before):
+    """In AWS's history, the state before has its reason, too."""
+    entry = next(entry for entry in reversed(cloudwatch._history_entries()) if entry["AlarmName"] == name)
+    data = json.loads(entry["HistoryData"])
+    data["oldState"]["stateReason"] = before
+    entry["HistoryData"] = json.dumps(data)
+
+
 def install():
     record = cloudwatch._record_history
 
@@ -45,6 +59,8 @@ def install():
         if old == new:
             return  # the alarm's creation
         # In a thread, since a target may take its time; with the account and Region of the request.
-        context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(_deliver, event(name, old, new, reason)), daemon=True).start()
+        before, context = _reason_before(name, reason), contextvars.copy_context()
+        _complete_history(name, before)
+        change = event(name, old, before, new, reason)
+        threading.Thread(target=context.run, args=(_deliver, change), daemon=True).start()
     cloudwatch._record_history = recorded

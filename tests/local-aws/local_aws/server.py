@@ -70,6 +70,7 @@ def _install():
         load_balancers,
         log_insights,
         mailbox,
+        metric_list,
         metrics,
         network_acls,
         network_interfaces,
@@ -89,7 +90,7 @@ def _install():
     ELB.install(alb._ACTION_MAP)
     for module in (vpcs, load_balancers, clock, mailbox, invocations, permissions, request_log, cloudtrail_events,
                    cloudformation_types, balancer_types, alarm_events, alarms, certificates, cbor, metrics,
-                   log_insights, lambda_reports):
+                   metric_list, log_insights, lambda_reports):
         module.install()
 
 

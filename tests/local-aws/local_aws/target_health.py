@@ -123,7 +123,7 @@ def deregister(request):
     """A target in use drains for the deregistration delay. An unused one is removed at once.
 
     One that was registered with a port of its own, or from outside the VPC with a zone, is found only with it;
-    otherwise this succeeds and does nothing.
+    otherwise this succeeds and does nothing: https://github.com/chaostoolkit-incubator/chaostoolkit-aws/issues/60
     https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DeregisterTargets.html
     """
     arn = request["TargetGroupArn"]

@@ -23,6 +23,10 @@ def test_a_change_of_an_alarms_state_is_an_event(aws, names):
     assert (event["account"], event["region"]) == ("111122223333", "eu-central-1")
     assert event["detail"]["previousState"]["value"] == "INSUFFICIENT_DATA"
     assert event["detail"]["state"] == {"value": "ALARM", "reason": "a test"}
+    history = cloudwatch.describe_alarm_history(AlarmName=name, HistoryItemType="StateUpdate")["AlarmHistoryItems"]
+    [change] = [item for item in history if item["HistorySummary"].endswith("to ALARM")]
+    assert json.loads(change["HistoryData"])["oldState"] == {
+        "stateValue": "INSUFFICIENT_DATA", "stateReason": "Unchecked: Initial alarm creation"}
 
 
 def test_missing_data_is_treated_as_the_alarm_says(aws, names):

@@ -148,3 +148,18 @@ def test_cbor_of_the_sdk_for_rust_is_read():
     """It writes maps and arrays without their length, and short floats."""
     assert cbor.loads(bytes.fromhex("bf6141 9f01 f93e00 ff 6142 c1 1903e8 ff".replace(" ", ""))) == {
         "A": [1, 1.5], "B": 1000}
+
+
+def test_metrics_are_listed_by_a_dimension_with_all_that_they_have(aws, cloudwatch, service):
+    set_values(aws, service, 1)
+    aws.control("metric", namespace=NAMESPACE, metric="NewConnections", values=[1],
+                dimensions=[f"Service Id={service}", "Az=eu-central-1a"])
+    aws.control("metric", namespace=NAMESPACE, metric="NewConnections", dimensions=["Service Id=another"], values=[1])
+
+    def listed(**filters):
+        metrics = cloudwatch.list_metrics(Namespace=NAMESPACE, **filters)["Metrics"]
+        return {(each["MetricName"], *sorted(one["Name"] for one in each["Dimensions"])) for each in metrics}
+    ours = {"Name": "Service Id", "Value": service}
+    assert listed(Dimensions=[ours]) == {("BytesProcessed", "Service Id"), ("NewConnections", "Az", "Service Id")}
+    assert listed(Dimensions=[ours, {"Name": "Az"}]) == {("NewConnections", "Az", "Service Id")}
+    assert listed(Dimensions=[ours], MetricName="Unknown") == set()

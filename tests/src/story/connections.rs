@@ -1,11 +1,18 @@
 //! Chapters on who connects.
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Chapter, ChapterRun, Requester, shown};
 use crate::local_aws::text;
 use crate::stage::{Party, eventually, remedy};
+
+/// How EC2 spells a connection's state.
+pub const STATE_SPELLING: &str = "state-spelling";
+/// What is left of a connection in the provider's list once it was rejected.
+pub const REJECTED_CONNECTION: &str = "rejected-connection";
+/// What is left of it there once its endpoint was deleted.
+pub const DELETED_CONNECTION: &str = "deleted-connection";
 
 /// Nobody has asked yet.
 pub const WAITING: Chapter = Chapter {
@@ -46,6 +53,7 @@ pub const OTHER_CUSTOMER_IS_REJECTED: Chapter = Chapter {
         let reject = commands.find(|command| command.starts_with("aws ec2 reject-vpc-endpoint-connections"));
         run.run_printed(reject.context("the alert has no command that rejects it")?)?;
         run.wait_for("RESOLVED", "connection.dbt", "no dbt request is held")?;
+        note_what_is_listed(run, &other, REJECTED_CONNECTION)?;
         delete(run, Requester::OtherCustomer, "dbt deletes that endpoint")
     },
 };
@@ -94,6 +102,8 @@ pub const DBT_LEAVES: Chapter = Chapter {
     play: |run| {
         delete(run, Requester::Dbt, "dbt deletes its endpoint")?;
         run.wait_for("CRITICAL", "connection.absent", "")?;
+        let gone = run.endpoint(Requester::Dbt)?;
+        note_what_is_listed(run, &gone, DELETED_CONNECTION)?;
         let other = run.endpoint(Requester::OtherCustomer)?;
         ensure_waits(run, &other)
     },
@@ -117,8 +127,9 @@ fn untrusted_requests(run: &mut ChapterRun<'_>) -> Result<()> {
 }
 
 fn ensure_waits(run: &mut ChapterRun<'_>, endpoint: &str) -> Result<()> {
-    let state = state(&run.ask(Party::Provider, &connection(run, endpoint).each_ref().map(String::as_str))?);
-    ensure!(state.as_deref() == Some("pendingAcceptance"), "the request {endpoint} is {state:?}");
+    let state = listed_state(run, endpoint)?;
+    let waits = state.as_deref().is_some_and(|state| state.eq_ignore_ascii_case("pendingAcceptance"));
+    ensure!(waits, "the request {endpoint} is {state:?}");
     Ok(())
 }
 
@@ -155,19 +166,29 @@ fn allow(run: &mut ChapterRun<'_>, what: &str, change: &str) -> Result<()> {
     run.act(Party::Provider, what, &command).map(drop)
 }
 
-/// The command that describes an endpoint's connection, as the company sees it.
-fn connection(run: &ChapterRun<'_>, endpoint: &str) -> [String; 5] {
-    let filter = |name: &str, value: &str| format!("Name={name},Values={value}");
-    let (service, endpoint) = (filter("service-id", &run.scene.service), filter("vpc-endpoint-id", endpoint));
-    ["ec2".to_owned(), "describe-vpc-endpoint-connections".to_owned(), "--filters".to_owned(), service, endpoint]
+/// The state of an endpoint's connection in the company's list, if it is there. Whether EC2 takes a filter for the
+/// endpoint's id is disputed, so all connections of the service are read.
+fn listed_state(run: &mut ChapterRun<'_>, endpoint: &str) -> Result<Option<String>> {
+    let filter = format!("Name=service-id,Values={}", run.scene.service);
+    let command = ["ec2", "describe-vpc-endpoint-connections", "--filters", &filter];
+    let answer = run.ask(Party::Provider, &command)?;
+    let mut rows = answer["VpcEndpointConnections"].as_array().into_iter().flatten();
+    let state = rows.find(|row| row["VpcEndpointId"] == endpoint).and_then(|row| row["VpcEndpointState"].as_str());
+    if let Some(state) = state {
+        run.saw(STATE_SPELLING, json!(state));
+    }
+    Ok(state.map(ToOwned::to_owned))
 }
 
-fn state(connections: &Value) -> Option<String> {
-    connections.pointer("/VpcEndpointConnections/0/VpcEndpointState").and_then(Value::as_str).map(ToOwned::to_owned)
+fn note_what_is_listed(run: &mut ChapterRun<'_>, endpoint: &str, assumption: &'static str) -> Result<()> {
+    let state = listed_state(run, endpoint)?;
+    run.saw(assumption, json!({"listed": state.is_some(), "VpcEndpointState": state}));
+    Ok(())
 }
 
 fn wait_for_state(run: &mut ChapterRun<'_>, endpoint: &str, wanted: &str) -> Result<()> {
-    let (command, limit) = (connection(run, endpoint), run.stage().limits().connection);
-    let is_there = |answer: &Value| (state(answer)?.eq_ignore_ascii_case(wanted)).then_some(());
-    run.ask_until(&format!("{endpoint} to be {wanted}"), limit, &command.each_ref().map(String::as_str), is_there)
+    let (stage, limit) = (run.stage(), run.stage().limits().connection);
+    eventually(stage, &format!("{endpoint} to be {wanted}"), limit, || {
+        Ok(listed_state(run, endpoint)?.filter(|state| state.eq_ignore_ascii_case(wanted)).map(drop))
+    })
 }

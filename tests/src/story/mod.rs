@@ -100,6 +100,15 @@ pub struct Exchange {
     pub times: usize,
 }
 
+/// An answer to a question that AWS's documentation leaves open, seen or missed on the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sight {
+    /// Which question: an id in `verify/assumptions`.
+    pub assumption: &'static str,
+    /// What AWS answered, or why it was not seen.
+    pub seen: Result<Value, String>,
+}
+
 /// A chapter that was played, and everything that happened in it.
 #[derive(Debug)]
 pub struct ChapterResult {
@@ -117,6 +126,8 @@ pub struct ChapterResult {
     pub alerts: Vec<(SentAlert, Duration)>,
     /// What was measured, or is worth reading: a name and a text.
     pub facts: Vec<(String, String)>,
+    /// What it showed of AWS that its documentation leaves open.
+    pub sights: Vec<Sight>,
 }
 
 impl ChapterResult {
@@ -140,7 +151,8 @@ impl ChapterResult {
 
     fn new(title: &'static str, expected: &'static str) -> Self {
         let (outcome, took) = (ChapterOutcome::AsExpected, Duration::ZERO);
-        Self { title, expected, outcome, took, exchanges: Vec::new(), alerts: Vec::new(), facts: Vec::new() }
+        let (exchanges, alerts, facts, sights) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { title, expected, outcome, took, exchanges, alerts, facts, sights }
     }
 }
 
@@ -277,6 +289,16 @@ impl<'a> ChapterRun<'a> {
     /// Notes something that was measured, or is worth reading.
     pub fn note(&mut self, name: &str, text: impl Into<String>) {
         self.chapter.facts.push((name.to_owned(), text.into()));
+    }
+
+    /// Keeps what AWS answered to a question that its documentation leaves open.
+    pub fn saw(&mut self, assumption: &'static str, value: Value) {
+        self.chapter.sights.push(Sight { assumption, seen: Ok(value) });
+    }
+
+    /// Keeps why such an answer was not seen.
+    pub fn did_not_see(&mut self, assumption: &'static str, why: &str) {
+        self.chapter.sights.push(Sight { assumption, seen: Err(why.to_owned()) });
     }
 
     /// How long ago the last step began.

@@ -1,6 +1,6 @@
 //! What a report must not tell: account ids, and who the callers are.
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use super::account::Account;
 
@@ -46,16 +46,27 @@ impl Mask {
                     (self.text(key), instead.map_or_else(|| self.json(value), Value::from))
                 })
                 .collect(),
+            Value::Number(number) => self.number(number),
             other => other.clone(),
         }
     }
+
+    /// CloudTrail writes some account ids as numbers, which have no leading zeros.
+    fn number(&self, number: &Number) -> Value {
+        let digits = number.to_string();
+        let id = format!("{digits:0>12}");
+        let is_account = is_account_id(&digits) || self.known.iter().any(|(secret, _)| *secret == id);
+        if is_account { Value::String(self.text(&id)) } else { Value::Number(number.clone()) }
+    }
 }
 
-/// What replaces all of the text with this key: it tells something of the caller's machine.
+/// What replaces all of the text with this key: it tells something of the caller, or of the caller's machine.
 fn whole(key: &str) -> Option<&'static str> {
     match key.to_lowercase().as_str() {
         "sourceipaddress" => Some("<address>"),
         "useragent" => Some("<program>"),
+        "username" => Some("<name>"),
+        "principalid" => Some("<principal>"),
         _ => None,
     }
 }
@@ -146,5 +157,15 @@ mod tests {
             json!({"111122223333": ["444455556666", 1], "sourceIPAddress": "203.0.113.7", "userAgent": "cli"});
         let masked = json!({"<provider>": ["<consumer>", 1], "sourceIPAddress": "<address>", "userAgent": "<program>"});
         assert_eq!(mask().json(&document), masked);
+        let document = json!({"userName": "jane", "principalId": "AROAEXAMPLEEXAMPLE123:jane@example.com"});
+        assert_eq!(mask().json(&document), json!({"userName": "<name>", "principalId": "<principal>"}));
+    }
+
+    #[test]
+    fn account_ids_are_masked_as_numbers_too() {
+        let numbers = json!([111_122_223_333_u64, 777_788_889_999_u64, 1_234_567_890_123_u64, 5432, 0.5]);
+        assert_eq!(mask().json(&numbers), json!(["<provider>", "<account>", 1_234_567_890_123_u64, 5432, 0.5]));
+        let zeros = Mask { known: vec![("001122223333".to_owned(), "<consumer>".to_owned())] };
+        assert_eq!(zeros.json(&json!([1_122_223_333, 1_122_223_334])), json!(["<consumer>", 1_122_223_334]));
     }
 }

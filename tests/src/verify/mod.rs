@@ -1,6 +1,7 @@
 //! `make verify`: the story on AWS itself, in accounts of the administrator, with a report.
 
 pub mod account;
+pub mod assumptions;
 pub mod figures;
 pub mod mask;
 pub mod plan;
@@ -195,6 +196,7 @@ fn chapters(stage: &Profiles, scene: &Scene, findings: &VerifyFindings, terminal
         shared(connections::WAITING),
         shared(connections::DBT_REQUESTS),
         Box::new(|story| story.play_with(steps::NOTIFICATION, |run| steps::notification(run, stage))),
+        Box::new(|story| story.play_with(assumptions::ANSWERS, |run| assumptions::answers(run, stage))),
         shared(connections::EVERY_ACCOUNT_ALLOWED),
         of_untrusted(connections::UNTRUSTED_REQUESTS),
         of_untrusted(connections::UNTRUSTED_LEAVES),
@@ -216,6 +218,7 @@ fn chapters(stage: &Profiles, scene: &Scene, findings: &VerifyFindings, terminal
         Box::new(|story| story.play_with(steps::DEAD_LETTERS, |run| steps::dead_letters(run, stage))),
         Box::new(|story| story.play_with(steps::ALARMS, |run| steps::alarms(run, stage))),
         Box::new(|story| story.play_with(steps::FIGURES, |run| steps::figures(run, stage, findings))),
+        Box::new(|story| story.play_with(assumptions::PUBLISHED, |run| assumptions::published(run, stage))),
     ];
     for step in steps {
         if stage.is_interrupted() {

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::VerifyEnd;
+use super::assumptions::{ASSUMPTIONS, Assumption, SeenIn};
 use super::figures::Figures;
 use super::mask::Mask;
 use super::profiles::Profiles;
@@ -131,6 +132,10 @@ impl VerifyReport<'_> {
                 "statement": statement, "proved": *state == Proof::Proved, "why": why,
             })).collect::<Vec<_>>(),
             "steps": self.played.iter().map(step_json).collect::<Vec<_>>(),
+            "assumptions": self.sights().iter().map(|(assumption, seen)| json!({
+                "id": assumption.id, "question": assumption.question,
+                "seen": seen.as_ref().ok(), "notSeen": seen.as_ref().err(),
+            })).collect::<Vec<_>>(),
             "connectionNotifications": *self.findings.notifications.borrow(),
             "cloudTrailEvent": *self.findings.change.borrow(),
             "functions": self.findings.figures.borrow().iter().map(Figures::json).collect::<Vec<_>>(),
@@ -152,14 +157,7 @@ impl VerifyReport<'_> {
     /// For each statement, whether this run proves it, and why not.
     fn statements(&self) -> Vec<(&'static str, Proof, String)> {
         let proof = |titles: &[&str]| {
-            let played = |title: &&str| self.played.iter().find(|played| played.title == *title);
-            let mut why = titles.iter().filter_map(|title| match played(title).map(|played| &played.outcome) {
-                Some(ChapterOutcome::AsExpected) => None,
-                Some(ChapterOutcome::Failed(_)) => Some((Proof::Refuted, format!("failed: {title}"))),
-                Some(ChapterOutcome::Skipped(reason)) => Some((Proof::Open, format!("skipped: {title}: {reason}"))),
-                None => Some((Proof::Open, format!("not reached: {title}"))),
-            });
-            why.next().unwrap_or_else(|| match self.is_local() {
+            titles.iter().find_map(|title| self.why_not(title)).unwrap_or_else(|| match self.is_local() {
                 true => (Proof::Open, "as expected, on a local AWS: that proves nothing about AWS".to_owned()),
                 false => (Proof::Proved, "as expected".to_owned()),
             })
@@ -169,6 +167,41 @@ impl VerifyReport<'_> {
             .map(|(text, titles)| (*text, proof(titles)))
             .map(|(text, (state, why))| (text, state, why))
             .collect()
+    }
+
+    /// Why the chapter did not end as expected, and what that says of a statement; nothing if it did.
+    fn why_not(&self, title: &str) -> Option<(Proof, String)> {
+        let played = self.played.iter().find(|played| played.title == title);
+        match played.map(|played| &played.outcome) {
+            Some(ChapterOutcome::AsExpected) => None,
+            Some(ChapterOutcome::Failed(_)) => Some((Proof::Refuted, format!("failed: {title}"))),
+            Some(ChapterOutcome::Skipped(reason)) => Some((Proof::Open, format!("skipped: {title}: {reason}"))),
+            None => Some((Proof::Open, format!("not reached: {title}"))),
+        }
+    }
+
+    /// For each assumption the different answers that this run saw, or why it saw none.
+    fn sights(&self) -> Vec<(&'static Assumption, Result<Vec<Value>, String>)> {
+        ASSUMPTIONS.iter().map(|assumption| (assumption, self.sight(assumption))).collect()
+    }
+
+    fn sight(&self, assumption: &Assumption) -> Result<Vec<Value>, String> {
+        let (mut seen, mut why) = (Vec::new(), None);
+        let sights = self.played.iter().flat_map(|played| &played.sights);
+        for sight in sights.filter(|sight| sight.assumption == assumption.id) {
+            match &sight.seen {
+                Ok(value) if seen.contains(value) => {}
+                Ok(value) => seen.push(value.clone()),
+                Err(reason) => why = Some(reason.clone()),
+            }
+        }
+        if !seen.is_empty() {
+            return Ok(seen);
+        }
+        Err(why.unwrap_or_else(|| match assumption.seen {
+            SeenIn::Nowhere(reason) => reason.to_owned(),
+            SeenIn::Chapter(title) => self.why_not(title).map_or_else(|| format!("not in: {title}"), |(_, why)| why),
+        }))
     }
 }
 
@@ -233,6 +266,7 @@ struct VerifyPage {
     local: bool,
     statements: Vec<(ReportBadge, String, String)>,
     not_proved: &'static str,
+    assumptions: Vec<ReportSight>,
     steps: Vec<ReportStep>,
     notifications: Vec<String>,
     change: Option<String>,
@@ -251,6 +285,15 @@ struct ReportBadge {
 const AS_EXPECTED: ReportBadge = ReportBadge { class: "pass", sign: '✓', word: "as expected" };
 const FAILED: ReportBadge = ReportBadge { class: "critical", sign: '✗', word: "failed" };
 const SKIPPED: ReportBadge = ReportBadge { class: "unknown", sign: '–', word: "skipped" };
+
+struct ReportSight {
+    id: &'static str,
+    question: &'static str,
+    /// As JSON.
+    seen: Vec<String>,
+    /// If nothing was.
+    why: String,
+}
 
 struct ReportStep {
     number: usize,
@@ -291,6 +334,7 @@ impl VerifyPage {
             local: report.is_local(),
             statements: report.statements().into_iter().map(|row| statement(row, mask)).collect(),
             not_proved: NOT_PROVED,
+            assumptions: report.sights().into_iter().map(|row| sight(row, mask)).collect(),
             steps: report
                 .played
                 .iter()
@@ -312,6 +356,13 @@ fn statement((text, proof, why): (&str, Proof, String), mask: &Mask) -> (ReportB
         Proof::Open => ReportBadge { word: "not proved", sign: '?', ..SKIPPED },
     };
     (badge, text.to_owned(), mask.text(&why))
+}
+
+fn sight((assumption, seen): (&Assumption, Result<Vec<Value>, String>), mask: &Mask) -> ReportSight {
+    let Assumption { id, question, .. } = *assumption;
+    let why = seen.as_ref().err().map(|why| mask.text(why)).unwrap_or_default();
+    let pretty = |value: &Value| serde_json::to_string_pretty(&mask.json(value)).unwrap_or_default();
+    ReportSight { id, question, seen: seen.iter().flatten().map(pretty).collect(), why }
 }
 
 fn verdict(report: &VerifyReport<'_>) -> String {
@@ -404,7 +455,14 @@ fn words(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use anyhow::anyhow;
+
     use super::*;
+    use crate::story::Sight;
+    use crate::verify::assumptions;
+    use crate::verify::stacks::Names;
 
     #[test]
     fn readme_says_what_verify_proves() {
@@ -414,6 +472,54 @@ mod tests {
             assert!(readme.contains(statement), "README does not say: {statement}");
         }
         assert!(readme.contains(NOT_PROVED), "README does not say: {NOT_PROVED}");
+    }
+
+    #[test]
+    fn each_assumption_is_seen_or_has_a_reason() {
+        let (names, accounts) = (Names { run: "0123abcd".to_owned() }, super::super::teardown::Accounts::default());
+        let stage = Profiles::new(accounts, names, Path::new("/"), Arc::default());
+        let sight = |assumption, seen: Result<Value, &str>| Sight { assumption, seen: seen.map_err(ToOwned::to_owned) };
+        let chapter = |(title, expected): (&'static str, &'static str), outcome, sights| ChapterResult {
+            title,
+            expected,
+            outcome,
+            took: Duration::ZERO,
+            exchanges: Vec::new(),
+            alerts: Vec::new(),
+            facts: Vec::new(),
+            sights,
+        };
+        let spelling = connections::STATE_SPELLING;
+        let requests = (connections::DBT_REQUESTS.title, connections::DBT_REQUESTS.expected);
+        let played = vec![
+            chapter(
+                requests,
+                ChapterOutcome::AsExpected,
+                ["pending", "available", "pending"].map(|state| sight(spelling, Ok(json!(state)))).into(),
+            ),
+            chapter(
+                assumptions::ANSWERS,
+                ChapterOutcome::Failed(anyhow!("no answer")),
+                vec![sight("own-region", Ok(Value::Null)), sight("service-zones", Err("the profile may not ask"))],
+            ),
+        ];
+        let report = VerifyReport {
+            began: Timestamp::UNIX_EPOCH,
+            took: Duration::ZERO,
+            interrupted: false,
+            played,
+            removals: Vec::new(),
+            left: Vec::new(),
+            findings: VerifyFindings::default(),
+            stage: &stage,
+        };
+        let seen = |id: &str| report.sights().into_iter().find(|(each, _)| each.id == id).unwrap().1;
+        assert_eq!(seen(spelling), Ok(vec![json!("pending"), json!("available")]));
+        assert_eq!(seen("own-region"), Ok(vec![Value::Null]), "what a failed step saw counts");
+        assert_eq!(seen("service-zones"), Err("the profile may not ask".to_owned()));
+        assert_eq!(seen("managed-resources"), Err(format!("failed: {}", assumptions::ANSWERS.0)));
+        assert_eq!(seen("service-metrics"), Err(format!("not reached: {}", assumptions::PUBLISHED.0)));
+        assert!(seen("zonal-shift").unwrap_err().contains("a client and servers in two zones"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::assumptions;
 use super::figures::Figures;
 use super::profiles::{Profiles, QueueEvent};
 use super::stacks;
@@ -192,12 +193,13 @@ pub fn notification(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     })?;
     let created = created(run, &endpoint)?;
     run.note("From the request to its connection notification", seconds_between(created, received));
+    assumptions::notification(run, &stage.events()?);
     ensure!(message.contains(&run.scene.service), "the notification does not name the service:\n{message}");
     Ok(())
 }
 
 /// The text of a connection notification, and when it came.
-fn notification_in(event: &QueueEvent) -> Option<(String, Timestamp)> {
+pub(super) fn notification_in(event: &QueueEvent) -> Option<(String, Timestamp)> {
     let envelope: Value = serde_json::from_str(&event.body).ok()?;
     Some((envelope["Message"].as_str()?.to_owned(), event.received))
 }
@@ -229,7 +231,8 @@ pub fn change(run: &mut ChapterRun<'_>, stage: &Profiles, findings: &VerifyFindi
     let (event, received) = eventually(stage, "CloudTrail's event", stage.limits().trail, || {
         let events = stage.events()?.into_iter();
         let mut events = events.filter_map(|event| Some((serde_json::from_str(&event.body).ok()?, event.received)));
-        Ok(events.find(|(event, _): &(Value, _)| event["detail-type"] == "AWS API Call via CloudTrail"))
+        // The queue also gets the records of changes to the endpoint service.
+        Ok(events.find(|(event, _): &(Value, _)| event["detail"]["eventName"] == "ModifyLoadBalancerAttributes"))
     })?;
     let made = text(&event, "/detail/eventTime")?.parse()?;
     run.note("From the change to EventBridge's event", seconds_between(made, received));

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, ensure};
 use flows::local_aws::{Caller, LocalAws, text, tool, top};
 use flows::story::health::{TARGET_FAILS, TARGET_RECOVERS};
+use flows::verify::assumptions::{ANSWERS, ASSUMPTIONS, Assumption, SeenIn};
 use flows::{COMPANY, DBT, UNTRUSTED};
 use serde_json::{Value, json};
 
@@ -59,6 +60,29 @@ impl Verification {
         let mut child = verify.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
         let output = BufReader::new(child.stdout.take().context("it has a standard output")?);
         Ok(Running { child, output, printed: String::new() })
+    }
+
+    /// Lets CloudWatch have metrics of the run's service, endpoint and load balancer, as after a minute with traffic.
+    fn publish_metrics(&self) -> Result<()> {
+        let ask = |account: &str, command: &[&str]| self.aws.aws(&Caller::root(account), command);
+        let services = ask(COMPANY, &["ec2", "describe-vpc-endpoint-service-configurations"])?;
+        let endpoints = ask(DBT, &["ec2", "describe-vpc-endpoints"])?;
+        let service = text(&services, "/ServiceConfigurations/0/ServiceId")?;
+        let load_balancer = text(&services, "/ServiceConfigurations/0/NetworkLoadBalancerArns/0")?;
+        let (_, load_balancer) = load_balancer.split_once("loadbalancer/").context("it is a load balancer's ARN")?;
+        let endpoint = text(&endpoints, "/VpcEndpoints/0/VpcEndpointId")?;
+        let [service, endpoint] = [format!("Service Id={service}"), format!("VPC Endpoint Id={endpoint}")];
+        let load_balancer = format!("LoadBalancer={load_balancer}");
+        let metrics = [
+            (COMPANY, "AWS/PrivateLinkServices", "NewConnections", vec![&service, &endpoint]),
+            (DBT, "AWS/PrivateLinkEndpoints", "NewConnections", vec![&endpoint]),
+            (COMPANY, "AWS/NetworkELB", "NewFlowCount", vec![&load_balancer]),
+        ];
+        metrics.into_iter().try_for_each(|(account, namespace, metric, dimensions)| {
+            let metric = json!({"account": account, "namespace": namespace, "metric": metric, "dimensions": dimensions,
+                "values": [1]});
+            self.aws.control("metric", &metric).map(drop)
+        })
     }
 
     fn report(&self) -> Result<Value> {
@@ -170,7 +194,10 @@ fn verify_plays_the_story_goes_on_after_a_failed_step_and_reports_it() -> Result
     let before = verification.existing()?;
     aws.fail("elasticloadbalancing:ModifyListener", "AccessDenied", 403)?;
 
-    let (status, printed) = verification.start(&[("STRANGER_PROFILE", "third")])?.end()?;
+    let mut running = verification.start(&[("STRANGER_PROFILE", "third")])?;
+    running.wait_for(&format!("ok: {}", ANSWERS.0))?;
+    verification.publish_metrics()?;
+    let (status, printed) = running.end()?;
 
     ensure!(status.code() == Some(1), "{status}: {printed}");
     ensure!(verification.existing()? == before, "something is left, or somebody else's is gone: {printed}");
@@ -185,6 +212,24 @@ fn verify_plays_the_story_goes_on_after_a_failed_step_and_reports_it() -> Result
     ensure!(statements.iter().all(|statement| statement["proved"] == false), "a local AWS proves nothing");
     ensure!(report["connectionNotifications"][0].as_str().is_some_and(|text| text.contains("vpce-svc-")));
     ensure!(report["cloudTrailEvent"]["detail"]["eventName"] == "ModifyLoadBalancerAttributes");
+    let assumptions = report["assumptions"].as_array().context("the report has assumptions")?;
+    ensure!(assumptions.len() == ASSUMPTIONS.len());
+    for (Assumption { id, seen, .. }, reported) in ASSUMPTIONS.iter().zip(assumptions) {
+        let is_seen = reported["seen"].as_array().is_some_and(|seen| !seen.is_empty());
+        let (can_be_seen, why) = (matches!(seen, SeenIn::Chapter(_)), reported["notSeen"].as_str());
+        ensure!(reported["id"] == *id && is_seen == can_be_seen && is_seen == why.is_none(), "{reported}");
+    }
+    let saw = |id: &str| assumptions.iter().find(|each| each["id"] == id).map(|each| each["seen"].clone());
+    let metrics = json!([{"namespace": "AWS/PrivateLinkServices",
+        "sets": [{"dimensions": ["Service Id", "VPC Endpoint Id"], "metrics": ["NewConnections"]}]}]);
+    ensure!(saw("service-metrics") == Some(metrics), "{:?}", saw("service-metrics"));
+    let deregistered = json!([{"answered": "as if it had", "then listed as": ["unused"]}]);
+    ensure!(saw("deregister-without-port") == Some(deregistered), "{:?}", saw("deregister-without-port"));
+    let calls = saw("cloudtrail-records").unwrap_or_default().to_string();
+    ensure!(
+        calls.contains("ModifyVpcEndpointServicePermissionsRequest") && calls.contains("loadBalancerArn"),
+        "{calls}"
+    );
     ensure!(report["functions"][0]["coldStartsMs"].as_array().is_some_and(|times| !times.is_empty()));
     let page = std::fs::read_to_string(folder.join("report/report.html"))?;
     ensure!(page.contains("2 steps did not end as expected; nothing is left."));
