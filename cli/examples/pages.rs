@@ -204,7 +204,7 @@ fn open() -> Network {
         tcp: Some(Ports::ALL),
         peer: "0.0.0.0/0".parse().unwrap(),
     };
-    let local = Route { destination: in_vpc(), by: "local".to_owned(), blackhole: false };
+    let local = Route { destination: in_vpc(), by: "local".to_owned(), state: "active".to_owned() };
     Network {
         rules: Ok(vec![allow(false), allow(true)]),
         interfaces: Ok(zones

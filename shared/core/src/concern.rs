@@ -273,7 +273,7 @@ mod tests {
             main_association: subnets.is_empty().then(|| "rtbassoc-00000001".to_owned()),
             subnets: subnets.iter().map(|(subnet, _)| (*subnet).to_owned()).collect(),
             associations: subnets.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
-            routes: vec![Route { destination: "10.9.0.0/16".parse().unwrap(), by: by.to_owned(), blackhole: false }],
+            routes: vec![Route { destination: "10.9.0.0/16".parse().unwrap(), by: by.to_owned(), state: "active".to_owned() }],
             to_prefix_lists: Vec::new(),
         };
         let acl = |id: &str, subnet: &str| NetworkAcl {

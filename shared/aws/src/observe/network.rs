@@ -314,7 +314,7 @@ fn route(row: &ec2::Route) -> Option<Route> {
     Some(Route {
         destination: destination.parse().ok()?,
         by: route_target(row),
-        blackhole: *row.state()? == ec2::RouteState::Blackhole,
+        state: row.state()?.as_str().to_owned(),
     })
 }
 
@@ -385,7 +385,7 @@ mod tests {
         let to = || ec2::Route::builder().destination_cidr_block("10.7.0.0/16").state(ec2::RouteState::Active);
         assert_eq!(route(to().gateway_id("local").build()).by, "local");
         assert_eq!(route(to().vpc_peering_connection_id("pcx-1").build()).by, "pcx-1");
-        assert!(route(to().nat_gateway_id("nat-1").state(ec2::RouteState::Blackhole).build()).blackhole);
+        assert_eq!(route(to().nat_gateway_id("nat-1").state(ec2::RouteState::Filtered).build()).state, "filtered");
         let list = |by: &str| ec2::Route::builder().destination_prefix_list_id("pl-1").gateway_id(by).build();
         let main = ec2::RouteTableAssociation::builder().main(true).build();
         let table = ec2::RouteTable::builder()

@@ -225,8 +225,21 @@ pub struct Route {
     pub destination: IpNet,
     /// The target: `local`, `pcx-…`, `tgw-…`, …
     pub by: String,
-    /// Whether its target no longer exists.
-    pub blackhole: bool,
+    /// `active`, `blackhole` or `filtered`, as EC2 wrote it.
+    pub state: String,
+}
+
+impl Route {
+    /// Whether it carries traffic; `None` if this version does not know its state. A `filtered` route stands in the table, and
+    /// carries as little as a `blackhole`, whose target is gone.
+    #[must_use]
+    pub fn carries_traffic(&self) -> Option<bool> {
+        match self.state.to_ascii_lowercase().as_str() {
+            "active" => Some(true),
+            "blackhole" | "filtered" => Some(false),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]

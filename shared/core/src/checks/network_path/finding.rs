@@ -137,7 +137,7 @@ fn part(obstacle: &Obstacle<'_>) -> String {
             format!("{acl} rule {rule} {}", if *egress { "outbound" } else { "inbound" })
         }
         Obstacle::NoRoute { table, .. } => format!("{table} has no route"),
-        Obstacle::Blackhole { table, destination, .. } => format!("{table} blackhole {destination}"),
+        Obstacle::Dead { table, destination, state, .. } => format!("{table} {state} {destination}"),
         Obstacle::Internet { table, by, .. } => format!("{table} routes to {by}"),
     }
 }
