@@ -207,6 +207,7 @@ fn open() -> Network {
     let local = Route { destination: in_vpc(), by: "local".to_owned(), state: "active".to_owned() };
     Network {
         rules: Ok(vec![allow(false), allow(true)]),
+        unread_rules: BTreeMap::new(),
         interfaces: Ok(zones
             .map(|(zone, network)| Interface {
                 id: "eni-1".to_owned(),

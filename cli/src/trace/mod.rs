@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use guard_aws::observe::{Observer, Scope, pace};
 use guard_core::ids::{AccountId, Arn, EndpointId, ServiceId};
-use guard_core::snapshot::{Connection, Listener, LoadBalancer, Observed, Topology};
+use guard_core::snapshot::{Connection, Connections, Listener, LoadBalancer, Observed, Topology};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
@@ -132,14 +132,15 @@ impl TraceReader<'_> {
         &self,
         service: &ServiceId,
         topology: &Topology,
-        connections: &Observed<Vec<Connection>>,
+        connections: &Observed<Connections>,
         dbt: Option<&BTreeSet<AccountId>>,
     ) -> ServiceTrace {
         // A list of the connections of a service that is not there is empty, and says nothing.
-        let connections = topology
-            .service(service)
-            .map_err(|why| why.to_string())
-            .and_then(|_| connections.as_ref().map_err(explained));
+        let connections = topology.service(service).map_err(|why| why.to_string()).and_then(|_| {
+            let read = connections.as_ref();
+            let of_service = read.and_then(|read| read.unread.get(service).map_or(Ok(&read.listed), Err));
+            of_service.map_err(explained)
+        });
         let of_service = connections.as_ref().map(|all| of_service(all, service, dbt)).map_err(Clone::clone);
         let of_all = connections.as_ref().map_or(0, |all| self::of_service(all, service, None).len());
         let path = topology.load_balancers_of(service);

@@ -186,6 +186,7 @@ impl Ids {
 
     /// The rules of the security groups that were found, and the ACLs and route tables of the subnets on the path.
     fn add_network(&mut self, network: &Network, load_balancers: &[&LoadBalancer]) {
+        self.all_read &= network.unread_rules.is_empty();
         for rule in self.read(network.rules.as_ref()).into_iter().flatten() {
             if self.found.contains(&rule.group) {
                 self.add([&rule.id]);
@@ -273,7 +274,11 @@ mod tests {
             main_association: subnets.is_empty().then(|| "rtbassoc-00000001".to_owned()),
             subnets: subnets.iter().map(|(subnet, _)| (*subnet).to_owned()).collect(),
             associations: subnets.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
-            routes: vec![Route { destination: "10.9.0.0/16".parse().unwrap(), by: by.to_owned(), state: "active".to_owned() }],
+            routes: vec![Route {
+                destination: "10.9.0.0/16".parse().unwrap(),
+                by: by.to_owned(),
+                state: "active".to_owned(),
+            }],
             to_prefix_lists: Vec::new(),
         };
         let acl = |id: &str, subnet: &str| NetworkAcl {

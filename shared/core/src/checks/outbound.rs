@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use super::security_rules::{Allow, Remote, allows, authorize};
 use crate::check::{CheckContext, CheckResult, Finding, Remedy, Severity, Spec, Status};
-use crate::snapshot::{Description, Health, LoadBalancer, Peer, SecurityGroupRule, Target, Unread};
+use crate::snapshot::{Description, LoadBalancer, Peer, SecurityGroupRule, Target, Unread};
 use crate::text::{count, limited};
 
 /// Evidence lines per alert, and addresses in the command; the rest is counted.
@@ -61,13 +61,12 @@ fn judge(load_balancer: &LoadBalancer, description: &Description, context: Check
         )));
     }
     let network = context.topology.network.as_ref().ok_or(Unread::NotAsked)?;
-    let rules = network.rules.as_ref()?;
-    let rules: Vec<&SecurityGroupRule> =
-        rules.iter().filter(|rule| rule.egress && groups.contains(&rule.group)).collect();
+    let rules = network.rules_of(groups)?;
+    let rules: Vec<&SecurityGroupRule> = rules.into_iter().filter(|rule| rule.egress).collect();
     let (mut all, mut blocked, mut unknown) = (0, Vec::new(), None);
     for group in load_balancer.target_groups.as_ref()? {
         for target in group.targets.as_ref()? {
-            if target.health == Health::Draining {
+            if target.is_being_removed() {
                 continue;
             }
             all += 1;

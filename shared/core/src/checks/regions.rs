@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Need, Remedy, Severity, Spec, Status};
 use crate::ids::EndpointId;
-use crate::snapshot::{Connection, ConnectionState, EndpointService, known};
+use crate::snapshot::{Connection, ConnectionState, EndpointService};
 
 /// The catalogue's row.
 pub(super) const SPEC: Spec = Spec {
@@ -28,14 +28,14 @@ pub(super) const SPEC: Spec = Spec {
 /// The result for the endpoint service.
 /// <https://docs.aws.amazon.com/vpc/latest/privatelink/configure-endpoint-service.html#endpoint-service-cross-region>
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
-    context.for_service(&SPEC, |service| match known(context.topology.connections.as_ref()) {
-        Ok(connections) => judge(service, connections, context),
+    context.for_service(&SPEC, |service| match context.topology.connections_of(&service.id) {
+        Ok(connections) => judge(service, &connections, context),
         Err(why) => why.into(),
     })
 }
 
-fn judge(service: &EndpointService, connections: &[Connection], context: CheckContext<'_>) -> Status {
-    let regions = regions_of_dbt(service, connections, context);
+fn judge(service: &EndpointService, connections: &[&Connection], context: CheckContext<'_>) -> Status {
+    let regions = regions_of_dbt(connections, context);
     let with = |wanted: Option<bool>| -> BTreeMap<&str, Vec<&EndpointId>> {
         regions
             .iter()
@@ -53,20 +53,18 @@ fn judge(service: &EndpointService, connections: &[Connection], context: CheckCo
 
 /// The other Regions that dbt connects from, each with its endpoints.
 fn regions_of_dbt<'a>(
-    service: &EndpointService,
-    connections: &'a [Connection],
+    connections: &[&'a Connection],
     context: CheckContext<'_>,
 ) -> BTreeMap<&'a str, Vec<&'a EndpointId>> {
     let is_dbts = |connection: &&Connection| {
-        let owner = connection.owner.as_ref();
-        connection.service == service.id && owner.is_some_and(|owner| context.policy.dbt_accounts.contains(owner))
+        connection.owner.as_ref().is_some_and(|owner| context.policy.dbt_accounts.contains(owner))
     };
     let in_use = |connection: &&Connection| {
         connection.state.is_connected() || connection.state == ConnectionState::PendingAcceptance
     };
     let mut regions: BTreeMap<&str, Vec<&EndpointId>> = BTreeMap::new();
-    for connection in connections.iter().filter(is_dbts).filter(in_use) {
-        if let Some(region) = connection.region.as_deref().filter(|region| *region != context.region.name()) {
+    for connection in connections.iter().copied().filter(is_dbts).filter(in_use) {
+        if let Some(region) = connection.region.as_deref() {
             regions.entry(region).or_default().push(&connection.endpoint);
         }
     }
@@ -118,7 +116,8 @@ mod tests {
     use super::*;
     use crate::snapshot::{SupportedRegion, Topology};
     use crate::testing::{
-        DBT, UNTRUSTED, call_error, connection, endpoint_service, failures, only_status, topology, with_context,
+        DBT, UNTRUSTED, call_error, connection, endpoint_service, failures, only_status, service, topology,
+        with_context,
     };
 
     fn connection_from(region: Option<&str>, owner: &str, state: &str) -> Connection {
@@ -143,7 +142,6 @@ mod tests {
         let us = Some("us-east-1");
         let table = [
             (vec![], None, DBT, "available", true),
-            (vec![], Some("eu-central-1"), DBT, "available", true),
             (vec![], us, DBT, "available", false),
             (vec![], us, DBT, "pendingAcceptance", false),
             (vec![], us, DBT, "rejected", true),
@@ -171,8 +169,11 @@ mod tests {
 
     #[test]
     fn connections_that_could_not_be_read_are_unknown() {
-        let failed = Some(Err(call_error("ec2:DescribeVpcEndpointConnections")));
-        let topology = Topology { connections: failed, ..topology_with(&[], vec![]) };
-        assert!(matches!(only_status(with_context(&topology, evaluate)), Status::Unknown(_)));
+        let error = call_error("ec2:DescribeVpcEndpointConnections");
+        let failed = Topology { connections: Some(Err(error.clone())), ..topology_with(&[], vec![]) };
+        let of_one = Topology { unread_connections: [(service(1), error)].into(), ..topology_with(&[], vec![]) };
+        for topology in [failed, of_one] {
+            assert!(matches!(only_status(with_context(&topology, evaluate)), Status::Unknown(_)));
+        }
     }
 }

@@ -11,9 +11,7 @@ use std::net::IpAddr;
 
 use super::security_rules::{Allow, Remote, allows, authorize};
 use crate::check::{CheckContext, CheckResult, Command, Finding, Remedy, Severity, Spec, Status};
-use crate::snapshot::{
-    Health, Interface, LoadBalancer, Network, SecurityGroupRule, Target, TargetGroup, TargetKind, Unread,
-};
+use crate::snapshot::{Interface, LoadBalancer, Network, SecurityGroupRule, Target, TargetGroup, TargetKind, Unread};
 use crate::text::{count, limited};
 
 /// Evidence lines per alert; the rest is counted.
@@ -60,9 +58,8 @@ struct Inbound<'a> {
     nodes: Vec<&'a Interface>,
     /// The load balancer's security groups.
     groups: &'a [String],
-    /// Of the targets' groups: inbound, and all.
+    /// The inbound rules of the targets' groups.
     rules: Vec<&'a SecurityGroupRule>,
-    all_rules: &'a [SecurityGroupRule],
 }
 
 /// What keeps the load balancer from a target: ports that nodes cannot reach.
@@ -83,7 +80,6 @@ impl<'a> Inbound<'a> {
             nodes: network.nodes(&load_balancer.arn)?,
             groups: &description.security_groups,
             rules: rules.iter().filter(|rule| !rule.egress).collect(),
-            all_rules: rules,
         })
     }
 
@@ -95,7 +91,7 @@ impl<'a> Inbound<'a> {
         if group.kind == TargetKind::LoadBalancer && !targets.is_empty() {
             return Status::Unknown("ALB target: its security groups are not checked".to_owned());
         }
-        let targets: Vec<&Target> = targets.iter().filter(|target| target.health != Health::Draining).collect();
+        let targets: Vec<&Target> = targets.iter().filter(|target| !target.is_being_removed()).collect();
         let (mut blocked, mut unknown) = (Vec::new(), Vec::new());
         for target in &targets {
             match self.blocked(group, target) {
@@ -125,13 +121,14 @@ impl<'a> Inbound<'a> {
         if groups.is_empty() {
             return Ok(blocked);
         }
+        let all = self.network.rules_of(groups).map_err(|why| why.to_string())?;
         let mut unknown = None;
         let sends = |node: &&&Interface| self.load_balancer.node_sends_to(group, node, target);
         for node in self.nodes.iter().filter(sends) {
             for source in node.addresses.iter().filter(|source| source.is_ipv4() == address.is_ipv4()) {
                 let remote = Remote { address: *source, groups: Some(self.groups) };
                 for port in group.ports_of(target) {
-                    let rules = self.rules.iter().copied().filter(|rule| groups.contains(&rule.group));
+                    let rules = all.iter().copied().filter(|rule| !rule.egress);
                     match allows(rules, self.network, remote, port) {
                         Ok(true) => {}
                         Ok(false) => {
@@ -144,7 +141,7 @@ impl<'a> Inbound<'a> {
             }
         }
         // EC2 may leave out the rules of a group that another account shares.
-        let hidden = groups.iter().find(|group| !self.all_rules.iter().any(|rule| rule.group == **group));
+        let hidden = groups.iter().find(|group| !all.iter().any(|rule| rule.group == **group));
         match (blocked.ports.is_empty(), unknown, hidden) {
             (true, Some(why), _) => Err(why),
             (false, _, Some(group)) => {

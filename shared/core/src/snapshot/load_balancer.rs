@@ -296,12 +296,25 @@ pub struct Target {
     /// The ids of its network interfaces, `eni-…`, as far as EC2 shows them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<String>,
+    /// Whether it is an instance that EC2 no longer shows, or shows as terminated.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_terminated: bool,
     /// The health that ELB reports.
     pub health: Health,
     /// The reason code, e.g. `Target.FailedHealthChecks`.
     pub reason: Option<String>,
     /// ELB's description of the reason.
     pub description: Option<String>,
+}
+
+impl Target {
+    /// Whether it gets no connections any more, so that nothing has to reach it: it is being deregistered, or ELB does not use
+    /// it because its instance is gone.
+    /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-health-checks.html>
+    #[must_use]
+    pub fn is_being_removed(&self) -> bool {
+        self.health == Health::Draining || (self.health == Health::Unused && self.is_terminated)
+    }
 }
 
 impl fmt::Display for Target {

@@ -119,6 +119,7 @@ pub fn endpoint_service() -> EndpointService {
         name: None,
         state: Some("Available".to_owned()),
         acceptance_required: Some(true),
+        zone_ids: Vec::new(),
         zones: None,
         load_balancers: Vec::new(),
         private_dns: None,
@@ -159,6 +160,7 @@ pub fn only_status(results: Vec<CheckResult>) -> Status {
 pub fn network() -> Network {
     Network {
         rules: Ok(Vec::new()),
+        unread_rules: BTreeMap::new(),
         prefix_lists: BTreeMap::new(),
         interfaces: Ok(Vec::new()),
         subnets: Ok(Vec::new()),
@@ -284,6 +286,7 @@ pub fn target(number: u8, health: &str) -> Target {
         subnet: None,
         security_groups: None,
         interfaces: Vec::new(),
+        is_terminated: false,
         health: Health::parse(health),
         reason: failed.then(|| "Target.FailedHealthChecks".to_owned()),
         description: failed.then(|| "Health checks failed".to_owned()),

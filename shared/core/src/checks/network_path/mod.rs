@@ -79,8 +79,9 @@ fn near_side(
     if group.kind == TargetKind::LoadBalancer && !targets.is_empty() {
         return Status::Unknown("ALB target: the path to an Application Load Balancer is not checked".to_owned());
     }
+    let targets: Vec<&Target> = targets.iter().filter(|target| !target.is_being_removed()).collect();
     let (mut obstacles, mut blocked, mut unknown) = (BTreeSet::new(), 0, None);
-    for target in targets {
+    for target in &targets {
         let (Some(address), Some(port)) = (target.address, target.port) else {
             unknown = Some(format!("the address of {target} is not known"));
             continue;
@@ -98,13 +99,17 @@ fn near_side(
         let passes = || Status::pass(format!("no network ACL or route blocks {}", group.name()));
         return unknown.map_or_else(passes, Status::Unknown);
     }
-    Status::fail(finding::finding(group, targets, blocked, &obstacles, analyzer, context).with_unknown_rest(unknown))
+    Status::fail(
+        finding::finding(group, targets.len(), blocked, &obstacles, analyzer, context).with_unknown_rest(unknown),
+    )
 }
 
 /// An unknown result if there are targets in subnets that EC2 does not show.
 fn remote_side(group: &TargetGroup, analyzer: &PathAnalyzer<'_>) -> Option<CheckResult> {
-    let is_remote =
-        |target: &&Target| target.address.is_some_and(|address| !analyzer.is_in_a_known_subnet(target, address));
+    let is_remote = |target: &&Target| {
+        let is_unseen = |address| !analyzer.is_in_a_known_subnet(target, address);
+        !target.is_being_removed() && target.address.is_some_and(is_unseen)
+    };
     let number = group.targets.iter().flatten().filter(is_remote).count();
     let why = format!(
         "{} in subnets that EC2 does not show; the network ACLs there are not checked",
