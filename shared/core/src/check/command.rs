@@ -40,7 +40,7 @@ impl Command {
         self
     }
 
-    /// Adds text that contains nothing from AWS but numbers and networks.
+    /// Adds text that contains nothing from AWS but numbers, networks and parsed ids.
     pub(crate) fn literal(mut self, text: &str) -> Self {
         self.text.push(' ');
         self.text.push_str(text);

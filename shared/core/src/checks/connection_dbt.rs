@@ -406,7 +406,12 @@ mod tests {
             only_finding(with_policy(&topology, &policy(), evaluate)).remedy.command.unwrap()
         };
         assert!(command("rejected").starts_with("aws ec2 accept-vpc-endpoint-connections"));
-        assert!(command("failed").starts_with("aws ec2 describe-vpc-endpoint-connections"));
+        assert_eq!(
+            command("failed"),
+            "aws ec2 describe-vpc-endpoint-connections --region eu-central-1 --filters \
+             Name=service-id,Values=vpce-svc-00000000000000001 --query \
+             \"VpcEndpointConnections[?contains(['vpce-00000000000000001'],VpcEndpointId)]\""
+        );
     }
 
     #[test]
