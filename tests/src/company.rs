@@ -202,11 +202,10 @@ impl Company {
     /// # Errors
     /// If there is no such connection.
     pub fn state(&self, aws: &LocalAws, endpoint: &str) -> Result<String> {
-        let filters =
-            [format!("Name=service-id,Values={}", self.service), format!("Name=vpc-endpoint-id,Values={endpoint}")];
-        let answer =
-            aws.aws(&self.root, &["ec2", "describe-vpc-endpoint-connections", "--filters", &filters[0], &filters[1]])?;
-        text(&answer, "/VpcEndpointConnections/0/VpcEndpointState")
+        let service = format!("Name=service-id,Values={}", self.service);
+        let selected = format!("VpcEndpointConnections[?VpcEndpointId=='{endpoint}']");
+        let command = ["ec2", "describe-vpc-endpoint-connections", "--filters", &service, "--query", &selected];
+        text(&aws.aws(&self.root, &command)?, "/0/VpcEndpointState")
     }
 
     /// Waits until an endpoint's connection has this state.

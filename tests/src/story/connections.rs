@@ -155,15 +155,16 @@ fn allow(run: &mut ChapterRun<'_>, what: &str, change: &str) -> Result<()> {
     run.act(Party::Provider, what, &command).map(drop)
 }
 
-/// The command that describes an endpoint's connection, as the company sees it.
-fn connection(run: &ChapterRun<'_>, endpoint: &str) -> [String; 5] {
-    let filter = |name: &str, value: &str| format!("Name={name},Values={value}");
-    let (service, endpoint) = (filter("service-id", &run.scene.service), filter("vpc-endpoint-id", endpoint));
-    ["ec2".to_owned(), "describe-vpc-endpoint-connections".to_owned(), "--filters".to_owned(), service, endpoint]
+/// The command that describes an endpoint's connection, as the company sees it. EC2 may refuse a filter by the endpoint's id.
+fn connection(run: &ChapterRun<'_>, endpoint: &str) -> [String; 6] {
+    let service = format!("Name=service-id,Values={}", run.scene.service);
+    // The story is shown with single quotes around it.
+    let selected = format!("VpcEndpointConnections[?VpcEndpointId==`\"{endpoint}\"`]");
+    ["ec2", "describe-vpc-endpoint-connections", "--filters", &service, "--query", &selected].map(ToOwned::to_owned)
 }
 
 fn state(connections: &Value) -> Option<String> {
-    connections.pointer("/VpcEndpointConnections/0/VpcEndpointState").and_then(Value::as_str).map(ToOwned::to_owned)
+    connections.pointer("/0/VpcEndpointState").and_then(Value::as_str).map(ToOwned::to_owned)
 }
 
 fn wait_for_state(run: &mut ChapterRun<'_>, endpoint: &str, wanted: &str) -> Result<()> {

@@ -157,7 +157,8 @@ mod tests {
     use super::*;
     use crate::snapshot::{Network, Ports, TargetGroup, Topology};
     use crate::testing::{
-        endpoint_service, failure, load_balancer, network, only_status, target, target_group, topology, with_context,
+        endpoint_service, failure, load_balancer, network, only_status, target, target_group, terminated, topology,
+        with_context,
     };
 
     fn rule(peer: Peer, port: u16, egress: bool) -> SecurityGroupRule {
@@ -233,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_target_that_is_being_taken_out_does_not_count() {
-        let targets = Ok(vec![target(1, "draining"), target(2, "healthy")]);
+        let targets = Ok(vec![target(1, "draining"), target(2, "healthy"), terminated()]);
         let group = TargetGroup { targets, ..target_group("pg") };
         let mut balancer = load_balancer("pg", vec![group]);
         balancer.description.as_mut().unwrap().security_groups = vec!["sg-lb".to_owned()];

@@ -226,10 +226,10 @@ fn listed<T: ToString>(items: &BTreeSet<T>) -> String {
 mod tests {
     use super::*;
     use crate::check::cause;
-    use crate::snapshot::{Peer, Ports, Topology};
+    use crate::snapshot::{Health, Peer, Ports, Topology};
     use crate::testing::{
         change, endpoint_service, failure, load_balancer, network, only_finding, only_status, target, target_group,
-        topology, with_context,
+        terminated, topology, with_context,
     };
     use crate::trigger::Change;
 
@@ -333,6 +333,9 @@ mod tests {
         let unknown = |targets| matches!(status(targets, open("sg-t", &cidr("10.0.0.0/8")), None), Status::Unknown(_));
         assert!(unknown(vec![in_groups(1, None)]), "no interface in this VPC");
         assert!(unknown(vec![Target { address: None, ..in_groups(1, Some(&["sg-t"])) }]));
+        assert!(unknown(vec![Target { health: Health::Healthy, ..terminated() }]), "ELB still uses it");
+        let reachable = vec![terminated(), in_groups(1, Some(&["sg-t"]))];
+        assert!(matches!(status(reachable, open("sg-t", &cidr("10.0.0.0/8")), None), Status::Pass(_)));
         let list = open("sg-t", &Peer::PrefixList("pl-unread".to_owned()));
         assert!(matches!(status(vec![in_groups(1, Some(&["sg-t"]))], list, None), Status::Unknown(_)));
         let some = vec![in_groups(1, None), in_groups(2, Some(&["sg-u"]))];

@@ -293,6 +293,18 @@ pub fn target(number: u8, health: &str) -> Target {
     }
 }
 
+/// An instance that EC2 no longer shows, and that ELB no longer uses.
+#[must_use]
+pub fn terminated() -> Target {
+    Target {
+        id: "i-0123456789abcdef0".to_owned(),
+        zone: None,
+        address: None,
+        is_terminated: true,
+        ..target(1, "unused")
+    }
+}
+
 /// A finding for tests where only the severity matters.
 #[must_use]
 pub fn finding(severity: Severity) -> Finding {

@@ -131,10 +131,10 @@ mod tests {
 
     use super::*;
     use crate::snapshot::{
-        AclEntry, CrossZoneOverride, Interface, Network, NetworkAcl, Ports, Route, RouteTable, Subnet, Topology,
+        AclEntry, CrossZoneOverride, Health, Interface, Network, NetworkAcl, Ports, Route, RouteTable, Subnet, Topology,
     };
     use crate::testing::{
-        call_error, endpoint_service, load_balancer, network, target, target_group, topology, with_context,
+        call_error, endpoint_service, load_balancer, network, target, target_group, terminated, topology, with_context,
     };
 
     fn entry(number: i32, egress: bool, allow: bool, tcp: Option<Ports>, peer: &str) -> AclEntry {
@@ -327,6 +327,15 @@ mod tests {
         assert!(unknown(to("0.0.0.0/0", "nat-1", "active")));
         assert!(unknown(to("10.7.0.0/16", "tgw-1", "newState")), "it may carry nothing");
         assert!(unknown(with_routes(|table| table.to_prefix_lists.push("tgw-1".to_owned()))));
+    }
+
+    #[test]
+    fn a_target_that_is_being_taken_out_needs_no_path() {
+        let leaving = Target { health: Health::Draining, ..outside("10.7.0.10") };
+        let results = with_context(&seen(open(), vec![at("10.0.0.10"), leaving.clone(), terminated()], true), evaluate);
+        assert!(matches!(&results[..], [CheckResult { status: Status::Pass(_), .. }]), "{results:?}");
+        let Status::Fail(finding) = status(open(), vec![outside("10.7.0.10"), leaving]) else { panic!("it fails") };
+        assert_eq!(finding.summary, "no route to 1 of 1 target in pg");
     }
 
     #[test]
