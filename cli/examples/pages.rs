@@ -2,6 +2,7 @@
 //! `cargo run --example pages -- FOLDER`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use guard_core::admission::held_by_the_list;
