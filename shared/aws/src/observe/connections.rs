@@ -23,15 +23,13 @@ impl Observer {
     pub async fn connections(&self, services: &BTreeSet<ServiceId>) -> Observed<Connections> {
         let ids = services.iter().map(ToString::to_string).collect();
         let own_region = self.ec2.config().region().map(AsRef::as_ref);
-        let parse = |row: &VpcEndpointConnection| match (
-            connection(row, own_region),
-            row.service_id().filter(|id| !id.is_empty()),
-        ) {
-            (Some(connection), _) => Ok(Ok(connection)),
-            (None, Some(service)) => Ok(Err(service.to_owned())),
-            (None, None) => Err(malformed_response(CALL, "a connection does not name its service")),
+        let parse = |row: &VpcEndpointConnection| {
+            let service: Option<ServiceId> = row.service_id().and_then(|id| id.parse().ok());
+            let service =
+                service.ok_or_else(|| malformed_response(CALL, "a connection does not say of which service it is"))?;
+            Ok(connection(row, &service, own_region).ok_or(service))
         };
-        let rows: Vec<Result<Connection, String>> = self
+        let rows: Vec<Result<Connection, ServiceId>> = self
             .in_batches(ids, FILTER_VALUES, async |ids| {
                 let call = self.ec2.describe_vpc_endpoint_connections().filters(filter("service-id", ids));
                 list!(self, CALL, call, vpc_endpoint_connections, next_token, parse)
@@ -41,13 +39,12 @@ impl Observer {
         for row in rows {
             match row {
                 Ok(connection) => connections.listed.push(connection),
-                // A row of a service that was not asked about is nobody's.
-                Err(service) => {
-                    if let Some(service) = services.iter().find(|asked| asked.as_str() == service) {
-                        let error = self.incomplete(CALL, &format!("a connection of {service}"));
-                        connections.unread.insert(service.clone(), error);
-                    }
+                // Of a service that was not asked about, it is nobody's.
+                Err(service) if services.contains(&service) => {
+                    let error = self.incomplete(CALL, &format!("a connection of {service}"));
+                    connections.unread.insert(service, error);
                 }
+                Err(_) => {}
             }
         }
         let Connections { listed, unread } = &mut connections;
@@ -56,10 +53,10 @@ impl Observer {
     }
 }
 
-/// `None` if the row has no valid service id or endpoint id. EC2 may name the service's own Region.
-fn connection(row: &VpcEndpointConnection, own_region: Option<&str>) -> Option<Connection> {
+/// `None` if the row has no valid endpoint id. EC2 may name the service's own Region.
+fn connection(row: &VpcEndpointConnection, service: &ServiceId, own_region: Option<&str>) -> Option<Connection> {
     Some(Connection {
-        service: row.service_id()?.parse().ok()?,
+        service: service.clone(),
         endpoint: row.vpc_endpoint_id()?.parse().ok()?,
         owner: row.vpc_endpoint_owner().and_then(|owner| owner.parse().ok()),
         state: ConnectionState::parse(row.vpc_endpoint_state().map_or("", |state| state.as_str())),
