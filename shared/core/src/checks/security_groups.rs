@@ -385,6 +385,12 @@ pub(super) mod tests {
         let unread = || rule("pl-unread", PG);
         assert!(matches!(status(&guarded(vec![unread()]), DBT_CIDR), Status::Unknown(_)));
         assert!(matches!(status(&guarded(vec![unread(), rule(DBT_CIDR, PG)]), DBT_CIDR), Status::Pass(_)));
+        for (group, is_unknown) in [("sg-2", true), ("sg-9", false)] {
+            let mut incomplete = guarded(vec![rule(DBT_CIDR, PG)]);
+            let unread_rules = [(group.to_owned(), call_error("ec2:DescribeSecurityGroupRules"))].into();
+            incomplete.network.as_mut().unwrap().unread_rules = unread_rules;
+            assert_eq!(matches!(status(&incomplete, DBT_CIDR), Status::Unknown(_)), is_unknown, "{group}");
+        }
         let mut no_rules = guarded(vec![]);
         no_rules.network.as_mut().unwrap().rules = Err(call_error("ec2:DescribeSecurityGroupRules"));
         assert!(matches!(status(&no_rules, DBT_CIDR), Status::Unknown(_)));

@@ -228,8 +228,8 @@ mod tests {
     use crate::check::cause;
     use crate::snapshot::{Health, Peer, Ports, Topology};
     use crate::testing::{
-        change, endpoint_service, failure, load_balancer, network, only_finding, only_status, target, target_group,
-        terminated, topology, with_context,
+        call_error, change, endpoint_service, failure, load_balancer, network, only_finding, only_status, target,
+        target_group, terminated, topology, with_context,
     };
     use crate::trigger::Change;
 
@@ -338,6 +338,16 @@ mod tests {
         assert!(matches!(status(reachable, open("sg-t", &cidr("10.0.0.0/8")), None), Status::Pass(_)));
         let list = open("sg-t", &Peer::PrefixList("pl-unread".to_owned()));
         assert!(matches!(status(vec![in_groups(1, Some(&["sg-t"]))], list, None), Status::Unknown(_)));
+        let two = vec![in_groups(1, Some(&["sg-t"])), in_groups(2, Some(&["sg-v"]))];
+        let with_incomplete_rules = |targets, of: &str| {
+            let mut topology = seen(targets, open("sg-t", &cidr("10.0.0.0/8")), None);
+            let unread_rules = [(of.to_owned(), call_error("ec2:DescribeSecurityGroupRules"))].into();
+            topology.network.as_mut().unwrap().unread_rules = unread_rules;
+            with_context(&topology, |context| only_status(evaluate(context)))
+        };
+        assert!(matches!(with_incomplete_rules(vec![in_groups(1, Some(&["sg-t"]))], "sg-t"), Status::Unknown(_)));
+        assert!(matches!(with_incomplete_rules(vec![in_groups(1, Some(&["sg-t"]))], "sg-v"), Status::Pass(_)));
+        assert!(matches!(with_incomplete_rules(two, "sg-v"), Status::Unknown(_)));
         let some = vec![in_groups(1, None), in_groups(2, Some(&["sg-u"]))];
         let finding = failure(status(some, vec![], None)).unwrap();
         assert_eq!(finding.severity, Severity::Warning, "the other one may be reachable");
