@@ -145,14 +145,14 @@ impl TraceReader<'_> {
         let of_all = connections.as_ref().map_or(0, |all| self::of_service(all, service, None).len());
         let path = topology.load_balancers_of(service);
         let load_balancers = path.as_deref().unwrap_or_default();
-        let subjects = subjects(service, of_service.as_deref().ok(), load_balancers, &self.session.region);
+        let subjects = subjects(service, of_service.as_deref().ok(), load_balancers);
         let now = Timestamp::now();
         let SearchOutcome { rejections, gaps } = self.logs().search(&LoggedPath::of(load_balancers)).await;
         let measured = self.measure(&subjects).await;
         let facts = TraceFacts {
             endpoints: of_service.map(|connections| Endpoints {
                 of_others: of_all - connections.len(),
-                ..endpoints(&connections, &self.session.region, dbt.is_some())
+                ..endpoints(&connections, dbt.is_some())
             }),
             totals: measured.as_ref().map(Measured::totals).map_err(Clone::clone),
             rejections,
@@ -198,21 +198,11 @@ fn of_service<'a>(
     connections.iter().filter(|connection| connection.service == *service && is_dbts(connection)).collect()
 }
 
-/// Whether the endpoint is in another Region than the service.
-fn is_far(connection: &Connection, region: &str) -> bool {
-    connection.region.as_deref().is_some_and(|of_endpoint| of_endpoint != region)
-}
-
 /// Whose metrics to read. Every endpoint of this Region counts, connected or not: it may have been then. Without any, all of
 /// the service counts: one may have been deleted since.
-fn subjects(
-    service: &ServiceId,
-    connections: Option<&[&Connection]>,
-    load_balancers: &[&LoadBalancer],
-    region: &str,
-) -> Subjects {
+fn subjects(service: &ServiceId, connections: Option<&[&Connection]>, load_balancers: &[&LoadBalancer]) -> Subjects {
     let near = |connections: &[&Connection]| -> Vec<EndpointId> {
-        let near = connections.iter().filter(|connection| !is_far(connection, region));
+        let near = connections.iter().filter(|connection| connection.region.is_none());
         near.map(|connection| connection.endpoint.clone()).collect()
     };
     let connections = connections.filter(|connections| !connections.is_empty());
@@ -226,13 +216,13 @@ fn subjects(
     }
 }
 
-fn endpoints(connections: &[&Connection], region: &str, of_dbt: bool) -> Endpoints {
+fn endpoints(connections: &[&Connection], of_dbt: bool) -> Endpoints {
     let (connected, waiting): (Vec<&Connection>, Vec<&Connection>) =
         connections.iter().partition(|connection| connection.state.is_connected());
-    let far: Vec<&Connection> = connected.iter().copied().filter(|connection| is_far(connection, region)).collect();
+    let far: Vec<String> = connected.iter().filter_map(|connection| connection.region.clone()).collect();
     Endpoints {
         near: connected.len() - far.len(),
-        far: far.iter().filter_map(|connection| connection.region.clone()).collect(),
+        far,
         waiting: waiting.iter().map(|connection| format!("{} ({})", connection.endpoint, connection.state)).collect(),
         of_dbt,
         of_others: 0,
@@ -271,8 +261,6 @@ mod tests {
 
     use super::*;
 
-    const REGION: &str = "eu-central-1";
-
     fn connections() -> Vec<Connection> {
         let near = connection(1, Some("444455556666"), "available");
         let far =
@@ -292,8 +280,8 @@ mod tests {
             of_dbt: true,
             of_others: 0,
         };
-        assert_eq!(endpoints(&of_dbt, REGION, true), expected);
-        let of_all = endpoints(&of_service(&all, &service(1), None), REGION, false);
+        assert_eq!(endpoints(&of_dbt, true), expected);
+        let of_all = endpoints(&of_service(&all, &service(1), None), false);
         assert_eq!((of_all.near, of_all.of_dbt), (3, false));
         assert!(of_service(&all, &service(2), None).is_empty());
     }
@@ -304,13 +292,13 @@ mod tests {
         let mut balancer = load_balancer("pg", vec![group.clone()]);
         balancer.listeners = Ok(vec![listener("TCP", 5432, &group), listener("UDP", 53, &target_group("dns"))]);
         let all = connections();
-        let read = |connections: &[&Connection]| subjects(&service(1), Some(connections), &[&balancer], REGION);
+        let read = |connections: &[&Connection]| subjects(&service(1), Some(connections), &[&balancer]);
         let of_dbt = read(&[&all[0], &all[1], &all[2]]);
         assert_eq!(of_dbt.endpoints, Some(vec![endpoint(1), endpoint(3)]));
         assert_eq!(of_dbt.load_balancers, [(balancer.arn.clone(), vec![group.arn])]);
         assert_eq!(read(&[&all[1]]).endpoints, Some(vec![]), "AWS has no metrics of other Regions' endpoints");
         assert_eq!(read(&[]).endpoints, None, "one may have been deleted since");
-        assert_eq!(subjects(&service(1), None, &[], REGION).endpoints, None);
+        assert_eq!(subjects(&service(1), None, &[]).endpoints, None);
     }
 
     #[test]

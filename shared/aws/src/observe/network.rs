@@ -300,10 +300,18 @@ impl Observer {
     }
 }
 
-/// The address at which a group of IPv6 targets reaches an instance: the primary one, which it must have.
+/// The address at which a group of IPv6 targets reaches an instance: the primary one of its first interface, which it must
+/// have.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-register-targets.html>
 fn primary_ipv6(row: &ec2::Instance) -> Option<&str> {
-    let addresses = row.network_interfaces().iter().flat_map(ec2::InstanceNetworkInterface::ipv6_addresses);
+    let is_first = |interface: &&ec2::InstanceNetworkInterface| {
+        interface
+            .attachment()
+            .and_then(ec2::InstanceNetworkInterfaceAttachment::device_index)
+            .is_none_or(|index| index == 0)
+    };
+    let first = row.network_interfaces().iter().filter(is_first);
+    let addresses = first.flat_map(ec2::InstanceNetworkInterface::ipv6_addresses);
     let mut primary = addresses.filter(|address| address.is_primary_ipv6() == Some(true));
     primary.next().and_then(ec2::InstanceIpv6Address::ipv6_address).or(row.ipv6_address())
 }

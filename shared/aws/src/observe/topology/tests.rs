@@ -138,7 +138,10 @@ async fn zones_that_come_as_ids_get_the_names_of_the_subnets() {
 #[tokio::test(start_paused = true)]
 async fn an_instance_has_the_address_of_its_groups_family() {
     let instances = "<item><instanceId>i-1</instanceId><privateIpAddress>10.0.0.5</privateIpAddress>\
-        <ipv6Address>2001:db8::1</ipv6Address><networkInterfaceSet><item><networkInterfaceId>eni-1</networkInterfaceId>\
+        <ipv6Address>2001:db8::1</ipv6Address><networkInterfaceSet><item><networkInterfaceId>eni-2</networkInterfaceId>\
+        <attachment><deviceIndex>1</deviceIndex></attachment><ipv6AddressesSet><item><ipv6Address>2001:db8::3</ipv6Address>\
+        <isPrimaryIpv6>true</isPrimaryIpv6></item></ipv6AddressesSet></item><item><networkInterfaceId>eni-1\
+        </networkInterfaceId><attachment><deviceIndex>0</deviceIndex></attachment>\
         <ipv6AddressesSet><item><ipv6Address>2001:db8::1</ipv6Address></item><item><ipv6Address>2001:db8::2</ipv6Address>\
         <isPrimaryIpv6>true</isPrimaryIpv6></item></ipv6AddressesSet></item></networkInterfaceSet></item>";
     for (is_ipv6, address) in [(false, "10.0.0.5"), (true, "2001:db8::2")] {
