@@ -2,6 +2,7 @@
 //! `cargo run --example pages -- FOLDER`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use guard_core::admission::held_by_the_list;
@@ -205,9 +206,10 @@ fn open() -> Network {
         tcp: Some(Ports::ALL),
         peer: "0.0.0.0/0".parse().unwrap(),
     };
-    let local = Route { destination: in_vpc(), by: "local".to_owned(), blackhole: false };
+    let local = Route { destination: in_vpc(), by: "local".to_owned(), state: "active".to_owned() };
     Network {
         rules: Ok(vec![allow(false), allow(true)]),
+        unread_rules: BTreeMap::new(),
         interfaces: Ok(zones
             .map(|(zone, network)| Interface {
                 id: "eni-1".to_owned(),

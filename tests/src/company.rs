@@ -202,12 +202,10 @@ impl Company {
     /// # Errors
     /// If there is no such connection.
     pub fn state(&self, aws: &LocalAws, endpoint: &str) -> Result<String> {
-        let filter = format!("Name=service-id,Values={}", self.service);
-        let query = format!("VpcEndpointConnections[?VpcEndpointId=='{endpoint}']");
-        #[rustfmt::skip]
-        let answer = aws.aws(&self.root, &["ec2", "describe-vpc-endpoint-connections", "--filters", &filter,
-            "--query", &query])?;
-        text(&answer, "/0/VpcEndpointState")
+        let service = format!("Name=service-id,Values={}", self.service);
+        let selected = format!("VpcEndpointConnections[?VpcEndpointId=='{endpoint}']");
+        let command = ["ec2", "describe-vpc-endpoint-connections", "--filters", &service, "--query", &selected];
+        text(&aws.aws(&self.root, &command)?, "/0/VpcEndpointState")
     }
 
     /// Waits until an endpoint's connection has this state.

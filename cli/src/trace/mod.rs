@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use guard_aws::observe::{Observer, Scope, pace};
 use guard_core::ids::{AccountId, Arn, EndpointId, ServiceId};
-use guard_core::snapshot::{Connection, LoadBalancer, Observed, Topology};
+use guard_core::snapshot::{Connection, Connections, LoadBalancer, Observed, Topology};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
@@ -132,27 +132,28 @@ impl TraceReader<'_> {
         &self,
         service: &ServiceId,
         topology: &Topology,
-        connections: &Observed<Vec<Connection>>,
+        connections: &Observed<Connections>,
         expectations: &Expectations,
     ) -> ServiceTrace {
         let (dbt, ports) = (expectations.dbt_accounts(), expectations.policy.listener_ports.for_service(Some(service)));
         // A list of the connections of a service that is not there is empty, and says nothing.
-        let connections = topology
-            .service(service)
-            .map_err(|why| why.to_string())
-            .and_then(|_| connections.as_ref().map_err(explained));
+        let connections = topology.service(service).map_err(|why| why.to_string()).and_then(|_| {
+            let read = connections.as_ref();
+            let of_service = read.and_then(|read| read.unread.get(service).map_or(Ok(&read.listed), Err));
+            of_service.map_err(explained)
+        });
         let of_service = connections.as_ref().map(|all| of_service(all, service, dbt)).map_err(Clone::clone);
         let of_all = connections.as_ref().map_or(0, |all| self::of_service(all, service, None).len());
         let path = topology.load_balancers_of(service);
         let load_balancers = path.as_deref().unwrap_or_default();
-        let subjects = subjects(service, of_service.as_deref().ok(), load_balancers, (&self.session.region, &ports));
+        let subjects = subjects(service, of_service.as_deref().ok(), load_balancers, &ports);
         let now = Timestamp::now();
         let SearchOutcome { rejections, gaps } = self.logs().search(&LoggedPath::of(load_balancers, &ports)).await;
         let measured = self.measure(&subjects).await;
         let facts = TraceFacts {
             endpoints: of_service.map(|connections| Endpoints {
                 of_others: of_all - connections.len(),
-                ..endpoints(&connections, &self.session.region, dbt.is_some())
+                ..endpoints(&connections, dbt.is_some())
             }),
             totals: measured.as_ref().map(Measured::totals).map_err(Clone::clone),
             rejections,
@@ -198,21 +199,16 @@ fn of_service<'a>(
     connections.iter().filter(|connection| connection.service == *service && is_dbts(connection)).collect()
 }
 
-/// Whether the endpoint is in another Region than the service.
-fn is_far(connection: &Connection, region: &str) -> bool {
-    connection.region.as_deref().is_some_and(|of_endpoint| of_endpoint != region)
-}
-
 /// Whose metrics to read. Every endpoint of this Region counts, connected or not: it may have been then. Without any, all of
 /// the service counts: one may have been deleted since.
 fn subjects(
     service: &ServiceId,
     connections: Option<&[&Connection]>,
     load_balancers: &[&LoadBalancer],
-    (region, ports): (&str, &BTreeSet<u16>),
+    ports: &BTreeSet<u16>,
 ) -> Subjects {
     let near = |connections: &[&Connection]| -> Vec<EndpointId> {
-        let near = connections.iter().filter(|connection| !is_far(connection, region));
+        let near = connections.iter().filter(|connection| connection.region.is_none());
         near.map(|connection| connection.endpoint.clone()).collect()
     };
     let connections = connections.filter(|connections| !connections.is_empty());
@@ -226,13 +222,13 @@ fn subjects(
     }
 }
 
-fn endpoints(connections: &[&Connection], region: &str, of_dbt: bool) -> Endpoints {
+fn endpoints(connections: &[&Connection], of_dbt: bool) -> Endpoints {
     let (connected, waiting): (Vec<&Connection>, Vec<&Connection>) =
         connections.iter().partition(|connection| connection.state.is_connected());
-    let far: Vec<&Connection> = connected.iter().copied().filter(|connection| is_far(connection, region)).collect();
+    let far: Vec<String> = connected.iter().filter_map(|connection| connection.region.clone()).collect();
     Endpoints {
         near: connected.len() - far.len(),
-        far: far.iter().filter_map(|connection| connection.region.clone()).collect(),
+        far,
         waiting: waiting.iter().map(|connection| format!("{} ({})", connection.endpoint, connection.state)).collect(),
         of_dbt,
         of_others: 0,
@@ -271,8 +267,6 @@ mod tests {
 
     use super::*;
 
-    const REGION: &str = "eu-central-1";
-
     fn connections() -> Vec<Connection> {
         let near = connection(1, Some("444455556666"), "available");
         let far =
@@ -292,8 +286,8 @@ mod tests {
             of_dbt: true,
             of_others: 0,
         };
-        assert_eq!(endpoints(&of_dbt, REGION, true), expected);
-        let of_all = endpoints(&of_service(&all, &service(1), None), REGION, false);
+        assert_eq!(endpoints(&of_dbt, true), expected);
+        let of_all = endpoints(&of_service(&all, &service(1), None), false);
         assert_eq!((of_all.near, of_all.of_dbt), (3, false));
         assert!(of_service(&all, &service(2), None).is_empty());
     }
@@ -304,13 +298,13 @@ mod tests {
         let mut balancer = load_balancer("pg", vec![group.clone()]);
         balancer.listeners = Ok(vec![listener("TCP", 5432, &group), listener("UDP", 53, &target_group("dns"))]);
         let (all, any) = (connections(), BTreeSet::new());
-        let read = |connections: &[&Connection]| subjects(&service(1), Some(connections), &[&balancer], (REGION, &any));
+        let read = |connections: &[&Connection]| subjects(&service(1), Some(connections), &[&balancer], &any);
         let of_dbt = read(&[&all[0], &all[1], &all[2]]);
         assert_eq!(of_dbt.endpoints, Some(vec![endpoint(1), endpoint(3)]));
         assert_eq!(of_dbt.load_balancers, [(balancer.arn.clone(), vec![group.arn])]);
         assert_eq!(read(&[&all[1]]).endpoints, Some(vec![]), "AWS has no metrics of other Regions' endpoints");
         assert_eq!(read(&[]).endpoints, None, "one may have been deleted since");
-        assert_eq!(subjects(&service(1), None, &[], (REGION, &any)).endpoints, None);
+        assert_eq!(subjects(&service(1), None, &[], &any).endpoints, None);
     }
 
     #[test]

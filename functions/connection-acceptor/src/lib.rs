@@ -104,6 +104,9 @@ impl Watcher for ConnectionAcceptor {
 
     fn remember<'a>(&self, run: &Run<'_>, reads: &'a [Read], done: Done<'_>, report: &mut Report<'a>) {
         let Some(last) = reads.last().filter(|read| matches!(read.topology.connections, Some(Ok(_)))) else { return };
+        if report.partition.service().is_some_and(|service| last.topology.unread_connections.contains_key(service)) {
+            return;
+        }
         report.connections = Some((last.connections(), last.began));
         let (policy, now) = (&run.settings.policy, Timestamp::now());
         let (Some(service), Some(items)) = (report.partition.service(), done.items) else { return };
@@ -123,7 +126,8 @@ impl Watcher for ConnectionAcceptor {
     /// a request may be waiting, and Lambda asks again sooner than the schedule.
     fn left_undone(&self, run: &Run<'_>, reads: &[Read]) -> Option<CallError> {
         let last = reads.last()?;
-        if let Some(Err(error)) = &last.topology.connections {
+        let of_all = last.topology.connections.as_ref().and_then(|read| read.as_ref().err());
+        if let Some(error) = of_all.or_else(|| last.topology.unread_connections.values().next()) {
             return Some(error.clone());
         }
         lacks_mentioned(last, run).then(|| {
@@ -143,8 +147,8 @@ impl Watcher for ConnectionAcceptor {
 /// All connections of the configured services.
 async fn connections(run: &Run<'_>) -> Read {
     let (began, services) = (Timestamp::now(), &run.settings.policy.services);
-    let connections = Some(run.observer.connections(services).await);
-    let topology = Topology { connections, ..Topology::default() };
+    let mut topology = Topology::default();
+    topology.set_connections(run.observer.connections(services).await);
     Read::new(services.clone(), topology, began, checks::<ConnectionAcceptor>())
 }
 

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 /// A connection as EC2 describes it.
 #[derive(Debug, Clone)]
 struct Row {
+    /// The endpoint's; 0: EC2 gives no id.
     number: u32,
     service: String,
     owner: Option<&'static str>,
@@ -110,7 +111,9 @@ impl Aws {
         let items: Vec<String> = rows.iter().map(|row| {
             let owner = row.owner.map(|owner| format!("<vpcEndpointOwner>{owner}</vpcEndpointOwner>")).unwrap_or_default();
             let Row { service, state, .. } = row;
-            format!("<item><serviceId>{service}</serviceId><vpcEndpointId>{}</vpcEndpointId>{owner}<vpcEndpointState>{state}</vpcEndpointState></item>", endpoint(row.number))
+            let id = (row.number > 0).then(|| format!("<vpcEndpointId>{}</vpcEndpointId>", endpoint(row.number)));
+            let id = id.unwrap_or_default();
+            format!("<item><serviceId>{service}</serviceId>{id}{owner}<vpcEndpointState>{state}</vpcEndpointState></item>")
         }).collect();
         let next = if page + 1 < pages.len() {
             format!("<nextToken>{}</nextToken>", page + 1)
@@ -191,6 +194,35 @@ async fn a_partial_list_is_an_error() {
     assert_eq!(aws.accepted, []);
     let subject = "[WARNING] privatelink-guard: ec2:DescribeVpcEndpointConnections is denied";
     assert_eq!(aws.subjects, [subject], "one message, and not one per service");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_cannot_be_read_costs_its_own_service() {
+    let on = |number: u32, row: Row| Row { service: service(number).to_string(), ..row };
+    let mut rows = vec![
+        row(1, Some(DBT), "pendingAcceptance"),
+        on(2, row(2, Some(DBT), "pendingAcceptance")),
+        on(2, row(3, Some(UNTRUSTED), "pendingAcceptance")),
+        on(2, row(4, Some(DBT), "available")),
+    ];
+    let both = format!("{},{}", service(1), service(2));
+    let variables = [("ENDPOINT_SERVICE_IDS", &*both), ("UNTRUSTED_REQUESTS", "reject"), ("MAX_DBT_ENDPOINTS", "2")];
+    let before = Aws { reads: [vec![rows[3..].to_vec()]].into(), two_services: true, ..Aws::default() };
+    let (_, before) = run(before, &variables, &scheduled()).await;
+    rows.pop();
+    let attachment = on(2, row(0, Some(DBT), "available"));
+    let broken = [rows.clone(), vec![attachment]].concat();
+    let aws = Aws { reads: [vec![broken]].into(), two_services: true, table: before.table, ..Aws::default() };
+    let (result, aws) = run(aws, &variables, &scheduled()).await;
+    assert_eq!(aws.accepted, [(service(1).to_string(), endpoint(1).to_string())], "who is on service 2 is not known");
+    assert_eq!(aws.rejected, []);
+    let why = format!("a connection of {} is incomplete", service(2));
+    assert!(result.unwrap_err().contains(&why), "Lambda asks again");
+    let is_missed = |aws: &Aws| aws.messages.iter().any(|message| message.contains(endpoint(4).as_str()));
+    assert!(!is_missed(&aws), "the row may be of the endpoint that was connected");
+    let aws = Aws { reads: [vec![rows]].into(), two_services: true, table: aws.table, ..Aws::default() };
+    let (_, aws) = run(aws, &variables, &scheduled()).await;
+    assert!(ids(&aws.accepted).contains(&endpoint(2).to_string()) && is_missed(&aws), "{:?}", aws.accepted);
 }
 
 #[tokio::test(start_paused = true)]

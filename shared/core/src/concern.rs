@@ -179,6 +179,7 @@ impl Ids {
 
     /// The rules of the security groups that were found, and the ACLs and route tables of the subnets on the path.
     fn add_network(&mut self, network: &Network, load_balancers: &[&LoadBalancer]) {
+        self.all_read &= network.unread_rules.is_empty();
         for rule in self.read(network.rules.as_ref()).into_iter().flatten() {
             if self.found.contains(&rule.group) {
                 self.add([&rule.id]);
@@ -264,8 +265,11 @@ mod tests {
             vpc: "vpc-00000001".to_owned(),
             cidrs: vec![cidr.parse().unwrap()],
         };
-        let route =
-            |by: &str| Route { destination: "10.9.0.0/16".parse().unwrap(), by: by.to_owned(), blackhole: false };
+        let route = |by: &str| Route {
+            destination: "10.9.0.0/16".parse().unwrap(),
+            by: by.to_owned(),
+            state: "active".to_owned(),
+        };
         let table = |id: &str, subnets: &[(&str, &str)], by: &[&str]| RouteTable {
             id: id.to_owned(),
             vpc: "vpc-00000001".to_owned(),

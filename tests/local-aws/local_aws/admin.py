@@ -2,6 +2,7 @@
 import json
 
 from . import (
+    answers,
     certificates,
     clock,
     cloudtrail_events,
@@ -51,6 +52,7 @@ def notify(topic, message):
 
 COMMANDS = {
     "target-health": set_target_health,
+    "answer": answers.change,
     "page-size": paging.set_max_page_size,
     "fault": set_fault,
     "delay": delays.configure,
@@ -65,6 +67,7 @@ COMMANDS = {
     "zonal-shift": zonal_shift.force,
     "certificate": certificates.force,
     "managed": managed_resources.force,
+    "managed-resources": managed_resources.support,
     "metric": metrics.set_values,
     "flow-log-record": flow_logs.record,
     "log-group": log_insights.set_stored_bytes,

@@ -36,6 +36,16 @@ def _add_disturbances(command):
     fault.add_argument("--unsuccessful", metavar="CODE", help="the call succeeds, with its items under Unsuccessful")
     fault.add_argument("--clear", action="store_true", help="end all faults")
 
+    answer = command("answer", "let the answers to a Describe call have another value, or leave it out")
+    answer.add_argument("--action", help="such as ec2:DescribeVpcEndpointConnections")
+    answer.add_argument("--row", metavar="VALUE", help="the rows that have this value, such as an id")
+    answer.add_argument("--member", metavar="NAME", help="such as VpcEndpointId")
+    answer.add_argument("--value", help="default: the member is left out")
+    answer.add_argument("--clear", action="store_true", help="as AWS usually answers")
+
+    resources = command("managed-resources", "let EC2 know the parameter IncludeManagedResources, or not")
+    resources.add_argument("--parameter", required=True, choices=("known", "unknown"))
+
     delay = command("delay", "let AWS be late from now on; what is already delayed stays so")
     delay.add_argument("--cloudtrail", type=float, metavar="SECONDS",
                        help="from a call to its event; 0: no delay, and what is held back is delivered")

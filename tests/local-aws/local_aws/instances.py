@@ -13,11 +13,12 @@ def _view(instance, state=None):
     in_network = instance["State"]["Name"] != "terminated"
     interfaces = network_interfaces.of_instance(instance["InstanceId"])
     placed = {member: instance[member] for member in ("SubnetId", "VpcId", "PrivateIpAddress")} if in_network else {}
+    ipv6 = next(iter(interfaces[0].get("Ipv6", [])), None) if interfaces else None
     return {
         **{member: instance[member] for member in (
             "InstanceId", "ImageId", "InstanceType", "LaunchTime", "AmiLaunchIndex", "Architecture", "RootDeviceType",
             "RootDeviceName", "Hypervisor", "Monitoring", "PrivateDnsName")},
-        **placed,
+        **placed, "Ipv6Address": ipv6,
         "State": state or instance["State"], "KeyName": instance.get("KeyName") or None,
         "Placement": {**instance["Placement"], "GroupName": ""},
         "SecurityGroups": interfaces[0]["Groups"] if interfaces else instance["SecurityGroups"],
@@ -58,6 +59,7 @@ def run(request):
     network_interfaces.groups_of(groups)
     wanted = {**asked, "PrivateIpAddress": request.get("PrivateIpAddress") or asked.get("PrivateIpAddress")}
     reservation, created = new_id("r"), []
+    ipv6 = network_interfaces.take_ipv6({**asked, **request}, subnet)
     for number in range(request["MaxCount"]):
         addresses = network_interfaces.take_addresses(wanted, subnet)
         [instance] = ec2._launch_instances_internal(
@@ -66,7 +68,8 @@ def run(request):
         instance.update(AmiLaunchIndex=number, ReservationId=reservation)
         instance["Placement"] = {"AvailabilityZone": subnet["AvailabilityZone"],
                                  "AvailabilityZoneId": subnet["AvailabilityZoneId"], "Tenancy": "default"}
-        network_interfaces.add(subnet, groups, addresses, attached_to=instance["InstanceId"])
+        interface = network_interfaces.add(subnet, groups, addresses, attached_to=instance["InstanceId"])
+        interface.update(Ipv6=ipv6, PrimaryIpv6=request.get("EnablePrimaryIpv6") or asked.get("PrimaryIpv6"))
         ec2._tags[instance["InstanceId"]] = tags_for("instance", request)
         created.append(instance)
     return {"ReservationId": reservation, "OwnerId": get_account_id(), "Groups": [],

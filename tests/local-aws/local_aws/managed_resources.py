@@ -3,7 +3,10 @@
 A Describe call shows them only if it asks for them with IncludeManagedResources.
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ManagedResourceVisibilitySettings.html
 """
+from .wire import ApiError
+
 _managed: dict[str, str] = {}  # resource id -> the service's principal
+_parameter = {"known": True}
 
 
 def operator(*resource_ids):
@@ -15,7 +18,9 @@ def operator(*resource_ids):
 
 
 def visible(request, rows):
-    """The rows that the request may see."""
+    """The rows that the request may see. An EC2 that does not know the parameter yet refuses it."""
+    if "IncludeManagedResources" in request and not _parameter["known"]:
+        raise ApiError("UnknownParameter", "The parameter IncludeManagedResources is not recognized")
     return rows if request.get("IncludeManagedResources") else [row for row in rows if not row["Operator"]["Managed"]]
 
 
@@ -31,3 +36,8 @@ def force(resource_id, principal):
         _managed.pop(resource_id, None)
     else:
         _managed[resource_id] = principal
+
+
+def support(parameter):
+    """Whether EC2 knows the parameter IncludeManagedResources: known or unknown."""
+    _parameter["known"] = {"known": True, "unknown": False}[parameter]

@@ -19,9 +19,9 @@ def _new(subnet, addresses, description, kind="interface"):
     return {"NetworkInterfaceId": new_id("eni"), "SubnetId": subnet["SubnetId"], "VpcId": subnet["VpcId"],
             "AvailabilityZone": subnet["AvailabilityZone"], "AvailabilityZoneId": subnet["AvailabilityZoneId"],
             "OwnerId": get_account_id(), "Status": "available", "Description": description,
-            "PrivateIpAddress": addresses[0], "Secondary": addresses[1:], "Ipv6": [], "InterfaceType": kind,
-            "SourceDestCheck": True, "MacAddress": "02:" + ":".join(secrets.token_hex(1) for _ in range(5)),
-            "Groups": [], "Attachment": None}
+            "PrivateIpAddress": addresses[0], "Secondary": addresses[1:], "Ipv6": [], "Prefixes": [],
+            "InterfaceType": kind, "SourceDestCheck": True,
+            "MacAddress": "02:" + ":".join(secrets.token_hex(1) for _ in range(5)), "Groups": [], "Attachment": None}
 
 
 def groups_of(group_ids):
@@ -104,7 +104,30 @@ def addresses_view(interface):
 
 
 def ipv6_view(interface):
-    return [{"Ipv6Address": address} for address in interface.get("Ipv6", [])]
+    """Only the primary address of an instance's interface is marked, and only if the launch asked for one."""
+    return [{"Ipv6Address": address, "IsPrimaryIpv6": number == 0} if interface.get("PrimaryIpv6")
+            else {"Ipv6Address": address} for number, address in enumerate(interface.get("Ipv6", []))]
+
+
+def prefixes_view(interface):
+    """Whole blocks of addresses, as for pods of EKS. No filter finds an interface by an address in them."""
+    by_version = {4: [], 6: []}
+    for prefix in interface.get("Prefixes", []):
+        by_version[ipaddress.ip_network(prefix).version].append(prefix)
+    return {"Ipv4Prefixes": [{"Ipv4Prefix": prefix} for prefix in by_version[4]],
+            "Ipv6Prefixes": [{"Ipv6Prefix": prefix} for prefix in by_version[6]]}
+
+
+def _prefixes(request, subnet):
+    """The /28 and /80 blocks that the request names: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-prefix-eni.html"""
+    ipv4 = [vpcs.cidr(prefix["Ipv4Prefix"], "Ipv4Prefix") for prefix in request.get("Ipv4Prefixes", [])]
+    ipv6 = [vpcs.cidr(prefix["Ipv6Prefix"], "Ipv6Prefix") for prefix in request.get("Ipv6Prefixes", [])]
+    own = ipaddress.ip_network(subnet["CidrBlock"], strict=False)
+    blocks = [ipaddress.ip_network(block) for block in vpcs.ipv6_blocks(ec2._vpcs[subnet["VpcId"]])]
+    if not (all(prefix.prefixlen == 28 and prefix.subnet_of(own) for prefix in ipv4)
+            and all(prefix.prefixlen == 80 and any(prefix.subnet_of(block) for block in blocks) for prefix in ipv6)):
+        raise ApiError("InvalidParameterValue", "A prefix is not a /28 or /80 block of the subnet's address range")
+    return [str(prefix) for prefix in [*ipv4, *ipv6]]
 
 
 def operator_of(interface):
@@ -118,6 +141,7 @@ def _view(interface, groups, requester=None):
             "Attachment": interface.get("Attachment") or None,
             "RequesterId": requester, "RequesterManaged": requester is not None,
             "Groups": groups, "PrivateIpAddresses": addresses_view(interface), "Ipv6Addresses": ipv6_view(interface),
+            **prefixes_view(interface),
             "Operator": operator_of(interface), "TagSet": ec2._tags.get(interface["NetworkInterfaceId"], [])}
 
 
@@ -145,12 +169,18 @@ def create(request):
     subnet = vpcs.subnet_of(request["SubnetId"])
     groups = request.get("Groups") or [ec2._vpcs[subnet["VpcId"]]["DefaultSecurityGroupId"]]
     groups_of(groups)
-    ipv6 = [_ipv6(address["Ipv6Address"], subnet) for address in request.get("Ipv6Addresses", [])]
+    ipv6 = take_ipv6(request, subnet)
+    prefixes = _prefixes(request, subnet)
     interface = add(subnet, groups, take_addresses(request, subnet), request.get("Description", ""))
-    interface["Ipv6"] = ipv6
+    interface.update(Ipv6=ipv6, Prefixes=prefixes)
     ec2._tags[interface["NetworkInterfaceId"]] = tags_for("network-interface", request)
     return {"NetworkInterface": {**_view(interface, interface["Groups"]), "Status": "pending"},
             "ClientToken": request.get("ClientToken")}
+
+
+def take_ipv6(request, subnet):
+    """The IPv6 addresses that a request asks for, the primary one first."""
+    return [_ipv6(address["Ipv6Address"], subnet) for address in request.get("Ipv6Addresses", [])]
 
 
 def _ipv6(text, subnet):

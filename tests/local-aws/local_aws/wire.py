@@ -10,6 +10,8 @@ from xml.sax.saxutils import escape
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
 
+from . import answers
+
 _XML = {"Content-Type": "text/xml;charset=UTF-8"}
 
 
@@ -118,6 +120,7 @@ class Api:
 
     def answer(self, action, answer):
         shape = self.model.operation_model(action).output_shape
+        answer = answers.changed(f"{self.model.signing_name}:{action}", shape, answer) if shape else answer
         inner = self.xml(shape, answer) if shape else ("<return>true</return>" if self.is_ec2 else "")
         request_id = str(uuid.uuid4())
         if self.is_ec2:

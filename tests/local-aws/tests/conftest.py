@@ -88,6 +88,8 @@ def clean(aws):
     yield
     assert wire_check.violations == []
     aws.control("fault", clear=True)
+    aws.control("answer", clear=True)
+    aws.control("managed-resources", parameter="known")
     aws.control("page-size", size=0)
     aws.control("delay", cloudtrail=0, connections=0)
     aws.control("clock", start=True)

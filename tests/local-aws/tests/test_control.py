@@ -307,3 +307,23 @@ def test_the_control_commands_on_the_command_line(aws, provider):
     assert described["AvailabilityZones"] == provider.zones[1:]
     assert described["PrivateDnsNameConfiguration"]["State"] == "failed"
     assert {"Region": "us-east-1", "ServiceState": "Pending"} in described["SupportedRegions"]
+
+
+def test_an_answer_can_have_another_value_or_lack_one(aws, provider, connect):
+    endpoint, other = connect(), connect()
+    listed = {"action": "ec2:DescribeVpcEndpointConnections", "row": endpoint}
+    aws.control("answer", **listed, member="VpcEndpointRegion", value=REGION)
+    aws.control("answer", **listed, member="VpcEndpointOwner")
+    rows = {row["VpcEndpointId"]: row for row in provider.connections()}
+    regions_and_owners = [[row.get(member) for member in ("VpcEndpointRegion", "VpcEndpointOwner")]
+                          for row in (rows[endpoint], rows[other])]
+    assert regions_and_owners == [[REGION, None], [None, DBT]]
+    service = {"action": "ec2:DescribeVpcEndpointServiceConfigurations", "row": provider.service_id}
+    aws.control("answer", **service, member="AvailabilityZones")
+    described = provider.ec2.describe_vpc_endpoint_service_configurations(ServiceIds=[provider.service_id])
+    [service] = described["ServiceConfigurations"]
+    assert (service["AvailabilityZoneIds"], service.get("AvailabilityZones")) == (["euc1-az1", "euc1-az2"], None)
+    aws.control("answer", clear=True)
+    assert {row["VpcEndpointOwner"] for row in provider.connections()} == {DBT}
+    with pytest.raises(control.LocalError):
+        aws.control("answer", action="ec2:DescribeSubnets")

@@ -73,6 +73,37 @@ def test_an_interface_has_ipv6_addresses_of_its_vpc(ec2):
                       Ipv6Addresses=[{"Ipv6Address": "2001:db9::1"}]) == "InvalidParameterValue"
 
 
+def test_a_prefix_is_found_only_by_its_subnet(ec2):
+    created = ec2.create_network_interface(SubnetId=SUBNET, PrivateIpAddress="172.31.9.40",
+                                           Ipv4Prefixes=[{"Ipv4Prefix": "172.31.9.64/28"}])["NetworkInterface"]
+    assert found(ec2, addresses__private_ip_address="172.31.9.65") == []
+    by_subnet = {row["NetworkInterfaceId"]: row for row in found(ec2, subnet_id=SUBNET)}
+    assert by_subnet[created["NetworkInterfaceId"]]["Ipv4Prefixes"] == [{"Ipv4Prefix": "172.31.9.64/28"}]
+    for prefix in ("172.31.9.64/29", "10.1.0.0/28"):
+        assert error_code(ec2.create_network_interface, SubnetId=SUBNET,
+                          Ipv4Prefixes=[{"Ipv4Prefix": prefix}]) == "InvalidParameterValue"
+
+
+def test_an_instance_has_a_primary_ipv6_address(ec2):
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16", AmazonProvidedIpv6CidrBlock=True)["Vpc"]
+    subnet = ec2.create_subnet(VpcId=vpc["VpcId"], CidrBlock="10.0.1.0/24")["Subnet"]["SubnetId"]
+    address = vpc["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"].replace("::/56", "::6")
+    instance = run(ec2, SubnetId=subnet, Ipv6Addresses=[{"Ipv6Address": address}], EnablePrimaryIpv6=True)
+    [reservation] = ec2.describe_instances(InstanceIds=[instance])["Reservations"]
+    [described] = reservation["Instances"]
+    assert described["Ipv6Address"] == address
+    assert described["NetworkInterfaces"][0]["Ipv6Addresses"] == [{"Ipv6Address": address, "IsPrimaryIpv6": True}]
+
+
+def test_an_older_ec2_refuses_the_parameter_for_managed_resources(aws, ec2):
+    aws.control("managed-resources", parameter="unknown")
+    for describe in (ec2.describe_instances, ec2.describe_network_interfaces):
+        assert error_code(describe, IncludeManagedResources=True) == "UnknownParameter"
+        describe()
+    aws.control("managed-resources", parameter="known")
+    assert ec2.describe_instances(IncludeManagedResources=True)["Reservations"] is not None
+
+
 def test_the_groups_of_an_instance_are_those_of_its_primary_interface(ec2, new_group):
     first, second, third = new_group(), new_group(), new_group()
     instance = run(ec2, SubnetId=SUBNET, SecurityGroupIds=[first["GroupId"]])

@@ -1,7 +1,7 @@
 //! Chapters on who connects.
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Chapter, ChapterRun, Requester, shown};
 use crate::local_aws::text;

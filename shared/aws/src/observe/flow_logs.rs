@@ -62,9 +62,8 @@ impl Observer {
             node(row).ok_or_else(|| malformed_response(CALL, "an interface lacks its id, subnet or VPC"))
         };
         self.in_batches(descriptions.into_iter().collect(), FILTER_VALUES, async |descriptions| {
-            let call = self.ec2.describe_network_interfaces().include_managed_resources(true);
-            let call = call.filters(filter("description", descriptions));
-            list!(self, CALL, call, network_interfaces, next_token, parse)
+            let call = || self.describe_interfaces("description", descriptions.clone());
+            list!(self, CALL, call(), network_interfaces, next_token, parse)
         })
         .await
     }

@@ -90,7 +90,8 @@ pub(super) fn fill_in(topology: &mut Topology, answers: &Answers) {
 /// Where the route leads, if that is a private network: not the internet, and not nowhere.
 fn private_network(route: &Route) -> Option<IpNet> {
     let to_internet = ["igw-", "eigw-", "nat-"].iter().any(|gateway| route.by.starts_with(gateway));
-    (!route.blackhole && !to_internet && route.destination.prefix_len() > 0).then_some(route.destination)
+    let carries = route.carries_traffic() == Some(true);
+    (carries && !to_internet && route.destination.prefix_len() > 0).then_some(route.destination)
 }
 
 /// The addresses of `name`, each once.
@@ -108,15 +109,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn default_internet_and_blackhole_routes_are_not_private() {
-        let route = |destination: &str, by: &str, blackhole| {
-            private_network(&Route { destination: destination.parse().unwrap(), by: by.to_owned(), blackhole })
-                .is_some()
+    fn default_internet_and_dead_routes_are_not_private() {
+        let route = |destination: &str, by: &str, state: &str| {
+            let (destination, by, state) = (destination.parse().unwrap(), by.to_owned(), state.to_owned());
+            private_network(&Route { destination, by, state }).is_some()
         };
-        assert!(route("10.9.0.0/16", "pcx-1", false));
-        assert!(!route("10.9.0.0/16", "pcx-1", true));
-        assert!(!route("0.0.0.0/0", "tgw-1", false), "a default route says nothing of what is there");
-        assert!(!route("198.51.100.0/24", "igw-1", false));
+        assert!(route("10.9.0.0/16", "pcx-1", "active"));
+        for state in ["blackhole", "filtered", "newState"] {
+            assert!(!route("10.9.0.0/16", "pcx-1", state), "{state}");
+        }
+        assert!(!route("0.0.0.0/0", "tgw-1", "active"), "a default route says nothing of what is there");
+        assert!(!route("198.51.100.0/24", "igw-1", "active"));
     }
 
     #[tokio::test]

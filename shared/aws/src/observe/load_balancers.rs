@@ -348,6 +348,7 @@ fn target(row: &elb::TargetHealthDescription) -> Option<Target> {
         subnet: None,
         security_groups: None,
         interfaces: Vec::new(),
+        is_terminated: false,
         health: Health::parse(health.and_then(elb::TargetHealth::state).map_or("", |state| state.as_str())),
         is_shifted_away: shift == Some(&elb::TargetAdministrativeOverrideStateEnum::ZonalShiftActive),
         reason: reason.map(|reason| reason.as_str().to_owned()),

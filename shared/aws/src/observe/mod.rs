@@ -1,12 +1,11 @@
 //! The only place that reads EC2, ELB, ACM and CloudWatch. It reads all pages; a failed read is a
 //! [`CallError`](guard_core::snapshot::CallError), never an empty list.
 
-/// All pages of the list that `$request` asks for, each row parsed: see [`Observer::pages`].
+/// All pages of the list that `$request` asks for, each row parsed: see [`Observer::pages`]. Each attempt asks anew.
 macro_rules! list {
     ($observer:expr, $call:expr, $request:expr, $rows:ident, $token:ident, $parse:expr) => {{
-        let request = $request;
         let read = async || {
-            let mut pages = request.clone().into_paginator().stop_on_duplicate_token(false).send();
+            let mut pages = $request.clone().into_paginator().stop_on_duplicate_token(false).send();
             $observer.pages($call, async || pages.next().await, |page| (page.$rows, page.$token), $parse).await
         };
         $observer.read($call, read).await
@@ -32,7 +31,7 @@ pub use self::topology::Scope;
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -99,6 +98,8 @@ pub struct Observer {
     permits: Arc<Semaphore>,
     paces: Arc<Paces>,
     calls: Arc<Mutex<Calls>>,
+    /// Whether EC2 has refused `IncludeManagedResources`, on all clones: see [`Observer::include_managed`].
+    lacks_managed: Arc<AtomicBool>,
     /// When reading must end.
     until: Option<Instant>,
     /// How often [`Observer::for_run`] was called, on all clones.
@@ -139,6 +140,7 @@ impl Observer {
             permits: Arc::new(Semaphore::new(MAX_CALLS)),
             paces: Arc::new(Paces { ec2: Pace::new(pace::EC2), elb: Pace::new(elb) }),
             calls: Arc::default(),
+            lacks_managed: Arc::default(),
             until: None,
             runs: Arc::default(),
             ports: Arc::new(ports),
@@ -187,6 +189,22 @@ impl Observer {
         for (call, error) in calls {
             own.entry(call).or_insert(error);
         }
+    }
+
+    /// The value of `IncludeManagedResources`: the account may hide what AWS services manage. The parameter is from April 2026;
+    /// an EC2 that does not know it has nothing to hide.
+    /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeNetworkInterfaces.html>
+    fn include_managed(&self) -> Option<bool> {
+        (!self.lacks_managed.load(Ordering::Relaxed)).then_some(true)
+    }
+
+    /// Whether EC2 refused a call because it does not know `IncludeManagedResources`. Later calls do without it.
+    fn learns_of_managed(&self, error: &CallError) -> bool {
+        let is_unknown = error.code() == Some("UnknownParameter") && error.message.contains("IncludeManagedResources");
+        if is_unknown {
+            self.lacks_managed.store(true, Ordering::Relaxed);
+        }
+        is_unknown
     }
 
     /// The parsed response of `call`.
@@ -241,13 +259,17 @@ impl Observer {
     }
 
     /// The result of `read`, which is repeated while AWS refuses it because there were too many calls, unless the time for
-    /// reading ends before.
+    /// reading ends before; and once if EC2 does not know a parameter.
     async fn read<T>(&self, call: &'static str, read: impl AsyncFn() -> Observed<T>) -> Observed<T> {
         let until = self.until.unwrap_or_else(|| Instant::now() + REPEAT_FOR);
         let repeated = async {
-            let [mut pause, longest] = PAUSES;
+            let ([mut pause, longest], mut has_learnt) = (PAUSES, false);
             loop {
                 match read().await {
+                    Err(error) if !has_learnt && self.learns_of_managed(&error) => {
+                        has_learnt = true;
+                        continue;
+                    }
                     Err(error) if error.is_throttled() && Instant::now() + pause < until => {}
                     result => return result,
                 }
@@ -281,6 +303,14 @@ impl Observer {
             *first_error = Some(error.clone());
         }
         result
+    }
+
+    /// The error for what a row of `call` belongs to, if the row is incomplete. It is recorded, though the call succeeded.
+    fn incomplete(&self, call: &'static str, row: &str) -> CallError {
+        let error = malformed_response(call, &format!("{row} is incomplete"));
+        // Recorded; there is no result to pass on.
+        let _ = self.record::<()>(call, Err(error.clone()));
+        error
     }
 
     /// Reads `values` in batches of `size`, and joins the responses. Without values there is no call, because without a

@@ -4,26 +4,32 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use aws_sdk_ec2::operation::describe_network_interfaces::builders::DescribeNetworkInterfacesFluentBuilder;
 use aws_sdk_ec2::types as ec2;
 use futures_util::future::join_all;
 use guard_core::snapshot::{
-    AclEntry, Interface, Network, NetworkAcl, Observed, Peer, Ports, Route, RouteTable, SecurityGroupRule, Subnet,
+    AclEntry, CallError, Interface, Network, NetworkAcl, Observed, Peer, Ports, Route, RouteTable, SecurityGroupRule,
+    Subnet,
 };
 use ipnet::IpNet;
 
 use super::{FILTER_VALUES, Observer, filter};
 use crate::errors::malformed_response;
 
+const RULES: &str = "ec2:DescribeSecurityGroupRules";
+
 /// Where an instance is.
 #[derive(Debug, Clone)]
 pub(super) struct Instance {
     pub(super) zone: Option<String>,
     pub(super) subnet: Option<String>,
-    pub(super) address: Option<IpAddr>,
+    /// Its primary private addresses: one of each family, at most.
+    pub(super) addresses: Vec<IpAddr>,
     /// The security groups of its primary network interface.
     pub(super) security_groups: Vec<String>,
     /// The ids of its network interfaces.
     pub(super) interfaces: Vec<String>,
+    pub(super) is_terminated: bool,
 }
 
 /// A network interface that has the address of a target.
@@ -34,11 +40,25 @@ pub(super) struct TargetInterface {
     pub(super) instance: Option<String>,
     pub(super) vpc: String,
     pub(super) addresses: Vec<IpAddr>,
+    /// Blocks of addresses that it has besides.
+    pub(super) prefixes: Vec<IpNet>,
     pub(super) security_groups: Vec<String>,
 }
 
-/// Rules of security groups, and the prefix lists that they name.
-type RulesAndLists = (Observed<Vec<SecurityGroupRule>>, BTreeMap<String, Observed<Vec<IpNet>>>);
+impl TargetInterface {
+    /// Whether it has the address.
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.addresses.contains(&address) || self.prefixes.iter().any(|prefix| prefix.contains(&address))
+    }
+}
+
+/// Rules of security groups, as [`Network`] has them.
+#[derive(Debug)]
+pub(super) struct GroupRules {
+    pub(super) rules: Observed<Vec<SecurityGroupRule>>,
+    pub(super) unread_rules: BTreeMap<String, CallError>,
+    pub(super) prefix_lists: BTreeMap<String, Observed<Vec<IpNet>>>,
+}
 
 impl Observer {
     /// The network around load balancers with these interface descriptions, in these VPCs, but for the rules of security
@@ -51,13 +71,18 @@ impl Observer {
             self.acls(vpcs.clone()),
             self.route_tables(vpcs)
         );
-        let (rules, prefix_lists) = (Ok(Vec::new()), BTreeMap::new());
-        Network { rules, prefix_lists, interfaces, subnets, acls, route_tables }
+        let (rules, unread_rules, prefix_lists) = (Ok(Vec::new()), BTreeMap::new(), BTreeMap::new());
+        Network { rules, unread_rules, prefix_lists, interfaces, subnets, acls, route_tables }
     }
 
-    /// The rules of `groups`: one call per 200 and page; then one per prefix list that a rule names.
-    pub(super) async fn rules_and_lists(&self, groups: BTreeSet<String>) -> RulesAndLists {
-        let rules = self.rules(groups).await;
+    /// The rules of `groups`: one call per 200 and page; then one per prefix list that a rule names. An incomplete rule costs
+    /// its own group.
+    pub(super) async fn rules_and_lists(&self, groups: BTreeSet<String>) -> GroupRules {
+        let rows = self.rules(groups).await;
+        let groups = rows.iter().flatten().filter_map(|row| row.as_ref().err());
+        let unread_rules =
+            groups.map(|group| (group.clone(), self.incomplete(RULES, &format!("a rule of {group}")))).collect();
+        let rules = rows.map(|rows| rows.into_iter().flatten().collect::<Vec<SecurityGroupRule>>());
         let decide = rules.iter().flatten().filter(|rule| rule.tcp.is_some());
         let named = decide.filter_map(|rule| match &rule.peer {
             Peer::PrefixList(id) => Some(id.clone()),
@@ -66,16 +91,19 @@ impl Observer {
         let named: BTreeSet<String> = named.collect();
         let lists =
             join_all(named.into_iter().map(|id| async move { (id.clone(), self.prefix_list(&id).await) })).await;
-        (rules, lists.into_iter().collect())
+        GroupRules { rules, unread_rules, prefix_lists: lists.into_iter().collect() }
     }
 
-    async fn rules(&self, groups: BTreeSet<String>) -> Observed<Vec<SecurityGroupRule>> {
-        const CALL: &str = "ec2:DescribeSecurityGroupRules";
-        let parse =
-            |row: &ec2::SecurityGroupRule| rule(row).ok_or_else(|| malformed_response(CALL, "a rule is incomplete"));
+    /// Each rule, or the group of one that is incomplete.
+    async fn rules(&self, groups: BTreeSet<String>) -> Observed<Vec<Result<SecurityGroupRule, String>>> {
+        let parse = |row: &ec2::SecurityGroupRule| match (rule(row), row.group_id()) {
+            (Some(rule), _) => Ok(Ok(rule)),
+            (None, Some(group)) => Ok(Err(group.to_owned())),
+            (None, None) => Err(malformed_response(RULES, "a rule does not name its group")),
+        };
         self.in_batches(groups.into_iter().collect(), FILTER_VALUES, async |groups| {
             let call = self.ec2.describe_security_group_rules().filters(filter("group-id", groups));
-            list!(self, CALL, call, security_group_rules, next_token, parse)
+            list!(self, RULES, call, security_group_rules, next_token, parse)
         })
         .await
     }
@@ -88,6 +116,16 @@ impl Observer {
             cidr.ok_or_else(|| malformed_response(CALL, "an entry is no CIDR"))
         };
         list!(self, CALL, call, entries, next_token, parse)
+    }
+
+    /// Asks for the network interfaces that pass a filter, those that AWS services manage included.
+    pub(super) fn describe_interfaces(
+        &self,
+        filtered: &str,
+        values: Vec<String>,
+    ) -> DescribeNetworkInterfacesFluentBuilder {
+        let call = self.ec2.describe_network_interfaces().set_include_managed_resources(self.include_managed());
+        call.filters(filter(filtered, values))
     }
 
     async fn interfaces(&self, descriptions: BTreeSet<String>) -> Observed<Vec<Interface>> {
@@ -105,44 +143,70 @@ impl Observer {
                 .ok_or_else(|| malformed_response(CALL, "an interface lacks its id or subnet, or its address is none"))
         };
         self.in_batches(descriptions.into_iter().collect(), FILTER_VALUES, async |descriptions| {
-            // The account may hide what AWS manages.
-            let call = self.ec2.describe_network_interfaces().include_managed_resources(true);
-            let call = call.filters(filter("description", descriptions));
-            list!(self, CALL, call, network_interfaces, next_token, parse)
+            let call = || self.describe_interfaces("description", descriptions.clone());
+            list!(self, CALL, call(), network_interfaces, next_token, parse)
         })
         .await
     }
 
     /// The network interfaces that have one of these addresses, in whichever VPC: one call per 200 and page.
     pub(super) async fn interfaces_with(&self, addresses: BTreeSet<IpAddr>) -> Observed<Vec<TargetInterface>> {
+        let (ipv4, ipv6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.into_iter().partition(IpAddr::is_ipv4);
+        let text = |addresses: Vec<IpAddr>| addresses.iter().map(ToString::to_string).collect();
+        let (ipv4, ipv6) = tokio::join!(
+            self.target_interfaces("addresses.private-ip-address", text(ipv4)),
+            self.target_interfaces("ipv6-addresses.ipv6-address", text(ipv6))
+        );
+        Ok([ipv4?, ipv6?].concat())
+    }
+
+    /// The network interfaces in these subnets: one call per 200 and page. Pods of EKS may have addresses in a prefix of their
+    /// node's interface, which no filter finds by the address.
+    /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-prefix-eni.html>
+    pub(super) async fn interfaces_in(&self, subnets: BTreeSet<String>) -> Observed<Vec<TargetInterface>> {
+        self.target_interfaces("subnet-id", subnets.into_iter().collect()).await
+    }
+
+    async fn target_interfaces(&self, filtered: &str, values: Vec<String>) -> Observed<Vec<TargetInterface>> {
         const CALL: &str = "ec2:DescribeNetworkInterfaces";
         let parse = |row: &ec2::NetworkInterface| {
             let interface = || {
                 let groups = row.groups().iter().map(|group| group.group_id().map(ToOwned::to_owned));
+                let ipv4 = row.ipv4_prefixes().iter().map(ec2::Ipv4PrefixSpecification::ipv4_prefix);
+                let prefixes = ipv4.chain(row.ipv6_prefixes().iter().map(ec2::Ipv6PrefixSpecification::ipv6_prefix));
                 Some(TargetInterface {
                     id: row.network_interface_id()?.to_owned(),
                     instance: row.attachment().and_then(|it| it.instance_id()).map(ToOwned::to_owned),
                     vpc: row.vpc_id()?.to_owned(),
-                    addresses: self::addresses(row)?,
+                    addresses: addresses(row)?,
+                    prefixes: prefixes.map(|prefix| prefix?.parse().ok()).collect::<Option<_>>()?,
                     security_groups: groups.collect::<Option<_>>()?,
                 })
             };
             interface()
                 .ok_or_else(|| malformed_response(CALL, "an interface lacks its id or VPC, or a security group its id"))
         };
-        let (ipv4, ipv6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.into_iter().partition(IpAddr::is_ipv4);
-        let read = async |name: &str, addresses: Vec<IpAddr>| {
-            let addresses = addresses.iter().map(ToString::to_string).collect();
-            self.in_batches(addresses, FILTER_VALUES, async |addresses| {
-                let call = self.ec2.describe_network_interfaces().include_managed_resources(true);
-                let call = call.filters(filter(name, addresses));
-                list!(self, CALL, call, network_interfaces, next_token, parse)
-            })
-            .await
+        self.in_batches(values, FILTER_VALUES, async |values| {
+            let call = || self.describe_interfaces(filtered, values.clone());
+            list!(self, CALL, call(), network_interfaces, next_token, parse)
+        })
+        .await
+    }
+
+    /// The zone of each of these subnets, its id and its name, by subnet: one call per 200 and page.
+    pub(super) async fn zones_of(&self, subnets: BTreeSet<String>) -> Observed<BTreeMap<String, (String, String)>> {
+        const CALL: &str = "ec2:DescribeSubnets";
+        let zone = |row: &ec2::Subnet| {
+            let zone = (row.availability_zone_id()?.to_owned(), row.availability_zone()?.to_owned());
+            Some((row.subnet_id()?.to_owned(), zone))
         };
-        let (ipv4, ipv6) =
-            tokio::join!(read("addresses.private-ip-address", ipv4), read("ipv6-addresses.ipv6-address", ipv6));
-        Ok([ipv4?, ipv6?].concat())
+        let parse =
+            |row: &ec2::Subnet| zone(row).ok_or_else(|| malformed_response(CALL, "a subnet lacks its id or zone"));
+        let zones = self.in_batches(subnets.into_iter().collect(), FILTER_VALUES, async |subnets| {
+            let call = self.ec2.describe_subnets().filters(filter("subnet-id", subnets));
+            list!(self, CALL, call, subnets, next_token, parse)
+        });
+        Ok(zones.await?.into_iter().collect())
     }
 
     pub(super) async fn subnets(&self, vpcs: Vec<String>) -> Observed<Vec<Subnet>> {
@@ -209,13 +273,17 @@ impl Observer {
         const CALL: &str = "ec2:DescribeInstances";
         let instance = |row: &ec2::Instance| {
             let zone = row.placement().and_then(ec2::Placement::availability_zone).map(ToOwned::to_owned);
-            let address = row.private_ip_address().and_then(|address| address.parse().ok());
+            let addresses = row.private_ip_address().into_iter().chain(primary_ipv6(row));
+            let addresses = addresses.filter_map(|address| address.parse().ok()).collect();
             let subnet = row.subnet_id().map(ToOwned::to_owned);
             let groups = row.security_groups().iter().map(|group| group.group_id().map(ToOwned::to_owned));
             let security_groups = groups.collect::<Option<_>>()?;
             let interfaces = row.network_interfaces().iter().filter_map(|it| it.network_interface_id());
             let interfaces = interfaces.map(ToOwned::to_owned).collect();
-            Some((row.instance_id()?.to_owned(), Instance { zone, subnet, address, security_groups, interfaces }))
+            let is_terminated =
+                row.state().and_then(ec2::InstanceState::name) == Some(&ec2::InstanceStateName::Terminated);
+            let instance = Instance { zone, subnet, addresses, security_groups, interfaces, is_terminated };
+            Some((row.instance_id()?.to_owned(), instance))
         };
         let parse = |row: &ec2::Reservation| {
             let instances: Option<Vec<_>> = row.instances().iter().map(instance).collect();
@@ -224,13 +292,31 @@ impl Observer {
         let reservations: Vec<Vec<(String, Instance)>> = self
             .in_batches(instances.into_iter().collect(), FILTER_VALUES, async |ids| {
                 // A filter, because with the InstanceIds parameter the call fails if one of the instances does not exist.
-                let call = self.ec2.describe_instances().include_managed_resources(true);
-                let call = call.filters(filter("instance-id", ids));
-                list!(self, CALL, call, reservations, next_token, parse)
+                let call = || {
+                    let call = self.ec2.describe_instances().set_include_managed_resources(self.include_managed());
+                    call.filters(filter("instance-id", ids.clone()))
+                };
+                list!(self, CALL, call(), reservations, next_token, parse)
             })
             .await?;
         Ok(reservations.into_iter().flatten().collect())
     }
+}
+
+/// The address at which a group of IPv6 targets reaches an instance: the primary one of its first interface, which it must
+/// have.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-register-targets.html>
+fn primary_ipv6(row: &ec2::Instance) -> Option<&str> {
+    let is_first = |interface: &&ec2::InstanceNetworkInterface| {
+        interface
+            .attachment()
+            .and_then(ec2::InstanceNetworkInterfaceAttachment::device_index)
+            .is_none_or(|index| index == 0)
+    };
+    let first = row.network_interfaces().iter().filter(is_first);
+    let addresses = first.flat_map(ec2::InstanceNetworkInterface::ipv6_addresses);
+    let mut primary = addresses.filter(|address| address.is_primary_ipv6() == Some(true));
+    primary.next().and_then(ec2::InstanceIpv6Address::ipv6_address).or(row.ipv6_address())
 }
 
 /// All private addresses, the primary one first. A load balancer's node may have secondary ones.
@@ -317,7 +403,7 @@ fn route(row: &ec2::Route) -> Option<Route> {
     Some(Route {
         destination: destination.parse().ok()?,
         by: route_target(row),
-        blackhole: *row.state()? == ec2::RouteState::Blackhole,
+        state: row.state()?.as_str().to_owned(),
     })
 }
 
@@ -388,7 +474,7 @@ mod tests {
         let to = || ec2::Route::builder().destination_cidr_block("10.7.0.0/16").state(ec2::RouteState::Active);
         assert_eq!(route(to().gateway_id("local").build()).by, "local");
         assert_eq!(route(to().vpc_peering_connection_id("pcx-1").build()).by, "pcx-1");
-        assert!(route(to().nat_gateway_id("nat-1").state(ec2::RouteState::Blackhole).build()).blackhole);
+        assert_eq!(route(to().nat_gateway_id("nat-1").state(ec2::RouteState::Filtered).build()).state, "filtered");
         let list = |by: &str| ec2::Route::builder().destination_prefix_list_id("pl-1").gateway_id(by).build();
         let main = ec2::RouteTableAssociation::builder().main(true).build();
         let table = ec2::RouteTable::builder()

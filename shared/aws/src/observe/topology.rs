@@ -8,13 +8,13 @@ use futures_util::future::join_all;
 use guard_core::ids::{Arn, ServiceId};
 use guard_core::plan::Plan;
 use guard_core::snapshot::{
-    CallError, Certificate, Coverage, Hostname, KnownDetails, Listener, LoadBalancer, MIN_HEALTHY_TAG, Network,
-    Observed, Target, TargetGroup, Topology, interface_description,
+    CallError, Certificate, Coverage, EndpointService, Hostname, KnownDetails, Listener, LoadBalancer, MIN_HEALTHY_TAG,
+    Network, Observed, Target, TargetGroup, Topology, Zone, interface_description,
 };
 
 use super::Observer;
 use super::hostnames::{Tags, fill_in, resolve, resolve_names};
-use super::network::{Instance, TargetInterface};
+use super::network::{GroupRules, Instance, TargetInterface};
 use crate::errors::malformed_response;
 
 /// What to read.
@@ -76,15 +76,16 @@ impl<'a> Scope<'a> {
 
 impl Observer {
     /// The services and what is behind them. The longest chain of calls is five, regardless of the number of services, load
-    /// balancers and target groups; with names of managed prefix lists in security group rules, and with the rules of dual-stack
-    /// load balancers' listeners before step 3, one more each:
+    /// balancers and target groups. It is one longer for each of these: rules of dual-stack load balancers' listeners before step
+    /// 3, addresses in prefixes of interfaces, and names of managed prefix lists in security group rules. Where EC2 gives the zones
+    /// of a service only by id, their names follow at the end.
     ///
     /// 1. the services; with settings, their connections and notifications;
     /// 2. their load balancers and listeners; with settings, principals and attributes;
     /// 3. target groups and the health of the targets; with settings, attributes, security groups, interfaces, subnets,
     ///    ACLs, routes, certificates of TLS listeners; with names, tags;
     /// 4. instances; with settings, the targets' interfaces; with names, subnets and routes of the VPCs of named target
-    ///    groups;
+    ///    groups; then, where an address was not found, the interfaces of its subnet;
     /// 5. with settings, the rules of all security groups, and when certificates expire; without, attributes if a zone lacks a healthy
     ///    target;
     /// 6. with settings, prefix lists that the rules name.
@@ -100,6 +101,9 @@ impl Observer {
             let principals =
                 when(settings, join_all(ids.into_iter().map(async |id| (self.allowed_principals(&id).await, id))));
             let (path, principals) = tokio::join!(self.path(&arns, scope), principals);
+            if let Ok(services) = &mut services {
+                self.name_zones(services, &path.load_balancers).await;
+            }
             for (principals, id) in principals.into_iter().flatten() {
                 if let Some(service) = services.as_mut().ok().and_then(|services| services.get_mut(&id)) {
                     service.principals = Some(principals);
@@ -114,12 +118,14 @@ impl Observer {
             services,
             load_balancers,
             unlocated,
-            connections,
             notifications,
             network,
             certificates,
             ..Topology::default()
         };
+        if let Some(connections) = connections {
+            topology.set_connections(connections);
+        }
         if scope.has_addresses() {
             resolve(&mut topology).await;
         }
@@ -154,14 +160,19 @@ impl Observer {
         let own: Vec<String> = described().flat_map(|description| description.security_groups.clone()).collect();
         let network = when(settings, self.network(arns.iter().map(interface_description).collect(), vpcs));
         let behind = self.behind_listeners(load_balancers, scope);
-        let (mut network, (mut load_balancers, unlocated)) = tokio::join!(network, behind);
+        let (mut network, (mut load_balancers, mut unlocated, is_asked)) = tokio::join!(network, behind);
+        let subnets = network.as_ref().filter(|_| is_asked).map(|network| subnets_to_search(&load_balancers, network));
+        match self.interfaces_in(subnets.unwrap_or_default()).await {
+            Ok(interfaces) => locate_interfaces(&mut load_balancers, &interfaces),
+            Err(error) => unlocated = unlocated.or(Some(error)),
+        }
         let security_groups = security_groups_in(&load_balancers).cloned().chain(own).collect();
         let (rules, certificates) = tokio::join!(
             when(settings, self.rules_and_lists(security_groups)),
             when(settings, self.certificates(certificates_in(&load_balancers)))
         );
-        if let (Some(network), Some((rules, prefix_lists))) = (&mut network, rules) {
-            (network.rules, network.prefix_lists) = (rules, prefix_lists);
+        if let (Some(network), Some(GroupRules { rules, unread_rules, prefix_lists })) = (&mut network, rules) {
+            (network.rules, network.unread_rules, network.prefix_lists) = (rules, unread_rules, prefix_lists);
         }
         if !settings {
             self.attributes_where_needed(&mut load_balancers).await;
@@ -169,6 +180,40 @@ impl Observer {
         let load_balancers =
             load_balancers.into_iter().map(|load_balancer| (load_balancer.arn.clone(), load_balancer)).collect();
         Behind { load_balancers, unlocated, network, certificates: certificates.unwrap_or_default() }
+    }
+
+    /// Fills in the names of the zones of services for which EC2 gives only ids, by the zones of their load balancers' subnets:
+    /// one call. A zone in which none of these subnets is keeps its id as its name.
+    /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ServiceConfiguration.html>
+    async fn name_zones(
+        &self,
+        services: &mut BTreeMap<ServiceId, EndpointService>,
+        load_balancers: &BTreeMap<Arn, LoadBalancer>,
+    ) {
+        let subnets_of = |service: &EndpointService| -> Option<BTreeSet<String>> {
+            let zones = service
+                .load_balancers
+                .iter()
+                .map(|arn| Some(&load_balancers.get(arn)?.description.as_ref().ok()?.zones));
+            let zones: Vec<&Vec<Zone>> = zones.collect::<Option<_>>()?;
+            Some(zones.into_iter().flatten().map(|zone| zone.subnet.clone()).collect())
+        };
+        let unnamed: Vec<(&mut EndpointService, BTreeSet<String>)> = services
+            .values_mut()
+            .filter(|service| service.zones.is_none() && !service.zone_ids.is_empty())
+            .filter_map(|service| subnets_of(service).map(|subnets| (service, subnets)))
+            .collect();
+        let subnets = unnamed.iter().flat_map(|(_, subnets)| subnets).cloned().collect();
+        let Ok(zones) = self.zones_of(subnets).await else { return };
+        for (service, subnets) in unnamed {
+            let known: Option<BTreeMap<&str, &str>> =
+                subnets.iter().map(|subnet| zones.get(subnet).map(|(id, name)| (id.as_str(), name.as_str()))).collect();
+            let named = |known: BTreeMap<&str, &str>| -> Vec<String> {
+                let ids = service.zone_ids.iter().map(String::as_str);
+                ids.map(|id| known.get(id).copied().unwrap_or(id).to_owned()).collect()
+            };
+            service.zones = known.map(named);
+        }
     }
 
     /// The load balancers with their listeners and, with settings, attributes.
@@ -192,13 +237,13 @@ impl Observer {
         join_all(load_balancers).await
     }
 
-    /// The load balancers with their target groups and targets; and why EC2 did not say where some of the targets are. Then
-    /// their zones, addresses and security groups stay unknown.
+    /// The load balancers with their target groups and targets; why EC2 did not say where some of the targets are, so that their
+    /// zones, addresses and security groups stay unknown; and whether it was asked for the interfaces of addresses.
     async fn behind_listeners(
         &self,
         mut load_balancers: Vec<LoadBalancer>,
         scope: Scope<'_>,
-    ) -> (Vec<LoadBalancer>, Option<CallError>) {
+    ) -> (Vec<LoadBalancer>, Option<CallError>, bool) {
         self.read_rules(&mut load_balancers).await;
         let tags = self.read_groups(&mut load_balancers, scope).await;
         let (instances, interfaces, names) = tokio::join!(
@@ -209,6 +254,7 @@ impl Observer {
         if let Ok(instances) = &instances {
             locate_instances(&mut load_balancers, instances);
         }
+        let is_asked = matches!(interfaces, Some(Ok(_)));
         if let Some(Ok(interfaces)) = &interfaces {
             locate_interfaces(&mut load_balancers, interfaces);
         }
@@ -219,7 +265,7 @@ impl Observer {
             };
         }
         let unlocated = instances.err().or(interfaces.and_then(Result::err));
-        (load_balancers, unlocated)
+        (load_balancers, unlocated, is_asked)
     }
 
     /// Fills in the groups that IPv4 reaches by the rules of listeners on dbt's ports: one call per listener of a dual-stack
@@ -409,11 +455,13 @@ fn locate_instances(load_balancers: &mut [LoadBalancer], instances: &BTreeMap<St
         group.targets.iter_mut().flatten().map(move |target| (target, is_ipv6))
     });
     for (target, is_ipv6) in targets {
-        if let Some(instance) = instances.get(&target.id) {
+        let instance = instances.get(&target.id);
+        target.is_terminated = target.id.starts_with("i-") && instance.is_none_or(|instance| instance.is_terminated);
+        if let Some(instance) = instance {
             target.zone.clone_from(&instance.zone);
             target.subnet.clone_from(&instance.subnet);
             // The IPv4 address says nothing of a group that is reached by IPv6.
-            target.address = instance.address.filter(|address| address.is_ipv6() == is_ipv6);
+            target.address = instance.addresses.iter().copied().find(|address| address.is_ipv6() == is_ipv6);
             target.security_groups = Some(instance.security_groups.clone());
             target.interfaces.clone_from(&instance.interfaces);
         }
@@ -435,16 +483,34 @@ fn locate_as_before(group: &mut TargetGroup, before: &Observed<Vec<Target>>) {
 fn locate_interfaces(load_balancers: &mut [LoadBalancer], interfaces: &[TargetInterface]) {
     for group in groups_in_mut(load_balancers) {
         let Some(vpc) = &group.vpc else { continue };
-        let in_vpc = |target: &&mut Target| target.zone.as_deref() != Some("all");
-        for target in group.targets.iter_mut().flatten().filter(in_vpc) {
-            let Ok(address) = target.id.parse::<IpAddr>() else { continue };
-            let interface =
-                interfaces.iter().find(|interface| interface.vpc == *vpc && interface.addresses.contains(&address));
-            target.security_groups = interface.map(|interface| interface.security_groups.clone());
-            target.interfaces =
-                interface.into_iter().flat_map(|it| [&it.id].into_iter().chain(&it.instance)).cloned().collect();
+        for target in group.targets.iter_mut().flatten() {
+            let Some(address) = unlocated_address(target) else { continue };
+            let mut in_vpc = interfaces.iter().filter(|interface| interface.vpc == *vpc);
+            if let Some(interface) = in_vpc.find(|interface| interface.has(address)) {
+                target.security_groups = Some(interface.security_groups.clone());
+                target.interfaces = [&interface.id].into_iter().chain(&interface.instance).cloned().collect();
+            }
         }
     }
+}
+
+/// The address of a target in the VPC that is registered by it, and whose interface was not found.
+fn unlocated_address(target: &Target) -> Option<IpAddr> {
+    let is_sought = target.zone.as_deref() != Some("all") && target.security_groups.is_none();
+    target.id.parse().ok().filter(|_| is_sought)
+}
+
+/// The subnets that have the addresses of targets whose interfaces were not found.
+fn subnets_to_search(load_balancers: &[LoadBalancer], network: &Network) -> BTreeSet<String> {
+    let addresses = groups_in(load_balancers).flat_map(|group| {
+        let targets = group.targets.iter().flatten().filter(|target| !target.is_being_removed());
+        targets.filter_map(unlocated_address).map(move |address| (&group.vpc, address))
+    });
+    let subnet_of = |(vpc, address): (&Option<String>, IpAddr)| {
+        let mut subnets = network.subnets.iter().flatten().filter(|subnet| Some(&subnet.vpc) == vpc.as_ref());
+        subnets.find(|subnet| subnet.cidrs.iter().any(|cidr| cidr.contains(&address))).map(|subnet| subnet.id.clone())
+    };
+    addresses.filter_map(subnet_of).collect()
 }
 
 /// What is behind the endpoint services.
@@ -475,3 +541,6 @@ fn group_missing(group: &Arn) -> CallError {
 fn load_balancer_missing(arn: &Arn) -> CallError {
     malformed_response("elasticloadbalancing:DescribeLoadBalancers", &format!("{arn} is not in it"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,7 +46,7 @@ impl Command {
         self
     }
 
-    /// Adds text that contains nothing from AWS but numbers, networks, and arguments of a printed command.
+    /// Adds text that contains nothing from AWS but numbers, networks, parsed ids, and arguments of a printed command.
     pub(crate) fn literal(mut self, text: &str) -> Self {
         self.text.push(' ');
         self.text.push_str(text);

@@ -4,7 +4,7 @@ use super::connection_details::{MAX_ENDPOINTS, accept_command, describe_command}
 use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Group, Need, Remedy, Severity, Spec, Status};
 use crate::connections::{Owner, Verdict, decide};
 use crate::ids::{EndpointId, ServiceId};
-use crate::snapshot::{Connection, ConnectionState, known};
+use crate::snapshot::{Connection, ConnectionState};
 use crate::text::{count, limited};
 
 /// The catalogue's row.
@@ -27,17 +27,16 @@ pub(crate) const SPEC: Spec = Spec {
 /// The result for the endpoint service.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let Some(service) = context.service else { return Vec::new() };
-    let status = match known(context.topology.connections.as_ref()) {
-        Ok(connections) => judge(service, connections, context),
+    let status = match context.topology.connections_of(service) {
+        Ok(connections) => judge(service, &connections, context),
         Err(why) => why.into(),
     };
     vec![CheckResult::new(&SPEC, service, status)]
 }
 
-fn judge(service: &ServiceId, connections: &[Connection], context: CheckContext<'_>) -> Status {
-    let on_service = connections.iter().filter(|connection| connection.service == *service);
-    let of_dbt: Vec<&Connection> =
-        on_service.filter(|connection| Owner::new(connection, context.policy) == Owner::Dbt).collect();
+fn judge(service: &ServiceId, connections: &[&Connection], context: CheckContext<'_>) -> Status {
+    let is_dbts = |connection: &&Connection| Owner::new(connection, context.policy) == Owner::Dbt;
+    let of_dbt: Vec<&Connection> = connections.iter().copied().filter(is_dbts).collect();
     let with =
         |wanted: &[Verdict]| of_dbt.iter().find(|connection| wanted.contains(&decide(connection, context.policy)));
     // A request counts if it is accepted: not in a dry run, not if it is held, and not if AWS refused that in this run.

@@ -9,7 +9,7 @@ use super::connection_room;
 use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Group, Need, Remedy, Severity, Spec, Status};
 use crate::connections::{Verdict, decide};
 use crate::ids::AccountId;
-use crate::snapshot::{CallError, Connection, ConnectionState, LastConnection, known};
+use crate::snapshot::{CallError, Connection, ConnectionState, LastConnection};
 
 /// The catalogue's row.
 pub(super) const SPEC: Spec = Spec {
@@ -47,15 +47,13 @@ const STUCK_AFTER: Duration = Duration::from_mins(15);
 /// One result per connection of dbt's on the service, and one of the service about the room that they take.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let Some(service) = context.service else { return Vec::new() };
-    let connections = match known(context.topology.connections.as_ref()) {
+    let connections = match context.topology.connections_of(service) {
         Ok(connections) => connections,
         Err(why) => return vec![CheckResult::unlisted(&SPEC, service, why)],
     };
     let is_dbt = |owner: &AccountId| context.policy.dbt_accounts.contains(owner);
-    let of_dbt: Vec<&Connection> = connections
-        .iter()
-        .filter(|connection| connection.service == *service && connection.owner.as_ref().is_some_and(is_dbt))
-        .collect();
+    let of_dbt: Vec<&Connection> =
+        connections.into_iter().filter(|connection| connection.owner.as_ref().is_some_and(is_dbt)).collect();
     let one_by_one = of_dbt
         .iter()
         // An endpoint that is deleted is not right again: its alert closes.
@@ -409,7 +407,12 @@ mod tests {
             only_finding(with_policy(&topology, &policy(), evaluate)).remedy.command.unwrap()
         };
         assert!(command("rejected").starts_with("aws ec2 accept-vpc-endpoint-connections"));
-        assert!(command("failed").starts_with("aws ec2 describe-vpc-endpoint-connections"));
+        assert_eq!(
+            command("failed"),
+            "aws ec2 describe-vpc-endpoint-connections --region eu-central-1 --filters \
+             Name=service-id,Values=vpce-svc-00000000000000001 --query \
+             \"VpcEndpointConnections[?contains(['vpce-00000000000000001'],VpcEndpointId)]\""
+        );
     }
 
     #[test]
@@ -555,9 +558,19 @@ mod tests {
 
     #[test]
     fn connections_that_could_not_be_read_are_unknown() {
-        let failed = Some(Err(call_error("ec2:DescribeVpcEndpointConnections")));
-        let topology = Topology { connections: failed, ..Topology::default() };
-        let results = with_policy(&topology, &policy(), evaluate);
-        assert!(matches!(&results[..], [CheckResult { status: Status::Unknown(_), .. }]), "{results:?}");
+        let error = || call_error("ec2:DescribeVpcEndpointConnections");
+        let failed = Topology { connections: Some(Err(error())), ..Topology::default() };
+        let unread_connections = [(service(1), error())].into();
+        let of_one = Topology { connections: Some(Ok(Vec::new())), unread_connections, ..Topology::default() };
+        for topology in [failed, of_one] {
+            for evaluate in [
+                evaluate,
+                super::super::connection_absent::SPEC.evaluate,
+                super::super::connection_untrusted::SPEC.evaluate,
+            ] {
+                let results = with_policy(&topology, &policy(), evaluate);
+                assert!(matches!(&results[..], [CheckResult { status: Status::Unknown(_), .. }]), "{results:?}");
+            }
+        }
     }
 }

@@ -22,13 +22,14 @@ pub(super) fn evidence(context: CheckContext<'_>, connections: &[&Connection]) -
     limited(connections.iter().map(line).collect(), MAX_ENDPOINTS)
 }
 
-/// The AWS CLI command that shows these connections.
+/// The AWS CLI command that shows these connections. EC2 may refuse its documented filter by the endpoint's id, so the answer
+/// is searched. An id that was parsed has nothing but hex digits.
+/// <https://docs.aws.amazon.com/cli/latest/userguide/cli-usage-filter.html>
 pub(super) fn describe_command(service: &ServiceId, context: CheckContext<'_>, connections: &[&Connection]) -> Command {
-    let ids: Vec<&str> = endpoints(connections).map(EndpointId::as_str).collect();
-    Command::new("ec2 describe-vpc-endpoint-connections", context.region).options(
-        "filters",
-        [format!("Name=service-id,Values={service}"), format!("Name=vpc-endpoint-id,Values={}", ids.join(","))],
-    )
+    let ids: Vec<String> = endpoints(connections).map(|id| format!("'{id}'")).collect();
+    Command::new("ec2 describe-vpc-endpoint-connections", context.region)
+        .option("filters", format!("Name=service-id,Values={service}"))
+        .literal(&format!("--query \"VpcEndpointConnections[?contains([{}],VpcEndpointId)]\"", ids.join(",")))
 }
 
 /// The AWS CLI command that accepts these connections.

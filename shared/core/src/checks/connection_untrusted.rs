@@ -10,7 +10,7 @@ use crate::check::{
 use crate::config::{Policy, UntrustedRequests};
 use crate::connections::{Owner, Verdict, decide};
 use crate::ids::{AccountId, EndpointId, ServiceId};
-use crate::snapshot::{Connection, known};
+use crate::snapshot::Connection;
 
 /// The catalogue's row.
 pub const SPEC: Spec = Spec {
@@ -61,12 +61,12 @@ fn over(account: &str, policy: &Policy) -> String {
 /// One result per account: an account that creates a hundred endpoints raises one alert.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let Some(service) = context.service else { return Vec::new() };
-    let connections = match known(context.topology.connections.as_ref()) {
+    let connections = match context.topology.connections_of(service) {
         Ok(connections) => connections,
         Err(why) => return vec![CheckResult::unlisted(&SPEC, service, why)],
     };
     let mut accounts: BTreeMap<Option<&AccountId>, Vec<&Connection>> = BTreeMap::new();
-    for connection in connections.iter().filter(|connection| connection.service == *service) {
+    for connection in connections {
         if matches!(Owner::new(connection, context.policy), Owner::Untrusted | Owner::Unnamed) {
             accounts.entry(connection.owner.as_ref()).or_default().push(connection);
         }

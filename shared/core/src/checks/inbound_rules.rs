@@ -57,8 +57,8 @@ impl<'a> InboundRules<'a> {
         context: CheckContext<'a>,
     ) -> Result<Self, Unread> {
         let network = context.topology.network.as_ref().ok_or(Unread::NotAsked)?;
-        let rules = network.rules.as_ref()?;
         let groups = &description.security_groups;
+        let rules = network.rules_of(groups)?;
         let expected = context.ports();
         let listeners = load_balancer.listeners.as_ref()?;
         let serving = listeners.iter().filter(|listener| listener.serves(&expected)).map(|listener| listener.port);
@@ -66,7 +66,7 @@ impl<'a> InboundRules<'a> {
             context,
             load_balancer,
             groups,
-            rules: rules.iter().filter(|rule| !rule.egress && groups.contains(&rule.group)).collect(),
+            rules: rules.into_iter().filter(|rule| !rule.egress).collect(),
             ports: if expected.is_empty() { serving.collect() } else { expected.clone() },
             network,
         })

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use super::security_rules::{Allow, Remote, allows, authorize};
 use crate::check::{CheckContext, CheckResult, Finding, Remedy, Severity, Spec, Status};
-use crate::snapshot::{Description, Health, LoadBalancer, Peer, SecurityGroupRule, Target, Unread};
+use crate::snapshot::{Description, LoadBalancer, Peer, SecurityGroupRule, Target, Unread};
 use crate::text::{count, limited};
 
 /// Evidence lines per alert, and addresses in the command; the rest is counted.
@@ -61,15 +61,14 @@ fn judge(load_balancer: &LoadBalancer, description: &Description, context: Check
         )));
     }
     let network = context.topology.network.as_ref().ok_or(Unread::NotAsked)?;
-    let rules = network.rules.as_ref()?;
-    let rules: Vec<&SecurityGroupRule> =
-        rules.iter().filter(|rule| rule.egress && groups.contains(&rule.group)).collect();
+    let rules = network.rules_of(groups)?;
+    let rules: Vec<&SecurityGroupRule> = rules.into_iter().filter(|rule| rule.egress).collect();
     let ports = context.ports();
     let unlisted = load_balancer.unlisted(&ports).map(ToString::to_string);
     let (mut all, mut blocked, mut unknown) = (0, Vec::new(), unlisted);
     for group in load_balancer.groups_on(&ports) {
         for target in group.targets.as_ref()? {
-            if target.health == Health::Draining {
+            if target.is_being_removed() {
                 continue;
             }
             all += 1;
@@ -160,7 +159,8 @@ mod tests {
     use super::*;
     use crate::snapshot::{Network, Ports, TargetGroup, Topology};
     use crate::testing::{
-        endpoint_service, failure, load_balancer, network, only_status, target, target_group, topology, with_context,
+        endpoint_service, failure, load_balancer, network, only_status, target, target_group, terminated, topology,
+        with_context,
     };
 
     fn rule(peer: Peer, port: u16, egress: bool) -> SecurityGroupRule {
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_target_that_is_being_taken_out_does_not_count() {
-        let targets = Ok(vec![target(1, "draining"), target(2, "healthy")]);
+        let targets = Ok(vec![target(1, "draining"), target(2, "healthy"), terminated()]);
         let group = TargetGroup { targets, ..target_group("pg") };
         let mut balancer = load_balancer("pg", vec![group]);
         balancer.description.as_mut().unwrap().security_groups = vec!["sg-lb".to_owned()];

@@ -1,23 +1,24 @@
 //! `service.regions`: does the service support the Regions that dbt connects from?
 //!
-//! Only dbt's endpoints that are requested, being set up or available count. EC2 names an endpoint's Region only if it is
-//! not the service's own.
+//! Only dbt's endpoints that are requested, being set up or available count, and only if they are in another Region than
+//! the service. A Region that AWS is still adding is unknown: it becomes available, or it fails.
 
 use std::collections::BTreeMap;
 
 use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Need, Remedy, Severity, Spec, Status};
 use crate::ids::EndpointId;
-use crate::snapshot::{Connection, ConnectionState, EndpointService, known};
+use crate::snapshot::{Connection, ConnectionState, EndpointService, SupportedRegion};
 
 /// The catalogue's row.
 pub(super) const SPEC: Spec = Spec {
     id: "service.regions",
     severities: &[(Severity::Warning, "always")],
     fails_when: "a dbt endpoint that is waiting or connected is in another Region, and the service does not list that \
-                 Region as supported and available",
+                 Region as supported, or lists it as `Deleting`, `Deleted`, `Failed` or `Closed`",
     failing_word: "unsupported",
     impact: "The existing endpoint keeps working, but dbt cannot create a new one in that Region.",
-    fix_in_short: "`modify-vpc-endpoint-service-configuration --add-supported-regions`",
+    fix_in_short: "`modify-vpc-endpoint-service-configuration --add-supported-regions`, which costs you money while the \
+                   Region is active",
     cloudtrail_events: &["ModifyVpcEndpointServiceConfiguration"],
     branch: Branch::Service,
     needs: Some(Need::DbtPrincipals),
@@ -28,97 +29,143 @@ pub(super) const SPEC: Spec = Spec {
 /// The result for the endpoint service.
 /// <https://docs.aws.amazon.com/vpc/latest/privatelink/configure-endpoint-service.html#endpoint-service-cross-region>
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
-    context.for_service(&SPEC, |service| match known(context.topology.connections.as_ref()) {
-        Ok(connections) => judge(service, connections, context),
+    context.for_service(&SPEC, |service| match context.topology.connections_of(&service.id) {
+        Ok(connections) => judge(service, &connections, context),
         Err(why) => why.into(),
     })
 }
 
-fn judge(service: &EndpointService, connections: &[Connection], context: CheckContext<'_>) -> Status {
-    let regions = regions_of_dbt(service, connections, context);
-    let with = |wanted: Option<bool>| -> BTreeMap<&str, Vec<&EndpointId>> {
-        regions
-            .iter()
-            .filter(|(name, _)| support(service, name) == wanted)
-            .map(|(name, own)| (*name, own.clone()))
-            .collect()
-    };
-    let (unsupported, unknown) = (with(Some(false)), with(None));
-    match unknown.keys().next() {
-        _ if !unsupported.is_empty() => Status::fail(finding(service, &unsupported, context)),
-        Some(region) => Status::Unknown(format!("EC2 does not say whether the service supports {region}")),
+fn judge(service: &EndpointService, connections: &[&Connection], context: CheckContext<'_>) -> Status {
+    let regions = regions_of_dbt(connections, context);
+    let missing: BTreeMap<&str, Missing<'_>> = regions
+        .iter()
+        .filter_map(|(name, endpoints)| match support(service, name) {
+            Support::Unlisted => Some((*name, Missing { state: None, endpoints })),
+            Support::Over(state) => Some((*name, Missing { state: Some(state), endpoints })),
+            Support::Available | Support::Pending | Support::Unclear(_) => None,
+        })
+        .collect();
+    let unknown = regions.keys().find_map(|name| match support(service, name) {
+        Support::Pending => Some(format!("AWS is still adding {name} to the supported Regions (Pending)")),
+        Support::Unclear(None) => Some(format!("EC2 does not say whether the service supports {name}")),
+        Support::Unclear(Some(state)) => Some(format!("{name} is in unknown state '{state}' for the service")),
+        Support::Available | Support::Unlisted | Support::Over(_) => None,
+    });
+    match unknown {
+        unknown if !missing.is_empty() => Status::fail(finding(service, &missing, context).with_unknown_rest(unknown)),
+        Some(why) => Status::Unknown(why),
         None => Status::pass("every Region that dbt connects from is supported"),
     }
 }
 
 /// The other Regions that dbt connects from, each with its endpoints.
 fn regions_of_dbt<'a>(
-    service: &EndpointService,
-    connections: &'a [Connection],
+    connections: &[&'a Connection],
     context: CheckContext<'_>,
 ) -> BTreeMap<&'a str, Vec<&'a EndpointId>> {
     let is_dbts = |connection: &&Connection| {
-        let owner = connection.owner.as_ref();
-        connection.service == service.id && owner.is_some_and(|owner| context.policy.dbt_accounts.contains(owner))
+        connection.owner.as_ref().is_some_and(|owner| context.policy.dbt_accounts.contains(owner))
     };
     let in_use = |connection: &&Connection| {
         connection.state.is_connected() || connection.state == ConnectionState::PendingAcceptance
     };
     let mut regions: BTreeMap<&str, Vec<&EndpointId>> = BTreeMap::new();
-    for connection in connections.iter().filter(is_dbts).filter(in_use) {
-        if let Some(region) = connection.region.as_deref().filter(|region| *region != context.region.name()) {
+    for connection in connections.iter().copied().filter(is_dbts).filter(in_use) {
+        if let Some(region) = connection.region.as_deref() {
             regions.entry(region).or_default().push(&connection.endpoint);
         }
     }
     regions
 }
 
-/// Whether the service supports the Region; `None` if EC2 gives no state for it.
-fn support(service: &EndpointService, name: &str) -> Option<bool> {
-    let mut states = service.regions.iter().filter(|region| region.name == name).map(|region| region.state.as_deref());
-    if states.clone().flatten().any(|state| state.eq_ignore_ascii_case("available")) {
-        return Some(true);
-    }
-    if states.any(|state| state.is_none()) { None } else { Some(false) }
+/// What EC2 says of a Region.
+enum Support<'a> {
+    Available,
+    /// AWS is adding it.
+    Pending,
+    /// `Deleting`, `Deleted`, `Failed` or `Closed`: consumers cannot connect from it, or not for long.
+    Over(&'a str),
+    /// The service does not list it.
+    Unlisted,
+    /// It has no state, or one that this version does not know.
+    Unclear(Option<&'a str>),
 }
 
-fn finding(
-    service: &EndpointService,
-    missing: &BTreeMap<&str, Vec<&EndpointId>>,
-    context: CheckContext<'_>,
-) -> Finding {
-    let names: Vec<&str> = missing.keys().copied().collect();
+/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_SupportedRegionDetail.html>
+fn support<'a>(service: &'a EndpointService, name: &str) -> Support<'a> {
+    let of_region = |region: &&SupportedRegion| region.name == name;
+    let mut states = service.regions.iter().filter(of_region).map(|region| region.state.as_deref());
+    let is = |state: Option<&str>, wanted: &str| state.is_some_and(|state| state.eq_ignore_ascii_case(wanted));
+    if states.clone().any(|state| is(state, "Available")) {
+        return Support::Available;
+    }
+    match states.next() {
+        None => Support::Unlisted,
+        Some(state) if is(state, "Pending") => Support::Pending,
+        Some(Some(state)) if ["Deleting", "Deleted", "Failed", "Closed"].iter().any(|over| is(Some(state), over)) => {
+            Support::Over(state)
+        }
+        Some(state) => Support::Unclear(state),
+    }
+}
+
+/// A Region of dbt's that is not supported: its state, if the service lists it, and dbt's endpoints there.
+struct Missing<'a> {
+    state: Option<&'a str>,
+    endpoints: &'a [&'a EndpointId],
+}
+
+fn finding(service: &EndpointService, missing: &BTreeMap<&str, Missing<'_>>, context: CheckContext<'_>) -> Finding {
+    let unlisted: Vec<&str> =
+        missing.iter().filter(|(_, region)| region.state.is_none()).map(|(name, _)| *name).collect();
+    let over = missing.iter().filter_map(|(name, region)| Some(format!("{name} is {}", region.state?)));
+    let over: Vec<String> = over.collect();
+    let summary = match &unlisted[..] {
+        [] => format!("Region {}, and dbt connects from it", over.join(", ")),
+        unlisted => format!("unsupported Region: dbt connects from {}", unlisted.join(", ")),
+    };
     let supported = service
         .regions
         .iter()
         .map(|region| format!("supported: {} ({})", region.name, region.state.as_deref().unwrap_or("no state")));
-    let endpoints = missing.iter().flat_map(|(region, endpoints)| {
-        endpoints.iter().map(move |endpoint| format!("dbt's endpoint {endpoint} is in {region}"))
+    let endpoints = missing.iter().flat_map(|(name, region)| {
+        region.endpoints.iter().map(move |endpoint| format!("dbt's endpoint {endpoint} is in {name}"))
     });
+    let describe = Command::new("ec2 describe-vpc-endpoint-service-configurations", context.region)
+        .option("service-ids", &service.id)
+        .literal("--query 'ServiceConfigurations[].SupportedRegions'");
+    let add = Command::new("ec2 modify-vpc-endpoint-service-configuration", context.region)
+        .option("service-id", &service.id)
+        .options("add-supported-regions", &unlisted);
+    let (action, command) = if unlisted.is_empty() { (GET_IT_BACK, describe) } else { (ADD, add) };
+    let part = |(name, region): (&&str, &Missing<'_>)| match region.state {
+        Some(state) => format!("{name} {state}"),
+        None => (*name).to_owned(),
+    };
     Finding::new(
         Severity::Warning,
-        format!("unsupported Region: dbt connects from {}", names.join(", ")),
+        summary,
         SPEC.impact,
-        Remedy::new(
-            "If your dbt environment is there, add the Region to the endpoint service.",
-            Some(
-                Command::new("ec2 modify-vpc-endpoint-service-configuration", context.region)
-                    .option("service-id", &service.id)
-                    .options("add-supported-regions", &names),
-            ),
-            context.region.endpoint_service(service.id.as_str()),
-        ),
+        Remedy::new(action, Some(command), context.region.endpoint_service(service.id.as_str())),
     )
     .with_evidence(endpoints.chain(supported).collect())
-    .with_parts(names)
+    .with_parts(missing.iter().map(part))
 }
+
+/// <https://aws.amazon.com/privatelink/pricing/>
+const ADD: &str = "If your dbt environment is there, add the Region to the endpoint service. AWS charges you, the provider, for a \
+     Region as long as it is active.";
+
+const GET_IT_BACK: &str = "If your dbt environment is there and nobody removed the Region on purpose, wait until it is gone from the list, and add \
+     it again; AWS charges you, the provider, as long as it is active. If that fails, or the state stays, ask AWS Support.";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{SupportedRegion, Topology};
+    use crate::snapshot::Topology;
     use crate::testing::{
-        DBT, UNTRUSTED, call_error, connection, endpoint_service, failures, only_status, topology, with_context,
+        DBT, UNTRUSTED, call_error, connection, endpoint_service, failures, only_status, service, topology,
+        with_context,
     };
 
     fn connection_from(region: Option<&str>, owner: &str, state: &str) -> Connection {
@@ -143,7 +190,6 @@ mod tests {
         let us = Some("us-east-1");
         let table = [
             (vec![], None, DBT, "available", true),
-            (vec![], Some("eu-central-1"), DBT, "available", true),
             (vec![], us, DBT, "available", false),
             (vec![], us, DBT, "pendingAcceptance", false),
             (vec![], us, DBT, "rejected", true),
@@ -151,6 +197,7 @@ mod tests {
             (vec![], us, UNTRUSTED, "available", true),
             (vec![("us-east-1", "Available")], us, DBT, "available", true),
             (vec![("us-east-1", "Deleting")], us, DBT, "available", false),
+            (vec![("us-east-1", "Failed"), ("us-east-1", "Available")], us, DBT, "available", true),
             (vec![("us-west-2", "Available")], us, DBT, "available", false),
         ];
         for (supported, region, owner, state, passes) in table {
@@ -158,6 +205,45 @@ mod tests {
             let results = with_context(&topology, evaluate);
             assert_eq!(failures(&results).is_empty(), passes, "{supported:?} {region:?} {owner} {state}");
         }
+    }
+
+    #[test]
+    fn the_state_of_a_supported_region_is_said_as_it_is() {
+        let table = [
+            ("Available", "pass: every Region that dbt connects from is supported"),
+            ("available", "pass: every Region that dbt connects from is supported"),
+            ("Pending", "unknown: AWS is still adding us-east-1 to the supported Regions (Pending)"),
+            ("Deleting", "fail: Region us-east-1 is Deleting, and dbt connects from it"),
+            ("Deleted", "fail: Region us-east-1 is Deleted, and dbt connects from it"),
+            ("Failed", "fail: Region us-east-1 is Failed, and dbt connects from it"),
+            ("Closed", "fail: Region us-east-1 is Closed, and dbt connects from it"),
+            ("newState", "unknown: us-east-1 is in unknown state 'newState' for the service"),
+        ];
+        for (state, expected) in table {
+            let connections = vec![connection_from(Some("us-east-1"), DBT, "available")];
+            let topology = topology_with(&[("us-east-1", state)], connections);
+            let said = match only_status(with_context(&topology, evaluate)) {
+                Status::Pass(why) => format!("pass: {why}"),
+                Status::Unknown(why) => format!("unknown: {why}"),
+                Status::Fail(finding) => {
+                    let command = finding.remedy.command.unwrap();
+                    assert!(!command.contains("add-supported-regions"), "it was run before: {command}");
+                    format!("fail: {}", finding.summary)
+                }
+                Status::NotAsked => unreachable!("it was asked"),
+            };
+            assert_eq!(said, expected);
+        }
+    }
+
+    #[test]
+    fn adding_a_region_is_said_to_cost_money() {
+        let connections = ["us-east-1", "us-west-2"].map(|region| connection_from(Some(region), DBT, "available"));
+        let topology = topology_with(&[("us-west-2", "Pending")], connections.to_vec());
+        let Status::Fail(finding) = only_status(with_context(&topology, evaluate)) else { panic!("it fails") };
+        assert_eq!(finding.summary, "unsupported Region: dbt connects from us-east-1");
+        assert!(finding.remedy.action.contains("charges you"), "{}", finding.remedy.action);
+        assert!(finding.remedy.command.unwrap().ends_with("--add-supported-regions us-east-1"));
     }
 
     #[test]
@@ -171,8 +257,11 @@ mod tests {
 
     #[test]
     fn connections_that_could_not_be_read_are_unknown() {
-        let failed = Some(Err(call_error("ec2:DescribeVpcEndpointConnections")));
-        let topology = Topology { connections: failed, ..topology_with(&[], vec![]) };
-        assert!(matches!(only_status(with_context(&topology, evaluate)), Status::Unknown(_)));
+        let error = call_error("ec2:DescribeVpcEndpointConnections");
+        let failed = Topology { connections: Some(Err(error.clone())), ..topology_with(&[], vec![]) };
+        let of_one = Topology { unread_connections: [(service(1), error)].into(), ..topology_with(&[], vec![]) };
+        for topology in [failed, of_one] {
+            assert!(matches!(only_status(with_context(&topology, evaluate)), Status::Unknown(_)));
+        }
     }
 }

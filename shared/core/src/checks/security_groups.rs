@@ -2,12 +2,13 @@
 //!
 //! The rules of all its groups together must cover each of dbt's networks on each expected port, or on every listener's
 //! port if none are expected. A prefix list that cannot be read makes the result unknown only if it would decide. If dbt's
-//! networks are not configured, the result is info; but a port that no rule allows at all is critical even then. Without a
+//! networks are not configured, the result is info, unless every IPv4 source is allowed, which passes, and
+//! `load-balancer.broad-rule` warns; but a port that no rule allows at all is critical even then. Without a
 //! port to judge, the result is unknown: a listener that is gone fixes no rule.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::inbound_rules::{self, InboundRules, authorize, ids_of};
 use crate::check::{CheckContext, CheckResult, Command, Finding, Need, Remedy, Severity, Spec, Status};
@@ -23,10 +24,14 @@ pub(crate) const SPEC: Spec = Spec {
     severities: &[
         (Severity::Critical, "a network of `DbtCidrs` is blocked on a port; without `DbtCidrs`, a port allows nobody"),
         (Severity::Warning, "a network of `DbtCidrs` is public: dbt does not come from it"),
-        (Severity::Info, "`DbtCidrs` is empty, so the guard cannot tell whether dbt is allowed"),
+        (
+            Severity::Info,
+            "`DbtCidrs` is empty and not every source is allowed, so the guard cannot tell whether dbt is",
+        ),
     ],
-    fails_when: "inbound rules are enforced on PrivateLink traffic, and `DbtCidrs` is empty, has a public network, or \
-                 not all of it is allowed on every port of `ListenerPorts`, or, if that is empty, on every listener port",
+    fails_when: "inbound rules are enforced on PrivateLink traffic, and `DbtCidrs` has a public network, or not all of it \
+                 (if it is empty: not every IPv4 source) is allowed on every port of `ListenerPorts`, or, if that is empty, \
+                 on every listener port",
     failing_word: "blocked",
     impact: "dbt's connections from a blocked network time out before they reach a listener. If `DbtCidrs` is empty, \
              the guard does not know dbt's networks, and dbt may be blocked.",
@@ -45,7 +50,10 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
 fn judge(inbound: &InboundRules<'_>) -> Status {
     let InboundRules { context, rules, ports, .. } = inbound;
     if context.policy.dbt_cidrs.is_empty() {
-        return Status::fail(without_dbt_cidrs(inbound));
+        return match allows_all_ipv4(inbound) {
+            true => Status::pass(format!("security groups allow every IPv4 source on {}", named(ports))),
+            false => Status::fail(without_dbt_cidrs(inbound)),
+        };
     }
     let public: BTreeSet<IpNet> = context.policy.public_cidrs().copied().collect();
     // A public network is not dbt's, so no rule for it is missing.
@@ -91,6 +99,13 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
         .about(ids(inbound))
         .stopping_dbt(true),
     )
+}
+
+/// Whether the rules allow every IPv4 source on each port, so that dbt's networks need not be known: its endpoints are IPv4.
+fn allows_all_ipv4(inbound: &InboundRules<'_>) -> bool {
+    let everywhere = IpNet::from(Ipv4Net::default());
+    let is_open = |port: &u16| inbound.covers(&inbound.rules, &everywhere, *port) == Ok(true);
+    !inbound.ports.is_empty() && inbound.ports.iter().all(is_open)
 }
 
 /// The finding if networks of `DbtCidrs` are public, and none of the private ones is blocked.
@@ -353,11 +368,24 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn without_dbt_cidrs_only_a_port_closed_to_all_is_critical() {
-        let severity = |rules| failure(status(&guarded(rules), "")).unwrap().severity;
-        assert_eq!(severity(vec![rule("0.0.0.0/0", PG)]), Severity::Info);
-        assert_eq!(severity(vec![rule("pl-unread", PG)]), Severity::Info);
-        assert_eq!(severity(vec![rule("sg-9", PG), rule(DBT_CIDR, Some(Ports::one(443)))]), Severity::Critical);
+    fn without_dbt_cidrs_a_port_is_open_to_all_closed_or_unclear() {
+        let (all, half) = ("0.0.0.0/0", ["0.0.0.0/1", "128.0.0.0/1"].map(|cidr| rule(cidr, PG)));
+        let table = [
+            (vec![rule(all, PG)], None),
+            (vec![rule("sg-9", PG), rule(all, Some(Ports::ALL))], None),
+            (half.to_vec(), None),
+            (vec![rule(all, PG), rule("pl-unread", PG)], None),
+            (half[..1].to_vec(), Some(Severity::Info)),
+            (vec![rule("::/0", PG)], Some(Severity::Info)),
+            (vec![rule(DBT_CIDR, PG)], Some(Severity::Info)),
+            (vec![rule("pl-unread", PG)], Some(Severity::Info)),
+            (vec![rule("sg-9", PG), rule(all, Some(Ports::one(443)))], Some(Severity::Critical)),
+        ];
+        for (rules, severity) in table {
+            let status = status(&guarded(rules.clone()), "");
+            assert!(!matches!(status, Status::Unknown(_)), "{rules:?}");
+            assert_eq!(failure(status).map(|finding| finding.severity), severity, "{rules:?}");
+        }
     }
 
     #[test]
@@ -365,6 +393,12 @@ pub(super) mod tests {
         let unread = || rule("pl-unread", PG);
         assert!(matches!(status(&guarded(vec![unread()]), DBT_CIDR), Status::Unknown(_)));
         assert!(matches!(status(&guarded(vec![unread(), rule(DBT_CIDR, PG)]), DBT_CIDR), Status::Pass(_)));
+        for (group, is_unknown) in [("sg-2", true), ("sg-9", false)] {
+            let mut incomplete = guarded(vec![rule(DBT_CIDR, PG)]);
+            let unread_rules = [(group.to_owned(), call_error("ec2:DescribeSecurityGroupRules"))].into();
+            incomplete.network.as_mut().unwrap().unread_rules = unread_rules;
+            assert_eq!(matches!(status(&incomplete, DBT_CIDR), Status::Unknown(_)), is_unknown, "{group}");
+        }
         let mut no_rules = guarded(vec![]);
         no_rules.network.as_mut().unwrap().rules = Err(call_error("ec2:DescribeSecurityGroupRules"));
         assert!(matches!(status(&no_rules, DBT_CIDR), Status::Unknown(_)));

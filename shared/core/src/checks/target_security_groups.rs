@@ -11,9 +11,7 @@ use std::net::IpAddr;
 
 use super::security_rules::{Allow, Remote, allows, authorize};
 use crate::check::{CheckContext, CheckResult, Command, Finding, Remedy, Severity, Spec, Status};
-use crate::snapshot::{
-    Health, Interface, LoadBalancer, Network, SecurityGroupRule, Target, TargetGroup, TargetKind, Unread,
-};
+use crate::snapshot::{Interface, LoadBalancer, Network, SecurityGroupRule, Target, TargetGroup, TargetKind, Unread};
 use crate::text::{count, limited};
 
 /// Evidence lines per alert; the rest is counted.
@@ -62,9 +60,8 @@ struct Inbound<'a> {
     nodes: Vec<&'a Interface>,
     /// The load balancer's security groups.
     groups: &'a [String],
-    /// Of the targets' groups: inbound, and all.
+    /// The inbound rules of the targets' groups.
     rules: Vec<&'a SecurityGroupRule>,
-    all_rules: &'a [SecurityGroupRule],
 }
 
 /// What keeps the load balancer from a target: ports that nodes cannot reach.
@@ -85,7 +82,6 @@ impl<'a> Inbound<'a> {
             nodes: network.nodes(&load_balancer.arn)?,
             groups: &description.security_groups,
             rules: rules.iter().filter(|rule| !rule.egress).collect(),
-            all_rules: rules,
         })
     }
 
@@ -97,7 +93,7 @@ impl<'a> Inbound<'a> {
         if group.kind == TargetKind::LoadBalancer && !targets.is_empty() {
             return Status::Unknown("ALB target: its security groups are not checked".to_owned());
         }
-        let targets: Vec<&Target> = targets.iter().filter(|target| target.health != Health::Draining).collect();
+        let targets: Vec<&Target> = targets.iter().filter(|target| !target.is_being_removed()).collect();
         let (mut blocked, mut unknown) = (Vec::new(), Vec::new());
         for target in &targets {
             match self.blocked(group, target) {
@@ -127,13 +123,14 @@ impl<'a> Inbound<'a> {
         if groups.is_empty() {
             return Ok(blocked);
         }
+        let all = self.network.rules_of(groups).map_err(|why| why.to_string())?;
         let mut unknown = None;
         let sends = |node: &&&Interface| self.load_balancer.node_sends_to(group, node, target);
         for node in self.nodes.iter().filter(sends) {
             for source in node.addresses.iter().filter(|source| source.is_ipv4() == address.is_ipv4()) {
                 let remote = Remote { address: *source, groups: Some(self.groups) };
                 for port in group.ports_of(target) {
-                    let rules = self.rules.iter().copied().filter(|rule| groups.contains(&rule.group));
+                    let rules = all.iter().copied().filter(|rule| !rule.egress);
                     match allows(rules, self.network, remote, port) {
                         Ok(true) => {}
                         Ok(false) => {
@@ -146,7 +143,7 @@ impl<'a> Inbound<'a> {
             }
         }
         // EC2 may leave out the rules of a group that another account shares.
-        let hidden = groups.iter().find(|group| !self.all_rules.iter().any(|rule| rule.group == **group));
+        let hidden = groups.iter().find(|group| !all.iter().any(|rule| rule.group == **group));
         match (blocked.ports.is_empty(), unknown, hidden) {
             (true, Some(why), _) => Err(why),
             (false, _, Some(group)) => {
@@ -233,10 +230,10 @@ fn listed<T: ToString>(items: &BTreeSet<T>) -> String {
 mod tests {
     use super::*;
     use crate::check::cause;
-    use crate::snapshot::{Peer, Ports, Topology};
+    use crate::snapshot::{Health, Peer, Ports, Topology};
     use crate::testing::{
-        change, endpoint_service, failure, load_balancer, network, only_finding, only_status, target, target_group,
-        topology, with_context,
+        call_error, change, endpoint_service, failure, load_balancer, network, only_finding, only_status, target,
+        target_group, terminated, topology, with_context,
     };
     use crate::trigger::Change;
 
@@ -340,8 +337,21 @@ mod tests {
         let unknown = |targets| matches!(status(targets, open("sg-t", &cidr("10.0.0.0/8")), None), Status::Unknown(_));
         assert!(unknown(vec![in_groups(1, None)]), "no interface in this VPC");
         assert!(unknown(vec![Target { address: None, ..in_groups(1, Some(&["sg-t"])) }]));
+        assert!(unknown(vec![Target { health: Health::Healthy, ..terminated() }]), "ELB still uses it");
+        let reachable = vec![terminated(), in_groups(1, Some(&["sg-t"]))];
+        assert!(matches!(status(reachable, open("sg-t", &cidr("10.0.0.0/8")), None), Status::Pass(_)));
         let list = open("sg-t", &Peer::PrefixList("pl-unread".to_owned()));
         assert!(matches!(status(vec![in_groups(1, Some(&["sg-t"]))], list, None), Status::Unknown(_)));
+        let two = vec![in_groups(1, Some(&["sg-t"])), in_groups(2, Some(&["sg-v"]))];
+        let with_incomplete_rules = |targets, of: &str| {
+            let mut topology = seen(targets, open("sg-t", &cidr("10.0.0.0/8")), None);
+            let unread_rules = [(of.to_owned(), call_error("ec2:DescribeSecurityGroupRules"))].into();
+            topology.network.as_mut().unwrap().unread_rules = unread_rules;
+            with_context(&topology, |context| only_status(evaluate(context)))
+        };
+        assert!(matches!(with_incomplete_rules(vec![in_groups(1, Some(&["sg-t"]))], "sg-t"), Status::Unknown(_)));
+        assert!(matches!(with_incomplete_rules(vec![in_groups(1, Some(&["sg-t"]))], "sg-v"), Status::Pass(_)));
+        assert!(matches!(with_incomplete_rules(two, "sg-v"), Status::Unknown(_)));
         let some = vec![in_groups(1, None), in_groups(2, Some(&["sg-u"]))];
         let finding = failure(status(some, vec![], None)).unwrap();
         assert_eq!(finding.severity, Severity::Warning, "the other one may be reachable");

@@ -1,7 +1,7 @@
 //! `visibility.lost`: a read that other checks depend on fails, so their results are unknown.
 
 use crate::check::{Branch, CheckResult, Finding, Group, Remedy, Severity, Spec, Status, WhenMissing};
-use crate::snapshot::{CallError, Calls};
+use crate::snapshot::{CallError, Calls, ErrorKind};
 
 /// The catalogue's row. It is about the run, not about one endpoint service: see [`of_calls`].
 pub(crate) const SPEC: Spec = Spec {
@@ -32,7 +32,11 @@ pub fn of_calls(calls: &Calls) -> Vec<CheckResult> {
 
 fn finding(error: &CallError) -> Finding {
     let (call, denied) = (error.call, error.is_denied());
+    let is_malformed = error.kind == ErrorKind::Malformed;
     let accepting = match call {
+        "ec2:DescribeVpcEndpointConnections" if is_malformed => {
+            " Until it can be read, the guard cannot accept dbt's requests on the service that the error names, or on any if it names none."
+        }
         "ec2:DescribeVpcEndpointConnections" => " Until the call works, the guard cannot accept dbt's requests.",
         _ => "",
     };
@@ -44,6 +48,10 @@ fn finding(error: &CallError) -> Finding {
     } else if error.is_throttled() {
         "Other tools use up what AWS allows the account in calls; the guard paces its own. If this lasts, find out with \
          CloudTrail who makes this call, or choose slower schedules."
+            .to_owned()
+    } else if is_malformed {
+        "AWS answered in a form that this version does not know. If this lasts, update privatelink-guard; if that does not help, \
+         report it with the function's log."
             .to_owned()
     } else {
         "If this lasts, check the AWS Health Dashboard for the Region and the function's log.".to_owned()
@@ -63,7 +71,6 @@ fn finding(error: &CallError) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::ErrorKind;
     use crate::testing::{call_error, only_finding};
 
     #[test]
@@ -80,6 +87,10 @@ mod tests {
         let refused = CallError::new(health, ErrorKind::Refused("Throttling".to_owned()), "Rate exceeded");
         let refused = only_finding(of_calls(&[(health, Some(refused))].into()));
         assert!(refused.remedy.action.contains("CloudTrail"), "{}", refused.remedy.action);
+        let malformed = CallError::new(listing, ErrorKind::Malformed, "a connection of vpce-svc-1 is incomplete");
+        let malformed = only_finding(of_calls(&[(listing, Some(malformed))].into()));
+        assert!(malformed.impact.contains("on the service that the error names"), "{}", malformed.impact);
+        assert!(malformed.remedy.action.contains("update privatelink-guard"), "{}", malformed.remedy.action);
         let other = of_calls(&[(health, Some(call_error(health)))].into());
         assert!(!only_finding(other).impact.contains("accept"));
         assert_eq!((passing.resource.as_str(), &passing.status), (health, &Status::pass(format!("{health} works"))));

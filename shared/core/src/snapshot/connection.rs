@@ -1,10 +1,21 @@
 //! Endpoint connections.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
 
+use super::CallError;
 use crate::ids::{AccountId, EndpointId, ServiceId};
+
+/// The connections that EC2 listed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Connections {
+    /// Those of services whose connections were all read.
+    pub listed: Vec<Connection>,
+    /// The other services, each with what was wrong with one of its connections: then it is not known which it has.
+    pub unread: BTreeMap<ServiceId, CallError>,
+}
 
 /// The connection of a consumer's endpoint to an endpoint service, as EC2 described it in this run.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -347,6 +347,9 @@ pub struct Target {
     /// The ids of its network interfaces, `eni-…`, as far as EC2 shows them, and, of an address, of the instance that has it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<String>,
+    /// Whether it is an instance that EC2 no longer shows, or shows as terminated.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_terminated: bool,
     /// The health that ELB reports.
     pub health: Health,
     /// Whether it gets no new connections, whatever its health, because of a zonal shift.
@@ -363,6 +366,14 @@ impl Target {
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.health == Health::Healthy && !self.is_shifted_away
+    }
+
+    /// Whether it gets no connections any more, so that nothing has to reach it: it is being deregistered, or ELB does not use
+    /// it because its instance is gone.
+    /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-health-checks.html>
+    #[must_use]
+    pub fn is_being_removed(&self) -> bool {
+        self.health == Health::Draining || (self.health == Health::Unused && self.is_terminated)
     }
 }
 

@@ -16,7 +16,7 @@ mod topology;
 mod traffic;
 
 pub use self::certificate::Certificate;
-pub use self::connection::{Connection, ConnectionState};
+pub use self::connection::{Connection, ConnectionState, Connections};
 pub use self::hostname::{HOSTNAME_TAG, Hostname};
 pub use self::load_balancer::{
     Coverage, CrossZoneOverride, Description, Health, Listener, LoadBalancer, MIN_HEALTHY_TAG, RoutingThreshold,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Observed, Unread, interface_description};
+use super::{CallError, Observed, Unread, interface_description};
 use crate::ids::Arn;
 
 /// The network around the load balancers.
@@ -13,6 +13,8 @@ use crate::ids::Arn;
 pub struct Network {
     /// The rules of the load balancers' and the targets' security groups, inbound and outbound.
     pub rules: Observed<Vec<SecurityGroupRule>>,
+    /// The security groups of which a rule could not be read, each with what was wrong with it.
+    pub unread_rules: BTreeMap<String, CallError>,
     /// The prefix lists that these rules name, by id.
     pub prefix_lists: BTreeMap<String, Observed<Vec<IpNet>>>,
     /// The load balancers' network interfaces.
@@ -26,6 +28,18 @@ pub struct Network {
 }
 
 impl Network {
+    /// The rules of these security groups, which add up.
+    ///
+    /// # Errors
+    /// Why they are not known: the read failed, or one of them could not be read.
+    pub fn rules_of(&self, groups: &[String]) -> Result<Vec<&SecurityGroupRule>, Unread> {
+        let rules = self.rules.as_ref()?;
+        match groups.iter().find_map(|group| self.unread_rules.get(group)) {
+            Some(error) => Err(error.into()),
+            None => Ok(rules.iter().filter(|rule| groups.contains(&rule.group)).collect()),
+        }
+    }
+
     /// The addresses of a prefix list.
     ///
     /// # Errors
@@ -225,8 +239,21 @@ pub struct Route {
     pub destination: IpNet,
     /// The target: `local`, `pcx-…`, `tgw-…`, …
     pub by: String,
-    /// Whether its target no longer exists.
-    pub blackhole: bool,
+    /// `active`, `blackhole` or `filtered`, as EC2 wrote it.
+    pub state: String,
+}
+
+impl Route {
+    /// Whether it carries traffic; `None` if this version does not know its state. A `filtered` route stands in the table, and
+    /// carries as little as a `blackhole`, whose target is gone.
+    #[must_use]
+    pub fn carries_traffic(&self) -> Option<bool> {
+        match self.state.to_ascii_lowercase().as_str() {
+            "active" => Some(true),
+            "blackhole" | "filtered" => Some(false),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]

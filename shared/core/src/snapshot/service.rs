@@ -19,8 +19,11 @@ pub struct EndpointService {
     pub state: Option<String>,
     /// Whether somebody must accept each request.
     pub acceptance_required: Option<bool>,
-    /// The names of the zones that it offers to consumers. `None` if EC2 does not name them: it may give only ids.
+    /// The names of the zones that it offers to consumers. `None` if they are not known: EC2 may give only ids.
     pub zones: Option<Vec<String>>,
+    /// The ids of these zones. Not stored: they serve to find the names.
+    #[serde(skip)]
+    pub zone_ids: Vec<String>,
     /// The load balancers behind it, including Gateway Load Balancers.
     pub load_balancers: Vec<Arn>,
     /// Its private DNS name, if it has one.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::{
-    CallError, Certificate, Connection, EndpointService, LoadBalancer, Network, Notification, Observed, Traffic,
-    Unread, known,
+    CallError, Certificate, Connection, Connections, EndpointService, LoadBalancer, Network, Notification, Observed,
+    Traffic, Unread, known,
 };
 use crate::ids::{Arn, ServiceId};
 
@@ -20,8 +20,10 @@ pub struct Topology {
     pub load_balancers: BTreeMap<Arn, LoadBalancer>,
     /// Why EC2 did not say where some of the targets are, and which security groups they have.
     pub unlocated: Option<CallError>,
-    /// The connections of the services; not read in every run.
+    /// The connections of the services; not read in every run. Those of one service: see [`Topology::connections_of`].
     pub connections: Option<Observed<Vec<Connection>>>,
+    /// Why the connections of single services are not known. None of theirs are among the others.
+    pub unread_connections: BTreeMap<ServiceId, CallError>,
     /// The connection notifications of the services; not read in every run.
     pub notifications: Option<Observed<Vec<Notification>>>,
     /// The networks around the load balancers; not read in every run.
@@ -52,6 +54,28 @@ impl Topology {
         Ok(arns.iter().filter_map(|arn| self.load_balancers.get(arn)).collect())
     }
 
+    /// Takes over the connections that were read.
+    pub fn set_connections(&mut self, read: Observed<Connections>) {
+        match read {
+            Ok(Connections { listed, unread }) => {
+                (self.connections, self.unread_connections) = (Some(Ok(listed)), unread);
+            }
+            Err(error) => self.connections = Some(Err(error)),
+        }
+    }
+
+    /// The connections of `service`.
+    ///
+    /// # Errors
+    /// Why they are not known: the read failed, or one of them could not be read.
+    pub fn connections_of(&self, service: &ServiceId) -> Result<Vec<&Connection>, Unread> {
+        let connections = known(self.connections.as_ref())?;
+        match self.unread_connections.get(service) {
+            Some(error) => Err(error.into()),
+            None => Ok(connections.iter().filter(|connection| connection.service == *service).collect()),
+        }
+    }
+
     /// Whether the time for reading was over before all of the service's path was read: the targets, and if settings were
     /// read, attributes.
     #[must_use]
@@ -71,7 +95,21 @@ impl Topology {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{endpoint_service, service, topology};
+    use crate::testing::{DBT, call_error, connection, endpoint_service, service, topology};
+
+    #[test]
+    fn a_connection_that_was_not_read_costs_its_own_service() {
+        let call = "ec2:DescribeVpcEndpointConnections";
+        let of = |topology: &Topology, number: u32| topology.connections_of(&service(number)).map(|found| found.len());
+        let mut topology = Topology::default();
+        assert_eq!(of(&topology, 1), Err(Unread::NotAsked));
+        let unread = [(service(2), call_error(call))].into();
+        topology.set_connections(Ok(Connections { listed: vec![connection(1, Some(DBT), "available")], unread }));
+        assert_eq!(of(&topology, 1), Ok(1));
+        assert_eq!(of(&topology, 2), Err(Unread::from(&call_error(call))));
+        topology.set_connections(Err(call_error(call)));
+        assert!(of(&topology, 1).is_err());
+    }
 
     #[test]
     fn the_names_are_those_of_the_services_that_have_one() {

@@ -120,6 +120,7 @@ pub fn endpoint_service() -> EndpointService {
         name: None,
         state: Some("Available".to_owned()),
         acceptance_required: Some(true),
+        zone_ids: Vec::new(),
         zones: None,
         load_balancers: Vec::new(),
         private_dns: None,
@@ -160,6 +161,7 @@ pub fn only_status(results: Vec<CheckResult>) -> Status {
 pub fn network() -> Network {
     Network {
         rules: Ok(Vec::new()),
+        unread_rules: BTreeMap::new(),
         prefix_lists: BTreeMap::new(),
         interfaces: Ok(Vec::new()),
         subnets: Ok(Vec::new()),
@@ -310,10 +312,23 @@ pub fn target(number: u8, health: &str) -> Target {
         subnet: None,
         security_groups: None,
         interfaces: Vec::new(),
+        is_terminated: false,
         health: Health::parse(health),
         is_shifted_away: false,
         reason: failed.then(|| "Target.FailedHealthChecks".to_owned()),
         description: failed.then(|| "Health checks failed".to_owned()),
+    }
+}
+
+/// An instance that EC2 no longer shows, and that ELB no longer uses.
+#[must_use]
+pub fn terminated() -> Target {
+    Target {
+        id: "i-0123456789abcdef0".to_owned(),
+        zone: None,
+        address: None,
+        is_terminated: true,
+        ..target(1, "unused")
     }
 }
 

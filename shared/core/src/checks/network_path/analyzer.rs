@@ -34,8 +34,8 @@ pub(super) enum Obstacle<'a> {
     Acl { acl: &'a str, subnet: &'a str, egress: bool, peer: IpAddr, ports: Ports, rule: i32 },
     /// The route table has no route.
     NoRoute { table: &'a str, to: IpAddr },
-    /// The target of the route is gone.
-    Blackhole { table: &'a str, destination: String, by: &'a str, to: IpAddr },
+    /// The route carries nothing: its target is gone, or it is filtered.
+    Dead { table: &'a str, destination: String, by: &'a str, state: String, to: IpAddr },
     /// The route leads to the internet, which drops private addresses.
     Internet { table: &'a str, by: &'a str, to: IpAddr },
 }
@@ -134,15 +134,20 @@ impl<'a> PathAnalyzer<'a> {
         let table = explicit.or_else(|| self.route_tables.iter().find(|table| table.main && table.vpc == subnet.vpc));
         let table = table.ok_or_else(|| format!("EC2 shows no route table of {}", subnet.id))?;
         let routes = table.routes.iter().filter(|route| route.destination.contains(&to));
-        let obstacle = match routes.max_by_key(|route| route.destination.prefix_len()) {
+        let best = routes.max_by_key(|route| route.destination.prefix_len());
+        let obstacle = match best.map(|route| (route, route.carries_traffic())) {
             None => Obstacle::NoRoute { table: &table.id, to },
-            Some(Route { destination, by, blackhole: true }) => {
-                Obstacle::Blackhole { table: &table.id, destination: destination.to_string(), by, to }
+            Some((Route { destination, by, state }, Some(false))) => {
+                let (destination, state) = (destination.to_string(), state.to_ascii_lowercase());
+                Obstacle::Dead { table: &table.id, destination, by, state, to }
             }
-            Some(Route { by, .. }) if by.starts_with("igw-") && to.is_ipv4() => {
+            Some((Route { destination, state, .. }, None)) => {
+                return Err(format!("{} has a route to {destination} in unknown state '{state}'", table.id));
+            }
+            Some((Route { by, .. }, _)) if by.starts_with("igw-") && to.is_ipv4() => {
                 Obstacle::Internet { table: &table.id, by, to }
             }
-            Some(Route { by, .. }) if ["nat-", "igw-", "eigw-"].iter().any(|kind| by.starts_with(kind)) => {
+            Some((Route { by, .. }, _)) if ["nat-", "igw-", "eigw-"].iter().any(|kind| by.starts_with(kind)) => {
                 return Err(format!("{} routes {to} to {by}, and the path behind it is not checked", table.id));
             }
             Some(_) => return Ok(None),
@@ -161,7 +166,7 @@ impl Obstacle<'_> {
         match self {
             Self::Acl { acl, subnet, .. } => [acl, subnet],
             Self::NoRoute { table, .. } => [table, table],
-            Self::Blackhole { table, by, .. } | Self::Internet { table, by, .. } => [table, by],
+            Self::Dead { table, by, .. } | Self::Internet { table, by, .. } => [table, by],
         }
     }
 
@@ -169,7 +174,7 @@ impl Obstacle<'_> {
     pub(super) fn route_table(&self) -> Option<&str> {
         match self {
             Self::Acl { .. } => None,
-            Self::NoRoute { table, .. } | Self::Blackhole { table, .. } | Self::Internet { table, .. } => Some(table),
+            Self::NoRoute { table, .. } | Self::Dead { table, .. } | Self::Internet { table, .. } => Some(table),
         }
     }
 }
@@ -183,8 +188,9 @@ impl fmt::Display for Obstacle<'_> {
                 if *rule == LAST_RULE { f.write_str("the default rule (*)") } else { write!(f, "rule {rule}") }
             }
             Self::NoRoute { table, to } => write!(f, "{table}: no route to {to}"),
-            Self::Blackhole { table, destination, by, to } => {
-                write!(f, "{table}: the route to {destination} via {by} is a blackhole ({to})")
+            Self::Dead { table, destination, by, state, to } => {
+                let state = if state == "blackhole" { "a blackhole" } else { state };
+                write!(f, "{table}: the route to {destination} via {by} is {state} ({to})")
             }
             Self::Internet { table, by, to } => {
                 write!(f, "{table}: the route to {to} is {by}, which drops private addresses")

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::analyzer::{Obstacle, PathAnalyzer};
 use crate::check::{CheckContext, Command, Finding, Region, Remedy, Severity};
-use crate::snapshot::{Ports, Target, TargetGroup};
+use crate::snapshot::{Ports, TargetGroup};
 use crate::text::{count, limited};
 
 /// Obstacles that one alert names; it counts the others.
@@ -18,7 +18,7 @@ const MAX_COMMANDS: usize = 4;
 /// The finding for a target group with `blocked` targets.
 pub(super) fn finding(
     group: &TargetGroup,
-    targets: &[Target],
+    targets: usize,
     blocked: usize,
     obstacles: &BTreeSet<Obstacle<'_>>,
     analyzer: &PathAnalyzer<'_>,
@@ -35,7 +35,7 @@ pub(super) fn finding(
     };
     Finding::new(
         Severity::Warning,
-        format!("{obstacle} {blocked} of {} in {}", count(targets.len(), "target"), group.name()),
+        format!("{obstacle} {blocked} of {} in {}", count(targets, "target"), group.name()),
         "Some or all of dbt's connections time out between the load balancer and these targets.",
         Remedy::new(
             &format!("{action}{repeat}"),
@@ -49,7 +49,7 @@ pub(super) fn finding(
     .with_evidence(limited(obstacles.iter().map(ToString::to_string).collect(), MAX_OBSTACLES))
     .with_parts(obstacles.iter().map(part))
     .about(obstacles.iter().flat_map(Obstacle::ids))
-    .stopping_dbt(blocked == targets.len())
+    .stopping_dbt(blocked == targets)
 }
 
 /// What blocks the path, and what to do about it.
@@ -137,7 +137,7 @@ fn part(obstacle: &Obstacle<'_>) -> String {
             format!("{acl} rule {rule} {}", if *egress { "outbound" } else { "inbound" })
         }
         Obstacle::NoRoute { table, .. } => format!("{table} has no route"),
-        Obstacle::Blackhole { table, destination, .. } => format!("{table} blackhole {destination}"),
+        Obstacle::Dead { table, destination, state, .. } => format!("{table} {state} {destination}"),
         Obstacle::Internet { table, by, .. } => format!("{table} routes to {by}"),
     }
 }

@@ -23,7 +23,7 @@ pub(super) const SPEC: Spec = Spec {
     severities: &[(Severity::Warning, "always")],
     fails_when: "between a load balancer node and a target, a network ACL blocks the target port or at least 1 % of \
                  the return ports 1024-65535, or no route leads from the node's subnet to the target (none, a \
-                 blackhole, or an internet gateway)",
+                 blackhole, a filtered one, or an internet gateway)",
     failing_word: "blocked",
     impact: "Some or all of dbt's connections time out between the load balancer and these targets.",
     fix_in_short: "allow the traffic before the rule that denies it, or correct the route",
@@ -84,8 +84,9 @@ fn near_side(
     if group.kind == TargetKind::LoadBalancer && !targets.is_empty() {
         return Status::Unknown("ALB target: the path to an Application Load Balancer is not checked".to_owned());
     }
+    let targets: Vec<&Target> = targets.iter().filter(|target| !target.is_being_removed()).collect();
     let (mut obstacles, mut blocked, mut unknown) = (BTreeSet::new(), 0, None);
-    for target in targets {
+    for target in &targets {
         let (Some(address), Some(port)) = (target.address, target.port) else {
             unknown = Some(format!("the address of {target} is not known"));
             continue;
@@ -103,13 +104,17 @@ fn near_side(
         let passes = || Status::pass(format!("no network ACL or route blocks {}", group.name()));
         return unknown.map_or_else(passes, Status::Unknown);
     }
-    Status::fail(finding::finding(group, targets, blocked, &obstacles, analyzer, context).with_unknown_rest(unknown))
+    Status::fail(
+        finding::finding(group, targets.len(), blocked, &obstacles, analyzer, context).with_unknown_rest(unknown),
+    )
 }
 
 /// An unknown result if there are targets in subnets that EC2 does not show.
 fn remote_side(group: &TargetGroup, analyzer: &PathAnalyzer<'_>) -> Option<CheckResult> {
-    let is_remote =
-        |target: &&Target| target.address.is_some_and(|address| !analyzer.is_in_a_known_subnet(target, address));
+    let is_remote = |target: &&Target| {
+        let is_unseen = |address| !analyzer.is_in_a_known_subnet(target, address);
+        !target.is_being_removed() && target.address.is_some_and(is_unseen)
+    };
     let number = group.targets.iter().flatten().filter(is_remote).count();
     let why = format!(
         "{} in subnets that EC2 does not show; the network ACLs there are not checked",
@@ -131,19 +136,19 @@ mod tests {
 
     use super::*;
     use crate::snapshot::{
-        AclEntry, CrossZoneOverride, Interface, Network, NetworkAcl, Ports, Route, RouteTable, Subnet, Topology,
+        AclEntry, CrossZoneOverride, Health, Interface, Network, NetworkAcl, Ports, Route, RouteTable, Subnet, Topology,
     };
     use crate::testing::{
-        call_error, endpoint_service, group_attributes, load_balancer, network, target, target_group, topology,
-        with_context,
+        call_error, endpoint_service, group_attributes, load_balancer, network, target, target_group, terminated,
+        topology, with_context,
     };
 
     fn entry(number: i32, egress: bool, allow: bool, tcp: Option<Ports>, peer: &str) -> AclEntry {
         AclEntry { number, egress, allow, tcp, peer: peer.parse().unwrap() }
     }
 
-    fn route(destination: &str, by: &str, blackhole: bool) -> Route {
-        Route { destination: destination.parse().unwrap(), by: by.to_owned(), blackhole }
+    fn route(destination: &str, by: &str, state: &str) -> Route {
+        Route { destination: destination.parse().unwrap(), by: by.to_owned(), state: state.to_owned() }
     }
 
     /// A node in subnet-a (10.0.0.0/24) at 10.0.0.200, one in subnet-b (10.0.1.0/24) at 10.0.1.200, all doors open.
@@ -176,7 +181,7 @@ mod tests {
                 main: true,
                 main_association: None,
                 subnets: vec![],
-                routes: vec![route("10.0.0.0/16", "local", false)],
+                routes: vec![route("10.0.0.0/16", "local", "active")],
                 to_prefix_lists: vec![],
             }]),
             ..network()
@@ -305,29 +310,43 @@ mod tests {
     #[test]
     fn a_target_in_a_peered_vpc_needs_a_living_route() {
         let peered = || vec![outside("10.7.0.10")];
-        let to = |destination: &str, by: &str, blackhole| {
-            with_routes(|table| table.routes.push(route(destination, by, blackhole)))
+        let to = |destination: &str, by: &str, state: &str| {
+            with_routes(|table| table.routes.push(route(destination, by, state)))
         };
         let found = |network| obstacles(network, peered());
         assert_eq!(found(open()), ["rtb-1: no route to 10.7.0.10"]);
         assert_eq!(
-            found(to("10.7.0.0/16", "pcx-1", true)),
+            found(to("10.7.0.0/16", "pcx-1", "blackhole")),
             ["rtb-1: the route to 10.7.0.0/16 via pcx-1 is a blackhole (10.7.0.10)"]
         );
         assert_eq!(
-            found(to("0.0.0.0/0", "igw-1", false)),
+            found(to("10.7.0.0/16", "tgw-1", "Filtered")),
+            ["rtb-1: the route to 10.7.0.0/16 via tgw-1 is filtered (10.7.0.10)"]
+        );
+        assert_eq!(
+            found(to("0.0.0.0/0", "igw-1", "active")),
             ["rtb-1: the route to 10.7.0.10 is igw-1, which drops private addresses"]
         );
-        assert_eq!(found(to("10.7.0.0/16", "pcx-1", false)), [""; 0]);
-        assert_eq!(found(to("0.0.0.0/0", "tgw-1", false)), [""; 0]);
+        assert_eq!(found(to("10.7.0.0/16", "pcx-1", "active")), [""; 0]);
+        assert_eq!(found(to("0.0.0.0/0", "tgw-1", "active")), [""; 0]);
         let unknown = |network| matches!(status(network, peered()), Status::Unknown(_));
-        assert!(unknown(to("0.0.0.0/0", "nat-1", false)));
+        assert!(unknown(to("0.0.0.0/0", "nat-1", "active")));
+        assert!(unknown(to("10.7.0.0/16", "tgw-1", "newState")), "it may carry nothing");
         assert!(unknown(with_routes(|table| table.to_prefix_lists.push("tgw-1".to_owned()))));
     }
 
     #[test]
+    fn a_target_that_is_being_taken_out_needs_no_path() {
+        let leaving = Target { health: Health::Draining, ..outside("10.7.0.10") };
+        let results = with_context(&seen(open(), vec![at("10.0.0.10"), leaving.clone(), terminated()], true), evaluate);
+        assert!(matches!(&results[..], [CheckResult { status: Status::Pass(_), .. }]), "{results:?}");
+        let Status::Fail(finding) = status(open(), vec![outside("10.7.0.10"), leaving]) else { panic!("it fails") };
+        assert_eq!(finding.summary, "no route to 1 of 1 target in pg");
+    }
+
+    #[test]
     fn an_unseen_remote_side_has_a_result_of_its_own() {
-        let network = with_routes(|table| table.routes.push(route("10.7.0.0/16", "pcx-1", false)));
+        let network = with_routes(|table| table.routes.push(route("10.7.0.0/16", "pcx-1", "active")));
         let targets = vec![at("10.0.0.10"), at("10.0.1.10"), outside("10.7.0.10")];
         let results = with_context(&seen(network, targets, true), evaluate);
         let [near, far] = &results[..] else { panic!("{results:?}") };
@@ -361,7 +380,7 @@ mod tests {
         for acl in wide.acls.as_mut().unwrap() {
             acl.entries.extend([true, false].map(|egress| entry(101, egress, true, Some(Ports::ALL), "::/0")));
         }
-        wide.route_tables.as_mut().unwrap()[0].routes.push(route("2001:db8::/32", "local", false));
+        wide.route_tables.as_mut().unwrap()[0].routes.push(route("2001:db8::/32", "local", "active"));
         assert!(matches!(found(wide), Status::Pass(_)));
         assert!(matches!(found(open()), Status::Unknown(_)), "a node without IPv6");
     }
@@ -397,12 +416,12 @@ mod tests {
             obstacles(network, peered())
         };
         let specific = found(|tables| {
-            tables[0].routes.push(route("10.7.0.0/24", "pcx-2", true));
-            tables[0].routes.push(route("10.0.0.0/8", "tgw-1", false));
+            tables[0].routes.push(route("10.7.0.0/24", "pcx-2", "blackhole"));
+            tables[0].routes.push(route("10.0.0.0/8", "tgw-1", "active"));
         });
         assert_eq!(specific, ["rtb-1: the route to 10.7.0.0/24 via pcx-2 is a blackhole (10.7.0.10)"]);
         let own_table = found(|tables| {
-            tables[0].routes.push(route("10.7.0.0/16", "pcx-1", false));
+            tables[0].routes.push(route("10.7.0.0/16", "pcx-1", "active"));
             tables.push(RouteTable {
                 associations: BTreeMap::new(),
                 id: "rtb-2".to_owned(),
@@ -431,7 +450,7 @@ mod tests {
         };
         let elsewhere = RouteTable { id: "rtb-3".to_owned(), vpc: "vpc-2".to_owned(), main: true, ..other.clone() };
         tables.splice(0..0, [other, elsewhere]);
-        tables[2].routes.push(route("10.7.0.0/16", "pcx-1", false));
+        tables[2].routes.push(route("10.7.0.0/16", "pcx-1", "active"));
         assert_eq!(obstacles(network, vec![outside("10.7.0.10")]), [""; 0]);
     }
 
@@ -445,7 +464,7 @@ mod tests {
 
     #[test]
     fn each_obstacle_is_a_part_and_a_route_shows_its_table() {
-        let via = |by: &str, blackhole| with_routes(|table| table.routes.push(route("10.7.0.0/16", by, blackhole)));
+        let via = |by: &str, state: &str| with_routes(|table| table.routes.push(route("10.7.0.0/16", by, state)));
         let parts = |network| {
             let (summary, parts, command, page) = heard(network, outside("10.7.0.10"));
             assert_eq!(summary, "no route to 1 of 1 target in pg");
@@ -454,8 +473,8 @@ mod tests {
             parts
         };
         assert_eq!(parts(open()), ["rtb-1 has no route"]);
-        assert_eq!(parts(via("pcx-1", true)), ["rtb-1 blackhole 10.7.0.0/16"]);
-        assert_eq!(parts(via("igw-1", false)), ["rtb-1 routes to igw-1"]);
+        assert_eq!(parts(via("pcx-1", "blackhole")), ["rtb-1 blackhole 10.7.0.0/16"]);
+        assert_eq!(parts(via("igw-1", "active")), ["rtb-1 routes to igw-1"]);
         let deny = |egress| entry(90, egress, false, Some(Ports::ALL), "10.7.0.0/16");
         let mut both = with_acl(0, |entries| entries.push(deny(true)));
         both.acls.as_mut().unwrap()[1].entries.push(deny(false));
@@ -488,7 +507,7 @@ mod tests {
     #[test]
     fn a_target_outside_is_blocked_by_the_acl_on_the_near_side() {
         let mut network = with_acl(0, |entries| entries.push(entry(90, true, false, Some(Ports::ALL), "10.7.0.0/16")));
-        network.route_tables.as_mut().unwrap()[0].routes.push(route("10.7.0.0/16", "pcx-1", false));
+        network.route_tables.as_mut().unwrap()[0].routes.push(route("10.7.0.0/16", "pcx-1", "active"));
         let expected = ["acl-a of subnet-a: TCP 5432 out to 10.7.0.10 is denied by rule 90"];
         assert_eq!(obstacles(network, vec![outside("10.7.0.10")]), expected);
     }
