@@ -31,10 +31,13 @@ fn main() {
     let folder = PathBuf::from(std::env::args().nth(1).expect("the folder to write to"));
     std::fs::create_dir_all(&folder).unwrap();
     let pages = [
-        ("all-green", vec![evaluated(&all_green(), false)]),
-        ("broken", vec![evaluated(&broken(), false), evaluated(&two_load_balancers(), false)]),
-        ("fifty-targets", vec![evaluated(&fifty_targets(), false)]),
-        ("before-the-service", vec![evaluated(&all_green(), true)]),
+        ("all-green", vec![evaluated(&all_green(), "5432", false)]),
+        (
+            "broken",
+            vec![evaluated(&broken(), "5432+5433+5434", false), evaluated(&two_load_balancers(), "5432", false)],
+        ),
+        ("fifty-targets", vec![evaluated(&fifty_targets(), "5432", false)]),
+        ("before-the-service", vec![evaluated(&all_green(), "5432", true)]),
     ];
     for (name, services) in pages {
         let account = Some("111122223333".to_owned());
@@ -43,10 +46,10 @@ fn main() {
     }
 }
 
-/// What the checks find; of the load balancer alone, without an endpoint service, if `preflight`.
-fn evaluated(topology: &Topology, preflight: bool) -> ServiceReport {
+/// What the checks find if dbt uses these ports; of the load balancer alone, without an endpoint service, if `preflight`.
+fn evaluated(topology: &Topology, ports: &str, preflight: bool) -> ServiceReport {
     let topic = "arn:aws:sns:eu-central-1:111122223333:connections";
-    let known = [("KNOWN_ACCOUNTS", KNOWN), ("NOTIFICATION_TOPIC_ARN", topic), ("LISTENER_PORTS", "5432")];
+    let known = [("KNOWN_ACCOUNTS", KNOWN), ("NOTIFICATION_TOPIC_ARN", topic), ("LISTENER_PORTS", ports)];
     let (policy, region, service) = (settings(&known).policy, region(), service(1));
     let remembered = RememberedConnections { had_connection: true, ..RememberedConnections::default() };
     let service = (!preflight).then_some(&service);
@@ -84,10 +87,12 @@ fn fifty_targets() -> Topology {
     behind(vec![connection(1, Some(DBT), "available")], vec![group("pg-replicas", targets), group("pgbouncer", few)])
 }
 
-/// Much at once: an account that is not trusted, a principal that anybody matches, a port that nobody listens on, zones
-/// without targets, and reads that AWS denied. A name tries to be HTML.
+/// Much at once: an account that is not trusted, a principal that anybody matches, a port that nobody listens on and one that
+/// dbt does not use, a target that a zonal shift keeps connections from, zones without targets, and reads that AWS denied. A name tries to be HTML.
 fn broken() -> Topology {
-    let targets = vec![in_zone('a', 10, "unhealthy"), in_zone('a', 11, "healthy"), in_zone('b', 12, "unhealthy")];
+    let shifted = Target { is_shifted_away: true, ..in_zone('c', 13, "healthy") };
+    let targets =
+        vec![in_zone('a', 10, "unhealthy"), in_zone('a', 11, "healthy"), in_zone('b', 12, "unhealthy"), shifted];
     let connections = vec![
         connection(1, Some(DBT), "available"),
         connection(2, Some(DBT), "pendingAcceptance"),

@@ -1,6 +1,8 @@
 //! What AWS's documentation leaves open, and how a run sees it. docs/assumptions.md says of each what the guard assumes
 //! and why it is safe either way; a test holds page and list together.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use serde_json::{Value, json};
 
@@ -396,7 +398,7 @@ fn records(events: &[QueueEvent], ids: &[&str]) -> Vec<Value> {
         let detail = &record["detail"];
         let is_new = records.iter().all(|known| known["eventName"] != detail["eventName"]);
         if ours && is_new && record["detail-type"] == "AWS API Call via CloudTrail" {
-            let who = detail["userIdentity"].as_object().map(|who| who.keys().cloned().collect::<Vec<_>>());
+            let who = detail["userIdentity"].as_object().map(|who| who.keys().cloned().collect::<BTreeSet<_>>());
             records.push(json!({
                 "eventName": detail["eventName"],
                 "requestParameters": detail["requestParameters"],

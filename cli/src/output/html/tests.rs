@@ -1,5 +1,3 @@
-use std::collections::BTreeSet;
-
 use guard_core::admission::held_by_the_list;
 use guard_core::check::{CheckContext, CheckResult, Group, RememberedConnections, Status};
 use guard_core::checks::catalogue::{checks_of, evaluate_checks};
@@ -42,7 +40,8 @@ fn report_with(topology: &Topology, policy: &Policy) -> CheckReport {
     let remembered = RememberedConnections { established: [endpoint(1)].into(), ..RememberedConnections::default() };
     let context = CheckContext { remembered: Some(&remembered), held: &held, ..context };
     let checks = checks_of(&[Group::Connections, Group::Health, Group::Settings]);
-    let services = vec![ServiceReport::new(&service, &BTreeSet::new(), topology, evaluate_checks(&checks, context))];
+    let (ports, results) = (policy.listener_ports.for_service(Some(&service)), evaluate_checks(&checks, context));
+    let services = vec![ServiceReport::new(&service, &ports, topology, results)];
     let account = Some("111122223333".to_owned());
     CheckReport { account, region: "eu-central-1".to_owned(), checked_at: at(9, 0), services }
 }
