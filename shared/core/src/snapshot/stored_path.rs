@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::gone::{Gone, registered, serves_on};
+use super::gone::{Gone, MAX_REMEMBERED, REMEMBER_FOR, registered, serves_on};
 use super::{EndpointService, Hostname, Listener, LoadBalancer, Target, TargetGroup, TargetGroupAttributes, Topology};
 use crate::ids::{Arn, ServiceId};
 
@@ -56,15 +56,38 @@ impl StoredPath {
     #[must_use]
     pub fn remembering(self, before: Option<&Self>) -> Self {
         let Some(before) = before else { return self };
-        let path = Self { gone: Gone::between(before, &self), ..self };
+        let path = Self { gone: self.gone_since(before), ..self };
         if path.fits() { path } else { Self { gone: Gone::default(), ..path } }
+    }
+
+    /// What is gone from it since `before`, an earlier read. What is there again is forgotten, and what is gone for a week.
+    fn gone_since(&self, before: &Self) -> Gone {
+        let recent = |since: Timestamp| self.read_at.duration_since(since) < REMEMBER_FOR;
+        let empty =
+            self.all_groups().filter(|group| registered(group.targets.as_deref().unwrap_or_default()).is_empty());
+        let targets = empty.filter_map(|group| {
+            let since = before.gone.targets.get(&group.arn).map_or(self.read_at, |(since, _)| *since);
+            let last: Vec<Target> = before.last_targets(&group.arn).into_iter().take(MAX_REMEMBERED).cloned().collect();
+            (!last.is_empty() && recent(since)).then(|| (group.arn.clone(), (since, last)))
+        });
+        let listeners = self.load_balancers.values().map(|load_balancer| {
+            let since = |listener: &Listener| {
+                let mut known = before.gone.listeners.get(&load_balancer.arn).into_iter().flatten();
+                known.find(|(_, known)| known.port == listener.port).map_or(self.read_at, |(since, _)| *since)
+            };
+            let last = before.last_listeners(&load_balancer.arn).into_iter();
+            let gone = last.filter(|listener| !serves_on(load_balancer, listener.port));
+            let gone = gone.map(|listener| (since(listener), listener.clone())).filter(|(since, _)| recent(*since));
+            (load_balancer.arn.clone(), gone.take(MAX_REMEMBERED).collect::<Vec<_>>())
+        });
+        Gone { targets: targets.collect(), listeners: listeners.filter(|(_, gone)| !gone.is_empty()).collect() }
     }
 
     /// The targets of the group, or those that it last had.
     #[must_use]
     pub fn last_targets(&self, group: &Arn) -> Vec<&Target> {
         let now = self.group(group).and_then(|group| group.targets.as_deref().ok()).map(registered);
-        now.filter(|now| !now.is_empty()).unwrap_or_else(|| self.gone.targets(group).collect())
+        now.filter(|now| !now.is_empty()).unwrap_or_else(|| self.gone.targets_of(group).collect())
     }
 
     /// The listeners of the load balancer that serve dbt, and on other ports those that it last had.
@@ -72,7 +95,7 @@ impl StoredPath {
     pub fn last_listeners(&self, load_balancer: &Arn) -> Vec<&Listener> {
         let Some(found) = self.load_balancers.get(load_balancer) else { return Vec::new() };
         let now = found.listeners.iter().flatten().filter(|listener| listener.serves(&self.ports));
-        now.chain(self.gone.listeners(load_balancer).filter(|gone| !serves_on(found, gone.port))).collect()
+        now.chain(self.gone.listeners_of(load_balancer).filter(|gone| !serves_on(found, gone.port))).collect()
     }
 
     /// The name that the group has by its tag, and what it resolved to.
@@ -81,12 +104,8 @@ impl StoredPath {
         self.group(group)?.hostname.as_ref()?.as_ref().ok()?.as_ref()
     }
 
-    pub(super) fn load_balancers(&self) -> impl Iterator<Item = &LoadBalancer> {
-        self.load_balancers.values()
-    }
-
-    pub(super) fn all_groups(&self) -> impl Iterator<Item = &TargetGroup> {
-        self.load_balancers().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten())
+    fn all_groups(&self) -> impl Iterator<Item = &TargetGroup> {
+        self.load_balancers.values().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten())
     }
 
     fn group(&self, group: &Arn) -> Option<&TargetGroup> {
