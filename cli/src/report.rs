@@ -356,7 +356,7 @@ impl PathPart {
             Ok(groups) if groups.is_empty() => "forwards to nothing".to_owned(),
             Ok(groups) => format!("to {}", groups.iter().map(group_name).collect::<Vec<_>>().join(", ")),
         };
-        let detail = Some(if is_off_path { format!("not on dbt's path, {detail}") } else { detail });
+        let detail = Some(if is_off_path { format!("{detail}; not on dbt's path") } else { detail });
         let forwards_to = listener.forwards_to.iter().flatten().map(ToString::to_string).collect();
         let part = Self::new(PartKind::Listener, &listener.arn, listener.to_string());
         Self { detail, port: Some(listener.port), forwards_to, is_off_path, ..part }

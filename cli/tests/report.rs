@@ -141,7 +141,7 @@ fn a_listener_that_dbt_does_not_use_is_grey_and_has_no_result() {
     let (topology, ports) = (topology(endpoint_service(), [balancer]), BTreeSet::from([5432]));
     let report = ServiceReport::new(&service(1), &ports, &topology, Vec::new());
     let text = tree::render(&CheckReport { services: vec![report], ..report_of(&topology) }, 100);
-    let grey = "\u{1b}[2mlistener TCP 9000, not on dbt's path, to admin\u{1b}[0m";
+    let grey = "\u{1b}[2mlistener TCP 9000, to admin; not on dbt's path\u{1b}[0m";
     assert!(text.contains(grey) && !text.contains("target group admin"), "{text}");
     assert!(text.contains("\u{1b}[1mlistener TCP 5432\u{1b}[0m, to pg"), "{text}");
 }

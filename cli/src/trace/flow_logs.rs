@@ -308,8 +308,8 @@ fn obstacle(log: &FlowLog, span: Span) -> Option<String> {
 
 /// Finds a role that writes flow logs.
 /// <https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-iam-role.html>
-const FIRST_ROLE: &str = "aws iam list-roles --output text \
-                          --query \"Roles[?contains(to_string(AssumeRolePolicyDocument),'vpc-flow-logs')].Arn|[0]\"";
+const FIRST_ROLE: &str = "aws iam list-roles --output json \
+                          --query \"Roles[?contains(to_string(AssumeRolePolicyDocument),'vpc-flow-logs')].Arn|[0]\" | tr -d '\"'";
 
 /// How to record the flows of the interfaces that have no flow log to search.
 fn not_recorded(nodes: &[Node], without: &[String]) -> Option<Gap> {
@@ -320,8 +320,9 @@ fn not_recorded(nodes: &[Node], without: &[String]) -> Option<Gap> {
     }
     (!without.is_empty()).then(|| Gap {
         what: format!(
-            "No flow log of {} goes to CloudWatch Logs. With one, this shows which packets were rejected, and whose. The command \
-             takes the first role that VPC flow logs may use; if there is none, create one first. Run it in the service's Region.",
+            "No flow log of {} goes to CloudWatch Logs. One would show which packets were rejected, and where they came from. The \
+             command uses the first role that VPC flow logs can assume; if there is none, create one first. Run it in the service's \
+             Region.",
             listed(without)
         ),
         command: Some(format!(

@@ -46,6 +46,12 @@ impl Command {
         self
     }
 
+    /// Adds `--NAME` with what another command prints.
+    pub(crate) fn option_of(self, name: &'static str, printed_by: &Self) -> Self {
+        let is_printable = self.is_printable && printed_by.is_printable;
+        Self { is_printable, ..self.literal(&format!("--{name} $({})", printed_by.text)) }
+    }
+
     /// Adds text that contains nothing from AWS but numbers, networks, parsed ids, and arguments of a printed command.
     pub(crate) fn literal(mut self, text: &str) -> Self {
         self.text.push(' ');

@@ -121,9 +121,8 @@ fn remedy(inbound: &InboundRules<'_>, first: &SecurityGroupRule, broad: &[&Secur
         .literal("--query 'NetworkInterfaces[].[PrivateIpAddress,Description]' --output text");
     let (action, command) = if dbt.is_empty() {
         (
-            "Ask dbt Support which networks your dbt environment connects from, put them into the stack's DbtCidrs, and \
-             allow them; until then, dbt may depend on this rule. Then remove the rule with the last command, if the first \
-             shows only the load balancer.",
+            "Do not remove the rule yet: dbt may depend on it. Ask dbt Support which networks your dbt environment connects from, and \
+             set them as the stack's DbtCidrs: the next alert has the commands. This one shows what else uses the security group.",
             show_users,
         )
     } else {
@@ -137,21 +136,22 @@ fn remedy(inbound: &InboundRules<'_>, first: &SecurityGroupRule, broad: &[&Secur
             .collect();
         if lost.is_empty() {
             (
-                "Other rules already allow dbt. The first command lists what uses the security group. If only the load balancer \
-                 does, remove the broad rule with the last command. If targets use it too, first allow the load \
-                 balancer in a rule of their own.",
+                "Other rules already allow dbt. The first command lists what uses the security groups. If only the load balancer \
+                 does, remove the broad rules with the commands after it. If targets do too, first give them a rule that allows the \
+                 load balancer.",
                 show_users,
             )
         } else {
             (
-                "The first command allows dbt's networks, and lists what uses the security group. If only the load balancer \
-                 does, remove the broad rule with the last command. If targets use it too, first allow the load \
-                 balancer in a rule of their own.",
+                "The first command allows dbt's networks, and lists what uses the security groups. If only the load balancer \
+                 does, remove the broad rules with the commands after it. If targets do too, first give them a rule that allows the \
+                 load balancer.",
                 authorize(&first.group, &lost, region).then(show_users),
             )
         }
     };
-    let commands = revoke(broad, region).fold(command, Command::next_line);
+    let revoke = revoke(broad, region).filter(|_| !dbt.is_empty());
+    let commands = revoke.fold(command, Command::next_line);
     Remedy::new(action, Some(commands), context.region.security_group(&first.group))
 }
 

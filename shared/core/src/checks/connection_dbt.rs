@@ -170,9 +170,9 @@ fn established(connection: &Connection, context: CheckContext<'_>) -> Status {
             "dbt's endpoint is up, but nothing has come through it. dbt's jobs may be failing, or there \
              were none.",
             Remedy::new(
-                "Ask whoever uses dbt whether its jobs ran. If they failed, look at this service's other alerts, and let the \
-                 second command say where they stopped, and whether flow logs are on. If such pauses are normal, raise the \
-                 stack's ExpectTrafficEvery.",
+                "Ask whoever uses dbt whether its jobs ran. If they failed, look at this service's other alerts, and run the second \
+                 command, of this project: it shows where connections stopped, and whether flow logs are on. If such pauses are \
+                 normal, raise the stack's ExpectTrafficEvery.",
                 Some(describe_command(&connection.service, context, &[connection]).next_line(trace)),
                 context.region.endpoint_service(connection.service.as_str()),
             ),

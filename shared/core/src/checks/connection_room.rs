@@ -142,10 +142,12 @@ fn waiting(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext
     }
     let action = match room {
         _ if endpoints.lack_only_memory(context) => {
-            "The guard cannot read its state table, so it does not know what it held before, and accepts nothing until it can. If \
-             dbt Support confirms that the endpoint is yours, accept it with the first command: do not wait for the table. The \
-             second rejects it."
-                .to_owned()
+            let others = if held.len() > 1 { " For the others, use the console." } else { "" };
+            format!(
+                "The guard cannot read its state table, so it accepts nothing until it can. Ask dbt Support whether {} is yours. If it \
+                 is, accept it with the first command: do not wait for the table. If not, reject it with the second.{others}",
+                oldest.endpoint
+            )
         }
         Room::AtMost(limit) if connected.len() >= *limit => format!(
             "{which} Until dbt deletes the old endpoint, a warning then says that {} are connected. If dbt keeps both, name both \

@@ -178,8 +178,8 @@ fn action(owner: Option<&AccountId>, open: &[&Connection], context: CheckContext
     let reject = context.policy.untrusted_requests == UntrustedRequests::Reject;
     match (reject, owner, refused) {
         (_, _, Some(error)) => format!(
-            "AWS refused to reject it: {}. The guard tries again on every run. Fix what AWS's error names, or run the command \
-             with your own credentials.",
+            "AWS refused to reject it: {}. The guard tries again on every run. Fix what AWS's error names, or run the \
+             first command with your own credentials.",
             error.reason()
         ),
         (true, None, _) => {
@@ -188,13 +188,13 @@ fn action(owner: Option<&AccountId>, open: &[&Connection], context: CheckContext
                 .to_owned()
         }
         (true, ..) if context.policy.dry_run => {
-            "The guard would reject it, but DryRun is on. Reject it yourself, or switch DryRun off: \
-             make deploy SET=\"DryRun=false\""
+            "The guard would reject it, but DryRun is on. Reject it yourself with the first command, or switch DryRun off: make deploy \
+             SET=\"DryRun=false\""
                 .to_owned()
         }
         (true, ..) if context.remembered.is_none() || context.lacks_memory => {
             "The guard cannot read its state table, and until it can, it revokes no connection. If the account is not dbt's, \
-             reject the endpoint yourself."
+             reject the endpoint yourself with the first command."
                 .to_owned()
         }
         (true, ..) => {

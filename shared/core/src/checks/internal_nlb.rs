@@ -105,7 +105,8 @@ fn no_load_balancer(service: &ServiceId, context: CheckContext<'_>) -> Finding {
         "no load balancer is behind the endpoint service",
         "dbt cannot connect: nothing receives its connections.",
         Remedy::new(
-            "In the console, associate an internal Network Load Balancer with the service. The command lists those that there are.",
+            "In the console, add an internal Network Load Balancer to the endpoint service. The command lists yours; if the right one \
+             is not there, create it first.",
             Some(list_load_balancers(context)),
             context.region.endpoint_service(service.as_str()),
         ),

@@ -125,9 +125,12 @@ fn gone_listener(
     let remedy = remedy(load_balancer, listeners, gone, context);
     let left: Vec<String> =
         listeners.iter().filter(|it| it.serves(&context.ports())).map(|it| it.port.to_string()).collect();
+    let left = match context.service {
+        Some(service) => format!("{service}={}", left.join("+")),
+        None => left.join("+"),
+    };
     let action = format!(
-        "If dbt uses only what is left, say so: make deploy SET=\"ListenerPorts={}\". If it uses the port: {}",
-        left.join("+"),
+        "If dbt uses a port that is gone: {} If it uses only what is left, say so: make deploy SET=\"ListenerPorts={left}\"",
         remedy.action
     );
     Finding::new(
@@ -180,7 +183,7 @@ fn remedy(load_balancer: &LoadBalancer, listeners: &[Listener], missing: &[u16],
             ),
             Command::new("elbv2 describe-listeners", region).option("load-balancer-arn", arn),
         ),
-        (None, Some(again), ..) => (format!("Create the listener again: the {which} makes it as it was."), again),
+        (None, Some(again), ..) => (format!("{CREATE_AGAIN} The {which} does. {NOT_KEPT}"), again),
         (None, None, [port], [group]) => (
             format!(
                 "Create the listener. The {which} uses {}, the only target group here: check that it is the right one. If \
@@ -204,20 +207,25 @@ fn remedy(load_balancer: &LoadBalancer, listeners: &[Listener], missing: &[u16],
     Remedy::new(&action, Some(command), region.load_balancer(arn))
 }
 
+const CREATE_AGAIN: &str = "Create the listener again, with its last port, target group and default certificate.";
+
+const NOT_KEPT: &str = "Set its TLS policy, further certificates and rules yourself, if it had any. On a port whose protocol negotiates TLS \
+                        itself, such as 5432, it is a TCP listener.";
+
 /// No listener is left at all: the load balancer may have been replaced by another one, and then it needs no listener.
 fn was_it_replaced(action: &str, command: Command, last: &[&Listener], context: CheckContext<'_>) -> (String, Command) {
     let groups: BTreeSet<&Arn> = last.iter().flat_map(|listener| listener.forwards_to.iter().flatten()).collect();
     let follow = (!groups.is_empty()).then(|| follow_the_groups(groups, context)).flatten();
     let (replaced, follow) = match follow {
-        Some(follow) => ("the second command puts the load balancer that has its target groups now", follow),
+        Some(follow) => ("adds the load balancer that has this one's target groups now.", follow),
         None => (
-            "the second command lists the internal ones; in the endpoint service's page of the console, put the new one",
+            "lists your internal Network Load Balancers; add the new one to the endpoint service in the console.",
             list_load_balancers(context),
         ),
     };
     let action = format!(
-        "Was this load balancer replaced by another one? If so, {replaced} behind the endpoint service; to take this one out, \
-         see load-balancer.internal-nlb in the runbook. If not: {action}"
+        "Was this load balancer replaced? If not: {action} If it was: the second command {replaced} Some of dbt's connections may \
+         fail until this one is taken out of the endpoint service: see load-balancer.internal-nlb in the runbook."
     );
     (action, command.next_line(follow))
 }
@@ -303,7 +311,7 @@ mod tests {
     fn without_any_listener_it_asks_if_the_load_balancer_was_replaced() {
         let lines = |had: Option<Vec<Listener>>, ports: &str| {
             let Remedy { action, command, .. } = remedy_after(had, vec![], ports);
-            assert!(action.starts_with("Was this load balancer replaced by another one?"), "{action}");
+            assert!(action.starts_with("Was this load balancer replaced?"), "{action}");
             command.unwrap().lines().map(ToOwned::to_owned).collect::<Vec<String>>()
         };
         for ports in ["5432", ""] {

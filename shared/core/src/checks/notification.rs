@@ -87,14 +87,15 @@ fn evidence(to_guard: &[&Notification], topic: &Arn) -> Vec<String> {
 fn remedy(service: &ServiceId, to_guard: &[&Notification], context: CheckContext<'_>) -> Remedy {
     let disabled = to_guard.iter().find(|notification| !notification.enabled);
     let (action, command) = match (disabled, to_guard.first()) {
-        (Some(Notification { id, .. }), _) => (
+        (Some(Notification { topic, .. }), _) => (
             format!(
-                "EC2 disables a notification that it cannot deliver. Check that the topic's policy allows vpce.amazonaws.com to \
-                 publish, as the stack sets it. Then {ANEW}."
+                "EC2 disables a notification that it cannot deliver. The command shows the topic's policy: it must allow \
+                 vpce.amazonaws.com to publish. If the topic is encrypted with a KMS key of yours, so must the key's policy. Then {ANEW}."
             ),
             Some(
-                Command::new("ec2 describe-vpc-endpoint-connection-notifications", context.region)
-                    .option("connection-notification-id", id),
+                Command::new("sns get-topic-attributes", context.region)
+                    .option("topic-arn", topic)
+                    .literal("--query Attributes.Policy --output text"),
             ),
         ),
         (None, Some(Notification { id, .. })) => (
@@ -107,8 +108,8 @@ fn remedy(service: &ServiceId, to_guard: &[&Notification], context: CheckContext
         ),
         (None, None) => (
             format!(
-                "The stack's notification was deleted. Create none by hand, which would stay behind when the stack is removed: \
-                 {ANEW}."
+                "The stack's notification is missing: somebody deleted it, or ConnectionNotifications is 'false'. Create none by hand: \
+                 it would stay behind when the stack is deleted. Instead, {ANEW}."
             ),
             None,
         ),
@@ -117,7 +118,7 @@ fn remedy(service: &ServiceId, to_guard: &[&Notification], context: CheckContext
 }
 
 const ANEW: &str = "let the stack create it anew: make deploy SET=\"ConnectionNotifications=false\", and when that is done, \
-                    make deploy SET=\"ConnectionNotifications=true\"";
+                    make deploy SET=\"ConnectionNotifications=true\", each with the STACK, PROFILE and REGION that you deploy with";
 
 #[cfg(test)]
 mod tests {
@@ -186,7 +187,7 @@ mod tests {
         assert_eq!(deleted.command, None, "one that is made by hand stays behind when the stack is removed");
         let disabled = Notification { enabled: false, ..notification(1, TOPIC, &EVENTS) };
         let (_, disabled) = summary_and_remedy(vec![disabled]);
-        assert!(disabled.command.unwrap().contains("describe-vpc-endpoint-connection-notifications"));
+        assert!(disabled.command.unwrap().contains("sns get-topic-attributes"));
         for action in [deleted.action, disabled.action] {
             let [off, on] = ["false", "true"].map(|to| action.find(&format!("SET=\"ConnectionNotifications={to}\"")));
             assert!(off.is_some() && off < on, "the stack owns it: {action}");

@@ -118,16 +118,17 @@ struct Missing<'a> {
 fn finding(service: &EndpointService, missing: &BTreeMap<&str, Missing<'_>>, context: CheckContext<'_>) -> Finding {
     let unlisted: Vec<&str> =
         missing.iter().filter(|(_, region)| region.state.is_none()).map(|(name, _)| *name).collect();
-    let over = missing.iter().filter_map(|(name, region)| Some(format!("{name} is {}", region.state?)));
+    let over =
+        missing.iter().filter_map(|(name, region)| Some(format!("{name} is '{}' for this service", region.state?)));
     let over: Vec<String> = over.collect();
     let summary = match &unlisted[..] {
-        [] => format!("Region {}, and dbt connects from it", over.join(", ")),
+        [] => format!("{}; dbt connects from it", over.join(", ")),
         unlisted => format!("unsupported Region: dbt connects from {}", unlisted.join(", ")),
     };
     let supported = service
         .regions
         .iter()
-        .map(|region| format!("supported: {} ({})", region.name, region.state.as_deref().unwrap_or("no state")));
+        .map(|region| format!("listed: {} ({})", region.name, region.state.as_deref().unwrap_or("no state")));
     let endpoints = missing.iter().flat_map(|(name, region)| {
         region.endpoints.iter().map(move |endpoint| format!("dbt's endpoint {endpoint} is in {name}"))
     });
@@ -156,8 +157,9 @@ fn finding(service: &EndpointService, missing: &BTreeMap<&str, Missing<'_>>, con
 const ADD: &str = "If your dbt environment is there, add the Region to the endpoint service. AWS charges you, the provider, for a \
      Region as long as it is active.";
 
-const GET_IT_BACK: &str = "If your dbt environment is there and nobody removed the Region on purpose, wait until it is gone from the list, and add \
-     it again; AWS charges you, the provider, as long as it is active. If that fails, or the state stays, ask AWS Support.";
+const GET_IT_BACK: &str = "If your dbt environment is there, and nobody removed the Region on purpose: wait until the command no longer lists it, then \
+                           add it again (the runbook has the command). AWS charges you, the provider, for it while it is active. If it \
+                           stays in the list, ask AWS Support.";
 
 #[cfg(test)]
 mod tests {
@@ -213,10 +215,10 @@ mod tests {
             ("Available", "pass: every Region that dbt connects from is supported"),
             ("available", "pass: every Region that dbt connects from is supported"),
             ("Pending", "unknown: AWS is still adding us-east-1 to the supported Regions (Pending)"),
-            ("Deleting", "fail: Region us-east-1 is Deleting, and dbt connects from it"),
-            ("Deleted", "fail: Region us-east-1 is Deleted, and dbt connects from it"),
-            ("Failed", "fail: Region us-east-1 is Failed, and dbt connects from it"),
-            ("Closed", "fail: Region us-east-1 is Closed, and dbt connects from it"),
+            ("Deleting", "fail: us-east-1 is 'Deleting' for this service; dbt connects from it"),
+            ("Deleted", "fail: us-east-1 is 'Deleted' for this service; dbt connects from it"),
+            ("Failed", "fail: us-east-1 is 'Failed' for this service; dbt connects from it"),
+            ("Closed", "fail: us-east-1 is 'Closed' for this service; dbt connects from it"),
             ("newState", "unknown: us-east-1 is in unknown state 'newState' for the service"),
         ];
         for (state, expected) in table {

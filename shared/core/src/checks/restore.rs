@@ -10,8 +10,8 @@ use crate::snapshot::{Listener, LoadBalancer, Target, TargetGroup, TargetKind};
 const NEGOTIATE_TLS: [u16; 4] = [5432, 5439, 3306, 1433];
 
 /// What to do if they are known.
-pub(super) const REGISTER_AGAIN: &str = "If nobody meant to deregister them, register the targets again: the command has those that were \
-                              there last. If Auto Scaling, ECS or Kubernetes registers them, look there first.";
+pub(super) const REGISTER_AGAIN: &str = "If Auto Scaling, ECS or Kubernetes registers the targets, look there first. Otherwise, unless \
+                              somebody took them out on purpose, register them again: the command names those that were there last.";
 
 /// Registers the targets that the group last had; `None` if they are not known.
 pub(super) fn register_again(group: &TargetGroup, context: CheckContext<'_>) -> Option<Command> {
@@ -83,12 +83,10 @@ pub(super) fn follow_the_groups<'a>(
 ) -> Option<Command> {
     let using_them = Command::new("elbv2 describe-target-groups", context.region)
         .options("target-group-arns", groups)
-        .literal("--query 'TargetGroups[].LoadBalancerArns[]' --output text")
-        .into_text()?;
+        .literal("--query 'TargetGroups[].LoadBalancerArns[]' --output text");
     let add = Command::new("ec2 modify-vpc-endpoint-service-configuration", context.region)
-        .option("service-id", context.service?)
-        .literal(&format!("--add-network-load-balancer-arns $({using_them})"));
-    Some(add)
+        .option("service-id", context.service?);
+    Some(add.option_of("add-network-load-balancer-arns", &using_them))
 }
 
 /// Lists the internal Network Load Balancers, the newest last.

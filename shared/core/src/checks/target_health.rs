@@ -20,13 +20,15 @@ pub(super) const SPEC: Spec = Spec {
     severities: &[
         (
             Severity::Critical,
-            "no target is registered, none is healthy, or so few are that the load balancer sends to failing ones as well",
+            "no target is registered, none is healthy, or fewer than the routing threshold, so that failing ones get connections as \
+             well",
         ),
         (Severity::Warning, "some are healthy, and some unhealthy or unused"),
         (Severity::Info, "some are healthy, none is unhealthy, and the unused ones are in zones that are not enabled"),
     ],
-    fails_when: "a target group that gets dbt's traffic has no healthy target, or has unhealthy or unused ones and fewer \
-                 healthy ones than its tag `privatelink-guard:min-healthy` says are enough",
+    fails_when: "a target group that gets dbt's traffic has no healthy target or too few for its routing threshold; or it has \
+                 unhealthy or unused ones, and not as many healthy ones as its tag `privatelink-guard:min-healthy`, if it has \
+                 one, says are enough",
     failing_word: "failing",
     impact: "With no healthy target, or fewer than the group's routing threshold, the load balancer tries all of them, so \
              dbt's connections to failing ones fail. With enough healthy targets, dbt gets through.",
@@ -154,17 +156,17 @@ impl FailOpen {
         zones.into_iter().filter_map(within).filter(|_| threshold != RoutingThreshold::DEFAULT).max_by(worst)
     }
 
-    /// `3 of 4 new connections`, with the zone.
+    /// `3 in 4`, as many as there are failing targets among all that get connections; `all` without a healthy one.
     fn share(&self) -> String {
-        let zone = self.zone.as_ref().map(|zone| format!(" that enter by {zone}")).unwrap_or_default();
-        format!("{} of {} new connections{zone}", self.failing, self.all)
+        if self.failing == self.all { "all".to_owned() } else { format!("{} in {}", self.failing, self.all) }
     }
 
     fn evidence(&self) -> String {
         let RoutingThreshold { count: least, percentage } = self.threshold;
-        let percentage = percentage.map(|percentage| format!(" or {percentage} %")).unwrap_or_default();
+        let percentage =
+            percentage.map(|percentage| format!(", or less than {percentage} % healthy,")).unwrap_or_default();
         format!(
-            "routing threshold: with fewer than {}{percentage} the load balancer sends to all",
+            "routing threshold: with fewer than {}{percentage} the load balancer sends to all targets",
             count(least, "healthy target")
         )
     }
@@ -225,14 +227,14 @@ fn severity(counts: &TargetCounts<'_>) -> Severity {
 }
 
 fn summary(group: &str, counts: &TargetCounts<'_>, fail_open: Option<&FailOpen>) -> String {
-    if let Some(FailOpen { zone, failing, all, .. }) = fail_open {
-        let zone = zone.as_ref().map(|zone| format!(" in {zone}")).unwrap_or_default();
-        return format!("{failing} of {all} new connections to {group}{zone} fail");
+    if let Some(fail_open) = fail_open {
+        let zone = fail_open.zone.as_ref().map(|zone| format!(", {zone}")).unwrap_or_default();
+        return format!("too few healthy in {group}{zone}: {} connections fail", fail_open.share());
     }
     let (down, unused) = (counts.number(Serving::Down), counts.number(Serving::Unused));
     let all = count(counts.targets.len(), "target");
     match (counts.targets.len(), counts.healthy()) {
-        (0, _) if counts.shifted > 0 => format!("a zonal shift keeps every target of {group} away"),
+        (0, _) if counts.shifted > 0 => format!("zonal shift: no target of {group} gets new connections"),
         (0, _) => format!("no target is registered in {group}"),
         (_, 0) => format!("0 of {all} healthy in {group}"),
         _ if unused == 0 => format!("{down} of {all} unhealthy in {group}"),
@@ -244,8 +246,9 @@ fn summary(group: &str, counts: &TargetCounts<'_>, fail_open: Option<&FailOpen>)
 fn impact(counts: &TargetCounts<'_>, severity: Severity, fail_open: Option<&FailOpen>) -> String {
     let impact = if let Some(fail_open) = fail_open {
         return format!(
-            "{} of dbt's fail: so few targets are healthy that the load balancer sends to the failing ones as well.",
-            fail_open.share()
+            "About {} of dbt's new connections{} fail: so few targets are healthy that the load balancer also sends to failing ones.",
+            fail_open.share(),
+            fail_open.zone.as_ref().map(|zone| format!(" that enter by {zone}")).unwrap_or_default()
         );
     } else if counts.targets.is_empty() && counts.shifted > 0 {
         "dbt cannot open new connections: the load balancer sends them to none of its targets."
@@ -286,11 +289,10 @@ fn evidence(group: &TargetGroup, counts: &TargetCounts<'_>) -> Vec<String> {
     if counts.shifted > 0 {
         evidence.push(format!("a zonal shift keeps new connections away from {}", count(counts.shifted, "target")));
     }
-    if let Some(tag) = group.min_healthy.as_ref().filter(|_| enough(group).is_none()) {
-        evidence.push(format!(
-            "the tag {MIN_HEALTHY_TAG} is '{tag}', which is not a whole number from 1: it does not count"
-        ));
-    }
+    evidence.extend(group.min_healthy.as_ref().map(|tag| match enough(group) {
+        Some(enough) => format!("the tag {MIN_HEALTHY_TAG} asks for {}", count(enough, "healthy target")),
+        None => format!("the tag {MIN_HEALTHY_TAG} is '{tag}', which is not a whole number from 1: it does not count"),
+    }));
     let failing = counts.targets.iter().filter(|target| target.health != Health::Healthy).map(|target| {
         let reason = target.reason.as_ref().map(|reason| format!(", {reason}")).unwrap_or_default();
         let description = target.description.as_ref().map(|words| format!(" ({words})")).unwrap_or_default();
@@ -329,7 +331,9 @@ fn action(counts: &TargetCounts<'_>, fails_open: bool) -> String {
     let action = if counts.targets.is_empty() {
         match counts.shifted {
             0 => "Register the servers of your service in the target group.",
-            _ => "End the zonal shift, or register targets in other zones: load-balancer.zones says more.",
+            _ => {
+                "End the zonal shift, or register targets in other zones. The alert of load-balancer.zones has the command."
+            }
         }
     } else if !down.iter().all(answers) {
         "Check that the service runs on these targets and listens on the port, and that their security groups allow the load \
@@ -343,7 +347,8 @@ fn action(counts: &TargetCounts<'_>, fails_open: bool) -> String {
     } else {
         "These targets are being registered or deregistered. If this lasts, register other targets."
     };
-    let until_then = " Until then, lower the threshold, so that only healthy targets get connections.";
+    let until_then = " Until then, the command lowers the group's routing threshold to AWS's default, so that only healthy targets get \
+                      connections. They must carry the whole load. Set it back afterwards: the evidence has its value.";
     format!("{action}{}", if fails_open { until_then } else { "" })
 }
 
@@ -500,11 +505,11 @@ mod tests {
         let warning = |number: u8| Some((Severity::Warning, format!("{number} of 4 targets unhealthy in pg")));
         for (targets, threshold, crossing, expected) in [
             (one_of_four, RoutingThreshold::DEFAULT, true, warning(3)),
-            (one_of_four, TWO, true, share("3 of 4 new connections to pg")),
-            (one_of_four, HALF, true, share("3 of 4 new connections to pg")),
+            (one_of_four, TWO, true, share("too few healthy in pg: 3 in 4 connections")),
+            (one_of_four, HALF, true, share("too few healthy in pg: 3 in 4 connections")),
             (two_of_four, TWO, true, warning(2)),
             (two_of_four, HALF, true, warning(2)),
-            (two_of_four, TWO, false, share("2 of 2 new connections to pg in eu-central-1b")),
+            (two_of_four, TWO, false, share("too few healthy in pg, eu-central-1b: all connections")),
         ] {
             let finding = failure(with_threshold(&targets, threshold, Some("1"), crossing));
             let said = finding.map(|finding| (finding.severity, finding.summary));
@@ -512,10 +517,10 @@ mod tests {
             assert_eq!(said, expected, "{targets:?} {threshold:?}: the tag lifts no threshold");
         }
         let finding = failure(with_threshold(&one_of_four, TWO, None, true)).unwrap();
-        assert!(finding.impact.starts_with("3 of 4 new connections of dbt's fail"), "{}", finding.impact);
+        assert!(finding.impact.starts_with("About 3 in 4 of dbt's new connections fail"), "{}", finding.impact);
         assert_eq!(
             finding.evidence[1],
-            "routing threshold: with fewer than 2 healthy targets the load balancer sends to all"
+            "routing threshold: with fewer than 2 healthy targets the load balancer sends to all targets"
         );
         assert!(finding.remedy.command.unwrap().contains("minimum_healthy_targets.count,Value=1"));
         let unread = TargetGroup {
@@ -554,7 +559,7 @@ mod tests {
         assert_eq!(said(&[("shifted", 'a'), ("healthy", 'b')]), None, "load-balancer.zones reports it");
         let none = |summary: &str| Some((Severity::Critical, summary.to_owned()));
         assert_eq!(said(&[("shifted", 'a'), ("unhealthy", 'b')]), none("0 of 1 target healthy in pg"));
-        assert_eq!(said(&[("shifted", 'a')]), none("a zonal shift keeps every target of pg away"));
+        assert_eq!(said(&[("shifted", 'a')]), none("zonal shift: no target of pg gets new connections"));
     }
 
     #[test]

@@ -61,7 +61,7 @@ fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) ->
         return Ok(Status::pass(format!("targets of {} are what its hostname resolves to", group.name())));
     }
     if answers_in_turn(group, hostname, context) {
-        let why = "its addresses are others than a few minutes ago";
+        let why = "they changed since drift-watcher last looked";
         return Ok(Status::Unknown(format!("{} has several addresses, and {why}", hostname.name)));
     }
     let missing: Vec<IpAddr> = wanted.difference(&registered).copied().collect();
@@ -211,18 +211,18 @@ fn remedy(
     let (action, command) = match (missing.is_empty(), outdated.is_empty()) {
         (false, true) => ("Register the address. The load balancer takes some minutes to use it.", Some(register())),
         (false, false) => (
-            "The command registers the new address, waits until it is healthy, which takes some minutes, and then deregisters \
-             the old one.",
+            "The command registers the new address, waits up to 10 minutes until it is healthy, and then deregisters the old one. If \
+             it ends with \"Max attempts exceeded\", nothing was deregistered: look at target-group.health.",
             Some(register().then(wait()).then(deregister())),
         ),
         (true, false) => (
             "Deregister the addresses that the name no longer has, unless they are meant to be there. The command first waits \
-             until those that it has are healthy.",
+             until the name's own addresses are healthy.",
             Some(wait().then(deregister())),
         ),
         (true, true) => (
-            "Deregister the addresses that the name does not have, unless they are meant to be there. They are healthy, so no \
-             command is printed.",
+            "Deregister the addresses that the name does not have, unless they are meant to be there. They are healthy, so there \
+             is no command: deregister them in the console.",
             None,
         ),
     };

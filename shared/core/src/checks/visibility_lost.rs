@@ -50,18 +50,24 @@ fn finding(error: &CallError) -> Finding {
          CloudTrail who makes this call, or choose slower schedules."
             .to_owned()
     } else if is_malformed {
-        "AWS answered in a form that this version does not know. If this lasts, update privatelink-guard; if that does not help, \
-         report it with the function's log."
+        "The guard could not read the answer; the evidence says why. If it names a proxy or a cut answer, check the function's \
+         network and AWS_ENDPOINT_URL. Otherwise, if this lasts, update privatelink-guard; if that does not help, report it with \
+         the function's log."
             .to_owned()
     } else {
         "If this lasts, check the AWS Health Dashboard for the Region and the function's log.".to_owned()
     };
     Finding::new(
         Severity::Warning,
-        format!("{call} {}", if denied { "is denied" } else { "fails" }),
+        match () {
+            () if denied => format!("{call} is denied"),
+            () if is_malformed => format!("{call}: the answer cannot be read"),
+            () => format!("{call} fails"),
+        },
         format!(
-            "Existing connections keep working. But checks that depend on this call are unknown, so a failure would go \
-             unnoticed.{accepting}"
+            "Existing connections keep working. But checks that depend on this call are unknown{}, so a failure would go \
+             unnoticed.{accepting}",
+            if is_malformed { ", or those of what the error names" } else { "" }
         ),
         Remedy::new(&action, None, None),
     )

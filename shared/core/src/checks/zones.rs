@@ -7,7 +7,7 @@
 //! is healthy. Targets outside the VPC (`all`) serve every zone. If no target is healthy in any zone, the result
 //! is unknown, because `target-group.health` reports that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::cross_zone;
 use crate::check::{CheckContext, CheckResult, Command, Finding, Group, Parts, Remedy, Severity, Spec, Status};
@@ -95,8 +95,10 @@ fn judge(
 /// A zonal shift. AWS may start one itself, and practice runs shift a zone away every week.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/zonal-shift.html>
 struct Shift<'a> {
-    /// The zones that it leaves.
-    zones: BTreeSet<&'a str>,
+    /// The zones that it leaves, with the numbers of their targets.
+    zones: BTreeMap<&'a str, usize>,
+    /// The number of healthy targets elsewhere.
+    healthy_elsewhere: usize,
     /// Whether no target elsewhere is healthy, or may be.
     leaves_nothing: bool,
 }
@@ -106,9 +108,12 @@ impl<'a> Shift<'a> {
         let (left, rest): (Vec<&Target>, Vec<&Target>) = targets.iter().partition(|target| target.is_shifted_away);
         let may_serve =
             |target: &&Target| matches!(target.health, Health::Healthy | Health::Unavailable | Health::Other(_));
-        let zones =
-            left.iter().map(|target| target.zone.as_deref().unwrap_or("a zone that ELB does not name")).collect();
-        (!left.is_empty()).then(|| Self { zones, leaves_nothing: !rest.iter().any(may_serve) })
+        let mut zones = BTreeMap::new();
+        for target in &left {
+            *zones.entry(target.zone.as_deref().unwrap_or("a zone that ELB does not name")).or_default() += 1;
+        }
+        let healthy_elsewhere = rest.iter().filter(|target| target.is_healthy()).count();
+        (!left.is_empty()).then(|| Self { zones, healthy_elsewhere, leaves_nothing: !rest.iter().any(may_serve) })
     }
 
     /// `status`, with the shift: a further part of a failure, or a finding of its own.
@@ -119,8 +124,8 @@ impl<'a> Shift<'a> {
         group: &TargetGroup,
         context: CheckContext<'_>,
     ) -> Status {
-        let zones = self.zones.iter().copied().collect::<Vec<_>>().join(", ");
-        let parts: Vec<String> = self.zones.iter().map(|zone| format!("zonal shift away from {zone}")).collect();
+        let zones = self.zones.keys().copied().collect::<Vec<_>>().join(", ");
+        let parts: Vec<String> = self.zones.keys().map(|zone| format!("zonal shift away from {zone}")).collect();
         if let Status::Fail(mut finding) = status {
             finding.evidence.extend(parts.iter().cloned());
             return Status::Fail(Box::new(finding.with_parts(parts)));
@@ -129,39 +134,61 @@ impl<'a> Shift<'a> {
             Status::Unknown(why) if !self.leaves_nothing => Some(why),
             _ => None,
         };
-        let (severity, impact) = match self.leaves_nothing {
-            true => (
+        let show = || {
+            Command::new("arc-zonal-shift get-managed-resource", context.region)
+                .option("resource-identifier", &load_balancer.arn)
+        };
+        let console = context.region.load_balancer(&load_balancer.arn);
+        let finding = match self.leaves_nothing {
+            true => Finding::new(
                 Severity::Critical,
-                "dbt cannot open new connections: no target is healthy in another zone.".to_owned(),
+                format!("zonal shift leaves no healthy target in {}", group.name()),
+                "dbt cannot open new connections: no target is healthy in another zone.",
+                Remedy::new(
+                    &format!(
+                        "Do not wait for the shift to end. Get a target in another zone healthy. Or, if the targets in {zones} work, \
+                         end the shift with the second command. The first shows what kind of shift it is, and until when it lasts."
+                    ),
+                    Some(show().next_line(end_shift(show(), context))),
+                    console,
+                ),
             ),
-            false => (
+            false => Finding::new(
                 Severity::Info,
+                format!("zonal shift away from {zones} ({})", group.name()),
                 format!(
                     "New connections go to targets in other zones. AWS does not document whether dbt's connections that enter \
                      by {zones} do so as well."
                 ),
+                Remedy::new(
+                    "Nothing if it is planned, or a practice run. The command shows the kind of shift, its comment, and until when it \
+                     lasts; AWS ends its own autoshifts. For the person, look up StartZonalShift in CloudTrail.",
+                    Some(show()),
+                    console,
+                ),
             ),
         };
+        let shifted = self
+            .zones
+            .iter()
+            .map(|(zone, number)| format!("{zone}: no new connections to {} (zonal shift)", count(*number, "target")));
+        let elsewhere = format!("{} elsewhere", count(self.healthy_elsewhere, "healthy target"));
+        let severity = finding.severity;
         Status::fail(
-            Finding::new(
-                severity,
-                format!("zonal shift away from {zones} ({})", group.name()),
-                impact,
-                Remedy::new(
-                    "Nothing if somebody wants it, or if it is a practice run: a shift ends at its expiry. The command shows who \
-                     or what started it, and until when it lasts.",
-                    Some(
-                        Command::new("arc-zonal-shift get-managed-resource", context.region)
-                            .option("resource-identifier", &load_balancer.arn),
-                    ),
-                    context.region.load_balancer(&load_balancer.arn),
-                ),
-            )
-            .with_parts(parts)
-            .with_unknown_rest(unknown)
-            .stopping_dbt(severity == Severity::Critical),
+            finding
+                .with_evidence(shifted.chain([elsewhere]).collect())
+                .with_parts(parts)
+                .with_unknown_rest(unknown)
+                .stopping_dbt(severity == Severity::Critical),
         )
     }
+}
+
+/// Ends the shifts that are in effect, of which `show` shows all.
+/// <https://docs.aws.amazon.com/arc-zonal-shift/latest/api/API_CancelZonalShift.html>
+fn end_shift(show: Command, context: CheckContext<'_>) -> Command {
+    let applied = show.literal("--query \"zonalShifts[?appliedStatus=='APPLIED'].zonalShiftId\" --output text");
+    Command::new("arc-zonal-shift cancel-zonal-shift", context.region).option_of("zonal-shift-id", &applied)
 }
 
 /// The status if the zones of the healthy targets are unknown. With cross-zone load balancing they do not matter.
@@ -309,11 +336,17 @@ fn enable_zones(
     let first = load_balancers.first().and_then(|it| Some((it, it.description.as_ref().ok()?)));
     let subnets = first.map(|(_, description)| {
         Command::new("ec2 describe-subnets", context.region)
-            .option("filters", format!("Name=vpc-id,Values={}", description.vpc))
+            .options(
+                "filters",
+                [
+                    format!("Name=vpc-id,Values={}", description.vpc),
+                    format!("Name=availability-zone,Values={}", missing.join(",")),
+                ],
+            )
             .literal("--query 'Subnets[].[AvailabilityZone,SubnetId,CidrBlock]' --output text")
     });
     let action = format!(
-        "In the console, edit the load balancer's subnets, and add one in {}. The command lists the subnets of its VPC.",
+        "In the console, edit the load balancer's subnets, and add one in {}. The command lists the subnets there.",
         missing.join(" and one in ")
     );
     let console = first.and_then(|(load_balancer, _)| context.region.load_balancer(&load_balancer.arn));
@@ -394,7 +427,9 @@ mod tests {
             let part = "zonal shift away from eu-central-1a".to_owned();
             let only = |severity| (severity, summary.to_owned(), vec![part.clone()]);
             assert_eq!(said(vec![a(), in_b(2, "healthy")]), only(Severity::Info), "{cross_zone}");
-            assert_eq!(said(vec![a(), in_b(2, "unhealthy")]), only(Severity::Critical), "{cross_zone}");
+            let cut_off =
+                (Severity::Critical, "zonal shift leaves no healthy target in pg".to_owned(), vec![part.clone()]);
+            assert_eq!(said(vec![a(), in_b(2, "unhealthy")]), cut_off, "{cross_zone}");
             assert_eq!(said(vec![a(), in_b(2, "unavailable")]).0, Severity::Info, "it may be healthy");
         }
         let lacking =

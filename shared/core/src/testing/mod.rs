@@ -191,7 +191,7 @@ pub fn summaries(results: &[CheckResult]) -> Vec<&str> {
 /// stands elsewhere.
 #[cfg(test)]
 pub(crate) fn assert_pasteable(finding: &Finding) {
-    let is_constant = |word: &str| ["TCP", "TLS", "TCP_UDP", "DNS"].contains(&word);
+    let is_constant = |word: &str| ["TCP", "TLS", "TCP_UDP", "DNS", "APPLIED"].contains(&word);
     let is_placeholder =
         |word: &&str| word.len() > 2 && word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') && !is_constant(word);
     for line in finding.remedy.command.iter().flat_map(|commands| commands.lines()) {
