@@ -364,6 +364,6 @@ def test_deleting_the_stack_leaves_nothing(guard):
     counts = {kind: len(names) for kind, names in ours().items()}
     assert counts == {
         "functions": 3, "roles": 6, "policies": 1, "topics": 2, "subscriptions": 3, "queues": 1, "tables": 1, "logs": 3,
-        "alarms": 10, "dashboards": 1, "rules": 3, "schedules": 4, "notifications": 2}
+        "alarms": 10, "dashboards": 1, "rules": 4, "schedules": 4, "notifications": 2}
     guard.delete()
     assert ours() == {kind: [] for kind in counts}

@@ -85,7 +85,9 @@ impl Watcher for ConnectionAcceptor {
         for pause in CONFIRM_AFTER {
             tokio::time::sleep(pause).await;
             let read = connections(run).await;
-            if matches!(read.topology.connections, Some(Err(_))) {
+            let mut changed = plan.accept.keys().chain(plan.reject.keys());
+            let is_unread = changed.any(|service| read.topology.unread_connections.contains_key(service));
+            if is_unread || matches!(read.topology.connections, Some(Err(_))) {
                 break;
             }
             let settled = !read.connections().iter().any(is_pending);

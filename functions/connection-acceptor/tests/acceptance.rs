@@ -226,6 +226,17 @@ async fn a_row_that_cannot_be_read_costs_its_own_service() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn held_stays_held_if_the_list_cannot_be_confirmed() {
+    let waiting = vec![row(1, Some(DBT), "pendingAcceptance"), row(2, Some(DBT), "pendingAcceptance")];
+    let broken = [waiting.clone(), vec![row(0, Some(DBT), "available")]].concat();
+    let (_, aws) = run(Aws { reads: [vec![waiting], vec![broken]].into(), ..Aws::default() }, &[], &scheduled()).await;
+    assert_eq!(ids(&aws.accepted), [endpoint(1).to_string()], "there is room for one");
+    let left = vec![row(2, Some(DBT), "pendingAcceptance")];
+    let (_, aws) = run(Aws { reads: [vec![left]].into(), table: aws.table, ..Aws::default() }, &[], &scheduled()).await;
+    assert_eq!(aws.accepted, []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_item_fails_neither_the_batch_nor_the_run() {
     let waiting = vec![vec![row(1, Some(DBT), "pendingAcceptance"), row(2, Some(DBT), "pendingAcceptance")]];
     let after = vec![vec![row(1, Some(DBT), "pendingAcceptance"), row(2, Some(DBT), "available")]];

@@ -111,11 +111,12 @@ impl Change {
         Some(texts)
     }
 
-    /// The change as text, with what it names, as far as that is short.
+    /// The change as text, with what it names, as far as that is short and in the characters of ids and ARNs.
     #[must_use]
     pub fn note(&self) -> String {
         let (number, length) = MAX_NOTED;
-        let names = self.texts().unwrap_or_default().into_iter().filter(|name| name.len() <= length).take(number);
+        let is_id = |name: &String| name.len() <= length && (name == "*" || reported(name) == *name);
+        let names = self.texts().unwrap_or_default().into_iter().filter(is_id).take(number);
         serde_json::to_string(&Noted { change: self.clone(), names: names.collect() }).unwrap_or_default()
     }
 

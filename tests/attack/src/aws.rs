@@ -502,7 +502,7 @@ impl FakeAws {
             "DescribeLoadBalancers" => {
                 let item = |arn: &String| {
                     format!(
-                        "<member><LoadBalancerArn>{arn}</LoadBalancerArn><Type>network</Type><Scheme>internal</Scheme><State>\
+                        "<member><LoadBalancerArn>{arn}</LoadBalancerArn><Type>network</Type><IpAddressType>ipv4</IpAddressType><Scheme>internal</Scheme><State>\
                          <Code>active</Code></State><VpcId>vpc-1</VpcId><AvailabilityZones><member><ZoneName>eu-central-1a</ZoneName>\
                          <SubnetId>subnet-a</SubnetId></member></AvailabilityZones></member>"
                     )

@@ -35,21 +35,18 @@ impl Observer {
                 list!(self, CALL, call, vpc_endpoint_connections, next_token, parse)
             })
             .await?;
-        let mut connections = Connections::default();
+        let (mut listed, mut incomplete) = (Vec::new(), BTreeSet::new());
         for row in rows {
             match row {
-                Ok(connection) => connections.listed.push(connection),
+                Ok(connection) => listed.push(connection),
                 // Of a service that was not asked about, it is nobody's.
-                Err(service) if services.contains(&service) => {
-                    let error = self.incomplete(CALL, &format!("a connection of {service}"));
-                    connections.unread.insert(service, error);
-                }
+                Err(service) if services.contains(&service) => drop(incomplete.insert(service)),
                 Err(_) => {}
             }
         }
-        let Connections { listed, unread } = &mut connections;
-        listed.retain(|connection| !unread.contains_key(&connection.service));
-        Ok(connections)
+        let unread = self.incomplete(CALL, "a connection", incomplete);
+        listed.retain(|connection: &Connection| !unread.contains_key(&connection.service));
+        Ok(Connections { listed, unread })
     }
 }
 

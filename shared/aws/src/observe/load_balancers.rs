@@ -250,7 +250,7 @@ fn description(row: &elb::LoadBalancer) -> Option<Description> {
         zones: row.availability_zones().iter().map(zone).collect::<Option<_>>()?,
         security_groups: row.security_groups().to_vec(),
         enforced: enforced.map(|enforced| enforced != "off"),
-        dual_stack: row.ip_address_type().is_some_and(|kind| *kind != elb::IpAddressType::Ipv4),
+        dual_stack: row.ip_address_type().is_none_or(|kind| *kind != elb::IpAddressType::Ipv4),
     })
 }
 
@@ -329,7 +329,7 @@ fn target_group(arn: Arn, row: &elb::TargetGroup) -> TargetGroup {
         health_check_timing: seconds.zip(failures),
         is_ipv6: row.ip_address_type() == Some(&elb::TargetGroupIpAddressTypeEnum::Ipv6),
         hostname: None,
-        min_healthy: None,
+        min_healthy: Ok(None),
         targets,
         attributes: None,
     }

@@ -28,7 +28,7 @@ pub use self::flow_logs::{FlowLog, Node};
 pub use self::series::{MetricQuery, Series};
 pub use self::topology::Scope;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -305,12 +305,22 @@ impl Observer {
         result
     }
 
-    /// The error for what a row of `call` belongs to, if the row is incomplete. It is recorded, though the call succeeded.
-    fn incomplete(&self, call: &'static str, row: &str) -> CallError {
-        let error = malformed_response(call, &format!("{row} is incomplete"));
+    /// The error of each of `owners` that has an incomplete row, `what`, in the answer to `call`. It names all of them, and is
+    /// recorded, though the call succeeded.
+    fn incomplete<T: Ord + ToString>(
+        &self,
+        call: &'static str,
+        what: &str,
+        owners: BTreeSet<T>,
+    ) -> BTreeMap<T, CallError> {
+        if owners.is_empty() {
+            return BTreeMap::new();
+        }
+        let named: Vec<String> = owners.iter().map(ToString::to_string).collect();
+        let error = malformed_response(call, &format!("{what} of {} is incomplete", named.join(", ")));
         // Recorded; there is no result to pass on.
         let _ = self.record::<()>(call, Err(error.clone()));
-        error
+        owners.into_iter().map(|owner| (owner, error.clone())).collect()
     }
 
     /// Reads `values` in batches of `size`, and joins the responses. Without values there is no call, because without a

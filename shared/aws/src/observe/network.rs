@@ -79,9 +79,8 @@ impl Observer {
     /// its own group.
     pub(super) async fn rules_and_lists(&self, groups: BTreeSet<String>) -> GroupRules {
         let rows = self.rules(groups).await;
-        let groups = rows.iter().flatten().filter_map(|row| row.as_ref().err());
-        let unread_rules =
-            groups.map(|group| (group.clone(), self.incomplete(RULES, &format!("a rule of {group}")))).collect();
+        let incomplete = rows.iter().flatten().filter_map(|row| row.as_ref().err().cloned());
+        let unread_rules = self.incomplete(RULES, "a rule", incomplete.collect());
         let rules = rows.map(|rows| rows.into_iter().flatten().collect::<Vec<SecurityGroupRule>>());
         let decide = rules.iter().flatten().filter(|rule| rule.tcp.is_some());
         let named = decide.filter_map(|rule| match &rule.peer {

@@ -27,7 +27,7 @@ pub enum Scope<'a> {
         /// What this run has read.
         health: &'a Topology,
     },
-    /// The settings. What the names of target groups resolve to is not asked.
+    /// The settings.
     Settings {
         /// Whether connection notifications are asked about.
         notifications: bool,
@@ -50,15 +50,17 @@ impl<'a> Scope<'a> {
         matches!(self, Self::Settings { notifications: true, .. } | Self::Everything { notifications: true })
     }
 
-    fn has_addresses(self) -> bool {
-        !matches!(self, Self::Settings { .. })
-    }
-
     fn known(self) -> Option<&'a KnownDetails<'a>> {
         match self {
             Self::Settings { known, .. } => Some(known),
             Self::Health | Self::Path { .. } | Self::Everything { .. } => None,
         }
+    }
+
+    /// A load balancer as this run has read it before.
+    fn load_balancer(self, arn: &Arn) -> Option<&'a LoadBalancer> {
+        let Self::Path { health } = self else { return None };
+        health.load_balancers.get(arn)
     }
 
     /// A group as this run has read it before.
@@ -126,9 +128,7 @@ impl Observer {
         if let Some(connections) = connections {
             topology.set_connections(connections);
         }
-        if scope.has_addresses() {
-            resolve(&mut topology).await;
-        }
+        resolve(&mut topology).await;
         topology
     }
 
@@ -169,7 +169,7 @@ impl Observer {
         let security_groups = security_groups_in(&load_balancers).cloned().chain(own).collect();
         let (rules, certificates) = tokio::join!(
             when(settings, self.rules_and_lists(security_groups)),
-            when(settings, self.certificates(certificates_in(&load_balancers)))
+            when(settings, self.certificates(certificates_in(&load_balancers, &self.ports)))
         );
         if let (Some(network), Some(GroupRules { rules, unread_rules, prefix_lists })) = (&mut network, rules) {
             (network.rules, network.unread_rules, network.prefix_lists) = (rules, unread_rules, prefix_lists);
@@ -219,12 +219,13 @@ impl Observer {
     /// The load balancers with their listeners and, with settings, attributes.
     async fn with_listeners(&self, arns: &BTreeSet<Arn>, scope: Scope<'_>) -> Vec<LoadBalancer> {
         let load_balancers = self.starting_anywhere(arns).into_iter().map(async |arn| {
-            let cross_zone = when(scope.has_settings(), async {
-                match scope.known().and_then(|known| known.cross_zone(arn)) {
-                    Some(is_on) => Ok(is_on),
-                    None => self.load_balancer_cross_zone(arn).await,
+            let cross_zone = async {
+                match (scope.known().and_then(|known| known.cross_zone(arn)), scope.load_balancer(arn)) {
+                    (Some(is_on), _) => Some(Ok(is_on)),
+                    (None, Some(load_balancer)) => load_balancer.cross_zone.clone(),
+                    (None, None) => when(scope.has_settings(), self.load_balancer_cross_zone(arn)).await,
                 }
-            });
+            };
             let (listeners, cross_zone) = tokio::join!(self.listeners(arn), cross_zone);
             LoadBalancer {
                 arn: arn.clone(),
@@ -316,9 +317,12 @@ impl Observer {
             for (arn, (targets, attributes)) in details {
                 if let Some(group) = groups.get_mut(arn) {
                     (group.targets, group.attributes) = (targets, attributes);
-                    if let (Ok(tags), true) = (&tags, untagged.contains(arn)) {
-                        group.min_healthy = tags.get(arn).and_then(|tags| tags.get(MIN_HEALTHY_TAG)).cloned();
-                    }
+                    group.min_healthy = match (&tags, scope.group(arn)) {
+                        _ if !untagged.contains(arn) => continue,
+                        (Ok(tags), _) => Ok(tags.get(arn).and_then(|tags| tags.get(MIN_HEALTHY_TAG)).cloned()),
+                        (Err(_), Some(before)) => before.min_healthy.clone(),
+                        (Err(error), None) => Err(error.clone()),
+                    };
                 }
             }
             groups
@@ -341,7 +345,7 @@ impl Observer {
     async fn read_certificates_by_name(&self, load_balancers: &mut [LoadBalancer], scope: Scope<'_>) {
         let listeners =
             load_balancers.iter_mut().flat_map(|load_balancer| load_balancer.listeners.iter_mut().flatten());
-        let with_certificate = listeners.filter(|listener| listener.certificate.is_some());
+        let with_certificate = listeners.filter(|it| it.certificate.is_some() && it.is_on(&self.ports));
         join_all(with_certificate.map(async |listener: &mut Listener| {
             listener.certificates_by_name =
                 Some(match scope.known().and_then(|known| known.certificates_by_name(&listener.arn)) {
@@ -385,10 +389,10 @@ impl Observer {
                 return;
             }
             let of_groups = join_all(groups.into_iter().map(async |group| {
-                group.attributes = Some(self.target_group_attributes(&group.arn).await);
+                replace_if_read(&mut group.attributes, self.target_group_attributes(&group.arn).await);
             }));
             let (of_load_balancer, _) = tokio::join!(self.load_balancer_cross_zone(&before.arn), of_groups);
-            load_balancer.cross_zone = Some(of_load_balancer);
+            replace_if_read(&mut load_balancer.cross_zone, of_load_balancer);
         });
         join_all(needed).await;
     }
@@ -443,9 +447,9 @@ fn security_groups_in(load_balancers: &[LoadBalancer]) -> impl Iterator<Item = &
     targets_in(load_balancers).flat_map(|target| target.security_groups.iter().flatten())
 }
 
-fn certificates_in(load_balancers: &[LoadBalancer]) -> BTreeSet<String> {
+fn certificates_in(load_balancers: &[LoadBalancer], ports: &BTreeSet<u16>) -> BTreeSet<String> {
     let listeners = load_balancers.iter().flat_map(|load_balancer| load_balancer.listeners.iter().flatten());
-    listeners.flat_map(Listener::certificates).map(str::to_owned).collect()
+    listeners.filter(|listener| listener.is_on(ports)).flat_map(Listener::certificates).map(str::to_owned).collect()
 }
 
 /// Fills in the zone, subnet, address and security groups of targets that are instances.
@@ -527,6 +531,13 @@ fn has_healthy_target(group: &TargetGroup) -> bool {
 
 fn has_failing_target(group: &TargetGroup) -> bool {
     group.targets.iter().flatten().any(|target| target.health.is_failing())
+}
+
+/// What was read now, or what is known, if that failed.
+fn replace_if_read<T>(known: &mut Option<Observed<T>>, read: Observed<T>) {
+    if read.is_ok() || !matches!(known, Some(Ok(_))) {
+        *known = Some(read);
+    }
 }
 
 /// Makes the read if it is wanted.

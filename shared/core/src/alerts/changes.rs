@@ -17,8 +17,9 @@ use crate::trigger::Change;
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-health-checks.html>
 const KEEP_FOR: SignedDuration = SignedDuration::from_mins(10);
 
-/// How many changes are noted: a deployment makes hundreds, of which the latest count.
-const MAX_NOTED: usize = 20;
+/// How many changes are noted, and how large their notes may be in bytes: a deployment makes hundreds, of which the latest
+/// count.
+const MAX_NOTED: (usize, usize) = (20, 60_000);
 
 /// Whether one of health-watcher's checks depends on the call.
 #[must_use]
@@ -44,18 +45,23 @@ impl Reconciler<'_> {
         let key = Key::new(self.function, Key::CHANGES, path.service().as_str());
         let before = items.get(&key).and_then(|item| item.record.clone());
         let mut notes = before.as_ref().and_then(Record::changes).unwrap_or_default().to_vec();
-        let number = notes.len();
+        notes.retain(|(at, _)| self.now.duration_since(*at) < KEEP_FOR);
+        let mut is_new = false;
         for change in changes.iter().filter(|change| is_noted(change) && change.names_any(path.arns())) {
             let note = change.note();
             // Lambda's retry reports the same again.
             if !notes.iter().any(|(_, known)| *known == note) {
                 notes.push((self.now, note));
+                is_new = true;
             }
         }
-        if notes.len() == number {
+        if !is_new {
             return None;
         }
-        notes.drain(..notes.len().saturating_sub(MAX_NOTED));
+        let (most, bytes) = MAX_NOTED;
+        while notes.len() > most || notes.iter().map(|(_, note)| note.len()).sum::<usize>() > bytes {
+            notes.remove(0);
+        }
         let record = before.unwrap_or_else(|| Record::new(State::Changes(Vec::new()), self.now));
         self.record_write(key, Record { state: State::Changes(notes), ..record }, items)
     }
@@ -115,7 +121,21 @@ mod tests {
         assert!(!note(&mut items, 8, &[of_group("RegisterTargets", 7, &pg)]), "Lambda's retry");
         let many: Vec<Change> = (10..50).map(|minute| of_group("RegisterTargets", minute, &pg)).collect();
         note(&mut items, 50, &many);
-        assert_eq!(causes(&items, 50).len(), MAX_NOTED);
+        assert_eq!(causes(&items, 50).len(), MAX_NOTED.0);
+    }
+
+    #[test]
+    fn notes_never_outgrow_their_record() {
+        let (mut items, pg) = (stored(), target_group("pg"));
+        let names: Vec<String> = (0..100).map(|number| format!("\"{number:0>250}\"")).collect();
+        let hostile = format!("\"{}\"", "\\u0001".repeat(40));
+        let parameters = format!("[\"{}\",{hostile},{}]", pg.arn, names.join(","));
+        let forged = |minute: i8| Change { parameters: parameters.clone(), ..of_group("RegisterTargets", minute, &pg) };
+        assert!(note(&mut items, 20, &(0..20).map(forged).collect::<Vec<_>>()));
+        let json =
+            serde_json::to_string(&items.values().filter_map(|item| item.record.clone()).collect::<Vec<_>>()).unwrap();
+        assert!(json.len() < 100_000 && !json.contains("u0001"), "{} bytes", json.len());
+        assert_eq!(causes(&items, 20).last().map(String::as_str), Some("19"), "the latest stay");
     }
 
     #[test]

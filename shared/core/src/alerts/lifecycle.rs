@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::{Check, Finding, PartStatus, Severity, Status};
 use crate::config::Policy;
+use crate::trigger::Change;
 
 /// After an alert fired, the same alert fires without a message for this long, if its finding says that others can make it
 /// fire and resolve at will with its severity ([`Finding::provokable`]). If it still fires then, it is sent.
@@ -222,7 +223,7 @@ fn begin(finding: &Finding, last_fired: Option<(Timestamp, Severity)>, moment: N
 fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: Now<'_>) -> (Alert, Option<Event>) {
     let (finding, unknown) = &with_unknown_parts(&alert, finding);
     let is_retry = alert.counted_by.as_deref() == Some(moment.run);
-    let had_cause = alert.finding.cause.is_some();
+    let known_cause = alert.finding.cause.clone();
     let was_silenced = alert.silenced;
     // A silence hid that it was over: for the reader it never ended.
     let phase = if alert.phase == Phase::Resolved { Phase::Pending } else { alert.phase };
@@ -265,7 +266,7 @@ fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: N
         next.last_notified = moment.now;
         return (next, Some(event));
     }
-    if next.notified.is_some() && !had_cause && next.finding.cause.is_some() && !was_silenced {
+    if next.notified.is_some() && next.finding.cause != known_cause && !was_silenced {
         return (next, Some(Event::CauseFound));
     }
     remind(next, was_silenced, thresholds, moment)
@@ -320,11 +321,14 @@ fn with_cause(alert: &Alert, finding: &Finding, has_news: bool) -> Finding {
     }
     let fired = alert.last_fired.map_or(alert.since, |(at, _)| at.max(alert.since));
     let came_before = |time: &str| time.parse().is_ok_and(|at: Timestamp| at <= fired);
-    let late = finding.cause.as_ref().filter(|change| came_before(&change.event_time));
-    Finding { cause: alert.finding.cause.clone().or(late.cloned()), ..finding.clone() }
+    let known = &alert.finding.cause;
+    // The last change before the alert is its likeliest cause.
+    let is_later = |change: &Change| known.as_ref().is_none_or(|known| change.event_time > known.event_time);
+    let late = finding.cause.as_ref().filter(|change| came_before(&change.event_time) && is_later(change));
+    Finding { cause: late.or(known.as_ref()).cloned(), ..finding.clone() }
 }
 
-/// The alert with the cause in `finding`, if that came before the alert and none is known.
+/// The alert with the cause in `finding`, if that came before the alert and after the one that is known.
 #[must_use]
 pub fn with_late_cause(alert: &Alert, finding: &Finding) -> Alert {
     Alert { finding: with_cause(alert, finding, false), ..alert.clone() }
@@ -733,6 +737,15 @@ mod tests {
         assert_eq!((alert.finding.cause.clone(), event), (Some(change_at(8)), Some(Event::CauseFound)));
         let (_, event) = failing_at(Some(&alert), 9, Severity::Warning, Some(change_at(8)));
         assert_eq!(event, None);
+        let (_, event) = failing_at(Some(&alert), 9, Severity::Warning, Some(change_at(7)));
+        assert_eq!(event, None, "an earlier change is a less likely cause");
+        let (alert, _) = failing_at(None, 9, Severity::Warning, Some(change_at(7)));
+        let (alert, event) = failing_at(Some(&alert), 10, Severity::Warning, Some(change_at(8)));
+        assert_eq!(
+            (alert.finding.cause, event),
+            (Some(change_at(8)), Some(Event::CauseFound)),
+            "the last one before it"
+        );
     }
 
     #[test]

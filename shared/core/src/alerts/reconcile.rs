@@ -134,6 +134,7 @@ impl Evaluation {
                 result.status = Status::NotAsked;
             }
         }
+        self.off_path.clear();
         let rest = self.checks.iter().map(|check| CheckResult::unlisted(check, service, Unread::NotAsked));
         self.results.extend(rest);
         self
@@ -542,8 +543,8 @@ fn transition(event: Event, key: &Key, alert: &Alert, now_true: Option<&str>, no
             (Kind::Notice, closed("resource gone", why, find_out()))
         }
         Event::Unwatched => {
-            let why = "Nothing was fixed. The guard no longer checks this: its check, its setting or its endpoint service \
-                       was removed from the guard's configuration.";
+            let why = "Nothing was fixed. The guard no longer checks this: dbt's ports do not reach it any more, or its check, its \
+                       setting or its endpoint service was removed from the guard's configuration.";
             (Kind::Notice, closed("no longer checked", why, find_out()))
         }
     };

@@ -157,13 +157,17 @@ impl<'a> CheckContext<'a> {
         self.policy.listener_ports.for_service(self.service)
     }
 
-    /// The resources that exist and are not on dbt's path: target groups behind other ports.
+    /// The resources that are known not to be on dbt's path: target groups behind other ports only. None, if not all that is on
+    /// the path is known.
     pub(crate) fn off_path(self) -> BTreeSet<String> {
         let load_balancers = match self.service {
             Some(service) => self.topology.load_balancers_of(service).unwrap_or_default(),
             None => self.topology.load_balancers.values().collect(),
         };
         let (ports, all) = (self.ports(), load_balancers.iter());
+        if all.clone().any(|load_balancer| load_balancer.unlisted(&ports).is_some()) {
+            return BTreeSet::new();
+        }
         let on_path: BTreeSet<Arn> = all.clone().flat_map(|it| it.forwards_to(&ports)).collect();
         let off_path = all.flat_map(|it| it.off_path(&ports)).filter(|group| !on_path.contains(group));
         off_path.map(|group| group.to_string()).collect()
@@ -271,5 +275,7 @@ mod tests {
         };
         assert_eq!(judge(""), [(false, true), (true, false)]);
         assert_eq!(judge("5432"), [(false, true)], "they are not on dbt's path");
+        let policy = settings(&[("LISTENER_PORTS", "8080")]).policy;
+        assert!(with_policy(&topology, &policy, |context| context.off_path().is_empty()), "a group may be on it");
     }
 }

@@ -154,11 +154,14 @@ fn judge(
     )
 }
 
-/// The command that rejects what is open, and the one that keeps the account from asking again if it is allowed by its ARN.
+/// The command that rejects what is open; where people do that, also the one that keeps the account from asking again if it is
+/// allowed by its ARN.
 fn rejects(service: &ServiceId, owner: Option<&AccountId>, open: &[&Connection], context: CheckContext<'_>) -> Command {
     let endpoints = open.iter().take(MAX_REJECTED).map(|open| &open.endpoint);
     let reject = reject_command(service, endpoints, context.region);
-    let Some(owner) = owner else { return reject };
+    let Some(owner) = owner.filter(|_| context.policy.untrusted_requests == UntrustedRequests::Alert) else {
+        return reject;
+    };
     let principal = format!("arn:{}:iam::{owner}:root", context.region.partition());
     let not_again = Command::new("ec2 modify-vpc-endpoint-service-permissions", context.region)
         .option("service-id", service)
@@ -178,8 +181,8 @@ fn action(owner: Option<&AccountId>, open: &[&Connection], context: CheckContext
     let reject = context.policy.untrusted_requests == UntrustedRequests::Reject;
     match (reject, owner, refused) {
         (_, _, Some(error)) => format!(
-            "AWS refused to reject it: {}. The guard tries again on every run. Fix what AWS's error names, or run the \
-             first command with your own credentials.",
+            "AWS refused to reject it: {}. The guard tries again on every run. Fix what AWS's error names, or run the command \
+             with your own credentials.",
             error.reason()
         ),
         (true, None, _) => {
@@ -188,13 +191,12 @@ fn action(owner: Option<&AccountId>, open: &[&Connection], context: CheckContext
                 .to_owned()
         }
         (true, ..) if context.policy.dry_run => {
-            "The guard would reject it, but DryRun is on. Reject it yourself with the first command, or switch DryRun off: make deploy \
-             SET=\"DryRun=false\""
+            "The guard would reject it, but DryRun is on. Reject it yourself, or switch DryRun off: make deploy SET=\"DryRun=false\""
                 .to_owned()
         }
         (true, ..) if context.remembered.is_none() || context.lacks_memory => {
             "The guard cannot read its state table, and until it can, it revokes no connection. If the account is not dbt's, \
-             reject the endpoint yourself with the first command."
+             reject the endpoint yourself."
                 .to_owned()
         }
         (true, ..) => {

@@ -9,7 +9,8 @@ use super::restore::{
     create_listener, follow_the_groups, last_listeners, list_load_balancers, list_target_groups, listen_again,
 };
 use crate::check::{CheckContext, CheckResult, Command, Finding, Parts, Remedy, Severity, Spec, Status};
-use crate::ids::Arn;
+use crate::config::ListenerPorts;
+use crate::ids::{Arn, ServiceId};
 use crate::snapshot::{Listener, LoadBalancer, Unread};
 
 /// The catalogue's row.
@@ -125,13 +126,10 @@ fn gone_listener(
     let remedy = remedy(load_balancer, listeners, gone, context);
     let left: Vec<String> =
         listeners.iter().filter(|it| it.serves(&context.ports())).map(|it| it.port.to_string()).collect();
-    let left = match context.service {
-        Some(service) => format!("{service}={}", left.join("+")),
-        None => left.join("+"),
-    };
     let action = format!(
-        "If dbt uses a port that is gone: {} If it uses only what is left, say so: make deploy SET=\"ListenerPorts={left}\"",
-        remedy.action
+        "If dbt uses a port that is gone: {} If it uses only what is left, say so: make deploy SET=\"ListenerPorts={}\"",
+        remedy.action,
+        with_ports(&context.policy.listener_ports, context.service, &left.join("+"))
     );
     Finding::new(
         Severity::Warning,
@@ -141,6 +139,19 @@ fn gone_listener(
     )
     .with_evidence(evidence(listeners))
     .with_parts(gone.iter().copied().map(Parts::port))
+}
+
+/// The value of `LISTENER_PORTS` that names these ports for the service, and leaves the other services theirs.
+fn with_ports(present: &ListenerPorts, service: Option<&ServiceId>, ports: &str) -> String {
+    let Some(service) = service else { return ports.to_owned() };
+    let others = match present {
+        ListenerPorts::PerService(services) => services.as_slice(),
+        ListenerPorts::Any | ListenerPorts::Every(_) => &[],
+    };
+    let entry = |(service, ports): &(ServiceId, BTreeSet<u16>)| {
+        format!("{service}={}", ports.iter().map(ToString::to_string).collect::<Vec<_>>().join("+"))
+    };
+    others.iter().map(entry).chain([format!("{service}={ports}")]).collect::<Vec<_>>().join(",")
 }
 
 /// `pg does not listen for dbt on port 5432`.
@@ -270,6 +281,16 @@ mod tests {
         assert_eq!(status("", vec![on(443)]), warning);
         assert_eq!(status("", vec![on(443), on(5432)]), None);
         assert_eq!(status("443", vec![on(443)]), None, "the stack says which ports dbt uses");
+        let of_this_service = format!("SET=\"ListenerPorts={}=5432,{}=443\"", service(2), service(1));
+        let balancer = nlb("pg", vec![on(443)]);
+        let was_in_place = BTreeSet::from([listener_id(&balancer, &on(5432)).unwrap()]);
+        let mut policy = settings(&[]).policy;
+        policy.listener_ports = ListenerPorts::PerService(vec![(service(2), [5432].into())]);
+        let results = with_policy(&topology(endpoint_service(), [balancer]), &policy, |context| {
+            evaluate(CheckContext { was_in_place: &was_in_place, ..context })
+        });
+        let action = only_finding(results).remedy.action;
+        assert!(action.ends_with(&of_this_service), "the stack's other services keep theirs: {action}");
         assert_eq!(status("", vec![]).map(|(severity, _)| severity), Some(Severity::Critical), "none is left");
     }
 

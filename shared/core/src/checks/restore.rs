@@ -10,16 +10,23 @@ use crate::snapshot::{Listener, LoadBalancer, Target, TargetGroup, TargetKind};
 const NEGOTIATE_TLS: [u16; 4] = [5432, 5439, 3306, 1433];
 
 /// What to do if they are known.
-pub(super) const REGISTER_AGAIN: &str = "If Auto Scaling, ECS or Kubernetes registers the targets, look there first. Otherwise, unless \
+const REGISTER_AGAIN: &str = "If Auto Scaling, ECS or Kubernetes registers the targets, look there first. Otherwise, unless \
                               somebody took them out on purpose, register them again: the command names those that were there last.";
 
-/// Registers the targets that the group last had; `None` if they are not known.
-pub(super) fn register_again(group: &TargetGroup, context: CheckContext<'_>) -> Option<Command> {
-    let last = context.last_path?.last_targets(&group.arn);
+/// Registers the targets that the group last had, with what to do; `None` if they are not known. Instances that were terminated
+/// are left out.
+pub(super) fn register_again(group: &TargetGroup, context: CheckContext<'_>) -> Option<(String, Command)> {
+    let path = context.last_path?;
+    let mut last = path.last_targets(&group.arn);
+    last.retain(|target| !target.is_terminated);
+    let gone_since = path.gone_since(&group.arn).filter(|_| group.kind == TargetKind::Ip);
+    let age = gone_since.map(|since| {
+        format!(" They were there until {since:.0}: make sure that no other workload has these addresses by now.")
+    });
     let register = Command::new("elbv2 register-targets", context.region)
         .option("target-group-arn", &group.arn)
         .options("targets", last.iter().map(|target| as_registered(group, target)));
-    (!last.is_empty()).then_some(register)
+    (!last.is_empty()).then(|| (format!("{REGISTER_AGAIN}{}", age.unwrap_or_default()), register))
 }
 
 /// A target with the port and the zone that ELB reports. Without them, deregistering it can succeed and do nothing, and an

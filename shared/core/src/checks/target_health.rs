@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::restore::{REGISTER_AGAIN, register_again};
+use super::restore::register_again;
+use crate::check::cause::NO_TARGET;
 use crate::check::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Health, LoadBalancer, MIN_HEALTHY_TAG, RoutingThreshold, Target, TargetGroup, Unread};
 use crate::text::{count, limited};
@@ -135,9 +136,11 @@ impl FailOpen {
     /// under which this only happens without a healthy target, or is not known.
     fn of(load_balancer: &LoadBalancer, group: &TargetGroup, targets: &[Target]) -> Option<Self> {
         let threshold = group.attributes.as_ref()?.as_ref().ok()?.routing_threshold;
+        // Targets outside the VPC are in all zones.
+        let named = targets.iter().filter_map(|target| target.zone.as_deref()).filter(|zone| *zone != "all");
         let zones: BTreeSet<Option<&str>> = match load_balancer.crosses_zones(group).ok()? {
-            true => [None].into(),
-            false => targets.iter().filter_map(|target| target.zone.as_deref()).map(Some).collect(),
+            false if named.clone().next().is_some() => named.map(Some).collect(),
+            _ => [None].into(),
         };
         let within = |zone: Option<&str>| {
             let is_in = |target: &&Target| match target.zone.as_deref() {
@@ -178,11 +181,19 @@ fn judge(load_balancer: &LoadBalancer, group: &TargetGroup, targets: &[Target], 
     let down = counts.number(Serving::Down);
     // Unknown targets count neither as healthy nor as a reason to stay silent.
     if unknown > 0 && (counts.failing() == 0 || (healthy == 0 && down == 0)) {
-        let why = "ELB does not say whether they are healthy; are health checks off?";
-        return Status::Unknown(format!("{} in {}: {why}", count(unknown, "target"), group.name()));
+        return Status::Unknown(not_said(unknown, group));
     }
     let fail_open = FailOpen::of(load_balancer, group, targets).filter(|_| healthy > 0);
     let enough = enough(group).is_some_and(|enough| healthy >= enough);
+    let unread = unread(load_balancer, group);
+    if healthy > 0 && fail_open.is_none() && counts.failing() > 0 {
+        match &unread {
+            // They may be standbys, or get connections.
+            Some(why) if enough || group.min_healthy.is_err() => return Status::Unknown(why.clone()),
+            None if enough && unknown > 0 => return Status::Unknown(not_said(unknown, group)),
+            _ => {}
+        }
+    }
     if healthy > 0 && fail_open.is_none() && (counts.failing() == 0 || enough) {
         let all = count(counts.targets.len(), "target");
         let tag = if counts.failing() > 0 { ", which is enough by its tag" } else { "" };
@@ -193,8 +204,8 @@ fn judge(load_balancer: &LoadBalancer, group: &TargetGroup, targets: &[Target], 
     evidence.splice(1..1, fail_open.iter().map(FailOpen::evidence));
     // Each is as critical as the other, and needs different things: people hear when the one becomes the other.
     let part = match &fail_open {
-        Some(_) => Some("too few are healthy"),
-        None => targets.is_empty().then_some("no target is registered"),
+        Some(_) => Some(TOO_FEW),
+        None => (counts.number(Serving::Draining) == targets.len()).then_some(NO_TARGET),
     };
     Status::fail(
         Finding::new(
@@ -205,14 +216,34 @@ fn judge(load_balancer: &LoadBalancer, group: &TargetGroup, targets: &[Target], 
         )
         .with_evidence(evidence)
         .with_parts(part)
+        .with_unknown_parts(unread.filter(|_| healthy > 0 && part.is_none()).map(|why| (TOO_FEW, why)))
         .about(targets.iter().map(|target| &target.id))
         .stopping_dbt(severity == Severity::Critical),
     )
 }
 
+fn not_said(unknown: usize, group: &TargetGroup) -> String {
+    let why = "ELB does not say whether they are healthy; are health checks off?";
+    format!("{} in {}: {why}", count(unknown, "target"), group.name())
+}
+
+/// The part of a finding about a group below its routing threshold.
+const TOO_FEW: &str = "too few are healthy";
+
+/// Why it is not known whether so few targets are healthy that failing ones get connections, or how many are enough.
+fn unread(load_balancer: &LoadBalancer, group: &TargetGroup) -> Option<String> {
+    let attributes = group.attributes.as_ref()?.as_ref().err();
+    let cross_zone = load_balancer.cross_zone.as_ref().and_then(|cross_zone| cross_zone.as_ref().err());
+    attributes.or(cross_zone).or(group.min_healthy.as_ref().err()).map(ToString::to_string)
+}
+
 /// How many healthy targets are enough, if a tag of the group says so.
 fn enough(group: &TargetGroup) -> Option<usize> {
-    group.min_healthy.as_ref()?.trim().parse().ok().filter(|enough| *enough > 0)
+    min_healthy_tag(group)?.trim().parse().ok().filter(|enough| *enough > 0)
+}
+
+fn min_healthy_tag(group: &TargetGroup) -> Option<&String> {
+    group.min_healthy.as_ref().ok()?.as_ref()
 }
 
 fn severity(counts: &TargetCounts<'_>) -> Severity {
@@ -289,7 +320,7 @@ fn evidence(group: &TargetGroup, counts: &TargetCounts<'_>) -> Vec<String> {
     if counts.shifted > 0 {
         evidence.push(format!("a zonal shift keeps new connections away from {}", count(counts.shifted, "target")));
     }
-    evidence.extend(group.min_healthy.as_ref().map(|tag| match enough(group) {
+    evidence.extend(min_healthy_tag(group).map(|tag| match enough(group) {
         Some(enough) => format!("the tag {MIN_HEALTHY_TAG} asks for {}", count(enough, "healthy target")),
         None => format!("the tag {MIN_HEALTHY_TAG} is '{tag}', which is not a whole number from 1: it does not count"),
     }));
@@ -315,8 +346,9 @@ fn lower_threshold(group: &TargetGroup, context: CheckContext<'_>) -> Command {
 fn remedy(group: &TargetGroup, counts: &TargetCounts<'_>, fails_open: bool, context: CheckContext<'_>) -> Remedy {
     let console = context.region.target_group(&group.arn);
     let all = counts.targets.len() + counts.shifted;
-    if let Some(register) = register_again(group, context).filter(|_| counts.number(Serving::Draining) == all) {
-        return Remedy::new(REGISTER_AGAIN, Some(register), console);
+    let register = register_again(group, context).filter(|_| counts.number(Serving::Draining) == all);
+    if let Some((action, register)) = register {
+        return Remedy::new(&action, Some(register), console);
     }
     let show = Command::new("elbv2 describe-target-health", context.region).option("target-group-arn", &group.arn);
     let command = if fails_open { lower_threshold(group, context) } else { show };
@@ -355,9 +387,11 @@ fn action(counts: &TargetCounts<'_>, fails_open: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{CrossZoneOverride, LoadBalancer, TargetGroupAttributes, Topology};
+    use crate::check::PartStatus;
+    use crate::snapshot::{CrossZoneOverride, LoadBalancer, Observed, TargetGroupAttributes, Topology};
     use crate::testing::{
-        call_error, endpoint_service, failure, load_balancer, only_status, target, target_group, topology, with_context,
+        call_error, endpoint_service, failure, group_attributes, load_balancer, only_status, target, target_group,
+        topology, with_context,
     };
 
     fn results(load_balancer: LoadBalancer) -> Vec<CheckResult> {
@@ -489,7 +523,7 @@ mod tests {
         let group = TargetGroup {
             targets: Ok(targets.collect()),
             attributes: Some(Ok(attributes)),
-            min_healthy: tag.map(ToOwned::to_owned),
+            min_healthy: Ok(tag.map(ToOwned::to_owned)),
             ..target_group("pg")
         };
         only_status(results(load_balancer("pg", vec![group])))
@@ -539,6 +573,9 @@ mod tests {
             |targets: &[(&str, char)], tag| failure(with_threshold(targets, RoutingThreshold::DEFAULT, tag, true));
         let severity = |targets: &[(&str, char)], tag| said(targets, Some(tag)).map(|finding| finding.severity);
         assert_eq!(severity(&standby, "1"), None);
+        let unknown = [("healthy", 'a'), ("unhealthy", 'a'), ("unavailable", 'b')];
+        let status = with_threshold(&unknown, RoutingThreshold::DEFAULT, Some("1"), true);
+        assert!(matches!(status, Status::Unknown(_)), "some healthy and some unknown is never a pass");
         assert_eq!(severity(&standby, "2"), Some(Severity::Warning), "one is not enough");
         assert_eq!(severity(&[("unhealthy", 'a')], "1"), Some(Severity::Critical), "it does not lift this");
         assert_eq!(severity(&[], "1"), Some(Severity::Critical));
@@ -548,6 +585,53 @@ mod tests {
                 format!("the tag privatelink-guard:min-healthy is '{tag}', which is not a whole number from 1");
             assert!(evidence.iter().any(|line| line.starts_with(&says_so)), "{evidence:?}");
         }
+    }
+
+    #[test]
+    fn unread_attributes_and_tags_lift_no_failure() {
+        let denied = || call_error("elasticloadbalancing:DescribeTargetGroupAttributes");
+        let judged = |tag: Observed<Option<String>>, attributes: Option<Observed<TargetGroupAttributes>>| {
+            let targets = Ok(vec![target(1, "healthy"), target(2, "unhealthy")]);
+            let group = TargetGroup { targets, min_healthy: tag, attributes, ..target_group("pg") };
+            only_status(results(LoadBalancer { cross_zone: Some(Ok(true)), ..load_balancer("pg", vec![group]) }))
+        };
+        let tagged = || Ok(Some("1".to_owned()));
+        let read = || group_attributes(CrossZoneOverride::LoadBalancer);
+        assert!(matches!(judged(tagged(), read()), Status::Pass(_)));
+        assert!(matches!(judged(tagged(), Some(Err(denied()))), Status::Unknown(_)), "it may be below its threshold");
+        assert!(matches!(judged(Err(denied()), read()), Status::Unknown(_)), "the other may be a standby");
+        let finding = failure(judged(Ok(None), Some(Err(denied())))).unwrap();
+        assert_eq!(finding.severity, Severity::Warning);
+        let parts: Vec<_> =
+            finding.parts.iter().map(|(name, status)| (&**name, matches!(status, PartStatus::Unknown(_)))).collect();
+        assert_eq!(parts, [("too few are healthy", true)], "what people know of it stays");
+    }
+
+    #[test]
+    fn targets_outside_the_vpc_count_in_every_zone() {
+        const TWO: RoutingThreshold = RoutingThreshold { count: 2, percentage: None };
+        let summary = |targets: &[(&str, &str)]| {
+            let targets = targets
+                .iter()
+                .zip(1..)
+                .map(|((health, zone), number)| Target { zone: Some((*zone).to_owned()), ..target(number, health) });
+            let attributes = TargetGroupAttributes {
+                cross_zone: CrossZoneOverride::Off,
+                keeps_connections: Vec::new(),
+                routing_threshold: TWO,
+            };
+            let (targets, attributes) = (Ok(targets.collect()), Some(Ok(attributes)));
+            let group = TargetGroup { targets, attributes, ..target_group("pg") };
+            failure(only_status(results(load_balancer("pg", vec![group])))).unwrap().summary
+        };
+        assert_eq!(
+            summary(&[("healthy", "all"), ("healthy", "a"), ("unhealthy", "all")]),
+            "1 of 3 targets unhealthy in pg"
+        );
+        assert_eq!(
+            summary(&[("healthy", "all"), ("unhealthy", "all")]),
+            "too few healthy in pg: 1 in 2 connections fail"
+        );
     }
 
     #[test]

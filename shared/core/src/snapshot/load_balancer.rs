@@ -245,8 +245,8 @@ pub struct TargetGroup {
     pub is_ipv6: bool,
     /// The name that its addresses come from, if it has the tag; not read in every run.
     pub hostname: Option<Observed<Option<Hostname>>>,
-    /// The value of its tag [`MIN_HEALTHY_TAG`], as it was written; `None` without the tag, and if the tags were not read.
-    pub min_healthy: Option<String>,
+    /// The value of its tag [`MIN_HEALTHY_TAG`], as it was written; `None` without the tag.
+    pub min_healthy: Observed<Option<String>>,
     /// Its targets with their health.
     pub targets: Observed<Vec<Target>>,
     /// Its attributes; not read in every run.

@@ -56,12 +56,12 @@ impl StoredPath {
     #[must_use]
     pub fn remembering(self, before: Option<&Self>) -> Self {
         let Some(before) = before else { return self };
-        let path = Self { gone: self.gone_since(before), ..self };
+        let path = Self { gone: self.gone_from(before), ..self };
         if path.fits() { path } else { Self { gone: Gone::default(), ..path } }
     }
 
     /// What is gone from it since `before`, an earlier read. What is there again is forgotten, and what is gone for a week.
-    fn gone_since(&self, before: &Self) -> Gone {
+    fn gone_from(&self, before: &Self) -> Gone {
         let recent = |since: Timestamp| self.read_at.duration_since(since) < REMEMBER_FOR;
         let empty =
             self.all_groups().filter(|group| registered(group.targets.as_deref().unwrap_or_default()).is_empty());
@@ -88,6 +88,12 @@ impl StoredPath {
     pub fn last_targets(&self, group: &Arn) -> Vec<&Target> {
         let now = self.group(group).and_then(|group| group.targets.as_deref().ok()).map(registered);
         now.filter(|now| !now.is_empty()).unwrap_or_else(|| self.gone.targets_of(group).collect())
+    }
+
+    /// Since when the group has no targets, if these are the last ones.
+    #[must_use]
+    pub fn gone_since(&self, group: &Arn) -> Option<Timestamp> {
+        self.gone.targets.get(group).map(|(since, _)| *since)
     }
 
     /// The listeners of the load balancer that serve dbt, and on other ports those that it last had.
@@ -163,7 +169,7 @@ impl StoredPath {
         let of = |load_balancer: &LoadBalancer| {
             let groups = load_balancer.target_groups.iter().flatten().count();
             let listeners = || load_balancer.listeners.iter().flatten();
-            let certificates = listeners().filter(|listener| listener.certificate.is_some()).count();
+            let certificates = listeners().filter(|it| it.certificate.is_some() && it.is_on(&self.ports)).count();
             let is_dual_stack = load_balancer.description.as_ref().is_ok_and(|description| description.dual_stack);
             let with_rules = listeners().filter(|listener| is_dual_stack && listener.is_on(&self.ports)).count();
             1 + with_rules + groups + if details { 1 + groups + certificates } else { 0 }

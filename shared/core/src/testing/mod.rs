@@ -281,7 +281,7 @@ pub fn target_group(name: &str) -> TargetGroup {
         health_check_timing: None,
         is_ipv6: false,
         hostname: Some(Ok(None)),
-        min_healthy: None,
+        min_healthy: Ok(None),
         targets: Ok(Vec::new()),
         attributes: None,
     }

@@ -24,6 +24,7 @@ struct Aws {
     /// The network interfaces: by which filter they are found, and the row.
     interfaces: Vec<(&'static str, &'static str)>,
     rules: &'static str,
+    hostname: &'static str,
     refuses_instances: bool,
 }
 
@@ -62,7 +63,7 @@ impl Aws {
             }
             "DescribeSecurityGroupRules" => format!("<securityGroupRuleSet>{}</securityGroupRuleSet>", self.rules),
             "DescribeLoadBalancers" => format!(
-                "<LoadBalancers><member><LoadBalancerArn>{LOAD_BALANCER}</LoadBalancerArn><Type>network</Type>\
+                "<LoadBalancers><member><LoadBalancerArn>{LOAD_BALANCER}</LoadBalancerArn><Type>network</Type><IpAddressType>ipv4</IpAddressType>\
                  <Scheme>internal</Scheme><State><Code>active</Code></State><VpcId>vpc-1</VpcId><AvailabilityZones>\
                  <member><ZoneName>eu-central-1a</ZoneName><SubnetId>subnet-a</SubnetId></member></AvailabilityZones>\
                  <SecurityGroups><member>sg-1</member></SecurityGroups></member></LoadBalancers>"
@@ -73,9 +74,14 @@ impl Aws {
                  </DefaultActions></member></Listeners>"
             ),
             "DescribeTargetGroups" => format!(
-                "<TargetGroups><member><TargetGroupArn>{GROUP}</TargetGroupArn><VpcId>vpc-1</VpcId><IpAddressType>{}\
+                "<TargetGroups><member><TargetGroupArn>{GROUP}</TargetGroupArn><TargetType>ip</TargetType><VpcId>vpc-1</VpcId><IpAddressType>{}\
                  </IpAddressType></member></TargetGroups>",
                 if self.is_ipv6 { "ipv6" } else { "ipv4" }
+            ),
+            "DescribeTags" if !self.hostname.is_empty() => format!(
+                "<TagDescriptions><member><ResourceArn>{GROUP}</ResourceArn><Tags><member><Key>privatelink-guard:hostname</Key><Value>{}\
+                 </Value></member></Tags></member></TagDescriptions>",
+                self.hostname
             ),
             "DescribeTargetHealth" => {
                 let target = |(id, state): &(&str, &str)| {
@@ -190,6 +196,19 @@ async fn an_unused_target_is_gone_only_if_ec2_says_so() {
     }
 }
 
+/// An address stands for itself in DNS. What drift-watcher stores is what health-watcher compares the next answer with.
+#[tokio::test]
+async fn names_are_resolved_in_every_scope() {
+    let known = KnownDetails::default();
+    for scope in [Scope::Health, Scope::Settings { notifications: false, known: &known }, EVERYTHING] {
+        let (topology, ..) = observe(Aws { hostname: "10.0.0.7", ..Aws::default() }, scope).await;
+        let groups = topology.load_balancers.values().flat_map(|it| it.target_groups.iter().flatten());
+        let names: Vec<&Hostname> =
+            groups.filter_map(|group| group.hostname.as_ref()?.as_ref().ok()?.as_ref()).collect();
+        assert_eq!(names[0].addresses, Ok(vec!["10.0.0.7".parse().unwrap()]), "{scope:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_incomplete_rule_costs_its_own_group() {
     let rules = "<item><securityGroupRuleId>sgr-1</securityGroupRuleId><groupId>sg-1</groupId><isEgress>false</isEgress>\
@@ -236,6 +255,11 @@ async fn a_connection_without_its_endpoint_costs_its_own_service() {
     assert!(of_one.listed.iter().all(|connection| connection.service == service(1)));
     assert_eq!((of_one.listed.len(), of_one.unread.get(&service(2))), (2, error.as_ref()));
     assert!(error.unwrap().message.contains(&two));
+    let (_, error) = read(row(&two, "", "us-east-1") + &row(&one, "", "us-east-1")).await;
+    assert!(
+        error.unwrap().message.contains(&format!("a connection of {one}, {two} is incomplete")),
+        "one error names all"
+    );
     for of_nobody in [row("", "", "us-east-1"), "<item></item>".to_owned()] {
         assert!(read(of_nobody).await.0.is_err(), "it may be of each of them");
     }
