@@ -22,7 +22,7 @@ fn a_group_that_lost_its_targets_is_given_the_last_ones() {
         let world = aws.lock().unwrap();
         let mut alerts = world.published.iter().filter(|sent| sent.check == "target-group.health");
         let action = &alerts.next().unwrap().action;
-        assert!(action.contains("register the targets again: the command has those that were there last"), "{action}");
+        assert!(action.contains("the command names those that were there last. They were there until"), "{action}");
         End::Done
     });
 }
