@@ -260,7 +260,7 @@ def built(code):
         while call := re.match(r"\s*\.(\w+)\(", code[position:]):
             open_at = position + call.end() - 1
             end = balanced(code, open_at)
-            if call[1] in ("option", "options", "literal"):
+            if call[1] in ("option", "options", "option_of", "literal"):
                 calls.add(position + call.start(1))
                 inner = code[open_at + 1:end - 1]
                 names = strings(code, inner if call[1] == "literal" else re.split(r",(?![^(]*\))", inner)[0])
@@ -286,7 +286,7 @@ def test_the_commands_that_rust_builds(path):
             required = {name for name, argument in options(service, operation).items() if argument.required}
             assert required <= set().union(*given), f"aws {service} {operation} needs more options"
     if path.name != "command.rs":
-        every = {match.start(1) for match in re.finditer(r"\.(option|options|literal)\(", code)}
+        every = {match.start(1) for match in re.finditer(r"\.(option|options|option_of|literal)\(", code)}
         assert every == checked, "calls that belong to no Command::new, so they are not checked"
 
 

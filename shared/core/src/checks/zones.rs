@@ -149,7 +149,7 @@ impl<'a> Shift<'a> {
                         "Do not wait for the shift to end. Get a target in another zone healthy. Or, if the targets in {zones} work, \
                          end the shift with the second command. The first shows what kind of shift it is, and until when it lasts."
                     ),
-                    Some(show().next_line(end_shift(show(), context))),
+                    Some(show().next_line(end_shift(load_balancer, context))),
                     console,
                 ),
             ),
@@ -184,10 +184,12 @@ impl<'a> Shift<'a> {
     }
 }
 
-/// Ends the shifts that are in effect, of which `show` shows all.
+/// Ends the shifts of the load balancer that are in effect.
 /// <https://docs.aws.amazon.com/arc-zonal-shift/latest/api/API_CancelZonalShift.html>
-fn end_shift(show: Command, context: CheckContext<'_>) -> Command {
-    let applied = show.literal("--query \"zonalShifts[?appliedStatus=='APPLIED'].zonalShiftId\" --output text");
+fn end_shift(load_balancer: &LoadBalancer, context: CheckContext<'_>) -> Command {
+    let applied = Command::new("arc-zonal-shift get-managed-resource", context.region)
+        .option("resource-identifier", &load_balancer.arn)
+        .literal("--query \"zonalShifts[?appliedStatus=='APPLIED'].zonalShiftId\" --output text");
     Command::new("arc-zonal-shift cancel-zonal-shift", context.region).option_of("zonal-shift-id", &applied)
 }
 
