@@ -92,8 +92,9 @@ pub(super) fn follow_the_groups<'a>(
         .options("target-group-arns", groups)
         .literal("--query 'TargetGroups[].LoadBalancerArns[]' --output text");
     let add = Command::new("ec2 modify-vpc-endpoint-service-configuration", context.region)
-        .option("service-id", context.service?);
-    Some(add.option_of("add-network-load-balancer-arns", &using_them))
+        .option("service-id", context.service?)
+        .option_of("add-network-load-balancer-arns", &using_them);
+    Some(add)
 }
 
 /// Lists the internal Network Load Balancers, the newest last.
