@@ -122,7 +122,7 @@ pub const ASSUMPTIONS: [Assumption; 25] = [
     assumption(
         "deregistered-target",
         "How long does a deregistered target still get new connections?",
-        Nowhere("it takes a client and a server: nothing connects through the endpoint of a run"),
+        Nowhere("it takes a client and a server, and nothing connects through the endpoint of a run"),
     ),
     assumption(SERVICE_METRICS, "Which dimensions do the metrics of an endpoint service have?", Chapter(PUBLISHED.0)),
     assumption(
