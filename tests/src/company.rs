@@ -565,6 +565,17 @@ impl Company {
         aws.control("load-balancer", &json!({"load_balancer": self.load_balancer, "state": state})).map(drop)
     }
 
+    /// The administrator switches Proxy Protocol on for the target group.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn switch_proxy_protocol_on(&self, aws: &LocalAws) -> Result<()> {
+        #[rustfmt::skip]
+        let modify = ["elbv2", "modify-target-group-attributes", "--target-group-arn", &self.target_group,
+            "--attributes", "Key=proxy_protocol_v2.enabled,Value=true"];
+        self.administer(aws, &modify).map(drop)
+    }
+
     /// The administrator sets the load balancer's cross-zone attribute.
     ///
     /// # Errors

@@ -332,7 +332,9 @@ impl FakeAws {
                     format!(
                         "<item><serviceId>{0}</serviceId><serviceName>com.amazonaws.vpce.eu-central-1.{0}</serviceName>\
                          <serviceState>Available</serviceState><acceptanceRequired>true</acceptanceRequired>\
-                         <availabilityZoneSet><item>eu-central-1a</item></availabilityZoneSet><networkLoadBalancerArnSet>\
+                         <supportedIpAddressTypeSet><item>ipv4</item></supportedIpAddressTypeSet>\
+                         <availabilityZoneSet><item>eu-central-1a</item><item>eu-central-1b</item></availabilityZoneSet>\
+                         <networkLoadBalancerArnSet>\
                          <item>{1}</item></networkLoadBalancerArnSet><supportedRegionSet><item><region>us-east-1</region>\
                          <serviceState>Available</serviceState></item></supportedRegionSet></item>",
                         service(number),
@@ -396,8 +398,9 @@ impl FakeAws {
             }
             "DescribeInstances" => {
                 let item = |id: &String| {
+                    let zone = if id.ends_with('1') { 'b' } else { 'a' };
                     format!(
-                        "<item><instancesSet><item><instanceId>{id}</instanceId><placement><availabilityZone>eu-central-1a\
+                        "<item><instancesSet><item><instanceId>{id}</instanceId><placement><availabilityZone>eu-central-1{zone}\
                          </availabilityZone></placement><privateIpAddress>10.0.0.10</privateIpAddress><subnetId>subnet-a</subnetId>\
                          <groupSet><item><groupId>sg-1</groupId></item></groupSet></item></instancesSet></item>"
                     )
@@ -504,7 +507,8 @@ impl FakeAws {
                     format!(
                         "<member><LoadBalancerArn>{arn}</LoadBalancerArn><Type>network</Type><IpAddressType>ipv4</IpAddressType><Scheme>internal</Scheme><State>\
                          <Code>active</Code></State><VpcId>vpc-1</VpcId><AvailabilityZones><member><ZoneName>eu-central-1a</ZoneName>\
-                         <SubnetId>subnet-a</SubnetId></member></AvailabilityZones></member>"
+                         <SubnetId>subnet-a</SubnetId></member><member><ZoneName>eu-central-1b</ZoneName>\
+                         <SubnetId>subnet-b</SubnetId></member></AvailabilityZones></member>"
                     )
                 };
                 members("LoadBalancers", form.list("LoadBalancerArns.member").iter().map(item).collect())
@@ -568,13 +572,14 @@ impl FakeAws {
                     false => "<State>healthy</State>",
                 };
                 let id = if self.has_instances { "i-000000000000000" } else { "10.0.0." };
-                let target = |host: u32| {
+                let target = |host: u32, zone: char| {
                     format!(
-                        "<member><Target><Id>{id}{host}</Id><Port>5432</Port><AvailabilityZone>eu-central-1a</AvailabilityZone>\
-                         </Target><TargetHealth>{health}</TargetHealth></member>"
+                        "<member><Target><Id>{id}{host}</Id><Port>5432</Port><AvailabilityZone>eu-central-1{zone}\
+                         </AvailabilityZone></Target><TargetHealth>{health}</TargetHealth></member>"
                     )
                 };
-                let targets = if self.without_targets { String::new() } else { [target(10), target(11)].concat() };
+                let targets =
+                    if self.without_targets { String::new() } else { [target(10, 'a'), target(11, 'b')].concat() };
                 members("TargetHealthDescriptions", targets)
             }
             other => panic!("an unexpected call: elasticloadbalancing:{other}"),

@@ -39,7 +39,7 @@ enum Fix {
 
 /// Changes that trigger the check, since CloudTrail records them.
 #[rustfmt::skip]
-const CHANGES: [ChecklistRow; 11] = [
+const CHANGES: [ChecklistRow; 12] = [
     ChecklistRow { check: "service.acceptance-required", service: Postgres,
         breaks: |service, aws| service.modify_service(aws, &["--no-acceptance-required"]),
         alerts: &[("[CRITICAL]", "is OFF: allowed accounts connect unapproved")], fix: PrintedCommand },
@@ -56,6 +56,8 @@ const CHANGES: [ChecklistRow; 11] = [
         alerts: &[("[CRITICAL]", "outbound rules of postgres block 3 of 3 targets")], fix: PrintedCommand },
     ChecklistRow { check: "network-path", service: Postgres, breaks: Company::deny_in_network_acl,
         alerts: &[("[WARNING]", "targets in postgres")], fix: PrintedCommand },
+    ChecklistRow { check: "target-group.proxy-protocol", service: Postgres, breaks: Company::switch_proxy_protocol_on,
+        alerts: &[("[WARNING]", "Proxy Protocol v2 is on for postgres")], fix: PrintedCommand },
     // Of gitlab: without cross-zone load balancing, postgres's traffic stays in its subnets and passes no network ACL.
     ChecklistRow { check: "load-balancer.cross-zone", service: Gitlab,
         breaks: |service, aws| service.set_cross_zone(aws, false),

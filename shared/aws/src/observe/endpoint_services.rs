@@ -84,6 +84,7 @@ fn endpoint_service(row: &ec2::ServiceConfiguration) -> Observed<EndpointService
         acceptance_required: row.acceptance_required(),
         zones: (!zones.is_empty()).then(|| zones.to_vec()),
         zone_ids: row.availability_zone_ids().to_vec(),
+        ip_address_types: row.supported_ip_address_types().iter().map(|kind| kind.as_str().to_owned()).collect(),
         load_balancers: load_balancers.map_err(|error| malformed_response(DESCRIBE, &error.to_string()))?,
         private_dns: private_dns(row),
         regions: regions.ok_or_else(|| malformed_response(DESCRIBE, "a supported Region has no name"))?,

@@ -15,6 +15,11 @@ use crate::errors::malformed_response;
 
 const CROSS_ZONE: &str = "load_balancing.cross_zone.enabled";
 
+/// Whether targets get a header in front of the client's bytes. A group whose target is an Application Load Balancer may not
+/// have the attribute.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/edit-target-group-attributes.html#proxy-protocol>
+const PROXY_PROTOCOL: &str = "proxy_protocol_v2.enabled";
+
 /// See [`RoutingThreshold`].
 const ROUTING_THRESHOLD: &str = "target_group_health.unhealthy_state_routing.minimum_healthy_targets";
 
@@ -223,7 +228,8 @@ impl Observer {
                     percentage: number("percentage")?.or(percentage),
                 };
                 let keeps_connections = off.map(ToOwned::to_owned).collect();
-                Ok(TargetGroupAttributes { cross_zone, keeps_connections, routing_threshold })
+                let proxy_protocol = value(PROXY_PROTOCOL) == Some("true");
+                Ok(TargetGroupAttributes { cross_zone, keeps_connections, routing_threshold, proxy_protocol })
             },
         )
         .await
@@ -326,10 +332,11 @@ fn target_group(arn: Arn, row: &elb::TargetGroup) -> TargetGroup {
         health_check,
         // `traffic-port` is no number.
         health_check_port: row.health_check_port().and_then(|port| port.parse().ok()),
+        health_check_codes: row.matcher().and_then(elb::Matcher::http_code).map(ToOwned::to_owned),
         health_check_timing: seconds.zip(failures),
         is_ipv6: row.ip_address_type() == Some(&elb::TargetGroupIpAddressTypeEnum::Ipv6),
         hostname: None,
-        min_healthy: Ok(None),
+        own_tags: Ok(BTreeMap::new()),
         targets,
         attributes: None,
     }

@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 use guard_core::ids::{Arn, ServiceId};
 use guard_core::plan::Plan;
 use guard_core::snapshot::{
-    CallError, Certificate, Coverage, EndpointService, Hostname, KnownDetails, Listener, LoadBalancer, MIN_HEALTHY_TAG,
-    Network, Observed, Target, TargetGroup, Topology, Zone, interface_description,
+    CallError, Certificate, Coverage, EndpointService, Hostname, KnownDetails, Listener, LoadBalancer, Network,
+    Observed, Target, TargetGroup, Topology, Zone, interface_description,
 };
 
 use super::Observer;
@@ -317,10 +317,10 @@ impl Observer {
             for (arn, (targets, attributes)) in details {
                 if let Some(group) = groups.get_mut(arn) {
                     (group.targets, group.attributes) = (targets, attributes);
-                    group.min_healthy = match (&tags, scope.group(arn)) {
+                    group.own_tags = match (&tags, scope.group(arn)) {
                         _ if !untagged.contains(arn) => continue,
-                        (Ok(tags), _) => Ok(tags.get(arn).and_then(|tags| tags.get(MIN_HEALTHY_TAG)).cloned()),
-                        (Err(_), Some(before)) => before.min_healthy.clone(),
+                        (Ok(tags), _) => Ok(tags.get(arn).cloned().unwrap_or_default()),
+                        (Err(_), Some(before)) => before.own_tags.clone(),
                         (Err(error), None) => Err(error.clone()),
                     };
                 }

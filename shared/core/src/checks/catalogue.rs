@@ -5,7 +5,7 @@ use crate::check::{Check, CheckContext, CheckResult, Group, cause};
 use crate::trigger::Change;
 
 /// Every check.
-pub const CATALOGUE: [Check; 23] = [
+pub const CATALOGUE: [Check; 24] = [
     &super::service_available::SPEC,
     &super::acceptance_required::SPEC,
     &super::principals::SPEC,
@@ -24,6 +24,7 @@ pub const CATALOGUE: [Check; 23] = [
     &super::listener_port::SPEC,
     &super::certificate::SPEC,
     &super::target_health::SPEC,
+    &super::proxy_protocol::SPEC,
     &super::target_security_groups::SPEC,
     &super::target_hostname::SPEC,
     &super::network_path::SPEC,
@@ -95,12 +96,13 @@ mod tests {
         "visibility.lost",
     ];
 
-    const OF_TARGET_GROUPS: [&str; 6] = [
+    const OF_TARGET_GROUPS: [&str; 7] = [
         "load-balancer.cross-zone",
         "load-balancer.zones",
         "network-path",
         "target-group.health",
         "target-group.hostname",
+        "target-group.proxy-protocol",
         "target-group.security-groups",
     ];
 

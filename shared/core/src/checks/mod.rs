@@ -19,6 +19,7 @@ mod notification;
 mod outbound;
 mod principals;
 mod private_dns;
+mod proxy_protocol;
 mod regions;
 mod restore;
 pub(crate) mod security_groups;

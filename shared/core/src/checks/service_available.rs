@@ -1,20 +1,20 @@
-//! `service.available`: does the endpoint service exist, and is it available?
+//! `service.available`: does the endpoint service exist, is it available, and does it take IPv4 endpoints, as dbt's are?
 
 use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Remedy, Severity, Spec, Status};
 use crate::ids::ServiceId;
-use crate::snapshot::known;
+use crate::snapshot::{EndpointService, known};
 
 /// The catalogue's row.
 pub(super) const SPEC: Spec = Spec {
     id: "service.available",
     severities: &[(Severity::Critical, "always")],
-    fails_when: "EC2 does not know the endpoint service in the stack's account and Region, or its state is not \
-                 `Available`",
+    fails_when: "EC2 does not know the endpoint service in the stack's account and Region, its state is not `Available`, or it \
+                 takes no IPv4 endpoints",
     failing_word: "unavailable",
     impact: "dbt cannot connect through this service. While EC2 does not know the service, its other checks are \
              *unknown*.",
-    fix_in_short: "create it again and send dbt Support its new name, or correct `EndpointServiceIds`",
-    cloudtrail_events: &["DeleteVpcEndpointServiceConfigurations"],
+    fix_in_short: "create it again and send dbt Support its new name, correct `EndpointServiceIds`, or let it take IPv4",
+    cloudtrail_events: &["DeleteVpcEndpointServiceConfigurations", "ModifyVpcEndpointServiceConfiguration"],
     branch: Branch::Service,
     evaluate,
     ..Spec::USUAL
@@ -26,7 +26,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let status = match known(context.topology.services.as_ref()).map(|services| services.get(service)) {
         Ok(Some(found)) => match found.state.as_deref() {
             // EC2 capitalizes this state, but not other states of the same API: compare without case.
-            Some(state) if state.eq_ignore_ascii_case("available") => Status::pass("the endpoint service is available"),
+            Some(state) if state.eq_ignore_ascii_case("available") => address_types(found, context),
             Some(state) => fail(&format!("endpoint service is '{state}', not available"), true, service, context),
             None => Status::Unknown("EC2 does not say in which state the endpoint service is".to_owned()),
         },
@@ -34,6 +34,38 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
         Err(why) => why.into(),
     };
     vec![CheckResult::new(&SPEC, service, status)]
+}
+
+/// dbt's endpoints are IPv4.
+/// <https://docs.aws.amazon.com/vpc/latest/privatelink/privatelink-share-your-services.html#endpoint-service-ip-address-type>
+fn address_types(found: &EndpointService, context: CheckContext<'_>) -> Status {
+    let types = &found.ip_address_types;
+    if types.is_empty() {
+        return Status::Unknown("EC2 does not say which IP address types the endpoint service takes".to_owned());
+    }
+    if types.iter().any(|kind| kind.eq_ignore_ascii_case("ipv4")) {
+        return Status::pass("the endpoint service is available");
+    }
+    let summary = "endpoint service takes no IPv4 endpoints";
+    Status::fail(
+        Finding::new(
+            Severity::Critical,
+            summary,
+            "dbt cannot create an endpoint: its endpoints are IPv4.",
+            Remedy::new(
+                "Let the service take IPv4 endpoints as well. Its load balancers take IPv4 connections in any case.",
+                Some(
+                    Command::new("ec2 modify-vpc-endpoint-service-configuration", context.region)
+                        .option("service-id", &found.id)
+                        .literal("--add-supported-ip-address-types ipv4"),
+                ),
+                context.region.endpoint_service(found.id.as_str()),
+            ),
+        )
+        .with_evidence(vec![format!("supported: {}", types.join(", "))])
+        .with_parts([summary])
+        .stopping_dbt(true),
+    )
 }
 
 fn fail(summary: &str, is_listed: bool, service: &ServiceId, context: CheckContext<'_>) -> Status {
@@ -71,8 +103,8 @@ fn fail(summary: &str, is_listed: bool, service: &ServiceId, context: CheckConte
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{EndpointService, Topology};
-    use crate::testing::{call_error, endpoint_service, only_status, topology, with_context};
+    use crate::snapshot::Topology;
+    use crate::testing::{call_error, endpoint_service, failure, only_status, topology, with_context};
 
     fn status(topology: &Topology) -> Status {
         only_status(with_context(topology, evaluate))
@@ -81,6 +113,26 @@ mod tests {
     fn in_state(state: Option<&str>) -> Topology {
         let state = state.map(ToOwned::to_owned);
         topology(EndpointService { state, ..endpoint_service() }, [])
+    }
+
+    #[test]
+    fn a_service_without_ipv4_cuts_dbt_off() {
+        let with = |types: &[&str]| {
+            let ip_address_types = types.iter().map(ToString::to_string).collect();
+            let state = Some("Available".to_owned());
+            status(&topology(EndpointService { state, ip_address_types, ..endpoint_service() }, []))
+        };
+        assert!(matches!(with(&["ipv4"]), Status::Pass(_)));
+        assert!(matches!(with(&["ipv6", "IPv4"]), Status::Pass(_)));
+        assert!(matches!(with(&[]), Status::Unknown(_)), "EC2 left them out");
+        let finding = failure(with(&["ipv6"])).unwrap();
+        assert_eq!(
+            (finding.severity, &*finding.summary),
+            (Severity::Critical, "endpoint service takes no IPv4 endpoints")
+        );
+        assert!(
+            finding.stops_dbt && finding.remedy.command.unwrap().ends_with("--add-supported-ip-address-types ipv4")
+        );
     }
 
     #[test]

@@ -25,7 +25,11 @@ pub(super) const SPEC: Spec = Spec {
              well",
         ),
         (Severity::Warning, "some are healthy, and some unhealthy or unused"),
-        (Severity::Info, "some are healthy, none is unhealthy, and the unused ones are in zones that are not enabled"),
+        (
+            Severity::Info,
+            "some are healthy, none is unhealthy, and the unused ones are in zones that are not enabled; or the health check says \
+             little: it is on another port than the targets', or passes with 4xx or 5xx",
+        ),
     ],
     fails_when: "a target group that gets dbt's traffic has no healthy target or too few for its routing threshold; or it has \
                  unhealthy or unused ones, and not as many healthy ones as its tag `privatelink-guard:min-healthy`, if it has \
@@ -189,13 +193,16 @@ fn judge(load_balancer: &LoadBalancer, group: &TargetGroup, targets: &[Target], 
     if healthy > 0 && fail_open.is_none() && counts.failing() > 0 {
         match &unread {
             // They may be standbys, or get connections.
-            Some(why) if enough || group.min_healthy.is_err() => return Status::Unknown(why.clone()),
+            Some(why) if enough || group.own_tags.is_err() => return Status::Unknown(why.clone()),
             None if enough && unknown > 0 => return Status::Unknown(not_said(unknown, group)),
             _ => {}
         }
     }
     if healthy > 0 && fail_open.is_none() && (counts.failing() == 0 || enough) {
         let all = count(counts.targets.len(), "target");
+        if let Some(weakness) = Weakness::of(group, &counts) {
+            return Status::fail(weakness.finding(group, context));
+        }
         let tag = if counts.failing() > 0 { ", which is enough by its tag" } else { "" };
         return Status::pass(format!("{healthy} of {all} healthy in {}{tag}", group.name()));
     }
@@ -234,7 +241,60 @@ const TOO_FEW: &str = "too few are healthy";
 fn unread(load_balancer: &LoadBalancer, group: &TargetGroup) -> Option<String> {
     let attributes = group.attributes.as_ref()?.as_ref().err();
     let cross_zone = load_balancer.cross_zone.as_ref().and_then(|cross_zone| cross_zone.as_ref().err());
-    attributes.or(cross_zone).or(group.min_healthy.as_ref().err()).map(ToString::to_string)
+    attributes.or(cross_zone).or(group.own_tags.as_ref().err()).map(ToString::to_string)
+}
+
+/// Why `healthy` does not say that the service answers dbt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weakness {
+    /// The health checks go to this port, and a target listens for dbt on another.
+    OtherPort(u16),
+    /// The health checks pass with an error of the service's.
+    TakesErrors,
+}
+
+impl Weakness {
+    fn of(group: &TargetGroup, counts: &TargetCounts<'_>) -> Option<Self> {
+        let is_other = |port: &u16| counts.targets.iter().any(|target| target.port.is_some_and(|own| own != *port));
+        let takes_errors = group.health_check_codes.as_deref().is_some_and(takes_errors);
+        let other_port = group.health_check_port.filter(is_other).map(Self::OtherPort);
+        other_port.or(takes_errors.then_some(Self::TakesErrors))
+    }
+
+    /// Info: it is sent once, and may be meant.
+    fn finding(self, group: &TargetGroup, context: CheckContext<'_>) -> Finding {
+        let (summary, part) = match self {
+            Self::OtherPort(port) => {
+                (format!("health check of {} is on port {port}, not dbt's", group.name()), "other port")
+            }
+            Self::TakesErrors => {
+                (format!("health check of {} passes with errors (4xx or 5xx)", group.name()), "takes errors")
+            }
+        };
+        let describe =
+            Command::new("elbv2 describe-target-groups", context.region).option("target-group-arns", &group.arn);
+        let check = group.health_check.iter().map(|check| format!("health check: {check}"));
+        Finding::new(
+            Severity::Info,
+            summary,
+            "Enough targets are healthy, but that does not say that they answer dbt: the service can be down while its health \
+             check passes.",
+            Remedy::new(
+                "Nothing if it is meant, as with Patroni's or Vault's own health check. Otherwise check the port that dbt's traffic \
+                 goes to, and let only success pass. The command shows the settings.",
+                Some(describe),
+                context.region.target_group(&group.arn),
+            ),
+        )
+        .with_evidence(check.collect())
+        .with_parts([part])
+    }
+}
+
+/// Whether codes such as `200-399,418` have one from 400 on.
+fn takes_errors(codes: &str) -> bool {
+    let highest = |range: &str| range.rsplit('-').next().and_then(|last| last.trim().parse::<u16>().ok());
+    codes.split(',').filter_map(highest).any(|code| code >= 400)
 }
 
 /// How many healthy targets are enough, if a tag of the group says so.
@@ -243,7 +303,7 @@ fn enough(group: &TargetGroup) -> Option<usize> {
 }
 
 fn min_healthy_tag(group: &TargetGroup) -> Option<&String> {
-    group.min_healthy.as_ref().ok()?.as_ref()
+    group.own_tags.as_ref().ok()?.get(MIN_HEALTHY_TAG)
 }
 
 fn severity(counts: &TargetCounts<'_>) -> Severity {
@@ -518,12 +578,16 @@ mod tests {
             ..target(number, if *health == "shifted" { "healthy" } else { health })
         });
         let cross_zone = if crossing { CrossZoneOverride::On } else { CrossZoneOverride::Off };
-        let attributes =
-            TargetGroupAttributes { cross_zone, keeps_connections: Vec::new(), routing_threshold: threshold };
+        let attributes = TargetGroupAttributes {
+            cross_zone,
+            keeps_connections: Vec::new(),
+            routing_threshold: threshold,
+            proxy_protocol: false,
+        };
         let group = TargetGroup {
             targets: Ok(targets.collect()),
             attributes: Some(Ok(attributes)),
-            min_healthy: Ok(tag.map(ToOwned::to_owned)),
+            own_tags: Ok(tag.map(|tag| (MIN_HEALTHY_TAG.to_owned(), tag.to_owned())).into_iter().collect()),
             ..target_group("pg")
         };
         only_status(results(load_balancer("pg", vec![group])))
@@ -590,17 +654,18 @@ mod tests {
     #[test]
     fn unread_attributes_and_tags_lift_no_failure() {
         let denied = || call_error("elasticloadbalancing:DescribeTargetGroupAttributes");
-        let judged = |tag: Observed<Option<String>>, attributes: Option<Observed<TargetGroupAttributes>>| {
+        let judged = |own_tags: Observed<BTreeMap<String, String>>,
+                      attributes: Option<Observed<TargetGroupAttributes>>| {
             let targets = Ok(vec![target(1, "healthy"), target(2, "unhealthy")]);
-            let group = TargetGroup { targets, min_healthy: tag, attributes, ..target_group("pg") };
+            let group = TargetGroup { own_tags, targets, attributes, ..target_group("pg") };
             only_status(results(LoadBalancer { cross_zone: Some(Ok(true)), ..load_balancer("pg", vec![group]) }))
         };
-        let tagged = || Ok(Some("1".to_owned()));
+        let tagged = || Ok(BTreeMap::from([(MIN_HEALTHY_TAG.to_owned(), "1".to_owned())]));
         let read = || group_attributes(CrossZoneOverride::LoadBalancer);
         assert!(matches!(judged(tagged(), read()), Status::Pass(_)));
         assert!(matches!(judged(tagged(), Some(Err(denied()))), Status::Unknown(_)), "it may be below its threshold");
         assert!(matches!(judged(Err(denied()), read()), Status::Unknown(_)), "the other may be a standby");
-        let finding = failure(judged(Ok(None), Some(Err(denied())))).unwrap();
+        let finding = failure(judged(Ok(BTreeMap::new()), Some(Err(denied())))).unwrap();
         assert_eq!(finding.severity, Severity::Warning);
         let parts: Vec<_> =
             finding.parts.iter().map(|(name, status)| (&**name, matches!(status, PartStatus::Unknown(_)))).collect();
@@ -619,6 +684,7 @@ mod tests {
                 cross_zone: CrossZoneOverride::Off,
                 keeps_connections: Vec::new(),
                 routing_threshold: TWO,
+                proxy_protocol: false,
             };
             let (targets, attributes) = (Ok(targets.collect()), Some(Ok(attributes)));
             let group = TargetGroup { targets, attributes, ..target_group("pg") };
@@ -644,6 +710,33 @@ mod tests {
         let none = |summary: &str| Some((Severity::Critical, summary.to_owned()));
         assert_eq!(said(&[("shifted", 'a'), ("unhealthy", 'b')]), none("0 of 1 target healthy in pg"));
         assert_eq!(said(&[("shifted", 'a')]), none("zonal shift: no target of pg gets new connections"));
+    }
+
+    #[test]
+    fn a_health_check_that_says_little_is_said_as_info() {
+        let said = |port: Option<u16>, codes: Option<&str>, healths: &[&str]| {
+            let targets = healths.iter().zip(1..).map(|(health, number)| target(number, health));
+            let group = TargetGroup {
+                targets: Ok(targets.collect()),
+                health_check_port: port,
+                health_check_codes: codes.map(ToOwned::to_owned),
+                ..target_group("pg")
+            };
+            failure(only_status(results(load_balancer("pg", vec![group]))))
+                .map(|finding| (finding.severity, finding.summary))
+        };
+        let info = |summary: &str| Some((Severity::Info, summary.to_owned()));
+        assert_eq!(said(None, Some("200-399"), &["healthy"]), None);
+        assert_eq!(said(Some(5432), Some("200,301"), &["healthy"]), None, "it is the targets' port");
+        assert_eq!(said(Some(8008), None, &["healthy"]), info("health check of pg is on port 8008, not dbt's"));
+        for codes in ["200-499", "200,503", "404"] {
+            assert_eq!(
+                said(None, Some(codes), &["healthy"]),
+                info("health check of pg passes with errors (4xx or 5xx)")
+            );
+        }
+        let worse = said(Some(8008), None, &["healthy", "unhealthy"]);
+        assert_eq!(worse.map(|(severity, _)| severity), Some(Severity::Warning), "what fails is more important");
     }
 
     #[test]

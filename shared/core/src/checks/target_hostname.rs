@@ -357,6 +357,7 @@ mod tests {
                     cross_zone: CrossZoneOverride::LoadBalancer,
                     keeps_connections: vec!["deregistration_delay.connection_termination.enabled".to_owned()],
                     routing_threshold: RoutingThreshold::DEFAULT,
+                    proxy_protocol: false,
                 })),
                 ..target_group("pg")
             };

@@ -3,9 +3,10 @@
 //! Decided per target group. A zone without a healthy target is info if cross-zone load balancing is on, or if the service
 //! does not offer the zone, because dbt does not enter there; otherwise critical. If EC2 gives the service's zones only by
 //! id, every zone counts as offered. A zone that the service offers and in which no load balancer is enabled is critical,
-//! even with cross-zone. A zone that is shifted away is info, whatever cross-zone says, and critical only if no target elsewhere
-//! is healthy. Targets outside the VPC (`all`) serve every zone. If no target is healthy in any zone, the result
-//! is unknown, because `target-group.health` reports that.
+//! even with cross-zone; one zone in all, or a zone of the load balancer that the service does not offer, is info. A zone
+//! that is shifted away is info, whatever cross-zone says, and critical only if no target elsewhere is healthy. Targets
+//! outside the VPC (`all`) serve every zone. If no target is healthy in any zone, the result is unknown, because
+//! `target-group.health` reports that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,11 +27,13 @@ pub(super) const SPEC: Spec = Spec {
         ),
         (
             Severity::Info,
-            "cross-zone is on, or the service does not offer the zone, or a zonal shift keeps connections away from it",
+            "cross-zone is on, or the service does not offer the zone, or a zonal shift keeps connections away from it; there \
+             is only one zone, or the service offers fewer than the load balancer has",
         ),
     ],
     fails_when: "a target group has healthy targets, but none in one of the load balancer's zones; a zonal shift keeps new \
-                 connections away from a zone; or the service offers a zone in which none of its load balancers is enabled",
+                 connections away from a zone; the service offers a zone in which none of its load balancers is enabled, or \
+                 offers not all of theirs, or there is only one",
     failing_word: "uncovered",
     impact: "Critical: dbt's connections that enter by this zone fail. Info: dbt gets through, because targets in \
              other zones answer, or because dbt cannot enter by this zone.",
@@ -310,7 +313,7 @@ fn judge_zones(
         .collect();
     let missing: Vec<&str> = offered.difference(&enabled).copied().collect();
     if missing.is_empty() {
-        return Status::pass("a load balancer is enabled in every offered zone");
+        return judge_number(service, load_balancers, offered, &enabled, context);
     }
     Status::fail(
         Finding::new(
@@ -328,6 +331,68 @@ fn judge_zones(
     )
 }
 
+/// Whether there are two zones, as dbt's guides ask for, and AWS recommends, and the service offers all that its load balancers have.
+/// Zones that a load balancer got after it was put behind the service are not offered until it is put there again.
+/// <https://docs.aws.amazon.com/vpc/latest/privatelink/privatelink-share-your-services.html>
+/// <https://github.com/hashicorp/terraform-provider-aws/issues/40809>
+fn judge_number(
+    service: &ServiceId,
+    load_balancers: &[&LoadBalancer],
+    offered: &BTreeSet<&str>,
+    enabled: &BTreeSet<&str>,
+    context: CheckContext<'_>,
+) -> Status {
+    let more: Vec<&str> = enabled.difference(offered).copied().collect();
+    let console = context.region.endpoint_service(service.as_str());
+    let finding = match (more.is_empty(), enabled.len()) {
+        (true, 1) => Finding::new(
+            Severity::Info,
+            format!("service is in one zone only: {}", listed(enabled)),
+            "dbt gets through. An outage of this zone cuts it off: dbt's guides ask for two zones.",
+            Remedy::new(
+                "Nothing if it is meant. Otherwise add a subnet in another zone to the load balancer, in the console, with targets \
+                 there. The command lists the subnets of its VPC.",
+                subnets(load_balancers, &[], context),
+                console,
+            ),
+        ),
+        (true, _) => return Status::pass("a load balancer is enabled in every offered zone"),
+        (false, all) => Finding::new(
+            Severity::Info,
+            format!("service offers {} of the load balancer's {all} zones", offered.len()),
+            "dbt gets through, but its endpoint cannot be in the other zones.",
+            Remedy::new(
+                "Put the load balancer behind the service once more: that adds the zones that it has got since, and connections stay.",
+                Some(
+                    Command::new("ec2 modify-vpc-endpoint-service-configuration", context.region)
+                        .option("service-id", service)
+                        .options("add-network-load-balancer-arns", load_balancers.iter().map(|it| &it.arn)),
+                ),
+                console,
+            ),
+        ),
+    };
+    let not_offered = more.iter().map(|zone| format!("not offered: {zone}"));
+    let offered = format!("offered: {}", listed(offered));
+    Status::fail(finding.with_evidence([offered].into_iter().chain(not_offered).collect()).with_parts(more))
+}
+
+fn listed(zones: &BTreeSet<&str>) -> String {
+    zones.iter().copied().collect::<Vec<_>>().join(", ")
+}
+
+/// Lists the subnets of the first load balancer's VPC, in these zones or in any.
+fn subnets(load_balancers: &[&LoadBalancer], zones: &[&str], context: CheckContext<'_>) -> Option<Command> {
+    let description = load_balancers.first()?.description.as_ref().ok()?;
+    let in_zones = (!zones.is_empty()).then(|| format!("Name=availability-zone,Values={}", zones.join(",")));
+    let filters = [format!("Name=vpc-id,Values={}", description.vpc)].into_iter().chain(in_zones);
+    Some(
+        Command::new("ec2 describe-subnets", context.region)
+            .options("filters", filters)
+            .literal("--query 'Subnets[].[AvailabilityZone,SubnetId,CidrBlock]' --output text"),
+    )
+}
+
 /// How to enable the first load balancer in the missing zones: the command lists the subnets to choose from.
 fn enable_zones(
     service: &ServiceId,
@@ -335,24 +400,13 @@ fn enable_zones(
     missing: &[&str],
     context: CheckContext<'_>,
 ) -> Remedy {
-    let first = load_balancers.first().and_then(|it| Some((it, it.description.as_ref().ok()?)));
-    let subnets = first.map(|(_, description)| {
-        Command::new("ec2 describe-subnets", context.region)
-            .options(
-                "filters",
-                [
-                    format!("Name=vpc-id,Values={}", description.vpc),
-                    format!("Name=availability-zone,Values={}", missing.join(",")),
-                ],
-            )
-            .literal("--query 'Subnets[].[AvailabilityZone,SubnetId,CidrBlock]' --output text")
-    });
     let action = format!(
         "In the console, edit the load balancer's subnets, and add one in {}. The command lists the subnets there.",
         missing.join(" and one in ")
     );
-    let console = first.and_then(|(load_balancer, _)| context.region.load_balancer(&load_balancer.arn));
-    Remedy::new(&action, subnets, console.or_else(|| context.region.endpoint_service(service.as_str())))
+    let console = load_balancers.first().and_then(|first| context.region.load_balancer(&first.arn));
+    let console = console.or_else(|| context.region.endpoint_service(service.as_str()));
+    Remedy::new(&action, subnets(load_balancers, missing, context), console)
 }
 
 #[cfg(test)]
@@ -386,13 +440,14 @@ mod tests {
         with_context(&topology, evaluate).into_iter().map(|result| result.status).collect()
     }
 
-    /// The severity for the target group, if the check fails. The service must pass.
+    /// The severity for the target group, if the check fails. The service must pass, or be told that it could offer more.
     fn severity(targets: Vec<Target>, cross_zone: bool, offered: &[&str]) -> Option<Severity> {
         match &statuses(targets, cross_zone, offered)[..] {
             // Of a service whose zones EC2 does not name, nothing more is known.
             [Status::Pass(_), Status::Pass(_)] => None,
             [Status::Fail(finding), Status::Unknown(_)] if offered.is_empty() => Some(finding.severity),
             [Status::Fail(finding), Status::Pass(_)] => Some(finding.severity),
+            [Status::Fail(finding), Status::Fail(more)] if more.severity == Severity::Info => Some(finding.severity),
             other => panic!("{other:?}"),
         }
     }
@@ -492,6 +547,33 @@ mod tests {
     fn a_zone_that_the_service_does_not_offer_is_info() {
         assert_eq!(severity(vec![in_a(1, "healthy")], false, &["eu-central-1a"]), Some(Severity::Info));
         assert_eq!(severity(vec![in_b(1, "healthy")], false, &["eu-central-1a"]), Some(Severity::Critical));
+    }
+
+    #[test]
+    fn one_zone_in_all_and_zones_that_are_not_offered_are_info() {
+        let of_service = |enabled: &[&str], offered: &[&str]| {
+            let mut load_balancer = load_balancer("pg", Vec::new());
+            let description = load_balancer.description.as_mut().unwrap();
+            description.zones.retain(|zone| enabled.contains(&&*zone.name));
+            let zones = Some(offered.iter().map(ToString::to_string).collect());
+            let topology = topology(EndpointService { zones, ..endpoint_service() }, [load_balancer]);
+            with_context(&topology, evaluate).remove(0).status
+        };
+        let a = &BOTH[..1];
+        assert!(matches!(of_service(BOTH, BOTH), Status::Pass(_)));
+        assert!(matches!(&of_service(a, BOTH), Status::Fail(finding) if finding.severity == Severity::Critical));
+        for (enabled, summary, command) in [
+            (a, "service is in one zone only: eu-central-1a", "aws ec2 describe-subnets"),
+            (
+                BOTH,
+                "service offers 1 of the load balancer's 2 zones",
+                "aws ec2 modify-vpc-endpoint-service-configuration",
+            ),
+        ] {
+            let Status::Fail(finding) = of_service(enabled, a) else { panic!("{summary}") };
+            assert_eq!((finding.severity, &*finding.summary), (Severity::Info, summary));
+            assert!(finding.remedy.command.unwrap().starts_with(command), "{summary}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Load balancers, their listeners, target groups and targets.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -239,14 +239,16 @@ pub struct TargetGroup {
     pub health_check: Option<String>,
     /// The port of the health checks, if it is not the target's own.
     pub health_check_port: Option<u16>,
+    /// The status codes that pass the health checks, as `200` or `200-399,418`; `None` if it is not over HTTP.
+    pub health_check_codes: Option<String>,
     /// The seconds between health checks, and how many must fail.
     pub health_check_timing: Option<(u32, u32)>,
     /// Whether its targets are IPv6 addresses.
     pub is_ipv6: bool,
     /// The name that its addresses come from, if it has the tag; not read in every run.
     pub hostname: Option<Observed<Option<Hostname>>>,
-    /// The value of its tag [`MIN_HEALTHY_TAG`], as it was written; `None` without the tag.
-    pub min_healthy: Observed<Option<String>>,
+    /// Its tags that are for the guard, such as [`MIN_HEALTHY_TAG`], as they were written.
+    pub own_tags: Observed<BTreeMap<String, String>>,
     /// Its targets with their health.
     pub targets: Observed<Vec<Target>>,
     /// Its attributes; not read in every run.
@@ -255,6 +257,9 @@ pub struct TargetGroup {
 
 /// The tag of a target group that says how many healthy targets are enough, if the others are standbys.
 pub const MIN_HEALTHY_TAG: &str = "privatelink-guard:min-healthy";
+
+/// The tag of a target group whose targets parse Proxy Protocol's header: its value is `expected`.
+pub const PROXY_PROTOCOL_TAG: &str = "privatelink-guard:proxy-protocol";
 
 /// The kind of a group's targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -304,6 +309,8 @@ pub struct TargetGroupAttributes {
     pub keeps_connections: Vec<String>,
     /// `target_group_health.unhealthy_state_routing.minimum_healthy_targets`.
     pub routing_threshold: RoutingThreshold,
+    /// `proxy_protocol_v2.enabled`.
+    pub proxy_protocol: bool,
 }
 
 /// With fewer healthy targets, the load balancer sends new connections to all registered ones, the failing ones included. It

@@ -24,6 +24,8 @@ pub struct EndpointService {
     /// The ids of these zones. Not stored: they serve to find the names.
     #[serde(skip)]
     pub zone_ids: Vec<String>,
+    /// The IP address types that it takes endpoints of: `ipv4`, `ipv6`, as EC2 wrote them; empty if EC2 left them out.
+    pub ip_address_types: Vec<String>,
     /// The load balancers behind it, including Gateway Load Balancers.
     pub load_balancers: Vec<Arn>,
     /// Its private DNS name, if it has one.

@@ -122,6 +122,7 @@ pub fn endpoint_service() -> EndpointService {
         acceptance_required: Some(true),
         zone_ids: Vec::new(),
         zones: None,
+        ip_address_types: vec!["ipv4".to_owned()],
         load_balancers: Vec::new(),
         private_dns: None,
         regions: Vec::new(),
@@ -278,10 +279,11 @@ pub fn target_group(name: &str) -> TargetGroup {
         vpc: Some("vpc-1".to_owned()),
         health_check: Some("TCP on traffic-port".to_owned()),
         health_check_port: None,
+        health_check_codes: None,
         health_check_timing: None,
         is_ipv6: false,
         hostname: Some(Ok(None)),
-        min_healthy: Ok(None),
+        own_tags: Ok(BTreeMap::new()),
         targets: Ok(Vec::new()),
         attributes: None,
     }
@@ -291,7 +293,12 @@ pub fn target_group(name: &str) -> TargetGroup {
 #[must_use]
 pub fn group_attributes(cross_zone: CrossZoneOverride) -> Option<Observed<TargetGroupAttributes>> {
     let routing_threshold = RoutingThreshold::DEFAULT;
-    Some(Ok(TargetGroupAttributes { cross_zone, keeps_connections: Vec::new(), routing_threshold }))
+    Some(Ok(TargetGroupAttributes {
+        cross_zone,
+        keeps_connections: Vec::new(),
+        routing_threshold,
+        proxy_protocol: false,
+    }))
 }
 
 /// The ARN of something of ELB's.
