@@ -152,6 +152,28 @@ def test_tls_listeners_that_elb_refuses(aws, provider, acm, certificate, tls):
     assert error_code(tls, certificate) == "UnsupportedCertificate"
 
 
+def test_a_tls_listener_can_demand_a_certificate_of_clients(provider, certificate, tls):
+    trust = {"Mode": "verify", "TrustStoreArn": f"arn:aws:elasticloadbalancing:{REGION}:{PROVIDER}:truststore/own/0123"}
+    by_arn = {"ListenerArn": tls(certificate)["ListenerArn"]}
+
+    def mutual():
+        [listener] = provider.elb.describe_listeners(ListenerArns=[by_arn["ListenerArn"]])["Listeners"]
+        return listener.get("MutualAuthentication")
+
+    assert mutual() is None
+    for asked in (trust, {"Mode": "off"}):
+        provider.elb.modify_listener(**by_arn, MutualAuthentication=asked)
+        assert mutual() == asked
+    assert tls(certificate, port=8443, MutualAuthentication=trust)["MutualAuthentication"] == trust
+    for wrong in ({"Mode": "passthrough"}, {"Mode": "verify"}, {**trust, "Mode": "off"}):
+        assert error_code(provider.elb.modify_listener, **by_arn, MutualAuthentication=wrong) == "ValidationError"
+    provider.elb.modify_listener(**by_arn, MutualAuthentication=trust)
+    tcp = {"Protocol": "TCP", "DefaultActions": [{"Type": "forward", "TargetGroupArn": provider.target_group}]}
+    assert error_code(provider.elb.modify_listener, **by_arn, **tcp, MutualAuthentication=trust) == "ValidationError"
+    provider.elb.modify_listener(**by_arn, **tcp)
+    assert mutual() is None
+
+
 def test_a_role_may_describe_only_the_certificates_in_its_policy(aws, names, acm, certificate):
     iam, role = aws.client("iam"), names("reader")
     arn = iam.create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps({

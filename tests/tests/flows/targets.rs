@@ -36,7 +36,7 @@ fn a_certificate_is_reported_before_it_expires() -> Result<()> {
     with_environment(|environment| {
         let FlowEnvironment { aws, gitlab, .. } = environment;
         let mailbox = environment.mailbox()?;
-        let [listener, certificate] = gitlab.switch_to_tls(aws, 10)?;
+        let [listener, certificate] = gitlab.switch_to_tls(aws, 443, 10)?;
         mailbox.wait("[WARNING]", "certificate of gitlab:443 expires in 10 days")?;
         aws.set_certificate_expiry(&certificate, 2)?;
         environment.run(DriftWatcher)?;

@@ -5,7 +5,7 @@ use crate::check::{Check, CheckContext, CheckResult, Group, cause};
 use crate::trigger::Change;
 
 /// Every check.
-pub const CATALOGUE: [Check; 23] = [
+pub const CATALOGUE: [Check; 24] = [
     &super::service_available::SPEC,
     &super::acceptance_required::SPEC,
     &super::principals::SPEC,
@@ -22,6 +22,7 @@ pub const CATALOGUE: [Check; 23] = [
     &super::outbound::SPEC,
     &super::broad_rule::SPEC,
     &super::listener_port::SPEC,
+    &super::listener_tls::SPEC,
     &super::certificate::SPEC,
     &super::target_health::SPEC,
     &super::target_security_groups::SPEC,

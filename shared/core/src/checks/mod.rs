@@ -14,6 +14,7 @@ pub mod cross_zone;
 mod inbound_rules;
 mod internal_nlb;
 pub(crate) mod listener_port;
+pub(crate) mod listener_tls;
 pub mod network_path;
 mod notification;
 mod outbound;

@@ -84,6 +84,8 @@ pub struct Listener {
     pub protocol: String,
     /// The target groups that it forwards IPv4 connections to, as dbt's are, with a weight above zero.
     pub forwards_to: Observed<Vec<Arn>>,
+    /// The mode in which it authenticates clients by their certificates, as ELB wrote it: `off`, `verify`, …. `None` is off.
+    pub mutual_authentication: Option<String>,
     /// The ARN of its default certificate, if it has one.
     pub certificate: Option<String>,
     /// The ARNs of the certificates that it presents to clients that ask for their names (SNI); not read in every run.
