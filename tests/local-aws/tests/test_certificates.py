@@ -90,6 +90,16 @@ def test_the_control_command_sets_dates_status_and_renewal(aws, acm, certificate
     assert (found["Status"], found["Type"]) == ("REVOKED", "IMPORTED")
 
 
+def test_a_certificate_has_the_key_that_it_was_requested_with(aws, acm, certificate):
+    by_curve = acm.request_certificate(DomainName="ec.example.com", KeyAlgorithm="EC_prime256v1")["CertificateArn"]
+    assert [described(acm, arn)["KeyAlgorithm"] for arn in (certificate, by_curve)] == ["RSA-2048", "EC_prime256v1"]
+    for only_imported in ("RSA_4096", "EC_secp521r1"):
+        assert error_code(acm.request_certificate, DomainName="db.example.com", KeyAlgorithm=only_imported) == (
+            "ValidationException")
+        aws.control("certificate", certificate=certificate, type="IMPORTED", key_algorithm=only_imported)
+        assert described(acm, certificate)["KeyAlgorithm"] == only_imported.replace("RSA_", "RSA-")
+
+
 def test_unknown_certificates_are_not_found(aws, acm, certificate):
     with pytest.raises(acm.exceptions.ResourceNotFoundException) as failure:
         acm.describe_certificate(CertificateArn=MISSING)

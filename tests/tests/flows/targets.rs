@@ -47,6 +47,13 @@ fn a_certificate_is_reported_before_it_expires() -> Result<()> {
         environment.run(DriftWatcher)?;
         mailbox.wait("[RESOLVED]", "certificate of gitlab:443 is valid for 300 days")?;
 
+        // ACM says that it is issued all the same.
+        aws.set_certificate_key(&certificate, "RSA_4096")?;
+        environment.run(DriftWatcher)?;
+        mailbox.wait("[CRITICAL]", "certificate of gitlab:443 has an unusable key: RSA-4096")?;
+        aws.set_certificate_key(&certificate, "RSA_2048")?;
+        environment.run(DriftWatcher)?;
+
         // One more, for clients that ask for its name. The change itself starts drift-watcher.
         gitlab.add_certificate(aws, &listener, 20)?;
         mailbox.wait("[WARNING]", "certificate of gitlab:443 expires in 20 days")?;
