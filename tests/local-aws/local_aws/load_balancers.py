@@ -55,6 +55,7 @@ NETWORK_PROTOCOLS = {"TCP": ("TCP", "TCP_UDP"), "TLS": ("TCP", "TLS"), "UDP": ("
                      "TCP_UDP": ("TCP_UDP",)}
 STATES = ("provisioning", "active", "active_impaired", "failed")
 _MAX_DESCRIBED = 20
+IDLE_TIMEOUT = "tcp.idle_timeout.seconds"
 ENFORCE = "EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic"
 
 
@@ -460,8 +461,7 @@ def create_listener(request):
     rule = _arn(f"listener-rule/{tail}/{secrets.token_hex(8)}")
     alb._rules[rule] = {"RuleArn": rule, "ListenerArn": arn, "Priority": "default", "Conditions": [],
                         "Actions": actions, "IsDefault": True}
-    alb._listener_attrs[arn] = ([{"Key": "tcp.idle_timeout.seconds", "Value": "350"}]
-                                if protocol in ("TCP", "TCP_UDP") else [])
+    alb._listener_attrs[arn] = _listener_attributes(protocol)
     alb._tags[arn] = request.get("Tags", [])
     return {"Listeners": [listener_view(listener)]}
 
@@ -477,10 +477,33 @@ def modify_listener(request):
         protocol = request.get("Protocol", listener["Protocol"])
         check_protocols(protocol, actions)
         _check_tls(protocol, request, listener.get("Certificates"))
+        if protocol != listener["Protocol"]:
+            alb._listener_attrs[request["ListenerArn"]] = _listener_attributes(protocol)
         if protocol != "TLS":
             listener.pop("MutualAuthentication", None)
         elif "MutualAuthentication" in request:
             listener["MutualAuthentication"] = request["MutualAuthentication"]
+    raise UseMinistack
+
+
+def _listener_attributes(protocol):
+    """https://docs.aws.amazon.com/elasticloadbalancing/latest/network/update-idle-timeout.html"""
+    return [{"Key": IDLE_TIMEOUT, "Value": "350"}] if protocol in ("TCP", "TCP_UDP") else []
+
+
+@ELB.action("ModifyListenerAttributes")
+def modify_listener_attributes(request):
+    """Check the attributes of a Network Load Balancer's listener; ministack stores them."""
+    listener = alb._listeners.get(request["ListenerArn"])
+    if not listener or alb._lbs.get(listener["LoadBalancerArn"], {}).get("Type") != "network":
+        raise UseMinistack
+    for attribute in request["Attributes"]:
+        key, value = attribute.get("Key"), attribute.get("Value", "")
+        if key not in [known["Key"] for known in _listener_attributes(listener["Protocol"])]:
+            raise ApiError("ValidationError", f"Listener attribute key '{key}' is not supported for "
+                                              f"{listener['Protocol']} listeners")
+        if not (value.isdigit() and 60 <= int(value) <= 6000):
+            raise ApiError("ValidationError", f"The value of '{key}' must be an integer between 60 and 6000")
     raise UseMinistack
 
 

@@ -184,6 +184,29 @@ def test_a_tls_listener_can_demand_a_certificate_of_clients(provider, certificat
     assert mutual() is None
 
 
+def test_only_a_tcp_listener_has_an_idle_timeout_to_set(provider, certificate, tls):
+    key = "tcp.idle_timeout.seconds"
+
+    def timeout(listener):
+        answer = provider.elb.describe_listener_attributes(ListenerArn=listener)
+        return {attribute["Key"]: attribute["Value"] for attribute in answer["Attributes"]}.get(key)
+
+    def change(listener, value, key=key):
+        provider.elb.modify_listener_attributes(ListenerArn=listener, Attributes=[{"Key": key, "Value": value}])
+
+    tcp, encrypted = provider.listen(), tls(certificate)["ListenerArn"]
+    assert (timeout(tcp), timeout(encrypted)) == ("350", None)
+    for value in ("60", "6000"):
+        change(tcp, value)
+        assert timeout(tcp) == value
+    for listener, wrong in ((tcp, ("59",)), (tcp, ("6001",)), (tcp, ("60", "idle")), (encrypted, ("60",))):
+        assert error_code(change, listener, *wrong) == "ValidationError"
+    provider.elb.modify_listener(ListenerArn=tcp, Protocol="TLS", Certificates=[{"CertificateArn": certificate}])
+    assert timeout(tcp) is None
+    provider.elb.modify_listener(ListenerArn=tcp, Protocol="TCP")
+    assert timeout(tcp) == "350"
+
+
 def test_a_role_may_describe_only_the_certificates_in_its_policy(aws, names, acm, certificate):
     iam, role = aws.client("iam"), names("reader")
     arn = iam.create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps({

@@ -14,6 +14,8 @@ use super::Observer;
 use super::hostnames::Tags;
 use crate::errors::malformed_response;
 
+const IDLE_TIMEOUT: &str = "tcp.idle_timeout.seconds";
+
 const CROSS_ZONE: &str = "load_balancing.cross_zone.enabled";
 
 /// See [`RoutingThreshold`].
@@ -153,6 +155,24 @@ impl Observer {
         Ok(listed?.into_iter().filter(|(_, is_default)| !is_default).map(|(arn, _)| arn).collect())
     }
 
+    /// The seconds after which a TCP listener closes an idle connection.
+    /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_ListenerAttribute.html>
+    pub(super) async fn idle_timeout(&self, listener: &str) -> Observed<u32> {
+        const CALL: &str = "elasticloadbalancing:DescribeListenerAttributes";
+        let call = self.elb.describe_listener_attributes().listener_arn(listener);
+        self.call(
+            CALL,
+            async || call.clone().send().await,
+            |response| {
+                let attribute = response.attributes().iter().find(|attribute| attribute.key() == Some(IDLE_TIMEOUT));
+                let value = attribute.and_then(elb::ListenerAttribute::value);
+                let seconds = value.and_then(|value| value.parse().ok());
+                seconds.ok_or_else(|| malformed_response(CALL, &format!("{IDLE_TIMEOUT} is {value:?}")))
+            },
+        )
+        .await
+    }
+
     /// The targets of `group` with their health: one call.
     pub(super) async fn targets(&self, group: &Arn) -> Observed<Vec<Target>> {
         const CALL: &str = "elasticloadbalancing:DescribeTargetHealth";
@@ -264,6 +284,7 @@ fn listener(row: &elb::Listener) -> Option<Listener> {
         mutual_authentication: row.mutual_authentication().and_then(Mutual::mode).map(ToOwned::to_owned),
         certificate: row.certificates().first().and_then(elb::Certificate::certificate_arn).map(ToOwned::to_owned),
         certificates_by_name: None,
+        idle_timeout: None,
     })
 }
 

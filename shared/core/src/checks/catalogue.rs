@@ -5,7 +5,7 @@ use crate::check::{Check, CheckContext, CheckResult, Group, cause};
 use crate::trigger::Change;
 
 /// Every check.
-pub const CATALOGUE: [Check; 24] = [
+pub const CATALOGUE: [Check; 25] = [
     &super::service_available::SPEC,
     &super::acceptance_required::SPEC,
     &super::principals::SPEC,
@@ -23,6 +23,7 @@ pub const CATALOGUE: [Check; 24] = [
     &super::broad_rule::SPEC,
     &super::listener_port::SPEC,
     &super::listener_tls::SPEC,
+    &super::listener_idle_timeout::SPEC,
     &super::certificate::SPEC,
     &super::target_health::SPEC,
     &super::target_security_groups::SPEC,

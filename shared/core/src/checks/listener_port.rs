@@ -36,7 +36,6 @@ pub(super) const SPEC: Spec = Spec {
         "DeleteListener",
         "DeleteRule",
         "ModifyListener",
-        "ModifyListenerAttributes",
         "ModifyRule",
         "SetRulePriorities",
     ],

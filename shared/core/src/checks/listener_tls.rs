@@ -107,7 +107,7 @@ fn evidence(listener: &Listener) -> String {
 }
 
 /// `port 443`, `ports 443, 8443`.
-fn on_ports(listeners: &[&Listener]) -> String {
+pub(super) fn on_ports(listeners: &[&Listener]) -> String {
     let ports: Vec<String> = listeners.iter().map(|listener| listener.port.to_string()).collect();
     format!("port{} {}", if ports.len() == 1 { "" } else { "s" }, ports.join(", "))
 }

@@ -13,6 +13,7 @@ pub mod connection_untrusted;
 pub mod cross_zone;
 mod inbound_rules;
 mod internal_nlb;
+mod listener_idle_timeout;
 pub(crate) mod listener_port;
 pub(crate) mod listener_tls;
 pub mod network_path;

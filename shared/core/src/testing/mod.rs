@@ -278,6 +278,7 @@ pub fn listener(protocol: &str, port: u16, group: &TargetGroup) -> Listener {
         mutual_authentication: None,
         certificate: None,
         certificates_by_name: None,
+        idle_timeout: None,
     }
 }
 
