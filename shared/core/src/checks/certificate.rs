@@ -227,8 +227,9 @@ fn uncovered(name: &str, names: &[String], place: &str, listener: &Listener, con
 /// Requests a certificate with ACM's default key: RSA with 2048 bits.
 /// <https://docs.aws.amazon.com/acm/latest/APIReference/API_RequestCertificate.html>
 fn request(name: &str, context: CheckContext<'_>) -> Command {
-    let request = Command::new("acm request-certificate", context.region).option("domain-name", name);
-    request.option("validation-method", "DNS")
+    Command::new("acm request-certificate", context.region)
+        .option("domain-name", name)
+        .option("validation-method", "DNS")
 }
 
 const UNUSABLE_KEY: &str = "With this key, no TLS handshake succeeds, although ACM says that the certificate is issued: dbt \

@@ -124,26 +124,28 @@ fn remedy(
     negotiating: &[&Listener],
     context: CheckContext<'_>,
 ) -> Remedy {
-    let modify = |listeners: &[&Listener], option, value| {
-        let modify = |listener: &&Listener| {
-            let modify = Command::new("elbv2 modify-listener", context.region).option("listener-arn", &listener.arn);
-            modify.option(option, value)
-        };
-        listeners.iter().map(modify).reduce(Command::then)
+    let region = context.region;
+    let demand_none = |listener: &&Listener| {
+        Command::new("elbv2 modify-listener", region)
+            .option("listener-arn", &listener.arn)
+            .option("mutual-authentication", "Mode=off")
     };
-    let off = modify(demanding, "mutual-authentication", "Mode=off");
-    let tcp = modify(negotiating, "protocol", "TCP");
+    let leave_tls = |listener: &&Listener| {
+        Command::new("elbv2 modify-listener", region).option("listener-arn", &listener.arn).option("protocol", "TCP")
+    };
+    let off = demanding.iter().map(demand_none).reduce(Command::then);
+    let tcp = negotiating.iter().map(leave_tls).reduce(Command::then);
     let [first, second] = if off.is_some() && tcp.is_some() { ["first ", "second "] } else { [""; 2] };
-    let demand_none = format!(
+    let to_off = format!(
         "Demand no client certificate: the {first}command does that. If other clients must present one, give dbt a listener on \
          another port."
     );
-    let leave_tls = format!(
+    let to_tcp = format!(
         "Make it a TCP listener: the {second}command does that, and the targets negotiate TLS themselves. AWS refuses while the \
          target group's own protocol is TLS: see the runbook."
     );
     let actions: Vec<String> =
-        [off.is_some().then_some(demand_none), tcp.is_some().then_some(leave_tls)].into_iter().flatten().collect();
+        [off.is_some().then_some(to_off), tcp.is_some().then_some(to_tcp)].into_iter().flatten().collect();
     let command = [off, tcp].into_iter().flatten().reduce(Command::next_line);
     Remedy::new(&actions.join(" "), command, context.region.load_balancer(&load_balancer.arn))
 }
