@@ -13,8 +13,9 @@ from botocore.config import Config
 
 ROOT = pathlib.Path(__file__).parents[2]
 ACCOUNT, DBT, OTHER, REGION = "111122223333", "444455556666", "777788889999", "eu-central-1"
-ELB_READS = ["DescribeListeners", "DescribeLoadBalancerAttributes", "DescribeLoadBalancers", "DescribeTags",
-             "DescribeTargetGroupAttributes", "DescribeTargetGroups", "DescribeTargetHealth"]
+ELB_READS = ["DescribeListenerAttributes", "DescribeListeners", "DescribeLoadBalancerAttributes",
+             "DescribeLoadBalancers", "DescribeTags", "DescribeTargetGroupAttributes", "DescribeTargetGroups",
+             "DescribeTargetHealth"]
 
 
 def credentials(endpoint, account=ACCOUNT):

@@ -287,6 +287,7 @@ fn a_tls_listener_whose_certificates_lack_the_name_stops_the_request() {
         not_after: at(9, 0),
         names: vec![name.to_owned()],
         imported: false,
+        key_algorithm: Some("RSA-2048".to_owned()),
     };
     assert_eq!(with(Ok(certificate("*.example.com"))), Obstacles::default());
     let uncovered = with(Ok(certificate("db.example.com")));

@@ -363,20 +363,36 @@ impl Company {
         Ok(())
     }
 
-    /// The administrator lets the listener on port 443 speak TLS, with a certificate that expires after this many days.
+    /// The administrator lets the listener on this port speak TLS, with a certificate that expires after this many days.
     ///
     /// # Errors
     /// If a command fails. The listener's ARN and the certificate's.
-    pub fn switch_to_tls(&self, aws: &LocalAws, days: i64) -> Result<[String; 2]> {
+    pub fn switch_to_tls(&self, aws: &LocalAws, port: u16, days: i64) -> Result<[String; 2]> {
         let certificate = self.certificate(aws, days)?;
-        let find = ["elbv2", "describe-listeners", "--load-balancer-arn", &self.load_balancer];
-        let listeners = self.administer(aws, &find)?;
-        let on_https = listeners["Listeners"].as_array().into_iter().flatten().find(|it| it["Port"] == 443);
-        let listener = text(on_https.unwrap_or(&Value::Null), "/ListenerArn")?;
+        let listener = self.listener_on(aws, port)?;
         #[rustfmt::skip]
         self.administer(aws, &["elbv2", "modify-listener", "--listener-arn", &listener, "--protocol", "TLS",
             "--certificates", &format!("CertificateArn={certificate}")])?;
         Ok([listener, certificate])
+    }
+
+    fn listener_on(&self, aws: &LocalAws, port: u16) -> Result<String> {
+        let find = ["elbv2", "describe-listeners", "--load-balancer-arn", &self.load_balancer];
+        let listeners = self.administer(aws, &find)?;
+        let on_port = listeners["Listeners"].as_array().into_iter().flatten().find(|it| it["Port"] == port);
+        text(on_port.unwrap_or(&Value::Null), "/ListenerArn")
+    }
+
+    /// The administrator lets the listener on this port close idle connections after this many seconds.
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn set_idle_timeout(&self, aws: &LocalAws, port: u16, seconds: u32) -> Result<()> {
+        let listener = self.listener_on(aws, port)?;
+        let attribute = format!("Key=tcp.idle_timeout.seconds,Value={seconds}");
+        #[rustfmt::skip]
+        let modify = ["elbv2", "modify-listener-attributes", "--listener-arn", &listener, "--attributes", &attribute];
+        self.administer(aws, &modify).map(drop)
     }
 
     /// The administrator lets the listener speak TCP again.

@@ -208,6 +208,14 @@ impl LocalAws {
         self.control("page-size", &json!({"size": rows})).map(drop)
     }
 
+    /// Sets the algorithm of a certificate's key, as if it had been imported with it.
+    ///
+    /// # Errors
+    /// If the control request fails.
+    pub fn set_certificate_key(&self, certificate: &str, algorithm: &str) -> Result<()> {
+        self.control("certificate", &json!({"certificate": certificate, "key_algorithm": algorithm})).map(drop)
+    }
+
     /// Sets when a certificate expires, in days from now.
     ///
     /// # Errors

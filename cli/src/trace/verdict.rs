@@ -82,8 +82,15 @@ pub fn decide(facts: &TraceFacts) -> Decision {
         Freshness::EndIsLate if is_early => " CloudWatch may not have counted the last minutes yet.",
         _ => "",
     };
-    Decision { verdict, sentence: sentence + late, evidence: evidence(facts, totals) }
+    // Whoever looks for a query that broke off finds nothing that stopped it.
+    let idle = (verdict == TraceVerdict::GotThrough).then(|| IDLE_TIMEOUT.to_owned());
+    let evidence = evidence(facts, totals).into_iter().chain(idle).collect();
+    Decision { verdict, sentence: sentence + late, evidence }
 }
+
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/update-idle-timeout.html>
+const IDLE_TIMEOUT: &str = "a connection without data for 350 s (AWS's default) is closed: long queries need TCP keepalives \
+                            sooner, in dbt keepalives_idle";
 
 /// Whether no request was counted: neither at the endpoints that have metrics nor, if other endpoints may have sent some,
 /// behind them.
@@ -512,11 +519,14 @@ mod tests {
     #[test]
     fn flows_reset_without_healthy_targets_reach_no_target() {
         let mut dead = facts(near(), &[(Connections, 4), (Flows, 4), (Bytes, 9000), (BalancerResets, 4)]);
-        assert_eq!(decide(&dead).verdict, GotThrough, "a healthy target answered before the resets");
+        let through = decide(&dead);
+        assert_eq!(through.verdict, GotThrough, "a healthy target answered before the resets");
+        assert!(through.evidence.iter().any(|line| line.contains("350 s") && line.contains("keepalives_idle")));
         totals(&mut dead).groups[0].healthy = (0, 0);
         let decision = decide(&dead);
         assert_eq!(decision.verdict, StoppedBeforeTarget);
         assert!(decision.sentence.contains("pg had no healthy target"), "{}", decision.sentence);
+        assert!(!decision.evidence.iter().any(|line| line.contains("keepalives_idle")), "it is not why");
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Watcher for DriftWatcher {
         let path = stored_path::recorded(items)?;
         let are_known = stored_path::has_recent_details(path, run.began)
             && !matches!(run.invocation.trigger, Trigger::Change(_))
-            && !stored_path::has_open_alert(items, Self::NAME);
+            && !stored_path::awaits_details(items, Self::NAME);
         Some(path.calls(anew || !are_known))
     }
 

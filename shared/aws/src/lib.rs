@@ -24,8 +24,9 @@ mod turns;
 
 use futures_util::{StreamExt, stream};
 
-/// Things done at the same time, apart from calls to EC2 and ELB, which have a limit of their own.
-const MAX_CONCURRENT: usize = 8;
+/// Things done at the same time, apart from calls to EC2 and ELB, which have a limit of their own. Forty messages that nobody
+/// takes must be over before a run's time for sending is.
+const MAX_CONCURRENT: usize = 16;
 
 /// Runs `work` for each item, a few at a time, and keeps the order.
 pub async fn concurrently<T, R, F: Future<Output = R>>(

@@ -551,6 +551,10 @@ impl FakeAws {
                 };
                 members("TargetGroups", form.list("TargetGroupArns.member").iter().map(item).collect())
             }
+            "DescribeListenerAttributes" => members(
+                "Attributes",
+                "<member><Key>tcp.idle_timeout.seconds</Key><Value>350</Value></member>".to_owned(),
+            ),
             "DescribeTargetGroupAttributes" => members(
                 "Attributes",
                 [

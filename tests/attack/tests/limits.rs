@@ -69,7 +69,7 @@ fn three_hundred_target_groups_take_turns() {
     let aws = account(30, 10, 0.0);
     play(async {
         // So many it takes to read all paths with their details, the first without knowing how long they are.
-        scheduled_runs("drift-watcher", &aws, 5).await;
+        scheduled_runs("drift-watcher", &aws, 6).await;
         assert_eq!(summary(&aws, 0).2.len(), 300, "the settings of all");
         let since = aws.lock().unwrap().calls.len();
         scheduled_runs("health-watcher", &aws, 4).await;
@@ -150,7 +150,8 @@ fn small_accounts_need_no_turns() {
 }
 
 /// What changes seldom, most of which can only be asked one by one.
-const DETAILS: [&str; 5] = [
+const DETAILS: [&str; 6] = [
+    "DescribeListenerAttributes",
     "DescribeLoadBalancerAttributes",
     "DescribeTargetGroups",
     "DescribeTargetGroupAttributes",

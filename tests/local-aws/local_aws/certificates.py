@@ -10,11 +10,15 @@ import tempfile
 import time
 from datetime import datetime, timezone
 
-from ministack.core.responses import error_response_json, get_account_id, json_response, request_scope
+from ministack.core.responses import error_response_json, get_account_id, get_region, json_response, request_scope
 from ministack.services import acm, alb
 
 STATUSES = ("PENDING_VALIDATION", "ISSUED", "INACTIVE", "EXPIRED", "VALIDATION_TIMED_OUT", "REVOKED", "FAILED")
 TYPES = ("AMAZON_ISSUED", "IMPORTED")
+# https://docs.aws.amazon.com/acm/latest/userguide/import-certificate-prerequisites.html
+KEY_ALGORITHMS = ("RSA_1024", "RSA_2048", "RSA_3072", "RSA_4096", "EC_prime256v1", "EC_secp384r1", "EC_secp521r1")
+# https://docs.aws.amazon.com/acm/latest/APIReference/API_RequestCertificate.html
+_REQUESTED = ("RSA_2048", "EC_prime256v1", "EC_secp384r1")
 RENEWALS = ("PENDING_AUTO_RENEWAL", "PENDING_VALIDATION", "SUCCESS", "FAILED")
 _NEVER_ISSUED = ("PENDING_VALIDATION", "VALIDATION_TIMED_OUT", "FAILED")
 _ARN = r"arn:[\w+=/,.@-]+:acm:[\w+=/,.@-]*:[0-9]+:[\w+=,.@-]+(/[\w+=,.@-]+)*"
@@ -36,13 +40,15 @@ def in_use_by(arn):
 
 def view(certificate):
     arn, kind, status = certificate["CertificateArn"], certificate["Type"], status_of(certificate)
+    # As ACM answers, and not as its model says: https://github.com/aws-controllers-k8s/community/issues/2394
+    algorithm = certificate.get("KeyAlgorithm", "RSA_2048").replace("RSA_", "RSA-")
     used = in_use_by(arn) + acm._signing_profiles_using(arn)
     # https://docs.aws.amazon.com/acm/latest/userguide/managed-renewal.html
     eligible = kind == "AMAZON_ISSUED" and status == "ISSUED" and used
     shown = {
         "CertificateArn": arn, "DomainName": certificate["DomainName"], "Status": status, "Type": kind,
         "SubjectAlternativeNames": certificate["SubjectAlternativeNames"], "InUseBy": used,
-        "CreatedAt": acm._epoch(certificate["CreatedAt"]), "KeyAlgorithm": certificate.get("KeyAlgorithm", "RSA_2048"),
+        "CreatedAt": acm._epoch(certificate["CreatedAt"]), "KeyAlgorithm": algorithm,
         "SignatureAlgorithm": "SHA256WITHRSA", "KeyUsages": [], "ExtendedKeyUsages": [],
         "RenewalEligibility": "ELIGIBLE" if eligible else "INELIGIBLE",
         "Options": {"CertificateTransparencyLoggingPreference": "ENABLED" if kind == "AMAZON_ISSUED" else "DISABLED"}}
@@ -84,10 +90,14 @@ def delete(data):
 
 def request(data):
     """ACM validates the domains at once here."""
+    algorithm = data.get("KeyAlgorithm", "RSA_2048")
+    if algorithm not in _REQUESTED:
+        return error_response_json("ValidationException", f"Encryption Algorithm {algorithm} is not supported in "
+                                                          f"{get_region()} region", 400)
     answer = _ministack_request(data)
     arn = _arn_in(answer)
     if arn:
-        acm._certificates[arn]["NotAfter"] = time.time() + _DAYS_VALID * 86400
+        acm._certificates[arn].update(NotAfter=time.time() + _DAYS_VALID * 86400, KeyAlgorithm=algorithm)
     return answer
 
 
@@ -99,10 +109,12 @@ def import_certificate(data):
                                                           "Use a PEM-encoded certificate.", 400)
     if arn and not acm._get_local_certificate(arn):
         return not_found(arn)
+    # https://docs.aws.amazon.com/acm/latest/userguide/import-reimport.html: the key's type and size cannot be changed.
+    algorithm = acm._certificates[arn].get("KeyAlgorithm", "RSA_2048") if arn else "RSA_2048"
     answer = _ministack_import(data)
     imported = _arn_in(answer)
     if imported:
-        acm._certificates[imported].update(read)
+        acm._certificates[imported].update(read, KeyAlgorithm=algorithm)
     return answer
 
 
@@ -128,9 +140,10 @@ def _read(pem):
             "NotAfter": ssl.cert_time_to_seconds(found["notAfter"])}
 
 
-def force(certificate, status=None, not_before=None, not_after=None, type=None, renewal=None):
-    """Set a certificate's status, dates, type and managed renewal ("none": no renewal)."""
-    for value, known in ((status, STATUSES), (type, TYPES), (renewal, (*RENEWALS, "none"))):
+def force(certificate, status=None, not_before=None, not_after=None, type=None, renewal=None, key_algorithm=None):
+    """Set a certificate's status, dates, type, key algorithm and managed renewal ("none": no renewal)."""
+    for value, known in ((status, STATUSES), (type, TYPES), (renewal, (*RENEWALS, "none")),
+                         (key_algorithm, KEY_ALGORITHMS)):
         if value is not None and value not in known:
             raise ValueError(f"{value} is not one of {', '.join(known)}")
     region, account = certificate.split(":")[3:5]
@@ -138,7 +151,8 @@ def force(certificate, status=None, not_before=None, not_after=None, type=None, 
         record = acm._certificates.get(certificate)
         if record is None:
             raise LookupError(f"no certificate {certificate}")
-        changed = {"Status": status, "Type": type, "NotBefore": _seconds(not_before), "NotAfter": _seconds(not_after)}
+        changed = {"Status": status, "Type": type, "NotBefore": _seconds(not_before), "NotAfter": _seconds(not_after),
+                   "KeyAlgorithm": key_algorithm}
         record.update({member: value for member, value in changed.items() if value is not None})
         if renewal == "none":
             record.pop("Renewal", None)

@@ -119,6 +119,7 @@ def _add_states(command):
     certificate.add_argument("--not-before", metavar="ISO-TIME")
     certificate.add_argument("--not-after", metavar="ISO-TIME")
     certificate.add_argument("--type", help="AMAZON_ISSUED or IMPORTED")
+    certificate.add_argument("--key-algorithm", help="such as RSA_4096, EC_secp521r1")
     certificate.add_argument("--renewal", help="PENDING_AUTO_RENEWAL, PENDING_VALIDATION, SUCCESS, FAILED or none")
 
     managed = command("managed", "let an AWS service manage an instance or a network interface")

@@ -55,6 +55,7 @@ NETWORK_PROTOCOLS = {"TCP": ("TCP", "TCP_UDP"), "TLS": ("TCP", "TLS"), "UDP": ("
                      "TCP_UDP": ("TCP_UDP",)}
 STATES = ("provisioning", "active", "active_impaired", "failed")
 _MAX_DESCRIBED = 20
+IDLE_TIMEOUT = "tcp.idle_timeout.seconds"
 ENFORCE = "EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic"
 
 
@@ -455,11 +456,12 @@ def create_listener(request):
         "Certificates": [certificate["CertificateArn"] for certificate in request.get("Certificates", [])]}
     if listener["Protocol"] == "TLS":
         listener["SslPolicy"] = request.get("SslPolicy", alb._DEFAULT_SSL_POLICY)
+    if "MutualAuthentication" in request:
+        listener["MutualAuthentication"] = request["MutualAuthentication"]
     rule = _arn(f"listener-rule/{tail}/{secrets.token_hex(8)}")
     alb._rules[rule] = {"RuleArn": rule, "ListenerArn": arn, "Priority": "default", "Conditions": [],
                         "Actions": actions, "IsDefault": True}
-    alb._listener_attrs[arn] = ([{"Key": "tcp.idle_timeout.seconds", "Value": "350"}]
-                                if protocol in ("TCP", "TCP_UDP") else [])
+    alb._listener_attrs[arn] = _listener_attributes(protocol)
     alb._tags[arn] = request.get("Tags", [])
     return {"Listeners": [listener_view(listener)]}
 
@@ -475,6 +477,33 @@ def modify_listener(request):
         protocol = request.get("Protocol", listener["Protocol"])
         check_protocols(protocol, actions)
         _check_tls(protocol, request, listener.get("Certificates"))
+        if protocol != listener["Protocol"]:
+            alb._listener_attrs[request["ListenerArn"]] = _listener_attributes(protocol)
+        if protocol != "TLS":
+            listener.pop("MutualAuthentication", None)
+        elif "MutualAuthentication" in request:
+            listener["MutualAuthentication"] = request["MutualAuthentication"]
+    raise UseMinistack
+
+
+def _listener_attributes(protocol):
+    """https://docs.aws.amazon.com/elasticloadbalancing/latest/network/update-idle-timeout.html"""
+    return [{"Key": IDLE_TIMEOUT, "Value": "350"}] if protocol in ("TCP", "TCP_UDP") else []
+
+
+@ELB.action("ModifyListenerAttributes")
+def modify_listener_attributes(request):
+    """Check the attributes of a Network Load Balancer's listener; ministack stores them."""
+    listener = alb._listeners.get(request["ListenerArn"])
+    if not listener or alb._lbs.get(listener["LoadBalancerArn"], {}).get("Type") != "network":
+        raise UseMinistack
+    for attribute in request["Attributes"]:
+        key, value = attribute.get("Key"), attribute.get("Value", "")
+        if key not in [known["Key"] for known in _listener_attributes(listener["Protocol"])]:
+            raise ApiError("ValidationError", f"Listener attribute key '{key}' is not supported for "
+                                              f"{listener['Protocol']} listeners")
+        if not (value.isdigit() and 60 <= int(value) <= 6000):
+            raise ApiError("ValidationError", f"The value of '{key}' must be an integer between 60 and 6000")
     raise UseMinistack
 
 
@@ -486,7 +515,10 @@ def _check_tls(protocol, request, current=None):
             raise ApiError("ValidationError", f"A certificate cannot be specified for {protocol} listeners")
         if "SslPolicy" in request:
             raise ApiError("ValidationError", f"An SSL policy cannot be specified for {protocol} listeners")
+        if "MutualAuthentication" in request:
+            raise ApiError("ValidationError", f"Mutual authentication cannot be specified for {protocol} listeners")
         return
+    _check_mutual(request.get("MutualAuthentication", {}))
     if not (asked or current):
         raise ApiError("ValidationError", "A certificate must be specified for TLS listeners")
     if len(asked) > 1:
@@ -496,6 +528,20 @@ def _check_tls(protocol, request, current=None):
         _check_certificate(arn)
     if not request.get("SslPolicy", "ELBSecurityPolicy-").startswith("ELBSecurityPolicy-"):
         raise ApiError("SSLPolicyNotFound", f"SSL policy '{request['SslPolicy']}' not found")
+
+
+def _check_mutual(asked):
+    """Whether clients must present a certificate. There are no trust stores here: any ARN of one is taken.
+
+    https://docs.aws.amazon.com/elasticloadbalancing/latest/network/mutual-authentication.html
+    """
+    mode = asked.get("Mode", "off")
+    if mode not in ("off", "verify"):
+        raise ApiError("ValidationError", f"Mutual authentication mode '{mode}' is not supported with a Network Load "
+                                          "Balancer")
+    if (mode == "verify") != ("TrustStoreArn" in asked):
+        raise ApiError("ValidationError", "A trust store must be specified for mutual authentication mode 'verify', "
+                                          "and for no other")
 
 
 def _check_certificate(arn):
@@ -542,7 +588,7 @@ def application_answer(balancer, port):
 def listener_view(listener):
     certificates = [{"CertificateArn": arn} for arn in listener.get("Certificates", [])]
     return {**{member: listener.get(member) for member in ("ListenerArn", "LoadBalancerArn", "Port", "Protocol",
-                                                           "SslPolicy", "DefaultActions")},
+                                                           "SslPolicy", "DefaultActions", "MutualAuthentication")},
             "Certificates": certificates or None}
 
 

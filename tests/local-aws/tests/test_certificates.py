@@ -90,6 +90,16 @@ def test_the_control_command_sets_dates_status_and_renewal(aws, acm, certificate
     assert (found["Status"], found["Type"]) == ("REVOKED", "IMPORTED")
 
 
+def test_a_certificate_has_the_key_that_it_was_requested_with(aws, acm, certificate):
+    by_curve = acm.request_certificate(DomainName="ec.example.com", KeyAlgorithm="EC_prime256v1")["CertificateArn"]
+    assert [described(acm, arn)["KeyAlgorithm"] for arn in (certificate, by_curve)] == ["RSA-2048", "EC_prime256v1"]
+    for only_imported in ("RSA_4096", "EC_secp521r1"):
+        assert error_code(acm.request_certificate, DomainName="db.example.com", KeyAlgorithm=only_imported) == (
+            "ValidationException")
+        aws.control("certificate", certificate=certificate, type="IMPORTED", key_algorithm=only_imported)
+        assert described(acm, certificate)["KeyAlgorithm"] == only_imported.replace("RSA_", "RSA-")
+
+
 def test_unknown_certificates_are_not_found(aws, acm, certificate):
     with pytest.raises(acm.exceptions.ResourceNotFoundException) as failure:
         acm.describe_certificate(CertificateArn=MISSING)
@@ -150,6 +160,51 @@ def test_tls_listeners_that_elb_refuses(aws, provider, acm, certificate, tls):
                       Certificates=[{"CertificateArn": certificate}]) == "ValidationError"
     aws.control("certificate", certificate=certificate, status="PENDING_VALIDATION")
     assert error_code(tls, certificate) == "UnsupportedCertificate"
+
+
+def test_a_tls_listener_can_demand_a_certificate_of_clients(provider, certificate, tls):
+    trust = {"Mode": "verify", "TrustStoreArn": f"arn:aws:elasticloadbalancing:{REGION}:{PROVIDER}:truststore/own/0123"}
+    by_arn = {"ListenerArn": tls(certificate)["ListenerArn"]}
+
+    def mutual():
+        [listener] = provider.elb.describe_listeners(ListenerArns=[by_arn["ListenerArn"]])["Listeners"]
+        return listener.get("MutualAuthentication")
+
+    assert mutual() is None
+    for asked in (trust, {"Mode": "off"}):
+        provider.elb.modify_listener(**by_arn, MutualAuthentication=asked)
+        assert mutual() == asked
+    assert tls(certificate, port=8443, MutualAuthentication=trust)["MutualAuthentication"] == trust
+    for wrong in ({"Mode": "passthrough"}, {"Mode": "verify"}, {**trust, "Mode": "off"}):
+        assert error_code(provider.elb.modify_listener, **by_arn, MutualAuthentication=wrong) == "ValidationError"
+    provider.elb.modify_listener(**by_arn, MutualAuthentication=trust)
+    tcp = {"Protocol": "TCP", "DefaultActions": [{"Type": "forward", "TargetGroupArn": provider.target_group}]}
+    assert error_code(provider.elb.modify_listener, **by_arn, **tcp, MutualAuthentication=trust) == "ValidationError"
+    provider.elb.modify_listener(**by_arn, **tcp)
+    assert mutual() is None
+
+
+def test_only_a_tcp_listener_has_an_idle_timeout_to_set(provider, certificate, tls):
+    key = "tcp.idle_timeout.seconds"
+
+    def timeout(listener):
+        answer = provider.elb.describe_listener_attributes(ListenerArn=listener)
+        return {attribute["Key"]: attribute["Value"] for attribute in answer["Attributes"]}.get(key)
+
+    def change(listener, value, key=key):
+        provider.elb.modify_listener_attributes(ListenerArn=listener, Attributes=[{"Key": key, "Value": value}])
+
+    tcp, encrypted = provider.listen(), tls(certificate)["ListenerArn"]
+    assert (timeout(tcp), timeout(encrypted)) == ("350", None)
+    for value in ("60", "6000"):
+        change(tcp, value)
+        assert timeout(tcp) == value
+    for listener, wrong in ((tcp, ("59",)), (tcp, ("6001",)), (tcp, ("60", "idle")), (encrypted, ("60",))):
+        assert error_code(change, listener, *wrong) == "ValidationError"
+    provider.elb.modify_listener(ListenerArn=tcp, Protocol="TLS", Certificates=[{"CertificateArn": certificate}])
+    assert timeout(tcp) is None
+    provider.elb.modify_listener(ListenerArn=tcp, Protocol="TCP")
+    assert timeout(tcp) == "350"
 
 
 def test_a_role_may_describe_only_the_certificates_in_its_policy(aws, names, acm, certificate):

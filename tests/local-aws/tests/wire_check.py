@@ -51,6 +51,10 @@ _JSON_TYPES = {"structure": dict, "list": list, "map": dict, "string": str, "boo
                "double": (int, float), "timestamp": (int, float)}
 
 
+# What AWS answers otherwise than its model says. https://github.com/aws-controllers-k8s/community/issues/2394
+_MODELLED = {"KeyAlgorithm": lambda value: value.replace("RSA-", "RSA_")}
+
+
 def check_value(value, shape, path):
     """Check a decoded value. Timestamps are numbers, and a member without a value is absent."""
     if not isinstance(value, _JSON_TYPES.get(shape.type_name, object)):
@@ -64,7 +68,7 @@ def check_value(value, shape, path):
     elif shape.type_name == "list":
         for item in value:
             check_value(item, shape.member, f"{path}[]")
-    elif getattr(shape, "enum", None) and value not in shape.enum:
+    elif getattr(shape, "enum", None) and _MODELLED.get(shape.name, str)(value) not in shape.enum:
         violations.append(f"{path}: {value!r} is not a {shape.name}")
 
 

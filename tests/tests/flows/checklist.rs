@@ -39,7 +39,7 @@ enum Fix {
 
 /// Changes that trigger the check, since CloudTrail records them.
 #[rustfmt::skip]
-const CHANGES: [ChecklistRow; 12] = [
+const CHANGES: [ChecklistRow; 14] = [
     ChecklistRow { check: "service.acceptance-required", service: Postgres,
         breaks: |service, aws| service.modify_service(aws, &["--no-acceptance-required"]),
         alerts: &[("[CRITICAL]", "is OFF: allowed accounts connect unapproved")], fix: PrintedCommand },
@@ -65,6 +65,12 @@ const CHANGES: [ChecklistRow; 12] = [
         alerts: &[("[WARNING]", "cross-zone is off for web")], fix: PrintedCommand },
     ChecklistRow { check: "listener.port", service: Gitlab, breaks: Company::delete_listener,
         alerts: &[("[CRITICAL]", "gitlab does not listen for dbt on port 5432")], fix: PrintedCommand },
+    ChecklistRow { check: "listener.tls", service: Postgres,
+        breaks: |service, aws| service.switch_to_tls(aws, 5432, 90).map(drop),
+        alerts: &[("[WARNING]", "TLS listener of postgres breaks Postgres on port 5432")], fix: PrintedCommand },
+    ChecklistRow { check: "listener.idle-timeout", service: Gitlab,
+        breaks: |service, aws| service.set_idle_timeout(aws, 443, 60),
+        alerts: &[("[INFO]", "gitlab closes what is idle for 60 s on port 443")], fix: PrintedCommand },
     // The first command allows dbt's networks and removes nothing, since targets might depend on the broad rule.
     ChecklistRow { check: "load-balancer.broad-rule", service: Gitlab,
         breaks: |service, aws| service.allow_ingress(aws, "443", "10.0.0.0/8"),

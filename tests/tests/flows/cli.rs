@@ -139,7 +139,7 @@ fn the_printed_policy_is_what_the_command_needs_and_nothing_more() -> Result<()>
     with_environment(|environment| {
         let FlowEnvironment { aws, postgres, gitlab, .. } = environment;
         // A certificate, a hostname, an instance, a prefix list and the rules of listeners need further calls.
-        let [listener, _] = gitlab.switch_to_tls(aws, 300)?;
+        let [listener, _] = gitlab.switch_to_tls(aws, 443, 300)?;
         gitlab.set_ip_address_type(aws, "dualstack")?;
         postgres.tag_target_group(aws, "add-tags", "Key=privatelink-guard:hostname,Value=172.31.0.10")?;
         let policy = as_root(aws, &["policy", "--silence", "--stack", "guard"])?;

@@ -66,7 +66,7 @@ fn the_heartbeat_sends_how_many_checks_pass() -> Result<()> {
 
         let heartbeat = json!({"source": "privatelink-guard.heartbeat"});
         assert_eq!(stack.invoke(aws, DriftWatcher, &heartbeat)?, None);
-        mailbox.wait("[NOTICE]", "13 checks pass, 1 fail (service.principals), 0 unknown")?;
+        mailbox.wait("[NOTICE]", "16 checks pass, 1 fail (service.principals), 0 unknown")?;
 
         postgres.allow_dbt_only(aws)?;
         mailbox.wait("[RESOLVED]", "any AWS account may request a connection")?;

@@ -68,7 +68,7 @@ impl Strict {
     /// checks on them need further calls.
     fn reports_a_zone_without_a_healthy_target(&self) -> Result<()> {
         self.guarded.add_https(&self.aws)?;
-        self.guarded.switch_to_tls(&self.aws, 300)?;
+        self.guarded.switch_to_tls(&self.aws, 443, 300)?;
         self.guarded.set_ip_address_type(&self.aws, "dualstack")?;
         self.guarded.tag_target_group(&self.aws, "add-tags", "Key=privatelink-guard:hostname,Value=172.31.0.10")?;
         self.mailbox().wait("[INFO]", "no healthy target in eu-central-1b (web)")?;

@@ -36,7 +36,7 @@ fn a_certificate_is_reported_before_it_expires() -> Result<()> {
     with_environment(|environment| {
         let FlowEnvironment { aws, gitlab, .. } = environment;
         let mailbox = environment.mailbox()?;
-        let [listener, certificate] = gitlab.switch_to_tls(aws, 10)?;
+        let [listener, certificate] = gitlab.switch_to_tls(aws, 443, 10)?;
         mailbox.wait("[WARNING]", "certificate of gitlab:443 expires in 10 days")?;
         aws.set_certificate_expiry(&certificate, 2)?;
         environment.run(DriftWatcher)?;
@@ -46,6 +46,13 @@ fn a_certificate_is_reported_before_it_expires() -> Result<()> {
         aws.set_certificate_expiry(&certificate, 300)?;
         environment.run(DriftWatcher)?;
         mailbox.wait("[RESOLVED]", "certificate of gitlab:443 is valid for 300 days")?;
+
+        // ACM says that it is issued all the same.
+        aws.set_certificate_key(&certificate, "RSA_4096")?;
+        environment.run(DriftWatcher)?;
+        mailbox.wait("[CRITICAL]", "certificate of gitlab:443 has an unusable key: RSA-4096")?;
+        aws.set_certificate_key(&certificate, "RSA_2048")?;
+        environment.run(DriftWatcher)?;
 
         // One more, for clients that ask for its name. The change itself starts drift-watcher.
         gitlab.add_certificate(aws, &listener, 20)?;

@@ -43,5 +43,6 @@ fn certificate(row: &acm::CertificateDetail) -> Option<Certificate> {
         not_after: Timestamp::from_second(row.not_after()?.secs()).unwrap_or(Timestamp::MAX),
         names: names.into_iter().collect(),
         imported: *row.r#type()? == acm::CertificateType::Imported,
+        key_algorithm: row.key_algorithm().map(|algorithm| algorithm.as_str().to_owned()),
     })
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_elasticloadbalancingv2::types as elb;
+use aws_sdk_elasticloadbalancingv2::types::MutualAuthenticationAttributes as Mutual;
 use guard_core::ids::Arn;
 use guard_core::snapshot::{
     CrossZoneOverride, Description, Health, Listener, Observed, RoutingThreshold, Target, TargetGroup,
@@ -12,6 +13,8 @@ use guard_core::snapshot::{
 use super::Observer;
 use super::hostnames::Tags;
 use crate::errors::malformed_response;
+
+const IDLE_TIMEOUT: &str = "tcp.idle_timeout.seconds";
 
 const CROSS_ZONE: &str = "load_balancing.cross_zone.enabled";
 
@@ -157,6 +160,24 @@ impl Observer {
         Ok(listed?.into_iter().filter(|(_, is_default)| !is_default).map(|(arn, _)| arn).collect())
     }
 
+    /// The seconds after which a TCP listener closes an idle connection.
+    /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_ListenerAttribute.html>
+    pub(super) async fn idle_timeout(&self, listener: &str) -> Observed<u32> {
+        const CALL: &str = "elasticloadbalancing:DescribeListenerAttributes";
+        let call = self.elb.describe_listener_attributes().listener_arn(listener);
+        self.call(
+            CALL,
+            async || call.clone().send().await,
+            |response| {
+                let attribute = response.attributes().iter().find(|attribute| attribute.key() == Some(IDLE_TIMEOUT));
+                let value = attribute.and_then(elb::ListenerAttribute::value);
+                let seconds = value.and_then(|value| value.parse().ok());
+                seconds.ok_or_else(|| malformed_response(CALL, &format!("{IDLE_TIMEOUT} is {value:?}")))
+            },
+        )
+        .await
+    }
+
     /// The targets of `group` with their health: one call.
     pub(super) async fn targets(&self, group: &Arn) -> Observed<Vec<Target>> {
         const CALL: &str = "elasticloadbalancing:DescribeTargetHealth";
@@ -266,8 +287,10 @@ fn listener(row: &elb::Listener) -> Option<Listener> {
         port: row.port().and_then(|port| port.try_into().ok())?,
         protocol: row.protocol()?.as_str().to_owned(),
         forwards_to: Ok(forwards_to(row.default_actions())?),
+        mutual_authentication: row.mutual_authentication().and_then(Mutual::mode).map(ToOwned::to_owned),
         certificate: row.certificates().first().and_then(elb::Certificate::certificate_arn).map(ToOwned::to_owned),
         certificates_by_name: None,
+        idle_timeout: None,
     })
 }
 
@@ -398,6 +421,17 @@ mod tests {
         let a = group("a", 0);
         assert_eq!(forwards_to(std::slice::from_ref(&a), a.target_group_arn()), [""; 0], "repeated without its weight");
         assert_eq!(forwards_to(&[], a.target_group_arn()), ["a"]);
+    }
+
+    #[test]
+    fn a_listener_has_the_mode_for_client_certificates_as_it_is() {
+        let mode = |mutual: Option<Mutual>| {
+            let row = elb::Listener::builder().listener_arn("arn").port(443).protocol(elb::ProtocolEnum::Tls);
+            listener(&row.set_mutual_authentication(mutual).build()).unwrap().mutual_authentication
+        };
+        let of = |mode: &str| Some(Mutual::builder().mode(mode).build());
+        assert_eq!([mode(None), mode(Some(Mutual::builder().build()))], [None, None], "off is the default");
+        assert_eq!([mode(of("verify")), mode(of("new"))], ["verify", "new"].map(|mode| Some(mode.to_owned())));
     }
 
     fn load_balancer() -> elb::builders::LoadBalancerBuilder {

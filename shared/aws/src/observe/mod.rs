@@ -46,7 +46,7 @@ use crate::clients;
 use crate::errors::{call_error, malformed_response};
 
 /// The actions of all reads, as IAM names them; but for flow logs, which only the command line reads.
-pub const ACTIONS: [&str; 22] = [
+pub const ACTIONS: [&str; 23] = [
     "acm:DescribeCertificate",
     "cloudwatch:GetMetricData",
     "ec2:DescribeInstances",
@@ -60,6 +60,7 @@ pub const ACTIONS: [&str; 22] = [
     "ec2:DescribeVpcEndpointServiceConfigurations",
     "ec2:DescribeVpcEndpointServicePermissions",
     "ec2:GetManagedPrefixListEntries",
+    "elasticloadbalancing:DescribeListenerAttributes",
     "elasticloadbalancing:DescribeListenerCertificates",
     "elasticloadbalancing:DescribeListeners",
     "elasticloadbalancing:DescribeLoadBalancerAttributes",

@@ -85,7 +85,7 @@ impl Observer {
     /// 1. the services; with settings, their connections and notifications;
     /// 2. their load balancers and listeners; with settings, principals and attributes;
     /// 3. target groups and the health of the targets; with settings, attributes, security groups, interfaces, subnets,
-    ///    ACLs, routes, certificates of TLS listeners; with names, tags;
+    ///    ACLs, routes, certificates of TLS listeners, idle timeouts of TCP listeners; with names, tags;
     /// 4. instances; with settings, the targets' interfaces; with names, subnets and routes of the VPCs of named target
     ///    groups; then, where an address was not found, the interfaces of its subnet;
     /// 5. with settings, the rules of all security groups, and when certificates expire; without, attributes if a zone lacks a healthy
@@ -309,9 +309,9 @@ impl Observer {
         let undescribed = wanted.iter().filter(|group| known(group).is_none()).cloned().collect();
         let untagged = wanted.iter().filter(|group| scope.hostname(group).is_none()).cloned().collect();
         let tags = self.tags(&untagged);
-        let certificates = when(settings, self.read_certificates_by_name(load_balancers, scope));
+        let of_listeners = when(settings, self.read_listener_details(load_balancers, scope));
         let (groups, details, tags, _) =
-            tokio::join!(self.target_groups(&undescribed), join_all(details), tags, certificates);
+            tokio::join!(self.target_groups(&undescribed), join_all(details), tags, of_listeners);
         let groups = groups.map(|mut groups| {
             groups.extend(wanted.iter().filter_map(|group| Some((group.clone(), known(group)?.clone()))));
             for (arn, (targets, attributes)) in details {
@@ -341,17 +341,26 @@ impl Observer {
         tags
     }
 
-    /// Fills in the certificates that TLS listeners have for names: one call per listener.
-    async fn read_certificates_by_name(&self, load_balancers: &mut [LoadBalancer], scope: Scope<'_>) {
+    /// Fills in the certificates that TLS listeners have for names, and the idle timeouts of TCP listeners: one call per listener.
+    async fn read_listener_details(&self, load_balancers: &mut [LoadBalancer], scope: Scope<'_>) {
         let listeners =
             load_balancers.iter_mut().flat_map(|load_balancer| load_balancer.listeners.iter_mut().flatten());
-        let with_certificate = listeners.filter(|it| it.certificate.is_some() && it.is_on(&self.ports));
-        join_all(with_certificate.map(async |listener: &mut Listener| {
-            listener.certificates_by_name =
-                Some(match scope.known().and_then(|known| known.certificates_by_name(&listener.arn)) {
-                    Some(certificates) => Ok(certificates.clone()),
-                    None => self.certificates_by_name(&listener.arn).await,
+        let on_path = listeners.filter(|it| it.is_on(&self.ports));
+        join_all(on_path.map(async |listener: &mut Listener| {
+            let known = scope.known();
+            if listener.certificate.is_some() {
+                listener.certificates_by_name =
+                    Some(match known.and_then(|known| known.certificates_by_name(&listener.arn)) {
+                        Some(certificates) => Ok(certificates.clone()),
+                        None => self.certificates_by_name(&listener.arn).await,
+                    });
+            }
+            if listener.has_idle_timeout() {
+                listener.idle_timeout = Some(match known.and_then(|known| known.idle_timeout(&listener.arn)) {
+                    Some(seconds) => Ok(seconds),
+                    None => self.idle_timeout(&listener.arn).await,
                 });
+            }
         }))
         .await;
     }

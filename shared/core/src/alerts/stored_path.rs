@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::lifecycle::Phase;
 use super::reconcile::Evaluation;
 use super::record::{Items, Key};
-use crate::check::{CheckResult, Status};
+use crate::check::{CheckResult, Severity, Status};
 use crate::checks::catalogue;
 use crate::config::Settings;
 use crate::ids::ServiceId;
@@ -34,8 +34,7 @@ pub fn recorded(items: &Items) -> Option<&StoredPath> {
 const DETAILS_VALID_FOR: SignedDuration = SignedDuration::from_mins(65);
 
 /// The details that `function` need not read again, of these endpoint services: those that it read within the hour, except of
-/// services in `anew`, which somebody may just have changed, and of those with an alert that is open or pending: whether it is
-/// over is seen in the next run.
+/// services in `anew`, which somebody may just have changed, and of those that await them.
 #[must_use]
 pub fn known_details<'a>(
     services: impl IntoIterator<Item = (&'a ServiceId, &'a Items)>,
@@ -46,7 +45,7 @@ pub fn known_details<'a>(
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
     for (service, items) in services {
         let Some(path) = recorded(items) else { continue };
-        let is_known = has_recent_details(path, now) && !anew.contains(service) && !has_open_alert(items, function);
+        let is_known = has_recent_details(path, now) && !anew.contains(service) && !awaits_details(items, function);
         if is_known { &mut known } else { &mut unknown }.push(path);
     }
     KnownDetails::new(known, &unknown)
@@ -61,9 +60,20 @@ pub fn has_recent_details(path: &StoredPath, now: Timestamp) -> bool {
 /// Whether an alert of `function` is open or pending, or cannot be read.
 #[must_use]
 pub fn has_open_alert(items: &Items, function: &str) -> bool {
+    has_alert(items, function, Severity::Info)
+}
+
+/// Whether the next run reads the details, to see whether an alert of `function` is over. What is only info may stay for ever,
+/// and waits for an hour, or for the change that ends it.
+#[must_use]
+pub fn awaits_details(items: &Items, function: &str) -> bool {
+    has_alert(items, function, Severity::Warning)
+}
+
+fn has_alert(items: &Items, function: &str, least: Severity) -> bool {
     let of_checks = items.iter().filter(|(key, _)| key.function == function && catalogue::find(&key.subject).is_some());
     of_checks.map(|(_, item)| &item.record).any(|record| match record {
-        Some(record) => record.alert().is_some_and(|alert| !alert.is_over()),
+        Some(record) => record.alert().is_some_and(|alert| !alert.is_over() && alert.finding.severity >= least),
         None => true,
     })
 }
@@ -276,6 +286,8 @@ mod tests {
         }
         let unreadable = Item { record: None, version: Version::Unreadable };
         assert_eq!(known_at(at(9, 0), Some(unreadable), &nothing), None);
+        let info = item(alert(Phase::Firing, Severity::Info));
+        assert!(known_at(at(9, 0), Some(info), &nothing).is_some(), "it may stay for ever");
         assert!(known_at(at(9, 0), Some(in_phase(Phase::Resolved)), &nothing).is_some());
     }
 

@@ -5,7 +5,7 @@ use crate::check::{Check, CheckContext, CheckResult, Group, cause};
 use crate::trigger::Change;
 
 /// Every check.
-pub const CATALOGUE: [Check; 24] = [
+pub const CATALOGUE: [Check; 26] = [
     &super::service_available::SPEC,
     &super::acceptance_required::SPEC,
     &super::principals::SPEC,
@@ -22,6 +22,8 @@ pub const CATALOGUE: [Check; 24] = [
     &super::outbound::SPEC,
     &super::broad_rule::SPEC,
     &super::listener_port::SPEC,
+    &super::listener_tls::SPEC,
+    &super::listener_idle_timeout::SPEC,
     &super::certificate::SPEC,
     &super::target_health::SPEC,
     &super::proxy_protocol::SPEC,

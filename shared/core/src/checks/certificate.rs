@@ -3,7 +3,7 @@
 //!
 //! A listener presents the certificate that covers the name a client asks for (SNI), and its default one if none does. ACM
 //! renews the certificates that it issued, if it can validate their names; imported ones expire. A certificate outside ACM
-//! (an IAM server certificate) cannot be read: unknown.
+//! (an IAM server certificate) is not read: unknown.
 //! <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/tls-listener-certificates.html>
 
 use jiff::SignedDuration;
@@ -20,11 +20,14 @@ const CRITICAL_BEFORE: SignedDuration = SignedDuration::from_hours(3 * 24);
 pub(super) const SPEC: Spec = Spec {
     id: "listener.certificate",
     severities: &[
-        (Severity::Critical, "a certificate is not valid, or expires within 3 days"),
+        (
+            Severity::Critical,
+            "a certificate is not valid, expires within 3 days, or has a key that the load balancer cannot use",
+        ),
         (Severity::Warning, "one expires within 30 days, or none covers the private DNS name"),
     ],
-    fails_when: "a certificate that a TLS listener presents to dbt is not valid, expires within 30 days, or does not \
-                 cover the service's private DNS name",
+    fails_when: "a certificate that a TLS listener presents to dbt is not valid, expires within 30 days, has a key \
+                 that a Network Load Balancer cannot use, or does not cover the service's private DNS name",
     failing_word: "failing",
     impact: "Once the certificate has expired, or if it does not cover the name that dbt uses, dbt's TLS connections \
              fail.",
@@ -118,7 +121,7 @@ fn judge(load_balancer: &LoadBalancer, listener: &Listener, context: CheckContex
         !is_covered || !read.as_ref().is_ok_and(|certificate| misses(certificate))
     };
     let judged = |(arn, read): (&str, Result<&Certificate, Unread>)| match read {
-        Ok(certificate) => (part(&place, arn), expiry(certificate, arn, &place, listener, context)),
+        Ok(certificate) => (part(&place, arn), validity(certificate, arn, &place, listener, context)),
         Err(why) => (part(&place, arn), why.into()),
     };
     let names: Vec<String> =
@@ -138,22 +141,38 @@ fn part(place: &str, arn: &str) -> String {
 
 /// The certificate, or why it is unknown.
 fn certificate<'a>(arn: &str, place: &str, context: CheckContext<'a>) -> Result<&'a Certificate, Unread> {
+    if let Some((_, path)) = arn.split_once(":server-certificate/") {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        return Err(format!("certificate {name} of {place} is in IAM, whose dates the guard does not read").into());
+    }
     if !arn.contains(":acm:") {
         return Err(format!("a certificate of {place} is not in ACM").into());
     }
     known(context.topology.certificates.get(arn))
 }
 
-/// Whether the certificate is valid, and for how long.
-fn expiry(certificate: &Certificate, arn: &str, place: &str, listener: &Listener, context: CheckContext<'_>) -> Status {
+/// Whether the load balancer can use the certificate, whether it is valid, and for how long.
+fn validity(
+    certificate: &Certificate,
+    arn: &str,
+    place: &str,
+    listener: &Listener,
+    context: CheckContext<'_>,
+) -> Status {
     let left = certificate.not_after.duration_since(context.now);
-    let (severity, problem) = if certificate.status != "ISSUED" && left.is_positive() {
+    let has_usable_key = certificate.has_usable_key();
+    let key = certificate.key_algorithm.as_deref().unwrap_or("an algorithm that ACM does not name");
+    let (severity, problem) = if has_usable_key == Some(false) {
+        (Severity::Critical, format!("has an unusable key: {key}"))
+    } else if certificate.status != "ISSUED" && left.is_positive() {
         (Severity::Critical, format!("is '{}', not issued", certificate.status))
     } else if !left.is_positive() {
         (Severity::Critical, "has expired".to_owned())
     } else if left <= WARN_BEFORE {
         let severity = if left <= CRITICAL_BEFORE { Severity::Critical } else { Severity::Warning };
         (severity, format!("expires in {}", days(left)))
+    } else if has_usable_key.is_none() {
+        return Status::Unknown(format!("the load balancer may not take the key of {place}'s certificate: {key}"));
     } else {
         return Status::pass(format!("certificate of {place} is valid for {}", days(left)));
     };
@@ -165,15 +184,12 @@ fn expiry(certificate: &Certificate, arn: &str, place: &str, listener: &Listener
         Finding::new(
             severity,
             format!("certificate of {place} {problem}"),
-            SPEC.impact,
-            Remedy::new(
-                renewal(certificate),
-                Some(Command::new("acm describe-certificate", context.region).option("certificate-arn", arn)),
-                None,
-            ),
+            if has_usable_key == Some(false) { UNUSABLE_KEY } else { SPEC.impact },
+            remedy(certificate, arn, context),
         )
         .with_evidence(vec![
             format!("{role}: {arn}"),
+            format!("key: {key}"),
             format!("status: {}, expires: {:.0}", certificate.status, certificate.not_after),
             format!("names: {}", certificate.names.join(", ")),
         ])
@@ -196,11 +212,7 @@ fn uncovered(name: &str, names: &[String], place: &str, listener: &Listener, con
             SPEC.impact,
             Remedy::new(
                 "Request or import a certificate for this name. When it is issued, add it to the listener.",
-                Some(
-                    Command::new("acm request-certificate", context.region)
-                        .option("domain-name", name)
-                        .option("validation-method", "DNS"),
-                ),
+                Some(request(name, context)),
                 None,
             ),
         )
@@ -210,6 +222,33 @@ fn uncovered(name: &str, names: &[String], place: &str, listener: &Listener, con
         ])
         .with_parts([format!("{place} without {name}")]),
     )
+}
+
+/// Requests a certificate with ACM's default key: RSA with 2048 bits.
+/// <https://docs.aws.amazon.com/acm/latest/APIReference/API_RequestCertificate.html>
+fn request(name: &str, context: CheckContext<'_>) -> Command {
+    Command::new("acm request-certificate", context.region)
+        .option("domain-name", name)
+        .option("validation-method", "DNS")
+}
+
+const UNUSABLE_KEY: &str = "With this key, no TLS handshake succeeds, although ACM says that the certificate is issued: dbt \
+                            cannot connect.";
+
+/// The key of a certificate stays as it is.
+/// <https://docs.aws.amazon.com/acm/latest/userguide/import-reimport.html>
+const ANOTHER_KEY: &str = "A Network Load Balancer takes RSA keys of up to 3072 bits, P-256, P-384 and P-521. ACM never \
+                           changes a certificate's key: request another certificate, as the command does, or import one under \
+                           a new ARN. When it is issued, put it on the listener in place of this one.";
+
+fn remedy(certificate: &Certificate, arn: &str, context: CheckContext<'_>) -> Remedy {
+    match (certificate.has_usable_key(), certificate.names.first()) {
+        (Some(false), Some(name)) => Remedy::new(ANOTHER_KEY, Some(request(name, context)), None),
+        _ => {
+            let describe = Command::new("acm describe-certificate", context.region).option("certificate-arn", arn);
+            Remedy::new(renewal(certificate), Some(describe), None)
+        }
+    }
 }
 
 fn renewal(certificate: &Certificate) -> &'static str {
@@ -250,7 +289,8 @@ mod tests {
 
     fn certificate(status: &str, hours: i64) -> Certificate {
         let not_after: Timestamp = at(9, 0) + SignedDuration::from_hours(hours);
-        Certificate { status: status.to_owned(), not_after, names: vec!["*.example.com".to_owned()], imported: true }
+        let (status, names) = (status.to_owned(), vec!["*.example.com".to_owned()]);
+        Certificate { status, not_after, names, imported: true, key_algorithm: Some("RSA-2048".to_owned()) }
     }
 
     /// A load balancer with a TLS listener for each of these certificates.
@@ -292,6 +332,29 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_the_load_balancer_cannot_use_is_critical() {
+        let status = |algorithm: Option<&str>| {
+            let key_algorithm = algorithm.map(ToOwned::to_owned);
+            status_of(ARN, Some(Certificate { key_algorithm, ..certificate("ISSUED", 9000) }), None)
+        };
+        let usable = ["RSA-1024", "RSA_2048", "RSA-3072", "RSA_3072", "EC_prime256v1", "EC_secp384r1", "EC_secp521r1"];
+        for algorithm in usable {
+            assert!(matches!(status(Some(algorithm)), Status::Pass(_)), "{algorithm}");
+        }
+        for algorithm in [None, Some("ML_DSA_65"), Some("RSA_PSS"), Some("EC_secp256k1")] {
+            assert!(matches!(status(algorithm), Status::Unknown(_)), "{algorithm:?}");
+        }
+        for algorithm in ["RSA-4096", "RSA_4096", "RSA_8192"] {
+            let finding = failure(status(Some(algorithm))).unwrap();
+            let expected = format!("certificate of pg:443 has an unusable key: {algorithm}");
+            assert_eq!((finding.severity, finding.summary), (Severity::Critical, expected));
+            let requests = "aws acm request-certificate --region eu-central-1 --domain-name '*.example.com' \
+                            --validation-method DNS";
+            assert_eq!(finding.remedy.command.as_deref(), Some(requests), "importing it again keeps the key");
+        }
+    }
+
+    #[test]
     fn it_says_which_certificate_it_is_and_how_to_renew_it() {
         let finding = |imported| {
             let expired = Certificate { imported, ..certificate("ISSUED", -1) };
@@ -319,8 +382,8 @@ mod tests {
         assert_eq!((all.severity, &*all.summary), (Severity::Critical, "certificate of pg:8443 expires in 24 hours"));
         let expected = [("443", "a"), ("8443", "b"), ("9443", "c")].map(|(port, id)| format!("pg:{port} {ARN}{id}"));
         assert_eq!((parts(&one), parts(&all)), (vec![&*expected[0]], expected.each_ref().map(|part| &**part).to_vec()));
-        assert_eq!(all.evidence[3], "also: certificate of pg:443 expires in 20 days");
-        assert_eq!(all.evidence.len(), 5);
+        assert_eq!(all.evidence[4], "also: certificate of pg:443 expires in 20 days");
+        assert_eq!(all.evidence.len(), 6);
     }
 
     #[test]
@@ -449,8 +512,9 @@ mod tests {
     #[test]
     fn an_unread_certificate_is_unknown_and_none_gives_no_result() {
         assert!(matches!(status_of(ARN, None, None), Status::Unknown(_)));
-        let elsewhere = "arn:aws:iam::111122223333:server-certificate/x";
-        assert!(matches!(status_of(elsewhere, None, None), Status::Unknown(_)));
+        let in_iam = status_of("arn:aws:iam::111122223333:server-certificate/tls/pg", None, None);
+        let why = "certificate pg of pg:443 is in IAM, whose dates the guard does not read";
+        assert_eq!(in_iam, Status::Unknown(why.to_owned()));
         let plain = topology(endpoint_service(), [load_balancer("pg", vec![target_group("pg")])]);
         assert_eq!(with_context(&plain, evaluate), []);
     }

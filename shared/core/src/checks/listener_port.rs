@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::listener_tls::negotiating;
 use super::restore::{
     create_listener, follow_the_groups, last_listeners, list_load_balancers, list_target_groups, listen_again,
 };
@@ -35,7 +36,6 @@ pub(super) const SPEC: Spec = Spec {
         "DeleteListener",
         "DeleteRule",
         "ModifyListener",
-        "ModifyListenerAttributes",
         "ModifyRule",
         "SetRulePriorities",
     ],
@@ -83,7 +83,7 @@ fn judge(
         Finding::new(
             Severity::Critical,
             summary,
-            "dbt's connections fail: no TCP or TLS listener forwards them to a target group.",
+            "dbt's connections fail: no listener forwards TCP connections on this port to a target group.",
             remedy(load_balancer, listeners, &missing, context),
         )
         .with_evidence(evidence(listeners))
@@ -189,8 +189,9 @@ fn remedy(load_balancer: &LoadBalancer, listeners: &[Listener], missing: &[u16],
     let (action, command) = match (occupied, again, missing, &groups[..]) {
         (Some(listener), ..) => (
             format!(
-                "The listener {listener} uses the port, but dbt needs one of protocol TCP or TLS that forwards to a target \
-                 group. Change it, or delete it and create another."
+                "The listener {listener} uses the port, but dbt needs one of protocol {} that forwards to a target group. \
+                 Change it, or delete it and create another.",
+                if negotiating(listener.port).is_some() { "TCP" } else { "TCP or TLS" }
             ),
             Command::new("elbv2 describe-listeners", region).option("load-balancer-arn", arn),
         ),
@@ -244,6 +245,7 @@ fn was_it_replaced(action: &str, command: Command, last: &[&Listener], context: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checks::listener_tls::NEGOTIATE_TLS;
     use crate::snapshot::StoredPath;
     use crate::testing::{
         at, call_error, endpoint_service, failures, listener, load_balancer, only_finding, service, settings,
@@ -326,6 +328,21 @@ mod tests {
         let other = listener("TCP", 8080, &target_group("pg"));
         let weighted = remedy_after(Some(vec![several, other.clone()]), vec![other], "5432");
         assert!(weighted.action.contains("check that it is the right one"), "the weights are not known");
+    }
+
+    /// `assert_pasteable` holds the same of every finding.
+    #[test]
+    fn no_remedy_proposes_tls_where_clients_negotiate_it() {
+        for (port, _) in NEGOTIATE_TLS {
+            let (tls, udp) = (listener("TLS", port, &target_group("pg")), listener("UDP", port, &target_group("pg")));
+            for (had, has) in [(None, vec![udp]), (None, vec![]), (Some(vec![tls]), vec![])] {
+                let Remedy { action, command, .. } = remedy_after(had, has, &port.to_string());
+                assert!(!action.contains("or TLS"), "{action}");
+                assert!(!command.unwrap().contains("--protocol TLS"));
+            }
+        }
+        let udp = listener("UDP", 443, &target_group("pg"));
+        assert!(remedy_after(None, vec![udp], "443").action.contains("protocol TCP or TLS"));
     }
 
     #[test]

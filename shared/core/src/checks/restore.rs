@@ -1,13 +1,9 @@
 //! The commands that put back what is gone from a path, as far as drift-watcher's record has it.
 
+use super::listener_tls::negotiating;
 use crate::check::{CheckContext, Command};
 use crate::ids::Arn;
 use crate::snapshot::{Listener, LoadBalancer, Target, TargetGroup, TargetKind};
-
-/// Ports on which a client begins in clear text and negotiates TLS inside its protocol: Postgres, Redshift, `MySQL` and
-/// SQL Server. A TLS listener breaks every connection.
-/// <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL>
-const NEGOTIATE_TLS: [u16; 4] = [5432, 5439, 3306, 1433];
 
 /// What to do if they are known.
 const REGISTER_AGAIN: &str = "If Auto Scaling, ECS or Kubernetes registers the targets, look there first. Otherwise, unless \
@@ -58,7 +54,7 @@ pub(super) fn last_listeners<'a>(
 /// Creates a listener as it was; `None` if it forwarded to several target groups, whose weights are not known.
 pub(super) fn listen_again(load_balancer: &Arn, listener: &Listener, context: CheckContext<'_>) -> Option<Command> {
     let [group] = &listener.forwards_to.as_ref().ok()?[..] else { return None };
-    let is_tls = listener.protocol == "TLS" && !NEGOTIATE_TLS.contains(&listener.port);
+    let is_tls = listener.protocol == "TLS" && negotiating(listener.port).is_none();
     let protocol = if listener.protocol == "TLS" && !is_tls { "TCP" } else { &listener.protocol };
     let certificate = listener.certificate.as_deref().filter(|_| is_tls);
     Some(create_listener(load_balancer, (protocol, listener.port), group, certificate, context))

@@ -14,9 +14,23 @@ pub struct Certificate {
     pub names: Vec<String>,
     /// Whether it was imported: then ACM does not renew it.
     pub imported: bool,
+    /// The algorithm and size of its key, as ACM wrote it: `RSA-2048`, `EC_prime256v1`, ….
+    pub key_algorithm: Option<String>,
 }
 
 impl Certificate {
+    /// Whether a Network Load Balancer can use its key; `None` if that is not known. It takes RSA keys of up to 3072 bits and
+    /// the curves P-256, P-384 and P-521. ACM takes more, and writes `RSA-2048` where its model has `RSA_2048`.
+    /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/tls-listener-certificates.html>
+    #[must_use]
+    pub fn has_usable_key(&self) -> Option<bool> {
+        let algorithm = self.key_algorithm.as_deref()?.replace('-', "_");
+        match algorithm.strip_prefix("RSA_") {
+            Some(bits) => bits.parse().ok().map(|bits: u32| bits <= 3072),
+            None => ["EC_prime256v1", "EC_secp384r1", "EC_secp521r1"].contains(&algorithm.as_str()).then_some(true),
+        }
+    }
+
     /// Whether it covers `name`. A wildcard covers one label.
     /// <https://docs.aws.amazon.com/acm/latest/userguide/acm-certificate-characteristics.html>
     #[must_use]
@@ -37,7 +51,8 @@ mod tests {
         let covers = |pattern: &str, name: &str| {
             let names = vec![pattern.to_owned()];
             let not_after = Timestamp::UNIX_EPOCH;
-            Certificate { status: "ISSUED".to_owned(), not_after, names, imported: false }.covers(name)
+            let status = "ISSUED".to_owned();
+            Certificate { status, not_after, names, imported: false, key_algorithm: None }.covers(name)
         };
         assert!(covers("pg.example.com", "PG.example.com"));
         assert!(covers("*.example.com", "pg.example.com"));

@@ -84,18 +84,23 @@ pub struct Listener {
     pub protocol: String,
     /// The target groups that it forwards IPv4 connections to, as dbt's are, with a weight above zero.
     pub forwards_to: Observed<Vec<Arn>>,
+    /// The mode in which it authenticates clients by their certificates, as ELB wrote it: `off`, `verify`, …. `None` is off.
+    pub mutual_authentication: Option<String>,
     /// The ARN of its default certificate, if it has one.
     pub certificate: Option<String>,
     /// The ARNs of the certificates that it presents to clients that ask for their names (SNI); not read in every run.
     #[serde(default, skip_serializing_if = "is_unread")]
     pub certificates_by_name: Option<Observed<Vec<String>>>,
+    /// The seconds after which it closes an idle connection: see [`Listener::has_idle_timeout`]; not read in every run.
+    #[serde(default, skip_serializing_if = "is_unread")]
+    pub idle_timeout: Option<Observed<u32>>,
 }
 
-/// Certificates that could not be read are read in the next run; the rest of the path is stored all the same.
+/// A detail that could not be read is read in the next run; the rest of the path is stored all the same.
 // The signature is serde's.
 #[allow(clippy::ref_option)]
-fn is_unread(certificates: &Option<Observed<Vec<String>>>) -> bool {
-    !matches!(certificates, Some(Ok(_)))
+fn is_unread<T>(detail: &Option<Observed<T>>) -> bool {
+    !matches!(detail, Some(Ok(_)))
 }
 
 impl Listener {
@@ -112,6 +117,13 @@ impl Listener {
     #[must_use]
     pub fn serves(&self, ports: &BTreeSet<u16>) -> bool {
         self.is_on(ports) && !self.forwards_to.as_ref().is_ok_and(Vec::is_empty)
+    }
+
+    /// Whether its idle timeout is a setting. That of a TLS listener is fixed.
+    /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/update-idle-timeout.html>
+    #[must_use]
+    pub fn has_idle_timeout(&self) -> bool {
+        self.protocol == "TCP"
     }
 
     /// The ARNs of its certificates, as far as they were read, the default one first.

@@ -163,16 +163,18 @@ impl StoredPath {
     }
 
     /// How many calls to ELB it takes to read it again: one for the listeners of each load balancer, one for the rules of each
-    /// listener that can have some, and one for the targets of each group; `details` adds those for attributes and certificates.
+    /// listener that can have some, and one for the targets of each group; `details` adds those for attributes, certificates and idle
+    /// timeouts.
     #[must_use]
     pub fn calls(&self, details: bool) -> usize {
         let of = |load_balancer: &LoadBalancer| {
             let groups = load_balancer.target_groups.iter().flatten().count();
             let listeners = || load_balancer.listeners.iter().flatten();
             let certificates = listeners().filter(|it| it.certificate.is_some() && it.is_on(&self.ports)).count();
+            let timeouts = listeners().filter(|it| it.has_idle_timeout() && it.is_on(&self.ports)).count();
             let is_dual_stack = load_balancer.description.as_ref().is_ok_and(|description| description.dual_stack);
             let with_rules = listeners().filter(|listener| is_dual_stack && listener.is_on(&self.ports)).count();
-            1 + with_rules + groups + if details { 1 + groups + certificates } else { 0 }
+            1 + with_rules + groups + if details { 1 + groups + certificates + timeouts } else { 0 }
         };
         self.load_balancers.values().map(of).sum()
     }
@@ -195,7 +197,7 @@ impl StoredPath {
     }
 }
 
-/// The details of paths, as they were stored: attributes, tags, certificates by name, and the descriptions of target groups.
+/// The details of paths, as they were stored: attributes, tags, certificates by name, idle timeouts, and the descriptions of target groups.
 /// They seldom change, and for most of them ELB is asked one by one. Each lookup is `None` if the detail must be read.
 #[derive(Debug, Default)]
 pub struct KnownDetails<'a> {
@@ -269,6 +271,12 @@ impl<'a> KnownDetails<'a> {
     pub fn certificates_by_name(&self, listener: &str) -> Option<&Vec<String>> {
         self.listeners.get(listener)?.certificates_by_name.as_ref()?.as_ref().ok()
     }
+
+    /// The seconds after which the listener closes an idle connection.
+    #[must_use]
+    pub fn idle_timeout(&self, listener: &str) -> Option<u32> {
+        self.listeners.get(listener)?.idle_timeout.as_ref()?.as_ref().ok().copied()
+    }
 }
 
 /// Where each listener leads; `None` for one whose rules could not be read.
@@ -326,7 +334,7 @@ impl Topology {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{CrossZoneOverride, Target};
+    use crate::snapshot::{CrossZoneOverride, Observed, Target};
     use crate::testing::{
         at, call_error, endpoint_service, group_attributes, listener, load_balancer, service, target, target_group,
         topology,
@@ -352,6 +360,28 @@ mod tests {
             (target.reason, target.description) = (None, None);
         }
         assert_eq!(Topology::from_paths([&stored]).load_balancers, expected.load_balancers);
+    }
+
+    #[test]
+    fn the_details_of_a_listener_cost_a_call_and_are_kept() {
+        let group = target_group("pg");
+        let read = |idle_timeout: Observed<u32>| {
+            let tls = Listener { certificate: Some("arn".to_owned()), ..listener("TLS", 443, &group) };
+            let tcp = Listener { idle_timeout: Some(idle_timeout), ..listener("TCP", 5432, &group) };
+            let listeners = Ok(vec![tcp, tls, listener("TCP_UDP", 53, &group)]);
+            let balancer = LoadBalancer { listeners, ..load_balancer("pg", vec![group.clone()]) };
+            StoredPath::new(&topology(endpoint_service(), [balancer]), &service(1), at(8, 0), at(8, 0)).unwrap()
+        };
+        let path = read(Ok(60));
+        assert_eq!((path.calls(false), path.calls(true)), (2, 6));
+        assert_eq!(path.clone().behind([443].into()).calls(true), 5);
+        let known = |path: &StoredPath| {
+            let stored: StoredPath = serde_json::from_str(&serde_json::to_string(path).unwrap()).unwrap();
+            KnownDetails::new(vec![&stored], &[]).idle_timeout(&listener("TCP", 5432, &group).arn)
+        };
+        assert_eq!(known(&path), Some(60));
+        assert_eq!(known(&read(Err(call_error("x")))), None, "the rest is stored");
+        assert_eq!(KnownDetails::new(vec![&path], &[&path]).idle_timeout(&listener("TCP", 5432, &group).arn), None);
     }
 
     #[test]

@@ -188,10 +188,13 @@ pub fn summaries(results: &[CheckResult]) -> Vec<&str> {
     failures(results).into_iter().map(|(_, summary)| summary).collect()
 }
 
-/// Holds of every finding of every check, in all tests: each line of its command can be pasted as it is, and no command
-/// stands elsewhere.
+/// Holds of every finding of every check, in all tests: each line of its command can be pasted as it is, no command stands
+/// elsewhere, and nothing proposes TLS for a port whose protocol negotiates it.
 #[cfg(test)]
 pub(crate) fn assert_pasteable(finding: &Finding) {
+    use crate::check::Parts;
+    use crate::checks::listener_tls::NEGOTIATE_TLS;
+
     let is_constant = |word: &str| ["TCP", "TLS", "TCP_UDP", "DNS", "APPLIED"].contains(&word);
     let is_placeholder =
         |word: &&str| word.len() > 2 && word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') && !is_constant(word);
@@ -201,6 +204,14 @@ pub(crate) fn assert_pasteable(finding: &Finding) {
         assert_eq!(words.find(is_placeholder), None, "somebody has to fill it in: {line}");
         assert!(!line.contains('<'), "somebody has to fill it in: {line}");
     }
+    let proposes_tls = |port: u16| {
+        let mut commands = finding.remedy.command.iter().flat_map(|commands| commands.split(['\n', '&']));
+        let is_of_port = finding.parts.contains_key(&Parts::port(port));
+        (is_of_port && finding.remedy.action.contains("or TLS"))
+            || commands.any(|it| it.contains("--protocol TLS") && it.contains(&format!("--port {port} ")))
+    };
+    let proposed = NEGOTIATE_TLS.iter().find(|(port, _)| proposes_tls(*port));
+    assert_eq!(proposed, None, "TLS is proposed: {:?}", finding.remedy);
     let is_command = |line: &&String| line.contains("aws ") || line.contains("privatelink-guard ");
     assert_eq!(finding.evidence.iter().find(is_command), None, "a command stands in the evidence");
 }
@@ -265,8 +276,10 @@ pub fn listener(protocol: &str, port: u16, group: &TargetGroup) -> Listener {
         port,
         protocol: protocol.to_owned(),
         forwards_to: Ok(vec![group.arn.clone()]),
+        mutual_authentication: None,
         certificate: None,
         certificates_by_name: None,
+        idle_timeout: None,
     }
 }
 

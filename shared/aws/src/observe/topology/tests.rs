@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use guard_core::snapshot::StoredPath;
 use guard_core::testing::service;
 
 use super::super::pace;
@@ -26,6 +27,8 @@ struct Aws {
     rules: &'static str,
     hostname: &'static str,
     refuses_instances: bool,
+    /// The attributes of the listener: keys and values.
+    listener: Vec<(&'static str, &'static str)>,
 }
 
 impl Aws {
@@ -83,6 +86,11 @@ impl Aws {
                  </Value></member></Tags></member></TagDescriptions>",
                 self.hostname
             ),
+            "DescribeListenerAttributes" => {
+                let row =
+                    |(key, value): &(&str, &str)| format!("<member><Key>{key}</Key><Value>{value}</Value></member>");
+                format!("<Attributes>{}</Attributes>", self.listener.iter().map(row).collect::<String>())
+            }
             "DescribeTargetHealth" => {
                 let target = |(id, state): &(&str, &str)| {
                     format!(
@@ -139,6 +147,34 @@ async fn zones_that_come_as_ids_get_the_names_of_the_subnets() {
         .map(|call| call.list("Filter.1.Value"))
         .collect();
     assert_eq!(asked, [["subnet-a"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_timeout_is_read_once_and_never_guessed() {
+    const KEY: &str = "tcp.idle_timeout.seconds";
+    let idle = |topology: &Topology| {
+        topology.load_balancers.values().next().unwrap().listeners.as_ref().unwrap()[0].idle_timeout.clone()
+    };
+    for odd in [vec![], vec![("new", "60")], vec![(KEY, "")], vec![(KEY, "never")]] {
+        let (topology, ..) = observe(Aws { listener: odd.clone(), ..Aws::default() }, EVERYTHING).await;
+        assert!(matches!(idle(&topology), Some(Err(_))), "{odd:?}");
+    }
+    let aws = || Aws { listener: vec![("new", "1"), (KEY, "60")], ..Aws::default() };
+    let (mut topology, ..) = observe(aws(), EVERYTHING).await;
+    assert_eq!(idle(&topology), Some(Ok(60)));
+    // What this AWS does not answer is no part of a path that is stored.
+    for load_balancer in topology.load_balancers.values_mut() {
+        load_balancer.cross_zone = Some(Ok(true));
+    }
+    topology.target_groups_mut().for_each(|group| group.attributes = None);
+    let at = jiff::Timestamp::UNIX_EPOCH;
+    let path = StoredPath::new(&topology, &service(1), at, at).unwrap();
+    let known = KnownDetails::new(vec![&path], &[]);
+    let (topology, calls, _) = observe(aws(), Scope::Settings { notifications: false, known: &known }).await;
+    assert_eq!(idle(&topology), Some(Ok(60)));
+    assert!(calls.iter().all(|call| call.action() != "DescribeListenerAttributes"), "it is known");
+    let (topology, ..) = observe(aws(), Scope::Health).await;
+    assert_eq!(idle(&topology), None, "no check of its asks");
 }
 
 #[tokio::test(start_paused = true)]
