@@ -115,6 +115,19 @@ class Bucket:
         return {name: self.put(name, (folder / name).read_bytes()) for name in artifacts.parts(architecture)}
 
 
+def key_of(account, topic):
+    """The KMS key that encrypts the SNS topic, empty if none does; None, and a line that says so, if it cannot be read.
+
+    https://docs.aws.amazon.com/sns/latest/api/API_GetTopicAttributes.html
+    """
+    try:
+        attributes = account.client("sns").get_topic_attributes(TopicArn=topic)["Attributes"]
+    except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
+        print(f"The topic {topic} cannot be read, so whether CloudWatch's alarms reach it is not checked: {error}")
+        return None
+    return attributes.get("KmsMasterKeyId", "")
+
+
 class Services:
     """The endpoint services in this Region, and the stack of another guard for each that one watches."""
 

@@ -32,7 +32,7 @@ import artifacts
 import botocore.exceptions
 import parameters
 import template
-from account import Account, Bucket, Problem, Services
+from account import Account, Bucket, Problem, Services, key_of
 
 ROOT = artifacts.ROOT
 # What is asked the first time, and what Enter answers; everything else has a default that is safe.
@@ -375,7 +375,9 @@ def run(settings, scratch):
     values["Architecture"] = architecture
     declared.check(values, account.region)
     services.check(parameters.items(values["EndpointServiceIds"]))
-    cautions = list(parameters.cautions(old, {**declared.defaults, **values}, services.watched_by))
+    keys = {name: key_of(account, topic) for name, topic in parameters.alarm_topics(values, account.region).items()}
+    cautions = [*parameters.cautions(old, {**declared.defaults, **values}, services.watched_by),
+                *parameters.lost_alarms(values, keys)]
     print_cautions(cautions)
     if not release:
         check_build()
@@ -471,14 +473,20 @@ def print_next_steps(settings, stack, old, new):
 
 
 def next_steps(outputs, old, new, again):
-    """What only people can do, after the first deployment and where the address is new."""
-    if new.get("AlertEmail", "") not in ("", old.get("AlertEmail")):
+    """What only people can do, after the first deployment and where an address is new."""
+    def is_new(name):
+        return new.get(name, "") not in ("", old.get(name))
+    if is_new("AlertEmail"):
         yield (f"AWS has sent an email to {new['AlertEmail']}. Open the link in it: until then, this address receives "
                "no alerts.")
     if "SubscribeCommand" in outputs:
         yield f"The stack itself subscribes nobody to its alerts. This does:\n     {outputs['SubscribeCommand']}"
-    if not old:
-        yield f"Send test messages, and see that they arrive:\n     {outputs['TestMessage']}"
+    if not old or is_new("AlertTopicArn"):
+        alarm = ", and then one of CloudWatch's" if "set-alarm-state" in outputs["TestMessage"] else ""
+        yield (f"Send test messages, and see that they arrive: four of the guard's{alarm}:\n"
+               f"     {outputs['TestMessage']}")
+    if "TestPager" in outputs and is_new("PagerTopicArn"):
+        yield f"See that your pager opens an incident. It closes it by itself:\n     {outputs['TestPager']}"
     if not old and new.get("DryRun") == "true":
         yield ("The guard only reports so far. When an alert has reported dbt's request, let the guard accept it:\n"
                f"     {again(DryRun='false')}")

@@ -195,6 +195,32 @@ def cautions(old, new, watched_by):
                    "with different parameters one undoes what the other did. Take the service out of one of them.")
 
 
+# What is lost with CloudWatch's alarms to the topic in this parameter.
+ALARMS_LOST = {"AlertTopicArn": "the alarms that watch the guard itself, so nobody hears of it if the guard stops",
+               "PagerTopicArn": "the alarms for the pager, so a critical alert pages nobody"}
+
+
+def alarm_topics(values, region):
+    """The existing topics that CloudWatch's alarms go to, by parameter: none in another Region."""
+    topics = {name: values.get(name, "") for name in ALARMS_LOST}
+    return {name: topic for name, topic in topics.items() if topic and topic.split(":")[3] == region}
+
+
+def lost_alarms(values, keys):
+    """A caution for each topic whose key keeps CloudWatch out. `keys` has the key that encrypts it, by parameter.
+
+    The policy of AWS's own key allows no service, and cannot be changed.
+    https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html
+    https://repost.aws/knowledge-center/cloudwatch-configure-alarm-sns
+    """
+    for name, key in keys.items():
+        if key and re.search("(^|:)alias/aws/sns$", key):
+            yield (f"{name}: {values[name]} is encrypted with AWS's own key alias/aws/sns, which CloudWatch cannot "
+                   f"use. The guard's own messages can arrive, and these are lost without a word: {ALARMS_LOST[name]}. "
+                   "Nothing changes for dbt. Encrypt the topic with a customer managed key, or not at all: "
+                   "docs/kms.md has the commands.")
+
+
 # ---- dbt's endpoints -------------------------------------------------------------------------------------------------
 
 # The states of an endpoint that takes no room. The same as in shared/core/src/admission.rs.

@@ -24,6 +24,8 @@ use crate::stack::DeployedStack;
 pub struct Expectations {
     /// The expectations. Its services are those to check; without principals, it is not known which accounts are dbt's.
     pub policy: Policy,
+    /// The guard's stack; empty if none was named.
+    pub stack: DeployedStack,
     /// A load balancer without an endpoint service, instead of the services.
     load_balancer: Option<Arn>,
 }
@@ -65,17 +67,17 @@ impl Expectations {
                 let stack = DeployedStack::read(session, name).await?;
                 // Another stack would leave everything open, and the whole account would be checked.
                 stack.output("StateTableName")?;
-                Some(stack)
+                stack
             }
-            None => None,
+            None => DeployedStack::default(),
         };
-        let mut values = variables(subject, stack.as_ref());
+        let mut values = variables(subject, &stack);
         if load_balancer.is_some() {
             values.remove("ENDPOINT_SERVICE_IDS");
         } else if !values.contains_key("ENDPOINT_SERVICE_IDS") {
             values.insert("ENDPOINT_SERVICE_IDS", services_of_account(session).await?);
         }
-        Self::from_values(values, load_balancer)
+        Ok(Self { stack, ..Self::from_values(values, load_balancer)? })
     }
 
     fn from_values(mut values: BTreeMap<&'static str, String>, load_balancer: Option<Arn>) -> Result<Self> {
@@ -84,7 +86,7 @@ impl Expectations {
         values.entry("DRY_RUN").or_insert_with(|| "true".to_owned());
         let policy = Policy::from_lookup(|name| values.get(name).cloned());
         let policy = policy.map_err(|error| BadUsage(in_flags(&error)))?;
-        Ok(Self { policy: Policy { has_guard, ..policy }, load_balancer })
+        Ok(Self { policy: Policy { has_guard, ..policy }, stack: DeployedStack::default(), load_balancer })
     }
 
     /// dbt's accounts, if they were given.
@@ -187,7 +189,7 @@ fn shown(result: CheckResult) -> CheckResult {
 }
 
 /// The values of the flags, and of the stack's parameters where there is no flag.
-fn variables(subject: &Subject, stack: Option<&DeployedStack>) -> BTreeMap<&'static str, String> {
+fn variables(subject: &Subject, stack: &DeployedStack) -> BTreeMap<&'static str, String> {
     let services: Vec<String> = subject.services.iter().map(ToString::to_string).collect();
     let flags = [
         ("ENDPOINT_SERVICE_IDS", services.join(",")),
@@ -199,10 +201,10 @@ fn variables(subject: &Subject, stack: Option<&DeployedStack>) -> BTreeMap<&'sta
         ("DBT_CIDRS", subject.cidrs.clone().unwrap_or_default()),
     ];
     let parameter = |(parameter, variable): (&str, &'static str)| {
-        let value = stack?.parameters.get(parameter)?;
+        let value = stack.parameters.get(parameter)?;
         (variable != "CROSS_ZONE" || value == "ignore").then(|| (variable, value.clone()))
     };
-    let topic = stack.and_then(|stack| stack.outputs.get("NotificationTopicArn"));
+    let topic = stack.outputs.get("NotificationTopicArn");
     let topic = topic.map(|topic| ("NOTIFICATION_TOPIC_ARN", topic.clone()));
     let mut values: BTreeMap<&'static str, String> =
         PARAMETERS.into_iter().filter_map(parameter).chain(topic).chain(flags.into_iter().filter(is_given)).collect();

@@ -2,6 +2,7 @@
 //!
 //! [`check`] observes and evaluates; [`report`] is what it found, as a value that [`output`] renders.
 
+pub mod alarm_topics;
 pub mod args;
 pub mod check;
 pub mod output;
@@ -76,8 +77,8 @@ async fn check(aws: &AwsArgs, arguments: &CheckArgs) -> Result<u8> {
     let session = Session::open(aws).await?;
     let began = Instant::now();
     let fail_on = arguments.fail_on.severity();
-    let report = loop {
-        let report = check_once(&session, arguments).await?;
+    let (report, remarks) = loop {
+        let (report, remarks) = check_once(&session, arguments).await?;
         let fails = report.exit_status(fail_on) == 1;
         match arguments.wait {
             Some(wait) if fails && began.elapsed() + WAIT_BETWEEN < wait => {
@@ -85,11 +86,11 @@ async fn check(aws: &AwsArgs, arguments: &CheckArgs) -> Result<u8> {
                 let next = format!("{summary}; checking again in {} s\n", WAIT_BETWEEN.as_secs());
                 if output::try_say(&next).is_err() {
                     // Nobody reads the output any more.
-                    break report;
+                    break (report, remarks);
                 }
                 tokio::time::sleep(WAIT_BETWEEN).await;
             }
-            _ => break report,
+            _ => break (report, remarks),
         }
     };
     if arguments.json {
@@ -106,6 +107,9 @@ async fn check(aws: &AwsArgs, arguments: &CheckArgs) -> Result<u8> {
         output::html::write(&report, file)?;
         output::say(&format!("The page is in {}.\n", file.display()));
     }
+    for remark in remarks {
+        output::say(&format!("Note: {remark}\n"));
+    }
     Ok(report.exit_status(fail_on))
 }
 
@@ -118,12 +122,14 @@ fn create_command(load_balancer: &guard_core::ids::Arn, region: &str) -> String 
     )
 }
 
-async fn check_once(session: &Session, arguments: &CheckArgs) -> Result<CheckReport> {
+/// The report, and remarks on the guard's stack.
+async fn check_once(session: &Session, arguments: &CheckArgs) -> Result<(CheckReport, Vec<String>)> {
     let expectations = Expectations::new(session, &arguments.subject, arguments.load_balancer.clone()).await?;
     let progress = Progress::start("Reading the path in AWS");
     let answer = expectations.check(session).await;
+    let remarks = alarm_topics::remarks(session, &expectations.stack).await;
     progress.stop();
-    Ok(answer?.0)
+    Ok((answer?.0, remarks))
 }
 
 /// Names the failures that would stop dbt. Returns the exit status, unless the request is written anyway.

@@ -4,7 +4,7 @@ use guard_aws::observe;
 use serde_json::{Value, json};
 
 use crate::args::PolicyArgs;
-use crate::trace;
+use crate::{alarm_topics, trace};
 
 /// The policy's document. `region` only decides the partition of the ARNs.
 #[must_use]
@@ -14,8 +14,11 @@ pub fn document(arguments: &PolicyArgs, region: Option<&str>) -> Value {
         Some(region) if region.starts_with("us-gov-") => "aws-us-gov",
         _ => "aws",
     };
-    let mut reads: Vec<&str> =
-        observe::ACTIONS.into_iter().chain(trace::ACTIONS).chain(["sts:GetCallerIdentity"]).collect();
+    let mut reads: Vec<&str> = observe::ACTIONS
+        .into_iter()
+        .chain(trace::ACTIONS)
+        .chain([alarm_topics::ACTION, "sts:GetCallerIdentity"])
+        .collect();
     reads.sort_unstable();
     reads.dedup();
     let stack = &arguments.stack;

@@ -163,6 +163,19 @@ def test_a_service_that_another_guard_watches_is_a_caution(template):
     assert f"The stack old-guard watches {SERVICE} already" in caution
 
 
+@pytest.mark.parametrize("key, is_lost", [
+    ("alias/aws/sns", True), ("arn:aws-us-gov:kms:us-gov-west-1:111122223333:alias/aws/sns", True), ("", False),
+    (None, False), ("alias/my/aws/sns", False), ("alias/aws/sns2", False), (KEY, False)])
+def test_awss_own_key_on_an_alarms_topic_is_a_caution(key, is_lost):
+    values = {"AlertTopicArn": PAGER.replace("pager", "alerts"), "PagerTopicArn": PAGER, "DryRun": "true"}
+    region = PAGER.split(":")[3]
+    assert list(parameters.alarm_topics(values, region)) == ["AlertTopicArn", "PagerTopicArn"]
+    assert parameters.alarm_topics(values, "eu-west-9") == parameters.alarm_topics({"AlertTopicArn": ""}, region) == {}
+    for name, lost in parameters.ALARMS_LOST.items():
+        said = list(parameters.lost_alarms(values, {name: key}))
+        assert [all(part in each for part in (lost, values[name], "docs/kms.md")) for each in said] == [True] * is_lost
+
+
 # ---- what CloudFormation would refuse --------------------------------------------------------------------------------
 
 

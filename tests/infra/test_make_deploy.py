@@ -467,6 +467,25 @@ def test_a_stack_under_another_name_is_said_to_watch_the_service_already(make_de
     assert "CAUTION" not in make_deploy(f"STACK={first}", f"PREBUILT={release}", "YES=1", "SET=AlertAfter=3")
 
 
+def test_a_topic_that_alarms_do_not_reach_is_said_and_not_refused(aws, make_deploy, names, provider, release):
+    """Whoever may not read a topic hears that it is not checked."""
+    def topic(name, key):
+        return aws.client("sns").create_topic(Name=names(name), Attributes={"KmsMasterKeyId": key})["TopicArn"]
+    closed, own = topic("alerts", "alias/aws/sns"), topic("pager", "alias/own")
+    settings = [f"STACK={names('topics')}", f"PREBUILT={release}", "YES=1"]
+    output = make_deploy(*settings, given(provider, AlertTopicArn=closed, PagerTopicArn=own))
+    assert output.count(f"CAUTION: AlertTopicArn: {closed} is encrypted with AWS's own key alias/aws/sns") == 2
+    assert output.count("CAUTION") == 2
+    assert "Send test messages, and see that they arrive: four of the guard's, and then one of CloudWatch's:" in output
+    assert re.search(r"\. See that your pager opens an incident.*\n     aws cloudwatch set-alarm-state", output)
+    aws.control("fault", action="sns:GetTopicAttributes", code="AuthorizationError", message="not allowed to read")
+    output = make_deploy(*settings, f"SET=AlertTopicArn={own} PagerTopicArn={closed}")
+    for unread in (closed, own):
+        assert f"{unread} cannot be read, so whether CloudWatch's alarms reach it is not checked: " in output
+    assert "CAUTION" not in output
+    assert "Send test messages" in output
+
+
 def test_a_failed_first_deployment_is_explained_and_cleared_by_the_printed_command(aws, make_deploy, names, release):
     """The service does not exist, and whoever deploys may not list the services, so that it is not noticed before."""
     stack = names("failed")

@@ -523,6 +523,22 @@ def test_the_test_message_is_sent_by_drift_watcher():
     assert "--function-name DriftWatcher " in command
 
 
+@pytest.mark.parametrize("topic, actions", [("", arn("sns", "AlertTopic")), (NEAR, NEAR), (CENTRALS, CENTRALS),
+                                            (FAR, None)])
+def test_the_tests_ring_an_alarm_that_goes_to_the_topic(topic, actions):
+    """A topic in another Region receives no alarms."""
+    rendered = render(AlertTopicArn=topic, PagerTopicArn=NEAR)
+    command = rendered.outputs["TestMessage"]["Value"]
+    alarms = re.findall(r" && aws cloudwatch set-alarm-state --region eu-central-1 --alarm-name (\w+) "
+                        "--state-value ALARM --state-reason 'TEST [^']+'$", command)
+    assert [rendered.resources[alarm]["Properties"]["AlarmActions"] for alarm in alarms] == ([[actions]] if actions
+                                                                                             else [])
+    assert command == command.strip()
+    pager = rendered.outputs["TestPager"]["Value"].split("--alarm-name ")[1].split()[0]
+    assert rendered.resources[pager]["Properties"]["AlarmActions"] == [NEAR]
+    assert "TestPager" not in render().outputs
+
+
 @pytest.mark.parametrize("region, domain", [("eu-central-1", "console.aws.amazon.com"),
                                             ("cn-north-1", "console.amazonaws.cn"),
                                             ("us-gov-west-1", "console.amazonaws-us-gov.com")])

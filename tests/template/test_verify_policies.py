@@ -25,7 +25,7 @@ CALLS = {
         # For the intrinsic function Fn::GetAZs, according to its reference.
         "ec2:DescribeAccountAttributes", "ec2:DescribeAvailabilityZones",
         "cloudwatch:DescribeAlarmHistory", "cloudwatch:GetMetricStatistics", "cloudwatch:ListMetrics",
-        "ec2:DescribeInstances", "ec2:DescribeNetworkInterfaces",
+        "cloudwatch:SetAlarmState", "ec2:DescribeInstances", "ec2:DescribeNetworkInterfaces",
         "ec2:DescribeVpcEndpointConnections", "ec2:DescribeVpcEndpoints",
         "ec2:RejectVpcEndpointConnections", "lambda:InvokeFunction", "logs:FilterLogEvents", "s3:DeleteObject",
         "s3:ListBucket", "sqs:ReceiveMessage"},

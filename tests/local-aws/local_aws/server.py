@@ -80,6 +80,7 @@ def _install():
         route_tables,
         security_groups,
         target_health,
+        topic_encryption,
         transit_gateways,
         vpc_peering,
         vpcs,
@@ -90,7 +91,7 @@ def _install():
     ELB.install(alb._ACTION_MAP)
     for module in (vpcs, load_balancers, clock, mailbox, invocations, permissions, request_log, cloudtrail_events,
                    cloudformation_types, balancer_types, alarm_events, alarms, certificates, cbor, metrics,
-                   metric_list, log_insights, lambda_reports):
+                   metric_list, log_insights, lambda_reports, topic_encryption):
         module.install()
 
 

@@ -1,6 +1,7 @@
 """The events that CloudWatch sends when an alarm's state changes."""
 import json
 
+import pytest
 from conftest import eventually
 
 
@@ -27,6 +28,30 @@ def test_a_change_of_an_alarms_state_is_an_event(aws, names):
     [change] = [item for item in history if item["HistorySummary"].endswith("to ALARM")]
     assert json.loads(change["HistoryData"])["oldState"] == {
         "stateValue": "INSUFFICIENT_DATA", "stateReason": "Unchecked: Initial alarm creation"}
+
+
+@pytest.mark.parametrize("key", ["alias/aws/sns", "arn:aws:kms:eu-central-1:111122223333:alias/aws/sns"])
+def test_awss_own_key_lets_principals_publish_and_no_service(aws, names, key):
+    cloudwatch, events, sns, name = aws.client("cloudwatch"), aws.client("events"), aws.client("sns"), names("alarm")
+    topics = {kind: sns.create_topic(Name=f"{name}-{kind}", Attributes=attributes)["TopicArn"] for kind, attributes in {
+        "open": {}, "own": {"KmsMasterKeyId": "alias/own"}, "closed": {"KmsMasterKeyId": key}}.items()}
+    events.put_rule(Name=name, EventPattern=json.dumps({"source": ["aws.cloudwatch"], "detail": {"alarmName": [name]}}))
+    events.put_targets(Rule=name, Targets=[{"Id": kind, "Arn": arn} for kind, arn in topics.items()])
+    cloudwatch.put_metric_alarm(
+        AlarmName=name, Namespace="Test", MetricName="Errors", Statistic="Sum", Period=60, EvaluationPeriods=1,
+        Threshold=1, ComparisonOperator="GreaterThanOrEqualToThreshold", AlarmActions=[*topics.values()])
+    cloudwatch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="a test")
+    sns.publish(TopicArn=topics["closed"], Message="of a principal")
+
+    def received(kind):
+        return [mail["message"] for mail in aws.control("mail") if mail["topic"] == topics[kind]]
+    eventually(lambda: all(len(received(kind)) >= 2 for kind in ("open", "own")))
+    assert {json.loads(message).get("NewStateReason") for message in received("open")} >= {"a test", None}
+    assert received("closed") == ["of a principal"]
+    history = cloudwatch.describe_alarm_history(AlarmName=name, HistoryItemType="Action")["AlarmHistoryItems"]
+    assert [item["HistorySummary"] for item in history] == [
+        f'Failed to execute action {topics["closed"]}. Received error: "CloudWatch Alarms does not have authorization '
+        'to access the SNS topic encryption key."']
 
 
 def test_missing_data_is_treated_as_the_alarm_says(aws, names):

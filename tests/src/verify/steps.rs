@@ -303,6 +303,7 @@ pub fn alarms(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     let answer = run.ask(Party::Provider, &["cloudwatch", "describe-alarm-history", "--history-item-type", "StateUpdate",
         "--start-date", &since.to_string()])?;
     let items = answer["AlarmHistoryItems"].as_array().into_iter().flatten();
+    let items = items.filter(|item| !is_of_the_test_message(item));
     let changes = items.filter_map(|item| Some((item["AlarmName"].as_str()?, item["HistorySummary"].as_str()?)));
     let own: Vec<_> = changes.filter(|(alarm, _)| alarm.starts_with(&prefix)).collect();
     run.note("Changes of the alarms' states", own.len().to_string());
@@ -310,6 +311,12 @@ pub fn alarms(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     let rung: Vec<_> = own.iter().filter(|(_, change)| rings(change)).collect();
     ensure!(rung.is_empty(), "these have rung: {rung:?}");
     Ok(())
+}
+
+/// Whether the output `TestMessage` has set this state of an alarm.
+fn is_of_the_test_message(item: &Value) -> bool {
+    let data = item["HistoryData"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    data.is_some_and(|data| data["newState"]["stateReason"].as_str().is_some_and(|reason| reason.starts_with("TEST ")))
 }
 
 /// The figures.

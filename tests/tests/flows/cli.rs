@@ -133,6 +133,30 @@ fn a_silence_of_the_command_holds_alerts_back_until_it_is_removed() -> Result<()
     })
 }
 
+#[test]
+fn check_says_that_alarms_do_not_reach_the_topic() -> Result<()> {
+    with_environment(|environment| {
+        let FlowEnvironment { aws, .. } = environment;
+        let topic = environment.stack.output("AlertTopicArn")?;
+        let encrypt = |key: &str| {
+            let set = ["sns", "set-topic-attributes", "--topic-arn", topic, "--attribute-name", "KmsMasterKeyId"];
+            aws.aws(&Caller::root(COMPANY), &[&set[..], &["--attribute-value", key]].concat()).map(drop)
+        };
+        let said = || -> Result<String> {
+            Ok(String::from_utf8(as_root(aws, &["check", "--stack", "guard", "--json"])?.stderr)?)
+        };
+        ensure!(!said()?.contains("CloudWatch's alarms"), "the topic is not encrypted");
+        encrypt("alias/aws/sns")?;
+        let lost = said()?;
+        ensure!(lost.contains(&format!("Note: CloudWatch's alarms do not reach the topic {topic}")), "{lost}");
+        encrypt("")?;
+        aws.fail("sns:GetTopicAttributes", "AuthorizationError", 403)?;
+        let unread = said()?;
+        ensure!(unread.contains("is not known. You lack the permission sns:GetTopicAttributes"), "{unread}");
+        aws.clear_faults()
+    })
+}
+
 /// The local AWS denies what a policy does not allow.
 #[test]
 fn the_printed_policy_is_what_the_command_needs_and_nothing_more() -> Result<()> {
