@@ -126,8 +126,7 @@ fn an_attribute_that_elb_leaves_out_is_an_error() {
     let (action, find) = ("DescribeLoadBalancerAttributes", "load_balancing.cross_zone.enabled");
     let flaw = Flaw { action, find, replace: "something.else" };
     assert_is_failed("drift-watcher", "elasticloadbalancing:DescribeLoadBalancerAttributes", flaw);
-    let (action, find) = ("DescribeListenerAttributes", "tcp.idle_timeout.seconds");
-    let flaw = Flaw { action, find, replace: "something.else" };
+    let flaw = Flaw { action: "DescribeListenerAttributes", find: "350", replace: "soon" };
     assert_is_failed("drift-watcher", "elasticloadbalancing:DescribeListenerAttributes", flaw);
     let action = "DescribeTargetGroupAttributes";
     let flaw = Flaw { action, find: "use_load_balancer_configuration", replace: "maybe" };

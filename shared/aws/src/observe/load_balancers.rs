@@ -160,9 +160,10 @@ impl Observer {
         Ok(listed?.into_iter().filter(|(_, is_default)| !is_default).map(|(arn, _)| arn).collect())
     }
 
-    /// The seconds after which a TCP listener closes an idle connection.
+    /// The seconds after which a TCP listener closes an idle connection; `None` if ELB names none, as for one that has got
+    /// another protocol since it was listed.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_ListenerAttribute.html>
-    pub(super) async fn idle_timeout(&self, listener: &str) -> Observed<u32> {
+    pub(super) async fn idle_timeout(&self, listener: &str) -> Observed<Option<u32>> {
         const CALL: &str = "elasticloadbalancing:DescribeListenerAttributes";
         let call = self.elb.describe_listener_attributes().listener_arn(listener);
         self.call(
@@ -170,9 +171,9 @@ impl Observer {
             async || call.clone().send().await,
             |response| {
                 let attribute = response.attributes().iter().find(|attribute| attribute.key() == Some(IDLE_TIMEOUT));
-                let value = attribute.and_then(elb::ListenerAttribute::value);
-                let seconds = value.and_then(|value| value.parse().ok());
-                seconds.ok_or_else(|| malformed_response(CALL, &format!("{IDLE_TIMEOUT} is {value:?}")))
+                let value = attribute.map(|attribute| attribute.value().unwrap_or_default());
+                let malformed = |value| malformed_response(CALL, &format!("{IDLE_TIMEOUT} is {value:?}"));
+                value.map(|value| value.parse().map_err(|_| malformed(value))).transpose()
             },
         )
         .await

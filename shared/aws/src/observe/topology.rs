@@ -357,7 +357,7 @@ impl Observer {
             }
             if listener.has_idle_timeout() {
                 listener.idle_timeout = Some(match known.and_then(|known| known.idle_timeout(&listener.arn)) {
-                    Some(seconds) => Ok(seconds),
+                    Some(seconds) => Ok(Some(seconds)),
                     None => self.idle_timeout(&listener.arn).await,
                 });
             }

@@ -40,7 +40,10 @@ fn judge(load_balancer: &LoadBalancer, listeners: &[Listener], context: CheckCon
     let (mut read, mut unread) = (Vec::new(), Vec::new());
     for listener in listeners.iter().filter(|it| it.has_idle_timeout() && it.serves(&ports)) {
         match known(listener.idle_timeout.as_ref()) {
-            Ok(seconds) => read.push((*seconds, listener)),
+            Ok(Some(seconds)) => read.push((*seconds, listener)),
+            Ok(None) => {
+                unread.push((listener, Unread::Unknown(format!("ELB names no idle timeout of listener {listener}"))));
+            }
             Err(why) => unread.push((listener, why)),
         }
     }
@@ -95,7 +98,7 @@ mod tests {
         with_policy,
     };
 
-    type Row<'a> = (&'a str, u16, Option<Observed<u32>>);
+    type Row<'a> = (&'a str, u16, Option<Observed<Option<u32>>>);
 
     /// The status of a load balancer with these listeners (protocol, port, idle timeout), while dbt uses port 5432 or 443.
     fn status(listeners: Vec<Row<'_>>) -> Status {
@@ -111,7 +114,7 @@ mod tests {
 
     #[test]
     fn an_idle_timeout_under_awss_default_is_info() {
-        let after = |seconds| Some(Ok(seconds));
+        let after = |seconds| Some(Ok(Some(seconds)));
         let pass = |listeners| match status(listeners) {
             Status::Pass(right) => right,
             other => panic!("{other:?}"),
@@ -136,10 +139,11 @@ mod tests {
 
     #[test]
     fn an_unread_idle_timeout_is_unknown_and_never_a_pass() {
-        let after = |seconds| Some(Ok(seconds));
+        let after = |seconds| Some(Ok(Some(seconds)));
         let unread = || Some(Err(call_error("elasticloadbalancing:DescribeListenerAttributes")));
         assert!(matches!(status(vec![("TCP", 5432, unread()), ("TCP", 443, after(350))]), Status::Unknown(_)));
         assert_eq!(status(vec![("TCP", 5432, None)]), Status::NotAsked);
+        assert!(matches!(status(vec![("TCP", 5432, Some(Ok(None)))]), Status::Unknown(_)), "ELB names none");
         let finding = failure(status(vec![("TCP", 5432, unread()), ("TCP", 443, after(60))])).unwrap();
         assert!(matches!(finding.parts.get("port 5432"), Some(PartStatus::Unknown(_))), "{finding:?}");
     }

@@ -93,7 +93,7 @@ pub struct Listener {
     pub certificates_by_name: Option<Observed<Vec<String>>>,
     /// The seconds after which it closes an idle connection: see [`Listener::has_idle_timeout`]; not read in every run.
     #[serde(default, skip_serializing_if = "is_unread")]
-    pub idle_timeout: Option<Observed<u32>>,
+    pub idle_timeout: Option<Observed<Option<u32>>>,
 }
 
 /// A detail that could not be read is read in the next run; the rest of the path is stored all the same.

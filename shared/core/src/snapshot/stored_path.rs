@@ -275,7 +275,7 @@ impl<'a> KnownDetails<'a> {
     /// The seconds after which the listener closes an idle connection.
     #[must_use]
     pub fn idle_timeout(&self, listener: &str) -> Option<u32> {
-        self.listeners.get(listener)?.idle_timeout.as_ref()?.as_ref().ok().copied()
+        self.listeners.get(listener)?.idle_timeout.as_ref()?.as_ref().ok().copied()?
     }
 }
 
@@ -365,14 +365,14 @@ mod tests {
     #[test]
     fn the_details_of_a_listener_cost_a_call_and_are_kept() {
         let group = target_group("pg");
-        let read = |idle_timeout: Observed<u32>| {
+        let read = |idle_timeout: Observed<Option<u32>>| {
             let tls = Listener { certificate: Some("arn".to_owned()), ..listener("TLS", 443, &group) };
             let tcp = Listener { idle_timeout: Some(idle_timeout), ..listener("TCP", 5432, &group) };
             let listeners = Ok(vec![tcp, tls, listener("TCP_UDP", 53, &group)]);
             let balancer = LoadBalancer { listeners, ..load_balancer("pg", vec![group.clone()]) };
             StoredPath::new(&topology(endpoint_service(), [balancer]), &service(1), at(8, 0), at(8, 0)).unwrap()
         };
-        let path = read(Ok(60));
+        let path = read(Ok(Some(60)));
         assert_eq!((path.calls(false), path.calls(true)), (2, 6));
         assert_eq!(path.clone().behind([443].into()).calls(true), 5);
         let known = |path: &StoredPath| {
@@ -381,6 +381,7 @@ mod tests {
         };
         assert_eq!(known(&path), Some(60));
         assert_eq!(known(&read(Err(call_error("x")))), None, "the rest is stored");
+        assert_eq!(known(&read(Ok(None))), None, "it is asked again");
         assert_eq!(KnownDetails::new(vec![&path], &[&path]).idle_timeout(&listener("TCP", 5432, &group).arn), None);
     }
 

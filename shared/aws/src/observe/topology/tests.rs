@@ -155,13 +155,17 @@ async fn an_idle_timeout_is_read_once_and_never_guessed() {
     let idle = |topology: &Topology| {
         topology.load_balancers.values().next().unwrap().listeners.as_ref().unwrap()[0].idle_timeout.clone()
     };
-    for odd in [vec![], vec![("new", "60")], vec![(KEY, "")], vec![(KEY, "never")]] {
+    for other in [vec![], vec![("new", "60")]] {
+        let (topology, ..) = observe(Aws { listener: other, ..Aws::default() }, EVERYTHING).await;
+        assert_eq!(idle(&topology), Some(Ok(None)), "it may be no TCP listener any more");
+    }
+    for odd in [vec![(KEY, "")], vec![(KEY, "never")]] {
         let (topology, ..) = observe(Aws { listener: odd.clone(), ..Aws::default() }, EVERYTHING).await;
         assert!(matches!(idle(&topology), Some(Err(_))), "{odd:?}");
     }
     let aws = || Aws { listener: vec![("new", "1"), (KEY, "60")], ..Aws::default() };
     let (mut topology, ..) = observe(aws(), EVERYTHING).await;
-    assert_eq!(idle(&topology), Some(Ok(60)));
+    assert_eq!(idle(&topology), Some(Ok(Some(60))));
     // What this AWS does not answer is no part of a path that is stored.
     for load_balancer in topology.load_balancers.values_mut() {
         load_balancer.cross_zone = Some(Ok(true));
@@ -171,7 +175,7 @@ async fn an_idle_timeout_is_read_once_and_never_guessed() {
     let path = StoredPath::new(&topology, &service(1), at, at).unwrap();
     let known = KnownDetails::new(vec![&path], &[]);
     let (topology, calls, _) = observe(aws(), Scope::Settings { notifications: false, known: &known }).await;
-    assert_eq!(idle(&topology), Some(Ok(60)));
+    assert_eq!(idle(&topology), Some(Ok(Some(60))));
     assert!(calls.iter().all(|call| call.action() != "DescribeListenerAttributes"), "it is known");
     let (topology, ..) = observe(aws(), Scope::Health).await;
     assert_eq!(idle(&topology), None, "no check of its asks");
