@@ -296,8 +296,8 @@ impl<W: Watcher> Pipeline<W> {
         };
         let mut errors = Box::pin(self.run(&invocation, services)).await;
         let covered = debounce::finished(table, run, began, !errors.is_empty()).await;
-        // What this run found has its own change as the cause already; it is there to be noted.
-        let own = change.filter(|change| W::REACTS_TO_CHANGES && changes::is_noted(change)).cloned();
+        // Its own change as well: it is there to be noted, and a run beside this one may have written its alert first.
+        let own = change.filter(|_| W::REACTS_TO_CHANGES).cloned();
         let changes: Vec<Change> = own.into_iter().chain(covered).collect();
         errors.append(self.notifier.attribute(&invocation, &changes).await);
         errors.into_result()

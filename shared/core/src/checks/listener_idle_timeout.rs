@@ -53,9 +53,9 @@ fn judge(load_balancer: &LoadBalancer, listeners: &[Listener], context: CheckCon
         return match (unread.pop(), shortest) {
             (Some((_, why)), _) => why.into(),
             (None, None) => Status::pass(format!("{name} has no TCP listener for dbt")),
-            (None, Some(seconds)) => Status::pass(format!(
-                "{name} closes what is idle for {seconds} s: long queries need TCP keepalives sooner (dbt: keepalives_idle)"
-            )),
+            (None, Some(seconds)) => {
+                Status::pass(format!("{name} closes what is idle for {seconds} s: long queries need keepalives_idle"))
+            }
         };
     };
     let short: Vec<&Listener> = read.iter().map(|(_, listener)| *listener).collect();
