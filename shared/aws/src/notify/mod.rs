@@ -148,7 +148,7 @@ impl Notifier {
     }
 
     /// Adds each of `changes` as the cause of alerts that already fire, and sends it; and notes those that may show only later.
-    /// For changes that another event's run covers.
+    /// For a run's own change, and for those that it covers.
     pub async fn attribute(&self, invocation: &Invocation, changes: &[Change]) -> RunErrors {
         if changes.is_empty() {
             return RunErrors::default();

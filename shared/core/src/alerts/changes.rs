@@ -22,8 +22,7 @@ const KEEP_FOR: SignedDuration = SignedDuration::from_mins(10);
 const MAX_NOTED: (usize, usize) = (20, 60_000);
 
 /// Whether one of health-watcher's checks depends on the call.
-#[must_use]
-pub fn is_noted(change: &Change) -> bool {
+fn is_noted(change: &Change) -> bool {
     checks_of(&[Group::Health]).iter().any(|check| check.cloudtrail_events.contains(&change.event_name.as_str()))
 }
 
