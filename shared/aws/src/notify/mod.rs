@@ -29,7 +29,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use guard_core::alerts::reconcile::Report;
-use guard_core::alerts::record::{Key, Partition, subscribers};
+use guard_core::alerts::record::{Items, Key, Partition, subscribers};
 use guard_core::check::Severity;
 use guard_core::config::Settings;
 use guard_core::snapshot::CallError;
@@ -153,36 +153,48 @@ impl Notifier {
         if changes.is_empty() {
             return RunErrors::default();
         }
-        let Invocation { id, origin, .. } = invocation;
         let states = load(&self.table, &self.partitions()).await;
         let names = stored_names(&states).into_iter().filter_map(|(service, name)| Some((service, name?))).collect();
         let outboxes = concurrently(states, async |(partition, state)| {
-            let now = Timestamp::now();
-            let (mut outbox, mut state) = (Outbox::new(&partition), state);
-            if let Some(note) =
-                state.as_ref().ok().and_then(|items| self.reconciler(id, origin, now).note(changes, items))
-            {
-                self.write(&partition, vec![note], &mut outbox, now).await;
-            }
-            let is_of_others =
-                |change: &&Change| partition.service().is_some_and(|service| change.is_of_another_service(service));
-            for change in changes.iter().filter(|change| !is_of_others(change)) {
-                let writes = match &state {
-                    // If another run wrote first, it read the alert with its cause, or the next change finds it.
-                    Ok(items) => self.reconciler(id, origin, now).attribute(change, items),
-                    Err(error) => {
-                        outbox.error = Some(error.clone());
-                        break;
-                    }
-                };
-                if !writes.is_empty() {
-                    self.write(&partition, writes, &mut outbox, now).await;
-                    state = self.table.load(&partition).await;
-                }
+            let mut outbox = Outbox::new(&partition);
+            match state {
+                Ok(items) => self.attribute_in(&partition, items, changes, invocation, &mut outbox).await,
+                Err(error) => outbox.error = Some(error),
             }
             outbox
         })
         .await;
         self.send(News(outboxes), &names, invocation).await
+    }
+
+    async fn attribute_in(
+        &self,
+        partition: &Partition,
+        mut items: Items,
+        changes: &[Change],
+        Invocation { id, origin, .. }: &Invocation,
+        outbox: &mut Outbox,
+    ) {
+        let now = Timestamp::now();
+        let reconciler = self.reconciler(id, origin, now);
+        let note = |items: &Items| reconciler.note(changes, items).into_iter().collect();
+        self.settle(partition, note(&items), outbox, now, note).await;
+        let is_of_others =
+            |change: &&Change| partition.service().is_some_and(|service| change.is_of_another_service(service));
+        for change in changes.iter().filter(|change| !is_of_others(change)) {
+            let attribute = |items: &Items| reconciler.attribute(change, items);
+            let writes = attribute(&items);
+            if writes.is_empty() {
+                continue;
+            }
+            self.settle(partition, writes, outbox, now, attribute).await;
+            match self.table.load(partition).await {
+                Ok(fresh) => items = fresh,
+                Err(error) => {
+                    outbox.error = Some(error);
+                    return;
+                }
+            }
+        }
     }
 }

@@ -146,27 +146,39 @@ impl Notifier {
             Err(error) => return self.without_table(&reconciler, report, error.clone()),
         };
         let mut outbox = Outbox::new(report.partition);
-        let mut writes = reconciler.writes(report, items);
+        let writes = reconciler.writes(report, items);
         outbox.firing.severities = self.firing_after(items.clone(), &writes);
+        self.settle(report.partition, writes, &mut outbox, now, |fresh| reconciler.writes(report, fresh)).await;
+        outbox
+    }
+
+    /// Writes the records, and decides again on those that another run wrote first.
+    pub(super) async fn settle(
+        &self,
+        partition: &Partition,
+        mut writes: Vec<RecordWrite>,
+        outbox: &mut Outbox,
+        now: Timestamp,
+        decide: impl Fn(&Items) -> Vec<RecordWrite>,
+    ) {
         for _ in 0..MAX_TRIES {
-            let lost = self.write(report.partition, writes, &mut outbox, now).await;
+            let lost = self.write(partition, writes, outbox, now).await;
             if lost.is_empty() {
-                return outbox;
+                return;
             }
-            let fresh = match self.table.load(report.partition).await {
+            let fresh = match self.table.load(partition).await {
                 Ok(fresh) => fresh,
                 Err(error) => {
                     outbox.error = Some(error);
-                    return outbox;
+                    return;
                 }
             };
-            let lost = claim_lost_answers(lost, &fresh, &mut outbox);
-            writes = reconciler.writes(report, &fresh);
+            let lost = claim_lost_answers(lost, &fresh, outbox);
+            writes = decide(&fresh);
             writes.retain(|write| lost.contains(&write.key));
         }
         let message = format!("lost the race for an item {MAX_TRIES} times");
         outbox.error = Some(CallError::new("dynamodb:PutItem", ErrorKind::GivenUp, message));
-        outbox
     }
 
     /// The outbox while the table cannot be read: every failure.

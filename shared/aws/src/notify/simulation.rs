@@ -70,7 +70,8 @@ impl World {
     }
 }
 
-/// The number and the event of a transition: `F`iring, `r`eminder, `R`esolved, `e`ased to info, `x` gone, `u` unwatched.
+/// The number and the event of a transition: `F`iring, `r`eminder, `R`esolved, `e`ased to info, its `c`ause, `x` gone, `u`
+/// unwatched.
 fn heard(transition: &Value) -> (u64, char) {
     let summary = transition["summary"].as_str().unwrap();
     let event = match transition["kind"].as_str().unwrap() {
@@ -81,6 +82,7 @@ fn heard(transition: &Value) -> (u64, char) {
         _ if summary.starts_with("closed (resource gone)") => 'x',
         _ if summary.starts_with("closed (no longer checked)") => 'u',
         _ if summary.starts_with("alerts silenced") => 's',
+        _ if summary.starts_with("cause found") => 'c',
         other => panic!("{other}: {summary}"),
     };
     (transition["number"].as_u64().unwrap(), event)
@@ -534,6 +536,20 @@ fn a_run_succeeds_against_nine_concurrent_writers() {
     block_on(stage.notifier.publish(outbox, None, &origin(), now)).unwrap();
     play_minutes(&mut stage, "g", 2);
     assert_eq!(stage.heard(), [(1, 'F'), (2, 'R')]);
+}
+
+#[test]
+fn a_late_cause_survives_another_runs_write() {
+    let mut stage = Stage::new();
+    play_minutes(&mut stage, "b", 0);
+    stage.set(|world| world.others_write = 1);
+    let cause = Change {
+        event_name: "ModifyLoadBalancerAttributes".to_owned(),
+        parameters: "[\"resource\"]".to_owned(),
+        ..change()
+    };
+    block_on(stage.notifier.attribute(&invocation(), &[cause])).into_result().unwrap();
+    assert_eq!(stage.heard(), [(1, 'F'), (2, 'c')]);
 }
 
 /// Plays undisturbed runs that find this, a minute apart from `minute` on.
