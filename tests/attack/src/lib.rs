@@ -33,7 +33,7 @@ use tokio::sync::Notify;
 pub use self::aws::{Api, Call, FakeAws, Flaw, Made, Published, REFUSED_PAGE, Row, target_group};
 use self::faults::Fault;
 
-/// How long AWS takes to answer.
+/// How long AWS usually takes to answer.
 const LATENCY: Duration = Duration::from_millis(20);
 
 /// The simulated AWS as several clients share it.
@@ -43,15 +43,17 @@ pub type Aws = Arc<Mutex<FakeAws>>;
 #[derive(Debug, Clone)]
 struct Wire {
     aws: Aws,
+    /// How long an answer takes.
+    latency: Duration,
     /// Tells a test that the process dies now.
     killed: Arc<Notify>,
 }
 
 impl HttpConnector for Wire {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let (aws, killed) = (self.aws.clone(), self.killed.clone());
+        let Self { aws, latency, killed } = self.clone();
         HttpConnectorFuture::new(async move {
-            tokio::time::sleep(LATENCY).await;
+            tokio::time::sleep(latency).await;
             let target = request.headers().get("x-amz-target").map(ToOwned::to_owned);
             let host = request.uri().to_owned();
             let body = std::str::from_utf8(request.body().bytes().unwrap()).unwrap();
@@ -109,8 +111,14 @@ impl RunningFunction {
     /// A new instance with these variables, for all endpoint services of `aws`.
     #[must_use]
     pub fn new(name: &str, aws: &Aws, variables: &[(&str, &str)]) -> Self {
+        Self::with_latency(LATENCY, name, aws, variables)
+    }
+
+    /// As [`RunningFunction::new`], far from an AWS that takes so long to answer.
+    #[must_use]
+    pub fn with_latency(latency: Duration, name: &str, aws: &Aws, variables: &[(&str, &str)]) -> Self {
         let killed = Arc::new(Notify::new());
-        let wire = SharedHttpConnector::new(Wire { aws: aws.clone(), killed: killed.clone() });
+        let wire = SharedHttpConnector::new(Wire { aws: aws.clone(), latency, killed: killed.clone() });
         let region = own_region();
         let topic = format!("arn:aws:sns:{region}:111122223333:alerts");
         let config =

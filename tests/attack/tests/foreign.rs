@@ -1,6 +1,7 @@
 //! Changes that CloudTrail reports: other people's start no run, ours start one that reads what they concern.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use attack::{Aws, End, FakeAws, RunningFunction, play, report, target_group};
 use guard_aws::testing::{cloudtrail_event, scheduled};
@@ -285,4 +286,31 @@ fn who_changed_the_targets_is_named_early_or_late() {
             assert_eq!(heard(&aws), expected);
         }
     });
+}
+
+/// The slower run reads first, and knows the cause; the other one writes the alert before it.
+#[test]
+fn a_cause_is_named_once_whenever_two_runs_meet() {
+    for offset in (1_000..2_000).step_by(50) {
+        let aws: Aws = Arc::new(Mutex::new(FakeAws::new(1)));
+        play(async {
+            let by_change = RunningFunction::with_latency(Duration::from_millis(100), "drift-watcher", &aws, &[]);
+            let by_schedule = RunningFunction::new("drift-watcher", &aws, &[]);
+            assert_eq!(by_schedule.run("before", &scheduled()).await, End::Done);
+            aws.lock().unwrap().others_allowed.insert(1);
+            let parameters = json!({"serviceId": service(1).to_string(), "addAllowedPrincipals": ["777777777777"]});
+            let event = change(1, "ModifyVpcEndpointServicePermissions", &parameters);
+            let schedule = async {
+                tokio::time::sleep(Duration::from_millis(offset)).await;
+                by_schedule.run("beside", &scheduled()).await
+            };
+            let ends = tokio::join!(by_change.run("by a change", &event), schedule);
+            assert_eq!(ends, (End::Done, End::Done));
+        });
+        let world = aws.lock().unwrap();
+        let of_check = || world.published.iter().filter(|sent| sent.check == "service.principals");
+        let kinds: Vec<&str> = of_check().map(|sent| sent.kind.as_str()).collect();
+        let causes = of_check().filter(|sent| sent.cause == "ModifyVpcEndpointServicePermissions").count();
+        assert_eq!(causes, 1, "{offset} ms: {kinds:?}");
+    }
 }
