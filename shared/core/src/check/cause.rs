@@ -21,10 +21,11 @@ pub fn can_cause(change: &Change, check: Check, resource: &str, finding: &Findin
     check.cloudtrail_events.contains(&change.event_name.as_str())
         && change.names_any(std::iter::once(resource).chain(finding.ids.iter().map(String::as_str)))
         && !is_of_another_group(change, resource)
-        && !(change.event_name == "RegisterTargets" && finding.parts.contains_key(NO_TARGET))
+        && (change.event_name == "DeregisterTargets" || !finding.parts.contains_key(NO_TARGET))
 }
 
-/// The part of a finding about a target group that lost all of its targets: registering some is no cause of that.
+/// The part of a finding about a target group that lost all of its targets: only deregistering causes that, and people often
+/// change the group's settings just before.
 pub(crate) const NO_TARGET: &str = "no target is registered";
 
 /// Whether `resource` is a target group, and the call names others, and not this one: a target can be in several.
@@ -147,7 +148,8 @@ mod tests {
             let found = finding(Severity::Critical).with_parts([NO_TARGET]);
             can_cause(&change, health, target_group("pg").arn.as_str(), &found)
         };
-        assert!(empties("DeregisterTargets") && !empties("RegisterTargets"), "registering empties no group");
+        assert!(empties("DeregisterTargets"));
+        assert!(!empties("RegisterTargets") && !empties("ModifyTargetGroupAttributes"), "they empty no group");
         assert!(is_cause(listener_port, "DeleteListener", &listener), "a listener of its load balancer");
         assert!(is_cause(security_groups, "RevokeSecurityGroupIngress", group), "an id of the finding");
         assert!(!is_cause(cross_zone, "ModifyLoadBalancerAttributes", &other), "another load balancer");
