@@ -24,7 +24,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
         Some(false) => Status::fail(
             Finding::new(
                 Severity::Critical,
-                "\"acceptance required\" is OFF: allowed accounts connect unapproved",
+                "acceptance is OFF: allowed accounts connect unapproved",
                 SPEC.impact,
                 Remedy::new(
                     "Require acceptance again; the guard then accepts dbt's requests. This closes no existing \
