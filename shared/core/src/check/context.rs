@@ -10,8 +10,8 @@ use crate::admission::Admissions;
 use crate::config::Policy;
 use crate::ids::{Arn, EndpointId, ServiceId};
 use crate::snapshot::{
-    CallError, Connection, Description, EndpointService, LoadBalancer, StoredPath, TargetGroup, Topology, Traffic,
-    Unread,
+    CallError, Connection, Description, EndpointService, Listener, LoadBalancer, StoredPath, TargetGroup, Topology,
+    Traffic, Unread,
 };
 use crate::trigger::Change;
 
@@ -190,6 +190,18 @@ impl<'a> CheckContext<'a> {
         let result =
             |load_balancer: &'a LoadBalancer| CheckResult::new(check, &load_balancer.arn, status(load_balancer));
         load_balancers.into_iter().map(result).collect()
+    }
+
+    /// [`CheckContext::per_load_balancer`], given its listeners; [`Status::Unknown`] if they could not be read.
+    pub(crate) fn per_listeners(
+        self,
+        check: Check,
+        evaluate: impl Fn(&'a LoadBalancer, &'a [Listener]) -> Status,
+    ) -> Vec<CheckResult> {
+        self.per_load_balancer(check, |load_balancer, _| match &load_balancer.listeners {
+            Ok(listeners) => evaluate(load_balancer, listeners),
+            Err(error) => Unread::from(error).into(),
+        })
     }
 
     /// One result of `check` per target group on dbt's path, unless `evaluate` has none, and [`CheckResult::unlisted`] per load

@@ -29,10 +29,7 @@ pub(super) const SPEC: Spec = Spec {
 
 /// One result per load balancer.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
-    context.per_load_balancer(&SPEC, |load_balancer, _| match &load_balancer.listeners {
-        Ok(listeners) => judge(load_balancer, listeners, context),
-        Err(error) => Unread::from(error).into(),
-    })
+    context.per_listeners(&SPEC, |load_balancer, listeners| judge(load_balancer, listeners, context))
 }
 
 fn judge(load_balancer: &LoadBalancer, listeners: &[Listener], context: CheckContext<'_>) -> Status {

@@ -48,10 +48,7 @@ pub(super) const SPEC: Spec = Spec {
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-listeners.html>
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let expected = context.ports();
-    context.per_load_balancer(&SPEC, |load_balancer, _| match &load_balancer.listeners {
-        Ok(listeners) => judge(load_balancer, listeners, &expected, context),
-        Err(error) => Unread::from(error).into(),
-    })
+    context.per_listeners(&SPEC, |load_balancer, listeners| judge(load_balancer, listeners, &expected, context))
 }
 
 fn judge(
