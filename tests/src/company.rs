@@ -573,6 +573,36 @@ impl Company {
         aws.control("metric", &metric).map(drop)
     }
 
+    /// The administrator lets the load balancer have so many zones.
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn set_subnets(&self, aws: &LocalAws, number: usize) -> Result<()> {
+        let filter = format!("Name=vpc-id,Values={}", self.vpc);
+        let found = self.administer(aws, &["ec2", "describe-subnets", "--filters", &filter])?;
+        let mut set = vec!["elbv2", "set-subnets", "--load-balancer-arn", &self.load_balancer, "--subnets"];
+        set.extend((0..number).filter_map(|number| found["Subnets"][number]["SubnetId"].as_str()));
+        self.administer(aws, &set).map(drop)
+    }
+
+    /// As [`Company::set_subnets`]. The service then offers the load balancer's zones.
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn offer_subnets(&self, aws: &LocalAws, number: usize) -> Result<()> {
+        self.set_subnets(aws, number)?;
+        self.modify_service(aws, &["--add-network-load-balancer-arns", &self.load_balancer])
+    }
+
+    /// The administrator changes the health check of the target group.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn set_health_check(&self, aws: &LocalAws, settings: &[&str]) -> Result<()> {
+        let command = ["elbv2", "modify-target-group", "--target-group-arn", &self.target_group];
+        self.administer(aws, &[&command, settings].concat()).map(drop)
+    }
+
     /// Sets the state of the load balancer.
     ///
     /// # Errors

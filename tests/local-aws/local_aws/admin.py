@@ -61,7 +61,6 @@ COMMANDS = {
     "connection": endpoint_connections.force,
     "notification": connection_notifications.force,
     "private-dns": endpoint_services.force_private_dns,
-    "service-zones": endpoint_services.force_zones,
     "service-region": endpoint_services.force_region,
     "load-balancer": load_balancers.force_state,
     "zonal-shift": zonal_shift.force,

@@ -104,10 +104,6 @@ def _add_states(command):
     private_dns.add_argument("--state", help="pendingVerification, verified or failed; now")
     private_dns.add_argument("--verification", help="the result of StartVpcEndpointServicePrivateDnsVerification")
 
-    zones = command("service-zones", "limit an endpoint service to some of its load balancers' zones")
-    zones.add_argument("--service-id", required=True, metavar="vpce-svc-…")
-    zones.add_argument("--zones", required=True, help="comma-separated zone names; all: no limit")
-
     region = command("service-region", "set the state of a Region that an endpoint service supports")
     region.add_argument("--service-id", required=True, metavar="vpce-svc-…")
     region.add_argument("--region", required=True)

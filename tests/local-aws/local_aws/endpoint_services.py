@@ -32,7 +32,7 @@ class EndpointService:
     ip_address_types: list = field(default_factory=lambda: ["ipv4"])
     regions: dict = field(default_factory=dict)  # other supported Regions: Region -> ServiceState
     gateway_load_balancers: list = field(default_factory=list)
-    offered_zones: list | None = None  # the zones to which a test limits the service
+    offered: dict = field(default_factory=dict)  # load balancer -> its zones when it was put behind the service
     allowed: dict = field(default_factory=dict)  # principal -> permission id
 
     @property
@@ -47,13 +47,20 @@ class EndpointService:
         """The provider's account and Region, for code that reads ministack's stores or publishes on its behalf."""
         return request_scope(self.account, self.region)
 
-    def zones(self):
-        """The names of the zones in which the service is available: those of its load balancers' subnets."""
+    def put_behind(self, load_balancers):
+        """A load balancer's later zones are not offered until it is put behind the service again.
+
+        https://github.com/hashicorp/terraform-provider-aws/issues/40809
+        """
         with self.scope():
-            subnets = {subnet for arn in [*self.load_balancers, *self.gateway_load_balancers]
-                       for subnet in alb._lbs.get(arn, {}).get("Subnets", [])}
-            zones = {ec2._subnets[subnet]["AvailabilityZone"] for subnet in subnets if subnet in ec2._subnets}
-            return sorted(zones if self.offered_zones is None else zones & set(self.offered_zones))
+            for arn in load_balancers:
+                subnets = alb._lbs[arn]["Subnets"]
+                self.offered[arn] = {ec2._subnets[subnet]["AvailabilityZone"] for subnet in subnets}
+
+    def zones(self):
+        """The names of the zones in which the service is available."""
+        balancers = [*self.load_balancers, *self.gateway_load_balancers]
+        return sorted(set().union(*(self.offered[arn] for arn in balancers)))
 
     def zone_ids(self):
         return [ec2._az_id_for_zone_name(zone) for zone in self.zones()]
@@ -172,6 +179,7 @@ def create(request):
     service.ip_address_types = request.get("SupportedIpAddressTypes", service.ip_address_types)
     service.regions = _supported(request.get("SupportedRegions", []), service.region)
     service.gateway_load_balancers = gateways
+    service.put_behind(arns + gateways)
     _services[service.service_id] = service
     ec2._tags[service.service_id] = tags_for("vpc-endpoint-service", request)
     return {"ServiceConfiguration": service.describe(), "ClientToken": request.get("ClientToken")}
@@ -194,11 +202,12 @@ def describe(request):
 @EC2.action("ModifyVpcEndpointServiceConfiguration")
 def modify(request):
     service = owned(request["ServiceId"])
-    _check_load_balancers(request.get("AddNetworkLoadBalancerArns", []))
-    _check_load_balancers(request.get("AddGatewayLoadBalancerArns", []), "gateway")
+    added = _check_load_balancers(request.get("AddNetworkLoadBalancerArns", []))
+    added = added + _check_load_balancers(request.get("AddGatewayLoadBalancerArns", []), "gateway")
     added_regions = _supported(request.get("AddSupportedRegions", []), service.region)
     service.load_balancers = _changed(service.load_balancers, request, "NetworkLoadBalancerArns")
     service.gateway_load_balancers = _changed(service.gateway_load_balancers, request, "GatewayLoadBalancerArns")
+    service.put_behind(added)
     service.ip_address_types = _changed(service.ip_address_types, request, "SupportedIpAddressTypes")
     for region in request.get("RemoveSupportedRegions", []):
         service.regions.pop(region, None)
@@ -241,11 +250,6 @@ def force_private_dns(service_id, state=None, verification=None):
             raise ValueError(f"{wanted} is not one of {', '.join(PRIVATE_DNS_STATES)}")
     private_dns["verification"] = verification or private_dns["verification"]
     private_dns["configuration"]["State"] = state or private_dns["configuration"]["State"]
-
-
-def force_zones(service_id, zones):
-    """Limit the service to these zones of its load balancers. "all" removes the limit."""
-    _for_test(service_id).offered_zones = None if zones == "all" else zones.split(",")
 
 
 def force_region(service_id, region, state):

@@ -102,15 +102,19 @@ def test_regions_are_supported_and_dropped(aws, provider):
     assert error_code(modify, AddSupportedRegions=["nowhere"]) == "InvalidParameter"
 
 
-def test_a_service_can_offer_fewer_zones_than_its_load_balancers(aws, provider, connect):
-    aws.control("service-zones", service_id=provider.service_id, zones=provider.zones[0])
-    assert configuration(provider)["AvailabilityZones"] == provider.zones[:1]
-    assert configuration(provider)["AvailabilityZoneIds"] == ["euc1-az1"]
-    subnets = aws.client("ec2", DBT).describe_subnets()["Subnets"]
-    elsewhere = next(s["SubnetId"] for s in subnets if s["AvailabilityZone"] == provider.zones[1])
-    assert error_code(connect, SubnetIds=[elsewhere]) == "InvalidParameter"
-    aws.control("service-zones", service_id=provider.service_id, zones="all")
+def test_new_zones_of_a_load_balancer_are_offered_once_it_is_put_behind_the_service_again(aws, provider, connect):
+    balancer, subnets = provider.load_balancer, provider.ec2.describe_subnets()["Subnets"]
+    [new] = {subnet["AvailabilityZone"] for subnet in subnets} - set(provider.zones)
+    by_zone = {subnet["AvailabilityZone"]: subnet["SubnetId"] for subnet in subnets if subnet["VpcId"] == provider.vpc}
+    provider.elb.set_subnets(LoadBalancerArn=balancer, Subnets=[by_zone[zone] for zone in [*provider.zones, new]])
     assert configuration(provider)["AvailabilityZones"] == provider.zones
+    assert configuration(provider)["AvailabilityZoneIds"] == ["euc1-az1", "euc1-az2"]
+    subnets = aws.client("ec2", DBT).describe_subnets()["Subnets"]
+    elsewhere = next(s["SubnetId"] for s in subnets if s["AvailabilityZone"] == new)
+    assert error_code(connect, SubnetIds=[elsewhere]) == "InvalidParameter"
+    provider.ec2.modify_vpc_endpoint_service_configuration(ServiceId=provider.service_id,
+                                                           AddNetworkLoadBalancerArns=[balancer])
+    assert configuration(provider)["AvailabilityZones"] == [*provider.zones, new]
 
 
 def test_load_balancers_are_added_and_removed(aws, names, provider):
