@@ -23,8 +23,12 @@ fn targets_that_fail_one_by_one_send_one_warning_and_one_critical_alert() -> Res
         mailbox.wait("[WARNING]", "1 of 3 targets unhealthy")?;
         mailbox.wait("[CRITICAL]", "0 of 3 targets healthy")?;
         cli::ensure_same_verdict(environment)?;
+        mailbox.expect_once("[WARNING]", "1 of 3 targets unhealthy")?;
+        mailbox.expect_once("[CRITICAL]", "0 of 3 targets healthy")?;
+        // An alert of its own. It comes with another one, unless each was stored by another of the three runs.
+        mailbox.expect_once("[INFO]", "no healthy target in eu-central-1a")?;
         let emails = mailbox.emails()?;
-        ensure!(emails.len() == 2, "{emails:#?}");
+        ensure!(emails.len() <= 3, "{emails:#?}");
 
         environment.set_all_targets("healthy")?;
         environment.run(HealthWatcher)?;
