@@ -41,7 +41,7 @@ const fn assumption(id: &'static str, question: &'static str, seen: SeenIn) -> A
 }
 
 /// All of them, in the order of docs/assumptions.md.
-pub const ASSUMPTIONS: [Assumption; 25] = [
+pub const ASSUMPTIONS: [Assumption; 26] = [
     assumption(
         OWN_REGION,
         "Does EC2 name the Region of an endpoint that is in the service's own Region?",
@@ -95,6 +95,11 @@ pub const ASSUMPTIONS: [Assumption; 25] = [
         Chapter(PUBLISHED.0),
     ),
     assumption(SERVICE_ZONES, "Does EC2 give the zones of a service by name, by id, or both?", Chapter(ANSWERS.0)),
+    assumption(
+        "new-zones",
+        "Does putting a load balancer behind a service once more offer the zones that it has got since?",
+        Nowhere("the load balancer of a run keeps its zones"),
+    ),
     assumption(MANAGED_RESOURCES, "Does EC2 know IncludeManagedResources in this Region?", Chapter(ANSWERS.0)),
     assumption(
         "enforcement-field",
