@@ -11,7 +11,7 @@ import time
 
 from harness import company, neighbours, others, report, report_neighbours
 from harness.local import ROOT, LocalAws
-from harness.measure import Bench
+from harness.measure import FEW, Bench
 
 BENCHES = ROOT / "benches"
 LAST = ROOT / "target/bench/last.pickle"
@@ -51,6 +51,16 @@ def measure(bench, sizes, data, everything):
                 chains(bench, aws, owner, data)
 
 
+def count_calls(bench):
+    """The formulas of the calls alone."""
+    sizes = {}
+    for services, groups in SIZES:
+        say(f"{services} services with {groups} target groups each")
+        with LocalAws() as aws:
+            sizes[services, services * groups] = bench.size(aws, company.set_up(aws, services, groups))
+    return report.Formulas(sizes)
+
+
 def with_limits(bench, data):
     together = data.setdefault("together", {})
     for batch, seconds in neighbours.BATCHES:
@@ -85,13 +95,18 @@ def main():
     parser.add_argument("--runs", type=int, default=20, help="runs per median")
     parser.add_argument("--quick", action="store_true", help="only 1 and 10 services; writes nothing")
     parser.add_argument("--limits", action="store_true", help="only what has AWS's rate limits; writes nothing")
+    parser.add_argument("--calls", action="store_true", help="only the calls, which a busy machine does not change; "
+                                                             "writes calls.json")
     parser.add_argument("--again", action="store_true", help="report the last measurement again")
     parser.add_argument("--resume", action="store_true", help="complete a measurement that failed")
     parser.add_argument("--log", default="/dev/null", help="what the functions log")
     options = parser.parse_args()
     # So that what was started is stopped, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    bench = Bench(options.bootstraps.resolve(), options.runs, options.log)
+    bench = Bench(options.bootstraps.resolve(), FEW if options.calls else options.runs, options.log)
+    if options.calls:
+        (BENCHES / "calls.json").write_text(count_calls(bench).as_json(), encoding="utf-8")
+        return
     if options.limits:
         data = {}
         with_limits(bench, data)
