@@ -82,11 +82,11 @@ AT_ONCE := $(MAKE) --no-print-directory --jobs=2
 
 demo: ## Run the guard on a local AWS and play its story; KEEP=1 leaves it running
 	@$(AT_ONCE) local-build $(AWS_TOOLS) $(SAM_TOOLS)
-	@cargo run --quiet --package flows --bin demo -- $(if $(KEEP),--keep)
+	@cargo run --quiet --package story --bin demo -- $(if $(KEEP),--keep)
 
-# Its settings are documented in docs/verify.md. Only the flows' package is compiled: no SDK, and little memory.
+# Its settings are documented in docs/verify.md. Only the story's package is compiled: no SDK, and little memory.
 verify: $(AWS_TOOLS) ## The story on AWS itself, with a report: PROFILE=... CONSUMER_PROFILE=... [STRANGER_PROFILE=...]
-	@cargo run --quiet --package flows --bin verify
+	@cargo run --quiet --package story --bin verify
 
 unit: ## The tests of the pure core: seconds, without compiling the AWS SDK; NAME=... selects
 	@cargo test --package guard-core -- $(NAME)
@@ -101,7 +101,7 @@ docs: ## Write docs/checks.md, README's table of the checks, and docs/examples
 	@UPDATE_EXAMPLES=1 cargo test --quiet --workspace --test report >/dev/null
 
 inbox: ## Write a page with example alerts as email, Slack, Teams and phones show them
-	@cargo run --quiet --package flows --bin inbox
+	@cargo run --quiet --package story --bin inbox
 
 lint: static-checks local-build ## Formatting, ruff, the templates, clippy
 	@echo "==> clippy"
@@ -131,7 +131,7 @@ python-tests: SHELL := bash
 python-tests: .SHELLFLAGS := -o pipefail -c
 # Those of infra/ begin first: the AWS CLI waits there for more than a minute.
 python-tests: local-build static-checks $(BROWSER_TOOLS)
-	@for each in tests/local-aws/tests "tests/infra tests/template tests/pages"; do \
+	@for each in local-aws/tests "tests/infra tests/template tests/pages"; do \
 		$(PYTEST) $$each 2>&1 | awk '{ print "pytest: " $$0; fflush() }' || exit; \
 	done
 

@@ -32,7 +32,7 @@ class LocalAws:
         command = [sys.executable, "-m", "local_aws", "serve", "--account", ACCOUNT, "--region", REGION,
                    "--minute", "60", "--establish-delay", "0.1"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                        text=True, env={**os.environ, "PYTHONPATH": str(ROOT / "tests/local-aws")})
+                                        text=True, env={**os.environ, "PYTHONPATH": str(ROOT / "local-aws")})
         line = self.process.stdout.readline()
         if "ready" not in line:
             raise RuntimeError(f"the local AWS did not become ready: {line}")

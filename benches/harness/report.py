@@ -221,6 +221,6 @@ def machine():
 def commit():
     def git(*arguments):
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    measured = ("Cargo.*", "functions", "shared", "tests/local-aws")
+    measured = ("Cargo.*", "functions", "shared", "local-aws")
     changed = git("status", "--porcelain", "--untracked-files=no", "--", *measured)
     return git("rev-parse", "--short", "HEAD") + (" with uncommitted changes" if changed else "")

@@ -204,7 +204,6 @@ pub enum FailOn {
 
 impl FailOn {
     /// The severity it stands for.
-    #[must_use]
     pub fn severity(self) -> Severity {
         match self {
             Self::Info => Severity::Info,

@@ -90,7 +90,6 @@ impl Expectations {
     }
 
     /// dbt's accounts, if they were given.
-    #[must_use]
     pub fn dbt_accounts(&self) -> Option<&BTreeSet<AccountId>> {
         self.knows_dbt().then_some(&self.policy.dbt_accounts)
     }

@@ -7,7 +7,6 @@ use crate::args::PolicyArgs;
 use crate::{alarm_topics, trace};
 
 /// The policy's document. `region` only decides the partition of the ARNs.
-#[must_use]
 pub fn document(arguments: &PolicyArgs, region: Option<&str>) -> Value {
     let partition = match region {
         Some(region) if region.starts_with("cn-") => "aws-cn",

@@ -17,7 +17,6 @@ pub struct Progress {
 
 impl Progress {
     /// Shows `message` after a second.
-    #[must_use]
     pub fn start(message: &'static str) -> Self {
         let bar = ProgressBar::no_length();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {

@@ -118,7 +118,6 @@ pub struct Summary {
 
 impl PartKind {
     /// Its name in a sentence.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Endpoint => "endpoint",
@@ -133,7 +132,6 @@ impl PartKind {
 
 impl CheckState {
     /// The state of a result.
-    #[must_use]
     pub fn of(status: &Status) -> Self {
         match status {
             Status::Pass(_) => Self::Pass,
@@ -147,7 +145,6 @@ impl CheckState {
     }
 
     /// `pass`, `fail` or `unknown`.
-    #[must_use]
     pub fn word(self) -> &'static str {
         match self {
             Self::Pass => "pass",
@@ -157,7 +154,6 @@ impl CheckState {
     }
 
     /// `✓`, `✗` or `?`.
-    #[must_use]
     pub fn sign(self) -> char {
         match self {
             Self::Pass => '✓',
@@ -167,7 +163,6 @@ impl CheckState {
     }
 
     /// The severity of a failure.
-    #[must_use]
     pub fn severity(self) -> Option<Severity> {
         match self {
             Self::Pass | Self::Unknown => None,
@@ -185,13 +180,11 @@ impl CheckReport {
     }
 
     /// How many results there are of each status.
-    #[must_use]
     pub fn summary(&self) -> Summary {
         Summary::of(self.results())
     }
 
     /// 1 if something of severity `fail_on` or worse fails, else 2 if something is unknown, else 0.
-    #[must_use]
     pub fn exit_status(&self, fail_on: Severity) -> u8 {
         let states = || self.results().map(|result| CheckState::of(&result.status));
         if states().any(|state| state.severity().is_some_and(|severity| severity >= fail_on)) {
@@ -204,7 +197,6 @@ impl CheckReport {
 
 impl Summary {
     /// Counts `results`.
-    #[must_use]
     pub fn of<'a>(results: impl IntoIterator<Item = &'a CheckResult>) -> Self {
         results.into_iter().fold(Self::default(), |mut summary, result| {
             match &result.status {
@@ -226,7 +218,6 @@ impl fmt::Display for Summary {
 
 impl ServiceReport {
     /// The report of an endpoint service, of which dbt uses these ports, or any if there are none.
-    #[must_use]
     pub fn new(service: &ServiceId, ports: &BTreeSet<u16>, topology: &Topology, results: Vec<CheckResult>) -> Self {
         let results = asked(results);
         let known = topology.service(service).ok();
@@ -244,7 +235,6 @@ impl ServiceReport {
     }
 
     /// The report of a load balancer that has no endpoint service yet.
-    #[must_use]
     pub fn without_service(load_balancer: &LoadBalancer, ports: &BTreeSet<u16>, results: Vec<CheckResult>) -> Self {
         let results = asked(results);
         let mut left = results.clone();
@@ -254,7 +244,6 @@ impl ServiceReport {
     }
 
     /// The worst state of all results.
-    #[must_use]
     pub fn state(&self) -> CheckState {
         self.results.iter().map(|result| CheckState::of(&result.status)).max().unwrap_or(CheckState::Unknown)
     }
@@ -283,7 +272,6 @@ fn take(left: &mut Vec<CheckResult>, is_its: impl Fn(&str) -> bool) -> Vec<Check
 
 impl PathPart {
     /// The worst state of this part alone.
-    #[must_use]
     pub fn state(&self) -> Option<CheckState> {
         self.results.iter().map(|result| CheckState::of(&result.status)).chain(self.own_state).max()
     }

@@ -25,7 +25,6 @@ pub struct Obstacles {
 
 impl Obstacles {
     /// Those in `report`.
-    #[must_use]
     pub fn of(report: &CheckReport) -> Self {
         let mut obstacles = Self::default();
         for result in report.results().filter(|result| result.check.can_stop_dbt) {
@@ -49,7 +48,6 @@ impl Obstacles {
 }
 
 /// What speaks against TLS connections to `name`: a TLS listener on one of dbt's `ports` presents a certificate that does not cover it.
-#[must_use]
 pub fn uncovered(name: &str, ports: &BTreeSet<u16>, topology: &Topology) -> Obstacles {
     let mut obstacles = Obstacles::default();
     for load_balancer in topology.load_balancers.values() {
@@ -75,7 +73,6 @@ pub fn uncovered(name: &str, ports: &BTreeSet<u16>, topology: &Topology) -> Obst
 }
 
 /// What to know of the endpoint that dbt will create: whether the guard will hold it.
-#[must_use]
 pub fn held_later(policy: &Policy, service: &ServiceId, topology: &Topology) -> Option<String> {
     let connections = topology.connections.iter().flatten().flatten();
     let is_in = |connection: &&Connection| connection.service == *service && takes_room(connection, policy);
@@ -154,7 +151,6 @@ fn platform(ports: &[u16]) -> &'static str {
 
 impl DbtEnvironment {
     /// As dbt's form has it.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Us => "US",

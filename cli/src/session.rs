@@ -75,7 +75,6 @@ impl Session {
     }
 
     /// The Region for commands and console links. The partition is that of the user's ARN.
-    #[must_use]
     pub fn region_of(&self, identity: Option<&Identity>) -> Region {
         let partition = identity.and_then(|identity| identity.arn.split(':').nth(1)).unwrap_or("aws");
         Region::new(partition, &self.region)
@@ -95,7 +94,6 @@ const NOT_VALID: [&str; 5] =
     ["ExpiredToken", "RequestExpired", "InvalidClientTokenId", "UnrecognizedClientException", "AuthFailure"];
 
 /// A failed call in one sentence with what to do about it.
-#[must_use]
 pub fn explained(error: &CallError) -> String {
     let (call, reason) = (error.call, error.reason());
     match &error.kind {

@@ -24,7 +24,7 @@ def accepts(parameter, value):
 
 def _local_aws_conftest():
     """The module under another name: a plain import of `conftest` would find this folder's."""
-    folder = ROOT / "tests/local-aws/tests"
+    folder = ROOT / "local-aws/tests"
     sys.path.insert(0, str(folder))  # it imports its neighbours
     spec = importlib.util.spec_from_file_location("local_aws_conftest", folder / "conftest.py")
     module = importlib.util.module_from_spec(spec)

@@ -25,7 +25,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 PROVIDER, DBT, REGION = local.PROVIDER, local.DBT, local.REGION
 PRINCIPAL = f"arn:aws:iam::{DBT}:root"
-STUB = ROOT / "tests/local-aws/tests/stack/function/bootstrap"
+STUB = ROOT / "local-aws/tests/stack/function/bootstrap"
 
 clean = local.clean  # for every test here
 

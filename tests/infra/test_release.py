@@ -17,7 +17,7 @@ import parameters
 import release
 
 TEMPLATE = load(ROOT / "template.yaml")
-STUB = ROOT / "tests/local-aws/tests/stack/function/bootstrap"
+STUB = ROOT / "local-aws/tests/stack/function/bootstrap"
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 

@@ -22,7 +22,7 @@ from botocore.validate import ParamValidator
 from rendering import ROOT, source
 
 PAGES = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "infra/README.md",
-                                  "tests/local-aws/README.md")]
+                                  "local-aws/README.md")]
 PAGES += sorted((ROOT / "docs").rglob("*.md")) + sorted((ROOT / "shared/core/runbook").glob("*.md"))
 TEMPLATES = ["template.yaml", *sorted(f"infra/{path.name}" for path in (ROOT / "infra").glob("*.yaml"))]
 RUST = sorted((ROOT / "shared/core/src").rglob("*.rs"))

@@ -111,7 +111,7 @@ def test_it_fits_into_a_managed_policy(files):
 
 def cli_calls():
     """What the sources call with the AWS CLI: the service and the operation."""
-    sources = [*(ROOT / "tests/src/verify").glob("*.rs"), *(ROOT / "tests/src/story").glob("*.rs")]
+    sources = [*(ROOT / "story/src/verify").glob("*.rs"), *(ROOT / "story/src/chapters").glob("*.rs")]
     services = "cloudformation|cloudtrail|cloudwatch|ec2|elbv2|logs|sns|sqs|sts"  # of s3, only `s3 rm`
     text = "".join(path.read_text(encoding="utf-8") for path in sources if path.name != "demo.rs")
     return set(re.findall(rf'\["({services})(?:",\s*"|"\.to_owned\(\), ")([a-z-]+)"', text))

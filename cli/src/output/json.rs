@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use crate::report::{CheckReport, CheckState, ServiceReport};
 
 /// The report for programs.
-#[must_use]
 pub fn render(report: &CheckReport) -> Value {
     let summary = report.summary();
     json!({

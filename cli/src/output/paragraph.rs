@@ -11,7 +11,6 @@ const COMMANDS: [&str; 7] = ["$", "#", "%", ">", "aws", "make", "privatelink-gua
 /// `text` in lines of at most `width` columns, `first` before the first and `hanging` before the others. Words are whole.
 ///
 /// No line begins with what looks like a command, so that a name cannot become one by where a line ends.
-#[must_use]
 pub fn fill(text: &str, width: usize, first: &str, hanging: &str) -> String {
     let options = Options::new(width).initial_indent(first).subsequent_indent(hanging).break_words(false);
     let options = options.word_splitter(WordSplitter::NoHyphenation);

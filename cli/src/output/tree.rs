@@ -20,7 +20,6 @@ const MIN_TEXT: usize = 30;
 const MAX_HEALTHY_TARGETS: usize = 8;
 
 /// The report, in lines of at most `width` columns, but for commands, which are not broken.
-#[must_use]
 pub fn render(report: &CheckReport, width: usize) -> String {
     let account = report.account.as_deref().unwrap_or("unknown");
     let mut text = format!("account {account}, {}, {:.0}\n", report.region, report.checked_at);
@@ -33,7 +32,6 @@ pub fn render(report: &CheckReport, width: usize) -> String {
 }
 
 /// `14 pass, 2 fail (1 critical, 1 warning), 1 unknown`.
-#[must_use]
 pub fn summary_line(report: &CheckReport) -> String {
     let Summary { pass, fail, unknown } = report.summary();
     let states: Vec<CheckState> = report.results().map(|result| CheckState::of(&result.status)).collect();

@@ -5,7 +5,6 @@ use super::metrics::{GroupHealth, Totals, TrafficCounts, TrafficMetric};
 use super::words::{bytes, counted, listed};
 
 /// What was counted, stage by stage; zeros only where they tell something.
-#[must_use]
 pub fn evidence(facts: &TraceFacts, totals: &Totals) -> Vec<String> {
     let counts = &totals.counts;
     let mut lines = Vec::new();
@@ -125,7 +124,6 @@ impl Rejections {
 }
 
 /// Facts that would have told more, and how to get them.
-#[must_use]
 pub fn missing(facts: &TraceFacts) -> Vec<String> {
     let mut missing = Vec::new();
     match &facts.endpoints {

@@ -99,13 +99,11 @@ pub struct TrafficCounts(BTreeMap<TrafficMetric, u64>);
 
 impl TrafficCounts {
     /// The number of a metric, if it is known.
-    #[must_use]
     pub fn of(&self, metric: TrafficMetric) -> Option<u64> {
         self.0.get(&metric).copied()
     }
 
     /// The sum of the metrics that are known; `None` if none is.
-    #[must_use]
     pub fn sum(&self, metrics: &[TrafficMetric]) -> Option<u64> {
         metrics.iter().filter_map(|metric| self.of(*metric)).reduce(u64::saturating_add)
     }
@@ -183,7 +181,6 @@ pub struct Totals {
 
 impl Subjects {
     /// The metrics to ask for.
-    #[must_use]
     pub fn queries(&self, span: Span) -> Vec<Query> {
         METRICS.into_iter().flat_map(|metric| self.queries_of(metric, span)).collect()
     }
@@ -232,7 +229,6 @@ impl Measured {
     /// What CloudWatch answered. AWS publishes most sums only when something happens, so a period without a value is one in
     /// which nothing happened; but not of a load balancer that publishes nothing at all, as the number of healthy targets
     /// is always published.
-    #[must_use]
     pub fn new(span: Span, queries: &[Query], answers: &[Series]) -> Self {
         let mut measured = Self {
             periods: span.periods().map(|start| (start, TrafficCounts::default())).collect(),
@@ -260,7 +256,6 @@ impl Measured {
     }
 
     /// The numbers of the whole time.
-    #[must_use]
     pub fn totals(&self) -> Totals {
         let mut totals = Totals { groups: self.groups.clone(), published: self.published, ..Totals::default() };
         for counts in self.periods.values() {
@@ -294,7 +289,6 @@ impl GroupHealth {
 }
 
 /// Whether so many flows or connections carried too few bytes for answers.
-#[must_use]
 pub fn is_unanswered(flows: u64, bytes: u64) -> bool {
     bytes <= flows.saturating_mul(UNANSWERED_BYTES)
 }

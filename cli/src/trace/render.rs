@@ -67,7 +67,6 @@ const BLOCKED: [TrafficMetric; 4] =
     [TrafficMetric::BlockedInbound, TrafficMetric::BlockedOutbound, TrafficMetric::Rejected, TrafficMetric::PortErrors];
 
 /// The trace, in lines of at most `width` columns, but for commands, which are not broken.
-#[must_use]
 pub fn render(trace: &ServiceTrace, zone: &TimeZone, width: usize) -> String {
     let mut text = heading(trace, zone);
     if let Ok(measured) = &trace.measured {

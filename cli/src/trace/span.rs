@@ -75,7 +75,6 @@ impl Span {
     }
 
     /// Its length.
-    #[must_use]
     pub fn length(&self) -> SignedDuration {
         self.to.duration_since(self.from)
     }

@@ -60,7 +60,6 @@ struct Stages {
 }
 
 /// Decides.
-#[must_use]
 pub fn decide(facts: &TraceFacts) -> Decision {
     let totals = match &facts.totals {
         Ok(totals) => totals,

@@ -1,7 +1,6 @@
 //! Numbers in words.
 
 /// `1 flow`, `3 flows`.
-#[must_use]
 pub fn counted(number: u64, noun: &str) -> String {
     match number {
         1 => format!("1 {noun}"),
@@ -10,7 +9,6 @@ pub fn counted(number: u64, noun: &str) -> String {
 }
 
 /// `512 B`, `12.4 kB`, `3.1 GB`.
-#[must_use]
 #[allow(clippy::cast_precision_loss)]
 pub fn bytes(number: u64) -> String {
     const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
@@ -30,7 +28,6 @@ pub fn bytes(number: u64) -> String {
 }
 
 /// `a`, `a and b`, `a, b and c`.
-#[must_use]
 pub fn listed(items: &[String]) -> String {
     match items {
         [] => String::new(),

@@ -46,7 +46,6 @@ enum Answer {
 
 impl Applier {
     /// Uses these clients; changes nothing if `dry_run`.
-    #[must_use]
     pub fn new(config: &aws_config::SdkConfig, dry_run: bool) -> Self {
         Self { ec2: clients::ec2(config), elb: clients::elb(config), dry_run }
     }

@@ -8,7 +8,6 @@ use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use guard_core::snapshot::{CallError, ErrorKind};
 
 /// The error of `call`, named as IAM names its action.
-#[must_use]
 pub fn call_error<E>(call: &'static str, error: &SdkError<E>) -> CallError
 where
     E: ProvideErrorMetadata + Error + 'static,

@@ -14,7 +14,6 @@ const HEARTBEAT: &str = "privatelink-guard.heartbeat";
 const TEST: &str = "privatelink-guard.test";
 
 /// The trigger that `event` stands for.
-#[must_use]
 pub fn parse(event: &Value) -> Trigger {
     match event["source"].as_str() {
         Some(HEARTBEAT) => return Trigger::Heartbeat,

@@ -6,7 +6,6 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_types::sdk_config::SharedHttpClient;
 
 /// One client for all services: its connections and the certificates it trusts are shared.
-#[must_use]
 pub fn client() -> SharedHttpClient {
     Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }

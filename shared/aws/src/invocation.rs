@@ -39,7 +39,6 @@ const SENDING: Duration = Duration::from_secs(30);
 
 impl Deadline {
     /// For a run that is killed after `left`. Of little time, half is for reading.
-    #[must_use]
     pub fn new(left: Duration) -> Self {
         let (now, usable) = (Instant::now(), left.saturating_sub(RESERVE));
         Self { reads: now + usable - SENDING.min(usable / 2), end: now + usable }

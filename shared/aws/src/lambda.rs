@@ -63,7 +63,6 @@ fn time_left(deadline: u64) -> Duration {
 
 /// The deployment, as the ARN of the invoked function names it. Without one, the account is not known, and the Region is
 /// the SDK's.
-#[must_use]
 pub fn origin(settings: &Settings, function: &str, region: Option<&str>) -> Origin {
     let arn = function.parse::<Arn>().ok();
     let region = match &arn {

@@ -37,7 +37,6 @@ pub struct Memory<'a> {
 
 impl<'a> Memory<'a> {
     /// The records of `partitions`, which are not loaded yet.
-    #[must_use]
     pub fn new(table: &'a StateTable, partitions: Vec<Partition>) -> Self {
         Self { table, partitions, loaded: OnceCell::new(), plan_waits: Instant::now() + PLAN_WAITS }
     }
@@ -63,14 +62,12 @@ pub(crate) async fn load(table: &StateTable, partitions: &[Partition]) -> States
 }
 
 /// The endpoints that are remembered as dbt's established connections; `None` if not all records could be read.
-#[must_use]
 pub fn established(states: &States) -> Option<BTreeSet<EndpointId>> {
     let states: Result<Vec<&Items>, _> = states.values().map(Result::as_ref).collect();
     Some(states.ok()?.into_iter().flat_map(|items| remembered(items).established).collect())
 }
 
 /// What is recorded of dbt's requests on each service whose records could be read.
-#[must_use]
 pub fn recorded_admissions(states: &States) -> BTreeMap<ServiceId, Admissions> {
     let recorded = |(partition, state): (&Partition, &LoadedState)| {
         Some((partition.service()?.clone(), admissions(state.as_ref().ok()?)?))
@@ -79,7 +76,6 @@ pub fn recorded_admissions(states: &States) -> BTreeMap<ServiceId, Admissions> {
 }
 
 /// The services' names, as drift-watcher read and stored them; `None` for a service that has none.
-#[must_use]
 pub fn stored_names(states: &States) -> BTreeMap<ServiceId, Option<String>> {
     let name = |(partition, state): (&Partition, &LoadedState)| {
         let path = stored_path::recorded(state.as_ref().ok()?)?;

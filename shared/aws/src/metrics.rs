@@ -40,13 +40,11 @@ fn unit(name: &str) -> &'static str {
 }
 
 /// `OldestReadSeconds`: how long ago the endpoint service was read that has waited longest. Only where services take turns.
-#[must_use]
 pub fn oldest_read(read_at: Timestamp, now: Timestamp) -> Metric {
     ("OldestReadSeconds", usize::try_from(now.duration_since(read_at).as_secs()).unwrap_or_default())
 }
 
 /// `UnknownChecks`: the unknown results.
-#[must_use]
 pub fn unknown_checks(work: &[PartitionWork<'_>]) -> Metric {
     let results = work.iter().flat_map(|work| &work.report.evaluations).flat_map(|evaluation| &evaluation.results);
     ("UnknownChecks", results.filter(|result| matches!(result.status, Status::Unknown(_))).count())
@@ -66,7 +64,6 @@ pub fn targets<'a>(reads: impl IntoIterator<Item = &'a Topology>) -> [Metric; 2]
 
 /// `FiringCriticalAlerts` and `FiringWarningAlerts`: the function's own alerts that fire after a run. While the table
 /// cannot be read, a zero would be a guess that closes a pager's incident, and is left out.
-#[must_use]
 pub fn firing_alerts(firing: &Firing) -> Vec<Metric> {
     let number = |wanted| firing.severities.iter().filter(|severity| **severity == wanted).count();
     let metrics =

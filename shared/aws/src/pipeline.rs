@@ -133,7 +133,6 @@ pub struct Read {
 
 impl Read {
     /// A read of which everything counts.
-    #[must_use]
     pub fn new(services: BTreeSet<ServiceId>, topology: Topology, began: Timestamp, checks: Vec<Check>) -> Self {
         Self { services, topology, began, checks, only_failures_of: None }
     }
@@ -152,7 +151,6 @@ impl Read {
     }
 
     /// The connections that were read; none if they were not, or could not be.
-    #[must_use]
     pub fn connections(&self) -> &[Connection] {
         match &self.topology.connections {
             Some(Ok(connections)) => connections,
@@ -180,13 +178,11 @@ pub struct Run<'a> {
 
 impl Run<'_> {
     /// How long it can still read, with some time left for calls that follow from what was read.
-    #[must_use]
     pub fn time_to_read(&self) -> Duration {
         self.invocation.deadline.reads.saturating_duration_since(Instant::now() + RESERVED_TO_FOLLOW)
     }
 
     /// The evaluation of `read` for `service`, with its stored records and what became of the plan.
-    #[must_use]
     pub fn evaluate(
         &self,
         checks: &[Check],
@@ -238,7 +234,6 @@ pub struct Pipeline<W> {
 
 impl<W: Watcher> Pipeline<W> {
     /// Builds the clients once.
-    #[must_use]
     pub fn new(watcher: W, settings: Settings, config: &SdkConfig) -> Self {
         Self {
             watcher,
@@ -536,7 +531,6 @@ fn with_subscribers<'a>(
 }
 
 /// The checks of one function.
-#[must_use]
 pub fn checks<W: Watcher>() -> Vec<Check> {
     checks_of(&[W::CHECKS])
 }

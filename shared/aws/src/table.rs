@@ -112,7 +112,6 @@ type ItemAttributes = HashMap<String, AttributeValue>;
 
 impl StateTable {
     /// The table `table`.
-    #[must_use]
     pub fn new(config: &aws_config::SdkConfig, table: &str) -> Self {
         Self { client: Client::new(config), table: table.to_owned() }
     }

@@ -25,7 +25,6 @@ pub enum Request {
 
 impl Request {
     /// The request with this body; `target` is the header that names DynamoDB's action.
-    #[must_use]
     pub fn parse(target: Option<&str>, body: &str) -> Self {
         match target.and_then(|target| target.rsplit('.').next()) {
             Some(action) => Self::Json(action.to_owned(), serde_json::from_str(body).unwrap()),
@@ -45,27 +44,23 @@ impl Form {
     }
 
     /// The parameter's value.
-    #[must_use]
     pub fn get(&self, name: &str) -> Option<String> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
     }
 
     /// The values of a list's members.
-    #[must_use]
     pub fn list(&self, name: &str) -> Vec<String> {
         let prefix = format!("{name}.");
         self.0.iter().filter(|(known, _)| known.starts_with(&prefix)).map(|(_, value)| value.clone()).collect()
     }
 
     /// All parameters but the action.
-    #[must_use]
     pub fn parameters(&self) -> String {
         let all = self.0.iter().filter(|(name, _)| name != "Action");
         all.map(|(name, value)| format!("{name}={value}")).collect::<Vec<String>>().join("&")
     }
 
     /// The action.
-    #[must_use]
     pub fn action(&self) -> String {
         self.get("Action").unwrap()
     }
@@ -233,20 +228,17 @@ fn updated(item: &mut Value, update: &str, values: &Value) -> Option<Value> {
 }
 
 /// SNS's response to a publish.
-#[must_use]
 pub fn published() -> (u16, String) {
     (200, "<PublishResponse><PublishResult><MessageId>1</MessageId></PublishResult></PublishResponse>".to_owned())
 }
 
 /// The event of a schedule.
-#[must_use]
 pub fn scheduled() -> Value {
     json!({"source": "aws.events", "detail-type": "Scheduled Event"})
 }
 
 /// An event of the notification topic, as SNS sends it to Lambda.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/with-sns.html>
-#[must_use]
 pub fn notification(id: &str, sent: &str, message: &str) -> Value {
     let topic = "arn:aws:sns:eu-central-1:111122223333:notifications";
     json!({"Records": [{
@@ -270,7 +262,6 @@ pub fn notification(id: &str, sent: &str, message: &str) -> Value {
 }
 
 /// The event of an API call that CloudTrail recorded as `record`.
-#[must_use]
 pub fn cloudtrail_event(record: &Value) -> Value {
     json!({"source": "aws.ec2", "detail-type": "AWS API Call via CloudTrail", "detail": record})
 }

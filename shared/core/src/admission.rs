@@ -41,7 +41,6 @@ pub struct Admissions {
 
 impl Admissions {
     /// Whether `request` was held.
-    #[must_use]
     pub fn has_held(&self, request: &Connection) -> bool {
         let by_time = self.held_until.is_some_and(|until| request.created.is_none_or(|created| created <= until));
         !self.accepted.contains_key(&request.endpoint) && (by_time || self.held.contains(&request.endpoint))
@@ -90,7 +89,6 @@ pub struct Decided {
 impl Decided {
     /// What became of `connections`, if `admission` was decided on them, `accepted` were accepted, and `before` was
     /// remembered.
-    #[must_use]
     pub fn new<'a>(
         connections: impl IntoIterator<Item = &'a Connection>,
         policy: &Policy,
@@ -132,7 +130,6 @@ pub struct Admission {
 
 /// Decides on dbt's requests on `service`, given all `connections` and what the table remembers; `None` if it could not be
 /// read.
-#[must_use]
 pub fn admit(
     connections: &[Connection],
     policy: &Policy,
@@ -170,7 +167,6 @@ pub fn admit(
 }
 
 /// dbt's requests that are held as far as EC2's list says, for whoever cannot read what was held before.
-#[must_use]
 pub fn held_by_the_list(
     topology: &Topology,
     policy: &Policy,
@@ -184,7 +180,6 @@ pub fn held_by_the_list(
 impl Plan {
     /// dbt's requests to accept: those that [`admit`] admits. `before` is what the table remembers of each service; a service
     /// that it lacks could not be read.
-    #[must_use]
     pub fn accepts(
         connections: &[Connection],
         policy: &Policy,
@@ -198,7 +193,6 @@ impl Plan {
 }
 
 /// Whether it is an endpoint of dbt's that is connected, being set up, or in a state that this version does not know.
-#[must_use]
 pub fn takes_room(connection: &Connection, policy: &Policy) -> bool {
     let is_dbts = connection.owner.as_ref().is_some_and(|owner| policy.dbt_accounts.contains(owner));
     let verdict = decide(connection, policy);
@@ -206,7 +200,6 @@ pub fn takes_room(connection: &Connection, policy: &Policy) -> bool {
 }
 
 /// Whether what to do about dbt's requests depends on what was held before.
-#[must_use]
 pub fn needs_memory(connections: &[Connection], policy: &Policy) -> bool {
     let depends = |connection: &Connection| {
         decide(connection, policy) == Verdict::DbtRequest && Room::new(policy, &connection.service) != Room::Any

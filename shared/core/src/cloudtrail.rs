@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 use crate::trigger::{Change, Trigger, as_text, reported};
 
 /// The trigger that `record` stands for.
-#[must_use]
 pub fn trigger(record: &Value) -> Trigger {
     match (change(record), record["eventName"].as_str()) {
         (Some(change), _) => Trigger::Change(change),

@@ -73,7 +73,6 @@ const KINDS: [&str; 22] = [
 ];
 
 /// The services that `change` concerns, given the ids on each configured service's path at `now`.
-#[must_use]
 pub fn of(
     change: &Change,
     stored: &BTreeMap<ServiceId, PathIds>,
@@ -111,14 +110,12 @@ fn is_of_stored_kind(text: &str) -> bool {
 
 /// FNV-1a: the same in every version of the guard and of Rust, as stored hashes must be. Two ids with the same hash cost a run.
 /// <https://www.rfc-editor.org/rfc/rfc9923>
-#[must_use]
 pub fn hash(id: &str) -> u64 {
     id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// The hashes of all ids on the path behind `service` that were read, and of what its checks go by; and whether everything
 /// was read that has ids. `in_place` are those of its inventory, if they are known.
-#[must_use]
 pub fn ids_on_path(
     topology: &Topology,
     service: &ServiceId,
@@ -226,7 +223,6 @@ impl Ids {
 
 /// Until when ids count that were read at `read_at`: for two schedules, and where services take turns, as many for each run of
 /// a pass.
-#[must_use]
 pub fn valid_until(read_at: Timestamp, schedule: Duration, runs_in_a_pass: usize) -> Timestamp {
     let runs = u32::try_from(runs_in_a_pass).unwrap_or(1).max(1);
     read_at.checked_add(schedule.saturating_mul(2 * runs)).unwrap_or(read_at)

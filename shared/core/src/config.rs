@@ -84,7 +84,6 @@ const PRIVATE: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "10
 
 impl Policy {
     /// The ports that dbt connects to on any of the services; empty if some service takes any.
-    #[must_use]
     pub fn all_ports(&self) -> BTreeSet<u16> {
         let of_services = || self.services.iter().map(|service| self.listener_ports.for_service(Some(service)));
         match of_services().any(|ports| ports.is_empty()) {
@@ -164,7 +163,6 @@ struct Problem {
 
 impl BadConfiguration {
     /// The problems, a line each. Each variable has the name that `name` gives it, such as a flag of a command.
-    #[must_use]
     pub fn lines(&self, name: impl Fn(&'static str) -> &'static str) -> Vec<String> {
         let line = |Problem { variable, message, other, expected }: &Problem| {
             let other = other.map(|other| format!(" {}", name(other))).unwrap_or_default();
@@ -210,7 +208,6 @@ impl Settings {
     }
 
     /// How old a path that drift-watcher stored may be: two of its schedules.
-    #[must_use]
     pub fn path_max_age(&self) -> SignedDuration {
         SignedDuration::try_from(self.drift_schedule * 2).unwrap_or(SignedDuration::ZERO)
     }
@@ -383,7 +380,6 @@ const LISTENER_PORTS: &str = "5432, or 5432+443, or vpce-svc-a=5432+443,vpce-svc
 
 impl ListenerPorts {
     /// The ports that dbt connects to on `service`, or before there is one; empty if any port is accepted.
-    #[must_use]
     pub fn for_service(&self, service: Option<&ServiceId>) -> BTreeSet<u16> {
         match self {
             Self::Any => BTreeSet::new(),

@@ -23,7 +23,6 @@ pub enum Owner {
 
 impl Owner {
     /// The owner of `connection`. Deny by default: it is dbt only if EC2 names an account and that account is configured.
-    #[must_use]
     pub fn new(connection: &Connection, policy: &Policy) -> Self {
         match &connection.owner {
             Some(account) if policy.dbt_accounts.contains(account) => Self::Dbt,
@@ -66,7 +65,6 @@ pub enum Verdict {
 }
 
 /// Decides about one connection, by what EC2 reported in this run and nothing else.
-#[must_use]
 pub fn decide(connection: &Connection, policy: &Policy) -> Verdict {
     use ConnectionState::{
         Available, Deleted, Deleting, Expired, Failed, Other, Partial, Pending, PendingAcceptance, Rejected,
@@ -104,7 +102,6 @@ pub enum Room<'a> {
 
 impl<'a> Room<'a> {
     /// That of `service`.
-    #[must_use]
     pub fn new(policy: &'a Policy, service: &ServiceId) -> Self {
         match (policy.expected_endpoints.get(service), policy.max_dbt_endpoints) {
             (Some(expected), _) => Self::Exactly(expected),
@@ -116,7 +113,6 @@ impl<'a> Room<'a> {
 
 /// Whether a request of dbt's is accepted: by the room that is left, and by whether it was held before. `held` is `None`
 /// while the table cannot be read. Deny by default.
-#[must_use]
 pub fn is_admitted(endpoint: &EndpointId, room: Room<'_>, taken: usize, held: Option<bool>) -> bool {
     match (room, held) {
         (Room::Any, _) => true,
@@ -130,7 +126,6 @@ impl Plan {
     /// What `UNTRUSTED_REQUESTS=reject` rejects and revokes: only endpoints of accounts that EC2 names. `established` are
     /// the endpoints that the table remembers as dbt's established connections: EC2 may err about their owner, and revoking
     /// cuts dbt off at once, so they are left alone. While the table cannot be read (`None`), nothing is revoked.
-    #[must_use]
     pub fn rejects(connections: &[Connection], policy: &Policy, established: Option<&BTreeSet<EndpointId>>) -> Self {
         if policy.untrusted_requests != UntrustedRequests::Reject {
             return Self::default();
@@ -146,7 +141,6 @@ impl Plan {
 }
 
 /// Whether what to reject depends on what the table remembers.
-#[must_use]
 pub fn needs_memory(connections: &[Connection], policy: &Policy) -> bool {
     let may_be_rejected = |connection: &Connection| {
         matches!(decide(connection, policy), Verdict::UntrustedRequest | Verdict::UntrustedConnected)

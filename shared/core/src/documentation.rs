@@ -38,7 +38,6 @@ pub fn runbook<E>(page: impl Fn(&str) -> Result<String, E>) -> Result<String, E>
 }
 
 /// README's table of the checks.
-#[must_use]
 pub fn readme_table() -> String {
     let mut table =
         String::from("| check | severity | fails when | what it means for dbt | how to fix |\n|---|---|---|---|---|\n");
@@ -57,7 +56,6 @@ pub fn readme_table() -> String {
 }
 
 /// The catalogue for programs.
-#[must_use]
 pub fn json() -> Value {
     let row = |check: Check| {
         json!({

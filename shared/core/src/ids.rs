@@ -32,7 +32,6 @@ macro_rules! identifier {
 
         impl $name {
             /// The identifier as AWS writes it.
-            #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -99,31 +98,26 @@ impl Arn {
     }
 
     /// `aws`, `aws-cn`, `aws-us-gov`, …
-    #[must_use]
     pub fn partition(&self) -> &str {
         self.part(1)
     }
 
     /// The service's namespace: `iam`, `sns`, `elasticloadbalancing`, …
-    #[must_use]
     pub fn service(&self) -> &str {
         self.part(2)
     }
 
     /// The Region; empty for global resources such as IAM's.
-    #[must_use]
     pub fn region(&self) -> &str {
         self.part(3)
     }
 
     /// The account as written in the ARN; empty for some resources.
-    #[must_use]
     pub fn account(&self) -> &str {
         self.part(4)
     }
 
     /// Everything after the account: `root`, `role/dbt`, `loadbalancer/net/pg/0123456789abcdef`, …
-    #[must_use]
     pub fn resource(&self) -> &str {
         self.part(5)
     }
@@ -131,7 +125,6 @@ impl Arn {
 
 /// The ARN of the load balancer that a listener, or a listener's rule, belongs to: theirs continue where it ends.
 /// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_awselasticloadbalancingv2.html>
-#[must_use]
 pub fn load_balancer_of(arn: &str) -> Option<String> {
     let (before, path) = arn.split_once(":listener/").or_else(|| arn.split_once(":listener-rule/"))?;
     // KIND/NAME/ID/LISTENER, and of a rule also /RULE.
@@ -142,7 +135,6 @@ pub fn load_balancer_of(arn: &str) -> Option<String> {
 /// All endpoint service ids and endpoint ids in `text`, in order, without duplicates.
 ///
 /// For texts without a documented format, such as a connection notification. The ids are hints, never evidence.
-#[must_use]
 pub fn mentioned(text: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for (start, _) in text.match_indices("vpce-") {

@@ -23,26 +23,22 @@ pub struct Plan {
 
 impl Plan {
     /// Whether there is nothing to change.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.accept.is_empty() && !self.hides_findings()
     }
 
     /// Whether the changes hide findings from later runs: a rejected account, cross-zone load balancing that was off.
-    #[must_use]
     pub fn hides_findings(&self) -> bool {
         !(self.reject.is_empty() && self.cross_zone_on.is_empty() && self.cross_zone_deferred.is_empty())
     }
 
     /// The accepts, which hide nothing and wait for nothing, and the other changes.
-    #[must_use]
     pub fn split(&self) -> (Self, Self) {
         let accepts = Self { accept: self.accept.clone(), ..Self::default() };
         (accepts, Self { accept: BTreeMap::new(), ..self.clone() })
     }
 
     /// Whether it changes something of `service`, whose load balancers `topology` has.
-    #[must_use]
     pub fn concerns(&self, service: &ServiceId, topology: &Topology) -> bool {
         let is_changed = |load_balancer: &LoadBalancer| {
             let mut groups = load_balancer.target_groups.iter().flatten();

@@ -3,7 +3,6 @@
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
 /// One line without control characters and without those that change direction or have no width.
-#[must_use]
 pub fn strip_invisible(text: &str) -> String {
     let visible = text.chars().filter_map(|c| match c.general_category() {
         GeneralCategory::Control => Some(' '),
@@ -26,13 +25,11 @@ fn is_ignorable(c: char) -> bool {
 }
 
 /// `1 target`, `2 targets`.
-#[must_use]
 pub fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// At most `max` lines, and how many more there are.
-#[must_use]
 pub fn limited(mut lines: Vec<String>, max: usize) -> Vec<String> {
     if lines.len() > max {
         let more = lines.len() - max;

@@ -61,7 +61,6 @@ const MAX_REPORTED: usize = 256;
 
 /// What an event says of who, where and when, restricted to the characters of ARNs, addresses and times: anybody who may
 /// invoke the function can write an event, and people read it in an alert.
-#[must_use]
 pub fn reported(text: &str) -> String {
     let safe = |c: char| match c {
         ' ' => '-',
@@ -97,7 +96,6 @@ pub(crate) fn as_text(value: &Value) -> Option<String> {
 
 impl Change {
     /// All texts in the parameters, each a possible id; `None` if the parameters cannot be read.
-    #[must_use]
     pub fn texts(&self) -> Option<Vec<String>> {
         fn add(value: &Value, texts: &mut Vec<String>) {
             match value {
@@ -112,7 +110,6 @@ impl Change {
     }
 
     /// The change as text, with what it names, as far as that is short and in the characters of ids and ARNs.
-    #[must_use]
     pub fn note(&self) -> String {
         let (number, length) = MAX_NOTED;
         let is_id = |name: &String| name.len() <= length && (name == "*" || reported(name) == *name);
@@ -121,21 +118,18 @@ impl Change {
     }
 
     /// The change of a note.
-    #[must_use]
     pub fn from_note(note: &str) -> Option<Self> {
         let Noted { change, names } = serde_json::from_str(note).ok()?;
         Some(Self { parameters: serde_json::to_string(&names).ok()?, ..change })
     }
 
     /// Whether the change names `resource`: see [`Change::names_any`].
-    #[must_use]
     pub fn names(&self, resource: &str) -> bool {
         self.names_any([resource])
     }
 
     /// Whether the change names one of `resources`: ids, ARNs, or accounts. A load balancer is also named by its listeners and
     /// their rules, and an account by its principals, or by `*`, which is everybody.
-    #[must_use]
     pub fn names_any<'a>(&self, resources: impl IntoIterator<Item = &'a str>) -> bool {
         let texts = self.texts().unwrap_or_default();
         let load_balancers = texts.iter().filter_map(|text| load_balancer_of(text));
@@ -149,7 +143,6 @@ impl Change {
     }
 
     /// Whether it names endpoint services, and not this one.
-    #[must_use]
     pub fn is_of_another_service(&self, service: &ServiceId) -> bool {
         let texts = self.texts().unwrap_or_default();
         let mut services = texts.iter().filter_map(|text| text.parse::<ServiceId>().ok()).peekable();
@@ -166,7 +159,6 @@ impl fmt::Display for Change {
 
 impl Trigger {
     /// The id of the event and when it happened; `None` for triggers that always lead to a run.
-    #[must_use]
     pub fn event(&self) -> Option<(&str, Timestamp)> {
         match self {
             Self::Notification { id, sent, .. } => Some((id, *sent)),

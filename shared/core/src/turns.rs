@@ -31,7 +31,6 @@ pub struct Turn {
 
 /// The candidates that can be read with `budget` calls: those with an alert first, then those that were read longest ago. The
 /// very oldest is always among them, so that alerts that stay open keep nobody from being read.
-#[must_use]
 pub fn take(mut candidates: Vec<Candidate>, budget: usize) -> Turn {
     let total: usize = candidates.iter().map(|candidate| candidate.calls).sum();
     candidates.sort_by(|a, b| (a.last_read, &a.service).cmp(&(b.last_read, &b.service)));

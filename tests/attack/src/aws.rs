@@ -36,7 +36,6 @@ pub struct Call {
 
 impl Call {
     /// The call of a request to this address.
-    #[must_use]
     pub fn new(address: &str, request: Request) -> Self {
         let api = match address {
             address if address.contains("//ec2.") => Api::Ec2,
@@ -56,7 +55,6 @@ impl Call {
     }
 
     /// An error in the API's format.
-    #[must_use]
     pub fn error(&self, code: &str, message: &str) -> String {
         match self.api {
             Api::DynamoDb => {
@@ -98,7 +96,6 @@ pub struct Row {
 
 impl Row {
     /// A connection on this endpoint service.
-    #[must_use]
     pub fn new(number: u32, on: u32, owner: Option<&str>, state: &str) -> Self {
         let owner = owner.map(ToOwned::to_owned);
         Self { number, service: service(on).to_string(), owner, state: state.to_owned() }
@@ -136,7 +133,6 @@ pub struct Published {
 
 impl Published {
     /// What it is about.
-    #[must_use]
     pub fn about(&self) -> (String, String, String) {
         (self.service.clone(), self.check.clone(), self.resource.clone())
     }
@@ -208,7 +204,6 @@ pub struct FakeAws {
 
 impl FakeAws {
     /// So many endpoint services with dbt connected to each, where all checks pass.
-    #[must_use]
     pub fn new(services: u32) -> Self {
         let connections = (1..=services).map(|number| Row::new(number, number, Some(DBT), "available")).collect();
         Self { services, connections, ..Self::default() }
@@ -230,7 +225,6 @@ impl FakeAws {
     }
 
     /// How often this action was called.
-    #[must_use]
     pub fn count(&self, action: &str) -> usize {
         self.calls.iter().filter(|call| call.action == action).count()
     }
@@ -601,7 +595,6 @@ fn load_balancer(number: u32) -> String {
 }
 
 /// The target group behind endpoint service number `number`.
-#[must_use]
 pub fn target_group(number: u32) -> String {
     format!("arn:aws:elasticloadbalancing:eu-central-1:111122223333:targetgroup/tg-{number}/0123456789abcdef")
 }

@@ -63,7 +63,6 @@ pub enum FaultPlan {
 
 impl FaultPlan {
     /// What goes wrong with `call`, the `number`th of all; `before` counts the earlier ones that were the same.
-    #[must_use]
     pub fn trouble(&self, call: &Call, number: usize, before: u32) -> Option<Trouble> {
         match self {
             Self::Calm => None,
@@ -97,7 +96,6 @@ const TROUBLES: [Trouble; 8] = [
 ];
 
 /// How the API refuses a call, or fails: the status, and the code.
-#[must_use]
 pub fn refusal(call: &Call, fault: Fault) -> (u16, String) {
     let (status, code) = match (fault, call.api) {
         (Fault::Throttle, Api::Ec2) => (503, "RequestLimitExceeded"),

@@ -109,13 +109,11 @@ pub struct RunningFunction {
 
 impl RunningFunction {
     /// A new instance with these variables, for all endpoint services of `aws`.
-    #[must_use]
     pub fn new(name: &str, aws: &Aws, variables: &[(&str, &str)]) -> Self {
         Self::with_latency(LATENCY, name, aws, variables)
     }
 
     /// As [`RunningFunction::new`], far from an AWS that takes so long to answer.
-    #[must_use]
     pub fn with_latency(latency: Duration, name: &str, aws: &Aws, variables: &[(&str, &str)]) -> Self {
         let killed = Arc::new(Notify::new());
         let wire = SharedHttpConnector::new(Wire { aws: aws.clone(), latency, killed: killed.clone() });
@@ -177,7 +175,6 @@ pub fn play<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// The seed to begin with and how many to try: `ATTACK_SEED` and `ATTACK_SEEDS`, else 1 and `seeds`.
-#[must_use]
 pub fn seeds(seeds: u64) -> std::ops::Range<u64> {
     let number = |name: &str, otherwise: u64| {
         std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))

@@ -40,7 +40,6 @@ impl Default for Limits {
 
 impl Limits {
     /// The limits beside a tool that makes so many `Describe` calls to ELB a second.
-    #[must_use]
     pub fn beside(calls: f64) -> Self {
         Self { elb_reads: Bucket::new(40.0, 10.0 - calls), elb_all: Bucket::new(40.0, 10.0 - calls), ..Self::default() }
     }

@@ -72,13 +72,11 @@ pub struct News(Vec<Outbox>);
 
 impl News {
     /// Whether there is nothing to send.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(Outbox::is_empty)
     }
 
     /// The function's alerts that fire now.
-    #[must_use]
     pub fn firing(&self) -> Firing {
         Firing {
             severities: self.0.iter().flat_map(|outbox| outbox.firing.severities.iter().copied()).collect(),
@@ -104,7 +102,6 @@ impl Default for Firing {
 
 impl Notifier {
     /// Notifies for the function `function`, whose name is part of its records' keys.
-    #[must_use]
     pub fn new(function: &'static str, config: &aws_config::SdkConfig, settings: &Settings) -> Self {
         Self {
             function,
@@ -130,7 +127,6 @@ impl Notifier {
     }
 
     /// The partitions of this function: every configured endpoint service, and the guard itself.
-    #[must_use]
     pub fn partitions(&self) -> Vec<Partition> {
         let services = self.settings.policy.services.iter().cloned().map(Partition::Service);
         services.chain([Partition::Guard]).collect()

@@ -131,7 +131,6 @@ impl Paces {
 
 impl Observer {
     /// Reads with clients of this configuration, and ELB at this rate, what is behind these ports, or behind any if it is empty.
-    #[must_use]
     pub fn new(config: &aws_config::SdkConfig, elb: Rate, ports: BTreeSet<u16>) -> Self {
         Self {
             acm: aws_sdk_acm::Client::new(config),
@@ -173,7 +172,6 @@ impl Observer {
     }
 
     /// The calls so far, each with its first error, if it failed.
-    #[must_use]
     pub fn calls(&self) -> Calls {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -37,7 +37,6 @@ impl Rate {
     }
 
     /// How many calls it allows within `time`, beginning with a full bucket.
-    #[must_use]
     pub fn calls_within(self, time: Duration) -> usize {
         let later = time.as_millis() / self.interval().as_millis().max(1);
         usize::try_from(later).unwrap_or(usize::MAX).saturating_add(self.burst as usize)
@@ -55,7 +54,6 @@ pub struct Pace {
 
 impl Pace {
     /// A full bucket.
-    #[must_use]
     pub fn new(rate: Rate) -> Self {
         Self { rate, full_at: Mutex::new(Instant::now()) }
     }

@@ -27,7 +27,6 @@ fn is_noted(change: &Change) -> bool {
 }
 
 /// The changes that were noted lately, the latest last: of those made in the same second, in the order of the notes.
-#[must_use]
 pub fn recent(items: &Items, now: Timestamp) -> Vec<Change> {
     let notes = items.values().filter_map(|item| item.record.as_ref()?.changes()).flatten();
     let recent = notes.filter(|(at, _)| now.duration_since(*at) < KEEP_FOR);
@@ -38,7 +37,6 @@ pub fn recent(items: &Items, now: Timestamp) -> Vec<Change> {
 
 impl Reconciler<'_> {
     /// The record of the changes that are noted, with those of `changes` that are about the partition's path.
-    #[must_use]
     pub fn note(&self, changes: &[Change], items: &Items) -> Option<RecordWrite> {
         let path = stored_path::recorded(items)?;
         let key = Key::new(self.function, Key::CHANGES, path.service().as_str());

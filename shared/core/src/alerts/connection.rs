@@ -20,7 +20,6 @@ const MAX_OTHERS: usize = 20;
 /// accepted it.
 ///
 /// `None` for connections of other accounts.
-#[must_use]
 pub fn advance(
     known: Option<&KnownConnection>,
     connections: &[Connection],
@@ -81,7 +80,6 @@ const RECORD_EVERY: SignedDuration = SignedDuration::from_hours(24);
 
 /// When a known account was last seen connected, if that is to be recorded now, and the notice to send. However many
 /// endpoints it has, it is one record, and none before it is connected.
-#[must_use]
 pub fn known_account(
     last: Option<Timestamp>,
     connections: &[Connection],
@@ -143,7 +141,6 @@ fn others_on_service<'a>(
 }
 
 /// The past of the connections, from the stored records.
-#[must_use]
 pub fn remembered(items: &Items) -> RememberedConnections {
     let mut remembered = RememberedConnections {
         traffic: traffic::recorded(items).cloned(),

@@ -18,7 +18,6 @@ const MAX_REASON: usize = 24;
 
 /// The notice: the results of the evaluation's checks, the firing alerts, and the silences. `evaluation` is `None` if it was
 /// another service's turn to be read, `items` if the table could not be read.
-#[must_use]
 pub fn notice(evaluation: Option<&Evaluation>, items: Option<&Items>, now: Timestamp) -> Finding {
     let counts = evaluation.map(|evaluation| ChecksByResult::new(&evaluation.results));
     let sees_all = counts.as_ref().is_none_or(|counts| counts.unknown.is_empty()) && items.is_some();

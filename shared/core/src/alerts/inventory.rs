@@ -26,7 +26,6 @@ const NOTIFICATION: &str = "vpce-nfn-";
 /// The ids of the endpoint service's connection notifications, and of the route table associations of its load
 /// balancers' subnets; `None` if not all could be read. Notifications that this run did not ask about are in place if they
 /// are in the records of `items`.
-#[must_use]
 pub fn in_place(items: Option<&Items>, topology: &Topology, service: &ServiceId) -> Option<BTreeSet<String>> {
     let (mut subnets, mut listeners) = (BTreeSet::new(), BTreeSet::new());
     for load_balancer in topology.load_balancers_of(service).ok()? {
@@ -54,7 +53,6 @@ pub fn in_place(items: Option<&Items>, topology: &Topology, service: &ServiceId)
 
 /// The remembered ids of the endpoint service that are no longer in place, as far as that is known. Listeners are known
 /// where their load balancer's are: a failed read of something else brings none of them back.
-#[must_use]
 pub fn gone(items: &Items, topology: &Topology, service: &ServiceId) -> BTreeSet<String> {
     let (listeners, others): (BTreeSet<String>, BTreeSet<String>) =
         ids(items).into_iter().partition(|id| id.starts_with(LISTENER));
@@ -68,7 +66,6 @@ pub fn gone(items: &Items, topology: &Topology, service: &ServiceId) -> BTreeSet
 }
 
 /// The next inventory. It changes only when something appears or disappears.
-#[must_use]
 pub fn next(before: Option<&Inventory>, in_place: &BTreeSet<String>, now: Timestamp) -> Inventory {
     let remembered = before.into_iter().flatten().map(|(id, gone)| (id.clone(), Some(gone.unwrap_or(now))));
     let keep_for = |id: &str| if id.starts_with(LISTENER) { REMEMBER_LISTENERS_FOR } else { REMEMBER_FOR };

@@ -84,7 +84,6 @@ pub enum Phase {
 
 impl Alert {
     /// Whether it is over, with nothing left to send.
-    #[must_use]
     pub fn is_over(&self) -> bool {
         self.phase == Phase::Resolved && self.notified.is_none()
     }
@@ -103,7 +102,6 @@ pub struct Thresholds {
 
 impl Thresholds {
     /// The policy's thresholds for `check`. Alerts of checks that cannot flap fire and resolve with the first result.
-    #[must_use]
     pub fn for_check(check: Check, policy: &Policy) -> Self {
         let (alert_after, resolve_after) =
             if check.can_flap { (policy.alert_after, policy.resolve_after) } else { (1, 1) };
@@ -128,7 +126,6 @@ pub enum Signal<'a> {
 
 impl<'a> Signal<'a> {
     /// The signal of `status`; `None` if nothing was asked.
-    #[must_use]
     pub fn of(status: &'a Status) -> Option<Self> {
         match status {
             Status::Pass(now_true) => Some(Self::Passing(now_true)),
@@ -172,7 +169,6 @@ pub struct Now<'a> {
 }
 
 /// The next state of `alert` after `signal`, and the event to send.
-#[must_use]
 pub fn advance(
     alert: Option<&Alert>,
     signal: Signal<'_>,
@@ -329,7 +325,6 @@ fn with_cause(alert: &Alert, finding: &Finding, has_news: bool) -> Finding {
 }
 
 /// The alert with the cause in `finding`, if that came before the alert and after the one that is known.
-#[must_use]
 pub fn with_late_cause(alert: &Alert, finding: &Finding) -> Alert {
     Alert { finding: with_cause(alert, finding, false), ..alert.clone() }
 }

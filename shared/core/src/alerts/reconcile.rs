@@ -70,7 +70,6 @@ impl Report<'_> {
 
 impl<'a> Report<'a> {
     /// The results of a run's checks, and nothing else.
-    #[must_use]
     pub fn new(partition: &'a Partition, evaluations: Vec<Evaluation>) -> Self {
         Self {
             partition,
@@ -114,13 +113,11 @@ pub struct RecordWrite {
 
 impl Evaluation {
     /// These results of `checks`, from a read that began at `observed_at`.
-    #[must_use]
     pub fn new(observed_at: Timestamp, checks: Vec<Check>, results: Vec<CheckResult>) -> Self {
         Self { observed_at, checks, results, off_path: BTreeSet::new() }
     }
 
     /// The results of `checks`, from a read that began at `observed_at`.
-    #[must_use]
     pub fn evaluate(checks: &[Check], context: CheckContext<'_>, observed_at: Timestamp) -> Self {
         let results = catalogue::evaluate_checks(checks, context);
         Self { off_path: context.off_path(), ..Self::new(observed_at, checks.to_vec(), results) }
@@ -141,7 +138,6 @@ impl Evaluation {
     }
 
     /// The results about the guard itself, from the run's calls in reads that began at `observed_at`.
-    #[must_use]
     pub fn of_calls(calls: &Calls, observed_at: Timestamp) -> Self {
         let results = visibility_lost::of_calls(calls);
         Self::new(observed_at, catalogue::checks_of(&[Group::Visibility]), results)
@@ -150,7 +146,6 @@ impl Evaluation {
 
 impl Reconciler<'_> {
     /// The records that change because of `report`.
-    #[must_use]
     pub fn writes(&self, report: &Report<'_>, items: &Items) -> Vec<RecordWrite> {
         let items = &without_future(items.clone(), self.now);
         let last_read = self.last_read(items);
@@ -173,7 +168,6 @@ impl Reconciler<'_> {
     }
 
     /// The records that change because `change` is a cause of alerts that already fire.
-    #[must_use]
     pub fn attribute(&self, change: &Change, items: &Items) -> Vec<RecordWrite> {
         let attributed = |(key, item): (&Key, &Item)| {
             let mut record = item.record.clone()?;
@@ -209,7 +203,6 @@ impl Reconciler<'_> {
 
     /// The records that close the alerts of an endpoint service that is no longer configured, with everything else that
     /// is still to be sent about it; and whether another run still holds a lease on some of them.
-    #[must_use]
     pub fn close(&self, items: &Items) -> (Vec<RecordWrite>, bool) {
         let (mut writes, mut leased_elsewhere) = (Vec::new(), false);
         for (key, item) in items.iter().filter(|(key, _)| key.function == self.function) {
@@ -241,7 +234,6 @@ impl Reconciler<'_> {
     }
 
     /// The name of an incident that begins now.
-    #[must_use]
     pub fn new_incident(&self, partition: &Partition) -> String {
         format!("{partition}-{}", self.now.as_second())
     }
@@ -483,7 +475,6 @@ impl Reconciler<'_> {
 impl RecordWrite {
     /// The transitions to send of a record that the table did not take. Every failure counts as firing: without the
     /// table it would otherwise stay pending for ever.
-    #[must_use]
     pub fn unstored_transitions(&self, now: Timestamp) -> Vec<Transition> {
         let mut record = self.record.clone();
         let is_pending = |alert: &&Alert| alert.phase == Phase::Pending && !alert.silenced;

@@ -42,7 +42,6 @@ pub enum Partition {
 
 impl Partition {
     /// The endpoint service, unless it is the guard's own.
-    #[must_use]
     pub fn service(&self) -> Option<&ServiceId> {
         match self {
             Self::Service(service) => Some(service),
@@ -67,13 +66,11 @@ pub fn firing(items: &Items) -> impl Iterator<Item = (&Key, &Alert)> {
 }
 
 /// How many subscriptions the alert topic had, as recorded.
-#[must_use]
 pub fn subscribers(items: &Items) -> Option<&Subscribers> {
     items.values().find_map(|item| item.record.as_ref()?.subscribers())
 }
 
 /// The records without times from the future.
-#[must_use]
 pub fn without_future(items: Items, now: Timestamp) -> Items {
     let sound = |(key, item): (Key, Item)| {
         let record = item.record.map(|record| record.without_future(now));
@@ -83,7 +80,6 @@ pub fn without_future(items: Items, now: Timestamp) -> Items {
 }
 
 /// What is recorded of dbt's requests; nothing if there is no record. `None` if the record cannot be read.
-#[must_use]
 pub fn admissions(items: &Items) -> Option<Admissions> {
     match items.iter().find(|(key, _)| key.subject == Key::ADMISSIONS) {
         Some((_, item)) => item.record.as_ref().and_then(Record::admissions).cloned(),
@@ -224,13 +220,11 @@ impl Key {
     pub const ANY_FUNCTION: &str = "*";
 
     /// The key of `function`'s record about `subject` and `resource`.
-    #[must_use]
     pub fn new(function: &str, subject: &str, resource: &str) -> Self {
         Self { function: function.to_owned(), subject: subject.to_owned(), resource: resource.to_owned() }
     }
 
     /// The subject and the resource.
-    #[must_use]
     pub fn about(&self) -> (&str, &str) {
         (&self.subject, &self.resource)
     }
@@ -256,13 +250,11 @@ impl FromStr for Key {
 
 impl Record {
     /// A new record with an empty outbox.
-    #[must_use]
     pub fn new(state: State, observed_at: Timestamp) -> Self {
         Self { state, outbox: Vec::new(), lease_until: None, transitions: 0, observed_at, retired: false }
     }
 
     /// The alert, if this is an alert's record.
-    #[must_use]
     pub fn alert(&self) -> Option<&Alert> {
         match &self.state {
             State::Alert(alert) => Some(alert),
@@ -271,7 +263,6 @@ impl Record {
     }
 
     /// The connection, if this is a connection's record.
-    #[must_use]
     pub fn connection(&self) -> Option<&KnownConnection> {
         match &self.state {
             State::Connection(connection) => Some(connection),
@@ -280,7 +271,6 @@ impl Record {
     }
 
     /// The ids that were in place, if this is their record.
-    #[must_use]
     pub fn inventory(&self) -> Option<&BTreeMap<String, Option<Timestamp>>> {
         match &self.state {
             State::Inventory(inventory) => Some(inventory),
@@ -289,7 +279,6 @@ impl Record {
     }
 
     /// When dbt last connected, if this is the record of that.
-    #[must_use]
     pub fn traffic(&self) -> Option<&Traffic> {
         match &self.state {
             State::Traffic(traffic) => Some(traffic),
@@ -298,7 +287,6 @@ impl Record {
     }
 
     /// The path behind the endpoint service, if this is its record.
-    #[must_use]
     pub fn path(&self) -> Option<&StoredPath> {
         match &self.state {
             State::Path(path) => path.as_deref(),
@@ -307,7 +295,6 @@ impl Record {
     }
 
     /// What became of dbt's requests, if this is the record of that.
-    #[must_use]
     pub fn admissions(&self) -> Option<&Admissions> {
         match &self.state {
             State::Admissions(admissions) => Some(admissions),
@@ -316,7 +303,6 @@ impl Record {
     }
 
     /// How many subscriptions the alert topic had, if this is the record of that.
-    #[must_use]
     pub fn subscribers(&self) -> Option<&Subscribers> {
         match &self.state {
             State::Subscribers(subscribers) => Some(subscribers),
@@ -325,7 +311,6 @@ impl Record {
     }
 
     /// The notes of changes that may show only later, if this is the record of that.
-    #[must_use]
     pub fn changes(&self) -> Option<&[(Timestamp, String)]> {
         match &self.state {
             State::Changes(changes) => Some(changes),
@@ -334,7 +319,6 @@ impl Record {
     }
 
     /// When the known account was last seen connected, if this is its record.
-    #[must_use]
     pub fn known_account(&self) -> Option<Timestamp> {
         match self.state {
             State::KnownAccount(last) => Some(last),
@@ -343,7 +327,6 @@ impl Record {
     }
 
     /// The silence, if this is a silence's record.
-    #[must_use]
     pub fn silence(&self) -> Option<&Silence> {
         match &self.state {
             State::Silence(silence) => Some(silence),
@@ -382,7 +365,6 @@ impl Record {
     }
 
     /// When the partition was read for it, if that is the time that it holds.
-    #[must_use]
     pub fn read_at(&self) -> Option<Timestamp> {
         match self.state {
             State::Alert(_) | State::Connection(_) | State::Path(_) | State::Admissions(_) => Some(self.observed_at),
@@ -439,7 +421,6 @@ impl Record {
     }
 
     /// When it may expire, if it is written now and nothing more is expected of it.
-    #[must_use]
     pub fn expires(&self, now: Timestamp) -> Option<Timestamp> {
         let (is_over, keep_for) = match &self.state {
             State::Alert(alert) => (alert.is_over(), KEEP_FOR),

@@ -10,7 +10,6 @@ use crate::trigger::Change;
 
 /// The transitions of the test messages for `service`, each to be sent as a message of its own. Their resources do not
 /// exist, and every summary begins with `TEST`.
-#[must_use]
 pub fn transitions(service: &ServiceId, region: &Region, now: Timestamp) -> Vec<Transition> {
     let incident = format!("{service}-test-{}", now.as_second());
     let sample = |kind, check: &str, resource: &str, minutes: i64, finding: Finding| {

@@ -31,14 +31,12 @@ pub struct Silence {
 
 impl Silence {
     /// All of it in one line.
-    #[must_use]
     pub fn describe(&self) -> String {
         let Self { checks, resources, until, by, comment, .. } = self;
         format!("{} on {} until {until} by {by}: {comment}", checks.join(", "), resources.join(", "))
     }
 
     /// Whether it covers this check of this resource.
-    #[must_use]
     pub fn matches(&self, check: &str, resource: &str) -> bool {
         let covers = |list: &[String], item: &str| list.iter().any(|covered| covered == item);
         let by_id = covers(&self.checks, check);

@@ -21,7 +21,6 @@ pub fn active(items: &Items, now: Timestamp) -> impl Iterator<Item = (&Silence, 
 }
 
 /// Whether a silence covers this check of this resource.
-#[must_use]
 pub fn covers(items: &Items, check: &str, resource: &str, now: Timestamp) -> bool {
     active(items, now).any(|(silence, _)| silence.matches(check, resource))
 }
@@ -39,7 +38,6 @@ fn is_announced(silence: &Silence) -> bool {
 }
 
 /// The record of a silence with the notice that it began, if that was not added yet.
-#[must_use]
 pub(super) fn announced(key: &Key, record: &Record, incident: &str, now: Timestamp) -> Record {
     let unannounced = record.silence().filter(|silence| !is_announced(silence));
     let end = unannounced.map(|silence| (silence, ends_at(silence, record, now)));

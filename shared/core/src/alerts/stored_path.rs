@@ -17,14 +17,12 @@ use crate::ids::ServiceId;
 use crate::snapshot::{KnownDetails, StoredPath};
 
 /// The stored path, if it can be used: it is recent, and dbt's ports are the same.
-#[must_use]
 pub fn usable<'a>(items: &'a Items, now: Timestamp, settings: &Settings) -> Option<&'a StoredPath> {
     let ports = settings.policy.all_ports();
     recorded(items).filter(|path| path.is_valid(now, settings.path_max_age()) && path.ports == ports)
 }
 
 /// The stored path, however old.
-#[must_use]
 pub fn recorded(items: &Items) -> Option<&StoredPath> {
     let mut records = items.iter().filter(|(key, _)| key.subject == Key::PATH);
     records.find_map(|(_, item)| item.record.as_ref()?.path())
@@ -35,7 +33,6 @@ const DETAILS_VALID_FOR: SignedDuration = SignedDuration::from_mins(65);
 
 /// The details that `function` need not read again, of these endpoint services: those that it read within the hour, except of
 /// services in `anew`, which somebody may just have changed, and of those that await them.
-#[must_use]
 pub fn known_details<'a>(
     services: impl IntoIterator<Item = (&'a ServiceId, &'a Items)>,
     anew: &BTreeSet<ServiceId>,
@@ -52,20 +49,17 @@ pub fn known_details<'a>(
 }
 
 /// Whether the details of the path were read within the hour.
-#[must_use]
 pub fn has_recent_details(path: &StoredPath, now: Timestamp) -> bool {
     path.detailed_at.is_some_and(|detailed_at| now.duration_since(detailed_at) < DETAILS_VALID_FOR)
 }
 
 /// Whether an alert of `function` is open or pending, or cannot be read.
-#[must_use]
 pub fn has_open_alert(items: &Items, function: &str) -> bool {
     has_alert(items, function, Severity::Info)
 }
 
 /// Whether the next run reads the details, to see whether an alert of `function` is over. What is only info may stay for ever,
 /// and waits for an hour, or for the change that ends it.
-#[must_use]
 pub fn awaits_details(items: &Items, function: &str) -> bool {
     has_alert(items, function, Severity::Warning)
 }
@@ -81,7 +75,6 @@ fn has_alert(items: &Items, function: &str, least: Severity) -> bool {
 /// Whether `evaluation` changes no alert of `function`. Its results come from a stored path with the health of its
 /// targets read now; those of `before`, from the path as it was stored. An unknown result is trusted if it was the same
 /// then: some facts can never be read.
-#[must_use]
 pub fn changes_nothing(evaluation: &Evaluation, before: &[CheckResult], function: &str, items: &Items) -> bool {
     let is_ours = |key: &Key| key.function == function && evaluation.checks.iter().any(|check| check.id == key.subject);
     let mut alerts = items.iter().filter(|(key, _)| is_ours(key)).filter_map(|(key, item)| {

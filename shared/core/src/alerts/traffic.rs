@@ -36,7 +36,6 @@ pub struct Question {
 pub type LastConnections = BTreeMap<EndpointId, Option<Timestamp>>;
 
 /// The question about `service`; `None` if it is too early to ask again, or dbt has no endpoint that has metrics.
-#[must_use]
 pub fn question(
     service: &ServiceId,
     connections: &[Connection],
@@ -61,13 +60,11 @@ pub fn question(
 }
 
 /// Whether AWS publishes metrics of the connection: not if the consumer is in another Region.
-#[must_use]
 pub fn has_metrics(connection: &Connection) -> bool {
     connection.region.is_none()
 }
 
 /// The traffic known once CloudWatch has answered `question`, which is about the time until `now`.
-#[must_use]
 pub fn next(before: Option<&Traffic>, question: &Question, answer: &LastConnections, now: Timestamp) -> Traffic {
     let endpoints = question.endpoints.iter().map(|(_, endpoint)| {
         // Without a gap between the questions.
@@ -81,7 +78,6 @@ pub fn next(before: Option<&Traffic>, question: &Question, answer: &LastConnecti
 }
 
 /// The recorded traffic of the endpoint service.
-#[must_use]
 pub fn recorded(items: &Items) -> Option<&Traffic> {
     let mut records = items.iter().filter(|(key, _)| key.subject == Key::TRAFFIC);
     records.find_map(|(_, item)| item.record.as_ref()?.traffic())

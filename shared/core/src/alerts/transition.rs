@@ -56,7 +56,6 @@ pub enum Kind {
 
 impl Kind {
     /// The lower-case name, as in message attributes.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Firing => "firing",
@@ -69,7 +68,6 @@ impl Kind {
 
 impl Transition {
     /// An event of `resource` at `now`. It gets its number from the record it is added to.
-    #[must_use]
     pub fn new(kind: Kind, (check, resource): (&str, &str), incident: &str, finding: Finding, now: Timestamp) -> Self {
         Self {
             number: 0,

@@ -16,7 +16,6 @@ pub fn attribute(results: &mut [CheckResult], change: &Change) {
 }
 
 /// Whether the check depends on the call, and the call names the finding's resource, or one of its ids.
-#[must_use]
 pub fn can_cause(change: &Change, check: Check, resource: &str, finding: &Finding) -> bool {
     check.cloudtrail_events.contains(&change.event_name.as_str())
         && change.names_any(std::iter::once(resource).chain(finding.ids.iter().map(String::as_str)))

@@ -71,14 +71,12 @@ pub struct RecordedState {
 
 impl RememberedConnections {
     /// Since when the connection has been in its current state, if that was recorded.
-    #[must_use]
     pub fn since(&self, connection: &Connection) -> Option<Timestamp> {
         let recorded = self.states.get(&connection.endpoint)?;
         (recorded.state == connection.state.to_string()).then_some(recorded.since)
     }
 
     /// Whether it is a request that was held, whatever became of it.
-    #[must_use]
     pub fn was_held(&self, connection: &Connection) -> bool {
         self.admissions.as_ref().is_some_and(|admissions| admissions.has_held(connection))
     }
@@ -95,7 +93,6 @@ static NO_REFUSALS: BTreeMap<String, CallError> = BTreeMap::new();
 
 impl<'a> CheckContext<'a> {
     /// The context of a run that has changed nothing and knows no earlier states.
-    #[must_use]
     pub fn new(
         service: impl Into<Option<&'a ServiceId>>,
         topology: &'a Topology,

@@ -12,7 +12,6 @@ pub struct Region {
 
 impl Region {
     /// The Region `name` in `partition`.
-    #[must_use]
     pub fn new(partition: &str, name: &str) -> Self {
         // https://docs.aws.amazon.com/general/latest/gr/aws-service-information.html, "Management Console" per partition
         let console = match partition {
@@ -25,49 +24,41 @@ impl Region {
     }
 
     /// `aws`, `aws-cn`, `aws-us-gov`, …
-    #[must_use]
     pub fn partition(&self) -> &str {
         &self.partition
     }
 
     /// `eu-central-1`, …
-    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The endpoint service in the VPC console.
-    #[must_use]
     pub fn endpoint_service(&self, id: &str) -> Option<String> {
         self.link("vpcconsole", &format!("EndpointServices:search={id}"))
     }
 
     /// The target group in the EC2 console.
-    #[must_use]
     pub fn target_group(&self, arn: &Arn) -> Option<String> {
         self.link("ec2", &format!("TargetGroup:targetGroupArn={arn}"))
     }
 
     /// The load balancer in the EC2 console.
-    #[must_use]
     pub fn load_balancer(&self, arn: &Arn) -> Option<String> {
         self.link("ec2", &format!("LoadBalancer:loadBalancerArn={arn}"))
     }
 
     /// The security group in the EC2 console.
-    #[must_use]
     pub fn security_group(&self, id: &str) -> Option<String> {
         self.link("ec2", &format!("SecurityGroup:groupId={id}"))
     }
 
     /// The network ACL in the VPC console.
-    #[must_use]
     pub fn network_acl(&self, id: &str) -> Option<String> {
         self.link("vpcconsole", &format!("NetworkAclDetails:networkAclId={id}"))
     }
 
     /// The route table in the VPC console.
-    #[must_use]
     pub fn route_table(&self, id: &str) -> Option<String> {
         self.link("vpcconsole", &format!("RouteTableDetails:RouteTableId={id}"))
     }

@@ -112,7 +112,6 @@ pub enum Severity {
 
 impl Severity {
     /// The lower-case name, as in message attributes.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Info => "info",
@@ -127,7 +126,6 @@ impl Finding {
     pub(crate) const REST: &str = "the rest";
 
     /// A finding without evidence, of one part, about its resource alone, which stops nothing.
-    #[must_use]
     pub fn new(severity: Severity, summary: impl Into<String>, impact: impl Into<String>, remedy: Remedy) -> Self {
         Self {
             severity,
@@ -172,7 +170,6 @@ impl Finding {
     }
 
     /// Why parts that are not named are unknown, if they are.
-    #[must_use]
     pub fn rest(&self) -> Option<&String> {
         match self.parts.get(Self::REST)? {
             PartStatus::Unknown(why) => Some(why),
@@ -181,7 +178,6 @@ impl Finding {
     }
 
     /// The status of a part; `None` if it passes.
-    #[must_use]
     pub fn part(&self, name: &str) -> Option<&PartStatus> {
         self.parts.get(name).or_else(|| self.parts.get(Self::REST))
     }
@@ -243,13 +239,11 @@ impl Remedy {
 
 impl CheckResult {
     /// The result of `check` for `resource`.
-    #[must_use]
     pub fn new(check: Check, resource: &(impl ToString + ?Sized), status: Status) -> Self {
         Self { check, resource: resource.to_string(), status, is_unlisted: false }
     }
 
     /// The result of `check` for all resources behind `resource`: they were not listed, and why.
-    #[must_use]
     pub fn unlisted(check: Check, resource: &(impl ToString + ?Sized), why: Unread) -> Self {
         Self { is_unlisted: true, ..Self::new(check, resource, why.into()) }
     }
@@ -271,7 +265,6 @@ impl Status {
     }
 
     /// The status in one line.
-    #[must_use]
     pub fn text(&self) -> &str {
         match self {
             Self::Pass(text) | Self::Unknown(text) => text,

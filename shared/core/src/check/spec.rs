@@ -127,7 +127,6 @@ pub enum Parts {
 
 impl Parts {
     /// The name of a port as a part.
-    #[must_use]
     pub fn port(port: u16) -> String {
         format!("port {port}")
     }
@@ -150,7 +149,6 @@ pub enum Group {
 
 impl Group {
     /// The lower-case name.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connections => "connections",

@@ -35,13 +35,11 @@ pub const CATALOGUE: [Check; 26] = [
 ];
 
 /// The checks of `groups`.
-#[must_use]
 pub fn checks_of(groups: &[Group]) -> Vec<Check> {
     CATALOGUE.into_iter().filter(|check| groups.contains(&check.group)).collect()
 }
 
 /// The results of `checks` for one endpoint service, as far as the policy wants them, with the changes that caused them.
-#[must_use]
 pub fn evaluate_checks(checks: &[Check], context: CheckContext<'_>) -> Vec<CheckResult> {
     let watched = checks.iter().filter(|check| (check.is_watched)(context.policy));
     let mut results: Vec<CheckResult> = watched.flat_map(|check| (check.evaluate)(context)).collect();
@@ -54,7 +52,6 @@ pub fn evaluate_checks(checks: &[Check], context: CheckContext<'_>) -> Vec<Check
 }
 
 /// The check with this id, if this version has it.
-#[must_use]
 pub fn find(id: &str) -> Option<Check> {
     CATALOGUE.into_iter().find(|check| check.id == id)
 }

@@ -77,7 +77,6 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
 impl Plan {
     /// What `CROSS_ZONE=enforce` changes, so that cross-zone is on, in effect, for every target group on dbt's path to these
     /// services. Each resource appears once, even if several target groups depend on it.
-    #[must_use]
     pub fn enforces_cross_zone(topology: &Topology, services: &BTreeSet<ServiceId>, ports: &ListenerPorts) -> Self {
         let mut plan = Self::default();
         let load_balancers = services.iter().flat_map(|service| {

@@ -58,14 +58,12 @@ pub struct Subscribers {
 
 impl Subscribers {
     /// Whether it is time to ask again.
-    #[must_use]
     pub fn is_due(before: Option<&Self>, now: Timestamp) -> bool {
         let last = before.and_then(|before| before.numbers.keys().next_back());
         last.is_none_or(|last| now.duration_since(*last) >= ASK_EVERY)
     }
 
     /// The next record, with the number that SNS says now.
-    #[must_use]
     pub fn next(before: Option<&Self>, number: usize, now: Timestamp) -> Self {
         let mut numbers = before.map(|before| before.numbers.clone()).unwrap_or_default();
         let had_none = numbers.values().next_back() == Some(&0);
@@ -84,7 +82,6 @@ impl Subscribers {
 }
 
 /// The result for the topic, given what SNS says now and what it said before.
-#[must_use]
 pub fn result(
     topic: &Arn,
     number: &Result<usize, CallError>,

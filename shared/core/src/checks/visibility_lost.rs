@@ -21,7 +21,6 @@ pub(crate) const SPEC: Spec = Spec {
 };
 
 /// One result per call of the run.
-#[must_use]
 pub fn of_calls(calls: &Calls) -> Vec<CheckResult> {
     let status = |(call, error): (&&'static str, &Option<CallError>)| match error {
         Some(error) => Status::fail(finding(error)),

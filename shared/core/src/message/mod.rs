@@ -100,7 +100,6 @@ struct Content<'a> {
 impl Message {
     /// Renders the transitions of the records of one partition: `outboxes` holds, for each record, its transitions in
     /// order.
-    #[must_use]
     pub fn new(envelope: Envelope<'_>, outboxes: &[&[Transition]]) -> Self {
         let content = Content::new(envelope, outboxes);
         let mut in_full = MAX_IN_FULL;
@@ -114,7 +113,6 @@ impl Message {
     }
 
     /// The `Message` of an SNS publish with `MessageStructure=json`: a body per protocol. Email gets the default.
-    #[must_use]
     pub fn bodies(&self) -> String {
         serde_json::json!({
             "default": self.text, "https": self.chat, "sms": self.sms, "sqs": self.data, "lambda": self.data,
@@ -124,7 +122,6 @@ impl Message {
 
     /// The message attributes that subscription filter policies can match.
     /// <https://docs.aws.amazon.com/sns/latest/dg/string-value-matching.html>
-    #[must_use]
     pub fn attributes(&self) -> Vec<(&'static str, Attribute)> {
         let kinds = self.kinds.iter().map(|kind| kind.as_str()).collect();
         let service = self.partition.service().map(|service| ("serviceId", Attribute::Text(service.to_string())));

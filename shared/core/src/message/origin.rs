@@ -18,13 +18,11 @@ pub struct Origin {
 
 impl Origin {
     /// The link to a check's section of the runbook.
-    #[must_use]
     pub fn runbook(&self, check: &str) -> Option<String> {
         self.runbook_url.as_ref().map(|url| format!("{url}#{check}"))
     }
 
     /// `account 111122223333, eu-central-1, stack privatelink-guard`, as far as known.
-    #[must_use]
     pub fn describe(&self) -> String {
         let account = self.account.as_ref().map(|account| format!("account {account}"));
         let stack = self.stack.as_ref().map(|stack| format!("stack {stack}"));

@@ -22,7 +22,6 @@ impl Certificate {
     /// Whether a Network Load Balancer can use its key; `None` if that is not known. It takes RSA keys of up to 3072 bits and
     /// the curves P-256, P-384 and P-521. ACM takes more, and writes `RSA-2048` where its model has `RSA_2048`.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/tls-listener-certificates.html>
-    #[must_use]
     pub fn has_usable_key(&self) -> Option<bool> {
         let algorithm = self.key_algorithm.as_deref()?.replace('-', "_");
         match algorithm.strip_prefix("RSA_") {
@@ -33,7 +32,6 @@ impl Certificate {
 
     /// Whether it covers `name`. A wildcard covers one label.
     /// <https://docs.aws.amazon.com/acm/latest/userguide/acm-certificate-characteristics.html>
-    #[must_use]
     pub fn covers(&self, name: &str) -> bool {
         self.names.iter().any(|pattern| match (pattern.strip_prefix("*."), name.split_once('.')) {
             (Some(domain), Some((_, rest))) => rest.eq_ignore_ascii_case(domain),

@@ -65,7 +65,6 @@ pub enum ConnectionState {
 
 impl ConnectionState {
     /// Parses a state as EC2 writes it.
-    #[must_use]
     pub fn parse(text: &str) -> Self {
         match text.to_ascii_lowercase().as_str() {
             "pendingacceptance" => Self::PendingAcceptance,
@@ -84,7 +83,6 @@ impl ConnectionState {
 
 impl ConnectionState {
     /// Whether the consumer is connected, or is being connected.
-    #[must_use]
     pub fn is_connected(&self) -> bool {
         matches!(self, Self::Pending | Self::Available | Self::Partial)
     }

@@ -37,7 +37,6 @@ pub enum Coverage<'a> {
 
 /// The description that ELB gives the network interfaces of `load_balancer`: `ELB net/NAME/ID`.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/network-load-balancers.html>
-#[must_use]
 pub fn interface_description(load_balancer: &Arn) -> String {
     format!("ELB {}", load_balancer.resource().trim_start_matches("loadbalancer/"))
 }
@@ -107,21 +106,18 @@ impl Listener {
     /// Whether it is on dbt's path: it takes TCP connections, as dbt's are, on one of dbt's `ports`, or on any port if that is
     /// empty.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-listeners.html>
-    #[must_use]
     pub fn is_on(&self, ports: &BTreeSet<u16>) -> bool {
         ["TCP", "TLS", "TCP_UDP", "TCP_QUIC"].contains(&self.protocol.as_str())
             && (ports.is_empty() || ports.contains(&self.port))
     }
 
     /// Whether it is on dbt's path and forwards connections, or may do so.
-    #[must_use]
     pub fn serves(&self, ports: &BTreeSet<u16>) -> bool {
         self.is_on(ports) && !self.forwards_to.as_ref().is_ok_and(Vec::is_empty)
     }
 
     /// Whether its idle timeout is a setting. That of a TLS listener is fixed.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/update-idle-timeout.html>
-    #[must_use]
     pub fn has_idle_timeout(&self) -> bool {
         self.protocol == "TCP"
     }
@@ -142,13 +138,11 @@ impl fmt::Display for Listener {
 
 impl LoadBalancer {
     /// The name, from its ARN: `loadbalancer/net/NAME/ID`.
-    #[must_use]
     pub fn name(&self) -> &str {
         self.arn.resource().split('/').nth(2).unwrap_or_else(|| self.arn.resource())
     }
 
     /// The target groups on dbt's path, each once: those that its `ports` reach, as far as they are known.
-    #[must_use]
     pub fn forwards_to(&self, ports: &BTreeSet<u16>) -> BTreeSet<Arn> {
         let listeners = self.listeners.iter().flatten().filter(|listener| listener.is_on(ports));
         listeners.flat_map(|listener| listener.forwards_to.iter().flatten().cloned()).collect()
@@ -161,7 +155,6 @@ impl LoadBalancer {
     }
 
     /// Why the target groups on dbt's path are not all known, if they are not.
-    #[must_use]
     pub fn unlisted(&self, ports: &BTreeSet<u16>) -> Option<&CallError> {
         let mut listeners = self.listeners.iter().flatten().filter(|listener| listener.is_on(ports));
         let by_rules = listeners.find_map(|listener| listener.forwards_to.as_ref().err());
@@ -169,7 +162,6 @@ impl LoadBalancer {
     }
 
     /// The target groups that only listeners forward to which are not on dbt's path.
-    #[must_use]
     pub fn off_path(&self, ports: &BTreeSet<u16>) -> BTreeSet<Arn> {
         let all = self.listeners.iter().flatten().flat_map(|listener| listener.forwards_to.iter().flatten().cloned());
         &all.collect::<BTreeSet<Arn>>() - &self.forwards_to(ports)
@@ -202,7 +194,6 @@ impl LoadBalancer {
 
     /// Whether the node sends connections to the target. Without cross-zone load balancing it sends only to its own zone; if
     /// that is not known, it may send to all.
-    #[must_use]
     pub fn node_sends_to(&self, group: &TargetGroup, node: &Interface, target: &Target) -> bool {
         let mut zones = self.description.iter().flat_map(|description| &description.zones);
         let node_zone = zones.find(|zone| zone.subnet == node.subnet).map(|zone| zone.name.as_str());
@@ -213,7 +204,6 @@ impl LoadBalancer {
     }
 
     /// Which of its zones have a healthy target of `group`.
-    #[must_use]
     pub fn coverage(&self, group: &TargetGroup) -> Coverage<'_> {
         let (Ok(description), Ok(targets)) = (&self.description, &group.targets) else { return Coverage::Unclear };
         let healthy = || targets.iter().filter(|target| target.is_healthy());
@@ -288,13 +278,11 @@ pub enum TargetKind {
 
 impl TargetGroup {
     /// The ports that must be open on a target: its own, and the health check's.
-    #[must_use]
     pub fn ports_of(&self, target: &Target) -> BTreeSet<u16> {
         target.port.into_iter().chain(self.health_check_port).collect()
     }
 
     /// The name, from its ARN: `targetgroup/NAME/ID`.
-    #[must_use]
     pub fn name(&self) -> &str {
         self.arn.resource().split('/').nth(1).unwrap_or_else(|| self.arn.resource())
     }
@@ -342,7 +330,6 @@ impl RoutingThreshold {
 
     /// Whether so few of the registered targets are healthy that the failing ones get connections as well. Either of the two
     /// is enough.
-    #[must_use]
     pub fn is_breached(self, healthy: usize, registered: usize) -> bool {
         healthy < self.count || self.percentage.is_some_and(|least| healthy * 100 < least * registered)
     }
@@ -382,7 +369,6 @@ pub struct Target {
 
 impl Target {
     /// Whether it passes its health checks and gets new connections.
-    #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.health == Health::Healthy && !self.is_shifted_away
     }
@@ -390,7 +376,6 @@ impl Target {
     /// Whether it gets no connections any more, so that nothing has to reach it: it is being deregistered, or ELB does not use
     /// it because its instance is gone.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-health-checks.html>
-    #[must_use]
     pub fn is_being_removed(&self) -> bool {
         self.health == Health::Draining || (self.health == Health::Unused && self.is_terminated)
     }
@@ -433,7 +418,6 @@ pub enum Health {
 
 impl Health {
     /// Parses a state as ELB writes it.
-    #[must_use]
     pub fn parse(text: &str) -> Self {
         match text.to_ascii_lowercase().as_str() {
             "healthy" => Self::Healthy,
@@ -450,7 +434,6 @@ impl Health {
 
 impl Health {
     /// Whether the target fails its health checks.
-    #[must_use]
     pub fn is_failing(&self) -> bool {
         matches!(self, Self::Unhealthy | Self::UnhealthyDraining)
     }

@@ -74,13 +74,11 @@ const THROTTLED: [&str; 5] =
 
 impl CallError {
     /// The failure of `call`.
-    #[must_use]
     pub fn new(call: &'static str, kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { call, kind, message: message.into() }
     }
 
     /// AWS's code, if AWS gave one.
-    #[must_use]
     pub fn code(&self) -> Option<&str> {
         match &self.kind {
             ErrorKind::Refused(code) => Some(code),
@@ -89,19 +87,16 @@ impl CallError {
     }
 
     /// Whether AWS refused it because a permission is missing.
-    #[must_use]
     pub fn is_denied(&self) -> bool {
         self.code().is_some_and(|code| DENIED.contains(&code))
     }
 
     /// Whether AWS refused it because the account makes too many calls.
-    #[must_use]
     pub fn is_throttled(&self) -> bool {
         self.code().is_some_and(|code| THROTTLED.contains(&code))
     }
 
     /// AWS's code and message; without a code, the message.
-    #[must_use]
     pub fn reason(&self) -> String {
         match self.code() {
             Some(code) if self.message.is_empty() => code.to_owned(),

@@ -81,25 +81,21 @@ impl Ports {
     pub const ALL: Self = Self { first: 0, last: u16::MAX };
 
     /// One port.
-    #[must_use]
     pub fn one(port: u16) -> Self {
         Self { first: port, last: port }
     }
 
     /// The number of ports.
-    #[must_use]
     pub fn number(self) -> u32 {
         u32::from(self.last - self.first) + 1
     }
 
     /// Whether `port` is in the range.
-    #[must_use]
     pub fn contains(self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
     }
 
     /// The ports in both ranges; `None` if there are none.
-    #[must_use]
     pub fn and(self, other: Self) -> Option<Self> {
         let both = Self { first: self.first.max(other.first), last: self.last.min(other.last) };
         (both.first <= both.last).then_some(both)
@@ -148,7 +144,6 @@ pub enum Peer {
 
 impl Peer {
     /// The id of the prefix list, if it is one.
-    #[must_use]
     pub fn prefix_list(&self) -> Option<&str> {
         match self {
             Self::PrefixList(id) => Some(id),
@@ -246,7 +241,6 @@ pub struct Route {
 impl Route {
     /// Whether it carries traffic; `None` if this version does not know its state. A `filtered` route stands in the table, and
     /// carries as little as a `blackhole`, whose target is gone.
-    #[must_use]
     pub fn carries_traffic(&self) -> Option<bool> {
         match self.state.to_ascii_lowercase().as_str() {
             "active" => Some(true),

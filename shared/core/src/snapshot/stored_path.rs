@@ -31,7 +31,6 @@ pub struct StoredPath {
 impl StoredPath {
     /// The path of `service` in `topology`, which was read at `read_at` behind any port, and its details at `detailed_at`; `None` if
     /// a part of it is unknown, or if it is too large to be stored.
-    #[must_use]
     pub fn new(topology: &Topology, service: &ServiceId, read_at: Timestamp, detailed_at: Timestamp) -> Option<Self> {
         let load_balancers = topology.load_balancers_of(service).ok()?;
         let load_balancers = load_balancers.into_iter().map(|it| (it.arn.clone(), stripped(it.clone()))).collect();
@@ -84,20 +83,17 @@ impl StoredPath {
     }
 
     /// The targets of the group, or those that it last had.
-    #[must_use]
     pub fn last_targets(&self, group: &Arn) -> Vec<&Target> {
         let now = self.group(group).and_then(|group| group.targets.as_deref().ok()).map(registered);
         now.filter(|now| !now.is_empty()).unwrap_or_else(|| self.gone.targets_of(group).collect())
     }
 
     /// Since when the group has no targets, if these are the last ones.
-    #[must_use]
     pub fn gone_since(&self, group: &Arn) -> Option<Timestamp> {
         self.gone.targets.get(group).map(|(since, _)| *since)
     }
 
     /// The listeners of the load balancer that serve dbt, and on other ports those that it last had.
-    #[must_use]
     pub fn last_listeners(&self, load_balancer: &Arn) -> Vec<&Listener> {
         let Some(found) = self.load_balancers.get(load_balancer) else { return Vec::new() };
         let now = found.listeners.iter().flatten().filter(|listener| listener.serves(&self.ports));
@@ -105,7 +101,6 @@ impl StoredPath {
     }
 
     /// The name that the group has by its tag, and what it resolved to.
-    #[must_use]
     pub fn hostname(&self, group: &Arn) -> Option<&Hostname> {
         self.group(group)?.hostname.as_ref()?.as_ref().ok()?.as_ref()
     }
@@ -120,7 +115,6 @@ impl StoredPath {
 
     /// Whether `topology`, a later read, has other load balancers, listeners or target groups than this, or could not read
     /// them. What else it could not read (attributes, tags, targets) does not contradict it.
-    #[must_use]
     pub fn is_contradicted_by(&self, topology: &Topology) -> bool {
         let Ok(read) = topology.load_balancers_of(&self.service.id) else { return true };
         let groups = |load_balancer: &LoadBalancer| -> Option<BTreeSet<Arn>> {
@@ -151,13 +145,11 @@ impl StoredPath {
     }
 
     /// Whether it may still be used at `now`: it is not older than `max_age`.
-    #[must_use]
     pub fn is_valid(&self, now: Timestamp, max_age: SignedDuration) -> bool {
         now.duration_since(self.read_at) <= max_age
     }
 
     /// The endpoint service's `Name` tag.
-    #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.service.name.as_deref()
     }
@@ -165,7 +157,6 @@ impl StoredPath {
     /// How many calls to ELB it takes to read it again: one for the listeners of each load balancer, one for the rules of each
     /// listener that can have some, and one for the targets of each group; `details` adds those for attributes, certificates and idle
     /// timeouts.
-    #[must_use]
     pub fn calls(&self, details: bool) -> usize {
         let of = |load_balancer: &LoadBalancer| {
             let groups = load_balancer.target_groups.iter().flatten().count();
@@ -180,7 +171,6 @@ impl StoredPath {
     }
 
     /// How many target groups it has.
-    #[must_use]
     pub fn groups(&self) -> usize {
         self.all_groups().count()
     }
@@ -191,7 +181,6 @@ impl StoredPath {
     }
 
     /// The endpoint service.
-    #[must_use]
     pub fn service(&self) -> &ServiceId {
         &self.service.id
     }
@@ -209,7 +198,6 @@ pub struct KnownDetails<'a> {
 
 impl<'a> KnownDetails<'a> {
     /// The details of these paths, except of what is also in a path that is to be read `anew`.
-    #[must_use]
     pub fn new(mut paths: Vec<&'a StoredPath>, anew: &[&'a StoredPath]) -> Self {
         // Where several have the same load balancer, the latest counts.
         paths.sort_by_key(|path| path.detailed_at);
@@ -237,43 +225,36 @@ impl<'a> KnownDetails<'a> {
     }
 
     /// When the details of the endpoint service were read.
-    #[must_use]
     pub fn of(&self, service: &ServiceId) -> Option<Timestamp> {
         self.read_at.get(service).copied()
     }
 
     /// The load balancer's own cross-zone attribute.
-    #[must_use]
     pub fn cross_zone(&self, load_balancer: &Arn) -> Option<bool> {
         self.load_balancers.get(load_balancer)?.cross_zone.as_ref()?.as_ref().ok().copied()
     }
 
     /// The target group, with the targets that it had then.
-    #[must_use]
     pub fn group(&self, group: &Arn) -> Option<&'a TargetGroup> {
         self.groups.get(group).copied()
     }
 
     /// The target group's attributes.
-    #[must_use]
     pub fn attributes(&self, group: &Arn) -> Option<&TargetGroupAttributes> {
         self.groups.get(group)?.attributes.as_ref()?.as_ref().ok()
     }
 
     /// The name that the target group has by its tag, or that it has none.
-    #[must_use]
     pub fn hostname(&self, group: &Arn) -> Option<&Option<Hostname>> {
         self.groups.get(group)?.hostname.as_ref()?.as_ref().ok()
     }
 
     /// The certificates that the listener has for names.
-    #[must_use]
     pub fn certificates_by_name(&self, listener: &str) -> Option<&Vec<String>> {
         self.listeners.get(listener)?.certificates_by_name.as_ref()?.as_ref().ok()
     }
 
     /// The seconds after which the listener closes an idle connection.
-    #[must_use]
     pub fn idle_timeout(&self, listener: &str) -> Option<u32> {
         self.listeners.get(listener)?.idle_timeout.as_ref()?.as_ref().ok().copied()?
     }
@@ -300,7 +281,6 @@ fn stripped(mut load_balancer: LoadBalancer) -> LoadBalancer {
 
 impl Topology {
     /// What is behind the endpoint services of these paths. Of a load balancer that several share, the latest read counts.
-    #[must_use]
     pub fn from_paths<'a>(paths: impl IntoIterator<Item = &'a StoredPath>) -> Self {
         let mut paths: Vec<&StoredPath> = paths.into_iter().collect();
         paths.sort_by_key(|path| path.read_at);
@@ -315,7 +295,6 @@ impl Topology {
     }
 
     /// The ARNs of the target groups.
-    #[must_use]
     pub fn target_groups(&self) -> BTreeSet<Arn> {
         let groups =
             self.load_balancers.values().flat_map(|load_balancer| load_balancer.target_groups.iter().flatten());

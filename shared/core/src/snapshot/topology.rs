@@ -78,14 +78,12 @@ impl Topology {
 
     /// Whether the time for reading was over before all of the service's path was read: the targets, and if settings were
     /// read, attributes.
-    #[must_use]
     pub fn is_unfinished(&self, service: &ServiceId) -> bool {
         let load_balancers = self.load_balancers_of(service).unwrap_or_default();
         load_balancers.into_iter().any(|load_balancer| load_balancer.is_unfinished(self.network.is_some()))
     }
 
     /// The `Name` tags of the services that have one.
-    #[must_use]
     pub fn names(&self) -> BTreeMap<ServiceId, String> {
         let services = self.services.iter().flatten().flatten();
         services.filter_map(|(id, service)| Some((id.clone(), service.name.clone()?))).collect()

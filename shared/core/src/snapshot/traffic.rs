@@ -44,13 +44,11 @@ impl Traffic {
 
 impl LastConnection {
     /// Since when dbt has not connected, as far as it is known. An endpoint cannot connect before it is `created`.
-    #[must_use]
     pub fn quiet_since(&self, created: Option<Timestamp>) -> Timestamp {
         self.at.or(created).map_or(self.since, |time| time.max(self.since))
     }
 
     /// A line for people.
-    #[must_use]
     pub fn describe(&self, created: Option<Timestamp>) -> String {
         match self.at {
             Some(at) => format!("dbt last connected at {at:.0} or up to 5 minutes before"),

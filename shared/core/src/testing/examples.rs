@@ -21,7 +21,6 @@ use crate::snapshot::{Calls, CrossZoneOverride, Topology};
 use crate::trigger::Change;
 
 /// The messages, each with a name.
-#[must_use]
 pub fn examples() -> Vec<(&'static str, Message)> {
     let unsafe_principals = Finding { cause: Some(change_of_principals()), ..principals(&["*"]) };
     let cross_zone = cross_zone();

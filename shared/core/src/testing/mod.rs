@@ -27,26 +27,22 @@ pub const DBT: &str = "123456789012";
 pub const UNTRUSTED: &str = "999999999999";
 
 /// Endpoint service number `number`; the policy of [`policy`] watches number 1.
-#[must_use]
 pub fn service(number: u32) -> ServiceId {
     format!("vpce-svc-{number:017x}").parse().unwrap()
 }
 
 /// VPC endpoint number `number`.
-#[must_use]
 pub fn endpoint(number: u32) -> EndpointId {
     format!("vpce-{number:017x}").parse().unwrap()
 }
 
 /// A time on the day of all tests, in UTC.
-#[must_use]
 pub fn at(hour: i8, minute: i8) -> Timestamp {
     let time = jiff::civil::date(2026, 3, 14).at(hour, minute, 0, 0);
     time.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp()
 }
 
 /// A connection on service 1.
-#[must_use]
 pub fn connection(number: u32, owner: Option<&str>, state: &str) -> Connection {
     Connection {
         service: service(1),
@@ -59,7 +55,6 @@ pub fn connection(number: u32, owner: Option<&str>, state: &str) -> Connection {
 }
 
 /// Settings for service 1 and dbt's account [`DBT`], with these variables added or replaced.
-#[must_use]
 pub fn settings(variables: &[(&str, &str)]) -> Settings {
     let service = service(1);
     let base = [
@@ -75,7 +70,6 @@ pub fn settings(variables: &[(&str, &str)]) -> Settings {
 }
 
 /// The policy of [`settings`] without additional variables.
-#[must_use]
 pub fn policy() -> Policy {
     let policy = settings(&[]).policy;
     assert_eq!(policy.services, BTreeSet::from([service(1)]));
@@ -83,13 +77,11 @@ pub fn policy() -> Policy {
 }
 
 /// The Region that the tests are in.
-#[must_use]
 pub fn region() -> Region {
     Region::new("aws", "eu-central-1")
 }
 
 /// The deployment that test messages come from.
-#[must_use]
 pub fn origin() -> Origin {
     Origin {
         account: Some("111122223333".parse().unwrap()),
@@ -100,19 +92,16 @@ pub fn origin() -> Origin {
 }
 
 /// AWS's refusal of a change, with this code.
-#[must_use]
 pub fn refusal(code: &str) -> CallError {
     CallError::new("ec2:RejectVpcEndpointConnections", ErrorKind::Refused(code.to_owned()), "not now")
 }
 
 /// A call that AWS denied.
-#[must_use]
 pub fn call_error(call: &'static str) -> CallError {
     CallError::new(call, ErrorKind::Refused("AccessDenied".to_owned()), "not authorized")
 }
 
 /// Endpoint service 1, which passes all checks, with dbt's principal.
-#[must_use]
 pub fn endpoint_service() -> EndpointService {
     EndpointService {
         id: service(1),
@@ -131,7 +120,6 @@ pub fn endpoint_service() -> EndpointService {
 }
 
 /// `service` with these load balancers; nothing else was read.
-#[must_use]
 pub fn topology(service: EndpointService, load_balancers: impl IntoIterator<Item = LoadBalancer>) -> Topology {
     let load_balancers: BTreeMap<Arn, LoadBalancer> =
         load_balancers.into_iter().map(|load_balancer| (load_balancer.arn.clone(), load_balancer)).collect();
@@ -151,14 +139,12 @@ pub fn with_policy<T>(topology: &Topology, policy: &Policy, evaluate: impl FnOnc
 }
 
 /// The status of the only result.
-#[must_use]
 pub fn only_status(results: Vec<CheckResult>) -> Status {
     let [result] = <[CheckResult; 1]>::try_from(results).unwrap();
     result.status
 }
 
 /// A network that was read completely and is empty.
-#[must_use]
 pub fn network() -> Network {
     Network {
         rules: Ok(Vec::new()),
@@ -172,7 +158,6 @@ pub fn network() -> Network {
 }
 
 /// Severity and summary of each failure. Panics if a result is unknown.
-#[must_use]
 pub fn failures(results: &[CheckResult]) -> Vec<(Severity, &str)> {
     let failed = results.iter().filter_map(|result| match &result.status {
         Status::Pass(_) | Status::NotAsked => None,
@@ -183,7 +168,6 @@ pub fn failures(results: &[CheckResult]) -> Vec<(Severity, &str)> {
 }
 
 /// The summary of each failure. Panics if a result is unknown.
-#[must_use]
 pub fn summaries(results: &[CheckResult]) -> Vec<&str> {
     failures(results).into_iter().map(|(_, summary)| summary).collect()
 }
@@ -217,7 +201,6 @@ pub(crate) fn assert_pasteable(finding: &Finding) {
 }
 
 /// The finding of a failure; `None` if the check passes. Panics if the result is unknown.
-#[must_use]
 pub fn failure(status: Status) -> Option<Finding> {
     match status {
         Status::Pass(_) | Status::NotAsked => None,
@@ -227,7 +210,6 @@ pub fn failure(status: Status) -> Option<Finding> {
 }
 
 /// The finding of the only failure.
-#[must_use]
 pub fn only_finding(results: Vec<CheckResult>) -> Finding {
     let mut failed = results.into_iter().filter_map(|result| match result.status {
         Status::Fail(finding) => Some(*finding),
@@ -239,14 +221,12 @@ pub fn only_finding(results: Vec<CheckResult>) -> Finding {
 }
 
 /// The names of a finding's parts.
-#[must_use]
 pub fn parts(finding: &Finding) -> Vec<&str> {
     finding.parts.keys().map(String::as_str).collect()
 }
 
 /// A load balancer that passes all checks, in zones a and b, with these target groups and a listener for each, from port
 /// 5432 on.
-#[must_use]
 pub fn load_balancer(name: &str, target_groups: Vec<TargetGroup>) -> LoadBalancer {
     let zone = |zone: char| Zone { name: format!("eu-central-1{zone}"), subnet: format!("subnet-{zone}") };
     let listeners = target_groups.iter().zip(5432..).map(|(group, port)| listener("TCP", port, group));
@@ -269,7 +249,6 @@ pub fn load_balancer(name: &str, target_groups: Vec<TargetGroup>) -> LoadBalance
 }
 
 /// A listener that forwards to `group`.
-#[must_use]
 pub fn listener(protocol: &str, port: u16, group: &TargetGroup) -> Listener {
     Listener {
         arn: format!("arn:aws:elasticloadbalancing:eu-central-1:111122223333:listener/net/pg/0123456789abcdef/{port}"),
@@ -284,7 +263,6 @@ pub fn listener(protocol: &str, port: u16, group: &TargetGroup) -> Listener {
 }
 
 /// A target group of IP addresses, without targets.
-#[must_use]
 pub fn target_group(name: &str) -> TargetGroup {
     TargetGroup {
         arn: elb_arn(&format!("targetgroup/{name}/0123456789abcdef")),
@@ -303,7 +281,6 @@ pub fn target_group(name: &str) -> TargetGroup {
 }
 
 /// A target group's attributes with AWS's defaults and this setting for cross-zone load balancing.
-#[must_use]
 pub fn group_attributes(cross_zone: CrossZoneOverride) -> Option<Observed<TargetGroupAttributes>> {
     let routing_threshold = RoutingThreshold::DEFAULT;
     Some(Ok(TargetGroupAttributes {
@@ -315,13 +292,11 @@ pub fn group_attributes(cross_zone: CrossZoneOverride) -> Option<Observed<Target
 }
 
 /// The ARN of something of ELB's.
-#[must_use]
 pub fn elb_arn(resource: &str) -> Arn {
     format!("arn:aws:elasticloadbalancing:eu-central-1:111122223333:{resource}").parse().unwrap()
 }
 
 /// The target 10.0.0.`number` in zone a.
-#[must_use]
 pub fn target(number: u8, health: &str) -> Target {
     let failed = health.starts_with("unhealthy");
     Target {
@@ -341,7 +316,6 @@ pub fn target(number: u8, health: &str) -> Target {
 }
 
 /// An instance that EC2 no longer shows, and that ELB no longer uses.
-#[must_use]
 pub fn terminated() -> Target {
     Target {
         id: "i-0123456789abcdef0".to_owned(),
@@ -353,7 +327,6 @@ pub fn terminated() -> Target {
 }
 
 /// A finding for tests where only the severity matters.
-#[must_use]
 pub fn finding(severity: Severity) -> Finding {
     Finding::new(
         severity,
@@ -370,7 +343,6 @@ pub fn finding(severity: Severity) -> Finding {
 }
 
 /// An alert since 08:00, which people have heard of if it fires.
-#[must_use]
 pub fn alert(phase: Phase, severity: Severity) -> Alert {
     Alert {
         phase,
@@ -391,7 +363,6 @@ pub fn alert(phase: Phase, severity: Severity) -> Alert {
 }
 
 /// A change to the [`load_balancer`] named `pg`.
-#[must_use]
 pub fn change() -> Change {
     Change {
         event_name: "ModifyLoadBalancerAttributes".to_owned(),

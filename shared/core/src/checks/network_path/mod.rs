@@ -124,7 +124,6 @@ fn remote_side(group: &TargetGroup, analyzer: &PathAnalyzer<'_>) -> Option<Check
 }
 
 /// The resource of a result about the targets of `group` that are in subnets that EC2 does not show.
-#[must_use]
 pub fn remote_side_of(group: &Arn) -> String {
     format!("{group}, remote side")
 }

@@ -1,0 +1,77 @@
+//! The AWS CLI, loaded once for all calls of this process (`local-aws/local_aws/aws_cli.py`).
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::local_aws::{tool, top};
+
+/// How a call ended.
+#[derive(Debug)]
+pub struct Done {
+    /// The exit status.
+    pub status: i64,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained about.
+    pub stderr: String,
+}
+
+/// Runs the AWS CLI with these arguments in this environment.
+pub fn run(arguments: &[&str], environment: &BTreeMap<String, String>) -> Result<Done> {
+    let mut call = UnixStream::connect(socket()?)?;
+    call.write_all(json!({"arguments": arguments, "environment": environment}).to_string().as_bytes())?;
+    call.shutdown(Shutdown::Write)?;
+    let done: Value = serde_json::from_reader(call)?;
+    let text = |field: &str| done[field].as_str().unwrap_or_default().to_owned();
+    let status = done["status"].as_i64().context("an exit status")?;
+    Ok(Done { status, stdout: text("stdout"), stderr: text("stderr") })
+}
+
+/// Runs the AWS CLI for AWS at this address, if there is one, and returns what it prints.
+pub fn call(endpoint: Option<&str>, arguments: &[&str], environment: &BTreeMap<String, String>) -> Result<Value> {
+    // Given as an option too: for SQS, the AWS CLI has an address of its own that no setting replaces.
+    let endpoint = endpoint.into_iter().flat_map(|address| ["--endpoint-url", address]);
+    let all: Vec<&str> = endpoint.chain(arguments.iter().copied()).collect();
+    let done = run(&all, environment)?;
+    ensure!(done.status == 0, "aws {}: {}", arguments.join(" "), done.stderr.trim());
+    match done.stdout.trim() {
+        "" => Ok(Value::Null),
+        printed => serde_json::from_str(printed).context("the AWS CLI prints JSON"),
+    }
+}
+
+/// The variables of this process that a call can be given: those that are text.
+pub fn inherited() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// The socket of the process that runs the calls. It ends with this process, which holds its standard input.
+fn socket() -> Result<&'static Path> {
+    static SERVER: OnceLock<Result<(Child, PathBuf), String>> = OnceLock::new();
+    let server = SERVER.get_or_init(|| start().map_err(|error| format!("{error:#}")));
+    server.as_ref().map(|(_, socket)| socket.as_path()).map_err(|error| anyhow::Error::msg(error.clone()))
+}
+
+fn start() -> Result<(Child, PathBuf)> {
+    let mut server = Command::new(tool("aws", "python"))
+        .args(["-m", "local_aws", "cli"])
+        .env("PYTHONPATH", top().join("local-aws"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        // Ctrl-C does not reach it: what `make verify` created is then still to be removed.
+        .process_group(0)
+        .spawn()
+        .context("the AWS CLI does not start; run `make setup` first")?;
+    let mut socket = String::new();
+    BufReader::new(server.stdout.take().context("it has a standard output")?).read_line(&mut socket)?;
+    Ok((server, socket.trim_end().into()))
+}

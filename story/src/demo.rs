@@ -1,0 +1,181 @@
+//! The story as the demo plays it: on a local AWS, with a company of its own.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::chapters::{Chapter, ChapterResult, ChapterRun, Scene, Story, StoryObserver, connections, health, settings};
+use crate::command;
+use crate::company::{Company, DBT_CIDR, TARGETS};
+use crate::local_aws::{Caller, LocalAws, text, top};
+use crate::mail::Mailbox;
+use crate::stack::{self, GuardStack};
+use crate::stage::{Limits, Party, SentAlert, StoryStage};
+use crate::{COMPANY, DBT, UNTRUSTED};
+
+/// How many seconds a minute of the schedules lasts.
+pub const MINUTE: u32 = 3;
+
+/// The chapters before the guard may switch cross-zone load balancing itself.
+const CHAPTERS: [Chapter; 12] = [
+    connections::WAITING,
+    connections::DBT_REQUESTS,
+    connections::OTHER_CUSTOMER_REQUESTS,
+    connections::OTHER_CUSTOMER_IS_REJECTED,
+    connections::EVERY_ACCOUNT_ALLOWED,
+    connections::UNTRUSTED_REQUESTS,
+    health::TARGET_FAILS,
+    health::TARGET_RECOVERS,
+    settings::CROSS_ZONE,
+    settings::REMOVED_RULE,
+    settings::DELETED_LISTENER,
+    NETWORK_ACL,
+];
+
+const NETWORK_ACL: Chapter = Chapter {
+    title: "a network ACL blocks the way from the load balancer to the targets",
+    expected: "a warning with the rule, and the command that overrides it",
+    play: network_acl,
+};
+
+const ENFORCED_CROSS_ZONE: Chapter = Chapter {
+    title: "somebody switches it off again",
+    expected: "switched back on, and an email says who did it",
+    play: |run| {
+        settings::set_cross_zone(run, "network-admin switches it off once more", false)?;
+        run.wait_for("WARNING", settings::CROSS_ZONE_CHECK, "")?;
+        ensure!(settings::is_cross_zone_on(run)?, "cross-zone load balancing is still off");
+        Ok(())
+    },
+};
+
+/// What the story needs before it begins.
+#[derive(Debug)]
+pub struct Demo {
+    /// The local AWS.
+    pub aws: LocalAws,
+    /// The company.
+    pub company: Company,
+    /// The guard's stack.
+    pub stack: GuardStack,
+}
+
+impl Demo {
+    /// Starts the local AWS, sets up the company, builds and deploys the guard.
+    pub fn set_up(observer: &mut dyn StoryObserver) -> Result<Self> {
+        observer.step("Starting the local AWS", &[]);
+        let aws = LocalAws::start(MINUTE)?;
+        observer.step("A company sets up its service for dbt: load balancer, three targets, endpoint service", &[]);
+        let company = Company::set_up(&aws, "postgres")?;
+        observer.step("Building the guard", &["sam build".to_owned()]);
+        stack::build(&aws)?;
+        observer.step("Deploying the guard", &["sam deploy".to_owned()]);
+        let stack = GuardStack::deploy(&aws, "privatelink-guard", &[&company.service], &[])?;
+        Ok(Self { aws, company, stack })
+    }
+
+    /// Runs all chapters.
+    pub fn run(&mut self, observer: &mut dyn StoryObserver) -> Result<Vec<ChapterResult>> {
+        let stage = LocalStage { aws: &self.aws, company: &self.company };
+        let scene = scene(&self.company);
+        let mut story = Story::new(&stage, &scene, observer);
+        let mut played: Vec<ChapterResult> = CHAPTERS.into_iter().map(|chapter| story.play(chapter)).collect();
+        story.step(
+            "The company lets the guard switch cross-zone load balancing back on",
+            &["make deploy SET=CrossZone=enforce".to_owned()],
+        );
+        let enforce = [("CrossZone", "enforce")];
+        self.stack = GuardStack::deploy(&self.aws, "privatelink-guard", &[&self.company.service], &enforce)?;
+        played.push(story.play(ENFORCED_CROSS_ZONE));
+        Ok(played)
+    }
+}
+
+fn scene(company: &Company) -> Scene {
+    let Company { service, service_name, load_balancer, security_group, listener, target_group, .. } = company.clone();
+    Scene {
+        service,
+        service_name,
+        load_balancer,
+        security_group,
+        listener,
+        target_group,
+        cidr: DBT_CIDR,
+        unhealthy: ("WARNING", "1 of 3 targets unhealthy"),
+        administrator: Some("user/network-admin-postgres".to_owned()),
+    }
+}
+
+fn network_acl(run: &mut ChapterRun<'_>) -> Result<()> {
+    let group = run.ask(
+        Party::Provider,
+        &["elbv2", "describe-load-balancers", "--load-balancer-arns", &run.scene.load_balancer],
+    )?;
+    let subnet = text(&group, "/LoadBalancers/0/AvailabilityZones/0/SubnetId")?;
+    let filter = format!("Name=association.subnet-id,Values={subnet}");
+    let lists = run.ask(Party::Provider, &["ec2", "describe-network-acls", "--filters", &filter])?;
+    let list = text(&lists, "/NetworkAcls/0/NetworkAclId")?;
+    #[rustfmt::skip]
+    let deny = ["ec2", "create-network-acl-entry", "--network-acl-id", &list, "--ingress", "--rule-number", "90",
+        "--protocol", "tcp", "--port-range", "From=5432,To=5432", "--cidr-block", "0.0.0.0/0", "--rule-action", "deny"];
+    run.act(Party::Provider, "network-admin denies port 5432 in the subnets' network ACL", &deny)?;
+    let alert = run.wait_for("WARNING", "network-path", "is denied by rule 90")?;
+    run.run_remedy(&alert)?;
+    run.wait_for("RESOLVED", "network-path", "").map(drop)
+}
+
+/// The local AWS, where an account's id is all that it takes to act as that account.
+struct LocalStage<'a> {
+    aws: &'a LocalAws,
+    company: &'a Company,
+}
+
+impl StoryStage for LocalStage<'_> {
+    fn aws(&self, party: Party, arguments: &[&str]) -> Result<Value> {
+        let caller = match party {
+            Party::Provider => self.company.admin.clone(),
+            Party::Consumer => Caller::root(DBT),
+            Party::Untrusted => Caller::root(UNTRUSTED),
+        };
+        self.aws.aws(&caller, arguments)
+    }
+
+    fn shell(&self, line: &str) -> Result<()> {
+        self.aws.run_in_shell(&self.company.admin, line)
+    }
+
+    fn alerts(&self, _: Duration) -> Result<Vec<SentAlert>> {
+        let published =
+            Mailbox::from_the_start(self.aws).messages()?.into_iter().filter(|mail| mail.protocol == "topic");
+        let alert = |mail: crate::mail::Mail| {
+            let bodies: Value = serde_json::from_str(&mail.body).ok()?;
+            let content = serde_json::from_str(bodies["sqs"].as_str()?).ok()?;
+            Some(SentAlert { number: mail.number, subject: mail.subject, received: Timestamp::now(), content })
+        };
+        Ok(published.filter_map(alert).collect())
+    }
+
+    fn endpoint_arguments(&self, party: Party) -> Result<Vec<String>> {
+        let vpc = text(&self.aws(party, &["ec2", "describe-vpcs"])?, "/Vpcs/0/VpcId")?;
+        Ok(vec!["--vpc-id".to_owned(), vpc])
+    }
+
+    fn set_target_health(&self, healthy: bool) -> Result<Vec<String>> {
+        self.company.set_health(self.aws, TARGETS[0], if healthy { "healthy" } else { "unhealthy" })?;
+        Ok(Vec::new())
+    }
+
+    fn check(&self) -> Result<Option<(String, String)>> {
+        let page = top().join("target/local-aws/check.html");
+        let arguments = ["check", "--stack", "privatelink-guard", "--html", &page.to_string_lossy()];
+        let output = command::run(self.aws, &Caller::root(COMPANY), &arguments)?;
+        let text = String::from_utf8(output.stdout)? + &String::from_utf8_lossy(&output.stderr);
+        Ok(Some(("privatelink-guard check --stack privatelink-guard --html check.html".to_owned(), text)))
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::LOCAL
+    }
+}

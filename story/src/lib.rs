@@ -1,0 +1,31 @@
+//! The story: a company with an endpoint service, the deployed stack, what happens to them, and what the guard sends.
+//!
+//! `make demo` plays it on the local AWS, `make verify` on AWS; the flows in `tests/flows` play it and others. Everything
+//! goes through the AWS CLI and SAM, as an administrator would do it.
+
+// Every error is that a command or the local AWS failed.
+#![allow(clippy::missing_errors_doc)]
+
+mod aws_cli;
+pub mod chapters;
+pub mod command;
+pub mod company;
+pub mod demo;
+pub mod inbox;
+pub mod local_aws;
+pub mod mail;
+pub mod stack;
+pub mod stage;
+pub mod terminal;
+pub mod verify;
+
+/// The company that shares its service.
+pub const COMPANY: &str = "111122223333";
+/// dbt's account.
+pub const DBT: &str = "444455556666";
+/// An account that is neither the company's nor dbt's.
+pub const UNTRUSTED: &str = "777788889999";
+/// An account of another consumer, which the company trusts with its endpoints.
+pub const KNOWN: &str = "999900001111";
+/// The Region of all of it.
+pub const REGION: &str = "eu-central-1";

@@ -1,0 +1,284 @@
+//! The local AWS as a process, and the AWS CLI with any caller's credentials.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::{COMPANY, REGION, aws_cli};
+
+/// The repository's top folder.
+pub fn top() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// The credentials that a command runs with. In the local AWS an account's id is also its root user's access key.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    key: String,
+    secret: String,
+}
+
+impl Caller {
+    /// The root user of an account.
+    pub fn root(account: &str) -> Self {
+        Self { key: account.to_owned(), secret: "test".to_owned() }
+    }
+
+    /// The user with this access key.
+    pub fn with_key(key: &str, secret: &str) -> Self {
+        Self { key: key.to_owned(), secret: secret.to_owned() }
+    }
+}
+
+/// Serves moto on a free port, which it prints as the local AWS does.
+const MOTO: &str = "
+import signal
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer('127.0.0.1', 0, verbose=False)
+server.start()
+print('moto ready on http://%s:%d' % server.get_host_and_port(), flush=True)
+signal.pause()
+";
+
+/// A running local AWS. It stops, with all function processes, when this is dropped or when this process ends.
+#[derive(Debug)]
+pub struct LocalAws {
+    port: u16,
+    server: Child,
+    /// Stops the server as soon as its standard input is closed. `None`: the server is kept running.
+    stopper: Option<Child>,
+}
+
+impl LocalAws {
+    /// Starts one in which a minute of the schedules lasts `minute` seconds.
+    pub fn start(minute: u32) -> Result<Self> {
+        let mut server = Command::new(tool("aws", "python"));
+        server
+            .args(["-m", "local_aws", "serve", "--account", COMPANY, "--region", REGION])
+            .args(["--minute", &minute.to_string()])
+            .env("PYTHONPATH", top().join("local-aws"));
+        Self::serve(server)
+    }
+
+    /// Starts moto in its place: an emulator that others wrote, without control commands.
+    pub fn moto() -> Result<Self> {
+        let mut server = Command::new(tool("moto", "python"));
+        // It logs every request, and a stack trace for each call that it does not know.
+        server.args(["-c", MOTO]).stderr(Stdio::null());
+        // It would issue a certificate after a minute.
+        server.env("MOTO_ACCOUNT_ID", COMPANY).env("MOTO_ACM_VALIDATION_WAIT", "-1");
+        Self::serve(server)
+    }
+
+    fn serve(mut server: Command) -> Result<Self> {
+        let mut server = server.stdout(Stdio::piped()).spawn().context("it does not start; run `make setup` first")?;
+        let mut line = String::new();
+        let output = server.stdout.take().context("it has a standard output")?;
+        BufReader::new(output).read_line(&mut line)?;
+        // Environments that flows share are never dropped: so the server must stop with this process, however it ends.
+        let stopper = Command::new("sh")
+            .args(["-c", "read -r line; kill -TERM \"$0\"", &server.id().to_string()])
+            .stdin(Stdio::piped())
+            .spawn()?;
+        // It takes a free port itself: one that was found free before could be taken until it has started.
+        let port = line.trim_end().rsplit(':').next().and_then(|port| port.parse().ok());
+        let aws = Self { port: port.unwrap_or_default(), server, stopper: Some(stopper) };
+        ensure!(line.contains("ready") && port.is_some(), "it did not become ready: {line}");
+        Ok(aws)
+    }
+
+    /// Its address, `http://127.0.0.1:PORT`.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.server.id()
+    }
+
+    /// Leaves the server running when this is dropped and when this process ends.
+    pub fn keep_running(&mut self) -> Result<()> {
+        let Some(mut stopper) = self.stopper.take() else { return Ok(()) };
+        stopper.kill()?;
+        stopper.wait()?;
+        Ok(())
+    }
+
+    /// Runs the AWS CLI and returns what it prints.
+    pub fn aws(&self, caller: &Caller, arguments: &[&str]) -> Result<Value> {
+        aws_cli::call(Some(&self.endpoint()), arguments, &self.environment(caller))
+    }
+
+    /// Runs a control command, for what AWS has no API for: the health of a target, a fault, a page size. Its arguments are
+    /// those of `python -m local_aws COMMAND`. Asked directly, since flows poll with it, and Python takes a while to start.
+    pub fn control(&self, command: &str, arguments: &Value) -> Result<Value> {
+        let body = arguments.to_string();
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        let length = body.len();
+        write!(stream, "POST /_local/{command} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}")?;
+        let mut response = String::new();
+        stream.read_to_string(&mut response)?;
+        let (head, answer) = response.split_once("\r\n\r\n").context("an HTTP response")?;
+        ensure!(head.split(' ').nth(1) == Some("200"), "{command} {arguments}: {answer}");
+        serde_json::from_str(answer).context("the answer is JSON")
+    }
+
+    /// Lets calls of an action fail with this error, until [`LocalAws::clear_faults`].
+    pub fn fail(&self, action: &str, code: &str, status: u16) -> Result<()> {
+        self.control("fault", &json!({"action": action, "code": code, "status": status})).map(drop)
+    }
+
+    /// Lets calls of an action succeed and list their items as unsuccessful, until [`LocalAws::clear_faults`].
+    pub fn fail_items(&self, action: &str, code: &str) -> Result<()> {
+        self.control("fault", &json!({"action": action, "unsuccessful": code})).map(drop)
+    }
+
+    /// Answers the calls of an action only after this time; zero ends that.
+    pub fn delay_answers(&self, action: &str, delay: Duration) -> Result<()> {
+        self.control("delay", &json!({"action": action, "answer": delay.as_secs_f64()})).map(drop)
+    }
+
+    /// Ends all faults.
+    pub fn clear_faults(&self) -> Result<()> {
+        self.control("fault", &json!({"clear": true})).map(drop)
+    }
+
+    /// Lets CloudTrail deliver what happens from now on this much later; zero ends that, and delivers what is held back.
+    pub fn delay_cloudtrail(&self, delay: Duration) -> Result<()> {
+        self.control("delay", &json!({"cloudtrail": delay.as_secs_f64()})).map(drop)
+    }
+
+    /// Lets EC2's list show the changes of connections from now on this much later.
+    pub fn delay_connections(&self, delay: Duration) -> Result<()> {
+        self.control("delay", &json!({"connections": delay.as_secs_f64()})).map(drop)
+    }
+
+    /// Lets every page of a list hold at most `rows` rows; 0: no limit.
+    pub fn set_page_size(&self, rows: u32) -> Result<()> {
+        self.control("page-size", &json!({"size": rows})).map(drop)
+    }
+
+    /// Sets the algorithm of a certificate's key, as if it had been imported with it.
+    pub fn set_certificate_key(&self, certificate: &str, algorithm: &str) -> Result<()> {
+        self.control("certificate", &json!({"certificate": certificate, "key_algorithm": algorithm})).map(drop)
+    }
+
+    /// Sets when a certificate expires, in days from now.
+    pub fn set_certificate_expiry(&self, certificate: &str, days: i64) -> Result<()> {
+        let expiry = Timestamp::now() + SignedDuration::from_hours(24 * days + 1);
+        self.control("certificate", &json!({"certificate": certificate, "not_after": expiry})).map(drop)
+    }
+
+    /// The finished invocations of all functions.
+    pub fn invocations(&self) -> Result<Vec<Value>> {
+        Ok(self.control("invocations", &json!({}))?.as_array().cloned().unwrap_or_default())
+    }
+
+    /// A tool of `.tools`, with the endpoint of this AWS and the caller's credentials.
+    pub fn command(&self, caller: &Caller, set: &str, name: &str) -> Command {
+        self.with_environment(Command::new(tool(set, name)), caller)
+    }
+
+    /// Runs a command line in a shell, with the pinned AWS CLI as `aws`.
+    pub fn run_in_shell(&self, caller: &Caller, line: &str) -> Result<()> {
+        let mut shell = self.with_environment(Command::new("sh"), caller);
+        let path = std::env::var("PATH").unwrap_or_default();
+        let tools = tool("aws", "aws");
+        let tools = tools.parent().context("the tools have a folder")?;
+        let done = shell.env("PATH", format!("{}:{path}", tools.display())).args(["-ec", line]).output()?;
+        ensure!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr).trim());
+        Ok(())
+    }
+
+    /// The command with this AWS's address and the caller's credentials.
+    pub(crate) fn with_environment(&self, mut command: Command, caller: &Caller) -> Command {
+        command.env_clear().envs(self.environment(caller));
+        command
+    }
+
+    fn environment(&self, caller: &Caller) -> BTreeMap<String, String> {
+        let here = aws_cli::inherited().filter(|(name, _)| !name.starts_with("AWS_"));
+        let endpoint = self.endpoint();
+        let ours = [
+            ("AWS_ENDPOINT_URL", endpoint.as_str()),
+            ("AWS_ACCESS_KEY_ID", &caller.key),
+            ("AWS_SECRET_ACCESS_KEY", &caller.secret),
+            ("AWS_DEFAULT_REGION", REGION),
+            ("AWS_CONFIG_FILE", "/dev/null"),
+            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+            ("AWS_PAGER", ""),
+            ("NO_PROXY", "127.0.0.1"),
+            ("SAM_CLI_TELEMETRY", "0"),
+        ];
+        here.chain(ours.map(|(name, value)| (name.to_owned(), value.to_owned()))).collect()
+    }
+}
+
+impl Drop for LocalAws {
+    fn drop(&mut self) {
+        let Some(mut stopper) = self.stopper.take() else { return };
+        // Asked to stop, the server ends the functions' processes; std can only kill it.
+        drop(stopper.stdin.take());
+        let _ = stopper.wait();
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if matches!(self.server.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// A tool of `.tools`.
+pub fn tool(set: &str, name: &str) -> PathBuf {
+    top().join(".tools").join(set).join("bin").join(name)
+}
+
+/// The limit of a wait for the local AWS. It ends what hangs: nothing takes that long, even on a busy machine.
+pub const PATIENCE: Duration = Duration::from_mins(3);
+
+/// Calls `poll` until it returns something.
+pub fn eventually<T>(what: &str, poll: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    eventually_within(PATIENCE, what, poll)
+}
+
+/// The same, with a limit of its own.
+pub fn eventually_within<T>(limit: Duration, what: &str, mut poll: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(found) = poll()? {
+            return Ok(found);
+        }
+        ensure!(Instant::now() < deadline, "waited {} s for {what}", limit.as_secs());
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Runs `task` for each number below `count`, all at the same time.
+pub fn concurrently<T: Send>(count: usize, task: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
+    let task = &task;
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..count).map(|number| scope.spawn(move || task(number))).collect();
+        let results: Vec<_> = threads.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        results.into_iter().map(|result| result.map_err(|_| anyhow!("a task panicked"))?).collect()
+    })
+}
+
+/// A text in a JSON document, by its pointer.
+pub fn text(document: &Value, pointer: &str) -> Result<String> {
+    let found = document.pointer(pointer).and_then(Value::as_str);
+    found.map(ToOwned::to_owned).with_context(|| format!("no {pointer} in {document}"))
+}

@@ -1,0 +1,129 @@
+//! What the guard sent, as its receivers got it.
+
+use std::fmt::Write;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::local_aws::{LocalAws, eventually};
+
+/// A delivered message.
+#[derive(Debug, Clone)]
+pub struct Mail {
+    /// Counts the deliveries.
+    pub number: i64,
+    /// `email`, `https` (Slack), or `topic` for the message as it was published.
+    pub protocol: String,
+    /// The subject.
+    pub subject: String,
+    /// The body for the protocol.
+    pub body: String,
+}
+
+impl Mail {
+    /// Whether a transition in it has this label and it contains these words, wherever its lines are broken.
+    pub fn contains(&self, label: &str, words: &str) -> bool {
+        let body = self.body.split_whitespace().collect::<Vec<_>>().join(" ");
+        body.contains(&format!("{label} ")) && body.contains(words)
+    }
+}
+
+/// The messages that are delivered after a given one.
+#[derive(Debug, Clone, Copy)]
+pub struct Mailbox<'a> {
+    aws: &'a LocalAws,
+    since: i64,
+}
+
+impl<'a> Mailbox<'a> {
+    /// All messages.
+    pub fn from_the_start(aws: &'a LocalAws) -> Self {
+        Self { aws, since: 0 }
+    }
+
+    /// The messages that are delivered from now on.
+    pub fn from_now(aws: &'a LocalAws) -> Result<Self> {
+        let since = Self::from_the_start(aws).messages()?.last().map_or(0, |mail| mail.number);
+        Ok(Self { aws, since })
+    }
+
+    /// The local AWS that delivers.
+    pub fn aws(&self) -> &'a LocalAws {
+        self.aws
+    }
+
+    /// The messages for all protocols, oldest first.
+    pub fn messages(&self) -> Result<Vec<Mail>> {
+        let list = self.aws.control("mail", &json!({"since": self.since}))?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let messages = list.as_array().into_iter().flatten().map(|entry| Mail {
+            number: entry["n"].as_i64().unwrap_or_default(),
+            protocol: text(&entry["protocol"]),
+            subject: text(&entry["subject"]),
+            body: text(&entry["message"]),
+        });
+        Ok(messages.collect())
+    }
+
+    /// The emails.
+    pub fn emails(&self) -> Result<Vec<Mail>> {
+        Ok(self.messages()?.into_iter().filter(|mail| mail.protocol == "email").collect())
+    }
+
+    /// How many emails have this label and contain these words.
+    pub fn count(&self, label: &str, words: &str) -> Result<usize> {
+        Ok(self.emails()?.iter().filter(|mail| mail.contains(label, words)).count())
+    }
+
+    /// There is one email with this label and these words. While the table does not answer in time, as on a busy machine,
+    /// each instance of a function sends once without it, and says so: of those there may be more.
+    pub fn expect_once(&self, label: &str, words: &str) -> Result<()> {
+        let mails: Vec<Mail> = self.emails()?.into_iter().filter(|mail| mail.contains(label, words)).collect();
+        let with_table = mails.iter().filter(|mail| !mail.body.contains("cannot use its state table")).count();
+        ensure!(!mails.is_empty() && with_table <= 1, "not one email with {label} and '{words}': {mails:#?}");
+        Ok(())
+    }
+
+    /// Waits for an email with this label and these words.
+    pub fn wait(&self, label: &str, words: &str) -> Result<Mail> {
+        let found = eventually(&format!("an email with {label} and '{words}'"), || {
+            Ok(self.emails()?.into_iter().find(|mail| mail.contains(label, words)))
+        });
+        found.with_context(|| {
+            let subjects = self.emails().unwrap_or_default().into_iter().map(|mail| mail.subject);
+            format!("received instead: {:#?}", subjects.collect::<Vec<_>>())
+        })
+    }
+
+    /// The commands in the newest alert that fires for `check` with these words in its summary.
+    pub fn commands(&self, check: &str, words: &str) -> Result<Vec<String>> {
+        let published = self.messages()?.into_iter().rev().filter(|mail| mail.protocol == "topic");
+        let commands = published.filter_map(|mail| {
+            let bodies: Value = serde_json::from_str(&mail.body).ok()?;
+            let message: Value = serde_json::from_str(bodies["sqs"].as_str()?).ok()?;
+            message["transitions"].as_array()?.iter().find_map(|transition| {
+                let is_firing = transition["kind"] == "firing" && transition["check"] == check;
+                let has_words = transition["summary"].as_str()?.contains(words);
+                (is_firing && has_words).then(|| transition["remedy"]["command"].as_str().map(ToOwned::to_owned))
+            })
+        });
+        let commands = commands.flatten().next().map(|commands| commands.lines().map(ToOwned::to_owned).collect());
+        commands.with_context(|| format!("no alert {check} with '{words}' and a command"))
+    }
+}
+
+/// A Slack message as plain text.
+pub fn slack(body: &str) -> String {
+    let Ok(message) = serde_json::from_str::<Value>(body) else { return format!("not JSON: {body}") };
+    let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let mut shown = format!("{}\n\n{}\n", text("/content/title"), text("/content/description"));
+    let steps = message.pointer("/content/nextSteps").and_then(Value::as_array).cloned().unwrap_or_default();
+    if !steps.is_empty() {
+        shown.push_str("\nNext steps\n");
+        for step in &steps {
+            let _ = writeln!(shown, "  - {}", step.as_str().unwrap_or_default());
+        }
+    }
+    let _ = write!(shown, "\nThread {}", text("/metadata/threadId"));
+    shown.replace('\u{200b}', "")
+}

@@ -1,0 +1,68 @@
+//! The story on a terminal, as it happens.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use crate::chapters::{ChapterOutcome, ChapterResult, StoryObserver};
+use crate::stage::SentAlert;
+
+/// Prints what happens, with the time since it began.
+#[derive(Debug)]
+pub struct Terminal {
+    began: Instant,
+}
+
+impl Default for Terminal {
+    fn default() -> Self {
+        Self { began: Instant::now() }
+    }
+}
+
+impl Terminal {
+    fn line(&self, text: &str) {
+        println!("{:>6.1} s  {text}", self.began.elapsed().as_secs_f32());
+        let _ = std::io::stdout().flush();
+    }
+}
+
+impl StoryObserver for Terminal {
+    fn step(&mut self, what: &str, commands: &[String]) {
+        self.line(what);
+        for command in commands {
+            println!("          $ {command}");
+        }
+    }
+
+    fn printed(&mut self, lines: &[&str]) {
+        for line in lines {
+            println!("          {line}");
+        }
+    }
+
+    fn sent(&mut self, alert: &SentAlert, after: Duration) {
+        self.line(&format!("the guard sent, after {:.1} s: {}", after.as_secs_f32(), alert.subject));
+    }
+
+    fn ended(&mut self, chapter: &ChapterResult) {
+        let ChapterResult { title, expected, .. } = chapter;
+        match &chapter.outcome {
+            ChapterOutcome::AsExpected => self.line(&format!("ok: {title}: {expected}\n")),
+            ChapterOutcome::Failed(error) => self.line(&format!("NOT OK: {title}: {error:#}\n")),
+            ChapterOutcome::Skipped(reason) => self.line(&format!("skipped: {title}: {reason}\n")),
+        }
+    }
+}
+
+/// Prints how each chapter ended.
+pub fn print_results(chapters: &[ChapterResult]) {
+    println!("{}\nWhat was expected, and what happened\n{}\n", "=".repeat(80), "=".repeat(80));
+    for chapter in chapters {
+        let (sign, happened) = match &chapter.outcome {
+            ChapterOutcome::AsExpected => ("ok     ", "as expected".to_owned()),
+            ChapterOutcome::Failed(error) => ("NOT OK ", format!("{error:#}")),
+            ChapterOutcome::Skipped(reason) => ("skipped", reason.clone()),
+        };
+        let (title, expected, took) = (chapter.title, chapter.expected, chapter.took.as_secs_f32());
+        println!("{sign} {title}\n        expected: {expected}\n        happened: {happened}, in {took:.1} s");
+    }
+}

@@ -1,0 +1,212 @@
+//! The stacks of a run: what they are called, how they are created, and how one sees that they are a run's own.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Result, bail, ensure};
+use serde_json::Value;
+
+use super::account::Account;
+use crate::local_aws::{text, top};
+use crate::stage::{Limits, StoryStage, eventually};
+
+/// The key of the tag that everything of a run has; its value is the run's id.
+pub const TAG: &str = "privatelink-guard-verify";
+
+/// The names of a run's stacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// Eight hexadecimal digits: the second in which the run began.
+    pub run: String,
+}
+
+impl Names {
+    /// The guard's stack.
+    pub fn guard(&self) -> String {
+        format!("{TAG}-{}", self.run)
+    }
+
+    /// The stack of `infra/verify.yaml`.
+    pub fn service(&self) -> String {
+        format!("{TAG}-{}-service", self.run)
+    }
+
+    /// The stack of `infra/verify-consumer.yaml`.
+    pub fn consumer(&self) -> String {
+        format!("{TAG}-{}-consumer", self.run)
+    }
+
+    /// The run whose stack has this name.
+    pub fn of_stack(name: &str) -> Option<Self> {
+        let run = name.strip_prefix(TAG)?.strip_prefix('-')?;
+        let run = run.strip_suffix("-service").or_else(|| run.strip_suffix("-consumer")).unwrap_or(run);
+        let is_run = run.len() == 8 && run.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_run.then(|| Self { run: run.to_owned() })
+    }
+}
+
+/// A stack, as CloudFormation describes it.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Its name.
+    pub name: String,
+    /// Its status.
+    pub status: String,
+    /// Its outputs.
+    pub outputs: BTreeMap<String, String>,
+}
+
+/// The account's stacks of all runs: their names are a run's, and so is their tag. A stack that somebody only named so is
+/// not ours. One whose first change set was never executed has no tags yet, and no resources.
+pub fn of_all_runs(account: &Account) -> Result<Vec<(Names, Found)>> {
+    let answer = account.aws(&["cloudformation", "describe-stacks"])?;
+    let stacks = answer["Stacks"].as_array().into_iter().flatten();
+    Ok(stacks.filter_map(|stack| Some((owner(stack)?, found(stack)))).collect())
+}
+
+fn owner(stack: &Value) -> Option<Names> {
+    let names = Names::of_stack(stack["StackName"].as_str()?)?;
+    let tags = stack["Tags"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_tagged = tags.iter().any(|tag| tag["Key"] == TAG && tag["Value"] == names.run.as_str());
+    (is_tagged || stack["StackStatus"] == "REVIEW_IN_PROGRESS").then_some(names)
+}
+
+fn found(stack: &Value) -> Found {
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let outputs = stack["Outputs"].as_array().into_iter().flatten();
+    Found {
+        name: word(&stack["StackName"]),
+        status: word(&stack["StackStatus"]),
+        outputs: outputs.map(|output| (word(&output["OutputKey"]), word(&output["OutputValue"]))).collect(),
+    }
+}
+
+/// A stack of the run with this name, if it exists and is its own.
+pub fn of_run(account: &Account, names: &Names, name: &str) -> Result<Option<Found>> {
+    let stacks = of_all_runs(account)?.into_iter();
+    Ok(stacks.filter(|(owner, _)| owner == names).map(|(_, stack)| stack).find(|stack| stack.name == name))
+}
+
+/// Creates a stack of the run from a template in `infra/`, and waits for it. Its outputs.
+pub fn create(
+    stage: &dyn StoryStage,
+    account: &Account,
+    names: &Names,
+    (name, template): (&str, &str),
+    parameters: &[(&str, &str)],
+) -> Result<BTreeMap<String, String>> {
+    let template = format!("file://{}", top().join("infra").join(template).display());
+    let (run, tag) =
+        (format!("ParameterKey=Run,ParameterValue={}", names.run), format!("Key={TAG},Value={}", names.run));
+    // Commas would end a value in the CLI's short form.
+    let parameters = parameters.iter().map(|(key, value)| format!("ParameterKey={key},ParameterValue=\"{value}\""));
+    let parameters: Vec<String> = parameters.collect();
+    let mut command =
+        vec!["cloudformation", "create-stack", "--stack-name", name, "--template-body", &template, "--tags", &tag];
+    command.extend(["--parameters", &run]);
+    command.extend(parameters.iter().map(String::as_str));
+    account.aws(&command)?;
+    let limit = stage.limits().stack;
+    let stack = eventually(stage, &format!("the stack {name} to be created"), limit, || {
+        let stack = of_run(account, names, name)?;
+        Ok(stack.filter(|stack| !stack.status.ends_with("_IN_PROGRESS")))
+    })?;
+    if stack.status != "CREATE_COMPLETE" {
+        bail!("the stack {name} is {}: {}", stack.status, reasons(account, name)?);
+    }
+    Ok(stack.outputs)
+}
+
+/// Why resources of a stack failed.
+fn reasons(account: &Account, name: &str) -> Result<String> {
+    let events = account.aws(&["cloudformation", "describe-stack-events", "--stack-name", name])?;
+    let failed = events["StackEvents"].as_array().into_iter().flatten().filter_map(|event| {
+        let is_failed = event["ResourceStatus"].as_str()?.ends_with("_FAILED");
+        let reason = event["ResourceStatusReason"].as_str().unwrap_or("no reason given");
+        is_failed.then(|| format!("{}: {reason}", event["LogicalResourceId"].as_str().unwrap_or_default()))
+    });
+    Ok(failed.collect::<Vec<_>>().join("; "))
+}
+
+/// Deletes a stack and waits until it is gone. What a first attempt could not delete, because something else used it, a
+/// second one can.
+pub fn delete(account: &Account, names: &Names, name: &str, limits: Limits) -> Result<()> {
+    if of_run(account, names, name)?.is_none() {
+        return Ok(());
+    }
+    for _ in 0..2 {
+        account.aws(&["cloudformation", "delete-stack", "--stack-name", name])?;
+        if is_gone_in_time(account, names, name, limits)? {
+            return Ok(());
+        }
+    }
+    bail!("the stack {name} cannot be deleted: {}", reasons(account, name)?)
+}
+
+/// Waits until the stack is gone, or until its deletion has failed. Ctrl-C does not end it: it is what Ctrl-C asks for.
+fn is_gone_in_time(account: &Account, names: &Names, name: &str, limits: Limits) -> Result<bool> {
+    let deadline = Instant::now() + limits.stack;
+    while let Some(stack) = of_run(account, names, name)? {
+        if stack.status == "DELETE_FAILED" {
+            return Ok(false);
+        }
+        ensure!(Instant::now() < deadline, "the stack {name} is still {}", stack.status);
+        thread::sleep(limits.poll);
+    }
+    Ok(true)
+}
+
+/// An output of a stack.
+pub fn output<'a>(outputs: &'a BTreeMap<String, String>, key: &str) -> Result<&'a str> {
+    outputs.get(key).map(String::as_str).ok_or_else(|| anyhow::anyhow!("the stack has no output {key}"))
+}
+
+/// The zones with these ids, by the names that they have in the account: each account has its own.
+/// <https://docs.aws.amazon.com/ram/latest/userguide/working-with-az-ids.html>
+pub fn zones(account: &Account, ids: &[String]) -> Result<Vec<String>> {
+    let answer = account.aws(&["ec2", "describe-availability-zones"])?;
+    let zones = answer["AvailabilityZones"].as_array().cloned().unwrap_or_default();
+    let named = ids.iter().map(|id| zones.iter().find(|zone| zone["ZoneId"] == id.as_str()));
+    named
+        .map(|zone| match zone {
+            Some(zone) => text(zone, "/ZoneName"),
+            None => bail!("account {} does not have the zones {}", account.id, ids.join(", ")),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn stack(name: &str, tag: &str, status: &str) -> Value {
+        json!({"StackName": name, "StackStatus": status, "Tags": [{"Key": TAG, "Value": tag}]})
+    }
+
+    #[test]
+    fn a_run_owns_what_has_its_name_and_its_tag() {
+        let names = Names { run: "0123abcd".to_owned() };
+        for name in [names.guard(), names.service(), names.consumer()] {
+            assert_eq!(owner(&stack(&name, "0123abcd", "CREATE_COMPLETE")), Some(names.clone()));
+        }
+    }
+
+    #[test]
+    fn nothing_else_is_a_runs_own() {
+        let ours = "privatelink-guard-verify-0123abcd";
+        assert_eq!(owner(&stack(ours, "ffffffff", "CREATE_COMPLETE")), None, "another run's tag");
+        assert_eq!(owner(&json!({"StackName": ours, "StackStatus": "CREATE_COMPLETE"})), None, "no tag");
+        for name in ["privatelink-guard", "privatelink-guard-verify", "privatelink-guard-verify-0123abcd-x"] {
+            assert_eq!(owner(&stack(name, "0123abcd", "CREATE_COMPLETE")), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_change_set_that_was_never_executed_has_no_tag_yet() {
+        let stack = json!({"StackName": "privatelink-guard-verify-0123abcd", "StackStatus": "REVIEW_IN_PROGRESS"});
+        assert!(owner(&stack).is_some());
+    }
+}

@@ -1,0 +1,176 @@
+//! Removes what a run created, in reverse, and lists what is left. Nothing without the run's own tag is touched.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::account::Account;
+use super::stacks::{self, Names, TAG};
+use crate::stage::{Limits, Party};
+
+/// The accounts, by their part.
+pub type Accounts = BTreeMap<Party, Account>;
+
+/// Something that is left, and the command that removes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// What it is.
+    pub what: String,
+    /// What removes it.
+    pub command: String,
+}
+
+/// A step of the teardown, and how it ended.
+#[derive(Debug)]
+pub struct Removal {
+    /// What was removed.
+    pub what: String,
+    /// Whether it was.
+    pub result: Result<()>,
+}
+
+/// The runs that left something in these accounts.
+pub fn runs(accounts: &Accounts) -> Result<Vec<Names>> {
+    let mut found = Vec::new();
+    for account in accounts.values() {
+        found.extend(stacks::of_all_runs(account)?.into_iter().map(|(names, _)| names));
+        found.extend(endpoints(account, None)?.into_iter().map(|(run, _)| Names { run }));
+    }
+    found.sort_by(|one, other| one.run.cmp(&other.run));
+    found.dedup();
+    Ok(found)
+}
+
+/// Removes everything of a run, and goes on after what fails. `say` hears what is next.
+pub fn remove(accounts: &Accounts, names: &Names, limits: Limits, mut say: impl FnMut(&str)) -> Vec<Removal> {
+    let mut removals = Vec::new();
+    let mut step = |what: String, remove: &dyn Fn() -> Result<()>| {
+        say(&what);
+        let result = remove();
+        removals.push(Removal { what, result });
+    };
+    let consumers = || accounts.iter().rev().filter(|(party, _)| **party != Party::Provider);
+    for (_, account) in consumers() {
+        step(format!("the endpoint in account {}", account.id), &|| delete_endpoints(account, names, limits));
+    }
+    for (_, account) in consumers() {
+        step(format!("the network in account {}", account.id), &|| {
+            stacks::delete(account, names, &names.consumer(), limits)
+        });
+    }
+    if let Some(provider) = accounts.get(&Party::Provider) {
+        step("the guard".to_owned(), &|| stacks::delete(provider, names, &names.guard(), limits));
+        step("the endpoint service and what is behind it".to_owned(), &|| delete_service(provider, names, limits));
+    }
+    removals
+}
+
+/// What is left of a run, with the commands that remove it.
+pub fn left(accounts: &Accounts, names: &Names) -> Result<Vec<Left>> {
+    let mut left = Vec::new();
+    for account in accounts.values() {
+        let options = format!("--region {} --profile {}", account.region, account.profile);
+        for (run, endpoint) in endpoints(account, Some(names))? {
+            let command = format!("aws ec2 delete-vpc-endpoints --vpc-endpoint-ids {endpoint} {options}");
+            left.push(Left { what: format!("endpoint {endpoint} of run {run}"), command });
+        }
+        for (owner, stack) in stacks::of_all_runs(account)?.into_iter().filter(|(owner, _)| owner == names) {
+            let command = format!("aws cloudformation delete-stack --stack-name {} {options}", stack.name);
+            left.push(Left { what: format!("stack {} of run {}, {}", stack.name, owner.run, stack.status), command });
+        }
+    }
+    Ok(left)
+}
+
+/// The endpoints with a run's tag that still exist: the run and the id of each.
+fn endpoints(account: &Account, names: Option<&Names>) -> Result<Vec<(String, String)>> {
+    let filter = match names {
+        Some(names) => format!("Name=tag:{TAG},Values={}", names.run),
+        None => format!("Name=tag-key,Values={TAG}"),
+    };
+    let answer = account.aws(&["ec2", "describe-vpc-endpoints", "--filters", &filter])?;
+    let endpoints = answer["VpcEndpoints"].as_array().into_iter().flatten();
+    let is_there =
+        |endpoint: &&Value| endpoint["State"].as_str().is_some_and(|state| !state.eq_ignore_ascii_case("deleted"));
+    Ok(endpoints.filter(is_there).filter_map(|endpoint| Some((run_of(endpoint)?, id_of(endpoint)?))).collect())
+}
+
+fn id_of(endpoint: &Value) -> Option<String> {
+    endpoint["VpcEndpointId"].as_str().map(ToOwned::to_owned)
+}
+
+fn run_of(endpoint: &Value) -> Option<String> {
+    let tags = endpoint["Tags"].as_array()?;
+    tags.iter().find(|tag| tag["Key"] == TAG)?["Value"].as_str().map(ToOwned::to_owned)
+}
+
+fn delete_endpoints(account: &Account, names: &Names, limits: Limits) -> Result<()> {
+    let own = endpoints(account, Some(names))?;
+    if own.is_empty() {
+        return Ok(());
+    }
+    let mut command = vec!["ec2", "delete-vpc-endpoints", "--vpc-endpoint-ids"];
+    command.extend(own.iter().map(|(_, endpoint)| endpoint.as_str()));
+    account.aws(&command)?;
+    let deadline = Instant::now() + limits.stack;
+    while !endpoints(account, Some(names))?.is_empty() {
+        ensure!(Instant::now() < deadline, "the endpoints are still being deleted");
+        thread::sleep(limits.poll);
+    }
+    Ok(())
+}
+
+/// What the stack cannot delete by itself goes first: connections of accounts that cannot be reached, listeners that are
+/// not the stack's because a chapter created them again, and the code in the bucket.
+fn delete_service(provider: &Account, names: &Names, limits: Limits) -> Result<()> {
+    let Some(stack) = stacks::of_run(provider, names, &names.service())? else { return Ok(()) };
+    let prepared = prepare(provider, &stack.outputs);
+    stacks::delete(provider, names, &names.service(), limits)
+        .with_context(|| prepared.err().map_or_else(String::new, |error| format!("{error:#}")))
+}
+
+/// The stack's outputs name only what the stack created.
+fn prepare(provider: &Account, outputs: &BTreeMap<String, String>) -> Result<()> {
+    if let Some(service) = outputs.get("ServiceId") {
+        reject_connections(provider, service)?;
+    }
+    if let Some(load_balancer) = outputs.get("LoadBalancerArn") {
+        delete_listeners(provider, load_balancer)?;
+    }
+    if let Some(bucket) = outputs.get("Bucket") {
+        provider.aws(&["s3", "rm", &format!("s3://{bucket}"), "--recursive", "--quiet"])?;
+    }
+    Ok(())
+}
+
+fn reject_connections(provider: &Account, service: &str) -> Result<()> {
+    const OVER: [&str; 5] = ["rejected", "failed", "expired", "deleting", "deleted"];
+    let filter = format!("Name=service-id,Values={service}");
+    let answer = provider.aws(&["ec2", "describe-vpc-endpoint-connections", "--filters", &filter])?;
+    let connections = answer["VpcEndpointConnections"].as_array().into_iter().flatten();
+    let is_open = |connection: &&Value| {
+        let state = connection["VpcEndpointState"].as_str().unwrap_or_default();
+        !OVER.iter().any(|over| over.eq_ignore_ascii_case(state))
+    };
+    let open: Vec<String> = connections.filter(is_open).filter_map(id_of).collect();
+    if open.is_empty() {
+        return Ok(());
+    }
+    let mut command = vec!["ec2", "reject-vpc-endpoint-connections", "--service-id", service, "--vpc-endpoint-ids"];
+    command.extend(open.iter().map(String::as_str));
+    provider.aws(&command).map(drop)
+}
+
+fn delete_listeners(provider: &Account, load_balancer: &str) -> Result<()> {
+    let Ok(answer) = provider.aws(&["elbv2", "describe-listeners", "--load-balancer-arn", load_balancer]) else {
+        return Ok(()); // a first attempt has deleted the load balancer
+    };
+    let listeners = answer["Listeners"].as_array().into_iter().flatten();
+    for listener in listeners.filter_map(|listener| listener["ListenerArn"].as_str()) {
+        provider.aws(&["elbv2", "delete-listener", "--listener-arn", listener])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,340 @@
+//! Every check fires when something breaks, and resolves when that is fixed. Adding a check means adding a row.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, ensure};
+use story::company::{Company, TARGETS};
+use story::local_aws::{LocalAws, eventually, top};
+use story::mail::Mailbox;
+use story::stack::GuardFunction::{self, DriftWatcher, HealthWatcher};
+use story::{DBT, UNTRUSTED};
+
+use crate::api_calls;
+use crate::environment::{FlowEnvironment, with_environment};
+
+use self::Fix::{Change, PrintedCommand, PrintedCommands};
+use self::RowService::{Gitlab, Postgres};
+
+/// Something that breaks a check, and what must follow.
+struct ChecklistRow {
+    check: &'static str,
+    service: RowService,
+    breaks: fn(&Company, &LocalAws) -> Result<()>,
+    /// The check's alert, and others that fire with it: label, and words of the summary.
+    alerts: &'static [(&'static str, &'static str)],
+    fix: Fix,
+}
+
+enum RowService {
+    Postgres,
+    Gitlab,
+}
+
+enum Fix {
+    /// The command in the alert's remedy; the first if there are several.
+    PrintedCommand,
+    /// All of them, in turn.
+    PrintedCommands,
+    /// A change for which the alert has no command.
+    Change(fn(&Company, &LocalAws) -> Result<()>),
+}
+
+/// Changes that trigger the check, since CloudTrail records them.
+#[rustfmt::skip]
+const CHANGES: [ChecklistRow; 15] = [
+    ChecklistRow { check: "service.available", service: Gitlab,
+        breaks: |service, aws| service.modify_service(aws,
+            &["--add-supported-ip-address-types", "ipv6", "--remove-supported-ip-address-types", "ipv4"]),
+        alerts: &[("[CRITICAL]", "endpoint service takes no IPv4 endpoints")], fix: PrintedCommand },
+    ChecklistRow { check: "service.acceptance-required", service: Postgres,
+        breaks: |service, aws| service.modify_service(aws, &["--no-acceptance-required"]),
+        alerts: &[("[CRITICAL]", "is OFF: allowed accounts connect unapproved")], fix: PrintedCommand },
+    ChecklistRow { check: "service.private-dns", service: Postgres,
+        breaks: |service, aws| service.modify_service(aws, &["--private-dns-name", "pg.example.com"]),
+        alerts: &[("[WARNING]", "private DNS name is not verified: pg.example.com")], fix: PrintedCommand },
+    ChecklistRow { check: "service.principals", service: Postgres, breaks: allow_others_instead_of_dbt,
+        alerts: &[("[CRITICAL]", "dbt is not an allowed principal")], fix: PrintedCommand },
+    ChecklistRow { check: "service.notification", service: Postgres, breaks: Company::delete_notification,
+        alerts: &[("[WARNING]", "connection events (0 of 4)")], fix: Change(Company::create_notification) },
+    ChecklistRow { check: "load-balancer.security-groups", service: Postgres, breaks: Company::remove_dbt_rule,
+        alerts: &[("[CRITICAL]", "security group blocks dbt on port 5432")], fix: PrintedCommand },
+    ChecklistRow { check: "load-balancer.outbound", service: Postgres, breaks: Company::remove_outbound_rule,
+        alerts: &[("[CRITICAL]", "outbound rules of postgres block 3 of 3 targets")], fix: PrintedCommand },
+    ChecklistRow { check: "network-path", service: Postgres, breaks: Company::deny_in_network_acl,
+        alerts: &[("[WARNING]", "targets in postgres")], fix: PrintedCommand },
+    ChecklistRow { check: "target-group.proxy-protocol", service: Postgres, breaks: Company::switch_proxy_protocol_on,
+        alerts: &[("[WARNING]", "Proxy Protocol v2 is on for postgres")], fix: PrintedCommand },
+    // Of gitlab: without cross-zone load balancing, postgres's traffic stays in its subnets and passes no network ACL.
+    ChecklistRow { check: "load-balancer.cross-zone", service: Gitlab,
+        breaks: |service, aws| service.set_cross_zone(aws, false),
+        // The group behind port 443: the listener on 5432 is deleted below.
+        alerts: &[("[WARNING]", "cross-zone is off for web")], fix: PrintedCommand },
+    ChecklistRow { check: "listener.port", service: Gitlab, breaks: Company::delete_listener,
+        alerts: &[("[CRITICAL]", "gitlab does not listen for dbt on port 5432")], fix: PrintedCommand },
+    ChecklistRow { check: "listener.tls", service: Postgres,
+        breaks: |service, aws| service.switch_to_tls(aws, 5432, 90).map(drop),
+        alerts: &[("[WARNING]", "TLS listener of postgres breaks Postgres on port 5432")], fix: PrintedCommand },
+    ChecklistRow { check: "listener.idle-timeout", service: Gitlab,
+        breaks: |service, aws| service.set_idle_timeout(aws, 443, 60),
+        alerts: &[("[INFO]", "gitlab closes what is idle for 60 s on port 443")], fix: PrintedCommand },
+    // The first command allows dbt's networks and removes nothing, since targets might depend on the broad rule.
+    ChecklistRow { check: "load-balancer.broad-rule", service: Gitlab,
+        breaks: |service, aws| service.allow_ingress(aws, "443", "10.0.0.0/8"),
+        alerts: &[("[WARNING]", "1 inbound rule of gitlab allows more than dbt")],
+        fix: PrintedCommands },
+    ChecklistRow { check: "service.regions", service: Gitlab, breaks: remove_the_region_that_dbt_connects_from,
+        alerts: &[("[WARNING]", "dbt connects from us-east-1")], fix: PrintedCommand },
+];
+
+/// What triggers no check, and the function that finds it when it runs on its schedule.
+#[rustfmt::skip]
+const FOUND_BY_SCHEDULE: [(GuardFunction, ChecklistRow); 7] = [
+    (DriftWatcher, ChecklistRow { check: "load-balancer.internal-nlb", service: Gitlab,
+        breaks: |service, aws| service.set_load_balancer_state(aws, "active_impaired"),
+        alerts: &[("[CRITICAL]", "gitlab is 'active_impaired', not active")],
+        fix: Change(|service, aws| service.set_load_balancer_state(aws, "active")) }),
+    (DriftWatcher, ChecklistRow { check: "network-path", service: Postgres,
+        breaks: |service, aws| service.register_target(aws, "Id=10.7.0.10,AvailabilityZone=all"),
+        alerts: &[("[WARNING]", "no route to 1 of 4 targets in postgres")],
+        fix: Change(|service, aws| service.deregister_target(aws, "Id=10.7.0.10,AvailabilityZone=all")) }),
+    (HealthWatcher, ChecklistRow { check: "load-balancer.zones", service: Postgres, breaks: leave_one_zone_without_a_target,
+        alerts: &[("[CRITICAL]", "no healthy target in eu-central-1a (postgres)"),
+            ("[WARNING]", "1 of 3 targets unhealthy"), ("[WARNING]", "cross-zone is off for postgres")],
+        fix: Change(serve_both_zones_again) }),
+    (HealthWatcher, ChecklistRow { check: "load-balancer.zones", service: Postgres,
+        breaks: |service, aws| service.set_subnets(aws, 3),
+        alerts: &[("[INFO]", "service offers 2 of the load balancer's 3 zones")], fix: PrintedCommand }),
+    // dbt cannot enter by the other zones: nothing else fails for that.
+    (HealthWatcher, ChecklistRow { check: "load-balancer.zones", service: Postgres,
+        breaks: |service, aws| service.offer_subnets(aws, 1),
+        alerts: &[("[INFO]", "service is in one zone only: eu-central-1a")],
+        fix: Change(|service, aws| service.offer_subnets(aws, 2)) }),
+    (HealthWatcher, ChecklistRow { check: "target-group.health", service: Postgres,
+        breaks: |service, aws| service.set_health_check(aws, &["--health-check-port", "8008"]),
+        alerts: &[("[INFO]", "health check of postgres is on port 8008, not dbt's")],
+        fix: Change(|service, aws| service.set_health_check(aws, &["--health-check-port", "traffic-port"])) }),
+    (HealthWatcher, ChecklistRow { check: "target-group.health", service: Postgres,
+        breaks: |service, aws| service.set_health_check(aws,
+            &["--health-check-protocol", "HTTP", "--matcher", "HttpCode=200-499"]),
+        alerts: &[("[INFO]", "health check of postgres passes with errors (4xx or 5xx)")],
+        fix: Change(|service, aws| service.set_health_check(aws, &["--health-check-protocol", "TCP"])) }),
+];
+
+/// The checks that other flows show.
+const SHOWN_ELSEWHERE: [&str; 8] = [
+    "connection.absent",
+    "connection.dbt",
+    "connection.untrusted",
+    // It is asked once an hour: tests/attack has hours.
+    "delivery.subscribers",
+    "listener.certificate",
+    "target-group.hostname",
+    "target-group.security-groups",
+    "visibility.lost",
+];
+
+#[test]
+fn every_change_fires_its_alert_and_every_fix_resolves_it() -> Result<()> {
+    with_environment(|environment| {
+        let mailbox = environment.mailbox()?;
+        environment.aws.set_page_size(1)?;
+        // What is there now is what the commands put back.
+        environment.run(DriftWatcher)?;
+        for row in &CHANGES {
+            (row.breaks)(row.company(environment), &environment.aws).context(row.check)?;
+        }
+        for row in &CHANGES {
+            row.wait(mailbox)?;
+        }
+        ensure_same_verdict(environment)?;
+        for row in &CHANGES {
+            row.fix(environment, mailbox).context(row.check)?;
+        }
+        for row in &CHANGES {
+            row.wait_until_resolved(mailbox)?;
+        }
+        ensure_same_verdict(environment)?;
+        ensure_subjects_are_complete(mailbox)?;
+        environment.aws.set_page_size(0)
+    })
+}
+
+/// The command finds what the functions found. Settings that drift-watcher follows also decide how severe health-watcher's
+/// findings are.
+fn ensure_same_verdict(environment: &FlowEnvironment) -> Result<()> {
+    environment.run(HealthWatcher)?;
+    environment.ensure_same_verdict()
+}
+
+/// A subject says in 100 characters what fails, and nothing of it is cut.
+fn ensure_subjects_are_complete(mailbox: Mailbox<'_>) -> Result<()> {
+    for mail in mailbox.emails()? {
+        ensure!(mail.subject.len() <= 100 && !mail.subject.contains("..."), "{}", mail.subject);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_triggers_no_check_is_found_by_the_schedule() -> Result<()> {
+    with_environment(|environment| {
+        let mailbox = environment.mailbox()?;
+        environment.aws.set_page_size(1)?;
+        for (function, row) in &FOUND_BY_SCHEDULE {
+            (row.breaks)(row.company(environment), &environment.aws).context(row.check)?;
+            row.run_until(false, *function, environment)?;
+            ensure_same_verdict(environment)?;
+            row.fix(environment, mailbox).context(row.check)?;
+            row.run_until(true, *function, environment)?;
+        }
+        environment.aws.set_page_size(0)
+    })
+}
+
+#[test]
+fn a_denied_read_does_not_stop_the_other_checks() -> Result<()> {
+    with_environment(|environment| {
+        let FlowEnvironment { aws, gitlab, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        aws.fail("ec2:DescribeSecurityGroupRules", "UnauthorizedOperation", 403)?;
+        gitlab.modify_service(aws, &["--no-acceptance-required"])?;
+        mailbox.wait("[CRITICAL]", "is OFF: allowed accounts connect unapproved")?;
+        environment.run(DriftWatcher)?;
+        mailbox.wait("[WARNING]", "ec2:DescribeSecurityGroupRules is denied")?;
+
+        aws.clear_faults()?;
+        gitlab.modify_service(aws, &["--acceptance-required"])?;
+        mailbox.wait("[RESOLVED]", "is OFF: allowed accounts connect unapproved")?;
+        mailbox.wait("[RESOLVED]", "ec2:DescribeSecurityGroupRules")?;
+        Ok(())
+    })
+}
+
+#[test]
+fn each_fact_is_read_once() -> Result<()> {
+    with_environment(|environment| {
+        ensure_calls(environment, DriftWatcher, &DRIFT_WATCHER_CALLS)?;
+        ensure_calls(environment, HealthWatcher, &HEALTH_WATCHER_CALLS)
+    })
+}
+
+/// For two services, two load balancers, three target groups and one prefix list. Attributes, tags, target groups and
+/// notifications were asked for within the hour.
+const DRIFT_WATCHER_CALLS: [(&str, usize); 15] = [
+    // The stored path of each service, and the ids on it.
+    ("dynamodb:PutItem", 4),
+    // For each service, and for the guard itself.
+    ("dynamodb:Query", 3),
+    ("ec2:DescribeInstances", 1),
+    ("ec2:DescribeNetworkAcls", 1),
+    // Of the load balancers, and of the targets.
+    ("ec2:DescribeNetworkInterfaces", 2),
+    ("ec2:DescribeRouteTables", 1),
+    ("ec2:DescribeSecurityGroupRules", 1),
+    ("ec2:DescribeSubnets", 1),
+    ("ec2:DescribeVpcEndpointConnections", 1),
+    ("ec2:DescribeVpcEndpointServiceConfigurations", 1),
+    ("ec2:DescribeVpcEndpointServicePermissions", 2),
+    ("ec2:GetManagedPrefixListEntries", 1),
+    ("elasticloadbalancing:DescribeListeners", 2),
+    ("elasticloadbalancing:DescribeLoadBalancers", 1),
+    ("elasticloadbalancing:DescribeTargetHealth", 3),
+];
+
+/// The stored paths spare it all other reads.
+const HEALTH_WATCHER_CALLS: [(&str, usize); 3] = [
+    // The alert that fires remembers when its result was read: an older read changes nothing then.
+    ("dynamodb:PutItem", 1),
+    // For each service, and for the guard itself.
+    ("dynamodb:Query", 3),
+    ("elasticloadbalancing:DescribeTargetHealth", 3),
+];
+
+#[test]
+fn every_check_has_a_row() -> Result<()> {
+    let runbook = std::fs::read_to_string(top().join("docs/checks.md"))?;
+    let listed: BTreeSet<&str> = runbook.lines().filter_map(check_of_heading).collect();
+    let rows = CHANGES.iter().chain(FOUND_BY_SCHEDULE.iter().map(|(_, row)| row)).map(|row| row.check);
+    assert_eq!(listed, rows.chain(SHOWN_ELSEWHERE).collect());
+    Ok(())
+}
+
+/// The id of the check that a heading of the runbook is about: ``## `id` ``.
+fn check_of_heading(line: &str) -> Option<&str> {
+    line.strip_prefix("## `")?.strip_suffix('`')
+}
+
+impl ChecklistRow {
+    fn company<'e>(&self, environment: &'e FlowEnvironment) -> &'e Company {
+        match self.service {
+            Postgres => &environment.postgres,
+            Gitlab => &environment.gitlab,
+        }
+    }
+
+    fn wait(&self, mailbox: Mailbox<'_>) -> Result<()> {
+        let mut alerts = self.alerts.iter();
+        alerts.try_for_each(|(label, words)| mailbox.wait(label, words).map(drop)).context(self.check)
+    }
+
+    fn wait_until_resolved(&self, mailbox: Mailbox<'_>) -> Result<()> {
+        let mut alerts = self.alerts.iter();
+        alerts.try_for_each(|(_, words)| mailbox.wait("[RESOLVED]", words).map(drop)).context(self.check)
+    }
+
+    /// Runs the function until its alerts are sent, or resolved. health-watcher knows a setting once drift-watcher has read it,
+    /// which the change starts.
+    fn run_until(&self, resolved: bool, function: GuardFunction, environment: &FlowEnvironment) -> Result<()> {
+        let mailbox = environment.mailbox()?;
+        let is_sent = |(label, words): &(&str, &str)| mailbox.count(if resolved { "[RESOLVED]" } else { label }, words);
+        eventually(&format!("alerts of {}, resolved: {resolved}", self.check), || {
+            environment.run(function)?;
+            let counts: Vec<usize> = self.alerts.iter().map(is_sent).collect::<Result<_>>()?;
+            Ok(counts.iter().all(|count| *count > 0).then_some(()))
+        })
+    }
+
+    fn fix(&self, environment: &FlowEnvironment, mailbox: Mailbox<'_>) -> Result<()> {
+        let (aws, company) = (&environment.aws, self.company(environment));
+        let (_, words) = self.alerts[0];
+        match self.fix {
+            Change(change) => change(company, aws),
+            PrintedCommand => company.run_printed_command(mailbox, self.check, words),
+            PrintedCommands => {
+                let commands = mailbox.commands(self.check, words)?;
+                commands.iter().try_for_each(|command| company.run_in_shell(aws, command))
+            }
+        }
+    }
+}
+
+fn allow_others_instead_of_dbt(service: &Company, aws: &LocalAws) -> Result<()> {
+    let [dbt, untrusted] = [DBT, UNTRUSTED].map(|account| format!("arn:aws:iam::{account}:root"));
+    #[rustfmt::skip]
+    let changes = ["--add-allowed-principals", &untrusted, "arn:aws:iam::555555555555:role/a",
+        "--remove-allowed-principals", &dbt];
+    service.modify_permissions(aws, &changes)
+}
+
+fn remove_the_region_that_dbt_connects_from(service: &Company, aws: &LocalAws) -> Result<()> {
+    service.modify_service(aws, &["--add-supported-regions", "us-east-1"])?;
+    service.connect_from_region(aws, DBT, "us-east-1")?;
+    service.modify_service(aws, &["--remove-supported-regions", "us-east-1"])
+}
+
+fn leave_one_zone_without_a_target(service: &Company, aws: &LocalAws) -> Result<()> {
+    service.set_health(aws, TARGETS[0], "unhealthy")?;
+    service.set_cross_zone(aws, false)
+}
+
+fn serve_both_zones_again(service: &Company, aws: &LocalAws) -> Result<()> {
+    service.set_health(aws, TARGETS[0], "healthy")?;
+    service.set_cross_zone(aws, true)
+}
+
+fn ensure_calls(environment: &FlowEnvironment, function: GuardFunction, expected: &[(&str, usize)]) -> Result<()> {
+    let calls = api_calls::of_one_run(&environment.aws, &environment.stack, function)?;
+    let expected: BTreeMap<String, usize> =
+        expected.iter().map(|(action, count)| ((*action).to_owned(), *count)).collect();
+    ensure!(calls == expected, "{function:?} called {calls:#?}, expected {expected:#?}");
+    Ok(())
+}

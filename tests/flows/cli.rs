@@ -1,0 +1,233 @@
+//! The command `privatelink-guard`: the same answers as the functions', with an administrator's own credentials. The
+//! checklist's flows compare them for each check.
+
+use std::collections::BTreeSet;
+use std::process::Output;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use story::company::{DBT_CIDR, TARGETS};
+use story::local_aws::{Caller, LocalAws, text};
+use story::stack::GuardFunction::HealthWatcher;
+use story::{COMPANY, DBT, command};
+
+use crate::environment::{FlowEnvironment, with_environment};
+
+#[test]
+fn the_exit_status_says_what_the_tree_says() -> Result<()> {
+    with_environment(|environment| {
+        let FlowEnvironment { aws, postgres, .. } = environment;
+        // Unless another flow has let dbt connect: whether it ever had an endpoint only the guard's table knows.
+        let (report, status) = environment.check(&[])?;
+        let unknown_now = unknown(&report);
+        ensure!(unknown_now.iter().all(|check| *check == "connection.absent"), "{report:#}");
+        ensure!(status == Some(if unknown_now.is_empty() { 0 } else { 2 }), "{status:?}: {report:#}");
+        ensure!(environment.check(&["--fail-on", "info"])?.1 == Some(1), "one instance serves two zones");
+
+        postgres.set_health(aws, TARGETS[0], "unhealthy")?;
+        ensure!(environment.check(&[])?.1 == Some(1), "a warning");
+        ensure!(environment.check(&["--fail-on", "critical"])?.1 == Some(2), "only a warning");
+        let file = concat!(env!("CARGO_TARGET_TMPDIR"), "/check.html");
+        let tree = as_root(aws, &["check", "--stack", "guard", "--service", &postgres.service, "--html", file])?;
+        let (tree, page) = (words(tree)?, std::fs::read_to_string(file)?);
+        ensure!(page.contains("1 of 3 targets unhealthy") && page.contains(TARGETS[0]), "what fails is on the page");
+        ensure!(!page.contains("src=\"http") && !page.contains("<link"), "the page loads nothing");
+        ensure!(tree.contains("✗ fail, warning target-group.health: 1 of 3 targets unhealthy in postgres"), "{tree}");
+        ensure!(!tree.contains('\u{1b}'), "no colours where there is no terminal");
+
+        aws.fail("elasticloadbalancing:DescribeTargetHealth", "Throttling", 400)?;
+        let (report, status) = environment.check(&["--fail-on", "critical"])?;
+        ensure!(status == Some(2) && unknown(&report).contains(&"target-group.health"), "{report:#}");
+        aws.clear_faults()?;
+        postgres.set_health(aws, TARGETS[0], "healthy")?;
+        ensure!(as_root(aws, &["check", "--servce"])?.status.code() == Some(64));
+        ensure!(as_root(aws, &["check", "--ports", "99999"])?.status.code() == Some(64));
+        Ok(())
+    })
+}
+
+#[test]
+fn without_a_stack_it_finds_the_services_and_does_not_guess_who_dbt_is() -> Result<()> {
+    with_environment(|environment| {
+        let FlowEnvironment { aws, postgres, gitlab, .. } = environment;
+        let output = as_root(aws, &["check", "--json"])?;
+        let report: Value = serde_json::from_slice(&output.stdout)?;
+        let services = report["services"].as_array().into_iter().flatten();
+        let ids: BTreeSet<&str> = services.filter_map(|service| service["serviceId"].as_str()).collect();
+        ensure!(ids == BTreeSet::from([postgres.service.as_str(), gitlab.service.as_str()]), "{ids:?}");
+        ensure!(output.status.code() == Some(2), "who dbt is is not known");
+
+        // Before there is an endpoint service.
+        let balancer = &postgres.load_balancer;
+        let preflight =
+            |port| as_root(aws, &["check", "--load-balancer", balancer, "--ports", port, "--cidrs", DBT_CIDR]);
+        let ready = preflight("5432")?;
+        let (status, tree) = (ready.status, words(ready)?);
+        ensure!(status.success() && tree.contains("create-vpc-endpoint-service-configuration"), "{tree}");
+        let wrong = preflight("22")?;
+        ensure!(wrong.status.code() == Some(1) && words(wrong)?.contains("on port 22"));
+        Ok(())
+    })
+}
+
+#[test]
+fn the_request_is_filled_in_and_refused_while_dbt_would_fail() -> Result<()> {
+    with_environment(|environment| {
+        let FlowEnvironment { aws, postgres, .. } = environment;
+        let arguments = ["request", "--stack", "guard", "--service", &postgres.service, "--environment", "EMEA"];
+        let request = String::from_utf8(as_root(aws, &arguments)?.stdout)?;
+        for line in [
+            "Subject: New AWS Self-hosted PrivateLink Request",
+            "- Type: Self-hosted PrivateLink\n",
+            "- Platform/Service: Postgres\n",
+            "- VPC Endpoint Service Name: com.amazonaws.vpce.eu-central-1.vpce-svc-",
+            "- dbt AWS environment: EMEA\n",
+        ] {
+            ensure!(request.contains(line), "{request}");
+        }
+        environment.set_all_targets("unhealthy")?;
+        let refused = as_root(aws, &arguments)?;
+        ensure!(refused.status.code() == Some(1) && refused.stdout.is_empty());
+        ensure!(String::from_utf8(refused.stderr)?.contains("target-group.health: 0 of 3 targets healthy"));
+        ensure!(as_root(aws, &[&arguments[..], &["--anyway"]].concat())?.status.success());
+        environment.set_all_targets("healthy")
+    })
+}
+
+#[test]
+fn a_silence_of_the_command_holds_alerts_back_until_it_is_removed() -> Result<()> {
+    with_environment(|environment| {
+        let FlowEnvironment { aws, postgres, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        let silence = |arguments: &[&str]| {
+            let output = as_root(aws, &[&["silence"], arguments, &["--stack", "guard"]].concat())?;
+            ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            Ok(String::from_utf8(output.stdout)?)
+        };
+        let service = ["--service", &postgres.service];
+        let what = ["--check", "target-group.health", "--for", "2h", "--comment", "database upgrade"];
+        let said = silence(&[&["add"], &what[..], &service].concat())?;
+        ensure!(
+            said.contains(&format!("in: account {COMPANY}, eu-central-1")) && said.contains(&postgres.service),
+            "{said}"
+        );
+        let of_the_guard =
+            [&["silence", "add", "--stack", "guard", "--check", "visibility.lost"], &what[2..], &service];
+        ensure!(as_root(aws, &of_the_guard.concat())?.status.code() == Some(64), "it belongs to no service");
+        let list = silence(&["list"])?;
+        ensure!(list.contains("why: database upgrade") && list.contains(&format!("by: arn:aws:iam::{COMPANY}:root")));
+
+        environment.set_all_targets("unhealthy")?;
+        environment.run(HealthWatcher)?;
+        mailbox.wait("[NOTICE]", "alerts silenced until")?;
+        ensure!(mailbox.count("[CRITICAL]", "")? == 0, "it is held back");
+
+        let id = list.split_whitespace().next().unwrap_or_default();
+        silence(&["remove", id])?;
+        ensure!(silence(&["list"])?.contains("No silence holds."));
+        environment.run(HealthWatcher)?;
+        mailbox.wait("[CRITICAL]", "0 of 3 targets healthy")?;
+        environment.set_all_targets("healthy")?;
+        environment.run(HealthWatcher)?;
+        mailbox.wait("[RESOLVED]", "3 of 3 targets healthy")?;
+        Ok(())
+    })
+}
+
+#[test]
+fn check_says_that_alarms_do_not_reach_the_topic() -> Result<()> {
+    with_environment(|environment| {
+        let FlowEnvironment { aws, .. } = environment;
+        let topic = environment.stack.output("AlertTopicArn")?;
+        let encrypt = |key: &str| {
+            let set = ["sns", "set-topic-attributes", "--topic-arn", topic, "--attribute-name", "KmsMasterKeyId"];
+            aws.aws(&Caller::root(COMPANY), &[&set[..], &["--attribute-value", key]].concat()).map(drop)
+        };
+        let said = || -> Result<String> {
+            Ok(String::from_utf8(as_root(aws, &["check", "--stack", "guard", "--json"])?.stderr)?)
+        };
+        ensure!(!said()?.contains("CloudWatch's alarms"), "the topic is not encrypted");
+        encrypt("alias/aws/sns")?;
+        let lost = said()?;
+        ensure!(lost.contains(&format!("Note: CloudWatch's alarms do not reach the topic {topic}")), "{lost}");
+        encrypt("")?;
+        aws.fail("sns:GetTopicAttributes", "AuthorizationError", 403)?;
+        let unread = said()?;
+        ensure!(unread.contains("is not known. You lack the permission sns:GetTopicAttributes"), "{unread}");
+        aws.clear_faults()
+    })
+}
+
+/// The local AWS denies what a policy does not allow.
+#[test]
+fn the_printed_policy_is_what_the_command_needs_and_nothing_more() -> Result<()> {
+    with_environment(|environment| {
+        let FlowEnvironment { aws, postgres, gitlab, .. } = environment;
+        // A certificate, a hostname, an instance, a prefix list and the rules of listeners need further calls.
+        let [listener, _] = gitlab.switch_to_tls(aws, 443, 300)?;
+        gitlab.set_ip_address_type(aws, "dualstack")?;
+        postgres.tag_target_group(aws, "add-tags", "Key=privatelink-guard:hostname,Value=172.31.0.10")?;
+        let policy = as_root(aws, &["policy", "--silence", "--stack", "guard"])?;
+        let policy: Value = serde_json::from_slice(&policy.stdout)?;
+        let user = user_with(aws, &policy)?;
+        let run = |arguments: &[&str]| -> Result<String> {
+            let output = command::run(aws, &user, arguments)?;
+            let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            ensure!(!said.contains("denied") && !said.contains("lack the permission"), "{said}");
+            Ok(said)
+        };
+        run(&["check", "--stack", "guard"])?;
+        run(&["check", "--dbt-principal", DBT])?;
+        run(&["silence", "add", "--stack", "guard", "--check", "listener.port", "--for", "1h", "--comment", "test"])?;
+        let list = run(&["silence", "list", "--stack", "guard"])?;
+        run(&["silence", "remove", "--stack", "guard", list.split_whitespace().next().unwrap_or_default()])?;
+
+        let called = aws.control("requests", &json!({"principal": "user/checker"}))?;
+        let called = called.as_array().into_iter().flatten();
+        let called: BTreeSet<String> = called
+            .filter_map(|request| Some(format!("{}:{}", request["service"].as_str()?, request["action"].as_str()?)))
+            .collect();
+        let statements = policy["Statement"].as_array().into_iter().flatten();
+        let actions = statements.flat_map(|statement| match &statement["Action"] {
+            Value::Array(actions) => actions.clone(),
+            action => vec![action.clone()],
+        });
+        let allowed: BTreeSet<String> = actions.filter_map(|action| action.as_str().map(ToOwned::to_owned)).collect();
+        // What only `trace` needs.
+        let trace = ["cloudwatch:GetMetricData", "ec2:DescribeFlowLogs"];
+        let is_of_trace = |action: &String| trace.contains(&action.as_str()) || action.starts_with("logs:");
+        let allowed: BTreeSet<String> = allowed.into_iter().filter(|action| !is_of_trace(action)).collect();
+        assert_eq!(called, allowed, "called, and allowed");
+        postgres.tag_target_group(aws, "remove-tags", "privatelink-guard:hostname")?;
+        gitlab.set_ip_address_type(aws, "ipv4")?;
+        gitlab.switch_to_tcp(aws, &listener)
+    })
+}
+
+/// The checks that are unknown.
+fn unknown(report: &Value) -> Vec<&str> {
+    let services = report["services"].as_array().into_iter().flatten();
+    let results = services.flat_map(|service| service["results"].as_array().into_iter().flatten());
+    results.filter(|result| result["status"] == "unknown").filter_map(|result| result["check"].as_str()).collect()
+}
+
+/// What was printed, without the lines of the tree and of the terminal.
+fn words(output: Output) -> Result<String> {
+    let text = String::from_utf8(output.stdout)?.replace(['│', '├', '└', '─'], " ");
+    Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+fn as_root(aws: &LocalAws, arguments: &[&str]) -> Result<Output> {
+    command::run(aws, &Caller::root(COMPANY), arguments)
+}
+
+/// A user with this policy alone.
+fn user_with(aws: &LocalAws, policy: &Value) -> Result<Caller> {
+    let run = |arguments: &[&str]| aws.aws(&Caller::root(COMPANY), arguments);
+    run(&["iam", "create-user", "--user-name", "checker"])?;
+    let document = policy.to_string();
+    #[rustfmt::skip]
+    run(&["iam", "put-user-policy", "--user-name", "checker", "--policy-name", "check", "--policy-document", &document])?;
+    let key = run(&["iam", "create-access-key", "--user-name", "checker"])?;
+    Ok(Caller::with_key(&text(&key, "/AccessKey/AccessKeyId")?, &text(&key, "/AccessKey/SecretAccessKey")?))
+}

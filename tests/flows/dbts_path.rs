@@ -1,0 +1,77 @@
+//! Only what dbt reaches counts: its ports, the groups of IPv4, the targets that get new connections.
+
+use anyhow::{Result, ensure};
+use story::company::TARGETS;
+use story::stack::GuardFunction::{DriftWatcher, HealthWatcher};
+
+use crate::environment::{FlowEnvironment, with_environment};
+
+#[test]
+fn a_listener_on_another_port_is_not_judged() -> Result<()> {
+    with_environment(|environment| {
+        let FlowEnvironment { aws, postgres, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        let empty = postgres.create_empty_group(aws, "admin")?;
+        let listener = postgres.add_listener(aws, "9000", &empty)?;
+        for function in [DriftWatcher, HealthWatcher] {
+            environment.run(function)?;
+        }
+        ensure!(mailbox.emails()?.is_empty(), "{:#?}", mailbox.emails()?);
+        let (report, _) = environment.check(&[])?;
+        ensure!(!report.to_string().contains(&empty), "{report:#}");
+        postgres.remove_listener(aws, &listener)
+    })
+}
+
+#[test]
+fn the_group_that_ipv4_reaches_is_judged() -> Result<()> {
+    with_environment(|environment| {
+        let FlowEnvironment { aws, postgres, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        postgres.set_ip_address_type(aws, "dualstack")?;
+        let empty = postgres.create_empty_group(aws, "four")?;
+        let rule = postgres.add_ipv4_rule(aws, &empty)?;
+        for function in [DriftWatcher, HealthWatcher] {
+            environment.run(function)?;
+        }
+        mailbox.wait("[CRITICAL]", "no target is registered in four")?;
+        environment.ensure_same_verdict()?;
+
+        postgres.administer(aws, &["elbv2", "delete-rule", "--rule-arn", &rule])?;
+        for function in [DriftWatcher, HealthWatcher] {
+            environment.run(function)?;
+        }
+        mailbox.wait("[NOTICE]", "no target is registered in four")?;
+        postgres.set_ip_address_type(aws, "ipv4")
+    })
+}
+
+#[test]
+fn a_zonal_shift_is_said_once_and_standbys_are_no_failure() -> Result<()> {
+    with_environment(|environment| {
+        let FlowEnvironment { aws, postgres, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        postgres.shift_away_from(aws, Some("eu-central-1a"))?;
+        for _ in 0..2 {
+            environment.run(HealthWatcher)?;
+        }
+        mailbox.expect_once("[INFO]", "zonal shift away from eu-central-1a (postgres)")?;
+        environment.ensure_same_verdict()?;
+        postgres.shift_away_from(aws, None)?;
+        environment.run(HealthWatcher)?;
+        mailbox.wait("[RESOLVED]", "zonal shift away from eu-central-1a")?;
+
+        postgres.tag_target_group(aws, "add-tags", "Key=privatelink-guard:min-healthy,Value=2")?;
+        environment.run(DriftWatcher)?;
+        postgres.set_health(aws, TARGETS[0], "unhealthy")?;
+        environment.run(HealthWatcher)?;
+        ensure!(mailbox.count("[WARNING]", "")? == 0, "two are enough");
+        postgres.set_health(aws, TARGETS[1], "unhealthy")?;
+        environment.run(HealthWatcher)?;
+        mailbox.wait("[WARNING]", "2 of 3 targets unhealthy in postgres")?;
+        environment.set_all_targets("healthy")?;
+        environment.run(HealthWatcher)?;
+        mailbox.wait("[RESOLVED]", "3 of 3 targets healthy in postgres")?;
+        postgres.tag_target_group(aws, "remove-tags", "privatelink-guard:min-healthy")
+    })
+}

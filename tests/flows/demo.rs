@@ -1,0 +1,43 @@
+//! The story of the demo, as a test.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use story::chapters::{ChapterResult, StoryObserver};
+use story::demo::Demo;
+use story::mail::{Mail, Mailbox};
+use story::stage::SentAlert;
+
+struct Silent;
+
+impl StoryObserver for Silent {
+    fn step(&mut self, _: &str, _: &[String]) {}
+    fn printed(&mut self, _: &[&str]) {}
+    fn sent(&mut self, _: &SentAlert, _: Duration) {}
+    fn ended(&mut self, _: &ChapterResult) {}
+}
+
+#[test]
+fn the_demo_ends_as_expected_with_one_email_for_each_change() -> Result<()> {
+    let mut demo = Demo::set_up(&mut Silent)?;
+    for chapter in demo.run(&mut Silent)? {
+        chapter.into_result()?;
+    }
+    let delivered = Mailbox::from_the_start(&demo.aws).messages()?;
+    // AWS sets the endpoint up in its own time: that the wait is over, and that dbt is connected, is one message or two.
+    let over = |mail: &Mail| mail.subject.starts_with("[RESOLVED]") && mail.subject.contains("dbt has an endpoint");
+    // A run on schedule can be faster than CloudTrail. Then who changed it is a notice of its own.
+    let late = |mail: &Mail| mail.subject.starts_with("[NOTICE]") && mail.subject.contains("cause found: ");
+    let delivered: Vec<Mail> = delivered.into_iter().filter(|mail| !over(mail) && !late(mail)).collect();
+    let subjects = |protocol: &str| -> Vec<&str> {
+        delivered.iter().filter(|mail| mail.protocol == protocol).map(|mail| mail.subject.as_str()).collect()
+    };
+    let labels: Vec<_> = subjects("email").iter().filter_map(|subject| subject.split(' ').next()).collect();
+    #[rustfmt::skip]
+    assert_eq!(labels, [
+        "[INFO]", "[NOTICE]", "[WARNING]", "[RESOLVED]", "[CRITICAL]", "[WARNING]", "[WARNING]", "[RESOLVED]", "[WARNING]", "[RESOLVED]",
+        "[CRITICAL]", "[RESOLVED]", "[CRITICAL]", "[RESOLVED]", "[WARNING]", "[RESOLVED]", "[WARNING]",
+    ]);
+    assert_eq!(subjects("email"), subjects("https"), "email and Slack");
+    Ok(())
+}

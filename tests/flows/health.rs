@@ -1,0 +1,154 @@
+//! health-watcher reports the targets; the heartbeat, test messages, and silences.
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use story::COMPANY;
+use story::company::TARGETS;
+use story::local_aws::{Caller, LocalAws, concurrently, eventually};
+use story::stack::GuardFunction::{DriftWatcher, HealthWatcher};
+use story::stack::GuardStack;
+
+use crate::environment::{FlowEnvironment, with_environment};
+
+#[test]
+fn targets_that_fail_one_by_one_send_one_warning_and_one_critical_alert() -> Result<()> {
+    with_environment(|environment| {
+        let FlowEnvironment { aws, postgres, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        for target in TARGETS {
+            postgres.set_health(aws, target, "unhealthy")?;
+            // Three runs at the same time, on the same table.
+            concurrently(3, |_| environment.run(HealthWatcher))?;
+        }
+        mailbox.wait("[WARNING]", "1 of 3 targets unhealthy")?;
+        mailbox.wait("[CRITICAL]", "0 of 3 targets healthy")?;
+        environment.ensure_same_verdict()?;
+        mailbox.expect_once("[WARNING]", "1 of 3 targets unhealthy")?;
+        mailbox.expect_once("[CRITICAL]", "0 of 3 targets healthy")?;
+        // An alert of its own. It comes with another one, unless each was stored by another of the three runs.
+        mailbox.expect_once("[INFO]", "no healthy target in eu-central-1a")?;
+        let emails = mailbox.emails()?;
+        ensure!(emails.len() <= 3, "{emails:#?}");
+
+        environment.set_all_targets("healthy")?;
+        environment.run(HealthWatcher)?;
+        mailbox.wait("[RESOLVED]", "0 of 3 targets healthy")?;
+        Ok(())
+    })
+}
+
+#[test]
+fn who_deregistered_all_targets_is_named() -> Result<()> {
+    with_environment(|environment| {
+        let FlowEnvironment { aws, postgres, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        for target in TARGETS {
+            postgres.deregister_target(aws, &format!("Id={target}"))?;
+        }
+        // In the alert, or in a notice after it: drift-watcher notes the change when its event arrives.
+        let (reported, by) = ("CloudTrail reports: DeregisterTargets by", "user/network-admin-postgres");
+        let named = eventually("an alert that names who deregistered the targets", || {
+            environment.run(HealthWatcher)?;
+            Ok((mailbox.count(reported, by)? > 0).then_some(()))
+        });
+        named?;
+        for target in TARGETS {
+            postgres.register_target(aws, &format!("Id={target}"))?;
+        }
+        environment.run(HealthWatcher)?;
+        mailbox.wait("[RESOLVED]", "3 of 3 targets healthy").map(drop)
+    })
+}
+
+#[test]
+fn the_heartbeat_sends_how_many_checks_pass() -> Result<()> {
+    with_environment(|environment| {
+        let FlowEnvironment { aws, postgres, stack, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        postgres.allow_every_account(aws)?;
+        mailbox.wait("[CRITICAL]", "any AWS account may request a connection")?;
+
+        let heartbeat = json!({"source": "privatelink-guard.heartbeat"});
+        assert_eq!(stack.invoke(aws, DriftWatcher, &heartbeat)?, None);
+        mailbox.wait("[NOTICE]", "16 checks pass, 1 fail (service.principals), 0 unknown")?;
+
+        postgres.allow_dbt_only(aws)?;
+        mailbox.wait("[RESOLVED]", "any AWS account may request a connection")?;
+        Ok(())
+    })
+}
+
+#[test]
+fn test_messages_cover_each_severity_and_kind_and_say_that_they_are_a_test() -> Result<()> {
+    with_environment(|environment| {
+        let FlowEnvironment { aws, stack, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        assert_eq!(stack.invoke(aws, DriftWatcher, &json!({"source": "privatelink-guard.test"}))?, None);
+        let emails = mailbox.emails()?;
+        let labels: Vec<&str> = emails.iter().filter_map(|mail| mail.subject.split(']').next()).collect();
+        assert_eq!(labels, ["[CRITICAL", "[STILL WARNING, day 2", "[RESOLVED", "[NOTICE"]);
+        for mail in &emails {
+            ensure!(mail.subject.contains("TEST: ") && mail.body.contains("This is a test message."), "{mail:?}");
+            ensure!(mail.body.contains("Account 111122223333, eu-central-1, stack guard"), "{mail:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_silence_is_announced_holds_alerts_back_and_ends() -> Result<()> {
+    with_environment(|environment| {
+        let FlowEnvironment { aws, postgres, stack, .. } = environment;
+        let mailbox = environment.mailbox()?;
+        let silence = StoredSilence::new(stack, &postgres.service)?;
+        silence.add(aws)?;
+        environment.set_all_targets("unhealthy")?;
+        environment.run(HealthWatcher)?;
+        environment.run(HealthWatcher)?;
+        let notice = mailbox.wait("[NOTICE]", "why: database upgrade")?;
+        ensure!(notice.subject.starts_with("[NOTICE] postgres: alerts silenced until"), "{}", notice.subject);
+        mailbox.expect_once("[NOTICE]", "alerts silenced until")?;
+        assert_eq!(mailbox.count("[CRITICAL]", "targets healthy")?, 0);
+
+        silence.remove(aws)?;
+        environment.run(HealthWatcher)?;
+        mailbox.wait("[CRITICAL]", "0 of 3 targets healthy")?;
+        environment.set_all_targets("healthy")?;
+        environment.run(HealthWatcher)?;
+        mailbox.wait("[RESOLVED]", "3 of 3 targets healthy")?;
+        Ok(())
+    })
+}
+
+/// A silence as docs/silences.md shows it.
+struct StoredSilence {
+    table: String,
+    service: String,
+}
+
+impl StoredSilence {
+    const ITEM: &str = "*#silence#upgrade";
+
+    fn new(stack: &GuardStack, service: &str) -> Result<Self> {
+        Ok(Self { table: stack.output("StateTableName")?.to_owned(), service: service.to_owned() })
+    }
+
+    fn add(&self, aws: &LocalAws) -> Result<()> {
+        let silence = json!({
+            "checks": ["target-group.health"], "resources": [], "until": "2099-01-01T00:00:00Z",
+            "by": "Ada, network team", "comment": "database upgrade",
+        });
+        let record = json!({"state": {"silence": silence}, "observed_at": "2026-03-14T20:00:00Z"}).to_string();
+        let item = json!({
+            "service": {"S": self.service}, "item": {"S": Self::ITEM}, "version": {"N": "1"}, "record": {"S": record},
+        });
+        let arguments = ["dynamodb", "put-item", "--table-name", &self.table, "--item", &item.to_string()];
+        aws.aws(&Caller::root(COMPANY), &arguments).map(drop)
+    }
+
+    fn remove(&self, aws: &LocalAws) -> Result<()> {
+        let key = json!({"service": {"S": self.service}, "item": {"S": Self::ITEM}}).to_string();
+        let arguments = ["dynamodb", "delete-item", "--table-name", &self.table, "--key", &key];
+        aws.aws(&Caller::root(COMPANY), &arguments).map(drop)
+    }
+}

@@ -1,0 +1,215 @@
+//! A second opinion on the local AWS: moto, an emulator of AWS that others wrote. Of the same company, `check` finds the
+//! same on both, but for what moto does not know. That is listed here, with what `check` says of it.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::Value;
+use story::company::{Company, DBT_CIDR, TARGETS};
+use story::local_aws::{LocalAws, concurrently, text};
+use story::{DBT, command};
+
+/// Checks and their resources, and why moto's answers leave them unknown.
+type Unknown = (&'static [&'static str], &'static str);
+
+/// moto has no connections of endpoint services, and answers HTTP 500 with a web page.
+const CONNECTIONS: Unknown =
+    (&["connection.absent SERVICE", "connection.dbt SERVICE", "connection.untrusted SERVICE"], NOT_AWS);
+const REGIONS: Unknown = (&["service.regions SERVICE"], NOT_AWS);
+const NOT_AWS: &str = "ec2:DescribeVpcEndpointConnections failed: the answer (HTTP 500) is not in AWS's form. Usually a proxy \
+     answered, or an emulator that does not know this call: check AWS_ENDPOINT_URL and any proxy";
+
+/// moto does not say which IP address types an endpoint service takes.
+const ADDRESS_TYPES: Unknown =
+    (&["service.available SERVICE"], "EC2 does not say which IP address types the endpoint service takes");
+
+/// moto creates no network interfaces for a load balancer.
+const PATHS: Unknown = (
+    &[
+        "network-path postgres",
+        "network-path web",
+        "target-group.security-groups postgres",
+        "target-group.security-groups web",
+    ],
+    "EC2 shows no network interface of LOAD_BALANCER",
+);
+
+/// moto does not say which zone an IP target is in.
+const ZONES: Unknown = (&["load-balancer.zones postgres"], "it is not known in which zones the healthy targets are");
+
+/// What the administrator breaks, one after the other, and what fails from then on. Nothing hides what follows.
+type Break = fn(&Side) -> Result<()>;
+const BREAKS: [(&str, Break); 11] = [
+    ("service.principals SERVICE: fail critical", |side| side.company.allow_every_account(&side.aws)),
+    ("service.acceptance-required SERVICE: fail critical", |side| {
+        side.company.modify_service(&side.aws, &["--no-acceptance-required"])
+    }),
+    ("load-balancer.security-groups postgres: fail critical", |side| side.company.remove_dbt_rule(&side.aws)),
+    ("load-balancer.broad-rule postgres: fail warning", |side| {
+        side.company.allow_ingress(&side.aws, "443", "0.0.0.0/0")
+    }),
+    ("load-balancer.outbound postgres: fail critical", |side| side.company.remove_outbound_rule(&side.aws)),
+    ("target-group.security-groups postgres: fail critical", |side| {
+        side.company.change_servers_rule(&side.aws, "revoke-security-group-ingress")
+    }),
+    ("network-path postgres: fail warning", |side| side.company.deny_in_network_acl(&side.aws)),
+    ("target-group.health web: fail critical", Side::stop_instance),
+    ("target-group.health postgres: fail critical", |side| {
+        TARGETS.iter().try_for_each(|address| side.company.deregister_target(&side.aws, &format!("Id={address}")))
+    }),
+    ("listener.port postgres: fail critical", |side| side.company.delete_listener(&side.aws)),
+    ("load-balancer.internal-nlb public: fail critical", Side::add_public_load_balancer),
+];
+
+#[test]
+fn check_finds_on_moto_what_it_finds_on_the_local_aws() -> Result<()> {
+    let both = Both::set_up()?;
+    let found = both.agree_but_for(&[CONNECTIONS, REGIONS, ADDRESS_TYPES, PATHS])?;
+    ensure!(found["listener.certificate postgres"] == "pass", "{found:#?}");
+    both.moto.add_interfaces()?;
+    both.agree_but_for(&[CONNECTIONS, REGIONS, ADDRESS_TYPES])?;
+    both.each(|side| side.company.set_cross_zone(&side.aws, false))?;
+    let found = both.agree_but_for(&[CONNECTIONS, REGIONS, ADDRESS_TYPES, ZONES])?;
+    ensure!(found["load-balancer.cross-zone postgres"].starts_with("fail warning"), "{found:#?}");
+    both.each(|side| side.company.set_cross_zone(&side.aws, true))?;
+    for (fails, break_it) in BREAKS {
+        both.each(break_it)?;
+        let found = both.agree_but_for(&[CONNECTIONS, REGIONS, ADDRESS_TYPES])?;
+        let fails_now = found.iter().any(|(of, verdict)| format!("{of}: {verdict}").starts_with(fails));
+        ensure!(fails_now, "{fails} is not in {found:#?}");
+    }
+    both.each(|side| {
+        side.administer(&["ec2", "delete-vpc-endpoint-service-configurations", "--service-ids", &side.company.service])
+    })?;
+    let found = both.agree_but_for(&[CONNECTIONS])?;
+    ensure!(found["service.available SERVICE"].starts_with("fail critical"), "{found:#?}");
+    Ok(())
+}
+
+/// What each check says of each resource: `pass`, `fail critical: …`, `unknown: …`.
+type Verdicts = BTreeMap<String, String>;
+
+struct Both {
+    moto: Side,
+    local: Side,
+}
+
+impl Both {
+    fn set_up() -> Result<Self> {
+        let start = |number| if number == 0 { LocalAws::moto() } else { LocalAws::start(60) };
+        let [moto, local] = pair(|number| Side::set_up(start(number)?))?;
+        Ok(Self { moto, local })
+    }
+
+    fn each<T: Send>(&self, task: impl Fn(&Side) -> Result<T> + Sync) -> Result<[T; 2]> {
+        pair(|number| task([&self.moto, &self.local][number]))
+    }
+
+    /// What was found on moto. It is what was found on the local AWS, and what moto does not know is unknown.
+    fn agree_but_for(&self, unknown: &[Unknown]) -> Result<Verdicts> {
+        let [moto, mut expected] = self.each(Side::check)?;
+        for (keys, why) in unknown {
+            expected.extend(keys.iter().map(|key| ((*key).to_owned(), format!("unknown: {why}"))));
+        }
+        let differ = |these: &Verdicts, those: &Verdicts| -> Verdicts {
+            these
+                .iter()
+                .filter(|(key, verdict)| those.get(*key) != Some(verdict))
+                .map(|(key, verdict)| (key.clone(), verdict.clone()))
+                .collect()
+        };
+        ensure!(moto == expected, "moto: {:#?}\nexpected: {:#?}", differ(&moto, &expected), differ(&expected, &moto));
+        Ok(moto)
+    }
+}
+
+fn pair<T: Send>(task: impl Fn(usize) -> Result<T> + Sync) -> Result<[T; 2]> {
+    concurrently(2, task)?.try_into().map_err(|_| anyhow!("two tasks have two results"))
+}
+
+/// An emulator, and the company in it: port 5432, and 8443 with TLS, with three addresses; port 443 with one instance.
+struct Side {
+    aws: LocalAws,
+    company: Company,
+}
+
+impl Side {
+    fn set_up(aws: LocalAws) -> Result<Self> {
+        let company = Company::set_up(&aws, "postgres")?;
+        company.add_https(&aws)?;
+        let side = Self { aws, company };
+        side.add_tls()?;
+        Ok(side)
+    }
+
+    fn add_tls(&self) -> Result<()> {
+        let Company { load_balancer, target_group, .. } = &self.company;
+        #[rustfmt::skip]
+        let requested = self.company.administer(&self.aws, &["acm", "request-certificate", "--domain-name", "pg.example.com",
+            "--validation-method", "DNS"])?;
+        let certificate = format!("CertificateArn={}", text(&requested, "/CertificateArn")?);
+        #[rustfmt::skip]
+        self.administer(&["elbv2", "create-listener", "--load-balancer-arn", load_balancer, "--protocol", "TLS",
+            "--port", "8443", "--certificates", &certificate,
+            "--default-actions", &format!("Type=forward,TargetGroupArn={target_group}")])?;
+        self.company.allow_ingress(&self.aws, "8443", DBT_CIDR)
+    }
+
+    fn administer(&self, arguments: &[&str]) -> Result<()> {
+        self.company.administer(&self.aws, arguments).map(drop)
+    }
+
+    /// The interfaces that ELB creates, one in each of the load balancer's subnets.
+    fn add_interfaces(&self) -> Result<()> {
+        let Company { load_balancer, subnets, security_group, .. } = &self.company;
+        let (_, name) = load_balancer.split_once("loadbalancer/").context("a load balancer's ARN")?;
+        for subnet in subnets {
+            #[rustfmt::skip]
+            self.administer(&["ec2", "create-network-interface", "--subnet-id", subnet, "--groups", security_group,
+                "--description", &format!("ELB {name}")])?;
+        }
+        Ok(())
+    }
+
+    /// Shares a second load balancer, which is internet-facing.
+    fn add_public_load_balancer(&self) -> Result<()> {
+        let Company { subnets: [first, second], security_group, .. } = &self.company;
+        #[rustfmt::skip]
+        let created = self.company.administer(&self.aws, &["elbv2", "create-load-balancer", "--name", "public", "--type", "network",
+            "--scheme", "internet-facing", "--subnets", first, second, "--security-groups", security_group])?;
+        let arn = text(&created, "/LoadBalancers/0/LoadBalancerArn")?;
+        self.company.modify_service(&self.aws, &["--add-network-load-balancer-arns", &arn])
+    }
+
+    fn stop_instance(&self) -> Result<()> {
+        let instances = self.company.administer(&self.aws, &["ec2", "describe-instances"])?;
+        let instance = text(&instances, "/Reservations/0/Instances/0/InstanceId")?;
+        self.administer(&["ec2", "stop-instances", "--instance-ids", &instance])
+    }
+
+    fn check(&self) -> Result<Verdicts> {
+        let Company { service, load_balancer, root, .. } = &self.company;
+        let principal = format!("arn:aws:iam::{DBT}:root");
+        #[rustfmt::skip]
+        let arguments = ["check", "--json", "--service", service, "--dbt-principal", &principal, "--cidrs", DBT_CIDR,
+            "--ports", "5432+443+8443"];
+        // HTTP 500 is worth another attempt, but not here.
+        let output = command::command(&self.aws, root)?.args(arguments).env("AWS_MAX_ATTEMPTS", "1").output()?;
+        let report: Value = serde_json::from_slice(&output.stdout)
+            .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+        let results = report["services"][0]["results"].as_array().context("results")?;
+        let verdict = |result: &Value| {
+            let field = |name: &str| result[name].as_str().unwrap_or_default();
+            let why = field("reason").replace(load_balancer, "LOAD_BALANCER").replace(service, "SERVICE");
+            let verdict = match field("status") {
+                "fail" => format!("fail {}: {}", field("severity"), field("summary")),
+                "unknown" => format!("unknown: {why}"),
+                status => status.to_owned(),
+            };
+            // `arn:…:targetgroup/NAME/ID`
+            let resource = field("resource").rsplit('/').nth(1).unwrap_or("SERVICE");
+            (format!("{} {resource}", field("check")), verdict)
+        };
+        Ok(results.iter().map(verdict).collect())
+    }
+}

@@ -1,0 +1,45 @@
+//! Where alerts go: an existing topic in another Region.
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use story::COMPANY;
+use story::local_aws::{Caller, LocalAws, text};
+use story::stack::GuardFunction::DriftWatcher;
+use story::stack::{EMAIL, GuardStack};
+
+use crate::environment::{FlowEnvironment, with_environment};
+
+/// Not the Region of the stack.
+const ELSEWHERE: &str = "us-east-1";
+
+#[test]
+fn alerts_go_to_an_existing_topic_in_another_region() -> Result<()> {
+    with_environment(|environment| {
+        let FlowEnvironment { aws, gitlab, .. } = environment;
+        let topic = create_topic(aws)?;
+        let none = ["AlertEmail", "SlackWorkspaceId", "SlackChannelId"].map(|parameter| (parameter, ""));
+        let parameters: Vec<(&str, &str)> = none.into_iter().chain([("AlertTopicArn", topic.as_str())]).collect();
+        let stack = GuardStack::deploy(aws, "central", &[&gitlab.service], &parameters)?;
+        ensure!(stack.output("AlertTopicArn")? == topic, "the output names the existing topic");
+        let statements = stack.output("AlertTopicStatements")?;
+        ensure!(statements.contains(&topic) && !statements.contains("cloudwatch.amazonaws.com"), "{statements}");
+
+        let mailbox = environment.mailbox()?;
+        assert_eq!(stack.invoke(aws, DriftWatcher, &json!({"source": "privatelink-guard.test"}))?, None);
+        let emails = mailbox.emails()?;
+        ensure!(emails.len() == 4, "one test message of each kind: {emails:#?}");
+        ensure!(emails.iter().all(|mail| mail.body.contains("stack central")), "{emails:#?}");
+        let root = Caller::root(COMPANY);
+        aws.aws(&root, &["cloudformation", "delete-stack", "--stack-name", "central"]).map(drop)
+    })
+}
+
+/// A topic with an email subscription.
+fn create_topic(aws: &LocalAws) -> Result<String> {
+    let root = Caller::root(COMPANY);
+    let created = aws.aws(&root, &["sns", "create-topic", "--name", "central-alerts", "--region", ELSEWHERE])?;
+    let topic = text(&created, "/TopicArn")?;
+    let subscribe = ["sns", "subscribe", "--region", ELSEWHERE, "--topic-arn", &topic, "--protocol", "email"];
+    aws.aws(&root, &[&subscribe[..], &["--notification-endpoint", EMAIL]].concat())?;
+    Ok(topic)
+}
