@@ -88,8 +88,8 @@ pub fn decide(facts: &TraceFacts) -> Decision {
 }
 
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/update-idle-timeout.html>
-const IDLE_TIMEOUT: &str = "a connection without data for 350 s (AWS's default) is closed: long queries need TCP keepalives \
-                            sooner, in dbt keepalives_idle";
+const IDLE_TIMEOUT: &str = "a connection that is idle for 350 s is dropped: long queries need TCP keepalives sooner \
+                            (keepalives_idle in dbt)";
 
 /// Whether no request was counted: neither at the endpoints that have metrics nor, if other endpoints may have sent some,
 /// behind them.

@@ -29,8 +29,7 @@ pub(super) const SPEC: Spec = Spec {
     fails_when: "a certificate that a TLS listener presents to dbt is not valid, expires within 30 days, has a key \
                  that a Network Load Balancer cannot use, or does not cover the service's private DNS name",
     failing_word: "failing",
-    impact: "Once the certificate has expired, or if it does not cover the name that dbt uses, dbt's TLS connections \
-             fail.",
+    impact: "dbt's TLS connections fail: with an unusable key in any case, otherwise if dbt verifies the certificate.",
     fix_in_short: "import a new certificate, or let ACM renew it",
     cloudtrail_events: &[
         "AddListenerCertificates",
@@ -162,15 +161,15 @@ fn validity(
     let left = certificate.not_after.duration_since(context.now);
     let has_usable_key = certificate.has_usable_key();
     let key = certificate.key_algorithm.as_deref().unwrap_or("an algorithm that ACM does not name");
-    let (severity, problem) = if has_usable_key == Some(false) {
-        (Severity::Critical, format!("has an unusable key: {key}"))
+    let (severity, problem, impact) = if has_usable_key == Some(false) {
+        (Severity::Critical, format!("has an unusable key: {key}"), UNUSABLE_KEY)
     } else if certificate.status != "ISSUED" && left.is_positive() {
-        (Severity::Critical, format!("is '{}', not issued", certificate.status))
+        (Severity::Critical, format!("is '{}', not issued", certificate.status), NOT_VALID)
     } else if !left.is_positive() {
-        (Severity::Critical, "has expired".to_owned())
+        (Severity::Critical, "has expired".to_owned(), NOT_VALID)
     } else if left <= WARN_BEFORE {
         let severity = if left <= CRITICAL_BEFORE { Severity::Critical } else { Severity::Warning };
-        (severity, format!("expires in {}", days(left)))
+        (severity, format!("expires in {}", days(left)), EXPIRING)
     } else if has_usable_key.is_none() {
         return Status::Unknown(format!("the load balancer may not take the key of {place}'s certificate: {key}"));
     } else {
@@ -181,20 +180,15 @@ fn validity(
         false => "certificate of the listener for the names below",
     };
     Status::fail(
-        Finding::new(
-            severity,
-            format!("certificate of {place} {problem}"),
-            if has_usable_key == Some(false) { UNUSABLE_KEY } else { SPEC.impact },
-            remedy(certificate, arn, context),
-        )
-        .with_evidence(vec![
-            format!("{role}: {arn}"),
-            format!("key: {key}"),
-            format!("status: {}, expires: {:.0}", certificate.status, certificate.not_after),
-            format!("names: {}", certificate.names.join(", ")),
-        ])
-        .with_parts([part(place, arn)])
-        .about([arn]),
+        Finding::new(severity, format!("certificate of {place} {problem}"), impact, remedy(certificate, arn, context))
+            .with_evidence(vec![
+                format!("{role}: {arn}"),
+                format!("key: {key}"),
+                format!("status: {}, expires: {:.0}", certificate.status, certificate.not_after),
+                format!("names: {}", certificate.names.join(", ")),
+            ])
+            .with_parts([part(place, arn)])
+            .about([arn]),
     )
 }
 
@@ -209,9 +203,10 @@ fn uncovered(name: &str, names: &[String], place: &str, listener: &Listener, con
         Finding::new(
             Severity::Warning,
             summary,
-            SPEC.impact,
+            ANOTHER_NAME,
             Remedy::new(
-                "Request or import a certificate for this name. When it is issued, add it to the listener.",
+                "Request a certificate for this name with the command, or import one. Create the CNAME record that ACM then shows, or \
+                 it is never issued. Then add it to the listener.",
                 Some(request(name, context)),
                 None,
             ),
@@ -232,14 +227,18 @@ fn request(name: &str, context: CheckContext<'_>) -> Command {
         .option("validation-method", "DNS")
 }
 
-const UNUSABLE_KEY: &str = "With this key, no TLS handshake succeeds, although ACM says that the certificate is issued: dbt \
-                            cannot connect.";
+const UNUSABLE_KEY: &str = "TLS handshakes with this certificate fail, although ACM shows it as issued. dbt cannot connect if it gets \
+                            this one.";
+const NOT_VALID: &str = "dbt's TLS connections fail if dbt verifies the certificate.";
+const EXPIRING: &str = "When it expires, dbt's TLS connections fail if dbt verifies the certificate.";
+const ANOTHER_NAME: &str = "dbt's TLS connections to this name fail if dbt verifies it.";
 
 /// The key of a certificate stays as it is.
 /// <https://docs.aws.amazon.com/acm/latest/userguide/import-reimport.html>
-const ANOTHER_KEY: &str = "A Network Load Balancer takes RSA keys of up to 3072 bits, P-256, P-384 and P-521. ACM never \
-                           changes a certificate's key: request another certificate, as the command does, or import one under \
-                           a new ARN. When it is issued, put it on the listener in place of this one.";
+const ANOTHER_KEY: &str = "A Network Load Balancer takes RSA keys of up to 3072 bits, P-256, P-384 and P-521. A certificate keeps \
+                           its key, so you need another. The command requests one for the first name only: add the others in the \
+                           evidence with --subject-alternative-names. Create the CNAME records that ACM then shows, or it is never \
+                           issued. Then put it on the listener in place of this one, as the runbook shows.";
 
 fn remedy(certificate: &Certificate, arn: &str, context: CheckContext<'_>) -> Remedy {
     match (certificate.has_usable_key(), certificate.names.first()) {
@@ -255,7 +254,8 @@ fn renewal(certificate: &Certificate) -> &'static str {
     match certificate.imported {
         true => "It was imported, so ACM does not renew it. Get a new one, and import it under the same ARN.",
         false => {
-            "ACM renews it if it can validate its names: check that the CNAME records of the validation still exist."
+            "If it has not expired, ACM renews it as soon as it can validate its names: check that the validation's CNAME records \
+             exist. ACM never renews an expired or revoked one: request another, and put it on the listener."
         }
     }
 }
@@ -362,7 +362,7 @@ mod tests {
         };
         assert_eq!(finding(true).evidence[0], format!("default certificate of the listener: {ARN}"));
         assert!(finding(true).remedy.action.starts_with("It was imported, so ACM does not renew it."));
-        assert!(finding(false).remedy.action.starts_with("ACM renews it if it can validate its names"));
+        assert!(finding(false).remedy.action.starts_with("If it has not expired, ACM renews it"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(super) const SPEC: Spec = Spec {
     severities: &[(Severity::Info, "the timeout is under 350 s")],
     fails_when: "a TCP listener on dbt's ports closes connections that have been idle for less than 350 seconds, AWS's default",
     failing_word: "short",
-    impact: "A query of dbt's during which no data flows for that long loses its connection, unless dbt or the server sends TCP \
+    impact: "A dbt query that sends and receives nothing for that long loses its connection, unless dbt or the server sends TCP \
              keepalives sooner.",
     fix_in_short: "`modify-listener-attributes`, or `keepalives_idle` in dbt",
     cloudtrail_events: &["ModifyListenerAttributes"],
@@ -51,7 +51,7 @@ fn judge(load_balancer: &LoadBalancer, listeners: &[Listener], context: CheckCon
             (Some((_, why)), _) => why.into(),
             (None, None) => Status::pass(format!("{name} has no TCP listener for dbt")),
             (None, Some(seconds)) => {
-                Status::pass(format!("{name} closes what is idle for {seconds} s: long queries need keepalives_idle"))
+                Status::pass(format!("idle timeout of {name} is {seconds} s: long queries need keepalives"))
             }
         };
     };
@@ -61,7 +61,7 @@ fn judge(load_balancer: &LoadBalancer, listeners: &[Listener], context: CheckCon
         Unread::Unknown(why) => Some((Parts::port(listener.port), why)),
         Unread::NotAsked => None,
     });
-    let summary = format!("{name} closes what is idle for {seconds} s on {}", on_ports(&short));
+    let summary = format!("{name} drops connections idle for {seconds} s on {}", on_ports(&short));
     Status::fail(
         Finding::new(Severity::Info, summary, SPEC.impact, remedy(load_balancer, &short, context))
             .with_evidence(evidence.collect())
@@ -78,8 +78,8 @@ fn remedy(load_balancer: &LoadBalancer, short: &[&Listener], context: CheckConte
             .option("attributes", format!("Key=tcp.idle_timeout.seconds,Value={DEFAULT}"))
     };
     Remedy::new(
-        "Set AWS's default again, as the command does. If the short timeout is meant, let dbt send TCP keepalives sooner: \
-         keepalives_idle in the settings of its connection. This is said once.",
+        "The command sets AWS's default again. If the short timeout is intended, make dbt send TCP keepalives sooner: for Postgres, \
+         keepalives_idle in the extended attributes of dbt's environment. You get this alert once.",
         short.iter().map(default).reduce(Command::then),
         context.region.load_balancer(&load_balancer.arn),
     )
@@ -117,12 +117,12 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let default = pass(vec![("TCP", 5432, after(350)), ("TCP", 443, after(6000)), ("TCP", 22, after(60))]);
-        assert!(default.starts_with("pg closes what is idle for 350 s: long queries need"), "{default}");
+        assert!(default == "idle timeout of pg is 350 s: long queries need keepalives", "{default}");
         assert_eq!(pass(vec![("TLS", 443, None)]), "pg has no TCP listener for dbt");
         let finding = failure(status(vec![("TCP", 443, after(349)), ("TCP", 5432, after(60)), ("TLS", 22, None)]));
         let finding = finding.unwrap();
         assert_eq!(finding.severity, Severity::Info);
-        assert_eq!(finding.summary, "pg closes what is idle for 60 s on ports 443, 5432");
+        assert_eq!(finding.summary, "pg drops connections idle for 60 s on ports 443, 5432");
         let commands: Vec<String> = finding.remedy.command.unwrap().split(" && ").map(ToOwned::to_owned).collect();
         assert!(commands.len() == 2, "{commands:?}");
         for (command, port) in commands.iter().zip([443, 5432]) {

@@ -60,7 +60,7 @@ fn judge(load_balancer: &LoadBalancer, listeners: &[Listener], context: CheckCon
     let (severity, summary, impact) = match (demanding.is_empty(), negotiating.is_empty(), unknown) {
         (true, true, Some(why)) => return Status::Unknown(why),
         (true, true, None) if tls.is_empty() => return Status::pass(format!("{name} leaves TLS to the targets")),
-        (true, true, None) => return Status::pass(format!("dbt can use TLS of {name} on {}", on_ports(&tls))),
+        (true, true, None) => return Status::pass(format!("TLS settings of {name} suit dbt on {}", on_ports(&tls))),
         (false, ..) => (
             Severity::Critical,
             format!("{name} demands a client certificate on {}", on_ports(&demanding)),
@@ -69,7 +69,7 @@ fn judge(load_balancer: &LoadBalancer, listeners: &[Listener], context: CheckCon
         (true, false, _) => (
             Severity::Warning,
             format!("TLS listener of {name} breaks {} on {}", protocols(&negotiating), on_ports(&negotiating)),
-            "A client of this protocol begins in clear text and asks for TLS later. The load balancer expects TLS at once, so \
+            "Connections of this protocol begin in clear text and switch to TLS later. The load balancer expects TLS at once, so \
              dbt's connections fail.",
         ),
     };
@@ -134,12 +134,12 @@ fn remedy(
     let tcp = negotiating.iter().map(leave_tls).reduce(Command::then);
     let [first, second] = if off.is_some() && tcp.is_some() { ["first ", "second "] } else { [""; 2] };
     let to_off = format!(
-        "Demand no client certificate: the {first}command does that. If other clients must present one, give dbt a listener on \
-         another port."
+        "First check who else uses this listener: the {first}command lets every client in without a certificate. If others must \
+         present one, leave it, and give dbt a listener on another port."
     );
     let to_tcp = format!(
-        "Make it a TCP listener: the {second}command does that, and the targets negotiate TLS themselves. AWS refuses while the \
-         target group's own protocol is TLS: see the runbook."
+        "If this port really serves that protocol, make it a TCP listener with the {second}command. Before that, switch TLS on in \
+         the database, or dbt may connect unencrypted. AWS refuses while the target group's protocol is TLS: see the runbook."
     );
     let actions: Vec<String> =
         [off.is_some().then_some(to_off), tcp.is_some().then_some(to_tcp)].into_iter().flatten().collect();

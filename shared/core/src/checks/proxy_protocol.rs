@@ -10,8 +10,8 @@ pub(super) const SPEC: Spec = Spec {
     fails_when: "Proxy Protocol v2 is on for a target group that gets dbt's traffic, and no tag \
                  `privatelink-guard:proxy-protocol=expected` says that the targets parse its header",
     failing_word: "on",
-    impact: "Postgres, Redshift, SSH and plain TLS servers take the header for a broken request and close every connection of \
-             dbt's, while the TCP health check passes.",
+    impact: "Postgres, Redshift, SSH and plain TLS servers mistake the header for a broken request and close every dbt \
+             connection, while the TCP health check passes.",
     fix_in_short: "switch it off, or tag the target group",
     cloudtrail_events: &["AddTags", "ModifyTargetGroupAttributes", "RemoveTags"],
     evaluate,
@@ -33,15 +33,15 @@ fn judge(group: &TargetGroup, context: CheckContext<'_>) -> Result<Status, Unrea
     }
     let tag = group.own_tags.as_ref()?.get(PROXY_PROTOCOL_TAG);
     if tag.is_some_and(|tag| tag.trim().eq_ignore_ascii_case(EXPECTED)) {
-        return Ok(Status::pass(format!("the targets of {} expect Proxy Protocol, by their tag", group.name())));
+        return Ok(Status::pass(format!("tag of {}: its targets expect Proxy Protocol", group.name())));
     }
     let other_tag = tag.map(|tag| format!("the tag {PROXY_PROTOCOL_TAG} is '{tag}', not '{EXPECTED}'"));
     let attributes = "proxy_protocol_v2.enabled = true".to_owned();
     Ok(Status::fail(
         Finding::new(
             Severity::Warning,
-            format!("Proxy Protocol v2 is on for {}", group.name()),
-            "Unless the targets parse Proxy Protocol's header, every connection of dbt's breaks, although the targets are healthy.",
+            format!("Proxy Protocol v2 is on for {}: may break dbt", group.name()),
+            "Unless the targets parse this header, every dbt connection breaks, although the targets look healthy.",
             remedy(group, context),
         )
         .with_evidence([attributes].into_iter().chain(other_tag).collect()),
@@ -56,8 +56,9 @@ fn remedy(group: &TargetGroup, context: CheckContext<'_>) -> Remedy {
         .option("resource-arns", &group.arn)
         .option("tags", format!("Key={PROXY_PROTOCOL_TAG},Value={EXPECTED}"));
     Remedy::new(
-        "If the targets do not parse the header (Postgres does not), switch it off with the first command. If they do, as a proxy in \
-         front of the service may, say so with the second: then this is no finding.",
+        "Run one command, not both. If dbt's traffic goes straight to Postgres or another server that does not parse the header, the \
+         first switches it off. If a proxy (HAProxy, NGINX, Envoy) expects it, switching it off would break every connection: run \
+         the second, which tags the group and ends this alert.",
         Some(off.next_line(tag)),
         context.region.target_group(&group.arn),
     )
@@ -92,7 +93,10 @@ mod tests {
         }
         for tag in [None, Some("yes")] {
             let finding = failure(judged(Some(Ok(with(true))), Ok(tag))).unwrap();
-            assert_eq!((finding.severity, &*finding.summary), (Severity::Warning, "Proxy Protocol v2 is on for pg"));
+            assert_eq!(
+                (finding.severity, &*finding.summary),
+                (Severity::Warning, "Proxy Protocol v2 is on for pg: may break dbt")
+            );
             let commands = finding.remedy.command.unwrap();
             let lines: Vec<&str> = commands.lines().collect();
             assert!(lines[0].ends_with("Key=proxy_protocol_v2.enabled,Value=false"), "{commands}");

@@ -9,7 +9,7 @@ pub(super) const SPEC: Spec = Spec {
     id: "service.available",
     severities: &[(Severity::Critical, "always")],
     fails_when: "EC2 does not know the endpoint service in the stack's account and Region, its state is not `Available`, or it \
-                 takes no IPv4 endpoints",
+                 accepts no IPv4 endpoints",
     failing_word: "unavailable",
     impact: "dbt cannot connect through this service. While EC2 does not know the service, its other checks are \
              *unknown*.",
@@ -46,14 +46,14 @@ fn address_types(found: &EndpointService, context: CheckContext<'_>) -> Status {
     if types.iter().any(|kind| kind.eq_ignore_ascii_case("ipv4")) {
         return Status::pass("the endpoint service is available");
     }
-    let summary = "endpoint service takes no IPv4 endpoints";
+    let summary = "endpoint service accepts no IPv4 endpoints";
     Status::fail(
         Finding::new(
             Severity::Critical,
             summary,
             "dbt cannot create an endpoint: its endpoints are IPv4.",
             Remedy::new(
-                "Let the service take IPv4 endpoints as well. Its load balancers take IPv4 connections in any case.",
+                "The command lets the service accept IPv4 endpoints as well. Its load balancers already accept IPv4.",
                 Some(
                     Command::new("ec2 modify-vpc-endpoint-service-configuration", context.region)
                         .option("service-id", &found.id)
@@ -75,12 +75,13 @@ fn fail(summary: &str, is_listed: bool, service: &ServiceId, context: CheckConte
             Severity::Critical,
             summary,
             match is_listed {
-                true => "dbt cannot connect through this service until it is available.",
+                true => "dbt cannot connect through this service while it is in this state.",
                 false => "If it was deleted, dbt cannot connect. Until EC2 finds it, its other checks are unknown.",
             },
             Remedy::new(
                 match is_listed {
-                    true => "If it is pending, wait a few minutes. If it failed, ask AWS Support.",
+                    true => "Pending: wait a few minutes. Failed: ask AWS Support. Deleting or deleted: it cannot be restored. Create a \
+                         new service, and send dbt Support its name: see the runbook.",
                     false => {
                         "If it was deleted, create it again and send dbt Support its new name. If the id is wrong, \
                          correct the stack's EndpointServiceIds. The stack must run in the service's account and \
@@ -128,7 +129,7 @@ mod tests {
         let finding = failure(with(&["ipv6"])).unwrap();
         assert_eq!(
             (finding.severity, &*finding.summary),
-            (Severity::Critical, "endpoint service takes no IPv4 endpoints")
+            (Severity::Critical, "endpoint service accepts no IPv4 endpoints")
         );
         assert!(
             finding.stops_dbt && finding.remedy.command.unwrap().ends_with("--add-supported-ip-address-types ipv4")

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::cross_zone;
 use super::restore::register_again;
 use crate::check::cause::NO_TARGET;
 use crate::check::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
@@ -163,9 +164,14 @@ impl FailOpen {
         zones.into_iter().filter_map(within).filter(|_| threshold != RoutingThreshold::DEFAULT).max_by(worst)
     }
 
+    /// Whether there is no healthy target where the connections enter: then no threshold would help.
+    fn is_complete(&self) -> bool {
+        self.failing == self.all
+    }
+
     /// `3 in 4`, as many as there are failing targets among all that get connections; `all` without a healthy one.
     fn share(&self) -> String {
-        if self.failing == self.all { "all".to_owned() } else { format!("{} in {}", self.failing, self.all) }
+        if self.is_complete() { "all".to_owned() } else { format!("{} in {}", self.failing, self.all) }
     }
 
     fn evidence(&self) -> String {
@@ -219,7 +225,7 @@ fn judge(load_balancer: &LoadBalancer, group: &TargetGroup, targets: &[Target], 
             severity,
             summary(group.name(), &counts, fail_open.as_ref()),
             impact(&counts, severity, fail_open.as_ref()),
-            remedy(group, &counts, fail_open.is_some(), context),
+            remedy((load_balancer, group), &counts, fail_open.as_ref(), context),
         )
         .with_evidence(evidence)
         .with_parts(part)
@@ -265,7 +271,7 @@ impl Weakness {
     fn finding(self, group: &TargetGroup, context: CheckContext<'_>) -> Finding {
         let (summary, part) = match self {
             Self::OtherPort(port) => {
-                (format!("health check of {} is on port {port}, not dbt's", group.name()), "other port")
+                (format!("health check of {} is on port {port}, not the traffic port", group.name()), "other port")
             }
             Self::TakesErrors => {
                 (format!("health check of {} passes with errors (4xx or 5xx)", group.name()), "takes errors")
@@ -277,11 +283,10 @@ impl Weakness {
         Finding::new(
             Severity::Info,
             summary,
-            "Enough targets are healthy, but that does not say that they answer dbt: the service can be down while its health \
-             check passes.",
+            "Enough targets count as healthy, but the service can be down while this check passes.",
             Remedy::new(
-                "Nothing if it is meant, as with Patroni's or Vault's own health check. Otherwise check the port that dbt's traffic \
-                 goes to, and let only success pass. The command shows the settings.",
+                "Nothing, if this is intended, as with Patroni or Vault. Otherwise point the health check at the traffic port, and \
+                 accept only success codes (200-399). The command shows the settings.",
                 Some(describe),
                 context.region.target_group(&group.arn),
             ),
@@ -336,11 +341,17 @@ fn summary(group: &str, counts: &TargetCounts<'_>, fail_open: Option<&FailOpen>)
 
 fn impact(counts: &TargetCounts<'_>, severity: Severity, fail_open: Option<&FailOpen>) -> String {
     let impact = if let Some(fail_open) = fail_open {
-        return format!(
-            "About {} of dbt's new connections{} fail: so few targets are healthy that the load balancer also sends to failing ones.",
-            fail_open.share(),
-            fail_open.zone.as_ref().map(|zone| format!(" that enter by {zone}")).unwrap_or_default()
-        );
+        let enter = fail_open.zone.as_ref().map(|zone| format!(" that enter by {zone}")).unwrap_or_default();
+        return match fail_open.is_complete() {
+            true => format!(
+                "dbt's new connections{enter} fail: no target there is healthy, so the load balancer tries the failing ones."
+            ),
+            false => format!(
+                "About {} of dbt's new connections{enter} fail: so few targets are healthy that the load balancer also sends to \
+                 failing ones.",
+                fail_open.share()
+            ),
+        };
     } else if counts.targets.is_empty() && counts.shifted > 0 {
         "dbt cannot open new connections: the load balancer sends them to none of its targets."
     } else if counts.targets.is_empty() {
@@ -403,7 +414,12 @@ fn lower_threshold(group: &TargetGroup, context: CheckContext<'_>) -> Command {
 }
 
 /// What to do about the most likely cause, with the command that does it or shows more.
-fn remedy(group: &TargetGroup, counts: &TargetCounts<'_>, fails_open: bool, context: CheckContext<'_>) -> Remedy {
+fn remedy(
+    (load_balancer, group): (&LoadBalancer, &TargetGroup),
+    counts: &TargetCounts<'_>,
+    fail_open: Option<&FailOpen>,
+    context: CheckContext<'_>,
+) -> Remedy {
     let console = context.region.target_group(&group.arn);
     let all = counts.targets.len() + counts.shifted;
     let register = register_again(group, context).filter(|_| counts.number(Serving::Draining) == all);
@@ -411,16 +427,30 @@ fn remedy(group: &TargetGroup, counts: &TargetCounts<'_>, fails_open: bool, cont
         return Remedy::new(&action, Some(register), console);
     }
     let show = Command::new("elbv2 describe-target-health", context.region).option("target-group-arn", &group.arn);
-    let command = if fails_open { lower_threshold(group, context) } else { show };
-    Remedy::new(&action(counts, fails_open), (all > 0).then_some(command), console)
+    let (until_then, command) = match fail_open {
+        Some(fail_open) if fail_open.is_complete() => {
+            (SWITCH_CROSS_ZONE_ON, cross_zone::command(load_balancer, group, context.region).unwrap_or(show))
+        }
+        Some(_) => (LOWER_THE_THRESHOLD, lower_threshold(group, context)),
+        None => ("", show),
+    };
+    let action = format!("{}{until_then}", action(counts));
+    Remedy::new(&action, (all > 0).then_some(command), console)
 }
 
-/// See [`remedy`].
-fn action(counts: &TargetCounts<'_>, fails_open: bool) -> String {
+const LOWER_THE_THRESHOLD: &str = " Until then, the command lowers the group's routing threshold to AWS's default, so only healthy \
+                                   targets get connections. They must carry the whole load. Set it back afterwards: the old value \
+                                   is in the evidence.";
+
+const SWITCH_CROSS_ZONE_ON: &str = " No target is healthy in this zone, so a lower routing threshold would not help. Until one is, the \
+                                    command switches cross-zone load balancing on.";
+
+/// What to do about the most likely cause.
+fn action(counts: &TargetCounts<'_>) -> &'static str {
     // https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-health-checks.html
     let answers = |target: &&&Target| target.reason.as_deref() == Some("Target.ResponseCodeMismatch");
     let down: Vec<&&Target> = counts.targets.iter().filter(|target| target.health.is_failing()).collect();
-    let action = if counts.targets.is_empty() {
+    if counts.targets.is_empty() {
         match counts.shifted {
             0 => "Register the servers of your service in the target group.",
             _ => {
@@ -438,10 +468,7 @@ fn action(counts: &TargetCounts<'_>, fails_open: bool) -> String {
          load balancer's zones."
     } else {
         "These targets are being registered or deregistered. If this lasts, register other targets."
-    };
-    let until_then = " Until then, the command lowers the group's routing threshold to AWS's default, so that only healthy targets get \
-                      connections. They must carry the whole load. Set it back afterwards: the evidence has its value.";
-    format!("{action}{}", if fails_open { until_then } else { "" })
+    }
 }
 
 #[cfg(test)]
@@ -621,6 +648,10 @@ mod tests {
             "routing threshold: with fewer than 2 healthy targets the load balancer sends to all targets"
         );
         assert!(finding.remedy.command.unwrap().contains("minimum_healthy_targets.count,Value=1"));
+        let in_one_zone = failure(with_threshold(&two_of_four, TWO, None, false)).unwrap();
+        assert!(in_one_zone.impact.starts_with("dbt's new connections that enter by eu-central-1b fail"));
+        let command = in_one_zone.remedy.command.unwrap();
+        assert!(command.contains("Key=load_balancing.cross_zone.enabled"), "no threshold helps there: {command}");
         let unread = TargetGroup {
             targets: Ok(vec![target(1, "healthy"), target(2, "unhealthy")]),
             attributes: Some(Err(call_error("elasticloadbalancing:DescribeTargetGroupAttributes"))),
@@ -728,7 +759,10 @@ mod tests {
         let info = |summary: &str| Some((Severity::Info, summary.to_owned()));
         assert_eq!(said(None, Some("200-399"), &["healthy"]), None);
         assert_eq!(said(Some(5432), Some("200,301"), &["healthy"]), None, "it is the targets' port");
-        assert_eq!(said(Some(8008), None, &["healthy"]), info("health check of pg is on port 8008, not dbt's"));
+        assert_eq!(
+            said(Some(8008), None, &["healthy"]),
+            info("health check of pg is on port 8008, not the traffic port")
+        );
         for codes in ["200-499", "200,503", "404"] {
             assert_eq!(
                 said(None, Some(codes), &["healthy"]),

@@ -33,7 +33,7 @@ pub(super) const SPEC: Spec = Spec {
     ],
     fails_when: "a target group has healthy targets, but none in one of the load balancer's zones; a zonal shift keeps new \
                  connections away from a zone; the service offers a zone in which none of its load balancers is enabled, or \
-                 offers not all of theirs, or there is only one",
+                 does not offer all of their zones; or it is in only one zone",
     failing_word: "uncovered",
     impact: "Critical: dbt's connections that enter by this zone fail. Info: dbt gets through, because targets in \
              other zones answer, or because dbt cannot enter by this zone.",
@@ -146,11 +146,12 @@ impl<'a> Shift<'a> {
             true => Finding::new(
                 Severity::Critical,
                 format!("zonal shift leaves no healthy target in {}", group.name()),
-                "dbt cannot open new connections: no target is healthy in another zone.",
+                "dbt's new connections fail or reach unhealthy targets: no target in another zone is healthy.",
                 Remedy::new(
                     &format!(
-                        "Do not wait for the shift to end. Get a target in another zone healthy. Or, if the targets in {zones} work, \
-                         end the shift with the second command. The first shows what kind of shift it is, and until when it lasts."
+                        "Get a target in another zone healthy. The first command shows who shifted {zones} away, and until when. If that \
+                         zone works again and its targets are healthy, end the shift with the second. If that says \"expected one \
+                         argument\", AWS started the shift: look at AWS Health, then switch autoshift off for the load balancer."
                     ),
                     Some(show().next_line(end_shift(load_balancer, context))),
                     console,
@@ -318,8 +319,11 @@ fn judge_zones(
     Status::fail(
         Finding::new(
             Severity::Critical,
-            format!("load balancer not enabled in {}; connections there fail", missing.join(", ")),
-            "The endpoint service offers this zone to dbt, but dbt's connections that enter there fail.",
+            format!("no load balancer in {}: dbt fails there", missing.join(", ")),
+            format!(
+                "The endpoint service offers {} to dbt, but connections that enter there fail.",
+                missing.join(", ")
+            ),
             enable_zones(service, load_balancers, &missing, context),
         )
         .with_evidence(vec![
@@ -350,8 +354,9 @@ fn judge_number(
             format!("service is in one zone only: {}", listed(enabled)),
             "dbt gets through. An outage of this zone cuts it off: dbt's guides ask for two zones.",
             Remedy::new(
-                "Nothing if it is meant. Otherwise add a subnet in another zone to the load balancer, in the console, with targets \
-                 there. The command lists the subnets of its VPC.",
+                "Nothing, if one zone is intended. Otherwise register targets in a second zone, add a subnet there to the load balancer \
+                 in the console (the command lists the subnets), add the load balancer to the endpoint service again, and ask dbt \
+                 Support to extend its endpoint.",
                 subnets(load_balancers, &[], context),
                 console,
             ),
@@ -362,7 +367,9 @@ fn judge_number(
             format!("service offers {} of the load balancer's {all} zones", offered.len()),
             "dbt gets through, but its endpoint cannot be in the other zones.",
             Remedy::new(
-                "Put the load balancer behind the service once more: that adds the zones that it has got since, and connections stay.",
+                "First make sure that these zones have healthy targets, or that cross-zone is on. Then the command adds the load \
+                 balancer to the service again, which should offer its new zones; no connection is cut. If it changes nothing, save \
+                 the choice of load balancers again in the console.",
                 Some(
                     Command::new("ec2 modify-vpc-endpoint-service-configuration", context.region)
                         .option("service-id", service)
