@@ -30,12 +30,13 @@ class Company:
     def variables(self, table, services=None):
         """The functions' environment, as template.yaml sets it with the parameters' defaults."""
         chosen = self.services[:services]
+        ports = range(FIRST_PORT, FIRST_PORT + len(chosen[0].groups))
         return {
             "ENDPOINT_SERVICE_IDS": ",".join(service.id for service in chosen),
             "DBT_PRINCIPALS": f"arn:aws:iam::{DBT}:root", "KNOWN_ACCOUNTS": "", "ALERT_TOPIC_ARN": self.alerts,
-            "STACK_NAME": "bench", "STATE_TABLE": table, "LISTENER_PORTS": str(FIRST_PORT), "DBT_CIDRS": DBT_CIDR,
-            "UNTRUSTED_REQUESTS": "alert", "CROSS_ZONE": "alert", "ALERT_AFTER": "2", "RESOLVE_AFTER": "2",
-            "MAX_DBT_ENDPOINTS": "1", "EXPECTED_ENDPOINTS": "",
+            "STACK_NAME": "bench", "STATE_TABLE": table, "LISTENER_PORTS": "+".join(map(str, ports)),
+            "DBT_CIDRS": DBT_CIDR, "UNTRUSTED_REQUESTS": "alert", "CROSS_ZONE": "alert", "ALERT_AFTER": "2",
+            "RESOLVE_AFTER": "2", "MAX_DBT_ENDPOINTS": "1", "EXPECTED_ENDPOINTS": "",
             "REMIND_EVERY_HOURS": "24", "RUNBOOK_URL": "", "DRY_RUN": "false", "EXPECT_TRAFFIC_EVERY": "0",
             "DRIFT_SCHEDULE": "rate(15 minutes)", "NOTIFICATION_TOPIC_ARN": self.connections}
 
