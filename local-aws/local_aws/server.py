@@ -1,10 +1,14 @@
 """Runs ministack with the additions of this package, on the loopback interface only."""
 import asyncio
+import errno
 import logging
 import os
+import pathlib
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 
 from . import clock
 
@@ -16,11 +20,36 @@ def serve(port, account, region, minute, establish_delay, log):
     listener = _bind(port)
     port = listener.getsockname()[1]
     clock.configure(minute, establish_delay)
+    folder = _temporary_folder()
     _set_environment(port, account, region)
     logging.basicConfig(filename=log, level=logging.INFO if log else logging.ERROR,
                         format="%(asctime)s %(levelname)s [%(name)s] %(message)s")
     _install()
-    asyncio.run(_serve(listener.detach(), port))
+    try:
+        asyncio.run(_serve(listener.detach(), port))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)  # without waiting for ministack's worker threads
+
+
+def _temporary_folder():
+    """A folder for all that ministack and the functions write; those of servers that were killed are removed."""
+    for left in pathlib.Path(tempfile.gettempdir()).glob("local-aws-*"):
+        process = left.name.removeprefix("local-aws-")
+        if process.isdecimal() and not _is_running(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = os.path.join(tempfile.gettempdir(), f"local-aws-{os.getpid()}")
+    os.mkdir(folder, 0o700)
+    tempfile.tempdir = os.environ["TMPDIR"] = folder
+    return folder
+
+
+def _is_running(process):
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return error.errno != errno.ESRCH
+    return True
 
 
 def _bind(port):
@@ -126,7 +155,6 @@ async def _serve(listener, port):
         announcement.cancel()
         lambda_runtime.reset()  # ends the function processes
     logging.shutdown()
-    os._exit(0)  # without waiting for ministack's worker threads
 
 
 async def _announce(port):

@@ -52,7 +52,8 @@ class LocalAws:
     def environment(self, account=PROVIDER, secret="test"):
         return {**{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
                 "AWS_ENDPOINT_URL": self.endpoint, "AWS_DEFAULT_REGION": REGION, "AWS_ACCESS_KEY_ID": account,
-                "AWS_SECRET_ACCESS_KEY": secret, "AWS_PAGER": "", "PYTHONPATH": str(PACKAGE)}
+                "AWS_SECRET_ACCESS_KEY": secret, "AWS_PAGER": "", "AWS_CONFIG_FILE": str(PACKAGE / "aws-config"),
+                "PYTHONPATH": str(PACKAGE)}
 
     def cli(self, *arguments, account=PROVIDER, secret="test", succeeds=True):
         """The AWS CLI's output, parsed if it is JSON; of a call that must fail, the error message."""

@@ -92,8 +92,6 @@ class Guard:
     def shell(self, command, folder):
         """Runs the command of an output."""
         path = os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]])
-        # For SQS the AWS CLI uses another endpoint, which AWS_ENDPOINT_URL does not replace.
-        command = command.replace("aws sqs", "aws --endpoint-url $AWS_ENDPOINT_URL sqs")
         done = subprocess.run(["bash", "-ec", command], cwd=folder, text=True, capture_output=True,
                               env={**self.aws.environment(), "PATH": path}, check=False)
         assert done.returncode == 0, done.stderr

@@ -66,7 +66,7 @@ The local AWS and the guard keep running, as process {pid}. To stop them:
 
 In another terminal, paste this first:
   cd {top}
-  export PATH=$PWD/.tools/aws/bin:$PATH PYTHONPATH=$PWD/local-aws
+  export PATH=$PWD/.tools/aws/bin:$PATH PYTHONPATH=$PWD/local-aws AWS_CONFIG_FILE=$PWD/local-aws/aws-config
   export AWS_ENDPOINT_URL={endpoint}
   export AWS_DEFAULT_REGION={REGION} AWS_SECRET_ACCESS_KEY=test AWS_PAGER=
   export SERVICE={service}
