@@ -10,14 +10,16 @@ use crate::mail::Mail;
 const STYLE: &str = "
 :root { color-scheme: light dark }
 body { font: 15px/1.45 -apple-system, 'Segoe UI', Lato, Arial, sans-serif; max-width: 1600px; margin: 2em auto; padding: 0 1em }
-h1 { font-size: 1.5em } h2 { font-size: 1.1em; margin-top: 3em } h3 { font-size: .85em; margin: 0 0 .5em; color: #616061 }
+h1 { font-size: 1.5em } h2 { font-size: 1.1em; margin-top: 3em } h3 { font-size: .85em; margin: 0 0 .5em; opacity: .85 }
+a { color: inherit } a:focus-visible { outline: 3px solid }
 .bodies { display: flex; flex-wrap: wrap; gap: 1em; align-items: flex-start }
-article { border: 1px solid #999; border-radius: 8px; padding: .8em 1em; overflow-wrap: anywhere; box-sizing: border-box }
+article { border: 1px solid #999; border-radius: 8px; padding: .8em 1em; overflow-wrap: anywhere; box-sizing: border-box; max-width: 100% }
 .email { width: 390px } .slack { width: 520px; border-left: 4px solid #611f69 }
 .teams { width: 320px; border-left: 4px solid #5059c9 } .sms { width: 280px; border-radius: 18px }
 pre { font: 12.5px/1.4 Menlo, Consolas, monospace; white-space: pre-wrap; margin: .5em 0 }
 .chat pre, code { border: 1px solid #999; border-radius: 4px; padding: .1em .3em; font-size: 12.5px }
-.chat pre { padding: .5em }";
+.chat pre { padding: .5em }
+@media print { :root { color-scheme: light } body { background: #fff } }";
 
 /// A message with a body for each reader.
 #[derive(Debug, Clone)]
@@ -50,7 +52,7 @@ pub fn published(delivered: &[Mail]) -> Vec<InboxMessage> {
 pub fn page(title: &str, messages: &[InboxMessage]) -> String {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width\">\n<title>{title}</title>\n<style>{STYLE}</style>\n<h1>{title}</h1>\n"
+         content=\"width=device-width\">\n<title>{title}</title>\n<style>{STYLE}</style>\n<main>\n<h1>{title}</h1>\n"
     );
     for InboxMessage { subject, email, chat, sms } in messages {
         let (chat, length) = (slack(chat), sms.chars().count());
@@ -66,7 +68,7 @@ pub fn page(title: &str, messages: &[InboxMessage]) -> String {
             subject = escape(subject),
         );
     }
-    page.push_str("</html>\n");
+    page.push_str("</main>\n</html>\n");
     page
 }
 

@@ -26,6 +26,10 @@ impl Terminal {
 }
 
 impl StoryObserver for Terminal {
+    fn began(&mut self, title: &str) {
+        println!("\n== {title}\n");
+    }
+
     fn step(&mut self, what: &str, commands: &[String]) {
         self.line(what);
         for command in commands {
@@ -44,11 +48,10 @@ impl StoryObserver for Terminal {
     }
 
     fn ended(&mut self, chapter: &ChapterResult) {
-        let ChapterResult { title, expected, .. } = chapter;
         match &chapter.outcome {
-            ChapterOutcome::AsExpected => self.line(&format!("ok: {title}: {expected}\n")),
-            ChapterOutcome::Failed(error) => self.line(&format!("NOT OK: {title}: {error:#}\n")),
-            ChapterOutcome::Skipped(reason) => self.line(&format!("skipped: {title}: {reason}\n")),
+            ChapterOutcome::AsExpected => self.line(&format!("ok: {}", chapter.expected)),
+            ChapterOutcome::Failed(error) => self.line(&format!("NOT OK: {error:#}")),
+            ChapterOutcome::Skipped(reason) => self.line(&format!("skipped: {reason}")),
         }
     }
 }

@@ -11,6 +11,7 @@ use story::stage::SentAlert;
 struct Silent;
 
 impl StoryObserver for Silent {
+    fn began(&mut self, _: &str) {}
     fn step(&mut self, _: &str, _: &[String]) {}
     fn printed(&mut self, _: &[&str]) {}
     fn sent(&mut self, _: &SentAlert, _: Duration) {}

@@ -1,4 +1,4 @@
-"""The pages of `check --html` and of `make verify`, in a browser. The pictures are in target/pages/, to look at."""
+"""The pages of `check --html`, `make verify` and `make inbox`, in a browser. The pictures are in target/pages/, to look at."""
 import json
 import os
 import pathlib
@@ -14,7 +14,7 @@ ROOT = HERE.parents[1]
 TOOLS = ROOT / ".tools/browser"
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 FOLDER = TARGET / "pages"
-PAGES = ("all-green", "broken", "fifty-targets", "before-the-service", "verify")
+PAGES = ("all-green", "broken", "fifty-targets", "before-the-service", "verify", "inbox")
 VIEWS = ("light", "dark", "tablet", "phone", "phone-dark")
 PICTURES = tuple(f"{page}:{view}" for page in PAGES for view in (*VIEWS, "print"))
 TIMEOUT = 600  # seconds: ends what hangs
@@ -63,6 +63,7 @@ def examples():
     """The folder with the pages."""
     for example in ("pages", "report"):
         subprocess.run([TARGET / "debug/examples" / example, FOLDER], check=True)
+    subprocess.run([TARGET / "debug/inbox", FOLDER / "inbox.html"], check=True)
     return FOLDER
 
 
@@ -131,7 +132,7 @@ def test_it_reads_the_same_without_scripts(page):
 def test_on_paper_nothing_is_closed_cut_off_or_dark(page):
     name, found = page
     printed = found["printed"]
-    assert printed["passes"] or name == "verify"
+    assert printed["passes"] or name in ("verify", "inbox")
     assert all(printed["passes"])
     assert not printed["cut"]
     assert printed["background"] == "rgb(255, 255, 255)"

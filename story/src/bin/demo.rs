@@ -85,7 +85,7 @@ Request one as the untrusted account. It stays in pendingAcceptance; no email wh
 
 Ask as the administrator, with the guard's own checks; write the request for dbt Support:
   export AWS_ACCESS_KEY_ID={COMPANY}
-  target/debug/privatelink-guard check --stack privatelink-guard --html check.html
+  target/debug/privatelink-guard check --stack privatelink-guard --html target/local-aws/check.html
   target/debug/privatelink-guard request --stack privatelink-guard --environment US
 
 List the connections:

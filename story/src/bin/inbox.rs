@@ -1,4 +1,6 @@
-//! `make inbox`: a page with example alerts, as email, Slack, Teams and phones show them.
+//! `make inbox`: a page with example alerts, as email, Slack, Teams and phones show them, in the file that is named.
+
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use guard_core::testing::examples;
@@ -10,7 +12,8 @@ fn main() -> Result<()> {
         InboxMessage::new(&message.subject, &message.bodies()).with_context(|| format!("the example {name}"))
     });
     let messages = parsed.collect::<Result<Vec<InboxMessage>>>()?;
-    let page = top().join("target/inbox.html");
+    let named = std::env::args_os().nth(1).map(PathBuf::from);
+    let page = named.unwrap_or_else(|| top().join("target/inbox.html"));
     std::fs::write(&page, inbox::page("Example alerts", &messages))?;
     println!("The example alerts as a page, for the browser: {}", page.display());
     Ok(())

@@ -151,6 +151,9 @@ impl ChapterResult {
 
 /// Follows the story as it happens.
 pub trait StoryObserver {
+    /// A chapter with this title begins.
+    fn began(&mut self, title: &str);
+
     /// A step begins; `commands` are what a person would type.
     fn step(&mut self, what: &str, commands: &[String]);
     /// A command printed these lines, among others.
@@ -191,6 +194,7 @@ impl<'a> Story<'a> {
         (title, expected): (&'static str, &'static str),
         play: impl FnOnce(&mut ChapterRun<'_>) -> Result<()>,
     ) -> ChapterResult {
+        self.observer.began(title);
         let began = Instant::now();
         let since = self.stage.alerts(Duration::ZERO).ok().and_then(|alerts| alerts.last().map(|alert| alert.number));
         let mut run = ChapterRun {
@@ -214,6 +218,7 @@ impl<'a> Story<'a> {
 
     /// Leaves a chapter out: its title, and what would have had to follow.
     pub fn skip(&mut self, (title, expected): (&'static str, &'static str), reason: &str) -> ChapterResult {
+        self.observer.began(title);
         let outcome = ChapterOutcome::Skipped(reason.to_owned());
         let played = ChapterResult { outcome, ..ChapterResult::new(title, expected) };
         self.observer.ended(&played);
