@@ -1,6 +1,6 @@
 //! The state of the simulated AWS, and its answers in AWS's formats.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use guard_aws::testing::{Form, Request, Table, published};
 use guard_core::testing::{DBT, endpoint, service};
@@ -84,7 +84,7 @@ pub struct Made {
 /// A connection as EC2 describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// The number of its endpoint.
+    /// The number of its endpoint; 0: EC2 gives no id.
     pub number: u32,
     /// The endpoint service's id.
     pub service: String,
@@ -166,8 +166,14 @@ pub struct FakeAws {
     pub connections: Vec<Row>,
     /// How many connections are on a page; 0 for all.
     pub page: usize,
+    /// What the connections become with each of the next reads.
+    pub reads: VecDeque<Vec<Row>>,
     /// What the connections become when one is accepted or rejected, whatever the call says.
     pub afterwards: Option<Vec<Row>>,
+    /// The endpoints that EC2 neither accepts nor rejects, each with the code of its unsuccessful item.
+    pub refused_items: BTreeMap<u32, &'static str>,
+    /// Whether such an item has no id.
+    pub hides_refused_items: bool,
     /// The services whose targets are unhealthy.
     pub unhealthy: BTreeSet<u32>,
     /// The services whose load balancers have cross-zone load balancing off.
@@ -178,8 +184,8 @@ pub struct FakeAws {
     pub table: Table,
     /// What SNS took.
     pub published: Vec<Published>,
-    /// How many messages SNS took.
-    pub publishes: usize,
+    /// The messages that SNS took, each with its subject.
+    pub messages: Vec<(String, String)>,
     /// The calls, in order.
     pub calls: Vec<Made>,
     /// The endpoints that changed from pending to accepted, and how often.
@@ -304,7 +310,7 @@ impl FakeAws {
             table_failed: data["caution"].is_string(),
             call,
         }));
-        self.publishes += 1;
+        self.messages.push((form.get("Subject").unwrap(), data.to_string()));
         published()
     }
 
@@ -433,7 +439,10 @@ impl FakeAws {
         (200, format!("<{0}Response>{body}</{0}Response>", call.action))
     }
 
-    fn connections(&self, form: &Form) -> String {
+    fn connections(&mut self, form: &Form) -> String {
+        if form.get("NextToken").is_none() {
+            self.connections = self.reads.pop_front().unwrap_or_else(|| std::mem::take(&mut self.connections));
+        }
         let asked = form.list("Filter.1.Value");
         // The filter is EC2's; what a test put under no service, EC2 sends anyway.
         let rows: Vec<&Row> =
@@ -444,9 +453,10 @@ impl FakeAws {
             let Row { number, service, owner, state } = row;
             let owner =
                 owner.as_ref().map(|owner| format!("<vpcEndpointOwner>{owner}</vpcEndpointOwner>")).unwrap_or_default();
-            let id = endpoint(*number);
+            let id = (*number > 0).then(|| format!("<vpcEndpointId>{}</vpcEndpointId>", endpoint(*number)));
+            let id = id.unwrap_or_default();
             format!(
-                "<item><serviceId>{service}</serviceId><vpcEndpointId>{id}</vpcEndpointId>{owner}<vpcEndpointState>{state}\
+                "<item><serviceId>{service}</serviceId>{id}{owner}<vpcEndpointState>{state}\
                  </vpcEndpointState><vpcEndpointRegion>us-east-1</vpcEndpointRegion></item>"
             )
         };
@@ -466,7 +476,9 @@ impl FakeAws {
             let calls = if accept { &mut self.accept_calls } else { &mut self.reject_calls };
             calls.push((on.clone(), id.clone()));
             let row = self.connections.iter_mut().find(|row| row.service == on && endpoint(row.number).as_str() == id);
+            let code = row.as_ref().and_then(|row| self.refused_items.get(&row.number));
             let is_open = |row: &&mut Row| match accept {
+                _ if code.is_some() => false,
                 true => row.state.eq_ignore_ascii_case("pendingAcceptance"),
                 false => ["pendingacceptance", "available"].contains(&row.state.to_lowercase().as_str()),
             };
@@ -478,8 +490,11 @@ impl FakeAws {
                     }
                 }
                 None => {
-                    let error = "<error><code>InvalidState</code><message>not waiting</message></error>";
-                    unsuccessful.extend(["<item>", error, "<resourceId>", &id, "</resourceId></item>"]);
+                    let code = code.unwrap_or(&"InvalidState");
+                    let error = format!("<error><code>{code}</code><message>not waiting</message></error>");
+                    let id =
+                        if self.hides_refused_items { String::new() } else { format!("<resourceId>{id}</resourceId>") };
+                    unsuccessful.extend(["<item>", &error, &id, "</item>"]);
                 }
             }
         }

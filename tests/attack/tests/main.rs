@@ -1,6 +1,7 @@
 //! Tests that attack.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod acceptance;
 mod corpus;
 mod crashes;
 mod delivery;
