@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-LOCAL_AWS_TESTS = pathlib.Path(__file__).parents[1] / "local-aws/tests"
+LOCAL_AWS_TESTS = pathlib.Path(__file__).parents[2] / "local-aws/tests"
 sys.path.append(str(LOCAL_AWS_TESTS))
 _specification = importlib.util.spec_from_file_location("local_aws_tests", LOCAL_AWS_TESTS / "conftest.py")
 local_aws_tests = importlib.util.module_from_spec(_specification)
