@@ -4,19 +4,16 @@
     python3 tools/cost.py [--kms-key] [--busy]
 
 Prices and assumptions are below, each price with its source; change them and run it again. The table is in
-docs/cost.md, without the rows below one cent, and its totals are in the README; a test compares them. Alarms,
-dashboards and schedules are read from template.yaml, with the parameters' defaults. Calls to EC2 and Elastic Load
-Balancing are free; `make bench` has measured how many there are. The free tiers counted here do not expire; a free tier
-applies once per account, not per stack.
+docs/cost.md, without the rows below one cent, and its totals are in the README; a test compares them. Calls to EC2
+and Elastic Load Balancing are free; `make bench` has measured how many there are. The free tiers counted here do not
+expire; a free tier applies once per account, not per stack.
 """
 import argparse
 import json
 import math
 import pathlib
-import re
 
 CALLS = pathlib.Path(__file__).parent.parent / "benches/calls.json"
-TEMPLATE = pathlib.Path(__file__).parent.parent / "template.yaml"
 HOURS = 730  # in an average month
 GB = 2**30
 
@@ -62,6 +59,8 @@ PRICES = {  # name: (USD, per how many, free per month, AWS's page, source, as o
 # ---- assumptions --------------------------------------------------------------------------------------------------
 
 SERVICES_PER_STACK = 30  # the template's limit
+# With the parameters' defaults; a test compares them with template.yaml.
+ALARMS, DASHBOARDS, RUNS_PER_HOUR = 10, 1, {"Acceptor": 12, "Health": 60, "Drift": 4}
 MEMORY_GB = 128 / 1024
 # Billed seconds of a run with one endpoint service, and for each further one. Not measured on AWS; a generous estimate.
 SECONDS = {"Acceptor": (0.5, 0.02), "Health": (1.0, 0.1), "Drift": (2.0, 0.2)}
@@ -81,20 +80,6 @@ DEAD_LETTER_REQUESTS = 100
 ASKED_METRICS = 2  # per endpoint of dbt's and hour: GetMetricData, with one endpoint per service
 
 
-def from_template(text):
-    """The numbers of alarms and dashboards, and the runs per hour, all with the parameters' defaults."""
-    minutes = {"Acceptor": 0, "Health": 0, "Drift": 0}
-    for name in minutes:
-        number, unit = re.search(rf"^  {name}Schedule:\n(?:    .*\n)*?    Default: rate\((\d+) (minute|hour)s?\)", text,
-                                 re.MULTILINE).groups()
-        minutes[name] = int(number) * (60 if unit == "hour" else 1)
-    # The lines of a resource after its type. Alarms with a condition are those for a pager, which are off by default.
-    alarms = re.findall(r"^( +)Type: AWS::CloudWatch::Alarm\n((?:\1.*\n|\n)*)", text, re.MULTILINE)
-    always = [rest for indent, rest in alarms if not re.search(rf"^{indent}Condition:", rest, re.MULTILINE)]
-    return (len(always), text.count("Type: AWS::CloudWatch::Dashboard"),
-            {name: 60 / every for name, every in minutes.items()})
-
-
 def calls_per_run(function, services, details_every=TAGS_EVERY):
     """Calls to EC2 and Elastic Load Balancing, for services with one load balancer and one target group each."""
     measured = json.loads(CALLS.read_text(encoding="utf-8"))
@@ -110,12 +95,11 @@ def calls_per_run(function, services, details_every=TAGS_EVERY):
     return total(measured[name]["run"]) + total(measured[name].get("fifth", {})) / details_every
 
 
-def usage(services, kms_key=False, template=None, busy=False):
+def usage(services, kms_key=False, busy=False):
     """The usage per month, by the names of PRICES. `busy`: in an account where others make changes all day."""
-    alarms, dashboards, per_hour = from_template(template or TEMPLATE.read_text(encoding="utf-8"))
     stacks = math.ceil(services / SERVICES_PER_STACK)
     each = services / stacks  # services in a stack
-    runs = {name: rate * HOURS * stacks for name, rate in per_hour.items()}
+    runs = {name: rate * HOURS * stacks for name, rate in RUNS_PER_HOUR.items()}
     scheduled = sum(runs.values())
     runs["Acceptor"] += NOTIFICATIONS * stacks
     runs["Drift"] += CHANGES * stacks
@@ -136,8 +120,8 @@ def usage(services, kms_key=False, template=None, busy=False):
             WRITES_PER_SERVICE + runs["Drift"] / stacks * (PATH_KB + IDS_KB)) * services,
         "CloudWatch Logs, GB taken in": log / GB,
         "CloudWatch custom metrics": CUSTOM_METRICS * stacks,
-        "CloudWatch alarms": alarms * stacks,
-        "CloudWatch dashboards": dashboards * stacks,
+        "CloudWatch alarms": ALARMS * stacks,
+        "CloudWatch dashboards": DASHBOARDS * stacks,
         "CloudWatch metrics asked for": ASKED_METRICS * HOURS * services,
         "SNS messages": messages,
         "SNS emails": messages * EMAIL_ADDRESSES,

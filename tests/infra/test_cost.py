@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from infra_support import ROOT, load
+from infra_support import ROOT
 
 spec = importlib.util.spec_from_file_location("cost", ROOT / "tools/cost.py")
 cost = importlib.util.module_from_spec(spec)
@@ -42,14 +42,10 @@ def test_the_totals_are_the_sums_of_their_columns(arguments):
 
 def test_a_line_calculated_by_hand():
     """56,480 runs: every 5 minutes, every minute and every 15 minutes for 730 hours, and a thousand by events."""
-    template = ("  AcceptorSchedule:\n    Type: String\n    Default: rate(5 minutes)\n  HealthSchedule:\n"
-                "    Default: rate(1 minute)\n  DriftSchedule:\n    Default: rate(15 minutes)\n"
-                "  Failures:\n    Type: AWS::CloudWatch::Alarm\n    Properties: {}\n"
-                "  Pager:\n    Type: AWS::CloudWatch::Alarm\n    Condition: HasPager\n    Properties: {}\n")
-    used = cost.usage(1, template=template)
+    used = cost.usage(1)
     assert used["Lambda requests"] == 12 * 730 + 60 * 730 + 4 * 730 + 1000
     assert used["Lambda GB-seconds, x86_64"] == pytest.approx((9660 * 0.5 + 43800 * 1 + 3020 * 2) / 8)
-    assert (used["CloudWatch alarms"], used["KMS keys"]) == (1, 0)
+    assert (used["CloudWatch alarms"], used["KMS keys"]) == (10, 0)
     assert cost.cost("CloudWatch custom metrics", 12, False) == 3.6
     assert cost.cost("CloudWatch custom metrics", 12, True) == 0.6
 
@@ -60,20 +56,6 @@ def test_fifty_services_are_two_stacks():
     assert many["CloudWatch custom metrics"] == 2 * one["CloudWatch custom metrics"]
     reads = {services: used["DynamoDB read units, on demand"] for services, used in ((1, one), (50, many))}
     assert 49.9 * reads[1] < reads[50] < 50.1 * reads[1], "the ids of a service take no whole unit"
-
-
-def test_the_figures_read_from_the_template_are_right():
-    template = load(ROOT / "template.yaml")
-    alarms, dashboards, per_hour = cost.from_template((ROOT / "template.yaml").read_text(encoding="utf-8"))
-    resources = [resource for resource in template["Resources"].values() if isinstance(resource, dict)]
-    of_type = {name: [resource for resource in resources if resource["Type"] == f"AWS::CloudWatch::{name}"]
-               for name in ("Alarm", "Dashboard")}
-    assert alarms == sum("Condition" not in alarm for alarm in of_type["Alarm"])
-    assert dashboards == len(of_type["Dashboard"])
-    for name, runs in per_hour.items():
-        number, unit = re.fullmatch(r"rate\((\d+) (minute|hour)s?\)",
-                                    template["Parameters"][f"{name}Schedule"]["Default"]).groups()
-        assert runs == 60 / (int(number) * {"minute": 1, "hour": 60}[unit])
 
 
 def test_the_documented_table_is_the_printed_one_without_rows_below_a_cent():

@@ -1,4 +1,7 @@
-"""The pages of `check --html`, `make verify` and `make inbox`, in a browser. The pictures are in target/pages/, to look at."""
+"""The pages of `check --html`, `make verify` and `make inbox`, in a browser.
+
+The pictures are in target/pages/, to look at.
+"""
 import json
 import os
 import pathlib

@@ -81,6 +81,10 @@ class Rendered:
     def of_type(self, kind):
         return {name: resource["Properties"] for name, resource in self.resources.items() if resource["Type"] == kind}
 
+    def defined(self, kind):
+        """How many resources of this type the template has, created or not."""
+        return sum(resource["Type"] == kind for resource in self._all.values())
+
     def _section(self, section):
         created = {name: entry for name, entry in section.items() if self._holds(entry.get("Condition"))}
         return {name: self._resolved(copy.deepcopy(entry)) for name, entry in created.items()}

@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from rendering import ROOT
+from rendering import ROOT, render, source
 
 sys.path.insert(0, str(ROOT / "benches"))
 from harness import chart, company, formulas, neighbours, report, report_neighbours
@@ -25,6 +25,15 @@ def test_the_cost_counts_the_calls_that_were_measured(services):
         of_run, now_and_then = (formulas.calls(MEASURED[function].get(when, {}), services, services)
                                 for when in ("run", "fifth"))
         assert cost.calls_per_run(name, services) == of_run + now_and_then / cost.TAGS_EVERY
+
+
+def test_the_cost_counts_the_alarms_dashboards_and_runs_of_the_template():
+    rendered, parameters = render(), source()["Parameters"]
+    kinds = [rendered.of_type(f"AWS::CloudWatch::{kind}") for kind in ("Alarm", "Dashboard")]
+    assert [len(kind) for kind in kinds] == [cost.ALARMS, cost.DASHBOARDS]
+    minutes = {name: int(parameters[f"{name}Schedule"]["Default"].removeprefix("rate(").split(" ")[0])
+               for name in cost.RUNS_PER_HOUR}
+    assert {name: 60 / every for name, every in minutes.items()} == cost.RUNS_PER_HOUR
 
 
 def test_a_health_run_asks_only_for_the_targets_health():
