@@ -10,8 +10,6 @@ import re
 import template
 from account import Problem
 
-# Parameters with another name than in an earlier version. The old name is never taken for "not set".
-RENAMED = {"UnknownRequesters": "UntrustedRequests", "StillWatching": "Heartbeat"}
 # Each service has resources of its own, and a policy that names them all has to fit.
 MOST_SERVICES = 30
 # Of private IPv4 addresses: RFC 1918 and RFC 6598. The same as in shared/core/src/config.rs.
@@ -76,20 +74,13 @@ class Template:
 
     def _check_names(self, old, given):
         """A name that the template does not have is an error: CloudFormation would use a default without a word."""
-        names = {name.removesuffix("+"): value for name, value in given.items()}
-        for name, value in names.items():
-            if name not in self.parameters and RENAMED.get(name) in self.parameters:
-                raise Problem(f"{name} is now {RENAMED[name]}. Write {RENAMED[name]}={value}")
+        for name in (name.removesuffix("+") for name in given):
             if name not in self.parameters:
                 [close] = difflib.get_close_matches(name, self.parameters, 1) or [None]
                 raise Problem(f"There is no parameter {name}." + (f" Do you mean {close}?" if close else "")
                               + " The README's section Configure lists them.")
         for name, value in old.items():
-            new = None if name in self.parameters else RENAMED.get(name)
-            if new in self.parameters and new not in names:
-                raise Problem(f"The deployed stack has {name}={value}. That parameter is now {new}, and without it the "
-                              f"default would apply. Add it:\n    {self.command(**given, **{new: value})}")
-            if name not in self.parameters and new not in self.parameters:
+            if name not in self.parameters:
                 print(f"The deployed stack has {name}={value}. This version no longer has that parameter.")
 
     def problem_with(self, name, value):

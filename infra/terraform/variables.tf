@@ -22,17 +22,6 @@ variable "parameters" {
     condition     = alltrue([for name in ["EndpointServiceIds", "DbtPrincipals"] : contains(keys(var.parameters), name)])
     error_message = "EndpointServiceIds and DbtPrincipals are required."
   }
-
-  # CloudFormation rejects a parameter that the template does not have; these say what it is called now.
-  validation {
-    condition     = !contains(keys(var.parameters), "UnknownRequesters")
-    error_message = "UnknownRequesters is now UntrustedRequests."
-  }
-
-  validation {
-    condition     = !contains(keys(var.parameters), "StillWatching")
-    error_message = "StillWatching is now Heartbeat."
-  }
 }
 
 variable "tags" {

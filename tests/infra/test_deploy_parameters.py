@@ -99,14 +99,14 @@ def test_rejecting_from_now_on_is_a_caution(template):
 
 
 def test_an_older_release_has_fewer_parameters():
-    """An older template is deployed as it is: a name is renamed only where the new one exists."""
+    """An older template is deployed as it is."""
     old = parameters.Template("""
 Metadata: {AWS::CloudFormation::Interface: {ParameterLabels: {}}}
-Parameters: {EndpointServiceIds: {Type: CommaDelimitedList}, UnknownRequesters: {Type: String}}
+Parameters: {EndpointServiceIds: {Type: CommaDelimitedList}}
 Rules: {}
 Resources: {}
 """, "make deploy {}".format)
-    values = old.chosen({}, {"EndpointServiceIds": SERVICE, "UnknownRequesters": "reject"})
+    values = old.chosen({}, {"EndpointServiceIds": SERVICE})
     old.check(values, "eu-central-1")
     assert list(parameters.cautions({}, values, {})) == []
 

@@ -195,8 +195,6 @@ def test_a_service_of_another_region_is_noticed_before_the_build(aws, make_deplo
     ({"DbtPrincipals": "*"}, 'DbtPrincipals="*" must be principals'),
     ({"AlertAfter": "0"}, 'AlertAfter="0" must be a number from 1 to 1000'),
     ({"CrosZone": "enforce"}, "There is no parameter CrosZone. Do you mean CrossZone?"),
-    ({"UnknownRequesters": "reject"}, "UnknownRequesters is now UntrustedRequests. Write UntrustedRequests=reject"),
-    ({"StillWatching": "weekly"}, "StillWatching is now Heartbeat. Write Heartbeat=weekly"),
 ])
 def test_a_wrong_parameter_is_noticed_before_the_build(make_deploy, provider, others, message):
     assert message in make_deploy("YES=1", given(provider, **others), succeeds=False)
@@ -502,25 +500,6 @@ def test_a_failed_first_deployment_is_explained_and_cleared_by_the_printed_comma
     subprocess.run(command, shell=True, check=True, timeout=local.TIMEOUT,
                    env={**environment, "PATH": f"{TOOLS}{os.pathsep}{environment['PATH']}"})
     assert "The deployment failed and is ROLLBACK_COMPLETE" in make_deploy(*arguments, succeeds=False)
-
-
-def test_a_renamed_parameter_of_the_deployed_stack_does_not_fall_back_to_the_default(
-        aws, make_deploy, names, provider, release):
-    """The stack is of a version that had the old name."""
-    stack = names("old")
-    body = {"Parameters": {each: {"Type": "String"} for each in ("UnknownRequesters", "EndpointServiceIds")},
-            "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
-    cloudformation = aws.client("cloudformation")
-    cloudformation.create_stack(StackName=stack, TemplateBody=json.dumps(body), Parameters=[
-        {"ParameterKey": "UnknownRequesters", "ParameterValue": "reject"},
-        {"ParameterKey": "EndpointServiceIds", "ParameterValue": provider.service_id}])
-    local.eventually(lambda: described(aws, stack)["StackStatus"] == "CREATE_COMPLETE")
-    output = make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", given(provider), succeeds=False)
-    assert 'UnknownRequesters=reject. That parameter is now UntrustedRequests' in output
-    [command] = re.findall(r"(?m)^    make deploy (.*)$", output)
-    assert command == f"STACK={stack} PREBUILT={release} SET='{given(provider)[4:]} UntrustedRequests=reject'"
-    make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", given(provider, UntrustedRequests="reject"))
-    assert parameters(aws, stack)["UntrustedRequests"] == "reject"
 
 
 def test_a_bucket_of_another_account_is_refused(aws, make_deploy, names, provider, release):

@@ -13,7 +13,6 @@ from infra_support import INFRA, ROOT, TOOLS, load
 sys.path.insert(0, str(INFRA))
 
 import artifacts
-import parameters
 import release
 
 TEMPLATE = load(ROOT / "template.yaml")
@@ -47,17 +46,7 @@ def test_the_provenance_names_every_file_and_what_it_was_built_from(folder):
 
 def test_the_version_has_a_section_in_the_changelog():
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    [section] = [each for each in re.split(r"^## ", changelog, flags=re.MULTILINE)
-                 if each.startswith(release.version())]
-    assert "### Breaking" in section
-    assert "### Upgrade" in section
-    for old, new in parameters.RENAMED.items():
-        assert re.search(rf"\| stack parameter \| `{old}` \| `{new}` \|", section)
-
-
-def test_every_renamed_parameter_exists_under_its_new_name():
-    assert set(parameters.RENAMED.values()) <= set(TEMPLATE["Parameters"])
-    assert not set(parameters.RENAMED) & set(TEMPLATE["Parameters"])
+    assert [each for each in re.split(r"^## ", changelog, flags=re.MULTILINE) if each.startswith(release.version())]
 
 
 # ---- the build -------------------------------------------------------------------------------------------------------
@@ -163,8 +152,6 @@ def test_the_module_requires_what_the_template_requires(module):
     source = (INFRA / "terraform/variables.tf").read_text(encoding="utf-8")
     required = [name for name, each in TEMPLATE["Parameters"].items() if "Default" not in each]
     assert re.search(r"for name in \[(.*?)\]", source)[1] == ", ".join(f'"{name}"' for name in required)
-    for old, new in parameters.RENAMED.items():
-        assert f'error_message = "{old} is now {new}."' in source
 
 
 def test_the_readme_of_the_module_uses_its_variables_and_existing_parameters():
