@@ -98,7 +98,7 @@ docs: ## Write docs/checks.md, README's table of the checks, and docs/examples
 	@cargo run --quiet --package guard-core --example catalogue -- write
 	@UPDATE_EXAMPLES=1 cargo test --quiet --package guard-core --lib -- examples >/dev/null
 	@# Of the whole workspace: of this package alone, with fewer features, the AWS SDK would be compiled anew.
-	@UPDATE_EXAMPLES=1 cargo test --quiet --workspace --test report >/dev/null
+	@UPDATE_EXAMPLES=1 cargo test --quiet --workspace --test report --test schemas >/dev/null
 
 inbox: ## Write a page with example alerts as email, Slack, Teams and phones show them
 	@cargo run --quiet --package story --bin inbox

@@ -38,6 +38,7 @@ pub enum Trigger {
 /// An API call that CloudTrail recorded and that succeeded: who changed what, from where, and when.
 /// <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html>
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
 #[serde(rename_all = "camelCase")]
 pub struct Change {
     /// `ModifyLoadBalancerAttributes`, …

@@ -42,6 +42,7 @@ pub struct Transition {
 
 /// The kind of an event, in the order in which people should read them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Something is wrong, or got worse.

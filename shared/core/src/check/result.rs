@@ -100,6 +100,7 @@ pub struct Remedy {
 
 /// How bad a finding is for dbt. Ordered: critical is the greatest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Good to know; dbt is not affected.

@@ -10,6 +10,8 @@ mod json;
 pub mod origin;
 mod text;
 
+pub use self::json::AlertMessage;
+
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
