@@ -1,7 +1,7 @@
-//! connection-acceptor: accepts dbt's connection requests, and nobody else's.
+//! connection-acceptor: accepts connection requests from dbt, and from no one else.
 //!
-//! Whatever triggered it, it reads all connections of the configured services, decides on each, and reads again until
-//! its answers have settled.
+//! Whatever triggers it, the function reads all connections of the configured services, decides on each, and reads
+//! again until its changes show.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use guard_core::snapshot::{CallError, Connection, ErrorKind, Topology};
 use guard_core::trigger::Trigger;
 use jiff::Timestamp;
 
-/// Pauses before each read that confirms a change. If it takes longer, a later run reports it.
+/// The pauses before the reads that confirm a change. A later run reports a change that takes longer.
 const CONFIRM_AFTER: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
 
 /// The function.
@@ -34,8 +34,8 @@ impl Watcher for ConnectionAcceptor {
     const CHECKS: Group = Group::Connections;
     const HIDDEN: Option<Check> = Some(&connection_untrusted::SPEC);
 
-    /// Reads the connections. If a notification names an endpoint of a configured service that EC2's list does not show
-    /// yet, it reads again after a pause: the notification is a hint that the list lags behind, and nothing more.
+    /// Reads the connections. If a notification names an endpoint of a configured service that EC2's list lacks, the
+    /// function reads again after a pause: the notification only hints that the list lags behind.
     async fn read(&self, run: &Run<'_>, _: &BTreeSet<ServiceId>) -> Vec<Read> {
         log_unconfigured_services(run);
         let mut read = connections(run).await;
@@ -55,8 +55,8 @@ impl Watcher for ConnectionAcceptor {
         vec![read]
     }
 
-    /// Accepting waits for the table if there is a limit: what was held before stays held. Rejecting does, since it must not
-    /// hit a connection that the table knows as dbt's.
+    /// Accepting waits for the table if there is a limit, because held requests must stay held. Rejecting always waits,
+    /// because it must not hit a connection that the table knows as dbt's.
     async fn plan(&self, run: &Run<'_>, reads: &[Read]) -> Plan {
         let policy = &run.settings.policy;
         let Some(connections) = reads.first().map(Read::connections) else { return Plan::default() };
@@ -71,8 +71,8 @@ impl Watcher for ConnectionAcceptor {
         Plan { reject, ..Plan::accepts(connections, policy, &recorded_admissions(states), now) }
     }
 
-    /// Reads again until all answers have settled, or the pauses are used up. Then the first read counts only for the
-    /// untrusted accounts: a rejected account did send a request.
+    /// Reads again until all changes show, or the pauses are used up. The first read then counts only for untrusted
+    /// accounts, because a rejected account did send a request.
     async fn read_again(&self, run: &Run<'_>, plan: &Plan, reads: &mut Vec<Read>) {
         let answered: BTreeSet<&EndpointId> = plan.endpoints().collect();
         let is_pending = |connection: &Connection| {
@@ -112,7 +112,7 @@ impl Watcher for ConnectionAcceptor {
         report.connections = Some((last.connections(), last.began));
         let (policy, now) = (&run.settings.policy, Timestamp::now());
         let (Some(service), Some(items)) = (report.partition.service(), done.items) else { return };
-        // If the record is unreadable, all that waits counts as held: then a readable one replaces it.
+        // If the record is unreadable, all waiting requests count as held, and a readable record replaces it.
         let before = admissions(items);
         let admission = admit(last.connections(), policy, service, before.as_ref(), now);
         let planned = done.plan.accept.get(service).into_iter().flatten();
@@ -124,8 +124,8 @@ impl Watcher for ConnectionAcceptor {
         report.admissions = Some(Decided::new(on_service, policy, &before, admission, accepted));
     }
 
-    /// Connections that could not be read, and a request that a notification names and that EC2 does not list within the run:
-    /// a request may be waiting, and Lambda asks again sooner than the schedule.
+    /// Unreadable connections, or a request that a notification names and EC2 does not list within the run: a request
+    /// may be waiting, and Lambda retries sooner than the schedule.
     fn left_undone(&self, run: &Run<'_>, reads: &[Read]) -> Option<CallError> {
         let last = reads.last()?;
         let of_all = last.topology.connections.as_ref().and_then(|read| read.as_ref().err());

@@ -1,4 +1,4 @@
-//! drift-watcher: is everything still configured as it must be, and who changed it?
+//! drift-watcher: detects configuration drift, and names who caused it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -30,10 +30,10 @@ impl Watcher for DriftWatcher {
     const WATCHES_DELIVERY: bool = true;
 
     const REACTS_TO_CHANGES: bool = true;
-    /// A run and the calls that follow end within a function's time.
+    /// A duration that lets the run and its follow-up calls end within the function's timeout.
     const TURN: Option<Duration> = Some(Duration::from_secs(65));
 
-    /// One for each load balancer and target group, and those for the details if they are due.
+    /// One call for each load balancer and target group, and the calls for details if those are due.
     fn calls(&self, run: &Run<'_>, items: &Items, anew: bool) -> Option<usize> {
         let path = stored_path::recorded(items)?;
         let are_known = stored_path::has_recent_details(path, run.began)
@@ -45,12 +45,12 @@ impl Watcher for DriftWatcher {
     async fn read(&self, run: &Run<'_>, services: &BTreeSet<ServiceId>) -> Vec<Read> {
         let (began, policy, states) = (Timestamp::now(), &run.settings.policy, run.memory.all().await);
         let known = known_details(run, states, services);
-        // Connection notifications are as rarely asked about as details.
+        // Connection notifications are read as rarely as details.
         let are_due = services.iter().any(|service| known.of(service).is_none());
         let notifications = policy.notification_topic.is_some() && are_due;
         let scope = Scope::Settings { notifications, known: &known };
         let mut topology = run.observer.topology(services, scope).await;
-        // Without the connections there is nothing to ask about.
+        // Without the connections, no endpoint is known.
         let connections = topology.connections.iter().flatten().flatten().cloned().collect();
         topology.traffic = traffic(run, connections, states, services).await;
         let detailed_at = |service: &ServiceId| (service.clone(), known.of(service).unwrap_or(began));
@@ -84,7 +84,7 @@ impl Watcher for DriftWatcher {
         let details_due = |read_at| ReadPath { path: stored.map(StoredPath::with_details_due), read_at };
         let of_service = |read: &&Read| read.services.contains(service);
         let (Some(first), Some(last)) = (reads.iter().find(of_service), reads.iter().rfind(of_service)) else {
-            // The change may be one of the details, and this run has not read them.
+            // The change may concern a detail, and this run has not read the details.
             let changed = matches!(run.invocation.trigger, Trigger::Change(_)) && run.asked.contains(service);
             report.path = (changed && stored.is_some()).then(|| details_due(run.began));
             return;
@@ -92,7 +92,7 @@ impl Watcher for DriftWatcher {
         let (topology, began) = (&first.topology, first.began);
         report.in_place = inventory::in_place(items, topology, service);
         report.traffic = topology.traffic.get(service).cloned();
-        // With the attributes as they are after a change of the guard's own.
+        // The last read includes the guard's own changes to attributes.
         let detailed_at = topology.detailed_at.get(service);
         let path = detailed_at.and_then(|detailed_at| StoredPath::new(&last.topology, service, began, *detailed_at));
         let ports = run.settings.policy.all_ports();
@@ -105,7 +105,7 @@ impl Watcher for DriftWatcher {
     }
 }
 
-/// The details that need not be read again of `services`. A change may be one of them.
+/// The details of `services` that need not be read again; none after a change, which may concern a detail.
 fn known_details<'a>(run: &Run<'_>, states: &'a States, services: &BTreeSet<ServiceId>) -> KnownDetails<'a> {
     let anew = match run.invocation.trigger {
         Trigger::Change(_) => services.clone(),
@@ -116,7 +116,7 @@ fn known_details<'a>(run: &Run<'_>, states: &'a States, services: &BTreeSet<Serv
     stored_path::known_details(states.iter().filter_map(of_service), &anew, DriftWatcher::NAME, run.began)
 }
 
-/// Asks CloudWatch when dbt last connected, in one call for all services whose question is due.
+/// dbt's last connections according to CloudWatch, with one call for all services that are due.
 async fn traffic(
     run: &Run<'_>,
     connections: Vec<Connection>,
@@ -125,7 +125,7 @@ async fn traffic(
 ) -> BTreeMap<ServiceId, Traffic> {
     let (policy, now) = (&run.settings.policy, Timestamp::now());
     let due = states.iter().filter_map(|(partition, state)| {
-        // Without the table nothing is remembered, and every run would ask.
+        // Without this record, every run would ask CloudWatch.
         let before = traffic::recorded(state.as_ref().ok()?);
         let service = partition.service().filter(|service| services.contains(service))?;
         Some((service, before, traffic::question(service, &connections, before, policy, now)?))
@@ -133,7 +133,7 @@ async fn traffic(
     let due: Vec<_> = due.collect();
     let Some(from) = due.iter().map(|(_, _, question)| question.from).min() else { return BTreeMap::new() };
     let endpoints = due.iter().flat_map(|(_, _, question)| question.endpoints.clone()).collect();
-    // A failed call is one of the run's calls, and no answer.
+    // A failed call is recorded with the run's calls, and yields no traffic.
     let Ok(answer) = run.observer.last_connections(endpoints, from, now).await else { return BTreeMap::new() };
     let next = |(service, before, question): &(&ServiceId, Option<&Traffic>, Question)| {
         ((*service).clone(), traffic::next(*before, question, &answer, now))

@@ -1,7 +1,7 @@
-//! health-watcher: are there targets behind the load balancers to serve dbt?
+//! health-watcher: checks for healthy targets behind the load balancers that serve dbt.
 //!
-//! drift-watcher reads the path behind an endpoint service and stores it beside the service's alerts. While that is
-//! recent, a run asks only for the health of the targets, and it reads everything anew before it changes an alert.
+//! drift-watcher stores the path behind an endpoint service beside the service's alerts. While the stored path is
+//! recent, a run reads only the health of the targets, and reads everything again before it changes an alert.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -29,17 +29,17 @@ impl Watcher for HealthWatcher {
     const CHECKS: Group = Group::Health;
 
     const ELB_RATE: Rate = pace::ELB_HEALTH;
-    /// A run ends before the next minute's begins, and has time left to read anew what has changed.
+    /// A duration that lets a run end before the next minute's run, with time left for reading changed paths again.
     const TURN: Option<Duration> = Some(Duration::from_secs(40));
 
-    /// One for each target group.
+    /// One call for each target group.
     fn calls(&self, run: &Run<'_>, items: &Items, anew: bool) -> Option<usize> {
         let path = stored_path::usable(items, run.began, run.settings)?;
         Some(if anew { path.calls(false) } else { path.groups() })
     }
 
-    /// Asks for the targets' health where the stored path can be used. Reads everything of the other services, and of
-    /// those whose alerts would change.
+    /// Reads only the targets' health if the stored path is usable. Reads everything for the other services, and for
+    /// services whose alerts would change.
     async fn read(&self, run: &Run<'_>, services: &BTreeSet<ServiceId>) -> Vec<Read> {
         let states = run.memory.all().await;
         let now = Timestamp::now();
@@ -49,8 +49,8 @@ impl Watcher for HealthWatcher {
         let unknown: BTreeSet<ServiceId> = services.difference(&known).cloned().collect();
         let stored = Read::new(known, Topology::from_paths(paths.iter().copied()), now, checks::<Self>());
 
-        // A call that fails because a stored path is out of date, as for a target group that is gone, is no failure
-        // once it is made for a path that was read anew.
+        // A call that fails because of an outdated stored path, for example with a deleted target group, does not count
+        // as failed once it succeeds for a new path.
         let confirming = run.observer.apart();
         let health = async {
             let (began, services) = (Timestamp::now(), stored.services.clone());
@@ -67,14 +67,14 @@ impl Watcher for HealthWatcher {
         health.services.retain(|service| !changed.contains(service));
         let scope = Scope::Path { health: &by_path.topology };
         let anew = read_all(run, changed, scope).await;
-        // What it says of the targets is as old as their health.
+        // This read contains the target health of `by_path`, so its time is just after that read.
         let anew = anew.map(|anew| Read { began: by_path.began + NEXT, ..anew });
         run.observer.include(confirming.calls());
         let by_path = anew.as_ref().and_then(|anew| stated_outage(run, states, by_path, anew));
         [Some(health), unknown, by_path, anew].into_iter().flatten().filter(|read| !read.services.is_empty()).collect()
     }
 
-    /// Only of all targets: a part of them would look like a loss.
+    /// Metrics are written only if all services were read, because a part of the targets would look like a loss.
     fn metrics(&self, run: &Run<'_>, reads: &[Read], _: &Plan, _: &Outcome) -> Vec<Metric> {
         let read: BTreeSet<&ServiceId> = reads.iter().flat_map(|read| &read.services).collect();
         if run.settings.policy.services.iter().any(|service| !read.contains(service)) {
@@ -92,8 +92,8 @@ fn changes_an_alert(run: &Run<'_>, states: &States, service: &ServiceId, stored:
     !stored_path::changes_nothing(&evaluate(health), &evaluate(stored).results, HealthWatcher::NAME, items)
 }
 
-/// Of `by_path`, the health of the targets behind stored paths, the failures that `anew` could not confirm because the rest
-/// could not be read: control planes fail together with targets.
+/// The failures in `by_path`, the target health behind stored paths, that `anew` could not confirm because other reads
+/// failed: control planes fail together with targets.
 fn stated_outage(run: &Run<'_>, states: &States, by_path: Read, anew: &Read) -> Option<Read> {
     let unconfirmed = |service: &ServiceId| -> BTreeSet<String> {
         let state = states.iter().find(|(partition, _)| partition.service() == Some(service));
@@ -114,10 +114,10 @@ fn stated_outage(run: &Run<'_>, states: &States, by_path: Read, anew: &Read) -> 
     Some(Read { services: anew.services.clone(), only_failures_of: Some(only_failures_of), ..by_path })
 }
 
-/// The least time between two reads, so that the second one counts as later.
+/// The minimum time between two reads that makes the second one count as later.
 const NEXT: SignedDuration = SignedDuration::from_nanos(1);
 
-/// Reads everything behind these services; nothing without services.
+/// Reads everything behind these services; `None` without services.
 async fn read_all(run: &Run<'_>, services: BTreeSet<ServiceId>, scope: Scope<'_>) -> Option<Read> {
     if services.is_empty() {
         return None;

@@ -1,4 +1,4 @@
-//! The only place that changes EC2 and ELB. It carries out plans that can be printed; in a dry run it only logs them.
+//! The only module that changes EC2 and ELB. It carries out plans; a dry run only logs them.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +14,8 @@ use crate::clients;
 use crate::concurrently;
 use crate::errors::call_error;
 
-/// Endpoints per accept or reject call. AWS documents no limit; this keeps the effect of one failed call and its log
-/// line small.
+/// Endpoints per accept or reject call. AWS documents no limit; a small batch limits the impact of a failed call and
+/// the length of its log line.
 const ENDPOINTS_PER_CALL: usize = 50;
 
 /// Changes EC2 and ELB.
@@ -29,15 +29,15 @@ pub struct Applier {
 /// The outcome of a plan.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// The endpoints and ARNs that AWS did not change as asked, each with the error.
+    /// The endpoints and ARNs that AWS did not change as requested, each with its error.
     pub refused: BTreeMap<String, CallError>,
-    /// The calls that failed and may succeed next time: the run has left something undone.
+    /// The failed calls that may succeed next time: the run has left something undone.
     pub failed: Vec<CallError>,
-    /// Whether the plan was made without the records that it needs.
+    /// Whether the plan lacked the records that it needs.
     pub lacks_memory: bool,
 }
 
-/// The answer to a request.
+/// The answer to a connection request.
 #[derive(Debug, Clone, Copy)]
 enum Answer {
     Accept,
@@ -45,7 +45,7 @@ enum Answer {
 }
 
 impl Applier {
-    /// Uses these clients; changes nothing if `dry_run`.
+    /// An applier with this SDK configuration; it changes nothing if `dry_run`.
     pub fn new(config: &aws_config::SdkConfig, dry_run: bool) -> Self {
         Self { ec2: clients::ec2(config), elb: clients::elb(config), dry_run }
     }
@@ -65,7 +65,7 @@ impl Applier {
         outcome
     }
 
-    /// Accepts and rejects connections. One refused endpoint fails neither its batch nor the others.
+    /// Accepts and rejects connections. One refused endpoint affects neither its batch nor other batches.
     async fn answer_connections(&self, plan: &Plan) -> Outcome {
         let mut outcome = Outcome::default();
         let answers = [(Answer::Accept, &plan.accept), (Answer::Reject, &plan.reject)];
@@ -80,7 +80,8 @@ impl Applier {
         outcome
     }
 
-    /// One call; if AWS refuses it as a whole, one call per endpoint, so that one endpoint cannot hold up the others.
+    /// Makes one call; if AWS refuses it as a whole, one call per endpoint, so that one endpoint cannot block the
+    /// others.
     async fn answer(&self, answer: Answer, service: &ServiceId, endpoints: &[EndpointId]) -> Outcome {
         let mut outcome = Outcome::default();
         match self.call(answer, service, endpoints).await {
@@ -185,12 +186,12 @@ impl Outcome {
 
     fn add(&mut self, result: Result<Vec<Unsuccessful>, Failure>, endpoints: &[EndpointId]) {
         match result {
-            // HTTP 200 is not success: each item has its own answer.
+            // HTTP 200 does not mean success: each item has its own result.
             Ok(unsuccessful) => {
                 for (endpoint, error) in unsuccessful {
                     match endpoint {
                         Some(endpoint) => self.refuse(&[endpoint], &error),
-                        // EC2 does not say which: the next read shows those that succeeded.
+                        // EC2 does not name the endpoint: the next read shows which ones succeeded.
                         None => self.refuse(endpoints, &error),
                     }
                 }
@@ -210,7 +211,7 @@ impl Outcome {
     }
 }
 
-/// An endpoint that AWS did not change, if AWS names it, and the error.
+/// An endpoint that AWS did not change, if AWS names it, and its error.
 type Unsuccessful = (Option<EndpointId>, CallError);
 
 fn unsuccessful_item(call: &'static str, item: &UnsuccessfulItem) -> Unsuccessful {
@@ -232,7 +233,7 @@ mod tests {
     use crate::testing;
 
     #[tokio::test]
-    async fn only_a_refusal_of_awss_is_final() {
+    async fn only_a_refusal_with_an_aws_error_code_is_final() {
         let refusal = "<Response><Errors><Error><Code>InvalidParameter</Code></Error></Errors></Response>";
         for (body, calls, failed) in [(refusal, 3, 0), ("<html><h1>Bad Request</h1></html>", 1, 1)] {
             let count = Arc::new(Mutex::new(0));

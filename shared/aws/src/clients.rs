@@ -1,5 +1,5 @@
-//! The clients of EC2 and ELB. They take no answer that was cut: the SDK reads XML as far as it goes, so that half of a list
-//! would look like the whole, and what is in the other half like deleted.
+//! The clients of EC2 and ELB. They reject truncated responses: the SDK parses XML as far as it goes, so half of a list
+//! would look complete, and the entries in the other half would look deleted.
 
 use std::io;
 
@@ -20,7 +20,7 @@ pub(crate) fn elb(config: &SdkConfig) -> aws_sdk_elasticloadbalancingv2::Client 
     aws_sdk_elasticloadbalancingv2::Client::from_conf(config.build())
 }
 
-/// An answer whose last element is not closed is an error.
+/// Turns a response whose root element is not closed into an error.
 #[derive(Debug)]
 struct WholeAnswers;
 
@@ -45,7 +45,7 @@ impl Intercept for WholeAnswers {
     }
 }
 
-/// `<DescribeTagsResponse …>…</DescribeTagsResponse>`: all answers end with their first element's name.
+/// `<DescribeTagsResponse …>…</DescribeTagsResponse>`: every response ends with the closing tag of its root element.
 fn is_whole(body: &[u8]) -> bool {
     let last_tag = body.trim_ascii_end().rsplit(|byte| *byte == b'<').next().unwrap_or_default();
     last_tag.starts_with(b"/") && last_tag.ends_with(b"Response>")

@@ -1,7 +1,7 @@
-//! Debounce: many events, one run.
+//! Debounce: one run covers many events.
 //!
-//! The first event claims the run before it waits, so that those that the run covers need not wait, and a crowd of events takes
-//! up none of the account's concurrent functions, of which a new account has ten.
+//! The first event claims the run before it waits, so the events that the run covers need not wait, and a burst of
+//! events does not use up the account's concurrent executions, of which a new account has ten.
 
 use std::time::Duration;
 
@@ -11,51 +11,50 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::table::{StateTable, ToRead};
 
-/// A run covers events that are this old when it begins: by then EC2, whose answers lag a moment behind, shows the
-/// changes behind them.
+/// The minimum age at which a run covers an event: by then EC2, which lags a moment behind, shows the change.
 const COVERS: SignedDuration = SignedDuration::from_secs(1);
 
-/// A run begins when its event is this old. In the time beyond [`COVERS`], one run can cover the events of a stream
-/// that does not end: two runs a second at most.
+/// The age of its event at which a run begins. Because it exceeds [`COVERS`], an endless stream of events causes at
+/// most two runs a second.
 const DEBOUNCE: SignedDuration = SignedDuration::from_millis(1_500);
 
-/// How long a run of changes waits at least for others to join it: CloudTrail reports a change minutes later, and then many at
-/// once.
+/// The minimum wait of a run for changes, so that others can join: CloudTrail reports changes minutes late, and then
+/// many at once.
 const GATHERS: SignedDuration = SignedDuration::from_secs(1);
 
-/// How often a change tries to join a run, or to claim one.
+/// The number of attempts of a change to join or claim a run.
 const MAX_TRIES: usize = 5;
 
-/// The time between two runs of changes that seldom concern a path.
+/// The minimum interval between two runs for changes that seldom concern a path.
 const SELDOM: SignedDuration = SignedDuration::from_mins(1);
 
-/// How long a run waits for its claim. Accepting must not wait for a table that hangs; a second run does no harm.
+/// The longest wait for a claim. Accepting must not wait for a hanging table; a second run does no harm.
 const CLAIM_WITHIN: Duration = Duration::from_millis(500);
 
-/// Whether a run goes ahead.
+/// The outcome of claiming a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// It does, now; [`finished`] needs the time that was claimed.
+    /// The run begins now; [`finished`] needs the claimed time.
     Run(Timestamp),
-    /// Another run covers the event, and takes over the change behind it.
+    /// Another run covers the event, and takes over its change.
     Covered,
-    /// Another run covered the event, and has finished.
+    /// Another run covered the event, and has already finished.
     WasCovered,
 }
 
-/// The event that a run is claimed for.
+/// The event that claims a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Event<'a> {
     /// Its id.
     pub(crate) id: &'a str,
-    /// When it happened.
+    /// Its time.
     pub(crate) at: Timestamp,
-    /// The change in AWS that it reports.
+    /// The change that it reports.
     pub(crate) change: Option<&'a Change>,
 }
 
-/// Claims the run `run` of these services for `event`, and waits until it may begin. If the table does not answer, it begins
-/// all the same.
+/// Claims the run `run` of `services` for `event`, and waits until it may begin. The run begins even if the table does
+/// not answer.
 pub(crate) async fn claim(table: &StateTable, run: &str, event: Event<'_>, services: &ToRead) -> Claim {
     let covered_since = event.at.checked_add(COVERS).unwrap_or(event.at);
     let mut has_finished = false;
@@ -64,7 +63,7 @@ pub(crate) async fn claim(table: &StateTable, run: &str, event: Event<'_>, servi
             return Claim::Run(begins);
         }
         let Some(change) = event.change else { return Claim::Covered };
-        // The run that covers it had finished before it could not be claimed.
+        // The covering run finished before this claim failed.
         if has_finished {
             return Claim::WasCovered;
         }
@@ -80,18 +79,19 @@ pub(crate) async fn claim(table: &StateTable, run: &str, event: Event<'_>, servi
     Claim::Run(Timestamp::now())
 }
 
-/// Joins a run, with the change; without it, if too many have joined.
+/// Joins a run together with the change; without the change if too many have joined.
 async fn joined(table: &StateTable, run: &str, services: &ToRead, change: &Change) -> Result<bool, CallError> {
     Ok(table.leave_to_run(run, services, Some(change)).await? || table.leave_to_run(run, services, None).await?)
 }
 
-/// Claims a run of all services, unless there was one within the minute. Then the change is left to the schedule.
+/// Claims a run of all services, unless one took place within the last minute. In that case, the schedule covers the
+/// change.
 pub(crate) async fn claim_seldom(table: &StateTable, run: &str, event: Event<'_>) -> Claim {
     let begins = claimed(table, run, event, &ToRead::All, Timestamp::now() - SELDOM).await;
     begins.map_or(Claim::Covered, Claim::Run)
 }
 
-/// When the claimed run begins, after the wait; `None` if another run covers the event.
+/// The start of the claimed run, after waiting for it; `None` if another run covers the event.
 async fn claimed(
     table: &StateTable,
     run: &str,
@@ -120,7 +120,8 @@ async fn claimed(
     Some(begins)
 }
 
-/// What the run that begins now reads: `services`, and those of the events that it covers. If that is not known, all.
+/// The services that the run reads, which begins now: `services`, and those of the events that it covers; all if the
+/// table fails.
 pub(crate) async fn begun(table: &StateTable, run: &str, began: Timestamp, services: ToRead) -> ToRead {
     match tokio::time::timeout(CLAIM_WITHIN, table.begin_run(run, began)).await {
         Ok(Ok(Some(waiting))) => waiting,
@@ -133,8 +134,7 @@ pub(crate) async fn begun(table: &StateTable, run: &str, began: Timestamp, servi
     }
 }
 
-/// Notes that the run that was claimed has finished, and whether it left something undone. Returns the changes that it
-/// covered.
+/// Stores that the claimed run has finished, and whether it left something undone. Returns the changes that it covered.
 pub(crate) async fn finished(table: &StateTable, run: &str, began: Timestamp, undone: bool) -> Vec<Change> {
     table.finish_run(run, began, undone).await.unwrap_or_else(|error| {
         tracing::warn!(%error, "could not record that this run finished; changes that it covers are not named as causes");

@@ -1,4 +1,4 @@
-//! Failed calls as something a person can act on.
+//! Failed calls, turned into errors that people can act on.
 
 use std::error::Error;
 use std::io;
@@ -21,12 +21,12 @@ where
     }
 }
 
-/// AWS answered, but not as its documentation promises.
+/// A response that contradicts AWS's documentation.
 pub(crate) fn malformed_response(call: &'static str, what: &str) -> CallError {
     CallError::new(call, ErrorKind::Malformed, format!("unexpected response: {what}"))
 }
 
-/// The error of `call` without a code of AWS's.
+/// The error of a `call` that returned no AWS error code.
 fn without_code<E>(call: &'static str, error: &SdkError<E>) -> CallError
 where
     E: Error + 'static,
@@ -45,7 +45,8 @@ where
     CallError::new(call, ErrorKind::Malformed, why)
 }
 
-/// The answer is not AWS's, whose errors all have a code. Anybody can answer at the address that a setting names:
+/// The explanation for a response that AWS cannot have sent, because all its errors have a code. A setting can point to
+/// any other server:
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html>
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
 fn foreign(status: u16) -> String {
@@ -60,12 +61,12 @@ fn has<T: Error + 'static>(error: Option<&(dyn Error + 'static)>) -> bool {
     error.is_some_and(|error| error.is::<T>() || has::<T>(error.source()))
 }
 
-/// The error and what caused it, each once.
+/// The error and its chain of causes, each once.
 fn causes(error: &dyn Error) -> String {
     let (mut texts, mut next) = (Vec::<String>::new(), Some(error));
     while let Some(error) = next {
         let text = error.to_string();
-        // Some repeat their cause.
+        // Some errors repeat the text of their cause.
         if !texts.last().is_some_and(|last| last.ends_with(&text)) {
             texts.push(text);
         }
@@ -89,7 +90,7 @@ mod tests {
     const CUT: &str =
         "<DescribeVpcEndpointConnectionsResponse><vpcEndpointConnectionSet><item><serviceId>vpce-svc-1</serviceId>";
 
-    /// What is said of a list of EC2's, a table's item of DynamoDB's, and a certificate of ACM's, all answered with this.
+    /// The error texts of an EC2, a DynamoDB and an ACM call that all get this response.
     async fn said(status: u16, body: impl Fn() -> SdkBody + Send + Sync + 'static) -> [String; 3] {
         let client = infallible_client_fn(move |_| http::Response::builder().status(status).body(body()).unwrap());
         let config = testing::config(&Arc::default(), |(): &mut (), _| (200, String::new()));
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_not_awss_is_said_to_be_none() {
+    async fn a_response_that_is_not_from_aws_blames_the_endpoint() {
         let answers = [
             (500, PAGE),
             (502, CLOSED_PAGE),
@@ -135,12 +136,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_was_cut_is_said_to_be_cut() {
+    async fn a_truncated_response_is_reported_as_cut_off() {
         for end in CUT.find('>').unwrap() + 1..=CUT.len() {
             let [list, ..] = said(200, move || SdkBody::from(&CUT[..end])).await;
             assert_eq!(list, "ec2:DescribeVpcEndpointConnections failed: the answer was cut off on its way", "{end}");
         }
-        // As if the connection ended before it.
+        // A connection that ends before the body.
         for said in said(200, SdkBody::taken).await {
             assert!(said.ends_with(" failed: the answer was cut off on its way"), "{said}");
         }

@@ -7,13 +7,13 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The source of the event that asks for a heartbeat: a constant of the template, which is all there is in it.
+/// The source of the heartbeat event, a constant in the template and the event's only field.
 const HEARTBEAT: &str = "privatelink-guard.heartbeat";
 
 /// The source of the event in the stack's output `TestMessage`.
 const TEST: &str = "privatelink-guard.test";
 
-/// The trigger that `event` stands for.
+/// The trigger that `event` represents.
 pub fn parse(event: &Value) -> Trigger {
     match event["source"].as_str() {
         Some(HEARTBEAT) => return Trigger::Heartbeat,
@@ -25,12 +25,12 @@ pub fn parse(event: &Value) -> Trigger {
 }
 
 fn notification(event: SnsEvent) -> Option<Trigger> {
-    // SNS starts a function with one record.
+    // SNS sends exactly one record per invocation.
     let message = event.records.into_iter().next()?.sns;
     Some(Trigger::Notification {
         id: message.message_id,
         sent: Timestamp::from_millisecond(message.timestamp.timestamp_millis()).ok()?,
-        // A deleted endpoint is in no list, so there is no reason to wait for it.
+        // No list shows a deleted endpoint, so waiting for it is pointless.
         mentions: match message.message.to_ascii_lowercase().contains("delete") {
             true => Vec::new(),
             false => ids::mentioned(&message.message),
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_call_is_told_from_an_unrecognised_event() {
+    fn a_refused_call_differs_from_an_unrecognised_event() {
         let denied = json!({"eventName": "ModifyLoadBalancerAttributes", "errorCode": "AccessDenied"});
         assert_eq!(parse(&cloudtrail_event(&denied)), Trigger::Refused);
         for event in [json!({"hello": "world"}), json!(null), cloudtrail_event(&json!("?"))] {
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn caller_and_address_of_an_event_form_no_markup() {
+    fn caller_and_source_address_cannot_inject_markup() {
         let record = json!({
             "eventName": "SetSubnets",
             "userIdentity": {"arn": "arn:aws:iam::1:user/`;curl x`\n[RESOLVED] \u{202e}"},
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(change.source_ip_address, "??ok??http://x??");
     }
 
-    /// Events that AWS could send, with any text in their fields, and what each is.
+    /// Events that AWS could send, with any text in their fields, each with its kind.
     fn events() -> impl Strategy<Value = (&'static str, Value)> {
         let text = ".{0,20}";
         prop_oneof![
@@ -114,7 +114,7 @@ mod tests {
         ]
     }
 
-    /// The places of all values in `event`.
+    /// JSON pointers to all values in `event`.
     fn pointers(event: &Value, prefix: &str) -> Vec<String> {
         let mut all = vec![prefix.to_owned()];
         match event {
@@ -131,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_event_of_aws_is_recognised((kind, event) in events()) {
+        fn every_aws_event_is_recognised((kind, event) in events()) {
             let recognised = match parse(&event) {
                 Trigger::Schedule => "schedule",
                 Trigger::Notification { .. } => "notification",
@@ -144,9 +144,9 @@ mod tests {
             prop_assert_eq!(recognised, kind);
         }
 
-        /// One field of an event that AWS could send is anything else.
+        /// Replaces one value of an event that AWS could send.
         #[test]
-        fn no_event_is_a_panic(
+        fn no_malformed_event_panics(
             (_, mut event) in events(),
             place in any::<prop::sample::Index>(),
             instead in prop_oneof![Just(json!(null)), Just(json!({})), Just(json!([])), Just(json!(7)), ".{0,20}".prop_map(Value::from)],

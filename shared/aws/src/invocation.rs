@@ -1,4 +1,4 @@
-//! One start of a function: why, for which deployment, and how long it may take; and what a run leaves undone.
+//! An invocation of a function, with its trigger, deployment and deadline; and the errors of a run.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,61 +8,62 @@ use guard_core::snapshot::{CallError, ErrorKind};
 use guard_core::trigger::Trigger;
 use tokio::time::Instant;
 
-/// One start of a function.
+/// One invocation of a function.
 #[derive(Debug, Clone)]
 pub struct Invocation {
     /// Lambda's request id. A retry has the id of the invocation it repeats.
     /// <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html>
     pub id: String,
-    /// Why it runs.
+    /// The reason for the run.
     pub trigger: Trigger,
-    /// The deployment that it belongs to.
+    /// The function's deployment.
     pub origin: Origin,
-    /// When its parts must end.
+    /// The deadlines of its parts.
     pub deadline: Deadline,
 }
 
-/// When the parts of a run must end, so that it ends by itself before Lambda kills it.
+/// The deadlines of a run's parts, so that it ends by itself before Lambda kills it.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
-    /// When reading must end. What follows stores and sends what was seen.
+    /// The end of reading. Storing and sending follow.
     pub reads: Instant,
-    /// When the run must end.
+    /// The end of the run.
     pub end: Instant,
 }
 
-/// What a run leaves of its time to Lambda.
+/// The time that a run leaves unused before Lambda's timeout.
 const RESERVE: Duration = Duration::from_secs(6);
 
-/// How long storing and sending may take: three calls, each as slow as the SDK's configuration allows, and the names.
+/// The time for storing and sending: three calls, each as slow as the SDK's configuration allows, and the lookup of
+/// service names.
 const SENDING: Duration = Duration::from_secs(30);
 
 impl Deadline {
-    /// For a run that is killed after `left`. Of little time, half is for reading.
+    /// The deadlines of a run that Lambda kills after `left`. If time is short, reading gets half of it.
     pub fn new(left: Duration) -> Self {
         let (now, usable) = (Instant::now(), left.saturating_sub(RESERVE));
         Self { reads: now + usable - SENDING.min(usable / 2), end: now + usable }
     }
 }
 
-/// The calls of a run that failed. The invocation ends in error, so that Lambda retries it, and the dead-letter queue and the
-/// alarm see it. What succeeded stays done.
+/// The failed calls of a run. They make the invocation fail, so that Lambda retries it, and the dead-letter queue and
+/// the alarm notice it. Successful changes remain in place.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct RunErrors(Vec<CallError>);
 
 impl RunErrors {
-    /// The run did not end in time. What it had stored, the next run sends.
+    /// The error of a run that exceeded its time. The next run sends the stored transitions.
     pub(crate) fn out_of_time() -> Self {
         let message = "the run took too long; the next run sends what is stored and not sent";
         Self(vec![CallError::new("lambda:Invoke", ErrorKind::GivenUp, message)])
     }
 
-    /// Adds failures.
+    /// Adds `failures`.
     pub fn extend(&mut self, failures: impl IntoIterator<Item = CallError>) {
         self.0.extend(failures);
     }
 
-    /// Adds the failures of a part of the run.
+    /// Adds the failures of another part of the run.
     pub fn append(&mut self, other: Self) {
         self.0.extend(other.0);
     }
@@ -100,7 +101,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_run_leaves_time_for_storing_and_sending_and_some_to_lambda() {
+    async fn the_deadline_reserves_time_to_store_send_and_exit() {
         let now = Instant::now();
         let ends = |left| {
             let Deadline { reads, end } = Deadline::new(Duration::from_secs(left));

@@ -1,4 +1,4 @@
-//! How every function starts and ends.
+//! The Lambda entry point that all functions share.
 
 use std::env;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,7 +21,7 @@ use crate::invocation::{Deadline, Invocation, RunErrors};
 use crate::pipeline::{Pipeline, Watcher};
 use crate::{events, http};
 
-/// Reads the configuration, builds the function once, and then runs it for every event.
+/// Reads the configuration, builds the function once, and runs it for every event.
 ///
 /// # Errors
 /// Before any call to AWS, if the configuration is wrong.
@@ -39,30 +39,30 @@ pub async fn serve(watcher: impl Watcher) -> Result<(), Error> {
             deadline: Deadline::new(time_left(event.context.deadline)),
         };
         let end = invocation.deadline.end;
-        // Boxed, since a run's future is large, and its type deep.
+        // Boxed, because a run's future is large and its type deeply nested.
         let result = tokio::time::timeout_at(end, Box::pin(pipeline.handle(invocation))).await;
         result.unwrap_or_else(|_| Err(RunErrors::out_of_time())).map_err(Error::from)
     }))
     .await
 }
 
-/// Log lines in JSON, as the template's `LogFormat` says, from the level on that Lambda's logging controls set.
+/// JSON log lines, as the template's `LogFormat` declares, at the level that Lambda's logging controls set.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html>
 fn init_logs() {
     let level = env::var("AWS_LAMBDA_LOG_LEVEL").ok().and_then(|level| level.parse().ok());
     let lines = tracing_subscriber::fmt().with_max_level(level.unwrap_or(LevelFilter::INFO));
-    // CloudWatch adds the time; the name of the module is of no use to a reader.
+    // CloudWatch adds the time, and module names do not help readers.
     lines.with_target(false).without_time().json().init();
 }
 
-/// The time until Lambda's deadline, in milliseconds since the epoch.
+/// The time left until `deadline`, which Lambda gives in milliseconds since the epoch.
 fn time_left(deadline: u64) -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Duration::from_millis(deadline).saturating_sub(now)
 }
 
-/// The deployment, as the ARN of the invoked function names it. Without one, the account is not known, and the Region is
-/// the SDK's.
+/// The deployment that the invoked function's ARN names. Without an ARN, the account is unknown and the Region is the
+/// SDK's.
 pub fn origin(settings: &Settings, function: &str, region: Option<&str>) -> Origin {
     let arn = function.parse::<Arn>().ok();
     let region = match &arn {
@@ -77,11 +77,11 @@ pub fn origin(settings: &Settings, function: &str, region: Option<&str>) -> Orig
     }
 }
 
-/// The SDK's configuration. Lambda passes everything in environment variables, so nothing else is read: the SDK's own
-/// search through profiles, web identities and metadata services would be a tenth of a function's size.
+/// The SDK's configuration. Lambda passes everything in environment variables, so only those are read: the SDK's
+/// default search through profiles, web identities and metadata services would make up a tenth of a function's size.
 ///
-/// Retries with backoff and jitter. The longest chain of calls, each as slow as this allows, ends within a function's
-/// 110 seconds, so that the run can send what it found.
+/// Calls are retried with backoff and jitter. Even if each call is as slow as the timeouts allow, the longest chain of
+/// calls ends within a function's 110 seconds, so the run can still send its findings.
 fn sdk_config() -> SdkConfig {
     let is_on = |name| env::var(name).is_ok_and(|value| value.eq_ignore_ascii_case("true"));
     let mut config = sdk_builder()
@@ -95,7 +95,7 @@ fn sdk_config() -> SdkConfig {
     config.build()
 }
 
-/// How long a call may take, and how often it is tried.
+/// Timeouts and retries of every call.
 pub(crate) fn sdk_builder() -> aws_types::sdk_config::Builder {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(2))
@@ -108,7 +108,7 @@ pub(crate) fn sdk_builder() -> aws_types::sdk_config::Builder {
         .timeout_config(timeouts)
 }
 
-/// Settings of single services, such as `AWS_ENDPOINT_URL_DYNAMODB`.
+/// Service-specific settings, such as `AWS_ENDPOINT_URL_DYNAMODB`.
 #[derive(Debug)]
 struct FromEnvironment;
 
@@ -118,7 +118,7 @@ impl LoadServiceConfig for FromEnvironment {
     }
 }
 
-/// The variable of this service, or that of all services.
+/// The service-specific variable, or the global one.
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
 fn of_service(name: &str, service: &str, lookup: impl Fn(&str) -> Option<String>) -> Option<String> {
     let own = format!("{name}_{}", service.to_ascii_uppercase().replace(' ', "_"));
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_variable_of_a_service_comes_before_that_of_all_services() {
+    fn a_service_specific_variable_overrides_the_global_one() {
         let lookup = |name: &str| match name {
             "AWS_ENDPOINT_URL" => Some("all".to_owned()),
             "AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2" => Some("elb".to_owned()),

@@ -1,7 +1,7 @@
-//! Where privatelink-guard meets AWS. Data flows in one direction: trigger → observe → evaluate → apply → notify.
+//! privatelink-guard's calls to AWS. Data flows in one direction: trigger → observe → evaluate → apply → notify.
 //!
-//! [`observe`] reads EC2 and ELB, [`apply`] changes them, and [`notify`] stores and sends what people must hear. What is
-//! decided in between, `guard-core` decides.
+//! [`observe`] reads EC2 and ELB, [`apply`] changes them, and [`notify`] stores and sends alerts and notices.
+//! `guard-core` makes all decisions in between.
 
 pub mod apply;
 mod clients;
@@ -24,8 +24,8 @@ mod turns;
 
 use futures_util::{StreamExt, stream};
 
-/// Things done at the same time, apart from calls to EC2 and ELB, which have a limit of their own. Forty messages that nobody
-/// takes must be over before a run's time for sending is.
+/// Concurrent tasks, except for calls to EC2 and ELB, which have a limit of their own. Forty publishes that all time
+/// out must end within a run's time for sending.
 const MAX_CONCURRENT: usize = 16;
 
 /// Runs `work` for each item, a few at a time, and keeps the order.

@@ -1,4 +1,4 @@
-//! The records of earlier runs, loaded once in a run, beside the reads.
+//! The records of earlier runs, loaded once per run, in parallel with the reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,37 +16,37 @@ use tokio::time::{Instant, timeout_at};
 use crate::concurrently;
 use crate::table::StateTable;
 
-/// How long a plan waits for the table: no connection waits longer for a table that hangs.
+/// The longest time that a plan, and with it a connection request, waits for a hanging table.
 const PLAN_WAITS: Duration = Duration::from_secs(2);
 
-/// The stored records of one partition, as far as the table could be read.
+/// The stored records of one partition, or the error that prevented reading them.
 pub type LoadedState = Result<Items, CallError>;
 
-/// The stored records of all partitions of a function.
+/// A function's stored records, by partition.
 pub type States = BTreeMap<Partition, LoadedState>;
 
-/// The stored records, which are loaded while a run reads AWS.
+/// The stored records, loaded while a run reads AWS.
 #[derive(Debug)]
 pub struct Memory<'a> {
     table: &'a StateTable,
     partitions: Vec<Partition>,
     loaded: OnceCell<States>,
-    /// Until when a plan waits for them.
+    /// The time until which a plan waits for the records.
     plan_waits: Instant,
 }
 
 impl<'a> Memory<'a> {
-    /// The records of `partitions`, which are not loaded yet.
+    /// The records of `partitions`, not loaded yet.
     pub fn new(table: &'a StateTable, partitions: Vec<Partition>) -> Self {
         Self { table, partitions, loaded: OnceCell::new(), plan_waits: Instant::now() + PLAN_WAITS }
     }
 
-    /// All records, once they are loaded.
+    /// All records; loads them first if necessary.
     pub async fn all(&self) -> &States {
         self.loaded.get_or_init(|| load(self.table, &self.partitions)).await
     }
 
-    /// All records, if they are loaded within two seconds from the beginning of the run.
+    /// All records, if they arrive within two seconds after the start of the run.
     pub async fn for_plan(&self) -> Option<&States> {
         timeout_at(self.plan_waits, self.all()).await.ok()
     }
@@ -61,13 +61,13 @@ pub(crate) async fn load(table: &StateTable, partitions: &[Partition]) -> States
     concurrently(partitions, load).await.into_iter().collect()
 }
 
-/// The endpoints that are remembered as dbt's established connections; `None` if not all records could be read.
+/// The endpoints recorded as dbt's established connections; `None` if any partition could not be read.
 pub fn established(states: &States) -> Option<BTreeSet<EndpointId>> {
     let states: Result<Vec<&Items>, _> = states.values().map(Result::as_ref).collect();
     Some(states.ok()?.into_iter().flat_map(|items| remembered(items).established).collect())
 }
 
-/// What is recorded of dbt's requests on each service whose records could be read.
+/// The recorded admissions of dbt's requests, by service; a service with unreadable records is left out.
 pub fn recorded_admissions(states: &States) -> BTreeMap<ServiceId, Admissions> {
     let recorded = |(partition, state): (&Partition, &LoadedState)| {
         Some((partition.service()?.clone(), admissions(state.as_ref().ok()?)?))
@@ -75,7 +75,7 @@ pub fn recorded_admissions(states: &States) -> BTreeMap<ServiceId, Admissions> {
     states.iter().filter_map(recorded).collect()
 }
 
-/// The services' names, as drift-watcher read and stored them; `None` for a service that has none.
+/// The services' names as drift-watcher stored them; `None` for a service without a name.
 pub fn stored_names(states: &States) -> BTreeMap<ServiceId, Option<String>> {
     let name = |(partition, state): (&Partition, &LoadedState)| {
         let path = stored_path::recorded(state.as_ref().ok()?)?;

@@ -1,5 +1,6 @@
-//! The guard's metrics, in CloudWatch's embedded metric format: a line in the log that CloudWatch turns into metrics. It
-//! needs no call and no permission. The function is the only dimension, so the number of metrics, and their cost, is fixed.
+//! The guard's metrics, in CloudWatch's embedded metric format: a log line that CloudWatch turns into metrics. This
+//! needs no call and no permission. The function is the only dimension, so the number of metrics, and their cost, is
+//! fixed.
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ pub type Metric = (&'static str, usize);
 
 /// Writes the metrics of one run to the log.
 pub fn write(metrics: &[Metric], now: Timestamp) {
-    // Lambda sets it. It contains the stack's name, which keeps the metrics of two stacks apart.
+    // Lambda sets this variable. It contains the stack's name, which separates the metrics of two stacks.
     let function = std::env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_else(|_| "unknown".to_owned());
     println!("{}", line(&function, metrics, now));
 }
@@ -39,18 +40,18 @@ fn unit(name: &str) -> &'static str {
     if name.ends_with("Seconds") { "Seconds" } else { "Count" }
 }
 
-/// `OldestReadSeconds`: how long ago the endpoint service was read that has waited longest. Only where services take turns.
+/// `OldestReadSeconds`: the age of the oldest last read of any endpoint service. Written only if services take turns.
 pub fn oldest_read(read_at: Timestamp, now: Timestamp) -> Metric {
     ("OldestReadSeconds", usize::try_from(now.duration_since(read_at).as_secs()).unwrap_or_default())
 }
 
-/// `UnknownChecks`: the unknown results.
+/// `UnknownChecks`: the number of unknown results.
 pub fn unknown_checks(work: &[PartitionWork<'_>]) -> Metric {
     let results = work.iter().flat_map(|work| &work.report.evaluations).flat_map(|evaluation| &evaluation.results);
     ("UnknownChecks", results.filter(|result| matches!(result.status, Status::Unknown(_))).count())
 }
 
-/// `HealthyTargets` and `UnhealthyTargets`, each load balancer once.
+/// `HealthyTargets` and `UnhealthyTargets`, counting each load balancer once.
 pub fn targets<'a>(reads: impl IntoIterator<Item = &'a Topology>) -> [Metric; 2] {
     let load_balancers: BTreeMap<_, _> = reads.into_iter().flat_map(|topology| &topology.load_balancers).collect();
     let groups = load_balancers.values().flat_map(|balancer| balancer.target_groups.iter().flatten());
@@ -63,7 +64,7 @@ pub fn targets<'a>(reads: impl IntoIterator<Item = &'a Topology>) -> [Metric; 2]
 }
 
 /// `FiringCriticalAlerts` and `FiringWarningAlerts`: the function's own alerts that fire after a run. While the table
-/// cannot be read, a zero would be a guess that closes a pager's incident, and is left out.
+/// cannot be read, a zero would be a guess that resolves a pager's incident, so it is omitted.
 pub fn firing_alerts(firing: &Firing) -> Vec<Metric> {
     let number = |wanted| firing.severities.iter().filter(|severity| **severity == wanted).count();
     let metrics =
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_of_firing_alerts_that_is_not_known_is_not_zero() {
+    fn an_unknown_count_of_firing_alerts_is_never_zero() {
         let metrics = |severities: &[Severity], is_complete| {
             firing_alerts(&Firing { severities: severities.to_vec(), is_complete })
         };
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_what_cloudwatch_reads() {
+    fn a_log_line_follows_the_embedded_metric_format() {
         let line = line("guard-HealthWatcher", &[("HealthyTargets", 3)], guard_core::testing::at(8, 0));
         assert_eq!(
             line,

@@ -1,7 +1,7 @@
-//! The order of the work, which is the same for every function:
+//! The order of a run's steps, which is the same for every function:
 //!
-//! debounce → (read beside load) → plan → store what the change will hide → apply → read again → evaluate every read →
-//! reconcile → store → send → acknowledge.
+//! debounce → (read and load in parallel) → plan → store the findings that the change will hide → apply → read again →
+//! evaluate every read → reconcile → store → send → acknowledge.
 //!
 //! A function adds only the steps of its [`Watcher`].
 
@@ -39,13 +39,13 @@ use crate::observe::{Observer, RESERVED_TO_FOLLOW};
 use crate::table::ToRead;
 use crate::turns::Turns;
 
-/// How long a message waits for the services' names.
+/// The longest wait of a message for the services' names.
 const NAMES_WITHIN: Duration = Duration::from_secs(3);
 
-/// How long a change waits for the ids that it is judged by.
+/// The longest wait of a change for the path ids that decide whether it concerns a service.
 const IDS_WITHIN: Duration = Duration::from_secs(2);
 
-/// How many calls to ELB a path takes, as long as no path is known: a load balancer with a target group.
+/// The number of ELB calls assumed per path while no path is known: a load balancer with one target group.
 const UNKNOWN_PATH: usize = 3;
 
 /// The steps that differ between the functions. One thread runs them, so their futures need not be `Send`.
@@ -54,31 +54,32 @@ pub trait Watcher {
     /// The function's name, which is part of its records' keys.
     const NAME: &'static str;
 
-    /// The checks that it evaluates.
+    /// The checks that the function evaluates.
     const CHECKS: Group;
 
-    /// The check whose findings its changes hide. They are stored before a change is made.
+    /// The check whose findings the function's changes hide. These findings are stored before a change is made.
     const HIDDEN: Option<Check> = None;
 
-    /// Whether it watches how many people hear the alerts.
+    /// Whether the function watches the subscriptions of the alert topic.
     const WATCHES_DELIVERY: bool = false;
 
-    /// Whether changes in AWS start it: it stores the ids that they are judged by.
+    /// Whether changes in AWS start the function. If so, it stores the path ids that decide whether a change concerns a
+    /// service.
     const REACTS_TO_CHANGES: bool = false;
 
-    /// Its share of ELB's calls.
+    /// The function's share of ELB's rate limit.
     const ELB_RATE: Rate = pace::ELB;
 
-    /// How long the first read of a run may take, if services take turns; else all are read in every run.
+    /// The longest duration of a run's first read if the services take turns; without it, every run reads all services.
     const TURN: Option<Duration> = None;
 
-    /// How many calls to ELB it takes to read an endpoint service with these records, or to read it `anew`; `None` if they do
-    /// not tell.
+    /// The number of ELB calls for reading an endpoint service with these records, or for reading it `anew`; `None` if
+    /// the records do not tell.
     fn calls(&self, _run: &Run<'_>, _items: &Items, _anew: bool) -> Option<usize> {
         None
     }
 
-    /// Reads these endpoint services. A function that reads less where records are known waits for the run's memory.
+    /// Reads these endpoint services. A function that reads less if it knows the records waits for the run's memory.
     async fn read(&self, run: &Run<'_>, services: &BTreeSet<ServiceId>) -> Vec<Read>;
 
     /// The changes to make in AWS.
@@ -86,15 +87,16 @@ pub trait Watcher {
         Plan::default()
     }
 
-    /// Reads again the resources that `plan` has changed. A superseded read keeps the checks that still count for it.
+    /// Reads the resources that `plan` has changed again. A superseded read keeps only the checks for which it still
+    /// counts.
     async fn read_again(&self, _run: &Run<'_>, _plan: &Plan, _reads: &mut Vec<Read>) {}
 
-    /// Adds the facts that the function remembers of an endpoint service besides the results of its checks, given its
-    /// stored records and what became of the plan.
+    /// Adds the facts that the function stores about an endpoint service besides the check results, given its stored
+    /// records and the plan's outcome.
     fn remember<'a>(&self, _run: &Run<'_>, _reads: &'a [Read], _done: Done<'_>, _report: &mut Report<'a>) {}
 
-    /// What it could not do, besides failed changes: the run ends in error, so that Lambda asks again. A read that failed is an
-    /// alert, and the next schedule's business.
+    /// A task that the function could not complete, besides failed changes: the run ends in error, so Lambda retries
+    /// it. A failed read, in contrast, causes an alert, and the next scheduled run repeats it.
     fn left_undone(&self, _run: &Run<'_>, _reads: &[Read]) -> Option<CallError> {
         None
     }
@@ -105,40 +107,40 @@ pub trait Watcher {
     }
 }
 
-/// What a function remembers goes by: the stored records of the service, the plan, and what became of it.
+/// The basis for a function's stored facts: the service's records, the plan and its outcome.
 #[derive(Debug, Clone, Copy)]
 pub struct Done<'a> {
     /// The stored records; `None` if they could not be read.
     pub items: Option<&'a Items>,
     /// The plan.
     pub plan: &'a Plan,
-    /// What became of it.
+    /// The plan's outcome.
     pub outcome: &'a Outcome,
 }
 
-/// A read of some endpoint services, and the checks that it is evaluated for.
+/// A read of some endpoint services, and the checks that evaluate it.
 #[derive(Debug, Clone)]
 pub struct Read {
     /// The services that were read.
     pub services: BTreeSet<ServiceId>,
-    /// Their topology as it was read.
+    /// Their topology.
     pub topology: Topology,
-    /// When the read began.
+    /// The start of the read.
     pub began: Timestamp,
-    /// The checks that it counts for.
+    /// The checks for which the read counts.
     pub checks: Vec<Check>,
-    /// If only failures of these resources count; `None` if everything counts.
+    /// The only resources whose failures count; `None` if everything counts.
     pub only_failures_of: Option<BTreeSet<String>>,
 }
 
 impl Read {
-    /// A read of which everything counts.
+    /// A read in which everything counts.
     pub fn new(services: BTreeSet<ServiceId>, topology: Topology, began: Timestamp, checks: Vec<Check>) -> Self {
         Self { services, topology, began, checks, only_failures_of: None }
     }
 
-    /// Takes out the services that were not read to the end before the time was over: a later run reads them. Returns whether
-    /// there were any; if no service was read to the end, all stay, with what is unknown of them.
+    /// Removes the services that were not read completely before time ran out: a later run reads them. Returns whether
+    /// it removed any. If no service was read completely, all stay, with their unknown results.
     pub fn drop_unfinished(&mut self) -> bool {
         let (unfinished, finished): (BTreeSet<ServiceId>, BTreeSet<ServiceId>) =
             self.services.iter().cloned().partition(|service| self.topology.is_unfinished(service));
@@ -150,7 +152,7 @@ impl Read {
         drops
     }
 
-    /// The connections that were read; none if they were not, or could not be.
+    /// The connections; empty if they were not read, or could not be read.
     pub fn connections(&self) -> &[Connection] {
         match &self.topology.connections {
             Some(Ok(connections)) => connections,
@@ -162,27 +164,27 @@ impl Read {
 /// One run of a function.
 #[derive(Debug)]
 pub struct Run<'a> {
-    /// What started it.
+    /// The invocation that started it.
     pub invocation: &'a Invocation,
     /// The function's settings.
     pub settings: &'a Settings,
-    /// The endpoint services that it is about.
+    /// The endpoint services that the run concerns.
     pub asked: &'a BTreeSet<ServiceId>,
-    /// Reads AWS until the run's time for reading is over, and keeps a record of the calls.
+    /// Reads AWS until the run's time for reading ends, and records the calls.
     pub observer: Observer,
     /// The records of earlier runs.
     pub memory: Memory<'a>,
-    /// When it began.
+    /// The start of the run.
     pub began: Timestamp,
 }
 
 impl Run<'_> {
-    /// How long it can still read, with some time left for calls that follow from what was read.
+    /// The time left for reading, minus a reserve for follow-up calls.
     pub fn time_to_read(&self) -> Duration {
         self.invocation.deadline.reads.saturating_duration_since(Instant::now() + RESERVED_TO_FOLLOW)
     }
 
-    /// The evaluation of `read` for `service`, with its stored records and what became of the plan.
+    /// The evaluation of `read` for `service`, with its stored records and the plan's outcome.
     pub fn evaluate(
         &self,
         checks: &[Check],
@@ -193,7 +195,7 @@ impl Run<'_> {
     ) -> Evaluation {
         let remembered = items.map(remembered);
         let (policy, now) = (&self.settings.policy, Timestamp::now());
-        // As it was decided: a table that came too late for the plan does not help what it held.
+        // As planned: records that arrived too late for the plan do not change the requests that it held.
         let before = remembered.as_ref().filter(|_| !outcome.lacks_memory);
         let before = before.and_then(|remembered| remembered.admissions.as_ref());
         let held = admit(read.connections(), policy, service, before, now).hold;
@@ -221,7 +223,7 @@ impl Run<'_> {
     }
 }
 
-/// A function: its clients, and its watcher.
+/// A function: its clients and its watcher.
 #[derive(Debug)]
 pub struct Pipeline<W> {
     watcher: W,
@@ -245,11 +247,12 @@ impl<W: Watcher> Pipeline<W> {
         }
     }
 
-    /// One run, unless its event is foreign or a refused call, or another event's run covers it. A covered change becomes a
-    /// cause of what that run finds.
+    /// Handles one invocation. It causes no run if its event is foreign or a refused call, or if another event's run
+    /// covers it. A covered change becomes a cause of that run's findings.
     ///
     /// # Errors
-    /// [`RunErrors`] names what was left undone. A change that AWS refuses for good is not among them: it is an alert.
+    /// [`RunErrors`] names the calls that failed. A change that AWS refuses for good is not an error: it causes an
+    /// alert.
     pub async fn handle(&self, invocation: Invocation) -> Result<(), RunErrors> {
         let (table, trigger, all) = (self.notifier.table(), &invocation.trigger, &self.settings.policy.services);
         if *trigger == Trigger::Test {
@@ -265,7 +268,7 @@ impl<W: Watcher> Pipeline<W> {
             return Ok(());
         }
         tracing::info!(%trigger, "running");
-        // Boxed, since a run's future is large.
+        // Boxed, because a run's future is large.
         let Some((id, at)) = trigger.event() else { return Box::pin(self.run(&invocation, all)).await.into_result() };
         let change = if let Trigger::Change(change) = trigger { Some(change) } else { None };
         let (event, seldom) = (Event { id, at, change }, format!("{}#seldom", W::NAME));
@@ -291,7 +294,7 @@ impl<W: Watcher> Pipeline<W> {
         };
         let mut errors = Box::pin(self.run(&invocation, services)).await;
         let covered = debounce::finished(table, run, began, !errors.is_empty()).await;
-        // Its own change as well: it is there to be noted, and a run beside this one may have written its alert first.
+        // This includes the run's own change: it must be stored, and a concurrent run may have written the alert first.
         let own = change.filter(|_| W::REACTS_TO_CHANGES).cloned();
         let changes: Vec<Change> = own.into_iter().chain(covered).collect();
         errors.append(self.notifier.attribute(&invocation, &changes).await);
@@ -367,7 +370,7 @@ impl<W: Watcher> Pipeline<W> {
         errors
     }
 
-    /// Which services this run reads.
+    /// The services that this run reads.
     async fn turn(&self, run: &Run<'_>) -> Turn {
         let Some(within) = W::TURN else { return Turn { services: run.asked.clone(), runs_in_a_pass: 1 } };
         let states = run.memory.all().await;
@@ -375,7 +378,7 @@ impl<W: Watcher> Pipeline<W> {
             states.iter().filter_map(|(partition, state)| Some((partition.service()?, state.as_ref().ok())));
         let calls = |items: Option<&Items>, anew| self.watcher.calls(run, items?, anew);
         let known: Vec<usize> = services_and_items.clone().filter_map(|(_, items)| calls(items, true)).collect();
-        // A path of which nothing is known is as long as the others. If it is longer, the read ends before it does.
+        // An unknown path counts as average. If it is longer, time runs out before it is read completely.
         let otherwise = known.iter().sum::<usize>().checked_div(known.len()).unwrap_or(UNKNOWN_PATH);
         let candidates = services_and_items.map(|(service, items)| Candidate {
             service: service.clone(),
@@ -387,8 +390,8 @@ impl<W: Watcher> Pipeline<W> {
         self.turns.take(self.notifier.table(), W::NAME, candidates.collect(), run.asked, budget).await
     }
 
-    /// Stores the ids on the paths that were read, for the judgement on later changes. A read that was incomplete adds to what is
-    /// stored.
+    /// Stores the ids on the paths that were read, which decide whether later changes concern a service. An incomplete
+    /// read adds to the stored ids.
     async fn store_path_ids(&self, run: &Run<'_>, turn: &Turn, reads: &[Read]) -> Result<(), CallError> {
         let Some(read) = reads.first().filter(|_| W::REACTS_TO_CHANGES) else { return Ok(()) };
         let schedule = run.settings.drift_schedule;
@@ -413,7 +416,7 @@ impl<W: Watcher> Pipeline<W> {
         written.await.into_iter().collect()
     }
 
-    /// How many people hear the alerts, if it is time to ask: the result, and what to remember.
+    /// The check of the alert topic's subscriptions, if it is due: the evaluation, and the record to store.
     async fn subscribers(&self, run: &Run<'_>) -> Option<(Evaluation, Option<Subscribers>)> {
         if !W::WATCHES_DELIVERY {
             return None;
@@ -434,8 +437,8 @@ impl<W: Watcher> Pipeline<W> {
         Some((evaluation, number.ok().map(|number| Subscribers::next(before, number, now))))
     }
 
-    /// Carries out `plan`: accepts at once, and makes the other changes after the findings that they hide are stored. Then
-    /// reads again.
+    /// Carries out `plan`: accepts at once, and makes the other changes once the findings that they hide are stored.
+    /// Then reads again.
     async fn change(
         &self,
         run: &Run<'_>,
@@ -473,7 +476,7 @@ impl<W: Watcher> Pipeline<W> {
         stored.await.into_iter().flatten().collect()
     }
 
-    /// The run's report on one partition: every read evaluated for its checks, oldest first.
+    /// The run's report on one partition: every read, evaluated for its checks, oldest first.
     fn evaluate<'a>(
         &self,
         run: &Run<'_>,
@@ -497,8 +500,8 @@ impl<W: Watcher> Pipeline<W> {
         PartitionWork { report, state }
     }
 
-    /// The services' names, which only serve the reader: as they were read, else as they are stored. EC2 is asked for
-    /// names that no read asked for and that are not stored, but a slow answer does not delay the run.
+    /// The services' names, as read or else as stored; they only serve the reader. EC2 is asked for names that are
+    /// neither read nor stored, but a slow answer does not delay the run.
     async fn names(&self, run: &Run<'_>, states: &States, reads: &[Read]) -> BTreeMap<ServiceId, String> {
         let stored = stored_names(states);
         let known = stored.iter().filter_map(|(service, name)| Some((service.clone(), name.clone()?)));
@@ -518,7 +521,7 @@ impl<W: Watcher> Pipeline<W> {
     }
 }
 
-/// The work on the guard's own partition, with how many people hear the alerts.
+/// Adds the check of the alert topic's subscriptions to the work on the guard's own partition.
 fn with_subscribers<'a>(
     mut work: PartitionWork<'a>,
     subscribers: Option<&(Evaluation, Option<Subscribers>)>,

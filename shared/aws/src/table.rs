@@ -1,13 +1,13 @@
-//! The state table in DynamoDB. One item per alert and per connection of dbt's. Every write is conditional on the
-//! version that was read, so that of two runs at once one loses, reads again and decides again.
+//! The state table in DynamoDB, with one item per alert and per dbt connection. Optimistic concurrency: every write is
+//! conditional on the version that was read, so of two concurrent runs one loses, reads again and decides again.
 //!
 //! | attribute | type | |
 //! |---|---|---|
-//! | `service` | S, partition key | the endpoint service's id; `guard` for facts that several of them depend on; `ids`, `runs`, `turns` and `watched` for the functions' own notes |
-//! | `item` | S, sort key | a record's key, `FUNCTION#SUBJECT#RESOURCE`; of `ids`, the endpoint service's id; of the other notes, `FUNCTION` or `FUNCTION#…` |
+//! | `service` | S, partition key | the endpoint service's id; `guard` for facts that concern several services; `ids`, `runs`, `turns` and `watched` for the functions' own notes |
+//! | `item` | S, sort key | a record's key, `FUNCTION#SUBJECT#RESOURCE`; in `ids`, the endpoint service's id; for the other notes, `FUNCTION` or `FUNCTION#…` |
 //! | `version` | N | counts the writes |
 //! | `record` | S | the record as JSON |
-//! | `expires` | N | TTL in epoch seconds, for records that are finished |
+//! | `expires` | N | TTL in epoch seconds, for finished records |
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -29,25 +29,25 @@ use serde::de::DeserializeOwned;
 
 use crate::errors::call_error;
 
-/// The partition of the endpoint services that each function watched when it last started.
+/// The partition with the endpoint services that each function watched when it last started.
 pub(crate) const WATCHED: &str = "watched";
 
-/// The partition of when each function last read each endpoint service, where they take turns.
+/// The partition with the time of each function's last read of each endpoint service, if the services take turns.
 pub(crate) const TURNS: &str = "turns";
 
-/// The partition of the functions' latest runs.
+/// The partition with the functions' latest runs.
 const RUNS: &str = "runs";
 
-/// The partition of the ids on the path behind each endpoint service.
+/// The partition with the ids on the path behind each endpoint service.
 const IDS: &str = "ids";
 
-/// How long a run is remembered: longer than CloudTrail is late.
+/// The lifetime of a run's item, longer than CloudTrail's delay.
 const REMEMBER_RUNS_FOR: SignedDuration = SignedDuration::from_hours(24);
 
-/// How many changes one run takes over.
+/// The maximum number of changes that one run takes over.
 const MAX_CAUSES: usize = 100;
 
-/// How a conditional write ended.
+/// The outcome of a conditional write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Write {
     /// Written, as this version.
@@ -59,14 +59,14 @@ pub enum Write {
 /// The endpoint services that a run reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ToRead {
-    /// All that are configured.
+    /// All configured services.
     All,
     /// These.
     These(BTreeSet<ServiceId>),
 }
 
 impl ToRead {
-    /// How all services are written.
+    /// The stored form of [`ToRead::All`].
     const ALL: &str = "*";
 
     fn to_attribute(&self) -> AttributeValue {
@@ -82,7 +82,7 @@ impl ToRead {
         these.map_or(Self::All, Self::These)
     }
 
-    /// The condition that a run that has begun reads them, and its values.
+    /// A DynamoDB condition that holds if a run that has begun reads these services, and its values.
     fn is_read(&self) -> (String, Vec<(String, AttributeValue)>) {
         let these = match self {
             Self::All => &BTreeSet::new(),
@@ -129,10 +129,10 @@ impl StateTable {
         Ok(rows.iter().filter_map(item).collect())
     }
 
-    /// Writes one record, if the table still holds what was read: `expected`, or no item.
+    /// Writes one record if the stored version is still `expected`, or if there is still no item.
     ///
     /// # Errors
-    /// If the table did not take it for another reason.
+    /// If the write failed for another reason.
     pub async fn put(
         &self,
         partition: &Partition,
@@ -148,10 +148,10 @@ impl StateTable {
         Ok(if written(put.send().await)? { Write::Won(next(expected)) } else { Write::Lost })
     }
 
-    /// Deletes one record. Returns whether there was one.
+    /// Deletes one record. Returns whether it existed.
     ///
     /// # Errors
-    /// If the table did not take it.
+    /// If the deletion failed.
     pub async fn remove(&self, partition: &Partition, key: &Key) -> Result<bool, CallError> {
         let delete = self
             .client
@@ -164,7 +164,7 @@ impl StateTable {
         Ok(deleted.attributes().is_some())
     }
 
-    /// The note of `function` in `partition`, if it can be read, and its version.
+    /// The note of `function` in `partition` if it can be parsed, and its version.
     ///
     /// # Errors
     /// If the table could not be read.
@@ -206,7 +206,7 @@ impl StateTable {
         Ok(self.query(IDS).await?.iter().filter_map(ids).collect())
     }
 
-    /// Writes the ids on the path behind `service`, unless those of a later read are there.
+    /// Writes the ids on the path behind `service`, unless those of a later read are stored.
     ///
     /// # Errors
     /// If the table did not answer.
@@ -232,10 +232,10 @@ impl StateTable {
         written(put.send().await).map(drop)
     }
 
-    /// Notes that the run `run` begins at `begins` because of `event`, and that it reads `services`, besides those that wait
-    /// for it. Returns whether the run was noted: not if another event's run covers this event. That is one that begins, or
-    /// has begun, at or after `covered_since`; if it has begun, only if it reads these services. The same event again is
-    /// Lambda's retry, so its first run has failed.
+    /// Stores that the run `run` begins at `begins` because of `event`, and that it reads `services` besides those that
+    /// already wait for it. Returns `false` if another event's run covers this event: one that begins, or has begun, at
+    /// or after `covered_since`, and that, if it has begun, reads these services. A repeated event is Lambda's retry,
+    /// so its first run has failed.
     ///
     /// # Errors
     /// If the table did not answer.
@@ -267,8 +267,9 @@ impl StateTable {
         Ok(updated(update.send().await)?.is_some())
     }
 
-    /// Leaves `services`, and the change that concerns them, to a run that covers their event. Returns whether that run takes
-    /// them over: it has not begun, or it reads them and has not finished; and it has room for a change.
+    /// Leaves `services`, and the change that concerns them, to a run that covers their event. Returns whether that run
+    /// takes them over. It must not have begun, or must read them and not have finished, and it needs room for a
+    /// change.
     ///
     /// # Errors
     /// If the table did not answer.
@@ -299,8 +300,8 @@ impl StateTable {
         Ok(updated(update.send().await)?.is_some())
     }
 
-    /// Notes that the run that was noted to begin at `began` does so. Returns the services that wait for it; `None` if a later
-    /// run was noted, which reads them.
+    /// Stores that the run claimed for `began` has begun. Returns the services that wait for it; `None` if a later run
+    /// was claimed, which reads them.
     ///
     /// # Errors
     /// If the table did not answer.
@@ -316,8 +317,9 @@ impl StateTable {
         Ok(before.and_then(|before| Some(ToRead::from_attribute(before.get("waiting")?))))
     }
 
-    /// Notes that the run that [`StateTable::claim_run`] noted has finished, unless a later one is noted. Returns the changes
-    /// that were left to it. If it left something `undone`, what it read waits for the next run, which is Lambda's retry.
+    /// Stores that the run claimed with [`StateTable::claim_run`] has finished, unless a later run was claimed. Returns
+    /// the changes that were left to it. If it left something `undone`, its services wait for the next run, Lambda's
+    /// retry.
     ///
     /// # Errors
     /// If the table did not answer.
@@ -338,7 +340,7 @@ impl StateTable {
         Ok(causes.into_iter().flatten().filter_map(|note| Change::from_note(note.as_s().ok()?)).collect())
     }
 
-    /// Whether the run that was noted last has finished.
+    /// Whether the last claimed run has finished.
     ///
     /// # Errors
     /// If the table could not be read.
@@ -356,7 +358,7 @@ impl StateTable {
             .key("item", AttributeValue::S(run.to_owned()))
     }
 
-    /// Everything under one partition key, all pages.
+    /// All items with this partition key, from all pages.
     async fn query(&self, partition: &str) -> Result<Vec<ItemAttributes>, CallError> {
         let query = self
             .client
@@ -414,7 +416,7 @@ fn text<'a>(row: &'a ItemAttributes, attribute: &str) -> Option<&'a str> {
     row.get(attribute)?.as_s().ok().map(String::as_str)
 }
 
-/// `None` if it cannot be read.
+/// `None` if the JSON cannot be parsed.
 fn content<T: DeserializeOwned>(row: &ItemAttributes) -> Option<T> {
     let parsed = serde_json::from_str(text(row, "record")?);
     parsed.inspect_err(|error| tracing::error!(item = text(row, "item"), %error, "an item cannot be read")).ok()
@@ -425,7 +427,7 @@ fn version(row: &ItemAttributes) -> Version {
     version.map_or(Version::Unreadable, Version::At)
 }
 
-/// The version after a write over `expected`.
+/// The version that a write over `expected` gets.
 fn next(expected: Option<Version>) -> u64 {
     match expected {
         Some(Version::At(version)) => version + 1,
@@ -442,7 +444,7 @@ fn written(result: Result<PutItemOutput, SdkError<PutItemError>>) -> Result<bool
     }
 }
 
-/// The item before a conditional update; `None` if it did not take place.
+/// The item before a conditional update; `None` if the condition failed.
 fn updated(result: Result<UpdateItemOutput, SdkError<UpdateItemError>>) -> Result<Option<ItemAttributes>, CallError> {
     match result {
         Ok(output) => Ok(Some(output.attributes.unwrap_or_default())),

@@ -1,5 +1,5 @@
-//! A fake AWS in the same process, behind the SDK's HTTP client: it gets requests as the SDK sends them, and answers as AWS
-//! does. Also the events that start functions.
+//! A fake AWS in the same process, behind the SDK's HTTP client: it receives the SDK's real requests, and responds in
+//! AWS's formats. Also the events that start functions.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -24,7 +24,7 @@ pub enum Request {
 }
 
 impl Request {
-    /// The request with this body; `target` is the header that names DynamoDB's action.
+    /// Parses a request body; `target` is the header that names DynamoDB's action.
     pub fn parse(target: Option<&str>, body: &str) -> Self {
         match target.and_then(|target| target.rsplit('.').next()) {
             Some(action) => Self::Json(action.to_owned(), serde_json::from_str(body).unwrap()),
@@ -77,7 +77,7 @@ fn decode(value: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// A configuration whose clients call `aws`, without retries. `answer` returns the status and the body for each request.
+/// A configuration whose clients call `aws` without retries. `answer` returns the status and body for each request.
 pub fn config<A: Send + 'static>(
     aws: &Arc<Mutex<A>>,
     answer: impl Fn(&mut A, Request) -> (u16, String) + Send + Sync + 'static,
@@ -93,7 +93,7 @@ pub fn config<A: Send + 'static>(
     config.retry_config(RetryConfig::disabled()).build()
 }
 
-/// A configuration whose clients call `client`, with the retries and time limits of the functions.
+/// A configuration whose clients call `client`, with the functions' retries and timeouts.
 pub fn sdk_config(client: impl HttpClient + 'static) -> SdkConfig {
     crate::lambda::sdk_builder()
         .region(Region::new("eu-central-1"))
@@ -102,7 +102,7 @@ pub fn sdk_config(client: impl HttpClient + 'static) -> SdkConfig {
         .build()
 }
 
-/// A DynamoDB table that supports the conditions of this project.
+/// A DynamoDB table that supports this project's conditions.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     /// Its items, in DynamoDB's JSON.
@@ -167,7 +167,7 @@ fn condition_failed() -> (u16, String) {
     (400, json!({"__type": error, "message": "no"}).to_string())
 }
 
-/// Updates the item of a run. Returns the item before; `None` if the condition of the update does not hold.
+/// Updates a run's item. Returns the previous item; `None` if the update's condition fails.
 fn updated(item: &mut Value, update: &str, values: &Value) -> Option<Value> {
     let before = item.clone();
     let (is_noted, has_started) = (before["began"].is_object(), before["started"].is_object());
@@ -227,17 +227,17 @@ fn updated(item: &mut Value, update: &str, values: &Value) -> Option<Value> {
     Some(before)
 }
 
-/// SNS's response to a publish.
+/// SNS's response to `Publish`.
 pub fn published() -> (u16, String) {
     (200, "<PublishResponse><PublishResult><MessageId>1</MessageId></PublishResult></PublishResponse>".to_owned())
 }
 
-/// The event of a schedule.
+/// A schedule's event.
 pub fn scheduled() -> Value {
     json!({"source": "aws.events", "detail-type": "Scheduled Event"})
 }
 
-/// An event of the notification topic, as SNS sends it to Lambda.
+/// A notification topic's event, as SNS sends it to Lambda.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/with-sns.html>
 pub fn notification(id: &str, sent: &str, message: &str) -> Value {
     let topic = "arn:aws:sns:eu-central-1:111122223333:notifications";

@@ -1,5 +1,5 @@
-//! Whose turn it is: what an instance remembers of it, and one item in the table, which is written only where services take
-//! turns.
+//! The times of the last reads, which decide the services' turns: in the instance's memory, and in one item of the
+//! table, which is written only if the services take turns.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,15 +11,15 @@ use tokio::sync::Mutex;
 
 use crate::table::{StateTable, TURNS};
 
-/// When each endpoint service was last read.
+/// The time of the last read of each endpoint service.
 type LastReads = BTreeMap<ServiceId, Timestamp>;
 
-/// When a function last read each endpoint service, as far as this instance knows.
+/// A function's last reads, as far as this instance knows, and the version of the stored item.
 #[derive(Debug, Default)]
 pub(crate) struct Turns(Mutex<Option<(LastReads, Option<Version>)>>);
 
 impl Turns {
-    /// Which of `services` a run reads, if it can make `budget` calls. `candidates` are all that are configured.
+    /// Selects the `services` that a run can read with `budget` calls. `candidates` holds all configured services.
     pub(crate) async fn take(
         &self,
         table: &StateTable,
@@ -34,7 +34,7 @@ impl Turns {
         if runs_in_a_pass > 1 {
             let latest = Timestamp::now() + CLOCKS_DIFFER;
             let mut known = self.0.lock().await;
-            // Another instance may have read since. If the table does not say, what this one knows will do.
+            // Another instance may have read since. If the table fails, this instance's knowledge suffices.
             match table.note(TURNS, function).await {
                 Ok((last, version)) => *known = Some((last.unwrap_or_default(), version)),
                 Err(error) => tracing::warn!(%error, "whose turn it is could not be read"),
@@ -50,7 +50,7 @@ impl Turns {
         Turn { runs_in_a_pass, ..take(candidates, budget) }
     }
 
-    /// Notes which services were read, and when, if services take turns. Returns when the one was read that has waited longest.
+    /// Stores the times of the reads if services take turns. Returns the oldest last read of any service.
     pub(crate) async fn note(
         &self,
         table: &StateTable,
@@ -69,7 +69,7 @@ impl Turns {
         let oldest = last.values().min().copied();
         match table.put_note(TURNS, function, &last, version).await {
             Ok(Some(version)) => *known = Some((last, Some(version))),
-            // Another instance wrote first: the next run reads what it knows.
+            // Another instance wrote first: the next run reads that item.
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(%error, "whose turn it is could not be stored");

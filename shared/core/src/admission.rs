@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parked_request_does_not_get_in_when_the_first_endpoint_goes() {
+    fn a_parked_request_stays_held_after_the_first_endpoint_leaves() {
         let policy = policy_with(&[]);
         let both = [connection(1, DBT, "available"), request(2)];
         let none = Admissions::default();

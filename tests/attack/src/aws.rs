@@ -1,4 +1,4 @@
-//! The state of the simulated AWS, and its answers in AWS's formats.
+//! The simulated AWS: its state, and its responses in AWS's formats.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -25,17 +25,17 @@ pub enum Api {
 /// One call.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// Whose it is.
+    /// The called API.
     pub api: Api,
     /// Its action.
     pub action: String,
-    /// What it is about.
+    /// The resource or table item that it concerns.
     pub about: String,
     request: Request,
 }
 
 impl Call {
-    /// The call of a request to this address.
+    /// The call that a request to this address makes.
     pub fn new(address: &str, request: Request) -> Self {
         let api = match address {
             address if address.contains("//ec2.") => Api::Ec2,
@@ -75,16 +75,16 @@ impl Call {
 pub struct Made {
     /// Its action.
     pub action: String,
-    /// What it was about.
+    /// The resource or table item that it concerned.
     pub about: String,
-    /// What went wrong.
+    /// Its failure, if any.
     pub trouble: Option<Trouble>,
 }
 
 /// A connection as EC2 describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// The number of its endpoint; 0: EC2 gives no id.
+    /// The number of its endpoint; 0 for a row without an endpoint id.
     pub number: u32,
     /// The endpoint service's id.
     pub service: String,
@@ -102,12 +102,12 @@ impl Row {
     }
 }
 
-/// A transition that SNS took.
+/// A transition that SNS accepted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Published {
     /// `firing`, `reminder`, `resolved` or `notice`.
     pub kind: String,
-    /// The endpoint service, or none for the guard itself.
+    /// The endpoint service; empty for the guard itself.
     pub service: String,
     /// The function that sent it.
     pub function: String,
@@ -119,60 +119,60 @@ pub struct Published {
     pub number: u64,
     /// Its summary.
     pub summary: String,
-    /// What was seen, line by line.
+    /// The evidence, line by line.
     pub evidence: String,
-    /// What to do.
+    /// The recommended action.
     pub action: String,
-    /// The call that caused it, or nothing.
+    /// The API call that caused it, or an empty text.
     pub cause: String,
-    /// Whether the message says that the table failed.
+    /// Whether the message states that the table failed.
     pub table_failed: bool,
     /// The call that published it, counted from zero.
     pub call: usize,
 }
 
 impl Published {
-    /// What it is about.
+    /// The service, check and resource.
     pub fn about(&self) -> (String, String, String) {
         (self.service.clone(), self.check.clone(), self.resource.clone())
     }
 }
 
-/// What is wrong with the answers to an action.
+/// A flaw in the responses to an action.
 #[derive(Debug, Clone, Copy)]
 pub struct Flaw {
     /// The action.
     pub action: &'static str,
-    /// In its answers this text...
+    /// The text to find in its responses.
     pub find: &'static str,
-    /// ...is replaced by this.
+    /// The replacement for that text.
     pub replace: &'static str,
 }
 
-/// The token of a page that AWS refuses.
+/// The token of a page that AWS refuses to return.
 pub const REFUSED_PAGE: &str = "refused-page";
 
 /// The simulated AWS.
 #[derive(Debug, Default)]
 #[allow(clippy::struct_excessive_bools)]
 pub struct FakeAws {
-    /// How many endpoint services it has, each with a load balancer, a target group and two targets.
+    /// The number of endpoint services, each with a load balancer, a target group and two targets.
     pub services: u32,
-    /// How many further target groups each load balancer has.
+    /// The number of further target groups per load balancer.
     pub more_groups: u32,
     /// The limits of the account.
     pub limits: Limits,
     /// All connections.
     pub connections: Vec<Row>,
-    /// How many connections are on a page; 0 for all.
+    /// The number of connections per page; 0 for all.
     pub page: usize,
-    /// What the connections become with each of the next reads.
+    /// The connections after each of the next reads.
     pub reads: VecDeque<Vec<Row>>,
-    /// What the connections become when one is accepted or rejected, whatever the call says.
+    /// The connections after any accept or reject, whatever that call requests.
     pub afterwards: Option<Vec<Row>>,
     /// The endpoints that EC2 neither accepts nor rejects, each with the code of its unsuccessful item.
     pub refused_items: BTreeMap<u32, &'static str>,
-    /// Whether such an item has no id.
+    /// Whether unsuccessful items lack the endpoint id.
     pub hides_refused_items: bool,
     /// The services whose targets are unhealthy.
     pub unhealthy: BTreeSet<u32>,
@@ -182,40 +182,40 @@ pub struct FakeAws {
     pub others_allowed: BTreeSet<u32>,
     /// The state table.
     pub table: Table,
-    /// What SNS took.
+    /// The transitions that SNS accepted.
     pub published: Vec<Published>,
-    /// The messages that SNS took, each with its subject.
+    /// The messages that SNS accepted, each with its subject.
     pub messages: Vec<(String, String)>,
     /// The calls, in order.
     pub calls: Vec<Made>,
-    /// The endpoints that changed from pending to accepted, and how often.
+    /// The number of changes from pending to accepted, by endpoint.
     pub accepted: BTreeMap<String, u32>,
-    /// The endpoints that a call asked to accept, on which service.
+    /// The service and endpoint of each requested accept.
     pub accept_calls: Vec<(String, String)>,
-    /// The endpoints that a call asked to reject, on which service.
+    /// The service and endpoint of each requested reject.
     pub reject_calls: Vec<(String, String)>,
-    /// What goes wrong.
+    /// The planned faults.
     pub plan: FaultPlan,
-    /// What is wrong with the answers to one action.
+    /// The flaw in the responses to one action.
     pub flaw: Option<Flaw>,
-    /// Whether the targets are instances, and a security group's rule names a prefix list.
+    /// Whether the targets are instances, and a security group rule names a prefix list.
     pub has_instances: bool,
-    /// Whether no subscription to the alerts is confirmed.
+    /// Whether the alert topic lacks a confirmed subscription.
     pub nobody_is_subscribed: bool,
     /// Whether all targets were deregistered.
     pub without_targets: bool,
-    /// How often each call was made.
+    /// The number of calls, by action and resource.
     pub counts: HashMap<(String, String), u32>,
 }
 
 impl FakeAws {
-    /// So many endpoint services with dbt connected to each, where all checks pass.
+    /// An AWS with this number of endpoint services, each connected to dbt, in which all checks pass.
     pub fn new(services: u32) -> Self {
         let connections = (1..=services).map(|number| Row::new(number, number, Some(DBT), "available")).collect();
         Self { services, connections, ..Self::default() }
     }
 
-    /// Time passes: longer than a lease. What the table holds of leases is over.
+    /// Lets all leases in the table expire.
     pub fn wait_for_leases(&mut self) {
         for item in &mut self.table.items {
             let Some(mut record) =
@@ -230,15 +230,15 @@ impl FakeAws {
         }
     }
 
-    /// How often this action was called.
+    /// The number of calls of this action.
     pub fn count(&self, action: &str) -> usize {
         self.calls.iter().filter(|call| call.action == action).count()
     }
 
-    /// The answer to `call`, or why there is none.
+    /// The response to `call`, or the fault that prevents it.
     ///
     /// # Errors
-    /// If the answer does not arrive.
+    /// If the response does not arrive.
     pub fn take(&mut self, call: &Call) -> Result<(u16, String), Fault> {
         let before = self.counts.entry((call.action.clone(), call.about.clone())).or_default();
         let trouble = self.plan.trouble(call, self.calls.len() + 1, *before);
@@ -314,7 +314,7 @@ impl FakeAws {
         published()
     }
 
-    /// An arm per action: one table.
+    /// One arm per action.
     #[allow(clippy::too_many_lines)]
     fn ec2(&mut self, call: &Call, form: &Form) -> (u16, String) {
         let asked = form.list("Filter.1.Value");
@@ -444,7 +444,7 @@ impl FakeAws {
             self.connections = self.reads.pop_front().unwrap_or_else(|| std::mem::take(&mut self.connections));
         }
         let asked = form.list("Filter.1.Value");
-        // The filter is EC2's; what a test put under no service, EC2 sends anyway.
+        // With pages, EC2 does not filter: it also returns rows that a test put on other services.
         let rows: Vec<&Row> =
             self.connections.iter().filter(|row| self.page > 0 || asked.contains(&row.service)).collect();
         let page: usize = form.get("NextToken").and_then(|token| token.parse().ok()).unwrap_or_default();
@@ -620,7 +620,7 @@ fn number_in(arn: &str) -> u32 {
     name.rsplit('-').next().unwrap().parse().unwrap()
 }
 
-/// One confirmed subscription to the alerts, unless there is nobody, and one that is not confirmed.
+/// An unconfirmed subscription to the alerts and, unless `nobody`, a confirmed one.
 fn subscriptions(nobody: bool) -> String {
     let row = |arn: &str| {
         format!(

@@ -1,68 +1,68 @@
-//! What can go wrong with a call.
+//! Faults of calls to the simulated AWS.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::aws::{Api, Call};
 
-/// What goes wrong with one call.
+/// A fault of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// AWS refuses, because there were too many calls.
+    /// AWS throttles the call.
     Throttle,
-    /// AWS fails.
+    /// AWS returns a server error.
     Error,
     /// AWS understands the call and refuses it.
     Refuse,
-    /// The permission is missing.
+    /// AWS denies the call for lack of a permission.
     Deny,
     /// The connection is reset.
     Reset,
-    /// No answer ever comes.
+    /// No response ever arrives.
     Hang,
-    /// The process dies while it waits for the answer.
+    /// The process dies while it waits for the response.
     Kill,
 }
 
-/// What goes wrong with a call, and when.
+/// A call's fault and its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
-    /// Before AWS does anything.
+    /// The fault occurs before AWS executes the call.
     Before(Fault),
-    /// AWS has done it, and the answer is lost.
+    /// AWS executes the call, and the response is lost.
     After(Fault),
-    /// AWS has done it, and half of the answer's text arrives.
+    /// AWS executes the call, and half of the response body arrives.
     Truncated,
 }
 
-/// Decides what goes wrong with which call.
+/// A plan of faults for the calls.
 #[derive(Debug, Clone, Default)]
 pub enum FaultPlan {
-    /// Nothing.
+    /// No faults.
     #[default]
     Calm,
-    /// One call of `of` APIs goes wrong at this percentage. Which one depends only on the seed, on what is called, and on
-    /// how often it was called before, so a seed repeats itself whatever the order of calls at the same time.
+    /// Each call to one of `apis` fails with this probability. The choice depends only on the seed, the call and the
+    /// number of the same calls before, so a seed is reproducible whatever the order of concurrent calls.
     Storm {
         /// The seed.
         seed: u64,
-        /// Of a hundred calls, how many go wrong.
+        /// The percentage of failing calls.
         percent: u64,
-        /// The APIs that it hits; empty for all.
+        /// The affected APIs; empty for all.
         apis: Vec<Api>,
     },
     /// The process dies at this call, counted from one.
     Kill {
         /// The number of the call.
         at: usize,
-        /// Whether AWS has done it by then.
+        /// Whether AWS executes the call first.
         after: bool,
     },
-    /// Every call whose action passes fails in this way.
+    /// Every call for which the function returns a fault.
     Always(fn(&Call) -> Option<Trouble>),
 }
 
 impl FaultPlan {
-    /// What goes wrong with `call`, the `number`th of all; `before` counts the earlier ones that were the same.
+    /// The trouble of `call`, the `number`th of all; `before` counts the same calls before it.
     pub fn trouble(&self, call: &Call, number: usize, before: u32) -> Option<Trouble> {
         match self {
             Self::Calm => None,
@@ -95,7 +95,7 @@ const TROUBLES: [Trouble; 8] = [
     Trouble::Truncated,
 ];
 
-/// How the API refuses a call, or fails: the status, and the code.
+/// The status and error code of an API that refuses a call or fails.
 pub fn refusal(call: &Call, fault: Fault) -> (u16, String) {
     let (status, code) = match (fault, call.api) {
         (Fault::Throttle, Api::Ec2) => (503, "RequestLimitExceeded"),

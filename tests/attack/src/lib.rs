@@ -1,6 +1,6 @@
-//! A simulated AWS for tests that attack: the functions run against it with the real SDK clients, their retries and time
-//! limits. It has the state of EC2, ELB, DynamoDB and SNS, and it can refuse, fail, hang, cut answers, or take a call and
-//! lose the answer. The clock of `tokio` is paused, so hanging costs no time.
+//! A simulated AWS for tests that attack: the functions run against it with the real SDK clients, including retries and
+//! timeouts. It simulates the state of EC2, ELB, DynamoDB and SNS, and can refuse, fail, hang, truncate responses, or
+//! execute a call and lose the response. The clock of `tokio` is paused, so hanging takes no time.
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, clippy::panic)]
 
@@ -33,19 +33,19 @@ use tokio::sync::Notify;
 pub use self::aws::{Api, Call, FakeAws, Flaw, Made, Published, REFUSED_PAGE, Row, target_group};
 use self::faults::Fault;
 
-/// How long AWS usually takes to answer.
+/// The usual latency of AWS.
 const LATENCY: Duration = Duration::from_millis(20);
 
-/// The simulated AWS as several clients share it.
+/// The simulated AWS, shared by several clients.
 pub type Aws = Arc<Mutex<FakeAws>>;
 
-/// Between an SDK client and the simulated AWS.
+/// The connection between an SDK client and the simulated AWS.
 #[derive(Debug, Clone)]
 struct Wire {
     aws: Aws,
-    /// How long an answer takes.
+    /// The time until a response arrives.
     latency: Duration,
-    /// Tells a test that the process dies now.
+    /// Signals the death of the process to the test.
     killed: Arc<Notify>,
 }
 
@@ -87,12 +87,12 @@ pub enum Function {
 /// The functions' names.
 pub const FUNCTIONS: [&str; 3] = ["connection-acceptor", "health-watcher", "drift-watcher"];
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// It did all it had to.
+    /// It completed everything.
     Done,
-    /// It says what it left undone.
+    /// It ended in an error that names the failed calls.
     Undone(String),
     /// Lambda's deadline came first.
     OutOfTime,
@@ -100,7 +100,7 @@ pub enum End {
     Killed,
 }
 
-/// An instance of a function, and what kills it.
+/// An instance of a function, and its kill signal.
 #[derive(Debug)]
 pub struct RunningFunction {
     function: Function,
@@ -113,7 +113,7 @@ impl RunningFunction {
         Self::with_latency(LATENCY, name, aws, variables)
     }
 
-    /// As [`RunningFunction::new`], far from an AWS that takes so long to answer.
+    /// The same as [`RunningFunction::new`], with this latency of AWS.
     pub fn with_latency(latency: Duration, name: &str, aws: &Aws, variables: &[(&str, &str)]) -> Self {
         let killed = Arc::new(Notify::new());
         let wire = SharedHttpConnector::new(Wire { aws: aws.clone(), latency, killed: killed.clone() });
@@ -129,7 +129,7 @@ impl RunningFunction {
         Self { function: build(name, settings, &config), killed }
     }
 
-    /// One invocation, which Lambda would end after 110 seconds.
+    /// Runs one invocation, which Lambda would end after 110 seconds.
     pub async fn run(&self, id: &str, event: &Value) -> End {
         let deadline = Deadline::new(Duration::from_secs(110));
         let invocation = Invocation { id: id.to_owned(), trigger: events::parse(event), origin: origin(), deadline };
@@ -154,8 +154,8 @@ impl RunningFunction {
     }
 }
 
-/// A Region that no other instance has. Within a process, the SDK's clients share how many retries they have left, by
-/// service and Region. In Lambda, each instance is a process; here, what one test uses up would decide how the next ends.
+/// A unique Region for each instance. Within a process, the SDK's clients share their retry quota by service and
+/// Region. In Lambda, each instance is a process; here, one test's retries would affect the next.
 fn own_region() -> Region {
     static INSTANCES: AtomicUsize = AtomicUsize::new(0);
     Region::new(format!("region-{}", INSTANCES.fetch_add(1, Ordering::Relaxed)))
@@ -174,7 +174,7 @@ pub fn play<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(future)
 }
 
-/// The seed to begin with and how many to try: `ATTACK_SEED` and `ATTACK_SEEDS`, else 1 and `seeds`.
+/// The range of seeds: its start and length from `ATTACK_SEED` and `ATTACK_SEEDS`, else 1 and `seeds`.
 pub fn seeds(seeds: u64) -> std::ops::Range<u64> {
     let number = |name: &str, otherwise: u64| {
         std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
@@ -183,10 +183,11 @@ pub fn seeds(seeds: u64) -> std::ops::Range<u64> {
     first..first + number("ATTACK_SEEDS", seeds)
 }
 
-/// Prints a line with figures at once, which `println!` in a test that passes does not: an attack takes an hour.
+/// Prints a line of figures at once, because an attack takes an hour, and the harness hides the `println!` output of
+/// passing tests.
 ///
 /// # Panics
-/// If nobody reads the standard error.
+/// If standard error is closed.
 pub fn report(figures: &str) {
     use std::io::Write;
     std::io::stderr().write_all(format!("{figures}\n").as_bytes()).unwrap();

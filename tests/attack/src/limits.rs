@@ -1,9 +1,10 @@
-//! The limits that AWS sets to the calls of an account, in token buckets.
+//! The token buckets with which AWS limits an account's calls.
 //!
-//! ELB: 40 `Describe` calls and 10 a second, a bucket of the same size for all calls together, and 20 and 3 a second for changes.
+//! ELB: a bucket of 40, refilled at 10 a second, for `Describe` calls; another of the same size and rate for all calls;
+//! and one of 20, refilled at 3 a second, for changes.
 //! <https://docs.aws.amazon.com/elasticloadbalancing/latest/userguide/elb-api-throttling.html>
 //!
-//! EC2: 100 calls with filters or ids and 20 a second.
+//! EC2: a bucket of 100, refilled at 20 a second, for calls with filters or ids.
 //! <https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html>
 
 use tokio::time::Instant;
@@ -39,12 +40,12 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The limits beside a tool that makes so many `Describe` calls to ELB a second.
+    /// The limits that remain beside a tool that makes `calls` `Describe` calls to ELB per second.
     pub fn beside(calls: f64) -> Self {
         Self { elb_reads: Bucket::new(40.0, 10.0 - calls), elb_all: Bucket::new(40.0, 10.0 - calls), ..Self::default() }
     }
 
-    /// Counts `call`. Returns whether AWS takes it.
+    /// Counts `call`. Returns whether the limits allow it.
     pub fn take(&mut self, call: &Call) -> bool {
         let buckets = match call.api {
             Api::Elb if call.action.starts_with("Describe") => vec![&mut self.elb_reads, &mut self.elb_all],
@@ -68,7 +69,8 @@ impl Bucket {
         Self { size, per_second, tokens: size, counted_at: None }
     }
 
-    /// With what it got since it was counted last. Where the clock was set back, another test has begun.
+    /// The bucket, refilled for the time since the last count. A clock that was set back means that another test has
+    /// begun.
     fn filled(&mut self) -> &mut Self {
         let now = Instant::now();
         let since = self.counted_at.replace(now).and_then(|before| now.checked_duration_since(before));

@@ -1,4 +1,4 @@
-//! Inputs to begin with, and what they are turned into: cut, repeated, mixed, with other characters in them.
+//! A corpus of inputs and its mutations: truncated, repeated, mixed, and with other characters.
 
 use std::path::Path;
 
@@ -89,14 +89,14 @@ fn apply(text: &str, change: &Change) -> String {
     }
 }
 
-/// A text of the folder, changed in up to four places, or anything.
+/// A text from the folder with up to four changes, or any text.
 pub fn inputs(folder: &str) -> impl Strategy<Value = String> + use<> {
     let changed = (select(corpus(folder)), vec(change(), 0..5));
     let changed = changed.prop_map(|(text, changes)| changes.iter().fold(text, |text, change| apply(&text, change)));
     prop_oneof![15 => changed, 1 => ".{0,200}"]
 }
 
-/// Every text of the folder, and so many others: `FUZZ_CASES`, else `cases`. `ATTACK_SEED` is printed on failure.
+/// Tests every text in the folder, and `FUZZ_CASES`, else `cases`, generated ones. A failure prints `ATTACK_SEED`.
 pub fn fuzz(folder: &str, cases: u32, test: impl Fn(&str) -> Result<(), TestCaseError>) {
     for text in corpus(folder) {
         test(&text).unwrap_or_else(|failure| panic!("{text}: {failure}"));

@@ -1,5 +1,5 @@
-//! A run that is killed at every call: before AWS gets it, and after AWS has done it but before the answer. Between two
-//! calls nothing that lasts can change, so these are all the places where a kill can matter.
+//! Runs killed at every call: before AWS receives it, and after AWS has executed it but before the response. No lasting
+//! state changes between two calls, so these are all points at which a kill matters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -9,28 +9,29 @@ use attack::{Aws, End, FUNCTIONS, FakeAws, Published, Row, RunningFunction, play
 use guard_aws::testing::scheduled;
 use guard_core::testing::{DBT, UNTRUSTED};
 
-/// Everything that can be sent at once, and every change that the guard makes.
+/// Settings that send all alerts at once, and enable all changes of the guard.
 const VARIABLES: &[(&str, &str)] =
     &[("ALERT_AFTER", "1"), ("UNTRUSTED_REQUESTS", "reject"), ("CROSS_ZONE", "enforce"), ("REMIND_EVERY_HOURS", "0")];
 
-/// dbt asks, an untrusted account asks, another is connected, and in each part something is wrong.
+/// An AWS with requests from dbt and from an untrusted account, a connected untrusted account, and a problem in every
+/// area.
 fn company() -> FakeAws {
-    let mut world = FakeAws::new(1);
-    world.connections = vec![
+    let mut aws = FakeAws::new(1);
+    aws.connections = vec![
         Row::new(1, 1, Some(DBT), "pendingAcceptance"),
         Row::new(2, 1, Some(UNTRUSTED), "pendingAcceptance"),
         Row::new(3, 1, Some("888888888888"), "available"),
     ];
-    (world.unhealthy, world.cross_zone_off, world.others_allowed) = ([1].into(), [1].into(), [1].into());
-    world
+    (aws.unhealthy, aws.cross_zone_off, aws.others_allowed) = ([1].into(), [1].into(), [1].into());
+    aws
 }
 
-/// What people heard: what it is about, and what happened to it, in words.
+/// The distinct transitions that were sent: kind, check and resource.
 fn news(published: &[Published]) -> BTreeSet<(String, String, String)> {
     published.iter().map(|sent| (sent.kind.clone(), sent.check.clone(), sent.resource.clone())).collect()
 }
 
-/// How often each transition was sent.
+/// The number of copies of each transition.
 fn repeats(published: &[Published]) -> BTreeMap<(String, String, u64), usize> {
     let mut counts = BTreeMap::new();
     for sent in published {
@@ -39,14 +40,14 @@ fn repeats(published: &[Published]) -> BTreeMap<(String, String, u64), usize> {
     counts
 }
 
-/// Runs `function` in a new instance, as AWS is after a kill: leases have expired.
+/// Runs `function` in a new instance some time after a kill, when the leases have expired.
 async fn later(function: &str, aws: &Aws, id: &str) -> End {
     aws.lock().unwrap().wait_for_leases();
     RunningFunction::new(function, aws, VARIABLES).run(id, &scheduled()).await
 }
 
-/// Kills the first run of `function` at a call. `None` if it has fewer calls; else what AWS is after three more runs. The
-/// first of them is Lambda's retry, with the same id.
+/// Kills the first run of `function` at call number `at`. Returns AWS after three more runs, the first of which is
+/// Lambda's retry with the same id; `None` if the first run makes fewer calls.
 fn killed(function: &str, at: usize, after: bool) -> Option<FakeAws> {
     let aws: Aws = Arc::new(Mutex::new(FakeAws { plan: FaultPlan::Kill { at, after }, ..company() }));
     play(async {
@@ -63,7 +64,7 @@ fn killed(function: &str, at: usize, after: bool) -> Option<FakeAws> {
     })
 }
 
-/// What is sent by runs that nothing disturbs.
+/// AWS after undisturbed runs.
 fn undisturbed(function: &str) -> FakeAws {
     let aws: Aws = Arc::new(Mutex::new(company()));
     play(async {
@@ -74,7 +75,8 @@ fn undisturbed(function: &str) -> FakeAws {
     std::mem::take(&mut *aws.lock().unwrap())
 }
 
-/// Kills `function` at every call, and compares what people heard with what undisturbed runs send. How many kills.
+/// Kills `function` at every call, and compares the sent transitions with those of undisturbed runs. Returns the number
+/// of kills.
 fn kill_everywhere(function: &str) -> usize {
     let expected = undisturbed(function);
     assert!(!expected.published.is_empty());
@@ -82,33 +84,33 @@ fn kill_everywhere(function: &str) -> usize {
     assert!(once.values().all(|times| *times == 1), "{once:?}");
     let mut kills = 0;
     for (at, after) in (1..).flat_map(|at| [(at, false), (at, true)]) {
-        let Some(world) = killed(function, at, after) else { break };
+        let Some(aws) = killed(function, at, after) else { break };
         kills += 1;
-        let call = &world.calls[at - 1].action;
+        let call = &aws.calls[at - 1].action;
         let when = format!("{function}, killed at call {at}, {call}, after it: {after}");
-        assert_eq!(news(&world.published), news(&expected.published), "{when}");
-        // The stated exception: SNS took the message, and nobody could note it.
-        let may_repeat = world.calls[..at].iter().any(|call| call.action == "Publish");
-        let most = repeats(&world.published).into_values().max();
-        assert!(most <= Some(if may_repeat { 2 } else { 1 }), "{when}: {:?}", world.published);
-        assert_eq!(world.accepted, expected.accepted, "{when}");
-        assert_eq!(world.connections, expected.connections, "{when}");
-        assert_eq!(world.cross_zone_off, expected.cross_zone_off, "{when}");
+        assert_eq!(news(&aws.published), news(&expected.published), "{when}");
+        // The stated exception: SNS accepted the message, and the run died before the acknowledgement.
+        let may_repeat = aws.calls[..at].iter().any(|call| call.action == "Publish");
+        let most = repeats(&aws.published).into_values().max();
+        assert!(most <= Some(if may_repeat { 2 } else { 1 }), "{when}: {:?}", aws.published);
+        assert_eq!(aws.accepted, expected.accepted, "{when}");
+        assert_eq!(aws.connections, expected.connections, "{when}");
+        assert_eq!(aws.cross_zone_off, expected.cross_zone_off, "{when}");
     }
     kills
 }
 
 #[test]
-fn connection_acceptor_can_be_killed_at_every_call() {
+fn connection_acceptor_survives_a_kill_at_every_call() {
     assert!(kill_everywhere(FUNCTIONS[0]) > 30);
 }
 
 #[test]
-fn health_watcher_can_be_killed_at_every_call() {
+fn health_watcher_survives_a_kill_at_every_call() {
     assert!(kill_everywhere(FUNCTIONS[1]) > 20);
 }
 
 #[test]
-fn drift_watcher_can_be_killed_at_every_call() {
+fn drift_watcher_survives_a_kill_at_every_call() {
     assert!(kill_everywhere(FUNCTIONS[2]) > 50);
 }

@@ -1,4 +1,5 @@
-//! Who hears the alerts: drift-watcher asks once an hour, and what was sent to nobody is sent once more.
+//! The alert topic's subscriptions: drift-watcher reads them once an hour, and alerts sent without any subscription are
+//! sent once more.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -10,12 +11,12 @@ use guard_core::checks::subscribers::Subscribers;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-/// The record of a topic that had this many subscriptions two hours ago, and was asked then for the first time.
-fn asked_two_hours_ago(world: &mut FakeAws, number: usize) {
+/// Stores the record of a topic whose first read, two hours ago, showed `number` subscriptions.
+fn asked_two_hours_ago(aws: &mut FakeAws, number: usize) {
     let then = Timestamp::now() - SignedDuration::from_hours(2);
     let state = Subscribers { since: then, numbers: BTreeMap::from([(then, number)]), heard_since: None };
     let record = Record::new(State::Subscribers(state), then);
-    world.table.items.push(json!({
+    aws.table.items.push(json!({
         "service": {"S": "guard"}, "item": {"S": Key::new("drift-watcher", Key::SUBSCRIBERS, "guard").to_string()},
         "version": {"N": "1"}, "record": {"S": serde_json::to_string(&record).unwrap()},
     }));
@@ -29,7 +30,7 @@ async fn run(aws: &Aws, function: &str, id: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_topic_is_asked_once_an_hour() {
+fn drift_watcher_reads_the_subscriptions_once_an_hour() {
     let aws: Aws = Arc::new(Mutex::new(FakeAws::new(1)));
     play(async {
         run(&aws, "drift-watcher", "first").await;
@@ -40,7 +41,7 @@ fn the_topic_is_asked_once_an_hour() {
 }
 
 #[test]
-fn the_last_subscription_that_ends_is_critical() {
+fn the_end_of_the_last_subscription_is_critical() {
     let aws: Aws = Arc::new(Mutex::new(FakeAws { nobody_is_subscribed: true, ..FakeAws::new(1) }));
     asked_two_hours_ago(&mut aws.lock().unwrap(), 1);
     play(async {
@@ -50,7 +51,7 @@ fn the_last_subscription_that_ends_is_critical() {
 }
 
 #[test]
-fn what_was_sent_to_nobody_is_sent_once_more() {
+fn an_alert_sent_without_a_subscription_is_sent_once_more() {
     let world = FakeAws { connections: Vec::new(), others_allowed: [1].into(), ..FakeAws::new(1) };
     let aws: Aws = Arc::new(Mutex::new(world));
     asked_two_hours_ago(&mut aws.lock().unwrap(), 0);

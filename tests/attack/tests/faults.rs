@@ -1,6 +1,6 @@
-//! Faults: calls that are throttled, fail, are reset, hang, whose answers are cut in half, or lost after AWS has done what
-//! was asked. When it is calm again, everything has been sent, nothing twice but for the stated exceptions, and nothing
-//! was called resolved that is not.
+//! Faults: calls that are throttled, fail, are reset, hang, or whose responses are cut in half, or lost after AWS has
+//! executed the call. Once the faults end, every transition has been sent, none twice except for the stated reasons,
+//! and no alert was resolved while its check still failed.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -12,35 +12,35 @@ use guard_core::testing::{DBT, UNTRUSTED};
 
 const VARIABLES: &[(&str, &str)] = &[("REMIND_EVERY_HOURS", "0")];
 
-/// Rounds of all functions while calls fail, and after it.
+/// The rounds of all functions while calls fail, and afterwards.
 const ROUNDS: (usize, usize) = (4, 3);
 
 const APIS: [&[Api]; 5] = [&[Api::Ec2], &[Api::Elb], &[Api::DynamoDb], &[Api::Sns], &[]];
 
-/// On some of three endpoint services something is wrong, and on each dbt asks.
+/// An AWS with three endpoint services, each with a request from dbt, and some with problems.
 fn broken() -> FakeAws {
-    let mut world = FakeAws::new(3);
-    world.connections = vec![
+    let mut aws = FakeAws::new(3);
+    aws.connections = vec![
         Row::new(1, 1, Some(DBT), "pendingAcceptance"),
         Row::new(2, 2, Some(DBT), "pendingAcceptance"),
         Row::new(3, 3, Some(DBT), "pendingAcceptance"),
         Row::new(4, 2, Some(UNTRUSTED), "available"),
         Row::new(5, 3, None, "pendingAcceptance"),
     ];
-    (world.unhealthy, world.cross_zone_off, world.others_allowed) = ([1, 2].into(), [2].into(), [1, 3].into());
-    world
+    (aws.unhealthy, aws.cross_zone_off, aws.others_allowed) = ([1, 2].into(), [2].into(), [1, 3].into());
+    aws
 }
 
-/// Everything in order.
-fn fix(world: &mut FakeAws) {
-    world.connections.truncate(3);
-    (world.unhealthy, world.cross_zone_off, world.others_allowed) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+/// Fixes all problems.
+fn fix(aws: &mut FakeAws) {
+    aws.connections.truncate(3);
+    (aws.unhealthy, aws.cross_zone_off, aws.others_allowed) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
 }
 
 struct Story {
     aws: Aws,
     instances: Vec<RunningFunction>,
-    /// For each run, how many calls there were before it.
+    /// For each run, the number of earlier calls.
     began: Vec<usize>,
     undone: usize,
 }
@@ -65,7 +65,7 @@ impl Story {
         }
     }
 
-    /// Faults, then calm; what was sent in that time, without what is about the guard itself.
+    /// Plays faults, then calm. Returns the transitions sent meanwhile, except those about the guard itself.
     async fn faults_then_calm(&mut self, plan: FaultPlan) -> Vec<Published> {
         let before = self.aws.lock().unwrap().published.len();
         self.rounds(ROUNDS.0, plan).await;
@@ -75,32 +75,32 @@ impl Story {
     }
 }
 
-/// What was sent, each once.
+/// The distinct sent transitions.
 fn news<'a>(published: &[&'a Published]) -> BTreeSet<(&'a str, &'a str, &'a str, &'a str)> {
     published.iter().map(|sent| (&*sent.kind, &*sent.service, &*sent.check, &*sent.resource)).collect()
 }
 
-/// Checks that all of `expected` was sent, and nothing else but that dbt's request could not be accepted, as long as that
-/// was true. So nothing that was not fixed is called resolved.
+/// Asserts that exactly `expected` was sent, except for alerts on unaccepted dbt requests, which must be true and
+/// resolve in the end. So no unfixed problem is reported as resolved.
 fn assert_news(sent: &[Published], expected: &[Published], when: &str) {
     let of_acceptance = |sent: &&Published| sent.check == "connection.dbt";
     let (acceptance, sent): (Vec<&Published>, Vec<&Published>) = sent.iter().partition(of_acceptance);
     assert_eq!(news(&sent), news(&expected.iter().collect::<Vec<_>>()), "{when}");
     let (firing, resolved): (Vec<&Published>, Vec<&Published>) =
         acceptance.iter().partition(|sent| sent.kind == "firing");
-    // What was sent while the table failed may not be in the table, and then nobody knows that it ever fired.
+    // An alert sent while the table failed may be missing in the table, so nothing resolves it.
     let recorded = firing.iter().filter(|sent| !sent.table_failed);
     let is_resolved = |sent: &&&Published| resolved.iter().any(|resolved| resolved.resource == sent.resource);
     assert!(recorded.clone().all(|sent| is_resolved(&sent)), "{when}: it is accepted in the end: {firing:?}");
 }
 
-/// What the simulated AWS saw of the run that sent something.
+/// The simulated AWS's view of the run that sent a transition.
 struct Seen {
-    /// The service's records could not be read, or the alert could not be stored.
+    /// Whether the service's records could not be read, or the alert could not be stored.
     without_table: bool,
-    /// SNS took it, and its answer was lost.
+    /// Whether SNS accepted the message, but its response was lost.
     answer_lost: bool,
-    /// The table took a write of the alert after that: it notes that it was sent.
+    /// Whether the table then took a write of the alert, which acknowledges it.
     is_noted: bool,
 }
 
@@ -114,7 +114,7 @@ impl Seen {
         let item = format!("{}#{}#{}", sent.function, sent.check, sent.resource);
         let records: Vec<&Made> =
             calls_about(before, partition).filter(|call| ["Query", "PutItem"].contains(&&*call.action)).collect();
-        // A run that stores anything has read the records. It reads them again if another write came first.
+        // A run that stores anything has read the records, and reads them again if another write came first.
         let unread = records.iter().all(|call| call.action == "Query") && last_failed(records.iter().copied());
         let writes = |calls| calls_about(calls, &item).filter(|call| call.action == "PutItem");
         let without_table = unread || last_failed(writes(before));
@@ -134,21 +134,22 @@ fn calls_about<'a>(calls: &'a [Made], what: &str) -> impl DoubleEndedIterator<It
     calls.iter().filter(move |call| call.about.contains(&what))
 }
 
-/// Whether all tries failed: the last one did.
+/// Whether all attempts failed, that is, the last one.
 fn last_failed<'a>(mut tries: impl DoubleEndedIterator<Item = &'a Made>) -> bool {
     tries.next_back().is_some_and(|call| call.trouble.is_some())
 }
 
-/// Checks that nothing was sent again but for the stated reasons. A message that was sent with the table comes again if it
-/// could not be noted that it was sent. One that was sent without the table is sent again once an hour, and these tests take
-/// less than that. What was sent without the table says so, and nothing says so while the table answers.
+/// Asserts that transitions were repeated only for the stated reasons. A message sent with the table repeats if it
+/// could not be acknowledged. A message sent without the table repeats after an hour, which is longer than these tests
+/// take. A message sent without the table carries a caution, and no message does while the table answers.
 fn assert_not_repeated(story: &Story, when: &str) {
     let published = story.aws.lock().unwrap().published.clone();
     let seen: Vec<Seen> = published.iter().map(|sent| Seen::new(sent, story, when)).collect();
     for (index, sent) in published.iter().enumerate() {
         let again = (index + 1..published.len()).find(|again| {
             let other = &published[*again];
-            // Each function has its own alert about a call, and it may fire many times. The rest is broken once, and fixed.
+            // Each function has its own alert on a call, which may fire repeatedly. All other problems occur once and
+            // are fixed.
             let is_same =
                 sent.check != "visibility.lost" || (other.number, &other.function) == (sent.number, &sent.function);
             is_same
@@ -165,7 +166,7 @@ fn assert_not_repeated(story: &Story, when: &str) {
     }
 }
 
-/// What undisturbed runs send: of what is broken, and after it was fixed.
+/// The transitions that undisturbed runs send, before and after the fix.
 fn undisturbed() -> &'static (Vec<Published>, Vec<Published>) {
     static SENT: OnceLock<(Vec<Published>, Vec<Published>)> = OnceLock::new();
     SENT.get_or_init(|| {
@@ -178,7 +179,7 @@ fn undisturbed() -> &'static (Vec<Published>, Vec<Published>) {
     })
 }
 
-/// Plays the whole story with this seed, and checks what was sent. The calls.
+/// Plays the whole story with this seed, and checks the sent transitions. Returns the calls.
 fn check(seed: u64, percent: u64, apis: &[Api]) -> Vec<Made> {
     let when = format!("ATTACK_SEED={seed}, {percent} % of {apis:?}");
     let (broken_news, fixed_news) = undisturbed();
@@ -191,7 +192,7 @@ fn check(seed: u64, percent: u64, apis: &[Api]) -> Vec<Made> {
         assert_news(&sent, broken_news, &when);
         fix(&mut story.aws.lock().unwrap());
         let sent_after = story.faults_then_calm(bad(seed + 1_000_000)).await;
-        // What may be sent again is checked below.
+        // Permitted repetitions are checked below.
         let is_known =
             |again: &&Published| sent.iter().any(|sent| (sent.about(), &sent.kind) == (again.about(), &again.kind));
         let news_after: Vec<Published> = sent_after.iter().filter(|sent| !is_known(sent)).cloned().collect();
@@ -210,7 +211,7 @@ fn check(seed: u64, percent: u64, apis: &[Api]) -> Vec<Made> {
     })
 }
 
-/// At the worst, for each API and for all of them. `make attack` plays the other rates and more seeds.
+/// Checks the highest rate of faults for these APIs. `make attack` plays the other rates and more seeds.
 fn check_at_the_worst(apis: &[Api]) {
     for seed in seeds(1) {
         check(seed, 50, apis);
@@ -218,40 +219,40 @@ fn check_at_the_worst(apis: &[Api]) {
 }
 
 #[test]
-fn after_faults_in_ec2_everything_has_been_sent() {
+fn every_transition_is_sent_after_ec2_faults() {
     check_at_the_worst(APIS[0]);
 }
 
 #[test]
-fn after_faults_in_elb_everything_has_been_sent() {
+fn every_transition_is_sent_after_elb_faults() {
     check_at_the_worst(APIS[1]);
 }
 
 #[test]
-fn after_faults_in_dynamodb_everything_has_been_sent() {
+fn every_transition_is_sent_after_dynamodb_faults() {
     check_at_the_worst(APIS[2]);
 }
 
 #[test]
-fn after_faults_in_sns_everything_has_been_sent() {
+fn every_transition_is_sent_after_sns_faults() {
     check_at_the_worst(APIS[3]);
 }
 
 #[test]
-fn after_faults_everywhere_everything_has_been_sent() {
+fn every_transition_is_sent_after_faults_in_all_apis() {
     check_at_the_worst(APIS[4]);
 }
 
-/// So a failure can be played again, whatever the time is and whatever was played before.
+/// A failure is reproducible at any time, whatever was played before.
 #[test]
-fn a_seed_repeats_itself() {
+fn a_seed_reproduces_all_calls() {
     assert!(check(2, 50, &[]) == check(2, 50, &[]), "the calls differ");
 }
 
-/// Every API and all of them, at every rate.
+/// Each API, and all of them together, at every rate.
 #[test]
 #[ignore = "long: make attack"]
-fn long_after_faults_everything_has_been_sent() {
+fn long_every_transition_is_sent_after_faults() {
     for seed in seeds(20) {
         for (apis, percent) in APIS.iter().flat_map(|apis| [5, 20, 50].map(|percent| (apis, percent))) {
             check(seed, percent, apis);
@@ -259,7 +260,7 @@ fn long_after_faults_everything_has_been_sent() {
     }
 }
 
-/// Forty endpoint services, and this happens to every call that passes: a run of each function ends by itself.
+/// Asserts that a run of each function with forty endpoint services ends by itself despite these faults.
 fn check_deadline(what: &str, plan: &FaultPlan) {
     let mut world = FakeAws::new(40);
     (world.unhealthy, world.cross_zone_off) = ((1..=40).collect(), (1..=40).collect());
@@ -298,9 +299,9 @@ async fn reads_first(instance: &RunningFunction, aws: &Aws, id: &str) -> String 
     calls.iter().find(|call| call.action == "DescribeListeners").unwrap().about.clone()
 }
 
-/// Not by the clock: with a schedule of 15 minutes and five load balancers, the same one would always be read last.
+/// The clock must not decide: with a schedule of 15 minutes and five load balancers, the same one would always be last.
 #[test]
-fn new_instances_and_retries_read_any_load_balancer_first() {
+fn new_instances_and_retries_vary_the_first_load_balancer() {
     let aws: Aws = Arc::new(Mutex::new(FakeAws::new(5)));
     let new = || RunningFunction::new("drift-watcher", &aws, VARIABLES);
     play(async {
@@ -314,9 +315,9 @@ fn new_instances_and_retries_read_any_load_balancer_first() {
     });
 }
 
-/// ELB says that no target is healthy, and everything else that health-watcher asks fails.
+/// ELB reports no healthy target, and all other reads of health-watcher fail.
 #[test]
-fn an_outage_that_elb_states_is_sent_though_nothing_else_can_be_read() {
+fn an_outage_in_elb_is_sent_although_all_other_reads_fail() {
     for fault in [Fault::Throttle, Fault::Deny, Fault::Hang] {
         let aws: Aws = Arc::new(Mutex::new(FakeAws::new(2)));
         let variables = [("ALERT_AFTER", "1")];
@@ -350,10 +351,10 @@ fn but_health(call: &Call, fault: Fault) -> Option<Trouble> {
     fails.then_some(Trouble::Before(fault))
 }
 
-/// A listener leads to dead targets now. drift-watcher sees it, and an unrelated read fails; the stored path still names the
-/// healthy ones.
+/// A listener now leads to dead targets. drift-watcher reads it while an unrelated read fails; the stored path still
+/// contains the healthy targets.
 #[test]
-fn a_path_that_is_known_to_be_outdated_is_withdrawn_though_another_read_fails() {
+fn an_outdated_path_is_withdrawn_although_another_read_fails() {
     let aws: Aws = Arc::new(Mutex::new(FakeAws::new(1)));
     let has_path = |aws: &Aws| {
         let world = aws.lock().unwrap();

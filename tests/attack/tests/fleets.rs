@@ -1,5 +1,5 @@
-//! Ten thousand endpoints: of dbt's own account, where other customers of dbt's ask for the service and there is room for
-//! one; of an untrusted account; of a known one.
+//! Ten thousand endpoints: in dbt's account, where other customers of dbt request the service and the limit is one; in
+//! an untrusted account; in a known account.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,8 @@ const REQUESTS: u32 = 10_000;
 
 const KNOWN: &str = "555555555555";
 
-/// Runs the acceptor once: the writes to the table, and what was sent, as kind and resource.
+/// Runs connection-acceptor once. Returns the number of table writes, and the kind, check and resource of each sent
+/// transition.
 async fn run(aws: &Aws, id: &str, change: impl FnOnce(&mut FakeAws)) -> (usize, Vec<(String, String)>) {
     run_with(aws, (id, &[]), change).await
 }
@@ -33,18 +34,18 @@ async fn run_with(
     (world.count("PutItem") - before, sent.collect())
 }
 
-fn answer_all(world: &mut FakeAws, state: &str) {
-    for row in world.connections.iter_mut().filter(|row| row.state == "pendingAcceptance") {
+fn answer_all(aws: &mut FakeAws, state: &str) {
+    for row in aws.connections.iter_mut().filter(|row| row.state == "pendingAcceptance") {
         state.clone_into(&mut row.state);
     }
 }
 
-fn largest_item(world: &FakeAws) -> usize {
-    world.table.items.iter().map(|item| item.to_string().len()).max().unwrap_or_default()
+fn largest_item(aws: &FakeAws) -> usize {
+    aws.table.items.iter().map(|item| item.to_string().len()).max().unwrap_or_default()
 }
 
 #[test]
-fn of_ten_thousand_requests_one_is_accepted_and_the_rest_are_one_alert() {
+fn ten_thousand_requests_cause_one_accept_and_one_alert() {
     let mut world = FakeAws { page: 1000, ..FakeAws::new(1) };
     world.connections = (1..=REQUESTS).map(|number| Row::new(number, 1, Some(DBT), "pendingAcceptance")).collect();
     let aws: Aws = Arc::new(Mutex::new(world));
@@ -82,9 +83,9 @@ fn of_ten_thousand_requests_one_is_accepted_and_the_rest_are_one_alert() {
     });
 }
 
-/// Somebody accepted them all, and then the account makes more.
+/// A person accepted all endpoints, and then the account creates more.
 #[test]
-fn a_fleet_of_endpoints_is_one_alert_or_one_notice_and_small_records() {
+fn a_fleet_of_endpoints_causes_one_message_and_small_records() {
     for (owner, variables, expected) in [
         (UNTRUSTED, &[][..], "firing connection.untrusted"),
         (KNOWN, &[("KNOWN_ACCOUNTS", KNOWN)], "notice connection"),

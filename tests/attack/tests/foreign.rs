@@ -1,4 +1,5 @@
-//! Changes that CloudTrail reports: other people's start no run, ours start one that reads what they concern.
+//! Changes that CloudTrail reports: foreign changes start no run, and changes on a path start one that reads only the
+//! services concerned.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use guard_aws::testing::{cloudtrail_event, scheduled};
 use guard_core::testing::service;
 use serde_json::{Value, json};
 
-/// Ids of an account that is not at the beginning of its day.
+/// CloudTrail's event of a change, with a fixed time.
 fn change(id: usize, event_name: &str, parameters: &Value) -> Value {
     cloudtrail_event(&json!({
         "eventName": event_name,
@@ -30,12 +31,12 @@ fn foreign(id: usize) -> Value {
     change(id, event_name, parameters)
 }
 
-/// Service `number`'s target group gets a target.
+/// A change on a path: the target group behind service `number` gets a target.
 fn ours(id: usize, number: u32) -> Value {
     change(id, "RegisterTargets", &json!({"targetGroupArn": target_group(number), "targets": [{"id": "10.0.0.9"}]}))
 }
 
-/// An account whose paths drift-watcher has read, and an instance of it.
+/// An account whose paths drift-watcher has read, and an instance of drift-watcher.
 async fn known_account(services: u32) -> (Aws, RunningFunction) {
     let aws: Aws = Arc::new(Mutex::new(FakeAws::new(services)));
     let function = RunningFunction::new("drift-watcher", &aws, &[]);
@@ -44,7 +45,7 @@ async fn known_account(services: u32) -> (Aws, RunningFunction) {
     (aws, function)
 }
 
-/// How many calls went to the table, and how many to EC2 and ELB.
+/// The number of calls to the table, and the number of other calls.
 fn calls(aws: &Aws) -> (usize, usize) {
     let world = aws.lock().unwrap();
     let of_table = |action: &&str| ["Query", "PutItem", "UpdateItem"].contains(action);
@@ -52,7 +53,7 @@ fn calls(aws: &Aws) -> (usize, usize) {
     (actions.clone().filter(of_table).count(), actions.filter(|action| !of_table(action)).count())
 }
 
-/// How often a path's listeners were read.
+/// The number of reads of a path's listeners.
 fn runs(aws: &Aws) -> usize {
     aws.lock().unwrap().count("DescribeListeners")
 }
@@ -75,7 +76,7 @@ fn a_thousand_foreign_changes_start_no_run() {
 }
 
 #[test]
-fn any_change_concerns_a_service_whose_ids_are_not_stored() {
+fn every_change_concerns_a_service_without_stored_ids() {
     play(async {
         let aws: Aws = Arc::new(Mutex::new(FakeAws::new(1)));
         let function = RunningFunction::new("drift-watcher", &aws, &[]);
@@ -116,9 +117,9 @@ fn a_change_reads_only_the_services_that_it_concerns() {
     });
 }
 
-/// The events of one deployment, each of which names the same group.
+/// The events of one deployment, which all name the same target group.
 #[test]
-fn a_crowd_of_changes_of_ours_is_one_run_and_nobody_waits() {
+fn a_burst_of_path_changes_causes_one_run_and_no_waiting() {
     play(async {
         let (aws, function) = known_account(3).await;
         let events = (0..150).map(async |id| {
@@ -136,7 +137,7 @@ fn a_crowd_of_changes_of_ours_is_one_run_and_nobody_waits() {
 }
 
 #[test]
-fn changes_to_many_services_at_once_are_read_by_one_run() {
+fn one_run_reads_concurrent_changes_to_many_services() {
     play(async {
         let (aws, function) = known_account(30).await;
         let events = (1..=30).map(async |number| {
@@ -155,9 +156,9 @@ fn changes_to_many_services_at_once_are_read_by_one_run() {
     });
 }
 
-/// The retry has the first event only; the second one has ended, since the first one's run covered it.
+/// The retry has only the first event; the second invocation has ended, because the first event's run covered it.
 #[test]
-fn the_retry_of_a_run_reads_what_others_left_to_it() {
+fn a_retry_reads_the_services_that_others_left_to_its_run() {
     use attack::faults::{Fault, FaultPlan, Trouble};
     play(async {
         let (aws, function) = known_account(3).await;
@@ -175,9 +176,9 @@ fn the_retry_of_a_run_reads_what_others_left_to_it() {
     });
 }
 
-/// The first run has begun when the second event comes, and does not read its service.
+/// The first run has begun when the second event arrives, and does not read the second event's service.
 #[test]
-fn a_run_that_has_begun_covers_only_what_it_reads() {
+fn a_started_run_covers_only_the_services_that_it_reads() {
     play(async {
         let (aws, function) = known_account(3).await;
         let (one, two) = (ours(1, 1), ours(2, 2));
@@ -194,9 +195,9 @@ fn a_run_that_has_begun_covers_only_what_it_reads() {
     });
 }
 
-/// It names a security group of the default VPC by its name: one of them a minute is looked into.
+/// The changes identify a default VPC's security group only by its name.
 #[test]
-fn changes_that_cannot_be_told_by_their_ids_start_one_run_a_minute() {
+fn changes_without_a_path_id_start_one_run_a_minute() {
     play(async {
         let (aws, function) = known_account(2).await;
         for id in 0..30 {
@@ -208,9 +209,9 @@ fn changes_that_cannot_be_told_by_their_ids_start_one_run_a_minute() {
     });
 }
 
-/// The change may be one of the details, and the run that it starts cannot read them.
+/// The change may concern a detail, and the run that it starts cannot read the details.
 #[test]
-fn details_that_a_changes_run_could_not_read_are_read_by_the_schedule() {
+fn the_schedule_reads_details_that_a_change_run_missed() {
     use attack::faults::{Fault, FaultPlan, Trouble};
     const DETAIL: &str = "DescribeLoadBalancerAttributes";
     play(async {
@@ -228,7 +229,7 @@ fn details_that_a_changes_run_could_not_read_are_read_by_the_schedule() {
 }
 
 #[test]
-fn a_read_that_fails_in_part_adds_to_the_ids_and_never_replaces_them() {
+fn a_partly_failed_read_adds_ids_and_never_replaces_them() {
     use attack::faults::{Fault, FaultPlan, Trouble};
     play(async {
         let (aws, function) = known_account(1).await;
@@ -246,9 +247,9 @@ fn a_read_that_fails_in_part_adds_to_the_ids_and_never_replaces_them() {
     });
 }
 
-/// health-watcher finds it, drift-watcher hears of the change.
+/// health-watcher detects the failure; drift-watcher receives the change.
 #[test]
-fn who_changed_the_targets_is_named_early_or_late() {
+fn an_early_or_late_target_change_is_named_as_the_cause() {
     let deregistered = |id, number| {
         change(
             id,
@@ -288,9 +289,9 @@ fn who_changed_the_targets_is_named_early_or_late() {
     });
 }
 
-/// The slower run reads first, and knows the cause; the other one writes the alert before it.
+/// The slower run reads first and knows the cause, but the other one writes the alert first.
 #[test]
-fn a_cause_is_named_once_whenever_two_runs_meet() {
+fn two_concurrent_runs_name_a_cause_once() {
     for offset in (1_000..2_000).step_by(50) {
         let aws: Aws = Arc::new(Mutex::new(FakeAws::new(1)));
         play(async {

@@ -1,4 +1,4 @@
-//! Targets that are gone: the alert knows which there were, although every read since has replaced the stored path.
+//! Deregistered targets: the alert names the last ones, although every later read has replaced the stored path.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,7 @@ async fn run(aws: &Aws, function: &str, id: &str) {
 }
 
 #[test]
-fn a_group_that_lost_its_targets_is_given_the_last_ones() {
+fn an_alert_on_an_empty_target_group_names_the_last_targets() {
     let aws: Aws = Arc::new(Mutex::new(FakeAws::new(1)));
     play(async {
         run(&aws, "drift-watcher", "with targets").await;

@@ -1,8 +1,8 @@
-//! Impostors: whatever an event says and whatever EC2 lists, nobody gets in but dbt.
+//! Impostors: whatever an event claims and whatever EC2 lists, only dbt is accepted.
 //!
-//! Each case is an event and the connections that EC2 lists, over several pages, before and after the run changes
-//! something. Events are forged, replayed, truncated, oversized, or another function's. Owners look like dbt's, are
-//! missing, malformed, or change between the read and the accept. States have odd casings or do not exist.
+//! Each case consists of an event, and of the connections that EC2 lists, over several pages, before and after the
+//! run's changes. Events are forged, replayed, truncated, oversized, or meant for another function. Owners resemble
+//! dbt's, are missing or malformed, or change between the read and the accept. States have odd casings or do not exist.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -16,8 +16,8 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestRunner};
 use serde_json::{Value, json};
 
-/// Calls that a run may make, whatever it meets: reads of the connections (at most 11 pages here) 1 + 3 + 3 times, 2 + 2
-/// accepts and rejects with one call per endpoint if AWS refuses them together, names, table, and messages.
+/// The maximum number of calls in any run: 1 + 3 + 3 reads of the connections (at most 11 pages here), 2 + 2 accepts
+/// and rejects with one call per endpoint if AWS refuses them together, names, table, and messages.
 const MAX_CALLS: usize = 120;
 
 /// Texts for every field of an event.
@@ -37,7 +37,7 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-/// What claims to be a connection notification, and names dbt.
+/// A forged connection notification that names dbt.
 fn claim() -> impl Strategy<Value = String> {
     (text(), text(), text()).prop_map(|(service, endpoint, state)| {
         json!({"serviceId": service, "vpcEndpointId": endpoint, "vpcEndpointState": state, "vpcEndpointOwner": DBT,
@@ -57,7 +57,7 @@ fn events() -> impl Strategy<Value = Value> {
             "eventName": name, "eventTime": "2026-03-14T08:00:00Z", "eventID": id,
             "userIdentity": {"arn": who, "accountId": DBT, "type": "Root"},
             "requestParameters": {"vpcEndpointOwner": DBT, "VpcEndpointId": id}}))),
-        // Of another function, or of none.
+        // Events for another function, or for none.
         1 => Just(json!({"source": "privatelink-guard.heartbeat"})),
         1 => (text(), text()).prop_map(|(name, value)| json!({name: value, "owner": DBT})),
         1 => Just(json!(null)),
@@ -72,7 +72,7 @@ fn events() -> impl Strategy<Value = Value> {
     prop_oneof![
         6 => whole.clone(),
         1 => whole.clone().prop_map(doubled),
-        // A part is missing, or is something else.
+        // A part is missing or replaced.
         2 => (whole, any::<Index>(), select(vec![json!(null), json!({}), json!([]), json!(7), json!(DBT)])).prop_map(
             |(mut event, place, instead)| {
                 let all = pointers(&event, "");
@@ -83,7 +83,7 @@ fn events() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// The places of all values in `event`.
+/// JSON pointers to all values in `event`.
 fn pointers(event: &Value, prefix: &str) -> Vec<String> {
     let children: Vec<(String, &Value)> = match event {
         Value::Object(fields) => {
@@ -96,7 +96,8 @@ fn pointers(event: &Value, prefix: &str) -> Vec<String> {
     [prefix.to_owned()].into_iter().chain(below).collect()
 }
 
-/// dbt's account, one digit off, turned around, in other digits, with something before or after; others; nobody.
+/// dbt's account; the same with one digit changed, reversed, in other digits, or with a prefix or suffix; other
+/// accounts; none.
 fn owner() -> impl Strategy<Value = Option<String>> {
     let similar = [
         "123456789013",
@@ -163,11 +164,11 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
 struct Case {
     event: Value,
     rows: Vec<Row>,
-    /// What EC2 lists once the run has changed something: owners and states are others.
+    /// EC2's list after the run's first change, with other owners and states.
     afterwards: Option<Vec<Row>>,
     page: usize,
     reject: bool,
-    /// How many of dbt's endpoints there may be; 0 for any number.
+    /// The limit on dbt's endpoints; 0 for none.
     limit: usize,
     /// Whether the event is delivered again.
     replayed: bool,
@@ -187,14 +188,14 @@ fn cases() -> impl Strategy<Value = Case> {
         })
 }
 
-/// Whether EC2 lists it, in this read, as dbt's request on the guarded service.
+/// Whether EC2 lists `row`, in this read, as dbt's request on the guarded service.
 fn is_due(row: &Row) -> bool {
     row.owner.as_deref() == Some(DBT)
         && row.service == service(1).as_str()
         && row.state.eq_ignore_ascii_case("pendingAcceptance")
 }
 
-/// Whether it is an endpoint of dbt's on the guarded service that takes room.
+/// Whether `row` is a dbt endpoint on the guarded service that counts towards the limit.
 fn is_in(row: &Row) -> bool {
     let takes_none = ["pendingAcceptance", "rejected", "failed", "expired", "deleting", "deleted"];
     row.owner.as_deref() == Some(DBT)
@@ -202,7 +203,7 @@ fn is_in(row: &Row) -> bool {
         && !takes_none.iter().any(|state| row.state.eq_ignore_ascii_case(state))
 }
 
-/// An untrusted account that EC2 names: twelve ASCII digits, and not dbt's.
+/// Whether EC2 names an untrusted account as the owner: twelve ASCII digits, but not dbt's.
 fn is_named_untrusted(row: &Row) -> bool {
     let account = row.owner.as_deref().unwrap_or_default();
     account != DBT && account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit())
@@ -240,8 +241,7 @@ fn attack(case: &Case) -> Result<usize, TestCaseError> {
             row
         );
     }
-    // And the other way round: dbt's requests are accepted, once, while there is room, unless EC2 lists what no one can
-    // read.
+    // Conversely, dbt's requests are accepted once, within the limit, unless EC2 lists unreadable rows.
     let is_readable = |row: &Row| row.service.parse::<guard_core::ids::ServiceId>().is_ok();
     let due: BTreeSet<String> =
         rows.iter().filter(|row| is_due(row)).map(|row| endpoint(row.number).to_string()).collect();
@@ -258,7 +258,7 @@ fn attack(case: &Case) -> Result<usize, TestCaseError> {
     Ok(rows.len().max(1))
 }
 
-/// Runs so many cases with a seed, and prints it on failure.
+/// Runs `runs` cases with a seed, and prints the seed on failure.
 fn attack_with(seed: u64, runs: u32) {
     let config = Config {
         cases: runs,

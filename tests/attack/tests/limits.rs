@@ -1,5 +1,4 @@
-//! AWS's limits to the calls of an account: the guard waits before AWS refuses, and where one run cannot read everything,
-//! services take turns.
+//! AWS's rate limits: the guard waits before AWS throttles, and services take turns if one run cannot read everything.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -13,14 +12,15 @@ use tokio::time::sleep;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// An account with so many services and target groups of each, beside a tool that makes so many calls a second.
+/// An account with this number of services and target groups per service, beside a tool that makes `other_tool` calls
+/// per second.
 fn account(services: u32, groups: u32, other_tool: f64) -> Aws {
     let limits = Limits::beside(other_tool);
     Arc::new(Mutex::new(FakeAws { more_groups: groups - 1, limits, ..FakeAws::new(services) }))
 }
 
-/// Runs a function so many times, as its schedule does. A run that takes longer does not delay the next, which begins in
-/// another instance.
+/// Runs a function `runs` times on its schedule. A long run does not delay the next one, which begins in another
+/// instance.
 async fn scheduled_runs(function: &str, aws: &Aws, runs: u32) {
     let every = if function == "drift-watcher" { 15 * MINUTE } else { MINUTE };
     let instances = [0, 1].map(|_| RunningFunction::new(function, aws, &[("ALERT_AFTER", "1")]));
@@ -32,7 +32,8 @@ async fn scheduled_runs(function: &str, aws: &Aws, runs: u32) {
     futures_util::future::join_all((0..runs).map(run)).await;
 }
 
-/// How many calls to ELB and EC2 were made and refused since call number `since`, and which target groups were read.
+/// The numbers of made and of refused calls to ELB and EC2 since call number `since`, and the target groups that were
+/// read.
 fn summary(aws: &Aws, since: usize) -> (usize, usize, BTreeSet<String>) {
     let world = aws.lock().unwrap();
     let paced = world.calls[since..].iter().filter(|call| call.action.starts_with("Describe"));
@@ -46,9 +47,9 @@ fn alerts(aws: &Aws) -> Vec<Published> {
     sent.into_iter().filter(|sent| sent.kind != "notice").collect()
 }
 
-/// All functions at once, as after a deployment, and then health-watcher every minute.
+/// All functions start at once, as after a deployment; then health-watcher runs every minute.
 #[test]
-fn sixty_target_groups_beside_another_tool_are_read_without_a_failure() {
+fn sixty_target_groups_are_read_beside_another_tool() {
     let aws = account(20, 3, 4.0);
     play(async {
         tokio::join!(
@@ -68,7 +69,7 @@ fn sixty_target_groups_beside_another_tool_are_read_without_a_failure() {
 fn three_hundred_target_groups_take_turns() {
     let aws = account(30, 10, 0.0);
     play(async {
-        // So many it takes to read all paths with their details, the first without knowing how long they are.
+        // Six runs read all paths with their details; the first run does not know the lengths of the paths.
         scheduled_runs("drift-watcher", &aws, 6).await;
         assert_eq!(summary(&aws, 0).2.len(), 300, "the settings of all");
         let since = aws.lock().unwrap().calls.len();
@@ -110,7 +111,7 @@ fn a_service_with_an_alert_is_read_in_every_run() {
 
 /// Control planes fail together with targets, and an outage hits everything at once.
 #[test]
-fn an_outage_of_everything_is_reported_by_the_run_that_sees_it() {
+fn the_run_that_detects_a_total_outage_reports_it() {
     let aws = account(25, 2, 4.0);
     play(async {
         scheduled_runs("drift-watcher", &aws, 1).await;
@@ -123,9 +124,9 @@ fn an_outage_of_everything_is_reported_by_the_run_that_sees_it() {
     assert!(fired.iter().all(|about| about.starts_with("target-group.health ")), "{fired:?}");
 }
 
-/// drift-watcher's own calls start no run: what it has set is what it remembers.
+/// drift-watcher's own calls start no run, so it must remember the values that it has set.
 #[test]
-fn an_attribute_that_was_set_is_not_set_again() {
+fn an_enforced_attribute_is_not_set_again() {
     let aws = account(1, 1, 0.0);
     aws.lock().unwrap().cross_zone_off = [1].into();
     play(async {
@@ -149,7 +150,7 @@ fn small_accounts_need_no_turns() {
     assert!(aws.lock().unwrap().table.items.iter().all(|item| item["service"]["S"] != "turns"));
 }
 
-/// What changes seldom, most of which can only be asked one by one.
+/// The calls that read details, which seldom change; most calls return only one resource's details.
 const DETAILS: [&str; 6] = [
     "DescribeListenerAttributes",
     "DescribeLoadBalancerAttributes",
@@ -159,14 +160,14 @@ const DETAILS: [&str; 6] = [
     "DescribeVpcEndpointConnectionNotifications",
 ];
 
-/// How often details were asked since call number `since`.
+/// The number of calls for details since call number `since`.
 fn details(aws: &Aws, since: usize) -> usize {
     let world = aws.lock().unwrap();
     world.calls[since..].iter().filter(|call| DETAILS.contains(&call.action.as_str())).count()
 }
 
 #[test]
-fn details_are_asked_once_an_hour_and_while_an_alert_is_open() {
+fn details_are_read_hourly_and_while_an_alert_is_open() {
     let aws = account(1, 1, 0.0);
     let topic = [("NOTIFICATION_TOPIC_ARN", "arn:aws:sns:eu-central-1:111122223333:notifications")];
     let run = async |id: &str| {
@@ -186,9 +187,9 @@ fn details_are_asked_once_an_hour_and_while_an_alert_is_open() {
     });
 }
 
-/// AWS refuses for twenty seconds, since somebody else uses the limit up.
+/// AWS throttles for twenty seconds, because another tool uses up the limit.
 #[test]
-fn a_refused_read_is_repeated_until_the_time_is_over() {
+fn a_throttled_read_is_repeated_until_time_runs_out() {
     let aws = account(1, 1, 0.0);
     play(async {
         let function = RunningFunction::new("drift-watcher", &aws, &[]);

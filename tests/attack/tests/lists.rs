@@ -1,5 +1,5 @@
-//! Every list that the functions read: if a page of it fails, if it repeats, or if a row lacks what a check decides by, the
-//! whole read is an error that the run names. Nothing passes or resolves because of it.
+//! Every list that the functions read: if a page fails or repeats, or if a row lacks a field that a check needs, the
+//! whole read is an error that the run names. No check passes and no alert resolves because of it.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,7 +9,7 @@ use guard_aws::testing::scheduled;
 const VARIABLES: &[(&str, &str)] =
     &[("ALERT_AFTER", "1"), ("NOTIFICATION_TOPIC_ARN", "arn:aws:sns:eu-central-1:111122223333:notifications")];
 
-/// The lists of EC2: whose prefix is `ec2:`, by action and element, with a row that lacks something.
+/// The lists of EC2, whose actions have the prefix `ec2:`: action, element, and a row that lacks a field.
 const EC2: [(&str, &str, &str); 11] = [
     (
         "DescribeVpcEndpointConnections",
@@ -36,7 +36,7 @@ const EC2: [(&str, &str, &str); 11] = [
     ("GetManagedPrefixListEntries", "entrySet", "<item/>"),
 ];
 
-/// The lists of ELB, and whether they have pages.
+/// The lists of ELB: action, element, and whether the list has pages.
 const ELB: [(&str, &str, bool); 5] = [
     ("DescribeLoadBalancers", "LoadBalancers", true),
     ("DescribeListeners", "Listeners", true),
@@ -45,7 +45,7 @@ const ELB: [(&str, &str, bool); 5] = [
     ("DescribeTargetHealth", "TargetHealthDescriptions", false),
 ];
 
-/// How a run of `function` ends if AWS's answers have this flaw. It starts with an alert of every group firing.
+/// The result of a run of `function` if AWS's responses have this flaw. An alert of every group fires before the run.
 fn run(function: &str, flaw: Option<Flaw>) -> (End, FakeAws) {
     let mut world = FakeAws { has_instances: true, ..FakeAws::new(1) };
     (world.unhealthy, world.cross_zone_off, world.others_allowed) = ([1].into(), [1].into(), [1].into());
@@ -54,7 +54,8 @@ fn run(function: &str, flaw: Option<Flaw>) -> (End, FakeAws) {
         let first = RunningFunction::new(function, &aws, VARIABLES).run("first", &scheduled()).await;
         assert_eq!(first, End::Done);
         {
-            // What is broken is fixed, but the answers have the flaw; and health-watcher reads everything.
+            // All problems are fixed, but the responses have the flaw; without stored paths, health-watcher reads
+            // everything.
             let mut world = aws.lock().unwrap();
             (world.published, world.flaw) = (Vec::new(), flaw);
             world.table.items.retain(|item| !item["item"]["S"].as_str().unwrap().contains("#path#"));
@@ -65,24 +66,26 @@ fn run(function: &str, flaw: Option<Flaw>) -> (End, FakeAws) {
     (end, world)
 }
 
-/// The read counts as failed, and as nothing else: it is an alert, and for who accepts requests an error, since one may wait.
+/// Asserts that the read counts as failed, and only that: it causes an alert, and an error in connection-acceptor,
+/// because a request may be waiting.
 fn assert_is_failed(function: &str, call: &str, flaw: Flaw) {
-    let (end, world) = run(function, Some(flaw));
+    let (end, aws) = run(function, Some(flaw));
     match (function, end) {
         ("connection-acceptor", End::Undone(undone)) => assert!(undone.contains(call), "{flaw:?}: {undone}"),
         ("health-watcher" | "drift-watcher", End::Done) => {}
         (_, end) => panic!("{function}: {flaw:?}: {end:?}"),
     }
     let lost = |sent: &&Published| sent.check == "visibility.lost" && sent.kind == "firing" && sent.resource == call;
-    assert_eq!(world.published.iter().filter(lost).count(), 1, "{function}: {flaw:?}: {:?}", world.published);
-    assert!(world.published.iter().all(|sent| sent.kind != "resolved"), "{flaw:?}: {:?}", world.published);
+    assert_eq!(aws.published.iter().filter(lost).count(), 1, "{function}: {flaw:?}: {:?}", aws.published);
+    assert!(aws.published.iter().all(|sent| sent.kind != "resolved"), "{flaw:?}: {:?}", aws.published);
 }
 
 fn leak(text: String) -> &'static str {
     Box::leak(text.into_boxed_str())
 }
 
-/// The functions that decide by it. connection-acceptor asks for the services' names as well, which serve the reader only.
+/// The functions whose decisions depend on `action`. connection-acceptor also reads the services' names, which only
+/// serve the reader.
 fn callers(action: &str) -> Vec<&'static str> {
     let all = ["connection-acceptor", "health-watcher", "drift-watcher"];
     let calls = |function: &&str| run(function, None).1.count(action) > 0;
@@ -92,7 +95,7 @@ fn callers(action: &str) -> Vec<&'static str> {
 }
 
 #[test]
-fn a_page_that_fails_or_repeats_makes_the_whole_list_an_error() {
+fn a_failed_or_repeated_page_fails_the_whole_list() {
     let of_ec2 = EC2.map(|(action, list, _)| ("ec2", action, list, "nextToken"));
     let of_elb = ELB.iter().filter(|(.., has_pages)| *has_pages);
     let of_elb = of_elb.map(|(action, list, _)| ("elasticloadbalancing", *action, *list, "NextMarker"));
@@ -110,7 +113,7 @@ fn a_page_that_fails_or_repeats_makes_the_whole_list_an_error() {
 }
 
 #[test]
-fn a_row_without_a_deciding_field_makes_the_list_an_error() {
+fn a_row_without_a_required_field_fails_the_whole_list() {
     let of_ec2 = EC2.map(|(action, list, row)| ("ec2", action, list, row));
     let of_elb = ELB.iter().map(|(action, list, _)| ("elasticloadbalancing", *action, *list, "<member/>"));
     for (api, action, list, row) in of_ec2.into_iter().chain(of_elb) {
@@ -122,7 +125,7 @@ fn a_row_without_a_deciding_field_makes_the_list_an_error() {
 }
 
 #[test]
-fn an_attribute_that_elb_leaves_out_is_an_error() {
+fn an_attribute_missing_from_elb_is_an_error() {
     let (action, find) = ("DescribeLoadBalancerAttributes", "load_balancing.cross_zone.enabled");
     let flaw = Flaw { action, find, replace: "something.else" };
     assert_is_failed("drift-watcher", "elasticloadbalancing:DescribeLoadBalancerAttributes", flaw);

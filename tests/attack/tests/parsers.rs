@@ -1,5 +1,5 @@
-//! Everything that is parsed of what comes from outside: events, settings, ids, stored records, names. `make fuzz` goes on
-//! with it until it is stopped.
+//! The parsers of all external input: events, settings, ids, stored records, names. `make fuzz` runs these tests until
+//! it is stopped.
 
 use std::sync::{Arc, Mutex};
 
@@ -20,13 +20,13 @@ use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
 use crate::corpus::{corpus, fuzz};
 
-/// Characters that nobody sees, or that turn a line around.
+/// Whether `c` is invisible, or reverses the direction of a line.
 fn is_hidden(c: char) -> bool {
     matches!(c.general_category(), GeneralCategory::Control | GeneralCategory::Format)
 }
 
 #[test]
-fn any_event_is_a_trigger_and_its_log_line_is_visible() {
+fn every_event_yields_a_trigger_and_a_visible_log_line() {
     fuzz("events", 4_000, |text| {
         let event: Value = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
         let trigger = events::parse(&event);
@@ -42,7 +42,7 @@ fn any_event_is_a_trigger_and_its_log_line_is_visible() {
 }
 
 #[test]
-fn settings_let_in_only_accounts_that_are_written_in_them() {
+fn settings_trust_only_the_accounts_that_they_contain() {
     fuzz("settings", 4_000, |text| {
         let lines: Vec<(&str, &str)> = text.lines().filter_map(|line| line.split_once('=')).collect();
         let lookup = |name: &str| lines.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
@@ -73,7 +73,7 @@ fn settings_let_in_only_accounts_that_are_written_in_them() {
 }
 
 #[test]
-fn an_id_is_what_was_written_and_nothing_else() {
+fn a_parsed_id_equals_its_input() {
     fuzz("names", 4_000, |text| {
         let words: Vec<&str> = text.split_whitespace().chain([text]).collect();
         for word in words {
@@ -114,10 +114,10 @@ fn a_stored_record_is_read_exactly_or_not_at_all() {
     });
 }
 
-/// However an item of the table was changed, the run ends well and sends the failure, unless the item says that it was sent
-/// or is silenced.
+/// Whatever the change to a table item, the run completes and sends the failure, unless the item records that it was
+/// sent or silences it.
 #[test]
-fn no_item_of_the_table_stops_a_run_from_sending_failures() {
+fn no_corrupt_item_keeps_a_run_from_sending_failures() {
     let keys = [
         "drift-watcher#service.principals#vpce-svc-00000000000000001",
         "*#silence#x",
@@ -143,7 +143,7 @@ fn no_item_of_the_table_stops_a_run_from_sending_failures() {
     });
 }
 
-/// A message in which everything that AWS, and so anybody, can name has this name.
+/// A message in which every name that AWS users can choose is this name.
 fn message(name: &str) -> Message {
     let partition = Partition::Service(service(1));
     let origin = origin();
@@ -163,23 +163,23 @@ fn message(name: &str) -> Message {
     Message::new(envelope, &[&[transition(Kind::Firing)], &[transition(Kind::Notice)], &[transition(Kind::Resolved)]])
 }
 
-/// The lines that begin like a command.
+/// The lines that begin like a shell command.
 fn commands(text: &str) -> Vec<&str> {
     text.lines().map(str::trim_start).filter(|line| line.starts_with("aws ") || line.starts_with("--")).collect()
 }
 
-/// What Slack shows.
+/// The text that Slack shows.
 fn description(message: &Message) -> String {
     let chat: Value = serde_json::from_str(&message.chat).unwrap();
     chat["content"]["description"].as_str().unwrap().to_owned()
 }
 
-/// Nobody can write a line of their own, a command, a link or a direction into a message, whatever they name things.
+/// No resource name can inject a line, a command, a link or a change of direction into a message.
 #[test]
-fn a_forged_name_forges_no_line_no_command_and_no_markup() {
+fn a_forged_name_injects_no_line_command_or_markup() {
     let plain = message("postgres");
     fuzz("names", 500, |name| {
-        // As long as a tag can be.
+        // The maximum length of a tag.
         let name = name.chars().take(256).collect::<String>();
         let name = name.as_str();
         let message = message(name);
@@ -192,7 +192,7 @@ fn a_forged_name_forges_no_line_no_command_and_no_markup() {
             prop_assert_eq!(message.text.lines().count(), plain.text.lines().count(), "{}", message.text);
         }
         prop_assert_eq!(commands(&message.text), commands(&plain.text));
-        // Between fences Slack shows text as it is; nothing in it can end them.
+        // Between fences, Slack shows plain text, and no name can end a fence.
         let shown = description(&message);
         prop_assert!(shown.matches("```").count().is_multiple_of(2), "{}", shown);
         let marked_up: String = shown.split("```").step_by(2).collect();

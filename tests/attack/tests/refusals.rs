@@ -1,4 +1,4 @@
-//! What AWS refuses, and a table that does not answer.
+//! Calls that AWS refuses, and a table that does not answer.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +8,7 @@ use guard_aws::testing::notification;
 use guard_core::testing::{DBT, UNTRUSTED, endpoint};
 use serde_json::Value;
 
-/// The acceptor's run on a notification, in a world where this happens.
+/// Runs connection-acceptor on a notification while calls fail in this way.
 fn run(rows: Vec<Row>, fails: fn(&Call) -> Option<Trouble>) -> (End, FakeAws) {
     let plan = FaultPlan::Always(fails);
     let aws: Aws = Arc::new(Mutex::new(FakeAws { connections: rows, plan, ..FakeAws::new(1) }));
@@ -23,51 +23,51 @@ fn requests(owner: &str) -> Vec<Row> {
     [1, 2, 3].map(|number| Row::new(number, 1, Some(owner), "pendingAcceptance")).to_vec()
 }
 
-/// Refuses the call as a whole if endpoint 2 is in it.
+/// Refuses the call as a whole if it contains endpoint 2.
 fn refuse_the_second(call: &Call) -> Option<Trouble> {
     let is_answer = ["AcceptVpcEndpointConnections", "RejectVpcEndpointConnections"].contains(&call.action.as_str());
     (is_answer && call.about.contains(endpoint(2).as_str())).then_some(Trouble::Before(Fault::Refuse))
 }
 
-fn sent(world: &FakeAws) -> Vec<(&str, &str)> {
-    world.published.iter().map(|sent| (sent.kind.as_str(), sent.resource.as_str())).collect()
+fn sent(aws: &FakeAws) -> Vec<(&str, &str)> {
+    aws.published.iter().map(|sent| (sent.kind.as_str(), sent.resource.as_str())).collect()
 }
 
 #[test]
-fn an_endpoint_that_aws_refuses_holds_up_no_other() {
-    let (end, world) = run(requests(DBT), refuse_the_second);
+fn a_refused_endpoint_blocks_no_other_endpoint() {
+    let (end, aws) = run(requests(DBT), refuse_the_second);
     assert_eq!(end, End::Done, "it is an alert, and the next run tries again");
-    let accepted: Vec<&str> = world.accepted.keys().map(String::as_str).collect();
+    let accepted: Vec<&str> = aws.accepted.keys().map(String::as_str).collect();
     assert_eq!(accepted, [endpoint(1).as_str(), endpoint(3).as_str()]);
-    assert_eq!(world.count("AcceptVpcEndpointConnections"), 1 + 3, "together, then one by one, and not again");
-    let alert = world.published.iter().find(|sent| sent.kind == "firing").unwrap();
+    assert_eq!(aws.count("AcceptVpcEndpointConnections"), 1 + 3, "together, then one by one, and not again");
+    let alert = aws.published.iter().find(|sent| sent.kind == "firing").unwrap();
     assert_eq!((alert.check.as_str(), alert.resource.as_str()), ("connection.dbt", endpoint(2).as_str()));
     assert!(alert.evidence.contains("InvalidParameter"), "{alert:?}");
 }
 
 #[test]
-fn a_refused_reject_is_tried_one_by_one_and_reported() {
-    let (end, world) = run(requests(UNTRUSTED), refuse_the_second);
+fn a_refused_reject_is_split_by_endpoint_and_reported() {
+    let (end, aws) = run(requests(UNTRUSTED), refuse_the_second);
     assert_eq!(end, End::Done);
-    let states: Vec<&str> = world.connections.iter().map(|row| row.state.as_str()).collect();
+    let states: Vec<&str> = aws.connections.iter().map(|row| row.state.as_str()).collect();
     assert_eq!(states, ["rejected", "pendingAcceptance", "rejected"]);
-    assert_eq!(world.count("RejectVpcEndpointConnections"), 1 + 3);
-    let alert = world.published.iter().find(|sent| sent.check == "connection.untrusted").unwrap();
+    assert_eq!(aws.count("RejectVpcEndpointConnections"), 1 + 3);
+    let alert = aws.published.iter().find(|sent| sent.check == "connection.untrusted").unwrap();
     assert!(alert.action.starts_with("AWS refused to reject it: InvalidParameter"), "{alert:?}");
 }
 
 #[test]
 fn a_denied_call_is_not_split_and_the_run_ends_in_error() {
-    let (end, world) = run(requests(DBT), |call| {
+    let (end, aws) = run(requests(DBT), |call| {
         (call.action == "AcceptVpcEndpointConnections").then_some(Trouble::Before(Fault::Deny))
     });
     assert!(matches!(&end, End::Undone(why) if why.contains("ec2:AcceptVpcEndpointConnections")), "{end:?}");
-    assert_eq!(world.count("AcceptVpcEndpointConnections"), 1);
-    assert!(sent(&world).contains(&("firing", endpoint(1).as_str())), "{:?}", sent(&world));
+    assert_eq!(aws.count("AcceptVpcEndpointConnections"), 1);
+    assert!(sent(&aws).contains(&("firing", endpoint(1).as_str())), "{:?}", sent(&aws));
 }
 
 #[test]
-fn when_the_table_refuses_the_claim_of_a_run_the_run_goes_ahead() {
+fn a_run_starts_although_the_table_fails_its_claim() {
     for trouble in [Fault::Error, Fault::Throttle, Fault::Deny, Fault::Reset, Fault::Hang] {
         let fails: fn(&Call) -> Option<Trouble> = match trouble {
             Fault::Error => |call| claim(call, Fault::Error),
@@ -76,9 +76,9 @@ fn when_the_table_refuses_the_claim_of_a_run_the_run_goes_ahead() {
             Fault::Reset => |call| claim(call, Fault::Reset),
             _ => |call| claim(call, Fault::Hang),
         };
-        let (end, world) = run(requests(DBT), fails);
+        let (end, aws) = run(requests(DBT), fails);
         assert_eq!(end, End::Done, "{trouble:?}");
-        assert_eq!(world.accepted.len(), 3, "{trouble:?}");
+        assert_eq!(aws.accepted.len(), 3, "{trouble:?}");
     }
 }
 
@@ -87,15 +87,15 @@ fn claim(call: &Call, fault: Fault) -> Option<Trouble> {
     (call.api == Api::DynamoDb && call.about.contains("runs")).then_some(Trouble::Before(fault))
 }
 
-/// dbt's request beside those of three untrusted accounts, which are to be rejected: what is stored before that.
+/// A request from dbt beside requests to reject from three untrusted accounts, whose findings are stored first.
 #[test]
-fn accepting_waits_for_no_write_to_the_table() {
+fn accepting_waits_for_no_table_write() {
     let untrusted = ["999999999991", "999999999992", "999999999993"].into_iter().zip(2..);
     let untrusted = untrusted.map(|(owner, number)| Row::new(number, 1, Some(owner), "pendingAcceptance"));
     let rows = [Row::new(1, 1, Some(DBT), "pendingAcceptance")].into_iter().chain(untrusted).collect();
-    let (_, world) = run(rows, |call| (call.action == "PutItem").then_some(Trouble::Before(Fault::Hang)));
-    assert_eq!(world.accepted.keys().collect::<Vec<_>>(), [endpoint(1).as_str()]);
-    let actions = world.calls.iter().map(|call| call.action.as_str());
+    let (_, aws) = run(rows, |call| (call.action == "PutItem").then_some(Trouble::Before(Fault::Hang)));
+    assert_eq!(aws.accepted.keys().collect::<Vec<_>>(), [endpoint(1).as_str()]);
+    let actions = aws.calls.iter().map(|call| call.action.as_str());
     let before: Vec<&str> = actions.take_while(|action| *action != "AcceptVpcEndpointConnections").collect();
     let writes = before.iter().filter(|action| **action == "PutItem").count();
     assert!(writes <= 2, "the claim of the run, and one that is not waited for: {before:?}");

@@ -1,5 +1,5 @@
-//! Two thousand notifications at once, ten instances at the same time, one table; and a stream of them that does not end.
-//! In real time, because the debounce compares events with the clock.
+//! Two thousand notifications at once, ten concurrent instances and one table; and an endless stream of notifications.
+//! These tests run in real time, because the debounce compares events with the clock.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -17,8 +17,8 @@ const INSTANCES: usize = 10;
 const REQUESTS: std::ops::RangeInclusive<u32> = 1..=10;
 const OTHERS: std::ops::RangeInclusive<u32> = 11..=20;
 
-/// Reads of the connections by one run: one, and at most three more to confirm what it accepted. What the notifications
-/// name is in the list, so none is read again for that.
+/// The maximum number of reads of the connections in one run: one, and three more to confirm its changes. The list
+/// contains all endpoints that the notifications name, so no run reads again because of a missing one.
 const READS_PER_RUN: usize = 1 + 3;
 
 #[test]
@@ -29,7 +29,7 @@ fn a_storm_accepts_each_request_once_with_one_message() {
         REQUESTS.map(|number| row(number, DBT)).chain(OTHERS.map(|number| row(number, UNTRUSTED))).collect();
     let aws: Aws = Arc::new(Mutex::new(world));
     let sent = Timestamp::now().to_string();
-    // Each request is named a hundred times; every tenth notification is SNS's second delivery of the one before.
+    // A hundred notifications name each request; every tenth notification is SNS's second delivery of the previous one.
     let event = |number: usize| {
         let name = endpoint(u32::try_from(number % 20).unwrap() + 1);
         let id = format!("m-{}", if number % 10 == 9 { number - 1 } else { number });
@@ -57,7 +57,7 @@ fn a_storm_accepts_each_request_once_with_one_message() {
     let accepted: BTreeSet<String> = world.accepted.keys().cloned().collect();
     assert_eq!(accepted, requested);
     assert!(world.accepted.values().all(|times| *times == 1));
-    // A second delivery is taken for Lambda's retry and runs again: it may be one.
+    // A second delivery counts as Lambda's retry, which it may be, so it runs again.
     let runs = 2 * seconds + NOTIFICATIONS / 10;
     let reads = world.count("DescribeVpcEndpointConnections");
     report(&format!("{seconds} s, {} calls, {reads} reads, {} messages", world.calls.len(), world.messages.len()));
@@ -71,7 +71,7 @@ fn a_storm_accepts_each_request_once_with_one_message() {
     assert_eq!(about.len(), 10 + 1, "dbt's ten connections, and one untrusted account");
 }
 
-/// Each notification arrives as soon as it is sent, and Lambda runs an instance for each at the same time.
+/// Each notification arrives as soon as it is sent, and Lambda runs concurrent instances for them.
 #[test]
 fn a_steady_stream_causes_at_most_two_runs_a_second() {
     const A_SECOND: u32 = 10;
@@ -91,7 +91,7 @@ fn a_steady_stream_causes_at_most_two_runs_a_second() {
     let ends = runtime.block_on(futures_util::future::join_all(runs));
     assert!(ends.iter().all(|end| *end == End::Done));
     let reads = aws.lock().unwrap().count("DescribeVpcEndpointConnections");
-    // The wait before the first run is no time for another one.
+    // No other run fits into the wait before the first run.
     let seconds = usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
     report(&format!("a steady stream: {} notifications in {seconds} s, {reads} reads", ends.len()));
     assert!(reads <= 2 * seconds, "{reads} reads in {seconds} s");

@@ -1,21 +1,21 @@
-//! Notify: stores transitions, sends them, then acknowledges them: a transactional outbox with a lease.
+//! Notify: stores transitions, sends them and acknowledges them. This is a transactional outbox with a lease.
 //!
-//! The order matters. A transition is written with a condition and a short lease on sending it, so two runs at once
-//! send it once. It stays in the record's outbox until SNS has accepted it, so a later run sends what a refused publish
-//! or a crash left behind.
+//! The order matters. A conditional write stores a transition with a short lease on sending it, so two concurrent runs
+//! send it once. It stays in the record's outbox until SNS has accepted it, so a later run sends it after a refused
+//! publish or a crash.
 //!
-//! | what happens | what people get |
+//! | event | consequence |
 //! |---|---|
-//! | two runs at once | one message: one of them wins the record |
-//! | a slow run with an older read | nothing: a record keeps when its read began, and an older read changes nothing |
-//! | the answer to a write is lost, and its retry fails | nothing is lost: the run recognizes its own write |
-//! | SNS refuses | the lease is given back, and the next run sends it |
-//! | a crash before SNS accepts | a run after the lease has expired sends it |
-//! | a crash between SNS's yes and the acknowledgement | the message a second time |
-//! | a crash right after the run changed AWS | its findings were stored before the change; a later run sends them |
+//! | two concurrent runs | one message: one of them wins the record |
+//! | a slow run with an older read | no message: a record knows its read's start, and an older read changes nothing |
+//! | the response to a write is lost, and its retry fails | no loss: the run recognizes its own write |
+//! | SNS refuses | the run releases the lease, and the next run sends the message |
+//! | a crash before SNS accepts | a run sends the message after the lease has expired |
+//! | a crash between SNS's acceptance and the acknowledgement | a second copy of the message |
+//! | a crash right after the run changed AWS | a later run sends the findings, which were stored before the change |
 //! | the table cannot be read or written | every failure, with a remark that it may repeat, once an hour per instance |
-//! | an item cannot be parsed | the failure, once more |
-//! | SNS refuses for hours | twelve transitions per record, the first and the latest among them; the others are counted |
+//! | an item cannot be parsed | one more message on the failure |
+//! | SNS refuses for hours | twelve transitions per record, with the first and the latest; the others are counted |
 //! | an endpoint service leaves the configuration | a notice that its firing alerts are no longer watched |
 
 mod outbox;
@@ -51,9 +51,9 @@ pub struct Notifier {
     table: StateTable,
     topic: AlertTopic,
     settings: Settings,
-    /// Whether this instance has closed the alerts of removed services.
+    /// Whether this instance has closed the alerts on removed services.
     removed_services_closed: Arc<AtomicBool>,
-    /// The messages that this instance sent while the table failed.
+    /// The transitions that this instance sent while the table failed.
     recently_sent: Arc<Mutex<BTreeMap<Key, Sent>>>,
 }
 
@@ -66,12 +66,12 @@ pub struct PartitionWork<'a> {
     pub state: &'a LoadedState,
 }
 
-/// What a run has to send: one outbox per partition, stored as far as the table took it.
+/// The transitions that a run has to send: one outbox per partition, stored as far as the writes succeeded.
 #[derive(Debug)]
 pub struct News(Vec<Outbox>);
 
 impl News {
-    /// Whether there is nothing to send.
+    /// Whether all outboxes are empty.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(Outbox::is_empty)
     }
@@ -90,7 +90,7 @@ impl News {
 pub struct Firing {
     /// Their severities.
     pub severities: Vec<Severity>,
-    /// Whether those are all: the stored ones are unknown if the table cannot be read.
+    /// Whether the list is complete: if the table cannot be read, the stored alerts are unknown.
     pub is_complete: bool,
 }
 
@@ -101,7 +101,7 @@ impl Default for Firing {
 }
 
 impl Notifier {
-    /// Notifies for the function `function`, whose name is part of its records' keys.
+    /// The notifier of `function`, whose name is part of its records' keys.
     pub fn new(function: &'static str, config: &aws_config::SdkConfig, settings: &Settings) -> Self {
         Self {
             function,
@@ -121,7 +121,7 @@ impl Notifier {
     /// The number of confirmed subscriptions of the alert topic.
     ///
     /// # Errors
-    /// If SNS does not say: a topic of another account can deny it.
+    /// If SNS does not list them: another account's topic can deny it.
     pub async fn subscriptions(&self) -> Result<usize, CallError> {
         self.topic.subscriptions().await
     }
@@ -132,9 +132,9 @@ impl Notifier {
         services.chain([Partition::Guard]).collect()
     }
 
-    /// Reconciles the reports of a run with the stored records, and stores what there is to send.
+    /// Reconciles a run's reports with the stored records, and stores the transitions to send.
     pub async fn store(&self, Invocation { id, origin, .. }: &Invocation, work: Vec<PartitionWork<'_>>) -> News {
-        // Only the guard's own records say how many people hear it.
+        // Only the guard's own records contain the number of subscriptions.
         let items = work.iter().filter_map(|work| work.state.as_ref().ok());
         let heard_since = items.into_iter().find_map(subscribers).and_then(|subscribers| subscribers.heard_since);
         let outboxes = concurrently(work, async |PartitionWork { report, state }| {
@@ -143,8 +143,8 @@ impl Notifier {
         News(outboxes.await)
     }
 
-    /// Adds each of `changes` as the cause of alerts that already fire, and sends it; and notes those that may show only later.
-    /// For a run's own change, and for those that it covers.
+    /// Adds each of `changes` as the cause of alerts that already fire, and sends it. Stores the changes whose effects
+    /// may only show later. Called for a run's own change and for those that it covers.
     pub async fn attribute(&self, invocation: &Invocation, changes: &[Change]) -> RunErrors {
         if changes.is_empty() {
             return RunErrors::default();

@@ -1,4 +1,4 @@
-//! The first half of notifying: compares a run's report with the stored records, and stores the transitions to send.
+//! The first half of notifying: reconciles a run's report with the stored records, and stores the transitions to send.
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
@@ -19,14 +19,14 @@ use crate::invocation::Invocation;
 use crate::memory::LoadedState;
 use crate::table::Write;
 
-/// While the table fails, an instance sends the same transition again after this time.
+/// The time after which an instance repeats a transition while the table fails.
 const REPEAT_WITHOUT_TABLE: SignedDuration = SignedDuration::from_hours(1);
 
-/// How often a run decides again after a lost race, before it leaves the record to the next run. A run writes a record
-/// twice, to store and to acknowledge: so of ten runs at once none loses more often.
+/// The number of lost races after which a run leaves the record to the next run. A run writes a record twice, to store
+/// and to acknowledge, so none of ten concurrent runs loses more often.
 pub(super) const MAX_TRIES: usize = 20;
 
-/// The message that was sent about a record that the table did not take.
+/// A message sent on a record that could not be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sent {
     at: Timestamp,
@@ -38,17 +38,17 @@ pub(super) struct Sent {
 #[derive(Debug)]
 pub(crate) struct Outbox {
     pub(super) partition: Partition,
-    /// Records whose outbox this run holds the lease on.
+    /// Records whose outboxes this run has leased.
     pub(super) entries: Vec<Entry>,
-    /// Transitions that are in no record, and what to remember of them once they are sent.
+    /// Transitions without a stored record, and what to remember of them once they are sent.
     pub(super) unrecorded: Vec<(Key, Sent, Vec<Transition>)>,
-    /// Why the table failed: the transitions may be sent again.
+    /// The table's error; because of it, the transitions may be sent again.
     pub(super) error: Option<CallError>,
     /// The function's alerts that fire now.
     pub(super) firing: Firing,
 }
 
-/// A record as it was written.
+/// A record as written.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) key: Key,
@@ -71,7 +71,7 @@ impl Outbox {
         self.entries.is_empty() && self.unrecorded.is_empty()
     }
 
-    /// Adds an update that was written as `version`, if this run sends its record's outbox.
+    /// Adds an update that was written as `version`, if this run has leased the record's outbox.
     pub(super) fn extend(&mut self, write: RecordWrite, version: u64) {
         if write.leased {
             self.entries.push(Entry { key: write.key, record: write.record, version });
@@ -79,8 +79,8 @@ impl Outbox {
     }
 }
 
-/// The keys of the lost writes that another run wrote. Where the table holds exactly what this run wrote, the write
-/// succeeded, its answer was lost, and the SDK's retry found the version changed.
+/// The keys of the writes that lost to another run. If the table holds exactly what this run wrote, the write
+/// succeeded: its response was lost, and the SDK's retry found a changed version.
 fn claim_lost_answers(lost: Vec<RecordWrite>, items: &Items, outbox: &mut Outbox) -> BTreeSet<Key> {
     let mut others = BTreeSet::new();
     for write in lost {
@@ -96,15 +96,15 @@ fn claim_lost_answers(lost: Vec<RecordWrite>, items: &Items, outbox: &mut Outbox
     others
 }
 
-/// Whether `record` is stored as this: not all fields are stored.
+/// Whether `stored` is the stored form of `record`, which lacks some fields.
 fn is_stored_as(record: &Record, stored: &Record) -> bool {
     matches!((serde_json::to_value(record), serde_json::to_value(stored)), (Ok(record), Ok(stored)) if record == stored)
 }
 
 impl Notifier {
     /// Stores `report` before the run changes AWS, so that a later run sends it if this one dies before it has stored
-    /// the outcome of the change. Without a lease: whichever run comes first sends it. Returns the records as they
-    /// were, with the versions that were written: once the run knows more, it reconciles with those again.
+    /// the change's outcome. It takes no lease, so the next run to come sends it. Returns the earlier records with the
+    /// written versions, for the run to reconcile again once it knows the outcome.
     pub async fn store_before_change(
         &self,
         Invocation { id, origin, .. }: &Invocation,
@@ -130,8 +130,8 @@ impl Notifier {
         written
     }
 
-    /// Compares the report with the stored records, and stores the changes. The outbox holds the transitions that this
-    /// run has to send.
+    /// Reconciles the report with the stored records, and stores the changes. Returns the transitions that this run has
+    /// to send.
     pub(super) async fn reconcile(
         &self,
         id: &str,
@@ -152,7 +152,7 @@ impl Notifier {
         outbox
     }
 
-    /// Writes the records, and decides again on those that another run wrote first.
+    /// Writes the records, and decides again on each one that another run wrote first.
     pub(super) async fn settle(
         &self,
         partition: &Partition,
@@ -181,12 +181,12 @@ impl Notifier {
         outbox.error = Some(CallError::new("dynamodb:PutItem", ErrorKind::GivenUp, message));
     }
 
-    /// The outbox while the table cannot be read: every failure.
+    /// The outbox while the table cannot be read: all failures.
     fn without_table(&self, reconciler: &Reconciler<'_>, report: &Report<'_>, error: CallError) -> Outbox {
         tracing::error!(%error, partition = %report.partition, "the table cannot be read; sending what fails");
         let mut outbox = Outbox::new(report.partition);
         let writes = reconciler.writes(report, &Items::new());
-        // Without the table no alert gets beyond pending: every failure counts as firing.
+        // Without the table every alert stays pending, so every failure counts as firing.
         let failing = writes.iter().filter_map(|write| write.record.alert());
         let failing = failing.filter(|alert| alert.phase != Phase::Resolved);
         outbox.firing.severities = failing.map(|alert| alert.finding.severity).collect();
@@ -198,8 +198,8 @@ impl Notifier {
         outbox
     }
 
-    /// Writes the records, and puts into `outbox` the transitions that this run has to send. Returns the writes that
-    /// lost to another run.
+    /// Writes the records, and adds the transitions that this run has to send to `outbox`. Returns the writes that lost
+    /// to another run.
     pub(super) async fn write(
         &self,
         partition: &Partition,
@@ -226,7 +226,7 @@ impl Notifier {
         lost
     }
 
-    /// The transitions to send of a record that the table did not take, unless this instance sent it recently and
+    /// The transitions to send for a record that could not be stored, unless this instance sent them recently and
     /// nothing is new.
     fn not_recently_sent(&self, write: &RecordWrite, now: Timestamp) -> Option<(Key, Sent, Vec<Transition>)> {
         let transitions = write.unstored_transitions(now);
@@ -241,7 +241,7 @@ impl Notifier {
         (!is_known).then(|| (write.key.clone(), news, transitions))
     }
 
-    /// The severities of the function's alerts that fire once these updates are stored.
+    /// The severities of the function's alerts that fire after these updates.
     fn firing_after(&self, mut items: Items, writes: &[RecordWrite]) -> Vec<Severity> {
         for RecordWrite { key, record, .. } in writes {
             items.insert(key.clone(), Item { record: Some(record.clone()), version: Version::Unreadable });

@@ -79,21 +79,22 @@ impl AlertTopic {
 }
 
 impl Notifier {
-    /// Sends test messages about the first configured service, one of each severity and kind.
+    /// Sends test messages on the first configured service, one of each severity and kind.
     pub async fn send_test_messages(&self, Invocation { origin, .. }: &Invocation) -> RunErrors {
         let mut errors = RunErrors::default();
         let Some(service) = self.settings.policy.services.first() else { return errors };
         let partition = Partition::Service(service.clone());
         let banner = Some(Banner::Test);
         let envelope = Envelope { partition: &partition, name: None, origin, function: self.function, banner };
-        // One after the other, so that they arrive in this order.
+        // One after another, so that they arrive in this order.
         for transition in sample::transitions(service, &origin.region, Timestamp::now()) {
             errors.push(self.topic.publish(&Message::new(envelope, &[&[transition]])).await);
         }
         errors
     }
 
-    /// Sends one message per partition that has news, and acknowledges it. `names` are the services' `Name` tags.
+    /// Sends one message per partition with transitions, and acknowledges them. `names` holds the services' `Name`
+    /// tags.
     pub async fn send(
         &self,
         news: News,
@@ -115,7 +116,7 @@ impl Notifier {
     /// Sends one message for the partition, and acknowledges its transitions. `name` is the service's `Name` tag.
     ///
     /// # Errors
-    /// If SNS did not accept it (a later run sends it), or if the table failed before or after.
+    /// If SNS did not accept the message, which a later run then sends, or if the table failed before or after.
     pub(super) async fn publish(
         &self,
         outbox: Outbox,
@@ -148,7 +149,7 @@ impl Notifier {
         error.map_or(Ok(()), Err)
     }
 
-    /// Removes the sent transitions from the record's outbox, even if another run has written the record since.
+    /// Removes the sent transitions from the record's outbox, even if another run has since written the record.
     async fn acknowledge(&self, partition: &Partition, entry: Entry, now: Timestamp) -> Result<(), CallError> {
         let Entry { key, mut record, version } = entry;
         let mut expected = Version::At(version);
@@ -169,7 +170,7 @@ impl Notifier {
         ))
     }
 
-    /// Gives the leases back, so that the next run can send at once. If that fails, they expire by themselves.
+    /// Releases the leases, so that the next run can send at once. If that fails, they expire.
     async fn release(&self, partition: &Partition, entries: Vec<Entry>, now: Timestamp) {
         concurrently(entries, async |Entry { key, mut record, version }| {
             record.lease_until = None;

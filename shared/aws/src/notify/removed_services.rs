@@ -1,4 +1,4 @@
-//! Endpoint services that were taken out of the configuration: their alerts close with a notice.
+//! Endpoint services that were removed from the configuration: their alerts close with a notice.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -12,8 +12,8 @@ use crate::invocation::Invocation;
 use crate::table::{WATCHED, Write};
 
 impl Notifier {
-    /// Closes the alerts of endpoint services that this function watched before its configuration changed. It does so once
-    /// per instance: a new configuration starts new instances.
+    /// Closes the alerts on endpoint services that this function watched before its configuration changed. Once per
+    /// instance is enough, because a new configuration starts new instances.
     ///
     /// # Errors
     /// If the table or SNS failed; the next run tries again.
@@ -40,7 +40,7 @@ impl Notifier {
         Ok(())
     }
 
-    /// Closes the alerts of `partition`. `false` while another run holds the lease on one of them.
+    /// Closes the alerts of `partition`. Returns `false` while another run holds the lease on one of them.
     async fn close(
         &self,
         partition: &Partition,

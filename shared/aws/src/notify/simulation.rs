@@ -1,4 +1,5 @@
-//! Histories of many runs with everything that can go wrong between them: is everything sent, once, in order, and true?
+//! Simulated histories of runs with every possible failure between them: each true transition must be sent once and in
+//! order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -20,19 +21,19 @@ use crate::invocation::{Deadline, Invocation};
 use crate::memory::LoadedState;
 use crate::testing::{Request, Table, config, published};
 
-/// How far a clock is ahead.
+/// The lead of a clock that is fast.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// The table and the topic, and the calls they refuse at present.
+/// The table and the topic, and their current failures.
 #[derive(Default)]
 #[allow(clippy::struct_excessive_bools)]
 struct World {
     table: Table,
     table_reads_fail: bool,
     table_writes_fail: bool,
-    /// The table takes the next write, its answer is lost, and the SDK's retry finds the version changed.
+    /// The table takes the next write, but its response is lost, and the SDK's retry finds a changed version.
     answer_lost: bool,
-    /// Before so many of a run's writes, another run writes the record.
+    /// The number of the run's next writes before which another run writes the record.
     others_write: usize,
     topic_fails: bool,
     /// The sent transitions, message by message: their numbers and events.
@@ -70,7 +71,7 @@ impl World {
     }
 }
 
-/// The number and the event of a transition: `F`iring, `r`eminder, `R`esolved, `e`ased to info, its `c`ause, `x` gone, `u`
+/// The number and event of a transition: `F`iring, `r`eminder, `R`esolved, `e`ased to info, its `c`ause, `x` gone, `u`
 /// unwatched.
 fn heard(transition: &Value) -> (u64, char) {
     let summary = transition["summary"].as_str().unwrap();
@@ -88,8 +89,8 @@ fn heard(transition: &Value) -> (u64, char) {
     (transition["number"].as_u64().unwrap(), event)
 }
 
-/// The finding that a letter stands for: `i`nfo, `b`ad, `B` worse, `c` bad with a cause; `1` and `2` with that part, `3`
-/// with both; `K` with part 1 critical and part 2 a warning, `k` the same while part 1 cannot be read.
+/// The finding for a letter: `i`nfo, `b`ad, `B` worse, `c` bad with a cause; `1` and `2` with that part, `3` with both;
+/// `K` with a critical part 1 and a warning on part 2, `k` the same with part 1 unreadable.
 fn failing(letter: char) -> Option<Finding> {
     let (severity, parts): (_, &[&str]) = match letter {
         'i' => (Severity::Info, &[]),
@@ -102,7 +103,7 @@ fn failing(letter: char) -> Option<Finding> {
     };
     let finding = finding(severity).with_parts(parts.iter().copied());
     Some(match letter {
-        // After every alert, so that it comes late for none.
+        // Later than every alert, so that it is late for none.
         'c' => Finding { cause: Some(Change { event_time: "2099-01-01T00:00:00Z".to_owned(), ..change() }), ..finding },
         'K' => {
             let mut finding = Finding { severity: Severity::Critical, ..finding };
@@ -117,7 +118,7 @@ fn failing(letter: char) -> Option<Finding> {
 /// The severity of a finding, and those of its parts.
 type Known = (Severity, BTreeMap<String, Severity>);
 
-/// One read: what it found, as [`failing`], or `g`ood, `?` unknown, `x` gone, `u` not watched; and when it began.
+/// One read: its finding, as a letter of [`failing`] or `g`ood, `?` unknown, `x` gone, `u` not watched; and its start.
 #[derive(Debug, Clone, Copy)]
 struct Read {
     found: char,
@@ -130,18 +131,18 @@ enum Fate {
     Fine,
     /// SNS refuses.
     TopicFails,
-    /// The answer to its first write is lost.
+    /// The response to its first write is lost.
     AnswerLost,
     /// Its clock is a day ahead.
     ClockAhead,
-    /// It dies after it has stored the transitions.
+    /// It dies between storing the transitions and sending them.
     DiesBeforeSending,
-    /// SNS accepts the message, and then the run dies.
+    /// It dies after SNS has accepted the message.
     DiesBeforeAcknowledging,
-    /// It has a second read, which finds this: it changed something.
+    /// It changes something, and a second read finds this.
     ReadsAgain(char),
-    /// Another run, whose read found this, runs at the same time. The flags say whether the other one's read began
-    /// later, whether both load the records before either stores, and whether the other one stores and sends first.
+    /// A concurrent run, whose read finds this. The flags tell whether its read begins later, whether both runs load
+    /// the records before either stores, and whether the concurrent run stores and sends first.
     Doubled {
         found: char,
         later: bool,
@@ -151,21 +152,21 @@ enum Fate {
     },
 }
 
-/// The transitions that must be sent, for reads in the order in which they are stored.
+/// The transitions that must be sent for a sequence of stored reads.
 #[derive(Debug, Default)]
 struct Model {
-    /// The alert as it was last sent: severity and parts, while it fires.
+    /// The firing alert as last sent: its severity and parts.
     believed: Option<Known>,
     /// The alert as the last read found it.
     firing: Option<Known>,
-    /// Whether a silence held the alert back, and nothing was sent since.
+    /// Whether a silence suppressed the alert, and nothing has been sent since.
     was_silenced: bool,
     recorded: Option<Timestamp>,
     expected: String,
 }
 
 impl Model {
-    /// Whether the table has an alert that is not over.
+    /// Whether the table has an open alert.
     fn is_open(&self) -> bool {
         self.believed.is_some() || self.firing.is_some()
     }
@@ -184,7 +185,7 @@ impl Model {
         self.was_silenced |= silenced;
         match (failing(read.found), read.found) {
             (Some(Finding { severity, parts, .. }), _) => {
-                // What cannot be read stays as it was.
+                // An unreadable part keeps its state.
                 let before = self.firing.as_ref().map(|(_, parts)| parts);
                 let part = |(name, status): (String, PartStatus)| match status {
                     PartStatus::Failing(severity) => Some((name, severity)),
@@ -195,7 +196,7 @@ impl Model {
                 self.firing = Some((severity, parts));
                 self.fails(silenced, was_silenced);
             }
-            // An info that people know is not repeated.
+            // An info that was sent is not repeated.
             (None, '?') if self.is_info() && self.believed.is_some() => self.was_silenced &= silenced,
             (None, '?') if self.firing.is_some() && was_silenced && !silenced => self.fails(false, true),
             (None, '?') => {}
@@ -207,7 +208,7 @@ impl Model {
                 }
             }
         }
-        // An alert that is over and stays so is not written.
+        // A resolved alert that stays resolved is not written.
         if was_open || self.is_open() {
             self.recorded = Some(read.began);
         }
@@ -227,11 +228,11 @@ impl Model {
         let event = match known {
             None => Some('F'),
             Some((worst, _)) if *severity == Severity::Info => (*worst > Severity::Info).then_some('e'),
-            // An alert that still fires when a silence ends is sent, even if it was sent before.
+            // An alert that still fires at the end of a silence is sent, even if it was sent before.
             Some(_) => was_silenced.then_some('r'),
         };
         self.expected.extend(event);
-        // A fall in severity is remembered at once: the next rise is sent.
+        // A fall in severity is recorded at once, so the next rise is sent.
         self.believed.clone_from(&self.firing);
         self.was_silenced = false;
     }
@@ -240,7 +241,7 @@ impl Model {
 struct Stage {
     world: Arc<Mutex<World>>,
     notifier: Notifier,
-    /// The same function after its configuration changed: it ignores the check.
+    /// The same function with a changed configuration, which ignores the check.
     ignoring: Notifier,
     runs: u32,
 }
@@ -267,7 +268,7 @@ impl Stage {
         self.notifier.table.load(&Self::partition()).await
     }
 
-    /// Reconciles what the reads of one run found, oldest first.
+    /// Reconciles the reads of one run, oldest first.
     async fn reconcile(&mut self, reads: &[Read], state: LoadedState, now: Timestamp) -> Outbox {
         self.runs += 1;
         let evaluation = |read: &Read| {
@@ -296,7 +297,7 @@ impl Stage {
         change(&mut self.world.lock().unwrap());
     }
 
-    /// Silences everything for a minute, by a silence that was announced.
+    /// Silences everything for a minute, with a silence that was already announced.
     fn silence(&self, now: Timestamp) {
         let until = now + SignedDuration::from_mins(1);
         let (by, comment) = ("ada".to_owned(), "upgrade".to_owned());
@@ -312,7 +313,7 @@ impl Stage {
         self.set(|world| world.table.items.push(item));
     }
 
-    /// Plays one run, on the stage and in the model.
+    /// Plays one run, both on the stage and in the model.
     async fn run(&mut self, found: char, fate: Fate, silenced: bool, now: Timestamp, model: &mut Model) {
         let read = Read { found, began: now };
         if silenced {
@@ -323,9 +324,9 @@ impl Stage {
                 let (read, now) = (Read { found, began: now + DAY }, now + DAY);
                 let outbox = self.reconcile(&[read], self.load().await, now).await;
                 self.publish(outbox, now).await;
-                // By its clock, the silence is over.
+                // On its clock, the silence has ended.
                 model.store(read, false);
-                // Its times are wrong, and not newer than the others.
+                // Its wrong times do not count as newer.
                 model.recorded = None;
             }
             Fate::Fine | Fate::TopicFails | Fate::AnswerLost => {
@@ -362,8 +363,8 @@ impl Stage {
                 let other = Read { found, began: now + distance };
                 let order = if stores_first { [other, read] } else { [read, other] };
                 let state = self.load().await;
-                // A run that loaded no alert, and found nothing wrong, may have nothing to write, and so not notice the
-                // other.
+                // A run that loaded no alert and found no failure may have nothing to write, so it does not notice the
+                // other run.
                 let writes = model.is_open() || failing(order[1].found).is_some();
                 let loaded_early = if both_load_first && writes { Some(self.load().await) } else { None };
                 let first = self.reconcile(&order[..1], state, now).await;
@@ -371,7 +372,7 @@ impl Stage {
                     Some(loaded) => loaded,
                     None => self.load().await,
                 };
-                // A moment later: no two runs write in the same nanosecond.
+                // Two runs never write in the same nanosecond.
                 let second = self.reconcile(&order[1..], state, now + SignedDuration::from_millis(7)).await;
                 let outboxes = if sends_first { [second, first] } else { [first, second] };
                 for outbox in outboxes {
@@ -402,7 +403,7 @@ fn fates() -> impl Strategy<Value = Fate> {
         1 => Just(Fate::ClockAhead),
         1 => Just(Fate::DiesBeforeSending),
         1 => Just(Fate::DiesBeforeAcknowledging),
-        // The configuration does not change during a run.
+        // The configuration cannot change during a run.
         1 => found().prop_map(|found| Fate::ReadsAgain(if found == 'u' { 'g' } else { found })),
         2 => doubled.prop_map(|(found, later, both_load_first, stores_first, sends_first)| {
             Fate::Doubled { found, later, both_load_first, stores_first, sends_first }
@@ -410,7 +411,7 @@ fn fates() -> impl Strategy<Value = Fate> {
     ]
 }
 
-/// An invocation whose details do not matter.
+/// An arbitrary invocation.
 fn invocation() -> Invocation {
     let deadline = Deadline::new(Duration::from_secs(110));
     Invocation { id: "run".to_owned(), trigger: Trigger::Schedule, origin: origin(), deadline }
@@ -420,8 +421,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// Plays a history, and then lets undisturbed runs send the rest. Returns what was sent, and what had to be sent. A run
-/// that nothing but a lost answer disturbs sends everything itself.
+/// Plays a history, and lets undisturbed runs send the rest. Returns the sent and the expected transitions. A run with
+/// no failure but a lost response must send everything itself.
 fn play(history: &[(char, Fate, bool)]) -> (Vec<(u64, char)>, String) {
     let (mut stage, mut model, mut now) = (Stage::new(), Model::default(), at(8, 0));
     for (found, fate, silenced) in history.iter().chain(&[('g', Fate::Fine, false)]) {
@@ -439,16 +440,16 @@ fn play(history: &[(char, Fate, bool)]) -> (Vec<(u64, char)>, String) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Every transition that must be sent is sent, once and in order, and nothing else, whatever happens to the runs.
-    /// Only what SNS accepted from a run that then died may be sent again.
+    /// Whatever happens to the runs, exactly the expected transitions are sent, once and in order. Only a message that
+    /// SNS accepted before the run died may be sent again.
     #[test]
-    fn every_stretch_is_sent_once_and_in_order(
+    fn every_transition_is_sent_once_and_in_order(
         history in prop::collection::vec((found(), fates(), prop::bool::weighted(0.3)), 0..8),
     ) {
         let (all, expected) = play(&history);
         let mut known = BTreeSet::new();
         let mut once: Vec<(u64, char)> = all.iter().filter(|transition| known.insert(transition.0)).copied().collect();
-        // Two runs may send one record's transitions in two messages, which may overtake each other.
+        // Two runs may send one record's transitions in two messages, which can arrive out of order.
         once.sort_by_key(|(number, _)| *number);
         prop_assert_eq!(once.iter().map(|(_, event)| *event).collect::<String>(), expected);
         let may_repeat = history.iter().any(|(_, fate, _)| *fate == Fate::DiesBeforeAcknowledging);
@@ -456,7 +457,7 @@ proptest! {
     }
 }
 
-/// The events that a history of undisturbed runs sends.
+/// The events sent in a history without silences.
 fn events(history: &[(char, Fate)]) -> String {
     let history: Vec<(char, Fate, bool)> = history.iter().map(|(found, fate)| (*found, *fate, false)).collect();
     play(&history).0.into_iter().map(|(_, event)| event).collect()
@@ -486,7 +487,7 @@ fn a_silence_is_announced_once_and_its_end_sends_open_alerts() {
     let mut stage = Stage::new();
     let until = at(8, 10);
     let silence = json!({"checks": [check().id], "until": until, "by": "ada", "comment": "upgrade"});
-    // As an administrator writes it.
+    // A silence as an administrator writes it.
     let record = json!({"state": {"silence": silence}, "observed_at": at(7, 0)}).to_string();
     let item = json!({
         "service": {"S": Stage::partition().to_string()}, "item": {"S": "*#silence#upgrade"}, "version": {"N": "1"},
@@ -503,7 +504,7 @@ fn a_silence_is_announced_once_and_its_end_sends_open_alerts() {
 }
 
 #[test]
-fn a_silence_that_cannot_be_read_silences_nothing() {
+fn an_unreadable_silence_suppresses_no_alert() {
     let mut stage = Stage::new();
     let item = json!({
         "service": {"S": Stage::partition().to_string()}, "item": {"S": "*#silence#upgrade"}, "version": {"N": "1"},
@@ -515,7 +516,7 @@ fn a_silence_that_cannot_be_read_silences_nothing() {
 }
 
 #[test]
-fn a_write_whose_answer_was_lost_is_recognized() {
+fn a_run_recognizes_its_write_after_a_lost_response() {
     assert_eq!(events(&[('b', Fate::AnswerLost), ('g', Fate::AnswerLost)]), "FR");
     assert_eq!(events(&[('c', Fate::AnswerLost)]), "F".to_owned() + "R", "with a cause, of which not all is stored");
 }
@@ -539,7 +540,7 @@ fn a_run_succeeds_against_nine_concurrent_writers() {
 }
 
 #[test]
-fn a_late_cause_survives_another_runs_write() {
+fn a_late_cause_survives_the_write_of_another_run() {
     let mut stage = Stage::new();
     play_minutes(&mut stage, "b", 0);
     stage.set(|world| world.others_write = 1);
@@ -552,7 +553,7 @@ fn a_late_cause_survives_another_runs_write() {
     assert_eq!(stage.heard(), [(1, 'F'), (2, 'c')]);
 }
 
-/// Plays undisturbed runs that find this, a minute apart from `minute` on.
+/// Plays undisturbed runs with these findings, a minute apart, starting at `minute`.
 fn play_minutes(stage: &mut Stage, found: &str, minute: i8) {
     let mut now = at(8, minute);
     for letter in found.chars() {
@@ -562,7 +563,7 @@ fn play_minutes(stage: &mut Stage, found: &str, minute: i8) {
 }
 
 #[test]
-fn without_reading_the_table_alerts_are_sent_once_an_hour() {
+fn an_unreadable_table_repeats_a_firing_alert_once_an_hour() {
     let mut stage = Stage::new();
     stage.set(|world| world.table_reads_fail = true);
     play_minutes(&mut stage, &"b".repeat(30), 0);
@@ -574,7 +575,7 @@ fn without_reading_the_table_alerts_are_sent_once_an_hour() {
 }
 
 #[test]
-fn without_reading_the_table_it_is_not_known_that_nothing_fires() {
+fn an_unreadable_table_makes_the_firing_alerts_incomplete() {
     let mut stage = Stage::new();
     play_minutes(&mut stage, "bb", 0);
     let firing = |stage: &mut Stage, found, minute| {
@@ -589,7 +590,7 @@ fn without_reading_the_table_it_is_not_known_that_nothing_fires() {
 }
 
 #[test]
-fn without_writing_the_table_alerts_are_sent() {
+fn a_table_that_refuses_writes_suppresses_no_alert() {
     let mut stage = Stage::new();
     stage.set(|world| world.table_writes_fail = true);
     play_minutes(&mut stage, &"b".repeat(30), 0);
@@ -597,7 +598,7 @@ fn without_writing_the_table_alerts_are_sent() {
 }
 
 #[test]
-fn without_the_table_what_is_worse_or_new_is_sent_at_once() {
+fn without_the_table_worse_or_new_failures_are_sent_at_once() {
     let mut stage = Stage::new();
     stage.set(|world| world.table_reads_fail = true);
     play_minutes(&mut stage, "bbBB", 0);
@@ -609,7 +610,7 @@ fn without_the_table_what_is_worse_or_new_is_sent_at_once() {
 }
 
 #[test]
-fn without_the_table_what_sns_refuses_is_sent_later() {
+fn without_the_table_a_refused_message_is_sent_later() {
     let mut stage = Stage::new();
     stage.set(|world| (world.table_reads_fail, world.topic_fails) = (true, true));
     block_on(async {
@@ -624,7 +625,7 @@ fn without_the_table_what_sns_refuses_is_sent_later() {
 }
 
 #[test]
-fn an_item_that_cannot_be_read_is_sent_again_and_repaired() {
+fn an_unreadable_item_is_sent_again_and_repaired() {
     let mut stage = Stage::new();
     play_minutes(&mut stage, "b", 0);
     stage.set(|world| world.table.items[0]["record"]["S"] = "garbage".into());

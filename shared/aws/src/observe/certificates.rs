@@ -13,7 +13,7 @@ use crate::errors::malformed_response;
 const CALL: &str = "acm:DescribeCertificate";
 
 impl Observer {
-    /// These certificates, by ARN: one call each. One that is not in ACM is left out.
+    /// These certificates, by ARN: one call each. Certificates outside ACM are left out.
     pub(super) async fn certificates(&self, arns: BTreeSet<String>) -> BTreeMap<String, Observed<Certificate>> {
         let in_acm = arns.into_iter().filter(|arn| arn.contains(":acm:"));
         let reads = in_acm.map(|arn| async move { (arn.clone(), self.certificate(&arn).await) });
@@ -39,7 +39,7 @@ fn certificate(row: &acm::CertificateDetail) -> Option<Certificate> {
     let names: BTreeSet<String> = names.map(ToOwned::to_owned).collect();
     Some(Certificate {
         status: row.status()?.as_str().to_owned(),
-        // 9999-12-31, which means never, is beyond what a timestamp holds.
+        // 9999-12-31, which means never, exceeds the range of a timestamp.
         not_after: Timestamp::from_second(row.not_after()?.secs()).unwrap_or(Timestamp::MAX),
         names: names.into_iter().collect(),
         imported: *row.r#type()? == acm::CertificateType::Imported,

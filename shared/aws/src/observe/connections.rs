@@ -13,13 +13,13 @@ use crate::errors::malformed_response;
 const CALL: &str = "ec2:DescribeVpcEndpointConnections";
 
 impl Observer {
-    /// The connections of `services`: one call per 200 services and page. A row without an endpoint's id, as EC2 may have for a
-    /// transit gateway's attachment, costs its own service: what it is cannot be told, and without its row a connection would
-    /// count as deleted.
+    /// The connections of `services`: one call per 200 services and page. A row without an endpoint id, as a transit
+    /// gateway's attachment may cause, makes its own service's connections unreadable: it may be any connection, and
+    /// without the row that connection would count as deleted.
     ///
     /// # Errors
-    /// [`guard_core::snapshot::CallError`] if a page could not be read, or a row does not say of which service it is: a
-    /// partial list is an error.
+    /// [`guard_core::snapshot::CallError`] if a page could not be read, or a row does not name its service: a partial
+    /// list is an error.
     pub async fn connections(&self, services: &BTreeSet<ServiceId>) -> Observed<Connections> {
         let ids = services.iter().map(ToString::to_string).collect();
         let own_region = self.ec2.config().region().map(AsRef::as_ref);
@@ -39,7 +39,7 @@ impl Observer {
         for row in rows {
             match row {
                 Ok(connection) => listed.push(connection),
-                // Of a service that was not asked about, it is nobody's.
+                // Ignores services that were not asked about.
                 Err(service) if services.contains(&service) => drop(incomplete.insert(service)),
                 Err(_) => {}
             }

@@ -12,7 +12,7 @@ use crate::errors::malformed_response;
 const DESCRIBE: &str = "ec2:DescribeVpcEndpointServiceConfigurations";
 
 impl Observer {
-    /// The configurations of `services`: one call per 200 services and page. A service that EC2 does not know is absent.
+    /// The configurations of `services`: one call per 200 services and page. A service unknown to EC2 is absent.
     ///
     /// # Errors
     /// [`guard_core::snapshot::CallError`] if a page or row could not be read.
@@ -23,7 +23,8 @@ impl Observer {
         let ids = services.iter().map(ToString::to_string).collect();
         let services = self
             .in_batches(ids, FILTER_VALUES, async |ids| {
-                // A filter, because with the ServiceIds parameter the call fails if one of the services does not exist.
+                // A filter, because the `ServiceIds` parameter makes the call fail if one of the services does not
+                // exist.
                 let call = self.ec2.describe_vpc_endpoint_service_configurations().filters(filter("service-id", ids));
                 list!(self, DESCRIBE, call, service_configurations, next_token, endpoint_service)
             })

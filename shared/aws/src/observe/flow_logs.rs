@@ -29,22 +29,22 @@ pub struct Node {
 pub struct FlowLog {
     /// `fl-…`
     pub id: String,
-    /// What it records: `eni-…`, `subnet-…` or `vpc-…`.
+    /// The recorded resource: `eni-…`, `subnet-…` or `vpc-…`.
     pub resource: String,
-    /// The log group that it writes to; the kind of its destination if it is not CloudWatch Logs.
+    /// Its log group; the destination type if that is not CloudWatch Logs.
     pub log_group: Result<String, String>,
-    /// The fields of its records, as EC2 writes them: `${version} ${account-id} …`. `None`: the default.
+    /// The fields of its records, as EC2 writes them: `${version} ${account-id} …`; `None` for the default.
     pub format: Option<String>,
-    /// Whether it records what was rejected.
+    /// Whether it records rejected traffic.
     pub has_rejects: bool,
-    /// Why records do not arrive, if they do not.
+    /// The reason that records do not arrive, if any.
     pub error: Option<String>,
-    /// When it was created.
+    /// Its creation time.
     pub created: Option<Timestamp>,
 }
 
 impl Observer {
-    /// The network interfaces with these descriptions, which are those of load balancers: one call per 200 and page.
+    /// The load balancers' network interfaces, by their descriptions: one call per 200 descriptions and page.
     ///
     /// # Errors
     /// [`guard_core::snapshot::CallError`] if a page or row could not be read.
@@ -68,7 +68,7 @@ impl Observer {
         .await
     }
 
-    /// The flow logs of these interfaces, subnets and VPCs: one call per 200 and page.
+    /// The flow logs of these interfaces, subnets and VPCs: one call per 200 resources and page.
     ///
     /// # Errors
     /// [`guard_core::snapshot::CallError`] if a page or row could not be read.
@@ -102,7 +102,8 @@ fn flow_log(row: &ec2::FlowLog) -> Option<FlowLog> {
     })
 }
 
-/// Its name, or that in the ARN of the destination: `arn:aws:logs:REGION:ACCOUNT:log-group:NAME:*`.
+/// The log group's name, from its own field or from the destination's ARN:
+/// `arn:aws:logs:REGION:ACCOUNT:log-group:NAME:*`.
 fn log_group(row: &ec2::FlowLog) -> Option<&str> {
     let of_destination = || {
         let destination = row.log_destination()?;

@@ -1,7 +1,7 @@
-//! DNS: what the names of target groups resolve to.
+//! DNS: the addresses to which the names of target groups resolve.
 //!
-//! The system's resolver, asked anew in every run: it is the one that Lambda configures, and glibc keeps no
-//! cache. A resolver of our own would only add code to a run that asks for one name.
+//! Every run queries the system's resolver, which Lambda configures and glibc does not cache. A resolver of our own
+//! would only add code to a run that looks up one name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -16,10 +16,10 @@ use ipnet::IpNet;
 
 use super::Observer;
 
-/// How long DNS may take.
+/// The timeout of a DNS query.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(3);
 
-/// The guard's own tags of target groups, by name.
+/// The guard's own tags of target groups, by tag name.
 pub(super) type Tags = Observed<BTreeMap<Arn, BTreeMap<String, String>>>;
 
 impl Observer {
@@ -59,23 +59,23 @@ fn reached(group: &TargetGroup, (subnets, tables): &(Vec<Subnet>, Vec<RouteTable
     subnets.flat_map(|subnet| subnet.cidrs.iter().copied()).chain(routed).collect()
 }
 
-/// What DNS answers for each name.
+/// The DNS result for each name.
 pub(super) type Answers = BTreeMap<String, Result<Vec<IpAddr>, String>>;
 
-/// Asks DNS for the names of the target groups in `topology`, and fills in what it answers.
+/// Resolves the names of the target groups in `topology`, and fills in the results.
 pub(super) async fn resolve(topology: &mut Topology) {
     let answers = resolve_names(topology).await;
     fill_in(topology, &answers);
 }
 
-/// Asks DNS for the names of the target groups in `topology`, each once.
+/// Resolves the names of the target groups in `topology`, each once.
 pub(super) async fn resolve_names(topology: &mut Topology) -> Answers {
     let names: BTreeSet<String> = topology.hostnames_mut().map(|(_, hostname)| hostname.name.clone()).collect();
     let answers = names.into_iter().map(|name| async { (name.clone(), lookup(name).await) });
     join_all(answers).await.into_iter().collect()
 }
 
-/// Fills in what DNS answered, of each group's address family.
+/// Fills in the resolved addresses of each group's address family.
 pub(super) fn fill_in(topology: &mut Topology, answers: &Answers) {
     for (is_ipv6, hostname) in topology.hostnames_mut() {
         if let Some(answer) = answers.get(&hostname.name) {
@@ -87,7 +87,7 @@ pub(super) fn fill_in(topology: &mut Topology, answers: &Answers) {
     }
 }
 
-/// Where the route leads, if that is a private network: not the internet, and not nowhere.
+/// The destination of the route if it leads to a private network, not to the internet or a dead end.
 fn private_network(route: &Route) -> Option<IpNet> {
     let to_internet = ["igw-", "eigw-", "nat-"].iter().any(|gateway| route.by.starts_with(gateway));
     let carries = route.carries_traffic() == Some(true);
@@ -123,8 +123,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hostname_that_does_not_exist_is_an_error() {
-        // An address stands for itself: no network is needed.
+    async fn an_unknown_hostname_is_an_error() {
+        // An address resolves to itself without a network.
         assert_eq!(lookup("10.0.0.7".to_owned()).await, Ok(vec!["10.0.0.7".parse().unwrap()]));
         assert!(lookup("no-such-name.invalid".to_owned()).await.is_err());
     }

@@ -18,31 +18,31 @@ const IDLE_TIMEOUT: &str = "tcp.idle_timeout.seconds";
 
 const CROSS_ZONE: &str = "load_balancing.cross_zone.enabled";
 
-/// Whether targets get a header in front of the client's bytes. A group whose target is an Application Load Balancer may not
-/// have the attribute.
+/// Whether targets get a header in front of the client's bytes. A group with an Application Load Balancer as its target
+/// may lack the attribute.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/edit-target-group-attributes.html#proxy-protocol>
 const PROXY_PROTOCOL: &str = "proxy_protocol_v2.enabled";
 
 /// See [`RoutingThreshold`].
 const ROUTING_THRESHOLD: &str = "target_group_health.unhealthy_state_routing.minimum_healthy_targets";
 
-/// What the names of tags that are for the guard begin with.
+/// The prefix of the guard's own tags.
 const OWN_TAGS: &str = "privatelink-guard:";
 
-/// Whether connections to a target are ended when it fails, and when it is deregistered.
+/// The attributes that terminate connections to a target when it fails and when it is deregistered.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/edit-target-group-attributes.html>
 const TERMINATION: [&str; 2] = [
     "target_health_state.unhealthy.connection_termination.enabled",
     "deregistration_delay.connection_termination.enabled",
 ];
 
-/// How many load balancers or target groups one call describes.
+/// The maximum number of load balancers or target groups in one call.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DescribeLoadBalancers.html>
 const NAMED_PER_CALL: usize = 20;
 
 impl Observer {
-    /// The descriptions of these load balancers: one call per 20. None is missing, because a load balancer behind an
-    /// endpoint service cannot be deleted.
+    /// The descriptions of these load balancers: one call per 20. None can be missing, because a load balancer behind
+    /// an endpoint service cannot be deleted.
     pub(super) async fn descriptions(&self, arns: &BTreeSet<Arn>) -> Observed<BTreeMap<Arn, Description>> {
         const CALL: &str = "elasticloadbalancing:DescribeLoadBalancers";
         let arns = arns.iter().map(ToString::to_string).collect();
@@ -82,7 +82,7 @@ impl Observer {
         Ok(groups.into_iter().collect())
     }
 
-    /// The guard's own tags of these target groups, by name: one call per 20.
+    /// The guard's own tags of these target groups, by tag name: one call per 20.
     pub(super) async fn tags(&self, arns: &BTreeSet<Arn>) -> Tags {
         const CALL: &str = "elasticloadbalancing:DescribeTags";
         let arns = arns.iter().map(ToString::to_string).collect();
@@ -125,14 +125,14 @@ impl Observer {
         list!(self, CALL, call, listeners, next_marker, parse)
     }
 
-    /// The target groups that the listener's rules forward IPv4 connections to; `None` if no rule but the default one does: one
-    /// call per page. The rule with the lowest priority number that matches decides.
+    /// The target groups to which the listener's rules forward IPv4 connections; `None` if only the default rule does:
+    /// one call per page. The matching rule with the lowest priority number decides.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/create-rule.html>
     pub(super) async fn forwarded_by_rules(&self, listener: &str) -> Observed<Option<Vec<Arn>>> {
         const CALL: &str = "elasticloadbalancing:DescribeRules";
         let call = self.elb.describe_rules().listener_arn(listener);
         let parse = |row: &elb::Rule| match row.is_default() {
-            // The listener itself has its action.
+            // The listener itself contains the default action.
             Some(true) => Ok(None),
             _ => rule(row).map(Some).ok_or_else(|| {
                 malformed_response(
@@ -147,7 +147,7 @@ impl Observer {
         Ok(rules.into_iter().find(|rule| rule.takes_ipv4).map(|rule| rule.forwards_to))
     }
 
-    /// The certificates that `listener` has besides its default one. It can be among them as well.
+    /// The certificates of `listener` besides its default one, which the list can include as well.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DescribeListenerCertificates.html>
     pub(super) async fn certificates_by_name(&self, listener: &str) -> Observed<Vec<String>> {
         const CALL: &str = "elasticloadbalancing:DescribeListenerCertificates";
@@ -160,8 +160,8 @@ impl Observer {
         Ok(listed?.into_iter().filter(|(_, is_default)| !is_default).map(|(arn, _)| arn).collect())
     }
 
-    /// The seconds after which a TCP listener closes an idle connection; `None` if ELB names none, as for one that has got
-    /// another protocol since it was listed.
+    /// The seconds after which a TCP listener closes an idle connection; `None` if ELB names none, for example because
+    /// the listener's protocol has changed since it was listed.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_ListenerAttribute.html>
     pub(super) async fn idle_timeout(&self, listener: &str) -> Observed<Option<u32>> {
         const CALL: &str = "elasticloadbalancing:DescribeListenerAttributes";
@@ -216,7 +216,7 @@ impl Observer {
         .await
     }
 
-    /// The target group's attributes that checks look at.
+    /// The target group attributes that the checks need.
     ///
     /// # Errors
     /// [`guard_core::snapshot::CallError`] if it could not be read.
@@ -232,7 +232,7 @@ impl Observer {
                 let cross_zone = match value(CROSS_ZONE) {
                     Some("true") => CrossZoneOverride::On,
                     Some("false") => CrossZoneOverride::Off,
-                    // The default. A group whose target is an Application Load Balancer may not have the attribute.
+                    // The default. A group with an Application Load Balancer as its target may lack the attribute.
                     Some("use_load_balancer_configuration") | None => CrossZoneOverride::LoadBalancer,
                     other => return Err(malformed_response(CALL, &format!("{CROSS_ZONE} is {other:?}"))),
                 };
@@ -258,7 +258,7 @@ impl Observer {
     }
 }
 
-/// `None` if ELB left out what a check decides by.
+/// `None` if ELB omitted a field that a check needs.
 fn description(row: &elb::LoadBalancer) -> Option<Description> {
     let zone = |row: &elb::AvailabilityZone| {
         Some(Zone { name: row.zone_name()?.to_owned(), subnet: row.subnet_id()?.to_owned() })
@@ -295,7 +295,7 @@ fn listener(row: &elb::Listener) -> Option<Listener> {
     })
 }
 
-/// The target groups that these actions forward to, with a weight above zero; `None` if an ARN is missing.
+/// The target groups to which these actions forward with a weight above zero; `None` if an ARN is missing.
 fn forwards_to(actions: &[elb::Action]) -> Option<Vec<Arn>> {
     let forwards = actions.iter().flat_map(|action| {
         let config = action.forward_config().map(elb::ForwardActionConfig::target_groups).unwrap_or_default();
@@ -313,8 +313,8 @@ struct Rule {
     forwards_to: Vec<Arn>,
 }
 
-/// `None` if ELB left out what decides, or if it is not known whether the rule takes IPv4 connections. The only condition of a
-/// Network Load Balancer's rule is the type of the source's address.
+/// `None` if ELB omitted a required field, or if the rule's condition on IPv4 is unknown. The only condition in a
+/// Network Load Balancer's rule is the source's address type.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_RuleCondition.html>
 fn rule(row: &elb::Rule) -> Option<Rule> {
     let takes_ipv4 = |condition: &elb::RuleCondition| match condition.source_ip_config()?.ip_address_type()? {
@@ -354,7 +354,7 @@ fn target_group(arn: Arn, row: &elb::TargetGroup) -> TargetGroup {
         kind,
         vpc: row.vpc_id().map(ToOwned::to_owned),
         health_check,
-        // `traffic-port` is no number.
+        // `traffic-port` is not a number.
         health_check_port: row.health_check_port().and_then(|port| port.parse().ok()),
         health_check_codes: row.matcher().and_then(elb::Matcher::http_code).map(ToOwned::to_owned),
         health_check_timing: seconds.zip(failures),
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_has_the_mode_for_client_certificates_as_it_is() {
+    fn the_client_certificate_mode_is_kept_as_elb_writes_it() {
         let mode = |mutual: Option<Mutual>| {
             let row = elb::Listener::builder().listener_arn("arn").port(443).protocol(elb::ProtocolEnum::Tls);
             listener(&row.set_mutual_authentication(mutual).build()).unwrap().mutual_authentication
@@ -468,7 +468,7 @@ mod tests {
         assert!(listener(&forwards(&arn).set_listener_arn(None).build()).is_none());
     }
 
-    /// The observer of an ELB that always gives this answer to `action`.
+    /// An observer of an ELB that always returns this response to `action`.
     fn answering(action: &str, body: &str) -> Observer {
         let answer = format!("<{action}Response><{action}Result>{body}</{action}Result></{action}Response>");
         let config = testing::config(&Arc::default(), move |(): &mut (), _| (200, answer.clone()));
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_rule_for_ipv4_decides_where_ipv4_goes() {
+    async fn the_first_ipv4_rule_decides_the_target_group() {
         let rule = |priority: &str, kind: &str, name: &str| {
             let arn = group(name, 1).target_group_arn.unwrap();
             let condition = match kind {
@@ -509,7 +509,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_routing_threshold_has_awss_defaults() {
+    async fn a_missing_routing_threshold_takes_the_default_of_aws() {
         let read = async |rows: &[(&str, &str)]| {
             let rows = rows.iter().map(|(name, value)| {
                 format!("<member><Key>{ROUTING_THRESHOLD}.{name}</Key><Value>{value}</Value></member>")

@@ -1,7 +1,8 @@
-//! The only place that reads EC2, ELB, ACM and CloudWatch. It reads all pages; a failed read is a
+//! The only module that reads EC2, ELB, ACM and CloudWatch. It reads all pages; a failed read is a
 //! [`CallError`](guard_core::snapshot::CallError), never an empty list.
 
-/// All pages of the list that `$request` asks for, each row parsed: see [`Observer::pages`]. Each attempt asks anew.
+/// All parsed rows of the list that `$request` describes: see [`Observer::pages`]. Each attempt starts from the first
+/// page.
 macro_rules! list {
     ($observer:expr, $call:expr, $request:expr, $rows:ident, $token:ident, $parse:expr) => {{
         let read = async || {
@@ -45,7 +46,7 @@ use self::pace::{Pace, Rate};
 use crate::clients;
 use crate::errors::{call_error, malformed_response};
 
-/// The actions of all reads, as IAM names them; but for flow logs, which only the command line reads.
+/// The IAM actions of all reads, except for flow logs, which only the command line reads.
 pub const ACTIONS: [&str; 23] = [
     "acm:DescribeCertificate",
     "cloudwatch:GetMetricData",
@@ -72,20 +73,19 @@ pub const ACTIONS: [&str; 23] = [
     "elasticloadbalancing:DescribeTargetHealth",
 ];
 
-/// How many calls may run at the same time.
+/// The maximum number of concurrent calls.
 pub const MAX_CALLS: usize = 16;
 
-/// The pauses before a call is repeated that AWS refused because there were too many, after the SDK's own attempts: the
-/// first one, and the longest.
+/// The first and the longest pause before a throttled call is repeated, after the SDK's own retries.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 
-/// How long a refused call is repeated if nothing else limits the time for reading.
+/// The time for repeating throttled calls if nothing else limits the time for reading.
 const REPEAT_FOR: Duration = Duration::from_secs(30);
 
-/// How much of the time for reading is left to calls that follow from what was read one by one.
+/// The part of the reading time reserved for follow-up calls after the reads that are made one by one.
 pub const RESERVED_TO_FOLLOW: Duration = Duration::from_secs(10);
 
-/// How many values one filter accepts.
+/// The maximum number of values in one filter.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Filter.html>
 const FILTER_VALUES: usize = 200;
 
@@ -101,17 +101,17 @@ pub struct Observer {
     calls: Arc<Mutex<Calls>>,
     /// Whether EC2 has refused `IncludeManagedResources`, on all clones: see [`Observer::include_managed`].
     lacks_managed: Arc<AtomicBool>,
-    /// When reading must end.
+    /// The end of the time for reading.
     until: Option<Instant>,
-    /// How often [`Observer::for_run`] was called, on all clones.
+    /// The number of calls to [`Observer::for_run`], on all clones.
     runs: Arc<AtomicU64>,
-    /// dbt's ports on any of the services; empty if some service takes any. Behind others nothing is read.
+    /// dbt's ports on any of the services; empty if a service takes any port. Nothing behind other ports is read.
     ports: Arc<BTreeSet<u16>>,
-    /// Where reading begins: see [`Observer::starting_anywhere`].
+    /// The offset at which reading begins: see [`Observer::starting_anywhere`].
     rotation: u64,
 }
 
-/// The pace of the calls to each API whose limits the whole account shares.
+/// The pace of the calls to the APIs whose limits the whole account shares.
 #[derive(Debug)]
 struct Paces {
     ec2: Pace,
@@ -130,7 +130,8 @@ impl Paces {
 }
 
 impl Observer {
-    /// Reads with clients of this configuration, and ELB at this rate, what is behind these ports, or behind any if it is empty.
+    /// An observer with this SDK configuration that calls ELB at this rate. It reads only the path behind `ports`, or
+    /// behind all ports if the set is empty.
     pub fn new(config: &aws_config::SdkConfig, elb: Rate, ports: BTreeSet<u16>) -> Self {
         Self {
             acm: aws_sdk_acm::Client::new(config),
@@ -148,7 +149,8 @@ impl Observer {
         }
     }
 
-    /// The same clients for the run `id`, which keeps a record of its calls, and reads nothing after `until`.
+    /// An observer for the run `id` with the same clients, with its own record of calls, which reads nothing after
+    /// `until`.
     #[must_use]
     pub fn for_run(&self, id: &str, until: Instant) -> Self {
         let mut hasher = DefaultHasher::new();
@@ -156,7 +158,7 @@ impl Observer {
         Self { calls: Arc::default(), until: Some(until), rotation: hasher.finish(), ..self.clone() }
     }
 
-    /// The same observer, for calls that are made one by one and that others follow.
+    /// The same observer with an earlier deadline, for calls that are made one by one and that others follow.
     fn hurried(&self) -> Self {
         let earlier = |until: Instant| {
             let left = until.saturating_duration_since(Instant::now());
@@ -165,24 +167,24 @@ impl Observer {
         Self { until: self.until.map(earlier), ..self.clone() }
     }
 
-    /// Forgets calls for which no time was left, if what they were made for counts as not read in this run.
+    /// Forgets the calls for which no time was left, if this run treats their services as not read.
     pub fn forget_given_up(&self) {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         calls.retain(|_, error| !error.as_ref().is_some_and(|error| error.kind == ErrorKind::GivenUp));
     }
 
-    /// The calls so far, each with its first error, if it failed.
+    /// The calls so far, each with its first error, if any.
     pub fn calls(&self) -> Calls {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The same observer with a record of calls of its own.
+    /// The same observer with a separate record of calls.
     #[must_use]
     pub fn apart(&self) -> Self {
         Self { calls: Arc::default(), ..self.clone() }
     }
 
-    /// Adds calls that were recorded apart, unless this observer has made them itself.
+    /// Adds separately recorded calls, unless this observer has made them itself.
     pub fn include(&self, calls: Calls) {
         let mut own = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         for (call, error) in calls {
@@ -190,14 +192,14 @@ impl Observer {
         }
     }
 
-    /// The value of `IncludeManagedResources`: the account may hide what AWS services manage. The parameter is from April 2026;
-    /// an EC2 that does not know it has nothing to hide.
+    /// The value of `IncludeManagedResources`, because the account may hide resources that AWS services manage. The
+    /// parameter dates from April 2026; an EC2 endpoint that does not know it hides nothing.
     /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeNetworkInterfaces.html>
     fn include_managed(&self) -> Option<bool> {
         (!self.lacks_managed.load(Ordering::Relaxed)).then_some(true)
     }
 
-    /// Whether EC2 refused a call because it does not know `IncludeManagedResources`. Later calls do without it.
+    /// Whether EC2 refused a call because it does not know `IncludeManagedResources`. Later calls then omit it.
     fn learns_of_managed(&self, error: &CallError) -> bool {
         let is_unknown = error.code() == Some("UnknownParameter") && error.message.contains("IncludeManagedResources");
         if is_unknown {
@@ -220,9 +222,9 @@ impl Observer {
         self.read(call, read).await
     }
 
-    /// All pages of a list, each row parsed. `next` gives the pages, `split` takes one apart into rows and the token of
-    /// the next. Pages follow each other, and each has its turn. A token that repeats is an error: the SDK's paginators
-    /// would stop there without a word, and a partial list would look like the whole.
+    /// The parsed rows of all pages of a list. `next` returns the pages, and `split` separates a page into its rows and
+    /// the next page's token. Pages are read in sequence, each at the permitted pace. A repeated token is an error: the
+    /// SDK's paginators would silently stop there, and a partial list would look complete.
     async fn pages<P, R, T, E>(
         &self,
         call: &'static str,
@@ -247,18 +249,19 @@ impl Observer {
         Ok(parsed)
     }
 
-    /// The answer to one request of `call`, which waits until the pace allows it, and until less than [`MAX_CALLS`] run.
+    /// The response to one request of `call`, which waits until the pace allows it and fewer than [`MAX_CALLS`] are
+    /// running.
     async fn in_turn<A>(&self, call: &'static str, request: impl Future<Output = A>) -> A {
         // The SDK's futures are large, and a run holds one for each target group.
         let request = Box::pin(request);
         self.paces.turn(call).await;
-        // An error only if the semaphore is closed, which it never is.
+        // This fails only if the semaphore is closed, which never happens.
         let _permit = self.permits.acquire().await;
         request.await
     }
 
-    /// The result of `read`, which is repeated while AWS refuses it because there were too many calls, unless the time for
-    /// reading ends before; and once if EC2 does not know a parameter.
+    /// The result of `read`, repeated while AWS throttles it and time for reading is left, and once if EC2 does not
+    /// know a parameter.
     async fn read<T>(&self, call: &'static str, read: impl AsyncFn() -> Observed<T>) -> Observed<T> {
         let until = self.until.unwrap_or_else(|| Instant::now() + REPEAT_FOR);
         let repeated = async {
@@ -283,9 +286,9 @@ impl Observer {
         self.record(call, result)
     }
 
-    /// `items`, beginning with any of them: if time runs out, the last ones are not always the same. The run's id and a
-    /// count decide, so that a retry, which has the same id, differs, and a test repeats itself. The clock would not
-    /// do: a schedule of 15 minutes finds the same one of five each time.
+    /// `items`, rotated by an offset, so that the same items are not always last when time runs out. The run's id and a
+    /// count decide the offset, so that a retry, which has the same id, differs, and tests are reproducible. The clock
+    /// is unsuitable: a schedule of 15 minutes would select the same one of five each time.
     fn starting_anywhere<T>(&self, items: impl IntoIterator<Item = T>) -> Vec<T> {
         let mut items: Vec<T> = items.into_iter().collect();
         let first = self.rotation.checked_rem(items.len() as u64).unwrap_or_default();
@@ -293,7 +296,7 @@ impl Observer {
         items
     }
 
-    /// Records how `call` ended, and passes the result on.
+    /// Records the result of `call`, and returns it.
     fn record<T>(&self, call: &'static str, result: Observed<T>) -> Observed<T> {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         let first_error = calls.entry(call).or_default();
@@ -304,8 +307,8 @@ impl Observer {
         result
     }
 
-    /// The error of each of `owners` that has an incomplete row, `what`, in the answer to `call`. It names all of them, and is
-    /// recorded, though the call succeeded.
+    /// One error for each of `owners` that has an incomplete row, `what`, in the response to `call`. The error names
+    /// all owners, and is recorded although the call succeeded.
     fn incomplete<T: Ord + ToString>(
         &self,
         call: &'static str,
@@ -317,13 +320,13 @@ impl Observer {
         }
         let named: Vec<String> = owners.iter().map(ToString::to_string).collect();
         let error = malformed_response(call, &format!("{what} of {} is incomplete", named.join(", ")));
-        // Recorded; there is no result to pass on.
+        // Only the record matters; there is no result to return.
         let _ = self.record::<()>(call, Err(error.clone()));
         owners.into_iter().map(|owner| (owner, error.clone())).collect()
     }
 
-    /// Reads `values` in batches of `size`, and joins the responses. Without values there is no call, because without a
-    /// filter EC2 would return everything in the account.
+    /// Reads `values` in batches of `size`, and joins the responses. Without values it makes no call, because EC2
+    /// returns everything in the account if the filter is missing.
     async fn in_batches<T>(
         &self,
         values: Vec<String>,
@@ -356,7 +359,7 @@ mod tests {
     use crate::testing;
 
     #[tokio::test(start_paused = true)]
-    async fn reading_ends_in_time_and_says_that_no_time_was_left() {
+    async fn a_hanging_read_ends_in_time_and_names_the_reason() {
         let config = testing::config(&Arc::default(), |(): &mut (), _| (200, String::new()));
         let config = config.into_builder().http_client(NeverClient::new()).build();
         let began = Instant::now();

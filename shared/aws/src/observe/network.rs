@@ -18,12 +18,12 @@ use crate::errors::malformed_response;
 
 const RULES: &str = "ec2:DescribeSecurityGroupRules";
 
-/// Where an instance is.
+/// The location of an instance.
 #[derive(Debug, Clone)]
 pub(super) struct Instance {
     pub(super) zone: Option<String>,
     pub(super) subnet: Option<String>,
-    /// Its primary private addresses: one of each family, at most.
+    /// Its primary private addresses, at most one per family.
     pub(super) addresses: Vec<IpAddr>,
     /// The security groups of its primary network interface.
     pub(super) security_groups: Vec<String>,
@@ -32,7 +32,7 @@ pub(super) struct Instance {
     pub(super) is_terminated: bool,
 }
 
-/// A network interface that has the address of a target.
+/// A network interface that may have a target's address.
 #[derive(Debug, Clone)]
 pub(super) struct TargetInterface {
     pub(super) id: String,
@@ -40,19 +40,19 @@ pub(super) struct TargetInterface {
     pub(super) instance: Option<String>,
     pub(super) vpc: String,
     pub(super) addresses: Vec<IpAddr>,
-    /// Blocks of addresses that it has besides.
+    /// Further address blocks.
     pub(super) prefixes: Vec<IpNet>,
     pub(super) security_groups: Vec<String>,
 }
 
 impl TargetInterface {
-    /// Whether it has the address.
+    /// Whether the interface has `address`.
     pub(super) fn has(&self, address: IpAddr) -> bool {
         self.addresses.contains(&address) || self.prefixes.iter().any(|prefix| prefix.contains(&address))
     }
 }
 
-/// Rules of security groups, as [`Network`] has them.
+/// Security group rules, in the form of [`Network`].
 #[derive(Debug)]
 pub(super) struct GroupRules {
     pub(super) rules: Observed<Vec<SecurityGroupRule>>,
@@ -61,8 +61,8 @@ pub(super) struct GroupRules {
 }
 
 impl Observer {
-    /// The network around load balancers with these interface descriptions, in these VPCs, but for the rules of security
-    /// groups: one call of each kind per 200 values and page, at the same time.
+    /// The network around load balancers with these interface descriptions in these VPCs, without security group rules:
+    /// concurrently, one call of each kind per 200 values and page.
     pub(super) async fn network(&self, interfaces: BTreeSet<String>, vpcs: BTreeSet<String>) -> Network {
         let vpcs: Vec<String> = vpcs.into_iter().collect();
         let (interfaces, subnets, acls, route_tables) = tokio::join!(
@@ -75,8 +75,8 @@ impl Observer {
         Network { rules, unread_rules, prefix_lists, interfaces, subnets, acls, route_tables }
     }
 
-    /// The rules of `groups`: one call per 200 and page; then one per prefix list that a rule names. An incomplete rule costs
-    /// its own group.
+    /// The rules of `groups`: one call per 200 groups and page; then one per prefix list that a rule names. An
+    /// incomplete rule makes only its own group unreadable.
     pub(super) async fn rules_and_lists(&self, groups: BTreeSet<String>) -> GroupRules {
         let rows = self.rules(groups).await;
         let incomplete = rows.iter().flatten().filter_map(|row| row.as_ref().err().cloned());
@@ -93,7 +93,7 @@ impl Observer {
         GroupRules { rules, unread_rules, prefix_lists: lists.into_iter().collect() }
     }
 
-    /// Each rule, or the group of one that is incomplete.
+    /// Each rule, or the group of an incomplete one.
     async fn rules(&self, groups: BTreeSet<String>) -> Observed<Vec<Result<SecurityGroupRule, String>>> {
         let parse = |row: &ec2::SecurityGroupRule| match (rule(row), row.group_id()) {
             (Some(rule), _) => Ok(Ok(rule)),
@@ -117,7 +117,7 @@ impl Observer {
         list!(self, CALL, call, entries, next_token, parse)
     }
 
-    /// Asks for the network interfaces that pass a filter, those that AWS services manage included.
+    /// A request for the network interfaces that match a filter, including those that AWS services manage.
     pub(super) fn describe_interfaces(
         &self,
         filtered: &str,
@@ -148,7 +148,7 @@ impl Observer {
         .await
     }
 
-    /// The network interfaces that have one of these addresses, in whichever VPC: one call per 200 and page.
+    /// The network interfaces that have one of these addresses, in any VPC: one call per 200 addresses and page.
     pub(super) async fn interfaces_with(&self, addresses: BTreeSet<IpAddr>) -> Observed<Vec<TargetInterface>> {
         let (ipv4, ipv6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.into_iter().partition(IpAddr::is_ipv4);
         let text = |addresses: Vec<IpAddr>| addresses.iter().map(ToString::to_string).collect();
@@ -159,8 +159,8 @@ impl Observer {
         Ok([ipv4?, ipv6?].concat())
     }
 
-    /// The network interfaces in these subnets: one call per 200 and page. Pods of EKS may have addresses in a prefix of their
-    /// node's interface, which no filter finds by the address.
+    /// The network interfaces in these subnets: one call per 200 subnets and page. EKS pods may have addresses in a
+    /// prefix of their node's interface, which no address filter finds.
     /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-prefix-eni.html>
     pub(super) async fn interfaces_in(&self, subnets: BTreeSet<String>) -> Observed<Vec<TargetInterface>> {
         self.target_interfaces("subnet-id", subnets.into_iter().collect()).await
@@ -192,7 +192,7 @@ impl Observer {
         .await
     }
 
-    /// The zone of each of these subnets, its id and its name, by subnet: one call per 200 and page.
+    /// The zone id and zone name of these subnets, by subnet: one call per 200 subnets and page.
     pub(super) async fn zones_of(&self, subnets: BTreeSet<String>) -> Observed<BTreeMap<String, (String, String)>> {
         const CALL: &str = "ec2:DescribeSubnets";
         let zone = |row: &ec2::Subnet| {
@@ -267,7 +267,7 @@ impl Observer {
         .await
     }
 
-    /// The location of `instances`, by id: one call per 200 and page. An instance that EC2 does not know is absent.
+    /// The locations of `instances`, by id: one call per 200 instances and page. An instance unknown to EC2 is absent.
     pub(super) async fn instances(&self, instances: BTreeSet<String>) -> Observed<BTreeMap<String, Instance>> {
         const CALL: &str = "ec2:DescribeInstances";
         let instance = |row: &ec2::Instance| {
@@ -290,7 +290,8 @@ impl Observer {
         };
         let reservations: Vec<Vec<(String, Instance)>> = self
             .in_batches(instances.into_iter().collect(), FILTER_VALUES, async |ids| {
-                // A filter, because with the InstanceIds parameter the call fails if one of the instances does not exist.
+                // A filter, because the `InstanceIds` parameter makes the call fail if one of the instances does not
+                // exist.
                 let call = || {
                     let call = self.ec2.describe_instances().set_include_managed_resources(self.include_managed());
                     call.filters(filter("instance-id", ids.clone()))
@@ -302,8 +303,8 @@ impl Observer {
     }
 }
 
-/// The address at which a group of IPv6 targets reaches an instance: the primary one of its first interface, which it must
-/// have.
+/// The address at which an IPv6 target group reaches an instance: the primary one of its first interface, which is
+/// required.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-register-targets.html>
 fn primary_ipv6(row: &ec2::Instance) -> Option<&str> {
     let is_first = |interface: &&ec2::InstanceNetworkInterface| {
@@ -318,7 +319,7 @@ fn primary_ipv6(row: &ec2::Instance) -> Option<&str> {
     primary.next().and_then(ec2::InstanceIpv6Address::ipv6_address).or(row.ipv6_address())
 }
 
-/// All private addresses, the primary one first. A load balancer's node may have secondary ones.
+/// All private addresses, primary first. A load balancer node may have secondary ones.
 pub(super) fn addresses(row: &ec2::NetworkInterface) -> Option<Vec<IpAddr>> {
     let ipv4 = row.private_ip_addresses().iter().filter_map(ec2::NetworkInterfacePrivateIpAddress::private_ip_address);
     let ipv6 = row.ipv6_addresses().iter().filter_map(ec2::NetworkInterfaceIpv6Address::ipv6_address);
@@ -332,8 +333,8 @@ pub(super) fn addresses(row: &ec2::NetworkInterface) -> Option<Vec<IpAddr>> {
     Some(addresses)
 }
 
-/// The TCP ports that a rule is for: `Some(None)` if it is for another protocol, `None` if EC2 does not say. EC2 writes
-/// `tcp` or `6` for TCP, and `-1` for all protocols.
+/// The TCP ports of a rule: `Some(None)` for another protocol, `None` if EC2 omits them. EC2 writes `tcp` or `6` for
+/// TCP, and `-1` for all protocols.
 #[allow(clippy::option_option)]
 fn tcp_ports(protocol: Option<&str>, first: Option<i32>, last: Option<i32>) -> Option<Option<Ports>> {
     Some(match (protocol?, first, last) {
@@ -392,7 +393,7 @@ fn route_table(row: &ec2::RouteTable) -> Option<RouteTable> {
             })
             .collect(),
         routes: to_cidrs.into_iter().map(route).collect::<Option<_>>()?,
-        // A gateway endpoint's prefix list contains only public addresses of S3 or DynamoDB, and no target.
+        // A gateway endpoint's prefix list contains only public addresses of S3 or DynamoDB, never a target.
         to_prefix_lists: to_lists.into_iter().map(route_target).filter(|by| !by.starts_with("vpce-")).collect(),
     })
 }

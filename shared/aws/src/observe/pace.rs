@@ -1,29 +1,30 @@
-//! How fast the guard calls EC2 and ELB. Both count the calls of the whole account and Region in token buckets, which the
-//! console, Terraform and the controllers of clusters share, and refuse what goes beyond. So the guard waits before AWS has
+//! The pace of calls to EC2 and ELB. Both limit the calls of the whole account and Region with token buckets, which the
+//! console, Terraform and cluster controllers share, and throttle calls beyond them. So the guard waits before AWS has
 //! to refuse.
 //!
-//! The SDK's adaptive mode begins to wait only after the first refusal. The crate `governor` waits on a thread of its own,
-//! which a function that is frozen between its runs does not need.
+//! The SDK's adaptive mode begins to wait only after the first refusal. The crate `governor` waits on its own thread,
+//! which is useless in a function that is frozen between its runs.
 
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-/// The size of a token bucket, and how fast it fills.
+/// The size and fill rate of a token bucket.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
-    /// How many calls can follow each other at once.
+    /// The number of calls that can follow each other at once.
     pub burst: u32,
-    /// How many calls a second follow after that.
+    /// The number of calls per second after that.
     pub per_second: u32,
 }
 
-/// A share of EC2's bucket for calls with filters or ids: 100, and then 20 a second.
+/// A share of EC2's bucket for calls with filters or ids, which holds 100 calls and refills at 20 a second.
 /// <https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html>
 pub const EC2: Rate = Rate { burst: 50, per_second: 10 };
 
-/// A share of the bucket of ELB's `Describe` calls, 40, and then 10 a second: of drift-watcher, and of the command.
+/// The share that drift-watcher and the command line each take from ELB's bucket for `Describe` calls, which holds 40
+/// calls and refills at 10 a second.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/userguide/elb-api-throttling.html>
 pub const ELB: Rate = Rate { burst: 10, per_second: 3 };
 
@@ -36,19 +37,19 @@ impl Rate {
         Duration::from_secs(1) / self.per_second.max(1)
     }
 
-    /// How many calls it allows within `time`, beginning with a full bucket.
+    /// The number of calls allowed within `time`, starting with a full bucket.
     pub fn calls_within(self, time: Duration) -> usize {
         let later = time.as_millis() / self.interval().as_millis().max(1);
         usize::try_from(later).unwrap_or(usize::MAX).saturating_add(self.burst as usize)
     }
 }
 
-/// A token bucket that its callers wait for, first come, first served.
+/// A token bucket whose callers wait in order of arrival.
 #[derive(Debug)]
 pub struct Pace {
     rate: Rate,
-    /// When the bucket is full again if nobody calls. A function that is frozen may not see time pass: then it fills more
-    /// slowly, never faster.
+    /// The time at which the bucket is full again without further calls. A frozen function may not see time pass: then
+    /// the bucket fills more slowly, never faster.
     full_at: Mutex<Instant>,
 }
 
@@ -58,10 +59,10 @@ impl Pace {
         Self { rate, full_at: Mutex::new(Instant::now()) }
     }
 
-    /// Waits for a call's turn. A caller that no longer waits takes nothing.
+    /// Waits for a call's turn. A caller that stops waiting takes no token.
     pub async fn turn(&self) {
         let mut full_at = self.full_at.lock().await;
-        // With the bucket empty, it takes the whole burst to fill it.
+        // An empty bucket needs the whole burst to fill up.
         let ahead = self.rate.interval() * self.rate.burst.saturating_sub(1);
         if let Some(begins) = full_at.checked_sub(ahead) {
             sleep_until(begins).await;
@@ -76,7 +77,7 @@ mod tests {
 
     const RATE: Rate = Rate { burst: 10, per_second: 2 };
 
-    /// The milliseconds after which each of `calls` has had its turn.
+    /// The milliseconds after which each of `calls` gets its turn.
     async fn turns(pace: &Pace, calls: usize) -> Vec<u128> {
         let (began, mut turns) = (Instant::now(), Vec::new());
         for _ in 0..calls {
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_burst_calls_follow_at_the_rate() {
+    async fn calls_beyond_the_burst_follow_at_the_rate() {
         let pace = Pace::new(RATE);
         let mut expected = vec![0; 10];
         expected.extend([500, 1000, 1500]);
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_bucket_fills_while_nobody_calls_and_never_beyond_the_burst() {
+    async fn an_idle_bucket_fills_up_to_the_burst() {
         let pace = Pace::new(RATE);
         turns(&pace, 10).await;
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn callers_that_gave_up_waiting_hold_nobody_up() {
+    async fn callers_that_give_up_waiting_take_no_token() {
         let pace = Pace::new(RATE);
         turns(&pace, 10).await;
         let waiting = (0..100).map(|_| tokio::time::timeout(Duration::from_millis(100), pace.turn()));

@@ -1,4 +1,4 @@
-//! CloudWatch: the values of metrics over time.
+//! CloudWatch: time series of metrics.
 
 use aws_sdk_cloudwatch::primitives::DateTime;
 use aws_sdk_cloudwatch::types::{Dimension, Metric, MetricDataQuery, MetricDataResult, MetricStat, StatusCode};
@@ -10,11 +10,11 @@ use crate::errors::malformed_response;
 
 const CALL: &str = "cloudwatch:GetMetricData";
 
-/// How many metrics one call asks about.
+/// The maximum number of metrics in one call.
 /// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_GetMetricData.html>
 const METRICS: usize = 500;
 
-/// A metric, and how to sum it up.
+/// A metric, with its statistic and period.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetricQuery {
     /// `AWS/PrivateLinkServices`, …
@@ -23,13 +23,13 @@ pub struct MetricQuery {
     pub name: &'static str,
     /// `Sum`, `Maximum`, …
     pub statistic: &'static str,
-    /// All of its dimensions, since CloudWatch matches them exactly.
+    /// All its dimensions, because CloudWatch matches them exactly.
     pub dimensions: Vec<(&'static str, String)>,
     /// The length of a period.
     pub period: SignedDuration,
 }
 
-/// The values of a metric, each with the start of its period, the earliest first. A period without a data point is absent.
+/// The values of a metric, each with the start of its period, earliest first. A period without a data point is absent.
 pub type Series = Vec<(Timestamp, f64)>;
 
 impl Observer {
@@ -74,12 +74,12 @@ fn query(index: usize, asked: &MetricQuery) -> MetricDataQuery {
 /// The values of a metric on one page.
 struct Page {
     id: String,
-    /// Whether no further page has more of them.
+    /// Whether this is the metric's last page.
     complete: bool,
     values: Series,
 }
 
-/// `None` if CloudWatch left out what it means.
+/// `None` if CloudWatch omitted a required field.
 fn page(row: &MetricDataResult) -> Option<Page> {
     let (times, values) = (row.timestamps(), row.values());
     let time = |time: &DateTime| Timestamp::from_second(time.secs()).ok();
@@ -92,10 +92,10 @@ fn page(row: &MetricDataResult) -> Option<Page> {
     })
 }
 
-/// The values of each metric, from all pages.
+/// The values of each metric, joined from all pages.
 ///
 /// # Errors
-/// If a metric is missing, or not complete.
+/// If a metric is missing or incomplete.
 fn joined(pages: &[Page], queries: &[MetricQuery]) -> Observed<Vec<Series>> {
     let join = |(index, query): (usize, &MetricQuery)| {
         let id = metric_id(index, query);
@@ -110,7 +110,7 @@ fn joined(pages: &[Page], queries: &[MetricQuery]) -> Observed<Vec<Series>> {
     queries.iter().enumerate().map(join).collect()
 }
 
-/// Begins with a lower-case letter, as CloudWatch wants it.
+/// An id that begins with a lower-case letter, as CloudWatch requires.
 fn metric_id(index: usize, query: &MetricQuery) -> String {
     format!("{}_{index}", query.name.to_lowercase())
 }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_values_of_all_pages_are_joined_the_earliest_first() {
+    fn values_of_all_pages_are_joined_earliest_first() {
         let rows = [
             row("newconnections_0", StatusCode::PartialData, &[(600, 1.0), (300, 2.0)]),
             row("activeconnections_1", StatusCode::PartialData, &[]),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partial_answer_of_cloudwatch_is_an_error() {
+    fn a_partial_cloudwatch_response_is_an_error() {
         let names = ["NewConnections", "ActiveConnections"];
         let complete = row("newconnections_0", StatusCode::Complete, &[]);
         for other in [StatusCode::PartialData, StatusCode::InternalError, StatusCode::Forbidden] {

@@ -1,5 +1,5 @@
-//! Reads everything behind the endpoint services. Nothing is read twice, and no call waits for one that it does not depend
-//! on.
+//! Reads everything behind the endpoint services. Nothing is read twice, and a call waits only for the calls on which
+//! it depends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -17,26 +17,26 @@ use super::hostnames::{Tags, fill_in, resolve, resolve_names};
 use super::network::{GroupRules, Instance, TargetInterface};
 use crate::errors::malformed_response;
 
-/// What to read.
+/// The extent of a read.
 #[derive(Debug, Clone, Copy)]
 pub enum Scope<'a> {
     /// The health of the targets; cross-zone attributes only where a zone lacks a healthy target.
     Health,
-    /// The same, with the health of targets as this run has just read it.
+    /// The same, with the target health that this run has just read.
     Path {
-        /// What this run has read.
+        /// The run's earlier read.
         health: &'a Topology,
     },
     /// The settings.
     Settings {
-        /// Whether connection notifications are asked about.
+        /// Whether the read includes connection notifications.
         notifications: bool,
         /// Details that need not be read.
         known: &'a KnownDetails<'a>,
     },
     /// Everything.
     Everything {
-        /// Whether connection notifications are asked about.
+        /// Whether the read includes connection notifications.
         notifications: bool,
     },
 }
@@ -57,30 +57,30 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// A load balancer as this run has read it before.
+    /// A load balancer from the run's earlier read.
     fn load_balancer(self, arn: &Arn) -> Option<&'a LoadBalancer> {
         let Self::Path { health } = self else { return None };
         health.load_balancers.get(arn)
     }
 
-    /// A group as this run has read it before.
+    /// A target group from the run's earlier read.
     fn group(self, group: &Arn) -> Option<&'a TargetGroup> {
         let Self::Path { health } = self else { return None };
         let mut groups = health.load_balancers.values().flat_map(|it| it.target_groups.iter().flatten());
         groups.find(|known| known.arn == *group)
     }
 
-    /// The name that the target group has by its tag, or that it has none, if that is known.
+    /// The target group's name according to its tag, or its known lack of one; `None` if it is unknown.
     fn hostname(self, group: &Arn) -> Option<&'a Option<Hostname>> {
         self.known()?.hostname(group)
     }
 }
 
 impl Observer {
-    /// The services and what is behind them. The longest chain of calls is five, regardless of the number of services, load
-    /// balancers and target groups. It is one longer for each of these: rules of dual-stack load balancers' listeners before step
-    /// 3, addresses in prefixes of interfaces, and names of managed prefix lists in security group rules. Where EC2 gives the zones
-    /// of a service only by id, their names follow at the end.
+    /// The services and everything behind them. The longest chain has five calls, regardless of the number of services,
+    /// load balancers and target groups. Each of these adds one call: listener rules of dual-stack load balancers
+    /// before step 3, addresses in interface prefixes, and managed prefix lists in security group rules. If EC2 returns
+    /// a service's zones only as ids, their names follow at the end.
     ///
     /// 1. the services; with settings, their connections and notifications;
     /// 2. their load balancers and listeners; with settings, principals and attributes;
@@ -88,8 +88,8 @@ impl Observer {
     ///    ACLs, routes, certificates of TLS listeners, idle timeouts of TCP listeners; with names, tags;
     /// 4. instances; with settings, the targets' interfaces; with names, subnets and routes of the VPCs of named target
     ///    groups; then, where an address was not found, the interfaces of its subnet;
-    /// 5. with settings, the rules of all security groups, and when certificates expire; without, attributes if a zone lacks a healthy
-    ///    target;
+    /// 5. with settings, all security group rules and the expiry of certificates; without, attributes if a zone lacks a
+    ///    healthy target;
     /// 6. with settings, prefix lists that the rules name.
     pub async fn topology(&self, services: &BTreeSet<ServiceId>, scope: Scope<'_>) -> Topology {
         let settings = scope.has_settings();
@@ -182,8 +182,8 @@ impl Observer {
         Behind { load_balancers, unlocated, network, certificates: certificates.unwrap_or_default() }
     }
 
-    /// Fills in the names of the zones of services for which EC2 gives only ids, by the zones of their load balancers' subnets:
-    /// one call. A zone in which none of these subnets is keeps its id as its name.
+    /// Fills in the zone names of services for which EC2 returns only zone ids, from the subnets of their load
+    /// balancers: one call. A zone without such a subnet keeps its id as its name.
     /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ServiceConfiguration.html>
     async fn name_zones(
         &self,
@@ -238,8 +238,9 @@ impl Observer {
         join_all(load_balancers).await
     }
 
-    /// The load balancers with their target groups and targets; why EC2 did not say where some of the targets are, so that their
-    /// zones, addresses and security groups stay unknown; and whether it was asked for the interfaces of addresses.
+    /// The load balancers with their target groups and targets; EC2's error if it did not locate some of the targets,
+    /// whose zones, addresses and security groups then stay unknown; and whether EC2 was asked for the interfaces of
+    /// addresses.
     async fn behind_listeners(
         &self,
         mut load_balancers: Vec<LoadBalancer>,
@@ -269,8 +270,8 @@ impl Observer {
         (load_balancers, unlocated, is_asked)
     }
 
-    /// Fills in the groups that IPv4 reaches by the rules of listeners on dbt's ports: one call per listener of a dual-stack
-    /// load balancer. Where it is not known whether a load balancer is one, its listeners may have rules.
+    /// Fills in the target groups to which rules on dbt's ports forward IPv4: one call per listener of a dual-stack
+    /// load balancer. A load balancer without a readable description may be dual-stack.
     async fn read_rules(&self, load_balancers: &mut [LoadBalancer]) {
         let is_dual_stack = |it: &&mut LoadBalancer| it.description.as_ref().map_or(true, |it| it.dual_stack);
         let listeners =
@@ -284,7 +285,8 @@ impl Observer {
         .await;
     }
 
-    /// Fills in the target groups on dbt's path, with their targets. The tags of those whose details are not known.
+    /// Fills in the target groups on dbt's path, with their targets. Returns the tags of the groups whose details are
+    /// unknown.
     async fn read_groups(&self, load_balancers: &mut [LoadBalancer], scope: Scope<'_>) -> Tags {
         let settings = scope.has_settings();
         let wanted: BTreeSet<Arn> = load_balancers.iter().flat_map(|it| it.forwards_to(&self.ports)).collect();
@@ -330,7 +332,7 @@ impl Observer {
         for load_balancer in load_balancers {
             load_balancer.target_groups = match (&load_balancer.listeners, &groups) {
                 (Err(error), _) | (_, Err(error)) => Err(error.clone()),
-                // A missing group is an error. Without it, its alert would resolve.
+                // A missing target group is an error: otherwise, its alert would resolve.
                 (Ok(_), Ok(groups)) => load_balancer
                     .forwards_to(&self.ports)
                     .into_iter()
@@ -341,7 +343,8 @@ impl Observer {
         tags
     }
 
-    /// Fills in the certificates that TLS listeners have for names, and the idle timeouts of TCP listeners: one call per listener.
+    /// Fills in the additional certificates of TLS listeners and the idle timeouts of TCP listeners: one call per
+    /// listener.
     async fn read_listener_details(&self, load_balancers: &mut [LoadBalancer], scope: Scope<'_>) {
         let listeners =
             load_balancers.iter_mut().flat_map(|load_balancer| load_balancer.listeners.iter_mut().flatten());
@@ -365,8 +368,8 @@ impl Observer {
         .await;
     }
 
-    /// `topology`, as an earlier run stored it, with the health of the targets read now, and the names of target groups
-    /// resolved now: one call per target group, and nothing else.
+    /// The stored `topology` of an earlier run, with current target health and with the names of target groups resolved
+    /// again: one call per target group, and nothing else.
     pub async fn health(&self, mut topology: Topology) -> Topology {
         let load_balancers = self.starting_anywhere(topology.load_balancers.values().cloned());
         let (groups, hurried) = (groups_by_load_balancer(&load_balancers, &self.ports), self.hurried());
@@ -384,8 +387,8 @@ impl Observer {
         topology
     }
 
-    /// Reads the attributes where a target fails or a zone lacks a healthy one, because they decide how severe that is. If no
-    /// target is healthy at all, they decide nothing.
+    /// Reads the attributes if a target fails or a zone lacks a healthy one, because they decide the severity. Without
+    /// any healthy target, they make no difference.
     async fn attributes_where_needed(&self, load_balancers: &mut [LoadBalancer]) {
         let needed = load_balancers.iter_mut().map(async |load_balancer: &mut LoadBalancer| {
             let before = load_balancer.clone();
@@ -406,7 +409,7 @@ impl Observer {
         join_all(needed).await;
     }
 
-    /// `topology`, with the cross-zone attributes that `plan` changes read again.
+    /// `topology`, after another read of the cross-zone attributes that `plan` changes.
     pub async fn cross_zone_again(&self, mut topology: Topology, plan: &Plan) -> Topology {
         let reads = topology.load_balancers.values_mut().map(async |load_balancer: &mut LoadBalancer| {
             let groups = load_balancer.target_groups.iter_mut().flatten();
@@ -424,7 +427,7 @@ impl Observer {
     }
 }
 
-/// The target groups, those of a load balancer together: if time runs out, most services have been read to the end.
+/// The target groups, ordered by load balancer: if time runs out, most services have been read completely.
 fn groups_by_load_balancer(load_balancers: &[LoadBalancer], ports: &BTreeSet<u16>) -> Vec<Arn> {
     let mut seen = BTreeSet::new();
     let groups = load_balancers.iter().flat_map(|load_balancer| load_balancer.forwards_to(ports));
@@ -447,7 +450,7 @@ fn instances_in(load_balancers: &[LoadBalancer]) -> BTreeSet<String> {
     targets_in(load_balancers).map(|target| &target.id).filter(|id| id.starts_with("i-")).cloned().collect()
 }
 
-/// The addresses of targets that are registered by address.
+/// The addresses of targets registered by address.
 fn addresses_in(load_balancers: &[LoadBalancer]) -> BTreeSet<IpAddr> {
     targets_in(load_balancers).filter_map(|target| target.id.parse().ok()).collect()
 }
@@ -461,7 +464,7 @@ fn certificates_in(load_balancers: &[LoadBalancer], ports: &BTreeSet<u16>) -> BT
     listeners.filter(|listener| listener.is_on(ports)).flat_map(Listener::certificates).map(str::to_owned).collect()
 }
 
-/// Fills in the zone, subnet, address and security groups of targets that are instances.
+/// Fills in the zone, subnet, address and security groups of instance targets.
 fn locate_instances(load_balancers: &mut [LoadBalancer], instances: &BTreeMap<String, Instance>) {
     let targets = groups_in_mut(load_balancers).flat_map(|group| {
         let is_ipv6 = group.is_ipv6;
@@ -473,7 +476,7 @@ fn locate_instances(load_balancers: &mut [LoadBalancer], instances: &BTreeMap<St
         if let Some(instance) = instance {
             target.zone.clone_from(&instance.zone);
             target.subnet.clone_from(&instance.subnet);
-            // The IPv4 address says nothing of a group that is reached by IPv6.
+            // An instance's IPv4 address does not apply in an IPv6 target group.
             target.address = instance.addresses.iter().copied().find(|address| address.is_ipv6() == is_ipv6);
             target.security_groups = Some(instance.security_groups.clone());
             target.interfaces.clone_from(&instance.interfaces);
@@ -481,7 +484,8 @@ fn locate_instances(load_balancers: &mut [LoadBalancer], instances: &BTreeMap<St
     }
 }
 
-/// Fills in where the instances among the targets are, as it was `before`. Of an address, ELB says it itself.
+/// Fills in the locations of instance targets as they were `before`. For a target registered by address, ELB returns
+/// the location.
 fn locate_as_before(group: &mut TargetGroup, before: &Observed<Vec<Target>>) {
     for target in group.targets.iter_mut().flatten().filter(|target| target.address.is_none()) {
         if let Some(known) = before.iter().flatten().find(|known| known.id == target.id) {
@@ -491,8 +495,8 @@ fn locate_as_before(group: &mut TargetGroup, before: &Observed<Vec<Target>>) {
     }
 }
 
-/// Fills in the security groups of targets that are registered by address. The same address can exist in several VPCs: only
-/// that of the target group counts, and not for targets outside it (`all`).
+/// Fills in the security groups of targets registered by address. Because several VPCs can contain the same address,
+/// only interfaces in the target group's VPC count, and targets outside it (`all`) are skipped.
 fn locate_interfaces(load_balancers: &mut [LoadBalancer], interfaces: &[TargetInterface]) {
     for group in groups_in_mut(load_balancers) {
         let Some(vpc) = &group.vpc else { continue };
@@ -507,13 +511,13 @@ fn locate_interfaces(load_balancers: &mut [LoadBalancer], interfaces: &[TargetIn
     }
 }
 
-/// The address of a target in the VPC that is registered by it, and whose interface was not found.
+/// The address of a target that is registered by address in the VPC, and whose interface was not found.
 fn unlocated_address(target: &Target) -> Option<IpAddr> {
     let is_sought = target.zone.as_deref() != Some("all") && target.security_groups.is_none();
     target.id.parse().ok().filter(|_| is_sought)
 }
 
-/// The subnets that have the addresses of targets whose interfaces were not found.
+/// The subnets that contain the addresses of targets whose interfaces were not found.
 fn subnets_to_search(load_balancers: &[LoadBalancer], network: &Network) -> BTreeSet<String> {
     let addresses = groups_in(load_balancers).flat_map(|group| {
         let targets = group.targets.iter().flatten().filter(|target| !target.is_being_removed());
@@ -526,7 +530,7 @@ fn subnets_to_search(load_balancers: &[LoadBalancer], network: &Network) -> BTre
     addresses.filter_map(subnet_of).collect()
 }
 
-/// What is behind the endpoint services.
+/// Everything behind the endpoint services.
 struct Behind {
     load_balancers: BTreeMap<Arn, LoadBalancer>,
     unlocated: Option<CallError>,
@@ -542,14 +546,14 @@ fn has_failing_target(group: &TargetGroup) -> bool {
     group.targets.iter().flatten().any(|target| target.health.is_failing())
 }
 
-/// What was read now, or what is known, if that failed.
+/// Replaces `known` with `read`, unless that would replace a value with an error.
 fn replace_if_read<T>(known: &mut Option<Observed<T>>, read: Observed<T>) {
     if read.is_ok() || !matches!(known, Some(Ok(_))) {
         *known = Some(read);
     }
 }
 
-/// Makes the read if it is wanted.
+/// Makes the read if `wanted`.
 async fn when<T>(wanted: bool, read: impl Future<Output = T>) -> Option<T> {
     if wanted { Some(read.await) } else { None }
 }

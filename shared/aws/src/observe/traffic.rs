@@ -1,4 +1,4 @@
-//! When a consumer last connected through an endpoint.
+//! The last connection of a consumer through an endpoint.
 
 use guard_core::alerts::traffic::LastConnections;
 use guard_core::ids::{EndpointId, ServiceId};
@@ -11,12 +11,12 @@ use super::series::{MetricQuery, Series};
 /// The length of a period.
 const PERIOD: SignedDuration = SignedDuration::from_mins(5);
 
-/// A connection is counted when it begins, and while it lasts.
+/// The metrics that count new and active connections.
 const METRICS: [(&str, &str); 2] = [("NewConnections", "Sum"), ("ActiveConnections", "Maximum")];
 
 impl Observer {
-    /// The end of the last period with a connection between `from` and `until`, by endpoint: one call per 250 endpoints and
-    /// page. CloudWatch has no value for a minute without traffic.
+    /// The end of the last period with a connection between `from` and `until`, by endpoint: one call per 250 endpoints
+    /// and page. CloudWatch stores no value for a minute without traffic.
     ///
     /// # Errors
     /// [`guard_core::snapshot::CallError`] if not all of the metrics could be read.

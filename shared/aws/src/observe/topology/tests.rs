@@ -1,4 +1,4 @@
-//! Odd answers of EC2, and what becomes of them.
+//! Reads of unusual EC2 responses.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,16 +13,16 @@ const LOAD_BALANCER: &str =
     "arn:aws:elasticloadbalancing:eu-central-1:111122223333:loadbalancer/net/pg/0123456789abcdef";
 const GROUP: &str = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:targetgroup/pg/0123456789abcdef";
 
-/// One service with one target group, in odd shapes.
+/// A service with one target group, in unusual variants.
 #[derive(Default)]
 struct Aws {
     calls: Vec<Form>,
     is_ipv6: bool,
-    /// Id and state of each target.
+    /// The id and state of each target.
     targets: Vec<(&'static str, &'static str)>,
     /// The rows of instances.
     instances: &'static str,
-    /// The network interfaces: by which filter they are found, and the row.
+    /// The network interfaces: the filter that finds each, and its row.
     interfaces: Vec<(&'static str, &'static str)>,
     rules: &'static str,
     hostname: &'static str,
@@ -137,7 +137,7 @@ fn targets(topology: &Topology) -> &[Target] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn zones_that_come_as_ids_get_the_names_of_the_subnets() {
+async fn zone_ids_get_their_names_from_the_subnets() {
     let (topology, calls, _) = observe(Aws::default(), Scope::Health).await;
     let zones = topology.service(&service(1)).unwrap().zones.clone().unwrap();
     assert_eq!(zones, ["eu-central-1a", "euc1-az3"], "no subnet of its load balancers is in the other zone");
@@ -166,7 +166,7 @@ async fn an_idle_timeout_is_read_once_and_never_guessed() {
     let aws = || Aws { listener: vec![("new", "1"), (KEY, "60")], ..Aws::default() };
     let (mut topology, ..) = observe(aws(), EVERYTHING).await;
     assert_eq!(idle(&topology), Some(Ok(Some(60))));
-    // What this AWS does not answer is no part of a path that is stored.
+    // A stored path contains no failed reads, so the reads that this AWS does not support are replaced.
     for load_balancer in topology.load_balancers.values_mut() {
         load_balancer.cross_zone = Some(Ok(true));
     }
@@ -220,7 +220,7 @@ async fn an_address_in_a_prefix_is_found_by_its_subnet() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unused_target_is_gone_only_if_ec2_says_so() {
+async fn an_unused_target_is_gone_only_if_ec2_confirms_it() {
     let stopped = "<item><instanceId>i-3</instanceId><instanceState><code>80</code><name>stopped</name></instanceState>\
         <privateIpAddress>10.0.0.5</privateIpAddress></item><item><instanceId>i-4</instanceId><instanceState>\
         <code>48</code><name>terminated</name></instanceState></item>";
@@ -236,7 +236,7 @@ async fn an_unused_target_is_gone_only_if_ec2_says_so() {
     }
 }
 
-/// An address stands for itself in DNS. What drift-watcher stores is what health-watcher compares the next answer with.
+/// In DNS, an address resolves to itself. health-watcher compares the next result with drift-watcher's stored one.
 #[tokio::test]
 async fn names_are_resolved_in_every_scope() {
     let known = KnownDetails::default();
@@ -250,7 +250,7 @@ async fn names_are_resolved_in_every_scope() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_incomplete_rule_costs_its_own_group() {
+async fn an_incomplete_rule_makes_only_its_own_group_unreadable() {
     let rules = "<item><securityGroupRuleId>sgr-1</securityGroupRuleId><groupId>sg-1</groupId><isEgress>false</isEgress>\
         <ipProtocol>tcp</ipProtocol><fromPort>5432</fromPort><toPort>5432</toPort><cidrIpv4>10.0.0.0/8</cidrIpv4></item>\
         <item><securityGroupRuleId>sgr-2</securityGroupRuleId><groupId>sg-2</groupId></item>";
@@ -263,7 +263,7 @@ async fn an_incomplete_rule_costs_its_own_group() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_without_its_endpoint_costs_its_own_service() {
+async fn a_connection_without_an_endpoint_id_fails_only_its_service() {
     let row = |service: &str, endpoint: &str, region: &str| {
         format!(
             "<item><serviceId>{service}</serviceId>{endpoint}<vpcEndpointRegion>{region}</vpcEndpointRegion></item>"
@@ -306,7 +306,7 @@ async fn a_connection_without_its_endpoint_costs_its_own_service() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unknown_parameter_is_left_out_from_then_on() {
+async fn a_parameter_unknown_to_ec2_is_omitted_from_then_on() {
     let asked: Arc<Mutex<Vec<bool>>> = Arc::default();
     let config = testing::config(&asked, |asked, request| {
         let Request::Query(form) = request else { panic!("{request:?}") };
