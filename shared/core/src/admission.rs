@@ -1,8 +1,8 @@
-//! Which of dbt's requests are accepted, and which are held: dbt creates the endpoints of all its customers in the same
-//! accounts, so a request of dbt's account may be another customer's.
+//! The decision between accepting and holding dbt's requests. dbt creates the endpoints of all its customers in the
+//! same accounts, so a request from dbt's account may belong to another customer.
 //!
-//! A limit is no lock: two runs at once that see different lists may each accept a request where there is room for one. The
-//! next run reports what is beyond the limit.
+//! A limit is no lock: two simultaneous runs that see different lists may each accept a request where there is room
+//! for one. The next run reports the excess.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,26 +15,26 @@ use crate::ids::{EndpointId, ServiceId};
 use crate::plan::Plan;
 use crate::snapshot::{Connection, Topology};
 
-/// How long an endpoint that was accepted takes room, whatever EC2's list says: the list lags behind.
+/// Time for which an accepted endpoint takes room, whatever EC2's list shows: the list lags behind.
 const ACCEPTED_FOR: SignedDuration = SignedDuration::from_mins(15);
 
-/// Held requests that are remembered by their ids; beyond that, all that were created before the latest of them.
+/// Maximum number of held requests stored by id. Beyond it, every request created up to the latest one counts as held.
 const MAX_HELD: usize = 500;
 
-/// Accepted requests that are remembered: as many as the highest limit there is.
+/// Maximum number of accepted requests stored: the highest configurable limit.
 const MAX_ACCEPTED: usize = 1000;
 
-/// What the table remembers of the requests on one service.
+/// Stored decisions on one service's requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Admissions {
-    /// Requests that were held. They stay so until a person accepts them or names them as expected. Nobody hears again of
-    /// those that were rejected or deleted.
+    /// Held requests. They stay held until a person accepts them or lists them as expected. The guard never again
+    /// reports those that were rejected or deleted.
     #[serde(default)]
     pub held: BTreeSet<EndpointId>,
-    /// If there were more: every request that was created until then counts as held.
+    /// Set if there are more than `MAX_HELD`: every request created up to this time counts as held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_until: Option<Timestamp>,
-    /// When an endpoint was accepted.
+    /// Accepted endpoints, each with the time of its acceptance.
     #[serde(default)]
     pub accepted: BTreeMap<EndpointId, Timestamp>,
 }
@@ -50,7 +50,7 @@ impl Admissions {
         self.accepted.get(endpoint).is_some_and(|at| now.duration_since(*at) < ACCEPTED_FOR)
     }
 
-    /// What to remember after a run that decided so.
+    /// The record after a run with these decisions.
     #[must_use]
     pub fn next(&self, decided: &Decided, now: Timestamp) -> Self {
         let Decided { hold, parked, accepted, latest } = decided;
@@ -64,7 +64,7 @@ impl Admissions {
         }
     }
 
-    /// What to remember if this is newer than what the run read: nothing that either holds is forgotten.
+    /// The merged record, if this one is newer than the one that the run read: it keeps both sides' entries.
     #[must_use]
     pub fn merge(&self, older: &Decided, now: Timestamp) -> Self {
         let next = self.next(older, now);
@@ -73,22 +73,22 @@ impl Admissions {
     }
 }
 
-/// What became of dbt's requests on one service in a run.
+/// A run's decisions on dbt's requests on one service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decided {
-    /// Requests that are held.
+    /// The requests to hold.
     pub hold: BTreeSet<EndpointId>,
-    /// These, and those that were held and were not accepted since: rejected, deleted, or no longer listed.
+    /// `hold`, and earlier held requests not accepted since: rejected, deleted, or no longer listed.
     pub parked: BTreeSet<EndpointId>,
-    /// Those that EC2 accepted.
+    /// The endpoints that EC2 accepted.
     pub accepted: Vec<EndpointId>,
-    /// When the latest of those that are parked was created.
+    /// Creation time of the newest parked request.
     pub latest: Option<Timestamp>,
 }
 
 impl Decided {
-    /// What became of `connections`, if `admission` was decided on them, `accepted` were accepted, and `before` was
-    /// remembered.
+    /// The decisions on `connections`, from `admission`, the endpoints that EC2 `accepted`, and the record `before` the
+    /// run.
     pub fn new<'a>(
         connections: impl IntoIterator<Item = &'a Connection>,
         policy: &Policy,
@@ -98,7 +98,7 @@ impl Decided {
     ) -> Self {
         let hold = admission.hold;
         let went_in: BTreeSet<&EndpointId> = admission.accept.iter().chain(&accepted).collect();
-        // A state that this version does not know is no proof that somebody accepted it.
+        // An unknown state does not prove that somebody accepted the request.
         let is_in = |connection: &Connection| {
             let verdict = decide(connection, policy);
             matches!(verdict, Verdict::Establishing | Verdict::Established) || went_in.contains(&connection.endpoint)
@@ -119,17 +119,17 @@ impl Decided {
     }
 }
 
-/// The decision on dbt's requests on one service.
+/// The admission of dbt's requests on one service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Admission {
-    /// Those that there is room for, oldest first.
+    /// Requests that fit, oldest first.
     pub accept: Vec<EndpointId>,
-    /// The others.
+    /// All other requests.
     pub hold: BTreeSet<EndpointId>,
 }
 
-/// Decides on dbt's requests on `service`, given all `connections` and what the table remembers; `None` if it could not be
-/// read.
+/// Decides on dbt's requests on `service` from all its `connections` and the stored decisions; `None` if the table
+/// could not be read.
 pub fn admit(
     connections: &[Connection],
     policy: &Policy,
@@ -141,7 +141,8 @@ pub fn admit(
     let on_service = || connections.iter().filter(|connection| connection.service == *service);
     let mut requests: Vec<&Connection> =
         on_service().filter(|connection| decide(connection, policy) == Verdict::DbtRequest).collect();
-    // What was just accepted keeps its place, and is not held. Without a time of creation, a request counts as the youngest.
+    // A recently accepted endpoint keeps its place and is not held. A request without a creation time counts as the
+    // youngest.
     let just_accepted = |endpoint: &EndpointId| before.is_some_and(|before| before.was_just_accepted(endpoint, now));
     requests.sort_by_key(|request| {
         let created = request.created.unwrap_or(Timestamp::MAX);
@@ -166,7 +167,7 @@ pub fn admit(
     admission
 }
 
-/// dbt's requests that are held as far as EC2's list says, for whoever cannot read what was held before.
+/// dbt's requests that EC2's list alone shows as held, for callers that cannot read the stored decisions.
 pub fn held_by_the_list(
     topology: &Topology,
     policy: &Policy,
@@ -178,8 +179,8 @@ pub fn held_by_the_list(
 }
 
 impl Plan {
-    /// dbt's requests to accept: those that [`admit`] admits. `before` is what the table remembers of each service; a service
-    /// that it lacks could not be read.
+    /// dbt's requests that [`admit`] admits. `before` has each service's stored decisions; a missing service could not
+    /// be read.
     pub fn accepts(
         connections: &[Connection],
         policy: &Policy,
@@ -192,14 +193,14 @@ impl Plan {
     }
 }
 
-/// Whether it is an endpoint of dbt's that is connected, being set up, or in a state that this version does not know.
+/// Whether `connection` is dbt's and connected, being set up, or in a state that this version does not know.
 pub fn takes_room(connection: &Connection, policy: &Policy) -> bool {
     let is_dbts = connection.owner.as_ref().is_some_and(|owner| policy.dbt_accounts.contains(owner));
     let verdict = decide(connection, policy);
     is_dbts && matches!(verdict, Verdict::Establishing | Verdict::Established | Verdict::UnknownState)
 }
 
-/// Whether what to do about dbt's requests depends on what was held before.
+/// Whether the decision on dbt's requests depends on the stored decisions.
 pub fn needs_memory(connections: &[Connection], policy: &Policy) -> bool {
     let depends = |connection: &Connection| {
         decide(connection, policy) == Verdict::DbtRequest && Room::new(policy, &connection.service) != Room::Any
@@ -222,7 +223,7 @@ mod tests {
         settings(variables).policy
     }
 
-    /// The endpoints of service 1 that are accepted and held, by number.
+    /// The numbers of service 1's endpoints that are accepted and held.
     fn decided(
         connections: &[Connection],
         policy: &Policy,
@@ -232,7 +233,7 @@ mod tests {
         (accept, hold)
     }
 
-    /// What is remembered after a run at that time that saw `connections` and accepted these.
+    /// The record after a run at `now` that saw `connections` and accepted these endpoints.
     fn remember(connections: &[Connection], before: &Admissions, accepted: &[u32], now: Timestamp) -> Admissions {
         let policy = policy_with(&[]);
         let admission = admit(connections, &policy, &service(1), Some(before), now);
@@ -311,14 +312,14 @@ mod tests {
     }
 
     #[test]
-    fn without_the_table_a_request_is_held_but_not_for_ever() {
+    fn a_request_is_held_until_the_table_is_read() {
         let pending = [request(1)];
         assert_eq!(decided(&pending, &policy_with(&[]), None), (vec![], set(&[1])));
         assert_eq!(decided(&pending, &policy_with(&[]), Some(&Admissions::default())).0, endpoints(&[1]));
     }
 
     #[test]
-    fn an_accepted_request_keeps_its_place_while_the_list_lags_behind() {
+    fn an_accepted_request_keeps_its_place_while_the_list_lags() {
         let policy = policy_with(&[]);
         let older = Connection { created: Some(at(7, 0)), ..request(2) };
         let lagging = [request(1), older.clone()];
@@ -334,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_read_forgets_nothing_that_a_newer_one_recorded() {
+    fn a_merge_keeps_the_newer_runs_decisions() {
         let newer = remember(&[connection(1, DBT, "available"), request(2)], &Admissions::default(), &[1], at(8, 50));
         let older = Decided { hold: set(&[3]), parked: set(&[3]), accepted: endpoints(&[4]), latest: None };
         let merged = newer.merge(&older, at(8, 51));
@@ -343,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_can_be_remembered_by_id_are_remembered_by_time() {
+    fn requests_beyond_the_id_limit_are_remembered_by_time() {
         let mut many: Vec<Connection> = (2..=2000).map(request).collect();
         many.push(connection(1, DBT, "available"));
         let remembered = remember(&many, &Admissions::default(), &[], at(8, 30));
@@ -354,10 +355,10 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever EC2 lists from run to run: what was held once is not accepted until somebody else lets it in, and no run
-        /// accepts more than there is room for.
+        /// Whatever EC2 lists from run to run: a held request stays out until somebody else accepts it, and no run
+        /// accepts more than the room allows.
         #[test]
-        fn what_was_held_is_never_accepted_later(
+        fn a_held_request_is_never_accepted_later(
             lists in prop::collection::vec(prop::collection::vec(0..7usize, 6), 1..12), limit in 1..4usize,
         ) {
             let states = [
@@ -383,8 +384,8 @@ mod tests {
             }
         }
 
-        /// Of any connections, only dbt's requests on a configured service are accepted: never more than there is room for,
-        /// nothing that was held, and with expected endpoints nothing else.
+        /// Of any connections, the guard accepts only dbt's requests on a configured service: never more than the room
+        /// allows, no held request, and with expected endpoints no others.
         #[test]
         fn nothing_is_accepted_beyond_the_room(
             rows in prop::collection::vec(

@@ -1,11 +1,11 @@
-//! A record of CloudTrail → the change that it reports. Pure.
+//! Converts a CloudTrail record into the change that it reports. Pure.
 //!
-//! The records' shapes differ by service and by the age of the call:
+//! Record shapes differ by service and by the age of the API call:
 //!
-//! - EC2's calls on endpoint services, and its newer calls, wrap the request: `{"ACTIONRequest": {…}}`. An item of a list is
-//!   `{"tag": 1, "content": …}`, a list of one is its item, and an empty one is `""` or `{}`.
-//! - What consists of digits, such as an account id, may be a number, without the zeros that it begins with.
-//! - A call that failed has a record as well, with an `errorCode`. Any member may be missing.
+//! - EC2's calls on endpoint services, and its newer calls, wrap the request: `{"ACTIONRequest": {…}}`. A list item is
+//!   `{"tag": 1, "content": …}`; a one-item list is the item itself, and an empty list is `""` or `{}`.
+//! - A value made of digits, such as an account id, may be a number without its leading zeros.
+//! - A failed call has a record too, with an `errorCode`. Any member may be missing.
 //!
 //! <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html>
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::trigger::{Change, Trigger, as_text, reported};
 
-/// The trigger that `record` stands for.
+/// The trigger for `record`.
 pub fn trigger(record: &Value) -> Trigger {
     match (change(record), record["eventName"].as_str()) {
         (Some(change), _) => Trigger::Change(change),
@@ -24,7 +24,7 @@ pub fn trigger(record: &Value) -> Trigger {
     }
 }
 
-/// The change that `record` reports; `None` for a call that failed, or that did nothing of what it was asked for.
+/// The change that `record` reports; `None` for a call that failed or had no effect.
 fn change(record: &Value) -> Option<Change> {
     if !record["errorCode"].is_null() {
         return None;
@@ -42,19 +42,20 @@ fn change(record: &Value) -> Option<Change> {
     })
 }
 
-/// Who made the call. An AWS service that acts for itself has no ARN, nor has a user of IAM Identity Center.
+/// The caller. An AWS service that acts for itself has no ARN, and neither does an IAM Identity Center user.
 /// <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-user-identity.html>
 fn caller(identity: &Value) -> Option<String> {
     let fields = ["arn", "invokedBy", "userName", "principalId", "accountId"];
     fields.into_iter().filter_map(|field| as_text(&identity[field])).find(|text| !text.is_empty())
 }
 
-/// The parameters of the call, as far as it did what they ask for; `None` if it did none of it.
+/// The parameters that took effect; `None` if none did.
 fn done(event_name: &str, request: &Value, response: &Value) -> Option<Value> {
     let mut failed = BTreeSet::new();
     add_unsuccessful(response, &mut failed);
     let done = without(request, &failed)?;
-    // It names the attachment alone, which no route does. The response names the VPC and the transit gateway.
+    // The request names only the attachment, which appears in no route. The response names the VPC and the transit
+    // gateway.
     // https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DeleteTransitGatewayVpcAttachment.html
     if event_name == "DeleteTransitGatewayVpcAttachment" {
         let attachment = &response["DeleteTransitGatewayVpcAttachmentResponse"]["transitGatewayVpcAttachment"];
@@ -63,7 +64,7 @@ fn done(event_name: &str, request: &Value, response: &Value) -> Option<Value> {
     Some(done)
 }
 
-/// Adds the ids that the response lists as unsuccessful: such a call succeeds.
+/// Adds the ids that the response lists as unsuccessful: a call with such ids still succeeds.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_AcceptVpcEndpointConnections.html>
 fn add_unsuccessful(response: &Value, failed: &mut BTreeSet<String>) {
     fn add_ids(items: &Value, failed: &mut BTreeSet<String>) {
@@ -86,8 +87,8 @@ fn add_unsuccessful(response: &Value, failed: &mut BTreeSet<String>) {
     }
 }
 
-/// The request without what `failed`, and without the principals that are no longer allowed: those were not let in. `None` if a
-/// list of it has nothing left.
+/// The request without the `failed` ids and without removed principals, since removing a principal admits nobody.
+/// `None` if one of its lists becomes empty.
 fn without(request: &Value, failed: &BTreeSet<String>) -> Option<Value> {
     match request {
         Value::String(id) if failed.contains(id) => None,
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_caller_is_named_by_whatever_the_record_has() {
+    fn the_caller_has_the_best_name_in_its_record() {
         let service = "autoscaling.amazonaws.com";
         let table = [
             (json!({"arn": "arn:aws:iam::1:user/a", "userName": "a", "invokedBy": service}), "arn:aws:iam::1:user/a"),
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_permission_was_removed_was_not_let_in() {
+    fn a_removed_permission_does_not_name_its_account() {
         let removed = json!({"tag": 1, "content": format!("arn:aws:iam::{UNTRUSTED}:root")});
         let request = json!({"ServiceId": service(1), "RemoveAllowedPrincipals": removed});
         let change = change(&wrapped("ModifyVpcEndpointServicePermissions", &request)).unwrap();
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn who_let_an_account_in_is_the_cause_of_its_connection() {
+    fn a_cause_of_a_connection_is_the_change_that_admitted_it() {
         let connections = vec![connection(1, Some(UNTRUSTED), "available")];
         let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
         let is_cause = |record: &Value| {
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn unsuccessful_items_are_not_changed() {
+    fn unsuccessful_items_are_not_part_of_the_change() {
         let item = |number| json!({"error": {"code": "InvalidState"}, "resourceId": endpoint(number)});
         let asked = |number: u32| json!({"tag": number, "content": endpoint(number)});
         let named = |ids: Value, unsuccessful: Value| {
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_attachment_is_known_by_its_vpc_and_gateway() {
+    fn a_deleted_attachment_names_its_vpc_and_transit_gateway() {
         let mut record =
             wrapped("DeleteTransitGatewayVpcAttachment", &json!({"TransitGatewayAttachmentId": "tgw-attach-1"}));
         assert!(change(&record).unwrap().names("tgw-attach-1"), "without a response");

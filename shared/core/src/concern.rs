@@ -1,9 +1,10 @@
-//! Which endpoint services a change in AWS concerns. CloudTrail reports the changes of the whole account: Auto Scaling, ECS,
-//! clusters and Terraform make them all day. A change that names other people's resources only is *foreign*, and starts no run.
-//! Pure.
+//! The endpoint services that a change in AWS concerns. CloudTrail reports the whole account's changes, and Auto
+//! Scaling, ECS, clusters and Terraform make them all day. A change that names only unrelated resources is *foreign*
+//! and starts no run. Pure.
 //!
-//! A change is foreign only if it is a complete record of a call of drift-watcher's rules, and its parameters name an id of a
-//! kind that is stored, and none that is stored. Whatever is not certain concerns every service: a run too many costs seconds, a change too few a quarter of an hour.
+//! A change is foreign only if it is a complete record of a call in drift-watcher's rules, and its parameters name at
+//! least one id of a stored kind but no stored id. Every uncertain change concerns all services: an extra run costs
+//! seconds, a missed change costs a quarter of an hour.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,36 +21,36 @@ use crate::trigger::Change;
 /// The services that a change concerns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Concern {
-    /// These: their paths have an id that it names.
+    /// The services whose paths contain an id that the change names.
     Services(BTreeSet<ServiceId>),
-    /// Any of them: it cannot be told which.
+    /// Possibly any service.
     Any,
-    /// Any of them, but its kind is frequent and seldom concerns one. At most one a minute starts a run; the others are left
-    /// to the schedule.
+    /// Possibly any service, but this kind of change is frequent and seldom concerns one. At most one a minute starts a
+    /// run; the schedule covers the others.
     Seldom,
     /// None: it is foreign.
     Nothing,
 }
 
-/// The ids on the path behind an endpoint service, and when they are too old to decide by.
+/// The ids on the path behind an endpoint service, with an expiry time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathIds {
     /// The ids' hashes.
     pub hashes: BTreeSet<u64>,
-    /// Until when they count.
+    /// Expiry time of the ids.
     pub until: Timestamp,
 }
 
-/// Calls that can concern a path without naming one of its ids, if the condition holds. Of all others, the rules of
-/// drift-watcher send only calls that name what they change by its id or ARN.
+/// Calls that, under a condition, can concern a path without naming one of its ids. All other calls in drift-watcher's
+/// rules name the changed resource by its id or ARN.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_AuthorizeSecurityGroupIngress.html>
 const RULES_OF_THEIR_OWN: [(&str, Applies); 2] = [
-    // A group of the default VPC can be named by its name. Ids are those of other groups then.
+    // A call can name a security group of the default VPC by its name. The ids in such a call belong to other groups.
     ("AuthorizeSecurityGroupIngress", names_no_group),
     ("RevokeSecurityGroupIngress", names_no_group),
 ];
 
-/// Whether a rule applies to a call.
+/// The condition under which a special rule applies to a call.
 type Applies = fn(&Change) -> bool;
 
 fn names_no_group(change: &Change) -> bool {
@@ -57,16 +58,16 @@ fn names_no_group(change: &Change) -> bool {
     !parameters.is_some_and(|parameters| parameters["groupId"].is_string())
 }
 
-/// Whether it is a complete record of a call that drift-watcher's rules send. Nothing else is ever foreign.
+/// Whether the change is a complete record of a call in drift-watcher's rules. No other change is ever foreign.
 fn is_well_formed(change: &Change) -> bool {
-    // Those of health-watcher's checks too, since drift-watcher stores what it goes by.
+    // Includes health-watcher's checks, because drift-watcher stores the path that they use.
     let mut checks = checks_of(&[Group::Settings, Group::Health]).into_iter();
     checks.any(|check| check.cloudtrail_events.contains(&change.event_name.as_str()))
         && change.event_time.parse::<Timestamp>().is_ok()
 }
 
-/// The kinds of ids that are stored: the prefixes of EC2's ids. ARNs are those of ELB and of certificates. No path has the id
-/// of a transit gateway's attachment.
+/// The id kinds that are stored, as prefixes of EC2's ids. Stored ARNs belong to ELB and to certificates. No path
+/// contains the id of a transit gateway attachment.
 const KINDS: [&str; 22] = [
     "acl", "aclassoc", "cagw", "eigw", "eni", "i", "igw", "lgw", "nat", "pcx", "pl", "rtb", "rtbassoc", "sg", "sgr",
     "subnet", "tgw", "vgw", "vpc", "vpce", "vpce-nfn", "vpce-svc",
@@ -86,7 +87,7 @@ pub fn of(
     // A listener or a rule may be newer than the stored ids.
     let load_balancers = named.iter().filter_map(|id| load_balancer_of(id));
     let hashes: BTreeSet<u64> = named.iter().cloned().chain(load_balancers).map(|id| hash(&id)).collect();
-    // Of a service whose ids are not known, the change may concern any.
+    // A service without stored ids may be concerned by any change.
     let is_concerned = |service: &&ServiceId| match stored.get(service) {
         Some(ids) if now < ids.until => !ids.hashes.is_disjoint(&hashes),
         _ => true,
@@ -108,14 +109,14 @@ fn is_of_stored_kind(text: &str) -> bool {
     text.rsplit_once('-').is_some_and(|(kind, id)| hex(id) && KINDS.contains(&kind))
 }
 
-/// FNV-1a: the same in every version of the guard and of Rust, as stored hashes must be. Two ids with the same hash cost a run.
+/// FNV-1a, because stored hashes must be the same in every version of the guard and of Rust. A collision costs one run.
 /// <https://www.rfc-editor.org/rfc/rfc9923>
 pub fn hash(id: &str) -> u64 {
     id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// The hashes of all ids on the path behind `service` that were read, and of what its checks go by; and whether everything
-/// was read that has ids. `in_place` are those of its inventory, if they are known.
+/// The hashes of all ids on the path behind `service` and of the other ids that its checks read, and whether every
+/// source of ids was read. `in_place` contains the ids of its inventory, if they could be read.
 pub fn ids_on_path(
     topology: &Topology,
     service: &ServiceId,
@@ -143,7 +144,7 @@ struct Ids {
 }
 
 impl Ids {
-    /// The value of a read, if it did not fail.
+    /// The value of a read; a failed read marks the ids as incomplete.
     fn read<T, E>(&mut self, read: Result<T, E>) -> Option<T> {
         self.all_read &= read.is_ok();
         read.ok()
@@ -221,8 +222,8 @@ impl Ids {
     }
 }
 
-/// Until when ids count that were read at `read_at`: for two schedules, and where services take turns, as many for each run of
-/// a pass.
+/// The expiry time of ids read at `read_at`: two schedules later, multiplied by the number of runs in a pass if
+/// services take turns.
 pub fn valid_until(read_at: Timestamp, schedule: Duration, runs_in_a_pass: usize) -> Timestamp {
     let runs = u32::try_from(runs_in_a_pass).unwrap_or(1).max(1);
     read_at.checked_add(schedule.saturating_mul(2 * runs)).unwrap_or(read_at)
@@ -240,7 +241,8 @@ mod tests {
         target_group, topology,
     };
 
-    /// Service 1: a load balancer in subnet-a with two targets in its VPC, one in a subnet that has a table of its own.
+    /// Service 1: a load balancer in subnet-a with two targets in its VPC, one of them in a subnet with its own route
+    /// table.
     fn read() -> Topology {
         let targets = vec![Target {
             interfaces: vec!["eni-0000000a".to_owned(), "i-0000000a".to_owned()],
@@ -325,7 +327,7 @@ mod tests {
         [(service(1), PathIds { hashes, until }), (service(2), PathIds { hashes: other, until })].into()
     }
 
-    /// What a call with these parameters concerns.
+    /// The services that a call with these parameters concerns.
     fn concern(event_name: &str, parameters: &str) -> Concern {
         let change =
             Change { event_name: event_name.to_owned(), parameters: parameters.replace('\'', "\""), ..change() };
@@ -333,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_concerns_the_services_whose_paths_have_an_id_that_it_names() {
+    fn a_change_concerns_the_services_whose_ids_it_names() {
         let own = elb_arn("listener/net/pg/0123456789abcdef/a-new-one").to_string();
         let rule = elb_arn("listener-rule/net/pg/0123456789abcdef/a-new-one/a-rule").to_string();
         let group = target_group("pg").arn;
@@ -407,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_concerns_every_service() {
+    fn a_change_without_a_stored_kind_of_id_concerns_any_service() {
         for parameters in [
             "",
             "null",
@@ -424,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_names_a_security_group_by_its_name_has_a_rule_of_its_own() {
+    fn a_security_group_named_by_its_name_is_seldom_a_concern() {
         let others = "{'groupName':'default','ipPermissions':{'groupId':'sg-00000009'}}";
         let another_service = "{'groupName':'default','ipPermissions':{'groupId':'sg-00000002'}}";
         for parameters in [others, another_service] {
@@ -448,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_concerns_every_service_whose_ids_are_not_known() {
+    fn a_change_concerns_every_service_without_current_ids() {
         let foreign = Change { parameters: r#"{"groupId":"sg-00000009"}"#.to_owned(), ..change() };
         let services = [service(1), service(2)].into();
         assert_eq!(of(&foreign, &stored(), &services, at(8, 59)), Concern::Nothing);

@@ -13,7 +13,7 @@ use crate::ids::{AccountId, Arn, EndpointId, Malformed, ServiceId};
 /// The configuration of a function: its policy, and where it stores its state and sends alerts.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What to check, and how to react.
+    /// The services to check, and the reactions.
     pub policy: Policy,
     /// The SNS topic that alerts are sent to (`ALERT_TOPIC_ARN`).
     pub alert_topic: Arn,
@@ -23,11 +23,11 @@ pub struct Settings {
     pub stack_name: Option<String>,
     /// The address of the runbook, to which alerts append `#CHECK` (`RUNBOOK_URL`).
     pub runbook_url: Option<String>,
-    /// How often drift-watcher runs (`DRIFT_SCHEDULE`).
+    /// The interval between drift-watcher's scheduled runs (`DRIFT_SCHEDULE`).
     pub drift_schedule: Duration,
 }
 
-/// What to check, and how to react.
+/// The services to check, with all limits and reactions.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// The endpoint services to watch. Never empty.
@@ -36,9 +36,9 @@ pub struct Policy {
     pub dbt_accounts: BTreeSet<AccountId>,
     /// Accounts that are neither dbt's nor untrusted: the guard neither accepts nor rejects their endpoints.
     pub known_accounts: BTreeSet<AccountId>,
-    /// How many of dbt's endpoints may be connected to one service. `None` for any number.
+    /// The largest number of dbt's endpoints connected to one service. `None` for any number.
     pub max_dbt_endpoints: Option<usize>,
-    /// The only endpoints of dbt's that are accepted on these services.
+    /// The only endpoints of dbt that are accepted on these services.
     pub expected_endpoints: BTreeMap<ServiceId, BTreeSet<EndpointId>>,
     /// dbt's principals, as configured.
     pub principals: BTreeSet<Principal>,
@@ -46,29 +46,29 @@ pub struct Policy {
     pub notification_topic: Option<Arn>,
     /// The ports that dbt connects to.
     pub listener_ports: ListenerPorts,
-    /// The networks that dbt connects from. Empty if they are not known.
+    /// The networks that dbt connects from. Empty if not configured.
     pub dbt_cidrs: Vec<IpNet>,
-    /// What to do with requests and connections of untrusted accounts.
+    /// The reaction to requests and connections of untrusted accounts.
     pub untrusted_requests: UntrustedRequests,
-    /// What to do when cross-zone load balancing is off.
+    /// The reaction to cross-zone load balancing that is off.
     pub cross_zone: CrossZone,
     /// Consecutive failing results before an alert of a check that can flap fires. At least 1.
     pub alert_after: u32,
     /// Consecutive passing results before such an alert resolves. At least 1.
     pub resolve_after: u32,
-    /// How long after the last notification of a firing alert a reminder is sent. `None` for never.
+    /// The time between the last notification of a firing alert and its reminder. `None` for never.
     pub remind_every: Option<Duration>,
-    /// A connection of dbt's is expected at least once in this time. `None` if it is not.
+    /// The longest time in which dbt is expected to connect at least once. `None` if traffic is not expected.
     pub expect_traffic_every: Option<Duration>,
-    /// Whether to decide and report only, and change nothing.
+    /// Whether the guard only decides and reports, and changes nothing.
     pub dry_run: bool,
-    /// Whether there is a guard that goes by it: the command may be asked without one.
+    /// Whether a guard runs with this policy: the command also works without one.
     pub has_guard: bool,
 }
 
 impl Policy {
-    /// Reads the variables of the policy through `lookup`, as [`Settings::from_lookup`] does, but for that none is required:
-    /// who asks from a command line may not know them all.
+    /// Reads the policy's variables through `lookup`, as [`Settings::from_lookup`] does, but requires none of them: a
+    /// user of the command line may not know them all.
     ///
     /// # Errors
     /// See [`Settings::from_lookup`].
@@ -83,7 +83,7 @@ impl Policy {
 const PRIVATE: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"];
 
 impl Policy {
-    /// The ports that dbt connects to on any of the services; empty if some service takes any.
+    /// The ports that dbt connects to on any of the services; empty if at least one service takes any port.
     pub fn all_ports(&self) -> BTreeSet<u16> {
         let of_services = || self.services.iter().map(|service| self.listener_ports.for_service(Some(service)));
         match of_services().any(|ports| ports.is_empty()) {
@@ -92,9 +92,9 @@ impl Policy {
         }
     }
 
-    /// The IPv4 networks of `dbt_cidrs` that hold public addresses. The source of dbt's traffic over PrivateLink is private;
-    /// the public addresses that dbt lists are those of its other connections. A VPC's IPv6 addresses tell nothing: most are
-    /// of public ranges.
+    /// The IPv4 networks of `dbt_cidrs` that contain public addresses. dbt's traffic over PrivateLink has private
+    /// source addresses; the public addresses that dbt lists belong to its other connections. IPv6 addresses tell
+    /// nothing: most VPCs use public ranges.
     /// <https://docs.getdbt.com/docs/platform/about-platform/access-regions-ip-addresses>
     pub fn public_cidrs(&self) -> impl Iterator<Item = &IpNet> {
         let private: Vec<IpNet> = PRIVATE.iter().filter_map(|net| net.parse().ok()).collect();
@@ -103,10 +103,10 @@ impl Policy {
     }
 }
 
-/// The longest time in which dbt's connections can be expected: as far back as CloudWatch is asked.
+/// The longest configurable `EXPECT_TRAFFIC_EVERY`: the period for which the guard reads CloudWatch metrics.
 pub const MAX_EXPECT_TRAFFIC_EVERY: Duration = Duration::from_hours(168);
 
-/// An IAM principal that may connect. Acceptance depends only on its account, because EC2 reports the owner of an endpoint
+/// An IAM principal that may connect. Acceptance depends only on its account, because EC2 reports an endpoint's owner
 /// as an account id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Principal {
@@ -156,13 +156,13 @@ pub struct BadConfiguration(Vec<Problem>);
 struct Problem {
     variable: &'static str,
     message: String,
-    /// Another variable, with which the message ends.
+    /// The other variable in the conflict, named at the end of the message.
     other: Option<&'static str>,
     expected: &'static str,
 }
 
 impl BadConfiguration {
-    /// The problems, a line each. Each variable has the name that `name` gives it, such as a flag of a command.
+    /// The problems, one per line. `name` translates each variable's name, for example into a command's flag.
     pub fn lines(&self, name: impl Fn(&'static str) -> &'static str) -> Vec<String> {
         let line = |Problem { variable, message, other, expected }: &Problem| {
             let other = other.map(|other| format!(" {}", name(other))).unwrap_or_default();
@@ -207,7 +207,7 @@ impl Settings {
         }
     }
 
-    /// How old a path that drift-watcher stored may be: two of its schedules.
+    /// The largest usable age of a path stored by drift-watcher: two of its schedules.
     pub fn path_max_age(&self) -> SignedDuration {
         SignedDuration::try_from(self.drift_schedule * 2).unwrap_or(SignedDuration::ZERO)
     }
@@ -228,7 +228,8 @@ struct Reader<L> {
 }
 
 impl<L: Fn(&str) -> Option<String>> Reader<L> {
-    /// The policy; services and dbt's principals must be given if `is_complete`. With problems, parts are missing.
+    /// The policy; `is_complete` requires services and dbt's principals. After a problem, parts of the policy are
+    /// missing.
     fn policy(&mut self, is_complete: bool) -> Policy {
         let services = self.list("ENDPOINT_SERVICE_IDS", "vpce-svc-… ids, comma-separated", str::parse::<ServiceId>);
         let principals = self.list(
@@ -300,7 +301,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         self.problems.push(Problem { variable, message, other: None, expected });
     }
 
-    /// Records a problem of `variable` with another one, with which the message ends.
+    /// Records a conflict between `variable` and `other`, with whose name the message ends.
     fn conflict(&mut self, variable: &'static str, message: String, other: &'static str, expected: &'static str) {
         self.problems.push(Problem { variable, message, other: Some(other), expected });
     }
@@ -379,7 +380,8 @@ impl FromStr for Principal {
 const LISTENER_PORTS: &str = "5432, or 5432+443, or vpce-svc-a=5432+443,vpce-svc-b=22";
 
 impl ListenerPorts {
-    /// The ports that dbt connects to on `service`, or before there is one; empty if any port is accepted.
+    /// The ports that dbt connects to on `service`, or on a service that does not exist yet; empty if any port is
+    /// accepted.
     pub fn for_service(&self, service: Option<&ServiceId>) -> BTreeSet<u16> {
         match self {
             Self::Any => BTreeSet::new(),
@@ -462,14 +464,14 @@ fn table_name(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err(format!("'{text}' is not a table's name")) }
 }
 
-/// It becomes a link in alerts, to which `#CHECK` is appended.
+/// The address becomes a link in alerts, followed by `#CHECK`.
 fn runbook_url(text: &str) -> Result<String, String> {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/?@!$&()*+,;=%".contains(&b);
     let fits = text.strip_prefix("https://").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(is_plain));
     if fits { Ok(text.to_owned()) } else { Err(format!("'{text}' is not a valid address")) }
 }
 
-/// A network with host bits set is an error: `10.1.2.3/8` is more likely a typing error than `10.0.0.0/8`.
+/// Rejects a network with host bits set: `10.1.2.3/8` is more likely a typing error than `10.0.0.0/8`.
 fn cidr(text: &str) -> Result<IpNet, String> {
     let net: IpNet = text.parse().map_err(|_| format!("'{text}' is not a CIDR"))?;
     if net.trunc() == net { Ok(net) } else { Err(format!("'{text}' has host bits set, did you mean {}?", net.trunc())) }
@@ -490,7 +492,7 @@ fn limit(text: &str) -> Result<Option<usize>, String> {
     }
 }
 
-/// What `EXPECTED_ENDPOINTS` must look like.
+/// The expected form of `EXPECTED_ENDPOINTS`.
 const EXPECTED_ENDPOINTS: &str = "vpce-svc-a=vpce-1+vpce-2,vpce-svc-b=vpce-3: each service once, with its endpoints";
 
 fn expected_endpoints(text: &str) -> Result<BTreeMap<ServiceId, BTreeSet<EndpointId>>, String> {
@@ -563,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_with_public_addresses_are_told_from_private_ones() {
+    fn public_cidrs_exclude_private_networks() {
         let public = |cidrs: &str| {
             let policy = Policy::from_lookup(|name| (name == "DBT_CIDRS").then(|| cidrs.to_owned())).unwrap();
             policy.public_cidrs().map(ToString::to_string).collect::<Vec<_>>()
@@ -661,7 +663,7 @@ mod tests {
     }
 
     #[test]
-    fn values_at_their_limits() {
+    fn each_setting_is_checked_at_its_limits() {
         let accepts = |name: &str, value: &str| read(&[(name, value)]).is_ok();
         for (name, valid, invalid) in [
             ("STATE_TABLE", "a_b", "ab"),
@@ -686,7 +688,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_taken_as_they_are_written() {
+    fn valid_settings_are_read_as_written() {
         let with = |name: &str, value: &str| read(&[(name, value)]).unwrap();
         assert_eq!(with("STATE_TABLE", "guard-2").state_table, "guard-2");
         assert_eq!(with("RUNBOOK_URL", "https://x/y").runbook_url.as_deref(), Some("https://x/y"));
@@ -705,7 +707,7 @@ mod tests {
     }
 
     #[test]
-    fn listener_ports_have_three_forms() {
+    fn listener_ports_are_any_or_the_same_or_per_service() {
         let service: ServiceId = "vpce-svc-0123456789abcdef0".parse().unwrap();
         let ports = |text: &str| read(&[("LISTENER_PORTS", text)]).map(|settings| settings.policy.listener_ports);
         assert_eq!(ports(""), Ok(ListenerPorts::Any));

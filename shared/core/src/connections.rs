@@ -1,5 +1,5 @@
-//! Who may connect. This is the file to audit: nothing is accepted but what [`Plan::accepts`] names, and it names only
-//! endpoints that [`decide`] calls a [`Verdict::DbtRequest`] and that [`is_admitted`] admits.
+//! The decision on who may connect. This is the file to audit: the guard accepts only the endpoints in
+//! [`Plan::accepts`], and each of those is a [`Verdict::DbtRequest`] by [`decide`] and admitted by [`is_admitted`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use crate::ids::{EndpointId, ServiceId};
 use crate::plan::Plan;
 use crate::snapshot::{Connection, ConnectionState};
 
-/// Whose endpoint it is, as far as EC2 says.
+/// The owner of an endpoint, as reported by EC2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
     /// One of dbt's accounts.
@@ -22,7 +22,7 @@ pub enum Owner {
 }
 
 impl Owner {
-    /// The owner of `connection`. Deny by default: it is dbt only if EC2 names an account and that account is configured.
+    /// The owner of `connection`. Deny by default: dbt owns it only if EC2 names a configured account.
     pub fn new(connection: &Connection, policy: &Policy) -> Self {
         match &connection.owner {
             Some(account) if policy.dbt_accounts.contains(account) => Self::Dbt,
@@ -33,18 +33,18 @@ impl Owner {
     }
 }
 
-/// What one connection is.
+/// The class of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// dbt's request: accepted if there is room, else held.
     DbtRequest,
     /// dbt's connection, being set up.
     Establishing,
-    /// dbt's connection, available, if only in some zones.
+    /// dbt's connection, available in all or in some zones.
     Established,
     /// dbt's connection, rejected, failed or expired.
     Broken,
-    /// An endpoint of a known account, in whatever state: not the guard's to answer.
+    /// An endpoint of a known account, in any state: the guard does not answer it.
     Known,
     /// A request of an untrusted account.
     UntrustedRequest,
@@ -64,7 +64,7 @@ pub enum Verdict {
     NotOurs,
 }
 
-/// Decides about one connection, by what EC2 reported in this run and nothing else.
+/// Classifies one connection, only by what EC2 reported in this run.
 pub fn decide(connection: &Connection, policy: &Policy) -> Verdict {
     use ConnectionState::{
         Available, Deleted, Deleting, Expired, Failed, Other, Partial, Pending, PendingAcceptance, Rejected,
@@ -89,7 +89,7 @@ pub fn decide(connection: &Connection, policy: &Policy) -> Verdict {
     }
 }
 
-/// How many of dbt's endpoints a service takes.
+/// The limit on dbt's endpoints of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room<'a> {
     /// Any number.
@@ -101,7 +101,7 @@ pub enum Room<'a> {
 }
 
 impl<'a> Room<'a> {
-    /// That of `service`.
+    /// The limit for `service`.
     pub fn new(policy: &'a Policy, service: &ServiceId) -> Self {
         match (policy.expected_endpoints.get(service), policy.max_dbt_endpoints) {
             (Some(expected), _) => Self::Exactly(expected),
@@ -111,7 +111,7 @@ impl<'a> Room<'a> {
     }
 }
 
-/// Whether a request of dbt's is accepted: by the room that is left, and by whether it was held before. `held` is `None`
+/// Whether a request of dbt is accepted, given the remaining room and whether it was held before. `held` is `None`
 /// while the table cannot be read. Deny by default.
 pub fn is_admitted(endpoint: &EndpointId, room: Room<'_>, taken: usize, held: Option<bool>) -> bool {
     match (room, held) {
@@ -123,9 +123,10 @@ pub fn is_admitted(endpoint: &EndpointId, room: Room<'_>, taken: usize, held: Op
 }
 
 impl Plan {
-    /// What `UNTRUSTED_REQUESTS=reject` rejects and revokes: only endpoints of accounts that EC2 names. `established` are
-    /// the endpoints that the table remembers as dbt's established connections: EC2 may err about their owner, and revoking
-    /// cuts dbt off at once, so they are left alone. While the table cannot be read (`None`), nothing is revoked.
+    /// The endpoints that `UNTRUSTED_REQUESTS=reject` rejects and revokes: only those whose account EC2 names.
+    /// `established` contains the endpoints stored as dbt's established connections. They are left alone, because EC2
+    /// may report a wrong owner and revoking cuts dbt off at once. While the table cannot be read (`None`), nothing is
+    /// revoked.
     pub fn rejects(connections: &[Connection], policy: &Policy, established: Option<&BTreeSet<EndpointId>>) -> Self {
         if policy.untrusted_requests != UntrustedRequests::Reject {
             return Self::default();
@@ -140,7 +141,7 @@ impl Plan {
     }
 }
 
-/// Whether what to reject depends on what the table remembers.
+/// Whether the decision to reject depends on the stored connections.
 pub fn needs_memory(connections: &[Connection], policy: &Policy) -> bool {
     let may_be_rejected = |connection: &Connection| {
         matches!(decide(connection, policy), Verdict::UntrustedRequest | Verdict::UntrustedConnected)
@@ -169,13 +170,13 @@ mod tests {
 
     const KNOWN: Option<&str> = Some("555555555555");
 
-    /// Service 1 for dbt, with one known account and these further variables.
+    /// A policy with service 1 for dbt, one known account, and these further variables.
     fn policy_with(variables: &[(&str, &str)]) -> Policy {
         settings(&[&[("KNOWN_ACCOUNTS", "555555555555")], variables].concat()).policy
     }
 
-    /// Every cell of the table: the state as EC2 writes it, and the verdict if the owner is dbt, known, any other account, or
-    /// not named.
+    /// The complete table: each state as EC2 writes it, and its verdict for dbt, a known account, any other account,
+    /// and no account.
     const TABLE: &[(&str, [Verdict; 4])] = {
         use Verdict::{
             Broken, Closed, DbtRequest, Established, Establishing, Gone, Known, UnknownState, UnnamedConnected,
@@ -197,7 +198,7 @@ mod tests {
     };
 
     #[test]
-    fn every_cell_of_the_table() {
+    fn every_state_and_owner_has_its_verdict() {
         for (state, verdicts) in TABLE {
             for (owner, verdict) in [DBT, KNOWN, UNTRUSTED, None].into_iter().zip(verdicts) {
                 assert_eq!(decide(&connection(1, owner, state), &policy_with(&[])), *verdict, "{state}, {owner:?}");
@@ -206,10 +207,11 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_admitted_by_the_room_and_what_was_held() {
+    fn a_request_is_admitted_if_it_fits_and_was_not_held() {
         let expected = BTreeSet::from([endpoint(1)]);
         let table = [
-            // Room, places taken, held before (none: the table could not be read), whether endpoints 1 and 2 are admitted.
+            // Room, places taken, held before (`None`: the table could not be read), and whether endpoints 1 and 2 are
+            // admitted.
             (Room::Any, 99, None, [true, true]),
             (Room::Any, 99, Some(true), [true, true]),
             (Room::Exactly(&expected), 0, None, [false, false]),
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn every_configured_account_is_dbt_and_no_similar_one_is() {
+    fn only_exact_configured_accounts_are_dbts() {
         let mut policy = policy();
         policy.dbt_accounts.insert("555555555555".parse().unwrap());
         assert_eq!(decide(&connection(1, Some("555555555555"), "pendingAcceptance"), &policy), Verdict::DbtRequest);
@@ -278,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_needed_only_to_reject() {
+    fn stored_connections_are_needed_only_to_reject() {
         let needed = |requests: &str, owner: Option<&str>, state: &str| {
             needs_memory(&[connection(1, owner, state)], &policy_with(&[("UNTRUSTED_REQUESTS", requests)]))
         };

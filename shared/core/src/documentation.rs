@@ -1,4 +1,4 @@
-//! The catalogue as documentation: README's table, and the runbook.
+//! The catalogue as documentation: the README's table and the runbook.
 
 use std::fmt::Write;
 
@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use crate::check::Check;
 use crate::checks::catalogue::CATALOGUE;
 
-/// `docs/checks.md`: a section per check, whose anchor is the check's id. `page` is how to find out and how to fix, by id.
+/// `docs/checks.md`: one section per check, with the check's id as its anchor. `page` returns a check's instructions
+/// for confirming and fixing the failure.
 ///
 /// # Errors
 /// If a page cannot be read.
@@ -55,7 +56,7 @@ pub fn readme_table() -> String {
     table
 }
 
-/// The catalogue for programs.
+/// The catalogue as JSON, for programs.
 pub fn json() -> Value {
     let row = |check: Check| {
         json!({

@@ -1,4 +1,4 @@
-//! AWS identifiers. They are checked when parsed, so a value of one of these types is well-formed.
+//! AWS identifiers, validated when parsed: a value of one of these types is well-formed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -123,18 +123,18 @@ impl Arn {
     }
 }
 
-/// The ARN of the load balancer that a listener, or a listener's rule, belongs to: theirs continue where it ends.
+/// The ARN of the load balancer of a listener or a listener rule, whose ARNs extend it.
 /// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_awselasticloadbalancingv2.html>
 pub fn load_balancer_of(arn: &str) -> Option<String> {
     let (before, path) = arn.split_once(":listener/").or_else(|| arn.split_once(":listener-rule/"))?;
-    // KIND/NAME/ID/LISTENER, and of a rule also /RULE.
+    // KIND/NAME/ID/LISTENER, with a further /RULE for a rule.
     let (third_slash, _) = path.match_indices('/').nth(2)?;
     Some(format!("{before}:loadbalancer/{}", &path[..third_slash]))
 }
 
 /// All endpoint service ids and endpoint ids in `text`, in order, without duplicates.
 ///
-/// For texts without a documented format, such as a connection notification. The ids are hints, never evidence.
+/// For texts without a documented format, such as connection notifications. The ids are hints, never evidence.
 pub fn mentioned(text: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for (start, _) in text.match_indices("vpce-") {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_found_in_any_text() {
+    fn ids_in_any_text_are_found_in_order_without_duplicates() {
         let text =
             r#"{"a":"vpce-svc-0123456789abcdef0","b":["vpce-0aaaaaaaaaaaaaaaa"],"c":"vpce-0aaaaaaaaaaaaaaaa vpce-é"}"#;
         assert_eq!(mentioned(text), ["vpce-svc-0123456789abcdef0", "vpce-0aaaaaaaaaaaaaaaa"]);

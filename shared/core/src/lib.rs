@@ -1,5 +1,5 @@
-//! What privatelink-guard decides: pure functions, without I/O, clock or randomness. Data flows in one direction, from a
-//! [`snapshot`] of AWS through [`connections`] and [`checks`] to [`alerts`].
+//! privatelink-guard's decisions, as pure functions without I/O, clock or randomness. Data flows in one direction, from
+//! a [`snapshot`] of AWS through [`connections`] and [`checks`] to [`alerts`].
 //!
 //! Nothing in this crate calls AWS: its dependency tree contains no AWS crate. `guard-aws` reads, changes and sends.
 

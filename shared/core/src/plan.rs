@@ -1,4 +1,4 @@
-//! The changes that a run makes in AWS, as a value that can be printed, compared and tested. One place carries it out.
+//! A run's changes in AWS, as a value that can be printed, compared and tested. One function carries it out.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use crate::ids::{Arn, EndpointId, ServiceId};
 use crate::snapshot::{LoadBalancer, Topology};
 
-/// The changes to make in AWS, and no others.
+/// The complete set of changes to make in AWS.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
     /// Requests to accept, by endpoint service.
@@ -15,9 +15,10 @@ pub struct Plan {
     pub reject: BTreeMap<ServiceId, Vec<EndpointId>>,
     /// Load balancers whose attribute for cross-zone load balancing becomes `true`.
     pub cross_zone_on: Vec<Arn>,
-    /// Target groups whose attribute for it becomes `use_load_balancer_configuration`, AWS's default.
+    /// Target groups whose cross-zone attribute becomes `use_load_balancer_configuration`, AWS's default.
     pub cross_zone_deferred: Vec<Arn>,
-    /// Whether it was made without the records that it needs, since the table was slow. Then it rejects nothing.
+    /// Whether the plan was made without the stored records that it needs, because the table was slow. Such a plan
+    /// rejects nothing.
     pub lacks_memory: bool,
 }
 
@@ -27,18 +28,19 @@ impl Plan {
         self.accept.is_empty() && !self.hides_findings()
     }
 
-    /// Whether the changes hide findings from later runs: a rejected account, cross-zone load balancing that was off.
+    /// Whether the changes hide findings from later runs, such as a rejected account or disabled cross-zone load
+    /// balancing.
     pub fn hides_findings(&self) -> bool {
         !(self.reject.is_empty() && self.cross_zone_on.is_empty() && self.cross_zone_deferred.is_empty())
     }
 
-    /// The accepts, which hide nothing and wait for nothing, and the other changes.
+    /// The accepts, which hide nothing and wait for nothing, and all other changes.
     pub fn split(&self) -> (Self, Self) {
         let accepts = Self { accept: self.accept.clone(), ..Self::default() };
         (accepts, Self { accept: BTreeMap::new(), ..self.clone() })
     }
 
-    /// Whether it changes something of `service`, whose load balancers `topology` has.
+    /// Whether the plan changes `service` or one of its load balancers in `topology`.
     pub fn concerns(&self, service: &ServiceId, topology: &Topology) -> bool {
         let is_changed = |load_balancer: &LoadBalancer| {
             let mut groups = load_balancer.target_groups.iter().flatten();
@@ -50,7 +52,7 @@ impl Plan {
             || topology.load_balancers_of(service).unwrap_or_default().into_iter().any(is_changed)
     }
 
-    /// The endpoints that it accepts or rejects.
+    /// The endpoints to accept or reject.
     pub fn endpoints(&self) -> impl Iterator<Item = &EndpointId> {
         self.accept.values().chain(self.reject.values()).flatten()
     }
@@ -78,7 +80,7 @@ mod tests {
     use crate::testing::{endpoint, endpoint_service, load_balancer, service, target_group, topology};
 
     #[test]
-    fn a_plan_says_whether_it_changes_or_hides_anything() {
+    fn a_plan_knows_whether_it_changes_or_hides_anything() {
         let endpoints = || BTreeMap::from([(service(1), vec![endpoint(1)])]);
         let arn = || vec![load_balancer("pg", Vec::new()).arn];
         let table = [
@@ -107,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_are_split_from_what_hides_findings() {
+    fn accepts_are_split_from_changes_that_hide_findings() {
         let endpoints = |number| BTreeMap::from([(service(1), vec![endpoint(number)])]);
         let plan = Plan { accept: endpoints(1), reject: endpoints(2), ..Plan::default() };
         let (accepts, others) = plan.split();
@@ -116,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_can_be_read() {
+    fn a_plan_prints_its_changes_in_words() {
         assert_eq!(Plan::default().to_string(), "nothing to change");
         let plan = Plan {
             accept: BTreeMap::from([(service(1), vec![endpoint(1)])]),

@@ -1,8 +1,8 @@
-//! Lines of text: what comes from AWS, and so from anybody; numbers and lists in words.
+//! Lines of text: cleaned texts from AWS, which anybody may have written, and numbers and lists in words.
 
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
-/// One line without control characters and without those that change direction or have no width.
+/// The text as one line, without control characters and characters that are invisible or change the text's direction.
 pub fn strip_invisible(text: &str) -> String {
     let visible = text.chars().filter_map(|c| match c.general_category() {
         GeneralCategory::Control => Some(' '),
@@ -13,8 +13,8 @@ pub fn strip_invisible(text: &str) -> String {
     visible.collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Whether nothing is drawn for `c`, though it is neither a control nor a format character: the others of Unicode's property
-/// `Default_Ignorable_Code_Point`, and the empty Braille pattern.
+/// Whether `c` is an invisible character that is neither a control nor a format character: the rest of Unicode's
+/// property `Default_Ignorable_Code_Point`, and the empty Braille pattern.
 /// <https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt>
 fn is_ignorable(c: char) -> bool {
     matches!(
@@ -29,7 +29,7 @@ pub fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-/// At most `max` lines, and how many more there are.
+/// At most `max` lines, followed by the number of omitted lines.
 pub fn limited(mut lines: Vec<String>, max: usize) -> Vec<String> {
     if lines.len() > max {
         let more = lines.len() - max;

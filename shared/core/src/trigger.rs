@@ -1,4 +1,5 @@
-//! Why a function runs. An event only means "reconcile now", and may name ids or a person; it is never evidence.
+//! The reason why a function runs. An event only means "reconcile now"; it may name ids or a person, but is never
+//! evidence.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use crate::ids::{AccountId, Arn, ServiceId, load_balancer_of};
 
-/// Why a function runs.
+/// The reason for a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trigger {
     /// A schedule.
@@ -25,11 +26,11 @@ pub enum Trigger {
     },
     /// A change in AWS that CloudTrail recorded.
     Change(Change),
-    /// A call that CloudTrail recorded and that AWS refused: nothing has changed, and nothing is to be done.
+    /// A call that CloudTrail recorded and AWS refused: nothing changed, so there is nothing to do.
     Refused,
     /// The schedule of the stack's `Heartbeat` parameter: send a notice that the guard is running.
     Heartbeat,
-    /// Somebody asks for test messages.
+    /// A request for test messages.
     Test,
     /// Anything else: a test event from the console, or an event that does not belong to this function.
     Unrecognised,
@@ -43,13 +44,13 @@ pub enum Trigger {
 pub struct Change {
     /// `ModifyLoadBalancerAttributes`, …
     pub event_name: String,
-    /// The ARN of the principal that made the call, or what else is known of the caller.
+    /// The ARN of the caller, or another identification of it.
     pub principal: String,
     /// The source IP address, or the AWS service that made the call.
     pub source_ip_address: String,
-    /// When the call was made, as CloudTrail writes it.
+    /// The time of the call, as CloudTrail writes it.
     pub event_time: String,
-    /// The request parameters as JSON, as far as the call did what they ask for: see [`crate::cloudtrail`].
+    /// The request parameters that took effect, as JSON: see [`crate::cloudtrail`].
     #[serde(skip)]
     pub parameters: String,
     /// CloudTrail's id of the event.
@@ -57,11 +58,11 @@ pub struct Change {
     pub id: String,
 }
 
-/// Characters of what an event says of who and where; the longest ARN of a role session is shorter.
+/// Maximum length of a reported caller or source; the longest ARN of a role session is shorter.
 const MAX_REPORTED: usize = 256;
 
-/// What an event says of who, where and when, restricted to the characters of ARNs, addresses and times: anybody who may
-/// invoke the function can write an event, and people read it in an alert.
+/// A caller, source or time from an event, restricted to the characters of ARNs, addresses and times: anybody who may
+/// invoke the function can write an event, and alerts show this text.
 pub fn reported(text: &str) -> String {
     let safe = |c: char| match c {
         ' ' => '-',
@@ -71,20 +72,20 @@ pub fn reported(text: &str) -> String {
     text.chars().take(MAX_REPORTED).map(safe).collect()
 }
 
-/// A change as it is left to another run.
+/// The stored form of a change, for a later run.
 #[derive(Serialize, Deserialize)]
 struct Noted {
     change: Change,
     names: Vec<String>,
 }
 
-/// How many texts of a change's parameters are noted, and how long they are: an ARN is shorter.
+/// Maximum number and length of the noted parameter texts: an ARN is shorter.
 const MAX_NOTED: (usize, usize) = (100, 256);
 
 /// Numbers up to this are ports, counts and bytes; ids are larger.
 const MAX_COUNT: u64 = 65_535;
 
-/// The text; of a number that can be an account's id, its twelve digits.
+/// The text; for a number that can be an account id, its twelve digits.
 pub(crate) fn as_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -110,7 +111,7 @@ impl Change {
         Some(texts)
     }
 
-    /// The change as text, with what it names, as far as that is short and in the characters of ids and ARNs.
+    /// The change as text, with the short parameters that contain only characters of ids and ARNs.
     pub fn note(&self) -> String {
         let (number, length) = MAX_NOTED;
         let is_id = |name: &String| name.len() <= length && (name == "*" || reported(name) == *name);
@@ -118,7 +119,7 @@ impl Change {
         serde_json::to_string(&Noted { change: self.clone(), names: names.collect() }).unwrap_or_default()
     }
 
-    /// The change of a note.
+    /// The change in a note.
     pub fn from_note(note: &str) -> Option<Self> {
         let Noted { change, names } = serde_json::from_str(note).ok()?;
         Some(Self { parameters: serde_json::to_string(&names).ok()?, ..change })
@@ -129,8 +130,8 @@ impl Change {
         self.names_any([resource])
     }
 
-    /// Whether the change names one of `resources`: ids, ARNs, or accounts. A load balancer is also named by its listeners and
-    /// their rules, and an account by its principals, or by `*`, which is everybody.
+    /// Whether the change names one of `resources`: ids, ARNs, or accounts. A listener or its rule names its load
+    /// balancer, and a principal or `*`, which stands for everybody, names an account.
     pub fn names_any<'a>(&self, resources: impl IntoIterator<Item = &'a str>) -> bool {
         let texts = self.texts().unwrap_or_default();
         let load_balancers = texts.iter().filter_map(|text| load_balancer_of(text));
@@ -143,7 +144,7 @@ impl Change {
         resources.into_iter().any(|it| named.contains(it) || it.parse().is_ok_and(|account| admits(&account)))
     }
 
-    /// Whether it names endpoint services, and not this one.
+    /// Whether the change names endpoint services, but not `service`.
     pub fn is_of_another_service(&self, service: &ServiceId) -> bool {
         let texts = self.texts().unwrap_or_default();
         let mut services = texts.iter().filter_map(|text| text.parse::<ServiceId>().ok()).peekable();
@@ -159,11 +160,11 @@ impl fmt::Display for Change {
 }
 
 impl Trigger {
-    /// The id of the event and when it happened; `None` for triggers that always lead to a run.
+    /// The id and time of the event; `None` for triggers that always lead to a run.
     pub fn event(&self) -> Option<(&str, Timestamp)> {
         match self {
             Self::Notification { id, sent, .. } => Some((id, *sent)),
-            // CloudTrail truncates its times to the second, so the call was made within the second after.
+            // CloudTrail truncates times to the second: the call was made within the following second.
             Self::Change(change) => {
                 let at: Timestamp = change.event_time.parse().ok()?;
                 Some((&change.id, at.checked_add(SignedDuration::from_secs(1)).ok()?))
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_says_why_a_run_began() {
+    fn a_trigger_describes_why_the_run_began() {
         let notification = |mentions: &[&str]| {
             let mentions = mentions.iter().map(ToString::to_string).collect();
             Trigger::Notification { id: "m-1".to_owned(), sent: at(8, 0), mentions }.to_string()
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_says_who_where_and_when() {
+    fn a_change_describes_its_call_and_names_its_resources() {
         let change = change();
         assert_eq!(
             change.to_string(),
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_noted_change_still_names_what_it_changed() {
+    fn a_noted_change_still_names_its_resources() {
         let parameters = r#"{"a":[{"groupId":"sg-1"}],"n":7,"owner":200802171337,"long":"LONG"}"#;
         let parameters = parameters.replace("LONG", &"x".repeat(9_999));
         let change = Change { parameters, ..change() };

@@ -1,5 +1,5 @@
-//! Whose turn it is where one run cannot read every endpoint service. All of a service is read together or not at all. What was
-//! not read has no result: it neither fires nor resolves anything. Pure.
+//! Selects the endpoint services for a run that cannot read all of them. A run reads a service completely or not at
+//! all. An unread service has no result: it neither fires nor resolves anything. Pure.
 
 use std::collections::BTreeSet;
 
@@ -12,11 +12,11 @@ use crate::ids::ServiceId;
 pub struct Candidate {
     /// The service.
     pub service: ServiceId,
-    /// How many calls it takes to read it.
+    /// The number of calls that read it.
     pub calls: usize,
-    /// Whether it has an alert that is open or pending: then it comes first.
+    /// Whether it has an open or pending alert: such a service comes first.
     pub has_open_alert: bool,
-    /// When it was last read; `None` if that is not known.
+    /// When it was last read; `None` if never, or if no record says so.
     pub last_read: Option<Timestamp>,
 }
 
@@ -25,12 +25,12 @@ pub struct Candidate {
 pub struct Turn {
     /// The services.
     pub services: BTreeSet<ServiceId>,
-    /// How many runs it takes to read every candidate.
+    /// The number of runs needed to read every candidate.
     pub runs_in_a_pass: usize,
 }
 
-/// The candidates that can be read with `budget` calls: those with an alert first, then those that were read longest ago. The
-/// very oldest is always among them, so that alerts that stay open keep nobody from being read.
+/// The candidates that `budget` calls can read: first those with an alert, then those read longest ago. The oldest is
+/// always included, so open alerts keep no other service from being read.
 pub fn take(mut candidates: Vec<Candidate>, budget: usize) -> Turn {
     let total: usize = candidates.iter().map(|candidate| candidate.calls).sum();
     candidates.sort_by(|a, b| (a.last_read, &a.service).cmp(&(b.last_read, &b.service)));
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn all_are_read_if_they_fit() {
+    fn all_services_are_read_if_the_budget_allows() {
         let all = [candidate(1, 10, None), candidate(2, 20, None)];
         assert_eq!(taken(&all, 30), [1, 2]);
         assert_eq!(take(all.to_vec(), 30).runs_in_a_pass, 1);
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_unread_come_first_and_the_never_read_before_them() {
+    fn services_never_read_come_first_then_the_longest_unread() {
         let all =
             [candidate(1, 10, Some(9)), candidate(2, 10, Some(8)), candidate(3, 10, None), candidate(4, 10, Some(7))];
         assert_eq!(taken(&all, 10), [3]);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_with_an_alert_comes_first_and_never_keeps_the_others_waiting() {
+    fn a_service_with_an_alert_comes_first_but_blocks_no_other() {
         let all = [candidate(1, 10, Some(7)), candidate(2, 10, Some(8)), alerting(3, 10), alerting(4, 10)];
         assert_eq!(taken(&all, 30), [1, 3, 4]);
         assert_eq!(taken(&all, 20), [1, 3]);
@@ -97,14 +97,14 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_never_fits_is_read_alone_when_its_turn_comes() {
+    fn a_service_over_the_budget_is_read_alone_at_its_turn() {
         assert_eq!(taken(&[candidate(1, 500, Some(7)), candidate(2, 10, Some(8))], 100), [1]);
         assert_eq!(taken(&[candidate(1, 500, Some(9)), candidate(2, 10, Some(8))], 100), [2]);
     }
 
-    /// Whatever the sizes and the alerts, every service is read within a bounded number of runs.
+    /// Whatever their sizes and alerts, all services are read within a bounded number of runs.
     #[test]
-    fn everybody_has_a_turn() {
+    fn every_service_has_its_turn() {
         let mut all: Vec<Candidate> = (1..=9).map(|number| candidate(number, number as usize * 7, None)).collect();
         for candidate in &mut all[5..] {
             candidate.has_open_alert = true;

@@ -1,6 +1,7 @@
-//! Changes in AWS that may show only later: drift-watcher, which they start, notes those that health-watcher's checks depend
-//! on. Targets fail their health checks minutes after a change, and CloudTrail may report it before that or after. So
-//! whatever health-watcher finds meanwhile can have a noted change as its cause. Pure.
+//! Changes in AWS whose effect may show only later. drift-watcher, which such a change starts, notes the changes that
+//! health-watcher's checks depend on. Targets fail their health checks minutes after a change, and CloudTrail may
+//! report the change before or after that. So a noted change can be the cause of any later finding of health-watcher.
+//! Pure.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -12,13 +13,13 @@ use crate::check::Group;
 use crate::checks::catalogue::checks_of;
 use crate::trigger::Change;
 
-/// How long a noted change can be a cause. By default, health checks are 30 seconds apart, some of them must fail, and
-/// health-watcher wants two failing results.
+/// Time for which a noted change can be a cause. By default, health checks are 30 seconds apart, several of them must
+/// fail, and health-watcher needs two failing results.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-health-checks.html>
 const KEEP_FOR: SignedDuration = SignedDuration::from_mins(10);
 
-/// How many changes are noted, and how large their notes may be in bytes: a deployment makes hundreds, of which the latest
-/// count.
+/// Maximum number of noted changes and maximum total size of their notes in bytes: a deployment makes hundreds of
+/// changes, and the latest ones matter.
 const MAX_NOTED: (usize, usize) = (20, 60_000);
 
 /// Whether one of health-watcher's checks depends on the call.
@@ -26,7 +27,7 @@ fn is_noted(change: &Change) -> bool {
     checks_of(&[Group::Health]).iter().any(|check| check.cloudtrail_events.contains(&change.event_name.as_str()))
 }
 
-/// The changes that were noted lately, the latest last: of those made in the same second, in the order of the notes.
+/// The recently noted changes, latest last. Changes in the same second stay in the order of the notes.
 pub fn recent(items: &Items, now: Timestamp) -> Vec<Change> {
     let notes = items.values().filter_map(|item| item.record.as_ref()?.changes()).flatten();
     let recent = notes.filter(|(at, _)| now.duration_since(*at) < KEEP_FOR);
@@ -36,7 +37,7 @@ pub fn recent(items: &Items, now: Timestamp) -> Vec<Change> {
 }
 
 impl Reconciler<'_> {
-    /// The record of the changes that are noted, with those of `changes` that are about the partition's path.
+    /// The record of noted changes, extended by those of `changes` that name the partition's path.
     pub fn note(&self, changes: &[Change], items: &Items) -> Option<RecordWrite> {
         let path = stored_path::recorded(items)?;
         let key = Key::new(self.function, Key::CHANGES, path.service().as_str());
@@ -46,7 +47,7 @@ impl Reconciler<'_> {
         let mut is_new = false;
         for change in changes.iter().filter(|change| is_noted(change) && change.names_any(path.arns())) {
             let note = change.note();
-            // Lambda's retry reports the same again.
+            // A retry by Lambda reports the same change again.
             if !notes.iter().any(|(_, known)| *known == note) {
                 notes.push((self.now, note));
                 is_new = true;
@@ -101,7 +102,7 @@ mod tests {
         is_written
     }
 
-    /// When the changes happened that can be causes at this minute.
+    /// The times of the changes that can be causes at this minute.
     fn causes(items: &Items, minute: i8) -> Vec<String> {
         recent(items, at(8, minute)).into_iter().map(|change| change.event_time[14..16].to_owned()).collect()
     }
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn notes_never_outgrow_their_record() {
+    fn notes_stay_within_their_number_and_size() {
         let (mut items, pg) = (stored(), target_group("pg"));
         let names: Vec<String> = (0..100).map(|number| format!("\"{number:0>250}\"")).collect();
         let hostile = format!("\"{}\"", "\\u0001".repeat(40));
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_can_change_the_targets_health_is_noted() {
+    fn only_changes_that_can_affect_target_health_are_noted() {
         let of_load_balancer = |event_name: &str, name: &str| Change {
             event_name: event_name.to_owned(),
             parameters: format!("[\"{}\"]", elb_arn(&format!("loadbalancer/net/{name}/0123456789abcdef"))),

@@ -1,4 +1,5 @@
-//! Records of dbt's connections, since when each is in its state and which notices were sent, and of known accounts. Pure.
+//! Records of dbt's connections, with the time of their last change of state and the notices sent, and of known
+//! accounts. Pure.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -13,11 +14,11 @@ use crate::ids::{EndpointId, ServiceId};
 use crate::snapshot::{Connection, ConnectionState};
 use crate::text::limited;
 
-/// dbt's other endpoints that a notice names; it counts the rest.
+/// Maximum number of dbt's other endpoints listed in a notice; it counts the rest.
 const MAX_OTHERS: usize = 20;
 
-/// The next state of `known`, now that EC2 shows these `connections`, and the notice to send. `is_accepted` if the run
-/// accepted it.
+/// The next state of `known`, given the `connections` that EC2 shows now, and the notice to send. `is_accepted` is true
+/// if this run accepted the connection.
 ///
 /// `None` for connections of other accounts.
 pub fn advance(
@@ -34,7 +35,7 @@ pub fn advance(
     if Owner::new(connection, run.policy) != Owner::Dbt || verdict == Verdict::NotOurs {
         return None;
     }
-    // What came and went between two runs is missed by nobody.
+    // A connection that came and went between two runs needs no notice.
     if known.is_none() && verdict == Verdict::Gone {
         return None;
     }
@@ -72,14 +73,14 @@ pub fn advance(
     Some((next, notice))
 }
 
-/// How long a known account has to be gone for its return to be news.
+/// Time for which a known account must be gone before its return is worth a notice.
 const KNOWN_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// How often it is recorded that a known account is connected.
+/// Interval at which a connected known account is recorded again.
 const RECORD_EVERY: SignedDuration = SignedDuration::from_hours(24);
 
-/// When a known account was last seen connected, if that is to be recorded now, and the notice to send. However many
-/// endpoints it has, it is one record, and none before it is connected.
+/// The time at which a known account was last seen connected, if it must be recorded now, and the notice to send. An
+/// account has one record for all its endpoints, and none before it is connected.
 pub fn known_account(
     last: Option<Timestamp>,
     connections: &[Connection],
@@ -110,7 +111,7 @@ pub fn known_account(
     Some((run.now, finding))
 }
 
-/// EC2 no longer shows the endpoint.
+/// The next state and the notice of an endpoint that EC2 no longer shows.
 fn vanished(known: &KnownConnection, endpoint: &EndpointId, now: Timestamp) -> (KnownConnection, Option<Finding>) {
     let state = "gone".to_owned();
     let since = if known.state == state { known.since } else { now };
@@ -119,7 +120,7 @@ fn vanished(known: &KnownConnection, endpoint: &EndpointId, now: Timestamp) -> (
     (next, notice)
 }
 
-/// dbt's other endpoints on the service that wait, are being set up, or are available.
+/// dbt's other endpoints on the service that are waiting, being set up, or available.
 fn others(connections: &[Connection], connection: &Connection, run: &Reconciler<'_>) -> Vec<EndpointId> {
     let lives = |connection: &&Connection| {
         matches!(decide(connection, run.policy), Verdict::DbtRequest | Verdict::Establishing | Verdict::Established)
@@ -140,7 +141,7 @@ fn others_on_service<'a>(
     connections.iter().filter(|other| other.service == connection.service && other.endpoint != connection.endpoint)
 }
 
-/// The past of the connections, from the stored records.
+/// The history of the connections, from the stored records.
 pub fn remembered(items: &Items) -> RememberedConnections {
     let mut remembered = RememberedConnections {
         traffic: traffic::recorded(items).cloned(),
@@ -149,7 +150,7 @@ pub fn remembered(items: &Items) -> RememberedConnections {
     };
     for (key, Item { record, .. }) in items {
         let Some(record) = record else {
-            // An unreadable record may be dbt's: its endpoint is not revoked, and dbt counts as connected before.
+            // An unreadable record may belong to dbt: its endpoint is not revoked, and dbt counts as connected before.
             if let (Key::CONNECTION, Ok(endpoint)) = (key.subject.as_str(), key.resource.parse()) {
                 remembered.had_connection = true;
                 remembered.established.insert(endpoint);
@@ -164,7 +165,7 @@ pub fn remembered(items: &Items) -> RememberedConnections {
                 remembered.established.insert(endpoint);
             }
         }
-        // The records of lost connections expire; the alert that the last one was lost stays.
+        // Records of lost connections expire, but the alert on the loss of the last one stays.
         let lost = |alert: &super::lifecycle::Alert| {
             alert.phase == Phase::Firing && alert.finding.severity == Severity::Critical
         };
@@ -189,7 +190,7 @@ fn connected(
     let listed = (!others.is_empty()).then(|| format!("other dbt endpoints: {}", listed.join(", ")));
     let room = Room::new(run.policy, service);
     if others.is_empty() || room != Room::Any {
-        // With a list of expected endpoints, a person has said that it is theirs.
+        // A list of expected endpoints means that a person has confirmed them as theirs.
         let action = match room {
             Room::Exactly(_) => {
                 "If dbt Support is waiting, tell them that it is accepted. Then test the connection in dbt."
@@ -222,7 +223,7 @@ fn connected(
     .with_evidence(evidence.chain(listed).collect())
 }
 
-/// A request that was rejected, or that failed, before it was connected.
+/// The notice for a request that was rejected, or that failed, before it was connected.
 fn closed(known: &KnownConnection, connection: &Connection, run: &Reconciler<'_>) -> Finding {
     let Connection { service, endpoint, .. } = connection;
     notice(
@@ -268,7 +269,7 @@ mod tests {
 
     const KNOWN: &str = "555555555555";
 
-    /// Runs `run` as the connection-acceptor at this time, with one known account, and this limit of dbt's endpoints.
+    /// Runs `run` as the connection-acceptor at this time, with one known account and this limit on dbt's endpoints.
     fn at_time<T>(now: Timestamp, limit: &str, run: impl FnOnce(&Reconciler<'_>) -> T) -> T {
         let variables = [("KNOWN_ACCOUNTS", KNOWN), ("MAX_DBT_ENDPOINTS", limit)];
         let (policy, region): (Policy, Region) = (settings(&variables).policy, region());
@@ -338,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_account_is_one_notice_until_it_was_gone_for_a_week() {
+    fn a_known_account_gets_a_notice_again_after_a_week_away() {
         let day = |days: i64| at(8, 0) + SignedDuration::from_hours(24 * days);
         let seen = |last: Option<Timestamp>, days: i64, states: &[&str]| {
             let connections: Vec<Connection> =
@@ -355,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_a_second_endpoint_of_dbt_warns_with_the_reject_command() {
+    fn a_second_endpoint_of_dbt_without_a_limit_is_a_warning() {
         let notice = |second: &str, limit: &str| {
             let connections = [connection(1, Some(DBT), "available"), connection(2, Some(DBT), second)];
             at_time(at(8, 0), limit, |run| advance(None, &connections, &endpoint(1), false, run)).unwrap().1.unwrap()
@@ -370,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_was_rejected_is_a_notice_and_one_that_failed_if_another_works() {
+    fn a_rejected_request_of_dbt_sends_one_notice() {
         let rejected = "dbt's request vpce-00000000000000001 is rejected".to_owned();
         let states = [Some("pendingAcceptance"), Some("rejected"), Some("rejected"), None];
         let gone = "dbt's endpoint vpce-00000000000000001 is gone".to_owned();
@@ -393,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn the_history_knows_states_and_what_was_established() {
+    fn the_history_has_states_and_established_connections() {
         let pending = [connection(1, Some(DBT), "pending")];
         let (first, _) = advance_at(at(8, 0), None, &pending).unwrap();
         let (known, _) = advance_at(at(8, 9), Some(&first), &pending).unwrap();

@@ -1,4 +1,4 @@
-//! The notice that the guard is running: without it, no message could also mean that the guard is dead.
+//! The notice that the guard is running: without it, silence could also mean that the guard is dead.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,11 +13,11 @@ use super::traffic;
 use crate::check::{CheckResult, Finding, Remedy, Severity, Status};
 use crate::ids::EndpointId;
 
-/// The longest reason that is named in the summary.
+/// The longest reason shown in the summary.
 const MAX_REASON: usize = 24;
 
-/// The notice: the results of the evaluation's checks, the firing alerts, and the silences. `evaluation` is `None` if it was
-/// another service's turn to be read, `items` if the table could not be read.
+/// The notice, with the check results, the firing alerts and the silences. `evaluation` is `None` if it was another
+/// service's turn to be read; `items` is `None` if the table could not be read.
 pub fn notice(evaluation: Option<&Evaluation>, items: Option<&Items>, now: Timestamp) -> Finding {
     let counts = evaluation.map(|evaluation| ChecksByResult::new(&evaluation.results));
     let sees_all = counts.as_ref().is_none_or(|counts| counts.unknown.is_empty()) && items.is_some();
@@ -34,8 +34,8 @@ pub fn notice(evaluation: Option<&Evaluation>, items: Option<&Items>, now: Times
     Finding::new(Severity::Info, summary, impact, Remedy::nothing("Nothing.", None)).with_evidence(evidence)
 }
 
-/// The notice's lines from the table: the firing alerts of all functions, silenced ones too; the silences; and when dbt
-/// last connected.
+/// The notice's lines from the table: the firing alerts of all functions, including silenced ones; the silences; and
+/// the time of dbt's last connection.
 fn table_lines(items: &Items, now: Timestamp) -> Vec<String> {
     let alerts = items.values().filter_map(|item| item.record.as_ref()?.alert());
     let line = |alert: &Alert| {
@@ -91,7 +91,7 @@ impl ChecksByResult {
     }
 }
 
-/// `: ALB target`, if the reason begins with words that are short enough.
+/// `: ALB target`, if the reason begins with a short phrase.
 fn reason(why: &str) -> String {
     let words = why.split_once(": ").map(|(words, _)| words).filter(|words| words.len() <= MAX_REASON);
     words.map(|words| format!(": {words}")).unwrap_or_default()

@@ -1,6 +1,6 @@
-//! The ids of connection notifications and of route table associations. AWS names their deletion by the id alone, which
-//! nothing shows any more by then. To name who deleted one, drift-watcher remembers the ids. It remembers listeners as well:
-//! without `LISTENER_PORTS`, only they say that dbt's is gone.
+//! The stored ids of connection notifications and of route table associations. AWS names their deletion only by the id,
+//! and by then no read shows that id any more. drift-watcher stores the ids to find out who deleted one. It stores
+//! listeners as well: without `LISTENER_PORTS`, nothing else shows that dbt's listener is gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,21 +11,21 @@ use crate::checks::listener_port::{LISTENER, listener_id};
 use crate::ids::ServiceId;
 use crate::snapshot::Topology;
 
-/// How long a deleted id is remembered: longer than CloudTrail is late.
+/// Time for which a deleted id is stored: longer than CloudTrail's delay.
 const REMEMBER_FOR: SignedDuration = SignedDuration::from_hours(24);
 
-/// How long a listener that is gone is remembered.
+/// Time for which a deleted listener is stored.
 const REMEMBER_LISTENERS_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// The ids, each with the time since which it is gone.
+/// The ids, each with the time of its disappearance; `None` while it is in place.
 pub type Inventory = BTreeMap<String, Option<Timestamp>>;
 
 /// The prefix of a connection notification's id.
 const NOTIFICATION: &str = "vpce-nfn-";
 
-/// The ids of the endpoint service's connection notifications, and of the route table associations of its load
-/// balancers' subnets; `None` if not all could be read. Notifications that this run did not ask about are in place if they
-/// are in the records of `items`.
+/// The ids of the endpoint service's connection notifications, of the route table associations of its load balancers'
+/// subnets, and of their listeners; `None` if a read failed. If this run did not read the notifications, those in the
+/// records of `items` count as in place.
 pub fn in_place(items: Option<&Items>, topology: &Topology, service: &ServiceId) -> Option<BTreeSet<String>> {
     let (mut subnets, mut listeners) = (BTreeSet::new(), BTreeSet::new());
     for load_balancer in topology.load_balancers_of(service).ok()? {
@@ -51,8 +51,8 @@ pub fn in_place(items: Option<&Items>, topology: &Topology, service: &ServiceId)
     Some(notifications.into_iter().chain(associations).chain(listeners).collect())
 }
 
-/// The remembered ids of the endpoint service that are no longer in place, as far as that is known. Listeners are known
-/// where their load balancer's are: a failed read of something else brings none of them back.
+/// The stored ids of the endpoint service that are no longer in place, as far as the reads show. A listener counts as
+/// gone whenever its load balancer's listeners were read, even if another read failed.
 pub fn gone(items: &Items, topology: &Topology, service: &ServiceId) -> BTreeSet<String> {
     let (listeners, others): (BTreeSet<String>, BTreeSet<String>) =
         ids(items).into_iter().partition(|id| id.starts_with(LISTENER));
@@ -65,7 +65,7 @@ pub fn gone(items: &Items, topology: &Topology, service: &ServiceId) -> BTreeSet
     &(&listeners - &serving) | &others.unwrap_or_default()
 }
 
-/// The next inventory. It changes only when something appears or disappears.
+/// The next inventory. It changes only when an id appears, disappears or expires.
 pub fn next(before: Option<&Inventory>, in_place: &BTreeSet<String>, now: Timestamp) -> Inventory {
     let remembered = before.into_iter().flatten().map(|(id, gone)| (id.clone(), Some(gone.unwrap_or(now))));
     let keep_for = |id: &str| if id.starts_with(LISTENER) { REMEMBER_LISTENERS_FOR } else { REMEMBER_FOR };
@@ -73,7 +73,7 @@ pub fn next(before: Option<&Inventory>, in_place: &BTreeSet<String>, now: Timest
     recent.chain(in_place.iter().map(|id| (id.clone(), None))).collect()
 }
 
-/// The remembered ids.
+/// The stored ids.
 fn ids(items: &Items) -> BTreeSet<String> {
     inventories(items).flat_map(|inventory| inventory.keys().cloned()).collect()
 }
@@ -93,7 +93,7 @@ mod tests {
     };
 
     #[test]
-    fn an_id_that_is_gone_is_remembered_for_a_day() {
+    fn a_deleted_id_is_stored_for_a_day() {
         let seen = |ids: &[&str]| ids.iter().map(ToString::to_string).collect::<BTreeSet<String>>();
         let both = next(None, &seen(&["rtbassoc-1", "vpce-nfn-1"]), at(8, 0));
         assert_eq!(both.values().flatten().count(), 0);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_is_remembered_for_a_week_and_a_failed_read_brings_none_back() {
+    fn a_failed_read_does_not_bring_a_gone_listener_back() {
         let group = target_group("pg");
         let balancer = |ports: &[u16]| LoadBalancer {
             listeners: Ok(ports.iter().map(|port| listener("TCP", *port, &group)).collect()),
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inventory_holds_ids_of_notifications_and_associations() {
+    fn an_inventory_has_notifications_associations_and_listeners() {
         let association = |subnet: &str, id: &str| (subnet.to_owned(), id.to_owned());
         let associations = [association("subnet-a", "rtbassoc-a"), association("subnet-other", "rtbassoc-other")];
         let network = Network { route_tables: Ok(vec![route_table(associations)]), ..network() };
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn remembered_ids_come_from_the_inventories_alone() {
+    fn stored_ids_come_only_from_inventories() {
         let stored = |subject: &str, id: &str| {
             let record = Record::new(State::Inventory(Inventory::from([(id.to_owned(), None)])), at(8, 0));
             (Key::new("drift-watcher", subject, "vpce-svc-1"), Item { record: Some(record), version: Version::At(1) })

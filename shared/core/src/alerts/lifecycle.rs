@@ -1,8 +1,9 @@
-//! The life of an alert: *pending* (failing, not yet often enough), *firing*, *resolved*. Pure: the clock is an input.
+//! The life of an alert: *pending* (failing, but not often enough yet), *firing*, *resolved*. Pure: the clock is an
+//! input.
 //!
-//! An alert is sent when it fires, when it gets worse than it was last sent, when a part of it is new, as a reminder,
-//! when its cause becomes known later, and when it is over. While a silence matches, the alert lives on and nothing is
-//! sent; afterwards it is sent at once if it still fires, or if it is over and was sent as firing.
+//! An alert is sent when it fires, when it gets worse than last sent, when it has a new part, as a reminder, when its
+//! cause becomes known later, and when it is over. While a silence matches, the alert continues but nothing is sent.
+//! After the silence, the alert is sent at once if it still fires, or if it is over and its firing was sent.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,8 +15,8 @@ use crate::check::{Check, Finding, PartStatus, Severity, Status};
 use crate::config::Policy;
 use crate::trigger::Change;
 
-/// After an alert fired, the same alert fires without a message for this long, if its finding says that others can make it
-/// fire and resolve at will with its severity ([`Finding::provokable`]). If it still fires then, it is sent.
+/// Minimum time between two messages of an alert that others can make fire and resolve at will with its severity
+/// ([`Finding::provokable`]). If the alert still fires after this time, it is sent.
 const PROVOKED_SILENCE: SignedDuration = SignedDuration::from_hours(24);
 
 /// The stored state of one alert.
@@ -27,37 +28,37 @@ pub struct Alert {
     pub failing: u32,
     /// Consecutive passing results while firing.
     pub passing: u32,
-    /// Consecutive results that were milder than the severity that was sent.
+    /// Consecutive results milder than the severity last sent.
     pub milder: u32,
-    /// The run that counted last. A retry has the id of the run it repeats, and counts nothing.
+    /// The run that last counted a result. A retry has the same id, and its result is not counted again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted_by: Option<String>,
     /// When the first failing result was found.
     pub since: Timestamp,
     /// When it was last sent.
     pub last_notified: Timestamp,
-    /// The severity that was last sent while it fires; `None` until its firing was sent.
+    /// The severity last sent while firing; `None` until the firing was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notified: Option<Severity>,
-    /// When it was last sent as firing, and its severity then: kept after it is over.
+    /// Time and severity of the last message as firing, kept after the alert is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_fired: Option<(Timestamp, Severity)>,
-    /// The parts of the finding, and which of them were sent.
+    /// The parts of the finding, and whether each was sent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parts: BTreeMap<String, KnownPart>,
     /// Its incident.
     pub incident: String,
     /// The latest finding.
     pub finding: Finding,
-    /// Why the check's result is unknown at present.
+    /// The reason why the check's result is unknown at present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<String>,
-    /// Whether a silence holds it back, or held it back and nothing was sent since.
+    /// Whether a silence holds it back, or held it back and no message was sent since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub silenced: bool,
 }
 
-/// One part of a finding: how severe it was when it last failed, how often it failed, and whether it was sent.
+/// One part of a finding: its last severity, its consecutive results, and whether it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownPart {
     /// Its severity.
@@ -74,7 +75,7 @@ pub struct KnownPart {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// Failing, not yet often enough.
+    /// Failing, but not often enough yet.
     Pending,
     /// Failing often enough.
     Firing,
@@ -89,7 +90,7 @@ impl Alert {
     }
 }
 
-/// How many results it takes to fire and to resolve, and how often to remind.
+/// The numbers of results that fire and resolve an alert, and the interval between reminders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thresholds {
     /// Consecutive failing results before it fires.
@@ -101,7 +102,7 @@ pub struct Thresholds {
 }
 
 impl Thresholds {
-    /// The policy's thresholds for `check`. Alerts of checks that cannot flap fire and resolve with the first result.
+    /// The policy's thresholds for `check`. The first result fires or resolves an alert of a check that cannot flap.
     pub fn for_check(check: Check, policy: &Policy) -> Self {
         let (alert_after, resolve_after) =
             if check.can_flap { (policy.alert_after, policy.resolve_after) } else { (1, 1) };
@@ -109,7 +110,7 @@ impl Thresholds {
     }
 }
 
-/// The result of one run for an alert.
+/// One run's result for an alert.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Signal<'a> {
     /// The check fails.
@@ -120,12 +121,12 @@ pub enum Signal<'a> {
     Unknown(&'a str),
     /// The resource no longer exists, or is no longer behind the endpoint service.
     Gone,
-    /// Nobody checks it any more.
+    /// The alert's check or resource is no longer watched.
     Unwatched,
 }
 
 impl<'a> Signal<'a> {
-    /// The signal of `status`; `None` if nothing was asked.
+    /// The signal of `status`; `None` if the check was not asked.
     pub fn of(status: &'a Status) -> Option<Self> {
         match status {
             Status::Pass(now_true) => Some(Self::Passing(now_true)),
@@ -139,23 +140,23 @@ impl<'a> Signal<'a> {
 /// An event of an alert that is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// It fires, got worse than it was last sent, or has a new part.
+    /// It fires, got worse than last sent, or has a new part.
     Fired,
     /// It still fires.
     Reminded,
     /// A change that caused it became known.
     CauseFound,
-    /// It fell to info from this severity, and that lasted.
+    /// It fell from this severity, and that lasted; sent only for a fall to info or for a provokable finding.
     Eased(Severity),
     /// The check passes again.
     Recovered,
     /// It is over because the resource is gone.
     Gone,
-    /// It is over because nobody checks it any more.
+    /// It is over because nothing checks it any more.
     Unwatched,
 }
 
-/// The facts of a run that the life of an alert depends on.
+/// The facts of a run that affect an alert.
 #[derive(Debug, Clone, Copy)]
 pub struct Now<'a> {
     /// The run's id, which a retry shares with the run it repeats.
@@ -187,8 +188,8 @@ pub fn advance(
         (Some(alert), Signal::Gone) => end(alert.clone(), Event::Gone, moment),
         (Some(alert), Signal::Unwatched) => end(alert.clone(), Event::Unwatched, moment),
         (Some(alert), Signal::Unknown(why)) => {
-            // Neither failing nor passing: the alert stays as it is, and the next reminder says that the result is
-            // unknown.
+            // An unknown result neither fails nor passes: the alert stays as it is, and the next reminder reports the
+            // unknown result.
             let silenced = alert.silenced || moment.silenced;
             let next = Alert { unknown: Some(why.to_owned()), silenced, ..alert.clone() };
             remind(next, alert.silenced, thresholds, moment)
@@ -221,7 +222,7 @@ fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: N
     let is_retry = alert.counted_by.as_deref() == Some(moment.run);
     let known_cause = alert.finding.cause.clone();
     let was_silenced = alert.silenced;
-    // A silence hid that it was over: for the reader it never ended.
+    // A silence hid the end of the alert: for the reader, it never ended.
     let phase = if alert.phase == Phase::Resolved { Phase::Pending } else { alert.phase };
     let worse = alert.notified.is_some_and(|heard| finding.severity > heard);
     let has_new_part = alert.notified.is_some() && finding.failing_parts().any(|part| !alert.parts.contains_key(part));
@@ -254,7 +255,7 @@ fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: N
     if has_news(&next, thresholds, moment.now) {
         return fire(next, moment);
     }
-    // It was held back: it is critical now, or a day has passed, or a silence is over.
+    // A silence or the limit on provokable alerts held the alert back until now.
     if next.notified.is_none() && !provoked_recently(&next, moment.now) {
         return fire(next, moment);
     }
@@ -268,30 +269,30 @@ fn on_failing(alert: Alert, finding: &Finding, thresholds: Thresholds, moment: N
     remind(next, was_silenced, thresholds, moment)
 }
 
-/// Whether it is worse than it was last sent, or has a part that was not sent.
+/// Whether the alert is worse than last sent, or has a part that was not sent.
 fn has_news(alert: &Alert, thresholds: Thresholds, now: Timestamp) -> bool {
-    // What others can add at will is news once a day.
+    // New parts that others can add at will are sent at most once a day.
     let is_due = alert.finding.provokable.is_none() || now.duration_since(alert.last_notified) >= PROVOKED_SILENCE;
     let is_new = |part: &KnownPart| is_due && !part.notified && part.failing >= thresholds.alert_after;
     let is_news = |heard: Severity| alert.finding.severity > heard || alert.parts.values().any(is_new);
     alert.notified.is_some_and(is_news)
 }
 
-/// One more consecutive result. A retry of a run repeats its result, and so does a second read of the same run: they
-/// count only if they are the first.
+/// One more consecutive result. A retry, or a second read of the same run, repeats its run's result and counts only if
+/// it is the first.
 fn count(results: u32, is_retry: bool) -> u32 {
     if is_retry { results.max(1) } else { results.saturating_add(1) }
 }
 
-/// The finding, and why some of it is unknown, if that may be worse than what is known to fail: then people go on with what
-/// they know. A failed read makes nothing milder.
+/// The finding, and the reason why a part of it is unknown if that part may be worse than the known failures. In that
+/// case the stored finding stays, because a failed read makes nothing milder.
 fn with_unknown_parts(alert: &Alert, finding: &Finding) -> (Finding, Option<String>) {
     let failed = alert.parts.iter().filter(|(_, known)| known.failing > 0);
     let unknown = failed.filter_map(|(name, known)| match finding.part(name) {
         Some(PartStatus::Unknown(why)) => Some((known.severity, why)),
         _ => None,
     });
-    // Whatever the rest is, it was no worse than the whole.
+    // The unread rest was no worse than the whole finding.
     let rest = finding.rest().filter(|_| alert.passing == 0).map(|why| (alert.finding.severity, why));
     match unknown.chain(rest).max_by_key(|(severity, _)| *severity) {
         Some((severity, why)) if severity > finding.severity => {
@@ -306,11 +307,11 @@ fn with_unknown_parts(alert: &Alert, finding: &Finding) -> (Finding, Option<Stri
     }
 }
 
-/// The finding, with the known cause. A change after the last message did not cause what that reported, but it may have
-/// caused the news.
+/// The finding with its known cause. A change after the last message cannot be the cause of the failure in that
+/// message, but can be the cause of a new or worse failure.
 fn with_cause(alert: &Alert, finding: &Finding, has_news: bool) -> Finding {
     if has_news {
-        // While a silence holds it back, its news stays news for several runs.
+        // A silence can hold the same news back for several runs.
         let same_news = (alert.finding.severity, &alert.finding.parts) == (finding.severity, &finding.parts);
         let known = alert.finding.cause.clone().filter(|_| same_news);
         return Finding { cause: finding.cause.clone().or(known), ..finding.clone() };
@@ -324,12 +325,12 @@ fn with_cause(alert: &Alert, finding: &Finding, has_news: bool) -> Finding {
     Finding { cause: late.or(known.as_ref()).cloned(), ..finding.clone() }
 }
 
-/// The alert with the cause in `finding`, if that came before the alert and after the one that is known.
+/// The alert with the cause in `finding`, if that change came before the alert and after the known cause.
 pub fn with_late_cause(alert: &Alert, finding: &Finding) -> Alert {
     Alert { finding: with_cause(alert, finding, false), ..alert.clone() }
 }
 
-/// Counts the parts of the current finding. A part that is absent for `resolve_after` results is forgotten, so that its
+/// Counts the parts of the current finding. A part that is absent for `resolve_after` results is dropped, so that its
 /// return is sent.
 fn count_parts(alert: &mut Alert, is_retry: bool, thresholds: Thresholds) {
     for (name, status) in &alert.finding.parts {
@@ -352,8 +353,8 @@ fn count_parts(alert: &mut Alert, is_retry: bool, thresholds: Thresholds) {
     alert.parts.retain(|_, part| part.absent < thresholds.resolve_after);
 }
 
-/// A fall to warning that lasts `resolve_after` results is remembered without a message, so that the next rise is sent. A
-/// fall to info is sent, since nobody is reminded of it from then on.
+/// A fall to warning that lasts `resolve_after` results is recorded without a message, so that the next rise is sent. A
+/// fall to info is sent, because info alerts get no reminders.
 fn remember_milder(alert: &mut Alert, is_retry: bool, thresholds: Thresholds) -> Option<Event> {
     let Some(heard) = alert.notified.filter(|heard| alert.finding.severity < *heard) else {
         alert.milder = 0;
@@ -364,11 +365,11 @@ fn remember_milder(alert: &mut Alert, is_retry: bool, thresholds: Thresholds) ->
         return None;
     }
     (alert.notified, alert.milder) = (Some(alert.finding.severity), 0);
-    // Who followed the command for what was critical hears what is still open.
+    // A reader who has run the command for the critical failure still needs to know the rest.
     (alert.finding.severity == Severity::Info || alert.finding.provokable.is_some()).then_some(Event::Eased(heard))
 }
 
-/// Whether the same alert was sent recently, and others can make it fire and resolve at will.
+/// Whether the alert was sent recently and others can make it fire and resolve at will.
 fn provoked_recently(alert: &Alert, now: Timestamp) -> bool {
     let recent = |(at, heard): (Timestamp, Severity)| {
         now.duration_since(at) < PROVOKED_SILENCE && alert.finding.severity <= heard
@@ -407,13 +408,12 @@ fn on_passing(alert: Alert, thresholds: Thresholds, moment: Now<'_>) -> (Alert, 
     end(next, Event::Recovered, moment)
 }
 
-/// The parts, none of which fails any more.
+/// The parts, with no part failing any more.
 fn without_failing(parts: BTreeMap<String, KnownPart>) -> BTreeMap<String, KnownPart> {
     parts.into_iter().map(|(name, part)| (name, KnownPart { failing: 0, ..part })).collect()
 }
 
-/// Ends the alert. If its beginning was not sent, its end is not sent either. If a silence matches, the end is sent
-/// afterwards.
+/// Ends the alert. An alert whose firing was not sent ends without a message. A matching silence delays the message.
 fn end(alert: Alert, event: Event, moment: Now<'_>) -> (Alert, Option<Event>) {
     let heard = alert.notified.is_some();
     if heard && moment.silenced {
@@ -424,7 +424,7 @@ fn end(alert: Alert, event: Event, moment: Now<'_>) -> (Alert, Option<Event>) {
     (Alert { phase: Phase::Resolved, notified: None, silenced: false, last_notified, ..alert }, heard.then_some(event))
 }
 
-/// Sends a firing alert again, if a reminder is due, or if a silence has just ended.
+/// Sends a firing alert again if a reminder is due or a silence has just ended.
 fn remind(mut alert: Alert, was_silenced: bool, thresholds: Thresholds, moment: Now<'_>) -> (Alert, Option<Event>) {
     let age = moment.now.duration_since(alert.last_notified).unsigned_abs();
     let due = was_silenced || thresholds.remind_every.is_some_and(|every| age >= every);
@@ -437,7 +437,7 @@ fn remind(mut alert: Alert, was_silenced: bool, thresholds: Thresholds, moment: 
     if alert.notified.is_none() || (was_silenced && has_news(&alert, thresholds, moment.now)) {
         return fire(alert, moment);
     }
-    // The reminder says how severe it is now.
+    // The reminder shows the current severity.
     alert.notified = Some(alert.finding.severity);
     alert.milder = 0;
     alert.last_notified = moment.now;
@@ -458,9 +458,9 @@ mod tests {
 
     const AT_ONCE: Thresholds = Thresholds { alert_after: 1, resolve_after: 1, ..TWICE };
 
-    /// The finding that a letter stands for: `i`nfo, `b`ad, `B` worse; `p` and `P` are the same, and provokable; `1` and `2` with that
-    /// part, `3` with both. `K` is part `1`, critical, and part `2`, a warning; in `k` part `1` is unknown, in `r` all but
-    /// part `2`.
+    /// The finding for a letter: `i`nfo, `b`ad, `B` worse; `p` and `P` are the same, and provokable; `1` and `2` have
+    /// that part, `3` has both. `K` has part `1`, critical, and part `2`, a warning; in `k` part `1` is unknown, in `r`
+    /// all but part `2`.
     fn failing(letter: char) -> Option<Finding> {
         let severity = match letter {
             'i' => Severity::Info,
@@ -494,14 +494,14 @@ mod tests {
         }
     }
 
-    /// Plays one signal per run (as [`failing`], and `g`ood, `?` unknown, `x` gone, `u` unwatched; `'` repeats the run
-    /// before as a retry) and writes down what was sent: `F`ired, `R`ecovered, `r`eminder, `e`ased to info, `x` gone, `u` unwatched. A
-    /// silence matches the runs between parentheses.
+    /// Plays one signal per run (as [`failing`], and `g`ood, `?` unknown, `x` gone, `u` unwatched; `'` repeats the
+    /// previous run as a retry) and records the messages: `F`ired, `R`ecovered, `r`eminder, `e`ased to info, `x` gone,
+    /// `u` unwatched. A silence matches the runs between parentheses.
     fn heard(signals: &str, thresholds: Thresholds, minutes: i64) -> String {
         play(signals, thresholds, minutes).0
     }
 
-    /// The events as [`heard`] writes them down, and the alert after them.
+    /// The events as [`heard`] records them, and the resulting alert.
     fn play(signals: &str, thresholds: Thresholds, minutes: i64) -> (String, Alert) {
         let (mut alert, mut heard, mut now, mut run, mut previous) = (None, String::new(), at(8, 0), 0, 'g');
         let mut silenced = false;
@@ -539,7 +539,7 @@ mod tests {
         (heard, alert.unwrap_or_else(|| begin(&finding(Severity::Info), None, NEVER)))
     }
 
-    /// Of an alert that never began.
+    /// The moment for an alert that never began.
     const NEVER: Now<'_> = Now { run: "", now: Timestamp::MIN, incident: "", silenced: false };
 
     #[test]
@@ -556,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn silences() {
+    fn a_silence_delays_messages_until_it_ends() {
         let table = [
             ("(bbb)bb", "...F.", "what still fires is sent when the silence ends"),
             ("(bbgg)bb", ".....F", "what fired and resolved meanwhile was never heard of, and starts anew"),
@@ -589,7 +589,7 @@ mod tests {
     }
 
     #[test]
-    fn histories() {
+    fn each_history_sends_the_expected_messages() {
         let table = [
             ("ggg", "...", "never failing"),
             ("bgbg", "....", "never failing often enough"),
@@ -673,7 +673,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fall_to_info_is_sent_once_and_its_end_too() {
+    fn a_fall_to_info_and_its_end_are_sent_once() {
         let table = [
             ("Biiig", "Fe..R", AT_ONCE, "without reminders"),
             ("biiB", "Fe.F", AT_ONCE, "worse again"),
@@ -720,13 +720,13 @@ mod tests {
     }
 
     #[test]
-    fn the_cause_outlives_the_run_that_knew_it() {
+    fn a_cause_stays_after_the_run_that_found_it() {
         let (alert, _) = failing_at(None, 8, Severity::Warning, Some(change_at(8)));
         assert_eq!(failing_at(Some(&alert), 9, Severity::Warning, None).0.finding.cause, Some(change_at(8)));
     }
 
     #[test]
-    fn a_cause_that_comes_late_is_sent_once() {
+    fn a_late_cause_is_sent_once() {
         let (alert, _) = failing_at(None, 8, Severity::Warning, None);
         let (alert, event) = failing_at(Some(&alert), 9, Severity::Warning, Some(change_at(8)));
         assert_eq!((alert.finding.cause.clone(), event), (Some(change_at(8)), Some(Event::CauseFound)));
@@ -744,7 +744,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_change_is_no_cause_unless_the_alert_gets_worse() {
+    fn a_later_change_is_a_cause_only_if_the_alert_gets_worse() {
         let (alert, _) = failing_at(None, 8, Severity::Warning, None);
         let (alert, event) = failing_at(Some(&alert), 9, Severity::Warning, Some(change_at(9)));
         assert_eq!((alert.finding.cause.clone(), event), (None, None), "a bystander");
@@ -785,7 +785,7 @@ mod tests {
     }
 
     proptest! {
-        /// Every failing stretch that is long enough is sent exactly once as firing, then exactly once as over.
+        /// Each failing stretch that is long enough is sent exactly once as firing, then exactly once as over.
         #[test]
         fn firing_and_over_alternate(signals in "[bg?xu]{0,40}") {
             let thresholds = Thresholds { remind_every: None, ..TWICE };
@@ -798,10 +798,10 @@ mod tests {
             prop_assert!(!ended.ends_with('F'), "{} {}", signals, ended);
         }
 
-        /// The severity last sent is never milder than one that has held for two results, and every part that has been
-        /// failing for two results was sent.
+        /// The severity last sent is never milder than one that held for two results, and each part that failed for two
+        /// results was sent.
         #[test]
-        fn people_know_the_worst_that_lasts(signals in "[bB123g?]{0,40}", last in "bb|BB|11|22|33") {
+        fn the_worst_lasting_severity_is_always_sent(signals in "[bB123g?]{0,40}", last in "bb|BB|11|22|33") {
             let silent = heard(&format!("{signals}{last}{last}"), TWICE, 1);
             let tail: String = silent.chars().skip(signals.len() + last.len()).collect();
             prop_assert!(!tail.contains('F'), "{}{} was known after two results: {}", signals, last, silent);

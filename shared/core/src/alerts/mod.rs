@@ -1,4 +1,4 @@
-//! Alerts: which check results are sent, and when. Pure: the clock and the stored state are inputs.
+//! Alerts: the selection and timing of the check results to send. Pure: the clock and the stored state are inputs.
 //!
 //! [`reconcile`] compares a run's results with the stored [`record`]s. Each event to send becomes a [`transition`] in a
 //! record's outbox; [`message`](crate::message) renders transitions.

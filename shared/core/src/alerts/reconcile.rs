@@ -1,7 +1,7 @@
-//! Compares a run's results with the stored records: which records change, and which transitions are sent. Pure.
+//! Compares a run's results with the stored records and yields the records to change and the transitions to send. Pure.
 //!
-//! Every result carries the time at which its read began. A record keeps the latest of them, and an older read changes
-//! nothing, whichever run it belongs to.
+//! Every result carries the start time of its read. A record keeps the latest of these times, and an older read
+//! changes nothing, whichever run it belongs to.
 
 use std::collections::BTreeSet;
 
@@ -23,32 +23,32 @@ use crate::ids::{EndpointId, ServiceId};
 use crate::snapshot::{Calls, Connection, StoredPath, Traffic, Unread};
 use crate::trigger::Change;
 
-/// An alert that begins within this time after another one of the same partition fired joins its incident.
+/// An alert joins the incident of another alert of its partition that began firing within this time.
 const INCIDENT_WINDOW: SignedDuration = SignedDuration::from_hours(1);
 
-/// An alert is closed if no run has asked for its result for this long: nothing needs the answer any more.
+/// Time without a run that asks for its result after which an alert closes: nothing needs that result any more.
 const NOT_ASKED_FOR: SignedDuration = SignedDuration::from_hours(24);
 
 /// The results of one run for one partition.
 #[derive(Debug, Clone)]
 pub struct Report<'a> {
-    /// What it is about.
+    /// The partition of these results.
     pub partition: &'a Partition,
     /// The results of the checks, oldest read first.
     pub evaluations: Vec<Evaluation>,
-    /// All connections of the endpoint service, in a run that read them, and when that read began.
+    /// All connections of the endpoint service, with the start time of their read; `None` if the run did not read them.
     pub connections: Option<(&'a [Connection], Timestamp)>,
     /// A heartbeat to send.
     pub heartbeat: Option<Finding>,
-    /// The ids that are in place, in a run that read them all.
+    /// The ids in place, in a run that read all of them.
     pub in_place: Option<BTreeSet<String>>,
-    /// When dbt last connected, in a run that asked.
+    /// dbt's last connections, in a run that asked for them.
     pub traffic: Option<Traffic>,
-    /// The path behind the endpoint service, in a run that read all of it, or that knows that the stored one is outdated.
+    /// The path behind the endpoint service, in a run that read it completely or found the stored one outdated.
     pub path: Option<ReadPath>,
-    /// How many subscriptions the alert topic has, in a run that asked.
+    /// The number of the alert topic's subscriptions, in a run that asked for it.
     pub subscribers: Option<Subscribers>,
-    /// What became of dbt's requests, in a run that decided on them.
+    /// The decisions on dbt's requests, in a run that made them.
     pub admissions: Option<Decided>,
 }
 
@@ -57,19 +57,19 @@ pub struct Report<'a> {
 pub struct ReadPath {
     /// The path; `None` to withdraw the stored one.
     pub path: Option<StoredPath>,
-    /// When the read began.
+    /// Start time of the read.
     pub read_at: Timestamp,
 }
 
 impl Report<'_> {
-    /// When the latest read began.
+    /// Start time of the latest read.
     fn read_at(&self) -> Option<Timestamp> {
         self.evaluations.iter().map(|evaluation| evaluation.observed_at).max()
     }
 }
 
 impl<'a> Report<'a> {
-    /// The results of a run's checks, and nothing else.
+    /// The results of a run's checks, without any other facts.
     pub fn new(partition: &'a Partition, evaluations: Vec<Evaluation>) -> Self {
         Self {
             partition,
@@ -88,42 +88,42 @@ impl<'a> Report<'a> {
 /// The results of one read.
 #[derive(Debug, Clone)]
 pub struct Evaluation {
-    /// When the read began.
+    /// Start time of the read.
     pub observed_at: Timestamp,
-    /// The checks that were evaluated: a resource without a result of one of them is absent.
+    /// The evaluated checks: a resource without a result of one of them is absent.
     pub checks: Vec<Check>,
     /// The results.
     pub results: Vec<CheckResult>,
-    /// The resources that exist and are not on dbt's path.
+    /// The existing resources that are not on dbt's path.
     pub off_path: BTreeSet<String>,
 }
 
 /// A record to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordWrite {
-    /// What it is about.
+    /// The key of the record.
     pub key: Key,
     /// The new content.
     pub record: Record,
-    /// The version that must be in place; `None`: no item.
+    /// The version that must be in place; `None` for no item.
     pub expected: Option<Version>,
-    /// Whether this run sends the record's outbox once the record is written.
+    /// Whether this run sends the record's outbox after writing the record.
     pub leased: bool,
 }
 
 impl Evaluation {
-    /// These results of `checks`, from a read that began at `observed_at`.
+    /// Existing `results` of `checks`, from a read that began at `observed_at`.
     pub fn new(observed_at: Timestamp, checks: Vec<Check>, results: Vec<CheckResult>) -> Self {
         Self { observed_at, checks, results, off_path: BTreeSet::new() }
     }
 
-    /// The results of `checks`, from a read that began at `observed_at`.
+    /// Evaluates `checks` on a read that began at `observed_at`.
     pub fn evaluate(checks: &[Check], context: CheckContext<'_>, observed_at: Timestamp) -> Self {
         let results = catalogue::evaluate_checks(checks, context);
         Self { off_path: context.off_path(), ..Self::new(observed_at, checks.to_vec(), results) }
     }
 
-    /// Of the results, the failures of these resources behind `service`; of everything else, nothing was asked.
+    /// Keeps the failures of these resources behind `service`; every other result becomes *not asked*.
     #[must_use]
     pub fn only_failures_of(mut self, resources: &BTreeSet<String>, service: &ServiceId) -> Self {
         for result in &mut self.results {
@@ -137,7 +137,7 @@ impl Evaluation {
         self
     }
 
-    /// The results about the guard itself, from the run's calls in reads that began at `observed_at`.
+    /// The results about the guard itself, from the calls of a run whose reads began at `observed_at`.
     pub fn of_calls(calls: &Calls, observed_at: Timestamp) -> Self {
         let results = visibility_lost::of_calls(calls);
         Self::new(observed_at, catalogue::checks_of(&[Group::Visibility]), results)
@@ -145,7 +145,7 @@ impl Evaluation {
 }
 
 impl Reconciler<'_> {
-    /// The records that change because of `report`.
+    /// The records that `report` changes.
     pub fn writes(&self, report: &Report<'_>, items: &Items) -> Vec<RecordWrite> {
         let items = &without_future(items.clone(), self.now);
         let last_read = self.last_read(items);
@@ -154,20 +154,20 @@ impl Reconciler<'_> {
             let before = items.get(&key).and_then(|item| item.record.as_ref());
             let silenced = silencing::covers(items, &key.subject, &key.resource, self.now);
             let record = self.next(report, &key, before, (&incident, silenced), last_read)?;
-            // The service is configured again.
+            // A newer read means that the service is configured again.
             let retired = record.retired && report.read_at() <= Some(record.observed_at);
             self.record_write(key, Record { retired, ..record }, items)
         };
         self.keys(report, items).into_iter().filter_map(next).collect()
     }
 
-    /// When this function last read the partition, as far as its records say.
+    /// Start time of this function's last read of the partition, according to its records.
     fn last_read(&self, items: &Items) -> Option<Timestamp> {
         let ours = items.iter().filter(|(key, _)| key.function == self.function);
         ours.filter_map(|(_, item)| item.record.as_ref()?.read_at()).max()
     }
 
-    /// The records that change because `change` is a cause of alerts that already fire.
+    /// The records that change because `change` is a cause of existing alerts.
     pub fn attribute(&self, change: &Change, items: &Items) -> Vec<RecordWrite> {
         let attributed = |(key, item): (&Key, &Item)| {
             let mut record = item.record.clone()?;
@@ -181,7 +181,7 @@ impl Reconciler<'_> {
             let run = alert.counted_by.as_deref().unwrap_or(self.id);
             let moment = Now { run, now: self.now, incident: &alert.incident, silenced };
             let (next, event) = match alert.phase {
-                // A cause is no result: an alert that does not fire yet does not fire because of it.
+                // A cause is not a result and does not make a pending alert fire.
                 Phase::Pending => (Some(with_late_cause(&alert, &finding)), None),
                 _ => {
                     advance(Some(&alert), Signal::Failing(&finding), Thresholds::for_check(check, self.policy), moment)
@@ -191,7 +191,7 @@ impl Reconciler<'_> {
             if event.is_none() && next.finding.cause == alert.finding.cause {
                 return None;
             }
-            // Not only `CauseFound`: the end of a silence may be noticed here first.
+            // Any event, not only `CauseFound`: the end of a silence may show here first.
             if let Some(event) = event {
                 record.push(transition(event, key, &next, None, self.now));
             }
@@ -201,14 +201,14 @@ impl Reconciler<'_> {
         items.iter().filter_map(attributed).collect()
     }
 
-    /// The records that close the alerts of an endpoint service that is no longer configured, with everything else that
-    /// is still to be sent about it; and whether another run still holds a lease on some of them.
+    /// The records that close the alerts of an endpoint service that is no longer configured, with all unsent
+    /// transitions about it; and whether another run still holds a lease on some of these records.
     pub fn close(&self, items: &Items) -> (Vec<RecordWrite>, bool) {
         let (mut writes, mut leased_elsewhere) = (Vec::new(), false);
         for (key, item) in items.iter().filter(|(key, _)| key.function == self.function) {
             let Some(before) = &item.record else { continue };
             let is_silence = before.silence().is_some();
-            // Closed by an earlier attempt, or never sent.
+            // An earlier attempt closed it, or it was never sent.
             let is_closed =
                 |alert: &&Alert| alert.is_over() || (alert.phase == Phase::Pending && alert.notified.is_none());
             let mut record = match before.alert().filter(|alert| !is_closed(alert)) {
@@ -217,7 +217,7 @@ impl Reconciler<'_> {
             };
             record.retired |= !is_silence;
             if record != *before {
-                // What an instance with the old configuration has still read changes nothing.
+                // Later writes from an instance with the old configuration must change nothing.
                 record.observed_at = self.now;
             }
             let leased = record.lease(self.now);
@@ -226,19 +226,19 @@ impl Reconciler<'_> {
             } else if !record.outbox.is_empty() {
                 leased_elsewhere = true;
             } else if record != *before {
-                // It says nothing any more, or fired without a message and closes without one.
+                // The record has no message to send: the alert fired without one and closes without one.
                 writes.push(RecordWrite { key: key.clone(), record, expected: Some(item.version), leased });
             }
         }
         (writes, leased_elsewhere)
     }
 
-    /// The name of an incident that begins now.
+    /// The id of an incident that begins now.
     pub fn new_incident(&self, partition: &Partition) -> String {
         format!("{partition}-{}", self.now.as_second())
     }
 
-    /// The update to `record`, if it differs from what is stored or has something to send.
+    /// The update to `record`, if it differs from the stored record or has transitions to send.
     pub(super) fn record_write(&self, key: Key, mut record: Record, items: &Items) -> Option<RecordWrite> {
         let item = items.get(&key);
         let leased = record.lease(self.now);
@@ -287,9 +287,9 @@ impl Reconciler<'_> {
             Key::INVENTORY => Some(self.next_inventory(report.in_place.as_ref()?, before)),
             Key::PATH => {
                 let ReadPath { path, read_at } = report.path.as_ref()?;
-                // An older read, by a run that took longer, replaces neither a newer one nor a withdrawal.
+                // A slower run's older read replaces neither a newer path nor a withdrawal.
                 let newer = before.is_some_and(|before| before.observed_at >= *read_at);
-                // A run that began later may have reused details that another one has read anew meanwhile.
+                // A run that began later may have reused details that another run has since read again.
                 let stored = before.and_then(Record::path).and_then(|stored| stored.detailed_at);
                 let details_due = |path: StoredPath| match path.detailed_at.zip(stored) {
                     Some((read, stored)) if read < stored => path.with_details_due(),
@@ -333,7 +333,7 @@ impl Reconciler<'_> {
         let thresholds = Thresholds::for_check(check, self.policy);
         let mut record = before.map(|before| self.unheard(before));
         for evaluation in report.evaluations.iter().filter(|evaluation| evaluation.checks.contains(&check)) {
-            // A newer read has been recorded, or this one.
+            // The record already contains this read or a newer one.
             if record.as_ref().is_some_and(|record| record.observed_at >= evaluation.observed_at) {
                 continue;
             }
@@ -352,14 +352,15 @@ impl Reconciler<'_> {
             let Some(signal) = signal(evaluation, check, (&key.resource, absent), self.policy) else { continue };
             let alert = record.as_ref().and_then(Record::alert);
             let over = alert.is_none_or(Alert::is_over);
-            // A newer run, which stored when it read, found nothing wrong. What a change hid, only the older read shows.
+            // A newer run, which stored the time of its read, found nothing wrong. An older read can show a failure
+            // that a later change hid.
             if over && Some(evaluation.observed_at) == newest && last_read > newest {
                 continue;
             }
             let (next, event) = advance(alert, signal, thresholds, moment);
             let Some(mut next) = next else { continue };
             next.finding.limit_ids();
-            // An alert that is over and stays so is not written again, so that it can expire.
+            // An alert that stays over is not written again, so that it can expire.
             if over && next.is_over() {
                 continue;
             }
@@ -374,7 +375,7 @@ impl Reconciler<'_> {
         record
     }
 
-    /// The record; if it was sent while nobody was subscribed, as if it had not been sent.
+    /// The record; if its last message was sent while the topic had no subscriber, the alert counts as unsent.
     fn unheard(&self, record: &Record) -> Record {
         let mut record = record.clone();
         if let State::Alert(alert) = &mut record.state
@@ -407,7 +408,7 @@ impl Reconciler<'_> {
         if before.is_some_and(|before| before.observed_at >= observed_at) {
             return before.cloned();
         }
-        // A held request has no record of its own, whatever becomes of it: thousands of them are one record.
+        // A held request never has a record of its own: one record holds thousands of them.
         let is_parked = report.admissions.as_ref().is_some_and(|decided| decided.parked.contains(&endpoint));
         if before.is_none() && is_parked {
             return None;
@@ -439,7 +440,7 @@ impl Reconciler<'_> {
         Some(with(before.cloned(), State::KnownAccount(last), self.now, notice))
     }
 
-    /// A retry of the run that sent the heartbeat sends it no second time.
+    /// The heartbeat's record with the notice to send. A retry sends no second one.
     fn next_heartbeat(&self, report: &Report<'_>, key: &Key, before: Option<&Record>) -> Option<Record> {
         let state = State::Heartbeat(self.id.to_owned());
         let Some(finding) = report.heartbeat.clone().filter(|_| before.is_none_or(|before| before.state != state))
@@ -460,7 +461,7 @@ impl Reconciler<'_> {
         }
     }
 
-    /// The record with its alert closed because nobody checks it any more.
+    /// The record with its alert closed because nothing checks it any more.
     fn unwatched(&self, key: &Key, record: &Record, alert: &Alert) -> Record {
         let thresholds = Thresholds { alert_after: 1, resolve_after: 1, remind_every: None };
         let moment = Now { run: self.id, now: self.now, incident: &alert.incident, silenced: false };
@@ -473,8 +474,8 @@ impl Reconciler<'_> {
 }
 
 impl RecordWrite {
-    /// The transitions to send of a record that the table did not take. Every failure counts as firing: without the
-    /// table it would otherwise stay pending for ever.
+    /// The transitions to send from a record that the table did not take. Every failure counts as firing: without the
+    /// table it would stay pending for ever.
     pub fn unstored_transitions(&self, now: Timestamp) -> Vec<Transition> {
         let mut record = self.record.clone();
         let is_pending = |alert: &&Alert| alert.phase == Phase::Pending && !alert.silenced;
@@ -499,7 +500,7 @@ fn with(before: Option<Record>, state: State, observed_at: Timestamp, transition
     record
 }
 
-/// The transition that reports an event of an alert; `now_true` is the fact that holds now, if the check passes.
+/// The transition for an alert's event; `now_true` is the fact that holds now, if the check passes.
 fn transition(event: Event, key: &Key, alert: &Alert, now_true: Option<&str>, now: Timestamp) -> Transition {
     let closed = |what: &str, why: &str, remedy: Remedy| Finding {
         severity: Severity::Info,
@@ -552,8 +553,8 @@ fn transition(event: Event, key: &Key, alert: &Alert, now_true: Option<&str>, no
     }
 }
 
-/// The incident that an alert joins if it begins now: that of the latest alert that began firing within the last hour.
-/// Alerts of severity info open no incident.
+/// The incident that a new alert joins: that of the latest alert that began firing within the last hour. Alerts of
+/// severity info open no incident.
 fn open_incident(items: &Items, now: Timestamp) -> Option<String> {
     let alerts = items.values().filter_map(|Item { record, .. }| record.as_ref()?.alert());
     let recent = alerts.filter(|alert| {
@@ -564,7 +565,7 @@ fn open_incident(items: &Items, now: Timestamp) -> Option<String> {
     recent.max_by_key(|alert| alert.since).map(|alert| alert.incident.clone())
 }
 
-/// The signal of `evaluation` for one alert; `None` if it did not ask about the resource.
+/// The signal of `evaluation` for one alert; `None` if the evaluation did not ask about the resource.
 fn signal<'a>(
     evaluation: &'a Evaluation,
     check: Check,

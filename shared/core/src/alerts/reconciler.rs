@@ -1,4 +1,4 @@
-//! The facts of a function's run that the decisions on its results depend on.
+//! The facts of a function's run that its decisions depend on.
 
 use jiff::Timestamp;
 
@@ -10,14 +10,14 @@ use crate::config::Policy;
 pub struct Reconciler<'a> {
     /// The run's id, which a retry shares with the run it repeats.
     pub id: &'a str,
-    /// The function, whose name is part of its records' keys.
+    /// The function; its name is part of its records' keys.
     pub function: &'a str,
     /// The policy.
     pub policy: &'a Policy,
-    /// The Region that commands and console links are for.
+    /// The Region of commands and console links.
     pub region: &'a Region,
     /// The time of the decisions.
     pub now: Timestamp,
-    /// Since when anybody has been subscribed to the alerts, after nobody was: what was sent before is sent once more.
+    /// The time since which the alert topic has had a subscriber again; earlier messages are sent once more.
     pub heard_since: Option<Timestamp>,
 }

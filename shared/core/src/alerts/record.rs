@@ -1,4 +1,5 @@
-//! The content of the table: a record per alert, per silence, and per connection of dbt's or a known account.
+//! The table's content: one record per alert, silence, connection of dbt, and known account, and one for each kind of
+//! other state.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,20 +16,20 @@ use crate::checks::subscribers::Subscribers;
 use crate::ids::ServiceId;
 use crate::snapshot::{StoredPath, Traffic};
 
-/// How far the clocks of two runs may be apart.
+/// Maximum difference between the clocks of two runs.
 pub const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(1);
 
-/// How long one run holds the lease on sending a record's outbox. Longer than a function may run.
+/// Time for which a run holds the lease on a record's outbox: longer than a function may run.
 pub const LEASE: SignedDuration = SignedDuration::from_secs(120);
 
-/// How long a finished record stays in the table: longer than EC2 lists a deleted connection.
+/// Time for which a finished record stays in the table: longer than EC2 lists a deleted connection.
 const KEEP_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// How long the guard remembers that an endpoint of dbt's was connected: without that, dbt's next loss would look like
+/// Time for which the guard stores that an endpoint of dbt was connected: without it, dbt's next loss would look like
 /// the time before dbt's first request.
 const KEEP_ESTABLISHED_FOR: SignedDuration = SignedDuration::from_hours(400 * 24);
 
-/// Transitions that an outbox keeps while they cannot be sent. Beyond that it drops and counts the ones in the middle.
+/// Maximum number of unsent transitions in an outbox. Beyond it, the outbox drops and counts transitions in the middle.
 const MAX_OUTBOX: usize = 12;
 
 /// The partition of a record in the table: one endpoint service, or the guard itself.
@@ -36,12 +37,12 @@ const MAX_OUTBOX: usize = 12;
 pub enum Partition {
     /// An endpoint service.
     Service(ServiceId),
-    /// The guard itself: facts that several endpoint services depend on.
+    /// The guard itself, for facts that several endpoint services depend on.
     Guard,
 }
 
 impl Partition {
-    /// The endpoint service, unless it is the guard's own.
+    /// The endpoint service; `None` for the guard's own partition.
     pub fn service(&self) -> Option<&ServiceId> {
         match self {
             Self::Service(service) => Some(service),
@@ -65,12 +66,12 @@ pub fn firing(items: &Items) -> impl Iterator<Item = (&Key, &Alert)> {
     alerts.filter(|(_, alert)| alert.phase == Phase::Firing && !alert.silenced)
 }
 
-/// How many subscriptions the alert topic had, as recorded.
+/// The recorded number of the alert topic's subscriptions.
 pub fn subscribers(items: &Items) -> Option<&Subscribers> {
     items.values().find_map(|item| item.record.as_ref()?.subscribers())
 }
 
-/// The records without times from the future.
+/// The records without times in the future.
 pub fn without_future(items: Items, now: Timestamp) -> Items {
     let sound = |(key, item): (Key, Item)| {
         let record = item.record.map(|record| record.without_future(now));
@@ -79,7 +80,7 @@ pub fn without_future(items: Items, now: Timestamp) -> Items {
     items.into_iter().map(sound).collect()
 }
 
-/// What is recorded of dbt's requests; nothing if there is no record. `None` if the record cannot be read.
+/// The stored decisions on dbt's requests; empty without a record. `None` if the record cannot be read.
 pub fn admissions(items: &Items) -> Option<Admissions> {
     match items.iter().find(|(key, _)| key.subject == Key::ADMISSIONS) {
         Some((_, item)) => item.record.as_ref().and_then(Record::admissions).cloned(),
@@ -92,8 +93,9 @@ pub fn admissions(items: &Items) -> Option<Admissions> {
 pub struct Key {
     /// The function that writes it, or [`Key::ANY_FUNCTION`].
     pub function: String,
-    /// A check's id, [`Key::ADMISSIONS`], [`Key::CHANGES`], [`Key::KNOWN_ACCOUNT`], [`Key::CONNECTION`], [`Key::HEARTBEAT`],
-    /// [`Key::INVENTORY`], [`Key::PATH`], [`Key::SILENCE`], [`Key::SUBSCRIBERS`] or [`Key::TRAFFIC`].
+    /// The id of a check, [`Key::ADMISSIONS`], [`Key::CHANGES`], [`Key::KNOWN_ACCOUNT`], [`Key::CONNECTION`],
+    /// [`Key::HEARTBEAT`], [`Key::INVENTORY`], [`Key::PATH`], [`Key::SILENCE`], [`Key::SUBSCRIBERS`] or
+    /// [`Key::TRAFFIC`].
     pub subject: String,
     /// The resource.
     pub resource: String,
@@ -102,7 +104,7 @@ pub struct Key {
 /// An item as it was read from the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// `None`: the item exists but cannot be read. Then everything it may have recorded is sent again.
+    /// The content; `None` if it cannot be read. Then everything that it may have recorded is sent again.
     pub record: Option<Record>,
     /// The version that a write must find in place.
     pub version: Version,
@@ -125,68 +127,68 @@ pub struct Record {
     /// The transitions that SNS has not accepted yet, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outbox: Vec<Transition>,
-    /// When the lease of the run that wrote this ends.
+    /// The end of the lease held by the run that wrote this record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_until: Option<Timestamp>,
-    /// Transitions so far; numbers them.
+    /// The number of transitions so far, from which the next one gets its number.
     #[serde(default)]
     pub transitions: u64,
-    /// When the read behind this record began. An older read, by a run that took longer, changes nothing.
+    /// The start time of the read behind this record. A slower run's older read changes nothing.
     pub observed_at: Timestamp,
-    /// Whether its endpoint service is no longer configured: then it expires.
+    /// Whether its endpoint service is no longer configured, so that the record expires.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retired: bool,
 }
 
-/// The state that a record holds.
+/// The state in a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// An alert.
     Alert(Box<Alert>),
-    /// A connection of dbt's or of a known account.
+    /// A connection of dbt.
     Connection(KnownConnection),
-    /// The run that sent the last heartbeat.
+    /// The id of the run that sent the last heartbeat.
     Heartbeat(String),
     /// A silence.
     Silence(Silence),
-    /// The ids that were in place, each with the time since which it is gone.
+    /// The ids that were in place, each with the time of its disappearance.
     Inventory(BTreeMap<String, Option<Timestamp>>),
-    /// When dbt last connected.
+    /// dbt's last connections.
     Traffic(Traffic),
-    /// The path behind the endpoint service; `None` if it was withdrawn, because it is no longer so, or may not be.
+    /// The path behind the endpoint service; `None` after a withdrawal, because the path has changed or may have.
     Path(Option<Box<StoredPath>>),
-    /// What became of dbt's requests.
+    /// The decisions on dbt's requests.
     Admissions(Admissions),
-    /// How many subscriptions the alert topic had.
+    /// The number of the alert topic's subscriptions.
     Subscribers(Subscribers),
-    /// Notes of changes that may show only later, each with the time when it was noted.
+    /// Notes of changes whose effect may show only later, each with the time of the note.
     Changes(Vec<(Timestamp, String)>),
     /// When a known account was last seen connected.
     #[serde(rename = "known-account")]
     KnownAccount(Timestamp),
 }
 
-/// The stored state of a connection of dbt's.
+/// The stored state of a connection of dbt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownConnection {
     /// The account that owns the endpoint.
     pub owner: String,
-    /// The state it was last seen in, as EC2 wrote it.
+    /// The last state seen, as EC2 wrote it.
     pub state: String,
     /// When it was first seen in that state.
     pub since: Timestamp,
-    /// Whether it has been available, and that was sent.
+    /// Whether it has been available and the notice about that was sent.
     pub established: bool,
     /// When the guard accepted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Timestamp>,
-    /// Whether it is gone, and that was sent.
+    /// Whether it is gone and the notice about that was sent.
     pub gone: bool,
 }
 
 impl Key {
-    /// The subject of the record of changes that may show only later.
+    /// The subject of the record of changes whose effect may show only later.
     pub const CHANGES: &str = "changes";
 
     /// The subject of the record of the alert topic's subscriptions.
@@ -204,16 +206,16 @@ impl Key {
     /// The subject of the record of ids in place.
     pub const INVENTORY: &str = "inventory";
 
-    /// The subject of silences, whose resource is a name of their own.
+    /// The subject of silences; each silence's resource is a name of its own.
     pub const SILENCE: &str = "silence";
 
     /// The subject of the record of the path behind the endpoint service.
     pub const PATH: &str = "path";
 
-    /// The subject of the record of what became of dbt's requests.
+    /// The subject of the record of the decisions on dbt's requests.
     pub const ADMISSIONS: &str = "admissions";
 
-    /// The subject of the record of when dbt last connected.
+    /// The subject of the record of dbt's last connections.
     pub const TRAFFIC: &str = "traffic";
 
     /// The function of records that belong to no function: silences.
@@ -278,7 +280,7 @@ impl Record {
         }
     }
 
-    /// When dbt last connected, if this is the record of that.
+    /// dbt's last connections, if this is their record.
     pub fn traffic(&self) -> Option<&Traffic> {
         match &self.state {
             State::Traffic(traffic) => Some(traffic),
@@ -294,7 +296,7 @@ impl Record {
         }
     }
 
-    /// What became of dbt's requests, if this is the record of that.
+    /// The decisions on dbt's requests, if this is their record.
     pub fn admissions(&self) -> Option<&Admissions> {
         match &self.state {
             State::Admissions(admissions) => Some(admissions),
@@ -302,7 +304,7 @@ impl Record {
         }
     }
 
-    /// How many subscriptions the alert topic had, if this is the record of that.
+    /// The number of the alert topic's subscriptions, if this is its record.
     pub fn subscribers(&self) -> Option<&Subscribers> {
         match &self.state {
             State::Subscribers(subscribers) => Some(subscribers),
@@ -310,7 +312,7 @@ impl Record {
         }
     }
 
-    /// The notes of changes that may show only later, if this is the record of that.
+    /// The notes of changes whose effect may show only later, if this is their record.
     pub fn changes(&self) -> Option<&[(Timestamp, String)]> {
         match &self.state {
             State::Changes(changes) => Some(changes),
@@ -347,8 +349,8 @@ impl Record {
         }
     }
 
-    /// Takes the lease on sending the outbox, if there is something to send and no other run holds it. Returns whether
-    /// this run holds it now.
+    /// Takes the lease on the outbox if it has transitions and no other run holds the lease. Returns whether this run
+    /// holds it now.
     pub fn lease(&mut self, now: Timestamp) -> bool {
         let free = self.lease_until.is_none_or(|until| until <= now);
         let leased = free && !self.outbox.is_empty();
@@ -358,13 +360,13 @@ impl Record {
         leased
     }
 
-    /// Removes the transitions up to number `sent`, and gives the lease back.
+    /// Removes the transitions up to number `sent`, and returns the lease.
     pub fn acknowledge(&mut self, sent: u64) {
         self.outbox.retain(|transition| transition.number > sent);
         self.lease_until = None;
     }
 
-    /// When the partition was read for it, if that is the time that it holds.
+    /// The start time of the partition's read, for the kinds of records that store it.
     pub fn read_at(&self) -> Option<Timestamp> {
         match self.state {
             State::Alert(_) | State::Connection(_) | State::Path(_) | State::Admissions(_) => Some(self.observed_at),
@@ -378,7 +380,7 @@ impl Record {
         }
     }
 
-    /// The record without times from the future: a clock that was ahead wrote them. They are wrong, and not newer.
+    /// The record without times in the future. A clock that was ahead wrote them: they are wrong, not newer.
     #[must_use]
     pub fn without_future(mut self, now: Timestamp) -> Self {
         let limit = now + CLOCKS_DIFFER;
@@ -420,15 +422,16 @@ impl Record {
         self
     }
 
-    /// When it may expire, if it is written now and nothing more is expected of it.
+    /// The record's expiry time if it is written now and needs no further change.
     pub fn expires(&self, now: Timestamp) -> Option<Timestamp> {
         let (is_over, keep_for) = match &self.state {
             State::Alert(alert) => (alert.is_over(), KEEP_FOR),
             State::Connection(connection) if connection.established => (connection.gone, KEEP_ESTABLISHED_FOR),
             State::Connection(connection) => (connection.gone, KEEP_FOR),
-            // The one is written once a day while it is connected, the other counts for minutes.
+            // The record of a known account is rewritten daily while it is connected, and noted changes count only for
+            // minutes.
             State::KnownAccount(_) | State::Changes(_) => (true, KEEP_FOR),
-            // Written once, when it is announced, and it ends within the time that the table keeps finished records.
+            // The silence is written once, when it is announced, and ends before finished records leave the table.
             State::Silence(silence) => (silence.announced.is_some(), KEEP_FOR),
             State::Heartbeat(_)
             | State::Inventory(_)
@@ -437,7 +440,7 @@ impl Record {
             | State::Admissions(_)
             | State::Subscribers(_) => (false, KEEP_FOR),
         };
-        // What was held stays so, also if the service is configured again.
+        // A held request stays held, even if its service is configured again.
         let keep_for = match self.state {
             State::Admissions(_) => KEEP_ESTABLISHED_FOR,
             _ => keep_for,
@@ -454,7 +457,7 @@ mod tests {
     use crate::testing::{alert, at, finding};
 
     #[test]
-    fn a_time_from_the_future_is_wrong_and_not_newer() {
+    fn a_time_in_the_future_is_wrong_and_not_newer() {
         let ahead = || Record {
             lease_until: Some(at(20, 2)),
             ..Record::new(
@@ -537,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_read_as_it_was_written() {
+    fn a_key_is_read_back_as_written() {
         let key = Key::new("drift-watcher", "listener.port", "arn:aws:elb#1");
         assert_eq!(key.to_string(), "drift-watcher#listener.port#arn:aws:elb#1");
         assert_eq!(key.to_string().parse(), Ok(key));

@@ -1,4 +1,4 @@
-//! Test messages: one of each severity and kind, so that people see that their subscriptions and filters work.
+//! Test messages, one of each severity and kind, so that users can test their subscriptions and filters.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -8,8 +8,8 @@ use crate::checks::{cross_zone, security_groups};
 use crate::ids::ServiceId;
 use crate::trigger::Change;
 
-/// The transitions of the test messages for `service`, each to be sent as a message of its own. Their resources do not
-/// exist, and every summary begins with `TEST`.
+/// The transitions for the test messages of `service`, each sent as its own message. Their resources do not exist, and
+/// every summary begins with `TEST`.
 pub fn transitions(service: &ServiceId, region: &Region, now: Timestamp) -> Vec<Transition> {
     let incident = format!("{service}-test-{}", now.as_second());
     let sample = |kind, check: &str, resource: &str, minutes: i64, finding: Finding| {

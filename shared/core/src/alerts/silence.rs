@@ -1,4 +1,4 @@
-//! A silence: who silenced which alerts, until when and why.
+//! A silence: its alerts, end, author and reason.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,31 +6,31 @@ use serde::{Deserialize, Serialize};
 use crate::check::SilencedBy;
 use crate::checks::catalogue;
 
-/// In a list of checks: all but those that only their id silences.
+/// The entry in a list of checks for all checks except those that only their id silences.
 pub const EVERY_CHECK: &str = "*";
 
-/// Who silenced what, until when and why.
+/// A stored silence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Silence {
-    /// The ids of the checks; `*` for all but those that only their id silences: alerts on who gets in are not silenced
-    /// in passing.
+    /// The ids of the checks; `*` for all except those that only their id silences, so that nobody silences alerts on
+    /// access by accident.
     pub checks: Vec<String>,
     /// The resources; empty for all.
     #[serde(default)]
     pub resources: Vec<String>,
     /// When it ends.
     pub until: Timestamp,
-    /// Who wants it.
+    /// The author.
     pub by: String,
-    /// Why.
+    /// The reason.
     pub comment: String,
-    /// Its announcement as sent: a silence that was changed since is announced again.
+    /// The announcement as sent: a later change to the silence is announced again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced: Option<String>,
 }
 
 impl Silence {
-    /// All of it in one line.
+    /// The whole silence as one line.
     pub fn describe(&self) -> String {
         let Self { checks, resources, until, by, comment, .. } = self;
         format!("{} on {} until {until} by {by}: {comment}", checks.join(", "), resources.join(", "))
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn it_matches_checks_and_resources() {
+    fn a_silence_matches_checks_and_resources() {
         let table: [(&[&str], &[&str], bool); 6] = [
             (&["*"], &[], true),
             (&["target-group.health"], &[], true),

@@ -1,5 +1,5 @@
-//! Silences at work: planned work without alerts. While a silence matches an alert, its transitions are remembered and
-//! not sent; accepting and rejecting go on. Notices about connections are never silenced.
+//! The effect of silences: planned work without alerts. While a silence matches an alert, the guard records its
+//! transitions without sending them, and continues to accept and reject. Notices about connections are never silenced.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -8,12 +8,12 @@ use super::silence::Silence;
 use super::transition::{Kind, Transition};
 use crate::check::{Finding, Remedy, Severity};
 
-/// The longest silence, counted from when the guard first saw it.
+/// Maximum length of a silence, from the time at which the guard first saw it.
 pub const MAX_LENGTH: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// The silences that have not ended, with the time at which each ends.
+/// The silences that have not ended, each with its end.
 pub fn active(items: &Items, now: Timestamp) -> impl Iterator<Item = (&Silence, Timestamp)> {
-    // Under another key, the guard would not announce it.
+    // The guard would not announce a silence under another key.
     let is_silence = |key: &Key| key.function == Key::ANY_FUNCTION && key.subject == Key::SILENCE;
     let silences = items.iter().filter(move |(key, _)| is_silence(key)).filter_map(|(_, item)| item.record.as_ref());
     let ends = move |record: &'_ Record| record.silence().map(|silence| ends_at(silence, record, now));
@@ -25,19 +25,19 @@ pub fn covers(items: &Items, check: &str, resource: &str, now: Timestamp) -> boo
     active(items, now).any(|(silence, _)| silence.matches(check, resource))
 }
 
-/// When the silence ends: as it says, but at most [`MAX_LENGTH`] after the guard first saw it. Only then is
-/// `observed_at` the guard's own time.
+/// The end of the silence: its own end, but at most [`MAX_LENGTH`] after the guard first saw it. `observed_at` is the
+/// guard's own time only from then on.
 fn ends_at(silence: &Silence, record: &Record, now: Timestamp) -> Timestamp {
     let seen = if is_announced(silence) { record.observed_at.min(now) } else { now };
     seen.checked_add(MAX_LENGTH).map_or(silence.until, |latest| silence.until.min(latest))
 }
 
-/// Whether it was announced as it is.
+/// Whether the silence was announced in its present form.
 fn is_announced(silence: &Silence) -> bool {
     silence.announced.as_ref() == Some(&silence.describe())
 }
 
-/// The record of a silence with the notice that it began, if that was not added yet.
+/// The record of a silence with the notice of its beginning, if that was not added yet.
 pub(super) fn announced(key: &Key, record: &Record, incident: &str, now: Timestamp) -> Record {
     let unannounced = record.silence().filter(|silence| !is_announced(silence));
     let end = unannounced.map(|silence| (silence, ends_at(silence, record, now)));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_when_it_says_and_after_seven_days_at_the_latest() {
+    fn a_silence_ends_at_its_end_or_after_seven_days() {
         let covered = |until: Timestamp, seen: Option<Timestamp>, now: Timestamp| {
             let silence = silence(&["*"], &[], until);
             let announced = seen.map(|_| silence.describe());
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn its_seven_days_begin_when_the_guard_first_sees_it() {
+    fn the_seven_days_begin_when_the_guard_sees_the_silence() {
         let day = |days: i64| at(8, 0) + SignedDuration::from_hours(24 * days);
         let record = Record::new(State::Silence(silence(&["*"], &[], day(30))), day(0));
         let seen = announced(&Key::new(Key::ANY_FUNCTION, Key::SILENCE, "1"), &record, "incident", day(2));
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn under_another_key_it_silences_nothing() {
+    fn a_silence_under_another_key_has_no_effect() {
         let record = Record::new(State::Silence(silence(&["*"], &[], at(9, 0))), at(7, 0));
         let items = Items::from([(
             Key::new("drift-watcher", Key::SILENCE, "1"),
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn people_hear_once_who_silenced_what_and_why() {
+    fn a_silence_is_announced_once_with_author_and_reason() {
         let key = Key::new(Key::ANY_FUNCTION, Key::SILENCE, "1");
         let asked = at(8, 0) + SignedDuration::from_hours(30 * 24);
         let record = Record::new(State::Silence(silence(&["target-group.health"], &[], asked)), at(7, 0));

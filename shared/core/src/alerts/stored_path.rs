@@ -1,7 +1,7 @@
-//! When health-watcher may trust a stored path: only to find that nothing has changed. Pure.
+//! The conditions under which health-watcher trusts a stored path: only to find that nothing has changed. Pure.
 //!
-//! A stored path may be out of date. So a result from it never fires an alert, never makes one worse and never resolves
-//! one: before an alert changes, the path is read anew.
+//! A stored path may be out of date. So a result from it never fires, worsens or resolves an alert: before an alert
+//! changes, the path is read again.
 
 use std::collections::BTreeSet;
 
@@ -16,23 +16,23 @@ use crate::config::Settings;
 use crate::ids::ServiceId;
 use crate::snapshot::{KnownDetails, StoredPath};
 
-/// The stored path, if it can be used: it is recent, and dbt's ports are the same.
+/// The stored path, if it is recent and was read for dbt's present ports.
 pub fn usable<'a>(items: &'a Items, now: Timestamp, settings: &Settings) -> Option<&'a StoredPath> {
     let ports = settings.policy.all_ports();
     recorded(items).filter(|path| path.is_valid(now, settings.path_max_age()) && path.ports == ports)
 }
 
-/// The stored path, however old.
+/// The stored path, of any age.
 pub fn recorded(items: &Items) -> Option<&StoredPath> {
     let mut records = items.iter().filter(|(key, _)| key.subject == Key::PATH);
     records.find_map(|(_, item)| item.record.as_ref()?.path())
 }
 
-/// How long the details of a path are reused. With a schedule of 15 minutes, every fifth run reads them.
+/// Time for which a path's details are reused. With a schedule of 15 minutes, every fifth run reads them.
 const DETAILS_VALID_FOR: SignedDuration = SignedDuration::from_mins(65);
 
-/// The details that `function` need not read again, of these endpoint services: those that it read within the hour, except of
-/// services in `anew`, which somebody may just have changed, and of those that await them.
+/// The details of these endpoint services that `function` need not read again: those read within the hour, except
+/// details of services in `anew`, which may just have changed, and of services that await them.
 pub fn known_details<'a>(
     services: impl IntoIterator<Item = (&'a ServiceId, &'a Items)>,
     anew: &BTreeSet<ServiceId>,
@@ -48,18 +48,18 @@ pub fn known_details<'a>(
     KnownDetails::new(known, &unknown)
 }
 
-/// Whether the details of the path were read within the hour.
+/// Whether the path's details were read within the hour.
 pub fn has_recent_details(path: &StoredPath, now: Timestamp) -> bool {
     path.detailed_at.is_some_and(|detailed_at| now.duration_since(detailed_at) < DETAILS_VALID_FOR)
 }
 
-/// Whether an alert of `function` is open or pending, or cannot be read.
+/// Whether `function` has an open, pending or unreadable alert.
 pub fn has_open_alert(items: &Items, function: &str) -> bool {
     has_alert(items, function, Severity::Info)
 }
 
-/// Whether the next run reads the details, to see whether an alert of `function` is over. What is only info may stay for ever,
-/// and waits for an hour, or for the change that ends it.
+/// Whether the next run reads the details to see whether an alert of `function` is over. An info alert may stay open
+/// for ever, so it waits for an hour, or for the change that ends it.
 pub fn awaits_details(items: &Items, function: &str) -> bool {
     has_alert(items, function, Severity::Warning)
 }
@@ -72,13 +72,13 @@ fn has_alert(items: &Items, function: &str, least: Severity) -> bool {
     })
 }
 
-/// Whether `evaluation` changes no alert of `function`. Its results come from a stored path with the health of its
-/// targets read now; those of `before`, from the path as it was stored. An unknown result is trusted if it was the same
-/// then: some facts can never be read.
+/// Whether `evaluation` changes no alert of `function`. Its results combine a stored path with the present health of
+/// its targets; `before` has the results of the path as stored. An unknown result is trusted only if it was unknown
+/// then too: some facts can never be read.
 pub fn changes_nothing(evaluation: &Evaluation, before: &[CheckResult], function: &str, items: &Items) -> bool {
     let is_ours = |key: &Key| key.function == function && evaluation.checks.iter().any(|check| check.id == key.subject);
     let mut alerts = items.iter().filter(|(key, _)| is_ours(key)).filter_map(|(key, item)| {
-        // An item that cannot be read may be anything.
+        // An unreadable item may be any alert.
         let alert = item.record.as_ref().map(|record| record.alert());
         match alert {
             Some(Some(alert)) if alert.is_over() => None,
@@ -142,7 +142,7 @@ mod tests {
         Item { record: Some(record), version: Version::At(1) }
     }
 
-    /// Whether this status, with this item stored and this status when the path was read, changes nothing.
+    /// Whether a new status changes nothing, given this stored item and the status when the path was read.
     fn same(status: Status, item: impl Into<Option<Item>>, before: Status) -> bool {
         let check = catalogue::find("target-group.health").unwrap();
         let evaluation = Evaluation::new(at(9, 0), vec![check], vec![result(status)]);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_alert_of_what_the_path_does_not_have_is_read_anew() {
+    fn an_open_alert_without_a_result_needs_a_new_read() {
         let check = catalogue::find("target-group.health").unwrap();
         let evaluation = Evaluation::new(at(9, 0), vec![check], Vec::new());
         let items = |phase| [(Key::new(FUNCTION, check.id, "pg"), in_phase(phase))].into();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stored_path_is_usable_until_it_is_too_old_or_ports_change() {
+    fn a_stored_path_is_usable_until_its_age_or_ports_change() {
         let path = StoredPath::new(&with_name(None), &service(1), at(8, 0), at(8, 0)).unwrap();
         let item = |state| Item { record: Some(Record::new(state, at(8, 0))), version: Version::At(1) };
         let stored = Key::new(FUNCTION, Key::PATH, service(1).as_str());
@@ -240,7 +240,7 @@ mod tests {
         topology(endpoint_service(), [balancer])
     }
 
-    /// The details that are known at `now` of a path whose details were read at eight, with this alert beside it.
+    /// The details known at `now` for a path read at eight, with this alert beside it.
     fn known_at(
         now: Timestamp,
         alert: Option<Item>,
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn details_are_read_anew_after_a_change_and_while_an_alert_is_open() {
+    fn a_change_or_an_open_alert_needs_new_details() {
         let nothing = BTreeSet::new();
         assert_eq!(known_at(at(9, 0), None, &[service(1)].into()), None);
         for phase in [Phase::Pending, Phase::Firing] {
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_load_balancer_that_is_read_anew_for_one_service_is_read_for_all() {
+    fn a_shared_load_balancer_is_read_again_for_all_services() {
         let shared = with_name(None);
         let path = |number| {
             let service = EndpointService { id: service(number), ..endpoint_service() };

@@ -1,5 +1,5 @@
-//! When dbt last connected, from CloudWatch's metrics of the endpoint service. drift-watcher asks once an hour, since
-//! each question costs money, and remembers the answer; connection-acceptor reads it. Pure.
+//! dbt's last connections, from CloudWatch's metrics of the endpoint service. drift-watcher queries them once an hour,
+//! because each query costs money, and stores the answer for connection-acceptor. Pure.
 //!
 //! AWS publishes the metrics for minutes with traffic only, and never for endpoints in another Region.
 //! <https://docs.aws.amazon.com/vpc/latest/privatelink/privatelink-cloudwatch-metrics.html>
@@ -14,13 +14,13 @@ use crate::connections::{Verdict, decide};
 use crate::ids::{EndpointId, ServiceId};
 use crate::snapshot::{Connection, LastConnection, Traffic};
 
-/// How often CloudWatch is asked: an hour, less what a schedule may be early.
+/// Minimum time between queries: an hour, less the amount by which a schedule may be early.
 const ASK_EVERY: SignedDuration = SignedDuration::from_mins(55);
 
-/// How far back the first question goes: as far as `EXPECT_TRAFFIC_EVERY` can.
+/// Period of the first query: the maximum of `EXPECT_TRAFFIC_EVERY`.
 const LOOK_BACK: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// How late a metric may be. Every question covers this much of the one before.
+/// Maximum delay of a metric. Each query overlaps the previous one by this much.
 const LATE: SignedDuration = SignedDuration::from_hours(1);
 
 /// A question to CloudWatch.
@@ -28,14 +28,14 @@ const LATE: SignedDuration = SignedDuration::from_hours(1);
 pub struct Question {
     /// dbt's endpoints, each on its endpoint service.
     pub endpoints: Vec<(ServiceId, EndpointId)>,
-    /// The beginning of the time that it is about, which ends now.
+    /// The start of the queried period, which ends now.
     pub from: Timestamp,
 }
 
 /// CloudWatch's answer: the end of the last period with a connection, by endpoint.
 pub type LastConnections = BTreeMap<EndpointId, Option<Timestamp>>;
 
-/// The question about `service`; `None` if it is too early to ask again, or dbt has no endpoint that has metrics.
+/// The question about `service`; `None` if the next query is not due, or dbt has no endpoint with metrics.
 pub fn question(
     service: &ServiceId,
     connections: &[Connection],
@@ -59,15 +59,15 @@ pub fn question(
     (!endpoints.is_empty()).then_some(Question { endpoints, from })
 }
 
-/// Whether AWS publishes metrics of the connection: not if the consumer is in another Region.
+/// Whether AWS publishes metrics of the connection: not for a consumer in another Region.
 pub fn has_metrics(connection: &Connection) -> bool {
     connection.region.is_none()
 }
 
-/// The traffic known once CloudWatch has answered `question`, which is about the time until `now`.
+/// The known traffic after CloudWatch's `answer` to `question`, which covers the time until `now`.
 pub fn next(before: Option<&Traffic>, question: &Question, answer: &LastConnections, now: Timestamp) -> Traffic {
     let endpoints = question.endpoints.iter().map(|(_, endpoint)| {
-        // Without a gap between the questions.
+        // Earlier traffic counts only if there is no gap between the queries.
         let known = before.filter(|before| before.until >= question.from);
         let known = known.and_then(|before| before.endpoints.get(endpoint.as_str()));
         let since = known.map_or(question.from, |known| known.since.min(question.from));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn it_asks_once_an_hour_about_dbts_established_endpoints() {
+    fn an_hourly_query_covers_dbts_established_endpoints() {
         let mut connections = vec![
             connection(1, Some(DBT), "available"),
             connection(2, Some(UNTRUSTED), "available"),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_connection_is_remembered_until_there_is_a_later_one() {
+    fn the_last_connection_stays_until_a_later_one() {
         let ask_at = |from, now, before: Option<&Traffic>, seen| {
             let question = Question { endpoints: vec![(service(1), endpoint(1))], from };
             next(before, &question, &LastConnections::from([(endpoint(1), seen)]), now)

@@ -10,13 +10,13 @@ use crate::check::{Finding, Severity};
 /// An event to send. It stays in its record's outbox until SNS has accepted it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transition {
-    /// Counts the transitions of its record.
+    /// Its number within its record, counted from 1.
     pub number: u64,
     /// The kind of event.
     pub kind: Kind,
     /// The check's id; `connection` or `heartbeat` for a notice.
     pub check: String,
-    /// The resource it happened to.
+    /// The affected resource.
     pub resource: String,
     /// When it happened.
     pub at: Timestamp,
@@ -29,29 +29,29 @@ pub struct Transition {
     /// The fact that holds now, if the alert is over because the check passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now_true: Option<String>,
-    /// The severity that it had and no longer has, if it fell to info.
+    /// The severity before a fall to a milder one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_longer: Option<Severity>,
-    /// Why the check's result is unknown at present.
+    /// The reason why the check's result is unknown at present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<String>,
-    /// Transitions before this one that could be neither sent nor kept.
+    /// The number of earlier transitions that could be neither sent nor kept.
     #[serde(default)]
     pub dropped: u64,
 }
 
-/// The kind of an event, in the order in which people should read them.
+/// The kind of an event, in reading order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// Something is wrong, or got worse.
+    /// A check fails, or got worse.
     Firing,
-    /// It is still wrong.
+    /// The check still fails.
     Reminder,
-    /// It is over.
+    /// The alert is over.
     Resolved,
-    /// Something happened that is not wrong.
+    /// An event that is no failure.
     Notice,
 }
 
@@ -68,7 +68,7 @@ impl Kind {
 }
 
 impl Transition {
-    /// An event of `resource` at `now`. It gets its number from the record it is added to.
+    /// An event of `resource` at `now`. Its record assigns the number.
     pub fn new(kind: Kind, (check, resource): (&str, &str), incident: &str, finding: Finding, now: Timestamp) -> Self {
         Self {
             number: 0,
@@ -78,7 +78,7 @@ impl Transition {
             at: now,
             since: now,
             incident: incident.to_owned(),
-            // Messages carry no ids: the alert keeps them, to find a cause that comes late.
+            // Messages carry no ids: the alert keeps them, to find a late cause.
             finding: Finding { ids: BTreeSet::new(), ..finding },
             now_true: None,
             no_longer: None,

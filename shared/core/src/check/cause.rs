@@ -1,4 +1,4 @@
-//! Which change in AWS caused a finding.
+//! The attribution of findings to changes in AWS.
 
 use super::{Check, CheckContext, CheckResult, Finding, Status};
 use crate::ids::AccountId;
@@ -15,7 +15,7 @@ pub fn attribute(results: &mut [CheckResult], change: &Change) {
     }
 }
 
-/// Whether the check depends on the call, and the call names the finding's resource, or one of its ids.
+/// Whether the check depends on the call, and the call names the finding's resource or one of its ids.
 pub fn can_cause(change: &Change, check: Check, resource: &str, finding: &Finding) -> bool {
     check.cloudtrail_events.contains(&change.event_name.as_str())
         && change.names_any(std::iter::once(resource).chain(finding.ids.iter().map(String::as_str)))
@@ -23,11 +23,11 @@ pub fn can_cause(change: &Change, check: Check, resource: &str, finding: &Findin
         && (change.event_name == "DeregisterTargets" || !finding.parts.contains_key(NO_TARGET))
 }
 
-/// The part of a finding about a target group that lost all of its targets: only deregistering causes that, and people often
+/// The part of a finding about a target group without any target. Only deregistering causes that, and people often
 /// change the group's settings just before.
 pub(crate) const NO_TARGET: &str = "no target is registered";
 
-/// Whether `resource` is a target group, and the call names others, and not this one: a target can be in several.
+/// Whether `resource` is a target group and the call names only other groups: a target can be in several.
 fn is_of_another_group(change: &Change, resource: &str) -> bool {
     let is_group = |text: &str| text.contains(":targetgroup/");
     is_group(resource) && !change.names(resource) && change.texts().iter().flatten().any(|text| is_group(text))
@@ -43,13 +43,13 @@ pub(crate) fn add_related(results: &mut [CheckResult], context: CheckContext<'_>
     }
 }
 
-/// Whether the check depends on a deletion that names the deleted resource by its id alone.
+/// Whether the check depends on a call that names the deleted resource only by its id.
 fn names_only_ids(check: Check) -> bool {
     let by_id_alone = ["DeleteVpcEndpointConnectionNotifications", "DisassociateRouteTable"];
     by_id_alone.iter().any(|event| check.cloudtrail_events.contains(event))
 }
 
-/// The load balancers of a target group, and the endpoints of an account.
+/// The ids related to a resource: the load balancers of a target group, or the endpoints of an account.
 fn related<'a>(resource: &str, context: CheckContext<'a>) -> Vec<&'a str> {
     let load_balancers = context.topology.load_balancers.values().filter(|load_balancer| {
         load_balancer.target_groups.iter().flatten().any(|group| group.arn.as_str() == resource)
@@ -79,7 +79,7 @@ mod tests {
         catalogue::find(id).unwrap()
     }
 
-    /// Whether this call is recorded as the cause of a finding of `check` on the target group `pg` that is about sg-1.
+    /// Whether this call becomes the cause of a finding of `check` on the target group `pg` with the id sg-1.
     fn is_cause(check: Check, event_name: &str, parameters: &str) -> bool {
         let group = target_group("pg");
         let found = finding(Severity::Critical).about(["sg-1", "sg-2"]);
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn deletion_by_id_is_matched_against_the_inventory() {
+    fn a_deletion_is_found_by_an_id_in_the_inventory() {
         let was_in_place = BTreeSet::from(["vpce-nfn-1".to_owned()]);
         let cause = |check: Check, id: &str| {
             let found = finding(Severity::Warning);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn related_ids_hold_the_inventory_only_for_deletions_by_id() {
+    fn related_ids_include_the_inventory_only_for_deletions() {
         let mut topology = topology(endpoint_service(), []);
         let connections = [connection(1, Some(DBT), "available"), connection(2, Some(UNTRUSTED), "available")];
         topology.connections = Some(Ok(connections.to_vec()));

@@ -1,9 +1,9 @@
 //! The AWS CLI commands that alerts print.
 //!
-//! People paste these commands into a shell, and text from AWS may hold any character: the path of an allowed principal's
-//! ARN can be `/';curl …;:'/`. So every argument passes one function, and a command with an argument that a shell would
-//! not take literally is not printed at all. Each line of what is printed can be pasted as it is: no command has a place that
-//! people fill in. Where a choice is theirs, the command lists what there is to choose from.
+//! People paste these commands into a shell, and text from AWS may contain any character: the path of an allowed
+//! principal's ARN can be `/';curl …;:'/`. So one function checks every argument, and a command with an argument that a
+//! shell would not take literally is not printed. Each printed line can be pasted as it is, without placeholders to
+//! fill in. Where the user has a choice, the command lists the options.
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>
 
 use super::Region;
@@ -31,7 +31,7 @@ impl Command {
         self.options(name, [value])
     }
 
-    /// Adds `--NAME VALUE VALUE …`; nothing without values.
+    /// Adds `--NAME VALUE VALUE …`; adds nothing without values.
     pub(crate) fn options(mut self, name: &'static str, values: impl IntoIterator<Item = impl ToString>) -> Self {
         let mut values = values.into_iter().peekable();
         if values.peek().is_some() {
@@ -46,13 +46,13 @@ impl Command {
         self
     }
 
-    /// Adds `--NAME` with what another command prints.
+    /// Adds `--NAME` with the output of another command as its value.
     pub(crate) fn option_of(self, name: &'static str, printed_by: &Self) -> Self {
         let is_printable = self.is_printable && printed_by.is_printable;
         Self { is_printable, ..self.literal(&format!("--{name} $({})", printed_by.text)) }
     }
 
-    /// Adds text that contains nothing from AWS but numbers, networks, parsed ids, and arguments of a printed command.
+    /// Adds text whose only content from AWS is numbers, networks, parsed ids, and arguments of a printed command.
     pub(crate) fn literal(mut self, text: &str) -> Self {
         self.text.push(' ');
         self.text.push_str(text);
@@ -64,7 +64,7 @@ impl Command {
         self.joined(" && ", next)
     }
 
-    /// `next` on a line of its own: another way to do it, or a step that people decide on first. The action says which.
+    /// Adds `next` on its own line: an alternative, or a step that a person must decide on. The action says which.
     pub(crate) fn next_line(self, next: Self) -> Self {
         self.joined("\n", next)
     }
@@ -79,14 +79,14 @@ impl Command {
     }
 }
 
-/// The argument as a shell takes it literally; `None` if it holds other characters than those of ids, ARNs, addresses and
-/// settings, or if the AWS CLI would take it for an option.
+/// The argument in the form that a shell takes literally. `None` if it contains other characters than those of ids,
+/// ARNs, addresses and settings, or if the AWS CLI would take it for an option.
 pub(crate) fn argument(text: &str) -> Option<String> {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"+=,.@_/:*-".contains(&b);
     if text.is_empty() || text.starts_with('-') || !text.bytes().all(is_plain) {
         return None;
     }
-    // A shell replaces `*` with the names of files, and zsh a leading `=` with the path of a command.
+    // A shell replaces `*` with file names, and zsh replaces a leading `=` with a command's path.
     let needs_quotes = text.contains('*') || text.starts_with('=');
     Some(if needs_quotes { format!("'{text}'") } else { text.to_owned() })
 }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_remedys_commands_have_a_line_each_or_are_all_unprintable() {
+    fn a_remedy_prints_all_its_commands_or_none() {
         let show = |subnet: &str| Command::new("ec2 describe-subnets", &region()).option("subnet-ids", subnet);
         let both = show("subnet-1").then(show("subnet-2")).next_line(show("subnet-3")).into_text().unwrap();
         let lines: Vec<usize> = both.lines().map(|line| line.matches("aws ").count()).collect();
@@ -137,7 +137,7 @@ mod tests {
     }
 
     proptest! {
-        /// Every character of a printed argument is one that every shell takes literally, or stands between our quotes.
+        /// Every shell takes each character of a printed argument literally, or our quotes enclose it.
         #[test]
         fn a_printed_argument_is_literal(text in any::<String>()) {
             if let Some(printed) = argument(&text) {

@@ -1,4 +1,4 @@
-//! What every check is given.
+//! The input of every check.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,48 +15,48 @@ use crate::snapshot::{
 };
 use crate::trigger::Change;
 
-/// What the checks of one endpoint service are given: what the run read and changed, and what must be.
+/// The input of one endpoint service's checks: the run's reads and changes, and the policy.
 #[derive(Debug, Clone, Copy)]
 pub struct CheckContext<'a> {
-    /// The endpoint service; `None` before there is one: then it is about all load balancers that were read.
+    /// The endpoint service; `None` if it does not exist yet: then the checks cover all load balancers that were read.
     pub service: Option<&'a ServiceId>,
-    /// What was read.
+    /// The snapshot.
     pub topology: &'a Topology,
-    /// What must be.
+    /// The policy.
     pub policy: &'a Policy,
-    /// The Region that commands and console links are for.
+    /// The Region of commands and console links.
     pub region: &'a Region,
     /// The time of the evaluation.
     pub now: Timestamp,
-    /// What earlier runs recorded of the connections; `None` if it is unknown.
+    /// The stored history of the connections; `None` if it could not be read.
     pub remembered: Option<&'a RememberedConnections>,
-    /// The changes that this run tried and AWS refused: the endpoint or ARN, and the error.
+    /// The changes that this run tried and AWS refused, by endpoint or ARN.
     pub refused: &'a BTreeMap<String, CallError>,
-    /// dbt's requests on the service that are held.
+    /// dbt's held requests on the service.
     pub held: &'a BTreeSet<EndpointId>,
-    /// Whether the run decided without the records that it needs, since the table was slow or could not be read. Then it
-    /// accepted nothing that there is a limit for, and revoked nothing.
+    /// Whether the run decided without the stored records that it needs, because the table was slow or could not be
+    /// read. Such a run accepts nothing on a service with a limit and revokes nothing.
     pub lacks_memory: bool,
-    /// The changes in AWS that may have caused what the run finds, the likeliest last: that which started it.
+    /// The changes in AWS that may have caused the run's findings, the likeliest last: the change that started the run.
     pub changes: &'a [Change],
-    /// The ids of what was in place and is gone: AWS names some deletions by an id alone.
+    /// The ids of resources that were in place and are gone: AWS names some deletions only by an id.
     pub was_in_place: &'a BTreeSet<String>,
-    /// The path as drift-watcher last stored it: what was there, and what is gone. `None` without the guard's table.
+    /// The path that drift-watcher last stored, which shows what is gone. `None` without the guard's table.
     pub last_path: Option<&'a StoredPath>,
 }
 
-/// What earlier runs recorded of the connections of one endpoint service.
+/// The stored history of one endpoint service's connections.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RememberedConnections {
     /// The last recorded state of each endpoint of dbt or a known account.
     pub states: BTreeMap<EndpointId, RecordedState>,
-    /// dbt's endpoints that were available, or that the guard accepted.
+    /// dbt's endpoints that were available or that the guard accepted.
     pub established: BTreeSet<EndpointId>,
     /// Whether dbt ever had such an endpoint.
     pub had_connection: bool,
-    /// What became of dbt's requests; `None` if that record cannot be read.
+    /// The decisions on dbt's requests; `None` if their record cannot be read.
     pub admissions: Option<Admissions>,
-    /// When dbt last connected through each endpoint, if CloudWatch was asked.
+    /// dbt's last connection through each endpoint, if CloudWatch was asked.
     pub traffic: Option<Traffic>,
 }
 
@@ -70,29 +70,29 @@ pub struct RecordedState {
 }
 
 impl RememberedConnections {
-    /// Since when the connection has been in its current state, if that was recorded.
+    /// When the connection was first seen in its current state, if that is recorded.
     pub fn since(&self, connection: &Connection) -> Option<Timestamp> {
         let recorded = self.states.get(&connection.endpoint)?;
         (recorded.state == connection.state.to_string()).then_some(recorded.since)
     }
 
-    /// Whether it is a request that was held, whatever became of it.
+    /// Whether the connection is or was a held request.
     pub fn was_held(&self, connection: &Connection) -> bool {
         self.admissions.as_ref().is_some_and(|admissions| admissions.has_held(connection))
     }
 }
 
-/// For a run that remembers nothing.
+/// The inventory of a run without stored records.
 static NOTHING: BTreeSet<String> = BTreeSet::new();
 
-/// For a run that holds nothing.
+/// The held requests of a run that holds none.
 static NO_REQUESTS: BTreeSet<EndpointId> = BTreeSet::new();
 
-/// For a run that changed nothing.
+/// The refused changes of a run that changed nothing.
 static NO_REFUSALS: BTreeMap<String, CallError> = BTreeMap::new();
 
 impl<'a> CheckContext<'a> {
-    /// The context of a run that has changed nothing and knows no earlier states.
+    /// The context of a run that has changed nothing and has no stored records.
     pub fn new(
         service: impl Into<Option<&'a ServiceId>>,
         topology: &'a Topology,
@@ -130,15 +130,15 @@ impl<'a> CheckContext<'a> {
     /// The endpoint service's configuration.
     ///
     /// # Errors
-    /// Why it is not known; before there is a service, it was not asked for.
+    /// The reason why it is unknown; *not asked* before the service exists.
     pub(crate) fn endpoint_service(self) -> Result<&'a EndpointService, Unread> {
         self.topology.service(self.service.ok_or(Unread::NotAsked)?)
     }
 
-    /// The load balancers behind the service; before there is one, all that were read.
+    /// The load balancers behind the service; all that were read, before the service exists.
     ///
     /// # Errors
-    /// Why they could not be listed, as the result of `check` that says so of all of them.
+    /// The result of `check` for all of them, if they could not be listed.
     pub(crate) fn load_balancers(self, check: Check) -> Result<Vec<&'a LoadBalancer>, CheckResult> {
         match self.service {
             Some(service) => {
@@ -154,8 +154,8 @@ impl<'a> CheckContext<'a> {
         self.policy.listener_ports.for_service(self.service)
     }
 
-    /// The resources that are known not to be on dbt's path: target groups behind other ports only. None, if not all that is on
-    /// the path is known.
+    /// The resources that are certainly not on dbt's path: target groups behind other ports only. Empty if a part of
+    /// the path is unknown.
     pub(crate) fn off_path(self) -> BTreeSet<String> {
         let load_balancers = match self.service {
             Some(service) => self.topology.load_balancers_of(service).unwrap_or_default(),
@@ -170,7 +170,7 @@ impl<'a> CheckContext<'a> {
         off_path.map(|group| group.to_string()).collect()
     }
 
-    /// One result of `check` per load balancer behind the service; [`CheckResult::unlisted`] if they could not be listed.
+    /// One result of `check` per load balancer behind the service; [`CheckResult::unlisted`] if the list failed.
     pub(crate) fn per_load_balancer(
         self,
         check: Check,
@@ -189,7 +189,7 @@ impl<'a> CheckContext<'a> {
         load_balancers.into_iter().map(result).collect()
     }
 
-    /// [`CheckContext::per_load_balancer`], given its listeners; [`Status::Unknown`] if they could not be read.
+    /// One result of `check` per load balancer, given its listeners; [`Status::Unknown`] if they could not be read.
     pub(crate) fn per_listeners(
         self,
         check: Check,
@@ -201,8 +201,8 @@ impl<'a> CheckContext<'a> {
         })
     }
 
-    /// One result of `check` per target group on dbt's path, unless `evaluate` has none, and [`CheckResult::unlisted`] per load
-    /// balancer whose target groups could not all be listed.
+    /// One result of `check` per target group on dbt's path, except where `evaluate` returns none, and
+    /// [`CheckResult::unlisted`] per load balancer whose target groups could not all be listed.
     pub(crate) fn for_target_groups(
         self,
         check: Check,
@@ -226,7 +226,7 @@ impl<'a> CheckContext<'a> {
         results
     }
 
-    /// [`CheckContext::for_target_groups`] with a result for each.
+    /// One result of `check` per target group on dbt's path; see [`CheckContext::for_target_groups`].
     pub(crate) fn per_target_group(
         self,
         check: Check,
@@ -244,7 +244,7 @@ mod tests {
         call_error, endpoint_service, listener, load_balancer, settings, target_group, topology, with_policy,
     };
 
-    /// A load balancer with dbt's listener and an administrator's, each with a group of its own without targets.
+    /// A load balancer with dbt's listener and an administrator's listener, each forwarding to its own empty group.
     fn read() -> Topology {
         let groups = [target_group("pg"), target_group("admin")];
         let mut balancer = load_balancer("pg", groups.to_vec());
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn unread_rules_leave_the_groups_unknown_and_judge_the_rest() {
+    fn unread_rules_leave_only_their_own_groups_unknown() {
         let mut topology = read();
         for load_balancer in topology.load_balancers.values_mut() {
             load_balancer.listeners.as_mut().unwrap()[1].forwards_to =

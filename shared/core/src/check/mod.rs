@@ -1,5 +1,5 @@
 //! The parts of a check: its row in the catalogue, its context and results, the commands and console links it prints,
-//! and which change can have caused a finding. The checks themselves are in [`checks`](crate::checks).
+//! and the attribution of a finding to a change. The checks themselves are in [`checks`](crate::checks).
 
 pub mod cause;
 pub(crate) mod command;

@@ -1,8 +1,8 @@
-//! The Region that commands and console links are for.
+//! The Region of commands and console links.
 
 use crate::ids::Arn;
 
-/// The Region and partition that commands and console links are for.
+/// The Region and partition of commands and console links.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Region {
     partition: String,
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_open_the_resource_in_the_regions_console() {
+    fn console_links_open_the_resource_in_its_region() {
         let region = Region::new("aws", "eu-central-1");
         let arn = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:a/b".parse::<Arn>().unwrap();
         let links = [
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn each_partition_has_its_console_and_an_unknown_one_none() {
+    fn a_known_partition_has_its_own_console() {
         let link = |partition: &str| {
             let region = Region::new(partition, "r-1");
             assert_eq!((region.partition(), region.name()), (partition, "r-1"));

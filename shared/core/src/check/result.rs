@@ -10,64 +10,64 @@ use crate::check::command::Command;
 use crate::snapshot::Unread;
 use crate::trigger::Change;
 
-/// Ids of a finding that are stored: a target group may have a thousand targets, each with security groups.
+/// Maximum number of stored ids per finding: a target group may have a thousand targets, each with security groups.
 const MAX_STORED_IDS: usize = 500;
 
 /// One check's result for one resource.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckResult {
-    /// Which check.
+    /// The check.
     pub check: Check,
     /// The resource: an ARN, an id, or an account.
     pub resource: String,
     /// The result.
     pub status: Status,
-    /// Whether it stands for resources that were not listed. Then the status is [`Status::Unknown`] or
-    /// [`Status::NotAsked`], and the resource is what they are behind.
+    /// Whether the result stands for resources that were not listed. Then the status is [`Status::Unknown`] or
+    /// [`Status::NotAsked`], and `resource` is the resource in front of them.
     pub is_unlisted: bool,
 }
 
-/// Whether a check passes.
+/// The outcome of a check.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Status {
-    /// As it must be, described in one line.
+    /// The fact that satisfies the check, in one line.
     Pass(String),
-    /// Not as it must be.
+    /// The failure.
     Fail(Box<Finding>),
-    /// It could not be determined, and why. Never the same as [`Status::Pass`].
+    /// The reason why the result could not be determined. Never the same as [`Status::Pass`].
     Unknown(String),
-    /// This run did not ask. It says nothing: an alert stays as it is, and no result is counted.
+    /// This run did not ask. The result has no effect: an alert stays as it is, and nothing is counted.
     NotAsked,
 }
 
-/// A failure, in the reader's words. It is stored in the table, so that a later run can send it.
+/// A failure, described for its reader. The table stores it so that a later run can send it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// Its severity for dbt.
     pub severity: Severity,
-    /// The failure, with the numbers in it, in words that fit an email's subject: about 60 characters.
+    /// The failure with its numbers, short enough for an email's subject: about 60 characters.
     pub summary: String,
     /// The impact on dbt.
     pub impact: String,
-    /// What AWS reported, a line each.
+    /// AWS's report, one fact per line.
     pub evidence: Vec<String>,
-    /// How to fix it.
+    /// The fix.
     pub remedy: Remedy,
     /// The change in AWS that caused it, if CloudTrail reported one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Change>,
-    /// The parts that can fail independently: ports, principals, zones, by name. A part that is not here passes. The
-    /// alert is sent again when another part begins to fail.
+    /// The parts that can fail independently: ports, principals, zones, by name. A missing part passes. The alert is
+    /// sent again when another part begins to fail.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parts: BTreeMap<String, PartStatus>,
-    /// The ids and ARNs that it is about besides its resource: a change that names one of them can be the cause.
+    /// Further ids and ARNs that the finding is about: a change that names one of them can be its cause.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ids: BTreeSet<String>,
     /// Whether it makes dbt's attempts to connect fail.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stops_dbt: bool,
-    /// The worst severity with which others can make it fire and resolve at will, as an untrusted account can by creating and
-    /// deleting endpoints: up to that, it is sent once a day.
+    /// The worst severity with which others can make the finding fire and resolve at will, as an untrusted account can
+    /// by creating and deleting endpoints. Up to that severity, the alert is sent once a day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provokable: Option<Severity>,
 }
@@ -76,34 +76,35 @@ pub struct Finding {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PartStatus {
-    /// Not as it must be, of this severity.
+    /// The part fails with this severity.
     Failing(Severity),
-    /// It could not be determined, and why.
+    /// The reason why the part could not be determined.
     Unknown(String),
 }
 
-/// How to fix a failure, or why there is nothing to do.
+/// The fix for a failure, or the reason why none is needed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remedy {
     /// The action, in a sentence or two.
     pub action: String,
-    /// The AWS CLI command that does it or shows more, if there is one. Where there are several, each has a line of its own.
+    /// The AWS CLI command that carries out the action or shows more, if there is one. Several commands have a line
+    /// each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
     /// The resource in the AWS console.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub console: Option<String>,
-    /// Whether there is nothing to do, and `action` says why.
+    /// Whether nothing needs to be done; `action` has the reason.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub nothing_to_do: bool,
 }
 
-/// How bad a finding is for dbt. Ordered: critical is the greatest.
+/// The severity of a finding for dbt. Ordered: critical is the greatest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Good to know; dbt is not affected.
+    /// Information; dbt is not affected.
     Info,
     /// dbt is partly affected, or will be.
     Warning,
@@ -123,10 +124,10 @@ impl Severity {
 }
 
 impl Finding {
-    /// The part that stands for all that are not named, where some could not be determined.
+    /// The name of the part that stands for all undetermined parts without a name.
     pub(crate) const REST: &str = "the rest";
 
-    /// A finding without evidence, of one part, about its resource alone, which stops nothing.
+    /// A finding about its resource alone, without evidence or parts, that does not stop dbt.
     pub fn new(severity: Severity, summary: impl Into<String>, impact: impl Into<String>, remedy: Remedy) -> Self {
         Self {
             severity,
@@ -148,7 +149,7 @@ impl Finding {
         Self { evidence, ..self }
     }
 
-    /// The finding with these parts, which fail.
+    /// The finding with these failing parts.
     #[must_use]
     pub fn with_parts(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let severity = self.severity;
@@ -156,21 +157,21 @@ impl Finding {
         self
     }
 
-    /// The finding, with these parts unknown, each for a reason.
+    /// The finding with these unknown parts, each with its reason.
     #[must_use]
     pub fn with_unknown_parts(mut self, parts: impl IntoIterator<Item = (impl Into<String>, String)>) -> Self {
         self.parts.extend(parts.into_iter().map(|(name, why)| (name.into(), PartStatus::Unknown(why))));
         self
     }
 
-    /// The finding, with all other parts unknown for this reason, if there is one.
+    /// The finding with all unnamed parts unknown for this reason, if there is one.
     #[must_use]
     pub fn with_unknown_rest(mut self, why: Option<String>) -> Self {
         self.parts.extend(why.map(|why| (Self::REST.to_owned(), PartStatus::Unknown(why))));
         self
     }
 
-    /// Why parts that are not named are unknown, if they are.
+    /// The reason why unnamed parts are unknown, if they are.
     pub fn rest(&self) -> Option<&String> {
         match self.parts.get(Self::REST)? {
             PartStatus::Unknown(why) => Some(why),
@@ -183,29 +184,29 @@ impl Finding {
         self.parts.get(name).or_else(|| self.parts.get(Self::REST))
     }
 
-    /// The finding about these ids and ARNs as well.
+    /// The finding with these further ids and ARNs.
     #[must_use]
     pub fn about(mut self, ids: impl IntoIterator<Item = impl ToString>) -> Self {
         self.ids.extend(ids.into_iter().map(|id| id.to_string()));
         self
     }
 
-    /// The finding, with whether it makes dbt's attempts to connect fail.
+    /// The finding, marked with whether it makes dbt's attempts to connect fail.
     #[must_use]
     pub fn stopping_dbt(self, stops_dbt: bool) -> Self {
         Self { stops_dbt, ..self }
     }
 
-    /// The finding as one that others can make fire and resolve at will, up to this severity.
+    /// The finding, marked as one that others can make fire and resolve at will, up to this severity.
     #[must_use]
     pub fn provokable(self, up_to: Severity) -> Self {
         Self { provokable: Some(up_to), ..self }
     }
 
-    /// Drops the ids beyond the number that is stored.
+    /// Drops the ids beyond the maximum number stored.
     pub fn limit_ids(&mut self) {
         let mut ids: Vec<String> = std::mem::take(&mut self.ids).into_iter().collect();
-        // Targets last: a change that blocks them all names a group or a rule of theirs.
+        // Targets come last: a change that blocks all of them names a shared group or rule.
         ids.sort_by_key(|id| id.starts_with("i-") || id.parse::<IpAddr>().is_ok());
         ids.truncate(MAX_STORED_IDS);
         self.ids = ids.into_iter().collect();
@@ -218,7 +219,7 @@ impl Finding {
 }
 
 impl Remedy {
-    /// A remedy. A command with an argument that a shell would not take literally becomes a sentence.
+    /// A remedy. If a shell would not take an argument of the command literally, a sentence replaces the command.
     pub(crate) fn new(action: &str, command: Option<Command>, console: Option<String>) -> Self {
         let is_wanted = command.is_some();
         let text = command.and_then(Command::into_text);
@@ -232,7 +233,7 @@ impl Remedy {
         Self { action, command: text, console, nothing_to_do: false }
     }
 
-    /// Nothing, and why.
+    /// A remedy without anything to do, and the reason.
     pub(crate) fn nothing(action: &str, console: Option<String>) -> Self {
         Self { nothing_to_do: true, ..Self::new(action, None, console) }
     }
@@ -244,7 +245,7 @@ impl CheckResult {
         Self { check, resource: resource.to_string(), status, is_unlisted: false }
     }
 
-    /// The result of `check` for all resources behind `resource`: they were not listed, and why.
+    /// The result of `check` for the resources behind `resource`, which were not listed for this reason.
     pub fn unlisted(check: Check, resource: &(impl ToString + ?Sized), why: Unread) -> Self {
         Self { is_unlisted: true, ..Self::new(check, resource, why.into()) }
     }
@@ -260,7 +261,7 @@ impl From<Unread> for Status {
 }
 
 impl Status {
-    /// A pass, described in one line.
+    /// A pass, with the satisfying fact in one line.
     pub(crate) fn pass(right: impl Into<String>) -> Self {
         Self::Pass(right.into())
     }
@@ -274,7 +275,7 @@ impl Status {
         }
     }
 
-    /// A failure.
+    /// A failure with this finding.
     pub(crate) fn fail(finding: Finding) -> Self {
         #[cfg(test)]
         crate::testing::assert_pasteable(&finding);
@@ -288,7 +289,7 @@ mod tests {
     use crate::testing::finding;
 
     #[test]
-    fn of_a_thousand_ids_those_of_targets_are_dropped_first() {
+    fn ids_of_targets_are_dropped_first_from_a_long_list() {
         let targets = (0..1000).map(|number| format!("10.0.{}.{}", number / 250, number % 250));
         let mut finding = finding(Severity::Critical).about(targets).about(["sg-1", "pl-1"]);
         finding.limit_ids();

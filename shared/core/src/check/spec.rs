@@ -1,4 +1,4 @@
-//! The form of the catalogue's rows.
+//! The form of a row in the catalogue.
 
 use std::fmt;
 
@@ -9,46 +9,46 @@ use crate::config::Policy;
 pub struct Spec {
     /// The stable id, for filters, silences and runbooks.
     pub id: &'static str,
-    /// The severities it can have, each with the case it stands for, worst first.
+    /// Its possible severities, worst first, each with its case.
     pub severities: &'static [(Severity, &'static str)],
-    /// When it fails, as a clause.
+    /// The condition under which it fails, as a clause.
     pub fails_when: &'static str,
     /// The word for a failing resource: a resolved alert says `was WORD 12 min`.
     pub failing_word: &'static str,
     /// The impact of a failure on dbt.
     pub impact: &'static str,
-    /// How to fix it, as a clause in Markdown. The whole runbook is `runbook/ID.md`.
+    /// The fix, as a clause in Markdown. The complete runbook is `runbook/ID.md`.
     pub fix_in_short: &'static str,
-    /// Whether the state it reads can change by itself from one run to the next, so that one result proves little: its
-    /// alerts wait for `ALERT_AFTER` and `RESOLVE_AFTER`. The other checks read settings and states that somebody
+    /// Whether its state can change by itself from one run to the next, so that one result proves little. Alerts of
+    /// such a check wait for `ALERT_AFTER` and `RESOLVE_AFTER`. The other checks read settings and states that somebody
     /// changed; their alerts fire and resolve with the first result.
     pub can_flap: bool,
-    /// The meaning of a resource that has no result any more.
+    /// The meaning of a resource that no longer has a result.
     pub when_missing: WhenMissing,
-    /// Whether the policy wants it checked.
+    /// Whether the policy includes this check.
     pub is_watched: fn(&Policy) -> bool,
-    /// The API calls that can change its result, as CloudTrail names them. A rule of the function that evaluates it
-    /// subscribes to them; one of drift-watcher's also for health-watcher, because it stores the path that
-    /// health-watcher reads, and notes the change.
+    /// The API calls that can change its result, by their CloudTrail names. A rule of the evaluating function
+    /// subscribes to them. drift-watcher's rule also has those of health-watcher's checks, because drift-watcher stores
+    /// the path that health-watcher reads, and notes the change.
     pub cloudtrail_events: &'static [&'static str],
-    /// Which functions evaluate it.
+    /// The group of functions that evaluate it.
     pub group: Group,
     /// Its branch of the checklist.
     pub branch: Branch,
-    /// The setting that it needs and only the user can provide.
+    /// The required setting that only the user can provide.
     pub needs: Option<Need>,
     /// The kind of its findings' parts.
     pub parts: Parts,
-    /// Whether it can make dbt's attempts to connect fail. Each finding says whether it does.
+    /// Whether it can make dbt's attempts to connect fail. Each finding decides whether it does.
     pub can_stop_dbt: bool,
-    /// Which silences cover it.
+    /// The silences that cover it.
     pub silenced_by: SilencedBy,
     /// Evaluates it for one endpoint service.
     pub evaluate: fn(CheckContext<'_>) -> Vec<CheckResult>,
 }
 
 impl Spec {
-    /// The values that most checks share. A row without an id, severities and words of its own fails a test.
+    /// The values that most checks share. A test rejects a row without its own id, severities and words.
     pub(crate) const USUAL: Self = Self {
         id: "",
         severities: &[],
@@ -73,15 +73,15 @@ impl Spec {
 /// A check: its row of the catalogue.
 pub type Check = &'static Spec;
 
-/// The meaning of a resource that has no result any more, though all resources were listed.
+/// The meaning of a resource that no longer has a result although all resources were listed.
 #[derive(Debug, Clone, Copy)]
 pub enum WhenMissing {
     /// The resource is gone, or no longer behind the endpoint service.
     Gone,
-    /// The failure is over: an account without endpoints is not connected. The function says so of the resource, under
-    /// this policy.
+    /// The failure is over: an account without endpoints is not connected. The function describes this for the
+    /// resource, under this policy.
     Passing(fn(&str, &Policy) -> String),
-    /// Nothing: this run did not ask. If no run asks for a day, nothing needs the answer any more.
+    /// No meaning: this run did not ask. After a day without a run that asks, nothing needs the answer any more.
     NotAsked,
 }
 
@@ -90,7 +90,7 @@ pub enum WhenMissing {
 pub enum Branch {
     /// The endpoint service and its connections.
     Service,
-    /// The load balancers and everything behind them, which can be checked before there is an endpoint service.
+    /// The load balancers and the resources behind them, which can be checked before the endpoint service exists.
     Path,
     /// The guard itself.
     Guard,
@@ -99,29 +99,29 @@ pub enum Branch {
 /// A setting that only the user can provide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// Which principals are dbt's. Without them, nothing can be judged.
+    /// dbt's principals. Without them, no connection can be judged.
     DbtPrincipals,
-    /// The networks that dbt connects from. Without them, only failures that stop everybody are known.
+    /// dbt's networks. Without them, only failures that stop every client are visible.
     DbtCidrs,
 }
 
-/// Which silences cover a check.
+/// The silences that cover a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SilencedBy {
-    /// Those of all checks, and those that name it.
+    /// Silences of all checks, and silences with its id.
     Any,
-    /// Only those that name it: alerts on who gets in are not silenced in passing.
+    /// Only silences with its id, so that nobody silences alerts on access by accident.
     Id,
 }
 
-/// The kind of parts that a check's findings have.
+/// The kind of a finding's parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parts {
-    /// Anything, by its name.
+    /// Arbitrary names.
     Named,
-    /// The ports of a load balancer, as [`Parts::port`] spells them.
+    /// Ports of a load balancer, in the form of [`Parts::port`].
     Ports,
-    /// The zones that a load balancer is enabled in.
+    /// Zones in which a load balancer is enabled.
     Zones,
 }
 
@@ -132,7 +132,7 @@ impl Parts {
     }
 }
 
-/// The checks that are evaluated together, since they depend on the same reads.
+/// Checks that are evaluated together, because they depend on the same reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
     /// The endpoint connections: `connection-acceptor`.

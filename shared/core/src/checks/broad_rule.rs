@@ -1,12 +1,12 @@
 //! `load-balancer.broad-rule`: do the load balancer's security groups allow more than dbt?
 //!
-//! A rule is broad if it contains a network of dbt's and more, allows the whole internet, or is `10.0.0.0/8`, which dbt's
-//! guide uses for a first trial. Only rules that are enforced and open a listener's port count. A network without any of
-//! dbt's is meant for somebody else and not reported.
+//! A rule is broad if it contains a network of dbt and more, if it allows the whole internet, or if it is `10.0.0.0/8`,
+//! which dbt's guide uses for a first trial. Only enforced rules that open a listener's port count. A network that
+//! contains none of dbt's is meant for other clients and not reported.
 //!
-//! The first printed command removes nothing, because targets may have the same security group: it allows those of dbt's networks
-//! that only the broad rules allow, and shows who else has the group. The command that removes the rules is on a line of its
-//! own.
+//! The first printed command removes nothing, because targets may use the same security group: it allows those of dbt's
+//! networks that only the broad rules allow, and lists the other users of the group. The command that removes the rules
+//! has its own line.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use crate::check::{CheckContext, CheckResult, Command, Finding, Region, Remedy, 
 use crate::snapshot::SecurityGroupRule;
 use crate::text::{count, limited};
 
-/// Evidence lines per alert; the rest is counted.
+/// Maximum number of rules in an alert's evidence; the rest is counted.
 const MAX_RULES: usize = 20;
 
 /// The network that dbt's guide uses for a first trial. It must be narrowed once dbt's networks are known.
@@ -43,7 +43,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     inbound_rules::per_load_balancer(context, &SPEC, judge)
 }
 
-/// Whether `net` is not within dbt's networks, and contains one of them, is the whole internet, or is [`TRIAL`].
+/// Whether `net` exceeds dbt's networks and contains one of them, is the whole internet, or is [`TRIAL`].
 fn is_broad(net: &IpNet, dbt: &[IpNet]) -> bool {
     let always_broad = net.prefix_len() == 0 || net.to_string() == TRIAL;
     let within_dbts = IpNet::aggregate(&dbt.to_vec()).iter().any(|cidr| cidr.contains(net));
@@ -53,7 +53,7 @@ fn is_broad(net: &IpNet, dbt: &[IpNet]) -> bool {
 
 fn judge(inbound: &InboundRules<'_>) -> Status {
     let InboundRules { context, load_balancer, .. } = inbound;
-    // Every listener counts, also on ports that dbt does not use: others can reach it.
+    // Every listener counts, even on a port that dbt does not use, because others can reach it.
     let listeners = || load_balancer.listeners.iter().flatten();
     let opens_listener = |rule: &SecurityGroupRule| {
         rule.tcp.is_some_and(|ports| listeners().any(|listener| ports.contains(listener.port)))
@@ -89,7 +89,7 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
     )
 }
 
-/// dbt's networks, and the rules: chat shows only the first lines.
+/// The evidence: dbt's networks first, then the rules, because chat shows only the first lines.
 fn evidence(inbound: &InboundRules<'_>, broad: &[&SecurityGroupRule]) -> Vec<String> {
     let dbt = &inbound.context.policy.dbt_cidrs;
     let networks = if dbt.is_empty() {
@@ -101,7 +101,7 @@ fn evidence(inbound: &InboundRules<'_>, broad: &[&SecurityGroupRule]) -> Vec<Str
     std::iter::once(networks).chain(limited(rules, MAX_RULES)).collect()
 }
 
-/// The commands that remove the rules, one for each security group.
+/// The commands that remove the rules, one per security group.
 fn revoke(broad: &[&SecurityGroupRule], region: &Region) -> impl Iterator<Item = Command> {
     groups_of(broad).into_iter().map(move |group| {
         let rules = broad.iter().filter(move |rule| rule.group == group).map(|rule| rule.id.as_str());
@@ -126,7 +126,7 @@ fn remedy(inbound: &InboundRules<'_>, first: &SecurityGroupRule, broad: &[&Secur
             show_users,
         )
     } else {
-        // What dbt would lose without the broad rules.
+        // dbt's access without the broad rules.
         let others: Vec<&SecurityGroupRule> =
             inbound.rules.iter().copied().filter(|rule| !broad.contains(rule)).collect();
         let pairs = ports.iter().flat_map(|port| dbt.iter().map(move |cidr| (*cidr, *port)));
@@ -155,7 +155,7 @@ fn remedy(inbound: &InboundRules<'_>, first: &SecurityGroupRule, broad: &[&Secur
     Remedy::new(action, Some(commands), context.region.security_group(&first.group))
 }
 
-/// The security groups that have these rules.
+/// The security groups of these rules.
 fn groups_of<'a>(rules: &[&'a SecurityGroupRule]) -> BTreeSet<&'a str> {
     rules.iter().map(|rule| rule.group.as_str()).collect()
 }
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn every_listener_port_counts_even_if_dbt_does_not_use_it() {
+    fn a_listener_port_counts_even_if_dbt_does_not_use_it() {
         let variables = [("DBT_CIDRS", DBT_CIDRS), ("LISTENER_PORTS", "443")];
         let topology = guarded(vec![rule("0.0.0.0/0", PG)]);
         let status = with_policy(&topology, &settings(&variables).policy, evaluate).remove(0).status;

@@ -1,5 +1,5 @@
-//! The catalogue: one row per check. Everything that enumerates checks is derived from it or tested against it: what each
-//! function evaluates, the events its rule subscribes to, README's table, `docs/checks.md`.
+//! The catalogue: one row per check. Everything that enumerates checks is derived from it or tested against it: the
+//! checks of each function, the events of its rule, the README's table, and `docs/checks.md`.
 
 use crate::check::{Check, CheckContext, CheckResult, Group, cause};
 use crate::trigger::Change;
@@ -39,7 +39,7 @@ pub fn checks_of(groups: &[Group]) -> Vec<Check> {
     CATALOGUE.into_iter().filter(|check| groups.contains(&check.group)).collect()
 }
 
-/// The results of `checks` for one endpoint service, as far as the policy wants them, with the changes that caused them.
+/// The results of those `checks` that the policy includes, for one endpoint service, with the changes that caused them.
 pub fn evaluate_checks(checks: &[Check], context: CheckContext<'_>) -> Vec<CheckResult> {
     let watched = checks.iter().filter(|check| (check.is_watched)(context.policy));
     let mut results: Vec<CheckResult> = watched.flat_map(|check| (check.evaluate)(context)).collect();
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(format!("{:?}", super::super::visibility_lost::SPEC), "visibility.lost");
     }
 
-    /// What is about the endpoint service alone, or about calls.
+    /// The checks that are about the endpoint service alone, or about calls.
     const ABOUT_ONE: [&str; 9] = [
         "connection.absent",
         "delivery.subscribers",
@@ -105,7 +105,7 @@ mod tests {
         "target-group.security-groups",
     ];
 
-    /// Otherwise the guard would close the alerts on resources that it could not list: they seem to be gone.
+    /// Otherwise the guard would close the alerts on resources that it could not list, because they seem to be gone.
     #[test]
     fn every_check_reports_a_failed_list_as_unlisted() {
         let denied = || call_error("ec2:Describe");

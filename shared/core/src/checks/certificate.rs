@@ -1,9 +1,9 @@
-//! `listener.certificate`: are the certificates of each TLS listener valid, and for how long, and does one of them cover
+//! `listener.certificate`: are the certificates of each TLS listener valid, for how long, and does one of them cover
 //! the private DNS name?
 //!
-//! A listener presents the certificate that covers the name a client asks for (SNI), and its default one if none does. ACM
-//! renews the certificates that it issued, if it can validate their names; imported ones expire. A certificate outside ACM
-//! (an IAM server certificate) is not read: unknown.
+//! A listener presents the certificate that covers the name a client asks for (SNI), and its default certificate if
+//! none does. ACM renews the certificates that it issued, if it can validate their names; imported ones expire. A
+//! certificate outside ACM (an IAM server certificate) is not read and therefore unknown.
 //! <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/tls-listener-certificates.html>
 
 use jiff::SignedDuration;
@@ -12,7 +12,7 @@ use crate::check::{CheckContext, CheckResult, Command, Finding, PartStatus, Reme
 use crate::snapshot::{Certificate, Listener, LoadBalancer, Unread, known};
 use crate::text::count;
 
-/// Before it expires, a warning; and then a critical alert.
+/// Remaining validity below which the alert is a warning, and below which it is critical.
 const WARN_BEFORE: SignedDuration = SignedDuration::from_hours(30 * 24);
 const CRITICAL_BEFORE: SignedDuration = SignedDuration::from_hours(3 * 24);
 
@@ -43,8 +43,8 @@ pub(super) const SPEC: Spec = Spec {
     ..Spec::USUAL
 };
 
-/// One result per load balancer with a TLS listener that serves dbt: its worst one's. It stands for the load balancer, so
-/// that a certificate that is replaced ends the alert about its predecessor.
+/// One result per load balancer with a TLS listener that serves dbt: the worst one. The result belongs to the load
+/// balancer, so that replacing a certificate ends the alert on the old one.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let load_balancers = match context.load_balancers(&SPEC) {
         Ok(load_balancers) => load_balancers,
@@ -57,11 +57,11 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     load_balancers.into_iter().filter_map(result).collect()
 }
 
-/// The status of one certificate, and the part of the finding that it is.
+/// The part of the finding for one certificate, and the certificate's status.
 type Judged = (String, Status);
 
-/// The status of the certificate that needs attention first, with the others that fail or are unknown as further parts;
-/// none without a TLS listener.
+/// The status of the most urgent certificate, with the other failing or unknown certificates as further parts; `None`
+/// without a TLS listener.
 fn worst(load_balancer: &LoadBalancer, context: CheckContext<'_>) -> Option<Status> {
     let listeners = match &load_balancer.listeners {
         Ok(listeners) => listeners,
@@ -76,8 +76,8 @@ fn worst(load_balancer: &LoadBalancer, context: CheckContext<'_>) -> Option<Stat
     Some(all.fold(first, with_further_part))
 }
 
-/// The first status; if it fails, with the second as a part if that does not pass, so that people hear when another
-/// certificate begins to fail.
+/// The first status. If it fails, a second status that does not pass becomes a part, so that a message is sent when
+/// another certificate begins to fail.
 fn with_further_part(first: Status, (part, second): Judged) -> Status {
     let Status::Fail(mut first) = first else { return first };
     match second {
@@ -92,7 +92,7 @@ fn with_further_part(first: Status, (part, second): Judged) -> Status {
     Status::Fail(first)
 }
 
-/// What counts first.
+/// The urgency of a status.
 fn rank(status: &Status) -> u8 {
     match status {
         Status::Fail(finding) if finding.severity == Severity::Critical => 0,
@@ -103,8 +103,8 @@ fn rank(status: &Status) -> u8 {
     }
 }
 
-/// The status of each certificate that the listener can present to dbt. With a private DNS name, those are the ones that
-/// cover it; without, and if none covers it, all of them.
+/// The status of each certificate that the listener can present to dbt. With a private DNS name, these are the
+/// certificates that cover it; without one, or if none covers it, all of them.
 fn judge(load_balancer: &LoadBalancer, listener: &Listener, context: CheckContext<'_>) -> Vec<Judged> {
     let place = format!("{}:{}", load_balancer.name(), listener.port);
     if let Err(why) = known(listener.certificates_by_name.as_ref()) {
@@ -115,7 +115,7 @@ fn judge(load_balancer: &LoadBalancer, listener: &Listener, context: CheckContex
     let name = private_dns_name(context);
     let misses = |certificate: &Certificate| name.is_some_and(|name| !certificate.covers(name));
     let is_covered = all.iter().any(|(_, read)| read.as_ref().is_ok_and(|certificate| !misses(certificate)));
-    // A certificate that cannot be read may cover the name, too.
+    // An unreadable certificate may cover the name, too.
     let counts = |read: &Result<&Certificate, Unread>| {
         !is_covered || !read.as_ref().is_ok_and(|certificate| misses(certificate))
     };
@@ -133,12 +133,12 @@ fn judge(load_balancer: &LoadBalancer, listener: &Listener, context: CheckContex
     judged
 }
 
-/// The part of a finding that this certificate is.
+/// The name of this certificate's part.
 fn part(place: &str, arn: &str) -> String {
     format!("{place} {arn}")
 }
 
-/// The certificate, or why it is unknown.
+/// The certificate, or the reason why it is unknown.
 fn certificate<'a>(arn: &str, place: &str, context: CheckContext<'a>) -> Result<&'a Certificate, Unread> {
     if let Some((_, path)) = arn.split_once(":server-certificate/") {
         let name = path.rsplit('/').next().unwrap_or(path);
@@ -150,7 +150,7 @@ fn certificate<'a>(arn: &str, place: &str, context: CheckContext<'a>) -> Result<
     known(context.topology.certificates.get(arn))
 }
 
-/// Whether the load balancer can use the certificate, whether it is valid, and for how long.
+/// The status of a certificate: whether the load balancer can use it, whether it is valid, and for how long.
 fn validity(
     certificate: &Certificate,
     arn: &str,
@@ -192,7 +192,7 @@ fn validity(
     )
 }
 
-/// No certificate of the listener covers the private DNS name.
+/// The status if no certificate of the listener covers the private DNS name.
 fn uncovered(name: &str, names: &[String], place: &str, listener: &Listener, context: CheckContext<'_>) -> Status {
     let certificates = listener.certificates().count();
     let summary = match certificates {
@@ -233,7 +233,7 @@ const NOT_VALID: &str = "dbt's TLS connections fail if dbt verifies the certific
 const EXPIRING: &str = "When it expires, dbt's TLS connections fail if dbt verifies the certificate.";
 const ANOTHER_NAME: &str = "dbt's TLS connections to this name fail if dbt verifies it.";
 
-/// The key of a certificate stays as it is.
+/// The renewed certificate keeps its key type.
 /// <https://docs.aws.amazon.com/acm/latest/userguide/import-reimport.html>
 const ANOTHER_KEY: &str = "A Network Load Balancer takes RSA keys of up to 3072 bits, P-256, P-384 and P-521. A certificate keeps \
                            its key, so you need another. The command requests one for the first name only: add the others in the \
@@ -260,7 +260,7 @@ fn renewal(certificate: &Certificate) -> &'static str {
     }
 }
 
-/// The name that dbt uses, if the service has one.
+/// The private DNS name that dbt uses, if the service has one.
 fn private_dns_name(context: CheckContext<'_>) -> Option<&str> {
     let service = context.endpoint_service().ok()?;
     service.private_dns.as_ref().map(|dns| dns.name.as_str())
@@ -293,7 +293,7 @@ mod tests {
         Certificate { status, not_after, names, imported: true, key_algorithm: Some("RSA-2048".to_owned()) }
     }
 
-    /// A load balancer with a TLS listener for each of these certificates.
+    /// A load balancer with one TLS listener per certificate.
     fn tls(listeners: &[(u16, &str)]) -> LoadBalancer {
         let group = target_group("pg");
         let tls = |(port, arn): &(u16, &str)| Listener {
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_warns_at_thirty_days_and_is_critical_at_three() {
+    fn an_expiring_certificate_warns_at_30_days() {
         let issued = |hours| outcome(certificate("ISSUED", hours), None);
         let fails = |severity, text: &str| Some((severity, format!("certificate of pg:443 {text}")));
         assert_eq!(issued(31 * 24), None);
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_the_load_balancer_cannot_use_is_critical() {
+    fn a_certificate_with_an_unusable_key_is_critical() {
         let status = |algorithm: Option<&str>| {
             let key_algorithm = algorithm.map(ToOwned::to_owned);
             status_of(ARN, Some(Certificate { key_algorithm, ..certificate("ISSUED", 9000) }), None)
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn it_says_which_certificate_it_is_and_how_to_renew_it() {
+    fn a_finding_names_the_certificate_and_its_renewal() {
         let finding = |imported| {
             let expired = Certificate { imported, ..certificate("ISSUED", -1) };
             failure(status_of(ARN, Some(expired), None)).unwrap()
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn each_certificate_that_fails_is_a_part_and_is_named() {
+    fn each_failing_certificate_is_a_named_part() {
         let hours = [("a", 20 * 24), ("b", 24), ("c", 10 * 24)];
         let read = hours.map(|(id, hours)| (format!("{ARN}{id}"), Ok(certificate("ISSUED", hours))));
         let finding = |listeners: &[(u16, &str)]| {
@@ -400,14 +400,14 @@ mod tests {
     }
 
     #[test]
-    fn it_must_cover_the_private_dns_name() {
+    fn a_certificate_must_cover_the_private_dns_name() {
         assert_eq!(outcome(certificate("ISSUED", 9000), Some("pg.example.com")), None);
         let uncovered = outcome(certificate("ISSUED", 9000), Some("pg.example.org")).unwrap();
         assert_eq!(uncovered, (Severity::Warning, "certificate of pg:443 does not cover pg.example.org".to_owned()));
     }
 
     /// The status of a listener with these certificates, the default one first, for the private DNS name
-    /// `pg.example.org`: what each covers, its status, and how many hours it is valid.
+    /// `pg.example.org`. Each certificate has a covered name, a status, and its validity in hours.
     fn several(certificates: &[(&str, &str, i64)]) -> Status {
         let private_dns = Some(PrivateDns { name: "pg.example.org".to_owned(), state: None, record: None });
         let arns: Vec<String> = (0..certificates.len()).map(|number| format!("{ARN}{number}")).collect();
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_certificates_that_cover_the_private_dns_name_count() {
+    fn certificates_that_do_not_cover_the_dns_name_are_ignored() {
         const FINE: (&str, &str, i64) = ("pg.example.org", "ISSUED", 9000);
         let other = |hours| ("other.example.org", "ISSUED", hours);
         assert!(matches!(several(&[other(9000), FINE]), Status::Pass(_)));
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_cannot_be_read_may_cover_the_name() {
+    fn an_unread_certificate_may_cover_the_private_dns_name() {
         const UNREAD: (&str, &str, i64) = ("", "", 0);
         assert!(matches!(several(&[("other.example.org", "ISSUED", 9000), UNREAD]), Status::Unknown(_)));
         assert!(matches!(several(&[("pg.example.org", "ISSUED", 9000), UNREAD]), Status::Unknown(_)));
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_whose_certificates_cannot_be_listed_is_unknown() {
+    fn unlisted_certificates_leave_the_listener_unknown() {
         let status = |listed| {
             let mut balancer = tls(&[(443, ARN)]);
             balancer.listeners.as_mut().unwrap()[0].certificates_by_name = listed;
@@ -465,9 +465,9 @@ mod tests {
         assert_eq!(status(None), Status::NotAsked);
     }
 
-    /// One expires tomorrow, the other in ten days; every second read of the first is refused.
+    /// One expires tomorrow, the other in ten days; AWS refuses every second read of the first.
     #[test]
-    fn a_refused_read_of_one_of_two_certificates_sends_nothing_again() {
+    fn a_refused_read_of_one_certificate_sends_no_new_message() {
         let (first, second) = (format!("{ARN}a"), format!("{ARN}b"));
         let finding = |is_read: bool| {
             let refused = || Err(call_error("acm:DescribeCertificate"));
@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unread_certificate_is_unknown_and_none_gives_no_result() {
+    fn an_unread_certificate_alone_is_unknown() {
         assert!(matches!(status_of(ARN, None, None), Status::Unknown(_)));
         let in_iam = status_of("arn:aws:iam::111122223333:server-certificate/tls/pg", None, None);
         let why = "certificate pg of pg:443 is in IAM, whose dates the guard does not read";

@@ -39,21 +39,23 @@ fn judge(service: &ServiceId, connections: &[&Connection], context: CheckContext
     let of_dbt: Vec<&Connection> = connections.iter().copied().filter(is_dbts).collect();
     let with =
         |wanted: &[Verdict]| of_dbt.iter().find(|connection| wanted.contains(&decide(connection, context.policy)));
-    // A request counts if it is accepted: not in a dry run, not if it is held, and not if AWS refused that in this run.
+    // A request counts if the guard accepts it: not in a dry run, not while held, and not if AWS refused it in this
+    // run.
     let is_accepted = |request: &Connection| {
         let is_refused = context.refused.contains_key(request.endpoint.as_str());
         !context.policy.dry_run && !is_refused && !context.held.contains(&request.endpoint)
     };
     let requests: Vec<&Connection> =
         of_dbt.iter().copied().filter(|connection| decide(connection, context.policy) == Verdict::DbtRequest).collect();
-    // The one that works counts before one that is being set up.
+    // A working endpoint takes precedence over one that is being set up.
     let working = with(&[Verdict::Established])
         .or_else(|| with(&[Verdict::Establishing]))
         .or_else(|| requests.iter().find(|request| is_accepted(request)));
     if let Some(Connection { endpoint, state, .. }) = working {
         return Status::pass(format!("dbt has an endpoint: {endpoint} is {state}"));
     }
-    // In a dry run, and if all are held, only people accept: with the last endpoint lost, dbt is cut off until they do.
+    // In a dry run, or if all requests are held, only people accept: after the loss of the last endpoint, dbt is cut
+    // off until they do.
     let had_connection = context.remembered.is_some_and(|remembered| remembered.had_connection);
     let only_people_accept =
         context.policy.dry_run || requests.iter().all(|request| context.held.contains(&request.endpoint));
@@ -77,7 +79,7 @@ fn judge(service: &ServiceId, connections: &[&Connection], context: CheckContext
 
 fn lost(service: &ServiceId, of_dbt: &[&Connection], context: CheckContext<'_>) -> Finding {
     let line = |connection: &&Connection| format!("{}: {}", connection.endpoint, connection.state);
-    // dbt's accounts hold the endpoints of all its customers: only one that was connected is known to be the company's.
+    // dbt's accounts hold the endpoints of all its customers: only a formerly connected one is certainly the company's.
     let established =
         |endpoint: &EndpointId| context.remembered.is_some_and(|remembered| remembered.established.contains(endpoint));
     let is_ours =
@@ -136,7 +138,7 @@ fn waiting(service: &ServiceId, context: CheckContext<'_>) -> Finding {
     .with_evidence(vec!["no available endpoint of dbt is known from before".to_owned()])
 }
 
-/// The command that prints the name that dbt creates an endpoint with.
+/// The command that prints the service name with which dbt creates an endpoint.
 fn service_name(service: &ServiceId, context: CheckContext<'_>) -> Command {
     Command::new("ec2 describe-vpc-endpoint-service-configurations", context.region)
         .option("service-ids", service)
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_accepts_only_what_was_connected_before() {
+    fn the_command_accepts_only_a_formerly_connected_endpoint() {
         let remembered = |established: &[u32]| RememberedConnections {
             had_connection: true,
             established: established.iter().map(|number| endpoint(*number)).collect(),
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn held_requests_are_no_endpoint_and_one_that_is_accepted_is() {
+    fn a_held_request_is_no_endpoint_but_an_accepted_one_is() {
         let remembered = RememberedConnections { had_connection: true, ..RememberedConnections::default() };
         let status = |numbers: &[u32]| {
             let requests = numbers.iter().map(|number| connection(*number, Some(DBT), "pendingAcceptance"));
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_dry_run_a_request_that_waits_does_not_soften_the_loss_of_the_last_endpoint() {
+    fn a_waiting_request_in_a_dry_run_leaves_a_loss_critical() {
         let policy = settings(&[("DRY_RUN", "true")]).policy;
         let connections = Some(Ok(vec![connection(1, Some(DBT), "pendingAcceptance")]));
         let topology = Topology { connections, ..Topology::default() };
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_aws_refuses_to_accept_does_not_end_the_alert() {
+    fn a_request_that_aws_refuses_does_not_end_the_alert() {
         let topology = Topology {
             connections: Some(Ok(vec![connection(1, Some(DBT), "pendingAcceptance")])),
             ..Topology::default()
@@ -275,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_dry_run_it_does_not_say_that_the_guard_accepts() {
+    fn in_a_dry_run_the_impact_promises_no_acceptance() {
         let impact = |dry_run: &str| {
             let policy = settings(&[("DRY_RUN", dry_run)]).policy;
             let topology = Topology { connections: Some(Ok(Vec::new())), ..Topology::default() };

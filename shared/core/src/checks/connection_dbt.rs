@@ -41,10 +41,10 @@ pub(super) const SPEC: Spec = Spec {
     ..Spec::USUAL
 };
 
-/// AWS sets up an accepted connection in about a minute; after this long it is stuck.
+/// Time after which a connection is stuck: AWS sets up an accepted one in about a minute.
 const STUCK_AFTER: Duration = Duration::from_mins(15);
 
-/// One result per connection of dbt's on the service, and one of the service about the room that they take.
+/// One result per connection of dbt on the service, and one for the service about the room that they take.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let Some(service) = context.service else { return Vec::new() };
     let connections = match context.topology.connections_of(service) {
@@ -56,9 +56,9 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
         connections.into_iter().filter(|connection| connection.owner.as_ref().is_some_and(is_dbt)).collect();
     let one_by_one = of_dbt
         .iter()
-        // An endpoint that is deleted is not right again: its alert closes.
+        // A deleted endpoint does not pass: its alert closes.
         .filter(|connection| decide(connection, context.policy) != Verdict::Gone)
-        // Held requests are one alert of the service, and what becomes of them concerns nobody.
+        // Held requests share one alert on the service, and their later states need none.
         .filter(|connection| !context.held.contains(&connection.endpoint))
         .filter(|connection| !was_held_in_vain(connection, context))
         .map(|connection| CheckResult::new(&SPEC, &connection.endpoint, judge(connection, context)));
@@ -66,7 +66,8 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     one_by_one.chain([room]).collect()
 }
 
-/// Whether it was held, and rejected or expired since. One that failed, or was connected, was accepted in between.
+/// Whether the request was held and has since been rejected or expired. A failed or connected one was accepted in
+/// between.
 fn was_held_in_vain(connection: &Connection, context: CheckContext<'_>) -> bool {
     let was_held = context.remembered.is_some_and(|remembered| {
         remembered.was_held(connection) && !remembered.established.contains(&connection.endpoint)
@@ -74,16 +75,16 @@ fn was_held_in_vain(connection: &Connection, context: CheckContext<'_>) -> bool 
     was_held && matches!(connection.state, ConnectionState::Rejected | ConnectionState::Expired)
 }
 
-/// Whether it was rejected or failed before it was connected, and nobody misses it.
+/// Whether the request was rejected or failed before it was connected, and dbt does not need it.
 fn was_never_connected(connection: &Connection, context: CheckContext<'_>) -> bool {
     let is_new = context.remembered.is_some_and(|remembered| !remembered.established.contains(&connection.endpoint));
     is_new && (connection.state == ConnectionState::Rejected || another_works(connection, context))
 }
 
-/// What is wrong with a connection, in words.
+/// A problem of a connection, in words.
 struct BrokenConnection {
     summary: String,
-    /// What it means for dbt; of what [`finding`] reports, if no other endpoint of dbt's works.
+    /// The impact on dbt; in [`finding`], the impact if no other endpoint of dbt works.
     impact: &'static str,
     action: &'static str,
     command: Command,
@@ -133,7 +134,7 @@ fn judge(connection: &Connection, context: CheckContext<'_>) -> Status {
     Status::fail(finding(connection, context, problem))
 }
 
-/// The connection stands in some zones, not in all.
+/// The finding for a connection that works in some zones only.
 fn in_some_zones(connection: &Connection, context: CheckContext<'_>) -> Finding {
     let problem = BrokenConnection {
         summary: format!("dbt's endpoint {} lacks some zones", connection.endpoint),
@@ -145,7 +146,7 @@ fn in_some_zones(connection: &Connection, context: CheckContext<'_>) -> Finding 
     described(connection, context, Severity::Warning, problem)
 }
 
-/// The connection stands. Whether anything comes through it matters only if the policy says so, and where AWS has metrics.
+/// The status of a working connection. Missing traffic matters only if the policy expects traffic and AWS has metrics.
 fn established(connection: &Connection, context: CheckContext<'_>) -> Status {
     let Connection { endpoint, state, created, .. } = connection;
     let stands = || Status::pass(format!("dbt's endpoint {endpoint} is {state}"));
@@ -188,7 +189,7 @@ fn last_connection(connection: &Connection, context: CheckContext<'_>) -> Result
     traffic.of(&connection.endpoint, context.now)
 }
 
-/// dbt's request is still pending after this run did what it could.
+/// The status of dbt's request that is still pending after this run's acceptance.
 fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: CheckContext<'_>) -> Status {
     let endpoint = &connection.endpoint;
     let command = accept_command(&connection.service, context, &[connection]);
@@ -214,7 +215,7 @@ fn waiting(connection: &Connection, since: Timestamp, stuck: bool, context: Chec
     }
     let refused = context.refused.get(endpoint.as_str());
     let why = match refused {
-        // Another run, or a person, was faster, and EC2's list lags behind.
+        // Another run or a person was faster, and EC2's list lags behind.
         Some(error) if is_about_its_state(error) && !stuck => {
             return Status::Unknown(format!("{endpoint} is no longer in the state that EC2 lists: {}", error.reason()));
         }
@@ -243,14 +244,14 @@ const ALLOW_ACCEPTING: &str = "The guard's role may not accept. It needs ec2:Acc
      vpce:AllowMultiRegion: look for a permissions boundary or a policy of your organization that denies one of them. \
      Meanwhile, run the command with your own credentials.";
 
-/// Whether AWS refused a call because of the state that the endpoint is in: `InvalidState`, `InvalidVpcEndpointState`, …
+/// Whether AWS refused a call because of the endpoint's state: `InvalidState`, `InvalidVpcEndpointState`, …
 fn is_about_its_state(error: &CallError) -> bool {
     error.code().is_some_and(|code| code.contains("State"))
 }
 
 const THROUGH_ANOTHER: &str = "dbt can connect through another endpoint on this service, but not through this one.";
 
-/// What keeps dbt from connecting through this endpoint.
+/// The finding for a problem that keeps dbt from connecting through this endpoint.
 fn finding(connection: &Connection, context: CheckContext<'_>, problem: BrokenConnection) -> Finding {
     match another_works(connection, context) {
         true => {
@@ -302,7 +303,7 @@ mod tests {
     };
     use jiff::SignedDuration;
 
-    /// The severity and summary of what fails for a connection of dbt's in `state`, evaluated at nine.
+    /// The severity and summary of the failure of dbt's connection in `state`, evaluated at nine.
     fn failure(
         state: &str,
         policy: &Policy,
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_right_only_when_it_is_available() {
+    fn an_endpoint_passes_only_if_it_is_available() {
         let status = |state: &str| {
             let topology =
                 Topology { connections: Some(Ok(vec![connection(1, Some(DBT), state)])), ..Topology::default() };
@@ -380,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_connected_is_no_alert_once_it_is_rejected() {
+    fn a_request_rejected_before_connecting_is_no_alert() {
         let statuses = |connections: Vec<Connection>, remembered: &RememberedConnections| -> Vec<bool> {
             let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
             let results = with_policy(&topology, &policy(), |context| {
@@ -400,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_rejected_can_be_accepted_again() {
+    fn only_a_rejected_endpoint_can_be_accepted_again() {
         let command = |state: &str| {
             let connections = Some(Ok(vec![connection(1, Some(DBT), state)]));
             let topology = Topology { connections, ..Topology::default() };
@@ -426,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_request_is_reported_with_what_aws_answered() {
+    fn a_refused_acceptance_is_a_critical_failure() {
         let refused = BTreeMap::from([(endpoint(1).to_string(), refusal("Odd"))]);
         let expected = "cannot accept dbt's request vpce-00000000000000001";
         let failure = failure("pendingAcceptance", &policy(), &refused, None);
@@ -434,14 +435,14 @@ mod tests {
     }
 
     #[test]
-    fn an_accept_refused_as_invalid_state_is_no_failure_at_first() {
+    fn an_accept_refused_as_invalid_state_is_at_first_unknown() {
         let refused = BTreeMap::from([(endpoint(1).to_string(), refusal("InvalidState"))]);
         assert_eq!(failure("pendingAcceptance", &policy(), &refused, None), None);
         assert!(failure("pendingAcceptance", &policy(), &refused, Some(at(8, 44))).is_some(), "but not for ever");
     }
 
     #[test]
-    fn a_denied_acceptance_is_a_failure_whatever_the_role_is_called() {
+    fn a_denied_acceptance_fails_whatever_the_roles_name() {
         let message = "arn:aws:sts::111122223333:assumed-role/StateGuard is not authorized".to_owned();
         let denied = CallError { message, ..refusal("UnauthorizedOperation") };
         let refused = BTreeMap::from([(endpoint(1).to_string(), denied)]);
@@ -449,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denied_acceptance_names_the_actions_that_are_needed() {
+    fn a_denied_acceptance_names_the_missing_actions() {
         let topology = Topology {
             connections: Some(Ok(vec![connection(1, Some(DBT), "pendingAcceptance")])),
             ..Topology::default()
@@ -469,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_a_warning_while_another_endpoint_of_dbt_works() {
+    fn a_broken_endpoint_is_a_warning_while_another_works() {
         let severities = |other: &str| -> Vec<Severity> {
             let connections = vec![connection(1, Some(DBT), "rejected"), connection(2, Some(DBT), other)];
             let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
@@ -497,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dry_run_says_what_the_guard_would_do() {
+    fn a_dry_run_describes_what_the_guard_would_do() {
         let policy = settings(&[("DRY_RUN", "true")]).policy;
         let failure = failure("pendingAcceptance", &policy, &BTreeMap::new(), None).unwrap();
         assert_eq!(failure.0, Severity::Info);
@@ -543,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_stuck_after_fifteen_minutes_in_pending() {
+    fn a_connection_is_stuck_after_15_minutes_in_pending() {
         assert_eq!(in_state("pending", None), None, "first seen now, though created an hour ago");
         assert_eq!(in_state("pending", Some(at(8, 45))), None);
         assert!(in_state("pending", Some(at(8, 44))).is_some());
@@ -557,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_could_not_be_read_are_unknown() {
+    fn unread_connections_are_unknown() {
         let error = || call_error("ec2:DescribeVpcEndpointConnections");
         let failed = Topology { connections: Some(Err(error())), ..Topology::default() };
         let unread_connections = [(service(1), error())].into();

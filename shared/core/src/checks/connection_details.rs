@@ -1,14 +1,14 @@
-//! Evidence and commands that the checks of connections share.
+//! Evidence and commands shared by the checks of connections.
 
 use crate::check::{CheckContext, Command, Region};
 use crate::ids::{AccountId, EndpointId, ServiceId};
 use crate::snapshot::Connection;
 use crate::text::limited;
 
-/// Endpoints that one alert names; it counts the others.
+/// Maximum number of endpoints listed in an alert; it counts the others.
 pub(super) const MAX_ENDPOINTS: usize = 20;
 
-/// What EC2 reported of each connection, a line each.
+/// EC2's report on each connection, one line each.
 pub(super) fn evidence(context: CheckContext<'_>, connections: &[&Connection]) -> Vec<String> {
     let line = |connection: &&Connection| {
         let Connection { endpoint, owner, state, created, region, .. } = connection;
@@ -22,8 +22,8 @@ pub(super) fn evidence(context: CheckContext<'_>, connections: &[&Connection]) -
     limited(connections.iter().map(line).collect(), MAX_ENDPOINTS)
 }
 
-/// The AWS CLI command that shows these connections. EC2 may refuse its documented filter by the endpoint's id, so the answer
-/// is searched. An id that was parsed has nothing but hex digits.
+/// The AWS CLI command that shows these connections. It searches the complete answer, because EC2 may refuse its
+/// documented filter by endpoint id. A parsed id contains only hex digits.
 /// <https://docs.aws.amazon.com/cli/latest/userguide/cli-usage-filter.html>
 pub(super) fn describe_command(service: &ServiceId, context: CheckContext<'_>, connections: &[&Connection]) -> Command {
     let ids: Vec<String> = endpoints(connections).map(|id| format!("'{id}'")).collect();
@@ -50,7 +50,7 @@ pub(crate) fn reject_command<'a>(
         .options("vpc-endpoint-ids", endpoints)
 }
 
-/// The endpoints of these connections, as many as an alert names.
+/// The endpoints of these connections, up to the maximum in an alert.
 pub(super) fn endpoints<'a>(connections: &[&'a Connection]) -> impl Iterator<Item = &'a EndpointId> {
     connections.iter().take(MAX_ENDPOINTS).map(|connection| &connection.endpoint)
 }

@@ -1,5 +1,5 @@
-//! The room that dbt's endpoints take on a service: requests that are held, and connected endpoints beyond the limit. dbt
-//! creates the endpoints of all its customers in the same accounts, so they may be another customer's.
+//! The room that dbt's endpoints take on a service: held requests, and connected endpoints beyond the limit. dbt
+//! creates the endpoints of all its customers in the same accounts, so they may belong to another customer.
 
 use std::collections::BTreeSet;
 
@@ -11,21 +11,21 @@ use crate::ids::ServiceId;
 use crate::snapshot::Connection;
 use crate::text::{count, limited};
 
-/// Parts of a finding: more of them are counted.
+/// Maximum number of parts in a finding.
 const MAX_PARTS: usize = 100;
 
-/// dbt's endpoints on a service, by what there is to say of them.
+/// dbt's endpoints on a service, by their part in the finding.
 struct Endpoints<'a> {
     room: Room<'a>,
     connected: Vec<&'a Connection>,
     held: Vec<&'a Connection>,
-    /// Connected, and more than there is room for, or not expected.
+    /// The connected endpoints if they exceed the limit, or those that are not expected.
     beyond: Vec<&'a Connection>,
     /// Whether one of dbt's endpoints works, is being set up, or is being accepted.
     works: bool,
 }
 
-/// The result for the service. `of_dbt` are all of dbt's endpoints on it.
+/// The result for the service. `of_dbt` contains all of dbt's endpoints on it.
 pub(super) fn judge<'a>(service: &'a ServiceId, of_dbt: &[&'a Connection], context: CheckContext<'a>) -> Status {
     let endpoints = Endpoints::new(service, of_dbt, context);
     match (&endpoints.held[..], &endpoints.beyond[..]) {
@@ -61,7 +61,7 @@ impl<'a> Endpoints<'a> {
         Self { room, connected, held, beyond, works }
     }
 
-    /// The parameter that says what is allowed, in a clause.
+    /// The parameter that sets the limit, in a clause.
     fn allowed(&self) -> String {
         match self.room {
             Room::Any => "MaxDbtEndpoints sets no limit".to_owned(),
@@ -73,7 +73,7 @@ impl<'a> Endpoints<'a> {
         }
     }
 
-    /// Whether they are held only because the table could not be read: there is room, or they are expected.
+    /// Whether the requests are held only because the table could not be read: there is room, or they are expected.
     fn lack_only_memory(&self, context: CheckContext<'_>) -> bool {
         let has_room = match self.room {
             Room::Any => true,
@@ -83,7 +83,7 @@ impl<'a> Endpoints<'a> {
         context.lacks_memory && has_room
     }
 
-    /// Why requests are held, in a clause.
+    /// The reason why requests are held, in a clause.
     fn reason(&self, context: CheckContext<'_>) -> String {
         match self.room {
             _ if self.lack_only_memory(context) => "state table unreadable".to_owned(),
@@ -93,7 +93,7 @@ impl<'a> Endpoints<'a> {
     }
 }
 
-/// Requests are held.
+/// The finding for held requests.
 fn waiting(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext<'_>) -> Finding {
     let Endpoints { room, connected, held, beyond, works } = endpoints;
     let (severity, summary, impact) = match works {
@@ -162,11 +162,11 @@ fn waiting(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext
             .with_evidence(lines)
             .about(held.iter().chain(beyond).map(|connection| &connection.endpoint))
             .with_parts(connected_parts(beyond));
-    // Whoever can ask for the service can make requests come and go, and dbt's own endpoint may be down.
+    // Anyone who can request the service can make requests come and go, and dbt's own endpoint may be down.
     if beyond.is_empty() { finding.with_parts(hours(held)).provokable(Severity::Critical) } else { finding }
 }
 
-/// More is connected than is allowed, and nothing waits.
+/// The finding for connected endpoints beyond the limit, without held requests.
 fn too_many(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContext<'_>) -> Finding {
     let beyond = &endpoints.beyond;
     let region = context.region;
@@ -177,7 +177,7 @@ fn too_many(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContex
              one is yours, add it to ExpectedEndpoints.",
             reject_command(service, beyond.iter().map(|connection| &connection.endpoint), region),
         ),
-        // Which of several is the company's own, nobody but people know.
+        // Only people know which of several is the company's own.
         _ => (
             format!("{} connected: {}", count(beyond.len(), "dbt endpoint"), endpoints.allowed()),
             "Ask dbt Support which of these endpoints are yours; the command shows them. Reject the others in the console: that \
@@ -197,7 +197,7 @@ fn too_many(service: &ServiceId, endpoints: &Endpoints<'_>, context: CheckContex
     .with_parts(connected_parts(beyond))
 }
 
-/// The hours in which the held requests were created, as parts: more of them are news, once a day.
+/// The hours in which the held requests were created, as parts: further requests are reported once a day.
 fn hours(held: &[&Connection]) -> BTreeSet<String> {
     let hour = |connection: &&Connection| {
         connection.created.map_or("held".to_owned(), |created| format!("held since {}", created.strftime("%F %H:00")))
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_held_request_is_a_warning_and_critical_if_nothing_of_dbts_works() {
+    fn a_held_request_is_critical_if_no_dbt_endpoint_works() {
         let request = connection(2, Some(DBT), "pendingAcceptance");
         let held = failure(status(&[connection(1, Some(DBT), "available"), request.clone()], &[])).unwrap();
         assert_eq!((held.severity, parts(&held)), (Severity::Warning, vec!["held since 2026-03-14 08:00"]));
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn thousands_of_held_requests_are_one_finding_of_twenty_ids() {
+    fn thousands_of_held_requests_are_one_short_finding() {
         let mut connections: Vec<Connection> =
             (2..3000).map(|number| connection(number, Some(DBT), "pendingAcceptance")).collect();
         connections.push(connection(1, Some(DBT), "available"));
@@ -277,7 +277,7 @@ mod tests {
         assert_eq!(decided_by(held), [("accept", endpoint(2)), ("reject", endpoint(2))]);
     }
 
-    /// What each command does, and with which endpoint.
+    /// The operation of each command, with its endpoint.
     fn decided_by(finding: Finding) -> Vec<(&'static str, EndpointId)> {
         let decided = |command: &str| {
             let operations = ["accept", "reject"];
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_allowed_or_others_than_expected_are_a_warning() {
+    fn endpoints_beyond_the_limit_are_a_warning() {
         let two = [connection(1, Some(DBT), "available"), connection(2, Some(DBT), "available")];
         assert!(matches!(status(&two[..1], &[]), Status::Pass(_)));
         let beyond = failure(status(&two, &[])).unwrap();

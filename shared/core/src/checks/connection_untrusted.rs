@@ -1,4 +1,4 @@
-//! `connection.untrusted`: does an account that is not dbt's ask to connect, or is it connected?
+//! `connection.untrusted`: does an account other than dbt's request a connection, or is it connected?
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,16 +35,17 @@ pub const SPEC: Spec = Spec {
     ..Spec::USUAL
 };
 
-/// Connected endpoints whose number is told apart: more of them are counted.
+/// Maximum number of connected endpoints as parts.
 const MAX_PARTS: usize = 100;
 
-/// Endpoints that the reject command names: all that are open, unless that makes an email that nobody can copy from.
+/// Maximum number of endpoints in the reject command: all open ones, unless the email would be too long to copy from.
 const MAX_REJECTED: usize = 500;
 
 /// The resource of connections whose owner EC2 does not name.
 const UNNAMED: &str = "unnamed account";
 
-/// What is right once an account has no endpoint that is untrusted: EC2 lists none, or somebody trusts the account now.
+/// The fact that satisfies the check once an account has no untrusted endpoint: EC2 lists none, or the account is now
+/// trusted.
 fn over(account: &str, policy: &Policy) -> String {
     let listed_in = |accounts: &BTreeSet<AccountId>| accounts.iter().any(|listed| listed.as_str() == account);
     if account == UNNAMED {
@@ -130,7 +131,7 @@ fn judge(
     let recorded = |connection: &&&Connection| {
         context.remembered.is_some_and(|remembered| remembered.established.contains(&connection.endpoint))
     };
-    // Requests are among them: whoever follows the command leaves none of them open.
+    // This includes requests, so that the command leaves none of them open.
     let was_dbts = open.iter().find(recorded).map(|connection| &connection.endpoint);
     Status::fail(
         Finding::new(
@@ -154,8 +155,8 @@ fn judge(
     )
 }
 
-/// The command that rejects what is open; where people do that, also the one that keeps the account from asking again if it is
-/// allowed by its ARN.
+/// The command that rejects the open endpoints. If the guard only alerts, a second command keeps an account that is
+/// allowed by its ARN from asking again.
 fn rejects(service: &ServiceId, owner: Option<&AccountId>, open: &[&Connection], context: CheckContext<'_>) -> Command {
     let endpoints = open.iter().take(MAX_REJECTED).map(|open| &open.endpoint);
     let reject = reject_command(service, endpoints, context.region);
@@ -228,7 +229,7 @@ mod tests {
         with_policy,
     };
 
-    /// The resource, severity, summary and number of evidence lines of what fails.
+    /// The resource, severity, summary and number of evidence lines of each failure.
     fn failures(connections: Vec<Connection>) -> Vec<(String, Severity, String, usize)> {
         let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
         let failures = with_context(&topology, evaluate).into_iter().filter_map(|result| match result.status {
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn one_alert_per_account_however_many_endpoints_it_creates() {
+    fn an_account_has_one_alert_for_all_its_endpoints() {
         let mut connections: Vec<Connection> =
             (1..=30).map(|number| connection(number, Some(UNTRUSTED), "pendingAcceptance")).collect();
         connections.push(connection(31, Some(UNTRUSTED), "available"));
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_rejects_all_open_endpoints_not_only_those_that_the_evidence_lists() {
+    fn the_command_rejects_all_open_endpoints() {
         let state = |number: u32| if number < 31 { "available" } else { "pendingAcceptance" };
         let connections = (1..=61).map(|number| connection(number, Some(UNTRUSTED), state(number))).collect();
         let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
@@ -300,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_remembered_as_dbts_gets_no_reject_command() {
+    fn a_connection_recorded_as_dbts_gets_no_reject_command() {
         let remembered =
             RememberedConnections { established: [endpoint(1)].into(), ..RememberedConnections::default() };
         let connections = Some(Ok(vec![connection(1, Some(UNTRUSTED), "available")]));
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_could_not_be_read_are_unknown() {
+    fn unread_connections_are_unknown() {
         let failed = Some(Err(call_error("ec2:DescribeVpcEndpointConnections")));
         let topology = Topology { connections: failed, ..Topology::default() };
         let results = with_context(&topology, evaluate);

@@ -1,7 +1,7 @@
 //! `load-balancer.cross-zone`: does dbt reach targets in all zones, wherever its connection enters?
 //!
-//! The target group's own attribute decides; AWS's default for it, `use_load_balancer_configuration`, leaves it to the load
-//! balancer. With `CROSS_ZONE=enforce`, a [`Plan`] names what to switch back on.
+//! The target group's own attribute decides; its default `use_load_balancer_configuration` defers to the load
+//! balancer. With `CROSS_ZONE=enforce`, a [`Plan`] contains the settings to switch back on.
 
 use crate::check::{CheckContext, CheckResult, Command, Finding, Region, Remedy, Severity, Spec, Status};
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use crate::ids::{Arn, ServiceId};
 use crate::plan::Plan;
 use crate::snapshot::{CrossZoneOverride, LoadBalancer, TargetGroup, TargetGroupAttributes, Topology, Unread};
 
-/// What switches cross-zone load balancing off for a target group.
+/// The setting that switches cross-zone load balancing off for a target group.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-cross-zone.html>
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Off {
@@ -31,7 +31,7 @@ impl Off {
     }
 }
 
-/// What switches it off for `group`; `None` if it is on.
+/// The setting that switches it off for `group`; `None` if it is on.
 fn off(load_balancer: &LoadBalancer, group: &TargetGroup) -> Result<Option<Off>, Unread> {
     let by = match &group.attributes {
         Some(Ok(TargetGroupAttributes { cross_zone: CrossZoneOverride::Off, .. })) => Off::ByTargetGroup,
@@ -75,8 +75,8 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
 }
 
 impl Plan {
-    /// What `CROSS_ZONE=enforce` changes, so that cross-zone is on, in effect, for every target group on dbt's path to these
-    /// services. Each resource appears once, even if several target groups depend on it.
+    /// The changes of `CROSS_ZONE=enforce` that switch cross-zone on, in effect, for every target group on dbt's path
+    /// to these services. Each resource appears once, even if several target groups depend on it.
     pub fn enforces_cross_zone(topology: &Topology, services: &BTreeSet<ServiceId>, ports: &ListenerPorts) -> Self {
         let mut plan = Self::default();
         let load_balancers = services.iter().flat_map(|service| {
@@ -90,7 +90,7 @@ impl Plan {
             for (group, _) in switched_off.iter().filter(|(_, off)| *off == Off::ByTargetGroup) {
                 push_once(&mut plan.cross_zone_deferred, &group.arn);
             }
-            // A group that is set back to the load balancer's setting needs that setting to be on as well.
+            // A group that defers to the load balancer needs the load balancer's setting to be on as well.
             if !switched_off.is_empty() && load_balancer.cross_zone == Some(Ok(false)) {
                 push_once(&mut plan.cross_zone_on, &load_balancer.arn);
             }
@@ -119,7 +119,7 @@ fn finding(load_balancer: &LoadBalancer, group: &TargetGroup, off: Off, context:
         .with_parts([off.as_str()])
 }
 
-/// The two attributes that decide.
+/// The evidence: the two attributes that decide.
 fn attributes(load_balancer: &LoadBalancer, group: &str, off: Off) -> [String; 2] {
     let of_load_balancer = match &load_balancer.cross_zone {
         Some(Ok(on)) => on.to_string(),
@@ -160,12 +160,12 @@ fn remedy(
     Remedy::new(action, Some(switch_on(load_balancer, group, off, context.region)), console)
 }
 
-/// The AWS CLI command that switches cross-zone load balancing on for a target group; `None` if it is on, or not known.
+/// The AWS CLI command that switches cross-zone load balancing on for a target group; `None` if it is on or unknown.
 pub(super) fn command(load_balancer: &LoadBalancer, group: &TargetGroup, region: &Region) -> Option<Command> {
     off(load_balancer, group).ok().flatten().map(|off| switch_on(load_balancer, group, off, region))
 }
 
-/// A group that is set back to the load balancer's setting needs that setting to be on as well.
+/// A group that defers to the load balancer needs the load balancer's setting to be on as well.
 fn switch_on(load_balancer: &LoadBalancer, group: &TargetGroup, off: Off, region: &Region) -> Command {
     let of_load_balancer = || {
         Command::new("elbv2 modify-load-balancer-attributes", region)
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn the_target_groups_override_takes_precedence() {
         use CrossZoneOverride::{LoadBalancer, Off, On};
-        // The load balancer's attribute, the target group's, whether that passes.
+        // The load balancer's attribute, the target group's override, and whether the check passes.
         let table = [
             (true, LoadBalancer, true),
             (true, On, true),
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_plan_names_what_is_off_and_nothing_else() {
+    fn the_plan_contains_only_settings_that_are_off() {
         use CrossZoneOverride::{LoadBalancer, Off, On};
         let arns = |plan: Plan| {
             (plan.cross_zone_on.len(), plan.cross_zone_deferred.iter().map(|arn| arn.resource().to_owned()).collect())
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_switches_it_on_whatever_switched_it_off() {
+    fn the_command_changes_each_setting_that_is_off() {
         let command = |of_load_balancer: bool, of_group: CrossZoneOverride| {
             let mut group = target_group("pg");
             group.attributes = group_attributes(of_group);

@@ -9,7 +9,7 @@ use crate::check::{Check, CheckContext, CheckResult, Command, Region, Status};
 use crate::snapshot::{Description, LoadBalancer, Network, Peer, SecurityGroupRule, Unread};
 use crate::text::limited;
 
-/// The changes that can make dbt blocked, or others allowed.
+/// The changes that can block dbt or allow others.
 pub(super) const CLOUDTRAIL_EVENTS: &[&str] = &[
     "AuthorizeSecurityGroupIngress",
     "CreateListener",
@@ -28,13 +28,13 @@ pub(super) struct InboundRules<'a> {
     /// Its security groups.
     pub(super) groups: &'a [String],
     pub(super) rules: Vec<&'a SecurityGroupRule>,
-    /// dbt's ports; every port that serves dbt, if `LISTENER_PORTS` names none.
+    /// dbt's ports; every port that serves dbt, if `LISTENER_PORTS` is empty.
     pub(super) ports: BTreeSet<u16>,
     network: &'a Network,
 }
 
 /// One result of `check` per load balancer. ELB applies the rules to PrivateLink traffic only if they are enforced; the
-/// source is then the private address of dbt's client. If they are not enforced, the check passes.
+/// source is then the private address of dbt's client. Rules that are not enforced pass.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-security-groups.html>
 pub(super) fn per_load_balancer(
     context: CheckContext<'_>,
@@ -42,7 +42,7 @@ pub(super) fn per_load_balancer(
     judge: impl Fn(&InboundRules<'_>) -> Status,
 ) -> Vec<CheckResult> {
     context.per_load_balancer(check, |load_balancer, description| {
-        // Enforcement is ELB's default, so a missing value counts as enforced if there is a security group.
+        // ELB enforces by default, so a missing value counts as enforced if there is a security group.
         if description.security_groups.is_empty() || description.enforced == Some(false) {
             return Status::pass("inbound rules are not enforced on PrivateLink traffic");
         }
@@ -72,11 +72,11 @@ impl<'a> InboundRules<'a> {
         })
     }
 
-    /// The networks that a rule allows. A rule for the members of a security group never allows dbt, because dbt's endpoint
-    /// is in another VPC.
+    /// The networks that a rule allows. A rule for the members of a security group never allows dbt, because dbt's
+    /// endpoint is in another VPC.
     ///
     /// # Errors
-    /// Why its prefix list is unknown.
+    /// The reason why its prefix list is unknown.
     pub(super) fn sources(&self, rule: &SecurityGroupRule) -> Result<Vec<IpNet>, String> {
         match &rule.peer {
             Peer::Cidr(cidr) => Ok(vec![*cidr]),
@@ -88,7 +88,7 @@ impl<'a> InboundRules<'a> {
     /// Whether `rules` together allow all of `cidr` on `port`.
     ///
     /// # Errors
-    /// Why that is unknown: a prefix list that would decide could not be read.
+    /// The reason why that is unknown: a decisive prefix list could not be read.
     pub(super) fn covers(&self, rules: &[&SecurityGroupRule], cidr: &IpNet, port: u16) -> Result<bool, String> {
         let (mut open, mut unread) = (Vec::new(), None);
         for rule in rules.iter().filter(|rule| rule.tcp.is_some_and(|ports| ports.contains(port))) {
@@ -97,14 +97,15 @@ impl<'a> InboundRules<'a> {
                 Err(why) => unread = Some(why),
             }
         }
-        // Aggregation joins adjacent networks, so what several rules cover together is covered by one network.
+        // Aggregation joins adjacent networks, so one aggregated network contains whatever several rules cover
+        // together.
         match (IpNet::aggregate(&open).iter().any(|open| open.contains(cidr)), unread) {
             (false, Some(why)) => Err(why),
             (covered, _) => Ok(covered),
         }
     }
 
-    /// Describes a rule in one line.
+    /// The rule in one line.
     pub(super) fn describe(&self, rule: &SecurityGroupRule) -> String {
         let SecurityGroupRule { id, group, tcp, peer, .. } = rule;
         let ports = tcp.map_or("not TCP".to_owned(), |ports| format!("TCP {ports}"));
@@ -123,7 +124,7 @@ impl<'a> InboundRules<'a> {
     }
 }
 
-/// The ids of the rules, their security groups, and the prefix lists that they name.
+/// The ids of the rules, of their security groups, and of their prefix lists.
 pub(super) fn ids_of<'a>(rules: &[&'a SecurityGroupRule]) -> Vec<&'a str> {
     let ids =
         |rule: &&'a SecurityGroupRule| [Some(rule.id.as_str()), Some(rule.group.as_str()), rule.peer.prefix_list()];

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn type_scheme_and_state_must_be_right() {
+    fn a_load_balancer_must_be_an_active_internal_nlb() {
         assert_eq!(summaries(&results(vec![changed(|_| {})])), [""; 0]);
         let gateway = changed(|nlb| (nlb.kind, nlb.scheme) = ("gateway".to_owned(), String::new()));
         assert_eq!(summaries(&results(vec![gateway])), ["pg is of type 'gateway', not 'network'"]);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn all_problems_are_reported_and_not_only_the_first() {
+    fn all_problems_are_parts_of_one_finding() {
         let problems = changed(|description| {
             (description.scheme, description.state) = ("internet-facing".to_owned(), "failed".to_owned());
         });
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_must_have_a_load_balancer_and_all_of_them_count() {
+    fn every_load_balancer_of_a_service_counts() {
         assert_eq!(summaries(&results(vec![])), ["no load balancer is behind the endpoint service"]);
         let idle =
             LoadBalancer { arn: load_balancer("idle", vec![]).arn, ..changed(|nlb| nlb.state = "failed".to_owned()) };

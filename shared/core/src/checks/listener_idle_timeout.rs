@@ -1,6 +1,6 @@
 //! `listener.idle-timeout`: do the TCP listeners on dbt's ports keep an idle connection as long as AWS's default?
 //!
-//! A query during which no data flows is an idle connection for the load balancer, unless somebody sends TCP keepalives. The
+//! For the load balancer, a query without data flow is an idle connection, unless one side sends TCP keepalives. The
 //! timeout of a TLS listener is fixed at the default.
 //! <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/update-idle-timeout.html>
 
@@ -97,7 +97,8 @@ mod tests {
 
     type Row<'a> = (&'a str, u16, Option<Observed<Option<u32>>>);
 
-    /// The status of a load balancer with these listeners (protocol, port, idle timeout), while dbt uses port 5432 or 443.
+    /// The status of a load balancer with these listeners (protocol, port, idle timeout), if dbt uses ports 5432 and
+    /// 443.
     fn status(listeners: Vec<Row<'_>>) -> Status {
         let of = |(protocol, port, idle_timeout): Row<'_>| Listener {
             idle_timeout,
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_timeout_under_awss_default_is_info() {
+    fn an_idle_timeout_below_awss_default_is_info() {
         let after = |seconds| Some(Ok(Some(seconds)));
         let pass = |listeners| match status(listeners) {
             Status::Pass(right) => right,
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unread_idle_timeout_is_unknown_and_never_a_pass() {
+    fn an_unread_idle_timeout_is_unknown() {
         let after = |seconds| Some(Ok(Some(seconds)));
         let unread = || Some(Err(call_error("elasticloadbalancing:DescribeListenerAttributes")));
         assert!(matches!(status(vec![("TCP", 5432, unread()), ("TCP", 443, after(350))]), Status::Unknown(_)));

@@ -1,7 +1,7 @@
 //! `listener.port`: does a listener accept connections on the ports that dbt connects to?
 //!
-//! Checked on each load balancer of the service, because any of them may get a connection. A listener that forwards to an
-//! empty target group passes here; `target-group.health` reports the group.
+//! The check covers each load balancer of the service, because any of them may get a connection. A listener that
+//! forwards to an empty target group passes here; `target-group.health` reports the group.
 
 use std::collections::BTreeSet;
 
@@ -89,15 +89,15 @@ fn judge(
     )
 }
 
-/// What the remembered id of a listener begins with.
+/// The prefix of a listener's stored id.
 pub(crate) const LISTENER: &str = "listener ";
 
-/// The id by which a listener that serves dbt is remembered: its own ARN is another one once it is created anew.
+/// The stored id of a listener that serves dbt. It is not the ARN, because a recreated listener has a new one.
 pub(crate) fn listener_id(load_balancer: &LoadBalancer, listener: &Listener) -> Option<String> {
     listener.serves(&BTreeSet::new()).then(|| format!("{LISTENER}{} {}", listener.port, load_balancer.arn))
 }
 
-/// The ports where a listener was, if the stack does not say which ports dbt uses.
+/// The ports of listeners that are gone, if the stack does not configure dbt's ports.
 fn gone_ports(
     load_balancer: &LoadBalancer,
     serving: &BTreeSet<u16>,
@@ -113,7 +113,7 @@ fn gone_ports(
     (expected.is_empty() && !gone.is_empty()).then_some(gone)
 }
 
-/// A listener that was there is gone, and another one is left: which one dbt uses is not known.
+/// The finding for a listener that is gone while another is left: the guard does not know which one dbt uses.
 fn gone_listener(
     load_balancer: &LoadBalancer,
     listeners: &[Listener],
@@ -138,7 +138,7 @@ fn gone_listener(
     .with_parts(gone.iter().copied().map(Parts::port))
 }
 
-/// The value of `LISTENER_PORTS` that names these ports for the service, and leaves the other services theirs.
+/// The value of `LISTENER_PORTS` with these ports for the service; other services keep theirs.
 fn with_ports(present: &ListenerPorts, service: Option<&ServiceId>, ports: &str) -> String {
     let Some(service) = service else { return ports.to_owned() };
     let others = match present {
@@ -173,7 +173,7 @@ fn evidence(listeners: &[Listener]) -> Vec<String> {
     listeners.iter().map(line).collect()
 }
 
-/// What to do, as far as it is known what was there.
+/// The remedy, as far as the stored path shows what was there.
 fn remedy(load_balancer: &LoadBalancer, listeners: &[Listener], missing: &[u16], context: CheckContext<'_>) -> Remedy {
     let (region, arn) = (context.region, &load_balancer.arn);
     let occupied = listeners.iter().find(|listener| missing.contains(&listener.port));
@@ -221,7 +221,7 @@ const CREATE_AGAIN: &str = "Create the listener again, with its last port, targe
 const NOT_KEPT: &str = "Set its TLS policy, further certificates and rules yourself, if it had any. On a port whose protocol negotiates TLS \
                         itself, such as 5432, it is a TCP listener.";
 
-/// No listener is left at all: the load balancer may have been replaced by another one, and then it needs no listener.
+/// The remedy without any listener: if another load balancer replaced this one, it needs no listener.
 fn was_it_replaced(action: &str, command: Command, last: &[&Listener], context: CheckContext<'_>) -> (String, Command) {
     let groups: BTreeSet<&Arn> = last.iter().flat_map(|listener| listener.forwards_to.iter().flatten()).collect();
     let follow = (!groups.is_empty()).then(|| follow_the_groups(groups, context)).flatten();
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn without_ports_a_listener_that_is_gone_is_a_warning_until_one_listens_there() {
+    fn a_gone_listener_is_a_warning_until_its_port_serves_again() {
         let status = |ports: &str, listeners: Vec<Listener>| {
             let balancer = nlb("pg", listeners);
             let was =
@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(status("", vec![]).map(|(severity, _)| severity), Some(Severity::Critical), "none is left");
     }
 
-    /// The remedy for a load balancer that has these listeners, and had those when it was stored.
+    /// The remedy for a load balancer that had the first listeners when stored, and has the second now.
     fn remedy_after(had: Option<Vec<Listener>>, has: Vec<Listener>, ports: &str) -> Remedy {
         let balancer = |listeners: Vec<Listener>| nlb("pg", listeners);
         let read = |listeners| topology(endpoint_service(), [balancer(listeners)]);
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_listener_is_created_again_as_it_was() {
+    fn a_deleted_listener_is_recreated_as_it_was() {
         let created = |had: Listener| {
             let (port, other) = (had.port.to_string(), listener("TCP", 8080, &target_group("pg")));
             let command = remedy_after(Some(vec![had, other.clone()]), vec![other], &port).command.unwrap();
@@ -327,7 +327,7 @@ mod tests {
         assert!(weighted.action.contains("check that it is the right one"), "the weights are not known");
     }
 
-    /// `assert_pasteable` holds the same of every finding.
+    /// `assert_pasteable` checks the same rule on every finding.
     #[test]
     fn no_remedy_proposes_tls_where_clients_negotiate_it() {
         for (port, _) in NEGOTIATE_TLS {
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn without_any_listener_it_asks_if_the_load_balancer_was_replaced() {
+    fn without_a_listener_the_remedy_asks_about_a_replacement() {
         let lines = |had: Option<Vec<Listener>>, ports: &str| {
             let Remedy { action, command, .. } = remedy_after(had, vec![], ports);
             assert!(action.starts_with("Was this load balancer replaced?"), "{action}");
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_that_forwards_to_nothing_serves_nobody() {
+    fn a_listener_without_a_target_group_serves_nobody() {
         let nowhere = Listener { forwards_to: Ok(vec![]), ..on("TCP").remove(0) };
         let evidence = |listeners| only_finding(results("443+5432", vec![nlb("pg", listeners)])).evidence;
         let lines = evidence(vec![nowhere, listener("UDP", 53, &target_group("pg"))]);

@@ -1,16 +1,16 @@
 //! `listener.tls`: can dbt use the TLS listeners on its ports?
 //!
-//! Two settings break every connection of dbt's although the targets are healthy and the certificate is valid: a listener that
-//! demands a client certificate, and TLS in front of a protocol that negotiates TLS itself. The certificates are the business
-//! of `listener.certificate`.
+//! Two settings break every connection of dbt although the targets are healthy and the certificate is valid: a listener
+//! that demands a client certificate, and TLS in front of a protocol that negotiates TLS itself. `listener.certificate`
+//! checks the certificates.
 
 use std::collections::BTreeMap;
 
 use crate::check::{CheckContext, CheckResult, Command, Finding, PartStatus, Parts, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Listener, LoadBalancer};
 
-/// Ports on which a client begins in clear text and negotiates TLS inside its protocol, and these protocols. A TLS listener
-/// breaks every connection.
+/// Ports on which a client begins in clear text and negotiates TLS within its protocol, with that protocol. A TLS
+/// listener breaks every connection.
 /// <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL>
 /// <https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase.html>
 /// <https://learn.microsoft.com/en-us/openspecs/windows_protocols/ms-tds/>
@@ -83,8 +83,8 @@ fn those<'a>(listeners: &[&'a Listener], are_meant: impl Fn(&Listener) -> bool) 
     listeners.iter().copied().filter(|listener| are_meant(listener)).collect()
 }
 
-/// The status of a TLS listener; `None` if dbt can use it. A Network Load Balancer either verifies client certificates or asks
-/// for none: any other mode is unknown.
+/// The status of a TLS listener; `None` if dbt can use it. A Network Load Balancer either verifies client certificates
+/// or requests none: any other mode is unknown.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/mutual-authentication.html>
 fn part(listener: &Listener) -> Option<PartStatus> {
     match (listener.mutual_authentication.as_deref(), negotiating(listener.port)) {
@@ -113,7 +113,7 @@ fn protocols(listeners: &[&Listener]) -> String {
     listeners.iter().filter_map(|listener| negotiating(listener.port)).collect::<Vec<_>>().join(", ")
 }
 
-/// First no client certificates, then TCP: a listener can need both.
+/// Client certificates come first, TCP second: a listener can need both changes.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_ModifyListener.html>
 fn remedy(
     load_balancer: &LoadBalancer,
@@ -155,7 +155,7 @@ mod tests {
         with_policy,
     };
 
-    /// The status of a load balancer with these listeners (protocol, port, mode), while dbt uses these ports.
+    /// The status of a load balancer with these listeners (protocol, port, mode) and these ports of dbt.
     fn status(ports: &str, listeners: &[(&str, u16, Option<&str>)]) -> Status {
         let of = |(protocol, port, mode): &(&str, u16, Option<&str>)| Listener {
             mutual_authentication: mode.map(ToOwned::to_owned),
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn it_prints_the_commands_that_let_dbt_in() {
+    fn the_commands_let_dbt_in() {
         let commands = |listeners: &[(&str, u16, Option<&str>)]| -> Vec<String> {
             let command = failure(status("", listeners)).unwrap().remedy.command.unwrap();
             let arn = listener("TLS", 0, &target_group("pg")).arn;
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_that_is_not_known_is_no_pass() {
+    fn an_unknown_client_certificate_mode_does_not_pass() {
         let new = ("TLS", 443, Some("passthrough"));
         let Status::Unknown(why) = status("", &[new]) else { panic!("it may refuse dbt") };
         assert_eq!(why, "client certificates of listener TLS 443: the mode is 'passthrough'");

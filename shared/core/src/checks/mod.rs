@@ -1,5 +1,6 @@
-//! The checks: what must be true for dbt to connect, and for nobody else to. Pure: a [`CheckContext`](crate::check::CheckContext)
-//! in, [`CheckResult`](crate::check::CheckResult)s out. One file per check; [`catalogue`] lists them.
+//! The checks: the conditions for dbt to connect, and for nobody else to. Pure functions from a
+//! [`CheckContext`](crate::check::CheckContext) to [`CheckResult`](crate::check::CheckResult)s. One file per check;
+//! [`catalogue`] lists them.
 
 mod acceptance_required;
 mod broad_rule;

@@ -29,7 +29,7 @@ pub(super) const SPEC: Spec = Spec {
     ..Spec::USUAL
 };
 
-/// The result for the endpoint service; none if the policy names no topic.
+/// The result for the endpoint service; none if the policy has no topic.
 /// <https://docs.aws.amazon.com/vpc/latest/privatelink/create-notification-endpoint-service.html>
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let Some(topic) = &context.policy.notification_topic else { return Vec::new() };
@@ -80,9 +80,9 @@ fn evidence(to_guard: &[&Notification], topic: &Arn) -> Vec<String> {
     evidence
 }
 
-/// The notification is the stack's: one that people made by hand would stay behind when the stack is removed. `CloudFormation`
-/// does not look whether a resource still exists, so an update without a change creates nothing anew. It takes the resource out
-/// of the stack, and puts a new one in: a deletion of what is gone succeeds.
+/// The notification belongs to the stack: a manually created one would remain when the stack is removed.
+/// `CloudFormation` does not check whether a resource still exists, so an update without a change creates nothing. The
+/// remedy removes the resource from the stack and adds a new one: deleting a missing resource succeeds.
 /// <https://repost.aws/knowledge-center/cfn-recreate-resource-deleted-outside>
 fn remedy(service: &ServiceId, to_guard: &[&Notification], context: CheckContext<'_>) -> Remedy {
     let disabled = to_guard.iter().find(|notification| !notification.enabled);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_notifications_together_must_cover_all_four_events() {
+    fn the_notifications_together_must_cover_all_events() {
         assert_eq!(finding(vec![notification(1, TOPIC, &EVENTS)]), None);
         assert_eq!(
             finding(vec![
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_evidence_names_the_notifications_that_go_to_the_guard() {
+    fn the_evidence_lists_the_notifications_to_the_guard() {
         let id = "vpce-nfn-0123456789abcdef0";
         let disabled = Notification { enabled: false, ..notification(1, TOPIC, &["Accept", "Connect"]) };
         let evidence = finding(vec![notification(1, TOPIC, &["Delete"]), disabled]).unwrap().evidence;
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_read_is_unknown_and_no_topic_gives_no_result() {
+    fn a_failed_read_is_unknown_and_no_topic_has_no_result() {
         let topology = topology(endpoint_service(), []);
         assert_eq!(with_policy(&topology, &settings(&[]).policy, evaluate), []);
         let policy = settings(&[("NOTIFICATION_TOPIC_ARN", TOPIC)]).policy;

@@ -1,7 +1,7 @@
 //! `load-balancer.outbound`: do the load balancer's outbound rules let it reach its targets?
 //!
-//! A load balancer without security groups sends everywhere. Otherwise the outbound rules of all its groups together must
-//! allow each target, on its port and on that of its health check.
+//! A load balancer without security groups can send everywhere. Otherwise the outbound rules of all its groups together
+//! must allow each target, on its port and on its health check's port.
 //! <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-security-groups.html>
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use crate::check::{CheckContext, CheckResult, Finding, Remedy, Severity, Spec, S
 use crate::snapshot::{Description, LoadBalancer, Peer, SecurityGroupRule, Target, Unread};
 use crate::text::{count, limited};
 
-/// Evidence lines per alert, and addresses in the command; the rest is counted.
+/// Maximum number of evidence lines in an alert and of addresses in the command; the rest is counted.
 const MAX_TARGETS: usize = 20;
 
 /// The catalogue's row.
@@ -45,7 +45,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     })
 }
 
-/// A target that the outbound rules do not allow, and the ports.
+/// A target with the ports that the outbound rules do not allow.
 struct BlockedTarget<'a> {
     target: &'a Target,
     address: IpAddr,
@@ -103,7 +103,7 @@ fn judge(load_balancer: &LoadBalancer, description: &Description, context: Check
     })
 }
 
-/// Whether a rule allows the port everywhere. Then the target's address does not matter.
+/// Whether a rule allows the port everywhere, so that the target's address does not matter.
 fn allows_everything(rules: &[&SecurityGroupRule], port: u16) -> bool {
     let everywhere = |rule: &&&SecurityGroupRule| matches!(&rule.peer, Peer::Cidr(cidr) if cidr.prefix_len() == 0);
     rules.iter().filter(everywhere).any(|rule| rule.tcp.is_some_and(|ports| ports.contains(port)))
@@ -148,7 +148,7 @@ fn finding(
     .with_evidence(
         std::iter::once(format!("security groups: {}", groups.join(", "))).chain(limited(lines, MAX_TARGETS)).collect(),
     )
-    // Not the addresses: an orchestrator replaces targets that fail, and each would be new.
+    // Addresses are not parts: an orchestrator replaces failing targets, and each replacement would be a new part.
     .with_parts(ports.iter().map(|port| format!("TCP {port}")))
     .about(ids)
     .stopping_dbt(true)
@@ -181,7 +181,7 @@ mod tests {
         Peer::Cidr(text.parse().unwrap())
     }
 
-    /// Two targets, 10.0.0.1 of sg-t and 10.0.0.2, whose groups are not known.
+    /// Two targets: 10.0.0.1 in sg-t, and 10.0.0.2 with unknown groups.
     fn status(rules: Vec<SecurityGroupRule>, groups: &[&str], health_check_port: Option<u16>) -> Status {
         let of_group = Target { security_groups: Some(vec!["sg-t".to_owned()]), ..target(1, "healthy") };
         let targets = Ok(vec![of_group, target(2, "healthy")]);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_must_allow_every_targets_port_and_health_check_port() {
+    fn rules_must_allow_each_targets_port_and_health_check() {
         let passes = |rules, port| matches!(status(rules, &["sg-lb"], port), Status::Pass(_));
         assert!(passes(vec![out(cidr("0.0.0.0/0"), 5432)], None));
         assert!(passes(vec![out(cidr("10.0.0.1/32"), 5432), out(cidr("10.0.0.2/32"), 5432)], None));
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn unread_groups_and_prefix_lists_that_decide_are_unknown() {
+    fn unread_groups_and_prefix_lists_are_unknown_if_decisive() {
         let unknown = |rules| matches!(status(rules, &["sg-lb"], None), Status::Unknown(_));
         assert!(unknown(vec![out(Peer::Group("sg-t".to_owned()), 5432)]), "the groups of the second target");
         assert!(unknown(vec![out(Peer::PrefixList("pl-unread".to_owned()), 5432)]));
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_is_being_taken_out_does_not_count() {
+    fn a_draining_target_does_not_count() {
         let targets = Ok(vec![target(1, "draining"), target(2, "healthy"), terminated()]);
         let group = TargetGroup { targets, ..target_group("pg") };
         let mut balancer = load_balancer("pg", vec![group]);

@@ -1,4 +1,4 @@
-//! `service.principals`: are the allowed principals dbt's, and known accounts', and nobody else's?
+//! `service.principals`: does the service allow dbt's and known accounts' principals, and no others?
 
 use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Need, Region, Remedy, Severity, Spec, Status};
 use crate::config::{Policy, Principal};
@@ -6,7 +6,7 @@ use crate::ids::{AccountId, Arn, ServiceId};
 use crate::snapshot::known;
 use crate::text::limited;
 
-/// Evidence lines per alert; the rest is counted.
+/// Maximum number of principals in an alert's evidence; the rest is counted.
 const MAX_PRINCIPALS: usize = 20;
 
 /// The catalogue's row.
@@ -82,7 +82,7 @@ fn judge(service: &ServiceId, allowed: &[String], context: CheckContext<'_>) -> 
     } else {
         return Status::pass("only dbt and known accounts may request a connection");
     };
-    // While '*' is allowed, dbt is not kept out.
+    // While '*' is allowed, a missing principal does not keep dbt out.
     let kept_out = if anybody { Vec::new() } else { missing.iter().map(|arn| format!("missing: {arn}")).collect() };
     let parts = anybody.then(|| "*".to_owned()).into_iter().chain(kept_out);
     Status::fail(
@@ -102,7 +102,7 @@ fn judge(service: &ServiceId, allowed: &[String], context: CheckContext<'_>) -> 
     )
 }
 
-/// Adds the missing principals and removes those that are neither dbt's nor known accounts'.
+/// The remedy that adds missing principals and removes those that belong neither to dbt nor to a known account.
 fn remedy(service: &ServiceId, allowed: &[String], missing: &[String], context: CheckContext<'_>) -> Remedy {
     let CheckContext { policy, region, .. } = context;
     let excess = allowed.iter().filter(|principal| !is_expected(principal, policy)).take(MAX_PRINCIPALS);
@@ -118,8 +118,8 @@ fn remedy(service: &ServiceId, allowed: &[String], missing: &[String], context: 
     )
 }
 
-/// The account of an allowed principal, and the ARN unless it is the whole account. EC2 lists an account by its id or by
-/// the ARN of its root.
+/// The account of an allowed principal, with its ARN unless it is the whole account. EC2 lists an account by its id or
+/// by its root's ARN.
 fn account_of(principal: &str) -> Option<(AccountId, Option<Arn>)> {
     if let Ok(account) = principal.parse() {
         return Some((account, None));
@@ -129,8 +129,8 @@ fn account_of(principal: &str) -> Option<(AccountId, Option<Arn>)> {
     Some((account, (arn.resource() != "root").then_some(arn)))
 }
 
-/// Whether the allowed principal `principal` admits `wanted`. A role or a user is also admitted by its account. A principal
-/// that is configured as an account id is admitted by any principal of that account.
+/// Whether the allowed principal `principal` admits `wanted`. An account also admits its roles and users. Any principal
+/// of an account admits a configured account id.
 /// <https://docs.aws.amazon.com/vpc/latest/privatelink/configure-endpoint-service.html#add-remove-permissions>
 fn admits(principal: &str, wanted: &Principal) -> bool {
     account_of(principal).is_some_and(|(account, arn)| {
@@ -170,7 +170,7 @@ mod tests {
     const OTHER: &str = "arn:aws:iam::999999999999:root";
     const KNOWN: &str = "888888888888";
 
-    /// The severity for these configured and these allowed principals, if the check fails.
+    /// The severity for these configured and allowed principals, if the check fails.
     fn severity(configured: &str, allowed: &[&str]) -> Option<Severity> {
         let allowed = allowed.iter().map(ToString::to_string).collect();
         failure(status(configured, Ok(allowed))).map(|finding| finding.severity)
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_in_which_the_principals_are_wrong_is_a_part() {
+    fn each_wrong_or_missing_principal_is_a_part() {
         let parts = |allowed: &[&str]| {
             let allowed = allowed.iter().map(ToString::to_string).collect();
             failure(status(ROOT, Ok(allowed))).map(|finding| finding.parts.into_keys().collect::<Vec<String>>())

@@ -54,7 +54,7 @@ fn judge(service: &ServiceId, dns: &PrivateDns, context: CheckContext<'_>) -> St
             ),
         )
         .with_evidence([format!("private DNS name: {name}, {state}")].into_iter().chain(proof).collect())
-        // Another name that is not verified is news.
+        // A different unverified name is a new failure.
         .with_parts([format!("{name}: {state}")])
         .stopping_dbt(true),
     )

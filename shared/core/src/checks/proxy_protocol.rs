@@ -1,4 +1,5 @@
-//! `target-group.proxy-protocol`: does the load balancer put a header in front of dbt's bytes that the targets do not expect?
+//! `target-group.proxy-protocol`: does the load balancer send a header before dbt's bytes that the targets do not
+//! expect?
 
 use crate::check::{CheckContext, CheckResult, Command, Finding, Remedy, Severity, Spec, Status};
 use crate::snapshot::{PROXY_PROTOCOL_TAG, TargetGroup, Unread, known};
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn proxy_protocol_fails_unless_the_tag_says_that_it_is_expected() {
+    fn proxy_protocol_fails_unless_a_tag_marks_it_as_expected() {
         assert!(matches!(judged(Some(Ok(with(false))), Ok(None)), Status::Pass(_)));
         for expected in ["expected", "Expected "] {
             assert!(matches!(judged(Some(Ok(with(true))), Ok(Some(expected))), Status::Pass(_)), "{expected}");

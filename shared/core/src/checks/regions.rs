@@ -1,7 +1,7 @@
 //! `service.regions`: does the service support the Regions that dbt connects from?
 //!
-//! Only dbt's endpoints that are requested, being set up or available count, and only if they are in another Region than
-//! the service. A Region that AWS is still adding is unknown: it becomes available, or it fails.
+//! Only dbt's endpoints that are requested, being set up or available count, and only in a Region other than the
+//! service's. A Region that AWS is still adding is unknown: it may become available or fail.
 
 use std::collections::BTreeMap;
 
@@ -58,7 +58,7 @@ fn judge(service: &EndpointService, connections: &[&Connection], context: CheckC
     }
 }
 
-/// The other Regions that dbt connects from, each with its endpoints.
+/// The other Regions from which dbt connects, each with its endpoints.
 fn regions_of_dbt<'a>(
     connections: &[&'a Connection],
     context: CheckContext<'_>,
@@ -78,16 +78,16 @@ fn regions_of_dbt<'a>(
     regions
 }
 
-/// What EC2 says of a Region.
+/// The state of a Region, as EC2 reports it.
 enum Support<'a> {
     Available,
     /// AWS is adding it.
     Pending,
-    /// `Deleting`, `Deleted`, `Failed` or `Closed`: consumers cannot connect from it, or not for long.
+    /// `Deleting`, `Deleted`, `Failed` or `Closed`: consumers cannot connect from it now, or soon.
     Over(&'a str),
     /// The service does not list it.
     Unlisted,
-    /// It has no state, or one that this version does not know.
+    /// It has no state, or an unknown one.
     Unclear(Option<&'a str>),
 }
 
@@ -109,7 +109,7 @@ fn support<'a>(service: &'a EndpointService, name: &str) -> Support<'a> {
     }
 }
 
-/// A Region of dbt's that is not supported: its state, if the service lists it, and dbt's endpoints there.
+/// An unsupported Region of dbt: its state, if the service lists it, and dbt's endpoints there.
 struct Missing<'a> {
     state: Option<&'a str>,
     endpoints: &'a [&'a EndpointId],
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn the_state_of_a_supported_region_is_said_as_it_is() {
+    fn each_state_of_a_supported_region_has_its_result() {
         let table = [
             ("Available", "pass: every Region that dbt connects from is supported"),
             ("available", "pass: every Region that dbt connects from is supported"),
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn adding_a_region_is_said_to_cost_money() {
+    fn the_remedy_states_that_another_region_costs_money() {
         let connections = ["us-east-1", "us-west-2"].map(|region| connection_from(Some(region), DBT, "available"));
         let topology = topology_with(&[("us-west-2", "Pending")], connections.to_vec());
         let Status::Fail(finding) = only_status(with_context(&topology, evaluate)) else { panic!("it fails") };
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_could_not_be_read_are_unknown() {
+    fn unread_connections_are_unknown() {
         let error = call_error("ec2:DescribeVpcEndpointConnections");
         let failed = Topology { connections: Some(Err(error.clone())), ..topology_with(&[], vec![]) };
         let of_one = Topology { unread_connections: [(service(1), error)].into(), ..topology_with(&[], vec![]) };

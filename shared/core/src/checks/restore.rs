@@ -1,16 +1,16 @@
-//! The commands that put back what is gone from a path, as far as drift-watcher's record has it.
+//! The commands that restore missing parts of a path from drift-watcher's record.
 
 use super::listener_tls::negotiating;
 use crate::check::{CheckContext, Command};
 use crate::ids::Arn;
 use crate::snapshot::{Listener, LoadBalancer, Target, TargetGroup, TargetKind};
 
-/// What to do if they are known.
+/// The action if the last targets are known.
 const REGISTER_AGAIN: &str = "If Auto Scaling, ECS or Kubernetes registers the targets, look there first. Otherwise, unless \
                               somebody took them out on purpose, register them again: the command names those that were there last.";
 
-/// Registers the targets that the group last had, with what to do; `None` if they are not known. Instances that were terminated
-/// are left out.
+/// The command that registers the group's last targets, with its action; `None` if they are unknown. Terminated
+/// instances are left out.
 pub(super) fn register_again(group: &TargetGroup, context: CheckContext<'_>) -> Option<(String, Command)> {
     let path = context.last_path?;
     let mut last = path.last_targets(&group.arn);
@@ -25,8 +25,8 @@ pub(super) fn register_again(group: &TargetGroup, context: CheckContext<'_>) -> 
     (!last.is_empty()).then(|| (format!("{REGISTER_AGAIN}{}", age.unwrap_or_default()), register))
 }
 
-/// A target with the port and the zone that ELB reports. Without them, deregistering it can succeed and do nothing, and an
-/// address outside the VPC cannot be registered. An instance takes no zone.
+/// A target with the port and the zone that ELB reports. Without them, deregistering can succeed without an effect, and
+/// an address outside the VPC cannot be registered. An instance takes no zone.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetDescription.html>
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DeregisterTargets.html>
 pub(super) fn as_registered(group: &TargetGroup, target: &Target) -> String {
@@ -34,14 +34,14 @@ pub(super) fn as_registered(group: &TargetGroup, target: &Target) -> String {
     target_argument(&target.id, target.port, zone)
 }
 
-/// A target, as the AWS CLI takes it.
+/// A target in the AWS CLI's form.
 pub(super) fn target_argument(id: &str, port: Option<u16>, zone: Option<&str>) -> String {
     let port = port.map(|port| format!(",Port={port}")).unwrap_or_default();
     let zone = zone.map(|zone| format!(",AvailabilityZone={zone}")).unwrap_or_default();
     format!("Id={id}{port}{zone}")
 }
 
-/// The listeners that the load balancer had on these ports, or on any if none are named.
+/// The load balancer's last listeners on these ports, or on any port if `ports` is empty.
 pub(super) fn last_listeners<'a>(
     load_balancer: &LoadBalancer,
     ports: &[u16],
@@ -51,7 +51,7 @@ pub(super) fn last_listeners<'a>(
     last.into_iter().filter(|listener| ports.is_empty() || ports.contains(&listener.port)).collect()
 }
 
-/// Creates a listener as it was; `None` if it forwarded to several target groups, whose weights are not known.
+/// The command that recreates a listener; `None` if it forwarded to several target groups, whose weights are unknown.
 pub(super) fn listen_again(load_balancer: &Arn, listener: &Listener, context: CheckContext<'_>) -> Option<Command> {
     let [group] = &listener.forwards_to.as_ref().ok()?[..] else { return None };
     let is_tls = listener.protocol == "TLS" && negotiating(listener.port).is_none();
@@ -60,7 +60,7 @@ pub(super) fn listen_again(load_balancer: &Arn, listener: &Listener, context: Ch
     Some(create_listener(load_balancer, (protocol, listener.port), group, certificate, context))
 }
 
-/// Creates a listener.
+/// The command that creates a listener.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateListener.html>
 pub(super) fn create_listener(
     load_balancer: &Arn,
@@ -77,8 +77,8 @@ pub(super) fn create_listener(
         .options("certificates", certificate.map(|arn| format!("CertificateArn={arn}")))
 }
 
-/// Puts the load balancers that use these target groups now behind the service; does nothing if there are none. The old one
-/// stays: AWS does not remove it while endpoints are connected.
+/// The command that puts the load balancers now using these target groups behind the service; without any, it has no
+/// effect. The old load balancer stays: AWS does not remove it while endpoints are connected.
 /// <https://docs.aws.amazon.com/vpc/latest/privatelink/configure-endpoint-service.html#associate-load-balancer>
 pub(super) fn follow_the_groups<'a>(
     groups: impl IntoIterator<Item = &'a Arn>,
@@ -93,7 +93,7 @@ pub(super) fn follow_the_groups<'a>(
     Some(add)
 }
 
-/// Lists the internal Network Load Balancers, the newest last.
+/// The command that lists the internal Network Load Balancers, newest last.
 pub(super) fn list_load_balancers(context: CheckContext<'_>) -> Command {
     Command::new("elbv2 describe-load-balancers", context.region).literal(
         "--query \"sort_by(LoadBalancers[?Type=='network']|[?Scheme=='internal'],&CreatedTime)\
@@ -101,7 +101,7 @@ pub(super) fn list_load_balancers(context: CheckContext<'_>) -> Command {
     )
 }
 
-/// Lists the target groups.
+/// The command that lists the target groups.
 pub(super) fn list_target_groups(context: CheckContext<'_>) -> Command {
     Command::new("elbv2 describe-target-groups", context.region)
         .literal("--query 'TargetGroups[].[TargetGroupName,Protocol,Port,VpcId,TargetGroupArn]' --output text")
@@ -118,7 +118,7 @@ mod tests {
     };
 
     #[test]
-    fn a_group_that_lost_its_targets_gets_the_last_ones_back() {
+    fn an_empty_group_gets_its_last_targets_back() {
         let read = |group: TargetGroup| topology(endpoint_service(), [load_balancer("pg", vec![group])]);
         let command = |kind: TargetKind, last: &[Target], now: &[Target]| {
             let group = |targets: &[Target]| TargetGroup { kind, targets: Ok(targets.to_vec()), ..target_group("pg") };

@@ -1,10 +1,10 @@
 //! `load-balancer.security-groups`: do the load balancer's security groups allow dbt?
 //!
 //! The rules of all its groups together must cover each of dbt's networks on each expected port, or on every listener's
-//! port if none are expected. A prefix list that cannot be read makes the result unknown only if it would decide. If dbt's
-//! networks are not configured, the result is info, unless every IPv4 source is allowed, which passes, and
-//! `load-balancer.broad-rule` warns; but a port that no rule allows at all is critical even then. Without a
-//! port to judge, the result is unknown: a listener that is gone fixes no rule.
+//! port if none is expected. An unreadable prefix list makes the result unknown only if it would decide. Without
+//! configured dbt networks, the result is info; but it passes if every IPv4 source is allowed
+//! (`load-balancer.broad-rule` then warns), and it is critical if no rule opens a port at all. Without a port to judge,
+//! the result is unknown: the loss of a listener fixes no rule.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use crate::check::{CheckContext, CheckResult, Command, Finding, Need, Remedy, Se
 use crate::snapshot::SecurityGroupRule;
 use crate::text::limited;
 
-/// Evidence lines per alert; the rest is counted.
+/// Maximum number of rules in an alert's evidence; the rest is counted.
 const MAX_RULES: usize = 20;
 
 /// The catalogue's row.
@@ -56,7 +56,7 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
         };
     }
     let public: BTreeSet<IpNet> = context.policy.public_cidrs().copied().collect();
-    // A public network is not dbt's, so no rule for it is missing.
+    // A public network is not dbt's, so it needs no rule.
     let private: Vec<IpNet> = context.policy.dbt_cidrs.iter().filter(|cidr| !public.contains(cidr)).copied().collect();
     let pairs: Vec<(IpNet, u16)> =
         ports.iter().flat_map(|port| private.iter().map(move |cidr| (*cidr, *port))).collect();
@@ -92,7 +92,7 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
                 context.region.security_group(group),
             ),
         )
-        // First, as chat shows only the first lines.
+        // The blocked networks come first, because chat shows only the first lines.
         .with_evidence(std::iter::once(blocked_networks(&blocked)).chain(evidence(inbound)).collect())
         .with_parts(blocked.iter().map(|(cidr, port)| format!("{cidr} on port {port}")))
         .with_unknown_rest(unread)
@@ -101,14 +101,15 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
     )
 }
 
-/// Whether the rules allow every IPv4 source on each port, so that dbt's networks need not be known: its endpoints are IPv4.
+/// Whether the rules allow every IPv4 source on each port. Then dbt's networks do not matter, because its endpoints are
+/// IPv4.
 fn allows_all_ipv4(inbound: &InboundRules<'_>) -> bool {
     let everywhere = IpNet::from(Ipv4Net::default());
     let is_open = |port: &u16| inbound.covers(&inbound.rules, &everywhere, *port) == Ok(true);
     !inbound.ports.is_empty() && inbound.ports.iter().all(is_open)
 }
 
-/// The finding if networks of `DbtCidrs` are public, and none of the private ones is blocked.
+/// The finding for public networks in `DbtCidrs`, if no private network is blocked.
 fn public_networks(public: &BTreeSet<IpNet>, inbound: &InboundRules<'_>) -> Finding {
     let names: Vec<String> = public.iter().map(ToString::to_string).collect();
     let group = first_group(inbound);
@@ -133,7 +134,8 @@ fn public_networks(public: &BTreeSet<IpNet>, inbound: &InboundRules<'_>) -> Find
     .about(ids(inbound))
 }
 
-/// `security group blocks dbt on port 5432`; with the network, or the number of them, if only some of dbt's are blocked.
+/// `security group blocks dbt on port 5432`; with the network or their number, if only some of dbt's networks are
+/// blocked.
 fn blocked_summary(blocked: &[(IpNet, u16)], networks: usize) -> String {
     let ports: BTreeSet<u16> = blocked.iter().map(|(_, port)| *port).collect();
     let cidrs: BTreeSet<IpNet> = blocked.iter().map(|(cidr, _)| *cidr).collect();
@@ -161,10 +163,10 @@ fn named(ports: &BTreeSet<u16>) -> String {
     format!("port{plural} {}", ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
 }
 
-/// The finding if dbt's networks are not configured. Whether a port is closed to everybody is known even then.
+/// The finding without configured dbt networks. A port that is closed to everybody is visible even then.
 fn without_dbt_cidrs(inbound: &InboundRules<'_>) -> Finding {
     let InboundRules { context, groups, rules, ports, .. } = inbound;
-    // A prefix list that cannot be read may open a port.
+    // An unreadable prefix list may open a port.
     let mut unread = None;
     let mut opens = |rule: &SecurityGroupRule, port: u16| {
         rule.tcp.is_some_and(|ports| ports.contains(port))
@@ -220,8 +222,8 @@ fn without_dbt_cidrs(inbound: &InboundRules<'_>) -> Finding {
     .stopping_dbt(!closed.is_empty())
 }
 
-/// dbt's other option: the rules stay, and no longer apply to PrivateLink traffic. ELB replaces the list of security groups,
-/// so the command names all of them.
+/// dbt's other option: the rules stay, but no longer apply to PrivateLink traffic. ELB replaces the list of security
+/// groups, so the command names all of them.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_SetSecurityGroups.html>
 fn enforcement_off(inbound: &InboundRules<'_>) -> Command {
     Command::new("elbv2 set-security-groups", inbound.context.region)
@@ -230,7 +232,7 @@ fn enforcement_off(inbound: &InboundRules<'_>) -> Command {
         .literal("--enforce-security-group-inbound-rules-on-private-link-traffic off")
 }
 
-/// The load balancer's security groups, and what their rules name.
+/// The load balancer's security groups, and the ids in their rules.
 fn ids<'a>(inbound: &InboundRules<'a>) -> impl Iterator<Item = &'a str> {
     inbound.groups.iter().map(String::as_str).chain(ids_of(&inbound.rules))
 }
@@ -274,8 +276,8 @@ pub(super) mod tests {
     /// The port that [`guarded`] listens on.
     pub(in crate::checks) const PG: Option<Ports> = Some(Ports { first: 5432, last: 5432 });
 
-    /// A load balancer that listens on 5432, with the enforced security groups sg-1 and sg-2 and these rules. The prefix
-    /// list pl-dbt is [`DBT_CIDR`], and pl-unread cannot be read.
+    /// A load balancer that listens on 5432, with the enforced security groups sg-1 and sg-2 and these rules. The
+    /// prefix list pl-dbt contains [`DBT_CIDR`], and pl-unread cannot be read.
     pub(in crate::checks) fn guarded(rules: Vec<SecurityGroupRule>) -> Topology {
         let group = target_group("pg");
         let mut load_balancer =
@@ -320,7 +322,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn rules_and_groups_add_up() {
+    fn rules_of_all_groups_together_must_cover_each_network() {
         let halves = |second: &str| vec![rule("10.1.2.0/25", PG), rule_of(second, "10.1.2.128/25", PG)];
         assert!(allows(halves("sg-1"), DBT_CIDR));
         assert!(allows(halves("sg-2"), DBT_CIDR), "the union of the groups");
@@ -332,7 +334,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn address_families_prefix_lists_and_group_members() {
+    fn each_address_family_needs_its_own_rule() {
         assert!(allows(vec![rule("2001:db8::/32", PG)], "2001:db8:1::/48"));
         assert!(!allows(vec![rule("::/0", PG)], DBT_CIDR), "an IPv6 rule does not allow IPv4");
         assert!(!allows(vec![rule("0.0.0.0/0", PG)], "2001:db8:1::/48"));
@@ -342,7 +344,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn without_enforcement_or_security_groups_rules_do_not_matter() {
+    fn rules_without_enforcement_or_groups_do_not_matter() {
         let changed = |change: fn(&mut Description)| {
             let mut topology = guarded(vec![]);
             change(topology.load_balancers.values_mut().next().unwrap().description.as_mut().unwrap());
@@ -355,7 +357,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_public_network_is_a_warning_and_never_opened() {
+    fn a_public_network_is_a_warning_and_stays_closed() {
         let public = "52.45.144.63/32";
         let finding = failure(status(&guarded(vec![rule(public, PG)]), public)).unwrap();
         assert_eq!(finding.severity, Severity::Warning);
@@ -368,7 +370,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn without_dbt_cidrs_a_port_is_open_to_all_closed_or_unclear() {
+    fn a_port_closed_to_all_is_critical_without_dbt_cidrs() {
         let (all, half) = ("0.0.0.0/0", ["0.0.0.0/1", "128.0.0.0/1"].map(|cidr| rule(cidr, PG)));
         let table = [
             (vec![rule(all, PG)], None),
@@ -389,7 +391,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_unread_list_is_unknown_only_where_it_decides() {
+    fn an_unread_prefix_list_is_unknown_only_if_decisive() {
         let unread = || rule("pl-unread", PG);
         assert!(matches!(status(&guarded(vec![unread()]), DBT_CIDR), Status::Unknown(_)));
         assert!(matches!(status(&guarded(vec![unread(), rule(DBT_CIDR, PG)]), DBT_CIDR), Status::Pass(_)));
@@ -430,7 +432,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_evidence_says_what_each_rule_allows() {
+    fn the_evidence_lists_the_sources_of_each_rule() {
         let rules = vec![
             rule("10.1.3.0/24", PG),
             rule_of("sg-2", "pl-dbt", None),
@@ -461,7 +463,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn without_a_listener_only_expected_ports_can_be_judged() {
+    fn without_a_listener_only_expected_ports_are_judged() {
         let mut topology = guarded(vec![]);
         topology.load_balancers.values_mut().next().unwrap().listeners = Ok(vec![]);
         assert!(matches!(status(&topology, DBT_CIDR), Status::Unknown(_)), "nothing was fixed");

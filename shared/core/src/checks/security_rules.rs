@@ -1,5 +1,4 @@
-//! Whether the rules of security groups allow a connection, for `load-balancer.outbound` and
-//! `target-group.security-groups`.
+//! The evaluation of security group rules, for `load-balancer.outbound` and `target-group.security-groups`.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -8,19 +7,19 @@ use crate::check::Command;
 use crate::check::Region;
 use crate::snapshot::{Network, Peer, SecurityGroupRule};
 
-/// The other end of a connection, as a rule sees it.
+/// The other end of a connection, as a rule describes it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Remote<'a> {
     pub(super) address: IpAddr,
-    /// Its security groups; `None` if they are not known.
+    /// Its security groups; `None` if unknown.
     pub(super) groups: Option<&'a [String]>,
 }
 
-/// Whether `rules`, of one direction, allow TCP on `port` with the other end. Security groups have no rules that deny.
+/// Whether `rules`, of one direction, allow TCP on `port` with the other end. Security groups have no denying rules.
 /// <https://docs.aws.amazon.com/vpc/latest/userguide/security-group-rules.html>
 ///
 /// # Errors
-/// Why that is unknown: a prefix list or the other end's groups would decide, and are not known.
+/// The reason why that is unknown: a decisive prefix list, or the other end's groups, could not be read.
 pub(super) fn allows<'a>(
     rules: impl IntoIterator<Item = &'a SecurityGroupRule>,
     network: &Network,
@@ -48,7 +47,7 @@ pub(super) fn allows<'a>(
     unknown.map_or(Ok(false), Err)
 }
 
-/// What a command allows: the members of a security group, or single addresses.
+/// The peers that a command allows: the members of a security group, or single addresses.
 pub(super) enum Allow<'a> {
     Group(&'a str),
     Addresses(BTreeSet<IpAddr>),
@@ -63,7 +62,7 @@ pub(super) fn authorize(
     region: &Region,
 ) -> Option<Command> {
     let peers: Vec<String> = match allow {
-        // The id of a group passes the same function as an argument.
+        // The id of a group passes the same check as an argument.
         Allow::Group(group) => {
             vec![format!("UserIdGroupPairs=[{{GroupId={}}}]", crate::check::command::argument(group)?)]
         }

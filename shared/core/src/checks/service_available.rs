@@ -1,4 +1,5 @@
-//! `service.available`: does the endpoint service exist, is it available, and does it take IPv4 endpoints, as dbt's are?
+//! `service.available`: does the endpoint service exist, is it available, and does it support IPv4, which dbt's
+//! endpoints use?
 
 use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Remedy, Severity, Spec, Status};
 use crate::ids::ServiceId;
@@ -25,7 +26,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let Some(service) = context.service else { return Vec::new() };
     let status = match known(context.topology.services.as_ref()).map(|services| services.get(service)) {
         Ok(Some(found)) => match found.state.as_deref() {
-            // EC2 capitalizes this state, but not other states of the same API: compare without case.
+            // EC2 capitalizes this state, but not other states of the same API, so compare without case.
             Some(state) if state.eq_ignore_ascii_case("available") => address_types(found, context),
             Some(state) => fail(&format!("endpoint service is '{state}', not available"), true, service, context),
             None => Status::Unknown("EC2 does not say in which state the endpoint service is".to_owned()),
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_without_ipv4_cuts_dbt_off() {
+    fn a_service_without_ipv4_is_critical() {
         let with = |types: &[&str]| {
             let ip_address_types = types.iter().map(ToString::to_string).collect();
             let state = Some("Available".to_owned());

@@ -1,5 +1,5 @@
-//! `delivery.subscribers`: does anybody hear the alerts? Every SNS email has a link that ends its subscription without a
-//! sign-in: one click, by anybody whom an alert was forwarded to.
+//! `delivery.subscribers`: does the alert topic have subscribers? Every SNS email has a link that ends its subscription
+//! without a sign-in: one click is enough, even by a person to whom an alert was forwarded.
 
 use std::collections::BTreeMap;
 
@@ -35,35 +35,35 @@ pub const SPEC: Spec = Spec {
 const NOBODY_HEARS: &str = "Alerts reach nobody by email, chat or SMS. Only a pager (PagerTopicArn), if set, still reports critical ones, without \
      details.";
 
-/// How often the topic is asked. The schedule of drift-watcher may be slower.
+/// Minimum time between queries of the topic. drift-watcher's schedule may be slower.
 const ASK_EVERY: SignedDuration = SignedDuration::from_mins(55);
 
-/// How long nobody may be subscribed to a new topic.
+/// Time for which a new topic may have no subscription.
 const NOBODY_FOR: SignedDuration = SignedDuration::from_hours(24);
 
-/// How long the numbers are kept: an hour longer than they are compared with.
+/// Time for which the numbers are kept: an hour longer than the comparison needs.
 const REMEMBER_FOR: SignedDuration = SignedDuration::from_hours(25);
 
-/// How many subscriptions the alert topic had, and nothing else of them.
+/// The numbers of the alert topic's subscriptions, and no other facts about them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subscribers {
-    /// When it was first asked.
+    /// The time of the first query.
     pub since: Timestamp,
-    /// The number of confirmed subscriptions, by when it was asked, for the last 25 hours.
+    /// The number of confirmed subscriptions at each query of the last 25 hours.
     pub numbers: BTreeMap<Timestamp, usize>,
-    /// When the first of them was confirmed after there had been none: what was sent before, nobody has heard.
+    /// When the first subscription was confirmed after a time without any: nobody received earlier messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard_since: Option<Timestamp>,
 }
 
 impl Subscribers {
-    /// Whether it is time to ask again.
+    /// Whether the next query is due.
     pub fn is_due(before: Option<&Self>, now: Timestamp) -> bool {
         let last = before.and_then(|before| before.numbers.keys().next_back());
         last.is_none_or(|last| now.duration_since(*last) >= ASK_EVERY)
     }
 
-    /// The next record, with the number that SNS says now.
+    /// The next record, with the present number from SNS.
     pub fn next(before: Option<&Self>, number: usize, now: Timestamp) -> Self {
         let mut numbers = before.map(|before| before.numbers.clone()).unwrap_or_default();
         let had_none = numbers.values().next_back() == Some(&0);
@@ -73,15 +73,15 @@ impl Subscribers {
         Self { since: before.map_or(now, |before| before.since), numbers, heard_since }
     }
 
-    /// The number at this hour yesterday: the last one that is a day old, give or take half an hour, as runs are not
-    /// punctual.
+    /// The number at this hour yesterday: the last one that is a day old, with half an hour of tolerance, because runs
+    /// are not punctual.
     fn yesterday(&self, now: Timestamp) -> Option<usize> {
         let is_old = |at: &Timestamp| now.duration_since(*at) >= NOBODY_FOR - SignedDuration::from_mins(30);
         self.numbers.iter().rev().find(|(at, _)| is_old(at)).map(|(_, number)| *number)
     }
 }
 
-/// The result for the topic, given what SNS says now and what it said before.
+/// The result for the topic, given the present and the earlier numbers from SNS.
 pub fn result(
     topic: &Arn,
     number: &Result<usize, CallError>,
@@ -147,7 +147,7 @@ mod tests {
 
     const TOPIC: &str = "arn:aws:sns:eu-central-1:111122223333:alerts";
 
-    /// The label and summary of each hour, and the record after them.
+    /// The label and summary of each hour, and the resulting record.
     fn play(numbers: &[usize]) -> (Vec<String>, Subscribers) {
         let (mut before, mut told): (Option<Subscribers>, Vec<String>) = (None, Vec::new());
         for (number, hour) in numbers.iter().zip(0..) {
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_subscription_that_ends_is_critical_at_once_until_there_is_one() {
+    fn the_loss_of_the_last_subscription_is_critical_at_once() {
         let (told, record) = play(&[2, 0, 0, 1]);
         assert_eq!(told[1..3], ["critical: nobody is subscribed to the alerts any more"; 2]);
         assert_eq!(told[3], "pass: 1 confirmed subscription to the alerts, was 0");
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_than_at_this_hour_yesterday_is_a_warning_for_a_day() {
+    fn fewer_subscriptions_than_yesterday_are_a_warning() {
         let (told, _) = play(&[[3; 25].as_slice(), &[2; 30]].concat());
         assert_eq!(told[24], "pass: 3 confirmed subscriptions to the alerts");
         assert_eq!(told[25], "warning: 2 confirmed subscriptions to the alerts, 3 a day ago");
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_that_does_not_say_is_unknown_and_asked_once_an_hour() {
+    fn a_topic_that_cannot_be_read_is_unknown() {
         let denied = Err(call_error("sns:ListSubscriptionsByTopic"));
         let result = result(&TOPIC.parse().unwrap(), &denied, None, (&region(), at(8, 0)));
         assert!(matches!(&result.status, Status::Unknown(why) if why.contains("AlertTopicStatements")), "{result:?}");

@@ -1,8 +1,8 @@
-//! `target-group.health`: are the targets healthy that dbt's traffic reaches?
+//! `target-group.health`: are the targets of dbt's traffic healthy?
 //!
-//! Targets that are being registered or drained count only if none is healthy, so a deployment raises no alert. If none is
-//! healthy and ELB does not give the health of some, the result is unknown. Targets under a zonal shift get no new connections
-//! and do not count at all.
+//! Targets that are being registered or drained count only if none is healthy, so a deployment raises no alert. If none
+//! is healthy and ELB does not report the health of some, the result is unknown. Targets under a zonal shift get no new
+//! connections and do not count at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::check::{CheckContext, CheckResult, Command, Finding, Group, Remedy, S
 use crate::snapshot::{Health, LoadBalancer, MIN_HEALTHY_TAG, RoutingThreshold, Target, TargetGroup, Unread};
 use crate::text::{count, limited};
 
-/// Evidence lines per alert; the rest is counted.
+/// Maximum number of targets in an alert's evidence; the rest is counted.
 const MAX_TARGETS: usize = 20;
 
 /// The catalogue's row.
@@ -54,7 +54,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     })
 }
 
-/// What the health of a target means for dbt.
+/// The meaning of a target's health for dbt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Serving {
     Yes,
@@ -66,7 +66,7 @@ enum Serving {
     Initial,
     /// Being deregistered.
     Draining,
-    /// ELB does not say.
+    /// Not reported by ELB.
     Unknown,
 }
 
@@ -86,10 +86,10 @@ fn is_unused_in_enabled_zone(target: &Target) -> bool {
     target.health == Health::Unused && target.reason.as_deref() != Some("Target.NotInUse")
 }
 
-/// The targets of a group that are not shifted away, counted by what their health means for dbt.
+/// The targets of a group that are not shifted away.
 struct TargetCounts<'a> {
     targets: Vec<&'a Target>,
-    /// The number of those that are shifted away.
+    /// The number of targets that are shifted away.
     shifted: usize,
 }
 
@@ -112,7 +112,7 @@ impl<'a> TargetCounts<'a> {
         self.number(Serving::Down) + self.number(Serving::Unused)
     }
 
-    /// `2 unhealthy`, `1 unused`, `1 draining`: all that are not healthy.
+    /// `2 unhealthy`, `1 unused`, `1 draining`: all targets that are not healthy.
     fn not_healthy(&self) -> Vec<String> {
         let kinds = [
             (Serving::Down, "unhealthy"),
@@ -126,22 +126,23 @@ impl<'a> TargetCounts<'a> {
     }
 }
 
-/// New connections that go to failing targets, because too few are healthy.
+/// New connections that reach failing targets, because too few targets are healthy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct FailOpen {
     threshold: RoutingThreshold,
-    /// The zone where they enter; `None` with cross-zone load balancing.
+    /// The zone that the connections enter; `None` with cross-zone load balancing.
     zone: Option<String>,
     failing: usize,
     all: usize,
 }
 
 impl FailOpen {
-    /// What happens where most connections fail; `None` if the group's routing threshold is reached everywhere, is AWS's default,
-    /// under which this only happens without a healthy target, or is not known.
+    /// The zone where most connections fail. `None` if every zone reaches the group's routing threshold, if the
+    /// threshold is unknown, or if it is AWS's default, under which connections reach failing targets only without a
+    /// healthy one.
     fn of(load_balancer: &LoadBalancer, group: &TargetGroup, targets: &[Target]) -> Option<Self> {
         let threshold = group.attributes.as_ref()?.as_ref().ok()?.routing_threshold;
-        // Targets outside the VPC are in all zones.
+        // Targets outside the VPC belong to all zones.
         let named = targets.iter().filter_map(|target| target.zone.as_deref()).filter(|zone| *zone != "all");
         let zones: BTreeSet<Option<&str>> = match load_balancer.crosses_zones(group).ok()? {
             false if named.clone().next().is_some() => named.map(Some).collect(),
@@ -153,7 +154,7 @@ impl FailOpen {
                 None => true,
             };
             let counts = TargetCounts::new(targets.iter().filter(is_in));
-            // Those whose health is not known may be healthy.
+            // Targets with unknown health may be healthy.
             let healthy = counts.healthy() + counts.number(Serving::Unknown);
             let failing = counts.number(Serving::Down);
             let all = healthy + failing + counts.number(Serving::Initial);
@@ -164,12 +165,12 @@ impl FailOpen {
         zones.into_iter().filter_map(within).filter(|_| threshold != RoutingThreshold::DEFAULT).max_by(worst)
     }
 
-    /// Whether there is no healthy target where the connections enter: then no threshold would help.
+    /// Whether the connections' zone has no healthy target: then no threshold would help.
     fn is_complete(&self) -> bool {
         self.failing == self.all
     }
 
-    /// `3 in 4`, as many as there are failing targets among all that get connections; `all` without a healthy one.
+    /// `3 in 4`: the share of failing targets among all that get connections; `all` without a healthy one.
     fn share(&self) -> String {
         if self.is_complete() { "all".to_owned() } else { format!("{} in {}", self.failing, self.all) }
     }
@@ -189,7 +190,7 @@ fn judge(load_balancer: &LoadBalancer, group: &TargetGroup, targets: &[Target], 
     let counts = TargetCounts::new(targets);
     let (healthy, unknown) = (counts.healthy(), counts.number(Serving::Unknown));
     let down = counts.number(Serving::Down);
-    // Unknown targets count neither as healthy nor as a reason to stay silent.
+    // An unknown target does not count as healthy, and does not hide a failure.
     if unknown > 0 && (counts.failing() == 0 || (healthy == 0 && down == 0)) {
         return Status::Unknown(not_said(unknown, group));
     }
@@ -198,7 +199,7 @@ fn judge(load_balancer: &LoadBalancer, group: &TargetGroup, targets: &[Target], 
     let unread = unread(load_balancer, group);
     if healthy > 0 && fail_open.is_none() && counts.failing() > 0 {
         match &unread {
-            // They may be standbys, or get connections.
+            // The failing targets may be standbys, or get connections.
             Some(why) if enough || group.own_tags.is_err() => return Status::Unknown(why.clone()),
             None if enough && unknown > 0 => return Status::Unknown(not_said(unknown, group)),
             _ => {}
@@ -215,7 +216,7 @@ fn judge(load_balancer: &LoadBalancer, group: &TargetGroup, targets: &[Target], 
     let severity = if fail_open.is_some() { Severity::Critical } else { severity(&counts) };
     let mut evidence = evidence(group, &counts);
     evidence.splice(1..1, fail_open.iter().map(FailOpen::evidence));
-    // Each is as critical as the other, and needs different things: people hear when the one becomes the other.
+    // The two cases are equally critical but need different fixes, so a change from one to the other sends a message.
     let part = match &fail_open {
         Some(_) => Some(TOO_FEW),
         None => (counts.number(Serving::Draining) == targets.len()).then_some(NO_TARGET),
@@ -243,19 +244,19 @@ fn not_said(unknown: usize, group: &TargetGroup) -> String {
 /// The part of a finding about a group below its routing threshold.
 const TOO_FEW: &str = "too few are healthy";
 
-/// Why it is not known whether so few targets are healthy that failing ones get connections, or how many are enough.
+/// The reason why the routing threshold or the sufficient number of healthy targets is unknown.
 fn unread(load_balancer: &LoadBalancer, group: &TargetGroup) -> Option<String> {
     let attributes = group.attributes.as_ref()?.as_ref().err();
     let cross_zone = load_balancer.cross_zone.as_ref().and_then(|cross_zone| cross_zone.as_ref().err());
     attributes.or(cross_zone).or(group.own_tags.as_ref().err()).map(ToString::to_string)
 }
 
-/// Why `healthy` does not say that the service answers dbt.
+/// A reason why a healthy target does not prove that the service answers dbt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Weakness {
-    /// The health checks go to this port, and a target listens for dbt on another.
+    /// The health checks use this port, and a target listens for dbt on another.
     OtherPort(u16),
-    /// The health checks pass with an error of the service's.
+    /// The health checks pass with an error of the service.
     TakesErrors,
 }
 
@@ -267,7 +268,7 @@ impl Weakness {
         other_port.or(takes_errors.then_some(Self::TakesErrors))
     }
 
-    /// Info: it is sent once, and may be meant.
+    /// Severity info: the alert is sent once, and the setting may be intended.
     fn finding(self, group: &TargetGroup, context: CheckContext<'_>) -> Finding {
         let (summary, part) = match self {
             Self::OtherPort(port) => {
@@ -296,13 +297,13 @@ impl Weakness {
     }
 }
 
-/// Whether codes such as `200-399,418` have one from 400 on.
+/// Whether codes such as `200-399,418` include one from 400 on.
 fn takes_errors(codes: &str) -> bool {
     let highest = |range: &str| range.rsplit('-').next().and_then(|last| last.trim().parse::<u16>().ok());
     codes.split(',').filter_map(highest).any(|code| code >= 400)
 }
 
-/// How many healthy targets are enough, if a tag of the group says so.
+/// The sufficient number of healthy targets, from a tag of the group.
 fn enough(group: &TargetGroup) -> Option<usize> {
     min_healthy_tag(group)?.trim().parse().ok().filter(|enough| *enough > 0)
 }
@@ -404,7 +405,7 @@ fn evidence(group: &TargetGroup, counts: &TargetCounts<'_>) -> Vec<String> {
     evidence
 }
 
-/// Sends connections to healthy targets only, as long as there is one.
+/// The command that lowers the threshold: connections go only to healthy targets, as long as there is one.
 fn lower_threshold(group: &TargetGroup, context: CheckContext<'_>) -> Command {
     const THRESHOLD: &str = "target_group_health.unhealthy_state_routing.minimum_healthy_targets";
     let settings = [("count", "1"), ("percentage", "off")];
@@ -413,7 +414,7 @@ fn lower_threshold(group: &TargetGroup, context: CheckContext<'_>) -> Command {
         .options("attributes", settings.map(|(name, value)| format!("Key={THRESHOLD}.{name},Value={value}")))
 }
 
-/// What to do about the most likely cause, with the command that does it or shows more.
+/// The remedy for the most likely cause, with the command that carries it out or shows more.
 fn remedy(
     (load_balancer, group): (&LoadBalancer, &TargetGroup),
     counts: &TargetCounts<'_>,
@@ -445,7 +446,7 @@ const LOWER_THE_THRESHOLD: &str = " Until then, the command lowers the group's r
 const SWITCH_CROSS_ZONE_ON: &str = " No target is healthy in this zone, so a lower routing threshold would not help. Until one is, the \
                                     command switches cross-zone load balancing on.";
 
-/// What to do about the most likely cause.
+/// The action against the most likely cause.
 fn action(counts: &TargetCounts<'_>) -> &'static str {
     // https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-health-checks.html
     let answers = |target: &&&Target| target.reason.as_deref() == Some("Target.ResponseCodeMismatch");
@@ -487,18 +488,18 @@ mod tests {
 
     fn status(targets: &[Target]) -> Status {
         let group = TargetGroup { targets: Ok(targets.to_vec()), ..target_group("pg") };
-        // One per target group, never per target.
+        // One result per target group, never per target.
         only_status(results(load_balancer("pg", vec![group])))
     }
 
-    /// Severity and summary for targets with these states, if the check fails.
+    /// The severity and summary for targets with these states, if the check fails.
     fn outcome(healths: &[&str]) -> Option<(Severity, String)> {
         let targets: Vec<Target> = healths.iter().zip(1..).map(|(health, number)| target(number, health)).collect();
         failure(status(&targets)).map(|finding| (finding.severity, finding.summary))
     }
 
     #[test]
-    fn the_numbers_decide_the_severity() {
+    fn the_numbers_of_targets_decide_the_severity() {
         let critical = |summary: &str| Some((Severity::Critical, format!("{summary} in pg")));
         let warning = |summary: &str| Some((Severity::Warning, format!("{summary} in pg")));
         assert_eq!(outcome(&["healthy", "healthy"]), None);
@@ -579,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_whose_zone_is_not_enabled_are_unused_not_failing() {
+    fn an_unused_target_in_a_disabled_zone_is_only_info() {
         let unused = |reason: &str| Target { reason: Some(reason.to_owned()), ..target(2, "unused") };
         for (reason, severity) in [("Target.NotInUse", Severity::Info), ("Target.InvalidState", Severity::Warning)] {
             let finding = failure(status(&[target(1, "healthy"), unused(reason)])).expect(reason);
@@ -621,7 +622,7 @@ mod tests {
     }
 
     #[test]
-    fn below_the_routing_threshold_the_share_that_fails_is_critical() {
+    fn below_the_routing_threshold_a_failing_share_is_critical() {
         const TWO: RoutingThreshold = RoutingThreshold { count: 2, percentage: None };
         const HALF: RoutingThreshold = RoutingThreshold { count: 1, percentage: Some(50) };
         let one_of_four = [("healthy", 'a'), ("unhealthy", 'a'), ("unhealthy", 'b'), ("unhealthy", 'b')];
@@ -662,7 +663,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_says_how_many_healthy_targets_are_enough() {
+    fn a_tag_sets_the_sufficient_number_of_healthy_targets() {
         let standby = [("healthy", 'a'), ("unhealthy", 'a'), ("unhealthy", 'b')];
         let said =
             |targets: &[(&str, char)], tag| failure(with_threshold(targets, RoutingThreshold::DEFAULT, tag, true));
@@ -683,7 +684,7 @@ mod tests {
     }
 
     #[test]
-    fn unread_attributes_and_tags_lift_no_failure() {
+    fn unread_attributes_and_tags_hide_no_failure() {
         let denied = || call_error("elasticloadbalancing:DescribeTargetGroupAttributes");
         let judged = |own_tags: Observed<BTreeMap<String, String>>,
                       attributes: Option<Observed<TargetGroupAttributes>>| {
@@ -732,7 +733,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_is_shifted_away_is_in_no_count() {
+    fn a_shifted_target_is_in_no_count() {
         let said = |targets: &[(&str, char)]| {
             let finding = failure(with_threshold(targets, RoutingThreshold::DEFAULT, None, true));
             finding.map(|finding| (finding.severity, finding.summary))
@@ -744,7 +745,7 @@ mod tests {
     }
 
     #[test]
-    fn a_health_check_that_says_little_is_said_as_info() {
+    fn a_weak_health_check_is_info() {
         let said = |port: Option<u16>, codes: Option<&str>, healths: &[&str]| {
             let targets = healths.iter().zip(1..).map(|(health, number)| target(number, health));
             let group = TargetGroup {
@@ -774,7 +775,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unexpected_answer_is_no_problem_of_the_network() {
+    fn an_unexpected_answer_does_not_blame_the_network() {
         let action = |reasons: &[&str]| {
             let targets = reasons
                 .iter()
@@ -790,7 +791,7 @@ mod tests {
     }
 
     #[test]
-    fn an_application_load_balancer_is_a_target_like_any_other() {
+    fn an_application_load_balancer_is_judged_as_a_target() {
         let alb = |health| Target {
             id: "arn:aws:elasticloadbalancing:…:loadbalancer/app/web/1".to_owned(),
             zone: None,
@@ -820,7 +821,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_in_an_unknown_state_are_no_reason_to_stay_silent() {
+    fn targets_in_an_unknown_state_hide_no_failure() {
         let finding = |states: &[&str]| {
             let targets: Vec<Target> = states.iter().zip(1..).map(|(state, number)| target(number, state)).collect();
             failure(status(&targets)).map(|finding| (finding.severity, finding.summary))

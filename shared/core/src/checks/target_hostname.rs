@@ -1,9 +1,9 @@
-//! `target-group.hostname`: are the registered addresses those that the group's name resolves to?
+//! `target-group.hostname`: are the registered addresses the ones that the group's hostname resolves to?
 //!
-//! RDS and Aurora change their address on a failover; targets that are registered by address then point nowhere. A target
-//! group with the tag `privatelink-guard:hostname` names what it stands for. The guard compares, and changes nothing. What
-//! DNS does not answer, or answers with addresses that cannot be targets, is unknown: never a reason to change targets. So is
-//! a name whose answers change in turn.
+//! RDS and Aurora change their address on a failover; targets that are registered by address then point nowhere. The
+//! tag `privatelink-guard:hostname` contains the hostname behind a target group. The guard compares and changes
+//! nothing. A missing DNS answer, or one with addresses that cannot be targets, is unknown and never a reason to change
+//! targets. The same applies to a name with changing answers.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use super::restore::{as_registered, target_argument};
 use crate::check::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Health, Hostname, Target, TargetGroup, TargetKind, Unread, known};
 
-/// DNS answers with at most eight of the addresses of a name that has more: the rest is not known.
+/// Maximum number of addresses in a DNS answer: the rest of a longer list is unknown.
 /// <https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/routing-policy-multivalue.html>
 const MAX_ADDRESSES: usize = 8;
 
@@ -40,7 +40,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.for_target_groups(&SPEC, |_, group| status(group, context))
 }
 
-/// `None` for a group without the tag, or without addresses as targets.
+/// The status; `None` for a group without the tag, or without addresses as targets.
 fn status(group: &TargetGroup, context: CheckContext<'_>) -> Option<Status> {
     if group.kind != TargetKind::Ip {
         return None;
@@ -94,8 +94,8 @@ fn judge(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) ->
     ))
 }
 
-/// Whether the name is that of an Aurora cluster's writer. The instance that was the writer goes on as a reader: it is healthy,
-/// and refuses to write. A healthy target of any other name is not taken out because of what DNS says.
+/// Whether the name belongs to an Aurora cluster's writer. After a failover, the old writer continues as a reader: it
+/// is healthy, but refuses to write. A healthy target of any other name stays, whatever DNS answers.
 /// <https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Endpoints.Cluster.html>
 fn names_a_writer(name: &str) -> bool {
     let is_cluster = is_rds(name) && name.to_ascii_lowercase().contains(".cluster-");
@@ -106,8 +106,8 @@ fn is_rds(name: &str) -> bool {
     name.to_ascii_lowercase().contains(".rds.amazonaws.com")
 }
 
-/// Whether DNS answers with some of what the name stands for, now these, now others: the reader and the custom endpoints of
-/// Aurora, and RDS Proxy, which adds and removes addresses as it scales.
+/// Whether DNS answers with changing subsets of the name's addresses: the reader and custom endpoints of Aurora, and
+/// RDS Proxy, which adds and removes addresses as it scales.
 /// <https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Overview.Endpoints.html>
 /// <https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-connecting.html> (the form of the name)
 /// <https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-network-prereqs.html> (the addresses)
@@ -117,8 +117,8 @@ fn names_one_of_several(name: &str) -> bool {
         || [".cluster-ro-", ".cluster-custom-"].iter().any(|kind| name.contains(kind))
 }
 
-/// Whether the name has several addresses that are others than those that drift-watcher stored, as those of a name for an RDS
-/// Proxy. A failover changes one address into another.
+/// Whether the name has several addresses that differ from those that drift-watcher stored, as a name for an RDS Proxy
+/// does. A failover replaces one address by another.
 fn answers_in_turn(group: &TargetGroup, hostname: &Hostname, context: CheckContext<'_>) -> bool {
     let before = context.last_path.and_then(|path| path.hostname(&group.arn));
     let before = before.filter(|before| before.name == hostname.name).and_then(|before| before.addresses.as_ref().ok());
@@ -130,7 +130,7 @@ fn answers_in_turn(group: &TargetGroup, hostname: &Hostname, context: CheckConte
 /// The addresses that should be registered.
 ///
 /// # Errors
-/// Why they are not known.
+/// The reason why they are unknown.
 fn wanted(hostname: &Hostname) -> Result<BTreeSet<IpAddr>, String> {
     let Hostname { name, addresses, networks } = hostname;
     if names_one_of_several(name) {
@@ -183,7 +183,7 @@ fn evidence(
     .collect()
 }
 
-/// The old address goes only once the new one is healthy: until then it serves what it can.
+/// The remedy. The old address stays until the new one is healthy, because it serves what it can.
 fn remedy(
     group: &TargetGroup,
     wanted: &BTreeSet<IpAddr>,
@@ -229,8 +229,8 @@ fn remedy(
     Remedy::new(action, command, region.target_group(&group.arn))
 }
 
-/// New targets, with the port of the registered ones; without one, ELB takes the group's own. Addresses outside the group's
-/// VPC have the zone `all`, which must be given.
+/// The new targets, with the port of the registered ones; without it, ELB uses the group's own port. Addresses outside
+/// the group's VPC need the zone `all`.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetDescription.html>
 fn added<'a>(group: &TargetGroup, addresses: impl IntoIterator<Item = &'a IpAddr>) -> Vec<String> {
     let registered = || group.targets.iter().flatten();
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_registers_the_new_and_deregisters_the_old_address() {
+    fn the_command_replaces_the_old_address_by_the_new_one() {
         let finding = failure(status(vec![target(1, "unhealthy")], hostname(Ok(vec!["10.0.0.2"])))).unwrap();
         let command = finding.remedy.command.unwrap();
         assert_eq!(steps(&command), [REGISTER_2, "wait target-in-service", DEREGISTER_1]);
@@ -293,7 +293,7 @@ mod tests {
     const REGISTER_2: &str = "register-targets Id=10.0.0.2,Port=5432";
     const DEREGISTER_1: &str = "deregister-targets Id=10.0.0.1,Port=5432,AvailabilityZone=eu-central-1a";
 
-    /// The operations of a command, and the targets of those that change some.
+    /// The operations of a command, with the targets that they change.
     fn steps(command: &str) -> Vec<String> {
         let step = |step: &str| {
             let operation = step.split(" --").next().unwrap().trim_start_matches("aws elbv2 ");
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_whose_addresses_change_in_turn_is_unknown() {
+    fn a_name_with_changing_addresses_is_unknown() {
         let judged = |before: Option<&[&str]>, now: &[&str]| {
             let group = |addresses: &[&str]| {
                 let hostname = Some(Ok(Some(hostname(Ok(addresses.to_vec())))));
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_would_notice_a_failover_late_is_told() {
+    fn slow_health_checks_are_reported_with_a_failover() {
         let slow = |timing: Option<(u32, u32)>| {
             let group = TargetGroup {
                 targets: Ok(vec![target(1, "unhealthy")]),
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn only_groups_of_addresses_with_the_tag_are_checked() {
+    fn only_address_groups_with_the_tag_are_checked() {
         let results = |group: TargetGroup| {
             let topology = topology(endpoint_service(), [load_balancer("pg", vec![group])]);
             with_context(&topology, evaluate)

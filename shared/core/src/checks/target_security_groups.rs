@@ -1,9 +1,9 @@
 //! `target-group.security-groups`: do the targets' own security groups allow the load balancer?
 //!
-//! Targets see the nodes' private addresses as the source; a rule that names a security group of the load balancer counts as
-//! well. Client IP preservation does not apply to PrivateLink traffic. The rules of all groups of a target's network
-//! interface add up, and every node that sends to the target must be allowed, on the target's port and on that of its health
-//! check. Where EC2 does not show the interface (another VPC or account), the result is unknown.
+//! Targets see the nodes' private addresses as the source; a rule that names a security group of the load balancer
+//! counts as well. Client IP preservation does not apply to PrivateLink traffic. The rules of all groups of a target's
+//! network interface add up. They must allow every node that sends to the target, on the target's port and on its
+//! health check's port. If EC2 does not show the interface (another VPC or account), the result is unknown.
 //! <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-register-targets.html#target-security-groups>
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,10 +14,10 @@ use crate::check::{CheckContext, CheckResult, Command, Finding, Remedy, Severity
 use crate::snapshot::{Interface, LoadBalancer, Network, SecurityGroupRule, Target, TargetGroup, TargetKind, Unread};
 use crate::text::{count, limited};
 
-/// Evidence lines per alert; the rest is counted.
+/// Maximum number of targets in an alert's evidence; the rest is counted.
 const MAX_TARGETS: usize = 20;
 
-/// Commands in one alert: each opens one security group.
+/// Maximum number of commands in an alert: each opens one security group.
 const MAX_COMMANDS: usize = 4;
 
 /// The catalogue's row.
@@ -53,7 +53,7 @@ fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     })
 }
 
-/// What decides on the traffic of one load balancer to its targets.
+/// The facts that decide on one load balancer's traffic to its targets.
 struct Inbound<'a> {
     load_balancer: &'a LoadBalancer,
     network: &'a Network,
@@ -64,7 +64,7 @@ struct Inbound<'a> {
     rules: Vec<&'a SecurityGroupRule>,
 }
 
-/// What keeps the load balancer from a target: ports that nodes cannot reach.
+/// The ports of a target that nodes cannot reach.
 #[derive(Default)]
 struct BlockedPorts {
     ports: BTreeSet<u16>,
@@ -113,7 +113,7 @@ impl<'a> Inbound<'a> {
         }
     }
 
-    /// What the target's security groups block. An interface without security groups blocks nothing.
+    /// The ports that the target's security groups block. An interface without security groups blocks nothing.
     fn blocked(&self, group: &TargetGroup, target: &Target) -> Result<BlockedPorts, String> {
         let Some(address) = target.address else { return Err(format!("the address of {target} is not known")) };
         let Some(groups) = &target.security_groups else {
@@ -142,7 +142,7 @@ impl<'a> Inbound<'a> {
                 }
             }
         }
-        // EC2 may leave out the rules of a group that another account shares.
+        // EC2 may omit the rules of a group that another account shares.
         let hidden = groups.iter().find(|group| !all.iter().any(|rule| rule.group == **group));
         match (blocked.ports.is_empty(), unknown, hidden) {
             (true, Some(why), _) => Err(why),
@@ -190,8 +190,8 @@ impl<'a> Inbound<'a> {
         .stopping_dbt(all)
     }
 
-    /// What can have blocked the target: itself and its interfaces, its security groups, and the prefix lists that their rules
-    /// name.
+    /// The ids that can have blocked the target: itself and its interfaces, its security groups, and their rules'
+    /// prefix lists.
     fn ids_behind(&self, target: &'a Target) -> impl Iterator<Item = &'a str> {
         let groups = target.security_groups.iter().flatten();
         let own =
@@ -201,7 +201,7 @@ impl<'a> Inbound<'a> {
         own.chain(groups).map(String::as_str).chain(lists)
     }
 
-    /// A command per security group: it allows the load balancer's own group, or, if it has none, its nodes.
+    /// One command per security group, which allows the load balancer's own group or, if it has none, its nodes.
     fn commands(&self, blocked: &[(&Target, BlockedPorts)], context: CheckContext<'_>) -> Vec<Command> {
         let mut wanted: BTreeMap<&str, BlockedPorts> = BTreeMap::new();
         for (target, BlockedPorts { ports, nodes }) in blocked {
@@ -259,7 +259,7 @@ mod tests {
         Target { security_groups, ..target(number, "healthy") }
     }
 
-    /// Every group of a target has at least the outbound rule that AWS gives a new group.
+    /// A topology in which each group of a target has at least the outbound rule that AWS gives a new group.
     fn seen(targets: Vec<Target>, mut rules: Vec<SecurityGroupRule>, own_group: Option<&str>) -> Topology {
         let groups = targets.iter().flat_map(|target| target.security_groups.clone().unwrap_or_default());
         rules.extend(groups.map(|group| SecurityGroupRule { egress: true, ..rule(&group, cidr("0.0.0.0/0"), 443) }));
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn blocking_all_targets_is_critical_and_some_is_a_warning() {
+    fn blocking_every_target_is_critical_and_some_a_warning() {
         let both = vec![in_groups(1, Some(&["sg-t"])), in_groups(2, Some(&["sg-u"]))];
         let finding = failure(status(both.clone(), open("sg-t", &cidr("10.0.0.0/8")), Some("sg-lb"))).unwrap();
         assert_eq!(
@@ -384,9 +384,9 @@ mod tests {
         assert!(matches!(judged(&["sg-member"], open()), Status::Unknown(_)));
     }
 
-    /// An alert lists 20 targets; who blocked the last one is found all the same.
+    /// An alert lists 20 targets, but the cause of a later one is found too.
     #[test]
-    fn the_cause_of_one_blocked_target_of_thirty_is_named() {
+    fn the_cause_is_found_among_thirty_blocked_targets() {
         let groups: Vec<String> = (1..=30).map(|number| format!("sg-{number:02}")).collect();
         let interfaces = |number| vec![format!("eni-{number}"), format!("i-{number}")];
         let targets = (1..=30)

@@ -79,7 +79,7 @@ mod tests {
     use crate::testing::{call_error, only_finding};
 
     #[test]
-    fn one_result_per_call_and_a_failure_names_the_action() {
+    fn each_call_has_a_result_and_a_failure_names_the_action() {
         let (listing, health) = ("ec2:DescribeVpcEndpointConnections", "elasticloadbalancing:DescribeTargetHealth");
         let calls = [(listing, Some(call_error(listing))), (health, None)].into();
         let results = of_calls(&calls);

@@ -1,10 +1,10 @@
 //! `load-balancer.zones`: does every zone that dbt can enter have a healthy target?
 //!
-//! Decided per target group. A zone without a healthy target is info if cross-zone load balancing is on, or if the service
-//! does not offer the zone, because dbt does not enter there; otherwise critical. If EC2 gives the service's zones only by
-//! id, every zone counts as offered. A zone that the service offers and in which no load balancer is enabled is critical,
-//! even with cross-zone; one zone in all, or a zone of the load balancer that the service does not offer, is info. A zone
-//! that is shifted away is info, whatever cross-zone says, and critical only if no target elsewhere is healthy. Targets
+//! Decided per target group. A zone without a healthy target is critical, but info if cross-zone load balancing is on,
+//! or if the service does not offer the zone, because dbt does not enter there. If EC2 lists the service's zones only
+//! by id, every zone counts as offered. An offered zone without an enabled load balancer is critical, even with
+//! cross-zone; a single zone in all, or a load balancer's zone that the service does not offer, is info. A zone under a
+//! zonal shift is info, whatever the cross-zone setting, and critical only if no target elsewhere is healthy. Targets
 //! outside the VPC (`all`) serve every zone. If no target is healthy in any zone, the result is unknown, because
 //! `target-group.health` reports that.
 
@@ -95,14 +95,14 @@ fn judge(
     }
 }
 
-/// A zonal shift. AWS may start one itself, and practice runs shift a zone away every week.
+/// A zonal shift. AWS may start one itself, and practice runs shift a zone every week.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/zonal-shift.html>
 struct Shift<'a> {
-    /// The zones that it leaves, with the numbers of their targets.
+    /// The zones under the shift, each with its number of targets.
     zones: BTreeMap<&'a str, usize>,
-    /// The number of healthy targets elsewhere.
+    /// The number of healthy targets in other zones.
     healthy_elsewhere: usize,
-    /// Whether no target elsewhere is healthy, or may be.
+    /// Whether no target in another zone is, or may be, healthy.
     leaves_nothing: bool,
 }
 
@@ -119,7 +119,7 @@ impl<'a> Shift<'a> {
         (!left.is_empty()).then(|| Self { zones, healthy_elsewhere, leaves_nothing: !rest.iter().any(may_serve) })
     }
 
-    /// `status`, with the shift: a further part of a failure, or a finding of its own.
+    /// `status` with the shift: as a further part of a failure, or as a separate finding.
     fn added_to(
         self,
         status: Status,
@@ -188,7 +188,7 @@ impl<'a> Shift<'a> {
     }
 }
 
-/// Ends the shifts of the load balancer that are in effect.
+/// The command that ends the load balancer's active shifts.
 /// <https://docs.aws.amazon.com/arc-zonal-shift/latest/api/API_CancelZonalShift.html>
 fn end_shift(load_balancer: &LoadBalancer, context: CheckContext<'_>) -> Command {
     let applied = Command::new("arc-zonal-shift get-managed-resource", context.region)
@@ -197,7 +197,7 @@ fn end_shift(load_balancer: &LoadBalancer, context: CheckContext<'_>) -> Command
     Command::new("arc-zonal-shift cancel-zonal-shift", context.region).option_of("zonal-shift-id", &applied)
 }
 
-/// The status if the zones of the healthy targets are unknown. With cross-zone load balancing they do not matter.
+/// The status if the zones of the healthy targets are unknown. With cross-zone load balancing, they do not matter.
 fn unclear(load_balancer: &LoadBalancer, group: &TargetGroup) -> Status {
     match (load_balancer.crosses_zones(group), group.kind) {
         (Ok(true), _) => Status::pass(format!("cross-zone covers every zone for {}", group.name())),
@@ -217,7 +217,7 @@ struct Lack<'a> {
     cross_zone: bool,
     /// The number of healthy targets in other zones.
     healthy: usize,
-    /// The zones that the service offers; empty if not known.
+    /// The zones that the service offers; empty if unknown.
     offered: &'a BTreeSet<&'a str>,
 }
 
@@ -246,7 +246,7 @@ impl Lack<'_> {
     }
 
     fn severity_and_impact(&self) -> (Severity, &'static str) {
-        // EC2 may give only the ids of a service's zones. Then all zones count as offered.
+        // EC2 may list a service's zones only by id. Then all zones count as offered.
         let offers = |zone: &&str| self.offered.is_empty() || self.offered.contains(zone);
         if self.cross_zone {
             (
@@ -284,8 +284,8 @@ impl Lack<'_> {
     }
 }
 
-/// The result for the service: it fails if none of its load balancers is enabled in a zone that it offers. `None` if its load
-/// balancers could not be listed.
+/// The result for the service: it fails if it offers a zone in which none of its load balancers is enabled. `None` if
+/// its load balancers could not be listed.
 fn zones_without_load_balancer(offered: &BTreeSet<&str>, context: CheckContext<'_>) -> Option<CheckResult> {
     let service = context.service?;
     let load_balancers = context.load_balancers(&SPEC).ok()?;
@@ -335,8 +335,9 @@ fn judge_zones(
     )
 }
 
-/// Whether there are two zones, as dbt's guides ask for, and AWS recommends, and the service offers all that its load balancers have.
-/// Zones that a load balancer got after it was put behind the service are not offered until it is put there again.
+/// The status of the zones' number: there should be two, as dbt's guides require and AWS recommends, and the service
+/// should offer all zones of its load balancers. A zone that a load balancer gets after joining the service is not
+/// offered until the load balancer is added again.
 /// <https://docs.aws.amazon.com/vpc/latest/privatelink/privatelink-share-your-services.html>
 /// <https://github.com/hashicorp/terraform-provider-aws/issues/40809>
 fn judge_number(
@@ -388,7 +389,7 @@ fn listed(zones: &BTreeSet<&str>) -> String {
     zones.iter().copied().collect::<Vec<_>>().join(", ")
 }
 
-/// Lists the subnets of the first load balancer's VPC, in these zones or in any.
+/// The command that lists the subnets of the first load balancer's VPC, in these zones or in any zone.
 fn subnets(load_balancers: &[&LoadBalancer], zones: &[&str], context: CheckContext<'_>) -> Option<Command> {
     let description = load_balancers.first()?.description.as_ref().ok()?;
     let in_zones = (!zones.is_empty()).then(|| format!("Name=availability-zone,Values={}", zones.join(",")));
@@ -400,7 +401,7 @@ fn subnets(load_balancers: &[&LoadBalancer], zones: &[&str], context: CheckConte
     )
 }
 
-/// How to enable the first load balancer in the missing zones: the command lists the subnets to choose from.
+/// The remedy that enables the first load balancer in the missing zones; the command lists the subnets to choose from.
 fn enable_zones(
     service: &ServiceId,
     load_balancers: &[&LoadBalancer],
@@ -447,10 +448,11 @@ mod tests {
         with_context(&topology, evaluate).into_iter().map(|result| result.status).collect()
     }
 
-    /// The severity for the target group, if the check fails. The service must pass, or be told that it could offer more.
+    /// The severity for the target group, if the check fails. The service passes, or its finding is only about offering
+    /// more.
     fn severity(targets: Vec<Target>, cross_zone: bool, offered: &[&str]) -> Option<Severity> {
         match &statuses(targets, cross_zone, offered)[..] {
-            // Of a service whose zones EC2 does not name, nothing more is known.
+            // If EC2 does not name a service's zones, nothing more is known.
             [Status::Pass(_), Status::Pass(_)] => None,
             [Status::Fail(finding), Status::Unknown(_)] if offered.is_empty() => Some(finding.severity),
             [Status::Fail(finding), Status::Pass(_)] => Some(finding.severity),
@@ -508,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn where_dbt_is_cut_off_the_command_switches_cross_zone_on() {
+    fn the_command_switches_cross_zone_on_if_dbt_is_cut_off() {
         let remedy = |cross_zone: bool| match statuses(vec![in_a(1, "healthy")], cross_zone, BOTH).remove(0) {
             Status::Fail(finding) => (finding.remedy.action, finding.remedy.command.unwrap()),
             other => panic!("{other:?}"),
@@ -527,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn the_evidence_says_whether_a_zone_is_offered() {
+    fn the_evidence_shows_whether_a_zone_is_offered() {
         let evidence = |cross_zone: bool, offered: &[&str]| match statuses(
             vec![in_a(1, "healthy")],
             cross_zone,
@@ -557,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn one_zone_in_all_and_zones_that_are_not_offered_are_info() {
+    fn a_single_zone_or_an_unoffered_zone_is_info() {
         let of_service = |enabled: &[&str], offered: &[&str]| {
             let mut load_balancer = load_balancer("pg", Vec::new());
             let description = load_balancer.description.as_mut().unwrap();

@@ -13,11 +13,11 @@ use super::{Content, label, lasted, summary, time};
 use crate::alerts::transition::{Kind, Transition};
 use crate::text::limited;
 
-/// Characters of all text that people see. Slack's section block holds 3,000.
+/// Maximum number of characters of all visible text. Slack's section block holds 3,000.
 /// <https://docs.slack.dev/reference/block-kit/blocks/section-block>
 const MAX_CHARACTERS: usize = 3_000;
 
-/// Characters of a title that had to be cut.
+/// Length of a title that had to be cut.
 const MAX_TITLE: usize = 250;
 
 /// The levels of detail, from most to least; the first that fits is sent.
@@ -37,11 +37,11 @@ const DETAILS: [Detail; 8] = [
 struct Detail {
     /// Transitions described in full.
     in_full: usize,
-    /// Lines of evidence of each.
+    /// Lines of evidence for each.
     evidence: usize,
     /// Whether commands are printed.
     commands: bool,
-    /// Further transitions that get a line; beyond that they are counted.
+    /// Further transitions with a line each; the rest is counted.
     listed: usize,
 }
 
@@ -71,7 +71,7 @@ impl Shown {
         }
     }
 
-    /// For names and texts longer than anybody makes them on purpose.
+    /// The fallback for names and texts longer than any intended one.
     fn least(content: &Content<'_>) -> Self {
         let title = markdown(&format!("{}: {}: {}", content.label, content.name(), content.failure));
         let description = format!("This is too long for chat. The log of {} has all of it.", content.envelope.function);
@@ -117,7 +117,7 @@ fn description(content: &Content<'_>, detail: Detail) -> String {
         let _ = writeln!(text, "{}", markdown(banner));
     }
     for transition in content.transitions.iter().take(detail.in_full) {
-        // The title names the only one.
+        // With one transition, the message's title already names it.
         if content.transitions.len() > 1 {
             let _ = writeln!(text, "*{}: {}*", label(transition), markdown(&summary(transition)));
         }
@@ -183,13 +183,13 @@ fn next_steps(content: &Content<'_>, detail: Detail) -> Vec<String> {
     steps
 }
 
-/// The step that a transition needs; `None` if it needs none.
+/// The next step of a transition; `None` if it needs none.
 fn next_step(transition: &Transition, with_command: bool) -> Option<String> {
     let remedy = &transition.finding.remedy;
     if transition.kind == Kind::Resolved || remedy.nothing_to_do {
         return None;
     }
-    // A command holds no back-tick: its arguments are restricted.
+    // A command contains no back-tick, because its arguments are restricted.
     let command = remedy.command.as_ref().map(|commands| match with_command {
         true => format!(" `{}`", commands.replace('\n', "` `")),
         false => " (The command is too long for chat; the function's log has it.)".to_owned(),
@@ -222,13 +222,13 @@ mod tests {
         render(&Content::new(envelope, &transitions.chunks(1).collect::<Vec<_>>()))
     }
 
-    /// A message about `number` transitions at the most detail, with at most `in_full` of them in full.
+    /// The description of a message about `number` transitions at the most detail, with at most `in_full` in full.
     fn description_of(number: usize, in_full: usize) -> String {
         with_content(&vec![fired(); number], |content| description(content, Detail { in_full, ..DETAILS[0] }))
     }
 
     #[test]
-    fn an_alert_reads_like_this() {
+    fn a_chat_description_reads_like_this() {
         let expected = "*vpce-svc-00000000000000001*, account 111122223333, eu-central-1, stack privatelink-guard\n\
                         Since 2026-03-14 08:00:00 UTC.\n\
                         dbt still gets through.\n\
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn each_command_of_a_remedy_is_code_of_its_own() {
+    fn each_command_of_a_remedy_has_its_own_code_span() {
         let mut finding = finding(Severity::Critical);
         finding.remedy.command = Some("aws a b\naws c d".to_owned());
         let step = next_step(&transition(Kind::Firing, finding), true).unwrap();
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_the_first_are_described_then_listed_then_counted() {
+    fn transitions_are_described_then_listed_then_counted() {
         let counts = |number: usize, in_full: usize| {
             let description = description_of(number, in_full);
             let titles = description.matches("*CRITICAL: 2 of 3 targets unhealthy in pg*").count();
@@ -264,13 +264,13 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_too_large_for_sns_describes_less_here_too() {
+    fn a_chat_body_describes_no_more_than_the_other_bodies() {
         let body = with_content(&[fired(), fired()], |content| body(content, 1));
         assert_eq!(body.matches("Check `target-group.health`").count(), 1, "{body}");
     }
 
     #[test]
-    fn evidence_is_left_out_only_with_a_word() {
+    fn the_description_announces_omitted_evidence() {
         let described = |evidence: &[&str], max_evidence| {
             let evidence = evidence.iter().map(ToString::to_string).collect();
             full(

@@ -1,12 +1,13 @@
-//! Text from AWS is not trusted. Names and reasons lose their invisible characters everywhere, and in chat everything
-//! that could become markup.
+//! Escaping of text from AWS, which is not trusted. Names and reasons lose their invisible characters in every body,
+//! and in chat also everything that could become markup.
 
 use crate::text::strip_invisible;
 
-/// Characters of one line that comes from AWS.
+/// Maximum length of a line from AWS.
 const MAX_LINE: usize = 1_000;
 
-/// [`strip_invisible`] text of limited length, in which no address becomes a link; a line that was cut says so.
+/// The text after [`strip_invisible`], cut to the maximum length with a mark, and without an address that could become
+/// a link.
 pub(super) fn strip_and_cut(text: &str) -> String {
     let line = strip_invisible(text).replace("://", ": //").replace("www.", "www. ").replace("www.  ", "www. ");
     match line.char_indices().nth(MAX_LINE) {
@@ -15,14 +16,14 @@ pub(super) fn strip_and_cut(text: &str) -> String {
     }
 }
 
-/// The text in ASCII, of at most `max` characters; dots say where it was cut.
+/// The text in ASCII, of at most `max` characters; dots mark a cut.
 pub(super) fn ascii(text: &str, max: usize) -> String {
     let ascii: String = strip_and_cut(text).chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
     if ascii.len() <= max { ascii } else { format!("{}...", &ascii[..max.saturating_sub(3)]) }
 }
 
-/// Text for Slack, which has no escape for its markup: a zero-width space follows every character that could open some,
-/// so that it looks the same and forms nothing.
+/// Text for Slack, whose markup has no escape: a zero-width space follows every character that could open markup, so
+/// that the text looks the same and forms nothing.
 pub(super) fn markdown(text: &str) -> String {
     let mut safe = String::new();
     let text = strip_and_cut(text);
@@ -36,7 +37,7 @@ pub(super) fn markdown(text: &str) -> String {
     safe
 }
 
-/// Whether the text begins with a code that Slack draws as a picture: `:name:`.
+/// Whether the text begins with an emoji code of Slack: `:name:`.
 fn is_emoji_code(text: &str) -> bool {
     let Some(name) = text.strip_prefix(':').and_then(|rest| rest.split_once(':')).map(|(name, _)| name) else {
         return false;
@@ -44,9 +45,9 @@ fn is_emoji_code(text: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '+' | '-' | '\''))
 }
 
-/// Text that is shown literally, between back-ticks.
+/// Literal text, for use between back-ticks.
 pub(super) fn code(text: &str) -> String {
-    // Slack parses a `<` even there.
+    // Slack parses a `<` even in code.
     strip_and_cut(text).replace('`', "'").replace('<', "<\u{200b}")
 }
 
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_emoji_code_or_an_address_in_a_name_forms_nothing() {
+    fn an_emoji_code_or_an_address_in_a_name_forms_no_markup() {
         assert_eq!(markdown("pg :white_check_mark: ok"), "pg :\u{200b}white_\u{200b}check_\u{200b}mark: ok");
         assert_eq!(markdown("a: b, 10:30 and :"), "a: b, 10:30 and :", "no code");
         assert_eq!(markdown("see https://evil.example"), "see https: //evil.example");

@@ -131,7 +131,7 @@ pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
 fn flat<'a>(transition: &'a Transition, origin: &Origin) -> AlertTransition<'a> {
     let Transition { number, kind, check, resource, at, since, incident, finding, unknown, dropped, .. } = transition;
     let remedy = &finding.remedy;
-    // Nobody must carry out the remedy of an alert that is over.
+    // The remedy of a resolved alert must not be carried out.
     let (action, command) = match kind {
         Kind::Resolved => ("Nothing: the check passes again.", None),
         _ => (remedy.action.as_str(), remedy.command.as_deref()),

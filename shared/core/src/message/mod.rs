@@ -1,8 +1,8 @@
-//! Transitions → one message per endpoint service and run, with a body for each kind of reader. Pure.
+//! Renders transitions as one message per endpoint service and run, with a body for each kind of reader. Pure.
 //!
-//! Plain text serves email and every protocol without a body of its own; Amazon Q's custom notification serves `https`,
-//! for Slack and Microsoft Teams; `sms` gets a line; JSON serves `sqs` and `lambda`. Nothing is cut without saying so:
-//! transitions that do not fit get a line each, and beyond that a number.
+//! Plain text serves email and every protocol without its own body; Amazon Q's custom notification serves `https`, for
+//! Slack and Microsoft Teams; `sms` gets one line; JSON serves `sqs` and `lambda`. A message always marks what it
+//! omits: transitions that do not fit get a line each, and the rest is counted.
 
 mod chat;
 mod escape;
@@ -25,23 +25,23 @@ use crate::check::Severity;
 use crate::checks::catalogue;
 use crate::snapshot::CallError;
 
-/// SNS limits all bodies of a message together to 256 KiB; the rest is for SNS's own wrapping.
+/// Maximum size of all bodies together. SNS allows 256 KiB, and the rest is for its own wrapping.
 const MAX_BYTES: usize = 240 * 1024;
 
-/// Transitions described in full, if they fit. The others get a line each.
+/// Maximum number of transitions described in full. The others get a line each.
 const MAX_IN_FULL: usize = 20;
 
-/// Transitions that get a line; beyond that they are counted.
+/// Maximum number of transitions with a line; the rest is counted.
 const MAX_LISTED: usize = 100;
 
-/// SNS's limit for an email subject. <https://docs.aws.amazon.com/sns/latest/api/API_Publish.html>
+/// Maximum length of an email subject. <https://docs.aws.amazon.com/sns/latest/api/API_Publish.html>
 const MAX_SUBJECT: usize = 100;
 
-/// Characters of the service's name in a subject. A longer failure leaves it fewer, but never fewer than [`MIN_NAME`].
+/// Maximum length of the service's name in a subject. A longer failure shortens the name, but not below [`MIN_NAME`].
 const MAX_NAME: usize = 30;
 const MIN_NAME: usize = 12;
 
-/// One text message. <https://docs.aws.amazon.com/sns/latest/dg/sms_sending-overview.html>
+/// Maximum length of one text message. <https://docs.aws.amazon.com/sns/latest/dg/sms_sending-overview.html>
 const MAX_SMS: usize = 140;
 
 /// One message, as SNS publishes it.
@@ -49,7 +49,7 @@ const MAX_SMS: usize = 140;
 pub struct Message {
     /// The email's subject: ASCII, at most 100 characters.
     pub subject: String,
-    /// For email, and for every protocol without a body of its own.
+    /// For email, and for every protocol without its own body.
     pub text: String,
     /// For Amazon Q Developer in chat applications (Slack, Teams): its custom notification, as JSON.
     pub chat: String,
@@ -62,7 +62,7 @@ pub struct Message {
     partition: Partition,
 }
 
-/// A remark that a message makes besides its transitions.
+/// A remark in a message beside its transitions.
 #[derive(Debug, Clone, Copy)]
 pub enum Banner<'a> {
     /// The table failed.
@@ -71,10 +71,10 @@ pub enum Banner<'a> {
     Test,
 }
 
-/// What a message is about, and who sends it.
+/// The subject and the sender of a message.
 #[derive(Debug, Clone, Copy)]
 pub struct Envelope<'a> {
-    /// The partition whose records it is about.
+    /// The partition of the message's records.
     pub partition: &'a Partition,
     /// The endpoint service's `Name` tag.
     pub name: Option<&'a str>,
@@ -82,7 +82,7 @@ pub struct Envelope<'a> {
     pub origin: &'a Origin,
     /// The function.
     pub function: &'a str,
-    /// The remark besides the transitions.
+    /// The remark beside the transitions.
     pub banner: Option<Banner<'a>>,
 }
 
@@ -91,7 +91,7 @@ struct Content<'a> {
     envelope: Envelope<'a>,
     label: String,
     failure: String,
-    /// The failure without its duration, for a subject that has no room for that.
+    /// The failure without its duration, for a subject that is too short for both.
     short_failure: String,
     severity: Severity,
     kinds: BTreeSet<Kind>,
@@ -100,8 +100,7 @@ struct Content<'a> {
 }
 
 impl Message {
-    /// Renders the transitions of the records of one partition: `outboxes` holds, for each record, its transitions in
-    /// order.
+    /// Renders the transitions of one partition's records: `outboxes` contains each record's transitions in order.
     pub fn new(envelope: Envelope<'_>, outboxes: &[&[Transition]]) -> Self {
         let content = Content::new(envelope, outboxes);
         let mut in_full = MAX_IN_FULL;
@@ -114,7 +113,7 @@ impl Message {
         }
     }
 
-    /// The `Message` of an SNS publish with `MessageStructure=json`: a body per protocol. Email gets the default.
+    /// The `Message` of an SNS publish with `MessageStructure=json`: one body per protocol. Email gets the default.
     pub fn bodies(&self) -> String {
         serde_json::json!({
             "default": self.text, "https": self.chat, "sms": self.sms, "sqs": self.data, "lambda": self.data,
@@ -146,7 +145,7 @@ pub enum Attribute {
 impl<'a> Content<'a> {
     fn new(envelope: Envelope<'a>, outboxes: &[&'a [Transition]]) -> Self {
         let mut outboxes: Vec<&[Transition]> = outboxes.iter().copied().filter(|outbox| !outbox.is_empty()).collect();
-        // Worst first; alerts that are over come after those that fire.
+        // Worst first; resolved alerts come after firing ones.
         outboxes.sort_by_key(|outbox| (outbox.last().map(urgency_rank), Reverse(worst(*outbox))));
         let transitions: Vec<&Transition> = outboxes.iter().copied().flatten().collect();
         let others = match outboxes.len() {
@@ -180,8 +179,8 @@ impl<'a> Content<'a> {
         }
     }
 
-    /// `[CRITICAL] postgres: security group blocks dbt on port 5432`. The name gives way to the failure, and the
-    /// duration to the fact that holds now.
+    /// `[CRITICAL] postgres: security group blocks dbt on port 5432`. A long failure shortens the name, and a long fact
+    /// that holds now replaces the duration.
     fn subject(&self) -> String {
         let full = self.subject_of(&self.failure);
         let fits = full.chars().count() <= MAX_SUBJECT;
@@ -223,7 +222,7 @@ fn banner(banner: Banner<'_>) -> String {
     }
 }
 
-/// The subject, and the account and Region it comes from.
+/// The subject, with its account and Region.
 fn sms(subject: &str, origin: &Origin) -> String {
     let account = origin.account.as_ref().map(|account| format!("{account}, ")).unwrap_or_default();
     let place = format!(" ({account}{})", origin.region.name());
@@ -237,7 +236,7 @@ fn urgency(transitions: &[&Transition]) -> Severity {
     worst(if urgent.is_empty() { transitions.to_vec() } else { urgent })
 }
 
-/// The order in which people read: failures, resolved alerts, notices, and last resolved alerts of severity info.
+/// The reading order: failures, resolved alerts, notices, and last resolved alerts of severity info.
 fn urgency_rank(transition: &Transition) -> (bool, Kind) {
     let harmless = transition.kind == Kind::Resolved && transition.finding.severity == Severity::Info;
     (harmless, transition.kind)
@@ -247,7 +246,7 @@ fn worst<'a>(transitions: impl IntoIterator<Item = &'a Transition>) -> Severity 
     transitions.into_iter().map(|transition| transition.finding.severity).max().unwrap_or(Severity::Info)
 }
 
-/// The label in front, in words: colour is never the only sign.
+/// The label in front, in words, because colour must not be the only sign.
 fn label(transition: &Transition) -> String {
     let severity = || transition.finding.severity.as_str().to_uppercase();
     match transition.kind {
@@ -263,8 +262,7 @@ fn day(transition: &Transition) -> i64 {
     transition.at.duration_since(transition.since).as_hours().max(0) / 24 + 1
 }
 
-/// The label of a record's transitions. An alert that fired and resolved since the last message keeps the label it
-/// fired with.
+/// The label of a record's transitions. An alert that fired and resolved since the last message keeps its firing label.
 fn outbox_label(outbox: &[Transition]) -> String {
     let fired = outbox.iter().find(|transition| transition.kind == Kind::Firing);
     fired.or(outbox.last()).map_or("NOTICE".to_owned(), label)
@@ -279,7 +277,7 @@ fn outbox_summary(outbox: &[Transition], summary: fn(&Transition) -> String) -> 
     }
 }
 
-/// The failure; for a resolved alert, the fact that holds now, and how long it did not.
+/// The failure; for a resolved alert, the fact that holds now, with the duration of the failure.
 fn summary(transition: &Transition) -> String {
     match (&transition.now_true, catalogue::find(&transition.check)) {
         (Some(now_true), Some(check)) => {
@@ -290,7 +288,7 @@ fn summary(transition: &Transition) -> String {
     }
 }
 
-/// The same without the duration.
+/// The summary without the duration.
 fn short_summary(transition: &Transition) -> String {
     strip_and_cut(transition.now_true.as_ref().unwrap_or(&transition.finding.summary))
 }
@@ -302,7 +300,7 @@ fn lasted(transition: &Transition) -> String {
 const UNITS: [(i64, &str, &str); 4] =
     [(86_400, "day", "d"), (3_600, "hour", "h"), (60, "minute", "min"), (1, "second", "s")];
 
-/// `3 days 4 hours`, `12 minutes`, `40 seconds`: the largest unit, and the next one if it is not zero.
+/// `3 days 4 hours`, `12 minutes`, `40 seconds`: the largest unit, and the next one unless it is zero.
 fn duration(lasted: SignedDuration) -> String {
     let parts = in_units(lasted).into_iter().take(2).filter(|(number, ..)| *number > 0);
     let words = parts.map(|(number, unit, _)| format!("{number} {unit}{}", if number == 1 { "" } else { "s" }));
@@ -315,7 +313,7 @@ fn short_duration(lasted: SignedDuration) -> String {
     in_units(lasted).first().map_or("0 s".to_owned(), |(number, _, unit)| format!("{number} {unit}"))
 }
 
-/// The duration in units, from the largest one that is not zero.
+/// The duration in units, from the largest nonzero unit.
 fn in_units(lasted: SignedDuration) -> Vec<(i64, &'static str, &'static str)> {
     let mut rest = lasted.as_secs().max(0);
     let numbers = UNITS.map(|(length, unit, short)| {
@@ -371,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_reads_like_this() {
+    fn an_alert_email_reads_like_this() {
         let mut fired = transition(Kind::Firing, Severity::Critical);
         fired.finding.cause = Some(change());
         insta::assert_snapshot!(email(&message(&[&[fired]])), @"
@@ -406,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resolved_alert_says_what_is_right_now() {
+    fn a_resolved_alert_states_the_fact_that_holds_now() {
         insta::assert_snapshot!(email(&message(&[&[transition(Kind::Resolved, Severity::Critical)]])), @"
         Subject: [RESOLVED] postgres: 3 of 3 targets healthy in pg (was failing 1 h)
 
@@ -426,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_has_the_failure_in_full() {
+    fn a_subject_contains_the_complete_failure() {
         let with = |severity: Severity, summary: &str| {
             let finding = Finding { summary: summary.to_owned(), ..finding(severity) };
             Transition { finding, ..transition(Kind::Firing, severity) }
@@ -485,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_message_says_where_it_comes_from() {
+    fn a_text_message_names_its_account_and_region() {
         let short = message(&[&[transition(Kind::Firing, Severity::Critical)]]).sms;
         assert_eq!(short, "[CRITICAL] postgres: 2 of 3 targets unhealthy in pg (111122223333, eu-central-1)");
         let long = Finding { summary: "x".repeat(300), ..finding(Severity::Critical) };
@@ -495,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_message_says_so_in_every_body() {
+    fn every_body_marks_a_test_message() {
         let (partition, origin) = (Partition::Service(service(1)), origin());
         let banner = Some(Banner::Test);
         let envelope =
@@ -507,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_comes_first_and_what_is_over_last() {
+    fn the_worst_alert_comes_first_and_resolved_ones_last() {
         let message = message(&[
             &[transition(Kind::Resolved, Severity::Critical)],
             &[transition(Kind::Firing, Severity::Warning)],
@@ -532,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn that_something_harmless_is_over_comes_last() {
+    fn a_resolved_info_alert_comes_last() {
         let transition = |kind: Kind, severity: Severity, summary: &str| {
             let finding = Finding { summary: summary.to_owned(), ..finding(severity) };
             Transition { check: "other".to_owned(), finding, ..transition(kind, severity) }
@@ -583,7 +581,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chat_body_has_the_shape_amazon_q_shows() {
+    fn the_chat_body_has_the_form_of_amazon_q() {
         let message = message(&[&[transition(Kind::Firing, Severity::Critical)]]);
         let chat: Value = serde_json::from_str(&message.chat).unwrap();
         assert_eq!((chat["version"].as_str(), chat["source"].as_str()), (Some("1.0"), Some("custom")));
@@ -609,7 +607,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chat_message_fits_slacks_block_and_says_what_it_leaves_out() {
+    fn a_chat_message_fits_slacks_block_and_marks_its_cuts() {
         for number in [1, 2, 5, 30] {
             for length in [1, 20, 100] {
                 let mut long = finding(Severity::Critical);
@@ -628,7 +626,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_always_fits_and_counts_all_that_it_leaves_out() {
+    fn a_message_always_fits_and_counts_its_omissions() {
         let long =
             Finding { evidence: vec!["10.0.0.1:5432: unhealthy ".repeat(50); 21], ..finding(Severity::Critical) };
         let one = Transition { finding: long, ..transition(Kind::Firing, Severity::Critical) };
@@ -650,7 +648,7 @@ mod tests {
         assert_eq!(data["omitted"], 300 - data["transitions"].as_array().unwrap().len());
     }
 
-    /// With `UPDATE_EXAMPLES` set, writes them (`make docs`).
+    /// Writes the examples if `UPDATE_EXAMPLES` is set (`make docs`).
     #[test]
     fn the_examples_in_docs_are_up_to_date() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/examples");
@@ -660,14 +658,14 @@ mod tests {
             if std::env::var_os("UPDATE_EXAMPLES").is_some() {
                 std::fs::write(&file, format!("{data:#}\n")).unwrap();
             }
-            // As values: other crates in the build decide whether serde_json keeps the order of keys.
+            // Compares values, because other crates in the build decide whether serde_json keeps the order of keys.
             let written: Value = serde_json::from_slice(&std::fs::read(file).unwrap_or_default()).unwrap_or_default();
             assert_eq!(written, data, "{name}: run `make docs`");
         }
     }
 
     #[test]
-    fn durations_as_people_say_them() {
+    fn a_duration_has_its_two_largest_units() {
         let table = [
             (0, "less than a second"),
             (1, "1 second"),

@@ -1,18 +1,18 @@
-//! The deployment that alerts come from: several stacks may write to one mailbox.
+//! The deployment that sends alerts: several stacks may write to one mailbox.
 
 use crate::check::Region;
 use crate::ids::AccountId;
 
-/// The deployment that alerts come from.
+/// The deployment that sends alerts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// The account; `None` if the runtime does not name it.
+    /// The account; `None` if the runtime does not provide it.
     pub account: Option<AccountId>,
-    /// The Region, which commands and console links are for.
+    /// The Region of commands and console links.
     pub region: Region,
     /// The stack's name, if it is configured.
     pub stack: Option<String>,
-    /// The address of the runbook, to which `#CHECK` is appended.
+    /// The address of the runbook, before `#CHECK`.
     pub runbook_url: Option<String>,
 }
 

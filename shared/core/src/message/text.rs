@@ -1,5 +1,5 @@
-//! The plain text body: email, and every protocol without a body of its own. A paragraph is one line: phones and
-//! terminals break it where it fits.
+//! The plain text body, for email and every protocol without its own body. A paragraph is one line, which phones and
+//! terminals wrap.
 
 use std::fmt::Write;
 
@@ -29,7 +29,7 @@ pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
     text
 }
 
-/// Which service, in which account: a mailbox may get the alerts of several stacks.
+/// The heading with the service and its account: one mailbox may get the alerts of several stacks.
 fn heading(content: &Content<'_>) -> String {
     let about = match content.envelope.partition {
         Partition::Service(_) => format!("Endpoint service {}", content.service()),
@@ -43,7 +43,7 @@ fn capitalized(text: &str) -> String {
     characters.next().map_or(String::new(), |first| first.to_uppercase().chain(characters).collect())
 }
 
-/// A line for each transition that is not described in full, and the number of those that do not even get a line.
+/// A line for each transition that is not described in full, and the number of transitions without a line.
 fn listed(content: &Content<'_>, in_full: usize) -> String {
     let rest = content.transitions.get(in_full..).unwrap_or_default();
     if rest.is_empty() {
@@ -63,7 +63,7 @@ fn listed(content: &Content<'_>, in_full: usize) -> String {
     )
 }
 
-/// The action stands before the evidence: it is read at night, on a phone.
+/// A transition in full. The action stands before the evidence, because people read alerts at night, on a phone.
 fn full(transition: &Transition, origin: &Origin) -> String {
     let finding = &transition.finding;
     let mut text = format!("{}\n", strip_and_cut(&format!("[{}] {}", label(transition), finding.summary)));
@@ -82,7 +82,7 @@ fn full(transition: &Transition, origin: &Origin) -> String {
     }
     let _ = writeln!(text, "\n{}", strip_invisible(&format!("To do: {}", finding.remedy.action)));
     for command in finding.remedy.command.iter().flat_map(|commands| commands.lines()) {
-        // One option a line; the shell joins the lines again.
+        // One option per line; the shell joins the lines again.
         let _ = writeln!(text, "\n  {}", command.replace(" --", " \\\n    --").replace(" && ", " &&\n  "));
     }
     let links = [("Console", finding.remedy.console.clone()), ("Runbook", runbook(transition, origin))];
@@ -95,18 +95,18 @@ fn full(transition: &Transition, origin: &Origin) -> String {
     text
 }
 
-/// The lines under a title, after an empty line; nothing without lines.
+/// The lines under a title, after an empty line; empty without lines.
 fn block(title: &str, lines: impl Iterator<Item = String>) -> String {
     let lines: String = lines.collect();
     if lines.is_empty() { lines } else { format!("\n{title}{lines}") }
 }
 
-/// The link to the runbook; notices have no section there.
+/// The link to the runbook, which has no section for notices.
 pub(super) fn runbook(transition: &Transition, origin: &Origin) -> Option<String> {
     origin.runbook(&transition.check).filter(|_| catalogue::find(&transition.check).is_some())
 }
 
-/// A line that says how many changes were dropped, if any were.
+/// A line with the number of dropped changes; empty if there are none.
 pub(super) fn dropped(transition: &Transition) -> String {
     match transition.dropped {
         0 => String::new(),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_line_says_when_and_how_long() {
+    fn the_second_line_has_the_time_and_the_duration() {
         let second_line = |kind| full(&transition(kind), &origin()).lines().nth(1).map(ToOwned::to_owned);
         assert_eq!(second_line(Kind::Firing).as_deref(), Some("Since 2026-03-14 08:00:00 UTC."));
         let reminder = "Firing for 1 hour 30 minutes, since 2026-03-14 08:00:00 UTC.";
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reminder_names_dropped_changes_and_unknown_results() {
+    fn a_reminder_reports_dropped_changes_and_unknown_results() {
         let text = |dropped, unknown: Option<&str>| {
             let unknown = unknown.map(ToOwned::to_owned);
             full(&Transition { unknown, dropped, ..transition(Kind::Reminder) }, &origin())

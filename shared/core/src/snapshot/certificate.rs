@@ -8,19 +8,20 @@ use jiff::Timestamp;
 pub struct Certificate {
     /// `ISSUED`, `EXPIRED`, `REVOKED`, …, as ACM wrote it.
     pub status: String,
-    /// When it expires.
+    /// Its expiry time.
     pub not_after: Timestamp,
-    /// The names that it covers; they may begin with `*.`.
+    /// Its names, possibly with a leading `*.`.
     pub names: Vec<String>,
-    /// Whether it was imported: then ACM does not renew it.
+    /// Whether it was imported, in which case ACM does not renew it.
     pub imported: bool,
     /// The algorithm and size of its key, as ACM wrote it: `RSA-2048`, `EC_prime256v1`, ….
     pub key_algorithm: Option<String>,
 }
 
 impl Certificate {
-    /// Whether a Network Load Balancer can use its key; `None` if that is not known. It takes RSA keys of up to 3072 bits and
-    /// the curves P-256, P-384 and P-521. ACM takes more, and writes `RSA-2048` where its model has `RSA_2048`.
+    /// Whether a Network Load Balancer can use its key; `None` if unknown. The load balancer takes RSA keys of up to
+    /// 3072 bits and the curves P-256, P-384 and P-521. ACM takes more, and writes `RSA-2048` where its model has
+    /// `RSA_2048`.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/tls-listener-certificates.html>
     pub fn has_usable_key(&self) -> Option<bool> {
         let algorithm = self.key_algorithm.as_deref()?.replace('-', "_");

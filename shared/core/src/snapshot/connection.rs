@@ -11,9 +11,9 @@ use crate::ids::{AccountId, EndpointId, ServiceId};
 /// The connections that EC2 listed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Connections {
-    /// Those of services whose connections were all read.
+    /// The connections of services that were read completely.
     pub listed: Vec<Connection>,
-    /// The other services, each with what was wrong with one of its connections: then it is not known which it has.
+    /// The other services, each with the error of an unreadable connection: the rest of such a service is unknown.
     pub unread: BTreeMap<ServiceId, CallError>,
 }
 
@@ -47,7 +47,7 @@ pub enum ConnectionState {
     Pending,
     /// Connected.
     Available,
-    /// Connected in some Availability Zones, not in all. In EC2's model; AWS's pages say no more of it.
+    /// Connected in some Availability Zones only. The state is in EC2's model; AWS's pages do not explain it.
     Partial,
     /// Rejected or revoked by the provider.
     Rejected,

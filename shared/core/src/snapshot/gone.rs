@@ -1,4 +1,4 @@
-//! What is gone from a path, as it was last seen there, so that people can put it back.
+//! Parts that are gone from a path, as last seen there, so that people can restore them.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::{Health, Listener, LoadBalancer, Target};
 use crate::ids::Arn;
 
-/// How long it is remembered.
+/// Time for which a missing part is stored.
 pub(super) const REMEMBER_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Targets of a group, and listeners of a load balancer, that are remembered.
+/// Maximum number of stored targets per group, and of stored listeners per load balancer.
 pub(super) const MAX_REMEMBERED: usize = 50;
 
-/// The last targets of groups that have none, and the listeners that are gone, each with the time since which they are.
+/// The last targets of groups without targets, and the missing listeners, each with the time of its disappearance.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Gone {
     pub(super) targets: BTreeMap<Arn, (Timestamp, Vec<Target>)>,

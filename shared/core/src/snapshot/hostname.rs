@@ -1,4 +1,4 @@
-//! The name that a target group's addresses come from.
+//! The hostname behind a target group's addresses.
 
 use std::net::IpAddr;
 
@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use super::Observed;
 
-/// The tag of a target group that names it.
+/// The tag of a target group that contains its hostname.
 pub const HOSTNAME_TAG: &str = "privatelink-guard:hostname";
 
-/// The name, as in the group's tag `privatelink-guard:hostname`, and what it resolves to.
+/// The hostname in a group's tag `privatelink-guard:hostname`, and its addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hostname {
     /// The name.
     pub name: String,
-    /// Its addresses, of the group's address family; or why they are not known.
+    /// Its addresses, of the group's address family; or the reason why they are unknown.
     pub addresses: Result<Vec<IpAddr>, String>,
-    /// The networks of the subnets of the group's VPC, and those that its routes lead to, without the internet.
+    /// The networks of the subnets in the group's VPC, and the destinations of its routes, except the internet.
     pub networks: Observed<Vec<IpNet>>,
 }

@@ -18,20 +18,20 @@ pub struct LoadBalancer {
     pub description: Observed<Description>,
     /// Its listeners.
     pub listeners: Observed<Vec<Listener>>,
-    /// The target groups on dbt's path, as far as they are known: see [`LoadBalancer::forwards_to`].
+    /// The known target groups on dbt's path: see [`LoadBalancer::forwards_to`].
     pub target_groups: Observed<Vec<TargetGroup>>,
     /// Its own attribute `load_balancing.cross_zone.enabled`; not read in every run.
     pub cross_zone: Option<Observed<bool>>,
 }
 
-/// Which zones of a load balancer have a healthy target of a target group.
+/// The zones of a load balancer that have a healthy target of a target group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Coverage<'a> {
-    /// All of them.
+    /// All zones.
     Full,
-    /// All but these.
+    /// All zones except these.
     Lacks(Vec<&'a str>),
-    /// Not known: a read failed, no target is healthy in any zone, or the zone of a healthy target is unknown.
+    /// Unknown: a read failed, no target is healthy in any zone, or the zone of a healthy target is unknown.
     Unclear,
 }
 
@@ -53,17 +53,17 @@ pub struct Description {
     pub state: String,
     /// Its VPC.
     pub vpc: String,
-    /// The zones that it is enabled in.
+    /// The zones in which it is enabled.
     pub zones: Vec<Zone>,
     /// Its security groups.
     pub security_groups: Vec<String>,
     /// Whether inbound rules are enforced on PrivateLink traffic. `None` without security groups.
     pub enforced: Option<bool>,
-    /// Whether it takes IPv6 connections as well. Only then can its listeners have rules.
+    /// Whether it also takes IPv6 connections. Only then can its listeners have rules.
     pub dual_stack: bool,
 }
 
-/// A zone that a load balancer is enabled in.
+/// A zone in which a load balancer is enabled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Zone {
     /// `eu-central-1a`, …
@@ -81,21 +81,23 @@ pub struct Listener {
     pub port: u16,
     /// `TCP`, `TLS`, `TCP_UDP`, `UDP`, …, as ELB wrote it.
     pub protocol: String,
-    /// The target groups that it forwards IPv4 connections to, as dbt's are, with a weight above zero.
+    /// The target groups with a weight above zero to which it forwards IPv4 connections, which dbt uses.
     pub forwards_to: Observed<Vec<Arn>>,
-    /// The mode in which it authenticates clients by their certificates, as ELB wrote it: `off`, `verify`, …. `None` is off.
+    /// The mode of its client certificate authentication, as ELB wrote it: `off`, `verify`, …. `None` is off.
     pub mutual_authentication: Option<String>,
     /// The ARN of its default certificate, if it has one.
     pub certificate: Option<String>,
-    /// The ARNs of the certificates that it presents to clients that ask for their names (SNI); not read in every run.
+    /// The ARNs of further certificates, which it selects by the name that a client asks for (SNI); not read in every
+    /// run.
     #[serde(default, skip_serializing_if = "is_unread")]
     pub certificates_by_name: Option<Observed<Vec<String>>>,
-    /// The seconds after which it closes an idle connection: see [`Listener::has_idle_timeout`]; not read in every run.
+    /// The seconds after which it closes an idle connection, if it has the setting: see [`Listener::has_idle_timeout`];
+    /// not read in every run.
     #[serde(default, skip_serializing_if = "is_unread")]
     pub idle_timeout: Option<Observed<Option<u32>>>,
 }
 
-/// A detail that could not be read is read in the next run; the rest of the path is stored all the same.
+/// Whether a detail could not be read: the next run reads it, and the rest of the path is stored anyway.
 // The signature is serde's.
 #[allow(clippy::ref_option)]
 fn is_unread<T>(detail: &Option<Observed<T>>) -> bool {
@@ -103,8 +105,8 @@ fn is_unread<T>(detail: &Option<Observed<T>>) -> bool {
 }
 
 impl Listener {
-    /// Whether it is on dbt's path: it takes TCP connections, as dbt's are, on one of dbt's `ports`, or on any port if that is
-    /// empty.
+    /// Whether it is on dbt's path: it takes TCP connections, which dbt uses, on one of dbt's `ports`, or on any port
+    /// if `ports` is empty.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-listeners.html>
     pub fn is_on(&self, ports: &BTreeSet<u16>) -> bool {
         ["TCP", "TLS", "TCP_UDP", "TCP_QUIC"].contains(&self.protocol.as_str())
@@ -116,13 +118,13 @@ impl Listener {
         self.is_on(ports) && !self.forwards_to.as_ref().is_ok_and(Vec::is_empty)
     }
 
-    /// Whether its idle timeout is a setting. That of a TLS listener is fixed.
+    /// Whether its idle timeout is configurable. A TLS listener has a fixed one.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/update-idle-timeout.html>
     pub fn has_idle_timeout(&self) -> bool {
         self.protocol == "TCP"
     }
 
-    /// The ARNs of its certificates, as far as they were read, the default one first.
+    /// The ARNs of its certificates that were read, the default one first.
     pub fn certificates(&self) -> impl Iterator<Item = &str> {
         let default = self.certificate.as_deref();
         let by_name = self.certificates_by_name.iter().flatten().flatten().map(String::as_str);
@@ -142,7 +144,7 @@ impl LoadBalancer {
         self.arn.resource().split('/').nth(2).unwrap_or_else(|| self.arn.resource())
     }
 
-    /// The target groups on dbt's path, each once: those that its `ports` reach, as far as they are known.
+    /// The known target groups on dbt's path, which its `ports` reach, each once.
     pub fn forwards_to(&self, ports: &BTreeSet<u16>) -> BTreeSet<Arn> {
         let listeners = self.listeners.iter().flatten().filter(|listener| listener.is_on(ports));
         listeners.flat_map(|listener| listener.forwards_to.iter().flatten().cloned()).collect()
@@ -154,20 +156,20 @@ impl LoadBalancer {
         self.target_groups.iter().flatten().filter(move |group| on_path.contains(&group.arn))
     }
 
-    /// Why the target groups on dbt's path are not all known, if they are not.
+    /// The reason why some target groups on dbt's path are unknown, if there are any.
     pub fn unlisted(&self, ports: &BTreeSet<u16>) -> Option<&CallError> {
         let mut listeners = self.listeners.iter().flatten().filter(|listener| listener.is_on(ports));
         let by_rules = listeners.find_map(|listener| listener.forwards_to.as_ref().err());
         self.listeners.as_ref().err().or(self.target_groups.as_ref().err()).or(by_rules)
     }
 
-    /// The target groups that only listeners forward to which are not on dbt's path.
+    /// The target groups that only listeners outside dbt's path forward to.
     pub fn off_path(&self, ports: &BTreeSet<u16>) -> BTreeSet<Arn> {
         let all = self.listeners.iter().flatten().flat_map(|listener| listener.forwards_to.iter().flatten().cloned());
         &all.collect::<BTreeSet<Arn>>() - &self.forwards_to(ports)
     }
 
-    /// Whether the time for reading was over before all of it was read, with its attributes if they count.
+    /// Whether the time for reading ended before all of it was read, including its attributes if `with_attributes`.
     pub(super) fn is_unfinished(&self, with_attributes: bool) -> bool {
         let groups = || self.target_groups.iter().flatten();
         given_up(&self.listeners)
@@ -183,7 +185,7 @@ impl LoadBalancer {
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-cross-zone.html>
     ///
     /// # Errors
-    /// Why it is not known: an attribute that decides was not read.
+    /// The reason why it is unknown: a decisive attribute was not read.
     pub fn crosses_zones(&self, group: &TargetGroup) -> Result<bool, Unread> {
         match known(group.attributes.as_ref())?.cross_zone {
             CrossZoneOverride::On => Ok(true),
@@ -192,8 +194,8 @@ impl LoadBalancer {
         }
     }
 
-    /// Whether the node sends connections to the target. Without cross-zone load balancing it sends only to its own zone; if
-    /// that is not known, it may send to all.
+    /// Whether the node sends connections to the target. Without cross-zone load balancing, it sends only to its own
+    /// zone; if the setting is unknown, it may send to all zones.
     pub fn node_sends_to(&self, group: &TargetGroup, node: &Interface, target: &Target) -> bool {
         let mut zones = self.description.iter().flat_map(|description| &description.zones);
         let node_zone = zones.find(|zone| zone.subnet == node.subnet).map(|zone| zone.name.as_str());
@@ -203,11 +205,11 @@ impl LoadBalancer {
         }
     }
 
-    /// Which of its zones have a healthy target of `group`.
+    /// The zones of the load balancer that have a healthy target of `group`.
     pub fn coverage(&self, group: &TargetGroup) -> Coverage<'_> {
         let (Ok(description), Ok(targets)) = (&self.description, &group.targets) else { return Coverage::Unclear };
         let healthy = || targets.iter().filter(|target| target.is_healthy());
-        // `all` is a target outside the VPC, which the nodes of every zone use.
+        // A target in `all` is outside the VPC, and the nodes of every zone use it.
         if healthy().any(|target| target.zone.as_deref() == Some("all")) {
             return Coverage::Full;
         }
@@ -215,7 +217,7 @@ impl LoadBalancer {
             return Coverage::Unclear;
         }
         let is_in = |target: &Target, zone: &str| target.zone.as_deref() == Some(zone);
-        // A zone that is shifted away is left on purpose.
+        // A zonal shift leaves its zone on purpose.
         let is_left = |zone: &str| targets.iter().any(|target| target.is_shifted_away && is_in(target, zone));
         let zones = description.zones.iter().map(|zone| zone.name.as_str());
         let lacking: Vec<&str> =
@@ -243,13 +245,13 @@ pub struct TargetGroup {
     pub health_check_port: Option<u16>,
     /// The status codes that pass the health checks, as `200` or `200-399,418`; `None` if it is not over HTTP.
     pub health_check_codes: Option<String>,
-    /// The seconds between health checks, and how many must fail.
+    /// The seconds between health checks, and the number of failures that make a target unhealthy.
     pub health_check_timing: Option<(u32, u32)>,
     /// Whether its targets are IPv6 addresses.
     pub is_ipv6: bool,
-    /// The name that its addresses come from, if it has the tag; not read in every run.
+    /// The hostname behind its addresses, if it has the tag; not read in every run.
     pub hostname: Option<Observed<Option<Hostname>>>,
-    /// Its tags that are for the guard, such as [`MIN_HEALTHY_TAG`], as they were written.
+    /// Its tags for the guard, such as [`MIN_HEALTHY_TAG`], as written.
     pub own_tags: Observed<BTreeMap<String, String>>,
     /// Its targets with their health.
     pub targets: Observed<Vec<Target>>,
@@ -257,10 +259,10 @@ pub struct TargetGroup {
     pub attributes: Option<Observed<TargetGroupAttributes>>,
 }
 
-/// The tag of a target group that says how many healthy targets are enough, if the others are standbys.
+/// The tag of a target group with the sufficient number of healthy targets, if the others are standbys.
 pub const MIN_HEALTHY_TAG: &str = "privatelink-guard:min-healthy";
 
-/// The tag of a target group whose targets parse Proxy Protocol's header: its value is `expected`.
+/// The tag of a target group whose targets parse Proxy Protocol's header; its value is `expected`.
 pub const PROXY_PROTOCOL_TAG: &str = "privatelink-guard:proxy-protocol";
 
 /// The kind of a group's targets.
@@ -300,12 +302,12 @@ pub enum CrossZoneOverride {
     LoadBalancer,
 }
 
-/// The attributes of a target group that checks look at.
+/// The attributes of a target group that checks read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetGroupAttributes {
     /// `load_balancing.cross_zone.enabled`.
     pub cross_zone: CrossZoneOverride,
-    /// The attributes that are switched off, so that connections to a failed or deregistered target stay open.
+    /// The attributes that, by being off, keep connections to a failed or deregistered target open.
     pub keeps_connections: Vec<String>,
     /// `target_group_health.unhealthy_state_routing.minimum_healthy_targets`.
     pub routing_threshold: RoutingThreshold,
@@ -313,14 +315,15 @@ pub struct TargetGroupAttributes {
     pub proxy_protocol: bool,
 }
 
-/// With fewer healthy targets, the load balancer sends new connections to all registered ones, the failing ones included. It
-/// applies to each zone without cross-zone load balancing, and to all zones together with it.
+/// The minimum of healthy targets. Below it, the load balancer sends new connections to all registered targets,
+/// including failing ones. It applies to each zone without cross-zone load balancing, and to all zones together with
+/// it.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-target-groups.html#target-group-health>
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoutingThreshold {
-    /// The number of targets that must be healthy: 1 by default.
+    /// The minimum number of healthy targets: 1 by default.
     pub count: usize,
-    /// The percentage of targets that must be healthy; `None`, the default, for off.
+    /// The minimum percentage of healthy targets; `None`, the default, for off.
     pub percentage: Option<usize>,
 }
 
@@ -328,8 +331,8 @@ impl RoutingThreshold {
     /// AWS's default.
     pub const DEFAULT: Self = Self { count: 1, percentage: None };
 
-    /// Whether so few of the registered targets are healthy that the failing ones get connections as well. Either of the two
-    /// is enough.
+    /// Whether so few of the registered targets are healthy that the failing ones get connections as well. Either
+    /// threshold is enough.
     pub fn is_breached(self, healthy: usize, registered: usize) -> bool {
         healthy < self.count || self.percentage.is_some_and(|least| healthy * 100 < least * registered)
     }
@@ -350,7 +353,7 @@ pub struct Target {
     pub subnet: Option<String>,
     /// The security groups of its network interface; `None` if EC2 does not show the interface.
     pub security_groups: Option<Vec<String>>,
-    /// The ids of its network interfaces, `eni-…`, as far as EC2 shows them, and, of an address, of the instance that has it.
+    /// The ids, `eni-…`, of its network interfaces that EC2 shows and, for an address, of the instance that has it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<String>,
     /// Whether it is an instance that EC2 no longer shows, or shows as terminated.
@@ -358,7 +361,7 @@ pub struct Target {
     pub is_terminated: bool,
     /// The health that ELB reports.
     pub health: Health,
-    /// Whether it gets no new connections, whatever its health, because of a zonal shift.
+    /// Whether a zonal shift keeps new connections from it, whatever its health.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/zonal-shift.html#admin-override>
     pub is_shifted_away: bool,
     /// The reason code, e.g. `Target.FailedHealthChecks`.
@@ -373,8 +376,8 @@ impl Target {
         self.health == Health::Healthy && !self.is_shifted_away
     }
 
-    /// Whether it gets no connections any more, so that nothing has to reach it: it is being deregistered, or ELB does not use
-    /// it because its instance is gone.
+    /// Whether it no longer gets connections, so that nothing has to reach it: it is being deregistered, or ELB does
+    /// not use it because its instance is gone.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-health-checks.html>
     pub fn is_being_removed(&self) -> bool {
         self.health == Health::Draining || (self.health == Health::Unused && self.is_terminated)
@@ -460,7 +463,7 @@ mod tests {
     use crate::testing::{call_error, group_attributes, listener, load_balancer, target, target_group};
 
     #[test]
-    fn it_forwards_to_the_groups_of_tcp_listeners() {
+    fn a_load_balancer_forwards_to_the_groups_of_tcp_listeners() {
         let groups = [target_group("pg"), target_group("dns")];
         let mut balancer = load_balancer("pg", groups.to_vec());
         balancer.listeners = Ok(vec![listener("TCP", 5432, &groups[0]), listener("UDP", 53, &groups[1])]);
@@ -468,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_is_on_dbts_path_if_one_of_its_ports_reaches_it() {
+    fn a_group_is_on_dbts_path_if_one_of_dbts_ports_reaches_it() {
         let groups = [target_group("pg"), target_group("admin")];
         let mut balancer = load_balancer("pg", groups.to_vec());
         let listeners = [(5432, 0), (8080, 1), (8081, 0)].map(|(port, group)| listener("TCP", port, &groups[group]));
@@ -488,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn either_threshold_is_enough_to_route_to_failing_targets() {
+    fn either_routing_threshold_can_be_breached() {
         let breached = |count, percentage, healthy| RoutingThreshold { count, percentage }.is_breached(healthy, 4);
         assert!(!breached(1, None, 1) && breached(1, None, 0), "AWS's default");
         assert!(breached(2, None, 1) && !breached(2, None, 2));
@@ -516,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_is_written_as_elb_writes_it() {
+    fn a_health_state_is_written_as_elb_writes_it() {
         let states = ["healthy", "unhealthy", "unhealthy.draining", "initial", "draining", "unused", "unavailable"];
         for state in states {
             let health = Health::parse(&state.to_uppercase());

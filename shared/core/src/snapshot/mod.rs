@@ -1,4 +1,4 @@
-//! What a run read from AWS, as plain values without SDK types. Each read is either a value or the error of its call.
+//! A run's reads from AWS, as plain values without SDK types. Each read is either a value or the error of its call.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub use self::stored_path::{KnownDetails, StoredPath};
 pub use self::topology::Topology;
 pub use self::traffic::{LastConnection, Traffic};
 
-/// The result of a read: the value, or why it failed. A failed read is never an empty value.
+/// The result of a read: the value, or the error. A failed read is never an empty value.
 pub type Observed<T> = Result<T, CallError>;
 
 /// A call to AWS that failed.
@@ -39,24 +39,24 @@ pub type Observed<T> = Result<T, CallError>;
 pub struct CallError {
     /// The call as IAM names its action: `ec2:DescribeVpcEndpointConnections`.
     pub call: &'static str,
-    /// In which way it failed.
+    /// The kind of failure.
     pub kind: ErrorKind,
-    /// AWS's message, or what went wrong without an answer of AWS's.
+    /// AWS's message, or a description of the failure if AWS did not answer.
     pub message: String,
 }
 
-/// The ways in which a call fails.
+/// The kinds of failure of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ErrorKind {
     /// AWS refused it, with this code: `Throttling`, `UnauthorizedOperation`, …
     Refused(String),
-    /// There are no credentials to sign it with.
+    /// No credentials to sign the call.
     NoCredentials,
     /// AWS did not answer in time, or its answer did not arrive.
     NoAnswer,
-    /// AWS answered, but not as its documentation promises.
+    /// AWS's answer contradicts its documentation.
     Malformed,
-    /// It was not made, or not repeated: no time was left in the run, or other runs came first.
+    /// The call was not made or not repeated: the run had no time left, or other runs came first.
     GivenUp,
 }
 
@@ -65,8 +65,8 @@ pub enum ErrorKind {
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/CommonErrors.html>
 const DENIED: [&str; 4] = ["UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "AuthorizationError"];
 
-/// The codes of a call that came too soon after others of the account: EC2 answers `RequestLimitExceeded`, ELB `Throttling`,
-/// others the rest.
+/// The codes of a call that came too soon after others of the account: EC2 answers `RequestLimitExceeded`, ELB
+/// `Throttling`, other services the rest.
 /// <https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html>
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/userguide/elb-api-throttling.html>
 const THROTTLED: [&str; 5] =
@@ -106,7 +106,7 @@ impl CallError {
     }
 }
 
-/// What failed is never stored: whoever stores a read that contains a failure gets an error.
+/// A failure is never stored: storing a read that contains one is an error.
 impl Serialize for CallError {
     fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
         Err(ser::Error::custom(format_args!("{self}: it cannot be stored")))
@@ -119,16 +119,16 @@ impl<'de> Deserialize<'de> for CallError {
     }
 }
 
-/// The calls of a run, as IAM names their actions, each with its first error if it failed.
+/// The calls of a run, by their IAM actions, each with its first error if it failed.
 pub type Calls = BTreeMap<&'static str, Option<CallError>>;
 
-/// Why a value is not there.
+/// The reason why a value is missing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unread {
     /// This run did not ask for it.
     #[error("it was not read in this run")]
     NotAsked,
-    /// It is not known, and why: the read failed, or AWS left it out.
+    /// The value is unknown for this reason: the read failed, or AWS omitted it.
     #[error("{0}")]
     Unknown(String),
 }
@@ -148,7 +148,7 @@ impl From<&CallError> for Unread {
 /// The value of an optional read.
 ///
 /// # Errors
-/// Why the value is not there.
+/// The reason why the value is missing.
 pub fn known<T>(read: Option<&Observed<T>>) -> Result<&T, Unread> {
     Ok(read.ok_or(Unread::NotAsked)?.as_ref()?)
 }

@@ -13,9 +13,9 @@ use crate::ids::Arn;
 pub struct Network {
     /// The rules of the load balancers' and the targets' security groups, inbound and outbound.
     pub rules: Observed<Vec<SecurityGroupRule>>,
-    /// The security groups of which a rule could not be read, each with what was wrong with it.
+    /// The security groups with an unreadable rule, each with the error.
     pub unread_rules: BTreeMap<String, CallError>,
-    /// The prefix lists that these rules name, by id.
+    /// The prefix lists in these rules, by id.
     pub prefix_lists: BTreeMap<String, Observed<Vec<IpNet>>>,
     /// The load balancers' network interfaces.
     pub interfaces: Observed<Vec<Interface>>,
@@ -28,10 +28,10 @@ pub struct Network {
 }
 
 impl Network {
-    /// The rules of these security groups, which add up.
+    /// The rules of these security groups together.
     ///
     /// # Errors
-    /// Why they are not known: the read failed, or one of them could not be read.
+    /// The reason why they are unknown: the read failed, or one of the rules could not be read.
     pub fn rules_of(&self, groups: &[String]) -> Result<Vec<&SecurityGroupRule>, Unread> {
         let rules = self.rules.as_ref()?;
         match groups.iter().find_map(|group| self.unread_rules.get(group)) {
@@ -43,7 +43,7 @@ impl Network {
     /// The addresses of a prefix list.
     ///
     /// # Errors
-    /// In words, if they could not be read.
+    /// The reason, if they could not be read.
     pub fn prefix_list(&self, id: &str) -> Result<&[IpNet], String> {
         match self.prefix_lists.get(id) {
             Some(read) => read.as_deref().map_err(ToString::to_string),
@@ -54,7 +54,7 @@ impl Network {
     /// The network interfaces of a load balancer: its nodes.
     ///
     /// # Errors
-    /// In words, if they could not be read, or if EC2 shows none.
+    /// The reason, if they could not be read, or if EC2 shows none.
     pub fn nodes(&self, load_balancer: &Arn) -> Result<Vec<&Interface>, Unread> {
         let interfaces = self.interfaces.as_ref()?;
         let description = interface_description(load_balancer);
@@ -70,9 +70,9 @@ impl Network {
 /// A range of ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ports {
-    /// The first.
+    /// The first port.
     pub first: u16,
-    /// The last.
+    /// The last port.
     pub last: u16,
 }
 
@@ -95,7 +95,7 @@ impl Ports {
         (self.first..=self.last).contains(&port)
     }
 
-    /// The ports in both ranges; `None` if there are none.
+    /// The ports in both ranges; `None` without a common port.
     pub fn and(self, other: Self) -> Option<Self> {
         let both = Self { first: self.first.max(other.first), last: self.last.min(other.last) };
         (both.first <= both.last).then_some(both)
@@ -125,9 +125,9 @@ pub struct SecurityGroupRule {
     pub group: String,
     /// Whether it is for outbound traffic.
     pub egress: bool,
-    /// The TCP ports that it allows; `None` if it is for another protocol.
+    /// The allowed TCP ports; `None` for another protocol.
     pub tcp: Option<Ports>,
-    /// The source or the destination that it allows.
+    /// The allowed source or destination.
     pub peer: Peer,
 }
 
@@ -161,7 +161,8 @@ pub struct Interface {
     pub description: String,
     /// Its subnet.
     pub subnet: String,
-    /// Its private addresses, IPv4 and IPv6, the primary one first. Targets see one of their own family as the source.
+    /// Its private addresses, IPv4 and IPv6, the primary one first. A target sees an address of its own family as the
+    /// source.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -181,7 +182,7 @@ pub struct Subnet {
 pub struct NetworkAcl {
     /// `acl-…`
     pub id: String,
-    /// The subnets that it is associated with.
+    /// The associated subnets.
     pub subnets: Vec<String>,
     /// The ids of these associations, `aclassoc-…`, by subnet.
     pub associations: BTreeMap<String, String>,
@@ -199,9 +200,9 @@ pub struct AclEntry {
     pub egress: bool,
     /// Whether it allows traffic.
     pub allow: bool,
-    /// The TCP ports that it is for; `None` if it is for another protocol.
+    /// The TCP ports to which it applies; `None` for another protocol.
     pub tcp: Option<Ports>,
-    /// The source of an inbound rule, the destination of an outbound one.
+    /// The source of an inbound rule, or the destination of an outbound one.
     pub peer: IpNet,
 }
 
@@ -216,13 +217,13 @@ pub struct RouteTable {
     pub main: bool,
     /// The id of the association that makes it the main table, `rtbassoc-…`.
     pub main_association: Option<String>,
-    /// The subnets that are associated with it.
+    /// The associated subnets.
     pub subnets: Vec<String>,
     /// The ids of these associations, `rtbassoc-…`, by subnet.
     pub associations: BTreeMap<String, String>,
     /// Its routes.
     pub routes: Vec<Route>,
-    /// The targets of routes to prefix lists, without gateway endpoints. The lists' addresses are not read.
+    /// The targets of routes to prefix lists, except gateway endpoints. The guard does not read these lists' addresses.
     pub to_prefix_lists: Vec<String>,
 }
 
@@ -239,7 +240,8 @@ pub struct Route {
 }
 
 impl Route {
-    /// Whether it carries traffic; `None` if this version does not know its state. A `filtered` route stands in the table, and
+    /// Whether it carries traffic; `None` for an unknown state. A `filtered` route is in the table but carries no
+    /// traffic, like a `blackhole`, whose target is gone.
     /// carries as little as a `blackhole`, whose target is gone.
     pub fn carries_traffic(&self) -> Option<bool> {
         match self.state.to_ascii_lowercase().as_str() {
@@ -255,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_of_ports_has_its_first_and_its_last() {
+    fn a_range_of_ports_includes_both_ends() {
         let ports = Ports { first: 5432, last: 5434 };
         assert_eq!([ports, Ports::one(443), Ports::ALL].map(Ports::number), [3, 1, 65_536]);
     }

@@ -19,12 +19,12 @@ pub struct EndpointService {
     pub state: Option<String>,
     /// Whether somebody must accept each request.
     pub acceptance_required: Option<bool>,
-    /// The names of the zones that it offers to consumers. `None` if they are not known: EC2 may give only ids.
+    /// The names of the zones that it offers to consumers. `None` if unknown: EC2 may return only ids.
     pub zones: Option<Vec<String>>,
-    /// The ids of these zones. Not stored: they serve to find the names.
+    /// The ids of these zones, used to find the names and not stored.
     #[serde(skip)]
     pub zone_ids: Vec<String>,
-    /// The IP address types that it takes endpoints of: `ipv4`, `ipv6`, as EC2 wrote them; empty if EC2 left them out.
+    /// The IP address types of endpoints that it takes: `ipv4`, `ipv6`, as EC2 wrote them; empty if EC2 omitted them.
     pub ip_address_types: Vec<String>,
     /// The load balancers behind it, including Gateway Load Balancers.
     pub load_balancers: Vec<Arn>,

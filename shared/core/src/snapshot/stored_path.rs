@@ -1,4 +1,4 @@
-//! What is behind one endpoint service, as drift-watcher stores it, so that health-watcher need not read it.
+//! The path behind one endpoint service, which drift-watcher stores so that health-watcher need not read it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,18 +9,18 @@ use super::gone::{Gone, MAX_REMEMBERED, REMEMBER_FOR, registered, serves_on};
 use super::{EndpointService, Hostname, Listener, LoadBalancer, Target, TargetGroup, TargetGroupAttributes, Topology};
 use crate::ids::{Arn, ServiceId};
 
-/// The largest path that is stored, in bytes of JSON. `DynamoDB` takes items of 400 KB.
+/// Maximum size of a stored path, in bytes of JSON. `DynamoDB` takes items of 400 KB.
 const MAX_BYTES: usize = 300_000;
 
-/// The endpoint service, its load balancers, listeners, target groups and targets, as read at one time.
+/// The endpoint service, its load balancers, listeners, target groups and targets, as of one read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredPath {
-    /// When the read began.
+    /// Start time of the read.
     pub read_at: Timestamp,
-    /// When its details were read: see [`KnownDetails`]. `None` if they must be read again.
+    /// Start time of the read of its details: see [`KnownDetails`]. `None` if they must be read again.
     #[serde(default)]
     pub detailed_at: Option<Timestamp>,
-    /// The ports behind which it was read; empty for any.
+    /// dbt's ports in that read; empty for any.
     pub ports: BTreeSet<u16>,
     service: EndpointService,
     load_balancers: BTreeMap<Arn, LoadBalancer>,
@@ -29,8 +29,8 @@ pub struct StoredPath {
 }
 
 impl StoredPath {
-    /// The path of `service` in `topology`, which was read at `read_at` behind any port, and its details at `detailed_at`; `None` if
-    /// a part of it is unknown, or if it is too large to be stored.
+    /// The path of `service` in `topology`, which was read at `read_at` behind any port, with its details read at
+    /// `detailed_at`; `None` if a part of it is unknown, or if it is too large to store.
     pub fn new(topology: &Topology, service: &ServiceId, read_at: Timestamp, detailed_at: Timestamp) -> Option<Self> {
         let load_balancers = topology.load_balancers_of(service).ok()?;
         let load_balancers = load_balancers.into_iter().map(|it| (it.arn.clone(), stripped(it.clone()))).collect();
@@ -46,12 +46,12 @@ impl StoredPath {
         path.fits().then_some(path)
     }
 
-    /// Whether it can be stored. What contains a failure cannot be written as JSON.
+    /// Whether it can be stored. A path that contains a failure cannot be written as JSON.
     fn fits(&self) -> bool {
         serde_json::to_vec(self).is_ok_and(|json| json.len() <= MAX_BYTES)
     }
 
-    /// The path, with what `before`, the one that it replaces, had or remembered and it has not, if there is room for that.
+    /// The path with the missing parts of `before`, the path that it replaces, if there is room for them.
     #[must_use]
     pub fn remembering(self, before: Option<&Self>) -> Self {
         let Some(before) = before else { return self };
@@ -59,7 +59,7 @@ impl StoredPath {
         if path.fits() { path } else { Self { gone: Gone::default(), ..path } }
     }
 
-    /// What is gone from it since `before`, an earlier read. What is there again is forgotten, and what is gone for a week.
+    /// The parts missing since `before`, an earlier read. Parts that are back, or missing for a week, are dropped.
     fn gone_from(&self, before: &Self) -> Gone {
         let recent = |since: Timestamp| self.read_at.duration_since(since) < REMEMBER_FOR;
         let empty =
@@ -82,25 +82,25 @@ impl StoredPath {
         Gone { targets: targets.collect(), listeners: listeners.filter(|(_, gone)| !gone.is_empty()).collect() }
     }
 
-    /// The targets of the group, or those that it last had.
+    /// The present or last targets of the group.
     pub fn last_targets(&self, group: &Arn) -> Vec<&Target> {
         let now = self.group(group).and_then(|group| group.targets.as_deref().ok()).map(registered);
         now.filter(|now| !now.is_empty()).unwrap_or_else(|| self.gone.targets_of(group).collect())
     }
 
-    /// Since when the group has no targets, if these are the last ones.
+    /// The time since which the group has no targets, if it has none.
     pub fn gone_since(&self, group: &Arn) -> Option<Timestamp> {
         self.gone.targets.get(group).map(|(since, _)| *since)
     }
 
-    /// The listeners of the load balancer that serve dbt, and on other ports those that it last had.
+    /// The load balancer's listeners that serve dbt, and its last listeners on other ports.
     pub fn last_listeners(&self, load_balancer: &Arn) -> Vec<&Listener> {
         let Some(found) = self.load_balancers.get(load_balancer) else { return Vec::new() };
         let now = found.listeners.iter().flatten().filter(|listener| listener.serves(&self.ports));
         now.chain(self.gone.listeners_of(load_balancer).filter(|gone| !serves_on(found, gone.port))).collect()
     }
 
-    /// The name that the group has by its tag, and what it resolved to.
+    /// The group's hostname from its tag, with its addresses.
     pub fn hostname(&self, group: &Arn) -> Option<&Hostname> {
         self.group(group)?.hostname.as_ref()?.as_ref().ok()?.as_ref()
     }
@@ -113,8 +113,8 @@ impl StoredPath {
         self.all_groups().find(|found| found.arn == *group)
     }
 
-    /// Whether `topology`, a later read, has other load balancers, listeners or target groups than this, or could not read
-    /// them. What else it could not read (attributes, tags, targets) does not contradict it.
+    /// Whether `topology`, a later read, has other load balancers, listeners or target groups than this path, or could
+    /// not read them. Other failed reads (attributes, tags, targets) do not contradict it.
     pub fn is_contradicted_by(&self, topology: &Topology) -> bool {
         let Ok(read) = topology.load_balancers_of(&self.service.id) else { return true };
         let groups = |load_balancer: &LoadBalancer| -> Option<BTreeSet<Arn>> {
@@ -132,13 +132,13 @@ impl StoredPath {
                 .any(|read| !self.load_balancers.get(&read.arn).is_some_and(|stored| is_same(stored, read)))
     }
 
-    /// The same path, of which only what is behind these ports was read.
+    /// The same path, limited to the parts behind these ports.
     #[must_use]
     pub fn behind(self, ports: BTreeSet<u16>) -> Self {
         Self { ports, ..self }
     }
 
-    /// The same path, whose details must be read again.
+    /// The same path, with its details due for a new read.
     #[must_use]
     pub fn with_details_due(&self) -> Self {
         Self { detailed_at: None, ..self.clone() }
@@ -154,9 +154,9 @@ impl StoredPath {
         self.service.name.as_deref()
     }
 
-    /// How many calls to ELB it takes to read it again: one for the listeners of each load balancer, one for the rules of each
-    /// listener that can have some, and one for the targets of each group; `details` adds those for attributes, certificates and idle
-    /// timeouts.
+    /// The number of calls to ELB that read it again: one for the listeners of each load balancer, one for the rules of
+    /// each listener that can have some, and one for the targets of each group; `details` adds those for attributes,
+    /// certificates and idle timeouts.
     pub fn calls(&self, details: bool) -> usize {
         let of = |load_balancer: &LoadBalancer| {
             let groups = load_balancer.target_groups.iter().flatten().count();
@@ -170,7 +170,7 @@ impl StoredPath {
         self.load_balancers.values().map(of).sum()
     }
 
-    /// How many target groups it has.
+    /// The number of its target groups.
     pub fn groups(&self) -> usize {
         self.all_groups().count()
     }
@@ -186,8 +186,8 @@ impl StoredPath {
     }
 }
 
-/// The details of paths, as they were stored: attributes, tags, certificates by name, idle timeouts, and the descriptions of target groups.
-/// They seldom change, and for most of them ELB is asked one by one. Each lookup is `None` if the detail must be read.
+/// Stored details of paths: attributes, tags, certificates by name, idle timeouts, and descriptions of target groups.
+/// They seldom change, and ELB needs one call for most of them. Each lookup is `None` if the detail must be read.
 #[derive(Debug, Default)]
 pub struct KnownDetails<'a> {
     load_balancers: BTreeMap<&'a Arn, &'a LoadBalancer>,
@@ -197,9 +197,9 @@ pub struct KnownDetails<'a> {
 }
 
 impl<'a> KnownDetails<'a> {
-    /// The details of these paths, except of what is also in a path that is to be read `anew`.
+    /// The details of these paths, except those that also belong to a path in `anew`, which is to be read again.
     pub fn new(mut paths: Vec<&'a StoredPath>, anew: &[&'a StoredPath]) -> Self {
-        // Where several have the same load balancer, the latest counts.
+        // For a shared load balancer, the latest read counts.
         paths.sort_by_key(|path| path.detailed_at);
         let mut known = Self::default();
         for path in paths {
@@ -234,7 +234,7 @@ impl<'a> KnownDetails<'a> {
         self.load_balancers.get(load_balancer)?.cross_zone.as_ref()?.as_ref().ok().copied()
     }
 
-    /// The target group, with the targets that it had then.
+    /// The target group, with its targets of that time.
     pub fn group(&self, group: &Arn) -> Option<&'a TargetGroup> {
         self.groups.get(group).copied()
     }
@@ -244,12 +244,12 @@ impl<'a> KnownDetails<'a> {
         self.groups.get(group)?.attributes.as_ref()?.as_ref().ok()
     }
 
-    /// The name that the target group has by its tag, or that it has none.
+    /// The target group's hostname from its tag; `Some(None)` without the tag.
     pub fn hostname(&self, group: &Arn) -> Option<&Option<Hostname>> {
         self.groups.get(group)?.hostname.as_ref()?.as_ref().ok()
     }
 
-    /// The certificates that the listener has for names.
+    /// The listener's certificates that it selects by name.
     pub fn certificates_by_name(&self, listener: &str) -> Option<&Vec<String>> {
         self.listeners.get(listener)?.certificates_by_name.as_ref()?.as_ref().ok()
     }
@@ -260,7 +260,7 @@ impl<'a> KnownDetails<'a> {
     }
 }
 
-/// Where each listener leads; `None` for one whose rules could not be read.
+/// The target groups of each listener; `None` for a listener whose rules could not be read.
 fn leads(listeners: &[Listener]) -> BTreeSet<(u16, String, Option<BTreeSet<Arn>>)> {
     let lead = |listener: &Listener| {
         let groups = listener.forwards_to.as_ref().ok();
@@ -269,7 +269,7 @@ fn leads(listeners: &[Listener]) -> BTreeSet<(u16, String, Option<BTreeSet<Arn>>
     listeners.iter().map(lead).collect()
 }
 
-/// Without what only people read: the descriptions of targets' health.
+/// The load balancer without the reasons for its targets' health, which only people read.
 fn stripped(mut load_balancer: LoadBalancer) -> LoadBalancer {
     for group in load_balancer.target_groups.iter_mut().flatten() {
         for target in group.targets.iter_mut().flatten() {
@@ -280,7 +280,7 @@ fn stripped(mut load_balancer: LoadBalancer) -> LoadBalancer {
 }
 
 impl Topology {
-    /// What is behind the endpoint services of these paths. Of a load balancer that several share, the latest read counts.
+    /// The topology behind the endpoint services of these paths. For a shared load balancer, the latest read counts.
     pub fn from_paths<'a>(paths: impl IntoIterator<Item = &'a StoredPath>) -> Self {
         let mut paths: Vec<&StoredPath> = paths.into_iter().collect();
         paths.sort_by_key(|path| path.read_at);
@@ -289,7 +289,7 @@ impl Topology {
         Self { services: Some(Ok(services)), load_balancers, ..Self::default() }
     }
 
-    /// The target groups of all load balancers, each as often as a load balancer has it.
+    /// The target groups of all load balancers, once per load balancer.
     pub fn target_groups_mut(&mut self) -> impl Iterator<Item = &mut TargetGroup> {
         self.load_balancers.values_mut().flat_map(|load_balancer| load_balancer.target_groups.iter_mut().flatten())
     }
@@ -301,7 +301,7 @@ impl Topology {
         groups.map(|group| group.arn.clone()).collect()
     }
 
-    /// The names that target groups have by their tags.
+    /// The hostnames from target groups' tags, each with whether its group is IPv6.
     pub fn hostnames_mut(&mut self) -> impl Iterator<Item = (bool, &mut Hostname)> {
         self.target_groups_mut().filter_map(|group| match &mut group.hostname {
             Some(Ok(Some(hostname))) => Some((group.is_ipv6, hostname)),
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn the_details_of_a_listener_cost_a_call_and_are_kept() {
+    fn a_listeners_details_cost_a_call_and_are_stored() {
         let group = target_group("pg");
         let read = |idle_timeout: Observed<Option<u32>>| {
             let tls = Listener { certificate: Some("arn".to_owned()), ..listener("TLS", 443, &group) };
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_read_contradicts_a_path_that_leads_elsewhere_or_may_do_so() {
+    fn a_later_read_with_another_route_contradicts_a_path() {
         let groups = [target_group("pg"), target_group("old")];
         let balancer = |leads: &TargetGroup, groups: &[TargetGroup]| LoadBalancer {
             listeners: Ok(vec![listener("TCP", 5432, leads)]),
@@ -386,8 +386,8 @@ mod tests {
         assert!(!path.is_contradicted_by(&read(partly)), "targets and attributes say nothing of it");
     }
 
-    /// The listener's ports and the targets' ids that are known from before, after these reads, which follow each other by a
-    /// number of hours.
+    /// The ports of the last listeners and the ids of the last targets after these reads, each some hours after the
+    /// previous one.
     fn known_after(reads: &[(i64, &[u16], &[Target])]) -> (Vec<u16>, Vec<String>) {
         let group = |targets: &[Target]| TargetGroup { targets: Ok(targets.to_vec()), ..target_group("pg") };
         let mut before: Option<StoredPath> = None;
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_targets_and_listeners_are_known_for_a_week() {
+    fn the_last_targets_and_listeners_are_stored_for_a_week() {
         let one = [target(1, "healthy"), target(2, "draining")];
         let draining = [target(1, "draining")];
         let ids = |ids: &[&str]| ids.iter().map(ToString::to_string).collect::<Vec<String>>();
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_of_target_groups_can_be_resolved_anew() {
+    fn each_hostname_is_listed_with_its_address_family() {
         let hostname =
             |name: &str| Hostname { name: name.to_owned(), addresses: Ok(Vec::new()), networks: Ok(Vec::new()) };
         let group = |name: &str, hostname| TargetGroup { hostname, ..target_group(name) };
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn it_knows_the_services_name() {
+    fn a_stored_path_has_the_services_name() {
         let name_of = |name: Option<&str>| {
             let named = EndpointService { name: name.map(ToOwned::to_owned), ..endpoint_service() };
             let path = StoredPath::new(&topology(named, []), &service(1), at(8, 0), at(7, 0)).unwrap();
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_old_is_not_used() {
+    fn an_old_path_is_not_valid() {
         let path = StoredPath::new(&read(), &service(1), at(8, 0), at(7, 0)).unwrap();
         let half_an_hour = SignedDuration::from_mins(30);
         assert!(path.is_valid(at(8, 30), half_an_hour));

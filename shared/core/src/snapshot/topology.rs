@@ -10,19 +10,19 @@ use super::{
 };
 use crate::ids::{Arn, ServiceId};
 
-/// What a run read: the endpoint services, and each load balancer once, even if several services share it. The default
-/// is a run that has read nothing.
+/// The reads of a run: the endpoint services, and each load balancer once, even if several services share it. The
+/// default is a run without reads.
 #[derive(Debug, Clone, Default)]
 pub struct Topology {
     /// The configured services that EC2 knows; not read in every run.
     pub services: Option<Observed<BTreeMap<ServiceId, EndpointService>>>,
     /// The load balancers behind them.
     pub load_balancers: BTreeMap<Arn, LoadBalancer>,
-    /// Why EC2 did not say where some of the targets are, and which security groups they have.
+    /// The error that leaves some targets' locations and security groups unknown.
     pub unlocated: Option<CallError>,
     /// The connections of the services; not read in every run. Those of one service: see [`Topology::connections_of`].
     pub connections: Option<Observed<Vec<Connection>>>,
-    /// Why the connections of single services are not known. None of theirs are among the others.
+    /// The services whose connections are unknown, each with its error. `connections` contains none of theirs.
     pub unread_connections: BTreeMap<ServiceId, CallError>,
     /// The connection notifications of the services; not read in every run.
     pub notifications: Option<Observed<Vec<Notification>>>,
@@ -32,7 +32,7 @@ pub struct Topology {
     pub certificates: BTreeMap<String, Observed<Certificate>>,
     /// When the details of each service's path were read, if they were: see [`super::KnownDetails`].
     pub detailed_at: BTreeMap<ServiceId, Timestamp>,
-    /// When dbt last connected, of the services that this run asked about.
+    /// dbt's last connections, for the services that this run asked about.
     pub traffic: BTreeMap<ServiceId, Traffic>,
 }
 
@@ -40,7 +40,7 @@ impl Topology {
     /// The configuration of `service`.
     ///
     /// # Errors
-    /// Why it is unknown: the services could not be read, or EC2 does not know this one.
+    /// The reason why it is unknown: the services could not be read, or EC2 does not know this one.
     pub fn service(&self, service: &ServiceId) -> Result<&EndpointService, Unread> {
         known(self.services.as_ref())?.get(service).ok_or_else(|| format!("EC2 does not know {service}").into())
     }
@@ -54,7 +54,7 @@ impl Topology {
         Ok(arns.iter().filter_map(|arn| self.load_balancers.get(arn)).collect())
     }
 
-    /// Takes over the connections that were read.
+    /// Stores the result of reading the connections.
     pub fn set_connections(&mut self, read: Observed<Connections>) {
         match read {
             Ok(Connections { listed, unread }) => {
@@ -67,7 +67,7 @@ impl Topology {
     /// The connections of `service`.
     ///
     /// # Errors
-    /// Why they are not known: the read failed, or one of them could not be read.
+    /// The reason why they are unknown: the read failed, or one of them could not be read.
     pub fn connections_of(&self, service: &ServiceId) -> Result<Vec<&Connection>, Unread> {
         let connections = known(self.connections.as_ref())?;
         match self.unread_connections.get(service) {
@@ -76,8 +76,8 @@ impl Topology {
         }
     }
 
-    /// Whether the time for reading was over before all of the service's path was read: the targets, and if settings were
-    /// read, attributes.
+    /// Whether the time for reading ended before all of the service's path was read: the targets and, if the run reads
+    /// settings, the attributes.
     pub fn is_unfinished(&self, service: &ServiceId) -> bool {
         let load_balancers = self.load_balancers_of(service).unwrap_or_default();
         load_balancers.into_iter().any(|load_balancer| load_balancer.is_unfinished(self.network.is_some()))
@@ -96,7 +96,7 @@ mod tests {
     use crate::testing::{DBT, call_error, connection, endpoint_service, service, topology};
 
     #[test]
-    fn a_connection_that_was_not_read_costs_its_own_service() {
+    fn an_unread_connection_affects_only_its_own_service() {
         let call = "ec2:DescribeVpcEndpointConnections";
         let of = |topology: &Topology, number: u32| topology.connections_of(&service(number)).map(|found| found.len());
         let mut topology = Topology::default();
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_are_those_of_the_services_that_have_one() {
+    fn only_services_with_a_name_tag_are_named() {
         let named = EndpointService { name: Some("postgres".to_owned()), ..endpoint_service() };
         assert_eq!(topology(named, []).names(), BTreeMap::from([(service(1), "postgres".to_owned())]));
         assert_eq!(topology(endpoint_service(), []).names(), BTreeMap::new());

@@ -1,4 +1,4 @@
-//! When dbt last connected, by CloudWatch.
+//! dbt's last connections, according to CloudWatch.
 
 use std::collections::BTreeMap;
 
@@ -7,32 +7,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::EndpointId;
 
-/// An answer that is older than this says nothing any more.
+/// Maximum age of a usable answer.
 const VALID_FOR: SignedDuration = SignedDuration::from_hours(3);
 
-/// What CloudWatch has answered about one endpoint service.
+/// CloudWatch's answers about one endpoint service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
-    /// Until when it has answered.
+    /// The end of the time that the answers cover.
     pub until: Timestamp,
     /// The answers, by endpoint.
     pub endpoints: BTreeMap<String, LastConnection>,
 }
 
-/// When dbt last connected through an endpoint.
+/// dbt's last connection through an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastConnection {
-    /// Since when CloudWatch has been asked.
+    /// The start of the time that the answers cover.
     pub since: Timestamp,
     /// The end of the last period with a connection; `None` if there was none.
     pub at: Option<Timestamp>,
 }
 
 impl Traffic {
-    /// When dbt last connected through `endpoint`.
+    /// dbt's last connection through `endpoint`.
     ///
     /// # Errors
-    /// Why it is not known: nobody asked, or not recently.
+    /// The reason why it is unknown: no query was made, or none recently.
     pub fn of(&self, endpoint: &EndpointId, now: Timestamp) -> Result<LastConnection, String> {
         if now.duration_since(self.until) > VALID_FOR {
             return Err(format!("CloudWatch last answered at {:.0}", self.until));
@@ -43,12 +43,13 @@ impl Traffic {
 }
 
 impl LastConnection {
-    /// Since when dbt has not connected, as far as it is known. An endpoint cannot connect before it is `created`.
+    /// The time since which dbt has not connected, as far as the answers show. An endpoint cannot connect before it is
+    /// `created`.
     pub fn quiet_since(&self, created: Option<Timestamp>) -> Timestamp {
         self.at.or(created).map_or(self.since, |time| time.max(self.since))
     }
 
-    /// A line for people.
+    /// The last connection as a line of text.
     pub fn describe(&self, created: Option<Timestamp>) -> String {
         match self.at {
             Some(at) => format!("dbt last connected at {at:.0} or up to 5 minutes before"),

@@ -1,4 +1,4 @@
-//! Messages as the guard sends them, from real findings: for `docs/examples`, and to look at (`make inbox`).
+//! Messages as the guard sends them, from real findings: for `docs/examples`, and for a look at them (`make inbox`).
 
 use jiff::SignedDuration;
 
@@ -127,7 +127,7 @@ fn untrusted() -> Finding {
     found("connection.untrusted", &Topology { connections, ..Topology::default() }, &policy())
 }
 
-/// Another customer of dbt's has asked.
+/// A request of another customer of dbt.
 fn held() -> Finding {
     let requests = vec![connection(1, Some(DBT), "available"), connection(2, Some(DBT), "pendingAcceptance")];
     let topology = Topology { connections: Some(Ok(requests)), ..Topology::default() };

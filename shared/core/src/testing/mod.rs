@@ -1,4 +1,4 @@
-//! Builders for tests, so that a test states only what matters to it, and helpers to read results.
+//! Builders that let a test state only its own facts, and helpers that read results.
 
 mod examples;
 
@@ -119,7 +119,7 @@ pub fn endpoint_service() -> EndpointService {
     }
 }
 
-/// `service` with these load balancers; nothing else was read.
+/// `service` with these load balancers, without any other reads.
 pub fn topology(service: EndpointService, load_balancers: impl IntoIterator<Item = LoadBalancer>) -> Topology {
     let load_balancers: BTreeMap<Arn, LoadBalancer> =
         load_balancers.into_iter().map(|load_balancer| (load_balancer.arn.clone(), load_balancer)).collect();
@@ -172,8 +172,8 @@ pub fn summaries(results: &[CheckResult]) -> Vec<&str> {
     failures(results).into_iter().map(|(_, summary)| summary).collect()
 }
 
-/// Holds of every finding of every check, in all tests: each line of its command can be pasted as it is, no command stands
-/// elsewhere, and nothing proposes TLS for a port whose protocol negotiates it.
+/// Checks a rule for every finding of every check in all tests: each line of its command can be pasted as it is, no
+/// command stands elsewhere, and nothing proposes TLS for a port whose protocol negotiates it.
 #[cfg(test)]
 pub(crate) fn assert_pasteable(finding: &Finding) {
     use crate::check::Parts;
@@ -225,7 +225,7 @@ pub fn parts(finding: &Finding) -> Vec<&str> {
     finding.parts.keys().map(String::as_str).collect()
 }
 
-/// A load balancer that passes all checks, in zones a and b, with these target groups and a listener for each, from port
+/// A load balancer in zones a and b that passes all checks, with these target groups and a listener for each, from port
 /// 5432 on.
 pub fn load_balancer(name: &str, target_groups: Vec<TargetGroup>) -> LoadBalancer {
     let zone = |zone: char| Zone { name: format!("eu-central-1{zone}"), subnet: format!("subnet-{zone}") };
@@ -291,7 +291,7 @@ pub fn group_attributes(cross_zone: CrossZoneOverride) -> Option<Observed<Target
     }))
 }
 
-/// The ARN of something of ELB's.
+/// The ARN of an ELB resource.
 pub fn elb_arn(resource: &str) -> Arn {
     format!("arn:aws:elasticloadbalancing:eu-central-1:111122223333:{resource}").parse().unwrap()
 }
@@ -342,7 +342,7 @@ pub fn finding(severity: Severity) -> Finding {
     .with_evidence(vec!["healthy: 1 of 3 (1 in eu-central-1a)".to_owned()])
 }
 
-/// An alert since 08:00, which people have heard of if it fires.
+/// An alert since 08:00, which was sent if it fires.
 pub fn alert(phase: Phase, severity: Severity) -> Alert {
     Alert {
         phase,

@@ -32,13 +32,13 @@ fn passes() -> Status {
     Status::Pass("on".to_owned())
 }
 
-/// A read at this hour: the status of the check for resources.
+/// A read at this hour, with the check's status for each resource.
 fn evaluation(hour: i8, check: Check, statuses: &[(&str, Status)]) -> Evaluation {
     let result = |(resource, status): &(&str, Status)| CheckResult::new(check, *resource, status.clone());
     Evaluation::new(at(hour, 0), vec![check], statuses.iter().map(result).collect())
 }
 
-/// The table, and the run that comes next.
+/// The table and the settings of the next run.
 struct Stage {
     items: Items,
     policy: Policy,
@@ -51,7 +51,7 @@ impl Stage {
         Self { items: Items::new(), policy: settings(variables).policy, function: FUNCTION, heard_since: None }
     }
 
-    /// Gives the run of this hour to `decide`, and writes the updates. Their transitions are acknowledged if `sends`.
+    /// Passes the run of this hour to `decide` and writes the updates. Acknowledges their transitions if `sends`.
     fn run(
         &mut self,
         hour: i8,
@@ -123,7 +123,7 @@ fn a_failure_fires_and_resolves_once_despite_older_reads() {
 }
 
 #[test]
-fn a_check_that_was_not_asked_leaves_its_alert_as_it_is() {
+fn an_unasked_check_leaves_its_alert_unchanged() {
     let mut stage = Stage::new(&[]);
     stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Critical))])]);
     let before = stage.alert("lb").clone();
@@ -134,7 +134,7 @@ fn a_check_that_was_not_asked_leaves_its_alert_as_it_is() {
 }
 
 #[test]
-fn a_reminder_says_that_the_result_is_unknown() {
+fn a_reminder_reports_an_unknown_result() {
     let mut stage = Stage::new(&[("REMIND_EVERY_HOURS", "1")]);
     stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
     let writes =
@@ -144,7 +144,7 @@ fn a_reminder_says_that_the_result_is_unknown() {
 }
 
 #[test]
-fn an_alert_on_a_gone_or_unlisted_resource_never_resolves() {
+fn an_alert_on_a_gone_or_unlisted_resource_is_not_resolved() {
     let firing = || {
         let mut stage = Stage::new(&[]);
         stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Critical))])]);
@@ -181,8 +181,8 @@ fn an_alert_on_a_gone_or_unlisted_resource_never_resolves() {
     assert_eq!(sent(&writes), [(Kind::Notice, closed.as_str(), None)], "dbt's ports do not reach it");
 }
 
-/// EC2 may name a service's zones by id alone. Then it is unknown whether a load balancer is enabled in each, which
-/// says nothing about the target groups.
+/// EC2 may name a service's zones only by id. Then a load balancer's zones are unknown, which says nothing about the
+/// target groups.
 #[test]
 fn a_removed_target_group_is_gone_even_with_unknown_zones() {
     let zones = check("load-balancer.zones");
@@ -201,10 +201,10 @@ fn a_removed_target_group_is_gone_even_with_unknown_zones() {
     assert_eq!(sent(&stage.report(10, vec![read(10, vec![])])), [(Kind::Notice, gone.as_str(), None)]);
 }
 
-/// Two load balancers: the target groups of one cannot be listed, and neither is enabled in a zone that the service
+/// Of two load balancers, one's target groups cannot be listed, and neither is enabled in a zone that the service
 /// offers.
 #[test]
-fn an_unlisted_target_group_hides_no_failure_of_the_service() {
+fn an_unlisted_group_hides_no_failure_of_the_service() {
     let id = service(1).to_string();
     let unlisted = CheckResult::unlisted(check("load-balancer.zones"), &service(1), "denied".to_owned().into());
     let mut read = evaluation(8, check("load-balancer.zones"), &[(&id, fails(Severity::Critical))]);
@@ -213,7 +213,7 @@ fn an_unlisted_target_group_hides_no_failure_of_the_service() {
 }
 
 #[test]
-fn absence_means_what_the_check_says() {
+fn each_check_decides_what_a_missing_resource_means() {
     let fire = |check: Check, resource: &str| {
         let mut stage = Stage::new(&[("ALERT_AFTER", "1")]);
         stage.report(8, vec![evaluation(8, check, &[(resource, fails(Severity::Critical))])]);
@@ -239,7 +239,7 @@ fn an_alert_remembers_the_newest_read_of_its_resource() {
 }
 
 #[test]
-fn a_connections_state_is_recorded_also_if_nobody_hears_of_it() {
+fn a_connections_state_is_recorded_even_without_a_notice() {
     let mut stage = Stage::new(&[]);
     let partition = on();
     let mut read = |hour, state: &str| {
@@ -257,7 +257,7 @@ fn a_connections_state_is_recorded_also_if_nobody_hears_of_it() {
 }
 
 #[test]
-fn an_account_that_is_trusted_now_is_not_said_to_be_gone() {
+fn an_alert_on_an_account_trusted_since_names_the_setting() {
     let now = |variable: (&str, &str)| {
         let check = check("connection.untrusted");
         let mut stage = Stage::new(&[]);
@@ -274,9 +274,9 @@ fn an_account_that_is_trusted_now_is_not_said_to_be_gone() {
     assert_eq!(now(dbts).as_deref(), Some("DbtPrincipals names account 999999999999 now"));
 }
 
-/// Later runs do not make the call: no rule names its prefix list any more.
+/// Later runs do not make the call, because no rule names its prefix list any more.
 #[test]
-fn an_alert_about_a_call_is_closed_after_a_day_without_the_call() {
+fn an_alert_closes_after_a_day_without_its_call() {
     let call = check("visibility.lost");
     let mut stage = Stage::new(&[("ALERT_AFTER", "2")]);
     let failing = |stage: &mut Stage, hour| {
@@ -307,7 +307,7 @@ fn an_alert_about_a_call_is_closed_after_a_day_without_the_call() {
 }
 
 #[test]
-fn the_records_of_another_function_are_left_alone() {
+fn records_of_another_function_stay_unchanged() {
     let mut stage = Stage::new(&[]);
     stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
     stage.function = "health-watcher";
@@ -382,7 +382,7 @@ fn a_change_becomes_the_cause_only_of_alerts_it_names() {
 }
 
 #[test]
-fn a_cause_makes_nobody_hear_of_what_does_not_fire_yet() {
+fn a_cause_does_not_make_a_pending_alert_fire() {
     let mut stage = Stage::new(&[]);
     stage.report(8, vec![evaluation(8, cross_zone(), &[(LOAD_BALANCER, fails(Severity::Critical))])]);
     let item = stage.items.values_mut().next().unwrap();
@@ -397,7 +397,7 @@ fn a_cause_makes_nobody_hear_of_what_does_not_fire_yet() {
 }
 
 #[test]
-fn what_was_sent_while_nobody_was_subscribed_is_sent_once_more() {
+fn an_alert_sent_without_a_subscriber_is_sent_once_more() {
     let mut stage = Stage::new(&[]);
     let failing = |hour, severity| vec![evaluation(hour, cross_zone(), &[("lb", fails(severity))])];
     stage.report(8, failing(8, Severity::Warning));
@@ -412,7 +412,7 @@ fn what_was_sent_while_nobody_was_subscribed_is_sent_once_more() {
 }
 
 #[test]
-fn records_of_a_removed_service_expire_and_an_old_instance_changes_nothing() {
+fn records_of_a_removed_service_expire() {
     let mut stage = Stage::new(&[]);
     let failing = |hour| vec![evaluation(hour, cross_zone(), &[("lb", fails(Severity::Warning)), ("pg", passes())])];
     stage.report(8, failing(8));
@@ -430,7 +430,7 @@ fn records_of_a_removed_service_expire_and_an_old_instance_changes_nothing() {
 }
 
 #[test]
-fn what_was_held_stays_so_though_its_service_is_removed_and_configured_again() {
+fn a_held_request_stays_held_when_its_service_returns() {
     let mut stage = Stage::new(&[]);
     let partition = on();
     let connections =
@@ -459,7 +459,7 @@ fn what_was_held_stays_so_though_its_service_is_removed_and_configured_again() {
 }
 
 #[test]
-fn a_record_of_a_clock_that_was_ahead_mutes_nothing() {
+fn a_record_from_the_future_suppresses_no_alert() {
     let mut stage = Stage::new(&[]);
     stage.report(20, vec![evaluation(20, cross_zone(), &[("lb", fails(Severity::Warning))])]);
     let resolved = stage.report(9, vec![evaluation(9, cross_zone(), &[("lb", passes())])]);
@@ -469,7 +469,7 @@ fn a_record_of_a_clock_that_was_ahead_mutes_nothing() {
 }
 
 #[test]
-fn an_older_failing_read_does_not_fire_after_a_newer_passing_one() {
+fn an_older_failure_does_not_fire_after_a_newer_pass() {
     let mut stage = Stage::new(&[]);
     let partition = on();
     let connections = [connection(1, Some(testing::DBT), "available")];
@@ -524,7 +524,7 @@ fn alerts_of_a_removed_service_close_with_a_notice_if_sent() {
     assert_eq!(close(&mut stage, 8), (vec![], true));
     assert_eq!(sent(&close(&mut stage, 9).0).len(), 2, "after its lease: that it fires, and that nobody watches it");
 
-    // A notice that could not be sent is no alert, but is still sent.
+    // The notice is unsent but is no alert, so it is still sent.
     let mut stage = Stage::new(&[]);
     let connections = [connection(1, Some(testing::DBT), "available")];
     let report = Report { connections: Some((&connections, at(8, 0))), ..Report::new(&partition, vec![]) };
@@ -533,7 +533,7 @@ fn alerts_of_a_removed_service_close_with_a_notice_if_sent() {
     assert_eq!(sent(&close(&mut stage, 9).0), [notice]);
     assert_eq!(close(&mut stage, 10), (vec![], false), "once");
 
-    // It fires, and a silence holds it back: it closes without a notice.
+    // A silence holds the firing alert back, so it closes without a notice.
     let mut stage = Stage::new(&[]);
     silence(&mut stage, "*");
     stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
@@ -543,7 +543,7 @@ fn alerts_of_a_removed_service_close_with_a_notice_if_sent() {
     assert_eq!(stage.alert("lb").phase, Phase::Resolved);
 }
 
-/// Puts a silence into the table, until 12:00, as an administrator does.
+/// Puts a silence until 12:00 into the table, as an administrator does.
 fn silence(stage: &mut Stage, checks: &str) {
     let (by, comment) = ("ada".to_owned(), "upgrade".to_owned());
     let silence =
@@ -554,7 +554,7 @@ fn silence(stage: &mut Stage, checks: &str) {
 }
 
 #[test]
-fn a_silence_is_announced_once_by_whichever_function_runs() {
+fn a_silence_is_announced_once_by_any_function() {
     let mut stage = Stage::new(&[]);
     silence(&mut stage, "*");
     let writes = stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
@@ -565,7 +565,7 @@ fn a_silence_is_announced_once_by_whichever_function_runs() {
 }
 
 #[test]
-fn a_heartbeat_is_sent_once_for_each_run_that_is_asked_for_it() {
+fn a_heartbeat_is_sent_once_per_requested_run() {
     let mut stage = Stage::new(&[]);
     let partition = on();
     let asked = || Report { heartbeat: Some(finding(Severity::Info)), ..Report::new(&partition, vec![]) };

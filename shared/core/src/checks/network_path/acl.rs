@@ -1,14 +1,14 @@
-//! How a network ACL decides.
+//! The evaluation of a network ACL.
 
 use std::net::IpAddr;
 
 use crate::snapshot::{AclEntry, Ports};
 
-/// The number of the rule that ends every network ACL, shown as `*`. It denies.
+/// The number of the last rule of every network ACL, shown as `*`. It denies everything.
 pub(super) const LAST_RULE: i32 = 32767;
 
-/// The parts of `ports` that an ACL denies, each with the rule that denies it. Rules apply from the lowest number on, and
-/// the first that matches decides.
+/// The parts of `ports` that an ACL denies, each with the denying rule. Rules apply in ascending order, and the first
+/// match decides.
 /// <https://docs.aws.amazon.com/vpc/latest/userguide/nacl-rules.html>
 pub(super) fn denied(entries: &[AclEntry], egress: bool, peer: IpAddr, ports: Ports) -> Vec<(Ports, i32)> {
     let mut rules: Vec<&AclEntry> =

@@ -19,22 +19,22 @@ pub(super) struct PathAnalyzer<'a> {
     route_tables: &'a [RouteTable],
 }
 
-/// What the analyzer found between a node and a target.
+/// The obstacles and unknown parts between a node and a target.
 #[derive(Default)]
 pub(super) struct Path<'a> {
     pub(super) obstacles: Vec<Obstacle<'a>>,
-    /// Why part of the path is unknown.
+    /// The reason why part of the path is unknown.
     pub(super) unknown: Option<String>,
 }
 
-/// What blocks the path.
+/// An obstacle on the path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Obstacle<'a> {
-    /// A network ACL denies these ports, by this rule.
+    /// A rule of a network ACL denies these ports.
     Acl { acl: &'a str, subnet: &'a str, egress: bool, peer: IpAddr, ports: Ports, rule: i32 },
     /// The route table has no route.
     NoRoute { table: &'a str, to: IpAddr },
-    /// The route carries nothing: its target is gone, or it is filtered.
+    /// The route carries no traffic: its target is gone, or it is filtered.
     Dead { table: &'a str, destination: String, by: &'a str, state: String, to: IpAddr },
     /// The route leads to the internet, which drops private addresses.
     Internet { table: &'a str, by: &'a str, to: IpAddr },
@@ -44,7 +44,7 @@ impl<'a> PathAnalyzer<'a> {
     /// The network around `load_balancer`.
     ///
     /// # Errors
-    /// In words, if part of it could not be read.
+    /// The reason, if part of the network could not be read.
     pub(super) fn new(load_balancer: &LoadBalancer, network: Option<&'a Network>) -> Result<Self, Unread> {
         let network = network.ok_or(Unread::NotAsked)?;
         let nodes = network.nodes(&load_balancer.arn)?;
@@ -54,7 +54,7 @@ impl<'a> PathAnalyzer<'a> {
         Ok(Self { nodes, subnets, acls, route_tables })
     }
 
-    /// Everything that blocks the path from `node` to `target` and back.
+    /// All obstacles from `node` to `target` and back.
     pub(super) fn between(&self, node: &'a Interface, target: &Target, address: IpAddr, port: u16) -> Path<'a> {
         let unknown = |why: String| Path { unknown: Some(why), ..Path::default() };
         let Some(from) = self.subnet(&node.subnet) else {
@@ -64,7 +64,7 @@ impl<'a> PathAnalyzer<'a> {
             return unknown(format!("{} has no address of the family of {address}", node.description));
         };
         let to = self.subnet_of(target, address, &from.vpc);
-        // Network ACLs apply at a subnet's boundary, and within a VPC there is always a route.
+        // Network ACLs apply only at a subnet's boundary, and a VPC always has a route within it.
         if to.is_some_and(|to| to.id == from.id) {
             return Path::default();
         }
@@ -87,7 +87,7 @@ impl<'a> PathAnalyzer<'a> {
         path
     }
 
-    /// Whether EC2 shows the subnet that the target is in.
+    /// Whether EC2 shows the target's subnet.
     pub(super) fn is_in_a_known_subnet(&self, target: &Target, address: IpAddr) -> bool {
         let mut vpcs = self.nodes.iter().filter_map(|node| self.subnet(&node.subnet)).map(|subnet| &subnet.vpc);
         vpcs.any(|vpc| self.subnet_of(target, address, vpc).is_some())
@@ -97,7 +97,7 @@ impl<'a> PathAnalyzer<'a> {
         self.subnets.iter().find(|subnet| subnet.id == id)
     }
 
-    /// The subnet of the node's VPC that the target is in.
+    /// The target's subnet, if it is in the node's VPC.
     fn subnet_of(&self, target: &Target, address: IpAddr, vpc: &str) -> Option<&'a Subnet> {
         match &target.subnet {
             Some(id) => self.subnet(id),
@@ -116,8 +116,8 @@ impl<'a> PathAnalyzer<'a> {
         Ok(denied.map(|(ports, rule)| Obstacle::Acl { acl: &acl.id, subnet, egress, peer, ports, rule }).collect())
     }
 
-    /// The ACL rules that deny return traffic. Rules that deny a few ports, such as RDP's, affect one connection in tens of
-    /// thousands: only rules that deny a hundredth of the range count.
+    /// The ACL rules that deny return traffic. A rule that denies a few ports, such as RDP's, affects one connection in
+    /// tens of thousands: only rules that deny a hundredth of the range count.
     fn return_traffic_denied(&self, subnet: &'a str, egress: bool, peer: IpAddr) -> Result<Vec<Obstacle<'a>>, String> {
         let mut obstacles = self.denied(subnet, egress, peer, EPHEMERAL)?;
         obstacles.retain(|obstacle| match obstacle {
@@ -127,7 +127,7 @@ impl<'a> PathAnalyzer<'a> {
         Ok(obstacles)
     }
 
-    /// What keeps packets of `subnet` from reaching `to`: the most specific route decides.
+    /// The obstacle to packets from `subnet` to `to`: the most specific route decides.
     /// <https://docs.aws.amazon.com/vpc/latest/userguide/route-tables-priority.html>
     fn unrouted(&self, subnet: &Subnet, to: IpAddr) -> Result<Option<Obstacle<'a>>, String> {
         let explicit = self.route_tables.iter().find(|table| table.subnets.contains(&subnet.id));
@@ -161,7 +161,7 @@ impl<'a> PathAnalyzer<'a> {
 }
 
 impl Obstacle<'_> {
-    /// What it is about: the ACL and subnet, or the route table and what its route leads to.
+    /// The obstacle's ids: the ACL and its subnet, or the route table and its route's target.
     pub(super) fn ids(&self) -> [&str; 2] {
         match self {
             Self::Acl { acl, subnet, .. } => [acl, subnet],
@@ -170,7 +170,7 @@ impl Obstacle<'_> {
         }
     }
 
-    /// The route table that has to change.
+    /// The route table to change.
     pub(super) fn route_table(&self) -> Option<&str> {
         match self {
             Self::Acl { .. } => None,

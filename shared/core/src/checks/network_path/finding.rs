@@ -1,4 +1,4 @@
-//! What people read about obstacles, and the commands that remove them.
+//! The finding about obstacles, and the commands that remove them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,10 @@ use crate::check::{CheckContext, Command, Finding, Region, Remedy, Severity};
 use crate::snapshot::{Ports, TargetGroup};
 use crate::text::{count, limited};
 
-/// Obstacles that one alert names; it counts the others.
+/// Maximum number of obstacles listed in an alert; it counts the others.
 const MAX_OBSTACLES: usize = 12;
 
-/// Commands in one alert: each removes one kind of obstacle.
+/// Maximum number of commands in an alert: each removes one kind of obstacle.
 const MAX_COMMANDS: usize = 4;
 
 /// The finding for a target group with `blocked` targets.
@@ -52,7 +52,7 @@ pub(super) fn finding(
     .stopping_dbt(blocked == targets)
 }
 
-/// What blocks the path, and what to do about it.
+/// The words for the obstacles, and the action against them.
 fn describe(acls: bool, routes: bool) -> (&'static str, &'static str) {
     match (acls, routes) {
         (true, false) => (
@@ -68,7 +68,7 @@ fn describe(acls: bool, routes: bool) -> (&'static str, &'static str) {
     }
 }
 
-/// The commands that remove the ACL obstacles; then those that show what has to be decided by a person.
+/// The commands that remove the ACL obstacles, followed by commands that show what a person must decide.
 fn command(
     mut commands: Vec<Command>,
     acls: &BTreeSet<&str>,
@@ -85,7 +85,7 @@ fn command(
     commands.into_iter().reduce(Command::then)
 }
 
-/// The commands that allow what an ACL denies: a rule before the one that denies, for all of the peer's subnet.
+/// The commands that allow denied traffic: each adds a rule before the denying one, for the peer's complete subnet.
 fn allow_commands(
     obstacles: &BTreeSet<Obstacle<'_>>,
     analyzer: &PathAnalyzer<'_>,
@@ -130,7 +130,7 @@ fn acl<'a>(obstacle: &'a Obstacle<'_>) -> Option<&'a str> {
     }
 }
 
-/// What has to change, whichever target it is about.
+/// The name of the part: the rule or route to change, without the target.
 fn part(obstacle: &Obstacle<'_>) -> String {
     match obstacle {
         Obstacle::Acl { acl, egress, rule, .. } => {

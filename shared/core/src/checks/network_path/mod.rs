@@ -1,8 +1,8 @@
 //! `network-path`: can the load balancer's nodes and the targets reach each other?
 //!
-//! Each node sends to a target from its own private address of the target's family; client IP preservation does not apply
-//! to PrivateLink traffic. So the check goes node by node, in both directions. Only nodes that send to the target count
-//! (cross-zone load balancing).
+//! A node sends to a target from its own private address of the target's family; client IP preservation does not apply
+//! to PrivateLink traffic. So the check covers each node separately, in both directions. Only nodes that send to the
+//! target count (cross-zone load balancing).
 //! <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/edit-target-group-attributes.html#client-ip-preservation>
 
 mod acl;
@@ -53,8 +53,8 @@ pub(super) const SPEC: Spec = Spec {
     ..Spec::USUAL
 };
 
-/// One result per target group. For targets outside the VPC it covers the load balancer's own side and the route. That
-/// their side was not checked is a separate, unknown result, so that a fix on the near side resolves the alert.
+/// One result per target group. For targets outside the VPC, it covers the load balancer's own side and the route.
+/// Their unchecked side has a separate, unknown result, so that a fix on the near side resolves the alert.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let network = context.topology.network.as_ref();
     let near =
@@ -109,7 +109,7 @@ fn near_side(
     )
 }
 
-/// An unknown result if there are targets in subnets that EC2 does not show.
+/// An unknown result, if a target is in a subnet that EC2 does not show.
 fn remote_side(group: &TargetGroup, analyzer: &PathAnalyzer<'_>) -> Option<CheckResult> {
     let is_remote = |target: &&Target| {
         let is_unseen = |address| !analyzer.is_in_a_known_subnet(target, address);
@@ -123,7 +123,7 @@ fn remote_side(group: &TargetGroup, analyzer: &PathAnalyzer<'_>) -> Option<Check
     (number > 0).then(|| CheckResult::new(&SPEC, &remote_side_of(&group.arn), Status::Unknown(why)))
 }
 
-/// The resource of a result about the targets of `group` that are in subnets that EC2 does not show.
+/// The resource of the result about those targets of `group` whose subnets EC2 does not show.
 pub fn remote_side_of(group: &Arn) -> String {
     format!("{group}, remote side")
 }
@@ -150,7 +150,8 @@ mod tests {
         Route { destination: destination.parse().unwrap(), by: by.to_owned(), state: state.to_owned() }
     }
 
-    /// A node in subnet-a (10.0.0.0/24) at 10.0.0.200, one in subnet-b (10.0.1.0/24) at 10.0.1.200, all doors open.
+    /// A node in subnet-a (10.0.0.0/24) at 10.0.0.200 and one in subnet-b (10.0.1.0/24) at 10.0.1.200, with nothing
+    /// blocked.
     fn open() -> Network {
         let subnet = |id: &str, cidr: &str| Subnet {
             id: id.to_owned(),
@@ -187,7 +188,7 @@ mod tests {
         }
     }
 
-    /// What AWS's default ACL has: everything passes.
+    /// The entries of AWS's default ACL, which allow everything.
     fn doors(egress: bool) -> [AclEntry; 2] {
         [
             entry(100, egress, true, Some(Ports::ALL), "0.0.0.0/0"),
@@ -195,7 +196,7 @@ mod tests {
         ]
     }
 
-    /// Everything passes; the rules of `acl` that `change` makes.
+    /// An open network, except for the changes that `change` makes to the rules of `acl`.
     fn with_acl(acl: usize, change: impl FnOnce(&mut Vec<AclEntry>)) -> Network {
         let mut network = open();
         change(&mut network.acls.as_mut().unwrap()[acl].entries);
@@ -232,7 +233,7 @@ mod tests {
         with_context(&seen(network, targets, true), evaluate).remove(0).status
     }
 
-    /// The evidence, if it fails.
+    /// The evidence of a failure; empty for a pass.
     fn obstacles(network: Network, targets: Vec<Target>) -> Vec<String> {
         match status(network, targets) {
             Status::Pass(_) => Vec::new(),
@@ -243,13 +244,13 @@ mod tests {
     }
 
     #[test]
-    fn open_doors_let_pass() {
+    fn an_open_network_passes() {
         assert_eq!(obstacles(open(), vec![at("10.0.0.10"), at("10.0.1.10")]), [""; 0]);
         assert_eq!(obstacles(open(), vec![]), [""; 0]);
     }
 
     #[test]
-    fn the_lowest_rule_that_matches_decides() {
+    fn the_lowest_matching_rule_decides() {
         let deny = |number| entry(number, false, false, Some(Ports::one(5432)), "10.0.0.0/24");
         let allow = |number| entry(number, false, true, Some(Ports::one(5432)), "10.0.0.0/8");
         let blocked = ["acl-b of subnet-b: TCP 5432 in from 10.0.0.200 is denied by rule 90"];
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn every_ephemeral_port_must_come_back() {
+    fn every_ephemeral_port_must_be_open_for_answers() {
         let narrow = |entries: &mut Vec<AclEntry>| {
             entries.retain(|entry| !entry.egress || entry.number == LAST_RULE);
             entries.push(entry(100, true, true, Some(Ports { first: 32768, last: 65535 }), "10.0.0.0/8"));
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_in_a_peered_vpc_needs_a_living_route() {
+    fn a_target_in_a_peered_vpc_needs_an_active_route() {
         let peered = || vec![outside("10.7.0.10")];
         let to = |destination: &str, by: &str, state: &str| {
             with_routes(|table| table.routes.push(route(destination, by, state)))
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_is_being_taken_out_needs_no_path() {
+    fn a_draining_target_needs_no_path() {
         let leaving = Target { health: Health::Draining, ..outside("10.7.0.10") };
         let results = with_context(&seen(open(), vec![at("10.0.0.10"), leaving.clone(), terminated()], true), evaluate);
         assert!(matches!(&results[..], [CheckResult { status: Status::Pass(_), .. }]), "{results:?}");
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unseen_remote_side_has_a_result_of_its_own() {
+    fn an_unseen_remote_side_has_its_own_result() {
         let network = with_routes(|table| table.routes.push(route("10.7.0.0/16", "pcx-1", "active")));
         let targets = vec![at("10.0.0.10"), at("10.0.1.10"), outside("10.7.0.10")];
         let results = with_context(&seen(network, targets, true), evaluate);
@@ -385,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_denied_here_and_there_is_no_obstacle_to_answers() {
+    fn a_few_denied_ports_are_no_obstacle_to_answers() {
         let rdp = |egress| entry(90, egress, false, Some(Ports::one(3389)), "0.0.0.0/0");
         let closed = |ports| entry(90, false, false, Some(ports), "0.0.0.0/0");
         let found =
@@ -435,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subnet_without_a_table_of_its_own_has_its_vpcs_main_table() {
+    fn a_subnet_without_its_own_table_uses_the_main_table() {
         let mut network = open();
         let tables = network.route_tables.as_mut().unwrap();
         let other = RouteTable {
@@ -453,7 +454,7 @@ mod tests {
         assert_eq!(obstacles(network, vec![outside("10.7.0.10")]), [""; 0]);
     }
 
-    /// What fails, as people hear of it: the summary, the parts, the command and the console's page.
+    /// The summary, parts, command and console page of a failure.
     fn heard(network: Network, target: Target) -> (String, Vec<String>, String, String) {
         let Status::Fail(finding) = status(network, vec![target]) else { panic!("it fails") };
         let (command, console) = (finding.remedy.command.unwrap(), finding.remedy.console.unwrap());
@@ -462,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn each_obstacle_is_a_part_and_a_route_shows_its_table() {
+    fn each_obstacle_is_a_part_and_a_route_links_its_table() {
         let via = |by: &str, state: &str| with_routes(|table| table.routes.push(route("10.7.0.0/16", by, state)));
         let parts = |network| {
             let (summary, parts, command, page) = heard(network, outside("10.7.0.10"));
@@ -485,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn more_commands_than_fit_into_an_alert_are_announced() {
+    fn an_alert_announces_the_commands_that_do_not_fit() {
         let action = |ranges: i32| {
             let deny = |number: i32| {
                 let first = u16::try_from(10_000 + 2_000 * number).unwrap();
