@@ -1,4 +1,4 @@
-//! Writes the pages of `check --html` for some made-up services into a folder, for the browser's tests and to look at:
+//! Example pages of `check --html` for made-up services, for the browser tests and for a look:
 //! `cargo run --example pages -- FOLDER`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -21,7 +21,7 @@ use guard_core::testing::{
 use privatelink_guard::output::html;
 use privatelink_guard::report::{CheckReport, ServiceReport};
 
-/// Not dbt's, and known.
+/// A known account that is not dbt's.
 const KNOWN: &str = "444455556666";
 
 /// The targets' security group.
@@ -46,7 +46,7 @@ fn main() {
     }
 }
 
-/// What the checks find if dbt uses these ports; of the load balancer alone, without an endpoint service, if `preflight`.
+/// The results for these ports; `preflight` covers the load balancer alone, before an endpoint service exists.
 fn evaluated(topology: &Topology, ports: &str, preflight: bool) -> ServiceReport {
     let topic = "arn:aws:sns:eu-central-1:111122223333:connections";
     let known = [("KNOWN_ACCOUNTS", KNOWN), ("NOTIFICATION_TOPIC_ARN", topic), ("LISTENER_PORTS", ports)];
@@ -87,8 +87,9 @@ fn fifty_targets() -> Topology {
     behind(vec![connection(1, Some(DBT), "available")], vec![group("pg-replicas", targets), group("pgbouncer", few)])
 }
 
-/// Much at once: an account that is not trusted, a principal that anybody matches, a port that nobody listens on and one that
-/// dbt does not use, a target that a zonal shift keeps connections from, zones without targets, and reads that AWS denied. A name tries to be HTML.
+/// Many failures at once: an untrusted account, a principal that matches everybody, a port without a listener and a
+/// listener that dbt does not use, a target from which a zonal shift keeps connections away, zones without targets, and
+/// reads that AWS denied. One name tries to be HTML.
 fn broken() -> Topology {
     let shifted = Target { is_shifted_away: true, ..in_zone('c', 13, "healthy") };
     let targets =
@@ -120,7 +121,8 @@ fn broken() -> Topology {
     topology
 }
 
-/// A second load balancer of instances, with two listeners that share a target group, of which EC2 shows no interfaces.
+/// A second load balancer with instance targets and two listeners that share a target group. EC2 shows none of its
+/// interfaces.
 fn two_load_balancers() -> Topology {
     let mut topology = all_green();
     let instance = |number: u8| Target { id: format!("i-0123456789abcde{number}"), ..in_zone('a', number, "healthy") };
@@ -133,7 +135,7 @@ fn two_load_balancers() -> Topology {
     topology
 }
 
-/// A service that passes all checks, with these connections, and one load balancer with these target groups.
+/// A service that passes all checks, with these connections and one load balancer with these target groups.
 fn behind(connections: Vec<Connection>, groups: Vec<TargetGroup>) -> Topology {
     let mut topology = topology(endpoint_service(), [in_three_zones(groups)]);
     let service = service_of(&mut topology);

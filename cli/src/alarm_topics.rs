@@ -1,5 +1,5 @@
-//! Whether CloudWatch's alarms reach the topics of the deployed guard. AWS's own key keeps them out, while the guard's own
-//! messages arrive.
+//! A check that CloudWatch's alarms reach the topics of the deployed guard. A topic encrypted with AWS's own key
+//! receives no alarms, although the guard's own messages arrive.
 
 use aws_sdk_sns::Client;
 use guard_aws::errors::call_error;
@@ -10,7 +10,7 @@ use guard_core::text::strip_invisible;
 use crate::session::{Session, explained};
 use crate::stack::DeployedStack;
 
-/// The call.
+/// The IAM action of the call.
 pub const ACTION: &str = "sns:GetTopicAttributes";
 
 /// The alias of AWS's own key. Its policy allows no AWS service, and cannot be changed.
@@ -18,7 +18,7 @@ pub const ACTION: &str = "sns:GetTopicAttributes";
 /// <https://repost.aws/knowledge-center/cloudwatch-configure-alarm-sns>
 const AWS_KEY: &str = "alias/aws/sns";
 
-/// A remark for each topic that alarms do not reach, or of which that is not known.
+/// A remark for each topic that alarms do not reach, or whose encryption cannot be read.
 pub async fn remarks(session: &Session, stack: &DeployedStack) -> Vec<String> {
     let topics = [
         (stack.outputs.get("AlertTopicArn"), "If the guard itself stops, nobody hears of it."),
@@ -35,7 +35,7 @@ pub async fn remarks(session: &Session, stack: &DeployedStack) -> Vec<String> {
     remarks
 }
 
-/// The key that encrypts the topic, if one does.
+/// The key that encrypts the topic; `None` for an unencrypted topic.
 /// <https://docs.aws.amazon.com/sns/latest/api/API_GetTopicAttributes.html>
 async fn key_of(session: &Session, topic: &Arn) -> Result<Option<String>, CallError> {
     let answer = Client::new(&session.config).get_topic_attributes().topic_arn(topic.as_str()).send().await;
@@ -43,7 +43,7 @@ async fn key_of(session: &Session, topic: &Arn) -> Result<Option<String>, CallEr
     Ok(answer.attributes().and_then(|attributes| attributes.get("KmsMasterKeyId")).cloned())
 }
 
-/// `lost` says what it means that alarms do not reach the topic.
+/// `lost` is the consequence of alarms that do not reach the topic.
 fn remark(topic: &Arn, lost: &str, key: &Result<Option<String>, CallError>) -> Option<String> {
     match key {
         Ok(Some(key)) if key == AWS_KEY || key.ends_with(&format!(":{AWS_KEY}")) => Some(format!(
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn awss_own_key_is_said_and_so_is_a_failed_read() {
+    fn awss_own_key_and_a_failed_read_are_reported() {
         let topic = "arn:aws:sns:eu-central-1:111122223333:alerts".parse().unwrap();
         let remark = |key: Result<Option<&str>, CallError>| {
             remark(&topic, "Nobody hears.", &key.map(|key| key.map(ToOwned::to_owned)))

@@ -35,7 +35,7 @@ pub struct Cli {
     pub aws: AwsArgs,
 }
 
-/// Whose credentials, and where.
+/// The credentials and the Region.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "AWS")]
 pub struct AwsArgs {
@@ -147,8 +147,8 @@ pub struct Subject {
     /// An endpoint service; can be repeated. Without it: those of the stack, or all of the account
     #[arg(long = "service", alias = "endpoint-service-ids", value_name = "vpce-svc-ID", value_delimiter = ',')]
     pub services: Vec<ServiceId>,
-    /// dbt's principal, from dbt Support, or its account id; can be repeated. dbt's pages name account 346425330055 for its
-    /// multi-tenant platform on AWS: ask whether that is yours
+    /// dbt's principal, from dbt Support, or its account id; can be repeated. dbt's pages name account 346425330055 for
+    /// its multi-tenant platform on AWS: ask whether that is yours
     #[arg(long = "dbt-principal", alias = "dbt-principals", value_name = "ARN or ACCOUNT", value_delimiter = ',')]
     pub dbt_principals: Vec<String>,
     /// The ports that dbt connects to: 5432, or 5432+443, or vpce-svc-a=5432,vpce-svc-b=22
@@ -203,7 +203,7 @@ pub enum FailOn {
 }
 
 impl FailOn {
-    /// The severity it stands for.
+    /// The severity that the flag stands for.
     pub fn severity(self) -> Severity {
         match self {
             Self::Info => Severity::Info,
@@ -239,17 +239,17 @@ pub struct RequestArgs {
 /// The address of a dbt account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountUrl {
-    /// As dbt's form has it: `https://HOST`.
+    /// The form that dbt's request has: `https://HOST`.
     pub url: String,
-    /// The environment that it names; a single tenant's own address names none.
+    /// The environment that the address names; a single tenant's own address names none.
     pub environment: Option<DbtEnvironment>,
 }
 
 impl FromStr for AccountUrl {
     type Err = String;
 
-    /// Takes an address with or without `https://` and a path. An account on another cloud is an error: AWS PrivateLink does
-    /// not reach it.
+    /// Accepts an address with or without `https://` and a path. An account on another cloud is an error, since AWS
+    /// PrivateLink does not reach it.
     /// <https://docs.getdbt.com/docs/platform/about-platform/access-regions-ip-addresses>
     fn from_str(text: &str) -> Result<Self, String> {
         let host = text.strip_prefix("https://").unwrap_or(text).split('/').next().unwrap_or_default().to_lowercase();
@@ -269,7 +269,7 @@ impl FromStr for AccountUrl {
     }
 }
 
-/// Whether this is how dbt names the cells of its environments: a region's letters and a number.
+/// Whether `text` has the form of dbt's cell names: a region's letters and a number.
 fn is_cell(text: &str) -> bool {
     let number = text.trim_start_matches(|c: char| c.is_ascii_lowercase());
     text.len() - number.len() == 2 && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
@@ -391,7 +391,7 @@ fn host_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// Whether this is a name in DNS, possibly with a wildcard.
+/// Whether `text` is a DNS name, possibly with a wildcard.
 pub(crate) fn is_host_name(text: &str) -> bool {
     let is_label =
         |label: &str| !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '*');
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_written_as_people_write_them() {
+    fn a_duration_has_a_positive_number_and_a_unit() {
         for (text, seconds) in [("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("3d", 259_200)] {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }

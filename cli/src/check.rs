@@ -1,4 +1,4 @@
-//! `check`: the whole checklist, for each endpoint service. Observes and evaluates as the functions do.
+//! `check`: the whole checklist for each endpoint service, observed and evaluated as in the functions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,19 +19,19 @@ use crate::report::{CheckReport, ServiceReport};
 use crate::session::{Session, explained};
 use crate::stack::DeployedStack;
 
-/// What is expected of which endpoint services, or of a load balancer that has none yet.
+/// The endpoint services to check, or a load balancer without one, and the expectations for them.
 #[derive(Debug, Clone)]
 pub struct Expectations {
-    /// The expectations. Its services are those to check; without principals, it is not known which accounts are dbt's.
+    /// The expectations, with the services to check. Without principals, nothing tells which accounts are dbt's.
     pub policy: Policy,
-    /// The guard's stack; empty if none was named.
+    /// The guard's stack; empty if the user named none.
     pub stack: DeployedStack,
-    /// A load balancer without an endpoint service, instead of the services.
+    /// A load balancer without an endpoint service, checked instead of services.
     load_balancer: Option<Arn>,
 }
 
-/// The parameters of the stack that hold expectations, with their variables. `CrossZone` counts only if it is `ignore`:
-/// this command changes nothing.
+/// The stack's parameters that hold expectations, with their variables. `CrossZone` counts only if it is `ignore`,
+/// since this command changes nothing.
 const PARAMETERS: [(&str, &str); 10] = [
     ("EndpointServiceIds", "ENDPOINT_SERVICE_IDS"),
     ("DbtPrincipals", "DBT_PRINCIPALS"),
@@ -57,7 +57,7 @@ const FLAGS: [(&str, &str); 7] = [
 ];
 
 impl Expectations {
-    /// From the flags, and what they leave open from the stack or, for the services, from the account.
+    /// Expectations from the flags; the stack supplies what the flags leave open, and the account the services.
     ///
     /// # Errors
     /// If a value is malformed, or if there is nothing to check.
@@ -65,7 +65,8 @@ impl Expectations {
         let stack = match &subject.stack {
             Some(name) => {
                 let stack = DeployedStack::read(session, name).await?;
-                // Another stack would leave everything open, and the whole account would be checked.
+                // A stack that is not the guard's would leave everything open, and the command would check the whole
+                // account.
                 stack.output("StateTableName")?;
                 stack
             }
@@ -89,15 +90,15 @@ impl Expectations {
         Ok(Self { policy: Policy { has_guard, ..policy }, stack: DeployedStack::default(), load_balancer })
     }
 
-    /// dbt's accounts, if they were given.
+    /// dbt's accounts, if the user gave them.
     pub fn dbt_accounts(&self) -> Option<&BTreeSet<AccountId>> {
         self.knows_dbt().then_some(&self.policy.dbt_accounts)
     }
 
-    /// Reads AWS and evaluates the checks. The report, and what was read.
+    /// Reads AWS and evaluates the checks. Returns the report and the topology behind it.
     ///
     /// # Errors
-    /// If AWS answers neither who the user is nor anything else.
+    /// If AWS answers neither the identity call nor any other.
     pub async fn check(&self, session: &Session) -> Result<(CheckReport, Topology)> {
         let checked_at = Timestamp::now();
         let observer = Observer::new(&session.config, pace::ELB, self.policy.all_ports());
@@ -142,7 +143,8 @@ impl Expectations {
         !self.policy.principals.is_empty()
     }
 
-    /// The results of all checks that apply: before there is an endpoint service, those of the path to the targets.
+    /// The results of all checks that apply. Before an endpoint service exists, these are the checks of the path to the
+    /// targets.
     fn results(&self, context: CheckContext<'_>) -> Vec<CheckResult> {
         let groups = [Group::Connections, Group::Health, Group::Settings];
         let applies = |check: &Check| context.service.is_some() || check.branch == Branch::Path;
@@ -157,7 +159,7 @@ impl Expectations {
         results.map(shown).chain(unknown).collect()
     }
 
-    /// The result; unknown if it only says that dbt's networks are not known.
+    /// The result, or unknown if the result fails only because the user did not give dbt's networks.
     fn answered(&self, result: CheckResult) -> CheckResult {
         let is_open = result.check.needs == Some(Need::DbtCidrs) && self.policy.dbt_cidrs.is_empty();
         match &result.status {
@@ -170,7 +172,7 @@ impl Expectations {
     }
 }
 
-/// The result with what nobody sees removed from AWS's text.
+/// The result without invisible characters in AWS's text.
 fn shown(result: CheckResult) -> CheckResult {
     let status = match result.status {
         Status::Pass(right) => Status::Pass(strip_invisible(&right)),
@@ -187,7 +189,7 @@ fn shown(result: CheckResult) -> CheckResult {
     CheckResult { resource: strip_invisible(&result.resource), status, ..result }
 }
 
-/// The values of the flags, and of the stack's parameters where there is no flag.
+/// The values of the flags; a flag that is not set takes its value from the stack's parameter.
 fn variables(subject: &Subject, stack: &DeployedStack) -> BTreeMap<&'static str, String> {
     let services: Vec<String> = subject.services.iter().map(ToString::to_string).collect();
     let flags = [
@@ -224,7 +226,7 @@ fn is_given((_, value): &(&'static str, String)) -> bool {
     !value.is_empty()
 }
 
-/// Of a value per service, the parts for `services`; a value for every service as it is.
+/// The parts of a per-service value that belong to `services`; a value for every service stays unchanged.
 fn of_services(value: &str, services: &[String]) -> String {
     let is_wanted =
         |item: &&str| item.split_once('=').is_none_or(|(service, _)| services.iter().any(|id| id == service.trim()));
@@ -244,7 +246,7 @@ async fn services_of_account(session: &Session) -> Result<String> {
     Ok(services.into_iter().collect::<Vec<_>>().join(","))
 }
 
-/// The problems of the flags and the stack's parameters, a line each, under the names that people gave them values by.
+/// The problems of the flags and the stack's parameters, one per line, under the names that the user knows them by.
 fn in_flags(error: &BadConfiguration) -> String {
     let lines = error.lines(|variable| {
         let flag = FLAGS.iter().find(|(known, _)| *known == variable).map(|(_, flag)| *flag);

@@ -1,6 +1,6 @@
-//! `privatelink-guard`: the same checks as the functions', on the command line, with the user's own AWS credentials.
+//! `privatelink-guard`: the functions' checks on the command line, with the user's own AWS credentials.
 //!
-//! [`check`] observes and evaluates; [`report`] is what it found, as a value that [`output`] renders.
+//! [`check`] observes and evaluates; [`report`] holds the findings as a value that [`output`] renders.
 
 pub mod alarm_topics;
 pub mod args;
@@ -29,7 +29,7 @@ use self::report::{CheckReport, CheckState};
 use self::request::Obstacles;
 use self::session::Session;
 
-/// How long `--wait` waits between two checks.
+/// The pause of `--wait` between two checks.
 const WAIT_BETWEEN: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A flag's value that makes no sense.
@@ -44,10 +44,10 @@ impl std::fmt::Display for BadUsage {
 
 impl std::error::Error for BadUsage {}
 
-/// Carries out a command and returns the exit status.
+/// Runs a command and returns the exit status.
 ///
 /// # Errors
-/// If the question could not be answered at all; [`BadUsage`] if it makes no sense.
+/// If AWS gives no answer at all; [`BadUsage`] if the arguments make no sense.
 pub async fn run(cli: Cli) -> Result<u8> {
     match cli.command {
         CliCommand::Check(arguments) => check(&cli.aws, &arguments).await,
@@ -132,7 +132,7 @@ async fn check_once(session: &Session, arguments: &CheckArgs) -> Result<(CheckRe
     Ok((answer?.0, remarks))
 }
 
-/// Names the failures that would stop dbt. Returns the exit status, unless the request is written anyway.
+/// Prints the failures that would stop dbt. Returns the exit status unless the user wants the request anyway.
 fn refused(obstacles: &Obstacles, anyway: bool) -> Option<u8> {
     let Obstacles { failing, unknown } = obstacles;
     let (status, head) = match (failing.is_empty(), unknown.is_empty()) {
@@ -157,7 +157,7 @@ async fn request(aws: &AwsArgs, arguments: &RequestArgs) -> Result<u8> {
     let private_dns = service.and_then(|service| service.private_dns.as_ref());
     let mut obstacles = Obstacles::of(&report);
     let expected = expectations.policy.listener_ports.for_service(expectations.policy.services.first());
-    // The request says that dbt connects to this name.
+    // The request names this host for dbt's connections.
     if let Some(name) = arguments.dns.as_ref().or(private_dns.map(|dns| &dns.name)) {
         obstacles.extend(request::uncovered(name, &expected, &topology));
     }

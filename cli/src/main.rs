@@ -10,13 +10,13 @@ use privatelink_guard::{BadUsage, output};
 /// The exit status of bad usage, as in sysexits.h.
 const BAD_USAGE: u8 = 64;
 
-/// The exit status if nothing could be determined.
+/// The exit status if the command could determine nothing.
 const UNKNOWN: u8 = 2;
 
 fn main() -> ExitCode {
     let result = match Cli::try_parse() {
         Ok(cli) => run(cli),
-        // Help and version come as errors as well.
+        // clap returns help and version as errors too.
         Err(message) if message.use_stderr() => {
             output::say(&message.render().ansi().to_string());
             return BAD_USAGE.into();
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     match result {
         Ok(status) => status.into(),
         Err(error) => {
-            // Line by line: AWS's text may hold what nobody sees.
+            // Line by line, since AWS's text may hold invisible characters.
             let lines = format!("privatelink-guard: {error:#}");
             let lines: String = lines.lines().map(|line| strip_invisible(line) + "\n").collect();
             output::say(&lines);

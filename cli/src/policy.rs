@@ -1,4 +1,4 @@
-//! `policy`: the IAM policy that this command needs, and nothing more.
+//! `policy`: the least IAM policy for this command.
 
 use guard_aws::observe;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::args::PolicyArgs;
 use crate::{alarm_topics, trace};
 
-/// The policy's document. `region` only decides the partition of the ARNs.
+/// The policy document. `region` only decides the partition of the ARNs.
 pub fn document(arguments: &PolicyArgs, region: Option<&str>) -> Value {
     let partition = match region {
         Some(region) if region.starts_with("cn-") => "aws-cn",

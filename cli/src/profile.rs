@@ -1,4 +1,4 @@
-//! The credentials of a profile that was named: keys, a role, a process or SSO, as the AWS CLI knows them.
+//! The credentials of a named profile: keys, a role, a process or SSO, with the AWS CLI's rules.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,14 +10,14 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_types::os_shim_internal::{Env, Fs};
 
-/// The files of profiles; the SDK names their type only in a crate that is its own.
+/// The profile files; the SDK has the type's new name only in an internal crate.
 #[expect(deprecated, reason = "the new name is in a crate that is the SDK's own")]
 type Files = aws_config::profile::profile_file::ProfileFiles;
 
-/// Ends with what helps if there is no profile of this name.
+/// Checks that the profile exists. The error tells how to list the profiles.
 ///
 /// # Errors
-/// If there is none, or if the files of profiles cannot be read.
+/// If there is no profile with this name, or if the profile files cannot be read.
 pub async fn ensure_exists(name: &str) -> Result<()> {
     let profiles = aws_config::profile::load(&Fs::real(), &Env::real(), &Files::default(), None).await;
     let profiles = profiles.context("the profiles of the AWS CLI cannot be read")?;
@@ -58,7 +58,8 @@ fn causes(error: &anyhow::Error) -> String {
     texts.join(": ")
 }
 
-/// The credentials of a sign-in, and after them new ones of its profile. So a process that asks for a code asks once.
+/// The credentials of one sign-in, then fresh ones from the profile. This way, a process
+/// that asks for a code asks only once.
 #[derive(Debug)]
 struct SignedIn {
     profile: ProfileFileCredentialsProvider,

@@ -1,14 +1,14 @@
-//! A spinner on the terminal, once an answer of AWS takes longer than a second.
+//! A spinner on the terminal while an answer from AWS takes longer than a second.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinHandle;
 
-/// After this time, people want to know what is going on.
+/// The wait after which users want to see progress.
 const AFTER: Duration = Duration::from_secs(1);
 
-/// A spinner on standard error; nothing if that is no terminal.
+/// A spinner on standard error; nothing if standard error is no terminal.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
@@ -31,7 +31,7 @@ impl Progress {
         Self { bar, timer }
     }
 
-    /// Removes it.
+    /// Removes the spinner.
     pub fn stop(self) {
         self.timer.abort();
         self.bar.finish_and_clear();

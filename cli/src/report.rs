@@ -1,5 +1,5 @@
-//! What `check` found, as a tree that follows dbt's traffic: endpoint service → load balancer → listeners → target groups →
-//! targets. Pure; the outputs only render it.
+//! The findings of `check` as a tree along dbt's traffic: endpoint service → load balancer → listeners → target groups
+//! → targets. Pure; the outputs only render it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,10 +13,10 @@ use guard_core::snapshot::{
 use guard_core::text::strip_invisible;
 use jiff::Timestamp;
 
-/// Endpoints of a service that are drawn although no check says anything of them; the others are counted.
+/// The most endpoints without results that a service draws; it only counts the others.
 const MAX_QUIET_ENDPOINTS: usize = 20;
 
-/// Everything that a run of `check` found.
+/// The findings of a run of `check`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckReport {
     /// The account, if AWS named it.
@@ -25,11 +25,11 @@ pub struct CheckReport {
     pub region: String,
     /// When the read began.
     pub checked_at: Timestamp,
-    /// One for each endpoint service, or for the load balancer that has none yet.
+    /// One report per endpoint service, or one for the load balancer that has none yet.
     pub services: Vec<ServiceReport>,
 }
 
-/// What was found of one endpoint service.
+/// The findings on one endpoint service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceReport {
     /// The endpoint service; `None` for a load balancer that has none yet.
@@ -44,16 +44,16 @@ pub struct ServiceReport {
     pub path: PathPart,
 }
 
-/// A part of the path, with what was found of it and the parts behind it.
+/// A part of the path, with its results and the parts behind it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PathPart {
-    /// What it is.
+    /// The kind of part.
     pub kind: PartKind,
-    /// What AWS calls it: an ARN or id; for a target, also its address.
+    /// AWS's name for the part: an ARN or id; for a target, also its address.
     pub resource: String,
-    /// Its name, as people know it.
+    /// The part's familiar name.
     pub name: String,
-    /// What is worth knowing of it in a few words.
+    /// A few words of detail.
     pub detail: Option<String>,
     /// The port that a listener listens on, or that a target is registered with.
     pub port: Option<u16>,
@@ -65,11 +65,11 @@ pub struct PathPart {
     pub forwards_to: Vec<String>,
     /// Whether it is a listener that dbt does not use: nothing behind it is checked.
     pub is_off_path: bool,
-    /// What AWS itself says of its state: a target's health, an endpoint's connection.
+    /// The state that AWS itself reports: a target's health, an endpoint's connection.
     pub own_state: Option<CheckState>,
-    /// What the checks say of it.
+    /// The results about this part.
     pub results: Vec<CheckResult>,
-    /// What is behind it.
+    /// The parts behind it.
     pub parts: Vec<PathPart>,
 }
 
@@ -90,14 +90,14 @@ pub enum PartKind {
     Target,
 }
 
-/// The state of a part or a result. Ordered: what needs attention most is the greatest.
+/// The state of a part or a result, ordered so that the greatest needs attention most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CheckState {
     /// As it must be.
     Pass,
-    /// Fails, of this severity, which dbt does not notice.
+    /// Fails with severity info, which dbt does not notice.
     Info,
-    /// It could not be determined.
+    /// Could not be determined.
     Unknown,
     /// Fails with severity warning.
     Warning,
@@ -105,7 +105,7 @@ pub enum CheckState {
     Critical,
 }
 
-/// How many results there are of each status.
+/// The number of results per status.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Results that pass.
@@ -117,7 +117,7 @@ pub struct Summary {
 }
 
 impl PartKind {
-    /// Its name in a sentence.
+    /// The state's name in a sentence.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Endpoint => "endpoint",
@@ -179,7 +179,7 @@ impl CheckReport {
         self.services.iter().flat_map(|service| &service.results)
     }
 
-    /// How many results there are of each status.
+    /// The number of results per status.
     pub fn summary(&self) -> Summary {
         Summary::of(self.results())
     }
@@ -217,7 +217,7 @@ impl fmt::Display for Summary {
 }
 
 impl ServiceReport {
-    /// The report of an endpoint service, of which dbt uses these ports, or any if there are none.
+    /// The report on an endpoint service. `ports` are dbt's ports; if empty, dbt may use any.
     pub fn new(service: &ServiceId, ports: &BTreeSet<u16>, topology: &Topology, results: Vec<CheckResult>) -> Self {
         let results = asked(results);
         let known = topology.service(service).ok();
@@ -249,12 +249,12 @@ impl ServiceReport {
     }
 }
 
-/// The results of the checks that were asked.
+/// The results of the checks that the run asked.
 fn asked(results: Vec<CheckResult>) -> Vec<CheckResult> {
     results.into_iter().filter(|result| result.status != Status::NotAsked).collect()
 }
 
-/// The endpoints that the finding on the room for dbt's endpoints is about.
+/// The endpoints in the finding on the limit of dbt's endpoints.
 fn held_endpoints(results: &[CheckResult], service: &ServiceId) -> BTreeSet<String> {
     let of_service = results.iter().filter(|result| result.resource == service.as_str());
     let of_dbt = of_service.filter(|result| result.check.group == Group::Connections);
@@ -265,7 +265,7 @@ fn held_endpoints(results: &[CheckResult], service: &ServiceId) -> BTreeSet<Stri
     ids.flatten().collect()
 }
 
-/// Takes the results of `resource` out of those that are left.
+/// Removes and returns the results of a part.
 fn take(left: &mut Vec<CheckResult>, is_its: impl Fn(&str) -> bool) -> Vec<CheckResult> {
     left.extract_if(.., |result| is_its(&result.resource)).collect()
 }
@@ -314,13 +314,13 @@ impl PathPart {
         let connections = topology.connections.iter().flatten().flatten();
         let endpoint = |connection: &Connection| {
             let Connection { endpoint, owner, state, region, .. } = connection;
-            // What is said of an account stands with the first of its endpoints.
+            // The first endpoint of an account shows the findings on that account.
             let is_owner = |resource: &str| owner.as_ref().is_some_and(|owner| owner.as_str() == resource);
             let results = take(left, |resource| resource == endpoint.as_str() || is_owner(resource));
             let owner =
                 owner.as_ref().map_or_else(|| "an account that EC2 does not name".to_owned(), ToString::to_string);
             let from = region.as_ref().map(|region| format!(" in {region}")).unwrap_or_default();
-            // A finding on the room for endpoints names those that are connected beyond it as well.
+            // The finding on the limit of endpoints also names connected endpoints beyond the limit.
             let is_held = held.contains(endpoint.as_str()) && *state == ConnectionState::PendingAcceptance;
             let (shown, own_state) = match is_held {
                 true => ("held".to_owned(), Some(CheckState::Warning)),
@@ -330,7 +330,7 @@ impl PathPart {
             Self { detail, own_state, results, ..Self::new(PartKind::Endpoint, endpoint, endpoint.as_str()) }
         };
         let parts: Vec<Self> = connections.filter(|connection| connection.service == *service).map(endpoint).collect();
-        // Anybody who may ask for the service can create thousands.
+        // An allowed principal can create thousands of endpoints.
         let (told, quiet): (Vec<Self>, Vec<Self>) = parts.into_iter().partition(|part| !part.results.is_empty());
         let more = quiet.len().saturating_sub(MAX_QUIET_ENDPOINTS);
         let rest = (more > 0).then(|| Self::new(PartKind::Endpoint, &"", format!("and {more} more")));

@@ -1,4 +1,4 @@
-//! `request`: the text for dbt Support.
+//! `request`: the text of a request to dbt Support.
 
 use std::collections::BTreeSet;
 
@@ -14,17 +14,17 @@ use guard_core::text::count;
 use crate::args::{DbtEnvironment, RequestArgs, is_host_name};
 use crate::report::CheckReport;
 
-/// What speaks against dbt's attempt.
+/// Reasons why dbt's attempt may fail.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Obstacles {
-    /// What fails so that the attempt would fail, a line each.
+    /// Failures that would make the attempt fail, one per line.
     pub failing: Vec<String>,
-    /// What is not known, a line each.
+    /// Unknown results, one per line.
     pub unknown: Vec<String>,
 }
 
 impl Obstacles {
-    /// Those in `report`.
+    /// The obstacles in `report`.
     pub fn of(report: &CheckReport) -> Self {
         let mut obstacles = Self::default();
         for result in report.results().filter(|result| result.check.can_stop_dbt) {
@@ -40,14 +40,15 @@ impl Obstacles {
         obstacles
     }
 
-    /// Adds others.
+    /// Adds other obstacles.
     pub fn extend(&mut self, others: Self) {
         self.failing.extend(others.failing);
         self.unknown.extend(others.unknown);
     }
 }
 
-/// What speaks against TLS connections to `name`: a TLS listener on one of dbt's `ports` presents a certificate that does not cover it.
+/// The obstacles to TLS connections to `name`: a TLS listener on one of dbt's `ports` whose certificates do not cover
+/// it.
 pub fn uncovered(name: &str, ports: &BTreeSet<u16>, topology: &Topology) -> Obstacles {
     let mut obstacles = Obstacles::default();
     for load_balancer in topology.load_balancers.values() {
@@ -72,7 +73,7 @@ pub fn uncovered(name: &str, ports: &BTreeSet<u16>, topology: &Topology) -> Obst
     obstacles
 }
 
-/// What to know of the endpoint that dbt will create: whether the guard will hold it.
+/// A note that the guard will hold the endpoint that dbt creates, if it will.
 pub fn held_later(policy: &Policy, service: &ServiceId, topology: &Topology) -> Option<String> {
     let connections = topology.connections.iter().flatten().flatten();
     let is_in = |connection: &&Connection| connection.service == *service && takes_room(connection, policy);
@@ -93,7 +94,7 @@ pub fn held_later(policy: &Policy, service: &ServiceId, topology: &Topology) -> 
     }
 }
 
-/// What AWS knows of the service that dbt shall connect to.
+/// AWS's facts about the service that dbt is to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceFacts<'a> {
     /// `com.amazonaws.vpce.REGION.vpce-svc-…`
@@ -106,7 +107,7 @@ pub struct ServiceFacts<'a> {
     pub ports: &'a [u16],
 }
 
-/// The request: the template of dbt's guide, filled in. What only the company knows is asked for in angle brackets.
+/// The request: the filled-in template of dbt's guide. Angle brackets ask for facts that only the company has.
 /// <https://docs.getdbt.com/docs/platform/secure/private-connectivity/aws/aws-self-hosted>
 ///
 /// # Errors
@@ -134,7 +135,7 @@ pub fn text(facts: &ServiceFacts<'_>, request: &RequestArgs) -> Result<String> {
     ))
 }
 
-/// What usually listens on these ports, or a question if they say too little.
+/// The usual platform for these ports, or a question if the ports do not tell.
 fn platform(ports: &[u16]) -> &'static str {
     let ports: BTreeSet<u16> = ports.iter().copied().collect();
     match ports.into_iter().collect::<Vec<_>>()[..] {
@@ -150,7 +151,7 @@ fn platform(ports: &[u16]) -> &'static str {
 }
 
 impl DbtEnvironment {
-    /// As dbt's form has it.
+    /// The environment's name in dbt's form.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Us => "US",
@@ -161,10 +162,10 @@ impl DbtEnvironment {
     }
 }
 
-/// The name that dbt's endpoint needs.
+/// The service name that dbt's endpoint needs.
 ///
 /// # Errors
-/// If EC2 did not give it.
+/// If EC2 did not return the name.
 pub fn service_name(report: &CheckReport) -> Result<&str> {
     let service = report.services.first().context("There is no endpoint service.")?;
     service.service_name.as_deref().with_context(|| {

@@ -22,7 +22,7 @@ pub struct Session {
     pub region: String,
 }
 
-/// Who the user is.
+/// The user's identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The account.
@@ -32,11 +32,11 @@ pub struct Identity {
 }
 
 impl Session {
-    /// Finds credentials and Region as the AWS CLI does: flags, environment variables, profiles, SSO. A profile that is
-    /// named overrules credentials in the environment.
+    /// Finds credentials and Region as the AWS CLI does: flags, environment variables, profiles, SSO. A profile named
+    /// with `--profile` overrides credentials in the environment.
     ///
     /// # Errors
-    /// If no Region is set, or if a profile that is named gives no credentials.
+    /// If no Region is set, or if the named profile gives no credentials.
     pub async fn open(aws: &AwsArgs) -> Result<Self> {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(3))
@@ -63,7 +63,7 @@ impl Session {
         Ok(Self { config, region })
     }
 
-    /// Asks AWS who the user is.
+    /// Reads the user's identity from AWS.
     ///
     /// # Errors
     /// If the credentials are missing or invalid, in one sentence.
@@ -74,14 +74,14 @@ impl Session {
         Ok(Identity { account: account.to_owned(), arn: arn.to_owned() })
     }
 
-    /// The Region for commands and console links. The partition is that of the user's ARN.
+    /// The Region for commands and console links, with the partition of the user's ARN.
     pub fn region_of(&self, identity: Option<&Identity>) -> Region {
         let partition = identity.and_then(|identity| identity.arn.split(':').nth(1)).unwrap_or("aws");
         Region::new(partition, &self.region)
     }
 }
 
-/// Why a call failed, in one sentence with what to do about it.
+/// The reason for a failed call and its fix, in one sentence.
 pub fn why<E>(call: &'static str, error: &SdkError<E>) -> String
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -89,11 +89,11 @@ where
     explained(&call_error(call, error))
 }
 
-/// Codes of credentials that have ended, or never were.
+/// Error codes for expired or invalid credentials.
 const NOT_VALID: [&str; 5] =
     ["ExpiredToken", "RequestExpired", "InvalidClientTokenId", "UnrecognizedClientException", "AuthFailure"];
 
-/// A failed call in one sentence with what to do about it.
+/// A failed call and its fix, in one sentence.
 pub fn explained(error: &CallError) -> String {
     let (call, reason) = (error.call, error.reason());
     match &error.kind {

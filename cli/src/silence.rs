@@ -1,4 +1,5 @@
-//! `silence`: holds alerts back during planned work. The silence is an item in the guard's table, as docs/silences.md has it.
+//! `silence`: holds alerts back during planned work. A silence is an item in the guard's table; docs/silences.md has
+//! its format.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use guard_aws::concurrently;
@@ -19,7 +20,7 @@ use crate::output;
 use crate::session::{Session, explained};
 use crate::stack::DeployedStack;
 
-/// Carries out an action and returns the exit status.
+/// Runs an action and returns the exit status.
 ///
 /// # Errors
 /// If the stack or its table cannot be read or written; [`BadUsage`] if the silence makes no sense.
@@ -31,7 +32,7 @@ pub async fn run(session: &Session, action: SilenceAction) -> Result<u8> {
     }
 }
 
-/// The guard's table, and the partitions that it has.
+/// The guard's table and its partitions.
 async fn table(session: &Session, stack: &str) -> Result<(StateTable, Vec<Partition>)> {
     let stack = DeployedStack::read(session, stack).await?;
     let store = StateTable::new(&session.config, stack.output("StateTableName")?);
@@ -62,7 +63,8 @@ async fn add(session: &Session, arguments: &AddSilenceArgs) -> Result<u8> {
     let record = Record::new(State::Silence(silence.clone()), now);
     let writes = concurrently(&wanted, |partition| store.put(partition, &key, &record, None, now)).await;
     if let Some(why) = writes.iter().find_map(refusal) {
-        // All or nothing: nobody may be silenced unawares. What was lost is somebody else's.
+        // All or nothing: no service may be silenced without the user's knowledge. A lost write means that another
+        // user owns the item.
         let ours = wanted.iter().zip(&writes).filter(|(_, write)| !matches!(write, Ok(Write::Lost)));
         let removed = concurrently(ours, |(partition, _)| store.remove(partition, &key)).await;
         let is_removed = removed.iter().all(Result::is_ok);
@@ -84,7 +86,7 @@ async fn add(session: &Session, arguments: &AddSilenceArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Why the table did not take it.
+/// The reason for a write that the table refused.
 fn refusal(write: &Result<Write, CallError>) -> Option<String> {
     match write {
         Ok(Write::Won(_)) => None,
@@ -93,7 +95,7 @@ fn refusal(write: &Result<Write, CallError>) -> Option<String> {
     }
 }
 
-/// Every check must exist, since a silence of another covers nothing.
+/// Every check must exist: a silence of an unknown check would cover nothing.
 fn check_ids(checks: &[String]) -> Result<()> {
     for check in checks.iter().filter(|check| *check != EVERY_CHECK) {
         ensure!(
@@ -104,8 +106,8 @@ fn check_ids(checks: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The partitions that the silence belongs to: of the services named, or of all; the guard's own if one of its alerts is
-/// covered.
+/// The silence's partitions: those of the named services, or of all services; also the guard's own if the silence
+/// covers one of its alerts.
 fn wanted<'a>(partitions: &'a [Partition], arguments: &AddSilenceArgs) -> Result<Vec<&'a Partition>> {
     for service in &arguments.services {
         let is_known = partitions.iter().any(|partition| partition.service() == Some(service));

@@ -8,7 +8,7 @@ use guard_aws::errors::call_error;
 
 use crate::session::{Session, explained};
 
-/// CloudFormation's code for a name that no stack has. It has the same for a name that no stack can have.
+/// CloudFormation's error code for a name without a stack, and for a name that no stack can have.
 /// <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DescribeStacks.html>
 const NO_SUCH_STACK: &str = "ValidationError";
 
@@ -49,10 +49,10 @@ impl DeployedStack {
         })
     }
 
-    /// One of its outputs.
+    /// One of the stack's outputs.
     ///
     /// # Errors
-    /// If it has none of this name, and so is not a stack of the guard's.
+    /// If the stack has no output of this name, and so is not the guard's.
     pub fn output(&self, key: &str) -> Result<&str> {
         let value = self.outputs.get(key).map(String::as_str);
         value.with_context(|| format!("The stack has no output {key}: is it a stack of privatelink-guard?"))

@@ -1,4 +1,4 @@
-//! What `check` and `request` print, from values as the observer reads them.
+//! The output of `check` and `request` for values from the observer.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeSet;
@@ -23,7 +23,7 @@ use privatelink_guard::request::{self, Obstacles, ServiceFacts};
 
 const GROUPS: [Group; 3] = [Group::Connections, Group::Health, Group::Settings];
 
-/// dbt is connected; one of two targets fails, and the network could not be read.
+/// A service with dbt connected, one failing target of two, and an unread network.
 fn broken() -> Topology {
     let group = TargetGroup { targets: Ok(vec![target(1, "healthy"), target(2, "unhealthy")]), ..target_group("pg") };
     let balancer = LoadBalancer {
@@ -50,7 +50,7 @@ fn report_of(topology: &Topology) -> CheckReport {
 }
 
 #[test]
-fn every_result_stands_once_in_the_tree_with_its_sign_and_word() {
+fn each_result_appears_once_in_the_tree_with_sign_and_word() {
     let report = report_of(&broken());
     let text = anstream::adapter::strip_str(&tree::render(&report, 100)).to_string();
     for result in report.results() {
@@ -64,7 +64,7 @@ fn every_result_stands_once_in_the_tree_with_its_sign_and_word() {
     assert!(!text.contains('\u{202e}'), "what nobody sees is removed");
 }
 
-/// A finding whose every text has `name` in it.
+/// A finding with `name` in each of its texts.
 fn finding_of(name: &str) -> Finding {
     let action = format!("Open {name} for {name}, or close {name}.");
     Finding::new(
@@ -147,7 +147,7 @@ fn a_listener_that_dbt_does_not_use_is_grey_and_has_no_result() {
 }
 
 #[test]
-fn a_result_of_a_remote_side_stands_at_its_target_group() {
+fn a_remote_side_result_appears_at_its_target_group() {
     let topology = broken();
     let group = &topology.load_balancers.values().next().unwrap().target_groups.as_ref().unwrap()[0];
     let check = catalogue::find("network-path").unwrap();
@@ -162,7 +162,7 @@ fn a_result_of_a_remote_side_stands_at_its_target_group() {
 }
 
 #[test]
-fn the_exit_status_is_that_of_the_worst() {
+fn the_worst_result_decides_the_exit_status() {
     let report = report_of(&broken());
     assert_eq!(report.exit_status(Severity::Warning), 1, "a target fails");
     assert_eq!(report.exit_status(Severity::Critical), 2, "the rest is unknown, which is never all right");
@@ -170,9 +170,9 @@ fn the_exit_status_is_that_of_the_worst() {
     assert_eq!(healthy.exit_status(Severity::Info), 0);
 }
 
-/// With `UPDATE_EXAMPLES` set, writes it (`make docs`).
+/// With `UPDATE_EXAMPLES` set, the test writes the example (`make docs`).
 #[test]
-fn the_json_is_as_documented() {
+fn the_json_matches_its_documentation() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples/check/report.json");
     let text = format!("{:#}\n", json::render(&report_of(&broken())));
     if std::env::var_os("UPDATE_EXAMPLES").is_some() {
@@ -220,7 +220,7 @@ fn the_request_asks_only_for_what_aws_cannot_know() {
 }
 
 #[test]
-fn the_ports_tell_the_platform_where_they_can() {
+fn typical_ports_name_the_platform() {
     let platform = |ports: &[u16]| {
         let text = request::text(&ServiceFacts { ports, ..FACTS }, &request(&[])).unwrap();
         text.lines().find_map(|line| line.strip_prefix("- Platform/Service: ")).unwrap().to_owned()
@@ -242,7 +242,7 @@ fn the_ports_tell_the_platform_where_they_can() {
 }
 
 #[test]
-fn an_account_address_names_the_environment_or_is_on_another_cloud() {
+fn an_account_address_names_an_environment_or_another_cloud() {
     let environment = |url: &str| url.parse::<AccountUrl>().map(|account| account.environment);
     for (url, expected) in [
         ("ab123.us1.dbt.com", DbtEnvironment::Us),
@@ -265,7 +265,7 @@ fn an_account_address_names_the_environment_or_is_on_another_cloud() {
 }
 
 #[test]
-fn a_tls_listener_whose_certificates_lack_the_name_stops_the_request() {
+fn a_certificate_that_lacks_the_name_stops_the_request() {
     let arn = "arn:aws:acm:eu-central-1:111122223333:certificate/1".to_owned();
     let group = target_group("pg");
     let listener = Listener {
@@ -316,7 +316,7 @@ fn the_request_says_whether_the_new_endpoint_will_be_held() {
 }
 
 #[test]
-fn the_request_waits_for_what_would_make_dbt_fail() {
+fn failures_that_would_stop_dbt_hold_the_request_back() {
     let obstacles = |topology: &Topology| Obstacles::of(&report_of(topology));
     let fails = |topology: &Topology| !obstacles(topology).failing.is_empty();
     assert!(!fails(&broken()), "one of two targets serves");

@@ -43,7 +43,7 @@ def set_fault(action=None, clear=False, **fault):
 
 
 def notify(topic, message):
-    """Publish on behalf of the first endpoint service of the topic's owner that the topic's policy allows."""
+    """Publish on behalf of an endpoint service of the topic's owner: the first one that the topic's policy allows."""
     region, account = topic.split(":")[3:5]
     services = endpoint_services.owned_by(account, region)
     if not any(connection_notifications.publish(topic, message, service) for service in services):

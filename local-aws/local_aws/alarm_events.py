@@ -13,12 +13,12 @@ from ministack.services import cloudwatch, eventbridge
 log = logging.getLogger("local_aws")
 
 
-# The reason of each alarm's state, by account, Region and name: the events have that of the state before, too.
+# The reason of each alarm's state, by account, Region and name, since the events also contain the previous reason.
 _reasons: dict[tuple, str] = {}
 
 
 def _reason_before(name, reason):
-    """The reason of the state so far, which is remembered with the new one from now on."""
+    """Return the reason of the previous state and store the new one."""
     key = (get_account_id(), get_region(), name)
     before = _reasons.get(key, "Unchecked: Initial alarm creation")
     _reasons[key] = reason
@@ -44,7 +44,7 @@ def _deliver(entry):
 
 
 def _complete_history(name, before):
-    """In AWS's history, the state before has its reason, too."""
+    """Add the reason of the previous state to the history entry, as AWS does."""
     entry = next(entry for entry in reversed(cloudwatch._history_entries()) if entry["AlarmName"] == name)
     data = json.loads(entry["HistoryData"])
     data["oldState"]["stateReason"] = before
@@ -58,7 +58,7 @@ def install():
         record(name, old, new, reason, *more)
         if old == new:
             return  # the alarm's creation
-        # In a thread, since a target may take its time; with the account and Region of the request.
+        # In a thread, since a target may be slow; with the account and Region of the request.
         before, context = _reason_before(name, reason), contextvars.copy_context()
         _complete_history(name, before)
         change = event(name, old, before, new, reason)

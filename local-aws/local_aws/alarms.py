@@ -1,6 +1,7 @@
 """CloudWatch: the state of metric alarms, evaluated every minute.
 
-ministack looks at a metric of any dimensions, and only when data arrives. Here missing data counts as the alarm says:
+ministack evaluates a metric of any dimensions, and only when data arrives. Here, each alarm's setting decides how
+missing data counts:
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html
 """
 import threading
@@ -11,7 +12,7 @@ from ministack.services import cloudwatch
 
 from . import clock
 
-# CloudWatch asks for more periods than it evaluates: for three, it looks at five in the page's examples.
+# CloudWatch retrieves more periods than it evaluates: in the page's examples, five for an evaluation of three.
 _MORE_PERIODS = 2
 _BREACHES = {
     "GreaterThanOrEqualToThreshold": lambda value, threshold: value >= threshold,
@@ -21,7 +22,7 @@ _BREACHES = {
 
 
 def evaluate(alarm):
-    """Set the alarm's state by the values of its evaluation range."""
+    """Set the alarm's state from the values of its evaluation range."""
     new = _state(alarm, _values(alarm, time.time()))
     old, reason = alarm["StateValue"], "Threshold Crossed" if new != "INSUFFICIENT_DATA" else "Insufficient Data"
     if new == old:
@@ -33,7 +34,7 @@ def evaluate(alarm):
 
 
 def _values(alarm, now):
-    """The value of each period that has one, the newest first."""
+    """The values of the periods that have one, newest first."""
     dimensions = cloudwatch._dims_key(cloudwatch._dims_from_list(alarm.get("Dimensions") or []))
     points = cloudwatch._metrics.get((alarm["Namespace"], alarm["MetricName"], dimensions)) or []
     period = clock.minutes(alarm["Period"] / 60)
@@ -46,7 +47,7 @@ def _values(alarm, now):
 
 
 def _state(alarm, values):
-    """The newest values count, wherever they are; what they lack is made up for as the alarm treats missing data."""
+    """The state by the newest values, in whatever periods. The alarm's treatment of missing data fills the gaps."""
     values, periods = list(values), alarm["EvaluationPeriods"]
     treatment = alarm.get("TreatMissingData") or "missing"
     if not values and treatment in ("missing", "ignore"):

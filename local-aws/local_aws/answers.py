@@ -1,10 +1,10 @@
-"""Odd answers on demand: what a test needs and AWS sends rarely, such as a row without a member that others have."""
+"""Odd answers on demand: answers that a test needs and AWS rarely sends, such as a row without a common member."""
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Change:
-    """In the answers to an action, a member of the rows that have this value has another one, or is left out."""
+    """A change of answers to an action: in the rows with this value, one member has another value or is left out."""
 
     action: str
     row: str
@@ -28,7 +28,7 @@ def change(action=None, row=None, member=None, value=None, clear=False):
 
 
 def changed(action, shape, value):
-    """The value of this shape as the answer to the action, named as in IAM, has it."""
+    """The value of this shape with the changes for the action, which is named as in IAM."""
     if not _changes or value is None:
         return value
     if shape.type_name == "list":

@@ -1,4 +1,4 @@
-"""The AWS CLI, loaded once: every call is a fork of this process, with an environment and a standard output of its own.
+"""The AWS CLI, loaded once. Each call is a fork of this process, with its own environment and standard output.
 
 Loading the AWS CLI and AWS's models takes ten times as long as a call, and tests and `make verify` make hundreds of
 calls.
@@ -13,7 +13,7 @@ import tempfile
 
 from awscli.clidriver import create_clidriver
 
-# Called so often that their models are loaded before; those of others are loaded by the calls.
+# Frequent services, whose models are loaded in advance; a call loads the model of any other service.
 LOADED = ("ec2", "elbv2", "iam", "lambda")
 
 
@@ -23,7 +23,7 @@ class Call(socketserver.StreamRequestHandler):
     def handle(self):
         text = self.rfile.read()
         if not text:
-            return  # whoever called has ended
+            return  # the caller has ended
         request = json.loads(text)
         os.environ.clear()
         os.environ.update(request["environment"])
@@ -44,7 +44,7 @@ def written(file):
 
 
 class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
-    """Runs until its standard input is closed: until whoever started it has ended."""
+    """A server that runs until its standard input closes, which happens when its starter ends."""
 
     def __init__(self, path):
         super().__init__(path, Call)
@@ -55,7 +55,7 @@ class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
         gc.freeze()  # else the first collection of each fork would copy all of it
 
     def run(self, arguments):
-        # A driver of its own, as it reads the environment.
+        # Each call has its own driver, since the driver reads the environment.
         driver = create_clidriver()
         driver.session.register_component("data_loader", self.models)
         try:
@@ -70,7 +70,7 @@ class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
 
 
 def serve():
-    # Only this user can reach a socket in a folder like this one.
+    # Only this user can reach a socket in such a folder.
     with tempfile.TemporaryDirectory() as folder, Server(f"{folder}/aws") as server:
         print(server.server_address, flush=True)
         server.serve_forever()

@@ -1,7 +1,7 @@
-"""CloudFormation: load balancers, target groups and listeners as Elastic Load Balancing creates them.
+"""CloudFormation: load balancers, target groups and listeners, created as by Elastic Load Balancing.
 
-ministack's own types know Application Load Balancers only, and forget VPCs, attributes and targets. Its code still
-changes existing ones.
+ministack's own types know only Application Load Balancers, and forget VPCs, attributes and targets. Its code still
+changes existing resources.
 """
 from ministack.services import alb
 from ministack.services.cloudformation import provisioners
@@ -18,14 +18,14 @@ def _numbers(properties):
 
 
 def _set_attributes(store, declared):
-    """Attributes that are not declared keep their values."""
+    """Set the declared attributes; the others keep their values."""
     changed = {attribute["Key"]: str(attribute["Value"]) for attribute in declared or []}
     known = {attribute["Key"]: attribute["Value"] for attribute in store}
     store[:] = [{"Key": key, "Value": value} for key, value in {**known, **changed}.items()]
 
 
 class BalancerType:
-    """A type with what ministack has for it, and `create` and `check_delete` instead of what it lacks."""
+    """A type with ministack's handlers, except that `create` and `check_delete` replace its incomplete ones."""
 
     def __init__(self, ministack):
         self.ministack = ministack
@@ -50,7 +50,7 @@ class BalancerType:
         return self.ministack["delete"](physical_id, properties)
 
     def check_delete(self, physical_id):
-        """Raises if Elastic Load Balancing would refuse."""
+        """Raise the error if Elastic Load Balancing would refuse the deletion."""
 
 
 class LoadBalancer(BalancerType):

@@ -1,7 +1,7 @@
 """CBOR (RFC 8949), as far as Smithy's RPC protocol needs it.
 
-The AWS SDK for Rust speaks only that protocol to CloudWatch. ministack can answer it with the package cbor2, for which
-this module stands in.
+The AWS SDK for Rust uses only that protocol for CloudWatch. ministack answers it with the package cbor2, which this
+module replaces.
 """
 import struct
 import sys

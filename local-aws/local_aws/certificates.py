@@ -1,4 +1,4 @@
-"""ACM: certificates with the members that AWS describes, and with the dates and states that tests give them.
+"""ACM: certificates with all members that AWS describes, and with dates and states set by tests.
 
 Records stay in ministack's store.
 """
@@ -33,14 +33,15 @@ def status_of(certificate):
 
 
 def in_use_by(arn):
-    """The load balancers with a listener that has the certificate."""
+    """The load balancers whose listeners use the certificate."""
     return sorted({listener["LoadBalancerArn"] for listener in alb._listeners.values()
                    if arn in [*listener.get("Certificates", []), *listener.get("CertificateList", [])]})
 
 
 def view(certificate):
     arn, kind, status = certificate["CertificateArn"], certificate["Type"], status_of(certificate)
-    # As ACM answers, and not as its model says: https://github.com/aws-controllers-k8s/community/issues/2394
+    # The form of ACM's answer, which differs from its model:
+    # https://github.com/aws-controllers-k8s/community/issues/2394
     algorithm = certificate.get("KeyAlgorithm", "RSA_2048").replace("RSA_", "RSA-")
     used = in_use_by(arn) + acm._signing_profiles_using(arn)
     # https://docs.aws.amazon.com/acm/latest/userguide/managed-renewal.html
@@ -89,7 +90,7 @@ def delete(data):
 
 
 def request(data):
-    """ACM validates the domains at once here."""
+    """Request a certificate. Here, ACM validates the domains at once."""
     algorithm = data.get("KeyAlgorithm", "RSA_2048")
     if algorithm not in _REQUESTED:
         return error_response_json("ValidationException", f"Encryption Algorithm {algorithm} is not supported in "
@@ -102,14 +103,14 @@ def request(data):
 
 
 def import_certificate(data):
-    """The names and dates are the certificate's own. Importing to an existing ARN renews the certificate there."""
+    """Import a certificate with its own names and dates. An import to an existing ARN renews the certificate there."""
     arn, read = data.get("CertificateArn"), _read(acm._decode_pem_field(data.get("Certificate")))
     if read is None:
         return error_response_json("ValidationException", "The certificate field contains an unparsable certificate. "
                                                           "Use a PEM-encoded certificate.", 400)
     if arn and not acm._get_local_certificate(arn):
         return not_found(arn)
-    # https://docs.aws.amazon.com/acm/latest/userguide/import-reimport.html: the key's type and size cannot be changed.
+    # https://docs.aws.amazon.com/acm/latest/userguide/import-reimport.html: a renewal keeps the key's type and size.
     algorithm = acm._certificates[arn].get("KeyAlgorithm", "RSA_2048") if arn else "RSA_2048"
     answer = _ministack_import(data)
     imported = _arn_in(answer)
@@ -123,7 +124,7 @@ def _arn_in(answer):
 
 
 def _read(pem):
-    """The names and dates in a certificate; None if it is not one."""
+    """The names and dates in a certificate; None if the text is no certificate."""
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "certificate.pem")
         with open(path, "w", encoding="utf-8") as file:

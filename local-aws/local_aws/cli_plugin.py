@@ -1,4 +1,4 @@
-"""For the AWS CLI: SQS takes AWS_ENDPOINT_URL, too. By itself the CLI puts an old address of SQS in its place.
+"""An AWS CLI plugin that applies AWS_ENDPOINT_URL to SQS too. By itself, the CLI replaces it by an old SQS address.
 
 The configuration file local-aws/aws-config names this module.
 """

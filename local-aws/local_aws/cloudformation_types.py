@@ -1,8 +1,7 @@
-"""CloudFormation: the resource types of AWS PrivateLink and chat channels, and what ministack leaves out: properties of
-its types, and functions in conditions.
+"""CloudFormation: the resource types of AWS PrivateLink and chat channels, and features that ministack lacks:
+properties of its types, and functions in conditions.
 
-Each type's create, update and delete use the same code as the EC2 calls. A resource that cannot be created fails the
-stack.
+Each type's create, update and delete use the code of the EC2 calls. A resource that cannot be created fails the stack.
 """
 import asyncio
 
@@ -28,7 +27,7 @@ def _cloudformation_error(error):
 
 
 class ResourceType:
-    """A resource type with one method per operation. A change of a `create_only` property replaces the resource."""
+    """A resource type with one method per operation. A changed `create_only` property replaces the resource."""
 
     create_only: tuple = ()
 
@@ -137,7 +136,7 @@ class EndpointServicePermissions(ResourceType):
 
 
 class Endpoint(ResourceType):
-    """AWS::EC2::VPCEndpoint for endpoint services. Endpoints for AWS services are left to ministack."""
+    """AWS::EC2::VPCEndpoint for endpoint services. ministack handles endpoints for AWS services."""
 
     def __init__(self, ministack):
         self.ministack = ministack
@@ -180,7 +179,8 @@ class Endpoint(ResourceType):
 class ChatChannel(ResourceType):
     """A channel of Amazon Q Developer in chat applications, which subscribes to the topics.
 
-    AWS subscribes one endpoint for all channels. Here each kind has its own, so that a test can tell who received what.
+    AWS subscribes one endpoint for all channels. Here, each kind has its own endpoint, so that a test can tell the
+    receivers apart.
     """
 
     def __init__(self, kind, endpoint, required):
@@ -256,7 +256,7 @@ def _refusing_full_buckets(handlers):
 
 
 def _completed(handlers, complete):
-    """The handlers of a type, with more properties applied after ministack's create and update."""
+    """A type's handlers, extended to apply further properties after ministack's create and update."""
     def create(logical_id, properties, stack_name):
         physical_id, attributes = handlers["create"](logical_id, properties, stack_name)
         complete(physical_id, properties)
@@ -271,7 +271,7 @@ def _completed(handlers, complete):
 
 
 class Conditions:
-    """Replaces what ministack does not evaluate in a condition: Fn::Join, Fn::Split, the Region and the account."""
+    """An evaluator of the parts that ministack lacks in conditions: Fn::Join, Fn::Split, the Region and the account."""
 
     def __init__(self, parameters):
         self.values = {name: parameter["Value"] for name, parameter in parameters.items()}
@@ -310,8 +310,10 @@ def _evaluating_more(evaluate):
 
 
 def _without_aliases(parse):
-    """Refuses what ministack resolves: "Template error: YAML aliases are not allowed in CloudFormation templates".
-    https://github.com/seeebiii/aws-cloudformation-templates/issues/1"""
+    """Refuse aliases, which ministack resolves: "Template error: YAML aliases are not allowed in CloudFormation
+    templates".
+    https://github.com/seeebiii/aws-cloudformation-templates/issues/1
+    """
     def parsed(body):
         if not body.strip().startswith("{") and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(body)):
             raise ValueError("YAML aliases are not allowed in CloudFormation templates")
@@ -320,7 +322,7 @@ def _without_aliases(parse):
 
 
 def _update_nested(update):
-    """ministack's update of a resource, which forgets the attributes of what a nested stack leaves unchanged."""
+    """Wrap ministack's update, which loses the attributes of resources that a nested stack leaves unchanged."""
     def updated(resource_type, physical_id, old, new, stack_name, logical_id=None, old_attributes=None):
         known = (_stacks.get(stack_name) or {}).get("_resources", {}).get(logical_id, {}).get("Attributes")
         return update(resource_type, physical_id, old, new, stack_name, logical_id, old_attributes or known)
@@ -337,7 +339,7 @@ def install():
     types["AWS::Chatbot::MicrosoftTeamsChannelConfiguration"] = TEAMS.handlers()
     types["AWS::DynamoDB::Table"] = _completed(types["AWS::DynamoDB::Table"], _set_time_to_live)
     types["AWS::Lambda::Function"] = _completed(types["AWS::Lambda::Function"], _set_delivery_and_concurrency)
-    provisioners._STACK_TAG_PROPERTY["AWS::EC2::VPCEndpointService"] = ("Tags", "list")  # gets the stack's tags, too
+    provisioners._STACK_TAG_PROPERTY["AWS::EC2::VPCEndpointService"] = ("Tags", "list")  # gets the stack's tags too
     types["AWS::S3::Bucket"] = _refusing_full_buckets(types["AWS::S3::Bucket"])
     provisioners._update_resource = _update_nested(provisioners._update_resource)
     for module in (changesets, engine, handlers):

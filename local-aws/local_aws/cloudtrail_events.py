@@ -1,10 +1,10 @@
 """EventBridge: "AWS API Call via CloudTrail" for the management events that write to EC2, ELBv2 and ACM.
 
-Writes, also those that failed, shortly after the call or as late as `delays` says, on the default bus of the caller's
-account and Region. The record has CloudTrail's shape: request parameters in lower camel case, and for newer EC2
-actions, including those of VPC endpoints, the request as `{"ACTIONRequest": {…}}`. There, list items are `{"tag": 1,
-"content": …}`, a list of one is its item, an empty one is `""`, and what looks like a number is one, such as an
-account's id.
+Successful and failed writes appear on the default bus of the caller's account and Region, shortly after the call or
+with the delay set in `delays`. The record has CloudTrail's shape: request parameters in lower camel case, and for newer
+EC2 actions, including those of VPC endpoints, the request as `{"ACTIONRequest": {…}}`. There, list items are
+`{"tag": 1, "content": …}`, a list of one is its item, an empty list is `""`, and digits such as an account's id become
+a number.
 https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html
 """
 import base64
@@ -37,7 +37,7 @@ def is_recorded(service, action):
 
 
 def record(service, action, request, headers, query, answer, error, request_id):
-    """Send the event of a call. `request` is its form, or its JSON; `error` is the error's code, if it failed."""
+    """Send the event of a call. `request` is its form or its JSON; `error` is the error code of a failed call."""
     account, region = get_account_id(), get_region()
     detail = {
         "eventVersion": "1.10",
@@ -89,8 +89,9 @@ def request_parameters(service, action, form):
 
 
 def _with_buffers(request):
-    """ACM: a certificate, which is bytes, is Java's buffer of them; its private key is hidden.
-    https://docs.aws.amazon.com/acm/latest/userguide/cloudtrail.html#ct-acm-import"""
+    """ACM: a certificate's bytes become Java's buffer of them; its private key is hidden.
+    https://docs.aws.amazon.com/acm/latest/userguide/cloudtrail.html#ct-acm-import
+    """
     buffers = {name: {"hb": list(base64.b64decode(request[name])), "offset": 0, "isReadOnly": False}
                for name in ("certificate", "certificateChain", "privateKey") if name in request}
     if "privateKey" in buffers:
@@ -124,7 +125,7 @@ def _number(value):
 
 
 def _with_items(shape, value, nested=False):
-    """Older EC2 actions: lower camel case, lists as `{"items": […]}`. In an item, a list that is missing is `{}`."""
+    """Older EC2 actions: lower camel case, lists as `{"items": […]}`. Inside an item, a missing list is `{}`."""
     if shape.type_name == "structure":
         given = {_lower_first(_older_name(name)): _with_items(shape.members[name], item, nested=True)
                  for name, item in value.items()}
@@ -187,7 +188,7 @@ def _deliver():
 
 
 def under_way():
-    """How many events EventBridge does not have yet, besides those that are delayed."""
+    """The number of events that have not reached EventBridge, without the delayed ones."""
     return _outgoing.unfinished_tasks
 
 

@@ -1,4 +1,4 @@
-"""EC2: connection notifications, the only message that reports a consumer's request to the provider."""
+"""EC2: connection notifications, the only messages that report a consumer's request to the provider."""
 import json
 import logging
 
@@ -25,7 +25,7 @@ def _of_caller(notification_id):
 
 
 def service_of(notification_id):
-    """The endpoint service that a notification is about, if there is one."""
+    """The endpoint service of a notification, if it has one."""
     return _notifications.get(notification_id, {}).get("answer", {}).get("ServiceId")
 
 
@@ -92,7 +92,7 @@ def delete(request):
 
 
 def notify(service, endpoint_id, event):
-    """Publish the event to every topic that has a notification for it, of the service or of the endpoint.
+    """Publish the event to the topic of every matching notification, of the service or of the endpoint.
 
     AWS does not document the message. This one contains the ids, the event, the account and the time.
     """

@@ -1,11 +1,11 @@
-"""The control commands, for what AWS has no API for: requests to the running server under /_local/."""
+"""The control commands, for actions without an AWS API: requests to the running server under /_local/."""
 import json
 import os
 import sys
 import urllib.error
 import urllib.request
 
-_TIMEOUT = 120  # seconds: ends what hangs; nothing takes that long, even on a busy machine
+_TIMEOUT = 120  # seconds: ends only hung calls; nothing takes that long, even on a busy machine
 
 
 def add_commands(commands):

@@ -1,15 +1,16 @@
-"""Delays on demand, where AWS is late: answers, the delivery of CloudTrail events, the list of endpoint connections."""
+"""Delays on demand for answers, the delivery of CloudTrail events, and the list of endpoint connections."""
 import threading
 
 CONNECTIONS = 0.0  # seconds from a change of a connection until DescribeVpcEndpointConnections shows it
 _cloudtrail = 0.0  # seconds from a call to the delivery of its event
 _cloudtrail_over = threading.Event()  # set when that delay is switched off
-_answers: dict[str, float] = {}  # seconds until a call of this action is answered; "*": of every action
+_answers: dict[str, float] = {}  # seconds until the answer to a call of this action; "*": of every action
 
 
 def configure(cloudtrail=None, connections=None, answer=None, action="*"):
-    """Delay what happens from now on; 0 switches a delay off. What is already delayed stays so, but for CloudTrail's
-    events: 0 delivers those that are held back."""
+    """Delay events from now on; 0 switches a delay off. Earlier delays stay in force, except that 0 delivers
+    CloudTrail's events held back.
+    """
     global _cloudtrail, _cloudtrail_over, CONNECTIONS
     if min(cloudtrail or 0, connections or 0, answer or 0) < 0:
         raise ValueError("a delay is not negative")
@@ -24,12 +25,12 @@ def configure(cloudtrail=None, connections=None, answer=None, action="*"):
 
 
 def of_answer(action):
-    """How long a call of this action waits for its answer. Actions are named as in IAM."""
+    """The delay of the answer to a call of this action, which is named as in IAM."""
     return _answers.get(action.lower(), _answers.get("*", 0.0))
 
 
 def of_cloudtrail(deliver):
-    """Deliver an event as late as CloudTrail is."""
+    """Deliver an event with CloudTrail's delay."""
     if not _cloudtrail:
         deliver()
         return

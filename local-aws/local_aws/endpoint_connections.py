@@ -1,4 +1,4 @@
-"""EC2: interface endpoints to endpoint services, and the same connections as their providers see them."""
+"""EC2: interface endpoints to endpoint services, and their connections in the providers' view."""
 import re
 from dataclasses import dataclass, field
 
@@ -28,11 +28,11 @@ class Connection:
     endpoint: dict  # the consumer's own members of the VpcEndpoint
     connection_id: str = field(default_factory=lambda: new_id("vpce-con"))
     created: str = field(default_factory=clock.iso)
-    states: list = field(default_factory=list)  # [(when it is entered, when its provider sees it, state)]
+    states: list = field(default_factory=list)  # [(when it begins, when its provider sees it, state)]
     forced: dict = field(default_factory=dict)  # members of the provider's view that a test overrides
 
     def move(self, state, *later):
-        """Enter a state now, and later states after some time: (seconds from now, state)."""
+        """Enter a state now, and later states after a delay: (seconds from now, state)."""
         now = clock.now()
         self.states = [entry for entry in self.states if entry[0] <= now]
         for wait, entered in [(0, state), *later]:
@@ -43,7 +43,7 @@ class Connection:
         return next(state for entered, _, state in reversed(self.states) if entered <= now)
 
     def listed_state(self):
-        """The state that the provider's list shows, which may lag behind; None: it does not list the connection yet."""
+        """The state in the provider's list, which may lag behind; None: not listed yet."""
         now = clock.now()
         return next((state for _, listed, state in reversed(self.states) if listed <= now), None)
 
@@ -98,7 +98,7 @@ def _existing():
 
 
 def _listed():
-    """The connections in the lists of their providers."""
+    """The connections that their providers' lists contain."""
     for endpoint_id in [i for i, connection in list(_connections.items()) if connection.listed_state() == "gone"]:
         del _connections[endpoint_id]
     return [connection for connection in list(_connections.values()) if connection.listed_state()]
@@ -109,7 +109,7 @@ def find(endpoint_id):
 
 
 def lead_to(load_balancer):
-    """Whether a connection is established to an endpoint service of this load balancer."""
+    """Whether an endpoint service of this load balancer has an established connection."""
     return any(load_balancer in connection.service.load_balancers
                and connection.current_state() in _ESTABLISHED for connection in _existing())
 
@@ -208,7 +208,7 @@ def _no_endpoint(endpoint_id):
 
 @EC2.action("DescribeVpcEndpointConnections")
 def describe_connections(request):
-    """Without a service-id filter, every connection to all of the account's services."""
+    """Without a service-id filter, list every connection to the account's services."""
     scope = (get_account_id(), get_region())
     rows = [c.provider_view() for c in _listed() if (c.service.account, c.service.region) == scope]
     rows = ec2_filter(request, rows, {
@@ -220,13 +220,13 @@ def describe_connections(request):
 
 @EC2.action("AcceptVpcEndpointConnections")
 def accept(request):
-    """A rejected connection can still be accepted. An accepted connection takes a while to be established."""
+    """Accept connections, also rejected ones. An accepted connection takes a while to be established."""
     return _decide(request, "Accept", ("pendingAcceptance", "rejected"), Connection.establish)
 
 
 @EC2.action("RejectVpcEndpointConnections")
 def reject(request):
-    """Rejecting an established connection revokes it."""
+    """Reject connections. The rejection of an established connection revokes it."""
     return _decide(request, "Reject", ("pendingAcceptance", *_ESTABLISHED),
                    lambda connection: connection.move("rejected"))
 
@@ -253,12 +253,12 @@ def _decide(request, event, from_states, change):
 
 
 def force(endpoint_id, state=None, owner=None, created=None):
-    """Override what AWS rarely sends to the provider: a state, an owner ("none": no owner), a creation time."""
+    """Override values that AWS rarely sends to the provider: a state, an owner ("none": no owner), a creation time."""
     connection = find(endpoint_id)
     if not connection:
         raise LookupError(f"no endpoint {endpoint_id}")
     if state:
-        connection.move(state[0].lower() + state[1:])  # EC2 sends `partial`, and its enumeration has `Partial`
+        connection.move(state[0].lower() + state[1:])  # EC2 sends `partial`, although its enumeration has `Partial`
     if owner:
         connection.forced["VpcEndpointOwner"] = None if owner == "none" else owner
     if created:

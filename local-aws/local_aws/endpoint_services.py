@@ -21,7 +21,7 @@ def new_id(prefix):
 
 @dataclass
 class EndpointService:
-    """A VPC endpoint service configuration. It belongs to one account and Region; others find it by name."""
+    """A VPC endpoint service configuration in one account and Region; other accounts find it by name."""
 
     service_id: str
     account: str
@@ -32,7 +32,7 @@ class EndpointService:
     ip_address_types: list = field(default_factory=lambda: ["ipv4"])
     regions: dict = field(default_factory=dict)  # other supported Regions: Region -> ServiceState
     gateway_load_balancers: list = field(default_factory=list)
-    offered: dict = field(default_factory=dict)  # load balancer -> its zones when it was put behind the service
+    offered: dict = field(default_factory=dict)  # load balancer -> its zones when the service got it
     allowed: dict = field(default_factory=dict)  # principal -> permission id
 
     @property
@@ -48,7 +48,7 @@ class EndpointService:
         return request_scope(self.account, self.region)
 
     def put_behind(self, load_balancers):
-        """A load balancer's later zones are not offered until it is put behind the service again.
+        """Put load balancers behind the service. Their later zones are not offered until this happens again.
 
         https://github.com/hashicorp/terraform-provider-aws/issues/40809
         """
@@ -128,7 +128,7 @@ def owned(service_id):
 
 
 def other_regions(service_id):
-    """The Regions that the service supports besides its own."""
+    """The service's supported Regions apart from its own."""
     return _services[service_id].regions if service_id in _services else {}
 
 
@@ -152,7 +152,7 @@ def _check_load_balancers(arns, kind="network"):
 
 
 def _supported(regions, own):
-    """The supported Regions, without the service's own, which is always supported."""
+    """The supported Regions without the service's own, which is always supported."""
     for region in regions:
         if not REGION.fullmatch(region):
             raise ApiError("InvalidParameter", f"Invalid Region: '{region}'")
@@ -241,7 +241,7 @@ def _for_test(service_id):
 
 
 def force_private_dns(service_id, state=None, verification=None):
-    """Set the state of the private DNS name now, and the result of verifying it from now on."""
+    """Set the state of the private DNS name now, and the result of later verifications."""
     private_dns = _for_test(service_id).private_dns
     if not private_dns:
         raise LookupError(f"{service_id} has no private DNS name")
@@ -303,7 +303,7 @@ def _permission(service, principal):
 
 @EC2.action("ModifyVpcEndpointServicePermissions")
 def modify_permissions(request):
-    """Removing a principal prevents new connections; existing ones stay."""
+    """Change the allowed principals. Removal of a principal prevents new connections; existing ones stay."""
     service = owned(request["ServiceId"])
     added = [principal for principal in request.get("AddAllowedPrincipals", []) if principal not in service.allowed]
     for principal in [*added, *request.get("RemoveAllowedPrincipals", [])]:
@@ -346,7 +346,7 @@ def _detail(service):
 
 
 def connectable(name):
-    """The service of this name if its permissions allow the caller. To others it does not exist."""
+    """The service of this name if its permissions allow the caller. For other callers it does not exist."""
     from ministack.core.iam_evaluator import caller_arn
 
     service = by_name(name)

@@ -1,4 +1,4 @@
-"""Errors on demand: makes the next calls of an action fail, or all of them until the fault is cleared."""
+"""Errors on demand: fails the next calls of an action, or all of them until the fault is cleared."""
 from dataclasses import dataclass
 
 from .wire import ApiError
@@ -15,7 +15,7 @@ class Fault:
     message: str
     status: int
     times: int | None  # None: until cleared
-    unsuccessful: bool  # fail the items of a call that itself succeeds
+    unsuccessful: bool  # fail the items of a successful call
 
     def used(self):
         if self.times is not None:
@@ -39,12 +39,12 @@ def clear():
 
 
 def take(action):
-    """The error that this call must return, if any. Actions are named as in IAM, such as ec2:CreateVpcEndpoint."""
+    """The error for this call, if any. Actions are named as in IAM, such as ec2:CreateVpcEndpoint."""
     return _take(action, unsuccessful=False)
 
 
 def take_unsuccessful(action):
-    """The error that the items of this call must have, if any."""
+    """The error for the items of this call, if any."""
     return _take(action, unsuccessful=True)
 
 

@@ -1,4 +1,4 @@
-"""EC2: flow logs of network interfaces, subnets and VPCs. Their records are what a test writes: there is no traffic."""
+"""EC2: flow logs of network interfaces, subnets and VPCs. Tests write the records, since there is no traffic."""
 import time
 from datetime import datetime
 
@@ -25,7 +25,7 @@ def _exists(resource_id):
 
 
 def _destination(request):
-    """The log group or bucket that the request names, as DescribeFlowLogs shows it."""
+    """The requested log group or bucket, in the form of DescribeFlowLogs."""
     kind = request.get("LogDestinationType", "cloud-watch-logs")
     if kind not in ("cloud-watch-logs", "s3", "kinesis-data-firehose"):
         raise ApiError("InvalidParameter", f"Unknown Log Destination Type {kind}")
@@ -71,7 +71,7 @@ def describe(request):
             raise ApiError("InvalidFlowLogId.NotFound", f"The flow log {flow_log_id} does not exist")
     rows = [{**flow_log, "Tags": ec2._tags.get(flow_log_id, [])} for flow_log_id, flow_log in ec2._flow_logs.items()
             if not wanted or flow_log_id in wanted]
-    # In this call alone the list of filters is called Filter.
+    # Only this call names its list of filters Filter.
     rows = ec2_filter({"Filters": request.get("Filter", [])}, rows, {
         "deliver-log-status": "DeliverLogsStatus", "log-destination-type": "LogDestinationType",
         "flow-log-id": "FlowLogId", "log-group-name": "LogGroupName", "resource-id": "ResourceId",
@@ -93,7 +93,7 @@ def delete(request):
 # Records
 
 def record(interface_id, source, destination, action="ACCEPT", packets=1, at=None, **where):
-    """Write the record of a TCP flow, `ADDRESS:PORT` to `ADDRESS:PORT`, to all flow logs that cover the interface."""
+    """Write a TCP flow's record, `ADDRESS:PORT` to `ADDRESS:PORT`, to all flow logs that cover the interface."""
     end = datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp() if at else time.time()
     (from_address, _, from_port), (to_address, _, to_port) = source.rpartition(":"), destination.rpartition(":")
     with scope(**where):
@@ -112,12 +112,12 @@ def record(interface_id, source, destination, action="ACCEPT", packets=1, at=Non
 
 
 def _formatted(log_format, fields):
-    """A field that this does not know is `-`, as one that does not apply to a flow."""
+    """The record's text. A field that is unknown here is `-`, like one that does not apply to a flow."""
     return " ".join(str(fields.get(name.strip("${}"), "-")) for name in log_format.split())
 
 
 def _write(group, stream, message, milliseconds):
-    """The flow logs' service creates its log group and streams."""
+    """Write a record. The flow logs' service creates its log group and streams."""
     cloudwatch_logs._create_log_group({"logGroupName": group})
     cloudwatch_logs._create_log_stream({"logGroupName": group, "logStreamName": stream})
     status, _, body = cloudwatch_logs._put_log_events({"logGroupName": group, "logStreamName": stream, "logEvents": [

@@ -9,7 +9,7 @@ from .wire import EC2, ApiError, UseMinistack
 
 
 def _view(instance, state=None):
-    """A terminated instance has no network members. The groups of an instance are those of its primary interface."""
+    """EC2's view of an instance, with its primary interface's groups. A terminated one has no network members."""
     in_network = instance["State"]["Name"] != "terminated"
     interfaces = network_interfaces.of_instance(instance["InstanceId"])
     placed = {member: instance[member] for member in ("SubnetId", "VpcId", "PrivateIpAddress")} if in_network else {}
@@ -112,7 +112,7 @@ def _reservation(row):
 
 @EC2.action("ModifyInstanceAttribute")
 def modify(request):
-    """The groups of an instance are those of its primary interface."""
+    """Change an instance. Its groups are those of its primary interface."""
     if "Groups" not in request:
         raise UseMinistack
     interfaces = network_interfaces.of_instance(request["InstanceId"])

@@ -1,4 +1,4 @@
-"""Lambda: delivers events asynchronously if the function's resource policy allows it, and lists every invocation."""
+"""Lambda: delivers events asynchronously where the function's resource policy allows it, and lists every invocation."""
 import contextvars
 import json
 import logging
@@ -15,12 +15,12 @@ from . import clock
 log = logging.getLogger("local_aws")
 _invocations: list[dict] = []
 _lock = threading.Lock()
-# The request ids of asynchronous invocations that Lambda has not ended: they wait, run, or will be retried.
+# The request ids of asynchronous invocations that have not ended: they wait, run, or await a retry.
 _under_way: set[str] = set()
-# The request id of an asynchronous invocation: Lambda keeps it when it retries the invocation.
+# The request id of an asynchronous invocation. Lambda keeps it for the retries.
 _request_id = contextvars.ContextVar("request_id", default=None)
 
-# The variables that a function inherits from the server, besides AWS_… and those of its configuration.
+# The server's variables that a function inherits, in addition to AWS_… and those of its configuration.
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LAMBDA_TASK_ROOT", "_HANDLER")
 
 
@@ -30,7 +30,7 @@ def since(number):
 
 
 def under_way():
-    """How many asynchronous invocations Lambda has not ended."""
+    """The number of asynchronous invocations that have not ended."""
     with _lock:
         return len(_under_way)
 
@@ -74,7 +74,7 @@ def _role_allows(config, role_arn):
 
 
 def _invoke_later(function_arn, event, may_invoke):
-    """Invoke as SNS and EventBridge do: asynchronously. Lambda retries, then writes to the dead-letter queue."""
+    """Invoke asynchronously, as SNS and EventBridge do. Lambda retries, then writes to the dead-letter queue."""
     function, config, name = lambda_svc._get_func_record_for_ref(function_arn)
     if not config:
         log.warning("no function %s to deliver to", name)
@@ -85,7 +85,7 @@ def _invoke_later(function_arn, event, may_invoke):
 
 
 def _as_one_request(invoke_async):
-    """ministack runs all attempts in a copy of the context of this call."""
+    """Give all attempts one request id. ministack runs them in a copy of this call's context."""
     def invoke(function, event):
         request_id = str(uuid.uuid4())
         token = _request_id.set(request_id)
@@ -122,7 +122,7 @@ def install():
         return result
 
     def emit_throttles(function_name, duration_ms, error, throttle):
-        """Only throttles: ministack counts direct invocations only, and listed_execute counts all of them."""
+        """Emit only throttles: ministack counts only direct invocations, and listed_execute counts all of them."""
         if throttle:
             emit_metrics(function_name, duration_ms, error, throttle)
 
@@ -145,8 +145,8 @@ def install():
             _role_allows(config, role) if role else _function_policy_allows(config, "events.amazonaws.com", rule)))
 
     def route_dead_letter(target_arn, function_name, event, result):
-        """A dead-letter queue receives the event, with the error as attributes; a destination receives a record."""
-        # After the last attempt. The guard's functions all have a dead-letter queue.
+        """Send the event, with the error as attributes, to a dead-letter queue, or a record to a destination."""
+        # After the last attempt. All functions of the guard have a dead-letter queue.
         _ended(_request_id.get())
         queue = sqs._queue_by_arn(target_arn)
         config = lambda_svc._functions.get(function_name, {}).get("config", {})

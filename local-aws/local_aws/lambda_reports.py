@@ -1,7 +1,7 @@
 """Lambda: the platform's lines in the log of a function with `LogFormat: JSON`: its start, and the report of each run.
 
 The fields are those of Lambda's telemetry: https://docs.aws.amazon.com/lambda/latest/dg/telemetry-schema-reference.html
-Duration, memory and, after a cold start, the time of the initialization are measured on the function's process.
+Duration, memory and, after a cold start, the initialization time are measured on the function's process.
 """
 import json
 import math
@@ -16,7 +16,7 @@ from ministack.services import cloudwatch_logs, lambda_svc
 
 from . import clock
 
-# What the environment of the run that this thread carries out has measured.
+# Measurements of the run in this thread.
 _run = threading.local()
 
 
@@ -29,7 +29,7 @@ def _start(config, request_id):
 
 
 def report(config, request_id, failed, run):
-    """The report of a run: `run` has its duration, the initialization before it if there was one, and the memory."""
+    """The report of a run: `run` has its duration, its memory and, after a cold start, the initialization time."""
     duration, init = run["duration_ms"], run.get("init_ms")
     metrics = {"durationMs": round(duration, 3), "billedDurationMs": math.ceil(duration + (init or 0)),
                "memorySizeMB": config.get("MemorySize", 128), "maxMemoryUsedMB": run.get("memory_mb", 0)}
@@ -39,7 +39,7 @@ def report(config, request_id, failed, run):
 
 
 def _memory_mb(process):
-    """The peak of a process, in the first megabytes that hold it; 0 if it has ended."""
+    """The peak memory of a process, rounded up to megabytes; 0 if it has ended."""
     try:
         status = pathlib.Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
     except (OSError, AttributeError):
@@ -51,7 +51,7 @@ def _memory_mb(process):
 def _write(config, lines):
     group = cloudwatch_logs._log_groups.get(config["LoggingConfig"]["LogGroup"])
     if group is None:
-        return  # Lambda creates no log group that the function's configuration names
+        return  # Lambda does not create a log group that the function's configuration names
     now = int(time.time() * 1000)
     # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-loggroups.html
     name = f"{time.strftime('%Y/%m/%d')}/{config['FunctionName']}[$LATEST]{uuid.uuid4().hex}"
@@ -70,7 +70,7 @@ def install():
     def measured_spawn(self, *arguments, **options):
         began = time.monotonic()
         spawn(self, *arguments, **options)
-        if hasattr(_run, "measured"):  # else it is started ahead of any run
+        if hasattr(_run, "measured"):  # else it starts before any run
             _run.measured["init_ms"] = (time.monotonic() - began) * 1000
 
     def measured_invoke(self, *arguments, **options):

@@ -1,19 +1,18 @@
-"""AWS's rate limits for Elastic Load Balancing and EC2, with AWS's default numbers: what works only without them does
-not work on AWS.
+"""AWS's rate limits for Elastic Load Balancing and EC2, with AWS's default numbers: code that works only without them
+fails on AWS.
 
-A call takes a token from each bucket that it counts in; if one of these is empty, it is refused and takes none. Each
-account and Region has its own buckets. Elastic Load Balancing has one for each class of actions, and one that counts
-all actions together:
+A call takes a token from each of its buckets; if one is empty, the call is refused and takes none. Each account and
+Region has its own buckets. Elastic Load Balancing has one for each class of actions, and one for all actions together:
 https://docs.aws.amazon.com/elasticloadbalancing/latest/userguide/elb-api-throttling.html
 That page calls the error `ThrottlingException`; version 2 of the API sends `Throttling`. EC2 has a bucket for each
-action, as large as the action's class says:
+action, whose size depends on the action's class:
 https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html
 Seven of its lists have a smaller bucket for calls that neither filter nor page. The page does not mention ids; here,
 they count as a filter.
 
-Tokens come by AWS's second, which is a sixtieth of this server's minute: a minute refills what 60 seconds refill,
-however long it lasts. The second tool is what else reads from Elastic Load Balancing all day, out of the same buckets:
-a controller in a cluster, Terraform, an open console.
+Buckets refill by AWS's second, a sixtieth of this server's minute: a minute of any length refills the tokens of 60
+seconds. The second tool is another client that reads from Elastic Load Balancing all day out of the same buckets: a
+controller in a cluster, Terraform, an open console.
 """
 import os
 import re
@@ -24,7 +23,7 @@ from . import clock
 from .wire import ApiError
 
 _ALL, _READS = "elasticloadbalancing: all", "elasticloadbalancing: non-mutating"
-_ELB = {  # capacity, and tokens a second
+_ELB = {  # capacity, and tokens per second
     _ALL: (40, 10), _READS: (40, 10), "elasticloadbalancing: mutating": (20, 3),
     "elasticloadbalancing: registration": (20, 4), "elasticloadbalancing: resource-intensive": (10, 0.2)}
 _ELB_CLASSES = {"RegisterTargets": "registration", "DeregisterTargets": "registration",
@@ -32,7 +31,7 @@ _ELB_CLASSES = {"RegisterTargets": "registration", "DeregisterTargets": "registr
 _EC2_READS, _EC2_UNFILTERED, _EC2_CHANGES = (100, 20), (50, 10), (50, 5)  # resource-intensive: as other changes
 _UNFILTERED = {"DescribeInstances", "DescribeInstanceStatus", "DescribeNetworkInterfaces", "DescribeSecurityGroups",
                "DescribeSnapshots", "DescribeSpotInstanceRequests", "DescribeVolumes"}
-_EC2_ACTIONS = {  # which the page calls uncategorized: those that this server has
+_EC2_ACTIONS = {  # this server's actions that the page calls uncategorized
     **dict.fromkeys(["CreateVpcEndpoint", "DeleteVpcEndpoints", "ModifyVpcEndpoint"], (4, 0.3)),
     **dict.fromkeys(["AcceptVpcEndpointConnections", "CreateVpcEndpointServiceConfiguration",
                      "DeleteVpcEndpointServiceConfigurations", "ModifyVpcEndpointServiceConfiguration",
@@ -46,7 +45,7 @@ _NARROWED = re.compile(r"Filter\.|MaxResults$|NextToken$|\w*Id\.\d|GroupName\.\d
 
 
 def of_call(service, action, parameters):
-    """The buckets that a call counts in, with their capacity and tokens a second; none: it has no limit here."""
+    """The buckets of a call, with their capacity and tokens per second; none: the call has no limit here."""
     if service == "elasticloadbalancing":
         name = f"{service}: {_ELB_CLASSES.get(action, 'non-mutating' if action.startswith('Describe') else 'mutating')}"
         return {name: _ELB[name], _ALL: _ELB[_ALL]}
@@ -62,9 +61,9 @@ def of_call(service, action, parameters):
 class Bucket:
     capacity: float
     per_second: float
-    filled: float  # when it was last refilled
+    filled: float  # the time of the last refill
     tokens: float = field(init=False)
-    least: float = field(init=False)  # the smallest number of tokens that was left
+    least: float = field(init=False)  # the fewest tokens that were left
     granted: int = 0
     refused: int = 0
 
@@ -75,7 +74,7 @@ class Bucket:
         self.tokens, self.filled = min(self.capacity, self.tokens + (now - self.filled) * self.per_second), now
 
     def is_empty(self):
-        return self.tokens < 1 - 1e-9  # a sum of fractions
+        return self.tokens < 1 - 1e-9  # tolerates the rounding of fractions
 
     def count(self, granted):
         if granted:
@@ -103,11 +102,11 @@ class Limits:
         self.switch(on=True)
 
     def switch(self, on):
-        """Begin anew: with full buckets, nothing counted, and no second tool."""
+        """Begin anew, with full buckets, zero counts and no second tool."""
         self.on, self.buckets, self.tool = on, {}, SecondTool()  # {(account, region): {name: Bucket}}
 
     def take(self, scope, wanted):
-        """Whether a call goes ahead; `wanted` are the buckets that it counts in, as `of_call` names them."""
+        """Whether a call goes ahead; `wanted` are its buckets from `of_call`."""
         if not self.on:
             return True
         now = self.now()
@@ -125,13 +124,13 @@ class Limits:
         return granted
 
     def start_second_tool(self, scope, per_second):
-        """Let another client read as often from Elastic Load Balancing; 0 ends it."""
+        """Let another client read from Elastic Load Balancing at this rate; 0 ends it."""
         now = self.now()
         self._second_tool_until(now)
         self.tool = SecondTool(per_second, scope, now) if per_second else replace(self.tool, per_second=0)
 
     def _second_tool_until(self, now):
-        """Its calls so far, each at its time, however seldom anyone looks."""
+        """Make the second tool's calls so far, each at its own time, however seldom anyone reads the limits."""
         while self.on and self.tool.per_second and self.tool.next_call <= now:
             if self._take(self.tool.scope, {name: _ELB[name] for name in (_READS, _ALL)}, self.tool.next_call):
                 self.tool.granted += 1
@@ -160,7 +159,7 @@ _limits = Limits(lambda: time.monotonic() * 60 / clock.SECONDS_PER_MINUTE)
 
 
 def take(account, region, service, action, parameters):
-    """The error that this call must return because it is one too many, if it is."""
+    """The error of a call beyond the limits; None for other calls."""
     if _limits.take((account, region), of_call(service, action, parameters)):
         return None
     if service == "ec2":
@@ -169,7 +168,7 @@ def take(account, region, service, action, parameters):
 
 
 def control(on=False, off=False, second_tool=None):
-    """What the limits have counted, after a change of them if one is asked for."""
+    """The counts of the limits, after the requested change, if any."""
     if on and off:
         raise ValueError("limits are either on or off")
     if second_tool is not None and second_tool < 0:
@@ -177,6 +176,6 @@ def control(on=False, off=False, second_tool=None):
     if on or off:
         _limits.switch(on)
     if second_tool is not None:
-        own = os.environ["MINISTACK_ACCOUNT_ID"], os.environ["MINISTACK_REGION"]  # as server.py has set them
+        own = os.environ["MINISTACK_ACCOUNT_ID"], os.environ["MINISTACK_REGION"]  # set by server.py
         _limits.start_second_tool(own, second_tool)
     return _limits.report()

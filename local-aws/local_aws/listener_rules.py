@@ -1,7 +1,7 @@
 """ELBv2: the rules of listeners.
 
-A rule of a Network Load Balancer sends the connections of one type of source address, IPv4 or IPv6, to target groups
-of its own. https://docs.aws.amazon.com/elasticloadbalancing/latest/network/create-rule.html
+A rule of a Network Load Balancer sends the connections from one type of source address, IPv4 or IPv6, to its own target
+groups. https://docs.aws.amazon.com/elasticloadbalancing/latest/network/create-rule.html
 """
 import secrets
 
@@ -20,7 +20,7 @@ def rule_view(rule):
 
 
 def _network_listener(arn):
-    """The listener, and its load balancer; ministack has the others."""
+    """The listener, if it is a Network Load Balancer's, with its load balancer; ministack has the others."""
     if arn not in alb._listeners:
         raise ApiError("ListenerNotFound", "One or more listeners not found")
     listener = alb._listeners[arn]

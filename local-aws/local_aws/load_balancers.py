@@ -1,8 +1,8 @@
 """ELBv2: load balancers, and the listeners and target groups of Network Load Balancers.
 
-Records stay in ministack's stores. This module creates those that differ for Network Load Balancers, and renders every
-load balancer, target group, listener and rule by the service model. An Application Load Balancer is a target here: what
-counts of it is how it answers a health check.
+Records stay in ministack's stores. This module creates the records that differ for Network Load Balancers, and renders
+every load balancer, target group, listener and rule by the service model. An Application Load Balancer is a target
+here: only its answer to a health check counts.
 """
 import secrets
 
@@ -13,8 +13,8 @@ from . import certificates, clock, vpcs
 from .paging import elb_page
 from .wire import ELB, ApiError, UseMinistack
 
-# Defaults as in the user guide for Network Load Balancers: cross-zone load balancing is off, and a target group
-# follows its load balancer.
+# Defaults from the user guide for Network Load Balancers: cross-zone load balancing is off, and a target group follows
+# its load balancer.
 LOAD_BALANCER_ATTRIBUTES = {
     "access_logs.s3.enabled": "false",
     "access_logs.s3.bucket": "",
@@ -26,7 +26,7 @@ LOAD_BALANCER_ATTRIBUTES = {
     "secondary_ips.auto_assigned.per_subnet": "0",
     "zonal_shift.config.enabled": "false",
 }
-# As in the user guide for Application Load Balancers: cross-zone load balancing is always on.
+# From the user guide for Application Load Balancers: cross-zone load balancing is always on.
 APPLICATION_ATTRIBUTES = {
     "access_logs.s3.enabled": "false",
     "access_logs.s3.bucket": "",
@@ -88,7 +88,7 @@ def create_load_balancer(request):
         "VpcId": ec2._subnets[subnets[0]]["VpcId"], "Subnets": subnets, "SecurityGroups": groups,
         "PrivateAddresses": addresses, "IpAddressType": request.get("IpAddressType", "ipv4"),
         "CreatedTime": clock.iso()}
-    if kind != "gateway":  # which has neither a DNS name nor a scheme
+    if kind != "gateway":  # it has neither a DNS name nor a scheme
         balancer |= {"Scheme": request.get("Scheme", "internet-facing"), "CanonicalHostedZoneId": "Z3F0SRJ5LGBH90",
                      "DNSName": f"{name}-{token}.elb.{get_region()}.amazonaws.com"}
     if groups and kind == "network":
@@ -129,7 +129,7 @@ def _check_security_groups(request):
 
 
 def _private_addresses(request, current=()):
-    """The primary addresses that the subnet mappings set, by subnet; except in the subnets that the balancer has."""
+    """The primary addresses in the subnet mappings, by subnet, without the subnets that the balancer already has."""
     asked = {mapping["SubnetId"]: mapping["PrivateIPv4Address"] for mapping in request.get("SubnetMappings", [])
              if "PrivateIPv4Address" in mapping and mapping["SubnetId"] not in current}
     if asked and request.get("Scheme", "internal") != "internal":
@@ -168,7 +168,7 @@ def _load_balancer(arn):
 
 
 def named(rows, arns, names, arn_member, name_member, missing):
-    """The rows with these ARNs and names. Raises `missing` if one does not exist."""
+    """The rows with these ARNs and names. Raises `missing` if a row does not exist."""
     for wanted, member in ((arns, arn_member), (names, name_member)):
         if wanted and not set(wanted) <= {row[member] for row in rows}:
             raise missing
@@ -192,7 +192,7 @@ def describe_load_balancers(request):
 
 @ELB.action("SetSubnets")
 def set_subnets(request):
-    """A Network Load Balancer keeps its subnets while an endpoint is connected to it."""
+    """Change the subnets. A Network Load Balancer keeps its subnets while an endpoint is connected to it."""
     from . import endpoint_connections
 
     balancer = _load_balancer(request["LoadBalancerArn"])
@@ -203,7 +203,7 @@ def set_subnets(request):
                                                       "the load balancer has active VPC endpoint associations")
     added = _private_addresses(request, balancer["Subnets"])
     for subnet in removed:
-        balancer.get("NetworkInterfaces", {}).pop(subnet, None)  # a subnet added again gets a new interface
+        balancer.get("NetworkInterfaces", {}).pop(subnet, None)  # a subnet that is added again gets a new interface
         balancer.get("PrivateAddresses", {}).pop(subnet, None)
     balancer["Subnets"] = subnets
     balancer["PrivateAddresses"] = {**balancer.get("PrivateAddresses", {}), **added}
@@ -213,7 +213,7 @@ def set_subnets(request):
 
 @ELB.action("SetSecurityGroups")
 def set_security_groups(request):
-    """A Network Load Balancer that was created without security groups can never have any."""
+    """Change the security groups. A Network Load Balancer created without security groups can never have any."""
     balancer = _load_balancer(request["LoadBalancerArn"])
     groups = _check_security_groups(request)
     if balancer["Type"] == "network":
@@ -269,7 +269,7 @@ def force_state(load_balancer, state, reason=None):
 
 @ELB.action("DeleteLoadBalancer")
 def delete_load_balancer(request):
-    """Deleting a load balancer deletes its listeners; one that serves an endpoint service cannot be deleted."""
+    """Delete a load balancer with its listeners, unless it serves an endpoint service."""
     arn = request["LoadBalancerArn"]
     check_unused(arn)
     for listener in [key for key, row in alb._listeners.items() if row["LoadBalancerArn"] == arn]:
@@ -278,7 +278,7 @@ def delete_load_balancer(request):
 
 
 def check_unused(arn):
-    """Raises if an endpoint service has the load balancer."""
+    """Raise the error if an endpoint service has the load balancer."""
     from . import endpoint_services
 
     if any(arn in service.load_balancers + service.gateway_load_balancers
@@ -405,7 +405,7 @@ def delete_target_group(request):
 
 
 def check_unforwarded(arn):
-    """Raises if a listener or a rule forwards to the target group."""
+    """Raise the error if a listener or a rule forwards to the target group."""
     if load_balancers_of(arn):
         raise ApiError("ResourceInUse", f"Target group '{arn}' is currently in use by a listener or a rule")
 
@@ -508,7 +508,7 @@ def modify_listener_attributes(request):
 
 
 def _check_tls(protocol, request, current=None):
-    """A TLS listener has exactly one certificate, which ACM has issued. `current` are those that it has already."""
+    """Check that a TLS listener has exactly one certificate, issued by ACM. `current` are its present certificates."""
     asked = [certificate["CertificateArn"] for certificate in request.get("Certificates", [])]
     if protocol != "TLS":
         if asked:
@@ -531,7 +531,7 @@ def _check_tls(protocol, request, current=None):
 
 
 def _check_mutual(asked):
-    """Whether clients must present a certificate. There are no trust stores here: any ARN of one is taken.
+    """Whether clients must present a certificate. There are no trust stores here, so any trust store's ARN is valid.
 
     https://docs.aws.amazon.com/elasticloadbalancing/latest/network/mutual-authentication.html
     """
@@ -568,10 +568,11 @@ def check_protocols(protocol, actions):
 # An Application Load Balancer's answer
 
 def application_answer(balancer, port):
-    """The status of its answer on this port to a request that no rule but the default one matches; None: no listener.
+    """The status of the answer on this port to a request that matches only the default rule; None: no listener.
 
-    There is no traffic here: a forward is answered by the targets, if any is registered. Without one, the load balancer
-    answers 503. https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-troubleshooting.html
+    There is no traffic here. A forward counts as answered by the targets if any is registered; without one, the load
+    balancer answers 503.
+    https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-troubleshooting.html
     """
     listener = next((listener for listener in alb._listeners.values()
                      if (listener["LoadBalancerArn"], int(listener["Port"])) == (balancer, port)), None)
@@ -602,7 +603,7 @@ def describe_listeners(request):
     return elb_page(request, "Listeners", [listener_view(listener) for listener in rows])
 
 
-# The certificates of a TLS listener besides its default one, for the names that clients ask for (SNI).
+# The additional certificates of a TLS listener, for the names that clients ask for (SNI).
 
 def _tls_listener(arn):
     listener = alb._listeners.get(arn)
@@ -619,7 +620,7 @@ def _in_list(listener):
 
 @ELB.action("AddListenerCertificates")
 def add_listener_certificates(request):
-    """One certificate per call. Adding it again changes nothing."""
+    """Add one certificate per call. A second addition changes nothing."""
     listener = _tls_listener(request["ListenerArn"])
     arns = [certificate["CertificateArn"] for certificate in request["Certificates"]]
     if len(arns) != 1:
@@ -642,14 +643,14 @@ def remove_listener_certificates(request):
 
 @ELB.action("DescribeListenerCertificates")
 def describe_listener_certificates(request):
-    """The default certificate, and the list, which can hold it as well."""
+    """The default certificate and the additional ones, which may include it."""
     listener = _tls_listener(request["ListenerArn"])
     default = [{"CertificateArn": arn, "IsDefault": True} for arn in listener.get("Certificates", [])]
     return elb_page(request, "Certificates", default + _in_list(listener))
 
 
 def install():
-    """Make the actions left to ministack read and render these resources by the service model as well."""
+    """Make ministack's remaining actions read and render these resources by the service model too."""
     from . import listener_rules
 
     def renderer(shape, view):

@@ -1,7 +1,7 @@
 """CloudWatch Logs Insights: counting records of flow logs, and the size of log groups, which a test can set.
 
-ministack answers queries that list log events. Here are those that count: of each stage one form, in this order; every
-other one is an error, not a wrong answer.
+ministack answers queries that list log events. This module answers queries that count: each stage has one form, in this
+order; any other query is an error instead of a wrong answer.
 """
 import json
 import re
@@ -26,7 +26,7 @@ _stored_bytes: dict[str, int] = {}
 
 
 class MalformedQueryError(Exception):
-    """The query is none that this understands."""
+    """A query in a form that is not supported here."""
 
 
 def start_query(data):
@@ -74,10 +74,10 @@ def _parsed(query):
 
 
 def _counted(query, messages):
-    """The rows, and how many events matched. An event that does not fit the pattern has none of its fields."""
+    """The rows, and the number of matching events. An event that does not fit the pattern has none of its fields."""
     counts = Counter()
     for message in messages:
-        # The last wildcard takes the rest.
+        # The last wildcard matches the rest.
         values = message.split(" ", len(query["fields"]) - 1)
         if len(values) < len(query["fields"]):
             continue
@@ -92,7 +92,7 @@ def _counted(query, messages):
 # The size of log groups
 
 def set_stored_bytes(log_group, stored_bytes, **where):
-    """Set what DescribeLogGroups says of the size of a log group: nobody writes gigabytes for a test."""
+    """Set a log group's size in DescribeLogGroups, since no test writes gigabytes."""
     with scope(**where):
         if log_group not in cloudwatch_logs._log_groups:
             raise LookupError(f"there is no log group {log_group}")

@@ -1,7 +1,7 @@
-"""SNS: captures the messages for email, HTTP(S) and SMS, and checks what SNS checks before it publishes.
+"""SNS: captures the messages for email, HTTP(S) and SMS, with SNS's checks before publication.
 
-Nothing is sent. Subscriptions by email, HTTP(S) and SMS count as confirmed. The message for each is kept in order, and
-every published message once more under the protocol "topic", as it was published.
+Nothing is sent. Subscriptions by email, HTTP(S) and SMS count as confirmed. Each receiver's messages stay in order, and
+every message is also kept in its published form under the protocol "topic".
 """
 import json
 import threading
@@ -72,7 +72,7 @@ def install():
         return answer
 
     async def deliver_nothing(*_):
-        """Nothing leaves this machine."""
+        """Deliver nothing, so that no message leaves this machine."""
 
     sns._fanout, sns._subscribe, sns.publish_internal = capturing_fanout, confirmed_subscribe, checked_publish
     sns._deliver_to_http = sns._send_subscription_confirmation = deliver_nothing

@@ -10,7 +10,7 @@ _parameter = {"known": True}
 
 
 def operator(*resource_ids):
-    """The Operator of a resource: the first of these ids is its own; it is managed if any of them is."""
+    """The Operator of the resource with the first of these ids. It is managed if any of the ids is."""
     principal = next((_managed[resource_id] for resource_id in resource_ids if resource_id in _managed), None)
     if principal is None:
         return {"Managed": False}
@@ -18,7 +18,7 @@ def operator(*resource_ids):
 
 
 def visible(request, rows):
-    """The rows that the request may see. An EC2 that does not know the parameter yet refuses it."""
+    """The rows that the request may see. An older EC2 refuses the unknown parameter."""
     if "IncludeManagedResources" in request and not _parameter["known"]:
         raise ApiError("UnknownParameter", "The parameter IncludeManagedResources is not recognized")
     return rows if request.get("IncludeManagedResources") else [row for row in rows if not row["Operator"]["Managed"]]
@@ -29,7 +29,7 @@ FILTERS = {"operator.managed": lambda row: row["Operator"]["Managed"],
 
 
 def force(resource_id, principal):
-    """Let a service manage an instance with its interfaces, or a single interface; "none": no service."""
+    """Make a service manage an instance with its interfaces, or a single interface; "none": no service."""
     if not resource_id.startswith(("i-", "eni-")):
         raise ValueError(f"{resource_id} is neither an instance nor a network interface")
     if principal == "none":
@@ -39,5 +39,5 @@ def force(resource_id, principal):
 
 
 def support(parameter):
-    """Whether EC2 knows the parameter IncludeManagedResources: known or unknown."""
+    """Set whether EC2 knows the parameter IncludeManagedResources: known or unknown."""
     _parameter["known"] = {"known": True, "unknown": False}[parameter]

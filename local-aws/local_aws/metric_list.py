@@ -1,4 +1,4 @@
-"""CloudWatch: ListMetrics by dimensions in the query protocol too, where ministack ignores them."""
+"""CloudWatch: ListMetrics by dimensions in the query protocol, in which ministack ignores them."""
 import json
 
 from ministack.services import cloudwatch

@@ -1,6 +1,6 @@
 """CloudWatch: GetMetricData, and the metrics of AWS services, which tests set.
 
-Data points stay in ministack's store, where its alarms see them.
+Data points stay in ministack's store, for its alarms.
 """
 import os
 import re
@@ -43,7 +43,7 @@ def get_metric_data(params, data, is_cbor, is_json=False):
 
 
 def put_metric_data(params, data, is_cbor, is_json=False):
-    """The namespaces of AWS services are reserved.
+    """Refuse the namespaces of AWS services, which are reserved.
 
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricData.html
     """
@@ -90,7 +90,7 @@ def _check_query(number, query):
 
 
 def _points(asked, start, end, newest_first):
-    """(timestamp, value) for each period with data. The dimensions must be exactly those of the metric."""
+    """(timestamp, value) for each period with data. The dimensions must equal the metric's."""
     metric, period, unit = asked["Metric"], asked["Period"], asked.get("Unit")
     dimensions = cloudwatch._dims_key(cloudwatch._dims_from_list(metric.get("Dimensions") or []))
     periods = defaultdict(list)
@@ -103,7 +103,7 @@ def _points(asked, start, end, newest_first):
 
 
 def _page(request, queries, series):
-    """A page of data points, in the order of the queries. A query stays in the pages until its last data point."""
+    """A page of data points in the order of the queries. A query appears on all pages up to its last data point."""
     start, end, token = datapoints_page(request, sum(map(len, series)))
     results, before = [], 0
     for query, points in zip(queries, series, strict=True):
@@ -134,7 +134,7 @@ def set_values(namespace, metric, values, dimensions=(), period=60, end=None, un
 
 
 def scope(account=None, region=None):
-    """The account and Region of a control command: the provider company's and the server's unless it names others."""
+    """The account and Region of a control command; by default the provider company's and the server's."""
     return request_scope(account or os.environ["MINISTACK_ACCOUNT_ID"], region or os.environ["MINISTACK_REGION"])
 
 

@@ -8,7 +8,7 @@ from .paging import ec2_filter, ec2_page
 from .wire import EC2, ApiError
 
 _PROTOCOL_NUMBERS = {"all": "-1", "icmp": "1", "tcp": "6", "udp": "17", "icmpv6": "58"}
-_LAST_ENTRY = 32767  # `*` in the console: denies what no other entry matches
+_LAST_ENTRY = 32767  # `*` in the console: denies traffic that no other entry matches
 
 
 def _acl(acl_id):
@@ -18,7 +18,7 @@ def _acl(acl_id):
 
 
 def _association(subnet):
-    """The subnet's association, stored in its record. The first one is with the VPC's default network ACL."""
+    """The subnet's association, stored in its record. Initially, it is with the VPC's default network ACL."""
     if "NetworkAclAssociation" not in subnet:
         subnet["NetworkAclAssociation"] = {
             "NetworkAclAssociationId": new_id("aclassoc"), "SubnetId": subnet["SubnetId"],
@@ -54,7 +54,7 @@ def describe(request):
 
 @EC2.action("CreateNetworkAcl")
 def create(request):
-    """A new network ACL denies everything."""
+    """Create a network ACL, which denies everything."""
     vpcs.vpc_of(request["VpcId"])
     acl_id = new_id("acl")
     ec2._network_acls[acl_id] = acl = {

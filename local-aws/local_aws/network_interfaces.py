@@ -1,4 +1,4 @@
-"""EC2: network interfaces, including those that a Network Load Balancer has in each of its subnets."""
+"""EC2: network interfaces, including those of a Network Load Balancer in each of its subnets."""
 import ipaddress
 import secrets
 
@@ -25,7 +25,7 @@ def _new(subnet, addresses, description, kind="interface"):
 
 
 def groups_of(group_ids):
-    """The groups as an interface lists them. Raises EC2's error if one does not exist."""
+    """The groups in the form of an interface's list. Raises EC2's error if a group does not exist."""
     for group_id in group_ids:
         if group_id not in ec2._security_groups:
             raise ApiError("InvalidGroup.NotFound", f"The security group '{group_id}' does not exist")
@@ -33,7 +33,7 @@ def groups_of(group_ids):
 
 
 def take_addresses(request, subnet):
-    """The private IPv4 addresses that a request asks for, the primary one first."""
+    """The requested private IPv4 addresses, the primary one first."""
     listed = request.get("PrivateIpAddresses", [])
     primary = next((address["PrivateIpAddress"] for address in listed if address.get("Primary")), None)
     wanted = [request.get("PrivateIpAddress") or primary,
@@ -43,7 +43,7 @@ def take_addresses(request, subnet):
 
 
 def add(subnet, groups, addresses, description="", attached_to=None):
-    """A new interface, attached to an instance as its primary one if `attached_to` is given."""
+    """Add an interface; with `attached_to`, it is that instance's primary one."""
     interface = _new(subnet, addresses, description)
     interface["Groups"] = groups_of(groups)
     if attached_to:
@@ -69,9 +69,9 @@ def of_instance(instance_id):
 
 
 def _of_load_balancer(balancer):
-    """ELB creates these interfaces and describes them as `ELB net/NAME/ID`. Their addresses do not change.
+    """The interfaces that ELB creates, with the description `ELB net/NAME/ID`. Their addresses do not change.
 
-    Each has as many secondary addresses as an attribute of the load balancer says:
+    An attribute of the load balancer sets their number of secondary addresses:
     https://docs.aws.amazon.com/elasticloadbalancing/latest/network/edit-load-balancer-attributes.html
     """
     interfaces = balancer.setdefault("NetworkInterfaces", {})
@@ -104,7 +104,7 @@ def addresses_view(interface):
 
 
 def ipv6_view(interface):
-    """Only the primary address of an instance's interface is marked, and only if the launch asked for one."""
+    """The IPv6 addresses. The primary one is marked only on an instance's interface whose launch asked for it."""
     return [{"Ipv6Address": address, "IsPrimaryIpv6": number == 0} if interface.get("PrimaryIpv6")
             else {"Ipv6Address": address} for number, address in enumerate(interface.get("Ipv6", []))]
 
@@ -119,7 +119,7 @@ def prefixes_view(interface):
 
 
 def _prefixes(request, subnet):
-    """The /28 and /80 blocks that the request names: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-prefix-eni.html"""
+    """The requested /28 and /80 blocks: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-prefix-eni.html"""
     ipv4 = [vpcs.cidr(prefix["Ipv4Prefix"], "Ipv4Prefix") for prefix in request.get("Ipv4Prefixes", [])]
     ipv6 = [vpcs.cidr(prefix["Ipv6Prefix"], "Ipv6Prefix") for prefix in request.get("Ipv6Prefixes", [])]
     own = ipaddress.ip_network(subnet["CidrBlock"], strict=False)
@@ -131,7 +131,7 @@ def _prefixes(request, subnet):
 
 
 def operator_of(interface):
-    """An interface of a managed instance is managed as well."""
+    """The interface's operator. An interface of a managed instance is managed too."""
     instance_id = (interface.get("Attachment") or {}).get("InstanceId")
     return managed_resources.operator(interface["NetworkInterfaceId"], instance_id)
 
@@ -156,7 +156,7 @@ def _not_found(interface_id):
 
 
 def _own(interface_id):
-    """An interface that its account may change: not one of a load balancer."""
+    """An interface that its account may change, and so none of a load balancer."""
     if interface_id in ec2._network_interfaces:
         return ec2._network_interfaces[interface_id]
     if interface_id in [row["NetworkInterfaceId"] for row in all_views()]:
@@ -179,12 +179,12 @@ def create(request):
 
 
 def take_ipv6(request, subnet):
-    """The IPv6 addresses that a request asks for, the primary one first."""
+    """The requested IPv6 addresses, the primary one first."""
     return [_ipv6(address["Ipv6Address"], subnet) for address in request.get("Ipv6Addresses", [])]
 
 
 def _ipv6(text, subnet):
-    """An IPv6 address of the VPC: subnets have no IPv6 CIDR blocks here."""
+    """An IPv6 address of the VPC. Subnets have no IPv6 CIDR blocks here."""
     try:
         address = ipaddress.IPv6Address(text)
     except ValueError:

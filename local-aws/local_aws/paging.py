@@ -8,7 +8,7 @@ from .wire import ApiError
 _MAX_FILTER_VALUES = 200
 _IDENTITY = ("Id", "Arn", "Cidr", "Principal")
 _INVALID_TOKEN = ApiError("InvalidNextToken", "The token is invalid.")
-_max_page_size = 0  # 0: no limit but the request's
+_max_page_size = 0  # 0: only the request's own limit
 
 
 def set_max_page_size(size):
@@ -22,7 +22,7 @@ def _cap(size):
 
 
 def _token(offset, last=None):
-    """Where the next page begins: how many rows came before it, and the last of them."""
+    """The token of the next page: the number of rows before it, and the last of them."""
     return base64.urlsafe_b64encode(json.dumps({"offset": offset, "last": last}).encode()).decode()
 
 
@@ -37,15 +37,15 @@ def _read(token, error):
 
 
 def _identity(row):
-    """What tells a row from the others, whatever else of it changes."""
+    """The values that identify a row, however its others change."""
     return [value for name, value in row.items() if isinstance(value, str) and name.endswith(_IDENTITY)]
 
 
 def _page(rows, size, token, error):
     """The rows of one page, and the token of the next.
 
-    A page begins after the last row of the page before, wherever that row is by now: rows that are added or removed
-    between two pages do not hide others. AWS documents nothing about that.
+    A page begins after the last row of the previous page, wherever that row is now, so rows added or removed between
+    two pages do not hide others. AWS does not document this.
     """
     offset, last = _read(token, error)
     if last:

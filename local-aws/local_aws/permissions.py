@@ -1,8 +1,8 @@
-"""IAM: the resource for which each EC2 and ELBv2 call is authorized, and the text of denials.
+"""IAM: the resource of each EC2 and ELBv2 call for its authorization, and the text of denials.
 
 ministack evaluates the policies (its AUTH mode) but does not know the resources of the PrivateLink calls. According to
 the service authorization reference, Accept, Reject, the Modify calls and the allowed principals are authorized for the
-vpc-endpoint-service, and network changes for the resource they change. The other Describe calls of EC2 and ELBv2 do not
+vpc-endpoint-service, and network changes for the changed resource. The other Describe calls of EC2 and ELBv2 do not
 support resources: a policy that names one for them allows nothing.
 """
 import json
@@ -12,18 +12,18 @@ from ministack.services import ec2, tagging
 
 from . import cbor, connection_notifications, endpoint_services
 
-# The parameter that holds the endpoint service's id.
+# The parameter with the endpoint service's id.
 _ENDPOINT_SERVICE_CALLS = {**dict.fromkeys((
     "AcceptVpcEndpointConnections", "RejectVpcEndpointConnections", "ModifyVpcEndpointServiceConfiguration",
     "ModifyVpcEndpointServicePermissions", "ModifyVpcEndpointServicePayerResponsibility",
     "StartVpcEndpointServicePrivateDnsVerification", "CreateVpcEndpointConnectionNotification",
     "DescribeVpcEndpointServicePermissions"), "ServiceId"), "DeleteVpcEndpointServiceConfigurations": "ServiceId.1"}
 
-# The parameter that holds the notification's id.
+# The parameter with the notification's id.
 _NOTIFICATION_CALLS = {"DeleteVpcEndpointConnectionNotifications": "ConnectionNotificationId.1",
                        "ModifyVpcEndpointConnectionNotification": "ConnectionNotificationId"}
 
-# The parameter that holds the resource's id, and the resource type in ARNs.
+# The parameter with the resource's id, and the resource type in ARNs.
 _NETWORK_CALLS = {
     **dict.fromkeys(("CreateRoute", "ReplaceRoute", "DeleteRoute", "DeleteRouteTable", "AssociateRouteTable",
                      "ReplaceRouteTableAssociation"), ("RouteTableId", "route-table")),
@@ -43,12 +43,12 @@ def _principal_arn(arn):
 
 
 def _is_rpc(service, path):
-    """Smithy's RPC protocol, which the AWS SDK for Rust speaks to CloudWatch: the path names the action."""
+    """Whether the path names the action, as in Smithy's RPC protocol, the AWS SDK for Rust's for CloudWatch."""
     return service == "monitoring" and "/operation/" in path
 
 
 def _resource_of(service, form, ec2_arn):
-    """The resource of a call to EC2 or ELBv2; None if ministack knows better."""
+    """The resource of a call to EC2 or ELBv2; None leaves it to ministack."""
     def parameter(name):
         return iam_actions._query_param(form, name)
     action, endpoint_service = parameter("Action"), None
@@ -84,7 +84,7 @@ def install():
         return ours or resource_arn(service, method, path, headers, body, form, region, account)
 
     def worded_denial(service, action, principal_arn, request_id, **more):
-        """Denials name the resource. EC2 adds a sentence before, and SNS writes its actions as SNS:Action."""
+        """A denial's text, which names the resource. EC2 adds a sentence before; SNS writes actions as SNS:Action."""
         by_identity_policy = not any(more.get(name) for name in ("error_code", "message", "resource_policy_arn"))
         if by_identity_policy and service in ("acm", "ec2", "elasticloadbalancing", "sns", "dynamodb", "sqs"):
             resource = more.get("resource_arn", "*")
@@ -104,14 +104,15 @@ def install():
         return condition_key(key, context)
 
     def tags_of(arn):
-        """For aws:ResourceTag. EC2 keeps its tags by id."""
+        """The tags for aws:ResourceTag. EC2 stores its tags by id."""
         if arn.split(":")[2:3] == ["ec2"]:
             return {tag["Key"]: tag["Value"] for tag in ec2._tags.get(arn.rsplit("/", 1)[-1], [])}
         return resource_tags(arn)
 
     def enforced(access_key, action, service, region, resource_arn="*", service_context=None):
-        """Accepting and rejecting on a service with several Regions takes a second permission. That AWS demands it for
-        these calls is documented nowhere: the guard has to be ready for it."""
+        """Require a second permission to accept or reject on a service with several Regions. No documentation says that
+        AWS demands it for these calls, so the guard must be ready for it.
+        """
         denied = enforce(access_key, action, service, region, resource_arn, service_context)
         if denied or action not in ("ec2:AcceptVpcEndpointConnections", "ec2:RejectVpcEndpointConnections"):
             return denied

@@ -72,7 +72,7 @@ def create(request):
 
 @EC2.action("ModifyManagedPrefixList")
 def modify(request):
-    """A change of entries creates a version. CurrentVersion must be the latest version."""
+    """Change a prefix list. Changed entries create a version. CurrentVersion must be the latest version."""
     row = _customer_managed(request["PrefixListId"])
     if request.get("CurrentVersion", row["Version"]) != row["Version"]:
         raise ApiError("PrefixListVersionMismatch", "The version of the prefix list doesn't match the current version")

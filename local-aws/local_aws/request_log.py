@@ -1,5 +1,6 @@
-"""Every AWS request passes through here: it is logged, fails if it is one too many or a fault is set, and emits its
-CloudTrail event."""
+"""The path of every AWS request: it is logged, fails if it exceeds a limit or meets a fault, and emits its CloudTrail
+event.
+"""
 import asyncio
 import json
 import logging
@@ -44,7 +45,7 @@ def error_code(status, headers, body):
 
 
 def _arns(form):
-    """What a call asks about, which for a list is no resource that it is authorized for."""
+    """The ARNs in a call's parameters. For a list, these are not resources that the call is authorized for."""
     values = [value if isinstance(value, list) else [value] for value in form.values()]
     return [text for texts in values for text in texts if str(text).startswith("arn:")]
 

@@ -44,7 +44,7 @@ def _nat_gateway(nat_id, _vpc_id):
 
 
 def _interface(interface_id, _vpc_id):
-    """An interface takes packets while it is attached to a running instance."""
+    """Whether the interface exists, and whether it takes packets: it does while attached to a running instance."""
     interface = ec2._network_interfaces.get(interface_id)
     instance = ec2._instances.get(((interface or {}).get("Attachment") or {}).get("InstanceId"))
     return interface is not None, instance is not None and instance["State"]["Name"] in ("pending", "running")
@@ -65,7 +65,7 @@ _REACH = {"GatewayId": (_gateway, "InvalidGatewayID.NotFound"),
 
 
 def _target(request, vpc_id):
-    """The one target that the request names, checked. For an instance it is its primary interface."""
+    """The request's one target, checked. An instance stands for its primary interface."""
     named = {member: request[member] for member in _TARGETS if member in request}
     if request.get("LocalTarget"):
         named["GatewayId"] = "local"

@@ -1,7 +1,7 @@
 """EC2: security groups and their rules.
 
-ministack stores permissions, which CloudFormation writes as well. Here each permission is a rule with one peer and its
-own id; DescribeSecurityGroups merges the rules of one protocol and port range again.
+ministack stores permissions, which CloudFormation also writes. Here each permission is a rule with one peer and its own
+id; DescribeSecurityGroups merges the rules of one protocol and port range again.
 """
 import ipaddress
 import re
@@ -23,7 +23,7 @@ _GROUP_ID = re.compile(r"sg-([0-9a-f]{8}|[0-9a-f]{17})")
 
 
 def _group(request):
-    """The group that the request names by id, or by name in the default VPC."""
+    """The request's group, by id, or by name in the default VPC."""
     if "GroupId" in request:
         return _group_of(request["GroupId"])
     name = request.get("GroupName")
@@ -52,7 +52,7 @@ def _one_per_peer(permission):
 
 
 def _rules(group, egress):
-    """The group's rules in this direction. Rules that other code wrote get their ids now."""
+    """The group's rules in this direction. Rules written by other code get their ids now."""
     key = _DIRECTIONS[egress]
     rules = []
     for permission in group[key]:
@@ -88,7 +88,7 @@ def _cidr(text, version):
 
 
 def _checked(rule, group):
-    """The rule as EC2 stores it."""
+    """The rule in the form that EC2 stores."""
     protocol = rule["IpProtocol"].lower()
     rule["IpProtocol"] = protocol = _PROTOCOL_NAMES.get(protocol, protocol)
     if protocol in ("tcp", "udp"):
@@ -123,7 +123,7 @@ def _checked(rule, group):
 
 
 def _wanted(request, group):
-    """The rules in a request, in either of the two forms."""
+    """The rules in a request, in either of its two forms."""
     permissions = list(request.get("IpPermissions", []))
     if "IpProtocol" in request:
         flat = {member: request[member] for member in ("IpProtocol", "FromPort", "ToPort") if member in request}
@@ -298,7 +298,7 @@ def _authorize(request, egress):
 
 
 def _revoke(request, egress):
-    """Revoking a rule that does not exist is an error; in a default VPC it is listed as unknown instead."""
+    """Revoke rules. A missing rule is an error; in a default VPC it is listed as unknown instead."""
     group = _group(request)
     rules, ids = _rules(group, egress), request.get("SecurityGroupRuleIds")
     if ids:
@@ -340,7 +340,7 @@ def revoke_egress(request):
 
 @EC2.action("ModifySecurityGroupRules")
 def modify_rules(request):
-    """Replace each rule with the one in the request. It keeps its id."""
+    """Replace each rule with the request's. It keeps its id."""
     group = _group(request)
     known = {rule["SecurityGroupRuleId"]: rule for egress in (False, True) for rule in _rules(group, egress)}
     _check_rule_ids([update["SecurityGroupRuleId"] for update in request["SecurityGroupRules"]], known)

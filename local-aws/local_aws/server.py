@@ -1,4 +1,4 @@
-"""Runs ministack with the additions of this package, on the loopback interface only."""
+"""The server: ministack with the additions of this package, on the loopback interface only."""
 import asyncio
 import errno
 import logging
@@ -33,7 +33,7 @@ def serve(port, account, region, minute, establish_delay, log):
 
 
 def _temporary_folder():
-    """A folder for all that ministack and the functions write; those of servers that were killed are removed."""
+    """A folder for all files of ministack and the functions. It removes the folders of servers that were killed."""
     for left in pathlib.Path(tempfile.gettempdir()).glob("local-aws-*"):
         process = left.name.removeprefix("local-aws-")
         if process.isdecimal() and not _is_running(int(process)):
@@ -53,7 +53,7 @@ def _is_running(process):
 
 
 def _bind(port):
-    """A socket at the port, or at a free one for 0: it is taken from now on, however long starting takes."""
+    """A socket at the port, or at a free one for 0. It holds the port from now on, however long the start takes."""
     listener = socket.socket()
     if port:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -65,7 +65,7 @@ def _bind(port):
 
 
 def _set_environment(port, account, region):
-    """ministack reads its settings at import, and would use AWS credentials from the environment as root's."""
+    """Set the variables that ministack reads at import. It would use AWS credentials from the environment as root's."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "MINISTACK_"))]:
         del os.environ[name]
     os.environ.update({
@@ -73,7 +73,7 @@ def _set_environment(port, account, region):
         "MINISTACK_HOST": HOST, "GATEWAY_PORT": str(port),
         "AWS_ENDPOINT_URL": f"http://{HOST}:{port}",  # functions inherit it
         "IOT_MTLS_ENABLED": "0", "SFTP_ENABLED": "0", "LAMBDA_EXECUTOR": "local",
-        "LAMBDA_ASYNC_RETRY_BASE_SECONDS": str(clock.minutes(1)),  # Lambda waits one minute before the first retry
+        "LAMBDA_ASYNC_RETRY_BASE_SECONDS": str(clock.minutes(1)),  # Lambda's wait before the first retry is one minute
         "LAMBDA_ASYNC_RETRY_MAX_SECONDS": str(clock.minutes(5))})
 
 

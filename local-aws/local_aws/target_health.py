@@ -79,7 +79,7 @@ def _check_instance(group, target):
 
 
 def _check_ip(group, target):
-    """An address in one of the VPC's subnets has the subnet's zone. Any other address needs a zone, or `all`."""
+    """Check an IP target. An address in a subnet of the VPC has the subnet's zone; any other needs a zone, or `all`."""
     text, zone = target["Id"], target.get("AvailabilityZone")
     try:
         address = ipaddress.ip_address(text)
@@ -120,10 +120,10 @@ _CHECKS = {"instance": _check_instance, "ip": _check_ip, "alb": _check_alb, "lam
 
 @ELB.action("DeregisterTargets")
 def deregister(request):
-    """A target in use drains for the deregistration delay. An unused one is removed at once.
+    """Deregister targets. One in use drains for the deregistration delay; an unused one is removed at once.
 
-    One that was registered with a port of its own, or from outside the VPC with a zone, is found only with it;
-    otherwise this succeeds and does nothing: https://github.com/chaostoolkit-incubator/chaostoolkit-aws/issues/60
+    A target registered with its own port, or from outside the VPC with a zone, is found only with that port or zone;
+    otherwise the call succeeds and does nothing: https://github.com/chaostoolkit-incubator/chaostoolkit-aws/issues/60
     https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DeregisterTargets.html
     """
     arn = request["TargetGroupArn"]
@@ -185,9 +185,9 @@ def _current_health(group, target, zone, balancers):
 
 
 def _application_health(group, target):
-    """By the status with which the Application Load Balancer answers the health check.
+    """The health by the status of the Application Load Balancer's answer to the health check.
 
-    A Network Load Balancer has one reason for every failure, and says nothing of the status.
+    A Network Load Balancer has one reason for every failure, which does not contain the status.
     https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetHealth.html
     """
     port = alb._tgs[group]["HealthCheckPort"]
@@ -199,13 +199,13 @@ def _application_health(group, target):
 
 
 def _is_expected(status, codes):
-    """Whether a matcher such as `200,202` or `200-399` has the status."""
+    """Whether a matcher such as `200,202` or `200-399` contains the status."""
     bounds = [part.split("-") for part in codes.split(",")]
     return any(int(part[0]) <= status <= int(part[-1]) for part in bounds)
 
 
 def _zone_of(group, target_id):
-    """The zone of a target: its subnet's."""
+    """The zone of a target, which is its subnet's."""
     if target_id in ec2._instances:
         return ec2._instances[target_id]["Placement"]["AvailabilityZone"]
     try:

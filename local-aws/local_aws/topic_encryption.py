@@ -1,7 +1,7 @@
 """SNS: no AWS service can publish to a topic that is encrypted with AWS's own key, `alias/aws/sns`.
 
-The policy of that key lets the account's principals use it, no service, and nobody can change it. So what a function
-publishes arrives, and what CloudWatch and EventBridge publish is lost; of an alarm, its history says so.
+That key's policy allows the account's principals and no service, and nobody can change it. So a function's messages
+arrive, while those of CloudWatch and EventBridge are lost; an alarm's history records the loss.
 https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html
 https://repost.aws/knowledge-center/cloudwatch-configure-alarm-sns
 """
@@ -16,7 +16,7 @@ _REFUSED = "CloudWatch Alarms does not have authorization to access the SNS topi
 
 
 def _is_closed(arn):
-    """Whether the topic is closed to AWS services."""
+    """Whether AWS services cannot publish to the topic."""
     topic = sns._topic_by_arn_any_scope(arn) or {}
     return topic.get("attributes", {}).get("KmsMasterKeyId", "").endswith(_KEY)
 

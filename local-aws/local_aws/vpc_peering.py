@@ -1,4 +1,4 @@
-"""EC2: VPC peering connections, also between accounts and Regions. Both sides see the same state."""
+"""EC2: VPC peering connections, also across accounts and Regions. Both sides see the same state."""
 import ipaddress
 import time
 
@@ -51,7 +51,7 @@ def _require(row, *codes):
 
 @EC2.action("CreateVpcPeeringConnection")
 def create(request):
-    """The call succeeds, and the peering fails, if the CIDRs overlap or the peer VPC does not exist."""
+    """Create a peering. The call succeeds but the peering fails if the CIDRs overlap or the peer VPC does not exist."""
     vpc, peer = vpcs.vpc_of(request["VpcId"]), {
         "VpcId": request["PeerVpcId"], "OwnerId": request.get("PeerOwnerId", get_account_id()),
         "Region": request.get("PeerRegion", get_region())}
@@ -94,7 +94,7 @@ def reject(request):
 
 @EC2.action("DeleteVpcPeeringConnection")
 def delete(request):
-    """AWS lists a deleted peering for a while; here it stays listed."""
+    """Delete a peering. AWS lists it for a while; here it stays listed."""
     row = _peering(request["VpcPeeringConnectionId"])
     _require(row, "active", "pending-acceptance")
     ec2._set_vpc_peering_status(row, "deleted", f"Deleted by {get_account_id()}")

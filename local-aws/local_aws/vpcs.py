@@ -25,7 +25,7 @@ def subnet_of(subnet_id):
 
 
 def cidr(text, parameter="cidrBlock"):
-    """The network with its host bits cleared, like EC2."""
+    """The network with its host bits cleared, as in EC2."""
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError:
@@ -48,7 +48,7 @@ def ipv6_blocks(vpc):
 
 
 def subnet_containing(address, vpc_id):
-    """The subnet of the VPC that contains the IP address, if any; of an IPv6 address, that of its interface."""
+    """The VPC's subnet that contains the IP address, if any. For an IPv6 address it is the subnet of its interface."""
     if address.version == 6:
         return next((ec2._subnets.get(interface["SubnetId"]) for interface in ec2._network_interfaces.values()
                      if interface["VpcId"] == vpc_id and str(address) in interface.get("Ipv6", [])), None)
@@ -57,7 +57,7 @@ def subnet_containing(address, vpc_id):
 
 
 def take_address(subnet, wanted=None):
-    """A free private address of the subnet, marked as taken."""
+    """Take a free private address of the subnet and mark it as taken."""
     network, taken = ipaddress.ip_network(subnet["CidrBlock"], strict=False), subnet.setdefault("Taken", [])
     if wanted and ipaddress.ip_address(wanted) not in network:
         raise ApiError("InvalidParameterValue", f"Address {wanted} does not fall within the subnet's address range")
@@ -121,7 +121,7 @@ def create_vpc(request):
 
 
 def _allow_members(group_id):
-    """A VPC's default security group starts with a rule that allows traffic from its own members."""
+    """Add the initial rule of a default security group, which allows traffic from its own members."""
     group = ec2._security_groups[group_id]
     if not group["IpPermissions"]:
         group["IpPermissions"] = [{"IpProtocol": "-1", "IpRanges": [], "Ipv6Ranges": [], "PrefixListIds": [],
@@ -145,7 +145,7 @@ def _tables_of(vpc):
 
 
 def _associate_ipv6(vpc):
-    """Amazon's pool gives a /56; the default network ACL and every route table learn of it."""
+    """Associate a /56 from Amazon's pool, and add it to the default network ACL and every route table."""
     block = f"2001:db8:{secrets.randbelow(1 << 16):x}:{secrets.randbelow(256) << 8:x}::/56"
     association = {"AssociationId": new_id("vpc-cidr-assoc"), "Ipv6CidrBlock": str(ipaddress.ip_network(block))}
     vpc.setdefault("Ipv6CidrBlocks", []).append(association)
@@ -280,7 +280,7 @@ def delete_subnet(request):
 
 
 def install():
-    """Complete the default VPC: a route to its internet gateway, and the rule of its default security group."""
+    """Complete the default VPC with a route to its internet gateway and the rule of its default security group."""
     init_defaults = ec2._init_defaults
 
     def complete():

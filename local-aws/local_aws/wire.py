@@ -1,8 +1,8 @@
 """The wire format of EC2 and ELBv2, and of CloudWatch's older protocol, read from botocore's service model.
 
 The model lists every parameter and field of an API. So a handler takes a dict of the request's members and returns a
-dict of the response's members, named as in the API reference and the AWS CLI's output. A field that the model does not
-have is an error: a response can lack a field, but cannot contain one that AWS would not send.
+dict of the response's members, named as in the API reference and the AWS CLI's output. A field outside the model is an
+error: a response can lack a field, but cannot contain one that AWS would not send.
 """
 import uuid
 from xml.sax.saxutils import escape
@@ -40,7 +40,7 @@ class Api:
 
     def action(self, name):
         """Decorator: the function handles the action. It takes the request dict and returns the response dict."""
-        self.model.operation_model(name)  # raises if there is no such action
+        self.model.operation_model(name)  # raises for an unknown action
 
         def register(function):
             self._functions[name] = function

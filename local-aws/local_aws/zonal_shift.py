@@ -1,7 +1,7 @@
-"""Zonal shifts of load balancers, as Elastic Load Balancing shows them: an administrative override of targets' health.
+"""Zonal shifts of load balancers in Elastic Load Balancing's form: an administrative override of targets' health.
 
 A shift leaves one zone, and must be enabled on a Network Load Balancer. A target in that zone gets no new connections;
-its health stays what it is. https://docs.aws.amazon.com/elasticloadbalancing/latest/network/zonal-shift.html
+its health does not change. https://docs.aws.amazon.com/elasticloadbalancing/latest/network/zonal-shift.html
 """
 from ministack.core.responses import request_scope
 from ministack.services import alb, ec2
@@ -13,7 +13,7 @@ _SHIFTED = {"State": "zonal_shift_active", "Reason": "AdministrativeOverride.Zon
 
 
 def force(load_balancer, away_from=None):
-    """Start a shift away from a zone; without one, end it."""
+    """Start a shift away from a zone; without a zone, end the shift."""
     region, account = load_balancer.split(":")[3:5]
     with request_scope(account, region):
         if load_balancer not in alb._lbs:

@@ -1,4 +1,4 @@
-"""One server for all tests, and helpers to act as the provider, as dbt and as an untrusted account."""
+"""One server for all tests, and helpers that act as the provider, as dbt and as an untrusted account."""
 import json
 import os
 import pathlib
@@ -20,7 +20,7 @@ from local_aws import control  # noqa: E402
 
 PROVIDER, DBT, UNTRUSTED = "111122223333", "444455556666", "777788889999"
 REGION = "eu-central-1"
-TIMEOUT = 300  # seconds: ends what hangs; nothing takes that long, even on a busy machine
+TIMEOUT = 300  # seconds: ends only hung waits; nothing takes that long, even on a busy machine
 
 
 def eventually(check):
@@ -56,7 +56,7 @@ class LocalAws:
                 "PYTHONPATH": str(PACKAGE)}
 
     def cli(self, *arguments, account=PROVIDER, secret="test", succeeds=True):
-        """The AWS CLI's output, parsed if it is JSON; of a call that must fail, the error message."""
+        """The AWS CLI's output, parsed if it is JSON; for a call that must fail, the error message."""
         command = [str(pathlib.Path(sys.executable).parent / "aws"), *arguments]
         done = subprocess.run(command, env=self.environment(account, secret), capture_output=True, text=True,
                               check=False)
@@ -75,7 +75,8 @@ def aws():
     assert "ready" in ready
     started = LocalAws(int(port))
     # These tests create load balancers and endpoints faster than AWS allows, and their clients do not retry, so that
-    # they see each error. With limits, the machine's speed would decide which pass; test_limits.py has its own server.
+    # each error is visible. With limits, the machine's speed would decide the result; test_limits.py has its own
+    # server.
     started.control("limits", off=True)
     yield started
     server.send_signal(signal.SIGTERM)
@@ -84,7 +85,7 @@ def aws():
 
 @pytest.fixture(autouse=True)
 def clean(aws):
-    """Fails a test that received a response AWS could not send, and ends its faults and delays for the next test."""
+    """Fail a test that received a response AWS could not send, and end its faults and delays before the next test."""
     wire_check.violations.clear()
     yield
     assert wire_check.violations == []

@@ -1,4 +1,4 @@
-"""The events that CloudWatch sends when an alarm's state changes."""
+"""The events of CloudWatch for a changed alarm state."""
 import json
 
 import pytest
@@ -54,8 +54,8 @@ def test_awss_own_key_lets_principals_publish_and_no_service(aws, names, key):
         'to access the SNS topic encryption key."']
 
 
-def test_missing_data_is_treated_as_the_alarm_says(aws, names):
-    """A minute lasts a second here."""
+def test_each_alarm_decides_how_missing_data_counts(aws, names):
+    """Here, a minute lasts a second."""
     name, cloudwatch = names("alarm"), aws.client("cloudwatch")
     metric = {"Namespace": name, "MetricName": "Runs"}
     for treatment in ("missing", "ignore", "breaching", "notBreaching"):

@@ -31,20 +31,20 @@ def health(elb, group):
 
 
 @pytest.mark.parametrize("status, state", [(200, "healthy"), (399, "healthy"), (404, "unhealthy"), (503, "unhealthy")])
-def test_its_answer_decides_its_health(provider, balanced, status, state):
+def test_a_balancers_answer_decides_its_health_as_a_target(provider, balanced, status, state):
     _, response, group = balanced
     provider.elb.modify_listener(ListenerArn=response, DefaultActions=answer(status))
     assert health(provider.elb, group)["State"] == state
 
 
-def test_the_reason_is_the_one_that_network_load_balancers_give(provider, balanced):
+def test_a_failed_check_has_a_network_load_balancers_reason(provider, balanced):
     _, response, group = balanced
     provider.elb.modify_listener(ListenerArn=response, DefaultActions=answer(503))
     assert health(provider.elb, group) == {
         "State": "unhealthy", "Reason": "Target.FailedHealthChecks", "Description": "Health checks failed"}
 
 
-def test_the_matcher_of_the_target_group_counts(provider, balanced):
+def test_the_target_groups_matcher_decides_the_health(provider, balanced):
     _, response, group = balanced
     provider.elb.modify_target_group(TargetGroupArn=group, Matcher={"HttpCode": "200,404"})
     for status, state in ((404, "healthy"), (302, "unhealthy")):
@@ -52,13 +52,13 @@ def test_the_matcher_of_the_target_group_counts(provider, balanced):
         assert health(provider.elb, group)["State"] == state
 
 
-def test_without_its_listener_it_does_not_answer(provider, balanced):
+def test_a_balancer_without_a_listener_does_not_answer(provider, balanced):
     _, response, group = balanced
     provider.elb.delete_listener(ListenerArn=response)
     assert health(provider.elb, group)["State"] == "unhealthy"
 
 
-def test_one_without_a_target_answers_503(provider, balanced, names):
+def test_a_balancer_without_a_target_answers_503(provider, balanced, names):
     _, response, group = balanced
     empty = provider.elb.create_target_group(Name=names("tg"), Protocol="HTTP", Port=80, VpcId=provider.vpc)[
         "TargetGroups"][0]["TargetGroupArn"]
@@ -66,13 +66,13 @@ def test_one_without_a_target_answers_503(provider, balanced, names):
     assert health(provider.elb, group)["State"] == "unhealthy"
 
 
-def test_its_health_can_still_be_set(aws, provider, balanced):
+def test_a_control_command_can_set_a_balancers_health(aws, provider, balanced):
     application, _, group = balanced
     aws.control("target-health", target_group=group, target=application, state="unavailable")
     assert health(provider.elb, group)["State"] == "unavailable"
 
 
-def test_it_needs_two_subnets_and_has_the_default_security_group(provider, names):
+def test_a_balancer_needs_two_subnets_and_gets_a_default_group(provider, names):
     with pytest.raises(provider.elb.exceptions.ClientError, match="At least two subnets"):
         provider.elb.create_load_balancer(Name=names("alb"), Subnets=["subnet-00000001"])
     [made] = provider.elb.create_load_balancer(Name=names("alb"), Subnets=["subnet-00000001", "subnet-00000002"])[
@@ -126,8 +126,8 @@ def test_a_stack_creates_what_the_api_creates(aws, stack):
     assert described["Outputs"][0]["OutputValue"] == ids["Network"].split(":loadbalancer/")[1]
 
 
-def test_what_is_in_use_is_not_deleted_with_the_stack(aws, stack):
-    """A listener that is not the stack's forwards to the target group, until its load balancer is deleted."""
+def test_a_stack_cannot_delete_a_target_group_in_use(aws, stack):
+    """Until its load balancer is deleted, a listener outside the stack forwards to the target group."""
     name, ids = stack
     client, elb = aws.client("cloudformation"), aws.client("elbv2")
     elb.create_listener(LoadBalancerArn=ids["Network"], Protocol="TCP", Port=443, DefaultActions=[

@@ -1,4 +1,4 @@
-"""The AWS CLI that stays loaded: its calls have nothing in common but the loaded code."""
+"""The AWS CLI that stays loaded: its calls share only the loaded code."""
 import json
 import os
 import socket
@@ -41,7 +41,7 @@ def test_each_call_has_its_own_environment_and_output(call):
     assert "region" in second["stdout"]
 
 
-def test_a_call_that_fails_says_so_and_the_next_one_works(call):
+def test_a_failed_call_reports_its_error_and_the_next_one_works(call):
     failed = call("ec2", "no-such-operation")
     assert failed["status"] == 2
     assert failed["stdout"] == ""
@@ -49,7 +49,7 @@ def test_a_call_that_fails_says_so_and_the_next_one_works(call):
     assert call("--version")["stdout"].startswith("aws-cli/1.")
 
 
-def test_it_ends_with_whoever_started_it(server, call):
+def test_the_server_ends_with_its_starter(server, call):
     assert call("--version")["status"] == 0
     server.stdin.close()
     assert server.wait(TIMEOUT) == 0

@@ -150,7 +150,7 @@ def test_a_listener_has_certificates_for_other_names(aws, provider, acm, certifi
     assert error_code(provider.elb.describe_listener_certificates, ListenerArn=provider.listen()) == "ValidationError"
 
 
-def test_tls_listeners_that_elb_refuses(aws, provider, acm, certificate, tls):
+def test_elb_refuses_invalid_tls_listeners(aws, provider, acm, certificate, tls):
     assert error_code(tls) == "ValidationError"
     assert error_code(tls, MISSING) == "CertificateNotFound"
     assert error_code(tls, certificate, certificate) == "TooManyCertificates"
@@ -162,7 +162,7 @@ def test_tls_listeners_that_elb_refuses(aws, provider, acm, certificate, tls):
     assert error_code(tls, certificate) == "UnsupportedCertificate"
 
 
-def test_a_tls_listener_can_demand_a_certificate_of_clients(provider, certificate, tls):
+def test_a_tls_listener_can_require_client_certificates(provider, certificate, tls):
     trust = {"Mode": "verify", "TrustStoreArn": f"arn:aws:elasticloadbalancing:{REGION}:{PROVIDER}:truststore/own/0123"}
     by_arn = {"ListenerArn": tls(certificate)["ListenerArn"]}
 

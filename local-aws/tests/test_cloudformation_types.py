@@ -7,7 +7,7 @@ from conftest import DBT, Provider, eventually
 
 
 def deploy(aws, name, resources, account="111122223333", update=False):
-    """Create or update a stack. Returns its resources' physical ids by logical id."""
+    """Create or update a stack. Returns the physical ids of its resources by logical id."""
     client = aws.client("cloudformation", account)
     call = client.update_stack if update else client.create_stack
     call(StackName=name, TemplateBody=json.dumps({"Resources": resources}))
@@ -37,7 +37,7 @@ def test_a_template_with_aliases_is_refused(aws, names, call):
         getattr(aws.client("cloudformation"), call)(TemplateBody=topics, **arguments)
 
 
-def test_a_service_with_permissions_is_created_changed_and_deleted(aws, names, provider):
+def test_a_stack_creates_changes_and_deletes_a_service(aws, names, provider):
     name, root = names("service"), f"arn:aws:iam::{DBT}:root"
     resources = {"Service": service(provider.load_balancer), "Permissions": permissions("*")}
     service_id = deploy(aws, name, resources)["Service"]
@@ -102,7 +102,7 @@ def over_https(aws, topic):
 
 
 @pytest.mark.parametrize("kind", CHANNELS)
-def test_a_chat_channel_receives_its_topics_messages_until_it_is_deleted(aws, names, kind):
+def test_a_chat_channel_receives_messages_until_its_deletion(aws, names, kind):
     endpoint, resource = channel(kind, {"Ref": "Topic"})
     name, resources = names(kind), {"Topic": {"Type": "AWS::SNS::Topic"}, "Channel": resource}
     made = deploy(aws, name, resources)
@@ -115,7 +115,7 @@ def test_a_chat_channel_receives_its_topics_messages_until_it_is_deleted(aws, na
     assert over_https(aws, made["Topic"]) == [(endpoint, "hello")]
 
 
-def test_a_chat_channel_without_a_required_property_fails_the_stack(aws, names):
+def test_a_chat_channel_that_lacks_a_property_fails_the_stack(aws, names):
     _, resource = channel("teams", "arn:aws:sns:eu-central-1:111122223333:none")
     del resource["Properties"]["TeamId"]
     name, client = names("teams"), aws.client("cloudformation")
@@ -126,8 +126,8 @@ def test_a_chat_channel_without_a_required_property_fails_the_stack(aws, names):
     assert any("required key TeamId not found" in reason for reason in reasons)
 
 
-def test_a_nested_stack_is_created_changed_and_deleted_with_its_parent(aws, names):
-    """ministack's own type, which the guard's template uses for its chat channels."""
+def test_a_nested_stack_follows_its_parents_changes(aws, names):
+    """A type of ministack's own, which the guard's template uses for its chat channels."""
     s3, bucket = aws.client("s3"), names("templates")
     s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     endpoint, resource = channel("teams", {"Ref": "TopicArn"})
@@ -163,7 +163,7 @@ def test_a_nested_stack_is_created_changed_and_deleted_with_its_parent(aws, name
 
 @pytest.mark.parametrize("topic, created", [("", "Own"), ("arn:aws:sns:eu-central-1:111122223333:t", "Near"),
                                             ("arn:aws:sns:us-east-1:111122223333:t", "Far")])
-def test_a_condition_may_take_an_arn_apart(aws, names, topic, created):
+def test_a_condition_can_split_an_arn(aws, names, topic, created):
     region = {"Fn::Select": [3, {"Fn::Split": [":", {"Fn::Join": ["", [{"Ref": "TopicArn"}, ":::::"]]}]}]}
     here = {"Fn::Equals": [region, {"Ref": "AWS::Region"}]}
     topic_in = {"Type": "AWS::SNS::Topic"}
@@ -210,7 +210,7 @@ def test_only_an_empty_bucket_is_deleted(aws, names):
     eventually(lambda: bucket not in [each["Name"] for each in s3.list_buckets()["Buckets"]])
 
 
-def test_a_policy_can_limit_a_user_to_the_resources_of_a_stack_by_its_tag(aws, names, provider):
+def test_a_policy_can_limit_a_user_to_resources_by_stack_tag(aws, names, provider):
     name, iam = names("tagged"), aws.client("iam")
     client = aws.client("cloudformation")
     client.create_stack(StackName=name, Tags=[{"Key": "owner", "Value": name}], TemplateBody=json.dumps({

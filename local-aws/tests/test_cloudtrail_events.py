@@ -59,7 +59,7 @@ def test_a_users_call_is_recorded_with_the_users_identity(aws, names, provider, 
     assert detail["responseElements"]["RejectVpcEndpointConnectionsResponse"]["unsuccessful"] == ""
 
 
-def test_a_change_of_a_load_balancer_contains_its_arn_and_attributes(aws, provider, trail):
+def test_a_load_balancer_change_contains_arn_and_attributes(aws, provider, trail):
     events = trail(PROVIDER)
     provider.elb.modify_load_balancer_attributes(LoadBalancerArn=provider.load_balancer, Attributes=[
         {"Key": "load_balancing.cross_zone.enabled", "Value": "true"}])
@@ -85,8 +85,8 @@ def test_older_ec2_actions_have_the_older_shape(aws, names, trail):
     assert detail["responseElements"]["_return"] is True
 
 
-def test_changes_of_a_network_contain_the_id_of_what_they_change(aws, names, provider, trail):
-    """The guard finds the change of a resource by the ids in the request, whose shape depends on the action."""
+def test_network_changes_contain_the_changed_resources_id(aws, names, provider, trail):
+    """The guard finds a resource's change by the ids in the request, whose shape depends on the action."""
     ec2, elb = provider.ec2, provider.elb
     group = ec2.create_security_group(GroupName=names("sg"), Description="d")["GroupId"]
     guarded = elb.create_load_balancer(Name=names("nlb"), Type="network", Subnets=["subnet-00000001"],
@@ -140,7 +140,7 @@ def test_changes_of_a_network_contain_the_id_of_what_they_change(aws, names, pro
     assert parameters("ModifyListener") == {"listenerArn": listener, "port": 5433}
 
 
-def test_outbound_rules_and_groups_of_interfaces_are_recorded_by_id(aws, names, trail):
+def test_outbound_rules_and_interface_groups_are_recorded_by_id(aws, names, trail):
     ec2 = aws.client("ec2")
     group, other = (ec2.create_security_group(GroupName=names("sg"), Description="d")["GroupId"] for _ in range(2))
     interface = ec2.create_network_interface(SubnetId="subnet-00000001")["NetworkInterface"]["NetworkInterfaceId"]
@@ -176,7 +176,7 @@ def test_changes_of_targets_are_recorded_with_the_target_group(provider, trail):
         "resourceArns": [provider.target_group], "tags": [{"key": "team", "value": "db"}]}
 
 
-def test_the_consumers_calls_are_recorded_in_the_consumers_account(aws, provider, connect, trail):
+def test_consumer_calls_are_recorded_in_the_consumers_account(aws, provider, connect, trail):
     provider_events, consumer_events = trail(PROVIDER), trail(DBT)
     connect()
     assert consumer_events("CreateVpcEndpoint")["detail"]["recipientAccountId"] == DBT
@@ -185,7 +185,7 @@ def test_the_consumers_calls_are_recorded_in_the_consumers_account(aws, provider
     assert "CreateVpcEndpoint" not in [e["detail"]["eventName"] for e in provider_events.received()]
 
 
-def test_the_newer_shape_has_lists_of_one_and_numbers(aws, names, provider, connect, trail):
+def test_the_newer_shape_has_bare_single_items_and_numbers(aws, names, provider, connect, trail):
     events, ec2 = trail(PROVIDER), provider.ec2
 
     def request(action):

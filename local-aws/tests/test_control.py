@@ -51,7 +51,7 @@ def test_each_event_of_a_connection_is_published(aws, names, provider, connect):
 
 
 @pytest.mark.parametrize("policy", [
-    None,  # the policy a topic is created with
+    None,  # the default policy of a topic
     {"principal": "events.amazonaws.com"},
     {"source_arn": "arn:aws:ec2:*:*:vpc-endpoint-service/vpce-svc-00000000000000000"},
 ])
@@ -80,7 +80,7 @@ def test_notifications_are_described_changed_and_deleted(aws, names, provider, c
     assert error_code(describe, **by_id) == "InvalidConnectionNotification"
 
 
-def test_notifications_of_several_services_come_in_pages_and_can_be_disabled(aws, names, provider, connect):
+def test_notifications_come_in_pages_and_can_be_disabled(aws, names, provider, connect):
     topic, other = topic_with_policy(aws, names("topic")), Provider(aws, names("svc"))
     ids = [notify(p, topic)["ConnectionNotificationId"] for p in (provider, provider, other)]
     asked = {"Filters": [{"Name": "service-id", "Values": [provider.service_id, other.service_id]}]}
@@ -136,7 +136,7 @@ def test_each_protocol_gets_its_own_body(aws, names):
     {"Message": "not json", "MessageStructure": "json"},
     {"Message": '{"email": "no default"}', "MessageStructure": "json"},
 ])
-def test_sns_rejects_what_aws_rejects(aws, names, message):
+def test_sns_rejects_invalid_messages(aws, names, message):
     sns = aws.client("sns")
     assert error_code(sns.publish, TopicArn=sns.create_topic(Name=names("t"))["TopicArn"], **message) == (
         "InvalidParameter")
@@ -172,7 +172,9 @@ def test_a_fault_can_fail_the_items_of_a_call(aws, provider, connect):
 
 
 def test_the_list_of_connections_can_lag_behind(aws, provider, connect):
-    """For a second after each change, the provider's list shows the state before it; the consumer sees the change."""
+    """For a second after each change, the provider's list shows the previous state; the consumer sees the change at
+    once.
+    """
     consumer, listed_before = aws.client("ec2", DBT), connect()
     aws.control("clock", stop=True)
     aws.control("delay", connections=1)
@@ -208,8 +210,8 @@ def test_the_list_of_connections_can_lag_behind(aws, provider, connect):
     assert provider.state(connect()) == "pendingAcceptance"
 
 
-def test_the_clock_goes_on_from_where_it_was_moved(aws, provider, connect):
-    """A minute of this server lasts a second: the deleted connection is gone after two."""
+def test_a_moved_clock_continues_from_its_new_time(aws, provider, connect):
+    """A minute of this server lasts a second, so the deleted connection is gone after two."""
     aws.control("clock", stop=True)
     endpoint = connect()
     aws.client("ec2", DBT).delete_vpc_endpoints(VpcEndpointIds=[endpoint])
@@ -222,7 +224,7 @@ def test_the_clock_goes_on_from_where_it_was_moved(aws, provider, connect):
     assert provider.state(endpoint) is None
 
 
-def test_the_answers_to_an_action_come_late(aws, provider):
+def test_a_delay_holds_back_the_answers_to_an_action(aws, provider):
     aws.control("delay", answer=0.6, action="ec2:DescribeSubnets")
     began = time.monotonic()
     provider.ec2.describe_subnets()
@@ -235,7 +237,7 @@ def test_the_answers_to_an_action_come_late(aws, provider):
 
 
 @pytest.mark.parametrize("delay", [{"cloudtrail": -1}, {"connections": "long"}, {"mail": 1}, {"answer": -1}])
-def test_what_is_no_delay_is_refused(aws, delay):
+def test_an_invalid_delay_is_refused(aws, delay):
     with pytest.raises(control.LocalError):
         aws.control("delay", **delay)
 
@@ -249,7 +251,7 @@ def test_requests_are_listed_with_their_principal_and_error(aws, provider):
         "ec2", "DescribeVpcEndpointServicePermissions", "InvalidVpcEndpointServiceId.NotFound")
 
 
-def test_a_request_has_what_it_asks_about(aws, provider):
+def test_the_request_log_lists_the_arns_of_a_call(aws, provider):
     """A list is authorized for no resource."""
     before = aws.control("requests")[-1]["n"]
     provider.elb.describe_target_health(TargetGroupArn=provider.target_group)
@@ -258,8 +260,8 @@ def test_a_request_has_what_it_asks_about(aws, provider):
     assert asked == [([], [provider.target_group]), ([], [provider.load_balancer, provider.target_group])]
 
 
-def test_the_control_commands_on_the_command_line(aws, provider):
-    """As the demo runs them, with the endpoint in AWS_ENDPOINT_URL."""
+def test_the_control_commands_work_on_the_command_line(aws, provider):
+    """The commands run as in the demo, with the endpoint in AWS_ENDPOINT_URL."""
     def command(*arguments):
         done = subprocess.run([sys.executable, "-m", "local_aws", *arguments], env=aws.environment(),
                               capture_output=True, text=True, check=True)

@@ -20,7 +20,7 @@ def configuration(provider):
 
 
 def test_a_request_is_accepted_with_the_aws_cli(aws, provider):
-    """As dbt and as the provider, from the request to `available`, with the lower camel case states of EC2."""
+    """dbt and the provider act, from the request to `available`, with EC2's states in lower camel case."""
     vpc = aws.cli("ec2", "describe-vpcs", "--query", "Vpcs[0].VpcId", "--output", "text", account=DBT)
     endpoint = aws.cli("ec2", "create-vpc-endpoint", "--vpc-endpoint-type", "Interface", "--vpc-id", vpc,
                        "--service-name", provider.service_name, account=DBT)["VpcEndpoint"]
@@ -102,7 +102,7 @@ def test_regions_are_supported_and_dropped(aws, provider):
     assert error_code(modify, AddSupportedRegions=["nowhere"]) == "InvalidParameter"
 
 
-def test_new_zones_of_a_load_balancer_are_offered_once_it_is_put_behind_the_service_again(aws, provider, connect):
+def test_a_service_offers_new_zones_after_readding_a_balancer(aws, provider, connect):
     balancer, subnets = provider.load_balancer, provider.ec2.describe_subnets()["Subnets"]
     [new] = {subnet["AvailabilityZone"] for subnet in subnets} - set(provider.zones)
     by_zone = {subnet["AvailabilityZone"]: subnet["SubnetId"] for subnet in subnets if subnet["VpcId"] == provider.vpc}
@@ -133,7 +133,7 @@ def test_load_balancers_are_added_and_removed(aws, names, provider):
         "InvalidParameter")
 
 
-def test_a_service_of_a_gateway_load_balancer(provider, names):
+def test_a_service_can_use_a_gateway_load_balancer(provider, names):
     subnet = provider.ec2.describe_subnets(SubnetIds=["subnet-00000001"])["Subnets"][0]["SubnetId"]
     [gateway] = provider.elb.create_load_balancer(Name=names("gwlb"), Type="gateway", Subnets=[subnet])[
         "LoadBalancers"]
@@ -150,14 +150,14 @@ def test_a_service_of_a_gateway_load_balancer(provider, names):
     ("vpce-svc-00000000000000000", "InvalidVpcEndpointServiceId.NotFound"),
     ("vpce-svc-zzz", "InvalidVpcEndpointServiceId.Malformed"),
 ])
-def test_missing_and_malformed_service_ids(aws, service_id, code):
+def test_missing_and_malformed_service_ids_are_refused(aws, service_id, code):
     ec2 = aws.client("ec2")
     assert error_code(ec2.describe_vpc_endpoint_service_configurations, ServiceIds=[service_id]) == code
     assert error_code(ec2.accept_vpc_endpoint_connections, ServiceId=service_id,
                       VpcEndpointIds=["vpce-00000000000000000"]) == code
 
 
-def test_services_and_connections_of_another_account_are_not_visible(aws, provider, connect):
+def test_services_and_connections_of_others_are_invisible(aws, provider, connect):
     connect()
     untrusted = aws.client("ec2", UNTRUSTED)
     assert error_code(untrusted.describe_vpc_endpoint_service_configurations, ServiceIds=[provider.service_id]) == (
@@ -214,7 +214,7 @@ def test_unsuccessful_items_do_not_fail_the_others(provider, connect):
 
 
 def test_accept_reject_and_delete_pass_through_their_states(aws, provider, connect):
-    """In steps of the second that each state lasts, which is also a minute of this server."""
+    """The steps take the second that each state lasts, which is also a minute of this server."""
     endpoint, decide = connect(), {"ServiceId": provider.service_id}
     decide["VpcEndpointIds"] = [endpoint]
     aws.control("clock", stop=True)
@@ -234,7 +234,7 @@ def test_accept_reject_and_delete_pass_through_their_states(aws, provider, conne
     assert provider.connections() == []
 
 
-def test_without_acceptance_a_request_is_established(aws, names, connect):
+def test_a_request_without_acceptance_is_established(aws, names, connect):
     service = Provider(aws, names("svc"), acceptance=False)
     endpoint = connect(service_name=service.service_name)
     eventually(lambda: service.state(endpoint) == "available")
@@ -273,7 +273,7 @@ def test_connections_come_in_pages(aws, provider, connect):
     assert endpoints == {c["VpcEndpointId"] for page in pages for c in page["VpcEndpointConnections"]}
 
 
-def test_without_a_service_filter_every_connection_of_the_account_is_listed(aws, names, provider, connect):
+def test_an_unfiltered_list_has_all_the_accounts_connections(aws, names, provider, connect):
     other = Provider(aws, names("svc"))
     both = {connect(), connect(service_name=other.service_name)}
     everything = provider.ec2.describe_vpc_endpoint_connections()["VpcEndpointConnections"]
@@ -325,7 +325,7 @@ def test_a_connection_can_be_partial(aws, provider, connect, spelling):
 
 @pytest.fixture
 def limited(aws, names):
-    """A user of the provider's, and what allows it an action on a resource."""
+    """A user of the provider, and a function that allows the user an action on a resource."""
     user, iam = names("user"), aws.client("iam")
     iam.create_user(UserName=user)
     key = iam.create_access_key(UserName=user)["AccessKey"]
@@ -336,7 +336,7 @@ def limited(aws, names):
     return aws.client("ec2", key["AccessKeyId"], key["SecretAccessKey"]), allow
 
 
-def test_allowed_principals_and_notifications_are_authorized_for_the_service(aws, limited, provider, names):
+def test_principals_and_notifications_need_service_permission(aws, limited, provider, names):
     ec2, allow = limited
     topic = aws.client("sns").create_topic(Name=names("topic"))["TopicArn"]
     notification = provider.ec2.create_vpc_endpoint_connection_notification(
@@ -358,7 +358,7 @@ def test_allowed_principals_and_notifications_are_authorized_for_the_service(aws
         call(**arguments)
 
 
-def test_accepting_takes_a_second_permission_if_the_service_has_several_regions(limited, provider, connect):
+def test_accepting_in_several_regions_needs_a_second_permission(limited, provider, connect):
     ec2, allow = limited
     arn = f"arn:aws:ec2:{REGION}:{PROVIDER}:vpc-endpoint-service/{provider.service_id}"
     allow("ec2:AcceptVpcEndpointConnections", resource=arn)

@@ -1,4 +1,4 @@
-"""Flow logs, and searching their records with CloudWatch Logs Insights."""
+"""Flow logs, and searches of their records with CloudWatch Logs Insights."""
 import json
 import time
 from datetime import datetime, timedelta, timezone
@@ -77,7 +77,7 @@ def test_flow_logs_are_described_as_they_were_created(aws, provider, interface, 
     assert error_code(ec2.describe_flow_logs, FlowLogIds=["fl-none"]) == "InvalidFlowLogId.NotFound"
 
 
-def test_a_record_goes_to_every_flow_log_that_covers_the_interface(aws, provider, interface, logged):
+def test_a_record_goes_to_every_flow_log_of_its_interface(aws, provider, interface, logged):
     of_interface, group = logged("NetworkInterface", interface["NetworkInterfaceId"])
     of_subnet, rejects = logged("Subnet", interface["SubnetId"], TrafficType="REJECT",
                                 LogFormat="${dstport} ${action} ${tcp-flags}")
@@ -93,7 +93,7 @@ def test_a_record_goes_to_every_flow_log_that_covers_the_interface(aws, provider
     provider.ec2.delete_flow_logs(FlowLogIds=[of_interface, of_subnet])
 
 
-def test_insights_counts_the_records_of_the_time(aws, provider, interface, logged):
+def test_insights_counts_the_records_in_the_time_range(aws, provider, interface, logged):
     flow_log, group = logged("NetworkInterface", interface["NetworkInterfaceId"])
     for source in ("10.1.2.3", "10.1.2.3", "10.1.2.4"):
         write(aws, interface, source=source)
@@ -114,7 +114,7 @@ def test_insights_counts_the_records_of_the_time(aws, provider, interface, logge
 
 @pytest.mark.parametrize("change", [
     ("desc", "asc"), ("count(*)", "sum(bytes)"), (" and action", " or action"), ("* * *", "*"), ("| sort records", "")])
-def test_a_query_that_is_not_understood_is_an_error(aws, change):
+def test_an_unsupported_query_is_an_error(aws, change):
     logs = aws.client("logs")
     group = "insights-errors"
     if not logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:

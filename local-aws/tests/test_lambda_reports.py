@@ -1,4 +1,4 @@
-"""The platform's lines in a function's log, and what its queue and its events arrive at."""
+"""The platform's lines in a function's log, a run's timeout, and deliveries of SNS and EventBridge to queues."""
 import io
 import json
 import pathlib
@@ -14,7 +14,7 @@ TRUST = {"Version": "2012-10-17", "Statement": [
 
 @pytest.fixture(scope="module")
 def function(aws, names):
-    """A function with `LogFormat: JSON` and a log group of its own, and what that log has of a kind of line."""
+    """A function with `LogFormat: JSON` and its own log group, and a reader of one kind of lines in that log."""
     name, group, content = names("reports"), f"/{names('reports')}", io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         entry = zipfile.ZipInfo("bootstrap")
@@ -37,7 +37,7 @@ def parsed(line):
     return json.loads(line) if line.startswith("{") else {}
 
 
-def test_each_run_has_a_report_and_the_first_one_its_initialization(aws, function):
+def test_each_run_has_a_report_and_the_first_an_init_time(aws, function):
     name, lines = function
     for _ in range(2):
         aws.client("lambda").invoke(FunctionName=name, Payload=b"{}")
@@ -62,7 +62,7 @@ def test_a_run_is_killed_at_the_functions_timeout(aws, function):
     assert json.loads(answer["Payload"].read())["errorMessage"] == "Task timed out after 1.00 seconds"
 
 
-def test_sns_and_eventbridge_reach_a_queue_whose_policy_allows_it_and_no_other(aws, names):
+def test_sns_and_eventbridge_reach_only_queues_that_allow_it(aws, names):
     sns, sqs = aws.client("sns"), aws.client("sqs")
     topic = sns.create_topic(Name=names("topic"))["TopicArn"]
     queues = [sqs.create_queue(QueueName=names("queue"))["QueueUrl"] for _ in range(2)]

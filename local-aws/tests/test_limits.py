@@ -1,5 +1,6 @@
-"""AWS's rate limits: the buckets by themselves, with a time that the test sets, and a server whose minute lasts so long
-that nothing is refilled while a test runs."""
+"""AWS's rate limits: the buckets alone, with a clock set by the test, and a server whose minute is so long that no
+bucket refills during a test.
+"""
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ from conftest import DBT, PACKAGE, PROVIDER, REGION, LocalAws
 from local_aws.limits import Limits, of_call
 from test_endpoint_services import error_code
 
-MINUTE = 10**6  # the largest bucket of ELB gets a token in half an hour
+MINUTE = 10**6  # ELB's largest bucket gets a token in half an hour
 READS, ALL = "elasticloadbalancing: non-mutating", "elasticloadbalancing: all"
 SCOPE = (PROVIDER, REGION)
 
@@ -36,7 +37,7 @@ def limits(clock):
 
 
 def granted(limits, count, action="DescribeTargetHealth", service="elasticloadbalancing", scope=SCOPE, parameters=()):
-    """How many of so many calls at the same time go ahead."""
+    """The number of simultaneous calls that go ahead."""
     return sum(limits.take(scope, of_call(service, action, parameters)) for _ in range(count))
 
 
@@ -44,7 +45,7 @@ def counts(limits, name, scope=SCOPE):
     return limits.report()["buckets"][" ".join(scope)][name]
 
 
-def test_forty_reads_at_once_and_ten_a_second(limits, clock):
+def test_forty_reads_pass_at_once_and_then_ten_a_second(limits, clock):
     assert granted(limits, 50) == 40
     assert counts(limits, READS) == {"tokens": 0, "least": 0, "granted": 40, "refused": 10}
     clock.now += 1
@@ -66,7 +67,7 @@ def test_different_reads_share_a_bucket_and_changes_have_another(limits):
 
 @pytest.mark.parametrize("action, capacity, a_second", [
     ("ModifyListener", 20, 3), ("AddTags", 20, 3), ("RegisterTargets", 20, 4), ("DeregisterTargets", 20, 4)])
-def test_the_classes_of_changes(limits, clock, action, capacity, a_second):
+def test_each_class_of_changes_has_its_own_rate(limits, clock, action, capacity, a_second):
     assert granted(limits, 40, action) == capacity
     clock.now += 1
     assert granted(limits, 40, action) == a_second
@@ -80,14 +81,14 @@ def test_a_load_balancer_is_created_every_five_seconds(limits, clock):
     assert granted(limits, 2, "CreateLoadBalancer") == 1
 
 
-def test_registrations_leave_the_other_changes_alone(limits):
+def test_registrations_take_no_token_from_other_changes(limits):
     assert granted(limits, 20, "RegisterTargets") == 20
     assert granted(limits, 1, "DeregisterTargets") == 0
     assert granted(limits, 20, "CreateListener") == 20
     assert granted(limits, 1) == 0, "these were forty actions"
 
 
-def test_each_account_and_region_has_its_own(limits):
+def test_each_account_and_region_has_its_own_buckets(limits):
     assert granted(limits, 40) == 40
     assert granted(limits, 40, scope=(DBT, REGION)) == 40
     assert granted(limits, 40, scope=(PROVIDER, "us-east-1")) == 40
@@ -104,7 +105,7 @@ def test_each_account_and_region_has_its_own(limits):
     ("AuthorizeSecurityGroupIngress", ["GroupId"], 50, 5),
     ("AcceptVpcEndpointConnections", ["ServiceId", "VpcEndpointId.1"], 10, 1),
 ])
-def test_the_classes_of_ec2(limits, clock, action, parameters, capacity, a_second):
+def test_each_class_of_ec2_actions_has_its_own_rate(limits, clock, action, parameters, capacity, a_second):
     asked = {"action": action, "service": "ec2", "parameters": parameters}
     assert granted(limits, 150, **asked) == capacity
     clock.now += 1
@@ -122,7 +123,7 @@ def test_other_services_have_no_limit(limits):
     assert granted(limits, 1000, "GetItem", "dynamodb") == 1000
 
 
-def test_switched_off_nothing_is_refused_and_on_begins_anew(limits):
+def test_disabled_limits_refuse_nothing_and_enabling_resets(limits):
     granted(limits, 50)
     limits.switch(on=False)
     assert granted(limits, 1000) == 1000
@@ -131,9 +132,9 @@ def test_switched_off_nothing_is_refused_and_on_begins_anew(limits):
     assert granted(limits, 50) == 40
 
 
-def test_a_second_tool_takes_its_share(limits, clock):
+def test_a_second_tool_uses_the_same_buckets(limits, clock):
     limits.start_second_tool(SCOPE, 4)
-    clock.now += 10  # its first call is at once, its last one now
+    clock.now += 10  # its first call came at once, its last one comes now
     assert granted(limits, 50) == 39
     assert counts(limits, READS)["tokens"] == counts(limits, ALL)["tokens"] == 0
     clock.now += 1
@@ -141,11 +142,11 @@ def test_a_second_tool_takes_its_share(limits, clock):
     assert limits.report()["second_tool"] == {"per_second": 4, "granted": 45, "refused": 0}
 
 
-def test_what_a_second_tool_loses_is_counted(limits, clock):
+def test_refused_calls_of_a_second_tool_are_counted(limits, clock):
     limits.start_second_tool(SCOPE, 4)
     for _ in range(64):
         clock.now += 1 / 64
-        granted(limits, 50)  # takes each token as soon as it is there
+        granted(limits, 50)  # takes each token as soon as it exists
     tool = limits.report()["second_tool"]
     assert tool["granted"] + tool["refused"] == 5
     assert tool["refused"] > 0
@@ -155,7 +156,7 @@ def test_what_a_second_tool_loses_is_counted(limits, clock):
     assert limits.report()["second_tool"] == {**tool, "per_second": 0}
 
 
-def test_nothing_that_a_second_tool_does_depends_on_who_looks(clock):
+def test_reading_the_limits_does_not_change_the_second_tool(clock):
     looked_at, unseen = Limits(clock), Limits(clock)
     for limits in (looked_at, unseen):
         limits.start_second_tool(SCOPE, 16)
@@ -179,12 +180,12 @@ def slow():
 
 @pytest.fixture
 def elb(slow):
-    """With full buckets."""
+    """A client, with full buckets."""
     slow.control("limits", on=True)
     return slow.client("elbv2")
 
 
-def test_a_refused_call_has_awss_error_is_logged_and_no_event(slow, elb):
+def test_a_refused_call_has_awss_error_and_is_logged(slow, elb):
     last = slow.control("requests")[-1:] or [{"n": 0}]
     vpc = slow.client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
     create = {"Protocol": "TCP", "Port": 1, "VpcId": vpc, "TargetType": "ip"}
@@ -223,7 +224,7 @@ def test_a_refused_call_uses_no_fault(slow, elb):
     assert error_code(elb.describe_load_balancers) == "InternalError"
 
 
-def test_the_sdk_retries_what_is_refused(slow, elb):
+def test_the_sdk_retries_refused_calls(slow, elb):
     for _ in range(40):
         elb.describe_target_groups()
     patient = slow.session.create_client("elbv2", region_name=REGION, endpoint_url=slow.endpoint,
@@ -240,7 +241,7 @@ def command(slow, *arguments):
     return json.loads(done.stdout) if done.returncode == 0 else done.stderr.strip()
 
 
-def test_the_command_shows_and_switches(slow, elb):
+def test_the_command_shows_and_switches_the_limits(slow, elb):
     elb.describe_target_groups()
     shown = command(slow)
     assert (shown["on"], list(shown["buckets"])) == (True, [f"{PROVIDER} {REGION}"])

@@ -34,7 +34,7 @@ def test_a_network_load_balancer_is_described_with_its_zones(provider):
     assert provider.listen().startswith(f"arn:aws:elasticloadbalancing:{REGION}:{PROVIDER}:listener/net/{name}/")
 
 
-def test_enforcement_is_a_field_of_load_balancers_with_security_groups(aws, names):
+def test_only_balancers_with_security_groups_have_enforcement(aws, names):
     group = aws.client("ec2").create_security_group(GroupName=names("sg"), Description="nlb")["GroupId"]
     guarded = Provider(aws, names("nlb"), security_groups=[group])
 
@@ -51,7 +51,7 @@ def test_enforcement_is_a_field_of_load_balancers_with_security_groups(aws, name
                       SecurityGroups=[group]) == "InvalidConfigurationRequest"
 
 
-def test_a_load_balancer_changes_its_groups_subnets_and_addresses(aws, names, connect):
+def test_a_balancer_changes_its_groups_subnets_and_addresses(aws, names, connect):
     ec2 = aws.client("ec2")
     groups = [ec2.create_security_group(GroupName=names("sg"), Description="nlb")["GroupId"] for _ in range(3)]
     guarded = Provider(aws, names("nlb"), security_groups=groups[:2])
@@ -70,14 +70,14 @@ def test_a_load_balancer_changes_its_groups_subnets_and_addresses(aws, names, co
     assert error_code(guarded.elb.set_subnets, **by_arn, Subnets=["subnet-00000001"]) == "InvalidConfigurationRequest"
 
 
-def test_the_state_of_a_load_balancer_is_set_with_the_control_command(aws, provider):
+def test_a_control_command_sets_a_load_balancers_state(aws, provider):
     for state, reason in (("provisioning", None), ("active_impaired", None), ("failed", "broken"), ("active", None)):
         aws.control("load-balancer", load_balancer=provider.load_balancer, state=state, reason=reason)
         [balancer] = provider.elb.describe_load_balancers(LoadBalancerArns=[provider.load_balancer])["LoadBalancers"]
         assert balancer["State"] == {"Code": state, **({"Reason": reason} if reason else {})}
 
 
-def test_cross_zone_is_off_by_default_and_target_groups_follow_the_load_balancer(provider):
+def test_cross_zone_is_off_and_target_groups_follow_the_balancer(provider):
     key = "load_balancing.cross_zone.enabled"
     balancer = {"LoadBalancerArn": provider.load_balancer}
     group = {"TargetGroupArn": provider.target_group}
@@ -132,7 +132,7 @@ def test_a_deregistered_target_drains_and_is_removed(aws, provider):
     assert health(provider) == []
 
 
-def test_a_target_is_deregistered_with_the_port_and_zone_that_it_has(provider):
+def test_deregistration_needs_the_targets_own_port_and_zone(provider):
     targets = [{"Id": "172.31.0.10", "Port": 6432}, {"Id": "10.9.9.9", "AvailabilityZone": "all"}]
     provider.elb.register_targets(TargetGroupArn=provider.target_group, Targets=targets)
 
@@ -204,7 +204,7 @@ def test_a_missing_resource_is_not_found(provider, operation, code, arguments):
     assert error_code(getattr(provider.elb, operation), **filled) == code
 
 
-def test_at_most_twenty_are_described_at_a_time(provider):
+def test_a_call_describes_at_most_twenty_resources(provider):
     arns = [f"{provider.load_balancer}{number}" for number in range(21)]
     assert error_code(provider.elb.describe_load_balancers, LoadBalancerArns=arns) == "ValidationError"
     assert error_code(provider.elb.describe_load_balancers, LoadBalancerArns=arns[1:]) == "LoadBalancerNotFound"
@@ -243,7 +243,7 @@ def test_addresses_outside_the_vpc_need_a_zone_or_all(provider):
 
     assert attempt(Id="10.9.9.9") == attempt(Id="10.9.9.9", AvailabilityZone="nowhere") == "ValidationError"
     assert attempt(Id="172.31.0.10", AvailabilityZone="all") == "ValidationError"
-    assert attempt(Id="172.31.240.10") == "ValidationError"  # in the VPC's CIDR, and in none of its subnets
+    assert attempt(Id="172.31.240.10") == "ValidationError"  # in the VPC's CIDR, but in none of its subnets
     assert attempt(Id="8.8.8.8", AvailabilityZone="all") == attempt(Id="db.example.com") == "ValidationError"
     provider.listen()
     provider.elb.register_targets(TargetGroupArn=provider.target_group, Targets=[
@@ -268,7 +268,7 @@ def test_a_target_group_of_ipv6_addresses_has_only_those(provider, names):
             "ValidationError")
 
 
-def test_health_checks_of_a_target_group_change_within_elbs_bounds(provider, names):
+def test_target_group_health_checks_change_within_elbs_bounds(provider, names):
     group = new_group(provider, names, HealthCheckIntervalSeconds=10, HealthyThresholdCount=3, HealthCheckPort="8080")
     members = ("HealthCheckProtocol", "HealthCheckPort", "HealthCheckIntervalSeconds", "HealthCheckTimeoutSeconds",
                "HealthyThresholdCount", "UnhealthyThresholdCount", "IpAddressType")
@@ -364,7 +364,7 @@ def test_one_missing_name_among_others_fails_the_call(provider):
         provider.elb.describe_load_balancers(LoadBalancerArns=[provider.load_balancer, provider.load_balancer + "0"])
 
 
-def test_rules_of_a_dual_stack_load_balancer_name_a_type_of_address(provider, names):
+def test_rules_of_a_dual_stack_balancer_name_an_address_type(provider, names):
     listener, groups = provider.listen(), [new_group(provider, names) for _ in range(2)]
 
     def create(priority, kind, group, field="source-ip"):

@@ -16,7 +16,7 @@ END = datetime.now(timezone.utc).replace(second=0, microsecond=0)
 
 @pytest.fixture(params=["smithy-rpc-v2-cbor", "json", "query"])
 def cloudwatch_with(request, aws):
-    """Creates a client that speaks one of CloudWatch's protocols; the SDK for Rust speaks only the first."""
+    """Creates a client for one of CloudWatch's protocols; the SDK for Rust uses only the first."""
     session = botocore.session.Session()
     model = session.get_component("data_loader").load_service_model("cloudwatch", "service-2")
     model["metadata"]["protocols"] = [request.param]
@@ -59,12 +59,12 @@ def set_values(aws, service, *values, metric="BytesProcessed", **more):
                 values=list(values), end=END.isoformat(), unit="Bytes", **more)
 
 
-def test_the_values_that_a_test_set_are_read(aws, cloudwatch, service):
+def test_get_metric_data_returns_the_values_set_by_a_test(aws, cloudwatch, service):
     set_values(aws, service, 1, None, 3.5)
     aws.control("metric", namespace=NAMESPACE, metric="BytesProcessed", values=[99], end=END.isoformat())
     [result] = cloudwatch.get_metric_data(**asked(query("bytes", service)))["MetricDataResults"]
     assert (result["Id"], result["Label"], result["StatusCode"]) == ("bytes", "BytesProcessed", "Complete")
-    assert result["Values"] == [3.5, 1]  # the newest first
+    assert result["Values"] == [3.5, 1]  # newest first
     assert result["Timestamps"] == [END - timedelta(minutes=1), END - timedelta(minutes=3)]
     set_values(aws, service, 7)
     results = cloudwatch.get_metric_data(**asked(
@@ -90,7 +90,7 @@ def test_data_points_come_in_pages(aws, cloudwatch, service):
     assert error_code(cloudwatch.get_metric_data, **asked(*queries, NextToken="x")) == "InvalidNextToken"
 
 
-def test_calls_that_cloudwatch_rejects(cloudwatch, service):
+def test_cloudwatch_rejects_invalid_calls(cloudwatch, service):
     def code(*queries, **more):
         return error_code(cloudwatch.get_metric_data, **{**asked(*queries), **more})
 
@@ -128,7 +128,7 @@ def test_only_a_policy_allows_a_role_to_read_metrics(aws, names, cloudwatch_with
     assert aws.control("requests", principal=user)[-1]["error"] == "ThrottlingException"
 
 
-def test_a_value_that_a_test_set_raises_an_alarm(aws, names):
+def test_a_value_set_by_a_test_raises_an_alarm(aws, names):
     cloudwatch, name = aws.client("cloudwatch"), names("alarm")
     cloudwatch.put_metric_alarm(
         AlarmName=name, Namespace="AWS/NetworkELB", MetricName=name, Statistic="Sum", Period=60, EvaluationPeriods=1,
@@ -140,17 +140,17 @@ def test_a_value_that_a_test_set_raises_an_alarm(aws, names):
 
 @pytest.mark.parametrize("value", [
     0, 23, 24, 65536, -1, -500, 1.5, True, None, "", "zürich" * 50, b"\0", [], [1, [2]], {"a": {"b": [None]}}])
-def test_cbor_is_read_as_it_was_written(value):
+def test_cbor_values_survive_a_round_trip(value):
     assert cbor.loads(cbor.dumps(value)) == value
 
 
 def test_cbor_of_the_sdk_for_rust_is_read():
-    """It writes maps and arrays without their length, and short floats."""
+    """The SDK writes maps and arrays without their length, and short floats."""
     assert cbor.loads(bytes.fromhex("bf6141 9f01 f93e00 ff 6142 c1 1903e8 ff".replace(" ", ""))) == {
         "A": [1, 1.5], "B": 1000}
 
 
-def test_metrics_are_listed_by_a_dimension_with_all_that_they_have(aws, cloudwatch, service):
+def test_metrics_are_listed_by_one_dimension_with_all_of_theirs(aws, cloudwatch, service):
     set_values(aws, service, 1)
     aws.control("metric", namespace=NAMESPACE, metric="NewConnections", values=[1],
                 dimensions=[f"Service Id={service}", "Az=eu-central-1a"])

@@ -95,7 +95,7 @@ def test_an_instance_has_a_primary_ipv6_address(ec2):
     assert described["NetworkInterfaces"][0]["Ipv6Addresses"] == [{"Ipv6Address": address, "IsPrimaryIpv6": True}]
 
 
-def test_an_older_ec2_refuses_the_parameter_for_managed_resources(aws, ec2):
+def test_an_older_ec2_refuses_include_managed_resources(aws, ec2):
     aws.control("managed-resources", parameter="unknown")
     for describe in (ec2.describe_instances, ec2.describe_network_interfaces):
         assert error_code(describe, IncludeManagedResources=True) == "UnknownParameter"
@@ -104,7 +104,7 @@ def test_an_older_ec2_refuses_the_parameter_for_managed_resources(aws, ec2):
     assert ec2.describe_instances(IncludeManagedResources=True)["Reservations"] is not None
 
 
-def test_the_groups_of_an_instance_are_those_of_its_primary_interface(ec2, new_group):
+def test_an_instance_has_the_groups_of_its_primary_interface(ec2, new_group):
     first, second, third = new_group(), new_group(), new_group()
     instance = run(ec2, SubnetId=SUBNET, SecurityGroupIds=[first["GroupId"]])
 
@@ -130,7 +130,7 @@ def test_the_groups_of_an_instance_are_those_of_its_primary_interface(ec2, new_g
     assert error_code(ec2.delete_security_group, GroupId=first["GroupId"]) == "DependencyViolation"
 
 
-def test_managed_resources_are_hidden_unless_the_call_asks_for_them(aws, ec2):
+def test_managed_resources_are_hidden_unless_requested(aws, ec2):
     instance, other = run(ec2, SubnetId=SUBNET), run(ec2, SubnetId=SUBNET)
     interfaces = {i: ids(found(ec2, attachment__instance_id=i))[0] for i in (instance, other)}
     aws.control("managed", resource_id=instance, principal="eks.amazonaws.com")
@@ -180,7 +180,7 @@ def test_a_load_balancer_gets_secondary_addresses_by_attribute(aws, names, new_g
                       Groups=[group["GroupId"]]) == "AuthFailure"
 
 
-def test_the_addresses_of_an_internal_load_balancer_can_be_chosen(aws, ec2, names):
+def test_an_internal_load_balancer_can_have_chosen_addresses(aws, ec2, names):
     elb, name = aws.client("elbv2"), names("nlb")
     mapping = {"SubnetId": SUBNET, "PrivateIPv4Address": "172.31.10.1"}
     [balancer] = elb.create_load_balancer(Name=name, Type="network", Scheme="internal", SubnetMappings=[mapping])[

@@ -58,7 +58,7 @@ def test_a_load_balancer_has_a_network_interface_in_each_zone(provider):
     assert provider.ec2.describe_network_interfaces(**asked)["NetworkInterfaces"] == interfaces
 
 
-def test_the_interfaces_of_several_load_balancers_are_found_in_one_call(aws, names, provider):
+def test_one_call_finds_interfaces_of_several_load_balancers(aws, names, provider):
     other = Provider(aws, names("nlb"))
     described = [f"ELB {p.load_balancer.split(':loadbalancer/')[1]}" for p in (provider, other)]
     asked = {"Filters": [{"Name": "description", "Values": described}]}

@@ -134,7 +134,7 @@ def test_a_route_to_a_peer_is_active_while_the_peering_is(ec2, network):
     assert error_code(network.route, "10.9.0.0/16", **missing) == "InvalidVpcPeeringConnectionID.NotFound"
 
 
-def test_peering_with_another_account_and_with_overlapping_cidrs(aws, ec2, network):
+def test_peering_accepts_other_accounts_but_no_cidr_overlap(aws, ec2, network):
     other = Network(aws.client("ec2", DBT), "192.168.0.0/16")
     peering = ec2.create_vpc_peering_connection(VpcId=network.vpc, PeerVpcId=other.vpc, PeerOwnerId=DBT)
     by_id = {"VpcPeeringConnectionId": peering["VpcPeeringConnection"]["VpcPeeringConnectionId"]}

@@ -115,7 +115,7 @@ def test_the_cli_opens_and_closes_a_port(aws, ec2, new_group):
     assert rules(ec2, group) == [] == permissions(ec2, group)
 
 
-def test_flat_parameters_are_a_rule_as_well(ec2, new_group):
+def test_flat_parameters_also_form_a_rule(ec2, new_group):
     group = new_group()
     ec2.authorize_security_group_ingress(GroupId=group, IpProtocol="6", FromPort=1, ToPort=2, CidrIp="10.1.2.3/32")
     assert permissions(ec2, group)[0]["IpProtocol"] == "tcp"
@@ -225,7 +225,7 @@ def test_a_modified_rule_keeps_its_id(ec2, new_group, new_prefix_list):
     ({**POSTGRES, "PrefixListIds": [{"PrefixListId": "pl-00000000000000000"}]}, "InvalidPrefixListID.NotFound"),
     ({**POSTGRES, "UserIdGroupPairs": [{"GroupId": "sg-00000000000000000"}]}, "InvalidGroup.NotFound"),
 ])
-def test_rules_that_ec2_rejects(ec2, new_group, permission, code):
+def test_ec2_rejects_invalid_rules(ec2, new_group, permission, code):
     group = new_group()
     assert error_code(ec2.authorize_security_group_ingress, GroupId=group, IpPermissions=[permission]) == code
     assert rules(ec2, group) == []
@@ -281,7 +281,7 @@ def test_prefix_lists_and_their_entries_come_in_pages(aws, ec2, new_prefix_list)
                       AddEntries=[{"Cidr": "2001:db8::/32"}]) == "InvalidParameterValue"
 
 
-def test_aws_managed_prefix_lists_are_listed_and_cannot_be_changed(ec2):
+def test_aws_managed_prefix_lists_are_listed_but_immutable(ec2):
     own = ec2.describe_managed_prefix_lists(Filters=[{"Name": "owner-id", "Values": ["AWS"]}])["PrefixLists"]
     assert f"com.amazonaws.{REGION}.s3" in [row["PrefixListName"] for row in own]
     assert entries(ec2, own[0]["PrefixListId"])

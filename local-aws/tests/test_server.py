@@ -14,7 +14,7 @@ def started(folder):
     return server
 
 
-def test_a_server_cleans_up_behind_itself_and_behind_one_that_was_killed(tmp_path):
+def test_a_server_cleans_up_after_itself_and_killed_servers(tmp_path):
     killed = started(tmp_path)
     assert [left.name for left in tmp_path.iterdir()] == [f"local-aws-{killed.pid}"]
     killed.kill()

@@ -33,7 +33,9 @@ class Stack:
         self.function = self.outputs["Function"]
 
     def _deploy(self, services):
-        """With the SAM CLI if it is on the PATH, else with the CloudFormation API, which runs the same transforms."""
+        """Deploy with the SAM CLI if it is on the PATH, else with the CloudFormation API, which runs the same
+        transforms.
+        """
         parameters = {"EndpointServiceIds": ",".join(services), "AlertEmail": OPS}
         capabilities = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
         if sam := shutil.which("sam"):
@@ -203,7 +205,7 @@ def test_each_service_has_its_own_error_for_denials(stack, event, code):
     assert "is not authorized to perform" in denied["body"]
 
 
-def test_what_the_function_publishes_is_captured_per_protocol(aws, stack):
+def test_published_messages_are_captured_per_protocol(aws, stack):
     before = stack.last("mail")
     bodies = {"default": "plain", "email": "for people"}
     answer = stack.invoke(query("sns", "2010-03-31", "Publish", TopicArn=stack.outputs["AlertTopic"],
@@ -221,7 +223,7 @@ def test_a_failing_invocation_ends_as_a_dead_letter(aws, stack):
         return stack.invocations("direct", before)
 
     def have_ended():
-        """Until the last one has, the invocation is under way; so that is asked first."""
+        """An invocation is under way until its last attempt ends, so that state is read first."""
         under_way, ended = aws.control("under-way"), len(attempts()) == 3
         assert under_way or ended
         return ended
@@ -261,7 +263,7 @@ def test_a_retry_has_the_request_id_of_the_invocation(aws, stack):
     assert eventually(letter_of_each)
 
 
-def test_a_function_has_lambdas_environment_variables_and_its_own(stack):
+def test_a_function_has_lambdas_variables_and_its_own(stack):
     environment = stack.invoke({})["environment"]
     assert environment["STATE_TABLE"] == stack.outputs["Table"]
     assert environment["AWS_ENDPOINT_URL"] == stack.aws.endpoint
@@ -269,7 +271,7 @@ def test_a_function_has_lambdas_environment_variables_and_its_own(stack):
     assert not {"PYTHONPATH", "AUTH", "GATEWAY_PORT", "MINISTACK_REGION"} & set(environment)
 
 
-def test_conditional_writes_to_the_table(aws, stack):
+def test_the_table_supports_conditional_writes(aws, stack):
     dynamodb, table = aws.client("dynamodb"), stack.outputs["Table"]
     item = {"pk": {"S": "alert"}, "sk": {"S": "1"}, "version": {"N": "1"}}
     dynamodb.put_item(TableName=table, Item=item, ConditionExpression="attribute_not_exists(pk)")
@@ -293,7 +295,7 @@ def test_conditional_writes_to_the_table(aws, stack):
 
 
 def test_deleting_the_stack_deletes_its_notifications(aws, stack):
-    """Last in this file: the stack is gone afterwards."""
+    """The last test in this file, since it deletes the stack."""
     client = aws.client("cloudformation")
     client.delete_stack(StackName="guard")
     eventually(lambda: not [s for s in client.list_stacks()["StackSummaries"]

@@ -1,4 +1,4 @@
-"""Checks the responses to clients: every XML element and every key must be a member of botocore's output shape."""
+"""Checks of responses to clients: every XML element and every key must be a member of botocore's output shape."""
 import json
 import re
 from xml.etree import ElementTree
@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 from local_aws import cbor
 
 violations: list[str] = []
-HANDLED_HERE = re.compile(  # the EC2 actions; of the other services, all that tests call are
+HANDLED_HERE = re.compile(  # the EC2 actions of this package; all calls to the other services
     "VpcEndpoint|NetworkAcl|(Create|Delete|Describe|Modify)NetworkInterface|PrivateIpAddresses|SecurityGroup|PrefixList|Route|Subnet|VpcPeering|"
     "TransitGateway|(Create|Describe)Vpcs?$|VpcCidrBlock|(Run|Describe)Instances|FlowLogs")
 LOWER_CAMEL = re.compile(r"[a-z]+([A-Z][a-z]*)*")
@@ -51,7 +51,7 @@ _JSON_TYPES = {"structure": dict, "list": list, "map": dict, "string": str, "boo
                "double": (int, float), "timestamp": (int, float)}
 
 
-# What AWS answers otherwise than its model says. https://github.com/aws-controllers-k8s/community/issues/2394
+# AWS's answers that differ from its model. https://github.com/aws-controllers-k8s/community/issues/2394
 _MODELLED = {"KeyAlgorithm": lambda value: value.replace("RSA-", "RSA_")}
 
 

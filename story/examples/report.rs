@@ -1,4 +1,4 @@
-//! Writes the report of `make verify` for a made-up run into a folder, for the browser's tests and to look at:
+//! An example report of `make verify` for a made-up run, for the browser tests and for a look:
 //! `cargo run --package story --example report -- FOLDER`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -52,7 +52,7 @@ fn account(id: &str) -> Account {
     Account { profile, region, endpoint, id: id.to_owned(), caller: format!("arn:aws:iam::{id}:user/admin") }
 }
 
-/// A chapter of each kind.
+/// One chapter of each kind.
 fn played() -> Vec<ChapterResult> {
     let state = json!({"VpcEndpointConnections": [{"VpcEndpointState": "available", "VpcEndpointOwner": story::DBT}]});
     let transition =

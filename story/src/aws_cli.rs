@@ -14,14 +14,14 @@ use serde_json::{Value, json};
 
 use crate::local_aws::{tool, top};
 
-/// How a call ended.
+/// The outcome of a call.
 #[derive(Debug)]
 pub struct Done {
     /// The exit status.
     pub status: i64,
-    /// What it printed.
+    /// The standard output.
     pub stdout: String,
-    /// What it complained about.
+    /// The standard error.
     pub stderr: String,
 }
 
@@ -36,9 +36,9 @@ pub fn run(arguments: &[&str], environment: &BTreeMap<String, String>) -> Result
     Ok(Done { status, stdout: text("stdout"), stderr: text("stderr") })
 }
 
-/// Runs the AWS CLI for AWS at this address, if there is one, and returns what it prints.
+/// Runs the AWS CLI, against this endpoint if there is one, and returns its output.
 pub fn call(endpoint: Option<&str>, arguments: &[&str], environment: &BTreeMap<String, String>) -> Result<Value> {
-    // Given as an option too: for SQS, the AWS CLI has an address of its own that no setting replaces.
+    // Also as an option: for SQS, the AWS CLI has an address of its own that no setting replaces.
     let endpoint = endpoint.into_iter().flat_map(|address| ["--endpoint-url", address]);
     let all: Vec<&str> = endpoint.chain(arguments.iter().copied()).collect();
     let done = run(&all, environment)?;
@@ -49,12 +49,12 @@ pub fn call(endpoint: Option<&str>, arguments: &[&str], environment: &BTreeMap<S
     }
 }
 
-/// The variables of this process that a call can be given: those that are text.
+/// This process's variables that a call can receive, namely those that are text.
 pub fn inherited() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-/// The socket of the process that runs the calls. It ends with this process, which holds its standard input.
+/// The socket of the process that runs the calls. That process ends with this one, which holds its standard input.
 fn socket() -> Result<&'static Path> {
     static SERVER: OnceLock<Result<(Child, PathBuf), String>> = OnceLock::new();
     let server = SERVER.get_or_init(|| start().map_err(|error| format!("{error:#}")));
@@ -67,7 +67,7 @@ fn start() -> Result<(Child, PathBuf)> {
         .env("PYTHONPATH", top().join("local-aws"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        // Ctrl-C does not reach it: what `make verify` created is then still to be removed.
+        // Ctrl-C does not reach it, since `make verify` must still remove what it created.
         .process_group(0)
         .spawn()
         .context("the AWS CLI does not start; run `make setup` first")?;

@@ -1,4 +1,4 @@
-//! The command `privatelink-guard`, as an administrator runs it.
+//! The command `privatelink-guard`, run as an administrator runs it.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -19,7 +19,7 @@ pub fn command(aws: &LocalAws, caller: &Caller) -> Result<Command> {
     Ok(command)
 }
 
-/// Where a program of the workspace was built: next to this one, or in the folder above a test.
+/// The path of a built program of the workspace: next to this one, or in the folder above a test.
 pub fn built(program: &str) -> Result<PathBuf> {
     let executable = std::env::current_exe()?;
     let programs = executable.ancestors().skip(1).take(2).map(|folder| folder.join(program));

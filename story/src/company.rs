@@ -1,4 +1,4 @@
-//! A company that shares a service with dbt, set up as dbt's guide says.
+//! A company that shares a service with dbt, set up after dbt's guide.
 
 use anyhow::{Result, anyhow};
 use jiff::Timestamp;
@@ -37,7 +37,7 @@ pub struct Company {
     pub admin: Caller,
 }
 
-/// The network dbt connects from.
+/// The network that dbt connects from.
 pub const DBT_CIDR: &str = "10.1.2.0/24";
 
 /// The addresses of the company's servers.
@@ -46,7 +46,8 @@ pub const TARGETS: [&str; 3] = ["172.31.0.10", "172.31.16.10", "172.31.16.11"];
 /// The network of the VPC that the servers and the load balancers are in.
 const SERVERS_CIDR: &str = "172.31.0.0/16";
 
-/// The servers' network interfaces, in a security group that lets load balancers in. The group's id.
+/// Creates the servers' network interfaces, and their security group, which admits load balancers. Returns the group's
+/// id.
 fn set_up_servers(aws: &LocalAws) -> Result<String> {
     let root = Caller::root(COMPANY);
     let run = |arguments: &[&str]| aws.aws(&root, arguments);
@@ -69,7 +70,7 @@ fn set_up_servers(aws: &LocalAws) -> Result<String> {
 }
 
 impl Company {
-    /// Sets up the service and what is behind it; everything is named `name`.
+    /// Sets up the service and the resources behind it, all named `name`.
     pub fn set_up(aws: &LocalAws, name: &str) -> Result<Self> {
         Self::set_up_service(aws, name, &set_up_servers(aws)?)
     }
@@ -144,12 +145,12 @@ impl Company {
         services.try_into().map_err(|_| anyhow!("two services were set up"))
     }
 
-    /// An account creates an endpoint to the service.
+    /// Creates an account's endpoint to the service.
     pub fn connect_from(&self, aws: &LocalAws, account: &str) -> Result<String> {
         self.connect_from_region(aws, account, REGION)
     }
 
-    /// An account creates an endpoint to the service in another Region.
+    /// Creates an account's endpoint to the service in another Region.
     pub fn connect_from_region(&self, aws: &LocalAws, account: &str, region: &str) -> Result<String> {
         let caller = Caller::root(account);
         let vpc = text(&aws.aws(&caller, &["ec2", "describe-vpcs", "--region", region])?, "/Vpcs/0/VpcId")?;
@@ -159,24 +160,24 @@ impl Company {
         text(&created, "/VpcEndpoint/VpcEndpointId")
     }
 
-    /// dbt creates an endpoint.
+    /// Creates dbt's endpoint.
     pub fn dbt_connects(&self, aws: &LocalAws) -> Result<String> {
         self.connect_from(aws, DBT)
     }
 
-    /// The untrusted account creates an endpoint.
+    /// Creates the untrusted account's endpoint.
     pub fn untrusted_connects(&self, aws: &LocalAws) -> Result<String> {
         self.connect_from(aws, UNTRUSTED)
     }
 
-    /// An account deletes its endpoints.
+    /// Deletes an account's endpoints.
     pub fn leave(&self, aws: &LocalAws, account: &str, endpoints: &[String]) -> Result<()> {
         let mut command = vec!["ec2", "delete-vpc-endpoints", "--vpc-endpoint-ids"];
         command.extend(endpoints.iter().map(String::as_str));
         aws.aws(&Caller::root(account), &command).map(drop)
     }
 
-    /// The state of an endpoint's connection, as the company sees it.
+    /// The state of an endpoint's connection in the company's view.
     pub fn state(&self, aws: &LocalAws, endpoint: &str) -> Result<String> {
         let service = format!("Name=service-id,Values={}", self.service);
         let selected = format!("VpcEndpointConnections[?VpcEndpointId=='{endpoint}']");
@@ -189,45 +190,44 @@ impl Company {
         eventually(&format!("{endpoint} to be {state}"), || Ok((self.state(aws, endpoint)? == state).then_some(())))
     }
 
-    /// The administrator runs a command of the AWS CLI.
+    /// Runs an AWS CLI command as the administrator.
     pub fn administer(&self, aws: &LocalAws, arguments: &[&str]) -> Result<Value> {
         aws.aws(&self.admin, arguments)
     }
 
-    /// The administrator runs the command that an alert printed, the first if there are several.
+    /// Runs an alert's command as the administrator; the first if there are several.
     pub fn run_printed_command(&self, mailbox: Mailbox<'_>, check: &str, words: &str) -> Result<()> {
         mailbox.commands(check, words)?.iter().take(1).try_for_each(|first| self.run_in_shell(mailbox.aws(), first))
     }
 
-    /// The administrator runs a command in a shell.
+    /// Runs a shell command as the administrator.
     pub fn run_in_shell(&self, aws: &LocalAws, command: &str) -> Result<()> {
         aws.run_in_shell(&self.admin, command)
     }
 
-    /// The administrator changes the endpoint service.
+    /// Changes the endpoint service as the administrator.
     pub fn modify_service(&self, aws: &LocalAws, changes: &[&str]) -> Result<()> {
         let command = ["ec2", "modify-vpc-endpoint-service-configuration", "--service-id", &self.service];
         self.administer(aws, &[&command, changes].concat()).map(drop)
     }
 
-    /// The administrator changes who may connect to the endpoint service.
+    /// Changes the allowed principals of the endpoint service as the administrator.
     pub fn modify_permissions(&self, aws: &LocalAws, changes: &[&str]) -> Result<()> {
         let command = ["ec2", "modify-vpc-endpoint-service-permissions", "--service-id", &self.service];
         self.administer(aws, &[&command, changes].concat()).map(drop)
     }
 
-    /// The administrator allows every account to connect.
+    /// Allows every account to connect.
     pub fn allow_every_account(&self, aws: &LocalAws) -> Result<()> {
         self.modify_permissions(aws, &["--add-allowed-principals", "*"])
     }
 
-    /// The administrator takes that back.
+    /// Allows only dbt to connect again.
     pub fn allow_dbt_only(&self, aws: &LocalAws) -> Result<()> {
         self.modify_permissions(aws, &["--remove-allowed-principals", "*"])
     }
 
-    /// The administrator adds port 443 with a target group of one instance, in zone a, and allows dbt there by a prefix
-    /// list.
+    /// Adds port 443 with a target group of one instance, in zone a, and allows dbt there by a prefix list.
     pub fn add_https(&self, aws: &LocalAws) -> Result<()> {
         let run = |arguments: &[&str]| self.administer(aws, arguments);
         #[rustfmt::skip]
@@ -249,7 +249,7 @@ impl Company {
         self.add_listener(aws, "443", &group).map(drop)
     }
 
-    /// The administrator removes dbt's rule from the load balancer's security group.
+    /// Removes dbt's rule from the load balancer's security group.
     pub fn remove_dbt_rule(&self, aws: &LocalAws) -> Result<()> {
         #[rustfmt::skip]
         self.administer(aws, &["ec2", "revoke-security-group-ingress", "--group-id", &self.security_group,
@@ -257,7 +257,7 @@ impl Company {
         Ok(())
     }
 
-    /// The administrator adds a rule to the load balancer's security group.
+    /// Adds a rule to the load balancer's security group.
     pub fn allow_ingress(&self, aws: &LocalAws, port: &str, cidr: &str) -> Result<()> {
         #[rustfmt::skip]
         self.administer(aws, &["ec2", "authorize-security-group-ingress", "--group-id", &self.security_group,
@@ -265,7 +265,7 @@ impl Company {
         Ok(())
     }
 
-    /// The administrator changes the inbound rule of the servers' security group that lets load balancers in on port 5432.
+    /// Changes the servers' inbound rule that admits load balancers on port 5432.
     pub fn change_servers_rule(&self, aws: &LocalAws, operation: &str) -> Result<()> {
         #[rustfmt::skip]
         self.administer(aws, &["ec2", operation, "--group-id", &self.servers, "--protocol", "tcp", "--port", "5432",
@@ -273,14 +273,14 @@ impl Company {
         Ok(())
     }
 
-    /// The administrator changes the tags of the target group: `add-tags` with `Key=…,Value=…`, or `remove-tags` with a key.
+    /// Changes the target group's tags: `add-tags` with `Key=…,Value=…`, or `remove-tags` with a key.
     pub fn tag_target_group(&self, aws: &LocalAws, operation: &str, tag: &str) -> Result<()> {
         let option = if operation == "add-tags" { "--tags" } else { "--tag-keys" };
         self.administer(aws, &["elbv2", operation, "--resource-arns", &self.target_group, option, tag])?;
         Ok(())
     }
 
-    /// The administrator removes the outbound rule of the load balancer's security group.
+    /// Removes the outbound rule of the load balancer's security group.
     pub fn remove_outbound_rule(&self, aws: &LocalAws) -> Result<()> {
         #[rustfmt::skip]
         self.administer(aws, &["ec2", "revoke-security-group-egress", "--group-id", &self.security_group,
@@ -288,13 +288,13 @@ impl Company {
         Ok(())
     }
 
-    /// The administrator deletes the listener on port 5432.
+    /// Deletes the listener on port 5432.
     pub fn delete_listener(&self, aws: &LocalAws) -> Result<()> {
         self.administer(aws, &["elbv2", "delete-listener", "--listener-arn", &self.listener])?;
         Ok(())
     }
 
-    /// The administrator lets the listener on this port speak TLS, with a certificate that expires after this many days.
+    /// Switches the listener on this port to TLS, with a certificate that expires after this many days.
     pub fn switch_to_tls(&self, aws: &LocalAws, port: u16, days: i64) -> Result<[String; 2]> {
         let certificate = self.certificate(aws, days)?;
         let listener = self.listener_on(aws, port)?;
@@ -311,7 +311,7 @@ impl Company {
         text(on_port.unwrap_or(&Value::Null), "/ListenerArn")
     }
 
-    /// The administrator lets the listener on this port close idle connections after this many seconds.
+    /// Sets the idle timeout of the listener on this port.
     pub fn set_idle_timeout(&self, aws: &LocalAws, port: u16, seconds: u32) -> Result<()> {
         let listener = self.listener_on(aws, port)?;
         let attribute = format!("Key=tcp.idle_timeout.seconds,Value={seconds}");
@@ -320,14 +320,13 @@ impl Company {
         self.administer(aws, &modify).map(drop)
     }
 
-    /// The administrator lets the listener speak TCP again.
+    /// Switches the listener back to TCP.
     pub fn switch_to_tcp(&self, aws: &LocalAws, listener: &str) -> Result<()> {
         let modify = ["elbv2", "modify-listener", "--listener-arn", listener, "--protocol", "TCP"];
         self.administer(aws, &modify).map(drop)
     }
 
-    /// The administrator adds a certificate that expires after this many days to a listener, for clients that ask for its
-    /// name.
+    /// Adds a certificate to a listener, for clients that ask for its name. It expires after this many days.
     pub fn add_certificate(&self, aws: &LocalAws, listener: &str, days: i64) -> Result<()> {
         let certificate = format!("CertificateArn={}", self.certificate(aws, days)?);
         #[rustfmt::skip]
@@ -343,12 +342,12 @@ impl Company {
         Ok(certificate)
     }
 
-    /// The administrator deletes a listener.
+    /// Deletes a listener.
     pub fn remove_listener(&self, aws: &LocalAws, listener: &str) -> Result<()> {
         self.administer(aws, &["elbv2", "delete-listener", "--listener-arn", listener]).map(drop)
     }
 
-    /// The administrator adds a TCP listener. Its ARN.
+    /// Adds a TCP listener and returns its ARN.
     pub fn add_listener(&self, aws: &LocalAws, port: &str, target_group: &str) -> Result<String> {
         #[rustfmt::skip]
         let created = self.administer(aws, &["elbv2", "create-listener", "--load-balancer-arn", &self.load_balancer, "--protocol", "TCP",
@@ -356,7 +355,7 @@ impl Company {
         text(&created, "/Listeners/0/ListenerArn")
     }
 
-    /// The administrator creates a target group without targets. Its ARN.
+    /// Creates a target group without targets and returns its ARN.
     pub fn create_empty_group(&self, aws: &LocalAws, name: &str) -> Result<String> {
         #[rustfmt::skip]
         let created = self.administer(aws, &["elbv2", "create-target-group", "--name", name, "--protocol", "TCP", "--port", "5432",
@@ -364,14 +363,15 @@ impl Company {
         text(&created, "/TargetGroups/0/TargetGroupArn")
     }
 
-    /// The administrator lets the load balancer take these connections: `ipv4`, or `dualstack`.
+    /// Sets the IP address type of the load balancer: `ipv4`, or `dualstack`.
     pub fn set_ip_address_type(&self, aws: &LocalAws, kind: &str) -> Result<()> {
         #[rustfmt::skip]
         let set = ["elbv2", "set-ip-address-type", "--load-balancer-arn", &self.load_balancer, "--ip-address-type", kind];
         self.administer(aws, &set).map(drop)
     }
 
-    /// The administrator adds a rule to the listener on port 5432 that sends IPv4 connections to another target group. Its ARN.
+    /// Adds a rule to the listener on port 5432 that sends IPv4 connections to another target group, and returns its
+    /// ARN.
     pub fn add_ipv4_rule(&self, aws: &LocalAws, target_group: &str) -> Result<String> {
         #[rustfmt::skip]
         let created = self.administer(aws, &["elbv2", "create-rule", "--listener-arn", &self.listener, "--priority", "1",
@@ -380,7 +380,7 @@ impl Company {
         text(&created, "/Rules/0/RuleArn")
     }
 
-    /// A zonal shift of the load balancer begins, or ends.
+    /// Begins a zonal shift of the load balancer, or ends it.
     pub fn shift_away_from(&self, aws: &LocalAws, zone: Option<&str>) -> Result<()> {
         #[rustfmt::skip]
         self.administer(aws, &["elbv2", "modify-load-balancer-attributes", "--load-balancer-arn", &self.load_balancer,
@@ -388,7 +388,7 @@ impl Company {
         aws.control("zonal-shift", &json!({"load_balancer": self.load_balancer, "away_from": zone})).map(drop)
     }
 
-    /// The administrator denies port 5432 in the subnets' network ACL, before the rule that allows everything.
+    /// Denies port 5432 in the subnets' network ACL, before the rule that allows everything.
     pub fn deny_in_network_acl(&self, aws: &LocalAws) -> Result<()> {
         #[rustfmt::skip]
         self.administer(aws, &["ec2", "create-network-acl-entry", "--network-acl-id", &self.network_acl, "--ingress",
@@ -397,7 +397,7 @@ impl Company {
         Ok(())
     }
 
-    /// The administrator deletes the connection notification of the endpoint service.
+    /// Deletes the connection notification of the endpoint service.
     pub fn delete_notification(&self, aws: &LocalAws) -> Result<()> {
         let filter = format!("Name=service-id,Values={}", self.service);
         let list =
@@ -409,7 +409,7 @@ impl Company {
         Ok(())
     }
 
-    /// The administrator creates one again, to the topic that the other services' go to.
+    /// Creates the connection notification again, for the topic of the other services' notifications.
     pub fn create_notification(&self, aws: &LocalAws) -> Result<()> {
         let list = self.administer(aws, &["ec2", "describe-vpc-endpoint-connection-notifications"])?;
         let topic = text(&list, "/ConnectionNotificationSet/0/ConnectionNotificationArn")?;
@@ -419,13 +419,13 @@ impl Company {
         Ok(())
     }
 
-    /// The administrator registers a target, `Id=…,AvailabilityZone=…`.
+    /// Registers a target: `Id=…,AvailabilityZone=…`.
     pub fn register_target(&self, aws: &LocalAws, target: &str) -> Result<()> {
         let group = &self.target_group;
         self.administer(aws, &["elbv2", "register-targets", "--target-group-arn", group, "--targets", target]).map(drop)
     }
 
-    /// The administrator deregisters a target, `Id=…`, which is then gone at once instead of draining for minutes.
+    /// Deregisters a target, `Id=…`, which then disappears at once instead of draining for minutes.
     pub fn deregister_target(&self, aws: &LocalAws, target: &str) -> Result<()> {
         let group = &self.target_group;
         #[rustfmt::skip]
@@ -453,7 +453,7 @@ impl Company {
         aws.control("metric", &metric).map(drop)
     }
 
-    /// The administrator lets the load balancer have so many zones.
+    /// Enables the load balancer in this number of zones.
     pub fn set_subnets(&self, aws: &LocalAws, number: usize) -> Result<()> {
         let filter = format!("Name=vpc-id,Values={}", self.vpc);
         let found = self.administer(aws, &["ec2", "describe-subnets", "--filters", &filter])?;
@@ -462,13 +462,13 @@ impl Company {
         self.administer(aws, &set).map(drop)
     }
 
-    /// As [`Company::set_subnets`]. The service then offers the load balancer's zones.
+    /// Calls [`Company::set_subnets`], after which the service offers the load balancer's zones.
     pub fn offer_subnets(&self, aws: &LocalAws, number: usize) -> Result<()> {
         self.set_subnets(aws, number)?;
         self.modify_service(aws, &["--add-network-load-balancer-arns", &self.load_balancer])
     }
 
-    /// The administrator changes the health check of the target group.
+    /// Changes the health check of the target group.
     pub fn set_health_check(&self, aws: &LocalAws, settings: &[&str]) -> Result<()> {
         let command = ["elbv2", "modify-target-group", "--target-group-arn", &self.target_group];
         self.administer(aws, &[&command, settings].concat()).map(drop)
@@ -479,7 +479,7 @@ impl Company {
         aws.control("load-balancer", &json!({"load_balancer": self.load_balancer, "state": state})).map(drop)
     }
 
-    /// The administrator switches Proxy Protocol on for the target group.
+    /// Switches Proxy Protocol on for the target group.
     pub fn switch_proxy_protocol_on(&self, aws: &LocalAws) -> Result<()> {
         #[rustfmt::skip]
         let modify = ["elbv2", "modify-target-group-attributes", "--target-group-arn", &self.target_group,
@@ -487,7 +487,7 @@ impl Company {
         self.administer(aws, &modify).map(drop)
     }
 
-    /// The administrator sets the load balancer's cross-zone attribute.
+    /// Sets the load balancer's cross-zone attribute.
     pub fn set_cross_zone(&self, aws: &LocalAws, on: bool) -> Result<()> {
         let attribute = format!("Key=load_balancing.cross_zone.enabled,Value={on}");
         #[rustfmt::skip]
@@ -496,7 +496,7 @@ impl Company {
         Ok(())
     }
 
-    /// The administrator switches cross-zone load balancing off for the target group, which overrides the load balancer.
+    /// Switches cross-zone load balancing off for the target group, which overrides the load balancer.
     pub fn override_cross_zone(&self, aws: &LocalAws) -> Result<()> {
         #[rustfmt::skip]
         self.administer(aws, &["elbv2", "modify-target-group-attributes", "--target-group-arn", &self.target_group,

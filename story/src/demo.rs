@@ -1,4 +1,4 @@
-//! The story as the demo plays it: on a local AWS, with a company of its own.
+//! The demo's story: on a local AWS, with a company of its own.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::stack::{self, GuardStack};
 use crate::stage::{Limits, Party, SentAlert, StoryStage};
 use crate::{COMPANY, DBT, UNTRUSTED};
 
-/// How many seconds a minute of the schedules lasts.
+/// The seconds that a minute of the schedules lasts.
 pub const MINUTE: u32 = 3;
 
 /// The chapters before the guard may switch cross-zone load balancing itself.
@@ -51,7 +51,7 @@ const ENFORCED_CROSS_ZONE: Chapter = Chapter {
     },
 };
 
-/// What the story needs before it begins.
+/// The setup of the story.
 #[derive(Debug)]
 pub struct Demo {
     /// The local AWS.
@@ -63,7 +63,7 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// Starts the local AWS, sets up the company, builds and deploys the guard.
+    /// Starts the local AWS, sets up the company, and builds and deploys the guard.
     pub fn set_up(observer: &mut dyn StoryObserver) -> Result<Self> {
         observer.step("Starting the local AWS", &[]);
         let aws = LocalAws::start(MINUTE)?;
@@ -126,7 +126,7 @@ fn network_acl(run: &mut ChapterRun<'_>) -> Result<()> {
     run.wait_for("RESOLVED", "network-path", "").map(drop)
 }
 
-/// The local AWS, where an account's id is all that it takes to act as that account.
+/// The local AWS, where an account's id is enough to act as that account.
 struct LocalStage<'a> {
     aws: &'a LocalAws,
     company: &'a Company,

@@ -1,4 +1,4 @@
-//! Alerts as a page: what people see of each in email, in Slack, in Teams and on a phone.
+//! Alerts as a page: the look of each in email, in Slack, in Teams and on a phone.
 
 use std::fmt::Write;
 
@@ -31,7 +31,7 @@ pub struct InboxMessage {
 }
 
 impl InboxMessage {
-    /// The message with this subject and these bodies, as they were published.
+    /// The message with this subject and these bodies, in their published form.
     pub fn new(subject: &str, bodies: &str) -> Result<Self> {
         let bodies: Value = serde_json::from_str(bodies)?;
         let body = |protocol: &str| {
@@ -42,7 +42,7 @@ impl InboxMessage {
     }
 }
 
-/// The alerts among what was delivered, as they were published. EC2's notifications have one body and are none.
+/// The published alerts among the delivered messages. EC2's notifications have one body and are no alerts.
 pub fn published(delivered: &[Mail]) -> Vec<InboxMessage> {
     let published = delivered.iter().filter(|mail| mail.protocol == "topic");
     published.filter_map(|mail| InboxMessage::new(&mail.subject, &mail.body).ok()).collect()
@@ -86,7 +86,7 @@ fn slack(body: &str) -> String {
     shown
 }
 
-/// Slack's markup as HTML: code, bold and links. A zero-width space marks a character that is not markup.
+/// Slack's markup as HTML: code, bold and links. A zero-width space marks a character that is no markup.
 fn markup(text: &str) -> String {
     let mut html = String::new();
     for (index, block) in text.split("```").enumerate() {
@@ -119,7 +119,7 @@ fn prose(text: &str) -> String {
 }
 
 fn bold(text: &str) -> String {
-    // An asterisk before a zero-width space is shown as it is.
+    // An asterisk before a zero-width space stays as it is.
     let escaped = escape(text).replace("*\u{200b}", "&#42;").replace('\n', "<br>\n");
     let parts: Vec<&str> = escaped.split('*').collect();
     let styled = parts.iter().enumerate().map(|(index, part)| match index % 2 {

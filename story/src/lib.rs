@@ -1,9 +1,9 @@
-//! The story: a company with an endpoint service, the deployed stack, what happens to them, and what the guard sends.
+//! The story: a company with an endpoint service, the deployed stack, the events, and the guard's messages.
 //!
-//! `make demo` plays it on the local AWS, `make verify` on AWS; the flows in `tests/flows` play it and others. Everything
-//! goes through the AWS CLI and SAM, as an administrator would do it.
+//! `make demo` plays it on the local AWS, `make verify` on AWS; the flows in `tests/flows` play it and others.
+//! Everything goes through the AWS CLI and SAM, as an administrator would work.
 
-// Every error is that a command or the local AWS failed.
+// Every error means that a command or the local AWS failed.
 #![allow(clippy::missing_errors_doc)]
 
 mod aws_cli;
@@ -25,7 +25,7 @@ pub const COMPANY: &str = "111122223333";
 pub const DBT: &str = "444455556666";
 /// An account that is neither the company's nor dbt's.
 pub const UNTRUSTED: &str = "777788889999";
-/// An account of another consumer, which the company trusts with its endpoints.
+/// Another consumer's account, which the company trusts with its endpoints.
 pub const KNOWN: &str = "999900001111";
-/// The Region of all of it.
+/// The Region of all resources.
 pub const REGION: &str = "eu-central-1";

@@ -19,7 +19,7 @@ pub fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
-/// The credentials that a command runs with. In the local AWS an account's id is also its root user's access key.
+/// A command's credentials. In the local AWS, an account's id is also its root user's access key.
 #[derive(Debug, Clone)]
 pub struct Caller {
     key: String,
@@ -38,7 +38,7 @@ impl Caller {
     }
 }
 
-/// Serves moto on a free port, which it prints as the local AWS does.
+/// Serves moto on a free port and prints the port as the local AWS does.
 const MOTO: &str = "
 import signal
 from moto.server import ThreadedMotoServer
@@ -48,17 +48,17 @@ print('moto ready on http://%s:%d' % server.get_host_and_port(), flush=True)
 signal.pause()
 ";
 
-/// A running local AWS. It stops, with all function processes, when this is dropped or when this process ends.
+/// A running local AWS. It stops, with all function processes, when this value is dropped or this process ends.
 #[derive(Debug)]
 pub struct LocalAws {
     port: u16,
     server: Child,
-    /// Stops the server as soon as its standard input is closed. `None`: the server is kept running.
+    /// Stops the server as soon as its standard input closes. `None`: the server keeps running.
     stopper: Option<Child>,
 }
 
 impl LocalAws {
-    /// Starts one in which a minute of the schedules lasts `minute` seconds.
+    /// Starts a local AWS in which a minute of the schedules lasts `minute` seconds.
     pub fn start(minute: u32) -> Result<Self> {
         let mut server = Command::new(tool("aws", "python"));
         server
@@ -68,12 +68,12 @@ impl LocalAws {
         Self::serve(server)
     }
 
-    /// Starts moto in its place: an emulator that others wrote, without control commands.
+    /// Starts moto instead: an independent emulator, without control commands.
     pub fn moto() -> Result<Self> {
         let mut server = Command::new(tool("moto", "python"));
-        // It logs every request, and a stack trace for each call that it does not know.
+        // moto logs every request, and a stack trace for each unknown call.
         server.args(["-c", MOTO]).stderr(Stdio::null());
-        // It would issue a certificate after a minute.
+        // moto would issue a certificate only after a minute.
         server.env("MOTO_ACCOUNT_ID", COMPANY).env("MOTO_ACM_VALIDATION_WAIT", "-1");
         Self::serve(server)
     }
@@ -83,12 +83,13 @@ impl LocalAws {
         let mut line = String::new();
         let output = server.stdout.take().context("it has a standard output")?;
         BufReader::new(output).read_line(&mut line)?;
-        // Environments that flows share are never dropped: so the server must stop with this process, however it ends.
+        // Environments that flows share are never dropped, so the server must stop with this process, however that
+        // ends.
         let stopper = Command::new("sh")
             .args(["-c", "read -r line; kill -TERM \"$0\"", &server.id().to_string()])
             .stdin(Stdio::piped())
             .spawn()?;
-        // It takes a free port itself: one that was found free before could be taken until it has started.
+        // The server takes a free port itself; a port found free here could be taken before the server starts.
         let port = line.trim_end().rsplit(':').next().and_then(|port| port.parse().ok());
         let aws = Self { port: port.unwrap_or_default(), server, stopper: Some(stopper) };
         ensure!(line.contains("ready") && port.is_some(), "it did not become ready: {line}");
@@ -105,7 +106,7 @@ impl LocalAws {
         self.server.id()
     }
 
-    /// Leaves the server running when this is dropped and when this process ends.
+    /// Lets the server outlive this value and this process.
     pub fn keep_running(&mut self) -> Result<()> {
         let Some(mut stopper) = self.stopper.take() else { return Ok(()) };
         stopper.kill()?;
@@ -113,13 +114,14 @@ impl LocalAws {
         Ok(())
     }
 
-    /// Runs the AWS CLI and returns what it prints.
+    /// Runs the AWS CLI and returns its output.
     pub fn aws(&self, caller: &Caller, arguments: &[&str]) -> Result<Value> {
         aws_cli::call(Some(&self.endpoint()), arguments, &self.environment(caller))
     }
 
-    /// Runs a control command, for what AWS has no API for: the health of a target, a fault, a page size. Its arguments are
-    /// those of `python -m local_aws COMMAND`. Asked directly, since flows poll with it, and Python takes a while to start.
+    /// Runs a control command, for actions without an AWS API: the health of a target, a fault, a page size. The
+    /// arguments are those of `python -m local_aws COMMAND`. The call skips Python, whose start is slow, since flows
+    /// poll with it.
     pub fn control(&self, command: &str, arguments: &Value) -> Result<Value> {
         let body = arguments.to_string();
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
@@ -132,17 +134,17 @@ impl LocalAws {
         serde_json::from_str(answer).context("the answer is JSON")
     }
 
-    /// Lets calls of an action fail with this error, until [`LocalAws::clear_faults`].
+    /// Makes calls of an action fail with this error, until [`LocalAws::clear_faults`].
     pub fn fail(&self, action: &str, code: &str, status: u16) -> Result<()> {
         self.control("fault", &json!({"action": action, "code": code, "status": status})).map(drop)
     }
 
-    /// Lets calls of an action succeed and list their items as unsuccessful, until [`LocalAws::clear_faults`].
+    /// Makes calls of an action succeed but list their items as unsuccessful, until [`LocalAws::clear_faults`].
     pub fn fail_items(&self, action: &str, code: &str) -> Result<()> {
         self.control("fault", &json!({"action": action, "unsuccessful": code})).map(drop)
     }
 
-    /// Answers the calls of an action only after this time; zero ends that.
+    /// Delays the answers to an action's calls; zero ends the delay.
     pub fn delay_answers(&self, action: &str, delay: Duration) -> Result<()> {
         self.control("delay", &json!({"action": action, "answer": delay.as_secs_f64()})).map(drop)
     }
@@ -152,27 +154,27 @@ impl LocalAws {
         self.control("fault", &json!({"clear": true})).map(drop)
     }
 
-    /// Lets CloudTrail deliver what happens from now on this much later; zero ends that, and delivers what is held back.
+    /// Delays CloudTrail's delivery of all events from now on. Zero ends the delay and delivers the events held back.
     pub fn delay_cloudtrail(&self, delay: Duration) -> Result<()> {
         self.control("delay", &json!({"cloudtrail": delay.as_secs_f64()})).map(drop)
     }
 
-    /// Lets EC2's list show the changes of connections from now on this much later.
+    /// Delays the changes of connections in EC2's list from now on.
     pub fn delay_connections(&self, delay: Duration) -> Result<()> {
         self.control("delay", &json!({"connections": delay.as_secs_f64()})).map(drop)
     }
 
-    /// Lets every page of a list hold at most `rows` rows; 0: no limit.
+    /// Limits every page of a list to `rows` rows; 0 removes the limit.
     pub fn set_page_size(&self, rows: u32) -> Result<()> {
         self.control("page-size", &json!({"size": rows})).map(drop)
     }
 
-    /// Sets the algorithm of a certificate's key, as if it had been imported with it.
+    /// Sets the algorithm of a certificate's key, as an import could.
     pub fn set_certificate_key(&self, certificate: &str, algorithm: &str) -> Result<()> {
         self.control("certificate", &json!({"certificate": certificate, "key_algorithm": algorithm})).map(drop)
     }
 
-    /// Sets when a certificate expires, in days from now.
+    /// Sets a certificate's expiry, in days from now.
     pub fn set_certificate_expiry(&self, certificate: &str, days: i64) -> Result<()> {
         let expiry = Timestamp::now() + SignedDuration::from_hours(24 * days + 1);
         self.control("certificate", &json!({"certificate": certificate, "not_after": expiry})).map(drop)
@@ -242,12 +244,12 @@ impl Drop for LocalAws {
     }
 }
 
-/// A tool of `.tools`.
+/// The path of a tool in `.tools`.
 pub fn tool(set: &str, name: &str) -> PathBuf {
     top().join(".tools").join(set).join("bin").join(name)
 }
 
-/// The limit of a wait for the local AWS. It ends what hangs: nothing takes that long, even on a busy machine.
+/// The limit of a wait for the local AWS. It ends only hung waits: nothing takes that long, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Calls `poll` until it returns something.
@@ -255,7 +257,7 @@ pub fn eventually<T>(what: &str, poll: impl FnMut() -> Result<Option<T>>) -> Res
     eventually_within(PATIENCE, what, poll)
 }
 
-/// The same, with a limit of its own.
+/// [`eventually`] with a limit of its own.
 pub fn eventually_within<T>(limit: Duration, what: &str, mut poll: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let deadline = Instant::now() + limit;
     loop {
@@ -267,7 +269,7 @@ pub fn eventually_within<T>(limit: Duration, what: &str, mut poll: impl FnMut() 
     }
 }
 
-/// Runs `task` for each number below `count`, all at the same time.
+/// Runs `task` for each number below `count`, all in parallel.
 pub fn concurrently<T: Send>(count: usize, task: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
     let task = &task;
     thread::scope(|scope| {
@@ -277,7 +279,7 @@ pub fn concurrently<T: Send>(count: usize, task: impl Fn(usize) -> Result<T> + S
     })
 }
 
-/// A text in a JSON document, by its pointer.
+/// The text at a pointer in a JSON document.
 pub fn text(document: &Value, pointer: &str) -> Result<String> {
     let found = document.pointer(pointer).and_then(Value::as_str);
     found.map(ToOwned::to_owned).with_context(|| format!("no {pointer} in {document}"))

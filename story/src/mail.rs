@@ -1,4 +1,4 @@
-//! What the guard sent, as its receivers got it.
+//! The guard's messages as their receivers got them.
 
 use std::fmt::Write;
 
@@ -10,25 +10,25 @@ use crate::local_aws::{LocalAws, eventually};
 /// A delivered message.
 #[derive(Debug, Clone)]
 pub struct Mail {
-    /// Counts the deliveries.
+    /// The number of the delivery.
     pub number: i64,
-    /// `email`, `https` (Slack), or `topic` for the message as it was published.
+    /// `email`, `https` (Slack), or `topic` for the published message.
     pub protocol: String,
     /// The subject.
     pub subject: String,
-    /// The body for the protocol.
+    /// The body for this protocol.
     pub body: String,
 }
 
 impl Mail {
-    /// Whether a transition in it has this label and it contains these words, wherever its lines are broken.
+    /// Whether the message has a transition with this label and contains these words, wherever its lines break.
     pub fn contains(&self, label: &str, words: &str) -> bool {
         let body = self.body.split_whitespace().collect::<Vec<_>>().join(" ");
         body.contains(&format!("{label} ")) && body.contains(words)
     }
 }
 
-/// The messages that are delivered after a given one.
+/// The messages delivered after a given one.
 #[derive(Debug, Clone, Copy)]
 pub struct Mailbox<'a> {
     aws: &'a LocalAws,
@@ -41,13 +41,13 @@ impl<'a> Mailbox<'a> {
         Self { aws, since: 0 }
     }
 
-    /// The messages that are delivered from now on.
+    /// The messages delivered from now on.
     pub fn from_now(aws: &'a LocalAws) -> Result<Self> {
         let since = Self::from_the_start(aws).messages()?.last().map_or(0, |mail| mail.number);
         Ok(Self { aws, since })
     }
 
-    /// The local AWS that delivers.
+    /// The local AWS of the deliveries.
     pub fn aws(&self) -> &'a LocalAws {
         self.aws
     }
@@ -70,13 +70,13 @@ impl<'a> Mailbox<'a> {
         Ok(self.messages()?.into_iter().filter(|mail| mail.protocol == "email").collect())
     }
 
-    /// How many emails have this label and contain these words.
+    /// The number of emails with this label and these words.
     pub fn count(&self, label: &str, words: &str) -> Result<usize> {
         Ok(self.emails()?.iter().filter(|mail| mail.contains(label, words)).count())
     }
 
-    /// There is one email with this label and these words. While the table does not answer in time, as on a busy machine,
-    /// each instance of a function sends once without it, and says so: of those there may be more.
+    /// Checks that one email has this label and these words. On a busy machine the table may not answer in time; then
+    /// each instance of a function sends once without it and says so, and more such emails are allowed.
     pub fn expect_once(&self, label: &str, words: &str) -> Result<()> {
         let mails: Vec<Mail> = self.emails()?.into_iter().filter(|mail| mail.contains(label, words)).collect();
         let with_table = mails.iter().filter(|mail| !mail.body.contains("cannot use its state table")).count();
@@ -95,7 +95,7 @@ impl<'a> Mailbox<'a> {
         })
     }
 
-    /// The commands in the newest alert that fires for `check` with these words in its summary.
+    /// The commands in the newest firing alert on `check` with these words in its summary.
     pub fn commands(&self, check: &str, words: &str) -> Result<Vec<String>> {
         let published = self.messages()?.into_iter().rev().filter(|mail| mail.protocol == "topic");
         let commands = published.filter_map(|mail| {

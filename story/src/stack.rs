@@ -13,7 +13,7 @@ use crate::company::DBT_CIDR;
 use crate::local_aws::{Caller, LocalAws, top};
 use crate::{COMPANY, DBT};
 
-/// Where alert emails go.
+/// The address for alert emails.
 pub const EMAIL: &str = "network-admins@example.com";
 
 /// A function of the guard.
@@ -31,7 +31,7 @@ impl GuardFunction {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::ConnectionAcceptor, Self::HealthWatcher, Self::DriftWatcher];
 
-    /// Its logical id in the template.
+    /// The function's logical id in the template.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ConnectionAcceptor => "ConnectionAcceptor",
@@ -42,7 +42,7 @@ impl GuardFunction {
 }
 
 impl GuardFunction {
-    /// The last part of the name of its log group.
+    /// The last part of the log group's name.
     pub fn log_name(self) -> &'static str {
         match self {
             Self::ConnectionAcceptor => "connection-acceptor",
@@ -64,12 +64,12 @@ pub struct GuardStack {
     pub outputs: BTreeMap<String, String>,
 }
 
-/// The folder that `sam build` fills.
+/// The output folder of `sam build`.
 const BUILT: &str = "target/local-aws/build";
 
 /// Builds the functions for this machine, once for all stacks.
 pub fn build(aws: &LocalAws) -> Result<()> {
-    // Once per process: SAM empties the folder first, and another test may be deploying from it.
+    // Once per process: SAM first empties the folder, and another test may be deploying from it.
     static BUILD: OnceLock<Result<(), String>> = OnceLock::new();
     let built = BUILD.get_or_init(|| {
         let mut sam = aws.command(&Caller::root(COMPANY), "sam", "sam");
@@ -79,7 +79,7 @@ pub fn build(aws: &LocalAws) -> Result<()> {
     built.clone().map_err(anyhow::Error::msg)
 }
 
-/// Zips the functions once, fast: `sam deploy` would do it for each stack, and take seven seconds of a core each time.
+/// Zips the functions once, fast: `sam deploy` would zip them for each stack, at seven seconds of a core each time.
 fn zip_functions() -> Result<()> {
     let template = top().join(BUILT).join("template.yaml");
     let mut text = std::fs::read_to_string(&template)?;
@@ -93,7 +93,7 @@ fn zip_functions() -> Result<()> {
 }
 
 impl GuardStack {
-    /// Deploys, or updates, the stack `name` that guards `services` for dbt's account, with these additional parameters.
+    /// Deploys or updates the stack `name`, which guards `services` for dbt's account, with these extra parameters.
     pub fn deploy(aws: &LocalAws, name: &str, services: &[&str], parameters: &[(&str, &str)]) -> Result<Self> {
         let root = Caller::root(COMPANY);
         let mut overrides = vec![
@@ -109,7 +109,7 @@ impl GuardStack {
         }
         overrides.extend(parameters.iter().map(|(name, value)| format!("{name}=\"{value}\"")));
         let mut sam = aws.command(&root, "sam", "sam");
-        // Seconds between polls. The default is for AWS, which takes minutes.
+        // Seconds between polls. SAM's default suits AWS, where a deployment takes minutes.
         sam.env("SAM_CLI_POLL_DELAY", "0.2");
         sam.args(["deploy", "--template-file", &format!("{BUILT}/template.yaml"), "--stack-name", name])
             .arg("--config-file")
@@ -142,7 +142,7 @@ impl GuardStack {
         self.output(&format!("{}Name", function.as_str()))
     }
 
-    /// Invokes a function and returns its error message if the run ends in error.
+    /// Invokes a function and returns the error message of a failed run.
     pub fn invoke(&self, aws: &LocalAws, function: GuardFunction, event: &Value) -> Result<Option<String>> {
         static INVOCATIONS: AtomicUsize = AtomicUsize::new(0);
         let number = INVOCATIONS.fetch_add(1, Ordering::Relaxed);
@@ -156,7 +156,7 @@ impl GuardStack {
         Ok(answer.get("FunctionError").map(|_| payload["errorMessage"].as_str().unwrap_or_default().to_owned()))
     }
 
-    /// Sets after how long Lambda kills a run of the function.
+    /// Sets the function's timeout, after which Lambda kills a run.
     pub fn set_timeout(&self, aws: &LocalAws, function: GuardFunction, timeout: Duration) -> Result<()> {
         #[rustfmt::skip]
         aws.aws(&Caller::root(COMPANY), &["lambda", "update-function-configuration", "--function-name",
@@ -207,9 +207,9 @@ fn run(mut command: Command, what: &str) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// Cargo has told this test of its package; what cargo compiles for `sam build` must not depend on that.
+    /// Cargo sets variables about this test's package; they must not change what cargo compiles for `sam build`.
     #[test]
-    fn what_make_compiles_does_not_depend_on_the_package_that_asks() -> Result<()> {
+    fn a_build_does_not_depend_on_the_package_that_starts_it() -> Result<()> {
         ensure!(std::env::var_os("CARGO_PKG_NAME").is_some(), "cargo runs this test");
         let printed = Command::new("make").args(["--eval", "probe: ; @env", "probe"]).current_dir(top()).output()?;
         let variables = String::from_utf8_lossy(&printed.stdout).into_owned();

@@ -1,4 +1,4 @@
-//! Where the story is played: on the local AWS, or on AWS itself with the profiles of several accounts.
+//! The stage of the story: the local AWS, or AWS itself with the profiles of several accounts.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,36 +9,36 @@ use serde_json::Value;
 
 use crate::local_aws::PATIENCE;
 
-/// Whose account runs a command.
+/// The party whose account runs a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Party {
-    /// The company that shares its service; its administrator.
+    /// The administrator of the company that shares its service.
     Provider,
-    /// dbt, or the account that plays dbt.
+    /// dbt, or an account that plays dbt.
     Consumer,
     /// An account that is neither.
     Untrusted,
 }
 
-/// How long a step may take before it counts as failed, and how often it asks meanwhile.
+/// The time limits of steps, and the poll interval.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Between two questions.
+    /// Between two polls.
     pub poll: Duration,
-    /// Until a connection has reached a state.
+    /// Until a connection reaches a state.
     pub connection: Duration,
-    /// Until the guard has sent an alert.
+    /// Until the guard sends an alert.
     pub alert: Duration,
-    /// Until the load balancer has noticed that a target fails or works again, and the guard has sent an alert.
+    /// Until the load balancer notices a failing or recovered target, and the guard sends an alert.
     pub health: Duration,
-    /// Until CloudTrail has delivered a change, and the guard has named who made it.
+    /// Until CloudTrail delivers a change, and the guard names its author.
     pub trail: Duration,
     /// Until a stack is created, or deleted.
     pub stack: Duration,
 }
 
 impl Limits {
-    /// The local AWS does everything at once, if the machine is not busy.
+    /// The local AWS does everything at once, unless the machine is busy.
     pub const LOCAL: Self = Self {
         poll: Duration::from_millis(100),
         connection: PATIENCE,
@@ -63,35 +63,35 @@ impl Limits {
 
 /// A place where the story can be played.
 pub trait StoryStage {
-    /// Runs a command of the AWS CLI with a party's credentials, and returns what it prints.
+    /// Runs an AWS CLI command with a party's credentials and returns its output.
     fn aws(&self, party: Party, arguments: &[&str]) -> Result<Value>;
 
-    /// Runs a command line of the administrator, as an alert prints it.
+    /// Runs a command line from an alert as the administrator.
     fn shell(&self, line: &str) -> Result<()>;
 
-    /// Everything that the guard has sent, oldest first. If there is nothing new, it may wait for it this long.
+    /// All messages from the guard, oldest first. Without a new one, it may wait this long.
     fn alerts(&self, wait: Duration) -> Result<Vec<SentAlert>>;
 
-    /// The arguments of `create-vpc-endpoint` that say where in the party's account the endpoint is.
+    /// The arguments of `create-vpc-endpoint` that place the endpoint in the party's account.
     fn endpoint_arguments(&self, party: Party) -> Result<Vec<String>>;
 
-    /// Lets the target fail its health checks, or pass them again. The commands that do it, if a person can type them.
+    /// Makes the target fail its health checks, or pass them again. Returns the commands, if a person can type them.
     fn set_target_health(&self, healthy: bool) -> Result<Vec<String>>;
 
-    /// The command that checks the whole path with the settings of the guard's stack, and what it prints; nothing if the
+    /// The command that checks the whole path with the settings of the guard's stack, and its output; `None` if the
     /// command was not built.
     fn check(&self) -> Result<Option<(String, String)>>;
 
-    /// How long steps may take.
+    /// The time limits of steps.
     fn limits(&self) -> Limits;
 
-    /// Whether somebody wants it to end, as with Ctrl-C.
+    /// Whether the user wants the run to end, for example with Ctrl-C.
     fn is_interrupted(&self) -> bool {
         false
     }
 }
 
-/// The run ends because somebody wants it to.
+/// The error of a run that the user ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("interrupted")]
 pub struct Interrupted;
@@ -116,21 +116,21 @@ pub fn eventually<T>(
     }
 }
 
-/// A message of the guard, as its JSON for programs has it.
+/// A message from the guard, in its JSON form.
 #[derive(Debug, Clone)]
 pub struct SentAlert {
-    /// Counts the messages, from 1.
+    /// The number of the message, from 1.
     pub number: i64,
     /// The subject of the email.
     pub subject: String,
-    /// When it reached its subscriber.
+    /// The time of its delivery to the subscriber.
     pub received: Timestamp,
     /// `docs/alert.schema.json`
     pub content: Value,
 }
 
 impl SentAlert {
-    /// The first transition with this label, of this check, with these words anywhere in it.
+    /// The first transition of this check with this label, and with these words anywhere.
     pub fn find(&self, wanted: Wanted<'_>) -> Option<&Value> {
         let transitions = self.content["transitions"].as_array()?;
         transitions.iter().find(|transition| wanted.is(transition))
@@ -146,14 +146,14 @@ impl SentAlert {
     }
 }
 
-/// A transition that is waited for.
+/// An expected transition.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
     /// `CRITICAL`, `WARNING`, `INFO`, `NOTICE`, `RESOLVED`
     pub label: &'a str,
     /// The check's id.
     pub check: &'a str,
-    /// Words in its summary, its evidence, or wherever.
+    /// Words anywhere in the transition, for example in its summary or evidence.
     pub words: &'a str,
 }
 
@@ -164,7 +164,7 @@ impl Wanted<'_> {
     }
 }
 
-/// The label that people read in front of a transition.
+/// The label in front of a transition.
 fn label(transition: &Value) -> String {
     match transition["kind"].as_str() {
         Some("firing") => transition["severity"].as_str().unwrap_or_default().to_uppercase(),
@@ -173,14 +173,14 @@ fn label(transition: &Value) -> String {
     }
 }
 
-/// Whom the alert names as the one who made the change that caused it.
+/// The author, named in the alert, of the change that caused it.
 pub fn named_by<'a>(alert: &'a SentAlert, check: &str) -> Option<&'a str> {
     let transitions = alert.content["transitions"].as_array()?;
     let mut of_check = transitions.iter().filter(|transition| transition["check"] == check);
     of_check.find_map(|transition| transition["cause"]["principal"].as_str())
 }
 
-/// The commands that fix what a transition reports, a line for each.
+/// The commands that fix a transition's problem, one per line.
 pub fn remedy(transition: &Value) -> Option<&str> {
     transition["remedy"]["command"].as_str()
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::chapters::{ChapterOutcome, ChapterResult, StoryObserver};
 use crate::stage::SentAlert;
 
-/// Prints what happens, with the time since it began.
+/// A printer of events, each with the time since the start.
 #[derive(Debug)]
 pub struct Terminal {
     began: Instant,
@@ -56,7 +56,7 @@ impl StoryObserver for Terminal {
     }
 }
 
-/// Prints how each chapter ended.
+/// Prints the outcome of each chapter.
 pub fn print_results(chapters: &[ChapterResult]) {
     println!("{}\nWhat was expected, and what happened\n{}\n", "=".repeat(80), "=".repeat(80));
     for chapter in chapters {

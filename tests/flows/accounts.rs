@@ -1,4 +1,4 @@
-//! `make verify`, as an administrator runs it: with profiles of several accounts, here of a local AWS.
+//! `make verify`, run as an administrator runs it: with profiles of several accounts, here of a local AWS.
 //!
 //! These flows take longest. Tests start in the order of their names, so these start first.
 
@@ -22,7 +22,7 @@ struct Verification {
 }
 
 impl Verification {
-    /// With users who may do exactly what docs/ says, or, which is faster, with everybody's root user.
+    /// Sets it up with users who have exactly the policies in docs/ or, faster, with root users.
     fn set_up(name: &str, with_users: bool) -> Result<Self> {
         let folder = top().join("target/local-aws").join(format!("verify-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
@@ -63,7 +63,7 @@ impl Verification {
         Ok(Running { child, output, printed: String::new() })
     }
 
-    /// Lets CloudWatch have metrics of the run's service, endpoint and load balancer, as after a minute with traffic.
+    /// Publishes metrics of the run's service, endpoint and load balancer, as after a minute with traffic.
     fn publish_metrics(&self) -> Result<()> {
         let ask = |account: &str, command: &[&str]| self.aws.aws(&Caller::root(account), command);
         let services = ask(COMPANY, &["ec2", "describe-vpc-endpoint-service-configurations"])?;
@@ -90,7 +90,7 @@ impl Verification {
         Ok(serde_json::from_str(&std::fs::read_to_string(self.folder.join("report/report.json"))?)?)
     }
 
-    /// The names of all stacks, and the number of endpoints, and of the provider's VPCs and endpoint services.
+    /// The names of all stacks, and the total number of endpoints and of the provider's VPCs and endpoint services.
     fn existing(&self) -> Result<(Vec<String>, usize)> {
         let list = |account: &str, command: &[&str], key: &str| -> Result<Vec<Value>> {
             Ok(self.aws.aws(&Caller::root(account), command)?[key].as_array().cloned().unwrap_or_default())
@@ -107,12 +107,12 @@ impl Verification {
     }
 }
 
-/// The access key of a user who may do what these documents allow, and nothing else.
+/// The access key of a user with these policies alone.
 fn user(aws: &LocalAws, account: &str, policies: &[&str]) -> Result<[String; 2]> {
     let root = Caller::root(account);
     aws.aws(&root, &["iam", "create-user", "--user-name", "verifier"])?;
     for name in policies {
-        // The documents name dbt's account as an example of the consumer's.
+        // The policies contain dbt's account as an example of the consumer's.
         let document = std::fs::read_to_string(top().join("docs").join(name))?;
         let document = if account == COMPANY { document } else { document.replace(DBT, account) };
         #[rustfmt::skip]
@@ -123,7 +123,7 @@ fn user(aws: &LocalAws, account: &str, policies: &[&str]) -> Result<[String; 2]>
     Ok([text(&key, "/AccessKey/AccessKeyId")?, text(&key, "/AccessKey/SecretAccessKey")?])
 }
 
-/// The functions of this machine as a release has them, once for all runs.
+/// This machine's functions in the layout of a release, built once for all runs.
 fn prebuilt() -> Result<PathBuf> {
     static PREBUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let write = "import sys, pathlib; sys.path.insert(0, 'infra'); import artifacts; built = pathlib.Path(sys.argv[2]); \
@@ -148,7 +148,7 @@ struct Running {
 }
 
 impl Running {
-    /// Reads until a line has these words.
+    /// Reads until a line contains these words.
     fn wait_for(&mut self, words: &str) -> Result<()> {
         loop {
             let mut line = String::new();
@@ -167,7 +167,7 @@ impl Running {
         Ok(())
     }
 
-    /// Waits for its end, and returns what it printed.
+    /// Waits for the run's end and returns its output.
     fn end(mut self) -> Result<(ExitStatus, String)> {
         while self.output.read_line(&mut self.printed)? > 0 {}
         Ok((self.child.wait()?, std::mem::take(&mut self.printed)))
@@ -181,13 +181,13 @@ impl Drop for Running {
 }
 
 #[test]
-fn verify_plays_the_story_goes_on_after_a_failed_step_and_reports_it() -> Result<()> {
+fn verify_goes_on_after_a_failed_step_and_reports_it() -> Result<()> {
     let verification = Verification::set_up("all", true)?;
     let Verification { aws, folder } = &verification;
     let root = Caller::root(COMPANY);
     aws.aws(&root, &["cloudtrail", "create-trail", "--name", "trail", "--s3-bucket-name", "trail"])?;
     aws.aws(&root, &["cloudtrail", "start-logging", "--name", "trail"])?;
-    // Somebody else's stack, which only has a name like a run's.
+    // Another stack, whose name only looks like a run's.
     let template = r#"{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}"#;
     let stack = "privatelink-guard-verify-00000000";
     let create = ["cloudformation", "create-stack", "--stack-name", stack, "--template-body", template];
@@ -241,10 +241,10 @@ fn verify_plays_the_story_goes_on_after_a_failed_step_and_reports_it() -> Result
 }
 
 #[test]
-fn verify_leaves_nothing_when_it_is_interrupted_or_after_it_was_killed() -> Result<()> {
+fn an_interrupted_or_killed_verify_leaves_nothing_behind() -> Result<()> {
     let verification = Verification::set_up("ended", false)?;
     let before = verification.existing()?;
-    // A profile of the same account is no second account: nothing begins.
+    // A second profile of the same account is no second account: nothing begins.
     let (status, printed) = verification.start(&[("CONSUMER_PROFILE", "twin")])?.end()?;
     ensure!(status.code() == Some(1) && printed.is_empty(), "{status}: {printed}");
 

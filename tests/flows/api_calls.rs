@@ -1,4 +1,4 @@
-//! What the functions called, and what their roles allow.
+//! The functions' calls, and the permissions of their roles.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,14 +17,14 @@ pub fn called(aws: &LocalAws, function: GuardFunction) -> Result<Vec<String>> {
     Ok(actions.map(|(service, action)| format!("{service}:{action}")).collect())
 }
 
-/// How often a function's role has called `action`.
+/// The number of a role's calls of `action`.
 pub fn count(aws: &LocalAws, function: GuardFunction, action: &str) -> Result<usize> {
     Ok(called(aws, function)?.iter().filter(|called| *called == action).count())
 }
 
-/// How often a function calls each action in one run.
+/// The number of calls of each action in one run of a function.
 pub fn of_one_run(aws: &LocalAws, stack: &GuardStack, function: GuardFunction) -> Result<BTreeMap<String, usize>> {
-    // Measured again if another run of the function, started by an earlier change, ended meanwhile.
+    // Measured again if an earlier change started another run of the function that ended meanwhile.
     eventually(&format!("a run of {function:?} alone"), || {
         let (calls_before, runs_before) = (called(aws, function)?.len(), runs(aws, stack, function)?);
         stack.run(aws, function)?;
@@ -76,7 +76,7 @@ fn policies(aws: &LocalAws, role: &str) -> Result<Vec<Value>> {
     Ok(documents)
 }
 
-/// The elements of a JSON list; a single value is a list of one, as in IAM policies.
+/// The elements of a JSON list; a single value counts as a list of one, as in IAM policies.
 fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice)
 }

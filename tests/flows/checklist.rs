@@ -1,4 +1,4 @@
-//! Every check fires when something breaks, and resolves when that is fixed. Adding a check means adding a row.
+//! Every check fires after a failure and resolves after its fix. A new check needs a new row.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,12 +15,12 @@ use crate::environment::{FlowEnvironment, with_environment};
 use self::Fix::{Change, PrintedCommand, PrintedCommands};
 use self::RowService::{Gitlab, Postgres};
 
-/// Something that breaks a check, and what must follow.
+/// A failure of a check, and the expected alerts.
 struct ChecklistRow {
     check: &'static str,
     service: RowService,
     breaks: fn(&Company, &LocalAws) -> Result<()>,
-    /// The check's alert, and others that fire with it: label, and words of the summary.
+    /// The check's alert and others that fire with it: label, and words of the summary.
     alerts: &'static [(&'static str, &'static str)],
     fix: Fix,
 }
@@ -33,13 +33,13 @@ enum RowService {
 enum Fix {
     /// The command in the alert's remedy; the first if there are several.
     PrintedCommand,
-    /// All of them, in turn.
+    /// All commands in the remedy, in turn.
     PrintedCommands,
     /// A change for which the alert has no command.
     Change(fn(&Company, &LocalAws) -> Result<()>),
 }
 
-/// Changes that trigger the check, since CloudTrail records them.
+/// Changes that trigger their check, since CloudTrail records them.
 #[rustfmt::skip]
 const CHANGES: [ChecklistRow; 15] = [
     ChecklistRow { check: "service.available", service: Gitlab,
@@ -64,10 +64,10 @@ const CHANGES: [ChecklistRow; 15] = [
         alerts: &[("[WARNING]", "targets in postgres")], fix: PrintedCommand },
     ChecklistRow { check: "target-group.proxy-protocol", service: Postgres, breaks: Company::switch_proxy_protocol_on,
         alerts: &[("[WARNING]", "Proxy Protocol v2 is on for postgres: may break dbt")], fix: PrintedCommand },
-    // Of gitlab: without cross-zone load balancing, postgres's traffic stays in its subnets and passes no network ACL.
+    // On gitlab: without cross-zone load balancing, postgres's traffic stays in its subnets and passes no network ACL.
     ChecklistRow { check: "load-balancer.cross-zone", service: Gitlab,
         breaks: |service, aws| service.set_cross_zone(aws, false),
-        // The group behind port 443: the listener on 5432 is deleted below.
+        // The group behind port 443, since a later row deletes the listener on 5432.
         alerts: &[("[WARNING]", "cross-zone is off for web")], fix: PrintedCommand },
     ChecklistRow { check: "listener.port", service: Gitlab, breaks: Company::delete_listener,
         alerts: &[("[CRITICAL]", "gitlab does not listen for dbt on port 5432")], fix: PrintedCommand },
@@ -77,7 +77,7 @@ const CHANGES: [ChecklistRow; 15] = [
     ChecklistRow { check: "listener.idle-timeout", service: Gitlab,
         breaks: |service, aws| service.set_idle_timeout(aws, 443, 60),
         alerts: &[("[INFO]", "gitlab drops connections idle for 60 s on port 443")], fix: PrintedCommand },
-    // The first command allows dbt's networks and removes nothing, since targets might depend on the broad rule.
+    // The first command allows dbt's networks. It removes nothing, since targets might depend on the broad rule.
     ChecklistRow { check: "load-balancer.broad-rule", service: Gitlab,
         breaks: |service, aws| service.allow_ingress(aws, "443", "10.0.0.0/8"),
         alerts: &[("[WARNING]", "1 inbound rule of gitlab allows more than dbt")],
@@ -86,7 +86,7 @@ const CHANGES: [ChecklistRow; 15] = [
         alerts: &[("[WARNING]", "dbt connects from us-east-1")], fix: PrintedCommand },
 ];
 
-/// What triggers no check, and the function that finds it when it runs on its schedule.
+/// Changes that trigger no check, each with the function whose scheduled run finds it.
 #[rustfmt::skip]
 const FOUND_BY_SCHEDULE: [(GuardFunction, ChecklistRow); 7] = [
     (DriftWatcher, ChecklistRow { check: "load-balancer.internal-nlb", service: Gitlab,
@@ -104,7 +104,7 @@ const FOUND_BY_SCHEDULE: [(GuardFunction, ChecklistRow); 7] = [
     (HealthWatcher, ChecklistRow { check: "load-balancer.zones", service: Postgres,
         breaks: |service, aws| service.set_subnets(aws, 3),
         alerts: &[("[INFO]", "service offers 2 of the load balancer's 3 zones")], fix: PrintedCommand }),
-    // dbt cannot enter by the other zones: nothing else fails for that.
+    // dbt cannot enter by the other zones, so nothing else fails.
     (HealthWatcher, ChecklistRow { check: "load-balancer.zones", service: Postgres,
         breaks: |service, aws| service.offer_subnets(aws, 1),
         alerts: &[("[INFO]", "service is in one zone only: eu-central-1a")],
@@ -120,12 +120,12 @@ const FOUND_BY_SCHEDULE: [(GuardFunction, ChecklistRow); 7] = [
         fix: Change(|service, aws| service.set_health_check(aws, &["--health-check-protocol", "TCP"])) }),
 ];
 
-/// The checks that other flows show.
+/// The checks that other flows cover.
 const SHOWN_ELSEWHERE: [&str; 8] = [
     "connection.absent",
     "connection.dbt",
     "connection.untrusted",
-    // It is asked once an hour: tests/attack has hours.
+    // This check is asked once an hour; only tests/attack has hours.
     "delivery.subscribers",
     "listener.certificate",
     "target-group.hostname",
@@ -138,7 +138,7 @@ fn every_change_fires_its_alert_and_every_fix_resolves_it() -> Result<()> {
     with_environment(|environment| {
         let mailbox = environment.mailbox()?;
         environment.aws.set_page_size(1)?;
-        // What is there now is what the commands put back.
+        // The commands restore the settings that this run reads.
         environment.run(DriftWatcher)?;
         for row in &CHANGES {
             (row.breaks)(row.company(environment), &environment.aws).context(row.check)?;
@@ -159,14 +159,13 @@ fn every_change_fires_its_alert_and_every_fix_resolves_it() -> Result<()> {
     })
 }
 
-/// The command finds what the functions found. Settings that drift-watcher follows also decide how severe health-watcher's
-/// findings are.
+/// The command and the functions agree. health-watcher's severities also depend on settings that drift-watcher follows.
 fn ensure_same_verdict(environment: &FlowEnvironment) -> Result<()> {
     environment.run(HealthWatcher)?;
     environment.ensure_same_verdict()
 }
 
-/// A subject says in 100 characters what fails, and nothing of it is cut.
+/// A subject names the failure in 100 characters, uncut.
 fn ensure_subjects_are_complete(mailbox: Mailbox<'_>) -> Result<()> {
     for mail in mailbox.emails()? {
         ensure!(mail.subject.len() <= 100 && !mail.subject.contains("..."), "{}", mail.subject);
@@ -175,7 +174,7 @@ fn ensure_subjects_are_complete(mailbox: Mailbox<'_>) -> Result<()> {
 }
 
 #[test]
-fn what_triggers_no_check_is_found_by_the_schedule() -> Result<()> {
+fn the_schedule_finds_changes_that_trigger_no_check() -> Result<()> {
     with_environment(|environment| {
         let mailbox = environment.mailbox()?;
         environment.aws.set_page_size(1)?;
@@ -217,8 +216,8 @@ fn each_fact_is_read_once() -> Result<()> {
     })
 }
 
-/// For two services, two load balancers, three target groups and one prefix list. Attributes, tags, target groups and
-/// notifications were asked for within the hour.
+/// The calls for two services, two load balancers, three target groups and one prefix list. Attributes, tags, target
+/// groups and notifications were read within the hour.
 const DRIFT_WATCHER_CALLS: [(&str, usize); 15] = [
     // The stored path of each service, and the ids on it.
     ("dynamodb:PutItem", 4),
@@ -240,9 +239,9 @@ const DRIFT_WATCHER_CALLS: [(&str, usize); 15] = [
     ("elasticloadbalancing:DescribeTargetHealth", 3),
 ];
 
-/// The stored paths spare it all other reads.
+/// The stored paths save all other reads.
 const HEALTH_WATCHER_CALLS: [(&str, usize); 3] = [
-    // The alert that fires remembers when its result was read: an older read changes nothing then.
+    // The firing alert stores when its result was read, so that an older read changes nothing.
     ("dynamodb:PutItem", 1),
     // For each service, and for the guard itself.
     ("dynamodb:Query", 3),
@@ -258,7 +257,7 @@ fn every_check_has_a_row() -> Result<()> {
     Ok(())
 }
 
-/// The id of the check that a heading of the runbook is about: ``## `id` ``.
+/// The check id in a heading of the runbook: ``## `id` ``.
 fn check_of_heading(line: &str) -> Option<&str> {
     line.strip_prefix("## `")?.strip_suffix('`')
 }
@@ -281,8 +280,8 @@ impl ChecklistRow {
         alerts.try_for_each(|(_, words)| mailbox.wait("[RESOLVED]", words).map(drop)).context(self.check)
     }
 
-    /// Runs the function until its alerts are sent, or resolved. health-watcher knows a setting once drift-watcher has read it,
-    /// which the change starts.
+    /// Runs the function until its alerts are sent, or resolved. health-watcher knows a setting only after
+    /// drift-watcher has read it, in a run that the change starts.
     fn run_until(&self, resolved: bool, function: GuardFunction, environment: &FlowEnvironment) -> Result<()> {
         let mailbox = environment.mailbox()?;
         let is_sent = |(label, words): &(&str, &str)| mailbox.count(if resolved { "[RESOLVED]" } else { label }, words);

@@ -1,5 +1,5 @@
-//! The command `privatelink-guard`: the same answers as the functions', with an administrator's own credentials. The
-//! checklist's flows compare them for each check.
+//! The command `privatelink-guard`: the functions' answers, with an administrator's own credentials. The checklist's
+//! flows compare the two for each check.
 
 use std::collections::BTreeSet;
 use std::process::Output;
@@ -14,10 +14,10 @@ use story::{COMPANY, DBT, command};
 use crate::environment::{FlowEnvironment, with_environment};
 
 #[test]
-fn the_exit_status_says_what_the_tree_says() -> Result<()> {
+fn the_exit_status_agrees_with_the_tree() -> Result<()> {
     with_environment(|environment| {
         let FlowEnvironment { aws, postgres, .. } = environment;
-        // Unless another flow has let dbt connect: whether it ever had an endpoint only the guard's table knows.
+        // Unless another flow has connected dbt: only the guard's table knows whether dbt ever had an endpoint.
         let (report, status) = environment.check(&[])?;
         let unknown_now = unknown(&report);
         ensure!(unknown_now.iter().all(|check| *check == "connection.absent"), "{report:#}");
@@ -47,7 +47,7 @@ fn the_exit_status_says_what_the_tree_says() -> Result<()> {
 }
 
 #[test]
-fn without_a_stack_it_finds_the_services_and_does_not_guess_who_dbt_is() -> Result<()> {
+fn check_without_a_stack_finds_services_but_assumes_no_dbt() -> Result<()> {
     with_environment(|environment| {
         let FlowEnvironment { aws, postgres, gitlab, .. } = environment;
         let output = as_root(aws, &["check", "--json"])?;
@@ -57,7 +57,7 @@ fn without_a_stack_it_finds_the_services_and_does_not_guess_who_dbt_is() -> Resu
         ensure!(ids == BTreeSet::from([postgres.service.as_str(), gitlab.service.as_str()]), "{ids:?}");
         ensure!(output.status.code() == Some(2), "who dbt is is not known");
 
-        // Before there is an endpoint service.
+        // Before an endpoint service exists.
         let balancer = &postgres.load_balancer;
         let preflight =
             |port| as_root(aws, &["check", "--load-balancer", balancer, "--ports", port, "--cidrs", DBT_CIDR]);
@@ -95,7 +95,7 @@ fn the_request_is_filled_in_and_refused_while_dbt_would_fail() -> Result<()> {
 }
 
 #[test]
-fn a_silence_of_the_command_holds_alerts_back_until_it_is_removed() -> Result<()> {
+fn a_silence_holds_alerts_back_until_the_command_removes_it() -> Result<()> {
     with_environment(|environment| {
         let FlowEnvironment { aws, postgres, .. } = environment;
         let mailbox = environment.mailbox()?;
@@ -135,7 +135,7 @@ fn a_silence_of_the_command_holds_alerts_back_until_it_is_removed() -> Result<()
 }
 
 #[test]
-fn check_says_that_alarms_do_not_reach_the_topic() -> Result<()> {
+fn check_reports_that_alarms_do_not_reach_the_topic() -> Result<()> {
     with_environment(|environment| {
         let FlowEnvironment { aws, .. } = environment;
         let topic = environment.stack.output("AlertTopicArn")?;
@@ -160,10 +160,10 @@ fn check_says_that_alarms_do_not_reach_the_topic() -> Result<()> {
 
 /// The local AWS denies what a policy does not allow.
 #[test]
-fn the_printed_policy_is_what_the_command_needs_and_nothing_more() -> Result<()> {
+fn the_printed_policy_allows_exactly_the_commands_calls() -> Result<()> {
     with_environment(|environment| {
         let FlowEnvironment { aws, postgres, gitlab, .. } = environment;
-        // A certificate, a hostname, an instance, a prefix list and the rules of listeners need further calls.
+        // A certificate, a hostname, an instance, a prefix list and listener rules need further calls.
         let [listener, _] = gitlab.switch_to_tls(aws, 443, 300)?;
         gitlab.set_ip_address_type(aws, "dualstack")?;
         postgres.tag_target_group(aws, "add-tags", "Key=privatelink-guard:hostname,Value=172.31.0.10")?;
@@ -193,7 +193,7 @@ fn the_printed_policy_is_what_the_command_needs_and_nothing_more() -> Result<()>
             action => vec![action.clone()],
         });
         let allowed: BTreeSet<String> = actions.filter_map(|action| action.as_str().map(ToOwned::to_owned)).collect();
-        // What only `trace` needs.
+        // Actions that only `trace` needs.
         let trace = ["cloudwatch:GetMetricData", "ec2:DescribeFlowLogs"];
         let is_of_trace = |action: &String| trace.contains(&action.as_str()) || action.starts_with("logs:");
         let allowed: BTreeSet<String> = allowed.into_iter().filter(|action| !is_of_trace(action)).collect();
@@ -211,7 +211,7 @@ fn unknown(report: &Value) -> Vec<&str> {
     results.filter(|result| result["status"] == "unknown").filter_map(|result| result["check"].as_str()).collect()
 }
 
-/// What was printed, without the lines of the tree and of the terminal.
+/// The output without the tree's strokes and the line breaks.
 fn words(output: Output) -> Result<String> {
     let text = String::from_utf8(output.stdout)?.replace(['│', '├', '└', '─'], " ");
     Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))

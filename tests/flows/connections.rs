@@ -1,4 +1,4 @@
-//! connection-acceptor accepts dbt, and nobody else, and sends each fact once.
+//! connection-acceptor accepts only dbt and sends each fact once.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use crate::api_calls;
 use crate::environment::{FlowEnvironment, with_environment};
 
 #[test]
-fn dbt_is_accepted_though_untrusted_requests_fill_the_first_pages() -> Result<()> {
+fn dbt_is_accepted_behind_pages_of_untrusted_requests() -> Result<()> {
     with_environment(|environment| {
         let FlowEnvironment { aws, postgres, .. } = environment;
         let mailbox = environment.mailbox()?;
@@ -34,10 +34,10 @@ fn dbt_is_accepted_though_untrusted_requests_fill_the_first_pages() -> Result<()
     })
 }
 
-/// Another untrusted account: people hear of the same account's requests once a day.
+/// Another untrusted account, since the requests of one account send at most one alert a day.
 const ANOTHER: &str = "888899990000";
 
-/// More than the runs that debouncing allows while they are sent.
+/// More notifications than the runs that debouncing allows while they arrive.
 const FORGED: usize = 40;
 
 #[test]
@@ -55,8 +55,8 @@ fn forged_notifications_accept_nobody_and_repeat_no_alert() -> Result<()> {
             (reads(aws)?, notifications_handled(aws)?, unclaimed_runs(aws)?);
         let began = Instant::now();
         send_forged_notifications(environment, &untrusted[0])?;
-        // On a busy machine one of so many runs may get no answer in time. It ends in error then, as it must, and fires an
-        // alert about that, which the last run resolves.
+        // On a busy machine, one of so many runs may get no answer in time. It then ends in error, as it must, and
+        // fires an alert, which the last run resolves.
         let scheduled = json!({"source": "aws.events", "detail-type": "Scheduled Event"});
         concurrently(4, |_| environment.stack.invoke(aws, ConnectionAcceptor, &scheduled).map(drop))?;
         eventually("the notifications to be handled", || {
@@ -64,8 +64,8 @@ fn forged_notifications_accept_nobody_and_repeat_no_alert() -> Result<()> {
         })?;
         environment.run(ConnectionAcceptor)?;
         let seconds = usize::try_from(began.elapsed().as_secs())?;
-        // While the table is slow, as on a busy machine, runs go ahead without asking it for longer. Then this bound says
-        // little; what debouncing allows is tested in tests/attack, where the table is never slow.
+        // While the table is slow, as on a busy machine, runs go ahead without asking it for longer, and this bound
+        // says little. tests/attack tests the debouncing with a table that is never slow.
         let unclaimed = unclaimed_runs(aws)? - unclaimed;
         let (reads, limit) = (reads(aws)? - reads_before, 5 + unclaimed + 2 * (seconds + 1));
         ensure!(reads <= limit, "{reads} reads in {seconds} s, for 5 + {unclaimed} runs and two runs a second");
@@ -80,7 +80,7 @@ fn forged_notifications_accept_nobody_and_repeat_no_alert() -> Result<()> {
 }
 
 #[test]
-fn a_request_that_ec2_refuses_is_an_alert_until_accepted() -> Result<()> {
+fn a_request_that_ec2_refuses_fires_until_it_is_accepted() -> Result<()> {
     with_environment(|environment| {
         let FlowEnvironment { aws, postgres, .. } = environment;
         ensure_dbt_is_connected(environment)?;
@@ -108,7 +108,7 @@ fn a_request_that_ec2_refuses_is_an_alert_until_accepted() -> Result<()> {
 }
 
 #[test]
-fn a_connection_in_an_unknown_state_is_an_alert_and_is_not_changed() -> Result<()> {
+fn a_connection_in_an_unknown_state_fires_and_stays_unchanged() -> Result<()> {
     with_environment(|environment| {
         let FlowEnvironment { aws, postgres, .. } = environment;
         ensure_dbt_is_connected(environment)?;
@@ -130,7 +130,7 @@ fn a_connection_in_an_unknown_state_is_an_alert_and_is_not_changed() -> Result<(
 }
 
 #[test]
-fn a_known_account_is_left_to_the_administrator_and_reported_when_it_connects() -> Result<()> {
+fn a_known_account_is_left_alone_and_reported_once_connected() -> Result<()> {
     with_environment(|environment| {
         let FlowEnvironment { aws, postgres, .. } = environment;
         let mailbox = environment.mailbox()?;
@@ -157,7 +157,7 @@ fn a_known_account_is_left_to_the_administrator_and_reported_when_it_connects() 
 }
 
 #[test]
-fn a_connection_that_dbt_does_not_use_is_a_warning_if_traffic_is_expected() -> Result<()> {
+fn an_unused_dbt_connection_is_a_warning_if_traffic_is_expected() -> Result<()> {
     with_environment(|environment| {
         let FlowEnvironment { aws, postgres, stack, .. } = environment;
         let mailbox = environment.mailbox()?;
@@ -187,7 +187,7 @@ fn asks(account: &str) -> String {
     format!("untrusted account {account} requests")
 }
 
-/// dbt has a connection that works, so another one that does not is a warning.
+/// Gives dbt a working connection, so that another one that does not work is a warning.
 fn ensure_dbt_is_connected(environment: &FlowEnvironment) -> Result<()> {
     let FlowEnvironment { aws, postgres, .. } = environment;
     let mailbox = environment.mailbox()?;
@@ -195,7 +195,7 @@ fn ensure_dbt_is_connected(environment: &FlowEnvironment) -> Result<()> {
     mailbox.wait("[NOTICE]", &format!("dbt is connected through {endpoint}")).map(drop)
 }
 
-/// Takes back what an untrusted account needed, and its requests.
+/// Revokes an untrusted account's permission and removes its requests.
 fn withdraw(environment: &FlowEnvironment, mailbox: Mailbox<'_>, account: &str, endpoints: &[String]) -> Result<()> {
     let FlowEnvironment { aws, postgres, .. } = environment;
     postgres.leave(aws, account, endpoints)?;
@@ -205,7 +205,7 @@ fn withdraw(environment: &FlowEnvironment, mailbox: Mailbox<'_>, account: &str, 
     Ok(())
 }
 
-/// Sends notifications that name an untrusted account's endpoint as dbt's.
+/// Sends forged notifications that present an untrusted account's endpoint as dbt's.
 fn send_forged_notifications(environment: &FlowEnvironment, endpoint: &str) -> Result<()> {
     let FlowEnvironment { aws, postgres, stack, .. } = environment;
     let topic = stack.output("NotificationTopicArn")?;
@@ -224,7 +224,7 @@ fn reads(aws: &LocalAws) -> Result<usize> {
     api_calls::count(aws, ConnectionAcceptor, "ec2:DescribeVpcEndpointConnections")
 }
 
-/// Runs that could not learn in time whether another one covered their event.
+/// Runs that could not learn in time whether another run had covered their event.
 fn unclaimed_runs(aws: &LocalAws) -> Result<usize> {
     let group = "/privatelink-guard/guard/connection-acceptor";
     let events = aws.aws(&Caller::root(COMPANY), &["logs", "filter-log-events", "--log-group-name", group])?;

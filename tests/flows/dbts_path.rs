@@ -1,4 +1,4 @@
-//! Only what dbt reaches counts: its ports, the groups of IPv4, the targets that get new connections.
+//! Only resources that dbt reaches count: its ports, the target groups for IPv4, the targets that get new connections.
 
 use anyhow::{Result, ensure};
 use story::company::TARGETS;
@@ -47,7 +47,7 @@ fn the_group_that_ipv4_reaches_is_judged() -> Result<()> {
 }
 
 #[test]
-fn a_zonal_shift_is_said_once_and_standbys_are_no_failure() -> Result<()> {
+fn a_zonal_shift_is_reported_once_and_standbys_do_not_fail() -> Result<()> {
     with_environment(|environment| {
         let FlowEnvironment { aws, postgres, .. } = environment;
         let mailbox = environment.mailbox()?;

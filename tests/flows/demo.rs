@@ -1,4 +1,4 @@
-//! The story of the demo, as a test.
+//! The demo's story as a test.
 
 use std::time::Duration;
 
@@ -25,9 +25,9 @@ fn the_demo_ends_as_expected_with_one_email_for_each_change() -> Result<()> {
         chapter.into_result()?;
     }
     let delivered = Mailbox::from_the_start(&demo.aws).messages()?;
-    // AWS sets the endpoint up in its own time: that the wait is over, and that dbt is connected, is one message or two.
+    // AWS sets the endpoint up in its own time, so the end of the wait and dbt's connection are one message or two.
     let over = |mail: &Mail| mail.subject.starts_with("[RESOLVED]") && mail.subject.contains("dbt has an endpoint");
-    // A run on schedule can be faster than CloudTrail. Then who changed it is a notice of its own.
+    // A scheduled run can be faster than CloudTrail. Then the author of the change is a notice of its own.
     let late = |mail: &Mail| mail.subject.starts_with("[NOTICE]") && mail.subject.contains("cause found: ");
     let delivered: Vec<Mail> = delivered.into_iter().filter(|mail| !over(mail) && !late(mail)).collect();
     let subjects = |protocol: &str| -> Vec<&str> {

@@ -1,4 +1,4 @@
-//! The environment of most flows. Setting one up takes half a minute, so flows reuse it one after the other.
+//! The environment of most flows. Its set-up takes half a minute, so flows reuse it in turn.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use story::stack::{self, GuardFunction, GuardStack};
 
 /// A company with two services, and a stack that guards both.
 ///
-/// Its schedules are too slow to run during a flow: a function runs when an event or the flow triggers it. An alert fires
+/// Its schedules are too slow to run during a flow: only events and the flow itself trigger a function. An alert fires
 /// at the first failing result and resolves at the first passing one.
 #[derive(Debug)]
 pub struct FlowEnvironment {
@@ -22,7 +22,7 @@ pub struct FlowEnvironment {
     pub aws: LocalAws,
     /// A service on port 5432.
     pub postgres: Company,
-    /// Another one, which also listens on port 443.
+    /// A second service, which also listens on port 443.
     pub gitlab: Company,
     /// The guard's stack.
     pub stack: GuardStack,
@@ -30,14 +30,14 @@ pub struct FlowEnvironment {
 
 /// Runs a flow in an environment that no other flow uses at the same time.
 ///
-/// A flow must resolve the alerts that it fires, so that the next flow finds none. After a flow that fails, the environment
-/// is not reused, and the error lists the last changes in it.
+/// A flow must resolve the alerts that it fires, so that the next flow finds none. The environment of a failed flow is
+/// not reused, and the error lists the last changes in it.
 pub fn with_environment(flow: impl FnOnce(&FlowEnvironment) -> Result<()>) -> Result<()> {
     let existing = unused().pop();
     let environment = existing.map_or_else(FlowEnvironment::set_up, Ok)?;
     flow(&environment).map_err(|error| anyhow!("{error:#}\n\nThe last changes:\n{}", environment.last_changes()))?;
-    // What the flow caused must not be sent during the next one. A run that read what was being removed ends in error, and
-    // Lambda repeats it after a minute, and once more two minutes later.
+    // The next flow must not receive this flow's alerts. A run that read a resource during its removal ends in error,
+    // and Lambda repeats the run after a minute, and once more two minutes later.
     eventually_within(Duration::from_mins(3) + PATIENCE, "all events to be handled", || {
         Ok((environment.aws.control("under-way", &json!({}))? == 0).then_some(()))
     })?;
@@ -75,7 +75,7 @@ impl FlowEnvironment {
         Ok(environment)
     }
 
-    /// Everything is as dbt's guide says, except that one instance serves two zones, and that dbt has not asked yet.
+    /// Everything follows dbt's guide, except that one instance serves two zones and that dbt has not asked yet.
     fn ensure_only_what_is_expected_is_reported(&self) -> Result<()> {
         for function in GuardFunction::ALL {
             self.run(function)?;
@@ -88,7 +88,7 @@ impl FlowEnvironment {
         Ok(())
     }
 
-    /// The calls that changed something last, a line each: when, by whom, how long it took, and its error.
+    /// The last calls that changed something, one per line: the time, the caller, the duration and the error.
     fn last_changes(&self) -> String {
         let calls = self.aws.control("requests", &json!({})).unwrap_or_default();
         let calls = calls.as_array().into_iter().flatten();
@@ -106,7 +106,7 @@ impl FlowEnvironment {
         changes[changes.len().saturating_sub(LAST_CHANGES)..].join("\n")
     }
 
-    /// The mail from now on.
+    /// The messages from now on.
     pub fn mailbox(&self) -> Result<Mailbox<'_>> {
         Mailbox::from_now(&self.aws)
     }

@@ -1,5 +1,5 @@
-//! Calls that AWS refuses: the alerts name the call, a run ends in error if something is left undone, and nothing is lost or
-//! sent twice.
+//! Calls that AWS refuses: alerts name the call, a run with work left ends in error, and no message is lost or sent
+//! twice.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ fn a_notice_that_sns_refuses_is_sent_once_by_a_later_run() -> Result<()> {
 }
 
 #[test]
-fn a_denied_read_is_an_alert_that_names_the_action() -> Result<()> {
+fn a_denied_read_fires_with_the_name_of_the_action() -> Result<()> {
     with_environment(|environment| {
         let aws = &environment.aws;
         let mailbox = environment.mailbox()?;
@@ -58,18 +58,18 @@ fn a_run_ends_before_lambda_kills_it_and_names_what_is_unread() -> Result<()> {
         let FlowEnvironment { aws, stack, .. } = environment;
         let mailbox = environment.mailbox()?;
         let action = "elasticloadbalancing:DescribeTargetHealth";
-        // 6 s of it are left to Lambda, and half of the others are for reading: less than the 8 s after which the SDK gives
-        // up a call, so that it is the run that has no time left.
+        // Lambda keeps 6 s of it, and half of the rest is for reading. That is less than the 8 s after which the SDK
+        // gives up a call, so the run itself has no time left.
         stack.set_timeout(aws, HealthWatcher, Duration::from_secs(20))?;
         aws.delay_answers(action, Duration::from_mins(1))?;
-        // A run that was killed would end in error, and send nothing.
+        // A killed run would end in error and send nothing.
         environment.run(HealthWatcher)?;
         let alert = mailbox.wait("[WARNING]", action)?;
         ensure!(alert.body.contains("no time was left in this run"), "{}", alert.body);
 
         aws.delay_answers(action, Duration::ZERO)?;
         stack.set_timeout(aws, HealthWatcher, Duration::from_secs(110))?;
-        // The other calls that had no time left fire too, and only a run that makes them all resolves them all.
+        // The other calls without time left fire too, and only a run that makes all of them resolves them all.
         PathItem::new(stack, &environment.postgres.service)?.remove(aws)?;
         environment.run(HealthWatcher)?;
         mailbox.wait("[RESOLVED]", action)?;

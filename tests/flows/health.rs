@@ -1,4 +1,4 @@
-//! health-watcher reports the targets; the heartbeat, test messages, and silences.
+//! health-watcher's alerts on targets; the heartbeat, test messages, and silences.
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -11,13 +11,13 @@ use story::stack::GuardStack;
 use crate::environment::{FlowEnvironment, with_environment};
 
 #[test]
-fn targets_that_fail_one_by_one_send_one_warning_and_one_critical_alert() -> Result<()> {
+fn targets_failing_in_turn_send_one_warning_and_one_critical() -> Result<()> {
     with_environment(|environment| {
         let FlowEnvironment { aws, postgres, .. } = environment;
         let mailbox = environment.mailbox()?;
         for target in TARGETS {
             postgres.set_health(aws, target, "unhealthy")?;
-            // Three runs at the same time, on the same table.
+            // Three parallel runs on one table.
             concurrently(3, |_| environment.run(HealthWatcher))?;
         }
         mailbox.wait("[WARNING]", "1 of 3 targets unhealthy")?;
@@ -25,7 +25,7 @@ fn targets_that_fail_one_by_one_send_one_warning_and_one_critical_alert() -> Res
         environment.ensure_same_verdict()?;
         mailbox.expect_once("[WARNING]", "1 of 3 targets unhealthy")?;
         mailbox.expect_once("[CRITICAL]", "0 of 3 targets healthy")?;
-        // An alert of its own. It comes with another one, unless each was stored by another of the three runs.
+        // A separate alert, in the same message as another one unless a different run of the three stored each.
         mailbox.expect_once("[INFO]", "no healthy target in eu-central-1a")?;
         let emails = mailbox.emails()?;
         ensure!(emails.len() <= 3, "{emails:#?}");
@@ -38,14 +38,14 @@ fn targets_that_fail_one_by_one_send_one_warning_and_one_critical_alert() -> Res
 }
 
 #[test]
-fn who_deregistered_all_targets_is_named() -> Result<()> {
+fn the_alert_names_who_deregistered_all_targets() -> Result<()> {
     with_environment(|environment| {
         let FlowEnvironment { aws, postgres, .. } = environment;
         let mailbox = environment.mailbox()?;
         for target in TARGETS {
             postgres.deregister_target(aws, &format!("Id={target}"))?;
         }
-        // In the alert, or in a notice after it: drift-watcher notes the change when its event arrives.
+        // In the alert or in a later notice: drift-watcher notes the change when its event arrives.
         let (reported, by) = ("CloudTrail reports: DeregisterTargets by", "user/network-admin-postgres");
         let named = eventually("an alert that names who deregistered the targets", || {
             environment.run(HealthWatcher)?;
@@ -79,7 +79,7 @@ fn the_heartbeat_sends_how_many_checks_pass() -> Result<()> {
 }
 
 #[test]
-fn test_messages_cover_each_severity_and_kind_and_say_that_they_are_a_test() -> Result<()> {
+fn test_messages_cover_each_severity_and_kind_and_are_marked() -> Result<()> {
     with_environment(|environment| {
         let FlowEnvironment { aws, stack, .. } = environment;
         let mailbox = environment.mailbox()?;

@@ -1,4 +1,4 @@
-//! AWS is late: CloudTrail reports a change after the guard has found it, and EC2's list lags behind what happened.
+//! Late data from AWS: CloudTrail reports a change after the guard has found it, and EC2's list lags behind.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::environment::{FlowEnvironment, with_environment};
 
 const RULES: &str = "security group blocks dbt on port 5432";
 const ACCEPTANCE: &str = "is OFF: allowed accounts connect unapproved";
-/// A delay that no flow waits for: it is switched off when the events may come.
+/// A delay that no flow waits for: the flow ends it when the events may come.
 const HELD_BACK: Duration = Duration::from_hours(1);
 
 #[test]
@@ -69,7 +69,7 @@ fn dbt_is_accepted_though_the_list_of_connections_lags_behind() -> Result<()> {
         let mailbox = environment.mailbox()?;
         aws.delay_connections(Duration::from_secs(2))?;
         let dbt = postgres.dbt_connects(aws)?;
-        // No schedule runs: the notification is all there is.
+        // No schedule runs here: only the notification starts a run.
         eventually("the list to show that dbt is connected", || {
             Ok(postgres.state(aws, &dbt).is_ok_and(|state| state == "available").then_some(()))
         })?;
@@ -84,7 +84,7 @@ fn dbt_is_accepted_though_the_list_of_connections_lags_behind() -> Result<()> {
 }
 
 #[test]
-fn a_deletion_that_names_only_an_id_has_its_cause() -> Result<()> {
+fn a_deletion_by_id_has_its_cause() -> Result<()> {
     with_environment(|environment| {
         let FlowEnvironment { aws, postgres, .. } = environment;
         environment.run(DriftWatcher)?;

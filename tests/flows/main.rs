@@ -1,6 +1,7 @@
 //! Flows: the real template and the real functions on a local AWS, driven with the AWS CLI.
 //!
-//! `cargo test --package flows -- NAME` runs the flows whose names contain NAME: one flow, or a module such as `checklist`.
+//! `cargo test --package flows -- NAME` runs the flows with NAME in their names: one flow, or a module such as
+//! `checklist`.
 
 mod accounts;
 mod api_calls;

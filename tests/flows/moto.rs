@@ -1,5 +1,5 @@
-//! A second opinion on the local AWS: moto, an emulator of AWS that others wrote. Of the same company, `check` finds the
-//! same on both, but for what moto does not know. That is listed here, with what `check` says of it.
+//! A second opinion on the local AWS: moto, an independent emulator. For one company, `check` must find the same on
+//! both, except for facts that moto lacks. These are listed here with the results of `check`.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +9,17 @@ use story::company::{Company, DBT_CIDR, TARGETS};
 use story::local_aws::{LocalAws, concurrently, text};
 use story::{DBT, command};
 
-/// Checks and their resources, and why moto's answers leave them unknown.
+/// Checks with their resources, and the reason why moto leaves them unknown.
 type Unknown = (&'static [&'static str], &'static str);
 
-/// moto has no connections of endpoint services, and answers HTTP 500 with a web page.
+/// moto has no connections of endpoint services and answers with HTTP 500 and a web page.
 const CONNECTIONS: Unknown =
     (&["connection.absent SERVICE", "connection.dbt SERVICE", "connection.untrusted SERVICE"], NOT_AWS);
 const REGIONS: Unknown = (&["service.regions SERVICE"], NOT_AWS);
 const NOT_AWS: &str = "ec2:DescribeVpcEndpointConnections failed: the answer (HTTP 500) is not in AWS's form. Usually a proxy \
      answered, or an emulator that does not know this call: check AWS_ENDPOINT_URL and any proxy";
 
-/// moto does not say which IP address types an endpoint service takes.
+/// moto does not return the IP address types of an endpoint service.
 const ADDRESS_TYPES: Unknown =
     (&["service.available SERVICE"], "EC2 does not say which IP address types the endpoint service takes");
 
@@ -34,10 +34,10 @@ const PATHS: Unknown = (
     "EC2 shows no network interface of LOAD_BALANCER",
 );
 
-/// moto does not say which zone an IP target is in.
+/// moto does not return an IP target's zone.
 const ZONES: Unknown = (&["load-balancer.zones postgres"], "it is not known in which zones the healthy targets are");
 
-/// What the administrator breaks, one after the other, and what fails from then on. Nothing hides what follows.
+/// The administrator's breaks, in turn, with the checks that fail from then on. No failure hides a later one.
 type Break = fn(&Side) -> Result<()>;
 const BREAKS: [(&str, Break); 11] = [
     ("service.principals SERVICE: fail critical", |side| side.company.allow_every_account(&side.aws)),
@@ -62,7 +62,7 @@ const BREAKS: [(&str, Break); 11] = [
 ];
 
 #[test]
-fn check_finds_on_moto_what_it_finds_on_the_local_aws() -> Result<()> {
+fn check_agrees_on_moto_and_on_the_local_aws() -> Result<()> {
     let both = Both::set_up()?;
     let found = both.agree_but_for(&[CONNECTIONS, REGIONS, ADDRESS_TYPES, PATHS])?;
     ensure!(found["listener.certificate postgres"] == "pass", "{found:#?}");
@@ -86,7 +86,7 @@ fn check_finds_on_moto_what_it_finds_on_the_local_aws() -> Result<()> {
     Ok(())
 }
 
-/// What each check says of each resource: `pass`, `fail critical: …`, `unknown: …`.
+/// The verdict of each check on each resource: `pass`, `fail critical: …`, `unknown: …`.
 type Verdicts = BTreeMap<String, String>;
 
 struct Both {
@@ -105,7 +105,7 @@ impl Both {
         pair(|number| task([&self.moto, &self.local][number]))
     }
 
-    /// What was found on moto. It is what was found on the local AWS, and what moto does not know is unknown.
+    /// The results on moto. They must equal those on the local AWS, except that facts which moto lacks are unknown.
     fn agree_but_for(&self, unknown: &[Unknown]) -> Result<Verdicts> {
         let [moto, mut expected] = self.each(Side::check)?;
         for (keys, why) in unknown {
@@ -127,7 +127,7 @@ fn pair<T: Send>(task: impl Fn(usize) -> Result<T> + Sync) -> Result<[T; 2]> {
     concurrently(2, task)?.try_into().map_err(|_| anyhow!("two tasks have two results"))
 }
 
-/// An emulator, and the company in it: port 5432, and 8443 with TLS, with three addresses; port 443 with one instance.
+/// An emulator with the company in it: port 5432, and 8443 with TLS, with three addresses; port 443 with one instance.
 struct Side {
     aws: LocalAws,
     company: Company,
@@ -171,7 +171,7 @@ impl Side {
         Ok(())
     }
 
-    /// Shares a second load balancer, which is internet-facing.
+    /// Adds a second load balancer, which is internet-facing, to the service.
     fn add_public_load_balancer(&self) -> Result<()> {
         let Company { subnets: [first, second], security_group, .. } = &self.company;
         #[rustfmt::skip]
@@ -193,7 +193,7 @@ impl Side {
         #[rustfmt::skip]
         let arguments = ["check", "--json", "--service", service, "--dbt-principal", &principal, "--cidrs", DBT_CIDR,
             "--ports", "5432+443+8443"];
-        // HTTP 500 is worth another attempt, but not here.
+        // The SDK would retry HTTP 500, which only costs time here.
         let output = command::command(&self.aws, root)?.args(arguments).env("AWS_MAX_ATTEMPTS", "1").output()?;
         let report: Value = serde_json::from_slice(&output.stdout)
             .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;

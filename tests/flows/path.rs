@@ -1,4 +1,4 @@
-//! The path that drift-watcher stores spares health-watcher its reads, but never an answer.
+//! The path that drift-watcher stores saves health-watcher reads without changing an answer.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -35,14 +35,14 @@ fn a_path_that_is_missing_old_or_unreadable_is_read_anew() -> Result<()> {
 }
 
 #[test]
-fn an_answer_that_contradicts_the_stored_path_is_checked_before_anybody_hears_of_it() -> Result<()> {
+fn a_contradicted_path_is_read_anew_before_an_alert() -> Result<()> {
     with_environment(|environment| {
         let FlowEnvironment { aws, postgres, .. } = environment;
         let path = PathItem::new(&environment.stack, &environment.postgres.service)?;
         let mailbox = environment.mailbox()?;
         environment.run(DriftWatcher)?;
 
-        // Elastic Load Balancing does not know the stored target group, as after it was replaced.
+        // Elastic Load Balancing does not know the stored target group, as after a replacement.
         path.change(aws, |path| {
             let renamed = path.to_string().replace("targetgroup/postgres/", "targetgroup/replaced/");
             *path = serde_json::from_str(&renamed).unwrap_or_default();
@@ -63,13 +63,13 @@ fn an_answer_that_contradicts_the_stored_path_is_checked_before_anybody_hears_of
     })
 }
 
-/// Whether a run of health-watcher reads more than the health of the targets.
+/// Whether a run of health-watcher reads more than the targets' health.
 fn reads_anew(environment: &FlowEnvironment) -> Result<bool> {
     let calls = api_calls::of_one_run(&environment.aws, &environment.stack, HealthWatcher)?;
     Ok(calls.contains_key("elasticloadbalancing:DescribeListeners"))
 }
 
-/// The item with the path of a service.
+/// The table item with the path of a service.
 pub struct PathItem {
     table: String,
     key: Value,

@@ -1,4 +1,4 @@
-//! The guard with all it may change: UntrustedRequests=reject and CrossZone=enforce.
+//! The guard with permission for every change: UntrustedRequests=reject and CrossZone=enforce.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -14,7 +14,7 @@ use story::{COMPANY, REGION, UNTRUSTED};
 use crate::api_calls;
 use crate::path::PathItem;
 
-/// One flow, since the last step compares the permissions with the calls of all steps.
+/// One flow, since its last step compares the permissions with the calls of all steps.
 #[test]
 fn the_strict_guard_uses_every_permission_it_has() -> Result<()> {
     let strict = Strict::set_up()?;
@@ -31,7 +31,7 @@ fn the_strict_guard_uses_every_permission_it_has() -> Result<()> {
     GuardFunction::ALL.into_iter().try_for_each(|function| strict.allows_exactly_what_was_called(function))
 }
 
-/// Two services of a company; the guard is deployed for one. Before that, somebody accepted an untrusted account on both.
+/// Two services of a company, both with an untrusted account accepted earlier; the guard is deployed for one.
 struct Strict {
     aws: LocalAws,
     guarded: Company,
@@ -65,8 +65,8 @@ impl Strict {
         Mailbox::from_the_start(&self.aws)
     }
 
-    /// An instance in one zone of two, a prefix list, a certificate, a hostname and the rules of a dual-stack load balancer: the
-    /// checks on them need further calls.
+    /// The set-up has an instance in one zone of two, a prefix list, a certificate, a hostname and the listener rules
+    /// of a dual-stack load balancer: their checks need further calls.
     fn reports_a_zone_without_a_healthy_target(&self) -> Result<()> {
         self.guarded.add_https(&self.aws)?;
         self.guarded.switch_to_tls(&self.aws, 443, 300)?;
@@ -107,7 +107,7 @@ impl Strict {
         Ok(())
     }
 
-    /// More than once if drift-watcher stores the path again in the meantime.
+    /// It may ask more than once, if drift-watcher stores the path again in the meantime.
     fn asks_for_a_name_that_is_not_stored(&self) -> Result<()> {
         eventually("EC2 to be asked for the service's name", || {
             self.path.remove(&self.aws)?;
@@ -145,15 +145,16 @@ impl Strict {
         messages.iter().try_for_each(|message| validate(&text(message, "/Body")?))
     }
 
-    /// The local AWS denies what a role does not allow. So what was called is allowed, and nothing else may be.
+    /// The local AWS denies calls that a role does not allow. So every call made is allowed, and the role may allow no
+    /// more.
     fn allows_exactly_what_was_called(&self, function: GuardFunction) -> Result<()> {
         let called: BTreeSet<_> = api_calls::called(&self.aws, function)?.into_iter().collect();
         let mut allowed = api_calls::allowed(&self.aws, "guard", function)?;
-        // Lambda calls these with the function's role: for its log, and for events that failed every retry.
+        // Lambda makes these calls with the function's role, for its log and for events that failed every retry.
         for action in ["logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage"] {
             assert!(allowed.remove(action), "{function:?} allows Lambda {action}");
         }
-        // A permission without a call: EC2 checks it besides, where a service has several Regions.
+        // A permission without a call: EC2 checks it in addition, for a service with several Regions.
         let multi_region = allowed.remove("vpce:AllowMultiRegion");
         assert_eq!(multi_region, function == GuardFunction::ConnectionAcceptor, "{function:?}");
         assert_eq!(called, allowed, "{function:?}: called, and allowed");
@@ -161,7 +162,7 @@ impl Strict {
     }
 }
 
-/// The administrator allows every account and accepts the untrusted one. Returns its endpoint.
+/// Allows every account as the administrator and accepts the untrusted one. Returns the endpoint.
 fn accept_untrusted(aws: &LocalAws, company: &Company) -> Result<String> {
     company.allow_every_account(aws)?;
     let endpoint = company.untrusted_connects(aws)?;
@@ -172,7 +173,7 @@ fn accept_untrusted(aws: &LocalAws, company: &Company) -> Result<String> {
     Ok(endpoint)
 }
 
-/// Subscribes a queue to the alerts, as a program would. Returns its URL.
+/// Subscribes a queue to the alerts, as a program would. Returns the queue's URL.
 fn subscribe_queue(aws: &LocalAws, stack: &GuardStack) -> Result<String> {
     let root = Caller::root(COMPANY);
     let topic = stack.output("AlertTopicArn")?;
@@ -189,7 +190,7 @@ fn subscribe_queue(aws: &LocalAws, stack: &GuardStack) -> Result<String> {
     text(&queue, "/QueueUrl")
 }
 
-/// Validates a message with the schema in the documentation.
+/// Validates a message against the schema in the documentation.
 fn validate(message: &str) -> Result<()> {
     let script = "import json, sys, jsonschema\n\
                   schema = json.load(open('docs/alert.schema.json'))\n\

@@ -1,4 +1,4 @@
-//! What keeps dbt from the targets: their security groups, a certificate that expires, an address that has changed.
+//! Obstacles between dbt and the targets: their security groups, an expiring certificate, a changed address.
 
 use anyhow::Result;
 use story::company::TARGETS;
@@ -15,11 +15,11 @@ fn the_targets_security_group_is_opened_by_the_printed_commands() -> Result<()> 
         postgres.change_servers_rule(aws, "revoke-security-group-ingress")?;
         let blocked = |service: &str| format!("security group blocks 3 of 3 targets in {service}");
         mailbox.wait("[CRITICAL]", &blocked("postgres"))?;
-        // In the alert, or in a notice after it: another run may find the failure before the change's own event arrives.
+        // In the alert or in a later notice: another run may find the failure before the change's own event arrives.
         mailbox.wait("CloudTrail reports:", "user/network-admin-postgres")?;
         environment.ensure_same_verdict()?;
 
-        // Each allows the security group of its load balancer.
+        // Each command allows the security group of its load balancer.
         for (company, service) in [(postgres, "postgres"), (gitlab, "gitlab")] {
             mailbox.wait("[CRITICAL]", &blocked(service))?;
             company.run_printed_command(mailbox, "target-group.security-groups", &blocked(service))?;
@@ -47,14 +47,14 @@ fn a_certificate_is_reported_before_it_expires() -> Result<()> {
         environment.run(DriftWatcher)?;
         mailbox.wait("[RESOLVED]", "certificate of gitlab:443 is valid for 300 days")?;
 
-        // ACM says that it is issued all the same.
+        // ACM still reports it as issued.
         aws.set_certificate_key(&certificate, "RSA_4096")?;
         environment.run(DriftWatcher)?;
         mailbox.wait("[CRITICAL]", "certificate of gitlab:443 has an unusable key: RSA-4096")?;
         aws.set_certificate_key(&certificate, "RSA_2048")?;
         environment.run(DriftWatcher)?;
 
-        // One more, for clients that ask for its name. The change itself starts drift-watcher.
+        // A second certificate, for clients that ask for its name. The change itself starts drift-watcher.
         gitlab.add_certificate(aws, &listener, 20)?;
         mailbox.wait("[WARNING]", "certificate of gitlab:443 expires in 20 days")?;
         gitlab.switch_to_tcp(aws, &listener)
@@ -66,13 +66,13 @@ fn a_target_group_must_have_the_addresses_of_its_hostname() -> Result<()> {
     with_environment(|environment| {
         let FlowEnvironment { aws, postgres, .. } = environment;
         let mailbox = environment.mailbox()?;
-        // An address stands for itself in DNS, so the name of this flow needs no DNS server.
+        // An address stands for itself in DNS, so this flow's name needs no DNS server.
         postgres.tag_target_group(aws, "add-tags", &format!("Key=privatelink-guard:hostname,Value={}", TARGETS[0]))?;
-        // A healthy target is kept: somebody may have meant to register it.
+        // A healthy target stays, since somebody may have meant to register it.
         for target in &TARGETS[1..] {
             postgres.set_health(aws, target, "unhealthy")?;
         }
-        // The change of tags starts drift-watcher, which stores the name for health-watcher.
+        // The tag change starts drift-watcher, which stores the name for health-watcher.
         let differ = "targets of postgres differ from what its hostname resolves to";
         eventually("the name to be known", || {
             environment.run(HealthWatcher)?;

@@ -1,4 +1,4 @@
-//! Where alerts go: an existing topic in another Region.
+//! The topic for alerts: an existing one in another Region.
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -9,7 +9,7 @@ use story::stack::{EMAIL, GuardStack};
 
 use crate::environment::{FlowEnvironment, with_environment};
 
-/// Not the Region of the stack.
+/// A Region other than the stack's.
 const ELSEWHERE: &str = "us-east-1";
 
 #[test]

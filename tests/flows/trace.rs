@@ -1,4 +1,4 @@
-//! `privatelink-guard trace` says where the requests of a time stopped. It needs no deployed guard.
+//! `privatelink-guard trace` shows where the requests of a time stopped. It needs no deployed guard.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -17,13 +17,13 @@ struct Setting {
     far: Company,
 }
 
-/// A Region that is not the services' own.
+/// A Region other than the services'.
 const ELSEWHERE: &str = "us-east-1";
 
 const PRIVATE_LINK: &str = "AWS/PrivateLinkServices";
 const LOAD_BALANCER: &str = "AWS/NetworkELB";
 
-/// The setting, for one test at a time: faults concern every caller. Each test has a time of its own.
+/// The setting, for one test at a time, since faults affect every caller. Each test uses a time of its own.
 fn setting() -> Result<MutexGuard<'static, Setting>> {
     static SETTING: OnceLock<Result<Mutex<Setting>, String>> = OnceLock::new();
     let setting = SETTING.get_or_init(|| Setting::set_up().map(Mutex::new).map_err(|error| format!("{error:#}")));
@@ -46,7 +46,7 @@ impl Setting {
         Ok(Self { aws, near, endpoint, far })
     }
 
-    /// Sets what AWS counted in each of the 20 minutes before `end`.
+    /// Sets AWS's count for each of the 20 minutes before `end`.
     fn count(&self, namespace: &str, metric: &str, dimensions: &[String], value: u64, end: Timestamp) -> Result<()> {
         let metric = json!({"namespace": namespace, "metric": metric, "dimensions": dimensions, "values": vec![value; 20],
             "end": end.to_string()});
@@ -68,7 +68,7 @@ impl Setting {
         self.count(LOAD_BALANCER, "HealthyHostCount", &dimensions, value, end)
     }
 
-    /// The exit status, and what it printed, of a trace of the 20 minutes before `end`.
+    /// The exit status and the output of a trace of the 20 minutes before `end`.
     fn trace(&self, company: &Company, end: Timestamp, more: &[&str]) -> Result<(i32, String)> {
         let (from, to) = ((end - SignedDuration::from_mins(20)).to_string(), end.to_string());
         let common = ["trace", "--service", &company.service, "--dbt-principal", DBT, "--region", REGION];
@@ -78,7 +78,7 @@ impl Setting {
         Ok((done.status.code().unwrap_or(-1), String::from_utf8(printed)?))
     }
 
-    /// A user who may do what `policy` prints, and nothing else.
+    /// A user with the policy that `policy` prints, and nothing else.
     fn user_with_the_printed_policy(&self, name: &str) -> Result<Caller> {
         let Self { aws, near, .. } = self;
         let policy = String::from_utf8(command::run(aws, &near.admin, &["policy", "--region", REGION])?.stdout)?;
@@ -90,7 +90,7 @@ impl Setting {
         Ok(Caller::with_key(&text(&key, "/AccessKey/AccessKeyId")?, &text(&key, "/AccessKey/SecretAccessKey")?))
     }
 
-    /// Lets the flow logs of the load balancer's first network interface go to CloudWatch Logs. The interface.
+    /// Sends the flow logs of the load balancer's first network interface to CloudWatch Logs. Returns the interface.
     fn log_flows(&self, company: &Company, group: &str) -> Result<Value> {
         let name = load_balancer(company).replace("LoadBalancer=", "Name=description,Values=ELB ");
         let interfaces = company.administer(&self.aws, &["ec2", "describe-network-interfaces", "--filters", &name])?;
@@ -112,7 +112,7 @@ fn hours_ago(hours: i64) -> Timestamp {
 }
 
 fn ensure_contains(printed: &str, words: &[&str]) -> Result<()> {
-    // Lines are broken anywhere.
+    // A line may break anywhere.
     let joined = printed.split_whitespace().collect::<Vec<_>>().join(" ");
     words.iter().try_for_each(|words| {
         ensure!(joined.contains(words), "no '{words}' in:\n{printed}");
@@ -121,7 +121,7 @@ fn ensure_contains(printed: &str, words: &[&str]) -> Result<()> {
 }
 
 #[test]
-fn the_metrics_tell_where_the_requests_stopped() -> Result<()> {
+fn the_metrics_show_where_the_requests_stopped() -> Result<()> {
     let setting = setting()?;
     let near = &setting.near;
 
@@ -158,11 +158,11 @@ fn the_metrics_tell_where_the_requests_stopped() -> Result<()> {
 }
 
 #[test]
-fn flow_logs_tell_what_rejected_the_packets() -> Result<()> {
+fn flow_logs_show_what_rejected_the_packets() -> Result<()> {
     let setting = setting()?;
     let near = &setting.near;
     let interface = setting.log_flows(near, "flows")?;
-    // A flow log has nothing from before it was created.
+    // A flow log has no records from before its creation.
     let end = Timestamp::now();
     setting.count_at_endpoint("NewConnections", 1, end)?;
     setting.count_at_load_balancer(near, "NewFlowCount", 1, end)?;
@@ -180,7 +180,7 @@ fn flow_logs_tell_what_rejected_the_packets() -> Result<()> {
     ensure_contains(&printed, &["the flow logs show rejected packets to or from its targets"])?;
     assert_eq!(status, 0);
 
-    // The log group is younger than the time, so all that it has would be searched.
+    // The log group is younger than the time, so the search would cover all of it.
     setting.aws.control("log-group", &json!({"log_group": "flows", "stored_bytes": 34_000_000_000_u64}))?;
     let (_, printed) = setting.trace(near, end, &[])?;
     ensure_contains(&printed, &["were not searched: that would scan about 34.0 GB, and cost about $0.17. Give --yes"])?;
@@ -189,7 +189,7 @@ fn flow_logs_tell_what_rejected_the_packets() -> Result<()> {
 }
 
 #[test]
-fn without_endpoint_metrics_the_load_balancer_tells_of_another_region() -> Result<()> {
+fn load_balancer_metrics_reveal_requests_from_another_region() -> Result<()> {
     let setting = setting()?;
     let (far, end) = (&setting.far, hours_ago(5));
     let no_metrics = "no endpoint metrics of consumers in other Regions (us-east-1)";
@@ -207,7 +207,7 @@ fn without_endpoint_metrics_the_load_balancer_tells_of_another_region() -> Resul
 }
 
 #[test]
-fn what_may_not_be_read_is_missing_and_decides_nothing() -> Result<()> {
+fn a_denied_read_is_a_missing_fact_and_decides_nothing() -> Result<()> {
     let setting = setting()?;
     let (near, end) = (&setting.near, hours_ago(4));
     setting.count_healthy_targets(near, 3, end)?;
@@ -226,7 +226,7 @@ fn what_may_not_be_read_is_missing_and_decides_nothing() -> Result<()> {
 }
 
 #[test]
-fn the_printed_policy_allows_everything_that_is_asked() -> Result<()> {
+fn the_printed_policy_allows_every_call_of_trace() -> Result<()> {
     let setting = setting()?;
     let Setting { aws, far, .. } = &*setting;
     let interface = setting.log_flows(far, "policy-flows")?;
@@ -250,7 +250,7 @@ fn the_printed_policy_allows_everything_that_is_asked() -> Result<()> {
 }
 
 #[test]
-fn a_time_that_makes_no_sense_is_bad_usage() -> Result<()> {
+fn an_invalid_time_is_bad_usage() -> Result<()> {
     let setting = setting()?;
     let (status, printed) = setting.trace(&setting.near, Timestamp::now() + SignedDuration::from_hours(1), &[])?;
     ensure!(status == 64 && printed.contains("--to is in the future"), "{status}: {printed}");

@@ -1,4 +1,4 @@
-//! Whether the command finds what the functions found.
+//! The agreement of the command with the functions.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use story::{COMPANY, command};
 use crate::environment::FlowEnvironment;
 
 impl FlowEnvironment {
-    /// Runs `check` with the settings of the stack, as the company's administrator. The report, and the exit status.
+    /// Runs `check` with the stack's settings as the company's administrator. Returns the report and the exit status.
     pub fn check(&self, arguments: &[&str]) -> Result<(Value, Option<i32>)> {
         let fixed = ["check", "--stack", "guard", "--json"];
         let output = command::run(&self.aws, &Caller::root(COMPANY), &[&fixed, arguments].concat())?;
@@ -19,7 +19,7 @@ impl FlowEnvironment {
         Ok((report, output.status.code()))
     }
 
-    /// Waits until `check` finds what the functions' alerts say: the same checks, resources, severities and summaries.
+    /// Waits until `check` and the functions' alerts agree on checks, resources, severities and summaries.
     pub fn ensure_same_verdict(&self) -> Result<()> {
         let compare =
             || -> Result<(BTreeSet<String>, BTreeSet<String>)> { Ok((failing(&self.check(&[])?.0), firing(self)?)) };
@@ -37,7 +37,7 @@ impl FlowEnvironment {
     }
 }
 
-/// What fails according to a report.
+/// The failing results of a report.
 fn failing(report: &Value) -> BTreeSet<String> {
     let services = report["services"].as_array().into_iter().flatten();
     let results = services.flat_map(|service| {
@@ -54,8 +54,8 @@ fn failing(report: &Value) -> BTreeSet<String> {
     failing.map(line).collect()
 }
 
-/// What fires according to the guard's table, and is not unknown now. `visibility.lost` is about the functions' own
-/// calls, and `connection.absent` about what only the table knows.
+/// The firing alerts in the guard's table that are not unknown now. It leaves out `visibility.lost`, which is about the
+/// functions' own calls, and `connection.absent`, for which only the table has the facts.
 fn firing(environment: &FlowEnvironment) -> Result<BTreeSet<String>> {
     let table = environment.stack.output("StateTableName")?;
     let items = environment.aws.aws(&Caller::root(COMPANY), &["dynamodb", "scan", "--table-name", table])?;

@@ -1,4 +1,4 @@
-//! The forms in which a report is shown, and the only places that write to standard output and standard error.
+//! The formats of a report. Only these modules write to standard output and standard error.
 
 pub mod html;
 pub mod json;
@@ -7,11 +7,11 @@ pub mod tree;
 
 use std::io::{ErrorKind, Result, Write};
 
-/// Prints text that may hold colours, as far as standard output shows them. That its reader has gone is no error: people
-/// print into `head`.
+/// Prints text, with its colours if standard output shows them. A reader that has gone is no error, since people pipe
+/// the output into `head`.
 ///
 /// # Errors
-/// If it cannot be written for another reason.
+/// If the write fails for another reason.
 pub fn print(text: &str) -> Result<()> {
     match write(anstream::stdout().lock(), text) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -19,7 +19,7 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Writes a remark for the user to standard error. If it cannot be written, nobody is there to read it.
+/// Writes a remark for the user to standard error. A failed write is ignored, since then nobody reads.
 pub fn say(text: &str) {
     let _ = try_say(text);
 }
@@ -27,7 +27,7 @@ pub fn say(text: &str) {
 /// Like [`say`], for output that is pointless without a reader.
 ///
 /// # Errors
-/// If it cannot be written.
+/// If the write fails.
 pub fn try_say(text: &str) -> Result<()> {
     write(anstream::stderr().lock(), text)
 }

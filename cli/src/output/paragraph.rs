@@ -1,23 +1,24 @@
-//! Text in lines that fit. Names in it come from AWS, and so from anybody.
+//! Text wrapped to a width. Names in it come from AWS, so anyone may have chosen them.
 
 use textwrap::{Options, WordSplitter};
 
-/// Joins two words in one line. `visible` leaves none in what comes from AWS.
+/// Keeps two words on one line. Text from AWS contains none, since `visible` removes them.
 const NO_BREAK: char = '\u{a0}';
 
-/// What a prompt or a printed command begins with.
+/// The beginnings of prompts and printed commands.
 const COMMANDS: [&str; 7] = ["$", "#", "%", ">", "aws", "make", "privatelink-guard"];
 
-/// `text` in lines of at most `width` columns, `first` before the first and `hanging` before the others. Words are whole.
+/// `text` in lines of at most `width` columns, with `first` before the first line and `hanging` before the others.
+/// Words stay whole.
 ///
-/// No line begins with what looks like a command, so that a name cannot become one by where a line ends.
+/// No line begins like a command, so a line break cannot turn a name into one.
 pub fn fill(text: &str, width: usize, first: &str, hanging: &str) -> String {
     let options = Options::new(width).initial_indent(first).subsequent_indent(hanging).break_words(false);
     let options = options.word_splitter(WordSplitter::NoHyphenation);
     textwrap::fill(&joined(text), options).replace(NO_BREAK, " ")
 }
 
-/// `text` with what looks like the beginning of a command joined to the word before it.
+/// `text` in which each word that looks like a command is joined to the word before it.
 fn joined(text: &str) -> String {
     let mut words = text.split(' ');
     let mut joined = words.next().unwrap_or_default().to_owned();

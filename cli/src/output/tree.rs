@@ -1,5 +1,5 @@
-//! The report for a terminal: a tree, a line for each result, and under what fails how to fix it. Signs and words say what
-//! colours say.
+//! The report for a terminal: a tree with one line per result, and the fix under each failure. Signs and words repeat
+//! the meaning of the colours.
 
 use std::fmt::Write;
 
@@ -13,13 +13,13 @@ use crate::report::{CheckReport, CheckState, PartKind, PathPart, Summary};
 /// The address of a check's section in the runbook.
 const RUNBOOK: &str = "docs/checks.md#";
 
-/// The least width of a text, in columns, however deep in the tree it stands.
+/// The least width of a text in columns, at any depth of the tree.
 const MIN_TEXT: usize = 30;
 
-/// The number of healthy targets of a group that are listed.
+/// The most healthy targets that a group lists.
 const MAX_HEALTHY_TARGETS: usize = 8;
 
-/// The report, in lines of at most `width` columns, but for commands, which are not broken.
+/// The report in lines of at most `width` columns. Commands are never broken and may be longer.
 pub fn render(report: &CheckReport, width: usize) -> String {
     let account = report.account.as_deref().unwrap_or("unknown");
     let mut text = format!("account {account}, {}, {:.0}\n", report.region, report.checked_at);
@@ -50,7 +50,8 @@ struct Tree<'a> {
 }
 
 impl Tree<'_> {
-    /// A part's line, its results, and the parts behind it. `lead` is drawn before its own line, `below` before the others.
+    /// A part's line, its results, and the parts behind it. `lead` stands before the part's own line, `below` before
+    /// the others.
     fn part(&mut self, part: &PathPart, lead: &str, below: &str) {
         let detail = part.detail.as_deref().map(|detail| format!(", {}", strip_invisible(detail))).unwrap_or_default();
         let sign = match part.own_state {
@@ -104,7 +105,7 @@ impl Tree<'_> {
         let _ = writeln!(self.text, "{indent}more: {RUNBOOK}{}", result.check.id);
     }
 
-    /// `text` in lines that fit, each after `indent`; `label` before the first.
+    /// `text` in wrapped lines, each after `indent`, with `label` before the first.
     fn wrapped(&mut self, indent: &str, label: &str, text: &str) {
         let hanging = format!("{indent}{}", " ".repeat(label.chars().count()));
         let lines = self.wrap(&format!("{indent}{label}"), &hanging, &strip_invisible(text));
@@ -116,7 +117,7 @@ impl Tree<'_> {
     }
 }
 
-/// What is drawn before a line, and before the lines under it.
+/// The tree's strokes before a line, and before the lines under it.
 fn branch(below: &str, last: bool) -> (String, String) {
     match last {
         true => (format!("{below}└─ "), format!("{below}   ")),
@@ -124,7 +125,7 @@ fn branch(below: &str, last: bool) -> (String, String) {
     }
 }
 
-/// The parts to show, and how many healthy targets are left out.
+/// The parts to show, and the number of healthy targets left out.
 fn shown_parts(parts: &[PathPart]) -> (Vec<&PathPart>, usize) {
     let mut room = MAX_HEALTHY_TARGETS;
     let is_shown = |part: &&PathPart| {

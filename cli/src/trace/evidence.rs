@@ -1,10 +1,10 @@
-//! The evidence for a verdict, and what is missing from it, in lines.
+//! The evidence for a verdict and its gaps, in lines.
 
 use super::facts::{Endpoints, Freshness, Rejections, TraceFacts};
 use super::metrics::{GroupHealth, Totals, TrafficCounts, TrafficMetric};
 use super::words::{bytes, counted, listed};
 
-/// What was counted, stage by stage; zeros only where they tell something.
+/// The counts, stage by stage. A zero appears only where it is evidence.
 pub fn evidence(facts: &TraceFacts, totals: &Totals) -> Vec<String> {
     let counts = &totals.counts;
     let mut lines = Vec::new();
@@ -80,7 +80,7 @@ fn stops(counts: &TrafficCounts) -> impl Iterator<Item = String> {
     stops.into_iter().filter_map(stop).collect::<Vec<_>>().into_iter()
 }
 
-/// A load balancer may have other clients, and its numbers do not say which flows are whose.
+/// A note that the load balancer has other clients. Its numbers do not separate their flows from dbt's.
 fn others(counts: &TrafficCounts) -> Option<String> {
     let (connections, flows) = (counts.of(TrafficMetric::Connections)?, counts.of(TrafficMetric::Flows)?);
     let others = flows.saturating_sub(connections);
@@ -123,7 +123,7 @@ impl Rejections {
     }
 }
 
-/// Facts that would have told more, and how to get them.
+/// Missing facts that would have told more, and the way to get them.
 pub fn missing(facts: &TraceFacts) -> Vec<String> {
     let mut missing = Vec::new();
     match &facts.endpoints {
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_tell_nothing_are_left_out() {
+    fn uninformative_zeros_are_left_out() {
         let numbers = [
             (TrafficMetric::Connections, 3),
             (TrafficMetric::Active, 0),

@@ -1,55 +1,55 @@
-//! The facts that are known of the requests on their way.
+//! The known facts about the requests on their way.
 
 use super::metrics::Totals;
 
-/// The facts that the verdict is made from.
+/// The input of the verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceFacts {
-    /// dbt's endpoints, or why they are not known.
+    /// dbt's endpoints, or the reason why they are unknown.
     pub endpoints: Result<Endpoints, String>,
-    /// What was counted, or why it is not known.
+    /// The counts, or the reason why they are unknown.
     pub totals: Result<Totals, String>,
-    /// What the flow logs have, if there are any.
+    /// The rejected flow-log records; `None` without flow logs.
     pub rejections: Option<Rejections>,
-    /// Whether CloudWatch has everything yet.
+    /// Whether CloudWatch has published everything.
     pub freshness: Freshness,
-    /// Whether the time is so long ago that the endpoints' states may have been others.
+    /// Whether the endpoints may have had other states then, because the time is long ago.
     pub is_past: bool,
 }
 
-/// The endpoints of the service that are dbt's, or all if dbt's accounts are not known.
+/// dbt's endpoints to the service, or all endpoints if dbt's accounts are unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Endpoints {
     /// The number of connected endpoints in the service's own Region.
     pub near: usize,
-    /// The Regions of endpoints that are connected from elsewhere. AWS has no metrics of those endpoints.
+    /// The Regions of connected endpoints elsewhere. AWS has no metrics of those endpoints.
     pub far: Vec<String>,
     /// The endpoints that are not connected, each with its state.
     pub waiting: Vec<String>,
-    /// Whether these are dbt's endpoints: the caller named dbt's accounts.
+    /// Whether these are dbt's endpoints, because the user named dbt's accounts.
     pub of_dbt: bool,
     /// The number of the service's endpoints that belong to other accounts.
     pub of_others: usize,
 }
 
-/// What the flow logs of the load balancer's interfaces say was rejected, in records.
+/// Rejected flow-log records on the load balancer's interfaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rejections {
     /// Rejected on the way to a port that the load balancer listens on.
     pub to_load_balancer: u64,
     /// Rejected on the way to or from a target.
     pub behind: u64,
-    /// The most frequent of them, in words.
+    /// The most frequent rejections, in words.
     pub examples: Vec<String>,
 }
 
-/// Whether CloudWatch has published the values of this time yet.
+/// Whether CloudWatch has published the values of this time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
     /// All values.
     Settled,
-    /// Perhaps not the values of the last minutes.
+    /// The values of the last minutes may be missing.
     EndIsLate,
-    /// Perhaps no value.
+    /// All values may be missing.
     AllIsLate,
 }

@@ -1,4 +1,4 @@
-//! What the flow logs of the load balancer's network interfaces say was rejected, where they go to CloudWatch Logs.
+//! Rejected records in the flow logs of the load balancer's network interfaces, for logs in CloudWatch Logs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -19,43 +19,43 @@ use super::words::{bytes, counted, listed};
 use crate::progress::Progress;
 use crate::session::{Session, explained, why};
 
-/// The fields of a record if nobody chose others.
+/// The default fields of a record.
 /// <https://docs.aws.amazon.com/vpc/latest/userguide/flow-log-records.html>
 const DEFAULT_FORMAT: &str = "${version} ${account-id} ${interface-id} ${srcaddr} ${dstaddr} ${srcport} ${dstport} \
     ${protocol} ${packets} ${bytes} ${start} ${end} ${action} ${log-status}";
 
-/// The fields without which a record tells nothing here.
+/// The fields that a search needs.
 const NEEDED: [&str; 5] = ["interface-id", "srcaddr", "dstaddr", "dstport", "action"];
 
-/// A search of more than this costs more than anyone spends without being asked.
+/// The bytes above which a search needs the user's consent, because of its cost.
 const LARGE: u64 = 10_000_000_000;
 
-/// US dollars per GB that is searched, in most Regions.
+/// US dollars per searched GB, in most Regions.
 /// <https://aws.amazon.com/cloudwatch/pricing/>
 const PRICE: f64 = 0.005;
 
-/// How often to ask for the result, and how many times.
+/// The interval and the number of polls for a result.
 const POLL: (Duration, u32) = (Duration::from_secs(1), 120);
 
-/// How late records may be: ten minutes of a record's own length, and the delivery.
+/// The greatest delay of a record: a record covers up to ten minutes, and its delivery takes time.
 const LATENESS: SignedDuration = SignedDuration::from_mins(15);
 
-/// Rejections that are shown.
+/// The most rejections to show.
 const EXAMPLES: usize = 5;
 
-/// Asks for flow logs and searches them.
+/// A search in flow logs.
 pub struct Logs<'a> {
-    /// Reads EC2.
+    /// The reader of EC2.
     pub observer: &'a Observer,
     /// The user's session.
     pub session: &'a Session,
-    /// The time.
+    /// The time to search.
     pub span: Span,
     /// Whether the user agreed to a large search.
     pub yes: bool,
 }
 
-/// The load balancers, and what is on either side of them.
+/// The load balancers, with their ports and targets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoggedPath {
     /// The load balancers.
@@ -66,10 +66,10 @@ pub struct LoggedPath {
     pub targets: BTreeSet<IpAddr>,
 }
 
-/// What was found, and what could not be searched.
+/// The result of a search, and its gaps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SearchOutcome {
-    /// `None` if nothing was searched.
+    /// `None` without a search.
     pub rejections: Option<Rejections>,
     /// Missing facts that would have told more.
     pub gaps: Vec<Gap>,
@@ -83,7 +83,7 @@ struct Search {
     interfaces: Vec<String>,
 }
 
-/// Records that are alike.
+/// A group of similar records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Rejected {
     from: IpAddr,
@@ -146,7 +146,7 @@ impl Logs<'_> {
         Client::new(&self.session.config)
     }
 
-    /// A gap in the evidence instead of a large search, unless the user agreed to one.
+    /// Returns a gap in the evidence instead of a large search, unless the user agreed to one.
     async fn ensure_affordable(&self, searches: &[Search]) -> Result<(), Gap> {
         if self.yes {
             return Ok(());
@@ -170,11 +170,12 @@ impl Logs<'_> {
         )))
     }
 
-    /// How much of a log group is of this time, if it grew evenly.
+    /// The estimated bytes of this time in a log group, if the group grew evenly.
     async fn expected_bytes(&self, log_group: &str) -> Result<u64, String> {
         let answer = self.client().describe_log_groups().log_group_name_prefix(log_group).send().await;
         let answer = answer.map_err(|error| why("logs:DescribeLogGroups", &error))?;
-        // The name itself is the first of those that begin with it. A flow log creates its log group with the first record.
+        // The group's own name is the first of those with this prefix. A flow log creates its log group with the first
+        // record.
         let found = answer.log_groups().iter().find(|group| group.log_group_name() == Some(log_group));
         let Some(found) = found else { return Ok(0) };
         let stored = u64::try_from(found.stored_bytes().unwrap_or_default()).unwrap_or_default();
@@ -204,7 +205,7 @@ impl Logs<'_> {
                 other => return Err(format!("the search ended as {}.", other.map_or("unknown", QueryStatus::as_str))),
             }
         }
-        // Otherwise the search goes on, and costs money, although nobody waits for it.
+        // A query that is not stopped goes on and costs money, although nobody waits for it.
         let stopped = client.stop_query().query_id(id).send().await;
         let not_stopped = stopped.err().map(|error| format!(" {}", why("logs:StopQuery", &error))).unwrap_or_default();
         Err(format!("the search took longer than {} s, and was stopped.{not_stopped}", POLL.1))
@@ -218,8 +219,8 @@ impl SearchOutcome {
 }
 
 impl Search {
-    /// The query, in the language of CloudWatch Logs Insights. It names the fields itself, since Insights discovers only those
-    /// of the default format. `None` if a field is missing.
+    /// The query in the language of CloudWatch Logs Insights. It names the fields itself, since Insights discovers only
+    /// those of the default format. `None` if a field is missing.
     fn query(&self) -> Option<String> {
         let fields = fields(&self.format)?;
         let pattern = vec!["*"; fields.len()].join(" ");
@@ -237,20 +238,21 @@ impl Search {
     }
 }
 
-/// The fields of a format: `${version} ${account-id} …`. `None` if it has not all that are needed, or something between them.
+/// The fields of a format: `${version} ${account-id} …`. `None` if a needed field is missing, or if something stands
+/// between the fields.
 fn fields(format: &str) -> Option<Vec<&str>> {
     let name = |text| str::strip_prefix(text, "${").and_then(|text| text.strip_suffix('}'));
     let fields: Vec<&str> = format.split_whitespace().map(name).collect::<Option<_>>()?;
     NEEDED.iter().all(|needed| fields.contains(needed)).then_some(fields)
 }
 
-/// A field's name in queries, where `-` is an operator. The prefix keeps it apart from the names that Insights discovers.
+/// A field's name in queries, where `-` is an operator. The prefix separates it from names that Insights discovers.
 fn column(field: &str) -> String {
     format!("flow_{}", field.replace('-', "_"))
 }
 
-/// Which log groups to search for which interfaces, and what is not recorded. Of several flow logs of an interface one is
-/// searched, so that no record counts twice.
+/// The log groups to search, with their interfaces, and the gaps. An interface with several flow logs is searched in
+/// one, so that no record counts twice.
 fn plan(nodes: &[Node], logs: &[FlowLog], span: Span, now: Timestamp) -> (Vec<Search>, Vec<Gap>) {
     let mut searches: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
     let (mut gaps, mut without) = (BTreeSet::new(), Vec::new());
@@ -285,7 +287,7 @@ fn plan(nodes: &[Node], logs: &[FlowLog], span: Span, now: Timestamp) -> (Vec<Se
     (searches, gaps.collect())
 }
 
-/// Why a flow log cannot be searched for what was rejected.
+/// The reason why a flow log cannot be searched for rejections.
 fn obstacle(log: &FlowLog, span: Span) -> Option<String> {
     let id = &log.id;
     if let Some(created) = log.created.filter(|created| *created >= span.to) {
@@ -306,12 +308,12 @@ fn obstacle(log: &FlowLog, span: Span) -> Option<String> {
     })
 }
 
-/// Finds a role that writes flow logs.
+/// A command that finds a role for writing flow logs.
 /// <https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-iam-role.html>
 const FIRST_ROLE: &str = "aws iam list-roles --output json \
                           --query \"Roles[?contains(to_string(AssumeRolePolicyDocument),'vpc-flow-logs')].Arn|[0]\" | tr -d '\"'";
 
-/// How to record the flows of the interfaces that have no flow log to search.
+/// The gap for interfaces without a searchable flow log, with the command that records their flows.
 fn not_recorded(nodes: &[Node], without: &[String]) -> Option<Gap> {
     if nodes.is_empty() {
         return Some(Gap::new(
@@ -334,7 +336,7 @@ fn not_recorded(nodes: &[Node], without: &[String]) -> Option<Gap> {
     })
 }
 
-/// The share of `stored` that is of the span, if a log group grew evenly since it exists, or keeps records.
+/// The span's share of `stored`, if the log group grew evenly since its creation or over its retention period.
 fn share(stored: u64, span: Span, created: Option<Timestamp>, retention_days: Option<i32>, now: Timestamp) -> u64 {
     let kept = retention_days.map(|days| now - SignedDuration::from_hours(24 * i64::from(days)));
     let Some(since) = created.max(kept) else { return stored };
@@ -359,7 +361,7 @@ fn rejected(row: &[ResultField]) -> Option<Rejected> {
     })
 }
 
-/// The rejections on dbt's way. The others concern other clients of the network.
+/// The rejections on dbt's path; all others concern other clients of the network.
 fn classified(rows: &[Rejected], nodes: &[Node], path: &LoggedPath) -> Rejections {
     let is_node = |address: &IpAddr| nodes.iter().any(|node| node.addresses.contains(address));
     let is_target = |address: &IpAddr| path.targets.contains(address);

@@ -1,4 +1,4 @@
-//! What AWS counted at the endpoint service, the load balancer and the targets, per period.
+//! AWS's counts at the endpoint service, the load balancer and the targets, per period.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::span::Span;
 
-/// What a flow costs at most if nobody answers: seven SYN packets of 60 bytes, or a connection that is opened, answered and
-/// reset. A conversation is longer: already TLS's first messages have more.
+/// The most bytes of a flow without an answer: seven SYN packets of 60 bytes, or a connection that is opened, answered
+/// and reset. A real conversation is longer: TLS's first messages alone exceed it.
 const UNANSWERED_BYTES: u64 = 512;
 
 /// The shortest period that has a value of [`TrafficMetric::Endpoints`].
@@ -42,7 +42,7 @@ pub enum TrafficMetric {
     Rejected,
     /// Flows that the inbound rules of the load balancer's security groups blocked.
     BlockedInbound,
-    /// Flows that their outbound rules blocked.
+    /// Flows that the outbound rules of the load balancer's security groups blocked.
     BlockedOutbound,
     /// Flows for which the load balancer had no port left.
     PortErrors,
@@ -59,7 +59,7 @@ pub enum TrafficMetric {
 /// The namespace of Network Load Balancers' metrics.
 const LOAD_BALANCERS: &str = "AWS/NetworkELB";
 
-/// Which dimensions a metric has.
+/// The dimensions of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Of {
     Service,
@@ -88,22 +88,22 @@ const METRICS: [(TrafficMetric, Of, &str, &str); 18] = [
     (TrafficMetric::PortErrors, Of::LoadBalancer, "PortAllocationErrorCount", "Sum"),
     (TrafficMetric::ClientTlsErrors, Of::LoadBalancer, "ClientTLSNegotiationErrorCount", "Sum"),
     (TrafficMetric::TargetTlsErrors, Of::LoadBalancer, "TargetTLSNegotiationErrorCount", "Sum"),
-    // Each node counts. The greatest of their numbers is zero only if no node sees a healthy target.
+    // Each node reports a count. The maximum is zero only if no node sees a healthy target.
     (TrafficMetric::Healthy, Of::TargetGroup, "HealthyHostCount", "Maximum"),
     (TrafficMetric::Unhealthy, Of::TargetGroup, "UnHealthyHostCount", "Maximum"),
 ];
 
-/// Numbers by metric. One that is absent is not known.
+/// Numbers by metric. An absent number is unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrafficCounts(BTreeMap<TrafficMetric, u64>);
 
 impl TrafficCounts {
-    /// The number of a metric, if it is known.
+    /// The number of a metric, if known.
     pub fn of(&self, metric: TrafficMetric) -> Option<u64> {
         self.0.get(&metric).copied()
     }
 
-    /// The sum of the metrics that are known; `None` if none is.
+    /// The sum of the known metrics; `None` if none is known.
     pub fn sum(&self, metrics: &[TrafficMetric]) -> Option<u64> {
         metrics.iter().filter_map(|metric| self.of(*metric)).reduce(u64::saturating_add)
     }
@@ -125,12 +125,12 @@ impl FromIterator<(TrafficMetric, u64)> for TrafficCounts {
     }
 }
 
-/// Whose metrics to read.
+/// The resources whose metrics to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subjects {
     /// The endpoint service.
     pub service: ServiceId,
-    /// The endpoints that count. `None`: all of the service; empty: none has metrics.
+    /// The endpoints that count. `None`: all endpoints of the service; empty: no endpoint has metrics.
     pub endpoints: Option<Vec<EndpointId>>,
     /// The load balancers behind it, each with the target groups that serve dbt.
     pub load_balancers: Vec<(Arn, Vec<Arn>)>,
@@ -140,38 +140,38 @@ pub struct Subjects {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
     metric: TrafficMetric,
-    /// The target group, if it is a metric of one.
+    /// The target group of a target group's metric.
     group: Option<Arn>,
     /// The query for CloudWatch.
     pub query: MetricQuery,
 }
 
-/// All numbers that CloudWatch gave.
+/// All numbers from CloudWatch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Measured {
     /// The numbers of each period, by its start.
     pub periods: BTreeMap<Timestamp, TrafficCounts>,
     /// The health of each target group.
     pub groups: Vec<GroupHealth>,
-    /// Whether CloudWatch has any value: if it has none, no traffic and no metrics look the same.
+    /// Whether CloudWatch has any value. Without one, no traffic and no metrics look the same.
     pub published: bool,
 }
 
-/// How many healthy targets a target group had.
+/// The number of healthy targets in a target group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupHealth {
     /// Its name.
     pub name: String,
-    /// The least and the most healthy targets.
+    /// The least and the greatest number of healthy targets.
     pub healthy: (u64, u64),
 }
 
-/// The numbers of the whole time.
+/// The numbers for the whole time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// The sums, or the greatest numbers of what lasts.
+    /// The sums; for gauges, the greatest numbers.
     pub counts: TrafficCounts,
-    /// The flows in periods that have too few bytes for an answer.
+    /// The flows in periods with too few bytes for an answer.
     pub unanswered: u64,
     /// The health of each target group.
     pub groups: Vec<GroupHealth>,
@@ -180,7 +180,7 @@ pub struct Totals {
 }
 
 impl Subjects {
-    /// The metrics to ask for.
+    /// The queries for these resources.
     pub fn queries(&self, span: Span) -> Vec<Query> {
         METRICS.into_iter().flat_map(|metric| self.queries_of(metric, span)).collect()
     }
@@ -226,9 +226,9 @@ impl Subjects {
 }
 
 impl Measured {
-    /// What CloudWatch answered. AWS publishes most sums only when something happens, so a period without a value is one in
-    /// which nothing happened; but not of a load balancer that publishes nothing at all, as the number of healthy targets
-    /// is always published.
+    /// CloudWatch's answers as numbers per period. AWS publishes most sums only when something happens, so a period
+    /// without a value counts as zero. That does not hold for a load balancer that publishes nothing at all, since AWS
+    /// always publishes the number of healthy targets.
     pub fn new(span: Span, queries: &[Query], answers: &[Series]) -> Self {
         let mut measured = Self {
             periods: span.periods().map(|start| (start, TrafficCounts::default())).collect(),
@@ -255,7 +255,7 @@ impl Measured {
         measured
     }
 
-    /// The numbers of the whole time.
+    /// The numbers for the whole time.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals { groups: self.groups.clone(), published: self.published, ..Totals::default() };
         for counts in self.periods.values() {
@@ -288,12 +288,12 @@ impl GroupHealth {
     }
 }
 
-/// Whether so many flows or connections carried too few bytes for answers.
+/// Whether these flows or connections carried too few bytes for answers.
 pub fn is_unanswered(flows: u64, bytes: u64) -> bool {
     bytes <= flows.saturating_mul(UNANSWERED_BYTES)
 }
 
-/// CloudWatch's numbers are floating-point; these are counts.
+/// CloudWatch's floating-point number as a count.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn whole(value: f64) -> u64 {
     value.round() as u64

@@ -1,7 +1,7 @@
-//! `trace`: where the requests of a time stopped, from AWS's metrics and the load balancer's flow logs.
+//! `trace`: the place where the requests of a time stopped, from AWS's metrics and the load balancer's flow logs.
 //!
-//! [`span`] is the time; [`metrics`] and [`flow_logs`] read what is known of it, the [`facts`]; [`verdict`] decides,
-//! [`evidence`] says why, and [`render`] shows it.
+//! [`span`] is the time; [`metrics`] and [`flow_logs`] read the [`facts`]; [`verdict`] decides, [`evidence`] gives the
+//! reasons, and [`render`] prints them.
 
 pub mod evidence;
 pub mod facts;
@@ -33,41 +33,41 @@ use crate::output;
 use crate::progress::Progress;
 use crate::session::{Session, explained};
 
-/// Everything that is called beside what [`Observer`] calls for the checks, as IAM names its actions.
+/// The IAM actions of all calls that [`Observer`] does not make for the checks.
 pub const ACTIONS: [&str; 5] =
     ["ec2:DescribeFlowLogs", "logs:DescribeLogGroups", "logs:GetQueryResults", "logs:StartQuery", "logs:StopQuery"];
 
-/// How late CloudWatch may be. AWS gives no number; it is seldom later.
+/// The usual maximum delay of CloudWatch; AWS documents none.
 const LATENESS: SignedDuration = SignedDuration::from_mins(5);
 
-/// For how long after a time the endpoints' states say what they were then.
+/// The age up to which the endpoints' present states still apply to a past time.
 const STATES_HOLD: SignedDuration = SignedDuration::from_hours(1);
 
-/// What became of the requests to an endpoint service.
+/// The outcome of the requests to an endpoint service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceTrace {
     /// The endpoint service.
     pub service: ServiceId,
     /// Its name.
     pub name: Option<String>,
-    /// The account and the Region that were asked.
+    /// The account and the Region of the calls.
     pub place: String,
     /// The time.
     pub span: Span,
-    /// What was counted, or why it is not known.
+    /// The counts, or the reason why they are unknown.
     pub measured: Result<Measured, String>,
-    /// Where the requests stopped.
+    /// The place where the requests stopped.
     pub decision: Decision,
     /// Missing facts that would have told more.
     pub missing: Vec<Gap>,
 }
 
-/// A fact that could not be read, or that AWS did not record.
+/// A fact that AWS did not record or that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
-    /// The fact, and why it is missing.
+    /// The fact, and the reason why it is missing.
     pub what: String,
-    /// A command that helps to get it.
+    /// A command that helps to get the fact.
     pub command: Option<String>,
 }
 
@@ -77,10 +77,10 @@ impl Gap {
     }
 }
 
-/// Traces the requests to each service, and returns the exit status: 2 if a verdict is not known, else 0.
+/// Traces the requests to each service and returns the exit status: 2 if a verdict is unknown, else 0.
 ///
 /// # Errors
-/// If the question makes no sense, or if it is not known which services are meant.
+/// If the arguments make no sense, or if the services cannot be determined.
 pub async fn run(aws: &AwsArgs, arguments: &args::TraceArgs) -> Result<u8> {
     let span = Span::of(arguments, Timestamp::now())?;
     let session = Session::open(aws).await?;
@@ -103,7 +103,7 @@ pub async fn run(aws: &AwsArgs, arguments: &args::TraceArgs) -> Result<u8> {
     Ok(if is_unknown { 2 } else { 0 })
 }
 
-/// Reads the facts about a span of time.
+/// A reader of the facts about a span of time.
 struct TraceReader<'a> {
     observer: Observer,
     /// The account and the Region.
@@ -121,7 +121,7 @@ impl TraceReader<'_> {
             tokio::join!(self.observer.topology(services, Scope::Health), self.observer.connections(services));
         progress.stop();
         let mut traces = Vec::new();
-        // One after the other: a search of flow logs costs money, and says so first.
+        // One at a time: a search of flow logs costs money and announces that first.
         for service in services {
             traces.push(self.trace(service, &topology, &connections, expectations).await);
         }
@@ -136,7 +136,7 @@ impl TraceReader<'_> {
         expectations: &Expectations,
     ) -> ServiceTrace {
         let (dbt, ports) = (expectations.dbt_accounts(), expectations.policy.listener_ports.for_service(Some(service)));
-        // A list of the connections of a service that is not there is empty, and says nothing.
+        // The connection list of a missing service is empty, and proves nothing.
         let connections = topology.service(service).map_err(|why| why.to_string()).and_then(|_| {
             let read = connections.as_ref();
             let of_service = read.and_then(|read| read.unread.get(service).map_or(Ok(&read.listed), Err));
@@ -187,7 +187,7 @@ impl TraceReader<'_> {
     }
 }
 
-/// The connections that count: dbt's, or all of the service if nobody said which are dbt's.
+/// The connections that count: dbt's, or all of the service's if the user did not name dbt's accounts.
 fn of_service<'a>(
     connections: &'a [Connection],
     service: &ServiceId,
@@ -199,8 +199,8 @@ fn of_service<'a>(
     connections.iter().filter(|connection| connection.service == *service && is_dbts(connection)).collect()
 }
 
-/// Whose metrics to read. Every endpoint of this Region counts, connected or not: it may have been then. Without any, all of
-/// the service counts: one may have been deleted since.
+/// The resources whose metrics to read. Every endpoint in this Region counts, since one that is not connected now may
+/// have been connected then. Without any, the whole service counts, since an endpoint may have been deleted since.
 fn subjects(
     service: &ServiceId,
     connections: Option<&[&Connection]>,

@@ -1,4 +1,4 @@
-//! The trace for a terminal: a table of what was counted, and the verdict with its reasons.
+//! The trace for a terminal: a table of the counts, and the verdict with its reasons.
 
 use std::fmt::Write;
 
@@ -14,7 +14,7 @@ use super::verdict::TraceVerdict;
 use super::words::bytes;
 use crate::output::paragraph::fill;
 
-/// What a period must have to be shown. The health of targets is counted in every minute.
+/// Metrics that make a period worth showing. The targets' health is missing here, since every minute has it.
 const EVENTS: [TrafficMetric; 13] = [
     TrafficMetric::Connections,
     TrafficMetric::ServiceBytes,
@@ -35,7 +35,7 @@ const EVENTS: [TrafficMetric; 13] = [
 struct Column {
     heading: &'static str,
     width: usize,
-    /// The metrics that are added up in it.
+    /// The metrics that the column adds up.
     metrics: &'static [TrafficMetric],
     /// The format of a sum.
     format: fn(u64) -> String,
@@ -62,11 +62,11 @@ const COLUMNS: [Column; 7] = [
     Column::new("unhealthy", 11, &[TrafficMetric::Unhealthy]),
 ];
 
-/// What stops a flow at the load balancer.
+/// Flows that the load balancer blocks.
 const BLOCKED: [TrafficMetric; 4] =
     [TrafficMetric::BlockedInbound, TrafficMetric::BlockedOutbound, TrafficMetric::Rejected, TrafficMetric::PortErrors];
 
-/// The trace, in lines of at most `width` columns, but for commands, which are not broken.
+/// The trace in lines of at most `width` columns. Commands are never broken and may be longer.
 pub fn render(trace: &ServiceTrace, zone: &TimeZone, width: usize) -> String {
     let mut text = heading(trace, zone);
     if let Ok(measured) = &trace.measured {
@@ -89,7 +89,7 @@ pub fn render(trace: &ServiceTrace, zone: &TimeZone, width: usize) -> String {
     text
 }
 
-/// `line` after `first`, in lines that fit.
+/// `line` after `first`, wrapped.
 fn paragraph(first: &str, line: &str, width: usize) -> String {
     fill(&strip_invisible(line), width.max(40), first, &" ".repeat(first.len())) + "\n"
 }
@@ -110,7 +110,7 @@ fn heading(trace: &ServiceTrace, zone: &TimeZone) -> String {
     )
 }
 
-/// A line for each period in which something happened, and one for each stretch in which nothing did.
+/// One line for each period with events, and one for each stretch without.
 fn table(periods: &[(&Timestamp, &TrafficCounts)], span: Span, zone: &TimeZone) -> String {
     let days = span.from.to_zoned(zone.clone()).date() != span.to.to_zoned(zone.clone()).date();
     let clock =
@@ -140,7 +140,7 @@ fn row(counts: &TrafficCounts) -> String {
     columns(|column| counts.sum(column.metrics).map_or("?".to_owned(), column.format))
 }
 
-/// The value of each column at its right.
+/// The value of each column, aligned to the right.
 fn columns(value: impl Fn(&Column) -> String) -> String {
     COLUMNS.iter().fold(String::new(), |mut line, column| {
         let width = column.width;
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_minutes_are_one_line_and_what_is_not_known_is_no_zero() {
+    fn quiet_minutes_share_a_line_and_unknown_is_not_zero() {
         let busy = [
             (TrafficMetric::Connections, 3),
             (TrafficMetric::Flows, 3),

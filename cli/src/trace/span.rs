@@ -1,36 +1,36 @@
-//! The time that is looked at, in whole periods.
+//! The time under examination, in whole periods.
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::BadUsage;
 use crate::args::TraceArgs;
 
-/// How far back CloudWatch has values of single minutes.
+/// The age up to which CloudWatch keeps one-minute values.
 /// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_concepts.html>
 const REACH: SignedDuration = SignedDuration::from_hours(15 * 24);
 
-/// The periods to choose from, in minutes.
+/// The possible periods, in minutes.
 const PERIODS: [i64; 5] = [1, 5, 15, 60, 360];
 
-/// At most this many periods: a table that people read.
+/// The most periods in a table that people read.
 const MAX_ROWS: i64 = 60;
 
-/// A time in periods of the same length.
+/// A time in periods of equal length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// The start of the first period.
     pub from: Timestamp,
-    /// The end of the last period, which may still be going on.
+    /// The end of the last period, which may lie in the future.
     pub to: Timestamp,
     /// The length of a period.
     pub period: SignedDuration,
 }
 
 impl Span {
-    /// The time that the flags name, in the shortest periods that give a short table.
+    /// The time in the flags, in the shortest periods that keep the table short.
     ///
     /// # Errors
-    /// If it is not a time, or not one that CloudWatch has values of.
+    /// If the flags give no valid time, or one for which CloudWatch has no values.
     pub fn of(arguments: &TraceArgs, now: Timestamp) -> Result<Self, BadUsage> {
         let bad = |text: &str| Err(BadUsage(text.to_owned()));
         let (from, to) = match (arguments.from, arguments.to, arguments.last) {

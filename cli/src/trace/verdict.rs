@@ -1,6 +1,6 @@
-//! Where the requests stopped, from what was counted on their way.
+//! The place where requests stopped, from the counts on their way.
 //!
-//! What is not known decides nothing: a verdict needs a number that was read, and without one it is
+//! An unknown number decides nothing: a verdict needs a number that was read, and without one it is
 //! [`TraceVerdict::Unknown`].
 
 use std::fmt;
@@ -10,7 +10,7 @@ use super::facts::{Endpoints, Freshness, TraceFacts};
 use super::metrics::{GroupHealth, Totals, TrafficCounts, TrafficMetric, is_unanswered};
 use super::words::{bytes, counted, listed};
 
-/// Where the requests stopped.
+/// The place where the requests stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TraceVerdict {
     /// No request arrived at the endpoint service.
@@ -21,7 +21,7 @@ pub enum TraceVerdict {
     StoppedBeforeTarget,
     /// The targets answered.
     GotThrough,
-    /// Unknown: what was read does not decide it.
+    /// The numbers do not decide.
     Unknown,
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for TraceVerdict {
 /// The verdict with its reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// Where the requests stopped.
+    /// The place where the requests stopped.
     pub verdict: TraceVerdict,
     /// The verdict in a sentence, with numbers.
     pub sentence: String,
@@ -48,7 +48,7 @@ pub struct Decision {
     pub evidence: Vec<String>,
 }
 
-/// What happened in a time with traffic, in requests.
+/// The outcome of the requests in a time with traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stages {
     /// Stopped before the load balancer.
@@ -59,7 +59,7 @@ struct Stages {
     through: u64,
 }
 
-/// Decides.
+/// Decides from the facts where the requests stopped.
 pub fn decide(facts: &TraceFacts) -> Decision {
     let totals = match &facts.totals {
         Ok(totals) => totals,
@@ -81,7 +81,7 @@ pub fn decide(facts: &TraceFacts) -> Decision {
         Freshness::EndIsLate if is_early => " CloudWatch may not have counted the last minutes yet.",
         _ => "",
     };
-    // Whoever looks for a query that broke off finds nothing that stopped it.
+    // Users who trace a query that broke off find nothing that stopped it.
     let idle = (verdict == TraceVerdict::GotThrough).then(|| IDLE_TIMEOUT.to_owned());
     let evidence = evidence(facts, totals).into_iter().chain(idle).collect();
     Decision { verdict, sentence: sentence + late, evidence }
@@ -91,7 +91,7 @@ pub fn decide(facts: &TraceFacts) -> Decision {
 const IDLE_TIMEOUT: &str = "a connection that is idle for 350 s is dropped: long queries need TCP keepalives sooner \
                             (keepalives_idle in dbt)";
 
-/// Whether no request was counted: neither at the endpoints that have metrics nor, if other endpoints may have sent some,
+/// Whether no request was counted, neither at the endpoints with metrics nor, if other endpoints may have sent some,
 /// behind them.
 fn is_quiet(facts: &TraceFacts, totals: &Totals) -> bool {
     let count = |metric| totals.counts.of(metric).unwrap_or_default();
@@ -101,13 +101,13 @@ fn is_quiet(facts: &TraceFacts, totals: &Totals) -> bool {
     if nobody_can_send(facts) {
         return true;
     }
-    // Flows that are not from an endpoint are of the load balancer's other clients.
+    // Flows that do not come from an endpoint belong to the load balancer's other clients.
     let behind =
         if others_may_send(facts) { count(TrafficMetric::Flows).max(hard_stops(facts, &totals.counts)) } else { 0 };
     behind == 0 && before(facts, &totals.counts) == 0
 }
 
-/// Whether there is no connected endpoint.
+/// Whether no endpoint is connected.
 fn nobody_can_send(facts: &TraceFacts) -> bool {
     facts.endpoints.as_ref().is_ok_and(|endpoints| endpoints.near == 0 && endpoints.far.is_empty())
 }
@@ -117,13 +117,13 @@ fn others_may_send(facts: &TraceFacts) -> bool {
     facts.endpoints.as_ref().map_or(true, |endpoints| !endpoints.far.is_empty())
 }
 
-/// Requests that stopped before the load balancer, as its security groups or the flow logs counted them.
+/// Requests that stopped before the load balancer, counted by its security groups or the flow logs.
 fn before(facts: &TraceFacts, counts: &TrafficCounts) -> u64 {
     let logged = facts.rejections.as_ref().map_or(0, |rejections| rejections.to_load_balancer);
     counts.of(TrafficMetric::BlockedInbound).unwrap_or_default().max(logged)
 }
 
-/// Requests that something between the load balancer and the targets counted as stopped.
+/// Requests that were counted as stopped between the load balancer and the targets.
 fn hard_stops(facts: &TraceFacts, counts: &TrafficCounts) -> u64 {
     let logged = facts.rejections.as_ref().map_or(0, |rejections| rejections.behind);
     let stops = [
@@ -168,7 +168,7 @@ fn without_requests(facts: &TraceFacts, totals: &Totals) -> (TraceVerdict, Strin
     (TraceVerdict::NotSent, format!("{nobody}: no connection began at the endpoint service, and none was in use."))
 }
 
-/// The verdict and its sentence if no endpoint is connected.
+/// The verdict and its sentence without a connected endpoint.
 fn without_endpoint(endpoints: &Endpoints, is_past: bool) -> (TraceVerdict, String) {
     let whose = if endpoints.of_dbt { "dbt's" } else { "the consumers'" };
     if endpoints.waiting.is_empty() && endpoints.of_others > 0 {
@@ -199,7 +199,7 @@ fn without_endpoint(endpoints: &Endpoints, is_past: bool) -> (TraceVerdict, Stri
 }
 
 impl Stages {
-    /// `None` if what was counted does not tell.
+    /// `None` if the counts do not decide.
     fn of(facts: &TraceFacts, totals: &Totals) -> Option<Self> {
         let counts = &totals.counts;
         let (blocked, hard) = (before(facts, counts), hard_stops(facts, counts));
@@ -209,7 +209,7 @@ impl Stages {
         let (before, is_dead) = (blocked.max(lost(counts, flows)), is_dead(totals, flows));
         let behind = if is_dead { flows } else { totals.unanswered.max(hard) };
         let through = if is_dead { 0 } else { flows.saturating_sub(totals.unanswered) };
-        // Flows beyond what the endpoints sent are of the load balancer's other clients.
+        // Flows beyond the number that the endpoints sent belong to the load balancer's other clients.
         let sent = sent(facts, counts).unwrap_or(u64::MAX);
         let stages = Self { before, behind: behind.min(sent), through: through.min(sent) };
         let is_silent =
@@ -219,13 +219,13 @@ impl Stages {
             Self { through: 1.., .. } if facts.endpoints.is_err() => None,
             Self { behind: 0, through: 1.., .. } if counts.of(TrafficMetric::Bytes).is_none() => None,
             Self { before: 0, behind: 0, .. } if is_silent => None,
-            // What was answered was not theirs.
+            // The answered flows were not theirs.
             _ if is_silent => Some(Self { through: 0, ..stages }),
             _ => Some(stages),
         }
     }
 
-    /// The stage that most requests came to; at a tie, the first that stopped some.
+    /// The stage that most requests reached; at a tie, the first that stopped some.
     fn verdict(self, facts: &TraceFacts, totals: &Totals) -> (TraceVerdict, String) {
         let stages = [
             (self.before, TraceVerdict::StoppedBeforeLoadBalancer),
@@ -271,7 +271,7 @@ impl Stages {
         }
     }
 
-    /// The connections and bytes that were exchanged, in words. The endpoint service counts only those of its own endpoints.
+    /// The exchanged connections and bytes, in words. The endpoint service counts only those of its own endpoints.
     fn conversation(self, facts: &TraceFacts, counts: &TrafficCounts) -> String {
         let (number, exchanged) = match (sent(facts, counts), counts.of(TrafficMetric::ServiceBytes)) {
             (Some(sent), Some(exchanged)) => (counted(sent, "connection"), exchanged),
@@ -280,7 +280,7 @@ impl Stages {
         format!("{number}, with {} in both directions", bytes(exchanged))
     }
 
-    /// The sentence if some requests got further than others.
+    /// The sentence for requests that stopped at different stages.
     fn partly(self) -> String {
         let stages = [
             (self.before, "stopped before the load balancer"),
@@ -295,20 +295,20 @@ impl Stages {
     }
 }
 
-/// How many connections began at the endpoint service, if nobody can have sent one that it does not count.
+/// The number of connections at the endpoint service, if no endpoint outside its metrics can have sent one.
 fn sent(facts: &TraceFacts, counts: &TrafficCounts) -> Option<u64> {
     counts.of(TrafficMetric::Connections).filter(|connections| *connections > 0 && !others_may_send(facts))
 }
 
-/// Connections that the endpoint service counted and the load balancer did not. The two do not end a minute at the same
-/// moment, so a small difference means nothing.
+/// Connections that the endpoint service counted and the load balancer did not. Their minutes end at different moments,
+/// so a small difference means nothing.
 fn lost(counts: &TrafficCounts, flows: u64) -> u64 {
     let connections = counts.of(TrafficMetric::Connections).unwrap_or_default();
     let lost = connections.saturating_sub(flows);
     if flows == 0 || lost > (connections / 10).max(2) { lost } else { 0 }
 }
 
-/// Whether the load balancer itself ended the flows, because there was no healthy target all the time.
+/// Whether the load balancer itself ended the flows, because no target was ever healthy.
 fn is_dead(totals: &Totals, flows: u64) -> bool {
     let resets = totals.counts.of(TrafficMetric::BalancerResets).unwrap_or_default();
     without_healthy(totals).next().is_some() && flows > 0 && resets.saturating_mul(2) >= flows
@@ -401,7 +401,7 @@ mod tests {
     use super::*;
     use crate::trace::facts::Rejections;
 
-    /// A name, who can send, what was counted, the expected verdict, and words that its sentence has.
+    /// A name, the possible senders, the counts, the expected verdict, and words in its sentence.
     type Case<'a> = (&'a str, Endpoints, &'a [(TrafficMetric, u64)], TraceVerdict, &'a str);
 
     fn near() -> Endpoints {
@@ -475,7 +475,7 @@ mod tests {
 
     #[test]
     #[rustfmt::skip]
-    fn only_an_answer_to_dbt_tells_that_its_requests_got_through() {
+    fn only_an_answer_to_dbt_proves_that_requests_got_through() {
         check(&[
             ("answered", near(), &[(Connections, 5), (Flows, 5), (Bytes, 50_000), (TargetResets, 1)],
                 GotThrough, "5 flows, with 50.0 kB"),
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn if_some_got_through_the_sentence_has_the_numbers_of_both() {
+    fn a_partial_verdict_has_the_numbers_of_both_outcomes() {
         let mut some = facts(near(), &[(Connections, 30), (Flows, 20), (Bytes, 90_000), (BlockedInbound, 10)]);
         let decision = decide(&some);
         assert_eq!(decision.verdict, GotThrough);
@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn flow_logs_tell_where_packets_were_rejected() {
+    fn flow_logs_show_where_packets_were_rejected() {
         let logged =
             |to_load_balancer, behind| Some(Rejections { to_load_balancer, behind, examples: vec!["…".to_owned()] });
         let mut before = facts(near(), &[(Connections, 3), (Flows, 0)]);

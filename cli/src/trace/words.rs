@@ -1,4 +1,4 @@
-//! Numbers in words.
+//! Numbers and lists as text.
 
 /// `1 flow`, `3 flows`.
 pub fn counted(number: u64, noun: &str) -> String {
@@ -17,7 +17,7 @@ pub fn bytes(number: u64) -> String {
     }
     let mut value = number as f64 / 1000.0;
     let mut units = UNITS.into_iter().peekable();
-    // 999.95 would be shown as 1000.0.
+    // Rounding would show 999.95 as 1000.0.
     while let Some(unit) = units.next() {
         if value < 999.95 || units.peek().is_none() {
             return format!("{value:.1} {unit}");
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_written_as_people_read_them() {
+    fn numbers_and_lists_become_readable_text() {
         assert_eq!((counted(1, "flow"), counted(0, "flow")), ("1 flow".to_owned(), "0 flows".to_owned()));
         let table = [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (12_400, "12.4 kB"), (999_960, "1.0 MB")];
         for (number, expected) in table {

@@ -1,4 +1,4 @@
-//! A stand-in for AWS on the loopback interface. It remembers who signed which call.
+//! A stand-in for AWS on the loopback interface. It records which key signed which call.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -19,10 +19,10 @@ pub const ROLE_KEY: &str = "ASIAROLE";
 /// The key that the SSO portal returns for [`TOKEN`].
 pub const PORTAL_KEY: &str = "ASIAPORTAL";
 
-/// The access token of whoever has signed in with SSO.
+/// The access token of a user signed in with SSO.
 pub const TOKEN: &str = "token-of-the-sign-in";
 
-/// A call that was made: `AssumeRole in eu-central-1 by AKIAEXAMPLE`.
+/// The calls: `AssumeRole in eu-central-1 by KEY`.
 type Calls = Arc<Mutex<Vec<String>>>;
 
 pub struct Aws {
@@ -32,7 +32,7 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// A new one, with a home folder of its own for the command; `name` is the test's.
+    /// A new server, with a home folder for the command; `name` is the test's.
     pub fn new(name: &str) -> Self {
         let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = std::fs::remove_dir_all(&home);
@@ -62,9 +62,9 @@ impl Aws {
         std::fs::read_to_string(self.home.join(path)).unwrap()
     }
 
-    /// The command, with a key in its environment and nothing else that is the developer's.
+    /// The command, with a key in its environment and nothing from the developer's own.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        // When it runs: tools/rustc.sh is run by a shell, which drops a variable with a hyphen.
+        // Read at run time: a shell runs tools/rustc.sh and drops variables with a hyphen.
         let mut command = Command::new(std::env::var_os("CARGO_BIN_EXE_privatelink-guard").unwrap());
         command.args(arguments).current_dir(&self.home).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
         command.env("HOME", &self.home).env("AWS_EC2_METADATA_DISABLED", "true");
@@ -77,7 +77,7 @@ impl Aws {
         command
     }
 
-    /// The calls so far, in their order.
+    /// The calls so far, in order.
     pub fn calls(&self) -> Vec<String> {
         self.calls.lock().unwrap().clone()
     }
@@ -151,6 +151,6 @@ fn response(action: &str) -> (&'static str, String) {
     ("200 OK", text)
 }
 
-/// As EC2 says it.
+/// EC2's error for a denied call.
 const DENIED: &str = "<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>no</Message></Error></Errors>\
     <RequestID>1</RequestID></Response>";

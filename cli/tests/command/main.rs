@@ -1,4 +1,4 @@
-//! The command as people start it: whose credentials it uses, and what it does when nobody reads what it prints.
+//! The command as users start it: the credentials that it uses, and its behaviour when nobody reads its output.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod aws;

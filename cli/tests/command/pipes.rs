@@ -1,4 +1,4 @@
-//! What the command does when nobody reads what it prints, as in `privatelink-guard check | head -1`.
+//! The command without a reader of its output, as in `privatelink-guard check | head -1`.
 
 use std::io::pipe;
 use std::process::{Command, Output, Stdio};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::aws::{Aws, SERVICE};
 
-/// Every command, and every way to fail before one begins.
+/// Every command, and every failure before a command begins.
 const COMMANDS: [&[&str]; 15] = [
     &["--help"],
     &["--version"],

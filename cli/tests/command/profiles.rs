@@ -1,4 +1,4 @@
-//! `--profile`: each kind of profile, and which key then signs the calls.
+//! `--profile`: each kind of profile, and the key that then signs the calls.
 
 use std::collections::BTreeSet;
 use std::process::Output;
@@ -40,10 +40,10 @@ aws_access_key_id = AKIAKEYS
 aws_secret_access_key = secret
 ";
 
-/// What a sign-in leaves for the SSO session: the file is named after `printf company | sha1sum`.
+/// The file that a sign-in leaves for the SSO session, named after `printf company | sha1sum`.
 const TOKEN_FILE: &str = ".aws/sso/cache/71b21161ffa1e6516bcc072aaf5ef38cbe85b511.json";
 
-/// What `check` calls if EC2 answers the first call alone.
+/// The calls of `check` if EC2 answers only the first call.
 const ACTIONS: [&str; 4] = [
     "DescribeVpcEndpointConnections",
     "DescribeVpcEndpointServiceConfigurations",
@@ -58,7 +58,7 @@ fn check(aws: &Aws, profile: &str) -> Output {
     aws.command(&["check", "--service", SERVICE, "--json", "--profile", profile]).output().unwrap()
 }
 
-/// Checks that the command answered with the calls of `first`, once each, and that `key` signed all others.
+/// Checks that the command made the calls in `first` once each, and that `key` signed all others.
 fn assert_signed(aws: &Aws, output: &Output, first: &[&str], key: &str) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.stdout.is_empty(), "{said}");
@@ -74,7 +74,7 @@ fn assert_signed(aws: &Aws, output: &Output, first: &[&str], key: &str) {
     assert_eq!(actions, BTreeSet::from(ACTIONS));
 }
 
-/// Checks that the command failed, and says why in one sentence of these words.
+/// Checks that the command failed with one sentence that contains these words.
 fn assert_refused(aws: &Aws, output: &Output, words: &[&str]) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");

@@ -1,4 +1,4 @@
-//! `make demo`: the story on a local AWS as it happens, and then everything the guard sent.
+//! `make demo`: the story on a local AWS, printed as it happens, and then every message from the guard.
 
 use std::process::ExitCode;
 

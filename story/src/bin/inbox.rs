@@ -1,4 +1,4 @@
-//! `make inbox`: a page with example alerts, as email, Slack, Teams and phones show them, in the file that is named.
+//! `make inbox`: a page with example alerts in the look of email, Slack, Teams and phones, written to the named file.
 
 use std::path::PathBuf;
 

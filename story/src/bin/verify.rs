@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(VerifyEnd::AsExpected) => ExitCode::SUCCESS,
         Ok(VerifyEnd::Otherwise | VerifyEnd::Declined) => ExitCode::FAILURE,
-        // As a shell reports a program that Ctrl-C has ended.
+        // The status that a shell reports for a program ended by Ctrl-C.
         Ok(VerifyEnd::Interrupted) => ExitCode::from(130),
         Err(error) => {
             eprintln!("\nmake verify: {error:#}");

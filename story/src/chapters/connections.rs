@@ -1,4 +1,4 @@
-//! Chapters on who connects.
+//! Chapters on connections.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -7,14 +7,14 @@ use super::{Chapter, ChapterRun, Requester, shown};
 use crate::local_aws::text;
 use crate::stage::{Party, eventually, remedy};
 
-/// How EC2 spells a connection's state.
+/// EC2's spelling of a connection's state.
 pub const STATE_SPELLING: &str = "state-spelling";
-/// What is left of a connection in the provider's list once it was rejected.
+/// The entry of a rejected connection in the provider's list.
 pub const REJECTED_CONNECTION: &str = "rejected-connection";
-/// What is left of it there once its endpoint was deleted.
+/// The entry of a connection there after the deletion of its endpoint.
 pub const DELETED_CONNECTION: &str = "deleted-connection";
 
-/// Nobody has asked yet.
+/// No account has asked yet.
 pub const WAITING: Chapter = Chapter {
     title: "nobody has asked to connect yet",
     expected: "the guard says that it waits, and for whom",
@@ -58,7 +58,7 @@ pub const OTHER_CUSTOMER_IS_REJECTED: Chapter = Chapter {
     },
 };
 
-/// Everybody may ask.
+/// The service allows every account.
 pub const EVERY_ACCOUNT_ALLOWED: Chapter = Chapter {
     title: "somebody allows every account to request a connection",
     expected: "a critical alert",
@@ -68,14 +68,14 @@ pub const EVERY_ACCOUNT_ALLOWED: Chapter = Chapter {
     },
 };
 
-/// Somebody else asks.
+/// An untrusted account asks.
 pub const UNTRUSTED_REQUESTS: Chapter = Chapter {
     title: "an untrusted account requests a connection",
     expected: "left pending, a warning",
     play: untrusted_requests,
 };
 
-/// Somebody else gives up.
+/// The untrusted account gives up.
 pub const UNTRUSTED_LEAVES: Chapter = Chapter {
     title: "the untrusted account deletes its endpoint",
     expected: "resolved",
@@ -85,7 +85,7 @@ pub const UNTRUSTED_LEAVES: Chapter = Chapter {
     },
 };
 
-/// Only dbt may ask again.
+/// The service allows only dbt again.
 pub const ONLY_DBT_ALLOWED: Chapter = Chapter {
     title: "only dbt may request a connection again",
     expected: "resolved",
@@ -95,7 +95,7 @@ pub const ONLY_DBT_ALLOWED: Chapter = Chapter {
     },
 };
 
-/// dbt's endpoint is gone, while another customer's request waits.
+/// dbt's endpoint is gone while another customer's request waits.
 pub const DBT_LEAVES: Chapter = Chapter {
     title: "dbt deletes its endpoint, and the other customer's request still waits",
     expected: "a critical alert: dbt has lost its last endpoint; the other request does not get in",
@@ -133,7 +133,7 @@ fn ensure_waits(run: &mut ChapterRun<'_>, endpoint: &str) -> Result<()> {
     Ok(())
 }
 
-/// Creates an endpoint. Its id. A service that has just been allowed to an account can still be unknown to it.
+/// Creates an endpoint and returns its id. A service may still be unknown to an account that it has just allowed.
 fn connect(run: &mut ChapterRun<'_>, requester: Requester, what: &str) -> Result<String> {
     let party = requester.party();
     let place = run.stage().endpoint_arguments(party)?;
@@ -166,8 +166,8 @@ fn allow(run: &mut ChapterRun<'_>, what: &str, change: &str) -> Result<()> {
     run.act(Party::Provider, what, &command).map(drop)
 }
 
-/// The state of an endpoint's connection in the company's list, if it is there. Whether EC2 takes a filter for the
-/// endpoint's id is disputed, so all connections of the service are read.
+/// The state of an endpoint's connection in the company's list, if present. Reads all connections of the service, since
+/// sources disagree on whether EC2 accepts a filter for the endpoint's id.
 fn listed_state(run: &mut ChapterRun<'_>, endpoint: &str) -> Result<Option<String>> {
     let filter = format!("Name=service-id,Values={}", run.scene.service);
     let command = ["ec2", "describe-vpc-endpoint-connections", "--filters", &filter];

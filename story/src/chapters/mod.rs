@@ -1,7 +1,7 @@
-//! The story: what happens to an endpoint service, and what the guard does and sends.
+//! The story: events at an endpoint service, and the guard's actions and messages.
 //!
-//! `make demo` shows it on a local AWS, a flow runs it as a test, and `make verify` plays it on AWS itself. A chapter knows
-//! only its [`StoryStage`] and what it is about, the [`Scene`].
+//! `make demo` shows the story on a local AWS, a flow runs it as a test, and `make verify` plays it on AWS itself. A
+//! chapter knows only its [`StoryStage`] and its [`Scene`].
 
 pub mod connections;
 pub mod health;
@@ -15,10 +15,10 @@ use serde_json::Value;
 
 use crate::stage::{Interrupted, Party, SentAlert, StoryStage, Wanted, eventually, named_by, remedy};
 
-/// How long a question for new messages may take: short enough for Ctrl-C.
+/// The longest wait of one request for new messages: short enough for Ctrl-C.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// What the chapters are about.
+/// The resources of the chapters.
 #[derive(Debug, Clone, Default)]
 pub struct Scene {
     /// `vpce-svc-…`
@@ -35,13 +35,13 @@ pub struct Scene {
     pub target_group: String,
     /// The network that dbt connects from.
     pub cidr: &'static str,
-    /// What the alert on a failing target says: its label and the numbers.
+    /// The alert on a failing target: its label and its numbers.
     pub unhealthy: (&'static str, &'static str),
-    /// How an alert names the administrator; nothing if no trail records changes.
+    /// The administrator's name in an alert; `None` if no trail records changes.
     pub administrator: Option<String>,
 }
 
-/// Who creates an endpoint to the service.
+/// The creator of an endpoint to the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Requester {
     /// dbt, for the company.
@@ -53,7 +53,7 @@ pub enum Requester {
 }
 
 impl Requester {
-    /// Whose account the endpoint is in.
+    /// The party whose account has the endpoint.
     pub fn party(self) -> Party {
         match self {
             Self::Dbt | Self::OtherCustomer => Party::Consumer,
@@ -62,78 +62,78 @@ impl Requester {
     }
 }
 
-/// A chapter as it is planned.
+/// A planned chapter.
 #[derive(Clone, Copy)]
 pub struct Chapter {
-    /// What happens.
+    /// The event.
     pub title: &'static str,
-    /// What must follow.
+    /// The expected consequence.
     pub expected: &'static str,
-    /// Makes it happen, and waits for what must follow.
+    /// Causes the event and waits for its consequence.
     pub play: fn(&mut ChapterRun<'_>) -> Result<()>,
 }
 
-/// How a chapter ended.
+/// The outcome of a chapter.
 #[derive(Debug)]
 pub enum ChapterOutcome {
     /// As expected.
     AsExpected,
-    /// Otherwise.
+    /// Not as expected.
     Failed(anyhow::Error),
-    /// It was not played, for this reason.
+    /// Not played, for this reason.
     Skipped(String),
 }
 
-/// A command of the AWS CLI, and what AWS answered.
+/// A command of the AWS CLI and AWS's answer.
 #[derive(Debug)]
 pub struct Exchange {
-    /// Whose credentials it had.
+    /// The party whose credentials the command had.
     pub party: Party,
     /// The command.
     pub command: String,
     /// The last answer, or the error.
     pub answer: Result<Value, String>,
-    /// How often it was asked until the answer was this.
+    /// The number of calls until this answer.
     pub times: usize,
 }
 
-/// An answer to a question that AWS's documentation leaves open, seen or missed on the way.
+/// An answer to a question that AWS's documentation leaves open, or the reason why the run did not see one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sight {
-    /// Which question: an id in `verify/assumptions`.
+    /// The question: an id in `verify/assumptions`.
     pub assumption: &'static str,
-    /// What AWS answered, or why it was not seen.
+    /// AWS's answer, or the reason why it was not seen.
     pub seen: Result<Value, String>,
 }
 
-/// A chapter that was played, and everything that happened in it.
+/// A played chapter with everything that happened in it.
 #[derive(Debug)]
 pub struct ChapterResult {
-    /// What happened.
+    /// The event.
     pub title: &'static str,
-    /// What had to follow.
+    /// The expected consequence.
     pub expected: &'static str,
-    /// Whether it followed.
+    /// Whether the consequence followed.
     pub outcome: ChapterOutcome,
-    /// How long that took.
+    /// The chapter's duration.
     pub took: Duration,
-    /// What AWS was asked.
+    /// The calls to AWS.
     pub exchanges: Vec<Exchange>,
-    /// What the guard sent, and how long after the step that provoked it.
+    /// The guard's messages, each with the time since the step that caused it.
     pub alerts: Vec<(SentAlert, Duration)>,
-    /// What was measured, or is worth reading: a name and a text.
+    /// Measurements and texts worth reading: a name and a text.
     pub facts: Vec<(String, String)>,
-    /// What it showed of AWS that its documentation leaves open.
+    /// Answers to questions that AWS's documentation leaves open.
     pub sights: Vec<Sight>,
 }
 
 impl ChapterResult {
-    /// Whether it ended as expected; a skipped chapter has not failed.
+    /// Whether the chapter ended as expected. A skipped chapter has not failed.
     pub fn is_ok(&self) -> bool {
         !matches!(self.outcome, ChapterOutcome::Failed(_))
     }
 
-    /// Its result: that of a skipped chapter is an error as well.
+    /// The chapter's outcome as a result. A skipped chapter is an error too.
     pub fn into_result(self) -> Result<()> {
         match self.outcome {
             ChapterOutcome::AsExpected => Ok(()),
@@ -154,9 +154,9 @@ pub trait StoryObserver {
     /// A chapter with this title begins.
     fn began(&mut self, title: &str);
 
-    /// A step begins; `commands` are what a person would type.
+    /// A step begins; `commands` are those that a person would type.
     fn step(&mut self, what: &str, commands: &[String]);
-    /// A command printed these lines, among others.
+    /// A command printed these lines and others.
     fn printed(&mut self, lines: &[&str]);
     /// The guard sent a message.
     fn sent(&mut self, alert: &SentAlert, after: Duration);
@@ -164,7 +164,7 @@ pub trait StoryObserver {
     fn ended(&mut self, chapter: &ChapterResult);
 }
 
-/// The story so far: chapters leave their endpoints to later ones.
+/// The story so far. Chapters leave their endpoints to later ones.
 pub struct Story<'a> {
     stage: &'a dyn StoryStage,
     scene: &'a Scene,
@@ -173,22 +173,22 @@ pub struct Story<'a> {
 }
 
 impl<'a> Story<'a> {
-    /// Begins it.
+    /// Begins the story.
     pub fn new(stage: &'a dyn StoryStage, scene: &'a Scene, observer: &'a mut dyn StoryObserver) -> Self {
         Self { stage, scene, observer, endpoints: BTreeMap::new() }
     }
 
-    /// Something happens between two chapters.
+    /// Announces a step between two chapters.
     pub fn step(&mut self, what: &str, commands: &[String]) {
         self.observer.step(what, commands);
     }
 
-    /// Plays a chapter to its end, whatever that is.
+    /// Plays a chapter and returns its result, good or bad.
     pub fn play(&mut self, chapter: Chapter) -> ChapterResult {
         self.play_with((chapter.title, chapter.expected), chapter.play)
     }
 
-    /// Plays a chapter that only this stage has: its title, what must follow, and how it is played.
+    /// Plays a chapter that only this stage has: its title, its expected consequence, and its steps.
     pub fn play_with(
         &mut self,
         (title, expected): (&'static str, &'static str),
@@ -216,7 +216,7 @@ impl<'a> Story<'a> {
         played
     }
 
-    /// Leaves a chapter out: its title, and what would have had to follow.
+    /// Skips a chapter: its title, and its expected consequence.
     pub fn skip(&mut self, (title, expected): (&'static str, &'static str), reason: &str) -> ChapterResult {
         self.observer.began(title);
         let outcome = ChapterOutcome::Skipped(reason.to_owned());
@@ -226,38 +226,38 @@ impl<'a> Story<'a> {
     }
 }
 
-/// A chapter that is running.
+/// A running chapter.
 pub struct ChapterRun<'a> {
     stage: &'a dyn StoryStage,
-    /// What it is about.
+    /// The resources of the story.
     pub scene: &'a Scene,
     observer: &'a mut dyn StoryObserver,
     endpoints: &'a mut BTreeMap<Requester, String>,
     chapter: ChapterResult,
-    /// The number of the last message that came before it.
+    /// The number of the last message before this chapter.
     since: i64,
     step_began: Instant,
 }
 
 impl<'a> ChapterRun<'a> {
-    /// Where it is played.
+    /// The stage of the story.
     pub fn stage(&self) -> &'a dyn StoryStage {
         self.stage
     }
 
-    /// Says what happens next. What the guard sends is timed from here.
+    /// Announces the next step. The guard's messages are timed from here.
     pub fn step(&mut self, what: &str, commands: &[String]) {
         self.observer.step(what, commands);
         self.step_began = Instant::now();
     }
 
-    /// A party does something, with a command that is shown.
+    /// Runs a party's command and shows it.
     pub fn act(&mut self, party: Party, what: &str, arguments: &[&str]) -> Result<Value> {
         self.step(what, &[shown(arguments)]);
         self.ask(party, arguments)
     }
 
-    /// A party asks AWS something.
+    /// Asks AWS with a party's credentials.
     pub fn ask(&mut self, party: Party, arguments: &[&str]) -> Result<Value> {
         if self.stage.is_interrupted() {
             return Err(Interrupted.into());
@@ -267,7 +267,7 @@ impl<'a> ChapterRun<'a> {
         answer
     }
 
-    /// Keeps the last answer to each question, in the order of the first.
+    /// Records an answer. A repeated question keeps only its last answer, in the place of the first.
     fn record(&mut self, party: Party, command: String, answer: &Result<Value>) {
         let answer = answer.as_ref().cloned().map_err(|error| format!("{error:#}"));
         let exchanges = &mut self.chapter.exchanges;
@@ -277,37 +277,37 @@ impl<'a> ChapterRun<'a> {
         }
     }
 
-    /// Lets messages count that came before this chapter: what the guard sends once, as soon as it is there.
+    /// Also counts messages from before this chapter, for messages that the guard sends once, as soon as it can.
     pub fn count_from_the_start(&mut self) {
         self.since = 0;
     }
 
-    /// Notes something that was measured, or is worth reading.
+    /// Notes a measurement or a text worth reading.
     pub fn note(&mut self, name: &str, text: impl Into<String>) {
         self.chapter.facts.push((name.to_owned(), text.into()));
     }
 
-    /// Keeps what AWS answered to a question that its documentation leaves open.
+    /// Keeps AWS's answer to a question that its documentation leaves open.
     pub fn saw(&mut self, assumption: &'static str, value: Value) {
         self.chapter.sights.push(Sight { assumption, seen: Ok(value) });
     }
 
-    /// Keeps why such an answer was not seen.
+    /// Keeps the reason why such an answer was not seen.
     pub fn did_not_see(&mut self, assumption: &'static str, why: &str) {
         self.chapter.sights.push(Sight { assumption, seen: Err(why.to_owned()) });
     }
 
-    /// How long ago the last step began.
+    /// The time since the last step began.
     pub fn since_step(&self) -> Duration {
         self.step_began.elapsed()
     }
 
-    /// The endpoint that was created last for this requester.
+    /// The endpoint that this requester created last.
     pub fn endpoint(&self, requester: Requester) -> Result<String> {
         self.endpoints.get(&requester).cloned().context("it has no endpoint: the chapter that creates it failed")
     }
 
-    /// Asks until AWS answers as wanted.
+    /// Asks until AWS answers as expected.
     pub fn ask_until<T>(
         &mut self,
         what: &str,
@@ -319,19 +319,19 @@ impl<'a> ChapterRun<'a> {
         eventually(stage, what, limit, || Ok(answer(&self.ask(Party::Provider, arguments)?)))
     }
 
-    /// Waits for a transition, and returns it. The observer sees the messages before it as well.
+    /// Waits for a transition and returns it. The observer also sees the messages before it.
     pub fn wait_for(&mut self, label: &str, check: &str, words: &str) -> Result<Value> {
         let limit = self.stage.limits().alert;
         self.wait_for_within(limit, Wanted { label, check, words })
     }
 
-    /// The same, for what takes longer than an alert.
+    /// Waits with another limit than that of an alert.
     pub fn wait_for_within(&mut self, limit: Duration, wanted: Wanted<'_>) -> Result<Value> {
         let Wanted { label, check, words } = wanted;
         let stage = self.stage;
         eventually(stage, &format!("[{label}] {check} with '{words}'"), limit, || {
             self.receive()?;
-            // A message counts once: what it says of an earlier change is no answer to a later one.
+            // A message counts once: its report on an earlier change does not answer a later one.
             let mut received =
                 self.chapter.alerts.iter().map(|(alert, _)| alert).filter(|alert| alert.number > self.since);
             let found = received.find_map(|alert| Some((alert.number, alert.find(wanted)?.clone())));
@@ -342,7 +342,7 @@ impl<'a> ChapterRun<'a> {
         })
     }
 
-    /// Waits until an alert on this check names the administrator, in a message of this chapter.
+    /// Waits for a message of this chapter that names the administrator in an alert on this check.
     pub fn wait_for_cause(&mut self, check: &str) -> Result<()> {
         let Some(administrator) = self.scene.administrator.clone() else {
             self.note("Who made the change", "not named: no trail records management events in this Region");
@@ -359,7 +359,7 @@ impl<'a> ChapterRun<'a> {
         Ok(())
     }
 
-    /// Shows and keeps what the guard has sent since.
+    /// Shows and keeps the guard's new messages.
     fn receive(&mut self) -> Result<()> {
         let last = self.chapter.alerts.last().map_or(self.since, |(alert, _)| alert.number.max(self.since));
         for alert in self.stage.alerts(WAIT)?.into_iter().filter(|alert| alert.number > last) {
@@ -370,14 +370,14 @@ impl<'a> ChapterRun<'a> {
         Ok(())
     }
 
-    /// The administrator runs the command that the alert printed, the first if there are several.
+    /// Runs the alert's command as the administrator; the first if there are several.
     pub fn run_remedy(&mut self, transition: &Value) -> Result<()> {
         let command = remedy(transition).and_then(|commands| commands.lines().next());
         let command = command.context("the alert has no command")?.to_owned();
         self.run_printed(&command)
     }
 
-    /// The administrator runs a command that the alert printed besides.
+    /// Runs another printed command of the alert as the administrator.
     pub fn run_printed(&mut self, command: &str) -> Result<()> {
         let command = command.to_owned();
         self.step("network-admin runs the command from the alert", std::slice::from_ref(&command));
@@ -390,7 +390,7 @@ impl<'a> ChapterRun<'a> {
         done
     }
 
-    /// The administrator checks the path with the command, which must print this, if the command was built.
+    /// Checks the path with the command as the administrator, if the command was built. It must print `expected`.
     pub fn check(&mut self, what: &str, expected: &str) -> Result<()> {
         let Some((command, tree)) = self.stage.check()? else { return Ok(()) };
         self.step(what, &[command]);
@@ -401,7 +401,7 @@ impl<'a> ChapterRun<'a> {
     }
 }
 
-/// A command as a person types it.
+/// A command in the form that a person types.
 fn shown(arguments: &[&str]) -> String {
     let quoted = arguments.iter().map(|argument| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);

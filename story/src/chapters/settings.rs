@@ -1,4 +1,4 @@
-//! Chapters on settings that somebody changes.
+//! Chapters on changed settings.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -20,7 +20,7 @@ pub const CROSS_ZONE: Chapter = Chapter {
     },
 };
 
-/// The check on it.
+/// The check on cross-zone load balancing.
 pub const CROSS_ZONE_CHECK: &str = "load-balancer.cross-zone";
 
 /// dbt's rule is removed from the security group.

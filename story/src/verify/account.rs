@@ -25,16 +25,16 @@ pub struct Account {
     pub id: String,
     /// The caller, as CloudTrail names it.
     pub caller: String,
-    /// The address that the profile gives for AWS: a local AWS.
+    /// The profile's endpoint for AWS: a local AWS.
     pub endpoint: Option<String>,
 }
 
-/// Credentials of the environment, which would win over a profile.
+/// Credential variables of the environment, which would override a profile.
 const CREDENTIALS: [&str; 4] =
     ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_PROFILE"];
 
 impl Account {
-    /// Asks AWS whose profile this is.
+    /// Asks AWS for the profile's account.
     pub fn open(profile: &str, region: Option<&str>) -> Result<Self> {
         let region = match region {
             Some(region) => region.to_owned(),
@@ -52,7 +52,7 @@ impl Account {
         Ok(account)
     }
 
-    /// Whether it is on this machine: then nothing that happens there proves anything about AWS.
+    /// Whether the account is on this machine. Then a run proves nothing about AWS.
     pub fn is_local(&self) -> bool {
         let local =
             |endpoint: &String| endpoint.starts_with("http://127.0.0.1") || endpoint.starts_with("http://localhost");
@@ -64,7 +64,7 @@ impl Account {
         self.caller.split(':').nth(1).unwrap_or("aws")
     }
 
-    /// Runs the AWS CLI and returns what it prints.
+    /// Runs the AWS CLI and returns its output.
     pub fn aws(&self, arguments: &[&str]) -> Result<Value> {
         aws_cli::call(self.endpoint.as_deref(), arguments, &self.environment())
     }
@@ -81,8 +81,8 @@ impl Account {
         Ok(())
     }
 
-    /// Runs `infra/deploy.py`, which is what `make deploy` runs, with these settings besides those of the environment. It
-    /// writes to a log; `stop` ends it.
+    /// Runs `infra/deploy.py`, as `make deploy` does, with these settings on top of the environment's. It writes to a
+    /// log; `stop` ends it.
     pub fn deploy(&self, settings: &[(&str, String)], log: &Path, stop: impl Fn() -> bool) -> Result<()> {
         let mut deploy = self.command(&tool("aws", "python"));
         deploy.arg(top().join("infra/deploy.py")).current_dir(top()).stdin(Stdio::null());
@@ -95,7 +95,7 @@ impl Account {
                 break status;
             }
             if stop() {
-                // With what it started: an upload that goes on would fill the bucket that is emptied next.
+                // The whole process group: an upload that goes on would fill the bucket that the teardown empties next.
                 Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]).status()?;
                 child.wait()?;
                 return Err(crate::stage::Interrupted.into());
@@ -108,7 +108,8 @@ impl Account {
         Ok(())
     }
 
-    /// A program with this account's credentials. Ctrl-C does not reach it: what it does is ended or undone in order.
+    /// A program with this account's credentials. Ctrl-C does not reach it, so that its work ends or is undone in
+    /// order.
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         for name in CREDENTIALS {

@@ -1,5 +1,5 @@
-//! What AWS's documentation leaves open, and how a run sees it. docs/assumptions.md says of each what the guard assumes
-//! and why it is safe either way; a test holds page and list together.
+//! Questions that AWS's documentation leaves open, and the places where a run sees the answers. docs/assumptions.md
+//! gives the guard's assumption for each and why it is safe either way; a test keeps page and list in step.
 
 use std::collections::BTreeSet;
 
@@ -14,23 +14,23 @@ use crate::chapters::connections::{
 use crate::chapters::{ChapterRun, Requester};
 use crate::stage::Party;
 
-/// Something about AWS that only a real account can settle.
+/// A fact about AWS that only a real account can settle.
 #[derive(Debug, Clone, Copy)]
 pub struct Assumption {
-    /// Its id, which is its heading in docs/assumptions.md.
+    /// The id, which is the heading in docs/assumptions.md.
     pub id: &'static str,
     /// The question, in the words of docs/assumptions.md.
     pub question: &'static str,
-    /// Where a run sees the answer.
+    /// The place where a run sees the answer.
     pub seen: SeenIn,
 }
 
-/// Where a run sees the answer.
+/// The place where a run sees the answer.
 #[derive(Debug, Clone, Copy)]
 pub enum SeenIn {
     /// In the chapter with this title.
     Chapter(&'static str),
-    /// Nowhere, for this reason, which docs/assumptions.md gives as well.
+    /// Nowhere, for this reason, which docs/assumptions.md also gives.
     Nowhere(&'static str),
 }
 
@@ -40,7 +40,7 @@ const fn assumption(id: &'static str, question: &'static str, seen: SeenIn) -> A
     Assumption { id, question, seen }
 }
 
-/// All of them, in the order of docs/assumptions.md.
+/// All assumptions, in the order of docs/assumptions.md.
 pub const ASSUMPTIONS: [Assumption; 26] = [
     assumption(
         OWN_REGION,
@@ -171,13 +171,13 @@ const ENDPOINT_METRICS: &str = "endpoint-metrics";
 const LOAD_BALANCER_METRICS: &str = "load-balancer-metrics";
 const ALARM_FIRST_REASON: &str = "alarm-first-reason";
 
-// ---- while dbt is connected ------------------------------------------------------------------------------------------
+// ---- while dbt is connected -----------------------------------------------------------------------------------------
 
-/// AWS is asked what can be asked.
+/// The questions that a run can ask AWS.
 pub const ANSWERS: (&str, &str) =
     ("AWS is asked what its documentation leaves open", "each answer is noted, and so is a refusal");
 
-/// Asks.
+/// Asks AWS.
 pub fn answers(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     run.step("asking AWS about the service, its connection and its target", &[]);
     match run.endpoint(Requester::Dbt) {
@@ -212,7 +212,7 @@ pub fn answers(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     deregister_without_port(run, stage)
 }
 
-/// dbt's connection in the provider's list, and with the filter that EC2 may refuse.
+/// dbt's connection in the provider's list, also read with the filter that EC2 may refuse.
 fn connection(run: &mut ChapterRun<'_>, endpoint: &str) -> Result<()> {
     let by_service = format!("Name=service-id,Values={}", run.scene.service);
     let by_endpoint = format!("Name=vpc-endpoint-id,Values={endpoint}");
@@ -233,7 +233,8 @@ fn connection(run: &mut ChapterRun<'_>, endpoint: &str) -> Result<()> {
     )
 }
 
-/// Only what has the run's tag, which is nothing: whether EC2 knows the parameter is the question.
+/// Asks only for resources with the run's tag, of which there are none: the question is whether EC2 knows the
+/// parameter.
 fn managed_resources(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     let own = format!("Name=tag:{},Values={}", super::stacks::TAG, stage.names.run);
     let instances = ["ec2", "describe-instances", "--include-managed-resources", "--filters", &own];
@@ -242,7 +243,7 @@ fn managed_resources(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     observe(run, MANAGED_RESOURCES, Party::Provider, &interfaces, |_| json!({"DescribeNetworkInterfaces": "known"}))
 }
 
-/// In a target group that no listener uses, with another port than the group's. The stack's end removes both.
+/// Uses a target group without a listener and another port than the group's. The stack's deletion removes both.
 fn deregister_without_port(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     let group = stage.output(Party::Provider, "SpareTargetGroupArn")?;
     let target = "Id=10.99.0.10,Port=5433";
@@ -264,9 +265,9 @@ fn deregister_without_port(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result
     })
 }
 
-// ---- what AWS sends and publishes ------------------------------------------------------------------------------------
+// ---- what AWS sends and publishes -----------------------------------------------------------------------------------
 
-/// Notes a connection notification: what SNS delivers of it, but what only serves to check SNS's signature.
+/// Notes a connection notification as SNS delivers it, without the fields that only serve to check SNS's signature.
 pub fn notification(run: &mut ChapterRun<'_>, events: &[QueueEvent]) {
     let of_dbt = |event: &&QueueEvent| notification_in(event).is_some();
     let sent = events.iter().filter(of_dbt).filter_map(|event| serde_json::from_str::<Value>(&event.body).ok());
@@ -284,13 +285,13 @@ pub fn notification(run: &mut ChapterRun<'_>, events: &[QueueEvent]) {
     }
 }
 
-/// What is there only after a while.
+/// Data that AWS publishes only after a while.
 pub const PUBLISHED: (&str, &str) = (
     "AWS has published metrics, the alarms' states and CloudTrail's records",
     "what there is of each is noted, and so is what is missing",
 );
 
-/// Reads it.
+/// Reads the published data.
 pub fn published(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     run.step("reading which metrics there are, how the alarms began, and CloudTrail's records", &[]);
     let load_balancer = run.scene.load_balancer.rsplit_once("loadbalancer/").map_or("", |(_, name)| name).to_owned();
@@ -323,7 +324,7 @@ pub fn published(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     Ok(())
 }
 
-/// The dimensions that the metrics of one resource have. No value of a metric is read, and nobody else's metric.
+/// The dimensions of one resource's metrics. It reads no metric values, and no other resource's metrics.
 fn metrics(
     run: &mut ChapterRun<'_>,
     id: &'static str,
@@ -344,7 +345,7 @@ fn metrics(
     })
 }
 
-/// Each set of dimensions, by their names, with the metrics that have it.
+/// Each set of dimensions, by name, with its metrics.
 fn dimension_sets(answer: &Value) -> Vec<Value> {
     let mut sets: Vec<(Vec<&str>, Vec<&str>)> = Vec::new();
     for metric in rows(&answer["Metrics"]) {
@@ -366,7 +367,7 @@ fn dimension_sets(answer: &Value) -> Vec<Value> {
         .collect()
 }
 
-/// How each alarm with this prefix changed first: the state and the reason that it had before, and the new state.
+/// The first change of each alarm with this prefix: the old state with its reason, and the new state.
 fn first_changes(answer: &Value, prefix: &str) -> Vec<Value> {
     let mut items: Vec<&Value> = rows(&answer["AlarmHistoryItems"]).collect();
     items.sort_by_key(|item| item["Timestamp"].as_str().unwrap_or_default());
@@ -387,8 +388,8 @@ fn first_changes(answer: &Value, prefix: &str) -> Vec<Value> {
     first
 }
 
-/// The first record of each call that names one of these ids: what was asked and answered, and which members say who
-/// it was.
+/// The first record of each call that names one of these ids: request, response, and the names of the members that
+/// identify the caller.
 fn records(events: &[QueueEvent], ids: &[&str]) -> Vec<Value> {
     let mut records: Vec<Value> = Vec::new();
     for event in events {
@@ -409,9 +410,9 @@ fn records(events: &[QueueEvent], ids: &[&str]) -> Vec<Value> {
     records
 }
 
-// ---- asking ----------------------------------------------------------------------------------------------------------
+// ---- asking ---------------------------------------------------------------------------------------------------------
 
-/// Asks, and notes what the answer shows of an assumption, or with which code AWS refuses.
+/// Asks, and notes the answer's evidence on an assumption, or AWS's error code.
 fn observe(
     run: &mut ChapterRun<'_>,
     id: &'static str,
@@ -440,7 +441,7 @@ fn observe_with(
     Ok(())
 }
 
-/// AWS's code in an error of the AWS CLI; an error without one is none of AWS's answers.
+/// AWS's code in an error of the AWS CLI. An error without a code is no answer from AWS.
 fn refusal(error: &anyhow::Error) -> Option<String> {
     let text = format!("{error:#}");
     let (_, rest) = text.split_once("An error occurred (")?;
@@ -505,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn of_each_own_alarm_only_the_first_change_counts() {
+    fn only_the_first_change_of_an_own_alarm_counts() {
         let item = |alarm: &str, minute: u8, from: &str, reason: &str, to: &str| {
             let data = json!({"oldState": {"stateValue": from, "stateReason": reason}, "newState": {"stateValue": to}});
             let timestamp = format!("2026-11-30T12:{minute:02}:00Z");
@@ -525,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn records_of_others_are_not_kept_nor_those_of_a_call_twice() {
+    fn only_own_calls_are_recorded_and_each_only_once() {
         let event = |name: &str, id: &str| {
             let who = json!({"type": "AssumedRole", "arn": "arn:aws:sts::111122223333:assumed-role/r/s"});
             let detail = json!({"eventName": name, "requestParameters": {"id": id}, "userIdentity": who});

@@ -1,23 +1,23 @@
-//! The functions' own figures, from the reports that Lambda writes to their logs.
+//! The functions' own figures, from Lambda's reports in their logs.
 
 use serde_json::{Value, json};
 
-/// What a function's runs took.
+/// The figures of a function's runs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Figures {
-    /// Its name in the template.
+    /// The function's name in the template.
     pub function: String,
-    /// How often it ran.
+    /// The number of runs.
     pub runs: usize,
-    /// How many of the runs failed.
+    /// The number of failed runs.
     pub failed: usize,
     /// The time of each initialization, in milliseconds, sorted.
     pub cold_starts: Vec<f64>,
     /// The time of each run, in milliseconds, sorted.
     pub durations: Vec<f64>,
-    /// The most memory that a run has used, in megabytes.
+    /// The highest memory use of a run, in megabytes.
     pub memory: u64,
-    /// The memory that it has, in megabytes.
+    /// The function's memory, in megabytes.
     pub memory_size: u64,
 }
 
@@ -48,7 +48,7 @@ impl Figures {
         }
     }
 
-    /// In a line.
+    /// The figures as one line.
     pub fn line(&self) -> String {
         let range = |values: &[f64]| match values {
             [] => "none".to_owned(),
@@ -66,7 +66,7 @@ impl Figures {
         )
     }
 
-    /// As JSON.
+    /// The figures as JSON.
     pub fn json(&self) -> Value {
         json!({
             "function": self.function,
@@ -80,7 +80,7 @@ impl Figures {
     }
 }
 
-/// The middle one of sorted values.
+/// The median of sorted values.
 fn median(values: &[f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
@@ -94,7 +94,7 @@ mod tests {
         "initDurationMs":90.2},"status":"success"}}"#;
 
     #[test]
-    fn only_reports_count() {
+    fn only_reports_enter_the_figures() {
         let warm = REPORT.replace(",\n        \"initDurationMs\":90.2", "").replace("35.5", "12.25");
         let lines = ["START", r#"{"type":"platform.start"}"#, REPORT, &warm, r#"{"level":"INFO"}"#];
         let figures = Figures::read("HealthWatcher", lines);
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_run_is_counted_as_such() {
+    fn a_failed_run_is_counted_as_failed() {
         let failed = REPORT.replace("success", "error");
         assert_eq!(Figures::read("HealthWatcher", [failed.as_str()]).failed, 1);
     }

@@ -1,18 +1,18 @@
-//! What a report must not tell: account ids, and who the callers are.
+//! Secrets of a report: account ids, and the callers' identities.
 
 use serde_json::{Number, Value};
 
 use super::account::Account;
 
-/// Replaces account ids, callers and ids of principals.
+/// A mask for account ids, callers and ids of principals.
 #[derive(Debug, Default)]
 pub struct Mask {
-    /// What is replaced by what, the longest first.
+    /// Each known text with its replacement, the longest first.
     known: Vec<(String, String)>,
 }
 
 impl Mask {
-    /// The mask for these accounts, each by its part: `provider`, `consumer`, `untrusted`.
+    /// The mask for these accounts, each with its role in the run: `provider`, `consumer`, `untrusted`.
     pub fn new(accounts: &[(&str, &Account)]) -> Self {
         let known = accounts.iter().flat_map(|(part, account)| {
             let caller = (account.caller.clone(), format!("<caller of {part}>"));
@@ -23,7 +23,7 @@ impl Mask {
         Self { known }
     }
 
-    /// The text without them.
+    /// The masked text.
     pub fn text(&self, text: &str) -> String {
         let known = self.known.iter().fold(text.to_owned(), |text, (secret, word)| text.replace(secret, word));
         let principals = masked_words(&known, is_principal_id, "<principal>");
@@ -31,7 +31,7 @@ impl Mask {
         mask_names(&accounts)
     }
 
-    /// The document without them, in keys and values.
+    /// The document with masked keys and values.
     pub fn json(&self, value: &Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.text(text)),
@@ -48,7 +48,7 @@ impl Mask {
         }
     }
 
-    /// CloudTrail writes some account ids as numbers, which have no leading zeros.
+    /// A masked number. CloudTrail writes some account ids as numbers, without leading zeros.
     fn number(&self, number: &Number) -> Value {
         let digits = number.to_string();
         let id = format!("{digits:0>12}");
@@ -57,7 +57,7 @@ impl Mask {
     }
 }
 
-/// What replaces all of the text with this key: it tells something of the caller, or of the caller's machine.
+/// The replacement for a whole text with this key, if the text describes the caller or the caller's machine.
 fn whole(key: &str) -> Option<&'static str> {
     match key.to_lowercase().as_str() {
         "sourceipaddress" => Some("<address>"),
@@ -80,7 +80,7 @@ fn is_principal_id(word: &str) -> bool {
     (16..=32).contains(&word.len()) && PREFIXES.iter().any(|prefix| word.starts_with(prefix))
 }
 
-/// Replaces the words, runs of letters and digits, that are secret.
+/// Replaces the secret words. A word is a run of letters and digits.
 fn masked_words(text: &str, is_secret: fn(&str) -> bool, instead: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut rest = text;
@@ -94,7 +94,7 @@ fn masked_words(text: &str, is_secret: fn(&str) -> bool, instead: &str) -> Strin
     masked + rest
 }
 
-/// Replaces the names of users, and of roles with their sessions, in ARNs of IAM and STS.
+/// Replaces the names of users, and of roles with their sessions, in IAM and STS ARNs.
 fn mask_names(text: &str) -> String {
     const KINDS: [&str; 3] = [":assumed-role/", ":role/", ":user/"];
     KINDS.iter().fold(text.to_owned(), |text, kind| {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_alike_stays() {
+    fn similar_words_stay_unmasked() {
         for text in ["1234567890123", "vpce-0123456789ab", "AKIA", "2026-11-28T12:00:00Z", "a1b2"] {
             assert_eq!(mask().text(text), text);
         }

@@ -1,4 +1,4 @@
-//! `make verify`: the story on AWS itself, in accounts of the administrator, with a report.
+//! `make verify`: the story on AWS itself, in the administrator's accounts, with a report.
 
 pub mod account;
 pub mod assumptions;
@@ -32,20 +32,20 @@ use crate::local_aws::top;
 use crate::stage::{Limits, Party, StoryStage};
 use crate::terminal::{self, Terminal};
 
-/// How a run ended.
+/// The outcome of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VerifyEnd {
-    /// Everything was as expected, and nothing is left.
+    /// Everything went as expected, and nothing is left.
     AsExpected,
-    /// Something was not, or is left.
+    /// Something went wrong, or something is left.
     Otherwise,
-    /// Nothing was done, because nobody agreed.
+    /// Nothing was done, because the user did not agree.
     Declined,
-    /// Somebody pressed Ctrl-C.
+    /// The user pressed Ctrl-C.
     Interrupted,
 }
 
-/// Runs it, and removes what it created, however it ends. `interrupt` is set by Ctrl-C.
+/// Runs the story and always removes the created resources. Ctrl-C sets `interrupt`.
 pub fn run(settings: &VerifySettings, interrupt: &Arc<AtomicBool>) -> Result<VerifyEnd> {
     let accounts = open(settings)?;
     let earlier = teardown::runs(&accounts)?;
@@ -68,7 +68,7 @@ pub fn run(settings: &VerifySettings, interrupt: &Arc<AtomicBool>) -> Result<Ver
     finish(&stage, play(&stage, &functions))
 }
 
-/// Where the functions are: built before anything is created, since that can take a quarter of an hour.
+/// The functions' location. They are built before any resource is created, since a build can take a quarter of an hour.
 fn functions(settings: &VerifySettings) -> Result<String> {
     if let Some(prebuilt) = &settings.prebuilt {
         return Ok(prebuilt.clone());
@@ -81,7 +81,7 @@ fn functions(settings: &VerifySettings) -> Result<String> {
     Ok("target/functions".to_owned())
 }
 
-/// The accounts of the profiles: two or three different ones, in one Region.
+/// The profiles' accounts: two or three different ones, in one Region.
 fn open(settings: &VerifySettings) -> Result<Accounts> {
     let provider = Account::open(&settings.provider, settings.region.as_deref())?;
     let region = provider.region.clone();
@@ -103,7 +103,7 @@ fn open(settings: &VerifySettings) -> Result<Accounts> {
     Ok(accounts)
 }
 
-/// Removes what earlier runs left.
+/// Removes the leftovers of earlier runs.
 fn clean(accounts: &Accounts, earlier: &[Names]) -> VerifyEnd {
     let mut terminal = Terminal::default();
     let mut end = VerifyEnd::AsExpected;
@@ -120,7 +120,7 @@ fn clean(accounts: &Accounts, earlier: &[Names]) -> VerifyEnd {
     end
 }
 
-/// Removes what a run created, and prints what is left.
+/// Removes a run's resources and prints the leftovers.
 fn remove(accounts: &Accounts, names: &Names, terminal: &mut Terminal) -> (Vec<Removal>, Vec<Left>) {
     let is_local = accounts.values().any(Account::is_local);
     let limits = if is_local { Limits::LOCAL } else { Limits::AWS };
@@ -138,7 +138,7 @@ fn remove(accounts: &Accounts, names: &Names, terminal: &mut Terminal) -> (Vec<R
     (removals, left)
 }
 
-/// What was played, and what was found.
+/// The played chapters and the findings.
 struct Play {
     began: Timestamp,
     timer: Instant,
@@ -146,7 +146,7 @@ struct Play {
     findings: VerifyFindings,
 }
 
-/// Plays everything, until the end or until somebody wants it to end.
+/// Plays all chapters, until the end or an interrupt.
 fn play(stage: &Profiles, functions: &str) -> Play {
     let mut terminal = Terminal::default();
     let findings = VerifyFindings::default();
@@ -174,10 +174,10 @@ fn set_up(stage: &Profiles, functions: &str, terminal: &mut Terminal) -> Vec<Cha
     played
 }
 
-/// A chapter that is going to be played or skipped.
+/// A chapter to play or skip.
 type ChapterStep<'a> = Box<dyn FnOnce(&mut Story<'_>) -> ChapterResult + 'a>;
 
-/// One after the other; a chapter that fails does not end the run. After Ctrl-C, no other begins.
+/// Plays the chapters in turn. A failed chapter does not end the run. After Ctrl-C, no further chapter begins.
 fn chapters(stage: &Profiles, scene: &Scene, findings: &VerifyFindings, terminal: &mut Terminal) -> Vec<ChapterResult> {
     let mut story = Story::new(stage, scene, terminal);
     let mut played: Vec<ChapterResult> = Vec::new();
@@ -227,7 +227,7 @@ fn chapters(stage: &Profiles, scene: &Scene, findings: &VerifyFindings, terminal
     played
 }
 
-/// Removes everything, writes the report, and says how it ended.
+/// Removes everything, writes the report, and returns the outcome.
 fn finish(stage: &Profiles, play: Play) -> Result<VerifyEnd> {
     let interrupted = stage.is_interrupted();
     println!(

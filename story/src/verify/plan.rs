@@ -1,4 +1,4 @@
-//! What a run will do, said before it does it.
+//! The plan of a run, printed before the run begins.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, IsTerminal, Write as _};
@@ -10,7 +10,7 @@ use super::stacks::Names;
 use super::teardown::{Accounts, Left};
 use crate::stage::Party;
 
-/// What it creates, what that costs, and how long it takes. docs/verify.md says where the prices come from.
+/// The resources, their cost, and the duration. docs/verify.md has the sources of the prices.
 pub fn text(accounts: &Accounts, names: &Names, earlier: &[Names], has_trail: bool) -> String {
     let mut text = "make verify creates this, plays the story of the demo with it, and removes it again, also after a \
                     failure or Ctrl-C:\n"
@@ -63,7 +63,7 @@ pub fn text(accounts: &Accounts, names: &Names, earlier: &[Names], has_trail: bo
     text
 }
 
-/// Asks once.
+/// Asks the user once for consent.
 pub fn agreed() -> Result<bool> {
     let stdin = std::io::stdin();
     ensure!(stdin.is_terminal(), "there is nobody to answer. With YES=1 nothing is asked: make verify YES=1 PROFILE=…");
@@ -74,7 +74,7 @@ pub fn agreed() -> Result<bool> {
     Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }
 
-/// Says what is left, and what removes it.
+/// Prints the leftovers and the commands that remove them.
 pub fn print_left(left: &[Left]) {
     if left.is_empty() {
         println!("\nNothing is left.\n");

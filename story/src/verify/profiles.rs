@@ -1,4 +1,4 @@
-//! The stage of `make verify`: accounts of AWS, reached with the AWS CLI's profiles.
+//! The stage of `make verify`: AWS accounts, reached with the AWS CLI's profiles.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
@@ -17,10 +17,10 @@ use super::teardown::Accounts;
 use crate::command;
 use crate::stage::{Limits, Party, SentAlert, StoryStage};
 
-/// The accounts, and what the run has created in them so far.
+/// The accounts, and the run's resources in them so far.
 #[derive(Debug)]
 pub struct Profiles {
-    /// The accounts, by their part.
+    /// The accounts by party.
     pub accounts: Accounts,
     /// The names of the run's stacks.
     pub names: Names,
@@ -33,17 +33,17 @@ pub struct Profiles {
     seen: RefCell<HashSet<String>>,
 }
 
-/// A message in the queue of what AWS sends to the guard.
+/// A message in the queue for AWS's events to the guard.
 #[derive(Debug, Clone)]
 pub struct QueueEvent {
-    /// When it reached the queue.
+    /// The time of its arrival in the queue.
     pub received: Timestamp,
-    /// Its text, as it came.
+    /// The unchanged text.
     pub body: String,
 }
 
 impl Profiles {
-    /// A stage on which nothing exists yet. `interrupt` is set when somebody presses Ctrl-C.
+    /// An empty stage. Ctrl-C sets `interrupt`.
     pub fn new(accounts: Accounts, names: Names, folder: &Path, interrupt: Arc<AtomicBool>) -> Self {
         Self {
             accounts,
@@ -62,7 +62,7 @@ impl Profiles {
         self.accounts.get(&party).with_context(|| format!("there is no account for {party:?}"))
     }
 
-    /// Remembers the outputs of one of a party's stacks, besides those of others.
+    /// Adds the outputs of one of a party's stacks to those of its others.
     pub fn add_outputs(&self, party: Party, outputs: BTreeMap<String, String>) {
         self.outputs.borrow_mut().entry(party).or_default().extend(outputs);
     }
@@ -74,7 +74,7 @@ impl Profiles {
         stacks::output(outputs, key).map(ToOwned::to_owned)
     }
 
-    /// What AWS has sent to the guard so far: connection notifications, and CloudTrail's events.
+    /// AWS's events to the guard so far: connection notifications and CloudTrail's events.
     pub fn events(&self) -> Result<Vec<QueueEvent>> {
         let queue = self.output(Party::Provider, "EventQueueUrl")?;
         let received = self.receive(&queue, Duration::ZERO)?;
@@ -82,7 +82,7 @@ impl Profiles {
         Ok(self.events.borrow().clone())
     }
 
-    /// The messages that a queue has and this run has not seen. They stay hidden in the queue, and are deleted with it.
+    /// A queue's messages that are new to this run. They stay hidden in the queue and are deleted with it.
     fn receive(&self, queue: &str, wait: Duration) -> Result<Vec<QueueEvent>> {
         let (mut received, mut wait) = (Vec::new(), wait.as_secs().to_string());
         loop {
@@ -90,7 +90,7 @@ impl Profiles {
             let answer = self.account(Party::Provider)?.aws(&["sqs", "receive-message", "--queue-url", queue,
                 "--max-number-of-messages", "10", "--attribute-names", "SentTimestamp", "--wait-time-seconds", &wait])?;
             let messages = answer["Messages"].as_array().cloned().unwrap_or_default();
-            // A queue can deliver a message twice, and less than it has.
+            // A queue can deliver a message twice, and can return fewer messages than it has.
             let new = messages.iter().filter(|message| self.is_new(message));
             received.extend(new.filter_map(event));
             if messages.len() < 10 {
@@ -130,7 +130,7 @@ impl StoryStage for Profiles {
     }
 
     fn alerts(&self, wait: Duration) -> Result<Vec<SentAlert>> {
-        // Before the stack exists, there is no queue.
+        // The queue does not exist before the stack does.
         let Ok(queue) = self.output(Party::Provider, "AlertQueueUrl") else { return Ok(Vec::new()) };
         for event in self.receive(&queue, wait)? {
             let mut alerts = self.alerts.borrow_mut();

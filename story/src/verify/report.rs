@@ -1,4 +1,4 @@
-//! The report: a page and JSON, with everything that happened, masked, to be attached to an issue.
+//! The report: a masked page and JSON with everything that happened, to be attached to an issue.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::teardown::{Left, Removal};
 use crate::chapters::{ChapterOutcome, ChapterResult, Exchange, connections, health, settings};
 use crate::stage::Party;
 
-/// What README says of AWS, and the chapters that prove each statement.
+/// README's statements about AWS, each with the chapters that prove it.
 pub const STATEMENTS: [(&str, &[&str]); 7] = [
     (
         "EC2 sends connection notifications, and the guard accepts dbt's request within seconds.",
@@ -57,33 +57,33 @@ pub const STATEMENTS: [(&str, &[&str]); 7] = [
     ("Run times, memory and cold starts are those of Lambda.", &[steps::FIGURES.0]),
 ];
 
-/// What no run of `make verify` can prove.
+/// Features that no run of `make verify` can prove.
 pub const NOT_PROVED: &str = "Slack, Teams and email subscriptions, customer managed keys, rejecting untrusted \
                               requests, enforcing cross-zone, instances and IP addresses as targets, network ACLs, \
                               certificates, arm64, real traffic, and dbt's own side are not part of it.";
 
-/// A run, after its end.
+/// A finished run.
 pub struct VerifyReport<'a> {
-    /// When it began.
+    /// The start of the run.
     pub began: Timestamp,
-    /// How long it took.
+    /// The duration of the run.
     pub took: Duration,
-    /// Whether somebody ended it.
+    /// Whether the user ended the run.
     pub interrupted: bool,
-    /// What was played.
+    /// The played chapters.
     pub played: Vec<ChapterResult>,
-    /// What was removed.
+    /// The removed resources.
     pub removals: Vec<Removal>,
-    /// What is left.
+    /// The leftovers.
     pub left: Vec<Left>,
-    /// What was found besides.
+    /// Further findings.
     pub findings: VerifyFindings,
-    /// Where it was played.
+    /// The stage of the run.
     pub stage: &'a Profiles,
 }
 
 impl VerifyReport<'_> {
-    /// How the run ended.
+    /// The outcome of the run.
     pub fn end(&self) -> VerifyEnd {
         match self.interrupted {
             true => VerifyEnd::Interrupted,
@@ -110,7 +110,7 @@ impl VerifyReport<'_> {
         self.stage.accounts.values().any(super::account::Account::is_local)
     }
 
-    /// Everything, masked.
+    /// The report as JSON, masked.
     pub fn json(&self) -> Value {
         let mask = self.mask();
         let region = self.stage.accounts.get(&Party::Provider).map(|account| account.region.clone());
@@ -141,12 +141,12 @@ impl VerifyReport<'_> {
         }))
     }
 
-    /// The page: one file, without a script, and without anything from the network.
+    /// The page: one file without a script, which loads nothing from the network.
     pub fn page(&self) -> Result<String, askama::Error> {
         VerifyPage::new(self, &self.mask()).render()
     }
 
-    /// For each statement, whether this run proves it, and why not.
+    /// For each statement, whether this run proves it, with the reason if not.
     fn statements(&self) -> Vec<(&'static str, Proof, String)> {
         let proof = |titles: &[&str]| {
             titles.iter().find_map(|title| self.why_not(title)).unwrap_or_else(|| match self.is_local() {
@@ -161,7 +161,7 @@ impl VerifyReport<'_> {
             .collect()
     }
 
-    /// Why the chapter did not end as expected, and what that says of a statement; nothing if it did.
+    /// The reason why the chapter did not end as expected, and its meaning for a statement; `None` if it did.
     fn why_not(&self, title: &str) -> Option<(Proof, String)> {
         let played = self.played.iter().find(|played| played.title == title);
         match played.map(|played| &played.outcome) {
@@ -172,7 +172,7 @@ impl VerifyReport<'_> {
         }
     }
 
-    /// For each assumption the different answers that this run saw, or why it saw none.
+    /// For each assumption, the different answers in this run, or the reason why there are none.
     fn sights(&self) -> Vec<(&'static Assumption, Result<Vec<Value>, String>)> {
         ASSUMPTIONS.iter().map(|assumption| (assumption, self.sight(assumption))).collect()
     }
@@ -232,7 +232,7 @@ fn step_json(played: &ChapterResult) -> Value {
     })
 }
 
-/// The word for how a chapter ended, and why.
+/// The word for a chapter's outcome, and its reason.
 fn outcome(outcome: &ChapterOutcome) -> (&'static str, Option<String>) {
     match outcome {
         ChapterOutcome::AsExpected => ("as expected", None),
@@ -245,9 +245,9 @@ fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10.0).round() / 10.0
 }
 
-// ---- the page --------------------------------------------------------------------------------------------------------
+// ---- the page -------------------------------------------------------------------------------------------------------
 
-/// What the template needs. It only lays out: every text is ready to read, and masked.
+/// The template's input: finished and masked texts, which the template only lays out.
 #[derive(Template)]
 #[template(path = "verify.html")]
 struct VerifyPage {
@@ -281,9 +281,9 @@ const SKIPPED: ReportBadge = ReportBadge { class: "unknown", sign: '–', word: 
 struct ReportSight {
     id: &'static str,
     question: &'static str,
-    /// As JSON.
+    /// The answers as JSON.
     seen: Vec<String>,
-    /// If nothing was.
+    /// The reason if there are none.
     why: String,
 }
 
@@ -417,7 +417,7 @@ impl ReportStep {
     }
 }
 
-/// The command, and what AWS answered last.
+/// The command and AWS's last answer.
 fn answer(exchange: &Exchange, mask: &Mask) -> (String, String) {
     let times = if exchange.times > 1 { format!(" (asked {} times)", exchange.times) } else { String::new() };
     let command = format!("{}: {}{times}", part(exchange.party), exchange.command);
@@ -429,10 +429,10 @@ fn answer(exchange: &Exchange, mask: &Mask) -> (String, String) {
     (mask.text(&command), answer)
 }
 
-/// With a capital letter, as a title.
+/// The text with a capital letter, as a title.
 fn capitalized(text: &str) -> String {
     match text.strip_prefix("dbt") {
-        Some(_) => text.to_owned(), // which nobody writes with one
+        Some(_) => text.to_owned(), // dbt never has a capital letter
         None => text.chars().take(1).flat_map(char::to_uppercase).chain(text.chars().skip(1)).collect(),
     }
 }
@@ -457,7 +457,7 @@ mod tests {
     use crate::verify::stacks::Names;
 
     #[test]
-    fn readme_says_what_verify_proves() {
+    fn readme_lists_the_statements_that_verify_proves() {
         let readme = std::fs::read_to_string(crate::local_aws::top().join("README.md")).unwrap();
         let readme = readme.split_whitespace().collect::<Vec<_>>().join(" ");
         for statement in STATEMENTS.map(|(statement, _)| statement) {

@@ -1,4 +1,4 @@
-//! What `make verify` is given: variables, as in `make verify PROFILE=provider CONSUMER_PROFILE=another-account`.
+//! The settings of `make verify`: variables, as in `make verify PROFILE=provider CONSUMER_PROFILE=another-account`.
 
 use std::path::PathBuf;
 
@@ -13,20 +13,20 @@ pub struct VerifySettings {
     pub consumer: String,
     /// The profile of the untrusted account, if there is one.
     pub untrusted: Option<String>,
-    /// The Region; without it, that of the first profile.
+    /// The Region; by default, that of the first profile.
     pub region: Option<String>,
-    /// The folder or the address of a release; without it, the functions are built.
+    /// The folder or the address of a release; without it, the run builds the functions.
     pub prebuilt: Option<String>,
-    /// Ask nothing.
+    /// Runs without a question.
     pub yes: bool,
-    /// Only remove what earlier runs left.
+    /// Only removes the leftovers of earlier runs.
     pub only_clean: bool,
     /// The folder for the report.
     pub report: PathBuf,
 }
 
 impl VerifySettings {
-    /// Reads them, by name.
+    /// Reads the settings by name.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let given = |name: &str| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
         let (provider, consumer, untrusted) = (given("PROFILE"), given("CONSUMER_PROFILE"), given("STRANGER_PROFILE"));
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn one_profile_is_not() {
+    fn one_profile_is_not_enough() {
         let error = read(&[("PROFILE", "a")]).unwrap_err().to_string();
         assert!(error.contains("make verify PROFILE=provider CONSUMER_PROFILE=another-account"), "{error}");
     }

@@ -1,4 +1,4 @@
-//! The stacks of a run: what they are called, how they are created, and how one sees that they are a run's own.
+//! The stacks of a run: their names, their creation, and the proof that a stack is a run's own.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -11,13 +11,13 @@ use super::account::Account;
 use crate::local_aws::{text, top};
 use crate::stage::{Limits, StoryStage, eventually};
 
-/// The key of the tag that everything of a run has; its value is the run's id.
+/// The key of the tag on all of a run's resources; its value is the run's id.
 pub const TAG: &str = "privatelink-guard-verify";
 
 /// The names of a run's stacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
-    /// Eight hexadecimal digits: the second in which the run began.
+    /// Eight hexadecimal digits: the start of the run in seconds.
     pub run: String,
 }
 
@@ -57,8 +57,8 @@ pub struct Found {
     pub outputs: BTreeMap<String, String>,
 }
 
-/// The account's stacks of all runs: their names are a run's, and so is their tag. A stack that somebody only named so is
-/// not ours. One whose first change set was never executed has no tags yet, and no resources.
+/// The account's stacks of all runs, with a run's name and a run's tag. A stack with only such a name is somebody
+/// else's. A stack whose first change set was never executed has no tags yet, and no resources.
 pub fn of_all_runs(account: &Account) -> Result<Vec<(Names, Found)>> {
     let answer = account.aws(&["cloudformation", "describe-stacks"])?;
     let stacks = answer["Stacks"].as_array().into_iter().flatten();
@@ -82,13 +82,13 @@ fn found(stack: &Value) -> Found {
     }
 }
 
-/// A stack of the run with this name, if it exists and is its own.
+/// The run's own stack with this name, if it exists.
 pub fn of_run(account: &Account, names: &Names, name: &str) -> Result<Option<Found>> {
     let stacks = of_all_runs(account)?.into_iter();
     Ok(stacks.filter(|(owner, _)| owner == names).map(|(_, stack)| stack).find(|stack| stack.name == name))
 }
 
-/// Creates a stack of the run from a template in `infra/`, and waits for it. Its outputs.
+/// Creates a stack of the run from a template in `infra/`, waits for it, and returns its outputs.
 pub fn create(
     stage: &dyn StoryStage,
     account: &Account,
@@ -118,7 +118,7 @@ pub fn create(
     Ok(stack.outputs)
 }
 
-/// Why resources of a stack failed.
+/// The reasons for the failures of a stack's resources.
 fn reasons(account: &Account, name: &str) -> Result<String> {
     let events = account.aws(&["cloudformation", "describe-stack-events", "--stack-name", name])?;
     let failed = events["StackEvents"].as_array().into_iter().flatten().filter_map(|event| {
@@ -129,8 +129,8 @@ fn reasons(account: &Account, name: &str) -> Result<String> {
     Ok(failed.collect::<Vec<_>>().join("; "))
 }
 
-/// Deletes a stack and waits until it is gone. What a first attempt could not delete, because something else used it, a
-/// second one can.
+/// Deletes a stack and waits until it is gone. A second attempt can delete resources that were still in use during the
+/// first.
 pub fn delete(account: &Account, names: &Names, name: &str, limits: Limits) -> Result<()> {
     if of_run(account, names, name)?.is_none() {
         return Ok(());
@@ -144,7 +144,8 @@ pub fn delete(account: &Account, names: &Names, name: &str, limits: Limits) -> R
     bail!("the stack {name} cannot be deleted: {}", reasons(account, name)?)
 }
 
-/// Waits until the stack is gone, or until its deletion has failed. Ctrl-C does not end it: it is what Ctrl-C asks for.
+/// Waits until the stack is gone or its deletion has failed. Ctrl-C does not end this wait, since Ctrl-C asks for the
+/// deletion.
 fn is_gone_in_time(account: &Account, names: &Names, name: &str, limits: Limits) -> Result<bool> {
     let deadline = Instant::now() + limits.stack;
     while let Some(stack) = of_run(account, names, name)? {
@@ -162,7 +163,7 @@ pub fn output<'a>(outputs: &'a BTreeMap<String, String>, key: &str) -> Result<&'
     outputs.get(key).map(String::as_str).ok_or_else(|| anyhow::anyhow!("the stack has no output {key}"))
 }
 
-/// The zones with these ids, by the names that they have in the account: each account has its own.
+/// The account's names for the zones with these ids; each account has its own names.
 /// <https://docs.aws.amazon.com/ram/latest/userguide/working-with-az-ids.html>
 pub fn zones(account: &Account, ids: &[String]) -> Result<Vec<String>> {
     let answer = account.aws(&["ec2", "describe-availability-zones"])?;
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_owns_what_has_its_name_and_its_tag() {
+    fn a_run_owns_a_stack_with_its_name_and_its_tag() {
         let names = Names { run: "0123abcd".to_owned() };
         for name in [names.guard(), names.service(), names.consumer()] {
             assert_eq!(owner(&stack(&name, "0123abcd", "CREATE_COMPLETE")), Some(names.clone()));
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_a_runs_own() {
+    fn a_run_owns_no_other_stack() {
         let ours = "privatelink-guard-verify-0123abcd";
         assert_eq!(owner(&stack(ours, "ffffffff", "CREATE_COMPLETE")), None, "another run's tag");
         assert_eq!(owner(&json!({"StackName": ours, "StackStatus": "CREATE_COMPLETE"})), None, "no tag");

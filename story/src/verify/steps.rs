@@ -1,4 +1,4 @@
-//! The chapters that only `make verify` has: what is set up, what AWS really sends, and what the functions report.
+//! The chapters that only `make verify` has: the set-up, AWS's real events, and the functions' reports.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -17,27 +17,27 @@ use crate::local_aws::text;
 use crate::stack::GuardFunction;
 use crate::stage::{Party, StoryStage, eventually};
 
-/// The network that the consumers' endpoints are in: `infra/verify-consumer.yaml`.
+/// The network of the consumers' endpoints: `infra/verify-consumer.yaml`.
 const CONSUMERS_CIDR: &str = "10.98.0.0/24";
 
-/// What `make verify` reads besides what the chapters wait for.
+/// Facts that `make verify` reads in addition to those that the chapters wait for.
 #[derive(Debug, Default)]
 pub struct VerifyFindings {
-    /// The texts of the connection notifications, as EC2 sent them.
+    /// The texts of EC2's connection notifications.
     pub notifications: RefCell<Vec<String>>,
-    /// CloudTrail's event of a change, as EventBridge delivered it.
+    /// CloudTrail's event of a change, in the form that EventBridge delivered.
     pub change: RefCell<Option<Value>>,
     /// The functions' figures.
     pub figures: RefCell<Vec<Figures>>,
 }
 
-// ---- set-up ----------------------------------------------------------------------------------------------------------
+// ---- set-up ---------------------------------------------------------------------------------------------------------
 
-/// The endpoint service, and what is behind it.
+/// The endpoint service and the resources behind it.
 pub const SERVICE: (&str, &str) =
     ("an endpoint service is created as dbt's guide says", "available, with a healthy target behind it");
 
-/// Creates it.
+/// Creates the service.
 pub fn service(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     let (provider, consumer) = (stage.account(Party::Provider)?, stage.account(Party::Consumer)?);
     let (name, template) = (stage.names.service(), "verify.yaml");
@@ -62,7 +62,7 @@ pub fn service(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
 /// The guard.
 pub const GUARD: (&str, &str) = ("the guard is deployed as a stack of its own", "deployed by make deploy");
 
-/// Deploys it, with the functions of this release.
+/// Deploys the guard with the functions of this release.
 pub fn guard(run: &mut ChapterRun<'_>, stage: &Profiles, functions: &str) -> Result<()> {
     let (provider, name) = (stage.account(Party::Provider)?, stage.names.guard());
     let parameters = parameters(stage)?;
@@ -84,7 +84,7 @@ pub fn guard(run: &mut ChapterRun<'_>, stage: &Profiles, functions: &str) -> Res
     run.ask(Party::Provider, &command).map(drop)
 }
 
-/// The guard's parameters: everything on, and as fast as it can be.
+/// The guard's parameters: every feature on, at the highest speed.
 fn parameters(stage: &Profiles) -> Result<String> {
     let output = |key: &str| stage.output(Party::Provider, key);
     let consumer = stage.account(Party::Consumer)?;
@@ -108,7 +108,7 @@ fn parameters(stage: &Profiles) -> Result<String> {
 pub const NETWORKS: (&str, &str) =
     ("the other accounts get a network for their endpoints", "a VPC with a subnet in each zone of the service");
 
-/// Creates them.
+/// Creates the networks.
 pub fn networks(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     let service = stage.output(Party::Provider, "ServiceId")?;
     let command = ["ec2", "describe-vpc-endpoint-service-configurations", "--service-ids", &service];
@@ -126,7 +126,7 @@ pub fn networks(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     Ok(())
 }
 
-/// What the chapters are about, once the service exists.
+/// The scene for the chapters, once the service exists.
 pub fn scene(stage: &Profiles) -> Result<Scene> {
     let output = |key: &str| stage.output(Party::Provider, key);
     let (provider, service) = (stage.account(Party::Provider)?, output("ServiceId")?);
@@ -144,14 +144,14 @@ pub fn scene(stage: &Profiles) -> Result<Scene> {
     })
 }
 
-/// Whether a trail records what happens in the provider's Region. Without one, EventBridge gets no events of CloudTrail.
+/// Whether a trail records events in the provider's Region. Without a trail, EventBridge gets no events of CloudTrail.
 /// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-service-event-cloudtrail.html>
 pub fn has_trail(accounts: &Accounts) -> Result<bool> {
     let provider = accounts.get(&Party::Provider).context("there is a provider")?;
     let trails = provider.aws(&["cloudtrail", "describe-trails"])?;
     let arns = trails["trailList"].as_array().into_iter().flatten().filter_map(|trail| trail["TrailARN"].as_str());
     for arn in arns {
-        // Somebody else's trail, of an organization, may not be described.
+        // An organization's trail is another account's, and may be hidden from this one.
         let status = provider.aws(&["cloudtrail", "get-trail-status", "--name", arn]);
         if status.is_ok_and(|status| status["IsLogging"] == true) {
             return Ok(true);
@@ -160,13 +160,13 @@ pub fn has_trail(accounts: &Accounts) -> Result<bool> {
     Ok(false)
 }
 
-// ---- what AWS sends --------------------------------------------------------------------------------------------------
+// ---- what AWS sends -------------------------------------------------------------------------------------------------
 
 /// The connection notification.
 pub const NOTIFICATION: (&str, &str) =
     ("EC2 sends connection notifications", "one for the request, which names the endpoint and the service");
 
-/// Reads it.
+/// Reads the notification.
 pub fn notification(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     let endpoint = run.endpoint(Requester::Dbt)?;
     let (message, received) = eventually(stage, "a connection notification", stage.limits().alert, || {
@@ -180,7 +180,7 @@ pub fn notification(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     Ok(())
 }
 
-/// The text of a connection notification, and when it came.
+/// The text and the arrival time of a connection notification.
 pub(super) fn notification_in(event: &QueueEvent) -> Option<(String, Timestamp)> {
     let envelope: Value = serde_json::from_str(&event.body).ok()?;
     Some((envelope["Message"].as_str()?.to_owned(), event.received))
@@ -191,7 +191,7 @@ pub fn notifications(stage: &Profiles) -> Result<Vec<String>> {
     Ok(stage.events()?.iter().filter_map(notification_in).map(|(message, _)| message).collect())
 }
 
-/// When the endpoint was created, as EC2 tells its owner.
+/// The endpoint's creation time in EC2's answer to its owner.
 fn created(run: &mut ChapterRun<'_>, endpoint: &str) -> Result<Timestamp> {
     let answer = run.ask(Party::Consumer, &["ec2", "describe-vpc-endpoints", "--vpc-endpoint-ids", endpoint])?;
     Ok(text(&answer, "/VpcEndpoints/0/CreationTimestamp")?.parse()?)
@@ -201,7 +201,7 @@ fn created(run: &mut ChapterRun<'_>, endpoint: &str) -> Result<Timestamp> {
 pub const CHANGE: (&str, &str) =
     ("CloudTrail's events reach EventBridge", "one for the change of cross-zone load balancing, with who made it");
 
-/// Reads it.
+/// Reads the event.
 pub fn change(run: &mut ChapterRun<'_>, stage: &Profiles, findings: &VerifyFindings) -> Result<()> {
     let administrator = run.scene.administrator.clone().context("a trail records changes")?;
     let (event, received) = eventually(stage, "CloudTrail's event", stage.limits().trail, || {
@@ -222,13 +222,13 @@ fn seconds_between(start: Timestamp, end: Timestamp) -> String {
     format!("{:.1} s", end.duration_since(start).as_secs_f32())
 }
 
-// ---- the guard itself ------------------------------------------------------------------------------------------------
+// ---- the guard itself -----------------------------------------------------------------------------------------------
 
 /// The test message.
 pub const TEST_MESSAGE: (&str, &str) =
     ("a test message is sent to every subscriber", "one of each severity and kind, marked as a test");
 
-/// Sends and waits for it, as the output `TestMessage` says.
+/// Sends the test message as the output `TestMessage` describes, and waits for it.
 pub fn test_message(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     const CHECK: &str = "load-balancer.security-groups";
     let command = stage.output(Party::Provider, "TestMessage")?;
@@ -247,7 +247,7 @@ pub fn test_message(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
 /// The dead letters.
 pub const DEAD_LETTERS: (&str, &str) = ("the dead-letter queue", "empty: no event failed all of its retries");
 
-/// Counts them.
+/// Counts the dead letters.
 pub fn dead_letters(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     let queue = stage.output(Party::Provider, "DeadLettersUrl")?;
     #[rustfmt::skip]
@@ -263,7 +263,7 @@ pub fn dead_letters(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
 pub const ALARMS: (&str, &str) =
     ("the alarms on the guard itself", "none has rung, neither when the stack was new nor since then");
 
-/// Reads how their states changed. A new alarm has no data, and is OK with the first run: neither rings.
+/// Reads the alarms' state changes. A new alarm has no data and becomes OK with the first run: neither state rings.
 pub fn alarms(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     let (prefix, since) = (format!("{}-", stage.names.guard()), Timestamp::now() - Duration::from_hours(3));
     #[rustfmt::skip]
@@ -289,7 +289,7 @@ fn is_of_the_test_message(item: &Value) -> bool {
 /// The figures.
 pub const FIGURES: (&str, &str) = ("the functions' own figures", "every function has run, and no run has failed");
 
-/// Reads them from Lambda's reports in the functions' logs, and from CloudWatch.
+/// Reads the figures from Lambda's reports in the functions' logs, and from CloudWatch.
 pub fn figures(run: &mut ChapterRun<'_>, stage: &Profiles, findings: &VerifyFindings) -> Result<()> {
     let mut failed = Vec::new();
     for function in GuardFunction::ALL {
@@ -322,7 +322,7 @@ fn of_function(run: &mut ChapterRun<'_>, stage: &Profiles, function: GuardFuncti
     Ok(figures)
 }
 
-/// The runs that CloudWatch has counted; its metrics are minutes late.
+/// The number of runs in CloudWatch, whose metrics are minutes late.
 fn counted(run: &mut ChapterRun<'_>, function: &str) -> Result<u64> {
     let (now, dimension) = (Timestamp::now(), format!("Name=FunctionName,Value={function}"));
     let (start, end) = (now - Duration::from_hours(3), now + Duration::from_mins(1));

@@ -1,4 +1,5 @@
-//! Removes what a run created, in reverse, and lists what is left. Nothing without the run's own tag is touched.
+//! The teardown: removes a run's resources in reverse order and lists the leftovers. It touches nothing without the
+//! run's own tag.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -11,28 +12,28 @@ use super::account::Account;
 use super::stacks::{self, Names, TAG};
 use crate::stage::{Limits, Party};
 
-/// The accounts, by their part.
+/// The accounts by party.
 pub type Accounts = BTreeMap<Party, Account>;
 
-/// Something that is left, and the command that removes it.
+/// A leftover, and the command that removes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Left {
-    /// What it is.
+    /// The resource.
     pub what: String,
-    /// What removes it.
+    /// The command that removes it.
     pub command: String,
 }
 
-/// A step of the teardown, and how it ended.
+/// A step of the teardown and its outcome.
 #[derive(Debug)]
 pub struct Removal {
-    /// What was removed.
+    /// The resource.
     pub what: String,
-    /// Whether it was.
+    /// Whether the removal succeeded.
     pub result: Result<()>,
 }
 
-/// The runs that left something in these accounts.
+/// The runs with leftovers in these accounts.
 pub fn runs(accounts: &Accounts) -> Result<Vec<Names>> {
     let mut found = Vec::new();
     for account in accounts.values() {
@@ -44,7 +45,7 @@ pub fn runs(accounts: &Accounts) -> Result<Vec<Names>> {
     Ok(found)
 }
 
-/// Removes everything of a run, and goes on after what fails. `say` hears what is next.
+/// Removes all of a run's resources; a failure does not stop it. `say` receives the next step.
 pub fn remove(accounts: &Accounts, names: &Names, limits: Limits, mut say: impl FnMut(&str)) -> Vec<Removal> {
     let mut removals = Vec::new();
     let mut step = |what: String, remove: &dyn Fn() -> Result<()>| {
@@ -68,7 +69,7 @@ pub fn remove(accounts: &Accounts, names: &Names, limits: Limits, mut say: impl 
     removals
 }
 
-/// What is left of a run, with the commands that remove it.
+/// The leftovers of a run, with the commands that remove them.
 pub fn left(accounts: &Accounts, names: &Names) -> Result<Vec<Left>> {
     let mut left = Vec::new();
     for account in accounts.values() {
@@ -85,7 +86,7 @@ pub fn left(accounts: &Accounts, names: &Names) -> Result<Vec<Left>> {
     Ok(left)
 }
 
-/// The endpoints with a run's tag that still exist: the run and the id of each.
+/// The existing endpoints with a run's tag: the run and the id of each.
 fn endpoints(account: &Account, names: Option<&Names>) -> Result<Vec<(String, String)>> {
     let filter = match names {
         Some(names) => format!("Name=tag:{TAG},Values={}", names.run),
@@ -123,8 +124,8 @@ fn delete_endpoints(account: &Account, names: &Names, limits: Limits) -> Result<
     Ok(())
 }
 
-/// What the stack cannot delete by itself goes first: connections of accounts that cannot be reached, listeners that are
-/// not the stack's because a chapter created them again, and the code in the bucket.
+/// Deletes the service's stack. It first removes what the stack cannot delete by itself: connections of accounts that
+/// cannot be reached, listeners that a chapter created again outside the stack, and the code in the bucket.
 fn delete_service(provider: &Account, names: &Names, limits: Limits) -> Result<()> {
     let Some(stack) = stacks::of_run(provider, names, &names.service())? else { return Ok(()) };
     let prepared = prepare(provider, &stack.outputs);

@@ -1,4 +1,4 @@
-//! The drawing: the parts of the path, as dbt's traffic goes, each with its state and the results about it.
+//! The drawing: the parts of the path in the order of dbt's traffic, each with its state and its results.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use crate::report::{CheckState, PartKind, PathPart, ServiceReport};
 /// The drawing.
 pub(super) struct Drawing {
     pub endpoints: Vec<DrawnPart>,
-    /// `None` before there is one.
+    /// `None` before an endpoint service exists.
     pub service: Option<DrawnPart>,
     pub load_balancers: Vec<DrawnLoadBalancer>,
 }
@@ -28,7 +28,7 @@ pub(super) struct DrawnPart {
     pub callouts: Vec<Callout>,
 }
 
-/// A load balancer with what is behind it.
+/// A load balancer with the parts behind it.
 pub(super) struct DrawnLoadBalancer {
     pub node: DrawnPart,
     pub zones: Vec<DrawnZone>,
@@ -48,8 +48,8 @@ pub(super) struct Lane {
     pub groups: Vec<DrawnGroup>,
 }
 
-/// A target group with its targets: those that need attention with all that is known of them, the healthy
-/// ones by zone and port.
+/// A target group with its targets: details for each target that needs attention, and the healthy ones by zone and
+/// port.
 pub(super) struct DrawnGroup {
     pub node: DrawnPart,
     pub ailing: Vec<DrawnPart>,
@@ -98,7 +98,7 @@ impl DrawingBuilder<'_, '_> {
         DrawnPart { anchor, kind: part.kind.as_str(), name, detail, badge: Badge::of(state), callouts }
     }
 
-    /// An endpoint. What is found of its owner's account is shown on it as well.
+    /// An endpoint. It also shows the findings on its owner's account.
     fn endpoint(&mut self, part: &PathPart) -> DrawnPart {
         let is_related = |result: &&CheckResult| match &result.status {
             Status::Fail(finding) => finding.ids.contains(&part.resource),
@@ -110,7 +110,7 @@ impl DrawingBuilder<'_, '_> {
     }
 
     fn load_balancer(&mut self, part: &PathPart) -> DrawnLoadBalancer {
-        // The drawing has the zones themselves.
+        // The drawing shows the zones as parts of their own.
         let detail = part.detail.clone().filter(|_| part.zones.is_empty());
         let node = DrawnPart { detail, ..self.node(part) };
         let zones = part.zones.iter().map(|zone| self.zone(part, zone)).collect();
@@ -131,7 +131,7 @@ impl DrawingBuilder<'_, '_> {
             .flat_map(|group| &group.results)
             .chain(of_service)
             .filter(|result| result.check.parts == Parts::Zones);
-        // A zone in which nothing fails still does not work without targets.
+        // A zone without failures still does not work without targets.
         let state = state_of(results, zone).filter(|state| !targets.is_empty() || *state != CheckState::Pass);
         let targets = match targets.len() {
             0 => "no targets".to_owned(),
@@ -140,7 +140,7 @@ impl DrawingBuilder<'_, '_> {
         DrawnZone { name: strip_invisible(zone), targets, badge: Badge::of(state) }
     }
 
-    /// A listener has no results of its own: the load balancer's name the ports that do not serve dbt.
+    /// A listener has no results of its own: the load balancer's results name the ports that do not serve dbt.
     fn listener(&mut self, part: &PathPart, load_balancer: &PathPart) -> DrawnPart {
         let results = load_balancer.results.iter().filter(|result| result.check.parts == Parts::Ports);
         let state = part.port.filter(|_| !part.is_off_path).and_then(|port| state_of(results, &Parts::port(port)));
@@ -166,7 +166,7 @@ impl DrawingBuilder<'_, '_> {
         }
     }
 
-    /// A target that is not healthy. Its zone is in its details instead of its name.
+    /// A target that is not healthy. Its details name the zone; its name does not.
     fn ailing(&mut self, target: &PathPart) -> DrawnPart {
         let Some(zone) = &target.zone else { return self.node(target) };
         let port = target.port.map(|port| format!(":{port}")).unwrap_or_default();
@@ -176,7 +176,7 @@ impl DrawingBuilder<'_, '_> {
     }
 }
 
-/// Where a target is, apart from its address: ` in eu-central-1a on port 5432`.
+/// The target's place apart from its address: ` in eu-central-1a on port 5432`.
 fn place_of(target: &PathPart) -> String {
     let zone = target.zone.as_ref().map(|zone| format!(" in {}", strip_invisible(zone))).unwrap_or_default();
     let port = target.port.map(|port| format!(" on port {port}")).unwrap_or_default();
@@ -188,7 +188,7 @@ fn worst(results: &[&CheckResult]) -> Option<CheckState> {
     results.iter().map(|result| CheckState::of(&result.status)).max()
 }
 
-/// What `results` say of one of the parts that they name. A failure that does not name it says that it passes.
+/// The state of a part according to `results`. The part passes if a failure does not name it.
 fn state_of<'a>(results: impl Iterator<Item = &'a CheckResult>, part: &str) -> Option<CheckState> {
     let state = |result: &CheckResult| match &result.status {
         Status::Fail(finding) if !finding.parts.contains_key(part) => CheckState::Pass,
@@ -197,7 +197,7 @@ fn state_of<'a>(results: impl Iterator<Item = &'a CheckResult>, part: &str) -> O
     results.map(state).max()
 }
 
-/// The listeners and target groups of a load balancer, those together that lead to one another.
+/// The listeners and target groups of a load balancer, grouped so that each listener is with its target groups.
 fn lanes(load_balancer: &PathPart) -> Vec<(Vec<&PathPart>, Vec<&PathPart>)> {
     let mut lanes: Vec<(Vec<&PathPart>, Vec<&PathPart>)> =
         of_kind(load_balancer, PartKind::TargetGroup).map(|group| (Vec::new(), vec![group])).collect();

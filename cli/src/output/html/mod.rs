@@ -1,5 +1,5 @@
-//! The report as one page that needs neither a network nor a script: the path drawn, and below it what to fix. Whatever
-//! comes from AWS is escaped by the template, and what nobody sees of it is left out.
+//! The report as one page that needs neither a network nor a script: the drawn path, and below it the fixes. The
+//! template escapes all text from AWS, and invisible characters are left out.
 
 mod drawing;
 mod results;
@@ -13,7 +13,7 @@ use self::results::{Index, ListedResult};
 use super::tree::summary_line;
 use crate::report::{CheckReport, CheckState, ServiceReport, Summary};
 
-/// The page.
+/// The report as an HTML page.
 ///
 /// # Errors
 /// If the template cannot be rendered, which no report causes.
@@ -29,7 +29,7 @@ pub fn write(report: &CheckReport, file: &std::path::Path) -> anyhow::Result<()>
     std::fs::write(file, render(report)?).with_context(|| format!("the page cannot be written to {}", file.display()))
 }
 
-/// What the template needs. It only lays out: every text is ready to read.
+/// The template's input: finished texts, which the template only lays out.
 #[derive(Template)]
 #[template(path = "report.html")]
 struct ReportPage {
@@ -84,7 +84,7 @@ impl ReportPage {
     }
 }
 
-/// The answer, in a sentence.
+/// The answer in one sentence.
 fn verdict(report: &CheckReport) -> String {
     let Summary { pass, fail, unknown } = report.summary();
     match (fail, unknown) {
@@ -105,7 +105,7 @@ fn undetermined(number: usize) -> String {
     if number == 1 { "1 could not be determined".to_owned() } else { format!("{number} could not be determined") }
 }
 
-/// The number of results of each status; failures in the colour of the worst.
+/// The number of results per status; the count of failures has the colour of the worst one.
 fn counts(report: &CheckReport) -> [(Badge, String); 3] {
     let Summary { pass, fail, unknown } = report.summary();
     let states = report.results().map(|result| CheckState::of(&result.status));

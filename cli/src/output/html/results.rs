@@ -1,4 +1,4 @@
-//! The results under the drawing: numbered, what needs attention most first, and tied to their places in the drawing.
+//! The numbered results under the drawing, most urgent first, each linked to its place in the drawing.
 
 use std::cmp::Reverse;
 
@@ -8,15 +8,15 @@ use guard_core::text::strip_invisible;
 use super::Badge;
 use crate::report::CheckState;
 
-/// A result, as the page shows it.
+/// A result on the page.
 pub(super) struct ListedResult {
     pub anchor: String,
-    /// The number that the drawing refers to. Passes have none.
+    /// The number that the drawing refers to; `None` for a pass.
     pub number: Option<usize>,
     pub state: CheckState,
     pub badge: Badge,
     pub check: &'static str,
-    /// Where it is in the drawing.
+    /// The result's place in the drawing.
     pub place: Option<Place>,
     pub resource: String,
     pub summary: String,
@@ -34,7 +34,7 @@ pub(super) struct Place {
     pub name: String,
 }
 
-/// What the drawing says of a result: its number and what it is about.
+/// A result's mark in the drawing: its number and its subject.
 pub(super) struct Callout {
     pub anchor: String,
     pub number: usize,
@@ -55,7 +55,7 @@ impl<'a> Index<'a> {
         Self { entries, prefix }
     }
 
-    /// The callouts of those that do not pass among `results`, which are about the part at `place`.
+    /// The callouts for the `results` that do not pass, for the part at `place`.
     pub fn call_out<'r>(&mut self, results: impl Iterator<Item = &'r CheckResult>, place: &Place) -> Vec<Callout> {
         let mut positions: Vec<usize> = results.filter_map(|result| self.position(result)).collect();
         positions.sort_unstable();
@@ -115,7 +115,7 @@ impl<'a> Index<'a> {
                 impact: strip_invisible(&finding.impact),
                 evidence: finding.evidence.iter().map(|line| strip_invisible(line)).collect(),
                 action: strip_invisible(&finding.remedy.action),
-                // As it is: it holds only what a shell takes literally, and must work when it is copied.
+                // Unchanged: it holds only characters that a shell takes literally, and it must still work when copied.
                 command: finding.remedy.command.clone(),
                 console: finding.remedy.console.clone().filter(|address| address.starts_with("https://")),
                 ..plain
@@ -124,7 +124,7 @@ impl<'a> Index<'a> {
     }
 }
 
-/// Failures first, the worst at the top; then what is unknown; then what passes.
+/// The order of the list: failures from the worst, then unknown results, then passes.
 fn rank(state: CheckState) -> (u8, Reverse<CheckState>) {
     let group = match state {
         CheckState::Critical | CheckState::Warning | CheckState::Info => 0,

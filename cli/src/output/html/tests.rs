@@ -11,10 +11,10 @@ use guard_core::testing::{
 use super::*;
 use crate::report::{PartKind, PathPart};
 
-/// Characters that anybody can put into a name and that a browser must show as text.
+/// Characters that anyone can put into a name and that a browser must show as text.
 const HOSTILE: &str = "</h2><script src=//evil.example/x.js></script>\"onload='a()' \u{202e}gnp.exe\u{7}";
 
-/// A service with much that fails, and some that AWS did not show.
+/// A service with many failures and some facts that AWS did not show.
 fn broken(name: &str) -> Topology {
     let targets = [target(1, "healthy"), target(2, "unhealthy"), target(3, "initial")];
     let group = TargetGroup { targets: Ok(targets.to_vec()), ..target_group("pg") };
@@ -50,7 +50,7 @@ fn page(topology: &Topology) -> String {
     render(&report(topology)).unwrap()
 }
 
-/// The text as the template writes it.
+/// The text in the template's escaping.
 fn escaped(text: &str) -> String {
     askama::filters::escape(text, askama::filters::Html).unwrap().to_string()
 }
@@ -72,7 +72,7 @@ fn names_from_aws_stay_text() {
 }
 
 #[test]
-fn every_failure_says_what_it_means_and_how_to_fix_it() {
+fn every_failure_has_its_impact_and_its_fix() {
     let report = report(&broken("pg"));
     let page = render(&report).unwrap();
     let found: Vec<&CheckResult> = report.results().collect();
@@ -151,7 +151,7 @@ fn a_zone_without_targets_does_not_pass() {
 }
 
 #[test]
-fn targets_stand_by_zone_and_port() {
+fn healthy_targets_are_grouped_by_zone_and_port() {
     let anywhere = Target { zone: None, port: None, ..target(3, "healthy") };
     let targets = vec![target(1, "healthy"), target(2, "unhealthy"), anywhere];
     let group = TargetGroup { targets: Ok(targets), ..target_group("pg") };
@@ -179,7 +179,7 @@ fn a_listener_has_the_status_of_its_port() {
 }
 
 #[test]
-fn every_anchor_leads_somewhere() {
+fn every_anchor_has_a_target() {
     let page = page(&broken("pg"));
     let anchors: Vec<&str> = page.split("href=\"#").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     assert!(anchors.len() > 10);
@@ -189,7 +189,7 @@ fn every_anchor_leads_somewhere() {
 }
 
 #[test]
-fn nothing_is_loaded_from_anywhere() {
+fn the_page_loads_no_resource() {
     let page = page(&broken("pg"));
     for word in ["http:", " src=", "<link", "<script", "<iframe", "<img", "url(", "@import", " on"] {
         let page = if word == " on" { page.split("<style>").next().unwrap_or_default() } else { &page };
