@@ -34,32 +34,6 @@ def arn(service, resource, account=ACCOUNT, region=REGION):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_function_has_its_own_role_and_log_and_the_dead_letter_queue(rendered, name):
-    function = rendered.resources[name]["Properties"]
-    assert function["Role"] == f"arn:aws:iam::{ACCOUNT}:role/{name}Role"
-    log = rendered.resources[f"{name}Log"]["Properties"]
-    assert function["LoggingConfig"] == {"LogFormat": "JSON", "LogGroup": log["LogGroupName"]}
-    assert log["RetentionInDays"] == 90
-    assert function["DeadLetterConfig"] == {"TargetArn": arn("sqs", "DeadLetters")}
-    [asynchronous] = [properties for properties in rendered.of_type("AWS::Lambda::EventInvokeConfig").values()
-                      if properties["FunctionName"] == name]
-    assert (asynchronous["MaximumRetryAttempts"], asynchronous["MaximumEventAgeInSeconds"]) == (2, 3600)
-
-
-def test_there_are_no_other_functions(rendered):
-    assert list(rendered.of_type("AWS::Lambda::Function")) == FUNCTIONS
-
-
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_function_knows_the_known_accounts(name):
-    def known(**parameters):
-        variables = render(**parameters).resources[name]["Properties"]["Environment"]["Variables"]
-        return variables["KNOWN_ACCOUNTS"]
-    assert known() == ""
-    assert known(KnownAccounts="555555555555, 666666666666") == "555555555555,666666666666"
-
-
-@pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_knows_the_stack_the_runbook_and_the_alert_topic(name):
     def known(**parameters):
         variables = render(**parameters).resources[name]["Properties"]["Environment"]["Variables"]
@@ -72,51 +46,11 @@ def test_a_function_knows_the_stack_the_runbook_and_the_alert_topic(name):
 # ---- triggers
 
 
-@pytest.mark.parametrize("name, parameter", [
-    ("ConnectionAcceptor", "AcceptorSchedule"), ("HealthWatcher", "HealthSchedule"), ("DriftWatcher", "DriftSchedule")])
-def test_a_schedule_has_a_flexible_window_unless_it_runs_every_minute(name, parameter):
-    for rate, window in (("rate(1 minute)", {"Mode": "OFF"}),
-                         ("rate(2 hours)", {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 1})):
-        schedule = render(**{parameter: rate}).resources[f"{name}Schedule"]["Properties"]
-        assert schedule["ScheduleExpression"] == rate
-        assert schedule["FlexibleTimeWindow"] == window
-        assert "Name" not in schedule, "two stacks of one account would share it"
-        target = schedule["Target"]
-        assert target["Arn"] == arn("lambda", f"function:{name}")
-        assert target["RetryPolicy"] == {"MaximumRetryAttempts": 2, "MaximumEventAgeInSeconds": 60}
-        assert target["DeadLetterConfig"] == {"Arn": arn("sqs", "DeadLetters")}
-        assert json.loads(target["Input"])["source"] == "aws.events"
-        assert target["RoleArn"] == f"arn:aws:iam::{ACCOUNT}:role/{name}ScheduleRole"
-
-
 @pytest.mark.parametrize("heartbeat, state", [("never", "DISABLED"), ("weekly", "ENABLED")])
 def test_the_heartbeat_schedule_is_enabled_by_its_parameter(heartbeat, state):
     schedule = render(Heartbeat=heartbeat).resources["DriftWatcherHeartbeat"]["Properties"]
     assert schedule["State"] == state
     assert json.loads(schedule["Target"]["Input"]) == {"source": "privatelink-guard.heartbeat"}
-
-
-@pytest.mark.parametrize("wanted, number", [("true", 1), ("false", 0)])
-def test_the_notifications_are_the_stacks_and_can_be_created_anew(wanted, number):
-    rendered = render(ConnectionNotifications=wanted)
-    assert len(rendered.of_type("AWS::EC2::VPCEndpointConnectionNotification")) == number
-
-
-@pytest.mark.parametrize("name", [
-    "ConnectionAcceptorChange", "DriftWatcherLoadBalancerChange", "DriftWatcherNetworkChange"])
-def test_a_rule_retries_and_then_leaves_a_dead_letter(rendered, name):
-    rule = rendered.resources[name]["Properties"]
-    [target] = rule["Targets"]
-    assert target["RetryPolicy"] == {"MaximumRetryAttempts": 5, "MaximumEventAgeInSeconds": 900}
-    assert target["DeadLetterConfig"] == {"Arn": arn("sqs", "DeadLetters")}
-    assert rule["EventPattern"]["detail"]["eventName"]
-
-
-def test_an_undelivered_notification_becomes_a_dead_letter(rendered):
-    [subscription] = [properties for properties in rendered.of_type("AWS::SNS::Subscription").values()
-                      if properties["Protocol"] == "lambda"]
-    assert subscription["TopicArn"] == arn("sns", "NotificationTopic")
-    assert subscription["RedrivePolicy"] == {"deadLetterTargetArn": arn("sqs", "DeadLetters")}
 
 
 # ---- resource policies
@@ -513,16 +447,6 @@ def test_the_chat_channels_are_those_whose_ids_are_given(given, expected):
         assert ids == [TEAMS[name] for name in ("TeamsTenantId", "TeamsTeamId", "TeamsChannelId")]
 
 
-def test_without_chat_channels_there_is_no_nested_stack():
-    assert "AlertChat" not in render().resources
-
-
-def test_the_test_message_is_sent_by_drift_watcher():
-    command = render().outputs["TestMessage"]["Value"]
-    assert json.loads(re.search("echo '(.+?)'", command)[1]) == {"source": "privatelink-guard.test"}
-    assert "--function-name DriftWatcher " in command
-
-
 @pytest.mark.parametrize("topic, actions", [("", arn("sns", "AlertTopic")), (NEAR, NEAR), (CENTRALS, CENTRALS),
                                             (FAR, None)])
 def test_the_tests_ring_an_alarm_that_goes_to_the_topic(topic, actions):
@@ -545,11 +469,6 @@ def test_the_tests_ring_an_alarm_that_goes_to_the_topic(topic, actions):
 def test_the_dashboards_address_is_in_its_partition(region, domain):
     assert render(region).outputs["DashboardUrl"]["Value"] == (
         f"https://{region}.{domain}/cloudwatch/home?region={region}#dashboards/dashboard/Overview")
-
-
-def test_every_output_has_a_description():
-    for rendered in (render(), render(AlertTopicArn=NEAR)):
-        assert all(output["Description"].endswith(".") for output in rendered.outputs.values())
 
 
 # ---- encryption
