@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use guard_core::admission::held_by_the_list;
+use guard_core::catalogue::{checks_of, evaluate_checks};
 use guard_core::check::{Branch, CheckContext, Group, RememberedConnections};
-use guard_core::checks::catalogue::{checks_of, evaluate_checks};
 use guard_core::ids::ServiceId;
 use guard_core::snapshot::{
     AclEntry, Connection, CrossZoneOverride, EndpointService, Interface, Listener, LoadBalancer, Network, NetworkAcl,

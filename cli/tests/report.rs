@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use clap::Parser;
 use guard_core::admission::held_by_the_list;
+use guard_core::catalogue;
+use guard_core::catalogue::{checks_of, evaluate_checks};
 use guard_core::check::{CheckContext, CheckResult, Finding, Group, Remedy, RememberedConnections, Severity, Status};
-use guard_core::checks::catalogue;
-use guard_core::checks::catalogue::{checks_of, evaluate_checks};
 use guard_core::checks::network_path::remote_side_of;
 use guard_core::snapshot::{
     Certificate, EndpointService, Listener, LoadBalancer, Observed, PrivateDns, TargetGroup, Topology,

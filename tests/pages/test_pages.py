@@ -1,4 +1,4 @@
-"""The pages of `check --html`, `make verify` and `make inbox`, in a browser.
+"""The pages of `check --html` and `make inbox`, in a browser.
 
 The pictures are in target/pages/, to look at.
 """
@@ -17,7 +17,7 @@ ROOT = HERE.parents[1]
 TOOLS = ROOT / ".tools/browser"
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 FOLDER = TARGET / "pages"
-PAGES = ("all-green", "broken", "fifty-targets", "before-the-service", "verify", "inbox")
+PAGES = ("all-green", "broken", "fifty-targets", "before-the-service", "inbox")
 VIEWS = ("light", "dark", "tablet", "phone", "phone-dark")
 PICTURES = tuple(f"{page}:{view}" for page in PAGES for view in (*VIEWS, "print"))
 TIMEOUT = 600  # seconds: ends what hangs
@@ -64,8 +64,7 @@ def photograph(take=take, pictures=PICTURES):
 @pytest.fixture(scope="session")
 def examples():
     """The folder with the pages."""
-    for example in ("pages", "report"):
-        subprocess.run([TARGET / "debug/examples" / example, FOLDER], check=True)
+    subprocess.run([TARGET / "debug/examples/pages", FOLDER], check=True)
     subprocess.run([TARGET / "debug/inbox", FOLDER / "inbox.html"], check=True)
     return FOLDER
 
@@ -135,7 +134,7 @@ def test_it_reads_the_same_without_scripts(page):
 def test_on_paper_nothing_is_closed_cut_off_or_dark(page):
     name, found = page
     printed = found["printed"]
-    assert printed["passes"] or name in ("verify", "inbox")
+    assert printed["passes"] or name == "inbox"
     assert all(printed["passes"])
     assert not printed["cut"]
     assert printed["background"] == "rgb(255, 255, 255)"

@@ -107,8 +107,8 @@ fn without(request: &Value, failed: &BTreeSet<String>) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalogue;
     use crate::check::CheckContext;
-    use crate::checks::catalogue;
     use crate::snapshot::Topology;
     use crate::testing::{UNTRUSTED, connection, endpoint, only_finding, service, with_context};
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::catalogue::checks_of;
 use crate::check::Group;
-use crate::checks::catalogue::checks_of;
 use crate::ids::{Arn, ServiceId, load_balancer_of};
 use crate::snapshot::{LoadBalancer, Network, Subnet, Target, Topology};
 use crate::trigger::Change;

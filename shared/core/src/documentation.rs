@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+use crate::catalogue::CATALOGUE;
 use crate::check::Check;
-use crate::checks::catalogue::CATALOGUE;
 
 /// `docs/checks.md`: one section per check, with the check's id as its anchor. `page` returns a check's instructions
 /// for confirming and fixing the failure.

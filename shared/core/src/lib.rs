@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod alerts;
+pub mod catalogue;
 pub mod check;
 pub mod checks;
 pub mod cloudtrail;

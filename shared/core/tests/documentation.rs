@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use guard_core::checks::catalogue::CATALOGUE;
+use guard_core::catalogue::CATALOGUE;
 use guard_core::documentation;
 
 fn repository() -> PathBuf {

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod assumptions;
 pub mod figures;
+pub mod markdown;
 pub mod mask;
 pub mod plan;
 pub mod profiles;

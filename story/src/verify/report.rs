@@ -1,21 +1,21 @@
-//! The report: a masked page and JSON with everything that happened, to be attached to an issue.
+//! The report: everything that happened, masked, to be attached to an issue.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use askama::Template;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::VerifyEnd;
 use super::assumptions::{ASSUMPTIONS, Assumption, SeenIn};
 use super::figures::Figures;
+use super::markdown;
 use super::mask::Mask;
 use super::profiles::Profiles;
 use super::steps::{self, VerifyFindings};
 use super::teardown::{Left, Removal};
-use crate::chapters::{ChapterOutcome, ChapterResult, Exchange, connections, health, settings};
+use crate::chapters::{ChapterOutcome, ChapterResult, connections, health, settings};
 use crate::stage::Party;
 
 /// README's statements about AWS, each with the chapters that prove it.
@@ -92,13 +92,12 @@ impl VerifyReport<'_> {
         }
     }
 
-    /// Writes `report.json` and `report.html`, and returns the page's path.
+    /// Writes `report.md`, and returns its path.
     pub fn write(&self, folder: &Path) -> Result<PathBuf> {
-        let json = serde_json::to_string_pretty(&self.json())?;
-        let (data, page) = (folder.join("report.json"), folder.join("report.html"));
-        std::fs::write(&data, json + "\n").with_context(|| format!("{} cannot be written", data.display()))?;
-        std::fs::write(&page, self.page()?).with_context(|| format!("{} cannot be written", page.display()))?;
-        Ok(page)
+        let path = folder.join("report.md");
+        std::fs::write(&path, markdown::render(&self.data()))
+            .with_context(|| format!("{} cannot be written", path.display()))?;
+        Ok(path)
     }
 
     fn mask(&self) -> Mask {
@@ -110,12 +109,13 @@ impl VerifyReport<'_> {
         self.stage.accounts.values().any(super::account::Account::is_local)
     }
 
-    /// The report as JSON, masked.
-    pub fn json(&self) -> Value {
+    /// Everything, masked.
+    fn data(&self) -> Value {
         let mask = self.mask();
         let region = self.stage.accounts.get(&Party::Provider).map(|account| account.region.clone());
         mask.json(&json!({
             "schemaVersion": "1.0",
+            "verdict": self.verdict(),
             "run": self.stage.names.run,
             "guardVersion": env!("CARGO_PKG_VERSION"),
             "ranOn": if self.is_local() { "a local AWS" } else { "AWS" },
@@ -123,8 +123,8 @@ impl VerifyReport<'_> {
             "beganAt": self.began.to_string(),
             "tookSeconds": self.took.as_secs(),
             "interrupted": self.interrupted,
-            "statements": self.statements().iter().map(|(statement, state, why)| json!({
-                "statement": statement, "proved": *state == Proof::Proved, "why": why,
+            "statements": self.statements().iter().map(|(statement, verdict, why)| json!({
+                "statement": statement, "verdict": verdict, "why": why,
             })).collect::<Vec<_>>(),
             "steps": self.played.iter().map(step_json).collect::<Vec<_>>(),
             "assumptions": self.sights().iter().map(|(assumption, seen)| json!({
@@ -141,34 +141,40 @@ impl VerifyReport<'_> {
         }))
     }
 
-    /// The page: one file without a script, which loads nothing from the network.
-    pub fn page(&self) -> Result<String, askama::Error> {
-        VerifyPage::new(self, &self.mask()).render()
-    }
-
-    /// For each statement, whether this run proves it, with the reason if not.
-    fn statements(&self) -> Vec<(&'static str, Proof, String)> {
+    /// Each statement, whether this run proves it, and why not.
+    fn statements(&self) -> Vec<(&'static str, &'static str, String)> {
         let proof = |titles: &[&str]| {
             titles.iter().find_map(|title| self.why_not(title)).unwrap_or_else(|| match self.is_local() {
-                true => (Proof::Open, "as expected, on a local AWS: that proves nothing about AWS".to_owned()),
-                false => (Proof::Proved, "as expected".to_owned()),
+                true => (OPEN, "as expected, on a local AWS: that proves nothing about AWS".to_owned()),
+                false => ("proved", "as expected".to_owned()),
             })
         };
-        STATEMENTS
-            .iter()
-            .map(|(text, titles)| (*text, proof(titles)))
-            .map(|(text, (state, why))| (text, state, why))
-            .collect()
+        let row = |(statement, titles): &(&'static str, &[&str])| {
+            let (verdict, why) = proof(titles);
+            (*statement, verdict, why)
+        };
+        STATEMENTS.iter().map(row).collect()
     }
 
-    /// The reason why the chapter did not end as expected, and its meaning for a statement; `None` if it did.
-    fn why_not(&self, title: &str) -> Option<(Proof, String)> {
+    /// Why the chapter did not end as expected, and what that says about a statement; nothing if it did.
+    fn why_not(&self, title: &str) -> Option<(&'static str, String)> {
         let played = self.played.iter().find(|played| played.title == title);
         match played.map(|played| &played.outcome) {
             Some(ChapterOutcome::AsExpected) => None,
-            Some(ChapterOutcome::Failed(_)) => Some((Proof::Refuted, format!("failed: {title}"))),
-            Some(ChapterOutcome::Skipped(reason)) => Some((Proof::Open, format!("skipped: {title}: {reason}"))),
-            None => Some((Proof::Open, format!("not reached: {title}"))),
+            Some(ChapterOutcome::Failed(_)) => Some(("not so", format!("failed: {title}"))),
+            Some(ChapterOutcome::Skipped(reason)) => Some((OPEN, format!("skipped: {title}: {reason}"))),
+            None => Some((OPEN, format!("not reached: {title}"))),
+        }
+    }
+
+    fn verdict(&self) -> String {
+        let failed = self.played.iter().filter(|played| !played.is_ok()).count();
+        let left = if self.left.is_empty() { "nothing is left" } else { "something is left" };
+        match (self.interrupted, failed) {
+            (true, _) => format!("Interrupted; {left}."),
+            (false, 0) => format!("Every step ended as expected; {left}."),
+            (false, 1) => format!("1 step did not end as expected; {left}."),
+            (false, number) => format!("{number} steps did not end as expected; {left}."),
         }
     }
 
@@ -197,13 +203,8 @@ impl VerifyReport<'_> {
     }
 }
 
-/// Whether a run proves a statement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Proof {
-    Proved,
-    Refuted,
-    Open,
-}
+/// The verdict on a statement that this run neither proves nor refutes.
+const OPEN: &str = "not proved";
 
 fn part(party: Party) -> &'static str {
     match party {
@@ -243,206 +244,6 @@ fn outcome(outcome: &ChapterOutcome) -> (&'static str, Option<String>) {
 
 fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10.0).round() / 10.0
-}
-
-// ---- the page -------------------------------------------------------------------------------------------------------
-
-/// The template's input: finished and masked texts, which the template only lays out.
-#[derive(Template)]
-#[template(path = "verify.html")]
-struct VerifyPage {
-    style: &'static str,
-    verdict: String,
-    counts: Vec<(ReportBadge, usize)>,
-    facts: Vec<(&'static str, String)>,
-    local: bool,
-    statements: Vec<(ReportBadge, String, String)>,
-    not_proved: &'static str,
-    assumptions: Vec<ReportSight>,
-    steps: Vec<ReportStep>,
-    notifications: Vec<String>,
-    change: Option<String>,
-    removals: Vec<(ReportBadge, String)>,
-    left: Vec<Left>,
-}
-
-/// A sign and a word, and the colour that says the same.
-#[derive(Clone, Copy)]
-struct ReportBadge {
-    class: &'static str,
-    sign: char,
-    word: &'static str,
-}
-
-const AS_EXPECTED: ReportBadge = ReportBadge { class: "pass", sign: '✓', word: "as expected" };
-const FAILED: ReportBadge = ReportBadge { class: "critical", sign: '✗', word: "failed" };
-const SKIPPED: ReportBadge = ReportBadge { class: "unknown", sign: '–', word: "skipped" };
-
-struct ReportSight {
-    id: &'static str,
-    question: &'static str,
-    /// The answers as JSON.
-    seen: Vec<String>,
-    /// The reason if there are none.
-    why: String,
-}
-
-struct ReportStep {
-    number: usize,
-    title: String,
-    badge: ReportBadge,
-    expected: String,
-    happened: String,
-    took: String,
-    facts: Vec<(String, String)>,
-    alerts: Vec<(String, Vec<String>)>,
-    answers: Vec<(String, String)>,
-}
-
-impl VerifyPage {
-    fn new(report: &VerifyReport<'_>, mask: &Mask) -> Self {
-        let stage = report.stage;
-        let accounts = stage.accounts.keys().map(|party| part(*party)).collect::<Vec<_>>().join(", ");
-        let region = stage.accounts.get(&Party::Provider).map(|account| account.region.clone()).unwrap_or_default();
-        let place = if report.is_local() { "a local AWS" } else { "AWS" };
-        let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
-        let notifications = report.findings.notifications.borrow().iter().map(|text| mask.text(text)).collect();
-        let change = report.findings.change.borrow().as_ref().map(|event| pretty(&mask.json(event)));
-        Self {
-            style: concat!(
-                include_str!("../../../cli/templates/report.css"),
-                include_str!("../../templates/verify.css")
-            ),
-            verdict: verdict(report),
-            counts: counts(&report.played),
-            facts: vec![
-                ("Ran on", format!("{place}, {region}")),
-                ("Began", report.began.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()),
-                ("Took", words(report.took)),
-                ("Run", stage.names.run.clone()),
-                ("Guard", env!("CARGO_PKG_VERSION").to_owned()),
-                ("Accounts, masked", accounts),
-            ],
-            local: report.is_local(),
-            statements: report.statements().into_iter().map(|row| statement(row, mask)).collect(),
-            not_proved: NOT_PROVED,
-            assumptions: report.sights().into_iter().map(|row| sight(row, mask)).collect(),
-            steps: report
-                .played
-                .iter()
-                .zip(1..)
-                .map(|(played, number)| ReportStep::new(played, number, mask))
-                .collect(),
-            notifications,
-            change,
-            removals: report.removals.iter().map(|removal| removed(removal, mask)).collect(),
-            left: report.left.iter().map(|left| masked_left(left, mask)).collect(),
-        }
-    }
-}
-
-fn statement((text, proof, why): (&str, Proof, String), mask: &Mask) -> (ReportBadge, String, String) {
-    let badge = match proof {
-        Proof::Proved => ReportBadge { word: "proved", ..AS_EXPECTED },
-        Proof::Refuted => ReportBadge { word: "not so", ..FAILED },
-        Proof::Open => ReportBadge { word: "not proved", sign: '?', ..SKIPPED },
-    };
-    (badge, text.to_owned(), mask.text(&why))
-}
-
-fn sight((assumption, seen): (&Assumption, Result<Vec<Value>, String>), mask: &Mask) -> ReportSight {
-    let Assumption { id, question, .. } = *assumption;
-    let why = seen.as_ref().err().map(|why| mask.text(why)).unwrap_or_default();
-    let pretty = |value: &Value| serde_json::to_string_pretty(&mask.json(value)).unwrap_or_default();
-    ReportSight { id, question, seen: seen.iter().flatten().map(pretty).collect(), why }
-}
-
-fn verdict(report: &VerifyReport<'_>) -> String {
-    let failed = report.played.iter().filter(|played| !played.is_ok()).count();
-    let left = if report.left.is_empty() { "nothing is left" } else { "something is left" };
-    match (report.interrupted, failed) {
-        (true, _) => format!("Interrupted; {left}."),
-        (false, 0) => format!("Every step ended as expected; {left}."),
-        (false, 1) => format!("1 step did not end as expected; {left}."),
-        (false, number) => format!("{number} steps did not end as expected; {left}."),
-    }
-}
-
-fn counts(played: &[ChapterResult]) -> Vec<(ReportBadge, usize)> {
-    let count = |badge: ReportBadge| {
-        (badge, played.iter().filter(|played| badge_of(&played.outcome).word == badge.word).count())
-    };
-    [AS_EXPECTED, FAILED, SKIPPED].map(count).into_iter().filter(|(_, number)| *number > 0).collect()
-}
-
-fn badge_of(outcome: &ChapterOutcome) -> ReportBadge {
-    match outcome {
-        ChapterOutcome::AsExpected => AS_EXPECTED,
-        ChapterOutcome::Failed(_) => FAILED,
-        ChapterOutcome::Skipped(_) => SKIPPED,
-    }
-}
-
-fn removed(removal: &Removal, mask: &Mask) -> (ReportBadge, String) {
-    match &removal.result {
-        Ok(()) => (ReportBadge { word: "removed", ..AS_EXPECTED }, mask.text(&removal.what)),
-        Err(error) => {
-            (ReportBadge { word: "not removed", ..FAILED }, mask.text(&format!("{}: {error:#}", removal.what)))
-        }
-    }
-}
-
-fn masked_left(left: &Left, mask: &Mask) -> Left {
-    Left { what: mask.text(&left.what), command: mask.text(&left.command) }
-}
-
-impl ReportStep {
-    fn new(played: &ChapterResult, number: usize, mask: &Mask) -> Self {
-        let (word, why) = outcome(&played.outcome);
-        let alerts = played.alerts.iter().map(|(alert, after)| {
-            let lines = alert.lines().iter().map(|line| mask.text(line)).collect();
-            (format!("after {:.1} s", after.as_secs_f32()), lines)
-        });
-        Self {
-            number,
-            title: capitalized(played.title),
-            badge: badge_of(&played.outcome),
-            expected: capitalized(played.expected),
-            happened: capitalized(&why.map_or_else(|| word.to_owned(), |why| mask.text(&format!("{word}: {why}")))),
-            took: words(played.took),
-            facts: played.facts.iter().map(|(name, text)| (name.clone(), mask.text(text))).collect(),
-            alerts: alerts.collect(),
-            answers: played.exchanges.iter().map(|exchange| answer(exchange, mask)).collect(),
-        }
-    }
-}
-
-/// The command and AWS's last answer.
-fn answer(exchange: &Exchange, mask: &Mask) -> (String, String) {
-    let times = if exchange.times > 1 { format!(" (asked {} times)", exchange.times) } else { String::new() };
-    let command = format!("{}: {}{times}", part(exchange.party), exchange.command);
-    let answer = match &exchange.answer {
-        Ok(Value::Null) => "no output".to_owned(),
-        Ok(value) => serde_json::to_string_pretty(&mask.json(value)).unwrap_or_default(),
-        Err(error) => mask.text(error),
-    };
-    (mask.text(&command), answer)
-}
-
-/// The text with a capital letter, as a title.
-fn capitalized(text: &str) -> String {
-    match text.strip_prefix("dbt") {
-        Some(_) => text.to_owned(), // dbt never has a capital letter
-        None => text.chars().take(1).flat_map(char::to_uppercase).chain(text.chars().skip(1)).collect(),
-    }
-}
-
-/// `1 min 5 s`, `4.2 s`
-fn words(duration: Duration) -> String {
-    match duration.as_secs() {
-        0..60 => format!("{:.1} s", duration.as_secs_f32()),
-        seconds => format!("{} min {} s", seconds / 60, seconds % 60),
-    }
 }
 
 #[cfg(test)]
@@ -512,11 +313,5 @@ mod tests {
         assert_eq!(seen("managed-resources"), Err(format!("failed: {}", assumptions::ANSWERS.0)));
         assert_eq!(seen("service-metrics"), Err(format!("not reached: {}", assumptions::PUBLISHED.0)));
         assert!(seen("zonal-shift").unwrap_err().contains("a client and servers in two zones"));
-    }
-
-    #[test]
-    fn durations_are_in_words() {
-        assert_eq!(words(Duration::from_millis(4_240)), "4.2 s");
-        assert_eq!(words(Duration::from_secs(65)), "1 min 5 s");
     }
 }

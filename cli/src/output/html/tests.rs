@@ -1,6 +1,6 @@
 use guard_core::admission::held_by_the_list;
+use guard_core::catalogue::{checks_of, evaluate_checks};
 use guard_core::check::{CheckContext, CheckResult, Group, RememberedConnections, Status};
-use guard_core::checks::catalogue::{checks_of, evaluate_checks};
 use guard_core::config::Policy;
 use guard_core::snapshot::{EndpointService, LoadBalancer, Target, TargetGroup, Topology};
 use guard_core::testing::{

@@ -9,8 +9,8 @@ use super::reconcile::RecordWrite;
 use super::reconciler::Reconciler;
 use super::record::{Items, Key, Record, State};
 use super::stored_path;
+use crate::catalogue::checks_of;
 use crate::check::Group;
-use crate::checks::catalogue::checks_of;
 use crate::trigger::Change;
 
 /// Time for which a noted change can be a cause. By default, health checks are 30 seconds apart, several of them must

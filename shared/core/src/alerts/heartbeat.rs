@@ -116,7 +116,7 @@ mod tests {
     use crate::alerts::lifecycle::{Now, Signal, Thresholds, advance};
     use crate::alerts::record::{Item, Key, Record, State, Version};
     use crate::alerts::silence::Silence;
-    use crate::checks::catalogue;
+    use crate::catalogue;
     use crate::snapshot::{LastConnection, Traffic};
     use crate::testing::{at, endpoint, finding};
 

@@ -13,8 +13,8 @@ use super::record::{Item, Items, Key, Partition, Record, State, Version, without
 use super::transition::{Kind, Transition};
 use super::{connection, inventory, silencing};
 use crate::admission::{Admissions, Decided};
+use crate::catalogue;
 use crate::check::{Check, CheckContext, CheckResult, Finding, Group, Remedy, Severity, Status, WhenMissing, cause};
-use crate::checks::catalogue;
 use crate::checks::subscribers::Subscribers;
 use crate::checks::visibility_lost;
 use crate::config::Policy;

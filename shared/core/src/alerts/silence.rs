@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::catalogue;
 use crate::check::SilencedBy;
-use crate::checks::catalogue;
 
 /// The entry in a list of checks for all checks except those that only their id silences.
 pub const EVERY_CHECK: &str = "*";

@@ -10,8 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::lifecycle::Phase;
 use super::reconcile::Evaluation;
 use super::record::{Items, Key};
+use crate::catalogue;
 use crate::check::{CheckResult, Severity, Status};
-use crate::checks::catalogue;
 use crate::config::Settings;
 use crate::ids::ServiceId;
 use crate::snapshot::{KnownDetails, StoredPath};
@@ -115,8 +115,8 @@ mod tests {
     use super::*;
     use crate::alerts::lifecycle::Alert;
     use crate::alerts::record::{Item, Record, State, Version};
+    use crate::catalogue;
     use crate::check::Severity;
-    use crate::checks::catalogue;
     use crate::snapshot::{CrossZoneOverride, EndpointService, Hostname, LoadBalancer, TargetGroup, Topology};
     use crate::testing::{
         alert, at, endpoint_service, finding, group_attributes, load_balancer, service, settings, target_group,

@@ -68,8 +68,8 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
+    use crate::catalogue;
     use crate::check::Severity;
-    use crate::checks::catalogue;
     use crate::testing::{
         DBT, UNTRUSTED, change, connection, endpoint, endpoint_service, finding, load_balancer, only_finding,
         target_group, topology, with_context,

@@ -239,7 +239,7 @@ impl<'a> CheckContext<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checks::catalogue;
+    use crate::catalogue;
     use crate::testing::{
         call_error, endpoint_service, listener, load_balancer, settings, target_group, topology, with_policy,
     };

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::inbound_rules::{self, InboundRules, authorize, ids_of};
+use crate::check::inbound_rules::{self, InboundRules, authorize, ids_of};
 use crate::check::{CheckContext, CheckResult, Command, Finding, Region, Remedy, Severity, Spec, Status};
 use crate::snapshot::SecurityGroupRule;
 use crate::text::{count, limited};
@@ -24,7 +24,7 @@ const MAX_RULES: usize = 20;
 const TRIAL: &str = "10.0.0.0/8";
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     id: "load-balancer.broad-rule",
     severities: &[(Severity::Warning, "always")],
     fails_when: "inbound rules are enforced on PrivateLink traffic, and one that opens a listener port allows \

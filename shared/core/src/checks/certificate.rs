@@ -17,7 +17,7 @@ const WARN_BEFORE: SignedDuration = SignedDuration::from_hours(30 * 24);
 const CRITICAL_BEFORE: SignedDuration = SignedDuration::from_hours(3 * 24);
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     id: "listener.certificate",
     severities: &[
         (

@@ -1,6 +1,6 @@
 //! `connection.absent`: does dbt have an endpoint on the service, or is one being set up?
 
-use super::connection_details::{MAX_ENDPOINTS, accept_command, describe_command};
+use crate::check::connection_details::{MAX_ENDPOINTS, accept_command, describe_command};
 use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Group, Need, Remedy, Severity, Spec, Status};
 use crate::connections::{Owner, Verdict, decide};
 use crate::ids::{EndpointId, ServiceId};

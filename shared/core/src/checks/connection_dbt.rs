@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::connection_details::{accept_command, describe_command, evidence};
 use super::connection_room;
+use crate::check::connection_details::{accept_command, describe_command, evidence};
 use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Group, Need, Remedy, Severity, Spec, Status};
 use crate::connections::{Verdict, decide};
 use crate::ids::AccountId;
 use crate::snapshot::{CallError, Connection, ConnectionState, LastConnection};
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     id: "connection.dbt",
     severities: &[
         (Severity::Critical, "the connection is broken or stuck, or its request could not be accepted"),

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::connection_details::{MAX_ENDPOINTS, accept_command, describe_command, evidence, reject_command};
 use crate::admission::takes_room;
+use crate::check::connection_details::{MAX_ENDPOINTS, accept_command, describe_command, evidence, reject_command};
 use crate::check::{CheckContext, Finding, Remedy, Severity, Status};
 use crate::connections::{Room, Verdict, decide};
 use crate::ids::ServiceId;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::connection_details::{describe_command, evidence, reject_command};
+use crate::check::connection_details::{describe_command, evidence, reject_command};
 use crate::check::{
     Branch, CheckContext, CheckResult, Command, Finding, Group, Need, Remedy, Severity, SilencedBy, Spec, Status,
     WhenMissing,

@@ -1,12 +1,12 @@
 //! `load-balancer.internal-nlb`: is the service's load balancer an internal Network Load Balancer, and active?
 
-use super::restore::list_load_balancers;
+use crate::check::restore::list_load_balancers;
 use crate::check::{CheckContext, CheckResult, Command, Finding, Remedy, Severity, Spec, Status};
 use crate::ids::ServiceId;
 use crate::snapshot::{Description, LoadBalancer};
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     id: "load-balancer.internal-nlb",
     severities: &[(Severity::Critical, "always")],
     fails_when: "the endpoint service has no load balancer, or one that is not a Network Load Balancer, not \

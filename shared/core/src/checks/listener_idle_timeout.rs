@@ -12,7 +12,7 @@ use crate::snapshot::{Listener, LoadBalancer, Unread, known};
 const DEFAULT: u32 = 350;
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     id: "listener.idle-timeout",
     severities: &[(Severity::Info, "the timeout is under 350 s")],
     fails_when: "a TCP listener on dbt's ports closes connections that have been idle for less than 350 seconds, AWS's default",

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use super::listener_tls::negotiating;
-use super::restore::{
+use crate::check::protocols::negotiating;
+use crate::check::restore::{
     create_listener, follow_the_groups, last_listeners, list_load_balancers, list_target_groups, listen_again,
 };
 use crate::check::{CheckContext, CheckResult, Command, Finding, Parts, Remedy, Severity, Spec, Status};
@@ -15,7 +15,7 @@ use crate::ids::{Arn, ServiceId};
 use crate::snapshot::{Listener, LoadBalancer, Unread};
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     id: "listener.port",
     severities: &[
         (Severity::Critical, "no such listener"),
@@ -242,7 +242,7 @@ fn was_it_replaced(action: &str, command: Command, last: &[&Listener], context: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checks::listener_tls::NEGOTIATE_TLS;
+    use crate::check::protocols::NEGOTIATE_TLS;
     use crate::snapshot::StoredPath;
     use crate::testing::{
         at, call_error, endpoint_service, failures, listener, load_balancer, only_finding, service, settings,

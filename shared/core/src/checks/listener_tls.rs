@@ -6,24 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::check::protocols::negotiating;
 use crate::check::{CheckContext, CheckResult, Command, Finding, PartStatus, Parts, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Listener, LoadBalancer};
 
-/// Ports on which a client begins in clear text and negotiates TLS within its protocol, with that protocol. A TLS
-/// listener breaks every connection.
-/// <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL>
-/// <https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase.html>
-/// <https://learn.microsoft.com/en-us/openspecs/windows_protocols/ms-tds/>
-pub(crate) const NEGOTIATE_TLS: [(u16, &str); 4] =
-    [(5432, "Postgres"), (5439, "Redshift"), (3306, "MySQL"), (1433, "SQL Server")];
-
-/// The protocol of this port, if it negotiates TLS itself.
-pub(crate) fn negotiating(port: u16) -> Option<&'static str> {
-    NEGOTIATE_TLS.iter().find(|(known, _)| *known == port).map(|(_, protocol)| *protocol)
-}
-
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     id: "listener.tls",
     severities: &[
         (Severity::Critical, "a client certificate is demanded"),
@@ -180,7 +168,7 @@ mod tests {
         let demands = critical("pg demands a client certificate on port 443");
         assert_eq!(outcome("", &[("TLS", 443, VERIFY), ("TLS", 8443, None)]), demands);
         assert_eq!(outcome("8443", &[("TLS", 443, VERIFY), ("TLS", 8443, None)]), None, "not on dbt's ports");
-        for (port, protocol) in NEGOTIATE_TLS {
+        for (port, protocol) in crate::check::protocols::NEGOTIATE_TLS {
             let breaks = format!("TLS listener of pg breaks {protocol} on port {port}");
             assert_eq!(outcome("", &[("TLS", port, Some("off"))]), warning(&breaks));
             assert_eq!(outcome("443", &[("TLS", port, None), ("TLS", 443, None)]), None, "not on dbt's ports");

@@ -8,7 +8,7 @@ use crate::snapshot::{EVENTS, Notification, known};
 use crate::text::count;
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     id: "service.notification",
     severities: &[(Severity::Warning, "always")],
     fails_when: "the enabled connection notifications to the guard's topic do not cover all four events: `Accept`, \

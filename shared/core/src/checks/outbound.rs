@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::security_rules::{Allow, Remote, allows, authorize};
+use crate::check::security_rules::{Allow, Remote, allows, authorize};
 use crate::check::{CheckContext, CheckResult, Finding, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Description, LoadBalancer, Peer, SecurityGroupRule, Target, Unread};
 use crate::text::{count, limited};
@@ -16,7 +16,7 @@ use crate::text::{count, limited};
 const MAX_TARGETS: usize = 20;
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     id: "load-balancer.outbound",
     severities: &[(Severity::Critical, "always")],
     fails_when: "the load balancer has security groups, and their outbound rules do not allow it to reach a target on \

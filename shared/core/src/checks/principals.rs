@@ -10,7 +10,7 @@ use crate::text::limited;
 const MAX_PRINCIPALS: usize = 20;
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     id: "service.principals",
     severities: &[
         (Severity::Critical, "dbt is missing, or `*` is allowed"),

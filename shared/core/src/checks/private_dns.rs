@@ -5,7 +5,7 @@ use crate::ids::ServiceId;
 use crate::snapshot::PrivateDns;
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     id: "service.private-dns",
     severities: &[(Severity::Warning, "always")],
     fails_when: "the endpoint service has a private DNS name whose state is not `verified`",

@@ -5,7 +5,7 @@ use crate::check::{CheckContext, CheckResult, Command, Finding, Remedy, Severity
 use crate::snapshot::{PROXY_PROTOCOL_TAG, TargetGroup, Unread, known};
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     id: "target-group.proxy-protocol",
     severities: &[(Severity::Warning, "always")],
     fails_when: "Proxy Protocol v2 is on for a target group that gets dbt's traffic, and no tag \

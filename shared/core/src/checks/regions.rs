@@ -10,7 +10,7 @@ use crate::ids::EndpointId;
 use crate::snapshot::{Connection, ConnectionState, EndpointService, SupportedRegion};
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     id: "service.regions",
     severities: &[(Severity::Warning, "always")],
     fails_when: "a dbt endpoint that is waiting or connected is in another Region, and the service does not list that \

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::inbound_rules::{self, InboundRules, authorize, ids_of};
+use crate::check::inbound_rules::{self, InboundRules, authorize, ids_of};
 use crate::check::{CheckContext, CheckResult, Command, Finding, Need, Remedy, Severity, Spec, Status};
 use crate::snapshot::SecurityGroupRule;
 use crate::text::limited;

@@ -6,7 +6,7 @@ use crate::ids::ServiceId;
 use crate::snapshot::{EndpointService, known};
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     id: "service.available",
     severities: &[(Severity::Critical, "always")],
     fails_when: "EC2 does not know the endpoint service in the stack's account and Region, its state is not `Available`, or it \

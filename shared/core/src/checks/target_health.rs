@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cross_zone;
-use super::restore::register_again;
 use crate::check::cause::NO_TARGET;
+use crate::check::restore::register_again;
 use crate::check::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Health, LoadBalancer, MIN_HEALTHY_TAG, RoutingThreshold, Target, TargetGroup, Unread};
 use crate::text::{count, limited};
@@ -17,7 +17,7 @@ use crate::text::{count, limited};
 const MAX_TARGETS: usize = 20;
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     id: "target-group.health",
     severities: &[
         (

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::restore::{as_registered, target_argument};
+use crate::check::restore::{as_registered, target_argument};
 use crate::check::{CheckContext, CheckResult, Command, Finding, Group, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Health, Hostname, Target, TargetGroup, TargetKind, Unread, known};
 
@@ -17,7 +17,7 @@ use crate::snapshot::{Health, Hostname, Target, TargetGroup, TargetKind, Unread,
 const MAX_ADDRESSES: usize = 8;
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     id: "target-group.hostname",
     severities: &[
         (Severity::Critical, "none of the registered addresses belongs to the name"),

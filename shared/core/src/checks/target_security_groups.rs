@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::security_rules::{Allow, Remote, allows, authorize};
+use crate::check::security_rules::{Allow, Remote, allows, authorize};
 use crate::check::{CheckContext, CheckResult, Command, Finding, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Interface, LoadBalancer, Network, SecurityGroupRule, Target, TargetGroup, TargetKind, Unread};
 use crate::text::{count, limited};
@@ -21,7 +21,7 @@ const MAX_TARGETS: usize = 20;
 const MAX_COMMANDS: usize = 4;
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     id: "target-group.security-groups",
     severities: &[(Severity::Critical, "no target is reachable"), (Severity::Warning, "some targets are not")],
     fails_when: "the security groups of a target's network interface do not allow the load balancer's nodes on the \

@@ -17,7 +17,7 @@ use crate::snapshot::{Coverage, Description, Health, LoadBalancer, Target, Targe
 use crate::text::count;
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     id: "load-balancer.zones",
     severities: &[
         (

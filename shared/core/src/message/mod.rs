@@ -21,8 +21,8 @@ use self::escape::{ascii, strip_and_cut};
 use self::origin::Origin;
 use crate::alerts::record::Partition;
 use crate::alerts::transition::{Kind, Transition};
+use crate::catalogue;
 use crate::check::Severity;
-use crate::checks::catalogue;
 use crate::snapshot::CallError;
 
 /// Maximum size of all bodies together. SNS allows 256 KiB, and the rest is for its own wrapping.

@@ -8,7 +8,7 @@ use super::origin::Origin;
 use super::{Content, MAX_LISTED, label, lasted, summary, time};
 use crate::alerts::record::Partition;
 use crate::alerts::transition::{Kind, Transition};
-use crate::checks::catalogue;
+use crate::catalogue;
 use crate::text::strip_invisible;
 
 /// The body, with the first `in_full` transitions in full.

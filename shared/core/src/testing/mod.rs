@@ -177,7 +177,7 @@ pub fn summaries(results: &[CheckResult]) -> Vec<&str> {
 #[cfg(test)]
 pub(crate) fn assert_pasteable(finding: &Finding) {
     use crate::check::Parts;
-    use crate::checks::listener_tls::NEGOTIATE_TLS;
+    use crate::check::protocols::NEGOTIATE_TLS;
 
     let is_constant = |word: &str| ["TCP", "TLS", "TCP_UDP", "DNS", "APPLIED"].contains(&word);
     let is_placeholder =

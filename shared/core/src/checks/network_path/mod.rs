@@ -18,7 +18,7 @@ use crate::snapshot::{LoadBalancer, Target, TargetGroup, TargetKind, Unread};
 use crate::text::count;
 
 /// The catalogue's row.
-pub(super) const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     id: "network-path",
     severities: &[(Severity::Warning, "always")],
     fails_when: "between a load balancer node and a target, a network ACL blocks the target port or at least 1 % of \

@@ -6,32 +6,32 @@ use crate::trigger::Change;
 
 /// Every check.
 pub const CATALOGUE: [Check; 26] = [
-    &super::service_available::SPEC,
-    &super::acceptance_required::SPEC,
-    &super::principals::SPEC,
-    &super::private_dns::SPEC,
-    &super::notification::SPEC,
-    &super::regions::SPEC,
-    &super::connection_untrusted::SPEC,
-    &super::connection_dbt::SPEC,
-    &super::connection_absent::SPEC,
-    &super::internal_nlb::SPEC,
-    &super::cross_zone::SPEC,
-    &super::zones::SPEC,
-    &super::security_groups::SPEC,
-    &super::outbound::SPEC,
-    &super::broad_rule::SPEC,
-    &super::listener_port::SPEC,
-    &super::listener_tls::SPEC,
-    &super::listener_idle_timeout::SPEC,
-    &super::certificate::SPEC,
-    &super::target_health::SPEC,
-    &super::proxy_protocol::SPEC,
-    &super::target_security_groups::SPEC,
-    &super::target_hostname::SPEC,
-    &super::network_path::SPEC,
-    &super::visibility_lost::SPEC,
-    &super::subscribers::SPEC,
+    &crate::checks::service_available::SPEC,
+    &crate::checks::acceptance_required::SPEC,
+    &crate::checks::principals::SPEC,
+    &crate::checks::private_dns::SPEC,
+    &crate::checks::notification::SPEC,
+    &crate::checks::regions::SPEC,
+    &crate::checks::connection_untrusted::SPEC,
+    &crate::checks::connection_dbt::SPEC,
+    &crate::checks::connection_absent::SPEC,
+    &crate::checks::internal_nlb::SPEC,
+    &crate::checks::cross_zone::SPEC,
+    &crate::checks::zones::SPEC,
+    &crate::checks::security_groups::SPEC,
+    &crate::checks::outbound::SPEC,
+    &crate::checks::broad_rule::SPEC,
+    &crate::checks::listener_port::SPEC,
+    &crate::checks::listener_tls::SPEC,
+    &crate::checks::listener_idle_timeout::SPEC,
+    &crate::checks::certificate::SPEC,
+    &crate::checks::target_health::SPEC,
+    &crate::checks::proxy_protocol::SPEC,
+    &crate::checks::target_security_groups::SPEC,
+    &crate::checks::target_hostname::SPEC,
+    &crate::checks::network_path::SPEC,
+    &crate::checks::visibility_lost::SPEC,
+    &crate::checks::subscribers::SPEC,
 ];
 
 /// The checks of `groups`.
@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(ids(&groups), CATALOGUE.iter().map(|check| check.id).collect());
         assert_eq!(ids(&[Group::Visibility]), ["visibility.lost"].into());
         assert_eq!(groups.map(Group::as_str), ["connections", "health", "settings", "visibility", "delivery"]);
-        assert_eq!(format!("{:?}", super::super::visibility_lost::SPEC), "visibility.lost");
+        assert_eq!(format!("{:?}", crate::checks::visibility_lost::SPEC), "visibility.lost");
     }
 
     /// The checks that are about the endpoint service alone, or about calls.

@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::check::Command;
-use crate::check::Region;
+use super::Command;
+use super::Region;
 use crate::snapshot::{Network, Peer, SecurityGroupRule};
 
 /// The other end of a connection, as a rule describes it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Remote<'a> {
-    pub(super) address: IpAddr,
+pub(crate) struct Remote<'a> {
+    pub(crate) address: IpAddr,
     /// Its security groups; `None` if unknown.
-    pub(super) groups: Option<&'a [String]>,
+    pub(crate) groups: Option<&'a [String]>,
 }
 
 /// Whether `rules`, of one direction, allow TCP on `port` with the other end. Security groups have no denying rules.
@@ -20,7 +20,7 @@ pub(super) struct Remote<'a> {
 ///
 /// # Errors
 /// The reason why that is unknown: a decisive prefix list, or the other end's groups, could not be read.
-pub(super) fn allows<'a>(
+pub(crate) fn allows<'a>(
     rules: impl IntoIterator<Item = &'a SecurityGroupRule>,
     network: &Network,
     remote: Remote<'_>,
@@ -48,13 +48,13 @@ pub(super) fn allows<'a>(
 }
 
 /// The peers that a command allows: the members of a security group, or single addresses.
-pub(super) enum Allow<'a> {
+pub(crate) enum Allow<'a> {
     Group(&'a str),
     Addresses(BTreeSet<IpAddr>),
 }
 
 /// The AWS CLI command that allows these ports in this direction; `None` if there is nothing to allow.
-pub(super) fn authorize(
+pub(crate) fn authorize(
     egress: bool,
     group: &str,
     ports: &BTreeSet<u16>,

@@ -1,7 +1,7 @@
 //! The commands that restore missing parts of a path from drift-watcher's record.
 
-use super::listener_tls::negotiating;
-use crate::check::{CheckContext, Command};
+use super::protocols::negotiating;
+use super::{CheckContext, Command};
 use crate::ids::Arn;
 use crate::snapshot::{Listener, LoadBalancer, Target, TargetGroup, TargetKind};
 
@@ -11,7 +11,7 @@ const REGISTER_AGAIN: &str = "If Auto Scaling, ECS or Kubernetes registers the t
 
 /// The command that registers the group's last targets, with its action; `None` if they are unknown. Terminated
 /// instances are left out.
-pub(super) fn register_again(group: &TargetGroup, context: CheckContext<'_>) -> Option<(String, Command)> {
+pub(crate) fn register_again(group: &TargetGroup, context: CheckContext<'_>) -> Option<(String, Command)> {
     let path = context.last_path?;
     let mut last = path.last_targets(&group.arn);
     last.retain(|target| !target.is_terminated);
@@ -29,20 +29,20 @@ pub(super) fn register_again(group: &TargetGroup, context: CheckContext<'_>) -> 
 /// an address outside the VPC cannot be registered. An instance takes no zone.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetDescription.html>
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DeregisterTargets.html>
-pub(super) fn as_registered(group: &TargetGroup, target: &Target) -> String {
+pub(crate) fn as_registered(group: &TargetGroup, target: &Target) -> String {
     let zone = target.zone.as_deref().filter(|_| group.kind == TargetKind::Ip);
     target_argument(&target.id, target.port, zone)
 }
 
 /// A target in the AWS CLI's form.
-pub(super) fn target_argument(id: &str, port: Option<u16>, zone: Option<&str>) -> String {
+pub(crate) fn target_argument(id: &str, port: Option<u16>, zone: Option<&str>) -> String {
     let port = port.map(|port| format!(",Port={port}")).unwrap_or_default();
     let zone = zone.map(|zone| format!(",AvailabilityZone={zone}")).unwrap_or_default();
     format!("Id={id}{port}{zone}")
 }
 
 /// The load balancer's last listeners on these ports, or on any port if `ports` is empty.
-pub(super) fn last_listeners<'a>(
+pub(crate) fn last_listeners<'a>(
     load_balancer: &LoadBalancer,
     ports: &[u16],
     context: CheckContext<'a>,
@@ -52,7 +52,7 @@ pub(super) fn last_listeners<'a>(
 }
 
 /// The command that recreates a listener; `None` if it forwarded to several target groups, whose weights are unknown.
-pub(super) fn listen_again(load_balancer: &Arn, listener: &Listener, context: CheckContext<'_>) -> Option<Command> {
+pub(crate) fn listen_again(load_balancer: &Arn, listener: &Listener, context: CheckContext<'_>) -> Option<Command> {
     let [group] = &listener.forwards_to.as_ref().ok()?[..] else { return None };
     let is_tls = listener.protocol == "TLS" && negotiating(listener.port).is_none();
     let protocol = if listener.protocol == "TLS" && !is_tls { "TCP" } else { &listener.protocol };
@@ -62,7 +62,7 @@ pub(super) fn listen_again(load_balancer: &Arn, listener: &Listener, context: Ch
 
 /// The command that creates a listener.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateListener.html>
-pub(super) fn create_listener(
+pub(crate) fn create_listener(
     load_balancer: &Arn,
     (protocol, port): (&str, u16),
     group: &Arn,
@@ -80,7 +80,7 @@ pub(super) fn create_listener(
 /// The command that puts the load balancers now using these target groups behind the service; without any, it has no
 /// effect. The old load balancer stays: AWS does not remove it while endpoints are connected.
 /// <https://docs.aws.amazon.com/vpc/latest/privatelink/configure-endpoint-service.html#associate-load-balancer>
-pub(super) fn follow_the_groups<'a>(
+pub(crate) fn follow_the_groups<'a>(
     groups: impl IntoIterator<Item = &'a Arn>,
     context: CheckContext<'_>,
 ) -> Option<Command> {
@@ -94,7 +94,7 @@ pub(super) fn follow_the_groups<'a>(
 }
 
 /// The command that lists the internal Network Load Balancers, newest last.
-pub(super) fn list_load_balancers(context: CheckContext<'_>) -> Command {
+pub(crate) fn list_load_balancers(context: CheckContext<'_>) -> Command {
     Command::new("elbv2 describe-load-balancers", context.region).literal(
         "--query \"sort_by(LoadBalancers[?Type=='network']|[?Scheme=='internal'],&CreatedTime)\
          [].[CreatedTime,VpcId,LoadBalancerName,LoadBalancerArn]\" --output text",
@@ -102,7 +102,7 @@ pub(super) fn list_load_balancers(context: CheckContext<'_>) -> Command {
 }
 
 /// The command that lists the target groups.
-pub(super) fn list_target_groups(context: CheckContext<'_>) -> Command {
+pub(crate) fn list_target_groups(context: CheckContext<'_>) -> Command {
     Command::new("elbv2 describe-target-groups", context.region)
         .literal("--query 'TargetGroups[].[TargetGroupName,Protocol,Port,VpcId,TargetGroupArn]' --output text")
 }

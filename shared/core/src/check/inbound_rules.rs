@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use crate::check::{Check, CheckContext, CheckResult, Command, Region, Status};
+use super::{Check, CheckContext, CheckResult, Command, Region, Status};
 use crate::snapshot::{Description, LoadBalancer, Network, Peer, SecurityGroupRule, Unread};
 use crate::text::limited;
 
 /// The changes that can block dbt or allow others.
-pub(super) const CLOUDTRAIL_EVENTS: &[&str] = &[
+pub(crate) const CLOUDTRAIL_EVENTS: &[&str] = &[
     "AuthorizeSecurityGroupIngress",
     "CreateListener",
     "ModifyListener",
@@ -22,21 +22,21 @@ pub(super) const CLOUDTRAIL_EVENTS: &[&str] = &[
 ];
 
 /// The inbound rules of a load balancer. The rules of all its security groups add up.
-pub(super) struct InboundRules<'a> {
-    pub(super) context: CheckContext<'a>,
-    pub(super) load_balancer: &'a LoadBalancer,
+pub(crate) struct InboundRules<'a> {
+    pub(crate) context: CheckContext<'a>,
+    pub(crate) load_balancer: &'a LoadBalancer,
     /// Its security groups.
-    pub(super) groups: &'a [String],
-    pub(super) rules: Vec<&'a SecurityGroupRule>,
+    pub(crate) groups: &'a [String],
+    pub(crate) rules: Vec<&'a SecurityGroupRule>,
     /// dbt's ports; every port that serves dbt, if `LISTENER_PORTS` is empty.
-    pub(super) ports: BTreeSet<u16>,
+    pub(crate) ports: BTreeSet<u16>,
     network: &'a Network,
 }
 
 /// One result of `check` per load balancer. ELB applies the rules to PrivateLink traffic only if they are enforced; the
 /// source is then the private address of dbt's client. Rules that are not enforced pass.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-security-groups.html>
-pub(super) fn per_load_balancer(
+pub(crate) fn per_load_balancer(
     context: CheckContext<'_>,
     check: Check,
     judge: impl Fn(&InboundRules<'_>) -> Status,
@@ -77,7 +77,7 @@ impl<'a> InboundRules<'a> {
     ///
     /// # Errors
     /// The reason why its prefix list is unknown.
-    pub(super) fn sources(&self, rule: &SecurityGroupRule) -> Result<Vec<IpNet>, String> {
+    pub(crate) fn sources(&self, rule: &SecurityGroupRule) -> Result<Vec<IpNet>, String> {
         match &rule.peer {
             Peer::Cidr(cidr) => Ok(vec![*cidr]),
             Peer::PrefixList(id) => self.network.prefix_list(id).map(<[IpNet]>::to_vec),
@@ -89,7 +89,7 @@ impl<'a> InboundRules<'a> {
     ///
     /// # Errors
     /// The reason why that is unknown: a decisive prefix list could not be read.
-    pub(super) fn covers(&self, rules: &[&SecurityGroupRule], cidr: &IpNet, port: u16) -> Result<bool, String> {
+    pub(crate) fn covers(&self, rules: &[&SecurityGroupRule], cidr: &IpNet, port: u16) -> Result<bool, String> {
         let (mut open, mut unread) = (Vec::new(), None);
         for rule in rules.iter().filter(|rule| rule.tcp.is_some_and(|ports| ports.contains(port))) {
             match self.sources(rule) {
@@ -106,7 +106,7 @@ impl<'a> InboundRules<'a> {
     }
 
     /// The rule in one line.
-    pub(super) fn describe(&self, rule: &SecurityGroupRule) -> String {
+    pub(crate) fn describe(&self, rule: &SecurityGroupRule) -> String {
         let SecurityGroupRule { id, group, tcp, peer, .. } = rule;
         let ports = tcp.map_or("not TCP".to_owned(), |ports| format!("TCP {ports}"));
         let from = match peer {
@@ -125,14 +125,14 @@ impl<'a> InboundRules<'a> {
 }
 
 /// The ids of the rules, of their security groups, and of their prefix lists.
-pub(super) fn ids_of<'a>(rules: &[&'a SecurityGroupRule]) -> Vec<&'a str> {
+pub(crate) fn ids_of<'a>(rules: &[&'a SecurityGroupRule]) -> Vec<&'a str> {
     let ids =
         |rule: &&'a SecurityGroupRule| [Some(rule.id.as_str()), Some(rule.group.as_str()), rule.peer.prefix_list()];
     rules.iter().flat_map(ids).flatten().collect()
 }
 
 /// The AWS CLI command that allows these networks on these ports.
-pub(super) fn authorize(group: &str, networks: &[(IpNet, u16)], region: &Region) -> Command {
+pub(crate) fn authorize(group: &str, networks: &[(IpNet, u16)], region: &Region) -> Command {
     let permission = |(cidr, port): &(IpNet, u16)| {
         let range = match cidr {
             IpNet::V4(cidr) => format!("IpRanges=[{{CidrIp={cidr}}}]"),

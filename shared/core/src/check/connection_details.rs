@@ -1,15 +1,15 @@
 //! Evidence and commands shared by the checks of connections.
 
-use crate::check::{CheckContext, Command, Region};
+use super::{CheckContext, Command, Region};
 use crate::ids::{AccountId, EndpointId, ServiceId};
 use crate::snapshot::Connection;
 use crate::text::limited;
 
 /// Maximum number of endpoints listed in an alert; it counts the others.
-pub(super) const MAX_ENDPOINTS: usize = 20;
+pub(crate) const MAX_ENDPOINTS: usize = 20;
 
 /// EC2's report on each connection, one line each.
-pub(super) fn evidence(context: CheckContext<'_>, connections: &[&Connection]) -> Vec<String> {
+pub(crate) fn evidence(context: CheckContext<'_>, connections: &[&Connection]) -> Vec<String> {
     let line = |connection: &&Connection| {
         let Connection { endpoint, owner, state, created, region, .. } = connection;
         let owner = owner.as_ref().map_or("an unnamed account", AccountId::as_str);
@@ -25,7 +25,7 @@ pub(super) fn evidence(context: CheckContext<'_>, connections: &[&Connection]) -
 /// The AWS CLI command that shows these connections. It searches the complete answer, because EC2 may refuse its
 /// documented filter by endpoint id. A parsed id contains only hex digits.
 /// <https://docs.aws.amazon.com/cli/latest/userguide/cli-usage-filter.html>
-pub(super) fn describe_command(service: &ServiceId, context: CheckContext<'_>, connections: &[&Connection]) -> Command {
+pub(crate) fn describe_command(service: &ServiceId, context: CheckContext<'_>, connections: &[&Connection]) -> Command {
     let ids: Vec<String> = endpoints(connections).map(|id| format!("'{id}'")).collect();
     Command::new("ec2 describe-vpc-endpoint-connections", context.region)
         .option("filters", format!("Name=service-id,Values={service}"))
@@ -33,7 +33,7 @@ pub(super) fn describe_command(service: &ServiceId, context: CheckContext<'_>, c
 }
 
 /// The AWS CLI command that accepts these connections.
-pub(super) fn accept_command(service: &ServiceId, context: CheckContext<'_>, connections: &[&Connection]) -> Command {
+pub(crate) fn accept_command(service: &ServiceId, context: CheckContext<'_>, connections: &[&Connection]) -> Command {
     Command::new("ec2 accept-vpc-endpoint-connections", context.region)
         .option("service-id", service)
         .options("vpc-endpoint-ids", endpoints(connections))
@@ -51,6 +51,6 @@ pub(crate) fn reject_command<'a>(
 }
 
 /// The endpoints of these connections, up to the maximum in an alert.
-pub(super) fn endpoints<'a>(connections: &[&'a Connection]) -> impl Iterator<Item = &'a EndpointId> {
+pub(crate) fn endpoints<'a>(connections: &[&'a Connection]) -> impl Iterator<Item = &'a EndpointId> {
     connections.iter().take(MAX_ENDPOINTS).map(|connection| &connection.endpoint)
 }
