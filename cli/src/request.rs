@@ -163,9 +163,6 @@ impl DbtEnvironment {
 }
 
 /// The service name that dbt's endpoint needs.
-///
-/// # Errors
-/// If EC2 did not return the name.
 pub fn service_name(report: &CheckReport) -> Result<&str> {
     let service = report.services.first().context("There is no endpoint service.")?;
     service.service_name.as_deref().with_context(|| {

@@ -64,9 +64,6 @@ impl Session {
     }
 
     /// Reads the user's identity from AWS.
-    ///
-    /// # Errors
-    /// If the credentials are missing or invalid, in one sentence.
     pub async fn identity(&self) -> Result<Identity> {
         let answer = aws_sdk_sts::Client::new(&self.config).get_caller_identity().send().await;
         let answer = answer.map_err(|error| anyhow!(why("sts:GetCallerIdentity", &error)))?;

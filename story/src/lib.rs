@@ -3,9 +3,6 @@
 //! `make demo` plays it on the local AWS, `make verify` on AWS; the flows in `tests/flows` play it and others.
 //! Everything goes through the AWS CLI and SAM, as an administrator would work.
 
-// Every error means that a command or the local AWS failed.
-#![allow(clippy::missing_errors_doc)]
-
 mod aws_cli;
 pub mod chapters;
 pub mod command;

@@ -25,9 +25,6 @@ pub fn say(text: &str) {
 }
 
 /// Like [`say`], for output that is pointless without a reader.
-///
-/// # Errors
-/// If the write fails.
 pub fn try_say(text: &str) -> Result<()> {
     write(anstream::stderr().lock(), text)
 }

@@ -79,9 +79,6 @@ impl RunErrors {
     }
 
     /// Ends the run.
-    ///
-    /// # Errors
-    /// If anything failed.
     pub fn into_result(self) -> Result<(), Self> {
         if self.0.is_empty() { Ok(()) } else { Err(self) }
     }

@@ -117,9 +117,6 @@ impl StateTable {
     }
 
     /// All records of `partition`.
-    ///
-    /// # Errors
-    /// If the table could not be read.
     pub async fn load(&self, partition: &Partition) -> Result<Items, CallError> {
         let rows = self.query(&partition.to_string()).await?;
         let item = |row: &ItemAttributes| {
@@ -149,9 +146,6 @@ impl StateTable {
     }
 
     /// Deletes one record. Returns whether it existed.
-    ///
-    /// # Errors
-    /// If the deletion failed.
     pub async fn remove(&self, partition: &Partition, key: &Key) -> Result<bool, CallError> {
         let delete = self
             .client
@@ -165,9 +159,6 @@ impl StateTable {
     }
 
     /// The note of `function` in `partition` if it can be parsed, and its version.
-    ///
-    /// # Errors
-    /// If the table could not be read.
     pub(crate) async fn note<T: DeserializeOwned>(
         &self,
         partition: &str,
@@ -179,9 +170,6 @@ impl StateTable {
     }
 
     /// Writes the note of `function` in `partition`. Returns its version; `None` if another instance wrote first.
-    ///
-    /// # Errors
-    /// If the table did not answer.
     pub(crate) async fn put_note(
         &self,
         partition: &str,
@@ -194,9 +182,6 @@ impl StateTable {
     }
 
     /// The ids on the path behind each endpoint service.
-    ///
-    /// # Errors
-    /// If the table could not be read.
     pub(crate) async fn path_ids(&self) -> Result<BTreeMap<ServiceId, PathIds>, CallError> {
         let ids = |row: &ItemAttributes| {
             let hashes = row.get("hashes")?.as_b().ok()?.as_ref().chunks_exact(8);
@@ -207,9 +192,6 @@ impl StateTable {
     }
 
     /// Writes the ids on the path behind `service`, unless those of a later read are stored.
-    ///
-    /// # Errors
-    /// If the table did not answer.
     pub(crate) async fn put_path_ids(
         &self,
         service: &ServiceId,
@@ -236,9 +218,6 @@ impl StateTable {
     /// already wait for it. Returns `false` if another event's run covers this event: one that begins, or has begun, at
     /// or after `covered_since`, and that, if it has begun, reads these services. A repeated event is Lambda's retry,
     /// so its first run has failed.
-    ///
-    /// # Errors
-    /// If the table did not answer.
     pub(crate) async fn claim_run(
         &self,
         run: &str,
@@ -270,9 +249,6 @@ impl StateTable {
     /// Leaves `services`, and the change that concerns them, to a run that covers their event. Returns whether that run
     /// takes them over. It must not have begun, or must read them and not have finished, and it needs room for a
     /// change.
-    ///
-    /// # Errors
-    /// If the table did not answer.
     pub(crate) async fn leave_to_run(
         &self,
         run: &str,
@@ -302,9 +278,6 @@ impl StateTable {
 
     /// Stores that the run claimed for `began` has begun. Returns the services that wait for it; `None` if a later run
     /// was claimed, which reads them.
-    ///
-    /// # Errors
-    /// If the table did not answer.
     pub(crate) async fn begin_run(&self, run: &str, began: Timestamp) -> Result<Option<ToRead>, CallError> {
         let update = self
             .update_run(run)
@@ -320,9 +293,6 @@ impl StateTable {
     /// Stores that the run claimed with [`StateTable::claim_run`] has finished, unless a later run was claimed. Returns
     /// the changes that were left to it. If it left something `undone`, its services wait for the next run, Lambda's
     /// retry.
-    ///
-    /// # Errors
-    /// If the table did not answer.
     pub(crate) async fn finish_run(&self, run: &str, began: Timestamp, undone: bool) -> Result<Vec<Change>, CallError> {
         let finish = match undone {
             true => "SET finished = :true, waiting = if_not_exists(reading, waiting) REMOVE causes",
@@ -341,9 +311,6 @@ impl StateTable {
     }
 
     /// Whether the last claimed run has finished.
-    ///
-    /// # Errors
-    /// If the table could not be read.
     pub(crate) async fn has_finished(&self, run: &str) -> Result<bool, CallError> {
         let rows = self.query(RUNS).await?;
         let noted = rows.iter().find(|row| text(row, "item") == Some(run));

@@ -69,9 +69,6 @@ pub struct Policy {
 impl Policy {
     /// Reads the policy's variables through `lookup`, as [`Settings::from_lookup`] does, but requires none of them: a
     /// user of the command line may not know them all.
-    ///
-    /// # Errors
-    /// See [`Settings::from_lookup`].
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, BadConfiguration> {
         let mut read = Reader { lookup, problems: Vec::new() };
         let policy = read.policy(false);
@@ -213,9 +210,6 @@ impl Settings {
     }
 
     /// [`Settings::from_lookup`] on the environment of this process.
-    ///
-    /// # Errors
-    /// See [`Settings::from_lookup`].
     pub fn from_env() -> Result<Self, BadConfiguration> {
         Self::from_lookup(|name| std::env::var(name).ok())
     }

@@ -9,9 +9,6 @@ use crate::check::Check;
 
 /// `docs/checks.md`: one section per check, with the check's id as its anchor. `page` returns a check's instructions
 /// for confirming and fixing the failure.
-///
-/// # Errors
-/// If a page cannot be read.
 pub fn runbook<E>(page: impl Fn(&str) -> Result<String, E>) -> Result<String, E> {
     let mut text = String::from(
         "# Runbook: the checks\n\n\

@@ -14,17 +14,11 @@ use super::tree::summary_line;
 use crate::report::{CheckReport, CheckState, ServiceReport, Summary};
 
 /// The report as an HTML page.
-///
-/// # Errors
-/// If the template cannot be rendered, which no report causes.
 pub fn render(report: &CheckReport) -> Result<String, askama::Error> {
     ReportPage::new(report).render()
 }
 
 /// Writes the page to `file`.
-///
-/// # Errors
-/// If the file cannot be written.
 pub fn write(report: &CheckReport, file: &std::path::Path) -> anyhow::Result<()> {
     std::fs::write(file, render(report)?).with_context(|| format!("the page cannot be written to {}", file.display()))
 }

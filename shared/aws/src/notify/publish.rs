@@ -43,9 +43,6 @@ impl AlertTopic {
 
     /// The number of confirmed subscriptions. Their addresses are neither kept nor logged.
     /// <https://docs.aws.amazon.com/sns/latest/api/API_ListSubscriptionsByTopic.html>
-    ///
-    /// # Errors
-    /// If SNS did not list all of them.
     pub(super) async fn subscriptions(&self) -> Result<usize, CallError> {
         let list = self.client.list_subscriptions_by_topic().topic_arn(self.topic.as_str());
         let mut pages = list.into_paginator().stop_on_duplicate_token(false).send();
@@ -60,9 +57,6 @@ impl AlertTopic {
     }
 
     /// Publishes `message`.
-    ///
-    /// # Errors
-    /// If SNS did not accept it.
     pub(super) async fn publish(&self, message: &Message) -> Result<(), CallError> {
         let mut publish = self
             .client

@@ -13,9 +13,6 @@ const DESCRIBE: &str = "ec2:DescribeVpcEndpointServiceConfigurations";
 
 impl Observer {
     /// The configurations of `services`: one call per 200 services and page. A service unknown to EC2 is absent.
-    ///
-    /// # Errors
-    /// [`guard_core::snapshot::CallError`] if a page or row could not be read.
     pub async fn endpoint_services(
         &self,
         services: &BTreeSet<ServiceId>,
@@ -33,9 +30,6 @@ impl Observer {
     }
 
     /// All endpoint services of the account in this Region.
-    ///
-    /// # Errors
-    /// As [`Observer::endpoint_services`].
     pub async fn all_endpoint_services(&self) -> Observed<BTreeMap<ServiceId, EndpointService>> {
         let call = self.ec2.describe_vpc_endpoint_service_configurations();
         let services = list!(self, DESCRIBE, call, service_configurations, next_token, endpoint_service)?;

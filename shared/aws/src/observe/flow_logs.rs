@@ -45,9 +45,6 @@ pub struct FlowLog {
 
 impl Observer {
     /// The load balancers' network interfaces, by their descriptions: one call per 200 descriptions and page.
-    ///
-    /// # Errors
-    /// [`guard_core::snapshot::CallError`] if a page or row could not be read.
     pub async fn nodes(&self, descriptions: BTreeSet<String>) -> Observed<Vec<Node>> {
         const CALL: &str = "ec2:DescribeNetworkInterfaces";
         let node = |row: &ec2::NetworkInterface| {
@@ -69,9 +66,6 @@ impl Observer {
     }
 
     /// The flow logs of these interfaces, subnets and VPCs: one call per 200 resources and page.
-    ///
-    /// # Errors
-    /// [`guard_core::snapshot::CallError`] if a page or row could not be read.
     pub async fn flow_logs(&self, resources: BTreeSet<String>) -> Observed<Vec<FlowLog>> {
         const CALL: &str = "ec2:DescribeFlowLogs";
         let parse = |row: &ec2::FlowLog| {

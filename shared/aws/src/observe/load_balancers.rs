@@ -195,9 +195,6 @@ impl Observer {
     }
 
     /// The load balancer's own cross-zone attribute.
-    ///
-    /// # Errors
-    /// [`guard_core::snapshot::CallError`] if it could not be read.
     pub async fn load_balancer_cross_zone(&self, arn: &Arn) -> Observed<bool> {
         const CALL: &str = "elasticloadbalancing:DescribeLoadBalancerAttributes";
         let call = self.elb.describe_load_balancer_attributes().load_balancer_arn(arn.as_str());
@@ -217,9 +214,6 @@ impl Observer {
     }
 
     /// The target group attributes that the checks need.
-    ///
-    /// # Errors
-    /// [`guard_core::snapshot::CallError`] if it could not be read.
     pub async fn target_group_attributes(&self, arn: &Arn) -> Observed<TargetGroupAttributes> {
         const CALL: &str = "elasticloadbalancing:DescribeTargetGroupAttributes";
         let call = self.elb.describe_target_group_attributes().target_group_arn(arn.as_str());

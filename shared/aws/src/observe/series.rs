@@ -34,9 +34,6 @@ pub type Series = Vec<(Timestamp, f64)>;
 
 impl Observer {
     /// The values of each metric between `from` and `until`: one call per 500 metrics and page.
-    ///
-    /// # Errors
-    /// [`guard_core::snapshot::CallError`] if not all of the metrics could be read.
     pub async fn series(&self, queries: &[MetricQuery], from: Timestamp, until: Timestamp) -> Observed<Vec<Series>> {
         let mut series = Vec::with_capacity(queries.len());
         for queries in queries.chunks(METRICS) {

@@ -17,9 +17,6 @@ const METRICS: [(&str, &str); 2] = [("NewConnections", "Sum"), ("ActiveConnectio
 impl Observer {
     /// The end of the last period with a connection between `from` and `until`, by endpoint: one call per 250 endpoints
     /// and page. CloudWatch stores no value for a minute without traffic.
-    ///
-    /// # Errors
-    /// [`guard_core::snapshot::CallError`] if not all of the metrics could be read.
     pub async fn last_connections(
         &self,
         endpoints: Vec<(ServiceId, EndpointId)>,

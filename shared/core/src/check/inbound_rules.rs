@@ -86,9 +86,6 @@ impl<'a> InboundRules<'a> {
     }
 
     /// Whether `rules` together allow all of `cidr` on `port`.
-    ///
-    /// # Errors
-    /// The reason why that is unknown: a decisive prefix list could not be read.
     pub(crate) fn covers(&self, rules: &[&SecurityGroupRule], cidr: &IpNet, port: u16) -> Result<bool, String> {
         let (mut open, mut unread) = (Vec::new(), None);
         for rule in rules.iter().filter(|rule| rule.tcp.is_some_and(|ports| ports.contains(port))) {

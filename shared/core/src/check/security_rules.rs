@@ -17,9 +17,6 @@ pub(crate) struct Remote<'a> {
 
 /// Whether `rules`, of one direction, allow TCP on `port` with the other end. Security groups have no denying rules.
 /// <https://docs.aws.amazon.com/vpc/latest/userguide/security-group-rules.html>
-///
-/// # Errors
-/// The reason why that is unknown: a decisive prefix list, or the other end's groups, could not be read.
 pub(crate) fn allows<'a>(
     rules: impl IntoIterator<Item = &'a SecurityGroupRule>,
     network: &Network,

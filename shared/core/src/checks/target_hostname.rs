@@ -128,9 +128,6 @@ fn answers_in_turn(group: &TargetGroup, hostname: &Hostname, context: CheckConte
 }
 
 /// The addresses that should be registered.
-///
-/// # Errors
-/// The reason why they are unknown.
 fn wanted(hostname: &Hostname) -> Result<BTreeSet<IpAddr>, String> {
     let Hostname { name, addresses, networks } = hostname;
     if names_one_of_several(name) {

@@ -146,9 +146,6 @@ impl From<&CallError> for Unread {
 }
 
 /// The value of an optional read.
-///
-/// # Errors
-/// The reason why the value is missing.
 pub fn known<T>(read: Option<&Observed<T>>) -> Result<&T, Unread> {
     Ok(read.ok_or(Unread::NotAsked)?.as_ref()?)
 }

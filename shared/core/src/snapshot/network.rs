@@ -41,9 +41,6 @@ impl Network {
     }
 
     /// The addresses of a prefix list.
-    ///
-    /// # Errors
-    /// The reason, if they could not be read.
     pub fn prefix_list(&self, id: &str) -> Result<&[IpNet], String> {
         match self.prefix_lists.get(id) {
             Some(read) => read.as_deref().map_err(ToString::to_string),
