@@ -7,7 +7,7 @@ import secrets
 
 from ministack.services import alb
 
-from .load_balancers import check_protocols, named, normal_action
+from .load_balancers import check_protocols, named, normal_action, renderer
 from .paging import elb_page
 from .wire import ELB, ApiError, UseMinistack
 
@@ -112,3 +112,7 @@ def describe(request):
                  ApiError("RuleNotFound", "One or more rules not found"))
     rows = [row for row in rows if request.get("ListenerArn") in (None, row["ListenerArn"])]
     return elb_page(request, "Rules", [rule_view(rule) for rule in rows])
+
+
+def install():
+    alb._rule_xml = renderer("Rule", rule_view)

@@ -649,13 +649,13 @@ def describe_listener_certificates(request):
     return elb_page(request, "Certificates", default + _in_list(listener))
 
 
+def renderer(shape, view):
+    """Renders ministack's record of a resource by the service model."""
+    return lambda record, **_: f"<member>{ELB.xml(ELB.model.shape_for(shape), view(record))}</member>"
+
+
 def install():
     """Make ministack's remaining actions read and render these resources by the service model too."""
-    from . import listener_rules
-
-    def renderer(shape, view):
-        return lambda record, **_: f"<member>{ELB.xml(ELB.model.shape_for(shape), view(record))}</member>"
-
     def parse_actions(form, prefix="DefaultActions"):
         operation, member = {"DefaultActions": ("ModifyListener", "DefaultActions"),
                              "Actions": ("ModifyRule", "Actions")}[prefix]
@@ -668,4 +668,3 @@ def install():
     alb._lb_xml = renderer("LoadBalancer", load_balancer_view)
     alb._tg_xml = renderer("TargetGroup", target_group_view)
     alb._listener_xml = renderer("Listener", listener_view)
-    alb._rule_xml = renderer("Rule", listener_rules.rule_view)

@@ -118,9 +118,9 @@ def _install():
 
     EC2.install(ec2._ACTION_MAP)
     ELB.install(alb._ACTION_MAP)
-    for module in (vpcs, load_balancers, clock, mailbox, invocations, permissions, request_log, cloudtrail_events,
-                   cloudformation_types, balancer_types, alarm_events, alarms, certificates, cbor, metrics,
-                   metric_list, log_insights, lambda_reports, topic_encryption):
+    for module in (vpcs, load_balancers, listener_rules, clock, mailbox, invocations, permissions, request_log,
+                   cloudtrail_events, cloudformation_types, balancer_types, alarm_events, alarms, certificates, cbor,
+                   metrics, metric_list, log_insights, lambda_reports, topic_encryption):
         module.install()
 
 

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::local_aws::{tool, top};
+use crate::{tool, top};
 
 /// The outcome of a call.
 #[derive(Debug)]

@@ -9,10 +9,11 @@ use serde_json::Value;
 use crate::chapters::{Chapter, ChapterResult, ChapterRun, Scene, Story, StoryObserver, connections, health, settings};
 use crate::command;
 use crate::company::{Company, DBT_CIDR, TARGETS};
-use crate::local_aws::{Caller, LocalAws, text, top};
+use crate::local_aws::{Caller, LocalAws, text};
 use crate::mail::Mailbox;
 use crate::stack::{self, GuardStack};
 use crate::stage::{Limits, Party, SentAlert, StoryStage};
+use crate::top;
 use crate::{COMPANY, DBT, UNTRUSTED};
 
 /// The seconds that a minute of the schedules lasts.

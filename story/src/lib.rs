@@ -16,6 +16,8 @@ pub mod stage;
 pub mod terminal;
 pub mod verify;
 
+use std::path::{Path, PathBuf};
+
 /// The company that shares its service.
 pub const COMPANY: &str = "111122223333";
 /// dbt's account.
@@ -26,3 +28,13 @@ pub const UNTRUSTED: &str = "777788889999";
 pub const KNOWN: &str = "999900001111";
 /// The Region of all resources.
 pub const REGION: &str = "eu-central-1";
+
+/// The repository's top folder.
+pub fn top() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// The path of a tool in `.tools`.
+pub fn tool(set: &str, name: &str) -> PathBuf {
+    top().join(".tools").join(set).join("bin").join(name)
+}

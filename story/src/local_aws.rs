@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,12 +11,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::{COMPANY, REGION, aws_cli};
-
-/// The repository's top folder.
-pub fn top() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
-}
+use crate::{COMPANY, REGION, aws_cli, tool, top};
 
 /// A command's credentials. In the local AWS, an account's id is also its root user's access key.
 #[derive(Debug, Clone)]
@@ -242,11 +236,6 @@ impl Drop for LocalAws {
         let _ = self.server.kill();
         let _ = self.server.wait();
     }
-}
-
-/// The path of a tool in `.tools`.
-pub fn tool(set: &str, name: &str) -> PathBuf {
-    top().join(".tools").join(set).join("bin").join(name)
 }
 
 /// The limit of a wait for the local AWS. It ends only hung waits: nothing takes that long, even on a busy machine.

@@ -10,7 +10,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::company::DBT_CIDR;
-use crate::local_aws::{Caller, LocalAws, top};
+use crate::local_aws::{Caller, LocalAws};
+use crate::top;
 use crate::{COMPANY, DBT};
 
 /// The address for alert emails.

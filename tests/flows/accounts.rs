@@ -11,10 +11,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use story::chapters::health::{TARGET_FAILS, TARGET_RECOVERS};
 use story::command::built;
-use story::local_aws::{Caller, LocalAws, text, tool, top};
+use story::local_aws::{Caller, LocalAws, text};
 use story::verify::assumptions::{ANSWERS, ASSUMPTIONS, Assumption, SeenIn};
 use story::verify::steps::NETWORKS;
 use story::{COMPANY, DBT, UNTRUSTED};
+use story::{tool, top};
 
 /// A local AWS, and the profiles of its accounts.
 struct Verification {

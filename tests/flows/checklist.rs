@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use story::company::{Company, TARGETS};
-use story::local_aws::{LocalAws, eventually, top};
+use story::local_aws::{LocalAws, eventually};
 use story::mail::Mailbox;
 use story::stack::GuardFunction::{self, DriftWatcher, HealthWatcher};
+use story::top;
 use story::{DBT, UNTRUSTED};
 
 use crate::api_calls;

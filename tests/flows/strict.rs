@@ -6,9 +6,10 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use serde_json::json;
 use story::company::Company;
-use story::local_aws::{Caller, LocalAws, eventually, text, top};
+use story::local_aws::{Caller, LocalAws, eventually, text};
 use story::mail::Mailbox;
 use story::stack::{self, GuardFunction, GuardStack};
+use story::top;
 use story::{COMPANY, REGION, UNTRUSTED};
 
 use crate::api_calls;

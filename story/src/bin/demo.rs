@@ -6,9 +6,9 @@ use anyhow::Result;
 use story::chapters::ChapterResult;
 use story::demo::{Demo, MINUTE};
 use story::inbox;
-use story::local_aws::top;
 use story::mail::{self, Mail, Mailbox};
 use story::terminal::{Terminal, print_results};
+use story::top;
 use story::{COMPANY, DBT, REGION, UNTRUSTED};
 
 fn main() -> ExitCode {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use guard_core::testing::examples;
 use story::inbox::{self, InboxMessage};
-use story::local_aws::top;
+use story::top;
 
 fn main() -> Result<()> {
     let parsed = examples().into_iter().map(|(name, message)| {

@@ -12,7 +12,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::aws_cli;
-use crate::local_aws::{text, tool, top};
+use crate::local_aws::text;
+use crate::{tool, top};
 
 /// An account and its caller.
 #[derive(Debug, Clone)]

@@ -7,7 +7,6 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::profiles::{Profiles, QueueEvent};
-use super::steps::{NOTIFICATION, notification_in};
 use crate::chapters::connections::{
     DBT_LEAVES, DBT_REQUESTS, DELETED_CONNECTION, OTHER_CUSTOMER_IS_REJECTED, REJECTED_CONNECTION, STATE_SPELLING,
 };
@@ -173,6 +172,10 @@ const ALARM_FIRST_REASON: &str = "alarm-first-reason";
 
 // ---- while dbt is connected -----------------------------------------------------------------------------------------
 
+/// The connection notification.
+pub const NOTIFICATION: (&str, &str) =
+    ("EC2 sends connection notifications", "one for the request, which names the endpoint and the service");
+
 /// The questions that a run can ask AWS.
 pub const ANSWERS: (&str, &str) =
     ("AWS is asked what its documentation leaves open", "each answer is noted, and so is a refusal");
@@ -269,7 +272,7 @@ fn deregister_without_port(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result
 
 /// Notes a connection notification as SNS delivers it, without the fields that only serve to check SNS's signature.
 pub fn notification(run: &mut ChapterRun<'_>, events: &[QueueEvent]) {
-    let of_dbt = |event: &&QueueEvent| notification_in(event).is_some();
+    let of_dbt = |event: &&QueueEvent| event.notification().is_some();
     let sent = events.iter().filter(of_dbt).filter_map(|event| serde_json::from_str::<Value>(&event.body).ok());
     for envelope in sent.take(1) {
         let message = &envelope["Message"];
@@ -469,7 +472,7 @@ mod tests {
 
     #[test]
     fn the_page_has_every_assumption_and_no_other() {
-        let page = std::fs::read_to_string(crate::local_aws::top().join("docs/assumptions.md")).unwrap();
+        let page = std::fs::read_to_string(crate::top().join("docs/assumptions.md")).unwrap();
         let sections: Vec<_> = page.split("\n## `").skip(1).filter_map(|section| section.split_once('`')).collect();
         let ids: Vec<_> = sections.iter().map(|(id, _)| *id).collect();
         assert_eq!(ids, ASSUMPTIONS.map(|each| each.id));

@@ -2,14 +2,12 @@
 
 use serde_json::Value;
 
-use super::report::NOT_PROVED;
-
 /// The report as a page of text.
 pub fn render(report: &Value) -> String {
     let lines = [
         head(report),
         section("What this run proves", list(&report["statements"], statement)),
-        vec![String::new(), NOT_PROVED.to_owned()],
+        vec![String::new(), text(&report["notProved"])],
         section("Step by step", list(&report["steps"], step)),
         section("What this run saw of AWS", list(&report["assumptions"], assumption)),
         section("What was removed", list(&report["removed"], removal)),

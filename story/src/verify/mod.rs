@@ -29,9 +29,9 @@ use self::stacks::Names;
 use self::steps::VerifyFindings;
 use self::teardown::{Accounts, Left, Removal};
 use crate::chapters::{Chapter, ChapterResult, Scene, Story, StoryObserver, connections, health, settings as changes};
-use crate::local_aws::top;
 use crate::stage::{Limits, Party, StoryStage};
 use crate::terminal::{self, Terminal};
+use crate::top;
 
 /// The outcome of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,7 +193,7 @@ fn chapters(stage: &Profiles, scene: &Scene, findings: &VerifyFindings, terminal
     let steps: Vec<ChapterStep<'_>> = vec![
         shared(connections::WAITING),
         shared(connections::DBT_REQUESTS),
-        Box::new(|story| story.play_with(steps::NOTIFICATION, |run| steps::notification(run, stage))),
+        Box::new(|story| story.play_with(assumptions::NOTIFICATION, |run| steps::notification(run, stage))),
         Box::new(|story| story.play_with(assumptions::ANSWERS, |run| assumptions::answers(run, stage))),
         shared(connections::EVERY_ACCOUNT_ALLOWED),
         of_untrusted(connections::UNTRUSTED_REQUESTS),

@@ -42,6 +42,14 @@ pub struct QueueEvent {
     pub body: String,
 }
 
+impl QueueEvent {
+    /// The text and the arrival time, if it is a connection notification.
+    pub fn notification(&self) -> Option<(String, Timestamp)> {
+        let envelope: Value = serde_json::from_str(&self.body).ok()?;
+        Some((envelope["Message"].as_str()?.to_owned(), self.received))
+    }
+}
+
 impl Profiles {
     /// An empty stage. Ctrl-C sets `interrupt`.
     pub fn new(accounts: Accounts, names: Names, folder: &Path, interrupt: Arc<AtomicBool>) -> Self {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::VerifyEnd;
-use super::assumptions::{ASSUMPTIONS, Assumption, SeenIn};
+use super::assumptions::{self, ASSUMPTIONS, Assumption, SeenIn};
 use super::figures::Figures;
 use super::markdown;
 use super::mask::Mask;
@@ -22,7 +22,7 @@ use crate::stage::Party;
 pub const STATEMENTS: [(&str, &[&str]); 7] = [
     (
         "EC2 sends connection notifications, and the guard accepts dbt's request within seconds.",
-        &[connections::DBT_REQUESTS.title, steps::NOTIFICATION.0],
+        &[connections::DBT_REQUESTS.title, assumptions::NOTIFICATION.0],
     ),
     (
         "A second request of dbt's account is held and reported, and does not get in when the first endpoint goes.",
@@ -126,6 +126,7 @@ impl VerifyReport<'_> {
             "statements": self.statements().iter().map(|(statement, verdict, why)| json!({
                 "statement": statement, "verdict": verdict, "why": why,
             })).collect::<Vec<_>>(),
+            "notProved": NOT_PROVED,
             "steps": self.played.iter().map(step_json).collect::<Vec<_>>(),
             "assumptions": self.sights().iter().map(|(assumption, seen)| json!({
                 "id": assumption.id, "question": assumption.question,
@@ -259,7 +260,7 @@ mod tests {
 
     #[test]
     fn readme_lists_the_statements_that_verify_proves() {
-        let readme = std::fs::read_to_string(crate::local_aws::top().join("README.md")).unwrap();
+        let readme = std::fs::read_to_string(crate::top().join("README.md")).unwrap();
         let readme = readme.split_whitespace().collect::<Vec<_>>().join(" ");
         for statement in STATEMENTS.map(|(statement, _)| statement) {
             assert!(readme.contains(statement), "README does not say: {statement}");

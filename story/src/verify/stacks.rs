@@ -8,8 +8,9 @@ use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
 use super::account::Account;
-use crate::local_aws::{text, top};
+use crate::local_aws::text;
 use crate::stage::{Limits, StoryStage, eventually};
+use crate::top;
 
 /// The key of the tag on all of a run's resources; its value is the run's id.
 pub const TAG: &str = "privatelink-guard-verify";

@@ -162,15 +162,11 @@ pub fn has_trail(accounts: &Accounts) -> Result<bool> {
 
 // ---- what AWS sends -------------------------------------------------------------------------------------------------
 
-/// The connection notification.
-pub const NOTIFICATION: (&str, &str) =
-    ("EC2 sends connection notifications", "one for the request, which names the endpoint and the service");
-
 /// Reads the notification.
 pub fn notification(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     let endpoint = run.endpoint(Requester::Dbt)?;
     let (message, received) = eventually(stage, "a connection notification", stage.limits().alert, || {
-        let sent: Vec<_> = stage.events()?.iter().filter_map(notification_in).collect();
+        let sent: Vec<_> = stage.events()?.iter().filter_map(QueueEvent::notification).collect();
         Ok(sent.into_iter().find(|(message, _)| message.contains(&endpoint)))
     })?;
     let created = created(run, &endpoint)?;
@@ -180,15 +176,9 @@ pub fn notification(run: &mut ChapterRun<'_>, stage: &Profiles) -> Result<()> {
     Ok(())
 }
 
-/// The text and the arrival time of a connection notification.
-pub(super) fn notification_in(event: &QueueEvent) -> Option<(String, Timestamp)> {
-    let envelope: Value = serde_json::from_str(&event.body).ok()?;
-    Some((envelope["Message"].as_str()?.to_owned(), event.received))
-}
-
 /// The texts of all connection notifications so far.
 pub fn notifications(stage: &Profiles) -> Result<Vec<String>> {
-    Ok(stage.events()?.iter().filter_map(notification_in).map(|(message, _)| message).collect())
+    Ok(stage.events()?.iter().filter_map(QueueEvent::notification).map(|(message, _)| message).collect())
 }
 
 /// The endpoint's creation time in EC2's answer to its owner.
