@@ -42,7 +42,7 @@ enum Fix {
 
 /// Changes that trigger their check, since CloudTrail records them.
 #[rustfmt::skip]
-const CHANGES: [ChecklistRow; 15] = [
+const CHANGES: &[ChecklistRow] = &[
     ChecklistRow { check: "service.available", service: Gitlab,
         breaks: |service, aws| service.modify_service(aws,
             &["--add-supported-ip-address-types", "ipv6", "--remove-supported-ip-address-types", "ipv4"]),
@@ -89,7 +89,7 @@ const CHANGES: [ChecklistRow; 15] = [
 
 /// Changes that trigger no check, each with the function whose scheduled run finds it.
 #[rustfmt::skip]
-const FOUND_BY_SCHEDULE: [(GuardFunction, ChecklistRow); 7] = [
+const FOUND_BY_SCHEDULE: &[(GuardFunction, ChecklistRow)] = &[
     (DriftWatcher, ChecklistRow { check: "load-balancer.internal-nlb", service: Gitlab,
         breaks: |service, aws| service.set_load_balancer_state(aws, "active_impaired"),
         alerts: &[("[CRITICAL]", "gitlab is 'active_impaired', not active")],
@@ -141,17 +141,17 @@ fn every_change_fires_its_alert_and_every_fix_resolves_it() -> Result<()> {
         environment.aws.set_page_size(1)?;
         // The commands restore the settings that this run reads.
         environment.run(DriftWatcher)?;
-        for row in &CHANGES {
+        for row in CHANGES {
             (row.breaks)(row.company(environment), &environment.aws).context(row.check)?;
         }
-        for row in &CHANGES {
+        for row in CHANGES {
             row.wait(mailbox)?;
         }
         ensure_same_verdict(environment)?;
-        for row in &CHANGES {
+        for row in CHANGES {
             row.fix(environment, mailbox).context(row.check)?;
         }
-        for row in &CHANGES {
+        for row in CHANGES {
             row.wait_until_resolved(mailbox)?;
         }
         ensure_same_verdict(environment)?;
@@ -179,7 +179,7 @@ fn the_schedule_finds_changes_that_trigger_no_check() -> Result<()> {
     with_environment(|environment| {
         let mailbox = environment.mailbox()?;
         environment.aws.set_page_size(1)?;
-        for (function, row) in &FOUND_BY_SCHEDULE {
+        for (function, row) in FOUND_BY_SCHEDULE {
             (row.breaks)(row.company(environment), &environment.aws).context(row.check)?;
             row.run_until(false, *function, environment)?;
             ensure_same_verdict(environment)?;

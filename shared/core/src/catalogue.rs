@@ -5,7 +5,7 @@ use crate::check::{Check, CheckContext, CheckResult, Group, cause};
 use crate::trigger::Change;
 
 /// Every check.
-pub const CATALOGUE: [Check; 26] = [
+pub const CATALOGUE: &[Check] = &[
     &crate::checks::service_available::SPEC,
     &crate::checks::acceptance_required::SPEC,
     &crate::checks::principals::SPEC,
@@ -36,7 +36,7 @@ pub const CATALOGUE: [Check; 26] = [
 
 /// The checks of `groups`.
 pub fn checks_of(groups: &[Group]) -> Vec<Check> {
-    CATALOGUE.into_iter().filter(|check| groups.contains(&check.group)).collect()
+    CATALOGUE.iter().copied().filter(|check| groups.contains(&check.group)).collect()
 }
 
 /// The results of those `checks` that the policy includes, for one endpoint service, with the changes that caused them.
@@ -53,7 +53,7 @@ pub fn evaluate_checks(checks: &[Check], context: CheckContext<'_>) -> Vec<Check
 
 /// The check with this id, if this version has it.
 pub fn find(id: &str) -> Option<Check> {
-    CATALOGUE.into_iter().find(|check| check.id == id)
+    CATALOGUE.iter().copied().find(|check| check.id == id)
 }
 
 #[cfg(test)]

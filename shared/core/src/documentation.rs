@@ -63,7 +63,7 @@ pub fn json() -> Value {
             "severities": check.severities.iter().map(|(severity, _)| severity.as_str()).collect::<Vec<_>>(),
         })
     };
-    CATALOGUE.into_iter().map(row).collect()
+    CATALOGUE.iter().copied().map(row).collect()
 }
 
 /// `critical: dbt is missing; warning: others`, or just `critical`.

@@ -262,7 +262,7 @@ mod tests {
         let judged = |ports: &str| {
             let policy = settings(&[("LISTENER_PORTS", ports)]).policy;
             let results =
-                with_policy(&topology, &policy, |context| catalogue::evaluate_checks(&catalogue::CATALOGUE, context));
+                with_policy(&topology, &policy, |context| catalogue::evaluate_checks(catalogue::CATALOGUE, context));
             resources(results).contains(&admin)
         };
         assert!(judged("") && judged("8080") && !judged("5432"));
