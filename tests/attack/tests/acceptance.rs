@@ -32,13 +32,13 @@ fn later(before: FakeAws, connections: Vec<Row>) -> FakeAws {
 }
 
 /// Runs the function in this AWS. Returns its end, and AWS afterwards.
-fn run(world: FakeAws, variables: &[(&str, &str)], event: &Value) -> (End, FakeAws) {
+fn run(fake: FakeAws, variables: &[(&str, &str)], event: &Value) -> (End, FakeAws) {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let id = format!("run-{}", RUNS.fetch_add(1, Ordering::Relaxed));
-    let aws: Aws = Arc::new(Mutex::new(world));
+    let aws: Aws = Arc::new(Mutex::new(fake));
     let end = play(async { RunningFunction::new("connection-acceptor", &aws, variables).run(&id, event).await });
-    let world = std::mem::take(&mut *aws.lock().unwrap());
-    (end, world)
+    let fake = std::mem::take(&mut *aws.lock().unwrap());
+    (end, fake)
 }
 
 /// Runs the function on schedule, and asserts that it completes everything.

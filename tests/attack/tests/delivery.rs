@@ -25,8 +25,8 @@ fn asked_two_hours_ago(aws: &mut FakeAws, number: usize) {
 async fn run(aws: &Aws, function: &str, id: &str) -> Vec<String> {
     aws.lock().unwrap().published.clear();
     assert_eq!(RunningFunction::new(function, aws, &[]).run(id, &scheduled()).await, End::Done);
-    let world = aws.lock().unwrap();
-    world.published.iter().map(|sent| format!("{} {}", sent.kind, sent.check)).collect()
+    let fake = aws.lock().unwrap();
+    fake.published.iter().map(|sent| format!("{} {}", sent.kind, sent.check)).collect()
 }
 
 #[test]
@@ -52,8 +52,8 @@ fn the_end_of_the_last_subscription_is_critical() {
 
 #[test]
 fn an_alert_sent_without_a_subscription_is_sent_once_more() {
-    let world = FakeAws { connections: Vec::new(), others_allowed: [1].into(), ..FakeAws::new(1) };
-    let aws: Aws = Arc::new(Mutex::new(world));
+    let fake = FakeAws { connections: Vec::new(), others_allowed: [1].into(), ..FakeAws::new(1) };
+    let aws: Aws = Arc::new(Mutex::new(fake));
     asked_two_hours_ago(&mut aws.lock().unwrap(), 0);
     play(async {
         assert_eq!(run(&aws, "connection-acceptor", "waits").await, ["firing connection.absent"]);

@@ -46,8 +46,8 @@ struct Story {
 }
 
 impl Story {
-    fn new(world: FakeAws) -> Self {
-        let aws: Aws = Arc::new(Mutex::new(world));
+    fn new(fake: FakeAws) -> Self {
+        let aws: Aws = Arc::new(Mutex::new(fake));
         let instances = FUNCTIONS.iter().map(|name| RunningFunction::new(name, &aws, VARIABLES)).collect();
         Self { aws, instances, began: Vec::new(), undone: 0 }
     }
@@ -70,8 +70,8 @@ impl Story {
         let before = self.aws.lock().unwrap().published.len();
         self.rounds(ROUNDS.0, plan).await;
         self.rounds(ROUNDS.1, FaultPlan::Calm).await;
-        let world = self.aws.lock().unwrap();
-        world.published[before..].iter().filter(|sent| sent.check != "visibility.lost").cloned().collect()
+        let fake = self.aws.lock().unwrap();
+        fake.published[before..].iter().filter(|sent| sent.check != "visibility.lost").cloned().collect()
     }
 }
 
@@ -198,16 +198,16 @@ fn check(seed: u64, percent: u64, apis: &[Api]) -> Vec<Made> {
         let news_after: Vec<Published> = sent_after.iter().filter(|sent| !is_known(sent)).cloned().collect();
         assert_news(&news_after, fixed_news, &format!("{when}, after the fix"));
         assert_not_repeated(&story, &when);
-        let world = story.aws.lock().unwrap();
-        assert!(world.accepted.values().all(|times| *times == 1) && world.accepted.len() == 3, "{when}");
-        assert_eq!(world.reject_calls, [], "{when}");
+        let fake = story.aws.lock().unwrap();
+        assert!(fake.accepted.values().all(|times| *times == 1) && fake.accepted.len() == 3, "{when}");
+        assert_eq!(fake.reject_calls, [], "{when}");
         report(&format!(
             "{when}: {} calls, {} of {} runs left something undone",
-            world.calls.len(),
+            fake.calls.len(),
             story.undone,
             story.began.len()
         ));
-        world.calls.clone()
+        fake.calls.clone()
     })
 }
 
@@ -262,9 +262,9 @@ fn long_every_transition_is_sent_after_faults() {
 
 /// Asserts that a run of each function with forty endpoint services ends by itself despite these faults.
 fn check_deadline(what: &str, plan: &FaultPlan) {
-    let mut world = FakeAws::new(40);
-    (world.unhealthy, world.cross_zone_off) = ((1..=40).collect(), (1..=40).collect());
-    let aws: Aws = Arc::new(Mutex::new(world));
+    let mut fake = FakeAws::new(40);
+    (fake.unhealthy, fake.cross_zone_off) = ((1..=40).collect(), (1..=40).collect());
+    let aws: Aws = Arc::new(Mutex::new(fake));
     fastrand::seed(1);
     play(async {
         for name in FUNCTIONS {
@@ -326,23 +326,23 @@ fn an_outage_in_elb_is_sent_although_all_other_reads_fail() {
                 RunningFunction::new(function, &aws, &variables).run(function, &scheduled()).await;
             }
             {
-                let mut world = aws.lock().unwrap();
-                world.published.clear();
-                world.unhealthy = [1].into();
+                let mut fake = aws.lock().unwrap();
+                fake.published.clear();
+                fake.unhealthy = [1].into();
                 let fails: fn(&Call) -> Option<Trouble> = match fault {
                     Fault::Throttle => |call| but_health(call, Fault::Throttle),
                     Fault::Deny => |call| but_health(call, Fault::Deny),
                     _ => |call| but_health(call, Fault::Hang),
                 };
-                world.plan = FaultPlan::Always(fails);
+                fake.plan = FaultPlan::Always(fails);
             }
             RunningFunction::new("health-watcher", &aws, &variables).run("outage", &scheduled()).await
         });
-        let world = aws.lock().unwrap();
+        let fake = aws.lock().unwrap();
         let fired: Vec<&str> =
-            world.published.iter().filter(|sent| sent.kind == "firing").map(|sent| sent.check.as_str()).collect();
+            fake.published.iter().filter(|sent| sent.kind == "firing").map(|sent| sent.check.as_str()).collect();
         assert!(fired.contains(&"target-group.health"), "{fault:?}: {fired:?}");
-        assert!(world.published.iter().all(|sent| sent.kind != "resolved"), "{fault:?}");
+        assert!(fake.published.iter().all(|sent| sent.kind != "resolved"), "{fault:?}");
     }
 }
 
@@ -357,8 +357,8 @@ fn but_health(call: &Call, fault: Fault) -> Option<Trouble> {
 fn an_outdated_path_is_withdrawn_although_another_read_fails() {
     let aws: Aws = Arc::new(Mutex::new(FakeAws::new(1)));
     let has_path = |aws: &Aws| {
-        let world = aws.lock().unwrap();
-        let paths = world.table.items.iter().filter(|item| item["item"]["S"].as_str().unwrap().contains("#path#"));
+        let fake = aws.lock().unwrap();
+        let paths = fake.table.items.iter().filter(|item| item["item"]["S"].as_str().unwrap().contains("#path#"));
         paths.filter(|item| item["record"]["S"].as_str().unwrap().contains("load_balancers")).count()
     };
     play(async {

@@ -47,9 +47,9 @@ async fn known_account(services: u32) -> (Aws, RunningFunction) {
 
 /// The number of calls to the table, and the number of other calls.
 fn calls(aws: &Aws) -> (usize, usize) {
-    let world = aws.lock().unwrap();
+    let fake = aws.lock().unwrap();
     let of_table = |action: &&str| ["Query", "PutItem", "UpdateItem"].contains(action);
-    let actions = world.calls.iter().map(|call| call.action.as_str());
+    let actions = fake.calls.iter().map(|call| call.action.as_str());
     (actions.clone().filter(of_table).count(), actions.filter(|action| !of_table(action)).count())
 }
 
@@ -88,8 +88,8 @@ fn every_change_concerns_a_service_without_stored_ids() {
         aws.lock().unwrap().table.items.retain(|item| !is_of_first(item));
         assert_eq!(function.run("one is missing", &foreign(2)).await, End::Done);
         let read = |number: u32| {
-            let world = aws.lock().unwrap();
-            let listeners = world.calls.iter().filter(|call| call.action == "DescribeListeners");
+            let fake = aws.lock().unwrap();
+            let listeners = fake.calls.iter().filter(|call| call.action == "DescribeListeners");
             listeners.filter(|call| call.about.contains(&format!("lb-{number}"))).count()
         };
         assert_eq!((read(1), read(2)), (1, 0));
@@ -103,15 +103,15 @@ fn a_change_reads_only_the_services_that_it_concerns() {
         let began = tokio::time::Instant::now();
         assert_eq!(function.run("ours", &ours(1, 7)).await, End::Done);
         let seconds = began.elapsed().as_secs();
-        let world = aws.lock().unwrap();
-        let read: Vec<&str> = world
+        let fake = aws.lock().unwrap();
+        let read: Vec<&str> = fake
             .calls
             .iter()
             .filter(|call| call.action == "DescribeListeners")
             .map(|call| call.about.as_str())
             .collect();
         assert!(read.len() == 1 && read[0].contains("lb-7"), "{read:?}");
-        let details = world.calls.iter().filter(|call| call.action == "DescribeTargetGroupAttributes").count();
+        let details = fake.calls.iter().filter(|call| call.action == "DescribeTargetGroupAttributes").count();
         assert_eq!(details, 1, "the change may be one of them");
         assert!(seconds < 5, "{seconds} s");
     });
@@ -145,12 +145,12 @@ fn one_run_reads_concurrent_changes_to_many_services() {
             assert_eq!(function.run(&format!("run-{number}"), &event).await, End::Done);
         });
         futures_util::future::join_all(events).await;
-        let world = aws.lock().unwrap();
-        let of_listeners = world.calls.iter().filter(|call| call.action == "DescribeListeners");
+        let fake = aws.lock().unwrap();
+        let of_listeners = fake.calls.iter().filter(|call| call.action == "DescribeListeners");
         let read: std::collections::BTreeSet<&str> = of_listeners.clone().map(|call| call.about.as_str()).collect();
         assert_eq!(read.len(), 30, "each service is read");
         assert!(of_listeners.count() <= 60, "by two runs at most");
-        let begun = world.calls.iter().filter(|call| call.action == "DescribeVpcEndpointConnections").count();
+        let begun = fake.calls.iter().filter(|call| call.action == "DescribeVpcEndpointConnections").count();
         report(&format!("30 changes to 30 services at once: {begun} runs"));
         assert!(begun <= 2, "{begun} runs");
     });
@@ -188,8 +188,8 @@ fn a_started_run_covers_only_the_services_that_it_reads() {
         };
         let ends = tokio::join!(function.run("one", &one), later);
         assert_eq!(ends, (End::Done, End::Done));
-        let world = aws.lock().unwrap();
-        let of_listeners = world.calls.iter().filter(|call| call.action == "DescribeListeners");
+        let fake = aws.lock().unwrap();
+        let of_listeners = fake.calls.iter().filter(|call| call.action == "DescribeListeners");
         let read: Vec<&str> = of_listeners.map(|call| call.about.as_str()).collect();
         assert!(read.len() == 2 && read[0].contains("lb-1") && read[1].contains("lb-2"), "{read:?}");
     });
@@ -258,8 +258,8 @@ fn an_early_or_late_target_change_is_named_as_the_cause() {
         )
     };
     let heard = |aws: &Aws| -> Vec<(String, String)> {
-        let world = aws.lock().unwrap();
-        let of_health = world.published.iter().filter(|sent| sent.check == "target-group.health");
+        let fake = aws.lock().unwrap();
+        let of_health = fake.published.iter().filter(|sent| sent.check == "target-group.health");
         of_health.map(|sent| (sent.kind.clone(), sent.cause.clone())).collect()
     };
     let pair = |kind: &str, cause: &str| (kind.to_owned(), cause.to_owned());
@@ -308,8 +308,8 @@ fn two_concurrent_runs_name_a_cause_once() {
             let ends = tokio::join!(by_change.run("by a change", &event), schedule);
             assert_eq!(ends, (End::Done, End::Done));
         });
-        let world = aws.lock().unwrap();
-        let of_check = || world.published.iter().filter(|sent| sent.check == "service.principals");
+        let fake = aws.lock().unwrap();
+        let of_check = || fake.published.iter().filter(|sent| sent.check == "service.principals");
         let kinds: Vec<&str> = of_check().map(|sent| sent.kind.as_str()).collect();
         let causes = of_check().filter(|sent| sent.cause == "ModifyVpcEndpointServicePermissions").count();
         assert_eq!(causes, 1, "{offset} ms: {kinds:?}");

@@ -19,8 +19,8 @@ fn an_alert_on_an_empty_target_group_names_the_last_targets() {
             run(&aws, "drift-watcher", id).await;
             run(&aws, "health-watcher", id).await;
         }
-        let world = aws.lock().unwrap();
-        let mut alerts = world.published.iter().filter(|sent| sent.check == "target-group.health");
+        let fake = aws.lock().unwrap();
+        let mut alerts = fake.published.iter().filter(|sent| sent.check == "target-group.health");
         let action = &alerts.next().unwrap().action;
         assert!(action.contains("the command names those that were there last. They were there until"), "{action}");
         End::Done

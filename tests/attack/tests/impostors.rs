@@ -211,8 +211,8 @@ fn is_named_untrusted(row: &Row) -> bool {
 
 fn attack(case: &Case) -> Result<usize, TestCaseError> {
     let Case { event, rows, afterwards, page, reject, limit, replayed } = case.clone();
-    let world = FakeAws { connections: rows.clone(), afterwards: afterwards.clone(), page, ..FakeAws::new(1) };
-    let aws: Aws = Arc::new(Mutex::new(world));
+    let fake = FakeAws { connections: rows.clone(), afterwards: afterwards.clone(), page, ..FakeAws::new(1) };
+    let aws: Aws = Arc::new(Mutex::new(fake));
     let most = limit.to_string();
     let variables =
         [("UNTRUSTED_REQUESTS", if reject { "reject" } else { "alert" }), ("MAX_DBT_ENDPOINTS", most.as_str())];
@@ -224,15 +224,15 @@ fn attack(case: &Case) -> Result<usize, TestCaseError> {
         }
         end
     });
-    let world = aws.lock().unwrap();
+    let fake = aws.lock().unwrap();
     prop_assert!(end != End::OutOfTime, "{:?}", end);
-    prop_assert!(world.calls.len() <= MAX_CALLS, "{} calls", world.calls.len());
+    prop_assert!(fake.calls.len() <= MAX_CALLS, "{} calls", fake.calls.len());
     let find = |id: &str| rows.iter().find(|row| endpoint(row.number).as_str() == id);
-    for (on, id) in &world.accept_calls {
+    for (on, id) in &fake.accept_calls {
         let row = find(id);
         prop_assert!(row.is_some_and(is_due) && *on == service(1).as_str(), "accepted on {}: {:?}", on, row);
     }
-    for (on, id) in &world.reject_calls {
+    for (on, id) in &fake.reject_calls {
         let row = find(id);
         prop_assert!(
             reject && row.is_some_and(is_named_untrusted) && *on == service(1).as_str(),
@@ -245,13 +245,13 @@ fn attack(case: &Case) -> Result<usize, TestCaseError> {
     let is_readable = |row: &Row| row.service.parse::<guard_core::ids::ServiceId>().is_ok();
     let due: BTreeSet<String> =
         rows.iter().filter(|row| is_due(row)).map(|row| endpoint(row.number).to_string()).collect();
-    let accepted: BTreeSet<String> = world.accept_calls.iter().map(|(_, id)| id.clone()).collect();
+    let accepted: BTreeSet<String> = fake.accept_calls.iter().map(|(_, id)| id.clone()).collect();
     if rows.iter().all(is_readable) {
         let room =
             if limit == 0 { usize::MAX } else { limit.saturating_sub(rows.iter().filter(|row| is_in(row)).count()) };
         prop_assert!(accepted.is_subset(&due));
         prop_assert_eq!(accepted.len(), due.len().min(room));
-        prop_assert_eq!(world.accept_calls.len(), accepted.len(), "each once");
+        prop_assert_eq!(fake.accept_calls.len(), accepted.len(), "each once");
     } else {
         prop_assert!(accepted.is_empty(), "part of a list is no list");
     }

@@ -35,8 +35,8 @@ async fn scheduled_runs(function: &str, aws: &Aws, runs: u32) {
 /// The numbers of made and of refused calls to ELB and EC2 since call number `since`, and the target groups that were
 /// read.
 fn summary(aws: &Aws, since: usize) -> (usize, usize, BTreeSet<String>) {
-    let world = aws.lock().unwrap();
-    let paced = world.calls[since..].iter().filter(|call| call.action.starts_with("Describe"));
+    let fake = aws.lock().unwrap();
+    let paced = fake.calls[since..].iter().filter(|call| call.action.starts_with("Describe"));
     let refused = paced.clone().filter(|call| call.trouble.is_some()).count();
     let read = paced.clone().filter(|call| call.action == "DescribeTargetHealth" && call.trouble.is_none());
     (paced.clone().count(), refused, read.map(|call| call.about.clone()).collect())
@@ -79,8 +79,8 @@ fn three_hundred_target_groups_take_turns() {
         assert_eq!((read.len(), refused), (300, 0), "the health of all");
     });
     assert_eq!(alerts(&aws), [], "whose turn it was not has no result");
-    let world = aws.lock().unwrap();
-    let turns = world.table.items.iter().filter(|item| item["service"]["S"] == "turns");
+    let fake = aws.lock().unwrap();
+    let turns = fake.table.items.iter().filter(|item| item["service"]["S"] == "turns");
     assert_eq!(turns.count(), 2, "an item per function");
 }
 
@@ -92,8 +92,8 @@ fn a_service_with_an_alert_is_read_in_every_run() {
         aws.lock().unwrap().unhealthy = [29].into();
         scheduled_runs("health-watcher", &aws, 4).await;
         let fired = |aws: &Aws| {
-            let world = aws.lock().unwrap();
-            let alerts = world.published.iter().filter(|sent| sent.check == "target-group.health");
+            let fake = aws.lock().unwrap();
+            let alerts = fake.published.iter().filter(|sent| sent.check == "target-group.health");
             alerts.map(|sent| (sent.kind.clone(), sent.service.clone())).collect::<BTreeSet<_>>()
         };
         assert_eq!(fired(&aws), [("firing".to_owned(), guard_core::testing::service(29).to_string())].into());
@@ -162,8 +162,8 @@ const DETAILS: [&str; 6] = [
 
 /// The number of calls for details since call number `since`.
 fn details(aws: &Aws, since: usize) -> usize {
-    let world = aws.lock().unwrap();
-    world.calls[since..].iter().filter(|call| DETAILS.contains(&call.action.as_str())).count()
+    let fake = aws.lock().unwrap();
+    fake.calls[since..].iter().filter(|call| DETAILS.contains(&call.action.as_str())).count()
 }
 
 #[test]
@@ -204,9 +204,9 @@ fn a_throttled_read_is_repeated_until_time_runs_out() {
         let (end, ()) = tokio::join!(function.run("busy", &event), later);
         assert_eq!(end, End::Done);
     });
-    let world = aws.lock().unwrap();
-    assert_eq!(world.published, []);
-    assert!(world.count("DescribeListeners") < 20, "with pauses: {}", world.count("DescribeListeners"));
-    let read: Vec<&str> = world.calls.iter().map(|call| call.about.as_str()).collect();
+    let fake = aws.lock().unwrap();
+    assert_eq!(fake.published, []);
+    assert!(fake.count("DescribeListeners") < 20, "with pauses: {}", fake.count("DescribeListeners"));
+    let read: Vec<&str> = fake.calls.iter().map(|call| call.about.as_str()).collect();
     assert!(read.iter().any(|about| about.contains(&target_group(1))), "and then all is read");
 }

@@ -47,23 +47,23 @@ const ELB: [(&str, &str, bool); 5] = [
 
 /// The result of a run of `function` if AWS's responses have this flaw. An alert of every group fires before the run.
 fn run(function: &str, flaw: Option<Flaw>) -> (End, FakeAws) {
-    let mut world = FakeAws { has_instances: true, ..FakeAws::new(1) };
-    (world.unhealthy, world.cross_zone_off, world.others_allowed) = ([1].into(), [1].into(), [1].into());
-    let aws: Aws = Arc::new(Mutex::new(world));
+    let mut fake = FakeAws { has_instances: true, ..FakeAws::new(1) };
+    (fake.unhealthy, fake.cross_zone_off, fake.others_allowed) = ([1].into(), [1].into(), [1].into());
+    let aws: Aws = Arc::new(Mutex::new(fake));
     let end = play(async {
         let first = RunningFunction::new(function, &aws, VARIABLES).run("first", &scheduled()).await;
         assert_eq!(first, End::Done);
         {
             // All problems are fixed, but the responses have the flaw; without stored paths, health-watcher reads
             // everything.
-            let mut world = aws.lock().unwrap();
-            (world.published, world.flaw) = (Vec::new(), flaw);
-            world.table.items.retain(|item| !item["item"]["S"].as_str().unwrap().contains("#path#"));
+            let mut fake = aws.lock().unwrap();
+            (fake.published, fake.flaw) = (Vec::new(), flaw);
+            fake.table.items.retain(|item| !item["item"]["S"].as_str().unwrap().contains("#path#"));
         }
         RunningFunction::new(function, &aws, VARIABLES).run("second", &scheduled()).await
     });
-    let world = std::mem::take(&mut *aws.lock().unwrap());
-    (end, world)
+    let fake = std::mem::take(&mut *aws.lock().unwrap());
+    (end, fake)
 }
 
 /// Asserts that the read counts as failed, and only that: it causes an alert, and an error in connection-acceptor,

@@ -126,8 +126,8 @@ fn no_corrupt_item_keeps_a_run_from_sending_failures() {
     ];
     fuzz("records", 40, |text| {
         let others = [1].into();
-        let world = FakeAws { others_allowed: others, ..FakeAws::new(1) };
-        let aws: Aws = Arc::new(Mutex::new(world));
+        let fake = FakeAws { others_allowed: others, ..FakeAws::new(1) };
+        let aws: Aws = Arc::new(Mutex::new(fake));
         let on = service(1).to_string();
         for key in keys {
             let item = json!({"service": {"S": on}, "item": {"S": key}, "version": {"N": "1"}, "record": {"S": text}});
@@ -136,9 +136,9 @@ fn no_corrupt_item_keeps_a_run_from_sending_failures() {
         let end = play(async { RunningFunction::new("drift-watcher", &aws, &[]).run("run", &scheduled()).await });
         prop_assert_eq!(end, End::Done);
         let is_readable = serde_json::from_str::<Record>(text).is_ok();
-        let world = aws.lock().unwrap();
-        let is_sent = world.published.iter().any(|sent| sent.check == "service.principals" && sent.kind == "firing");
-        prop_assert!(is_sent || is_readable, "{:?}", world.published);
+        let fake = aws.lock().unwrap();
+        let is_sent = fake.published.iter().any(|sent| sent.check == "service.principals" && sent.kind == "firing");
+        prop_assert!(is_sent || is_readable, "{:?}", fake.published);
         Ok(())
     });
 }

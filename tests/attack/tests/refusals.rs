@@ -15,8 +15,8 @@ fn run(rows: Vec<Row>, fails: fn(&Call) -> Option<Trouble>) -> (End, FakeAws) {
     let event: Value = notification("m-1", "2026-03-14T08:00:00.000Z", "");
     let variables = [("UNTRUSTED_REQUESTS", "reject"), ("MAX_DBT_ENDPOINTS", "3")];
     let end = play(async { RunningFunction::new("connection-acceptor", &aws, &variables).run("first", &event).await });
-    let world = std::mem::take(&mut *aws.lock().unwrap());
-    (end, world)
+    let fake = std::mem::take(&mut *aws.lock().unwrap());
+    (end, fake)
 }
 
 fn requests(owner: &str) -> Vec<Row> {

@@ -23,11 +23,11 @@ const READS_PER_RUN: usize = 1 + 3;
 
 #[test]
 fn a_storm_accepts_each_request_once_with_one_message() {
-    let mut world = FakeAws::new(1);
+    let mut fake = FakeAws::new(1);
     let row = |number, owner| Row::new(number, 1, Some(owner), "pendingAcceptance");
-    world.connections =
+    fake.connections =
         REQUESTS.map(|number| row(number, DBT)).chain(OTHERS.map(|number| row(number, UNTRUSTED))).collect();
-    let aws: Aws = Arc::new(Mutex::new(world));
+    let aws: Aws = Arc::new(Mutex::new(fake));
     let sent = Timestamp::now().to_string();
     // A hundred notifications name each request; every tenth notification is SNS's second delivery of the previous one.
     let event = |number: usize| {
@@ -52,22 +52,22 @@ fn a_storm_accepts_each_request_once_with_one_message() {
     assert_eq!(ends.len(), NOTIFICATIONS);
     assert!(ends.iter().all(|end| *end == End::Done), "no notification fails, so Lambda repeats none");
 
-    let world = aws.lock().unwrap();
+    let fake = aws.lock().unwrap();
     let requested: BTreeSet<String> = REQUESTS.map(|number| endpoint(number).to_string()).collect();
-    let accepted: BTreeSet<String> = world.accepted.keys().cloned().collect();
+    let accepted: BTreeSet<String> = fake.accepted.keys().cloned().collect();
     assert_eq!(accepted, requested);
-    assert!(world.accepted.values().all(|times| *times == 1));
+    assert!(fake.accepted.values().all(|times| *times == 1));
     // A second delivery counts as Lambda's retry, which it may be, so it runs again.
     let runs = 2 * seconds + NOTIFICATIONS / 10;
-    let reads = world.count("DescribeVpcEndpointConnections");
-    report(&format!("{seconds} s, {} calls, {reads} reads, {} messages", world.calls.len(), world.messages.len()));
+    let reads = fake.count("DescribeVpcEndpointConnections");
+    report(&format!("{seconds} s, {} calls, {reads} reads, {} messages", fake.calls.len(), fake.messages.len()));
     assert!(reads <= runs + READS_PER_RUN, "{reads} reads");
-    assert!(world.accept_calls.len() <= 2 * accepted.len(), "at most two runs decided before the first had accepted");
-    assert_eq!(world.reject_calls, []);
-    assert_eq!(world.messages.len(), 1, "{:?}", world.published);
+    assert!(fake.accept_calls.len() <= 2 * accepted.len(), "at most two runs decided before the first had accepted");
+    assert_eq!(fake.reject_calls, []);
+    assert_eq!(fake.messages.len(), 1, "{:?}", fake.published);
     let about: BTreeSet<(String, String)> =
-        world.published.iter().map(|sent| (sent.check.clone(), sent.resource.clone())).collect();
-    assert_eq!(about.len(), world.published.len(), "each once");
+        fake.published.iter().map(|sent| (sent.check.clone(), sent.resource.clone())).collect();
+    assert_eq!(about.len(), fake.published.len(), "each once");
     assert_eq!(about.len(), 10 + 1, "dbt's ten connections, and one untrusted account");
 }
 
@@ -76,9 +76,9 @@ fn a_storm_accepts_each_request_once_with_one_message() {
 fn a_steady_stream_causes_at_most_two_runs_a_second() {
     const A_SECOND: u32 = 10;
     const SECONDS: u32 = 4;
-    let mut world = FakeAws::new(1);
-    world.connections = OTHERS.map(|number| Row::new(number, 1, Some(UNTRUSTED), "pendingAcceptance")).collect();
-    let aws: Aws = Arc::new(Mutex::new(world));
+    let mut fake = FakeAws::new(1);
+    fake.connections = OTHERS.map(|number| Row::new(number, 1, Some(UNTRUSTED), "pendingAcceptance")).collect();
+    let aws: Aws = Arc::new(Mutex::new(fake));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let runs = (0..A_SECOND * SECONDS).map(async |number| {
         let instance = RunningFunction::new("connection-acceptor", &aws, &[]);

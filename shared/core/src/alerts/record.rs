@@ -131,7 +131,6 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_until: Option<Timestamp>,
     /// The number of transitions so far, from which the next one gets its number.
-    #[serde(default)]
     pub transitions: u64,
     /// The start time of the read behind this record. A slower run's older read changes nothing.
     pub observed_at: Timestamp,
