@@ -297,7 +297,7 @@ def build(tmp_path):
 
 
 def make_package(aws, *variables, succeeds=True):
-    """What it prints: the address, and what goes to standard error."""
+    """Its output: the address, and standard error."""
     done = subprocess.run(["make", "--no-print-directory", "package", *variables], cwd=ROOT, env=aws.environment(),
                           capture_output=True, text=True, check=False, timeout=local.TIMEOUT)
     assert (done.returncode == 0) is succeeds, done.stderr
@@ -342,7 +342,7 @@ def test_the_policy_of_an_existing_bucket_stays(aws, names, build):
     assert json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"]) == own
     [statement] = re.findall(r"^    (\{.*\})$", errors, re.MULTILINE)
     assert json.loads(statement)["Principal"] == {"AWS": [ROOT_OF_DBT]}
-    # S3 gives a statement of one item back without its list.
+    # S3 returns a list of one item as that item.
     s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": {
         **json.loads(statement), "Principal": {"AWS": ROOT_OF_DBT}}}))
     _, errors = make_package(aws, f"BUILD={build}", f"PREFIX={prefix}", f"REGIONS={REGION}", f"READERS={DBT}")

@@ -85,7 +85,7 @@ def test_an_account_that_would_be_cut_off_is_a_caution(template, left, reaction,
 
 
 def test_rejecting_from_now_on_is_a_caution(template):
-    """Also where no list changes: it is the dry run that ends, or the reaction that changes."""
+    """Even if no list changes: a dry run ends, or the reaction changes."""
     alerts = {**template.defaults, **deployed()}
     rejects = {**alerts, "UntrustedRequests": "reject"}
     dry = {**rejects, "DryRun": "true", "KnownAccounts": KNOWN}
@@ -146,7 +146,7 @@ def test_the_limit_is_explained_by_what_is_connected(template, states, others, s
     assert said in line
 
 
-def test_a_digit_of_another_script_is_no_number(template):
+def test_a_digit_of_another_script_is_not_a_number(template):
     assert template.problem_with("AlertAfter", "\u0663")
     assert template.problem_with("EndpointServiceIds", "vpce-svc-0123456789abcdef\u0660")
 

@@ -22,7 +22,7 @@ def install(tmp_path):
     return run
 
 
-def test_a_set_that_cannot_be_had_is_not_ready_and_says_so(install, tmp_path):
+def test_a_set_that_cannot_be_downloaded_is_not_ready_and_says_so(install, tmp_path):
     done = install("moto")
     assert done.returncode == 1
     assert "The moto tools are not installed: this failed with " in done.stderr

@@ -49,7 +49,7 @@ def building(tmp_path):
 
 @contextlib.contextmanager
 def heeding_ctrl_c():
-    """For what is started, as in a terminal: where these tests run in a shell's background, they ignore Ctrl-C."""
+    """Lets the child process react to Ctrl-C, as in a terminal: it would inherit that background jobs ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -82,7 +82,7 @@ class MakeDeploy:
             character = started.stdout.read(1)
             assert character, output
             output += character
-        # Between the prompt and the reading Python only notes a Ctrl-C, and acts on the next.
+        # Between printing the prompt and reading, Python only notes a Ctrl-C, and reacts to the next.
         deadline = time.monotonic() + local.TIMEOUT
         while started.poll() is None:
             assert time.monotonic() < deadline, output
@@ -126,7 +126,7 @@ def given(provider, **others):
         "EndpointServiceIds": provider.service_id, "DbtPrincipals": PRINCIPAL, **others}.items())
 
 
-def test_a_name_that_a_shell_would_not_take_literally_is_no_stack():
+def test_a_name_that_a_shell_would_not_take_literally_is_not_a_stack_name():
     with pytest.raises(deploy.Problem, match="cannot be a stack's name"):
         deploy.Settings.read({"STACK": "guard; rm -r ."})
 
@@ -167,7 +167,7 @@ def test_without_credentials_or_a_region_nothing_is_built(make_deploy, environme
     assert not make_deploy.built
 
 
-def test_credentials_that_aws_refuses_are_reported_with_aws_words(aws, make_deploy):
+def test_credentials_that_aws_refuses_are_reported_in_awss_words(aws, make_deploy):
     aws.control("fault", action="sts:GetCallerIdentity", code="ExpiredToken", message="The security token is expired")
     output = make_deploy("YES=1", succeeds=False)
     assert "AWS does not accept your credentials" in output
@@ -175,7 +175,7 @@ def test_credentials_that_aws_refuses_are_reported_with_aws_words(aws, make_depl
     assert not make_deploy.built
 
 
-def test_an_error_of_describe_stacks_is_never_taken_for_no_stack(aws, make_deploy, release):
+def test_an_error_of_describe_stacks_never_counts_as_no_stack(aws, make_deploy, release):
     aws.control("fault", action="cloudformation:DescribeStacks", code="AccessDenied", message="not authorized to read")
     before = events(aws)
     output = make_deploy("YES=1", f"PREBUILT={release}", succeeds=False)
@@ -243,7 +243,7 @@ def test_a_first_deployment_asks_before_it_builds(make_deploy, provider):
     assert re.search(rf"  {provider.service_id} \(db-\d+\)\n", output)
     assert "EndpointServiceIds must be endpoint service ids" in output
     assert "DbtPrincipals must be principals such as" in output
-    # A hint, and never what Enter answers.
+    # A hint, and never the answer that Enter gives.
     assert "dbt's pages name account 346425330055" in output
     assert "346425330055]" not in output
     # On a machine with too little memory for the build, that is said now, and not an hour later.
@@ -274,7 +274,7 @@ def test_ctrl_c_at_the_changes_removes_the_change_set(aws, make_deploy, names, p
 
 
 def test_no_bucket_is_created_without_a_yes(aws, make_deploy, release):
-    """In a Region that has none yet. Whoever deploys may not list the services, so that any id goes."""
+    """In a Region without a bucket. The deployer may not list endpoint services, so any id is taken."""
     aws.control("fault", action="ec2:DescribeVpcEndpointServiceConfigurations", code="UnauthorizedOperation")
     arguments = ["REGION=us-west-2", f"PREBUILT={release}",
                  f"SET=EndpointServiceIds=vpce-svc-00000000000000000 DbtPrincipals={PRINCIPAL} AlertEmail= DryRun=true"]
@@ -368,7 +368,7 @@ def test_an_update_that_fails_leaves_everything_as_it_was(aws, make_deploy, name
 
 
 class Named(deploy.Account):
-    """An identity that asks AWS nothing."""
+    """An identity that makes no calls to AWS."""
 
     def __init__(self, profile=""):
         self.region, self.profile = REGION, profile
@@ -393,7 +393,7 @@ def test_only_a_complete_rollback_is_everything_as_before(status, commands):
     ("UPDATE_ROLLBACK_IN_PROGRESS", "wait stack-rollback-complete"),
     ("DELETE_IN_PROGRESS", "wait stack-delete-complete"), ("UPDATE_FAILED", "rollback-stack"),
 ])
-def test_a_stack_of_the_guard_that_cannot_be_updated_comes_with_the_command_that_helps(status, expected):
+def test_for_a_guard_stack_that_cannot_be_updated_the_command_that_helps_is_named(status, expected):
     with pytest.raises(deploy.Problem, match=expected):
         deploy.check_state({"StackName": "guard", "StackStatus": status, "Parameters": [
             {"ParameterKey": "EndpointServiceIds"}]}, Named())
@@ -407,7 +407,7 @@ def test_a_stack_of_something_else_is_left_alone(status):
 
 
 class Lost:
-    """CloudFormation that answers the wish to begin with this, or begins, and cannot be asked after that."""
+    """CloudFormation that answers the request to start with this, or starts and cannot be reached after that."""
 
     def __init__(self, answer=None):
         self.answer = answer
@@ -441,13 +441,13 @@ def error_of_execute(status):
     (KeyboardInterrupt(), "interrupted. It is not known whether CloudFormation has"),
     (None, f"CloudFormation goes on with the change to the stack guard in {REGION}"),
 ])
-def test_that_nothing_was_deployed_is_said_only_if_it_is_so(answer, expected):
+def test_nothing_was_deployed_is_said_only_if_it_is_true(answer, expected):
     with pytest.raises(deploy.Problem, match=expected):
         deploy.execute(Lost(answer), Named(), "guard", "change")
 
 
 def test_an_arm64_stack_stays_arm64(aws, make_deploy, names, provider, tmp_path):
-    """With a release that has no other architecture, and nobody who names it again."""
+    """Nobody names the architecture again, and the release has only this one."""
     artifacts.write(tmp_path / "release", "arm64", dict.fromkeys(artifacts.FUNCTIONS, STUB))
     stack, prebuilt = names("arm"), f"PREBUILT={tmp_path / 'release'}"
     make_deploy(f"STACK={stack}", prebuilt, "YES=1", "ARCHITECTURE=arm64", given(provider))
@@ -455,7 +455,7 @@ def test_an_arm64_stack_stays_arm64(aws, make_deploy, names, provider, tmp_path)
     assert (parameters(aws, stack)["Architecture"], parameters(aws, stack)["AlertAfter"]) == ("arm64", "3")
 
 
-def test_a_stack_under_another_name_is_said_to_watch_the_service_already(make_deploy, names, provider, release):
+def test_another_stack_that_already_watches_the_service_is_named(make_deploy, names, provider, release):
     first, second = names("first"), names("second")
     make_deploy(f"STACK={first}", f"PREBUILT={release}", "YES=1", given(provider))
     answers = f"{provider.service_id}\n{PRINCIPAL}\n\n\nno\n"
@@ -465,8 +465,8 @@ def test_a_stack_under_another_name_is_said_to_watch_the_service_already(make_de
     assert "CAUTION" not in make_deploy(f"STACK={first}", f"PREBUILT={release}", "YES=1", "SET=AlertAfter=3")
 
 
-def test_a_topic_that_alarms_do_not_reach_is_said_and_not_refused(aws, make_deploy, names, provider, release):
-    """Whoever may not read a topic hears that it is not checked."""
+def test_a_topic_that_alarms_do_not_reach_is_a_caution_and_not_refused(aws, make_deploy, names, provider, release):
+    """Without permission to read the topic, the output says that it is not checked."""
     def topic(name, key):
         return aws.client("sns").create_topic(Name=names(name), Attributes={"KmsMasterKeyId": key})["TopicArn"]
     closed, own = topic("alerts", "alias/aws/sns"), topic("pager", "alias/own")

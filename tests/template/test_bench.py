@@ -1,4 +1,4 @@
-"""What `make bench` has measured is what the code's documents and the cost are made of."""
+"""The documents and the cost calculation use what `make bench` measured."""
 import importlib.util
 import json
 import sys

@@ -15,7 +15,7 @@ from rendering import ROOT, SLACK, TEAMS, many, render, render_chat
 from test_policies import fits, known
 
 POLICY = json.loads((ROOT / "docs/deploy-policy.json").read_text(encoding="utf-8"))
-# What infra/deploy.py and the AWS CLI call themselves.
+# What infra/deploy.py and the AWS CLI call directly.
 DIRECT = {
     "cloudformation:CreateChangeSet", "cloudformation:DeleteChangeSet", "cloudformation:DeleteStack",
     "cloudformation:DescribeChangeSet", "cloudformation:DescribeStackEvents", "cloudformation:DescribeStacks",
@@ -23,9 +23,9 @@ DIRECT = {
     "cloudformation:ExecuteChangeSet", "ec2:DescribeVpcEndpointConnections",
     "ec2:DescribeVpcEndpointServiceConfigurations", "s3:CreateBucket",
     "s3:GetObject", "s3:ListBucket", "s3:PutBucketPublicAccessBlock", "s3:PutObject"}
-# In the schemas for what these resources can have, and the stack's do not. By service, or by action.
+# The schemas name these for features that the stack's resources do not use. By service, or by action.
 UNUSED = {
-    # KmsKeyArn: docs/kms.md has what a key needs.
+    # KmsKeyArn: docs/kms.md lists what a key needs.
     "kms", "logs:AssociateKmsKey", "logs:DisassociateKmsKey",
     # Functions in a VPC, with a file system, layers, signing, versions, capacity or a fixed runtime.
     "elasticfilesystem", "s3files", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs",
@@ -53,9 +53,9 @@ UNUSED = {
     # Stack policies and termination protection, which the stack's owner may set.
     "cloudformation:GetStackPolicy", "cloudformation:GetTemplate", "cloudformation:SetStackPolicy",
     "cloudformation:UpdateTerminationProtection",
-    # The account's first channel and its first table: docs/permissions.md has them.
+    # The account's first channel and its first table: docs/permissions.md lists them.
     "iam:CreateServiceLinkedRole",
-    # FlowLogGroup, Slack and Teams: docs/permissions.md has them.
+    # FlowLogGroup, Slack and Teams: docs/permissions.md lists them.
     "chatbot", "logs:PutQueryDefinition", "logs:DeleteQueryDefinition", "logs:DescribeQueryDefinitions"}
 
 

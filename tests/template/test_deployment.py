@@ -284,7 +284,7 @@ def test_chat_channels_are_added_and_removed(guard):
     assert guard.outputs["AlertTopicArn"] == topic
 
 
-def test_that_an_alarm_is_over_is_announced(guard):
+def test_the_end_of_an_alarm_is_announced(guard):
     cloudwatch = guard.aws.client("cloudwatch")
     [alarm] = cloudwatch.describe_alarms(AlarmNamePrefix=f"{STACK}-DeadLettersWaiting")["MetricAlarms"]
     name, last = alarm["AlarmName"], len(guard.aws.control("mail"))

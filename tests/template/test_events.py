@@ -9,7 +9,7 @@ from rendering import ROOT, source
 PROGRAM = ROOT / "target/debug/examples/catalogue"
 # Each function and the group of checks that it runs. No function needs an event for the group "visibility".
 GROUPS = {"ConnectionAcceptor": "connections", "DriftWatcher": "settings", "HealthWatcher": "health"}
-# Whose events a function's rule has. drift-watcher stores what health-watcher goes by.
+# The functions whose events are in a function's rule. drift-watcher stores the path that health-watcher uses.
 RULES = {"ConnectionAcceptor": ["connections"], "DriftWatcher": ["settings", "health"]}
 
 

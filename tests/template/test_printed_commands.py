@@ -68,7 +68,7 @@ def check_names(service, operation, given):
 
 
 def filled(text):
-    """The text with values for what stands for one: <placeholder>, ${Resource}, and shell arithmetic."""
+    """The text with values instead of <placeholder>, ${Resource} and shell arithmetic."""
     text = re.sub(r"\$\(\((?:[^()]|\([^()]*\)|\((?:[^()]|\([^()]*\))*\))*\)\)\d*", NUMBER, text)
     text = re.sub(r"\$\{[^}]+\}", VALUE, text)
     return re.sub(r"<[^<>\n]+>", lambda match: NUMBER if re.search("port|number", match[0]) else VALUE, text)

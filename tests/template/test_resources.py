@@ -236,7 +236,7 @@ def test_the_silent_alarm_waits_for_two_to_five_runs_of_the_functions_schedule(r
     silent = [alarm for name, alarm in alarms(render(**schedules)).items() if name.endswith("Silent")]
     assert [alarm["Period"] * int(alarm["EvaluationPeriods"]) for alarm in silent] == [60 * minutes] * 3
     assert all(f"although its schedule is rate({rate})" in alarm["AlarmDescription"] for alarm in silent)
-    # So another schedule makes another alarm, and none with data that was judged by other periods.
+    # So another schedule makes a new alarm, instead of one whose data were evaluated with other periods.
     # https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-cloudwatch-alarm.html
     assert all(alarm["AlarmName"].endswith(f"Silent rate({rate})") for alarm in silent)
 

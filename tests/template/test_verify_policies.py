@@ -34,7 +34,7 @@ CALLS = {
         "cloudformation:DescribeStacks", "ec2:CreateVpcEndpoint", "ec2:DeleteVpcEndpoints",
         "ec2:DescribeAvailabilityZones", "ec2:DescribeVpcEndpoints", "cloudwatch:ListMetrics"},
 }
-# In the schemas for what resources can have, and those of the templates do not: updates, other kinds of targets and
+# The schemas name these for features that the templates' resources do not use: updates, other kinds of targets and
 # listeners, IPv6, IPAM, encryption of VPCs, other Regions.
 UNUSED = re.compile("|".join([
     "cognito-idp:.*", "iam:.*", "s3tables:.*", "cloudwatch:(Delete|List|Put)(Managed)?InsightRules", "vpce:.*",
