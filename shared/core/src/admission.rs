@@ -29,11 +29,13 @@ const MAX_ACCEPTED: usize = 1000;
 pub struct Admissions {
     /// Held requests. They stay held until a person accepts them or lists them as expected. The guard never again
     /// reports those that were rejected or deleted.
+    #[serde(default)]
     pub held: BTreeSet<EndpointId>,
     /// Set if there are more than `MAX_HELD`: every request created up to this time counts as held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_until: Option<Timestamp>,
     /// Accepted endpoints, each with the time of its acceptance.
+    #[serde(default)]
     pub accepted: BTreeMap<EndpointId, Timestamp>,
 }
 

@@ -130,7 +130,9 @@ pub struct Record {
     /// The end of the lease held by the run that wrote this record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_until: Option<Timestamp>,
-    /// The number of transitions so far, from which the next one gets its number.
+    /// The number of transitions so far, from which the next one gets its number. A silence that a person wrote, as
+    /// docs/silences.md shows, has none.
+    #[serde(default)]
     pub transitions: u64,
     /// The start time of the read behind this record. A slower run's older read changes nothing.
     pub observed_at: Timestamp,

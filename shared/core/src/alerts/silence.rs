@@ -16,6 +16,7 @@ pub struct Silence {
     /// access by accident.
     pub checks: Vec<String>,
     /// The resources; empty for all.
+    #[serde(default)]
     pub resources: Vec<String>,
     /// When it ends.
     pub until: Timestamp,

@@ -36,6 +36,7 @@ pub struct Transition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<String>,
     /// The number of earlier transitions that could be neither sent nor kept.
+    #[serde(default)]
     pub dropped: u64,
 }
 

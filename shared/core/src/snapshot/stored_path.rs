@@ -18,6 +18,7 @@ pub struct StoredPath {
     /// Start time of the read.
     pub read_at: Timestamp,
     /// Start time of the read of its details: see [`KnownDetails`]. `None` if they must be read again.
+    #[serde(default)]
     pub detailed_at: Option<Timestamp>,
     /// dbt's ports in that read; empty for any.
     pub ports: BTreeSet<u16>,
