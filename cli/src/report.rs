@@ -342,7 +342,7 @@ impl PathPart {
         let detail = match &listener.forwards_to {
             Err(_) => "its rules could not be read".to_owned(),
             Ok(groups) if groups.is_empty() => "forwards to nothing".to_owned(),
-            Ok(groups) => format!("to {}", groups.iter().map(group_name).collect::<Vec<_>>().join(", ")),
+            Ok(groups) => format!("to {}", groups.iter().map(Arn::name).collect::<Vec<_>>().join(", ")),
         };
         let detail = Some(if is_off_path { format!("{detail}; not on dbt's path") } else { detail });
         let forwards_to = listener.forwards_to.iter().flatten().map(ToString::to_string).collect();
@@ -390,9 +390,4 @@ impl PathPart {
         let part = Self::new(PartKind::Target, &target.id, target.to_string());
         Self { detail, port: target.port, zone, own_state: Some(state), ..part }
     }
-}
-
-/// The name in a target group's ARN: `targetgroup/NAME/ID`.
-fn group_name(arn: &Arn) -> &str {
-    arn.resource().split('/').nth(1).unwrap_or_else(|| arn.resource())
 }

@@ -119,7 +119,7 @@ fn a_silence_holds_alerts_back_until_the_command_removes_it() -> Result<()> {
 
         environment.set_all_targets("unhealthy")?;
         environment.run(HealthWatcher)?;
-        mailbox.wait("[NOTICE]", "alerts silenced until")?;
+        mailbox.wait("[NOTICE]", " silenced until")?;
         ensure!(mailbox.count("[CRITICAL]", "")? == 0, "it is held back");
 
         let id = list.split_whitespace().next().unwrap_or_default();

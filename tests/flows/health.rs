@@ -106,8 +106,12 @@ fn a_silence_is_announced_holds_alerts_back_and_ends() -> Result<()> {
         environment.run(HealthWatcher)?;
         environment.run(HealthWatcher)?;
         let notice = mailbox.wait("[NOTICE]", "why: database upgrade")?;
-        ensure!(notice.subject.starts_with("[NOTICE] postgres: alerts silenced until"), "{}", notice.subject);
-        mailbox.expect_once("[NOTICE]", "alerts silenced until")?;
+        ensure!(
+            notice.subject.starts_with("[NOTICE] postgres: target-group.health silenced until"),
+            "{}",
+            notice.subject
+        );
+        mailbox.expect_once("[NOTICE]", " silenced until")?;
         assert_eq!(mailbox.count("[CRITICAL]", "targets healthy")?, 0);
 
         silence.remove(aws)?;

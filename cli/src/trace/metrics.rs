@@ -283,7 +283,7 @@ impl Measured {
 impl GroupHealth {
     fn new(group: &Arn, series: &Series) -> Option<Self> {
         let healthy = || series.iter().map(|(_, value)| whole(*value));
-        let name = group.resource().split('/').nth(1).unwrap_or_else(|| group.resource()).to_owned();
+        let name = group.name().to_owned();
         Some(Self { name, healthy: (healthy().min()?, healthy().max()?) })
     }
 }

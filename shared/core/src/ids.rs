@@ -121,6 +121,18 @@ impl Arn {
     pub fn resource(&self) -> &str {
         self.part(5)
     }
+
+    /// The name that people gave a load balancer (also in the ARN of its listener) or a target group; for other
+    /// resources, [`resource`](Self::resource).
+    pub fn name(&self) -> &str {
+        let mut parts = self.resource().split('/');
+        let name = match parts.next() {
+            Some("targetgroup") => parts.next(),
+            Some("loadbalancer" | "listener") => parts.nth(1),
+            _ => None,
+        };
+        name.unwrap_or_else(|| self.resource())
+    }
 }
 
 /// The ARN of the load balancer of a listener or a listener rule, whose ARNs extend it.

@@ -252,6 +252,7 @@ impl Notifier {
 
     pub(super) fn reconciler<'a>(&'a self, id: &'a str, origin: &'a Origin, now: Timestamp) -> Reconciler<'a> {
         let Self { function, settings, .. } = self;
-        Reconciler { id, function, policy: &settings.policy, region: &origin.region, now, heard_since: None }
+        let stack = settings.stack_name.as_deref();
+        Reconciler { id, function, policy: &settings.policy, stack, region: &origin.region, now, heard_since: None }
     }
 }

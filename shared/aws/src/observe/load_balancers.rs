@@ -407,7 +407,7 @@ mod tests {
         let listener = listener(&row.default_actions(action).build()).unwrap();
         assert_eq!((listener.port, listener.protocol.as_str()), (5432, "TCP"));
         let groups = listener.forwards_to.unwrap();
-        groups.iter().map(|arn| arn.resource().split('/').nth(1).unwrap().to_owned()).collect()
+        groups.iter().map(|arn| arn.name().to_owned()).collect()
     }
 
     #[test]
@@ -488,7 +488,7 @@ mod tests {
         let forwards = async |rules: &[(&str, &str, &str)]| {
             let rows: String = rules.iter().map(|(priority, kind, name)| rule(priority, kind, name)).collect();
             let read = answering("DescribeRules", &format!("<Rules>{rows}</Rules>")).forwarded_by_rules("arn").await;
-            let name = |arn: &Arn| arn.resource().split('/').nth(1).unwrap().to_owned();
+            let name = |arn: &Arn| arn.name().to_owned();
             read.map(|groups| groups.map(|groups| groups.iter().map(name).collect::<Vec<_>>()))
                 .map_err(|error| error.kind)
         };

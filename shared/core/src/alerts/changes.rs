@@ -95,7 +95,15 @@ mod tests {
     fn note(items: &mut Items, minute: i8, changes: &[Change]) -> bool {
         let (policy, region) = (settings(&[]).policy, region());
         let now = at(8, minute);
-        let run = Reconciler { id: "1", function: FUNCTION, policy: &policy, region: &region, now, heard_since: None };
+        let run = Reconciler {
+            id: "1",
+            function: FUNCTION,
+            policy: &policy,
+            stack: None,
+            region: &region,
+            now,
+            heard_since: None,
+        };
         let write = run.note(changes, items);
         let is_written = write.is_some();
         items.extend(write.map(|write| (write.key, Item { record: Some(write.record), version: Version::At(1) })));

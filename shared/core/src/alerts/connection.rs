@@ -278,6 +278,7 @@ mod tests {
             id: "run",
             function: "connection-acceptor",
             policy: &policy,
+            stack: None,
             region: &region,
             now,
             heard_since: None,

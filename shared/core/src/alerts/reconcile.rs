@@ -308,7 +308,7 @@ impl Reconciler<'_> {
                 Some(with(before.cloned(), state, self.now, None))
             }
             Key::SILENCE => {
-                before.map(|silence| silencing::announced(key, silence, &self.new_incident(report.partition), self.now))
+                before.map(|silence| silencing::announced(key, silence, &self.new_incident(report.partition), self))
             }
             check => match catalogue::find(check) {
                 Some(check) => {
@@ -351,6 +351,7 @@ impl Reconciler<'_> {
             };
             let Some(signal) = signal(evaluation, check, (&key.resource, absent), self.policy) else { continue };
             let alert = record.as_ref().and_then(Record::alert);
+            let was_silenced = alert.is_some_and(|alert| alert.silenced);
             let over = alert.is_none_or(Alert::is_over);
             // A newer run, which stored the time of its read, found nothing wrong. An older read can show a failure
             // that a later change hid.
@@ -369,6 +370,7 @@ impl Reconciler<'_> {
                 _ => None,
             };
             let transition = event.map(|event| transition(event, key, &next, now_true, self.now));
+            let transition = transition.map(|it| if was_silenced { silencing::held_back(it) } else { it });
             let state = State::Alert(Box::new(next));
             record = Some(with(record, state, evaluation.observed_at, transition));
         }

@@ -14,6 +14,8 @@ pub struct Reconciler<'a> {
     pub function: &'a str,
     /// The policy.
     pub policy: &'a Policy,
+    /// The stack's name, for commands.
+    pub stack: Option<&'a str>,
     /// The Region of commands and console links.
     pub region: &'a Region,
     /// The time of the decisions.

@@ -3,9 +3,11 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::reconciler::Reconciler;
 use super::record::{Items, Key, Record, State};
 use super::silence::Silence;
 use super::transition::{Kind, Transition};
+use crate::check::command::{Command, argument};
 use crate::check::{Finding, Remedy, Severity};
 
 /// Maximum length of a silence, from the time at which the guard first saw it.
@@ -38,36 +40,48 @@ fn is_announced(silence: &Silence) -> bool {
 }
 
 /// The record of a silence with the notice of its beginning, if that was not added yet.
-pub(super) fn announced(key: &Key, record: &Record, incident: &str, now: Timestamp) -> Record {
+pub(super) fn announced(key: &Key, record: &Record, incident: &str, run: &Reconciler<'_>) -> Record {
     let unannounced = record.silence().filter(|silence| !is_announced(silence));
-    let end = unannounced.map(|silence| (silence, ends_at(silence, record, now)));
-    let Some((silence, end)) = end.filter(|(_, end)| now < *end) else { return record.clone() };
+    let end = unannounced.map(|silence| (silence, ends_at(silence, record, run.now)));
+    let Some((silence, end)) = end.filter(|(_, end)| run.now < *end) else { return record.clone() };
     let state = State::Silence(Silence { announced: Some(silence.describe()), ..silence.clone() });
-    let mut announced = Record { state, observed_at: now, ..record.clone() };
-    announced.push(Transition::new(Kind::Notice, key.about(), incident, notice(silence, end), now));
+    let mut announced = Record { state, observed_at: run.now, ..record.clone() };
+    let notice = notice(&key.resource, silence, end, run);
+    announced.push(Transition::new(Kind::Notice, key.about(), incident, notice, run.now));
     announced
 }
 
-fn notice(silence: &Silence, end: Timestamp) -> Finding {
-    let until = end.strftime("%Y-%m-%d %H:%M UTC");
+/// The transition, with a note that a silence held its alert back.
+pub(super) fn held_back(mut transition: Transition) -> Transition {
+    transition.finding.evidence.push("a silence held this alert back until now".to_owned());
+    transition
+}
+
+/// The notice that the silence `id` has begun.
+fn notice(id: &str, silence: &Silence, end: Timestamp, run: &Reconciler<'_>) -> Finding {
     let cut = (end < silence.until).then(|| format!("asked for: until {}, which is longer than 7 days", silence.until));
     let resources = match silence.resources.is_empty() {
         true => "all".to_owned(),
         false => silence.resources.join(", "),
     };
+    let command = run.stack.zip(argument(id));
+    let command =
+        command.map(|(stack, id)| Command::own("silence remove", run.region).option("stack", stack).literal(&id));
+    let action = match command {
+        Some(_) => "If this is not planned work, or once it is done, end the silence:",
+        None => "If this is not planned work, delete the silence from the state table: docs/silences.md says how.",
+    };
     Finding::new(
         Severity::Info,
-        format!("alerts silenced until {until}"),
+        format!("{} silenced until {}", silence.subject(), end.strftime("%b %-d %H:%M UTC")),
         "Alerts that match are not sent until then. The guard still accepts dbt's requests, and treats others as \
                  before.",
-        Remedy::new(
-            "If this is not planned work, delete the silence from the state table: docs/silences.md says how.",
-            None,
-            None,
-        ),
+        Remedy::new(action, command, None),
     )
     .with_evidence(
         [
+            format!("id: {id}"),
+            format!("until: {end:.0}"),
             format!("by: {}", silence.by),
             format!("why: {}", silence.comment),
             format!("checks: {}", silence.checks.join(", ")),
@@ -83,7 +97,7 @@ fn notice(silence: &Silence, end: Timestamp) -> Finding {
 mod tests {
     use super::*;
     use crate::alerts::record::{Item, Version};
-    use crate::testing::at;
+    use crate::testing::{at, region, settings};
 
     fn silence(checks: &[&str], resources: &[&str], until: Timestamp) -> Silence {
         let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
@@ -94,6 +108,21 @@ mod tests {
     fn items(record: Record) -> Items {
         let key = Key::new(Key::ANY_FUNCTION, Key::SILENCE, "1");
         Items::from([(key, Item { record: Some(record), version: Version::At(1) })])
+    }
+
+    /// The record of the silence `1` after a run at this time.
+    fn seen(record: &Record, now: Timestamp, stack: Option<&str>) -> Record {
+        let (policy, region) = (settings(&[]).policy, region());
+        let run = Reconciler {
+            id: "run",
+            function: "drift-watcher",
+            policy: &policy,
+            stack,
+            region: &region,
+            now,
+            heard_since: None,
+        };
+        announced(&Key::new(Key::ANY_FUNCTION, Key::SILENCE, "1"), record, "incident", &run)
     }
 
     #[test]
@@ -116,7 +145,7 @@ mod tests {
     fn the_seven_days_begin_when_the_guard_sees_the_silence() {
         let day = |days: i64| at(8, 0) + SignedDuration::from_hours(24 * days);
         let record = Record::new(State::Silence(silence(&["*"], &[], day(30))), day(0));
-        let seen = announced(&Key::new(Key::ANY_FUNCTION, Key::SILENCE, "1"), &record, "incident", day(2));
+        let seen = seen(&record, day(2), None);
         assert_eq!((seen.observed_at, seen.outbox.len()), (day(2), 1));
         assert!(covers(&items(seen.clone()), "listener.port", "pg", day(8)));
         assert!(!covers(&items(seen), "listener.port", "pg", day(9)));
@@ -134,26 +163,31 @@ mod tests {
 
     #[test]
     fn a_silence_is_announced_once_with_author_and_reason() {
-        let key = Key::new(Key::ANY_FUNCTION, Key::SILENCE, "1");
+        let announced = |record: &Record, now: Timestamp| seen(record, now, Some("guard"));
         let asked = at(8, 0) + SignedDuration::from_hours(30 * 24);
         let record = Record::new(State::Silence(silence(&["target-group.health"], &[], asked)), at(7, 0));
-        let first = announced(&key, &record, "incident", at(8, 0));
+        let first = announced(&record, at(8, 0));
         let [notice] = &first.outbox[..] else { panic!("{first:?}") };
-        assert_eq!(notice.finding.summary, "alerts silenced until 2026-03-21 08:00 UTC");
+        assert_eq!(notice.finding.summary, "target-group.health silenced until Mar 21 08:00 UTC");
         let evidence = notice.finding.evidence.join("\n");
-        for expected in ["by: ada", "why: database upgrade", "checks: target-group.health", "longer than 7 days"] {
+        let end = "privatelink-guard silence remove --region eu-central-1 --stack guard 1";
+        assert_eq!(notice.finding.remedy.command.as_deref(), Some(end));
+        assert_eq!(seen(&record, at(8, 0), None).outbox[0].finding.remedy.command, None, "without a stack's name");
+        for expected in
+            ["id: 1", "by: ada", "why: database upgrade", "checks: target-group.health", "longer than 7 days"]
+        {
             assert!(evidence.contains(expected), "{evidence}");
         }
-        assert_eq!(announced(&key, &first, "incident", at(8, 1)), first);
+        assert_eq!(announced(&first, at(8, 1)), first);
         let State::Silence(known) = first.state.clone() else { panic!("{first:?}") };
         let changed = Silence { checks: vec!["*".to_owned()], ..known };
         let changed = Record { state: State::Silence(changed), outbox: Vec::new(), ..first };
-        assert_eq!(announced(&key, &changed, "incident", at(8, 2)).outbox.len(), 1, "it covers more than people heard");
+        assert_eq!(announced(&changed, at(8, 2)).outbox.len(), 1, "it covers more than people heard");
         let short = Record::new(State::Silence(silence(&["*"], &[], at(7, 30))), at(7, 0));
-        assert_eq!(announced(&key, &short, "incident", at(7, 30)), short, "it ended before the guard saw it");
-        let in_time = announced(&key, &short, "incident", at(7, 29));
+        assert_eq!(announced(&short, at(7, 30)), short, "it ended before the guard saw it");
+        let in_time = announced(&short, at(7, 29));
         let [notice] = &in_time.outbox[..] else { panic!("{in_time:?}") };
-        assert_eq!(notice.finding.summary, "alerts silenced until 2026-03-14 07:30 UTC");
+        assert_eq!(notice.finding.summary, "all alerts but access silenced until Mar 14 07:30 UTC");
         assert!(!notice.finding.evidence.join("\n").contains("asked for"), "it lasts as long as was asked");
     }
 }

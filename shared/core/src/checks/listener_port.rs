@@ -166,7 +166,7 @@ fn evidence(listeners: &[Listener]) -> Vec<String> {
         let Ok(groups) = &listener.forwards_to else {
             return format!("listener {listener}: its rules could not be read");
         };
-        let groups: Vec<&str> = groups.iter().filter_map(|arn| arn.resource().split('/').nth(1)).collect();
+        let groups: Vec<&str> = groups.iter().map(Arn::name).collect();
         let to = if groups.is_empty() { "to no target group".to_owned() } else { format!("to {}", groups.join(", ")) };
         format!("listener {listener}: forwards {to}")
     };

@@ -141,7 +141,7 @@ impl fmt::Display for Listener {
 impl LoadBalancer {
     /// The name, from its ARN: `loadbalancer/net/NAME/ID`.
     pub fn name(&self) -> &str {
-        self.arn.resource().split('/').nth(2).unwrap_or_else(|| self.arn.resource())
+        self.arn.name()
     }
 
     /// The known target groups on dbt's path, which its `ports` reach, each once.
@@ -286,7 +286,7 @@ impl TargetGroup {
 
     /// The name, from its ARN: `targetgroup/NAME/ID`.
     pub fn name(&self) -> &str {
-        self.arn.resource().split('/').nth(1).unwrap_or_else(|| self.arn.resource())
+        self.arn.name()
     }
 }
 

@@ -145,6 +145,7 @@ fn connected() -> Finding {
         id: "run",
         function: "connection-acceptor",
         policy: &policy,
+        stack: None,
         region: &region,
         now: at(9, 0),
         heard_since: None,

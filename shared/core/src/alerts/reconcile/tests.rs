@@ -60,8 +60,15 @@ impl Stage {
     ) -> Vec<RecordWrite> {
         let (id, region) = (hour.to_string(), region());
         let Self { policy, function, .. } = self;
-        let run =
-            Reconciler { id: &id, function, policy, region: &region, now: at(hour, 0), heard_since: self.heard_since };
+        let run = Reconciler {
+            id: &id,
+            function,
+            policy,
+            stack: None,
+            region: &region,
+            now: at(hour, 0),
+            heard_since: self.heard_since,
+        };
         let writes = decide(&run, &self.items);
         for RecordWrite { key, record, expected, leased } in writes.clone() {
             let stored = self.items.get(&key).map(|item| item.version);
@@ -289,8 +296,15 @@ fn an_alert_closes_after_a_day_without_its_call() {
         let now = at(8, 0) + SignedDuration::from_hours(hours);
         let mut another = evaluation(8, call, &[("ec2:DescribeRouteTables", passes())]);
         another.observed_at = now;
-        let run =
-            Reconciler { id: &id, function: FUNCTION, policy: &stage.policy, region: &region, now, heard_since: None };
+        let run = Reconciler {
+            id: &id,
+            function: FUNCTION,
+            policy: &stage.policy,
+            stack: None,
+            region: &region,
+            now,
+            heard_since: None,
+        };
         run.writes(&Report::new(&on(), vec![another]), &stage.items)
     };
     assert_eq!(failing(&mut stage, 7), []);
@@ -559,9 +573,30 @@ fn a_silence_is_announced_once_by_any_function() {
     silence(&mut stage, "*");
     let writes = stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
     let news = sent(&writes);
-    assert_eq!(news, [(Kind::Notice, "alerts silenced until 2026-03-14 12:00 UTC", None)], "and not what it silences");
+    assert_eq!(
+        news,
+        [(Kind::Notice, "all alerts but access silenced until Mar 14 12:00 UTC", None)],
+        "and not what it silences"
+    );
     stage.function = "health-watcher";
     assert_eq!(stage.report(9, vec![]), []);
+}
+
+#[test]
+fn an_alert_after_a_silence_says_that_it_was_held_back() {
+    let mut stage = Stage::new(&[]);
+    silence(&mut stage, "load-balancer.cross-zone");
+    let evidence = |stage: &mut Stage, hour: i8| {
+        let failing = evaluation(hour, cross_zone(), &[("lb", fails(Severity::Warning))]);
+        let writes = stage.report(hour, vec![failing]);
+        let alert = writes.iter().flat_map(|write| &write.record.outbox).find(|sent| sent.kind == Kind::Firing);
+        alert.map(|sent| sent.finding.evidence.clone())
+    };
+    assert_eq!(evidence(&mut stage, 11), None, "silenced");
+    let note = "a silence held this alert back until now".to_owned();
+    assert!(evidence(&mut stage, 12).unwrap().contains(&note));
+    let mut stage = Stage::new(&[]);
+    assert!(!evidence(&mut stage, 12).unwrap().contains(&note), "nothing held this one back");
 }
 
 #[test]

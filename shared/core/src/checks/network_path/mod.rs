@@ -128,6 +128,11 @@ pub fn remote_side_of(group: &Arn) -> String {
     format!("{group}, remote side")
 }
 
+/// The resource without the side that [`remote_side_of`] added.
+pub fn without_side(resource: &str) -> &str {
+    resource.split_once(", ").map_or(resource, |(group, _)| group)
+}
+
 #[cfg(test)]
 mod tests {
     use super::acl::LAST_RULE;
