@@ -41,7 +41,8 @@ fn main() {
     ];
     for (name, services) in pages {
         let account = Some("111122223333".to_owned());
-        let report = CheckReport { account, region: region().name().to_owned(), checked_at: at(9, 0), services };
+        let region = region().name().to_owned();
+        let report = CheckReport { account, region, checked_at: at(9, 0), runbook: None, services };
         std::fs::write(folder.join(format!("{name}.html")), html::render(&report).unwrap()).unwrap();
     }
 }

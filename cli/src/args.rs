@@ -22,7 +22,8 @@ use jiff::{SignedDuration, Timestamp};
         privatelink-guard check                                  every endpoint service of the account\n  \
         privatelink-guard check --stack privatelink-guard        with the settings of the deployed guard\n  \
         privatelink-guard trace --stack privatelink-guard --last 30m\n  \
-        privatelink-guard silence add --stack privatelink-guard --check target-group.health --for 2h --comment \"upgrade\"",
+        privatelink-guard status --stack privatelink-guard       what the deployed guard knows\n  \
+        privatelink-guard silence add --stack privatelink-guard --target-group postgres --for 2h --comment \"upgrade\"",
     propagate_version = true,
     disable_help_subcommand = true
 )]
@@ -93,6 +94,7 @@ Exit status:
   0   nothing of severity --fail-on or worse fails, and nothing is unknown
   1   something of that severity fails
   2   nothing of that severity fails, but something is unknown
+  3   nothing could be asked: no credentials, stack or network, or a file that cannot be written
   64  bad usage";
 
 const REQUEST_EXAMPLES: &str = "\
@@ -108,6 +110,7 @@ Exit status:
   0   written
   1   refused, because something fails that would make dbt's attempt fail
   2   refused, because it is not known whether that is so
+  3   nothing could be asked: no credentials, stack or network
   64  bad usage";
 
 const TRACE_EXAMPLES: &str = "\
@@ -122,12 +125,15 @@ Examples:
 Exit status:
   0   there is a verdict
   2   where the requests stopped is not known
+  3   nothing could be asked: no credentials, stack or network
   64  bad usage";
 
 const SILENCE_EXAMPLES: &str = "\
 Examples:
-  privatelink-guard silence add --stack privatelink-guard --check target-group.health \\
+  privatelink-guard silence add --stack privatelink-guard --target-group postgres \\
       --for 2h --comment \"database upgrade\"
+  privatelink-guard silence add --stack privatelink-guard --check listener.certificate \\
+      --for 1d --comment \"the new certificate comes tomorrow\"
   privatelink-guard silence list --stack privatelink-guard
   privatelink-guard silence remove --stack privatelink-guard <ID>";
 
@@ -356,11 +362,14 @@ pub struct AddSilenceArgs {
     #[arg(long, value_name = "NAME")]
     pub stack: String,
     /// A check's id; can be repeated. "*" for all but connection.untrusted, which must be named
-    #[arg(long = "check", value_name = "CHECK", required = true)]
+    #[arg(long = "check", value_name = "CHECK", required_unless_present = "target_group")]
     pub checks: Vec<String>,
     /// A resource, as in the alerts; can be repeated. Without it: all
     #[arg(long = "resource", value_name = "ARN or ID")]
     pub resources: Vec<String>,
+    /// For work on this target group: all its checks, such as its health, its zones and its security groups
+    #[arg(long, value_name = "ARN or NAME", conflicts_with_all = ["checks", "resources"])]
+    pub target_group: Option<String>,
     /// An endpoint service of the stack; can be repeated. Without it: all
     #[arg(long = "service", value_name = "vpce-svc-ID")]
     pub services: Vec<ServiceId>,

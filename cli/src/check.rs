@@ -4,17 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, anyhow, ensure};
 use guard_aws::observe::{Observer, Scope, pace};
-use guard_core::admission::held_by_the_list;
+use guard_core::admission::{admit, held_by_the_list};
+use guard_core::alerts::connection::remembered;
+use guard_core::alerts::{silencing, stored_path};
 use guard_core::catalogue::{checks_of, evaluate_checks};
 use guard_core::check::{Branch, Check, CheckContext, CheckResult, Finding, Group, Need, Remedy, Status};
 use guard_core::config::{BadConfiguration, Policy};
-use guard_core::ids::{AccountId, Arn};
+use guard_core::ids::{AccountId, Arn, ServiceId};
 use guard_core::snapshot::Topology;
 use guard_core::text::strip_invisible;
 use jiff::Timestamp;
 
 use crate::BadUsage;
 use crate::args::Subject;
+use crate::memory::GuardMemory;
 use crate::report::{CheckReport, ServiceReport};
 use crate::session::{Session, explained};
 use crate::stack::DeployedStack;
@@ -111,11 +114,12 @@ impl Expectations {
                 }
             }
         };
-        let (topology, identity) = tokio::join!(read, session.identity());
+        let (topology, identity, memory) = tokio::join!(read, session.identity(), self.memory(session));
         let identity = match (identity, &topology.services) {
             (Err(error), Some(Err(_))) => return Err(error),
             (identity, _) => identity.ok(),
         };
+        let memory = memory?;
         let region = session.region_of(identity.as_ref());
         let context = |service| CheckContext::new(service, &topology, &self.policy, &region, checked_at);
         let services = match &self.load_balancer {
@@ -126,17 +130,48 @@ impl Expectations {
                 topology.load_balancers.values().map(report).collect()
             }
             None => {
-                let report = |service| {
-                    let held = held_by_the_list(&topology, &self.policy, service, checked_at);
-                    let context = CheckContext { held: &held, ..context(Some(service)) };
-                    let ports = self.policy.listener_ports.for_service(Some(service));
-                    ServiceReport::new(service, &ports, &topology, self.results(context))
-                };
+                let report = |service| self.service_report(service, context(Some(service)), memory.as_ref());
                 self.policy.services.iter().map(report).collect()
             }
         };
+        let runbook = self.stack.parameters.get("RunbookUrl").filter(|address| !address.is_empty()).cloned();
         let account = identity.map(|identity| identity.account);
-        Ok((CheckReport { account, region: session.region.clone(), checked_at, services }, topology))
+        Ok((CheckReport { account, region: session.region.clone(), checked_at, runbook, services }, topology))
+    }
+
+    /// The report on one endpoint service, with the guard's records if they could be read.
+    fn service_report(
+        &self,
+        service: &ServiceId,
+        context: CheckContext<'_>,
+        memory: Option<&GuardMemory>,
+    ) -> ServiceReport {
+        let items = memory.and_then(|memory| memory.of(service));
+        let remembered = items.map(remembered);
+        let held = match &remembered {
+            Some(remembered) => {
+                let connections = context.topology.connections.iter().flatten().flatten().cloned().collect::<Vec<_>>();
+                admit(&connections, &self.policy, service, remembered.admissions.as_ref(), context.now).hold
+            }
+            None => held_by_the_list(context.topology, &self.policy, service, context.now),
+        };
+        let last_path = items.and_then(stored_path::recorded);
+        let silences = match (items, memory.and_then(GuardMemory::unread)) {
+            (Some(items), _) => silencing::describe(items, context.now).collect(),
+            (None, Some(why)) => vec![format!("Silences, and whether dbt was ever connected, are unknown. {why}")],
+            (None, None) => Vec::new(),
+        };
+        let context = CheckContext { held: &held, remembered: remembered.as_ref(), last_path, ..context };
+        let ports = self.policy.listener_ports.for_service(Some(service));
+        ServiceReport { silences, ..ServiceReport::new(service, &ports, context.topology, self.results(context)) }
+    }
+
+    /// The records of the deployed guard, if the user named its stack.
+    async fn memory(&self, session: &Session) -> Result<Option<GuardMemory>> {
+        match self.stack.outputs.is_empty() {
+            true => Ok(None),
+            false => GuardMemory::load(session, &self.stack).await.map(Some),
+        }
     }
 
     fn knows_dbt(&self) -> bool {

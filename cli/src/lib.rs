@@ -5,6 +5,7 @@
 pub mod alarm_topics;
 pub mod args;
 pub mod check;
+pub mod memory;
 pub mod output;
 pub mod policy;
 pub mod profile;

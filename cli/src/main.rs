@@ -10,8 +10,8 @@ use privatelink_guard::{BadUsage, output};
 /// The exit status of bad usage, as in sysexits.h.
 const BAD_USAGE: u8 = 64;
 
-/// The exit status if the command could determine nothing.
-const UNKNOWN: u8 = 2;
+/// The exit status if nothing could be asked: no credentials, no stack, no network, a file that cannot be written.
+const NOTHING_ASKED: u8 = 3;
 
 fn main() -> ExitCode {
     let result = match Cli::try_parse() {
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
             let lines = format!("privatelink-guard: {error:#}");
             let lines: String = lines.lines().map(|line| strip_invisible(line) + "\n").collect();
             output::say(&lines);
-            if error.is::<BadUsage>() { BAD_USAGE } else { UNKNOWN }.into()
+            if error.is::<BadUsage>() { BAD_USAGE } else { NOTHING_ASKED }.into()
         }
     }
 }

@@ -25,6 +25,8 @@ pub struct CheckReport {
     pub region: String,
     /// When the read began.
     pub checked_at: Timestamp,
+    /// The address of the company's runbook, to which a check's id is appended (the stack's `RunbookUrl`).
+    pub runbook: Option<String>,
     /// One report per endpoint service, or one for the load balancer that has none yet.
     pub services: Vec<ServiceReport>,
 }
@@ -38,6 +40,8 @@ pub struct ServiceReport {
     pub name: Option<String>,
     /// The name that consumers need: `com.amazonaws.vpce.REGION.vpce-svc-…`.
     pub service_name: Option<String>,
+    /// The deployed guard's silences, a line each, or why they are unknown.
+    pub silences: Vec<String>,
     /// All results, in the order of the catalogue.
     pub results: Vec<CheckResult>,
     /// The same results on the path they belong to.
@@ -231,7 +235,7 @@ impl ServiceReport {
         let path = PathPart::endpoint_service(service, known, left, behind);
         let name = known.and_then(|service| service.name.as_deref()).map(strip_invisible);
         let service_name = known.and_then(|service| service.service_name.clone());
-        Self { id: Some(service.clone()), name, service_name, results, path }
+        Self { id: Some(service.clone()), name, service_name, silences: Vec::new(), results, path }
     }
 
     /// The report of a load balancer that has no endpoint service yet.
@@ -240,7 +244,8 @@ impl ServiceReport {
         let mut left = results.clone();
         let path = PathPart::load_balancer(load_balancer, ports, &mut left);
         let path = PathPart { results: path.results.into_iter().chain(left).collect(), ..path };
-        Self { id: None, name: Some(load_balancer.name().to_owned()), service_name: None, results, path }
+        let name = Some(load_balancer.name().to_owned());
+        Self { id: None, name, service_name: None, silences: Vec::new(), results, path }
     }
 
     /// The worst state of all results.

@@ -45,6 +45,7 @@ fn report_of(topology: &Topology) -> CheckReport {
         account: Some("111122223333".to_owned()),
         region: "eu-central-1".to_owned(),
         checked_at: at(9, 0),
+        runbook: None,
         services: vec![ServiceReport::new(&service(1), &BTreeSet::new(), topology, results)],
     }
 }
@@ -60,8 +61,22 @@ fn each_result_appears_once_in_the_tree_with_sign_and_word() {
     let summary = report.summary();
     assert_eq!(signs, [summary.pass, summary.fail, summary.unknown]);
     assert!(signs.iter().all(|count| *count > 0), "{text}");
-    assert!(text.lines().all(|line| line.contains("$ aws") || line.chars().count() <= 100), "{text}");
+    // Commands and addresses are never broken.
+    let is_whole = |line: &str| line.contains("$ aws") || line.contains("more: https://");
+    assert!(text.lines().all(|line| is_whole(line) || line.chars().count() <= 100), "{text}");
     assert!(!text.contains('\u{202e}'), "what nobody sees is removed");
+}
+
+#[test]
+fn the_stacks_runbook_and_silences_are_shown() {
+    let mut report = report_of(&broken());
+    let console = tree::render(&report, 80);
+    assert!(console.contains("more: https://eu-central-1.console.aws.amazon.com/"), "{console}");
+    report.runbook = Some("https://wiki.example.com/runbook".to_owned());
+    report.services[0].silences = vec!["silenced until 9:00: target-group.health (by ada: upgrade)".to_owned()];
+    let text = tree::render(&report, 80);
+    assert!(text.contains("more: https://wiki.example.com/runbook#target-group.health\n"), "{text}");
+    assert!(text.contains("\nsilenced until 9:00: target-group.health (by ada: upgrade)\n"), "{text}");
 }
 
 /// A finding with `name` in each of its texts.

@@ -10,11 +10,11 @@ use guard_core::text::strip_invisible;
 use super::paragraph::fill;
 use crate::report::{CheckReport, CheckState, PartKind, PathPart, Summary};
 
-/// The address of a check's section in the runbook.
-const RUNBOOK: &str = "docs/checks.md#";
-
 /// The least width of a text in columns, at any depth of the tree.
 const MIN_TEXT: usize = 30;
+
+/// The sign of a part that no check is about.
+const NO_CHECK: char = '–';
 
 /// The most healthy targets that a group lists.
 const MAX_HEALTHY_TARGETS: usize = 8;
@@ -25,7 +25,10 @@ pub fn render(report: &CheckReport, width: usize) -> String {
     let mut text = format!("account {account}, {}, {:.0}\n", report.region, report.checked_at);
     for service in &report.services {
         text.push('\n');
-        Tree { text: &mut text, width }.part(&service.path, "", "");
+        Tree { text: &mut text, width, runbook: report.runbook.as_deref() }.part(&service.path, "", "");
+        for silence in &service.silences {
+            let _ = writeln!(text, "{}", fill(&strip_invisible(silence), width.max(MIN_TEXT), "", "  "));
+        }
     }
     let _ = writeln!(text, "\n{}", summary_line(report));
     text
@@ -47,6 +50,7 @@ pub fn summary_line(report: &CheckReport) -> String {
 struct Tree<'a> {
     text: &'a mut String,
     width: usize,
+    runbook: Option<&'a str>,
 }
 
 impl Tree<'_> {
@@ -54,13 +58,13 @@ impl Tree<'_> {
     /// the others.
     fn part(&mut self, part: &PathPart, lead: &str, below: &str) {
         let detail = part.detail.as_deref().map(|detail| format!(", {}", strip_invisible(detail))).unwrap_or_default();
-        let sign = match part.own_state {
-            Some(state) => format!("{} ", paint(state, &state.sign().to_string())),
-            None => String::new(),
+        let sign = match part.state() {
+            Some(state) => paint(state, &state.sign().to_string()),
+            None => NO_CHECK.to_string(),
         };
         let title = format!("{} {}", part.kind.as_str(), strip_invisible(&part.name));
         let line = if part.is_off_path { dim(&format!("{title}{detail}")) } else { strong(&title) + &detail };
-        let _ = writeln!(self.text, "{lead}{sign}{line}");
+        let _ = writeln!(self.text, "{lead}{sign} {line}");
         let (shown, hidden) = shown_parts(&part.parts);
         let mut left = part.results.len() + shown.len() + usize::from(hidden > 0);
         for result in &part.results {
@@ -102,7 +106,10 @@ impl Tree<'_> {
         for command in finding.remedy.command.iter().flat_map(|commands| commands.lines()) {
             let _ = writeln!(self.text, "{indent}$ {command}");
         }
-        let _ = writeln!(self.text, "{indent}more: {RUNBOOK}{}", result.check.id);
+        let runbook = self.runbook.map(|runbook| format!("{runbook}#{}", result.check.id));
+        if let Some(address) = runbook.as_ref().or(finding.remedy.console.as_ref()) {
+            let _ = writeln!(self.text, "{indent}more: {}", strip_invisible(address));
+        }
     }
 
     /// `text` in wrapped lines, each after `indent`, with `label` before the first.

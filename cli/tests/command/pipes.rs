@@ -81,7 +81,7 @@ fn a_full_disk_is_an_error() {
     for arguments in [&["--help"][..], &["policy"]] {
         let output = run(command(&aws, arguments).stdout(full()));
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {said}");
         assert!(said.contains("No space left"), "{arguments:?}: {said}");
     }
     assert_eq!(run(command(&aws, &["chek"]).stderr(full())).status.code(), Some(64), "nobody can be told");

@@ -77,7 +77,7 @@ fn assert_signed(aws: &Aws, output: &Output, first: &[&str], key: &str) {
 /// Checks that the command failed with one sentence that contains these words.
 fn assert_refused(aws: &Aws, output: &Output, words: &[&str]) {
     let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert_eq!(output.status.code(), Some(3), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
     for word in words {
         assert!(said.contains(word), "{word}: {said}");

@@ -43,7 +43,7 @@ fn report_with(topology: &Topology, policy: &Policy) -> CheckReport {
     let (ports, results) = (policy.listener_ports.for_service(Some(&service)), evaluate_checks(&checks, context));
     let services = vec![ServiceReport::new(&service, &ports, topology, results)];
     let account = Some("111122223333".to_owned());
-    CheckReport { account, region: "eu-central-1".to_owned(), checked_at: at(9, 0), services }
+    CheckReport { account, region: "eu-central-1".to_owned(), checked_at: at(9, 0), runbook: None, services }
 }
 
 fn page(topology: &Topology) -> String {

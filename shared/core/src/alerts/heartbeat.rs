@@ -44,9 +44,7 @@ fn table_lines(items: &Items, now: Timestamp) -> Vec<String> {
     };
     let alerts: Vec<String> = alerts.filter(|alert| alert.phase == Phase::Firing).map(line).collect();
     let alerts = if alerts.is_empty() { vec!["firing: nothing".to_owned()] } else { alerts };
-    let silences = silencing::active(items, now).map(|(silence, end)| {
-        format!("silenced until {end:.0}: {} (by {}: {})", silence.checks.join(", "), silence.by, silence.comment)
-    });
+    let silences = silencing::describe(items, now);
     let connected = traffic::recorded(items).into_iter().flat_map(|traffic| {
         traffic.endpoints.keys().filter_map(|endpoint| {
             let endpoint: EndpointId = endpoint.parse().ok()?;

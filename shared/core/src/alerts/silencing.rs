@@ -1,14 +1,20 @@
 //! The effect of silences: planned work without alerts. While a silence matches an alert, the guard records its
 //! transitions without sending them, and continues to accept and reject. Notices about connections are never silenced.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::reconciler::Reconciler;
 use super::record::{Items, Key, Record, State};
 use super::silence::Silence;
+use super::stored_path;
 use super::transition::{Kind, Transition};
+use crate::catalogue;
 use crate::check::command::{Command, argument};
 use crate::check::{Finding, Remedy, Severity};
+use crate::checks::network_path::without_side;
+use crate::snapshot::StoredPath;
 
 /// Maximum length of a silence, from the time at which the guard first saw it.
 pub const MAX_LENGTH: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -25,6 +31,24 @@ pub fn active(items: &Items, now: Timestamp) -> impl Iterator<Item = (&Silence, 
 /// Whether a silence covers this check of this resource.
 pub fn covers(items: &Items, check: &str, resource: &str, now: Timestamp) -> bool {
     active(items, now).any(|(silence, _)| silence.matches(check, resource))
+}
+
+/// The silences that have not ended, a line each.
+pub fn describe(items: &Items, now: Timestamp) -> impl Iterator<Item = String> {
+    active(items, now).map(|(silence, end)| {
+        format!("silenced until {end:.0}: {} (by {}: {})", silence.subject(), silence.by, silence.comment)
+    })
+}
+
+/// The resources that alerts can be about, as far as the records show.
+pub fn known_resources(items: &Items) -> BTreeSet<String> {
+    let is_about_one = |key: &&Key| {
+        let subjects = [Key::CONNECTION, Key::KNOWN_ACCOUNT];
+        subjects.contains(&key.subject.as_str()) || catalogue::find(&key.subject).is_some()
+    };
+    let recorded = items.keys().filter(is_about_one).map(|key| without_side(&key.resource).to_owned());
+    let path = stored_path::recorded(items);
+    recorded.chain(path.into_iter().flat_map(StoredPath::resources)).collect()
 }
 
 /// The end of the silence: its own end, but at most [`MAX_LENGTH`] after the guard first saw it. `observed_at` is the

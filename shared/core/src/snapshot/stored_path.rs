@@ -100,6 +100,13 @@ impl StoredPath {
         now.chain(self.gone.listeners_of(load_balancer).filter(|gone| !serves_on(found, gone.port))).collect()
     }
 
+    /// The ids and ARNs of the endpoint service, its load balancers and its target groups.
+    pub fn resources(&self) -> impl Iterator<Item = String> {
+        let load_balancers = self.load_balancers.keys().map(ToString::to_string);
+        let groups = self.all_groups().map(|group| group.arn.to_string());
+        load_balancers.chain(groups).chain([self.service.id.to_string()])
+    }
+
     /// The group's hostname from its tag, with its addresses.
     pub fn hostname(&self, group: &Arn) -> Option<&Hostname> {
         self.group(group)?.hostname.as_ref()?.as_ref().ok()?.as_ref()
