@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use guard_core::check::Severity;
 use guard_core::ids::{Arn, ServiceId};
@@ -60,6 +60,9 @@ pub enum CliCommand {
     /// Find out where the requests of a time stopped
     #[command(after_help = TRACE_EXAMPLES)]
     Trace(TraceArgs),
+    /// Ask the deployed guard what it knows, and how it is
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(StatusArgs),
     /// Hold alerts back during planned work
     #[command(after_help = SILENCE_EXAMPLES)]
     Silence(SilenceArgs),
@@ -125,6 +128,18 @@ Examples:
 Exit status:
   0   there is a verdict
   2   where the requests stopped is not known
+  3   nothing could be asked: no credentials, stack or network
+  64  bad usage";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  privatelink-guard status --stack privatelink-guard
+  privatelink-guard status --stack privatelink-guard --json | jq '.alerts[].summary'
+
+Exit status:
+  0   nothing of severity --fail-on or worse fires, the functions run, and somebody receives the alerts
+  1   something of that severity fires, a function is silent or had errors, or nobody receives the alerts
+  2   something is unknown
   3   nothing could be asked: no credentials, stack or network
   64  bad usage";
 
@@ -307,6 +322,7 @@ const TRACED: &str = "What to trace";
 
 /// `trace`.
 #[derive(Debug, Clone, Args)]
+#[command(group(ArgGroup::new("time").required(true).args(["last", "from"])))]
 pub struct TraceArgs {
     /// The services.
     #[command(flatten)]
@@ -319,11 +335,24 @@ pub struct TraceArgs {
     pub to: Option<Timestamp>,
     /// The time until now: 30m, 2h
     #[arg(long, help_heading = TRACED, value_name = "DURATION", value_parser = duration)]
-    #[arg(conflicts_with = "from", required_unless_present = "from")]
     pub last: Option<Duration>,
     /// Search the flow logs even if that scans more than 10 GB, which costs $0.005 per GB
     #[arg(long, help_heading = TRACED)]
     pub yes: bool,
+}
+
+/// `status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// The deployed guard's stack
+    #[arg(long, value_name = "NAME")]
+    pub stack: String,
+    /// The mildest severity that makes the exit status 1
+    #[arg(long, help_heading = "Output", value_enum, default_value_t = FailOn::Warning)]
+    pub fail_on: FailOn,
+    /// Print JSON (docs/status.schema.json)
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
 }
 
 /// `silence`.
@@ -472,6 +501,17 @@ mod tests {
         assert_eq!(time("2026-03-14T09:00:00+01:00[Europe/Berlin]"), Ok(expected));
         assert!(time("2026-03-14 09:00").is_ok());
         assert!(time("yesterday").is_err());
+    }
+
+    #[test]
+    fn a_trace_without_a_time_names_all_ways_to_give_one() {
+        let refusal = |more: &[&str]| {
+            Cli::try_parse_from([&["privatelink-guard", "trace"], more].concat()).unwrap_err().to_string()
+        };
+        let missing = refusal(&[]);
+        assert!(missing.contains("<--last <DURATION>|--from <TIME>>"), "{missing}");
+        assert!(refusal(&["--from", "2026-03-14 09:00"]).contains("--to <TIME>"));
+        assert!(refusal(&["--last", "1h", "--from", "2026-03-14 09:00"]).contains("cannot be used with"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod request;
 pub mod session;
 pub mod silence;
 pub mod stack;
+pub mod status;
 pub mod trace;
 
 use std::time::Instant;
@@ -54,6 +55,7 @@ pub async fn run(cli: Cli) -> Result<u8> {
         CliCommand::Check(arguments) => check(&cli.aws, &arguments).await,
         CliCommand::Request(arguments) => request(&cli.aws, &arguments).await,
         CliCommand::Trace(arguments) => trace::run(&cli.aws, &arguments).await,
+        CliCommand::Status(arguments) => status::run(&Session::open(&cli.aws).await?, &arguments).await,
         CliCommand::Silence(arguments) => silence::run(&Session::open(&cli.aws).await?, arguments.action).await,
         CliCommand::Policy(arguments) => {
             output::print(&format!("{:#}\n", policy::document(&arguments, cli.aws.region.as_deref())))?;

@@ -4,7 +4,7 @@ use guard_aws::observe;
 use serde_json::{Value, json};
 
 use crate::args::PolicyArgs;
-use crate::{alarm_topics, trace};
+use crate::{alarm_topics, status, trace};
 
 /// The policy document. `region` only decides the partition of the ARNs.
 pub fn document(arguments: &PolicyArgs, region: Option<&str>) -> Value {
@@ -16,11 +16,15 @@ pub fn document(arguments: &PolicyArgs, region: Option<&str>) -> Value {
     let mut reads: Vec<&str> = observe::ACTIONS
         .into_iter()
         .chain(trace::ACTIONS)
-        .chain([alarm_topics::ACTION, "sts:GetCallerIdentity"])
+        .chain([alarm_topics::ACTION, status::read::ACTION, "cloudformation:ListStacks", "sts:GetCallerIdentity"])
         .collect();
     reads.sort_unstable();
     reads.dedup();
     let stack = &arguments.stack;
+    let table = |sid: &str, actions: &[&str]| {
+        let table = format!("arn:{partition}:dynamodb:*:*:table/{stack}-StateTable-*");
+        json!({"Sid": sid, "Effect": "Allow", "Action": actions, "Resource": table})
+    };
     let mut statements = vec![
         json!({"Sid": "Check", "Effect": "Allow", "Action": reads, "Resource": "*"}),
         json!({
@@ -29,14 +33,10 @@ pub fn document(arguments: &PolicyArgs, region: Option<&str>) -> Value {
             "Action": "cloudformation:DescribeStacks",
             "Resource": format!("arn:{partition}:cloudformation:*:*:stack/{stack}/*"),
         }),
+        table("State", &["dynamodb:Query"]),
     ];
     if arguments.silence {
-        statements.push(json!({
-            "Sid": "Silence",
-            "Effect": "Allow",
-            "Action": ["dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:Query"],
-            "Resource": format!("arn:{partition}:dynamodb:*:*:table/{stack}-StateTable-*"),
-        }));
+        statements.push(table("Silence", &["dynamodb:DeleteItem", "dynamodb:PutItem"]));
     }
     json!({"Version": "2012-10-17", "Statement": statements})
 }

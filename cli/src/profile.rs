@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use aws_config::SdkConfig;
+use aws_config::credential_process::CredentialProcessProvider;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::Credentials;
@@ -14,41 +15,79 @@ use aws_types::os_shim_internal::{Env, Fs};
 #[expect(deprecated, reason = "the new name is in a crate that is the SDK's own")]
 type Files = aws_config::profile::profile_file::ProfileFiles;
 
-/// Checks that the profile exists. The error tells how to list the profiles.
-///
-/// # Errors
-/// If there is no profile with this name, or if the profile files cannot be read.
-pub async fn ensure_exists(name: &str) -> Result<()> {
-    let profiles = aws_config::profile::load(&Fs::real(), &Env::real(), &Files::default(), None).await;
-    let profiles = profiles.context("the profiles of the AWS CLI cannot be read")?;
-    let exists = profiles.get_profile(name).is_some();
-    ensure!(exists, "There is no profile {name}. List the profiles with `aws configure list-profiles`.");
-    Ok(())
+/// A named profile of the AWS CLI.
+#[derive(Debug)]
+pub struct Profile<'a> {
+    name: &'a str,
+    /// Whether it, or a profile that it gets its credentials from, asks for the code of an MFA device.
+    needs_code: bool,
 }
 
-/// Signs in with the profile `name`, with the HTTP client, Region and timeouts of `config`.
-///
-/// # Errors
-/// If the profile gives no credentials, in one sentence.
-pub async fn sign_in(name: &str, config: &SdkConfig) -> Result<SharedCredentialsProvider> {
-    let mut settings = ProviderConfig::without_region()
-        .with_region(config.region().cloned())
-        .with_use_fips(config.use_fips())
-        .with_use_dual_stack(config.use_dual_stack());
-    if let Some(client) = config.http_client() {
-        settings = settings.with_http_client(client);
+impl<'a> Profile<'a> {
+    /// Finds the profile. The error tells how to list the profiles.
+    ///
+    /// # Errors
+    /// If there is no profile with this name, or if the profile files cannot be read.
+    pub async fn find(name: &'a str) -> Result<Self> {
+        let profiles = aws_config::profile::load(&Fs::real(), &Env::real(), &Files::default(), None).await;
+        let profiles = profiles.context("the profiles of the AWS CLI cannot be read")?;
+        let exists = profiles.get_profile(name).is_some();
+        ensure!(exists, "There is no profile {name}. List the profiles with `aws configure list-profiles`.");
+        // A profile can name itself as its source.
+        let mut sources = vec![name];
+        while let Some(source) = profiles.get_profile(sources[sources.len() - 1]).and_then(|it| it.get("source_profile"))
+            && !sources.contains(&source)
+        {
+            sources.push(source);
+        }
+        let needs_code = sources.iter().any(|name| profiles.get(name, "mfa_serial").is_some());
+        Ok(Self { name, needs_code })
     }
-    if let Some(timeouts) = config.timeout_config() {
-        settings = settings.with_timeout_config(timeouts.clone());
+
+    /// Signs in, with the HTTP client, Region and timeouts of `config`.
+    ///
+    /// # Errors
+    /// If the profile gives no credentials, in one sentence.
+    pub async fn sign_in(&self, config: &SdkConfig) -> Result<SharedCredentialsProvider> {
+        let name = self.name;
+        let profile = if self.needs_code { self.by_the_cli()? } else { self.by_the_sdk(config) };
+        let first = profile.provide_credentials().await.map_err(|error| {
+            let why = causes(&anyhow::Error::from(error));
+            anyhow!(
+                "The profile {name} gives no credentials. With SSO, sign in with `aws sso login --profile {name}`. ({why})"
+            )
+        })?;
+        Ok(SharedCredentialsProvider::new(SignedIn { profile, first: Mutex::new(Some(first)) }))
     }
-    let profile = ProfileFileCredentialsProvider::builder().profile_name(name).configure(&settings).build();
-    let first = profile.provide_credentials().await.map_err(|error| {
-        let why = causes(&anyhow::Error::from(error));
-        anyhow!(
-            "The profile {name} gives no credentials. With SSO, sign in with `aws sso login --profile {name}`. ({why})"
-        )
-    })?;
-    Ok(SharedCredentialsProvider::new(SignedIn { profile, first: Mutex::new(Some(first)) }))
+
+    fn by_the_sdk(&self, config: &SdkConfig) -> SharedCredentialsProvider {
+        let mut settings = ProviderConfig::without_region()
+            .with_region(config.region().cloned())
+            .with_use_fips(config.use_fips())
+            .with_use_dual_stack(config.use_dual_stack());
+        if let Some(client) = config.http_client() {
+            settings = settings.with_http_client(client);
+        }
+        if let Some(timeouts) = config.timeout_config() {
+            settings = settings.with_timeout_config(timeouts.clone());
+        }
+        let profile = ProfileFileCredentialsProvider::builder().profile_name(self.name).configure(&settings).build();
+        SharedCredentialsProvider::new(profile)
+    }
+
+    /// The SDK asks nobody for a code. The AWS CLI does, on the terminal, and remembers the session.
+    /// <https://docs.aws.amazon.com/cli/latest/reference/configure/export-credentials.html>
+    fn by_the_cli(&self) -> Result<SharedCredentialsProvider> {
+        let name = self.name;
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "._@+-".contains(c);
+        ensure!(
+            name.chars().all(is_plain) && !name.starts_with('-'),
+            "The profile {name} needs an MFA code, and the AWS CLI is asked for it only if the profile's name has letters, \
+             digits and . _ @ + - alone."
+        );
+        let command = format!("aws configure export-credentials --format process --profile {name}");
+        Ok(SharedCredentialsProvider::new(CredentialProcessProvider::new(command)))
+    }
 }
 
 /// The error and its causes in one line, each once.
@@ -62,7 +101,7 @@ fn causes(error: &anyhow::Error) -> String {
 /// that asks for a code asks only once.
 #[derive(Debug)]
 struct SignedIn {
-    profile: ProfileFileCredentialsProvider,
+    profile: SharedCredentialsProvider,
     first: Mutex<Option<Credentials>>,
 }
 

@@ -11,7 +11,7 @@ use guard_core::check::Region;
 use guard_core::snapshot::{CallError, ErrorKind};
 
 use crate::args::AwsArgs;
-use crate::profile;
+use crate::profile::Profile;
 
 /// A session with the user's own credentials.
 #[derive(Debug)]
@@ -45,8 +45,11 @@ impl Session {
             .build();
         let defaults = aws_config::defaults(BehaviorVersion::v2026_01_12());
         let mut loader = defaults.http_client(guard_aws::http::client()).timeout_config(timeouts);
+        let profile = match &aws.profile {
+            Some(name) => Some(Profile::find(name).await?),
+            None => None,
+        };
         if let Some(name) = &aws.profile {
-            profile::ensure_exists(name).await?;
             loader = loader.profile_name(name);
         }
         if let Some(region) = &aws.region {
@@ -57,8 +60,8 @@ impl Session {
             .region()
             .map(ToString::to_string)
             .context("No Region is set. Give --region, or set AWS_REGION, or a region in the profile.")?;
-        if let Some(name) = &aws.profile {
-            config = config.to_builder().credentials_provider(profile::sign_in(name, &config).await?).build();
+        if let Some(profile) = profile {
+            config = config.to_builder().credentials_provider(profile.sign_in(&config).await?).build();
         }
         Ok(Self { config, region })
     }

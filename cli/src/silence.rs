@@ -2,11 +2,12 @@
 //! its format.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use anyhow::{Result, anyhow, bail, ensure};
 use guard_aws::concurrently;
 use guard_aws::table::Write;
-use guard_core::alerts::record::{Item, Items, Key, Partition, Record, State, firing};
+use guard_core::alerts::record::{Items, Key, Partition, Record, State, firing};
 use guard_core::alerts::silence::{EVERY_CHECK, Silence};
 use guard_core::alerts::silencing::{MAX_LENGTH, active, known_resources};
 use guard_core::catalogue;
@@ -203,15 +204,12 @@ async fn list(session: &Session, stack: &str) -> Result<u8> {
     let now = Timestamp::now();
     let mut text = String::new();
     for (partition, items) in memory.complete()? {
-        for (key, item) in silences(items) {
-            let id = strip_invisible(&key.resource);
-            match item.record.as_ref().and_then(Record::silence) {
-                None => text.extend([id.as_str(), "  cannot be read, so it silences nothing\n"]),
-                Some(silence) => {
-                    let end = active(items, now).find(|(other, _)| *other == silence).map(|(_, end)| end);
-                    text += &end.map(|end| described(&id, partition, silence, end)).unwrap_or_default();
-                }
-            }
+        for (key, silence, end) in active(items, now) {
+            text += &described(&strip_invisible(&key.resource), partition, silence, end);
+        }
+        let is_silence = |key: &&Key| key.function == Key::ANY_FUNCTION && key.subject == Key::SILENCE;
+        for key in items.iter().filter(|(_, item)| item.record.is_none()).map(|(key, _)| key).filter(is_silence) {
+            let _ = writeln!(text, "{}  cannot be read, so it silences nothing", strip_invisible(&key.resource));
         }
     }
     output::print(if text.is_empty() { "No silence holds.\n" } else { &text })?;
@@ -227,10 +225,6 @@ fn described(id: &str, partition: &Partition, silence: &Silence, end: Timestamp)
         strip_invisible(&silence.by),
         strip_invisible(&silence.comment)
     )
-}
-
-fn silences(items: &Items) -> impl Iterator<Item = (&Key, &Item)> {
-    items.iter().filter(|(key, _)| key.function == Key::ANY_FUNCTION && key.subject == Key::SILENCE)
 }
 
 async fn remove(session: &Session, stack: &str, id: &str) -> Result<u8> {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, bail};
 use aws_sdk_cloudformation::types as cloudformation;
 use guard_aws::errors::call_error;
+use jiff::Timestamp;
 
 use crate::session::{Session, explained};
 
@@ -12,9 +13,13 @@ use crate::session::{Session, explained};
 /// <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DescribeStacks.html>
 const NO_SUCH_STACK: &str = "ValidationError";
 
-/// The parameters and outputs of a deployed stack.
+/// A deployed stack: its state, parameters and outputs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeployedStack {
+    /// CloudFormation's word for its state: `UPDATE_COMPLETE`, …
+    pub status: String,
+    /// When it was last deployed.
+    pub deployed_at: Option<Timestamp>,
     /// The parameters, by their names in the template.
     pub parameters: BTreeMap<String, String>,
     /// The outputs.
@@ -28,22 +33,32 @@ impl DeployedStack {
     /// If there is no such stack in this account and Region, or if it cannot be read.
     pub async fn read(session: &Session, name: &str) -> Result<Self> {
         let client = aws_sdk_cloudformation::Client::new(&session.config);
-        let answer = client.describe_stacks().stack_name(name).send().await.map_err(|error| {
-            let error = call_error("cloudformation:DescribeStacks", &error);
-            match error.code() {
-                Some(NO_SUCH_STACK) => {
-                    anyhow!("There is no stack {name} in {}. Is it another Region or profile?", session.region)
-                }
-                _ => anyhow!(explained(&error)),
+        let answer = match client.describe_stacks().stack_name(name).send().await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let error = call_error("cloudformation:DescribeStacks", &error);
+                bail!(match error.code() {
+                    Some(NO_SUCH_STACK) => missing(&client, name, session).await,
+                    _ if error.is_denied() => {
+                        format!(
+                            "{} Is {name} the name of the guard's stack? The policy is for one name.",
+                            explained(&error)
+                        )
+                    }
+                    _ => explained(&error),
+                })
             }
-        })?;
+        };
         let stack = answer.stacks().first().with_context(|| format!("CloudFormation did not describe {name}."))?;
         let parameter = |row: &cloudformation::Parameter| {
             Some((row.parameter_key()?.to_owned(), row.parameter_value()?.to_owned()))
         };
         let output =
             |row: &cloudformation::Output| Some((row.output_key()?.to_owned(), row.output_value()?.to_owned()));
+        let deployed_at = stack.last_updated_time().or(stack.creation_time());
         Ok(Self {
+            status: stack.stack_status().map(|status| status.as_str().to_owned()).unwrap_or_default(),
+            deployed_at: deployed_at.and_then(|time| Timestamp::from_second(time.secs()).ok()),
             parameters: stack.parameters().iter().filter_map(parameter).collect(),
             outputs: stack.outputs().iter().filter_map(output).collect(),
         })
@@ -55,6 +70,28 @@ impl DeployedStack {
     /// If the stack has no output of this name, and so is not the guard's.
     pub fn output(&self, key: &str) -> Result<&str> {
         let value = self.outputs.get(key).map(String::as_str);
-        value.with_context(|| format!("The stack has no output {key}: is it a stack of privatelink-guard?"))
+        value.with_context(|| match self.outputs.is_empty() && self.parameters.contains_key("EndpointServiceIds") {
+            true => format!(
+                "The stack is {}: the guard is not deployed, and nothing of it works. CloudFormation's events of the stack say why; \
+                 deploy it again.",
+                self.status
+            ),
+            false => format!("The stack has no output {key}: is it a stack of privatelink-guard?"),
+        })
     }
+}
+
+/// The reason why there is no stack `name`: it was deleted, which CloudFormation remembers for 90 days, or it is
+/// elsewhere.
+/// <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_ListStacks.html>
+async fn missing(client: &aws_sdk_cloudformation::Client, name: &str, session: &Session) -> String {
+    let deleted = client.list_stacks().stack_status_filter(cloudformation::StackStatus::DeleteComplete);
+    let mut pages = deleted.into_paginator().items().send();
+    while let Some(Ok(row)) = pages.next().await {
+        if let Some(time) = row.deletion_time().filter(|_| row.stack_name() == Some(name)) {
+            let at = Timestamp::from_second(time.secs()).map(|at| format!(" at {at}")).unwrap_or_default();
+            return format!("The stack {name} was deleted{at}: nothing guards its endpoint services. Deploy it again.");
+        }
+    }
+    format!("There is no stack {name} in {}. Is it another Region or profile?", session.region)
 }

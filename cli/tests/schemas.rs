@@ -5,6 +5,7 @@ use std::path::Path;
 
 use guard_core::message::AlertMessage;
 use privatelink_guard::output::json::CheckOutput;
+use privatelink_guard::status::known::GuardStatus;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
@@ -16,7 +17,12 @@ fn schema<T: JsonSchema>() -> Schema {
 #[test]
 fn the_documented_schemas_are_those_of_the_types() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs");
-    for (name, schema) in [("alert", schema::<AlertMessage<'_>>()), ("check", schema::<CheckOutput<'_>>())] {
+    let schemas = [
+        ("alert", schema::<AlertMessage<'_>>()),
+        ("check", schema::<CheckOutput<'_>>()),
+        ("status", schema::<GuardStatus>()),
+    ];
+    for (name, schema) in schemas {
         let (path, text) = (docs.join(format!("{name}.schema.json")), format!("{:#}\n", schema.as_value()));
         if std::env::var_os("UPDATE_EXAMPLES").is_some() {
             std::fs::write(&path, &text).unwrap();

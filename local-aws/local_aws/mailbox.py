@@ -1,7 +1,8 @@
 """SNS: captures the messages for email, HTTP(S) and SMS, with SNS's checks before publication.
 
-Nothing is sent. Subscriptions by email, HTTP(S) and SMS count as confirmed. Each receiver's messages stay in order, and
-every message is also kept in its published form under the protocol "topic".
+Nothing is sent. Subscriptions by email, HTTP(S) and SMS count as confirmed, except those of addresses that begin with
+`unconfirmed`: nobody follows their link. Each receiver's messages stay in order, and every message is also kept in its
+published form under the protocol "topic".
 """
 import json
 import threading
@@ -10,6 +11,7 @@ from ministack.services import sns
 
 from . import clock
 
+UNCONFIRMED = "unconfirmed"
 CAPTURED = ("email", "email-json", "http", "https", "sms")
 _mail: list[dict] = []
 _lock = threading.Lock()
@@ -45,6 +47,7 @@ def _publish_problem(subject, message, structure):
 
 def install():
     fanout, subscribe, publish_internal = sns._fanout, sns._subscribe, sns.publish_internal
+    list_subscriptions = sns._list_subscriptions_by_topic
 
     def capturing_fanout(topic_arn, msg_id, message, subject, message_structure="", message_attributes=None, **more):
         attributes = message_attributes or {}
@@ -52,7 +55,7 @@ def install():
         for subscription in (sns._topic_by_arn_any_scope(topic_arn) or {"subscriptions": []})["subscriptions"]:
             protocol = subscription["protocol"]
             body = sns._resolve_message_for_protocol(message, message_structure, protocol)
-            if protocol in CAPTURED and sns._matches_filter_policy(subscription, attributes, body):
+            if protocol in CAPTURED and subscription.get("confirmed") and sns._matches_filter_policy(subscription, attributes, body):
                 _capture(topic_arn, protocol, subscription["endpoint"], subject, body, attributes)
         fanout(topic_arn, msg_id, message, subject, message_structure, message_attributes, **more)
 
@@ -67,12 +70,25 @@ def install():
         answer = subscribe(form)
         topic = sns._topic_by_arn_any_scope(sns._p(form, "TopicArn"))
         for subscription in topic["subscriptions"] if topic else []:
-            subscription["confirmed"] = True
-            subscription.get("attributes", {})["PendingConfirmation"] = "false"
+            subscription["confirmed"] = not subscription["endpoint"].startswith(UNCONFIRMED)
+            pending = "false" if subscription["confirmed"] else "true"
+            subscription.get("attributes", {})["PendingConfirmation"] = pending
         return answer
+
+    def listed_subscriptions(form):
+        """Instead of an ARN, a subscription that nobody has confirmed has a word.
+        https://docs.aws.amazon.com/sns/latest/api/API_ListSubscriptionsByTopic.html"""
+        status, headers, body = list_subscriptions(form)
+        topic = sns._topic_by_arn_any_scope(sns._p(form, "TopicArn"))
+        for subscription in topic["subscriptions"] if topic else []:
+            if not subscription.get("confirmed"):
+                arn = f"<SubscriptionArn>{subscription['arn']}</SubscriptionArn>".encode()
+                body = body.replace(arn, b"<SubscriptionArn>PendingConfirmation</SubscriptionArn>")
+        return status, headers, body
 
     async def deliver_nothing(*_):
         """Deliver nothing, so that no message leaves this machine."""
 
     sns._fanout, sns._subscribe, sns.publish_internal = capturing_fanout, confirmed_subscribe, checked_publish
+    sns._list_subscriptions_by_topic = listed_subscriptions
     sns._deliver_to_http = sns._send_subscription_confirmation = deliver_nothing

@@ -112,10 +112,12 @@ def test_each_protocol_gets_its_own_body(aws, names):
     severe = {"FilterPolicy": json.dumps({"severity": ["critical"]})}
     for protocol, endpoint, attributes in [
             ("email", "ops@example.com", {}), ("https", "https://chat.example.com/hook", {}),
-            ("email", "boss@example.com", severe), ("email-json", "log@example.com", {})]:
+            ("email", "boss@example.com", severe), ("email-json", "log@example.com", {}),
+            ("email", "unconfirmed@example.com", {})]:
         sns.subscribe(TopicArn=topic, Protocol=protocol, Endpoint=endpoint, Attributes=attributes)
     listed = sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
-    assert all(subscription["SubscriptionArn"].startswith(topic) for subscription in listed)
+    *confirmed, pending = [subscription["SubscriptionArn"] for subscription in listed]
+    assert all(arn.startswith(topic) for arn in confirmed) and pending == "PendingConfirmation"
     bodies = {"default": "plain", "email": "for people", "https": '{"version": "1.0"}'}
     sns.publish(TopicArn=topic, Subject="[WARNING] db", MessageStructure="json", Message=json.dumps(bodies),
                 MessageAttributes={"severity": {"DataType": "String", "StringValue": "warning"}})

@@ -7,6 +7,10 @@ pub mod tree;
 
 use std::io::{ErrorKind, Result, Write};
 
+use anstyle::{AnsiColor, Style};
+
+use crate::report::CheckState;
+
 /// Prints text, with its colours if standard output shows them. A reader that has gone is no error, since people pipe
 /// the output into `head`.
 ///
@@ -31,4 +35,22 @@ pub fn try_say(text: &str) -> Result<()> {
 
 fn write(mut stream: impl Write, text: &str) -> Result<()> {
     stream.write_all(text.as_bytes()).and_then(|()| stream.flush())
+}
+
+/// `text` in the colour of a state.
+pub fn painted(state: CheckState, text: &str) -> String {
+    let color = match state {
+        CheckState::Pass => AnsiColor::Green,
+        CheckState::Info => AnsiColor::Cyan,
+        CheckState::Unknown | CheckState::Warning => AnsiColor::Yellow,
+        CheckState::Critical => AnsiColor::Red,
+    };
+    let style = Style::new().bold().fg_color(Some(color.into()));
+    format!("{style}{text}{style:#}")
+}
+
+/// `text` in bold.
+pub fn strong(text: &str) -> String {
+    let style = Style::new().bold();
+    format!("{style}{text}{style:#}")
 }

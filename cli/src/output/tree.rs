@@ -3,11 +3,12 @@
 
 use std::fmt::Write;
 
-use anstyle::{AnsiColor, Style};
+use anstyle::Style;
 use guard_core::check::{CheckResult, Finding, Severity, Status};
 use guard_core::text::strip_invisible;
 
 use super::paragraph::fill;
+use super::{painted, strong};
 use crate::report::{CheckReport, CheckState, PartKind, PathPart, Summary};
 
 /// The least width of a text in columns, at any depth of the tree.
@@ -59,7 +60,7 @@ impl Tree<'_> {
     fn part(&mut self, part: &PathPart, lead: &str, below: &str) {
         let detail = part.detail.as_deref().map(|detail| format!(", {}", strip_invisible(detail))).unwrap_or_default();
         let sign = match part.state() {
-            Some(state) => paint(state, &state.sign().to_string()),
+            Some(state) => painted(state, &state.sign().to_string()),
             None => NO_CHECK.to_string(),
         };
         let title = format!("{} {}", part.kind.as_str(), strip_invisible(&part.name));
@@ -84,7 +85,7 @@ impl Tree<'_> {
     fn result(&mut self, result: &CheckResult, below: &str, last: bool) {
         let state = CheckState::of(&result.status);
         let (lead, further) = branch(below, last);
-        let sign = paint(state, &format!("{} {}", state.sign(), state.word()));
+        let sign = painted(state, &format!("{} {}", state.sign(), state.word()));
         let severity = state.severity().map(|severity| format!(", {}", severity.as_str())).unwrap_or_default();
         let (plain, indent) =
             (format!("{} {}{severity}  {}: ", state.sign(), state.word(), result.check.id), further + "  ");
@@ -145,22 +146,6 @@ fn shown_parts(parts: &[PathPart]) -> (Vec<&PathPart>, usize) {
     let shown: Vec<&PathPart> = parts.iter().filter(is_shown).collect();
     let hidden = parts.len() - shown.len();
     (shown, hidden)
-}
-
-fn paint(state: CheckState, text: &str) -> String {
-    let color = match state {
-        CheckState::Pass => AnsiColor::Green,
-        CheckState::Info => AnsiColor::Cyan,
-        CheckState::Unknown | CheckState::Warning => AnsiColor::Yellow,
-        CheckState::Critical => AnsiColor::Red,
-    };
-    let style = Style::new().bold().fg_color(Some(color.into()));
-    format!("{style}{text}{style:#}")
-}
-
-fn strong(text: &str) -> String {
-    let style = Style::new().bold();
-    format!("{style}{text}{style:#}")
 }
 
 fn dim(text: &str) -> String {

@@ -521,8 +521,11 @@ fn traffic_hours(text: &str) -> Result<Option<Duration>, String> {
     })
 }
 
-/// `rate(15 minutes)`, as `EventBridge` writes a schedule.
-fn rate(text: &str) -> Result<Duration, String> {
+/// The interval of a schedule as `EventBridge` writes it: `rate(15 minutes)`.
+///
+/// # Errors
+/// What was wrong.
+pub fn rate(text: &str) -> Result<Duration, String> {
     let inner = text.strip_prefix("rate(").and_then(|rest| rest.strip_suffix(')'));
     let (number, unit) = inner.and_then(|inner| inner.split_once(' ')).unwrap_or_default();
     match (number.parse(), unit) {

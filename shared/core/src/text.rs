@@ -1,5 +1,6 @@
 //! Lines of text: cleaned texts from AWS, which anybody may have written, and numbers and lists in words.
 
+use jiff::SignedDuration;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
 /// The text as one line, without control characters and characters that are invisible or change the text's direction.
@@ -39,6 +40,34 @@ pub fn limited(mut lines: Vec<String>, max: usize) -> Vec<String> {
     lines
 }
 
+/// The units: seconds, and the long and the short name.
+const UNITS: [(i64, &str, &str); 4] =
+    [(86_400, "day", "d"), (3_600, "hour", "h"), (60, "minute", "min"), (1, "second", "s")];
+
+/// `3 days 4 hours`, `12 minutes`, `40 seconds`: the largest unit, and the next one unless it is zero.
+pub fn duration(lasted: SignedDuration) -> String {
+    let parts = in_units(lasted).into_iter().take(2).filter(|(number, ..)| *number > 0);
+    let words = parts.map(|(number, unit, _)| format!("{number} {unit}{}", if number == 1 { "" } else { "s" }));
+    let words = words.collect::<Vec<_>>().join(" ");
+    if words.is_empty() { "less than a second".to_owned() } else { words }
+}
+
+/// `3 d`, `12 min`, `40 s`: the largest unit.
+pub fn short_duration(lasted: SignedDuration) -> String {
+    in_units(lasted).first().map_or("0 s".to_owned(), |(number, _, unit)| format!("{number} {unit}"))
+}
+
+/// The duration in units, from the largest nonzero unit.
+fn in_units(lasted: SignedDuration) -> Vec<(i64, &'static str, &'static str)> {
+    let mut rest = lasted.as_secs().max(0);
+    let numbers = UNITS.map(|(length, unit, short)| {
+        let number = rest / length;
+        rest %= length;
+        (number, unit, short)
+    });
+    numbers.into_iter().skip_while(|(number, ..)| *number == 0).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,5 +87,21 @@ mod tests {
         assert_eq!(limited(1), ["line"]);
         assert_eq!(limited(2), ["line", "line"]);
         assert_eq!(limited(4), ["line", "line", "and 2 more"]);
+    }
+
+    #[test]
+    fn a_duration_has_its_two_largest_units() {
+        let table = [
+            (0, "less than a second"),
+            (1, "1 second"),
+            (61, "1 minute 1 second"),
+            (720, "12 minutes"),
+            (97_200, "1 day 3 hours"),
+        ];
+        for (seconds, said) in table {
+            assert_eq!(duration(SignedDuration::from_secs(seconds)), said);
+        }
+        let short = |seconds| short_duration(SignedDuration::from_secs(seconds));
+        assert_eq!([0, 61, 720, 97_200].map(short), ["0 s", "1 min", "12 min", "1 d"]);
     }
 }

@@ -38,7 +38,7 @@ use jiff::Timestamp;
 
 pub(crate) use self::outbox::Outbox;
 use self::outbox::Sent;
-use self::publish::AlertTopic;
+pub use self::publish::{AlertTopic, LIST as LIST_SUBSCRIPTIONS, SubscriptionState, TopicSubscription};
 use crate::concurrently;
 use crate::invocation::{Invocation, RunErrors};
 use crate::memory::{LoadedState, load, stored_names};
@@ -123,7 +123,8 @@ impl Notifier {
     /// # Errors
     /// If SNS does not list them: another account's topic can deny it.
     pub async fn subscriptions(&self) -> Result<usize, CallError> {
-        self.topic.subscriptions().await
+        let subscriptions = self.topic.subscriptions().await?;
+        Ok(subscriptions.iter().filter(|it| it.state == SubscriptionState::Confirmed).count())
     }
 
     /// The partitions of this function: every configured endpoint service, and the guard itself.

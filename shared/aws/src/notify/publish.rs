@@ -24,36 +24,36 @@ use crate::table::Write;
 
 const CALL: &str = "sns:Publish";
 
-const LIST: &str = "sns:ListSubscriptionsByTopic";
+/// The call that lists the subscriptions.
+pub const LIST: &str = "sns:ListSubscriptionsByTopic";
 
 /// The alert topic in SNS.
 #[derive(Debug, Clone)]
-pub(super) struct AlertTopic {
+pub struct AlertTopic {
     client: aws_sdk_sns::Client,
     topic: Arn,
 }
 
 impl AlertTopic {
-    pub(super) fn new(config: &aws_config::SdkConfig, topic: &Arn) -> Self {
+    /// The topic `topic`.
+    pub fn new(config: &aws_config::SdkConfig, topic: &Arn) -> Self {
         // The topic may be in another Region than the function.
         let region = aws_sdk_sns::config::Region::new(topic.region().to_owned());
         let config = aws_sdk_sns::config::Builder::from(config).region(region).build();
         Self { client: aws_sdk_sns::Client::from_conf(config), topic: topic.clone() }
     }
 
-    /// The number of confirmed subscriptions. Their addresses are neither kept nor logged.
+    /// All subscriptions. Their addresses are neither kept nor logged.
     /// <https://docs.aws.amazon.com/sns/latest/api/API_ListSubscriptionsByTopic.html>
-    pub(super) async fn subscriptions(&self) -> Result<usize, CallError> {
+    pub async fn subscriptions(&self) -> Result<Vec<TopicSubscription>, CallError> {
         let list = self.client.list_subscriptions_by_topic().topic_arn(self.topic.as_str());
         let mut pages = list.into_paginator().stop_on_duplicate_token(false).send();
-        let mut number = 0;
+        let mut subscriptions = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| call_error(LIST, &error))?;
-            // Instead of an ARN, SNS writes `PendingConfirmation` or `Deleted`.
-            let is_confirmed = |row: &&Subscription| row.subscription_arn().is_some_and(|arn| arn.starts_with("arn:"));
-            number += page.subscriptions().iter().filter(is_confirmed).count();
+            subscriptions.extend(page.subscriptions().iter().map(subscription));
         }
-        Ok(number)
+        Ok(subscriptions)
     }
 
     /// Publishes `message`.
@@ -70,6 +70,36 @@ impl AlertTopic {
         }
         publish.send().await.map(drop).map_err(|error| call_error(CALL, &error))
     }
+}
+
+/// A subscription, without its address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSubscription {
+    /// `email`, `https`, …
+    pub protocol: String,
+    /// Its state.
+    pub state: SubscriptionState,
+}
+
+/// The state of a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubscriptionState {
+    /// It receives messages.
+    Confirmed,
+    /// Nobody has followed the link in SNS's message yet.
+    Pending,
+    /// It has ended, and SNS still lists it.
+    Deleted,
+}
+
+fn subscription(row: &Subscription) -> TopicSubscription {
+    // Instead of an ARN, SNS writes `PendingConfirmation` or `Deleted`.
+    let state = match row.subscription_arn() {
+        Some(arn) if arn.starts_with("arn:") => SubscriptionState::Confirmed,
+        Some("PendingConfirmation") => SubscriptionState::Pending,
+        _ => SubscriptionState::Deleted,
+    };
+    TopicSubscription { protocol: row.protocol().unwrap_or("unknown").to_owned(), state }
 }
 
 impl Notifier {

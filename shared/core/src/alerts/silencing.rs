@@ -19,23 +19,26 @@ use crate::snapshot::StoredPath;
 /// Maximum length of a silence, from the time at which the guard first saw it.
 pub const MAX_LENGTH: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// The silences that have not ended, each with its end.
-pub fn active(items: &Items, now: Timestamp) -> impl Iterator<Item = (&Silence, Timestamp)> {
+/// The silences that have not ended, each with its key and its end.
+pub fn active(items: &Items, now: Timestamp) -> impl Iterator<Item = (&Key, &Silence, Timestamp)> {
     // The guard would not announce a silence under another key.
     let is_silence = |key: &Key| key.function == Key::ANY_FUNCTION && key.subject == Key::SILENCE;
-    let silences = items.iter().filter(move |(key, _)| is_silence(key)).filter_map(|(_, item)| item.record.as_ref());
-    let ends = move |record: &'_ Record| record.silence().map(|silence| ends_at(silence, record, now));
-    silences.filter_map(move |record| Some((record.silence()?, ends(record)?))).filter(move |(_, end)| now < *end)
+    let records = items.iter().filter_map(|(key, item)| Some((key, item.record.as_ref()?)));
+    let silences = records.filter(move |(key, _)| is_silence(key)).filter_map(move |(key, record)| {
+        let silence = record.silence()?;
+        Some((key, silence, ends_at(silence, record, now)))
+    });
+    silences.filter(move |(.., end)| now < *end)
 }
 
 /// Whether a silence covers this check of this resource.
 pub fn covers(items: &Items, check: &str, resource: &str, now: Timestamp) -> bool {
-    active(items, now).any(|(silence, _)| silence.matches(check, resource))
+    active(items, now).any(|(_, silence, _)| silence.matches(check, resource))
 }
 
 /// The silences that have not ended, a line each.
 pub fn describe(items: &Items, now: Timestamp) -> impl Iterator<Item = String> {
-    active(items, now).map(|(silence, end)| {
+    active(items, now).map(|(_, silence, end)| {
         format!("silenced until {end:.0}: {} (by {}: {})", silence.subject(), silence.by, silence.comment)
     })
 }

@@ -15,7 +15,7 @@ pub use self::json::AlertMessage;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use self::escape::{ascii, strip_and_cut};
 use self::origin::Origin;
@@ -24,6 +24,7 @@ use crate::alerts::transition::{Kind, Transition};
 use crate::catalogue;
 use crate::check::Severity;
 use crate::snapshot::CallError;
+use crate::text::{duration, short_duration};
 
 /// Maximum size of all bodies together. SNS allows 256 KiB, and the rest is for its own wrapping.
 const MAX_BYTES: usize = 240 * 1024;
@@ -297,33 +298,6 @@ fn lasted(transition: &Transition) -> String {
     duration(transition.at.duration_since(transition.since))
 }
 
-const UNITS: [(i64, &str, &str); 4] =
-    [(86_400, "day", "d"), (3_600, "hour", "h"), (60, "minute", "min"), (1, "second", "s")];
-
-/// `3 days 4 hours`, `12 minutes`, `40 seconds`: the largest unit, and the next one unless it is zero.
-fn duration(lasted: SignedDuration) -> String {
-    let parts = in_units(lasted).into_iter().take(2).filter(|(number, ..)| *number > 0);
-    let words = parts.map(|(number, unit, _)| format!("{number} {unit}{}", if number == 1 { "" } else { "s" }));
-    let words = words.collect::<Vec<_>>().join(" ");
-    if words.is_empty() { "less than a second".to_owned() } else { words }
-}
-
-/// `3 d`, `12 min`, `40 s`: the largest unit.
-fn short_duration(lasted: SignedDuration) -> String {
-    in_units(lasted).first().map_or("0 s".to_owned(), |(number, _, unit)| format!("{number} {unit}"))
-}
-
-/// The duration in units, from the largest nonzero unit.
-fn in_units(lasted: SignedDuration) -> Vec<(i64, &'static str, &'static str)> {
-    let mut rest = lasted.as_secs().max(0);
-    let numbers = UNITS.map(|(length, unit, short)| {
-        let number = rest / length;
-        rest %= length;
-        (number, unit, short)
-    });
-    numbers.into_iter().skip_while(|(number, ..)| *number == 0).collect()
-}
-
 fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
@@ -331,6 +305,8 @@ fn time(at: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
+
+    use jiff::SignedDuration;
 
     use super::*;
     use crate::check::Finding;
@@ -662,21 +638,5 @@ mod tests {
             let written: Value = serde_json::from_slice(&std::fs::read(file).unwrap_or_default()).unwrap_or_default();
             assert_eq!(written, data, "{name}: run `make docs`");
         }
-    }
-
-    #[test]
-    fn a_duration_has_its_two_largest_units() {
-        let table = [
-            (0, "less than a second"),
-            (1, "1 second"),
-            (61, "1 minute 1 second"),
-            (720, "12 minutes"),
-            (97_200, "1 day 3 hours"),
-        ];
-        for (seconds, said) in table {
-            assert_eq!(duration(SignedDuration::from_secs(seconds)), said);
-        }
-        let short = |seconds| short_duration(SignedDuration::from_secs(seconds));
-        assert_eq!([0, 61, 720, 97_200].map(short), ["0 s", "1 min", "12 min", "1 d"]);
     }
 }
