@@ -11,6 +11,9 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_types::os_shim_internal::{Env, Fs};
 
+/// The longest reason for a failed sign-in.
+const MAX_REASON: usize = 300;
+
 /// The profile files; the SDK has the type's new name only in an internal crate.
 #[expect(deprecated, reason = "the new name is in a crate that is the SDK's own")]
 type Files = aws_config::profile::profile_file::ProfileFiles;
@@ -33,14 +36,14 @@ impl<'a> Profile<'a> {
         let profiles = profiles.context("the profiles of the AWS CLI cannot be read")?;
         let exists = profiles.get_profile(name).is_some();
         ensure!(exists, "There is no profile {name}. List the profiles with `aws configure list-profiles`.");
-        // A profile can name itself as its source.
+        let setting = |profile: &str, key: &str| profiles.get_profile(profile)?.get(key);
         let mut sources = vec![name];
-        while let Some(source) = profiles.get_profile(sources[sources.len() - 1]).and_then(|it| it.get("source_profile"))
-            && !sources.contains(&source)
-        {
+        let next = |sources: &[&str]| sources.last().and_then(|last| setting(last, "source_profile"));
+        // A profile can name itself as its source.
+        while let Some(source) = next(&sources).filter(|source| !sources.contains(source)) {
             sources.push(source);
         }
-        let needs_code = sources.iter().any(|name| profiles.get(name, "mfa_serial").is_some());
+        let needs_code = sources.iter().any(|source| setting(source, "mfa_serial").is_some());
         Ok(Self { name, needs_code })
     }
 
@@ -52,10 +55,13 @@ impl<'a> Profile<'a> {
         let name = self.name;
         let profile = if self.needs_code { self.by_the_cli()? } else { self.by_the_sdk(config) };
         let first = profile.provide_credentials().await.map_err(|error| {
-            let why = causes(&anyhow::Error::from(error));
-            anyhow!(
-                "The profile {name} gives no credentials. With SSO, sign in with `aws sso login --profile {name}`. ({why})"
-            )
+            // The AWS CLI's usage is long.
+            let why: String = causes(&anyhow::Error::from(error)).chars().take(MAX_REASON).collect();
+            let sign_in = match self.needs_code {
+                true => format!("The AWS CLI, version 2, asks for its MFA code: `{}`.", self.export_command()),
+                false => format!("With SSO, sign in with `aws sso login --profile {name}`."),
+            };
+            anyhow!("The profile {name} gives no credentials. {sign_in} ({why})")
         })?;
         Ok(SharedCredentialsProvider::new(SignedIn { profile, first: Mutex::new(Some(first)) }))
     }
@@ -82,11 +88,14 @@ impl<'a> Profile<'a> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "._@+-".contains(c);
         ensure!(
             name.chars().all(is_plain) && !name.starts_with('-'),
-            "The profile {name} needs an MFA code, and the AWS CLI is asked for it only if the profile's name has letters, \
-             digits and . _ @ + - alone."
+            "The profile {name} needs an MFA code. The AWS CLI can be asked for it only if the profile's name consists of \
+             letters, digits and . _ @ + -."
         );
-        let command = format!("aws configure export-credentials --format process --profile {name}");
-        Ok(SharedCredentialsProvider::new(CredentialProcessProvider::new(command)))
+        Ok(SharedCredentialsProvider::new(CredentialProcessProvider::new(self.export_command())))
+    }
+
+    fn export_command(&self) -> String {
+        format!("aws configure export-credentials --format process --profile {}", self.name)
     }
 }
 

@@ -1,7 +1,10 @@
 //! `--profile`: each kind of profile, and the key that then signs the calls.
 
 use std::collections::BTreeSet;
-use std::process::Output;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
@@ -15,6 +18,12 @@ region = eu-central-1
 region = eu-central-1
 role_arn = arn:aws:iam::111122223333:role/reader
 source_profile = keys
+
+[profile mfa]
+region = eu-central-1
+role_arn = arn:aws:iam::111122223333:role/reader
+source_profile = keys
+mfa_serial = arn:aws:iam::111122223333:mfa/me
 
 [profile process]
 region = eu-central-1
@@ -96,6 +105,65 @@ fn keys_of_a_profile_sign_all_calls() {
 fn a_role_is_assumed_once_with_its_source_profile() {
     let aws = Aws::new("role");
     assert_signed(&aws, &check(&aws, "role"), &["AssumeRole in eu-central-1 by AKIAKEYS"], ROLE_KEY);
+}
+
+/// Runs its arguments in a terminal, and types a code when the prompt asks for one.
+const TYPIST: &str = r#"
+import os, pty, sys
+child, terminal = pty.fork()
+if child == 0:
+    os.execvp(sys.argv[1], sys.argv[1:])
+said = b""
+try:
+    while chunk := os.read(terminal, 1024):
+        said += chunk
+        if said.endswith(b": ") and b"MFA code" in said:
+            os.write(terminal, b"123456\n")
+            said = b""
+except OSError:
+    pass  # the terminal closes with its last process
+print(said.decode())
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"#;
+
+/// What the AWS CLI, version 2, does: botocore asks for the code. Version 1, which `PyPI` has, cannot export credentials.
+const AWS: &str = r#"
+import json, sys
+import botocore.session
+assert sys.argv[1:6] == ["configure", "export-credentials", "--format", "process", "--profile"], sys.argv
+found = botocore.session.Session(profile=sys.argv[6]).get_credentials().get_frozen_credentials()
+print(json.dumps({"Version": 1, "AccessKeyId": found.access_key, "SecretAccessKey": found.secret_key,
+                  "SessionToken": found.token}))
+"#;
+
+#[test]
+fn the_aws_cli_asks_for_the_code_of_an_mfa_device() {
+    let aws = Aws::new("mfa");
+    aws.write("config", CONFIG);
+    aws.write("credentials", CREDENTIALS);
+    let command = aws.command(&["check", "--service", SERVICE, "--json", "--profile", "mfa"]);
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(".tools/aws/bin/python");
+    aws.write("bin/aws", &format!("#!{}{AWS}", python.display()));
+    let bin = command.get_current_dir().unwrap().join("bin");
+    std::fs::set_permissions(bin.join("aws"), Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::var_os("PATH").unwrap();
+    let path = std::env::join_paths([bin].into_iter().chain(std::env::split_paths(&path)));
+    let mut typist = Command::new(&python);
+    typist.args(["-c", TYPIST]).arg(command.get_program()).args(command.get_args()).env_clear();
+    typist.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("PATH", path.unwrap());
+    let output = typist.current_dir(command.get_current_dir().unwrap()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let calls = aws.calls();
+    assert_eq!(calls.first().map(String::as_str), Some("AssumeRole in eu-central-1 by AKIAKEYS"), "{said}");
+    let by_the_role = |call: &String| call.ends_with(&format!(" in eu-central-1 by {ROLE_KEY}"));
+    assert!(calls.len() > 4 && calls[1..].iter().all(by_the_role), "{calls:?}");
+}
+
+#[test]
+fn a_profile_with_mfa_names_the_cli_that_asks_for_the_code() {
+    let aws = Aws::new("mfa-without-cli");
+    let output = check(&aws, "mfa");
+    assert_refused(&aws, &output, &["profile mfa", "AWS CLI, version 2", "aws configure export-credentials"]);
 }
 
 #[test]
