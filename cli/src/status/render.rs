@@ -181,3 +181,137 @@ fn receivers(subscriptions: &SubscriptionsStatus) -> String {
     };
     format!("{}{}{pending}", count(confirmed.len(), "confirmed subscription"), with(confirmed))
 }
+
+#[cfg(test)]
+mod tests {
+    use guard_core::check::Severity;
+
+    use super::*;
+    use crate::status::known::{FunctionState, Runs, SCHEMA_VERSION, SilenceStatus, StackStatus};
+
+    const SERVICE: &str = "vpce-svc-0123456789abcdef0";
+
+    fn endpoint(number: u8, state: &str) -> EndpointStatus {
+        EndpointStatus {
+            service_id: SERVICE.to_owned(),
+            endpoint_id: format!("vpce-{number:017}"),
+            state: state.to_owned(),
+            since: (state != "held").then(|| "2026-03-01T08:00:00Z".to_owned()),
+            last_connection: (state != "held").then(|| "2026-03-14T08:55:00Z".to_owned()),
+            traffic_asked_at: (state != "held").then(|| "2026-03-14T08:57:00Z".to_owned()),
+        }
+    }
+
+    fn status() -> GuardStatus {
+        let alert = |severity, check: &str, summary: &str| AlertStatus {
+            service_id: Some(SERVICE.to_owned()),
+            service_name: Some("postgres".to_owned()),
+            check: check.to_owned(),
+            resource: SERVICE.to_owned(),
+            severity,
+            summary: summary.to_owned(),
+            since: "2026-03-14T05:48:00Z".to_owned(),
+            last_sent: Some("2026-03-14T08:48:00Z".to_owned()),
+            incident: format!("{SERVICE}-1773467280"),
+            silenced: severity == Severity::Warning,
+            unknown: None,
+        };
+        let now: Timestamp = "2026-03-14T09:00:00Z".parse().unwrap();
+        let runs = |minutes: i64, errors| {
+            Some(Runs {
+                last: Some(now - SignedDuration::from_mins(minutes)),
+                number: 288,
+                errors,
+                oldest_read_seconds: None,
+            })
+        };
+        let function = |name: &str, runs| FunctionStatus::new(name, "rate(5 minutes)", runs, (None, now));
+        GuardStatus {
+            schema_version: SCHEMA_VERSION,
+            account_id: Some("111122223333".to_owned()),
+            region: "eu-central-1".to_owned(),
+            asked_at: now.to_string(),
+            stack: StackStatus {
+                name: "privatelink-guard".to_owned(),
+                status: "UPDATE_COMPLETE".to_owned(),
+                deployed_at: Some("2026-02-12T09:00:00Z".to_owned()),
+                dry_run: false,
+            },
+            alerts: vec![
+                alert(Severity::Critical, "target-group.health", "0 of 3 targets healthy in postgres"),
+                alert(Severity::Warning, "connection.dbt", "1 dbt request held: MaxDbtEndpoints allows 1"),
+            ],
+            silences: vec![SilenceStatus {
+                id: "20260314T070000000".to_owned(),
+                service_id: Some(SERVICE.to_owned()),
+                covers: "connection.dbt".to_owned(),
+                checks: vec!["connection.dbt".to_owned()],
+                resources: Vec::new(),
+                until: "2026-03-14T11:00:00Z".to_owned(),
+                by: "arn:aws:iam::111122223333:user/ada".to_owned(),
+                comment: "dbt Support is asked whose it is".to_owned(),
+            }],
+            endpoints: vec![endpoint(1, "available"), endpoint(2, "held")],
+            functions: vec![
+                function("connection-acceptor", runs(3, 0)),
+                function("health-watcher", runs(40, 0)),
+                function("drift-watcher", runs(1, 2)),
+            ],
+            subscriptions: Some(SubscriptionsStatus {
+                topic_arn: "arn:aws:sns:eu-central-1:111122223333:alerts".to_owned(),
+                confirmed: vec!["https".to_owned(), "email".to_owned()],
+                pending: vec!["email".to_owned()],
+            }),
+            unknown: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_screen_fits_eighty_columns() {
+        let screen = anstream::adapter::strip_str(&render(&status(), 80)).to_string();
+        std::fs::write("/tmp/screen.txt", &screen).unwrap();
+    }
+
+    #[test]
+    fn no_line_but_a_command_is_wider_than_the_terminal() {
+        for width in 40..=200 {
+            let screen = anstream::adapter::strip_str(&render(&status(), width)).to_string();
+            let wide = screen.lines().find(|line| !line.contains("$ ") && line.chars().count() > width);
+            assert_eq!(wide, None, "{width}");
+        }
+    }
+
+    #[test]
+    fn the_exit_status_says_what_is_wrong() {
+        let quiet = || {
+            let alerts = Vec::new();
+            let functions = status().functions.into_iter().take(1).collect();
+            GuardStatus { alerts, functions, ..status() }
+        };
+        assert_eq!(status().exit_status(Severity::Warning), 1);
+        assert_eq!(quiet().exit_status(Severity::Warning), 0, "a pending subscription is info");
+        assert_eq!(quiet().exit_status(Severity::Info), 1);
+        let unread = GuardStatus { unknown: vec!["the table".to_owned()], ..quiet() };
+        assert_eq!(unread.exit_status(Severity::Warning), 2);
+        let nobody = SubscriptionsStatus { topic_arn: String::new(), confirmed: Vec::new(), pending: Vec::new() };
+        let unheard = GuardStatus { subscriptions: Some(nobody), ..quiet() };
+        assert_eq!(unheard.exit_status(Severity::Critical), 1, "nobody hears the alerts");
+    }
+
+    #[test]
+    fn a_function_is_silent_after_two_schedules_and_late_metrics() {
+        let now: Timestamp = "2026-03-14T09:00:00Z".parse().unwrap();
+        let ago = |minutes: i64| now - SignedDuration::from_mins(minutes);
+        let state = |last: Option<i64>, errors, deployed: i64| {
+            let runs = Runs { last: last.map(ago), number: 1, errors, oldest_read_seconds: None };
+            FunctionStatus::new("drift-watcher", "rate(15 minutes)", Some(runs), (Some(ago(deployed)), now)).state
+        };
+        assert_eq!(state(Some(35), 0, 600), FunctionState::Runs);
+        assert_eq!(state(Some(35), 1, 600), FunctionState::Errors);
+        assert_eq!(state(Some(36), 0, 600), FunctionState::Silent);
+        assert_eq!(state(None, 0, 600), FunctionState::Silent);
+        assert_eq!(state(None, 0, 20), FunctionState::Unknown, "deployed a moment ago");
+        let unread = FunctionStatus::new("drift-watcher", "rate(15 minutes)", None, (None, now));
+        assert_eq!((unread.state, unread.runs), (FunctionState::Unknown, None));
+    }
+}
