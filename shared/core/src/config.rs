@@ -107,7 +107,6 @@ pub const MAX_EXPECT_TRAFFIC_EVERY: Duration = Duration::from_hours(168);
 /// as an account id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Principal {
-    /// The principal's account.
     pub account: AccountId,
     /// The ARN; `None` if the configuration gave an account id.
     pub arn: Option<Arn>,

@@ -13,7 +13,6 @@ use crate::ids::{AccountId, Arn, ServiceId, load_balancer_of};
 /// The reason for a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trigger {
-    /// A schedule.
     Schedule,
     /// A message on the notification topic.
     Notification {

@@ -73,7 +73,6 @@ pub fn next(before: Option<&Inventory>, in_place: &BTreeSet<String>, now: Timest
     recent.chain(in_place.iter().map(|id| (id.clone(), None))).collect()
 }
 
-/// The stored ids.
 fn ids(items: &Items) -> BTreeSet<String> {
     inventories(items).flat_map(|inventory| inventory.keys().cloned()).collect()
 }

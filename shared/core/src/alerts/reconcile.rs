@@ -92,7 +92,6 @@ pub struct Evaluation {
     pub observed_at: Timestamp,
     /// The evaluated checks: a resource without a result of one of them is absent.
     pub checks: Vec<Check>,
-    /// The results.
     pub results: Vec<CheckResult>,
     /// The existing resources that are not on dbt's path.
     pub off_path: BTreeSet<String>,
@@ -101,9 +100,7 @@ pub struct Evaluation {
 /// A record to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordWrite {
-    /// The key of the record.
     pub key: Key,
-    /// The new content.
     pub record: Record,
     /// The version that must be in place; `None` for no item.
     pub expected: Option<Version>,

@@ -35,7 +35,6 @@ const MAX_OUTBOX: usize = 12;
 /// The partition of a record in the table: one endpoint service, or the guard itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Partition {
-    /// An endpoint service.
     Service(ServiceId),
     /// The guard itself, for facts that several endpoint services depend on.
     Guard,
@@ -97,7 +96,6 @@ pub struct Key {
     /// [`Key::HEARTBEAT`], [`Key::INVENTORY`], [`Key::PATH`], [`Key::SILENCE`], [`Key::SUBSCRIBERS`] or
     /// [`Key::TRAFFIC`].
     pub subject: String,
-    /// The resource.
     pub resource: String,
 }
 
@@ -113,7 +111,6 @@ pub struct Item {
 /// The version of an item in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// This version.
     At(u64),
     /// An item without a readable version.
     Unreadable,
@@ -122,7 +119,6 @@ pub enum Version {
 /// The content of one item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// The recorded state.
     pub state: State,
     /// The transitions that SNS has not accepted yet, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -145,23 +141,17 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// An alert.
     Alert(Box<Alert>),
-    /// A connection of dbt.
     Connection(KnownConnection),
     /// The id of the run that sent the last heartbeat.
     Heartbeat(String),
-    /// A silence.
     Silence(Silence),
     /// The ids that were in place, each with the time of its disappearance.
     Inventory(BTreeMap<String, Option<Timestamp>>),
-    /// dbt's last connections.
     Traffic(Traffic),
     /// The path behind the endpoint service; `None` after a withdrawal, because the path has changed or may have.
     Path(Option<Box<StoredPath>>),
-    /// The decisions on dbt's requests.
     Admissions(Admissions),
-    /// The number of the alert topic's subscriptions.
     Subscribers(Subscribers),
     /// Notes of changes whose effect may show only later, each with the time of the note.
     Changes(Vec<(Timestamp, String)>),
@@ -189,36 +179,17 @@ pub struct KnownConnection {
 }
 
 impl Key {
-    /// The subject of the record of changes whose effect may show only later.
     pub const CHANGES: &str = "changes";
-
-    /// The subject of the record of the alert topic's subscriptions.
     pub const SUBSCRIBERS: &str = "subscribers";
-
-    /// The subject of the records of known accounts.
     pub const KNOWN_ACCOUNT: &str = "known-account";
-
-    /// The subject of the records of dbt's connections.
     pub const CONNECTION: &str = "connection";
-
-    /// The subject of the heartbeat's record.
     pub const HEARTBEAT: &str = "heartbeat";
-
-    /// The subject of the record of ids in place.
     pub const INVENTORY: &str = "inventory";
-
-    /// The subject of silences; each silence's resource is a name of its own.
+    /// Each silence's resource is a name of its own.
     pub const SILENCE: &str = "silence";
-
-    /// The subject of the record of the path behind the endpoint service.
     pub const PATH: &str = "path";
-
-    /// The subject of the record of the decisions on dbt's requests.
     pub const ADMISSIONS: &str = "admissions";
-
-    /// The subject of the record of dbt's last connections.
     pub const TRAFFIC: &str = "traffic";
-
     /// The function of records that belong to no function: silences.
     pub const ANY_FUNCTION: &str = "*";
 
@@ -227,7 +198,6 @@ impl Key {
         Self { function: function.to_owned(), subject: subject.to_owned(), resource: resource.to_owned() }
     }
 
-    /// The subject and the resource.
     pub fn about(&self) -> (&str, &str) {
         (&self.subject, &self.resource)
     }
@@ -252,89 +222,53 @@ impl FromStr for Key {
 }
 
 impl Record {
-    /// A new record with an empty outbox.
     pub fn new(state: State, observed_at: Timestamp) -> Self {
         Self { state, outbox: Vec::new(), lease_until: None, transitions: 0, observed_at, retired: false }
     }
 
-    /// The alert, if this is an alert's record.
     pub fn alert(&self) -> Option<&Alert> {
-        match &self.state {
-            State::Alert(alert) => Some(alert),
-            _ => None,
-        }
+        if let State::Alert(alert) = &self.state { Some(alert) } else { None }
     }
 
-    /// The connection, if this is a connection's record.
     pub fn connection(&self) -> Option<&KnownConnection> {
-        match &self.state {
-            State::Connection(connection) => Some(connection),
-            _ => None,
-        }
+        if let State::Connection(connection) = &self.state { Some(connection) } else { None }
     }
 
     /// The ids that were in place, if this is their record.
     pub fn inventory(&self) -> Option<&BTreeMap<String, Option<Timestamp>>> {
-        match &self.state {
-            State::Inventory(inventory) => Some(inventory),
-            _ => None,
-        }
+        if let State::Inventory(inventory) = &self.state { Some(inventory) } else { None }
     }
 
     /// dbt's last connections, if this is their record.
     pub fn traffic(&self) -> Option<&Traffic> {
-        match &self.state {
-            State::Traffic(traffic) => Some(traffic),
-            _ => None,
-        }
+        if let State::Traffic(traffic) = &self.state { Some(traffic) } else { None }
     }
 
-    /// The path behind the endpoint service, if this is its record.
     pub fn path(&self) -> Option<&StoredPath> {
-        match &self.state {
-            State::Path(path) => path.as_deref(),
-            _ => None,
-        }
+        if let State::Path(path) = &self.state { path.as_deref() } else { None }
     }
 
-    /// The decisions on dbt's requests, if this is their record.
     pub fn admissions(&self) -> Option<&Admissions> {
-        match &self.state {
-            State::Admissions(admissions) => Some(admissions),
-            _ => None,
-        }
+        if let State::Admissions(admissions) = &self.state { Some(admissions) } else { None }
     }
 
     /// The number of the alert topic's subscriptions, if this is its record.
     pub fn subscribers(&self) -> Option<&Subscribers> {
-        match &self.state {
-            State::Subscribers(subscribers) => Some(subscribers),
-            _ => None,
-        }
+        if let State::Subscribers(subscribers) = &self.state { Some(subscribers) } else { None }
     }
 
     /// The notes of changes whose effect may show only later, if this is their record.
     pub fn changes(&self) -> Option<&[(Timestamp, String)]> {
-        match &self.state {
-            State::Changes(changes) => Some(changes),
-            _ => None,
-        }
+        if let State::Changes(changes) = &self.state { Some(changes) } else { None }
     }
 
     /// When the known account was last seen connected, if this is its record.
     pub fn known_account(&self) -> Option<Timestamp> {
-        match self.state {
-            State::KnownAccount(last) => Some(last),
-            _ => None,
-        }
+        if let State::KnownAccount(last) = &self.state { Some(*last) } else { None }
     }
 
-    /// The silence, if this is a silence's record.
     pub fn silence(&self) -> Option<&Silence> {
-        match &self.state {
-            State::Silence(silence) => Some(silence),
-            _ => None,
-        }
+        if let State::Silence(silence) = &self.state { Some(silence) } else { None }
     }
 
     /// Numbers the transition and puts it into the outbox.

@@ -16,11 +16,9 @@ const MAX_STORED_IDS: usize = 500;
 /// One check's result for one resource.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckResult {
-    /// The check.
     pub check: Check,
     /// The resource: an ARN, an id, or an account.
     pub resource: String,
-    /// The result.
     pub status: Status,
     /// Whether the result stands for resources that were not listed. Then the status is [`Status::Unknown`] or
     /// [`Status::NotAsked`], and `resource` is the resource in front of them.
@@ -32,7 +30,6 @@ pub struct CheckResult {
 pub enum Status {
     /// The fact that satisfies the check, in one line.
     Pass(String),
-    /// The failure.
     Fail(Box<Finding>),
     /// The reason why the result could not be determined. Never the same as [`Status::Pass`].
     Unknown(String),
@@ -47,11 +44,9 @@ pub struct Finding {
     pub severity: Severity,
     /// The failure with its numbers, short enough for an email's subject: about 60 characters.
     pub summary: String,
-    /// The impact on dbt.
     pub impact: String,
     /// AWS's report, one fact per line.
     pub evidence: Vec<String>,
-    /// The fix.
     pub remedy: Remedy,
     /// The change in AWS that caused it, if CloudTrail reported one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -143,7 +138,6 @@ impl Finding {
         }
     }
 
-    /// The finding with this evidence.
     #[must_use]
     pub fn with_evidence(self, evidence: Vec<String>) -> Self {
         Self { evidence, ..self }

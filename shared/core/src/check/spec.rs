@@ -15,7 +15,6 @@ pub struct Spec {
     pub fails_when: &'static str,
     /// The word for a failing resource: a resolved alert says `was WORD 12 min`.
     pub failing_word: &'static str,
-    /// The impact of a failure on dbt.
     pub impact: &'static str,
     /// The fix, as a clause in Markdown. The complete runbook is `runbook/ID.md`.
     pub fix_in_short: &'static str,
@@ -148,7 +147,6 @@ pub enum Group {
 }
 
 impl Group {
-    /// The lower-case name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connections => "connections",

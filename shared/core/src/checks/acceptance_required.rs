@@ -2,7 +2,6 @@
 
 use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Remedy, Severity, Spec, Status};
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "service.acceptance-required",
     severities: &[(Severity::Critical, "always")],

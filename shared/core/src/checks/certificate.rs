@@ -16,7 +16,6 @@ use crate::text::count;
 const WARN_BEFORE: SignedDuration = SignedDuration::from_hours(30 * 24);
 const CRITICAL_BEFORE: SignedDuration = SignedDuration::from_hours(3 * 24);
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "listener.certificate",
     severities: &[

@@ -11,7 +11,6 @@ use crate::connections::{Verdict, decide};
 use crate::ids::AccountId;
 use crate::snapshot::{CallError, Connection, ConnectionState, LastConnection};
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "connection.dbt",
     severities: &[
@@ -299,7 +298,7 @@ mod tests {
     use crate::snapshot::{Topology, Traffic};
     use crate::testing::{
         DBT, UNTRUSTED, at, call_error, connection, endpoint, only_finding, policy, refusal, service, settings,
-        with_policy,
+        with_connections, with_policy,
     };
     use jiff::SignedDuration;
 
@@ -310,7 +309,7 @@ mod tests {
         refused: &BTreeMap<String, CallError>,
         since: Option<Timestamp>,
     ) -> Option<(Severity, String)> {
-        let topology = Topology { connections: Some(Ok(vec![connection(1, Some(DBT), state)])), ..Topology::default() };
+        let topology = with_connections(vec![connection(1, Some(DBT), state)]);
         let recorded = since.map(|since| (endpoint(1), RecordedState { state: state.to_owned(), since }));
         let remembered = RememberedConnections {
             states: recorded.into_iter().collect(),
@@ -329,8 +328,7 @@ mod tests {
     #[test]
     fn an_endpoint_passes_only_if_it_is_available() {
         let status = |state: &str| {
-            let topology =
-                Topology { connections: Some(Ok(vec![connection(1, Some(DBT), state)])), ..Topology::default() };
+            let topology = with_connections(vec![connection(1, Some(DBT), state)]);
             let results = with_policy(&topology, &policy(), evaluate);
             results.into_iter().find(|result| result.resource == endpoint(1).as_str()).map(|result| result.status)
         };
@@ -351,8 +349,7 @@ mod tests {
             ("failed", "false", Severity::Critical),
         ] {
             let policy = settings(&[("DRY_RUN", dry_run)]).policy;
-            let connections = Some(Ok(vec![connection(1, Some(DBT), state)]));
-            let topology = Topology { connections, ..Topology::default() };
+            let topology = with_connections(vec![connection(1, Some(DBT), state)]);
             let results = with_policy(&topology, &policy, evaluate);
             let of_endpoint = results.into_iter().filter(|result| result.resource == endpoint(1).as_str()).collect();
             let finding = only_finding(of_endpoint);
@@ -383,7 +380,7 @@ mod tests {
     #[test]
     fn a_request_rejected_before_connecting_is_no_alert() {
         let statuses = |connections: Vec<Connection>, remembered: &RememberedConnections| -> Vec<bool> {
-            let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
+            let topology = with_connections(connections);
             let results = with_policy(&topology, &policy(), |context| {
                 evaluate(CheckContext { remembered: Some(remembered), ..context })
             });
@@ -403,8 +400,7 @@ mod tests {
     #[test]
     fn only_a_rejected_endpoint_can_be_accepted_again() {
         let command = |state: &str| {
-            let connections = Some(Ok(vec![connection(1, Some(DBT), state)]));
-            let topology = Topology { connections, ..Topology::default() };
+            let topology = with_connections(vec![connection(1, Some(DBT), state)]);
             only_finding(with_policy(&topology, &policy(), evaluate)).remedy.command.unwrap()
         };
         assert!(command("rejected").starts_with("aws ec2 accept-vpc-endpoint-connections"));
@@ -419,8 +415,7 @@ mod tests {
     #[test]
     fn only_dbts_connections_count() {
         for owner in [Some(UNTRUSTED), None] {
-            let connections = Some(Ok(vec![connection(1, owner, "rejected")]));
-            let topology = Topology { connections, ..Topology::default() };
+            let topology = with_connections(vec![connection(1, owner, "rejected")]);
             let results = with_policy(&topology, &policy(), evaluate);
             assert_eq!(results.iter().map(|result| &result.resource[..]).collect::<Vec<_>>(), [service(1).as_str()]);
         }
@@ -451,10 +446,7 @@ mod tests {
 
     #[test]
     fn a_denied_acceptance_names_the_missing_actions() {
-        let topology = Topology {
-            connections: Some(Ok(vec![connection(1, Some(DBT), "pendingAcceptance")])),
-            ..Topology::default()
-        };
+        let topology = with_connections(vec![connection(1, Some(DBT), "pendingAcceptance")]);
         let action = |code: &str| {
             let refused = BTreeMap::from([(endpoint(1).to_string(), refusal(code))]);
             let results =
@@ -473,7 +465,7 @@ mod tests {
     fn a_broken_endpoint_is_a_warning_while_another_works() {
         let severities = |other: &str| -> Vec<Severity> {
             let connections = vec![connection(1, Some(DBT), "rejected"), connection(2, Some(DBT), other)];
-            let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
+            let topology = with_connections(connections);
             let results = with_policy(&topology, &policy(), evaluate);
             results
                 .into_iter()
@@ -487,10 +479,7 @@ mod tests {
         assert_eq!(severities("pending"), [Severity::Critical], "it does not work yet");
         assert_eq!(severities("rejected"), [Severity::Critical, Severity::Critical]);
         let elsewhere = Connection { service: service(2), ..connection(2, Some(DBT), "available") };
-        let topology = Topology {
-            connections: Some(Ok(vec![connection(1, Some(DBT), "rejected"), elsewhere])),
-            ..Topology::default()
-        };
+        let topology = with_connections(vec![connection(1, Some(DBT), "rejected"), elsewhere]);
         let both = format!("{},{}", service(1), service(2));
         let policy = settings(&[("ENDPOINT_SERVICE_IDS", &both)]).policy;
         let finding = only_finding(with_policy(&topology, &policy, evaluate));
@@ -502,8 +491,7 @@ mod tests {
         let policy = settings(&[("DRY_RUN", "true")]).policy;
         let failure = failure("pendingAcceptance", &policy, &BTreeMap::new(), None).unwrap();
         assert_eq!(failure.0, Severity::Info);
-        let connections = Some(Ok(vec![connection(1, Some(DBT), "pendingAcceptance")]));
-        let topology = Topology { connections, ..Topology::default() };
+        let topology = with_connections(vec![connection(1, Some(DBT), "pendingAcceptance")]);
         let says = |has_guard| {
             let policy = Policy { has_guard, ..policy.clone() };
             let finding = only_finding(with_policy(&topology, &policy, evaluate));
@@ -520,7 +508,7 @@ mod tests {
         let judged = |policy: &Policy, last: Option<LastConnection>, region: Option<&str>| {
             let connection = Connection { region: region.map(str::to_owned), ..connection(1, Some(DBT), "available") };
             let connection = Connection { created: Some(at(9, 0) - SignedDuration::from_hours(500)), ..connection };
-            let topology = Topology { connections: Some(Ok(vec![connection])), ..Topology::default() };
+            let topology = with_connections(vec![connection]);
             let endpoints = last.map(|last| (endpoint(1).to_string(), last)).into_iter().collect();
             let traffic = Some(Traffic { until: at(9, 0), endpoints });
             let remembered = RememberedConnections { traffic, ..RememberedConnections::default() };

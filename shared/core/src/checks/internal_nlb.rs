@@ -5,7 +5,6 @@ use crate::check::{CheckContext, CheckResult, Command, Finding, Remedy, Severity
 use crate::ids::ServiceId;
 use crate::snapshot::{Description, LoadBalancer};
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "load-balancer.internal-nlb",
     severities: &[(Severity::Critical, "always")],

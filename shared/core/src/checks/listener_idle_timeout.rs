@@ -11,7 +11,6 @@ use crate::snapshot::{Listener, LoadBalancer, Unread, known};
 /// AWS's default, in seconds.
 const DEFAULT: u32 = 350;
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "listener.idle-timeout",
     severities: &[(Severity::Info, "the timeout is under 350 s")],

@@ -14,7 +14,6 @@ use crate::config::ListenerPorts;
 use crate::ids::{Arn, ServiceId};
 use crate::snapshot::{Listener, LoadBalancer, Unread};
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "listener.port",
     severities: &[

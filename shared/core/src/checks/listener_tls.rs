@@ -10,7 +10,6 @@ use crate::check::protocols::negotiating;
 use crate::check::{CheckContext, CheckResult, Command, Finding, PartStatus, Parts, Remedy, Severity, Spec, Status};
 use crate::snapshot::{Listener, LoadBalancer};
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "listener.tls",
     severities: &[

@@ -15,7 +15,6 @@ use crate::text::{count, limited};
 /// Maximum number of evidence lines in an alert and of addresses in the command; the rest is counted.
 const MAX_TARGETS: usize = 20;
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "load-balancer.outbound",
     severities: &[(Severity::Critical, "always")],
@@ -126,7 +125,8 @@ fn finding(
 ) -> Finding {
     let first = groups.first().map(String::as_str).unwrap_or_default();
     let ports: BTreeSet<u16> = blocked.iter().flat_map(|blocked| blocked.ports.iter().copied()).collect();
-    let addresses = blocked.iter().take(MAX_TARGETS).map(|blocked| blocked.address).collect();
+    let addresses: BTreeSet<IpAddr> = blocked.iter().take(MAX_TARGETS).map(|blocked| blocked.address).collect();
+    let allowed = ports.iter().flat_map(|port| addresses.iter().map(|it| (Allow::Network((*it).into()), *port)));
     let line = |BlockedTarget { target, ports, .. }: &BlockedTarget<'_>| {
         let ports = ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         format!("{target}: no outbound rule allows TCP {ports}")
@@ -141,7 +141,7 @@ fn finding(
         "dbt's connections to these targets time out between the load balancer and the target.",
         Remedy::new(
             "Allow the load balancer to send to its targets.",
-            authorize(true, first, &ports, &Allow::Addresses(addresses), context.region),
+            authorize(true, first, allowed, context.region),
             context.region.security_group(first),
         ),
     )

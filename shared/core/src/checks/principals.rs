@@ -9,7 +9,6 @@ use crate::text::limited;
 /// Maximum number of principals in an alert's evidence; the rest is counted.
 const MAX_PRINCIPALS: usize = 20;
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "service.principals",
     severities: &[

@@ -4,7 +4,6 @@
 use crate::check::{CheckContext, CheckResult, Command, Finding, Remedy, Severity, Spec, Status};
 use crate::snapshot::{PROXY_PROTOCOL_TAG, TargetGroup, Unread, known};
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "target-group.proxy-protocol",
     severities: &[(Severity::Warning, "always")],

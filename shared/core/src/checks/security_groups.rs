@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::check::inbound_rules::{self, InboundRules, authorize, ids_of};
+use crate::check::inbound_rules::{self, InboundRules, ids_of};
+use crate::check::security_rules::{Allow, authorize};
 use crate::check::{CheckContext, CheckResult, Command, Finding, Need, Remedy, Severity, Spec, Status};
 use crate::snapshot::SecurityGroupRule;
 use crate::text::limited;
@@ -18,7 +19,6 @@ use crate::text::limited;
 /// Maximum number of rules in an alert's evidence; the rest is counted.
 const MAX_RULES: usize = 20;
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "load-balancer.security-groups",
     severities: &[
@@ -79,6 +79,8 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
         return Status::pass(format!("security groups allow dbt on {}", named(ports)));
     }
     let group = first_group(inbound);
+    let allowed = blocked.iter().map(|(cidr, port)| (Allow::Network(*cidr), *port));
+    let allow = authorize(false, group, allowed, context.region);
     Status::fail(
         Finding::new(
             Severity::Critical,
@@ -88,7 +90,7 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
             Remedy::new(
                 "Allow dbt's networks: the first command. If they have changed, ask dbt Support, and correct the \
                  stack's DbtCidrs. Or switch enforcement off, as dbt's guide offers: the second.",
-                Some(authorize(group, &blocked, context.region).next_line(enforcement_off(inbound))),
+                allow.map(|allow| allow.next_line(enforcement_off(inbound))),
                 context.region.security_group(group),
             ),
         )
@@ -258,7 +260,6 @@ pub(super) mod tests {
         topology, with_policy,
     };
 
-    /// A rule of `sg-1`.
     pub(in crate::checks) fn rule(source: &str, tcp: Option<Ports>) -> SecurityGroupRule {
         rule_of("sg-1", source, tcp)
     }

@@ -5,7 +5,6 @@ use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Remedy, 
 use crate::ids::ServiceId;
 use crate::snapshot::{EndpointService, known};
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "service.available",
     severities: &[(Severity::Critical, "always")],

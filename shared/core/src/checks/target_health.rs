@@ -16,7 +16,6 @@ use crate::text::{count, limited};
 /// Maximum number of targets in an alert's evidence; the rest is counted.
 const MAX_TARGETS: usize = 20;
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "target-group.health",
     severities: &[

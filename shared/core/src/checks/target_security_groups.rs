@@ -20,7 +20,6 @@ const MAX_TARGETS: usize = 20;
 /// Maximum number of commands in an alert: each opens one security group.
 const MAX_COMMANDS: usize = 4;
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "target-group.security-groups",
     severities: &[(Severity::Critical, "no target is reachable"), (Severity::Warning, "some targets are not")],
@@ -58,9 +57,7 @@ struct Inbound<'a> {
     load_balancer: &'a LoadBalancer,
     network: &'a Network,
     nodes: Vec<&'a Interface>,
-    /// The load balancer's security groups.
     groups: &'a [String],
-    /// The inbound rules of the targets' groups.
     rules: Vec<&'a SecurityGroupRule>,
 }
 
@@ -212,11 +209,11 @@ impl<'a> Inbound<'a> {
             }
         }
         let command = |(group, BlockedPorts { ports, nodes }): (&str, BlockedPorts)| {
-            let allow = match self.groups.first() {
-                Some(own) => Allow::Group(own),
-                None => Allow::Addresses(nodes),
+            let allow = |port: u16| match self.groups.first() {
+                Some(own) => vec![(Allow::Group(own), port)],
+                None => nodes.iter().map(|node| (Allow::Network((*node).into()), port)).collect(),
             };
-            authorize(false, group, &ports, &allow, context.region)
+            authorize(false, group, ports.into_iter().flat_map(allow), context.region)
         };
         wanted.into_iter().filter_map(command).collect()
     }

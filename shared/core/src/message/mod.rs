@@ -78,9 +78,7 @@ pub struct Envelope<'a> {
     pub partition: &'a Partition,
     /// The endpoint service's `Name` tag.
     pub name: Option<&'a str>,
-    /// The deployment.
     pub origin: &'a Origin,
-    /// The function.
     pub function: &'a str,
     /// The remark beside the transitions.
     pub banner: Option<Banner<'a>>,
@@ -136,7 +134,6 @@ impl Message {
 /// The value of a message attribute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attribute {
-    /// A string.
     Text(String),
     /// A list of strings: a filter policy matches if any of them matches.
     List(Vec<&'static str>),

@@ -12,11 +12,8 @@ use crate::ids::Arn;
 /// A load balancer behind an endpoint service, as read in this run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadBalancer {
-    /// Its ARN.
     pub arn: Arn,
-    /// Its description.
     pub description: Observed<Description>,
-    /// Its listeners.
     pub listeners: Observed<Vec<Listener>>,
     /// The known target groups on dbt's path: see [`LoadBalancer::forwards_to`].
     pub target_groups: Observed<Vec<TargetGroup>>,
@@ -51,11 +48,9 @@ pub struct Description {
     pub scheme: String,
     /// `active`, `provisioning`, `active_impaired` or `failed`, as ELB wrote it.
     pub state: String,
-    /// Its VPC.
     pub vpc: String,
     /// The zones in which it is enabled.
     pub zones: Vec<Zone>,
-    /// Its security groups.
     pub security_groups: Vec<String>,
     /// Whether inbound rules are enforced on PrivateLink traffic. `None` without security groups.
     pub enforced: Option<bool>,
@@ -75,9 +70,7 @@ pub struct Zone {
 /// A listener of a load balancer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
-    /// Its ARN.
     pub arn: String,
-    /// Its port.
     pub port: u16,
     /// `TCP`, `TLS`, `TCP_UDP`, `UDP`, …, as ELB wrote it.
     pub protocol: String,
@@ -233,9 +226,7 @@ fn given_up<T>(read: &Observed<T>) -> bool {
 /// A target group that a listener forwards to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetGroup {
-    /// Its ARN.
     pub arn: Arn,
-    /// The kind of its targets.
     pub kind: TargetKind,
     /// The VPC of its targets.
     pub vpc: Option<String>,
@@ -247,7 +238,6 @@ pub struct TargetGroup {
     pub health_check_codes: Option<String>,
     /// The seconds between health checks, and the number of failures that make a target unhealthy.
     pub health_check_timing: Option<(u32, u32)>,
-    /// Whether its targets are IPv6 addresses.
     pub is_ipv6: bool,
     /// The hostname behind its addresses, if it has the tag; not read in every run.
     pub hostname: Option<Observed<Option<Hostname>>>,
@@ -265,14 +255,10 @@ pub const MIN_HEALTHY_TAG: &str = "privatelink-guard:min-healthy";
 /// The tag of a target group whose targets parse Proxy Protocol's header; its value is `expected`.
 pub const PROXY_PROTOCOL_TAG: &str = "privatelink-guard:proxy-protocol";
 
-/// The kind of a group's targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TargetKind {
-    /// EC2 instances.
     Instance,
-    /// IP addresses.
     Ip,
-    /// An Application Load Balancer.
     LoadBalancer,
     /// An unknown kind.
     Other,

@@ -64,30 +64,23 @@ impl Network {
     }
 }
 
-/// A range of ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ports {
-    /// The first port.
     pub first: u16,
-    /// The last port.
     pub last: u16,
 }
 
 impl Ports {
-    /// Every port.
     pub const ALL: Self = Self { first: 0, last: u16::MAX };
 
-    /// One port.
     pub fn one(port: u16) -> Self {
         Self { first: port, last: port }
     }
 
-    /// The number of ports.
     pub fn number(self) -> u32 {
         u32::from(self.last - self.first) + 1
     }
 
-    /// Whether `port` is in the range.
     pub fn contains(self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
     }
@@ -118,9 +111,7 @@ impl std::fmt::Display for Ports {
 pub struct SecurityGroupRule {
     /// `sgr-…`
     pub id: String,
-    /// The security group.
     pub group: String,
-    /// Whether it is for outbound traffic.
     pub egress: bool,
     /// The allowed TCP ports; `None` for another protocol.
     pub tcp: Option<Ports>,
@@ -156,30 +147,25 @@ pub struct Interface {
     pub id: String,
     /// `ELB net/NAME/ID`, which identifies the load balancer.
     pub description: String,
-    /// Its subnet.
     pub subnet: String,
     /// Its private addresses, IPv4 and IPv6, the primary one first. A target sees an address of its own family as the
     /// source.
     pub addresses: Vec<IpAddr>,
 }
 
-/// A subnet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subnet {
     /// `subnet-…`
     pub id: String,
-    /// The VPC.
     pub vpc: String,
     /// Its IPv4 and IPv6 ranges.
     pub cidrs: Vec<IpNet>,
 }
 
-/// A network ACL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkAcl {
     /// `acl-…`
     pub id: String,
-    /// The associated subnets.
     pub subnets: Vec<String>,
     /// The ids of these associations, `aclassoc-…`, by subnet.
     pub associations: BTreeMap<String, String>,
@@ -193,9 +179,7 @@ pub struct NetworkAcl {
 pub struct AclEntry {
     /// The rule number. The matching rule with the lowest number decides.
     pub number: i32,
-    /// Whether it is an outbound rule.
     pub egress: bool,
-    /// Whether it allows traffic.
     pub allow: bool,
     /// The TCP ports to which it applies; `None` for another protocol.
     pub tcp: Option<Ports>,
@@ -203,22 +187,18 @@ pub struct AclEntry {
     pub peer: IpNet,
 }
 
-/// A route table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteTable {
     /// `rtb-…`
     pub id: String,
-    /// The VPC.
     pub vpc: String,
     /// Whether it is the VPC's main table, which subnets without an association use.
     pub main: bool,
     /// The id of the association that makes it the main table, `rtbassoc-…`.
     pub main_association: Option<String>,
-    /// The associated subnets.
     pub subnets: Vec<String>,
     /// The ids of these associations, `rtbassoc-…`, by subnet.
     pub associations: BTreeMap<String, String>,
-    /// Its routes.
     pub routes: Vec<Route>,
     /// The targets of routes to prefix lists, except gateway endpoints. The guard does not read these lists' addresses.
     pub to_prefix_lists: Vec<String>,
@@ -228,7 +208,6 @@ pub struct RouteTable {
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Route.html>
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// The destination.
     pub destination: IpNet,
     /// The target: `local`, `pcx-…`, `tgw-…`, …
     pub by: String,

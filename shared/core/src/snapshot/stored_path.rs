@@ -180,7 +180,6 @@ impl StoredPath {
         self.load_balancers.keys().chain(self.all_groups().map(|group| &group.arn)).map(Arn::as_str)
     }
 
-    /// The endpoint service.
     pub fn service(&self) -> &ServiceId {
         &self.service.id
     }
@@ -239,7 +238,6 @@ impl<'a> KnownDetails<'a> {
         self.groups.get(group).copied()
     }
 
-    /// The target group's attributes.
     pub fn attributes(&self, group: &Arn) -> Option<&TargetGroupAttributes> {
         self.groups.get(group)?.attributes.as_ref()?.as_ref().ok()
     }

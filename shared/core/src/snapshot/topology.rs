@@ -16,7 +16,6 @@ use crate::ids::{Arn, ServiceId};
 pub struct Topology {
     /// The configured services that EC2 knows; not read in every run.
     pub services: Option<Observed<BTreeMap<ServiceId, EndpointService>>>,
-    /// The load balancers behind them.
     pub load_balancers: BTreeMap<Arn, LoadBalancer>,
     /// The error that leaves some targets' locations and security groups unknown.
     pub unlocated: Option<CallError>,

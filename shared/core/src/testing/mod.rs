@@ -20,10 +20,8 @@ use crate::trigger::Change;
 
 pub use self::examples::examples;
 
-/// dbt's account in all tests.
 pub const DBT: &str = "123456789012";
 
-/// An account that is not dbt's.
 pub const UNTRUSTED: &str = "999999999999";
 
 /// Endpoint service number `number`; the policy of [`policy`] watches number 1.
@@ -31,7 +29,6 @@ pub fn service(number: u32) -> ServiceId {
     format!("vpce-svc-{number:017x}").parse().unwrap()
 }
 
-/// VPC endpoint number `number`.
 pub fn endpoint(number: u32) -> EndpointId {
     format!("vpce-{number:017x}").parse().unwrap()
 }
@@ -42,7 +39,6 @@ pub fn at(hour: i8, minute: i8) -> Timestamp {
     time.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp()
 }
 
-/// A connection on service 1.
 pub fn connection(number: u32, owner: Option<&str>, state: &str) -> Connection {
     Connection {
         service: service(1),
@@ -76,7 +72,6 @@ pub fn policy() -> Policy {
     policy
 }
 
-/// The Region that the tests are in.
 pub fn region() -> Region {
     Region::new("aws", "eu-central-1")
 }
@@ -96,7 +91,6 @@ pub fn refusal(code: &str) -> CallError {
     CallError::new("ec2:RejectVpcEndpointConnections", ErrorKind::Refused(code.to_owned()), "not now")
 }
 
-/// A call that AWS denied.
 pub fn call_error(call: &'static str) -> CallError {
     CallError::new(call, ErrorKind::Refused("AccessDenied".to_owned()), "not authorized")
 }
@@ -127,6 +121,11 @@ pub fn topology(service: EndpointService, load_balancers: impl IntoIterator<Item
     Topology { services: Some(Ok([(service.id.clone(), service)].into())), load_balancers, ..Topology::default() }
 }
 
+/// These connections, without any other reads.
+pub fn with_connections(connections: Vec<Connection>) -> Topology {
+    Topology { connections: Some(Ok(connections)), ..Topology::default() }
+}
+
 /// Runs `evaluate` on `topology`, for service 1 and [`policy`].
 pub fn with_context<T>(topology: &Topology, evaluate: impl FnOnce(CheckContext<'_>) -> T) -> T {
     with_policy(topology, &policy(), evaluate)
@@ -138,7 +137,6 @@ pub fn with_policy<T>(topology: &Topology, policy: &Policy, evaluate: impl FnOnc
     evaluate(CheckContext::new(&service, topology, policy, &region, at(9, 0)))
 }
 
-/// The status of the only result.
 pub fn only_status(results: Vec<CheckResult>) -> Status {
     let [result] = <[CheckResult; 1]>::try_from(results).unwrap();
     result.status
@@ -167,7 +165,6 @@ pub fn failures(results: &[CheckResult]) -> Vec<(Severity, &str)> {
     failed.collect()
 }
 
-/// The summary of each failure. Panics if a result is unknown.
 pub fn summaries(results: &[CheckResult]) -> Vec<&str> {
     failures(results).into_iter().map(|(_, summary)| summary).collect()
 }
@@ -209,7 +206,6 @@ pub fn failure(status: Status) -> Option<Finding> {
     }
 }
 
-/// The finding of the only failure.
 pub fn only_finding(results: Vec<CheckResult>) -> Finding {
     let mut failed = results.into_iter().filter_map(|result| match result.status {
         Status::Fail(finding) => Some(*finding),
@@ -220,7 +216,6 @@ pub fn only_finding(results: Vec<CheckResult>) -> Finding {
     finding
 }
 
-/// The names of a finding's parts.
 pub fn parts(finding: &Finding) -> Vec<&str> {
     finding.parts.keys().map(String::as_str).collect()
 }
@@ -248,7 +243,6 @@ pub fn load_balancer(name: &str, target_groups: Vec<TargetGroup>) -> LoadBalance
     }
 }
 
-/// A listener that forwards to `group`.
 pub fn listener(protocol: &str, port: u16, group: &TargetGroup) -> Listener {
     Listener {
         arn: format!("arn:aws:elasticloadbalancing:eu-central-1:111122223333:listener/net/pg/0123456789abcdef/{port}"),
@@ -291,7 +285,6 @@ pub fn group_attributes(cross_zone: CrossZoneOverride) -> Option<Observed<Target
     }))
 }
 
-/// The ARN of an ELB resource.
 pub fn elb_arn(resource: &str) -> Arn {
     format!("arn:aws:elasticloadbalancing:eu-central-1:111122223333:{resource}").parse().unwrap()
 }
@@ -326,7 +319,6 @@ pub fn terminated() -> Target {
     }
 }
 
-/// A finding for tests where only the severity matters.
 pub fn finding(severity: Severity) -> Finding {
     Finding::new(
         severity,

@@ -17,7 +17,6 @@ use crate::ids::Arn;
 use crate::snapshot::{LoadBalancer, Target, TargetGroup, TargetKind, Unread};
 use crate::text::count;
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "network-path",
     severities: &[(Severity::Warning, "always")],
