@@ -148,10 +148,10 @@ fn service_name(service: &ServiceId, context: CheckContext<'_>) -> Command {
 mod tests {
     use super::*;
     use crate::check::RememberedConnections;
-    use crate::snapshot::Topology;
+
     use crate::testing::{
-        DBT, UNTRUSTED, call_error, connection, endpoint, failure, only_status, refusal, settings, with_connections,
-        with_context, with_policy,
+        DBT, UNTRUSTED, connection, endpoint, failure, only_status, refusal, settings, with_connections, with_context,
+        with_policy,
     };
 
     fn status(connections: Vec<Connection>, remembered: Option<&RememberedConnections>) -> Status {
@@ -266,9 +266,6 @@ mod tests {
         assert!(matches!(status(vec![], None), Status::Unknown(_)), "the table could not be read");
         let unknown_state = vec![connection(1, Some(DBT), "newState")];
         assert!(matches!(status(unknown_state, Some(&RememberedConnections::default())), Status::Unknown(_)));
-        let failed = Some(Err(call_error("ec2:DescribeVpcEndpointConnections")));
-        let topology = Topology { connections: failed, ..Topology::default() };
-        assert!(matches!(only_status(with_context(&topology, evaluate)), Status::Unknown(_)));
     }
 
     #[test]

@@ -295,10 +295,10 @@ mod tests {
     use crate::admission::Admissions;
     use crate::check::{PartStatus, RecordedState, RememberedConnections};
     use crate::config::Policy;
-    use crate::snapshot::{Topology, Traffic};
+    use crate::snapshot::Traffic;
     use crate::testing::{
-        DBT, UNTRUSTED, at, call_error, connection, endpoint, only_finding, policy, refusal, service, settings,
-        with_connections, with_policy,
+        DBT, UNTRUSTED, at, connection, endpoint, only_finding, policy, refusal, service, settings, with_connections,
+        with_policy,
     };
     use jiff::SignedDuration;
 
@@ -543,23 +543,5 @@ mod tests {
         assert_eq!(in_state("pendingAcceptance", None), None, "the next run answers it");
         assert_eq!(in_state("pendingAcceptance", Some(at(8, 45))), None);
         assert!(in_state("pendingAcceptance", Some(at(8, 44))).is_some());
-    }
-
-    #[test]
-    fn unread_connections_are_unknown() {
-        let error = || call_error("ec2:DescribeVpcEndpointConnections");
-        let failed = Topology { connections: Some(Err(error())), ..Topology::default() };
-        let unread_connections = [(service(1), error())].into();
-        let of_one = Topology { connections: Some(Ok(Vec::new())), unread_connections, ..Topology::default() };
-        for topology in [failed, of_one] {
-            for evaluate in [
-                evaluate,
-                super::super::connection_absent::SPEC.evaluate,
-                super::super::connection_untrusted::SPEC.evaluate,
-            ] {
-                let results = with_policy(&topology, &policy(), evaluate);
-                assert!(matches!(&results[..], [CheckResult { status: Status::Unknown(_), .. }]), "{results:?}");
-            }
-        }
     }
 }

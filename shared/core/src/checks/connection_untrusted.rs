@@ -222,10 +222,10 @@ fn action(owner: Option<&AccountId>, open: &[&Connection], context: CheckContext
 mod tests {
     use super::*;
     use crate::check::RememberedConnections;
-    use crate::snapshot::Topology;
+
     use crate::testing::{
-        DBT, UNTRUSTED, call_error, connection, endpoint, only_finding, parts, refusal, settings, with_connections,
-        with_context, with_policy,
+        DBT, UNTRUSTED, connection, endpoint, only_finding, parts, refusal, settings, with_connections, with_context,
+        with_policy,
     };
 
     /// The resource, severity, summary and number of evidence lines of each failure.
@@ -341,13 +341,5 @@ mod tests {
             vec![connection(1, Some(UNTRUSTED), "available"), connection(2, Some(UNTRUSTED), "pendingAcceptance")];
         let topology = with_connections(connections);
         assert_eq!(parts(&only_finding(with_context(&topology, evaluate))), [endpoint(1).as_str()]);
-    }
-
-    #[test]
-    fn unread_connections_are_unknown() {
-        let failed = Some(Err(call_error("ec2:DescribeVpcEndpointConnections")));
-        let topology = Topology { connections: failed, ..Topology::default() };
-        let results = with_context(&topology, evaluate);
-        assert!(matches!(&results[..], [CheckResult { status: Status::Unknown(_), .. }]), "{results:?}");
     }
 }

@@ -244,8 +244,8 @@ mod tests {
     use crate::check::protocols::NEGOTIATE_TLS;
     use crate::snapshot::StoredPath;
     use crate::testing::{
-        at, call_error, endpoint_service, failures, listener, load_balancer, only_finding, service, settings,
-        summaries, target_group, topology, with_context, with_policy,
+        at, endpoint_service, failures, listener, load_balancer, only_finding, service, settings, summaries,
+        target_group, topology, with_context, with_policy,
     };
 
     fn nlb(name: &str, listeners: Vec<Listener>) -> LoadBalancer {
@@ -408,13 +408,5 @@ mod tests {
         assert_eq!(summaries(&results("5432", vec![nlb.clone()])), [""; 0]);
         let health = with_context(&topology(endpoint_service(), [nlb]), crate::checks::target_health::SPEC.evaluate);
         assert_eq!(failures(&health), [(Severity::Critical, "no target is registered in pg")]);
-    }
-
-    #[test]
-    fn a_failed_read_is_unknown() {
-        let failed = Err(call_error("elasticloadbalancing:DescribeListeners"));
-        let unread = LoadBalancer { listeners: failed, ..nlb("pg", vec![]) };
-        let results = with_context(&topology(endpoint_service(), [unread]), evaluate);
-        assert!(matches!(results[0].status, Status::Unknown(_)));
     }
 }

@@ -475,7 +475,7 @@ fn action(counts: &TargetCounts<'_>) -> &'static str {
 mod tests {
     use super::*;
     use crate::check::PartStatus;
-    use crate::snapshot::{CrossZoneOverride, LoadBalancer, Observed, TargetGroupAttributes, Topology};
+    use crate::snapshot::{CrossZoneOverride, LoadBalancer, Observed, TargetGroupAttributes};
     use crate::testing::{
         call_error, endpoint_service, failure, group_attributes, load_balancer, only_status, target, target_group,
         topology, with_context,
@@ -830,23 +830,6 @@ mod tests {
         assert_eq!(finding(&nine_down), Some((Severity::Critical, summary)));
         let warning = finding(&["healthy", "unhealthy", "brand-new-state"]).map(|(severity, _)| severity);
         assert_eq!(warning, Some(Severity::Warning));
-    }
-
-    #[test]
-    fn a_failed_read_is_unknown() {
-        let failed = || call_error("elasticloadbalancing:DescribeTargetHealth");
-        let group = TargetGroup { targets: Err(failed()), ..target_group("pg") };
-        let no_targets = topology(endpoint_service(), [load_balancer("pg", vec![group])]);
-        let no_groups = LoadBalancer { target_groups: Err(failed()), ..load_balancer("pg", vec![]) };
-        let topologies = [
-            topology(endpoint_service(), [no_groups]),
-            Topology { services: Some(Err(failed())), ..no_targets.clone() },
-            no_targets,
-        ];
-        for topology in topologies {
-            let results = with_context(&topology, evaluate);
-            assert!(matches!(&results[..], [CheckResult { status: Status::Unknown(_), .. }]), "{results:?}");
-        }
     }
 
     #[test]
