@@ -1,5 +1,7 @@
 //! Lines of text: cleaned texts from AWS, which anybody may have written, and numbers and lists in words.
 
+use std::fmt::Display;
+
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
 /// The text as one line, without control characters and characters that are invisible or change the text's direction.
@@ -25,8 +27,8 @@ fn is_ignorable(c: char) -> bool {
 }
 
 /// `1 target`, `2 targets`.
-pub fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+pub fn count<N: Copy + Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == N::from(1) { "" } else { "s" })
 }
 
 /// At most `max` lines, followed by the number of omitted lines.
@@ -50,6 +52,11 @@ mod tests {
         let ignorable = "p\u{034f}\u{115f}\u{1160}g\u{3164}\u{fe00}\u{fe0f}\u{e0100}\u{e01ef}\u{2800}\u{ffa0}\u{180b}";
         assert_eq!(strip_invisible(ignorable), "pg", "nothing is drawn for them");
         assert_eq!(strip_invisible("Zürich 東京 🐘"), "Zürich 東京 🐘");
+    }
+
+    #[test]
+    fn one_thing_is_singular() {
+        assert_eq!([0, 1, 2].map(|number: u64| count(number, "flow")), ["0 flows", "1 flow", "2 flows"]);
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::alerts::transition::{Kind, Transition};
 use crate::catalogue;
 use crate::check::Severity;
 use crate::snapshot::CallError;
+use crate::text::count;
 
 /// Maximum size of all bodies together. SNS allows 256 KiB, and the rest is for its own wrapping.
 const MAX_BYTES: usize = 240 * 1024;
@@ -300,8 +301,7 @@ const UNITS: [(i64, &str, &str); 4] =
 /// `3 days 4 hours`, `12 minutes`, `40 seconds`: the largest unit, and the next one unless it is zero.
 fn duration(lasted: SignedDuration) -> String {
     let parts = in_units(lasted).into_iter().take(2).filter(|(number, ..)| *number > 0);
-    let words = parts.map(|(number, unit, _)| format!("{number} {unit}{}", if number == 1 { "" } else { "s" }));
-    let words = words.collect::<Vec<_>>().join(" ");
+    let words = parts.map(|(number, unit, _)| count(number, unit)).collect::<Vec<_>>().join(" ");
     if words.is_empty() { "less than a second".to_owned() } else { words }
 }
 
