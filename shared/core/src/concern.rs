@@ -41,17 +41,10 @@ pub struct PathIds {
     pub until: Timestamp,
 }
 
-/// Calls that, under a condition, can concern a path without naming one of its ids. All other calls in drift-watcher's
-/// rules name the changed resource by its id or ARN.
+/// Calls that can name a security group of the default VPC by its name. The ids in such a call belong to other groups.
+/// All other calls in drift-watcher's rules name the changed resource by its id or ARN.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_AuthorizeSecurityGroupIngress.html>
-const RULES_OF_THEIR_OWN: [(&str, Applies); 2] = [
-    // A call can name a security group of the default VPC by its name. The ids in such a call belong to other groups.
-    ("AuthorizeSecurityGroupIngress", names_no_group),
-    ("RevokeSecurityGroupIngress", names_no_group),
-];
-
-/// The condition under which a special rule applies to a call.
-type Applies = fn(&Change) -> bool;
+const BY_NAME: [&str; 2] = ["AuthorizeSecurityGroupIngress", "RevokeSecurityGroupIngress"];
 
 fn names_no_group(change: &Change) -> bool {
     let parameters: Option<Value> = serde_json::from_str(&change.parameters).ok();
@@ -81,7 +74,7 @@ pub fn of(
     now: Timestamp,
 ) -> Concern {
     let Some(named) = change.texts().filter(|_| is_well_formed(change)) else { return Concern::Any };
-    if RULES_OF_THEIR_OWN.iter().any(|(name, applies)| *name == change.event_name && applies(change)) {
+    if BY_NAME.contains(&change.event_name.as_str()) && names_no_group(change) {
         return Concern::Seldom;
     }
     // A listener or a rule may be newer than the stored ids.

@@ -141,13 +141,13 @@ fn gone_listener(
 fn with_ports(present: &ListenerPorts, service: Option<&ServiceId>, ports: &str) -> String {
     let Some(service) = service else { return ports.to_owned() };
     let others = match present {
-        ListenerPorts::PerService(services) => services.as_slice(),
-        ListenerPorts::Any | ListenerPorts::Every(_) => &[],
+        ListenerPorts::PerService(services) => Some(services),
+        ListenerPorts::Any | ListenerPorts::Every(_) => None,
     };
-    let entry = |(service, ports): &(ServiceId, BTreeSet<u16>)| {
+    let entry = |(service, ports): (&ServiceId, &BTreeSet<u16>)| {
         format!("{service}={}", ports.iter().map(ToString::to_string).collect::<Vec<_>>().join("+"))
     };
-    others.iter().map(entry).chain([format!("{service}={ports}")]).collect::<Vec<_>>().join(",")
+    others.into_iter().flatten().map(entry).chain([format!("{service}={ports}")]).collect::<Vec<_>>().join(",")
 }
 
 /// `pg does not listen for dbt on port 5432`.
@@ -283,7 +283,7 @@ mod tests {
         let balancer = nlb("pg", vec![on(443)]);
         let was_in_place = BTreeSet::from([listener_id(&balancer, &on(5432)).unwrap()]);
         let mut policy = settings(&[]).policy;
-        policy.listener_ports = ListenerPorts::PerService(vec![(service(2), [5432].into())]);
+        policy.listener_ports = ListenerPorts::PerService([(service(2), [5432].into())].into());
         let results = with_policy(&topology(endpoint_service(), [balancer]), &policy, |context| {
             evaluate(CheckContext { was_in_place: &was_in_place, ..context })
         });
