@@ -4,7 +4,6 @@
 use crate::check::{Check, CheckContext, CheckResult, Group, cause};
 use crate::trigger::Change;
 
-/// Every check.
 pub const CATALOGUE: &[Check] = &[
     &crate::checks::service_available::SPEC,
     &crate::checks::acceptance_required::SPEC,
@@ -34,7 +33,6 @@ pub const CATALOGUE: &[Check] = &[
     &crate::checks::subscribers::SPEC,
 ];
 
-/// The checks of `groups`.
 pub fn checks_of(groups: &[Group]) -> Vec<Check> {
     CATALOGUE.iter().copied().filter(|check| groups.contains(&check.group)).collect()
 }

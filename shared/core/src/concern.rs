@@ -35,9 +35,7 @@ pub enum Concern {
 /// The ids on the path behind an endpoint service, with an expiry time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathIds {
-    /// The ids' hashes.
     pub hashes: BTreeSet<u64>,
-    /// Expiry time of the ids.
     pub until: Timestamp,
 }
 
@@ -130,7 +128,6 @@ pub fn ids_on_path(
     (ids.found.iter().map(|id| hash(id)).collect(), ids.all_read)
 }
 
-/// The ids that were found so far.
 struct Ids {
     found: BTreeSet<String>,
     all_read: bool,

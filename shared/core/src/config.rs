@@ -14,7 +14,6 @@ use crate::ids::{AccountId, Arn, EndpointId, Malformed, ServiceId};
 /// The configuration of a function: its policy, and where it stores its state and sends alerts.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The services to check, and the reactions.
     pub policy: Policy,
     /// The SNS topic that alerts are sent to (`ALERT_TOPIC_ARN`).
     pub alert_topic: Arn,
@@ -41,11 +40,9 @@ pub struct Policy {
     pub max_dbt_endpoints: Option<usize>,
     /// The only endpoints of dbt that are accepted on these services.
     pub expected_endpoints: BTreeMap<ServiceId, BTreeSet<EndpointId>>,
-    /// dbt's principals, as configured.
     pub principals: BTreeSet<Principal>,
     /// The topic that connection notifications must go to; `None` if they are not checked.
     pub notification_topic: Option<Arn>,
-    /// The ports that dbt connects to.
     pub listener_ports: ListenerPorts,
     /// The networks that dbt connects from. Empty if not configured.
     pub dbt_cidrs: Vec<IpNet>,
@@ -115,7 +112,6 @@ pub struct Principal {
     pub arn: Option<Arn>,
 }
 
-/// `LISTENER_PORTS`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenerPorts {
     /// Any port is accepted.
@@ -126,7 +122,6 @@ pub enum ListenerPorts {
     PerService(BTreeMap<ServiceId, BTreeSet<u16>>),
 }
 
-/// `UNTRUSTED_REQUESTS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UntrustedRequests {
     /// Send an alert and change nothing.
@@ -135,7 +130,6 @@ pub enum UntrustedRequests {
     Reject,
 }
 
-/// `CROSS_ZONE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CrossZone {
     /// Send an alert and change nothing.
@@ -146,11 +140,9 @@ pub enum CrossZone {
     Ignore,
 }
 
-/// All problems of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadConfiguration(Vec<Problem>);
 
-/// A problem with one variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Problem {
     variable: &'static str,
@@ -473,7 +465,6 @@ fn cidr(text: &str) -> Result<IpNet, String> {
     if net.trunc() == net { Ok(net) } else { Err(format!("'{text}' has host bits set, did you mean {}?", net.trunc())) }
 }
 
-/// A number in this range.
 fn number<T: FromStr + PartialOrd>(text: &str, range: RangeInclusive<T>) -> Result<T, String> {
     text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| format!("'{text}' is out of range"))
 }

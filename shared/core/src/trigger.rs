@@ -10,26 +10,20 @@ use serde_json::Value;
 
 use crate::ids::{AccountId, Arn, ServiceId, load_balancer_of};
 
-/// The reason for a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trigger {
     Schedule,
-    /// A message on the notification topic.
     Notification {
-        /// SNS's id of the message.
         id: String,
-        /// When SNS received the message.
         sent: Timestamp,
         /// The ids of endpoint services and endpoints that its text mentions.
         mentions: Vec<String>,
     },
-    /// A change in AWS that CloudTrail recorded.
     Change(Change),
     /// A call that CloudTrail recorded and AWS refused: nothing changed, so there is nothing to do.
     Refused,
     /// The schedule of the stack's `Heartbeat` parameter: send a notice that the guard is running.
     Heartbeat,
-    /// A request for test messages.
     Test,
     /// Anything else: a test event from the console, or an event that does not belong to this function.
     Unrecognised,
@@ -52,7 +46,6 @@ pub struct Change {
     /// The request parameters that took effect, as JSON: see [`crate::cloudtrail`].
     #[serde(skip)]
     pub parameters: String,
-    /// CloudTrail's id of the event.
     #[serde(skip)]
     pub id: String,
 }
@@ -124,7 +117,6 @@ impl Change {
         Some(Self { parameters: serde_json::to_string(&names).ok()?, ..change })
     }
 
-    /// Whether the change names `resource`: see [`Change::names_any`].
     pub fn names(&self, resource: &str) -> bool {
         self.names_any([resource])
     }

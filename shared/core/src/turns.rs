@@ -11,7 +11,6 @@ use crate::ids::ServiceId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     pub service: ServiceId,
-    /// The number of calls that read it.
     pub calls: usize,
     /// Whether it has an open or pending alert: such a service comes first.
     pub has_open_alert: bool,

@@ -85,11 +85,8 @@ impl Alert {
 /// The numbers of results that fire and resolve an alert, and the interval between reminders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thresholds {
-    /// Consecutive failing results before it fires.
     pub alert_after: u32,
-    /// Consecutive passing results before it resolves.
     pub resolve_after: u32,
-    /// Time between reminders.
     pub remind_every: Option<Duration>,
 }
 
@@ -133,7 +130,6 @@ impl<'a> Signal<'a> {
 pub enum Event {
     /// It fires, got worse than last sent, or has a new part.
     Fired,
-    /// It still fires.
     Reminded,
     /// A change that caused it became known.
     CauseFound,
@@ -398,7 +394,6 @@ fn on_passing(alert: Alert, thresholds: Thresholds, moment: Now<'_>) -> (Alert, 
     end(next, Event::Recovered, moment)
 }
 
-/// The parts, with no part failing any more.
 fn without_failing(parts: BTreeMap<String, KnownPart>) -> BTreeMap<String, KnownPart> {
     parts.into_iter().map(|(name, part)| (name, KnownPart { failing: 0, ..part })).collect()
 }

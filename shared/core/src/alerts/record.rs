@@ -56,7 +56,6 @@ impl fmt::Display for Partition {
     }
 }
 
-/// The records of one partition.
 pub type Items = BTreeMap<Key, Item>;
 
 /// The alerts that fire, except those that a silence holds back.
@@ -65,7 +64,6 @@ pub fn firing(items: &Items) -> impl Iterator<Item = (&Key, &Alert)> {
     alerts.filter(|(_, alert)| alert.phase == Phase::Firing && !alert.silenced)
 }
 
-/// The recorded number of the alert topic's subscriptions.
 pub fn subscribers(items: &Items) -> Option<&Subscribers> {
     items.values().find_map(|item| item.record.as_ref()?.subscribers())
 }
@@ -104,11 +102,9 @@ pub struct Key {
 pub struct Item {
     /// The content; `None` if it cannot be read. Then everything that it may have recorded is sent again.
     pub record: Option<Record>,
-    /// The version that a write must find in place.
     pub version: Version,
 }
 
-/// The version of an item in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     At(u64),
@@ -116,7 +112,6 @@ pub enum Version {
     Unreadable,
 }
 
-/// The content of one item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     pub state: State,
@@ -137,7 +132,6 @@ pub struct Record {
     pub retired: bool,
 }
 
-/// The state in a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -155,7 +149,6 @@ pub enum State {
     Subscribers(Subscribers),
     /// Notes of changes whose effect may show only later, each with the time of the note.
     Changes(Vec<(Timestamp, String)>),
-    /// When a known account was last seen connected.
     #[serde(rename = "known-account")]
     KnownAccount(Timestamp),
 }
@@ -163,7 +156,6 @@ pub enum State {
 /// The stored state of a connection of dbt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownConnection {
-    /// The account that owns the endpoint.
     pub owner: String,
     /// The last state seen, as EC2 wrote it.
     pub state: String,
@@ -171,7 +163,6 @@ pub struct KnownConnection {
     pub since: Timestamp,
     /// Whether it has been available and the notice about that was sent.
     pub established: bool,
-    /// When the guard accepted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Timestamp>,
     /// Whether it is gone and the notice about that was sent.
@@ -234,12 +225,10 @@ impl Record {
         if let State::Connection(connection) = &self.state { Some(connection) } else { None }
     }
 
-    /// The ids that were in place, if this is their record.
     pub fn inventory(&self) -> Option<&BTreeMap<String, Option<Timestamp>>> {
         if let State::Inventory(inventory) = &self.state { Some(inventory) } else { None }
     }
 
-    /// dbt's last connections, if this is their record.
     pub fn traffic(&self) -> Option<&Traffic> {
         if let State::Traffic(traffic) = &self.state { Some(traffic) } else { None }
     }
@@ -252,17 +241,14 @@ impl Record {
         if let State::Admissions(admissions) = &self.state { Some(admissions) } else { None }
     }
 
-    /// The number of the alert topic's subscriptions, if this is its record.
     pub fn subscribers(&self) -> Option<&Subscribers> {
         if let State::Subscribers(subscribers) = &self.state { Some(subscribers) } else { None }
     }
 
-    /// The notes of changes whose effect may show only later, if this is their record.
     pub fn changes(&self) -> Option<&[(Timestamp, String)]> {
         if let State::Changes(changes) = &self.state { Some(changes) } else { None }
     }
 
-    /// When the known account was last seen connected, if this is its record.
     pub fn known_account(&self) -> Option<Timestamp> {
         if let State::KnownAccount(last) = &self.state { Some(*last) } else { None }
     }

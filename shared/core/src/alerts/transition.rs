@@ -41,16 +41,13 @@ pub struct Transition {
 pub enum Kind {
     /// A check fails, or got worse.
     Firing,
-    /// The check still fails.
     Reminder,
-    /// The alert is over.
     Resolved,
     /// An event that is no failure.
     Notice,
 }
 
 impl Kind {
-    /// The lower-case name, as in message attributes.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Firing => "firing",

@@ -48,7 +48,6 @@ pub struct RememberedConnections {
     pub states: BTreeMap<EndpointId, RecordedState>,
     /// dbt's endpoints that were available or that the guard accepted.
     pub established: BTreeSet<EndpointId>,
-    /// Whether dbt ever had such an endpoint.
     pub had_connection: bool,
     /// The decisions on dbt's requests; `None` if their record cannot be read.
     pub admissions: Option<Admissions>,

@@ -101,7 +101,6 @@ impl<'a> InboundRules<'a> {
         }
     }
 
-    /// The rule in one line.
     pub(crate) fn describe(&self, rule: &SecurityGroupRule) -> String {
         let SecurityGroupRule { id, group, tcp, peer, .. } = rule;
         let ports = tcp.map_or("not TCP".to_owned(), |ports| format!("TCP {ports}"));

@@ -11,7 +11,6 @@ pub struct Region {
 }
 
 impl Region {
-    /// The Region `name` in `partition`.
     pub fn new(partition: &str, name: &str) -> Self {
         // https://docs.aws.amazon.com/general/latest/gr/aws-service-information.html, "Management Console" per partition
         let console = match partition {

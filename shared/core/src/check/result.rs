@@ -13,7 +13,6 @@ use crate::trigger::Change;
 /// Maximum number of stored ids per finding: a target group may have a thousand targets, each with security groups.
 const MAX_STORED_IDS: usize = 500;
 
-/// One check's result for one resource.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckResult {
     pub check: Check,
@@ -25,7 +24,6 @@ pub struct CheckResult {
     pub is_unlisted: bool,
 }
 
-/// The outcome of a check.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Status {
     /// The fact that satisfies the check, in one line.
@@ -40,7 +38,6 @@ pub enum Status {
 /// A failure, described for its reader. The table stores it so that a later run can send it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// Its severity for dbt.
     pub severity: Severity,
     /// The failure with its numbers, short enough for an email's subject: about 60 characters.
     pub summary: String,
@@ -71,7 +68,6 @@ pub struct Finding {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PartStatus {
-    /// The part fails with this severity.
     Failing(Severity),
     /// The reason why the part could not be determined.
     Unknown(String),
@@ -108,7 +104,6 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// The lower-case name, as in message attributes.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Info => "info",
@@ -143,7 +138,6 @@ impl Finding {
         Self { evidence, ..self }
     }
 
-    /// The finding with these failing parts.
     #[must_use]
     pub fn with_parts(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let severity = self.severity;
@@ -151,7 +145,6 @@ impl Finding {
         self
     }
 
-    /// The finding with these unknown parts, each with its reason.
     #[must_use]
     pub fn with_unknown_parts(mut self, parts: impl IntoIterator<Item = (impl Into<String>, String)>) -> Self {
         self.parts.extend(parts.into_iter().map(|(name, why)| (name.into(), PartStatus::Unknown(why))));
@@ -178,7 +171,6 @@ impl Finding {
         self.parts.get(name).or_else(|| self.parts.get(Self::REST))
     }
 
-    /// The finding with these further ids and ARNs.
     #[must_use]
     pub fn about(mut self, ids: impl IntoIterator<Item = impl ToString>) -> Self {
         self.ids.extend(ids.into_iter().map(|id| id.to_string()));
@@ -206,7 +198,6 @@ impl Finding {
         self.ids = ids.into_iter().collect();
     }
 
-    /// The names of the parts that fail.
     pub fn failing_parts(&self) -> impl Iterator<Item = &String> {
         self.parts.iter().filter(|(_, status)| matches!(status, PartStatus::Failing(_))).map(|(name, _)| name)
     }
@@ -234,7 +225,6 @@ impl Remedy {
 }
 
 impl CheckResult {
-    /// The result of `check` for `resource`.
     pub fn new(check: Check, resource: &(impl ToString + ?Sized), status: Status) -> Self {
         Self { check, resource: resource.to_string(), status, is_unlisted: false }
     }
@@ -260,7 +250,6 @@ impl Status {
         Self::Pass(right.into())
     }
 
-    /// The status in one line.
     pub fn text(&self) -> &str {
         match self {
             Self::Pass(text) | Self::Unknown(text) => text,
@@ -269,7 +258,6 @@ impl Status {
         }
     }
 
-    /// A failure with this finding.
     pub(crate) fn fail(finding: Finding) -> Self {
         #[cfg(test)]
         crate::testing::assert_pasteable(&finding);

@@ -38,7 +38,6 @@ pub(crate) const SPEC: Spec = Spec {
     ..Spec::USUAL
 };
 
-/// One result per load balancer.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     inbound_rules::per_load_balancer(context, &SPEC, judge)
 }
@@ -156,7 +155,6 @@ fn remedy(inbound: &InboundRules<'_>, first: &SecurityGroupRule, broad: &[&Secur
     Remedy::new(action, commands, context.region.security_group(&first.group))
 }
 
-/// The security groups of these rules.
 fn groups_of<'a>(rules: &[&'a SecurityGroupRule]) -> BTreeSet<&'a str> {
     rules.iter().map(|rule| rule.group.as_str()).collect()
 }

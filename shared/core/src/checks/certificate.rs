@@ -132,7 +132,6 @@ fn judge(load_balancer: &LoadBalancer, listener: &Listener, context: CheckContex
     judged
 }
 
-/// The name of this certificate's part.
 fn part(place: &str, arn: &str) -> String {
     format!("{place} {arn}")
 }

@@ -88,7 +88,6 @@ fn judge(
     )
 }
 
-/// The prefix of a listener's stored id.
 pub(crate) const LISTENER: &str = "listener ";
 
 /// The stored id of a listener that serves dbt. It is not the ARN, because a recreated listener has a new one.

@@ -27,7 +27,6 @@ pub(crate) const SPEC: Spec = Spec {
     ..Spec::USUAL
 };
 
-/// One result per load balancer.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.per_listeners(&SPEC, |load_balancer, listeners| judge(load_balancer, listeners, context))
 }

@@ -37,7 +37,6 @@ pub(crate) const SPEC: Spec = Spec {
     ..Spec::USUAL
 };
 
-/// One result per load balancer.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.per_load_balancer(&SPEC, |load_balancer, description| {
         judge(load_balancer, description, context).unwrap_or_else(Status::from)

@@ -27,7 +27,6 @@ pub(crate) const SPEC: Spec = Spec {
     ..Spec::USUAL
 };
 
-/// The result for the endpoint service.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.for_service(&SPEC, |service| match known(service.principals.as_ref()) {
         Ok(allowed) => judge(&service.id, allowed, context),

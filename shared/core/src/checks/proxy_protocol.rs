@@ -18,7 +18,6 @@ pub(crate) const SPEC: Spec = Spec {
     ..Spec::USUAL
 };
 
-/// The tag's value.
 const EXPECTED: &str = "expected";
 
 /// One result per target group.

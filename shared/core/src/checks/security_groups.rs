@@ -42,7 +42,6 @@ pub(crate) const SPEC: Spec = Spec {
     ..Spec::USUAL
 };
 
-/// One result per load balancer.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     inbound_rules::per_load_balancer(context, &SPEC, judge)
 }

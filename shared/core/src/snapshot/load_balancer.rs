@@ -49,7 +49,6 @@ pub struct Description {
     /// `active`, `provisioning`, `active_impaired` or `failed`, as ELB wrote it.
     pub state: String,
     pub vpc: String,
-    /// The zones in which it is enabled.
     pub zones: Vec<Zone>,
     pub security_groups: Vec<String>,
     /// Whether inbound rules are enforced on PrivateLink traffic. `None` without security groups.
@@ -58,7 +57,6 @@ pub struct Description {
     pub dual_stack: bool,
 }
 
-/// A zone in which a load balancer is enabled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Zone {
     /// `eu-central-1a`, …
@@ -67,7 +65,6 @@ pub struct Zone {
     pub subnet: String,
 }
 
-/// A listener of a load balancer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
     pub arn: String,
@@ -223,12 +220,10 @@ fn given_up<T>(read: &Observed<T>) -> bool {
     read.as_ref().is_err_and(|error| error.kind == ErrorKind::GivenUp)
 }
 
-/// A target group that a listener forwards to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetGroup {
     pub arn: Arn,
     pub kind: TargetKind,
-    /// The VPC of its targets.
     pub vpc: Option<String>,
     /// The health check of its targets: `TCP on traffic-port`, or `off`.
     pub health_check: Option<String>,
@@ -243,7 +238,6 @@ pub struct TargetGroup {
     pub hostname: Option<Observed<Option<Hostname>>>,
     /// Its tags for the guard, such as [`MIN_HEALTHY_TAG`], as written.
     pub own_tags: Observed<BTreeMap<String, String>>,
-    /// Its targets with their health.
     pub targets: Observed<Vec<Target>>,
     /// Its attributes; not read in every run.
     pub attributes: Option<Observed<TargetGroupAttributes>>,
@@ -260,7 +254,6 @@ pub enum TargetKind {
     Instance,
     Ip,
     LoadBalancer,
-    /// An unknown kind.
     Other,
 }
 
@@ -324,7 +317,6 @@ impl RoutingThreshold {
     }
 }
 
-/// A registered target and its health.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// Instance id, IP address, or load balancer ARN.
@@ -335,7 +327,6 @@ pub struct Target {
     pub zone: Option<String>,
     /// Its private address; `None` for an Application Load Balancer.
     pub address: Option<IpAddr>,
-    /// An instance's subnet.
     pub subnet: Option<String>,
     /// The security groups of its network interface; `None` if EC2 does not show the interface.
     pub security_groups: Option<Vec<String>>,
@@ -345,14 +336,12 @@ pub struct Target {
     /// Whether it is an instance that EC2 no longer shows, or shows as terminated.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_terminated: bool,
-    /// The health that ELB reports.
     pub health: Health,
     /// Whether a zonal shift keeps new connections from it, whatever its health.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/zonal-shift.html#admin-override>
     pub is_shifted_away: bool,
     /// The reason code, e.g. `Target.FailedHealthChecks`.
     pub reason: Option<String>,
-    /// ELB's description of the reason.
     pub description: Option<String>,
 }
 
@@ -387,9 +376,7 @@ impl fmt::Display for Target {
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetHealth.html>
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Health {
-    /// Passes its health checks.
     Healthy,
-    /// Fails its health checks.
     Unhealthy,
     /// Fails its health checks, and its connections are being drained.
     UnhealthyDraining,
@@ -406,7 +393,6 @@ pub enum Health {
 }
 
 impl Health {
-    /// Parses a state as ELB writes it.
     pub fn parse(text: &str) -> Self {
         match text.to_ascii_lowercase().as_str() {
             "healthy" => Self::Healthy,
@@ -422,7 +408,6 @@ impl Health {
 }
 
 impl Health {
-    /// Whether the target fails its health checks.
     pub fn is_failing(&self) -> bool {
         matches!(self, Self::Unhealthy | Self::UnhealthyDraining)
     }

@@ -8,7 +8,6 @@ use ipnet::IpNet;
 use super::{CallError, Observed, Unread, interface_description};
 use crate::ids::Arn;
 
-/// The network around the load balancers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
     /// The rules of the load balancers' and the targets' security groups, inbound and outbound.
@@ -17,13 +16,9 @@ pub struct Network {
     pub unread_rules: BTreeMap<String, CallError>,
     /// The prefix lists in these rules, by id.
     pub prefix_lists: BTreeMap<String, Observed<Vec<IpNet>>>,
-    /// The load balancers' network interfaces.
     pub interfaces: Observed<Vec<Interface>>,
-    /// The subnets of the load balancers' VPCs.
     pub subnets: Observed<Vec<Subnet>>,
-    /// The network ACLs of these VPCs.
     pub acls: Observed<Vec<NetworkAcl>>,
-    /// The route tables of these VPCs.
     pub route_tables: Observed<Vec<RouteTable>>,
 }
 
@@ -40,7 +35,6 @@ impl Network {
         }
     }
 
-    /// The addresses of a prefix list.
     pub fn prefix_list(&self, id: &str) -> Result<&[IpNet], String> {
         match self.prefix_lists.get(id) {
             Some(read) => read.as_deref().map_err(ToString::to_string),
@@ -85,7 +79,6 @@ impl Ports {
         (self.first..=self.last).contains(&port)
     }
 
-    /// The ports in both ranges; `None` without a common port.
     pub fn and(self, other: Self) -> Option<Self> {
         let both = Self { first: self.first.max(other.first), last: self.last.min(other.last) };
         (both.first <= both.last).then_some(both)
@@ -131,7 +124,6 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// The id of the prefix list, if it is one.
     pub fn prefix_list(&self) -> Option<&str> {
         match self {
             Self::PrefixList(id) => Some(id),
@@ -140,7 +132,6 @@ impl Peer {
     }
 }
 
-/// A network interface of a load balancer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
     /// `eni-…`

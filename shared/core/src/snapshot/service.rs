@@ -41,7 +41,6 @@ pub struct PrivateDns {
     pub name: String,
     /// `pendingVerification`, `verified` or `failed`, as EC2 wrote it.
     pub state: Option<String>,
-    /// The TXT record that verifies it: name and value.
     pub record: Option<(String, String)>,
 }
 
