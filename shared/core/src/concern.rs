@@ -222,13 +222,10 @@ pub fn valid_until(read_at: Timestamp, schedule: Duration, runs_in_a_pass: usize
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{
-        Interface, Listener, NetworkAcl, Peer, Ports, Route, RouteTable, SecurityGroupRule, TargetGroup,
-        interface_description,
-    };
+    use crate::snapshot::{Interface, Listener, NetworkAcl, Ports, RouteTable, SecurityGroupRule, TargetGroup};
     use crate::testing::{
-        at, call_error, change, elb_arn, endpoint_service, listener, load_balancer, network, service, target,
-        target_group, topology,
+        at, call_error, change, elb_arn, endpoint_service, interface, listener, load_balancer, network, route,
+        route_table, security_group_rule, service, target, target_group, topology,
     };
 
     /// Service 1: a load balancer in subnet-a with two targets in its VPC, one of them in a subnet with its own route
@@ -253,20 +250,14 @@ mod tests {
             vpc: "vpc-00000001".to_owned(),
             cidrs: vec![cidr.parse().unwrap()],
         };
-        let route = |by: &str| Route {
-            destination: "10.9.0.0/16".parse().unwrap(),
-            by: by.to_owned(),
-            state: "active".to_owned(),
-        };
         let table = |id: &str, subnets: &[(&str, &str)], by: &[&str]| RouteTable {
-            id: id.to_owned(),
             vpc: "vpc-00000001".to_owned(),
             main: subnets.is_empty(),
             main_association: subnets.is_empty().then(|| "rtbassoc-00000001".to_owned()),
             subnets: subnets.iter().map(|(subnet, _)| (*subnet).to_owned()).collect(),
             associations: subnets.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
-            routes: by.iter().map(|by| route(by)).collect(),
-            to_prefix_lists: Vec::new(),
+            routes: by.iter().map(|by| route("10.9.0.0/16", by, "active")).collect(),
+            ..route_table(id)
         };
         let acl = |id: &str, subnet: &str| NetworkAcl {
             id: id.to_owned(),
@@ -276,17 +267,12 @@ mod tests {
         };
         let rule = |id: &str, group: &str, list: &str| SecurityGroupRule {
             id: id.to_owned(),
-            group: group.to_owned(),
-            egress: false,
-            tcp: Some(Ports::ALL),
-            peer: Peer::PrefixList(list.to_owned()),
+            ..security_group_rule(group, false, list, Some(Ports::ALL))
         };
         let network = Network {
             interfaces: Ok(vec![Interface {
                 id: "eni-0000000b".to_owned(),
-                description: interface_description(&balancer.arn),
-                subnet: "subnet-0000000a".to_owned(),
-                addresses: Vec::new(),
+                ..interface("subnet-0000000a", [10, 0, 5, 200].into())
             }]),
             rules: Ok(vec![
                 rule("sgr-00000001", "sg-00000001", "pl-00000001"),

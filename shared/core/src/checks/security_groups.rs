@@ -253,24 +253,18 @@ fn evidence(inbound: &InboundRules<'_>) -> Vec<String> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::snapshot::{Description, LoadBalancer, Network, Peer, Ports, Topology};
+    use crate::snapshot::{Description, LoadBalancer, Network, Ports, Topology};
     use crate::testing::{
-        call_error, endpoint_service, failure, listener, load_balancer, network, parts, settings, target_group,
-        topology, with_policy,
+        call_error, endpoint_service, failure, listener, load_balancer, network, parts, security_group_rule, settings,
+        target_group, topology, with_policy,
     };
 
     pub(in crate::checks) fn rule(source: &str, tcp: Option<Ports>) -> SecurityGroupRule {
         rule_of("sg-1", source, tcp)
     }
 
-    /// A rule of `group` for a CIDR, a prefix list (`pl-…`) or a security group (`sg-…`).
     pub(in crate::checks) fn rule_of(group: &str, source: &str, tcp: Option<Ports>) -> SecurityGroupRule {
-        let peer = match source {
-            list if list.starts_with("pl-") => Peer::PrefixList(list.to_owned()),
-            group if group.starts_with("sg-") => Peer::Group(group.to_owned()),
-            cidr => Peer::Cidr(cidr.parse().unwrap()),
-        };
-        SecurityGroupRule { id: format!("sgr-{group}"), group: group.to_owned(), egress: false, tcp, peer }
+        security_group_rule(group, false, source, tcp)
     }
 
     /// The port that [`guarded`] listens on.

@@ -431,7 +431,7 @@ impl fmt::Display for Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{call_error, group_attributes, listener, load_balancer, target, target_group};
+    use crate::testing::{call_error, group_attributes, interface, listener, load_balancer, target, target_group};
 
     #[test]
     fn a_load_balancer_forwards_to_the_groups_of_tcp_listeners() {
@@ -471,12 +471,7 @@ mod tests {
 
     #[test]
     fn a_node_without_cross_zone_sends_to_its_own_zone() {
-        let node = Interface {
-            id: "eni-1".to_owned(),
-            description: String::new(),
-            subnet: "subnet-a".to_owned(),
-            addresses: Vec::new(),
-        };
+        let node = interface("subnet-a", [10, 0, 0, 200].into());
         let sends = |cross_zone: CrossZoneOverride, zone: Option<&str>| {
             let group = TargetGroup { attributes: group_attributes(cross_zone), ..target_group("pg") };
             let target = Target { zone: zone.map(ToOwned::to_owned), ..target(1, "healthy") };

@@ -3,6 +3,7 @@
 mod examples;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 
@@ -12,9 +13,10 @@ use crate::config::{Policy, Settings};
 use crate::ids::{Arn, EndpointId, ServiceId};
 use crate::message::origin::Origin;
 use crate::snapshot::{
-    CallError, Connection, ConnectionState, CrossZoneOverride, Description, EndpointService, ErrorKind, Health,
-    Listener, LoadBalancer, Network, Observed, RoutingThreshold, Target, TargetGroup, TargetGroupAttributes,
-    TargetKind, Topology, Zone,
+    AclEntry, CallError, Connection, ConnectionState, CrossZoneOverride, Description, EndpointService, ErrorKind,
+    Health, Interface, Listener, LoadBalancer, Network, NetworkAcl, Observed, Peer, Ports, Route, RouteTable,
+    RoutingThreshold, SecurityGroupRule, Subnet, Target, TargetGroup, TargetGroupAttributes, TargetKind, Topology,
+    Zone,
 };
 use crate::trigger::Change;
 
@@ -153,6 +155,79 @@ pub fn network() -> Network {
         acls: Ok(Vec::new()),
         route_tables: Ok(Vec::new()),
     }
+}
+
+/// A network in which nothing is blocked. Each zone, from `a` on, has a subnet (`subnet-a`, 10.0.0.0/24) with AWS's default
+/// network ACL (`acl-a`) and a node of the load balancer `pg` (10.0.0.200); all share the VPC's main route table.
+pub fn open_network(zones: &[char]) -> Network {
+    let numbered = || zones.iter().zip(0..);
+    let node = |(zone, number): (&char, u8)| interface(&format!("subnet-{zone}"), [10, 0, number, 200].into());
+    let subnet = |(zone, number): (&char, u8)| Subnet {
+        id: format!("subnet-{zone}"),
+        vpc: "vpc-1".to_owned(),
+        cidrs: vec![format!("10.0.{number}.0/24").parse().unwrap()],
+    };
+    let doors = |egress| {
+        [(100, true), (32_767, false)]
+            .map(|(number, allow)| acl_entry(number, egress, allow, Some(Ports::ALL), "0.0.0.0/0"))
+    };
+    let acl = |zone: &char| NetworkAcl {
+        id: format!("acl-{zone}"),
+        subnets: vec![format!("subnet-{zone}")],
+        associations: BTreeMap::new(),
+        entries: [true, false].into_iter().flat_map(doors).collect(),
+    };
+    let routes = vec![route("10.0.0.0/16", "local", "active")];
+    Network {
+        interfaces: Ok(numbered().map(node).collect()),
+        subnets: Ok(numbered().map(subnet).collect()),
+        acls: Ok(zones.iter().map(acl).collect()),
+        route_tables: Ok(vec![RouteTable { main: true, routes, ..route_table("rtb-1") }]),
+        ..network()
+    }
+}
+
+/// A network interface of the load balancer named `pg`.
+pub fn interface(subnet: &str, address: IpAddr) -> Interface {
+    Interface {
+        id: "eni-1".to_owned(),
+        description: "ELB net/pg/0123456789abcdef".to_owned(),
+        subnet: subnet.to_owned(),
+        addresses: vec![address],
+    }
+}
+
+/// An entry of a network ACL.
+pub fn acl_entry(number: i32, egress: bool, allow: bool, tcp: Option<Ports>, peer: &str) -> AclEntry {
+    AclEntry { number, egress, allow, tcp, peer: peer.parse().unwrap() }
+}
+
+/// A route table of vpc-1, without routes or subnets.
+pub fn route_table(id: &str) -> RouteTable {
+    RouteTable {
+        id: id.to_owned(),
+        vpc: "vpc-1".to_owned(),
+        main: false,
+        main_association: None,
+        subnets: Vec::new(),
+        associations: BTreeMap::new(),
+        routes: Vec::new(),
+        to_prefix_lists: Vec::new(),
+    }
+}
+
+pub fn route(destination: &str, by: &str, state: &str) -> Route {
+    Route { destination: destination.parse().unwrap(), by: by.to_owned(), state: state.to_owned() }
+}
+
+/// A rule of a security group for a network, a prefix list (`pl-…`) or the members of a group (`sg-…`).
+pub fn security_group_rule(group: &str, egress: bool, peer: &str, tcp: Option<Ports>) -> SecurityGroupRule {
+    let peer = match peer {
+        list if list.starts_with("pl-") => Peer::PrefixList(list.to_owned()),
+        group if group.starts_with("sg-") => Peer::Group(group.to_owned()),
+        cidr => Peer::Cidr(cidr.parse().unwrap()),
+    };
+    SecurityGroupRule { id: format!("sgr-{group}"), group: group.to_owned(), egress, tcp, peer }
 }
 
 /// Severity and summary of each failure. Panics if a result is unknown.
