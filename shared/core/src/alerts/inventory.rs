@@ -88,7 +88,7 @@ mod tests {
     use crate::alerts::record::{Item, Record, State, Version};
     use crate::snapshot::{LoadBalancer, Network, Notification, RouteTable};
     use crate::testing::{
-        at, call_error, endpoint_service, listener, load_balancer, network, route_table, service, target_group,
+        at, call_error, endpoint_service, item, listener, load_balancer, network, route_table, service, target_group,
         topology,
     };
 
@@ -140,9 +140,7 @@ mod tests {
         let network = Network { route_tables: Ok(vec![table]), ..network() };
         let mut topology = topology(endpoint_service(), [load_balancer("pg", Vec::new())]);
         let known: Inventory = [("vpce-nfn-9".to_owned(), None), ("vpce-nfn-8".to_owned(), Some(at(8, 0)))].into();
-        let record = Some(Record::new(State::Inventory(known), at(8, 0)));
-        let items =
-            Items::from([(Key::new("f", Key::INVENTORY, "vpce-svc-1"), Item { record, version: Version::At(1) })]);
+        let items = Items::from([(Key::new("f", Key::INVENTORY, "vpce-svc-1"), item(State::Inventory(known)))]);
         let in_place = |items, topology: &Topology| in_place(items, topology, &service(1));
         assert_eq!(in_place(Some(&items), &topology), None, "the network was not read");
         topology.network = Some(network);
@@ -160,8 +158,8 @@ mod tests {
     #[test]
     fn stored_ids_come_only_from_inventories() {
         let stored = |subject: &str, id: &str| {
-            let record = Record::new(State::Inventory(Inventory::from([(id.to_owned(), None)])), at(8, 0));
-            (Key::new("drift-watcher", subject, "vpce-svc-1"), Item { record: Some(record), version: Version::At(1) })
+            let inventory = Inventory::from([(id.to_owned(), None)]);
+            (Key::new("drift-watcher", subject, "vpce-svc-1"), item(State::Inventory(inventory)))
         };
         let items = Items::from([stored(Key::INVENTORY, "rtbassoc-1"), stored("other", "rtbassoc-2")]);
         assert_eq!(ids(&items), BTreeSet::from(["rtbassoc-1".to_owned()]));

@@ -375,7 +375,7 @@ mod tests {
     use super::*;
     use crate::alerts::transition::Kind;
     use crate::check::Severity;
-    use crate::testing::{alert, at, finding};
+    use crate::testing::{alert, at, finding, item};
 
     #[test]
     fn a_time_in_the_future_is_wrong_and_not_newer() {
@@ -397,15 +397,16 @@ mod tests {
         assert_eq!(moment.clone().without_future(at(9, 0)).observed_at, moment.observed_at, "clocks differ a little");
     }
 
+    fn connection(established: bool, gone: bool) -> State {
+        let (owner, state) = ("111122223333".to_owned(), "deleted".to_owned());
+        State::Connection(KnownConnection { owner, state, since: at(7, 0), established, accepted: None, gone })
+    }
+
     #[test]
     fn a_lost_connection_of_dbt_expires_after_400_days() {
         let days = |state: State| {
             let expires = Record::new(state, at(8, 0)).expires(at(8, 0));
             expires.map(|expires| expires.duration_since(at(8, 0)).as_hours() / 24)
-        };
-        let connection = |established, gone| {
-            let (owner, state) = ("111122223333".to_owned(), "deleted".to_owned());
-            State::Connection(KnownConnection { owner, state, since: at(7, 0), established, accepted: None, gone })
         };
         assert_eq!(days(connection(true, false)), None);
         assert_eq!(days(connection(true, true)), Some(400));
@@ -427,15 +428,7 @@ mod tests {
 
     #[test]
     fn a_record_with_unsent_transitions_never_expires() {
-        let gone = KnownConnection {
-            owner: "111122223333".to_owned(),
-            state: "gone".to_owned(),
-            since: at(7, 0),
-            established: false,
-            accepted: None,
-            gone: true,
-        };
-        let mut record = Record::new(State::Connection(gone), at(8, 0));
+        let mut record = Record::new(connection(false, true), at(8, 0));
         record.push(Transition::new(Kind::Notice, ("connection", "vpce-1"), "", finding(Severity::Info), at(8, 0)));
         assert_eq!(record.expires(at(8, 0)), None);
         record.acknowledge(1);
@@ -444,10 +437,6 @@ mod tests {
 
     #[test]
     fn silenced_and_resolved_alerts_do_not_count_as_firing() {
-        let item = |alert: Alert| {
-            let record = Record::new(State::Alert(Box::new(alert)), at(8, 0));
-            Item { record: Some(record), version: Version::At(1) }
-        };
         let silenced = Alert { silenced: true, ..alert(Phase::Firing, Severity::Warning) };
         let alerts = [
             ("firing", alert(Phase::Firing, Severity::Warning)),
@@ -456,7 +445,7 @@ mod tests {
             ("silenced", silenced),
         ];
         let key = |resource| Key::new("health-watcher", "target-group.health", resource);
-        let items = alerts.map(|(resource, alert)| (key(resource), item(alert))).into();
+        let items = alerts.map(|(resource, alert)| (key(resource), item(State::Alert(Box::new(alert))))).into();
         assert_eq!(firing(&items).map(|(key, _)| key.resource.as_str()).collect::<Vec<_>>(), ["firing"]);
     }
 

@@ -83,12 +83,11 @@ fn notice(silence: &Silence, end: Timestamp) -> Finding {
 mod tests {
     use super::*;
     use crate::alerts::record::{Item, Version};
-    use crate::testing::at;
+    use crate::testing::{at, item};
 
     fn silence(checks: &[&str], resources: &[&str], until: Timestamp) -> Silence {
         let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
-        let (by, comment) = ("ada".to_owned(), "database upgrade".to_owned());
-        Silence { checks: owned(checks), resources: owned(resources), until, by, comment, announced: None }
+        Silence { checks: owned(checks), resources: owned(resources), until, ..crate::testing::silence() }
     }
 
     fn items(record: Record) -> Items {
@@ -124,11 +123,8 @@ mod tests {
 
     #[test]
     fn a_silence_under_another_key_has_no_effect() {
-        let record = Record::new(State::Silence(silence(&["*"], &[], at(9, 0))), at(7, 0));
-        let items = Items::from([(
-            Key::new("drift-watcher", Key::SILENCE, "1"),
-            Item { record: Some(record), version: Version::At(1) },
-        )]);
+        let key = Key::new("drift-watcher", Key::SILENCE, "1");
+        let items = Items::from([(key, item(State::Silence(silence(&["*"], &[], at(9, 0)))))]);
         assert!(!covers(&items, "listener.port", "pg", at(8, 0)));
     }
 
@@ -141,7 +137,7 @@ mod tests {
         let [notice] = &first.outbox[..] else { panic!("{first:?}") };
         assert_eq!(notice.finding.summary, "alerts silenced until 2026-03-21 08:00 UTC");
         let evidence = notice.finding.evidence.join("\n");
-        for expected in ["by: ada", "why: database upgrade", "checks: target-group.health", "longer than 7 days"] {
+        for expected in ["by: ada", "why: upgrade", "checks: target-group.health", "longer than 7 days"] {
             assert!(evidence.contains(expected), "{evidence}");
         }
         assert_eq!(announced(&key, &first, "incident", at(8, 1)), first);

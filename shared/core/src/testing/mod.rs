@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use crate::alerts::lifecycle::{Alert, Phase};
+use crate::alerts::record::{Item, Record, State, Version};
+use crate::alerts::silence::Silence;
 use crate::check::{CheckContext, CheckResult, Finding, Region, Remedy, Severity, Status};
 use crate::config::{Policy, Settings};
 use crate::ids::{Arn, EndpointId, ServiceId};
@@ -427,6 +429,17 @@ pub fn alert(phase: Phase, severity: Severity) -> Alert {
         unknown: None,
         silenced: false,
     }
+}
+
+/// The item with this state, as the table has it.
+pub fn item(state: State) -> Item {
+    Item { record: Some(Record::new(state, at(8, 0))), version: Version::At(1) }
+}
+
+/// A silence of everything until nine.
+pub fn silence() -> Silence {
+    let (by, comment) = ("ada".to_owned(), "upgrade".to_owned());
+    Silence { checks: vec!["*".to_owned()], resources: Vec::new(), until: at(9, 0), by, comment, announced: None }
 }
 
 /// A change to the [`load_balancer`] named `pg`.
