@@ -164,10 +164,7 @@ fn a_reminder_reports_an_unknown_result() {
 
 #[test]
 fn an_alert_on_a_gone_or_unlisted_resource_is_not_resolved() {
-    let firing = || {
-        let stage = Stage::firing(Severity::Critical);
-        stage
-    };
+    let firing = || Stage::firing(Severity::Critical);
     let unknown = || Status::Unknown("denied".to_owned());
     let mut stage = firing();
     let unlisted = CheckResult::unlisted(cross_zone(), &service(1), "denied".to_owned().into());
@@ -506,10 +503,7 @@ fn alerts_of_a_removed_service_close_with_a_notice_if_sent() {
         });
         (writes, elsewhere)
     };
-    let firing = || {
-        let stage = Stage::firing(Severity::Warning);
-        stage
-    };
+    let firing = || Stage::firing(Severity::Warning);
     let mut stage = firing();
     let (writes, elsewhere) = close(&mut stage, 9);
     assert_eq!(sent(&writes), [(Kind::Notice, format!("closed (no longer checked): {SUMMARY}").as_str(), None)]);
