@@ -14,7 +14,9 @@ use crate::ids::{AccountId, Arn, ServiceId, load_balancer_of};
 pub enum Trigger {
     Schedule,
     Notification {
+        /// SNS's id of the message.
         id: String,
+        /// When SNS received the message.
         sent: Timestamp,
         /// The ids of endpoint services and endpoints that its text mentions.
         mentions: Vec<String>,
@@ -46,6 +48,7 @@ pub struct Change {
     /// The request parameters that took effect, as JSON: see [`crate::cloudtrail`].
     #[serde(skip)]
     pub parameters: String,
+    /// CloudTrail's id of the event.
     #[serde(skip)]
     pub id: String,
 }

@@ -41,7 +41,9 @@ pub struct Transition {
 pub enum Kind {
     /// A check fails, or got worse.
     Firing,
+    /// The check still fails.
     Reminder,
+    /// The alert is over.
     Resolved,
     /// An event that is no failure.
     Notice,
