@@ -73,6 +73,7 @@ struct AlertTransition<'a> {
     remedy: AlertRemedy<'a>,
     /// The change that CloudTrail reported.
     cause: Option<&'a Change>,
+    /// When the alert began.
     #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "date-time")))]
     since: Timestamp,
     /// When this happened.
