@@ -2,7 +2,6 @@
 //! `cargo run --example pages -- FOLDER`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use guard_core::admission::held_by_the_list;
@@ -10,13 +9,12 @@ use guard_core::catalogue::{checks_of, evaluate_checks};
 use guard_core::check::{Branch, CheckContext, Group, RememberedConnections};
 use guard_core::ids::ServiceId;
 use guard_core::snapshot::{
-    AclEntry, Connection, CrossZoneOverride, EndpointService, Interface, Listener, LoadBalancer, Network, NetworkAcl,
-    Notification, Peer, Ports, Route, RouteTable, SecurityGroupRule, Subnet, Target, TargetGroup, TargetKind, Topology,
-    Zone,
+    Connection, CrossZoneOverride, EndpointService, Listener, LoadBalancer, Network, Notification, Ports, Target,
+    TargetGroup, TargetKind, Topology, Zone,
 };
 use guard_core::testing::{
-    DBT, UNTRUSTED, at, call_error, connection, endpoint_service, group_attributes, load_balancer, network, region,
-    service, settings, target, target_group, topology,
+    DBT, UNTRUSTED, at, call_error, connection, endpoint_service, group_attributes, load_balancer, open_network,
+    region, security_group_rule, service, settings, target, target_group, topology,
 };
 use privatelink_guard::output::html;
 use privatelink_guard::report::{CheckReport, ServiceReport};
@@ -198,57 +196,6 @@ fn notification(service: &ServiceId) -> Notification {
 
 /// A network in which everything passes, with a node of the load balancer in each zone.
 fn open() -> Network {
-    let zones = [('a', "10.0.0"), ('b', "10.0.1"), ('c', "10.0.2")];
-    let in_vpc = || "10.0.0.0/16".parse().unwrap();
-    let allow = |egress| SecurityGroupRule {
-        id: "sgr-1".to_owned(),
-        group: SECURITY_GROUP.to_owned(),
-        egress,
-        tcp: Some(Ports::ALL),
-        peer: Peer::Cidr(in_vpc()),
-    };
-    let rule = |egress| AclEntry {
-        number: 100,
-        egress,
-        allow: true,
-        tcp: Some(Ports::ALL),
-        peer: "0.0.0.0/0".parse().unwrap(),
-    };
-    let local = Route { destination: in_vpc(), by: "local".to_owned(), state: "active".to_owned() };
-    Network {
-        rules: Ok(vec![allow(false), allow(true)]),
-        unread_rules: BTreeMap::new(),
-        interfaces: Ok(zones
-            .map(|(zone, network)| Interface {
-                id: "eni-1".to_owned(),
-                description: "ELB net/pg/0123456789abcdef".to_owned(),
-                subnet: format!("subnet-{zone}"),
-                addresses: vec![format!("{network}.200").parse().unwrap()],
-            })
-            .to_vec()),
-        subnets: Ok(zones
-            .map(|(zone, network)| Subnet {
-                id: format!("subnet-{zone}"),
-                vpc: "vpc-1".to_owned(),
-                cidrs: vec![format!("{network}.0/24").parse().unwrap()],
-            })
-            .to_vec()),
-        acls: Ok(vec![NetworkAcl {
-            id: "acl-1".to_owned(),
-            subnets: zones.map(|(zone, _)| format!("subnet-{zone}")).to_vec(),
-            associations: [].into(),
-            entries: vec![rule(true), rule(false)],
-        }]),
-        route_tables: Ok(vec![RouteTable {
-            id: "rtb-1".to_owned(),
-            vpc: "vpc-1".to_owned(),
-            main: true,
-            main_association: None,
-            subnets: Vec::new(),
-            associations: [].into(),
-            routes: vec![local],
-            to_prefix_lists: Vec::new(),
-        }]),
-        ..network()
-    }
+    let allow = |egress| security_group_rule(SECURITY_GROUP, egress, "10.0.0.0/16", Some(Ports::ALL));
+    Network { rules: Ok(vec![allow(false), allow(true)]), ..open_network(&['a', 'b', 'c']) }
 }

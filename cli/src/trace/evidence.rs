@@ -1,8 +1,10 @@
 //! The evidence for a verdict and its gaps, in lines.
 
+use guard_core::text::count;
+
 use super::facts::{Endpoints, Freshness, Rejections, TraceFacts};
 use super::metrics::{GroupHealth, Totals, TrafficCounts, TrafficMetric};
-use super::words::{bytes, counted, listed};
+use super::words::{bytes, listed};
 
 /// The counts, stage by stage. A zero appears only where it is evidence.
 pub fn evidence(facts: &TraceFacts, totals: &Totals) -> Vec<String> {
@@ -12,18 +14,18 @@ pub fn evidence(facts: &TraceFacts, totals: &Totals) -> Vec<String> {
         lines.extend(endpoints.evidence());
     }
     if let Some(connections) = counts.of(TrafficMetric::Connections) {
-        let began = format!("endpoint service: {} began", counted(connections, "connection"));
-        let above_zero = |metric| counts.of(metric).filter(|number| *number > 0);
+        let began = format!("endpoint service: {} began", count(connections, "connection"));
         let more = [
-            above_zero(TrafficMetric::Active).map(|active| format!("at most {active} open at a time")),
+            counts.above_zero(TrafficMetric::Active).map(|active| format!("at most {active} open at a time")),
             counts.of(TrafficMetric::ServiceBytes).map(bytes),
-            above_zero(TrafficMetric::ServiceResets)
-                .map(|resets| format!("{} sent to endpoints", counted(resets, "reset"))),
+            counts
+                .above_zero(TrafficMetric::ServiceResets)
+                .map(|resets| format!("{} sent to endpoints", count(resets, "reset"))),
         ];
         lines.push(joined(began, more));
     }
     if let Some(flows) = counts.of(TrafficMetric::Flows) {
-        let began = format!("load balancer: {} began", counted(flows, "flow"));
+        let began = format!("load balancer: {} began", count(flows, "flow"));
         lines.push(joined(began, [counts.of(TrafficMetric::Bytes).map(bytes), resets(counts), unanswered(totals)]));
     }
     lines.extend(stops(counts));
@@ -43,12 +45,8 @@ fn resets(counts: &TrafficCounts) -> Option<String> {
         (TrafficMetric::BalancerResets, "the load balancer"),
         (TrafficMetric::TargetResets, "targets"),
     ];
-    let by: Vec<String> = by
-        .into_iter()
-        .filter_map(|(metric, whose)| {
-            counts.of(metric).filter(|number| *number > 0).map(|number| format!("{number} by {whose}"))
-        })
-        .collect();
+    let by = by.into_iter().filter_map(|(metric, whose)| Some(format!("{} by {whose}", counts.above_zero(metric)?)));
+    let by: Vec<String> = by.collect();
     (!by.is_empty()).then(|| format!("resets: {}", listed(&by)))
 }
 
@@ -73,11 +71,8 @@ fn stops(counts: &TrafficCounts) -> impl Iterator<Item = String> {
         (TrafficMetric::ClientTlsErrors, "TLS handshake", "with consumers failed"),
         (TrafficMetric::TargetTlsErrors, "TLS handshake", "with targets failed"),
     ];
-    let stop = |(metric, noun, what): (TrafficMetric, &str, &str)| {
-        let number = counts.of(metric).filter(|number| *number > 0)?;
-        Some(format!("{} {what}", counted(number, noun)))
-    };
-    stops.into_iter().filter_map(stop).collect::<Vec<_>>().into_iter()
+    let stop = move |(metric, noun, what)| Some(format!("{} {what}", count(counts.above_zero(metric)?, noun)));
+    stops.into_iter().filter_map(stop)
 }
 
 /// A note that the load balancer has other clients. Its numbers do not separate their flows from dbt's.
@@ -87,7 +82,7 @@ fn others(counts: &TrafficCounts) -> Option<String> {
     (others > (flows / 10).max(2)).then(|| {
         format!(
             "about {} at the load balancer came from its other clients: its numbers include theirs",
-            counted(others, "flow")
+            count(others, "flow")
         )
     })
 }
@@ -95,7 +90,7 @@ fn others(counts: &TrafficCounts) -> Option<String> {
 impl Endpoints {
     fn evidence(&self) -> Vec<String> {
         let whose = if self.of_dbt { " of dbt" } else { "" };
-        let near = counted(u64::try_from(self.near).unwrap_or(u64::MAX), "endpoint");
+        let near = count(self.near, "endpoint");
         let now = format!("connected now: {near}{whose} in this Region");
         let far = (!self.far.is_empty()).then(|| format!("{} from {}", self.far.len(), listed(&self.far)));
         let waiting = (!self.waiting.is_empty()).then(|| format!("not connected: {}", listed(&self.waiting)));
@@ -107,7 +102,7 @@ impl GroupHealth {
     fn evidence(&self) -> String {
         match self.healthy {
             (least, most) if least == most => {
-                format!("target group {}: {} all the time", self.name, counted(most, "healthy target"))
+                format!("target group {}: {} all the time", self.name, count(most, "healthy target"))
             }
             (least, most) => format!("target group {}: between {least} and {most} healthy targets", self.name),
         }

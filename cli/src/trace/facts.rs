@@ -2,7 +2,6 @@
 
 use super::metrics::Totals;
 
-/// The input of the verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceFacts {
     /// dbt's endpoints, or the reason why they are unknown.

@@ -10,12 +10,13 @@ use aws_sdk_cloudwatchlogs::types::{QueryStatus, ResultField};
 use guard_aws::observe::{FlowLog, Node, Observer};
 use guard_core::ids::Arn;
 use guard_core::snapshot::interface_description;
+use guard_core::text::count;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Gap;
 use super::facts::Rejections;
 use super::span::Span;
-use super::words::{bytes, counted, listed};
+use super::words::{bytes, listed};
 use crate::progress::Progress;
 use crate::session::{Session, explained, why};
 
@@ -24,7 +25,6 @@ use crate::session::{Session, explained, why};
 const DEFAULT_FORMAT: &str = "${version} ${account-id} ${interface-id} ${srcaddr} ${dstaddr} ${srcport} ${dstport} \
     ${protocol} ${packets} ${bytes} ${start} ${end} ${action} ${log-status}";
 
-/// The fields that a search needs.
 const NEEDED: [&str; 5] = ["interface-id", "srcaddr", "dstaddr", "dstport", "action"];
 
 /// The bytes above which a search needs the user's consent, because of its cost.
@@ -34,31 +34,24 @@ const LARGE: u64 = 10_000_000_000;
 /// <https://aws.amazon.com/cloudwatch/pricing/>
 const PRICE: f64 = 0.005;
 
-/// The interval and the number of polls for a result.
 const POLL: (Duration, u32) = (Duration::from_secs(1), 120);
 
 /// The greatest delay of a record: a record covers up to ten minutes, and its delivery takes time.
 const LATENESS: SignedDuration = SignedDuration::from_mins(15);
 
-/// The most rejections to show.
 const EXAMPLES: usize = 5;
 
 /// A search in flow logs.
 pub struct Logs<'a> {
-    /// The reader of EC2.
     pub observer: &'a Observer,
-    /// The user's session.
     pub session: &'a Session,
-    /// The time to search.
     pub span: Span,
-    /// Whether the user agreed to a large search.
     pub yes: bool,
 }
 
 /// The load balancers, with their ports and targets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoggedPath {
-    /// The load balancers.
     pub load_balancers: Vec<Arn>,
     /// The ports that they listen on.
     pub ports: BTreeSet<u16>,
@@ -71,11 +64,9 @@ pub struct LoggedPath {
 pub struct SearchOutcome {
     /// `None` without a search.
     pub rejections: Option<Rejections>,
-    /// Missing facts that would have told more.
     pub gaps: Vec<Gap>,
 }
 
-/// A search of one log group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Search {
     log_group: String,
@@ -368,7 +359,7 @@ fn classified(rows: &[Rejected], nodes: &[Node], path: &LoggedPath) -> Rejection
     let mut rejections = Rejections::default();
     let mut examples: Vec<(u64, String)> = Vec::new();
     for Rejected { from, to, port, records } in rows {
-        let whose = counted(*records, "record");
+        let whose = count(*records, "record");
         let example = if is_node(from) && is_target(to) {
             rejections.behind += records;
             format!("from the load balancer's {from} to the target {to}, port {port}, rejected")

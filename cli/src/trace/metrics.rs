@@ -15,7 +15,6 @@ const UNANSWERED_BYTES: u64 = 512;
 /// The shortest period that has a value of [`TrafficMetric::Endpoints`].
 const ENDPOINTS_PERIOD: SignedDuration = SignedDuration::from_mins(5);
 
-/// A number that AWS counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TrafficMetric {
     /// Connections that began at the endpoint service.
@@ -26,19 +25,14 @@ pub enum TrafficMetric {
     ServiceBytes,
     /// Resets that the endpoint service sent to endpoints.
     ServiceResets,
-    /// Endpoints of the service.
     Endpoints,
     /// Flows that began at the load balancer.
     Flows,
     /// Bytes through the load balancer, in both directions, without health checks.
     Bytes,
-    /// Resets that consumers sent.
     ClientResets,
-    /// Resets that the load balancer sent.
     BalancerResets,
-    /// Resets that targets sent.
     TargetResets,
-    /// Flows that the load balancer rejected.
     Rejected,
     /// Flows that the inbound rules of the load balancer's security groups blocked.
     BlockedInbound,
@@ -46,14 +40,17 @@ pub enum TrafficMetric {
     BlockedOutbound,
     /// Flows for which the load balancer had no port left.
     PortErrors,
-    /// TLS handshakes with consumers that failed.
     ClientTlsErrors,
-    /// TLS handshakes with targets that failed.
     TargetTlsErrors,
-    /// Healthy targets.
     Healthy,
-    /// Unhealthy targets.
     Unhealthy,
+}
+
+impl TrafficMetric {
+    /// Whether it counts what there is, and not what happened.
+    pub fn is_gauge(self) -> bool {
+        matches!(self, Self::Active | Self::Endpoints | Self::Healthy | Self::Unhealthy)
+    }
 }
 
 /// The namespace of Network Load Balancers' metrics.
@@ -98,14 +95,29 @@ const METRICS: [(TrafficMetric, Of, &str, &str); 18] = [
 pub struct TrafficCounts(BTreeMap<TrafficMetric, u64>);
 
 impl TrafficCounts {
-    /// The number of a metric, if known.
     pub fn of(&self, metric: TrafficMetric) -> Option<u64> {
         self.0.get(&metric).copied()
+    }
+
+    /// The number of a metric; zero if it is unknown.
+    pub fn or_zero(&self, metric: TrafficMetric) -> u64 {
+        self.of(metric).unwrap_or_default()
+    }
+
+    /// The number of a metric, if it is known and not zero.
+    pub fn above_zero(&self, metric: TrafficMetric) -> Option<u64> {
+        self.of(metric).filter(|number| *number > 0)
     }
 
     /// The sum of the known metrics; `None` if none is known.
     pub fn sum(&self, metrics: &[TrafficMetric]) -> Option<u64> {
         metrics.iter().filter_map(|metric| self.of(*metric)).reduce(u64::saturating_add)
+    }
+
+    /// Whether nothing happened, and all targets were healthy.
+    pub fn is_quiet(&self) -> bool {
+        let is_event = |metric: &TrafficMetric| !metric.is_gauge() || *metric == TrafficMetric::Unhealthy;
+        self.0.iter().all(|(metric, number)| *number == 0 || !is_event(metric))
     }
 
     fn add(&mut self, metric: TrafficMetric, value: u64) {
@@ -128,7 +140,6 @@ impl FromIterator<(TrafficMetric, u64)> for TrafficCounts {
 /// The resources whose metrics to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subjects {
-    /// The endpoint service.
     pub service: ServiceId,
     /// The endpoints that count. `None`: all endpoints of the service; empty: no endpoint has metrics.
     pub endpoints: Option<Vec<EndpointId>>,
@@ -136,13 +147,11 @@ pub struct Subjects {
     pub load_balancers: Vec<(Arn, Vec<Arn>)>,
 }
 
-/// A metric of one resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Query {
+pub struct Reading {
     metric: TrafficMetric,
     /// The target group of a target group's metric.
     group: Option<Arn>,
-    /// The query for CloudWatch.
     pub query: MetricQuery,
 }
 
@@ -151,37 +160,30 @@ pub struct Query {
 pub struct Measured {
     /// The numbers of each period, by its start.
     pub periods: BTreeMap<Timestamp, TrafficCounts>,
-    /// The health of each target group.
-    pub groups: Vec<GroupHealth>,
-    /// Whether CloudWatch has any value. Without one, no traffic and no metrics look the same.
-    pub published: bool,
+    pub totals: Totals,
 }
 
 /// The number of healthy targets in a target group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupHealth {
-    /// Its name.
     pub name: String,
     /// The least and the greatest number of healthy targets.
     pub healthy: (u64, u64),
 }
 
-/// The numbers for the whole time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Totals {
     /// The sums; for gauges, the greatest numbers.
     pub counts: TrafficCounts,
     /// The flows in periods with too few bytes for an answer.
     pub unanswered: u64,
-    /// The health of each target group.
     pub groups: Vec<GroupHealth>,
-    /// As in [`Measured`].
+    /// Whether CloudWatch has any value. Without one, no traffic and no metrics look the same.
     pub published: bool,
 }
 
 impl Subjects {
-    /// The queries for these resources.
-    pub fn queries(&self, span: Span) -> Vec<Query> {
+    pub fn queries(&self, span: Span) -> Vec<Reading> {
         METRICS.into_iter().flat_map(|metric| self.queries_of(metric, span)).collect()
     }
 
@@ -189,13 +191,13 @@ impl Subjects {
         &self,
         (metric, of, name, statistic): (TrafficMetric, Of, &'static str, &'static str),
         span: Span,
-    ) -> Vec<Query> {
+    ) -> Vec<Reading> {
         let namespace = match of {
             Of::Service | Of::Endpoint => "AWS/PrivateLinkServices",
             Of::LoadBalancer | Of::TargetGroup => LOAD_BALANCERS,
         };
         let period = if metric == TrafficMetric::Endpoints { span.period.max(ENDPOINTS_PERIOD) } else { span.period };
-        let query = |dimensions: Vec<(&'static str, String)>, group: Option<&Arn>| Query {
+        let query = |dimensions: Vec<(&'static str, String)>, group: Option<&Arn>| Reading {
             metric,
             group: group.cloned(),
             query: MetricQuery { namespace, name, statistic, dimensions, period },
@@ -229,16 +231,16 @@ impl Measured {
     /// CloudWatch's answers as numbers per period. AWS publishes most sums only when something happens, so a period
     /// without a value counts as zero. That does not hold for a load balancer that publishes nothing at all, since AWS
     /// always publishes the number of healthy targets.
-    pub fn new(span: Span, queries: &[Query], answers: &[Series]) -> Self {
+    pub fn new(span: Span, queries: &[Reading], answers: &[Series]) -> Self {
         let mut measured = Self {
             periods: span.periods().map(|start| (start, TrafficCounts::default())).collect(),
             ..Self::default()
         };
-        let of_load_balancer = |query: &Query| query.query.namespace == LOAD_BALANCERS;
+        let of_load_balancer = |reading: &Reading| reading.query.namespace == LOAD_BALANCERS;
         let is_published =
             queries.iter().zip(answers).any(|(query, series)| of_load_balancer(query) && !series.is_empty());
         for (query, series) in queries.iter().zip(answers) {
-            measured.published |= !series.is_empty();
+            measured.totals.published |= !series.is_empty();
             let is_sum = query.query.statistic == "Sum" || query.metric == TrafficMetric::Active;
             if is_sum && (is_published || !of_load_balancer(query)) {
                 measured.periods.values_mut().for_each(|counts| counts.add(query.metric, 0));
@@ -249,25 +251,20 @@ impl Measured {
                 }
             }
             if let (TrafficMetric::Healthy, Some(group)) = (query.metric, &query.group) {
-                measured.groups.extend(GroupHealth::new(group, series));
+                measured.totals.groups.extend(GroupHealth::new(group, series));
             }
         }
+        measured.sum_up();
         measured
     }
 
-    /// The numbers for the whole time.
-    pub fn totals(&self) -> Totals {
-        let mut totals = Totals { groups: self.groups.clone(), published: self.published, ..Totals::default() };
-        for counts in self.periods.values() {
+    fn sum_up(&mut self) {
+        let Self { periods, totals } = self;
+        for counts in periods.values() {
             for (metric, value) in &counts.0 {
-                match metric {
-                    TrafficMetric::Active
-                    | TrafficMetric::Endpoints
-                    | TrafficMetric::Healthy
-                    | TrafficMetric::Unhealthy => {
-                        totals.counts.raise(*metric, *value);
-                    }
-                    _ => totals.counts.add(*metric, *value),
+                match metric.is_gauge() {
+                    true => totals.counts.raise(*metric, *value),
+                    false => totals.counts.add(*metric, *value),
                 }
             }
             if let (Some(flows), Some(bytes)) = (counts.of(TrafficMetric::Flows), counts.of(TrafficMetric::Bytes))
@@ -276,7 +273,6 @@ impl Measured {
                 totals.unanswered += flows;
             }
         }
-        totals
     }
 }
 
@@ -347,7 +343,7 @@ mod tests {
     #[test]
     fn a_minute_without_value_means_no_flows_and_unknown_health() {
         let queries = subjects(None).queries(span());
-        let answer = |query: &Query| match query.metric {
+        let answer = |reading: &Reading| match reading.metric {
             TrafficMetric::Flows => vec![(at(0), 3.0), (at(120), 2.0)],
             TrafficMetric::Bytes => vec![(at(0), 900.0), (at(120), 9000.0)],
             TrafficMetric::Healthy => vec![(at(0), 2.0), (at(120), 1.0)],
@@ -356,7 +352,7 @@ mod tests {
         let measured = Measured::new(span(), &queries, &queries.iter().map(answer).collect::<Vec<_>>());
         let middle = &measured.periods[&at(60)];
         assert_eq!((middle.of(TrafficMetric::Flows), middle.of(TrafficMetric::Healthy)), (Some(0), None));
-        let totals = measured.totals();
+        let totals = measured.totals;
         assert_eq!(
             (totals.counts.of(TrafficMetric::Flows), totals.unanswered),
             (Some(5), 3),
@@ -370,11 +366,11 @@ mod tests {
     #[test]
     fn an_unpublished_flow_count_is_unknown_and_not_zero() {
         let queries = subjects(None).queries(span());
-        let answer = |query: &Query| match query.metric {
+        let answer = |reading: &Reading| match reading.metric {
             TrafficMetric::Connections => vec![(at(0), 3.0)],
             _ => vec![],
         };
-        let totals = Measured::new(span(), &queries, &queries.iter().map(answer).collect::<Vec<_>>()).totals();
+        let totals = Measured::new(span(), &queries, &queries.iter().map(answer).collect::<Vec<_>>()).totals;
         let counts = [TrafficMetric::Connections, TrafficMetric::ServiceBytes, TrafficMetric::Flows]
             .map(|metric| totals.counts.of(metric));
         assert_eq!(counts, [Some(3), Some(0), None]);

@@ -3,14 +3,14 @@
 //! [`span`] is the time; [`metrics`] and [`flow_logs`] read the [`facts`]; [`verdict`] decides, [`evidence`] gives the
 //! reasons, and [`render`] prints them.
 
-pub mod evidence;
-pub mod facts;
-pub mod flow_logs;
-pub mod metrics;
-pub mod render;
-pub mod span;
-pub mod verdict;
-pub mod words;
+mod evidence;
+mod facts;
+mod flow_logs;
+mod metrics;
+mod render;
+mod span;
+mod verdict;
+mod words;
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ use jiff::{SignedDuration, Timestamp};
 use self::evidence::missing;
 use self::facts::{Endpoints, Freshness, TraceFacts};
 use self::flow_logs::{LoggedPath, SearchOutcome};
-use self::metrics::{Measured, Query, Subjects};
+use self::metrics::{Measured, Reading, Subjects};
 use self::span::Span;
 use self::verdict::{Decision, TraceVerdict, decide};
 use crate::args::{self, AwsArgs};
@@ -45,26 +45,21 @@ const STATES_HOLD: SignedDuration = SignedDuration::from_hours(1);
 
 /// The outcome of the requests to an endpoint service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServiceTrace {
-    /// The endpoint service.
+struct ServiceTrace {
     pub service: ServiceId,
-    /// Its name.
     pub name: Option<String>,
     /// The account and the Region of the calls.
     pub place: String,
-    /// The time.
     pub span: Span,
     /// The counts, or the reason why they are unknown.
     pub measured: Result<Measured, String>,
-    /// The place where the requests stopped.
     pub decision: Decision,
-    /// Missing facts that would have told more.
     pub missing: Vec<Gap>,
 }
 
 /// A fact that AWS did not record or that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gap {
+struct Gap {
     /// The fact, and the reason why it is missing.
     pub what: String,
     /// A command that helps to get the fact.
@@ -106,7 +101,6 @@ pub async fn run(aws: &AwsArgs, arguments: &args::TraceArgs) -> Result<u8> {
 /// A reader of the facts about a span of time.
 struct TraceReader<'a> {
     observer: Observer,
-    /// The account and the Region.
     place: String,
     session: &'a Session,
     span: Span,
@@ -155,7 +149,7 @@ impl TraceReader<'_> {
                 of_others: of_all - connections.len(),
                 ..endpoints(&connections, dbt.is_some())
             }),
-            totals: measured.as_ref().map(Measured::totals).map_err(Clone::clone),
+            totals: measured.as_ref().map(|measured| measured.totals.clone()).map_err(Clone::clone),
             rejections,
             freshness: freshness(self.span, now),
             is_past: now.duration_since(self.span.to) > STATES_HOLD,
@@ -175,7 +169,7 @@ impl TraceReader<'_> {
 
     async fn measure(&self, subjects: &Subjects) -> Result<Measured, String> {
         let queries = subjects.queries(self.span);
-        let asked: Vec<_> = queries.iter().map(|Query { query, .. }| query.clone()).collect();
+        let asked: Vec<_> = queries.iter().map(|Reading { query, .. }| query.clone()).collect();
         let progress = Progress::start("Reading the metrics in CloudWatch");
         let answers = self.observer.series(&asked, self.span.from, self.span.to).await;
         progress.stop();

@@ -14,23 +14,6 @@ use super::verdict::TraceVerdict;
 use super::words::bytes;
 use crate::output::paragraph::fill;
 
-/// Metrics that make a period worth showing. The targets' health is missing here, since every minute has it.
-const EVENTS: [TrafficMetric; 13] = [
-    TrafficMetric::Connections,
-    TrafficMetric::ServiceBytes,
-    TrafficMetric::ServiceResets,
-    TrafficMetric::Flows,
-    TrafficMetric::Bytes,
-    TrafficMetric::ClientResets,
-    TrafficMetric::BalancerResets,
-    TrafficMetric::TargetResets,
-    TrafficMetric::Rejected,
-    TrafficMetric::BlockedInbound,
-    TrafficMetric::BlockedOutbound,
-    TrafficMetric::PortErrors,
-    TrafficMetric::Unhealthy,
-];
-
 /// A column of the table, to the right of the time.
 struct Column {
     heading: &'static str,
@@ -42,7 +25,6 @@ struct Column {
 }
 
 impl Column {
-    /// A column of whole numbers.
     const fn new(heading: &'static str, width: usize, metrics: &'static [TrafficMetric]) -> Self {
         Self { heading, width, metrics, format: |number| number.to_string() }
     }
@@ -118,12 +100,9 @@ fn table(periods: &[(&Timestamp, &TrafficCounts)], span: Span, zone: &TimeZone) 
     let time_width = if days { 11 } else { 5 };
     let header = columns(|column| column.heading.to_owned());
     let mut text = format!("{:time_width$}{header}\n", "time");
-    let is_quiet = |(_, counts): &(&Timestamp, &TrafficCounts)| {
-        EVENTS.iter().all(|metric| counts.of(*metric).unwrap_or_default() == 0)
-    };
-    for stretch in periods.chunk_by(|one, next| is_quiet(one) && is_quiet(next)) {
-        if let (Some(first @ (from, _)), Some((last, _))) = (stretch.first(), stretch.last())
-            && is_quiet(first)
+    for stretch in periods.chunk_by(|(_, one), (_, next)| one.is_quiet() && next.is_quiet()) {
+        if let (Some((from, first)), Some((last, _))) = (stretch.first(), stretch.last())
+            && first.is_quiet()
         {
             let end = last.checked_add(span.period).unwrap_or(**last);
             let _ = writeln!(text, "{:time_width$}  until {}: nothing", clock(**from), clock(end));
@@ -239,9 +218,9 @@ What would have told more:
 
     #[test]
     fn the_table_fits_a_terminal_even_if_it_spans_days() {
-        let numbers = EVENTS.map(|metric| (metric, 9_999_999));
+        let metrics = || COLUMNS.iter().flat_map(|column| column.metrics);
         let periods: BTreeMap<Timestamp, TrafficCounts> =
-            (0..3).map(|day| (minute(24 * 60 * day), numbers.into_iter().collect())).collect();
+            (0..3).map(|day| (minute(24 * 60 * day), metrics().map(|metric| (*metric, 9_999_999)).collect())).collect();
         let mut trace = trace(periods);
         trace.span.to = minute(3 * 24 * 60);
         let text = anstream::adapter::strip_str(&render(&trace, &TimeZone::UTC, 80)).to_string();

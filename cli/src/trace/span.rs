@@ -18,11 +18,9 @@ const MAX_ROWS: i64 = 60;
 /// A time in periods of equal length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// The start of the first period.
     pub from: Timestamp,
     /// The end of the last period, which may lie in the future.
     pub to: Timestamp,
-    /// The length of a period.
     pub period: SignedDuration,
 }
 
@@ -67,14 +65,12 @@ impl Span {
         })
     }
 
-    /// The starts of its periods.
     pub fn periods(&self) -> impl Iterator<Item = Timestamp> + use<> {
         let (to, period) = (self.to, self.period);
         std::iter::successors(Some(self.from), move |start| start.checked_add(period).ok())
             .take_while(move |start| *start < to)
     }
 
-    /// Its length.
     pub fn length(&self) -> SignedDuration {
         self.to.duration_since(self.from)
     }

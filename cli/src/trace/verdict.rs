@@ -5,10 +5,12 @@
 
 use std::fmt;
 
+use guard_core::text::count;
+
 use super::evidence::evidence;
 use super::facts::{Endpoints, Freshness, TraceFacts};
 use super::metrics::{GroupHealth, Totals, TrafficCounts, TrafficMetric, is_unanswered};
-use super::words::{bytes, counted, listed};
+use super::words::{bytes, listed};
 
 /// The place where the requests stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +39,8 @@ impl fmt::Display for TraceVerdict {
     }
 }
 
-/// The verdict with its reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// The place where the requests stopped.
     pub verdict: TraceVerdict,
     /// The verdict in a sentence, with numbers.
     pub sentence: String,
@@ -55,7 +55,6 @@ struct Stages {
     before: u64,
     /// Stopped between it and the targets.
     behind: u64,
-    /// Answered by targets.
     through: u64,
 }
 
@@ -94,8 +93,8 @@ const IDLE_TIMEOUT: &str = "a connection that is idle for 350 s is dropped: long
 /// Whether no request was counted, neither at the endpoints with metrics nor, if other endpoints may have sent some,
 /// behind them.
 fn is_quiet(facts: &TraceFacts, totals: &Totals) -> bool {
-    let count = |metric| totals.counts.of(metric).unwrap_or_default();
-    if count(TrafficMetric::Connections) > 0 {
+    let counts = &totals.counts;
+    if counts.or_zero(TrafficMetric::Connections) > 0 {
         return false;
     }
     if nobody_can_send(facts) {
@@ -103,8 +102,8 @@ fn is_quiet(facts: &TraceFacts, totals: &Totals) -> bool {
     }
     // Flows that do not come from an endpoint belong to the load balancer's other clients.
     let behind =
-        if others_may_send(facts) { count(TrafficMetric::Flows).max(hard_stops(facts, &totals.counts)) } else { 0 };
-    behind == 0 && before(facts, &totals.counts) == 0
+        if others_may_send(facts) { counts.or_zero(TrafficMetric::Flows).max(hard_stops(facts, counts)) } else { 0 };
+    behind == 0 && before(facts, counts) == 0
 }
 
 /// Whether no endpoint is connected.
@@ -120,20 +119,22 @@ fn others_may_send(facts: &TraceFacts) -> bool {
 /// Requests that stopped before the load balancer, counted by its security groups or the flow logs.
 fn before(facts: &TraceFacts, counts: &TrafficCounts) -> u64 {
     let logged = facts.rejections.as_ref().map_or(0, |rejections| rejections.to_load_balancer);
-    counts.of(TrafficMetric::BlockedInbound).unwrap_or_default().max(logged)
+    counts.or_zero(TrafficMetric::BlockedInbound).max(logged)
 }
+
+/// What the load balancer counts as stopped between it and the targets.
+const HARD_STOPS: [(TrafficMetric, &str); 5] = [
+    (TrafficMetric::BlockedOutbound, "were blocked by the outbound rules of its security groups"),
+    (TrafficMetric::PortErrors, "found no free port towards a target"),
+    (TrafficMetric::Rejected, "were rejected by the load balancer itself"),
+    (TrafficMetric::ClientTlsErrors, "failed in the TLS handshake with dbt"),
+    (TrafficMetric::TargetTlsErrors, "failed in the TLS handshake with a target"),
+];
 
 /// Requests that were counted as stopped between the load balancer and the targets.
 fn hard_stops(facts: &TraceFacts, counts: &TrafficCounts) -> u64 {
     let logged = facts.rejections.as_ref().map_or(0, |rejections| rejections.behind);
-    let stops = [
-        TrafficMetric::BlockedOutbound,
-        TrafficMetric::PortErrors,
-        TrafficMetric::Rejected,
-        TrafficMetric::ClientTlsErrors,
-        TrafficMetric::TargetTlsErrors,
-    ];
-    counts.sum(&stops).unwrap_or_default().max(logged)
+    counts.sum(&HARD_STOPS.map(|(metric, _)| metric)).unwrap_or_default().max(logged)
 }
 
 fn without_requests(facts: &TraceFacts, totals: &Totals) -> (TraceVerdict, String) {
@@ -148,14 +149,14 @@ fn without_requests(facts: &TraceFacts, totals: &Totals) -> (TraceVerdict, Strin
     };
     let (active, carried) = (totals.counts.of(TrafficMetric::Active), totals.counts.of(TrafficMetric::ServiceBytes));
     if let (Some(active @ 1..), Some(carried @ 1..)) = (active, carried) {
-        let open = counted(active, "connection");
+        let open = count(active, "connection");
         let sentence = format!(
             "No connection began, but up to {open} that had begun before carried {}: requests on these got through.",
             bytes(carried)
         );
         return (TraceVerdict::GotThrough, sentence);
     }
-    if endpoints.near == 0 && endpoints.far.is_empty() {
+    if nobody_can_send(facts) {
         return without_endpoint(endpoints, facts.is_past);
     }
     if !totals.published {
@@ -175,7 +176,7 @@ fn without_endpoint(endpoints: &Endpoints, is_past: bool) -> (TraceVerdict, Stri
         let sentence = format!(
             "No request of dbt's was counted, and who dbt is may be wrong: none of the service's {} is of the accounts given \
              as dbt's (--dbt-principal, or the stack's DbtPrincipals).",
-            counted(u64::try_from(endpoints.of_others).unwrap_or(u64::MAX), "endpoint")
+            count(endpoints.of_others, "endpoint")
         );
         return (TraceVerdict::Unknown, sentence);
     }
@@ -274,8 +275,8 @@ impl Stages {
     /// The exchanged connections and bytes, in words. The endpoint service counts only those of its own endpoints.
     fn conversation(self, facts: &TraceFacts, counts: &TrafficCounts) -> String {
         let (number, exchanged) = match (sent(facts, counts), counts.of(TrafficMetric::ServiceBytes)) {
-            (Some(sent), Some(exchanged)) => (counted(sent, "connection"), exchanged),
-            _ => (counted(self.through, "flow"), counts.of(TrafficMetric::Bytes).unwrap_or_default()),
+            (Some(sent), Some(exchanged)) => (count(sent, "connection"), exchanged),
+            _ => (count(self.through, "flow"), counts.or_zero(TrafficMetric::Bytes)),
         };
         format!("{number}, with {} in both directions", bytes(exchanged))
     }
@@ -303,14 +304,14 @@ fn sent(facts: &TraceFacts, counts: &TrafficCounts) -> Option<u64> {
 /// Connections that the endpoint service counted and the load balancer did not. Their minutes end at different moments,
 /// so a small difference means nothing.
 fn lost(counts: &TrafficCounts, flows: u64) -> u64 {
-    let connections = counts.of(TrafficMetric::Connections).unwrap_or_default();
+    let connections = counts.or_zero(TrafficMetric::Connections);
     let lost = connections.saturating_sub(flows);
     if flows == 0 || lost > (connections / 10).max(2) { lost } else { 0 }
 }
 
 /// Whether the load balancer itself ended the flows, because no target was ever healthy.
 fn is_dead(totals: &Totals, flows: u64) -> bool {
-    let resets = totals.counts.of(TrafficMetric::BalancerResets).unwrap_or_default();
+    let resets = totals.counts.or_zero(TrafficMetric::BalancerResets);
     without_healthy(totals).next().is_some() && flows > 0 && resets.saturating_mul(2) >= flows
 }
 
@@ -320,34 +321,27 @@ fn without_healthy(totals: &Totals) -> impl Iterator<Item = &GroupHealth> {
 }
 
 fn why_before(stages: Stages, facts: &TraceFacts, counts: &TrafficCounts) -> String {
-    let blocked = counts.of(TrafficMetric::BlockedInbound).unwrap_or_default();
+    let blocked = counts.or_zero(TrafficMetric::BlockedInbound);
     if blocked > 0 {
         let whose = match counts.of(TrafficMetric::Connections) {
             Some(0) => ", which may be of its other clients, as the endpoint service counted no connection",
             _ => "",
         };
-        return format!("the inbound rules of its security groups blocked {}{whose}", counted(blocked, "flow"));
+        return format!("the inbound rules of its security groups blocked {}{whose}", count(blocked, "flow"));
     }
     if facts.rejections.as_ref().is_some_and(|rejections| rejections.to_load_balancer > 0) {
         return "the flow logs show that its security groups or its subnets' network ACLs rejected them".to_owned();
     }
-    let flows = counts.of(TrafficMetric::Flows).unwrap_or_default();
-    let began = counted(stages.before + flows, "connection");
+    let flows = counts.or_zero(TrafficMetric::Flows);
+    let began = count(stages.before + flows, "connection");
     format!("{began} began at the endpoint service, and {flows} of them at the load balancer")
 }
 
 fn why_behind(stages: Stages, facts: &TraceFacts, totals: &Totals) -> String {
-    let count = |metric| totals.counts.of(metric).unwrap_or_default();
-    let flows = counted(count(TrafficMetric::Flows), "flow");
-    let stops = [
-        (TrafficMetric::BlockedOutbound, "were blocked by the outbound rules of its security groups"),
-        (TrafficMetric::PortErrors, "found no free port towards a target"),
-        (TrafficMetric::Rejected, "were rejected by the load balancer itself"),
-        (TrafficMetric::ClientTlsErrors, "failed in the TLS handshake with dbt"),
-        (TrafficMetric::TargetTlsErrors, "failed in the TLS handshake with a target"),
-    ];
-    if let Some((metric, what)) = stops.iter().find(|(metric, _)| count(*metric) > 0) {
-        return format!("{} {what}", count(*metric));
+    let counts = &totals.counts;
+    let flows = count(counts.or_zero(TrafficMetric::Flows), "flow");
+    if let Some((metric, what)) = HARD_STOPS.iter().find(|(metric, _)| counts.or_zero(*metric) > 0) {
+        return format!("{} {what}", counts.or_zero(*metric));
     }
     if facts.rejections.as_ref().is_some_and(|rejections| rejections.behind > 0) {
         return format!(
@@ -358,17 +352,24 @@ fn why_behind(stages: Stages, facts: &TraceFacts, totals: &Totals) -> String {
     if !dead.is_empty() {
         return format!("{flows} began at the load balancer, and {} had no healthy target", listed(&dead));
     }
-    if count(TrafficMetric::TargetResets).saturating_mul(2) >= stages.behind {
-        return format!("the targets refused them with {}", counted(count(TrafficMetric::TargetResets), "reset"));
+    if counts.or_zero(TrafficMetric::TargetResets).saturating_mul(2) >= stages.behind {
+        return format!(
+            "the targets refused them with {}",
+            count(counts.or_zero(TrafficMetric::TargetResets), "reset")
+        );
     }
-    format!("{flows} with {} in all are too few bytes for an answer of a target", bytes(count(TrafficMetric::Bytes)))
+    format!(
+        "{flows} with {} in all are too few bytes for an answer of a target",
+        bytes(counts.or_zero(TrafficMetric::Bytes))
+    )
 }
 
 /// The sentence for numbers that are incomplete, or include those of other clients.
 fn unclear(facts: &TraceFacts, totals: &Totals) -> String {
-    let count = |metric| totals.counts.of(metric).unwrap_or_default();
-    let began = format!("{} began at the endpoint service", counted(count(TrafficMetric::Connections), "connection"));
-    let flows = counted(count(TrafficMetric::Flows), "flow");
+    let counts = &totals.counts;
+    let began =
+        format!("{} began at the endpoint service", count(counts.or_zero(TrafficMetric::Connections), "connection"));
+    let flows = count(counts.or_zero(TrafficMetric::Flows), "flow");
     if let Err(why) = &facts.endpoints {
         return format!(
             "Where the requests stopped is unknown: which endpoints there are is not known ({why}), and the load balancer's \
@@ -386,7 +387,7 @@ fn unclear(facts: &TraceFacts, totals: &Totals) -> String {
     format!(
         "Where the requests stopped is unknown: {began} and carried only {}, too little for an answer, but nothing shows \
          what stopped them: of the load balancer's {flows}, which include its other clients', none lacks an answer.",
-        bytes(count(TrafficMetric::ServiceBytes))
+        bytes(counts.or_zero(TrafficMetric::ServiceBytes))
     )
 }
 

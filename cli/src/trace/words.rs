@@ -1,13 +1,5 @@
 //! Numbers and lists as text.
 
-/// `1 flow`, `3 flows`.
-pub fn counted(number: u64, noun: &str) -> String {
-    match number {
-        1 => format!("1 {noun}"),
-        _ => format!("{number} {noun}s"),
-    }
-}
-
 /// `512 B`, `12.4 kB`, `3.1 GB`.
 #[allow(clippy::cast_precision_loss)]
 pub fn bytes(number: u64) -> String {
@@ -41,8 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_and_lists_become_readable_text() {
-        assert_eq!((counted(1, "flow"), counted(0, "flow")), ("1 flow".to_owned(), "0 flows".to_owned()));
+    fn sizes_and_lists_become_readable_text() {
         let table = [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (12_400, "12.4 kB"), (999_960, "1.0 MB")];
         for (number, expected) in table {
             assert_eq!(bytes(number), expected);

@@ -76,7 +76,6 @@ impl Admissions {
 /// A run's decisions on dbt's requests on one service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decided {
-    /// The requests to hold.
     pub hold: BTreeSet<EndpointId>,
     /// `hold`, and earlier held requests not accepted since: rejected, deleted, or no longer listed.
     pub parked: BTreeSet<EndpointId>,

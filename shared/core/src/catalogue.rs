@@ -4,7 +4,6 @@
 use crate::check::{Check, CheckContext, CheckResult, Group, cause};
 use crate::trigger::Change;
 
-/// Every check.
 pub const CATALOGUE: &[Check] = &[
     &crate::checks::service_available::SPEC,
     &crate::checks::acceptance_required::SPEC,
@@ -34,7 +33,6 @@ pub const CATALOGUE: &[Check] = &[
     &crate::checks::subscribers::SPEC,
 ];
 
-/// The checks of `groups`.
 pub fn checks_of(groups: &[Group]) -> Vec<Check> {
     CATALOGUE.iter().copied().filter(|check| groups.contains(&check.group)).collect()
 }
@@ -62,8 +60,11 @@ mod tests {
 
     use super::*;
     use crate::check::{Severity, Status};
-    use crate::snapshot::{LoadBalancer, Topology};
-    use crate::testing::{call_error, endpoint_service, load_balancer, target_group, topology, with_context};
+    use crate::snapshot::{CallError, CrossZoneOverride, EndpointService, LoadBalancer, Target, TargetGroup, Topology};
+    use crate::testing::{
+        call_error, endpoint_service, group_attributes, load_balancer, service, target, target_group, topology,
+        with_connections, with_context,
+    };
 
     #[test]
     fn ids_are_unique() {
@@ -109,8 +110,10 @@ mod tests {
     #[test]
     fn every_check_reports_a_failed_list_as_unlisted() {
         let denied = || call_error("ec2:Describe");
-        let nothing =
-            Topology { services: Some(Err(denied())), connections: Some(Err(denied())), ..Topology::default() };
+        let no_services = Topology { services: Some(Err(denied())), ..with_connections(Vec::new()) };
+        let nothing = Topology { connections: Some(Err(denied())), ..no_services.clone() };
+        let unread_connections = [(service(1), denied())].into();
+        let of_another = Topology { unread_connections, ..no_services };
         let no_groups = LoadBalancer { target_groups: Err(denied()), ..load_balancer("pg", Vec::new()) };
         let half = topology(endpoint_service(), [load_balancer("other", vec![target_group("other")]), no_groups]);
         let half = Topology { connections: Some(Ok(Vec::new())), ..half };
@@ -118,12 +121,50 @@ mod tests {
             let results: Vec<CheckResult> = with_context(topology, |context| {
                 CATALOGUE.iter().flat_map(|check| (check.evaluate)(context)).collect()
             });
-            assert!(results.iter().all(|result| !result.is_unlisted || matches!(result.status, Status::Unknown(_))));
+            let is_unknown = |result: &CheckResult| matches!(result.status, Status::Unknown(_));
+            let is_known_anyway =
+                |result: &CheckResult| !result.is_unlisted && matches!(topology.services, Some(Ok(_)));
+            assert!(results.iter().all(|result| is_unknown(result) || is_known_anyway(result)), "{results:?}");
             results.iter().filter(|result| result.is_unlisted).map(|result| result.check.id).collect()
         };
         let all: BTreeSet<&str> = CATALOGUE.iter().map(|check| check.id).collect();
         assert_eq!(unlisted(&nothing), &all - &ABOUT_ONE.into());
+        assert_eq!(unlisted(&of_another), &all - &ABOUT_ONE.into(), "other services' connections were read");
         assert_eq!(unlisted(&half), OF_TARGET_GROUPS.into());
+    }
+
+    #[test]
+    fn a_check_is_unknown_without_a_read_that_it_needs() {
+        const DENIED: fn() -> CallError = || call_error("elasticloadbalancing:Describe");
+        let everywhere = Target { zone: Some("all".to_owned()), ..target(1, "healthy") };
+        let group = TargetGroup { targets: Ok(vec![everywhere]), ..target_group("pg") };
+        let group = TargetGroup { attributes: group_attributes(CrossZoneOverride::On), ..group };
+        let unknown_after = |fail: fn(&mut LoadBalancer)| -> BTreeSet<&str> {
+            let mut balancer = load_balancer("pg", vec![group.clone()]);
+            fail(&mut balancer);
+            let zones = Some(vec!["eu-central-1a".to_owned(), "eu-central-1b".to_owned()]);
+            let topology = topology(EndpointService { zones, ..endpoint_service() }, [balancer]);
+            let results = with_context(&topology, |context| evaluate_checks(CATALOGUE, context));
+            let unknown = results.iter().filter(|result| matches!(result.status, Status::Unknown(_)));
+            unknown.map(|result| result.check.id).collect()
+        };
+        assert_eq!(unknown_after(|_| {}), [].into());
+        let of_listeners = ["listener.idle-timeout", "listener.port", "listener.tls"];
+        let of_load_balancers = [
+            "load-balancer.broad-rule",
+            "load-balancer.internal-nlb",
+            "load-balancer.outbound",
+            "load-balancer.security-groups",
+            "load-balancer.zones",
+        ];
+        let without_description = unknown_after(|balancer| balancer.description = Err(DENIED()));
+        assert_eq!(without_description, of_listeners.into_iter().chain(of_load_balancers).collect());
+        let without_listeners = unknown_after(|balancer| balancer.listeners = Err(DENIED()));
+        let of_all_listeners = of_listeners.into_iter().chain(["listener.certificate"]);
+        assert_eq!(without_listeners, of_all_listeners.chain(OF_TARGET_GROUPS).collect());
+        let without_targets =
+            unknown_after(|balancer| balancer.target_groups.as_mut().unwrap()[0].targets = Err(DENIED()));
+        assert_eq!(without_targets, ["load-balancer.zones", "target-group.health"].into());
     }
 
     #[test]

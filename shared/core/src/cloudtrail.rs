@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 
 use crate::trigger::{Change, Trigger, as_text, reported};
 
-/// The trigger for `record`.
 pub fn trigger(record: &Value) -> Trigger {
     match (change(record), record["eventName"].as_str()) {
         (Some(change), _) => Trigger::Change(change),
@@ -109,8 +108,7 @@ mod tests {
     use super::*;
     use crate::catalogue;
     use crate::check::CheckContext;
-    use crate::snapshot::Topology;
-    use crate::testing::{UNTRUSTED, connection, endpoint, only_finding, service, with_context};
+    use crate::testing::{UNTRUSTED, connection, endpoint, only_finding, service, with_connections, with_context};
 
     /// The request of one of EC2's newer calls, as CloudTrail records it.
     fn wrapped(action: &str, request: &Value) -> Value {
@@ -185,7 +183,7 @@ mod tests {
     #[test]
     fn a_cause_of_a_connection_is_the_change_that_admitted_it() {
         let connections = vec![connection(1, Some(UNTRUSTED), "available")];
-        let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
+        let topology = with_connections(connections);
         let is_cause = |record: &Value| {
             let changes: Vec<Change> = change(record).into_iter().collect();
             let untrusted = catalogue::find("connection.untrusted").unwrap();

@@ -35,23 +35,14 @@ pub enum Concern {
 /// The ids on the path behind an endpoint service, with an expiry time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathIds {
-    /// The ids' hashes.
     pub hashes: BTreeSet<u64>,
-    /// Expiry time of the ids.
     pub until: Timestamp,
 }
 
-/// Calls that, under a condition, can concern a path without naming one of its ids. All other calls in drift-watcher's
-/// rules name the changed resource by its id or ARN.
+/// Calls that can name a security group of the default VPC by its name. The ids in such a call belong to other groups.
+/// All other calls in drift-watcher's rules name the changed resource by its id or ARN.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_AuthorizeSecurityGroupIngress.html>
-const RULES_OF_THEIR_OWN: [(&str, Applies); 2] = [
-    // A call can name a security group of the default VPC by its name. The ids in such a call belong to other groups.
-    ("AuthorizeSecurityGroupIngress", names_no_group),
-    ("RevokeSecurityGroupIngress", names_no_group),
-];
-
-/// The condition under which a special rule applies to a call.
-type Applies = fn(&Change) -> bool;
+const BY_NAME: [&str; 2] = ["AuthorizeSecurityGroupIngress", "RevokeSecurityGroupIngress"];
 
 fn names_no_group(change: &Change) -> bool {
     let parameters: Option<Value> = serde_json::from_str(&change.parameters).ok();
@@ -81,7 +72,7 @@ pub fn of(
     now: Timestamp,
 ) -> Concern {
     let Some(named) = change.texts().filter(|_| is_well_formed(change)) else { return Concern::Any };
-    if RULES_OF_THEIR_OWN.iter().any(|(name, applies)| *name == change.event_name && applies(change)) {
+    if BY_NAME.contains(&change.event_name.as_str()) && names_no_group(change) {
         return Concern::Seldom;
     }
     // A listener or a rule may be newer than the stored ids.
@@ -137,7 +128,6 @@ pub fn ids_on_path(
     (ids.found.iter().map(|id| hash(id)).collect(), ids.all_read)
 }
 
-/// The ids that were found so far.
 struct Ids {
     found: BTreeSet<String>,
     all_read: bool,
@@ -232,13 +222,10 @@ pub fn valid_until(read_at: Timestamp, schedule: Duration, runs_in_a_pass: usize
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{
-        Interface, Listener, NetworkAcl, Peer, Ports, Route, RouteTable, SecurityGroupRule, TargetGroup,
-        interface_description,
-    };
+    use crate::snapshot::{Interface, Listener, NetworkAcl, Ports, RouteTable, SecurityGroupRule, TargetGroup};
     use crate::testing::{
-        at, call_error, change, elb_arn, endpoint_service, listener, load_balancer, network, service, target,
-        target_group, topology,
+        at, call_error, change, elb_arn, endpoint_service, interface, listener, load_balancer, network, route,
+        route_table, security_group_rule, service, target, target_group, topology,
     };
 
     /// Service 1: a load balancer in subnet-a with two targets in its VPC, one of them in a subnet with its own route
@@ -263,20 +250,14 @@ mod tests {
             vpc: "vpc-00000001".to_owned(),
             cidrs: vec![cidr.parse().unwrap()],
         };
-        let route = |by: &str| Route {
-            destination: "10.9.0.0/16".parse().unwrap(),
-            by: by.to_owned(),
-            state: "active".to_owned(),
-        };
         let table = |id: &str, subnets: &[(&str, &str)], by: &[&str]| RouteTable {
-            id: id.to_owned(),
             vpc: "vpc-00000001".to_owned(),
             main: subnets.is_empty(),
             main_association: subnets.is_empty().then(|| "rtbassoc-00000001".to_owned()),
             subnets: subnets.iter().map(|(subnet, _)| (*subnet).to_owned()).collect(),
             associations: subnets.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
-            routes: by.iter().map(|by| route(by)).collect(),
-            to_prefix_lists: Vec::new(),
+            routes: by.iter().map(|by| route("10.9.0.0/16", by, "active")).collect(),
+            ..route_table(id)
         };
         let acl = |id: &str, subnet: &str| NetworkAcl {
             id: id.to_owned(),
@@ -286,17 +267,12 @@ mod tests {
         };
         let rule = |id: &str, group: &str, list: &str| SecurityGroupRule {
             id: id.to_owned(),
-            group: group.to_owned(),
-            egress: false,
-            tcp: Some(Ports::ALL),
-            peer: Peer::PrefixList(list.to_owned()),
+            ..security_group_rule(group, false, list, Some(Ports::ALL))
         };
         let network = Network {
             interfaces: Ok(vec![Interface {
                 id: "eni-0000000b".to_owned(),
-                description: interface_description(&balancer.arn),
-                subnet: "subnet-0000000a".to_owned(),
-                addresses: Vec::new(),
+                ..interface("subnet-0000000a", [10, 0, 5, 200].into())
             }]),
             rules: Ok(vec![
                 rule("sgr-00000001", "sg-00000001", "pl-00000001"),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -13,7 +14,6 @@ use crate::ids::{AccountId, Arn, EndpointId, Malformed, ServiceId};
 /// The configuration of a function: its policy, and where it stores its state and sends alerts.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The services to check, and the reactions.
     pub policy: Policy,
     /// The SNS topic that alerts are sent to (`ALERT_TOPIC_ARN`).
     pub alert_topic: Arn,
@@ -40,11 +40,9 @@ pub struct Policy {
     pub max_dbt_endpoints: Option<usize>,
     /// The only endpoints of dbt that are accepted on these services.
     pub expected_endpoints: BTreeMap<ServiceId, BTreeSet<EndpointId>>,
-    /// dbt's principals, as configured.
     pub principals: BTreeSet<Principal>,
     /// The topic that connection notifications must go to; `None` if they are not checked.
     pub notification_topic: Option<Arn>,
-    /// The ports that dbt connects to.
     pub listener_ports: ListenerPorts,
     /// The networks that dbt connects from. Empty if not configured.
     pub dbt_cidrs: Vec<IpNet>,
@@ -103,17 +101,17 @@ impl Policy {
 /// The longest configurable `EXPECT_TRAFFIC_EVERY`: the period for which the guard reads CloudWatch metrics.
 pub const MAX_EXPECT_TRAFFIC_EVERY: Duration = Duration::from_hours(168);
 
+const A_YEAR: Duration = Duration::from_hours(8760);
+
 /// An IAM principal that may connect. Acceptance depends only on its account, because EC2 reports an endpoint's owner
 /// as an account id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Principal {
-    /// The principal's account.
     pub account: AccountId,
     /// The ARN; `None` if the configuration gave an account id.
     pub arn: Option<Arn>,
 }
 
-/// `LISTENER_PORTS`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenerPorts {
     /// Any port is accepted.
@@ -121,10 +119,9 @@ pub enum ListenerPorts {
     /// These ports, for every service.
     Every(BTreeSet<u16>),
     /// These ports for these services; any port is accepted for the others.
-    PerService(Vec<(ServiceId, BTreeSet<u16>)>),
+    PerService(BTreeMap<ServiceId, BTreeSet<u16>>),
 }
 
-/// `UNTRUSTED_REQUESTS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UntrustedRequests {
     /// Send an alert and change nothing.
@@ -133,7 +130,6 @@ pub enum UntrustedRequests {
     Reject,
 }
 
-/// `CROSS_ZONE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CrossZone {
     /// Send an alert and change nothing.
@@ -144,11 +140,9 @@ pub enum CrossZone {
     Ignore,
 }
 
-/// All problems of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadConfiguration(Vec<Problem>);
 
-/// A problem with one variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Problem {
     variable: &'static str,
@@ -248,13 +242,14 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         }
         let listener_ports = self.one("LISTENER_PORTS", LISTENER_PORTS, ListenerPorts::from_str);
         if let Some(ListenerPorts::PerService(ports)) = &listener_ports {
-            for (service, _) in ports.iter().filter(|(service, _)| !services.contains(service)) {
+            for service in ports.keys().filter(|service| !services.contains(service)) {
                 let message = format!("{service} is not in");
                 self.conflict("LISTENER_PORTS", message, "ENDPOINT_SERVICE_IDS", LISTENER_PORTS);
             }
         }
 
-        let expected = self.one("EXPECTED_ENDPOINTS", EXPECTED_ENDPOINTS, expected_endpoints).unwrap_or_default();
+        let expected = self.one("EXPECTED_ENDPOINTS", EXPECTED_ENDPOINTS, |text| per_service(text, endpoint));
+        let expected = expected.unwrap_or_default();
         for service in expected.keys().filter(|service| !services.contains(service)) {
             let message = format!("{service} is not in");
             self.conflict("EXPECTED_ENDPOINTS", message, "ENDPOINT_SERVICE_IDS", EXPECTED_ENDPOINTS);
@@ -273,18 +268,20 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             listener_ports: listener_ports.unwrap_or(ListenerPorts::Any),
             dbt_cidrs: self.list("DBT_CIDRS", "IPv4 or IPv6 CIDRs such as 10.1.2.0/24, comma-separated", cidr),
             untrusted_requests: self
-                .one("UNTRUSTED_REQUESTS", "'alert' or 'reject'", UntrustedRequests::from_str)
+                .one("UNTRUSTED_REQUESTS", "'alert' or 'reject'", untrusted_requests)
                 .unwrap_or(UntrustedRequests::Alert),
             cross_zone: self
-                .one("CROSS_ZONE", "'alert', 'enforce' or 'ignore'", CrossZone::from_str)
+                .one("CROSS_ZONE", "'alert', 'enforce' or 'ignore'", cross_zone)
                 .unwrap_or(CrossZone::Alert),
             alert_after: self.one("ALERT_AFTER", "a whole number from 1 to 1000", times).unwrap_or(2),
             resolve_after: self.one("RESOLVE_AFTER", "a whole number from 1 to 1000", times).unwrap_or(2),
             remind_every: self
-                .one("REMIND_EVERY_HOURS", "a whole number of hours from 0 (never) to 8760", hours)
+                .one("REMIND_EVERY_HOURS", "a whole number of hours from 0 (never) to 8760", |text| hours(text, A_YEAR))
                 .unwrap_or(Some(Duration::from_hours(24))),
             expect_traffic_every: self
-                .one("EXPECT_TRAFFIC_EVERY", "a whole number of hours from 0 (not expected) to 168", traffic_hours)
+                .one("EXPECT_TRAFFIC_EVERY", "a whole number of hours from 0 (not expected) to 168", |text| {
+                    hours(text, MAX_EXPECT_TRAFFIC_EVERY)
+                })
                 .unwrap_or(None),
             dry_run: self.one("DRY_RUN", "'true' or 'false'", boolean).unwrap_or(false),
             has_guard: true,
@@ -381,7 +378,7 @@ impl ListenerPorts {
             Self::Any => BTreeSet::new(),
             Self::Every(ports) => ports.clone(),
             Self::PerService(services) => {
-                services.iter().find(|(id, _)| Some(id) == service).map(|(_, ports)| ports.clone()).unwrap_or_default()
+                service.and_then(|service| services.get(service)).cloned().unwrap_or_default()
             }
         }
     }
@@ -391,55 +388,52 @@ impl FromStr for ListenerPorts {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let ports = |list: &str| {
-            list.split('+')
-                .map(str::trim)
-                .map(|port| match port.parse::<u16>() {
-                    Ok(port) if port > 0 => Ok(port),
-                    _ => Err(format!("'{port}' is not a port from 1 to 65535")),
-                })
-                .collect::<Result<BTreeSet<u16>, String>>()
-        };
-        if !text.contains('=') {
-            return ports(text).map(Self::Every);
-        }
-        let mut services: Vec<(ServiceId, BTreeSet<u16>)> = Vec::new();
-        for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
-            let (service, list) = entry.split_once('=').ok_or_else(|| format!("'{entry}' names no service"))?;
-            let service: ServiceId =
-                service.trim().parse().map_err(|error: crate::ids::Malformed| error.to_string())?;
-            if services.iter().any(|(known, _)| *known == service) {
-                return Err(format!("{service} is listed twice"));
-            }
-            services.push((service, ports(list)?));
-        }
-        Ok(Self::PerService(services))
-    }
-}
-
-impl FromStr for UntrustedRequests {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "alert" => Ok(Self::Alert),
-            "reject" => Ok(Self::Reject),
-            other => Err(format!("'{other}' is not known")),
+        match text.contains('=') {
+            true => per_service(text, port).map(Self::PerService),
+            false => listed(text, port).map(Self::Every),
         }
     }
 }
 
-impl FromStr for CrossZone {
-    type Err = String;
+fn port(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(format!("'{text}' is not a port from 1 to 65535")),
+    }
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "alert" => Ok(Self::Alert),
-            "enforce" => Ok(Self::Enforce),
-            "ignore" => Ok(Self::Ignore),
-            other => Err(format!("'{other}' is not known")),
+/// `a+b`.
+fn listed<T: Ord>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<BTreeSet<T>, String> {
+    text.split('+').map(|item| parse(item.trim())).collect()
+}
+
+/// `vpce-svc-a=b+c,vpce-svc-d=e`: each service once.
+fn per_service<T: Ord>(
+    text: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<BTreeMap<ServiceId, BTreeSet<T>>, String> {
+    let mut services = BTreeMap::new();
+    for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        let (service, list) = entry.split_once('=').ok_or_else(|| format!("'{entry}' names no service"))?;
+        let service: ServiceId = service.trim().parse().map_err(|error: Malformed| error.to_string())?;
+        if services.insert(service.clone(), listed(list, &parse)?).is_some() {
+            return Err(format!("{service} is listed twice"));
         }
     }
+    Ok(services)
+}
+
+fn untrusted_requests(text: &str) -> Result<UntrustedRequests, String> {
+    one_of(text, [("alert", UntrustedRequests::Alert), ("reject", UntrustedRequests::Reject)])
+}
+
+fn cross_zone(text: &str) -> Result<CrossZone, String> {
+    one_of(text, [("alert", CrossZone::Alert), ("enforce", CrossZone::Enforce), ("ignore", CrossZone::Ignore)])
+}
+
+fn one_of<T, const N: usize>(text: &str, words: [(&str, T); N]) -> Result<T, String> {
+    let known = words.into_iter().find(|(word, _)| *word == text);
+    known.map(|(_, value)| value).ok_or_else(|| format!("'{text}' is not known"))
 }
 
 fn sns_topic(text: &str) -> Result<Arn, String> {
@@ -471,54 +465,29 @@ fn cidr(text: &str) -> Result<IpNet, String> {
     if net.trunc() == net { Ok(net) } else { Err(format!("'{text}' has host bits set, did you mean {}?", net.trunc())) }
 }
 
+fn number<T: FromStr + PartialOrd>(text: &str, range: RangeInclusive<T>) -> Result<T, String> {
+    text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| format!("'{text}' is out of range"))
+}
+
 fn times(text: &str) -> Result<u32, String> {
-    match text.parse() {
-        Ok(number @ 1..=1000) => Ok(number),
-        _ => Err(format!("'{text}' is out of range")),
-    }
+    number(text, 1..=1000)
 }
 
 fn limit(text: &str) -> Result<Option<usize>, String> {
-    match text.parse() {
-        Ok(0) => Ok(None),
-        Ok(number @ 1..=1000) => Ok(Some(number)),
-        _ => Err(format!("'{text}' is out of range")),
-    }
+    number(text, 0..=1000).map(|limit| Some(limit).filter(|limit| *limit > 0))
 }
 
 /// The expected form of `EXPECTED_ENDPOINTS`.
 const EXPECTED_ENDPOINTS: &str = "vpce-svc-a=vpce-1+vpce-2,vpce-svc-b=vpce-3: each service once, with its endpoints";
 
-fn expected_endpoints(text: &str) -> Result<BTreeMap<ServiceId, BTreeSet<EndpointId>>, String> {
-    let mut expected = BTreeMap::new();
-    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let (service, endpoints) = part.split_once('=').ok_or_else(|| format!("'{part}' is not SERVICE=ENDPOINTS"))?;
-        let service: ServiceId = service.trim().parse().map_err(|error: Malformed| error.to_string())?;
-        let endpoints: BTreeSet<EndpointId> = endpoints
-            .split('+')
-            .map(|endpoint| endpoint.trim().parse())
-            .collect::<Result<_, Malformed>>()
-            .map_err(|error| error.to_string())?;
-        if expected.insert(service.clone(), endpoints).is_some() {
-            return Err(format!("{service} is there twice"));
-        }
-    }
-    Ok(expected)
+fn endpoint(text: &str) -> Result<EndpointId, String> {
+    text.parse().map_err(|error: Malformed| error.to_string())
 }
 
-fn hours(text: &str) -> Result<Option<Duration>, String> {
-    match text.parse() {
-        Ok(0) => Ok(None),
-        Ok(hours @ 1..=8760) => Ok(Some(Duration::from_hours(hours))),
-        _ => Err(format!("'{text}' is out of range")),
-    }
-}
-
-fn traffic_hours(text: &str) -> Result<Option<Duration>, String> {
-    hours(text).and_then(|hours| match hours {
-        Some(hours) if hours > MAX_EXPECT_TRAFFIC_EVERY => Err(format!("'{text}' is out of range")),
-        hours => Ok(hours),
-    })
+/// Up to `max` hours; `None` for zero.
+fn hours(text: &str, max: Duration) -> Result<Option<Duration>, String> {
+    let hours = number(text, 0..=max.as_secs() / 3600)?;
+    Ok(Some(Duration::from_hours(hours)).filter(|hours| !hours.is_zero()))
 }
 
 /// The interval of a schedule as `EventBridge` writes it: `rate(15 minutes)`.
@@ -711,7 +680,7 @@ mod tests {
         assert_eq!(ports("5432+443"), Ok(ListenerPorts::Every(BTreeSet::from([443, 5432]))));
         assert_eq!(
             ports("vpce-svc-0123456789abcdef0=5432+443"),
-            Ok(ListenerPorts::PerService(vec![(service, BTreeSet::from([443, 5432]))]))
+            Ok(ListenerPorts::PerService([(service, BTreeSet::from([443, 5432]))].into()))
         );
         assert!(ports("vpce-svc-00000000000000000=22").is_err(), "a service that is not configured");
         assert!(ports("vpce-svc-0123456789abcdef0=1,vpce-svc-0123456789abcdef0=2").is_err(), "a service twice");

@@ -1,5 +1,7 @@
 //! Lines of text: cleaned texts from AWS, which anybody may have written, and numbers and lists in words.
 
+use std::fmt::Display;
+
 use jiff::SignedDuration;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
@@ -26,8 +28,8 @@ fn is_ignorable(c: char) -> bool {
 }
 
 /// `1 target`, `2 targets`.
-pub fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+pub fn count<N: Copy + Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == N::from(1) { "" } else { "s" })
 }
 
 /// At most `max` lines, followed by the number of omitted lines.
@@ -47,8 +49,7 @@ const UNITS: [(i64, &str, &str); 4] =
 /// `3 days 4 hours`, `12 minutes`, `40 seconds`: the largest unit, and the next one unless it is zero.
 pub fn duration(lasted: SignedDuration) -> String {
     let parts = in_units(lasted).into_iter().take(2).filter(|(number, ..)| *number > 0);
-    let words = parts.map(|(number, unit, _)| format!("{number} {unit}{}", if number == 1 { "" } else { "s" }));
-    let words = words.collect::<Vec<_>>().join(" ");
+    let words = parts.map(|(number, unit, _)| count(number, unit)).collect::<Vec<_>>().join(" ");
     if words.is_empty() { "less than a second".to_owned() } else { words }
 }
 
@@ -79,6 +80,11 @@ mod tests {
         let ignorable = "p\u{034f}\u{115f}\u{1160}g\u{3164}\u{fe00}\u{fe0f}\u{e0100}\u{e01ef}\u{2800}\u{ffa0}\u{180b}";
         assert_eq!(strip_invisible(ignorable), "pg", "nothing is drawn for them");
         assert_eq!(strip_invisible("Zürich 東京 🐘"), "Zürich 東京 🐘");
+    }
+
+    #[test]
+    fn one_thing_is_singular() {
+        assert_eq!([0, 1, 2].map(|number: u64| count(number, "flow")), ["0 flows", "1 flow", "2 flows"]);
     }
 
     #[test]

@@ -10,12 +10,9 @@ use serde_json::Value;
 
 use crate::ids::{AccountId, Arn, ServiceId, load_balancer_of};
 
-/// The reason for a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trigger {
-    /// A schedule.
     Schedule,
-    /// A message on the notification topic.
     Notification {
         /// SNS's id of the message.
         id: String,
@@ -24,13 +21,11 @@ pub enum Trigger {
         /// The ids of endpoint services and endpoints that its text mentions.
         mentions: Vec<String>,
     },
-    /// A change in AWS that CloudTrail recorded.
     Change(Change),
     /// A call that CloudTrail recorded and AWS refused: nothing changed, so there is nothing to do.
     Refused,
     /// The schedule of the stack's `Heartbeat` parameter: send a notice that the guard is running.
     Heartbeat,
-    /// A request for test messages.
     Test,
     /// Anything else: a test event from the console, or an event that does not belong to this function.
     Unrecognised,
@@ -125,7 +120,6 @@ impl Change {
         Some(Self { parameters: serde_json::to_string(&names).ok()?, ..change })
     }
 
-    /// Whether the change names `resource`: see [`Change::names_any`].
     pub fn names(&self, resource: &str) -> bool {
         self.names_any([resource])
     }

@@ -10,9 +10,7 @@ use crate::ids::ServiceId;
 /// An endpoint service that a run may read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// The service.
     pub service: ServiceId,
-    /// The number of calls that read it.
     pub calls: usize,
     /// Whether it has an open or pending alert: such a service comes first.
     pub has_open_alert: bool,
@@ -23,7 +21,6 @@ pub struct Candidate {
 /// The services that a run reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
-    /// The services.
     pub services: BTreeSet<ServiceId>,
     /// The number of runs needed to read every candidate.
     pub runs_in_a_pass: usize,

@@ -71,7 +71,7 @@ mod tests {
     use crate::alerts::record::{Item, Version};
     use crate::snapshot::{StoredPath, TargetGroup};
     use crate::testing::{
-        at, change, elb_arn, endpoint_service, load_balancer, region, service, settings, target_group, topology,
+        at, change, elb_arn, endpoint_service, item, load_balancer, region, service, settings, target_group, topology,
     };
 
     const FUNCTION: &str = "drift-watcher";
@@ -80,8 +80,7 @@ mod tests {
     fn stored() -> Items {
         let read = topology(endpoint_service(), [load_balancer("pg", vec![target_group("pg")])]);
         let path = StoredPath::new(&read, &service(1), at(8, 0), at(8, 0)).unwrap();
-        let record = Record::new(State::Path(Some(Box::new(path))), at(8, 0));
-        [(Key::new(FUNCTION, Key::PATH, "1"), Item { record: Some(record), version: Version::At(1) })].into()
+        [(Key::new(FUNCTION, Key::PATH, "1"), item(State::Path(Some(Box::new(path)))))].into()
     }
 
     /// A change of the target group at this minute.

@@ -266,7 +266,7 @@ mod tests {
     use crate::check::Region;
     use crate::config::Policy;
     use crate::snapshot::Traffic;
-    use crate::testing::{DBT, UNTRUSTED, alert, at, connection, endpoint, region, service, settings};
+    use crate::testing::{DBT, UNTRUSTED, alert, at, connection, endpoint, item, region, service, settings};
 
     const KNOWN: &str = "555555555555";
 
@@ -416,9 +416,8 @@ mod tests {
         assert!(remembered.had_connection);
         assert_eq!(remembered.established, BTreeSet::from([endpoint(1)]));
         let traffic = Traffic { until: at(8, 0), endpoints: BTreeMap::new() };
-        let record = Some(Record::new(State::Traffic(traffic.clone()), at(8, 0)));
         let asked = Key::new("drift-watcher", Key::TRAFFIC, service(1).as_str());
-        let items = Items::from([(asked, Item { record, version: Version::At(1) })]);
+        let items = Items::from([(asked, item(State::Traffic(traffic.clone())))]);
         assert_eq!(super::remembered(&items).traffic, Some(traffic));
         let unreadable = super::remembered(&Items::from([(key(), Item { record: None, version: Version::At(1) })]));
         assert!(unreadable.had_connection);
@@ -428,9 +427,8 @@ mod tests {
     #[test]
     fn a_critical_absence_alert_proves_a_former_connection() {
         let had_connection = |check: &str, phase: Phase, severity: Severity| {
-            let record = Record::new(State::Alert(Box::new(alert(phase, severity))), at(8, 0));
             let key = Key::new("connection-acceptor", check, service(1).as_str());
-            remembered(&Items::from([(key, Item { record: Some(record), version: Version::At(1) })])).had_connection
+            remembered(&Items::from([(key, item(State::Alert(Box::new(alert(phase, severity)))))])).had_connection
         };
         assert!(had_connection("connection.absent", Phase::Firing, Severity::Critical));
         assert!(

@@ -112,11 +112,11 @@ impl fmt::Display for ChecksByResult {
 mod tests {
     use super::*;
     use crate::alerts::lifecycle::{Now, Signal, Thresholds, advance};
-    use crate::alerts::record::{Item, Key, Record, State, Version};
+    use crate::alerts::record::{Key, State};
     use crate::alerts::silence::Silence;
     use crate::catalogue;
     use crate::snapshot::{LastConnection, Traffic};
-    use crate::testing::{at, endpoint, finding};
+    use crate::testing::{at, endpoint, finding, item, silence};
 
     fn result(id: &str, status: Status) -> CheckResult {
         CheckResult::new(catalogue::find(id).unwrap(), "resource", status)
@@ -153,25 +153,18 @@ mod tests {
             let thresholds = Thresholds { alert_after: 1, resolve_after: 1, remind_every: None };
             let moment = Now { run: "run", now: at(7, 0), incident: "incident", silenced };
             let alert = advance(None, Signal::Failing(&finding(Severity::Warning)), thresholds, moment).0.unwrap();
-            Record::new(State::Alert(Box::new(alert)), at(7, 0))
+            State::Alert(Box::new(alert))
         };
-        let silence = Silence {
-            checks: vec!["listener.port".to_owned()],
-            resources: Vec::new(),
-            until: at(9, 0),
-            by: "ada".to_owned(),
-            comment: "upgrade".to_owned(),
-            announced: None,
-        };
+        let silence = Silence { checks: vec!["listener.port".to_owned()], ..silence() };
         let last = LastConnection { since: at(1, 0), at: Some(at(7, 30)) };
         let traffic = Traffic { until: at(8, 0), endpoints: [(endpoint(1).to_string(), last)].into() };
         let items: Items = [
             (Key::new("drift-watcher", "listener.port", "a"), firing(false)),
             (Key::new("drift-watcher", "listener.port", "b"), firing(true)),
-            (Key::new(Key::ANY_FUNCTION, Key::SILENCE, "1"), Record::new(State::Silence(silence), at(7, 0))),
-            (Key::new("drift-watcher", Key::TRAFFIC, "vpce-svc-1"), Record::new(State::Traffic(traffic), at(8, 0))),
+            (Key::new(Key::ANY_FUNCTION, Key::SILENCE, "1"), State::Silence(silence)),
+            (Key::new("drift-watcher", Key::TRAFFIC, "vpce-svc-1"), State::Traffic(traffic)),
         ]
-        .map(|(key, record)| (key, Item { record: Some(record), version: Version::At(1) }))
+        .map(|(key, state)| (key, item(state)))
         .into();
         let found = |items: Option<&Items>, now| notice(Some(&evaluation), items, now);
         let summary = finding(Severity::Warning).summary;

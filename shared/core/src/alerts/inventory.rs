@@ -73,7 +73,6 @@ pub fn next(before: Option<&Inventory>, in_place: &BTreeSet<String>, now: Timest
     recent.chain(in_place.iter().map(|id| (id.clone(), None))).collect()
 }
 
-/// The stored ids.
 fn ids(items: &Items) -> BTreeSet<String> {
     inventories(items).flat_map(|inventory| inventory.keys().cloned()).collect()
 }
@@ -89,7 +88,8 @@ mod tests {
     use crate::alerts::record::{Item, Record, State, Version};
     use crate::snapshot::{LoadBalancer, Network, Notification, RouteTable};
     use crate::testing::{
-        at, call_error, endpoint_service, listener, load_balancer, network, service, target_group, topology,
+        at, call_error, endpoint_service, item, listener, load_balancer, network, route_table, service, target_group,
+        topology,
     };
 
     #[test]
@@ -136,12 +136,11 @@ mod tests {
     fn an_inventory_has_notifications_associations_and_listeners() {
         let association = |subnet: &str, id: &str| (subnet.to_owned(), id.to_owned());
         let associations = [association("subnet-a", "rtbassoc-a"), association("subnet-other", "rtbassoc-other")];
-        let network = Network { route_tables: Ok(vec![route_table(associations)]), ..network() };
+        let table = RouteTable { associations: associations.into(), ..route_table("rtb-1") };
+        let network = Network { route_tables: Ok(vec![table]), ..network() };
         let mut topology = topology(endpoint_service(), [load_balancer("pg", Vec::new())]);
         let known: Inventory = [("vpce-nfn-9".to_owned(), None), ("vpce-nfn-8".to_owned(), Some(at(8, 0)))].into();
-        let record = Some(Record::new(State::Inventory(known), at(8, 0)));
-        let items =
-            Items::from([(Key::new("f", Key::INVENTORY, "vpce-svc-1"), Item { record, version: Version::At(1) })]);
+        let items = Items::from([(Key::new("f", Key::INVENTORY, "vpce-svc-1"), item(State::Inventory(known)))]);
         let in_place = |items, topology: &Topology| in_place(items, topology, &service(1));
         assert_eq!(in_place(Some(&items), &topology), None, "the network was not read");
         topology.network = Some(network);
@@ -159,24 +158,11 @@ mod tests {
     #[test]
     fn stored_ids_come_only_from_inventories() {
         let stored = |subject: &str, id: &str| {
-            let record = Record::new(State::Inventory(Inventory::from([(id.to_owned(), None)])), at(8, 0));
-            (Key::new("drift-watcher", subject, "vpce-svc-1"), Item { record: Some(record), version: Version::At(1) })
+            let inventory = Inventory::from([(id.to_owned(), None)]);
+            (Key::new("drift-watcher", subject, "vpce-svc-1"), item(State::Inventory(inventory)))
         };
         let items = Items::from([stored(Key::INVENTORY, "rtbassoc-1"), stored("other", "rtbassoc-2")]);
         assert_eq!(ids(&items), BTreeSet::from(["rtbassoc-1".to_owned()]));
-    }
-
-    fn route_table(associations: impl IntoIterator<Item = (String, String)>) -> RouteTable {
-        RouteTable {
-            id: "rtb-1".to_owned(),
-            vpc: "vpc-1".to_owned(),
-            main: false,
-            main_association: None,
-            subnets: Vec::new(),
-            associations: associations.into_iter().collect(),
-            routes: Vec::new(),
-            to_prefix_lists: Vec::new(),
-        }
     }
 
     fn notification(service: ServiceId, id: &str) -> Notification {

@@ -22,7 +22,6 @@ const PROVOKED_SILENCE: SignedDuration = SignedDuration::from_hours(24);
 /// The stored state of one alert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
-    /// Its phase.
     pub phase: Phase,
     /// Consecutive failing results while pending.
     pub failing: u32,
@@ -35,7 +34,6 @@ pub struct Alert {
     pub counted_by: Option<String>,
     /// When the first failing result was found.
     pub since: Timestamp,
-    /// When it was last sent.
     pub last_notified: Timestamp,
     /// The severity last sent while firing; `None` until the firing was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,9 +44,7 @@ pub struct Alert {
     /// The parts of the finding, and whether each was sent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parts: BTreeMap<String, KnownPart>,
-    /// Its incident.
     pub incident: String,
-    /// The latest finding.
     pub finding: Finding,
     /// The reason why the check's result is unknown at present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,17 +57,14 @@ pub struct Alert {
 /// One part of a finding: its last severity, its consecutive results, and whether it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownPart {
-    /// Its severity.
     pub severity: Severity,
     /// Consecutive results with it.
     pub failing: u32,
     /// Consecutive results without it.
     pub absent: u32,
-    /// Whether it was sent.
     pub notified: bool,
 }
 
-/// The phase of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
@@ -79,7 +72,6 @@ pub enum Phase {
     Pending,
     /// Failing often enough.
     Firing,
-    /// Over.
     Resolved,
 }
 
@@ -93,11 +85,8 @@ impl Alert {
 /// The numbers of results that fire and resolve an alert, and the interval between reminders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thresholds {
-    /// Consecutive failing results before it fires.
     pub alert_after: u32,
-    /// Consecutive passing results before it resolves.
     pub resolve_after: u32,
-    /// Time between reminders.
     pub remind_every: Option<Duration>,
 }
 
@@ -113,7 +102,6 @@ impl Thresholds {
 /// One run's result for an alert.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Signal<'a> {
-    /// The check fails.
     Failing(&'a Finding),
     /// The check passes, with the fact that holds now.
     Passing(&'a str),
@@ -142,7 +130,6 @@ impl<'a> Signal<'a> {
 pub enum Event {
     /// It fires, got worse than last sent, or has a new part.
     Fired,
-    /// It still fires.
     Reminded,
     /// A change that caused it became known.
     CauseFound,
@@ -161,7 +148,6 @@ pub enum Event {
 pub struct Now<'a> {
     /// The run's id, which a retry shares with the run it repeats.
     pub run: &'a str,
-    /// The time.
     pub now: Timestamp,
     /// The incident that a new alert joins.
     pub incident: &'a str,
@@ -408,7 +394,6 @@ fn on_passing(alert: Alert, thresholds: Thresholds, moment: Now<'_>) -> (Alert, 
     end(next, Event::Recovered, moment)
 }
 
-/// The parts, with no part failing any more.
 fn without_failing(parts: BTreeMap<String, KnownPart>) -> BTreeMap<String, KnownPart> {
     parts.into_iter().map(|(name, part)| (name, KnownPart { failing: 0, ..part })).collect()
 }

@@ -32,13 +32,11 @@ const NOT_ASKED_FOR: SignedDuration = SignedDuration::from_hours(24);
 /// The results of one run for one partition.
 #[derive(Debug, Clone)]
 pub struct Report<'a> {
-    /// The partition of these results.
     pub partition: &'a Partition,
     /// The results of the checks, oldest read first.
     pub evaluations: Vec<Evaluation>,
     /// All connections of the endpoint service, with the start time of their read; `None` if the run did not read them.
     pub connections: Option<(&'a [Connection], Timestamp)>,
-    /// A heartbeat to send.
     pub heartbeat: Option<Finding>,
     /// The ids in place, in a run that read all of them.
     pub in_place: Option<BTreeSet<String>>,
@@ -85,25 +83,20 @@ impl<'a> Report<'a> {
     }
 }
 
-/// The results of one read.
 #[derive(Debug, Clone)]
 pub struct Evaluation {
     /// Start time of the read.
     pub observed_at: Timestamp,
     /// The evaluated checks: a resource without a result of one of them is absent.
     pub checks: Vec<Check>,
-    /// The results.
     pub results: Vec<CheckResult>,
     /// The existing resources that are not on dbt's path.
     pub off_path: BTreeSet<String>,
 }
 
-/// A record to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordWrite {
-    /// The key of the record.
     pub key: Key,
-    /// The new content.
     pub record: Record,
     /// The version that must be in place; `None` for no item.
     pub expected: Option<Version>,

@@ -12,13 +12,10 @@ pub struct Reconciler<'a> {
     pub id: &'a str,
     /// The function; its name is part of its records' keys.
     pub function: &'a str,
-    /// The policy.
     pub policy: &'a Policy,
     /// The stack's name, for commands.
     pub stack: Option<&'a str>,
-    /// The Region of commands and console links.
     pub region: &'a Region,
-    /// The time of the decisions.
     pub now: Timestamp,
     /// The time since which the alert topic has had a subscriber again; earlier messages are sent once more.
     pub heard_since: Option<Timestamp>,

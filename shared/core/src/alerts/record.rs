@@ -35,7 +35,6 @@ const MAX_OUTBOX: usize = 12;
 /// The partition of a record in the table: one endpoint service, or the guard itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Partition {
-    /// An endpoint service.
     Service(ServiceId),
     /// The guard itself, for facts that several endpoint services depend on.
     Guard,
@@ -57,7 +56,6 @@ impl fmt::Display for Partition {
     }
 }
 
-/// The records of one partition.
 pub type Items = BTreeMap<Key, Item>;
 
 /// The alerts that fire, except those that a silence holds back.
@@ -66,7 +64,6 @@ pub fn firing(items: &Items) -> impl Iterator<Item = (&Key, &Alert)> {
     alerts.filter(|(_, alert)| alert.phase == Phase::Firing && !alert.silenced)
 }
 
-/// The recorded number of the alert topic's subscriptions.
 pub fn subscribers(items: &Items) -> Option<&Subscribers> {
     items.values().find_map(|item| item.record.as_ref()?.subscribers())
 }
@@ -97,7 +94,6 @@ pub struct Key {
     /// [`Key::HEARTBEAT`], [`Key::INVENTORY`], [`Key::PATH`], [`Key::SILENCE`], [`Key::SUBSCRIBERS`] or
     /// [`Key::TRAFFIC`].
     pub subject: String,
-    /// The resource.
     pub resource: String,
 }
 
@@ -106,23 +102,18 @@ pub struct Key {
 pub struct Item {
     /// The content; `None` if it cannot be read. Then everything that it may have recorded is sent again.
     pub record: Option<Record>,
-    /// The version that a write must find in place.
     pub version: Version,
 }
 
-/// The version of an item in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// This version.
     At(u64),
     /// An item without a readable version.
     Unreadable,
 }
 
-/// The content of one item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// The recorded state.
     pub state: State,
     /// The transitions that SNS has not accepted yet, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -141,31 +132,23 @@ pub struct Record {
     pub retired: bool,
 }
 
-/// The state in a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// An alert.
     Alert(Box<Alert>),
-    /// A connection of dbt.
     Connection(KnownConnection),
     /// The id of the run that sent the last heartbeat.
     Heartbeat(String),
-    /// A silence.
     Silence(Silence),
     /// The ids that were in place, each with the time of its disappearance.
     Inventory(BTreeMap<String, Option<Timestamp>>),
-    /// dbt's last connections.
     Traffic(Traffic),
     /// The path behind the endpoint service; `None` after a withdrawal, because the path has changed or may have.
     Path(Option<Box<StoredPath>>),
-    /// The decisions on dbt's requests.
     Admissions(Admissions),
-    /// The number of the alert topic's subscriptions.
     Subscribers(Subscribers),
     /// Notes of changes whose effect may show only later, each with the time of the note.
     Changes(Vec<(Timestamp, String)>),
-    /// When a known account was last seen connected.
     #[serde(rename = "known-account")]
     KnownAccount(Timestamp),
 }
@@ -173,7 +156,6 @@ pub enum State {
 /// The stored state of a connection of dbt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownConnection {
-    /// The account that owns the endpoint.
     pub owner: String,
     /// The last state seen, as EC2 wrote it.
     pub state: String,
@@ -181,7 +163,6 @@ pub struct KnownConnection {
     pub since: Timestamp,
     /// Whether it has been available and the notice about that was sent.
     pub established: bool,
-    /// When the guard accepted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Timestamp>,
     /// Whether it is gone and the notice about that was sent.
@@ -189,36 +170,17 @@ pub struct KnownConnection {
 }
 
 impl Key {
-    /// The subject of the record of changes whose effect may show only later.
     pub const CHANGES: &str = "changes";
-
-    /// The subject of the record of the alert topic's subscriptions.
     pub const SUBSCRIBERS: &str = "subscribers";
-
-    /// The subject of the records of known accounts.
     pub const KNOWN_ACCOUNT: &str = "known-account";
-
-    /// The subject of the records of dbt's connections.
     pub const CONNECTION: &str = "connection";
-
-    /// The subject of the heartbeat's record.
     pub const HEARTBEAT: &str = "heartbeat";
-
-    /// The subject of the record of ids in place.
     pub const INVENTORY: &str = "inventory";
-
-    /// The subject of silences; each silence's resource is a name of its own.
+    /// Each silence's resource is a name of its own.
     pub const SILENCE: &str = "silence";
-
-    /// The subject of the record of the path behind the endpoint service.
     pub const PATH: &str = "path";
-
-    /// The subject of the record of the decisions on dbt's requests.
     pub const ADMISSIONS: &str = "admissions";
-
-    /// The subject of the record of dbt's last connections.
     pub const TRAFFIC: &str = "traffic";
-
     /// The function of records that belong to no function: silences.
     pub const ANY_FUNCTION: &str = "*";
 
@@ -227,7 +189,6 @@ impl Key {
         Self { function: function.to_owned(), subject: subject.to_owned(), resource: resource.to_owned() }
     }
 
-    /// The subject and the resource.
     pub fn about(&self) -> (&str, &str) {
         (&self.subject, &self.resource)
     }
@@ -252,89 +213,48 @@ impl FromStr for Key {
 }
 
 impl Record {
-    /// A new record with an empty outbox.
     pub fn new(state: State, observed_at: Timestamp) -> Self {
         Self { state, outbox: Vec::new(), lease_until: None, transitions: 0, observed_at, retired: false }
     }
 
-    /// The alert, if this is an alert's record.
     pub fn alert(&self) -> Option<&Alert> {
-        match &self.state {
-            State::Alert(alert) => Some(alert),
-            _ => None,
-        }
+        if let State::Alert(alert) = &self.state { Some(alert) } else { None }
     }
 
-    /// The connection, if this is a connection's record.
     pub fn connection(&self) -> Option<&KnownConnection> {
-        match &self.state {
-            State::Connection(connection) => Some(connection),
-            _ => None,
-        }
+        if let State::Connection(connection) = &self.state { Some(connection) } else { None }
     }
 
-    /// The ids that were in place, if this is their record.
     pub fn inventory(&self) -> Option<&BTreeMap<String, Option<Timestamp>>> {
-        match &self.state {
-            State::Inventory(inventory) => Some(inventory),
-            _ => None,
-        }
+        if let State::Inventory(inventory) = &self.state { Some(inventory) } else { None }
     }
 
-    /// dbt's last connections, if this is their record.
     pub fn traffic(&self) -> Option<&Traffic> {
-        match &self.state {
-            State::Traffic(traffic) => Some(traffic),
-            _ => None,
-        }
+        if let State::Traffic(traffic) = &self.state { Some(traffic) } else { None }
     }
 
-    /// The path behind the endpoint service, if this is its record.
     pub fn path(&self) -> Option<&StoredPath> {
-        match &self.state {
-            State::Path(path) => path.as_deref(),
-            _ => None,
-        }
+        if let State::Path(path) = &self.state { path.as_deref() } else { None }
     }
 
-    /// The decisions on dbt's requests, if this is their record.
     pub fn admissions(&self) -> Option<&Admissions> {
-        match &self.state {
-            State::Admissions(admissions) => Some(admissions),
-            _ => None,
-        }
+        if let State::Admissions(admissions) = &self.state { Some(admissions) } else { None }
     }
 
-    /// The number of the alert topic's subscriptions, if this is its record.
     pub fn subscribers(&self) -> Option<&Subscribers> {
-        match &self.state {
-            State::Subscribers(subscribers) => Some(subscribers),
-            _ => None,
-        }
+        if let State::Subscribers(subscribers) = &self.state { Some(subscribers) } else { None }
     }
 
-    /// The notes of changes whose effect may show only later, if this is their record.
     pub fn changes(&self) -> Option<&[(Timestamp, String)]> {
-        match &self.state {
-            State::Changes(changes) => Some(changes),
-            _ => None,
-        }
+        if let State::Changes(changes) = &self.state { Some(changes) } else { None }
     }
 
-    /// When the known account was last seen connected, if this is its record.
     pub fn known_account(&self) -> Option<Timestamp> {
-        match self.state {
-            State::KnownAccount(last) => Some(last),
-            _ => None,
-        }
+        if let State::KnownAccount(last) = &self.state { Some(*last) } else { None }
     }
 
-    /// The silence, if this is a silence's record.
     pub fn silence(&self) -> Option<&Silence> {
-        match &self.state {
-            State::Silence(silence) => Some(silence),
-            _ => None,
-        }
+        if let State::Silence(silence) = &self.state { Some(silence) } else { None }
     }
 
     /// Numbers the transition and puts it into the outbox.
@@ -455,7 +375,7 @@ mod tests {
     use super::*;
     use crate::alerts::transition::Kind;
     use crate::check::Severity;
-    use crate::testing::{alert, at, finding};
+    use crate::testing::{alert, at, finding, item};
 
     #[test]
     fn a_time_in_the_future_is_wrong_and_not_newer() {
@@ -477,15 +397,16 @@ mod tests {
         assert_eq!(moment.clone().without_future(at(9, 0)).observed_at, moment.observed_at, "clocks differ a little");
     }
 
+    fn connection(established: bool, gone: bool) -> State {
+        let (owner, state) = ("111122223333".to_owned(), "deleted".to_owned());
+        State::Connection(KnownConnection { owner, state, since: at(7, 0), established, accepted: None, gone })
+    }
+
     #[test]
     fn a_lost_connection_of_dbt_expires_after_400_days() {
         let days = |state: State| {
             let expires = Record::new(state, at(8, 0)).expires(at(8, 0));
             expires.map(|expires| expires.duration_since(at(8, 0)).as_hours() / 24)
-        };
-        let connection = |established, gone| {
-            let (owner, state) = ("111122223333".to_owned(), "deleted".to_owned());
-            State::Connection(KnownConnection { owner, state, since: at(7, 0), established, accepted: None, gone })
         };
         assert_eq!(days(connection(true, false)), None);
         assert_eq!(days(connection(true, true)), Some(400));
@@ -507,15 +428,7 @@ mod tests {
 
     #[test]
     fn a_record_with_unsent_transitions_never_expires() {
-        let gone = KnownConnection {
-            owner: "111122223333".to_owned(),
-            state: "gone".to_owned(),
-            since: at(7, 0),
-            established: false,
-            accepted: None,
-            gone: true,
-        };
-        let mut record = Record::new(State::Connection(gone), at(8, 0));
+        let mut record = Record::new(connection(false, true), at(8, 0));
         record.push(Transition::new(Kind::Notice, ("connection", "vpce-1"), "", finding(Severity::Info), at(8, 0)));
         assert_eq!(record.expires(at(8, 0)), None);
         record.acknowledge(1);
@@ -524,10 +437,6 @@ mod tests {
 
     #[test]
     fn silenced_and_resolved_alerts_do_not_count_as_firing() {
-        let item = |alert: Alert| {
-            let record = Record::new(State::Alert(Box::new(alert)), at(8, 0));
-            Item { record: Some(record), version: Version::At(1) }
-        };
         let silenced = Alert { silenced: true, ..alert(Phase::Firing, Severity::Warning) };
         let alerts = [
             ("firing", alert(Phase::Firing, Severity::Warning)),
@@ -536,7 +445,7 @@ mod tests {
             ("silenced", silenced),
         ];
         let key = |resource| Key::new("health-watcher", "target-group.health", resource);
-        let items = alerts.map(|(resource, alert)| (key(resource), item(alert))).into();
+        let items = alerts.map(|(resource, alert)| (key(resource), item(State::Alert(Box::new(alert))))).into();
         assert_eq!(firing(&items).map(|(key, _)| key.resource.as_str()).collect::<Vec<_>>(), ["firing"]);
     }
 

@@ -11,7 +11,6 @@ use crate::ids::Arn;
 /// The entry in a list of checks for all checks except those that only their id silences.
 pub const EVERY_CHECK: &str = "*";
 
-/// A stored silence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Silence {
     /// The ids of the checks; `*` for all except those that only their id silences, so that nobody silences alerts on
@@ -20,11 +19,8 @@ pub struct Silence {
     /// The resources; empty for all.
     #[serde(default)]
     pub resources: Vec<String>,
-    /// When it ends.
     pub until: Timestamp,
-    /// The author.
     pub by: String,
-    /// The reason.
     pub comment: String,
     /// The announcement as sent: a later change to the silence is announced again.
     #[serde(default, skip_serializing_if = "Option::is_none")]

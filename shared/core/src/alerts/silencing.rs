@@ -124,12 +124,11 @@ fn notice(id: &str, silence: &Silence, end: Timestamp, run: &Reconciler<'_>) -> 
 mod tests {
     use super::*;
     use crate::alerts::record::{Item, Version};
-    use crate::testing::{at, region, settings};
+    use crate::testing::{at, item, region, settings};
 
     fn silence(checks: &[&str], resources: &[&str], until: Timestamp) -> Silence {
         let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
-        let (by, comment) = ("ada".to_owned(), "database upgrade".to_owned());
-        Silence { checks: owned(checks), resources: owned(resources), until, by, comment, announced: None }
+        Silence { checks: owned(checks), resources: owned(resources), until, ..crate::testing::silence() }
     }
 
     fn items(record: Record) -> Items {
@@ -180,11 +179,8 @@ mod tests {
 
     #[test]
     fn a_silence_under_another_key_has_no_effect() {
-        let record = Record::new(State::Silence(silence(&["*"], &[], at(9, 0))), at(7, 0));
-        let items = Items::from([(
-            Key::new("drift-watcher", Key::SILENCE, "1"),
-            Item { record: Some(record), version: Version::At(1) },
-        )]);
+        let key = Key::new("drift-watcher", Key::SILENCE, "1");
+        let items = Items::from([(key, item(State::Silence(silence(&["*"], &[], at(9, 0)))))]);
         assert!(!covers(&items, "listener.port", "pg", at(8, 0)));
     }
 
@@ -200,9 +196,7 @@ mod tests {
         let end = "privatelink-guard silence remove --region eu-central-1 --stack guard 1";
         assert_eq!(notice.finding.remedy.command.as_deref(), Some(end));
         assert_eq!(seen(&record, at(8, 0), None).outbox[0].finding.remedy.command, None, "without a stack's name");
-        for expected in
-            ["id: 1", "by: ada", "why: database upgrade", "checks: target-group.health", "longer than 7 days"]
-        {
+        for expected in ["id: 1", "by: ada", "why: upgrade", "checks: target-group.health", "longer than 7 days"] {
             assert!(evidence.contains(expected), "{evidence}");
         }
         assert_eq!(announced(&first, at(8, 1)), first);

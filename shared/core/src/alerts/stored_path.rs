@@ -114,12 +114,12 @@ pub fn changes_nothing(evaluation: &Evaluation, before: &[CheckResult], function
 mod tests {
     use super::*;
     use crate::alerts::lifecycle::Alert;
-    use crate::alerts::record::{Item, Record, State, Version};
+    use crate::alerts::record::{Item, State, Version};
     use crate::catalogue;
     use crate::check::Severity;
     use crate::snapshot::{CrossZoneOverride, EndpointService, Hostname, LoadBalancer, TargetGroup, Topology};
     use crate::testing::{
-        alert, at, endpoint_service, finding, group_attributes, load_balancer, service, settings, target_group,
+        alert, at, endpoint_service, finding, group_attributes, item, load_balancer, service, settings, target_group,
         topology,
     };
 
@@ -137,10 +137,11 @@ mod tests {
         Status::Unknown(why.to_owned())
     }
 
-    fn item(alert: Alert) -> Item {
-        let record = Record::new(State::Alert(Box::new(alert)), at(8, 0));
-        Item { record: Some(record), version: Version::At(1) }
+    fn stored(alert: Alert) -> Item {
+        item(State::Alert(Box::new(alert)))
     }
+
+    const UNREADABLE: Item = Item { record: None, version: Version::Unreadable };
 
     /// Whether a new status changes nothing, given this stored item and the status when the path was read.
     fn same(status: Status, item: impl Into<Option<Item>>, before: Status) -> bool {
@@ -151,7 +152,7 @@ mod tests {
     }
 
     fn in_phase(phase: Phase) -> Item {
-        item(alert(phase, Severity::Warning))
+        stored(alert(phase, Severity::Warning))
     }
 
     fn pass() -> Status {
@@ -164,8 +165,7 @@ mod tests {
         assert!(same(pass(), in_phase(Phase::Resolved), pass()));
         assert!(!same(pass(), in_phase(Phase::Firing), pass()), "a stale path resolves nothing");
         assert!(!same(pass(), in_phase(Phase::Pending), pass()));
-        let unreadable = Item { record: None, version: Version::Unreadable };
-        assert!(!same(pass(), unreadable, pass()));
+        assert!(!same(pass(), UNREADABLE, pass()));
     }
 
     #[test]
@@ -214,7 +214,6 @@ mod tests {
     #[test]
     fn a_stored_path_is_usable_until_its_age_or_ports_change() {
         let path = StoredPath::new(&with_name(None), &service(1), at(8, 0), at(8, 0)).unwrap();
-        let item = |state| Item { record: Some(Record::new(state, at(8, 0))), version: Version::At(1) };
         let stored = Key::new(FUNCTION, Key::PATH, service(1).as_str());
         let items = Items::from([(stored, item(State::Path(Some(Box::new(path.clone())))))]);
         let with = |ports: &str| settings(&[("DRIFT_SCHEDULE", "rate(5 minutes)"), ("LISTENER_PORTS", ports)]);
@@ -248,9 +247,7 @@ mod tests {
     ) -> Option<(bool, CrossZoneOverride, String)> {
         let stored = with_name(Some("db.example.internal"));
         let path = StoredPath::new(&stored, &service(1), at(8, 45), at(8, 0)).unwrap();
-        let path =
-            Item { record: Some(Record::new(State::Path(Some(Box::new(path))), at(8, 45))), version: Version::At(1) };
-        let path = (Key::new(FUNCTION, Key::PATH, service(1).as_str()), path);
+        let path = (Key::new(FUNCTION, Key::PATH, service(1).as_str()), item(State::Path(Some(Box::new(path)))));
         let alert = alert.map(|alert| (Key::new(FUNCTION, "listener.port", "pg"), alert));
         let items: Items = [path].into_iter().chain(alert).collect();
         let id = service(1);
@@ -277,9 +274,8 @@ mod tests {
         for phase in [Phase::Pending, Phase::Firing] {
             assert_eq!(known_at(at(9, 0), Some(in_phase(phase)), &nothing), None, "{phase:?}");
         }
-        let unreadable = Item { record: None, version: Version::Unreadable };
-        assert_eq!(known_at(at(9, 0), Some(unreadable), &nothing), None);
-        let info = item(alert(Phase::Firing, Severity::Info));
+        assert_eq!(known_at(at(9, 0), Some(UNREADABLE), &nothing), None);
+        let info = stored(alert(Phase::Firing, Severity::Info));
         assert!(known_at(at(9, 0), Some(info), &nothing).is_some(), "it may stay for ever");
         assert!(known_at(at(9, 0), Some(in_phase(Phase::Resolved)), &nothing).is_some());
     }

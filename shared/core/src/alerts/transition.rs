@@ -12,19 +12,13 @@ use crate::check::{Finding, Severity};
 pub struct Transition {
     /// Its number within its record, counted from 1.
     pub number: u64,
-    /// The kind of event.
     pub kind: Kind,
     /// The check's id; `connection` or `heartbeat` for a notice.
     pub check: String,
-    /// The affected resource.
     pub resource: String,
-    /// When it happened.
     pub at: Timestamp,
-    /// When the alert began.
     pub since: Timestamp,
-    /// Its incident.
     pub incident: String,
-    /// The finding.
     pub finding: Finding,
     /// The fact that holds now, if the alert is over because the check passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,7 +50,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The lower-case name, as in message attributes.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Firing => "firing",

@@ -32,7 +32,6 @@ pub(crate) fn describe_command(service: &ServiceId, context: CheckContext<'_>, c
         .literal(&format!("--query \"VpcEndpointConnections[?contains([{}],VpcEndpointId)]\"", ids.join(",")))
 }
 
-/// The AWS CLI command that accepts these connections.
 pub(crate) fn accept_command(service: &ServiceId, context: CheckContext<'_>, connections: &[&Connection]) -> Command {
     Command::new("ec2 accept-vpc-endpoint-connections", context.region)
         .option("service-id", service)

@@ -20,13 +20,9 @@ use crate::trigger::Change;
 pub struct CheckContext<'a> {
     /// The endpoint service; `None` if it does not exist yet: then the checks cover all load balancers that were read.
     pub service: Option<&'a ServiceId>,
-    /// The snapshot.
     pub topology: &'a Topology,
-    /// The policy.
     pub policy: &'a Policy,
-    /// The Region of commands and console links.
     pub region: &'a Region,
-    /// The time of the evaluation.
     pub now: Timestamp,
     /// The stored history of the connections; `None` if it could not be read.
     pub remembered: Option<&'a RememberedConnections>,
@@ -52,7 +48,6 @@ pub struct RememberedConnections {
     pub states: BTreeMap<EndpointId, RecordedState>,
     /// dbt's endpoints that were available or that the guard accepted.
     pub established: BTreeSet<EndpointId>,
-    /// Whether dbt ever had such an endpoint.
     pub had_connection: bool,
     /// The decisions on dbt's requests; `None` if their record cannot be read.
     pub admissions: Option<Admissions>,
@@ -76,19 +71,15 @@ impl RememberedConnections {
         (recorded.state == connection.state.to_string()).then_some(recorded.since)
     }
 
-    /// Whether the connection is or was a held request.
     pub fn was_held(&self, connection: &Connection) -> bool {
         self.admissions.as_ref().is_some_and(|admissions| admissions.has_held(connection))
     }
 }
 
-/// The inventory of a run without stored records.
 static NOTHING: BTreeSet<String> = BTreeSet::new();
 
-/// The held requests of a run that holds none.
 static NO_REQUESTS: BTreeSet<EndpointId> = BTreeSet::new();
 
-/// The refused changes of a run that changed nothing.
 static NO_REFUSALS: BTreeMap<String, CallError> = BTreeMap::new();
 
 impl<'a> CheckContext<'a> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::{Check, CheckContext, CheckResult, Command, Region, Status};
+use super::{Check, CheckContext, CheckResult, Status};
 use crate::snapshot::{Description, LoadBalancer, Network, Peer, SecurityGroupRule, Unread};
 use crate::text::limited;
 
@@ -25,7 +25,6 @@ pub(crate) const CLOUDTRAIL_EVENTS: &[&str] = &[
 pub(crate) struct InboundRules<'a> {
     pub(crate) context: CheckContext<'a>,
     pub(crate) load_balancer: &'a LoadBalancer,
-    /// Its security groups.
     pub(crate) groups: &'a [String],
     pub(crate) rules: Vec<&'a SecurityGroupRule>,
     /// dbt's ports; every port that serves dbt, if `LISTENER_PORTS` is empty.
@@ -102,7 +101,6 @@ impl<'a> InboundRules<'a> {
         }
     }
 
-    /// The rule in one line.
     pub(crate) fn describe(&self, rule: &SecurityGroupRule) -> String {
         let SecurityGroupRule { id, group, tcp, peer, .. } = rule;
         let ports = tcp.map_or("not TCP".to_owned(), |ports| format!("TCP {ports}"));
@@ -126,19 +124,4 @@ pub(crate) fn ids_of<'a>(rules: &[&'a SecurityGroupRule]) -> Vec<&'a str> {
     let ids =
         |rule: &&'a SecurityGroupRule| [Some(rule.id.as_str()), Some(rule.group.as_str()), rule.peer.prefix_list()];
     rules.iter().flat_map(ids).flatten().collect()
-}
-
-/// The AWS CLI command that allows these networks on these ports.
-pub(crate) fn authorize(group: &str, networks: &[(IpNet, u16)], region: &Region) -> Command {
-    let permission = |(cidr, port): &(IpNet, u16)| {
-        let range = match cidr {
-            IpNet::V4(cidr) => format!("IpRanges=[{{CidrIp={cidr}}}]"),
-            IpNet::V6(cidr) => format!("Ipv6Ranges=[{{CidrIpv6={cidr}}}]"),
-        };
-        format!("'IpProtocol=tcp,FromPort={port},ToPort={port},{range}'")
-    };
-    let permissions: Vec<String> = networks.iter().map(permission).collect();
-    Command::new("ec2 authorize-security-group-ingress", region)
-        .option("group-id", group)
-        .literal(&format!("--ip-permissions {}", permissions.join(" ")))
 }

@@ -101,7 +101,6 @@ pub(crate) fn list_load_balancers(context: CheckContext<'_>) -> Command {
     )
 }
 
-/// The command that lists the target groups.
 pub(crate) fn list_target_groups(context: CheckContext<'_>) -> Command {
     Command::new("elbv2 describe-target-groups", context.region)
         .literal("--query 'TargetGroups[].[TargetGroupName,Protocol,Port,VpcId,TargetGroupArn]' --output text")

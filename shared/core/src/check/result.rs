@@ -13,26 +13,21 @@ use crate::trigger::Change;
 /// Maximum number of stored ids per finding: a target group may have a thousand targets, each with security groups.
 const MAX_STORED_IDS: usize = 500;
 
-/// One check's result for one resource.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckResult {
-    /// The check.
     pub check: Check,
     /// The resource: an ARN, an id, or an account.
     pub resource: String,
-    /// The result.
     pub status: Status,
     /// Whether the result stands for resources that were not listed. Then the status is [`Status::Unknown`] or
     /// [`Status::NotAsked`], and `resource` is the resource in front of them.
     pub is_unlisted: bool,
 }
 
-/// The outcome of a check.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Status {
     /// The fact that satisfies the check, in one line.
     Pass(String),
-    /// The failure.
     Fail(Box<Finding>),
     /// The reason why the result could not be determined. Never the same as [`Status::Pass`].
     Unknown(String),
@@ -43,15 +38,12 @@ pub enum Status {
 /// A failure, described for its reader. The table stores it so that a later run can send it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// Its severity for dbt.
     pub severity: Severity,
     /// The failure with its numbers, short enough for an email's subject: about 60 characters.
     pub summary: String,
-    /// The impact on dbt.
     pub impact: String,
     /// AWS's report, one fact per line.
     pub evidence: Vec<String>,
-    /// The fix.
     pub remedy: Remedy,
     /// The change in AWS that caused it, if CloudTrail reported one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,7 +68,6 @@ pub struct Finding {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PartStatus {
-    /// The part fails with this severity.
     Failing(Severity),
     /// The reason why the part could not be determined.
     Unknown(String),
@@ -113,7 +104,6 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// The lower-case name, as in message attributes.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Info => "info",
@@ -143,13 +133,11 @@ impl Finding {
         }
     }
 
-    /// The finding with this evidence.
     #[must_use]
     pub fn with_evidence(self, evidence: Vec<String>) -> Self {
         Self { evidence, ..self }
     }
 
-    /// The finding with these failing parts.
     #[must_use]
     pub fn with_parts(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let severity = self.severity;
@@ -157,7 +145,6 @@ impl Finding {
         self
     }
 
-    /// The finding with these unknown parts, each with its reason.
     #[must_use]
     pub fn with_unknown_parts(mut self, parts: impl IntoIterator<Item = (impl Into<String>, String)>) -> Self {
         self.parts.extend(parts.into_iter().map(|(name, why)| (name.into(), PartStatus::Unknown(why))));
@@ -184,7 +171,6 @@ impl Finding {
         self.parts.get(name).or_else(|| self.parts.get(Self::REST))
     }
 
-    /// The finding with these further ids and ARNs.
     #[must_use]
     pub fn about(mut self, ids: impl IntoIterator<Item = impl ToString>) -> Self {
         self.ids.extend(ids.into_iter().map(|id| id.to_string()));
@@ -212,7 +198,6 @@ impl Finding {
         self.ids = ids.into_iter().collect();
     }
 
-    /// The names of the parts that fail.
     pub fn failing_parts(&self) -> impl Iterator<Item = &String> {
         self.parts.iter().filter(|(_, status)| matches!(status, PartStatus::Failing(_))).map(|(name, _)| name)
     }
@@ -240,7 +225,6 @@ impl Remedy {
 }
 
 impl CheckResult {
-    /// The result of `check` for `resource`.
     pub fn new(check: Check, resource: &(impl ToString + ?Sized), status: Status) -> Self {
         Self { check, resource: resource.to_string(), status, is_unlisted: false }
     }
@@ -266,7 +250,6 @@ impl Status {
         Self::Pass(right.into())
     }
 
-    /// The status in one line.
     pub fn text(&self) -> &str {
         match self {
             Self::Pass(text) | Self::Unknown(text) => text,
@@ -275,7 +258,6 @@ impl Status {
         }
     }
 
-    /// A failure with this finding.
     pub(crate) fn fail(finding: Finding) -> Self {
         #[cfg(test)]
         crate::testing::assert_pasteable(&finding);

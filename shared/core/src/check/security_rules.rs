@@ -1,10 +1,11 @@
-//! The evaluation of security group rules, for `load-balancer.outbound` and `target-group.security-groups`.
+//! What security group rules allow, and the command that adds one.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::Command;
-use super::Region;
+use ipnet::IpNet;
+
+use super::command::argument;
+use super::{Command, Region};
 use crate::snapshot::{Network, Peer, SecurityGroupRule};
 
 /// The other end of a connection, as a rule describes it.
@@ -44,45 +45,30 @@ pub(crate) fn allows<'a>(
     unknown.map_or(Ok(false), Err)
 }
 
-/// The peers that a command allows: the members of a security group, or single addresses.
+/// A peer that a command allows: the members of a security group, or a network.
 pub(crate) enum Allow<'a> {
     Group(&'a str),
-    Addresses(BTreeSet<IpAddr>),
+    Network(IpNet),
 }
 
-/// The AWS CLI command that allows these ports in this direction; `None` if there is nothing to allow.
-pub(crate) fn authorize(
+/// The AWS CLI command that allows these peers, each on a port, in this direction; `None` if a shell would interpret
+/// the id of a peer.
+pub(crate) fn authorize<'a>(
     egress: bool,
     group: &str,
-    ports: &BTreeSet<u16>,
-    allow: &Allow<'_>,
+    allowed: impl IntoIterator<Item = (Allow<'a>, u16)>,
     region: &Region,
 ) -> Option<Command> {
-    let peers: Vec<String> = match allow {
-        // The id of a group passes the same check as an argument.
-        Allow::Group(group) => {
-            vec![format!("UserIdGroupPairs=[{{GroupId={}}}]", crate::check::command::argument(group)?)]
-        }
-        Allow::Addresses(addresses) => addresses.iter().map(|address| single(*address)).collect(),
+    let permission = |(peer, port): (Allow<'_>, u16)| {
+        let peer = match peer {
+            Allow::Group(id) => format!("UserIdGroupPairs=[{{GroupId={}}}]", argument(id)?),
+            Allow::Network(IpNet::V4(cidr)) => format!("IpRanges=[{{CidrIp={cidr}}}]"),
+            Allow::Network(IpNet::V6(cidr)) => format!("Ipv6Ranges=[{{CidrIpv6={cidr}}}]"),
+        };
+        Some(format!("'IpProtocol=tcp,FromPort={port},ToPort={port},{peer}'"))
     };
-    let permissions: Vec<String> = ports
-        .iter()
-        .flat_map(|port| peers.iter().map(move |peer| format!("'IpProtocol=tcp,FromPort={port},ToPort={port},{peer}'")))
-        .collect();
-    let permissions = (!permissions.is_empty()).then(|| format!("--ip-permissions {}", permissions.join(" ")))?;
-    Some(match egress {
-        true => {
-            Command::new("ec2 authorize-security-group-egress", region).option("group-id", group).literal(&permissions)
-        }
-        false => {
-            Command::new("ec2 authorize-security-group-ingress", region).option("group-id", group).literal(&permissions)
-        }
-    })
-}
-
-fn single(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(address) => format!("IpRanges=[{{CidrIp={address}/32}}]"),
-        IpAddr::V6(address) => format!("Ipv6Ranges=[{{CidrIpv6={address}/128}}]"),
-    }
+    let permissions: Vec<String> = allowed.into_iter().map(permission).collect::<Option<_>>()?;
+    let operation = if egress { "ec2 authorize-security-group-egress" } else { "ec2 authorize-security-group-ingress" };
+    let command = Command::new(operation, region).option("group-id", group);
+    Some(command.literal(&format!("--ip-permissions {}", permissions.join(" "))))
 }

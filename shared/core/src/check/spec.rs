@@ -15,7 +15,6 @@ pub struct Spec {
     pub fails_when: &'static str,
     /// The word for a failing resource: a resolved alert says `was WORD 12 min`.
     pub failing_word: &'static str,
-    /// The impact of a failure on dbt.
     pub impact: &'static str,
     /// The fix, as a clause in Markdown. The complete runbook is `runbook/ID.md`.
     pub fix_in_short: &'static str,
@@ -25,7 +24,6 @@ pub struct Spec {
     pub can_flap: bool,
     /// The meaning of a resource that no longer has a result.
     pub when_missing: WhenMissing,
-    /// Whether the policy includes this check.
     pub is_watched: fn(&Policy) -> bool,
     /// The API calls that can change its result, by their CloudTrail names. A rule of the evaluating function
     /// subscribes to them. drift-watcher's rule also has those of health-watcher's checks, because drift-watcher stores
@@ -33,17 +31,13 @@ pub struct Spec {
     pub cloudtrail_events: &'static [&'static str],
     /// The group of functions that evaluate it.
     pub group: Group,
-    /// Its branch of the checklist.
     pub branch: Branch,
     /// The required setting that only the user can provide.
     pub needs: Option<Need>,
-    /// The kind of its findings' parts.
     pub parts: Parts,
     /// Whether it can make dbt's attempts to connect fail. Each finding decides whether it does.
     pub can_stop_dbt: bool,
-    /// The silences that cover it.
     pub silenced_by: SilencedBy,
-    /// Evaluates it for one endpoint service.
     pub evaluate: fn(CheckContext<'_>) -> Vec<CheckResult>,
 }
 
@@ -92,7 +86,6 @@ pub enum Branch {
     Service,
     /// The load balancers and the resources behind them, which can be checked before the endpoint service exists.
     Path,
-    /// The guard itself.
     Guard,
 }
 
@@ -126,7 +119,6 @@ pub enum Parts {
 }
 
 impl Parts {
-    /// The name of a port as a part.
     pub fn port(port: u16) -> String {
         format!("port {port}")
     }
@@ -148,7 +140,6 @@ pub enum Group {
 }
 
 impl Group {
-    /// The lower-case name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connections => "connections",

@@ -12,7 +12,8 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use crate::check::inbound_rules::{self, InboundRules, authorize, ids_of};
+use crate::check::inbound_rules::{self, InboundRules, ids_of};
+use crate::check::security_rules::{Allow, authorize};
 use crate::check::{CheckContext, CheckResult, Command, Finding, Region, Remedy, Severity, Spec, Status};
 use crate::snapshot::SecurityGroupRule;
 use crate::text::{count, limited};
@@ -23,7 +24,6 @@ const MAX_RULES: usize = 20;
 /// The network that dbt's guide uses for a first trial. It must be narrowed once dbt's networks are known.
 const TRIAL: &str = "10.0.0.0/8";
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "load-balancer.broad-rule",
     severities: &[(Severity::Warning, "always")],
@@ -38,7 +38,6 @@ pub(crate) const SPEC: Spec = Spec {
     ..Spec::USUAL
 };
 
-/// One result per load balancer.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     inbound_rules::per_load_balancer(context, &SPEC, judge)
 }
@@ -123,7 +122,7 @@ fn remedy(inbound: &InboundRules<'_>, first: &SecurityGroupRule, broad: &[&Secur
         (
             "Do not remove the rule yet: dbt may depend on it. Ask dbt Support which networks your dbt environment connects from, and \
              set them as the stack's DbtCidrs: the next alert has the commands. This one shows what else uses the security group.",
-            show_users,
+            Some(show_users),
         )
     } else {
         // dbt's access without the broad rules.
@@ -131,31 +130,31 @@ fn remedy(inbound: &InboundRules<'_>, first: &SecurityGroupRule, broad: &[&Secur
             inbound.rules.iter().copied().filter(|rule| !broad.contains(rule)).collect();
         let pairs = ports.iter().flat_map(|port| dbt.iter().map(move |cidr| (*cidr, *port)));
         let covered = |rules, (cidr, port): &(IpNet, u16)| inbound.covers(rules, cidr, *port);
-        let lost: Vec<(IpNet, u16)> = pairs
+        let lost: Vec<(Allow<'_>, u16)> = pairs
             .filter(|pair| covered(&inbound.rules, pair) != Ok(false) && covered(&others, pair) != Ok(true))
+            .map(|(cidr, port)| (Allow::Network(cidr), port))
             .collect();
         if lost.is_empty() {
             (
                 "Other rules already allow dbt. The first command lists what uses the security groups. If only the load balancer \
                  does, remove the broad rules with the commands after it. If targets do too, first give them a rule that allows the \
                  load balancer.",
-                show_users,
+                Some(show_users),
             )
         } else {
             (
                 "The first command allows dbt's networks, and lists what uses the security groups. If only the load balancer \
                  does, remove the broad rules with the commands after it. If targets do too, first give them a rule that allows the \
                  load balancer.",
-                authorize(&first.group, &lost, region).then(show_users),
+                authorize(false, &first.group, lost, region).map(|allow| allow.then(show_users)),
             )
         }
     };
     let revoke = revoke(broad, region).filter(|_| !dbt.is_empty());
-    let commands = revoke.fold(command, Command::next_line);
-    Remedy::new(action, Some(commands), context.region.security_group(&first.group))
+    let commands = command.map(|command| revoke.fold(command, Command::next_line));
+    Remedy::new(action, commands, context.region.security_group(&first.group))
 }
 
-/// The security groups of these rules.
 fn groups_of<'a>(rules: &[&'a SecurityGroupRule]) -> BTreeSet<&'a str> {
     rules.iter().map(|rule| rule.group.as_str()).collect()
 }

@@ -16,7 +16,6 @@ use crate::text::count;
 const WARN_BEFORE: SignedDuration = SignedDuration::from_hours(30 * 24);
 const CRITICAL_BEFORE: SignedDuration = SignedDuration::from_hours(3 * 24);
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "listener.certificate",
     severities: &[
@@ -133,7 +132,6 @@ fn judge(load_balancer: &LoadBalancer, listener: &Listener, context: CheckContex
     judged
 }
 
-/// The name of this certificate's part.
 fn part(place: &str, arn: &str) -> String {
     format!("{place} {arn}")
 }
@@ -366,8 +364,8 @@ mod tests {
     }
 
     #[test]
-    fn each_failing_certificate_is_a_named_part() {
-        let hours = [("a", 20 * 24), ("b", 24), ("c", 10 * 24)];
+    fn each_failing_certificate_is_a_part_the_worst_first() {
+        let hours = [("a", 20 * 24), ("b", 24), ("c", 10 * 24), ("fine", 9000)];
         let read = hours.map(|(id, hours)| (format!("{ARN}{id}"), Ok(certificate("ISSUED", hours))));
         let finding = |listeners: &[(u16, &str)]| {
             let listeners: Vec<(u16, String)> =
@@ -378,25 +376,12 @@ mod tests {
             failure(with_context(&topology, |context| only_status(evaluate(context)))).unwrap()
         };
         let one = finding(&[(443, "a")]);
-        let all = finding(&[(443, "a"), (8443, "b"), (9443, "c")]);
+        let all = finding(&[(443, "a"), (8443, "b"), (9443, "c"), (10443, "fine")]);
         assert_eq!((all.severity, &*all.summary), (Severity::Critical, "certificate of pg:8443 expires in 24 hours"));
         let expected = [("443", "a"), ("8443", "b"), ("9443", "c")].map(|(port, id)| format!("pg:{port} {ARN}{id}"));
         assert_eq!((parts(&one), parts(&all)), (vec![&*expected[0]], expected.each_ref().map(|part| &**part).to_vec()));
         assert_eq!(all.evidence[4], "also: certificate of pg:443 expires in 20 days");
         assert_eq!(all.evidence.len(), 6);
-    }
-
-    #[test]
-    fn a_load_balancer_has_one_result_with_its_worst_listener() {
-        let read = [("a", 9000), ("b", 24)].map(|(id, hours)| (format!("{ARN}{id}"), Ok(certificate("ISSUED", hours))));
-        let balancer = tls(&[(443, &format!("{ARN}a")), (8443, &format!("{ARN}b")), (9443, &format!("{ARN}c"))]);
-        let arn = balancer.arn.clone();
-        let topology = Topology { certificates: read.into(), ..topology(endpoint_service(), [balancer]) };
-        let results = with_context(&topology, evaluate);
-        assert_eq!(results.len(), 1);
-        assert_eq!(results[0].resource, arn.as_str());
-        let summary = failure(results[0].status.clone()).map(|finding| finding.summary);
-        assert_eq!(summary.as_deref(), Some("certificate of pg:8443 expires in 24 hours"));
     }
 
     #[test]

@@ -7,7 +7,6 @@ use crate::ids::{EndpointId, ServiceId};
 use crate::snapshot::{Connection, ConnectionState};
 use crate::text::{count, limited};
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "connection.absent",
     severities: &[(Severity::Critical, "dbt lost its last endpoint"), (Severity::Info, "dbt never had one")],
@@ -24,7 +23,6 @@ pub(crate) const SPEC: Spec = Spec {
     ..Spec::USUAL
 };
 
-/// The result for the endpoint service.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     let Some(service) = context.service else { return Vec::new() };
     let status = match context.topology.connections_of(service) {
@@ -149,14 +147,14 @@ fn service_name(service: &ServiceId, context: CheckContext<'_>) -> Command {
 mod tests {
     use super::*;
     use crate::check::RememberedConnections;
-    use crate::snapshot::Topology;
+
     use crate::testing::{
-        DBT, UNTRUSTED, call_error, connection, endpoint, failure, only_status, refusal, settings, with_context,
+        DBT, UNTRUSTED, connection, endpoint, failure, only_status, refusal, settings, with_connections, with_context,
         with_policy,
     };
 
     fn status(connections: Vec<Connection>, remembered: Option<&RememberedConnections>) -> Status {
-        let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
+        let topology = with_connections(connections);
         only_status(with_context(&topology, |context| evaluate(CheckContext { remembered, ..context })))
     }
 
@@ -212,7 +210,7 @@ mod tests {
         let remembered = RememberedConnections { had_connection: true, ..RememberedConnections::default() };
         let status = |numbers: &[u32]| {
             let requests = numbers.iter().map(|number| connection(*number, Some(DBT), "pendingAcceptance"));
-            let topology = Topology { connections: Some(Ok(requests.collect())), ..Topology::default() };
+            let topology = with_connections(requests.collect());
             let held = [endpoint(2)].into();
             only_status(with_context(&topology, |context| {
                 evaluate(CheckContext { remembered: Some(&remembered), held: &held, ..context })
@@ -229,8 +227,7 @@ mod tests {
     #[test]
     fn a_waiting_request_in_a_dry_run_leaves_a_loss_critical() {
         let policy = settings(&[("DRY_RUN", "true")]).policy;
-        let connections = Some(Ok(vec![connection(1, Some(DBT), "pendingAcceptance")]));
-        let topology = Topology { connections, ..Topology::default() };
+        let topology = with_connections(vec![connection(1, Some(DBT), "pendingAcceptance")]);
         let status = |had_connection| {
             let remembered = RememberedConnections { had_connection, ..RememberedConnections::default() };
             with_policy(&topology, &policy, |context| {
@@ -245,10 +242,7 @@ mod tests {
 
     #[test]
     fn a_request_that_aws_refuses_does_not_end_the_alert() {
-        let topology = Topology {
-            connections: Some(Ok(vec![connection(1, Some(DBT), "pendingAcceptance")])),
-            ..Topology::default()
-        };
+        let topology = with_connections(vec![connection(1, Some(DBT), "pendingAcceptance")]);
         let remembered = RememberedConnections { had_connection: true, ..RememberedConnections::default() };
         let refused = [(endpoint(1).to_string(), refusal("UnauthorizedOperation"))].into();
         let status = with_context(&topology, |context| {
@@ -271,16 +265,13 @@ mod tests {
         assert!(matches!(status(vec![], None), Status::Unknown(_)), "the table could not be read");
         let unknown_state = vec![connection(1, Some(DBT), "newState")];
         assert!(matches!(status(unknown_state, Some(&RememberedConnections::default())), Status::Unknown(_)));
-        let failed = Some(Err(call_error("ec2:DescribeVpcEndpointConnections")));
-        let topology = Topology { connections: failed, ..Topology::default() };
-        assert!(matches!(only_status(with_context(&topology, evaluate)), Status::Unknown(_)));
     }
 
     #[test]
     fn in_a_dry_run_the_impact_promises_no_acceptance() {
         let impact = |dry_run: &str| {
             let policy = settings(&[("DRY_RUN", dry_run)]).policy;
-            let topology = Topology { connections: Some(Ok(Vec::new())), ..Topology::default() };
+            let topology = with_connections(Vec::new());
             let remembered = RememberedConnections::default();
             let evaluated = |context: CheckContext<'_>| {
                 only_status(evaluate(CheckContext { remembered: Some(&remembered), ..context }))

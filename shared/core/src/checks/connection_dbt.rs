@@ -11,7 +11,6 @@ use crate::connections::{Verdict, decide};
 use crate::ids::AccountId;
 use crate::snapshot::{CallError, Connection, ConnectionState, LastConnection};
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "connection.dbt",
     severities: &[
@@ -290,57 +289,80 @@ fn another_works(connection: &Connection, context: CheckContext<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use super::*;
     use crate::admission::Admissions;
     use crate::check::{PartStatus, RecordedState, RememberedConnections};
     use crate::config::Policy;
-    use crate::snapshot::{Topology, Traffic};
+    use crate::snapshot::Traffic;
     use crate::testing::{
-        DBT, UNTRUSTED, at, call_error, connection, endpoint, only_finding, policy, refusal, service, settings,
-        with_policy,
+        DBT, UNTRUSTED, at, connection, endpoint, failure, only_finding, policy, refusal, service, settings,
+        with_connections, with_policy,
     };
     use jiff::SignedDuration;
 
-    /// The severity and summary of the failure of dbt's connection in `state`, evaluated at nine.
-    fn failure(
-        state: &str,
-        policy: &Policy,
-        refused: &BTreeMap<String, CallError>,
-        since: Option<Timestamp>,
-    ) -> Option<(Severity, String)> {
-        let topology = Topology { connections: Some(Ok(vec![connection(1, Some(DBT), state)])), ..Topology::default() };
+    /// The status of dbt's connection in `state` since then, evaluated at nine, if AWS refused to accept it.
+    fn status(state: &str, policy: &Policy, refused: Option<CallError>, since: Option<Timestamp>) -> Option<Status> {
+        let topology = with_connections(vec![connection(1, Some(DBT), state)]);
         let recorded = since.map(|since| (endpoint(1), RecordedState { state: state.to_owned(), since }));
         let remembered = RememberedConnections {
             states: recorded.into_iter().collect(),
             established: [endpoint(1)].into(),
             ..RememberedConnections::default()
         };
+        let refused = refused.map(|refused| (endpoint(1).to_string(), refused)).into_iter().collect();
         let results = with_policy(&topology, policy, |context| {
-            evaluate(CheckContext { refused, remembered: Some(&remembered), ..context })
+            evaluate(CheckContext { refused: &refused, remembered: Some(&remembered), ..context })
         });
-        match &results.first()?.status {
-            Status::Fail(finding) => Some((finding.severity, finding.summary.clone())),
-            _ => None,
+        results.into_iter().find(|result| result.resource == endpoint(1).as_str()).map(|result| result.status)
+    }
+
+    /// `pass`, `unknown`, `closed` without a status, or the severity and the summary.
+    fn said(status: Option<Status>) -> String {
+        match status {
+            None => "closed".to_owned(),
+            Some(Status::Pass(_)) => "pass".to_owned(),
+            Some(Status::Fail(finding)) => format!("{}: {}", finding.severity.as_str(), finding.summary),
+            Some(Status::Unknown(_) | Status::NotAsked) => "unknown".to_owned(),
         }
     }
 
     #[test]
-    fn an_endpoint_passes_only_if_it_is_available() {
-        let status = |state: &str| {
-            let topology =
-                Topology { connections: Some(Ok(vec![connection(1, Some(DBT), state)])), ..Topology::default() };
-            let results = with_policy(&topology, &policy(), evaluate);
-            results.into_iter().find(|result| result.resource == endpoint(1).as_str()).map(|result| result.status)
-        };
-        assert!(matches!(status("available"), Some(Status::Pass(_))));
-        assert!(matches!(status("pending"), Some(Status::Unknown(_))), "it does not end an alert yet");
-        assert_eq!(status("deleted"), None, "its alert closes, and is not resolved");
+    fn each_state_of_an_endpoint_has_its_status() {
+        let table = [
+            ("available", "pass"),
+            ("pending", "unknown"),
+            ("deleting", "closed"),
+            ("deleted", "closed"),
+            ("partial", "warning: dbt's endpoint vpce-00000000000000001 lacks some zones"),
+            ("rejected", "critical: dbt's endpoint vpce-00000000000000001 is rejected"),
+            ("failed", "critical: dbt's endpoint vpce-00000000000000001 is failed"),
+            ("expired", "critical: dbt's endpoint vpce-00000000000000001 is expired"),
+            ("newState", "critical: dbt's endpoint vpce-00000000000000001 is in unknown state 'newState'"),
+        ];
+        for (state, expected) in table {
+            assert_eq!(said(status(state, &policy(), None, None)), expected, "{state}");
+        }
     }
 
-    fn in_state(state: &str, since: Option<Timestamp>) -> Option<(Severity, String)> {
-        failure(state, &policy(), &BTreeMap::new(), since)
+    #[test]
+    fn a_request_or_endpoint_is_stuck_after_15_minutes() {
+        let failed = "critical: cannot accept dbt's request vpce-00000000000000001";
+        let stuck = "critical: dbt's endpoint vpce-00000000000000001 is stuck in 'pending'";
+        let table = [
+            ("pendingAcceptance", Some("Odd"), None, failed, "AWS refuses it"),
+            ("pendingAcceptance", Some("InvalidState"), None, "unknown", "another run was faster"),
+            ("pendingAcceptance", Some("InvalidState"), Some(at(8, 44)), failed, "but not for ever"),
+            ("pendingAcceptance", None, None, "unknown", "the next run answers it"),
+            ("pendingAcceptance", None, Some(at(8, 45)), "unknown", "EC2's list may lag behind"),
+            ("pendingAcceptance", None, Some(at(8, 44)), failed, "it was accepted, and still waits"),
+            ("pending", None, None, "unknown", "first seen now, though created an hour ago"),
+            ("pending", None, Some(at(8, 45)), "unknown", "AWS is setting it up"),
+            ("pending", None, Some(at(8, 44)), stuck, "AWS takes too long"),
+        ];
+        for (state, refused, since, expected, rule) in table {
+            assert_eq!(said(status(state, &policy(), refused.map(refusal), since)), expected, "{state}: {rule}");
+        }
     }
 
     #[test]
@@ -351,40 +373,16 @@ mod tests {
             ("failed", "false", Severity::Critical),
         ] {
             let policy = settings(&[("DRY_RUN", dry_run)]).policy;
-            let connections = Some(Ok(vec![connection(1, Some(DBT), state)]));
-            let topology = Topology { connections, ..Topology::default() };
-            let results = with_policy(&topology, &policy, evaluate);
-            let of_endpoint = results.into_iter().filter(|result| result.resource == endpoint(1).as_str()).collect();
-            let finding = only_finding(of_endpoint);
+            let finding = failure(status(state, &policy, None, None).unwrap()).unwrap();
             let parts: Vec<&PartStatus> = finding.parts.values().collect();
             assert_eq!((finding.severity, parts), (severity, vec![&PartStatus::Failing(severity)]), "{state}");
         }
     }
 
     #[test]
-    fn rejected_failed_expired_and_new_states_are_critical() {
-        let critical = |text: &str| Some((Severity::Critical, format!("dbt's endpoint {} is {text}", endpoint(1))));
-        let table = [
-            ("pending", None),
-            ("available", None),
-            ("rejected", critical("rejected")),
-            ("failed", critical("failed")),
-            ("expired", critical("expired")),
-            ("deleting", None),
-            ("deleted", None),
-            ("partial", Some((Severity::Warning, format!("dbt's endpoint {} lacks some zones", endpoint(1))))),
-            ("newState", critical("in unknown state 'newState'")),
-        ];
-        for (state, expected) in table {
-            assert_eq!(in_state(state, None), expected, "{state}");
-        }
-    }
-
-    #[test]
     fn a_request_rejected_before_connecting_is_no_alert() {
         let statuses = |connections: Vec<Connection>, remembered: &RememberedConnections| -> Vec<bool> {
-            let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
-            let results = with_policy(&topology, &policy(), |context| {
+            let results = with_policy(&with_connections(connections), &policy(), |context| {
                 evaluate(CheckContext { remembered: Some(remembered), ..context })
             });
             let of_endpoint = results.iter().filter(|result| result.resource == endpoint(1).as_str());
@@ -402,11 +400,8 @@ mod tests {
 
     #[test]
     fn only_a_rejected_endpoint_can_be_accepted_again() {
-        let command = |state: &str| {
-            let connections = Some(Ok(vec![connection(1, Some(DBT), state)]));
-            let topology = Topology { connections, ..Topology::default() };
-            only_finding(with_policy(&topology, &policy(), evaluate)).remedy.command.unwrap()
-        };
+        let command =
+            |state: &str| failure(status(state, &policy(), None, None).unwrap()).unwrap().remedy.command.unwrap();
         assert!(command("rejected").starts_with("aws ec2 accept-vpc-endpoint-connections"));
         assert_eq!(
             command("failed"),
@@ -419,47 +414,19 @@ mod tests {
     #[test]
     fn only_dbts_connections_count() {
         for owner in [Some(UNTRUSTED), None] {
-            let connections = Some(Ok(vec![connection(1, owner, "rejected")]));
-            let topology = Topology { connections, ..Topology::default() };
+            let topology = with_connections(vec![connection(1, owner, "rejected")]);
             let results = with_policy(&topology, &policy(), evaluate);
             assert_eq!(results.iter().map(|result| &result.resource[..]).collect::<Vec<_>>(), [service(1).as_str()]);
         }
     }
 
     #[test]
-    fn a_refused_acceptance_is_a_critical_failure() {
-        let refused = BTreeMap::from([(endpoint(1).to_string(), refusal("Odd"))]);
-        let expected = "cannot accept dbt's request vpce-00000000000000001";
-        let failure = failure("pendingAcceptance", &policy(), &refused, None);
-        assert_eq!(failure, Some((Severity::Critical, expected.to_owned())));
-    }
-
-    #[test]
-    fn an_accept_refused_as_invalid_state_is_at_first_unknown() {
-        let refused = BTreeMap::from([(endpoint(1).to_string(), refusal("InvalidState"))]);
-        assert_eq!(failure("pendingAcceptance", &policy(), &refused, None), None);
-        assert!(failure("pendingAcceptance", &policy(), &refused, Some(at(8, 44))).is_some(), "but not for ever");
-    }
-
-    #[test]
-    fn a_denied_acceptance_fails_whatever_the_roles_name() {
-        let message = "arn:aws:sts::111122223333:assumed-role/StateGuard is not authorized".to_owned();
-        let denied = CallError { message, ..refusal("UnauthorizedOperation") };
-        let refused = BTreeMap::from([(endpoint(1).to_string(), denied)]);
-        assert!(failure("pendingAcceptance", &policy(), &refused, None).is_some());
-    }
-
-    #[test]
     fn a_denied_acceptance_names_the_missing_actions() {
-        let topology = Topology {
-            connections: Some(Ok(vec![connection(1, Some(DBT), "pendingAcceptance")])),
-            ..Topology::default()
-        };
+        // The role's name is not the reason.
+        let message = "arn:aws:sts::111122223333:assumed-role/StateGuard is not authorized".to_owned();
         let action = |code: &str| {
-            let refused = BTreeMap::from([(endpoint(1).to_string(), refusal(code))]);
-            let results =
-                with_policy(&topology, &policy(), |context| evaluate(CheckContext { refused: &refused, ..context }));
-            only_finding(results).remedy.action
+            let refused = CallError { message: message.clone(), ..refusal(code) };
+            failure(status("pendingAcceptance", &policy(), Some(refused), None).unwrap()).unwrap().remedy.action
         };
         let denied = action("UnauthorizedOperation");
         assert!(
@@ -473,24 +440,15 @@ mod tests {
     fn a_broken_endpoint_is_a_warning_while_another_works() {
         let severities = |other: &str| -> Vec<Severity> {
             let connections = vec![connection(1, Some(DBT), "rejected"), connection(2, Some(DBT), other)];
-            let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
-            let results = with_policy(&topology, &policy(), evaluate);
-            results
-                .into_iter()
-                .filter_map(|result| match result.status {
-                    Status::Fail(finding) => Some(finding.severity),
-                    _ => None,
-                })
-                .collect()
+            let results = with_policy(&with_connections(connections), &policy(), evaluate);
+            let severity = |status| if let Status::Fail(finding) = status { Some(finding.severity) } else { None };
+            results.into_iter().filter_map(|result| severity(result.status)).collect()
         };
         assert_eq!(severities("available"), [Severity::Warning]);
         assert_eq!(severities("pending"), [Severity::Critical], "it does not work yet");
         assert_eq!(severities("rejected"), [Severity::Critical, Severity::Critical]);
         let elsewhere = Connection { service: service(2), ..connection(2, Some(DBT), "available") };
-        let topology = Topology {
-            connections: Some(Ok(vec![connection(1, Some(DBT), "rejected"), elsewhere])),
-            ..Topology::default()
-        };
+        let topology = with_connections(vec![connection(1, Some(DBT), "rejected"), elsewhere]);
         let both = format!("{},{}", service(1), service(2));
         let policy = settings(&[("ENDPOINT_SERVICE_IDS", &both)]).policy;
         let finding = only_finding(with_policy(&topology, &policy, evaluate));
@@ -500,13 +458,10 @@ mod tests {
     #[test]
     fn a_dry_run_describes_what_the_guard_would_do() {
         let policy = settings(&[("DRY_RUN", "true")]).policy;
-        let failure = failure("pendingAcceptance", &policy, &BTreeMap::new(), None).unwrap();
-        assert_eq!(failure.0, Severity::Info);
-        let connections = Some(Ok(vec![connection(1, Some(DBT), "pendingAcceptance")]));
-        let topology = Topology { connections, ..Topology::default() };
         let says = |has_guard| {
             let policy = Policy { has_guard, ..policy.clone() };
-            let finding = only_finding(with_policy(&topology, &policy, evaluate));
+            let finding = failure(status("pendingAcceptance", &policy, None, None).unwrap()).unwrap();
+            assert_eq!(finding.severity, Severity::Info);
             format!("{} {}", finding.impact, finding.remedy.action)
         };
         let (guarded, alone) = (says(true), says(false));
@@ -520,7 +475,7 @@ mod tests {
         let judged = |policy: &Policy, last: Option<LastConnection>, region: Option<&str>| {
             let connection = Connection { region: region.map(str::to_owned), ..connection(1, Some(DBT), "available") };
             let connection = Connection { created: Some(at(9, 0) - SignedDuration::from_hours(500)), ..connection };
-            let topology = Topology { connections: Some(Ok(vec![connection])), ..Topology::default() };
+            let topology = with_connections(vec![connection]);
             let endpoints = last.map(|last| (endpoint(1).to_string(), last)).into_iter().collect();
             let traffic = Some(Traffic { until: at(9, 0), endpoints });
             let remembered = RememberedConnections { traffic, ..RememberedConnections::default() };
@@ -541,37 +496,5 @@ mod tests {
         assert!(matches!(judged(&policy, None, None), Status::Unknown(_)));
         assert!(matches!(judged(&policy, None, Some("us-east-1")), Status::Pass(_)), "AWS has no metrics of it");
         assert!(matches!(judged(&self::policy(), never, None), Status::Pass(_)), "nobody expects traffic");
-    }
-
-    #[test]
-    fn a_connection_is_stuck_after_15_minutes_in_pending() {
-        assert_eq!(in_state("pending", None), None, "first seen now, though created an hour ago");
-        assert_eq!(in_state("pending", Some(at(8, 45))), None);
-        assert!(in_state("pending", Some(at(8, 44))).is_some());
-    }
-
-    #[test]
-    fn an_accepted_request_fails_if_it_stays_pending() {
-        assert_eq!(in_state("pendingAcceptance", None), None, "the next run answers it");
-        assert_eq!(in_state("pendingAcceptance", Some(at(8, 45))), None);
-        assert!(in_state("pendingAcceptance", Some(at(8, 44))).is_some());
-    }
-
-    #[test]
-    fn unread_connections_are_unknown() {
-        let error = || call_error("ec2:DescribeVpcEndpointConnections");
-        let failed = Topology { connections: Some(Err(error())), ..Topology::default() };
-        let unread_connections = [(service(1), error())].into();
-        let of_one = Topology { connections: Some(Ok(Vec::new())), unread_connections, ..Topology::default() };
-        for topology in [failed, of_one] {
-            for evaluate in [
-                evaluate,
-                super::super::connection_absent::SPEC.evaluate,
-                super::super::connection_untrusted::SPEC.evaluate,
-            ] {
-                let results = with_policy(&topology, &policy(), evaluate);
-                assert!(matches!(&results[..], [CheckResult { status: Status::Unknown(_), .. }]), "{results:?}");
-            }
-        }
     }
 }

@@ -216,13 +216,15 @@ mod tests {
     use crate::check::RememberedConnections;
     use crate::ids::EndpointId;
     use crate::snapshot::Topology;
-    use crate::testing::{DBT, at, connection, endpoint, failure, parts, service, settings, with_policy};
+    use crate::testing::{
+        DBT, at, connection, endpoint, failure, parts, service, settings, with_connections, with_policy,
+    };
 
     fn status(connections: &[Connection], variables: &[(&str, &str)]) -> Status {
         let policy = settings(variables).policy;
         let before = Admissions::default();
         let held = admit(connections, &policy, &service(1), Some(&before), at(9, 0)).hold;
-        let topology = Topology { connections: Some(Ok(connections.to_vec())), ..Topology::default() };
+        let topology = with_connections(connections.to_vec());
         let remembered = RememberedConnections::default();
         let of_dbt: Vec<&Connection> = connections.iter().collect();
         let service = service(1);

@@ -12,7 +12,6 @@ use crate::connections::{Owner, Verdict, decide};
 use crate::ids::{AccountId, EndpointId, ServiceId};
 use crate::snapshot::Connection;
 
-/// The catalogue's row.
 pub const SPEC: Spec = Spec {
     id: "connection.untrusted",
     severities: &[
@@ -223,15 +222,15 @@ fn action(owner: Option<&AccountId>, open: &[&Connection], context: CheckContext
 mod tests {
     use super::*;
     use crate::check::RememberedConnections;
-    use crate::snapshot::Topology;
+
     use crate::testing::{
-        DBT, UNTRUSTED, call_error, connection, endpoint, only_finding, parts, refusal, settings, with_context,
+        DBT, UNTRUSTED, connection, endpoint, only_finding, parts, refusal, settings, with_connections, with_context,
         with_policy,
     };
 
     /// The resource, severity, summary and number of evidence lines of each failure.
     fn failures(connections: Vec<Connection>) -> Vec<(String, Severity, String, usize)> {
-        let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
+        let topology = with_connections(connections);
         let failures = with_context(&topology, evaluate).into_iter().filter_map(|result| match result.status {
             Status::Fail(finding) => Some((result.resource, finding.severity, finding.summary, finding.evidence.len())),
             _ => None,
@@ -283,7 +282,7 @@ mod tests {
     fn the_command_rejects_all_open_endpoints() {
         let state = |number: u32| if number < 31 { "available" } else { "pendingAcceptance" };
         let connections = (1..=61).map(|number| connection(number, Some(UNTRUSTED), state(number))).collect();
-        let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
+        let topology = with_connections(connections);
         let command = only_finding(with_context(&topology, evaluate)).remedy.command.unwrap();
         let left_open: Vec<EndpointId> =
             (1..=61).map(endpoint).filter(|endpoint| !command.contains(endpoint.as_str())).collect();
@@ -295,8 +294,7 @@ mod tests {
     #[test]
     fn a_known_account_is_not_untrusted() {
         let policy = settings(&[("KNOWN_ACCOUNTS", UNTRUSTED)]).policy;
-        let connections = Some(Ok(vec![connection(1, Some(UNTRUSTED), "available")]));
-        let topology = Topology { connections, ..Topology::default() };
+        let topology = with_connections(vec![connection(1, Some(UNTRUSTED), "available")]);
         assert_eq!(with_policy(&topology, &policy, evaluate), []);
     }
 
@@ -304,8 +302,7 @@ mod tests {
     fn a_connection_recorded_as_dbts_gets_no_reject_command() {
         let remembered =
             RememberedConnections { established: [endpoint(1)].into(), ..RememberedConnections::default() };
-        let connections = Some(Ok(vec![connection(1, Some(UNTRUSTED), "available")]));
-        let topology = Topology { connections, ..Topology::default() };
+        let topology = with_connections(vec![connection(1, Some(UNTRUSTED), "available")]);
         let results =
             with_context(&topology, |context| evaluate(CheckContext { remembered: Some(&remembered), ..context }));
         let remedy = only_finding(results).remedy;
@@ -330,8 +327,7 @@ mod tests {
         ];
         for (requests, dry_run, owner, refused, remembered, begins) in table {
             let policy = settings(&[("UNTRUSTED_REQUESTS", requests), ("DRY_RUN", dry_run)]).policy;
-            let connections = Some(Ok(vec![connection(1, owner, "available")]));
-            let topology = Topology { connections, ..Topology::default() };
+            let topology = with_connections(vec![connection(1, owner, "available")]);
             let results =
                 with_policy(&topology, &policy, |context| evaluate(CheckContext { remembered, refused, ..context }));
             let action = only_finding(results).remedy.action;
@@ -343,15 +339,7 @@ mod tests {
     fn connected_endpoints_are_parts_and_requests_are_not() {
         let connections =
             vec![connection(1, Some(UNTRUSTED), "available"), connection(2, Some(UNTRUSTED), "pendingAcceptance")];
-        let topology = Topology { connections: Some(Ok(connections)), ..Topology::default() };
+        let topology = with_connections(connections);
         assert_eq!(parts(&only_finding(with_context(&topology, evaluate))), [endpoint(1).as_str()]);
-    }
-
-    #[test]
-    fn unread_connections_are_unknown() {
-        let failed = Some(Err(call_error("ec2:DescribeVpcEndpointConnections")));
-        let topology = Topology { connections: failed, ..Topology::default() };
-        let results = with_context(&topology, evaluate);
-        assert!(matches!(&results[..], [CheckResult { status: Status::Unknown(_), .. }]), "{results:?}");
     }
 }

@@ -11,7 +11,6 @@ use crate::snapshot::{Listener, LoadBalancer, Unread, known};
 /// AWS's default, in seconds.
 const DEFAULT: u32 = 350;
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "listener.idle-timeout",
     severities: &[(Severity::Info, "the timeout is under 350 s")],
@@ -27,7 +26,6 @@ pub(crate) const SPEC: Spec = Spec {
     ..Spec::USUAL
 };
 
-/// One result per load balancer.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.per_listeners(&SPEC, |load_balancer, listeners| judge(load_balancer, listeners, context))
 }

@@ -7,7 +7,6 @@ use crate::ids::{Arn, ServiceId};
 use crate::snapshot::{EVENTS, Notification, known};
 use crate::text::count;
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "service.notification",
     severities: &[(Severity::Warning, "always")],

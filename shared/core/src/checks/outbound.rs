@@ -15,7 +15,6 @@ use crate::text::{count, limited};
 /// Maximum number of evidence lines in an alert and of addresses in the command; the rest is counted.
 const MAX_TARGETS: usize = 20;
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "load-balancer.outbound",
     severities: &[(Severity::Critical, "always")],
@@ -38,7 +37,6 @@ pub(crate) const SPEC: Spec = Spec {
     ..Spec::USUAL
 };
 
-/// One result per load balancer.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.per_load_balancer(&SPEC, |load_balancer, description| {
         judge(load_balancer, description, context).unwrap_or_else(Status::from)
@@ -126,7 +124,8 @@ fn finding(
 ) -> Finding {
     let first = groups.first().map(String::as_str).unwrap_or_default();
     let ports: BTreeSet<u16> = blocked.iter().flat_map(|blocked| blocked.ports.iter().copied()).collect();
-    let addresses = blocked.iter().take(MAX_TARGETS).map(|blocked| blocked.address).collect();
+    let addresses: BTreeSet<IpAddr> = blocked.iter().take(MAX_TARGETS).map(|blocked| blocked.address).collect();
+    let allowed = ports.iter().flat_map(|port| addresses.iter().map(|it| (Allow::Network((*it).into()), *port)));
     let line = |BlockedTarget { target, ports, .. }: &BlockedTarget<'_>| {
         let ports = ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         format!("{target}: no outbound rule allows TCP {ports}")
@@ -141,7 +140,7 @@ fn finding(
         "dbt's connections to these targets time out between the load balancer and the target.",
         Remedy::new(
             "Allow the load balancer to send to its targets.",
-            authorize(true, first, &ports, &Allow::Addresses(addresses), context.region),
+            authorize(true, first, allowed, context.region),
             context.region.security_group(first),
         ),
     )
@@ -159,75 +158,67 @@ mod tests {
     use super::*;
     use crate::snapshot::{Network, Ports, TargetGroup, Topology};
     use crate::testing::{
-        endpoint_service, failure, load_balancer, network, only_status, target, target_group, terminated, topology,
-        with_context,
+        endpoint_service, failure, load_balancer, network, only_status, security_group_rule, target, target_group,
+        terminated, topology, with_context,
     };
 
-    fn rule(peer: Peer, port: u16, egress: bool) -> SecurityGroupRule {
-        SecurityGroupRule {
-            id: "sgr-1".to_owned(),
-            group: "sg-lb".to_owned(),
-            egress,
-            tcp: Some(Ports::one(port)),
-            peer,
-        }
+    fn out(peer: &str, port: u16) -> SecurityGroupRule {
+        security_group_rule("sg-lb", true, peer, Some(Ports::one(port)))
     }
 
-    fn out(peer: Peer, port: u16) -> SecurityGroupRule {
-        rule(peer, port, true)
-    }
-
-    fn cidr(text: &str) -> Peer {
-        Peer::Cidr(text.parse().unwrap())
+    fn topology_of(
+        targets: Vec<Target>,
+        groups: &[&str],
+        rules: Vec<SecurityGroupRule>,
+        health_check_port: Option<u16>,
+    ) -> Topology {
+        let group = TargetGroup { health_check_port, targets: Ok(targets), ..target_group("pg") };
+        let mut balancer = load_balancer("pg", vec![group]);
+        balancer.description.as_mut().unwrap().security_groups = groups.iter().map(ToString::to_string).collect();
+        let network = Network { rules: Ok(rules), ..network() };
+        Topology { network: Some(network), ..topology(endpoint_service(), [balancer]) }
     }
 
     /// Two targets: 10.0.0.1 in sg-t, and 10.0.0.2 with unknown groups.
     fn status(rules: Vec<SecurityGroupRule>, groups: &[&str], health_check_port: Option<u16>) -> Status {
         let of_group = Target { security_groups: Some(vec!["sg-t".to_owned()]), ..target(1, "healthy") };
-        let targets = Ok(vec![of_group, target(2, "healthy")]);
-        let group = TargetGroup { health_check_port, targets, ..target_group("pg") };
-        let mut balancer = load_balancer("pg", vec![group]);
-        balancer.description.as_mut().unwrap().security_groups = groups.iter().map(ToString::to_string).collect();
-        let network = Network { rules: Ok(rules), ..network() };
-        let topology = Topology { network: Some(network), ..topology(endpoint_service(), [balancer]) };
-        with_context(&topology, |context| only_status(evaluate(context)))
+        let topology = topology_of(vec![of_group, target(2, "healthy")], groups, rules, health_check_port);
+        only_status(with_context(&topology, evaluate))
     }
 
     #[test]
     fn rules_must_allow_each_targets_port_and_health_check() {
         let passes = |rules, port| matches!(status(rules, &["sg-lb"], port), Status::Pass(_));
-        assert!(passes(vec![out(cidr("0.0.0.0/0"), 5432)], None));
-        assert!(passes(vec![out(cidr("10.0.0.1/32"), 5432), out(cidr("10.0.0.2/32"), 5432)], None));
-        assert!(!passes(vec![out(cidr("10.0.0.1/32"), 5432)], None), "one of two");
-        assert!(!passes(vec![out(cidr("0.0.0.0/0"), 443)], None), "another port");
-        assert!(!passes(vec![rule(cidr("0.0.0.0/0"), 5432, false)], None), "an inbound rule");
-        assert!(!passes(vec![out(cidr("0.0.0.0/0"), 5432)], Some(8080)), "the health check's port");
+        assert!(passes(vec![out("0.0.0.0/0", 5432)], None));
+        assert!(passes(vec![out("10.0.0.1/32", 5432), out("10.0.0.2/32", 5432)], None));
+        assert!(!passes(vec![out("10.0.0.1/32", 5432)], None), "one of two");
+        assert!(!passes(vec![out("0.0.0.0/0", 443)], None), "another port");
+        assert!(
+            !passes(vec![security_group_rule("sg-lb", false, "0.0.0.0/0", Some(Ports::one(5432)))], None),
+            "an inbound rule"
+        );
+        assert!(!passes(vec![out("0.0.0.0/0", 5432)], Some(8080)), "the health check's port");
         assert!(matches!(status(vec![], &[], None), Status::Pass(_)), "no security group limits nothing");
     }
 
     #[test]
     fn unread_groups_and_prefix_lists_are_unknown_if_decisive() {
         let unknown = |rules| matches!(status(rules, &["sg-lb"], None), Status::Unknown(_));
-        assert!(unknown(vec![out(Peer::Group("sg-t".to_owned()), 5432)]), "the groups of the second target");
-        assert!(unknown(vec![out(Peer::PrefixList("pl-unread".to_owned()), 5432)]));
+        assert!(unknown(vec![out("sg-t", 5432)]), "the groups of the second target");
+        assert!(unknown(vec![out("pl-unread", 5432)]));
     }
 
     #[test]
     fn only_rules_for_every_address_allow_an_unknown_address() {
         let status = |rules, id: &str| {
             let target = Target { id: id.to_owned(), address: None, ..target(1, "healthy") };
-            let group = TargetGroup { targets: Ok(vec![target]), ..target_group("pg") };
-            let mut balancer = load_balancer("pg", vec![group]);
-            balancer.description.as_mut().unwrap().security_groups = vec!["sg-lb".to_owned()];
-            let network = Network { rules: Ok(rules), ..network() };
-            let topology = Topology { network: Some(network), ..topology(endpoint_service(), [balancer]) };
-            with_context(&topology, |context| only_status(evaluate(context)))
+            only_status(with_context(&topology_of(vec![target], &["sg-lb"], rules, None), evaluate))
         };
         let alb = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:loadbalancer/app/web/1";
         let unknown = |why: &str| Status::Unknown(why.to_owned());
-        let everywhere = vec![out(cidr("10.0.0.0/8"), 5432), out(cidr("0.0.0.0/0"), 5432)];
+        let everywhere = vec![out("10.0.0.0/8", 5432), out("0.0.0.0/0", 5432)];
         assert_eq!(status(everywhere, alb), Status::pass("outbound rules of pg allow 1 target"));
-        for rules in [vec![out(cidr("10.0.0.0/8"), 5432)], vec![out(cidr("0.0.0.0/0"), 443)], vec![]] {
+        for rules in [vec![out("10.0.0.0/8", 5432)], vec![out("0.0.0.0/0", 443)], vec![]] {
             assert_eq!(status(rules, alb), unknown("ALB target: its addresses are not checked"));
         }
         let instance = status(vec![], "i-0123456789abcdef0");
@@ -236,19 +227,14 @@ mod tests {
 
     #[test]
     fn a_draining_target_does_not_count() {
-        let targets = Ok(vec![target(1, "draining"), target(2, "healthy"), terminated()]);
-        let group = TargetGroup { targets, ..target_group("pg") };
-        let mut balancer = load_balancer("pg", vec![group]);
-        balancer.description.as_mut().unwrap().security_groups = vec!["sg-lb".to_owned()];
-        let network = Network { rules: Ok(vec![out(cidr("10.0.0.2/32"), 5432)]), ..network() };
-        let topology = Topology { network: Some(network), ..topology(endpoint_service(), [balancer]) };
-        let status = with_context(&topology, |context| only_status(evaluate(context)));
-        assert_eq!(status, Status::pass("outbound rules of pg allow 1 target"));
+        let targets = vec![target(1, "draining"), target(2, "healthy"), terminated()];
+        let topology = topology_of(targets, &["sg-lb"], vec![out("10.0.0.2/32", 5432)], None);
+        assert_eq!(only_status(with_context(&topology, evaluate)), Status::pass("outbound rules of pg allow 1 target"));
     }
 
     #[test]
     fn the_command_allows_the_blocked_targets() {
-        let finding = failure(status(vec![out(cidr("10.0.0.1/32"), 5432)], &["sg-lb", "sg-x"], None)).unwrap();
+        let finding = failure(status(vec![out("10.0.0.1/32", 5432)], &["sg-lb", "sg-x"], None)).unwrap();
         assert_eq!(finding.summary, "outbound rules of pg block 1 of 2 targets");
         assert_eq!(
             finding.remedy.command.unwrap(),

@@ -9,7 +9,6 @@ use crate::text::limited;
 /// Maximum number of principals in an alert's evidence; the rest is counted.
 const MAX_PRINCIPALS: usize = 20;
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "service.principals",
     severities: &[
@@ -28,7 +27,6 @@ pub(crate) const SPEC: Spec = Spec {
     ..Spec::USUAL
 };
 
-/// The result for the endpoint service.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     context.for_service(&SPEC, |service| match known(service.principals.as_ref()) {
         Ok(allowed) => judge(&service.id, allowed, context),

@@ -4,7 +4,6 @@ use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Remedy, 
 use crate::ids::ServiceId;
 use crate::snapshot::PrivateDns;
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "service.private-dns",
     severities: &[(Severity::Warning, "always")],

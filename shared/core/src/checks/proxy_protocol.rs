@@ -4,7 +4,6 @@
 use crate::check::{CheckContext, CheckResult, Command, Finding, Remedy, Severity, Spec, Status};
 use crate::snapshot::{PROXY_PROTOCOL_TAG, TargetGroup, Unread, known};
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "target-group.proxy-protocol",
     severities: &[(Severity::Warning, "always")],
@@ -19,7 +18,6 @@ pub(crate) const SPEC: Spec = Spec {
     ..Spec::USUAL
 };
 
-/// The tag's value.
 const EXPECTED: &str = "expected";
 
 /// One result per target group.

@@ -9,7 +9,6 @@ use crate::check::{Branch, CheckContext, CheckResult, Command, Finding, Need, Re
 use crate::ids::EndpointId;
 use crate::snapshot::{Connection, ConnectionState, EndpointService, SupportedRegion};
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "service.regions",
     severities: &[(Severity::Warning, "always")],

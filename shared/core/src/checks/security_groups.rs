@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::check::inbound_rules::{self, InboundRules, authorize, ids_of};
+use crate::check::inbound_rules::{self, InboundRules, ids_of};
+use crate::check::security_rules::{Allow, authorize};
 use crate::check::{CheckContext, CheckResult, Command, Finding, Need, Remedy, Severity, Spec, Status};
 use crate::snapshot::SecurityGroupRule;
 use crate::text::limited;
@@ -18,7 +19,6 @@ use crate::text::limited;
 /// Maximum number of rules in an alert's evidence; the rest is counted.
 const MAX_RULES: usize = 20;
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "load-balancer.security-groups",
     severities: &[
@@ -42,7 +42,6 @@ pub(crate) const SPEC: Spec = Spec {
     ..Spec::USUAL
 };
 
-/// One result per load balancer.
 fn evaluate(context: CheckContext<'_>) -> Vec<CheckResult> {
     inbound_rules::per_load_balancer(context, &SPEC, judge)
 }
@@ -79,6 +78,8 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
         return Status::pass(format!("security groups allow dbt on {}", named(ports)));
     }
     let group = first_group(inbound);
+    let allowed = blocked.iter().map(|(cidr, port)| (Allow::Network(*cidr), *port));
+    let allow = authorize(false, group, allowed, context.region);
     Status::fail(
         Finding::new(
             Severity::Critical,
@@ -88,7 +89,7 @@ fn judge(inbound: &InboundRules<'_>) -> Status {
             Remedy::new(
                 "Allow dbt's networks: the first command. If they have changed, ask dbt Support, and correct the \
                  stack's DbtCidrs. Or switch enforcement off, as dbt's guide offers: the second.",
-                Some(authorize(group, &blocked, context.region).next_line(enforcement_off(inbound))),
+                allow.map(|allow| allow.next_line(enforcement_off(inbound))),
                 context.region.security_group(group),
             ),
         )
@@ -252,25 +253,18 @@ fn evidence(inbound: &InboundRules<'_>) -> Vec<String> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::snapshot::{Description, LoadBalancer, Network, Peer, Ports, Topology};
+    use crate::snapshot::{Description, LoadBalancer, Network, Ports, Topology};
     use crate::testing::{
-        call_error, endpoint_service, failure, listener, load_balancer, network, parts, settings, target_group,
-        topology, with_policy,
+        call_error, endpoint_service, failure, listener, load_balancer, network, parts, security_group_rule, settings,
+        target_group, topology, with_policy,
     };
 
-    /// A rule of `sg-1`.
     pub(in crate::checks) fn rule(source: &str, tcp: Option<Ports>) -> SecurityGroupRule {
         rule_of("sg-1", source, tcp)
     }
 
-    /// A rule of `group` for a CIDR, a prefix list (`pl-…`) or a security group (`sg-…`).
     pub(in crate::checks) fn rule_of(group: &str, source: &str, tcp: Option<Ports>) -> SecurityGroupRule {
-        let peer = match source {
-            list if list.starts_with("pl-") => Peer::PrefixList(list.to_owned()),
-            group if group.starts_with("sg-") => Peer::Group(group.to_owned()),
-            cidr => Peer::Cidr(cidr.parse().unwrap()),
-        };
-        SecurityGroupRule { id: format!("sgr-{group}"), group: group.to_owned(), egress: false, tcp, peer }
+        security_group_rule(group, false, source, tcp)
     }
 
     /// The port that [`guarded`] listens on.

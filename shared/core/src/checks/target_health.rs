@@ -16,7 +16,6 @@ use crate::text::{count, limited};
 /// Maximum number of targets in an alert's evidence; the rest is counted.
 const MAX_TARGETS: usize = 20;
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "target-group.health",
     severities: &[
@@ -476,7 +475,7 @@ fn action(counts: &TargetCounts<'_>) -> &'static str {
 mod tests {
     use super::*;
     use crate::check::PartStatus;
-    use crate::snapshot::{CrossZoneOverride, LoadBalancer, Observed, TargetGroupAttributes, Topology};
+    use crate::snapshot::{CrossZoneOverride, LoadBalancer, Observed, TargetGroupAttributes};
     use crate::testing::{
         call_error, endpoint_service, failure, group_attributes, load_balancer, only_status, target, target_group,
         topology, with_context,
@@ -486,16 +485,23 @@ mod tests {
         with_context(&topology(endpoint_service(), [load_balancer]), evaluate)
     }
 
-    fn status(targets: &[Target]) -> Status {
-        let group = TargetGroup { targets: Ok(targets.to_vec()), ..target_group("pg") };
-        // One result per target group, never per target.
+    /// One target for each of these states.
+    fn targets(healths: &[&str]) -> Vec<Target> {
+        healths.iter().zip(1..).map(|(health, number)| target(number, health)).collect()
+    }
+
+    /// The status of a group. It is one result, never one per target.
+    fn of_group(group: TargetGroup) -> Status {
         only_status(results(load_balancer("pg", vec![group])))
+    }
+
+    fn status(targets: &[Target]) -> Status {
+        of_group(TargetGroup { targets: Ok(targets.to_vec()), ..target_group("pg") })
     }
 
     /// The severity and summary for targets with these states, if the check fails.
     fn outcome(healths: &[&str]) -> Option<(Severity, String)> {
-        let targets: Vec<Target> = healths.iter().zip(1..).map(|(health, number)| target(number, health)).collect();
-        failure(status(&targets)).map(|finding| (finding.severity, finding.summary))
+        failure(status(&targets(healths))).map(|finding| (finding.severity, finding.summary))
     }
 
     #[test]
@@ -514,8 +520,7 @@ mod tests {
     #[test]
     fn the_impact_and_the_evidence_fit_the_numbers() {
         let says = |healths: &[&str]| {
-            let targets: Vec<Target> = healths.iter().zip(1..).map(|(health, number)| target(number, health)).collect();
-            let finding = failure(status(&targets)).unwrap();
+            let finding = failure(status(&targets(healths))).unwrap();
             (finding.impact, finding.summary, finding.evidence.into_iter().next().unwrap())
         };
         let table: [(&[&str], &str, &str, &str); 6] = [
@@ -557,14 +562,28 @@ mod tests {
     }
 
     #[test]
-    fn unknown_targets_beside_unused_ones_are_unknown() {
-        let unknown = |states: &[&str]| {
-            let targets: Vec<Target> = states.iter().zip(1..).map(|(state, number)| target(number, state)).collect();
-            matches!(status(&targets), Status::Unknown(_))
-        };
-        assert!(unknown(&["unavailable", "unused"]), "it may be the one that works");
-        assert!(!unknown(&["unavailable", "unhealthy"]));
-        assert!(!unknown(&["unavailable", "unused", "healthy"]));
+    fn targets_in_an_unknown_state_hide_no_failure() {
+        let table: [(&[&str], &str); 7] = [
+            (&["unavailable"], "unknown"),
+            (&["healthy", "brand-new-state"], "unknown"),
+            (&["unavailable", "unused"], "unknown"),
+            (&["unavailable", "unhealthy"], "critical"),
+            (&["unavailable", "unused", "healthy"], "warning"),
+            (&["unhealthy", "unhealthy", "unhealthy", "brand-new-state"], "critical"),
+            (&["healthy", "unhealthy", "brand-new-state"], "warning"),
+        ];
+        for (states, expected) in table {
+            let said = match status(&targets(states)) {
+                Status::Fail(finding) => finding.severity.as_str(),
+                Status::Unknown(_) => "unknown",
+                Status::Pass(_) | Status::NotAsked => "pass",
+            };
+            assert_eq!(said, expected, "{states:?}");
+        }
+        assert_eq!(
+            outcome(&["unhealthy", "new"]),
+            Some((Severity::Critical, "0 of 2 targets healthy in pg".to_owned()))
+        );
     }
 
     #[test]
@@ -593,6 +612,11 @@ mod tests {
         assert!(finding.remedy.action.contains("Enable their zone"), "{}", finding.remedy.action);
     }
 
+    fn attributes(crossing: bool, routing_threshold: RoutingThreshold) -> Option<Observed<TargetGroupAttributes>> {
+        let cross_zone = if crossing { CrossZoneOverride::On } else { CrossZoneOverride::Off };
+        group_attributes(cross_zone).map(|read| Ok(TargetGroupAttributes { routing_threshold, ..read? }))
+    }
+
     /// The status of these targets (state and zone) in a group with this routing threshold and tag.
     fn with_threshold(
         targets: &[(&str, char)],
@@ -605,20 +629,13 @@ mod tests {
             is_shifted_away: *health == "shifted",
             ..target(number, if *health == "shifted" { "healthy" } else { health })
         });
-        let cross_zone = if crossing { CrossZoneOverride::On } else { CrossZoneOverride::Off };
-        let attributes = TargetGroupAttributes {
-            cross_zone,
-            keeps_connections: Vec::new(),
-            routing_threshold: threshold,
-            proxy_protocol: false,
-        };
         let group = TargetGroup {
             targets: Ok(targets.collect()),
-            attributes: Some(Ok(attributes)),
+            attributes: attributes(crossing, threshold),
             own_tags: Ok(tag.map(|tag| (MIN_HEALTHY_TAG.to_owned(), tag.to_owned())).into_iter().collect()),
             ..target_group("pg")
         };
-        only_status(results(load_balancer("pg", vec![group])))
+        of_group(group)
     }
 
     #[test]
@@ -654,11 +671,11 @@ mod tests {
         let command = in_one_zone.remedy.command.unwrap();
         assert!(command.contains("Key=load_balancing.cross_zone.enabled"), "no threshold helps there: {command}");
         let unread = TargetGroup {
-            targets: Ok(vec![target(1, "healthy"), target(2, "unhealthy")]),
+            targets: Ok(targets(&["healthy", "unhealthy"])),
             attributes: Some(Err(call_error("elasticloadbalancing:DescribeTargetGroupAttributes"))),
             ..target_group("pg")
         };
-        let finding = failure(only_status(results(load_balancer("pg", vec![unread])))).unwrap();
+        let finding = failure(of_group(unread)).unwrap();
         assert_eq!(finding.severity, Severity::Warning, "the threshold is not known");
     }
 
@@ -712,15 +729,8 @@ mod tests {
                 .iter()
                 .zip(1..)
                 .map(|((health, zone), number)| Target { zone: Some((*zone).to_owned()), ..target(number, health) });
-            let attributes = TargetGroupAttributes {
-                cross_zone: CrossZoneOverride::Off,
-                keeps_connections: Vec::new(),
-                routing_threshold: TWO,
-                proxy_protocol: false,
-            };
-            let (targets, attributes) = (Ok(targets.collect()), Some(Ok(attributes)));
-            let group = TargetGroup { targets, attributes, ..target_group("pg") };
-            failure(only_status(results(load_balancer("pg", vec![group])))).unwrap().summary
+            let (targets, attributes) = (Ok(targets.collect()), attributes(false, TWO));
+            failure(of_group(TargetGroup { targets, attributes, ..target_group("pg") })).unwrap().summary
         };
         assert_eq!(
             summary(&[("healthy", "all"), ("healthy", "a"), ("unhealthy", "all")]),
@@ -747,15 +757,13 @@ mod tests {
     #[test]
     fn a_weak_health_check_is_info() {
         let said = |port: Option<u16>, codes: Option<&str>, healths: &[&str]| {
-            let targets = healths.iter().zip(1..).map(|(health, number)| target(number, health));
             let group = TargetGroup {
-                targets: Ok(targets.collect()),
+                targets: Ok(targets(healths)),
                 health_check_port: port,
                 health_check_codes: codes.map(ToOwned::to_owned),
                 ..target_group("pg")
             };
-            failure(only_status(results(load_balancer("pg", vec![group]))))
-                .map(|finding| (finding.severity, finding.summary))
+            failure(of_group(group)).map(|finding| (finding.severity, finding.summary))
         };
         let info = |summary: &str| Some((Severity::Info, summary.to_owned()));
         assert_eq!(said(None, Some("200-399"), &["healthy"]), None);
@@ -811,43 +819,6 @@ mod tests {
             .map(|result| result.resource.as_str())
             .collect();
         assert!(matches!(failing[..], [arn] if arn.contains("targetgroup/pg-2/")), "{failing:?}");
-    }
-
-    #[test]
-    fn an_unavailable_or_new_target_state_is_unknown() {
-        assert!(matches!(status(&[target(1, "unavailable")]), Status::Unknown(_)));
-        let healthy_and_unknown = [target(1, "healthy"), target(2, "brand-new-state")];
-        assert!(matches!(status(&healthy_and_unknown), Status::Unknown(_)), "it must not resolve an alert");
-    }
-
-    #[test]
-    fn targets_in_an_unknown_state_hide_no_failure() {
-        let finding = |states: &[&str]| {
-            let targets: Vec<Target> = states.iter().zip(1..).map(|(state, number)| target(number, state)).collect();
-            failure(status(&targets)).map(|finding| (finding.severity, finding.summary))
-        };
-        let nine_down = ["unhealthy", "unhealthy", "unhealthy", "brand-new-state"];
-        let summary = "0 of 4 targets healthy in pg".to_owned();
-        assert_eq!(finding(&nine_down), Some((Severity::Critical, summary)));
-        let warning = finding(&["healthy", "unhealthy", "brand-new-state"]).map(|(severity, _)| severity);
-        assert_eq!(warning, Some(Severity::Warning));
-    }
-
-    #[test]
-    fn a_failed_read_is_unknown() {
-        let failed = || call_error("elasticloadbalancing:DescribeTargetHealth");
-        let group = TargetGroup { targets: Err(failed()), ..target_group("pg") };
-        let no_targets = topology(endpoint_service(), [load_balancer("pg", vec![group])]);
-        let no_groups = LoadBalancer { target_groups: Err(failed()), ..load_balancer("pg", vec![]) };
-        let topologies = [
-            topology(endpoint_service(), [no_groups]),
-            Topology { services: Some(Err(failed())), ..no_targets.clone() },
-            no_targets,
-        ];
-        for topology in topologies {
-            let results = with_context(&topology, evaluate);
-            assert!(matches!(&results[..], [CheckResult { status: Status::Unknown(_), .. }]), "{results:?}");
-        }
     }
 
     #[test]

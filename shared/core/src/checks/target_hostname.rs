@@ -16,7 +16,6 @@ use crate::snapshot::{Health, Hostname, Target, TargetGroup, TargetKind, Unread,
 /// <https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/routing-policy-multivalue.html>
 const MAX_ADDRESSES: usize = 8;
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "target-group.hostname",
     severities: &[

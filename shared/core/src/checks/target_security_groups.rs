@@ -20,7 +20,6 @@ const MAX_TARGETS: usize = 20;
 /// Maximum number of commands in an alert: each opens one security group.
 const MAX_COMMANDS: usize = 4;
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "target-group.security-groups",
     severities: &[(Severity::Critical, "no target is reachable"), (Severity::Warning, "some targets are not")],
@@ -58,9 +57,7 @@ struct Inbound<'a> {
     load_balancer: &'a LoadBalancer,
     network: &'a Network,
     nodes: Vec<&'a Interface>,
-    /// The load balancer's security groups.
     groups: &'a [String],
-    /// The inbound rules of the targets' groups.
     rules: Vec<&'a SecurityGroupRule>,
 }
 
@@ -212,11 +209,11 @@ impl<'a> Inbound<'a> {
             }
         }
         let command = |(group, BlockedPorts { ports, nodes }): (&str, BlockedPorts)| {
-            let allow = match self.groups.first() {
-                Some(own) => Allow::Group(own),
-                None => Allow::Addresses(nodes),
+            let allow = |port: u16| match self.groups.first() {
+                Some(own) => vec![(Allow::Group(own), port)],
+                None => nodes.iter().map(|node| (Allow::Network((*node).into()), port)).collect(),
             };
-            authorize(false, group, &ports, &allow, context.region)
+            authorize(false, group, ports.into_iter().flat_map(allow), context.region)
         };
         wanted.into_iter().filter_map(command).collect()
     }
@@ -230,27 +227,15 @@ fn listed<T: ToString>(items: &BTreeSet<T>) -> String {
 mod tests {
     use super::*;
     use crate::check::cause;
-    use crate::snapshot::{Health, Peer, Ports, Topology};
+    use crate::snapshot::{Health, Ports, Topology};
     use crate::testing::{
-        call_error, change, endpoint_service, failure, load_balancer, network, only_finding, only_status, target,
-        target_group, terminated, topology, with_context,
+        call_error, change, endpoint_service, failure, load_balancer, only_finding, only_status, open_network,
+        security_group_rule, target, target_group, terminated, topology, with_context,
     };
     use crate::trigger::Change;
 
-    const NODES: [(&str, &str); 2] = [("subnet-a", "10.0.0.200"), ("subnet-b", "10.0.1.200")];
-
-    fn rule(group: &str, peer: Peer, port: u16) -> SecurityGroupRule {
-        SecurityGroupRule {
-            id: "sgr-1".to_owned(),
-            group: group.to_owned(),
-            egress: false,
-            tcp: Some(Ports::one(port)),
-            peer,
-        }
-    }
-
-    fn cidr(text: &str) -> Peer {
-        Peer::Cidr(text.parse().unwrap())
+    fn rule(group: &str, peer: &str, port: u16) -> SecurityGroupRule {
+        security_group_rule(group, false, peer, Some(Ports::one(port)))
     }
 
     /// Target `number` with these security groups.
@@ -262,7 +247,7 @@ mod tests {
     /// A topology in which each group of a target has at least the outbound rule that AWS gives a new group.
     fn seen(targets: Vec<Target>, mut rules: Vec<SecurityGroupRule>, own_group: Option<&str>) -> Topology {
         let groups = targets.iter().flat_map(|target| target.security_groups.clone().unwrap_or_default());
-        rules.extend(groups.map(|group| SecurityGroupRule { egress: true, ..rule(&group, cidr("0.0.0.0/0"), 443) }));
+        rules.extend(groups.map(|group| SecurityGroupRule { egress: true, ..rule(&group, "0.0.0.0/0", 443) }));
         observed(targets, rules, own_group)
     }
 
@@ -270,13 +255,7 @@ mod tests {
         let group = TargetGroup { targets: Ok(targets), health_check_port: Some(8080), ..target_group("pg") };
         let mut balancer = load_balancer("pg", vec![group]);
         balancer.description.as_mut().unwrap().security_groups = own_group.map(ToOwned::to_owned).into_iter().collect();
-        let interfaces = NODES.map(|(subnet, address)| Interface {
-            id: "eni-1".to_owned(),
-            description: "ELB net/pg/0123456789abcdef".to_owned(),
-            subnet: subnet.to_owned(),
-            addresses: vec![address.parse().unwrap()],
-        });
-        let network = Network { interfaces: Ok(interfaces.to_vec()), rules: Ok(rules), ..network() };
+        let network = Network { rules: Ok(rules), ..open_network(&['a', 'b']) };
         Topology { network: Some(network), ..topology(endpoint_service(), [balancer]) }
     }
 
@@ -284,24 +263,24 @@ mod tests {
         with_context(&seen(targets, rules, own_group), |context| only_status(evaluate(context)))
     }
 
-    fn open(group: &str, peer: &Peer) -> Vec<SecurityGroupRule> {
-        vec![rule(group, peer.clone(), 5432), rule(group, peer.clone(), 8080)]
+    fn open(group: &str, peer: &str) -> Vec<SecurityGroupRule> {
+        vec![rule(group, peer, 5432), rule(group, peer, 8080)]
     }
 
     #[test]
     fn every_node_must_be_allowed_on_both_ports() {
         let one = || vec![in_groups(1, Some(&["sg-t"]))];
         let passes = |rules| matches!(status(one(), rules, Some("sg-lb")), Status::Pass(_));
-        assert!(passes(open("sg-t", &cidr("10.0.0.0/16"))));
-        assert!(passes(open("sg-t", &Peer::Group("sg-lb".to_owned()))), "the load balancer's own group");
-        assert!(!passes(open("sg-t", &Peer::Group("sg-other".to_owned()))));
-        assert!(!passes(open("sg-t", &cidr("10.0.0.0/24"))), "the node in the other zone");
-        assert!(!passes(open("sg-x", &cidr("10.0.0.0/16"))), "another group's rules");
-        assert!(!passes(vec![rule("sg-t", cidr("10.0.0.0/16"), 5432)]), "the health check has a port of its own");
-        let outbound = open("sg-t", &cidr("0.0.0.0/0")).into_iter();
+        assert!(passes(open("sg-t", "10.0.0.0/16")));
+        assert!(passes(open("sg-t", "sg-lb")), "the load balancer's own group");
+        assert!(!passes(open("sg-t", "sg-other")));
+        assert!(!passes(open("sg-t", "10.0.0.0/24")), "the node in the other zone");
+        assert!(!passes(open("sg-x", "10.0.0.0/16")), "another group's rules");
+        assert!(!passes(vec![rule("sg-t", "10.0.0.0/16", 5432)]), "the health check has a port of its own");
+        let outbound = open("sg-t", "0.0.0.0/0").into_iter();
         assert!(!passes(outbound.map(|rule| SecurityGroupRule { egress: true, ..rule }).collect()));
-        let mut halves = open("sg-t", &cidr("10.0.0.0/24"));
-        halves.extend(open("sg-t2", &cidr("10.0.1.0/24")));
+        let mut halves = open("sg-t", "10.0.0.0/24");
+        halves.extend(open("sg-t2", "10.0.1.0/24"));
         assert!(
             matches!(status(vec![in_groups(1, Some(&["sg-t", "sg-t2"]))], halves, None), Status::Pass(_)),
             "they add up"
@@ -311,7 +290,7 @@ mod tests {
     #[test]
     fn blocking_every_target_is_critical_and_some_a_warning() {
         let both = vec![in_groups(1, Some(&["sg-t"])), in_groups(2, Some(&["sg-u"]))];
-        let finding = failure(status(both.clone(), open("sg-t", &cidr("10.0.0.0/8")), Some("sg-lb"))).unwrap();
+        let finding = failure(status(both.clone(), open("sg-t", "10.0.0.0/8"), Some("sg-lb"))).unwrap();
         assert_eq!(
             (finding.severity, finding.summary.as_str()),
             (Severity::Warning, "security group blocks 1 of 2 targets in pg")
@@ -334,17 +313,17 @@ mod tests {
 
     #[test]
     fn a_missing_interface_or_an_unread_list_is_unknown() {
-        let unknown = |targets| matches!(status(targets, open("sg-t", &cidr("10.0.0.0/8")), None), Status::Unknown(_));
+        let unknown = |targets| matches!(status(targets, open("sg-t", "10.0.0.0/8"), None), Status::Unknown(_));
         assert!(unknown(vec![in_groups(1, None)]), "no interface in this VPC");
         assert!(unknown(vec![Target { address: None, ..in_groups(1, Some(&["sg-t"])) }]));
         assert!(unknown(vec![Target { health: Health::Healthy, ..terminated() }]), "ELB still uses it");
         let reachable = vec![terminated(), in_groups(1, Some(&["sg-t"]))];
-        assert!(matches!(status(reachable, open("sg-t", &cidr("10.0.0.0/8")), None), Status::Pass(_)));
-        let list = open("sg-t", &Peer::PrefixList("pl-unread".to_owned()));
+        assert!(matches!(status(reachable, open("sg-t", "10.0.0.0/8"), None), Status::Pass(_)));
+        let list = open("sg-t", "pl-unread");
         assert!(matches!(status(vec![in_groups(1, Some(&["sg-t"]))], list, None), Status::Unknown(_)));
         let two = vec![in_groups(1, Some(&["sg-t"])), in_groups(2, Some(&["sg-v"]))];
         let with_incomplete_rules = |targets, of: &str| {
-            let mut topology = seen(targets, open("sg-t", &cidr("10.0.0.0/8")), None);
+            let mut topology = seen(targets, open("sg-t", "10.0.0.0/8"), None);
             let unread_rules = [(of.to_owned(), call_error("ec2:DescribeSecurityGroupRules"))].into();
             topology.network.as_mut().unwrap().unread_rules = unread_rules;
             with_context(&topology, |context| only_status(evaluate(context)))
@@ -379,7 +358,7 @@ mod tests {
             with_context(&topology, |context| only_status(evaluate(context)))
         };
         assert!(matches!(judged(&["sg-t"], vec![]), Status::Unknown(_)));
-        let open = || open("sg-t", &cidr("10.0.0.0/16"));
+        let open = || open("sg-t", "10.0.0.0/16");
         assert!(matches!(judged(&["sg-member", "sg-t"], open()), Status::Pass(_)));
         assert!(matches!(judged(&["sg-member"], open()), Status::Unknown(_)));
     }

@@ -16,7 +16,6 @@ use crate::ids::ServiceId;
 use crate::snapshot::{Coverage, Description, Health, LoadBalancer, Target, TargetGroup, TargetKind, Unread};
 use crate::text::count;
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "load-balancer.zones",
     severities: &[

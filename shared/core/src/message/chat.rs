@@ -35,11 +35,9 @@ const DETAILS: [Detail; 8] = [
 /// A level of detail of a message.
 #[derive(Debug, Clone, Copy)]
 struct Detail {
-    /// Transitions described in full.
     in_full: usize,
     /// Lines of evidence for each.
     evidence: usize,
-    /// Whether commands are printed.
     commands: bool,
     /// Further transitions with a line each; the rest is counted.
     listed: usize,
@@ -53,7 +51,6 @@ pub(super) fn body(content: &Content<'_>, in_full: usize) -> String {
     fits.unwrap_or_else(|| Shown::least(content)).notification(content).to_string()
 }
 
-/// The visible text of a message.
 struct Shown {
     title: String,
     description: String,
@@ -172,7 +169,6 @@ fn full(transition: &Transition, origin: &Origin, max_evidence: usize) -> String
     text
 }
 
-/// The next steps, each once.
 fn next_steps(content: &Content<'_>, detail: Detail) -> Vec<String> {
     let mut steps: Vec<String> = Vec::new();
     for step in content.transitions.iter().take(detail.in_full).filter_map(|step| next_step(step, detail.commands)) {

@@ -66,7 +66,6 @@ pub struct Message {
 /// A remark in a message beside its transitions.
 #[derive(Debug, Clone, Copy)]
 pub enum Banner<'a> {
-    /// The table failed.
     TableFailed(&'a CallError),
     /// Somebody asked for a test message.
     Test,
@@ -75,19 +74,13 @@ pub enum Banner<'a> {
 /// The subject and the sender of a message.
 #[derive(Debug, Clone, Copy)]
 pub struct Envelope<'a> {
-    /// The partition of the message's records.
     pub partition: &'a Partition,
-    /// The endpoint service's `Name` tag.
     pub name: Option<&'a str>,
-    /// The deployment.
     pub origin: &'a Origin,
-    /// The function.
     pub function: &'a str,
-    /// The remark beside the transitions.
     pub banner: Option<Banner<'a>>,
 }
 
-/// The content of all bodies.
 struct Content<'a> {
     envelope: Envelope<'a>,
     label: String,
@@ -134,10 +127,8 @@ impl Message {
     }
 }
 
-/// The value of a message attribute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attribute {
-    /// A string.
     Text(String),
     /// A list of strings: a filter policy matches if any of them matches.
     List(Vec<&'static str>),
@@ -289,7 +280,6 @@ fn summary(transition: &Transition) -> String {
     }
 }
 
-/// The summary without the duration.
 fn short_summary(transition: &Transition) -> String {
     strip_and_cut(transition.now_true.as_ref().unwrap_or(&transition.finding.summary))
 }

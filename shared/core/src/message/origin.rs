@@ -8,7 +8,6 @@ use crate::ids::AccountId;
 pub struct Origin {
     /// The account; `None` if the runtime does not provide it.
     pub account: Option<AccountId>,
-    /// The Region of commands and console links.
     pub region: Region,
     /// The stack's name, if it is configured.
     pub stack: Option<String>,

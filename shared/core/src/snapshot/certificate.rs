@@ -8,7 +8,6 @@ use jiff::Timestamp;
 pub struct Certificate {
     /// `ISSUED`, `EXPIRED`, `REVOKED`, …, as ACM wrote it.
     pub status: String,
-    /// Its expiry time.
     pub not_after: Timestamp,
     /// Its names, possibly with a leading `*.`.
     pub names: Vec<String>,

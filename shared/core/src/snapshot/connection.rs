@@ -20,15 +20,11 @@ pub struct Connections {
 /// The connection of a consumer's endpoint to an endpoint service, as EC2 described it in this run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
-    /// The endpoint service.
     pub service: ServiceId,
-    /// The consumer's endpoint.
     pub endpoint: EndpointId,
     /// The account that owns the endpoint, if EC2 named a well-formed one.
     pub owner: Option<AccountId>,
-    /// The state of the connection.
     pub state: ConnectionState,
-    /// When the endpoint was created.
     pub created: Option<Timestamp>,
     /// The endpoint's Region; `None` if it is the service's own.
     pub region: Option<String>,
@@ -45,7 +41,6 @@ pub enum ConnectionState {
     PendingAcceptance,
     /// Accepted, and being set up.
     Pending,
-    /// Connected.
     Available,
     /// Connected in some Availability Zones only. The state is in EC2's model; AWS's pages do not explain it.
     Partial,
@@ -64,7 +59,6 @@ pub enum ConnectionState {
 }
 
 impl ConnectionState {
-    /// Parses a state as EC2 writes it.
     pub fn parse(text: &str) -> Self {
         match text.to_ascii_lowercase().as_str() {
             "pendingacceptance" => Self::PendingAcceptance,

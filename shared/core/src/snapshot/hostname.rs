@@ -13,7 +13,6 @@ pub const HOSTNAME_TAG: &str = "privatelink-guard:hostname";
 /// The hostname in a group's tag `privatelink-guard:hostname`, and its addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hostname {
-    /// The name.
     pub name: String,
     /// Its addresses, of the group's address family; or the reason why they are unknown.
     pub addresses: Result<Vec<IpAddr>, String>,

@@ -12,11 +12,8 @@ use crate::ids::Arn;
 /// A load balancer behind an endpoint service, as read in this run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadBalancer {
-    /// Its ARN.
     pub arn: Arn,
-    /// Its description.
     pub description: Observed<Description>,
-    /// Its listeners.
     pub listeners: Observed<Vec<Listener>>,
     /// The known target groups on dbt's path: see [`LoadBalancer::forwards_to`].
     pub target_groups: Observed<Vec<TargetGroup>>,
@@ -51,11 +48,8 @@ pub struct Description {
     pub scheme: String,
     /// `active`, `provisioning`, `active_impaired` or `failed`, as ELB wrote it.
     pub state: String,
-    /// Its VPC.
     pub vpc: String,
-    /// The zones in which it is enabled.
     pub zones: Vec<Zone>,
-    /// Its security groups.
     pub security_groups: Vec<String>,
     /// Whether inbound rules are enforced on PrivateLink traffic. `None` without security groups.
     pub enforced: Option<bool>,
@@ -63,7 +57,6 @@ pub struct Description {
     pub dual_stack: bool,
 }
 
-/// A zone in which a load balancer is enabled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Zone {
     /// `eu-central-1a`, …
@@ -72,12 +65,9 @@ pub struct Zone {
     pub subnet: String,
 }
 
-/// A listener of a load balancer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
-    /// Its ARN.
     pub arn: String,
-    /// Its port.
     pub port: u16,
     /// `TCP`, `TLS`, `TCP_UDP`, `UDP`, …, as ELB wrote it.
     pub protocol: String,
@@ -230,14 +220,10 @@ fn given_up<T>(read: &Observed<T>) -> bool {
     read.as_ref().is_err_and(|error| error.kind == ErrorKind::GivenUp)
 }
 
-/// A target group that a listener forwards to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetGroup {
-    /// Its ARN.
     pub arn: Arn,
-    /// The kind of its targets.
     pub kind: TargetKind,
-    /// The VPC of its targets.
     pub vpc: Option<String>,
     /// The health check of its targets: `TCP on traffic-port`, or `off`.
     pub health_check: Option<String>,
@@ -247,13 +233,11 @@ pub struct TargetGroup {
     pub health_check_codes: Option<String>,
     /// The seconds between health checks, and the number of failures that make a target unhealthy.
     pub health_check_timing: Option<(u32, u32)>,
-    /// Whether its targets are IPv6 addresses.
     pub is_ipv6: bool,
     /// The hostname behind its addresses, if it has the tag; not read in every run.
     pub hostname: Option<Observed<Option<Hostname>>>,
     /// Its tags for the guard, such as [`MIN_HEALTHY_TAG`], as written.
     pub own_tags: Observed<BTreeMap<String, String>>,
-    /// Its targets with their health.
     pub targets: Observed<Vec<Target>>,
     /// Its attributes; not read in every run.
     pub attributes: Option<Observed<TargetGroupAttributes>>,
@@ -265,16 +249,11 @@ pub const MIN_HEALTHY_TAG: &str = "privatelink-guard:min-healthy";
 /// The tag of a target group whose targets parse Proxy Protocol's header; its value is `expected`.
 pub const PROXY_PROTOCOL_TAG: &str = "privatelink-guard:proxy-protocol";
 
-/// The kind of a group's targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TargetKind {
-    /// EC2 instances.
     Instance,
-    /// IP addresses.
     Ip,
-    /// An Application Load Balancer.
     LoadBalancer,
-    /// An unknown kind.
     Other,
 }
 
@@ -338,7 +317,6 @@ impl RoutingThreshold {
     }
 }
 
-/// A registered target and its health.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// Instance id, IP address, or load balancer ARN.
@@ -349,7 +327,6 @@ pub struct Target {
     pub zone: Option<String>,
     /// Its private address; `None` for an Application Load Balancer.
     pub address: Option<IpAddr>,
-    /// An instance's subnet.
     pub subnet: Option<String>,
     /// The security groups of its network interface; `None` if EC2 does not show the interface.
     pub security_groups: Option<Vec<String>>,
@@ -359,14 +336,12 @@ pub struct Target {
     /// Whether it is an instance that EC2 no longer shows, or shows as terminated.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_terminated: bool,
-    /// The health that ELB reports.
     pub health: Health,
     /// Whether a zonal shift keeps new connections from it, whatever its health.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/zonal-shift.html#admin-override>
     pub is_shifted_away: bool,
     /// The reason code, e.g. `Target.FailedHealthChecks`.
     pub reason: Option<String>,
-    /// ELB's description of the reason.
     pub description: Option<String>,
 }
 
@@ -401,9 +376,7 @@ impl fmt::Display for Target {
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetHealth.html>
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Health {
-    /// Passes its health checks.
     Healthy,
-    /// Fails its health checks.
     Unhealthy,
     /// Fails its health checks, and its connections are being drained.
     UnhealthyDraining,
@@ -420,7 +393,6 @@ pub enum Health {
 }
 
 impl Health {
-    /// Parses a state as ELB writes it.
     pub fn parse(text: &str) -> Self {
         match text.to_ascii_lowercase().as_str() {
             "healthy" => Self::Healthy,
@@ -436,7 +408,6 @@ impl Health {
 }
 
 impl Health {
-    /// Whether the target fails its health checks.
     pub fn is_failing(&self) -> bool {
         matches!(self, Self::Unhealthy | Self::UnhealthyDraining)
     }
@@ -460,7 +431,7 @@ impl fmt::Display for Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{call_error, group_attributes, listener, load_balancer, target, target_group};
+    use crate::testing::{call_error, group_attributes, interface, listener, load_balancer, target, target_group};
 
     #[test]
     fn a_load_balancer_forwards_to_the_groups_of_tcp_listeners() {
@@ -500,12 +471,7 @@ mod tests {
 
     #[test]
     fn a_node_without_cross_zone_sends_to_its_own_zone() {
-        let node = Interface {
-            id: "eni-1".to_owned(),
-            description: String::new(),
-            subnet: "subnet-a".to_owned(),
-            addresses: Vec::new(),
-        };
+        let node = interface("subnet-a", [10, 0, 0, 200].into());
         let sends = |cross_zone: CrossZoneOverride, zone: Option<&str>| {
             let group = TargetGroup { attributes: group_attributes(cross_zone), ..target_group("pg") };
             let target = Target { zone: zone.map(ToOwned::to_owned), ..target(1, "healthy") };

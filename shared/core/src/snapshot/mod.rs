@@ -39,13 +39,11 @@ pub type Observed<T> = Result<T, CallError>;
 pub struct CallError {
     /// The call as IAM names its action: `ec2:DescribeVpcEndpointConnections`.
     pub call: &'static str,
-    /// The kind of failure.
     pub kind: ErrorKind,
     /// AWS's message, or a description of the failure if AWS did not answer.
     pub message: String,
 }
 
-/// The kinds of failure of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ErrorKind {
     /// AWS refused it, with this code: `Throttling`, `UnauthorizedOperation`, …
@@ -73,12 +71,10 @@ const THROTTLED: [&str; 5] =
     ["RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestThrottled", "TooManyRequestsException"];
 
 impl CallError {
-    /// The failure of `call`.
     pub fn new(call: &'static str, kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { call, kind, message: message.into() }
     }
 
-    /// AWS's code, if AWS gave one.
     pub fn code(&self) -> Option<&str> {
         match &self.kind {
             ErrorKind::Refused(code) => Some(code),

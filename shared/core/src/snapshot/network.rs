@@ -8,7 +8,6 @@ use ipnet::IpNet;
 use super::{CallError, Observed, Unread, interface_description};
 use crate::ids::Arn;
 
-/// The network around the load balancers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
     /// The rules of the load balancers' and the targets' security groups, inbound and outbound.
@@ -17,13 +16,9 @@ pub struct Network {
     pub unread_rules: BTreeMap<String, CallError>,
     /// The prefix lists in these rules, by id.
     pub prefix_lists: BTreeMap<String, Observed<Vec<IpNet>>>,
-    /// The load balancers' network interfaces.
     pub interfaces: Observed<Vec<Interface>>,
-    /// The subnets of the load balancers' VPCs.
     pub subnets: Observed<Vec<Subnet>>,
-    /// The network ACLs of these VPCs.
     pub acls: Observed<Vec<NetworkAcl>>,
-    /// The route tables of these VPCs.
     pub route_tables: Observed<Vec<RouteTable>>,
 }
 
@@ -40,7 +35,6 @@ impl Network {
         }
     }
 
-    /// The addresses of a prefix list.
     pub fn prefix_list(&self, id: &str) -> Result<&[IpNet], String> {
         match self.prefix_lists.get(id) {
             Some(read) => read.as_deref().map_err(ToString::to_string),
@@ -64,35 +58,27 @@ impl Network {
     }
 }
 
-/// A range of ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ports {
-    /// The first port.
     pub first: u16,
-    /// The last port.
     pub last: u16,
 }
 
 impl Ports {
-    /// Every port.
     pub const ALL: Self = Self { first: 0, last: u16::MAX };
 
-    /// One port.
     pub fn one(port: u16) -> Self {
         Self { first: port, last: port }
     }
 
-    /// The number of ports.
     pub fn number(self) -> u32 {
         u32::from(self.last - self.first) + 1
     }
 
-    /// Whether `port` is in the range.
     pub fn contains(self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
     }
 
-    /// The ports in both ranges; `None` without a common port.
     pub fn and(self, other: Self) -> Option<Self> {
         let both = Self { first: self.first.max(other.first), last: self.last.min(other.last) };
         (both.first <= both.last).then_some(both)
@@ -118,9 +104,7 @@ impl std::fmt::Display for Ports {
 pub struct SecurityGroupRule {
     /// `sgr-…`
     pub id: String,
-    /// The security group.
     pub group: String,
-    /// Whether it is for outbound traffic.
     pub egress: bool,
     /// The allowed TCP ports; `None` for another protocol.
     pub tcp: Option<Ports>,
@@ -140,7 +124,6 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// The id of the prefix list, if it is one.
     pub fn prefix_list(&self) -> Option<&str> {
         match self {
             Self::PrefixList(id) => Some(id),
@@ -149,37 +132,31 @@ impl Peer {
     }
 }
 
-/// A network interface of a load balancer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
     /// `eni-…`
     pub id: String,
     /// `ELB net/NAME/ID`, which identifies the load balancer.
     pub description: String,
-    /// Its subnet.
     pub subnet: String,
     /// Its private addresses, IPv4 and IPv6, the primary one first. A target sees an address of its own family as the
     /// source.
     pub addresses: Vec<IpAddr>,
 }
 
-/// A subnet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subnet {
     /// `subnet-…`
     pub id: String,
-    /// The VPC.
     pub vpc: String,
     /// Its IPv4 and IPv6 ranges.
     pub cidrs: Vec<IpNet>,
 }
 
-/// A network ACL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkAcl {
     /// `acl-…`
     pub id: String,
-    /// The associated subnets.
     pub subnets: Vec<String>,
     /// The ids of these associations, `aclassoc-…`, by subnet.
     pub associations: BTreeMap<String, String>,
@@ -193,9 +170,7 @@ pub struct NetworkAcl {
 pub struct AclEntry {
     /// The rule number. The matching rule with the lowest number decides.
     pub number: i32,
-    /// Whether it is an outbound rule.
     pub egress: bool,
-    /// Whether it allows traffic.
     pub allow: bool,
     /// The TCP ports to which it applies; `None` for another protocol.
     pub tcp: Option<Ports>,
@@ -203,22 +178,18 @@ pub struct AclEntry {
     pub peer: IpNet,
 }
 
-/// A route table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteTable {
     /// `rtb-…`
     pub id: String,
-    /// The VPC.
     pub vpc: String,
     /// Whether it is the VPC's main table, which subnets without an association use.
     pub main: bool,
     /// The id of the association that makes it the main table, `rtbassoc-…`.
     pub main_association: Option<String>,
-    /// The associated subnets.
     pub subnets: Vec<String>,
     /// The ids of these associations, `rtbassoc-…`, by subnet.
     pub associations: BTreeMap<String, String>,
-    /// Its routes.
     pub routes: Vec<Route>,
     /// The targets of routes to prefix lists, except gateway endpoints. The guard does not read these lists' addresses.
     pub to_prefix_lists: Vec<String>,
@@ -228,7 +199,6 @@ pub struct RouteTable {
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Route.html>
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// The destination.
     pub destination: IpNet,
     /// The target: `local`, `pcx-…`, `tgw-…`, …
     pub by: String,

@@ -9,7 +9,6 @@ use crate::snapshot::Observed;
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ServiceConfiguration.html>
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointService {
-    /// Its id.
     pub id: ServiceId,
     /// Its `Name` tag.
     pub name: Option<String>,
@@ -17,7 +16,6 @@ pub struct EndpointService {
     pub service_name: Option<String>,
     /// `Pending`, `Available`, `Deleting`, `Deleted` or `Failed`, as EC2 wrote it.
     pub state: Option<String>,
-    /// Whether somebody must accept each request.
     pub acceptance_required: Option<bool>,
     /// The names of the zones that it offers to consumers. `None` if unknown: EC2 may return only ids.
     pub zones: Option<Vec<String>>,
@@ -40,11 +38,9 @@ pub struct EndpointService {
 /// <https://docs.aws.amazon.com/vpc/latest/privatelink/manage-dns-names.html>
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrivateDns {
-    /// The name.
     pub name: String,
     /// `pendingVerification`, `verified` or `failed`, as EC2 wrote it.
     pub state: Option<String>,
-    /// The TXT record that verifies it: name and value.
     pub record: Option<(String, String)>,
 }
 
@@ -66,12 +62,9 @@ pub const EVENTS: [&str; 4] = ["Accept", "Connect", "Delete", "Reject"];
 pub struct Notification {
     /// `vpce-nfn-…`
     pub id: String,
-    /// The endpoint service.
     pub service: ServiceId,
-    /// The SNS topic.
     pub topic: String,
     /// The events that it publishes, from [`EVENTS`].
     pub events: Vec<String>,
-    /// Whether its state is `Enabled`.
     pub enabled: bool,
 }

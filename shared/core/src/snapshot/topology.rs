@@ -16,7 +16,6 @@ use crate::ids::{Arn, ServiceId};
 pub struct Topology {
     /// The configured services that EC2 knows; not read in every run.
     pub services: Option<Observed<BTreeMap<ServiceId, EndpointService>>>,
-    /// The load balancers behind them.
     pub load_balancers: BTreeMap<Arn, LoadBalancer>,
     /// The error that leaves some targets' locations and security groups unknown.
     pub unlocated: Option<CallError>,
@@ -54,7 +53,6 @@ impl Topology {
         Ok(arns.iter().filter_map(|arn| self.load_balancers.get(arn)).collect())
     }
 
-    /// Stores the result of reading the connections.
     pub fn set_connections(&mut self, read: Observed<Connections>) {
         match read {
             Ok(Connections { listed, unread }) => {
@@ -83,7 +81,6 @@ impl Topology {
         load_balancers.into_iter().any(|load_balancer| load_balancer.is_unfinished(self.network.is_some()))
     }
 
-    /// The `Name` tags of the services that have one.
     pub fn names(&self) -> BTreeMap<ServiceId, String> {
         let services = self.services.iter().flatten().flatten();
         services.filter_map(|(id, service)| Some((id.clone(), service.name.clone()?))).collect()

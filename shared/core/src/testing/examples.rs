@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::{
     DBT, UNTRUSTED, at, call_error, change, connection, endpoint, endpoint_service, group_attributes, load_balancer,
-    only_finding, origin, policy, region, service, target_group, topology, with_policy,
+    only_finding, origin, policy, region, service, target_group, topology, with_connections, with_policy,
 };
 use crate::admission::held_by_the_list;
 use crate::alerts::connection as known_connection;
@@ -20,7 +20,6 @@ use crate::message::{Banner, Envelope, Message};
 use crate::snapshot::{Calls, CrossZoneOverride, Topology};
 use crate::trigger::Change;
 
-/// The messages, each with a name.
 pub fn examples() -> Vec<(&'static str, Message)> {
     let unsafe_principals = Finding { cause: Some(change_of_principals()), ..principals(&["*"]) };
     let cross_zone = cross_zone();
@@ -96,7 +95,6 @@ fn of_guard() -> Message {
     render(&Partition::Guard, &[lost], None)
 }
 
-/// The only finding of this check.
 fn found(check: &str, topology: &Topology, policy: &Policy) -> Finding {
     let check = catalogue::find(check).unwrap();
     only_finding(with_policy(topology, policy, |context: CheckContext<'_>| evaluate_checks(&[check], context)))
@@ -123,14 +121,14 @@ fn cross_zone() -> Finding {
 }
 
 fn untrusted() -> Finding {
-    let connections = Some(Ok(vec![connection(7, Some(UNTRUSTED), "pendingAcceptance")]));
-    found("connection.untrusted", &Topology { connections, ..Topology::default() }, &policy())
+    let requests = with_connections(vec![connection(7, Some(UNTRUSTED), "pendingAcceptance")]);
+    found("connection.untrusted", &requests, &policy())
 }
 
 /// A request of another customer of dbt.
 fn held() -> Finding {
     let requests = vec![connection(1, Some(DBT), "available"), connection(2, Some(DBT), "pendingAcceptance")];
-    let topology = Topology { connections: Some(Ok(requests)), ..Topology::default() };
+    let topology = with_connections(requests);
     let (check, policy) = (catalogue::find("connection.dbt").unwrap(), policy());
     let held = held_by_the_list(&topology, &policy, &service(1), at(9, 0));
     let remembered = RememberedConnections::default();

@@ -3,27 +3,29 @@
 mod examples;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 
 use crate::alerts::lifecycle::{Alert, Phase};
+use crate::alerts::record::{Item, Record, State, Version};
+use crate::alerts::silence::Silence;
 use crate::check::{CheckContext, CheckResult, Finding, Region, Remedy, Severity, Status};
 use crate::config::{Policy, Settings};
 use crate::ids::{Arn, EndpointId, ServiceId};
 use crate::message::origin::Origin;
 use crate::snapshot::{
-    CallError, Connection, ConnectionState, CrossZoneOverride, Description, EndpointService, ErrorKind, Health,
-    Listener, LoadBalancer, Network, Observed, RoutingThreshold, Target, TargetGroup, TargetGroupAttributes,
-    TargetKind, Topology, Zone,
+    AclEntry, CallError, Connection, ConnectionState, CrossZoneOverride, Description, EndpointService, ErrorKind,
+    Health, Interface, Listener, LoadBalancer, Network, NetworkAcl, Observed, Peer, Ports, Route, RouteTable,
+    RoutingThreshold, SecurityGroupRule, Subnet, Target, TargetGroup, TargetGroupAttributes, TargetKind, Topology,
+    Zone,
 };
 use crate::trigger::Change;
 
 pub use self::examples::examples;
 
-/// dbt's account in all tests.
 pub const DBT: &str = "123456789012";
 
-/// An account that is not dbt's.
 pub const UNTRUSTED: &str = "999999999999";
 
 /// Endpoint service number `number`; the policy of [`policy`] watches number 1.
@@ -31,7 +33,6 @@ pub fn service(number: u32) -> ServiceId {
     format!("vpce-svc-{number:017x}").parse().unwrap()
 }
 
-/// VPC endpoint number `number`.
 pub fn endpoint(number: u32) -> EndpointId {
     format!("vpce-{number:017x}").parse().unwrap()
 }
@@ -42,7 +43,6 @@ pub fn at(hour: i8, minute: i8) -> Timestamp {
     time.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp()
 }
 
-/// A connection on service 1.
 pub fn connection(number: u32, owner: Option<&str>, state: &str) -> Connection {
     Connection {
         service: service(1),
@@ -76,7 +76,6 @@ pub fn policy() -> Policy {
     policy
 }
 
-/// The Region that the tests are in.
 pub fn region() -> Region {
     Region::new("aws", "eu-central-1")
 }
@@ -96,7 +95,6 @@ pub fn refusal(code: &str) -> CallError {
     CallError::new("ec2:RejectVpcEndpointConnections", ErrorKind::Refused(code.to_owned()), "not now")
 }
 
-/// A call that AWS denied.
 pub fn call_error(call: &'static str) -> CallError {
     CallError::new(call, ErrorKind::Refused("AccessDenied".to_owned()), "not authorized")
 }
@@ -127,6 +125,11 @@ pub fn topology(service: EndpointService, load_balancers: impl IntoIterator<Item
     Topology { services: Some(Ok([(service.id.clone(), service)].into())), load_balancers, ..Topology::default() }
 }
 
+/// These connections, without any other reads.
+pub fn with_connections(connections: Vec<Connection>) -> Topology {
+    Topology { connections: Some(Ok(connections)), ..Topology::default() }
+}
+
 /// Runs `evaluate` on `topology`, for service 1 and [`policy`].
 pub fn with_context<T>(topology: &Topology, evaluate: impl FnOnce(CheckContext<'_>) -> T) -> T {
     with_policy(topology, &policy(), evaluate)
@@ -138,7 +141,6 @@ pub fn with_policy<T>(topology: &Topology, policy: &Policy, evaluate: impl FnOnc
     evaluate(CheckContext::new(&service, topology, policy, &region, at(9, 0)))
 }
 
-/// The status of the only result.
 pub fn only_status(results: Vec<CheckResult>) -> Status {
     let [result] = <[CheckResult; 1]>::try_from(results).unwrap();
     result.status
@@ -157,6 +159,79 @@ pub fn network() -> Network {
     }
 }
 
+/// A network in which nothing is blocked. Each zone, from `a` on, has a subnet (`subnet-a`, 10.0.0.0/24) with AWS's default
+/// network ACL (`acl-a`) and a node of the load balancer `pg` (10.0.0.200); all share the VPC's main route table.
+pub fn open_network(zones: &[char]) -> Network {
+    let numbered = || zones.iter().zip(0..);
+    let node = |(zone, number): (&char, u8)| interface(&format!("subnet-{zone}"), [10, 0, number, 200].into());
+    let subnet = |(zone, number): (&char, u8)| Subnet {
+        id: format!("subnet-{zone}"),
+        vpc: "vpc-1".to_owned(),
+        cidrs: vec![format!("10.0.{number}.0/24").parse().unwrap()],
+    };
+    let doors = |egress| {
+        [(100, true), (32_767, false)]
+            .map(|(number, allow)| acl_entry(number, egress, allow, Some(Ports::ALL), "0.0.0.0/0"))
+    };
+    let acl = |zone: &char| NetworkAcl {
+        id: format!("acl-{zone}"),
+        subnets: vec![format!("subnet-{zone}")],
+        associations: BTreeMap::new(),
+        entries: [true, false].into_iter().flat_map(doors).collect(),
+    };
+    let routes = vec![route("10.0.0.0/16", "local", "active")];
+    Network {
+        interfaces: Ok(numbered().map(node).collect()),
+        subnets: Ok(numbered().map(subnet).collect()),
+        acls: Ok(zones.iter().map(acl).collect()),
+        route_tables: Ok(vec![RouteTable { main: true, routes, ..route_table("rtb-1") }]),
+        ..network()
+    }
+}
+
+/// A network interface of the load balancer named `pg`.
+pub fn interface(subnet: &str, address: IpAddr) -> Interface {
+    Interface {
+        id: "eni-1".to_owned(),
+        description: "ELB net/pg/0123456789abcdef".to_owned(),
+        subnet: subnet.to_owned(),
+        addresses: vec![address],
+    }
+}
+
+/// An entry of a network ACL.
+pub fn acl_entry(number: i32, egress: bool, allow: bool, tcp: Option<Ports>, peer: &str) -> AclEntry {
+    AclEntry { number, egress, allow, tcp, peer: peer.parse().unwrap() }
+}
+
+/// A route table of vpc-1, without routes or subnets.
+pub fn route_table(id: &str) -> RouteTable {
+    RouteTable {
+        id: id.to_owned(),
+        vpc: "vpc-1".to_owned(),
+        main: false,
+        main_association: None,
+        subnets: Vec::new(),
+        associations: BTreeMap::new(),
+        routes: Vec::new(),
+        to_prefix_lists: Vec::new(),
+    }
+}
+
+pub fn route(destination: &str, by: &str, state: &str) -> Route {
+    Route { destination: destination.parse().unwrap(), by: by.to_owned(), state: state.to_owned() }
+}
+
+/// A rule of a security group for a network, a prefix list (`pl-…`) or the members of a group (`sg-…`).
+pub fn security_group_rule(group: &str, egress: bool, peer: &str, tcp: Option<Ports>) -> SecurityGroupRule {
+    let peer = match peer {
+        list if list.starts_with("pl-") => Peer::PrefixList(list.to_owned()),
+        group if group.starts_with("sg-") => Peer::Group(group.to_owned()),
+        cidr => Peer::Cidr(cidr.parse().unwrap()),
+    };
+    SecurityGroupRule { id: format!("sgr-{group}"), group: group.to_owned(), egress, tcp, peer }
+}
+
 /// Severity and summary of each failure. Panics if a result is unknown.
 pub fn failures(results: &[CheckResult]) -> Vec<(Severity, &str)> {
     let failed = results.iter().filter_map(|result| match &result.status {
@@ -167,7 +242,6 @@ pub fn failures(results: &[CheckResult]) -> Vec<(Severity, &str)> {
     failed.collect()
 }
 
-/// The summary of each failure. Panics if a result is unknown.
 pub fn summaries(results: &[CheckResult]) -> Vec<&str> {
     failures(results).into_iter().map(|(_, summary)| summary).collect()
 }
@@ -209,7 +283,6 @@ pub fn failure(status: Status) -> Option<Finding> {
     }
 }
 
-/// The finding of the only failure.
 pub fn only_finding(results: Vec<CheckResult>) -> Finding {
     let mut failed = results.into_iter().filter_map(|result| match result.status {
         Status::Fail(finding) => Some(*finding),
@@ -220,7 +293,6 @@ pub fn only_finding(results: Vec<CheckResult>) -> Finding {
     finding
 }
 
-/// The names of a finding's parts.
 pub fn parts(finding: &Finding) -> Vec<&str> {
     finding.parts.keys().map(String::as_str).collect()
 }
@@ -248,7 +320,6 @@ pub fn load_balancer(name: &str, target_groups: Vec<TargetGroup>) -> LoadBalance
     }
 }
 
-/// A listener that forwards to `group`.
 pub fn listener(protocol: &str, port: u16, group: &TargetGroup) -> Listener {
     Listener {
         arn: format!("arn:aws:elasticloadbalancing:eu-central-1:111122223333:listener/net/pg/0123456789abcdef/{port}"),
@@ -291,7 +362,6 @@ pub fn group_attributes(cross_zone: CrossZoneOverride) -> Option<Observed<Target
     }))
 }
 
-/// The ARN of an ELB resource.
 pub fn elb_arn(resource: &str) -> Arn {
     format!("arn:aws:elasticloadbalancing:eu-central-1:111122223333:{resource}").parse().unwrap()
 }
@@ -326,7 +396,6 @@ pub fn terminated() -> Target {
     }
 }
 
-/// A finding for tests where only the severity matters.
 pub fn finding(severity: Severity) -> Finding {
     Finding::new(
         severity,
@@ -360,6 +429,17 @@ pub fn alert(phase: Phase, severity: Severity) -> Alert {
         unknown: None,
         silenced: false,
     }
+}
+
+/// The item with this state, as the table has it.
+pub fn item(state: State) -> Item {
+    Item { record: Some(Record::new(state, at(8, 0))), version: Version::At(1) }
+}
+
+/// A silence of everything until nine.
+pub fn silence() -> Silence {
+    let (by, comment) = ("ada".to_owned(), "upgrade".to_owned());
+    Silence { checks: vec!["*".to_owned()], resources: Vec::new(), until: at(9, 0), by, comment, announced: None }
 }
 
 /// A change to the [`load_balancer`] named `pg`.

@@ -38,6 +38,16 @@ fn evaluation(hour: i8, check: Check, statuses: &[(&str, Status)]) -> Evaluation
     Evaluation::new(at(hour, 0), vec![check], statuses.iter().map(result).collect())
 }
 
+/// A read at this hour in which the load balancer fails the check.
+fn failing(hour: i8, severity: Severity) -> Vec<Evaluation> {
+    vec![evaluation(hour, cross_zone(), &[("lb", fails(severity))])]
+}
+
+/// A read at this hour in which it passes.
+fn passing(hour: i8) -> Vec<Evaluation> {
+    vec![evaluation(hour, cross_zone(), &[("lb", passes())])]
+}
+
 /// The table and the settings of the next run.
 struct Stage {
     items: Items,
@@ -87,8 +97,18 @@ impl Stage {
     }
 
     fn report(&mut self, hour: i8, evaluations: Vec<Evaluation>) -> Vec<RecordWrite> {
-        let partition = on();
-        self.run(hour, true, |run, items| run.writes(&Report::new(&partition, evaluations), items))
+        self.write(hour, &Report::new(&on(), evaluations))
+    }
+
+    fn write(&mut self, hour: i8, report: &Report<'_>) -> Vec<RecordWrite> {
+        self.run(hour, true, |run, items| run.writes(report, items))
+    }
+
+    /// A stage on which the load balancer's alert has fired at eight.
+    fn firing(severity: Severity) -> Self {
+        let mut stage = Self::new(&[]);
+        stage.report(8, failing(8, severity));
+        stage
     }
 
     fn alert(&self, resource: &str) -> &Alert {
@@ -108,7 +128,7 @@ const SUMMARY: &str = "2 of 3 targets unhealthy in pg";
 #[test]
 fn a_failure_fires_and_resolves_once_despite_older_reads() {
     let mut stage = Stage::new(&[]);
-    let writes = stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    let writes = stage.report(8, failing(8, Severity::Warning));
     let [RecordWrite { key, record, expected: None, leased: true }] = &writes[..] else { panic!("{writes:?}") };
     assert_eq!(*key, Key::new(FUNCTION, "load-balancer.cross-zone", "lb"));
     assert_eq!((record.observed_at, record.transitions), (at(8, 0), 1));
@@ -117,22 +137,21 @@ fn a_failure_fires_and_resolves_once_despite_older_reads() {
     assert_eq!(about, ("load-balancer.cross-zone", "lb", "vpce-svc-00000000000000001-1773475200"));
     assert_eq!((fired.since, fired.at, fired.kind), (at(8, 0), at(8, 0), Kind::Firing));
 
-    assert_eq!(stage.report(9, vec![evaluation(8, cross_zone(), &[("lb", passes())])]), [], "the same read");
-    assert_eq!(stage.report(9, vec![evaluation(7, cross_zone(), &[("lb", passes())])]), [], "an older read");
+    assert_eq!(stage.report(9, passing(8)), [], "the same read");
+    assert_eq!(stage.report(9, passing(7)), [], "an older read");
     let unknown = evaluation(9, cross_zone(), &[("lb", Status::Unknown("no answer".to_owned()))]);
     assert_eq!(sent(&stage.report(9, vec![unknown])), []);
     assert_eq!(stage.alert("lb").unknown.as_deref(), Some("no answer"));
-    let writes = stage.report(10, vec![evaluation(10, cross_zone(), &[("lb", passes())])]);
+    let writes = stage.report(10, passing(10));
     assert_eq!(sent(&writes), [(Kind::Resolved, SUMMARY, Some("on"))]);
     let resolved = &writes[0].record.outbox[0];
     assert_eq!((resolved.number, resolved.since, resolved.at), (2, at(8, 0), at(10, 0)));
-    assert_eq!(stage.report(11, vec![evaluation(11, cross_zone(), &[("lb", passes())])]), [], "over: it can expire");
+    assert_eq!(stage.report(11, passing(11)), [], "over: it can expire");
 }
 
 #[test]
 fn an_unasked_check_leaves_its_alert_unchanged() {
-    let mut stage = Stage::new(&[]);
-    stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Critical))])]);
+    let mut stage = Stage::firing(Severity::Critical);
     let before = stage.alert("lb").clone();
     assert_eq!(stage.report(9, vec![evaluation(9, cross_zone(), &[("lb", Status::NotAsked)])]), []);
     let unlisted = CheckResult::unlisted(cross_zone(), &service(1), Unread::NotAsked);
@@ -143,7 +162,7 @@ fn an_unasked_check_leaves_its_alert_unchanged() {
 #[test]
 fn a_reminder_reports_an_unknown_result() {
     let mut stage = Stage::new(&[("REMIND_EVERY_HOURS", "1")]);
-    stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    stage.report(8, failing(8, Severity::Warning));
     let writes =
         stage.report(10, vec![evaluation(10, cross_zone(), &[("lb", Status::Unknown("no answer".to_owned()))])]);
     assert_eq!(sent(&writes), [(Kind::Reminder, SUMMARY, None)]);
@@ -152,11 +171,7 @@ fn a_reminder_reports_an_unknown_result() {
 
 #[test]
 fn an_alert_on_a_gone_or_unlisted_resource_is_not_resolved() {
-    let firing = || {
-        let mut stage = Stage::new(&[]);
-        stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Critical))])]);
-        stage
-    };
+    let firing = || Stage::firing(Severity::Critical);
     let unknown = || Status::Unknown("denied".to_owned());
     let mut stage = firing();
     let unlisted = CheckResult::unlisted(cross_zone(), &service(1), "denied".to_owned().into());
@@ -253,7 +268,7 @@ fn a_connections_state_is_recorded_even_without_a_notice() {
         let connections = [connection(1, Some(testing::DBT), state)];
         let read_at = at(hour, 0);
         let report = Report { connections: Some((&connections, read_at)), ..Report::new(&partition, vec![]) };
-        let writes = stage.run(hour, true, |run, items| run.writes(&report, items));
+        let writes = stage.write(hour, &report);
         let states = writes.iter().map(|write| (write.record.connection().unwrap().state.clone(), write.leased));
         states.collect::<Vec<_>>()
     };
@@ -322,16 +337,14 @@ fn an_alert_closes_after_a_day_without_its_call() {
 
 #[test]
 fn records_of_another_function_stay_unchanged() {
-    let mut stage = Stage::new(&[]);
-    stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    let mut stage = Stage::firing(Severity::Warning);
     stage.function = "health-watcher";
     assert_eq!(stage.report(9, vec![evaluation(9, cross_zone(), &[])]), []);
 }
 
 #[test]
 fn an_alert_of_a_removed_check_closes_with_a_notice() {
-    let mut stage = Stage::new(&[]);
-    stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    let mut stage = Stage::firing(Severity::Warning);
     let (_, item) = stage.items.pop_first().unwrap();
     stage.items.insert(Key::new(FUNCTION, "load-balancer.forgotten", "lb"), item);
     let writes = stage.report(9, vec![]);
@@ -357,9 +370,8 @@ fn an_alert_within_an_hour_of_another_joins_its_incident() {
     assert_ne!(first, second, "two hours later");
     let (first, second) = incident(Severity::Info, 0, 9);
     assert_ne!(first, second, "info opens no incident");
-    let mut stage = Stage::new(&[]);
-    stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Critical))])]);
-    stage.report(9, vec![evaluation(9, cross_zone(), &[("lb", passes())])]);
+    let mut stage = Stage::firing(Severity::Critical);
+    stage.report(9, passing(9));
     let first = stage.alert("lb").incident.clone();
     stage.report(
         9,
@@ -412,9 +424,7 @@ fn a_cause_does_not_make_a_pending_alert_fire() {
 
 #[test]
 fn an_alert_sent_without_a_subscriber_is_sent_once_more() {
-    let mut stage = Stage::new(&[]);
-    let failing = |hour, severity| vec![evaluation(hour, cross_zone(), &[("lb", fails(severity))])];
-    stage.report(8, failing(8, Severity::Warning));
+    let mut stage = Stage::firing(Severity::Warning);
     assert_eq!(sent(&stage.report(9, failing(9, Severity::Warning))), []);
     stage.heard_since = Some(at(9, 30));
     assert_eq!(sent(&stage.report(10, failing(10, Severity::Warning))), [(Kind::Firing, SUMMARY, None)]);
@@ -458,7 +468,7 @@ fn a_held_request_stays_held_when_its_service_returns() {
             admissions,
             ..Report::new(&partition, evaluations)
         };
-        stage.run(hour, true, |run, items| run.writes(&report, items))
+        stage.write(hour, &report)
     };
     let expires = |stage: &Stage| {
         let mut records = stage.items.values().filter_map(|item| item.record.as_ref());
@@ -475,10 +485,10 @@ fn a_held_request_stays_held_when_its_service_returns() {
 #[test]
 fn a_record_from_the_future_suppresses_no_alert() {
     let mut stage = Stage::new(&[]);
-    stage.report(20, vec![evaluation(20, cross_zone(), &[("lb", fails(Severity::Warning))])]);
-    let resolved = stage.report(9, vec![evaluation(9, cross_zone(), &[("lb", passes())])]);
+    stage.report(20, failing(20, Severity::Warning));
+    let resolved = stage.report(9, passing(9));
     assert_eq!(sent(&resolved), [(Kind::Resolved, SUMMARY, Some("on"))]);
-    let fired = stage.report(10, vec![evaluation(10, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    let fired = stage.report(10, failing(10, Severity::Warning));
     assert_eq!(sent(&fired), [(Kind::Firing, SUMMARY, None)]);
 }
 
@@ -487,12 +497,9 @@ fn an_older_failure_does_not_fire_after_a_newer_pass() {
     let mut stage = Stage::new(&[]);
     let partition = on();
     let connections = [connection(1, Some(testing::DBT), "available")];
-    let newer = Report {
-        connections: Some((&connections, at(9, 0))),
-        ..Report::new(&partition, vec![evaluation(9, cross_zone(), &[("lb", passes())])])
-    };
-    stage.run(9, true, |run, items| run.writes(&newer, items));
-    let failing = |hour| vec![evaluation(hour, cross_zone(), &[("lb", fails(Severity::Warning))])];
+    let newer = Report { connections: Some((&connections, at(9, 0))), ..Report::new(&partition, passing(9)) };
+    stage.write(9, &newer);
+    let failing = |hour| failing(hour, Severity::Warning);
     assert_eq!(stage.report(10, failing(8)), [], "the newer run stored when it read");
     let hidden = vec![failing(8).remove(0), evaluation(10, check("listener.port"), &[])];
     assert_eq!(sent(&stage.report(10, hidden)).len(), 1, "what a change of this run hid, only its first read shows");
@@ -510,11 +517,7 @@ fn alerts_of_a_removed_service_close_with_a_notice_if_sent() {
         });
         (writes, elsewhere)
     };
-    let firing = || {
-        let mut stage = Stage::new(&[]);
-        stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
-        stage
-    };
+    let firing = || Stage::firing(Severity::Warning);
     let mut stage = firing();
     let (writes, elsewhere) = close(&mut stage, 9);
     assert_eq!(sent(&writes), [(Kind::Notice, format!("closed (no longer checked): {SUMMARY}").as_str(), None)]);
@@ -533,7 +536,7 @@ fn alerts_of_a_removed_service_close_with_a_notice_if_sent() {
     // Another run is sending it.
     let mut stage = Stage::new(&[]);
     let partition = on();
-    let report = Report::new(&partition, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    let report = Report::new(&partition, failing(8, Severity::Warning));
     stage.run(8, false, |run, items| run.writes(&report, items));
     assert_eq!(close(&mut stage, 8), (vec![], true));
     assert_eq!(sent(&close(&mut stage, 9).0).len(), 2, "after its lease: that it fires, and that nobody watches it");
@@ -549,8 +552,8 @@ fn alerts_of_a_removed_service_close_with_a_notice_if_sent() {
 
     // A silence holds the firing alert back, so it closes without a notice.
     let mut stage = Stage::new(&[]);
-    silence(&mut stage, "*");
-    stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    silence(&mut stage);
+    stage.report(8, failing(8, Severity::Warning));
     assert_eq!((stage.alert("lb").phase, stage.alert("lb").notified), (Phase::Firing, None));
     let (writes, elsewhere) = close(&mut stage, 9);
     assert_eq!((sent(&writes), writes.len(), elsewhere), (vec![], 1, false));
@@ -558,20 +561,17 @@ fn alerts_of_a_removed_service_close_with_a_notice_if_sent() {
 }
 
 /// Puts a silence until 12:00 into the table, as an administrator does.
-fn silence(stage: &mut Stage, checks: &str) {
-    let (by, comment) = ("ada".to_owned(), "upgrade".to_owned());
-    let silence =
-        Silence { checks: vec![checks.to_owned()], resources: vec![], until: at(12, 0), by, comment, announced: None };
-    let record = Record::new(State::Silence(silence), at(7, 0));
+fn silence(stage: &mut Stage) {
+    let silence = Silence { until: at(12, 0), ..testing::silence() };
     let key = Key::new(Key::ANY_FUNCTION, Key::SILENCE, "1");
-    stage.items.insert(key, Item { record: Some(record), version: Version::At(1) });
+    stage.items.insert(key, testing::item(State::Silence(silence)));
 }
 
 #[test]
 fn a_silence_is_announced_once_by_any_function() {
     let mut stage = Stage::new(&[]);
-    silence(&mut stage, "*");
-    let writes = stage.report(8, vec![evaluation(8, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    silence(&mut stage);
+    let writes = stage.report(8, failing(8, Severity::Warning));
     let news = sent(&writes);
     assert_eq!(
         news,
@@ -585,7 +585,7 @@ fn a_silence_is_announced_once_by_any_function() {
 #[test]
 fn an_alert_after_a_silence_says_that_it_was_held_back() {
     let mut stage = Stage::new(&[]);
-    silence(&mut stage, "load-balancer.cross-zone");
+    silence(&mut stage);
     let evidence = |stage: &mut Stage, hour: i8| {
         let failing = evaluation(hour, cross_zone(), &[("lb", fails(Severity::Warning))]);
         let writes = stage.report(hour, vec![failing]);
@@ -605,7 +605,7 @@ fn a_heartbeat_is_sent_once_per_requested_run() {
     let partition = on();
     let asked = || Report { heartbeat: Some(finding(Severity::Info)), ..Report::new(&partition, vec![]) };
     for (hour, expected) in [(8, 1), (8, 0), (9, 1)] {
-        let writes = stage.run(hour, true, |run, items| run.writes(&asked(), items));
+        let writes = stage.write(hour, &asked());
         assert_eq!(sent(&writes).len(), expected, "a retry has the id of the run it repeats");
     }
     assert_eq!(stage.report(10, vec![]), [], "nobody asked");
@@ -620,7 +620,7 @@ fn an_unchanged_fact_or_an_older_read_writes_nothing() {
         [(8, ids(&["nfn-1"]), 1), (9, ids(&["nfn-1"]), 0), (10, ids(&["nfn-2"]), 1), (11, None, 0)]
     {
         let report = Report { in_place, ..Report::new(&partition, vec![]) };
-        assert_eq!(stage.run(hour, true, |run, items| run.writes(&report, items)).len(), writes, "{hour}");
+        assert_eq!(stage.write(hour, &report).len(), writes, "{hour}");
     }
     let topology = testing::topology(endpoint_service(), [load_balancer("pg", vec![])]);
     let mut stage = Stage::new(&[]);
@@ -628,7 +628,7 @@ fn an_unchanged_fact_or_an_older_read_writes_nothing() {
         let read_at = at(hour, 0);
         let path = StoredPath::new(&topology, &service(1), read_at, at(7, 0)).filter(|_| finds);
         let report = Report { path: Some(ReadPath { path, read_at }), ..Report::new(&partition, vec![]) };
-        let writes = stage.run(11, true, |run, items| run.writes(&report, items)).len();
+        let writes = stage.write(11, &report).len();
         (writes, stored_path::recorded(&stage.items).is_some())
     };
     assert_eq!(
@@ -643,7 +643,7 @@ fn an_unchanged_fact_or_an_older_read_writes_nothing() {
     let mut stage = Stage::new(&[]);
     for (traffic, writes) in [(traffic(8), 1), (traffic(9), 1), (None, 0)] {
         let report = Report { traffic, ..Report::new(&partition, vec![]) };
-        assert_eq!(stage.run(11, true, |run, items| run.writes(&report, items)).len(), writes);
+        assert_eq!(stage.write(11, &report).len(), writes);
     }
 }
 
@@ -655,7 +655,7 @@ fn a_connection_is_announced_once_despite_older_reads() {
     let seen = |stage: &mut Stage, hour: i8, state: &str| {
         let connections = [connection(1, Some(testing::DBT), state), foreign.clone()];
         let report = Report { connections: Some((&connections, at(hour, 0))), ..Report::new(&partition, vec![]) };
-        stage.run(11, true, |run, items| run.writes(&report, items))
+        stage.write(11, &report)
     };
     let writes = seen(&mut stage, 9, "available");
     assert_eq!(writes.len(), 1, "not that of another service: {writes:?}");
@@ -673,7 +673,7 @@ fn without_the_table_a_pending_failure_is_sent_at_once() {
     let unstored = |variables: &[(&str, &str)], silenced: bool| {
         let mut stage = Stage::new(variables);
         if silenced {
-            silence(&mut stage, "*");
+            silence(&mut stage);
         }
         let writes =
             stage.report(8, vec![evaluation(8, check("target-group.health"), &[("tg", fails(Severity::Critical))])]);
@@ -689,8 +689,7 @@ fn without_the_table_a_pending_failure_is_sent_at_once() {
 fn a_later_run_sends_the_outbox_of_a_crashed_run() {
     let mut stage = Stage::new(&[]);
     let partition = on();
-    let report =
-        |hour| Report::new(&partition, vec![evaluation(hour, cross_zone(), &[("lb", fails(Severity::Warning))])]);
+    let report = |hour| Report::new(&partition, failing(hour, Severity::Warning));
     stage.run(8, false, |run, items| run.writes(&report(8), items));
     let again = stage.run(8, true, |run, items| run.writes(&report(8), items));
     assert_eq!(again, [], "another run has the lease");

@@ -17,7 +17,6 @@ use crate::ids::Arn;
 use crate::snapshot::{LoadBalancer, Target, TargetGroup, TargetKind, Unread};
 use crate::text::count;
 
-/// The catalogue's row.
 pub(crate) const SPEC: Spec = Spec {
     id: "network-path",
     severities: &[(Severity::Warning, "always")],
@@ -136,69 +135,15 @@ pub fn without_side(resource: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::acl::LAST_RULE;
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::snapshot::{
-        AclEntry, CrossZoneOverride, Health, Interface, Network, NetworkAcl, Ports, Route, RouteTable, Subnet, Topology,
-    };
+    use crate::snapshot::{AclEntry, CrossZoneOverride, Health, Network, Ports, RouteTable, Topology};
     use crate::testing::{
-        call_error, endpoint_service, group_attributes, load_balancer, network, target, target_group, terminated,
-        topology, with_context,
+        acl_entry, call_error, endpoint_service, group_attributes, load_balancer, open_network, route, route_table,
+        target, target_group, terminated, topology, with_context,
     };
 
-    fn entry(number: i32, egress: bool, allow: bool, tcp: Option<Ports>, peer: &str) -> AclEntry {
-        AclEntry { number, egress, allow, tcp, peer: peer.parse().unwrap() }
-    }
-
-    fn route(destination: &str, by: &str, state: &str) -> Route {
-        Route { destination: destination.parse().unwrap(), by: by.to_owned(), state: state.to_owned() }
-    }
-
-    /// A node in subnet-a (10.0.0.0/24) at 10.0.0.200 and one in subnet-b (10.0.1.0/24) at 10.0.1.200, with nothing
-    /// blocked.
     fn open() -> Network {
-        let subnet = |id: &str, cidr: &str| Subnet {
-            id: id.to_owned(),
-            vpc: "vpc-1".to_owned(),
-            cidrs: vec![cidr.parse().unwrap()],
-        };
-        let node = |subnet: &str, address: &str| Interface {
-            id: "eni-1".to_owned(),
-            description: "ELB net/pg/0123456789abcdef".to_owned(),
-            subnet: subnet.to_owned(),
-            addresses: vec![address.parse().unwrap()],
-        };
-        let acl = |id: &str, subnet: &str| NetworkAcl {
-            id: id.to_owned(),
-            subnets: vec![subnet.to_owned()],
-            associations: BTreeMap::new(),
-            entries: [true, false].into_iter().flat_map(doors).collect(),
-        };
-        Network {
-            interfaces: Ok(vec![node("subnet-a", "10.0.0.200"), node("subnet-b", "10.0.1.200")]),
-            subnets: Ok(vec![subnet("subnet-a", "10.0.0.0/24"), subnet("subnet-b", "10.0.1.0/24")]),
-            acls: Ok(vec![acl("acl-a", "subnet-a"), acl("acl-b", "subnet-b")]),
-            route_tables: Ok(vec![RouteTable {
-                associations: BTreeMap::new(),
-                id: "rtb-1".to_owned(),
-                vpc: "vpc-1".to_owned(),
-                main: true,
-                main_association: None,
-                subnets: vec![],
-                routes: vec![route("10.0.0.0/16", "local", "active")],
-                to_prefix_lists: vec![],
-            }]),
-            ..network()
-        }
-    }
-
-    /// The entries of AWS's default ACL, which allow everything.
-    fn doors(egress: bool) -> [AclEntry; 2] {
-        [
-            entry(100, egress, true, Some(Ports::ALL), "0.0.0.0/0"),
-            entry(LAST_RULE, egress, false, Some(Ports::ALL), "0.0.0.0/0"),
-        ]
+        open_network(&['a', 'b'])
     }
 
     /// An open network, except for the changes that `change` makes to the rules of `acl`.
@@ -256,8 +201,8 @@ mod tests {
 
     #[test]
     fn the_lowest_matching_rule_decides() {
-        let deny = |number| entry(number, false, false, Some(Ports::one(5432)), "10.0.0.0/24");
-        let allow = |number| entry(number, false, true, Some(Ports::one(5432)), "10.0.0.0/8");
+        let deny = |number| acl_entry(number, false, false, Some(Ports::one(5432)), "10.0.0.0/24");
+        let allow = |number| acl_entry(number, false, true, Some(Ports::one(5432)), "10.0.0.0/8");
         let blocked = ["acl-b of subnet-b: TCP 5432 in from 10.0.0.200 is denied by rule 90"];
         let found =
             |rules: Vec<AclEntry>| obstacles(with_acl(1, |entries| entries.extend(rules)), vec![at("10.0.1.10")]);
@@ -275,7 +220,7 @@ mod tests {
     fn every_ephemeral_port_must_be_open_for_answers() {
         let narrow = |entries: &mut Vec<AclEntry>| {
             entries.retain(|entry| !entry.egress || entry.number == LAST_RULE);
-            entries.push(entry(100, true, true, Some(Ports { first: 32768, last: 65535 }), "10.0.0.0/8"));
+            entries.push(acl_entry(100, true, true, Some(Ports { first: 32768, last: 65535 }), "10.0.0.0/8"));
         };
         let expected = ["acl-b of subnet-b: TCP 1024-32767 out to 10.0.0.200 is denied by the default rule (*)"];
         assert_eq!(obstacles(with_acl(1, narrow), vec![at("10.0.1.10")]), expected);
@@ -290,7 +235,7 @@ mod tests {
 
     #[test]
     fn without_cross_zone_only_nodes_of_the_targets_zone_count() {
-        let deny = entry(90, false, false, Some(Ports::ALL), "0.0.0.0/0");
+        let deny = acl_entry(90, false, false, Some(Ports::ALL), "0.0.0.0/0");
         let network = || with_acl(1, |entries| entries.push(deny.clone()));
         let status =
             |crossing| with_context(&seen(network(), vec![at("10.0.1.10")], crossing), evaluate).remove(0).status;
@@ -300,8 +245,8 @@ mod tests {
 
     #[test]
     fn the_command_adds_an_acl_entry_before_the_denying_rule() {
-        let deny = entry(90, false, false, Some(Ports::one(5432)), "0.0.0.0/0");
-        let taken = entry(89, false, true, Some(Ports::one(443)), "0.0.0.0/0");
+        let deny = acl_entry(90, false, false, Some(Ports::one(5432)), "0.0.0.0/0");
+        let taken = acl_entry(89, false, true, Some(Ports::one(443)), "0.0.0.0/0");
         let network = with_acl(1, |entries| entries.extend([deny, taken]));
         let Status::Fail(finding) = status(network, vec![at("10.0.1.10")]) else { panic!("it fails") };
         assert_eq!(finding.summary, "network ACL blocks 1 of 1 target in pg");
@@ -383,7 +328,7 @@ mod tests {
         assert!(finding.remedy.command.unwrap().contains("--ipv6-cidr-block 2001:db8:0:1::/64 --rule-action allow"));
         let mut wide = six();
         for acl in wide.acls.as_mut().unwrap() {
-            acl.entries.extend([true, false].map(|egress| entry(101, egress, true, Some(Ports::ALL), "::/0")));
+            acl.entries.extend([true, false].map(|egress| acl_entry(101, egress, true, Some(Ports::ALL), "::/0")));
         }
         wide.route_tables.as_mut().unwrap()[0].routes.push(route("2001:db8::/32", "local", "active"));
         assert!(matches!(found(wide), Status::Pass(_)));
@@ -392,8 +337,8 @@ mod tests {
 
     #[test]
     fn a_few_denied_ports_are_no_obstacle_to_answers() {
-        let rdp = |egress| entry(90, egress, false, Some(Ports::one(3389)), "0.0.0.0/0");
-        let closed = |ports| entry(90, false, false, Some(ports), "0.0.0.0/0");
+        let rdp = |egress| acl_entry(90, egress, false, Some(Ports::one(3389)), "0.0.0.0/0");
+        let closed = |ports| acl_entry(90, false, false, Some(ports), "0.0.0.0/0");
         let found =
             |rules: Vec<AclEntry>| obstacles(with_acl(0, |entries| entries.extend(rules)), vec![at("10.0.1.10")]);
         assert_eq!(found(vec![rdp(true), rdp(false)]), [""; 0]);
@@ -403,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_finding_counts_every_blocked_target_and_has_a_command() {
-        let deny = || entry(1, false, false, Some(Ports::one(5432)), "0.0.0.0/0");
+        let deny = || acl_entry(1, false, false, Some(Ports::one(5432)), "0.0.0.0/0");
         let network = with_acl(1, |entries| entries.push(deny()));
         let targets = vec![at("10.0.1.10"), at("10.0.1.11"), at("10.0.0.10")];
         let Status::Fail(finding) = status(network, targets) else { panic!("it fails") };
@@ -427,15 +372,7 @@ mod tests {
         assert_eq!(specific, ["rtb-1: the route to 10.7.0.0/24 via pcx-2 is a blackhole (10.7.0.10)"]);
         let own_table = found(|tables| {
             tables[0].routes.push(route("10.7.0.0/16", "pcx-1", "active"));
-            tables.push(RouteTable {
-                associations: BTreeMap::new(),
-                id: "rtb-2".to_owned(),
-                main: false,
-                main_association: None,
-                subnets: vec!["subnet-b".to_owned()],
-                routes: vec![],
-                ..tables[0].clone()
-            });
+            tables.push(RouteTable { subnets: vec!["subnet-b".to_owned()], ..route_table("rtb-2") });
         });
         assert_eq!(own_table, ["rtb-2: no route to 10.7.0.10"]);
     }
@@ -444,17 +381,8 @@ mod tests {
     fn a_subnet_without_its_own_table_uses_the_main_table() {
         let mut network = open();
         let tables = network.route_tables.as_mut().unwrap();
-        let other = RouteTable {
-            id: "rtb-2".to_owned(),
-            main: false,
-            main_association: None,
-            subnets: vec![],
-            associations: BTreeMap::new(),
-            routes: vec![],
-            ..tables[0].clone()
-        };
-        let elsewhere = RouteTable { id: "rtb-3".to_owned(), vpc: "vpc-2".to_owned(), main: true, ..other.clone() };
-        tables.splice(0..0, [other, elsewhere]);
+        let elsewhere = RouteTable { vpc: "vpc-2".to_owned(), main: true, ..route_table("rtb-3") };
+        tables.splice(0..0, [route_table("rtb-2"), elsewhere]);
         tables[2].routes.push(route("10.7.0.0/16", "pcx-1", "active"));
         assert_eq!(obstacles(network, vec![outside("10.7.0.10")]), [""; 0]);
     }
@@ -480,7 +408,7 @@ mod tests {
         assert_eq!(parts(open()), ["rtb-1 has no route"]);
         assert_eq!(parts(via("pcx-1", "blackhole")), ["rtb-1 blackhole 10.7.0.0/16"]);
         assert_eq!(parts(via("igw-1", "active")), ["rtb-1 routes to igw-1"]);
-        let deny = |egress| entry(90, egress, false, Some(Ports::ALL), "10.7.0.0/16");
+        let deny = |egress| acl_entry(90, egress, false, Some(Ports::ALL), "10.7.0.0/16");
         let mut both = with_acl(0, |entries| entries.push(deny(true)));
         both.acls.as_mut().unwrap()[1].entries.push(deny(false));
         let (summary, parts, command, page) = heard(both, outside("10.7.0.10"));
@@ -495,7 +423,7 @@ mod tests {
         let action = |ranges: i32| {
             let deny = |number: i32| {
                 let first = u16::try_from(10_000 + 2_000 * number).unwrap();
-                entry(10 * number, true, false, Some(Ports { first, last: first + 999 }), "0.0.0.0/0")
+                acl_entry(10 * number, true, false, Some(Ports { first, last: first + 999 }), "0.0.0.0/0")
             };
             let network = with_acl(1, |entries| entries.extend((1..=ranges).map(deny)));
             let Status::Fail(finding) = status(network, vec![at("10.0.1.10")]) else { panic!("it fails") };
@@ -511,7 +439,8 @@ mod tests {
 
     #[test]
     fn a_target_outside_is_blocked_by_the_acl_on_the_near_side() {
-        let mut network = with_acl(0, |entries| entries.push(entry(90, true, false, Some(Ports::ALL), "10.7.0.0/16")));
+        let mut network =
+            with_acl(0, |entries| entries.push(acl_entry(90, true, false, Some(Ports::ALL), "10.7.0.0/16")));
         network.route_tables.as_mut().unwrap()[0].routes.push(route("10.7.0.0/16", "pcx-1", "active"));
         let expected = ["acl-a of subnet-a: TCP 5432 out to 10.7.0.10 is denied by rule 90"];
         assert_eq!(obstacles(network, vec![outside("10.7.0.10")]), expected);
