@@ -144,8 +144,6 @@ pub(crate) async fn finished(table: &StateTable, run: &str, began: Timestamp, un
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use aws_smithy_http_client::test_util::NeverClient;
     use guard_core::testing::at;
     use tokio::time::Instant;
@@ -155,8 +153,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_run_does_not_wait_for_a_table_that_hangs() {
-        let config = testing::config(&Arc::default(), |(): &mut (), _| (200, String::new()));
-        let config = config.into_builder().http_client(NeverClient::new()).build();
+        let config = testing::config(NeverClient::new());
         let began = Instant::now();
         let event = Event { id: "m-1", at: at(8, 0), change: None };
         let claim = claim(&StateTable::new(&config, "state"), "connection-acceptor", event, &ToRead::All).await;

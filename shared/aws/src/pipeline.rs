@@ -349,12 +349,12 @@ impl<W: Watcher> Pipeline<W> {
         let work: Vec<PartitionWork<'_>> = work.collect();
         let mut metrics = self.watcher.metrics(run, &reads, &plan, &outcome);
         metrics.push(metrics::unknown_checks(&work));
-        let news = self.notifier.store(run.invocation, work).await;
+        let news = self.notifier.store(run.invocation, work, Timestamp::now()).await;
         metrics.extend(metrics::firing_alerts(&news.firing()));
         let names = if news.is_empty() { BTreeMap::new() } else { self.names(run, states, &reads).await };
         let read_at: Vec<_> = reads.iter().map(|read| (&read.services, read.began)).collect();
         let (mut errors, path_ids, read) = tokio::join!(
-            self.notifier.send(news, &names, run.invocation),
+            self.notifier.send(news, &names, run.invocation, Timestamp::now()),
             self.store_path_ids(run, &turn, &reads),
             self.turns.note(self.notifier.table(), W::NAME, &turn, &read_at),
         );

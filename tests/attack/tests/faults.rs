@@ -278,16 +278,12 @@ fn check_deadline(what: &str, plan: &FaultPlan) {
     });
 }
 
-fn hangs(api: Api, call: &Call) -> Option<Trouble> {
-    (call.api == api).then_some(Trouble::Before(Fault::Hang))
-}
-
 #[test]
 fn a_run_with_forty_services_ends_by_itself_whatever_hangs() {
-    check_deadline("EC2 hangs", &FaultPlan::Always(|call| hangs(Api::Ec2, call)));
-    check_deadline("ELB hangs", &FaultPlan::Always(|call| hangs(Api::Elb, call)));
-    check_deadline("SNS hangs", &FaultPlan::Always(|call| hangs(Api::Sns, call)));
-    check_deadline("DynamoDB hangs", &FaultPlan::Always(|call| hangs(Api::DynamoDb, call)));
+    check_deadline("EC2 hangs", &FaultPlan::always(|call| call.api == Api::Ec2, Fault::Hang));
+    check_deadline("ELB hangs", &FaultPlan::always(|call| call.api == Api::Elb, Fault::Hang));
+    check_deadline("SNS hangs", &FaultPlan::always(|call| call.api == Api::Sns, Fault::Hang));
+    check_deadline("DynamoDB hangs", &FaultPlan::always(|call| call.api == Api::DynamoDb, Fault::Hang));
     check_deadline("half of all calls fail", &FaultPlan::Storm { seed: 1, percent: 50, apis: Vec::new() });
 }
 
@@ -329,12 +325,9 @@ fn an_outage_in_elb_is_sent_although_all_other_reads_fail() {
                 let mut fake = aws.lock().unwrap();
                 fake.published.clear();
                 fake.unhealthy = [1].into();
-                let fails: fn(&Call) -> Option<Trouble> = match fault {
-                    Fault::Throttle => |call| but_health(call, Fault::Throttle),
-                    Fault::Deny => |call| but_health(call, Fault::Deny),
-                    _ => |call| but_health(call, Fault::Hang),
-                };
-                fake.plan = FaultPlan::Always(fails);
+                let is_other_read =
+                    |call: &Call| matches!(call.api, Api::Ec2 | Api::Elb) && call.action != "DescribeTargetHealth";
+                fake.plan = FaultPlan::always(is_other_read, fault);
             }
             RunningFunction::new("health-watcher", &aws, &variables).run("outage", &scheduled()).await
         });
@@ -344,11 +337,6 @@ fn an_outage_in_elb_is_sent_although_all_other_reads_fail() {
         assert!(fired.contains(&"target-group.health"), "{fault:?}: {fired:?}");
         assert!(fake.published.iter().all(|sent| sent.kind != "resolved"), "{fault:?}");
     }
-}
-
-fn but_health(call: &Call, fault: Fault) -> Option<Trouble> {
-    let fails = matches!(call.api, Api::Ec2 | Api::Elb) && call.action != "DescribeTargetHealth";
-    fails.then_some(Trouble::Before(fault))
 }
 
 /// A listener now leads to dead targets. drift-watcher reads it while an unrelated read fails; the stored path still
@@ -364,13 +352,11 @@ fn an_outdated_path_is_withdrawn_although_another_read_fails() {
     play(async {
         RunningFunction::new("drift-watcher", &aws, &[]).run("first", &scheduled()).await;
         assert_eq!(has_path(&aws), 1);
-        aws.lock().unwrap().plan = FaultPlan::Always(|call| {
-            (call.action == "DescribeLoadBalancerAttributes").then_some(Trouble::Before(Fault::Deny))
-        });
+        let is_detail = |call: &Call| call.action == "DescribeLoadBalancerAttributes";
+        aws.lock().unwrap().plan = FaultPlan::always(is_detail, Fault::Deny);
         RunningFunction::new("drift-watcher", &aws, &[]).run("attributes", &scheduled()).await;
         assert_eq!(has_path(&aws), 1, "it still leads where it did");
-        aws.lock().unwrap().plan =
-            FaultPlan::Always(|call| (call.action == "DescribeListeners").then_some(Trouble::Before(Fault::Deny)));
+        aws.lock().unwrap().plan = FaultPlan::always(|call| call.action == "DescribeListeners", Fault::Deny);
         RunningFunction::new("drift-watcher", &aws, &[]).run("listeners", &scheduled()).await;
         assert_eq!(has_path(&aws), 0, "where the listeners lead is not known");
         End::Done

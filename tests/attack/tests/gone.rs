@@ -14,7 +14,8 @@ fn an_alert_on_an_empty_target_group_names_the_last_targets() {
     let aws: Aws = Arc::new(Mutex::new(FakeAws::new(1)));
     play(async {
         run(&aws, "drift-watcher", "with targets").await;
-        aws.lock().unwrap().without_targets = true;
+        let no_targets = ("DescribeTargetHealth", "<TargetHealthDescriptions/>".to_owned());
+        aws.lock().unwrap().results = [no_targets].into();
         for id in ["without", "without them still"] {
             run(&aws, "drift-watcher", id).await;
             run(&aws, "health-watcher", id).await;

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use attack::faults::{Fault, FaultPlan, Trouble};
+use attack::faults::{Fault, FaultPlan};
 use attack::limits::Limits;
-use attack::{Aws, Call, End, FakeAws, Published, RunningFunction, play, report, target_group};
+use attack::{Aws, End, FakeAws, Published, RunningFunction, play, report, target_group};
 use guard_aws::testing::scheduled;
 use tokio::time::sleep;
 
@@ -193,9 +193,7 @@ fn a_throttled_read_is_repeated_until_time_runs_out() {
     let aws = account(1, 1, 0.0);
     play(async {
         let function = RunningFunction::new("drift-watcher", &aws, &[]);
-        let refuse: fn(&Call) -> Option<Trouble> =
-            |call| (call.action == "DescribeListeners").then_some(Trouble::Before(Fault::Throttle));
-        aws.lock().unwrap().plan = FaultPlan::Always(refuse);
+        aws.lock().unwrap().plan = FaultPlan::always(|call| call.action == "DescribeListeners", Fault::Throttle);
         let later = async {
             sleep(Duration::from_secs(20)).await;
             aws.lock().unwrap().plan = FaultPlan::Calm;

@@ -128,10 +128,8 @@ fn no_corrupt_item_keeps_a_run_from_sending_failures() {
         let others = [1].into();
         let fake = FakeAws { others_allowed: others, ..FakeAws::new(1) };
         let aws: Aws = Arc::new(Mutex::new(fake));
-        let on = service(1).to_string();
         for key in keys {
-            let item = json!({"service": {"S": on}, "item": {"S": key}, "version": {"N": "1"}, "record": {"S": text}});
-            aws.lock().unwrap().table.items.push(item);
+            aws.lock().unwrap().table.add(service(1).as_str(), key, text);
         }
         let end = play(async { RunningFunction::new("drift-watcher", &aws, &[]).run("run", &scheduled()).await });
         prop_assert_eq!(end, End::Done);
