@@ -13,7 +13,7 @@ use guard_core::admission::admit;
 use guard_core::alerts::connection::remembered;
 use guard_core::alerts::reconcile::{Evaluation, Report};
 use guard_core::alerts::record::{self, Items, Partition};
-use guard_core::alerts::{changes, inventory, stored_path};
+use guard_core::alerts::{changes, inventory, reuse};
 use guard_core::catalogue::checks_of;
 use guard_core::check::{Check, CheckContext, Group};
 use guard_core::checks::subscribers::{self, Subscribers};
@@ -211,7 +211,7 @@ impl Run<'_> {
             lacks_memory: outcome.lacks_memory || items.is_none(),
             changes: &changes,
             was_in_place: &was_in_place,
-            last_path: items.and_then(stored_path::recorded),
+            last_path: items.and_then(reuse::recorded),
             held: &held,
             ..CheckContext::new(service, &read.topology, policy, region, now)
         };
@@ -383,7 +383,7 @@ impl<W: Watcher> Pipeline<W> {
         let candidates = services_and_items.map(|(service, items)| Candidate {
             service: service.clone(),
             calls: calls(items, false).unwrap_or(otherwise),
-            has_open_alert: items.is_some_and(|items| stored_path::has_open_alert(items, W::NAME)),
+            has_open_alert: items.is_some_and(|items| reuse::has_open_alert(items, W::NAME)),
             last_read: None,
         });
         let budget = W::ELB_RATE.calls_within(within.min(run.time_to_read()));

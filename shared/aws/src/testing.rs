@@ -56,3 +56,16 @@ pub fn notification(id: &str, sent: &str, message: &str) -> Value {
 pub fn cloudtrail_event(record: &Value) -> Value {
     json!({"source": "aws.ec2", "detail-type": "AWS API Call via CloudTrail", "detail": record})
 }
+
+/// JSON pointers to all values in `event`.
+pub fn pointers(event: &Value, prefix: &str) -> Vec<String> {
+    let children: Vec<(String, &Value)> = match event {
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| (name.replace('~', "~0").replace('/', "~1"), value)).collect()
+        }
+        Value::Array(values) => values.iter().enumerate().map(|(index, value)| (index.to_string(), value)).collect(),
+        _ => Vec::new(),
+    };
+    let below = children.into_iter().flat_map(|(name, value)| pointers(value, &format!("{prefix}/{name}")));
+    [prefix.to_owned()].into_iter().chain(below).collect()
+}

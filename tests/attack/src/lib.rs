@@ -43,6 +43,13 @@ const LATENCY: Duration = Duration::from_millis(20);
 /// The simulated AWS, shared by several clients.
 pub type Aws = Arc<Mutex<FakeAws>>;
 
+impl FakeAws {
+    /// This AWS, for several clients.
+    pub fn shared(self) -> Aws {
+        Arc::new(Mutex::new(self))
+    }
+}
+
 /// The connection between an SDK client and the simulated AWS.
 #[derive(Debug, Clone)]
 struct Wire {
@@ -179,6 +186,11 @@ fn build(name: &str, settings: Settings, config: &SdkConfig) -> Function {
         "health-watcher" => Function::Health(Pipeline::new(HealthWatcher, settings, config)),
         _ => Function::Drift(Pipeline::new(DriftWatcher, settings, config)),
     }
+}
+
+/// Runs a new instance of `function` on schedule.
+pub async fn run_once(function: &str, aws: &Aws, variables: &[(&str, &str)], id: &str) -> End {
+    RunningFunction::new(function, aws, variables).run(id, &testing::scheduled()).await
 }
 
 /// Runs `future` with a paused clock, so that waiting takes no time.

@@ -1,10 +1,9 @@
 //! connection-acceptor's reactions to EC2's responses, and its messages. `impostors.rs` tests who is accepted at all.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 
 use attack::faults::{Fault, FaultPlan};
-use attack::{Aws, End, FakeAws, Flaw, REFUSED_PAGE, Row, RunningFunction, Table, play};
+use attack::{End, FakeAws, Flaw, Row, RunningFunction, Table, play};
 use guard_aws::testing::{cloudtrail_event, notification, scheduled};
 use guard_core::alerts::record::{Key, Record, State};
 use guard_core::snapshot::{EndpointService, StoredPath};
@@ -35,7 +34,7 @@ fn later(before: FakeAws, connections: Vec<Row>) -> FakeAws {
 fn run(fake: FakeAws, variables: &[(&str, &str)], event: &Value) -> (End, FakeAws) {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let id = format!("run-{}", RUNS.fetch_add(1, Ordering::Relaxed));
-    let aws: Aws = Arc::new(Mutex::new(fake));
+    let aws = fake.shared();
     let end = play(async { RunningFunction::new("connection-acceptor", &aws, variables).run(&id, event).await });
     let fake = std::mem::take(&mut *aws.lock().unwrap());
     (end, fake)
@@ -84,22 +83,6 @@ fn transitions(aws: &FakeAws) -> Vec<Value> {
 
 // ---- EC2's responses
 // -------------------------------------------------------------------------------------------------
-
-#[test]
-fn a_partial_list_is_an_error() {
-    let whole = "</vpcEndpointConnectionSet>";
-    let replace: &str = Box::leak(format!("{whole}<nextToken>{REFUSED_PAGE}</nextToken>").into_boxed_str());
-    let flaw = Some(Flaw { action: "DescribeVpcEndpointConnections", find: whole, replace });
-    let aws = FakeAws { flaw, ..with(vec![dbt(1, WAITING)]) };
-    let (end, aws) = run(aws, &[("ALERT_AFTER", "1")], &scheduled());
-    assert!(matches!(end, End::Undone(why) if why.contains("ec2:DescribeVpcEndpointConnections")));
-    assert_eq!(aws.accept_calls, []);
-    assert_eq!(
-        subjects(&aws),
-        ["[WARNING] privatelink-guard: ec2:DescribeVpcEndpointConnections is denied"],
-        "one message, and not one per service"
-    );
-}
 
 #[test]
 fn an_unreadable_row_fails_only_its_own_service() {

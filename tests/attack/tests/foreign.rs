@@ -1,7 +1,6 @@
 //! Changes that CloudTrail reports: foreign changes start no run, and changes on a path start one that reads only the
 //! services concerned.
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use attack::faults::{Fault, FaultPlan};
@@ -39,7 +38,7 @@ fn ours(id: usize, number: u32) -> Value {
 
 /// An account whose paths drift-watcher has read, and an instance of drift-watcher.
 async fn known_account(services: u32) -> (Aws, RunningFunction) {
-    let aws: Aws = Arc::new(Mutex::new(FakeAws::new(services)));
+    let aws = FakeAws::new(services).shared();
     let function = RunningFunction::new("drift-watcher", &aws, &[]);
     assert_eq!(function.run("first", &scheduled()).await, End::Done);
     aws.lock().unwrap().calls.clear();
@@ -79,7 +78,7 @@ fn a_thousand_foreign_changes_start_no_run() {
 #[test]
 fn every_change_concerns_a_service_without_stored_ids() {
     play(async {
-        let aws: Aws = Arc::new(Mutex::new(FakeAws::new(1)));
+        let aws = FakeAws::new(1).shared();
         let function = RunningFunction::new("drift-watcher", &aws, &[]);
         assert_eq!(function.run("nothing is stored yet", &foreign(1)).await, End::Done);
         assert_eq!(runs(&aws), 1);
@@ -288,7 +287,7 @@ fn an_early_or_late_target_change_is_named_as_the_cause() {
 #[test]
 fn two_concurrent_runs_name_a_cause_once() {
     for offset in (1_000..2_000).step_by(50) {
-        let aws: Aws = Arc::new(Mutex::new(FakeAws::new(1)));
+        let aws = FakeAws::new(1).shared();
         play(async {
             let by_change = RunningFunction::with_latency(Duration::from_millis(100), "drift-watcher", &aws, &[]);
             let by_schedule = RunningFunction::new("drift-watcher", &aws, &[]);

@@ -2,7 +2,6 @@
 //! order.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use attack::faults::{Fault, FaultPlan, Trouble};
@@ -244,7 +243,7 @@ fn invocation(run: u32) -> Invocation {
 
 impl Stage {
     fn new() -> Self {
-        let aws: Aws = Arc::new(Mutex::new(FakeAws::default()));
+        let aws = FakeAws::default().shared();
         let config = config(&aws);
         let notifier = |variables: &[(&str, &str)]| Notifier::new("drift-watcher", &config, &settings(variables));
         Self {

@@ -1,7 +1,5 @@
 //! Reads of unusual responses of EC2 and ELB.
 
-use std::sync::{Arc, Mutex};
-
 use attack::faults::{Fault, FaultPlan};
 use attack::{Aws, FakeAws, Flaw, Made, config, play, target_group};
 use aws_config::Region;
@@ -13,7 +11,7 @@ use jiff::Timestamp;
 const EVERYTHING: Scope<'_> = Scope::Everything { notifications: false };
 
 fn observer(fake: FakeAws) -> (Aws, Observer) {
-    let aws: Aws = Arc::new(Mutex::new(fake));
+    let aws = fake.shared();
     let config = config(&aws).into_builder().region(Region::new("eu-central-1")).build();
     let observer = Observer::new(&config, pace::EC2, [].into());
     (aws, observer)

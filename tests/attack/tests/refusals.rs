@@ -1,22 +1,31 @@
 //! Calls that AWS refuses, and a table that does not answer.
 
-use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use attack::faults::{Fault, FaultPlan};
-use attack::{Aws, Call, End, FakeAws, Row, RunningFunction, play};
+use attack::faults::{Fault, FaultPlan, Trouble};
+use attack::{Call, End, FakeAws, Row, RunningFunction, play};
 use guard_aws::testing::notification;
 use guard_core::testing::{DBT, UNTRUSTED, endpoint};
 use serde_json::Value;
+use tokio::time::Instant;
 
 /// Runs connection-acceptor on a notification while these calls fail.
 fn run(rows: Vec<Row>, which: fn(&Call) -> bool, fault: Fault) -> (End, FakeAws) {
-    let plan = FaultPlan::always(which, fault);
-    let aws: Aws = Arc::new(Mutex::new(FakeAws { connections: rows, plan, ..FakeAws::new(1) }));
+    let (end, _, aws) = run_with(FaultPlan::always(which, fault), rows);
+    (end, aws)
+}
+
+/// Runs connection-acceptor on a notification. Returns its end and its duration, and AWS afterwards.
+fn run_with(plan: FaultPlan, rows: Vec<Row>) -> (End, Duration, FakeAws) {
+    let aws = FakeAws { connections: rows, plan, ..FakeAws::new(1) }.shared();
     let event: Value = notification("m-1", "2026-03-14T08:00:00.000Z", "");
     let variables = [("UNTRUSTED_REQUESTS", "reject"), ("MAX_DBT_ENDPOINTS", "3")];
-    let end = play(async { RunningFunction::new("connection-acceptor", &aws, &variables).run("first", &event).await });
+    let (end, took) = play(async {
+        let began = Instant::now();
+        (RunningFunction::new("connection-acceptor", &aws, &variables).run("first", &event).await, began.elapsed())
+    });
     let fake = std::mem::take(&mut *aws.lock().unwrap());
-    (end, fake)
+    (end, took, fake)
 }
 
 fn requests(owner: &str) -> Vec<Row> {
@@ -70,8 +79,11 @@ fn a_denied_call_is_not_split_and_the_run_ends_in_error() {
 #[test]
 fn a_run_starts_although_the_table_fails_its_claim() {
     for fault in [Fault::Error, Fault::Throttle, Fault::Deny, Fault::Reset, Fault::Hang] {
-        let (end, aws) = run(requests(DBT), |call| call.action == "UpdateItem", fault);
+        let claims =
+            FaultPlan::Next { times: 1, which: |call| call.action == "UpdateItem", trouble: Trouble::Before(fault) };
+        let (end, took, aws) = run_with(claims, requests(DBT));
         assert_eq!(end, End::Done, "{fault:?}");
+        assert!(took < Duration::from_secs(2), "{fault:?}: {took:?}");
         assert_eq!(aws.accepted.len(), 3, "{fault:?}");
         assert!(aws.calls[0].trouble.is_some(), "{fault:?}: the claim");
     }
