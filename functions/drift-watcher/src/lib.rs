@@ -9,7 +9,7 @@ use guard_aws::pipeline::{Done, Read, Run, Watcher, checks};
 use guard_core::alerts::reconcile::{ReadPath, Report};
 use guard_core::alerts::record::{Items, Partition};
 use guard_core::alerts::traffic::{self, Question};
-use guard_core::alerts::{heartbeat, inventory, stored_path};
+use guard_core::alerts::{heartbeat, inventory, reuse};
 use guard_core::check::{Check, Group};
 use guard_core::checks::cross_zone;
 use guard_core::config::CrossZone;
@@ -35,10 +35,10 @@ impl Watcher for DriftWatcher {
 
     /// One call for each load balancer and target group, and the calls for details if those are due.
     fn calls(&self, run: &Run<'_>, items: &Items, anew: bool) -> Option<usize> {
-        let path = stored_path::recorded(items)?;
-        let are_known = stored_path::has_recent_details(path, run.began)
+        let path = reuse::recorded(items)?;
+        let are_known = reuse::has_recent_details(path, run.began)
             && !matches!(run.invocation.trigger, Trigger::Change(_))
-            && !stored_path::awaits_details(items, Self::NAME);
+            && !reuse::awaits_details(items, Self::NAME);
         Some(path.calls(anew || !are_known))
     }
 
@@ -80,7 +80,7 @@ impl Watcher for DriftWatcher {
         if run.invocation.trigger == Trigger::Heartbeat {
             report.heartbeat = Some(heartbeat::notice(report.evaluations.first(), items, Timestamp::now()));
         }
-        let stored = items.and_then(stored_path::recorded);
+        let stored = items.and_then(reuse::recorded);
         let details_due = |read_at| ReadPath { path: stored.map(StoredPath::with_details_due), read_at };
         let of_service = |read: &&Read| read.services.contains(service);
         let (Some(first), Some(last)) = (reads.iter().find(of_service), reads.iter().rfind(of_service)) else {
@@ -113,7 +113,7 @@ fn known_details<'a>(run: &Run<'_>, states: &'a States, services: &BTreeSet<Serv
     };
     let of_service =
         |(partition, state): (&'a Partition, &'a LoadedState)| Some((partition.service()?, state.as_ref().ok()?));
-    stored_path::known_details(states.iter().filter_map(of_service), &anew, DriftWatcher::NAME, run.began)
+    reuse::known_details(states.iter().filter_map(of_service), &anew, DriftWatcher::NAME, run.began)
 }
 
 /// dbt's last connections according to CloudWatch, with one call for all services that are due.

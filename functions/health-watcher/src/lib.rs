@@ -13,7 +13,7 @@ use guard_aws::observe::Scope;
 use guard_aws::observe::pace::{self, Rate};
 use guard_aws::pipeline::{Read, Run, Watcher, checks};
 use guard_core::alerts::record::Items;
-use guard_core::alerts::stored_path;
+use guard_core::alerts::reuse;
 use guard_core::check::{CheckResult, Group, Status};
 use guard_core::ids::ServiceId;
 use guard_core::plan::Plan;
@@ -34,7 +34,7 @@ impl Watcher for HealthWatcher {
 
     /// One call for each target group.
     fn calls(&self, run: &Run<'_>, items: &Items, anew: bool) -> Option<usize> {
-        let path = stored_path::usable(items, run.began, run.settings)?;
+        let path = reuse::usable(items, run.began, run.settings)?;
         Some(if anew { path.calls(false) } else { path.groups() })
     }
 
@@ -43,7 +43,7 @@ impl Watcher for HealthWatcher {
     async fn read(&self, run: &Run<'_>, services: &BTreeSet<ServiceId>) -> Vec<Read> {
         let states = run.memory.all().await;
         let now = Timestamp::now();
-        let usable = states.values().filter_map(|state| stored_path::usable(state.as_ref().ok()?, now, run.settings));
+        let usable = states.values().filter_map(|state| reuse::usable(state.as_ref().ok()?, now, run.settings));
         let paths: Vec<&StoredPath> = usable.filter(|path| services.contains(path.service())).collect();
         let known: BTreeSet<ServiceId> = paths.iter().map(|path| path.service().clone()).collect();
         let unknown: BTreeSet<ServiceId> = services.difference(&known).cloned().collect();
@@ -89,7 +89,7 @@ fn changes_an_alert(run: &Run<'_>, states: &States, service: &ServiceId, stored:
     let state = states.iter().find(|(partition, _)| partition.service() == Some(service));
     let Some((_, Ok(items))) = state else { return true };
     let evaluate = |read: &Read| run.evaluate(&read.checks, service, read, Some(items), &Outcome::default());
-    !stored_path::changes_nothing(&evaluate(health), &evaluate(stored).results, HealthWatcher::NAME, items)
+    !reuse::changes_nothing(&evaluate(health), &evaluate(stored).results, HealthWatcher::NAME, items)
 }
 
 /// The failures in `by_path`, the target health behind stored paths, that `anew` could not confirm because other reads

@@ -222,32 +222,3 @@ fn unsuccessful_item(call: &'static str, item: &UnsuccessfulItem) -> Unsuccessfu
     tracing::warn!(?endpoint, code, message, "AWS refused the change");
     (endpoint, CallError::new(call, ErrorKind::Refused(code), message))
 }
-
-#[cfg(test)]
-mod tests {
-    use std::sync::{Arc, Mutex};
-
-    use guard_core::testing::{endpoint, service};
-
-    use super::*;
-    use crate::testing;
-
-    #[tokio::test]
-    async fn only_a_refusal_with_an_aws_error_code_is_final() {
-        let refusal = "<Response><Errors><Error><Code>InvalidParameter</Code></Error></Errors></Response>";
-        for (body, calls, failed) in [(refusal, 3, 0), ("<html><h1>Bad Request</h1></html>", 1, 1)] {
-            let count = Arc::new(Mutex::new(0));
-            let config = testing::config(&count, move |count, _| {
-                *count += 1;
-                (400, body.to_owned())
-            });
-            let plan = Plan { accept: [(service(1), vec![endpoint(1), endpoint(2)])].into(), ..Plan::default() };
-            let outcome = Applier::new(&config, false).apply(&plan).await;
-            assert_eq!(
-                (*count.lock().unwrap(), outcome.failed.len(), outcome.refused.len()),
-                (calls, failed, 2),
-                "{body}"
-            );
-        }
-    }
-}

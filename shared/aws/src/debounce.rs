@@ -141,26 +141,3 @@ pub(crate) async fn finished(table: &StateTable, run: &str, began: Timestamp, un
         Vec::new()
     })
 }
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use aws_smithy_http_client::test_util::NeverClient;
-    use guard_core::testing::at;
-    use tokio::time::Instant;
-
-    use super::*;
-    use crate::testing;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_run_does_not_wait_for_a_table_that_hangs() {
-        let config = testing::config(&Arc::default(), |(): &mut (), _| (200, String::new()));
-        let config = config.into_builder().http_client(NeverClient::new()).build();
-        let began = Instant::now();
-        let event = Event { id: "m-1", at: at(8, 0), change: None };
-        let claim = claim(&StateTable::new(&config, "state"), "connection-acceptor", event, &ToRead::All).await;
-        assert!(matches!(claim, Claim::Run(_)));
-        assert_eq!(began.elapsed(), CLAIM_WITHIN);
-    }
-}

@@ -77,8 +77,6 @@ fn causes(error: &dyn Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use aws_smithy_http_client::test_util::infallible_client_fn;
     use aws_smithy_types::body::SdkBody;
 
@@ -93,8 +91,7 @@ mod tests {
     /// The error texts of an EC2, a DynamoDB and an ACM call that all get this response.
     async fn said(status: u16, body: impl Fn() -> SdkBody + Send + Sync + 'static) -> [String; 3] {
         let client = infallible_client_fn(move |_| http::Response::builder().status(status).body(body()).unwrap());
-        let config = testing::config(&Arc::default(), |(): &mut (), _| (200, String::new()));
-        let config = config.into_builder().http_client(client).build();
+        let config = testing::config(client);
         let connections = clients::ec2(&config).describe_vpc_endpoint_connections().send().await.unwrap_err();
         let items = aws_sdk_dynamodb::Client::new(&config).query().table_name("table").send().await.unwrap_err();
         let certificate = aws_sdk_acm::Client::new(&config).describe_certificate().certificate_arn("arn");

@@ -53,7 +53,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::testing::{cloudtrail_event, notification, scheduled};
+    use crate::testing::{cloudtrail_event, notification, pointers, scheduled};
 
     #[test]
     fn each_trigger_is_recognised() {
@@ -112,21 +112,6 @@ mod tests {
                 ("change", cloudtrail_event(&record))
             }),
         ]
-    }
-
-    /// JSON pointers to all values in `event`.
-    fn pointers(event: &Value, prefix: &str) -> Vec<String> {
-        let mut all = vec![prefix.to_owned()];
-        match event {
-            Value::Object(fields) => {
-                all.extend(fields.iter().flat_map(|(name, value)| pointers(value, &format!("{prefix}/{name}"))));
-            }
-            Value::Array(values) => {
-                all.extend((0..).zip(values).flat_map(|(index, value)| pointers(value, &format!("{prefix}/{index}"))));
-            }
-            _ => {}
-        }
-        all
     }
 
     proptest! {

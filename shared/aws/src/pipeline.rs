@@ -13,7 +13,7 @@ use guard_core::admission::admit;
 use guard_core::alerts::connection::remembered;
 use guard_core::alerts::reconcile::{Evaluation, Report};
 use guard_core::alerts::record::{self, Items, Partition};
-use guard_core::alerts::{changes, inventory, stored_path};
+use guard_core::alerts::{changes, inventory, reuse};
 use guard_core::catalogue::checks_of;
 use guard_core::check::{Check, CheckContext, Group};
 use guard_core::checks::subscribers::{self, Subscribers};
@@ -211,7 +211,7 @@ impl Run<'_> {
             lacks_memory: outcome.lacks_memory || items.is_none(),
             changes: &changes,
             was_in_place: &was_in_place,
-            last_path: items.and_then(stored_path::recorded),
+            last_path: items.and_then(reuse::recorded),
             held: &held,
             ..CheckContext::new(service, &read.topology, policy, region, now)
         };
@@ -349,12 +349,12 @@ impl<W: Watcher> Pipeline<W> {
         let work: Vec<PartitionWork<'_>> = work.collect();
         let mut metrics = self.watcher.metrics(run, &reads, &plan, &outcome);
         metrics.push(metrics::unknown_checks(&work));
-        let news = self.notifier.store(run.invocation, work).await;
+        let news = self.notifier.store(run.invocation, work, Timestamp::now()).await;
         metrics.extend(metrics::firing_alerts(&news.firing()));
         let names = if news.is_empty() { BTreeMap::new() } else { self.names(run, states, &reads).await };
         let read_at: Vec<_> = reads.iter().map(|read| (&read.services, read.began)).collect();
         let (mut errors, path_ids, read) = tokio::join!(
-            self.notifier.send(news, &names, run.invocation),
+            self.notifier.send(news, &names, run.invocation, Timestamp::now()),
             self.store_path_ids(run, &turn, &reads),
             self.turns.note(self.notifier.table(), W::NAME, &turn, &read_at),
         );
@@ -383,7 +383,7 @@ impl<W: Watcher> Pipeline<W> {
         let candidates = services_and_items.map(|(service, items)| Candidate {
             service: service.clone(),
             calls: calls(items, false).unwrap_or(otherwise),
-            has_open_alert: items.is_some_and(|items| stored_path::has_open_alert(items, W::NAME)),
+            has_open_alert: items.is_some_and(|items| reuse::has_open_alert(items, W::NAME)),
             last_read: None,
         });
         let budget = W::ELB_RATE.calls_within(within.min(run.time_to_read()));

@@ -2,73 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use guard_aws::testing::{Form, Request, Table, published};
 use guard_core::testing::{DBT, endpoint, service};
 use serde_json::{Value, json};
 
+use crate::call::{Api, Call, Form, Request};
 use crate::faults::{Fault, FaultPlan, Trouble, refusal};
 use crate::limits::Limits;
-
-/// An API of AWS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Api {
-    /// EC2.
-    Ec2,
-    /// Elastic Load Balancing.
-    Elb,
-    /// DynamoDB.
-    DynamoDb,
-    /// SNS.
-    Sns,
-}
-
-/// One call.
-#[derive(Debug, Clone)]
-pub struct Call {
-    /// The called API.
-    pub api: Api,
-    /// Its action.
-    pub action: String,
-    /// The resource or table item that it concerns.
-    pub about: String,
-    request: Request,
-}
-
-impl Call {
-    /// The call that a request to this address makes.
-    pub fn new(address: &str, request: Request) -> Self {
-        let api = match address {
-            address if address.contains("//ec2.") => Api::Ec2,
-            address if address.contains("//elasticloadbalancing.") => Api::Elb,
-            address if address.contains("//dynamodb.") => Api::DynamoDb,
-            address if address.contains("//sns.") => Api::Sns,
-            other => panic!("an unexpected address: {other}"),
-        };
-        let (action, about) = match &request {
-            Request::Json(action, body) => {
-                let values = &body["ExpressionAttributeValues"];
-                (action.clone(), format!("{}{}{}", values[":service"], body["Item"]["service"], body["Item"]["item"]))
-            }
-            Request::Query(form) => (form.action(), if api == Api::Sns { String::new() } else { form.parameters() }),
-        };
-        Self { api, action, about, request }
-    }
-
-    /// An error in the API's format.
-    pub fn error(&self, code: &str, message: &str) -> String {
-        match self.api {
-            Api::DynamoDb => {
-                json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": message}).to_string()
-            }
-            Api::Ec2 => format!(
-                "<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors></Response>"
-            ),
-            _ => format!(
-                "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
-            ),
-        }
-    }
-}
+use crate::table::Table;
 
 /// A call that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,7 +94,6 @@ pub const REFUSED_PAGE: &str = "refused-page";
 
 /// The simulated AWS.
 #[derive(Debug, Default)]
-#[allow(clippy::struct_excessive_bools)]
 pub struct FakeAws {
     /// The number of endpoint services, each with a load balancer, a target group and two targets.
     pub services: u32,
@@ -172,8 +111,6 @@ pub struct FakeAws {
     pub afterwards: Option<Vec<Row>>,
     /// The endpoints that EC2 neither accepts nor rejects, each with the code of its unsuccessful item.
     pub refused_items: BTreeMap<u32, &'static str>,
-    /// Whether unsuccessful items lack the endpoint id.
-    pub hides_refused_items: bool,
     /// The services whose targets are unhealthy.
     pub unhealthy: BTreeSet<u32>,
     /// The services whose load balancers have cross-zone load balancing off.
@@ -198,12 +135,10 @@ pub struct FakeAws {
     pub plan: FaultPlan,
     /// The flaw in the responses to one action.
     pub flaw: Option<Flaw>,
+    /// The results of some actions, in place of the simulated ones.
+    pub results: BTreeMap<&'static str, String>,
     /// Whether the targets are instances, and a security group rule names a prefix list.
     pub has_instances: bool,
-    /// Whether the alert topic lacks a confirmed subscription.
-    pub nobody_is_subscribed: bool,
-    /// Whether all targets were deregistered.
-    pub without_targets: bool,
     /// The number of calls, by action and resource.
     pub counts: HashMap<(String, String), u32>,
 }
@@ -246,11 +181,12 @@ impl FakeAws {
         *before += 1;
         self.calls.push(Made { action: call.action.clone(), about: call.about.clone(), trouble });
         match trouble {
-            Some(Trouble::Before(fault @ (Fault::Throttle | Fault::Error | Fault::Refuse | Fault::Deny))) => {
-                return Ok(refusal(call, fault));
-            }
-            Some(Trouble::Before(fault)) => return Err(fault),
+            Some(Trouble::Before(fault @ (Fault::Reset | Fault::Hang | Fault::Kill))) => return Err(fault),
+            Some(Trouble::Before(fault)) => return Ok(refusal(call, fault)),
             _ => {}
+        }
+        if let (Some(Trouble::Overtaken), Request::Json(body)) = (trouble, &call.request) {
+            self.table.overtake(&body["Item"]);
         }
         let (status, body) = self.answer(call);
         match trouble {
@@ -281,17 +217,24 @@ impl FakeAws {
             {
                 refusal(call, Fault::Deny)
             }
-            Request::Json(action, body) => self.table.answer(action, body),
-            Request::Query(_) if call.action == "ListSubscriptionsByTopic" => {
-                (200, subscriptions(self.nobody_is_subscribed))
+            Request::Json(body) => self.table.answer(&call.action, body),
+            Request::Query(form) => {
+                let result = self.results.get(call.action.as_str()).cloned();
+                (200, call.response(&result.unwrap_or_else(|| self.result(call, form))))
             }
-            Request::Query(form) if call.api == Api::Sns => self.publish(form),
-            Request::Query(form) if call.api == Api::Elb => (200, self.elb(&call.action, form)),
-            Request::Query(form) => self.ec2(call, form),
         }
     }
 
-    fn publish(&mut self, form: &Form) -> (u16, String) {
+    fn result(&mut self, call: &Call, form: &Form) -> String {
+        match (call.api, call.action.as_str()) {
+            (Api::Sns, "ListSubscriptionsByTopic") => subscriptions(),
+            (Api::Sns, _) => self.publish(form),
+            (Api::Elb, action) => self.elb(action, form),
+            (_, action) => self.ec2(action, form),
+        }
+    }
+
+    fn publish(&mut self, form: &Form) -> String {
         let bodies: Value = serde_json::from_str(&form.get("Message").unwrap()).unwrap();
         let data: Value = serde_json::from_str(bodies["sqs"].as_str().unwrap()).unwrap();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -311,22 +254,22 @@ impl FakeAws {
             call,
         }));
         self.messages.push((form.get("Subject").unwrap(), data.to_string()));
-        published()
+        "<MessageId>1</MessageId>".to_owned()
     }
 
     /// One arm per action.
     #[allow(clippy::too_many_lines)]
-    fn ec2(&mut self, call: &Call, form: &Form) -> (u16, String) {
+    fn ec2(&mut self, action: &str, form: &Form) -> String {
         let asked = form.list("Filter.1.Value");
         let numbers = || (1..=self.services).filter(|number| asked.contains(&service(*number).to_string()));
-        let body = match call.action.as_str() {
+        match action {
             "DescribeVpcEndpointConnections" => {
                 assert_eq!(form.get("Filter.1.Name").as_deref(), Some("service-id"), "never without a filter");
                 assert!(!asked.is_empty(), "never without a service");
-                return (200, self.connections(form));
+                self.connections(form)
             }
-            "AcceptVpcEndpointConnections" => return (200, self.answer_requests(form, true)),
-            "RejectVpcEndpointConnections" => return (200, self.answer_requests(form, false)),
+            "AcceptVpcEndpointConnections" => self.answer_requests(form, true),
+            "RejectVpcEndpointConnections" => self.answer_requests(form, false),
             "DescribeVpcEndpointServiceConfigurations" => {
                 let item = |number: u32| {
                     format!(
@@ -435,8 +378,7 @@ impl FakeAws {
                 list("routeTableSet", std::iter::once(table.to_owned()))
             }
             other => panic!("an unexpected call: ec2:{other}"),
-        };
-        (200, format!("<{0}Response>{body}</{0}Response>", call.action))
+        }
     }
 
     fn connections(&mut self, form: &Form) -> String {
@@ -463,15 +405,12 @@ impl FakeAws {
         let items: String = rows.iter().skip(page * size).take(size).map(item).collect();
         let next =
             if (page + 1) * size < rows.len() { format!("<nextToken>{}</nextToken>", page + 1) } else { String::new() };
-        format!(
-            "<DescribeVpcEndpointConnectionsResponse><vpcEndpointConnectionSet>{items}</vpcEndpointConnectionSet>{next}\
-             </DescribeVpcEndpointConnectionsResponse>"
-        )
+        format!("<vpcEndpointConnectionSet>{items}</vpcEndpointConnectionSet>{next}")
     }
 
     fn answer_requests(&mut self, form: &Form, accept: bool) -> String {
         let on = form.get("ServiceId").unwrap();
-        let mut unsuccessful = String::new();
+        let mut unsuccessful = Vec::new();
         for id in form.list("VpcEndpointId") {
             let calls = if accept { &mut self.accept_calls } else { &mut self.reject_calls };
             calls.push((on.clone(), id.clone()));
@@ -492,25 +431,20 @@ impl FakeAws {
                 None => {
                     let code = code.unwrap_or(&"InvalidState");
                     let error = format!("<error><code>{code}</code><message>not waiting</message></error>");
-                    let id =
-                        if self.hides_refused_items { String::new() } else { format!("<resourceId>{id}</resourceId>") };
-                    unsuccessful.extend(["<item>", &error, &id, "</item>"]);
+                    unsuccessful.push(format!("<item>{error}<resourceId>{id}</resourceId></item>"));
                 }
             }
         }
         if let Some(afterwards) = self.afterwards.take() {
             self.connections = afterwards;
         }
-        let name = if accept { "Accept" } else { "Reject" };
-        format!(
-            "<{name}VpcEndpointConnectionsResponse><unsuccessful>{unsuccessful}</unsuccessful></{name}VpcEndpointConnectionsResponse>"
-        )
+        list("unsuccessful", unsuccessful.into_iter())
     }
 
     fn elb(&mut self, action: &str, form: &Form) -> String {
         let number = |name: &str| number_in(&form.get(name).unwrap());
         let members = |name: &str, items: String| format!("<{name}>{items}</{name}>");
-        let body = match action {
+        match action {
             "DescribeLoadBalancers" => {
                 let item = |arn: &String| {
                     format!(
@@ -591,13 +525,10 @@ impl FakeAws {
                          </AvailabilityZone></Target><TargetHealth>{health}</TargetHealth></member>"
                     )
                 };
-                let targets =
-                    if self.without_targets { String::new() } else { [target(10, 'a'), target(11, 'b')].concat() };
-                members("TargetHealthDescriptions", targets)
+                members("TargetHealthDescriptions", [target(10, 'a'), target(11, 'b')].concat())
             }
             other => panic!("an unexpected call: elasticloadbalancing:{other}"),
-        };
-        format!("<{action}Response><{action}Result>{body}</{action}Result></{action}Response>")
+        }
     }
 }
 
@@ -620,18 +551,14 @@ fn number_in(arn: &str) -> u32 {
     name.rsplit('-').next().unwrap().parse().unwrap()
 }
 
-/// An unconfirmed subscription to the alerts and, unless `nobody`, a confirmed one.
-fn subscriptions(nobody: bool) -> String {
+/// A confirmed and an unconfirmed subscription to the alerts.
+fn subscriptions() -> String {
     let row = |arn: &str| {
         format!(
             "<member><SubscriptionArn>{arn}</SubscriptionArn><Owner>111122223333</Owner><Protocol>email</Protocol>\
              <Endpoint>ops@example.com</Endpoint></member>"
         )
     };
-    let confirmed = if nobody { String::new() } else { row("arn:aws:sns:eu-central-1:111122223333:alerts:1") };
-    let rows = confirmed + &row("PendingConfirmation");
-    format!(
-        "<ListSubscriptionsByTopicResponse><ListSubscriptionsByTopicResult><Subscriptions>{rows}</Subscriptions>\
-         </ListSubscriptionsByTopicResult></ListSubscriptionsByTopicResponse>"
-    )
+    let rows = row("arn:aws:sns:eu-central-1:111122223333:alerts:1") + &row("PendingConfirmation");
+    format!("<Subscriptions>{rows}</Subscriptions>")
 }

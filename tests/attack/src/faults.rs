@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::aws::{Api, Call};
+use crate::call::{Api, Call};
 
 /// A fault of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Fault {
     Refuse,
     /// AWS denies the call for lack of a permission.
     Deny,
+    /// A proxy on the way refuses the call with a page of its own.
+    Page,
     /// The connection is reset.
     Reset,
     /// No response ever arrives.
@@ -32,6 +34,8 @@ pub enum Trouble {
     After(Fault),
     /// AWS executes the call, and half of the response body arrives.
     Truncated,
+    /// Another run writes the same item of the table just before.
+    Overtaken,
 }
 
 /// A plan of faults for the calls.
@@ -57,13 +61,25 @@ pub enum FaultPlan {
         /// Whether AWS executes the call first.
         after: bool,
     },
-    /// Every call for which the function returns a fault.
-    Always(fn(&Call) -> Option<Trouble>),
+    /// The next calls for which the function returns `true`.
+    Next {
+        /// The number of calls that are still affected.
+        times: usize,
+        /// Whether a call is affected.
+        which: fn(&Call) -> bool,
+        /// Their trouble.
+        trouble: Trouble,
+    },
 }
 
 impl FaultPlan {
+    /// Every call for which `which` returns `true` fails before AWS executes it.
+    pub fn always(which: fn(&Call) -> bool, fault: Fault) -> Self {
+        Self::Next { times: usize::MAX, which, trouble: Trouble::Before(fault) }
+    }
+
     /// The trouble of `call`, the `number`th of all; `before` counts the same calls before it.
-    pub fn trouble(&self, call: &Call, number: usize, before: u32) -> Option<Trouble> {
+    pub fn trouble(&mut self, call: &Call, number: usize, before: u32) -> Option<Trouble> {
         match self {
             Self::Calm => None,
             Self::Storm { seed, percent, apis } => {
@@ -79,7 +95,11 @@ impl FaultPlan {
                 true => Trouble::After(Fault::Kill),
                 false => Trouble::Before(Fault::Kill),
             }),
-            Self::Always(fails) => fails(call),
+            Self::Next { times, which, trouble } => {
+                let affected = *times > 0 && which(call);
+                *times -= usize::from(affected);
+                affected.then_some(*trouble)
+            }
         }
     }
 }
@@ -97,6 +117,9 @@ const TROUBLES: [Trouble; 8] = [
 
 /// The status and error code of an API that refuses a call or fails.
 pub fn refusal(call: &Call, fault: Fault) -> (u16, String) {
+    if fault == Fault::Page {
+        return (400, "<html><h1>Bad Request</h1></html>".to_owned());
+    }
     let (status, code) = match (fault, call.api) {
         (Fault::Throttle, Api::Ec2) => (503, "RequestLimitExceeded"),
         (Fault::Throttle, Api::DynamoDb) => (400, "ThrottlingException"),

@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, clippy::panic)]
 
 mod aws;
+mod call;
 pub mod faults;
 pub mod limits;
+mod table;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,21 +25,30 @@ use drift_watcher::DriftWatcher;
 use guard_aws::events;
 use guard_aws::invocation::{Deadline, Invocation, RunErrors};
 use guard_aws::pipeline::Pipeline;
-use guard_aws::testing::{self, Request};
+use guard_aws::testing;
 use guard_core::config::Settings;
 use guard_core::testing::{origin, service, settings};
 use health_watcher::HealthWatcher;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-pub use self::aws::{Api, Call, FakeAws, Flaw, Made, Published, REFUSED_PAGE, Row, target_group};
+pub use self::aws::{FakeAws, Flaw, Made, Published, REFUSED_PAGE, Row, target_group};
+pub use self::call::{Api, Call};
 use self::faults::Fault;
+pub use self::table::Table;
 
 /// The usual latency of AWS.
 const LATENCY: Duration = Duration::from_millis(20);
 
 /// The simulated AWS, shared by several clients.
 pub type Aws = Arc<Mutex<FakeAws>>;
+
+impl FakeAws {
+    /// This AWS, for several clients.
+    pub fn shared(self) -> Aws {
+        Arc::new(Mutex::new(self))
+    }
+}
 
 /// The connection between an SDK client and the simulated AWS.
 #[derive(Debug, Clone)]
@@ -54,10 +65,8 @@ impl HttpConnector for Wire {
         let Self { aws, latency, killed } = self.clone();
         HttpConnectorFuture::new(async move {
             tokio::time::sleep(latency).await;
-            let target = request.headers().get("x-amz-target").map(ToOwned::to_owned);
-            let host = request.uri().to_owned();
             let body = std::str::from_utf8(request.body().bytes().unwrap()).unwrap();
-            let call = Call::new(&host, Request::parse(target.as_deref(), body));
+            let call = Call::new(request.uri(), request.headers().get("x-amz-target"), body);
             let answer = aws.lock().unwrap().take(&call);
             match answer {
                 Ok((status, body)) => Ok(Response::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body))),
@@ -71,6 +80,18 @@ impl HttpConnector for Wire {
             }
         })
     }
+}
+
+impl Wire {
+    fn config(self, region: Region) -> SdkConfig {
+        let wire = SharedHttpConnector::new(self);
+        testing::sdk_config(http_client_fn(move |_, _| wire.clone())).into_builder().region(region).build()
+    }
+}
+
+/// A configuration whose clients call `aws`.
+pub fn config(aws: &Aws) -> SdkConfig {
+    Wire { aws: aws.clone(), latency: LATENCY, killed: Arc::default() }.config(own_region())
 }
 
 /// A function's instance.
@@ -116,11 +137,9 @@ impl RunningFunction {
     /// The same as [`RunningFunction::new`], with this latency of AWS.
     pub fn with_latency(latency: Duration, name: &str, aws: &Aws, variables: &[(&str, &str)]) -> Self {
         let killed = Arc::new(Notify::new());
-        let wire = SharedHttpConnector::new(Wire { aws: aws.clone(), latency, killed: killed.clone() });
         let region = own_region();
         let topic = format!("arn:aws:sns:{region}:111122223333:alerts");
-        let config =
-            testing::sdk_config(http_client_fn(move |_, _| wire.clone())).into_builder().region(region).build();
+        let config = Wire { aws: aws.clone(), latency, killed: killed.clone() }.config(region);
         let count = aws.lock().unwrap().services;
         let services: Vec<String> = (1..=count).map(|number| service(number).to_string()).collect();
         let services = services.join(",");
@@ -167,6 +186,11 @@ fn build(name: &str, settings: Settings, config: &SdkConfig) -> Function {
         "health-watcher" => Function::Health(Pipeline::new(HealthWatcher, settings, config)),
         _ => Function::Drift(Pipeline::new(DriftWatcher, settings, config)),
     }
+}
+
+/// Runs a new instance of `function` on schedule.
+pub async fn run_once(function: &str, aws: &Aws, variables: &[(&str, &str)], id: &str) -> End {
+    RunningFunction::new(function, aws, variables).run(id, &testing::scheduled()).await
 }
 
 /// Runs `future` with a paused clock, so that waiting takes no time.

@@ -9,7 +9,7 @@
 
 use tokio::time::Instant;
 
-use crate::aws::{Api, Call};
+use crate::call::{Api, Call};
 
 /// The buckets of an account.
 #[derive(Debug)]

@@ -1,11 +1,10 @@
 //! connection-acceptor's reactions to EC2's responses, and its messages. `impostors.rs` tests who is accepted at all.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 
-use attack::faults::{Fault, FaultPlan, Trouble};
-use attack::{Api, Aws, End, FakeAws, Flaw, REFUSED_PAGE, Row, RunningFunction, play};
-use guard_aws::testing::{Table, cloudtrail_event, notification, scheduled};
+use attack::faults::{Fault, FaultPlan};
+use attack::{End, FakeAws, Flaw, Row, RunningFunction, Table, play};
+use guard_aws::testing::{cloudtrail_event, notification, scheduled};
 use guard_core::alerts::record::{Key, Record, State};
 use guard_core::snapshot::{EndpointService, StoredPath};
 use guard_core::testing::{DBT, UNTRUSTED, at, endpoint, endpoint_service, service, topology};
@@ -35,7 +34,7 @@ fn later(before: FakeAws, connections: Vec<Row>) -> FakeAws {
 fn run(fake: FakeAws, variables: &[(&str, &str)], event: &Value) -> (End, FakeAws) {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let id = format!("run-{}", RUNS.fetch_add(1, Ordering::Relaxed));
-    let aws: Aws = Arc::new(Mutex::new(fake));
+    let aws = fake.shared();
     let end = play(async { RunningFunction::new("connection-acceptor", &aws, variables).run(&id, event).await });
     let fake = std::mem::take(&mut *aws.lock().unwrap());
     (end, fake)
@@ -86,22 +85,6 @@ fn transitions(aws: &FakeAws) -> Vec<Value> {
 // -------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_partial_list_is_an_error() {
-    let whole = "</vpcEndpointConnectionSet>";
-    let replace: &str = Box::leak(format!("{whole}<nextToken>{REFUSED_PAGE}</nextToken>").into_boxed_str());
-    let flaw = Some(Flaw { action: "DescribeVpcEndpointConnections", find: whole, replace });
-    let aws = FakeAws { flaw, ..with(vec![dbt(1, WAITING)]) };
-    let (end, aws) = run(aws, &[("ALERT_AFTER", "1")], &scheduled());
-    assert!(matches!(end, End::Undone(why) if why.contains("ec2:DescribeVpcEndpointConnections")));
-    assert_eq!(aws.accept_calls, []);
-    assert_eq!(
-        subjects(&aws),
-        ["[WARNING] privatelink-guard: ec2:DescribeVpcEndpointConnections is denied"],
-        "one message, and not one per service"
-    );
-}
-
-#[test]
 fn an_unreadable_row_fails_only_its_own_service() {
     let variables = [("UNTRUSTED_REQUESTS", "reject"), ("MAX_DBT_ENDPOINTS", "2")];
     let connected = Row::new(4, 2, Some(DBT), "available");
@@ -142,9 +125,10 @@ fn a_notified_request_that_ec2_lists_late_is_accepted() {
 
 #[test]
 fn a_refused_item_fails_neither_the_batch_nor_the_run() {
-    for hides_refused_items in [false, true] {
+    let nameless = Flaw { action: "AcceptVpcEndpointConnections", find: "resourceId", replace: "unknown" };
+    for flaw in [None, Some(nameless)] {
         let requests = vec![dbt(1, WAITING), dbt(2, WAITING)];
-        let aws = FakeAws { refused_items: [(1, "Odd")].into(), hides_refused_items, ..with(requests) };
+        let aws = FakeAws { refused_items: [(1, "Odd")].into(), flaw, ..with(requests) };
         let aws = done(aws, &[("MAX_DBT_ENDPOINTS", "2")]);
         assert_eq!(accepted(&aws), [endpoint(1).as_str(), endpoint(2).as_str()]);
         // A warning, because dbt is connected through the other endpoint.
@@ -261,10 +245,7 @@ fn a_manually_accepted_request_is_reported_beyond_the_limit() {
 
 /// An AWS whose DynamoDB denies queries.
 fn without_table(connections: Vec<Row>) -> FakeAws {
-    let plan = FaultPlan::Always(|call| {
-        (call.api == Api::DynamoDb && call.action == "Query").then_some(Trouble::Before(Fault::Deny))
-    });
-    FakeAws { plan, ..with(connections) }
+    FakeAws { plan: FaultPlan::always(|call| call.action == "Query", Fault::Deny), ..with(connections) }
 }
 
 #[test]
@@ -346,21 +327,19 @@ fn the_alert_names_who_accepted_an_untrusted_account() {
 }
 
 /// drift-watcher's stored path behind service 1, with the service's name.
-fn stored_path(name: &str) -> Value {
+fn stored_path(name: &str) -> (String, String) {
     let service_1 = EndpointService { name: Some(name.to_owned()), ..endpoint_service() };
     let path = StoredPath::new(&topology(service_1, []), &service(1), at(8, 0), at(8, 0)).unwrap();
     let record = Record::new(State::Path(Some(Box::new(path))), at(8, 0));
     let key = Key::new("drift-watcher", Key::PATH, service(1).as_str());
-    json!({
-        "service": {"S": service(1).to_string()}, "item": {"S": key.to_string()}, "version": {"N": "1"},
-        "record": {"S": serde_json::to_string(&record).unwrap()},
-    })
+    (key.to_string(), serde_json::to_string(&record).unwrap())
 }
 
 #[test]
 fn a_covered_change_becomes_a_cause_of_the_other_runs_alert() {
     let (_, mut first) = run(two_untrusted(), &[], &acceptance("e-1", 7, "one"));
-    first.table.items.push(stored_path("postgres"));
+    let (item, record) = stored_path("postgres");
+    first.table.add(service(1).as_str(), &item, &record);
     let (end, second) = run(later(first, Vec::new()), &[], &acceptance("e-2", 8, "two"));
     assert_eq!(end, End::Done);
     assert_eq!(calls(&second), ["Publish"], "EC2 is not asked again");

@@ -103,16 +103,25 @@ pub fn fuzz(folder: &str, cases: u32, test: impl Fn(&str) -> Result<(), TestCase
     }
     let cases = std::env::var("FUZZ_CASES").map_or(cases, |text| text.parse().unwrap());
     for seed in attack::seeds(1) {
-        let config = Config {
-            cases,
-            failure_persistence: None,
-            max_shrink_iters: 200,
-            rng_seed: RngSeed::Fixed(seed),
-            rng_algorithm: RngAlgorithm::ChaCha,
-            ..Config::default()
-        };
-        TestRunner::new(config)
-            .run(&inputs(folder), |text| test(&text))
-            .unwrap_or_else(|failure| panic!("ATTACK_SEED={seed} FUZZ_CASES={cases}: {failure}"));
+        run_seeded(seed, cases, &inputs(folder), |text| test(&text));
     }
+}
+
+/// Tests `cases` values of `strategy` with this seed, which a failure prints.
+pub fn run_seeded<S: Strategy>(
+    seed: u64,
+    cases: u32,
+    strategy: &S,
+    test: impl Fn(S::Value) -> Result<(), TestCaseError>,
+) {
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 200,
+        rng_seed: RngSeed::Fixed(seed),
+        rng_algorithm: RngAlgorithm::ChaCha,
+        ..Config::default()
+    };
+    let result = TestRunner::new(config).run(strategy, test);
+    result.unwrap_or_else(|failure| panic!("ATTACK_SEED={seed}, {cases} cases: {failure}"));
 }

@@ -2,11 +2,9 @@
 //! state changes between two calls, so these are all points at which a kill matters.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
 
 use attack::faults::FaultPlan;
-use attack::{Aws, End, FUNCTIONS, FakeAws, Published, Row, RunningFunction, play};
-use guard_aws::testing::scheduled;
+use attack::{Aws, End, FUNCTIONS, FakeAws, Published, Row, play, run_once};
 use guard_core::testing::{DBT, UNTRUSTED};
 
 /// Settings that send all alerts at once, and enable all changes of the guard.
@@ -43,15 +41,15 @@ fn repeats(published: &[Published]) -> BTreeMap<(String, String, u64), usize> {
 /// Runs `function` in a new instance some time after a kill, when the leases have expired.
 async fn later(function: &str, aws: &Aws, id: &str) -> End {
     aws.lock().unwrap().wait_for_leases();
-    RunningFunction::new(function, aws, VARIABLES).run(id, &scheduled()).await
+    run_once(function, aws, VARIABLES, id).await
 }
 
 /// Kills the first run of `function` at call number `at`. Returns AWS after three more runs, the first of which is
 /// Lambda's retry with the same id; `None` if the first run makes fewer calls.
 fn killed(function: &str, at: usize, after: bool) -> Option<FakeAws> {
-    let aws: Aws = Arc::new(Mutex::new(FakeAws { plan: FaultPlan::Kill { at, after }, ..company() }));
+    let aws = FakeAws { plan: FaultPlan::Kill { at, after }, ..company() }.shared();
     play(async {
-        let end = RunningFunction::new(function, &aws, VARIABLES).run("first", &scheduled()).await;
+        let end = run_once(function, &aws, VARIABLES, "first").await;
         if end != End::Killed {
             assert!(aws.lock().unwrap().calls.len() < at, "{end:?}");
             return None;
@@ -66,7 +64,7 @@ fn killed(function: &str, at: usize, after: bool) -> Option<FakeAws> {
 
 /// AWS after undisturbed runs.
 fn undisturbed(function: &str) -> FakeAws {
-    let aws: Aws = Arc::new(Mutex::new(company()));
+    let aws = company().shared();
     play(async {
         for id in ["first", "second", "third"] {
             assert_eq!(later(function, &aws, id).await, End::Done);

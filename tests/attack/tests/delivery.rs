@@ -2,36 +2,31 @@
 //! sent once more.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 
-use attack::{Aws, End, FakeAws, RunningFunction, play};
-use guard_aws::testing::scheduled;
+use attack::{Aws, End, FakeAws, Flaw, play, run_once};
 use guard_core::alerts::record::{Key, Record, State};
 use guard_core::checks::subscribers::Subscribers;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
 
 /// Stores the record of a topic whose first read, two hours ago, showed `number` subscriptions.
 fn asked_two_hours_ago(aws: &mut FakeAws, number: usize) {
     let then = Timestamp::now() - SignedDuration::from_hours(2);
     let state = Subscribers { since: then, numbers: BTreeMap::from([(then, number)]), heard_since: None };
     let record = Record::new(State::Subscribers(state), then);
-    aws.table.items.push(json!({
-        "service": {"S": "guard"}, "item": {"S": Key::new("drift-watcher", Key::SUBSCRIBERS, "guard").to_string()},
-        "version": {"N": "1"}, "record": {"S": serde_json::to_string(&record).unwrap()},
-    }));
+    let key = Key::new("drift-watcher", Key::SUBSCRIBERS, "guard").to_string();
+    aws.table.add("guard", &key, &serde_json::to_string(&record).unwrap());
 }
 
 async fn run(aws: &Aws, function: &str, id: &str) -> Vec<String> {
     aws.lock().unwrap().published.clear();
-    assert_eq!(RunningFunction::new(function, aws, &[]).run(id, &scheduled()).await, End::Done);
+    assert_eq!(run_once(function, aws, &[], id).await, End::Done);
     let fake = aws.lock().unwrap();
     fake.published.iter().map(|sent| format!("{} {}", sent.kind, sent.check)).collect()
 }
 
 #[test]
 fn drift_watcher_reads_the_subscriptions_once_an_hour() {
-    let aws: Aws = Arc::new(Mutex::new(FakeAws::new(1)));
+    let aws = FakeAws::new(1).shared();
     play(async {
         run(&aws, "drift-watcher", "first").await;
         run(&aws, "drift-watcher", "second").await;
@@ -42,7 +37,9 @@ fn drift_watcher_reads_the_subscriptions_once_an_hour() {
 
 #[test]
 fn the_end_of_the_last_subscription_is_critical() {
-    let aws: Aws = Arc::new(Mutex::new(FakeAws { nobody_is_subscribed: true, ..FakeAws::new(1) }));
+    let confirmed = "arn:aws:sns:eu-central-1:111122223333:alerts:1";
+    let flaw = Flaw { action: "ListSubscriptionsByTopic", find: confirmed, replace: "PendingConfirmation" };
+    let aws = FakeAws { flaw: Some(flaw), ..FakeAws::new(1) }.shared();
     asked_two_hours_ago(&mut aws.lock().unwrap(), 1);
     play(async {
         assert_eq!(run(&aws, "drift-watcher", "first").await, ["firing delivery.subscribers"]);
@@ -53,7 +50,7 @@ fn the_end_of_the_last_subscription_is_critical() {
 #[test]
 fn an_alert_sent_without_a_subscription_is_sent_once_more() {
     let fake = FakeAws { connections: Vec::new(), others_allowed: [1].into(), ..FakeAws::new(1) };
-    let aws: Aws = Arc::new(Mutex::new(fake));
+    let aws = fake.shared();
     asked_two_hours_ago(&mut aws.lock().unwrap(), 0);
     play(async {
         assert_eq!(run(&aws, "connection-acceptor", "waits").await, ["firing connection.absent"]);

@@ -3,10 +3,12 @@
 //! and no alert was resolved while its check still failed.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::OnceLock;
 
 use attack::faults::{Fault, FaultPlan, Trouble};
-use attack::{Api, Aws, Call, End, FUNCTIONS, FakeAws, Made, Published, Row, RunningFunction, play, report, seeds};
+use attack::{
+    Api, Aws, Call, End, FUNCTIONS, FakeAws, Made, Published, Row, RunningFunction, play, report, run_once, seeds,
+};
 use guard_aws::testing::scheduled;
 use guard_core::testing::{DBT, UNTRUSTED};
 
@@ -47,7 +49,7 @@ struct Story {
 
 impl Story {
     fn new(fake: FakeAws) -> Self {
-        let aws: Aws = Arc::new(Mutex::new(fake));
+        let aws = fake.shared();
         let instances = FUNCTIONS.iter().map(|name| RunningFunction::new(name, &aws, VARIABLES)).collect();
         Self { aws, instances, began: Vec::new(), undone: 0 }
     }
@@ -264,13 +266,13 @@ fn long_every_transition_is_sent_after_faults() {
 fn check_deadline(what: &str, plan: &FaultPlan) {
     let mut fake = FakeAws::new(40);
     (fake.unhealthy, fake.cross_zone_off) = ((1..=40).collect(), (1..=40).collect());
-    let aws: Aws = Arc::new(Mutex::new(fake));
+    let aws = fake.shared();
     fastrand::seed(1);
     play(async {
         for name in FUNCTIONS {
             aws.lock().unwrap().plan = plan.clone();
             let began = tokio::time::Instant::now();
-            let end = RunningFunction::new(name, &aws, VARIABLES).run(name, &scheduled()).await;
+            let end = run_once(name, &aws, VARIABLES, name).await;
             let took = began.elapsed().as_secs();
             report(&format!("{name}: {took} s while {what}"));
             assert_ne!(end, End::OutOfTime, "{name} took {took} s while {what}");
@@ -278,16 +280,12 @@ fn check_deadline(what: &str, plan: &FaultPlan) {
     });
 }
 
-fn hangs(api: Api, call: &Call) -> Option<Trouble> {
-    (call.api == api).then_some(Trouble::Before(Fault::Hang))
-}
-
 #[test]
 fn a_run_with_forty_services_ends_by_itself_whatever_hangs() {
-    check_deadline("EC2 hangs", &FaultPlan::Always(|call| hangs(Api::Ec2, call)));
-    check_deadline("ELB hangs", &FaultPlan::Always(|call| hangs(Api::Elb, call)));
-    check_deadline("SNS hangs", &FaultPlan::Always(|call| hangs(Api::Sns, call)));
-    check_deadline("DynamoDB hangs", &FaultPlan::Always(|call| hangs(Api::DynamoDb, call)));
+    check_deadline("EC2 hangs", &FaultPlan::always(|call| call.api == Api::Ec2, Fault::Hang));
+    check_deadline("ELB hangs", &FaultPlan::always(|call| call.api == Api::Elb, Fault::Hang));
+    check_deadline("SNS hangs", &FaultPlan::always(|call| call.api == Api::Sns, Fault::Hang));
+    check_deadline("DynamoDB hangs", &FaultPlan::always(|call| call.api == Api::DynamoDb, Fault::Hang));
     check_deadline("half of all calls fail", &FaultPlan::Storm { seed: 1, percent: 50, apis: Vec::new() });
 }
 
@@ -302,7 +300,7 @@ async fn reads_first(instance: &RunningFunction, aws: &Aws, id: &str) -> String 
 /// The clock must not decide: with a schedule of 15 minutes and five load balancers, the same one would always be last.
 #[test]
 fn new_instances_and_retries_vary_the_first_load_balancer() {
-    let aws: Aws = Arc::new(Mutex::new(FakeAws::new(5)));
+    let aws = FakeAws::new(5).shared();
     let new = || RunningFunction::new("drift-watcher", &aws, VARIABLES);
     play(async {
         let (mut of_new, mut of_retries, instance) = (BTreeSet::new(), BTreeSet::new(), new());
@@ -319,24 +317,21 @@ fn new_instances_and_retries_vary_the_first_load_balancer() {
 #[test]
 fn an_outage_in_elb_is_sent_although_all_other_reads_fail() {
     for fault in [Fault::Throttle, Fault::Deny, Fault::Hang] {
-        let aws: Aws = Arc::new(Mutex::new(FakeAws::new(2)));
+        let aws = FakeAws::new(2).shared();
         let variables = [("ALERT_AFTER", "1")];
         play(async {
             for function in ["drift-watcher", "health-watcher"] {
-                RunningFunction::new(function, &aws, &variables).run(function, &scheduled()).await;
+                run_once(function, &aws, &variables, function).await;
             }
             {
                 let mut fake = aws.lock().unwrap();
                 fake.published.clear();
                 fake.unhealthy = [1].into();
-                let fails: fn(&Call) -> Option<Trouble> = match fault {
-                    Fault::Throttle => |call| but_health(call, Fault::Throttle),
-                    Fault::Deny => |call| but_health(call, Fault::Deny),
-                    _ => |call| but_health(call, Fault::Hang),
-                };
-                fake.plan = FaultPlan::Always(fails);
+                let is_other_read =
+                    |call: &Call| matches!(call.api, Api::Ec2 | Api::Elb) && call.action != "DescribeTargetHealth";
+                fake.plan = FaultPlan::always(is_other_read, fault);
             }
-            RunningFunction::new("health-watcher", &aws, &variables).run("outage", &scheduled()).await
+            run_once("health-watcher", &aws, &variables, "outage").await
         });
         let fake = aws.lock().unwrap();
         let fired: Vec<&str> =
@@ -346,32 +341,25 @@ fn an_outage_in_elb_is_sent_although_all_other_reads_fail() {
     }
 }
 
-fn but_health(call: &Call, fault: Fault) -> Option<Trouble> {
-    let fails = matches!(call.api, Api::Ec2 | Api::Elb) && call.action != "DescribeTargetHealth";
-    fails.then_some(Trouble::Before(fault))
-}
-
 /// A listener now leads to dead targets. drift-watcher reads it while an unrelated read fails; the stored path still
 /// contains the healthy targets.
 #[test]
 fn an_outdated_path_is_withdrawn_although_another_read_fails() {
-    let aws: Aws = Arc::new(Mutex::new(FakeAws::new(1)));
+    let aws = FakeAws::new(1).shared();
     let has_path = |aws: &Aws| {
         let fake = aws.lock().unwrap();
         let paths = fake.table.items.iter().filter(|item| item["item"]["S"].as_str().unwrap().contains("#path#"));
         paths.filter(|item| item["record"]["S"].as_str().unwrap().contains("load_balancers")).count()
     };
     play(async {
-        RunningFunction::new("drift-watcher", &aws, &[]).run("first", &scheduled()).await;
+        run_once("drift-watcher", &aws, &[], "first").await;
         assert_eq!(has_path(&aws), 1);
-        aws.lock().unwrap().plan = FaultPlan::Always(|call| {
-            (call.action == "DescribeLoadBalancerAttributes").then_some(Trouble::Before(Fault::Deny))
-        });
-        RunningFunction::new("drift-watcher", &aws, &[]).run("attributes", &scheduled()).await;
+        let is_detail = |call: &Call| call.action == "DescribeLoadBalancerAttributes";
+        aws.lock().unwrap().plan = FaultPlan::always(is_detail, Fault::Deny);
+        run_once("drift-watcher", &aws, &[], "attributes").await;
         assert_eq!(has_path(&aws), 1, "it still leads where it did");
-        aws.lock().unwrap().plan =
-            FaultPlan::Always(|call| (call.action == "DescribeListeners").then_some(Trouble::Before(Fault::Deny)));
-        RunningFunction::new("drift-watcher", &aws, &[]).run("listeners", &scheduled()).await;
+        aws.lock().unwrap().plan = FaultPlan::always(|call| call.action == "DescribeListeners", Fault::Deny);
+        run_once("drift-watcher", &aws, &[], "listeners").await;
         assert_eq!(has_path(&aws), 0, "where the listeners lead is not known");
         End::Done
     });

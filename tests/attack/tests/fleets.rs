@@ -1,10 +1,7 @@
 //! Ten thousand endpoints: in dbt's account, where other customers of dbt request the service and the limit is one; in
 //! an untrusted account; in a known account.
 
-use std::sync::{Arc, Mutex};
-
-use attack::{Aws, End, FakeAws, Row, RunningFunction, play, report};
-use guard_aws::testing::scheduled;
+use attack::{Aws, End, FakeAws, Row, play, report, run_once};
 use guard_core::testing::{DBT, UNTRUSTED, endpoint};
 
 const REQUESTS: u32 = 10_000;
@@ -28,7 +25,7 @@ async fn run_with(
         fake.published.clear();
         fake.count("PutItem")
     };
-    assert_eq!(RunningFunction::new("connection-acceptor", aws, variables).run(id, &scheduled()).await, End::Done);
+    assert_eq!(run_once("connection-acceptor", aws, variables, id).await, End::Done);
     let fake = aws.lock().unwrap();
     let sent = fake.published.iter().map(|sent| (format!("{} {}", sent.kind, sent.check), sent.resource.clone()));
     (fake.count("PutItem") - before, sent.collect())
@@ -48,7 +45,7 @@ fn largest_item(aws: &FakeAws) -> usize {
 fn ten_thousand_requests_cause_one_accept_and_one_alert() {
     let mut fake = FakeAws { page: 1000, ..FakeAws::new(1) };
     fake.connections = (1..=REQUESTS).map(|number| Row::new(number, 1, Some(DBT), "pendingAcceptance")).collect();
-    let aws: Aws = Arc::new(Mutex::new(fake));
+    let aws = fake.shared();
     play(async {
         let (first, sent) = run(&aws, "first", |_| {}).await;
         let held = |kind: &str| sent.iter().filter(|(sent, _)| sent == kind).count();
@@ -92,7 +89,7 @@ fn a_fleet_of_endpoints_causes_one_message_and_small_records() {
     ] {
         let mut fake = FakeAws { page: 1000, ..FakeAws::new(1) };
         fake.connections.extend((2..=REQUESTS).map(|number| Row::new(number, 1, Some(owner), "available")));
-        let aws: Aws = Arc::new(Mutex::new(fake));
+        let aws = fake.shared();
         play(async {
             let (first, sent) = run_with(&aws, ("first", variables), |_| {}).await;
             let its = sent.iter().filter(|(about, resource)| about == expected && resource == owner);

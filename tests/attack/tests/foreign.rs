@@ -1,9 +1,9 @@
 //! Changes that CloudTrail reports: foreign changes start no run, and changes on a path start one that reads only the
 //! services concerned.
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use attack::faults::{Fault, FaultPlan};
 use attack::{Aws, End, FakeAws, RunningFunction, play, report, target_group};
 use guard_aws::testing::{cloudtrail_event, scheduled};
 use guard_core::testing::service;
@@ -38,7 +38,7 @@ fn ours(id: usize, number: u32) -> Value {
 
 /// An account whose paths drift-watcher has read, and an instance of drift-watcher.
 async fn known_account(services: u32) -> (Aws, RunningFunction) {
-    let aws: Aws = Arc::new(Mutex::new(FakeAws::new(services)));
+    let aws = FakeAws::new(services).shared();
     let function = RunningFunction::new("drift-watcher", &aws, &[]);
     assert_eq!(function.run("first", &scheduled()).await, End::Done);
     aws.lock().unwrap().calls.clear();
@@ -78,7 +78,7 @@ fn a_thousand_foreign_changes_start_no_run() {
 #[test]
 fn every_change_concerns_a_service_without_stored_ids() {
     play(async {
-        let aws: Aws = Arc::new(Mutex::new(FakeAws::new(1)));
+        let aws = FakeAws::new(1).shared();
         let function = RunningFunction::new("drift-watcher", &aws, &[]);
         assert_eq!(function.run("nothing is stored yet", &foreign(1)).await, End::Done);
         assert_eq!(runs(&aws), 1);
@@ -159,11 +159,9 @@ fn one_run_reads_concurrent_changes_to_many_services() {
 /// The retry has only the first event; the second invocation has ended, because the first event's run covered it.
 #[test]
 fn a_retry_reads_the_services_that_others_left_to_its_run() {
-    use attack::faults::{Fault, FaultPlan, Trouble};
     play(async {
         let (aws, function) = known_account(3).await;
-        aws.lock().unwrap().plan =
-            FaultPlan::Always(|call| (call.action == "PutItem").then_some(Trouble::Before(Fault::Error)));
+        aws.lock().unwrap().plan = FaultPlan::always(|call| call.action == "PutItem", Fault::Error);
         let (one, two) = (ours(1, 1), ours(2, 2));
         let ends = tokio::join!(function.run("one", &one), function.run("two", &two));
         let undone = |end: &End| matches!(end, End::Undone(_));
@@ -212,12 +210,10 @@ fn changes_without_a_path_id_start_one_run_a_minute() {
 /// The change may concern a detail, and the run that it starts cannot read the details.
 #[test]
 fn the_schedule_reads_details_that_a_change_run_missed() {
-    use attack::faults::{Fault, FaultPlan, Trouble};
     const DETAIL: &str = "DescribeLoadBalancerAttributes";
     play(async {
         let (aws, function) = known_account(1).await;
-        aws.lock().unwrap().plan =
-            FaultPlan::Always(|call| (call.action == DETAIL).then_some(Trouble::Before(Fault::Deny)));
+        aws.lock().unwrap().plan = FaultPlan::always(|call| call.action == DETAIL, Fault::Deny);
         assert_eq!(function.run("ours", &ours(1, 1)).await, End::Done);
         aws.lock().unwrap().plan = FaultPlan::Calm;
         let before = aws.lock().unwrap().count(DETAIL);
@@ -230,11 +226,9 @@ fn the_schedule_reads_details_that_a_change_run_missed() {
 
 #[test]
 fn a_partly_failed_read_adds_ids_and_never_replaces_them() {
-    use attack::faults::{Fault, FaultPlan, Trouble};
     play(async {
         let (aws, function) = known_account(1).await;
-        aws.lock().unwrap().plan =
-            FaultPlan::Always(|call| (call.action == "DescribeTargetGroups").then_some(Trouble::Before(Fault::Deny)));
+        aws.lock().unwrap().plan = FaultPlan::always(|call| call.action == "DescribeTargetGroups", Fault::Deny);
         assert_eq!(function.run("partial", &scheduled()).await, End::Done);
         aws.lock().unwrap().plan = FaultPlan::Calm;
         let before = runs(&aws);
@@ -293,7 +287,7 @@ fn an_early_or_late_target_change_is_named_as_the_cause() {
 #[test]
 fn two_concurrent_runs_name_a_cause_once() {
     for offset in (1_000..2_000).step_by(50) {
-        let aws: Aws = Arc::new(Mutex::new(FakeAws::new(1)));
+        let aws = FakeAws::new(1).shared();
         play(async {
             let by_change = RunningFunction::with_latency(Duration::from_millis(100), "drift-watcher", &aws, &[]);
             let by_schedule = RunningFunction::new("drift-watcher", &aws, &[]);

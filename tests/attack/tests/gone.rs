@@ -1,20 +1,18 @@
 //! Deregistered targets: the alert names the last ones, although every later read has replaced the stored path.
 
-use std::sync::{Arc, Mutex};
-
-use attack::{Aws, End, FakeAws, RunningFunction, play};
-use guard_aws::testing::scheduled;
+use attack::{Aws, End, FakeAws, play, run_once};
 
 async fn run(aws: &Aws, function: &str, id: &str) {
-    assert_eq!(RunningFunction::new(function, aws, &[]).run(id, &scheduled()).await, End::Done);
+    assert_eq!(run_once(function, aws, &[], id).await, End::Done);
 }
 
 #[test]
 fn an_alert_on_an_empty_target_group_names_the_last_targets() {
-    let aws: Aws = Arc::new(Mutex::new(FakeAws::new(1)));
+    let aws = FakeAws::new(1).shared();
     play(async {
         run(&aws, "drift-watcher", "with targets").await;
-        aws.lock().unwrap().without_targets = true;
+        let no_targets = ("DescribeTargetHealth", "<TargetHealthDescriptions/>".to_owned());
+        aws.lock().unwrap().results = [no_targets].into();
         for id in ["without", "without them still"] {
             run(&aws, "drift-watcher", id).await;
             run(&aws, "health-watcher", id).await;

@@ -5,16 +5,16 @@
 //! dbt's, are missing or malformed, or change between the read and the accept. States have odd casings or do not exist.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
 
-use attack::{Aws, End, FakeAws, Row, RunningFunction, play, report};
-use guard_aws::testing::{cloudtrail_event, notification, scheduled};
+use attack::{End, FakeAws, Row, RunningFunction, play, report};
+use guard_aws::testing::{cloudtrail_event, notification, pointers, scheduled};
 use guard_core::testing::{DBT, UNTRUSTED, endpoint, service};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestRunner};
 use serde_json::{Value, json};
+
+use crate::corpus::run_seeded;
 
 /// The maximum number of calls in any run: 1 + 3 + 3 reads of the connections (at most 11 pages here), 2 + 2 accepts
 /// and rejects with one call per endpoint if AWS refuses them together, names, table, and messages.
@@ -81,19 +81,6 @@ fn events() -> impl Strategy<Value = Value> {
             }
         ),
     ]
-}
-
-/// JSON pointers to all values in `event`.
-fn pointers(event: &Value, prefix: &str) -> Vec<String> {
-    let children: Vec<(String, &Value)> = match event {
-        Value::Object(fields) => {
-            fields.iter().map(|(name, value)| (name.replace('~', "~0").replace('/', "~1"), value)).collect()
-        }
-        Value::Array(values) => values.iter().enumerate().map(|(index, value)| (index.to_string(), value)).collect(),
-        _ => Vec::new(),
-    };
-    let below = children.into_iter().flat_map(|(name, value)| pointers(value, &format!("{prefix}/{name}")));
-    [prefix.to_owned()].into_iter().chain(below).collect()
 }
 
 /// dbt's account; the same with one digit changed, reversed, in other digits, or with a prefix or suffix; other
@@ -212,7 +199,7 @@ fn is_named_untrusted(row: &Row) -> bool {
 fn attack(case: &Case) -> Result<usize, TestCaseError> {
     let Case { event, rows, afterwards, page, reject, limit, replayed } = case.clone();
     let fake = FakeAws { connections: rows.clone(), afterwards: afterwards.clone(), page, ..FakeAws::new(1) };
-    let aws: Aws = Arc::new(Mutex::new(fake));
+    let aws = fake.shared();
     let most = limit.to_string();
     let variables =
         [("UNTRUSTED_REQUESTS", if reject { "reject" } else { "alert" }), ("MAX_DBT_ENDPOINTS", most.as_str())];
@@ -258,23 +245,13 @@ fn attack(case: &Case) -> Result<usize, TestCaseError> {
     Ok(rows.len().max(1))
 }
 
-/// Runs `runs` cases with a seed, and prints the seed on failure.
+/// Runs `runs` cases with a seed.
 fn attack_with(seed: u64, runs: u32) {
-    let config = Config {
-        cases: runs,
-        failure_persistence: None,
-        max_shrink_iters: 200,
-        rng_seed: RngSeed::Fixed(seed),
-        rng_algorithm: RngAlgorithm::ChaCha,
-        ..Config::default()
-    };
     let impostors = std::cell::Cell::new(0);
-    TestRunner::new(config)
-        .run(&cases(), |case| {
-            impostors.set(impostors.get() + attack(&case)?);
-            Ok(())
-        })
-        .unwrap_or_else(|failure| panic!("ATTACK_SEED={seed}: {failure}"));
+    run_seeded(seed, runs, &cases(), |case| {
+        impostors.set(impostors.get() + attack(&case)?);
+        Ok(())
+    });
     report(&format!("ATTACK_SEED={seed}: {runs} runs, {} connections", impostors.get()));
     assert!(impostors.get() > 20 * runs as usize);
 }

@@ -1,12 +1,11 @@
 //! AWS's rate limits: the guard waits before AWS throttles, and services take turns if one run cannot read everything.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use attack::faults::{Fault, FaultPlan, Trouble};
+use attack::faults::{Fault, FaultPlan};
 use attack::limits::Limits;
-use attack::{Aws, Call, End, FakeAws, Published, RunningFunction, play, report, target_group};
+use attack::{Aws, End, FakeAws, Published, RunningFunction, play, report, run_once, target_group};
 use guard_aws::testing::scheduled;
 use tokio::time::sleep;
 
@@ -16,7 +15,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// per second.
 fn account(services: u32, groups: u32, other_tool: f64) -> Aws {
     let limits = Limits::beside(other_tool);
-    Arc::new(Mutex::new(FakeAws { more_groups: groups - 1, limits, ..FakeAws::new(services) }))
+    FakeAws { more_groups: groups - 1, limits, ..FakeAws::new(services) }.shared()
 }
 
 /// Runs a function `runs` times on its schedule. A long run does not delay the next one, which begins in another
@@ -172,7 +171,7 @@ fn details_are_read_hourly_and_while_an_alert_is_open() {
     let topic = [("NOTIFICATION_TOPIC_ARN", "arn:aws:sns:eu-central-1:111122223333:notifications")];
     let run = async |id: &str| {
         let since = aws.lock().unwrap().calls.len();
-        let end = RunningFunction::new("drift-watcher", &aws, &topic).run(id, &scheduled()).await;
+        let end = run_once("drift-watcher", &aws, &topic, id).await;
         assert_eq!(end, End::Done, "{id}");
         details(&aws, since)
     };
@@ -193,9 +192,7 @@ fn a_throttled_read_is_repeated_until_time_runs_out() {
     let aws = account(1, 1, 0.0);
     play(async {
         let function = RunningFunction::new("drift-watcher", &aws, &[]);
-        let refuse: fn(&Call) -> Option<Trouble> =
-            |call| (call.action == "DescribeListeners").then_some(Trouble::Before(Fault::Throttle));
-        aws.lock().unwrap().plan = FaultPlan::Always(refuse);
+        aws.lock().unwrap().plan = FaultPlan::always(|call| call.action == "DescribeListeners", Fault::Throttle);
         let later = async {
             sleep(Duration::from_secs(20)).await;
             aws.lock().unwrap().plan = FaultPlan::Calm;

@@ -1,13 +1,14 @@
 //! Every list that the functions read: if a page fails or repeats, or if a row lacks a field that a check needs, the
 //! whole read is an error that the run names. No check passes and no alert resolves because of it.
 
-use std::sync::{Arc, Mutex};
+use attack::{End, FakeAws, Flaw, Published, REFUSED_PAGE, Row, play, run_once};
+use guard_core::testing::DBT;
 
-use attack::{Aws, End, FakeAws, Flaw, Published, REFUSED_PAGE, RunningFunction, play};
-use guard_aws::testing::scheduled;
-
-const VARIABLES: &[(&str, &str)] =
-    &[("ALERT_AFTER", "1"), ("NOTIFICATION_TOPIC_ARN", "arn:aws:sns:eu-central-1:111122223333:notifications")];
+const VARIABLES: &[(&str, &str)] = &[
+    ("ALERT_AFTER", "1"),
+    ("NOTIFICATION_TOPIC_ARN", "arn:aws:sns:eu-central-1:111122223333:notifications"),
+    ("MAX_DBT_ENDPOINTS", "2"),
+];
 
 /// The lists of EC2, whose actions have the prefix `ec2:`: action, element, and a row that lacks a field.
 const EC2: [(&str, &str, &str); 11] = [
@@ -49,18 +50,19 @@ const ELB: [(&str, &str, bool); 5] = [
 fn run(function: &str, flaw: Option<Flaw>) -> (End, FakeAws) {
     let mut fake = FakeAws { has_instances: true, ..FakeAws::new(1) };
     (fake.unhealthy, fake.cross_zone_off, fake.others_allowed) = ([1].into(), [1].into(), [1].into());
-    let aws: Aws = Arc::new(Mutex::new(fake));
+    let aws = fake.shared();
     let end = play(async {
-        let first = RunningFunction::new(function, &aws, VARIABLES).run("first", &scheduled()).await;
+        let first = run_once(function, &aws, VARIABLES, "first").await;
         assert_eq!(first, End::Done);
         {
-            // All problems are fixed, but the responses have the flaw; without stored paths, health-watcher reads
+            // dbt requests a connection; all problems are fixed, but the responses have the flaw; without stored paths, health-watcher reads
             // everything.
             let mut fake = aws.lock().unwrap();
             (fake.published, fake.flaw) = (Vec::new(), flaw);
             fake.table.items.retain(|item| !item["item"]["S"].as_str().unwrap().contains("#path#"));
+            fake.connections.push(Row::new(2, 1, Some(DBT), "pendingAcceptance"));
         }
-        RunningFunction::new(function, &aws, VARIABLES).run("second", &scheduled()).await
+        run_once(function, &aws, VARIABLES, "second").await
     });
     let fake = std::mem::take(&mut *aws.lock().unwrap());
     (end, fake)
@@ -78,6 +80,7 @@ fn assert_is_failed(function: &str, call: &str, flaw: Flaw) {
     let lost = |sent: &&Published| sent.check == "visibility.lost" && sent.kind == "firing" && sent.resource == call;
     assert_eq!(aws.published.iter().filter(lost).count(), 1, "{function}: {flaw:?}: {:?}", aws.published);
     assert!(aws.published.iter().all(|sent| sent.kind != "resolved"), "{flaw:?}: {:?}", aws.published);
+    assert_eq!(aws.accept_calls, [], "{flaw:?}");
 }
 
 fn leak(text: String) -> &'static str {
@@ -96,6 +99,7 @@ fn callers(action: &str) -> Vec<&'static str> {
 
 #[test]
 fn a_failed_or_repeated_page_fails_the_whole_list() {
+    assert_eq!(run("connection-acceptor", None).1.accept_calls.len(), 1, "if the list is whole");
     let of_ec2 = EC2.map(|(action, list, _)| ("ec2", action, list, "nextToken"));
     let of_elb = ELB.iter().filter(|(.., has_pages)| *has_pages);
     let of_elb = of_elb.map(|(action, list, _)| ("elasticloadbalancing", *action, *list, "NextMarker"));

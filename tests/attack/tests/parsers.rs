@@ -1,11 +1,8 @@
 //! The parsers of all external input: events, settings, ids, stored records, names. `make fuzz` runs these tests until
 //! it is stopped.
 
-use std::sync::{Arc, Mutex};
-
-use attack::{Aws, End, FakeAws, RunningFunction, play};
+use attack::{End, FakeAws, play, run_once};
 use guard_aws::events;
-use guard_aws::testing::scheduled;
 use guard_core::alerts::record::{Key, Partition, Record};
 use guard_core::alerts::transition::{Kind, Transition};
 use guard_core::check::{Finding, Severity};
@@ -127,13 +124,11 @@ fn no_corrupt_item_keeps_a_run_from_sending_failures() {
     fuzz("records", 40, |text| {
         let others = [1].into();
         let fake = FakeAws { others_allowed: others, ..FakeAws::new(1) };
-        let aws: Aws = Arc::new(Mutex::new(fake));
-        let on = service(1).to_string();
+        let aws = fake.shared();
         for key in keys {
-            let item = json!({"service": {"S": on}, "item": {"S": key}, "version": {"N": "1"}, "record": {"S": text}});
-            aws.lock().unwrap().table.items.push(item);
+            aws.lock().unwrap().table.add(service(1).as_str(), key, text);
         }
-        let end = play(async { RunningFunction::new("drift-watcher", &aws, &[]).run("run", &scheduled()).await });
+        let end = play(async { run_once("drift-watcher", &aws, &[], "run").await });
         prop_assert_eq!(end, End::Done);
         let is_readable = serde_json::from_str::<Record>(text).is_ok();
         let fake = aws.lock().unwrap();

@@ -1,32 +1,41 @@
 //! Calls that AWS refuses, and a table that does not answer.
 
-use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use attack::faults::{Fault, FaultPlan, Trouble};
-use attack::{Api, Aws, Call, End, FakeAws, Row, RunningFunction, play};
+use attack::{Call, End, FakeAws, Row, RunningFunction, play};
 use guard_aws::testing::notification;
 use guard_core::testing::{DBT, UNTRUSTED, endpoint};
 use serde_json::Value;
+use tokio::time::Instant;
 
-/// Runs connection-acceptor on a notification while calls fail in this way.
-fn run(rows: Vec<Row>, fails: fn(&Call) -> Option<Trouble>) -> (End, FakeAws) {
-    let plan = FaultPlan::Always(fails);
-    let aws: Aws = Arc::new(Mutex::new(FakeAws { connections: rows, plan, ..FakeAws::new(1) }));
+/// Runs connection-acceptor on a notification while these calls fail.
+fn run(rows: Vec<Row>, which: fn(&Call) -> bool, fault: Fault) -> (End, FakeAws) {
+    let (end, _, aws) = run_with(FaultPlan::always(which, fault), rows);
+    (end, aws)
+}
+
+/// Runs connection-acceptor on a notification. Returns its end and its duration, and AWS afterwards.
+fn run_with(plan: FaultPlan, rows: Vec<Row>) -> (End, Duration, FakeAws) {
+    let aws = FakeAws { connections: rows, plan, ..FakeAws::new(1) }.shared();
     let event: Value = notification("m-1", "2026-03-14T08:00:00.000Z", "");
     let variables = [("UNTRUSTED_REQUESTS", "reject"), ("MAX_DBT_ENDPOINTS", "3")];
-    let end = play(async { RunningFunction::new("connection-acceptor", &aws, &variables).run("first", &event).await });
+    let (end, took) = play(async {
+        let began = Instant::now();
+        (RunningFunction::new("connection-acceptor", &aws, &variables).run("first", &event).await, began.elapsed())
+    });
     let fake = std::mem::take(&mut *aws.lock().unwrap());
-    (end, fake)
+    (end, took, fake)
 }
 
 fn requests(owner: &str) -> Vec<Row> {
     [1, 2, 3].map(|number| Row::new(number, 1, Some(owner), "pendingAcceptance")).to_vec()
 }
 
-/// Refuses the call as a whole if it contains endpoint 2.
-fn refuse_the_second(call: &Call) -> Option<Trouble> {
+/// Whether the call accepts or rejects endpoint 2.
+fn answers_the_second(call: &Call) -> bool {
     let is_answer = ["AcceptVpcEndpointConnections", "RejectVpcEndpointConnections"].contains(&call.action.as_str());
-    (is_answer && call.about.contains(endpoint(2).as_str())).then_some(Trouble::Before(Fault::Refuse))
+    is_answer && call.about.contains(endpoint(2).as_str())
 }
 
 fn sent(aws: &FakeAws) -> Vec<(&str, &str)> {
@@ -35,7 +44,7 @@ fn sent(aws: &FakeAws) -> Vec<(&str, &str)> {
 
 #[test]
 fn a_refused_endpoint_blocks_no_other_endpoint() {
-    let (end, aws) = run(requests(DBT), refuse_the_second);
+    let (end, aws) = run(requests(DBT), answers_the_second, Fault::Refuse);
     assert_eq!(end, End::Done, "it is an alert, and the next run tries again");
     let accepted: Vec<&str> = aws.accepted.keys().map(String::as_str).collect();
     assert_eq!(accepted, [endpoint(1).as_str(), endpoint(3).as_str()]);
@@ -47,7 +56,7 @@ fn a_refused_endpoint_blocks_no_other_endpoint() {
 
 #[test]
 fn a_refused_reject_is_split_by_endpoint_and_reported() {
-    let (end, aws) = run(requests(UNTRUSTED), refuse_the_second);
+    let (end, aws) = run(requests(UNTRUSTED), answers_the_second, Fault::Refuse);
     assert_eq!(end, End::Done);
     let states: Vec<&str> = aws.connections.iter().map(|row| row.state.as_str()).collect();
     assert_eq!(states, ["rejected", "pendingAcceptance", "rejected"]);
@@ -56,35 +65,28 @@ fn a_refused_reject_is_split_by_endpoint_and_reported() {
     assert!(alert.action.starts_with("AWS refused to reject it: InvalidParameter"), "{alert:?}");
 }
 
+/// For lack of a permission, or by a proxy.
 #[test]
 fn a_denied_call_is_not_split_and_the_run_ends_in_error() {
-    let (end, aws) = run(requests(DBT), |call| {
-        (call.action == "AcceptVpcEndpointConnections").then_some(Trouble::Before(Fault::Deny))
-    });
-    assert!(matches!(&end, End::Undone(why) if why.contains("ec2:AcceptVpcEndpointConnections")), "{end:?}");
-    assert_eq!(aws.count("AcceptVpcEndpointConnections"), 1);
-    assert!(sent(&aws).contains(&("firing", endpoint(1).as_str())), "{:?}", sent(&aws));
+    for fault in [Fault::Deny, Fault::Page] {
+        let (end, aws) = run(requests(DBT), |call| call.action == "AcceptVpcEndpointConnections", fault);
+        assert!(matches!(&end, End::Undone(why) if why.contains("ec2:AcceptVpcEndpointConnections")), "{end:?}");
+        assert_eq!(aws.count("AcceptVpcEndpointConnections"), 1, "{fault:?}");
+        assert!(sent(&aws).contains(&("firing", endpoint(1).as_str())), "{:?}", sent(&aws));
+    }
 }
 
 #[test]
 fn a_run_starts_although_the_table_fails_its_claim() {
-    for trouble in [Fault::Error, Fault::Throttle, Fault::Deny, Fault::Reset, Fault::Hang] {
-        let fails: fn(&Call) -> Option<Trouble> = match trouble {
-            Fault::Error => |call| claim(call, Fault::Error),
-            Fault::Throttle => |call| claim(call, Fault::Throttle),
-            Fault::Deny => |call| claim(call, Fault::Deny),
-            Fault::Reset => |call| claim(call, Fault::Reset),
-            _ => |call| claim(call, Fault::Hang),
-        };
-        let (end, aws) = run(requests(DBT), fails);
-        assert_eq!(end, End::Done, "{trouble:?}");
-        assert_eq!(aws.accepted.len(), 3, "{trouble:?}");
+    for fault in [Fault::Error, Fault::Throttle, Fault::Deny, Fault::Reset, Fault::Hang] {
+        let claims =
+            FaultPlan::Next { times: 1, which: |call| call.action == "UpdateItem", trouble: Trouble::Before(fault) };
+        let (end, took, aws) = run_with(claims, requests(DBT));
+        assert_eq!(end, End::Done, "{fault:?}");
+        assert!(took < Duration::from_secs(2), "{fault:?}: {took:?}");
+        assert_eq!(aws.accepted.len(), 3, "{fault:?}");
+        assert!(aws.calls[0].trouble.is_some(), "{fault:?}: the claim");
     }
-}
-
-/// Fails the claims of runs.
-fn claim(call: &Call, fault: Fault) -> Option<Trouble> {
-    (call.api == Api::DynamoDb && call.about.contains("runs")).then_some(Trouble::Before(fault))
 }
 
 /// A request from dbt beside requests to reject from three untrusted accounts, whose findings are stored first.
@@ -93,7 +95,7 @@ fn accepting_waits_for_no_table_write() {
     let untrusted = ["999999999991", "999999999992", "999999999993"].into_iter().zip(2..);
     let untrusted = untrusted.map(|(owner, number)| Row::new(number, 1, Some(owner), "pendingAcceptance"));
     let rows = [Row::new(1, 1, Some(DBT), "pendingAcceptance")].into_iter().chain(untrusted).collect();
-    let (_, aws) = run(rows, |call| (call.action == "PutItem").then_some(Trouble::Before(Fault::Hang)));
+    let (_, aws) = run(rows, |call| call.action == "PutItem", Fault::Hang);
     assert_eq!(aws.accepted.keys().collect::<Vec<_>>(), [endpoint(1).as_str()]);
     let actions = aws.calls.iter().map(|call| call.action.as_str());
     let before: Vec<&str> = actions.take_while(|action| *action != "AcceptVpcEndpointConnections").collect();

@@ -2,10 +2,9 @@
 //! These tests run in real time, because the debounce compares events with the clock.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use attack::{Aws, End, FakeAws, Row, RunningFunction, report};
+use attack::{End, FakeAws, Row, RunningFunction, report};
 use guard_aws::testing::notification;
 use guard_core::testing::{DBT, UNTRUSTED, endpoint, service};
 use jiff::Timestamp;
@@ -27,7 +26,7 @@ fn a_storm_accepts_each_request_once_with_one_message() {
     let row = |number, owner| Row::new(number, 1, Some(owner), "pendingAcceptance");
     fake.connections =
         REQUESTS.map(|number| row(number, DBT)).chain(OTHERS.map(|number| row(number, UNTRUSTED))).collect();
-    let aws: Aws = Arc::new(Mutex::new(fake));
+    let aws = fake.shared();
     let sent = Timestamp::now().to_string();
     // A hundred notifications name each request; every tenth notification is SNS's second delivery of the previous one.
     let event = |number: usize| {
@@ -78,7 +77,7 @@ fn a_steady_stream_causes_at_most_two_runs_a_second() {
     const SECONDS: u32 = 4;
     let mut fake = FakeAws::new(1);
     fake.connections = OTHERS.map(|number| Row::new(number, 1, Some(UNTRUSTED), "pendingAcceptance")).collect();
-    let aws: Aws = Arc::new(Mutex::new(fake));
+    let aws = fake.shared();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let runs = (0..A_SECOND * SECONDS).map(async |number| {
         let instance = RunningFunction::new("connection-acceptor", &aws, &[]);

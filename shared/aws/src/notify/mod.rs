@@ -21,8 +21,6 @@
 mod outbox;
 mod publish;
 mod removed_services;
-#[cfg(test)]
-mod simulation;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -134,12 +132,17 @@ impl Notifier {
     }
 
     /// Reconciles a run's reports with the stored records, and stores the transitions to send.
-    pub async fn store(&self, Invocation { id, origin, .. }: &Invocation, work: Vec<PartitionWork<'_>>) -> News {
+    pub async fn store(
+        &self,
+        Invocation { id, origin, .. }: &Invocation,
+        work: Vec<PartitionWork<'_>>,
+        now: Timestamp,
+    ) -> News {
         // Only the guard's own records contain the number of subscriptions.
         let items = work.iter().filter_map(|work| work.state.as_ref().ok());
         let heard_since = items.into_iter().find_map(subscribers).and_then(|subscribers| subscribers.heard_since);
         let outboxes = concurrently(work, async |PartitionWork { report, state }| {
-            self.reconcile(id, origin, &report, state, (Timestamp::now(), heard_since)).await
+            self.reconcile(id, origin, &report, state, (now, heard_since)).await
         });
         News(outboxes.await)
     }
@@ -161,7 +164,7 @@ impl Notifier {
             outbox
         })
         .await;
-        self.send(News(outboxes), &names, invocation).await
+        self.send(News(outboxes), &names, invocation, Timestamp::now()).await
     }
 
     async fn attribute_in(

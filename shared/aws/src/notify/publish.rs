@@ -124,10 +124,11 @@ impl Notifier {
         news: News,
         names: &BTreeMap<ServiceId, String>,
         Invocation { origin, .. }: &Invocation,
+        now: Timestamp,
     ) -> RunErrors {
         let sent = concurrently(news.0, async |outbox| {
             let name = outbox.partition.service().and_then(|service| names.get(service)).map(String::as_str);
-            self.publish(outbox, name, origin, Timestamp::now()).await
+            self.publish(outbox, name, origin, now).await
         })
         .await;
         let mut errors = RunErrors::default();

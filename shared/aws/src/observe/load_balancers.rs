@@ -383,8 +383,8 @@ fn target(row: &elb::TargetHealthDescription) -> Option<Target> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
+    use aws_smithy_http_client::test_util::infallible_client_fn;
+    use aws_smithy_types::body::SdkBody;
     use guard_core::snapshot::ErrorKind;
 
     use super::*;
@@ -465,8 +465,8 @@ mod tests {
     /// An observer of an ELB that always returns this response to `action`.
     fn answering(action: &str, body: &str) -> Observer {
         let answer = format!("<{action}Response><{action}Result>{body}</{action}Result></{action}Response>");
-        let config = testing::config(&Arc::default(), move |(): &mut (), _| (200, answer.clone()));
-        Observer::new(&config, pace::ELB, BTreeSet::new())
+        let client = infallible_client_fn(move |_| http::Response::new(SdkBody::from(answer.clone())));
+        Observer::new(&testing::config(client), pace::ELB, BTreeSet::new())
     }
 
     #[tokio::test]

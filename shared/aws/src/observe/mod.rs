@@ -352,7 +352,8 @@ fn filter(name: &str, values: Vec<String>) -> Filter {
 mod tests {
     use std::time::Duration;
 
-    use aws_smithy_http_client::test_util::NeverClient;
+    use aws_smithy_http_client::test_util::{NeverClient, infallible_client_fn};
+    use aws_smithy_types::body::SdkBody;
     use guard_core::testing::service;
 
     use super::*;
@@ -360,8 +361,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_hanging_read_ends_in_time_and_names_the_reason() {
-        let config = testing::config(&Arc::default(), |(): &mut (), _| (200, String::new()));
-        let config = config.into_builder().http_client(NeverClient::new()).build();
+        let config = testing::config(NeverClient::new());
         let began = Instant::now();
         let observer =
             Observer::new(&config, pace::EC2, BTreeSet::new()).for_run("run", began + Duration::from_secs(80));
@@ -373,5 +373,32 @@ mod tests {
             "ec2:DescribeVpcEndpointServiceConfigurations failed: no time was left in this run"
         );
         assert!(observer.calls().values().all(Option::is_some));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_parameter_unknown_to_ec2_is_omitted_from_then_on() {
+        let asked: Arc<Mutex<Vec<bool>>> = Arc::default();
+        let all_asked = asked.clone();
+        let client = infallible_client_fn(move |request: http::Request<SdkBody>| {
+            let body = std::str::from_utf8(request.body().bytes().unwrap()).unwrap();
+            let is_unknown = body.contains("IncludeManagedResources");
+            asked.lock().unwrap().push(is_unknown);
+            let (status, body) = match is_unknown {
+                true => (
+                    400,
+                    "<Response><Errors><Error><Code>UnknownParameter</Code><Message>The parameter \
+                     IncludeManagedResources is not recognized</Message></Error></Errors></Response>",
+                ),
+                false => (200, "<DescribeNetworkInterfacesResponse></DescribeNetworkInterfacesResponse>"),
+            };
+            http::Response::builder().status(status).body(SdkBody::from(body)).unwrap()
+        });
+        let observer = Observer::new(&testing::config(client), pace::EC2, BTreeSet::new());
+        for run in ["first", "second"] {
+            let observer = observer.for_run(run, Instant::now() + Duration::from_mins(1));
+            assert_eq!(observer.nodes(["ELB net/pg/0123456789abcdef".to_owned()].into()).await, Ok(Vec::new()));
+            assert!(observer.calls().values().all(Option::is_none), "it is no failure");
+        }
+        assert_eq!(*all_asked.lock().unwrap(), [true, false, false]);
     }
 }

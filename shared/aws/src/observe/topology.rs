@@ -565,6 +565,3 @@ fn group_missing(group: &Arn) -> CallError {
 fn load_balancer_missing(arn: &Arn) -> CallError {
     malformed_response("elasticloadbalancing:DescribeLoadBalancers", &format!("{arn} is not in it"))
 }
-
-#[cfg(test)]
-mod tests;

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::reconcile::RecordWrite;
 use super::reconciler::Reconciler;
 use super::record::{Items, Key, Record, State};
-use super::stored_path;
+use super::reuse;
 use crate::catalogue::checks_of;
 use crate::check::Group;
 use crate::trigger::Change;
@@ -39,7 +39,7 @@ pub fn recent(items: &Items, now: Timestamp) -> Vec<Change> {
 impl Reconciler<'_> {
     /// The record of noted changes, extended by those of `changes` that name the partition's path.
     pub fn note(&self, changes: &[Change], items: &Items) -> Option<RecordWrite> {
-        let path = stored_path::recorded(items)?;
+        let path = reuse::recorded(items)?;
         let key = Key::new(self.function, Key::CHANGES, path.service().as_str());
         let before = items.get(&key).and_then(|item| item.record.clone());
         let mut notes = before.as_ref().and_then(Record::changes).unwrap_or_default().to_vec();

@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::reconciler::Reconciler;
 use super::record::{Items, Key, Record, State};
+use super::reuse;
 use super::silence::Silence;
-use super::stored_path;
 use super::transition::{Kind, Transition};
 use crate::catalogue;
 use crate::check::command::{Command, argument};
@@ -50,7 +50,7 @@ pub fn known_resources(items: &Items) -> BTreeSet<String> {
         subjects.contains(&key.subject.as_str()) || catalogue::find(&key.subject).is_some()
     };
     let recorded = items.keys().filter(is_about_one).map(|key| without_side(&key.resource).to_owned());
-    let path = stored_path::recorded(items);
+    let path = reuse::recorded(items);
     recorded.chain(path.into_iter().flat_map(StoredPath::resources)).collect()
 }
 

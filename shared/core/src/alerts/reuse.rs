@@ -1,4 +1,5 @@
-//! The conditions under which health-watcher trusts a stored path: only to find that nothing has changed. Pure.
+//! What a run may reuse of a stored path: its details for an hour, and the whole path only to find that nothing has
+//! changed. Pure.
 //!
 //! A stored path may be out of date. So a result from it never fires, worsens or resolves an alert: before an alert
 //! changes, the path is read again.

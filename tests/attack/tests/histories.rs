@@ -1,10 +1,16 @@
-//! Simulated histories of runs with every possible failure between them: each true transition must be sent once and in
+//! Histories of runs with every possible failure between them: each true transition must be sent once and in
 //! order.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use attack::faults::{Fault, FaultPlan, Trouble};
+use attack::{Aws, Call, FakeAws, Published, config, play};
+use aws_config::SdkConfig;
+use guard_aws::invocation::{Deadline, Invocation};
+use guard_aws::memory::LoadedState;
+use guard_aws::notify::{Firing, News, Notifier, PartitionWork};
+use guard_aws::table::StateTable;
 use guard_core::alerts::reconcile::{Evaluation, Report};
 use guard_core::alerts::record::Partition;
 use guard_core::alerts::silence::Silence;
@@ -16,66 +22,40 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Firing, Notifier, Outbox};
-use crate::invocation::{Deadline, Invocation};
-use crate::memory::LoadedState;
-use crate::testing::{Request, Table, config, published};
-
 /// The lead of a clock that is fast.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// The table and the topic, and their current failures.
-#[derive(Default)]
-#[allow(clippy::struct_excessive_bools)]
-struct World {
-    table: Table,
-    table_reads_fail: bool,
-    table_writes_fail: bool,
-    /// The table takes the next write, but its response is lost, and the SDK's retry finds a changed version.
-    answer_lost: bool,
-    /// The number of the run's next writes before which another run writes the record.
-    others_write: usize,
-    topic_fails: bool,
-    /// The sent transitions, message by message: their numbers and events.
-    heard: Vec<Vec<(u64, char)>>,
-    subjects: Vec<String>,
+/// The settings in which alerts get no reminders.
+const NO_REMINDERS: (&str, &str) = ("REMIND_EVERY_HOURS", "0");
+
+fn is_read(call: &Call) -> bool {
+    call.action == "Query"
 }
 
-impl World {
-    fn answer(&mut self, request: Request) -> (u16, String) {
-        let unavailable = || (503, "{}".to_owned());
-        match request {
-            Request::Json(action, _) if action == "Query" && self.table_reads_fail => unavailable(),
-            Request::Json(action, _) if action == "PutItem" && self.table_writes_fail => unavailable(),
-            Request::Json(action, body) if action == "PutItem" && std::mem::take(&mut self.answer_lost) => {
-                self.table.answer(&action, &body);
-                self.table.answer(&action, &body)
-            }
-            Request::Json(action, body) => {
-                if action == "PutItem" && self.others_write > 0 {
-                    self.others_write -= 1;
-                    let version = &mut self.table.items[0]["version"]["N"];
-                    *version = (version.as_str().unwrap().parse::<u64>().unwrap() + 1).to_string().into();
-                }
-                self.table.answer(&action, &body)
-            }
-            Request::Query(_) if self.topic_fails => unavailable(),
-            Request::Query(form) => {
-                let bodies: Value = serde_json::from_str(&form.get("Message").unwrap()).unwrap();
-                let data: Value = serde_json::from_str(bodies["sqs"].as_str().unwrap()).unwrap();
-                self.subjects.push(form.get("Subject").unwrap());
-                self.heard.push(data["transitions"].as_array().unwrap().iter().map(heard).collect());
-                published()
-            }
-        }
-    }
+fn is_write(call: &Call) -> bool {
+    call.action == "PutItem"
+}
+
+fn is_message(call: &Call) -> bool {
+    call.action == "Publish"
+}
+
+/// The next write is executed, but its response is lost.
+fn lost_answer() -> FaultPlan {
+    FaultPlan::Next { times: 1, which: is_write, trouble: Trouble::After(Fault::Reset) }
+}
+
+/// Another run writes the alert before each of its next `times` writes.
+fn overtaken(times: usize) -> FaultPlan {
+    let which = |call: &Call| is_write(call) && call.about.contains(&format!("#{}#", check().id));
+    FaultPlan::Next { times, which, trouble: Trouble::Overtaken }
 }
 
 /// The number and event of a transition: `F`iring, `r`eminder, `R`esolved, `e`ased to info, its `c`ause, `x` gone, `u`
 /// unwatched.
-fn heard(transition: &Value) -> (u64, char) {
-    let summary = transition["summary"].as_str().unwrap();
-    let event = match transition["kind"].as_str().unwrap() {
+fn heard(sent: &Published) -> (u64, char) {
+    let summary = sent.summary.as_str();
+    let event = match sent.kind.as_str() {
         "firing" => 'F',
         "reminder" => 'r',
         "resolved" => 'R',
@@ -86,7 +66,7 @@ fn heard(transition: &Value) -> (u64, char) {
         _ if summary.starts_with("cause found") => 'c',
         other => panic!("{other}: {summary}"),
     };
-    (transition["number"].as_u64().unwrap(), event)
+    (sent.number, event)
 }
 
 /// The finding for a letter: `i`nfo, `b`ad, `B` worse, `c` bad with a cause; `1` and `2` with that part, `3` with both;
@@ -239,7 +219,9 @@ impl Model {
 }
 
 struct Stage {
-    world: Arc<Mutex<World>>,
+    aws: Aws,
+    config: SdkConfig,
+    table: StateTable,
     notifier: Notifier,
     /// The same function with a changed configuration, which ignores the check.
     ignoring: Notifier,
@@ -250,26 +232,36 @@ fn check() -> Check {
     catalogue::find("load-balancer.cross-zone").unwrap()
 }
 
+fn partition() -> Partition {
+    Partition::Service(service(1))
+}
+
+fn invocation(run: u32) -> Invocation {
+    let deadline = Deadline::new(Duration::from_secs(110));
+    Invocation { id: run.to_string(), trigger: Trigger::Schedule, origin: origin(), deadline }
+}
+
 impl Stage {
     fn new() -> Self {
-        let world = Arc::new(Mutex::new(World::default()));
-        let notifier = |variables: &[(&str, &str)]| {
-            Notifier::new("drift-watcher", &config(&world, World::answer), &settings(variables))
-        };
-        let never = ("REMIND_EVERY_HOURS", "0");
-        Self { notifier: notifier(&[never]), ignoring: notifier(&[never, ("CROSS_ZONE", "ignore")]), world, runs: 0 }
-    }
-
-    fn partition() -> Partition {
-        Partition::Service(service(1))
+        let aws = FakeAws::default().shared();
+        let config = config(&aws);
+        let notifier = |variables: &[(&str, &str)]| Notifier::new("drift-watcher", &config, &settings(variables));
+        Self {
+            table: StateTable::new(&config, &settings(&[]).state_table),
+            notifier: notifier(&[NO_REMINDERS]),
+            ignoring: notifier(&[NO_REMINDERS, ("CROSS_ZONE", "ignore")]),
+            aws,
+            config,
+            runs: 0,
+        }
     }
 
     async fn load(&self) -> LoadedState {
-        self.notifier.table.load(&Self::partition()).await
+        self.table.load(&partition()).await
     }
 
     /// Reconciles the reads of one run, oldest first.
-    async fn reconcile(&mut self, reads: &[Read], state: LoadedState, now: Timestamp) -> Outbox {
+    async fn store(&mut self, reads: &[Read], state: LoadedState, now: Timestamp) -> News {
         self.runs += 1;
         let evaluation = |read: &Read| {
             let status = match (failing(read.found), read.found) {
@@ -283,18 +275,29 @@ impl Stage {
         };
         let unwatched = reads.iter().any(|read| read.found == 'u');
         let notifier = if unwatched { &self.ignoring } else { &self.notifier };
-        let partition = Self::partition();
-        let evaluations = reads.iter().map(evaluation).collect();
-        let report = Report::new(&partition, evaluations);
-        notifier.reconcile(&self.runs.to_string(), &origin(), &report, &state, (now, None)).await
+        let partition = partition();
+        let report = Report::new(&partition, reads.iter().map(evaluation).collect());
+        notifier.store(&invocation(self.runs), vec![PartitionWork { report, state: &state }], now).await
     }
 
-    async fn publish(&self, outbox: Outbox, now: Timestamp) {
-        let _ = self.notifier.publish(outbox, None, &origin(), now).await;
+    async fn send(&self, news: News, now: Timestamp) {
+        let _ = self.notifier.send(news, &BTreeMap::new(), &invocation(self.runs), now).await;
     }
 
-    fn set(&self, change: impl FnOnce(&mut World)) {
-        change(&mut self.world.lock().unwrap());
+    /// Loads, reconciles and sends.
+    async fn load_store_send(&mut self, reads: &[Read], now: Timestamp) {
+        let news = self.store(reads, self.load().await, now).await;
+        self.send(news, now).await;
+    }
+
+    fn plan(&self, plan: FaultPlan) {
+        self.aws.lock().unwrap().plan = plan;
+    }
+
+    /// Stores a silence with this state.
+    fn add_silence(&self, name: &str, record: &Value) {
+        let table = &mut self.aws.lock().unwrap().table;
+        table.add(&partition().to_string(), &format!("*#silence#{name}"), &record.to_string());
     }
 
     /// Silences everything for a minute, with a silence that was already announced.
@@ -303,14 +306,7 @@ impl Stage {
         let (by, comment) = ("ada".to_owned(), "upgrade".to_owned());
         let silence = Silence { checks: vec!["*".to_owned()], resources: vec![], until, by, comment, announced: None };
         let silence = Silence { announced: Some(silence.describe()), ..silence };
-        let record = json!({"state": {"silence": silence}, "observed_at": now}).to_string();
-        let item = json!({
-            "service": {"S": Self::partition().to_string()},
-            "item": {"S": format!("*#silence#{now}")},
-            "version": {"N": "1"},
-            "record": {"S": record},
-        });
-        self.set(|world| world.table.items.push(item));
+        self.add_silence(&now.to_string(), &json!({"state": {"silence": silence}, "observed_at": now}));
     }
 
     /// Plays one run, both on the stage and in the model.
@@ -322,39 +318,39 @@ impl Stage {
         match fate {
             Fate::ClockAhead => {
                 let (read, now) = (Read { found, began: now + DAY }, now + DAY);
-                let outbox = self.reconcile(&[read], self.load().await, now).await;
-                self.publish(outbox, now).await;
+                self.load_store_send(&[read], now).await;
                 // On its clock, the silence has ended.
                 model.store(read, false);
                 // Its wrong times do not count as newer.
                 model.recorded = None;
             }
             Fate::Fine | Fate::TopicFails | Fate::AnswerLost => {
-                self.set(|world| {
-                    world.topic_fails = fate == Fate::TopicFails;
-                    world.answer_lost = fate == Fate::AnswerLost;
-                });
-                let outbox = self.reconcile(&[read], self.load().await, now).await;
-                self.publish(outbox, now).await;
-                self.set(|world| (world.topic_fails, world.answer_lost) = (false, false));
+                match fate {
+                    Fate::TopicFails => self.plan(FaultPlan::always(is_message, Fault::Error)),
+                    Fate::AnswerLost => self.plan(lost_answer()),
+                    _ => {}
+                }
+                self.load_store_send(&[read], now).await;
+                if fate != Fate::Fine {
+                    self.plan(FaultPlan::Calm);
+                }
                 model.store(read, silenced);
             }
             Fate::DiesBeforeSending => {
-                drop(self.reconcile(&[read], self.load().await, now).await);
+                drop(self.store(&[read], self.load().await, now).await);
                 model.store(read, silenced);
             }
             Fate::DiesBeforeAcknowledging => {
-                let outbox = self.reconcile(&[read], self.load().await, now).await;
-                self.set(|world| world.table_writes_fail = true);
-                self.publish(outbox, now).await;
-                self.set(|world| world.table_writes_fail = false);
+                let news = self.store(&[read], self.load().await, now).await;
+                self.plan(FaultPlan::always(is_write, Fault::Error));
+                self.send(news, now).await;
+                self.plan(FaultPlan::Calm);
                 model.store(read, silenced);
             }
             Fate::ReadsAgain(found) => {
                 let read = Read { found: if read.found == 'u' { 'g' } else { read.found }, ..read };
                 let again = Read { found, began: now + SignedDuration::from_secs(1) };
-                let outbox = self.reconcile(&[read, again], self.load().await, now).await;
-                self.publish(outbox, now).await;
+                self.load_store_send(&[read, again], now).await;
                 model.store(read, silenced);
                 model.store(again, silenced);
             }
@@ -367,16 +363,15 @@ impl Stage {
                 // other run.
                 let writes = model.is_open() || failing(order[1].found).is_some();
                 let loaded_early = if both_load_first && writes { Some(self.load().await) } else { None };
-                let first = self.reconcile(&order[..1], state, now).await;
+                let first = self.store(&order[..1], state, now).await;
                 let state = match loaded_early {
                     Some(loaded) => loaded,
                     None => self.load().await,
                 };
                 // Two runs never write in the same nanosecond.
-                let second = self.reconcile(&order[1..], state, now + SignedDuration::from_millis(7)).await;
-                let outboxes = if sends_first { [second, first] } else { [first, second] };
-                for outbox in outboxes {
-                    self.publish(outbox, now).await;
+                let second = self.store(&order[1..], state, now + SignedDuration::from_millis(7)).await;
+                for news in if sends_first { [second, first] } else { [first, second] } {
+                    self.send(news, now).await;
                 }
                 for read in order {
                     model.store(read, silenced);
@@ -386,7 +381,7 @@ impl Stage {
     }
 
     fn heard(&self) -> Vec<(u64, char)> {
-        self.world.lock().unwrap().heard.concat()
+        self.aws.lock().unwrap().published.iter().map(heard).collect()
     }
 }
 
@@ -411,24 +406,14 @@ fn fates() -> impl Strategy<Value = Fate> {
     ]
 }
 
-/// An arbitrary invocation.
-fn invocation() -> Invocation {
-    let deadline = Deadline::new(Duration::from_secs(110));
-    Invocation { id: "run".to_owned(), trigger: Trigger::Schedule, origin: origin(), deadline }
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
-}
-
 /// Plays a history, and lets undisturbed runs send the rest. Returns the sent and the expected transitions. A run with
 /// no failure but a lost response must send everything itself.
-fn play(history: &[(char, Fate, bool)]) -> (Vec<(u64, char)>, String) {
+fn outcome(history: &[(char, Fate, bool)]) -> (Vec<(u64, char)>, String) {
     let (mut stage, mut model, mut now) = (Stage::new(), Model::default(), at(8, 0));
     for (found, fate, silenced) in history.iter().chain(&[('g', Fate::Fine, false)]) {
         // Longer than a lease.
         now += SignedDuration::from_mins(3);
-        block_on(stage.run(*found, *fate, *silenced, now, &mut model));
+        play(stage.run(*found, *fate, *silenced, now, &mut model));
         if matches!(fate, Fate::Fine | Fate::AnswerLost) {
             let sent: BTreeSet<u64> = stage.heard().into_iter().map(|(number, _)| number).collect();
             assert_eq!(sent.len(), model.expected.len(), "{fate:?}: not all of {:?} was sent", model.expected);
@@ -446,7 +431,7 @@ proptest! {
     fn every_transition_is_sent_once_and_in_order(
         history in prop::collection::vec((found(), fates(), prop::bool::weighted(0.3)), 0..8),
     ) {
-        let (all, expected) = play(&history);
+        let (all, expected) = outcome(&history);
         let mut known = BTreeSet::new();
         let mut once: Vec<(u64, char)> = all.iter().filter(|transition| known.insert(transition.0)).copied().collect();
         // Two runs may send one record's transitions in two messages, which can arrive out of order.
@@ -460,14 +445,14 @@ proptest! {
 /// The events sent in a history without silences.
 fn events(history: &[(char, Fate)]) -> String {
     let history: Vec<(char, Fate, bool)> = history.iter().map(|(found, fate)| (*found, *fate, false)).collect();
-    play(&history).0.into_iter().map(|(_, event)| event).collect()
+    outcome(&history).0.into_iter().map(|(_, event)| event).collect()
 }
 
 #[test]
 fn an_alert_worse_than_its_last_reminder_fires_again() {
     let history =
         [('B', Fate::Fine, false), ('b', Fate::Fine, true), ('?', Fate::Fine, false), ('B', Fate::Fine, false)];
-    let heard: String = play(&history).0.into_iter().map(|(_, event)| event).collect();
+    let heard: String = outcome(&history).0.into_iter().map(|(_, event)| event).collect();
     assert_eq!(heard, "FrFR", "the reminder said that it is a warning");
 }
 
@@ -488,29 +473,22 @@ fn a_silence_is_announced_once_and_its_end_sends_open_alerts() {
     let until = at(8, 10);
     let silence = json!({"checks": [check().id], "until": until, "by": "ada", "comment": "upgrade"});
     // A silence as an administrator writes it.
-    let record = json!({"state": {"silence": silence}, "observed_at": at(7, 0)}).to_string();
-    let item = json!({
-        "service": {"S": Stage::partition().to_string()}, "item": {"S": "*#silence#upgrade"}, "version": {"N": "1"},
-        "record": {"S": record},
-    });
-    stage.set(|world| world.table.items.push(item));
+    stage.add_silence("upgrade", &json!({"state": {"silence": silence}, "observed_at": at(7, 0)}));
     play_minutes(&mut stage, "bbbb", 0);
-    let subjects = |stage: &Stage| stage.world.lock().unwrap().subjects.clone();
-    assert_eq!(subjects(&stage).len(), 1, "not every minute: {:?}", subjects(&stage));
-    assert!(subjects(&stage)[0].contains(" silenced until Mar 14 08:10 UTC"), "{:?}", subjects(&stage));
+    let messages = |stage: &Stage| stage.aws.lock().unwrap().messages.clone();
+    assert_eq!(messages(&stage).len(), 1, "not every minute: {:?}", messages(&stage));
+    let (subject, _) = &messages(&stage)[0];
+    assert!(subject.contains(" silenced until Mar 14 08:10 UTC"), "{subject}");
     play_minutes(&mut stage, "bb", 10);
-    assert_eq!(subjects(&stage).len(), 2, "{:?}", subjects(&stage));
-    assert!(subjects(&stage)[1].starts_with("[WARNING]"), "{:?}", subjects(&stage));
+    assert_eq!(messages(&stage).len(), 2, "{:?}", messages(&stage));
+    let (subject, _) = &messages(&stage)[1];
+    assert!(subject.starts_with("[WARNING]"), "{subject}");
 }
 
 #[test]
 fn an_unreadable_silence_suppresses_no_alert() {
     let mut stage = Stage::new();
-    let item = json!({
-        "service": {"S": Stage::partition().to_string()}, "item": {"S": "*#silence#upgrade"}, "version": {"N": "1"},
-        "record": {"S": "{\"state\":{\"silence\":{\"checks\":[\"*\"]}}}"},
-    });
-    stage.set(|world| world.table.items.push(item));
+    stage.add_silence("upgrade", &json!({"state": {"silence": {"checks": ["*"]}}}));
     play_minutes(&mut stage, "b", 0);
     assert_eq!(stage.heard(), [(1, 'F')]);
 }
@@ -527,14 +505,13 @@ fn a_run_succeeds_against_nine_concurrent_writers() {
     let mut stage = Stage::new();
     play_minutes(&mut stage, "b", 0);
     let now = at(8, 1);
-    let outbox = block_on(async {
+    play(async {
         let loaded = stage.load().await;
-        stage.set(|world| world.others_write = 18);
-        stage.reconcile(&[Read { found: 'g', began: now }], loaded, now).await
+        stage.plan(overtaken(18));
+        let news = stage.store(&[Read { found: 'g', began: now }], loaded, now).await;
+        stage.plan(overtaken(18));
+        stage.notifier.send(news, &BTreeMap::new(), &invocation(0), now).await.into_result().unwrap();
     });
-    assert!(outbox.error.is_none(), "{:?}", outbox.error);
-    stage.set(|world| world.others_write = 18);
-    block_on(stage.notifier.publish(outbox, None, &origin(), now)).unwrap();
     play_minutes(&mut stage, "g", 2);
     assert_eq!(stage.heard(), [(1, 'F'), (2, 'R')]);
 }
@@ -543,13 +520,13 @@ fn a_run_succeeds_against_nine_concurrent_writers() {
 fn a_late_cause_survives_the_write_of_another_run() {
     let mut stage = Stage::new();
     play_minutes(&mut stage, "b", 0);
-    stage.set(|world| world.others_write = 1);
+    stage.plan(overtaken(1));
     let cause = Change {
         event_name: "ModifyLoadBalancerAttributes".to_owned(),
         parameters: "[\"resource\"]".to_owned(),
         ..change()
     };
-    block_on(stage.notifier.attribute(&invocation(), &[cause])).into_result().unwrap();
+    play(stage.notifier.attribute(&invocation(0), &[cause])).into_result().unwrap();
     assert_eq!(stage.heard(), [(1, 'F'), (2, 'c')]);
 }
 
@@ -557,7 +534,7 @@ fn a_late_cause_survives_the_write_of_another_run() {
 fn play_minutes(stage: &mut Stage, found: &str, minute: i8) {
     let mut now = at(8, minute);
     for letter in found.chars() {
-        block_on(stage.run(letter, Fate::Fine, false, now, &mut Model::default()));
+        play(stage.run(letter, Fate::Fine, false, now, &mut Model::default()));
         now += SignedDuration::from_mins(1);
     }
 }
@@ -565,12 +542,12 @@ fn play_minutes(stage: &mut Stage, found: &str, minute: i8) {
 #[test]
 fn an_unreadable_table_repeats_a_firing_alert_once_an_hour() {
     let mut stage = Stage::new();
-    stage.set(|world| world.table_reads_fail = true);
+    stage.plan(FaultPlan::always(is_read, Fault::Error));
     play_minutes(&mut stage, &"b".repeat(30), 0);
     assert_eq!(stage.heard().len(), 1, "sent without the table, but not every minute");
-    block_on(stage.run('b', Fate::Fine, false, at(9, 1), &mut Model::default()));
+    play(stage.run('b', Fate::Fine, false, at(9, 1), &mut Model::default()));
     assert_eq!(stage.heard().len(), 2, "and again after an hour");
-    block_on(stage.run('g', Fate::Fine, false, at(9, 2), &mut Model::default()));
+    play(stage.run('g', Fate::Fine, false, at(9, 2), &mut Model::default()));
     assert_eq!(stage.heard().len(), 2, "what is over is not sent");
 }
 
@@ -579,20 +556,20 @@ fn an_unreadable_table_makes_the_firing_alerts_incomplete() {
     let mut stage = Stage::new();
     play_minutes(&mut stage, "bb", 0);
     let firing = |stage: &mut Stage, found, minute| {
-        block_on(async {
+        play(async {
             let loaded = stage.load().await;
-            stage.reconcile(&[Read { found, began: at(8, minute) }], loaded, at(8, minute)).await.firing
+            stage.store(&[Read { found, began: at(8, minute) }], loaded, at(8, minute)).await.firing()
         })
     };
     assert_eq!(firing(&mut stage, '?', 2), Firing { severities: vec![Severity::Warning], is_complete: true });
-    stage.set(|world| world.table_reads_fail = true);
+    stage.plan(FaultPlan::always(is_read, Fault::Error));
     assert_eq!(firing(&mut stage, '?', 3), Firing { severities: vec![], is_complete: false });
 }
 
 #[test]
 fn a_table_that_refuses_writes_suppresses_no_alert() {
     let mut stage = Stage::new();
-    stage.set(|world| world.table_writes_fail = true);
+    stage.plan(FaultPlan::always(is_write, Fault::Error));
     play_minutes(&mut stage, &"b".repeat(30), 0);
     assert_eq!(stage.heard(), [(1, 'F')]);
 }
@@ -600,11 +577,11 @@ fn a_table_that_refuses_writes_suppresses_no_alert() {
 #[test]
 fn without_the_table_worse_or_new_failures_are_sent_at_once() {
     let mut stage = Stage::new();
-    stage.set(|world| world.table_reads_fail = true);
+    stage.plan(FaultPlan::always(is_read, Fault::Error));
     play_minutes(&mut stage, "bbBB", 0);
     assert_eq!(stage.heard().len(), 2, "a rise in severity");
     let mut stage = Stage::new();
-    stage.set(|world| world.table_reads_fail = true);
+    stage.plan(FaultPlan::always(is_read, Fault::Error));
     play_minutes(&mut stage, "1133", 0);
     assert_eq!(stage.heard().len(), 2, "a new part");
 }
@@ -612,14 +589,10 @@ fn without_the_table_worse_or_new_failures_are_sent_at_once() {
 #[test]
 fn without_the_table_a_refused_message_is_sent_later() {
     let mut stage = Stage::new();
-    stage.set(|world| (world.table_reads_fail, world.topic_fails) = (true, true));
-    block_on(async {
-        let read = Read { found: 'b', began: at(8, 0) };
-        let outbox = stage.reconcile(&[read], stage.load().await, at(8, 0)).await;
-        stage.publish(outbox, at(8, 0)).await;
-    });
+    stage.plan(FaultPlan::always(|call| is_read(call) || is_message(call), Fault::Error));
+    play_minutes(&mut stage, "b", 0);
     assert_eq!(stage.heard(), []);
-    stage.set(|world| world.topic_fails = false);
+    stage.plan(FaultPlan::always(is_read, Fault::Error));
     play_minutes(&mut stage, "bb", 1);
     assert_eq!(stage.heard().len(), 1);
 }
@@ -628,10 +601,10 @@ fn without_the_table_a_refused_message_is_sent_later() {
 fn an_unreadable_item_is_sent_again_and_repaired() {
     let mut stage = Stage::new();
     play_minutes(&mut stage, "b", 0);
-    stage.set(|world| world.table.items[0]["record"]["S"] = "garbage".into());
+    stage.aws.lock().unwrap().table.items[0]["record"]["S"] = "garbage".into();
     play_minutes(&mut stage, "bb", 1);
     assert_eq!(stage.heard().len(), 2);
-    stage.set(|world| world.table.items[0]["version"] = serde_json::json!({"S": "garbage"}));
+    stage.aws.lock().unwrap().table.items[0]["version"] = json!({"S": "garbage"});
     play_minutes(&mut stage, "g", 3);
     assert_eq!(stage.heard().last().unwrap().1, 'R');
 }
@@ -639,17 +612,17 @@ fn an_unreadable_item_is_sent_again_and_repaired() {
 #[test]
 fn alerts_of_a_removed_service_close_with_one_notice() {
     let mut stage = Stage::new();
-    block_on(stage.notifier.close_removed_services(&invocation(), at(8, 0))).unwrap();
+    play(stage.notifier.close_removed_services(&invocation(0), at(8, 0))).unwrap();
     play_minutes(&mut stage, "b", 1);
     let other = service(2);
     let settings = settings(&[("ENDPOINT_SERVICE_IDS", other.as_str())]);
     let after = |minute| {
-        let after = Notifier::new("drift-watcher", &config(&stage.world, World::answer), &settings);
-        block_on(after.close_removed_services(&invocation(), at(8, minute)))
+        let after = Notifier::new("drift-watcher", &stage.config, &settings);
+        play(after.close_removed_services(&invocation(0), at(8, minute)))
     };
-    stage.set(|world| world.topic_fails = true);
+    stage.plan(FaultPlan::always(is_message, Fault::Error));
     assert!(after(2).is_err(), "what could not be sent is not done");
-    stage.set(|world| world.topic_fails = false);
+    stage.plan(FaultPlan::Calm);
     for minute in 3..6 {
         after(minute).unwrap();
     }
