@@ -98,19 +98,6 @@ def test_rejecting_from_now_on_is_a_caution(template):
     assert "once DryRun is false, the guard revokes" in caution
 
 
-def test_an_older_release_has_fewer_parameters():
-    """An older template is deployed as it is."""
-    old = parameters.Template("""
-Metadata: {AWS::CloudFormation::Interface: {ParameterLabels: {}}}
-Parameters: {EndpointServiceIds: {Type: CommaDelimitedList}}
-Rules: {}
-Resources: {}
-""", "make deploy {}".format)
-    values = old.chosen({}, {"EndpointServiceIds": SERVICE})
-    old.check(values, "eu-central-1")
-    assert list(parameters.cautions({}, values, {})) == []
-
-
 @pytest.mark.parametrize("expected, message", [
     (f"{OTHER}=vpce-00000001", f"ExpectedEndpoints names {OTHER}, which is not in EndpointServiceIds."),
     (f"{SERVICE}=vpce-00000001,{SERVICE}=vpce-00000002", f"ExpectedEndpoints names {SERVICE} twice. Write its"),
