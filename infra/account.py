@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 
+import artifacts
 import botocore.exceptions
 import botocore.session
 from botocore.config import Config
@@ -115,17 +116,22 @@ class Bucket:
     def put_policy(self, policy):
         self.s3.put_bucket_policy(Bucket=self.name, Policy=json.dumps(policy), ExpectedBucketOwner=self.owner)
 
+    def put(self, name, content):
+        """Upload under the content's hash, so that nothing that was deployed is overwritten. Returns the key."""
+        key = f"{FOLDER}/{artifacts.sha256(content)}/{name}"
+        self.s3.put_object(Bucket=self.name, Key=key, Body=content, ExpectedBucketOwner=self.owner)
+        return key
+
     def package(self, folder, architecture):
         """Upload what the template names, each file as it is. Returns the template that names it in the bucket.
 
-        A key is the content's hash, so that nothing that was deployed is overwritten. What is there already is not
-        relied on.
+        A key is the content's hash here as well. What is there already is not relied on.
         """
         packaged = folder / f"packaged-{self.region}.yaml"
         self.account.aws("cloudformation package", "--template-file", folder / f"template-{architecture}.yaml",
                          "--s3-bucket", self.name, "--s3-prefix", FOLDER, "--force-upload",
                          "--output-template-file", packaged, region=self.region)
-        return packaged
+        return packaged.read_bytes()
 
 
 def key_of(account, topic):

@@ -30,7 +30,7 @@ import time
 import artifacts
 import botocore.exceptions
 import parameters
-from account import FOLDER, Account, Bucket, Problem, Services, key_of
+from account import Account, Bucket, Problem, Services, key_of
 
 ROOT = artifacts.ROOT
 # What is asked the first time, and what Enter answers; everything else has a default that is safe.
@@ -89,7 +89,7 @@ class Settings:
 
 def parameters_text(values):
     """As SET and TAGS take them."""
-    return " ".join(pairs(values))
+    return " ".join(f"{name}={value}" for name, value in values.items())
 
 
 # ---- what is deployed ------------------------------------------------------------------------------------------------
@@ -254,28 +254,28 @@ def tags_of(stack):
     return {each["Key"]: each["Value"] for each in (stack or {}).get("Tags", [])}
 
 
-def plan(account, settings, stack, bucket, template, values):
+def plan(cloudformation, settings, stack, url, values):
     """Let CloudFormation work out what would change. Returns the change set, or None if nothing would."""
-    tags = {**tags_of(stack), **settings.tags}
-    if odd := [key for key in tags if "=" in key]:
-        raise Problem(f"The AWS CLI cannot keep the stack's tag {odd[0]}, whose name has a =. Remove it first.")
-    printed = account.aws(
-        "cloudformation deploy", "--no-execute-changeset", "--no-fail-on-empty-changeset",
-        "--stack-name", settings.stack, "--template-file", template, "--capabilities", "CAPABILITY_IAM",
-        "CAPABILITY_AUTO_EXPAND", "--s3-bucket", bucket.name, "--s3-prefix", FOLDER, "--force-upload",
-        "--parameter-overrides", *pairs(values), *(["--tags", *pairs(tags)] if tags else []))
-    created = re.search(r"--change-set-name (\S+)", printed)
-    return created and created[1]
+    change = cloudformation.create_change_set(
+        StackName=settings.stack, ChangeSetName=f"make-deploy-{int(time.time())}", TemplateURL=url,
+        ChangeSetType="UPDATE" if stack else "CREATE", Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()],
+        Tags=[{"Key": key, "Value": value} for key, value in {**tags_of(stack), **settings.tags}.items()])["Id"]
+    try:
+        cloudformation.get_waiter("change_set_create_complete").wait(ChangeSetName=change, WaiterConfig={"Delay": 2})
+    except botocore.exceptions.WaiterError as error:
+        cloudformation.delete_change_set(ChangeSetName=change)
+        reason = error.last_response.get("StatusReason", str(error))
+        if "didn't contain changes" in reason or "No updates are to be performed" in reason:
+            return None
+        raise Problem(f"CloudFormation refuses the deployment: {reason}") from None
+    return change
 
 
-def pairs(values):
-    return [f"{name}={value}" for name, value in values.items()]
-
-
-def show(cloudformation, stack, change):
+def show(cloudformation, change):
     """What would change. A replacement is named, since what is replaced loses its contents."""
     print("\nResources:")
-    pages = cloudformation.get_paginator("describe_change_set").paginate(ChangeSetName=change, StackName=stack)
+    pages = cloudformation.get_paginator("describe_change_set").paginate(ChangeSetName=change)
     for each in (each["ResourceChange"] for page in pages for each in page["Changes"]):
         replaced = {"True": "  REPLACED", "Conditional": "  perhaps REPLACED"}.get(each.get("Replacement"), "")
         print(f"  {each['Action']:8}{each['LogicalResourceId']}  {each['ResourceType']}{replaced}")
@@ -285,7 +285,7 @@ def execute(cloudformation, account, stack, change):
     """Carry it out, and print each resource as it is done. Returns the stack, and what failed."""
     before = new_events(cloudformation, stack, None)
     try:
-        cloudformation.execute_change_set(ChangeSetName=change, StackName=stack)
+        cloudformation.execute_change_set(ChangeSetName=change)
         return followed(cloudformation, stack, before[-1]["EventId"] if before else None)
     except (KeyboardInterrupt, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else f"AWS cannot be asked any more: {error}"
@@ -348,7 +348,9 @@ def run(settings, scratch):
     bucket = bucket_for(account, settings)
     folder = release.folder if release else build(architecture, scratch / "release")
     print(f"Uploading the code to the bucket {bucket.name} of account {account.id}.")
-    change = plan(account, settings, stack, bucket, bucket.package(folder, architecture), values)
+    key = bucket.put("guard.template", bucket.package(folder, architecture))
+    url = f"{bucket.s3.meta.endpoint_url}/{bucket.name}/{key}"
+    change = plan(cloudformation, settings, stack, url, values)
     if not change:
         print("Nothing changes: this version is deployed with these parameters already.")
         return
@@ -356,7 +358,7 @@ def run(settings, scratch):
     print_room({**declared.defaults, **values}, services)
     if settings.tags:
         print_changes("Tags", tags_of(stack), {**tags_of(stack), **settings.tags})
-    show(cloudformation, settings.stack, change)
+    show(cloudformation, change)
     print_cautions(cautions)
     confirm(cloudformation, settings, change, f"{account.region} of account {account.id}")
     deployed_stack, reasons = execute(cloudformation, account, settings.stack, change)
@@ -394,14 +396,12 @@ def print_cautions(cautions):
 
 
 def confirm(cloudformation, settings, change, place):
-    agree = False
     try:
-        agree = agreed(settings, f"Deploy these changes to {settings.stack} in {place}?")
-    finally:
-        if not agree:
-            cloudformation.delete_change_set(ChangeSetName=change, StackName=settings.stack)
-    if not agree:
-        raise Problem("Nothing was deployed.")
+        if not agreed(settings, f"Deploy these changes to {settings.stack} in {place}?"):
+            raise Problem("Nothing was deployed.")
+    except (Problem, KeyboardInterrupt):
+        cloudformation.delete_change_set(ChangeSetName=change)
+        raise
 
 
 def finish(stack, reasons, account):

@@ -43,11 +43,9 @@ def run(environment, scratch):
         prepare(bucket, readers, account.partition)
     templates = []
     for bucket in buckets:
-        templates.append(bucket.package(folder, architecture).read_text(encoding="utf-8"))
+        templates.append(bucket.package(folder, architecture).decode())
         print(f"Uploaded the code to the bucket {bucket.name}.", file=sys.stderr)
-    content = everywhere(templates[0], buckets[0].name, prefix).encode()
-    key = f"{FOLDER}/{artifacts.sha256(content)}/guard.yaml"
-    buckets[0].s3.put_object(Bucket=buckets[0].name, Key=key, Body=content, ExpectedBucketOwner=account.id)
+    key = buckets[0].put("guard.yaml", everywhere(templates[0], buckets[0].name, prefix).encode())
     suffix = "amazonaws.com.cn" if account.partition == "aws-cn" else "amazonaws.com"
     print(f"https://{buckets[0].name}.s3.{regions[0]}.{suffix}/{key}")
 

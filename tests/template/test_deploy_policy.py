@@ -20,7 +20,7 @@ DIRECT = {
     "cloudformation:CreateChangeSet", "cloudformation:DeleteChangeSet", "cloudformation:DeleteStack",
     "cloudformation:DescribeChangeSet", "cloudformation:DescribeStackEvents", "cloudformation:DescribeStacks",
     "cloudformation:ContinueUpdateRollback", "cloudformation:RollbackStack",  # in the commands after a failure
-    "cloudformation:ExecuteChangeSet", "cloudformation:GetTemplateSummary", "ec2:DescribeVpcEndpointConnections",
+    "cloudformation:ExecuteChangeSet", "ec2:DescribeVpcEndpointConnections",
     "ec2:DescribeVpcEndpointServiceConfigurations", "s3:CreateBucket",
     "s3:GetObject", "s3:ListBucket", "s3:PutBucketPublicAccessBlock", "s3:PutObject"}
 # The schemas name these for features that the stack's resources do not use. By service, or by action.

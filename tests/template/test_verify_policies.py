@@ -16,7 +16,7 @@ from test_policies import fits, known
 PROVIDER, CONSUMER = ("verify-policy.json", "verify.yaml"), ("verify-consumer-policy.json", "verify-consumer.yaml")
 # What infra/deploy.py calls for the guard's stack. docs/deploy-policy.json has the rest of what the guard needs.
 DEPLOY = {"cloudformation:CreateChangeSet", "cloudformation:DeleteChangeSet", "cloudformation:DescribeChangeSet",
-          "cloudformation:ExecuteChangeSet", "cloudformation:GetTemplateSummary", "s3:GetObject", "s3:PutObject"}
+          "cloudformation:ExecuteChangeSet", "s3:GetObject", "s3:PutObject"}
 # What make verify calls in each account, besides what the schemas name.
 CALLS = {
     PROVIDER: DEPLOY | {
