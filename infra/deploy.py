@@ -256,15 +256,16 @@ def tags_of(stack):
 
 def plan(cloudformation, settings, stack, url, values):
     """Let CloudFormation work out what would change. Returns the change set, or None if nothing would."""
-    change = cloudformation.create_change_set(
-        StackName=settings.stack, ChangeSetName=f"make-deploy-{int(time.time())}", TemplateURL=url,
-        ChangeSetType="UPDATE" if stack else "CREATE", Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+    change = {"StackName": settings.stack, "ChangeSetName": f"make-deploy-{int(time.time())}"}
+    cloudformation.create_change_set(
+        **change, TemplateURL=url, ChangeSetType="UPDATE" if stack else "CREATE",
+        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()],
-        Tags=[{"Key": key, "Value": value} for key, value in {**tags_of(stack), **settings.tags}.items()])["Id"]
+        Tags=[{"Key": key, "Value": value} for key, value in {**tags_of(stack), **settings.tags}.items()])
     try:
-        cloudformation.get_waiter("change_set_create_complete").wait(ChangeSetName=change, WaiterConfig={"Delay": 2})
+        cloudformation.get_waiter("change_set_create_complete").wait(**change, WaiterConfig={"Delay": 2})
     except botocore.exceptions.WaiterError as error:
-        cloudformation.delete_change_set(ChangeSetName=change)
+        cloudformation.delete_change_set(**change)
         reason = error.last_response.get("StatusReason", str(error))
         if "didn't contain changes" in reason or "No updates are to be performed" in reason:
             return None
@@ -275,7 +276,7 @@ def plan(cloudformation, settings, stack, url, values):
 def show(cloudformation, change):
     """What would change. A replacement is named, since what is replaced loses its contents."""
     print("\nResources:")
-    pages = cloudformation.get_paginator("describe_change_set").paginate(ChangeSetName=change)
+    pages = cloudformation.get_paginator("describe_change_set").paginate(**change)
     for each in (each["ResourceChange"] for page in pages for each in page["Changes"]):
         replaced = {"True": "  REPLACED", "Conditional": "  perhaps REPLACED"}.get(each.get("Replacement"), "")
         print(f"  {each['Action']:8}{each['LogicalResourceId']}  {each['ResourceType']}{replaced}")
@@ -285,7 +286,7 @@ def execute(cloudformation, account, stack, change):
     """Carry it out, and print each resource as it is done. Returns the stack, and what failed."""
     before = new_events(cloudformation, stack, None)
     try:
-        cloudformation.execute_change_set(ChangeSetName=change)
+        cloudformation.execute_change_set(**change)
         return followed(cloudformation, stack, before[-1]["EventId"] if before else None)
     except (KeyboardInterrupt, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else f"AWS cannot be asked any more: {error}"
@@ -400,7 +401,7 @@ def confirm(cloudformation, settings, change, place):
         if not agreed(settings, f"Deploy these changes to {settings.stack} in {place}?"):
             raise Problem("Nothing was deployed.")
     except (Problem, KeyboardInterrupt):
-        cloudformation.delete_change_set(ChangeSetName=change)
+        cloudformation.delete_change_set(**change)
         raise
 
 
