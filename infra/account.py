@@ -74,7 +74,8 @@ class Account:
 
 class Bucket:
     """A bucket in one Region. Every call names the account that must own it: anybody may register any name, and whoever
-    owns the bucket decides which code is deployed."""
+    owns the bucket decides which code is deployed. The AWS CLI cannot name it, so calls that do come before and after
+    its uploads."""
 
     def __init__(self, account, name, region=None):
         self.account, self.name, self.region, self.owner = account, name, region or account.region, account.id

@@ -55,8 +55,8 @@ def heeding_ctrl_c():
 class MakeDeploy:
     """Runs it. Without `release` it would build; `building` then stands for the build."""
 
-    def __init__(self, aws, building):
-        self.aws, self.building = aws, building
+    def __init__(self, aws, building, release):
+        self.aws, self.building, self.release = aws, building, release
 
     def __call__(self, *variables, answers="", succeeds=True, **environment):
         variables = [*variables, *([] if any("PREBUILT" in each for each in variables) else [f"MAKE={self.building}"])]
@@ -65,6 +65,10 @@ class MakeDeploy:
                               timeout=local.TIMEOUT)
         assert (done.returncode == 0) is succeeds, done.stdout + done.stderr
         return done.stdout + done.stderr
+
+    def released(self, stack, *variables, **options):
+        """Its output with the release, as in continuous integration: nothing is asked."""
+        return self(f"STACK={stack}", f"PREBUILT={self.release}", "YES=1", *variables, **options)
 
     def interrupted_at(self, prompt, *variables, answers=""):
         """Its output if Ctrl-C is pressed at this prompt."""
@@ -96,11 +100,11 @@ class MakeDeploy:
 
 
 @pytest.fixture
-def make_deploy(aws, building):
+def make_deploy(aws, building, release):
     bucket = f"privatelink-guard-{PROVIDER}-{REGION}"
     with contextlib.suppress(ClientError):  # it exists
         aws.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
-    return MakeDeploy(aws, building)
+    return MakeDeploy(aws, building, release)
 
 
 def described(aws, stack):
@@ -185,7 +189,7 @@ def test_an_error_of_describe_stacks_never_counts_as_no_stack(aws, make_deploy, 
     (["SET={known} CrosZone=enforce"], "There is no parameter CrosZone. Do you mean CrossZone?"),
     ([], "Give them:\n    make deploy STACK=privatelink-guard SET='EndpointServiceIds=<…> DbtPrincipals=<…>'\n"),
 ])
-def test_a_wrong_or_missing_parameter_is_noticed_before_the_build(make_deploy, provider, variables, message):
+def test_a_wrong_parameter_is_noticed_before_the_build(make_deploy, provider, variables, message):
     known = f"EndpointServiceIds={provider.service_id} DbtPrincipals={PRINCIPAL}"
     output = make_deploy("YES=1", *[each.format(known=known) for each in variables], succeeds=False)
     assert message.format(service=provider.service_id) in output
@@ -282,12 +286,12 @@ def test_a_no_to_the_changes_deploys_nothing(aws, make_deploy, names, provider, 
 # ---- deploying -------------------------------------------------------------------------------------------------------
 
 
-def test_a_release_is_deployed_and_changed_without_cargo(aws, make_deploy, names, provider, release):
+def test_a_release_is_deployed_and_changed_without_cargo(aws, make_deploy, names, provider):
     """As in continuous integration, with nothing on the PATH but the system's programs."""
     stack, path = names("released"), "/usr/bin:/bin"
     assert subprocess.run(["sh", "-c", "command -v cargo"], env={"PATH": path}, check=False).returncode
-    output = make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", "TAGS=team=network engineering cost=42",
-                         given(provider, AlertEmail="ops@example.com"), PATH=path)
+    output = make_deploy.released(stack, "TAGS=team=network engineering cost=42",
+                                  given(provider, AlertEmail="ops@example.com"), PATH=path)
     assert re.search(r"SHA256SUMS has the SHA-256 [0-9a-f]{64}", output)
     assert "TestMessage: echo" in output
     assert f"Deployed {stack} to {REGION} of account {PROVIDER}." in output
@@ -302,8 +306,8 @@ def test_a_release_is_deployed_and_changed_without_cargo(aws, make_deploy, names
     assert (function["Architectures"], function["Handler"]) == (["x86_64"], "bootstrap")
 
     before = parameters(aws, stack)
-    output = make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", "TAGS=cost=43", PATH=path,
-                         SET="HealthSchedule=rate(5 minutes) CrossZone=enforce")
+    output = make_deploy.released(stack, "TAGS=cost=43", PATH=path,
+                                  SET="HealthSchedule=rate(5 minutes) CrossZone=enforce")
     assert ("\nParameters:\n  CrossZone: alert -> enforce\n  HealthSchedule: rate(1 minute) -> rate(5 minutes)\n"
             "\ndbt's endpoints:\n  ") in output
     assert "\nTags:\n  cost: 42 -> 43\n\nResources:\n" in output
@@ -311,18 +315,20 @@ def test_a_release_is_deployed_and_changed_without_cargo(aws, make_deploy, names
     assert parameters(aws, stack) == {**before, "HealthSchedule": "rate(5 minutes)", "CrossZone": "enforce"}
     assert {each["Key"]: each["Value"] for each in described(aws, stack)["Tags"]} == {
         "team": "network engineering", "cost": "43"}
-    assert "Nothing changes" in make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", PATH=path)
+    assert "Nothing changes" in make_deploy.released(stack, PATH=path)
+    changes = aws.client("cloudformation").list_change_sets(StackName=stack)["Summaries"]
+    assert "FAILED" not in [each["Status"] for each in changes]
 
 
-def test_the_named_profile_and_region_are_those_of_every_call(aws, make_deploy, names, release, tmp_path):
+def test_the_named_profile_and_region_are_those_of_every_call(aws, make_deploy, names, tmp_path):
     """Also with keys of another account in the environment."""
     (tmp_path / "credentials").write_text(
         f"[other]\naws_access_key_id = {local.UNTRUSTED}\naws_secret_access_key = any\n")
     aws.control("fault", action="ec2:DescribeVpcEndpointServiceConfigurations", code="UnauthorizedOperation")
     before = len(aws.control("requests", since=0))
-    output = make_deploy(f"STACK={names('identity')}", f"PREBUILT={release}", "YES=1", "PROFILE=other",
-                         "REGION=us-east-1", succeeds=False, AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "credentials"),
-                         SET=f"EndpointServiceIds=vpce-svc-00000000000000000 DbtPrincipals={PRINCIPAL}")
+    output = make_deploy.released(names("identity"), "PROFILE=other", "REGION=us-east-1", succeeds=False,
+                                  AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "credentials"),
+                                  SET=f"EndpointServiceIds=vpce-svc-00000000000000000 DbtPrincipals={PRINCIPAL}")
     assert f"to us-east-1 of account {local.UNTRUSTED}, as arn:aws:iam::{local.UNTRUSTED}:root" in output
     calls = aws.control("requests", since=before)
     assert {"sts", "s3", "cloudformation"} <= {each["service"] for each in calls}
@@ -331,13 +337,12 @@ def test_the_named_profile_and_region_are_those_of_every_call(aws, make_deploy, 
     assert output.count(f"account {local.UNTRUSTED}") >= 3
 
 
-def test_an_update_that_fails_leaves_everything_as_it_was(aws, make_deploy, names, provider, release):
+def test_an_update_that_fails_leaves_everything_as_it_was(aws, make_deploy, names, provider):
     stack = names("rolled-back")
-    make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", given(provider))
+    make_deploy.released(stack, given(provider))
     before = parameters(aws, stack)
     aws.control("fault", action="ec2:DescribeVpcEndpointServiceConfigurations", code="UnauthorizedOperation")
-    output = make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1",
-                         "SET=EndpointServiceIds+=vpce-svc-00000000000000000", succeeds=False)
+    output = make_deploy.released(stack, "SET=EndpointServiceIds+=vpce-svc-00000000000000000", succeeds=False)
     assert "is UPDATE_ROLLBACK_COMPLETE: everything is as it was before." in output
     assert parameters(aws, stack) == before
 
@@ -356,7 +361,7 @@ class Named(deploy.Account):
     ("ROLLBACK_COMPLETE", "wait stack-delete-complete"), ("CREATE_FAILED", "wait stack-delete-complete"),
     ("DELETE_FAILED", "wait stack-delete-complete"),
 ])
-def test_a_stack_that_cannot_be_updated_is_refused_with_the_command_that_helps(status, command):
+def test_a_broken_stack_is_refused_with_the_command_that_helps(status, command):
     stack = {"StackName": "guard", "StackStatus": status, "Parameters": [{"ParameterKey": "EndpointServiceIds"}]}
     if not command:
         deploy.check_state(stack, Named())
@@ -374,20 +379,23 @@ def test_a_stack_of_something_else_is_left_alone(status):
     assert "aws cloudformation" not in str(problem.value)
 
 
-def test_an_answer_that_is_lost_never_counts_as_nothing_deployed(aws, make_deploy, names, provider, release):
-    """Also when Ctrl-C ends the wait: CloudFormation goes on."""
-    shows = f"aws cloudformation describe-stacks --region {REGION} --stack-name {{}} --output text --query"
-    for stack, message in ((names("lost"), "AWS cannot be asked any more: .*not now"), (names("left"), "interrupted")):
-        settings = [f"STACK={stack}", f"PREBUILT={release}", "YES=1", given(provider)]
-        if "not now" in message:
-            aws.control("fault", action="cloudformation:ExecuteChangeSet", code="InternalFailure", message="not now")
-            output = make_deploy(*settings, succeeds=False)
-        else:
-            aws.control("fault", clear=True)
-            output = make_deploy.interrupted_at("AlertTopic\n", *settings)
-        assert re.search(rf"make deploy: {message}.*CloudFormation has begun to change the stack {stack} in", output)
-        assert shows.format(stack) in output
-        assert "Nothing was deployed" not in output
+GOES_ON = r"begun to change the stack {stack} in .*, it goes on.*\n    aws cloudformation describe-stacks "
+
+
+def test_a_lost_answer_never_counts_as_nothing_deployed(aws, make_deploy, names, provider):
+    aws.control("fault", action="cloudformation:ExecuteChangeSet", code="InternalFailure", message="not now")
+    stack = names("lost")
+    output = make_deploy.released(stack, given(provider), succeeds=False)
+    assert re.search(rf"AWS cannot be asked any more: .*not now\. .*{GOES_ON.format(stack=stack)}", output)
+    assert "Nothing was deployed" not in output
+
+
+def test_ctrl_c_during_the_change_says_that_it_goes_on(make_deploy, names, provider, release):
+    stack = names("left")
+    output = make_deploy.interrupted_at(
+        "AlertTopic\n", f"STACK={stack}", f"PREBUILT={release}", "YES=1", given(provider))
+    assert re.search(rf"interrupted\. .*{GOES_ON.format(stack=stack)}", output)
+    assert "Nothing was deployed" not in output
 
 
 def test_an_arm64_stack_stays_arm64(aws, make_deploy, names, provider, tmp_path):
@@ -401,56 +409,54 @@ def test_an_arm64_stack_stays_arm64(aws, make_deploy, names, provider, tmp_path)
 
 def test_another_stack_that_already_watches_the_service_is_named(make_deploy, names, provider, release):
     first, second = names("first"), names("second")
-    make_deploy(f"STACK={first}", f"PREBUILT={release}", "YES=1", given(provider))
+    make_deploy.released(first, given(provider))
     answers = f"{provider.service_id}\n{PRINCIPAL}\n\n\nno\n"
     output = make_deploy(f"STACK={second}", f"PREBUILT={release}", answers=answers, succeeds=False)
     assert re.search(rf"{provider.service_id} \(db-\d+\): the stack {first} watches it already", output)
     assert output.count(f"CAUTION: The stack {first} watches {provider.service_id} already.") == 2
-    assert "CAUTION" not in make_deploy(f"STACK={first}", f"PREBUILT={release}", "YES=1", "SET=AlertAfter=3")
+    assert "CAUTION" not in make_deploy.released(first, "SET=AlertAfter=3")
 
 
-def test_a_topic_that_alarms_do_not_reach_is_a_caution_and_not_refused(aws, make_deploy, names, provider, release):
+def test_a_topic_that_alarms_do_not_reach_is_a_caution_and_not_refused(aws, make_deploy, names, provider):
     """Without permission to read the topic, the output says that it is not checked."""
     def topic(name, key):
         return aws.client("sns").create_topic(Name=names(name), Attributes={"KmsMasterKeyId": key})["TopicArn"]
     closed, own = topic("alerts", "alias/aws/sns"), topic("pager", "alias/own")
-    settings = [f"STACK={names('topics')}", f"PREBUILT={release}", "YES=1"]
-    output = make_deploy(*settings, given(provider, AlertTopicArn=closed, PagerTopicArn=own))
+    stack = names("topics")
+    output = make_deploy.released(stack, given(provider, AlertTopicArn=closed, PagerTopicArn=own))
     assert output.count(f"CAUTION: AlertTopicArn: {closed} is encrypted with AWS's own key alias/aws/sns") == 2
     assert output.count("CAUTION") == 2
     assert "Send test messages, and see that they arrive: four of the guard's, and then one of CloudWatch's:" in output
     assert re.search(r"\. See that your pager opens an incident.*\n     aws cloudwatch set-alarm-state", output)
     aws.control("fault", action="sns:GetTopicAttributes", code="AuthorizationError", message="not allowed to read")
-    output = make_deploy(*settings, f"SET=AlertTopicArn={own} PagerTopicArn={closed}")
+    output = make_deploy.released(stack, f"SET=AlertTopicArn={own} PagerTopicArn={closed}")
     for unread in (closed, own):
         assert f"{unread} cannot be read, so whether CloudWatch's alarms reach it is not checked: " in output
     assert "CAUTION" not in output
     assert "Send test messages" in output
 
 
-def test_a_failed_first_deployment_is_explained_and_cleared_by_the_printed_command(aws, make_deploy, names, release):
+def test_a_failed_first_deployment_is_explained_and_cleared_by_the_printed_command(aws, make_deploy, names):
     """The service does not exist, and whoever deploys may not list the services, so that it is not noticed before."""
     stack = names("failed")
-    arguments = [f"STACK={stack}", f"PREBUILT={release}", "YES=1",
-                 f"SET=EndpointServiceIds=vpce-svc-00000000000000000 DbtPrincipals={PRINCIPAL}"]
+    absent = f"SET=EndpointServiceIds=vpce-svc-00000000000000000 DbtPrincipals={PRINCIPAL}"
     aws.control("fault", action="ec2:DescribeVpcEndpointServiceConfigurations", code="UnauthorizedOperation")
-    output = make_deploy(*arguments, succeeds=False)
+    output = make_deploy.released(stack, absent, succeeds=False)
     assert "is ROLLBACK_COMPLETE: its first deployment failed" in output
     assert "vpce-svc-00000000000000000" in output
-    again = make_deploy(*arguments, succeeds=False)
+    again = make_deploy.released(stack, absent, succeeds=False)
     assert f"The stack {stack} is ROLLBACK_COMPLETE: its first deployment failed" in again
     [command] = re.findall(r"^    (aws cloudformation delete-stack .*)$", again, re.MULTILINE)
     environment = aws.environment()
     subprocess.run(command, shell=True, check=True, timeout=local.TIMEOUT,
                    env={**environment, "PATH": f"{TOOLS}{os.pathsep}{environment['PATH']}"})
-    assert "The deployment failed:" in make_deploy(*arguments, succeeds=False)
+    assert "The deployment failed:" in make_deploy.released(stack, absent, succeeds=False)
 
 
-def test_a_bucket_of_another_account_is_refused(aws, make_deploy, names, provider, release):
+def test_a_bucket_of_another_account_is_refused(aws, make_deploy, names, provider):
     bucket = names("taken")
     aws.client("s3", DBT).create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
-    output = make_deploy(f"STACK={names('guard')}", f"PREBUILT={release}", "YES=1", f"BUCKET={bucket}", given(provider),
-                         succeeds=False)
+    output = make_deploy.released(names("guard"), f"BUCKET={bucket}", given(provider), succeeds=False)
     assert f"The bucket {bucket} cannot be used" in output
 
 
@@ -627,11 +633,11 @@ def test_a_folder_that_changes_after_it_was_read_changes_nothing(copy, tmp_path_
 
 def test_another_release_than_the_named_hash_is_refused(aws, make_deploy, names, provider, release, copy):
     stack, digest = names("hashed"), artifacts.sha256((release / artifacts.SUMS).read_bytes())
-    make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", f"SHA256={digest.upper()}", given(provider))
+    make_deploy.released(stack, f"SHA256={digest.upper()}", given(provider))
     (copy / "drift-watcher-x86_64.zip").write_bytes(artifacts.zipped(b"another program"))
     artifacts.write_sums(copy)
     before = len(aws.control("requests", since=0))
-    output = make_deploy(f"STACK={stack}", f"PREBUILT={copy}", "YES=1", f"SHA256={digest}", succeeds=False)
+    output = make_deploy(f"PREBUILT={copy}", "YES=1", f"SHA256={digest}", succeeds=False)
     assert "is not the release that SHA256 names" in output
     assert len(aws.control("requests", since=0)) == before
 
