@@ -1,6 +1,7 @@
 """`make deploy` against the local AWS: what it looks at before it builds, what it asks, and what it refuses."""
 import base64
 import contextlib
+import hashlib
 import http.server
 import json
 import os
@@ -590,12 +591,15 @@ def test_a_server_that_changes_its_answers_deploys_nothing_but_what_was_shown(
     shown = artifacts.sha256((website.folder / artifacts.SUMS).read_bytes())
     wanted = [artifacts.SUMS, *artifacts.names("x86_64")]
     website.then, website.switch_at, stack = another, len(wanted), names("replayed")
+    zipped = (website.folder / "drift-watcher-x86_64.zip").read_bytes()
+    # Nor is what lies in the bucket under the code's name.
+    aws.client("s3").put_object(Bucket=f"privatelink-guard-{PROVIDER}-{REGION}", Body=b"another program",
+                                Key=f"privatelink-guard/{hashlib.md5(zipped).hexdigest()}")
     output = make_deploy(f"STACK={stack}", f"PREBUILT={website.address}", "YES=1", given(provider))
     assert f"SHA256SUMS has the SHA-256 {shown}" in output
     assert website.asked == wanted
     function = aws.client("lambda").get_function_configuration(FunctionName=next(
         each["OutputValue"] for each in described(aws, stack)["Outputs"] if each["OutputKey"] == "DriftWatcherName"))
-    zipped = (website.folder / "drift-watcher-x86_64.zip").read_bytes()
     assert base64.b64decode(function["CodeSha256"]).hex() == artifacts.sha256(zipped)
 
 
