@@ -113,29 +113,25 @@ def check_state(stack, account):
     if not any(each["ParameterKey"] == "EndpointServiceIds" for each in stack.get("Parameters", [])):
         raise Problem(f"The stack {stack['StackName']} is not a guard's: it has no parameter EndpointServiceIds. "
                       "Deploying would replace all that it has. STACK=<name> selects another name.")
-    if problem := state_problem(stack, account):
-        raise Problem(problem)
+    if helps := what_helps(stack, account):
+        raise Problem(f"The stack {stack['StackName']} is {stack['StackStatus']}: {helps}")
 
 
-def state_problem(stack, account):
+def what_helps(stack, account):
     """Why this stack cannot be updated, and the command that helps; None if it can."""
     status, name = stack["StackStatus"], stack["StackName"]
 
     def aws(operation):
         return f"{account.command(f'cloudformation {operation}')} --stack-name {name}"
+    goes_back = {"UPDATE_FAILED": "rollback-stack", "UPDATE_ROLLBACK_FAILED": "continue-update-rollback"}
+    if status in goes_back:
+        return f"some of it is new, and some as before. This goes back:\n    {aws(goes_back[status])}"
     if status.endswith("_IN_PROGRESS"):
-        return (f"The stack {name} is {status}: somebody is deploying or deleting it. This shows when it is at rest:\n"
-                f"    {state_command(account, name)}")
-    if status == "UPDATE_ROLLBACK_FAILED":
-        return (f"The stack {name} is {status}: some of it is new, and some as before. This tries again to go back:\n"
-                f"    {aws('continue-update-rollback')}")
-    if status == "UPDATE_FAILED":
-        return (f"The stack {name} is {status}: some of it is new, and some as before. This goes back:\n"
-                f"    {aws('rollback-stack')}")
+        return f"somebody is deploying or deleting it. This shows its state:\n    {state_command(account, name)}"
     if status.startswith("ROLLBACK") or status.endswith("_FAILED"):
         failed = "'StackEvents[?ends_with(ResourceStatus, `FAILED`)].[LogicalResourceId, ResourceStatusReason]'"
-        return (f"The stack {name} is {status}: its first deployment failed, or its deletion did. The guard does not "
-                f"work, and CloudFormation cannot update it. This shows why:\n"
+        return ("its first deployment failed, or its deletion did. The guard does not work, and CloudFormation cannot "
+                "update it. This shows why:\n"
                 f"    {aws('describe-stack-events')} --output text --query {failed}\n"
                 f"This clears it; then deploy again:\n    {aws('delete-stack')} && {aws('wait stack-delete-complete')}")
     return None
@@ -409,8 +405,8 @@ def finish(stack, reasons, account):
     status, name = stack["StackStatus"], stack["StackName"]
     if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         first = "\n    ".join(reasons) or "see its events in the CloudFormation console"
-        problem = state_problem(stack, account) or f"The stack {name} is {status}: everything is as it was before."
-        raise Problem(f"The deployment failed:\n    {first}\n{problem}")
+        helps = what_helps(stack, account) or "everything is as it was before."
+        raise Problem(f"The deployment failed:\n    {first}\nThe stack {name} is {status}: {helps}")
     print(f"\nDeployed {name} to {account.region} of account {account.id}. Outputs:")
     print("\n".join(f"  {output['OutputKey']}: {output['OutputValue']}" for output in stack.get("Outputs", [])))
 

@@ -41,11 +41,9 @@ def run(environment, scratch):
     buckets = [Bucket(account, f"{prefix}-{region}", region) for region in regions]
     for bucket in buckets:
         prepare(bucket, readers, account.partition)
-    templates = []
-    for bucket in buckets:
-        templates.append(bucket.package(folder, architecture).decode())
-        print(f"Uploaded the code to the bucket {bucket.name}.", file=sys.stderr)
-    key = buckets[0].put("guard.yaml", everywhere(templates[0], buckets[0].name, prefix).encode())
+    first, *_ = [bucket.package(folder, architecture).decode() for bucket in buckets]
+    print(f"Uploaded the code to {', '.join(bucket.name for bucket in buckets)}.", file=sys.stderr)
+    key = buckets[0].put("guard.yaml", everywhere(first, buckets[0].name, prefix).encode())
     suffix = "amazonaws.com.cn" if account.partition == "aws-cn" else "amazonaws.com"
     print(f"https://{buckets[0].name}.s3.{regions[0]}.{suffix}/{key}")
 
