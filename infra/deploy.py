@@ -282,7 +282,8 @@ def execute(cloudformation, account, stack, change):
     """Carry it out, and print each resource as it is done. Returns the stack, and what failed."""
     before = new_events(cloudformation, stack, None)
     try:
-        cloudformation.execute_change_set(**change)
+        # With the token, an answer that is lost and asked for again is no refusal.
+        cloudformation.execute_change_set(**change, ClientRequestToken=change["ChangeSetName"])
         return followed(cloudformation, stack, before[-1]["EventId"] if before else None)
     except (KeyboardInterrupt, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else f"AWS cannot be asked any more: {error}"
