@@ -16,6 +16,7 @@ SAM := $(CURDIR)/.tools/sam/bin/sam
 # Three at a time, as these tests mostly wait for deployments. A file's tests stay together: they share a local AWS. Files
 # begin in the order given.
 PYTEST := .tools/aws/bin/python -m pytest --quiet -p no:cacheprovider -n 3 --dist loadfile --no-loadscope-reorder
+CARGO_TEST_TOOLS := PATH=$(CURDIR)/.tools/cargo-tests/bin:$$PATH
 FUNCTIONS := connection-acceptor health-watcher drift-watcher
 # The flags of everything that goes to AWS: no tables for unwinding, since a panic aborts; no path of this machine, so that
 # the same sources give the same bytes in every folder.
@@ -122,15 +123,13 @@ soak: $(AWS_TOOLS) local-build ## A thousand warm runs of each function: memory 
 
 mutants: $(TEST_TOOLS) ## Change guard-core in about 1,600 ways and see that a test fails: hours; OPTIONS="--file ..." selects
 	@# That a property fails is enough; the smallest counterexample is of no interest.
-	@PROPTEST_MAX_SHRINK_ITERS=0 PATH=$(CURDIR)/.tools/cargo-tests/bin:$$PATH \
-		cargo mutants --package guard-core --output target $(OPTIONS)
+	@PROPTEST_MAX_SHRINK_ITERS=0 $(CARGO_TEST_TOOLS) cargo mutants --package guard-core --output target $(OPTIONS)
 
+COVERED := --ignore-filename-regex '(^|/)(tests|testing|functions|cli|benches)/'
 coverage: $(TEST_TOOLS) ## Which lines of guard-core and guard-aws the Rust tests run; page in target/llvm-cov/html
 	@rustup component add llvm-tools
-	@PATH=$(CURDIR)/.tools/cargo-tests/bin:$$PATH cargo llvm-cov --workspace --exclude flows --html \
-		--ignore-filename-regex '(^|/)(tests|testing|functions|cli|benches)/' $(OPTIONS)
-	@PATH=$(CURDIR)/.tools/cargo-tests/bin:$$PATH cargo llvm-cov report --summary-only \
-		--ignore-filename-regex '(^|/)(tests|testing|functions|cli|benches)/'
+	@$(CARGO_TEST_TOOLS) cargo llvm-cov --workspace --exclude flows --html $(COVERED) $(OPTIONS)
+	@$(CARGO_TEST_TOOLS) cargo llvm-cov report --summary-only $(COVERED)
 
 bench: $(AWS_TOOLS) $(SAM_TOOLS) ## Measure the guard side by side with Python; OPTIONS="--quick" for a short run
 	@echo "==> Compiling for AWS (ten to twenty minutes and 9 GB of memory)"
@@ -138,11 +137,7 @@ bench: $(AWS_TOOLS) $(SAM_TOOLS) ## Measure the guard side by side with Python; 
 		$(addprefix --package ,$(FUNCTIONS))
 	@.tools/aws/bin/python benches/run.py $(OPTIONS)
 
-bench-tools: ## Install Cloud Custodian and Prowler, which `make bench` then measures as well
-	@$(PYTHON) -m venv --without-pip .tools/bench
-	@$(PYTHON) -m pip --python .tools/bench/bin/python --quiet install c7n==0.9.53
-	@$(PYTHON) -m venv --without-pip .tools/prowler
-	@$(PYTHON) -m pip --python .tools/prowler/bin/python --quiet install prowler==5.46.0
+bench-tools: .tools/custodian/ready .tools/prowler/ready ## Install Cloud Custodian and Prowler for `make bench`
 
 # What `sam build` calls. With LOCAL=1 the functions are built for this machine, fast; else for AWS, small.
 build-ConnectionAcceptor: FUNCTION = connection-acceptor
@@ -182,12 +177,15 @@ release: $(AWS_TOOLS) $(SAM_TOOLS) $(CARGO_TOOLS) ## Build a release into dist/,
 # The tools are shared: they are pinned, and no path of theirs may be in the result either.
 reproducible: $(SAM_TOOLS) ## Build connection-acceptor in two clones of this commit and compare the bytes: half an hour
 	@rm -rf target/clones
-	@for each in one another/deeper; do \
-		git clone --quiet . target/clones/$$each && ln -s $(CURDIR)/.tools target/clones/$$each/.tools && \
-		$(THIS_MAKE) --no-print-directory -C target/clones/$$each build-ConnectionAcceptor ARTIFACTS_DIR=. || exit; \
-	done
-	@cd target/clones && sha256sum one/bootstrap another/deeper/bootstrap && \
-		cmp one/bootstrap another/deeper/bootstrap && echo "The same bytes."
+	@$(THIS_MAKE) --no-print-directory $(CLONES:%=target/clones/%/bootstrap)
+	@cd target/clones && sha256sum $(CLONES:=/bootstrap) && cmp $(CLONES:=/bootstrap) && echo "The same bytes."
+
+CLONES := one another/deeper
+target/clones/%/bootstrap:
+	@git clone --quiet . $(@D)
+	@ln -s $(CURDIR)/.tools $(@D)/.tools
+	@# The clone's lists of tools are newer than the tools, and the same.
+	@$(THIS_MAKE) --no-print-directory -C $(@D) --old-file=$(SAM_TOOLS) build-ConnectionAcceptor ARTIFACTS_DIR=.
 
 audit: $(CARGO_TOOLS) ## The dependencies: advisories (needs the network), licences, sources, duplicates
 	@PATH=$(CURDIR)/.tools/cargo/bin:$$PATH cargo deny check

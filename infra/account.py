@@ -1,8 +1,11 @@
 """The AWS account to deploy to: one identity for every call, the bucket for the code, the endpoint services."""
 import json
 import os
+import pathlib
 import re
 import shlex
+import subprocess
+import sys
 
 import artifacts
 import botocore.exceptions
@@ -55,6 +58,15 @@ class Account:
         return f"aws {operation} --region {self.region}" + (f" --profile {shlex.quote(self.profile)}" if self.profile
                                                            else "")
 
+    def aws(self, operation, *arguments, region=None):
+        """What the pinned AWS CLI prints, with this identity."""
+        command = [pathlib.Path(sys.executable).parent / "aws", *operation.split(), *arguments, "--region",
+                   region or self.region, *(["--profile", self.profile] if self.profile else [])]
+        done = subprocess.run([str(each) for each in command], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Problem(f"`aws {operation}` failed, and nothing was deployed: {done.stderr.strip()}")
+        return done.stdout
+
     def client(self, service, region=None):
         return self.session.create_client(service, region_name=region or self.region,
                                           config=Config(retries={"mode": "standard"}))
@@ -62,10 +74,11 @@ class Account:
 
 class Bucket:
     """A bucket in one Region. Every call names the account that must own it: anybody may register any name, and whoever
-    owns the bucket decides which code is deployed."""
+    owns the bucket decides which code is deployed. The AWS CLI cannot name it, so calls that do come before and after
+    its uploads."""
 
     def __init__(self, account, name, region=None):
-        self.name, self.region, self.owner = name, region or account.region, account.id
+        self.account, self.name, self.region, self.owner = account, name, region or account.region, account.id
         self.s3 = account.client("s3", self.region)
 
     def exists(self):
@@ -110,9 +123,16 @@ class Bucket:
         self.s3.put_object(Bucket=self.name, Key=key, Body=content, ExpectedBucketOwner=self.owner)
         return key
 
-    def upload(self, folder, architecture):
-        """Upload the functions, and the template nested in the guard's. Returns the key of each."""
-        return {name: self.put(name, (folder / name).read_bytes()) for name in artifacts.parts(architecture)}
+    def package(self, folder, architecture):
+        """Upload what the template names, each file as it is. Returns the template that names it in the bucket.
+
+        A key is the content's hash here as well. What is there already is not relied on.
+        """
+        packaged = folder / f"packaged-{self.region}.yaml"
+        self.account.aws("cloudformation package", "--template-file", folder / f"template-{architecture}.yaml",
+                         "--s3-bucket", self.name, "--s3-prefix", FOLDER, "--force-upload",
+                         "--output-template-file", packaged, region=self.region)
+        return packaged.read_bytes()
 
 
 def key_of(account, topic):

@@ -32,12 +32,7 @@ class Refused(Exception):
 
 def names(architecture):
     """What a deployment needs."""
-    return [f"template-{architecture}.yaml", *parts(architecture)]
-
-
-def parts(architecture):
-    """What the template names."""
-    return ["chat.yaml", *(f"{each}-{architecture}.zip" for each in FUNCTIONS)]
+    return [f"template-{architecture}.yaml", "chat.yaml", *(f"{each}-{architecture}.zip" for each in FUNCTIONS)]
 
 
 def sha256(content):

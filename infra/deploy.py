@@ -26,12 +26,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 
 import artifacts
 import botocore.exceptions
 import parameters
-import template
 from account import Account, Bucket, Problem, Services, key_of
 
 ROOT = artifacts.ROOT
@@ -43,6 +41,8 @@ HINTS = {"DbtPrincipals": "dbt's pages name account 346425330055 for its multi-t
                           "whether it is yours: the guard lets in whoever you name here."}
 # EC2's SDK takes this much to compile.
 BUILD_GB = 9
+# Seconds between two looks at what CloudFormation does.
+PAUSE = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,40 +108,38 @@ def deployed(cloudformation, name):
     return None if stack["StackStatus"] == "REVIEW_IN_PROGRESS" else stack
 
 
-def aws(account, stack, operation):
-    """The AWS CLI's command for this stack, for people to run."""
-    return f"{account.command(f'cloudformation {operation}')} --stack-name {stack}"
-
-
 def check_state(stack, account):
     """Only a stack of the guard, and only one at rest, can be updated."""
-    status, name = stack["StackStatus"], stack["StackName"]
     if not any(each["ParameterKey"] == "EndpointServiceIds" for each in stack.get("Parameters", [])):
-        raise Problem(f"The stack {name} is not a guard's: it has no parameter EndpointServiceIds. Deploying would "
-                      "replace all that it has. STACK=<name> selects another name.")
-    if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"):
-        failed = "'StackEvents[?ends_with(ResourceStatus, `FAILED`)].[LogicalResourceId, ResourceStatusReason]'"
-        raise Problem(f"The stack {name} is {status}: its first deployment failed, or its deletion did. The guard does "
-                      f"not work, and CloudFormation cannot update it. This shows why:\n"
-                      f"    {aws(account, name, 'describe-stack-events')} --output text --query {failed}\n"
-                      f"This clears it; then deploy again:\n    {cleared(account, name)}")
-    if status in ("UPDATE_ROLLBACK_FAILED", "UPDATE_FAILED"):
-        raise Problem(f"The stack {name} is {status}: an update failed, and some of it is new, some as before.\n"
-                      + after_failure(status, name, account))
+        raise Problem(f"The stack {stack['StackName']} is not a guard's: it has no parameter EndpointServiceIds. "
+                      "Deploying would replace all that it has. STACK=<name> selects another name.")
+    if helps := what_helps(stack, account):
+        raise Problem(f"The stack {stack['StackName']} is {stack['StackStatus']}: {helps}")
+
+
+def what_helps(stack, account):
+    """Why this stack cannot be updated, and the command that helps; None if it can."""
+    status, name = stack["StackStatus"], stack["StackName"]
+
+    def aws(operation):
+        return f"{account.command(f'cloudformation {operation}')} --stack-name {name}"
+    goes_back = {"UPDATE_FAILED": "rollback-stack", "UPDATE_ROLLBACK_FAILED": "continue-update-rollback"}
+    if status in goes_back:
+        return f"some of it is new, and some as before. This goes back:\n    {aws(goes_back[status])}"
     if status.endswith("_IN_PROGRESS"):
-        raise Problem(f"The stack {name} is {status}: somebody is deploying or deleting it. This waits for them:\n"
-                      f"    {aws(account, name, f'wait {waiter(status)}')}")
+        return f"somebody is deploying or deleting it. This shows its state:\n    {state_command(account, name)}"
+    if status.startswith("ROLLBACK") or status.endswith("_FAILED"):
+        failed = "'StackEvents[?ends_with(ResourceStatus, `FAILED`)].[LogicalResourceId, ResourceStatusReason]'"
+        return ("its first deployment failed, or its deletion did. The guard does not work, and CloudFormation cannot "
+                "update it. This shows why:\n"
+                f"    {aws('describe-stack-events')} --output text --query {failed}\n"
+                f"This clears it; then deploy again:\n    {aws('delete-stack')} && {aws('wait stack-delete-complete')}")
+    return None
 
 
-def waiter(status):
-    """The AWS CLI's waiter for the end of what is in progress."""
-    # A first deployment that goes back ends the wait for its creation; only an update's way back has its own waiter.
-    ends = {"UPDATE_ROLLBACK": "rollback", "UPDATE": "update", "DELETE": "delete", "IMPORT": "import"}
-    return f"stack-{next((ends[each] for each in ends if status.startswith(each)), 'create')}-complete"
-
-
-def cleared(account, name):
-    return f"{aws(account, name, 'delete-stack')} && {aws(account, name, 'wait stack-delete-complete')}"
+def state_command(account, name):
+    return (f"{account.command('cloudformation describe-stacks')} --stack-name {name} --output text "
+            "--query 'Stacks[].StackStatus'")
 
 
 # ---- questions -------------------------------------------------------------------------------------------------------
@@ -245,18 +243,6 @@ def bucket_for(account, settings):
     return bucket
 
 
-def upload(bucket, folder, architecture):
-    """Upload the code. Returns the address of the template that names it there."""
-    print(f"Uploading the code to the bucket {bucket.name} of account {bucket.owner}.")
-    keys = bucket.upload(folder, architecture)
-    address = f"{bucket.s3.meta.endpoint_url}/{bucket.name}"
-
-    def place(name):
-        return f"s3://{bucket.name}/{keys[name]}" if name.endswith(".zip") else f"{address}/{keys[name]}"
-    text = (folder / f"template-{architecture}.yaml").read_text(encoding="utf-8")
-    return f"{address}/{bucket.put('guard.template', template.located(text, place).encode())}"
-
-
 # ---- the change ------------------------------------------------------------------------------------------------------
 
 
@@ -266,37 +252,27 @@ def tags_of(stack):
 
 def plan(cloudformation, settings, stack, url, values):
     """Let CloudFormation work out what would change. Returns the change set, or None if nothing would."""
-    change = cloudformation.create_change_set(
-        StackName=settings.stack, ChangeSetName=f"make-deploy-{int(time.time())}", TemplateURL=url,
-        ChangeSetType="UPDATE" if stack else "CREATE", Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+    change = {"StackName": settings.stack, "ChangeSetName": f"make-deploy-{int(time.time())}"}
+    cloudformation.create_change_set(
+        **change, TemplateURL=url, ChangeSetType="UPDATE" if stack else "CREATE",
+        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()],
-        Tags=[{"Key": key, "Value": value} for key, value in {**tags_of(stack), **settings.tags}.items()])["Id"]
-    for pause in pauses():
-        described = cloudformation.describe_change_set(ChangeSetName=change, StackName=settings.stack)
-        if described["Status"] in ("CREATE_COMPLETE", "FAILED"):
-            break
-        time.sleep(pause)
-    if described["Status"] == "CREATE_COMPLETE":
-        return change
-    cloudformation.delete_change_set(ChangeSetName=change, StackName=settings.stack)
-    reason = described.get("StatusReason", "")
-    if "didn't contain changes" in reason or "No updates are to be performed" in reason:
-        return None
-    raise Problem(f"CloudFormation refuses the deployment: {reason}")
+        Tags=[{"Key": key, "Value": value} for key, value in {**tags_of(stack), **settings.tags}.items()])
+    try:
+        cloudformation.get_waiter("change_set_create_complete").wait(**change, WaiterConfig={"Delay": 2})
+    except botocore.exceptions.WaiterError as error:
+        cloudformation.delete_change_set(**change)
+        reason = error.last_response.get("StatusReason", str(error))
+        if "didn't contain changes" in reason or "No updates are to be performed" in reason:
+            return None
+        raise Problem(f"CloudFormation refuses the deployment: {reason}") from None
+    return change
 
 
-def pauses():
-    """Seconds between two questions to AWS: at first short, then five."""
-    pause = 0.2
-    while True:
-        yield pause
-        pause = min(pause * 1.5, 5)
-
-
-def show(cloudformation, stack, change):
+def show(cloudformation, change):
     """What would change. A replacement is named, since what is replaced loses its contents."""
     print("\nResources:")
-    pages = cloudformation.get_paginator("describe_change_set").paginate(ChangeSetName=change, StackName=stack)
+    pages = cloudformation.get_paginator("describe_change_set").paginate(**change)
     for each in (each["ResourceChange"] for page in pages for each in page["Changes"]):
         replaced = {"True": "  REPLACED", "Conditional": "  perhaps REPLACED"}.get(each.get("Replacement"), "")
         print(f"  {each['Action']:8}{each['LogicalResourceId']}  {each['ResourceType']}{replaced}")
@@ -304,53 +280,39 @@ def show(cloudformation, stack, change):
 
 def execute(cloudformation, account, stack, change):
     """Carry it out, and print each resource as it is done. Returns the stack, and what failed."""
-    seen = {each["EventId"] for each in new_events(cloudformation, stack, set())}
-    begun = False
+    before = new_events(cloudformation, stack, None)
     try:
         # With the token, an answer that is lost and asked for again is no refusal.
-        cloudformation.execute_change_set(ChangeSetName=change, StackName=stack, ClientRequestToken=str(uuid.uuid4()))
-        begun = True
-        return followed(cloudformation, stack, seen)
+        cloudformation.execute_change_set(**change, ClientRequestToken=change["ChangeSetName"])
+        return followed(cloudformation, stack, before[-1]["EventId"] if before else None)
     except (KeyboardInterrupt, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
-        if not begun and refused(error):
-            raise Problem(f"Nothing was deployed, since AWS refused: {error}") from None
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else f"AWS cannot be asked any more: {error}"
-        goes_on = ("CloudFormation goes on with the change" if begun
-                   else "It is not known whether CloudFormation has begun the change")
-        raise Problem(f"{why}. {goes_on} to the stack {stack} in {account.region}. This shows its state:\n"
-                      f"    {aws(account, stack, 'describe-stacks')} --output text --query 'Stacks[].StackStatus'"
-                      ) from None
+        raise Problem(f"{why}. If CloudFormation has begun to change the stack {stack} in {account.region} of account "
+                      f"{account.id}, it goes on. This shows the stack's state:\n"
+                      f"    {state_command(account, stack)}") from None
 
 
-def refused(error):
-    """Whether AWS answered, and that answer is a no; after an error of its own, it may have done what was asked."""
-    return isinstance(error, botocore.exceptions.ClientError) and (
-        error.response["ResponseMetadata"]["HTTPStatusCode"] < 500)
-
-
-def followed(cloudformation, stack, seen):
+def followed(cloudformation, stack, last):
+    """Wait until the stack is at rest. Its own status can still be the one before; its events cannot."""
     failures, at_rest = [], False
-    for pause in pauses():
-        for each in new_events(cloudformation, stack, seen):
-            seen.add(each["EventId"])
-            status, name = each["ResourceStatus"], each["LogicalResourceId"]
-            if not status.endswith("_IN_PROGRESS"):
+    while not at_rest:
+        time.sleep(PAUSE)
+        for each in new_events(cloudformation, stack, last):
+            last, status, name = each["EventId"], each["ResourceStatus"], each["LogicalResourceId"]
+            ended = not status.endswith("_IN_PROGRESS")
+            if ended:
                 print(f"  {status:26}{name}", flush=True)
             if status.endswith("_FAILED"):
                 failures.append(f"{name}: {each.get('ResourceStatusReason', 'no reason given')}")
-            # The stack's own status can still be the one before; its events cannot.
-            at_rest = each["PhysicalResourceId"] == each["StackId"] and not status.endswith("_IN_PROGRESS")
-        if at_rest:
-            break
-        time.sleep(pause)
+            at_rest = ended and each["PhysicalResourceId"] == each["StackId"]
     return cloudformation.describe_stacks(StackName=stack)["Stacks"][0], failures
 
 
-def new_events(cloudformation, stack, seen):
-    """The stack's events that were not seen yet, oldest first. AWS lists the newest first."""
+def new_events(cloudformation, stack, last):
+    """The stack's events after the last known one, oldest first. AWS lists the newest first."""
     pages = cloudformation.get_paginator("describe_stack_events").paginate(StackName=stack)
     every = (each for page in pages for each in page["StackEvents"])
-    return list(itertools.takewhile(lambda each: each["EventId"] not in seen, every))[::-1]
+    return list(itertools.takewhile(lambda each: each["EventId"] != last, every))[::-1]
 
 
 # ---- in this order ---------------------------------------------------------------------------------------------------
@@ -383,7 +345,10 @@ def run(settings, scratch):
         check_build()
     bucket = bucket_for(account, settings)
     folder = release.folder if release else build(architecture, scratch / "release")
-    change = plan(cloudformation, settings, stack, upload(bucket, folder, architecture), values)
+    print(f"Uploading the code to the bucket {bucket.name} of account {account.id}.")
+    key = bucket.put("guard.template", bucket.package(folder, architecture))
+    url = f"{bucket.s3.meta.endpoint_url}/{bucket.name}/{key}"
+    change = plan(cloudformation, settings, stack, url, values)
     if not change:
         print("Nothing changes: this version is deployed with these parameters already.")
         return
@@ -391,7 +356,7 @@ def run(settings, scratch):
     print_room({**declared.defaults, **values}, services)
     if settings.tags:
         print_changes("Tags", tags_of(stack), {**tags_of(stack), **settings.tags})
-    show(cloudformation, settings.stack, change)
+    show(cloudformation, change)
     print_cautions(cautions)
     confirm(cloudformation, settings, change, f"{account.region} of account {account.id}")
     deployed_stack, reasons = execute(cloudformation, account, settings.stack, change)
@@ -404,8 +369,6 @@ def print_changes(what, old, new):
 
 
 def print_room(values, services):
-    if "MaxDbtEndpoints" not in values:
-        return  # an older release, which accepts every request of dbt's
     connections = services.connections(parameters.items(values["EndpointServiceIds"]))
     if connections is not None:
         print("\n".join(["\ndbt's endpoints:", *(f"  {each}" for each in parameters.room(values, connections))]))
@@ -431,38 +394,22 @@ def print_cautions(cautions):
 
 
 def confirm(cloudformation, settings, change, place):
-    agree = False
     try:
-        agree = agreed(settings, f"Deploy these changes to {settings.stack} in {place}?")
-    finally:
-        if not agree:
-            cloudformation.delete_change_set(ChangeSetName=change, StackName=settings.stack)
-    if not agree:
-        raise Problem("Nothing was deployed.")
+        if not agreed(settings, f"Deploy these changes to {settings.stack} in {place}?"):
+            raise Problem("Nothing was deployed.")
+    except (Problem, KeyboardInterrupt):
+        cloudformation.delete_change_set(**change)
+        raise
 
 
 def finish(stack, reasons, account):
     status, name = stack["StackStatus"], stack["StackName"]
     if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         first = "\n    ".join(reasons) or "see its events in the CloudFormation console"
-        raise Problem(f"The deployment failed and is {status}:\n    {first}\n"
-                      + after_failure(status, name, account))
+        helps = what_helps(stack, account) or "everything is as it was before."
+        raise Problem(f"The deployment failed:\n    {first}\nThe stack {name} is {status}: {helps}")
     print(f"\nDeployed {name} to {account.region} of account {account.id}. Outputs:")
     print("\n".join(f"  {output['OutputKey']}: {output['OutputValue']}" for output in stack.get("Outputs", [])))
-
-
-def after_failure(status, name, account):
-    if status == "UPDATE_ROLLBACK_COMPLETE":
-        return "Everything is as it was before."
-    if status == "UPDATE_ROLLBACK_FAILED":
-        return ("Going back failed as well: some of the stack is new, some of it is as before. This tries again to go "
-                f"back:\n    {aws(account, name, 'continue-update-rollback')}")
-    if status == "UPDATE_FAILED":
-        return f"This goes back to what was before:\n    {aws(account, name, 'rollback-stack')}"
-    if status.startswith("ROLLBACK"):
-        return ("The stack exists, but nothing of it works. This clears it; then deploy again:\n"
-                f"    {cleared(account, name)}")
-    return f"This shows what happened:\n    {aws(account, name, 'describe-stack-events')}"
 
 
 def print_next_steps(settings, stack, old, new):

@@ -17,7 +17,6 @@ import tempfile
 
 import artifacts
 import botocore.exceptions
-import template
 from account import FOLDER, Account, Bucket, Problem
 
 
@@ -42,21 +41,20 @@ def run(environment, scratch):
     buckets = [Bucket(account, f"{prefix}-{region}", region) for region in regions]
     for bucket in buckets:
         prepare(bucket, readers, account.partition)
-    for bucket in buckets:
-        keys = bucket.upload(folder, architecture)
-        print(f"Uploaded the code to the bucket {bucket.name}.", file=sys.stderr)
-    text = (folder / f"template-{architecture}.yaml").read_text(encoding="utf-8")
-    key = buckets[0].put("guard.yaml", template.located(text, lambda name: place(prefix, keys[name])).encode())
+    first, *_ = [bucket.package(folder, architecture).decode() for bucket in buckets]
+    print(f"Uploaded the code to {', '.join(bucket.name for bucket in buckets)}.", file=sys.stderr)
+    key = buckets[0].put("guard.yaml", everywhere(first, buckets[0].name, prefix).encode())
     suffix = "amazonaws.com.cn" if account.partition == "aws-cn" else "amazonaws.com"
     print(f"https://{buckets[0].name}.s3.{regions[0]}.{suffix}/{key}")
 
 
-def place(prefix, key):
+def everywhere(template, bucket, prefix):
     """Each stack reads the code, and the template nested in it, from the bucket in its own Region."""
-    bucket = f"{prefix}-${{AWS::Region}}"
-    if key.endswith(".zip"):
-        return {"Bucket": {"Fn::Sub": bucket}, "Key": key}
-    return {"Fn::Sub": f"https://s3.${{AWS::Region}}.${{AWS::URLSuffix}}/{bucket}/{key}"}
+    regional, bucket = f"{prefix}-${{AWS::Region}}", re.escape(bucket)
+    address = f"https://s3.${{AWS::Region}}.${{AWS::URLSuffix}}/{regional}"
+    template = re.sub(rf"CodeUri: s3://{bucket}/(\S+)",
+                      rf"CodeUri: {{Bucket: {{Fn::Sub: '{regional}'}}, Key: \1}}", template)
+    return re.sub(rf"TemplateURL: \S+/{bucket}/(\S+)", rf"TemplateURL: {{Fn::Sub: '{address}/\1'}}", template)
 
 
 def prepare(bucket, readers, partition):

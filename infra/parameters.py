@@ -7,8 +7,8 @@ import difflib
 import ipaddress
 import re
 
-import template
 from account import Problem
+from awscli.customizations.cloudformation.yamlhelper import yaml_parse
 
 # Each service has resources of its own, and a policy that names them all has to fit.
 MOST_SERVICES = 30
@@ -51,7 +51,7 @@ class Template:
     def __init__(self, text, command):
         """`command` gives the command with these parameters, for people to run."""
         self.command = command
-        content = template.read(text)
+        content = yaml_parse(text)
         labels = content["Metadata"]["AWS::CloudFormation::Interface"]["ParameterLabels"]
         self.parameters, self.rules = content["Parameters"], content["Rules"]
         self.labels = {name: label["default"] for name, label in labels.items()}

@@ -47,7 +47,7 @@ def crates(lock, folder):
 
 
 HOW = {"browser": (browser, "140 MB to download, half a minute"), "cargo": (crates, "compiled; five to ten minutes"),
-       "cargo-tests": (crates, "compiled; five to ten minutes")}
+       "cargo-tests": (crates, "compiled; five to ten minutes"), "prowler": (packages, "1.4 GB, some minutes")}
 
 
 def main(name):

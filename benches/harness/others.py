@@ -6,7 +6,7 @@ import time
 
 from .local import ACCOUNT, REGION, ROOT, credentials, ec2_and_elb
 
-CUSTODIAN, PROWLER = ROOT / ".tools/bench/bin/custodian", ROOT / ".tools/prowler/bin/prowler"
+CUSTODIAN, PROWLER = ROOT / ".tools/custodian/bin/custodian", ROOT / ".tools/prowler/bin/prowler"
 # The checks of Prowler that are nearest to the guard's; it has none for the health of targets.
 PROWLER_CHECKS = ["elbv2_cross_zone_load_balancing_enabled", "elbv2_listeners_underneath",
                   "vpc_endpoint_connections_trust_boundaries",

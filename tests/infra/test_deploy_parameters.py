@@ -98,19 +98,6 @@ def test_rejecting_from_now_on_is_a_caution(template):
     assert "once DryRun is false, the guard revokes" in caution
 
 
-def test_an_older_release_has_fewer_parameters():
-    """An older template is deployed as it is."""
-    old = parameters.Template("""
-Metadata: {AWS::CloudFormation::Interface: {ParameterLabels: {}}}
-Parameters: {EndpointServiceIds: {Type: CommaDelimitedList}}
-Rules: {}
-Resources: {}
-""", "make deploy {}".format)
-    values = old.chosen({}, {"EndpointServiceIds": SERVICE})
-    old.check(values, "eu-central-1")
-    assert list(parameters.cautions({}, values, {})) == []
-
-
 @pytest.mark.parametrize("expected, message", [
     (f"{OTHER}=vpce-00000001", f"ExpectedEndpoints names {OTHER}, which is not in EndpointServiceIds."),
     (f"{SERVICE}=vpce-00000001,{SERVICE}=vpce-00000002", f"ExpectedEndpoints names {SERVICE} twice. Write its"),
@@ -146,11 +133,6 @@ def test_the_limit_is_explained_by_what_is_connected(template, states, others, s
     assert said in line
 
 
-def test_a_digit_of_another_script_is_not_a_number(template):
-    assert template.problem_with("AlertAfter", "\u0663")
-    assert template.problem_with("EndpointServiceIds", "vpce-svc-0123456789abcdef\u0660")
-
-
 def test_an_account_that_moves_from_one_list_to_the_other_stays_connected(template):
     old = {**template.defaults, **deployed(KnownAccounts=KNOWN, UntrustedRequests="reject")}
     new = {**old, "KnownAccounts": "", "DbtPrincipals": f"{DBT},{KNOWN}"}
@@ -181,6 +163,10 @@ def test_awss_own_key_on_an_alarms_topic_is_a_caution(key, is_lost):
 
 @pytest.mark.parametrize("others, message", [
     ({"DbtPrincipals": f"arn:aws:iam::{DBT}:root,*"}, "must be principals"),
+    ({"AlertAfter": "0"}, 'AlertAfter="0" must be a number from 1 to 1000'),
+    # Digits of another script.
+    ({"AlertAfter": "\u0663"}, "must be a number from 1 to 1000"),
+    ({"EndpointServiceIds": "vpce-svc-0123456789abcdef\u0660"}, "must be endpoint service ids"),
     ({"SlackWorkspaceId": "T0123ABCD"}, "Give both SlackWorkspaceId and SlackChannelId, or neither"),
     ({"TeamsTeamId": "01234567-89ab-cdef-0123-456789abcdef"}, "Give TeamsTenantId, TeamsTeamId and TeamsChannelId"),
     ({"AlertTopicArn": PAGER, "AlertEmail": "ops@example.com"}, "With AlertTopicArn the stack subscribes nobody"),

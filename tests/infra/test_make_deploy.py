@@ -1,6 +1,7 @@
 """`make deploy` against the local AWS: what it looks at before it builds, what it asks, and what it refuses."""
 import base64
 import contextlib
+import hashlib
 import http.server
 import json
 import os
@@ -10,18 +11,15 @@ import subprocess
 import sys
 import threading
 import time
-import types
 
 import pytest
-import yaml
 from infra_support import INFRA, ROOT, TOOLS, local
 
 sys.path.insert(0, str(INFRA))
 
 import artifacts
 import deploy
-import template
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import ClientError
 
 PROVIDER, DBT, REGION = local.PROVIDER, local.DBT, local.REGION
 PRINCIPAL = f"arn:aws:iam::{DBT}:root"
@@ -58,8 +56,8 @@ def heeding_ctrl_c():
 class MakeDeploy:
     """Runs it. Without `release` it would build; `building` then stands for the build."""
 
-    def __init__(self, aws, building):
-        self.aws, self.building = aws, building
+    def __init__(self, aws, building, release):
+        self.aws, self.building, self.release = aws, building, release
 
     def __call__(self, *variables, answers="", succeeds=True, **environment):
         variables = [*variables, *([] if any("PREBUILT" in each for each in variables) else [f"MAKE={self.building}"])]
@@ -68,6 +66,10 @@ class MakeDeploy:
                               timeout=local.TIMEOUT)
         assert (done.returncode == 0) is succeeds, done.stdout + done.stderr
         return done.stdout + done.stderr
+
+    def released(self, stack, *variables, **options):
+        """Its output with the release, as in continuous integration: nothing is asked."""
+        return self(f"STACK={stack}", f"PREBUILT={self.release}", "YES=1", *variables, **options)
 
     def interrupted_at(self, prompt, *variables, answers=""):
         """Its output if Ctrl-C is pressed at this prompt."""
@@ -99,11 +101,11 @@ class MakeDeploy:
 
 
 @pytest.fixture
-def make_deploy(aws, building):
+def make_deploy(aws, building, release):
     bucket = f"privatelink-guard-{PROVIDER}-{REGION}"
     with contextlib.suppress(ClientError):  # it exists
         aws.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
-    return MakeDeploy(aws, building)
+    return MakeDeploy(aws, building, release)
 
 
 def described(aws, stack):
@@ -126,21 +128,19 @@ def given(provider, **others):
         "EndpointServiceIds": provider.service_id, "DbtPrincipals": PRINCIPAL, **others}.items())
 
 
-def test_a_name_that_a_shell_would_not_take_literally_is_not_a_stack_name():
-    with pytest.raises(deploy.Problem, match="cannot be a stack's name"):
-        deploy.Settings.read({"STACK": "guard; rm -r ."})
+@pytest.mark.parametrize("settings, message", [
+    ({"STACK": "guard; rm -r ."}, "cannot be a stack's name"),
+    ({"SHA256": "0" * 64}, "PREBUILT names none"),
+    ({"SHA256": ""}, "PREBUILT names none"),
+    ({"YES": "no"}, "YES=no is neither"),
+])
+def test_settings_that_can_be_misread_are_refused(settings, message):
+    with pytest.raises(deploy.Problem, match=message):
+        deploy.Settings.read(settings)
 
 
-@pytest.mark.parametrize("digest", ["0" * 64, ""])
-def test_a_hash_without_a_release_is_refused(digest):
-    with pytest.raises(deploy.Problem, match="PREBUILT names none"):
-        deploy.Settings.read({"SHA256": digest})
-
-
-def test_only_one_asks_nothing():
+def test_only_yes_1_asks_nothing():
     assert [deploy.Settings.read({"YES": each}).ask for each in ("", "1")] == [True, False]
-    with pytest.raises(deploy.Problem, match="YES=no is neither"):
-        deploy.Settings.read({"YES": "no"})
 
 
 def test_the_printed_command_does_the_same_again():
@@ -184,20 +184,16 @@ def test_an_error_of_describe_stacks_never_counts_as_no_stack(aws, make_deploy, 
     assert events(aws) == before
 
 
-def test_a_service_of_another_region_is_noticed_before_the_build(aws, make_deploy, provider):
-    output = make_deploy("YES=1", "REGION=us-east-1", given(provider), succeeds=False)
-    assert f"{provider.service_id}: no such endpoint service in us-east-1" in output
-    assert not make_deploy.built
-
-
-@pytest.mark.parametrize("others, message", [
-    ({"HealthSchedule": "rate(1 day)"}, 'HealthSchedule="rate(1 day)" must be a rate from rate(1 minute)'),
-    ({"DbtPrincipals": "*"}, 'DbtPrincipals="*" must be principals'),
-    ({"AlertAfter": "0"}, 'AlertAfter="0" must be a number from 1 to 1000'),
-    ({"CrosZone": "enforce"}, "There is no parameter CrosZone. Do you mean CrossZone?"),
+@pytest.mark.parametrize("variables, message", [
+    (["SET={known}", "REGION=us-east-1"], "{service}: no such endpoint service in us-east-1"),
+    (["SET={known} HealthSchedule=rate(1 day)"], 'HealthSchedule="rate(1 day)" must be a rate from rate(1 minute)'),
+    (["SET={known} CrosZone=enforce"], "There is no parameter CrosZone. Do you mean CrossZone?"),
+    ([], "Give them:\n    make deploy STACK=privatelink-guard SET='EndpointServiceIds=<…> DbtPrincipals=<…>'\n"),
 ])
-def test_a_wrong_parameter_is_noticed_before_the_build(make_deploy, provider, others, message):
-    assert message in make_deploy("YES=1", given(provider, **others), succeeds=False)
+def test_a_wrong_parameter_is_noticed_before_the_build(make_deploy, provider, variables, message):
+    known = f"EndpointServiceIds={provider.service_id} DbtPrincipals={PRINCIPAL}"
+    output = make_deploy("YES=1", *[each.format(known=known) for each in variables], succeeds=False)
+    assert message.format(service=provider.service_id) in output
     assert not make_deploy.built
 
 
@@ -205,13 +201,6 @@ def test_a_dry_run_of_make_only_prints(aws, make_deploy):
     before = len(aws.control("requests", since=0))
     assert "infra/deploy.py" in make_deploy("-n", "YES=1")
     assert len(aws.control("requests", since=0)) == before
-
-
-def test_without_questions_what_is_missing_is_named(make_deploy):
-    output = make_deploy("YES=1", succeeds=False)
-    assert ("Give them:\n    make deploy STACK=privatelink-guard SET='EndpointServiceIds=<…> DbtPrincipals=<…>'\n"
-            in output)
-    assert not make_deploy.built
 
 
 def test_without_the_compiler_or_memory_it_names_the_way_without(monkeypatch):
@@ -298,12 +287,12 @@ def test_a_no_to_the_changes_deploys_nothing(aws, make_deploy, names, provider, 
 # ---- deploying -------------------------------------------------------------------------------------------------------
 
 
-def test_a_release_is_deployed_and_changed_without_cargo(aws, make_deploy, names, provider, release):
+def test_a_release_is_deployed_and_changed_without_cargo(aws, make_deploy, names, provider):
     """As in continuous integration, with nothing on the PATH but the system's programs."""
     stack, path = names("released"), "/usr/bin:/bin"
     assert subprocess.run(["sh", "-c", "command -v cargo"], env={"PATH": path}, check=False).returncode
-    output = make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", "TAGS=team=network engineering cost=42",
-                         given(provider, AlertEmail="ops@example.com"), PATH=path)
+    output = make_deploy.released(stack, "TAGS=team=network engineering cost=42",
+                                  given(provider, AlertEmail="ops@example.com"), PATH=path)
     assert re.search(r"SHA256SUMS has the SHA-256 [0-9a-f]{64}", output)
     assert "TestMessage: echo" in output
     assert f"Deployed {stack} to {REGION} of account {PROVIDER}." in output
@@ -318,8 +307,8 @@ def test_a_release_is_deployed_and_changed_without_cargo(aws, make_deploy, names
     assert (function["Architectures"], function["Handler"]) == (["x86_64"], "bootstrap")
 
     before = parameters(aws, stack)
-    output = make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", "TAGS=cost=43", PATH=path,
-                         SET="HealthSchedule=rate(5 minutes) CrossZone=enforce")
+    output = make_deploy.released(stack, "TAGS=cost=43", PATH=path,
+                                  SET="HealthSchedule=rate(5 minutes) CrossZone=enforce")
     assert ("\nParameters:\n  CrossZone: alert -> enforce\n  HealthSchedule: rate(1 minute) -> rate(5 minutes)\n"
             "\ndbt's endpoints:\n  ") in output
     assert "\nTags:\n  cost: 42 -> 43\n\nResources:\n" in output
@@ -327,27 +316,21 @@ def test_a_release_is_deployed_and_changed_without_cargo(aws, make_deploy, names
     assert parameters(aws, stack) == {**before, "HealthSchedule": "rate(5 minutes)", "CrossZone": "enforce"}
     assert {each["Key"]: each["Value"] for each in described(aws, stack)["Tags"]} == {
         "team": "network engineering", "cost": "43"}
-    assert "Nothing changes" in make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", PATH=path)
+    assert "Nothing changes" in make_deploy.released(stack, PATH=path)
+    changes = aws.client("cloudformation").list_change_sets(StackName=stack)["Summaries"]
+    assert "FAILED" not in [each["Status"] for each in changes]
 
 
-def test_profile_and_region_select_account_and_place(aws, make_deploy, names, release, tmp_path):
-    (tmp_path / "credentials").write_text(
-        f"[other]\naws_access_key_id = {local.UNTRUSTED}\naws_secret_access_key = any\n")
-    output = make_deploy(f"STACK={names('elsewhere')}", f"PREBUILT={release}", "YES=1", "PROFILE=other",
-                         "REGION=us-east-1", succeeds=False, AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "credentials"),
-                         AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
-    assert f"to us-east-1 of account {local.UNTRUSTED}, as arn:aws:iam::{local.UNTRUSTED}:root" in output
-
-
-def test_a_named_profile_is_the_one_identity_of_every_call(aws, make_deploy, names, release, tmp_path):
+def test_the_named_profile_and_region_are_those_of_every_call(aws, make_deploy, names, tmp_path):
     """Also with keys of another account in the environment."""
     (tmp_path / "credentials").write_text(
         f"[other]\naws_access_key_id = {local.UNTRUSTED}\naws_secret_access_key = any\n")
     aws.control("fault", action="ec2:DescribeVpcEndpointServiceConfigurations", code="UnauthorizedOperation")
     before = len(aws.control("requests", since=0))
-    output = make_deploy(f"STACK={names('identity')}", f"PREBUILT={release}", "YES=1", "PROFILE=other",
-                         f"SET=EndpointServiceIds=vpce-svc-00000000000000000 DbtPrincipals={PRINCIPAL}", succeeds=False,
-                         AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "credentials"))
+    output = make_deploy.released(names("identity"), "PROFILE=other", "REGION=us-east-1", succeeds=False,
+                                  AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "credentials"),
+                                  SET=f"EndpointServiceIds=vpce-svc-00000000000000000 DbtPrincipals={PRINCIPAL}")
+    assert f"to us-east-1 of account {local.UNTRUSTED}, as arn:aws:iam::{local.UNTRUSTED}:root" in output
     calls = aws.control("requests", since=before)
     assert {"sts", "s3", "cloudformation"} <= {each["service"] for each in calls}
     assert {each["principal"] for each in calls if each["principal"].endswith(":root")} == {
@@ -355,15 +338,13 @@ def test_a_named_profile_is_the_one_identity_of_every_call(aws, make_deploy, nam
     assert output.count(f"account {local.UNTRUSTED}") >= 3
 
 
-def test_an_update_that_fails_leaves_everything_as_it_was(aws, make_deploy, names, provider, release):
+def test_an_update_that_fails_leaves_everything_as_it_was(aws, make_deploy, names, provider):
     stack = names("rolled-back")
-    make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", given(provider))
+    make_deploy.released(stack, given(provider))
     before = parameters(aws, stack)
     aws.control("fault", action="ec2:DescribeVpcEndpointServiceConfigurations", code="UnauthorizedOperation")
-    output = make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1",
-                         "SET=EndpointServiceIds+=vpce-svc-00000000000000000", succeeds=False)
-    assert "is UPDATE_ROLLBACK_COMPLETE" in output
-    assert "\nEverything is as it was before.\n" in output
+    output = make_deploy.released(stack, "SET=EndpointServiceIds+=vpce-svc-00000000000000000", succeeds=False)
+    assert "is UPDATE_ROLLBACK_COMPLETE: everything is as it was before." in output
     assert parameters(aws, stack) == before
 
 
@@ -374,76 +355,48 @@ class Named(deploy.Account):
         self.region, self.profile = REGION, profile
 
 
-@pytest.mark.parametrize("status, commands", [
-    ("UPDATE_ROLLBACK_FAILED", ["continue-update-rollback"]),
-    ("UPDATE_FAILED", ["rollback-stack"]),
-    ("ROLLBACK_COMPLETE", ["delete-stack", "wait stack-delete-complete"]),
-    ("DELETE_COMPLETE", ["describe-stack-events"]),
+@pytest.mark.parametrize("status, command", [
+    ("CREATE_COMPLETE", None), ("UPDATE_ROLLBACK_COMPLETE", None),
+    ("CREATE_IN_PROGRESS", "describe-stacks"), ("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "describe-stacks"),
+    ("UPDATE_FAILED", "rollback-stack"), ("UPDATE_ROLLBACK_FAILED", "continue-update-rollback"),
+    ("ROLLBACK_COMPLETE", "wait stack-delete-complete"), ("CREATE_FAILED", "wait stack-delete-complete"),
+    ("DELETE_FAILED", "wait stack-delete-complete"),
 ])
-def test_only_a_complete_rollback_is_everything_as_before(status, commands):
-    text = deploy.after_failure(status, "guard", Named("net admin"))
-    assert "as it was before" not in text
-    assert text.rpartition("\n")[2].strip() == " && ".join(
-        f"aws cloudformation {each} --region {REGION} --profile 'net admin' --stack-name guard" for each in commands)
+def test_a_broken_stack_is_refused_with_the_command_that_helps(status, command):
+    stack = {"StackName": "guard", "StackStatus": status, "Parameters": [{"ParameterKey": "EndpointServiceIds"}]}
+    if not command:
+        deploy.check_state(stack, Named())
+        return
+    with pytest.raises(deploy.Problem, match=f"The stack guard is {status}") as problem:
+        deploy.check_state(stack, Named("net admin"))
+    last = str(problem.value).rpartition("\n")[2]
+    assert f"aws cloudformation {command} --region {REGION} --profile 'net admin' --stack-name guard" in last
 
 
-@pytest.mark.parametrize("status, expected", [
-    ("CREATE_IN_PROGRESS", "wait stack-create-complete"), ("ROLLBACK_IN_PROGRESS", "wait stack-create-complete"),
-    ("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "wait stack-update-complete"),
-    ("UPDATE_ROLLBACK_IN_PROGRESS", "wait stack-rollback-complete"),
-    ("DELETE_IN_PROGRESS", "wait stack-delete-complete"), ("UPDATE_FAILED", "rollback-stack"),
-])
-def test_for_a_guard_stack_that_cannot_be_updated_the_command_that_helps_is_named(status, expected):
-    with pytest.raises(deploy.Problem, match=expected):
-        deploy.check_state({"StackName": "guard", "StackStatus": status, "Parameters": [
-            {"ParameterKey": "EndpointServiceIds"}]}, Named())
-
-
-@pytest.mark.parametrize("status", ["UPDATE_COMPLETE", "DELETE_FAILED", "UPDATE_FAILED"])
+@pytest.mark.parametrize("status", ["UPDATE_COMPLETE", "DELETE_FAILED"])
 def test_a_stack_of_something_else_is_left_alone(status):
     with pytest.raises(deploy.Problem, match="no parameter EndpointServiceIds") as problem:
         deploy.check_state({"StackName": "shop", "StackStatus": status}, Named())
     assert "aws cloudformation" not in str(problem.value)
 
 
-class Lost:
-    """CloudFormation that answers the request to start with this, or starts and cannot be reached after that."""
-
-    def __init__(self, answer=None):
-        self.answer = answer
-
-    def get_paginator(self, operation):
-        asked = iter([[{"StackEvents": []}]])
-
-        def paginate(**arguments):
-            if self.begun:
-                raise EndpointConnectionError(endpoint_url="https://cloudformation")
-            return next(asked)
-        return types.SimpleNamespace(paginate=paginate)
-
-    begun = False
-
-    def execute_change_set(self, **arguments):
-        if self.answer:
-            raise self.answer
-        self.begun = True
+GOES_ON = r"begun to change the stack {stack} in .*, it goes on.*\n    aws cloudformation describe-stacks "
 
 
-def error_of_execute(status):
-    return ClientError({"Error": {"Code": "Failed", "Message": "not now"},
-                        "ResponseMetadata": {"HTTPStatusCode": status}}, "ExecuteChangeSet")
+def test_a_lost_answer_never_counts_as_nothing_deployed(aws, make_deploy, names, provider):
+    aws.control("fault", action="cloudformation:ExecuteChangeSet", code="InternalFailure", message="not now")
+    stack = names("lost")
+    output = make_deploy.released(stack, given(provider), succeeds=False)
+    assert re.search(rf"AWS cannot be asked any more: .*not now\. .*{GOES_ON.format(stack=stack)}", output)
+    assert "Nothing was deployed" not in output
 
 
-@pytest.mark.parametrize("answer, expected", [
-    (error_of_execute(403), "Nothing was deployed, since AWS refused: .*not now"),
-    (error_of_execute(500), "It is not known whether CloudFormation has begun the change to the stack guard"),
-    (EndpointConnectionError(endpoint_url="https://cloudformation"), "It is not known whether CloudFormation has"),
-    (KeyboardInterrupt(), "interrupted. It is not known whether CloudFormation has"),
-    (None, f"CloudFormation goes on with the change to the stack guard in {REGION}"),
-])
-def test_nothing_was_deployed_is_said_only_if_it_is_true(answer, expected):
-    with pytest.raises(deploy.Problem, match=expected):
-        deploy.execute(Lost(answer), Named(), "guard", "change")
+def test_ctrl_c_during_the_change_says_that_it_goes_on(make_deploy, names, provider, release):
+    stack = names("left")
+    output = make_deploy.interrupted_at(
+        "AlertTopic\n", f"STACK={stack}", f"PREBUILT={release}", "YES=1", given(provider))
+    assert re.search(rf"interrupted\. .*{GOES_ON.format(stack=stack)}", output)
+    assert "Nothing was deployed" not in output
 
 
 def test_an_arm64_stack_stays_arm64(aws, make_deploy, names, provider, tmp_path):
@@ -457,56 +410,54 @@ def test_an_arm64_stack_stays_arm64(aws, make_deploy, names, provider, tmp_path)
 
 def test_another_stack_that_already_watches_the_service_is_named(make_deploy, names, provider, release):
     first, second = names("first"), names("second")
-    make_deploy(f"STACK={first}", f"PREBUILT={release}", "YES=1", given(provider))
+    make_deploy.released(first, given(provider))
     answers = f"{provider.service_id}\n{PRINCIPAL}\n\n\nno\n"
     output = make_deploy(f"STACK={second}", f"PREBUILT={release}", answers=answers, succeeds=False)
     assert re.search(rf"{provider.service_id} \(db-\d+\): the stack {first} watches it already", output)
     assert output.count(f"CAUTION: The stack {first} watches {provider.service_id} already.") == 2
-    assert "CAUTION" not in make_deploy(f"STACK={first}", f"PREBUILT={release}", "YES=1", "SET=AlertAfter=3")
+    assert "CAUTION" not in make_deploy.released(first, "SET=AlertAfter=3")
 
 
-def test_a_topic_that_alarms_do_not_reach_is_a_caution_and_not_refused(aws, make_deploy, names, provider, release):
+def test_a_topic_that_alarms_do_not_reach_is_a_caution_and_not_refused(aws, make_deploy, names, provider):
     """Without permission to read the topic, the output says that it is not checked."""
     def topic(name, key):
         return aws.client("sns").create_topic(Name=names(name), Attributes={"KmsMasterKeyId": key})["TopicArn"]
     closed, own = topic("alerts", "alias/aws/sns"), topic("pager", "alias/own")
-    settings = [f"STACK={names('topics')}", f"PREBUILT={release}", "YES=1"]
-    output = make_deploy(*settings, given(provider, AlertTopicArn=closed, PagerTopicArn=own))
+    stack = names("topics")
+    output = make_deploy.released(stack, given(provider, AlertTopicArn=closed, PagerTopicArn=own))
     assert output.count(f"CAUTION: AlertTopicArn: {closed} is encrypted with AWS's own key alias/aws/sns") == 2
     assert output.count("CAUTION") == 2
     assert "Send test messages, and see that they arrive: four of the guard's, and then one of CloudWatch's:" in output
     assert re.search(r"\. See that your pager opens an incident.*\n     aws cloudwatch set-alarm-state", output)
     aws.control("fault", action="sns:GetTopicAttributes", code="AuthorizationError", message="not allowed to read")
-    output = make_deploy(*settings, f"SET=AlertTopicArn={own} PagerTopicArn={closed}")
+    output = make_deploy.released(stack, f"SET=AlertTopicArn={own} PagerTopicArn={closed}")
     for unread in (closed, own):
         assert f"{unread} cannot be read, so whether CloudWatch's alarms reach it is not checked: " in output
     assert "CAUTION" not in output
     assert "Send test messages" in output
 
 
-def test_a_failed_first_deployment_is_explained_and_cleared_by_the_printed_command(aws, make_deploy, names, release):
+def test_a_failed_first_deployment_is_explained_and_cleared_by_the_printed_command(aws, make_deploy, names):
     """The service does not exist, and whoever deploys may not list the services, so that it is not noticed before."""
     stack = names("failed")
-    arguments = [f"STACK={stack}", f"PREBUILT={release}", "YES=1",
-                 f"SET=EndpointServiceIds=vpce-svc-00000000000000000 DbtPrincipals={PRINCIPAL}"]
+    absent = f"SET=EndpointServiceIds=vpce-svc-00000000000000000 DbtPrincipals={PRINCIPAL}"
     aws.control("fault", action="ec2:DescribeVpcEndpointServiceConfigurations", code="UnauthorizedOperation")
-    output = make_deploy(*arguments, succeeds=False)
-    assert "The deployment failed and is ROLLBACK_COMPLETE" in output
+    output = make_deploy.released(stack, absent, succeeds=False)
+    assert "is ROLLBACK_COMPLETE: its first deployment failed" in output
     assert "vpce-svc-00000000000000000" in output
-    again = make_deploy(*arguments, succeeds=False)
+    again = make_deploy.released(stack, absent, succeeds=False)
     assert f"The stack {stack} is ROLLBACK_COMPLETE: its first deployment failed" in again
     [command] = re.findall(r"^    (aws cloudformation delete-stack .*)$", again, re.MULTILINE)
     environment = aws.environment()
     subprocess.run(command, shell=True, check=True, timeout=local.TIMEOUT,
                    env={**environment, "PATH": f"{TOOLS}{os.pathsep}{environment['PATH']}"})
-    assert "The deployment failed and is ROLLBACK_COMPLETE" in make_deploy(*arguments, succeeds=False)
+    assert "The deployment failed:" in make_deploy.released(stack, absent, succeeds=False)
 
 
-def test_a_bucket_of_another_account_is_refused(aws, make_deploy, names, provider, release):
+def test_a_bucket_of_another_account_is_refused(aws, make_deploy, names, provider):
     bucket = names("taken")
     aws.client("s3", DBT).create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
-    output = make_deploy(f"STACK={names('guard')}", f"PREBUILT={release}", "YES=1", f"BUCKET={bucket}", given(provider),
-                         succeeds=False)
+    output = make_deploy.released(names("guard"), f"BUCKET={bucket}", given(provider), succeeds=False)
     assert f"The bucket {bucket} cannot be used" in output
 
 
@@ -566,22 +517,23 @@ def flip(path):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", ["health-watcher-x86_64.zip", "template-x86_64.yaml", "chat.yaml"])
-def test_a_changed_byte_is_refused_before_aws_is_asked(aws, make_deploy, copy, provider, name):
-    flip(copy / name)
+def test_a_changed_byte_is_refused_before_aws_is_asked(aws, make_deploy, copy, provider):
+    flip(copy / "health-watcher-x86_64.zip")
     before = len(aws.control("requests", since=0))
     output = make_deploy(f"PREBUILT={copy}", "YES=1", given(provider), succeeds=False)
-    assert f"{name} is not the file that SHA256SUMS lists" in output
-    assert [each for each in aws.control("requests", since=0)[before:] if each["service"] in ("sts", "s3")] == []
+    assert "health-watcher-x86_64.zip is not the file that SHA256SUMS lists" in output
+    assert len(aws.control("requests", since=0)) == before
 
 
 @pytest.mark.parametrize("change, message", [
+    (lambda folder: flip(folder / "template-x86_64.yaml"), "template-x86_64.yaml is not the file that SHA256SUMS"),
+    (lambda folder: flip(folder / "chat.yaml"), "chat.yaml is not the file that SHA256SUMS lists"),
     (lambda folder: (folder / "SHA256SUMS").unlink(), "has no SHA256SUMS"),
     (lambda folder: (folder / "SHA256SUMS").write_text(""), "is not a list"),
     (lambda folder: (folder / "SHA256SUMS").write_text(f"{'0' * 64}  ../evil\n"), "is not a list"),
     (lambda folder: (folder / "chat.yaml").unlink(), "chat.yaml is not in"),
 ])
-def test_files_that_are_not_all_there_are_refused(copy, change, message):
+def test_files_that_are_changed_or_not_all_there_are_refused(copy, change, message):
     change(copy)
     with pytest.raises(artifacts.Refused, match=message):
         artifacts.verify(copy, artifacts.names("x86_64"))
@@ -623,17 +575,6 @@ def website(copy):
         site.server.shutdown()
 
 
-def test_a_release_is_deployed_from_an_address_and_refused_if_changed(
-        aws, make_deploy, names, provider, website, copy):
-    stack = names("downloaded")
-    make_deploy(f"STACK={stack}", f"PREBUILT={website.address}", "YES=1", given(provider))
-    assert described(aws, stack)["StackStatus"] == "CREATE_COMPLETE"
-    flip(copy / "drift-watcher-x86_64.zip")
-    output = make_deploy(f"STACK={stack}", f"PREBUILT={website.address}", "YES=1", "SET=DryRun=true", succeeds=False)
-    assert "drift-watcher-x86_64.zip is not the file" in output
-    assert parameters(aws, stack)["DryRun"] == "false"
-
-
 @pytest.fixture
 def another(copy, tmp_path_factory):
     """Another release, complete and consistent."""
@@ -650,39 +591,39 @@ def test_a_server_that_changes_its_answers_deploys_nothing_but_what_was_shown(
     shown = artifacts.sha256((website.folder / artifacts.SUMS).read_bytes())
     wanted = [artifacts.SUMS, *artifacts.names("x86_64")]
     website.then, website.switch_at, stack = another, len(wanted), names("replayed")
+    zipped = (website.folder / "drift-watcher-x86_64.zip").read_bytes()
+    # Nor is what lies in the bucket under the code's name.
+    aws.client("s3").put_object(Bucket=f"privatelink-guard-{PROVIDER}-{REGION}", Body=b"another program",
+                                Key=f"privatelink-guard/{hashlib.md5(zipped).hexdigest()}")
     output = make_deploy(f"STACK={stack}", f"PREBUILT={website.address}", "YES=1", given(provider))
     assert f"SHA256SUMS has the SHA-256 {shown}" in output
     assert website.asked == wanted
     function = aws.client("lambda").get_function_configuration(FunctionName=next(
         each["OutputValue"] for each in described(aws, stack)["Outputs"] if each["OutputKey"] == "DriftWatcherName"))
-    zipped = (website.folder / "drift-watcher-x86_64.zip").read_bytes()
     assert base64.b64decode(function["CodeSha256"]).hex() == artifacts.sha256(zipped)
 
 
 @pytest.mark.parametrize("switch_at", [1, 2, 3])
-def test_a_server_that_changes_its_answers_halfway_is_refused(aws, make_deploy, website, another, switch_at):
+def test_a_server_that_changes_its_answers_halfway_is_refused(website, another, tmp_path, switch_at):
     website.then, website.switch_at = another, switch_at
-    before = events(aws)
-    output = make_deploy("STACK=replayed", f"PREBUILT={website.address}", "YES=1", succeeds=False)
-    assert "is not the file that SHA256SUMS lists" in output
-    assert events(aws) == before
+    with pytest.raises(artifacts.Refused, match="is not the file that SHA256SUMS lists"):
+        artifacts.Release(website.address, tmp_path / "new").fetch(artifacts.names("x86_64"))
 
 
 def test_only_https_and_what_is_there_is_read(website, tmp_path):
+    def read(source):
+        return artifacts.Release(source, tmp_path / "new")
     with pytest.raises(artifacts.Refused, match="is not an https address"):
-        artifacts.Release("http://example.com/release", tmp_path / "new")
+        read("http://example.com/release")
     with pytest.raises(artifacts.Refused, match="There is no folder /nonexistent"):
-        artifacts.Release("/nonexistent", tmp_path / "new")
+        read("/nonexistent")
     with pytest.raises(artifacts.Refused, match=r"has no template-arm64\.yaml.*a release without this architecture"):
-        artifacts.Release(website.address, tmp_path / "new").fetch(artifacts.names("arm64"))
+        read(website.address).fetch(artifacts.names("arm64"))
     with pytest.raises(artifacts.Refused, match="cannot be read"):
-        artifacts.Release(f"{website.address}/nothing", tmp_path / "new")
-
-
-def test_a_redirect_to_an_address_without_https_is_refused(website, tmp_path):
+        read(f"{website.address}/nothing")
     website.redirect = "http://example.com/SHA256SUMS"
     with pytest.raises(artifacts.Refused, match=r"redirects to http://example\.com/SHA256SUMS"):
-        artifacts.Release(website.address, tmp_path / "new")
+        read(website.address)
 
 
 def test_a_folder_that_changes_after_it_was_read_changes_nothing(copy, tmp_path_factory):
@@ -696,38 +637,19 @@ def test_a_folder_that_changes_after_it_was_read_changes_nothing(copy, tmp_path_
 
 def test_another_release_than_the_named_hash_is_refused(aws, make_deploy, names, provider, release, copy):
     stack, digest = names("hashed"), artifacts.sha256((release / artifacts.SUMS).read_bytes())
-    make_deploy(f"STACK={stack}", f"PREBUILT={release}", "YES=1", f"SHA256={digest.upper()}", given(provider))
+    make_deploy.released(stack, f"SHA256={digest.upper()}", given(provider))
     (copy / "drift-watcher-x86_64.zip").write_bytes(artifacts.zipped(b"another program"))
     artifacts.write_sums(copy)
     before = len(aws.control("requests", since=0))
-    output = make_deploy(f"STACK={stack}", f"PREBUILT={copy}", "YES=1", f"SHA256={digest}", succeeds=False)
+    output = make_deploy(f"PREBUILT={copy}", "YES=1", f"SHA256={digest}", succeeds=False)
     assert "is not the release that SHA256 names" in output
     assert len(aws.control("requests", since=0)) == before
 
 
 @pytest.mark.parametrize("digest", ["", "abc", "g" * 64])
-def test_a_hash_that_is_none_is_refused(aws, make_deploy, release, digest):
-    before = len(aws.control("requests", since=0))
+def test_a_hash_that_is_none_is_refused(make_deploy, release, digest):
     output = make_deploy(f"PREBUILT={release}", "YES=1", f"SHA256={digest}", succeeds=False)
     assert f'SHA256="{digest}" is no SHA-256' in output
-    assert len(aws.control("requests", since=0)) == before
-
-
-def test_what_is_uploaded_says_the_same_without_aliases(release):
-    """CloudFormation refuses a template with aliases, and the repository's has many."""
-    text = (release / "template-x86_64.yaml").read_text(encoding="utf-8")
-    located = template.located(text, lambda name: f"at/{name}")
-    assert any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
-    assert not any(isinstance(token, yaml.AliasToken | yaml.AnchorToken) for token in yaml.scan(located))
-    before, after = template.read(text), template.read(located)
-    files = {name: resource["Properties"][key] for key in ("CodeUri", "TemplateURL")
-             for name, resource in after["Resources"].items()
-             if isinstance(resource, dict) and key in resource["Properties"]}
-    assert files == {"ConnectionAcceptor": "at/connection-acceptor-x86_64.zip", "AlertChat": "at/chat.yaml",
-                     "HealthWatcher": "at/health-watcher-x86_64.zip", "DriftWatcher": "at/drift-watcher-x86_64.zip"}
-    assert template.located(text, lambda name: name) == template.located(located, lambda name: name.removeprefix("at/"))
-    assert before == template.read(template.located(text, lambda name: name))
-    assert after["AWSTemplateFormatVersion"] == "2010-09-09"
 
 
 def test_two_packagings_are_the_same_bytes(release, tmp_path):
