@@ -1,20 +1,17 @@
-//! health-watcher's alerts on targets; the heartbeat, test messages, and silences.
+//! health-watcher's alerts on targets; the heartbeat and test messages.
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use story::COMPANY;
 use story::company::TARGETS;
-use story::local_aws::{Caller, LocalAws, concurrently, eventually};
+use story::local_aws::{concurrently, eventually};
 use story::stack::GuardFunction::{DriftWatcher, HealthWatcher};
-use story::stack::GuardStack;
 
 use crate::environment::{FlowEnvironment, with_environment};
 
 #[test]
 fn targets_failing_in_turn_send_one_warning_and_one_critical() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, postgres, .. } = environment;
-        let mailbox = environment.mailbox()?;
         for target in TARGETS {
             postgres.set_health(aws, target, "unhealthy")?;
             // Three parallel runs on one table.
@@ -39,9 +36,8 @@ fn targets_failing_in_turn_send_one_warning_and_one_critical() -> Result<()> {
 
 #[test]
 fn the_alert_names_who_deregistered_all_targets() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, postgres, .. } = environment;
-        let mailbox = environment.mailbox()?;
         for target in TARGETS {
             postgres.deregister_target(aws, &format!("Id={target}"))?;
         }
@@ -62,9 +58,8 @@ fn the_alert_names_who_deregistered_all_targets() -> Result<()> {
 
 #[test]
 fn the_heartbeat_sends_how_many_checks_pass() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, postgres, stack, .. } = environment;
-        let mailbox = environment.mailbox()?;
         postgres.allow_every_account(aws)?;
         mailbox.wait("[CRITICAL]", "any AWS account may request a connection")?;
 
@@ -72,7 +67,7 @@ fn the_heartbeat_sends_how_many_checks_pass() -> Result<()> {
         assert_eq!(stack.invoke(aws, DriftWatcher, &heartbeat)?, None);
         mailbox.wait("[NOTICE]", "16 checks pass, 1 fail (service.principals), 0 unknown")?;
 
-        postgres.allow_dbt_only(aws)?;
+        postgres.modify_permissions(aws, "--remove-allowed-principals '*'")?;
         mailbox.wait("[RESOLVED]", "any AWS account may request a connection")?;
         Ok(())
     })
@@ -80,9 +75,8 @@ fn the_heartbeat_sends_how_many_checks_pass() -> Result<()> {
 
 #[test]
 fn test_messages_cover_each_severity_and_kind_and_are_marked() -> Result<()> {
-    with_environment(|environment| {
+    with_environment(|environment, mailbox| {
         let FlowEnvironment { aws, stack, .. } = environment;
-        let mailbox = environment.mailbox()?;
         assert_eq!(stack.invoke(aws, DriftWatcher, &json!({"source": "privatelink-guard.test"}))?, None);
         let emails = mailbox.emails()?;
         let labels: Vec<&str> = emails.iter().filter_map(|mail| mail.subject.split(']').next()).collect();
@@ -93,62 +87,4 @@ fn test_messages_cover_each_severity_and_kind_and_are_marked() -> Result<()> {
         }
         Ok(())
     })
-}
-
-#[test]
-fn a_silence_is_announced_holds_alerts_back_and_ends() -> Result<()> {
-    with_environment(|environment| {
-        let FlowEnvironment { aws, postgres, stack, .. } = environment;
-        let mailbox = environment.mailbox()?;
-        let silence = StoredSilence::new(stack, &postgres.service)?;
-        silence.add(aws)?;
-        environment.set_all_targets("unhealthy")?;
-        environment.run(HealthWatcher)?;
-        environment.run(HealthWatcher)?;
-        let notice = mailbox.wait("[NOTICE]", "why: database upgrade")?;
-        ensure!(notice.subject.starts_with("[NOTICE] postgres: alerts silenced until"), "{}", notice.subject);
-        mailbox.expect_once("[NOTICE]", "alerts silenced until")?;
-        assert_eq!(mailbox.count("[CRITICAL]", "targets healthy")?, 0);
-
-        silence.remove(aws)?;
-        environment.run(HealthWatcher)?;
-        mailbox.wait("[CRITICAL]", "0 of 3 targets healthy")?;
-        environment.set_all_targets("healthy")?;
-        environment.run(HealthWatcher)?;
-        mailbox.wait("[RESOLVED]", "3 of 3 targets healthy")?;
-        Ok(())
-    })
-}
-
-/// A silence as docs/silences.md shows it.
-struct StoredSilence {
-    table: String,
-    service: String,
-}
-
-impl StoredSilence {
-    const ITEM: &str = "*#silence#upgrade";
-
-    fn new(stack: &GuardStack, service: &str) -> Result<Self> {
-        Ok(Self { table: stack.output("StateTableName")?.to_owned(), service: service.to_owned() })
-    }
-
-    fn add(&self, aws: &LocalAws) -> Result<()> {
-        let silence = json!({
-            "checks": ["target-group.health"], "resources": [], "until": "2099-01-01T00:00:00Z",
-            "by": "Ada, network team", "comment": "database upgrade",
-        });
-        let record = json!({"state": {"silence": silence}, "observed_at": "2026-03-14T20:00:00Z"}).to_string();
-        let item = json!({
-            "service": {"S": self.service}, "item": {"S": Self::ITEM}, "version": {"N": "1"}, "record": {"S": record},
-        });
-        let arguments = ["dynamodb", "put-item", "--table-name", &self.table, "--item", &item.to_string()];
-        aws.aws(&Caller::root(COMPANY), &arguments).map(drop)
-    }
-
-    fn remove(&self, aws: &LocalAws) -> Result<()> {
-        let key = json!({"service": {"S": self.service}, "item": {"S": Self::ITEM}}).to_string();
-        let arguments = ["dynamodb", "delete-item", "--table-name", &self.table, "--key", &key];
-        aws.aws(&Caller::root(COMPANY), &arguments).map(drop)
-    }
 }
