@@ -102,10 +102,12 @@ fn connection(run: &mut ChapterRun<'_>, endpoint: &str) -> Result<()> {
 /// parameter.
 fn managed_resources(run: &mut ChapterRun<'_>) -> Result<()> {
     let own = format!("--include-managed-resources --filters Name=tag:{TAG},Values={}", run.profiles()?.names.run);
-    for (call, operation) in
-        [("DescribeInstances", "describe-instances"), ("DescribeNetworkInterfaces", "describe-network-interfaces")]
-    {
-        ask(run, "managed-resources", Party::Provider, &format!("ec2 {operation} {own}"), |_| {
+    let calls = [
+        ("DescribeInstances", "ec2 describe-instances"),
+        ("DescribeNetworkInterfaces", "ec2 describe-network-interfaces"),
+    ];
+    for (call, command) in calls {
+        ask(run, "managed-resources", Party::Provider, &format!("{command} {own}"), |_| {
             Ok(vec![json!({call: "known"})])
         })?;
     }
